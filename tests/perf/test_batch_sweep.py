@@ -1,0 +1,36 @@
+"""Is a larger batch still nearly free in latency and worth it in throughput? (E4)"""
+
+from collections.abc import Iterator
+
+from fixtures.case import Case, Load
+from fixtures.study import Study, asks
+
+
+def each_batch(study: Study) -> Iterator[Case]:
+    """Each model at concurrency 1, 8 and 32."""
+    for server in study.models:
+        for workload in study.batches:
+            if workload == study.single_stream:
+                continue  # asked by test_single_stream.py
+            for metric in ("itl_median_ms", "output_throughput"):
+                yield study.value("E4", metric, server, workload)
+
+
+def growth(study: Study) -> Iterator[Case]:
+    """Concurrency 32 over concurrency 1, in time per token and in tokens a second."""
+    for server in study.models:
+        of, over = (Load(server=server, workload=workload) for workload in (study.batches[-1], study.batches[0]))
+        for metric in ("itl_median_ms", "output_throughput"):
+            yield study.ratio("E4", metric, of, over)
+
+
+@asks(each_batch)
+def test_batch(check, case):
+    """At each concurrency the server is as fast as before."""
+    check(case)
+
+
+@asks(growth)
+def test_growth_with_batch(check, case):
+    """From concurrency 1 to 32 latency grows no more, and throughput no less, than before."""
+    check(case)

@@ -1,0 +1,30 @@
+"""How many tokens a second does a gigabyte of memory buy? (E7)"""
+
+from collections.abc import Iterator
+
+from fixtures.case import Case, Load
+from fixtures.study import Study, asks
+
+
+def per_gigabyte(study: Study) -> Iterator[Case]:
+    """Each model's throughput over the memory that it holds."""
+    for server in study.models:
+        yield study.value("E7", "output_throughput_per_gb", server, study.closed)
+
+
+def dense_over_moe(study: Study) -> Iterator[Case]:
+    """The dense model's efficiency over the sparse one's; reported, since its parts are judged by themselves."""
+    of, over = (Load(server=server, workload=study.closed) for server in (study.dense, study.moe))
+    yield Case(experiment="E7", metric="output_throughput_per_gb", of=of, over=over, gate="report")
+
+
+@asks(per_gigabyte)
+def test_throughput_per_gigabyte(check, case):
+    """A gigabyte buys as many tokens a second as before."""
+    check(case)
+
+
+@asks(dense_over_moe)
+def test_dense_over_moe_efficiency(check, case):
+    """How much more a gigabyte buys with the dense model."""
+    check(case)

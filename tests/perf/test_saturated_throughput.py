@@ -1,0 +1,46 @@
+"""How many tokens a second does a busy server make, and how many fewer if the model is sparse? (E1)"""
+
+from collections.abc import Iterator
+
+from fixtures.case import Case, Load
+from fixtures.study import Study, asks
+
+
+def steady_state(study: Study) -> Iterator[Case]:
+    """Each model under a fixed concurrency."""
+    for server in study.models:
+        yield study.value("E1", "output_throughput", server, study.closed)
+
+
+def burst(study: Study) -> Iterator[Case]:
+    """Each model under the study's burst of 100 prompts, where the platform has it."""
+    if study.burst is not None:
+        for server in study.models:
+            for metric in ("output_throughput", "total_token_throughput", "request_throughput"):
+                yield study.value("E1", metric, server, study.burst)
+
+
+def dense_over_moe(study: Study) -> Iterator[Case]:
+    """The dense model's throughput over the sparse one's, under the same prompts."""
+    for workload in (study.closed, study.burst):
+        if workload is not None:
+            of, over = (Load(server=server, workload=workload) for server in (study.dense, study.moe))
+            yield study.ratio("E1", "output_throughput", of, over)
+
+
+@asks(steady_state)
+def test_output_throughput(check, case):
+    """A server at a fixed concurrency makes as many tokens a second as before."""
+    check(case)
+
+
+@asks(burst)
+def test_burst_throughput(check, case):
+    """A burst of 100 prompts is answered as fast as before, and near what was published."""
+    check(case)
+
+
+@asks(dense_over_moe)
+def test_dense_over_moe_throughput(check, case):
+    """The sparse model costs as much throughput, against the dense one of this very session, as before."""
+    check(case)

@@ -1,0 +1,43 @@
+"""What is launched, when the engine is fake?"""
+
+from __future__ import annotations
+
+import socket
+import sys
+from pathlib import Path
+
+from fixtures.engines.types import LaunchPlan, LogPhase, Remedy
+
+UNIT = Path(__file__).resolve().parent
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def fake_plan(
+    *arguments: str,
+    port: int = 0,
+    engine: str = "fake_engine.py",
+    startup_timeout_s: float = 30.0,
+    gpu_indices: tuple[int, ...] = (),
+    env: tuple[tuple[str, str], ...] = (),
+) -> LaunchPlan:
+    """Plan a launch of the fake engine, on a free port unless one is given."""
+    port = port or free_port()
+    return LaunchPlan(
+        key="fake-engine",
+        argv=(sys.executable, str(UNIT / engine), "--port", str(port), *arguments),
+        env=env,
+        host="127.0.0.1",
+        port=port,
+        health_path="/health",
+        phases=(LogPhase("loading weights", "Loading weights"), LogPhase("listening", "listening on")),
+        remedies=(Remedy("a known mishap", "do what helps against it"),),
+        startup_timeout_s=startup_timeout_s,
+        gpu_indices=gpu_indices,
+    )

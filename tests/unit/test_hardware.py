@@ -1,0 +1,137 @@
+"""Is the machine told for what it is?"""
+
+import types
+
+import pytest
+
+from fixtures.hardware import NvmlError, cpu_isa, detect, gpu_kind
+
+
+class FakeNvml(types.SimpleNamespace):
+    """NVML with `count` H200s; a stub for unit tests alone."""
+
+    class NVMLError(Exception):
+        """As pynvml's."""
+
+    NVML_CLOCK_SM = 1
+
+    def __init__(self, count=2, name="NVIDIA H200", init_error=None, query_error=None):
+        super().__init__()
+        self._count, self._name, self._init_error, self._query_error = count, name, init_error, query_error
+
+    def nvmlInit(self):
+        if self._init_error:
+            raise self._init_error
+
+    def nvmlShutdown(self): ...
+
+    def nvmlSystemGetDriverVersion(self):
+        return "580.82"
+
+    def nvmlSystemGetCudaDriverVersion(self):
+        return 13000
+
+    def nvmlDeviceGetCount(self):
+        return self._count
+
+    def nvmlDeviceGetHandleByIndex(self, index):
+        return index
+
+    def nvmlDeviceGetUUID(self, handle):
+        return f"GPU-{handle}"
+
+    def nvmlDeviceGetName(self, handle):
+        if self._query_error:
+            raise self._query_error
+        return self._name
+
+    def nvmlDeviceGetMemoryInfo(self, handle):
+        return types.SimpleNamespace(total=150_754_820_096, used=0)
+
+    def nvmlDeviceGetMigMode(self, handle):
+        raise self.NVMLError("not supported")
+
+    def nvmlDeviceGetPowerManagementLimit(self, handle):
+        return 700_000
+
+    def nvmlDeviceGetMaxClockInfo(self, handle, clock):
+        return 1980
+
+
+@pytest.fixture(autouse=True)
+def _all_gpus_visible(monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("NVIDIA H200", "h200"),
+        ("NVIDIA H200 NVL", "h200"),
+        ("NVIDIA H100 80GB HBM3", "h100"),
+        ("NVIDIA A100-PCIE-80GB", "a100"),
+        ("NVIDIA A100-SXM4-40GB", "a100"),
+        ("NVIDIA L4", "gpu"),
+        ("Tesla V100", "gpu"),
+    ],
+)
+def test_gpu_kind_from_product_name(name, kind):
+    """NVML's product name gives the study's word, and an unknown product gives none of them."""
+    assert kind == gpu_kind(name)
+
+
+def test_widest_instructions_win():
+    """The label follows the widest vector instructions, since engines pick kernels by them."""
+    assert "avx512" == cpu_isa(["sse2", "avx2", "avx512f"], "x86_64")
+    assert "avx2" == cpu_isa(["sse2", "avx2"], "x86_64")
+    assert "neon" == cpu_isa([], "aarch64")
+    assert "base" == cpu_isa(["sse2"], "x86_64")
+
+
+def test_gpus_found_by_nvml():
+    """Two H200s are found with what NVML answers; a query that it refuses is left out, not fatal."""
+    machine = detect(FakeNvml())
+
+    assert ("h200", 2, "13.0", "580.82") == (machine.kind, machine.count, machine.cuda, machine.driver)
+    assert "h200x2" == machine.label(2)
+    assert (False, 700.0) == (machine.gpus[1].mig, machine.gpus[1].power_limit_w)
+
+
+def test_no_nvml_means_cpu(tmp_path):
+    """Without a usable NVML the machine is its CPU."""
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text("model name\t: A CPU\nflags\t\t: sse2 avx2\n")
+
+    machine = detect(FakeNvml(init_error=FakeNvml.NVMLError("no driver")), cpuinfo)
+
+    assert ("cpu", "A CPU", "avx2", "cpu-avx2") == (machine.kind, machine.name, machine.isa, machine.label(0))
+
+
+def test_cuda_visible_devices_is_obeyed(monkeypatch):
+    """A GPU that this process may not use does not count."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+
+    assert [1] == [gpu.index for gpu in detect(FakeNvml()).gpus]
+
+
+def test_hidden_gpus_leave_the_cpu(monkeypatch):
+    """An empty CUDA_VISIBLE_DEVICES hides all GPUs."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+
+    assert "cpu" == detect(FakeNvml()).kind
+
+
+def test_nvml_that_fails_midway_is_told():
+    """A driver that initialises and then fails is an error with a remedy, not a machine without GPUs."""
+    with pytest.raises(NvmlError, match="nvidia-smi"):
+        detect(FakeNvml(query_error=FakeNvml.NVMLError("GPU is lost")))
+
+
+def test_what_is_lacking_names_need_and_finding():
+    """The reason of a skip says what is needed and what was found."""
+    one = detect(FakeNvml(count=1))
+
+    assert "needs 2x H200, found 1x NVIDIA H200" == one.lacks("h200", 2)
+    assert one.lacks("h200", 1) is None
+    assert one.lacks("cpu", 2) is None
+    assert "needs 1x H100, found 1x NVIDIA H200" == one.lacks("h100", 1)

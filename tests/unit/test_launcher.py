@@ -1,0 +1,154 @@
+"""Is a process launched under guard gone when it should be?"""
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fixtures.launcher import Launched
+from fixtures.processes import everybody, look_up
+
+_SLEEP = (sys.executable, "-c", "import time; print('up', flush=True); time.sleep(600)")
+
+
+def _launch(argv: tuple[str, ...], folder: Path, owners: tuple[int, ...] = ()) -> Launched:
+    return Launched(argv, env=os.environ, log=folder / "log", owners=owners)
+
+
+def _is_true_soon(condition: Callable[[], bool], patience_s: float = 20.0) -> bool:
+    until = time.monotonic() + patience_s
+    while not condition() and time.monotonic() < until:
+        time.sleep(0.05)
+    return condition()
+
+
+@pytest.mark.parametrize("status", [0, 3])
+def test_exit_status_is_told(tmp_path: Path, status: int) -> None:
+    """An exit is noticed at once, with status 0 too."""
+    launched = _launch((sys.executable, "-c", f"raise SystemExit({status})"), tmp_path)
+
+    assert status == launched.exit_code(wait_s=30.0)
+
+    launched.stop(1.0)
+
+
+def test_death_by_signal_is_a_negative_number(tmp_path: Path) -> None:
+    """As in the subprocess module."""
+    launched = _launch(_SLEEP, tmp_path)
+    os.kill(launched.pid, signal.SIGKILL)
+
+    assert -9 == launched.exit_code(wait_s=30.0)
+
+    launched.stop(1.0)
+
+
+def test_missing_command_is_an_error(tmp_path: Path) -> None:
+    """The guardian's own error arrives here."""
+    with pytest.raises(OSError, match="No such file"):
+        _launch((str(tmp_path / "no-such-command"),), tmp_path)
+
+
+def test_stop_ends_the_process_and_the_guardian(tmp_path: Path) -> None:
+    """A normal stop leaves neither of them, and its report can be asked for again."""
+    launched = _launch(_SLEEP, tmp_path)
+    guardian = look_up(launched.guardian_pid)
+
+    ended = launched.stop(20.0)
+
+    assert (("SIGTERM",), ()) == (ended.ending.signals, ended.ending.left)
+    assert look_up(launched.pid) is None
+    assert guardian is not None
+    assert _is_true_soon(lambda: not guardian.is_running())
+    assert ended is launched.stop(20.0)
+
+
+def test_process_outlives_no_owner(tmp_path: Path) -> None:
+    """When a process named as owner ends, the launched one is ended, and nobody needs to ask."""
+    owner = Launched(_SLEEP, env=os.environ, log=tmp_path / "owner")
+    launched = _launch(_SLEEP, tmp_path, owners=(owner.pid,))
+    owner.stop(1.0)
+
+    assert launched.exit_code(wait_s=20.0) is not None
+    assert ("SIGTERM",) == launched.stop(1.0).ending.signals
+
+
+def test_killed_guardian_takes_the_leader_along(tmp_path: Path) -> None:
+    """The kernel kills the leader with its guardian, and stop ends the rest without one."""
+    code = "import subprocess, time; subprocess.Popen(['sleep', '600'], start_new_session=True); time.sleep(600)"
+    launched = _launch((sys.executable, "-c", code), tmp_path)
+    assert _is_true_soon(lambda: len(launched.members()) == 2)
+    stray = next(p for p in launched.members() if p.pid != launched.pid)
+    os.kill(launched.guardian_pid, signal.SIGKILL)
+
+    assert _is_true_soon(lambda: launched.exit_code() == -9)
+    assert stray.is_running()
+
+    ended = launched.stop(5.0)
+
+    assert () == ended.ending.left
+    assert not stray.is_running()
+
+
+def test_guardian_ends_the_server_on_sigterm(tmp_path: Path) -> None:
+    """Somebody who ends the guardian politely ends the server politely."""
+    launched = _launch(_SLEEP, tmp_path)
+    assert _is_true_soon(lambda: "up" in (tmp_path / "log").read_text())
+    os.kill(launched.guardian_pid, signal.SIGTERM)
+
+    assert _is_true_soon(lambda: look_up(launched.pid) is None)
+
+    launched.stop(1.0)
+
+
+def test_exit_code_can_be_asked_from_many_threads(tmp_path: Path) -> None:
+    """Whoever measures asks while somebody else waits."""
+    launched = _launch((sys.executable, "-c", "import time; time.sleep(0.5); raise SystemExit(5)"), tmp_path)
+    codes: list[int | None] = []
+    threads = [threading.Thread(target=lambda: codes.append(launched.exit_code(wait_s=30.0))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    while launched.exit_code() is None:
+        time.sleep(0.05)
+
+    assert 5 == launched.exit_code()
+    assert {5} >= {code for code in codes if code is not None}
+
+    launched.stop(1.0)
+
+
+def test_no_descriptor_is_lost(tmp_path: Path) -> None:
+    """A launch and its stop leave as many open files as there were."""
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(3):
+        _launch(_SLEEP, tmp_path).stop(5.0)
+
+    assert before == len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_log_holds_what_was_printed_and_what_it_took(tmp_path: Path) -> None:
+    """Output goes to the file, and the guardian adds how it ended."""
+    launched = _launch(_SLEEP, tmp_path)
+    assert _is_true_soon(lambda: "up" in (tmp_path / "log").read_text())
+    launched.stop(20.0)
+
+    first, last = (tmp_path / "log").read_text().splitlines()
+    assert "up" == first
+    assert last.startswith("[guardian] ended the server: ")
+
+
+def test_guardian_is_no_child_of_ours(tmp_path: Path) -> None:
+    """A runner that kills a whole process tree does not find it there."""
+    launched = _launch(_SLEEP, tmp_path)
+    guardian = everybody()[launched.guardian_pid]
+
+    assert os.getpid() != guardian.parent
+    assert os.getsid(0) != guardian.session
+
+    launched.stop(5.0)

@@ -1,0 +1,84 @@
+"""Is what a server left removed, and nothing else?"""
+
+import mmap
+import os
+import socket
+from pathlib import Path
+
+from fixtures.leftovers import Leftovers
+
+
+def _mapped(path: Path) -> mmap.mmap:
+    with path.open("w+b") as file:
+        file.truncate(4096)
+        return mmap.mmap(file.fileno(), 4096)
+
+
+def test_mapped_file_is_removed_when_nobody_holds_it(tmp_path: Path) -> None:
+    """Shared memory that the server had mapped goes once no process has it."""
+    leftovers = Leftovers(tmp_path)
+    mapping = _mapped(tmp_path / "psm_1")
+    leftovers.sample([os.getpid()])
+
+    assert () == leftovers.remove([os.getpid()])
+
+    mapping.close()
+
+    assert (str(tmp_path / "psm_1"),) == leftovers.remove([os.getpid()])
+    assert not (tmp_path / "psm_1").exists()
+
+
+def test_file_from_before_the_launch_stays(tmp_path: Path) -> None:
+    """Shared memory of others, which the server merely opened, is not its own."""
+    (tmp_path / "other").write_bytes(b"")
+    leftovers = Leftovers(tmp_path)
+    with (tmp_path / "other").open("rb"):
+        leftovers.sample([os.getpid()])
+
+    assert () == leftovers.remove([])
+
+
+def test_file_made_anew_under_an_old_name_is_removed(tmp_path: Path) -> None:
+    """A name that was there before, but another file, is the server's if the server held it."""
+    (tmp_path / "old").write_bytes(b"")
+    leftovers = Leftovers(tmp_path)
+    (tmp_path / "new").write_bytes(b"")
+    (tmp_path / "new").replace(tmp_path / "old")
+    with (tmp_path / "old").open("rb"):
+        leftovers.sample([os.getpid()])
+
+    assert (str(tmp_path / "old"),) == leftovers.remove([])
+
+
+def test_file_that_was_never_seen_stays(tmp_path: Path) -> None:
+    """A file that came meanwhile and that no process of the server held is somebody else's."""
+    leftovers = Leftovers(tmp_path)
+    (tmp_path / "psm_2").write_bytes(b"")
+    leftovers.sample([os.getpid()])
+
+    assert () == leftovers.remove([])
+
+
+def test_file_named_after_a_server_process_is_removed(tmp_path: Path) -> None:
+    """PyTorch and CUDA put the maker's pid into the name; that suffices."""
+    leftovers = Leftovers(tmp_path)
+    names = [f"torch_{os.getpid()}_77_0", f"cuda.shm.0.{os.getpid():x}.1"]
+    for name in (*names, "torch_1_77_0"):
+        (tmp_path / name).write_bytes(b"")
+    leftovers.sample([os.getpid()])
+
+    assert sorted(str(tmp_path / name) for name in names) == sorted(leftovers.remove([]))
+    assert (tmp_path / "torch_1_77_0").exists()
+
+
+def test_socket_is_removed_when_nobody_listens(tmp_path: Path) -> None:
+    """A bound socket's file goes with its last holder, and not before."""
+    leftovers = Leftovers(tmp_path / "no-such-folder")
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(tmp_path / "ipc.sock"))
+        bound.listen()
+        leftovers.sample([os.getpid()])
+
+        assert () == leftovers.remove([])
+
+    assert (str(tmp_path / "ipc.sock"),) == leftovers.remove([])

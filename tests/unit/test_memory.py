@@ -1,0 +1,147 @@
+"""Is memory read where it is, and is a failed reading an error rather than a number?"""
+
+import os
+import subprocess
+import sys
+import types
+
+import pytest
+
+from fixtures.memory import MemoryUnknown, gpu_bytes, gpu_processes, process_bytes, weights_values
+from fixtures.models import CATALOGUE
+
+MIXTRAL = CATALOGUE["mixtral-8x7b"].architecture
+# Of 46,702,792,704 parameters every rank holds the routers (32 x 4096 x 8) and norms (65 x 4096), and half of the rest:
+# (1,314,816 + 46,701,477,888 / 2) x 2 bytes
+MIXTRAL_TP2 = 46_704_107_520
+
+
+class FakeNvml(types.SimpleNamespace):
+    """NVML with GPUs that hold `used` bytes; a query fails with `error`."""
+
+    class NVMLError(Exception):
+        """As pynvml's."""
+
+    def __init__(self, used=(), processes=(), error=None, init_error=None):
+        super().__init__(open=0)
+        self._used, self._processes, self._error, self._init_error = used, processes, error, init_error
+
+    def nvmlInit(self):
+        """Open it."""
+        if self._init_error:
+            raise self._init_error
+        self.open += 1
+
+    def nvmlShutdown(self):
+        """Close it."""
+        self.open -= 1
+
+    def nvmlDeviceGetHandleByIndex(self, index):
+        """The index is the handle."""
+        return index
+
+    def nvmlDeviceGetMemoryInfo(self, handle):
+        """Memory of a GPU."""
+        if self._error:
+            raise self._error
+        return types.SimpleNamespace(used=self._used[handle])
+
+    def nvmlDeviceGetComputeRunningProcesses(self, handle):
+        """Processes on a GPU."""
+        if self._error:
+            raise self._error
+        return [types.SimpleNamespace(pid=pid, usedGpuMemory=used) for pid, used in self._processes[handle]]
+
+
+def test_weights_against_the_arithmetic():
+    """The fullest rank counts, as bytes and over parameters x bytes / ranks."""
+    values = weights_values((MIXTRAL_TP2 * 1.02, MIXTRAL_TP2 * 1.0), MIXTRAL, 2, "bfloat16")
+
+    assert {"weights_bytes_per_rank", "weights_over_arithmetic"} == values.keys()
+    assert MIXTRAL_TP2 * 1.02 == values["weights_bytes_per_rank"]
+    assert 1.02 == pytest.approx(values["weights_over_arithmetic"])
+
+
+def test_unsplit_weights_are_seen():
+    """Ranks that hold the whole model each show as twice the arithmetic."""
+    whole = 2.0 * MIXTRAL.parameters
+
+    values = weights_values((whole, whole), MIXTRAL, 2, "bfloat16")
+
+    assert 2.0 == pytest.approx(values["weights_over_arithmetic"], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("answers", "seen"),
+    [
+        ((), "0 answers"),
+        ((46e9,), "1 answers"),
+        ((46e9, 46e9, 46e9), "3 answers"),
+        ((46e9, 0.0), r"2 answers: \(46000000000.0, 0.0\)"),
+    ],
+    ids=["none", "fewer", "more", "empty"],
+)
+def test_every_rank_must_answer(answers, seen):
+    """Fewer ranks than there should be, more, or one that holds nothing is an error that shows the answers."""
+    with pytest.raises(MemoryUnknown, match=seen) as error:
+        weights_values(answers, MIXTRAL, 2, "bfloat16")
+    assert "each of 2 ranks" in error.value.tried
+    assert "--tp" in error.value.remedy
+
+
+def test_memory_of_processes_adds_up():
+    """Two processes together hold what each holds; one that has ended meanwhile holds nothing."""
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    with subprocess.Popen(["sleep", "60"]) as sleeper:
+        try:
+            both = process_bytes([os.getpid(), sleeper.pid, gone.pid])
+            one = process_bytes([sleeper.pid])
+        finally:
+            sleeper.kill()
+
+    assert 0 < one < both
+
+
+def test_no_process_left_is_an_error():
+    """When all have ended there is no memory to tell, and the remedy points to the server's log."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        gone.wait()
+
+    with pytest.raises(MemoryUnknown, match="none of them is there any more") as error:
+        process_bytes([gone.pid])
+    assert "log" in error.value.remedy
+
+
+def test_gpus_are_told_by_index():
+    """Each GPU asked for has its number, the others none, and NVML is closed again."""
+    nvml = FakeNvml(used=(10, 20, 30, 40))
+
+    assert {1: 20, 3: 40} == gpu_bytes((1, 3), nvml)
+    assert 0 == nvml.open
+
+
+def test_processes_on_gpus():
+    """A process on two GPUs counts once with both; memory that NVML hides is 0; a foreign process has no command."""
+    nobody = 2**22 + 1  # above the largest pid
+    nvml = FakeNvml(processes=[[(os.getpid(), 100), (nobody, None)], [(os.getpid(), 50)]])
+
+    first, second = gpu_processes((0, 1), nvml)
+
+    # 100 + 50
+    assert (os.getpid(), 150) == (first[0], first[2])
+    assert "python" in first[1]
+    assert (nobody, "of another container or user", 0) == second
+    assert 0 == nvml.open
+
+
+@pytest.mark.parametrize("read", [gpu_bytes, gpu_processes])
+@pytest.mark.parametrize("when", ["error", "init_error"])
+def test_nvml_that_does_not_answer_is_told(read, when):
+    """A driver that fails is an error with a remedy, whether it fails at once or later, and stays closed."""
+    nvml = FakeNvml(used=(0,), processes=[[]], **{when: FakeNvml.NVMLError("GPU is lost")})
+
+    with pytest.raises(MemoryUnknown, match="GPU is lost") as error:
+        read((0,), nvml)
+    assert "nvidia-smi" in error.value.remedy
+    assert 0 == nvml.open

@@ -1,0 +1,177 @@
+"""Is each verdict as red or as green as promised, and is nothing green because nothing ran?
+
+Whole runs of pytest in a project of their own, with the fake engine in place of a real one.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from fixtures.rundata import load
+
+pytest_plugins = ["pytester"]
+ROOT = Path(__file__).resolve().parent.parent.parent
+CONFTEST = f"""
+import sys
+sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests" / "unit")!r}]
+import fake_suite, pathlib
+fake_suite.enter(pathlib.Path("models").resolve())
+pytest_plugins = ["fixtures.plugin"]
+"""
+RATIO = "test_dense_over_moe_throughput"
+
+
+@pytest.fixture
+def project(pytester, monkeypatch):
+    """A project with the suite's own perf tests, and a way to run pytest in it with the fake engine."""
+    monkeypatch.delenv("PERFGATE_GATE", raising=False)
+    monkeypatch.delenv("CI", raising=False)
+    pytester.makeconftest(CONFTEST)
+    (pytester.path / "pytest.ini").write_text((ROOT / "pytest.ini").read_text())
+    perf = pytester.path / "tests" / "perf"
+    perf.mkdir(parents=True)
+    for file in (ROOT / "tests" / "perf").glob("test_*.py"):
+        (perf / file.name).write_text(file.read_text())
+    (pytester.path / "tests" / "test_unit.py").write_text("def test_unit(): pass\n")
+    import fake_suite
+
+    options = fake_suite.enter(pytester.path / "models")
+    from fixtures.engines import ENGINES
+
+    del ENGINES["fake"]
+    return lambda *args: pytester.runpytest_subprocess("-p", "no:cacheprovider", *options, *args, timeout=120)
+
+
+def outcomes(result) -> dict[str, int]:
+    """Counts of pytest's own words, deselected ones left out."""
+    return {word: n for word, n in result.parseoutcomes().items() if word not in ("deselected", "warnings")}
+
+
+def newest_run(pytester) -> Path:
+    """The run directory made last."""
+    return max((pytester.path / "runs").iterdir())
+
+
+def record(project, pytester, times=1) -> None:
+    """Runs that measure the ratio and take it over as its baseline."""
+    runs = []
+    for _ in range(times):
+        project("-m", "cpu", "-k", RATIO, "--baseline-record")
+        runs.append(str(newest_run(pytester)))
+    command = ["-c", f"import sys; sys.path[:0] = [{str(ROOT)!r}]; from fixtures.cli import main; main()"]
+    accepted = pytester.run("python", *command, "accept", *runs, "--baselines", "baselines")
+    assert 0 == accepted.ret, accepted.outlines + accepted.errlines
+
+
+def test_plain_pytest_starts_no_server(project, pytester):
+    """Without a platform in -m only unit tests run and nothing is written."""
+    result = project()
+
+    assert {"passed": 1} == outcomes(result)
+    assert not (pytester.path / "runs").exists()
+
+
+@pytest.mark.parametrize("expression", ["not slow", "not h200", ""])
+def test_a_server_is_started_only_when_its_platform_is_named(project, pytester, expression):
+    """An expression that merely does not exclude the perf tests does not select them."""
+    assert {"passed": 1} == outcomes(project("-m", expression))
+    assert not (pytester.path / "runs").exists()
+
+
+@pytest.mark.parametrize("expression", ["h2000", "cpu or h20"])
+def test_misspelt_marker_is_an_error(project, expression):
+    """A platform that does not exist is a usage error that lists the markers."""
+    result = project("-m", expression)
+
+    assert pytest.ExitCode.USAGE_ERROR == result.ret
+    result.stderr.fnmatch_lines(["*which is no marker; there are:*h200*"])
+
+
+@pytest.mark.parametrize(("gate", "status"), [("advisory", 0), ("required", 1)])
+def test_wrong_hardware_skips_and_says_so(project, gate, status):
+    """On a machine without the GPUs every test skips with need and finding; only required mode is red."""
+    result = project("-m", "h200", f"--gate={gate}")
+
+    assert status == result.ret
+    assert {"skipped"} == set(outcomes(result))
+    result.stdout.fnmatch_lines(["*needs 2x H200, found no GPU*"])
+
+
+def test_workers_are_refused_on_the_cpu(project):
+    """Servers side by side on the same cores would measure each other, so -n is a usage error."""
+    result = project("-m", "cpu", "-n", "2", "-k", RATIO)
+
+    assert 0 != result.ret
+    assert "-n is refused for -m cpu" in result.stdout.str() + result.stderr.str()
+
+
+@pytest.mark.parametrize(("gate", "status", "word"), [("advisory", 0, "skipped"), ("required", 1, "failed")])
+def test_missing_baseline(project, pytester, gate, status, word):
+    """Without a baseline a case is NO_BASELINE: shown at a desk, red as a gate; each server is launched once."""
+    result = project("-m", "cpu", "-k", RATIO, f"--gate={gate}")
+
+    assert (status, {word: 1}) == (result.ret, outcomes(result))
+    results = load(newest_run(pytester))
+    assert ["NO_BASELINE"] == [row.outcome for row in results.verdicts]
+    assert [0, 0] == [launch.index for launch in results.launches]
+    assert 2 == len({launch.server for launch in results.launches})
+
+
+def test_unchanged_passes_and_planted_slowdown_is_red(project, pytester):
+    """Recorded and unchanged is green in required mode; a delay planted in one model's tokens is REGRESSED."""
+    record(project, pytester)
+
+    unchanged = project("-m", "cpu", "-k", RATIO, "--gate=required")
+    slowed = project("-m", "cpu", "-k", RATIO, "--plant-delay", "mixtral-small=12")
+
+    assert (0, {"passed": 1}) == (unchanged.ret, outcomes(unchanged))
+    assert (1, {"failed": 1}) == (slowed.ret, outcomes(slowed))
+    assert ["REGRESSED"] == [row.outcome for row in load(newest_run(pytester)).verdicts]
+
+
+def test_run_directory_is_not_overwritten(project, pytester):
+    """A run directory that holds a run is refused; --resume goes on with it and launches nothing again."""
+    first = project("-m", "cpu", "-k", RATIO, "--run-dir", "mine")
+    again = project("-m", "cpu", "-k", RATIO, "--run-dir", "mine")
+    resumed = project("-m", "cpu", "-k", RATIO, "--run-dir", "mine", "--resume")
+
+    assert (0, 1, 0) == (first.ret, again.ret, resumed.ret)
+    assert "--resume" in again.stdout.str()
+    assert "2 launches kept of 2" in resumed.stdout.str()
+    assert 2 == len(load(pytester.path / "mine").launches)
+
+
+def test_broken_baseline_names_file_and_field(project, pytester):
+    """A baseline that is not JSON, or lacks a field, is an error with file, field and remedy."""
+    record(project, pytester)
+    file = next((pytester.path / "baselines").rglob("*.json"))
+    content = json.loads(file.read_text())
+    del content["identity"]
+    file.write_text(json.dumps(content))
+    lacking = project("-m", "cpu", "-k", RATIO)
+    file.write_text("{")
+    broken = project("-m", "cpu", "-k", RATIO)
+
+    for result, word in ((lacking, "identity"), (broken, "JSON")):
+        assert 1 == result.ret
+        result.stdout.fnmatch_lines([f"*{file.name}*"])
+        assert word in result.stdout.str()
+
+
+def test_unknown_engine_is_a_usage_error(project):
+    """A misspelt engine is answered with those that exist."""
+    result = project("-m", "cpu", "--engine", "vlm")
+
+    assert pytest.ExitCode.USAGE_ERROR == result.ret
+    result.stderr.fnmatch_lines(["*vlm*choose from*vllm*"])
+
+
+def test_missing_engine_says_how_to_get_it(project):
+    """A Python that is not there fails the tests that need it, with the remedy."""
+    result = project("-m", "cpu", "-k", RATIO, "--engine-python", "fake=/nowhere/python")
+
+    assert 1 == result.ret
+    result.stdout.fnmatch_lines(["*/nowhere/python is not an executable file*"])

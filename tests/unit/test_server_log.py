@@ -1,0 +1,88 @@
+"""Is the log of a start read as its reader would?"""
+
+from pathlib import Path
+
+import pytest
+
+from fixtures.engines.types import LogPhase, Remedy
+from fixtures.server_log import UNKNOWN, LogWatch, remedy_for, tail
+
+
+def test_each_phase_is_told_once_and_in_order(tmp_path: Path) -> None:
+    """Every rank logs its own loading; the first one counts."""
+    log = tmp_path / "log"
+    watch = LogWatch(log, (LogPhase("loading weights", "Loading"), LogPhase("capturing graphs", "Captur")))
+
+    assert [] == watch.news()
+
+    log.write_text("INFO Loading rank 0\nINFO Loading rank 1\nCapt")
+
+    assert [("loading weights", "INFO Loading rank 0")] == watch.news()
+
+    with log.open("a") as more:
+        more.write("uring graphs: 0%\rCapturing graphs: 50%\r")
+
+    assert [("capturing graphs", "Capturing graphs: 0%")] == watch.news()
+    assert [] == watch.news()
+
+
+def test_broken_utf8_is_survived(tmp_path: Path) -> None:
+    """A log may hold anything."""
+    log = tmp_path / "log"
+    log.write_bytes(b"\xff\xfe Loading\n")
+
+    assert [("loading weights", "\ufffd\ufffd Loading")] == LogWatch(log, (LogPhase("loading weights", "Load"),)).news()
+
+
+def test_tail_is_the_end(tmp_path: Path) -> None:
+    """The last lines, however long the log is; and a word when there are none."""
+    log = tmp_path / "log"
+
+    assert "(nothing was logged)" == tail(log, 2)
+
+    log.write_text("x" * 400_000 + "\n" + "one\ntwo\nthree\n")
+
+    assert "two\nthree" == tail(log, 2)
+
+
+# Lines as vLLM 0.26 and 0.32, SGLang 0.5.23 and their libraries print them.
+SIGNATURES = {
+    "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has": "do not fit",
+    "ValueError: No available memory for the cache blocks. Try increasing `gpu_memory_utilization`": "do not fit",
+    "[Errno 98] error while attempting to bind on address ('127.0.0.1', 8000): address already in use": "port",
+    "OSError: [Errno 28] No space left on device: '/root/.cache/vllm/torch_compile_cache'": "make room",
+    "huggingface_hub.errors.GatedRepoError: 401 Client Error. Cannot access gated repo for url": "licence",
+    "The checkpoint has model type `foo` but Transformers does not recognize this architecture": (
+        "does not know the model"
+    ),
+    "Model architectures ['FooForCausalLM'] are not supported for now. Supported architectures: []": (
+        "does not know the model"
+    ),
+    "RuntimeError: Cannot find any model weights with `/models/empty`": "weights are not where",
+    "OSError: /models/none is not a local folder and is not a valid model identifier": "weights are not where",
+    "api_server.py: error: unrecognized arguments: --no-such-flag": "--help",
+    "/usr/bin/python3: No module named vllm": "not installed",
+    "RuntimeError: The NVIDIA driver on your system is too old (found version 11040).": "driver",
+}
+
+
+@pytest.mark.parametrize("line", SIGNATURES)
+def test_known_signature_has_its_remedy(tmp_path: Path, line: str) -> None:
+    """Each known way to fail leads to what helps against it."""
+    (tmp_path / "log").write_text(f"INFO 1\nTraceback\n{line}\nINFO the end\n")
+
+    assert SIGNATURES[line] in remedy_for(tmp_path / "log", ())
+
+
+def test_the_engines_own_remedies_come_first(tmp_path: Path) -> None:
+    """An engine knows better than the general rule."""
+    (tmp_path / "log").write_text("CUDA out of memory")
+
+    assert "mine" == remedy_for(tmp_path / "log", (Remedy("out of memory", "mine"),))
+
+
+def test_unknown_signature_says_where_to_look(tmp_path: Path) -> None:
+    """There is always something to do."""
+    (tmp_path / "log").write_text("hello")
+
+    assert UNKNOWN == remedy_for(tmp_path / "log", ())

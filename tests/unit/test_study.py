@@ -1,0 +1,150 @@
+"""Does each platform ask what the study asks?"""
+
+import pytest
+
+from fixtures.case import Case, Load
+from fixtures.models import CATALOGUE
+from fixtures.study import GPU_PLATFORMS, PLATFORMS, asks, servers_of, study_of
+
+ANY_ENGINE = pytest.mark.parametrize("engine", ["vllm", "sglang"])
+ANY_PLATFORM = pytest.mark.parametrize("platform", PLATFORMS)
+
+
+def study(platform, tensor_parallel_size=2, engine="vllm", load_format="auto"):
+    """The study as most tests need it."""
+    return study_of(platform, engine, tensor_parallel_size, load_format)
+
+
+def workloads(of):
+    """All of a study's workloads."""
+    return [of.closed, of.single_stream, *of.rates, *of.batches, *([of.burst] if of.burst else [])]
+
+
+@ANY_PLATFORM
+@ANY_ENGINE
+def test_only_the_model_differs(platform, engine):
+    """The sparse and the dense server differ in the model, and the third one in its ranks, so that a ratio says why."""
+    asked = study(platform, engine=engine)
+    moe, dense, alone = asked.moe, asked.dense, asked.dense_tp1
+
+    differing = {name for name in moe.__struct_fields__ if getattr(moe, name) != getattr(dense, name)}
+    assert {"model"} == differing
+    assert ["tensor_parallel_size"] == [n for n in dense.__struct_fields__ if getattr(dense, n) != getattr(alone, n)]
+    assert (engine, 1) == (alone.engine, alone.tensor_parallel_size)
+    assert (CATALOGUE[moe.model].architecture.is_moe, CATALOGUE[dense.model].architecture.is_moe) == (True, False)
+    assert (moe, dense) == asked.models
+
+
+@ANY_PLATFORM
+def test_requests_fit_the_context(platform):
+    """No prompt with its answer is longer than the servers' context or than the model's."""
+    asked = study(platform)
+    longest = max(w.prompts.input_len_tokens + w.prompts.output_len_tokens for w in workloads(asked))
+
+    for server in (asked.moe, asked.dense):
+        assert longest <= server.max_model_len <= CATALOGUE[server.model].architecture.max_position_embeddings
+
+
+@ANY_PLATFORM
+def test_workload_names_are_slugs_and_name_one_thing(platform):
+    """A name is a file of the baseline store: the same name never stands for two loads."""
+    by_name = {}
+    for workload in workloads(study(platform)):
+        assert workload.name.replace("-", "").isalnum()
+        assert workload.fingerprint() == by_name.setdefault(workload.name, workload.fingerprint())
+
+
+@ANY_PLATFORM
+def test_sweeps_are_ordered(platform):
+    """Batches are 1, 8 and 32 at once; rates rise; a closed loop fills its slots more than once."""
+    asked = study(platform)
+
+    assert [1, 8, 32] == [workload.max_concurrency for workload in asked.batches]
+    assert sorted(workload.request_rate for workload in asked.rates) == [w.request_rate for w in asked.rates]
+    assert all(w.num_prompts >= 2 * w.max_concurrency for w in (asked.closed, asked.single_stream, *asked.batches))
+    assert 1 == len({w.prompts for w in asked.batches})
+
+
+def test_absolute_values_are_judged_on_gpus_alone():
+    """A shared CPU is no yardstick: there absolutes are reported and ratios are judged in both directions."""
+    for platform in GPU_PLATFORMS:
+        asked = study(platform)
+        loads = [Load(server=server, workload=asked.closed) for server in asked.models]
+        ratio = asked.ratio("E1", "itl_median_ms", *loads)
+
+        assert ("hard", 2) == (asked.absolute, asked.gpu_count)
+        assert ("hard", False) == (ratio.gate, ratio.two_sided)
+
+    asked = study("cpu")
+    loads = [Load(server=server, workload=asked.closed) for server in asked.models]
+    ratio = asked.ratio("E1", "itl_median_ms", *loads)
+
+    assert ("report", 0, None) == (asked.absolute, asked.gpu_count, asked.burst)
+    assert ("hard", True) == (ratio.gate, ratio.two_sided)
+    assert tuple(loads) == ratio.loads
+
+
+@pytest.mark.parametrize(("platform", "gate"), [("cpu", "report"), ("h200", "hard")])
+def test_value_of_a_server(platform, gate):
+    """A value is an absolute of one load; without a workload it is the server's own."""
+    asked = study(platform)
+
+    case = asked.value("E7", "memory_bytes", asked.moe, None)
+
+    assert Case(experiment="E7", metric="memory_bytes", of=Load(server=asked.moe), gate=gate) == case
+
+
+def test_gpu_needed_follows_the_ranks():
+    """With one rank the study needs one GPU."""
+    assert 1 == study("h200", tensor_parallel_size=1).gpu_count
+
+
+def test_weights_are_chosen_on_gpus():
+    """Made-up weights can be asked for where the real ones weigh 93 GB; the small models always have theirs."""
+    assert "dummy" == study("h200", load_format="dummy").moe.load_format
+    assert "auto" == study("cpu", load_format="dummy").moe.load_format
+
+
+@pytest.mark.parametrize(("engine", "arguments"), [("vllm", ("--enforce-eager",)), ("sglang", ())])
+def test_vllm_is_eager_on_the_cpu(engine, arguments):
+    """An argument of one engine is not given to the other."""
+    assert arguments == study("cpu", engine=engine).moe.extra_args
+
+
+def test_question_is_attached_to_its_test():
+    """A perf test carries its question for the plugin, and is otherwise left as it was."""
+
+    def question(asked):
+        return [asked.value("E7", "memory_bytes", asked.moe, None)]
+
+    @asks(question)
+    def test_something():
+        """Nothing."""
+
+    assert question is test_something.asks
+    assert "test_something" == test_something.__name__
+
+
+def test_servers_of_cases():
+    """Each server is listed once, in order of first mention, with each of its workloads once."""
+    asked = study("cpu")
+    moe, dense = (Load(server=server, workload=asked.closed) for server in asked.models)
+    cases = [
+        asked.value("E7", "memory_bytes", asked.dense, None),
+        asked.ratio("E1", "itl_median_ms", moe, dense),
+        asked.ratio("E1", "output_throughput", moe, dense),
+        asked.value("E2", "itl_median_ms", asked.moe, asked.single_stream),
+    ]
+
+    assert [
+        ("vllm-llama-small-tp2", (asked.dense, (asked.closed,))),
+        ("vllm-mixtral-small-tp2", (asked.moe, (asked.closed, asked.single_stream))),
+    ] == list(servers_of(cases).items())
+
+
+def test_one_rank_needs_no_third_server():
+    """With one rank the dense server and its one-rank twin are the same server, launched once."""
+    asked = study("cpu", tensor_parallel_size=1)
+    cases = [asked.value("E3", "itl_median_ms", server, asked.closed) for server in (asked.dense, asked.dense_tp1)]
+
+    assert ["vllm-llama-small-tp1"] == list(servers_of(cases))
