@@ -25,7 +25,7 @@ from fixtures.policy import (
 )
 
 Array = npt.NDArray[np.float64]
-GATES = 24  # hard gates of one run of the whole suite, on 3 servers
+GATES = 72  # hard gates of one run of the whole suite on a GPU, on 3 servers
 CHUNK = 20_000
 
 

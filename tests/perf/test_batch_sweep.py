@@ -1,4 +1,4 @@
-"""Is a larger batch still nearly free in latency and worth it in throughput? (E4)"""
+"""E4: Is a larger batch still nearly free in latency and worth it in throughput?"""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""How many tokens a second does a gigabyte of memory buy? (E7)"""
+"""E7: How many tokens a second does a gigabyte of memory buy?"""
 
 from collections.abc import Iterator
 

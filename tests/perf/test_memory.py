@@ -1,4 +1,4 @@
-"""Does each GPU hold what the arithmetic says, and is there as much room for the KV cache as before? (E6)"""
+"""E6: Does each GPU hold what the arithmetic says, and is there as much room for the KV cache as before?"""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from fixtures.study import Study, asks
 
 def weights(study: Study) -> Iterator[Case]:
     """Bytes of weights per rank over parameters x bytes per parameter / ranks; judged on every platform."""
-    for server in (*study.models, study.dense_tp1):
+    for server in dict.fromkeys((*study.models, study.dense_tp1)):
         case = study.value("E6", "weights_over_arithmetic", server, None)
         yield msgspec.structs.replace(case, gate="hard")
 

@@ -1,4 +1,4 @@
-"""Does latency stay in its range as requests come faster? (E3)"""
+"""E3: Does latency stay in its range as requests come faster?"""
 
 from collections.abc import Iterator
 

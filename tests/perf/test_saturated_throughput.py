@@ -1,4 +1,4 @@
-"""How many tokens a second does a busy server make, and how many fewer if the model is sparse? (E1)"""
+"""E1: How many tokens a second does a busy server make, and how many fewer if the model is sparse?"""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""How long does one user wait for each token when nobody else is there? (E2)"""
+"""E2: How long does one user wait for each token when nobody else is there?"""
 
 from collections.abc import Iterator
 

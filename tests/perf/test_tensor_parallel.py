@@ -1,4 +1,4 @@
-"""Is the dense model any faster on two GPUs than on one? (E5)"""
+"""E5: Is the dense model any faster on two GPUs than on one?"""
 
 from collections.abc import Iterator
 

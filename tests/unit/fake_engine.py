@@ -169,8 +169,8 @@ class Stream:
         """Send one SSE event, in two writes where the behaviour says so."""
         event = b"data: " + data + b"\n\n"
         if self.engine.behaviour.split_writes:
-            self.write(event[:40])
-            self.loop.call_later(0.001, self.write, event[40:])
+            self.write(event[: len(event) // 2])
+            self.write(event[len(event) // 2 :])
         else:
             self.write(event)
 
@@ -199,10 +199,7 @@ class Stream:
         engine.counters["prefix_cache_queries"] += prompt
         self.log["done"] = True
         self.stop()
-        if engine.behaviour.split_writes:
-            self.loop.call_later(0.005, self.end, True)
-        else:
-            self.end(True)
+        self.end(True)
         engine.finish()
 
 
@@ -244,7 +241,7 @@ class Connection(asyncio.Protocol):
         if what == "POST /v1/completions":
             return self.complete(body | {"request_id_header": headers.get("x-request-id", "")})
         if what == "POST /behaviour":
-            engine.behaviour = Behaviour(**(asdict(engine.behaviour) | body))
+            engine.behaviour = Behaviour(**(engine.options.behaviour | body))
         if what in ("POST /behaviour", "POST /reset"):
             engine.reset()
         answers: dict[str, Any] = {

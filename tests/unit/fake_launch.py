@@ -41,7 +41,7 @@ class FakeEngine:
         return json.loads(text) if text else None
 
     def set(self, **behaviour: Any) -> None:
-        """Change how it streams from now on; what was sent is forgotten."""
+        """Stream as at the start, but for this, from now on; what was sent is forgotten."""
         self.call("POST", "/behaviour", behaviour)
 
     def sent(self) -> list[Any]:

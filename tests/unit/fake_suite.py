@@ -57,12 +57,16 @@ def _plant(url: str, per_token_ms: float) -> None:
     requests.post(f"{url}/behaviour", json={"extra_itl_s": per_token_ms / 1000}, timeout=10).raise_for_status()
 
 
-def enter(models_dir: Path) -> list[str]:
-    """Make "fake" known as an engine; returns the options that a run with it needs."""
+def enter() -> None:
+    """Make "fake" known as an engine, in this process."""
     engines.ENGINES["fake"] = Engine(
         name="fake", plan=_plan, read_log=_read_log, weights_bytes_per_rank=_weights, plant_delay=_plant
     )
-    options = ["--engine", "fake", "--engine-python", f"fake={sys.executable}"]
+
+
+def options(models_dir: Path) -> list[str]:
+    """The command line that selects the fake engine and models that are a config.json alone."""
+    words = ["--engine", "fake", "--engine-python", f"fake={sys.executable}"]
     for name in ITL_S:
-        options += ["--model-dir", f"{name}={make_shell(CATALOGUE[name], models_dir / name)}"]
-    return options
+        words += ["--model-dir", f"{name}={make_shell(CATALOGUE[name], models_dir / name)}"]
+    return words

@@ -6,8 +6,10 @@ what it is at, one word a line: "starting", "loaded", and for each answer "measu
     python tests/unit/fault_session.py FOLDER PORT LEASE_WAIT_S COMMAND...
 """
 
+import faulthandler
 import http.client
 import json
+import signal
 import sys
 import time
 from pathlib import Path
@@ -52,4 +54,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    faulthandler.register(signal.SIGUSR1)  # for whoever waits in vain
     main()

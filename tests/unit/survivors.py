@@ -1,7 +1,7 @@
 """Who is left of a session that was killed?
 
-Sessions are started with a tag in the environment, which every process of theirs inherits; the guardian, which has none,
-names its session's pid on its command line.
+Sessions are started with a tag in the environment, which every process of theirs inherits; the guardian, which has
+none, names its session's pid on its command line.
 """
 
 from __future__ import annotations
@@ -54,7 +54,10 @@ class Session:
         until = time.monotonic() + patience_s
         while not condition():
             if self._process.poll() is not None or time.monotonic() > until:
-                raise AssertionError(f"it did not happen; the session printed {self.output.read_text()!r}")
+                self._process.send_signal(signal.SIGUSR1)  # shows where it is
+                time.sleep(0.5)
+                state = f"status {self._process.poll()}; running: {self.running()}"
+                raise AssertionError(f"it did not happen; {state}; it printed {self.output.read_text()}")
             time.sleep(0.02)
 
     def send(self, *numbers: signal.Signals) -> None:

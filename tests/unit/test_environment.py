@@ -138,7 +138,12 @@ def test_versions_come_from_that_interpreter():
 
 @pytest.mark.parametrize(
     ("script", "seen"),
-    [("echo no such module >&2; exit 3", "no such module"), ("echo not json", "malformed"), ("exit 0", "truncated")],
+    [
+        ("echo no such module >&2; exit 3", "no such module"),
+        ("echo not json", "malformed"),
+        (r"printf '\377'", "malformed"),
+        ("exit 0", "truncated"),
+    ],
 )
 def test_interpreter_that_does_not_answer_is_told(tmp_path, script, seen):
     """What runs but is no Python is an error with what it said."""
@@ -240,7 +245,9 @@ def test_unknown_environment_lists_the_locks():
         install("vllm-gpu", quiet, Commands())
 
 
-@pytest.mark.parametrize("lock", sorted((environment.PROJECT / "fixtures" / "engines" / "locks").glob("*.txt")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "lock", sorted((environment.PROJECT / "fixtures" / "engines" / "locks").glob("*.txt")), ids=lambda p: p.stem
+)
 def test_shipped_locks_pin_everything(lock):
     """Nothing is resolved, so each line is one pinned package, and torch, which is installed first, is among them."""
     lines = [line for line in lock.read_text().splitlines() if line and not line.startswith("#")]

@@ -56,6 +56,7 @@ def test_missing_command_is_an_error(tmp_path: Path) -> None:
 def test_stop_ends_the_process_and_the_guardian(tmp_path: Path) -> None:
     """A normal stop leaves neither of them, and its report can be asked for again."""
     launched = _launch(_SLEEP, tmp_path)
+    launched.note_ready()
     guardian = look_up(launched.guardian_pid)
 
     ended = launched.stop(20.0)
@@ -67,10 +68,18 @@ def test_stop_ends_the_process_and_the_guardian(tmp_path: Path) -> None:
     assert ended is launched.stop(20.0)
 
 
+def test_start_is_ended_without_grace(tmp_path: Path) -> None:
+    """Before it is ready there is nothing to save."""
+    launched = _launch(_SLEEP, tmp_path)
+
+    assert ("SIGKILL",) == launched.stop(20.0).ending.signals
+
+
 def test_process_outlives_no_owner(tmp_path: Path) -> None:
     """When a process named as owner ends, the launched one is ended, and nobody needs to ask."""
     owner = Launched(_SLEEP, env=os.environ, log=tmp_path / "owner")
     launched = _launch(_SLEEP, tmp_path, owners=(owner.pid,))
+    launched.note_ready()
     owner.stop(1.0)
 
     assert launched.exit_code(wait_s=20.0) is not None

@@ -6,19 +6,21 @@ Whole runs of pytest in a project of their own, with the fake engine in place of
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
 from fixtures.rundata import load
+from tests.unit import fake_suite
 
 pytest_plugins = ["pytester"]
 ROOT = Path(__file__).resolve().parent.parent.parent
 CONFTEST = f"""
 import sys
-sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests" / "unit")!r}]
-import fake_suite, pathlib
-fake_suite.enter(pathlib.Path("models").resolve())
+sys.path[:0] = [{str(ROOT)!r}]
+from tests.unit import fake_suite
+fake_suite.enter()
 pytest_plugins = ["fixtures.plugin"]
 """
 RATIO = "test_dense_over_moe_throughput"
@@ -36,12 +38,7 @@ def project(pytester, monkeypatch):
     for file in (ROOT / "tests" / "perf").glob("test_*.py"):
         (perf / file.name).write_text(file.read_text())
     (pytester.path / "tests" / "test_unit.py").write_text("def test_unit(): pass\n")
-    import fake_suite
-
-    options = fake_suite.enter(pytester.path / "models")
-    from fixtures.engines import ENGINES
-
-    del ENGINES["fake"]
+    options = fake_suite.options(pytester.path / "models")
     return lambda *args: pytester.runpytest_subprocess("-p", "no:cacheprovider", *options, *args, timeout=120)
 
 
@@ -62,7 +59,7 @@ def record(project, pytester, times=1) -> None:
         project("-m", "cpu", "-k", RATIO, "--baseline-record")
         runs.append(str(newest_run(pytester)))
     command = ["-c", f"import sys; sys.path[:0] = [{str(ROOT)!r}]; from fixtures.cli import main; main()"]
-    accepted = pytester.run("python", *command, "accept", *runs, "--baselines", "baselines")
+    accepted = pytester.run(sys.executable, *command, "accept", *runs, "--baselines", "baselines")
     assert 0 == accepted.ret, accepted.outlines + accepted.errlines
 
 
@@ -105,7 +102,7 @@ def test_workers_are_refused_on_the_cpu(project):
     result = project("-m", "cpu", "-n", "2", "-k", RATIO)
 
     assert 0 != result.ret
-    assert "-n is refused for -m cpu" in result.stdout.str() + result.stderr.str()
+    assert "-n is refused with -m cpu" in result.stdout.str() + result.stderr.str()
 
 
 @pytest.mark.parametrize(("gate", "status", "word"), [("advisory", 0, "skipped"), ("required", 1, "failed")])

@@ -146,6 +146,16 @@ def test_stranger_on_the_gpu_is_named(tmp_path: Path) -> None:
         assert pool.get(plan).alive()
 
 
+def test_dead_server_may_be_listed_for_a_moment(tmp_path: Path) -> None:
+    """The driver's list of processes lags; the pool's own last server is no stranger."""
+    lagging = iter([[], [(4711, "vllm", GIB)], [(4711, "vllm", GIB)]])
+    plan = fake_plan(gpu_indices=(0,))
+    with _pool(tmp_path, Devices(lambda: next(lagging, []), lambda indices: [0 for _ in indices])) as pool:
+        pool.get(plan)
+
+        assert pool.get(plan, fresh=True).alive()
+
+
 def test_memory_that_stays_stops_everything(tmp_path: Path) -> None:
     """If a GPU's memory does not come back nothing more is launched, and each later ask says why."""
     gpus = _Gpus(GIB, GIB)
@@ -164,14 +174,15 @@ def test_memory_that_stays_stops_everything(tmp_path: Path) -> None:
 
 def test_memory_may_take_a_while(tmp_path: Path) -> None:
     """Memory that comes back within the time given is no fault."""
-    gpus = _Gpus(0)
+    said: list[str] = []
     falling = iter([40 * GIB, 20 * GIB])
     devices = Devices(tuple, lambda _: [next(falling, 0)] if pool.launches else [0], settle_s=60)
-    pool = _pool(tmp_path, devices)
+    pool = ServerPool(log_dir=tmp_path, progress=said.append, devices=devices)
     pool.get(fake_plan(gpu_indices=(0,)))
     pool.close()
 
-    assert gpus.used == [next(falling, 0)]
+    assert [] == list(falling)
+    assert "waiting until GPU 0 holds 40.0 GiB (0.0 GiB before the launch) no more" in said[-1]
 
 
 def test_interrupted_start_leaves_nothing(tmp_path: Path) -> None:

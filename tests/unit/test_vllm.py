@@ -2,6 +2,7 @@
 
 import http.server
 import importlib
+import itertools
 import json
 import os
 import re
@@ -36,7 +37,7 @@ MIXTRAL_LOG = """\
 backend 'none'.
 (EngineCore pid=8186) INFO 11-24 06:33:29 [core.py:133] Initializing a V1 LLM engine (v0.32.0) with config: model=
 (EngineCore pid=8186) INFO 11-24 06:33:30 [ompmultiprocessing.py:185] OpenMP thread binding info:
-(EngineCore pid=8186) INFO 11-24 06:33:30 [ompmultiprocessing.py:185] 	VLLM_CPU_OMP_THREADS_BIND='0|1', auto_setup=False
+(EngineCore pid=8186) INFO 11-24 06:33:30 [ompmultiprocessing.py:185] 	VLLM_CPU_OMP_THREADS_BIND='0|1'
 (Worker_TP0 pid=8195) INFO 11-24 06:33:35 [cpu_model_runner.py:68] Starting to load model mixtral-small...
 (Worker_TP0 pid=8195) INFO 11-24 06:33:35 [unquantized.py:364] Using CPU Unquantized MoE backend out of potential \
 backends: ['CPU'].
@@ -74,7 +75,7 @@ def request_for(config, **changes):
 
 def options(argv):
     """Options of a command line that take a value, by name."""
-    return {name: value for name, value in zip(argv, argv[1:], strict=False) if name.startswith("--")}
+    return {name: value for name, value in itertools.pairwise(argv) if name.startswith("--")}
 
 
 def test_command_line():

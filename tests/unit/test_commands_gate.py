@@ -1,0 +1,79 @@
+"""Do `judge`, `accept` and `history` say what they did, and end with the right exit code?"""
+
+import pytest
+from click.testing import CliRunner
+
+from fixtures import rundata
+from fixtures.commands_gate import accept, history, judge
+from tests.unit import measured as m
+
+
+@pytest.fixture
+def call(tmp_path, monkeypatch):
+    """Runs a command in a desk's environment."""
+    monkeypatch.delenv("CI", raising=False)
+
+    def run(command, *arguments):
+        return CliRunner().invoke(command, [str(argument) for argument in arguments])
+
+    return run
+
+
+def saved(tmp_path, number, value, **how):
+    """A run folder with this throughput."""
+    results = m.run({m.MOE_LOAD: {"output_throughput": [value]}}, [m.THROUGHPUT], f"202606{number:02}-120000-1", **how)
+    rundata.save(results, tmp_path / "runs" / results.run_id)
+    return tmp_path / "runs" / results.run_id
+
+
+def test_accept_then_judge(call, tmp_path):
+    """Six runs are taken over; a further unchanged run is green (0), one 10 % down is red (1) and says what to do."""
+    store = tmp_path / "baselines"
+    runs = [saved(tmp_path, n, 1000 * factor) for n, factor in enumerate(m.QUIET, 1)]
+    done = call(accept, *runs, "--baselines", store)
+    assert 0 == done.exit_code, done.output
+    assert "| vllm-mixtral-8x7b-tp2/closed-c32/output_throughput | - | 1,000 tok/s | new | 6 of 6 runs |" in done.output
+    assert f"wrote {store}" in done.output
+    good = call(judge, saved(tmp_path, 8, 1000.0), "--baselines", store, "--required")
+    bad = call(judge, saved(tmp_path, 9, 900.0), "--baselines", store)
+    assert [0, 1] == [good.exit_code, bad.exit_code]
+    assert "lower by 10.0 %" in bad.output
+
+
+def test_judge_without_baseline(call, tmp_path):
+    """Nothing recorded: skipped at a desk (0), red in required mode (1)."""
+    run = saved(tmp_path, 1, 1000.0)
+    codes = [call(judge, run, "--baselines", tmp_path, *more).exit_code for more in ((), ("--required",))]
+    assert [0, 1] == codes
+
+
+def test_judge_of_a_run_without_cases_is_red(call, tmp_path):
+    """A run that asked nothing is never green."""
+    rundata.save(m.run({}, []), tmp_path / "empty")
+    assert 1 == call(judge, tmp_path / "empty", "--baselines", tmp_path).exit_code
+
+
+def test_dry_run(call, tmp_path):
+    """--dry-run shows and writes nothing."""
+    done = call(accept, saved(tmp_path, 1, 1000.0), "--baselines", tmp_path / "store", "--dry-run")
+    assert "would write" in done.output
+    assert not (tmp_path / "store").exists()
+
+
+def test_accept_refuses_in_ci(call, tmp_path, monkeypatch):
+    """With CI=true the command fails and writes nothing."""
+    run = saved(tmp_path, 1, 1000.0)
+    monkeypatch.setenv("CI", "true")
+    done = call(accept, run, "--baselines", tmp_path / "store")
+    assert 0 != done.exit_code
+    assert "CI job" in str(done.exception)
+
+
+def test_history_lists_and_shows(call, tmp_path):
+    """Without a case the cases are listed; with one its values, with or without Otava."""
+    saved(tmp_path, 1, 1000.0)
+    saved(tmp_path, 2, 990.0)
+    listed = call(history, "--runs", tmp_path / "runs")
+    shown = call(history, m.THROUGHPUT.id, "--runs", tmp_path / "runs")
+    assert f"{m.THROUGHPUT.id}  (h200x2)" in listed.output
+    assert (0, True, True) == (shown.exit_code, "1000" in shown.output, "990" in shown.output)

@@ -1,0 +1,135 @@
+"""Are two clients compared by the same definitions?"""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from fixtures.client import Recording
+from fixtures.crosscheck import (
+    CLIENTS,
+    ClientFailed,
+    Comparison,
+    by_sglang_definitions,
+    by_vllm_definitions,
+    compare,
+    crosscheck,
+    run_other,
+)
+from fixtures.measurement import Target
+from fixtures.wire import RequestRecord
+from fixtures.workload import Synthetic, Workload
+from tests.unit.fake_launch import FakeEngine
+
+MS = 1_000_000
+VOCABULARY = {f"w{i}": i for i in range(9)}
+WORKLOAD = Workload(name="c", num_prompts=4, max_concurrency=2, prompts=Synthetic(output_len_tokens=3))
+TARGET = Target(url="http://h:1", served_model="m", vocab_size=9, engine="vllm", tokenizer="/t")
+
+
+def one_request():
+    """Sent at 0; chunks with text "", "a", "b" at 20, 30, 40 ms; [DONE] at 55 ms, complete at 60 ms."""
+    texts = [(20, ""), (30, "a"), (40, "b")]
+    reads = [(at * MS, b'data: {"choices":[{"text":"%s"}]}\n\n' % text.encode()) for at, text in texts]
+    usage = b'data: {"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":3}}\n\n'
+    reads += [(50 * MS, usage), (55 * MS, b"data: [DONE]\n\n")]
+    record = RequestRecord(
+        index=0,
+        input_tokens=1,
+        asked_tokens=3,
+        due_ns=0,
+        sent_ns=0,
+        end_ns=60 * MS,
+        status=200,
+        reads=tuple(reads),
+    )
+    return Recording(start_ns=0, end_ns=60 * MS, requests=(record,), client_busy=0.0, client_gaps=())
+
+
+def test_definitions_differ_as_said():
+    """One counts every chunk and ends with the last; the other counts those with text and ends with the stream."""
+    vllm, sglang = by_vllm_definitions(one_request()), by_sglang_definitions(one_request())
+
+    # TTFT first chunk or first text; E2EL last chunk or end of stream; TPOT (40 - 20) / 2 or (60 - 30) / 2
+    assert (20.0, 40.0, 10.0) == tuple(vllm[f"{word}_median_ms"] for word in ("ttft", "e2el", "tpot"))
+    assert (30.0, 60.0, 15.0) == tuple(sglang[f"{word}_median_ms"] for word in ("ttft", "e2el", "tpot"))
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "spread", "verdict"),
+    [
+        (102.9, 100.0, 0.0, "agree"),
+        (96.0, 100.0, 0.01, "DIFFER"),
+        (110.0, 100.0, 0.2, "undecided: the rounds differ by more"),
+    ],
+)
+def test_verdicts(ours, theirs, spread, verdict):
+    """3 % is agreement; a difference that the rounds' own spread hides decides nothing."""
+    assert verdict == Comparison("x", ours, theirs, spread, 0.0).verdict(0.03)
+
+
+def test_medians_over_rounds():
+    """Each client's median and spread, and their ratio."""
+    names = ("ttft_median_ms", "itl_median_ms", "tpot_median_ms", "e2el_median_ms", "output_throughput")
+    found = compare([dict.fromkeys(names, v) for v in (9.0, 10.0, 12.0)], [dict.fromkeys(names, 8.0)] * 3)
+
+    # median 10, spread (12 - 9) / 10; 10 / 8 - 1
+    assert {(10.0, 8.0, 0.3, 0.0, 0.25)} == {
+        (c.ours, c.theirs, c.our_spread, c.their_spread, c.difference) for c in found
+    }
+
+
+@pytest.fixture
+def other_client(tmp_path):
+    """A stand-in for another client's Python: it writes the given figures to the result file."""
+
+    def make(figures, code=0):
+        script = tmp_path / "python"
+        script.write_text(
+            "#!/bin/sh\n"
+            "while [ $# -gt 0 ]; do case $1 in --result-dir) d=$2;; --output-file) f=$2;; esac; shift; done\n"
+            f"[ -n \"$d\" ] && f=$d/result.json\necho '{json.dumps(figures)}' > $f\necho broken >&2\nexit {code}\n"
+        )
+        script.chmod(0o755)
+        return str(script)
+
+    return make
+
+
+FIGURES = {f"median_{word}_ms": 10.0 for word in ("ttft", "itl", "tpot", "e2el", "e2e_latency")}
+FIGURES |= {"output_throughput": 100.0, "completed": 4}
+
+
+@pytest.mark.parametrize("client", ["vllm", "sglang"])
+def test_figures_come_under_our_names(other_client, client):
+    """Both clients' result files are read into the same names."""
+    found = run_other(other_client(FIGURES), CLIENTS[client], TARGET, WORKLOAD)
+
+    assert {"ttft_median_ms", "itl_median_ms", "tpot_median_ms", "e2el_median_ms", "output_throughput"} == found.keys()
+
+
+def test_a_client_that_fails_is_an_error(other_client):
+    """The command, its exit code and its last words."""
+    with pytest.raises(ClientFailed, match="exit code 3; broken"):
+        run_other(other_client(FIGURES, code=3), CLIENTS["vllm"], TARGET, WORKLOAD)
+
+
+def test_requests_that_the_client_lost_are_an_error(other_client):
+    """Figures of fewer requests than were asked for are no comparison."""
+    with pytest.raises(ClientFailed, match="3 of 4 requests completed"):
+        run_other(other_client(FIGURES | {"completed": 3}), CLIENTS["vllm"], TARGET, WORKLOAD)
+
+
+def test_the_command_prints_the_table_and_fails_on_disagreement(other_client, tmp_path):
+    """Figures that nobody could agree with: the table names them and the exit code is 1."""
+    (tmp_path / "tokenizer.json").write_text(
+        json.dumps({"version": "1.0", "model": {"type": "WordLevel", "vocab": VOCABULARY, "unk_token": "w0"}})
+    )
+    absurd = FIGURES | dict.fromkeys([n for n in FIGURES if n.endswith("_ms")], 1e9)
+    with FakeEngine(ttft_s=0.01, itl_s=0.005) as engine:
+        arguments = ["--url", engine.url, "--client-python", other_client(absurd), "--tokenizer", str(tmp_path)]
+        arguments += ["--num-prompts", "4", "--max-concurrency", "2", "--lengths", "4", "3", "--rounds", "2"]
+        result = CliRunner().invoke(crosscheck, arguments)
+
+    assert 1 == result.exit_code
+    assert "DIFFER" in result.output

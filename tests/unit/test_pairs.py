@@ -1,0 +1,68 @@
+"""Are base and candidate judged by what differs within a pair?"""
+
+import msgspec
+import pytest
+
+from fixtures.gate import Outcome, ab_order, judge_pairs
+from tests.unit import measured as m
+
+
+def judged(pairs, case=m.THROUGHPUT, **more):
+    """The verdict on (base, candidate) pairs."""
+    return judge_pairs(case, pairs, "h200x2", **more)
+
+
+@pytest.mark.parametrize(("pairs", "expected"), [(1, "AB"), (3, "ABBAAB"), (4, "ABBAABBA")])
+def test_order(pairs, expected):
+    """Every second pair is turned round, so that a drift favours neither build."""
+    assert expected == ab_order(pairs)
+
+
+def test_drift_of_the_machine_cancels():
+    """The machine loses 20 % over the session, both builds alike: no difference, so passed."""
+    assert Outcome.PASSED == judged([(1000.0, 1000.0), (900.0, 900.0), (800.0, 800.0)]).outcome
+
+
+@pytest.mark.parametrize(
+    ("factor", "expected"),
+    [(0.95, Outcome.REGRESSED), (0.98, Outcome.PASSED), (1.06, Outcome.IMPROVED)],
+)
+def test_line(factor, expected):
+    """With 5 % promised the line is at 3.3 %: 5 % is red, 2 % is not, 6 % more is an improvement."""
+    assert expected == judged([(1000.0, 1000.0 * factor)] * 3).outcome
+
+
+def test_direction_of_latencies():
+    """For a latency the larger candidate is the worse one."""
+    assert Outcome.REGRESSED == judged([(10.0, 10.6)] * 3, m.ITL).outcome
+
+
+def test_smaller_promise():
+    """Whoever knows the machine is quiet asks for 2 %: then 2 % is red."""
+    assert Outcome.REGRESSED == judged([(1000.0, 980.0)] * 3, delta=0.02).outcome
+
+
+def test_contradicting_pairs_are_inconclusive():
+    """One pair 30 % down, two unchanged: something else happened in that pair."""
+    result = judged([(1000.0, 700.0), (1000.0, 1000.0), (1000.0, 1001.0)])
+    assert Outcome.INCONCLUSIVE == result.outcome
+    assert "contradict" in result.message
+
+
+@pytest.mark.parametrize("pairs", [[], [(1.0, 1.0)] * 2, [(1.0, 0.0)] * 3, [(1.0, float("nan"))] * 3])
+def test_too_few_or_impossible_pairs_are_invalid(pairs):
+    """Two pairs, a zero or a NaN are no verdict."""
+    assert Outcome.INVALID == judged(pairs).outcome
+
+
+def test_reported_case_stays_reported():
+    """The case's own gate mode is the verdict's."""
+    case = msgspec.structs.replace(m.THROUGHPUT, gate="report")
+    assert "report" == judged([(1000.0, 900.0)] * 3, case).gate
+
+
+def test_message_has_interval_and_line():
+    """Both values, the interval of the loss, the line and the promise."""
+    message = judged([(1000.0, 899.0), (1000.0, 900.0), (1000.0, 901.0)]).message
+    for part in ("900 tok/s, base 1,000 tok/s: lower by 10.0 %", "95 % interval of the loss", "alarm line 3.3 %"):
+        assert part in message

@@ -1,0 +1,270 @@
+"""Does only what should become a baseline become one?"""
+
+import datetime
+
+import msgspec
+import pytest
+
+from fixtures import rundata
+from fixtures.baseline_files import read_recorded
+from fixtures.baselines import Store
+from fixtures.gate import Outcome, judge_run
+from fixtures.proposals import LAUNCHES_KEPT, Choice
+from fixtures.recording import RecordingRefused, accept, propose
+from tests.unit import measured as m
+
+NO_CI: dict[str, str] = {}
+
+
+@pytest.fixture
+def store(tmp_path):
+    """An empty store."""
+    return Store(tmp_path / "baselines")
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """Saves a run of the sparse server with these throughputs, one a launch; returns its folder."""
+
+    def save(number, *throughputs, cases=(m.THROUGHPUT,), **how):
+        values = {
+            m.MOE_LOAD: {"output_throughput": throughputs, "itl_median_ms": [1e4 / (v or 1) for v in throughputs]}
+        }
+        results = m.run(values, cases, run_id=f"202606{number:02}-120000-1", **how)
+        rundata.save(results, tmp_path / f"run-{number}")
+        return tmp_path / f"run-{number}"
+
+    return save
+
+
+def taken(folders, store, **choice):
+    """What `accept` does at a desk."""
+    return accept(folders, store, Choice(**choice), env=NO_CI)
+
+
+def metric_in(store, case=m.THROUGHPUT):
+    """The recorded metric on disk."""
+    return read_recorded(store.path(case, "h200x2")).metrics[case.metric]
+
+
+def test_six_runs_at_once_make_a_firm_baseline(saved, store):
+    """Six launches of six runs that scatter as on an H200 promise 2 % at once; the file knows all six runs."""
+    folders = [saved(n, 1000 * factor) for n, factor in enumerate(m.QUIET, 1)]
+    taken(folders, store)
+    metric = metric_in(store)
+    assert (6, 6, 0.02, "hard") == (len(metric.launches), metric.runs, metric.delta, metric.gate)
+    assert 6 == len(read_recorded(store.path(m.THROUGHPUT, "h200x2")).provenance)
+
+
+def test_first_run_is_provisional_and_then_judges(saved, store):
+    """After one accepted run the next one has a verdict, and is told that the baseline is provisional."""
+    accepted = taken([saved(1, 1000.0)], store)
+    assert "provisional" in accepted.table
+    verdicts = judge_run(rundata.load(saved(2, 999.0)), store, m.TODAY)
+    assert [Outcome.PASSED] == [v.outcome for v in verdicts]
+
+
+def test_passing_launches_join_and_double_runs_do_not(saved, store):
+    """A second run adds its launch; taking it over again changes nothing."""
+    taken([saved(1, 1000.0)], store)
+    second = saved(2, 1001.0)
+    taken([second], store)
+    taken([second], store)
+    assert [1000.0, 1001.0] == [point.value for point in metric_in(store).launches]
+
+
+def test_the_oldest_launches_go(saved, store):
+    """Of 32 runs the last 30 stay, and so does their provenance."""
+    taken([saved(n, 1000.0 + n % 3) for n in range(1, 29)], store)
+    for n in (29, 30, 31, 32):
+        taken([saved(n, 1001.0)], store)
+    file = read_recorded(store.path(m.THROUGHPUT, "h200x2"))
+    assert LAUNCHES_KEPT == len(file.metrics["output_throughput"].launches)
+    assert "20260603-120000-1" == file.provenance[0].run
+
+
+def test_improvement_replaces(saved, store):
+    """A value that improved starts anew: the mean of before and after describes neither."""
+    taken([saved(n, 1000 * factor) for n, factor in enumerate(m.QUIET, 1)], store)
+    accepted = taken([saved(9, 1200.0)], store)
+    assert [1200.0] == [point.value for point in metric_in(store).launches]
+    assert "replaces the recorded launches" in accepted.table
+
+
+def test_worse_values_need_a_reason(saved, store):
+    """A loss of 10 % is refused without a reason, and the file stays; with one it is stored with the run."""
+    taken([saved(n, 1000 * factor) for n, factor in enumerate(m.QUIET, 1)], store)
+    worse = saved(9, 900.0)
+    with pytest.raises(RecordingRefused, match="worse: give a --reason"):
+        taken([worse], store)
+    assert 6 == len(metric_in(store).launches)
+    taken([worse], store, reason="determinism mode is on by default now")
+    file = read_recorded(store.path(m.THROUGHPUT, "h200x2"))
+    assert ["determinism mode is on by default now"] == [entry.reason for entry in file.provenance]
+
+
+def test_ci_never_accepts(saved, store):
+    """With CI set nothing is taken over, whatever the run."""
+    with pytest.raises(RecordingRefused, match="CI job"):
+        accept([saved(1, 1000.0)], store, Choice(), env={"CI": "true"})
+    assert not store.root.exists()
+
+
+def test_partial_run_is_refused(saved, store):
+    """A session that was interrupted is no baseline."""
+    with pytest.raises(RecordingRefused, match="partial"):
+        taken([saved(1, 1000.0, complete=False)], store)
+
+
+def test_planted_run_is_refused(saved, store):
+    """A run that was slowed down on purpose is no baseline."""
+    with pytest.raises(RecordingRefused, match="slowed down on purpose"):
+        taken([saved(1, 1000.0, planted={"token_delay_ms": 5.0})], store)
+
+
+def test_invalid_case_is_refused_and_the_rest_can_be_taken(saved, store):
+    """A case of which no repetition counts is refused by name; --only takes another one."""
+    values = {
+        m.MOE_LOAD: {"output_throughput": [None]},
+        m.DENSE_LOAD: {"output_throughput": [9000.0]},
+    }
+    dense = msgspec.structs.replace(m.THROUGHPUT, of=m.DENSE_LOAD)
+    folder = saved(1, 1000.0)
+    rundata.save(m.run(values, [m.THROUGHPUT, dense]), folder)
+    with pytest.raises(RecordingRefused, match="invalid for it"):
+        taken([folder], store)
+    taken([folder], store, only=("*llama*",))
+    assert [9000.0] == [point.value for point in metric_in(store, dense).launches]
+    assert not store.path(m.THROUGHPUT, "h200x2").exists()
+
+
+def test_same_run_twice_is_refused(saved, store):
+    """Naming a run twice would count its launches twice."""
+    folder = saved(1, 1000.0)
+    with pytest.raises(RecordingRefused, match="named twice"):
+        taken([folder, folder], store)
+
+
+def test_only_that_matches_nothing_is_refused(saved, store):
+    """A misspelt case is not silently nothing."""
+    with pytest.raises(RecordingRefused, match="no measured case matches"):
+        taken([saved(1, 1000.0)], store, only=("*/closed-c64/*",))
+
+
+NOISY = (1.0, 1.03, 0.97, 1.02, 0.98, 1.0)
+
+
+def test_promise_that_cannot_be_kept_is_refused(saved, store):
+    """Launches that scatter by 2 % detect no 5 %: refused, with launches, --delta or --report-only as ways out."""
+    folders = [saved(n, 1000 * factor) for n, factor in enumerate(NOISY, 1)]
+    with pytest.raises(RecordingRefused, match="--report-only"):
+        taken(folders, store)
+    with pytest.raises(RecordingRefused, match="cannot be detected"):
+        taken(folders, store, delta=0.05, reason="I want it so")
+    with pytest.raises(RecordingRefused, match="only for a reason"):
+        taken(folders, store, delta=0.25)
+    taken(folders, store, report_only=True)
+    assert "report" == metric_in(store).gate
+    taken(folders, store, delta=0.25, reason="shared host", replace=True)
+    assert ("hard", 0.25, "shared host") == (metric_in(store).gate, metric_in(store).delta, metric_in(store).reason)
+
+
+def test_wide_promise_survives_further_launches(saved, store):
+    """A reason once given for a wide promise need not be given again for each further run."""
+    taken([saved(n, 1000 * factor) for n, factor in enumerate(NOISY, 1)], store, delta=0.25, reason="shared host")
+    taken([saved(7, 1001.0)], store)
+    assert (7, 0.25, "shared host") == (len(metric_in(store).launches), metric_in(store).delta, metric_in(store).reason)
+
+
+def test_known_regression(saved, store):
+    """A loss is let pass until a day: launches stay, the entry holds loss and reason, the run passes, then expires."""
+    taken([saved(n, 1000 * factor) for n, factor in enumerate(m.QUIET, 1)], store)
+    worse = saved(9, 900.0)
+    day = datetime.date(2026, 12, 31)
+    with pytest.raises(RecordingRefused, match="needs a --reason"):
+        taken([worse], store, known_until=day)
+    taken([worse], store, known_until=day, reason="fix is on its way upstream")
+    assert 6 == len(metric_in(store).launches)
+    results = rundata.load(worse)
+    outcomes = [
+        judge_run(results, Store(store.root), today)[0].outcome for today in (day, day + datetime.timedelta(days=1))
+    ]
+    assert [Outcome.PASSED, Outcome.REGRESSED] == outcomes
+
+
+def test_known_regression_needs_a_regression(saved, store):
+    """What did not regress cannot be let pass."""
+    taken([saved(1, 1000.0)], store)
+    with pytest.raises(RecordingRefused, match="not a regression"):
+        taken([saved(2, 1000.0)], store, known_until=datetime.date(2026, 12, 31), reason="just in case")
+
+
+def test_accepting_anew_ends_a_known_regression(saved, store):
+    """When the loss is gone, taking the run over removes the entry."""
+    taken([saved(n, 1000 * factor) for n, factor in enumerate(m.QUIET, 1)], store)
+    taken([saved(9, 900.0)], store, known_until=datetime.date(2026, 12, 31), reason="soon mended")
+    taken([saved(10, 1000.0)], store, reason="mended")
+    assert metric_in(store).known is None
+
+
+def test_other_hardware_goes_to_another_folder(saved, store):
+    """An H100 run never touches the H200's file."""
+    taken([saved(1, 1000.0)], store)
+    taken([saved(2, 700.0, machine=m.hardware("h100"))], store)
+    assert [1000.0] == [point.value for point in metric_in(store).launches]
+    assert store.path(m.THROUGHPUT, "h100x2").exists()
+
+
+def test_other_identity_starts_anew_but_loses_nothing_in_silence(saved, store):
+    """A baseline of something else is replaced; metrics that would vanish with it are named, and refused."""
+    taken([saved(1, 1000.0, cases=(m.THROUGHPUT, m.ITL))], store)
+    dummy = msgspec.structs.replace(m.MOE, load_format="dummy")
+    load = msgspec.structs.replace(m.MOE_LOAD, server=dummy)
+    case = msgspec.structs.replace(m.THROUGHPUT, of=load)
+    folder = saved(2, 1000.0)
+    rundata.save(m.run({load: {"output_throughput": [1000.0]}}, [case], run_id="20260602-120000-1"), folder)
+    with pytest.raises(RecordingRefused, match="itl_median_ms would be lost"):
+        taken([folder], store)
+
+
+def test_runs_of_different_things_are_not_pooled(saved, store):
+    """Two runs with other weights in one command are refused, and the field is named."""
+    load = msgspec.structs.replace(m.MOE_LOAD, server=msgspec.structs.replace(m.MOE, load_format="dummy"))
+    case = msgspec.structs.replace(m.THROUGHPUT, of=load)
+    other = saved(2, 1000.0)
+    rundata.save(m.run({load: {"output_throughput": [1000.0]}}, [case], run_id="20260602-120000-1"), other)
+    with pytest.raises(RecordingRefused, match="weights"):
+        taken([saved(1, 1000.0), other], store)
+
+
+def test_dry_run_writes_nothing(saved, store):
+    """With write=False the table is there and the store is not."""
+    done = accept([saved(1, 1000.0)], store, Choice(), env=NO_CI, write=False)
+    assert m.THROUGHPUT.id in done.table
+    assert not store.root.exists()
+
+
+def test_ratio_keeps_both_sides(tmp_path, store):
+    """A recorded ratio holds what it was made of, so that a later message can say which side moved."""
+    values = {m.DENSE_LOAD: {"output_throughput": [9000.0]}, m.MOE_LOAD: {"output_throughput": [3000.0]}}
+    rundata.save(m.run(values, [m.RATIO]), tmp_path / "run")
+    taken([tmp_path / "run"], store)
+    point = metric_in(store, m.RATIO).launches[0]
+    assert (3.0, 9000.0, 3000.0) == (point.value, point.of, point.over)
+
+
+def test_proposal_lies_beside_the_run(saved, store, tmp_path):
+    """A run writes what the baseline would become, in the store's layout, and a table; the store stays untouched."""
+    folder = saved(1, 1000.0)
+    written = propose(rundata.load(folder), store, folder / "proposed-baselines")
+    expected = folder / "proposed-baselines/h200x2/vllm-mixtral-8x7b-tp2/closed-c32.json"
+    assert [expected] == written
+    assert 1 == len(read_recorded(expected).metrics["output_throughput"].launches)
+    assert m.THROUGHPUT.id in (folder / "proposed-baselines/diff.md").read_text()
+    assert not store.root.exists()
+
+
+def test_proposal_of_an_interrupted_run_has_what_there_is(saved, store):
+    """A run without any value proposes nothing, and says so in an empty table instead of failing."""
+    folder = saved(1, None)
+    assert [] == propose(rundata.load(folder), store, folder / "proposed-baselines")
