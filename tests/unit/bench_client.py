@@ -23,7 +23,6 @@ import numpy as np
 
 from fixtures import metrics
 from fixtures.client import Recording, Sending, send
-from fixtures.crosscheck import VLLM_BENCH_SERVE
 from fixtures.measurement import Target, measure, vllm_bench_command
 from fixtures.transcript import Transcript, read
 from fixtures.workload import Synthetic, Workload, build_requests
@@ -92,6 +91,9 @@ def children_cpu_s() -> float:
 @click.option("--rounds", default=3)
 def cost(vllm_python: str, tokenizer: str, streams: int, rounds: int) -> None:
     """CPU per streamed chunk, ours and `vllm bench serve`'s, in turns: the slope between a short and a long run."""
+    # Imported here: the other benchmarks need no statistics package.
+    from fixtures.crosscheck import VLLM_BENCH_SERVE
+
     lengths = 64, 1024
     with FakeEngine(ttft_s=0.1, ttft_spread_s=0.006, itl_s=0.0058) as engine:
         target = Target(url=engine.url, served_model="fake", vocab_size=4096, engine="vllm", tokenizer=tokenizer)

@@ -1,5 +1,7 @@
 """Is a server that somebody else runs left alone?"""
 
+import time
+
 import pytest
 
 from fixtures.attached import AttachedServer, BadAttachment, NotReachable, parse_attachment
@@ -9,9 +11,9 @@ from tests.unit.plans import free_port
 
 
 def test_attached_server_is_alive_until_it_is_not() -> None:
-    """Life is what it answers; stopping it does nothing."""
+    """Life is what it answers; to stop it does nothing."""
     with FakeEngine() as engine:
-        server = AttachedServer(engine.url + "/")
+        server = AttachedServer(engine.url + "/", fresh_s=0.05)
         server.check()
 
         assert server.alive()
@@ -19,9 +21,23 @@ def test_attached_server_is_alive_until_it_is_not() -> None:
         assert StopReport(seconds=0.0) == server.stop()
         assert server.alive()
 
+    until = time.monotonic() + 20
+    while server.alive() and time.monotonic() < until:
+        time.sleep(0.02)
+
     assert not server.alive()
     with pytest.raises(NotReachable, match="/v1/models"):
         server.check()
+
+
+def test_asking_again_does_not_wait() -> None:
+    """Whoever measures may ask ten times a second: one request to the server, the rest from memory."""
+    with FakeEngine() as engine:
+        server = AttachedServer(engine.url, fresh_s=600)
+
+        assert server.alive()
+
+    assert server.alive()
 
 
 def test_logs_are_said_to_be_missing() -> None:

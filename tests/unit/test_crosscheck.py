@@ -56,26 +56,28 @@ def test_definitions_differ_as_said():
 
 
 @pytest.mark.parametrize(
-    ("ours", "theirs", "spread", "verdict"),
+    ("difference", "uncertainty", "verdict"),
     [
-        (102.9, 100.0, 0.0, "agree"),
-        (96.0, 100.0, 0.01, "DIFFER"),
-        (110.0, 100.0, 0.2, "undecided: the rounds differ by more"),
+        (0.02, 0.005, "agree"),
+        (-0.02, 0.005, "agree"),
+        (0.02, 0.02, "undecided: more rounds, less noise"),
+        (-0.1, 0.08, "undecided: more rounds, less noise"),
+        (-0.1, 0.05, "DIFFER"),
     ],
 )
-def test_verdicts(ours, theirs, spread, verdict):
-    """3 % is agreement; a difference that the rounds' own spread hides decides nothing."""
-    assert verdict == Comparison("x", ours, theirs, spread, 0.0).verdict(0.03)
+def test_verdicts(difference, uncertainty, verdict):
+    """Agreement within 3 % is shown, not presumed: noise as large as the tolerance decides nothing."""
+    assert verdict == Comparison("x", 1.0, 1.0, difference, uncertainty).verdict(0.03)
 
 
-def test_medians_over_rounds():
-    """Each client's median and spread, and their ratio."""
+def test_rounds_are_compared_in_pairs():
+    """A machine that gets three times slower between rounds does not hide that ours is 10 % larger in each."""
     names = ("ttft_median_ms", "itl_median_ms", "tpot_median_ms", "e2el_median_ms", "output_throughput")
-    found = compare([dict.fromkeys(names, v) for v in (9.0, 10.0, 12.0)], [dict.fromkeys(names, 8.0)] * 3)
+    rounds = (10.0, 30.0, 20.0)
+    found = compare([dict.fromkeys(names, 1.1 * v) for v in rounds], [dict.fromkeys(names, v) for v in rounds])
 
-    # median 10, spread (12 - 9) / 10; 10 / 8 - 1
-    assert {(10.0, 8.0, 0.3, 0.0, 0.25)} == {
-        (c.ours, c.theirs, c.our_spread, c.their_spread, c.difference) for c in found
+    assert {(22.0, 20.0, 0.1, 0.0)} == {
+        (round(c.ours, 9), c.theirs, round(c.difference, 9), round(c.uncertainty, 9)) for c in found
     }
 
 

@@ -85,16 +85,20 @@ def _plan(*more: str, port: int = 0, model: str = MODEL, tag: str = "") -> Launc
 def _left_files(since: float) -> set[str]:
     """Shared memory, and sockets in /tmp, changed since and held by nobody; other engines may run beside us."""
     found = [path for folder in ("/dev/shm", "/tmp") for path in Path(folder).iterdir() if "hoard-" not in path.name]
-    young = [path for path in found if _changed_at(path) >= since and (path.parent.name == "shm" or path.is_socket())]
-    held = Path("/proc/net/unix").read_text() + "".join(_maps_of(pid) for pid in everybody())
-    return {str(path) for path in young if str(path) not in held}
+    young = [
+        path for path in found if _status(path).st_ctime >= since and (path.parent.name == "shm" or path.is_socket())
+    ]
+    bound = Path("/proc/net/unix").read_text()
+    mapped = {line.split()[4] for pid in everybody() for line in _maps_of(pid).splitlines() if "/dev/shm/" in line}
+    return {str(path) for path in young if str(path) not in bound and str(_status(path).st_ino) not in mapped}
 
 
-def _changed_at(path: Path) -> float:
+def _status(path: Path) -> os.stat_result:
+    """Zeros for what has gone meanwhile."""
     try:
-        return path.lstat().st_ctime
+        return path.lstat()
     except FileNotFoundError:
-        return 0.0
+        return os.stat_result([0] * 10)
 
 
 def _maps_of(pid: int) -> str:

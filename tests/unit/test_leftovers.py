@@ -3,9 +3,14 @@
 import mmap
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
+import psutil
+
 from fixtures.leftovers import Leftovers
+from fixtures.processes import everybody
 
 
 def _mapped(path: Path) -> mmap.mmap:
@@ -48,6 +53,22 @@ def test_file_made_anew_under_an_old_name_is_removed(tmp_path: Path) -> None:
         leftovers.sample([os.getpid()])
 
     assert (str(tmp_path / "old"),) == leftovers.remove([])
+
+
+def test_semaphore_is_removed_though_its_path_is_hidden() -> None:
+    """Its maker shows only the temporary name under which sem_open made it."""
+    leftovers = Leftovers()
+    code = "import multiprocessing as m, time; s = m.get_context('spawn').Lock(); print(s._semlock.name, flush=True)"
+    argv = [sys.executable, "-c", f"{code}; time.sleep(600)"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as maker:
+        assert maker.stdout is not None
+        semaphore = Path("/dev/shm", "sem." + maker.stdout.readline().strip().lstrip("/"))
+        leftovers.sample([maker.pid])
+        for tracker in psutil.Process(maker.pid).children():  # it would remove the semaphore itself
+            tracker.kill()
+        maker.kill()
+
+    assert (str(semaphore),) == leftovers.remove(everybody())
 
 
 def test_file_that_was_never_seen_stays(tmp_path: Path) -> None:

@@ -187,3 +187,33 @@ def test_an_open_loop_that_is_late_is_a_reason():
 def test_a_run_without_a_completed_request():
     """Nothing to look for stalls in; the failures say it all."""
     assert ("2 of 2 requests failed: cut",) == reasons([transcript(chunks_ms=[], error="cut")] * 2)
+
+
+def waves(stalled_at_ms=float("inf")):
+    """Four waves of a closed loop as an H200 answers it, optionally with a stall of 1.3 s.
+
+    The prompts of a wave are prefilled in one step of 75 ms, their first chunks leave within 8 ms, and every step takes
+    5 ms; in the first wave one request is prefilled alone, before the others.
+    """
+
+    def at(time_ms):
+        return time_ms + (1300 if time_ms > stalled_at_ms else 0)
+
+    rows = []
+    for wave in range(4):
+        begun = 500 * wave
+        for k in range(32):
+            first = begun + (15 if (wave, k) == (0, 0) else 90) + 0.25 * k
+            later = [begun + 100 + 0.05 * k + 5 * step for step in range(60)]
+            rows.append(transcript(sent_ms=at(begun), chunks_ms=[at(t) for t in (first, *later)], index=len(rows)))
+    return rows
+
+
+def test_prefill_of_a_whole_wave_is_no_stall():
+    """One stream is silent while 31 prompts are prefilled in one step, and so are all between two waves."""
+    assert [] == stalls(waves())
+
+
+def test_a_stall_among_waves_is_found():
+    """A silence of 1.3 s in the middle of decoding is found among such waves."""
+    assert [1300] == [round(stall.length_ms) for stall in stalls(waves(stalled_at_ms=700))]
