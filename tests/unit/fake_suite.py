@@ -7,6 +7,7 @@ plugin, the campaign, the pool, the client and the gate run as they are. Sparse 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,7 +34,7 @@ def _plan(request: LaunchRequest) -> LaunchPlan:
             "--port",
             str(request.port),
             *settings,
-            *request.config.extra_args,
+            *_misbehaviour(request),
         ),
         env=(),
         host=request.host,
@@ -43,6 +44,12 @@ def _plan(request: LaunchRequest) -> LaunchPlan:
         remedies=(),
         startup_timeout_s=30,
     )
+
+
+def _misbehaviour(request: LaunchRequest) -> list[str]:
+    """What $FAKE_MISBEHAVIOUR asks of the servers of one model: "MODEL: options of the fake engine"."""
+    model, _, words = os.environ.get("FAKE_MISBEHAVIOUR", "").partition(":")
+    return words.split() if model == request.config.model else []
 
 
 def _read_log(config: ServerConfig, lines: Iterator[str]) -> LaunchFacts:

@@ -31,6 +31,8 @@ def project(pytester, monkeypatch):
     """A project with the suite's own perf tests, and a way to run pytest in it with the fake engine."""
     monkeypatch.delenv("PERFGATE_GATE", raising=False)
     monkeypatch.delenv("CI", raising=False)
+    # A lease of its own, or tests that run side by side would wait for each other.
+    monkeypatch.setenv("PERFGATE_LEASES_DIR", str(pytester.path / "leases"))
     pytester.makeconftest(CONFTEST)
     (pytester.path / "pytest.ini").write_text((ROOT / "pytest.ini").read_text())
     perf = pytester.path / "tests" / "perf"
@@ -172,3 +174,27 @@ def test_missing_engine_says_how_to_get_it(project):
 
     assert 1 == result.ret
     result.stdout.fnmatch_lines(["*/nowhere/python is not an executable file*"])
+
+
+@pytest.mark.parametrize(
+    ("misbehaviour", "launches", "said"),
+    [
+        ("mixtral-small: --exit-at-start 3", 0, "exit"),
+        ("mixtral-small: --die-after-requests 120", 2, "trying one fresh launch"),
+        ("mixtral-small: --stall-after-tokens 4000", 2, "trying one fresh launch"),
+    ],
+    ids=["exits at start", "dies in the middle", "hangs in the middle"],
+)
+def test_a_server_that_fails_spoils_only_its_own_cases(project, pytester, monkeypatch, misbehaviour, launches, said):
+    """The other model's cases are judged; the failing server is launched once more if it had been ready."""
+    monkeypatch.setenv("FAKE_MISBEHAVIOUR", misbehaviour)
+
+    result = project("-m", "cpu", "-k", "test_output_throughput", "--stall-timeout", "2")
+
+    results = load(newest_run(pytester))
+    launched = [launch.server for launch in results.launches]
+    assert (1, launches) == (launched.count("fake-llama-small-tp2"), launched.count("fake-mixtral-small-tp2"))
+    assert said in result.stdout.str()
+    judged = {row.case.split("/")[0]: row.outcome for row in results.verdicts}
+    assert "NO_BASELINE" == judged["fake-llama-small-tp2"]
+    assert "NO_BASELINE" != judged.get("fake-mixtral-small-tp2")
