@@ -70,7 +70,7 @@ class Connection(asyncio.Protocol):
         answers: dict[str, Any] = {
             "GET /health": "",
             "GET /version": {"version": "0.0.fake"},
-            "GET /v1/models": {"object": "list", "data": [{"id": "fake", "root": "fake", "max_model_len": 4096}]},
+            "GET /v1/models": {"object": "list", "data": [{"id": engine.options.served_model}]},
             "GET /sent": engine.sent,
             "POST /behaviour": asdict(engine.behaviour),
             "POST /reset": "",
@@ -125,6 +125,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line; arguments meant for a real engine are let through."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one; the first line printed names it")
+    parser.add_argument("--served-model", default="fake", metavar="NAME", help="the name in /v1/models")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=JSON", help="a field of Behaviour")
     parser.add_argument("--style", default="vllm", help="prefix of the names in /metrics: vllm or sglang")
     parser.add_argument("--log-file-lines", type=Path, help="print this file's lines, one each 10 ms, before listening")

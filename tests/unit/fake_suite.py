@@ -6,21 +6,24 @@ plugin, the campaign, the pool, the client and the gate run as they are. Sparse 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import requests
 
-from fixtures import engines
+from fixtures import engines, hardware, memory
 from fixtures.engines.types import Engine, LaunchFacts, LaunchPlan, LaunchRequest, LogPhase, ServerConfig
+from fixtures.hardware import Gpu, Hardware
 from fixtures.models import CATALOGUE
 from fixtures.weights import make_shell
 
 FAKE_ENGINE = Path(__file__).resolve().parent / "fake_engine.py"
-ITL_S = {"llama-small": 0.004, "mixtral-small": 0.008}
+ITL_S = {"llama-small": 0.004, "mixtral-small": 0.008, "llama-3.1-8b": 0.002, "mixtral-8x7b": 0.004}
 
 
 def _plan(request: LaunchRequest) -> LaunchPlan:
@@ -36,13 +39,14 @@ def _plan(request: LaunchRequest) -> LaunchPlan:
             *settings,
             *_misbehaviour(request),
         ),
-        env=(),
+        env=(("CUDA_VISIBLE_DEVICES", ",".join(map(str, request.gpu_indices))),),
         host=request.host,
         port=request.port,
         health_path="/health",
         phases=(LogPhase("listening", "listening on"),),
         remedies=(),
         startup_timeout_s=30,
+        gpu_indices=request.gpu_indices,
     )
 
 
@@ -71,9 +75,55 @@ def enter() -> None:
     )
 
 
+def enter_gpus(count: int) -> None:
+    """Make this process believe that it has H200s, all of them idle."""
+    gpus = tuple(
+        Gpu(
+            index=index,
+            uuid=f"GPU-{index}",
+            name="NVIDIA H200",
+            memory_total_bytes=150_000_000_000,
+            mig=False,
+            power_limit_w=700.0,
+            sm_clock_max_mhz=1980,
+        )
+        for index in range(count)
+    )
+    machine = Hardware(
+        kind="h200",
+        name="NVIDIA H200",
+        count=count,
+        memory_bytes=150_000_000_000,
+        isa="avx512",
+        host_memory_bytes=10**11,
+        gpus=gpus,
+    )
+    hardware.detect = lambda: machine
+    memory.gpu_bytes = lambda indices: dict.fromkeys(indices, 10**9)
+    memory.gpu_processes = lambda indices: []
+
+
 def options(models_dir: Path) -> list[str]:
     """The command line that selects the fake engine and models that are a config.json alone."""
     words = ["--engine", "fake", "--engine-python", f"fake={sys.executable}"]
     for name in ITL_S:
         words += ["--model-dir", f"{name}={make_shell(CATALOGUE[name], models_dir / name)}"]
     return words
+
+
+@contextlib.contextmanager
+def running(itl_s: float) -> Iterator[str]:
+    """A fake engine that was not launched by the suite, and its address."""
+    settings = ["--served-model", "llama-small", "--set", "ttft_s=0.005", "--set", f"itl_s={itl_s}"]
+    process = subprocess.Popen([sys.executable, str(FAKE_ENGINE), *settings], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        yield "http://" + process.stdout.readline().split()[-1]
+    finally:
+        process.kill()
+        process.wait()
+
+
+def health(url: str) -> int:
+    """The status of a server's health."""
+    return requests.get(f"{url}/health", timeout=10).status_code

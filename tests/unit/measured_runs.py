@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from hypothesis import settings
+
 from fixtures.client import Recording
 from fixtures.transcript import Transcript
 
 MS = 1_000_000
+
+# Other work may take the machine in the middle of an example.
+settings.register_profile("shared machine", deadline=None)
+settings.load_profile("shared machine")
 
 
 def transcript(

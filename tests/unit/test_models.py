@@ -76,11 +76,11 @@ def test_missing_field_is_named():
 
 def test_missing_folder_is_named(tmp_path):
     """A folder without config.json is an error that names the file."""
-    with pytest.raises(UnknownArchitecture, match="nowhere/config.json"):
+    with pytest.raises(UnknownArchitecture, match=r"nowhere/config\.json"):
         read_config(tmp_path / "nowhere")
 
 
 def test_unknown_model_lists_the_catalogue():
     """A misspelt model name is answered with those that exist."""
-    with pytest.raises(UnknownModel, match="mixtral-8x7b, llama-3.1-8b"):
+    with pytest.raises(UnknownModel, match=r"mixtral-8x7b, llama-3\.1-8b"):
         lookup("mixtral")

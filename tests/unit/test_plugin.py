@@ -17,10 +17,12 @@ from tests.unit import fake_suite
 pytest_plugins = ["pytester"]
 ROOT = Path(__file__).resolve().parent.parent.parent
 CONFTEST = f"""
-import sys
+import sys, os
 sys.path[:0] = [{str(ROOT)!r}]
 from tests.unit import fake_suite
 fake_suite.enter()
+if "FAKE_GPUS" in os.environ:
+    fake_suite.enter_gpus(int(os.environ["FAKE_GPUS"]))
 pytest_plugins = ["fixtures.plugin"]
 """
 RATIO = "test_dense_over_moe_throughput"
@@ -198,3 +200,39 @@ def test_a_server_that_fails_spoils_only_its_own_cases(project, pytester, monkey
     judged = {row.case.split("/")[0]: row.outcome for row in results.verdicts}
     assert "NO_BASELINE" == judged["fake-llama-small-tp2"]
     assert "NO_BASELINE" != judged.get("fake-mixtral-small-tp2")
+
+
+def test_workers_share_launches_and_make_one_run(project, pytester, monkeypatch):
+    """With -n 2 on two GPUs each server is launched once, on one GPU, and their ratio is judged in one run."""
+    monkeypatch.setenv("FAKE_GPUS", "2")
+
+    result = project("-m", "h200", "--tp", "1", "-n", "2", "-k", "test_single_stream", "--run-dir", "run")
+
+    assert (0, {"skipped": 7}) == (result.ret, outcomes(result)), result.stdout.str()
+    results = load(pytester.path / "run")
+    assert [0, 0] == [launch.index for launch in results.launches]
+    assert {launch.start.env["CUDA_VISIBLE_DEVICES"] for launch in results.launches} <= {"0", "1"}
+    assert 7 == len(results.verdicts)
+    result.stdout.fnmatch_lines(["*7 judged, 0 red*", "launches: *x1, *x1"])
+
+
+def test_more_workers_than_gpus_are_refused(project, monkeypatch):
+    """A worker that could only wait for another one's GPUs is a usage error."""
+    monkeypatch.setenv("FAKE_GPUS", "2")
+
+    result = project("-m", "h200", "--tp", "2", "-n", "2")
+
+    assert pytest.ExitCode.USAGE_ERROR == result.ret
+    result.stderr.fnmatch_lines(["*has room for 1 servers of TP=2 side by side*"])
+
+
+def test_attached_server_is_measured_and_left_alone(project, pytester):
+    """A server that somebody else runs is measured, what cannot be known is said, and it lives on."""
+    with fake_suite.running(itl_s=0.004) as url:
+        result = project("-m", "cpu", "-k", "test_output_throughput", "--attach", f"fake={url}")
+
+        results = load(newest_run(pytester))
+        assert (1, 1) == (outcomes(result).get("skipped", 0), outcomes(result).get("passed", 0))
+        assert ["fake-llama-small-tp2"] == [launch.server for launch in results.launches]
+        assert "somebody else" in results.launches[0].notes[0]
+        assert 200 == fake_suite.health(url)

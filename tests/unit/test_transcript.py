@@ -4,7 +4,7 @@ import json
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fixtures.transcript import read
@@ -51,6 +51,7 @@ def test_a_whole_answer():
     assert ((10, 20, 30), 3, 4, None) == (t.chunk_ns, t.output_tokens, t.input_tokens, t.error)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, len(b"".join(WHOLE)) - 1), unique=True, max_size=20))
 def test_however_it_is_cut_into_reads(cuts):
     """Events may be split and joined by the network: each has the time of the read that completed it."""
@@ -119,6 +120,7 @@ def test_an_error_within_the_stream():
     assert "the server reported an error in the stream: {'message': 'engine is dead'}" == t.error
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=60), max_size=6), st.integers(100, 599))
 def test_any_bytes_are_read(pieces, status):
     """Nothing that a server can send raises; nothing of it passes for an answer."""
