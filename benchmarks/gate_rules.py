@@ -1,8 +1,8 @@
 """How do the rules decide on noise that is known?
 
 Logarithms of launch values are drawn with three parts of noise: what all launches of one session share (the machine
-that day), what a launch has for itself, and what a repetition has. The rules are vectorised copies of `fixtures.policy`
-and `fixtures.comparison`; a test holds them against `fixtures.gate.judge` itself.
+that day), what a launch has for itself, and what a repetition has. The rules are vectorised copies of those in
+`fixtures.judge.policy` and `fixtures.judge.comparison`; a test holds them against `fixtures.judge.gate.judge` itself.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy.special import ndtr
 from scipy.stats import rankdata
 
-from fixtures.policy import (
+from fixtures.judge.policy import (
     DECISION_LAUNCHES,
     GPU_RATE,
     LINE_SHARE,
@@ -122,7 +122,7 @@ def baseline(rng: np.random.Generator, setup: Setup, runs: int) -> Array:
 
 
 def round_up(fraction: Array) -> Array:
-    """`fixtures.policy.step_up`, for arrays."""
+    """`fixtures.judge.policy.step_up`, for arrays."""
     step = np.where(fraction <= 0.1, 0.005, np.where(fraction <= 0.2, 0.01, 0.05))
     return np.asarray(np.ceil(fraction / step - 1e-9) * step)
 

@@ -21,11 +21,11 @@ import click
 import msgspec
 import numpy as np
 
-from fixtures import metrics
-from fixtures.client import Recording, Sending, send
-from fixtures.measurement import Target, measure, vllm_bench_command
-from fixtures.transcript import Transcript, read
-from fixtures.workload import Synthetic, Workload, build_requests
+from fixtures.load import metrics
+from fixtures.load.client import Recording, Sending, send
+from fixtures.load.measurement import Target, measure, vllm_bench_command
+from fixtures.load.transcript import Transcript, read
+from fixtures.load.workload import Synthetic, Workload, build_requests
 from tests.unit.fake_launch import FakeEngine
 
 
@@ -92,7 +92,7 @@ def children_cpu_s() -> float:
 def cost(vllm_python: str, tokenizer: str, streams: int, rounds: int) -> None:
     """CPU per streamed chunk, ours and `vllm bench serve`'s, in turns: the slope between a short and a long run."""
     # Imported here: the other benchmarks need no statistics package.
-    from fixtures.crosscheck import VLLM_BENCH_SERVE
+    from fixtures.load.crosscheck import VLLM_BENCH_SERVE
 
     lengths = 64, 1024
     with FakeEngine(ttft_s=0.1, ttft_spread_s=0.006, itl_s=0.0058) as engine:

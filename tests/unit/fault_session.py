@@ -15,8 +15,8 @@ import time
 from pathlib import Path
 
 from fixtures.engines.types import LaunchPlan
-from fixtures.lease import CPU, acquire
-from fixtures.pool import ServerPool
+from fixtures.servers.lease import CPU, acquire
+from fixtures.servers.pool import ServerPool
 
 
 def say(text: str) -> None:

@@ -4,17 +4,17 @@ import datetime
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from fixtures.baseline_files import LaunchPoint, MetricBaseline
-from fixtures.baselines import Recorded
 from fixtures.case import Case, Load
 from fixtures.engines.types import ServerConfig
-from fixtures.gate import metric_of
 from fixtures.hardware import Gpu, Hardware
-from fixtures.launches import LaunchRecord
-from fixtures.measurement import Repetition
-from fixtures.observation import Observation, Reading
+from fixtures.judge.baseline_files import LaunchPoint, MetricBaseline
+from fixtures.judge.baselines import Recorded
+from fixtures.judge.gate import metric_of
+from fixtures.judge.observation import Observation, Reading
+from fixtures.load.measurement import Repetition
+from fixtures.load.workload import Workload
 from fixtures.rundata import Launch, Measurement, RunResults, Server
-from fixtures.workload import Workload
+from fixtures.servers.launches import LaunchRecord
 
 TODAY = datetime.date(2026, 6, 1)
 CLOSED = Workload(name="closed-c32", num_prompts=256, max_concurrency=32)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from hypothesis import settings
 
-from fixtures.client import Recording
-from fixtures.transcript import Transcript
+from fixtures.load.client import Recording
+from fixtures.load.transcript import Transcript
 
 MS = 1_000_000
 

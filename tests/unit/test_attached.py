@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from fixtures.attached import AttachedServer, BadAttachment, NotReachable, parse_attachment
-from fixtures.launches import StopReport
+from fixtures.servers.attached import AttachedServer, BadAttachment, NotReachable, parse_attachment
+from fixtures.servers.launches import StopReport
 from tests.unit.fake_launch import FakeEngine
 from tests.unit.plans import free_port
 

@@ -4,7 +4,7 @@ import pytest
 
 from fixtures.case import Case, Load
 from fixtures.engines.types import ServerConfig
-from fixtures.workload import Workload
+from fixtures.load.workload import Workload
 
 MOE = ServerConfig(engine="vllm", model="mixtral-small", tensor_parallel_size=2)
 DENSE = ServerConfig(engine="vllm", model="llama-small", tensor_parallel_size=2)

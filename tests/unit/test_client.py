@@ -6,10 +6,10 @@ import msgspec
 import numpy as np
 import pytest
 
-from fixtures import metrics
-from fixtures.client import Sending, client_gaps, send
-from fixtures.transcript import read
-from fixtures.workload import Synthetic, Workload, build_requests
+from fixtures.load import metrics
+from fixtures.load.client import Sending, client_gaps, send
+from fixtures.load.transcript import read
+from fixtures.load.workload import Synthetic, Workload, build_requests
 from tests.unit.fake_launch import FakeEngine
 
 WORKLOAD = Workload(name="test", num_prompts=8, max_concurrency=4, prompts=Synthetic(output_len_tokens=6))

@@ -5,8 +5,8 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from fixtures.client import Recording
-from fixtures.crosscheck import (
+from fixtures.load.client import Recording
+from fixtures.load.crosscheck import (
     CLIENTS,
     ClientFailed,
     Comparison,
@@ -16,9 +16,9 @@ from fixtures.crosscheck import (
     crosscheck,
     run_other,
 )
-from fixtures.measurement import Target
-from fixtures.wire import RequestRecord
-from fixtures.workload import Synthetic, Workload
+from fixtures.load.measurement import Target
+from fixtures.load.wire import RequestRecord
+from fixtures.load.workload import Synthetic, Workload
 from tests.unit.fake_launch import FakeEngine
 
 MS = 1_000_000

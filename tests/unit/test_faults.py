@@ -23,8 +23,8 @@ from pathlib import Path
 import pytest
 
 from fixtures.failure import Failure
-from fixtures.launches import PortInUse, RunDirectoryFull, ServerDied, ServerExited, ServerNotReady
-from fixtures.pool import Devices, DevicesBusy, DevicesNotClean, ServerPool
+from fixtures.servers.launches import PortInUse, RunDirectoryFull, ServerDied, ServerExited, ServerNotReady
+from fixtures.servers.pool import Devices, DevicesBusy, DevicesNotClean, ServerPool
 from tests.unit.plans import UNIT, fake_plan, free_port
 from tests.unit.survivors import Session, tagged
 

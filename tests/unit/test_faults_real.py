@@ -26,9 +26,9 @@ from pathlib import Path
 import pytest
 
 from fixtures.engines.types import LaunchPlan, LogPhase
-from fixtures.launches import PortInUse, ServerDied, ServerExited
-from fixtures.pool import ServerPool
-from fixtures.processes import everybody
+from fixtures.servers.launches import PortInUse, ServerDied, ServerExited
+from fixtures.servers.pool import ServerPool
+from fixtures.servers.processes import everybody
 from tests.unit.plans import free_port
 from tests.unit.survivors import Session, tagged
 from tests.unit.test_guardian import WAYS

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fixtures import gate
-from fixtures.baseline_files import BaselineFile, Known
-from fixtures.baselines import Store
 from fixtures.case import Case, Load
-from fixtures.gate import Outcome, is_red, judge, judge_run, observe, unjudged
-from fixtures.policy import alarm_line, noise_of_baseline, policy_for
+from fixtures.judge import gate
+from fixtures.judge.baseline_files import BaselineFile, Known
+from fixtures.judge.baselines import Store
+from fixtures.judge.gate import Outcome, is_red, judge, judge_run, observe, unjudged
+from fixtures.judge.policy import alarm_line, noise_of_baseline, policy_for
 from tests.unit import measured as m
 
 STEADY = [1000.0 * factor for factor in m.QUIET]

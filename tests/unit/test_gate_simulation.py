@@ -22,7 +22,7 @@ from benchmarks.gate_rules import (
     session,
 )
 from benchmarks.gate_simulation import main
-from fixtures.gate import is_red, judge
+from fixtures.judge.gate import is_red, judge
 from tests.unit import measured as m
 
 

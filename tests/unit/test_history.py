@@ -4,8 +4,9 @@ import random
 
 import pytest
 
-from fixtures import history, rundata
-from fixtures.history import (
+from fixtures import rundata
+from fixtures.judge import history
+from fixtures.judge.history import (
     HISTORY_FILE,
     ChangePoint,
     HistoryError,

@@ -11,14 +11,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from fixtures.launcher import Launched
-from fixtures.lease import Holder, Lease, LeaseExpired, NotLeased, acquire
+from fixtures.servers.launcher import Launched
+from fixtures.servers.lease import Holder, Lease, LeaseExpired, NotLeased, acquire
 
 ROOT = Path(__file__).resolve().parents[2]
 _OTHER = """
 import sys, time
 from pathlib import Path
-from fixtures.lease import acquire
+from fixtures.servers.lease import acquire
 lease = acquire(sys.argv[2:], len(sys.argv) - 2, wait_s=0, hold_s=60, progress=print, folder=Path(sys.argv[1]))
 print("leased", flush=True)
 time.sleep(600)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import psutil
 
-from fixtures.leftovers import Leftovers
-from fixtures.processes import everybody
+from fixtures.servers.leftovers import Leftovers
+from fixtures.servers.processes import everybody
 
 
 def _mapped(path: Path) -> mmap.mmap:

@@ -3,8 +3,16 @@
 import msgspec
 import pytest
 
-from fixtures.measurement import Repetition, Target, WarmUpFailed, compile_lines, measure, vllm_bench_command, warm_up
-from fixtures.workload import Synthetic, Workload
+from fixtures.load.measurement import (
+    Repetition,
+    Target,
+    WarmUpFailed,
+    compile_lines,
+    measure,
+    vllm_bench_command,
+    warm_up,
+)
+from fixtures.load.workload import Synthetic, Workload
 from tests.unit.fake_launch import FakeEngine
 
 WORKLOAD = Workload(

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from fixtures.case import Case, Load
-from fixtures.observation import RunReader, hardware_label, observe
+from fixtures.judge.observation import RunReader, hardware_label, observe
 from tests.unit import measured as m
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fixtures.failure import Failure
-from fixtures.once import FailedElsewhere, SharedResults, WorkersDied
+from fixtures.servers.once import FailedElsewhere, SharedResults, WorkersDied
 
 _FORK = multiprocessing.get_context("spawn")
 

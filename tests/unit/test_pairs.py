@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from fixtures.gate import Outcome, ab_order, judge_pairs
+from fixtures.judge.gate import Outcome, ab_order, judge_pairs
 from tests.unit import measured as m
 
 

@@ -5,7 +5,7 @@ import math
 import pytest
 from scipy.stats import norm, t
 
-from fixtures.policy import (
+from fixtures.judge.policy import (
     CPU_ABSOLUTE,
     CPU_RATIO,
     EXACT,

@@ -8,7 +8,7 @@ import uuid
 
 import pytest
 
-from fixtures.processes import MARK, command_of, end, everybody, family, look_up
+from fixtures.servers.processes import MARK, command_of, end, everybody, family, look_up
 
 _ESCAPED = "import os, time\nif os.fork(): time.sleep(600)\nos.setsid()\ntime.sleep(600)"
 

@@ -5,12 +5,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from fixtures.baseline_files import PublishedFigure, read_published
-from fixtures.baselines import Published, Store
 from fixtures.case import Case, Load
 from fixtures.engines.types import ServerConfig
-from fixtures.gate import METRICS, Outcome, judge, judge_case
-from fixtures.workload import Workload
+from fixtures.judge.baseline_files import PublishedFigure, read_published
+from fixtures.judge.baselines import Published, Store
+from fixtures.judge.gate import METRICS, Outcome, judge, judge_case
+from fixtures.load.workload import Workload
 from tests.unit import measured as m
 
 ROOT = Path(__file__).parent.parent.parent / "baselines" / "published"

@@ -6,11 +6,11 @@ import msgspec
 import pytest
 
 from fixtures import rundata
-from fixtures.baseline_files import read_recorded
-from fixtures.baselines import Store
-from fixtures.gate import Outcome, judge_run
-from fixtures.proposals import LAUNCHES_KEPT, Choice
-from fixtures.recording import RecordingRefused, accept, propose
+from fixtures.judge.baseline_files import read_recorded
+from fixtures.judge.baselines import Store
+from fixtures.judge.gate import Outcome, judge_run
+from fixtures.judge.proposals import LAUNCHES_KEPT, Choice
+from fixtures.judge.recording import RecordingRefused, accept, propose
 from tests.unit import measured as m
 
 NO_CI: dict[str, str] = {}

@@ -10,8 +10,8 @@ from fixtures import rundata
 from fixtures.case import Case, Load
 from fixtures.engines.types import ServerConfig
 from fixtures.hardware import Gpu, Hardware
-from fixtures.launches import LaunchRecord, PhaseTime
-from fixtures.measurement import Repetition, RequestRow
+from fixtures.load.measurement import Repetition, RequestRow
+from fixtures.load.workload import Synthetic, Workload
 from fixtures.rundata import (
     Launch,
     Measurement,
@@ -23,7 +23,7 @@ from fixtures.rundata import (
     load,
     save,
 )
-from fixtures.workload import Synthetic, Workload
+from fixtures.servers.launches import LaunchRecord, PhaseTime
 
 MOE = ServerConfig(engine="vllm", model="mixtral-small", tensor_parallel_size=2, extra_args=("--enforce-eager",))
 DENSE = msgspec.structs.replace(MOE, model="llama-small")

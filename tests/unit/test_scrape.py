@@ -3,7 +3,7 @@
 import pytest
 import requests
 
-from fixtures.scrape import ScrapeFailed, difference, parse, scrape
+from fixtures.load.scrape import ScrapeFailed, difference, parse, scrape
 from tests.unit.fake_launch import FakeEngine
 
 BEFORE = """

@@ -3,12 +3,12 @@
 import msgspec
 import pytest
 
-from fixtures import measurement
-from fixtures.client import Sending
-from fixtures.measurement import Target, measure
-from fixtures.senders import common, send_with, share
-from fixtures.transcript import read
-from fixtures.workload import Synthetic, Workload, build_requests
+from fixtures.load import measurement
+from fixtures.load.client import Sending
+from fixtures.load.measurement import Target, measure
+from fixtures.load.senders import common, send_with, share
+from fixtures.load.transcript import read
+from fixtures.load.workload import Synthetic, Workload, build_requests
 from tests.unit.fake_launch import FakeEngine
 
 WORKLOAD = Workload(name="many", num_prompts=10, max_concurrency=4, prompts=Synthetic(output_len_tokens=5))

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.launches import PortInUse, RunDirectoryFull, ServerExited, ServerNotReady
-from fixtures.processes import look_up
-from fixtures.server import Server, launch, start
+from fixtures.servers.launches import PortInUse, RunDirectoryFull, ServerExited, ServerNotReady
+from fixtures.servers.processes import look_up
+from fixtures.servers.server import Server, launch, start
 from tests.unit.plans import fake_plan, free_port
 from tests.unit.survivors import tagged
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fixtures.engines.types import LogPhase, Remedy
-from fixtures.server_log import UNKNOWN, LogWatch, remedy_for, tail
+from fixtures.servers.server_log import UNKNOWN, LogWatch, remedy_for, tail
 
 
 def test_each_phase_is_told_once_and_in_order(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fixtures.transcript import read
-from fixtures.wire import RequestRecord
+from fixtures.load.transcript import read
+from fixtures.load.wire import RequestRecord
 
 
 def chunk(text=" a", reason=None):

@@ -17,7 +17,7 @@ import requests
 from fixtures.engines import vllm
 from fixtures.engines.types import LaunchRequest, PlantFailed, ServerConfig
 from fixtures.engines.vllm import TooFewCores, bind_cores, plan, plant_delay, read_log, weights_bytes_per_rank
-from fixtures.server_log import LogWatch
+from fixtures.servers.server_log import LogWatch
 
 CPU = ServerConfig(
     engine="vllm",

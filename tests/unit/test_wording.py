@@ -2,7 +2,7 @@
 
 import pytest
 
-from fixtures import wording
+from fixtures.judge import wording
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,9 @@ _CONFTEST = """
 import json, os
 from pathlib import Path
 import pytest
-from fixtures.lease import acquire
-from fixtures.once import SharedResults
-from fixtures.pool import ServerPool
+from fixtures.servers.lease import acquire
+from fixtures.servers.once import SharedResults
+from fixtures.servers.pool import ServerPool
 from tests.unit.plans import fake_plan
 
 HERE = Path(__file__).parent
