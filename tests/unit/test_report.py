@@ -1,0 +1,116 @@
+"""Is what came out told so that a person finds it at once?"""
+
+import msgspec
+import pytest
+
+from fixtures import report
+from fixtures.case import Case, Load
+from fixtures.engines.types import ServerConfig
+from fixtures.hardware import attached
+from fixtures.load.workload import Workload
+from fixtures.rundata import RunResults, VerdictRow
+
+SPARSE = ServerConfig(engine="vllm", model="mixtral-small", tensor_parallel_size=2)
+DENSE = msgspec.structs.replace(SPARSE, model="llama-small")
+CLOSED = Workload(name="closed-c16", num_prompts=48, max_concurrency=16)
+ALONE = Workload(name="single-stream", num_prompts=4, max_concurrency=1)
+
+
+def case(of, over=None, metric="output_throughput", gate="hard"):
+    """A case of loads that are (server, workload) pairs."""
+    loads = [None if pair is None else Load(server=pair[0], workload=pair[1]) for pair in (of, over)]
+    return Case(experiment="E1", metric=metric, of=loads[0], over=loads[1], gate=gate)
+
+
+def results(*outcomes):
+    """A run with one case for each (outcome, gate)."""
+    cases = [case((SPARSE, msgspec.structs.replace(CLOSED, name=f"w{n}"))) for n in range(len(outcomes))]
+    rows = [
+        VerdictRow(
+            case=c.id,
+            test="t",
+            experiment="E1",
+            metric=c.metric,
+            outcome=outcome,
+            gate=gate,
+            message=f"about w{n}",
+            value=95.0,
+            baseline=100.0,
+            change=-0.05,
+        )
+        for n, (c, (outcome, gate)) in enumerate(zip(cases, outcomes, strict=True))
+    ]
+    return RunResults(
+        run_id="r",
+        suite_version="0",
+        command=(),
+        started="now",
+        hardware=attached("cpu"),
+        cases=tuple(cases),
+        verdicts=tuple(rows),
+    )
+
+
+@pytest.mark.parametrize(
+    ("of", "over", "words"),
+    [
+        ((SPARSE, CLOSED), None, "vllm mixtral-small-tp2, closed-c16"),
+        ((SPARSE, None), None, "vllm mixtral-small-tp2, launch"),
+        ((DENSE, CLOSED), (SPARSE, CLOSED), "vllm llama-small-tp2 / mixtral-small-tp2, closed-c16"),
+        ((SPARSE, CLOSED), (SPARSE, ALONE), "vllm mixtral-small-tp2, closed-c16 / single-stream"),
+        (
+            (msgspec.structs.replace(SPARSE, engine="sglang"), CLOSED),
+            (SPARSE, CLOSED),
+            "sglang-mixtral-small-tp2 / vllm-mixtral-small-tp2, closed-c16",
+        ),
+    ],
+)
+def test_what_is_measured_is_named(of, over, words):
+    """Servers and workloads are named once each, the engine in front where it is one."""
+    assert words == report.what(case(of, over))
+
+
+@pytest.mark.parametrize(
+    ("value", "metric", "ratio", "text"),
+    [
+        (None, "output_throughput", False, "-"),
+        (2.674, "output_throughput", True, "2.67x"),
+        (200.44, "output_throughput", False, "200.4 tok/s"),
+        (262144.0, "kv_cache_tokens", False, "262,144 tokens"),
+        (5.921e9, "memory_bytes", False, "5.921 GB"),
+        (1.0, "weights_over_arithmetic", False, "1"),
+    ],
+)
+def test_figures_carry_their_unit(value, metric, ratio, text):
+    """A figure is shown with its unit, a ratio with a times sign, and nothing as a dash."""
+    assert text == report.figure(value, metric, ratio)
+
+
+def test_what_needs_attention_comes_first():
+    """Regressions stand at the top and reported rows at the bottom."""
+    run = results(("PASSED", "hard"), ("REGRESSED", "report"), ("NO_BASELINE", "hard"), ("REGRESSED", "hard"))
+    lines = [line for line in report.table(run, 150, color=False).splitlines() if " w" in line]
+
+    assert ["w3", "w2", "w0", "w1"] == [name for line in lines for name in line.split() if name.startswith("w")]
+    assert "REGRESSED (reported)" in lines[-1]
+
+
+def test_change_is_told_with_its_sign():
+    """The change is the value's, in percent, with a sign."""
+    assert "-5.0 %" in report.table(results(("PASSED", "hard")), 150, color=False)
+
+
+def test_only_judged_cases_are_explained():
+    """Messages are those of judged cases that did not simply pass; improvements are told by themselves too."""
+    run = results(("PASSED", "hard"), ("REGRESSED", "report"), ("IMPROVED", "hard"), ("REGRESSED", "hard"))
+
+    assert ["about w3", "about w2"] == report.attention(run)
+    assert ["about w2"] == report.improvements(run)
+
+
+def test_headline_counts():
+    """The headline counts judged, red, reported and missing cases."""
+    run = results(("PASSED", "hard"), ("NO_BASELINE", "hard"), ("PASSED", "report"))
+
+    assert "2 judged, 0 red, 1 reported" == report.headline(run, required=False, unjudged=[])
+    assert "2 judged, 1 red, 1 reported, 1 without a verdict" == report.headline(run, True, [run.cases[0]])
