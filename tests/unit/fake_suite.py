@@ -115,13 +115,13 @@ def options(models_dir: Path) -> list[str]:
 def running(itl_s: float) -> Iterator[str]:
     """A fake engine that was not launched by the suite, and its address."""
     settings = ["--served-model", "llama-small", "--set", "ttft_s=0.005", "--set", f"itl_s={itl_s}"]
-    process = subprocess.Popen([sys.executable, str(FAKE_ENGINE), *settings], stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        yield "http://" + process.stdout.readline().split()[-1]
-    finally:
-        process.kill()
-        process.wait()
+    command = [sys.executable, str(FAKE_ENGINE), *settings]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield "http://" + process.stdout.readline().split()[-1]
+        finally:
+            process.kill()
 
 
 def health(url: str) -> int:
