@@ -55,4 +55,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     faulthandler.register(signal.SIGUSR1)  # for whoever waits in vain
+    # A shell ignores it for what it starts in the background, and so would all that is started there.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     main()

@@ -65,7 +65,14 @@ class Session:
         for number in numbers:
             self._process.send_signal(number)
             time.sleep(0.2)
-        self._process.wait(timeout=60)
+        try:
+            self._process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            self._process.send_signal(signal.SIGUSR1)  # shows where it is
+            time.sleep(0.5)
+            self._process.kill()
+            self._process.wait()
+            raise AssertionError(f"it goes on after {numbers}; it printed {self.output.read_text()}") from None
 
     def send_group(self, number: signal.Signals) -> None:
         """Send a signal to its whole process group, as a CI runner does."""
@@ -82,8 +89,16 @@ class Session:
     def running(self) -> list[str]:
         """Its processes, each with pid and command."""
         return tagged(self.tag) + [
-            f"guardian {pid}" for pid in everybody() if f"for-pid-{self.pid}" in command_of(pid).split()
+            f"guardian {pid}" for pid in everybody() if f"for-pid-{self.pid}".encode() in arguments(pid)
         ]
+
+
+def arguments(pid: int) -> list[bytes]:
+    """Its whole command line; what is shown of one elsewhere is cut."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return []
 
 
 def tagged(tag: str) -> list[str]:
