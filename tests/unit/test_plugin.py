@@ -236,3 +236,26 @@ def test_attached_server_is_measured_and_left_alone(project, pytester):
         assert ["fake-llama-small-tp2"] == [launch.server for launch in results.launches]
         assert "somebody else" in results.launches[0].notes[0]
         assert 200 == fake_suite.health(url)
+
+
+def test_the_order_of_files_does_not_matter(project, pytester):
+    """Files named in any order, comparisons first: each server is still launched once."""
+    files = [f"tests/perf/test_{name}.py" for name in ("single_stream", "saturated_throughput", "efficiency")]
+
+    project("-m", "cpu", "-k", "over", *files, "--run-dir", "one")
+    project("-m", "cpu", "-k", "over", *reversed(files), "--run-dir", "two")
+
+    for run in ("one", "two"):
+        results = load(pytester.path / run)
+        assert [0, 0] == [launch.index for launch in results.launches]
+        assert 3 == len(results.verdicts)
+
+
+def test_misspelt_mark_on_a_test_is_an_error(project, pytester):
+    """A mark that does not exist stops the collection, on every supported pytest."""
+    (pytester.path / "tests" / "test_typo.py").write_text("import pytest\n@pytest.mark.h2oo\ndef test_it(): pass\n")
+
+    result = project()
+
+    assert pytest.ExitCode.INTERRUPTED == result.ret
+    result.stdout.fnmatch_lines(["*'h2oo' not found in `markers`*"])
