@@ -259,3 +259,14 @@ def test_misspelt_mark_on_a_test_is_an_error(project, pytester):
 
     assert pytest.ExitCode.INTERRUPTED == result.ret
     result.stdout.fnmatch_lines(["*'h2oo' not found in `markers`*"])
+
+
+def test_a_bad_option_is_told_by_every_test_at_once(project):
+    """An option that cannot be read fails each test with its remedy; no test waits for the lease of another one."""
+    result = project(
+        "-m", "cpu", "-k", "test_output_throughput", "--plant-delay", "mixtral-small", "--lease-wait", "60"
+    )
+
+    assert (1, {"failed": 2}) == (result.ret, outcomes(result))
+    result.stdout.fnmatch_lines(["*write --plant-delay NAME=VALUE*"])
+    assert "waiting for" not in result.stdout.str()
