@@ -73,6 +73,7 @@ class Connection(asyncio.Protocol):
             "GET /v1/models": {"object": "list", "data": [{"id": engine.options.served_model}]},
             "GET /sent": engine.sent,
             "POST /behaviour": asdict(engine.behaviour),
+            "GET /behaviour": asdict(engine.behaviour),
             "POST /reset": "",
         }
         if what == "GET /metrics":

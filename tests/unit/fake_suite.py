@@ -2,27 +2,38 @@
 
 A stub for unit tests: it enters an engine called "fake" whose servers are processes of `fake_engine.py`, so that the
 plugin, the campaign, the pool, the client and the gate run as they are. Sparse models answer at half the speed.
+
+Everything is sent and received, but the figures are those of the speed that the engine was told, and no repetition is
+INVALID because this machine is busy: what is tested here is what becomes of figures. Whether they are measured rightly
+is the question of `test_client` and `test_measurement`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import requests
 
 from fixtures import engines, hardware, memory
 from fixtures.engines.types import Engine, LaunchFacts, LaunchPlan, LaunchRequest, LogPhase, ServerConfig
 from fixtures.hardware import Gpu, Hardware
+from fixtures.load import measurement, validity
+from fixtures.load.measurement import Repetition, Target
+from fixtures.load.metrics import METRICS
 from fixtures.models import CATALOGUE
 from fixtures.weights import make_shell
 
 FAKE_ENGINE = Path(__file__).resolve().parent / "fake_engine.py"
+NO_LIMITS = validity.Policy(stall_floor_ms=1e9, stall_factor=1e9, client_absent_share=1e9, late_floor_ms=1e9)
 ITL_S = {"llama-small": 0.004, "mixtral-small": 0.008, "llama-3.1-8b": 0.002, "mixtral-8x7b": 0.004}
 
 
@@ -68,8 +79,28 @@ def _plant(url: str, per_token_ms: float) -> None:
     requests.post(f"{url}/behaviour", json={"extra_itl_s": per_token_ms / 1000}, timeout=10).raise_for_status()
 
 
+def _told_speed(measure: Callable[..., Repetition]) -> Callable[..., Repetition]:
+    """Measure, and put the told speed in place of what a busy machine made of it: each figure a multiple of the ITL."""
+
+    def told(target: Target, *args: Any, **more: Any) -> Repetition:
+        measured = measure(target, *args, policy=NO_LIMITS, **more)
+        if not measured.completed:
+            return measured
+        try:
+            behaviour = requests.get(f"{target.url}/behaviour", timeout=60).json()
+        except requests.ConnectionError:  # died in the middle
+            return measured
+        itl_ms = 1e3 * (behaviour["itl_s"] + behaviour["extra_itl_s"])
+        values = {name: 1e3 / itl_ms if METRICS[name].better == "higher" else itl_ms for name in measured.values}
+        return msgspec.structs.replace(measured, values=values)
+
+    return told
+
+
 def enter() -> None:
     """Make "fake" known as an engine, in this process."""
+    measurement.CLIENT_TOO_BUSY = math.inf
+    measurement.measure = _told_speed(measurement.measure)
     engines.ENGINES["fake"] = Engine(
         name="fake", plan=_plan, read_log=_read_log, weights_bytes_per_rank=_weights, plant_delay=_plant
     )

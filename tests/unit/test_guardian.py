@@ -29,8 +29,8 @@ MOMENTS = {"start-up": ("starting", ("--ready-after", "60")), "load": ("measured
 CHILDREN = ("--children", "2", "--children-own-session", "--children-ignore-sigterm")
 
 
-def kill_and_count(folder: Path, way: str, moment: str) -> list[str]:
-    """Start a session, kill it that way at that moment; return what is left 10 s later, processes and files."""
+def kill_and_count(folder: Path, way: str, moment: str, patience_s: float) -> list[str]:
+    """Start a session, kill it that way at that moment; return what is left so much later, processes and files."""
     sign, faults = MOMENTS[moment]
     port = free_port()
     command = (sys.executable, str(UNIT / "hoarding_engine.py"), "--port", str(port), *CHILDREN, *faults)
@@ -39,7 +39,7 @@ def kill_and_count(folder: Path, way: str, moment: str) -> list[str]:
     if moment == "start-up":
         session.wait_until(lambda: socket_of(session.tag).exists() and len(session.running()) >= 5)
     WAYS[way](session)
-    left = session.survivors(patience_s=10.0)
+    left = session.survivors(patience_s=patience_s)
     return left + [str(path) for path in (shared_memory_of(session.tag), socket_of(session.tag)) if path.exists()]
 
 
@@ -47,8 +47,8 @@ def kill_and_count(folder: Path, way: str, moment: str) -> list[str]:
     ("way", "moment"), [("sigkill", "start-up"), ("sigkill-group", "load"), ("sigint-twice", "load")]
 )
 def test_nothing_survives(tmp_path: Path, way: str, moment: str) -> None:
-    """Within 10 s of any death no process, guardian included, no shared memory and no socket is left."""
-    assert [] == kill_and_count(tmp_path, way, moment)
+    """After any death no process, guardian included, no shared memory and no socket is left (busy machines: 60 s)."""
+    assert [] == kill_and_count(tmp_path, way, moment, patience_s=60.0)
 
 
 @pytest.mark.slow
@@ -57,12 +57,12 @@ def test_nothing_survives(tmp_path: Path, way: str, moment: str) -> None:
 def test_nothing_survives_twenty_times(
     tmp_path: Path, way: str, moment: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The same, often enough to meet a race."""
+    """The same within 10 s, often enough to meet a race."""
     left: list[str] = []
     for number in range(20):
         folder = tmp_path / str(number)
         folder.mkdir()
-        left += kill_and_count(folder, way, moment)
+        left += kill_and_count(folder, way, moment, patience_s=10.0)
         shutil.rmtree(folder)
     with capsys.disabled():
         sys.stdout.write(f"\n{way} during {moment}: 20 kills, survivors: {len(left)}\n")

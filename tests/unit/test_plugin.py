@@ -43,7 +43,7 @@ def project(pytester, monkeypatch):
         (perf / file.name).write_text(file.read_text())
     (pytester.path / "tests" / "test_unit.py").write_text("def test_unit(): pass\n")
     options = fake_suite.options(pytester.path / "models")
-    return lambda *args: pytester.runpytest_subprocess("-p", "no:cacheprovider", *options, *args, timeout=120)
+    return lambda *args: pytester.runpytest_subprocess("-p", "no:cacheprovider", *options, *args, timeout=300)
 
 
 def outcomes(result) -> dict[str, int]:
@@ -191,7 +191,7 @@ def test_a_server_that_fails_spoils_only_its_own_cases(project, pytester, monkey
     """The other model's cases are judged; the failing server is launched once more if it had been ready."""
     monkeypatch.setenv("FAKE_MISBEHAVIOUR", misbehaviour)
 
-    result = project("-m", "cpu", "-k", "test_output_throughput", "--stall-timeout", "2")
+    result = project("-m", "cpu", "-k", "test_output_throughput", "--stall-timeout", "5")
 
     results = load(newest_run(pytester))
     launched = [launch.server for launch in results.launches]

@@ -56,7 +56,7 @@ def test_result_says_how_many_processes(engine):
     result = measure(target, msgspec.structs.replace(WORKLOAD, client_processes=2), 0)
 
     assert (10, 2.0) == (result.completed, result.client_values["processes"])
-    assert ("sent by 2 client processes: one would have been too busy",) == result.notes
+    assert "sent by 2 client processes: one would have been too busy" in result.notes
 
 
 def test_a_client_too_busy_is_helped(engine, monkeypatch):
@@ -70,4 +70,4 @@ def test_a_client_too_busy_is_helped(engine, monkeypatch):
     # both attempts arrived, and share no prompt
     assert 20 == len({tuple(log["prompt"]) for log in engine.sent()})
     # even so it is above this absurd limit, which then is a reason
-    assert 1 == len([why for why in result.invalid if "too busy" in why])
+    assert any(why.startswith("the client was too busy") for why in result.invalid), result.invalid

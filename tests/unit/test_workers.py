@@ -29,7 +29,7 @@ HERE = Path(__file__).parent
 def measure():
     worker, shared = os.environ["PYTEST_XDIST_WORKER"], SharedResults(HERE / "shared", print)
     with (
-        acquire(["GPU-a", "GPU-b"], 1, wait_s=60, hold_s=600, progress=print, folder=HERE / "leases") as lease,
+        acquire(["GPU-a", "GPU-b"], 1, wait_s=200, hold_s=600, progress=print, folder=HERE / "leases") as lease,
         ServerPool(log_dir=HERE / "logs" / worker, progress=print, lease=lease, owners=(os.getppid(),)) as pool,
     ):
         def launch_and_measure(key):
@@ -82,7 +82,7 @@ def test_each_configuration_is_launched_once_in_all_workers(tmp_path: Path) -> N
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
 
