@@ -34,7 +34,7 @@ from fixtures.weights import make_shell
 
 FAKE_ENGINE = Path(__file__).resolve().parent / "fake_engine.py"
 NO_LIMITS = validity.Policy(stall_floor_ms=1e9, stall_factor=1e9, client_absent_share=1e9, late_floor_ms=1e9)
-ITL_S = {"llama-small": 0.004, "mixtral-small": 0.008, "llama-3.1-8b": 0.002, "mixtral-8x7b": 0.004}
+ITL_S = {"llama-small": 0.001, "mixtral-small": 0.002, "llama-3.1-8b": 0.001, "mixtral-8x7b": 0.002}
 
 
 def _plan(request: LaunchRequest) -> LaunchPlan:
@@ -62,9 +62,10 @@ def _plan(request: LaunchRequest) -> LaunchPlan:
 
 
 def _misbehaviour(request: LaunchRequest) -> list[str]:
-    """What $FAKE_MISBEHAVIOUR asks of the servers of one model: "MODEL: options of the fake engine"."""
+    """What $FAKE_MISBEHAVIOUR asks of the servers of one model: "MODEL: options of the fake engine", or MODEL-base."""
     model, _, words = os.environ.get("FAKE_MISBEHAVIOUR", "").partition(":")
-    return words.split() if model == request.config.model else []
+    mine = request.config.model + ("-base" if request.config.build else "")
+    return words.split() if model == mine else []
 
 
 def _read_log(config: ServerConfig, lines: Iterator[str]) -> LaunchFacts:
