@@ -15,8 +15,9 @@ import pytest
 import requests
 
 from fixtures.engines import vllm
+from fixtures.engines.cores import TooFewCores, bind_cores
 from fixtures.engines.types import LaunchRequest, PlantFailed, ServerConfig
-from fixtures.engines.vllm import TooFewCores, bind_cores, plan, plant_delay, read_log, weights_bytes_per_rank
+from fixtures.engines.vllm import plan, plant_delay, read_log, weights_bytes_per_rank
 from fixtures.servers.server_log import LogWatch
 
 CPU = ServerConfig(
