@@ -10,8 +10,8 @@ def each_batch(study: Study) -> Iterator[Case]:
     """Each model at concurrency 1, 8 and 32."""
     for server in study.models:
         for workload in study.batches:
-            if workload == study.single_stream:
-                continue  # asked by test_single_stream.py
+            if workload in (study.single_stream, study.closed):
+                continue  # asked by test_single_stream.py and test_saturated_throughput.py
             for metric in ("itl_median_ms", "output_throughput"):
                 yield study.value("E4", metric, server, workload)
 

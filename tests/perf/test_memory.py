@@ -10,7 +10,8 @@ from fixtures.study import Study, asks
 
 def weights(study: Study) -> Iterator[Case]:
     """Bytes of weights per rank over parameters x bytes per parameter / ranks; judged on every platform."""
-    for server in dict.fromkeys((*study.models, study.dense_tp1)):
+    alone = () if study.dense_tp1 is None else (study.dense_tp1,)
+    for server in dict.fromkeys((*study.models, *alone)):
         case = study.value("E6", "weights_over_arithmetic", server, None)
         yield msgspec.structs.replace(case, gate="hard")
 
