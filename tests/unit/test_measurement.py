@@ -113,7 +113,7 @@ def test_compilation_in_the_log_is_a_reason(engine, tmp_path):
 
     assert (
         "the engine compiled during the measurement: Triton kernel JIT compilation during inference: fused_moe_kernel",
-    ) == compile_lines(log, size)
+    ) == compile_lines(log, size, "vllm")
     engine.set()
     assert [] == other_than_busy(measure(target(engine, log=log), WORKLOAD, 4).invalid)
 

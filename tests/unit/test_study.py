@@ -4,7 +4,7 @@ import pytest
 
 from fixtures.case import Case, Load
 from fixtures.models import CATALOGUE
-from fixtures.study import GPU_PLATFORMS, PLATFORMS, asks, servers_of, study_of
+from fixtures.study import GPU_PLATFORMS, PLATFORMS, Versus, asks, servers_of, study_of
 
 ANY_ENGINE = pytest.mark.parametrize("engine", ["vllm", "sglang"])
 ANY_PLATFORM = pytest.mark.parametrize("platform", PLATFORMS)
@@ -29,8 +29,12 @@ def test_only_the_model_differs(platform, engine):
 
     differing = {name for name in moe.__struct_fields__ if getattr(moe, name) != getattr(dense, name)}
     assert {"model"} == differing
-    assert ["tensor_parallel_size"] == [n for n in dense.__struct_fields__ if getattr(dense, n) != getattr(alone, n)]
-    assert (engine, 1) == (alone.engine, alone.tensor_parallel_size)
+    if (engine, platform) == ("sglang", "cpu"):  # asked less: it is slow there
+        assert alone is None
+    else:
+        differing = {name for name in dense.__struct_fields__ if getattr(dense, name) != getattr(alone, name)}
+        assert {"tensor_parallel_size"} == differing
+        assert (engine, 1) == (alone.engine, alone.tensor_parallel_size)
     assert (CATALOGUE[moe.model].architecture.is_moe, CATALOGUE[dense.model].architecture.is_moe) == (True, False)
     assert (moe, dense) == asked.models
 
@@ -109,6 +113,28 @@ def test_weights_are_chosen_on_gpus():
 def test_vllm_is_eager_on_the_cpu(engine, arguments):
     """An argument of one engine is not given to the other."""
     assert arguments == study("cpu", engine=engine).moe.extra_args
+
+
+def test_engine_that_is_slow_on_the_cpu_is_asked_less():
+    """There it has the two loads by which engines are compared, and they are the other engine's; on GPUs it has all."""
+    fast, slow = study("cpu"), study("cpu", engine="sglang")
+
+    assert ((), (fast.single_stream, fast.closed)) == (slow.rates, slow.batches)
+    assert (fast.closed, fast.single_stream) == (slow.closed, slow.single_stream)
+    assert workloads(study("h200")) == workloads(study("h200", engine="sglang"))
+
+
+@ANY_PLATFORM
+def test_engines_are_compared_in_nothing_else(platform):
+    """One engine's server over the other's differs in the engine and its own arguments alone, under the same load."""
+    versus = Versus(of=study(platform, engine="sglang"), over=study(platform))
+
+    for servers in versus.models:
+        case = versus.ratio("output_throughput", servers, versus.of.closed)
+        of, over = servers
+        differing = {name for name in of.__struct_fields__ if getattr(of, name) != getattr(over, name)}
+        assert differing <= {"engine", "extra_args"}
+        assert ("E9", platform == "cpu", case.of.workload) == (case.experiment, case.two_sided, case.over.workload)
 
 
 def test_question_is_attached_to_its_test():

@@ -429,3 +429,16 @@ def test_planted_delay_grows_with_the_batch(worker, monkeypatch):
     # 3 sequences x 2 ms
     assert [0.006] == waits
     assert [((batch, None), {"more": 1})] == steps
+
+
+def test_second_delay_replaces_the_first(worker, monkeypatch):
+    """A delay of 0 ends an earlier one."""
+    waits = []
+    monkeypatch.setattr("time.sleep", waits.append)
+    worker.model_runner = types.SimpleNamespace(execute_model=lambda *args: None)
+    for delay in ("2.0", "0.0"):
+        worker.perfgate_plant_delay(delay)
+
+    worker.model_runner.execute_model(types.SimpleNamespace(num_scheduled_tokens={"a": 1}))
+
+    assert [0.0] == waits
