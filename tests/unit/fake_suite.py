@@ -99,12 +99,13 @@ def _told_speed(measure: Callable[..., Repetition]) -> Callable[..., Repetition]
 
 
 def enter() -> None:
-    """Make "fake" known as an engine, in this process."""
+    """Make "fake" known as an engine, in this process, and "rival", which is the same."""
     measurement.CLIENT_TOO_BUSY = math.inf
     measurement.measure = _told_speed(measurement.measure)
-    engines.ENGINES["fake"] = Engine(
-        name="fake", plan=_plan, read_log=_read_log, weights_bytes_per_rank=_weights, plant_delay=_plant
-    )
+    for name in ("fake", "rival"):
+        engines.ENGINES[name] = Engine(
+            name=name, plan=_plan, read_log=_read_log, weights_bytes_per_rank=_weights, plant_delay=_plant
+        )
 
 
 def enter_gpus(count: int) -> None:

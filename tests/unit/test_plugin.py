@@ -366,3 +366,18 @@ def test_comparison_that_cannot_be_meant(project, options, said):
 
     assert pytest.ExitCode.USAGE_ERROR == result.ret
     assert said in result.stderr.str()
+
+
+def test_two_engines_are_compared(project, pytester):
+    """With two engines selected each model's servers are set against each other, in one session; with one, none is."""
+    rival = ["--engine", "rival", "--engine-python", f"rival={sys.executable}"]
+    result = project("-m", "cpu", "-k", "test_engine_over_engine_alone", *rival)
+
+    assert {"skipped": 2} == outcomes(result)  # nothing is recorded for them
+    result.stdout.fnmatch_lines(["*E9*rival-*-small-tp2 / fake-*-small-tp2, single-stream*NO_BASELINE*"])
+    result.stdout.fnmatch_lines(["rival-llama-small-tp2: kv_cache_tokens 4096, *max_model_len 1024*"])
+    launched = load(newest_run(pytester)).launches
+    assert sorted(
+        f"{engine}-{model}-small-tp2" for engine in ("fake", "rival") for model in ("llama", "mixtral")
+    ) == sorted(launch.server for launch in launched)
+    assert {} == outcomes(project("-m", "cpu", "-k", "test_engine_over_engine_alone"))

@@ -1,0 +1,64 @@
+"""Does a session know what can run here?"""
+
+import argparse
+import sys
+
+import pytest
+
+from fixtures.case import Case, Load
+from fixtures.session import PerfSession
+from fixtures.study import study_of
+
+
+@pytest.fixture
+def session(tmp_path, monkeypatch):
+    """A session on a machine where no engine is installed, with these options."""
+    monkeypatch.setenv("PERFGATE_ENGINES_DIR", str(tmp_path))
+    for engine in ("VLLM", "SGLANG"):
+        monkeypatch.delenv(f"PERFGATE_{engine}_PYTHON", raising=False)
+
+    def make(**options):
+        chosen = {
+            "engine": None,
+            "engine_python": [],
+            "attach": [],
+            "tp": 1,
+            "weights": "auto",
+            "run_dir": "r",
+        } | options
+        return PerfSession(argparse.Namespace(**chosen), tmp_path, {"cpu"})
+
+    return make
+
+
+def case(engine, over=None):
+    """A question to that engine's dense server, over another's."""
+    loads = [Load(server=study_of("cpu", name, 1, "auto").dense) for name in (engine, over) if name]
+    return Case(experiment="E9", metric="memory_bytes", of=loads[0], over=loads[1] if over else None)
+
+
+def test_engine_that_is_not_here_is_skipped_with_what_to_install(session):
+    """Its own tests and those that compare it; the other engine's run."""
+    here = session(engine_python=[f"vllm={sys.executable}"])
+
+    assert here.cannot_run("cpu", case("vllm")) is None
+    for asked in (case("sglang"), case("sglang", over="vllm")):
+        reason = here.cannot_run("cpu", asked)
+        assert reason.startswith("needs sglang: no ")
+        assert "`perfgate engines install sglang-cpu`" in reason
+
+
+def test_what_was_asked_for_is_never_skipped(session):
+    """An engine that --engine names, or the only thing there is to run, must be there: then the tests fail."""
+    assert session(engine=["sglang"]).cannot_run("cpu", case("sglang")) is None
+    assert session().cannot_run("cpu", case("sglang")) is None
+
+
+@pytest.mark.parametrize(
+    ("selected", "expected"), [(None, [("sglang", "vllm")]), (["vllm"], []), (["sglang", "vllm"], [("sglang", "vllm")])]
+)
+def test_engines_are_judged_over_vllm(session, selected, expected):
+    """Each other engine over it, on each platform; one engine alone is compared with nothing."""
+    pairs = [(v.of.moe.engine, v.over.moe.engine) for v in session(engine=selected).versus() if v.platform == "h200"]
+
+    assert expected == pairs
