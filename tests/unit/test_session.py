@@ -22,6 +22,7 @@ def session(tmp_path, monkeypatch):
             "engine": None,
             "engine_python": [],
             "attach": [],
+            "against_engine": [],
             "tp": 1,
             "weights": "auto",
             "run_dir": "r",
