@@ -79,11 +79,8 @@ def published() -> Iterator[str]:
     for path in sorted(PUBLISHED.rglob("*.json")):
         for name, figure in sorted(json.loads(path.read_text())["metrics"].items()):
             of = f"{path.parent.name}, {path.stem}".replace("--over--", " / ")
-            value = (
-                f"{figure['value'] / 1e9:.4g} GB"
-                if figure["unit"] == "bytes"
-                else f"{figure['value']:g} {figure['unit']}"
-            )
+            unit = "x" if "--over--" in str(path) else figure["unit"]
+            value = f"{figure['value'] / 1e9:.4g} GB" if unit == "bytes" else f"{figure['value']:g} {unit}"
             holds = "yes" if figure["holds"] else "**no**"
             yield (
                 f"| {path.parent.parent.name} | {of} | `{name}` | {value} | {figure['tolerance']:.0%} | {holds} "
