@@ -124,6 +124,10 @@ def test_missing_baseline(project, pytester, gate, status, word):
     results = load(newest_run(pytester))
     assert ["NO_BASELINE"] == [row.outcome for row in results.verdicts]
     assert [0, 0] == [launch.index for launch in results.launches]
+    beside = {path.name for path in newest_run(pytester).iterdir()}
+    assert {"report.html", "summary.md", "junit.xml", "pytest-benchmark.json"} <= beside
+    result.stdout.fnmatch_lines(["report: *report.html*"])
+    assert {results.run_id} == History(pytester.path / "runs" / HISTORY_FILE).runs()
     assert 2 == len({launch.server for launch in results.launches})
 
 

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 from xml.etree import ElementTree
 
 import msgspec
@@ -283,3 +284,16 @@ def test_drift_is_counted(tmp_path):
     text = build(Report([results], store))
 
     assert '<th scope="row">driver</th><td>590.9</td><td>580.1</td><td>1</td>' in text
+
+
+def test_beside_a_base_build():
+    """Where base and candidate were launched in turn the page names them, and draws the base's launches."""
+    case = m.THROUGHPUT
+    loads = {m.MOE_LOAD: {"output_throughput": [950.0] * 3}, case.base.of: {"output_throughput": [1000.0] * 3}}
+    results = msgspec.structs.replace(m.run(loads, [case]), against={"vllm": "/opt/base/bin/python3"})
+    rows = tuple(verdict.row(case, "t") for verdict in gate.judge_run(results, Store(Path("none"))))
+    text = build(Report([msgspec.structs.replace(results, verdicts=rows)], Store(Path("none"))))
+
+    assert "Ticks: the launches of the base build." in text
+    assert "slower by 5.0 %" in text
+    assert '<button type="button">base build</button>' in text
