@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from fixtures.judge.history_store import HISTORY_FILE, History
 from fixtures.rundata import load, save
 from tests.unit import fake_suite
 
