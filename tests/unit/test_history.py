@@ -1,23 +1,21 @@
 """Does the history hold every run once, and find a step that the gate cannot see?"""
 
 import random
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
 
+import msgspec
 import pytest
 
 from fixtures import rundata
 from fixtures.judge import history
-from fixtures.judge.history import (
-    HISTORY_FILE,
-    ChangePoint,
-    HistoryError,
-    append,
-    change_points,
-    read,
-    refresh,
-    series,
-    told,
-)
+from fixtures.judge.history import ChangePoint, HistoryError, change_points, entries_of, series, told
+from fixtures.judge.history_store import FORMER_FILE, HISTORY_FILE, History
 from tests.unit import measured as m
+
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def saved(folder, number, value, **how):
@@ -28,14 +26,27 @@ def saved(folder, number, value, **how):
 
 
 def test_runs_are_added_once(tmp_path):
-    """Appending a run twice, and refreshing beside it, leaves one line."""
+    """Appending a run twice, and refreshing beside it, leaves one entry."""
     results = saved(tmp_path, 1, 1000.0)
-    path = tmp_path / HISTORY_FILE
-    assert [1, 0] == [append(results, path), append(results, path)]
-    assert 1 == len(refresh(tmp_path)) == len(read(path))
+    store = History(tmp_path / HISTORY_FILE)
+    assert [1, 0] == [store.append(results), store.append(results)]
+    store.refresh(tmp_path)
+    (entry,) = store.entries()
+    assert (results.run_id, "h200x2", {"driver": "580.1"}) == (
+        entry.run,
+        entry.hardware,
+        {"driver": entry.context["driver"]},
+    )
 
 
-def test_lines_outlive_run_directories(tmp_path):
+def refresh(folder):
+    """The entries after the run store was looked through."""
+    store = History(folder / HISTORY_FILE)
+    store.refresh(folder)
+    return store.entries()
+
+
+def test_entries_outlive_run_directories(tmp_path):
     """What was added stays when the run's folder is deleted."""
     results = saved(tmp_path, 1, 1000.0)
     refresh(tmp_path)
@@ -53,14 +64,40 @@ def test_planted_partial_and_broken_runs_stay_out(tmp_path):
     assert ["20260603-120000-1"] == [entry.run for entry in refresh(tmp_path)]
 
 
-def test_broken_line_is_named(tmp_path):
-    """A line that is not of the form is an error with its number."""
-    saved(tmp_path, 1, 1000.0)
-    refresh(tmp_path)
-    with (tmp_path / HISTORY_FILE).open("a") as file:
-        file.write('{"run": 1}\n')
-    with pytest.raises(HistoryError, match="line 2"):
-        read(tmp_path / HISTORY_FILE)
+def test_writers_wait_for_each_other(tmp_path):
+    """Several processes that add different runs at once lose none of them."""
+    runs = [saved(tmp_path / "runs", n, 1000.0 + n).run_id for n in range(1, 9)]
+    program = (
+        "import sys; from pathlib import Path; from fixtures.judge.history_store import History; "
+        "from fixtures.rundata import load; [History(Path(sys.argv[1])).append(load(Path(p))) for p in sys.argv[2:]]"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / HISTORY_FILE)]
+    folders = [str(tmp_path / "runs" / run) for run in runs]
+    writers = [subprocess.Popen([*command, *part], cwd=ROOT) for part in (folders[:5], folders[3:], folders[::-1])]
+    assert [0, 0, 0] == [writer.wait() for writer in writers]
+    assert sorted(runs) == [entry.run for entry in History(tmp_path / HISTORY_FILE).entries()]
+
+
+def test_json_lines_are_taken_over(tmp_path):
+    """The history that was kept before, as JSON lines, is in the new file; a broken line is named."""
+    entries = entries_of(saved(tmp_path / "elsewhere", 1, 1000.0))
+    former = tmp_path / FORMER_FILE
+    former.write_bytes(b"".join(msgspec.json.encode(entry) + b"\n" for entry in entries))
+    assert entries == History(tmp_path / HISTORY_FILE).entries()
+    former.write_text('{"run": 1}\n')
+    with pytest.raises(HistoryError, match="line 1"):
+        History(tmp_path / "other.sqlite3").entries()
+
+
+def test_what_is_no_history_is_an_error(tmp_path):
+    """A file of another kind, or of a later schema, is an error that names it and is left as it was."""
+    (tmp_path / "text").write_text("no database, but long enough to be read as one" * 50)
+    with sqlite3.connect(tmp_path / "later") as database:
+        database.execute("PRAGMA user_version = 7")
+    database.close()
+    for name, words in (("text", "not a database"), ("later", "version 7")):
+        with pytest.raises(HistoryError, match=words):
+            History(tmp_path / name).entries()
 
 
 def test_series_is_of_one_case_on_one_hardware(tmp_path):

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from fixtures.judge.history_store import HISTORY_FILE, History
 from fixtures.rundata import load, save
 from tests.unit import fake_suite
 
@@ -54,7 +55,7 @@ def outcomes(result) -> dict[str, int]:
 
 def newest_run(pytester) -> Path:
     """The run directory made last."""
-    return max((pytester.path / "runs").iterdir())
+    return max(path for path in (pytester.path / "runs").iterdir() if path.is_dir())
 
 
 def perfgate(pytester, *args):
@@ -124,6 +125,10 @@ def test_missing_baseline(project, pytester, gate, status, word):
     results = load(newest_run(pytester))
     assert ["NO_BASELINE"] == [row.outcome for row in results.verdicts]
     assert [0, 0] == [launch.index for launch in results.launches]
+    beside = {path.name for path in newest_run(pytester).iterdir()}
+    assert {"report.html", "summary.md", "junit.xml", "pytest-benchmark.json"} <= beside
+    result.stdout.fnmatch_lines(["report: *report.html*"])
+    assert {results.run_id} == History(pytester.path / "runs" / HISTORY_FILE).runs()
     assert 2 == len({launch.server for launch in results.launches})
 
 
@@ -307,7 +312,9 @@ def test_base_and_candidate_in_turn(project, pytester):
         order = ["A" if server.endswith("-base") else "B" for _, server in begun if model in server]
         assert "ABBAAB" == "".join(order)
     assert {"fake-mixtral-small-tp2"} == {launch.server for launch in results.launches if launch.planted}
-    slowed.stdout.fnmatch_lines(["*metric*value*base*change*verdict*", "*-33.3 %*REGRESSED*", "*+0.0 %*PASSED*"])
+    slowed.stdout.fnmatch_lines(
+        ["*metric*value*base*change*verdict*", "*slower by 33.3 %*REGRESSED*", "*llama-small*PASSED*"]
+    )
     slowed.stdout.fnmatch_lines(["base fake: *", "candidate fake: *"])
     assert (0, 1) == tuple(perfgate(pytester, "judge", run, "--required").ret for run in ("same", "slowed"))
     assert "--against-engine" in perfgate(pytester, "accept", "same").stderr.str()

@@ -95,9 +95,25 @@ def test_what_needs_attention_comes_first():
     assert "REGRESSED (reported)" in lines[-1]
 
 
-def test_change_is_told_with_its_sign():
-    """The change is the value's, in percent, with a sign."""
-    assert "-5.0 %" in report.table(results(("PASSED", "hard")), 150, color=False)
+def test_change_is_told_in_words():
+    """The change is told as what it means for the metric; beside the noise where that is known."""
+    assert "slower by 5.0 %" in report.table(results(("PASSED", "hard")), 150, color=False)
+    row = msgspec.structs.replace(results(("PASSED", "hard")).verdicts[0], noise=0.02, change=0.062)
+    latency = msgspec.structs.replace(row, metric="itl_median_ms")
+
+    assert "faster by 6.2 %, 3.0x the noise" == report.in_words(row, is_ratio=False)
+    assert "slower by 6.2 %, 3.0x the noise" == report.in_words(latency, is_ratio=False)
+    assert "higher by 6.2 %, 3.0x the noise" == report.in_words(latency, is_ratio=True)
+
+
+def test_quiet_when_all_is_well():
+    """Many passed cases and those only reported are counted in one line; what needs attention is always shown."""
+    well = results(*[("PASSED", "hard")] * 30, ("PASSED", "report"))
+    ill = results(*[("PASSED", "hard")] * 30, ("REGRESSED", "hard"))
+
+    assert "not shown: 30 passed, 1 reported (all with -v, or in the report)" == report.table(well, 150, False, False)
+    assert 1 == report.table(ill, 150, False, False).count("REGRESSED")
+    assert 30 == report.table(well, 150, False, True).count("PASSED") - 1
 
 
 def test_only_judged_cases_are_explained():

@@ -1,0 +1,23 @@
+#!/bin/bash
+# sbatch docs/ci/slurm.sh, from the project's folder. Two GPUs of one node, for this job alone.
+#SBATCH --job-name=perfgate
+#SBATCH --nodes=1
+#SBATCH --ntasks=1
+#SBATCH --gpus-per-node=h200:2
+#SBATCH --cpus-per-task=16
+#SBATCH --mem=128G
+#SBATCH --exclusive
+#SBATCH --time=02:00:00
+#SBATCH --signal=B:INT@120
+#SBATCH --output=perfgate-%j.log
+set -euo pipefail
+cd "${SLURM_SUBMIT_DIR:-$PWD}"
+if [[ ! -x .venv/bin/pytest ]]; then
+    python3 -m venv .venv
+    .venv/bin/python -m pip install -q -r requirements.txt
+    .venv/bin/python -m pip install -q --no-deps --no-build-isolation -e .
+fi
+export PERFGATE_GATE="${PERFGATE_GATE:-required}"
+export PERFGATE_VLLM_PYTHON="${PERFGATE_VLLM_PYTHON:-/opt/vllm/bin/python3}"
+# exec: the interrupt two minutes before the end then reaches pytest, which stops its servers and writes the run down.
+exec .venv/bin/pytest -m h200 --run-dir "runs/slurm-${SLURM_JOB_ID:-local}" "$@"

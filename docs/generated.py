@@ -1,0 +1,102 @@
+"""Which parts of the documentation are made from the code? A hook of mkdocs."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from fixtures import plugin
+from fixtures.cli import main
+from fixtures.judge.baseline_files import BaselineFile
+from fixtures.load.metrics import METRICS
+from fixtures.rundata import RunResults
+
+PUBLISHED = Path(__file__).resolve().parent.parent / "baselines" / "published"
+
+
+class _Options:
+    """Stands in for pytest's parser and keeps what is added to it."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[str, dict[str, Any]]] = []
+
+    def getgroup(self, name: str, description: str) -> _Options:
+        return self
+
+    def addoption(self, name: str, **how: Any) -> None:
+        self.rows.append((name, how))
+
+
+def options() -> Iterator[str]:
+    """A table of pytest's options."""
+    found = _Options()
+    plugin.pytest_addoption(found)  # type: ignore[arg-type]
+    yield "| option | means |\n|---|---|"
+    for name, how in sorted(found.rows):
+        value = how.get("metavar") or "\\|".join(how.get("choices", ()))
+        yield f"| `{name}{' ' + value if value else ''}` | {how['help']} |"
+
+
+def commands() -> Iterator[str]:
+    """The help of each command."""
+    yield from _help(main, "perfgate")
+
+
+def _help(command: click.Command, name: str) -> Iterator[str]:
+    context = click.Context(command, info_name=name, max_content_width=110, terminal_width=110)
+    yield f"### {name}\n\n```text\n{command.get_help(context)}\n```\n"
+    for word, inner in sorted(getattr(command, "commands", {}).items()):
+        yield from _help(inner, f"{name} {word}")
+
+
+def metrics() -> Iterator[str]:
+    """A table of the metrics."""
+    yield "| metric | unit | better | definition |\n|---|---|---|---|"
+    for metric in METRICS.values():
+        yield f"| `{metric.name}` | {metric.unit or '-'} | {metric.better} | {metric.definition} |"
+
+
+def files() -> Iterator[str]:
+    """The fields of each struct in results.json and in a baseline."""
+    for title, kind in (("results.json", RunResults), ("a baseline", BaselineFile)):
+        yield f"### {title}\n"
+        for name, struct in msgspec.json.schema(kind)["$defs"].items():
+            fields = ", ".join(f"`{field}`" for field in struct.get("properties", {}))
+            about = (struct.get("description") or "").split("\n\n")[0].replace("\n", " ")
+            yield f"* **{name}**: {about} {fields}"
+        yield ""
+
+
+def published() -> Iterator[str]:
+    """A table of the published figures."""
+    yield "| hardware | of | metric | value | tolerance | holds | note |\n|---|---|---|--:|--:|---|---|"
+    for path in sorted(PUBLISHED.rglob("*.json")):
+        for name, figure in sorted(json.loads(path.read_text())["metrics"].items()):
+            of = f"{path.parent.name}, {path.stem}".replace("--over--", " / ")
+            unit = "x" if "--over--" in str(path) else figure["unit"]
+            value = f"{figure['value'] / 1e9:.4g} GB" if unit == "bytes" else f"{figure['value']:g} {unit}"
+            holds = "yes" if figure["holds"] else "**no**"
+            yield (
+                f"| {path.parent.parent.name} | {of} | `{name}` | {value} | {figure['tolerance']:.0%} | {holds} "
+                f"| {figure['note']} |"
+            )
+
+
+PARTS: dict[str, Callable[[], Iterator[str]]] = {
+    "options": options,
+    "commands": commands,
+    "metrics": metrics,
+    "files": files,
+    "published": published,
+}
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Put each part where a page asks for it."""
+    return re.sub(r"<!-- generated: (\w+) -->", lambda asked: "\n".join(PARTS[asked[1]]()), markdown)
