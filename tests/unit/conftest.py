@@ -1,7 +1,29 @@
 """Unit tests must hold on a machine whose cores are all taken by others."""
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.unit import fake_suite
+from tests.unit.projects import CONFTEST, ROOT
 
 # Other work may take the machine in the middle of an example.
 settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("shared machine")
+
+
+@pytest.fixture
+def project(pytester, monkeypatch):
+    """A project with the suite's own perf tests, and a way to run pytest in it with the fake engine."""
+    monkeypatch.delenv("PERFGATE_GATE", raising=False)
+    monkeypatch.delenv("CI", raising=False)
+    # A lease of its own, or tests that run side by side would wait for each other.
+    monkeypatch.setenv("PERFGATE_LEASES_DIR", str(pytester.path / "leases"))
+    pytester.makeconftest(CONFTEST)
+    (pytester.path / "pytest.ini").write_text((ROOT / "pytest.ini").read_text())
+    perf = pytester.path / "tests" / "perf"
+    perf.mkdir(parents=True)
+    for file in (ROOT / "tests" / "perf").glob("test_*.py"):
+        (perf / file.name).write_text(file.read_text())
+    (pytester.path / "tests" / "test_unit.py").write_text("def test_unit(): pass\n")
+    options = fake_suite.options(pytester.path / "models")
+    return lambda *args: pytester.runpytest_subprocess("-p", "no:cacheprovider", *options, *args, timeout=300)

@@ -128,6 +128,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one; the first line printed names it")
     parser.add_argument("--served-model", default="fake", metavar="NAME", help="the name in /v1/models")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=JSON", help="a field of Behaviour")
+    parser.add_argument("--itl-s-in-turn", type=Path, help="each start takes the first line of this file as its itl_s")
     parser.add_argument("--style", default="vllm", help="prefix of the names in /metrics: vllm or sglang")
     parser.add_argument("--log-file-lines", type=Path, help="print this file's lines, one each 10 ms, before listening")
     parser.add_argument("--exit-at-start", type=int, metavar="CODE", help="after the log lines")
@@ -155,6 +156,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def misbehave_at_start(options: argparse.Namespace) -> None:
     """The faults of the process, in the order in which an engine could have them."""
+    if options.itl_s_in_turn:
+        first, *others = options.itl_s_in_turn.read_text().splitlines()
+        options.itl_s_in_turn.write_text("\n".join([*others, first]))
+        options.behaviour["itl_s"] = float(first)
     if options.ignore_sigterm:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if options.leave_shm:

@@ -62,10 +62,11 @@ def _plan(request: LaunchRequest) -> LaunchPlan:
 
 
 def _misbehaviour(request: LaunchRequest) -> list[str]:
-    """What $FAKE_MISBEHAVIOUR asks of the servers of one model: "MODEL: options of the fake engine", or MODEL-base."""
-    model, _, words = os.environ.get("FAKE_MISBEHAVIOUR", "").partition(":")
-    mine = request.config.model + ("-base" if request.config.build else "")
-    return words.split() if model == mine else []
+    """What $FAKE_MISBEHAVIOUR asks: "MODEL: options of the fake engine; MODEL: ...", also MODEL-ep or MODEL-base."""
+    config = request.config
+    mine = config.model + ("-ep" if config.expert_parallel else "") + ("-base" if config.build else "")
+    texts = [text.partition(":") for text in os.environ.get("FAKE_MISBEHAVIOUR", "").split(";")]
+    return [word for model, _, words in texts if model.strip() == mine for word in words.split()]
 
 
 def _read_log(config: ServerConfig, lines: Iterator[str]) -> LaunchFacts:

@@ -7,71 +7,21 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 
-import msgspec
 import pytest
 
 from fixtures.judge.history_store import HISTORY_FILE, History
-from fixtures.rundata import load, save
+from fixtures.rundata import load
 from tests.unit import fake_suite
+from tests.unit.projects import newest_run, outcomes, record
 
 pytest_plugins = ["pytester"]
-ROOT = Path(__file__).resolve().parent.parent.parent
-CONFTEST = f"""
-import sys, os
-sys.path[:0] = [{str(ROOT)!r}]
-from tests.unit import fake_suite
-fake_suite.enter()
-if "FAKE_GPUS" in os.environ:
-    fake_suite.enter_gpus(int(os.environ["FAKE_GPUS"]))
-pytest_plugins = ["fixtures.plugin"]
-"""
 RATIO = "test_dense_over_moe_throughput"
 
 
-@pytest.fixture
-def project(pytester, monkeypatch):
-    """A project with the suite's own perf tests, and a way to run pytest in it with the fake engine."""
-    monkeypatch.delenv("PERFGATE_GATE", raising=False)
-    monkeypatch.delenv("CI", raising=False)
-    # A lease of its own, or tests that run side by side would wait for each other.
-    monkeypatch.setenv("PERFGATE_LEASES_DIR", str(pytester.path / "leases"))
-    pytester.makeconftest(CONFTEST)
-    (pytester.path / "pytest.ini").write_text((ROOT / "pytest.ini").read_text())
-    perf = pytester.path / "tests" / "perf"
-    perf.mkdir(parents=True)
-    for file in (ROOT / "tests" / "perf").glob("test_*.py"):
-        (perf / file.name).write_text(file.read_text())
-    (pytester.path / "tests" / "test_unit.py").write_text("def test_unit(): pass\n")
-    options = fake_suite.options(pytester.path / "models")
-    return lambda *args: pytester.runpytest_subprocess("-p", "no:cacheprovider", *options, *args, timeout=300)
-
-
-def outcomes(result) -> dict[str, int]:
-    """Counts of pytest's own words, deselected ones left out."""
-    return {word: n for word, n in result.parseoutcomes().items() if word not in ("deselected", "warnings")}
-
-
-def newest_run(pytester) -> Path:
-    """The run directory made last."""
-    return max(path for path in (pytester.path / "runs").iterdir() if path.is_dir())
-
-
-def perfgate(pytester, *args):
-    """The command `perfgate`."""
-    command = ["-c", f"import sys; sys.path[:0] = [{str(ROOT)!r}]; from fixtures.cli import main; main()"]
-    return pytester.run(sys.executable, *command, *args)
-
-
-def record(project, pytester, times=1) -> None:
-    """Runs that measure the ratio and take it over as its baseline."""
-    runs = []
-    for _ in range(times):
-        project("-m", "cpu", "-k", RATIO, "--baseline-record")
-        runs.append(str(newest_run(pytester)))
-    accepted = perfgate(pytester, "accept", *runs, "--baselines", "baselines")
-    assert 0 == accepted.ret, accepted.outlines + accepted.errlines
+def record_ratio(project, pytester) -> None:
+    """Take the ratio's measurement over as its baseline."""
+    record(project, pytester, "-m", "cpu", "-k", RATIO)
 
 
 def test_plain_pytest_starts_no_server(project, pytester):
@@ -134,7 +84,7 @@ def test_missing_baseline(project, pytester, gate, status, word):
 
 def test_unchanged_passes_and_planted_slowdown_is_red(project, pytester):
     """Recorded and unchanged is green in required mode; a delay planted in one model's tokens is REGRESSED."""
-    record(project, pytester)
+    record_ratio(project, pytester)
 
     unchanged = project("-m", "cpu", "-k", RATIO, "--gate=required")
     slowed = project("-m", "cpu", "-k", RATIO, "--plant-delay", "mixtral-small=12")
@@ -158,7 +108,7 @@ def test_run_directory_is_not_overwritten(project, pytester):
 
 def test_broken_baseline_names_file_and_field(project, pytester):
     """A baseline that is not JSON, or lacks a field, is an error with file, field and remedy."""
-    record(project, pytester)
+    record_ratio(project, pytester)
     file = next((pytester.path / "baselines").rglob("*.json"))
     content = json.loads(file.read_text())
     del content["identity"]
@@ -281,98 +231,6 @@ def test_a_bad_option_is_told_by_every_test_at_once(project):
     assert (1, {"failed": 2}) == (result.ret, outcomes(result))
     result.stdout.fnmatch_lines(["*write --plant-delay NAME=VALUE*"])
     assert "waiting for" not in result.stdout.str()
-
-
-AGAINST = ("--against-engine", f"fake={sys.executable}")
-
-
-def verdicts(run_dir: Path) -> dict[str, str]:
-    """What a run decided: hard case -> outcome."""
-    return {row.case: row.outcome for row in load(run_dir).verdicts if row.gate == "hard"}
-
-
-def test_base_and_candidate_in_turn(project, pytester):
-    """Two equal builds are launched ABBAAB and pass without a baseline; a delay in one model is red in its rows alone.
-
-    Both runs are judged again from their data, and an interrupted one is gone on with.
-    """
-    common = ("-m", "cpu", "-k", "test_output_throughput", "--gate=required", *AGAINST)
-
-    same = project(*common, "--run-dir", "same")
-    slowed = project(*common, "--run-dir", "slowed", "--plant-delay", "mixtral-small=1")
-
-    assert (0, {"passed": 2}) == (same.ret, outcomes(same)), same.stdout.str()
-    assert (1, {"failed": 1, "passed": 1}) == (slowed.ret, outcomes(slowed)), slowed.stdout.str()
-    moe, dense = (f"fake-{model}-small-tp2/closed-c16/output_throughput" for model in ("mixtral", "llama"))
-    assert {moe: "PASSED", dense: "PASSED"} == verdicts(pytester.path / "same")
-    assert {moe: "REGRESSED", dense: "PASSED"} == verdicts(pytester.path / "slowed")
-    results = load(pytester.path / "slowed")
-    begun = sorted((launch.start.started_unix_s, launch.server) for launch in results.launches)
-    for model in ("llama", "mixtral"):
-        order = ["A" if server.endswith("-base") else "B" for _, server in begun if model in server]
-        assert "ABBAAB" == "".join(order)
-    assert {"fake-mixtral-small-tp2"} == {launch.server for launch in results.launches if launch.planted}
-    slowed.stdout.fnmatch_lines(
-        ["*metric*value*base*change*verdict*", "*slower by 33.3 %*REGRESSED*", "*llama-small*PASSED*"]
-    )
-    slowed.stdout.fnmatch_lines(["base fake: *", "candidate fake: *"])
-    assert (0, 1) == tuple(perfgate(pytester, "judge", run, "--required").ret for run in ("same", "slowed"))
-    assert "--against-engine" in perfgate(pytester, "accept", "same").stderr.str()
-
-
-def test_comparison_of_builds_is_gone_on_with(project, pytester):
-    """--resume launches only what is missing of the six, and refuses a run of another base build."""
-    run = ("-m", "cpu", "-k", "test_output_throughput and llama", "--run-dir", "mine", *AGAINST)
-    project(*run)
-    results = load(pytester.path / "mine")
-    lost = msgspec.structs.replace(results, launches=results.launches[:-2], verdicts=())
-    save(lost, pytester.path / "mine")
-
-    resumed = project(*run, "--resume")
-    other = project(*run[:-2], "--resume")
-
-    assert (0, {"passed": 1}) == (resumed.ret, outcomes(resumed)), resumed.stdout.str()
-    assert "4 launches kept of 4" in resumed.stdout.str()
-    assert [0, 0, 1, 1, 2, 2] == sorted(launch.index for launch in load(pytester.path / "mine").launches)
-    assert 1 == other.ret
-    assert "name the same --against-engine as then" in other.stdout.str()
-
-
-def test_base_build_that_is_not_there(project, pytester):
-    """A base build that cannot be launched fails the tests with its own option in the message; nothing is green."""
-    result = project("-m", "cpu", "-k", "test_output_throughput", "--against-engine", "fake=/nowhere/python")
-
-    assert (1, {"failed": 2}) == (result.ret, outcomes(result))
-    result.stdout.fnmatch_lines(["*with the Python that --against-engine fake= names*"])
-
-
-def test_base_build_that_answers_wrongly_is_invalid(project, pytester, monkeypatch):
-    """A build of which nothing counts gives no pairs: INVALID, with the reason and whose it is."""
-    monkeypatch.setenv("FAKE_MISBEHAVIOUR", 'mixtral-small-base: --set fault="short_count"')
-
-    result = project("-m", "cpu", "-k", "test_output_throughput", *AGAINST)
-
-    assert (1, {"failed": 1, "passed": 1}) == (result.ret, outcomes(result)), result.stdout.str()
-    result.stdout.fnmatch_lines(["*needs 3 pairs of positive values, got none*", "*base: launch 0: 48 requests have*"])
-    assert "INVALID" in verdicts(newest_run(pytester)).values()
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        (("--against-engine", "vlm=python"), "there is no engine vlm"),
-        (("--against-engine", "vllm=python"), "no base build for fake"),
-        ((*AGAINST, "--baseline-record"), "leave --baseline-record out"),
-        (("--against-engine", "fake"), "write --against-engine NAME=VALUE"),
-    ],
-    ids=["unknown", "other", "record", "no-path"],
-)
-def test_comparison_that_cannot_be_meant(project, options, said):
-    """What contradicts a comparison of two builds is a usage error."""
-    result = project("-m", "cpu", *options)
-
-    assert pytest.ExitCode.USAGE_ERROR == result.ret
-    assert said in result.stderr.str()
 
 
 def test_two_engines_are_compared(project, pytester):

@@ -1,0 +1,154 @@
+"""Is the gate silent when nothing changed on real servers, and red where something was slowed down?
+
+    python -m benchmarks.real_runs measure runs/proof --runs 10 --losses 0.1,0.2 -- -m cpu --engine vllm
+    python -m benchmarks.real_runs table runs/proof
+
+`measure` runs the whole suite with --gate=required again and again, each time in a process and a run directory of its
+own: first unchanged, then with a delay planted in every token of one model, in turn for each loss. The delay is that
+share of the model's recorded time per token. What has been measured whole is not measured again; a run that did not end
+is put aside. `table` reads the run directories alone. What follows `--` goes to pytest.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from fixtures import rundata
+from fixtures.failure import Failure
+from fixtures.judge.baselines import Store
+from fixtures.judge.gate import Outcome, is_red, unjudged
+from fixtures.rundata import RunResults
+
+UNCHANGED = "unchanged"
+METRIC = "itl_median_ms"
+
+
+class NotRecorded(Failure):
+    """The share of what? No baseline tells."""
+
+
+def recorded_itl_ms(baselines: Path, subject: str) -> tuple[str, float]:
+    """The model of a server under a workload and its recorded time per token, the geometric mean of its launches.
+
+    Args:
+        subject: "SERVER/WORKLOAD", as the files of the store are named.
+
+    Raises:
+        NotRecorded: no baseline has it, or those of several kinds of machines have.
+    """
+    paths = [path for path in baselines.glob(f"*/{subject}.json") if path.parent.parent.name != "published"]
+    files = [file for path in paths if (file := Store(baselines).file(path)) is not None and METRIC in file.metrics]
+    if len(files) != 1:
+        raise NotRecorded(
+            tried=f"looking for {METRIC} of {subject} in {baselines}",
+            seen=f"{len(files)} baselines have it",
+            remedy="record it (pytest ... --baseline-record, then `perfgate accept`), or choose another one by --of",
+        )
+    launches = files[0].metrics[METRIC].launches
+    return files[0].identity["model"], math.exp(statistics.fmean(math.log(launch.value) for launch in launches))
+
+
+def wanted(runs: int, losses: Sequence[float]) -> list[tuple[str, float]]:
+    """(folder, planted share) of every run, in the order in which they are measured."""
+    unchanged = [(f"{UNCHANGED}/{n:02}", 0.0) for n in range(1, runs + 1)]
+    return unchanged + [(f"loss-{loss:g}/{n:02}", loss) for n in range(1, runs + 1) for loss in losses]
+
+
+def measure_one(run_dir: Path, baselines: Path, plant: str | None, pytest_args: Sequence[str]) -> None:
+    """One run of the suite; its output goes beside its directory."""
+    command = [sys.executable, "-m", "pytest", *pytest_args, "--gate=required", "--run-dir", str(run_dir)]
+    command += ["--baselines", str(baselines), *(["--plant-delay", plant] if plant else [])]
+    run_dir.parent.mkdir(parents=True, exist_ok=True)
+    with run_dir.with_suffix(".txt").open("w") as output:
+        subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=False)
+
+
+def is_whole(run_dir: Path) -> bool:
+    """Whether a run there ended by itself."""
+    return (run_dir / rundata.RESULTS_FILE).exists() and rundata.load(run_dir).complete
+
+
+def red_cases(results: RunResults) -> list[str]:
+    """Hard cases that required mode turns red, those without a verdict included."""
+    hard = [row for row in results.verdicts if row.gate == "hard"]
+    red = [f"{row.case} {row.outcome}" for row in hard if is_red(Outcome(row.outcome), "hard", required=True)]
+    return red + [f"{case.id} (no verdict)" for case in unjudged(results.cases, results.verdicts)]
+
+
+def touched(results: RunResults, model: str) -> set[str]:
+    """Cases in which the model takes part."""
+    return {case.id for case in results.cases if any(load.server.model == model for load in case.loads)}
+
+
+def table(folder: Path) -> str:
+    """Markdown: runs, red runs, which cases were red how often, and how many of these do not hold the slowed model."""
+    lines = ["| planted | runs | red runs | red in other cases | red cases (times) |", "|---|---|---|---|---|"]
+    for kind in sorted((path for path in folder.iterdir() if path.is_dir()), key=lambda path: path.name != UNCHANGED):
+        runs = [rundata.load(path) for path in sorted(kind.iterdir()) if is_whole(path) and ".partial" not in path.name]
+        if not runs:
+            continue
+        red = [red_cases(results) for results in runs]
+        counts = Counter(case for cases in red for case in cases)
+        others = 0
+        for results, cases in zip(runs, red, strict=True):
+            models = {results.servers[row.server].config.model for row in results.launches if row.planted}
+            right = {case for model in models for case in touched(results, model)}
+            others += sum(case.split(" ")[0] not in right for case in cases)
+        delays = {ms for results in runs for row in results.launches for ms in row.planted.values()}
+        planted = ", ".join(f"{ms:.3g} ms" for ms in sorted(delays))
+        which = "; ".join(f"{case} ({count})" for case, count in counts.most_common()) or "none"
+        name = f"{kind.name}{f' ({planted})' if planted else ''}"
+        lines.append(f"| {name} | {len(runs)} | {sum(map(bool, red))} | {others} | {which} |")
+    return "\n".join(lines)
+
+
+@click.group()
+def main() -> None:
+    """Many whole runs of the suite on real servers."""
+
+
+@main.command("measure")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--runs", default=10, show_default=True, help="Unchanged runs, and runs of each loss.")
+@click.option("--losses", default="0.1,0.2", show_default=True, help="Planted shares of the time per token.")
+@click.option("--of", default="vllm-mixtral-small-tp2/closed-c16", show_default=True, help="Whose time per token.")
+@click.option("--baselines", type=click.Path(path_type=Path), default=Path("baselines"), show_default=True)
+@click.argument("pytest_args", nargs=-1)
+def measure(folder: Path, runs: int, losses: str, of: str, baselines: Path, pytest_args: tuple[str, ...]) -> None:
+    """Measure what is missing under FOLDER, then show the table."""
+    shares = [float(text) for text in losses.split(",") if text]
+    try:
+        model, itl_ms = recorded_itl_ms(baselines, of) if shares else ("", 0.0)
+    except Failure as failure:
+        raise click.ClickException(str(failure)) from failure
+    for name, share in wanted(runs, shares):
+        run_dir = folder / name
+        if is_whole(run_dir):
+            continue
+        if run_dir.exists():
+            run_dir.rename(run_dir.with_suffix(f".partial-{len(list(run_dir.parent.glob('*.partial-*')))}"))
+        plant = f"{model}={share * itl_ms:.4g}" if share else None
+        click.echo(f"{name}: {f'--plant-delay {plant}' if plant else 'unchanged'}")
+        measure_one(run_dir, baselines, plant, pytest_args)
+        if not is_whole(run_dir):
+            raise click.ClickException(f"{name} did not end by itself; see {run_dir.with_suffix('.txt')}")
+    click.echo(table(folder))
+
+
+@main.command("table")
+@click.argument("folder", type=click.Path(path_type=Path, exists=True))
+def show(folder: Path) -> None:
+    """Show what the runs under FOLDER came to."""
+    click.echo(table(folder))
+
+
+if __name__ == "__main__":
+    main()

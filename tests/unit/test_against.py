@@ -1,0 +1,99 @@
+"""Are a base build and a candidate launched in turn and judged in pairs?
+
+Whole runs of pytest in a project of their own, with the fake engine in place of a real one.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import msgspec
+import pytest
+
+from fixtures.rundata import load, save
+from tests.unit.projects import newest_run, outcomes, perfgate, verdicts
+
+pytest_plugins = ["pytester"]
+AGAINST = ("--against-engine", f"fake={sys.executable}")
+
+
+def test_base_and_candidate_in_turn(project, pytester):
+    """Two equal builds are launched ABBAAB and pass without a baseline; a delay in one model is red in its rows alone.
+
+    Both runs are judged again from their data, and an interrupted one is gone on with.
+    """
+    common = ("-m", "cpu", "-k", "test_output_throughput", *AGAINST)
+
+    same = project(*common, "--run-dir", "same")
+    slowed = project(*common, "--run-dir", "slowed", "--plant-delay", "mixtral-small=1")
+
+    assert (0, {"passed": 2}) == (same.ret, outcomes(same)), same.stdout.str()
+    assert (1, {"failed": 1, "passed": 1}) == (slowed.ret, outcomes(slowed)), slowed.stdout.str()
+    moe, dense = (f"fake-{model}-small-tp2/closed-c16/output_throughput" for model in ("mixtral", "llama"))
+    assert {moe: "PASSED", dense: "PASSED"} == verdicts(pytester.path / "same")
+    assert {moe: "REGRESSED", dense: "PASSED"} == verdicts(pytester.path / "slowed")
+    results = load(pytester.path / "slowed")
+    begun = sorted((launch.start.started_unix_s, launch.server) for launch in results.launches)
+    for model in ("llama", "mixtral"):
+        order = ["A" if server.endswith("-base") else "B" for _, server in begun if model in server]
+        assert "ABBAAB" == "".join(order)
+    assert {"fake-mixtral-small-tp2"} == {launch.server for launch in results.launches if launch.planted}
+    slowed.stdout.fnmatch_lines(["*metric*value*base*change*verdict*", "*-33.3 %*REGRESSED*", "*+0.0 %*PASSED*"])
+    slowed.stdout.fnmatch_lines(["base fake: *", "candidate fake: *"])
+    assert (0, 1) == tuple(perfgate(pytester, "judge", run, "--required").ret for run in ("same", "slowed"))
+    assert "--against-engine" in perfgate(pytester, "accept", "same").stderr.str()
+
+
+def test_comparison_of_builds_is_gone_on_with(project, pytester):
+    """--resume launches only what is missing of the six, and refuses a run of another base build."""
+    run = ("-m", "cpu", "-k", "test_output_throughput and llama", "--run-dir", "mine", *AGAINST)
+    project(*run)
+    results = load(pytester.path / "mine")
+    lost = msgspec.structs.replace(results, launches=results.launches[:-2], verdicts=())
+    save(lost, pytester.path / "mine")
+
+    resumed = project(*run, "--resume")
+    other = project(*run[:-2], "--resume")
+
+    assert (0, {"passed": 1}) == (resumed.ret, outcomes(resumed)), resumed.stdout.str()
+    assert "4 launches kept of 4" in resumed.stdout.str()
+    assert [0, 0, 1, 1, 2, 2] == sorted(launch.index for launch in load(pytester.path / "mine").launches)
+    assert 1 == other.ret
+    assert "name the same --against-engine as then" in other.stdout.str()
+
+
+def test_base_build_that_is_not_there(project, pytester):
+    """A base build that cannot be launched fails the tests with its own option in the message; nothing is green."""
+    result = project("-m", "cpu", "-k", "test_output_throughput", "--against-engine", "fake=/nowhere/python")
+
+    assert (1, {"failed": 2}) == (result.ret, outcomes(result))
+    result.stdout.fnmatch_lines(["*with the Python that --against-engine fake= names*"])
+
+
+def test_base_build_that_answers_wrongly_is_invalid(project, pytester, monkeypatch):
+    """A build of which nothing counts gives no pairs: INVALID, with the reason and whose it is."""
+    monkeypatch.setenv("FAKE_MISBEHAVIOUR", 'mixtral-small-base: --set fault="short_count"')
+
+    result = project("-m", "cpu", "-k", "test_output_throughput", *AGAINST)
+
+    assert (1, {"failed": 1, "passed": 1}) == (result.ret, outcomes(result)), result.stdout.str()
+    result.stdout.fnmatch_lines(["*needs 3 pairs of positive values, got none*", "*base: launch 0: 48 requests have*"])
+    assert "INVALID" in verdicts(newest_run(pytester)).values()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--against-engine", "vlm=python"), "there is no engine vlm"),
+        (("--against-engine", "vllm=python"), "no base build for fake"),
+        ((*AGAINST, "--baseline-record"), "leave --baseline-record out"),
+        (("--against-engine", "fake"), "write --against-engine NAME=VALUE"),
+    ],
+    ids=["unknown", "other", "record", "no-path"],
+)
+def test_comparison_that_cannot_be_meant(project, options, said):
+    """What contradicts a comparison of two builds is a usage error."""
+    result = project("-m", "cpu", *options)
+
+    assert pytest.ExitCode.USAGE_ERROR == result.ret
+    assert said in result.stderr.str()

@@ -1,0 +1,66 @@
+"""Are many runs of the suite measured, gone on with and counted as they should?"""
+
+import os
+import sys
+
+import pytest
+
+from fixtures.rundata import load
+from tests.unit import fake_suite
+from tests.unit.projects import ROOT, record
+
+pytest_plugins = ["pytester"]
+# One ratio that is judged on the CPU, one server whose time per token is recorded, one ratio without the slowed model.
+PERF = """
+from msgspec.structs import replace
+from fixtures.case import Load
+from fixtures.load.workload import Synthetic, Workload
+from fixtures.study import asks
+
+LOAD = Workload(name="closed", num_prompts=8, max_concurrency=4, repetitions=1, prompts=Synthetic(output_len_tokens=8))
+
+def questions(study):
+    moe, dense, dense_tp1 = (Load(server=s, workload=LOAD) for s in (study.moe, study.dense, study.dense_tp1))
+    yield study.value("E1", "itl_median_ms", study.moe, LOAD)
+    yield study.ratio("E1", "itl_median_ms", moe, dense)
+    yield study.ratio("E1", "itl_median_ms", dense, dense_tp1)
+
+@asks(questions)
+def test_it(check, case):
+    check(case)
+"""
+
+
+@pytest.fixture
+def many(project, pytester, monkeypatch):
+    """Runs the benchmark in a project of three cases that are recorded."""
+    for file in (pytester.path / "tests" / "perf").iterdir():
+        file.unlink()
+    (pytester.path / "tests" / "perf" / "test_small.py").write_text(PERF)
+    record(project, pytester, "-m", "cpu")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    options = ("--of", "fake-mixtral-small-tp2/closed", "--runs", "1", "--losses", "0.1,0.5")
+    rest = ("--", "-p", "no:cacheprovider", "-m", "cpu", *fake_suite.options(pytester.path / "models"))
+    return lambda *args: pytester.run(
+        sys.executable, "-m", "benchmarks.real_runs", "measure", "proof", *options, *args, *rest
+    )
+
+
+def test_planted_losses_are_counted(many, pytester):
+    """Unchanged runs are green, 50 % are red in the one case that holds the slowed model; a lost run is done again."""
+    first = many()
+    done = load(pytester.path / "proof" / "loss-0.5" / "01").run_id
+    (pytester.path / "proof" / "unchanged" / "01" / "results.json").unlink()
+    second = many()
+
+    assert (0, 0) == (first.ret, second.ret), first.stdout.str() + first.stderr.str()
+    for result in (first, second):
+        result.stdout.fnmatch_lines(
+            [
+                "| unchanged | 1 | 0 | 0 | none |",
+                "| loss-0.1 (0.2 ms) | 1 | 0 | 0 | none |",
+                "| loss-0.5 (1 ms) | 1 | 1 | 0 | *mixtral-small-tp2--over--*itl_median_ms REGRESSED (1) |",
+            ]
+        )
+    assert done == load(pytester.path / "proof" / "loss-0.5" / "01").run_id
+    assert (pytester.path / "proof" / "unchanged" / "01.partial-0").is_dir()
