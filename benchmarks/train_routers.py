@@ -5,8 +5,9 @@ Run by an engine's Python (it has torch and transformers), once for each model:
     .engines/vllm-cpu/bin/python benchmarks/train_routers.py OUT --balance 0.02 [--steps 600]
 
 The text is that of the Python installation that runs it: the sources of its standard library and the documentation of
-`pydoc`, read as bytes. `--balance` is the weight of transformers' own load-balancing loss, 0 leaves it out. OUT gets a
-model folder that vLLM serves, and prompts.jsonl beside it: text that was not trained on.
+`pydoc`, read as bytes. `--balance` is the weight of transformers' own load-balancing loss, 0 leaves it out. That loss
+takes all layers for one: a layer may be uneven if another makes up for it. `--each-layer` applies it to each layer by
+itself. OUT gets a model folder that vLLM serves, and prompts.jsonl beside it: text that was not trained on.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import torch
 from transformers import MixtralConfig, MixtralForCausalLM
+from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
 
 SEQUENCE, BATCH, FIRST_BYTE = 128, 16, 3  # ids 0 to 2 are special, byte b is 3 + b
 PROMPT_TOKENS, OUTPUT_TOKENS, PROMPTS = 128, 8, 96
@@ -52,6 +54,16 @@ def model(balance: float, layers: int) -> MixtralForCausalLM:
     return MixtralForCausalLM(config)
 
 
+def loss_of(trained: MixtralForCausalLM, ids: torch.Tensor, asked: argparse.Namespace) -> torch.Tensor:
+    """The next byte's, and the balance's where each layer has its own; else transformers adds it."""
+    if not asked.each_layer:
+        return trained(input_ids=ids, labels=ids).loss
+    told = trained(input_ids=ids, labels=ids, output_router_logits=True)
+    uneven = [load_balancing_loss_func((layer,), 8, 2) for layer in told.router_logits]
+    # The model's own term has weight 0 here.
+    return told.loss + asked.balance * torch.stack(uneven).mean()
+
+
 def loads(trained: MixtralForCausalLM, ids: torch.Tensor) -> list[list[float]]:
     """Each layer's shares of its experts."""
     with torch.no_grad():
@@ -75,6 +87,7 @@ def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--balance", type=float, required=True)
+    parser.add_argument("--each-layer", action="store_true")
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
@@ -88,7 +101,7 @@ def main() -> None:
     torch.set_num_threads(asked.threads)
     torch.manual_seed(asked.seed)
     used, held = text()
-    trained = model(asked.balance, asked.layers)
+    trained = model(0.0 if asked.each_layer else asked.balance, asked.layers)
     optimizer = torch.optim.AdamW(trained.parameters(), lr=2e-3, betas=(0.9, 0.95), weight_decay=0.01)
     held_back = next(batches(held, 7))
     for step, ids in zip(range(asked.steps), batches(used, asked.seed), strict=False):
@@ -96,7 +109,7 @@ def main() -> None:
         rate = 2e-3 * warm * (0.1 + 0.45 * (1 + math.cos(math.pi * step / asked.steps)))
         for group in optimizer.param_groups:
             group["lr"] = rate
-        loss = trained(input_ids=ids, labels=ids).loss
+        loss = loss_of(trained, ids, asked)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained.parameters(), 1.0)
         optimizer.step()
