@@ -24,7 +24,7 @@ def moe_over_dense(study: Study) -> Iterator[Case]:
     for workload in study.sweep:
         if workload != study.single_stream:
             of, over = (Load(server=server, workload=workload) for server in (study.moe, study.dense))
-            yield msgspec.structs.replace(study.ratio("E11", "itl_median_ms", of, over), gate=study.absolute)
+            yield study.shape("E11", "itl_median_ms", of, over)
 
 
 def beside_the_line(study: Study) -> Iterator[Case]:

@@ -2,8 +2,6 @@
 
 from collections.abc import Iterator
 
-import msgspec
-
 from fixtures.case import Case, Load
 from fixtures.study import Study, asks
 
@@ -16,7 +14,7 @@ def ep_over_tp(study: Study) -> Iterator[Case]:
     if study.moe_ep is not None:
         for workload, metric in ((study.closed, "output_throughput"), (study.single_stream, "itl_median_ms")):
             of, over = (Load(server=server, workload=workload) for server in (study.moe_ep, study.moe))
-            yield msgspec.structs.replace(study.ratio("E10", metric, of, over), gate=study.absolute)
+            yield study.shape("E10", metric, of, over)
 
 
 @asks(ep_over_tp)
