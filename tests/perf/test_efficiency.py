@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+import msgspec
+
 from fixtures.case import Case, Load
 from fixtures.study import Study, asks
 
@@ -18,6 +20,15 @@ def dense_over_moe(study: Study) -> Iterator[Case]:
     yield Case(experiment="E7", metric="output_throughput_per_gb", of=of, over=over, gate="report")
 
 
+def energy(study: Study) -> Iterator[Case]:
+    """Each model's energy for an output token, where GPUs count it: on the CPU nothing does, so nothing is asked."""
+    if study.gpu_count:
+        for server in study.models:
+            for workload in (study.closed, study.single_stream):
+                case = study.value("E7", "energy_per_output_token_j", server, workload)
+                yield msgspec.structs.replace(case, gate="report")
+
+
 @asks(per_gigabyte)
 def test_throughput_per_gigabyte(check, case):
     """A gigabyte buys as many tokens a second as before."""
@@ -27,4 +38,10 @@ def test_throughput_per_gigabyte(check, case):
 @asks(dense_over_moe)
 def test_dense_over_moe_efficiency(check, case):
     """How much more a gigabyte buys with the dense model."""
+    check(case)
+
+
+@asks(energy)
+def test_energy_per_token(check, case):
+    """What a token costs in energy."""
     check(case)

@@ -3,11 +3,23 @@
 import os
 import subprocess
 import sys
+import threading
 import types
 
 import pytest
 
-from fixtures.memory import MemoryUnknown, gpu_bytes, gpu_processes, process_bytes, weights_values
+from fixtures.memory import (
+    Breakdown,
+    MemoryUnknown,
+    PeakSampler,
+    breakdown,
+    forget_peaks,
+    gpu_bytes,
+    gpu_processes,
+    process_bytes,
+    process_peak_bytes,
+    weights_values,
+)
 from fixtures.models import CATALOGUE
 
 MIXTRAL = CATALOGUE["mixtral-8x7b"].architecture
@@ -145,3 +157,89 @@ def test_nvml_that_does_not_answer_is_told(read, when):
         read((0,), nvml)
     assert "nvidia-smi" in error.value.remedy
     assert 0 == nvml.open
+
+
+def test_peak_of_processes_is_the_kernels_mark():
+    """The most that a process has had stays when it gives memory back; marks of several add up."""
+    code = "import sys; x = bytearray(200 << 20); del x; print('done', flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        peak, now = process_peak_bytes([process.pid]), process_bytes([process.pid])
+        both = process_peak_bytes([process.pid, os.getpid()])
+        forgotten = forget_peaks([process.pid])
+        after = process_peak_bytes([process.pid])
+        process.stdin.close()
+
+    assert now + (150 << 20) < peak < both
+    if forgotten:
+        assert after < peak - (150 << 20)
+
+
+def test_peak_that_cannot_be_forgotten_is_told(tmp_path):
+    """A kernel that does not allow it says so; the mark then holds the loading too."""
+    assert forget_peaks([1], proc=tmp_path) is False
+
+
+def test_peak_of_nobody_is_an_error(tmp_path):
+    """Processes that are gone have no peak."""
+    with pytest.raises(MemoryUnknown, match="none of them is there any more"):
+        process_peak_bytes([1], proc=tmp_path)
+
+
+def test_sampler_keeps_the_most():
+    """A bump between two other looks is kept, and a last look is taken at the end."""
+    looks = iter([1.0, 9.0, 2.0])
+    seen = threading.Event()
+
+    def read():
+        value = next(looks, None)
+        if value is None:
+            seen.set()
+            return 3.0
+        return value
+
+    sampler = PeakSampler(read, every_s=0.001).start()
+    assert seen.wait(60)
+
+    assert 9.0 == sampler.peak()
+    sampler.stop()
+
+
+def test_sampler_tells_its_failure():
+    """A look that fails is not lost in the thread."""
+
+    def read():
+        raise MemoryUnknown("looking", "GPU is lost", "look at the log")
+
+    sampler = PeakSampler(read, every_s=0.001).start()
+    sampler._thread.join(60)
+
+    with pytest.raises(MemoryUnknown, match="GPU is lost"):
+        sampler.peak()
+
+
+def test_breakdown_of_a_gpu():
+    """What is not named is the rest; graphs count nothing where there are none."""
+    values = {"weights_bytes_per_rank": 47.0, "kv_cache_bytes": 60.0, "graphs_bytes": 1.0, "memory_peak_bytes": 120.0}
+
+    # 120 - 47 - 60 - 1
+    assert Breakdown(weights=47, kv_cache=60, graphs=1, rest=12, peak=120) == breakdown(values, 1)
+    del values["graphs_bytes"]
+    assert 13 == breakdown(values, 1).rest
+
+
+def test_breakdown_of_processes():
+    """On the CPU the peak is of all ranks, so their shares are taken together."""
+    values = {"weights_bytes_per_rank": 10.0, "kv_cache_bytes": 20.0, "memory_peak_bytes": 100.0}
+
+    # 100 - 2 x 10 - 2 x 20
+    assert 40 == breakdown(values, 2).rest
+
+
+@pytest.mark.parametrize("missing", ["weights_bytes_per_rank", "kv_cache_bytes", "memory_peak_bytes"])
+def test_no_breakdown_of_half_of_it(missing):
+    """What was not read is not taken for zero."""
+    values = {"weights_bytes_per_rank": 10.0, "kv_cache_bytes": 20.0, "memory_peak_bytes": 100.0}
+    del values[missing]
+
+    assert breakdown(values, 1) is None

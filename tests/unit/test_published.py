@@ -77,7 +77,9 @@ def source():
     # The published bytes over the arithmetic ones: 46.7 / (46.7 x 2 / 2) and 93.4 / (46.7 x 2).
     numbers[f"h200x2/{MOE}/launch/weights_over_arithmetic"] = 46.7 / (46.7 * 2 / 2)
     numbers["h200x1/vllm-mixtral-8x7b-tp1/launch/weights_over_arithmetic"] = 93.4 / (46.7 * 2)
-    return numbers
+    # Each expert's share within 15 % of uniform, which is 1 in both.
+    uniform = ("routing_max_over_mean", "routing_min_over_mean")
+    return numbers | dict.fromkeys((f"h200x2/{MOE}-routing/routing/{name}" for name in uniform), 1.0)
 
 
 def stored():

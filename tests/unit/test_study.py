@@ -17,7 +17,15 @@ def study(platform, tensor_parallel_size=2, engine="vllm", load_format="auto"):
 
 def workloads(of):
     """All of a study's workloads."""
-    return [of.closed, of.single_stream, *of.rates, *of.batches, *([of.burst] if of.burst else [])]
+    return [
+        of.closed,
+        of.single_stream,
+        of.routing,
+        *of.rates,
+        *of.batches,
+        *of.sweep,
+        *([of.burst] if of.burst else []),
+    ]
 
 
 @ANY_PLATFORM
@@ -67,6 +75,34 @@ def test_sweeps_are_ordered(platform):
     assert sorted(workload.request_rate for workload in asked.rates) == [w.request_rate for w in asked.rates]
     assert all(w.num_prompts >= 2 * w.max_concurrency for w in (asked.closed, asked.single_stream, *asked.batches))
     assert 1 == len({w.prompts for w in asked.batches})
+
+
+@ANY_PLATFORM
+def test_ratio_is_asked_from_one_stream_to_many(platform):
+    """On GPUs at seven batches; on the CPU at those that are measured anyway."""
+    asked = study(platform)
+    batches = [workload.max_concurrency for workload in asked.sweep]
+
+    assert ([1, 8, 16, 32] if platform == "cpu" else [1, 2, 4, 8, 16, 32, 64]) == batches
+    if platform == "cpu":
+        assert set(asked.sweep) <= {asked.closed, asked.single_stream, *asked.batches}
+
+
+def test_routing_is_asked_of_a_server_of_its_own():
+    """It differs from the timed one in that alone; where weights are made up, or the engine cannot tell, it is not."""
+    timed, asked = study("cpu").moe, study("cpu").moe_routing
+
+    assert ["routing"] == [n for n in timed.__struct_fields__ if getattr(timed, n) != getattr(asked, n)]
+    assert ("vllm-mixtral-small-tp2-routing", "hook") == (asked.key, asked.routing)
+    assert "returned" == study("h200").moe_routing.routing
+    assert study("h200", load_format="dummy").moe_routing is None
+    assert study("cpu", engine="fake").moe_routing is None
+
+
+def test_expert_parallelism_needs_ranks():
+    """One rank has nobody to spread the experts over; the key says which it is."""
+    assert study("h200", tensor_parallel_size=1).moe_ep is None
+    assert "vllm-mixtral-8x7b-tp2-ep" == study("h200").moe_ep.key
 
 
 def test_absolute_values_are_judged_on_gpus_alone():

@@ -442,3 +442,36 @@ def test_second_delay_replaces_the_first(worker, monkeypatch):
     worker.model_runner.execute_model(types.SimpleNamespace(num_scheduled_tokens={"a": 1}))
 
     assert [0.0] == waits
+
+
+class Router(types.SimpleNamespace):
+    """A router module: takes hooks, and puts out logits."""
+
+    def register_forward_hook(self, hook):
+        """Kept."""
+        self.hooks = [*getattr(self, "hooks", []), hook]
+
+
+def with_routers(worker, model_type, **modules):
+    """The worker with a model of these modules, by name."""
+    model = types.SimpleNamespace(named_modules=lambda: modules.items())
+    config = types.SimpleNamespace(hf_text_config=types.SimpleNamespace(model_type=model_type, num_experts_per_tok=2))
+    worker.model_runner = types.SimpleNamespace(get_model=lambda: model, model_config=config)
+    return worker
+
+
+def test_every_router_is_hooked_once(worker):
+    """Routers of either family's name, each once however often it begins; a dense gate projection is none."""
+    routers = {"model.layers.0.block_sparse_moe.gate": Router(), "model.layers.1.mlp.gate": Router()}
+    others = {"model.layers.2.mlp.gate_proj": Router(), "model.layers.1.mlp.shared_expert_gate": Router()}
+    found = with_routers(worker, "mixtral", **routers, **others)
+
+    assert [{"layers": 2.0}] * 2 == [found.perfgate_routing_begin() for _ in range(2)]
+    assert [1, 1] == [len(router.hooks) for router in routers.values()]
+    assert [False, False] == [hasattr(other, "hooks") for other in others.values()]
+
+
+def test_other_ways_of_choosing_are_refused(worker):
+    """A family that chooses in groups, or with corrections, is not read as if it did not."""
+    with pytest.raises(ValueError, match="deepseek_v3"):
+        with_routers(worker, "deepseek_v3").perfgate_routing_begin()

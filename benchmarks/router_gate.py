@@ -1,0 +1,122 @@
+"""Does the gate tell trained routers apart?
+
+    python -m benchmarks.router_gate BALANCED FREE --engine-python PYTHON --out DIR
+
+BALANCED and FREE are folders that `benchmarks/train_routers.py` wrote, with and without the load-balancing loss. The
+first is served and recorded as the baseline, then served again, then the second in its place: three launches of the
+real engine, judged as any run is. Other prompts of the same text show what is noise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from fixtures import hardware, weights
+from fixtures.campaign import Campaign, Settings
+from fixtures.case import Case, Load
+from fixtures.engines.types import ServerConfig
+from fixtures.judge.baselines import Store
+from fixtures.judge.proposals import Choice
+from fixtures.judge.recording import accept
+from fixtures.load.metrics import OF_THE_ROUTING
+from fixtures.load.workload import PromptFile, Workload
+from fixtures.models import CATALOGUE, Model, read_config
+from fixtures.progress import Progress
+from fixtures.routing import drift, shares, summary
+from fixtures.rundata import RunResults
+from fixtures.servers.pool import ServerPool
+
+NAME = "mixtral-trained"
+HARD = ("routing_shares", "routing_top2_share", "routing_max_over_mean", "routing_min_over_mean")
+
+
+def server(ranks: int) -> ServerConfig:
+    """As the suite's routing server, for the trained model."""
+    return ServerConfig(
+        engine="vllm", model=NAME, tensor_parallel_size=ranks, max_model_len=512, dtype="float32", routing="hook",
+        extra_args=("--enforce-eager",),
+    )  # fmt: skip
+
+
+def workloads(prompts: Path) -> list[Workload]:
+    """The one that is judged, and two of other prompts."""
+    names = ("routing", "routing-others", "routing-more")
+    spec = PromptFile(path=str(prompts))
+    return [
+        Workload(name=name, prompts=spec, num_prompts=24, max_concurrency=1, repetitions=1, seed=seed)
+        for seed, name in enumerate(names)
+    ]
+
+
+def serve(folder: Path, run_dir: Path, store: Path, asked: argparse.Namespace) -> RunResults:
+    """One run of one model, judged; its verdicts are printed."""
+    with_tokenizer(folder)
+    config = server(asked.ranks)
+    loads = [Load(server=config, workload=workload) for workload in workloads(asked.prompts)]
+    cases = [
+        Case(experiment="E8", metric=name, of=load, gate="hard" if name in HARD and load is loads[0] else "report")
+        for load in loads
+        for name in OF_THE_ROUTING
+    ]
+    settings = Settings(
+        run_dir=run_dir, baselines=store, engine_pythons={"vllm": asked.engine_python}, model_dirs={NAME: str(folder)}
+    )
+    tell = Progress(lambda text: print(text, end="", flush=True), rewritable=False)  # noqa: T201
+    pool = ServerPool(log_dir=run_dir / "logs", progress=tell.line)
+    campaign = Campaign(settings, hardware.detect(), cases, pool, tell)
+    try:
+        for case in cases:
+            verdict = campaign.judge(case, "router_gate")
+            if case.of is loads[0]:
+                print(f"{verdict.outcome} ({verdict.gate}) {verdict.message}")  # noqa: T201
+    finally:
+        pool.close()
+        campaign.finish(complete=True)
+    return campaign.results
+
+
+def with_tokenizer(folder: Path) -> None:
+    """The suite's word-level tokenizer beside the weights: the engine wants one."""
+    shell = weights.make_shell(CATALOGUE[NAME], folder / "shell")
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(shell / file, folder / file)
+    shutil.rmtree(shell)
+
+
+def tell_shares(title: str, results: RunResults) -> None:
+    """Each layer's shares in %, and how far other prompts lie from the judged ones."""
+    print(f"\n{title}")  # noqa: T201
+    rows = [summary(row.routing) for row in results.measurements if row.routing is not None]
+    for layer, row in enumerate(shares(rows[0].counts)):
+        print(f"  layer {layer}: {' '.join(f'{100 * share:5.1f}' for share in row)}")  # noqa: T201
+    for other in rows[1:]:
+        seen = drift(other, rows[0])
+        print(f"  other prompts: {seen.distance:.3f} in layer {seen.layer}, line {seen.line:.3f}")  # noqa: T201
+
+
+def main() -> None:
+    """Three runs."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("balanced", type=Path)
+    parser.add_argument("free", type=Path)
+    parser.add_argument("--engine-python", required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--ranks", type=int, default=min(2, len(os.sched_getaffinity(0))))
+    asked = parser.parse_args()
+    asked.prompts = asked.balanced / "prompts.jsonl"
+    CATALOGUE[NAME] = Model(name=NAME, hub_id="trained-here", architecture=read_config(asked.balanced))
+    store = asked.out / "baselines"
+    first = serve(asked.balanced, asked.out / "first", store, asked)
+    accept([asked.out / "first"], Store(store), Choice(), env={})
+    again = serve(asked.balanced, asked.out / "again", store, asked)
+    free = serve(asked.free, asked.out / "free", store, asked)
+    for title, results in (("with the loss", first), ("with the loss, again", again), ("without it", free)):
+        tell_shares(title, results)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,61 @@
+"""Does a real engine choose the experts that `transformers` chooses, token by token?"""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from fixtures import engines, models, weights
+from fixtures.engines import environment
+from fixtures.engines.types import LaunchRequest, RoutingRequest
+from fixtures.load.workload import build_requests
+from fixtures.servers.pool import ServerPool
+from fixtures.study import study_of
+from tests.unit.plans import free_port
+
+pytestmark = pytest.mark.engine
+HERE = Path(__file__).resolve().parent
+CORES = tuple(sorted(os.sched_getaffinity(0)))
+
+
+TWO = pytest.param(2, marks=pytest.mark.skipif(len(CORES) < 2, reason="needs 2 cores"))
+
+
+@pytest.mark.parametrize("ranks", [1, TWO])
+def test_hooks_agree_with_transformers(tmp_path, ranks):
+    """In float32 every choice of every token in every layer is the same, in the same order, on one rank and on two."""
+    study = study_of("cpu", "vllm", ranks, "auto")
+    model = models.lookup(study.moe_routing.model)
+    folder = weights.locate(model, "auto", {}, False, lambda text: None)
+    python = environment.find_python("vllm", "cpu", {}).path
+    requests = build_requests(study.routing, 0, model.architecture.vocab_size, count=4)
+    engine = engines.lookup("vllm")
+    plan = engine.plan(
+        LaunchRequest(
+            config=study.moe_routing, python=python, weights=folder.path, offline=True, host="127.0.0.1",
+            port=free_port(), startup_timeout_s=600.0, cores=CORES,
+        )
+    )  # fmt: skip
+    pool = ServerPool(log_dir=tmp_path, progress=lambda text: None, devices=None, lease=None)
+    try:
+        server = pool.get(plan)
+        ours = [
+            engine.routed_experts(
+                RoutingRequest(
+                    config=study.moe_routing, url=server.url, prompt_token_ids=request.prompt_token_ids,
+                    output_len_tokens=request.output_len_tokens, layers=4, experts=8, top_k=2,
+                )
+            ).tolist()
+            for request in requests
+        ]  # fmt: skip
+    finally:
+        pool.close()
+    asked = json.dumps([{"prompt": r.prompt_token_ids, "new": r.output_len_tokens} for r in requests])
+
+    theirs = subprocess.run(
+        [python, HERE / "reference_routing.py", folder.path], input=asked, capture_output=True, text=True, check=True
+    )
+
+    assert json.loads(theirs.stdout) == ours
