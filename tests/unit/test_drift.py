@@ -95,6 +95,13 @@ def test_collapse_needs_no_baseline(tmp_path, case):
     assert "layer 1: experts 0 and 1 take 94.0 %" in verdict.message
 
 
+def test_no_more_launches_for_where_tokens_go(store, tmp_path):
+    """The same prompts go the same ways on each launch: a loss that is near the line is decided at once."""
+    verdict = judge_case(run(EVEN, (48, 28, 12, 12), run_id="20260602-120000-1"), TOP2, store)
+
+    assert (Outcome.REGRESSED, "hard", 0) == (verdict.outcome, verdict.gate, verdict.needs_launches)
+
+
 def test_nothing_recorded_is_said(tmp_path):
     """Without a collapse and a baseline there is nothing to judge by."""
     assert Outcome.NO_BASELINE == judge_case(run(EVEN), SHARES, Store(tmp_path)).outcome
