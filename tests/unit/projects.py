@@ -29,7 +29,7 @@ def outcomes(result) -> dict[str, int]:
 
 def newest_run(pytester) -> Path:
     """The run directory made last."""
-    return max((pytester.path / "runs").iterdir())
+    return max(path for path in (pytester.path / "runs").iterdir() if path.is_dir())
 
 
 def verdicts(run_dir: Path) -> dict[str, str]:
