@@ -140,6 +140,7 @@ def enter_gpus(count: int) -> None:
 def options(models_dir: Path) -> list[str]:
     """The command line that selects the fake engine and models that are a config.json alone."""
     words = ["--engine", "fake", "--engine-python", f"fake={sys.executable}"]
+    words += ["--perf-report", "no"]  # it takes seconds: the tests of the report ask for it
     for name in ITL_S:
         words += ["--model-dir", f"{name}={make_shell(CATALOGUE[name], models_dir / name)}"]
     return words

@@ -69,7 +69,7 @@ def test_workers_are_refused_on_the_cpu(project):
 @pytest.mark.parametrize(("gate", "status", "word"), [("advisory", 0, "skipped"), ("required", 1, "failed")])
 def test_missing_baseline(project, pytester, gate, status, word):
     """Without a baseline a case is NO_BASELINE: shown at a desk, red as a gate; each server is launched once."""
-    result = project("-m", "cpu", "-k", RATIO, f"--gate={gate}")
+    result = project("-m", "cpu", "-k", RATIO, f"--gate={gate}", "--perf-report=yes")
 
     assert (status, {word: 1}) == (result.ret, outcomes(result))
     results = load(newest_run(pytester))
