@@ -38,7 +38,9 @@ def test_base_and_candidate_in_turn(project, pytester):
         order = ["A" if server.endswith("-base") else "B" for _, server in begun if model in server]
         assert "ABBAAB" == "".join(order)
     assert {"fake-mixtral-small-tp2"} == {launch.server for launch in results.launches if launch.planted}
-    slowed.stdout.fnmatch_lines(["*metric*value*base*change*verdict*", "*-33.3 %*REGRESSED*", "*+0.0 %*PASSED*"])
+    slowed.stdout.fnmatch_lines(
+        ["*metric*value*base*change*verdict*", "*slower by 33.3 %*REGRESSED*", "*unchanged*PASSED*"]
+    )
     slowed.stdout.fnmatch_lines(["base fake: *", "candidate fake: *"])
     assert (0, 1) == tuple(perfgate(pytester, "judge", run, "--required").ret for run in ("same", "slowed"))
     assert "--against-engine" in perfgate(pytester, "accept", "same").stderr.str()
