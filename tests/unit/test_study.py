@@ -99,7 +99,7 @@ def test_routing_is_asked_of_a_server_of_its_own():
     assert ("vllm-mixtral-small-tp2-routing", "hook") == (asked.key, asked.routing)
     assert "returned" == study("h200").moe_routing.routing
     assert study("h200", load_format="dummy").moe_routing is None
-    other = dataclasses.replace(study("cpu"), moe=msgspec.structs.replace(timed, engine="fake"))
+    other = dataclasses.replace(study("cpu"), moe=msgspec.structs.replace(timed, engine="sglang"))
     assert other.moe_routing is None
 
 
