@@ -14,11 +14,10 @@ from fixtures.judge import gate
 from fixtures.judge.baselines import Store
 from fixtures.load.measurement import RequestRow
 from fixtures.load.workload import Workload
-from fixtures.models import CATALOGUE
 from fixtures.reporting import exports, figures_server, summary, written
 from fixtures.reporting.page import MOST_BYTES, Report, build, verdict_sentence
 from fixtures.reporting.picture import Picture
-from fixtures.reporting.readings import Readings, parameters_read, timeline
+from fixtures.reporting.readings import Readings, timeline
 from tests.unit import measured as m
 
 ONE, EIGHT = (Workload(name=f"batch-{n}", num_prompts=8 * n, max_concurrency=n) for n in (1, 8))
@@ -167,14 +166,6 @@ def test_incomplete_required_run_is_red():
     assert "Red: 1 of 1 judged cases passed; 1 without a verdict" == verdict_sentence(
         msgspec.structs.replace(results, verdicts=results.verdicts[:1])
     )
-
-
-def test_bytes_read_per_step():
-    """The docstring of fixtures.models: 1.75 times the dense model's bytes for one stream, 6.2 times from 16 on."""
-    sparse, dense = (CATALOGUE[name].architecture for name in ("mixtral-small", "llama-small"))
-    ratios = [round(parameters_read(sparse, batch) / parameters_read(dense, batch), 2) for batch in (1, 16)]
-
-    assert [1.75, 6.19] == ratios
 
 
 def test_batches_are_of_one_kind_of_prompts():
