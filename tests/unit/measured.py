@@ -61,6 +61,8 @@ def hardware(kind: str = "h200", count: int = 2, driver: str = "580.1") -> Hardw
         memory_bytes=150 * 10**9,
         isa="avx2",
         host_memory_bytes=10**11,
+        cpu_name="some CPU",
+        cpu_count=2,
         driver=driver if gpus else None,
         cuda="13.0" if gpus else None,
         gpus=gpus,
@@ -154,7 +156,7 @@ def seen(case: Case, *values: float | None, **changed: str) -> Observation:
     return Observation(
         case_id=case.id,
         run="20260601-120000-1",
-        hardware_label="cpu-avx2" if cpu else "h200x2",
+        hardware_label="cpu-some-cpu-avx2-x2" if cpu else "h200x2",
         identity={"gpu_count": "2", "weights": "auto"} | changed,
         context={"driver": "580.1", "vllm": "0.26.0"},
         readings=readings,

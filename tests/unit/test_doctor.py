@@ -191,7 +191,7 @@ def test_wrong_folder_of_a_model_is_told(places):
 
 @pytest.mark.parametrize(
     ("hardware", "labels"),
-    [(CPU, ["cpu-avx2"]), (gpu_machine(), ["h200x1", "h200x2"])],
+    [(CPU, [f"cpu-a-cpu-avx2-x{CORES}"]), (gpu_machine(), ["h200x1", "h200x2"])],
     ids=["cpu", "gpus"],
 )
 def test_missing_baselines_say_how_to_record(places, hardware, labels):
@@ -205,11 +205,11 @@ def test_missing_baselines_say_how_to_record(places, hardware, labels):
 def test_recorded_baselines_are_counted(places):
     """One file for each server and workload."""
     for workload in ("closed-c16", "single-stream"):
-        file = places / "baselines" / "cpu-avx2" / "vllm-llama-small-tp2" / f"{workload}.json"
+        file = places / "baselines" / f"cpu-a-cpu-avx2-x{CORES}" / "vllm-llama-small-tp2" / f"{workload}.json"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
 
-    finding = look(CPU, places, "baselines cpu-avx2")
+    finding = look(CPU, places, f"baselines cpu-a-cpu-avx2-x{CORES}")
 
     assert ("2 files", None) == (finding.seen, finding.remedy)
 

@@ -4,7 +4,7 @@ import types
 
 import pytest
 
-from fixtures.hardware import NvmlError, cpu_isa, detect, gpu_kind
+from fixtures.hardware import NvmlError, cpu_isa, detect, gpu_kind, processor_slug
 
 
 class FakeNvml(types.SimpleNamespace):
@@ -88,6 +88,29 @@ def test_widest_instructions_win():
     assert "base" == cpu_isa(["sse2"], "x86_64")
 
 
+@pytest.mark.parametrize(
+    ("name", "slug"),
+    [
+        ("Intel(R) Xeon(R) Processor", "intel-xeon-processor"),
+        ("Intel(R) Xeon(R) CPU @ 2.20GHz", "intel-xeon-cpu-2-20ghz"),
+        ("AMD EPYC", "amd-epyc"),
+        ("", "unknown"),
+    ],
+)
+def test_processor_in_a_path(name, slug):
+    """A processor's name becomes letters, digits and dashes."""
+    assert slug == processor_slug(name)
+
+
+def test_cpu_of_a_gpu_host_is_named_by_its_processor(tmp_path):
+    """A CPU run beside GPUs is compared with the same processor's, not with the GPU's."""
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text("model name\t: A CPU\nflags\t\t: sse2 avx2\n")
+    machine = detect(FakeNvml(), cpuinfo)
+
+    assert f"cpu-a-cpu-avx2-x{machine.cpu_count}" == machine.label(0)
+
+
 def test_gpus_found_by_nvml():
     """Two H200s are found with what NVML answers; a query that it refuses is left out, not fatal."""
     machine = detect(FakeNvml())
@@ -104,7 +127,8 @@ def test_no_nvml_means_cpu(tmp_path):
 
     machine = detect(FakeNvml(init_error=FakeNvml.NVMLError("no driver")), cpuinfo)
 
-    assert ("cpu", "A CPU", "avx2", "cpu-avx2") == (machine.kind, machine.name, machine.isa, machine.label(0))
+    assert ("cpu", "A CPU", "avx2") == (machine.kind, machine.name, machine.isa)
+    assert f"cpu-a-cpu-avx2-x{machine.count}" == machine.label(0)
 
 
 def test_cuda_visible_devices_is_obeyed(monkeypatch):

@@ -62,7 +62,7 @@ def test_value_without_logarithm_is_invalid():
 
 @pytest.mark.parametrize(
     ("tensor_parallel_size", "device", "expected"),
-    [(2, "cuda", "h200x2"), (1, "cuda", "h200x1"), (2, "cpu", "cpu-avx2")],
+    [(2, "cuda", "h200x2"), (1, "cuda", "h200x1"), (2, "cpu", "cpu-some-cpu-avx2-x2")],
 )
 def test_label_follows_the_server(tensor_parallel_size, device, expected):
     """The folder is that of the GPUs the server uses, not of those the host has."""

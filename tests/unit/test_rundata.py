@@ -365,7 +365,7 @@ def test_identity_of_the_server_itself():
     found = rundata.identity(run(launches=(launched(effective={"graphs": "off"}),)), Load(server=MOE))
 
     assert "workload" not in found
-    assert ("off", "cpu-avx2", "0") == (found["graphs"], found["hardware"], found["gpu_count"])
+    assert ("off", "cpu-a-cpu-avx2-x2", "0") == (found["graphs"], found["hardware"], found["gpu_count"])
     assert all(isinstance(value, str) for value in found.values())
 
 
