@@ -30,7 +30,7 @@ docs: $(VENV)/ready
 	PYTHONPATH=. $(VENV)/bin/mkdocs build --strict
 
 engines: $(VENV)/ready
-	for engine in $(ENGINES); do $(VENV)/bin/perfgate engines install $$engine || exit; done
+	$(VENV)/bin/perfgate engines install $(ENGINES)
 
 $(VENV)/ready: pyproject.toml requirements.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "perfgate needs Python 3.11 or newer: make PYTHON=...")'

@@ -143,8 +143,8 @@ def test_missing_engine_says_how_to_get_it(project):
     ("misbehaviour", "launches", "said"),
     [
         ("mixtral-small: --exit-at-start 3", 0, "exit"),
-        ("mixtral-small: --die-after-requests 120", 2, "trying one fresh launch"),
-        ("mixtral-small: --stall-after-tokens 4000", 2, "trying one fresh launch"),
+        ("mixtral-small: --die-after-requests 100", 2, "trying one fresh launch"),
+        ("mixtral-small: --stall-after-tokens 3000", 2, "trying one fresh launch"),
     ],
     ids=["exits at start", "dies in the middle", "hangs in the middle"],
 )
