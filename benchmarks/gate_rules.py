@@ -53,6 +53,20 @@ QUIET = Machine("quiet", 0.003, 0.003, 0.005)
 TYPICAL = Machine("typical", 0.007, 0.007, 0.007)
 NOISY = Machine("noisy", 0.015, 0.010, 0.010)
 CLASSES = (QUIET, TYPICAL, NOISY)
+# Variance of the median of so many normal values, over that of one; beyond, pi / (2 n).
+MEDIAN_VARIANCE = {1: 1.0, 2: 0.5, 3: 0.4487, 4: 0.2982, 5: 0.2868}
+
+
+def measured_machine(name: str, between_launches: float, repetition: float, repetitions: int) -> Machine:
+    """The parts of noise that was measured between the medians of launches and within launches.
+
+    What the repetitions explain of the spread between launches is theirs. Of the rest the machine's part cannot be told
+    from the launches' own by one launch a session: it is split as the gate assumes.
+    """
+    explained = repetition**2 * MEDIAN_VARIANCE.get(repetitions, np.pi / (2 * max(repetitions, 1)))
+    rest = max(0.0, between_launches**2 - explained)
+    shared, own = np.sqrt(MACHINE_SHARE * rest), np.sqrt((1 - MACHINE_SHARE) * rest)
+    return Machine(name, float(shared), float(own), repetition, max(repetitions, 1))
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
     python -m benchmarks.gate_simulation                 # the tables of docs/gating.md: a minute of one core
     python -m benchmarks.gate_simulation --scale 0.02    # seconds, coarse
+    python -m benchmarks.gate_simulation --noise FILE    # with noise that `benchmarks.noise --json FILE` measured
 
 Seeded: the same version of numpy prints the same tables. `benchmarks.gate_rules` has the noise and the rules.
 """
@@ -11,16 +12,17 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
 
 import click
 import numpy as np
 
+from benchmarks import noise
 from benchmarks.gate_rules import (
     CLASSES,
     GATES,
     H200,
-    NOISY,
-    QUIET,
     TYPICAL,
     Array,
     Machine,
@@ -30,6 +32,7 @@ from benchmarks.gate_rules import (
     gate_rate,
     lines,
     mann_whitney_red,
+    measured_machine,
     pairs_rate,
     rate,
     retry_red,
@@ -42,7 +45,47 @@ SEED = 20260412
 LOSSES = (0.0, 0.02, 0.03, 0.05, 0.10)
 # Launches of a baseline as (sessions, launches of each): the fewest that are allowed, then one launch a session.
 LAYOUTS = ((3, 2), (6, 1), (10, 1), (20, 1), (30, 1))
-Table = Callable[[np.random.Generator, float], list[str]]
+
+
+@dataclass(frozen=True)
+class Machines:
+    """Whose noise is simulated.
+
+    Attributes:
+        measured: metrics whose noise was measured. classes: machines of which it is assumed, the quiet one first.
+    """
+
+    measured: tuple[Machine, ...] = H200
+    classes: tuple[Machine, ...] = CLASSES
+
+
+ASSUMED = Machines()
+Table = Callable[[np.random.Generator, float, Machines], list[str]]
+
+
+def from_noise(path: Path) -> Machines:
+    """Machines of a measured noise; their medians take the place of the assumed quiet one.
+
+    Raises:
+        NoNoise: the file cannot be read, or no metric of it was measured on two launches.
+    """
+    rows = [row for row in noise.read(path).rows if row.launch_cv is not None]
+    if not rows:
+        raise noise.NoNoise(
+            tried=f"simulating the noise in {path}",
+            seen="no metric of it was measured on two launches",
+            remedy="measure more launches",
+        )
+    measured = tuple(
+        measured_machine(f"{row.hardware} {row.name}", row.launch_cv or 0.0, row.repetition_cv or 0.0, row.repetitions)
+        for row in rows
+    )
+    middle = {
+        part: float(np.median([getattr(machine, part) for machine in measured]))
+        for part in ("machine", "launch", "repetition")
+    }
+    repetitions = round(np.median([machine.repetitions for machine in measured]))
+    return Machines(measured, (Machine("measured, medians", **middle, repetitions=repetitions), *CLASSES[1:]))
 
 
 def percent(share: float) -> str:
@@ -71,10 +114,10 @@ def of_sessions(layout: tuple[int, int]) -> str:
     return f"{layout[0] * layout[1]} of {layout[0]}"
 
 
-def this_gate(rng: np.random.Generator, scale: float) -> list[str]:
+def this_gate(rng: np.random.Generator, scale: float, machines: Machines) -> list[str]:
     """False alarms and power in %, by machine and baseline."""
     out = header("machine", "launches of sessions", "median promise")
-    for machine in (*H200, *CLASSES):
+    for machine in (*machines.measured, *machines.classes):
         for layout in LAYOUTS:
             setup = Setup(machine, layout)
             promise = np.median(lines(baseline(rng, setup, 4000), setup).delta)
@@ -83,13 +126,13 @@ def this_gate(rng: np.random.Generator, scale: float) -> list[str]:
     return out
 
 
-def other_rules(rng: np.random.Generator, scale: float) -> list[str]:
+def other_rules(rng: np.random.Generator, scale: float, machines: Machines) -> list[str]:
     """The rules that others use, against a baseline of 10 launches of 10 sessions; and pairs without any baseline."""
     out = header("machine", "rule")
-    for machine in CLASSES:
+    for machine in machines.classes:
         for name, rule in _rules(rng, machine, scale).items():
             out.append(row([machine.name, name, *(percent(rule(loss)) for loss in LOSSES)]))
-    for machine in H200:
+    for machine in machines.measured:
         shares = [pairs_rate(rng, machine, loss, 0.02, runs_for(loss, scale)) for loss in LOSSES]
         out.append(row([machine.name, "A/B, 3 pairs, promise 2 %", *map(percent, shares)]))
     return out
@@ -126,11 +169,11 @@ def _rules(rng: np.random.Generator, machine: Machine, scale: float) -> dict[str
     }
 
 
-def whole_runs(rng: np.random.Generator, scale: float) -> list[str]:
+def whole_runs(rng: np.random.Generator, scale: float, machines: Machines) -> list[str]:
     """Red among 1,000 unchanged runs of 72 gates: of one machine and 3 servers, and if all were independent."""
     cells = ["machine", "launches of sessions", "red runs of 1,000", "if independent"]
     out = [row(cells), row("---" for _ in cells)]
-    for machine in (H200[0], *CLASSES):
+    for machine in (machines.measured[0], *machines.classes):
         for layout in LAYOUTS[1:]:
             shared = run_rate(rng, Setup(machine, layout), max(500, int(10_000 * scale)))
             one = gate_rate(rng, Setup(machine, layout), 0.0, runs_for(0, scale))
@@ -139,10 +182,10 @@ def whole_runs(rng: np.random.Generator, scale: float) -> list[str]:
     return out
 
 
-def stalled(rng: np.random.Generator, scale: float) -> list[str]:
+def stalled(rng: np.random.Generator, scale: float, machines: Machines) -> list[str]:
     """Throughput of which half the repetitions stall and lose 9 %, as Mixtral's on the H200 did (4 of 8)."""
     out = header("machine", "stalls", "median promise")
-    for machine in (H200[0], TYPICAL):
+    for machine in (machines.measured[0], TYPICAL):
         for name, stalls in (
             ("none", None),
             ("unseen", Stalls(0.5, 0.09, 3, named=False)),
@@ -161,19 +204,21 @@ def stalled(rng: np.random.Generator, scale: float) -> list[str]:
 TABLES: tuple[Table, ...] = (this_gate, other_rules, whole_runs, stalled)
 
 
-def main(scale: float) -> None:
+def main(scale: float, machines: Machines = ASSUMED) -> None:
     """Print every table."""
     began = time.process_time()
     rng = np.random.default_rng(SEED)
-    for parts in (QUIET, TYPICAL, NOISY, *H200):
+    for parts in (*machines.classes, *machines.measured):
         noise = f"{parts.machine:.2%} machine, {parts.launch:.2%} launch, {parts.repetition:.2%} repetition"
         click.echo(f"{parts.name}: {noise}")
     for table in TABLES:
-        click.echo(f"\n{table.__doc__}\n\n" + "\n".join(table(rng, scale)))
+        click.echo(f"\n{table.__doc__}\n\n" + "\n".join(table(rng, scale, machines)))
     click.echo(f"\n{time.process_time() - began:.0f} s of one core")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scale", type=float, default=1.0, help="share of the draws")
-    main(parser.parse_args().scale)
+    parser.add_argument("--noise", type=Path, metavar="FILE", help="measured, in place of the assumed quiet machine")
+    options = parser.parse_args()
+    main(options.scale, ASSUMED if options.noise is None else from_noise(options.noise))

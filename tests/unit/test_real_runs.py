@@ -58,8 +58,8 @@ def test_planted_losses_are_counted(many, pytester):
         result.stdout.fnmatch_lines(
             [
                 "| unchanged | 1 | 0 | 0 | none |",
-                "| loss-0.1 (0.2 ms) | 1 | 0 | 0 | none |",
-                "| loss-0.5 (1 ms) | 1 | 1 | 0 | *mixtral-small-tp2--over--*itl_median_ms REGRESSED (1) |",
+                "| loss-0.1 (a delay of 0.2 ms per token) | 1 | 0 | 0 | none |",
+                "| loss-0.5 (a delay of 1 ms per token) | 1 | 1 | 0 | *small-tp2--over--*itl_median_ms REGRESSED (1) |",
             ]
         )
     assert done == load(pytester.path / "proof" / "loss-0.5" / "01").run_id

@@ -117,8 +117,8 @@ def test_partial_run_is_refused(saved, store):
 
 
 def test_planted_run_is_refused(saved, store):
-    """A run that was slowed down on purpose is no baseline."""
-    with pytest.raises(RecordingRefused, match="slowed down on purpose"):
+    """A run whose servers were changed on purpose is no baseline."""
+    with pytest.raises(RecordingRefused, match="changed on purpose: PLANTED token_delay_ms 5 ms"):
         taken([saved(1, 1000.0, planted={"token_delay_ms": 5.0})], store)
 
 

@@ -1,0 +1,225 @@
+"""Which planted changes does the gate catch, by which metrics, and does it name the right model?
+
+    python -m benchmarks.planted_regressions runs/planted --baselines baselines
+
+FOLDER holds run directories: unchanged/01, unchanged/02, ... and one folder for each planted change (`--plant-arg`,
+`--plant-env`, `--plant-delay`), such as eager/01. Every run is judged anew against the store. The first table has one
+row for each planted change, the second how far each metric of each model moved under each workload: the median over
+the launches beside the baseline.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from benchmarks.run_folders import UNCHANGED, Kind, kinds, planted_servers
+from fixtures import report
+from fixtures.case import Case
+from fixtures.judge.baselines import Recorded, Store
+from fixtures.judge.gate import judge
+from fixtures.judge.observation import Observation, RunReader
+from fixtures.judge.verdicts import Outcome, Verdict
+from fixtures.rundata import RunResults
+
+# What a gate says of a change; without a baseline it says nothing.
+FOUND = frozenset({Outcome.REGRESSED, Outcome.INVALID, Outcome.INCONCLUSIVE, Outcome.INCOMPARABLE})
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One case of one run, decided anew.
+
+    Attributes:
+        moves: of each launch, value / baseline - 1.
+        by_speed: what is decided where what the engine reports of itself is left out; None where that changes nothing.
+        planted: whether something was planted in one of its servers.
+        others: servers beside those planted that the case holds.
+    """
+
+    case: Case
+    verdict: Verdict
+    moves: tuple[float, ...]
+    by_speed: Verdict | None
+    planted: bool
+    others: tuple[str, ...]
+
+    @property
+    def found(self) -> bool:
+        """Whether the gate said that something is wrong."""
+        return self.verdict.gate == "hard" and self.verdict.outcome in FOUND
+
+    @property
+    def names_planted(self) -> bool:
+        """Whether the reader is led to a planted server: it is the only one, or the message says that it moved."""
+        if not self.planted:
+            return False
+        told = "\n".join(v.message for v in (self.verdict, self.by_speed) if v is not None)
+        wrong = ["so both moved", *(f"so it is {server} " for server in self.others)]
+        return not self.others or not any(words in told for words in wrong)
+
+    @property
+    def word(self) -> str:
+        """The outcome, and beside INCOMPARABLE what its speed alone would have been called."""
+        beside = "" if self.by_speed is None else f" (by its speed alone {self.by_speed.outcome})"
+        return f"{self.verdict.outcome}{beside}"
+
+
+def judged(results: RunResults, store: Store) -> list[Judged]:
+    """Every case of a run that was measured, beside its baseline."""
+    reader, planted = RunReader(results), planted_servers(results)
+    reported = {name for launch in results.launches for name in launch.effective}
+    found = []
+    for case in results.cases:
+        seen = reader.observe(case)
+        if not seen.readings:
+            continue
+        baseline = store.find(case, seen.hardware_label)
+        verdict = judge(case, seen, baseline)
+        servers = {load.server.key for load in case.loads}
+        by_speed = None
+        reference = None
+        if isinstance(baseline, Recorded):
+            reference = statistics.geometric_mean([point.value for point in baseline.metric.launches])
+            if verdict.outcome is Outcome.INCOMPARABLE and servers & planted:
+                by_speed = _by_speed(case, seen, baseline, reported)
+        found.append(
+            Judged(
+                case=case,
+                verdict=verdict,
+                moves=tuple(value / reference - 1 for value in seen.values) if reference else (),
+                by_speed=by_speed,
+                planted=bool(servers & planted),
+                others=tuple(sorted(servers - planted)),
+            )
+        )
+    return found
+
+
+def _by_speed(case: Case, seen: Observation, baseline: Recorded, reported: Iterable[str]) -> Verdict | None:
+    """The verdict if the engine had not told what was planted; None where something else differs too."""
+    names = {*seen.identity, *baseline.identity}
+    apart = {name for name in names if seen.identity.get(name) != baseline.identity.get(name)}
+    if not {name.removeprefix("of.").removeprefix("over.") for name in apart} <= set(reported):
+        return None
+    verdict = judge(case, dataclasses.replace(seen, identity=baseline.identity), baseline)
+    return None if verdict.outcome is Outcome.INCOMPARABLE else verdict
+
+
+def is_green(results: RunResults, store: Store) -> bool:
+    """Whether the gate found nothing in a run."""
+    return not any(row.found for row in judged(results, store))
+
+
+def summary(folder: Path, store: Store) -> list[str]:
+    """Markdown: each planted change, what the gate said, whom it named, and the unchanged runs around it."""
+    lines = [
+        "| planted | runs | launches | gate: cases | red | names the right model | red without it | unchanged beside |",
+        "|---|--:|--:|---|--:|---|--:|---|",
+    ]
+    every = list(kinds(folder))
+    calm = [results for kind in every if kind.name == UNCHANGED for results in kind.runs]
+    green = {results.run_id: is_green(results, store) for results in calm}
+    for kind in every:
+        rows = [judged(results, store) for results in kind.runs]
+        found = [[row for row in mine if row.found] for mine in rows]
+        counts = Counter(row.word for mine in rows for row in mine if row.verdict.gate == "hard")
+        said = ", ".join(f"{word} {count}" for word, count in counts.most_common())
+        launches = sum(len(results.launches) for results in kind.runs)
+        cells = [kind.title, str(len(kind.runs)), str(launches), said or "nothing"]
+        cells.append(f"{sum(map(bool, found))} of {len(found)}")
+        if kind.name == UNCHANGED:
+            cells += ["-", str(sum(map(len, found))), _shown(green.values())]
+        else:
+            cells += [_named(found), str(sum(not row.planted for mine in found for row in mine))]
+            cells.append(_shown(green[r.run_id] for r in _neighbours(kind.runs, calm)))
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def _named(found: Sequence[Sequence[Judged]]) -> str:
+    """Of the runs in which something was found, in how many all of it leads to a planted server."""
+    red = [mine for mine in found if mine]
+    if not red:
+        return "nothing to name"
+    right = sum(all(row.names_planted for row in mine) for mine in red)
+    wrong = sorted({row.case.id for mine in red for row in mine if not row.names_planted})
+    return "yes" if right == len(red) else f"in {right} of {len(red)}; not by {', '.join(wrong)}"
+
+
+def _neighbours(runs: Sequence[RunResults], calm: Sequence[RunResults]) -> list[RunResults]:
+    """The unchanged runs right before the first of these runs, right after the last, and between them."""
+    begun, ended = min(run.started for run in runs), max(run.started for run in runs)
+    before = [run for run in calm if run.started < begun]
+    after = [run for run in calm if run.started > ended]
+    between = [run for run in calm if begun <= run.started <= ended]
+    last, first = max(before, key=_start, default=None), min(after, key=_start, default=None)
+    return [run for run in (last, *between, first) if run is not None]
+
+
+def _start(results: RunResults) -> str:
+    return results.started
+
+
+def _shown(green: Iterable[bool]) -> str:
+    words = Counter("green" if one else "RED" for one in green)
+    return ", ".join(f"{count} {word}" for word, count in sorted(words.items())) or "none"
+
+
+def moves(kind: Kind, store: Store, everything: bool) -> Iterator[str]:
+    """Markdown rows of one planted change: model, metric, how far it moved under each workload.
+
+    Args:
+        everything: metrics that are only reported too.
+    """
+    rows: dict[tuple[bool, str, str], dict[str, list[Judged]]] = defaultdict(lambda: defaultdict(list))
+    for results in kind.runs:
+        planted = planted_servers(results)
+        for row in judged(results, store):
+            if row.case.over is None and (everything or row.verdict.gate == "hard"):
+                server = row.case.of.server.key
+                rows[server not in planted, server, row.case.metric][row.case.workload].append(row)
+    for (unplanted, server, metric), by_workload in sorted(rows.items()):
+        texts = [f"{workload}: {_moved(mine, metric)}" for workload, mine in by_workload.items()]
+        name = server if unplanted or kind.name == UNCHANGED else f"**{server}** (planted)"
+        yield f"| {kind.name} | {name} | {metric} | {'; '.join(texts)} |"
+
+
+def _moved(rows: Sequence[Judged], metric: str) -> str:
+    """Median over the launches, and what was decided how often."""
+    changes = [change for row in rows for change in row.moves]
+    change = report.moved(statistics.median(changes), metric, is_ratio=False) if changes else "nothing to compare with"
+    loud = Counter(row.word for row in rows if row.verdict.outcome is not Outcome.PASSED)
+    return ", ".join([change, *(f"**{word}** {count} of {len(rows)}" for word, count in loud.most_common())])
+
+
+def table(folder: Path, store: Store, everything: bool = False) -> str:
+    """Both tables."""
+    lines = [
+        *summary(folder, store),
+        "",
+        "| planted | server | metric | moved, median over launches |",
+        "|---|---|---|---|",
+    ]
+    for kind in kinds(folder):
+        lines += moves(kind, store, everything)
+    return "\n".join(lines)
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--baselines", type=click.Path(path_type=Path), default=Path("baselines"), show_default=True)
+@click.option("--all", "everything", is_flag=True, help="Show metrics that are only reported too.")
+def main(folder: Path, baselines: Path, everything: bool) -> None:
+    """Show what the gate says of the planted changes under FOLDER."""
+    click.echo(table(folder, Store(baselines), everything))
+
+
+if __name__ == "__main__":
+    main()

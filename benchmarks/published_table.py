@@ -1,0 +1,173 @@
+"""How do the study's figures compare with what one GPU measured?
+
+    python -m benchmarks.published_table runs/a runs/b
+
+Every published figure of one GPU of that kind stands beside the median of the launches of these runs. Figures that were
+published for two GPUs at tensor parallel size 2 are set beside the same question at size 1, and say so. Why a
+difference is what it is stands in published_explanations.toml, by case; where nothing stands there, it is unexplained.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import statistics
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from fixtures import report, rundata
+from fixtures.case import Case, Load
+from fixtures.failure import Failure
+from fixtures.judge import wording
+from fixtures.judge.baseline_files import PublishedFigure, read_published
+from fixtures.judge.baselines import PUBLISHED
+from fixtures.judge.observation import RunReader
+from fixtures.rundata import RunResults
+
+EXPLANATIONS = Path(__file__).with_name("published_explanations.toml")
+UNEXPLAINED = "unexplained"
+
+
+class NotOneKind(Failure):
+    """Runs that cannot stand beside one set of figures."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One published figure and what was measured.
+
+    Attributes:
+        gpus: of the published figure; measured is always on one.
+        launches: values that the median is of; 0 where the runs did not measure it.
+    """
+
+    subject: str
+    workload: str
+    metric: str
+    gpus: int
+    figure: PublishedFigure
+    measured: float | None
+    launches: int
+
+    def case_id(self, kind: str) -> str:
+        """The figure's own name: "h200x2/SUBJECT/WORKLOAD/METRIC"."""
+        return f"{kind}x{self.gpus}/{self.subject}/{self.workload}/{self.metric}"
+
+    @property
+    def ratio(self) -> float | None:
+        """Measured over published."""
+        return None if self.measured is None else self.measured / self.figure.value
+
+    @property
+    def is_ratio(self) -> bool:
+        """Whether it has no unit."""
+        return "--over--" in self.subject or "--over--" in self.workload
+
+
+def lines(runs: Sequence[RunResults], published: Path) -> Iterator[Line]:
+    """Every figure that one GPU can be held against, those of one GPU first.
+
+    Raises:
+        NotOneKind: the runs were on GPUs of several kinds, or on none.
+    """
+    kind = kind_of(runs)
+    readers = [RunReader(run) for run in runs]
+    for gpus in (1, 2):
+        for path in sorted((published / f"{kind}x{gpus}").glob("*/*.json")):
+            subject, workload = path.parent.name, path.stem
+            at_one = subject.replace("-tp2", "-tp1")
+            sides = at_one.split("--over--")
+            # One GPU cannot say what a second one gains, and what each of two holds is not what one holds.
+            if len(set(sides)) < len(sides) or at_one.endswith("-routing") or (gpus == 2 and workload == "launch"):
+                continue
+            for name, figure in sorted(read_published(path).metrics.items()):
+                values = [value for reader in readers for value in _values(reader, at_one, workload, name)]
+                median = statistics.median(values) if values else None
+                yield Line(subject, workload, name, gpus, figure, median, len(values))
+
+
+def kind_of(runs: Sequence[RunResults]) -> str:
+    """The one kind of GPU that all runs were on."""
+    kinds = sorted({run.hardware.kind for run in runs if run.hardware.gpus})
+    if len(kinds) != 1 or not all(run.hardware.gpus for run in runs):
+        raise NotOneKind(
+            tried="setting runs beside what was published for their GPU",
+            seen=f"they were on {', '.join(run.hardware.describe for run in runs) or 'nothing'}",
+            remedy="name runs of one kind of GPU",
+        )
+    return kinds[0]
+
+
+def _values(reader: RunReader, subject: str, workload: str, metric: str) -> list[float]:
+    """What the launches of a run say, planted ones left out."""
+    results = reader.results
+    servers, workloads = subject.split("--over--"), workload.split("--over--")
+    loads = []
+    for index in range(max(len(servers), len(workloads))):
+        server = results.servers.get(servers[min(index, len(servers) - 1)])
+        name = workloads[min(index, len(workloads) - 1)]
+        if server is None or (name != "launch" and name not in results.workloads):
+            return []
+        loads.append(Load(server=server.config, workload=results.workloads.get(name)))
+    case = Case(experiment="", metric=metric, of=loads[0], over=loads[1] if len(loads) > 1 else None)
+    return [] if reader.planted(case) else reader.observe(case).values
+
+
+def read_explanations(path: Path = EXPLANATIONS) -> dict[str, str]:
+    """Pattern of "HARDWARE/SUBJECT/WORKLOAD/METRIC" -> what makes the difference; the first that matches counts."""
+    return {str(name): str(text) for name, text in tomllib.loads(path.read_text()).items()}
+
+
+def explained(line: Line, kind: str, explanations: Mapping[str, str]) -> str:
+    """Why the measured value is not the published one, as far as anyone has said."""
+    if line.ratio is None:
+        return "not measured in these runs"
+    given = (text for pattern, text in explanations.items() if fnmatch.fnmatchcase(line.case_id(kind), pattern))
+    return next(given, UNEXPLAINED)
+
+
+def markdown(runs: Sequence[RunResults], published: Path, explanations: Mapping[str, str]) -> str:
+    """One row for each figure."""
+    kind = kind_of(runs)
+    weights = sorted({server.config.load_format for run in runs for server in run.servers.values()})
+    out = [
+        f"Measured on {runs[0].hardware.gpus[0].name}, one GPU, weights {' and '.join(weights)}, "
+        f"{wording.count(len(runs), 'run')}; published on {kind.upper()} with real weights.",
+        "",
+        "| published on | of | metric | published | measured (launches) | measured / published | holds | explanation |",
+        "|---|---|---|--:|--:|--:|---|---|",
+    ]
+    for line in lines(runs, published):
+        measured = report.figure(line.measured, line.metric, line.is_ratio)
+        cells = [
+            f"{line.gpus}x {kind.upper()}{', TP=2' if line.gpus == 2 else ''}",
+            f"{line.subject}, {line.workload}".replace("--over--", " / "),
+            line.metric,
+            report.figure(line.figure.value, line.metric, line.is_ratio),
+            f"{measured} ({line.launches})" if line.launches else "-",
+            "-" if line.ratio is None else f"{line.ratio:.2f}",
+            "yes" if line.figure.holds else "**no**",
+            f"{explained(line, kind, explanations)}. Of the figure: {line.figure.note}",
+        ]
+        out.append("| " + " | ".join(cells) + " |")
+    return "\n".join(out)
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
+@click.option("--baselines", type=click.Path(path_type=Path), default=Path("baselines"), show_default=True)
+@click.option("--explanations", type=click.Path(path_type=Path, exists=True), default=EXPLANATIONS)
+def main(runs: tuple[Path, ...], baselines: Path, explanations: Path) -> None:
+    """Show what was published beside what RUNS measured."""
+    try:
+        loaded = [rundata.load(path) for path in runs]
+        click.echo(markdown(loaded, baselines / PUBLISHED, read_explanations(explanations)))
+    except Failure as failure:
+        raise click.ClickException(str(failure)) from failure
+
+
+if __name__ == "__main__":
+    main()

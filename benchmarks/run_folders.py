@@ -1,0 +1,89 @@
+"""Which runs lie under a folder, and what was red in them?
+
+A folder of whole runs holds one folder for each kind of run (`unchanged`, and one for each thing planted), and in each
+the run directories 01, 02, ... What did not end by itself is no run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from fixtures import rundata
+from fixtures.judge.gate import Outcome, is_red, unjudged
+from fixtures.judge.verdicts import Verdict
+from fixtures.plants import words
+from fixtures.rundata import RunResults, VerdictRow
+
+UNCHANGED = "unchanged"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """The whole runs of one kind, in order of their names."""
+
+    name: str
+    runs: tuple[RunResults, ...]
+
+    @property
+    def planted(self) -> dict[str, str]:
+        """Server -> what was planted in it, in words; several where the runs differ."""
+        found: dict[str, dict[str, None]] = {}
+        for results in self.runs:
+            for launch in results.launches:
+                if launch.planted:
+                    found.setdefault(launch.server, {})[words(launch.planted)] = None
+        return {server: "; ".join(texts) for server, texts in found.items()}
+
+    @property
+    def models(self) -> set[str]:
+        """Those whose servers were changed."""
+        return {results.servers[key].config.model for results in self.runs for key in planted_servers(results)}
+
+    @property
+    def title(self) -> str:
+        """Its name and what was planted: "eager (arguments --enforce-eager)"."""
+        texts = "; ".join(sorted(set(self.planted.values())))
+        return f"{self.name} ({texts})" if texts else self.name
+
+
+def is_whole(run_dir: Path) -> bool:
+    """Whether a run there ended by itself."""
+    return (run_dir / rundata.RESULTS_FILE).exists() and rundata.load(run_dir).complete
+
+
+def kinds(folder: Path) -> Iterator[Kind]:
+    """Every kind that has a whole run, the unchanged ones first."""
+    for path in sorted((p for p in folder.iterdir() if p.is_dir()), key=lambda p: (p.name != UNCHANGED, p.name)):
+        runs = tuple(rundata.load(p) for p in sorted(path.iterdir()) if is_whole(p) and ".partial" not in p.name)
+        if runs:
+            yield Kind(path.name, runs)
+
+
+def planted_servers(results: RunResults) -> set[str]:
+    """Servers in which something was planted."""
+    return {launch.server for launch in results.launches if launch.planted}
+
+
+def red_cases(results: RunResults, verdicts: Iterable[Verdict | VerdictRow] | None = None) -> list[str]:
+    """Hard cases that required mode turns red, those without a verdict included: "CASE OUTCOME".
+
+    Args:
+        verdicts: decided anew; None takes those of the run itself.
+    """
+    rows = list(results.verdicts if verdicts is None else verdicts)
+    hard = [(case_of(row), row.outcome) for row in rows if row.gate == "hard"]
+    red = [f"{case} {outcome}" for case, outcome in hard if is_red(Outcome(outcome), "hard", required=True)]
+    return red + [f"{case.id} (no verdict)" for case in unjudged(results.cases, rows)]
+
+
+def case_of(row: Verdict | VerdictRow) -> str:
+    """The id of the case that was judged."""
+    return row.case_id if isinstance(row, Verdict) else row.case
+
+
+def touched(results: RunResults, models: Iterable[str]) -> set[str]:
+    """Cases in which one of the models takes part."""
+    wanted = set(models)
+    return {case.id for case in results.cases if any(load.server.model in wanted for load in case.loads)}
