@@ -14,9 +14,8 @@ from fixtures.judge import gate
 from fixtures.judge.baselines import Store
 from fixtures.load.measurement import RequestRow
 from fixtures.load.workload import Workload
-from fixtures.reporting import exports, figures_server, summary, written
+from fixtures.reporting import exports, summary, written
 from fixtures.reporting.page import MOST_BYTES, Report, build, verdict_sentence
-from fixtures.reporting.picture import Picture
 from fixtures.reporting.readings import Readings, timeline
 from tests.unit import measured as m
 
@@ -38,7 +37,7 @@ def judged(*outcomes, **how):
     """A run of every kind of load, with one verdict for each outcome."""
     loads = {Load(server=s, workload=w): values() for s in (m.MOE, m.DENSE) for w in (ONE, EIGHT, SLOW, FAST)}
     loads[Load(server=DENSE_1, workload=EIGHT)] = values(12.0, 700.0)
-    held = {"weights_bytes_per_rank": [46.7e9], "memory_peak_bytes": [130e9], "kv_cache_tokens": [9e5]}
+    held = {"weights_bytes_per_rank": [46.7e9], "memory_peak_bytes": [130e9], "kv_cache_bytes": [59e9]}
     loads[Load(server=m.MOE)] = held
     cases = [m.Case(experiment="E1", metric="output_throughput", of=load) for load in loads if load.workload]
     results = m.run(loads, cases[: len(outcomes)], **how)
@@ -188,17 +187,6 @@ def test_timeline_shows_the_stall():
     assert line is not None
     assert 500.0 == max(gap for gap in line.longest_ms if gap > 0)
     assert 8 == line.streams.max()
-
-
-def test_expert_heat_map():
-    """A layer whose tokens all go to one expert is named with the share it would have."""
-    picture = figures_server.experts("x", "moe", [[0.25] * 4, [1.0, 0.0, 0.0, 0.0]])
-
-    assert isinstance(picture, Picture)
-    assert (
-        "expert 0 of layer 1, gets 100.0 % of its layer's tokens; spread evenly it would be 25.0 %"
-        in picture.description
-    )
 
 
 def test_summary_is_cut_with_a_sentence():
