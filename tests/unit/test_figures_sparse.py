@@ -8,7 +8,7 @@ import pytest
 from fixtures.case import Case, Load
 from fixtures.judge import gate
 from fixtures.load.workload import Synthetic, Workload
-from fixtures.reporting import figures_server, figures_sparse
+from fixtures.reporting import figures_sparse
 from fixtures.reporting.page import Report, build
 from fixtures.reporting.readings import Readings
 from fixtures.routing import RequestRouting, Routing, intervals, summary, values
@@ -180,31 +180,6 @@ def test_expert_parallelism_beside_what_is_exchanged():
     # 2 x 32 layers x 4096 values of 2 bytes
     assert "makes 2 ranks sum 512 KiB of vectors" in picture.caption
     assert figures_sparse.spread(Readings(m.run({}, [])), "").missing
-
-
-def test_memory_is_what_the_engine_and_the_system_say():
-    """On a GPU each rank's parts, and what is left of the peak."""
-    held = {
-        "weights_bytes_per_rank": [47e9],
-        "kv_cache_bytes": [60e9],
-        "graphs_bytes": [1e9],
-        "memory_peak_bytes": [120e9],
-    }
-    picture = figures_server.memory(Readings(m.run({Load(server=m.MOE): held}, [])), "")
-
-    # 120 - 47 - 60 - 1
-    assert (("vllm-mixtral-8x7b-tp2", "47 GB", "60 GB", "1 GB", "12 GB", "120 GB"),) == picture.rows
-
-
-def test_memory_on_the_cpu_is_that_of_all_ranks():
-    """There the peak is one of all processes, and so are the parts; a cache that was never written is not in it."""
-    held = {"weights_bytes_per_rank": [0.7e9], "kv_cache_bytes": [1e9], "memory_peak_bytes": [3e9]}
-    results = m.run({Load(server=m.MOE_CPU): held}, [], machine=m.hardware("cpu"))
-    picture = figures_server.memory(Readings(results), "")
-
-    # 2 x 0.7, 2 x 1.0, 3 - 3.4
-    assert (("vllm-mixtral-small-tp2", "1.4 GB", "2 GB", "0 GB", "-0.4 GB", "3 GB"),) == picture.rows
-    assert "can be negative" in picture.caption
 
 
 def test_page_shows_the_map():

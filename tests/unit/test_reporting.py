@@ -37,7 +37,7 @@ def judged(*outcomes, **how):
     """A run of every kind of load, with one verdict for each outcome."""
     loads = {Load(server=s, workload=w): values() for s in (m.MOE, m.DENSE) for w in (ONE, EIGHT, SLOW, FAST)}
     loads[Load(server=DENSE_1, workload=EIGHT)] = values(12.0, 700.0)
-    held = {"weights_bytes_per_rank": [46.7e9], "memory_peak_bytes": [130e9], "kv_cache_bytes": [59e9]}
+    held = {"weights_bytes_per_rank": [46.7e9], "memory_peak_bytes": [130e9], "kv_cache_tokens": [9e5]}
     loads[Load(server=m.MOE)] = held
     cases = [m.Case(experiment="E1", metric="output_throughput", of=load) for load in loads if load.workload]
     results = m.run(loads, cases[: len(outcomes)], **how)
