@@ -131,6 +131,18 @@ def test_server_that_did_not_tell():
     assert "no count of the tokens" in none.missing
 
 
+def test_each_workload_has_its_own_map():
+    """Other prompts are no part of the judged ones, and nothing is recorded for them."""
+    results = with_routing(m.run({}, []))
+    other = msgspec.structs.replace(results.measurements[-1], workload="routing-others", routing=routing_of(EVEN, EVEN))
+    results = msgspec.structs.replace(results, measurements=(*results.measurements, other))
+
+    judged, others = figures_sparse.experts(Readings(results), recorded, "")
+    assert "expert 0 of layer 1, gets 70.0 %" in judged.description
+    assert "moved since it was recorded" in judged.description
+    assert "recorded" not in others.svg + others.description
+
+
 def test_map_that_is_too_large_is_left_out():
     """Sixty layers of 256 experts are no picture for this page."""
     found = with_routing(m.run({}, []), *((30,) * 256,) * 60)
@@ -186,5 +198,5 @@ def test_page_shows_the_map():
     """A run that asked is shown with its map in the page."""
     text = build(Report([with_routing(m.run({}, []))]))
 
-    assert "<h3>Expert load: vllm-mixtral-8x7b-tp2-routing</h3>" in text
+    assert "<h3>Expert load: vllm-mixtral-8x7b-tp2-routing, routing</h3>" in text
     assert "The busiest, expert 0 of layer 1" in text

@@ -84,7 +84,9 @@ def test_figures_have_names_and_descriptions(page):
     assert drawings.count() >= 10
     assert drawings.count() == page.get_by_role("img").count()
     assert drawings.count() == page.get_by_role("figure").count()
-    assert 2 == page.get_by_role("img", name="Expert load: vllm-mixtral-8x7b-tp2-routing").count()  # one for each run
+    assert (
+        2 == page.get_by_role("img", name="Expert load: vllm-mixtral-8x7b-tp2-routing, routing").count()
+    )  # one for each run
     details = page.locator("figure details").first
     details.locator("summary").click()
     assert details.locator("table").is_visible()
