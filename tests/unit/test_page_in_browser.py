@@ -7,6 +7,7 @@ import pytest
 
 from fixtures.reporting.figures_server import Trend
 from fixtures.reporting.page import Report, build
+from tests.unit.test_figures_sparse import with_routing
 from tests.unit.test_history import entries_of
 from tests.unit.test_reporting import judged
 
@@ -27,8 +28,8 @@ def browser():
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory):
-    """A page of two runs with trends, on disk."""
-    runs = [judged("REGRESSED", "PASSED", "INCONCLUSIVE", run_id=f"2026060{n}-120000-1") for n in (1, 2)]
+    """A page of two runs with trends and maps of experts, on disk."""
+    runs = [with_routing(judged("REGRESSED", "PASSED", "INCONCLUSIVE", run_id=f"2026060{n}-120000-1")) for n in (1, 2)]
     entries = tuple(entry for run in runs for entry in entries_of(run) if entry.case == run.cases[0].id)
     path = tmp_path_factory.mktemp("page") / "report.html"
     path.write_text(build(Report(runs, history={runs[0].cases[0].id: Trend(entries)})), encoding="utf-8")
@@ -71,7 +72,7 @@ def test_rows_are_filtered(page):
     """Words and a verdict leave the rows that have them, and the count is told."""
     page.get_by_label("Find").fill("batch-8")
     assert 1 == len(first_cells(page))
-    assert "1 of 3 cases" == page.get_by_role("status").inner_text()
+    assert "1 of 4 cases" == page.get_by_role("status").inner_text()
     page.get_by_label("Find").fill("")
     page.get_by_label("Verdict").select_option("@attention")
     assert ["✗ REGRESSED", "? INCONCLUSIVE"] == first_cells(page)
@@ -83,6 +84,9 @@ def test_figures_have_names_and_descriptions(page):
     assert drawings.count() >= 10
     assert drawings.count() == page.get_by_role("img").count()
     assert drawings.count() == page.get_by_role("figure").count()
+    assert (
+        2 == page.get_by_role("img", name="Expert load: vllm-mixtral-8x7b-tp2-routing, routing").count()
+    )  # one for each run
     details = page.locator("figure details").first
     details.locator("summary").click()
     assert details.locator("table").is_visible()

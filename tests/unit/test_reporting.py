@@ -14,9 +14,8 @@ from fixtures.judge import gate
 from fixtures.judge.baselines import Store
 from fixtures.load.measurement import RequestRow
 from fixtures.load.workload import Workload
-from fixtures.reporting import exports, figures_server, summary, written
+from fixtures.reporting import exports, figures_load, summary, written
 from fixtures.reporting.page import MOST_BYTES, Report, build, verdict_sentence
-from fixtures.reporting.picture import Picture
 from fixtures.reporting.readings import Readings, timeline
 from tests.unit import measured as m
 
@@ -181,6 +180,24 @@ def test_batches_are_of_one_kind_of_prompts():
     assert ["batch-1", "batch-8"] == [w.name for w in Readings(results).batches()]
 
 
+def test_ratio_stands_beside_its_line_at_each_batch():
+    """Every closed loop that both models had, each with the ratio of the bytes that its steps read."""
+    picture = figures_load.sparse_over_dense(Readings(judged("PASSED")), "")
+
+    pair = "vllm-mixtral-8x7b-tp2 / vllm-llama-3.1-8b-tp2"
+    lines = [row[-1] for row in picture.rows]
+    assert [(pair, "batch-1", "1", "1.00x"), (pair, "batch-8", "8", "1.00x")] == [row[:-1] for row in picture.rows]
+    # 25.5 over 15.0 GB, and 84.3 over 15.1 GB, KV cache included
+    assert ["1.70x", "5.59x"] == lines
+
+
+def test_model_that_left_the_catalogue_is_shown_without_arithmetic():
+    """A run that was recorded with another catalogue still has its page."""
+    load = Load(server=msgspec.structs.replace(m.MOE, model="mixtral-gone"), workload=EIGHT)
+
+    assert "mixtral-gone" in build(Report([m.run({load: values()}, [])]))
+
+
 def test_timeline_shows_the_stall():
     """The slice in which all streams stalled holds the longest gap."""
     line = timeline(judged("PASSED").measurements[0].repetitions[0])
@@ -188,17 +205,6 @@ def test_timeline_shows_the_stall():
     assert line is not None
     assert 500.0 == max(gap for gap in line.longest_ms if gap > 0)
     assert 8 == line.streams.max()
-
-
-def test_expert_heat_map():
-    """A layer whose tokens all go to one expert is named with the share it would have."""
-    picture = figures_server.experts("x", "moe", [[0.25] * 4, [1.0, 0.0, 0.0, 0.0]])
-
-    assert isinstance(picture, Picture)
-    assert (
-        "expert 0 of layer 1, gets 100.0 % of its layer's tokens; spread evenly it would be 25.0 %"
-        in picture.description
-    )
 
 
 def test_summary_is_cut_with_a_sentence():

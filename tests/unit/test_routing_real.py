@@ -24,14 +24,18 @@ TWO = pytest.param(2, marks=pytest.mark.skipif(len(CORES) < 2, reason="needs 2 c
 
 
 @pytest.mark.parametrize("ranks", [1, TWO])
-def test_hooks_agree_with_transformers(tmp_path, ranks):
-    """In float32 every choice of every token in every layer is the same, in the same order, on one rank and on two."""
-    study = study_of("cpu", "vllm", ranks, "auto")
+@pytest.mark.parametrize("name", ["vllm", "sglang"])
+def test_engine_agrees_with_transformers(tmp_path, name, ranks):
+    """In float32 every choice of every token in every layer is the same, in the same order, on one rank and on two.
+
+    vLLM is asked by hooks, SGLang returns its experts, and both get the same prompts: so both ways agree.
+    """
+    study = study_of("cpu", name, ranks, "auto")
     model = models.lookup(study.moe_routing.model)
     folder = weights.locate(model, "auto", {}, False, lambda text: None)
-    python = environment.find_python("vllm", "cpu", {}).path
+    python = environment.find_python(name, "cpu", {}).path
     requests = build_requests(study.routing, 0, model.architecture.vocab_size, count=4)
-    engine = engines.lookup("vllm")
+    engine = engines.lookup(name)
     plan = engine.plan(
         LaunchRequest(
             config=study.moe_routing, python=python, weights=folder.path, offline=True, host="127.0.0.1",

@@ -62,6 +62,8 @@ SIGNATURES = {
     "OSError: /models/none is not a local folder and is not a valid model identifier": "weights are not where",
     "api_server.py: error: unrecognized arguments: --no-such-flag": "--help",
     "/usr/bin/python3: No module named vllm": "not installed",
+    # One that is only missed by a part of it is no reason to die.
+    "OpenAIServingResponses init failed (ModuleNotFoundError: No module named 'openai_harmony')": "read the log",
     "RuntimeError: The NVIDIA driver on your system is too old (found version 11040).": "driver",
 }
 

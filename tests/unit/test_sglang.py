@@ -95,6 +95,14 @@ def test_expert_parallelism_is_asked_for(wanted, expected):
     assert expected == options(plan(request_for(config)).argv).get("--ep-size")
 
 
+def test_experts_are_returned_where_they_are_asked_for():
+    """A timed server is never asked to keep them."""
+    asked = msgspec.structs.replace(CPU, routing="returned")
+
+    assert "--enable-return-routed-experts" in plan(request_for(asked)).argv
+    assert "--enable-return-routed-experts" not in plan(request_for(CPU)).argv
+
+
 @pytest.mark.parametrize(
     ("ranks", "cores", "threads", "bound"),
     [(2, (0, 1), "1", "0|1"), (1, (0, 1), "2", "0,1"), (2, (2, 3, 4, 5), "2", "2,3|4,5")],

@@ -2,12 +2,11 @@
 
 import dataclasses
 
-import msgspec
 import pytest
 
 from fixtures.case import Case, Load
 from fixtures.models import CATALOGUE
-from fixtures.study import GPU_PLATFORMS, PLATFORMS, Versus, asks, servers_of, study_of
+from fixtures.study import GPU_PLATFORMS, NO_EXPERT_PARALLELISM, PLATFORMS, Versus, asks, servers_of, study_of
 
 ANY_ENGINE = pytest.mark.parametrize("engine", ["vllm", "sglang"])
 ANY_PLATFORM = pytest.mark.parametrize("platform", PLATFORMS)
@@ -99,8 +98,24 @@ def test_routing_is_asked_of_a_server_of_its_own():
     assert ("vllm-mixtral-small-tp2-routing", "hook") == (asked.key, asked.routing)
     assert "returned" == study("h200").moe_routing.routing
     assert study("h200", load_format="dummy").moe_routing is None
-    other = dataclasses.replace(study("cpu"), moe=msgspec.structs.replace(timed, engine="sglang"))
-    assert other.moe_routing is None
+    assert study("h200", engine="sglang").moe_routing is None
+
+
+def test_slow_engine_is_asked_for_its_routing_where_it_is_alone():
+    """Beside another engine the launch would not fit the run's minutes; an engine that is fast is always asked."""
+    for engine, beside in (("sglang", None), ("vllm", "vllm-mixtral-small-tp2-routing")):
+        alone = study("cpu", engine=engine)
+        asked = dataclasses.replace(alone, beside_engines=True).moe_routing
+
+        assert f"{engine}-mixtral-small-tp2-routing" == alone.moe_routing.key
+        assert beside == (asked and asked.key)
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang"])
+def test_experts_are_not_spread_on_the_cpu(engine):
+    """Both engines die of it there; it is skipped, and the reason names the engine and what was seen."""
+    assert "dies at the first request" in NO_EXPERT_PARALLELISM[engine, "cpu"]
+    assert (engine, "cuda") not in NO_EXPERT_PARALLELISM
 
 
 def test_expert_parallelism_needs_ranks():
