@@ -74,18 +74,18 @@ def files() -> Iterator[str]:
 
 
 def published() -> Iterator[str]:
-    """A table of the published figures."""
-    yield "| hardware | of | metric | value | tolerance | holds | note |\n|---|---|---|--:|--:|---|---|"
+    """A table of the published figures; those of one load that share a note stand in one row."""
+    yield "| hardware | of | figures | tolerance | holds | note |\n|---|---|---|--:|---|---|"
     for path in sorted(PUBLISHED.rglob("*.json")):
+        of = f"{path.parent.name}, {path.stem}".replace("--over--", " / ")
+        shared: dict[tuple[str, str, str], list[str]] = {}
         for name, figure in sorted(json.loads(path.read_text())["metrics"].items()):
-            of = f"{path.parent.name}, {path.stem}".replace("--over--", " / ")
             unit = "x" if "--over--" in str(path) else figure["unit"]
-            value = f"{figure['value'] / 1e9:.4g} GB" if unit == "bytes" else f"{figure['value']:g} {unit}"
-            holds = "yes" if figure["holds"] else "**no**"
-            yield (
-                f"| {path.parent.parent.name} | {of} | `{name}` | {value} | {figure['tolerance']:.0%} | {holds} "
-                f"| {figure['note']} |"
-            )
+            value = f"{figure['value'] / 1e9:.4g} GB" if unit == "bytes" else f"{figure['value']:,g} {unit}".strip()
+            about = (f"{figure['tolerance']:.0%}", "yes" if figure["holds"] else "**no**", figure["note"])
+            shared.setdefault(about, []).append(f"`{name}` {value}")
+        for about, figures in shared.items():
+            yield f"| {path.parent.parent.name} | {of} | {'<br>'.join(figures)} | {' | '.join(about)} |"
 
 
 PARTS: dict[str, Callable[[], Iterator[str]]] = {

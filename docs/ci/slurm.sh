@@ -20,4 +20,4 @@ fi
 export PERFGATE_GATE="${PERFGATE_GATE:-required}"
 export PERFGATE_VLLM_PYTHON="${PERFGATE_VLLM_PYTHON:-/opt/vllm/bin/python3}"
 # exec: the interrupt two minutes before the end then reaches pytest, which stops its servers and writes the run down.
-exec .venv/bin/pytest -m h200 --run-dir "runs/slurm-${SLURM_JOB_ID:-local}" "$@"
+exec .venv/bin/pytest -m h200 --run-dir="runs/slurm-${SLURM_JOB_ID:-local}" "$@"

@@ -1,5 +1,6 @@
 """Does the client write down what happened, whatever happens?"""
 
+import asyncio
 import time
 
 import msgspec
@@ -7,8 +8,9 @@ import numpy as np
 import pytest
 
 from fixtures.load import metrics
-from fixtures.load.client import Sending, client_gaps, send
+from fixtures.load.client import Run, Sending, client_gaps, send
 from fixtures.load.transcript import read
+from fixtures.load.wire import Exchange, encode
 from fixtures.load.workload import Synthetic, Workload, build_requests
 from tests.unit.fake_launch import FakeEngine
 
@@ -185,6 +187,26 @@ def test_progress_is_told():
 
     assert {8} == {total for _, total in steps}
     assert sorted(steps) == steps
+
+
+def test_an_interrupt_leaves_no_connection_open(engine):
+    """A load that is broken off closes its connections: the collector's warnings of open ones would hide a Ctrl-C."""
+    engine.set(ttft_s=30.0)
+    sending = Sending(url=engine.url + "/v1/completions", model="fake", max_concurrency=4, request_timeout_s=60.0)
+
+    async def broken_off():
+        exchanges = [Exchange(r, encode(r, sending.url, sending.model)) for r in build_requests(WORKLOAD, 0, 1000)]
+        load = Run(exchanges, sending)
+        task = asyncio.create_task(load.go())
+        while not load.busy:
+            await asyncio.sleep(0.01)
+        connections = [*load.busy, *load.idle]
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return [connection.transport.is_closing() for connection in connections]
+
+    assert [True] * 4 == asyncio.run(broken_off())
 
 
 def test_client_gaps_are_absences():

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -18,6 +19,14 @@ COMMANDS = sorted(
         for block in re.findall(r"```console\n(.*?)```", page.read_text(), re.DOTALL)
         for line in block.splitlines()
         if line.startswith("$ ")
+    }
+)
+# Commands that take minutes, GPUs or a reader's own runs: pytest only collects, perfgate only reads its options.
+LONG = sorted(
+    {
+        line.partition("#")[0].strip()
+        for page in [*PAGES, ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+        for line in re.findall(r"^    ((?:pytest|perfgate|make) .*)", page.read_text(), re.MULTILINE)
     }
 )
 PROGRAMS = {
@@ -50,6 +59,56 @@ def test_command_runs(command, tmp_path):
 
     assert 0 == done.returncode, done.stdout + done.stderr
     assert done.stdout.strip()
+
+
+@pytest.mark.parametrize("command", [line for line in LONG if re.match(r"pytest.*(-k| tests/)", line)])
+def test_long_command_selects_tests(command):
+    """Pytest finds tests for each command that selects some of them."""
+    arguments = [*shlex.split(command)[1:], "--collect-only", "-q"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        [*PROGRAMS["pytest"], *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+
+    assert 0 == done.returncode, done.stdout + done.stderr
+    assert re.search(r"^tests/.*::", done.stdout, re.MULTILINE), done.stdout
+
+
+def test_options_of_pytest_that_are_named_exist(pytestconfig):
+    """Pytest takes every option that a command names."""
+    groups = [pytestconfig._parser._anonymous, *pytestconfig._parser._groups]
+    known = {name for group in groups for option in group.options for name in option.names()}
+    words = {word.partition("=")[0] for line in LONG if line.startswith("pytest") for word in shlex.split(line)}
+    named = {word for word in words if word.startswith("-")}
+
+    assert {"--gate", "--baseline-record", "-k"} <= named
+    assert set() == named - known
+
+
+@pytest.mark.parametrize("command", [line for line in LONG if not line.startswith("pytest")])
+def test_long_command_is_understood(command):
+    """Perfgate takes the options of each command that is named, and make has its target."""
+    from fixtures.cli import main
+
+    program, word, *arguments = shlex.split(command)
+    if program == "make":
+        assert re.search(rf"^{word}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        return
+    asked, context = main.commands[word], click.Context(main.commands[word])
+    if isinstance(asked, click.Group):
+        asked = asked.commands[arguments.pop(0)]
+    _, left, _ = asked.make_parser(context).parse_args(arguments)
+    assert [] == left
+
+
+def test_files_that_are_named_exist():
+    """Each file of the project that a page names is there."""
+    pages = [*PAGES, ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+    folders = "fixtures|tests|docs|baselines|benchmarks"
+    named = {path for page in pages for path in re.findall(rf"`((?:{folders})/[\w./-]+)`", page.read_text())}
+    stand_ins = {path for path in named if "NAME" in path or path == "baselines/attached-h100x2/"}
+
+    assert [] == sorted(path for path in named - stand_ins if not (ROOT / path).exists())
 
 
 def test_commands_exist():

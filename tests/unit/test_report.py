@@ -130,3 +130,27 @@ def test_headline_counts():
 
     assert "2 judged, 0 red, 1 reported" == report.headline(run, required=False, unjudged=[])
     assert "2 judged, 1 red, 1 reported, 1 without a verdict" == report.headline(run, True, [run.cases[0]])
+
+
+def run_of(*failed):
+    """A run that judged each model's throughput and their ratio, some of which are REGRESSED."""
+    cases = {
+        "sparse": case((SPARSE, CLOSED)),
+        "dense": case((DENSE, CLOSED)),
+        "ratio": case((DENSE, CLOSED), (SPARSE, CLOSED)),
+    }
+    rows = results(*[("REGRESSED" if name in failed else "PASSED", "hard") for name in cases]).verdicts
+    moved = f"  so it is {SPARSE.key} under closed-c16 that moved"
+    rows = tuple(
+        msgspec.structs.replace(row, case=c.id, message=moved if c.over else "")
+        for row, c in zip(rows, cases.values(), strict=True)
+    )
+    return msgspec.structs.replace(results(), cases=tuple(cases.values()), verdicts=rows)
+
+
+def test_what_all_failures_share_is_said():
+    """Failures of one server alone are told in one sentence; a ratio counts for the side that moved."""
+    told = "All 2 failures are of vllm-mixtral-small-tp2; none is of the 1 judged case without it."
+    assert told == report.in_common(run_of("sparse", "ratio"))
+    assert "" == report.in_common(run_of("sparse", "dense", "ratio"))
+    assert "" == report.in_common(run_of("ratio"))

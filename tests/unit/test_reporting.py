@@ -14,8 +14,9 @@ from fixtures.judge import gate
 from fixtures.judge.baselines import Store
 from fixtures.load.measurement import RequestRow
 from fixtures.load.workload import Workload
-from fixtures.reporting import exports, figures_load, summary, written
-from fixtures.reporting.page import MOST_BYTES, Report, build, verdict_sentence
+from fixtures.reporting import exports, figures_load, figures_server, summary, written
+from fixtures.reporting.headline import attention, verdict_sentence
+from fixtures.reporting.page import MOST_BYTES, Report, build
 from fixtures.reporting.readings import Readings, timeline
 from tests.unit import measured as m
 
@@ -37,7 +38,7 @@ def judged(*outcomes, **how):
     """A run of every kind of load, with one verdict for each outcome."""
     loads = {Load(server=s, workload=w): values() for s in (m.MOE, m.DENSE) for w in (ONE, EIGHT, SLOW, FAST)}
     loads[Load(server=DENSE_1, workload=EIGHT)] = values(12.0, 700.0)
-    held = {"weights_bytes_per_rank": [46.7e9], "memory_peak_bytes": [130e9], "kv_cache_tokens": [9e5]}
+    held = {"weights_bytes_per_rank": [46.7e9], "memory_peak_bytes": [130e9], "kv_cache_bytes": [70e9]}
     loads[Load(server=m.MOE)] = held
     cases = [m.Case(experiment="E1", metric="output_throughput", of=load) for load in loads if load.workload]
     results = m.run(loads, cases[: len(outcomes)], **how)
@@ -167,6 +168,41 @@ def test_incomplete_required_run_is_red():
     )
 
 
+def test_what_was_not_judged_is_not_green():
+    """A run in which a case was not decided is neither red nor green at a desk, and one that judged nothing too."""
+    results = judged("PASSED", "NO_BASELINE")
+    reported = tuple(msgspec.structs.replace(row, gate="report") for row in results.verdicts)
+
+    assert "Undecided: 1 of 2 judged cases passed; 1 NO_BASELINE" == verdict_sentence(results)
+    assert "Undecided: nothing was judged; 2 values only reported" == verdict_sentence(
+        msgspec.structs.replace(results, verdicts=reported)
+    )
+    assert "<h1>? Undecided" in build(Report([results]))
+
+
+def test_cases_of_which_the_same_was_seen_are_one_item():
+    """Ten cases without a baseline are one thing to do, told once, with all their names; a regression stands alone."""
+    items = attention(judged("NO_BASELINE", "REGRESSED", "NO_BASELINE", "REGRESSED"))
+
+    assert ["batch-8, output_throughput", "rate-2, output_throughput", "2 cases"] == [
+        item.title.partition(": ")[2].removeprefix("vllm mixtral-8x7b-tp2, ") for item in items
+    ]
+    assert "batch-1, output_throughput; vllm mixtral-8x7b-tp2, rate-1, output_throughput" in items[-1].seen
+    assert "look" == items[-1].do
+    assert 2 == len(items[-1].messages)
+
+
+@pytest.mark.parametrize(("server", "share"), [(m.MOE, 1), (m.MOE_CPU, 2)])
+def test_memory_is_that_of_one_rank(server, share):
+    """On a GPU the peak is one rank's; on the CPU it is that of all processes, of which each rank has its share."""
+    held = {"weights_bytes_per_rank": [10e9], "kv_cache_bytes": [20e9], "memory_peak_bytes": [80e9]}
+    picture = figures_server.memory(Readings(m.run({Load(server=server): held}, [])), "")
+    rest = (80 - share * 30) / share
+
+    assert ((server.key, "10 GB", "20 GB", "0 GB", f"{rest:.3g} GB"),) == picture.rows
+    assert ("Memory per GPU", "Memory per rank")[share - 1] == picture.title
+
+
 def test_batches_are_of_one_kind_of_prompts():
     """Closed loops with other prompts are no part of the sweep."""
     other = Workload(
@@ -217,6 +253,17 @@ def test_summary_is_cut_with_a_sentence():
     assert "the summary has 5,000 bytes and this place takes 500" in cut
 
 
+def test_a_cut_leaves_nothing_open():
+    """Where a cut falls into a quoted message that ends first, so that the sentence is read."""
+    text = "<details><summary>all</summary>\n\n```\n" + "line\n" * 1000 + "```\n\n</details>\n"
+    cut = summary.fitted(text, 500)
+
+    assert 2 == cut.count("```")
+    assert 1 == cut.count("</details>")
+    assert cut.index("</details>") < cut.index("**Cut here:**")
+    assert len(cut.encode()) <= 500
+
+
 def test_step_summary_and_annotations(tmp_path):
     """In GitHub Actions the summary is appended to the step's; red cases are errors, undecided ones warnings."""
     results, step = judged("REGRESSED", "PASSED", "INCONCLUSIVE"), tmp_path / "step.md"
@@ -224,7 +271,7 @@ def test_step_summary_and_annotations(tmp_path):
     environment = {"GITHUB_STEP_SUMMARY": str(step), "GITHUB_ACTIONS": "true"}
     told = written.write_safely(lambda: Report([results]), tmp_path / "run", environment)
 
-    assert step.read_text().startswith("before\n## Red: 1 of 3")
+    assert step.read_text().startswith("before\n## ✗ Red: 1 of 3")
     assert ["::error", "::warning", "report:"] == [line.split()[0] for line in told]
     assert "%0A  do:   look" in told[0]
     assert [] == summary.workflow_commands(results, {})
