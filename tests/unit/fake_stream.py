@@ -31,6 +31,7 @@ class Behaviour:
         extra_itl_s: added to every gap: the planted regression.
         stalls: (start, length) in s since the first request after the last reset, in which nothing is sent to anyone.
         slow: (serial, chunk, length): one request that falls silent alone.
+        compiles: (prompt length, s): the first request of that length since the last reset waits so much longer.
         fault: one of FAULTS; applied to `fault_serials`, or to every request where that is empty.
     """
 
@@ -42,6 +43,7 @@ class Behaviour:
     tokens_per_chunk: int = 1
     stalls: tuple[tuple[float, float], ...] = ()
     slow: tuple[tuple[int, int, float], ...] = ()
+    compiles: tuple[tuple[int, float], ...] = ()
     split_writes: bool = False
     fault: str = ""
     fault_serials: tuple[int, ...] = ()
@@ -65,6 +67,7 @@ class Engine:
         """Forget what was sent, and count from zero."""
         self.sent: list[dict[str, Any]] = []
         self.first_request_at: float | None = None
+        self.lengths_met: set[int] = set()
         self.counters = {"prompt_tokens": 0, "generation_tokens": 0, "num_preemptions": 0, "prefix_cache_hits": 0}
         self.counters["prefix_cache_queries"] = self.finished = self.running = 0
 
@@ -126,6 +129,9 @@ class Stream:
         self.dead = False
         # the golden ratio spreads any number of requests evenly
         self.due = self.loop.time() + behaviour.ttft_s + behaviour.ttft_spread_s * (self.serial * 0.6180339887 % 1)
+        if (length := len(body["prompt"])) not in engine.lengths_met:
+            engine.lengths_met.add(length)
+            self.due += dict(behaviour.compiles).get(length, 0.0)
         engine.running += 1
         self.timer = self.loop.call_at(self.due, self.tick)
 

@@ -31,6 +31,7 @@ from fixtures.load.measurement import Repetition, Target
 from fixtures.load.metrics import METRICS
 from fixtures.models import CATALOGUE
 from fixtures.weights import make_shell
+from tests.unit.fake_nvml import FakeNvml
 
 FAKE_ENGINE = Path(__file__).resolve().parent / "fake_engine.py"
 NO_LIMITS = validity.Policy(stall_floor_ms=1e9, stall_factor=1e9, client_absent_share=1e9, late_floor_ms=1e9)
@@ -109,14 +110,19 @@ def enter() -> None:
         )
 
 
-def enter_gpus(count: int) -> None:
-    """Make this process believe that it has H200s, all of them idle."""
+KINDS = {"h200": ("NVIDIA H200", 150_754_820_096), "h100": ("NVIDIA H100 80GB HBM3", 85_520_809_984)}
+
+
+def enter_gpus(count: int, kind: str = "h200") -> None:
+    """Make this process believe that it has GPUs of that kind, which do what $FAKE_NVML says (JSON, `FakeNvml`)."""
+    name, memory_bytes = KINDS[kind]
+    sys.modules["pynvml"] = FakeNvml(count, **json.loads(os.environ.get("FAKE_NVML", "{}")))  # type: ignore[assignment]
     gpus = tuple(
         Gpu(
             index=index,
             uuid=f"GPU-{index}",
-            name="NVIDIA H200",
-            memory_total_bytes=150_000_000_000,
+            name=name,
+            memory_total_bytes=memory_bytes,
             mig=False,
             power_limit_w=700.0,
             sm_clock_max_mhz=1980,
@@ -124,10 +130,10 @@ def enter_gpus(count: int) -> None:
         for index in range(count)
     )
     machine = Hardware(
-        kind="h200",
-        name="NVIDIA H200",
+        kind=kind,
+        name=name,
         count=count,
-        memory_bytes=150_000_000_000,
+        memory_bytes=memory_bytes,
         isa="avx512",
         host_memory_bytes=10**11,
         gpus=gpus,

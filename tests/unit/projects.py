@@ -17,7 +17,7 @@ sys.path[:0] = [{str(ROOT)!r}]
 from tests.unit import fake_suite
 fake_suite.enter()
 if "FAKE_GPUS" in os.environ:
-    fake_suite.enter_gpus(int(os.environ["FAKE_GPUS"]))
+    fake_suite.enter_gpus(int(os.environ["FAKE_GPUS"]), os.environ.get("FAKE_GPU_KIND", "h200"))
 pytest_plugins = ["fixtures.plugin"]
 """
 

@@ -18,6 +18,8 @@ from fixtures.reporting import exports, figures_load, figures_server, summary, w
 from fixtures.reporting.headline import attention, verdict_sentence
 from fixtures.reporting.page import MOST_BYTES, Report, build
 from fixtures.reporting.readings import Readings, timeline
+from fixtures.servers.launches import PhaseTime
+from fixtures.timesheet import Session
 from tests.unit import measured as m
 
 ONE, EIGHT = (Workload(name=f"batch-{n}", num_prompts=8 * n, max_concurrency=n) for n in (1, 8))
@@ -341,3 +343,20 @@ def test_beside_a_base_build():
     assert "Ticks: the launches of the base build." in text
     assert "slower by 5.0 %" in text
     assert '<button type="button">base build</button>' in text
+
+
+def test_where_the_time_went_is_shown():
+    """In the summary and on the page: the suite's own share, and each step of the servers' starts."""
+    results = judged("PASSED")
+    steps = (PhaseTime(name="loading weights", at_s=4.0, line=""), PhaseTime(name="compiling", at_s=10.0, line=""))
+    first, *others = results.launches
+    started = msgspec.structs.replace(first, start=msgspec.structs.replace(first.start, phases=steps, ready_s=50.0))
+    session = Session(started_unix_s=0.0, seen_unix_s=100.0, start_s=50.0, load_s=46.0)
+    results = msgspec.structs.replace(results, launches=(started, *others), sessions=(session,))
+
+    text, page = summary.markdown(results, None), build(Report([results]))
+
+    assert "Time: 100 s: servers' start 50 s, load 46 s, the suite itself 4 s, 4.0 %" in text
+    assert f"| {first.server} | compiling | 40.0 | - |" in text
+    assert "the suite itself 4 s, 4.0 %" in page
+    assert "<td>compiling</td><td>40.0</td><td>-</td>" in page

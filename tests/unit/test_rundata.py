@@ -1,6 +1,7 @@
 """Can a run be read back as it was measured, and is what cannot be read told?"""
 
 import datetime
+import gzip
 import json
 
 import msgspec
@@ -9,13 +10,14 @@ import pytest
 from fixtures import rundata
 from fixtures.case import Case, Load
 from fixtures.engines.types import ServerConfig
+from fixtures.files import RunDataError, write_atomically
 from fixtures.hardware import Gpu, Hardware
+from fixtures.ledger import Ledger
 from fixtures.load.measurement import Repetition, RequestRow
 from fixtures.load.workload import Synthetic, Workload
 from fixtures.rundata import (
     Launch,
     Measurement,
-    RunDataError,
     RunResults,
     Server,
     VerdictRow,
@@ -24,6 +26,7 @@ from fixtures.rundata import (
     save,
 )
 from fixtures.servers.launches import LaunchRecord, PhaseTime
+from tests.unit import measured
 
 MOE = ServerConfig(engine="vllm", model="mixtral-small", tensor_parallel_size=2, extra_args=("--enforce-eager",))
 DENSE = msgspec.structs.replace(MOE, model="llama-small")
@@ -232,7 +235,7 @@ def test_failed_write_leaves_the_old_file(tmp_path):
     (target / "inside").mkdir(parents=True)
 
     with pytest.raises(RunDataError):
-        rundata.write_atomically(target, "new")
+        write_atomically(target, "new")
     assert [target] == list(tmp_path.iterdir())
     assert [target / "inside"] == list(target.iterdir())
 
@@ -383,3 +386,31 @@ def test_context_holds_what_may_differ():
         "vllm": "0.26.0",
     } == rundata.context(run(hardware=GPU, servers={MOE.key: server}), Load(server=MOE))
     assert {"suite": "0.1.0", "machine": "A CPU", "cores_or_gpus": "2"} == rundata.context(run(), Load(server=MOE))
+
+
+def test_a_packed_run_is_read_as_it_was(tmp_path):
+    """results.json.gz, by its folder or by name; where both are there, the plain one counts."""
+    results = run()
+    plain = save(results, tmp_path)
+    packed = tmp_path / "results.json.gz"
+    packed.write_bytes(gzip.compress(plain.read_bytes()))
+    assert results == load(packed)
+    plain.unlink()
+    assert results == load(tmp_path)
+    packed.write_bytes(packed.read_bytes()[:-9])
+    with pytest.raises(RunDataError, match=r"results\.json\.gz"):
+        load(tmp_path)
+
+
+def test_a_measurement_is_a_line_of_its_own(tmp_path):
+    """Most of a large run does not change with each repetition: it is encoded once, and the file is the same."""
+    row = Measurement(server="s", launch=0, workload="w", repetitions=(measured.repetition(0, {"itl_median_ms": 8.0}),))
+    other = msgspec.structs.replace(row, launch=1)
+    ledger = Ledger(run(measurements=(row, other)), tmp_path)
+    again = msgspec.structs.replace(other, error="died")
+    ledger.put_measurement(again)
+
+    assert (row, again) == load(tmp_path).measurements
+    text = (tmp_path / "results.json").read_text()
+    assert 2 == sum('"workload":"w"' in line for line in text.splitlines())
+    assert text == save(ledger.results, tmp_path / "plain").read_text()
