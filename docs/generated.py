@@ -100,3 +100,13 @@ PARTS: dict[str, Callable[[], Iterator[str]]] = {
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Put each part where a page asks for it."""
     return re.sub(r"<!-- generated: (\w+) -->", lambda asked: "\n".join(PARTS[asked[1]]()), markdown)
+
+
+def on_post_page(output: str, **_: Any) -> str:
+    """Wide tables scroll by themselves; two empty style sheets stand in for those that the theme's switch looks for.
+
+    They would be a highlighter's, which is fetched from outside and so left out.
+    """
+    styles = '<style id="hljs-light"></style><style id="hljs-dark"></style>'
+    tables = "<style>table { display: block; overflow-x: auto }</style>"
+    return output.replace("</head>", f"{styles}{tables}</head>", 1)

@@ -43,6 +43,7 @@ def test_site_is_built(tmp_path):
     reference = (tmp_path / "reference.html").read_text() if done.returncode == 0 else ""
 
     assert 0 == done.returncode, done.stdout + done.stderr
+    assert "cdnjs" not in reference  # the pages need no network
     assert [] == [
         word for word in ("--plant-delay", "perfgate accept", "itl_median_ms", "VerdictRow") if word not in reference
     ]
