@@ -49,8 +49,9 @@ class Kind:
 
 
 def is_whole(run_dir: Path) -> bool:
-    """Whether a run there ended by itself."""
-    return (run_dir / rundata.RESULTS_FILE).exists() and rundata.load(run_dir).complete
+    """Whether a run there, packed or not, ended by itself."""
+    files = [run_dir / name for name in (rundata.RESULTS_FILE, f"{rundata.RESULTS_FILE}.gz")]
+    return any(file.exists() for file in files) and rundata.load(run_dir).complete
 
 
 def kinds(folder: Path) -> Iterator[Kind]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+
 import msgspec
 import pytest
 from click.testing import CliRunner
@@ -77,6 +79,16 @@ def test_planted_change_is_shown_with_its_model(shown):
     # 1 / 0.9
     assert any("| itl_median_ms | closed-c32: slower by 11.1 %, **REGRESSED** 1 of 1 |" in line for line in lines)
     assert f"| eager | {m.DENSE.key} | output_throughput | closed-c32: unchanged |" in lines
+
+
+def test_packed_runs_are_read(shown, tmp_path):
+    """A run that was packed to be kept counts as before."""
+    folder = tmp_path / "planted" / "eager" / "01"
+    file = rundata.save(run(11, moe=0.9, planted=PLANTED), folder)
+    file.with_name(f"{file.name}.gz").write_bytes(gzip.compress(file.read_bytes()))
+    file.unlink()
+
+    assert shown({})[2].startswith(f"| eager ({EAGER}) | 1 | 2 | REGRESSED 2, ")
 
 
 def test_median_over_launches_and_runs(shown):
