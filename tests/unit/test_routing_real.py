@@ -5,9 +5,10 @@ import os
 import subprocess
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from fixtures import engines, models, weights
+from fixtures import engines, hardware, models, weights
 from fixtures.engines import environment
 from fixtures.engines.types import LaunchRequest, RoutingRequest
 from fixtures.load.workload import build_requests
@@ -23,23 +24,18 @@ CORES = tuple(sorted(os.sched_getaffinity(0)))
 TWO = pytest.param(2, marks=pytest.mark.skipif(len(CORES) < 2, reason="needs 2 cores"))
 
 
-@pytest.mark.parametrize("ranks", [1, TWO])
-@pytest.mark.parametrize("name", ["vllm", "sglang"])
-def test_engine_agrees_with_transformers(tmp_path, name, ranks):
-    """In float32 every choice of every token in every layer is the same, in the same order, on one rank and on two.
-
-    vLLM is asked by hooks, SGLang returns its experts, and both get the same prompts: so both ways agree.
-    """
-    study = study_of("cpu", name, ranks, "auto")
-    model = models.lookup(study.moe_routing.model)
+def choices(config, tmp_path):
+    """Every choice of every token of four prompts, as the engine tells, and as `transformers` has them."""
+    model = models.lookup(config.model)
     folder = weights.locate(model, "auto", {}, False, lambda text: None)
-    python = environment.find_python(name, "cpu", {}).path
-    requests = build_requests(study.routing, 0, model.architecture.vocab_size, count=4)
-    engine = engines.lookup(name)
+    python = environment.find_python(config.engine, config.device, {}).path
+    workload = study_of("cpu", config.engine, 1, "auto").routing
+    requests = build_requests(workload, 0, model.architecture.vocab_size, count=4)
+    engine = engines.lookup(config.engine)
     plan = engine.plan(
         LaunchRequest(
-            config=study.moe_routing, python=python, weights=folder.path, offline=True, host="127.0.0.1",
-            port=free_port(), startup_timeout_s=600.0, cores=CORES,
+            config=config, python=python, weights=folder.path, offline=True, host="127.0.0.1",
+            port=free_port(), startup_timeout_s=600.0, cores=CORES, gpu_indices=(0,) if config.device == "cuda" else (),
         )
     )  # fmt: skip
     pool = ServerPool(log_dir=tmp_path, progress=lambda text: None, devices=None, lease=None)
@@ -48,7 +44,7 @@ def test_engine_agrees_with_transformers(tmp_path, name, ranks):
         ours = [
             engine.routed_experts(
                 RoutingRequest(
-                    config=study.moe_routing, url=server.url, prompt_token_ids=request.prompt_token_ids,
+                    config=config, url=server.url, prompt_token_ids=request.prompt_token_ids,
                     output_len_tokens=request.output_len_tokens, layers=4, experts=8, top_k=2,
                 )
             ).tolist()
@@ -57,9 +53,31 @@ def test_engine_agrees_with_transformers(tmp_path, name, ranks):
     finally:
         pool.close()
     asked = json.dumps([{"prompt": r.prompt_token_ids, "new": r.output_len_tokens} for r in requests])
-
     theirs = subprocess.run(
         [python, HERE / "reference_routing.py", folder.path], input=asked, capture_output=True, text=True, check=True
     )
+    return ours, json.loads(theirs.stdout)
 
-    assert json.loads(theirs.stdout) == ours
+
+@pytest.mark.parametrize("ranks", [1, TWO])
+@pytest.mark.parametrize("name", ["vllm", "sglang"])
+def test_engine_agrees_with_transformers(tmp_path, name, ranks):
+    """In float32 every choice of every token in every layer is the same, in the same order, on one rank and on two.
+
+    vLLM is asked by hooks, SGLang returns its experts, and both get the same prompts: so both ways agree.
+    """
+    ours, theirs = choices(study_of("cpu", name, ranks, "auto").moe_routing, tmp_path)
+
+    assert theirs == ours
+
+
+@pytest.mark.skipif(not hardware.detect().gpus, reason="needs a GPU: on the CPU vLLM does not return experts")
+@pytest.mark.parametrize("how", ["returned", "hook"])
+def test_vllm_agrees_with_transformers_on_a_gpu(tmp_path, how):
+    """What vLLM returns, and what its routers are seen to choose, are the choices of `transformers`."""
+    moe = study_of("cpu", "vllm", 1, "auto").moe
+    config = msgspec.structs.replace(moe, device="cuda", routing=how, extra_args=("--enforce-eager",))
+
+    ours, theirs = choices(config, tmp_path)
+
+    assert theirs == ours
