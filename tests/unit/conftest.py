@@ -16,6 +16,9 @@ def project(pytester, monkeypatch):
     """A project with the suite's own perf tests, and a way to run pytest in it with the fake engine."""
     monkeypatch.delenv("PERFGATE_GATE", raising=False)
     monkeypatch.delenv("CI", raising=False)
+    # These start pytest a hundred times: each time it loads neither other plugins nor sources that were compiled before.
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
     # A lease of its own, or tests that run side by side would wait for each other.
     monkeypatch.setenv("PERFGATE_LEASES_DIR", str(pytester.path / "leases"))
     pytester.makeconftest(CONFTEST)

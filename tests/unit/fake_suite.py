@@ -147,6 +147,7 @@ def options(models_dir: Path) -> list[str]:
     """The command line that selects the fake engine and models that are a config.json alone."""
     words = ["--engine", "fake", "--engine-python", f"fake={sys.executable}"]
     words += ["--perf-report", "no"]  # it takes seconds: the tests of the report ask for it
+    words += ["-p", "xdist.plugin"]  # the one plugin that a project is given: others take a second to load
     for name in ITL_S:
         words += ["--model-dir", f"{name}={make_shell(CATALOGUE[name], models_dir / name)}"]
     return words
