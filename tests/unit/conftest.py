@@ -16,7 +16,7 @@ def project(pytester, monkeypatch):
     """A project with the suite's own perf tests, and a way to run pytest in it with the fake engine."""
     monkeypatch.delenv("PERFGATE_GATE", raising=False)
     monkeypatch.delenv("CI", raising=False)
-    # These start pytest a hundred times: each time it loads neither other plugins nor sources that were compiled before.
+    # Pytest is started a hundred times: without other plugins, and keeping what was compiled.
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
     # A lease of its own, or tests that run side by side would wait for each other.

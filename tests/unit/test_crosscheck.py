@@ -135,3 +135,11 @@ def test_the_command_prints_the_table_and_fails_on_disagreement(other_client, tm
 
     assert 1 == result.exit_code
     assert "DIFFER" in result.output
+
+
+def test_a_client_that_is_not_there_is_named(tmp_path):
+    """Before anything is sent."""
+    arguments = ["--url", "http://127.0.0.1:9", "--client-python", "nowhere/python", "--tokenizer", str(tmp_path)]
+
+    with pytest.raises(ClientFailed, match="nowhere/python"):
+        CliRunner().invoke(crosscheck, arguments, catch_exceptions=False)
