@@ -1,11 +1,6 @@
 """Are the experts that SGLang returns read as it returns them?"""
 
 import base64
-import http.server
-import json
-import threading
-import types
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -13,6 +8,7 @@ import pytest
 from fixtures.engines.sglang_routing import decode, routed_experts
 from fixtures.engines.types import RoutingRequest, ServerConfig
 from fixtures.routing import RoutingUnreadable
+from tests.unit.fronts import front
 
 CONFIG = ServerConfig(engine="sglang", model="mixtral-small", tensor_parallel_size=2, routing="returned")
 EXPERTS = [[[7, 0], [3, 1]], [[2, 5], [4, 6]], [[1, 0], [7, 3]], [[6, 2], [5, 4]]]
@@ -23,28 +19,9 @@ def told(experts):
     return {"sglext": {"routed_experts": base64.b64encode(np.array(experts).astype("<i4").tobytes()).decode()}}
 
 
-@contextmanager
 def server(answer, status=200):
-    """Answers a completion; `asked` holds (path, body) of each request."""
-    asked = []
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        """As SGLang's front."""
-
-        def do_POST(self):
-            """One request."""
-            asked.append((self.path, json.loads(self.rfile.read(int(self.headers["Content-Length"])))))
-            self.send_response(status)
-            self.end_headers()
-            self.wfile.write(json.dumps(answer).encode())
-
-        def log_message(self, *args):
-            """Quiet."""
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as found:
-        threading.Thread(target=found.serve_forever, args=(0.01,), daemon=True).start()
-        yield types.SimpleNamespace(url=f"http://127.0.0.1:{found.server_port}", asked=asked)
-        found.shutdown()
+    """Answers a completion."""
+    return front(lambda path: answer, status)
 
 
 def asking(url):

@@ -1,12 +1,7 @@
 """Are the experts that vLLM tells read as it tells them, in both of its ways?"""
 
 import base64
-import http.server
 import io
-import json
-import threading
-import types
-from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -17,6 +12,7 @@ from fixtures.engines import vllm
 from fixtures.engines.types import LaunchRequest, RoutingRequest, ServerConfig
 from fixtures.engines.vllm_routing import decode_returned, routed_experts
 from fixtures.routing import RoutingUnreadable
+from tests.unit.fronts import front
 
 # Four tokens, two layers, two choices, as numpy writes a .npy file of version 1.0 (vLLM 0.26 returned shape
 # (prompt + output - 1, 32, 2) of unsigned bytes so).
@@ -29,30 +25,10 @@ HOOK = ServerConfig(engine="vllm", model="mixtral-small", tensor_parallel_size=2
 RETURNED = ServerConfig(engine="vllm", model="mixtral-8x7b", device="cuda", routing="returned")
 
 
-@contextmanager
 def server(completion, ranks=()):
-    """Answers a completion, and what each rank noted; `asked` holds (path, body) of each request."""
-    asked = []
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        """As vLLM's front."""
-
-        def do_POST(self):
-            """One request."""
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            asked.append((self.path, body))
-            answer = {"choices": [completion]} if self.path == "/v1/completions" else {"results": list(ranks)}
-            self.send_response(200 if completion is not None else 500)
-            self.end_headers()
-            self.wfile.write(json.dumps(answer).encode())
-
-        def log_message(self, *args):
-            """Quiet."""
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as found:
-        threading.Thread(target=found.serve_forever, args=(0.01,), daemon=True).start()
-        yield types.SimpleNamespace(url=f"http://127.0.0.1:{found.server_port}", asked=asked)
-        found.shutdown()
+    """Answers a completion, and what each rank noted."""
+    answers = {"/v1/completions": {"choices": [completion]}}
+    return front(lambda path: answers.get(path, {"results": list(ranks)}), 200 if completion is not None else 500)
 
 
 def asking(url, config):
