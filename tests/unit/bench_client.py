@@ -92,7 +92,7 @@ def children_cpu_s() -> float:
 def cost(vllm_python: str, tokenizer: str, streams: int, rounds: int) -> None:
     """CPU per streamed chunk, ours and `vllm bench serve`'s, in turns: the slope between a short and a long run."""
     # Imported here: the other benchmarks need no statistics package.
-    from fixtures.load.crosscheck import VLLM_BENCH_SERVE
+    from fixtures.load.other_clients import VLLM_BENCH_SERVE
 
     lengths = 64, 1024
     with FakeEngine(ttft_s=0.1, ttft_spread_s=0.006, itl_s=0.0058) as engine:
