@@ -70,12 +70,17 @@ def test_workload_names_are_slugs_and_name_one_thing(platform):
 
 @ANY_PLATFORM
 def test_sweeps_are_ordered(platform):
-    """Batches are 1, 8 and 32 at once; rates rise; a closed loop fills its slots more than once."""
+    """Batches are 1, 8 and 32 at once; rates rise; a closed loop fills its slots more than once.
+
+    Not the CPU's largest: its requests are of one length, so that they come and go in waves, one like the other.
+    """
     asked = study(platform)
 
     assert [1, 8, 32] == [workload.max_concurrency for workload in asked.batches]
     assert sorted(workload.request_rate for workload in asked.rates) == [w.request_rate for w in asked.rates]
-    assert all(w.num_prompts >= 2 * w.max_concurrency for w in (asked.closed, asked.single_stream, *asked.batches))
+    waves = {w.name: w.num_prompts / w.max_concurrency for w in (asked.closed, asked.single_stream, *asked.batches)}
+    assert (["batch-32"] if platform == "cpu" else []) == [name for name, number in waves.items() if number < 2]
+    assert 1 <= min(waves.values())
     assert 1 == len({w.prompts for w in asked.batches})
 
 
