@@ -138,6 +138,20 @@ def test_environment_on_the_cpu():
     assert "CUDA_VISIBLE_DEVICES" not in env
 
 
+@pytest.mark.parametrize(
+    ("config", "compiles"),
+    [
+        (msgspec.structs.replace(CPU, extra_args=("--enforce-eager",)), False),
+        (msgspec.structs.replace(CPU, extra_args=()), True),
+        (msgspec.structs.replace(GPU, extra_args=("--enforce-eager",)), True),
+    ],
+    ids=["eager", "not eager", "on a GPU"],
+)
+def test_nothing_is_compiled_where_all_is_eager(config, compiles):
+    """What vLLM compiles on the CPU though it was told to be eager costs more than it gains; else that is vLLM's."""
+    assert compiles == ("TORCHDYNAMO_DISABLE" not in dict(plan(request_for(config)).env))
+
+
 def test_environment_on_gpus():
     """The server sees the GPUs that it was given, by index, and no setting of the CPU."""
     launch = plan(request_for(GPU))
