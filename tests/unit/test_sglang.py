@@ -114,7 +114,7 @@ def test_environment_on_the_cpu(ranks, cores, threads, bound):
 
     assert (threads, bound) == (env["OMP_NUM_THREADS"], env["SGLANG_CPU_OMP_THREADS_BIND"])
     assert ("1", "") == (env["PERFGATE_SGLANG_PLAIN_CPU"], env["CUDA_VISIBLE_DEVICES"])
-    assert "1" == env["TORCHDYNAMO_DISABLE"]
+    assert ("1", "0") == (env["TORCHDYNAMO_DISABLE"], env["SGLANG_PYSPY_DUMP_BEFORE_CRASH"])
 
 
 def test_one_core_is_too_few_for_two_ranks():
