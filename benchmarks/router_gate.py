@@ -35,7 +35,7 @@ HARD = ("routing_shares", "routing_top2_share", "routing_max_over_mean", "routin
 
 
 def server(ranks: int) -> ServerConfig:
-    """As the suite's routing server, for the trained model."""
+    """A server of the trained model that is launched to be asked for its routing."""
     return ServerConfig(
         engine="vllm", model=NAME, tensor_parallel_size=ranks, max_model_len=512, dtype="float32", routing="hook",
         extra_args=("--enforce-eager",),

@@ -16,8 +16,8 @@ from fixtures.routing import LayerShares, RequestRouting, Routing, values
 from fixtures.rundata import save
 from tests.unit import measured as m
 
-SERVER = msgspec.structs.replace(m.MOE_CPU, routing="hook")
-LOAD = Load(server=SERVER, workload=Workload(name="routing", num_prompts=20, max_concurrency=1, repetitions=1))
+ASKED = Workload(name="routing", num_prompts=20, max_concurrency=1, repetitions=1, asks_routing=True)
+LOAD = Load(server=m.MOE_CPU, workload=ASKED)
 SHARES = Case(experiment="E8", metric="routing_shares", of=LOAD)
 TOP2 = Case(experiment="E8", metric="routing_top2_share", of=LOAD)
 EVEN, SKEWED, COLLAPSED = (25, 25, 25, 25), (45, 15, 20, 20), (48, 46, 4, 2)

@@ -93,10 +93,15 @@ def test_heat_map_comes_from_the_run():
     assert "predicted slow-down of the experts by that imbalance: 1.3 (" in picture.caption
 
 
-def test_what_is_never_timed_is_no_batch():
+@pytest.mark.parametrize("asked_of", ["launched for it", "timed before"])
+def test_what_is_never_timed_is_no_batch(asked_of):
     """The prompts by which the experts are learned are sent one at a time, and still are no point of the sweep."""
-    load = Load(server=m.MOE, workload=CLOSED)
-    results = with_routing(m.run({load: {"itl_median_ms": [20.0]}}, []))
+    loads = {Load(server=m.MOE, workload=CLOSED): {"itl_median_ms": [20.0]}}
+    if asked_of == "timed before":
+        asked = msgspec.structs.replace(LOAD.workload, asks_routing=True)
+        results = m.run(loads | {Load(server=m.MOE, workload=asked): {"routing_shares": [0.5]}}, [])
+    else:
+        results = with_routing(m.run(loads, []))
     last = msgspec.structs.replace(results, workloads=dict(reversed(results.workloads.items())))
 
     assert ["batch-8"] == [workload.name for workload in Readings(last).batches()]

@@ -4,7 +4,8 @@ import msgspec
 import pytest
 
 from fixtures.case import Load
-from fixtures.resuming import OtherMachine, resumed, whole_launches
+from fixtures.load.workload import Workload
+from fixtures.resuming import OtherMachine, left_by, resumed, whole_launches
 from fixtures.timesheet import Session
 from tests.unit import measured as m
 
@@ -80,6 +81,20 @@ def test_what_is_not_asked_this_time_is_kept():
     assert {m.CLOSED.name} <= results.workloads.keys()
     # None of the launches has had the other workload.
     assert (0, 3) == tuple(whole_launches(results, m.MOE.key, (w,)) for w in (m.BURST, m.CLOSED))
+
+
+@pytest.mark.parametrize(("died_in", "left"), [("routing", ["routing"]), (m.CLOSED.name, [m.CLOSED.name, "routing"])])
+def test_fresh_launch_is_sent_what_the_dead_one_left(died_in, left):
+    """Where everything timed is whole it is asked for the routing alone, so that one launch has all that is timed."""
+    asked = Workload(name="routing", num_prompts=4, max_concurrency=1, asks_routing=True)
+    results = m.run({m.MOE_LOAD: {"output_throughput": [1.0]}}, (m.THROUGHPUT,))
+    timed = results.measurements[0]
+    rows = (timed, msgspec.structs.replace(timed, workload="routing"))
+    rows = tuple(msgspec.structs.replace(row, error="died" if row.workload == died_in else None) for row in rows)
+
+    wanted = left_by(msgspec.structs.replace(results, measurements=rows), results.launches[0], (m.CLOSED, asked))
+
+    assert left == [workload.name for workload in wanted]
 
 
 @pytest.mark.parametrize("what", ["server", "workload"])

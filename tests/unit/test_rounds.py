@@ -1,10 +1,24 @@
-"""Is everything warmed up that must be, and nothing twice?"""
+"""Is everything warmed up that must be, nothing twice, and where the tokens go asked when nothing is timed any more?"""
 
+import types
+
+import msgspec
+import pytest
+
+from fixtures import probe, rounds
+from fixtures.ledger import Ledger
+from fixtures.load import measurement
 from fixtures.load.workload import Workload
-from fixtures.rounds import warming
+from fixtures.plants import NOTHING
+from fixtures.rounds import LaunchMeasurement, warming
+from fixtures.rundata import Measurement
+from fixtures.servers.launches import ServerDied
+from tests.unit import measured as m
 
 ONE, MANY = (Workload(name=f"at-{n}", num_prompts=64, max_concurrency=n) for n in (1, 32))
 RATE = Workload(name="rate-2", num_prompts=8, request_rate=2.0)
+TIMED = Workload(name="timed", num_prompts=2, max_concurrency=1, repetitions=2)
+ASKED = Workload(name="routing", num_prompts=2, max_concurrency=1, repetitions=1, asks_routing=True)
 
 
 def test_every_workload_is_warmed_up_on_gpus():
@@ -17,3 +31,74 @@ def test_the_largest_batch_warms_a_cpu_up():
     assert [MANY] == warming([ONE, MANY, RATE], "cpu")
     assert [RATE] == warming([RATE], "cpu")
     assert [] == warming([], "cpu")
+
+
+class Asked:
+    """A launch in which everything that is asked of the server is noted, and it dies at what `dies_at` names."""
+
+    def __init__(self, tmp_path, monkeypatch, dies_at=""):
+        self.order, self.dead = [], False
+        config = m.MOE_CPU
+        log = tmp_path / "log"
+        log.touch()
+        record = msgspec.structs.replace(
+            m.run({m.MOE_LOAD: {"output_throughput": [1.0]}}, ()).launches[0].start, log=str(log)
+        )
+        server = types.SimpleNamespace(
+            url="http://x", record=record, alive=lambda: not self.dead, plan=types.SimpleNamespace(gpu_indices=())
+        )
+        self.ledger = Ledger(m.run({}, (), machine=m.hardware("cpu")), tmp_path)
+
+        def at(what, answer=None):
+            def noted(*args, **more):
+                self.order.append(what)
+                self.dead = self.dead or what == dies_at
+                return answer
+
+            return noted
+
+        holding = types.SimpleNamespace(note=at("memory"), stop=at("memory no more"))
+        monkeypatch.setattr(rounds, "Holding", lambda *args: holding)
+        monkeypatch.setattr(measurement, "warm_up", at("warm-up"))
+        monkeypatch.setattr(measurement, "measure", at("timed", m.repetition(0, {"output_throughput": 1.0})))
+        row = Measurement(
+            server=config.key, launch=0, workload="routing", repetitions=(m.repetition(0, {"routing_shares": 0.5}),)
+        )
+        monkeypatch.setattr(probe, "measure", at("routing", row))
+        tell = types.SimpleNamespace(line=lambda text: None, step=lambda *args: None)
+        death = ServerDied("measuring", "died", "look at the log")
+        self.launch = LaunchMeasurement(config, server, 0, self.ledger, tell, lambda during: death)
+
+    def run(self, *workloads):
+        """Measure these; returns the death, and the errors by workload."""
+        death = self.launch.run(workloads, NOTHING, 1.0)
+        return death, {row.workload: row.error is None for row in self.ledger.results.measurements}
+
+
+def test_routing_is_asked_when_nothing_is_timed_any_more(tmp_path, monkeypatch):
+    """After all repetitions, and after the server's memory was read and is no longer watched."""
+    asked = Asked(tmp_path, monkeypatch)
+
+    assert (None, {"timed": True, "routing": True}) == asked.run(ASKED, TIMED)
+    assert ["warm-up", "timed", "timed", "memory", "memory no more", "routing"] == asked.order
+    assert asked.ledger.results.launches[-1].measured
+
+
+def test_server_that_is_only_asked_for_routing_is_not_timed(tmp_path, monkeypatch):
+    """No warm-up either, and no memory: it has seen no load."""
+    asked = Asked(tmp_path, monkeypatch)
+
+    assert (None, {"routing": True}) == asked.run(ASKED)
+    assert ["routing"] == asked.order
+
+
+@pytest.mark.parametrize(
+    ("dies_at", "kept"),
+    [("routing", {"timed": True, "routing": False}), ("timed", {"timed": False, "routing": False})],
+)
+def test_death_costs_what_it_met(tmp_path, monkeypatch, dies_at, kept):
+    """What was timed before the server died of the routing counts; what was not asked any more is in error."""
+    death, whole = Asked(tmp_path, monkeypatch, dies_at).run(TIMED, ASKED)
+
+    assert death is not None
+    assert kept == whole

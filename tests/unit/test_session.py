@@ -55,6 +55,18 @@ def test_what_was_asked_for_is_never_skipped(session):
     assert session().cannot_run("cpu", case("sglang")) is None
 
 
+def test_attached_server_is_not_asked_for_its_routing(session, monkeypatch):
+    """Nor is anything else asked that a server must be launched for."""
+    monkeypatch.setattr(PerfSession, "_is_attached", lambda *_: True)
+    here = session(attach=["vllm:mixtral-small=http://127.0.0.1:1"])
+    study = study_of("cpu", "vllm", 1, "auto")
+    timed = study.value("E2", "itl_median_ms", study.moe, study.single_stream)
+
+    assert here.cannot_run("cpu", timed) is None
+    asked = study.value("E8", "routing_shares", study.moe_routing, study.routing)
+    assert "--attach launches none" in here.cannot_run("cpu", asked)
+
+
 @pytest.mark.parametrize(
     ("selected", "expected"), [(None, [("sglang", "vllm")]), (["vllm"], []), (["sglang", "vllm"], [("sglang", "vllm")])]
 )

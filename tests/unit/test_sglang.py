@@ -108,12 +108,13 @@ def test_experts_are_returned_where_they_are_asked_for():
     [(2, (0, 1), "1", "0|1"), (1, (0, 1), "2", "0,1"), (2, (2, 3, 4, 5), "2", "2,3|4,5")],
 )
 def test_environment_on_the_cpu(ranks, cores, threads, bound):
-    """No rank has more OpenMP threads than cores: those that spin would starve the all-reduce."""
+    """No rank has more OpenMP threads than cores: those that spin would starve the all-reduce. Nothing is compiled."""
     config = msgspec.structs.replace(CPU, tensor_parallel_size=ranks)
     env = dict(plan(request_for(config, cores=cores)).env)
 
     assert (threads, bound) == (env["OMP_NUM_THREADS"], env["SGLANG_CPU_OMP_THREADS_BIND"])
     assert ("1", "") == (env["PERFGATE_SGLANG_PLAIN_CPU"], env["CUDA_VISIBLE_DEVICES"])
+    assert ("1", "0") == (env["TORCHDYNAMO_DISABLE"], env["SGLANG_PYSPY_DUMP_BEFORE_CRASH"])
 
 
 def test_one_core_is_too_few_for_two_ranks():
@@ -127,7 +128,7 @@ def test_environment_on_gpus():
     env = dict(plan(request_for(GPU)).env)
 
     assert "4,5" == env["CUDA_VISIBLE_DEVICES"]
-    assert {"PERFGATE_SGLANG_PLAIN_CPU", "OMP_NUM_THREADS"}.isdisjoint(env)
+    assert {"PERFGATE_SGLANG_PLAIN_CPU", "OMP_NUM_THREADS", "TORCHDYNAMO_DISABLE"}.isdisjoint(env)
 
 
 def test_log_of_the_cpu():

@@ -6,11 +6,13 @@ import itertools
 import json
 import os
 import re
+import sys
 import threading
 import types
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 import requests
 
@@ -134,6 +136,20 @@ def test_environment_on_the_cpu():
 
     assert ("0|1", "1") == (env["VLLM_CPU_OMP_THREADS_BIND"], env["VLLM_CPU_KVCACHE_SPACE"])
     assert "CUDA_VISIBLE_DEVICES" not in env
+
+
+@pytest.mark.parametrize(
+    ("config", "compiles"),
+    [
+        (msgspec.structs.replace(CPU, extra_args=("--enforce-eager",)), False),
+        (msgspec.structs.replace(CPU, extra_args=()), True),
+        (msgspec.structs.replace(GPU, extra_args=("--enforce-eager",)), True),
+    ],
+    ids=["eager", "not eager", "on a GPU"],
+)
+def test_nothing_is_compiled_where_all_is_eager(config, compiles):
+    """What vLLM compiles on the CPU though it was told to be eager costs more than it gains; else that is vLLM's."""
+    assert compiles == ("TORCHDYNAMO_DISABLE" not in dict(plan(request_for(config)).env))
 
 
 def test_environment_on_gpus():
@@ -444,12 +460,25 @@ def test_second_delay_replaces_the_first(worker, monkeypatch):
     assert [0.0] == waits
 
 
+class Tensor(np.ndarray):
+    """As much of a tensor of torch's as is asked of one."""
+
+    def to(self, kind):
+        """Converted."""
+        return self.astype(kind).view(Tensor)
+
+    def numpy(self):
+        """As an array."""
+        return np.asarray(self)
+
+
 class Router(types.SimpleNamespace):
     """A router module: takes hooks, and puts out logits."""
 
     def register_forward_hook(self, hook):
-        """Kept."""
+        """Kept until it is removed."""
         self.hooks = [*getattr(self, "hooks", []), hook]
+        return types.SimpleNamespace(remove=lambda: self.hooks.remove(hook))
 
 
 def with_routers(worker, model_type, **modules):
@@ -469,6 +498,21 @@ def test_every_router_is_hooked_once(worker):
     assert [{"layers": 2.0}] * 2 == [found.perfgate_routing_begin() for _ in range(2)]
     assert [1, 1] == [len(router.hooks) for router in routers.values()]
     assert [False, False] == [hasattr(other, "hooks") for other in others.values()]
+
+
+def test_routers_run_without_hooks_before_and_after(worker, monkeypatch):
+    """A server that is asked where its tokens go may have been timed, or be timed again."""
+    router = Router(hooks=[])
+    found = with_routers(worker, "mixtral", **{"model.layers.0.block_sparse_moe.gate": router})
+    choices = np.zeros((3, 1, 2), np.int32).view(Tensor)
+    torch = types.SimpleNamespace(cat=lambda parts: parts, stack=lambda layers, dim: choices, int32=np.int32)
+    monkeypatch.setitem(sys.modules, "torch", torch)
+
+    found.perfgate_routing_begin()
+    assert 1 == len(router.hooks)
+    assert [3, 1, 2] == found.perfgate_routing_take()["shape"]
+
+    assert [] == router.hooks
 
 
 def test_other_ways_of_choosing_are_refused(worker):

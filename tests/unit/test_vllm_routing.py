@@ -22,6 +22,7 @@ RECORDED = (
 )
 EXPERTS = [[[7, 0], [3, 1]], [[2, 5], [4, 6]], [[1, 0], [7, 3]], [[6, 2], [5, 4]]]
 HOOK = ServerConfig(engine="vllm", model="mixtral-small", tensor_parallel_size=2, routing="hook", dtype="float32")
+TIMED = msgspec.structs.replace(HOOK, routing="", extra_args=("--enforce-eager",))
 RETURNED = ServerConfig(engine="vllm", model="mixtral-8x7b", device="cuda", routing="returned")
 
 
@@ -89,10 +90,11 @@ def test_silent_zeros_are_refused():
         routed_experts(asking(front.url, RETURNED))
 
 
-def test_noted_experts():
+@pytest.mark.parametrize("config", [HOOK, TIMED], ids=["launched for it", "timed before"])
+def test_noted_experts(config):
     """Begin, complete, take; what the ranks agree on counts."""
     with server({"text": "x"}, ranks=[noted(EXPERTS), noted(EXPERTS)]) as front:
-        seen = routed_experts(asking(front.url, HOOK))
+        seen = routed_experts(asking(front.url, config))
 
     assert EXPERTS == seen.tolist()
     methods = [body.get("method", path) for path, body in front.asked]
