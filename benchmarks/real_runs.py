@@ -4,9 +4,10 @@
     python -m benchmarks.real_runs table runs/proof
 
 `measure` runs the whole suite with --gate=required again and again, each time in a process and a run directory of its
-own: first unchanged, then with a delay planted in every token of one model, in turn for each loss. The delay is that
-share of the model's recorded time per token. What has been measured whole is not measured again; a run that did not end
-is put aside. `table` reads the run directories alone. What follows `--` goes to pytest.
+own: first unchanged, then with a delay planted in the steps of one model, in turn for each loss. The delay is that
+share of the recorded time of a step with so many sequences: one workload loses it, those with fewer at once lose less.
+What has been measured whole is not measured again; a run that did not end is put aside. `table` reads the run
+directories alone. What follows `--` goes to pytest.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -92,14 +94,15 @@ def main() -> None:
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--runs", default=10, show_default=True, help="Unchanged runs, and runs of each loss.")
 @click.option("--losses", default="0.1,0.2", show_default=True, help="Planted shares of the time per token.")
-@click.option("--of", default="vllm-mixtral-small-tp2/closed-c16", show_default=True, help="Whose time per token.")
+@click.option("--of", default="vllm-mixtral-small-tp2/closed-c16", show_default=True, help="Whose steps.")
+@click.option("--sequences", default=16, show_default=True, help="In each of them: the workload's concurrency.")
 @click.option("--baselines", type=click.Path(path_type=Path), default=Path("baselines"), show_default=True)
 @click.argument("pytest_args", nargs=-1)
-def measure(folder: Path, runs: int, losses: str, of: str, baselines: Path, pytest_args: tuple[str, ...]) -> None:
+def measure(folder: Path, runs: int, losses: str, pytest_args: tuple[str, ...], **how: Any) -> None:
     """Measure what is missing under FOLDER, then show the table."""
     shares = [float(text) for text in losses.split(",") if text]
     try:
-        model, itl_ms = recorded_itl_ms(baselines, of) if shares else ("", 0.0)
+        model, itl_ms = recorded_itl_ms(how["baselines"], how["of"]) if shares else ("", 0.0)
     except Failure as failure:
         raise click.ClickException(str(failure)) from failure
     for name, share in wanted(runs, shares):
@@ -108,9 +111,9 @@ def measure(folder: Path, runs: int, losses: str, of: str, baselines: Path, pyte
             continue
         if run_dir.exists():
             run_dir.rename(run_dir.with_suffix(f".partial-{len(list(run_dir.parent.glob('*.partial-*')))}"))
-        plant = f"{model}={share * itl_ms:.4g}" if share else None
+        plant = f"{model}={share * itl_ms / how['sequences']:.4g}" if share else None
         click.echo(f"{name}: {f'--plant-delay {plant}' if plant else 'unchanged'}")
-        measure_one(run_dir, baselines, plant, pytest_args)
+        measure_one(run_dir, how["baselines"], plant, pytest_args)
         if not is_whole(run_dir):
             raise click.ClickException(f"{name} did not end by itself; see {run_dir.with_suffix('.txt')}")
     click.echo(table(folder))
