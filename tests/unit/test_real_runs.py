@@ -39,7 +39,7 @@ def many(project, pytester, monkeypatch):
     (pytester.path / "tests" / "perf" / "test_small.py").write_text(PERF)
     record(project, pytester, "-m", "cpu")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
-    options = ("--of", "fake-mixtral-small-tp2/closed", "--runs", "1", "--losses", "0.1,0.5")
+    options = ("--of", "fake-mixtral-small-tp2/closed", "--sequences", "1", "--runs", "1", "--losses", "0.1,0.5")
     rest = ("--", "-p", "no:cacheprovider", "-m", "cpu", *fake_suite.options(pytester.path / "models"))
     return lambda *args: pytester.run(
         sys.executable, "-m", "benchmarks.real_runs", "measure", "proof", *options, *args, *rest
