@@ -86,6 +86,16 @@ def test_process_outlives_no_owner(tmp_path: Path) -> None:
     assert ("SIGTERM",) == launched.stop(1.0).ending.signals
 
 
+def test_server_shares_our_session_and_not_our_group(tmp_path: Path) -> None:
+    """Linux shares the processor between sessions: in one of its own a server that spins starves the client."""
+    launched = _launch(_SLEEP, tmp_path)
+
+    assert os.getsid(0) == os.getsid(launched.pid)
+    assert launched.pid == os.getpgid(launched.pid)
+
+    launched.stop(5.0)
+
+
 def test_killed_guardian_takes_the_leader_along(tmp_path: Path) -> None:
     """The kernel kills the leader with its guardian, and stop ends the rest without one."""
     code = "import subprocess, time; subprocess.Popen(['sleep', '600'], start_new_session=True); time.sleep(600)"
@@ -158,6 +168,6 @@ def test_guardian_is_no_child_of_ours(tmp_path: Path) -> None:
     guardian = everybody()[launched.guardian_pid]
 
     assert os.getpid() != guardian.parent
-    assert os.getsid(0) != guardian.session
+    assert os.getsid(0) != os.getsid(guardian.pid)
 
     launched.stop(5.0)

@@ -40,7 +40,7 @@ def test_same_pid_later_is_another_process() -> None:
 
     assert me is not None
     assert me.is_running()
-    assert not type(me)(me.pid, me.parent, me.group, me.session, me.started_ticks - 1).is_running()
+    assert not type(me)(me.pid, me.parent, me.group, me.started_ticks - 1).is_running()
 
 
 def test_child_in_its_own_session_is_family() -> None:
