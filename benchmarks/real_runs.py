@@ -94,8 +94,8 @@ def main() -> None:
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--runs", default=10, show_default=True, help="Unchanged runs, and runs of each loss.")
 @click.option("--losses", default="0.1,0.2", show_default=True, help="Planted shares of the time per token.")
-@click.option("--of", default="vllm-mixtral-small-tp2/closed-c16", show_default=True, help="Whose steps.")
-@click.option("--sequences", default=16, show_default=True, help="In each of them: the workload's concurrency.")
+@click.option("--of", default="vllm-mixtral-small-tp2/batch-32", show_default=True, help="Whose steps.")
+@click.option("--sequences", default=32, show_default=True, help="In each of them: the workload's concurrency.")
 @click.option("--baselines", type=click.Path(path_type=Path), default=Path("baselines"), show_default=True)
 @click.argument("pytest_args", nargs=-1)
 def measure(folder: Path, runs: int, losses: str, pytest_args: tuple[str, ...], **how: Any) -> None:
