@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 from fixtures import hardware, weights
-from fixtures.campaign import Campaign, Settings
+from fixtures.campaign import Campaign
 from fixtures.case import Case, Load
 from fixtures.engines.types import ServerConfig
 from fixtures.judge.baselines import Store
@@ -29,6 +29,7 @@ from fixtures.progress import Progress
 from fixtures.routing import drift, shares, summary
 from fixtures.rundata import RunResults
 from fixtures.servers.pool import ServerPool
+from fixtures.settings import Settings
 
 NAME = "mixtral-trained"
 HARD = ("routing_shares", "routing_top2_share", "routing_max_over_mean", "routing_min_over_mean")
