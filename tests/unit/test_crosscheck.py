@@ -17,6 +17,7 @@ from fixtures.load.other_clients import (
     by_vllm_definitions,
     requests_of,
     run_other,
+    turn_of,
 )
 from fixtures.load.wire import RequestRecord, encode
 from fixtures.load.workload import Request, Synthetic, Workload
@@ -189,19 +190,24 @@ def test_no_two_turns_share_a_prompt(merging):
     """A server's prefix cache would answer the later one."""
     long = Workload(name="c", num_prompts=4, prompts=Synthetic(input_len_tokens=24, first_id=1))
     target = Target(url="http://h:1", served_model="m", vocab_size=6, engine="vllm")
-    texts = [request.text for turn in range(4) for request in requests_of(target, long, turn, merging)]
+    texts = [request.text for turn in range(4) for request in requests_of(target, turn_of(long, turn), merging)]
 
     assert 16 == len(set(texts))
 
 
-def test_each_client_can_read_its_file(tmp_path):
-    """A line for each prompt for vLLM's custom dataset; two turns for SGLang's reader of ShareGPT."""
-    files = {name: tmp_path / f"prompts{client.suffix}" for name, client in CLIENTS.items()}
-    for name, client in CLIENTS.items():
-        client.write(REQUESTS, files[name])
-    rows = [json.loads(line) for line in files["vllm"].read_text().splitlines()]
-    conversations = [row["conversations"] for row in json.loads(files["sglang"].read_text())]
+def test_sglangs_client_reads_our_text(tmp_path):
+    """As conversations of two turns, which its reader of ShareGPT asks for."""
+    CLIENTS["sglang"].arguments(TARGET, WORKLOAD, REQUESTS, tmp_path)
+    conversations = [row["conversations"] for row in json.loads((tmp_path / "prompts.json").read_text())]
 
-    assert [(r.text, r.output_len_tokens) for r in REQUESTS] == [(row["prompt"], row["output_tokens"]) for row in rows]
     assert [r.text for r in REQUESTS] == [turns[0]["value"] for turns in conversations]
     assert {2} == {len(turns) for turns in conversations}
+
+
+def test_vllms_client_draws_other_text_in_each_turn(tmp_path):
+    """By its seed."""
+    commands = [CLIENTS["vllm"].arguments(TARGET, turn_of(WORKLOAD, turn), (), tmp_path) for turn in range(4)]
+    seeds = {command[command.index("--seed") + 1] for command in commands}
+
+    assert 4 == len(seeds)
+    assert {"random"} == {command[command.index("--dataset-name") + 1] for command in commands}
