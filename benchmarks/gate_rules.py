@@ -20,6 +20,7 @@ from fixtures.judge.policy import (
     GPU_RATE,
     LINE_SHARE,
     MACHINE_SHARE,
+    OVERLOOKED,
     freedom_of,
     t_quantile,
 )
@@ -143,10 +144,10 @@ def round_up(fraction: Array) -> Array:
 
 @dataclass(frozen=True)
 class Lines:
-    """What follows from recorded launches: reference, alarm line with one and with three launches, promise."""
+    """What follows from recorded launches: reference, up to where one launch is fine, alarm line of three, promise."""
 
     center: Array
-    one: Array
+    clear: Array
     three: Array
     delta: Array
 
@@ -156,29 +157,31 @@ def lines(recorded: Array, setup: Setup) -> Lines:
     layout, quantile = setup.layout, setup.quantile
     count = np.sum(~np.isnan(recorded), axis=1)
     sigma = np.nanstd(recorded, axis=1, ddof=1)
-    t = t_quantile(freedom_of(layout[0] * layout[1], layout[0])) if quantile is None else quantile
+    freedom = freedom_of(layout[0] * layout[1], layout[0])
+    t = t_quantile(freedom) if quantile is None else quantile
 
     def guard(launches: int) -> Array:
         return np.asarray(t * sigma * np.sqrt(MACHINE_SHARE + (1 - MACHINE_SHARE) / launches + 1 / count))
 
     detectable = -np.expm1(-guard(DECISION_LAUNCHES) / LINE_SHARE)
     delta = np.minimum(np.maximum(GPU_RATE.smallest, round_up(detectable)), 0.95)
-    promised = LINE_SHARE * -np.log1p(-delta)
-    return Lines(
-        np.nanmean(recorded, axis=1),
-        np.maximum(promised, guard(1)),
-        np.maximum(promised, guard(DECISION_LAUNCHES)),
-        delta,
-    )
+    three = np.maximum(LINE_SHARE * -np.log1p(-delta), guard(DECISION_LAUNCHES))
+    scatter = t_quantile(freedom, 1 - OVERLOOKED) * sigma * np.sqrt(1 + 1 / count)
+    clear = np.minimum(three, np.maximum(three / 2, three / LINE_SHARE - scatter))
+    return Lines(np.nanmean(recorded, axis=1), clear, three, delta)
+
+
+def doubtful(first: Array, drawn: Lines) -> Array:
+    """Where two more launches are asked for: the first is not clearly fine, or has no value."""
+    return np.asarray(~(drawn.center - first <= drawn.clear))
 
 
 def gate_red(now: Array, drawn: Lines) -> Array:
     """One launch, two more unless it is clearly fine, decided on all; red too if most of three launches are invalid."""
-    doubtful = ~(drawn.center - now[:, 0] <= drawn.three / 2)  # a launch without a value is doubtful
     counts = ~np.isnan(now)
     have = np.sum(counts, axis=1)
     mean = np.where(counts, now, 0).sum(axis=1) / np.maximum(have, 1)
-    return np.asarray(doubtful & ((have < 2) | (drawn.center - mean > drawn.three)))
+    return np.asarray(doubtful(now[:, 0], drawn) & ((have < 2) | (drawn.center - mean > drawn.three)))
 
 
 def threshold_red(now: Array, recorded: Array, limit: float) -> Array:
@@ -226,6 +229,16 @@ def gate_rate(rng: np.random.Generator, setup: Setup, loss: float, runs: int) ->
         drawn = lines(baseline(rng, setup, size), setup)
         now = session(rng, setup.machine, size, DECISION_LAUNCHES, setup.stalls)
         return gate_red(now + np.log1p(-loss), drawn)
+
+    return rate(draw, runs)
+
+
+def more_rate(rng: np.random.Generator, setup: Setup, runs: int) -> float:
+    """How often unchanged code is measured on two more launches."""
+
+    def draw(size: int) -> Array:
+        drawn = lines(baseline(rng, setup, size), setup)
+        return doubtful(session(rng, setup.machine, size, 1, setup.stalls)[:, 0], drawn)
 
     return rate(draw, runs)
 

@@ -33,6 +33,7 @@ from benchmarks.gate_rules import (
     lines,
     mann_whitney_red,
     measured_machine,
+    more_rate,
     pairs_rate,
     rate,
     retry_red,
@@ -115,14 +116,15 @@ def of_sessions(layout: tuple[int, int]) -> str:
 
 
 def this_gate(rng: np.random.Generator, scale: float, machines: Machines) -> list[str]:
-    """False alarms and power in %, by machine and baseline."""
-    out = header("machine", "launches of sessions", "median promise")
+    """False alarms and power in %, by machine and baseline; and how often unchanged code is launched again."""
+    out = header("machine", "launches of sessions", "median promise", "launched again")
     for machine in (*machines.measured, *machines.classes):
         for layout in LAYOUTS:
             setup = Setup(machine, layout)
             promise = np.median(lines(baseline(rng, setup, 4000), setup).delta)
             shares = (gate_rate(rng, setup, loss, runs_for(loss, scale)) for loss in LOSSES)
-            out.append(row([machine.name, of_sessions(layout), f"{100 * promise:.1f} %", *map(percent, shares)]))
+            again = percent(more_rate(rng, setup, runs_for(0, scale, 40_000)))
+            out.append(row([machine.name, of_sessions(layout), f"{100 * promise:.1f} %", again, *map(percent, shares)]))
     return out
 
 

@@ -1,13 +1,14 @@
 """Are two clients compared by the same definitions?"""
 
 import json
+import random
 
 import pytest
 import tokenizers
 from click.testing import CliRunner
 
 from fixtures.load.client import Recording
-from fixtures.load.crosscheck import Comparison, compare, crosscheck
+from fixtures.load.crosscheck import ENOUGH_ROUNDS, SERVERS_OWN, Comparison, Turn, compare, crosscheck
 from fixtures.load.measurement import Target
 from fixtures.load.other_clients import (
     CLIENTS,
@@ -88,11 +89,50 @@ def test_rounds_are_compared_in_pairs():
     """A machine that gets three times slower between rounds does not hide that ours is 10 % larger in each."""
     names = ("ttft_median_ms", "itl_median_ms", "tpot_median_ms", "e2el_median_ms", "output_throughput")
     rounds = (10.0, 30.0, 20.0)
-    found = compare([dict.fromkeys(names, 1.1 * v) for v in rounds], [dict.fromkeys(names, v) for v in rounds])
+    found = compare(
+        [Turn(dict.fromkeys(names, 1.1 * v)) for v in rounds], [Turn(dict.fromkeys(names, v)) for v in rounds]
+    )
 
     assert {(22.0, 20.0, 0.1, 0.0)} == {
         (round(c.ours, 9), c.theirs, round(c.difference, 9), round(c.uncertainty, 9)) for c in found
     }
+
+
+def turns(server_ms, client_factor):
+    """One client's turns on a server that takes so long by its own count; a throughput falls as latencies grow."""
+    for ms in server_ms:
+        seen = dict.fromkeys(SERVERS_OWN, client_factor * 2 * ms)
+        own = dict.fromkeys(SERVERS_OWN.values(), ms)
+        yield Turn(seen | {"output_throughput": client_factor * 3e4 / ms}, own)
+
+
+@pytest.mark.parametrize("rounds", [ENOUGH_ROUNDS - 1, 40])
+def test_what_the_server_did_is_taken_out(rounds):
+    """A server that is 10 % faster or slower from turn to turn; our client sees 1 % more of everything."""
+    rng = random.Random(3)
+    ours, theirs = ([10 * rng.uniform(0.9, 1.1) for _ in range(rounds)] for _ in range(2))
+
+    found = compare(list(turns(ours, 1.01)), list(turns(theirs, 1.0)))
+
+    if rounds < ENOUGH_ROUNDS:
+        assert {False} == {c.beside_server for c in found}
+        assert {"undecided: more rounds, less noise"} == {c.verdict(0.03) for c in found}
+    else:
+        assert [pytest.approx(0.01)] * 5 == [c.difference for c in found]
+        assert {"agree"} == {c.verdict(0.03) for c in found}
+
+
+def test_a_real_difference_is_not_taken_out():
+    """Ours sees 5 % more than theirs on a noisy server, with 1 % of noise that the server does not explain."""
+    rng = random.Random(4)
+    ours = [
+        Turn({n: v * rng.gauss(1, 0.01) for n, v in turn.seen.items()}, turn.server)
+        for turn in turns([10 * rng.uniform(0.9, 1.1) for _ in range(24)], 1.05)
+    ]
+
+    found = compare(ours, list(turns([10 * rng.uniform(0.9, 1.1) for _ in range(24)], 1.0)))
+
+    assert {"DIFFER"} == {c.verdict(0.03) for c in found}
 
 
 @pytest.fixture

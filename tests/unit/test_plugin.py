@@ -94,6 +94,20 @@ def test_unchanged_passes_and_planted_slowdown_is_red(project, pytester):
     assert ["REGRESSED"] == [row.outcome for row in load(newest_run(pytester)).verdicts]
 
 
+def test_further_launches_are_sent_what_is_undecided_alone(project, pytester):
+    """What a server holds after a part of its load is no figure, so its memory stands in the first launch only."""
+    record_ratio(project, pytester)
+    reported = "mixtral-small-tp2/single-stream/itl_median_ms"
+
+    project("-m", "cpu", "-k", f"{RATIO} or {reported}", "--plant-delay", "mixtral-small=12")
+
+    results, sparse = load(newest_run(pytester)), "fake-mixtral-small-tp2"
+    sent = [{m.workload for m in results.measurements if m.server == sparse and m.launch == n} for n in range(3)]
+    held = ["memory_peak_bytes" in launch.values for launch in results.launches if launch.server == sparse]
+    assert [{"closed-c16", "single-stream"}, {"closed-c16"}, {"closed-c16"}] == sent
+    assert [True, False, False] == held
+
+
 def test_run_directory_is_not_overwritten(project, pytester):
     """A run directory that holds a run is refused; --resume goes on with it and launches nothing again."""
     first = project("-m", "cpu", "-k", RATIO, "--run-dir", "mine")

@@ -3,6 +3,8 @@
 import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.stats import norm, t
 
 from fixtures.judge.policy import (
@@ -14,6 +16,8 @@ from fixtures.judge.policy import (
     GPU_TTFT,
     LINE_SHARE,
     Noise,
+    alarm_line,
+    clear_line,
     fraction_of,
     launches_needed,
     log_loss,
@@ -46,6 +50,26 @@ def test_guard_of_a_known_spread():
     """Six launches, one a run, sd 1 %, three now: t(5) x 1 % x sqrt(2/3 + 1/9 + 1/6) = 5.893 x 0.9718 % = 5.727 %."""
     noise = Noise(0.0, 0.01, 5.0, 6, 6, True)
     assert pytest.approx(5.893 * 0.01 * math.sqrt(2 / 3 + 1 / 9 + 1 / 6), rel=1e-3) == noise.guard(3)
+
+
+@pytest.mark.parametrize(("sigma", "expected"), [(0.001, 1.0), (0.002, 0.875), (0.01, 0.779)])
+def test_one_launch_is_clearly_fine_up_to(sigma, expected):
+    """Promise less t(0.995; 5) = 4.032 times what one launch scatters, sigma x sqrt(7/6), and the line at most.
+
+    At 1 %: the line is 5.727 %, so 5.727 / 0.65 - 4.032 x 1.0801 = 4.456 %, 0.778 of it. At 0.2 %: the line is 1.313 %,
+    so 2.020 - 0.871 = 1.149 %. At 0.1 % it would be 1.585 %.
+    """
+    noise = Noise(0.0, sigma, 5.0, 6, 6, True)
+    line = alarm_line(0.02, noise, 3, higher_is_better=True)
+    assert pytest.approx(expected * line, rel=0.03) == clear_line(0.02, noise, higher_is_better=True)
+
+
+@given(sigma=st.floats(1e-5, 0.5), freedom=st.floats(1, 30), launches=st.integers(1, 30), delta=st.floats(0.02, 0.5))
+def test_one_launch_is_clearly_fine_between_half_the_line_and_the_line(sigma, freedom, launches, delta):
+    """Whatever is known of the noise: below half it always is, and beyond the line it never is."""
+    noise = Noise(0.0, sigma, freedom, launches, launches, True)
+    line = alarm_line(delta, noise, 3, higher_is_better=True)
+    assert line / 2 <= clear_line(delta, noise, higher_is_better=True) <= line
 
 
 def test_quiet_launches_promise_two_percent():

@@ -169,6 +169,18 @@ def test_promise_that_cannot_be_kept_is_refused(saved, store):
     assert ("hard", 0.25, "shared host") == (metric_in(store).gate, metric_in(store).delta, metric_in(store).reason)
 
 
+def test_launches_that_detect_nothing_can_be_read_again(saved, store):
+    """Launches that scatter by a factor of two detect neither the loss of all throughput nor a latency doubled."""
+    folders = [saved(n, 1000.0 * 2.0 ** (n % 3), cases=(m.THROUGHPUT, m.ITL)) for n in range(1, 7)]
+    taken(folders, store, report_only=True)
+
+    metrics = read_recorded(store.path(m.THROUGHPUT, "h200x2")).metrics
+    assert 0.95 == metrics["output_throughput"].delta
+    assert 1 < metrics["itl_median_ms"].delta
+    with pytest.raises(RecordingRefused, match=r"cannot lose 100\.0 %"):
+        taken(folders, store, delta=1.0, reason="all of it", replace=True, only=("*/output_throughput",))
+
+
 def test_wide_promise_survives_further_launches(saved, store):
     """A reason once given for a wide promise need not be given again for each further run."""
     taken([saved(n, 1000 * factor) for n, factor in enumerate(NOISY, 1)], store, delta=0.25, reason="shared host")
