@@ -99,7 +99,7 @@ def test_further_launches_are_sent_what_is_undecided_alone(project, pytester):
     record_ratio(project, pytester)
     reported = "mixtral-small-tp2/single-stream/itl_median_ms"
 
-    project("-m", "cpu", "-k", f"{RATIO} or {reported}", "--plant-delay", "mixtral-small=12")
+    project("-m", "cpu", "-k", f"({RATIO} or {reported}) and not -ep", "--plant-delay", "mixtral-small=12")
 
     results, sparse = load(newest_run(pytester)), "fake-mixtral-small-tp2"
     sent = [{m.workload for m in results.measurements if m.server == sparse and m.launch == n} for n in range(3)]
