@@ -1,6 +1,6 @@
 """Is the gate silent when nothing changed on real servers, and red where something was slowed down?
 
-    python -m benchmarks.real_runs measure runs/proof --runs 10 --losses 0.1,0.2 -- -m cpu --engine vllm
+    python -m benchmarks.real_runs measure runs/proof --losses 0.1,0.2 -- -m cpu --engine vllm
     python -m benchmarks.real_runs table runs/proof
 
 `measure` runs the whole suite with --gate=required again and again, each time in a process and a run directory of its
@@ -55,10 +55,10 @@ def recorded_itl_ms(baselines: Path, subject: str) -> tuple[str, float]:
     return files[0].identity["model"], math.exp(statistics.fmean(math.log(launch.value) for launch in launches))
 
 
-def wanted(runs: int, losses: Sequence[float]) -> list[tuple[str, float]]:
+def wanted(unchanged: int, runs: int, losses: Sequence[float]) -> list[tuple[str, float]]:
     """(folder, planted share) of every run, in the order in which they are measured."""
-    unchanged = [(f"{UNCHANGED}/{n:02}", 0.0) for n in range(1, runs + 1)]
-    return unchanged + [(f"loss-{loss:g}/{n:02}", loss) for n in range(1, runs + 1) for loss in losses]
+    plain = [(f"{UNCHANGED}/{n:02}", 0.0) for n in range(1, unchanged + 1)]
+    return plain + [(f"loss-{loss:g}/{n:02}", loss) for n in range(1, runs + 1) for loss in losses]
 
 
 def measure_one(run_dir: Path, baselines: Path, plant: str | None, pytest_args: Sequence[str]) -> None:
@@ -92,20 +92,21 @@ def main() -> None:
 
 @main.command("measure")
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--runs", default=10, show_default=True, help="Unchanged runs, and runs of each loss.")
+@click.option("--runs", default=10, show_default=True, help="Runs of each loss.")
+@click.option("--unchanged", default=10, show_default=True, help="Unchanged runs, before them.")
 @click.option("--losses", default="0.1,0.2", show_default=True, help="Planted shares of the time per token.")
 @click.option("--of", default="vllm-mixtral-small-tp2/batch-32", show_default=True, help="Whose steps.")
 @click.option("--sequences", default=32, show_default=True, help="In each of them: the workload's concurrency.")
 @click.option("--baselines", type=click.Path(path_type=Path), default=Path("baselines"), show_default=True)
 @click.argument("pytest_args", nargs=-1)
-def measure(folder: Path, runs: int, losses: str, pytest_args: tuple[str, ...], **how: Any) -> None:
+def measure(folder: Path, runs: int, unchanged: int, losses: str, pytest_args: tuple[str, ...], **how: Any) -> None:
     """Measure what is missing under FOLDER, then show the table."""
     shares = [float(text) for text in losses.split(",") if text]
     try:
         model, itl_ms = recorded_itl_ms(how["baselines"], how["of"]) if shares else ("", 0.0)
     except Failure as failure:
         raise click.ClickException(str(failure)) from failure
-    for name, share in wanted(runs, shares):
+    for name, share in wanted(unchanged, runs, shares):
         run_dir = folder / name
         if is_whole(run_dir):
             continue

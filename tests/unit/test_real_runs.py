@@ -39,7 +39,8 @@ def many(project, pytester, monkeypatch):
     (pytester.path / "tests" / "perf" / "test_small.py").write_text(PERF)
     record(project, pytester, "-m", "cpu")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
-    options = ("--of", "fake-mixtral-small-tp2/closed", "--sequences", "1", "--runs", "1", "--losses", "0.1,0.5")
+    options = ("--of", "fake-mixtral-small-tp2/closed", "--sequences", "1", "--losses", "0.1,1.5")
+    options += ("--runs", "1", "--unchanged", "1")
     rest = ("--", "-p", "no:cacheprovider", "-m", "cpu", *fake_suite.options(pytester.path / "models"))
     return lambda *args: pytester.run(
         sys.executable, "-m", "benchmarks.real_runs", "measure", "proof", *options, *args, *rest
@@ -47,9 +48,9 @@ def many(project, pytester, monkeypatch):
 
 
 def test_planted_losses_are_counted(many, pytester):
-    """Unchanged runs are green, 50 % are red in the one case that holds the slowed model; a lost run is done again."""
+    """Unchanged runs are green, 150 % are red in the one case that holds the slowed model; a lost run is done again."""
     first = many()
-    done = load(pytester.path / "proof" / "loss-0.5" / "01").run_id
+    done = load(pytester.path / "proof" / "loss-1.5" / "01").run_id
     (pytester.path / "proof" / "unchanged" / "01" / "results.json").unlink()
     second = many()
 
@@ -59,8 +60,13 @@ def test_planted_losses_are_counted(many, pytester):
             [
                 "| unchanged | 1 | 0 | 0 | none |",
                 "| loss-0.1 (a delay of 0.2 ms per token) | 1 | 0 | 0 | none |",
-                "| loss-0.5 (a delay of 1 ms per token) | 1 | 1 | 0 | *small-tp2--over--*itl_median_ms REGRESSED (1) |",
+                "| loss-1.5 (a delay of 3 ms per token) | 1 | 1 | 0 | *small-tp2--over--*itl_median_ms REGRESSED (1) |",
             ]
         )
-    assert done == load(pytester.path / "proof" / "loss-0.5" / "01").run_id
+    assert done == load(pytester.path / "proof" / "loss-1.5" / "01").run_id
     assert (pytester.path / "proof" / "unchanged" / "01.partial-0").is_dir()
+    planted = many("--unchanged", "0", "--losses", "0.1", "--runs", "2")
+    assert ["| loss-0.1 (a delay of 0.2 ms per token) | 2 | 0 | 0 | none |"] == [
+        line for line in planted.outlines if line.startswith("| loss-0.1")
+    ]
+    assert 1 == len(list((pytester.path / "proof" / "unchanged").glob("*.txt")))

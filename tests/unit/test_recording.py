@@ -188,6 +188,20 @@ def test_wide_promise_survives_further_launches(saved, store):
     assert (7, 0.25, "shared host") == (len(metric_in(store).launches), metric_in(store).delta, metric_in(store).reason)
 
 
+def test_reported_only_stays_so_until_it_is_said_otherwise(saved, store):
+    """Further launches of a metric that left the gate need no flag again; --replace or --delta put it back."""
+    folders = [saved(n, 1000 * factor) for n, factor in enumerate(NOISY, 1)]
+    taken(folders, store, report_only=True, reason="shared host")
+    taken([saved(7, 1001.0)], store)
+    assert (7, "report", "shared host") == (
+        len(metric_in(store).launches),
+        metric_in(store).gate,
+        metric_in(store).reason,
+    )
+    taken([saved(8, 1002.0)], store, delta=0.25, reason="quieter now")
+    assert ("hard", 0.25) == (metric_in(store).gate, metric_in(store).delta)
+
+
 def test_known_regression(saved, store):
     """A loss is let pass until a day: launches stay, the entry holds loss and reason, the run passes, then expires."""
     taken([saved(n, 1000 * factor) for n, factor in enumerate(m.QUIET, 1)], store)
