@@ -1,12 +1,13 @@
-"""What is launched, when the engine is fake?"""
+"""What is launched, when the engine is fake, and what is asked of a real one's module?"""
 
 from __future__ import annotations
 
+import itertools
 import socket
 import sys
 from pathlib import Path
 
-from fixtures.engines.types import LaunchPlan, LogPhase, Remedy
+from fixtures.engines.types import LaunchPlan, LaunchRequest, LogPhase, Remedy
 
 UNIT = Path(__file__).resolve().parent
 
@@ -41,3 +42,15 @@ def fake_plan(
         startup_timeout_s=startup_timeout_s,
         gpu_indices=gpu_indices,
     )
+
+
+def request_for(config, **changes):
+    """A request to launch that server; on two cores, or on GPUs 4 and 5."""
+    devices = {"cores": (0, 1)} if config.device == "cpu" else {"gpu_indices": (4, 5)}
+    settings = {"offline": True, "host": "127.0.0.1", "port": 8171, "startup_timeout_s": 300.0} | devices | changes
+    return LaunchRequest(config=config, python=Path("/env/bin/python"), weights="/models/m", **settings)
+
+
+def options(argv):
+    """Options of a command line that take a value, by name."""
+    return {name: value for name, value in itertools.pairwise(argv) if name.startswith("--")}

@@ -3,11 +3,9 @@
 import configparser
 import http.server
 import importlib
-import itertools
 import json
 import threading
 import types
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -16,8 +14,9 @@ import requests
 from fixtures.engines import sglang
 from fixtures.engines.cores import TooFewCores
 from fixtures.engines.sglang import plan, plant_delay, read_log, weights_bytes_per_rank
-from fixtures.engines.types import LaunchRequest, PlantFailed, ServerConfig
+from fixtures.engines.types import PlantFailed, ServerConfig
 from fixtures.servers.server_log import LogWatch
+from tests.unit.plans import options, request_for
 
 CPU = ServerConfig(engine="sglang", model="mixtral-small", tensor_parallel_size=2, max_model_len=1024, dtype="float32")
 GPU = ServerConfig(engine="sglang", model="mixtral-8x7b", tensor_parallel_size=2, device="cuda")
@@ -53,18 +52,6 @@ V size: 19.50 GB
 [2026-06-01 10:00:50] max_total_num_tokens=319264, chunked_prefill_size=8192, max_prefill_tokens=16384, \
 max_running_requests=2048, context_len=4096, available_gpu_mem=12.1 GB
 """
-
-
-def request_for(config, **changes):
-    """A request to launch that server; on two cores, or on GPUs 4 and 5."""
-    devices = {"cores": (0, 1)} if config.device == "cpu" else {"gpu_indices": (4, 5)}
-    settings = {"offline": True, "host": "127.0.0.1", "port": 8171, "startup_timeout_s": 300.0} | devices | changes
-    return LaunchRequest(config=config, python=Path("/env/bin/python"), weights="/models/m", **settings)
-
-
-def options(argv):
-    """Options of a command line that take a value, by name."""
-    return {name: value for name, value in itertools.pairwise(argv) if name.startswith("--")}
 
 
 def test_command_line():
