@@ -1,10 +1,10 @@
-"""How do the study's figures compare with what one GPU measured?
+"""How do the study's figures compare with what one or two GPUs measured?
 
     python -m benchmarks.published_table runs/a runs/b
 
-Every published figure of one GPU of that kind stands beside the median of the launches of these runs. Figures that were
-published for two GPUs at tensor parallel size 2 are set beside the same question at size 1, and say so. Why a
-difference is what it is stands in published_explanations.toml, by case; where nothing stands there, it is unexplained.
+Every published figure of that kind of GPU stands beside the median of the launches of these runs. Where a figure of
+two GPUs at tensor parallel size 2 was measured on one alone, it is set beside the same question at size 1, and says so.
+Why a difference is what it is stands in published_explanations.toml, by case; what has no entry is unexplained.
 """
 
 from __future__ import annotations
@@ -40,8 +40,9 @@ class Line:
     """One published figure and what was measured.
 
     Attributes:
-        gpus: of the published figure; measured is always on one.
+        gpus: of the published figure.
         launches: values that the median is of; 0 where the runs did not measure it.
+        stands_in: whether a figure of two GPUs was measured on one.
     """
 
     subject: str
@@ -51,6 +52,7 @@ class Line:
     figure: PublishedFigure
     measured: float | None
     launches: int
+    stands_in: bool
 
     def case_id(self, kind: str) -> str:
         """The figure's own name: "h200x2/SUBJECT/WORKLOAD/METRIC"."""
@@ -68,7 +70,7 @@ class Line:
 
 
 def lines(runs: Sequence[RunResults], published: Path) -> Iterator[Line]:
-    """Every figure that one GPU can be held against, those of one GPU first.
+    """Every figure that the runs can be held against, those of one GPU first.
 
     Raises:
         NotOneKind: the runs were on GPUs of several kinds, or on none.
@@ -78,15 +80,26 @@ def lines(runs: Sequence[RunResults], published: Path) -> Iterator[Line]:
     for gpus in (1, 2):
         for path in sorted((published / f"{kind}x{gpus}").glob("*/*.json")):
             subject, workload = path.parent.name, path.stem
-            at_one = subject.replace("-tp2", "-tp1")
-            sides = at_one.split("--over--")
-            # One GPU cannot say what a second one gains, and what each of two holds is not what one holds.
-            if len(set(sides)) < len(sides) or at_one.endswith("-routing") or (gpus == 2 and workload == "launch"):
-                continue
+            at_one = _at_one(subject, workload) if gpus == 2 else None
             for name, figure in sorted(read_published(path).metrics.items()):
-                values = [value for reader in readers for value in _values(reader, at_one, workload, name)]
-                median = statistics.median(values) if values else None
-                yield Line(subject, workload, name, gpus, figure, median, len(values))
+                values = [value for reader in readers for value in _values(reader, subject, workload, name)]
+                stands_in = not values and at_one is not None
+                if stands_in:
+                    values = [value for reader in readers for value in _values(reader, at_one or "", workload, name)]
+                if values or gpus == 1 or at_one is not None:
+                    median = statistics.median(values) if values else None
+                    yield Line(subject, workload, name, gpus, figure, median, len(values), stands_in)
+
+
+def _at_one(subject: str, workload: str) -> str | None:
+    """The same question at tensor parallel size 1; None where one GPU cannot answer it.
+
+    It cannot say what a second one gains, and what each of two holds is not what one holds.
+    """
+    at_one = subject.replace("-tp2", "-tp1")
+    sides = at_one.split("--over--")
+    unanswerable = len(set(sides)) < len(sides) or at_one.endswith("-routing") or workload == "launch"
+    return None if unanswerable else at_one
 
 
 def kind_of(runs: Sequence[RunResults]) -> str:
@@ -133,8 +146,9 @@ def markdown(runs: Sequence[RunResults], published: Path, explanations: Mapping[
     """One row for each figure."""
     kind = kind_of(runs)
     weights = sorted({server.config.load_format for run in runs for server in run.servers.values()})
+    machines = sorted({run.hardware.describe for run in runs})
     out = [
-        f"Measured on {runs[0].hardware.gpus[0].name}, one GPU, weights {' and '.join(weights)}, "
+        f"Measured on {' and '.join(machines)}, weights {' and '.join(weights)}, "
         f"{wording.count(len(runs), 'run')}; published on {kind.upper()} with real weights.",
         "",
         "| published on | of | metric | published | measured (launches) | measured / published | holds | explanation |",
@@ -147,7 +161,7 @@ def markdown(runs: Sequence[RunResults], published: Path, explanations: Mapping[
             f"{line.subject}, {line.workload}".replace("--over--", " / "),
             line.metric,
             report.figure(line.figure.value, line.metric, line.is_ratio),
-            f"{measured} ({line.launches})" if line.launches else "-",
+            f"{measured} ({line.launches}{', TP=1' if line.stands_in else ''})" if line.launches else "-",
             "-" if line.ratio is None else f"{line.ratio:.2f}",
             "yes" if line.figure.holds else "**no**",
             f"{explained(line, kind, explanations)}. Of the figure: {line.figure.note}",

@@ -1,4 +1,4 @@
-"""Do published figures stand beside what one GPU measured, each with its explanation or none?"""
+"""Do published figures stand beside what was measured, each with its explanation or none?"""
 
 from __future__ import annotations
 
@@ -62,15 +62,34 @@ def test_ratios_and_figures_of_two_gpus_stand_beside_one(table, tmp_path):
     two = "2x H200, TP=2"
     ratio = rows[f"{two}, vllm-llama-3.1-8b-tp2 / vllm-mixtral-8x7b-tp2, burst-100, output_throughput"]
     # 12,000 / 3,000 over 3.6
-    assert ["3.6x", "4x (3)", "1.11"] == ratio[:3]
+    assert ["3.6x", "4x (3, TP=1)", "1.11"] == ratio[:3]
     itl = rows[f"{two}, vllm-mixtral-8x7b-tp2 / vllm-llama-3.1-8b-tp2, single-stream, itl_median_ms"]
-    assert ["1.57x", "1.6x (1)", "1.02", "yes"] == itl[:4]
+    assert ["1.57x", "1.6x (1, TP=1)", "1.02", "yes"] == itl[:4]
     assert ["13.19 ms", "-", "-", "yes", "not measured in these runs"] == [
         *rows[f"{two}, vllm-mixtral-8x7b-tp2, rate-4, itl_median_ms"][:4],
         rows[f"{two}, vllm-mixtral-8x7b-tp2, rate-4, itl_median_ms"][4].partition(".")[0],
     ]
     assert "**no**" == rows[f"{two}, vllm-mixtral-8x7b-tp2, rate-4, ttft_median_ms"][3]
     assert [] == [name for name in rows if ("tp1" in name and "2x" in name) or "routing" in name]
+
+
+def test_two_gpus_answer_for_themselves(table, tmp_path):
+    """A run at TP=2 is held against the figures of two GPUs, with what a second one gains."""
+    alone = msgspec.structs.replace(m.DENSE, tensor_parallel_size=1, load_format="dummy")
+    two = msgspec.structs.replace(m.DENSE, load_format="dummy")
+    values = {
+        Load(server=two, workload=m.BURST): {"output_throughput": [12_000.0]},
+        Load(server=alone, workload=m.BURST): {"output_throughput": [10_000.0]},
+    }
+    rundata.save(m.run(values, [], machine=m.hardware("h200", 2)), tmp_path / "run")
+
+    rows = table(tmp_path / "run")
+
+    name = "burst-100, output_throughput"
+    assert "10,000 tok/s (1)" == rows[f"1x H200, vllm-llama-3.1-8b-tp1, {name}"][1]
+    assert "12,000 tok/s (1)" == rows[f"2x H200, TP=2, vllm-llama-3.1-8b-tp2, {name}"][1]
+    gain = rows[f"2x H200, TP=2, vllm-llama-3.1-8b-tp2 / vllm-llama-3.1-8b-tp1, {name}"]
+    assert "1.2x (1)" == gain[1]  # 12,000 / 10,000
 
 
 def test_explanations(table, tmp_path):

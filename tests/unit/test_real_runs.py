@@ -4,9 +4,14 @@ import os
 import sys
 
 import pytest
+from click.testing import CliRunner
 
+from benchmarks.real_runs import NotRecorded, main, recorded_itl_ms
+from fixtures.judge.baseline_files import BaselineFile
+from fixtures.judge.baselines import Store
 from fixtures.rundata import load
 from tests.unit import fake_suite
+from tests.unit import measured as m
 from tests.unit.projects import ROOT, record
 
 pytest_plugins = ["pytester"]
@@ -65,8 +70,31 @@ def test_planted_losses_are_counted(many, pytester):
         )
     assert done == load(pytester.path / "proof" / "loss-1.5" / "01").run_id
     assert (pytester.path / "proof" / "unchanged" / "01.partial-0").is_dir()
-    planted = many("--unchanged", "0", "--losses", "0.1", "--runs", "2")
+    more = ("--plant", "slow=--plant-delay mixtral-small=3")
+    planted = many("--unchanged", "0", "--losses", "0.1", "--runs", "2", *more)
     assert ["| loss-0.1 (a delay of 0.2 ms per token) | 2 | 0 | 0 | none |"] == [
         line for line in planted.outlines if line.startswith("| loss-0.1")
     ]
+    planted.stdout.fnmatch_lines(["| slow (a delay of 3 ms per token) | 2 | 2 | 0 | *itl_median_ms REGRESSED (2) |"])
     assert 1 == len(list((pytester.path / "proof" / "unchanged").glob("*.txt")))
+
+
+def test_a_plant_that_plants_nothing_is_refused(tmp_path):
+    """A kind of run needs a name for its folder, and an option that plants."""
+    for text in ("slow", "slow=-k closed", "a/b=--plant-delay m=1"):
+        done = CliRunner().invoke(main, ["measure", str(tmp_path), "--losses", "", "--plant", text])
+        assert (2, True) == (done.exit_code, "is no NAME=OPTIONS" in done.output)
+
+
+def test_the_share_is_of_this_machines_baseline(tmp_path):
+    """Other machines have theirs beside it, and one that has none of its own says so."""
+    subject, times = "vllm-mixtral-8x7b-tp2/closed-c32", {"h200": 20.0, "h100": 30.0}
+    store = Store(tmp_path)
+    for kind, itl_ms in times.items():
+        metrics = {"itl_median_ms": m.recorded(m.ITL, [itl_ms]).metric}
+        file = BaselineFile(identity={"model": "mixtral-8x7b"}, context={}, provenance=(), metrics=metrics)
+        store.write(tmp_path / f"{kind}x2" / f"{subject}.json", file)
+
+    assert times == {kind: pytest.approx(recorded_itl_ms(tmp_path, subject, m.hardware(kind))[1]) for kind in times}
+    with pytest.raises(NotRecorded, match="no baseline of 2x NVIDIA A100"):
+        recorded_itl_ms(tmp_path, subject, m.hardware("a100"))

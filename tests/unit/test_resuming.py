@@ -83,6 +83,16 @@ def test_what_is_not_asked_this_time_is_kept():
     assert (0, 3) == tuple(whole_launches(results, m.MOE.key, (w,)) for w in (m.BURST, m.CLOSED))
 
 
+def test_what_no_kept_launch_was_sent_is_not_asked_any_more():
+    """A command that was ended before it came to a workload leaves no case of it behind."""
+    previous = run(cases=(m.THROUGHPUT, BURST))  # nobody was sent the burst
+
+    results = resumed(empty(cases=()), previous, {})
+
+    assert kept(previous) == kept(results)
+    assert [m.THROUGHPUT.id] == [case.id for case in results.cases]
+
+
 @pytest.mark.parametrize(("died_in", "left"), [("routing", ["routing"]), (m.CLOSED.name, [m.CLOSED.name, "routing"])])
 def test_fresh_launch_is_sent_what_the_dead_one_left(died_in, left):
     """Where everything timed is whole it is asked for the routing alone, so that one launch has all that is timed."""

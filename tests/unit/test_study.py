@@ -7,6 +7,7 @@ import pytest
 from fixtures.case import Case, Load
 from fixtures.models import CATALOGUE
 from fixtures.study import GPU_PLATFORMS, NO_EXPERT_PARALLELISM, PLATFORMS, Versus, asks, servers_of, study_of
+from tests.perf.test_expert_parallel import ep_over_tp
 
 ANY_ENGINE = pytest.mark.parametrize("engine", ["vllm", "sglang"])
 ANY_PLATFORM = pytest.mark.parametrize("platform", PLATFORMS)
@@ -136,6 +137,15 @@ def test_expert_parallelism_needs_ranks():
     """One rank has nobody to spread the experts over; the key says which it is."""
     assert study("h200", tensor_parallel_size=1).moe_ep is None
     assert "vllm-mixtral-8x7b-tp2-ep" == study("h200").moe_ep.key
+
+
+@pytest.mark.parametrize(("load_format", "alone"), [("auto", "hard"), ("dummy", "report")])
+def test_spread_experts_of_made_up_routers_are_judged_under_load_alone(load_format, alone):
+    """Alike in every layer, they send one stream's token to one rank or to two: a toss, which nothing is judged by."""
+    cases = {case.workload: case.gate for case in ep_over_tp(study("h200", load_format=load_format))}
+
+    assert {"closed-c32": "hard", "single-stream": alone} == cases
+    assert [] == list(ep_over_tp(study("h200", tensor_parallel_size=1, load_format=load_format)))
 
 
 def test_absolute_values_are_judged_on_gpus_alone():
