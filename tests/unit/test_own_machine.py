@@ -1,0 +1,109 @@
+"""Is a run held against the launches of its own machine where these are enough, and against all where not?"""
+
+import dataclasses
+import datetime
+
+import msgspec
+import pytest
+
+from fixtures.judge.baseline_files import BaselineFile, Known, Provenance
+from fixtures.judge.baselines import Store
+from fixtures.judge.gate import Outcome, judge
+from fixtures.judge.observation import observe
+from fixtures.judge.own_machine import narrowed
+from fixtures.judge.policy import policy_for
+from tests.unit import measured as m
+
+# Three machines that differ by 2 %; launches of each by 0.2 %.
+MACHINES = {"gpu-a": 980.0, "gpu-b": 1000.0, "gpu-c": 1020.0}
+POLICY = policy_for("h200x2", "output_throughput", ratio=False)
+
+
+def fleet(each=6, **more):
+    """A baseline of `each` launches of every machine, each of a run of its own."""
+    names = [name for name in MACHINES for _ in range(each)]
+    values = [MACHINES[name] * factor for name in MACHINES for factor in m.QUIET[:each]]
+    recorded = m.recorded(m.THROUGHPUT, values, delta=0.05, **more)
+    machines = {point.run: name for point, name in zip(recorded.metric.launches, names, strict=True)}
+    return dataclasses.replace(recorded, machines=machines)
+
+
+def on(machine, *values):
+    """The verdict on launches with these values on that machine."""
+    seen = dataclasses.replace(m.seen(m.THROUGHPUT, *values), machine=machine)
+    return judge(m.THROUGHPUT, seen, fleet(), today=m.TODAY)
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_unchanged_passes_on_every_machine(machine):
+    """Each is as fast as it was."""
+    result = on(machine, MACHINES[machine])
+
+    assert (Outcome.PASSED, 0, 0.02) == (result.outcome, result.needs_launches, result.delta)
+    assert f"6 launches of 6 runs, all on this machine, {machine}" in result.message
+
+
+def test_a_loss_of_2_percent_is_caught_on_its_own_machine():
+    """The fastest one at 999.6, in the middle of what all of them do, has lost 2 %."""
+    slow = MACHINES["gpu-c"] * 0.98
+
+    assert Outcome.REGRESSED == on("gpu-c", slow, slow, slow).outcome
+    for elsewhere in ("gpu-b", "gpu-new", None):
+        assert Outcome.PASSED == on(elsewhere, slow, slow, slow).outcome
+
+
+@pytest.mark.parametrize("machine", ["gpu-new", None])
+def test_an_unknown_machine_is_held_against_all(machine):
+    """With the promise that all of them keep."""
+    result = on(machine, 1000.0)
+
+    assert 0.05 == result.delta
+    assert "18 launches of 18 runs), " in result.message
+
+
+def test_too_few_launches_of_a_machine_are_no_baseline_of_it():
+    """Five of each: all fifteen count."""
+    baseline = fleet(5)
+
+    assert baseline is narrowed(baseline, "gpu-a", POLICY)
+
+
+def test_one_machine_alone_is_as_it_was():
+    """All launches are its own, whose promise a person took over."""
+    baseline = fleet()
+    alone = dataclasses.replace(baseline, machines=dict.fromkeys(baseline.machines, "gpu-a"))
+
+    assert alone is narrowed(alone, "gpu-a", POLICY)
+
+
+def test_a_known_regression_stays_with_its_launches():
+    """By how much it is worse was told beside all of them."""
+    known = Known(until=str(m.TODAY + datetime.timedelta(days=9)), reason="accepted", worse_by=0.03)
+    baseline = fleet(known=known)
+
+    assert baseline is narrowed(baseline, "gpu-a", POLICY)
+
+
+def test_the_store_tells_which_machine_each_run_was_on(tmp_path):
+    """By the provenance of the file; a run whose machine nobody noted has none."""
+    metric = fleet().metric
+    runs = [point.run for point in metric.launches]
+    told = {runs[0]: "gpu-a", runs[1]: "gpu-b", runs[2]: None}
+    provenance = tuple(
+        Provenance(run=run, accepted="2026-06-01", suite_version="0.1.0", metrics=("output_throughput",), machine=name)
+        for run, name in told.items()
+    )
+    store = Store(tmp_path)
+    file = BaselineFile(identity={}, context={}, provenance=provenance, metrics={"output_throughput": metric})
+    store.write(store.path(m.THROUGHPUT, "h200x2"), file)
+
+    assert {runs[0]: "gpu-a", runs[1]: "gpu-b"} == Store(tmp_path).find(m.THROUGHPUT, "h200x2").machines
+
+
+def test_a_run_says_which_machine_it_was_on():
+    """By its GPUs; a CPU has no name of its own."""
+    reader = m.run({m.MOE_LOAD: {"output_throughput": [1.0]}}, [m.THROUGHPUT])
+    cpu = msgspec.structs.replace(reader, hardware=m.hardware("cpu"))
+
+    assert m.hardware().machine_id == observe(reader, m.THROUGHPUT).machine
+    assert None is observe(cpu, m.THROUGHPUT).machine
