@@ -246,6 +246,22 @@ def test_another_selection_keeps_what_it_does_not_ask(gpus, pytester):
     assert 3 == len(results.verdicts) == len(results.cases)
 
 
+def test_what_an_ended_command_measured_is_decided_by_the_next(gpus, pytester):
+    """It was ended before its tests were over; the next command asks something else and leaves nothing undecided."""
+    gpus(*H200, "-k", "test_closed", "--run-dir", "run")
+    file = pytester.path / "run" / RESULTS_FILE
+    results = json.loads(file.read_text())
+    then = {row["case"]: row["outcome"] for row in results["verdicts"]}
+    file.write_text(json.dumps(results | {"verdicts": []}))
+
+    result = gpus(*H200, "-k", "test_long", "--run-dir", "run", "--resume")
+
+    rows = load(pytester.path / "run").verdicts
+    assert then == {row.case: row.outcome for row in rows if row.test == "(measured by an earlier command)"}
+    assert 3 == len(rows)
+    result.stdout.no_fnmatch_line("*without a verdict*")
+
+
 def test_parts_of_the_suite_are_recorded_one_by_one(gpus, pytester):
     """Runs with -k, taken over with and without --only, make the baselines that the whole suite passes by."""
     for name, words in (("one", "test_closed or test_ratio"), ("two", "test_long")):
