@@ -77,15 +77,19 @@ def lines(runs: Sequence[RunResults], published: Path) -> Iterator[Line]:
     """
     kind = kind_of(runs)
     readers = [RunReader(run) for run in runs]
+
+    def measured(subject: str, workload: str, metric: str) -> list[float]:
+        return [value for reader in readers for value in _values(reader, subject, workload, metric)]
+
     for gpus in (1, 2):
         for path in sorted((published / f"{kind}x{gpus}").glob("*/*.json")):
             subject, workload = path.parent.name, path.stem
             at_one = _at_one(subject, workload) if gpus == 2 else None
             for name, figure in sorted(read_published(path).metrics.items()):
-                values = [value for reader in readers for value in _values(reader, subject, workload, name)]
+                values = measured(subject, workload, name)
                 stands_in = not values and at_one is not None
                 if stands_in:
-                    values = [value for reader in readers for value in _values(reader, at_one or "", workload, name)]
+                    values = measured(at_one, workload, name)
                 if values or gpus == 1 or at_one is not None:
                     median = statistics.median(values) if values else None
                     yield Line(subject, workload, name, gpus, figure, median, len(values), stands_in)
