@@ -118,10 +118,9 @@ def of_store(store: Store, hardware: str) -> dict[Key, Series]:
         file = store.file(path)
         if file is None or "--over--" in f"{path.parent.name}/{path.stem}":
             continue
-        machines = {entry.run: entry.machine for entry in file.provenance if entry.machine}
         for name, metric in file.metrics.items():
             points = [(point.run, point.value) for point in metric.launches]
-            found[hardware, path.parent.name, path.stem, name] = Series(points, machines=machines)
+            found[hardware, path.parent.name, path.stem, name] = Series(points, machines=file.machines)
     return found
 
 
