@@ -3,9 +3,10 @@
     python -m benchmarks.planted_regressions runs/planted --baselines baselines
 
 FOLDER holds run directories: unchanged/01, unchanged/02, ... and one folder for each planted change (`--plant-arg`,
-`--plant-env`, `--plant-delay`), such as eager/01. Every run is judged anew against the store. The first table has one
-row for each planted change, the second how far each metric of each model moved under each workload: the median over
-the launches beside the baseline.
+`--plant-env`, `--plant-delay`), such as eager/01. Every run is judged anew against the store, and none against launches
+of its own: where an unchanged run is part of the baseline, the others are what it is held against. The first table has
+one row for each planted change, the second how far each metric of each model moved under each workload: the median over
+the launches beside the baseline. Of a planted run that was cut off, what it had measured is shown.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
+import msgspec
 
 from benchmarks.run_folders import UNCHANGED, Kind, kinds, planted_servers
 from fixtures import report
 from fixtures.case import Case
-from fixtures.judge.baselines import Recorded, Store
+from fixtures.judge.baselines import Baseline, Recorded, Store
 from fixtures.judge.gate import judge
 from fixtures.judge.observation import Observation, RunReader
 from fixtures.judge.verdicts import Outcome, Verdict
@@ -72,7 +74,7 @@ class Judged:
 
 
 def judged(results: RunResults, store: Store) -> list[Judged]:
-    """Every case of a run that was measured, beside its baseline."""
+    """Every case of a run that was measured, beside what other runs recorded."""
     reader, planted = RunReader(results), planted_servers(results)
     reported = {name for launch in results.launches for name in launch.effective}
     found = []
@@ -80,7 +82,7 @@ def judged(results: RunResults, store: Store) -> list[Judged]:
         seen = reader.observe(case)
         if not seen.readings:
             continue
-        baseline = store.find(case, seen.hardware_label)
+        baseline = _of_others(store.find(case, seen.hardware_label), results.run_id)
         verdict = judge(case, seen, baseline)
         servers = {load.server.key for load in case.loads}
         by_speed = None
@@ -100,6 +102,16 @@ def judged(results: RunResults, store: Store) -> list[Judged]:
             )
         )
     return found
+
+
+def _of_others(baseline: Baseline | None, run_id: str) -> Baseline | None:
+    """The baseline without the launches of that run; None where it has no others."""
+    if not isinstance(baseline, Recorded):
+        return baseline
+    others = tuple(point for point in baseline.metric.launches if point.run != run_id)
+    if not others:
+        return None
+    return dataclasses.replace(baseline, metric=msgspec.structs.replace(baseline.metric, launches=others))
 
 
 def _by_speed(case: Case, seen: Observation, baseline: Recorded, reported: Iterable[str]) -> Verdict | None:
@@ -123,7 +135,7 @@ def summary(folder: Path, store: Store) -> list[str]:
         "| planted | runs | launches | gate: cases | red | names the right model | red without it | unchanged beside |",
         "|---|--:|--:|---|--:|---|--:|---|",
     ]
-    every = list(kinds(folder))
+    every = list(kinds(folder, cut_off=True))
     calm = [results for kind in every if kind.name == UNCHANGED for results in kind.runs]
     green = {results.run_id: is_green(results, store) for results in calm}
     for kind in every:
@@ -207,7 +219,7 @@ def table(folder: Path, store: Store, everything: bool = False) -> str:
         "| planted | server | metric | moved, median over launches |",
         "|---|---|---|---|",
     ]
-    for kind in kinds(folder):
+    for kind in kinds(folder, cut_off=True):
         lines += moves(kind, store, everything)
     return "\n".join(lines)
 

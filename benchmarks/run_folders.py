@@ -1,7 +1,7 @@
 """Which runs lie under a folder, and what was red in them?
 
 A folder of whole runs holds one folder for each kind of run (`unchanged`, and one for each thing planted), and in each
-the run directories 01, 02, ... What did not end by itself is no run.
+the run directories 01, 02, ... What did not end by itself is no run, unless it is asked for.
 """
 
 from __future__ import annotations
@@ -43,21 +43,30 @@ class Kind:
 
     @property
     def title(self) -> str:
-        """Its name and what was planted: "eager (arguments --enforce-eager)"."""
-        texts = "; ".join(sorted(set(self.planted.values())))
-        return f"{self.name} ({texts})" if texts else self.name
+        """Its name and what was planted: "eager (arguments --enforce-eager)", and whether a run of it was cut off."""
+        texts = sorted(set(self.planted.values()))
+        texts += [] if all(results.complete for results in self.runs) else ["cut off"]
+        return f"{self.name} ({'; '.join(texts)})" if texts else self.name
 
 
 def is_whole(run_dir: Path) -> bool:
     """Whether a run there, packed or not, ended by itself."""
-    files = [run_dir / name for name in (rundata.RESULTS_FILE, f"{rundata.RESULTS_FILE}.gz")]
-    return any(file.exists() for file in files) and rundata.load(run_dir).complete
+    return _is_run(run_dir) and rundata.load(run_dir).complete
 
 
-def kinds(folder: Path) -> Iterator[Kind]:
-    """Every kind that has a whole run, the unchanged ones first."""
+def _is_run(run_dir: Path) -> bool:
+    return any((run_dir / name).exists() for name in (rundata.RESULTS_FILE, f"{rundata.RESULTS_FILE}.gz"))
+
+
+def kinds(folder: Path, cut_off: bool = False) -> Iterator[Kind]:
+    """Every kind that has a run, the unchanged ones first.
+
+    Args:
+        cut_off: planted runs that were ended from outside too: what they had measured by then was measured.
+    """
     for path in sorted((p for p in folder.iterdir() if p.is_dir()), key=lambda p: (p.name != UNCHANGED, p.name)):
-        runs = tuple(rundata.load(p) for p in sorted(path.iterdir()) if is_whole(p) and ".partial" not in p.name)
+        counts = _is_run if cut_off and path.name != UNCHANGED else is_whole
+        runs = tuple(rundata.load(p) for p in sorted(path.iterdir()) if counts(p) and ".partial" not in p.name)
         if runs:
             yield Kind(path.name, runs)
 

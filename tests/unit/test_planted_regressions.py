@@ -108,6 +108,27 @@ def test_what_the_engine_reports_makes_it_incomparable(shown):
     assert any("slower by 10.0 %, **INCOMPARABLE (by its speed alone REGRESSED)** 1 of 1" in line for line in lines)
 
 
+def test_what_a_run_measured_before_it_was_cut_off_is_shown(shown):
+    """A planted run that was ended from outside counts and is marked; an unchanged one says nothing of a quiet gate."""
+    ended, never = (
+        msgspec.structs.replace(run(n, moe=0.9, planted=p), complete=False) for n, p in ((11, PLANTED), (12, None))
+    )
+    lines = shown({"eager/01": ended, "unchanged/01": never})
+
+    assert lines[2].startswith(f"| eager ({EAGER}; cut off) | 1 | 2 | REGRESSED 2, ")
+    assert not any("unchanged |" in line[:14] for line in lines)
+
+
+def test_no_run_is_held_against_itself(shown, tmp_path):
+    """An unchanged run that is part of the baseline is judged by the other runs; where it is all of it, by nothing."""
+    store = Store(tmp_path / "alone")
+    accept([tmp_path / "recorded" / "1"], store, Choice(), env={})
+    itself = rundata.load(tmp_path / "recorded" / "1")
+
+    assert "| NO_BASELINE 4 |" in shown({"unchanged/01": itself}, "--baselines", str(store.root))[2]
+    assert "| PASSED 4 |" in shown({}, "--baselines", str(tmp_path / "baselines"))[2]
+
+
 def test_wrong_model_is_said(shown):
     """Where the model that was left alone is red, the table says so, and a red unchanged run beside it is seen."""
     lines = shown({"unchanged/01": run(10, dense=0.9), "odd/01": run(11, dense=0.9, planted=PLANTED)})
