@@ -6,12 +6,15 @@ import datetime
 import msgspec
 import pytest
 
-from fixtures.judge.baseline_files import BaselineFile, Known, Provenance
+from fixtures import rundata
+from fixtures.judge.baseline_files import BaselineFile, Known, Provenance, read_recorded
 from fixtures.judge.baselines import Store
 from fixtures.judge.gate import Outcome, judge
 from fixtures.judge.observation import observe
 from fixtures.judge.own_machine import narrowed
 from fixtures.judge.policy import policy_for
+from fixtures.judge.proposals import Choice
+from fixtures.judge.recording import RecordingRefused, accept
 from tests.unit import measured as m
 
 # Three machines that differ by 2 %; launches of each by 0.2 %.
@@ -107,3 +110,65 @@ def test_a_run_says_which_machine_it_was_on():
 
     assert m.hardware().machine_id == observe(reader, m.THROUGHPUT).machine
     assert None is observe(cpu, m.THROUGHPUT).machine
+
+
+@pytest.fixture
+def taken(tmp_path):
+    """Takes runs of one launch over that were made on one machine; returns the table of what was proposed."""
+    store = Store(tmp_path / "baselines")
+
+    def take(machine, first, values, **choice):
+        here = m.hardware()
+        gpus = tuple(msgspec.structs.replace(gpu, uuid=f"{machine}-{gpu.index}") for gpu in here.gpus)
+        folders = []
+        for day, value in enumerate(values, first):
+            measured = {m.MOE_LOAD: {"output_throughput": [value]}}
+            results = m.run(
+                measured, (m.THROUGHPUT,), f"202606{day:02}-120000-1", machine=msgspec.structs.replace(here, gpus=gpus)
+            )
+            folders.append(tmp_path / results.run_id)
+            rundata.save(results, folders[-1])
+        return accept(folders, store, Choice(**choice), env={}).table, results.hardware.machine_id
+
+    def recorded():
+        return [
+            point.value
+            for point in read_recorded(store.path(m.THROUGHPUT, "h200x2")).metrics[m.THROUGHPUT.metric].launches
+        ]
+
+    return take, recorded
+
+
+def test_what_each_machine_promises_is_shown_when_runs_are_taken_over(taken):
+    """Two machines that differ by 1.5 % promise up to 5 % together, and each of them 2 %."""
+    take, recorded = taken
+    alone, first = take("one", 1, [1000.0 * factor for factor in m.QUIET])
+    both, second = take("two", 11, [1015.0 * factor for factor in m.QUIET])
+
+    assert " alone " not in alone
+    assert f"on {min(first, second)} alone 2.0 %; on {max(first, second)} alone 2.0 %" in both
+    assert 12 == len(recorded())
+
+
+def test_a_faster_machine_does_not_throw_the_others_away(taken):
+    """A machine that nothing was recorded on is 20 % faster: its launches join, and the promise asks for a reason."""
+    take, recorded = taken
+    take("one", 1, [1000.0 * factor for factor in m.QUIET])
+
+    with pytest.raises(RecordingRefused, match="promised only for a reason"):
+        take("two", 11, [1200.0])
+    table, _ = take("two", 11, [1200.0], delta=0.8, reason="machines differ")
+    assert "joins although it moved: nothing was recorded on this machine (--replace begins anew)" in table
+    assert 7 == len(recorded())
+    assert 1200.0 == recorded()[-1]
+
+
+def test_a_known_machine_that_moved_begins_anew(taken):
+    """There it is the value that moved; on a new one, who says --replace says so."""
+    take, recorded = taken
+    take("one", 1, [1000.0 * factor for factor in m.QUIET])
+    take("one", 8, [1200.0])
+    assert [1200.0] == recorded()
+
+    take("two", 9, [1500.0], replace=True)
+    assert [1500.0] == recorded()
