@@ -86,11 +86,9 @@ def judged(results: RunResults, store: Store) -> list[Judged]:
         verdict = judge(case, seen, baseline)
         servers = {load.server.key for load in case.loads}
         by_speed = None
-        reference = None
-        if isinstance(baseline, Recorded):
-            reference = statistics.geometric_mean([point.value for point in baseline.metric.launches])
-            if verdict.outcome is Outcome.INCOMPARABLE and servers & planted:
-                by_speed = _by_speed(case, seen, baseline, reported)
+        if isinstance(baseline, Recorded) and verdict.outcome is Outcome.INCOMPARABLE and servers & planted:
+            by_speed = _by_speed(case, seen, baseline, reported)
+        reference = (by_speed or verdict).baseline if isinstance(baseline, Recorded) else None
         found.append(
             Judged(
                 case=case,

@@ -1,0 +1,50 @@
+"""Is an unchanged run green on a machine that nothing was recorded on?
+
+No stub: the runs of docs/runs that were made on H200s, each held against what other H200s recorded.
+"""
+
+import dataclasses
+import itertools
+from collections import Counter
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from fixtures import rundata
+from fixtures.judge.baselines import Recorded, Store
+from fixtures.judge.gate import Outcome, judge
+from fixtures.judge.observation import RunReader
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+RUNS = ROOT / "docs" / "runs"
+FOLDERS = [*sorted(RUNS.glob("h200x1-2*")), *sorted((RUNS / "h200x1-planted" / "unchanged").iterdir())]
+
+
+def only(baseline, machines):
+    """The baseline with the launches of these machines alone."""
+    launches = tuple(point for point in baseline.metric.launches if baseline.machines[point.run] in machines)
+    return dataclasses.replace(baseline, metric=msgspec.structs.replace(baseline.metric, launches=launches))
+
+
+def test_a_machine_is_not_red_for_being_another_one():
+    """Whichever of the others are recorded. One of them decodes a single stream 4 % slower than its neighbours."""
+    store, said, most = Store(ROOT / "baselines"), Counter(), 0.0
+    for results in map(rundata.load, FOLDERS):
+        reader = RunReader(results)
+        for case in results.cases:
+            seen = reader.observe(case)
+            baseline = store.find(case, seen.hardware_label)
+            if not seen.readings or not isinstance(baseline, Recorded):
+                continue
+            others = sorted({baseline.machines[point.run] for point in baseline.metric.launches} - {seen.machine})
+            for count in range(1, len(others) + 1):
+                for some in itertools.combinations(others, count):
+                    verdict = judge(case, seen, only(baseline, some))
+                    if verdict.gate == "hard":
+                        said[verdict.outcome] += 1
+                        most = max(most, verdict.worse_by if "itl" in case.metric else 0.0)
+
+    assert said[Outcome.PASSED] > 500
+    assert 0 == said[Outcome.REGRESSED] + said[Outcome.INVALID] + said[Outcome.INCOMPARABLE]
+    assert most == pytest.approx(0.04, abs=0.005)
