@@ -68,24 +68,24 @@ def test_on_a_new_machine_each_recorded_one_counts_once():
     """Three machines tell little of a fourth, however often each was launched: the line is as wide as for three."""
     result = on("gpu-new", 1000.0)
 
-    assert "3 machines, each counted once; gpu-new has no two launches of its own), " in result.message
+    assert "3 machines, each counted once; gpu-new has too few launches of its own), " in result.message
     assert "provisional: the line is widened until 6 launches of 3 runs are recorded on this machine" in result.message
     assert Outcome.PASSED == on("gpu-new", 960.0, 960.0, 960.0).outcome
     assert Outcome.REGRESSED == on("gpu-new", 850.0, 850.0, 850.0).outcome
 
 
 def test_a_single_launch_of_a_machine_is_one_machine_among_others():
-    """From two on they stand for themselves, provisional until there are six."""
-    launches = {n: [name for name in MACHINES for _ in range(6)][: 12 + n] for n in (1, 2)}
+    """So are two. From three on they stand for themselves, provisional until there are six."""
+    launches = {n: [name for name in MACHINES for _ in range(6)][: 12 + n] for n in (2, 3)}
     seen = {}
     for n, names in launches.items():
         recorded = m.recorded(m.THROUGHPUT, [MACHINES[name] for name in names], delta=0.05)
         machines = {point.run: name for point, name in zip(recorded.metric.launches, names, strict=True)}
         seen[n] = seen_from(dataclasses.replace(recorded, machines=machines), "gpu-c", POLICY)
 
-    assert (3, None) == (seen[1].counted_machines, seen[1].only_machine)
-    assert [pytest.approx(value) for value in MACHINES.values()] == [p.value for p in seen[1].metric.launches]
-    assert (2, "gpu-c") == (len(seen[2].metric.launches), seen[2].only_machine)
+    assert (3, None) == (seen[2].counted_machines, seen[2].only_machine)
+    assert [pytest.approx(value) for value in MACHINES.values()] == [p.value for p in seen[2].metric.launches]
+    assert (3, "gpu-c") == (len(seen[3].metric.launches), seen[3].only_machine)
 
 
 def test_sides_of_a_ratio_are_counted_by_machine_too():

@@ -1,0 +1,136 @@
+"""How often is the gate wrong where several machines of one kind share a baseline?
+
+    python -m benchmarks.fleet_simulation                 # the table of docs/gating.md: seconds
+    python -m benchmarks.fleet_simulation --between 0.02  # machines that differ by 2 %
+
+Machines of one kind differ, and so do launches of one of them. A run on one of them is held against what the others
+recorded, or against launches of its own (`fixtures.judge.own_machine`), and beside that against all launches alike, as
+if there were no machines. The rule is a vectorised copy of `fixtures.judge.policy` for a metric where more is better; a
+test holds it against `fixtures.judge.gate.judge`. Seeded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import click
+import numpy as np
+
+from benchmarks.gate_rules import Array, round_up
+from benchmarks.gate_simulation import percent
+from fixtures.judge.own_machine import OWN_LAUNCHES
+from fixtures.judge.policy import (
+    DECISION_LAUNCHES,
+    FIRM_LAUNCHES,
+    GPU_RATE,
+    LINE_SHARE,
+    MACHINE_SHARE,
+    OVERLOOKED,
+    PRIOR_LAUNCHES,
+    t_quantile,
+)
+
+SEED = 20261125
+LOSSES = (0.0, 0.02, 0.05, 0.10)
+LAUNCHES_EACH = 6  # of every other machine, each of a run of its own
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """Standard deviations (log): of machines, and of launches of one machine."""
+
+    between: float
+    launch: float
+
+
+def red(now: Array, recorded: Array) -> Array:
+    """Where the gate is red: shape (draws).
+
+    Args:
+        now: launches of this run, logarithms: shape (draws, 3). The first decides alone where it is clearly fine.
+        recorded: what it is held against, logarithms, each of a run of its own: shape (draws, points).
+    """
+    points = recorded.shape[1]
+    variance = recorded.var(axis=1, ddof=1) if points > 1 else np.zeros(len(recorded))
+    freedom = float(points - 1)
+    if points < FIRM_LAUNCHES:
+        freedom += PRIOR_LAUNCHES
+        variance = ((points - 1) * variance + PRIOR_LAUNCHES * GPU_RATE.assumed_cv**2) / freedom
+    sigma = np.sqrt(variance)
+    shared = MACHINE_SHARE + (1 - MACHINE_SHARE) / DECISION_LAUNCHES
+    guard = t_quantile(freedom) * sigma * np.sqrt(shared + 1 / points)
+    detectable = np.maximum(GPU_RATE.smallest, round_up(-np.expm1(-guard / LINE_SHARE)))
+    delta = np.minimum(detectable, 0.95) if points >= FIRM_LAUNCHES else GPU_RATE.until_firm
+    three = np.maximum(LINE_SHARE * -np.log1p(-delta), guard)
+    scatter = t_quantile(freedom, 1 - OVERLOOKED) * sigma * np.sqrt(1 + 1 / points)
+    clear = np.minimum(three, np.maximum(three / 2, three / LINE_SHARE - scatter))
+    center = recorded.mean(axis=1)
+    return np.asarray((center - now[:, 0] > clear) & (center - now.mean(axis=1) > three))
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Logarithms of launches.
+
+    Attributes:
+        others: of every other machine: shape (draws, machines, LAUNCHES_EACH).
+        own: recorded on the machine at hand: shape (draws, launches).
+        now: of the run that is judged, unchanged: shape (draws, 3).
+    """
+
+    others: Array
+    own: Array
+    now: Array
+
+    @property
+    def alike(self) -> Array:
+        """All recorded launches, as if there were no machines: shape (draws, launches)."""
+        return np.concatenate([self.others.reshape(len(self.others), -1), self.own], axis=1)
+
+    @property
+    def by_machine(self) -> Array:
+        """What the run is held against: its machine's own launches, or each machine's mean: shape (draws, points)."""
+        count = self.own.shape[1]
+        if count >= OWN_LAUNCHES:
+            return self.own
+        own = [self.own.mean(axis=1, keepdims=True)] if count else []
+        return np.concatenate([self.others.mean(axis=2), *own], axis=1)
+
+
+def drawn(rng: np.random.Generator, fleet: Fleet, others: int, own: int, draws: int) -> Draws:
+    """Launches of a machine and of so many others."""
+    here, elsewhere = rng.normal(0, fleet.between, (draws, 1)), rng.normal(0, fleet.between, (draws, others, 1))
+    return Draws(
+        others=elsewhere + rng.normal(0, fleet.launch, (draws, others, LAUNCHES_EACH)),
+        own=here + rng.normal(0, fleet.launch, (draws, own)),
+        now=here + rng.normal(0, fleet.launch, (draws, DECISION_LAUNCHES)),
+    )
+
+
+def table(fleet: Fleet, draws: int) -> Iterator[str]:
+    """Markdown: red in %, by other machines and own launches."""
+    losses = [f"{loss:.0%} lost" for loss in LOSSES[1:]]
+    cells = ["other machines", "own launches", "false alarms", *losses, "alike: false alarms", *losses]
+    yield "| " + " | ".join(cells) + " |"
+    yield "|" + "--:|" * len(cells)
+    rng = np.random.default_rng(SEED)
+    for others, own in ((1, 0), (2, 0), (3, 0), (5, 0), (10, 0), (3, 1), (3, 2), (3, 3), (3, 5), (3, 6), (3, 10)):
+        one = drawn(rng, fleet, others, own, draws)
+        parts = [red(one.now + np.log1p(-loss), held) for held in (one.by_machine, one.alike) for loss in LOSSES]
+        yield f"| {others} | {own} | " + " | ".join(percent(float(part.mean())) for part in parts) + " |"
+
+
+@click.command()
+@click.option(
+    "--between", default=0.012, show_default=True, help="How much machines differ (CV); H200: 0.008 to 0.017."
+)
+@click.option("--launch", default=0.003, show_default=True, help="How much launches of one machine differ (CV).")
+@click.option("--draws", default=200_000, show_default=True, help="Simulated runs for each row.")
+def main(between: float, launch: float, draws: int) -> None:
+    """Show how often a run is red on a machine of a fleet that shares a baseline, unchanged and with losses, in %."""
+    click.echo("\n".join(table(Fleet(between, launch), draws)))
+
+
+if __name__ == "__main__":
+    main()
