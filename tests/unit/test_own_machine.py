@@ -213,3 +213,13 @@ def test_a_machine_that_moved_begins_anew_and_the_others_stay(taken):
 
     take("two", 23, [1500.0], replace=True)
     assert [1500.0] == recorded()
+
+
+def test_the_oldest_launches_of_each_machine_go(taken):
+    """The last 30 of one; the only one of another stays, though it is older than all of them."""
+    take, recorded = taken
+    take("one", 1, [1001.0])
+    take("two", 2, [1000.0 + day % 3 for day in range(32)])
+
+    assert 31 == len(recorded())
+    assert 1001.0 == recorded()[0]

@@ -9,7 +9,8 @@ from fixtures import rundata
 from fixtures.judge.baseline_files import read_recorded
 from fixtures.judge.baselines import Store
 from fixtures.judge.gate import Outcome, judge_run
-from fixtures.judge.proposals import LAUNCHES_KEPT, Choice
+from fixtures.judge.joining import LAUNCHES_KEPT
+from fixtures.judge.proposals import Choice
 from fixtures.judge.recording import RecordingRefused, accept, propose
 from tests.unit import measured as m
 
