@@ -15,6 +15,7 @@ import numpy.typing as npt
 from scipy.special import ndtr
 from scipy.stats import rankdata
 
+from fixtures.judge.pairs import DOUBT, PAIRS
 from fixtures.judge.policy import (
     DECISION_LAUNCHES,
     GPU_RATE,
@@ -247,9 +248,10 @@ def pairs_rate(rng: np.random.Generator, machine: Machine, loss: float, delta: f
     """How often three pairs of base and candidate in one session are red."""
 
     def draw(size: int) -> Array:
-        both = session(rng, machine, size, 6)
-        losses = both[:, :3] - (both[:, 3:] + np.log1p(-loss))
-        return np.asarray(losses.mean(axis=1) > LINE_SHARE * -np.log1p(-delta))
+        both = session(rng, machine, size, 2 * PAIRS)
+        losses = both[:, :PAIRS] - (both[:, PAIRS:] + np.log1p(-loss))
+        error = t_quantile(PAIRS - 1, 1 - DOUBT) * losses.std(axis=1, ddof=1) / np.sqrt(PAIRS)
+        return np.asarray(losses.mean(axis=1) > np.maximum(LINE_SHARE * -np.log1p(-delta), error))
 
     return rate(draw, runs)
 

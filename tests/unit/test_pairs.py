@@ -49,6 +49,26 @@ def test_contradicting_pairs_are_inconclusive():
     assert "contradict" in result.message
 
 
+# Unchanged vLLM beside itself on two shared cores: single-stream ITL in ms, base and candidate, in launch order.
+UNCHANGED_ON_A_CPU = [(17.55, 14.14), (16.78, 15.83), (14.90, 13.47)]
+
+
+def test_no_gain_is_claimed_that_scatter_explains():
+    """12 % better in the mean, and between 6 and 22 % in the pairs of a build beside itself."""
+    case = msgspec.structs.replace(m.ITL, gate="hard")
+    assert Outcome.PASSED == judge_pairs(case, UNCHANGED_ON_A_CPU, "cpu-x2").outcome
+
+
+def test_no_loss_is_claimed_that_scatter_explains():
+    """The same with the builds changed round: beyond the line, but there may be no loss."""
+    turned = [(candidate, base) for base, candidate in UNCHANGED_ON_A_CPU]
+    result = judge_pairs(m.ITL, turned, "cpu-x2")
+
+    assert Outcome.INCONCLUSIVE == result.outcome
+    assert "may have lost nothing" in result.message
+    assert Outcome.REGRESSED == judge_pairs(m.ITL, [(base, 1.2 * new) for base, new in turned], "cpu-x2").outcome
+
+
 @pytest.mark.parametrize("pairs", [[], [(1.0, 1.0)] * 2, [(1.0, 0.0)] * 3, [(1.0, float("nan"))] * 3])
 def test_too_few_or_impossible_pairs_are_invalid(pairs):
     """Two pairs, a zero or a NaN are no verdict."""
@@ -64,5 +84,5 @@ def test_reported_case_stays_reported():
 def test_message_has_interval_and_line():
     """Both values, the interval of the loss, the line and the promise."""
     message = judged([(1000.0, 899.0), (1000.0, 900.0), (1000.0, 901.0)]).message
-    for part in ("900 tok/s, base 1,000 tok/s: lower by 10.0 %", "95 % interval of the loss", "alarm line 3.3 %"):
+    for part in ("900 tok/s, base 1,000 tok/s: lower by 10.0 %", "90 % interval of the loss", "alarm line 3.3 %"):
         assert part in message
