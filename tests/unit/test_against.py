@@ -64,6 +64,17 @@ def test_comparison_of_builds_is_gone_on_with(project, pytester):
     assert "name the same --against-engine as then" in other.stdout.str()
 
 
+def test_more_pairs_where_three_tell_too_little(project, pytester):
+    """--launches says how many of each build; fewer than three are refused."""
+    run = ("-m", "cpu", "-k", "test_output_throughput and llama", "--run-dir", "mine", *AGAINST)
+    done = project(*run, "--launches", "4")
+
+    assert (0, {"passed": 1}) == (done.ret, outcomes(done)), done.stdout.str()
+    begun = sorted((launch.start.started_unix_s, launch.server) for launch in load(pytester.path / "mine").launches)
+    assert "ABBAABBA" == "".join("A" if server.endswith("-base") else "B" for _, server in begun)
+    assert "4 pairs launched in turn" in load(pytester.path / "mine").verdicts[0].message
+
+
 def test_base_build_that_is_not_there(project, pytester):
     """A base build that cannot be launched fails the tests with its own option in the message; nothing is green."""
     result = project("-m", "cpu", "-k", "test_output_throughput", "--against-engine", "fake=/nowhere/python")
@@ -89,9 +100,10 @@ def test_base_build_that_answers_wrongly_is_invalid(project, pytester, monkeypat
         (("--against-engine", "vlm=python"), "there is no engine vlm"),
         (("--against-engine", "vllm=python"), "no base build for fake"),
         ((*AGAINST, "--baseline-record"), "leave --baseline-record out"),
+        ((*AGAINST, "--launches", "2"), "3 pairs are the fewest"),
         (("--against-engine", "fake"), "write --against-engine NAME=VALUE"),
     ],
-    ids=["unknown", "other", "record", "no-path"],
+    ids=["unknown", "other", "record", "two-pairs", "no-path"],
 )
 def test_comparison_that_cannot_be_meant(project, options, said):
     """What contradicts a comparison of two builds is a usage error."""
