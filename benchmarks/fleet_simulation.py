@@ -5,8 +5,8 @@
 
 Machines of one kind differ, and so do launches of one of them. A run on one of them is held against what the others
 recorded, or against launches of its own (`fixtures.judge.own_machine`), and beside that against all launches alike, as
-if there were no machines. The rule is a vectorised copy of `fixtures.judge.policy` for a metric where more is better; a
-test holds it against `fixtures.judge.gate.judge`. Seeded.
+if there were no machines. `benchmarks.gate_rules` has the rule, and here too a test holds it against
+`fixtures.judge.gate.judge`. Seeded.
 """
 
 from __future__ import annotations
@@ -17,19 +17,10 @@ from dataclasses import dataclass
 import click
 import numpy as np
 
-from benchmarks.gate_rules import Array, round_up
-from benchmarks.gate_simulation import percent
+from benchmarks.gate_rules import Array, gate_red, lines_of
+from benchmarks.gate_simulation import percent, row
 from fixtures.judge.own_machine import OWN_LAUNCHES
-from fixtures.judge.policy import (
-    DECISION_LAUNCHES,
-    FIRM_LAUNCHES,
-    GPU_RATE,
-    LINE_SHARE,
-    MACHINE_SHARE,
-    OVERLOOKED,
-    PRIOR_LAUNCHES,
-    t_quantile,
-)
+from fixtures.judge.policy import DECISION_LAUNCHES, FIRM_LAUNCHES, GPU_RATE, PRIOR_LAUNCHES
 
 SEED = 20261125
 LOSSES = (0.0, 0.02, 0.05, 0.10)
@@ -53,20 +44,12 @@ def red(now: Array, recorded: Array) -> Array:
     """
     points = recorded.shape[1]
     variance = recorded.var(axis=1, ddof=1) if points > 1 else np.zeros(len(recorded))
-    freedom = float(points - 1)
+    freedom, promise = float(points - 1), None
     if points < FIRM_LAUNCHES:
         freedom += PRIOR_LAUNCHES
         variance = ((points - 1) * variance + PRIOR_LAUNCHES * GPU_RATE.assumed_cv**2) / freedom
-    sigma = np.sqrt(variance)
-    shared = MACHINE_SHARE + (1 - MACHINE_SHARE) / DECISION_LAUNCHES
-    guard = t_quantile(freedom) * sigma * np.sqrt(shared + 1 / points)
-    detectable = np.maximum(GPU_RATE.smallest, round_up(-np.expm1(-guard / LINE_SHARE)))
-    delta = np.minimum(detectable, 0.95) if points >= FIRM_LAUNCHES else GPU_RATE.until_firm
-    three = np.maximum(LINE_SHARE * -np.log1p(-delta), guard)
-    scatter = t_quantile(freedom, 1 - OVERLOOKED) * sigma * np.sqrt(1 + 1 / points)
-    clear = np.minimum(three, np.maximum(three / 2, three / LINE_SHARE - scatter))
-    center = recorded.mean(axis=1)
-    return np.asarray((center - now[:, 0] > clear) & (center - now.mean(axis=1) > three))
+        promise = GPU_RATE.until_firm
+    return gate_red(now, lines_of(recorded.mean(axis=1), np.sqrt(variance), points, freedom, promise=promise))
 
 
 @dataclass(frozen=True)
@@ -112,13 +95,13 @@ def table(fleet: Fleet, draws: int) -> Iterator[str]:
     """Markdown: red in %, by other machines and own launches."""
     losses = [f"{loss:.0%} lost" for loss in LOSSES[1:]]
     cells = ["other machines", "own launches", "false alarms", *losses, "alike: false alarms", *losses]
-    yield "| " + " | ".join(cells) + " |"
-    yield "|" + "--:|" * len(cells)
+    yield row(cells)
+    yield row("--:" for _ in cells)
     rng = np.random.default_rng(SEED)
     for others, own in ((1, 0), (2, 0), (3, 0), (5, 0), (10, 0), (3, 1), (3, 2), (3, 3), (3, 5), (3, 6), (3, 10)):
         one = drawn(rng, fleet, others, own, draws)
         parts = [red(one.now + np.log1p(-loss), held) for held in (one.by_machine, one.alike) for loss in LOSSES]
-        yield f"| {others} | {own} | " + " | ".join(percent(float(part.mean())) for part in parts) + " |"
+        yield row([others, own, *(percent(float(part.mean())) for part in parts)])
 
 
 @click.command()

@@ -155,21 +155,36 @@ class Lines:
 
 def lines(recorded: Array, setup: Setup) -> Lines:
     """The gate's lines for a higher-is-better metric."""
-    layout, quantile = setup.layout, setup.quantile
+    sessions, launches = setup.layout
     count = np.sum(~np.isnan(recorded), axis=1)
     sigma = np.nanstd(recorded, axis=1, ddof=1)
-    freedom = freedom_of(layout[0] * layout[1], layout[0])
+    freedom = freedom_of(sessions * launches, sessions)
+    return lines_of(np.nanmean(recorded, axis=1), sigma, count, freedom, setup.quantile)
+
+
+def lines_of(
+    center: Array,
+    sigma: Array,
+    count: npt.ArrayLike,
+    freedom: float,
+    quantile: float | None = None,
+    promise: float | None = None,
+) -> Lines:
+    """The gate's lines from the noise of what was recorded.
+
+    Args:
+        count: launches. freedom: with which sigma is known. quantile: replaces Student's t.
+        promise: None takes what the launches detect.
+    """
     t = t_quantile(freedom) if quantile is None else quantile
-
-    def guard(launches: int) -> Array:
-        return np.asarray(t * sigma * np.sqrt(MACHINE_SHARE + (1 - MACHINE_SHARE) / launches + 1 / count))
-
-    detectable = -np.expm1(-guard(DECISION_LAUNCHES) / LINE_SHARE)
-    delta = np.minimum(np.maximum(GPU_RATE.smallest, round_up(detectable)), 0.95)
-    three = np.maximum(LINE_SHARE * -np.log1p(-delta), guard(DECISION_LAUNCHES))
-    scatter = t_quantile(freedom, 1 - OVERLOOKED) * sigma * np.sqrt(1 + 1 / count)
+    per_launch = 1 / np.asarray(count)
+    guard = t * sigma * np.sqrt(MACHINE_SHARE + (1 - MACHINE_SHARE) / DECISION_LAUNCHES + per_launch)
+    detectable = np.minimum(np.maximum(GPU_RATE.smallest, round_up(-np.expm1(-guard / LINE_SHARE))), 0.95)
+    delta = detectable if promise is None else np.full_like(detectable, promise)
+    three = np.maximum(LINE_SHARE * -np.log1p(-delta), guard)
+    scatter = t_quantile(freedom, 1 - OVERLOOKED) * sigma * np.sqrt(1 + per_launch)
     clear = np.minimum(three, np.maximum(three / 2, three / LINE_SHARE - scatter))
-    return Lines(np.nanmean(recorded, axis=1), clear, three, delta)
+    return Lines(center, clear, three, delta)
 
 
 def doubtful(first: Array, drawn: Lines) -> Array:

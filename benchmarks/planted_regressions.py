@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
-import msgspec
 
 from benchmarks.run_folders import UNCHANGED, Kind, kinds, planted_servers
 from fixtures import report
@@ -106,10 +105,8 @@ def _of_others(baseline: Baseline | None, run_id: str) -> Baseline | None:
     """The baseline without the launches of that run; None where it has no others."""
     if not isinstance(baseline, Recorded):
         return baseline
-    others = tuple(point for point in baseline.metric.launches if point.run != run_id)
-    if not others:
-        return None
-    return dataclasses.replace(baseline, metric=msgspec.structs.replace(baseline.metric, launches=others))
+    others = [point for point in baseline.metric.launches if point.run != run_id]
+    return baseline.with_launches(others) if others else None
 
 
 def _by_speed(case: Case, seen: Observation, baseline: Recorded, reported: Iterable[str]) -> Verdict | None:

@@ -65,9 +65,9 @@ def kinds(folder: Path, cut_off: bool = False) -> Iterator[Kind]:
         cut_off: planted runs that were ended from outside too: what they had measured by then was measured.
     """
     for path in sorted((p for p in folder.iterdir() if p.is_dir()), key=lambda p: (p.name != UNCHANGED, p.name)):
-        counts = _is_run if cut_off and path.name != UNCHANGED else is_whole
-        runs = tuple(rundata.load(p) for p in sorted(path.iterdir()) if counts(p) and ".partial" not in p.name)
-        if runs:
+        found = (rundata.load(p) for p in sorted(path.iterdir()) if _is_run(p) and ".partial" not in p.name)
+        may_be_cut = cut_off and path.name != UNCHANGED
+        if runs := tuple(results for results in found if results.complete or may_be_cut):
             yield Kind(path.name, runs)
 
 

@@ -3,12 +3,10 @@
 No stub: the runs of docs/runs that were made on H200s, each held against what other H200s recorded.
 """
 
-import dataclasses
 import itertools
 from collections import Counter
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from fixtures import rundata
@@ -23,8 +21,7 @@ FOLDERS = [*sorted(RUNS.glob("h200x1-2*")), *sorted((RUNS / "h200x1-planted" / "
 
 def only(baseline, machines):
     """The baseline with the launches of these machines alone."""
-    launches = tuple(point for point in baseline.metric.launches if baseline.machines[point.run] in machines)
-    return dataclasses.replace(baseline, metric=msgspec.structs.replace(baseline.metric, launches=launches))
+    return baseline.with_launches(p for p in baseline.metric.launches if baseline.machines[p.run] in machines)
 
 
 def test_a_machine_is_not_red_for_being_another_one():
