@@ -87,9 +87,9 @@ def lines(runs: Sequence[RunResults], published: Path) -> Iterator[Line]:
             at_one = _at_one(subject, workload) if gpus == 2 else None
             for name, figure in sorted(read_published(path).metrics.items()):
                 values = measured(subject, workload, name)
-                stands_in = not values and at_one is not None
-                if stands_in:
-                    values = measured(at_one, workload, name)
+                stands_in = False
+                if not values and at_one is not None:
+                    values, stands_in = measured(at_one, workload, name), True
                 if values or gpus == 1 or at_one is not None:
                     median = statistics.median(values) if values else None
                     yield Line(subject, workload, name, gpus, figure, median, len(values), stands_in)

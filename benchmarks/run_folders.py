@@ -43,9 +43,10 @@ class Kind:
 
     @property
     def title(self) -> str:
-        """Its name and what was planted: "eager (arguments --enforce-eager)", and whether a run of it was cut off."""
+        """Its name and what was planted: "eager (arguments --enforce-eager)", and how many of its runs were cut off."""
         texts = sorted(set(self.planted.values()))
-        texts += [] if all(results.complete for results in self.runs) else ["cut off"]
+        if cut_off := sum(not results.complete for results in self.runs):
+            texts.append(f"{cut_off} of {len(self.runs)} cut off")
         return f"{self.name} ({'; '.join(texts)})" if texts else self.name
 
 

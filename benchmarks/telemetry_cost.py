@@ -24,7 +24,8 @@ import requests
 from fixtures import models
 from fixtures.gpus import Gpus
 from fixtures.judge.policy import t_quantile
-from fixtures.load.measurement import Repetition, Target, measure, warm_up
+from fixtures.load.measurement import Repetition, Target, measure
+from fixtures.load.warming import warm_up
 from fixtures.load.workload import Synthetic, Workload
 from fixtures.telemetry import Header, Telemetry
 

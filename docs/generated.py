@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -11,13 +12,15 @@ from typing import Any
 import click
 import msgspec
 
-from fixtures import plugin
+from benchmarks import published_table
+from fixtures import plugin, rundata
 from fixtures.cli import main
 from fixtures.judge.baseline_files import BaselineFile
 from fixtures.load.metrics import METRICS
 from fixtures.rundata import RunResults
 
 PUBLISHED = Path(__file__).resolve().parent.parent / "baselines" / "published"
+RUNS = Path(__file__).resolve().parent / "runs"
 
 
 class _Options:
@@ -88,12 +91,22 @@ def published() -> Iterator[str]:
             yield f"| {path.parent.parent.name} | {of} | {'<br>'.join(figures)} | {' | '.join(about)} |"
 
 
+def measured(*patterns: str) -> Iterator[str]:
+    """The published figures beside the recorded runs whose folders match."""
+    folders = sorted(folder for pattern in patterns for folder in RUNS.glob(pattern))
+    runs = [rundata.load(folder) for folder in folders]
+    yield published_table.markdown(runs, PUBLISHED, published_table.read_explanations())
+
+
 PARTS: dict[str, Callable[[], Iterator[str]]] = {
     "options": options,
     "commands": commands,
     "metrics": metrics,
     "files": files,
     "published": published,
+    "measured_h200": functools.partial(measured, "h200x1-2*", "h200x1-planted/unchanged/*"),
+    "measured_h100": functools.partial(measured, "h100x1-2*"),
+    "measured_h100x2": functools.partial(measured, "h100x2-2*"),
 }
 
 

@@ -1,11 +1,13 @@
 """Do `judge`, `accept` and `history` say what they did, and end with the right exit code?"""
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 
 from fixtures import rundata
 from fixtures.commands_gate import accept, judge
 from fixtures.commands_history import history
+from fixtures.failure import FailureRow
 from tests.unit import measured as m
 
 
@@ -52,6 +54,19 @@ def test_judge_of_a_run_without_cases_is_red(call, tmp_path):
     """A run that asked nothing is never green."""
     rundata.save(m.run({}, []), tmp_path / "empty")
     assert 1 == call(judge, tmp_path / "empty", "--baselines", tmp_path).exit_code
+
+
+def test_judge_of_a_run_whose_server_did_not_start_is_red(call, tmp_path):
+    """Also where that server's values are only reported; it says why, and what to do."""
+    row = FailureRow(tried="launched it", seen="exited with status 1", remedy="use more GPUs")
+    quiet = msgspec.structs.replace(m.THROUGHPUT, gate="report")
+    results = msgspec.structs.replace(m.run({}, [quiet]), failures={m.MOE.key: row})
+    rundata.save(results, tmp_path / "run")
+
+    done = call(judge, tmp_path / "run", "--baselines", tmp_path)
+
+    assert 1 == done.exit_code
+    assert f"{m.MOE.key} could not be had: exited with status 1. To do: use more GPUs" in done.output
 
 
 def test_dry_run(call, tmp_path):

@@ -41,8 +41,10 @@ def test_site_is_built(tmp_path):
     environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore", "DISABLE_MKDOCS_2_WARNING": "true"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     reference = (tmp_path / "reference.html").read_text() if done.returncode == 0 else ""
+    measured = (tmp_path / "measured.html").read_text() if done.returncode == 0 else ""
 
     assert 0 == done.returncode, done.stdout + done.stderr
+    assert 3 == measured.count("measured / published")
     assert "cdnjs" not in reference  # the pages need no network
     assert [] == [
         word for word in ("--plant-delay", "perfgate accept", "itl_median_ms", "VerdictRow") if word not in reference

@@ -6,12 +6,11 @@ import pytest
 from fixtures.load.measurement import (
     Repetition,
     Target,
-    WarmUpFailed,
     compile_lines,
     measure,
     vllm_bench_command,
-    warm_up,
 )
+from fixtures.load.warming import WarmUpFailed, warm_up
 from fixtures.load.workload import Synthetic, Workload
 from tests.unit.fake_launch import FakeEngine
 from tests.unit.measured_runs import other_than_busy

@@ -115,7 +115,7 @@ def test_what_a_run_measured_before_it_was_cut_off_is_shown(shown):
     )
     lines = shown({"eager/01": ended, "unchanged/01": never})
 
-    assert lines[2].startswith(f"| eager ({EAGER}; cut off) | 1 | 2 | REGRESSED 2, ")
+    assert lines[2].startswith(f"| eager ({EAGER}; 1 of 1 cut off) | 1 | 2 | REGRESSED 2, ")
     assert not any("unchanged |" in line[:14] for line in lines)
 
 

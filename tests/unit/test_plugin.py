@@ -174,7 +174,43 @@ def test_a_server_that_fails_spoils_only_its_own_cases(project, pytester, monkey
     assert said in result.stdout.str()
     judged = {row.case.split("/")[0]: row.outcome for row in results.verdicts}
     assert "NO_BASELINE" == judged["fake-llama-small-tp2"]
-    assert "NO_BASELINE" != judged.get("fake-mixtral-small-tp2")
+    assert "INVALID" == judged["fake-mixtral-small-tp2"]
+
+
+def test_a_failed_start_is_told_whole_once_and_kept(project, pytester, monkeypatch):
+    """Four cases need that server: one shows the log, the others point to it, and the run's data say why too."""
+    monkeypatch.setenv("FAKE_GPUS", "1")
+    monkeypatch.setenv("FAKE_MISBEHAVIOUR", "mixtral-8x7b: --exit-at-start 3")
+
+    result = project("-m", "h200", "--tp", "1", "-k", "test_single_stream", "--perf-report=yes", "--run-dir", "run")
+
+    assert (1, {"failed": 4, "skipped": 3}) == (result.ret, outcomes(result))
+    shown = result.stdout.str()
+    assert (1, 3) == (shown.count("its last 40 lines"), shown.count("; more by tests/"))
+    assert "During handling" not in shown
+    result.stdout.fnmatch_lines(
+        ["*7 judged, 4 red*", "*x1; could not be had: fake-mixtral-8x7b-tp1", "SKIPPED [[]3[]]*"]
+    )
+    results = load(pytester.path / "run")
+    assert ["fake-mixtral-8x7b-tp1"] == list(results.failures)
+    assert "its last 40 lines" in results.failures["fake-mixtral-8x7b-tp1"].detail
+    rows = [row for row in results.verdicts if "mixtral" in row.case]
+    assert 4 * ["INVALID"] == [row.outcome for row in rows]
+    assert all("fake-mixtral-8x7b-tp1 could not be had: exited with status 3" in row.message for row in rows)
+    assert "4 INVALID" in (pytester.path / "run" / "summary.md").read_text()
+
+
+def test_a_failed_start_in_one_worker_stands_in_the_run(project, pytester, monkeypatch):
+    """What another worker could not launch is INVALID here too, and their one run says why."""
+    monkeypatch.setenv("FAKE_GPUS", "2")
+    monkeypatch.setenv("FAKE_MISBEHAVIOUR", "mixtral-8x7b: --exit-at-start 3")
+
+    result = project("-m", "h200", "--tp", "1", "-n", "2", "-k", "test_single_stream", "--run-dir", "run")
+
+    assert (1, {"failed": 4, "skipped": 3}) == (result.ret, outcomes(result)), result.stdout.str()
+    results = load(pytester.path / "run")
+    assert ["fake-mixtral-8x7b-tp1"] == list(results.failures)
+    assert 4 == sum(row.outcome == "INVALID" for row in results.verdicts)
 
 
 def test_workers_share_launches_and_make_one_run(project, pytester, monkeypatch):

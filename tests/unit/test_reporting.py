@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from fixtures.case import Load
+from fixtures.failure import FailureRow
 from fixtures.judge import gate
 from fixtures.judge.baselines import Store
 from fixtures.load.measurement import RequestRow
@@ -168,6 +169,19 @@ def test_incomplete_required_run_is_red():
     assert "Red: 1 of 1 judged cases passed; 1 without a verdict" == verdict_sentence(
         msgspec.structs.replace(results, verdicts=results.verdicts[:1])
     )
+
+
+def test_a_server_that_could_not_be_had_is_red_and_named():
+    """Its values are only reported here, so that no case is red: the run is, and says why before anything else."""
+    row = FailureRow(tried="launched it", seen="exited with status 1", remedy="use more GPUs", detail="its log")
+    results = judged("PASSED")
+    results = msgspec.structs.replace(
+        results, cases=results.cases[:1], failures={"vllm-mixtral-small-tp2": row, "vllm-other-tp2": row}
+    )
+
+    assert "Red: 1 of 1 judged cases passed; 2 servers could not be had" == verdict_sentence(results)
+    for text in (summary.markdown(results, None), build(Report([results]))):
+        assert "vllm-mixtral-small-tp2 could not be had: exited with status 1. To do: use more GPUs" in text
 
 
 def test_what_was_not_judged_is_not_green():

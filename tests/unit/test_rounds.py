@@ -7,10 +7,10 @@ import pytest
 
 from fixtures import probe, rounds
 from fixtures.ledger import Ledger
-from fixtures.load import measurement
-from fixtures.load.workload import Workload
+from fixtures.load import measurement, warming
+from fixtures.load.workload import Synthetic, Workload
 from fixtures.plants import NOTHING
-from fixtures.rounds import LaunchMeasurement, warming
+from fixtures.rounds import LaunchMeasurement
 from fixtures.rundata import Measurement
 from fixtures.servers.launches import ServerDied
 from tests.unit import measured as m
@@ -23,14 +23,21 @@ ASKED = Workload(name="routing", num_prompts=2, max_concurrency=1, repetitions=1
 
 def test_every_workload_is_warmed_up_on_gpus():
     """Graphs and kernels are made for one size, so each workload's own sizes are sent."""
-    assert [ONE, MANY, RATE] == warming([ONE, MANY, RATE], "cuda")
+    assert [ONE, MANY, RATE] == warming.needing([ONE, MANY, RATE], "cuda")
+
+
+def test_the_fastest_open_loop_warms_a_gpu_up_for_the_slower_ones():
+    """Its batch passes through theirs; one with other prompts makes steps of its own."""
+    slow = msgspec.structs.replace(RATE, name="rate-1", request_rate=1.0)
+    other = msgspec.structs.replace(slow, name="long", prompts=Synthetic(input_len_tokens=512, output_len_tokens=8))
+    assert [RATE, ONE, other] == warming.needing([slow, RATE, ONE, other], "cuda")
 
 
 def test_the_largest_batch_warms_a_cpu_up():
     """Steps of every size run the same code there; a server that is sent nothing is not warmed up."""
-    assert [MANY] == warming([ONE, MANY, RATE], "cpu")
-    assert [RATE] == warming([RATE], "cpu")
-    assert [] == warming([], "cpu")
+    assert [MANY] == warming.needing([ONE, MANY, RATE], "cpu")
+    assert [RATE] == warming.needing([RATE], "cpu")
+    assert [] == warming.needing([], "cpu")
 
 
 class Asked:
@@ -59,7 +66,7 @@ class Asked:
 
         holding = types.SimpleNamespace(note=at("memory"), stop=at("memory no more"))
         monkeypatch.setattr(rounds, "Holding", lambda *args: holding)
-        monkeypatch.setattr(measurement, "warm_up", at("warm-up"))
+        monkeypatch.setattr(warming, "warm_up", at("warm-up"))
         monkeypatch.setattr(measurement, "measure", at("timed", m.repetition(0, {"output_throughput": 1.0})))
         row = Measurement(
             server=config.key, launch=0, workload="routing", repetitions=(m.repetition(0, {"routing_shares": 0.5}),)

@@ -163,7 +163,7 @@ def test_death_is_noticed_and_explained(tmp_path: Path) -> None:
 
     assert not server.alive()
     assert "was killed by SIGKILL, during: measuring closed-c16" in failure.seen
-    assert "listening on" in failure.seen
+    assert "listening on" in failure.detail
 
     server.stop()
 

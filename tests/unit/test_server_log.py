@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fixtures.engines.types import LogPhase, Remedy
-from fixtures.servers.server_log import UNKNOWN, LogWatch, remedy_for, tail
+from fixtures.servers.server_log import LINE_LENGTH, UNKNOWN, LogWatch, diagnosis, tail
 
 
 def test_each_phase_is_told_once_and_in_order(tmp_path: Path) -> None:
@@ -73,18 +73,32 @@ def test_known_signature_has_its_remedy(tmp_path: Path, line: str) -> None:
     """Each known way to fail leads to what helps against it."""
     (tmp_path / "log").write_text(f"INFO 1\nTraceback\n{line}\nINFO the end\n")
 
-    assert SIGNATURES[line] in remedy_for(tmp_path / "log", ())
+    remedy, told = diagnosis(tmp_path / "log", ())
+
+    assert SIGNATURES[line] in remedy
+    assert told == ("" if remedy == UNKNOWN else line)
 
 
 def test_the_engines_own_remedies_come_first(tmp_path: Path) -> None:
     """An engine knows better than the general rule."""
     (tmp_path / "log").write_text("CUDA out of memory")
 
-    assert "mine" == remedy_for(tmp_path / "log", (Remedy("out of memory", "mine"),))
+    assert ("mine", "CUDA out of memory") == diagnosis(tmp_path / "log", (Remedy("out of memory", "mine"),))
 
 
 def test_unknown_signature_says_where_to_look(tmp_path: Path) -> None:
     """There is always something to do."""
     (tmp_path / "log").write_text("hello")
 
-    assert UNKNOWN == remedy_for(tmp_path / "log", ())
+    assert (UNKNOWN, "") == diagnosis(tmp_path / "log", ())
+
+
+def test_a_long_line_is_quoted_in_part(tmp_path: Path) -> None:
+    """An engine may add half a screen of advice."""
+    (tmp_path / "log").write_text(f"ValueError: No available memory for the cache blocks. {'Try this. ' * 99}")
+
+    _, line = diagnosis(tmp_path / "log", ())
+
+    assert line.startswith("ValueError: No available memory for the cache blocks. Try this.")
+    assert line.endswith(" ...")
+    assert len(line) <= LINE_LENGTH
