@@ -2,11 +2,12 @@
 
     python -m benchmarks.fleet_simulation                 # the table of docs/gating.md: seconds
     python -m benchmarks.fleet_simulation --between 0.02  # machines that differ by 2 %
+    python -m benchmarks.fleet_simulation --uneven 0.5    # whose launches do not all scatter alike
 
 Machines of one kind differ, and so do launches of one of them. A run on one of them is held against what the others
-recorded, or against launches of its own (`fixtures.judge.own_machine`), and beside that against all launches alike, as
-if there were no machines. `benchmarks.gate_rules` has the rule, and here too a test holds it against
-`fixtures.judge.gate.judge`. Seeded.
+recorded, or against launches of its own (`fixtures.judge.own_machine`), of which the others tell how much they scatter,
+and beside that against all launches alike, as if there were no machines. `benchmarks.gate_rules` has the rule, and here
+too a test holds it against `fixtures.judge.gate.judge`. Seeded.
 """
 
 from __future__ import annotations
@@ -19,33 +20,37 @@ import numpy as np
 
 from benchmarks.gate_rules import Array, gate_red, lines_of
 from benchmarks.gate_simulation import percent, row
-from fixtures.judge.own_machine import OWN_LAUNCHES
-from fixtures.judge.policy import DECISION_LAUNCHES, FIRM_LAUNCHES, GPU_RATE, PRIOR_LAUNCHES
+from fixtures.judge.policy import DECISION_LAUNCHES, FIRM_FREEDOM, FIRM_LAUNCHES, GPU_RATE, PRIOR_LAUNCHES
 
 SEED = 20261125
-LOSSES = (0.0, 0.02, 0.05, 0.10)
-LAUNCHES_EACH = 6  # of every other machine, each of a run of its own
+LOSSES = (0.0, 0.02, 0.03, 0.05, 0.10)
+LAUNCHES_EACH = 6  # of every other machine, each of a run of its own: enough for one of them to lend all that is taken
 
 
 @dataclass(frozen=True)
 class Fleet:
-    """Standard deviations (log): of machines, and of launches of one machine."""
+    """Standard deviations (log): of machines, of launches of one, and of the logarithm of the latter by machine."""
 
     between: float
     launch: float
+    uneven: float = 0.0
 
 
-def red(now: Array, recorded: Array) -> Array:
+def red(now: Array, recorded: Array, lent: Array | None = None) -> Array:
     """Where the gate is red: shape (draws).
 
     Args:
         now: launches of this run, logarithms: shape (draws, 3). The first decides alone where it is clearly fine.
         recorded: what it is held against, logarithms, each of a run of its own: shape (draws, points).
+        lent: variance of launches by other machines: shape (draws).
     """
     points = recorded.shape[1]
     variance = recorded.var(axis=1, ddof=1) if points > 1 else np.zeros(len(recorded))
     freedom, promise = float(points - 1), None
-    if points < FIRM_LAUNCHES:
+    if lent is not None:
+        variance = (freedom * variance + FIRM_FREEDOM * lent) / (freedom + FIRM_FREEDOM)
+        freedom += FIRM_FREEDOM
+    elif points < FIRM_LAUNCHES:
         freedom += PRIOR_LAUNCHES
         variance = ((points - 1) * variance + PRIOR_LAUNCHES * GPU_RATE.assumed_cv**2) / freedom
         promise = GPU_RATE.until_firm
@@ -72,22 +77,21 @@ class Draws:
         return np.concatenate([self.others.reshape(len(self.others), -1), self.own], axis=1)
 
     @property
-    def by_machine(self) -> Array:
-        """What the run is held against: its machine's own launches, or each machine's mean: shape (draws, points)."""
-        count = self.own.shape[1]
-        if count >= OWN_LAUNCHES:
-            return self.own
-        own = [self.own.mean(axis=1, keepdims=True)] if count else []
-        return np.concatenate([self.others.mean(axis=2), *own], axis=1)
+    def by_machine(self) -> tuple[Array, Array | None]:
+        """What the run is held against: its machine's own launches and what others lend, or each machine's mean."""
+        if not self.own.shape[1]:
+            return self.others.mean(axis=2), None
+        return self.own, self.others.var(axis=2, ddof=1).mean(axis=1)
 
 
 def drawn(rng: np.random.Generator, fleet: Fleet, others: int, own: int, draws: int) -> Draws:
     """Launches of a machine and of so many others."""
     here, elsewhere = rng.normal(0, fleet.between, (draws, 1)), rng.normal(0, fleet.between, (draws, others, 1))
+    launch, theirs = (fleet.launch * np.exp(rng.normal(0, fleet.uneven, at.shape)) for at in (here, elsewhere))
     return Draws(
-        others=elsewhere + rng.normal(0, fleet.launch, (draws, others, LAUNCHES_EACH)),
-        own=here + rng.normal(0, fleet.launch, (draws, own)),
-        now=here + rng.normal(0, fleet.launch, (draws, DECISION_LAUNCHES)),
+        others=elsewhere + theirs * rng.normal(0, 1, (draws, others, LAUNCHES_EACH)),
+        own=here + launch * rng.normal(0, 1, (draws, own)),
+        now=here + launch * rng.normal(0, 1, (draws, DECISION_LAUNCHES)),
     )
 
 
@@ -98,9 +102,9 @@ def table(fleet: Fleet, draws: int) -> Iterator[str]:
     yield row(cells)
     yield row("--:" for _ in cells)
     rng = np.random.default_rng(SEED)
-    for others, own in ((1, 0), (2, 0), (3, 0), (5, 0), (10, 0), (3, 1), (3, 2), (3, 3), (3, 5), (3, 6), (3, 10)):
+    for others, own in ((1, 0), (2, 0), (3, 0), (5, 0), (10, 0), (1, 1), (3, 1), (3, 2), (3, 3), (3, 6), (3, 10)):
         one = drawn(rng, fleet, others, own, draws)
-        parts = [red(one.now + np.log1p(-loss), held) for held in (one.by_machine, one.alike) for loss in LOSSES]
+        parts = [red(one.now + np.log1p(-loss), *held) for held in (one.by_machine, (one.alike,)) for loss in LOSSES]
         yield row([others, own, *(percent(float(part.mean())) for part in parts)])
 
 
@@ -109,10 +113,13 @@ def table(fleet: Fleet, draws: int) -> Iterator[str]:
     "--between", default=0.012, show_default=True, help="How much machines differ (CV); H200: 0.008 to 0.017."
 )
 @click.option("--launch", default=0.003, show_default=True, help="How much launches of one machine differ (CV).")
+@click.option(
+    "--uneven", default=0.0, show_default=True, help="How much the logarithm of that differs from machine to machine."
+)
 @click.option("--draws", default=200_000, show_default=True, help="Simulated runs for each row.")
-def main(between: float, launch: float, draws: int) -> None:
+def main(between: float, launch: float, uneven: float, draws: int) -> None:
     """Show how often a run is red on a machine of a fleet that shares a baseline, unchanged and with losses, in %."""
-    click.echo("\n".join(table(Fleet(between, launch), draws)))
+    click.echo("\n".join(table(Fleet(between, launch, uneven), draws)))
 
 
 if __name__ == "__main__":

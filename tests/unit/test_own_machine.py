@@ -12,7 +12,7 @@ from fixtures.judge.baselines import Store
 from fixtures.judge.gate import Outcome, judge
 from fixtures.judge.observation import observe
 from fixtures.judge.own_machine import promises, seen_from
-from fixtures.judge.policy import policy_for
+from fixtures.judge.policy import Scatter, noise_of, noise_of_baseline, policy_for
 from fixtures.judge.proposals import Choice
 from fixtures.judge.recording import RecordingRefused, accept
 from tests.unit import measured as m
@@ -20,6 +20,7 @@ from tests.unit import measured as m
 # Three machines that differ by 2 %; launches of each by 0.2 %.
 MACHINES = {"gpu-a": 980.0, "gpu-b": 1000.0, "gpu-c": 1020.0}
 POLICY = policy_for("h200x2", "output_throughput", ratio=False)
+QUIET = Scatter(variance=0.002**2, freedom=15.0, machines=3)
 
 
 def fleet(each=6, **more):
@@ -43,7 +44,8 @@ def test_unchanged_passes_on_every_machine(machine):
     result = on(machine, MACHINES[machine])
 
     assert (Outcome.PASSED, 0, 0.02) == (result.outcome, result.needs_launches, result.delta)
-    assert f"6 launches of 6 runs, all on this machine, {machine}" in result.message
+    told = f"6 launches of 6 runs, all on this machine, {machine}; how much launches scatter, by 2 other machines too"
+    assert told in result.message
 
 
 def test_a_loss_of_2_percent_is_caught_on_its_own_machine():
@@ -74,18 +76,41 @@ def test_on_a_new_machine_each_recorded_one_counts_once():
     assert Outcome.REGRESSED == on("gpu-new", 850.0, 850.0, 850.0).outcome
 
 
-def test_a_single_launch_of_a_machine_is_one_machine_among_others():
-    """So are two. From three on they stand for themselves, provisional until there are six."""
-    launches = {n: [name for name in MACHINES for _ in range(6)][: 12 + n] for n in (2, 3)}
-    seen = {}
-    for n, names in launches.items():
-        recorded = m.recorded(m.THROUGHPUT, [MACHINES[name] for name in names], delta=0.05)
-        machines = {point.run: name for point, name in zip(recorded.metric.launches, names, strict=True)}
-        seen[n] = seen_from(dataclasses.replace(recorded, machines=machines), "gpu-c", POLICY)
+def mixed(**launches):
+    """A baseline of so many launches of each machine, each of a run of its own, as gpu-c sees it."""
+    names = [f"gpu-{letter}" for letter, count in launches.items() for _ in range(count)]
+    values = [MACHINES[name] * m.QUIET[names[:n].count(name)] for n, name in enumerate(names)]
+    recorded = m.recorded(m.THROUGHPUT, values, delta=0.05)
+    machines = {point.run: name for point, name in zip(recorded.metric.launches, names, strict=True)}
+    return seen_from(dataclasses.replace(recorded, machines=machines), "gpu-c", POLICY)
 
-    assert (3, None) == (seen[2].counted_machines, seen[2].only_machine)
-    assert [pytest.approx(value) for value in MACHINES.values()] == [p.value for p in seen[2].metric.launches]
-    assert (3, "gpu-c") == (len(seen[3].metric.launches), seen[3].only_machine)
+
+def test_where_others_tell_how_launches_scatter_one_of_its_own_will_do():
+    """Six of a neighbour, or four and three of two: as well known as by six of its own, and promised accordingly."""
+    for seen in (mixed(a=6, c=1), mixed(a=4, b=3, c=1)):
+        assert ("gpu-c", 1) == (seen.only_machine, len(seen.metric.launches))
+        assert 0.02 <= seen.metric.delta <= 0.04
+        assert noise_of_baseline(seen.metric, POLICY, seen.elsewhere).firm
+    assert mixed(a=6, c=3).metric.delta <= mixed(a=6, c=1).metric.delta
+
+
+def test_where_others_tell_too_little_two_launches_are_one_machine_among_others():
+    """From three on they stand for themselves, provisional until there are six."""
+    two, three = mixed(a=2, b=2, c=2), mixed(a=1, b=1, c=3)
+
+    assert (3, None) == (two.counted_machines, two.only_machine)
+    assert [value * m.QUIET[0] for value in MACHINES.values()] == pytest.approx(
+        [point.value for point in two.metric.launches], rel=0.01
+    )
+    assert (3, "gpu-c", 0.05) == (len(three.metric.launches), three.only_machine, three.metric.delta)
+
+
+def test_a_noisy_machine_widens_its_own_line():
+    """What the others lend weighs no more than six launches do: twelve of its own that scatter more count for more."""
+    noisy = noise_of([1000 * (1 + 0.01 * (-1) ** n) for n in range(12)], [str(n) for n in range(12)], POLICY, QUIET)
+
+    assert 0.006 < noisy.sigma < 0.0105
+    assert (16.0, True, 3) == (noisy.freedom, noisy.firm, noisy.lenders)
 
 
 def test_sides_of_a_ratio_are_counted_by_machine_too():
@@ -100,9 +125,10 @@ def test_sides_of_a_ratio_are_counted_by_machine_too():
 
 
 def test_only_machines_with_launches_enough_promise_by_themselves():
-    """Six of each; five of each promise nothing that is firm."""
+    """Six of each, or two that the others help; one of each promises nothing that is firm."""
     assert dict.fromkeys(MACHINES, 0.02) == promises(fleet(), POLICY)
-    assert {} == promises(fleet(5), POLICY)
+    assert set(MACHINES) == set(promises(fleet(4), POLICY))
+    assert {} == promises(fleet(1), POLICY)
 
 
 def test_one_machine_alone_is_as_it_was():
