@@ -206,7 +206,7 @@ def test_what_each_machine_promises_is_shown_when_runs_are_taken_over(taken):
     both, second = take("two", 11, [1015.0 * factor for factor in m.QUIET])
 
     assert " alone " not in alone
-    assert f"on {min(first, second)} alone 2.0 %; on {max(first, second)} alone 2.0 %" in both
+    assert f"on {min(first, second)}, {max(first, second)} alone 2.0 %" in both
     assert 12 == len(recorded())
 
 
