@@ -83,6 +83,18 @@ def test_base_build_that_is_not_there(project, pytester):
     result.stdout.fnmatch_lines(["*with the Python that --against-engine fake= names*"])
 
 
+def test_base_build_that_does_not_start_is_invalid(project, pytester, monkeypatch):
+    """Without a base there is no comparison: red, and the run says which build could not be had."""
+    monkeypatch.setenv("FAKE_MISBEHAVIOUR", "mixtral-small-base: --exit-at-start 3")
+    result = project("-m", "cpu", "-k", "test_output_throughput and mixtral and not llama", *AGAINST)
+
+    assert (1, {"failed": 1}) == (result.ret, outcomes(result))
+    results = load(newest_run(pytester))
+    assert ["INVALID"] == [row.outcome for row in results.verdicts]
+    assert "fake-mixtral-small-tp2-base could not be had: exited with status 3" in results.verdicts[0].message
+    assert ["fake-mixtral-small-tp2-base"] == list(results.failures)
+
+
 def test_base_build_that_answers_wrongly_is_invalid(project, pytester, monkeypatch):
     """A build of which nothing counts gives no pairs: INVALID, with the reason and whose it is."""
     monkeypatch.setenv("FAKE_MISBEHAVIOUR", 'mixtral-small-base: --set fault="short_count"')
