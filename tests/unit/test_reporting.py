@@ -182,6 +182,9 @@ def test_a_server_that_could_not_be_had_is_red_and_named():
     assert "Red: 1 of 1 judged cases passed; 2 servers could not be had" == verdict_sentence(results)
     for text in (summary.markdown(results, None), build(Report([results]))):
         assert "vllm-mixtral-small-tp2 could not be had: exited with status 1. To do: use more GPUs" in text
+    assert "::error title=vllm-mixtral-small-tp2 could not be had::exited with status 1. use more GPUs" in (
+        summary.workflow_commands(results, {"GITHUB_ACTIONS": "true"})
+    )
 
 
 def test_what_was_not_judged_is_not_green():
