@@ -7,12 +7,12 @@ import msgspec
 import pytest
 
 from fixtures import rundata
-from fixtures.judge.baseline_files import BaselineFile, Known, Provenance, read_recorded
+from fixtures.judge.baseline_files import BaselineFile, Known, LaunchPoint, Provenance, read_recorded
 from fixtures.judge.baselines import Store
 from fixtures.judge.gate import Outcome, judge
 from fixtures.judge.observation import observe
 from fixtures.judge.own_machine import promises, seen_from
-from fixtures.judge.policy import Scatter, noise_of, noise_of_baseline, policy_for
+from fixtures.judge.policy import Scatter, noise_of, noise_of_baseline, policy_for, scatter_of
 from fixtures.judge.proposals import Choice
 from fixtures.judge.recording import RecordingRefused, accept
 from tests.unit import measured as m
@@ -111,6 +111,15 @@ def test_a_noisy_machine_widens_its_own_line():
 
     assert 0.006 < noisy.sigma < 0.0105
     assert (16.0, True, 3) == (noisy.freedom, noisy.firm, noisy.lenders)
+
+
+def test_launches_of_one_session_do_not_tell_how_much_launches_scatter():
+    """Six of one run: neither do they lend anything, nor do they narrow what others lend."""
+    points = [LaunchPoint(run="one", launch=n, value=1000.0 + n) for n in range(6)]
+    alone = noise_of([p.value for p in points], [p.run for p in points], POLICY, QUIET)
+
+    assert None is scatter_of([points, points[:1]])
+    assert (5.0, pytest.approx(0.002), True) == (alone.freedom, alone.sigma, alone.firm)
 
 
 def test_sides_of_a_ratio_are_counted_by_machine_too():
