@@ -227,8 +227,9 @@ def test_a_killed_command_keeps_its_launches(gpus, pytester):
         launch["start"]["stop"] = None
     (pytester.path / "run" / RESULTS_FILE).write_text(json.dumps(results))
 
-    gpus(*options, "--resume")
+    resumed = gpus(*options, "--resume")
 
+    resumed.stdout.fnmatch_lines([f"*{DENSE}: cut off * s after its launch, measured anew; *parts of its load by -k*"])
     launches = load(pytester.path / "run").launches
     assert (before.start.pid, None) == (launches[0].start.pid, launches[0].start.stop)
     assert launches[1].start.stop is not None
@@ -244,6 +245,31 @@ def test_another_selection_keeps_what_it_does_not_ask(gpus, pytester):
     assert list(first.launches) == list(results.launches[:2])
     assert [(DENSE, 0), (DENSE, 1), (MOE, 0)] == sorted((x.server, x.index) for x in results.launches)
     assert 3 == len(results.verdicts) == len(results.cases)
+
+
+def test_parts_of_a_load_make_the_whole(gpus, pytester):
+    """Where no command has time for all of it: a launch for each part, and the whole suite launches nothing more."""
+    for part in ("test_closed", "test_long"):
+        gpus(*H200, "-k", part, "--run-dir", "run", *(["--resume"] if part == "test_long" else []))
+    parts = load(pytester.path / "run").launches
+
+    gpus(*H200, "--run-dir", "run", "--resume")
+
+    results = load(pytester.path / "run")
+    assert list(parts) == list(results.launches)
+    assert 4 == len(results.verdicts) == len(results.cases)
+    assert {"NO_BASELINE"} == {row.outcome for row in results.verdicts}
+
+
+def test_a_further_launch_is_sent_what_is_missing_alone(gpus, pytester):
+    """The closed load was sent whole; what the server holds was read after it."""
+    gpus(*H200, "-k", "test_closed", "--run-dir", "run")
+    gpus(*H200, "--run-dir", "run", "--resume")
+
+    results = load(pytester.path / "run")
+    sent = [(row.server, row.launch, row.workload) for row in results.measurements]
+    assert [(DENSE, 0, "closed"), (DENSE, 1, "long"), (MOE, 0, "closed")] == sorted(sent)
+    assert ["memory_bytes" in launch.values for launch in results.launches if launch.server == DENSE] == [True, False]
 
 
 def test_what_an_ended_command_measured_is_decided_by_the_next(gpus, pytester):

@@ -5,7 +5,7 @@ import pytest
 
 from fixtures.case import Load
 from fixtures.load.workload import Workload
-from fixtures.resuming import OtherMachine, left_by, resumed, whole_launches
+from fixtures.resuming import OtherMachine, left_by, resumed, still_needed
 from fixtures.timesheet import Session
 from tests.unit import measured as m
 
@@ -53,7 +53,7 @@ def test_a_launch_that_was_cut_is_measured_anew():
 
     assert [(m.MOE.key, 0), (m.MOE.key, 2), (m.DENSE.key, 0)] == kept(results)
     assert {(row.server, row.launch) for row in results.measurements} == set(kept(results))
-    assert 2 == whole_launches(results, m.MOE.key, (m.CLOSED,))
+    assert (None, [m.CLOSED]) == tuple(still_needed(results, m.MOE.key, (m.CLOSED,), n) for n in (2, 3))
 
 
 def test_a_launch_that_died_is_measured_anew():
@@ -80,7 +80,9 @@ def test_what_is_not_asked_this_time_is_kept():
     assert [m.THROUGHPUT.id, m.RATIO.id, BURST.id] == [case.id for case in results.cases]
     assert {m.CLOSED.name} <= results.workloads.keys()
     # None of the launches has had the other workload.
-    assert (0, 3) == tuple(whole_launches(results, m.MOE.key, (w,)) for w in (m.BURST, m.CLOSED))
+    assert [m.BURST] == still_needed(results, m.MOE.key, (m.BURST, m.CLOSED), 1)
+    assert [m.BURST, m.CLOSED] == still_needed(results, m.MOE.key, (m.BURST, m.CLOSED), 4)
+    assert (None, []) == tuple(still_needed(results, m.MOE.key, (), n) for n in (3, 4))
 
 
 def test_what_no_kept_launch_was_sent_is_not_asked_any_more():
