@@ -4,7 +4,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.unit import fake_suite
-from tests.unit.projects import CONFTEST, ROOT
+from tests.unit.projects import CONFTEST, GPU_QUESTIONS, ROOT
 
 # Other work may take the machine in the middle of an example.
 settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -30,3 +30,13 @@ def project(pytester, monkeypatch):
     (pytester.path / "tests" / "test_unit.py").write_text("def test_unit(): pass\n")
     options = fake_suite.options(pytester.path / "models")
     return lambda *args: pytester.runpytest_subprocess("-p", "no:cacheprovider", *options, *args, timeout=300)
+
+
+@pytest.fixture
+def gpus(project, pytester, monkeypatch):
+    """A project of three questions on one H200."""
+    for file in (pytester.path / "tests" / "perf").iterdir():
+        file.unlink()
+    (pytester.path / "tests" / "perf" / "test_small.py").write_text(GPU_QUESTIONS)
+    monkeypatch.setenv("FAKE_GPUS", "1")
+    return project

@@ -20,6 +20,41 @@ if "FAKE_GPUS" in os.environ:
     fake_suite.enter_gpus(int(os.environ["FAKE_GPUS"]), os.environ.get("FAKE_GPU_KIND", "h200"))
 pytest_plugins = ["fixtures.plugin"]
 """
+# Three questions on GPUs, for the fixture `gpus`: a study of two small workloads.
+GPU_QUESTIONS = """
+from fixtures.case import Load
+from fixtures.load.workload import Synthetic, Workload
+from fixtures.study import asks
+
+def workload(name, tokens, repetitions=2):
+    return Workload(name=name, num_prompts=8, max_concurrency=4, repetitions=repetitions,
+                    prompts=Synthetic(input_len_tokens=8, output_len_tokens=tokens))
+
+def closed(study):
+    for server in study.models:
+        yield study.value("E1", "itl_median_ms", server, workload("closed", 20))
+
+def long(study):
+    yield study.value("E1", "itl_median_ms", study.dense, workload("long", 250, repetitions=4))
+
+def ratio(study):
+    of, over = (Load(server=server, workload=workload("closed", 20)) for server in study.models)
+    yield study.ratio("E1", "itl_median_ms", of, over)
+
+@asks(closed)
+def test_closed(check, case):
+    check(case)
+
+@asks(long)
+def test_long(check, case):
+    check(case)
+
+@asks(ratio)
+def test_ratio(check, case):
+    check(case)
+"""
+DENSE, MOE = "fake-llama-3.1-8b-tp1", "fake-mixtral-8x7b-tp1"
+H200 = ("-m", "h200", "--tp", "1")
 
 
 def outcomes(result) -> dict[str, int]:
