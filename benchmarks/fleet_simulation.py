@@ -110,7 +110,7 @@ def table(fleet: Fleet, draws: int) -> Iterator[str]:
 
 @click.command()
 @click.option(
-    "--between", default=0.012, show_default=True, help="How much machines differ (CV); H200: 0.008 to 0.017."
+    "--between", default=0.012, show_default=True, help="How much machines differ (CV); H200: 0.007 to 0.019."
 )
 @click.option("--launch", default=0.003, show_default=True, help="How much launches of one machine differ (CV).")
 @click.option(
