@@ -215,6 +215,13 @@ def test_delay_is_planted_and_seen(running):
         running.engine.plant_delay("http://127.0.0.1:9", 1.0)
 
 
+def test_warm_server_settles(running):
+    """What the engine advises once it is warm is taken, and it serves on."""
+    running.engine.settle(running.server.url)
+
+    assert 4 == running.complete([1, 2, 3], 4)["usage"]["completion_tokens"]
+
+
 def test_nothing_is_left(running):
     """Stopped, it has ended every process that it started. The last test: it ends the server."""
     pids = set(running.server.pids())

@@ -111,10 +111,38 @@ def test_ci_never_accepts(saved, store):
     assert not store.root.exists()
 
 
-def test_partial_run_is_refused(saved, store):
-    """A session that was interrupted is no baseline."""
-    with pytest.raises(RecordingRefused, match="partial"):
-        taken([saved(1, 1000.0, complete=False)], store)
+def cut_off(folder, *servers):
+    """The run was ended by somebody, while these servers were measured."""
+    results = rundata.load(folder)
+    launches = tuple(
+        msgspec.structs.replace(launch, measured=launch.server not in servers) for launch in results.launches
+    )
+    rundata.save(msgspec.structs.replace(results, complete=False, launches=launches), folder)
+
+
+def test_run_without_a_whole_launch_is_refused(saved, store):
+    """A session that was interrupted in its only launch is no baseline."""
+    folder = saved(1, 1000.0)
+    cut_off(folder, m.MOE_LOAD.server.key)
+    with pytest.raises(RecordingRefused, match="cut off before any of its launches was measured whole"):
+        taken([folder], store)
+
+
+def test_whole_launch_of_a_run_that_was_cut_off_is_taken(saved, store):
+    """What was measured is not lost with a machine; the launch that was cut off is refused by name, and its ratio."""
+    dense = msgspec.structs.replace(m.THROUGHPUT, of=m.DENSE_LOAD)
+    ratio = msgspec.structs.replace(m.THROUGHPUT, over=m.DENSE_LOAD)
+    folder = saved(1, 1000.0)
+    values = {load: {"output_throughput": [9000.0]} for load in (m.MOE_LOAD, m.DENSE_LOAD)}
+    rundata.save(m.run(values, [m.THROUGHPUT, dense, ratio]), folder)
+    cut_off(folder, m.MOE_LOAD.server.key)
+
+    with pytest.raises(RecordingRefused, match=f"was cut off in a launch of {m.MOE_LOAD.server.key}: finish it") as no:
+        taken([folder], store)
+    assert [f"{m.THROUGHPUT.id} and 1 more"] == [line.split(": ")[0].strip() for line in no.value.seen.splitlines()]
+    assert not store.path(dense, "h200x2").exists()
+    taken([folder], store, only=(dense.id,))
+    assert [9000.0] == [point.value for point in metric_in(store, dense).launches]
 
 
 def test_planted_run_is_refused(saved, store):

@@ -1,9 +1,11 @@
 """Is everything warmed up that must be, nothing twice, and where the tokens go asked when nothing is timed any more?"""
 
+import dataclasses
 import types
 
 import msgspec
 import pytest
+import requests
 
 from fixtures import probe, rounds
 from fixtures.ledger import Ledger
@@ -97,6 +99,52 @@ def test_server_that_is_only_asked_for_routing_is_not_timed(tmp_path, monkeypatc
 
     assert (None, {"routing": True}) == asked.run(ASKED)
     assert ["routing"] == asked.order
+
+
+def unsettled(asked):
+    """Notes of a launch that was not settled."""
+    return [note for note in asked.ledger.results.launches[-1].notes if note.startswith("not settled")]
+
+
+def settling(asked, monkeypatch, settle):
+    """The launch's engine does this once it is warm."""
+    engine = dataclasses.replace(asked.launch._engine, settle=settle)
+    monkeypatch.setattr(asked.launch, "_engine", engine)
+
+
+def test_engine_settles_between_warm_up_and_measurement(tmp_path, monkeypatch):
+    """Once, when it is warm; nothing is to be noted."""
+    asked = Asked(tmp_path, monkeypatch)
+    settling(asked, monkeypatch, lambda url: asked.order.append(f"settle {url}"))
+    asked.run(TIMED)
+
+    assert ["warm-up", "settle http://x", "timed", "timed"] == asked.order[:4]
+    assert [] == unsettled(asked)
+
+
+def test_engine_that_does_not_settle_is_measured_and_says_so(tmp_path, monkeypatch):
+    """A release without that request is no reason to measure nothing."""
+    asked = Asked(tmp_path, monkeypatch)
+
+    def refuse(url):
+        raise requests.HTTPError("404 Not Found")
+
+    settling(asked, monkeypatch, refuse)
+
+    assert (None, {"timed": True}) == asked.run(TIMED)
+    assert ["not settled after its warm-up, so that its garbage collection may stop all streams: 404 Not Found"] == (
+        unsettled(asked)
+    )
+
+
+def test_server_of_somebody_else_is_left_as_it_is(tmp_path, monkeypatch):
+    """Its owner decides what it collects."""
+    asked = Asked(tmp_path, monkeypatch)
+    monkeypatch.setattr(rounds, "AttachedServer", types.SimpleNamespace)
+    settling(asked, monkeypatch, lambda url: asked.order.append("settle"))
+
+    assert () == asked.launch._settle()
+    assert [] == asked.order
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import requests
 
 from fixtures.engines import sglang
 from fixtures.engines.cores import TooFewCores
-from fixtures.engines.sglang import plan, plant_delay, read_log, weights_bytes_per_rank
+from fixtures.engines.sglang import plan, plant_delay, read_log, settle, weights_bytes_per_rank
 from fixtures.engines.types import PlantFailed, ServerConfig
 from fixtures.servers.server_log import LogWatch
 from tests.unit.plans import options, request_for
@@ -101,7 +101,15 @@ def test_environment_on_the_cpu(ranks, cores, threads, bound):
 
     assert (threads, bound) == (env["OMP_NUM_THREADS"], env["SGLANG_CPU_OMP_THREADS_BIND"])
     assert ("1", "") == (env["PERFGATE_SGLANG_PLAIN_CPU"], env["CUDA_VISIBLE_DEVICES"])
-    assert ("1", "0") == (env["TORCHDYNAMO_DISABLE"], env["SGLANG_PYSPY_DUMP_BEFORE_CRASH"])
+    assert "1" == env["TORCHDYNAMO_DISABLE"]
+
+
+@pytest.mark.parametrize("config", [CPU, GPU])
+def test_end_is_not_taken_for_a_crash(config):
+    """Neither of the two that make it sleep and write down what the GPU holds is left on."""
+    env = dict(plan(request_for(config, cores=(0, 1))).env)
+
+    assert ("0", "0") == (env["SGLANG_PYSPY_DUMP_BEFORE_CRASH"], env["SGLANG_CUDA_COREDUMP_BEFORE_CRASH"])
 
 
 def test_one_core_is_too_few_for_two_ranks():
@@ -155,7 +163,7 @@ def test_phases_are_found_in_order(tmp_path):
 
 @pytest.fixture
 def ranks():
-    """A server whose scheduler reports what is put into `state`; `asked` holds what was set."""
+    """A server whose scheduler reports what is put into `state`; `asked` holds what it was sent."""
     told = types.SimpleNamespace(state={}, asked=[])
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -167,7 +175,8 @@ def ranks():
 
         def do_POST(self):
             """Something is set."""
-            told.asked.append((self.path, json.loads(self.rfile.read(int(self.headers["Content-Length"])))))
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            told.asked.append((self.path, json.loads(body) if body else None))
             self._answer([True])
 
         def _answer(self, value):
@@ -209,6 +218,15 @@ def test_planted_delay_is_confirmed_by_every_rank(ranks, confirmed, is_fine):
     else:
         with pytest.raises(PlantFailed, match=r"2\.5 ms per token"):
             plant_delay(ranks.url, 2.5)
+
+
+def test_warm_server_is_told_to_freeze(ranks):
+    """What is in memory by then is out of its garbage collection; a server that does not answer is an error."""
+    settle(ranks.url)
+
+    assert [("/freeze_gc", None)] == ranks.asked
+    with pytest.raises(requests.RequestException):
+        settle("http://127.0.0.1:9")
 
 
 @pytest.fixture
