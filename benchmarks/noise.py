@@ -28,8 +28,9 @@ from fixtures.judge import wording
 from fixtures.judge.baselines import Store
 from fixtures.judge.observation import RunReader, hardware_label
 from fixtures.judge.policy import noise_of, policy_for, spread
+from fixtures.launch_values import launch_values
 from fixtures.load.metrics import METRICS
-from fixtures.rundata import RunResults, launch_values
+from fixtures.rundata import RunResults
 
 
 class NoNoise(Failure):

@@ -8,8 +8,9 @@ import sys
 import msgspec
 import pytest
 
-from fixtures import plants, rundata
+from fixtures import plants
 from fixtures.engines.types import LaunchPlan
+from fixtures.judge.identity import identity
 from fixtures.judge.observation import RunReader
 from fixtures.plants import BadPlant, Plant, read, words
 from fixtures.rundata import Launch, load
@@ -96,7 +97,7 @@ def test_planted_run_is_judged_under_its_declared_identity():
     values = {m.MOE_LOAD: {"output_throughput": [1.0]}}
     plain, planted = (m.run(values, [m.THROUGHPUT], planted=what) for what in ({}, {"arguments": "--enforce-eager"}))
 
-    assert rundata.identity(plain, m.MOE_LOAD) == rundata.identity(planted, m.MOE_LOAD)
+    assert identity(plain, m.MOE_LOAD) == identity(planted, m.MOE_LOAD)
     assert {"arguments": "--enforce-eager"} == RunReader(planted).planted(m.THROUGHPUT)
 
 

@@ -6,9 +6,11 @@ import numpy as np
 from fixtures import probe, rundata
 from fixtures.case import Case, Load
 from fixtures.engines.types import Engine, ServerConfig
+from fixtures.judge.identity import identity
+from fixtures.launch_values import launch_values
 from fixtures.load.workload import Synthetic, Workload
 from fixtures.routing import RoutingUnreadable
-from fixtures.rundata import RunResults, launch_values
+from fixtures.rundata import RunResults
 from tests.unit import measured
 
 SERVER = ServerConfig(engine="fake", model="mixtral-small", tensor_parallel_size=2, routing="hook")
@@ -97,4 +99,4 @@ def test_measurement_is_kept_whole(tmp_path):
     assert results == read
     (value,) = launch_values(read, load, "routing_shares")
     assert ((10,) * 8,) * 4 == value.shares.counts
-    assert "hook" == rundata.identity(read, load)["routing"]
+    assert "hook" == identity(read, load)["routing"]
