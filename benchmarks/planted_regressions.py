@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -119,22 +119,16 @@ def _by_speed(case: Case, seen: Observation, baseline: Recorded, reported: Itera
     return None if verdict.outcome is Outcome.INCOMPARABLE else verdict
 
 
-def is_green(results: RunResults, store: Store) -> bool:
-    """Whether the gate found nothing in a run."""
-    return not any(row.found for row in judged(results, store))
-
-
-def summary(folder: Path, store: Store) -> list[str]:
+def summary(every: Sequence[Kind], decided: Mapping[str, Sequence[Judged]]) -> list[str]:
     """Markdown: each planted change, what the gate said, whom it named, and the unchanged runs around it."""
     lines = [
         "| planted | runs | launches | gate: cases | red | names the right model | red without it | unchanged beside |",
         "|---|--:|--:|---|--:|---|--:|---|",
     ]
-    every = list(kinds(folder, cut_off=True))
     calm = [results for kind in every if kind.name == UNCHANGED for results in kind.runs]
-    green = {results.run_id: is_green(results, store) for results in calm}
+    green = {results.run_id: not any(row.found for row in decided[results.run_id]) for results in calm}
     for kind in every:
-        rows = [judged(results, store) for results in kind.runs]
+        rows = [decided[results.run_id] for results in kind.runs]
         found = [[row for row in mine if row.found] for mine in rows]
         counts = Counter(row.word for mine in rows for row in mine if row.verdict.gate == "hard")
         said = ", ".join(f"{word} {count}" for word, count in counts.most_common())
@@ -179,7 +173,7 @@ def _shown(green: Iterable[bool]) -> str:
     return ", ".join(f"{count} {word}" for word, count in sorted(words.items())) or "none"
 
 
-def moves(kind: Kind, store: Store, everything: bool) -> Iterator[str]:
+def moves(kind: Kind, decided: Mapping[str, Sequence[Judged]], everything: bool) -> Iterator[str]:
     """Markdown rows of one planted change: model, metric, how far it moved under each workload.
 
     Args:
@@ -188,7 +182,7 @@ def moves(kind: Kind, store: Store, everything: bool) -> Iterator[str]:
     rows: dict[tuple[bool, str, str], dict[str, list[Judged]]] = defaultdict(lambda: defaultdict(list))
     for results in kind.runs:
         planted = planted_servers(results)
-        for row in judged(results, store):
+        for row in decided[results.run_id]:
             if row.case.over is None and (everything or row.verdict.gate == "hard"):
                 server = row.case.of.server.key
                 rows[server not in planted, server, row.case.metric][row.case.workload].append(row)
@@ -208,14 +202,16 @@ def _moved(rows: Sequence[Judged], metric: str) -> str:
 
 def table(folder: Path, store: Store, everything: bool = False) -> str:
     """Both tables."""
+    every = list(kinds(folder, cut_off=True))
+    decided = {results.run_id: judged(results, store) for kind in every for results in kind.runs}
     lines = [
-        *summary(folder, store),
+        *summary(every, decided),
         "",
         "| planted | server | metric | moved, median over launches |",
         "|---|---|---|---|",
     ]
-    for kind in kinds(folder, cut_off=True):
-        lines += moves(kind, store, everything)
+    for kind in every:
+        lines += moves(kind, decided, everything)
     return "\n".join(lines)
 
 
