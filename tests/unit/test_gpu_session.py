@@ -31,6 +31,7 @@ def test_gpus_are_looked_at_and_warmed_up(gpus, pytester):
         assert (launch.server, (0,)) == (header.server, header.gpus)
         assert {400.0} == {moment.gpus[0].power_w for moment in moments}
     result.stdout.fnmatch_lines(["*ladder: * of * lengths took over 0.5 s more than the second time*"])
+    result.stdout.fnmatch_lines([f"*: launching, server {n} of 2, log in *" for n in (1, 2)])
     result.stdout.fnmatch_lines(["time: * s: servers' start * s, load * s, the suite itself * s, * %*"])
     (session,) = results.sessions
     own_s = session.seen_unix_s - session.started_unix_s - session.start_s - session.load_s
