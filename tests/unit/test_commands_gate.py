@@ -69,6 +69,21 @@ def test_judge_of_a_run_whose_server_did_not_start_is_red(call, tmp_path):
     assert f"{m.MOE.key} could not be had: exited with status 1. To do: use more GPUs" in done.output
 
 
+def test_judge_of_a_run_that_was_cut_off_says_so(call, tmp_path):
+    """What it had measured may be fine (0); a run that is not whole is never green where that is required (1)."""
+    store, run = tmp_path / "baselines", saved(tmp_path, 1, 1000.0)
+    assert 0 == call(accept, run, "--baselines", store).exit_code
+    results = rundata.load(saved(tmp_path, 2, 1000.0))
+    launches = tuple(msgspec.structs.replace(launch, measured=False) for launch in results.launches)
+    rundata.save(msgspec.structs.replace(results, complete=False, launches=launches), tmp_path / "run")
+
+    done = [call(judge, tmp_path / "run", "--baselines", store, *more) for more in ((), ("--required",))]
+
+    assert [0, 1] == [one.exit_code for one in done]
+    assert f"this run did not end by itself, in the middle of launch 1 of {m.MOE.key}" in done[0].output
+    assert "did not end by itself" not in call(judge, run, "--baselines", store).output
+
+
 def test_dry_run(call, tmp_path):
     """--dry-run shows and writes nothing."""
     done = call(accept, saved(tmp_path, 1, 1000.0), "--baselines", tmp_path / "store", "--dry-run")
