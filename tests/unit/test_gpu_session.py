@@ -97,3 +97,19 @@ def test_a_model_that_does_not_fit_is_never_launched(gpus, pytester, monkeypatch
     assert [DENSE] == [launch.server for launch in results.launches]
     result.stdout.fnmatch_lines(["*mixtral-8x7b needs 93.4 GB of weights on each GPU at TP=1, which has 85.5 GB*"])
     assert 2 == len(results.skipped)
+
+
+def test_what_cannot_run_here_is_red_where_all_is_required(gpus, pytester, monkeypatch):
+    """And is told with its reason: on the terminal, in the run's data and in its summary."""
+    monkeypatch.setenv("FAKE_GPU_KIND", "h100")
+
+    result = gpus("-m", "h100", "--tp", "1", "--gate=required", "--run-dir", "run", "--perf-report=yes")
+
+    lacking = load(pytester.path / "run").lacking
+    assert 1 == result.ret
+    assert {"mixtral"} == {case.split("-")[1] for case in lacking}
+    told = f"{len(lacking)} case* without a verdict, which is red: mixtral-8x7b needs 93.4 GB of weights*"
+    result.stdout.fnmatch_lines([told])
+    summary = (pytester.path / "run" / "summary.md").read_text()
+    assert summary.startswith("## ✗ Red")
+    assert "without a verdict, which is red: mixtral-8x7b needs" in summary

@@ -51,12 +51,13 @@ def test_options_are_read():
     ("options", "seen"),
     [
         ((["a"], [], []), "no NAME=VALUE"),
-        ((["a=slow"], [], []), "'slow' is no number"),
+        ((["a=slow"], [], []), "'slow' is no number from 0 on"),
+        ((["a=-5"], [], []), "'-5' is no number from 0 on"),
         (([], ["=--eager"], []), "no NAME=VALUE"),
         (([], ["a='"], []), "No closing quotation"),
         (([], [], ["a=VALUE"]), "no NAME=VALUE"),
     ],
-    ids=["no-value", "no-number", "no-model", "quotes", "no-variable"],
+    ids=["no-value", "no-number", "negative", "no-model", "quotes", "no-variable"],
 )
 def test_options_that_cannot_be_read(options, seen):
     """What is wrong is said, with the option."""

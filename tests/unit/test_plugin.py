@@ -114,8 +114,8 @@ def test_run_directory_is_not_overwritten(project, pytester):
     again = project("-m", "cpu", "-k", RATIO, "--run-dir", "mine")
     resumed = project("-m", "cpu", "-k", RATIO, "--run-dir", "mine", "--resume")
 
-    assert (0, 1, 0) == (first.ret, again.ret, resumed.ret)
-    assert "--resume" in again.stdout.str()
+    assert (0, pytest.ExitCode.USAGE_ERROR, 0) == (first.ret, again.ret, resumed.ret)
+    again.stderr.fnmatch_lines(["*it holds a run already*", "*--resume*"])
     assert "2 launches kept of 2" in resumed.stdout.str()
     assert 2 == len(load(pytester.path / "mine").launches)
 
@@ -146,11 +146,11 @@ def test_unknown_engine_is_a_usage_error(project):
 
 
 def test_missing_engine_says_how_to_get_it(project):
-    """A Python that is not there fails the tests that need it, with the remedy."""
+    """A Python that is not there is refused before anything starts, with the remedy."""
     result = project("-m", "cpu", "-k", RATIO, "--engine-python", "fake=/nowhere/python")
 
-    assert 1 == result.ret
-    result.stdout.fnmatch_lines(["*/nowhere/python is not an executable file*"])
+    assert pytest.ExitCode.USAGE_ERROR == result.ret
+    result.stderr.fnmatch_lines(["*/nowhere/python is not an executable file*", "*correct the path*"])
 
 
 @pytest.mark.parametrize(
@@ -270,17 +270,6 @@ def test_misspelt_mark_on_a_test_is_an_error(project, pytester):
 
     assert pytest.ExitCode.INTERRUPTED == result.ret
     result.stdout.fnmatch_lines(["*'h2oo' not found in `markers`*"])
-
-
-def test_a_bad_option_is_told_by_every_test_at_once(project):
-    """An option that cannot be read fails each test with its remedy; no test waits for the lease of another one."""
-    result = project(
-        "-m", "cpu", "-k", "test_output_throughput", "--plant-delay", "mixtral-small", "--lease-wait", "60"
-    )
-
-    assert (1, {"failed": 2}) == (result.ret, outcomes(result))
-    result.stdout.fnmatch_lines(["*write --plant-delay NAME=VALUE*"])
-    assert "waiting for" not in result.stdout.str()
 
 
 def test_two_engines_are_compared(project, pytester):

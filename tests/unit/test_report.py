@@ -128,8 +128,8 @@ def test_headline_counts():
     """The headline counts judged, red, reported and missing cases."""
     run = results(("PASSED", "hard"), ("NO_BASELINE", "hard"), ("PASSED", "report"))
 
-    assert "2 judged, 0 red, 1 reported" == report.headline(run, required=False, unjudged=[])
-    assert "2 judged, 1 red, 1 reported, 1 without a verdict" == report.headline(run, True, [run.cases[0]])
+    assert "2 judged, 0 red, 1 reported" == report.headline(run, required=False, missing=0)
+    assert "2 judged, 1 red, 1 reported, 1 without a verdict" == report.headline(run, True, 1)
 
 
 def run_of(*failed):

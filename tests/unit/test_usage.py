@@ -1,0 +1,41 @@
+"""Is what cannot be meant refused once, before anything is started, with what to do instead?"""
+
+from __future__ import annotations
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--tp", "0"], "--tp 0*1 is the least"),
+        (["--launches", "0"], "--launches 0*1 is the least"),
+        (["--stall-timeout", "0"], "--stall-timeout 0*1 is the least"),
+        (["--resume"], "--run-dir=DIR --resume"),
+        (["--baselines=nowhere"], "no such folder*mkdir nowhere"),
+        (["--model-dir", "mixtral-8x7b=nowhere"], "--model-dir mixtral-8x7b=nowhere*is no folder"),
+        (["--model-dir", "nosuch=."], "'nosuch'*the catalogue has*"),
+        (["--engine-python", "foo=/bin/sh"], "no engine foo*name one of"),
+        (["--engine-python", "fake=/nowhere"], "/nowhere is not an executable file"),
+        (["--plant-delay", "mixtral-small"], "write --plant-delay NAME=VALUE"),
+        (["--plant-delay", "mixtral-small=-5"], "'-5' is no number from 0 on"),
+        (["--plant-delay", "nosuch=5"], "'nosuch'*the catalogue has*"),
+        (["--attach", "fake"], "ENGINE=URL"),
+        (["--attach", "fake=http://127.0.0.1:9"], "127.0.0.1:9"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_refused_at_once(project, pytester, options, told):
+    """No test runs, nothing is written, and the message names option and remedy."""
+    result = project("-m", "cpu", *options)
+
+    assert pytest.ExitCode.USAGE_ERROR == result.ret, result.stdout.str()
+    shown = " ".join(result.stderr.str().split())
+    assert "ERROR: " in shown
+    for part in told.split("*"):
+        assert part in shown
+    assert "Traceback" not in shown
+    assert "INTERNALERROR" not in result.stdout.str()
+    assert not (pytester.path / "runs").exists()
