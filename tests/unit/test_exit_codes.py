@@ -86,6 +86,7 @@ def test_green_is_only_the_whole_suite(small, pytester, monkeypatch):
     named.stdout.fnmatch_lines(["*never green; left out: all but the tests named*"])
     assert 0 != crashed.ret
     assert 0 != stopped.ret
+    stopped.stdout.fnmatch_lines(["it ended early; to go on: the same command with --run-dir=*stopped --resume"])
     assert [False, False] == [load(pytester.path / run).complete for run in ("crashed", "stopped")]
     assert 1 == file.ret
     file.stdout.fnmatch_lines(["*never green; left out: tests/perf/test_more.py*"])

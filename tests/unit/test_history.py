@@ -148,5 +148,5 @@ def test_without_otava_the_remedy_is_told(monkeypatch):
         raise ImportError(f"No module named {name!r}")
 
     monkeypatch.setattr(history.importlib, "import_module", missing)
-    with pytest.raises(HistoryError, match=r"perfgate\[history\]"):
+    with pytest.raises(HistoryError, match=r"pip install -e .\.\[history\]"):
         change_points([1.0] * 10)

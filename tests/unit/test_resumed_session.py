@@ -86,6 +86,7 @@ def test_a_command_that_was_cut_is_gone_on_with(gpus, pytester, tmp_path):
     packed = file.with_name(file.name + ".gz")
     packed.write_bytes(gzip.compress(file.read_bytes()))
     file.unlink()
+    (pytester.path / "baselines").mkdir()
     for named in (packed.parent, packed):
         judged = perfgate(pytester, "judge", str(named), "--baselines", "baselines")
         judged.stdout.fnmatch_lines(["*NO_BASELINE*", "1 judged, 0 red*"])
