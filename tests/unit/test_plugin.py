@@ -11,8 +11,8 @@ import sys
 import pytest
 
 from fixtures.judge.history_store import HISTORY_FILE, History
-from fixtures.rundata import load
-from tests.unit import fake_suite
+from fixtures.rundata import load, save
+from tests.unit import fake_suite, measured
 from tests.unit.projects import newest_run, outcomes, record
 
 pytest_plugins = ["pytester"]
@@ -118,6 +118,18 @@ def test_run_directory_is_not_overwritten(project, pytester):
     again.stderr.fnmatch_lines(["*it holds a run already*", "*--resume*"])
     assert "2 launches kept of 2" in resumed.stdout.str()
     assert 2 == len(load(pytester.path / "mine").launches)
+
+
+def test_what_a_killed_worker_left_is_not_gone_on_with_unasked(project, pytester, monkeypatch):
+    """A worker's own folder is looked at, too: workers that were killed leave no run of the whole session."""
+    monkeypatch.setenv("FAKE_GPUS", "2")
+    for worker in ("gw0", "gw1"):
+        save(measured.run({}, []), pytester.path / "mine" / "workers" / worker)
+
+    result = project("-m", "h200", "--tp", "1", "-n", "2", "-k", "test_single_stream", "--run-dir", "mine")
+
+    assert 1 == result.ret
+    result.stdout.fnmatch_lines(["*starting a run in *workers/gw*", "*it holds a run already*"])
 
 
 def test_broken_baseline_names_file_and_field(project, pytester):

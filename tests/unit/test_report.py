@@ -121,12 +121,16 @@ def test_only_judged_cases_are_explained():
     run = results(("PASSED", "hard"), ("REGRESSED", "report"), ("IMPROVED", "hard"), ("REGRESSED", "hard"))
 
     assert ["about w3", "about w2"] == report.attention(run)
+    assert ["about w2"] == report.improvements(run)
+
+
+def test_cases_of_which_nothing_is_recorded_are_told_together():
+    """One message with their number, and what to do once."""
     nothing = results(*[("NO_BASELINE", "hard")] * 3)
     rows = [msgspec.structs.replace(row, message=f"{row.case}\n  do: record it") for row in nothing.verdicts]
     assert ["3 cases, NO_BASELINE\n  do: record it"] == report.attention(
         msgspec.structs.replace(nothing, verdicts=tuple(rows))
     )
-    assert ["about w2"] == report.improvements(run)
 
 
 def test_headline_counts():
