@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Callable
 
 import pytest
 
@@ -18,10 +19,14 @@ def _start(code: str, mark: str, **more: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", code], env=env, start_new_session=True)
 
 
-def _wait_until_there(mark: str, leader: int, count: int) -> None:
+def _wait_until(condition: Callable[[], bool]) -> None:
     until = time.monotonic() + 20
-    while len(family(mark, leader)) < count and time.monotonic() < until:
+    while not condition() and time.monotonic() < until:
         time.sleep(0.02)
+
+
+def _wait_until_there(mark: str, leader: int, count: int) -> None:
+    _wait_until(lambda: len(family(mark, leader)) >= count)
 
 
 def test_zombie_is_not_running() -> None:
@@ -62,10 +67,15 @@ def test_child_of_family_without_mark_is_family() -> None:
     mark = uuid.uuid4().hex
     code = "import subprocess\nsubprocess.Popen(['sleep', '600'], env={}, start_new_session=True).wait()"
     process = _start(code, mark)
-    try:
-        _wait_until_there(mark, process.pid, 2)
 
-        assert ["sleep 600"] == [command_of(p.pid) for p in family(mark, process.pid) if p.pid != process.pid]
+    def commands() -> list[str]:
+        return [command_of(p.pid) for p in family(mark, process.pid) if p.pid != process.pid]
+
+    try:
+        # Between fork and exec a child still shows its parent's command.
+        _wait_until(lambda: commands() == ["sleep 600"])
+
+        assert ["sleep 600"] == commands()
     finally:
         end(lambda: family(mark, process.pid), process.pid, lambda: 0.0)
         process.wait()
