@@ -2,6 +2,7 @@
 
 import msgspec
 import pytest
+from rich.text import Text
 
 from fixtures import report
 from fixtures.case import Case, Load
@@ -89,7 +90,7 @@ def test_figures_carry_their_unit(value, metric, ratio, text):
 def test_what_needs_attention_comes_first():
     """Regressions stand at the top and reported rows at the bottom."""
     run = results(("PASSED", "hard"), ("REGRESSED", "report"), ("NO_BASELINE", "hard"), ("REGRESSED", "hard"))
-    lines = [line for line in report.table(run, 150, color=False).splitlines() if " w" in line]
+    lines = [line for line in report.table(run, 150, terminal=False).splitlines() if " w" in line]
 
     assert ["w3", "w2", "w0", "w1"] == [name for line in lines for name in line.split() if name.startswith("w")]
     assert "REGRESSED (reported)" in lines[-1]
@@ -97,7 +98,7 @@ def test_what_needs_attention_comes_first():
 
 def test_change_is_told_in_words():
     """The change is told as what it means for the metric; beside the noise where that is known."""
-    assert "slower by 5.0 %" in report.table(results(("PASSED", "hard")), 150, color=False)
+    assert "slower by 5.0 %" in report.table(results(("PASSED", "hard")), 150, terminal=False)
     row = msgspec.structs.replace(results(("PASSED", "hard")).verdicts[0], noise=0.02, change=0.062)
     latency = msgspec.structs.replace(row, metric="itl_median_ms")
 
@@ -114,6 +115,17 @@ def test_quiet_when_all_is_well():
     assert "not shown: 30 passed, 1 reported (all with -v, or in the report)" == report.table(well, 150, False, False)
     assert 1 == report.table(ill, 150, False, False).count("REGRESSED")
     assert 30 == report.table(well, 150, False, True).count("PASSED") - 1
+
+
+def test_table_folds_at_a_terminal_and_not_in_a_log():
+    """A terminal gets rows of its own width, a log rows on one line."""
+    run = results(("REGRESSED", "hard"), ("PASSED", "hard"))
+
+    folded = [Text.from_ansi(line).cell_len for line in report.table(run, 110, terminal=True).splitlines()]
+    log = report.table(run, 80, terminal=False).splitlines()
+
+    assert max(folded) <= 110
+    assert 2 + 2 == len([line for line in log if line.strip()])
 
 
 def test_only_judged_cases_are_explained():

@@ -303,6 +303,17 @@ def test_an_error_in_the_report_is_said(tmp_path):
     assert "no report: IndexError" in line
 
 
+def test_ctrl_c_ends_the_drawing_alone(tmp_path):
+    """Who does not wait for the report has the verdicts all the same, and is told how to have it drawn."""
+
+    def interrupted() -> Report:
+        raise KeyboardInterrupt
+
+    (line,) = written.write_safely(interrupted, tmp_path, {})
+
+    assert f"no report: KeyboardInterrupt (`perfgate report {tmp_path}` tries again)" == line
+
+
 def test_junit_has_a_case_for_each_metric():
     """One suite a server, one case a workload and metric, figures as properties, red ones failed."""
     tree = ElementTree.fromstring(exports.junit(judged("REGRESSED", "PASSED", "INCONCLUSIVE")))
