@@ -84,17 +84,31 @@ def test_judge_of_a_run_that_was_cut_off_says_so(call, tmp_path):
     assert "did not end by itself" not in call(judge, run, "--baselines", store).output
 
 
-def test_judge_of_a_run_that_could_not_ask_everything(call, tmp_path):
-    """What its machine could not run has no verdict: told, and red only where all is required."""
+@pytest.mark.parametrize(
+    ("missing", "said"),
+    [
+        (
+            {"lacking": {"a/b/c": "needs sglang"}},
+            "1 case without a verdict; with --gate=required that is red: needs sglang",
+        ),
+        (
+            {"left_out": ("3 cases by -k",)},
+            "only a part of the suite was asked; with --gate=required that is red; left out: 3 cases by -k",
+        ),
+    ],
+    ids=["not-possible-here", "not-selected"],
+)
+def test_judge_of_a_run_that_did_not_ask_everything(call, tmp_path, missing, said):
+    """What its machine could not run, or nobody asked, has no verdict: told, and red only where all is required."""
     store, run = tmp_path / "baselines", saved(tmp_path, 1, 1000.0)
     assert 0 == call(accept, run, "--baselines", store).exit_code
     results = rundata.load(saved(tmp_path, 2, 1000.0))
-    rundata.save(msgspec.structs.replace(results, lacking={"a/b/c": "needs sglang"}), tmp_path / "run")
+    rundata.save(msgspec.structs.replace(results, **missing), tmp_path / "run")
 
     done = [call(judge, tmp_path / "run", "--baselines", store, *more) for more in ((), ("--required",))]
 
     assert [0, 1] == [one.exit_code for one in done]
-    assert "1 case without a verdict; with --gate=required that is red: needs sglang" in done[0].output
+    assert said in done[0].output
 
 
 def test_dry_run(call, tmp_path):

@@ -81,15 +81,15 @@ def test_green_is_only_the_whole_suite(small, pytester, monkeypatch):
 
     assert (0, {"passed": 4}) == (whole.ret, outcomes(whole)), whole.stdout.str()
     assert (1, {"passed": 1}) == (some.ret, outcomes(some))
-    some.stdout.fnmatch_lines(["*never green; left out: 3 cases by -k, -m or --deselect*"])
+    some.stdout.fnmatch_lines(["*a part of the suite*which is red; left out: 3 cases by -k, -m or --deselect*"])
     assert (1, {"passed": 1}) == (named.ret, outcomes(named))
-    named.stdout.fnmatch_lines(["*never green; left out: all but the tests named*"])
+    named.stdout.fnmatch_lines(["*a part of the suite*which is red; left out: all but the tests named*"])
     assert 0 != crashed.ret
     assert 0 != stopped.ret
     stopped.stdout.fnmatch_lines(["it ended early; to go on: the same command with --run-dir=*stopped --resume"])
     assert [False, False] == [load(pytester.path / run).complete for run in ("crashed", "stopped")]
     assert 1 == file.ret
-    file.stdout.fnmatch_lines(["*never green; left out: tests/perf/test_more.py*"])
+    file.stdout.fnmatch_lines(["*a part of the suite*which is red; left out: tests/perf/test_more.py*"])
 
 
 def test_nothing_judged_is_never_green(small, pytester):
