@@ -13,7 +13,8 @@ from fixtures.case import Case, Load
 from fixtures.judge import gate
 from fixtures.judge.baseline_files import BaselineFile, Known
 from fixtures.judge.baselines import Store
-from fixtures.judge.gate import Outcome, is_red, judge, judge_run, observe, unjudged
+from fixtures.judge.gate import Outcome, is_red, judge, judge_run, unjudged
+from fixtures.judge.observation import RunReader
 from fixtures.judge.policy import alarm_line, noise_of_baseline, policy_for
 from tests.unit import measured as m
 
@@ -180,7 +181,7 @@ def test_ratio_names_both_sides_and_who_moved():
     results = m.run(
         {m.DENSE_LOAD: {"output_throughput": [9000.0] * 3}, m.MOE_LOAD: {"output_throughput": [3000.0] * 3}}, [m.RATIO]
     )
-    observed = observe(results, m.RATIO)
+    observed = RunReader(results).observe(m.RATIO)
     base = m.recorded(m.RATIO, [3.4 * f for f in m.QUIET])
     points = tuple(msgspec.structs.replace(p, of=p.value * 3000.0, over=3000.0) for p in base.metric.launches)
     metric = msgspec.structs.replace(base.metric, launches=points)
@@ -325,7 +326,7 @@ def test_a_thousand_cases_of_ten_launches_are_judged(tmp_path):
     store = Store(tmp_path)
     for load in values:
         mine = [case for case in cases if case.of == load]
-        observed = observe(results, mine[0])
+        observed = RunReader(results).observe(mine[0])
         launches = [100.0 * factor for factor in (*m.QUIET, 1.0, 1.0, 1.0, 1.0)]
         metrics_of_file = {case.metric: m.recorded(case, launches).metric for case in mine}
         file = BaselineFile(

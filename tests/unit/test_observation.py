@@ -4,14 +4,14 @@ import msgspec
 import pytest
 
 from fixtures.case import Case, Load
-from fixtures.judge.observation import RunReader, hardware_label, observe
+from fixtures.judge.observation import RunReader, hardware_label
 from tests.unit import measured as m
 
 
 def ratio_of(dense, moe):
     """The readings of dense over sparse with these launches."""
     values = {m.DENSE_LOAD: {"output_throughput": dense}, m.MOE_LOAD: {"output_throughput": moe}}
-    return observe(m.run(values, [m.RATIO]), m.RATIO)
+    return RunReader(m.run(values, [m.RATIO])).observe(m.RATIO)
 
 
 def test_launches_of_the_same_number_are_paired():
@@ -44,19 +44,19 @@ def test_growth_is_taken_on_one_launch():
     burst = Load(server=m.MOE, workload=m.BURST)
     case = Case(experiment="E4", metric="output_throughput", of=m.MOE_LOAD, over=burst)
     values = {m.MOE_LOAD: {"output_throughput": [3000.0, 3300.0]}, burst: {"output_throughput": [1000.0, 1100.0]}}
-    assert [3.0, 3.0] == [pytest.approx(v) for v in observe(m.run(values, [case]), case).values]
+    assert [3.0, 3.0] == [pytest.approx(v) for v in RunReader(m.run(values, [case])).observe(case).values]
 
 
 def test_server_metrics_are_read_from_the_launch():
     """A case without workload reads what the launch itself holds."""
     load = Load(server=m.MOE)
     case = Case(experiment="E6", metric="kv_cache_tokens", of=load)
-    assert [300_000.0] == observe(m.run({load: {"kv_cache_tokens": [300_000.0]}}, [case]), case).values
+    assert [300_000.0] == RunReader(m.run({load: {"kv_cache_tokens": [300_000.0]}}, [case])).observe(case).values
 
 
 def test_value_without_logarithm_is_invalid():
     """A throughput of zero is no value to be judged, and says so."""
-    seen = observe(m.run({m.MOE_LOAD: {"output_throughput": [0.0]}}, [m.THROUGHPUT]), m.THROUGHPUT)
+    seen = RunReader(m.run({m.MOE_LOAD: {"output_throughput": [0.0]}}, [m.THROUGHPUT])).observe(m.THROUGHPUT)
     assert ([], ["launch 0: the value 0.0 is not a positive number"]) == (seen.values, seen.invalid)
 
 

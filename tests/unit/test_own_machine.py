@@ -10,7 +10,7 @@ from fixtures import rundata
 from fixtures.judge.baseline_files import BaselineFile, Known, LaunchPoint, Provenance, read_recorded
 from fixtures.judge.baselines import Store
 from fixtures.judge.gate import Outcome, judge
-from fixtures.judge.observation import observe
+from fixtures.judge.observation import RunReader
 from fixtures.judge.own_machine import promises, seen_from
 from fixtures.judge.policy import Scatter, noise_of, noise_of_baseline, policy_for, scatter_of
 from fixtures.judge.proposals import Choice
@@ -174,11 +174,11 @@ def test_the_store_tells_which_machine_each_run_was_on(tmp_path):
 
 def test_a_run_says_which_machine_it_was_on():
     """By its GPUs; a CPU has no name of its own."""
-    reader = m.run({m.MOE_LOAD: {"output_throughput": [1.0]}}, [m.THROUGHPUT])
-    cpu = msgspec.structs.replace(reader, hardware=m.hardware("cpu"))
+    results = m.run({m.MOE_LOAD: {"output_throughput": [1.0]}}, [m.THROUGHPUT])
+    cpu = msgspec.structs.replace(results, hardware=m.hardware("cpu"))
 
-    assert m.hardware().machine_id == observe(reader, m.THROUGHPUT).machine
-    assert None is observe(cpu, m.THROUGHPUT).machine
+    assert m.hardware().machine_id == RunReader(results).observe(m.THROUGHPUT).machine
+    assert None is RunReader(cpu).observe(m.THROUGHPUT).machine
 
 
 @pytest.fixture

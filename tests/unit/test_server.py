@@ -6,21 +6,17 @@ import signal
 import socket
 import sys
 import time
-import uuid
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from fixtures.engines.types import LaunchPlan
+from fixtures.failure import Failure
 from fixtures.servers.launches import PortInUse, RunDirectoryFull, ServerExited, ServerNotReady
 from fixtures.servers.processes import look_up
-from fixtures.servers.server import Server, launch, start
+from fixtures.servers.server import Server, launch
 from tests.unit.plans import fake_plan, free_port
-from tests.unit.survivors import tagged
-
-
-class _Cancelled(BaseException):
-    pass
 
 
 def _log_lines(folder: Path, *lines: str) -> tuple[str, str]:
@@ -29,13 +25,23 @@ def _log_lines(folder: Path, *lines: str) -> tuple[str, str]:
     return "--log-file-lines", str(path)
 
 
+def _ready(plan: LaunchPlan, folder: Path, said: list[str] | None = None) -> Server:
+    """A server that is up; gone again if it does not get there."""
+    server = launch(plan, log_dir=folder, index=0)
+    try:
+        server.wait_until_ready((said if said is not None else []).append)
+    except Failure:
+        server.stop()
+        raise
+    return server
+
+
 def _start(plan_arguments: tuple[str, ...], folder: Path, said: list[str] | None = None) -> Server:
-    progress = (said if said is not None else []).append
-    return start(fake_plan(*plan_arguments), log_dir=folder / "logs", index=0, progress=progress)
+    return _ready(fake_plan(*plan_arguments), folder / "logs", said)
 
 
 def test_start_returns_a_server_that_answers(tmp_path: Path) -> None:
-    """It is up when start returns, and gone when stop returns."""
+    """It is up when it is ready, and gone when stop returns."""
     said: list[str] = []
     server = _start(_log_lines(tmp_path, "INFO Loading weights took 3 s"), tmp_path, said)
 
@@ -107,7 +113,7 @@ def test_listening_but_not_healthy(tmp_path: Path) -> None:
     """A server that answers 503 is not ready."""
     plan = fake_plan("--healthy-after", "60", startup_timeout_s=1.0)
     with pytest.raises(ServerNotReady):
-        start(plan, log_dir=tmp_path, index=0, progress=lambda _: None)
+        _ready(plan, tmp_path)
 
 
 def test_port_in_use_names_the_holder(tmp_path: Path) -> None:
@@ -122,7 +128,7 @@ def test_port_taken_by_somebody_else_meanwhile(tmp_path: Path) -> None:
     """A healthy answer from another process is not ours."""
     port = free_port()
     hanging = launch(fake_plan("--hang-at-start", port=port), log_dir=tmp_path, index=0)
-    other = start(fake_plan(port=port), log_dir=tmp_path, index=1, progress=lambda _: None)
+    other = _ready(fake_plan(port=port), tmp_path / "other")
     try:
         with pytest.raises(PortInUse, match=f"held by pid {other.record.pid}"):
             hanging.wait_until_ready(lambda _: None)
@@ -136,23 +142,6 @@ def test_missing_command(tmp_path: Path) -> None:
     plan = replace(fake_plan(), argv=("/no/such/python", "-m", "vllm"))
     with pytest.raises(ServerExited, match="No such file"):
         launch(plan, log_dir=tmp_path, index=0)
-
-
-def test_cancelled_start_leaves_nothing(tmp_path: Path) -> None:
-    """Whatever interrupts a start, the server is gone when it is over."""
-    tag = uuid.uuid4().hex
-    plan = fake_plan(*_log_lines(tmp_path, "Loading weights"), "--hang-at-start", env=(("TAG", tag),))
-    seen: list[list[str]] = []
-
-    def cancel(_: str) -> None:
-        seen.append(tagged(tag))
-        raise _Cancelled
-
-    with pytest.raises(_Cancelled):
-        start(plan, log_dir=tmp_path, index=0, progress=cancel)
-
-    assert [1] == [len(running) for running in seen]
-    assert [] == tagged(tag)
 
 
 def test_death_is_noticed_and_explained(tmp_path: Path) -> None:
