@@ -77,7 +77,7 @@ def run() -> RunResults:
     message = "a case\n  seen: " + "lower by 5.0 %; baseline 1,050 tok/s, alarm line 2.0 %; " * 6 + "\n  do:   look"
     rows = tuple(
         gate.Verdict(
-            case_id=case.id,
+            case=case.id,
             metric=case.metric,
             outcome=gate.Outcome.REGRESSED if n % 20 == 0 else gate.Outcome.PASSED,
             gate="hard",

@@ -84,14 +84,9 @@ def red_cases(results: RunResults, verdicts: Iterable[Verdict | VerdictRow] | No
         verdicts: decided anew; None takes those of the run itself.
     """
     rows = list(results.verdicts if verdicts is None else verdicts)
-    hard = [(case_of(row), row.outcome) for row in rows if row.gate == "hard"]
+    hard = [(row.case, row.outcome) for row in rows if row.gate == "hard"]
     red = [f"{case} {outcome}" for case, outcome in hard if is_red(Outcome(outcome), "hard", required=True)]
     return red + [f"{case.id} (no verdict)" for case in unjudged(results.cases, rows)]
-
-
-def case_of(row: Verdict | VerdictRow) -> str:
-    """The id of the case that was judged."""
-    return row.case_id if isinstance(row, Verdict) else row.case
 
 
 def touched(results: RunResults, models: Iterable[str]) -> set[str]:

@@ -154,7 +154,6 @@ def seen(case: Case, *values: float | None, **changed: str) -> Observation:
     )
     cpu = case.of.server.device == "cpu"
     return Observation(
-        case_id=case.id,
         run="20260601-120000-1",
         hardware_label="cpu-some-cpu-avx2-x2" if cpu else "h200x2",
         identity={"gpu_count": "2", "weights": "auto"} | changed,

@@ -47,7 +47,7 @@ def judged(*outcomes, **how):
     results = m.run(loads, cases[: len(outcomes)], **how)
     rows = tuple(
         gate.Verdict(
-            case_id=case.id,
+            case=case.id,
             metric=case.metric,
             outcome=gate.Outcome(outcome),
             gate="hard",
