@@ -14,7 +14,6 @@ directories alone. What follows `--` goes to pytest.
 
 from __future__ import annotations
 
-import math
 import re
 import shlex
 import statistics
@@ -59,7 +58,7 @@ def recorded_itl_ms(baselines: Path, subject: str, here: Hardware) -> tuple[str,
             remedy="record it (pytest ... --baseline-record, then `perfgate accept`), or choose another one by --of",
         )
     launches = files[0].metrics[METRIC].launches
-    return files[0].identity["model"], math.exp(statistics.fmean(math.log(launch.value) for launch in launches))
+    return files[0].identity["model"], statistics.geometric_mean(launch.value for launch in launches)
 
 
 def wanted(unchanged: int, runs: int, planted: Mapping[str, Sequence[str]]) -> list[tuple[str, Sequence[str]]]:
