@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from fixtures import bandwidth
-from fixtures.bandwidth import batch_of, context_of, no_peak, points, ratio_points
+from fixtures.bandwidth import context_of, no_peak, points, ratio_points
 from fixtures.case import Load
 from fixtures.load.workload import PromptFile, Synthetic, Workload
 from fixtures.models import CATALOGUE
@@ -29,7 +29,7 @@ MIXTRAL = CATALOGUE["mixtral-8x7b"].architecture
 )
 def test_batch_of_a_workload(workload, batch):
     """A closed loop keeps its slots full, a burst decodes together, an open loop has no batch."""
-    assert batch == batch_of(workload)
+    assert batch == workload.batch
 
 
 def test_context_is_that_of_the_middle():
