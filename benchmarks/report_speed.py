@@ -16,7 +16,7 @@ from fixtures import rundata
 from fixtures.case import Case, Load
 from fixtures.engines.types import ServerConfig
 from fixtures.hardware import Hardware
-from fixtures.judge import gate
+from fixtures.judge.verdicts import Outcome, Verdict
 from fixtures.load.measurement import Repetition, RequestRow
 from fixtures.load.workload import Workload
 from fixtures.rundata import Launch, Measurement, RunResults, Server
@@ -76,10 +76,10 @@ def run() -> RunResults:
     )
     message = "a case\n  seen: " + "lower by 5.0 %; baseline 1,050 tok/s, alarm line 2.0 %; " * 6 + "\n  do:   look"
     rows = tuple(
-        gate.Verdict(
+        Verdict(
             case=case.id,
             metric=case.metric,
-            outcome=gate.Outcome.REGRESSED if n % 20 == 0 else gate.Outcome.PASSED,
+            outcome=Outcome.REGRESSED if n % 20 == 0 else Outcome.PASSED,
             gate="hard",
             message=message,
             value=1000.0,

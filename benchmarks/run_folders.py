@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fixtures import rundata
-from fixtures.judge.gate import Outcome, is_red, unjudged
-from fixtures.judge.verdicts import Verdict
+from fixtures.judge.verdicts import Outcome, Verdict, is_red, unjudged
 from fixtures.plants import words
 from fixtures.rundata import RunResults, VerdictRow
 

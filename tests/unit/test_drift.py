@@ -8,9 +8,10 @@ import pytest
 from fixtures.case import Case, Load
 from fixtures.judge.baseline_files import BaselineError, Known, LaunchPoint, read_recorded, to_text
 from fixtures.judge.baselines import Store
-from fixtures.judge.gate import Outcome, judge, judge_case
+from fixtures.judge.gate import judge, judge_case
 from fixtures.judge.proposals import Choice
 from fixtures.judge.recording import RecordingRefused, accept
+from fixtures.judge.verdicts import Outcome
 from fixtures.load.workload import Workload
 from fixtures.routing import LayerShares, RequestRouting, Routing, values
 from fixtures.rundata import save

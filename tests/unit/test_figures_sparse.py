@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from fixtures.case import Case, Load
-from fixtures.judge import gate
+from fixtures.judge.verdicts import Outcome, Verdict
 from fixtures.load.workload import Synthetic, Workload
 from fixtures.reporting import figures_sparse
 from fixtures.reporting.page import Report, build
@@ -57,8 +57,8 @@ def with_routing(results, *layers, invalid=()):
 
 def verdict(outcome):
     """What was decided about the shares."""
-    return gate.Verdict(
-        case=SHARES.id, metric=SHARES.metric, outcome=gate.Outcome(outcome), gate="hard", message="", value=0.55,
+    return Verdict(
+        case=SHARES.id, metric=SHARES.metric, outcome=Outcome(outcome), gate="hard", message="", value=0.55,
         baseline=0.75, change=-0.27, worse_by=0.2, alarm_line=0.1, noise=None, launches=1,
     ).row(SHARES, "t")  # fmt: skip
 

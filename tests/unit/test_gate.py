@@ -13,9 +13,10 @@ from fixtures.case import Case, Load
 from fixtures.judge import gate
 from fixtures.judge.baseline_files import BaselineFile, Known
 from fixtures.judge.baselines import Store
-from fixtures.judge.gate import Outcome, is_red, judge, judge_run, unjudged
+from fixtures.judge.gate import judge, judge_run
 from fixtures.judge.observation import RunReader
 from fixtures.judge.policy import alarm_line, noise_of_baseline, policy_for
+from fixtures.judge.verdicts import Outcome, is_red, unjudged
 from tests.unit import measured as m
 
 STEADY = [1000.0 * factor for factor in m.QUIET]

@@ -22,7 +22,8 @@ from benchmarks.gate_rules import (
     session,
 )
 from benchmarks.gate_simulation import main
-from fixtures.judge.gate import is_red, judge
+from fixtures.judge.gate import judge
+from fixtures.judge.verdicts import is_red
 from tests.unit import measured as m
 
 

@@ -13,8 +13,9 @@ import pytest
 from benchmarks.planted_regressions import judged
 from fixtures import rundata
 from fixtures.judge.baselines import Recorded, Store
-from fixtures.judge.gate import Outcome, judge
+from fixtures.judge.gate import judge
 from fixtures.judge.observation import RunReader
+from fixtures.judge.verdicts import Outcome
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 RUNS = ROOT / "docs" / "runs"

@@ -9,12 +9,13 @@ import pytest
 from fixtures import rundata
 from fixtures.judge.baseline_files import BaselineFile, Known, LaunchPoint, Provenance, read_recorded
 from fixtures.judge.baselines import Store
-from fixtures.judge.gate import Outcome, judge
+from fixtures.judge.gate import judge
 from fixtures.judge.observation import RunReader
 from fixtures.judge.own_machine import promises, seen_from
 from fixtures.judge.policy import Scatter, noise_of, noise_of_baseline, policy_for, scatter_of
 from fixtures.judge.proposals import Choice
 from fixtures.judge.recording import RecordingRefused, accept
+from fixtures.judge.verdicts import Outcome
 from tests.unit import measured as m
 
 # Three machines that differ by 2 %; launches of each by 0.2 %.

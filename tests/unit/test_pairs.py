@@ -3,7 +3,8 @@
 import msgspec
 import pytest
 
-from fixtures.judge.gate import Outcome, ab_order, judge_pairs
+from fixtures.judge.pairs import ab_order, judge_pairs
+from fixtures.judge.verdicts import Outcome
 from tests.unit import measured as m
 
 

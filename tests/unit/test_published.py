@@ -9,7 +9,9 @@ from fixtures.case import Case, Load
 from fixtures.engines.types import ServerConfig
 from fixtures.judge.baseline_files import PublishedFigure, read_published
 from fixtures.judge.baselines import Published, Store
-from fixtures.judge.gate import METRICS, Outcome, judge, judge_case
+from fixtures.judge.gate import judge, judge_case
+from fixtures.judge.verdicts import Outcome
+from fixtures.load.metrics import METRICS
 from fixtures.load.workload import Workload
 from tests.unit import measured as m
 

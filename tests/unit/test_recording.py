@@ -8,10 +8,11 @@ import pytest
 from fixtures import rundata
 from fixtures.judge.baseline_files import read_recorded
 from fixtures.judge.baselines import Store
-from fixtures.judge.gate import Outcome, judge_run
+from fixtures.judge.gate import judge_run
 from fixtures.judge.joining import LAUNCHES_KEPT
 from fixtures.judge.proposals import Choice
 from fixtures.judge.recording import RecordingRefused, accept, propose
+from fixtures.judge.verdicts import Outcome
 from tests.unit import measured as m
 
 NO_CI: dict[str, str] = {}

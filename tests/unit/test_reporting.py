@@ -13,6 +13,7 @@ from fixtures.case import Load
 from fixtures.failure import FailureRow
 from fixtures.judge import gate
 from fixtures.judge.baselines import Store
+from fixtures.judge.verdicts import Outcome, Verdict
 from fixtures.load.measurement import RequestRow
 from fixtures.load.workload import Workload
 from fixtures.reporting import exports, figures_load, figures_server, summary, written
@@ -46,10 +47,10 @@ def judged(*outcomes, **how):
     cases = [m.Case(experiment="E1", metric="output_throughput", of=load) for load in loads if load.workload]
     results = m.run(loads, cases[: len(outcomes)], **how)
     rows = tuple(
-        gate.Verdict(
+        Verdict(
             case=case.id,
             metric=case.metric,
-            outcome=gate.Outcome(outcome),
+            outcome=Outcome(outcome),
             gate="hard",
             message=f"{case.id}\n  seen: <less> & {outcome}\n  do:   look",
             value=1000.0,
