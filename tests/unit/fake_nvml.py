@@ -8,7 +8,12 @@ from __future__ import annotations
 
 import time
 import types
+from pathlib import Path
 from typing import Any
+
+import msgspec
+
+from fixtures.telemetry import Header, Moment
 
 
 class FakeNvml(types.SimpleNamespace):
@@ -82,3 +87,10 @@ class FakeNvml(types.SimpleNamespace):
     def nvmlDeviceGetCurrentClocksThrottleReasons(self, handle: int) -> int:
         """The same by its name before driver 535."""
         return self._answer("nvmlDeviceGetCurrentClocksThrottleReasons", self.reasons)
+
+
+def read_series(path: Path) -> tuple[Header, list[Moment]]:
+    """A series as it was written; a last line that was cut short is left out."""
+    first, *lines = path.read_bytes().splitlines(keepends=True)
+    whole = [line for line in lines if line.endswith(b"\n")]
+    return msgspec.json.decode(first, type=Header), [msgspec.json.decode(line, type=Moment) for line in whole]

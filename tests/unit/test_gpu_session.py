@@ -10,7 +10,8 @@ import json
 import pytest
 
 from fixtures.rundata import load
-from fixtures.telemetry import read_series, series_path
+from fixtures.telemetry import series_path
+from tests.unit.fake_nvml import read_series
 from tests.unit.projects import DENSE, H200, MOE
 
 pytest_plugins = ["pytester"]

@@ -10,18 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.gpus import Gpus, Look, TelemetryFailed
+from fixtures.gpus import Gpus, Look
 from fixtures.telemetry import (
     GpuSummary,
     Header,
     Telemetry,
     energy_j,
-    read_series,
     series_path,
     summary,
     throttled,
 )
-from tests.unit.fake_nvml import FakeNvml
+from tests.unit.fake_nvml import FakeNvml, read_series
 
 ROOT = Path(__file__).resolve().parents[2]
 HEADER = Header(server="vllm-mixtral-8x7b-tp1", launch=2, gpus=(0,))
@@ -180,25 +179,3 @@ time.sleep(600)
     _, moments = read_series(tmp_path / "s.jsonl")
     assert len(moments) > 1
     assert sorted(moments, key=lambda moment: moment.unix_s) == moments
-
-
-def test_a_last_line_that_was_cut_is_left_out(tmp_path):
-    """As a killed session may leave it."""
-    path = tmp_path / "s.jsonl"
-    nvml = FakeNvml()
-    watch = Telemetry(Gpus((0,), nvml), HEADER, path).start()
-    wait_for(lambda: nvml.looks >= 3)
-    watch.stop()
-    whole = read_series(path)[1]
-    path.write_bytes(path.read_bytes()[:-5])
-
-    assert whole[:-1] == read_series(path)[1]
-
-
-def test_a_file_that_is_no_series_is_an_error(tmp_path):
-    """It is named."""
-    (tmp_path / "s.jsonl").write_text("not JSON\n")
-    with pytest.raises(TelemetryFailed, match=r"s\.jsonl"):
-        read_series(tmp_path / "s.jsonl")
-    with pytest.raises(TelemetryFailed, match=r"none\.jsonl"):
-        read_series(tmp_path / "none.jsonl")
