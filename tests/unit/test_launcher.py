@@ -61,7 +61,7 @@ def test_stop_ends_the_process_and_the_guardian(tmp_path: Path) -> None:
 
     ended = launched.stop(20.0)
 
-    assert (("SIGTERM",), ()) == (ended.ending.signals, ended.ending.left)
+    assert (("SIGTERM",), ()) == (ended.signals, ended.left)
     assert look_up(launched.pid) is None
     assert guardian is not None
     assert _is_true_soon(lambda: not guardian.is_running())
@@ -72,7 +72,7 @@ def test_start_is_ended_without_grace(tmp_path: Path) -> None:
     """Before it is ready there is nothing to save."""
     launched = _launch(_SLEEP, tmp_path)
 
-    assert ("SIGKILL",) == launched.stop(20.0).ending.signals
+    assert ("SIGKILL",) == launched.stop(20.0).signals
 
 
 def test_process_outlives_no_owner(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_process_outlives_no_owner(tmp_path: Path) -> None:
     owner.stop(1.0)
 
     assert launched.exit_code(wait_s=20.0) is not None
-    assert ("SIGTERM",) == launched.stop(1.0).ending.signals
+    assert ("SIGTERM",) == launched.stop(1.0).signals
 
 
 def test_server_shares_our_session_and_not_our_group(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_killed_guardian_takes_the_leader_along(tmp_path: Path) -> None:
 
     ended = launched.stop(5.0)
 
-    assert () == ended.ending.left
+    assert () == ended.left
     assert not stray.is_running()
 
 
