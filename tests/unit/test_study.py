@@ -5,8 +5,9 @@ import dataclasses
 import pytest
 
 from fixtures.case import Case, Load
+from fixtures.hardware import GPU_KINDS
 from fixtures.models import CATALOGUE
-from fixtures.study import GPU_PLATFORMS, NO_EXPERT_PARALLELISM, PLATFORMS, Versus, asks, servers_of, study_of
+from fixtures.study import NO_EXPERT_PARALLELISM, PLATFORMS, Versus, asks, servers_of, study_of
 from tests.perf.test_expert_parallel import ep_over_tp
 
 ANY_ENGINE = pytest.mark.parametrize("engine", ["vllm", "sglang"])
@@ -150,7 +151,7 @@ def test_spread_experts_of_made_up_routers_are_judged_under_load_alone(load_form
 
 def test_absolute_values_are_judged_on_gpus_alone():
     """A shared CPU is no yardstick: there absolutes are reported and ratios are judged in both directions."""
-    for platform in GPU_PLATFORMS:
+    for platform in GPU_KINDS:
         asked = study(platform)
         loads = [Load(server=server, workload=asked.closed) for server in asked.models]
         ratio = asked.ratio("E1", "itl_median_ms", *loads)
