@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+import msgspec
+
 from fixtures.case import Case, Load
 from fixtures.study import Study, asks
 
@@ -16,8 +18,10 @@ def burst(study: Study) -> Iterator[Case]:
     """Each model under the study's burst of 100 prompts, where the platform has it."""
     if study.burst is not None:
         for server in study.models:
-            for metric in ("output_throughput", "total_token_throughput", "request_throughput"):
-                yield study.value("E1", metric, server, study.burst)
+            yield study.value("E1", "output_throughput", server, study.burst)
+            # With lengths that are fixed these are the same figure in other units: one loss is to be one red case.
+            for metric in ("total_token_throughput", "request_throughput"):
+                yield msgspec.structs.replace(study.value("E1", metric, server, study.burst), gate="report")
 
 
 def dense_over_moe(study: Study) -> Iterator[Case]:

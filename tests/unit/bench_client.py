@@ -12,7 +12,6 @@ Not a test: absolute figures belong to the machine they are taken on. From the p
 from __future__ import annotations
 
 import resource
-import shlex
 import subprocess
 import time
 from typing import Any
@@ -23,7 +22,7 @@ import numpy as np
 
 from fixtures.load import metrics
 from fixtures.load.client import Recording, Sending, send
-from fixtures.load.measurement import Target, measure, vllm_bench_command
+from fixtures.load.measurement import Target, measure, vllm_bench_arguments
 from fixtures.load.transcript import Transcript, read
 from fixtures.load.workload import Synthetic, Workload, build_requests
 from tests.unit.fake_launch import FakeEngine
@@ -104,7 +103,7 @@ def cost(vllm_python: str, tokenizer: str, streams: int, rounds: int) -> None:
                 recording = run(engine, load(streams, tokens))
                 ours.append(time.process_time() - begun)
                 rate = streams * tokens / ((recording.end_ns - recording.start_ns) / 1e9)
-                command = shlex.split(vllm_bench_command(target, load(streams, tokens)))[3:]
+                command = vllm_bench_arguments(target, load(streams, tokens))
                 begun = children_cpu_s()
                 full = [vllm_python, "-c", VLLM_BENCH_SERVE, *command, "--disable-tqdm"]
                 subprocess.run(full, check=True, capture_output=True)

@@ -7,6 +7,7 @@ from click.testing import CliRunner
 from fixtures import rundata
 from fixtures.commands_gate import accept, judge
 from fixtures.commands_history import history
+from fixtures.commands_report import report as report_command
 from fixtures.failure import FailureRow
 from tests.unit import measured as m
 
@@ -152,3 +153,13 @@ def test_history_is_drawn_and_exported(call, tmp_path):
     assert (tmp_path / "h.prom").read_text().endswith("# EOF\n")
     assert ["run,started,hardware,case,metric,unit,value,launches,outcome"] == listed[:1]
     assert 3 == len(listed)
+
+
+def test_report_shows_what_was_decided_or_decides_anew(call, tmp_path):
+    """Without --judge the page is of then, with it of the baselines as they are now."""
+    store, run = tmp_path / "baselines", saved(tmp_path, 1, 1000.0)
+    assert 0 == call(accept, run, "--baselines", store).exit_code
+    plain, anew = (call(report_command, run, "--baselines", store, *more) for more in ((), ("--judge",)))
+
+    assert "No verdict: nothing was measured" in plain.output
+    assert "Green: 1 of 1 judged cases passed" in anew.output

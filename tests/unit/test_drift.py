@@ -183,5 +183,14 @@ def test_known_change_passes_until_its_day(store):
     store.write(path, msgspec.structs.replace(file, metrics=file.metrics | {"routing_shares": metric}))
 
     outcomes = [judge_case(changed, SHARES, store, datetime.date(2026, month, 15)).outcome for month in (6, 7)]
+    smaller = msgspec.structs.replace(known, worse_by=0.03)
+    metric = msgspec.structs.replace(metric, known=smaller)
+    store.write(path, msgspec.structs.replace(file, metrics=file.metrics | {"routing_shares": metric}))
+    day = datetime.date(2026, 6, 15)
 
     assert [Outcome.PASSED, Outcome.REGRESSED] == outcomes
+    # 20 % are more than the 3 % that were accepted, and none are less.
+    assert Outcome.REGRESSED == judge_case(changed, SHARES, store, day).outcome
+    gone = judge_case(run(EVEN, SKEWED, run_id="20260603-120000-1"), SHARES, store, day)
+    assert Outcome.INVALID == gone.outcome
+    assert "that is gone" in gone.message

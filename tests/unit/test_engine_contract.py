@@ -80,8 +80,9 @@ def running(request, tmp_path_factory):
     dense = study_of("cpu", engine.name, min(2, len(cores)), "auto").dense
     found = weights.locate(models.lookup(MODEL), "auto", {}, False, lambda text: None)
     plan = engine.plan(request_for(dense, python, weights=found.path, cores=cores))
-    server = servers.start(plan, log_dir=tmp_path_factory.mktemp("logs"), index=0, progress=lambda text: None)
+    server = servers.launch(plan, log_dir=tmp_path_factory.mktemp("logs"), index=0)
     try:
+        server.wait_until_ready(lambda text: None)
         yield Running(engine, dense, python, server)
     finally:
         server.stop()

@@ -256,3 +256,21 @@ def test_shipped_locks_pin_everything(lock):
     assert [] == [line for line in lines if line.count("==") != 1 or " " in line]
     assert 1 == sum(line.startswith("torch==") for line in lines)
     assert len(lines) == len({line.partition("==")[0].lower().replace("_", "-") for line in lines})
+
+
+def test_what_a_shell_changes_is_told_but_for_secrets_and_places():
+    """Variables of engines and libraries are; keys, tokens, folders and what the engine is given anyway are not."""
+    shell = {
+        "VLLM_USE_V1": "0",
+        "NCCL_P2P_DISABLE": "1",
+        "OMP_NUM_THREADS": "4",
+        "VLLM_API_KEY": "hush",
+        "VLLM_CACHE_ROOT": "/cache",
+        "CUDA_VISIBLE_DEVICES": "1",
+        "SGLANG_PYSPY_BEFORE_CRASH": "1",
+        "HOME": "/root",
+    }
+
+    found = environment.inherited(shell, ["SGLANG_PYSPY_BEFORE_CRASH"])
+
+    assert {"NCCL_P2P_DISABLE": "1", "OMP_NUM_THREADS": "4", "VLLM_USE_V1": "0"} == found

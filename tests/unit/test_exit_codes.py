@@ -51,6 +51,17 @@ def test_alone(check, case):
 def test_compared(check, case):
     check(case)
 """
+# What --lf does to a file, without what it remembers.
+DROPPING = """
+import pytest
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector):
+    report = yield
+    if isinstance(collector, pytest.Module):
+        report.result = [item for item in report.result if "test_compared" in item.nodeid]
+    return report
+"""
 MOE, DENSE, MOE_EP = "fake-mixtral-8x7b-tp1", "fake-llama-3.1-8b-tp1", "fake-mixtral-8x7b-tp1-ep"
 
 
@@ -81,15 +92,32 @@ def test_green_is_only_the_whole_suite(small, pytester, monkeypatch):
 
     assert (0, {"passed": 4}) == (whole.ret, outcomes(whole)), whole.stdout.str()
     assert (1, {"passed": 1}) == (some.ret, outcomes(some))
-    some.stdout.fnmatch_lines(["*a part of the suite*which is red; left out: 3 cases by -k, -m or --deselect*"])
+    some.stdout.fnmatch_lines(["*a part of the suite*which is red; left out: 3 cases that -k*did not select*"])
     assert (1, {"passed": 1}) == (named.ret, outcomes(named))
-    named.stdout.fnmatch_lines(["*a part of the suite*which is red; left out: all but the tests named*"])
+    named.stdout.fnmatch_lines(["*a part of the suite*which is red; left out: 3 cases that*a test's name*"])
     assert 0 != crashed.ret
     assert 0 != stopped.ret
     stopped.stdout.fnmatch_lines(["it ended early; to go on: the same command with --run-dir=*stopped --resume"])
     assert [False, False] == [load(pytester.path / run).complete for run in ("crashed", "stopped")]
     assert 1 == file.ret
     file.stdout.fnmatch_lines(["*a part of the suite*which is red; left out: tests/perf/test_more.py*"])
+
+
+def test_what_drops_tests_unsaid_is_not_green(small, pytester, monkeypatch):
+    """--lf drops tests and tells no plugin of it; an expected failure makes pytest itself green."""
+    record(small, pytester, *HERE)
+    dropping = pytester.path / "tests" / "conftest.py"
+    dropping.write_text(DROPPING)
+    some = small(*REQUIRED)
+    dropping.unlink()
+    monkeypatch.setenv("FAKE_MISBEHAVIOUR", "mixtral-8x7b-ep: --set itl_s=0.1")
+    perf = pytester.path / "tests" / "perf" / "test_small.py"
+    perf.write_text("import pytest\npytestmark = pytest.mark.xfail(strict=False)\n" + PERF)
+    expected = small(*REQUIRED)
+
+    assert (1, {"passed": 1}) == (some.ret, outcomes(some))
+    some.stdout.fnmatch_lines(["*a part of the suite*which is red; left out: 3 cases that*--lf*"])
+    assert (1, {"xfailed": 1, "xpassed": 3}) == (expected.ret, outcomes(expected))
 
 
 def test_nothing_judged_is_never_green(small, pytester):
@@ -173,9 +201,22 @@ def test_unused_baselines_are_named_after_whole_runs(small, pytester):
     assert "no test asks for it" not in some.stdout.str()
 
 
-def test_required_without_a_platform_is_a_usage_error(project):
-    """Asked to gate, and told nothing to gate: that is not green either."""
-    result = project("--gate=required")
+@pytest.mark.parametrize(
+    ("options", "gate", "said"),
+    [
+        (("--gate=required",), None, "it gates nothing without a platform"),
+        ((*REQUIRED, "--collect-only"), None, "--gate=required with --collect-only"),
+        ((*REQUIRED, "--plan"), None, "--gate=required with --plan"),
+        (HERE, "Required", "PERFGATE_GATE=Required"),
+    ],
+    ids=["no-platform", "no-test", "plan", "no-such-gate"],
+)
+def test_a_gate_that_gates_nothing_is_a_usage_error(project, monkeypatch, options, gate, said):
+    """Asked to gate, and told nothing to gate or not how: that is not green either."""
+    if gate:
+        monkeypatch.setenv("PERFGATE_GATE", gate)
+
+    result = project(*options)
 
     assert pytest.ExitCode.USAGE_ERROR == result.ret
-    result.stderr.fnmatch_lines(["*--gate=required gates nothing without a platform*"])
+    result.stderr.fnmatch_lines([f"*{said}*"])

@@ -90,7 +90,7 @@ def test_no_baseline_says_how_to_get_one():
     """Without a baseline the verdict names the commands that make one."""
     result = verdict(m.THROUGHPUT, [1000.0], None)
     assert Outcome.NO_BASELINE == result.outcome
-    assert "--baseline-record" in result.message
+    assert "`perfgate accept RUN`" in result.message
     assert "perfgate accept" in result.message
 
 
@@ -243,6 +243,71 @@ def test_known_regression_does_not_hide_a_greater_one():
     """10 % were accepted, 20 % were not."""
     result = verdict(m.THROUGHPUT, [800.0] * 3, m.recorded(m.THROUGHPUT, STEADY, known=KNOWN))
     assert Outcome.REGRESSED == result.outcome
+
+
+def test_known_move_does_not_hide_one_the_other_way():
+    """A ratio on a CPU was accepted to be 30 % higher; 30 % lower is another matter."""
+    base = m.recorded(
+        m.CPU_RATIO,
+        [2.0 * f for f in m.QUIET],
+        delta=0.15,
+        known=msgspec.structs.replace(KNOWN, worse_by=0.3, change=0.3),
+    )
+    outcomes = [judge(m.CPU_RATIO, m.seen(m.CPU_RATIO, *[v] * 3), base, today=m.TODAY) for v in (2.6, 1.4)]
+    assert [Outcome.PASSED, Outcome.REGRESSED] == [result.outcome for result in outcomes]
+    assert "it moved the other way now" in outcomes[1].message
+
+
+def test_what_drowns_in_noise_is_reported_only():
+    """Launches that detect no 20 % do not say that a case passed; what loses even more than they hide is red."""
+    wide = {"delta": 0.5, "launches": m.recorded(m.THROUGHPUT, [1000, 1100, 900, 1050, 950, 1000]).metric.launches}
+    plain = m.recorded(m.THROUGHPUT, STEADY, **wide)
+    within, beyond = (verdict(m.THROUGHPUT, [value] * 3, plain) for value in (900.0, 400.0))
+    wanted = verdict(m.THROUGHPUT, [900.0] * 3, m.recorded(m.THROUGHPUT, STEADY, reason="shared host", **wide))
+    assert [Outcome.PASSED, Outcome.REGRESSED, Outcome.PASSED] == [each.outcome for each in (within, beyond, wanted)]
+    assert ["report", "hard", "hard"] == [each.gate for each in (within, beyond, wanted)]
+    assert "reported only: too few launches, or too noisy ones; only a loss beyond" in within.message
+    assert within.message.splitlines()[-1].startswith("  do:")
+
+
+def test_a_first_launch_that_detects_nothing_does_not_pass():
+    """A provisional TTFT, whose line lies at a doubling, is reported below it and red beyond."""
+    base = m.recorded(m.TTFT, [15.0], delta=0.10)
+    within, beyond = (judge(m.TTFT, m.seen(m.TTFT, value), base) for value in (22.0, 90.0))
+    assert [(Outcome.PASSED, "report"), (Outcome.REGRESSED, "hard")] == [(v.outcome, v.gate) for v in (within, beyond)]
+    assert "reported only: too few launches, or too noisy ones" in within.message
+
+
+def test_reported_only_says_so_also_where_it_is_worse():
+    """A baseline that a person took out of the gate: the reason stands there, whatever the outcome."""
+    base = m.recorded(m.THROUGHPUT, STEADY, gate="report", reason="shared host")
+    told = [verdict(m.THROUGHPUT, [value] * 3, base) for value in (1000.0, 500.0)]
+    assert [Outcome.PASSED, Outcome.REGRESSED] == [each.outcome for each in told]
+    assert all("reported only: shared host" in each.message and each.gate == "report" for each in told)
+
+
+@pytest.mark.parametrize(
+    ("values", "outcome", "more"),
+    [
+        ([None, 1000.0], Outcome.INVALID, 2),
+        ([None, 1000.0, 1000.0], Outcome.PASSED, 0),
+        ([None, None, 1000.0], Outcome.INVALID, 0),
+        ([None, None], Outcome.INVALID, 0),
+    ],
+    ids=["died-once", "two-of-three", "one-of-three", "never-alive"],
+)
+def test_most_launches_must_count(values, outcome, more):
+    """After a launch that died, its second try does not decide alone: two more do."""
+    result = verdict(m.THROUGHPUT, values, m.recorded(m.THROUGHPUT, STEADY))
+    assert (outcome, more) == (result.outcome, result.needs_launches)
+
+
+def test_what_is_recorded_of_something_else_is_shown_and_not_judged():
+    """The message has both values, so that a change of backend is not without an answer about speed."""
+    base = m.recorded(m.THROUGHPUT, STEADY)
+    result = judge(m.THROUGHPUT, m.seen(m.THROUGHPUT, 900.0, weights="dummy"), base)
+    assert (Outcome.INCOMPARABLE, -0.1) == (result.outcome, pytest.approx(result.change, abs=1e-4))
+    assert "by its value alone lower by 10.0 % (1,000 tok/s)" in result.message
 
 
 @pytest.mark.parametrize("outcome", list(Outcome))

@@ -12,7 +12,7 @@ import pytest
 from fixtures.rundata import load
 from fixtures.telemetry import series_path
 from tests.unit.fake_nvml import read_series
-from tests.unit.projects import DENSE, H200, MOE
+from tests.unit.projects import DENSE, H200, MOE, outcomes
 
 pytest_plugins = ["pytester"]
 
@@ -114,3 +114,11 @@ def test_what_cannot_run_here_is_red_where_all_is_required(gpus, pytester, monke
     summary = (pytester.path / "run" / "summary.md").read_text()
     assert summary.startswith("## ✗ Red")
     assert "without a verdict, which is red: mixtral-8x7b needs" in summary
+
+
+def test_too_few_gpus_name_the_size_that_fits(gpus):
+    """One GPU where two are needed: skipped, with the option that asks for less."""
+    result = gpus("-m", "h200")
+
+    assert {"skipped": 4} == outcomes(result)
+    result.stdout.fnmatch_lines(["*needs 2x H200, found 1x NVIDIA H200 (--tp 1 asks what fits)*"])

@@ -2,9 +2,12 @@
 
 import types
 
+import msgspec
 import pytest
 
+from fixtures import hardware
 from fixtures.hardware import NvmlError, cpu_isa, detect, gpu_kind, processor_slug
+from tests.unit.rows import GPU
 
 
 class FakeNvml(types.SimpleNamespace):
@@ -136,6 +139,28 @@ def test_cuda_visible_devices_is_obeyed(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
 
     assert [1] == [gpu.index for gpu in detect(FakeNvml()).gpus]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "visible"),
+    [
+        ("1,0", [1, 0]),
+        ("GPU-second", [1]),
+        ("GPU-f", [0]),
+        ("GPU-", []),  # two of them
+        ("1,7,0", [1]),  # what names no GPU ends the list
+        ("-1", []),
+        ("GPU-nosuch", []),
+    ],
+)
+def test_gpus_are_chosen_by_index_or_uuid(monkeypatch, chosen, visible):
+    """As CUDA reads the variable; schedulers of containers name UUIDs."""
+    gpus = [
+        msgspec.structs.replace(GPU.gpus[0], index=n, uuid=uuid) for n, uuid in enumerate(("GPU-first", "GPU-second"))
+    ]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
+
+    assert visible == [gpu.index for gpu in hardware._visible(gpus)]
 
 
 def test_hidden_gpus_leave_the_cpu(monkeypatch):

@@ -121,6 +121,8 @@ def test_told_draws_a_rule_where_the_level_changed(tmp_path):
     first, rule, second = text.splitlines()
     assert "lower by 10.0 % from here on (p = 1e-05); driver: 580.1 before, 590.2 after" in rule
     assert ("1000" in first, "900" in second) == (True, True)
+    _, drift, _ = told(series(refresh(tmp_path), m.THROUGHPUT.id), []).splitlines()
+    assert "driver: 580.1 before, 590.2 after" == drift.strip()
 
 
 def test_otava_finds_a_step():

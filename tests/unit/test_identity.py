@@ -58,9 +58,23 @@ def test_identity_of_the_server_itself():
     assert all(isinstance(value, str) for value in found.values())
 
 
+def test_launches_that_chose_differently_are_nothing_recorded():
+    """Each choice of any launch is in the identity, so that a second launch on another backend is not overlooked."""
+    chosen = ("FLASH_ATTN", "FLASH_ATTN", "TRITON_ATTN")
+    rows = tuple(
+        msgspec.structs.replace(launched(n), effective={"attention_backend": name}) for n, name in enumerate(chosen)
+    )
+
+    same, other = (identity(run(launches=rows[:n]), Load(server=MOE)) for n in (2, 3))
+
+    assert "FLASH_ATTN" == same["attention_backend"]
+    assert "FLASH_ATTN or TRITON_ATTN" == other["attention_backend"]
+
+
 def test_context_holds_what_may_differ():
     """Versions, driver and power limit are shown when they change, and keep nobody from comparing."""
-    server = Server(config=MOE, python="/env/bin/python", versions={"vllm": "0.26.0"})
+    shell = {"NCCL_P2P_DISABLE": "1"}
+    server = Server(config=MOE, python="/env/bin/python", versions={"vllm": "0.26.0"}, environment=shell)
 
     assert {
         "suite": "0.1.0",
@@ -70,5 +84,6 @@ def test_context_holds_what_may_differ():
         "cuda": "13.0",
         "power_limit_w": "700",
         "vllm": "0.26.0",
+        "$NCCL_P2P_DISABLE": "1",
     } == context(run(hardware=GPU, servers={MOE.key: server}), Load(server=MOE))
     assert {"suite": "0.1.0", "machine": "A CPU", "cores_or_gpus": "2"} == context(run(), Load(server=MOE))

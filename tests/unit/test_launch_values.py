@@ -80,3 +80,13 @@ def test_values_of_the_server_itself():
     (found,) = launch_values(run(launches=launches), Load(server=MOE), "memory_bytes")
 
     assert (0, 4e9, (4e9,)) == (found.launch, found.value, found.repetition_values)
+
+
+def test_a_launch_that_failed_requests_has_no_value():
+    """However well it answered the others, and before and after: nobody judges a server's speed while it fails."""
+    failed = msgspec.structs.replace(repetition(1, 500.0, ("2 of 8 requests failed: HTTP 503",)), failed=2)
+    row = measurement(0, repetition(0, 200.0), failed, repetition(2, 210.0))
+
+    (found,) = launch_values(run(measurements=(row,)), Load(server=MOE, workload=CLOSED), "output_throughput")
+
+    assert (None, ("2 of 8 requests failed: HTTP 503",)) == (found.value, found.invalid)

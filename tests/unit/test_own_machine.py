@@ -10,6 +10,7 @@ from fixtures import rundata
 from fixtures.judge.baseline_files import BaselineFile, Known, LaunchPoint, Provenance, read_recorded
 from fixtures.judge.baselines import Store
 from fixtures.judge.gate import judge
+from fixtures.judge.joining import anchor_of
 from fixtures.judge.observation import RunReader
 from fixtures.judge.own_machine import promises, seen_from
 from fixtures.judge.policy import Scatter, noise_of, noise_of_baseline, policy_for, scatter_of
@@ -182,6 +183,29 @@ def test_a_run_says_which_machine_it_was_on():
     assert None is RunReader(cpu).observe(m.THROUGHPUT).machine
 
 
+def test_a_host_of_many_gpus_is_a_machine_for_each_set_that_servers_ran_on():
+    """Two GPUs of eight are another machine than the next two, and a ratio's machine is the GPUs of both servers."""
+    results = m.run({m.MOE_LOAD: {"output_throughput": [1.0]}, m.DENSE_LOAD: {"output_throughput": [1.0]}}, [m.RATIO])
+    results = msgspec.structs.replace(results, hardware=m.hardware(count=8))
+
+    def launched_on(moe, dense):
+        gpus = {m.MOE.key: moe, m.DENSE.key: dense}
+        launches = tuple(
+            msgspec.structs.replace(
+                row, start=msgspec.structs.replace(row.start, env={"CUDA_VISIBLE_DEVICES": gpus[row.server]})
+            )
+            for row in results.launches
+        )
+        reader = RunReader(msgspec.structs.replace(results, launches=launches))
+        return reader.observe(m.THROUGHPUT).machine, reader.observe(m.RATIO).machine
+
+    first, second = launched_on("0,1", "0,1"), launched_on("2,3", "2,3")
+
+    assert first[0] == first[1] != second[0] == second[1]
+    assert first[0] == m.hardware(count=2).machine_id
+    assert launched_on("0,1", "2")[1] not in (first[0], second[0])
+
+
 @pytest.fixture
 def taken(tmp_path):
     """Takes runs of one launch over that were made on one machine; returns the table of what was proposed."""
@@ -230,6 +254,18 @@ def test_a_faster_machine_does_not_throw_the_others_away(taken):
     assert "| 7 of 7 runs on 2 machines |" in table
     assert 7 == len(recorded())
     assert 1200.0 == recorded()[-1]
+
+
+def test_a_better_machine_that_joins_raises_what_losses_are_counted_from():
+    """With the mean of all; a worse one, or a known one, leaves it."""
+    recorded = fleet()
+    before = anchor_of(recorded, {"gpu-a"}, 900.0, POLICY)
+
+    assert before == anchor_of(recorded, {"gpu-b"}, 800.0, POLICY)
+    assert before == anchor_of(recorded, {"gpu-new"}, 0.9 * before, POLICY)
+    assert 1.1 * before == pytest.approx(anchor_of(recorded, {"gpu-new"}, 1.1 * before, POLICY))
+    begun = dataclasses.replace(recorded, metric=msgspec.structs.replace(recorded.metric, anchor=2 * before))
+    assert 2.2 * before == pytest.approx(anchor_of(begun, {"gpu-new"}, 1.1 * before, POLICY))
 
 
 def test_a_machine_that_moved_begins_anew_and_the_others_stay(taken):

@@ -8,9 +8,9 @@ from fixtures.judge.verdicts import Outcome
 from tests.unit import measured as m
 
 
-def judged(pairs, case=m.THROUGHPUT):
+def judged(pairs, case=m.THROUGHPUT, delta=None):
     """The verdict on (base, candidate) pairs."""
-    return judge_pairs(case, pairs, "h200x2")
+    return judge_pairs(case, pairs, "h200x2", delta)
 
 
 @pytest.mark.parametrize(("pairs", "expected"), [(1, "AB"), (3, "ABBAAB"), (4, "ABBAABBA")])
@@ -31,6 +31,17 @@ def test_drift_of_the_machine_cancels():
 def test_line(factor, expected):
     """With 5 % promised the line is at 3.3 %: 5 % is red, 2 % is not, 6 % more is an improvement."""
     assert expected == judged([(1000.0, 1000.0 * factor)] * 3).outcome
+
+
+def test_a_smaller_loss_is_caught_where_it_is_asked_for():
+    """Whoever knows that the machine is quiet asks for 2 %; else a certain loss below the line is told at least."""
+    pairs = [(1000.0, 980.0), (1000.0, 981.0), (1000.0, 980.0)]
+    plain = judged(pairs)
+
+    assert Outcome.REGRESSED == judged(pairs, delta=0.02).outcome
+    assert Outcome.PASSED == plain.outcome
+    assert "it lost 1.9 % at least, which is less than was to be caught: --against-delta asks for less" in plain.message
+    assert "it lost" not in judged([(1000.0, 980.0), (1000.0, 1010.0), (1000.0, 990.0)]).message
 
 
 def test_direction_of_latencies():

@@ -71,7 +71,7 @@ def test_planted_change_is_shown_with_its_model(shown):
 
     assert [
         "| unchanged | 2 | 4 | PASSED 8 | 0 of 2 | - | 0 | 2 green |",
-        f"| eager ({EAGER}) | 1 | 2 | REGRESSED 2, PASSED 1, IMPROVED 1 | 1 of 1 | yes | 0 | 2 green |",
+        f"| eager ({EAGER}) | 1 | 2 | REGRESSED 3, PASSED 1 | 1 of 1 | yes | 0 | 2 green |",
         f"| later ({EAGER}) | 1 | 2 | PASSED 4 | 0 of 1 | nothing to name | 0 | 1 green |",
     ] == lines[2:5]
     throughput = f"| eager | **{m.MOE.key}** (planted) | output_throughput | closed-c32: "
@@ -88,7 +88,7 @@ def test_packed_runs_are_read(shown, tmp_path):
     file.with_name(f"{file.name}.gz").write_bytes(gzip.compress(file.read_bytes()))
     file.unlink()
 
-    assert shown({})[2].startswith(f"| eager ({EAGER}) | 1 | 2 | REGRESSED 2, ")
+    assert shown({})[2].startswith(f"| eager ({EAGER}) | 1 | 2 | REGRESSED 3, ")
 
 
 def test_median_over_launches_and_runs(shown):
@@ -104,7 +104,7 @@ def test_what_the_engine_reports_makes_it_incomparable(shown):
     lines = shown({"attention/01": run(11, moe=0.9, planted=PLANTED, backend="TRITON_ATTN")})
 
     beside = "INCOMPARABLE (by its speed alone"
-    assert f"| {beside} REGRESSED) 2, PASSED 1, {beside} IMPROVED) 1 | 1 of 1 | yes | 0 | none |" in lines[2]
+    assert f"| {beside} REGRESSED) 3, PASSED 1 | 1 of 1 | yes | 0 | none |" in lines[2]
     assert any("slower by 10.0 %, **INCOMPARABLE (by its speed alone REGRESSED)** 1 of 1" in line for line in lines)
 
 
@@ -115,7 +115,7 @@ def test_what_a_run_measured_before_it_was_cut_off_is_shown(shown):
     )
     lines = shown({"eager/01": ended, "unchanged/01": never})
 
-    assert lines[2].startswith(f"| eager ({EAGER}; 1 of 1 cut off) | 1 | 2 | REGRESSED 2, ")
+    assert lines[2].startswith(f"| eager ({EAGER}; 1 of 1 cut off) | 1 | 2 | REGRESSED 3, ")
     assert not any("unchanged |" in line[:14] for line in lines)
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from fixtures.case import Load
 from fixtures.load.workload import Workload
-from fixtures.resuming import OtherMachine, left_by, resumed, still_needed
+from fixtures.resuming import OtherBuild, OtherMachine, left_by, refuse_other_builds, resumed, still_needed
 from fixtures.timesheet import Session
 from tests.unit import measured as m
 
@@ -134,3 +134,28 @@ def test_memory_that_a_container_was_given_is_no_other_machine():
     """Nor the number of its cores, beside GPUs."""
     fewer = msgspec.structs.replace(m.hardware(), host_memory_bytes=1, cpu_count=1)
     assert 5 == len(kept(resumed(empty(machine=fewer), run(), NEEDS)))
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({}, None),
+        ({"versions": {"vllm": "0.27.0"}}, "vllm 0.26.0; now.*vllm 0.27.0"),
+        ({"python": "/b"}, "now there is /b"),
+        ({"python": "3.12 (PERFGATE_VLLM_PYTHON)"}, None),
+    ],
+    ids=["same", "version", "python", "named-otherwise"],
+)
+def test_a_run_is_of_one_build(changed, told):
+    """Launches of another build are no answer about this one: the run is not gone on with."""
+    results = run()
+
+    def software(config):
+        return msgspec.structs.replace(results.servers[config.key], **changed)
+
+    refuse_other_builds(results, {}, lambda config: pytest.fail("nobody asks for it"))
+    if told is None:
+        refuse_other_builds(results, NEEDS, software)
+    else:
+        with pytest.raises(OtherBuild, match=told):
+            refuse_other_builds(results, NEEDS, software)

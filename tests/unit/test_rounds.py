@@ -16,6 +16,7 @@ from fixtures.rounds import LaunchMeasurement
 from fixtures.rundata import Measurement
 from fixtures.servers.launches import ServerDied
 from tests.unit import measured as m
+from tests.unit.rows import repetition
 
 ONE, MANY = (Workload(name=f"at-{n}", num_prompts=64, max_concurrency=n) for n in (1, 32))
 RATE = Workload(name="rate-2", num_prompts=8, request_rate=2.0)
@@ -157,3 +158,12 @@ def test_death_costs_what_it_met(tmp_path, monkeypatch, dies_at, kept):
 
     assert death is not None
     assert kept == whole
+
+
+def test_failed_requests_are_not_measured_away():
+    """A repetition that stalled is replaced; one in which requests failed is the server's own, and ends its load."""
+    workload = Workload(name="closed", num_prompts=8, max_concurrency=4, repetitions=3)
+    stalled = repetition(0, 1.0, ("all streams fell silent",))
+    failed = msgspec.structs.replace(repetition(1, 1.0, ("3 of 8 requests failed: HTTP 503",)), failed=3)
+
+    assert [True, False] == [rounds.wants_more(workload, taken) for taken in ([stalled], [stalled, failed])]

@@ -5,7 +5,9 @@ import sys
 
 import pytest
 
+from fixtures import opening
 from fixtures.case import Case, Load
+from fixtures.servers.lease import NotLeased
 from fixtures.session import PerfSession
 from fixtures.study import study_of
 
@@ -75,3 +77,31 @@ def test_engines_are_judged_over_vllm(session, selected, expected):
     pairs = [(v.of.moe.engine, v.over.moe.engine) for v in session(engine=selected).versus() if v.platform == "h200"]
 
     assert expected == pairs
+
+
+def test_what_cannot_be_opened_is_not_tried_again(session, monkeypatch):
+    """A wait for GPUs that another session holds is waited once, and not by every test."""
+    tried = []
+
+    def refuse(*_):
+        tried.append(1)
+        raise NotLeased("waited 600 s", "GPU-0: pid 7", "wait for longer")
+
+    monkeypatch.setattr(opening, "open_campaign", refuse)
+    here = session(attach=["vllm:mixtral-small=http://127.0.0.1:1"])
+
+    for _ in range(3):
+        with pytest.raises(NotLeased):
+            here.open(None)
+
+    assert [1] == tried
+
+
+def test_what_was_left_out_is_what_nobody_asked(session):
+    """Cases that were not selected now but asked by an earlier command of the run are not missing from it."""
+    here, asked = session(), [case("vllm"), case("sglang"), case("vllm", "sglang")]
+    here.asked, here.expected = {each.id for each in asked}, (asked[0],)
+
+    assert ["2 cases"] == [text[:7] for text in here.left_out()]
+    assert ["1 case t"] == [text[:8] for text in here.left_out(asked[1:2])]
+    assert () == here.left_out(asked[1:])

@@ -144,7 +144,17 @@ def test_failed_and_short_requests_are_named():
     assert (
         "1 of 4 requests failed: HTTP 503: overloaded",
         "1 requests have other output lengths than asked for (request 2: asked 3, got 2)",
+        "1 requests came in more chunks than tokens, so that no gap is a token's (request 2: 3 chunks, 2 tokens)",
         "the server counts other input lengths than were sent in 1 requests (request 3: sent 8, counted 9)",
+    ) == reasons(rows)
+
+
+def test_more_chunks_than_tokens_are_a_reason():
+    """Then no gap is the time of a token, and the server counts fewer tokens than it sends."""
+    rows = [transcript(), changed(transcript(index=1, output_tokens=2), asked_tokens=2)]
+
+    assert (
+        "1 requests came in more chunks than tokens, so that no gap is a token's (request 1: 3 chunks, 2 tokens)",
     ) == reasons(rows)
 
 

@@ -8,7 +8,7 @@ from safetensors import safe_open
 
 from fixtures import weights
 from fixtures.models import CATALOGUE, Model, config_json
-from fixtures.weights import MissingWeights, WrongWeights, locate, make
+from fixtures.weights import MissingWeights, WrongWeights, locate, make, make_shell
 
 TINY = {
     "hidden_size": 32,
@@ -99,12 +99,23 @@ def test_cached_weights_are_found(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     snapshot = tmp_path / "models--meta-llama--Llama-3.1-8B-Instruct" / "snapshots" / "abc"
     snapshot.mkdir(parents=True)
-    for name in ("config.json", "model-1.safetensors"):
-        (snapshot / name).touch()
+    make_shell(CATALOGUE["llama-3.1-8b"], snapshot)
+    (snapshot / "model-1.safetensors").touch()
 
     found = locate(CATALOGUE["llama-3.1-8b"], "auto", {}, False, quiet)
 
     assert (str(snapshot), True) == (found.path, found.offline)
+
+
+def test_cached_weights_of_another_model_are_refused(tmp_path, monkeypatch):
+    """What lies under the hub's name may have been cut or trained to another shape since."""
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    snapshot = tmp_path / "models--meta-llama--Llama-3.1-8B-Instruct" / "snapshots" / "abc"
+    make_shell(CATALOGUE["llama-small"], snapshot)
+    (snapshot / "model-1.safetensors").touch()
+
+    with pytest.raises(WrongWeights, match="hidden_size"):
+        locate(CATALOGUE["llama-3.1-8b"], "auto", {}, False, quiet)
 
 
 def test_dummy_weights_need_a_shell_only(tmp_path, monkeypatch):
