@@ -115,3 +115,23 @@ def test_comparison_that_cannot_be_meant(project, options, said):
 
     assert pytest.ExitCode.USAGE_ERROR == result.ret
     assert said in result.stderr.str()
+
+
+def test_a_launch_that_died_is_replaced_in_its_pair(project, pytester):
+    """Three pairs are judged all the same; that a server died is told."""
+    python, died = pytester.path / "python", pytester.path / "died"
+    python.write_text(
+        "#!/bin/sh\n"
+        f'case "$*" in *fake_engine*) if [ ! -e {died} ]; then touch {died}; '
+        f'exec {sys.executable} "$@" --die-after-requests 60; fi;; esac\n'
+        f'exec {sys.executable} "$@"\n'
+    )
+    python.chmod(0o755)
+    run = ("-m", "cpu", "-k", "test_output_throughput and llama", "--run-dir", "mine")
+
+    done = project(*run, "--engine-python", f"fake={python}", *AGAINST)
+
+    (verdict,) = load(pytester.path / "mine").verdicts
+    assert died.exists()
+    assert (0, "PASSED", 3) == (done.ret, verdict.outcome, verdict.launches), done.stdout.str()
+    done.stdout.fnmatch_lines(["*fake-llama-small-tp2, launch 1, closed-c16: *"])

@@ -4,8 +4,17 @@ import msgspec
 import pytest
 
 from fixtures.case import Load
+from fixtures.judge.verdicts import Outcome, Verdict
 from fixtures.load.workload import Workload
-from fixtures.resuming import OtherBuild, OtherMachine, left_by, refuse_other_builds, resumed, still_needed
+from fixtures.resuming import (
+    OtherBuild,
+    OtherMachine,
+    left_by,
+    refuse_other_builds,
+    resumed,
+    sound_launches,
+    still_needed,
+)
 from fixtures.timesheet import Session
 from tests.unit import measured as m
 
@@ -42,6 +51,29 @@ def test_whole_launches_are_kept_and_the_run_goes_on():
     assert kept(previous) == kept(results)
     assert (previous.run_id, previous.started) == (results.run_id, results.started)
     assert [1.0, 5.0] == [session.started_unix_s for session in results.sessions]
+
+
+def test_what_earlier_commands_decided_is_decided_anew():
+    """They may have had other baselines; what they asked stays asked."""
+    previous = run(cases=(m.THROUGHPUT, m.RATIO))
+    row = Verdict(case=m.RATIO.id, metric="output_throughput", outcome=Outcome.PASSED, gate="hard", message="")
+    previous = msgspec.structs.replace(previous, verdicts=(row.row(m.RATIO, "test_then"),))
+
+    results = resumed(empty(), previous, NEEDS)
+
+    assert () == results.verdicts
+    assert {m.THROUGHPUT.id, m.RATIO.id} == {case.id for case in results.cases}
+
+
+def test_failed_requests_are_measured_anew():
+    """As those of a launch that died: nothing that it says counts."""
+    previous = run()
+    failed = msgspec.structs.replace(previous.measurements[0].repetitions[0], failed=3)
+    first = msgspec.structs.replace(previous.measurements[0], repetitions=(failed,))
+    previous = msgspec.structs.replace(previous, measurements=(first, *previous.measurements[1:]))
+
+    assert 2 == sound_launches(previous, m.MOE.key)
+    assert (m.MOE.key, 0) not in kept(resumed(empty(), previous, NEEDS))
 
 
 def test_a_launch_that_was_cut_is_measured_anew():
