@@ -103,6 +103,20 @@ def test_green_is_only_the_whole_suite(small, pytester, monkeypatch):
     file.stdout.fnmatch_lines(["*a part of the suite*which is red; left out: tests/perf/test_more.py*"])
 
 
+def test_parts_of_one_run_make_the_whole(small, pytester):
+    """The first part is red because it is one; the last is green, each case decided once."""
+    record(small, pytester, *HERE)
+    run = (*REQUIRED, "--run-dir", "run")
+
+    first = small(*run, "-k", "test_alone")
+    last = small(*run, "--resume", "-k", "test_compared")
+
+    assert (1, {"passed": 3}) == (first.ret, outcomes(first))
+    assert (0, {"passed": 1}) == (last.ret, outcomes(last)), last.stdout.str()
+    results = load(pytester.path / "run")
+    assert ((), 4, 4) == (results.left_out, len(results.verdicts), len(verdicts(pytester.path / "run")))
+
+
 def test_what_drops_tests_unsaid_is_not_green(small, pytester, monkeypatch):
     """--lf drops tests and tells no plugin of it; an expected failure makes pytest itself green."""
     record(small, pytester, *HERE)

@@ -102,7 +102,7 @@ def test_a_launch_that_died_is_measured_anew():
 
 
 def test_what_is_not_asked_this_time_is_kept():
-    """A command with -k must not throw away what another one measured; its cases and their verdicts stay, too."""
+    """A command with -k must not throw away what another one measured; its cases stay, too."""
     previous = run(cases=(m.THROUGHPUT, m.RATIO))
     needs = {m.MOE.key: (m.MOE, (m.BURST,))}
 
