@@ -268,6 +268,28 @@ def test_a_better_machine_that_joins_raises_what_losses_are_counted_from():
     assert 2.2 * before == pytest.approx(anchor_of(begun, {"gpu-new"}, 1.1 * before, POLICY))
 
 
+def test_an_improvement_on_one_machine_hides_no_loss_on_another(tmp_path):
+    """Both runs in one command: the worse one needs its reason all the same."""
+    store = Store(tmp_path / "baselines")
+
+    def saved(day, machine, value):
+        here = m.hardware()
+        gpus = tuple(msgspec.structs.replace(gpu, uuid=f"{machine}-{gpu.index}") for gpu in here.gpus)
+        measured = {m.MOE_LOAD: {"output_throughput": [value]}}
+        run_id, hardware = f"202606{day:02}-120000-1", msgspec.structs.replace(here, gpus=gpus)
+        rundata.save(m.run(measured, (m.THROUGHPUT,), run_id, machine=hardware), tmp_path / run_id)
+        return tmp_path / run_id
+
+    def take(*folders):
+        accept(list(folders), store, Choice(), env={})
+
+    for day, machine in enumerate("aaabbb", 1):
+        take(saved(day, machine, 1000.0))
+
+    with pytest.raises(RecordingRefused, match="the new value is worse"):
+        take(saved(7, "a", 1300.0), saved(8, "b", 700.0))
+
+
 def test_a_machine_that_moved_begins_anew_and_the_others_stay(taken):
     """By 3 %, less than machines differ by. What is slower there needs a reason; --replace begins anew everywhere."""
     take, recorded = taken
