@@ -54,7 +54,7 @@ def test_only_runs_of_such_hardware_tell(tmp_path):
     (tmp_path / "4").mkdir()
     (tmp_path / "4" / rundata.RESULTS_FILE).write_text("{")
 
-    found = preview.earlier_runs(tmp_path, m.hardware())
+    found = list(preview.earlier_runs(tmp_path, m.hardware()))
 
     assert ["20260602-120000-1", "20260601-120000-1"] == [each.run_id for each in found]
 
