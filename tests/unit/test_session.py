@@ -7,6 +7,7 @@ import pytest
 
 from fixtures import opening
 from fixtures.case import Case, Load
+from fixtures.needs import Needs
 from fixtures.servers.lease import NotLeased
 from fixtures.session import PerfSession
 from fixtures.study import study_of
@@ -59,7 +60,7 @@ def test_what_was_asked_for_is_never_skipped(session):
 
 def test_attached_server_is_not_asked_for_its_routing(session, monkeypatch):
     """Nor is anything else asked that a server must be launched for."""
-    monkeypatch.setattr(PerfSession, "_is_attached", lambda *_: True)
+    monkeypatch.setattr(Needs, "_is_attached", lambda *_: True)
     here = session(attach=["vllm:mixtral-small=http://127.0.0.1:1"])
     study = study_of("cpu", "vllm", 1, "auto")
     timed = study.value("E2", "itl_median_ms", study.moe, study.single_stream)
