@@ -18,6 +18,7 @@ from benchmarks.gate_rules import (
     lines,
     medians,
     pairs_rate,
+    pairs_untold_rate,
     run_rate,
     session,
 )
@@ -96,6 +97,13 @@ def test_pairs_see_more_than_any_baseline():
     assert pairs_rate(rng, TYPICAL, 0.05, 0.05, 10_000) >= 0.99
     assert pairs_rate(rng, H200[0], 0.02, 0.02, 10_000) >= 0.98
     assert pairs_rate(rng, TYPICAL, 0.0, 0.05, 20_000) <= 0.001
+
+
+def test_pairs_seldom_exclude_nothing():
+    """Where the noise is as small as it is typically, unchanged code is only reported in less than 1 % of cases."""
+    rng = np.random.default_rng(8)
+    assert pairs_untold_rate(rng, TYPICAL, 0.0, 0.05, 20_000) <= 0.01
+    assert pairs_untold_rate(rng, TYPICAL, 0.0, 0.02, 20_000) >= 0.3
 
 
 def test_whole_runs_stay_green():

@@ -76,6 +76,28 @@ def test_no_loss_is_claimed_that_scatter_explains():
     assert Outcome.REGRESSED == judge_pairs(m.ITL, [(base, 1.2 * new) for base, new in turned], "cpu-x2").outcome
 
 
+# Unchanged vLLM beside itself on one H100, Llama-3.1-8B at batch 32: ITL in ms, medians of a launch.
+UNCHANGED_ON_A_GPU = [(6.941, 6.945), (6.929, 6.939), (6.922, 6.935)]
+SCATTERED = [(1000.0, 1000.0), (1000.0, 975.0), (1000.0, 1025.0)]
+
+
+def test_pairs_that_exclude_nothing_have_not_passed():
+    """Where 2 % may well be lost the case is only reported, and says how many pairs would tell; 10 % are excluded."""
+    untold = judged(SCATTERED, delta=0.02)
+
+    assert (Outcome.PASSED, "report") == (untold.outcome, untold.gate)
+    assert "--launches 12 would tell" in untold.message
+    assert "reported only: the pairs scatter too much to exclude the loss to be caught" in untold.message
+    assert "hard" == judged(SCATTERED, delta=0.10).gate
+    assert "hard" == judged(UNCHANGED_ON_A_GPU, m.ITL, delta=0.02).gate
+
+
+def test_what_no_number_of_pairs_would_tell_needs_a_larger_loss():
+    """Pairs that differ by 20 % never tell 2 %."""
+    message = judged([(1000.0, 1000.0), (1000.0, 800.0), (800.0, 1000.0)], delta=0.02).message
+    assert "--against-delta must ask for a larger loss" in message
+
+
 @pytest.mark.parametrize("pairs", [[], [(1.0, 1.0)] * 2, [(1.0, 0.0)] * 3, [(1.0, float("nan"))] * 3])
 def test_too_few_or_impossible_pairs_are_invalid(pairs):
     """Two pairs, a zero or a NaN are no verdict."""
