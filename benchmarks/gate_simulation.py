@@ -136,8 +136,8 @@ def other_rules(rng: np.random.Generator, scale: float, machines: Machines) -> l
         for name, rule in _rules(rng, machine, scale).items():
             out.append(row([machine.name, name, *(percent(rule(loss)) for loss in LOSSES)]))
     for machine in machines.measured:
-        for name, rule in (("red", pairs_rate), ("only reported", pairs_untold_rate)):
-            shares = [rule(rng, machine, loss, 0.02, runs_for(loss, scale)) for loss in LOSSES]
+        for name, share in (("red", pairs_rate), ("only reported", pairs_untold_rate)):
+            shares = [share(rng, machine, loss, 0.02, runs_for(loss, scale)) for loss in LOSSES]
             out.append(row([machine.name, f"A/B, 3 pairs, promise 2 %: {name}", *map(percent, shares)]))
     return out
 

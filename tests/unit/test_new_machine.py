@@ -1,7 +1,7 @@
 """Is an unchanged run green on a machine that nothing was recorded on, or little?
 
-No stub: the runs of docs/runs that were made on H200s, each held against what other H200s, or other runs, recorded. One
-of them was cut off with its machine: what is of a launch that was cut off is left out.
+No stub: the runs of docs/runs that were made on one GPU, each held against what others of its kind, or other runs,
+recorded. One of them was cut off with its machine: what is of a launch that was cut off is left out.
 """
 
 import itertools
@@ -19,7 +19,7 @@ from fixtures.judge.verdicts import Outcome
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 RUNS = ROOT / "docs" / "runs"
-FOLDERS = [*sorted(RUNS.glob("h200x1-2*")), *sorted((RUNS / "h200x1-planted" / "unchanged").iterdir())]
+FOLDERS = [*sorted(RUNS.glob("h[12]00x1-2*")), *sorted((RUNS / "h200x1-planted" / "unchanged").iterdir())]
 
 
 def only(baseline, machines):
