@@ -1,5 +1,6 @@
 """Is every verdict reached by the numbers that should reach it, and told so that a reader can act?"""
 
+import dataclasses
 import datetime
 import math
 import random
@@ -147,6 +148,16 @@ def test_agreeing_launches_are_a_regression():
     """Three launches that all lost about 10 % are a regression although they scatter more than the baseline."""
     result = verdict(m.THROUGHPUT, [890.0, 900.0, 910.0], m.recorded(m.THROUGHPUT, STEADY))
     assert Outcome.REGRESSED == result.outcome
+
+
+def test_what_was_planted_is_not_to_be_taken_over():
+    """The run becomes no baseline, so `perfgate accept` is no advice."""
+    launches = dataclasses.replace(m.seen(m.THROUGHPUT, *[800.0] * 3), planted="arguments --enforce-eager")
+    result = judge(m.THROUGHPUT, launches, m.recorded(m.THROUGHPUT, STEADY))
+
+    assert Outcome.REGRESSED == result.outcome
+    assert "planted was arguments --enforce-eager, and such a run becomes no baseline" in result.message
+    assert "perfgate accept" not in result.message
 
 
 def test_provisional_baseline_widens_the_line_and_says_so():
