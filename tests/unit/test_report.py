@@ -146,10 +146,10 @@ def test_cases_of_which_nothing_is_recorded_are_told_together():
 
 
 def test_headline_counts():
-    """The headline counts judged, red, reported and missing cases."""
+    """The headline counts judged, red, undecided, reported and missing cases."""
     run = results(("PASSED", "hard"), ("NO_BASELINE", "hard"), ("PASSED", "report"))
 
-    assert "2 judged, 0 red, 1 reported" == report.headline(run, required=False, missing=0)
+    assert "2 judged, 0 red, 1 undecided, 1 reported" == report.headline(run, required=False, missing=0)
     assert "2 judged, 1 red, 1 reported, 1 without a verdict" == report.headline(run, True, 1)
 
 
