@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy.special import ndtr
 from scipy.stats import rankdata
 
-from fixtures.judge.pairs import DOUBT, PAIRS
+from fixtures.judge.pairs import DOUBT, GRANTED_PAIRS, PAIRS
 from fixtures.judge.policy import (
     DECISION_LAUNCHES,
     GPU_RATE,
@@ -261,31 +261,38 @@ def more_rate(rng: np.random.Generator, setup: Setup, runs: int) -> float:
 
 def pairs_rate(rng: np.random.Generator, machine: Machine, loss: float, delta: float, runs: int) -> float:
     """How often three pairs of base and candidate in one session are red."""
-
-    def draw(size: int) -> Array:
-        mean, error = _pairs(rng, machine, loss, size)
-        return np.asarray(mean > np.maximum(LINE_SHARE * -np.log1p(-delta), error))
-
-    return rate(draw, runs)
+    return rate(lambda size: pairs_red(_pairs(rng, machine, loss, size), delta), runs)
 
 
 def pairs_untold_rate(rng: np.random.Generator, machine: Machine, loss: float, delta: float, runs: int) -> float:
-    """How often they lie below the line, and yet exclude no loss of delta: the case then is only reported."""
-
-    def draw(size: int) -> Array:
-        mean, error = _pairs(rng, machine, loss, size)
-        asked = -np.log1p(-delta)
-        return np.asarray((mean <= LINE_SHARE * asked) & (mean + error > asked))
-
-    return rate(draw, runs)
+    """How often they are neither red nor exclude a loss of delta: the case then is only reported, or INCONCLUSIVE."""
+    return rate(lambda size: pairs_untold(_pairs(rng, machine, loss, size), delta), runs)
 
 
-def _pairs(rng: np.random.Generator, machine: Machine, loss: float, size: int) -> tuple[Array, Array]:
-    """Mean of the losses of three pairs, and half of its interval; shape (size,) each."""
+def pairs_red(losses: Array, delta: float) -> Array:
+    """Which pairs are red, by the losses of throughput within them (logarithms, shape (size, pairs))."""
+    return np.asarray(losses.mean(axis=1) > np.maximum(LINE_SHARE * -np.log1p(-delta), _pairs_error(losses)))
+
+
+def pairs_untold(losses: Array, delta: float) -> Array:
+    """Which of them are not red, and yet exclude no loss of delta."""
+    return np.asarray(~pairs_red(losses, delta) & (losses.mean(axis=1) + _pairs_error(losses) > -np.log1p(-delta)))
+
+
+def _pairs(rng: np.random.Generator, machine: Machine, loss: float, size: int) -> Array:
+    """The losses within three pairs, shape (size, 3)."""
     both = session(rng, machine, size, 2 * PAIRS)
-    losses = both[:, :PAIRS] - (both[:, PAIRS:] + np.log1p(-loss))
-    error = t_quantile(PAIRS - 1, 1 - DOUBT) * losses.std(axis=1, ddof=1) / np.sqrt(PAIRS)
-    return losses.mean(axis=1), error
+    return np.asarray(both[:, :PAIRS] - (both[:, PAIRS:] + np.log1p(-loss)))
+
+
+def _pairs_error(losses: Array) -> Array:
+    """Half of the interval of their mean, shape (size,)."""
+    pairs = losses.shape[1]
+    own, freedom = pairs - 1, pairs - 1 + GRANTED_PAIRS
+    seen = losses.std(axis=1, ddof=1)
+    with_granted = np.sqrt((own * seen**2 + GRANTED_PAIRS * 2 * GPU_RATE.assumed_cv**2) / freedom)
+    wide = np.maximum(t_quantile(own, 1 - DOUBT) * seen, t_quantile(freedom, 1 - DOUBT) * with_granted)
+    return np.asarray(wide / np.sqrt(pairs))
 
 
 def run_rate(rng: np.random.Generator, setup: Setup, runs: int) -> float:
