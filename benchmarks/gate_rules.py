@@ -265,18 +265,19 @@ def pairs_rate(rng: np.random.Generator, machine: Machine, loss: float, delta: f
 
 
 def pairs_untold_rate(rng: np.random.Generator, machine: Machine, loss: float, delta: float, runs: int) -> float:
-    """How often they are neither red nor exclude a loss of delta: the case then is only reported, or INCONCLUSIVE."""
+    """How often they lie below the line, and yet exclude no loss of delta: the case then is only reported."""
     return rate(lambda size: pairs_untold(_pairs(rng, machine, loss, size), delta), runs)
 
 
 def pairs_red(losses: Array, delta: float) -> Array:
     """Which pairs are red, by the losses of throughput within them (logarithms, shape (size, pairs))."""
-    return np.asarray(losses.mean(axis=1) > np.maximum(LINE_SHARE * -np.log1p(-delta), _pairs_error(losses)))
+    return np.asarray(losses.mean(axis=1) > np.maximum(LINE_SHARE * -np.log1p(-delta), _interval(losses, delta)))
 
 
 def pairs_untold(losses: Array, delta: float) -> Array:
-    """Which of them are not red, and yet exclude no loss of delta."""
-    return np.asarray(~pairs_red(losses, delta) & (losses.mean(axis=1) + _pairs_error(losses) > -np.log1p(-delta)))
+    """Which of them lie below the line, and yet exclude no loss of delta."""
+    mean, asked = losses.mean(axis=1), -np.log1p(-delta)
+    return np.asarray((mean <= LINE_SHARE * asked) & (mean + _interval(losses, delta) > asked))
 
 
 def _pairs(rng: np.random.Generator, machine: Machine, loss: float, size: int) -> Array:
@@ -285,14 +286,14 @@ def _pairs(rng: np.random.Generator, machine: Machine, loss: float, size: int) -
     return np.asarray(both[:, :PAIRS] - (both[:, PAIRS:] + np.log1p(-loss)))
 
 
-def _pairs_error(losses: Array) -> Array:
-    """Half of the interval of their mean, shape (size,)."""
-    pairs = losses.shape[1]
-    own, freedom = pairs - 1, pairs - 1 + GRANTED_PAIRS
-    seen = losses.std(axis=1, ddof=1)
-    with_granted = np.sqrt((own * seen**2 + GRANTED_PAIRS * 2 * GPU_RATE.assumed_cv**2) / freedom)
-    wide = np.maximum(t_quantile(own, 1 - DOUBT) * seen, t_quantile(freedom, 1 - DOUBT) * with_granted)
-    return np.asarray(wide / np.sqrt(pairs))
+def _interval(losses: Array, delta: float) -> Array:
+    """`fixtures.judge.pairs.interval`, for arrays."""
+    scatter, all_pairs = losses.std(axis=1, ddof=1), PAIRS - 1 + GRANTED_PAIRS
+    t_own, t_both = t_quantile(PAIRS - 1, 1 - DOUBT), t_quantile(all_pairs, 1 - DOUBT)
+    most = LINE_SHARE * -np.log1p(-delta) / t_both * np.sqrt(PAIRS * all_pairs / GRANTED_PAIRS)
+    granted = min(np.sqrt(2) * GPU_RATE.assumed_cv, most)
+    both = np.sqrt(((PAIRS - 1) * scatter**2 + GRANTED_PAIRS * granted**2) / all_pairs)
+    return np.asarray(np.maximum(t_own * scatter, t_both * both) / np.sqrt(PAIRS))
 
 
 def run_rate(rng: np.random.Generator, setup: Setup, runs: int) -> float:
