@@ -64,6 +64,38 @@ def test_comparison_of_builds_is_gone_on_with(project, pytester):
     assert "name the same --against-engine and --against-delta as then" in other.stdout.str()
 
 
+def test_a_loss_in_doubt_is_worth_three_more_pairs(project, pytester):
+    """Two launches of the candidate lost 10 and 40 %, the third nothing: three more pairs, then all six decide."""
+    run = ("-m", "cpu", "-k", "test_output_throughput and llama", "--run-dir", "mine", *AGAINST)
+    project(*run)
+    results = load(pytester.path / "mine")
+    slow = {("fake-llama-small-tp2", 0): 0.9, ("fake-llama-small-tp2", 1): 0.6}
+    measurements = tuple(_slowed(row, slow.get((row.server, row.launch), 1.0)) for row in results.measurements)
+    save(msgspec.structs.replace(results, measurements=measurements, verdicts=()), pytester.path / "mine")
+
+    before = perfgate(pytester, "judge", "mine").stdout.str()
+    resumed = project(*run, "--resume")
+
+    assert "INCONCLUSIVE" in before
+    assert (0, {"passed": 1}) == (resumed.ret, outcomes(resumed)), resumed.stdout.str()
+    resumed.stdout.fnmatch_lines(["*fake-llama-small-tp2: not clearly fine in closed-c16; launch 1 of 6 more"])
+    results = load(pytester.path / "mine")
+    begun = sorted((launch.start.started_unix_s, launch.server) for launch in results.launches)
+    assert "ABBAABBAABBA" == "".join("A" if server.endswith("-base") else "B" for _, server in begun)
+    assert "6 pairs launched in turn" in results.verdicts[-1].message
+
+
+def _slowed(row, factor):
+    """A measurement with all of its throughputs lowered."""
+    repetitions = tuple(
+        msgspec.structs.replace(
+            each, values=each.values | {"output_throughput": each.values["output_throughput"] * factor}
+        )
+        for each in row.repetitions
+    )
+    return msgspec.structs.replace(row, repetitions=repetitions)
+
+
 def test_more_pairs_where_three_tell_too_little(project, pytester):
     """--launches says how many of each build; fewer than three are refused."""
     run = ("-m", "cpu", "-k", "test_output_throughput and llama", "--run-dir", "mine", *AGAINST)

@@ -17,6 +17,7 @@ from benchmarks.gate_rules import (
     gate_red,
     lines,
     medians,
+    pairs_doubtful,
     pairs_rate,
     pairs_red,
     pairs_untold,
@@ -104,14 +105,20 @@ def test_pairs_see_more_than_any_baseline():
 
 @pytest.mark.parametrize("scatter", [0.002, 0.01, 0.03])
 def test_simulated_pairs_are_judged_as_real_ones(scatter):
-    """Red, and excluding nothing, exactly where `judge_pairs` says so."""
-    losses = np.random.default_rng(11).normal(0.04, scatter, (300, 3))
-    real = [judge_pairs(m.THROUGHPUT, [(1.0, math.exp(-loss)) for loss in row], "h200x2") for row in losses]
-    untold = [bool(v.demoted) for v in real]
+    """Red, excluding nothing, and launched again exactly where `judge_pairs` says so."""
 
+    def judged(losses):
+        return judge_pairs(m.THROUGHPUT, [(1.0, math.exp(-loss)) for loss in losses], "h200x2")
+
+    losses = np.random.default_rng(11).normal(0.04, scatter, (300, 6))
+    first = [judged(row[:3]) for row in losses]
+    real = [judged(row) if verdict.needs_launches else verdict for verdict, row in zip(first, losses, strict=True)]
+
+    assert [bool(v.needs_launches) for v in first] == pairs_doubtful(losses, 0.05).tolist()
     assert [v.outcome is Outcome.REGRESSED for v in real] == pairs_red(losses, 0.05).tolist()
-    assert untold == pairs_untold(losses, 0.05).tolist()
+    assert [bool(v.demoted) for v in real] == pairs_untold(losses, 0.05).tolist()
     assert any(v.outcome is Outcome.REGRESSED for v in real)
+    assert not any(v.needs_launches for v in real)
 
 
 def test_pairs_seldom_exclude_nothing():
