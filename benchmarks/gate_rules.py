@@ -7,7 +7,6 @@ that day), what a launch has for itself, and what a repetition has. The rules ar
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,7 +15,6 @@ import numpy.typing as npt
 from scipy.special import ndtr
 from scipy.stats import rankdata
 
-from fixtures.judge.pairs import DOUBT, GRANTED_PAIRS, PAIRS, granted_at_most
 from fixtures.judge.policy import (
     DECISION_LAUNCHES,
     GPU_RATE,
@@ -258,64 +256,6 @@ def more_rate(rng: np.random.Generator, setup: Setup, runs: int) -> float:
         return doubtful(session(rng, setup.machine, size, 1, setup.stalls)[:, 0], drawn)
 
     return rate(draw, runs)
-
-
-def pairs_rate(rng: np.random.Generator, machine: Machine, loss: float, delta: float, runs: int) -> float:
-    """How often three pairs of base and candidate in one session are red."""
-    return rate(lambda size: pairs_red(_pairs(rng, machine, loss, size), delta), runs)
-
-
-def pairs_untold_rate(rng: np.random.Generator, machine: Machine, loss: float, delta: float, runs: int) -> float:
-    """How often they lie below the line, and yet exclude no loss of delta: the case then is only reported."""
-    return rate(lambda size: pairs_untold(_pairs(rng, machine, loss, size), delta), runs)
-
-
-def pairs_red(losses: Array, delta: float) -> Array:
-    """Which sessions are red, by the losses of throughput within their pairs (logarithms, shape (size, 6)).
-
-    The last three pairs count only where the first three leave a loss in doubt.
-    """
-    mean, error = _decided(losses, delta)
-    return np.asarray(mean > np.maximum(_line(delta), error))
-
-
-def pairs_untold(losses: Array, delta: float) -> Array:
-    """Which of them lie below the line, and yet exclude no loss of delta."""
-    mean, error = _decided(losses, delta)
-    return np.asarray((mean <= _line(delta)) & (mean + error > -np.log1p(-delta)))
-
-
-def pairs_doubtful(losses: Array, delta: float) -> Array:
-    """Which of them are launched again."""
-    first = losses[:, :PAIRS]
-    return np.asarray((first.mean(axis=1) > _line(delta)) & (_interval(first, delta) > _line(delta)))
-
-
-def _pairs(rng: np.random.Generator, machine: Machine, loss: float, size: int) -> Array:
-    """The losses within three pairs and three more, shape (size, 6)."""
-    both = session(rng, machine, size, 4 * PAIRS)
-    return np.asarray(both[:, : 2 * PAIRS] - (both[:, 2 * PAIRS :] + np.log1p(-loss)))
-
-
-def _decided(losses: Array, delta: float) -> tuple[Array, Array]:
-    """Mean and half of its interval of the pairs that count, shape (size,) each."""
-    again, first = pairs_doubtful(losses, delta), losses[:, :PAIRS]
-    mean = np.where(again, losses.mean(axis=1), first.mean(axis=1))
-    return mean, np.where(again, _interval(losses, delta), _interval(first, delta))
-
-
-def _line(delta: float) -> float:
-    return LINE_SHARE * -math.log1p(-delta)
-
-
-def _interval(losses: Array, delta: float) -> Array:
-    """`fixtures.judge.pairs.interval`, for arrays."""
-    own, freedom = losses.shape[1] - 1, losses.shape[1] - 1 + GRANTED_PAIRS
-    scatter = losses.std(axis=1, ddof=1)
-    t_own, t_both = t_quantile(own, 1 - DOUBT), t_quantile(freedom, 1 - DOUBT)
-    granted = min(math.sqrt(2) * GPU_RATE.assumed_cv, granted_at_most(_line(delta)))
-    both = np.sqrt((own * scatter**2 + GRANTED_PAIRS * granted**2) / freedom)
-    return np.asarray(np.maximum(t_own * scatter, t_both * both) / math.sqrt(losses.shape[1]))
 
 
 def run_rate(rng: np.random.Generator, setup: Setup, runs: int) -> float:

@@ -4,7 +4,8 @@
     python -m benchmarks.gate_simulation --scale 0.02    # seconds, coarse
     python -m benchmarks.gate_simulation --noise FILE    # with noise that `benchmarks.noise --json FILE` measured
 
-Seeded: the same version of numpy prints the same tables. `benchmarks.gate_rules` has the noise and the rules.
+Seeded: the same version of numpy prints the same tables. `benchmarks.gate_rules` has the noise and the
+rules, `benchmarks.pair_rules` those of pairs.
 """
 
 from __future__ import annotations
@@ -34,14 +35,13 @@ from benchmarks.gate_rules import (
     mann_whitney_red,
     measured_machine,
     more_rate,
-    pairs_rate,
-    pairs_untold_rate,
     rate,
     retry_red,
     run_rate,
     session,
     threshold_red,
 )
+from benchmarks.pair_rules import pairs_rate, pairs_untold_rate
 
 SEED = 20260412
 LOSSES = (0.0, 0.02, 0.03, 0.05, 0.10)

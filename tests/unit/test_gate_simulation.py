@@ -17,15 +17,11 @@ from benchmarks.gate_rules import (
     gate_red,
     lines,
     medians,
-    pairs_doubtful,
-    pairs_rate,
-    pairs_red,
-    pairs_untold,
-    pairs_untold_rate,
     run_rate,
     session,
 )
 from benchmarks.gate_simulation import main
+from benchmarks.pair_rules import pairs_doubtful, pairs_rate, pairs_red, pairs_untold, pairs_untold_rate
 from fixtures.judge.gate import judge
 from fixtures.judge.pairs import judge_pairs
 from fixtures.judge.verdicts import Outcome, is_red
