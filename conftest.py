@@ -2,5 +2,5 @@
 
 import pytest
 
-pytest.register_assert_rewrite("fixtures")
-pytest_plugins = ["fixtures.plugin"]
+pytest.register_assert_rewrite("perfgate")
+pytest_plugins = ["perfgate.plugin"]

@@ -5,9 +5,9 @@
     python -m benchmarks.fleet_simulation --uneven 0.5    # whose launches do not all scatter alike
 
 Machines of one kind differ, and so do launches of one of them. A run on one of them is held against what the others
-recorded, or against launches of its own (`fixtures.judge.own_machine`), of which the others tell how much they scatter,
-and beside that against all launches alike, as if there were no machines. `benchmarks.gate_rules` has the rule, and here
-too a test holds it against `fixtures.judge.gate.judge`. Seeded.
+recorded, or against launches of its own (`perfgate.judge.machine_scope`), of which the others tell how much they
+scatter, and beside that against all launches alike, as if there were no machines. `benchmarks.gate_rules` has the rule,
+and here too a test holds it against `perfgate.judge.gate.judge`. Seeded.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 
 from benchmarks.gate_rules import Array, gate_red, lines_of
 from benchmarks.gate_simulation import percent, row
-from fixtures.judge.policy import DECISION_LAUNCHES, FIRM_FREEDOM, FIRM_LAUNCHES, GPU_RATE, PRIOR_LAUNCHES
+from perfgate.judge.policy import DECISION_LAUNCHES, FIRM_FREEDOM, FIRM_LAUNCHES, GPU_RATE, PRIOR_LAUNCHES
 
 SEED = 20261125
 LOSSES = (0.0, 0.02, 0.03, 0.05, 0.10)

@@ -2,7 +2,7 @@
 
 Logarithms of launch values are drawn with three parts of noise: what all launches of one session share (the machine
 that day), what a launch has for itself, and what a repetition has. The rules are vectorised copies of those in
-`fixtures.judge.policy` and `fixtures.judge.comparison`; a test holds them against `fixtures.judge.gate.judge` itself.
+`perfgate.judge.policy` and `perfgate.judge.recorded`; a test holds them against `perfgate.judge.gate.judge` itself.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy.special import ndtr
 from scipy.stats import rankdata
 
-from fixtures.judge.policy import (
+from perfgate.judge.policy import (
     DECISION_LAUNCHES,
     GPU_RATE,
     LINE_SHARE,
@@ -137,7 +137,7 @@ def baseline(rng: np.random.Generator, setup: Setup, runs: int) -> Array:
 
 
 def round_up(fraction: Array) -> Array:
-    """`fixtures.judge.policy.step_up`, for arrays."""
+    """`perfgate.judge.policy.step_up`, for arrays."""
     step = np.where(fraction <= 0.1, 0.005, np.where(fraction <= 0.2, 0.01, 0.05))
     return np.asarray(np.ceil(fraction / step - 1e-9) * step)
 

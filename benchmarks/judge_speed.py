@@ -17,18 +17,18 @@ from pathlib import Path
 
 import click
 
-from fixtures import rundata
-from fixtures.case import Case, Load
-from fixtures.engines.types import ServerConfig
-from fixtures.hardware import Hardware
-from fixtures.judge import recording
-from fixtures.judge.baselines import Store
-from fixtures.judge.gate import judge_run
-from fixtures.judge.proposals import Choice
-from fixtures.load.measurement import Repetition
-from fixtures.load.workload import Workload
-from fixtures.rundata import Launch, Measurement, RunResults, Server
-from fixtures.servers.launches import LaunchRecord
+from perfgate.accept import accept as recording
+from perfgate.accept.proposal import Choice
+from perfgate.cases import Case, Load
+from perfgate.engines.base import ServerConfig
+from perfgate.judge.baseline_store import Store
+from perfgate.judge.gate import judge_run
+from perfgate.load.measurement import Repetition
+from perfgate.load.workload import Workload
+from perfgate.machine.hardware import Hardware
+from perfgate.results import schema as rundata
+from perfgate.results.schema import Launch, Measurement, RunResults, Server
+from perfgate.servers.launch_record import LaunchRecord
 
 SEED = 20260412
 SERVERS, WORKLOADS = 10, 10

@@ -22,15 +22,15 @@ from typing import Literal
 import click
 import msgspec
 
-from fixtures import rundata
-from fixtures.failure import Failure
-from fixtures.judge import wording
-from fixtures.judge.baselines import Store
-from fixtures.judge.observation import RunReader, hardware_label
-from fixtures.judge.policy import noise_of, policy_for, spread
-from fixtures.launch_values import launch_values
-from fixtures.load.metrics import METRICS
-from fixtures.rundata import RunResults
+from perfgate import formatting as wording
+from perfgate.errors import Failure
+from perfgate.judge.baseline_store import Store
+from perfgate.judge.observation import RunReader, hardware_label
+from perfgate.judge.policy import noise_of, policy_for, spread
+from perfgate.load.metrics import METRICS
+from perfgate.results import schema as rundata
+from perfgate.results.samples import launch_values
+from perfgate.results.schema import RunResults
 
 
 class NoNoise(Failure):

@@ -1,6 +1,6 @@
 """How are pairs of base and candidate decided on noise that is known?
 
-The rule of `fixtures.judge.pairs`, for arrays and as of a throughput on a GPU: what is taken for granted of other
+The rule of `perfgate.judge.paired`, for arrays and as of a throughput on a GPU: what is taken for granted of other
 metrics, and their floors, are not in it. A test holds it against `judge_pairs` itself.
 """
 
@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks.gate_rules import Array, Machine, rate, session
-from fixtures.judge.pairs import PAIRS, interval
-from fixtures.judge.policy import GPU_RATE, LINE_SHARE, log_loss
+from perfgate.judge.paired import PAIRS, interval
+from perfgate.judge.policy import GPU_RATE, LINE_SHARE, log_loss
 
 
 def pairs_rate(rng: np.random.Generator, machine: Machine, loss: float, delta: float, runs: int) -> float:

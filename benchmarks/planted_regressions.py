@@ -21,13 +21,13 @@ from pathlib import Path
 import click
 
 from benchmarks.run_folders import UNCHANGED, Kind, kinds, planted_servers
-from fixtures import report
-from fixtures.case import Case
-from fixtures.judge.baselines import Baseline, Recorded, Store
-from fixtures.judge.gate import judge
-from fixtures.judge.observation import Observation, RunReader
-from fixtures.judge.verdicts import Outcome, Verdict
-from fixtures.rundata import RunResults
+from perfgate.cases import Case
+from perfgate.judge.baseline_store import Baseline, Recorded, Store
+from perfgate.judge.gate import judge
+from perfgate.judge.observation import Observation, RunReader
+from perfgate.judge.verdict import Outcome, Verdict
+from perfgate.report import terminal as report
+from perfgate.results.schema import RunResults
 
 # What a gate says of a change; without a baseline it says nothing.
 FOUND = frozenset({Outcome.REGRESSED, Outcome.INVALID, Outcome.INCONCLUSIVE, Outcome.INCOMPARABLE})

@@ -18,14 +18,15 @@ from pathlib import Path
 
 import click
 
-from fixtures import report, rundata
-from fixtures.case import Case, Load
-from fixtures.failure import Failure
-from fixtures.judge import wording
-from fixtures.judge.baseline_files import PublishedFigure, read_published
-from fixtures.judge.baselines import PUBLISHED
-from fixtures.judge.observation import RunReader
-from fixtures.rundata import RunResults
+from perfgate import formatting as wording
+from perfgate.cases import Case, Load
+from perfgate.errors import Failure
+from perfgate.judge.baseline_schema import PublishedFigure, read_published
+from perfgate.judge.baseline_store import PUBLISHED
+from perfgate.judge.observation import RunReader
+from perfgate.report import terminal as report
+from perfgate.results import schema as rundata
+from perfgate.results.schema import RunResults
 
 EXPLANATIONS = Path(__file__).with_name("published_explanations.toml")
 UNEXPLAINED = "unexplained"

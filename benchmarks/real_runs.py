@@ -27,10 +27,10 @@ from typing import Any
 import click
 
 from benchmarks.run_folders import UNCHANGED, is_whole, kinds, red_cases, touched
-from fixtures import hardware
-from fixtures.failure import Failure
-from fixtures.hardware import Hardware
-from fixtures.judge.baselines import Store
+from perfgate.errors import Failure
+from perfgate.judge.baseline_store import Store
+from perfgate.machine import hardware
+from perfgate.machine.hardware import Hardware
 
 METRIC = "itl_median_ms"
 

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import msgspec
 
-from fixtures import rundata
-from fixtures.case import Case, Load
-from fixtures.engines.types import ServerConfig
-from fixtures.hardware import Hardware
-from fixtures.judge.verdicts import Outcome, Verdict
-from fixtures.load.measurement import Repetition, RequestRow
-from fixtures.load.workload import Workload
-from fixtures.rundata import Launch, Measurement, RunResults, Server
-from fixtures.servers.launches import LaunchRecord
+from perfgate.cases import Case, Load
+from perfgate.engines.base import ServerConfig
+from perfgate.judge.verdict import Outcome, Verdict
+from perfgate.load.measurement import Repetition, RequestRow
+from perfgate.load.workload import Workload
+from perfgate.machine.hardware import Hardware
+from perfgate.results import schema as rundata
+from perfgate.results.schema import Launch, Measurement, RunResults, Server
+from perfgate.servers.launch_record import LaunchRecord
 
 SERVERS, WORKLOADS, LAUNCHES = 10, 20, 10
 ASKED = ("output_throughput", "itl_median_ms", "ttft_median_ms", "tpot_median_ms", "e2el_median_ms")
@@ -119,8 +119,8 @@ def main() -> None:
     out = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(tempfile.mkdtemp(prefix="perfgate-report-"))
     rundata.save(run(), out)
     began, cpu = time.perf_counter(), time.process_time()
-    from fixtures.reporting import written
-    from fixtures.reporting.page import Report
+    from perfgate.report import artifacts as written
+    from perfgate.report.page import Report
 
     results = rundata.load(out)
     read = time.perf_counter()

@@ -15,21 +15,22 @@ import shutil
 import sys
 from pathlib import Path
 
-from fixtures import hardware, weights
-from fixtures.campaign import Campaign
-from fixtures.case import Case, Load
-from fixtures.engines.types import ServerConfig
-from fixtures.judge.baselines import Store
-from fixtures.judge.proposals import Choice
-from fixtures.judge.recording import accept
-from fixtures.load.metrics import OF_THE_ROUTING
-from fixtures.load.workload import PromptFile, Workload
-from fixtures.models import CATALOGUE, Model, read_config
-from fixtures.progress import Progress
-from fixtures.routing import drift, shares, summary
-from fixtures.rundata import RunResults
-from fixtures.servers.pool import ServerPool
-from fixtures.settings import Settings
+from perfgate.accept.accept import accept
+from perfgate.accept.proposal import Choice
+from perfgate.cases import Case, Load
+from perfgate.config.settings import Settings
+from perfgate.engines.base import ServerConfig
+from perfgate.judge.baseline_store import Store
+from perfgate.load.metrics import OF_THE_ROUTING
+from perfgate.load.workload import PromptFile, Workload
+from perfgate.machine import hardware
+from perfgate.models import weights
+from perfgate.models.catalogue import CATALOGUE, Model, read_config
+from perfgate.models.routing_stats import drift, shares, summary
+from perfgate.progress import Progress
+from perfgate.results.schema import RunResults
+from perfgate.run.campaign import Campaign
+from perfgate.servers.pool import ServerPool
 
 NAME = "mixtral-trained"
 HARD = ("routing_shares", "routing_top2_share", "routing_max_over_mean", "routing_min_over_mean")

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from fixtures import rundata
-from fixtures.judge.verdicts import Outcome, Verdict, is_red, unjudged
-from fixtures.plants import words
-from fixtures.rundata import RunResults, VerdictRow
+from perfgate.engines.injection import words
+from perfgate.judge.verdict import Outcome, Verdict, is_red, unjudged
+from perfgate.results import schema as rundata
+from perfgate.results.schema import RunResults, VerdictRow
 
 UNCHANGED = "unchanged"
 

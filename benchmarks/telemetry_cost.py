@@ -21,13 +21,13 @@ from typing import Any
 import click
 import requests
 
-from fixtures import models
-from fixtures.gpus import Gpus
-from fixtures.judge.policy import t_quantile
-from fixtures.load.measurement import Repetition, Target, measure
-from fixtures.load.warming import warm_up
-from fixtures.load.workload import Synthetic, Workload
-from fixtures.telemetry import Header, Telemetry
+from perfgate.judge.policy import t_quantile
+from perfgate.load.measurement import Repetition, Target, measure
+from perfgate.load.warmup import warm_up
+from perfgate.load.workload import Synthetic, Workload
+from perfgate.machine.nvml import Gpus
+from perfgate.machine.telemetry import Header, Telemetry
+from perfgate.models import catalogue as models
 
 METRICS = ("output_throughput", "itl_median_ms", "itl_mean_ms")
 

@@ -13,11 +13,12 @@ import click
 import msgspec
 
 from benchmarks import published_table
-from fixtures import plugin, rundata
-from fixtures.cli import main
-from fixtures.judge.baseline_files import BaselineFile
-from fixtures.load.metrics import METRICS
-from fixtures.rundata import RunResults
+from perfgate import plugin
+from perfgate.cli.main import main
+from perfgate.judge.baseline_schema import BaselineFile
+from perfgate.load.metrics import METRICS
+from perfgate.results import schema as rundata
+from perfgate.results.schema import RunResults
 
 PUBLISHED = Path(__file__).resolve().parent.parent / "baselines" / "published"
 RUNS = Path(__file__).resolve().parent / "runs"

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import msgspec
 
-from fixtures.case import Case, Load
-from fixtures.study import Study, asks
+from perfgate.cases import Case, Load
+from perfgate.study.study import Study, asks
 
 
 def bandwidth(study: Study) -> Iterator[Case]:

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from fixtures.case import Case, Load
-from fixtures.study import Study, asks
+from perfgate.cases import Case, Load
+from perfgate.study.study import Study, asks
 
 
 def each_batch(study: Study) -> Iterator[Case]:

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import msgspec
 
-from fixtures.case import Case
-from fixtures.study import Versus, asks_both
+from perfgate.cases import Case
+from perfgate.study.study import Versus, asks_both
 
 
 def busy(versus: Versus) -> Iterator[Case]:

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import msgspec
 
-from fixtures.case import Case
-from fixtures.study import Study, asks
+from perfgate.cases import Case
+from perfgate.study.study import Study, asks
 
 
 def weights(study: Study) -> Iterator[Case]:

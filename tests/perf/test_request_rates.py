@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from fixtures.case import Case, Load
-from fixtures.study import Study, asks
+from perfgate.cases import Case, Load
+from perfgate.study.study import Study, asks
 
 
 def at_each_rate(study: Study) -> Iterator[Case]:

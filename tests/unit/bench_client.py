@@ -20,11 +20,11 @@ import click
 import msgspec
 import numpy as np
 
-from fixtures.load import metrics
-from fixtures.load.client import Recording, Sending, send
-from fixtures.load.measurement import Target, measure, vllm_bench_arguments
-from fixtures.load.transcript import Transcript, read
-from fixtures.load.workload import Synthetic, Workload, build_requests
+from perfgate.load import metrics
+from perfgate.load.client import Recording, Sending, send
+from perfgate.load.measurement import Target, measure, vllm_bench_arguments
+from perfgate.load.response import Transcript, read
+from perfgate.load.workload import Synthetic, Workload, build_requests
 from tests.unit.fake_launch import FakeEngine
 
 
@@ -91,7 +91,7 @@ def children_cpu_s() -> float:
 def cost(vllm_python: str, tokenizer: str, streams: int, rounds: int) -> None:
     """CPU per streamed chunk, ours and `vllm bench serve`'s, in turns: the slope between a short and a long run."""
     # Imported here: the other benchmarks need no statistics package.
-    from fixtures.load.other_clients import VLLM_BENCH_SERVE
+    from perfgate.load.other_clients import VLLM_BENCH_SERVE
 
     lengths = 64, 1024
     with FakeEngine(ttft_s=0.1, ttft_spread_s=0.006, itl_s=0.0058) as engine:

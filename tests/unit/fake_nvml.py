@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from fixtures.telemetry import Header, Moment
+from perfgate.machine.telemetry import Header, Moment
 
 
 class FakeNvml(types.SimpleNamespace):

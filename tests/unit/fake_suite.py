@@ -23,14 +23,15 @@ from typing import Any
 import msgspec
 import requests
 
-from fixtures import engines, hardware, memory
-from fixtures.engines.types import Engine, LaunchFacts, LaunchPlan, LaunchRequest, LogPhase, ServerConfig
-from fixtures.hardware import Gpu, Hardware
-from fixtures.load import measurement, validity
-from fixtures.load.measurement import Repetition, Target
-from fixtures.load.metrics import METRICS
-from fixtures.models import CATALOGUE
-from fixtures.weights import make_shell
+from perfgate.engines import registry as engines
+from perfgate.engines.base import Engine, LaunchFacts, LaunchPlan, LaunchRequest, LogPhase, ServerConfig
+from perfgate.load import measurement, validity
+from perfgate.load.measurement import Repetition, Target
+from perfgate.load.metrics import METRICS
+from perfgate.machine import hardware, memory
+from perfgate.machine.hardware import Gpu, Hardware
+from perfgate.models.catalogue import CATALOGUE
+from perfgate.models.weights import make_shell
 from tests.unit.fake_nvml import FakeNvml
 
 FAKE_ENGINE = Path(__file__).resolve().parent / "fake_engine.py"

@@ -14,9 +14,9 @@ import sys
 import time
 from pathlib import Path
 
-from fixtures.engines.types import LaunchPlan
-from fixtures.servers.lease import CPU, acquire
-from fixtures.servers.pool import ServerPool
+from perfgate.engines.base import LaunchPlan
+from perfgate.machine.leases import CPU, acquire
+from perfgate.servers.pool import ServerPool
 
 
 def say(text: str) -> None:

@@ -4,17 +4,17 @@ import datetime
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from fixtures.case import Case, Load
-from fixtures.engines.types import ServerConfig
-from fixtures.hardware import Gpu, Hardware
-from fixtures.judge.baseline_files import LaunchPoint, MetricBaseline
-from fixtures.judge.baselines import Recorded
-from fixtures.judge.gate import metric_of
-from fixtures.judge.observation import Observation, Reading
-from fixtures.load.measurement import Repetition
-from fixtures.load.workload import Workload
-from fixtures.rundata import Launch, Measurement, RunResults, Server
-from fixtures.servers.launches import LaunchRecord
+from perfgate.cases import Case, Load
+from perfgate.engines.base import ServerConfig
+from perfgate.judge.baseline_schema import LaunchPoint, MetricBaseline
+from perfgate.judge.baseline_store import Recorded
+from perfgate.judge.gate import metric_of
+from perfgate.judge.observation import Observation, Reading
+from perfgate.load.measurement import Repetition
+from perfgate.load.workload import Workload
+from perfgate.machine.hardware import Gpu, Hardware
+from perfgate.results.schema import Launch, Measurement, RunResults, Server
+from perfgate.servers.launch_record import LaunchRecord
 
 TODAY = datetime.date(2026, 6, 1)
 CLOSED = Workload(name="closed-c32", num_prompts=256, max_concurrency=32)

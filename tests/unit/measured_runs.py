@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fixtures.load.client import Recording
-from fixtures.load.transcript import Transcript
+from perfgate.load.client import Recording
+from perfgate.load.response import Transcript
 
 MS = 1_000_000
 # What a machine whose cores are taken by others does to a measurement, whatever the server did.

@@ -7,7 +7,7 @@ import socket
 import sys
 from pathlib import Path
 
-from fixtures.engines.types import LaunchPlan, LaunchRequest, LogPhase, Remedy
+from perfgate.engines.base import LaunchPlan, LaunchRequest, LogPhase, Remedy
 
 UNIT = Path(__file__).resolve().parent
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from fixtures.rundata import load
+from perfgate.results.schema import load
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CONFTEST = f"""
@@ -18,13 +18,13 @@ from tests.unit import fake_suite
 fake_suite.enter()
 if "FAKE_GPUS" in os.environ:
     fake_suite.enter_gpus(int(os.environ["FAKE_GPUS"]), os.environ.get("FAKE_GPU_KIND", "h200"))
-pytest_plugins = ["fixtures.plugin"]
+pytest_plugins = ["perfgate.plugin"]
 """
 # Three questions on GPUs, for the fixture `gpus`: a study of two small workloads.
 GPU_QUESTIONS = """
-from fixtures.case import Load
-from fixtures.load.workload import Synthetic, Workload
-from fixtures.study import asks
+from perfgate.cases import Load
+from perfgate.load.workload import Synthetic, Workload
+from perfgate.study.study import asks
 
 def workload(name, tokens, repetitions=2):
     return Workload(name=name, num_prompts=8, max_concurrency=4, repetitions=repetitions,
@@ -74,7 +74,7 @@ def verdicts(run_dir: Path) -> dict[str, str]:
 
 def perfgate(pytester, *args):
     """The command `perfgate`."""
-    command = ["-c", f"import sys; sys.path[:0] = [{str(ROOT)!r}]; from fixtures.cli import main; main()"]
+    command = ["-c", f"import sys; sys.path[:0] = [{str(ROOT)!r}]; from perfgate.cli.main import main; main()"]
     return pytester.run(sys.executable, *command, *args)
 
 

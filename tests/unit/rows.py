@@ -2,12 +2,12 @@
 
 import msgspec
 
-from fixtures.engines.types import ServerConfig
-from fixtures.hardware import Gpu, Hardware
-from fixtures.load.measurement import Repetition, RequestRow
-from fixtures.load.workload import Synthetic, Workload
-from fixtures.rundata import Launch, Measurement, RunResults
-from fixtures.servers.launches import LaunchRecord, PhaseTime
+from perfgate.engines.base import ServerConfig
+from perfgate.load.measurement import Repetition, RequestRow
+from perfgate.load.workload import Synthetic, Workload
+from perfgate.machine.hardware import Gpu, Hardware
+from perfgate.results.schema import Launch, Measurement, RunResults
+from perfgate.servers.launch_record import LaunchRecord, PhaseTime
 
 MOE = ServerConfig(engine="vllm", model="mixtral-small", tensor_parallel_size=2, extra_args=("--enforce-eager",))
 DENSE = msgspec.structs.replace(MOE, model="llama-small")

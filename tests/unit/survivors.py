@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-from fixtures.servers.processes import command_of, everybody
+from perfgate.servers.supervisor.processes import command_of, everybody
 
 ROOT = Path(__file__).resolve().parents[2]
 UNIT = ROOT / "tests" / "unit"

@@ -10,7 +10,7 @@ import sys
 import msgspec
 import pytest
 
-from fixtures.rundata import load, save
+from perfgate.results.schema import load, save
 from tests.unit.projects import newest_run, outcomes, perfgate, verdicts
 
 pytest_plugins = ["pytester"]

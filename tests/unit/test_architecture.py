@@ -7,8 +7,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from fixtures.engines import environment
-from fixtures.models import CATALOGUE, UnknownArchitecture, parse_config
+from perfgate.engines import environment
+from perfgate.models.catalogue import CATALOGUE, UnknownArchitecture, parse_config
 
 HERE = Path(__file__).resolve().parent
 # The file says where its counts come from.

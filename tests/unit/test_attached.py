@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from fixtures.servers.attached import AttachedServer, BadAttachment, NotReachable, parse_attachment
+from perfgate.servers.external import AttachedServer, BadAttachment, NotReachable, parse_attachment
 from tests.unit.fake_launch import FakeEngine
 from tests.unit.plans import free_port
 

@@ -3,11 +3,11 @@
 import msgspec
 import pytest
 
-from fixtures import bandwidth
-from fixtures.bandwidth import context_of, no_peak, points, ratio_points
-from fixtures.case import Load
-from fixtures.load.workload import PromptFile, Synthetic, Workload
-from fixtures.models import CATALOGUE
+from perfgate.cases import Load
+from perfgate.load.workload import PromptFile, Synthetic, Workload
+from perfgate.models.catalogue import CATALOGUE
+from perfgate.results import bandwidth
+from perfgate.results.bandwidth import context_of, no_peak, points, ratio_points
 from tests.unit import measured
 from tests.unit.measured import DENSE, MOE, MOE_CPU
 

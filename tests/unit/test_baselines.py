@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from fixtures.judge.baseline_files import (
+from perfgate.judge.baseline_schema import (
     BaselineError,
     BaselineFile,
     Known,
@@ -20,7 +20,7 @@ from fixtures.judge.baseline_files import (
     read_recorded,
     to_text,
 )
-from fixtures.judge.baselines import Published, Recorded, Store
+from perfgate.judge.baseline_store import Published, Recorded, Store
 from tests.unit import measured as m
 
 STEADY = [1000.0 * factor for factor in m.QUIET]

@@ -2,9 +2,9 @@
 
 import pytest
 
-from fixtures.case import Case, Load
-from fixtures.engines.types import ServerConfig
-from fixtures.load.workload import Workload
+from perfgate.cases import Case, Load
+from perfgate.engines.base import ServerConfig
+from perfgate.load.workload import Workload
 
 MOE = ServerConfig(engine="vllm", model="mixtral-small", tensor_parallel_size=2)
 DENSE = ServerConfig(engine="vllm", model="llama-small", tensor_parallel_size=2)

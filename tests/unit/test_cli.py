@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from fixtures.cli import main
+from perfgate.cli.main import main
 
 
 @pytest.fixture

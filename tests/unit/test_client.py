@@ -7,11 +7,11 @@ import msgspec
 import numpy as np
 import pytest
 
-from fixtures.load import metrics
-from fixtures.load.client import Run, Sending, client_gaps, send
-from fixtures.load.transcript import read
-from fixtures.load.wire import Exchange, encode
-from fixtures.load.workload import Synthetic, Workload, build_requests
+from perfgate.load import metrics
+from perfgate.load.client import Run, Sending, client_gaps, send
+from perfgate.load.http import Exchange, encode
+from perfgate.load.response import read
+from perfgate.load.workload import Synthetic, Workload, build_requests
 from tests.unit.fake_launch import FakeEngine
 
 WORKLOAD = Workload(name="test", num_prompts=8, max_concurrency=4, prompts=Synthetic(output_len_tokens=6))

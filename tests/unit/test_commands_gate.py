@@ -4,11 +4,11 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from fixtures import rundata
-from fixtures.commands_gate import accept, judge
-from fixtures.commands_history import history
-from fixtures.commands_report import report as report_command
-from fixtures.failure import FailureRow
+from perfgate.cli.gate import accept, judge
+from perfgate.cli.history import history
+from perfgate.cli.report import report as report_command
+from perfgate.errors import FailureRow
+from perfgate.results import schema as rundata
 from tests.unit import measured as m
 
 

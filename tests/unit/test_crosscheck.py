@@ -7,10 +7,11 @@ import pytest
 import tokenizers
 from click.testing import CliRunner
 
-from fixtures.load.client import Recording
-from fixtures.load.crosscheck import ENOUGH_ROUNDS, SERVERS_OWN, Comparison, Turn, compare, crosscheck
-from fixtures.load.measurement import Target
-from fixtures.load.other_clients import (
+from perfgate.load.client import Recording
+from perfgate.load.crosscheck import ENOUGH_ROUNDS, SERVERS_OWN, Comparison, Turn, compare, crosscheck
+from perfgate.load.http import RequestRecord, encode
+from perfgate.load.measurement import Target
+from perfgate.load.other_clients import (
     CLIENTS,
     ClientFailed,
     as_text,
@@ -20,8 +21,7 @@ from fixtures.load.other_clients import (
     run_other,
     turn_of,
 )
-from fixtures.load.wire import RequestRecord, encode
-from fixtures.load.workload import Request, Synthetic, Workload
+from perfgate.load.workload import Request, Synthetic, Workload
 from tests.unit.fake_launch import FakeEngine
 
 MS = 1_000_000

@@ -8,7 +8,7 @@ import types
 
 import pytest
 
-from fixtures.engines import sglang, vllm
+from perfgate.engines import sglang, vllm
 
 
 class Cuda:

@@ -30,7 +30,7 @@ LONG = sorted(
     }
 )
 PROGRAMS = {
-    "perfgate": [sys.executable, "-c", "from fixtures.cli import main; main()"],
+    "perfgate": [sys.executable, "-c", "from perfgate.cli.main import main; main()"],
     "pytest": [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"],
 }
 
@@ -91,7 +91,7 @@ def test_options_of_pytest_that_are_named_exist(pytestconfig):
 @pytest.mark.parametrize("command", [line for line in LONG if not line.startswith("pytest")])
 def test_long_command_is_understood(command):
     """Perfgate takes the options of each command that is named, and make has its target."""
-    from fixtures.cli import main
+    from perfgate.cli.main import main
 
     program, word, *arguments = shlex.split(command)
     if program == "make":
@@ -107,7 +107,7 @@ def test_long_command_is_understood(command):
 def test_files_that_are_named_exist():
     """Each file of the project that a page names is there."""
     pages = [*PAGES, ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
-    folders = "fixtures|tests|docs|baselines|benchmarks"
+    folders = "perfgate|fixtures|tests|docs|baselines|benchmarks"
     named = {path for page in pages for path in re.findall(rf"`((?:{folders})/[\w./-]+)`", page.read_text())}
     stand_ins = {path for path in named if "NAME" in path or path == "baselines/attached-h100x2/"}
 
@@ -121,7 +121,7 @@ def test_commands_exist():
 
 def test_every_command_of_perfgate_that_is_named_exists():
     """A page names no command that there is not."""
-    from fixtures.cli import main
+    from perfgate.cli.main import main
 
     named = {
         word for page in [*PAGES, ROOT / "README.md"] for word in re.findall(r"perfgate ([a-z]+)\b", page.read_text())

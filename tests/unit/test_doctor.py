@@ -6,10 +6,11 @@ import os
 import msgspec
 import pytest
 
-from fixtures import doctor, weights
-from fixtures.doctor import Finding, can_run, examine, platforms
-from fixtures.hardware import Gpu, Hardware
-from fixtures.models import CATALOGUE
+from perfgate.cli import doctor
+from perfgate.cli.doctor import Finding, can_run, examine, platforms
+from perfgate.machine.hardware import Gpu, Hardware
+from perfgate.models import weights
+from perfgate.models.catalogue import CATALOGUE
 
 CORES = len(os.sched_getaffinity(0))
 CPU = Hardware(kind="cpu", name="A CPU", count=CORES, memory_bytes=24 * 10**9, isa="avx2", host_memory_bytes=24 * 10**9)

@@ -5,16 +5,16 @@ import datetime
 import msgspec
 import pytest
 
-from fixtures.case import Case, Load
-from fixtures.judge.baseline_files import BaselineError, Known, LaunchPoint, read_recorded, to_text
-from fixtures.judge.baselines import Store
-from fixtures.judge.gate import judge, judge_case
-from fixtures.judge.proposals import Choice
-from fixtures.judge.recording import RecordingRefused, accept
-from fixtures.judge.verdicts import Outcome
-from fixtures.load.workload import Workload
-from fixtures.routing import LayerShares, RequestRouting, Routing, values
-from fixtures.rundata import save
+from perfgate.accept.accept import RecordingRefused, accept
+from perfgate.accept.proposal import Choice
+from perfgate.cases import Case, Load
+from perfgate.judge.baseline_schema import BaselineError, Known, LaunchPoint, read_recorded, to_text
+from perfgate.judge.baseline_store import Store
+from perfgate.judge.gate import judge, judge_case
+from perfgate.judge.verdict import Outcome
+from perfgate.load.workload import Workload
+from perfgate.models.routing_stats import LayerShares, RequestRouting, Routing, values
+from perfgate.results.schema import save
 from tests.unit import measured as m
 
 ASKED = Workload(name="routing", num_prompts=20, max_concurrency=1, repetitions=1, asks_routing=True)

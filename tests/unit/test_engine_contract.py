@@ -18,15 +18,18 @@ import msgspec
 import pytest
 import requests
 
-from fixtures import memory, models, weights
-from fixtures.engines import ENGINES, environment
-from fixtures.engines.types import Engine, LaunchPlan, LaunchRequest, PlantFailed, ServerConfig
-from fixtures.failure import Failure
-from fixtures.load.scrape import difference, scrape
-from fixtures.servers import server as servers
-from fixtures.servers.processes import everybody
-from fixtures.servers.server import Server
-from fixtures.study import study_of
+from perfgate.engines import environment
+from perfgate.engines.base import Engine, LaunchPlan, LaunchRequest, PlantFailed, ServerConfig
+from perfgate.engines.registry import ENGINES
+from perfgate.errors import Failure
+from perfgate.load.server_metrics import difference, scrape
+from perfgate.machine import memory
+from perfgate.models import catalogue as models
+from perfgate.models import weights
+from perfgate.servers import server as servers
+from perfgate.servers.server import Server
+from perfgate.servers.supervisor.processes import everybody
+from perfgate.study.study import study_of
 from tests.unit.plans import free_port
 
 pytestmark = pytest.mark.engine

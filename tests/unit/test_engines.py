@@ -3,8 +3,8 @@
 import msgspec
 import pytest
 
-from fixtures.engines import ENGINES, UnknownEngine, lookup
-from fixtures.engines.types import LaunchPlan, ServerConfig
+from perfgate.engines.base import LaunchPlan, ServerConfig
+from perfgate.engines.registry import ENGINES, UnknownEngine, lookup
 
 
 @pytest.mark.parametrize("name", ENGINES)

@@ -6,11 +6,11 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from fixtures import datasheets
-from fixtures.cli import main
-from fixtures.datasheets import UnknownGpu, by_name, of_product
-from fixtures.estimate import CannotSplit, Question, claims, communication, estimate, step_ratio
-from fixtures.models import CATALOGUE, config_json
+from perfgate.cli.main import main
+from perfgate.machine import datasheets
+from perfgate.machine.datasheets import UnknownGpu, by_name, of_product
+from perfgate.models.catalogue import CATALOGUE, config_json
+from perfgate.models.estimate import CannotSplit, Question, claims, communication, estimate, step_ratio
 
 MIXTRAL, LLAMA, LLAMA_70B = (CATALOGUE[name].architecture for name in ("mixtral-8x7b", "llama-3.1-8b", "llama-3.1-70b"))
 H200 = by_name("h200")

@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-from fixtures.rundata import load
+from perfgate.results.schema import load
 from tests.unit import fake_suite
 from tests.unit.projects import newest_run, outcomes, record, verdicts
 
@@ -25,9 +25,9 @@ REQUIRED = (*HERE, "--gate=required")
 PERF = """
 import os
 from msgspec.structs import replace
-from fixtures.case import Load
-from fixtures.load.workload import Synthetic, Workload
-from fixtures.study import asks
+from perfgate.cases import Load
+from perfgate.load.workload import Synthetic, Workload
+from perfgate.study.study import asks
 
 LOAD = Workload(name="closed", num_prompts=8, max_concurrency=4, repetitions=1, prompts=Synthetic(output_len_tokens=8))
 METRICS = ("output_throughput", "itl_median_ms", "tpot_median_ms", "e2el_median_ms", "ttft_median_ms")

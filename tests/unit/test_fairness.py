@@ -3,12 +3,12 @@
 import msgspec
 import pytest
 
-from fixtures.case import Load
-from fixtures.judge.baselines import Store
-from fixtures.judge.fairness import beside, unfair
-from fixtures.judge.gate import judge_run
-from fixtures.report import engines_beside
-from fixtures.study import Versus, study_of
+from perfgate.cases import Load
+from perfgate.judge.baseline_store import Store
+from perfgate.judge.comparability import beside, unfair
+from perfgate.judge.gate import judge_run
+from perfgate.report.terminal import engines_beside
+from perfgate.study.study import Versus, study_of
 from tests.unit.measured import hardware, run
 
 

@@ -22,9 +22,9 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.failure import Failure
-from fixtures.servers.launches import PortInUse, RunDirectoryFull, ServerDied, ServerExited, ServerNotReady
-from fixtures.servers.pool import Devices, DevicesBusy, DevicesNotClean, ServerPool
+from perfgate.errors import Failure
+from perfgate.servers.launch_record import PortInUse, RunDirectoryFull, ServerDied, ServerExited, ServerNotReady
+from perfgate.servers.pool import Devices, DevicesBusy, DevicesNotClean, ServerPool
 from tests.unit.plans import UNIT, fake_plan, free_port
 from tests.unit.survivors import Session, tagged
 

@@ -25,10 +25,10 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.engines.types import LaunchPlan, LogPhase
-from fixtures.servers.launches import PortInUse, ServerDied, ServerExited
-from fixtures.servers.pool import ServerPool
-from fixtures.servers.processes import everybody
+from perfgate.engines.base import LaunchPlan, LogPhase
+from perfgate.servers.launch_record import PortInUse, ServerDied, ServerExited
+from perfgate.servers.pool import ServerPool
+from perfgate.servers.supervisor.processes import everybody
 from tests.unit.plans import free_port
 from tests.unit.survivors import Session, tagged
 from tests.unit.test_guardian import WAYS

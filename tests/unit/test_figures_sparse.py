@@ -5,14 +5,14 @@ import dataclasses
 import msgspec
 import pytest
 
-from fixtures.case import Case, Load
-from fixtures.judge.verdicts import Outcome, Verdict
-from fixtures.load.workload import Synthetic, Workload
-from fixtures.reporting import figures_sparse
-from fixtures.reporting.page import Report, build
-from fixtures.reporting.readings import Readings
-from fixtures.routing import RequestRouting, Routing, intervals, summary, values
-from fixtures.rundata import Measurement, Server
+from perfgate.cases import Case, Load
+from perfgate.judge.verdict import Outcome, Verdict
+from perfgate.load.workload import Synthetic, Workload
+from perfgate.models.routing_stats import RequestRouting, Routing, intervals, summary, values
+from perfgate.report.figures import sparse as figures_sparse
+from perfgate.report.figures.series import Readings
+from perfgate.report.page import Report, build
+from perfgate.results.schema import Measurement, Server
 from tests.unit import measured as m
 
 SERVER = msgspec.structs.replace(m.MOE, routing="returned")

@@ -8,10 +8,10 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks.fleet_simulation import Fleet, drawn, main, red
-from fixtures.judge.gate import judge
-from fixtures.judge.own_machine import for_any
-from fixtures.judge.policy import noise_of_baseline, policy_for, promised_delta
-from fixtures.judge.verdicts import Outcome
+from perfgate.judge.gate import judge
+from perfgate.judge.machine_scope import for_any
+from perfgate.judge.policy import noise_of_baseline, policy_for, promised_delta
+from perfgate.judge.verdict import Outcome
 from tests.unit import measured as m
 
 H200 = Fleet(between=0.012, launch=0.003)

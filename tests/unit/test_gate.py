@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fixtures.case import Case, Load
-from fixtures.judge import gate
-from fixtures.judge.baseline_files import BaselineFile, Known
-from fixtures.judge.baselines import Store
-from fixtures.judge.gate import judge, judge_run
-from fixtures.judge.observation import RunReader
-from fixtures.judge.policy import alarm_line, noise_of_baseline, policy_for
-from fixtures.judge.verdicts import Outcome, is_red, unjudged
+from perfgate.cases import Case, Load
+from perfgate.judge import gate
+from perfgate.judge.baseline_schema import BaselineFile, Known
+from perfgate.judge.baseline_store import Store
+from perfgate.judge.gate import judge, judge_run
+from perfgate.judge.observation import RunReader
+from perfgate.judge.policy import alarm_line, noise_of_baseline, policy_for
+from perfgate.judge.verdict import Outcome, is_red, unjudged
 from tests.unit import measured as m
 
 STEADY = [1000.0 * factor for factor in m.QUIET]

@@ -22,9 +22,9 @@ from benchmarks.gate_rules import (
 )
 from benchmarks.gate_simulation import main
 from benchmarks.pair_rules import pairs_doubtful, pairs_rate, pairs_red, pairs_untold, pairs_untold_rate
-from fixtures.judge.gate import judge
-from fixtures.judge.pairs import judge_pairs
-from fixtures.judge.verdicts import Outcome, is_red
+from perfgate.judge.gate import judge
+from perfgate.judge.paired import judge_pairs
+from perfgate.judge.verdict import Outcome, is_red
 from tests.unit import measured as m
 
 

@@ -9,8 +9,8 @@ import json
 
 import pytest
 
-from fixtures.rundata import load
-from fixtures.telemetry import series_path
+from perfgate.machine.telemetry import series_path
+from perfgate.results.schema import load
 from tests.unit.fake_nvml import read_series
 from tests.unit.projects import DENSE, H200, MOE, outcomes
 

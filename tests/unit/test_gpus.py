@@ -2,7 +2,7 @@
 
 import pytest
 
-from fixtures.gpus import Gpus, Look, TelemetryFailed, reasons
+from perfgate.machine.nvml import Gpus, Look, TelemetryFailed, reasons
 from tests.unit.fake_nvml import FakeNvml
 
 

@@ -5,8 +5,8 @@ import types
 import msgspec
 import pytest
 
-from fixtures import hardware
-from fixtures.hardware import NvmlError, cpu_isa, detect, gpu_kind, processor_slug
+from perfgate.machine import hardware
+from perfgate.machine.hardware import NvmlError, cpu_isa, detect, gpu_kind, processor_slug
 from tests.unit.rows import GPU
 
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from fixtures.servers.health import is_healthy, is_taken, listeners
+from perfgate.servers.health import is_healthy, is_taken, listeners
 from tests.unit.plans import free_port
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from fixtures import rundata
-from fixtures.judge import history
-from fixtures.judge.history import ChangePoint, HistoryError, change_points, entries_of, series, told
-from fixtures.judge.history_store import FORMER_FILE, HISTORY_FILE, History
+from perfgate.history import series as history
+from perfgate.history.series import ChangePoint, HistoryError, change_points, entries_of, series, told
+from perfgate.history.store import FORMER_FILE, HISTORY_FILE, History
+from perfgate.results import schema as rundata
 from tests.unit import measured as m
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -68,8 +68,9 @@ def test_writers_wait_for_each_other(tmp_path):
     """Several processes that add different runs at once lose none of them."""
     runs = [saved(tmp_path / "runs", n, 1000.0 + n).run_id for n in range(1, 9)]
     program = (
-        "import sys; from pathlib import Path; from fixtures.judge.history_store import History; "
-        "from fixtures.rundata import load; [History(Path(sys.argv[1])).append(load(Path(p))) for p in sys.argv[2:]]"
+        "import sys; from pathlib import Path; from perfgate.history.store import History; "
+        "from perfgate.results.schema import load; "
+        "[History(Path(sys.argv[1])).append(load(Path(p))) for p in sys.argv[2:]]"
     )
     command = [sys.executable, "-c", program, str(tmp_path / HISTORY_FILE)]
     folders = [str(tmp_path / "runs" / run) for run in runs]

@@ -3,10 +3,10 @@
 import msgspec
 import pytest
 
-from fixtures.case import Load
-from fixtures.engines.types import ServerConfig
-from fixtures.judge.identity import context, identity
-from fixtures.rundata import Server
+from perfgate.cases import Load
+from perfgate.engines.base import ServerConfig
+from perfgate.judge.identity import context, identity
+from perfgate.results.schema import Server
 from tests.unit.rows import CLOSED, GPU, MOE, launched, run
 
 CUDA = msgspec.structs.replace(MOE, device="cuda")

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fixtures.load.ladder import KEYS, Rung, batch_of, climb, rungs, token_counts
-from fixtures.load.measurement import Target
-from fixtures.load.workload import Workload
+from perfgate.load.ladder import KEYS, Rung, batch_of, climb, rungs, token_counts
+from perfgate.load.measurement import Target
+from perfgate.load.workload import Workload
 from tests.unit.fake_launch import FakeEngine
 
 

@@ -3,8 +3,8 @@
 import msgspec
 import pytest
 
-from fixtures.case import Load
-from fixtures.launch_values import launch_values
+from perfgate.cases import Load
+from perfgate.results.samples import launch_values
 from tests.unit.rows import CLOSED, DENSE, MOE, launched, measurement, repetition, run
 
 

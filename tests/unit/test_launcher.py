@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.servers.launcher import Launched
-from fixtures.servers.processes import everybody, look_up
+from perfgate.servers.supervisor.client import Launched
+from perfgate.servers.supervisor.processes import everybody, look_up
 
 _SLEEP = (sys.executable, "-c", "import time; print('up', flush=True); time.sleep(600)")
 

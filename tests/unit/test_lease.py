@@ -11,14 +11,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from fixtures.servers.launcher import Launched
-from fixtures.servers.lease import Holder, Lease, LeaseExpired, NotLeased, acquire
+from perfgate.machine.leases import Holder, Lease, LeaseExpired, NotLeased, acquire
+from perfgate.servers.supervisor.client import Launched
 
 ROOT = Path(__file__).resolve().parents[2]
 _OTHER = """
 import sys, time
 from pathlib import Path
-from fixtures.servers.lease import acquire
+from perfgate.machine.leases import acquire
 lease = acquire(sys.argv[2:], len(sys.argv) - 2, wait_s=0, hold_s=60, progress=print, folder=Path(sys.argv[1]))
 print("leased", flush=True)
 time.sleep(600)

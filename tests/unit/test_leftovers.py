@@ -9,8 +9,8 @@ from pathlib import Path
 
 import psutil
 
-from fixtures.servers.leftovers import Leftovers
-from fixtures.servers.processes import everybody
+from perfgate.servers.supervisor.cleanup import Leftovers
+from perfgate.servers.supervisor.processes import everybody
 
 
 def _mapped(path: Path) -> mmap.mmap:

@@ -3,15 +3,9 @@
 import msgspec
 import pytest
 
-from fixtures.load.measurement import (
-    Repetition,
-    Target,
-    compile_lines,
-    measure,
-    vllm_bench_command,
-)
-from fixtures.load.warming import WarmUpFailed, warm_up
-from fixtures.load.workload import Synthetic, Workload
+from perfgate.load.measurement import Repetition, Target, compile_lines, measure, vllm_bench_command
+from perfgate.load.warmup import WarmUpFailed, warm_up
+from perfgate.load.workload import Synthetic, Workload
 from tests.unit.fake_launch import FakeEngine
 from tests.unit.measured_runs import other_than_busy
 

@@ -8,7 +8,7 @@ import types
 
 import pytest
 
-from fixtures.memory import (
+from perfgate.machine.memory import (
     Breakdown,
     MemoryUnknown,
     PeakSampler,
@@ -20,7 +20,7 @@ from fixtures.memory import (
     process_peak_bytes,
     weights_values,
 )
-from fixtures.models import CATALOGUE
+from perfgate.models.catalogue import CATALOGUE
 
 MIXTRAL = CATALOGUE["mixtral-8x7b"].architecture
 # Of 46,702,792,704 parameters every rank holds the routers (32 x 4096 x 8) and norms (65 x 4096), and half of the rest:

@@ -2,7 +2,15 @@
 
 import pytest
 
-from fixtures.models import CATALOGUE, UnknownArchitecture, UnknownModel, config_json, lookup, parse_config, read_config
+from perfgate.models.catalogue import (
+    CATALOGUE,
+    UnknownArchitecture,
+    UnknownModel,
+    config_json,
+    lookup,
+    parse_config,
+    read_config,
+)
 
 MIXTRAL = CATALOGUE["mixtral-8x7b"].architecture
 LLAMA = CATALOGUE["llama-3.1-8b"].architecture

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from benchmarks.planted_regressions import judged
-from fixtures import rundata
-from fixtures.judge.baselines import Recorded, Store
-from fixtures.judge.gate import judge
-from fixtures.judge.observation import RunReader
-from fixtures.judge.verdicts import Outcome
+from perfgate.judge.baseline_store import Recorded, Store
+from perfgate.judge.gate import judge
+from perfgate.judge.observation import RunReader
+from perfgate.judge.verdict import Outcome
+from perfgate.results import schema as rundata
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 RUNS = ROOT / "docs" / "runs"

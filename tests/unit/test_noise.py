@@ -13,12 +13,12 @@ from benchmarks import noise
 from benchmarks.gate_rules import MEDIAN_VARIANCE, measured_machine
 from benchmarks.gate_simulation import CLASSES, from_noise
 from benchmarks.gate_simulation import main as simulate
-from fixtures import rundata
-from fixtures.judge.baseline_files import read_recorded
-from fixtures.judge.baselines import Store
-from fixtures.judge.policy import GPU_RATE, noise_of
-from fixtures.judge.proposals import Choice
-from fixtures.judge.recording import accept
+from perfgate.accept.accept import accept
+from perfgate.accept.proposal import Choice
+from perfgate.judge.baseline_schema import read_recorded
+from perfgate.judge.baseline_store import Store
+from perfgate.judge.policy import GPU_RATE, noise_of
+from perfgate.results import schema as rundata
 from tests.unit import measured as m
 
 CASES = (m.THROUGHPUT, m.ITL)

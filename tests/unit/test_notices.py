@@ -2,8 +2,8 @@
 
 import msgspec
 
-from fixtures import notices
-from fixtures.failure import Failure
+from perfgate.errors import Failure
+from perfgate.report import notices
 from tests.unit import measured as m
 
 

@@ -3,8 +3,8 @@
 import msgspec
 import pytest
 
-from fixtures.case import Case, Load
-from fixtures.judge.observation import RunReader, hardware_label
+from perfgate.cases import Case, Load
+from perfgate.judge.observation import RunReader, hardware_label
 from tests.unit import measured as m
 
 

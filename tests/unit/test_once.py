@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.failure import Failure
-from fixtures.servers.once import FailedElsewhere, SharedResults, WorkersDied
+from perfgate.errors import Failure
+from perfgate.run.single_flight import FailedElsewhere, SharedResults, WorkersDied
 
 _FORK = multiprocessing.get_context("spawn")
 

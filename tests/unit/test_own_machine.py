@@ -6,17 +6,17 @@ import datetime
 import msgspec
 import pytest
 
-from fixtures import rundata
-from fixtures.judge.baseline_files import BaselineFile, Known, LaunchPoint, Provenance, read_recorded
-from fixtures.judge.baselines import Store
-from fixtures.judge.gate import judge
-from fixtures.judge.joining import anchor_of
-from fixtures.judge.observation import RunReader
-from fixtures.judge.own_machine import promises, seen_from
-from fixtures.judge.policy import Scatter, noise_of, noise_of_baseline, policy_for, scatter_of
-from fixtures.judge.proposals import Choice
-from fixtures.judge.recording import RecordingRefused, accept
-from fixtures.judge.verdicts import Outcome
+from perfgate.accept.accept import RecordingRefused, accept
+from perfgate.accept.proposal import Choice
+from perfgate.accept.retention import anchor_of
+from perfgate.judge.baseline_schema import BaselineFile, Known, LaunchPoint, Provenance, read_recorded
+from perfgate.judge.baseline_store import Store
+from perfgate.judge.gate import judge
+from perfgate.judge.machine_scope import promises, seen_from
+from perfgate.judge.observation import RunReader
+from perfgate.judge.policy import Scatter, noise_of, noise_of_baseline, policy_for, scatter_of
+from perfgate.judge.verdict import Outcome
+from perfgate.results import schema as rundata
 from tests.unit import measured as m
 
 # Three machines that differ by 2 %; launches of each by 0.2 %.

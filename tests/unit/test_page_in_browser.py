@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
-from fixtures.reporting.figures_server import Trend
-from fixtures.reporting.page import Report, build
+from perfgate.report.figures.server import Trend
+from perfgate.report.page import Report, build
 from tests.unit.test_figures_sparse import with_routing
 from tests.unit.test_history import entries_of
 from tests.unit.test_reporting import judged

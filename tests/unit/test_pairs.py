@@ -3,8 +3,8 @@
 import msgspec
 import pytest
 
-from fixtures.judge.pairs import ab_order, judge_pairs
-from fixtures.judge.verdicts import Outcome
+from perfgate.judge.paired import ab_order, judge_pairs
+from perfgate.judge.verdict import Outcome
 from tests.unit import measured as m
 
 

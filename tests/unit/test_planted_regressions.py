@@ -9,10 +9,10 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks.planted_regressions import main
-from fixtures import rundata
-from fixtures.judge.baselines import Store
-from fixtures.judge.proposals import Choice
-from fixtures.judge.recording import accept
+from perfgate.accept.accept import accept
+from perfgate.accept.proposal import Choice
+from perfgate.judge.baseline_store import Store
+from perfgate.results import schema as rundata
 from tests.unit import measured as m
 
 DENSE = msgspec.structs.replace(m.THROUGHPUT, of=m.DENSE_LOAD)

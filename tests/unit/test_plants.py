@@ -8,12 +8,12 @@ import sys
 import msgspec
 import pytest
 
-from fixtures import plants
-from fixtures.engines.types import LaunchPlan
-from fixtures.judge.identity import identity
-from fixtures.judge.observation import RunReader
-from fixtures.plants import BadPlant, Plant, read, words
-from fixtures.rundata import Launch, load
+from perfgate.engines import injection as plants
+from perfgate.engines.base import LaunchPlan
+from perfgate.engines.injection import BadPlant, Plant, read, words
+from perfgate.judge.identity import identity
+from perfgate.judge.observation import RunReader
+from perfgate.results.schema import Launch, load
 from tests.unit import measured as m
 from tests.unit.projects import newest_run, outcomes, perfgate, verdicts
 

@@ -10,8 +10,8 @@ import sys
 
 import pytest
 
-from fixtures.judge.history_store import HISTORY_FILE, History
-from fixtures.rundata import load, save
+from perfgate.history.store import HISTORY_FILE, History
+from perfgate.results.schema import load, save
 from tests.unit import fake_suite, measured
 from tests.unit.projects import newest_run, outcomes, record
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm, t
 
-from fixtures.judge.policy import (
+from perfgate.judge.policy import (
     CPU_ABSOLUTE,
     CPU_RATIO,
     EXACT,

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.servers.launches import ServerDied, ServerExited
-from fixtures.servers.lease import LeaseExpired, acquire
-from fixtures.servers.pool import Devices, DevicesBusy, DevicesNotClean, ServerPool
-from fixtures.servers.processes import look_up
+from perfgate.machine.leases import LeaseExpired, acquire
+from perfgate.servers.launch_record import ServerDied, ServerExited
+from perfgate.servers.pool import Devices, DevicesBusy, DevicesNotClean, ServerPool
+from perfgate.servers.supervisor.processes import look_up
 from tests.unit.plans import fake_plan
 
 GIB = 2**30

@@ -3,10 +3,11 @@
 import msgspec
 import pytest
 
-from fixtures import preview, rundata
-from fixtures.judge.baselines import Store
-from fixtures.judge.proposals import Choice
-from fixtures.judge.recording import accept
+from perfgate.accept.accept import accept
+from perfgate.accept.proposal import Choice
+from perfgate.judge.baseline_store import Store
+from perfgate.report import plan as preview
+from perfgate.results import schema as rundata
 from tests.unit import measured as m
 
 pytest_plugins = ["pytester"]

@@ -3,14 +3,15 @@
 import msgspec
 import numpy as np
 
-from fixtures import probe, rundata
-from fixtures.case import Case, Load
-from fixtures.engines.types import Engine, ServerConfig
-from fixtures.judge.identity import identity
-from fixtures.launch_values import launch_values
-from fixtures.load.workload import Synthetic, Workload
-from fixtures.routing import RoutingUnreadable
-from fixtures.rundata import RunResults
+from perfgate.cases import Case, Load
+from perfgate.engines.base import Engine, ServerConfig
+from perfgate.judge.identity import identity
+from perfgate.load.workload import Synthetic, Workload
+from perfgate.models.routing_stats import RoutingUnreadable
+from perfgate.results import schema as rundata
+from perfgate.results.samples import launch_values
+from perfgate.results.schema import RunResults
+from perfgate.run.probes import routing as probe
 from tests.unit import measured
 
 SERVER = ServerConfig(engine="fake", model="mixtral-small", tensor_parallel_size=2, routing="hook")

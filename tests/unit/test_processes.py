@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from fixtures.servers.processes import MARK, command_of, end, everybody, family, look_up
+from perfgate.servers.supervisor.processes import MARK, command_of, end, everybody, family, look_up
 
 _ESCAPED = "import os, time\nif os.fork(): time.sleep(600)\nos.setsid()\ntime.sleep(600)"
 

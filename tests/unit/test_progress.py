@@ -2,7 +2,7 @@
 
 import pytest
 
-from fixtures.progress import Progress
+from perfgate.progress import Progress
 
 
 class Screen:

@@ -7,8 +7,8 @@ import tokenizers
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 
-from fixtures.load.prompts import PromptFile, ShareGPT, UnusableWorkload, load
-from fixtures.load.workload import Workload, build_requests
+from perfgate.load.prompts import PromptFile, ShareGPT, UnusableWorkload, load
+from perfgate.load.workload import Workload, build_requests
 
 
 @pytest.fixture

@@ -5,14 +5,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from fixtures.case import Case, Load
-from fixtures.engines.types import ServerConfig
-from fixtures.judge.baseline_files import PublishedFigure, read_published
-from fixtures.judge.baselines import Published, Store
-from fixtures.judge.gate import judge, judge_case
-from fixtures.judge.verdicts import Outcome
-from fixtures.load.metrics import METRICS
-from fixtures.load.workload import Workload
+from perfgate.cases import Case, Load
+from perfgate.engines.base import ServerConfig
+from perfgate.judge.baseline_schema import PublishedFigure, read_published
+from perfgate.judge.baseline_store import Published, Store
+from perfgate.judge.gate import judge, judge_case
+from perfgate.judge.verdict import Outcome
+from perfgate.load.metrics import METRICS
+from perfgate.load.workload import Workload
 from tests.unit import measured as m
 
 ROOT = Path(__file__).parent.parent.parent / "baselines" / "published"

@@ -11,9 +11,9 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks.published_table import EXPLANATIONS, UNEXPLAINED, main, read_explanations
-from fixtures import rundata
-from fixtures.case import Load
-from fixtures.load.workload import Workload
+from perfgate.cases import Load
+from perfgate.load.workload import Workload
+from perfgate.results import schema as rundata
 from tests.unit import measured as m
 
 PUBLISHED = Path(__file__).resolve().parent.parent.parent / "baselines" / "published"

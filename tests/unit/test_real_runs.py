@@ -7,9 +7,9 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks.real_runs import NotRecorded, main, recorded_itl_ms
-from fixtures.judge.baseline_files import BaselineFile
-from fixtures.judge.baselines import Store
-from fixtures.rundata import load
+from perfgate.judge.baseline_schema import BaselineFile
+from perfgate.judge.baseline_store import Store
+from perfgate.results.schema import load
 from tests.unit import fake_suite
 from tests.unit import measured as m
 from tests.unit.projects import ROOT, record
@@ -18,9 +18,9 @@ pytest_plugins = ["pytester"]
 # One ratio that is judged on the CPU, one server whose time per token is recorded, one ratio without the slowed model.
 PERF = """
 from msgspec.structs import replace
-from fixtures.case import Load
-from fixtures.load.workload import Synthetic, Workload
-from fixtures.study import asks
+from perfgate.cases import Load
+from perfgate.load.workload import Synthetic, Workload
+from perfgate.study.study import asks
 
 LOAD = Workload(name="closed", num_prompts=8, max_concurrency=4, repetitions=1, prompts=Synthetic(output_len_tokens=8))
 

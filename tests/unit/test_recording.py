@@ -5,14 +5,14 @@ import datetime
 import msgspec
 import pytest
 
-from fixtures import rundata
-from fixtures.judge.baseline_files import read_recorded
-from fixtures.judge.baselines import Store
-from fixtures.judge.gate import judge_run
-from fixtures.judge.joining import LAUNCHES_KEPT
-from fixtures.judge.proposals import Choice
-from fixtures.judge.recording import RecordingRefused, accept, propose
-from fixtures.judge.verdicts import Outcome
+from perfgate.accept.accept import RecordingRefused, accept, propose
+from perfgate.accept.proposal import Choice
+from perfgate.accept.retention import LAUNCHES_KEPT
+from perfgate.judge.baseline_schema import read_recorded
+from perfgate.judge.baseline_store import Store
+from perfgate.judge.gate import judge_run
+from perfgate.judge.verdict import Outcome
+from perfgate.results import schema as rundata
 from tests.unit import measured as m
 
 NO_CI: dict[str, str] = {}

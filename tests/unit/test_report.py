@@ -4,12 +4,12 @@ import msgspec
 import pytest
 from rich.text import Text
 
-from fixtures import report
-from fixtures.case import Case, Load
-from fixtures.engines.types import ServerConfig
-from fixtures.hardware import attached
-from fixtures.load.workload import Workload
-from fixtures.rundata import RunResults, VerdictRow
+from perfgate.cases import Case, Load
+from perfgate.engines.base import ServerConfig
+from perfgate.load.workload import Workload
+from perfgate.machine.hardware import attached
+from perfgate.report import terminal as report
+from perfgate.results.schema import RunResults, VerdictRow
 
 SPARSE = ServerConfig(engine="vllm", model="mixtral-small", tensor_parallel_size=2)
 DENSE = msgspec.structs.replace(SPARSE, model="llama-small")

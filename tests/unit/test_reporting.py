@@ -9,19 +9,22 @@ from xml.etree import ElementTree
 import msgspec
 import pytest
 
-from fixtures.case import Load
-from fixtures.failure import FailureRow
-from fixtures.judge import gate
-from fixtures.judge.baselines import Store
-from fixtures.judge.verdicts import Outcome, Verdict
-from fixtures.load.measurement import RequestRow
-from fixtures.load.workload import Workload
-from fixtures.reporting import exports, figures_load, figures_server, summary, written
-from fixtures.reporting.headline import attention, verdict_sentence
-from fixtures.reporting.page import MOST_BYTES, Report, build
-from fixtures.reporting.readings import Readings, timeline
-from fixtures.servers.launches import PhaseTime
-from fixtures.timesheet import Session
+from perfgate.cases import Load
+from perfgate.errors import FailureRow
+from perfgate.judge import gate
+from perfgate.judge.baseline_store import Store
+from perfgate.judge.verdict import Outcome, Verdict
+from perfgate.load.measurement import RequestRow
+from perfgate.load.workload import Workload
+from perfgate.report import artifacts as written
+from perfgate.report import exports, summary
+from perfgate.report.figures import load as figures_load
+from perfgate.report.figures import server as figures_server
+from perfgate.report.figures.series import Readings, timeline
+from perfgate.report.headline import attention, verdict_sentence
+from perfgate.report.page import MOST_BYTES, Report, build
+from perfgate.results.timing import Session
+from perfgate.servers.launch_record import PhaseTime
 from tests.unit import measured as m
 
 ONE, EIGHT = (Workload(name=f"batch-{n}", num_prompts=8 * n, max_concurrency=n) for n in (1, 8))

@@ -15,9 +15,9 @@ import time
 
 import pytest
 
-from fixtures.failure import Failure
-from fixtures.judge.baselines import Store
-from fixtures.rundata import RESULTS_FILE, load
+from perfgate.errors import Failure
+from perfgate.judge.baseline_store import Store
+from perfgate.results.schema import RESULTS_FILE, load
 from tests.unit import fake_suite
 from tests.unit.projects import DENSE, H200, MOE, outcomes, perfgate, verdicts
 

@@ -3,10 +3,11 @@
 import msgspec
 import pytest
 
-from fixtures.case import Load
-from fixtures.judge.verdicts import Outcome, Verdict
-from fixtures.load.workload import Workload
-from fixtures.resuming import (
+from perfgate.cases import Load
+from perfgate.judge.verdict import Outcome, Verdict
+from perfgate.load.workload import Workload
+from perfgate.results.timing import Session
+from perfgate.run.resume import (
     OtherBuild,
     OtherMachine,
     left_by,
@@ -15,7 +16,6 @@ from fixtures.resuming import (
     sound_launches,
     still_needed,
 )
-from fixtures.timesheet import Session
 from tests.unit import measured as m
 
 BURST_LOAD = Load(server=m.MOE, workload=m.BURST)

@@ -7,14 +7,16 @@ import msgspec
 import pytest
 import requests
 
-from fixtures import probe, rounds
-from fixtures.ledger import Ledger
-from fixtures.load import measurement, warming
-from fixtures.load.workload import Synthetic, Workload
-from fixtures.plants import NOTHING
-from fixtures.rounds import LaunchMeasurement
-from fixtures.rundata import Measurement
-from fixtures.servers.launches import ServerDied
+from perfgate.engines.injection import NOTHING
+from perfgate.load import measurement
+from perfgate.load import warmup as warming
+from perfgate.load.workload import Synthetic, Workload
+from perfgate.results.recorder import Ledger
+from perfgate.results.schema import Measurement
+from perfgate.run import launch_runner as rounds
+from perfgate.run.launch_runner import LaunchMeasurement
+from perfgate.run.probes import routing as probe
+from perfgate.servers.launch_record import ServerDied
 from tests.unit import measured as m
 from tests.unit.rows import repetition
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fixtures import routing
-from fixtures.routing import (
+from perfgate.models import routing_stats as routing
+from perfgate.models.routing_stats import (
     LayerShares,
     Routing,
     RoutingUnreadable,

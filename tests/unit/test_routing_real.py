@@ -8,12 +8,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from fixtures import engines, hardware, models, weights
-from fixtures.engines import environment
-from fixtures.engines.types import LaunchRequest, RoutingRequest
-from fixtures.load.workload import build_requests
-from fixtures.servers.pool import ServerPool
-from fixtures.study import study_of
+from perfgate.engines import environment
+from perfgate.engines import registry as engines
+from perfgate.engines.base import LaunchRequest, RoutingRequest
+from perfgate.load.workload import build_requests
+from perfgate.machine import hardware
+from perfgate.models import catalogue as models
+from perfgate.models import weights
+from perfgate.servers.pool import ServerPool
+from perfgate.study.study import study_of
 from tests.unit.plans import free_port
 
 pytestmark = pytest.mark.engine

@@ -7,11 +7,11 @@ import json
 import msgspec
 import pytest
 
-from fixtures import rundata
-from fixtures.case import Case, Load
-from fixtures.files import RunDataError, write_atomically
-from fixtures.ledger import Ledger
-from fixtures.rundata import Measurement, Server, VerdictRow, load, save
+from perfgate.cases import Case, Load
+from perfgate.files import RunDataError, write_atomically
+from perfgate.results import schema as rundata
+from perfgate.results.recorder import Ledger
+from perfgate.results.schema import Measurement, Server, VerdictRow, load, save
 from tests.unit import measured
 from tests.unit.rows import CLOSED, DENSE, GPU, MOE, launched, measurement, repetition, run
 

@@ -3,7 +3,7 @@
 import pytest
 import requests
 
-from fixtures.load.scrape import ScrapeFailed, difference, parse, scrape
+from perfgate.load.server_metrics import ScrapeFailed, difference, parse, scrape
 from tests.unit.fake_launch import FakeEngine
 
 BEFORE = """

@@ -3,12 +3,12 @@
 import msgspec
 import pytest
 
-from fixtures.load import measurement
-from fixtures.load.client import Sending
-from fixtures.load.measurement import Target, measure
-from fixtures.load.senders import common, send_with, share
-from fixtures.load.transcript import read
-from fixtures.load.workload import Synthetic, Workload, build_requests
+from perfgate.load import measurement
+from perfgate.load.client import Sending
+from perfgate.load.measurement import Target, measure
+from perfgate.load.multiprocess import common, send_with, share
+from perfgate.load.response import read
+from perfgate.load.workload import Synthetic, Workload, build_requests
 from tests.unit.fake_launch import FakeEngine
 
 WORKLOAD = Workload(name="many", num_prompts=10, max_concurrency=4, prompts=Synthetic(output_len_tokens=5))

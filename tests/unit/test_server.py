@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.engines.types import LaunchPlan
-from fixtures.failure import Failure
-from fixtures.servers.launches import PortInUse, RunDirectoryFull, ServerExited, ServerNotReady
-from fixtures.servers.processes import look_up
-from fixtures.servers.server import Server, launch
+from perfgate.engines.base import LaunchPlan
+from perfgate.errors import Failure
+from perfgate.servers.launch_record import PortInUse, RunDirectoryFull, ServerExited, ServerNotReady
+from perfgate.servers.server import Server, launch
+from perfgate.servers.supervisor.processes import look_up
 from tests.unit.plans import fake_plan, free_port
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.engines.types import LogPhase, Remedy
-from fixtures.servers.server_log import LINE_LENGTH, UNKNOWN, LogWatch, diagnosis, tail
+from perfgate.engines.base import LogPhase, Remedy
+from perfgate.servers.log import LINE_LENGTH, UNKNOWN, LogWatch, diagnosis, tail
 
 
 def test_each_phase_is_told_once_and_in_order(tmp_path: Path) -> None:

@@ -5,12 +5,12 @@ import sys
 
 import pytest
 
-from fixtures import opening
-from fixtures.case import Case, Load
-from fixtures.needs import Needs
-from fixtures.servers.lease import NotLeased
-from fixtures.session import PerfSession
-from fixtures.study import study_of
+from perfgate.cases import Case, Load
+from perfgate.machine.leases import NotLeased
+from perfgate.run import opening
+from perfgate.run.requirements import Needs
+from perfgate.run.session import PerfSession
+from perfgate.study.study import study_of
 
 
 @pytest.fixture

@@ -11,11 +11,11 @@ import msgspec
 import pytest
 import requests
 
-from fixtures.engines import sglang
-from fixtures.engines.cores import TooFewCores
-from fixtures.engines.sglang import plan, plant_delay, read_log, settle, weights_bytes_per_rank
-from fixtures.engines.types import PlantFailed, ServerConfig
-from fixtures.servers.server_log import LogWatch
+from perfgate.engines import sglang
+from perfgate.engines.base import PlantFailed, ServerConfig
+from perfgate.engines.cpu_affinity import TooFewCores
+from perfgate.engines.sglang import plan, plant_delay, read_log, settle, weights_bytes_per_rank
+from perfgate.servers.log import LogWatch
 from tests.unit.plans import options, request_for
 
 CPU = ServerConfig(engine="sglang", model="mixtral-small", tensor_parallel_size=2, max_model_len=1024, dtype="float32")

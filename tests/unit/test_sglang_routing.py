@@ -5,9 +5,9 @@ import base64
 import numpy as np
 import pytest
 
-from fixtures.engines.sglang_routing import decode, routed_experts
-from fixtures.engines.types import RoutingRequest, ServerConfig
-from fixtures.routing import RoutingUnreadable
+from perfgate.engines.base import RoutingRequest, ServerConfig
+from perfgate.engines.sglang_routing import decode, routed_experts
+from perfgate.models.routing_stats import RoutingUnreadable
 from tests.unit.fronts import front
 
 CONFIG = ServerConfig(engine="sglang", model="mixtral-small", tensor_parallel_size=2, routing="returned")

@@ -4,16 +4,16 @@ import math
 
 import pytest
 
-from fixtures import rundata
-from fixtures.case import Case
-from fixtures.judge.baseline_files import read_recorded
-from fixtures.judge.baselines import Store
-from fixtures.judge.gate import judge
-from fixtures.judge.observation import Observation, Reading
-from fixtures.judge.proposals import Choice
-from fixtures.judge.recording import RecordingRefused, accept
-from fixtures.judge.sides import loss, moves
-from fixtures.judge.verdicts import Outcome
+from perfgate.accept.accept import RecordingRefused, accept
+from perfgate.accept.proposal import Choice
+from perfgate.cases import Case
+from perfgate.judge.baseline_schema import read_recorded
+from perfgate.judge.baseline_store import Store
+from perfgate.judge.gate import judge
+from perfgate.judge.observation import Observation, Reading
+from perfgate.judge.ratio import loss, moves
+from perfgate.judge.verdict import Outcome
+from perfgate.results import schema as rundata
 from tests.unit import measured as m
 
 GPU_ITL = Case(experiment="E2", metric="itl_median_ms", of=m.MOE_LOAD, over=m.DENSE_LOAD)

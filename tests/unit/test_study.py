@@ -4,10 +4,10 @@ import dataclasses
 
 import pytest
 
-from fixtures.case import Case, Load
-from fixtures.hardware import GPU_KINDS
-from fixtures.models import CATALOGUE
-from fixtures.study import NO_EXPERT_PARALLELISM, PLATFORMS, Versus, asks, servers_of, study_of
+from perfgate.cases import Case, Load
+from perfgate.machine.hardware import GPU_KINDS
+from perfgate.models.catalogue import CATALOGUE
+from perfgate.study.study import NO_EXPERT_PARALLELISM, PLATFORMS, Versus, asks, servers_of, study_of
 from tests.perf.test_expert_parallel import ep_over_tp
 
 ANY_ENGINE = pytest.mark.parametrize("engine", ["vllm", "sglang"])

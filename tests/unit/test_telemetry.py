@@ -10,16 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.gpus import Gpus, Look
-from fixtures.telemetry import (
-    GpuSummary,
-    Header,
-    Telemetry,
-    energy_j,
-    series_path,
-    summary,
-    throttled,
-)
+from perfgate.machine.nvml import Gpus, Look
+from perfgate.machine.telemetry import GpuSummary, Header, Telemetry, energy_j, series_path, summary, throttled
 from tests.unit.fake_nvml import FakeNvml, read_series
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -162,8 +154,8 @@ def test_a_killed_session_leaves_a_series_that_can_be_read(tmp_path):
 import sys; sys.path[:0] = [{str(ROOT)!r}]
 import time
 from pathlib import Path
-from fixtures.gpus import Gpus
-from fixtures.telemetry import Header, Telemetry
+from perfgate.machine.nvml import Gpus
+from perfgate.machine.telemetry import Header, Telemetry
 from tests.unit.fake_nvml import FakeNvml
 Telemetry(Gpus((0,), FakeNvml()), Header(server="s", launch=0, gpus=(0,)), Path({str(tmp_path)!r}, "s.jsonl")).start()
 time.sleep(600)

@@ -1,7 +1,7 @@
 """Does the session's time add up, and is each step of a start told?"""
 
-from fixtures.servers.launches import LaunchRecord, PhaseTime
-from fixtures.timesheet import PhaseRow, Session, phases, told
+from perfgate.results.timing import PhaseRow, Session, phases, told
+from perfgate.servers.launch_record import LaunchRecord, PhaseTime
 
 
 def test_what_is_neither_start_nor_load_is_the_suites_own():

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fixtures.load.transcript import read
-from fixtures.load.wire import RequestRecord
+from perfgate.load.http import RequestRecord
+from perfgate.load.response import read
 
 
 def chunk(text=" a", reason=None):

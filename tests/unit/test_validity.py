@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fixtures.load.validity import POLICIES, examine, find_stalls
-from fixtures.load.workload import Synthetic, Workload
+from perfgate.load.validity import POLICIES, examine, find_stalls
+from perfgate.load.workload import Synthetic, Workload
 from tests.unit.measured_runs import MS, recording, stalled, steady_streams, transcript
 
 CUDA, CPU = POLICIES["cuda"], POLICIES["cpu"]

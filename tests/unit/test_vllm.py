@@ -11,11 +11,11 @@ import msgspec
 import pytest
 import requests
 
-from fixtures.engines import vllm
-from fixtures.engines.cores import TooFewCores, bind_cores
-from fixtures.engines.types import PlantFailed, ServerConfig
-from fixtures.engines.vllm import plan, plant_delay, read_log, weights_bytes_per_rank
-from fixtures.servers.server_log import LogWatch
+from perfgate.engines import vllm
+from perfgate.engines.base import PlantFailed, ServerConfig
+from perfgate.engines.cpu_affinity import TooFewCores, bind_cores
+from perfgate.engines.vllm import plan, plant_delay, read_log, weights_bytes_per_rank
+from perfgate.servers.log import LogWatch
 from tests.unit.plans import options, request_for
 
 CPU = ServerConfig(

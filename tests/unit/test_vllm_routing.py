@@ -8,10 +8,10 @@ import msgspec
 import numpy as np
 import pytest
 
-from fixtures.engines import vllm
-from fixtures.engines.types import LaunchRequest, RoutingRequest, ServerConfig
-from fixtures.engines.vllm_routing import decode_returned, routed_experts
-from fixtures.routing import RoutingUnreadable
+from perfgate.engines import vllm
+from perfgate.engines.base import LaunchRequest, RoutingRequest, ServerConfig
+from perfgate.engines.vllm_routing import decode_returned, routed_experts
+from perfgate.models.routing_stats import RoutingUnreadable
 from tests.unit.fronts import front
 
 # Four tokens, two layers, two choices, as numpy writes a .npy file of version 1.0 (vLLM 0.26 returned shape

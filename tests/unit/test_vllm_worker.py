@@ -7,8 +7,8 @@ import types
 import numpy as np
 import pytest
 
-from fixtures.engines import vllm
-from fixtures.engines.types import ServerConfig
+from perfgate.engines import vllm
+from perfgate.engines.base import ServerConfig
 from tests.unit.plans import options, request_for
 
 CPU = ServerConfig(engine="vllm", model="mixtral-small", tensor_parallel_size=2, max_model_len=1024, dtype="float32")

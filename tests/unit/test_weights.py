@@ -6,9 +6,9 @@ import msgspec
 import pytest
 from safetensors import safe_open
 
-from fixtures import weights
-from fixtures.models import CATALOGUE, Model, config_json
-from fixtures.weights import MissingWeights, WrongWeights, locate, make, make_shell
+from perfgate.models import weights
+from perfgate.models.catalogue import CATALOGUE, Model, config_json
+from perfgate.models.weights import MissingWeights, WrongWeights, locate, make, make_shell
 
 TINY = {
     "hidden_size": 32,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fixtures.judge import wording
+from perfgate import formatting as wording
 
 
 @pytest.mark.parametrize(

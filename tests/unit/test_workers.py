@@ -18,9 +18,9 @@ _CONFTEST = """
 import json, os
 from pathlib import Path
 import pytest
-from fixtures.servers.lease import acquire
-from fixtures.servers.once import SharedResults
-from fixtures.servers.pool import ServerPool
+from perfgate.machine.leases import acquire
+from perfgate.run.single_flight import SharedResults
+from perfgate.servers.pool import ServerPool
 from tests.unit.plans import fake_plan
 
 HERE = Path(__file__).parent

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fixtures.load.workload import Synthetic, UnusableWorkload, Workload, arrivals_ns, build_requests
+from perfgate.load.workload import Synthetic, UnusableWorkload, Workload, arrivals_ns, build_requests
 
 VOCAB = 1000
 

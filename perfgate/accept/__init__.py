@@ -1,0 +1,1 @@
+"""Accept: how measurements become baselines."""

@@ -1,0 +1,92 @@
+"""What is asked of which server?
+
+A case is one question of the study: a metric of one load, or the ratio of that metric between two loads of the same
+session. A load is a server under a workload, or (workload None) the server itself: its memory, its start-up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+
+from perfgate.engines.base import ServerConfig
+from perfgate.load.workload import Workload
+
+GateMode = Literal["hard", "report"]
+
+
+class Load(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A server and what is sent to it; workload None means the server itself."""
+
+    server: ServerConfig
+    workload: Workload | None = None
+
+    @property
+    def workload_name(self) -> str:
+        """The workload's name, or "launch" for the server itself."""
+        return "launch" if self.workload is None else self.workload.name
+
+    @property
+    def asks_routing(self) -> bool:
+        """Whether it is asked where its tokens go, and not timed: all that a server is for that is launched for it."""
+        return bool(self.server.routing) or (self.workload is not None and self.workload.asks_routing)
+
+
+def asking_routing(server: ServerConfig, workloads: Sequence[Workload]) -> list[Workload]:
+    """Those of a server's workloads that ask where its tokens go; the others are timed."""
+    return [workload for workload in workloads if Load(server=server, workload=workload).asks_routing]
+
+
+class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One thing that is judged.
+
+    Attributes:
+        experiment: the study's number, "E1" to "E11".
+        metric: a name in `perfgate.load.metrics.METRICS`.
+        of: the load whose value is judged.
+        over: the load by whose value it is divided, if the case is a ratio.
+        gate: "hard" cases turn a run red, "report" cases are shown beside their baseline and never do.
+        two_sided: a move in either direction is a regression. True for ratios where absolute values are not judged
+            (the CPU): which of the two moved cannot be told, so neither direction may pass.
+
+    """
+
+    experiment: str
+    metric: str
+    of: Load
+    over: Load | None = None
+    gate: GateMode = "hard"
+    two_sided: bool = False
+
+    @property
+    def subject(self) -> str:
+        """The server, or "A--over--B" where two servers are compared: a folder of the baseline store."""
+        if self.over is None or self.over.server == self.of.server:
+            return self.of.server.key
+        return f"{self.of.server.key}--over--{self.over.server.key}"
+
+    @property
+    def workload(self) -> str:
+        """The workload, or "A--over--B" where two workloads are compared: a file of the baseline store."""
+        if self.over is None or self.over.workload_name == self.of.workload_name:
+            return self.of.workload_name
+        return f"{self.of.workload_name}--over--{self.over.workload_name}"
+
+    @property
+    def id(self) -> str:
+        """Stable name for reports and the command line: "subject/workload/metric"."""
+        return f"{self.subject}/{self.workload}/{self.metric}"
+
+    @property
+    def base(self) -> Case:
+        """The same question, asked of the base build."""
+        over = None if self.over is None else msgspec.structs.replace(self.over, server=self.over.server.base)
+        of = msgspec.structs.replace(self.of, server=self.of.server.base)
+        return msgspec.structs.replace(self, of=of, over=over)
+
+    @property
+    def loads(self) -> tuple[Load, ...]:
+        """The loads that must be measured, the numerator first."""
+        return (self.of,) if self.over is None else (self.of, self.over)

@@ -1,0 +1,74 @@
+"""How have values moved over the runs? The command `history`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from perfgate import PROJECT
+from perfgate.files import write_atomically
+from perfgate.history.exports import comma_separated, openmetrics
+from perfgate.history.series import Entry, HistoryError, change_points, series, told
+from perfgate.history.store import HISTORY_FILE, History
+from perfgate.report import trends
+
+_FOLDER = click.Path(path_type=Path)
+
+
+@click.command("history")
+@click.argument("case", required=False)
+@click.option("--runs", type=_FOLDER, default=PROJECT / "runs", help="Run store; its complete runs are added first.")
+@click.option(
+    "--history", "file", type=_FOLDER, envvar="PERFGATE_HISTORY", help="The file (default: in the run store)."
+)
+@click.option("--hardware", help='Baseline folder, such as "h200x2", where a case ran on several.')
+@click.option("--html", type=_FOLDER, metavar="FILE", help="Draw CASE, or without it every case, on a page.")
+@click.option("--csv", type=_FOLDER, metavar="FILE", help="Write every run and case as CSV; - prints it.")
+@click.option("--openmetrics", "metrics", type=_FOLDER, metavar="FILE", help="Write the newest values as OpenMetrics.")
+def history(
+    case: str | None, runs: Path, file: Path | None, hardware: str | None, html: Path | None, **exports: Path | None
+) -> None:
+    """Show the metric of CASE over all runs, with its change points; without CASE list the cases."""
+    if not runs.is_dir() and not (file and file.exists()):
+        raise click.UsageError(f"there is no run store {runs}: name one by --runs, or a history by --history")
+    store = History(file or runs / HISTORY_FILE)
+    store.refresh(runs)
+    entries = store.entries()
+    written = [
+        _write(exports["csv"], comma_separated(entries)) if exports["csv"] else False,
+        _write(exports["metrics"], openmetrics(entries)) if exports["metrics"] else False,
+        _write(html, trends.page(_chosen(entries, case, hardware))) if html else False,
+    ]
+    if any(written):
+        return
+    if case is None:
+        for name in sorted({f"{entry.case}  ({entry.hardware})" for entry in entries}):
+            click.echo(name)
+        if not entries:
+            click.echo(f"no complete run in {runs} has a value")
+        return
+    chosen = series(entries, case, hardware)
+    try:
+        points = change_points([entry.value for entry in chosen])
+    except HistoryError as error:
+        click.echo(told(chosen, []))
+        click.echo(str(error), err=True)
+        return
+    click.echo(told(chosen, points))
+
+
+def _chosen(entries: Sequence[Entry], case: str | None, hardware: str | None) -> dict[str, list[Entry]]:
+    if case is not None:
+        return {case: series(entries, case, hardware)}
+    return trends.by_case(entries, hardware)
+
+
+def _write(path: Path, text: str) -> bool:
+    if str(path) == "-":
+        click.echo(text, nl=False)
+    else:
+        write_atomically(path, text)
+        click.echo(f"wrote {path}")
+    return True

@@ -1,0 +1,42 @@
+"""How are runs shown once more, from their data alone? The command `report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from perfgate import PROJECT
+from perfgate.history.store import HISTORY_FILE, History
+from perfgate.judge.baseline_store import Store
+from perfgate.report import artifacts as written
+from perfgate.report import trends
+from perfgate.report.headline import verdict_sentence
+from perfgate.report.page import Report
+from perfgate.report.terminal import judged_again
+from perfgate.results import schema as rundata
+
+_FOLDER = click.Path(path_type=Path)
+
+
+@click.command("report")
+@click.argument("runs", metavar="RUN...", type=_FOLDER, nargs=-1, required=True)
+@click.option("--out", type=_FOLDER, help="Folder to write into (default: that of the last RUN).")
+@click.option("--history", type=_FOLDER, envvar="PERFGATE_HISTORY", help="The history, for trends.")
+@click.option("--baselines", type=_FOLDER, default=PROJECT / "baselines", help="Baseline store.")
+@click.option("--judge", is_flag=True, help="Decide anew by these baselines, instead of showing what was decided then.")
+def report(runs: tuple[Path, ...], out: Path | None, baselines: Path, history: Path | None, judge: bool) -> None:
+    """Make report.html, summary.md, junit.xml and pytest-benchmark.json of the run RUN.
+
+    Of several runs the page shows each beside the others; the last is the one in question.
+    """
+    results = [rundata.load(run) for run in runs]
+    if judge:
+        results = [judged_again(run, Store(baselines)) for run in results]
+    folder = out or (runs[-1] if runs[-1].is_dir() else runs[-1].parent)
+    file = history or PROJECT / "runs" / HISTORY_FILE
+    courses = trends.of_run(results[-1], History(file).entries()) if file.exists() else {}
+    paths = written.write(Report(results, Store(baselines) if baselines.is_dir() else None, courses), folder)
+    click.echo(verdict_sentence(results[-1]))
+    for path in paths:
+        click.echo(f"wrote {path}")

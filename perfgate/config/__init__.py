@@ -1,0 +1,1 @@
+"""Configuration: options, environment variables and the project file."""

@@ -1,0 +1,1 @@
+"""Engines: how vLLM and SGLang are launched and read."""

@@ -1,0 +1,242 @@
+"""What is a server, before it runs?
+
+The values that pass between those who say how an engine is launched and those who launch it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from perfgate.errors import Failure
+
+if TYPE_CHECKING:  # starting an engine needs no numpy
+    import numpy as np
+    import numpy.typing as npt
+
+# What a server is launched for to tell which experts tokens choose: hooks at its routers, or the engine's own answer.
+RoutingProbe = Literal["", "hook", "returned"]
+
+
+class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One way of serving one model; hashable, so that it can be launched once per session.
+
+    Attributes:
+        engine: family name, "vllm" or "sglang".
+        model: name in the catalogue of `perfgate.models`.
+        device: "cpu" or "cuda".
+        routing: launched to tell the experts that tokens choose, in this way, and never timed. "" for all others; of
+            those, such as run in eager mode can be asked too, after they are timed.
+        load_format: "auto" reads the weights, "dummy" makes some up in the engine.
+        extra_args: appended to the engine's command line as they are.
+        extra_env: (name, value) pairs set for the engine alone.
+        build: "base" for the build that a candidate is compared with in one session, else "".
+
+    """
+
+    engine: str
+    model: str
+    tensor_parallel_size: int = 1
+    expert_parallel: bool = False
+    device: str = "cpu"
+    max_model_len: int = 4096
+    dtype: str = "bfloat16"
+    load_format: str = "auto"
+    extra_args: tuple[str, ...] = ()
+    extra_env: tuple[tuple[str, str], ...] = ()
+    build: Literal["", "base"] = ""
+    routing: RoutingProbe = ""
+
+    @property
+    def key(self) -> str:
+        """Slug used in file names and messages: "vllm-mixtral-8x7b-tp2-ep"; "-routing" if launched for it."""
+        variants = ("-ep" if self.expert_parallel else "", "-routing" if self.routing else "")
+        parallel = f"tp{self.tensor_parallel_size}{''.join(variants)}"
+        return f"{self.engine}-{self.model}-{parallel}{'-base' if self.build else ''}"
+
+    @property
+    def gpu_count(self) -> int:
+        """GPUs that it needs; 0 on the CPU."""
+        return self.tensor_parallel_size if self.device == "cuda" else 0
+
+    @property
+    def base(self) -> ServerConfig:
+        """The same server of the base build."""
+        return msgspec.structs.replace(self, build="base")
+
+
+@dataclass(frozen=True)
+class LogPhase:
+    """A step of an engine's start-up and the regular expression that its log line matches."""
+
+    name: str
+    pattern: str
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """A known signature of a failed start and what the reader should do about it."""
+
+    pattern: str
+    text: str
+
+
+@dataclass(frozen=True)
+class LaunchPlan:
+    """Everything needed to start one server process.
+
+    Attributes:
+        env: set on top of the inherited environment.
+        gpu_indices: NVML indices of the GPUs that the server may use; empty on the CPU.
+
+    """
+
+    key: str
+    argv: tuple[str, ...]
+    env: tuple[tuple[str, str], ...]
+    host: str
+    port: int
+    health_path: str
+    phases: tuple[LogPhase, ...]
+    remedies: tuple[Remedy, ...]
+    startup_timeout_s: float
+    gpu_indices: tuple[int, ...] = ()
+
+    @property
+    def url(self) -> str:
+        """Base address, without a trailing slash."""
+        return f"http://{self.host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class LaunchRequest:
+    """What an engine's module turns into a `LaunchPlan`.
+
+    Attributes:
+        weights: folder or hub id of the model.
+        offline: whether the engine must not ask the hub.
+        cores: cores that a CPU server may use, in order.
+
+    """
+
+    config: ServerConfig
+    python: Path
+    weights: str
+    offline: bool
+    host: str
+    port: int
+    startup_timeout_s: float
+    cores: tuple[int, ...] = ()
+    gpu_indices: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class LaunchFacts:
+    """What a server that is ready says about itself in its log.
+
+    Attributes:
+        values: numbers by metric name, bytes and tokens.
+        effective: settings that the engine chose, such as its attention backend: part of a measurement's identity.
+        settings: others that two engines are compared by, such as the size of a prefill chunk.
+
+    """
+
+    values: dict[str, float]
+    effective: dict[str, str]
+    settings: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RoutingRequest:
+    """One completion whose tokens' experts are wanted.
+
+    Attributes:
+        layers: sparse layers of the model. top_k: experts that a token chooses in each.
+
+    """
+
+    config: ServerConfig
+    url: str
+    prompt_token_ids: tuple[int, ...]
+    output_len_tokens: int
+    layers: int
+    experts: int
+    top_k: int
+    timeout_s: float = 120.0
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of the answer: (tokens, layers, top_k). The last output token is never fed back, so it chooses nothing."""
+        return len(self.prompt_token_ids) + self.output_len_tokens - 1, self.layers, self.top_k
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """Of the completion that is asked for."""
+        return {
+            "model": self.config.model,
+            "prompt": list(self.prompt_token_ids),
+            "max_tokens": self.output_len_tokens,
+            "ignore_eos": True,
+            "temperature": 0,
+        }
+
+
+class PlantFailed(Failure):
+    """A slowdown that was to be planted and was not."""
+
+
+@dataclass(frozen=True)
+class MetricNames:
+    """What an engine's /metrics calls the figures that the suite reads.
+
+    Attributes:
+        counters: our name -> its counter.
+        means: our name -> its histogram in seconds, without ``_sum`` and ``_count``.
+        late: of ours, those that it shows only once they have counted something.
+
+    """
+
+    counters: Mapping[str, str] = field(default_factory=dict)
+    means: Mapping[str, str] = field(default_factory=dict)
+    late: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What differs between engines, in one place: one value of this class per engine's module.
+
+    Attributes:
+        settle: told the address of a server that is warmed up, does what its engine advises before it counts.
+        tested: distribution -> versions that the suite was seen to work with.
+        metrics: names on its /metrics page.
+        compiles: what matches its log lines when it compiles while it serves.
+        bench_backend: what `sglang.bench_serving` calls it.
+        cpu_arguments: given to every CPU server, and part of its identity.
+        honours_seed: a request's seed makes sampling repeatable; the suite itself asks for temperature 0.
+        slow_on_cpu: it has no kernels for most CPUs, so the study asks less of it there, and the run stays short.
+        cpu_note: why a comparison with another engine on the CPU says little; empty if it says as much as elsewhere.
+        help_arguments: with them the server's command prints every option that it takes.
+
+    """
+
+    name: str
+    plan: Callable[[LaunchRequest], LaunchPlan]
+    read_log: Callable[[ServerConfig, Iterator[str]], LaunchFacts]
+    weights_bytes_per_rank: Callable[[str], tuple[float, ...]]
+    plant_delay: Callable[[str, float], None]
+    settle: Callable[[str], None] = lambda _url: None
+    tested: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    metrics: MetricNames = field(default_factory=MetricNames)
+    compiles: str = r"(?!)"
+    bench_backend: str = "vllm"
+    cpu_arguments: tuple[str, ...] = ()
+    honours_seed: bool = True
+    slow_on_cpu: bool = False
+    cpu_note: str = ""
+    help_arguments: tuple[str, ...] = ("--help",)
+    # Experts by token, layer and choice; None for an engine that cannot tell.
+    routed_experts: Callable[[RoutingRequest], npt.NDArray[np.int64]] | None = None

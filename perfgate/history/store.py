@@ -1,0 +1,161 @@
+"""Where is the history of the runs kept?
+
+In one SQLite file. A run is added once, under its id, whoever adds it and however often; several writers wait for each
+other. Runs outlive the run directories that they were made from. The JSON lines that held the history before
+(`history.jsonl` in the same folder) are taken over at the first use, and left as they are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import msgspec
+
+from perfgate.history.series import Entry, HistoryError, entries_of
+from perfgate.results.schema import RunResults, stored
+
+HISTORY_FILE = "history.sqlite3"
+FORMER_FILE = "history.jsonl"
+VERSION = 1
+WAIT_S = 60.0  # for another writer
+_TABLES = """
+CREATE TABLE runs (run TEXT PRIMARY KEY, started TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE entries (
+    run TEXT NOT NULL REFERENCES runs (run), "case" TEXT NOT NULL, hardware TEXT NOT NULL, value REAL NOT NULL,
+    launches TEXT NOT NULL, outcome TEXT, context TEXT NOT NULL, PRIMARY KEY (run, "case", hardware)
+) WITHOUT ROWID;
+CREATE INDEX by_case ON entries ("case", hardware);
+"""
+
+
+class History:
+    """The history in one file; made at the first use.
+
+    Args:
+        path: of the file; its folder is made.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def append(self, results: RunResults) -> int:
+        """Add a complete run unless it is there; returns how many entries that made.
+
+        A run that was slowed down on purpose is noted without entries.
+        """
+        return self._add(results.run_id, results.started, entries_of(results)) if results.complete else 0
+
+    def refresh(self, runs_dir: Path) -> None:
+        """Add the complete runs of a run store that are not here; runs that cannot be read are left out."""
+        known = self.runs()
+        for results in stored(runs_dir):
+            if results.run_id not in known:
+                self.append(results)
+
+    def runs(self) -> set[str]:
+        """Ids of the runs that were added."""
+        with self._open() as database:
+            return {run for (run,) in database.execute("SELECT run FROM runs")}
+
+    def entries(self) -> list[Entry]:
+        """Everything, in order of time."""
+        columns = 'run, started, hardware, "case", value, launches, outcome, context'
+        with self._open() as database:
+            found = database.execute(
+                f'SELECT {columns} FROM entries JOIN runs USING (run) ORDER BY started, run, "case"'
+            ).fetchall()
+        return [
+            Entry(
+                run=run,
+                started=started,
+                hardware=hardware,
+                case=case,
+                value=value,
+                launches=msgspec.json.decode(launches, type=tuple[float, ...]),
+                outcome=outcome,
+                context=msgspec.json.decode(context, type=dict[str, str]),
+            )
+            for run, started, hardware, case, value, launches, outcome, context in found
+        ]
+
+    def _add(self, run: str, started: str, entries: Iterable[Entry]) -> int:
+        with self._open() as database:
+            return _insert(database, run, started, entries)
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        """A connection inside one transaction that holds the right to write."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            database = sqlite3.connect(self.path, timeout=WAIT_S, isolation_level=None)
+            try:
+                database.execute("BEGIN IMMEDIATE")
+                self._prepare(database)
+                yield database
+                database.execute("COMMIT")
+            finally:
+                database.close()
+        except (sqlite3.Error, OSError, msgspec.DecodeError) as error:
+            raise HistoryError(
+                tried=f"using the history {self.path}",
+                seen=f"{type(error).__name__}: {error}",
+                remedy="name another file by --history or PERFGATE_HISTORY, or take this one back from a copy",
+            ) from error
+
+    def _prepare(self, database: sqlite3.Connection) -> None:
+        (version,) = database.execute("PRAGMA user_version").fetchone()
+        if version == VERSION:
+            return
+        if version:
+            raise HistoryError(
+                tried=f"using the history {self.path}",
+                seen=f"its schema is version {version}, this suite knows {VERSION}",
+                remedy="use the suite that wrote it, or name another file by --history or PERFGATE_HISTORY",
+            )
+        for statement in _TABLES.split(";\n"):
+            database.execute(statement)
+        for run, started, entries in _former(self.path.parent / FORMER_FILE):
+            _insert(database, run, started, entries)
+        database.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def _insert(database: sqlite3.Connection, run: str, started: str, entries: Iterable[Entry]) -> int:
+    if not database.execute("INSERT OR IGNORE INTO runs VALUES (?, ?)", (run, started)).rowcount:
+        return 0
+    rows = [
+        (
+            run,
+            entry.case,
+            entry.hardware,
+            entry.value,
+            msgspec.json.encode(entry.launches).decode(),
+            entry.outcome,
+            msgspec.json.encode(entry.context, order="deterministic").decode(),
+        )
+        for entry in entries
+    ]
+    database.executemany("INSERT OR IGNORE INTO entries VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+    return len(rows)
+
+
+def _former(path: Path) -> list[tuple[str, str, list[Entry]]]:
+    """The runs of a history of JSON lines.
+
+    Raises:
+        HistoryError: a line is not of that form; the message names it.
+    """
+    runs: dict[str, list[Entry]] = {}
+    for number, line in enumerate(path.read_bytes().splitlines() if path.exists() else (), 1):
+        try:
+            entry = msgspec.json.decode(line, type=Entry)
+        except msgspec.DecodeError as error:
+            raise HistoryError(
+                tried=f"taking over {path}",
+                seen=f"line {number}: {error}",
+                remedy="delete that line; what the run directories still hold is added again",
+            ) from error
+        runs.setdefault(entry.run, []).append(entry)
+    return [(run, entries[0].started, entries) for run, entries in runs.items()]

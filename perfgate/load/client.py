@@ -1,0 +1,292 @@
+"""How are the requests of one measurement sent, and what came back?
+
+Requests go in, a `Recording` comes out. Garbage collection is off while it runs, the event loop is uvloop's, and the
+answers are only written down (`perfgate.load.http`).
+
+Connections are kept alive and opened before the start: as many as will be in flight at once, so that no handshake falls
+into a measured time. An idle connection is not used again after `IDLE_S`: servers close theirs after 5 s, and a request
+written into a closing connection would be lost.
+
+Nothing hangs: every request has a deadline, the whole has one, and a stream that goes on beyond twice what was asked is
+cut off. Nothing is dropped: whatever happens, each request gives one record, with `error` saying what went wrong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from urllib.parse import urlsplit
+
+import msgspec
+import uvloop
+
+from perfgate.load.http import Connection, Exchange, RequestRecord, encode
+from perfgate.load.workload import NS, Request
+
+# How an error begins that means: the server is there, and hangs.
+SILENT = "no token from any stream"
+IDLE_S = 2.0
+CONNECT_S = 10.0
+WATCH_S = 0.1  # how often deadlines are looked at
+HEARTBEAT_S = 0.005  # how often the client notes that it runs
+
+
+class Recording(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything one run wrote down.
+
+    Attributes:
+        start_ns: when arrival 0 was due.
+        end_ns: when the last answer was complete.
+        client_busy: CPU time of the client's process over wall time, the busiest process if there are several.
+        client_gaps: (start_ns, end_ns) in which the client itself did not run for at least 20 ms.
+    """
+
+    start_ns: int
+    end_ns: int
+    requests: tuple[RequestRecord, ...]
+    client_busy: float
+    client_gaps: tuple[tuple[int, int], ...]
+    processes: int = 1
+
+
+@dataclass(frozen=True)
+class Sending:
+    """How requests are sent.
+
+    Attributes:
+        url: of the completions endpoint.
+        max_concurrency: most requests in flight, None for no limit.
+        request_timeout_s: from being sent to being complete.
+        run_timeout_s: for everything.
+        silence_timeout_s: no stream may have said anything for so long; then the server hangs, and all is given up.
+        is_alive: asked ten times a second; when it says no, what is in flight fails at once.
+        progress: called with (done, total), ten times a second at most.
+        start_ns: arrival 0; None starts at once.
+    """
+
+    url: str
+    model: str
+    max_concurrency: int | None = None
+    request_timeout_s: float = 600.0
+    run_timeout_s: float = 3600.0
+    silence_timeout_s: float = 120.0
+    start_ns: int | None = None
+    is_alive: Callable[[], bool] = lambda: True
+    progress: Callable[[int, int], None] = lambda _done, _total: None
+
+
+class Run:
+    """All requests of one measurement, from the first timer to the last answer.
+
+    A freed slot is filled in the very callback that freed it, on the same connection, so a closed loop loses no turn of
+    the event loop between an answer and the next request.
+    """
+
+    def __init__(self, exchanges: Sequence[Exchange], sending: Sending) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.sending, self.exchanges = sending, exchanges
+        self.coming = deque(exchanges)
+        self.waiting: deque[Exchange] = deque()
+        self.busy: set[Connection] = set()
+        self.idle: list[Connection] = []
+        self.connecting: set[asyncio.Task[None]] = set()
+        self.in_flight = self.done = 0
+        self.all_done = self.loop.create_future()
+        self.beats: list[int] = []
+        self.beat_timer: asyncio.TimerHandle | None = None
+        self.watch_timer: asyncio.TimerHandle | None = None
+        parts = urlsplit(sending.url)
+        self.address = (parts.hostname or "127.0.0.1", parts.port or 80)
+
+    async def open_connections(self) -> None:
+        """As many as will be needed at once at the start; further ones when they are needed."""
+        at_once = sum(exchange.request.arrival_ns == 0 for exchange in self.exchanges)
+        count = max(1, min(at_once, self.sending.max_concurrency or at_once))
+        for _ in range(count):
+            try:
+                self.idle.append(await self.connect())
+            except OSError:
+                return  # each request will try for itself and say why it failed
+
+    async def connect(self) -> Connection:
+        """A new connection.
+
+        Raises:
+            OSError: refused, or not accepted within `CONNECT_S` (TimeoutError is one).
+        """
+        async with asyncio.timeout(CONNECT_S):
+            _, connection = await self.loop.create_connection(lambda: Connection(self), *self.address)
+        return connection
+
+    async def go(self) -> tuple[int, int]:
+        """Send everything; (start_ns, end_ns)."""
+        await self.open_connections()
+        self.start_ns = self.sending.start_ns or time.monotonic_ns()
+        cpu_s = time.process_time()
+        timers = [self.loop.call_soon(self.beat), self.loop.call_soon(self.watch)]
+        try:
+            self.arrive()
+            await self.all_done
+            self.cpu_s = time.process_time() - cpu_s
+        finally:  # when interrupted too: connections left open are warned of, and such warnings hide the interrupt
+            for timer in (*timers, self.beat_timer, self.watch_timer):
+                if timer is not None:
+                    timer.cancel()
+            for connection in (*self.idle, *self.busy):
+                connection.transport.abort()
+        return self.start_ns, max(exchange.end_ns for exchange in self.exchanges)
+
+    def arrive(self) -> None:
+        """Take in all that is due, and come back for the next."""
+        now = time.monotonic_ns()
+        while self.coming and self.start_ns + self.coming[0].request.arrival_ns <= now:
+            exchange = self.coming.popleft()
+            exchange.due_ns = self.start_ns + exchange.request.arrival_ns
+            if self.sending.max_concurrency is None or self.in_flight < self.sending.max_concurrency:
+                self.begin(exchange)
+            else:
+                self.waiting.append(exchange)
+        if self.coming:
+            due = self.start_ns + self.coming[0].request.arrival_ns
+            self.loop.call_later(max(0.0, (due - time.monotonic_ns()) / NS), self.arrive)
+
+    def begin(self, exchange: Exchange) -> None:
+        """Send it on a connection that is surely open, or open one."""
+        self.in_flight += 1
+        while self.idle:
+            connection = self.idle.pop()
+            if time.monotonic_ns() - connection.idle_since_ns < IDLE_S * NS and not connection.transport.is_closing():
+                self.busy.add(connection)
+                return connection.send(exchange)
+            connection.transport.abort()
+        task = self.loop.create_task(self.connect_and_send(exchange))
+        self.connecting.add(task)
+        task.add_done_callback(self.connecting.discard)
+
+    async def connect_and_send(self, exchange: Exchange) -> None:
+        """For a request that found no connection open."""
+        try:
+            connection = await self.connect()
+        except OSError as error:
+            exchange.error, exchange.end_ns = f"cannot connect: {error}", time.monotonic_ns()
+            return self.finished(exchange, None)
+        self.busy.add(connection)
+        connection.send(exchange)
+
+    def finished(self, exchange: Exchange, connection: Connection | None) -> None:
+        """One request is over, well or not; the next one takes its slot."""
+        self.done += 1
+        self.in_flight -= 1
+        if connection is not None:
+            self.busy.discard(connection)
+            self.idle.append(connection)
+        if self.waiting:
+            following = self.waiting.popleft()
+            following.due_ns = exchange.end_ns
+            self.begin(following)
+        if self.done == len(self.exchanges) and not self.all_done.done():
+            self.all_done.set_result(None)
+
+    def lost(self, connection: Connection) -> None:
+        """A connection is gone, whether in use or not."""
+        self.busy.discard(connection)
+        if connection in self.idle:
+            self.idle.remove(connection)
+
+    def beat(self) -> None:
+        """Note that the client runs, so that its own absences are not taken for the server's."""
+        self.beats.append(time.monotonic_ns())
+        self.beat_timer = self.loop.call_later(HEARTBEAT_S, self.beat)
+
+    def watch(self) -> None:
+        """Enforce the deadlines."""
+        now, sending = time.monotonic_ns(), self.sending
+        sending.progress(self.done, len(self.exchanges))
+        ended = None
+        if not sending.is_alive():
+            ended = "the server process is gone"
+        elif now - self.start_ns > sending.run_timeout_s * NS:
+            ended = f"not complete when the run's {sending.run_timeout_s:g} s were over"
+        elif self.silent_ns(now) > sending.silence_timeout_s * NS:
+            ended = f"{SILENT} for {sending.silence_timeout_s:g} s"
+        if ended:
+            self.abandon(ended)
+        for connection in list(self.busy):
+            reason = ended or self.overdue(connection, now)
+            if reason:
+                connection.fail(reason)
+        self.watch_timer = self.loop.call_later(WATCH_S, self.watch)
+
+    def silent_ns(self, now: int) -> int:
+        """For how long no request in flight has heard anything; 0 if none is in flight."""
+        exchanges = [connection.exchange for connection in self.busy if connection.exchange is not None]
+        heard = [e.reads[-1][0] if e.reads else e.sent_ns for e in exchanges if e.sent_ns is not None]
+        return now - max(heard, default=now)
+
+    def overdue(self, connection: Connection, now: int) -> str | None:
+        """Why the request on this connection should be given up, if it should."""
+        exchange = connection.exchange
+        if exchange is None or exchange.sent_ns is None:
+            return None
+        reads, asked = len(exchange.reads), exchange.request.output_len_tokens
+        if now - exchange.sent_ns > self.sending.request_timeout_s * NS:
+            return f"no complete answer within {self.sending.request_timeout_s:g} s ({reads} reads)"
+        if reads > 2 * asked + 64:
+            return f"endless: {reads} reads for {asked} tokens"
+        return None
+
+    def abandon(self, reason: str) -> None:
+        """Fail what was not sent yet."""
+        for exchange in (*self.waiting, *self.coming):
+            exchange.error, exchange.end_ns = reason, time.monotonic_ns()
+            exchange.due_ns = exchange.due_ns or self.start_ns + exchange.request.arrival_ns
+            self.done += 1
+        self.waiting.clear()
+        self.coming.clear()
+        if self.done == len(self.exchanges) and not self.all_done.done():
+            self.all_done.set_result(None)
+
+
+@contextmanager
+def no_garbage_collection() -> Iterator[None]:
+    """A collection stops the world for tens of ms in a process that holds a test session."""
+    enabled = gc.isenabled()
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+        if enabled:
+            gc.enable()
+
+
+def client_gaps(beats: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    """Times between two heartbeats at least 20 ms apart, four times what was asked for."""
+    return tuple((a, b) for a, b in pairwise(beats) if b - a >= 20_000_000)
+
+
+def send(requests: Sequence[Request], sending: Sending) -> Recording:
+    """Send all requests in this process and return what was written down. Blocks until the last is over."""
+    exchanges = [Exchange(request, encode(request, sending.url, sending.model)) for request in requests]
+
+    async def main() -> tuple[Run, int, int]:
+        run = Run(exchanges, sending)
+        return run, *await run.go()
+
+    with no_garbage_collection(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        run, start_ns, end_ns = runner.run(main())
+    return Recording(
+        start_ns=start_ns,
+        end_ns=end_ns,
+        requests=tuple(exchange.record() for exchange in exchanges),
+        client_busy=run.cpu_s / max(1e-3, (end_ns - start_ns) / NS),
+        client_gaps=client_gaps(run.beats),
+    )

@@ -1,0 +1,175 @@
+"""How does one request travel, and when did each byte of its answer arrive?
+
+While it measures, a connection does nothing that can wait: one timestamp per read of the socket and the bytes kept as
+they came. No JSON, no SSE: what the bytes mean is worked out afterwards (`perfgate.load.response`). It is an
+`asyncio.Protocol` with httptools because stream readers and clients built on them spend more time per token than a
+large batch on a fast GPU leaves (docs/measuring.md has the figures).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import Protocol
+from urllib.parse import urlsplit
+
+import httptools
+import msgspec
+
+from perfgate.load.workload import Request
+
+
+class RequestRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Raw times of one request, ns of CLOCK_MONOTONIC.
+
+    Attributes:
+        due_ns: when the workload wanted it sent: its arrival, or the moment its slot became free.
+        sent_ns: just before it was written to the socket; None if that never happened.
+        reads: (ns, bytes of the body) of each read that brought some.
+        end_ns: when the answer was complete, or given up.
+    """
+
+    index: int
+    input_tokens: int
+    asked_tokens: int
+    due_ns: int
+    sent_ns: int | None
+    end_ns: int
+    status: int | None
+    reads: tuple[tuple[int, bytes], ...]
+    error: str | None = None
+    location: str | None = None
+
+
+def encode(request: Request, url: str, model: str) -> bytes:
+    """The whole HTTP request. Greedy, to the full length, with the server's own count of tokens at the end."""
+    parts = urlsplit(url)
+    body = msgspec.json.encode(
+        {
+            "model": model,
+            "prompt": request.prompt_token_ids if request.text is None else request.text,
+            "max_tokens": request.output_len_tokens,
+            "temperature": 0.0,
+            "ignore_eos": True,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+    )
+    head = (
+        f"POST {parts.path} HTTP/1.1\r\nhost: {parts.netloc}\r\ncontent-type: application/json\r\n"
+        f"x-request-id: perfgate-{request.index}\r\ncontent-length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One request on its way."""
+
+    request: Request
+    payload: bytes
+    due_ns: int = 0
+    sent_ns: int | None = None
+    end_ns: int = 0
+    status: int | None = None
+    reads: list[tuple[int, bytes]] = field(default_factory=list)
+    error: str | None = None
+    location: str | None = None
+
+    def record(self) -> RequestRecord:
+        """What is kept of it."""
+        return RequestRecord(
+            index=self.request.index,
+            input_tokens=len(self.request.prompt_token_ids),
+            asked_tokens=self.request.output_len_tokens,
+            due_ns=self.due_ns,
+            sent_ns=self.sent_ns,
+            end_ns=self.end_ns,
+            status=self.status,
+            reads=tuple(self.reads),
+            error=self.error,
+            location=self.location,
+        )
+
+
+class Owner(Protocol):
+    """Who is told what becomes of a connection."""
+
+    def finished(self, exchange: Exchange, connection: Connection | None) -> None:
+        """A request is over; the connection is given back if it can be used again."""
+
+    def lost(self, connection: Connection) -> None:
+        """A connection is gone."""
+
+
+class Connection(asyncio.Protocol):
+    """One socket; answers are written down by the parser's callbacks."""
+
+    transport: asyncio.Transport
+
+    def __init__(self, owner: Owner) -> None:
+        self.owner = owner
+        self.exchange: Exchange | None = None
+        self.now = self.idle_since_ns = time.monotonic_ns()
+        self.parser = httptools.HttpResponseParser(self)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Opened."""
+        self.transport = transport  # type: ignore[assignment]
+
+    def send(self, exchange: Exchange) -> None:
+        """Write the request down and out."""
+        self.exchange, self.reads = exchange, exchange.reads
+        exchange.sent_ns = time.monotonic_ns()
+        self.transport.write(exchange.payload)
+
+    def data_received(self, data: bytes) -> None:
+        """One timestamp per read, taken before anything else is done with it."""
+        self.now = time.monotonic_ns()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self.fail(f"not HTTP: {error!r}")
+
+    def on_status(self, _reason: bytes) -> None:
+        """The status line is there."""
+        if self.exchange:
+            self.exchange.status = self.parser.get_status_code()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Only where a redirect leads is of interest."""
+        if self.exchange and name.lower() == b"location":
+            self.exchange.location = value.decode("latin-1")
+
+    def on_body(self, body: bytes) -> None:
+        """Some bytes of the body."""
+        if self.exchange:
+            self.reads.append((self.now, body))
+
+    def on_message_complete(self) -> None:
+        """The answer is whole: the connection is free again."""
+        exchange, self.exchange = self.exchange, None
+        if exchange is None:
+            return
+        exchange.end_ns = self.idle_since_ns = self.now
+        keep = self.parser.should_keep_alive()
+        # A response parser starts anew with the next status line only if the last message is done with it.
+        self.parser = httptools.HttpResponseParser(self)
+        self.owner.finished(exchange, self if keep else None)
+        if not keep:
+            self.transport.close()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The server closed it."""
+        self.owner.lost(self)
+        if self.exchange:
+            self.fail(f"connection closed before the answer was complete ({error or 'no error given'})")
+
+    def fail(self, reason: str) -> None:
+        """Give up the request and the connection."""
+        exchange, self.exchange = self.exchange, None
+        self.transport.abort()
+        if exchange:
+            exchange.error, exchange.end_ns = reason, time.monotonic_ns()
+            self.owner.finished(exchange, None)

@@ -1,0 +1,165 @@
+"""What did the server say, and when?
+
+Turns the bytes of a `RequestRecord` into a `Transcript`, after the measurement: server-sent events are put together,
+JSON is read, tokens are counted by the server's own `usage`. A content chunk is an event with choices, whatever its
+text: the text of a token may be empty (special tokens, halves of a character), so clients that wait for a non-empty
+one (`sglang.bench_serving`) see the first token late. The event carries the time of the read that completed it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from perfgate.load.http import RequestRecord
+
+
+class Choice(msgspec.Struct):
+    """One choice of a completion chunk; other fields are not looked at."""
+
+    text: str | None = None
+    finish_reason: str | None = None
+
+
+class Usage(msgspec.Struct):
+    """The server's own count."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class Event(msgspec.Struct):
+    """One event of the stream."""
+
+    choices: list[Choice] = []
+    usage: Usage | None = None
+    error: Any = None
+
+
+DECODE = msgspec.json.Decoder(Event)
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """One request as it went.
+
+    Attributes:
+        output_tokens, input_tokens: as counted by the server; what was asked for, where the request failed.
+        sent_ns: None if it never left.
+        chunk_ns: when each content chunk was complete.
+        error: why the request failed; None if it did not.
+    """
+
+    index: int
+    input_tokens: int
+    output_tokens: int
+    sent_tokens: int
+    asked_tokens: int
+    due_ns: int
+    sent_ns: int | None
+    end_ns: int
+    chunk_ns: tuple[int, ...]
+    error: str | None = None
+
+    @property
+    def first_ns(self) -> int:
+        """When the first token came."""
+        return self.chunk_ns[0]
+
+    @property
+    def last_ns(self) -> int:
+        """When the last token came."""
+        return self.chunk_ns[-1]
+
+
+def read(record: RequestRecord, only_text: bool = False) -> Transcript:
+    """What the bytes of one answer mean; never raises for anything a server may send.
+
+    Args:
+        record: the bytes.
+        only_text: count only chunks whose text is not empty, as some clients do.
+
+    """
+    chunks: list[int] = []
+    usage, error = None, record.error or status_error(record)
+    last: Choice | None = None
+    done = False
+    try:
+        for at_ns, data in events(record.reads) if error is None else ():
+            if data == b"[DONE]":
+                done = True
+                continue
+            event = DECODE.decode(data)
+            if event.error is not None:
+                error = f"the server reported an error in the stream: {str(event.error)[:300]}"
+                break
+            usage = event.usage or usage
+            if event.choices and (event.choices[0].text or not only_text):
+                chunks.append(at_ns)
+                last = event.choices[0]
+    except (msgspec.DecodeError, UnicodeDecodeError) as problem:
+        error = f"invalid JSON in the stream: {problem}"
+    if usage and last and len(chunks) == usage.completion_tokens + 1 and not last.text and last.finish_reason:
+        chunks.pop()  # an engine that sends the reason for finishing by itself, after the last token
+    error = error or incomplete(record, chunks, usage, done)
+    return Transcript(
+        index=record.index,
+        input_tokens=usage.prompt_tokens if usage else record.input_tokens,
+        output_tokens=usage.completion_tokens if usage else record.asked_tokens,
+        sent_tokens=record.input_tokens,
+        asked_tokens=record.asked_tokens,
+        due_ns=record.due_ns,
+        sent_ns=record.sent_ns,
+        end_ns=record.end_ns,
+        chunk_ns=tuple(chunks),
+        error=error,
+    )
+
+
+def status_error(record: RequestRecord) -> str | None:
+    """What is wrong with an answer that is not a 200."""
+    if record.status == 200:
+        return None
+    if record.location is not None:
+        return f"HTTP {record.status}: redirected to {record.location}, which is not followed"
+    body = b"".join(data for _, data in record.reads)[:300].decode(errors="replace").strip()
+    return f"HTTP {record.status}: {body or 'no body'}"
+
+
+def incomplete(record: RequestRecord, chunks: list[int], usage: Usage | None, done: bool) -> str | None:
+    """What a whole answer has and this one lacks."""
+    if not done and not chunks:
+        start = b"".join(data for _, data in record.reads)[:80]
+        return f"not a stream of completion events: it starts {start!r}"
+    if not done:
+        return f"the stream ended after {len(chunks)} chunks without [DONE]"
+    if not chunks:
+        return "the stream had no token"
+    if usage is None:
+        return "the server reported no usage: its tokens cannot be counted"
+    return None
+
+
+def events(reads: tuple[tuple[int, bytes], ...]) -> Iterator[tuple[int, bytes]]:
+    """(ns, data) of each event, at the time of the read that completed it; comments and other fields are skipped."""
+    rest = b""
+    at_ns = 0
+    for at_ns, data in reads:
+        rest += data.replace(b"\r\n", b"\n")
+        while True:
+            event, found, after = rest.partition(b"\n\n")
+            if not found:
+                break
+            rest = after
+            yield from ((at_ns, line) for line in data_of(event))
+    yield from ((at_ns, line) for line in data_of(rest))
+
+
+def data_of(event: bytes) -> Iterator[bytes]:
+    """The data lines of one event. Completion servers put one JSON document on one line."""
+    for line in event.split(b"\n"):
+        if line.startswith(b"data:"):
+            yield line[5:].strip()

@@ -1,0 +1,1 @@
+"""The machine: GPUs, CPU, memory, telemetry, leases."""

@@ -1,0 +1,1 @@
+"""Reports: terminal, page, summary, exports."""

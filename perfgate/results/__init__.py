@@ -1,0 +1,1 @@
+"""Run data: what one run measured, and its file."""

@@ -1,0 +1,240 @@
+"""What has this run measured, and where does it lie?
+
+A run directory holds ``results.json`` (everything: hardware, servers, launches, repetitions, verdicts), rewritten
+whole and atomically after every step, and ``logs/`` with one file per launch. A session that dies loses at most the
+repetition under way, and every verdict can be decided again from the file alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import gzip
+import os
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from perfgate.cases import Case
+from perfgate.engines.base import ServerConfig
+from perfgate.errors import FailureRow
+from perfgate.files import RunDataError, write_atomically
+from perfgate.load.measurement import Repetition
+from perfgate.load.workload import Workload
+from perfgate.machine.hardware import Hardware
+from perfgate.models.routing_stats import Routing
+from perfgate.results.timing import Session
+from perfgate.servers.launch_record import LaunchRecord
+
+SCHEMA: Literal[1] = 1
+RESULTS_FILE = "results.json"
+_NO_MEASUREMENTS = '\n "measurements": [],\n'
+
+
+class Launch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One start of one server process: the unit of replication.
+
+    Attributes:
+        server: key of the server's configuration.
+        index: 0 for the first launch of this server in the run.
+        start: command, log, phases and how it ended.
+        values: metrics of the server itself, such as its memory.
+        notes: what could not be read, and why.
+        effective: settings that the engine chose itself (attention backend, ...), as it reported them.
+        settings: others, by which two engines are compared; not part of the identity.
+        planted: what was changed on purpose (`perfgate.engines.injection`), delays in ms; such a run never becomes
+            a baseline.
+        measured: False while it is measured, and for good where the session ended meanwhile.
+
+    """
+
+    server: str
+    index: int
+    start: LaunchRecord
+    values: dict[str, float] = {}
+    notes: tuple[str, ...] = ()
+    effective: dict[str, str] = {}
+    settings: dict[str, str] = {}
+    planted: dict[str, float | str] = {}
+    measured: bool = True
+
+
+class Measurement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One workload on one launch: all of its repetitions, the invalid ones included.
+
+    Attributes:
+        error: how the server died or hung before it was done; then nothing of it is judged.
+        by_hand: the command line of `vllm bench serve` that sends the same pattern to that server.
+        routing: of a workload that asks for it: which experts each request's tokens chose.
+        intervals: 90 % intervals of its values, by drawing requests again.
+    """
+
+    server: str
+    launch: int
+    workload: str
+    repetitions: tuple[Repetition, ...]
+    error: str | None = None
+    by_hand: str = ""
+    routing: Routing | None = None
+    intervals: dict[str, tuple[float, float]] = {}
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether the server lived through it and failed no request."""
+        return self.error is None and not any(repetition.failed for repetition in self.repetitions)
+
+
+class VerdictRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A verdict as it is stored; `perfgate.judge.gate` makes it."""
+
+    case: str
+    test: str
+    experiment: str
+    metric: str
+    outcome: str
+    gate: str
+    message: str
+    value: float | None = None
+    baseline: float | None = None
+    change: float | None = None
+    worse_by: float | None = None
+    alarm_line: float | None = None
+    delta: float | None = None
+    detectable: float | None = None
+    noise: float | None = None
+    launches: int = 0
+    demoted: str = ""
+
+
+class Server(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A server configuration of this run and the software that ran it.
+
+    Attributes:
+        environment: variables that it inherited and that may change how it runs.
+    """
+
+    config: ServerConfig
+    python: str
+    versions: dict[str, str]
+    environment: dict[str, str] = {}
+
+    @property
+    def python_path(self) -> Path:
+        """Its Python, however it was named."""
+        return Path(self.python.rpartition(" (")[0] or self.python).absolute()
+
+
+class RunResults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that one run measured and decided.
+
+    Attributes:
+        run_id: unique, sorts by time.
+        complete: True once the session ended by itself with every selected test run.
+        servers: by server key. workloads: by workload name.
+        cases: every case that was asked, judged or not.
+        skipped: test id -> reason, for perf tests that did not run.
+        lacking: case id -> reason, for those of their cases that would have been judged.
+        left_out: what of the suite the (last) command did not select: "tests/perf/test_memory.py".
+        against: engine -> Python of the base build, where this run compares two builds.
+        against_delta: the loss that was to be caught then, where it was not the policy's.
+        sessions: the commands that measured it, several where it was resumed.
+        failures: server key -> how it could not be had: it did not start, or not take its load.
+
+    """
+
+    schema: Literal[1] = SCHEMA
+    run_id: str
+    suite_version: str
+    command: tuple[str, ...]
+    started: str
+    finished: str | None = None
+    complete: bool = False
+    gate: str = "advisory"
+    hardware: Hardware
+    servers: dict[str, Server] = {}
+    workloads: dict[str, Workload] = {}
+    launches: tuple[Launch, ...] = ()
+    measurements: tuple[Measurement, ...] = ()
+    cases: tuple[Case, ...] = ()
+    verdicts: tuple[VerdictRow, ...] = ()
+    skipped: dict[str, str] = {}
+    lacking: dict[str, str] = {}
+    left_out: tuple[str, ...] = ()
+    against: dict[str, str] = {}
+    against_delta: float | None = None
+    sessions: tuple[Session, ...] = ()
+    failures: dict[str, FailureRow] = {}
+
+    @property
+    def cut_off(self) -> tuple[Launch, ...]:
+        """Launches in whose middle the run ended; one that ended by itself has none, whatever became of its servers."""
+        return () if self.complete else tuple(launch for launch in self.launches if not launch.measured)
+
+
+def new_run_id(now: datetime.datetime | None = None) -> str:
+    """Unique per process, sorts by time: "20260131-142233-4711"."""
+    moment = now or datetime.datetime.now(datetime.UTC)
+    return f"{moment:%Y%m%d-%H%M%S}-{os.getpid()}"
+
+
+def to_json(value: Any) -> str:
+    """Readable JSON with keys in a stable order and a newline at the end."""
+    return msgspec.json.format(msgspec.json.encode(value, order="deterministic"), indent=1).decode() + "\n"
+
+
+def line(measurement: Measurement) -> bytes:
+    """A measurement as JSON on one line, with keys in a stable order."""
+    return msgspec.json.encode(measurement, order="deterministic")
+
+
+def save(results: RunResults, run_dir: Path, encode: Callable[[Measurement], bytes] = line) -> Path:
+    """Write results.json, each measurement (most of it are single gaps) on a line of its own; returns its path.
+
+    Args:
+        encode: may remember what it made: what was measured long ago need not be encoded again after each repetition.
+    """
+    path = run_dir / RESULTS_FILE
+    lines = b",\n  ".join(encode(measurement) for measurement in results.measurements).decode()
+    text = to_json(msgspec.structs.replace(results, measurements=()))
+    write_atomically(
+        path, text.replace(_NO_MEASUREMENTS, f'\n "measurements": [\n  {lines}\n ],\n', 1) if lines else text
+    )
+    return path
+
+
+def stored(folder: Path, newest_first: bool = False) -> Iterator[RunResults]:
+    """The runs of a run store in the order of their folders' names, read one by one; unreadable ones are left out."""
+    for path in sorted({file.parent for file in folder.glob(f"*/{RESULTS_FILE}*")}, reverse=newest_first):
+        with contextlib.suppress(RunDataError):
+            yield load(path)
+
+
+def load(run_dir: Path) -> RunResults:
+    """Read a run directory, or a results.json named directly, also where it was packed (results.json.gz).
+
+    Raises:
+        RunDataError: it is missing, not JSON, of another schema, or a field is wrong; file and field are named.
+
+    """
+    path = run_dir / RESULTS_FILE if run_dir.is_dir() else run_dir
+    packed = path.with_name(path.name + ".gz")
+    if run_dir.is_dir() and packed.exists() and not path.exists():
+        path = packed
+    try:
+        content = path.read_bytes()
+        return msgspec.json.decode(gzip.decompress(content) if path.suffix == ".gz" else content, type=RunResults)
+    except (msgspec.DecodeError, UnicodeDecodeError, gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise RunDataError(
+            tried=f"reading {path}",
+            seen=str(error),
+            remedy="the file was edited, cut short or written by another version of the suite; use the run as it was",
+        ) from error
+    except OSError as error:
+        raise RunDataError(
+            tried=f"reading the run at {run_dir}",
+            seen=f"{type(error).__name__}: {error}",
+            remedy="name a run directory (it holds results.json); `ls runs/` shows those of this project",
+        ) from error

@@ -1,0 +1,1 @@
+"""One run: which launches, in which order, what is measured on each."""

@@ -1,0 +1,303 @@
+"""Which launches, and in which order?
+
+A server is launched once, and everything that the session will ask of it is measured then, so that the order of tests
+does not matter. A verdict near the alarm line is worth two more launches (three more pairs, beside a base build), once;
+then all data decide. Nothing is measured again until it passes.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+import psutil
+
+import perfgate
+from perfgate.cases import Case, asking_routing
+from perfgate.config.settings import Settings
+from perfgate.engines import injection as plants
+from perfgate.engines.base import LaunchPlan, ServerConfig
+from perfgate.errors import Failure
+from perfgate.judge import gate
+from perfgate.judge.baseline_store import Store
+from perfgate.judge.paired import PAIRS, ab_order
+from perfgate.judge.verdict import Outcome, Verdict
+from perfgate.load.workload import Workload
+from perfgate.machine.hardware import Hardware
+from perfgate.results import merge as workers
+from perfgate.results.recorder import Ledger, now
+from perfgate.results.schema import RunResults
+from perfgate.results.timing import Session
+from perfgate.run import launch_planner as planning
+from perfgate.run.launch_runner import LaunchMeasurement, Tell
+from perfgate.run.resume import cut_off, left_by, refuse_other_builds, resumed, sound_launches, still_needed
+from perfgate.run.single_flight import SharedResults
+from perfgate.servers.external import AttachedServer
+from perfgate.servers.pool import ServerPool
+from perfgate.servers.server import Server
+from perfgate.study import study
+
+ESCALATION_LAUNCHES = 2
+EARLIER = "(measured by an earlier command)"  # in place of the test that asked
+
+
+class Campaign:
+    """One session's launches, measurements and verdicts, written to the run directory as they come.
+
+    Args:
+        planned: every case that the session will ask; what they need of a server is measured on its one launch.
+        pool: owns the devices; who made it closes it.
+        previous: a run to go on with: launches that it measured whole are kept.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        hardware: Hardware,
+        planned: Sequence[Case],
+        pool: ServerPool,
+        tell: Tell,
+        previous: RunResults | None = None,
+    ) -> None:
+        self.store = Store(settings.baselines)
+        self._settings = settings
+        self._tell = tell
+        self._pool = pool
+        self._shared: SharedResults | None = None
+        self._needs = study.servers_of((*planned, *(case.base for case in planned)) if settings.against else planned)
+        self._planned = tuple(planned)
+        self._failed: dict[str, Failure] = {}
+        self._launched: set[str] = set()
+        self._escalated: set[tuple[str, str]] = set()
+        began_s = settings.began_unix_s or time.time()
+        results = RunResults(
+            run_id=settings.run_id,
+            suite_version=perfgate.__version__,
+            command=tuple(psutil.Process().cmdline()),
+            started=now(),
+            gate=settings.gate,
+            hardware=hardware,
+            workloads={w.name: w for _, workloads in self._needs.values() for w in workloads},
+            cases=self._planned,
+            against=dict(settings.against),
+            against_delta=settings.against_delta,
+            sessions=(Session(started_unix_s=began_s, seen_unix_s=time.time()),),
+        )
+        if previous is not None:
+            results = resumed(results, previous, self._needs, settings.recorded_plant)
+            kept, had = len(results.launches), len(previous.launches)
+            for line in (f"resuming {previous.run_id}: {kept} launches kept of {had}", *cut_off(previous)):
+                self._tell.line(line)
+            refuse_other_builds(results, self._needs, functools.partial(planning.software, settings))
+        self._ledger = Ledger(results, settings.run_dir)
+        self._planner = planning.Planner(settings, self._ledger, tell.line)
+
+    @property
+    def results(self) -> RunResults:
+        """Everything so far."""
+        return self._ledger.results
+
+    def join(self, shared: SharedResults) -> None:
+        """Work as one of several workers, who find in `shared` what another one has measured."""
+        self._shared = shared
+
+    def judge(self, case: Case, test: str) -> Verdict:
+        """Measure what the case still needs, decide it, and write the verdict down.
+
+        Args:
+            test: id of the test that asks, for the report.
+
+        Raises:
+            Failure: a server that it needs cannot be had; the other servers' cases go on. The case is INVALID then,
+                unless launches from before say something of it.
+        """
+        try:
+            for load in case.loads:
+                self._need(load.server.key)
+        except Failure:
+            if (verdict := self._decide(case)).outcome is Outcome.INVALID:
+                self._put(case, test, verdict)
+            raise
+        verdict = self._decide(case)
+        if verdict.needs_launches and not any(self._attached(load.server) for load in case.loads):
+            self._escalate(case)
+            verdict = self._decide(case)
+        elif verdict.needs_launches and verdict.outcome is not Outcome.INVALID:
+            verdict = msgspec.structs.replace(verdict, outcome=Outcome.INCONCLUSIVE, message=_undecided(verdict))
+        self._put(case, test, verdict)
+        return verdict
+
+    def note_not_asked(self, skipped: Mapping[str, str], lacking: Mapping[str, str], left_out: Sequence[str]) -> None:
+        """Write down which tests cannot run here, which cases are not judged for that, and what was not selected.
+
+        Args:
+            skipped, lacking: test or case id -> reason.
+            left_out: of the suite, in words.
+        """
+        self._ledger.update(skipped=dict(skipped), lacking=dict(lacking), left_out=tuple(left_out))
+
+    def finish(self, complete: bool, end_s: float = 0.0) -> None:
+        """Write the end of the session down, with how each launch ended; `end_s` was spent on ending servers.
+
+        What an earlier command has measured, and was ended before it could decide it, is decided now.
+        """
+        self._ledger.spend(end_s=end_s)
+        told = {row.case for row in self.results.verdicts} | {case.id for case in self._planned}
+        late = tuple(self._decide(case).row(case, EARLIER) for case in self.results.cases if case.id not in told)
+        self._ledger.update(verdicts=(*self.results.verdicts, *late))
+        ends = {(record.pid, record.started_unix_s): record for record in self._pool.launches}
+        launches = tuple(
+            launch
+            if launch.start.stop is not None
+            else msgspec.structs.replace(
+                launch, start=ends.get((launch.start.pid, launch.start.started_unix_s), launch.start)
+            )
+            for launch in self.results.launches
+        )
+        self._ledger.update(finished=now(), complete=complete, launches=launches)
+
+    def _attached(self, config: ServerConfig) -> AttachedServer | None:
+        """The server that somebody else runs in place of this one, if there is one."""
+        return self._settings.attached.get((config.engine, config.model))
+
+    def _put(self, case: Case, test: str, verdict: Verdict) -> None:
+        self._ledger.update(verdicts=(*self.results.verdicts, verdict.row(case, test)))
+
+    def _decide(self, case: Case) -> Verdict:
+        return gate.judge_case(self.results, case, self.store)
+
+    def _need(self, key: str) -> None:
+        if key in self._failed:
+            raise self._failed[key].with_traceback(None)
+        config, workloads = self._needs[key]
+        try:
+            if self._settings.against:
+                self._launch_in_turn(config, workloads)
+            elif key not in self._launched:
+                self._launched.add(key)
+                self._launch_often(config, workloads)
+        except Failure as failure:
+            self._failed[key] = failure
+            raise
+
+    def _launch_often(self, config: ServerConfig, workloads: Sequence[Workload]) -> None:
+        """Launch it as often as was asked for, less what was measured whole before."""
+        key, wanted = config.key, 1 if self._attached(config) else self._settings.launches
+        for number in range(wanted):
+            if (needed := still_needed(self.results, key, workloads, number + 1)) is None:
+                continue
+            if wanted > 1:
+                self._tell.line(f"{key}: launch {number + 1} of {wanted}")
+            again = functools.partial(self._launch, config, needed, fresh=number > 0)
+            self._once(f"{key}, launch {number + 1}" if number else key, key, again)
+
+    def _launch_in_turn(self, config: ServerConfig, workloads: Sequence[Workload]) -> None:
+        """Launch base and candidate in turn, as often as they were not launched yet."""
+        order = ab_order(max(PAIRS, self._settings.launches))
+        sides = {"A": config.base, "B": config}
+        for place, side in enumerate(order):
+            build, number = sides[side], order[: place + 1].count(side)
+            if sound_launches(self.results, build.key) < number:
+                self._tell.line(f"{config.key}: {'base' if side == 'A' else 'candidate'}, launch {number} of {order}")
+                again = functools.partial(self._launch, build, workloads, fresh=True)
+                self._once(f"{build.key}, launch {number} of {order}", build.key, again)
+
+    def _once(self, what: str, key: str, measure: Callable[[], None]) -> None:
+        """Measure a server here, or take over what another worker of this session has measured of it.
+
+        Args:
+            what: name of this piece of work, the same in all workers.
+            key: of the server.
+
+        Raises:
+            Failure: it cannot be had; the run's data say so too.
+        """
+        try:
+            self._here_or_elsewhere(what, key, measure)
+        except Failure as failure:
+            self._ledger.update(failures=self.results.failures | {key: failure.row()})
+            raise
+
+    def _here_or_elsewhere(self, what: str, key: str, measure: Callable[[], None]) -> None:
+        if self._shared is None:
+            return measure()
+
+        def measured() -> bytes:
+            measure()
+            return workers.cut(self.results, key)
+
+        sent = self._shared.once(what, measured)
+        merged = workers.paste(self.results, key, sent)
+        self._ledger.update(servers=merged.servers, launches=merged.launches, measurements=merged.measurements)
+        return None
+
+    def _escalate(self, case: Case) -> None:
+        """Two fresh launches, or three pairs, for every workload that is undecided by now and has not had them yet."""
+        undecided = [
+            other
+            for other in self._planned
+            if all(self._ledger.launches_of(load.server.key) for load in other.loads)
+            and self._decide(other).needs_launches
+        ]
+        wanted: dict[str, list[Workload]] = {}
+        for load in (load for other in (case, *undecided) for load in other.loads):
+            key = load.server.key
+            # What a server holds, it holds after all of its load.
+            for workload in self._timed(key) if load.workload is None else [load.workload]:
+                if (key, workload.name) not in self._escalated:
+                    self._escalated.add((key, workload.name))
+                    wanted.setdefault(key, []).append(workload)
+        order = ab_order(before=PAIRS) if self._settings.against else "B" * ESCALATION_LAUNCHES
+        for place, side in enumerate(order):
+            for key, workloads in wanted.items():
+                config, _ = self._needs[key]
+                build = config.base if side == "A" else config
+                names = ", ".join(workload.name for workload in workloads)
+                self._tell.line(f"{build.key}: not clearly fine in {names}; launch {place + 1} of {len(order)} more")
+                again = functools.partial(self._launch, build, workloads, fresh=True)
+                self._once(f"{build.key}, launch {place + 1} more for {names}", build.key, again)
+
+    def _timed(self, key: str) -> list[Workload]:
+        """All load of a server but what asks where its tokens go."""
+        config, workloads = self._needs[key]
+        asked = asking_routing(config, workloads)
+        return [workload for workload in workloads if workload not in asked]
+
+    def _launch(self, config: ServerConfig, workloads: Sequence[Workload], fresh: bool = False) -> None:
+        """Launch and measure; if the server dies meanwhile, once more."""
+        if (attached := self._attached(config)) is not None:
+            index = self._ledger.next_index(config.key)
+            launch = LaunchMeasurement(config, attached, index, self._ledger, self._tell, attached.death)
+            launch.run(workloads, plants.NOTHING, self._settings.silence_timeout_s)
+            return
+        settings = self._settings
+        part = not {w.name for w in self._timed(config.key)} <= {w.name for w in workloads}
+        for attempt in (1, 2):
+            plan = self._planner.plan(config)
+            place = "" if fresh else f", server {len(self._launched)} of {len(self._needs)}"
+            self._tell.line(f"{config.key}: launching{place}, log in {self._settings.run_dir / 'logs'}")
+            server = self._start(plan, fresh)
+            index = self._ledger.next_index(config.key)
+            launch = LaunchMeasurement(config, server, index, self._ledger, self._tell, self._pool.abandon)
+            death = launch.run(workloads, settings.plant(config), settings.silence_timeout_s, settings.telemetry, part)
+            if death is None:
+                return
+            self._tell.line(f"{config.key}: {death.seen}{'; trying one fresh launch' if attempt == 1 else ''}")
+            workloads = left_by(self.results, self._ledger.launches_of(config.key)[-1], workloads)
+
+    def _start(self, plan: LaunchPlan, fresh: bool) -> Server:
+        """A server that is ready, and how long that took: what is more than its start is the end of the one before."""
+        began, before = time.monotonic(), len(self._pool.launches)
+        try:
+            return self._pool.get(plan, fresh=fresh)
+        finally:
+            took_s = time.monotonic() - began
+            started = self._pool.launches[before:]
+            start_s = min(took_s, started[-1].ready_s or took_s) if started else 0.0
+            self._ledger.spend(start_s=start_s, end_s=took_s - start_s)
+
+
+def _undecided(verdict: Verdict) -> str:
+    return f"{verdict.message}\n  but: one launch does not decide this, and a server of somebody else's has no other"

@@ -1,0 +1,236 @@
+"""How is a session of measurements opened and closed?"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import functools
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from perfgate.accept import accept as recording
+from perfgate.cases import Case
+from perfgate.config.settings import Settings
+from perfgate.engines import injection as plants
+from perfgate.engines.injection import Plant
+from perfgate.errors import Failure
+from perfgate.judge.baseline_store import Store
+from perfgate.machine import memory
+from perfgate.machine.hardware import Hardware
+from perfgate.machine.leases import CPU, LEASES, Lease, acquire
+from perfgate.results import schema as rundata
+from perfgate.results.schema import RunResults
+from perfgate.run.campaign import Campaign
+from perfgate.run.launch_runner import Tell
+from perfgate.run.single_flight import SharedResults
+from perfgate.servers.external import AttachedServer, attach
+from perfgate.servers.pool import Devices, ServerPool
+
+# Told to those who wait for the devices; a session that takes longer launches no further server.
+LONGEST_SESSION_S = 4 * 3600.0
+
+
+class BadOption(Failure):
+    """An option that cannot be understood."""
+
+
+class OpenSession:
+    """A campaign with the pool of servers that it uses; close it whatever happens."""
+
+    def __init__(self, campaign: Campaign, pool: ServerPool, lease: Lease) -> None:
+        self.campaign = campaign
+        self._pool = pool
+        self._lease = lease
+
+    def close(self, complete: bool) -> None:
+        """Stop the live server, give the devices back, and write down how the session ended."""
+        began = time.monotonic()
+        try:
+            self._pool.close()
+        finally:
+            self._lease.release()
+            self.campaign.finish(complete, end_s=time.monotonic() - began)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a session's data go.
+
+    Attributes:
+        run_dir: of this process.
+        run_id: of the run that the session makes.
+        shared: the folder that the workers of one session share, None without workers.
+        began_unix_s: when the session began; None for now.
+    """
+
+    run_dir: Path
+    run_id: str
+    shared: Path | None = None
+    began_unix_s: float | None = None
+
+
+def choose_run_dir(option: argparse.Namespace, root: Path) -> Path:
+    """The directory that --run-dir names, or a new one."""
+    return Path(option.run_dir).expanduser().resolve() if option.run_dir else root / "runs" / rundata.new_run_id()
+
+
+def choose_run_id(option: argparse.Namespace, run_dir: Path) -> str:
+    """A folder that was made for this run is named as it; one that the user named is not."""
+    return rundata.new_run_id() if option.run_dir else run_dir.name
+
+
+def refuse_taken(run_dir: Path, resume: bool) -> None:
+    """A run is gone on with only where that was asked for.
+
+    Raises:
+        BadOption: the folder holds a run already.
+    """
+    if (run_dir / rundata.RESULTS_FILE).exists() and not resume:
+        raise BadOption(
+            tried=f"starting a run in {run_dir}",
+            seen="it holds a run already",
+            remedy="name another --run-dir, or go on with that run by --resume",
+        )
+
+
+def open_campaign(
+    option: argparse.Namespace, root: Path, place: Place, hardware: Hardware, planned: Sequence[Case], tell: Tell
+) -> OpenSession:
+    """Make the run directory, the pool and the campaign from pytest's options.
+
+    Args:
+        option: the parsed options of `perfgate.plugin`.
+        root: the project.
+        place: of this session's data.
+        planned: cases that this machine can run.
+
+    Raises:
+        BadOption: an option is not NAME=VALUE, a run directory is taken, or its run compares other builds.
+        BadPlant: something would be planted in a model that no server here serves.
+
+    """
+    run_dir = place.run_dir
+    against = pairs("--against-engine", option.against_engine)
+    previous = None
+    refuse_taken(run_dir, option.resume)
+    if (run_dir / rundata.RESULTS_FILE).exists():
+        previous = rundata.load(run_dir)
+        if (previous.against, previous.against_delta) != (against, option.against_delta):
+            then, now = (previous.against or "none", previous.against_delta), (against or "none", option.against_delta)
+            raise BadOption(
+                tried=f"going on with the run in {run_dir}",
+                seen=f"its base builds and the loss to catch are {then}, not {now}",
+                remedy="name the same --against-engine and --against-delta as then, or another --run-dir",
+            )
+    elif option.resume:
+        tell.line(f"nothing to go on with in {run_dir}: a new run begins there")
+    settings = Settings(
+        run_dir=run_dir,
+        baselines=baselines_dir(option, root),
+        gate=option.gate,
+        engine_pythons=pairs("--engine-python", option.engine_python),
+        model_dirs=pairs("--model-dir", option.model_dir),
+        allow_download=option.allow_download,
+        plants=planted(option),
+        silence_timeout_s=option.stall_timeout,
+        attached=attachments(tuple(option.attach)),
+        against=against,
+        against_delta=option.against_delta,
+        launches=option.launches,
+        telemetry=option.telemetry == "yes",
+        began_unix_s=place.began_unix_s,
+        run_id=place.run_id,
+    )
+    plants.refuse_unserved(settings.plants, [load.server.model for case in planned for load in case.loads])
+    # Last of what can be refused: a lease that nobody gives back would make the next attempt wait for this process.
+    lease = _lease(option, hardware, planned, tell)
+    leased = tuple(gpu.index for gpu in hardware.gpus if gpu.uuid in lease.devices)
+    settings = dataclasses.replace(settings, gpu_indices=leased)
+    pool = ServerPool(
+        # A resumed session numbers its launches anew, and must not write over the logs of those that are kept.
+        log_dir=run_dir / "logs" / (f"session-{len(previous.sessions) + 1}" if previous else ""),
+        progress=tell.line,
+        devices=_devices(settings.gpu_indices),
+        lease=lease,
+        # A worker outlives the session that was killed for a while; its servers must not.
+        owners=() if place.shared is None else (os.getppid(),),
+    )
+    try:
+        campaign = Campaign(settings, hardware, planned, pool, tell, previous)
+        if place.shared is not None:
+            campaign.join(SharedResults(place.shared, tell.line))
+    except BaseException:
+        pool.close()
+        lease.release()
+        raise
+    return OpenSession(campaign, pool, lease)
+
+
+def propose(results: RunResults, baselines: Path, run_dir: Path) -> str:
+    """Write proposed baselines beside the run; returns what to do with them."""
+    folder = run_dir / "proposed-baselines"
+    written = recording.propose(results, Store(baselines), folder)
+    return f"proposed baselines: {len(written)} files in {folder}; take them over with `perfgate accept {run_dir}`"
+
+
+def baselines_dir(option: argparse.Namespace, root: Path) -> Path:
+    """The store that --baselines names, or the project's."""
+    return Path(option.baselines).resolve() if option.baselines else root / "baselines"
+
+
+@functools.cache
+def attachments(texts: tuple[str, ...]) -> dict[tuple[str, str], AttachedServer]:
+    """What --attach names, asked once: (engine, model) -> server."""
+    return attach(texts)
+
+
+def _lease(option: argparse.Namespace, hardware: Hardware, planned: Sequence[Case], tell: Tell) -> Lease:
+    """The right to use the GPUs of the largest server, or the CPU, on this machine."""
+    cases = () if option.attach else planned
+    needed = max((load.server.gpu_count for case in cases for load in case.loads), default=0)
+    uuids = [gpu.uuid for gpu in hardware.gpus] if needed else [CPU]
+    return acquire(
+        uuids,
+        needed or 1,
+        wait_s=option.lease_wait,
+        hold_s=LONGEST_SESSION_S,
+        progress=tell.line,
+        folder=Path(os.environ.get("PERFGATE_LEASES_DIR", LEASES)),
+    )
+
+
+def _devices(indices: tuple[int, ...]) -> Devices | None:
+    """How the pool looks at its GPUs; nothing to see if only the CPU is used."""
+    if not indices:
+        return None
+    return Devices(
+        strangers=lambda: memory.gpu_processes(indices),
+        gpu_memory_used=lambda wanted: list(memory.gpu_bytes(wanted).values()),
+    )
+
+
+def pairs(option: str, texts: Sequence[str]) -> dict[str, str]:
+    """Read a repeatable NAME=VALUE option.
+
+    Raises:
+        BadOption: one of them has another form.
+    """
+    found = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not (name and equals and value):
+            raise BadOption(tried=f"reading {option} {text}", seen="no NAME=VALUE", remedy=f"write {option} NAME=VALUE")
+        found[name] = value
+    return found
+
+
+def planted(option: argparse.Namespace) -> dict[str, Plant]:
+    """What the options plant: model -> what is changed in its servers.
+
+    Raises:
+        BadPlant: one of them cannot be understood.
+    """
+    return plants.read(option.plant_delay, option.plant_arg, option.plant_env)

@@ -1,0 +1,1 @@
+"""Probes: what is read beside the load on one launch."""

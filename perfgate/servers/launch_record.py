@@ -1,0 +1,57 @@
+"""What is known of one launch, and in which ways can it fail?"""
+
+from __future__ import annotations
+
+import msgspec
+
+from perfgate.errors import Failure
+
+
+class ServerExited(Failure):
+    """The server ended before it was ready."""
+
+
+class ServerNotReady(Failure):
+    """The server did not answer within its deadline."""
+
+
+class ServerDied(Failure):
+    """The server ended after it had been ready, and nobody had asked it to."""
+
+
+class PortInUse(Failure):
+    """Somebody else listens where the server should."""
+
+
+class RunDirectoryFull(Failure):
+    """There is no room for the server's log."""
+
+
+class PhaseTime(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A step of the start-up: seconds since the launch, and the log line that told."""
+
+    name: str
+    at_s: float
+    line: str
+
+
+class LaunchRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One launch, for the run's results.
+
+    Attributes:
+        index: number of the launch in its session, from 0.
+        env: what was set on top of the inherited environment.
+        ready_s: seconds from launch to the first healthy answer; None if there was none.
+        stop: how it ended; None while it runs.
+    """
+
+    key: str
+    index: int
+    argv: tuple[str, ...]
+    env: dict[str, str]
+    pid: int
+    log: str
+    started_unix_s: float
+    ready_s: float | None = None
+    phases: tuple[PhaseTime, ...] = ()
+    stop: str | None = None

@@ -1,0 +1,1 @@
+"""Supervisor: a process that outlives the run and ends its servers. Standard library only."""

@@ -1,0 +1,198 @@
+"""Who ends the server when nobody is left to do it?
+
+A small process of its own, which launches the server, outlives pytest, and ends the server when told to or when
+pytest is gone, by whatever cause: a normal end, a signal, SIGKILL, lack of memory. There is one way out for all of
+them, so that the rare one is as well tried as the common one.
+
+It leaves pytest's session, process group and process tree, and carries none of its environment, because those are
+what a cancelled CI job is found and killed by. It is the parent of the server, and the kernel hands it whatever the
+server orphans (PR_SET_CHILD_SUBREAPER): nothing the server starts can leave its sight. Should the guardian be killed,
+the kernel kills the process it launched (PR_SET_PDEATHSIG) and the suite ends the rest (`perfgate.servers.server`).
+
+Only standard library is imported, without site-packages: it starts in 0.1 s and weighs 10 MB.
+
+Orders arrive on stdin, the order in JSON and then "ready" or "stop <seconds>", each a line; the end of stdin means
+that pytest is gone. Answers leave on stdout, one JSON object a line: {"pid"}, {"error"}, {"exit"}, {"report"}.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import dataclasses
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from perfgate.servers.supervisor.cleanup import Leftovers
+from perfgate.servers.supervisor.processes import MARK, Process, end, everybody, family, look_up
+
+# After pytest's death everything is gone within 10 s: this, 5 s for SIGKILL to work, and time to look around.
+ORPHAN_GRACE_S = 3.0
+POLL_S = 0.5
+# While the server starts it makes its shared memory; later samples would read /proc during a measurement.
+SAMPLE_S = 2.0
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+class Guard:
+    """The guardian's own state: one server, and the processes whose death ends it."""
+
+    def __init__(self, order: Mapping[str, Any], wake: int) -> None:
+        self._order = order
+        self._mark: str = order["mark"]
+        self._owners = [Process(pid, 0, 0, ticks) for pid, ticks in order["owners"]]
+        self._wake = wake
+        self._leftovers = Leftovers()
+        self._exit: int | None = None
+        self._sampled = 0.0
+        self._starting = True
+        self._input = b""
+        self.leader = self._launch()
+
+    def _launch(self) -> int:
+        with Path(self._order["log"]).open("ab") as log:
+            # The object is kept, for its destructor would wait for the child.
+            self._child = subprocess.Popen(
+                self._order["argv"],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**self._order["env"], MARK: self._mark},
+                cwd=self._order["cwd"],
+                process_group=0,
+                preexec_fn=_die_with_parent,
+            )
+        return self._child.pid
+
+    def members(self) -> frozenset[Process]:
+        """Reap strays first: an orphan that has ended is a zombie until its new parent asks."""
+        for process in _zombie_children(but=self.leader):
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(process, os.WNOHANG)
+        return family(self._mark, self.leader, ancestors=(os.getpid(),))
+
+    def watch(self) -> float:
+        """Wait until the server must end; return the seconds that SIGTERM may take."""
+        while True:
+            ready, _, _ = select.select([0, self._wake], [], [], POLL_S)
+            if self._wake in ready and signal.SIGTERM in os.read(self._wake, 4096):
+                return ORPHAN_GRACE_S
+            if 0 in ready and (grace_s := self._obey(os.read(0, 65536))) is not None:
+                return grace_s
+            if self._is_orphaned():
+                return ORPHAN_GRACE_S
+            self._note_exit()
+            if self._starting and time.monotonic() - self._sampled > SAMPLE_S:
+                self._sample()
+
+    def _is_orphaned(self) -> bool:
+        return not all(owner.is_running() for owner in self._owners)
+
+    def _obey(self, data: bytes) -> float | None:
+        if not data:
+            return ORPHAN_GRACE_S
+        *lines, self._input = (self._input + data).split(b"\n")
+        for line in lines:
+            if line == b"ready":
+                self._sample()
+                self._starting = False
+            elif line.startswith(b"stop "):
+                return float(line.split()[1])
+        return None
+
+    def _note_exit(self) -> None:
+        if self._exit is not None:
+            return
+        # Left a zombie on purpose: its pid and group cannot be given to anybody else until all is over.
+        result = os.waitid(os.P_PID, self.leader, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if result is not None:
+            self._exit = result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
+            tell(exit=self._exit)
+
+    def _sample(self) -> frozenset[Process]:
+        members = self.members()
+        self._leftovers.sample(p.pid for p in members)
+        self._sampled = time.monotonic()
+        return members
+
+    def finish(self, grace_s: float) -> None:
+        """End the server, clean up after it, and report."""
+        if self._starting:
+            grace_s = 0.0  # nothing to save, and a start that goes on under SIGTERM makes files until the last moment
+        # Whoever asked for patience may die while it lasts.
+        ending = end(
+            self._sample, self.leader, lambda: min(grace_s, ORPHAN_GRACE_S) if self._is_orphaned() else grace_s
+        )
+        self._note_exit()
+        report = dataclasses.asdict(ending) | {"removed": self._leftovers.remove(everybody())}
+        with contextlib.suppress(OSError), Path(self._order["log"]).open("a") as log:
+            log.write(f"[guardian] ended the server: {json.dumps(report)}\n")
+        tell(report=report)
+
+
+def tell(**message: object) -> None:
+    """Answer on stdout; nobody may be listening any more."""
+    with contextlib.suppress(OSError):
+        os.write(1, json.dumps(message).encode() + b"\n")
+
+
+def _zombie_children(but: int) -> list[int]:
+    """Children of this process that have ended, less the launched one."""
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    return [pid for pid in map(int, children) if pid != but and look_up(pid) is None]
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _read_order() -> dict[str, Any]:
+    """Read the first line of stdin; nothing follows it before it was answered."""
+    line = b""
+    while not line.endswith(b"\n"):
+        data = os.read(0, 1 << 20)
+        if not data:
+            raise SystemExit(0)  # pytest died before it had ordered anything
+        line += data
+    order: dict[str, Any] = json.loads(line)
+    return order
+
+
+def _wake_pipe() -> int:
+    """Descriptor on which SIGCHLD and SIGTERM can be read as bytes."""
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+    # Handlers, for the server would inherit signals that are ignored.
+    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: None)
+    return read_end
+
+
+def main() -> None:
+    """Leave the family, obey one order, and stay until its server is gone."""
+    if os.fork():
+        os._exit(0)
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    wake = _wake_pipe()
+    order = _read_order()
+    try:
+        guard = Guard(order, wake)
+    except OSError as error:
+        tell(error=str(error), errno=error.errno or 0)
+        raise SystemExit(0) from None
+    # Only now, so that the server is in pytest's session: Linux shares the processor between sessions (autogroup), and
+    # a server that spins in one of its own starved the client for up to a second (vLLM at TP=2 on two cores).
+    os.setsid()
+    tell(pid=guard.leader, guardian=os.getpid())
+    guard.finish(guard.watch())
+    sys.exit(0)

@@ -1,0 +1,1 @@
+"""Study: models, servers, workloads and platforms as data."""
