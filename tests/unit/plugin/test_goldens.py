@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from fixtures import rundata
-from fixtures.cli import main
+from perfgate.cli.main import main
+from perfgate.results import schema as rundata
 from tests.unit.plugin.goldens import ALWAYS, LIVE, MEANT, ROOT, compare, normalised, rounded, stale
 from tests.unit.plugin.page_text import page_text
 
