@@ -13,6 +13,7 @@ import msgspec
 from perfgate import PROJECT
 from perfgate.accept import accept as recording
 from perfgate.accept.proposal import Choice
+from perfgate.judge import run_status
 from perfgate.judge.baseline_store import Store
 from perfgate.report import notices
 from perfgate.report import terminal as report
@@ -33,14 +34,14 @@ _STORE = click.Path(path_type=Path, exists=True, file_okay=False)
 @click.option("-v", "--verbose", is_flag=True, help="Every case and its message, not only those that did not pass.")
 def judge(run: Path, baselines: Path, required: bool, verbose: bool) -> None:
     """Decide the run RUN again from its data alone; exits with 1 if it is red."""
-    again = report.judged_again(rundata.load(run), Store(baselines))
+    again = run_status.judged_again(rundata.load(run), Store(baselines))
     click.echo(report.table(again, shutil.get_terminal_size().columns, sys.stdout.isatty(), verbose))
     for message in [row.message for row in again.verdicts] if verbose else report.attention(again):
         click.echo(message)
-    click.echo(report.headline(again, required, report.missing(again)))
+    click.echo(report.headline(again, required, run_status.missing(again)))
     for line in [*notices.important(again), *notices.ended_early(again)]:
         click.echo(line)
-    if report.fails(again, required):
+    if run_status.fails(again, required):
         sys.exit(1)
 
 

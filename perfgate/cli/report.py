@@ -9,11 +9,11 @@ import click
 from perfgate import PROJECT
 from perfgate.history.store import HISTORY_FILE, History
 from perfgate.judge.baseline_store import Store
+from perfgate.judge.run_status import judged_again
 from perfgate.report import artifacts as written
 from perfgate.report import trends
 from perfgate.report.headline import verdict_sentence
 from perfgate.report.page import Report
-from perfgate.report.terminal import judged_again
 from perfgate.results import schema as rundata
 
 _FOLDER = click.Path(path_type=Path)

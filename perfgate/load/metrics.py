@@ -8,13 +8,15 @@ zero, NaN or None for "not known".
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Literal
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from perfgate.errors import Failure
 from perfgate.load.response import Transcript
 
 NS_PER_MS = 1e6
@@ -111,6 +113,58 @@ def _declared() -> dict[str, Metric]:
 
 
 METRICS: dict[str, Metric] = _declared()
+
+
+@dataclass(frozen=True)
+class CustomMetric:
+    """A metric that a plugin or a test declares.
+
+    Attributes:
+        compute: works it out of a repetition's requests (`perfgate.load.measurement.RequestRow`) and its duration in
+            seconds, and returns None where it cannot be had; None for a number that a test measures itself.
+    """
+
+    metric: Metric
+    compute: Callable[[Sequence[Any], float], float | None] | None = None
+
+
+CUSTOM: dict[str, CustomMetric] = {}
+
+
+class BadMetric(Failure):
+    """A metric that cannot be declared."""
+
+
+def register(metrics: Iterable[CustomMetric | Metric]) -> None:
+    """Declare metrics beside the built-in ones.
+
+    Raises:
+        BadMetric: the name is that of a built-in metric, or of another custom one with another definition.
+    """
+    for found in metrics:
+        custom = found if isinstance(found, CustomMetric) else CustomMetric(found)
+        name = custom.metric.name
+        known = METRICS.get(name)
+        if known is not None and known != custom.metric:
+            raise BadMetric(
+                tried=f"declaring the metric {name}",
+                seen=f"it is declared already: {known.unit or 'no unit'}, better {known.better}: {known.definition}",
+                remedy="choose another name, or declare it in the same way everywhere",
+            )
+        METRICS[name] = custom.metric
+        if custom.compute is not None or name not in CUSTOM:
+            CUSTOM[name] = custom
+
+
+def computed(rows: Sequence[Any], duration_s: float) -> dict[str, float]:
+    """Values of the custom metrics that this repetition has."""
+    values = {}
+    for name, custom in CUSTOM.items():
+        if custom.compute is not None:
+            value = custom.compute(rows, duration_s)
+            if value is not None:
+                values[name] = float(value)
+    return values
 
 
 def samples_needed(percentile: float) -> int:

@@ -13,7 +13,7 @@ import msgspec
 
 from perfgate.errors import Failure
 from perfgate.machine.datasheets import GIB, Gpu
-from perfgate.models.catalogue import BYTES_PER_PARAMETER, CATALOGUE, Architecture
+from perfgate.models.catalogue import BYTES_PER_PARAMETER, Architecture
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 # vLLM's default of --gpu-memory-utilization (0.26 and 0.32).
@@ -185,47 +185,25 @@ def communication(architecture: Architecture, ranks: int, dtype: str) -> Communi
     )
 
 
-def claims(architecture: Architecture, beside: Architecture) -> tuple[Claim, ...]:
-    """What the study published about Mixtral-8x7B beside Llama-3.1-8B at two ranks in bfloat16; of others, nothing."""
-    study = (CATALOGUE["mixtral-8x7b"].architecture, CATALOGUE["llama-3.1-8b"].architecture)
-    if (architecture, beside) != study:
-        return ()
-    weights_gb = architecture.weights_bytes_per_rank(2, "bfloat16") / 1e9
-    shared_gb = architecture.shared_parameters * 2 / 1e9
-    all_parameters = architecture.parameters / beside.parameters
-    line = [step_ratio(architecture, beside, batch, 1, "bfloat16") for batch in (1, 8, 32)]
+def quantities(architecture: Architecture, beside: Architecture) -> dict[str, float]:
+    """What a published claim about a pair can be held against: two ranks, bfloat16.
+
+    Returns:
+        weights_gb_per_rank, shared_gb (all but the experts), parameter_ratio, step_ratio_1, _8 and _32 (bytes that a
+        decode step reads, at these batches), all_reduce_kib, all_to_all_kib and all_to_all_once_kib per token.
+    """
     sent = communication(architecture, 2, "bfloat16")
-    return (
-        Claim(
-            claim="46.7 GB of weights on each of two GPUs",
-            holds=True,
-            arithmetic=f"{weights_gb:.1f} GB",
-        ),
-        Claim(
-            claim="expert parallelism duplicates about 13 GB of weights",
-            holds=False,
-            arithmetic=f"all but the experts is {shared_gb:.1f} GB; that much is held twice where attention is data "
-            "parallel, and next to nothing where it is tensor parallel, as in vLLM's --enable-expert-parallel",
-        ),
-        Claim(
-            claim="the dense model is 3.6 times as fast because the sparse one has that many times the parameters",
-            holds=False,
-            arithmetic=f"it has {all_parameters:.1f} times the parameters; a decode step reads {line[0]:.1f} times the "
-            f"bytes at batch 1, {line[1]:.1f} at 8, {line[2]:.1f} from 32 on",
-        ),
-        Claim(
-            claim="tensor parallelism exchanges 512 KiB per token",
-            holds=True,
-            arithmetic=f"{sent.all_reduce / 1024:.0f} KiB are summed over both ranks",
-        ),
-        Claim(
-            claim="expert parallelism exchanges 256 KiB per token",
-            holds=False,
-            arithmetic=f"that is one way only: there and back it is {sent.all_to_all / 1024:.0f} KiB, or "
-            f"{sent.all_to_all_once / 1024:.0f} KiB where a rank gets a token once; beside tensor parallel attention "
-            f"it is no all-to-all but the same {sent.all_reduce / 1024:.0f} KiB of sums",
-        ),
-    )
+    found = {
+        "weights_gb_per_rank": architecture.weights_bytes_per_rank(2, "bfloat16") / 1e9,
+        "shared_gb": architecture.shared_parameters * 2 / 1e9,
+        "parameter_ratio": architecture.parameters / beside.parameters,
+        "all_reduce_kib": sent.all_reduce / 1024,
+        "all_to_all_kib": sent.all_to_all / 1024,
+        "all_to_all_once_kib": sent.all_to_all_once / 1024,
+    }
+    for batch in (1, 8, 32):
+        found[f"step_ratio_{batch}"] = step_ratio(architecture, beside, batch, 1, "bfloat16")
+    return found
 
 
 def _room(architecture: Architecture, asked: Question, weights: float) -> tuple[int, str | None]:

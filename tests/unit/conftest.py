@@ -3,12 +3,20 @@
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.unit import fake_suite
-from tests.unit.projects import CONFTEST, GPU_QUESTIONS, ROOT
+from perfgate import locations
+from tests.unit import fake_suite, studies
+from tests.unit.projects import CONFTEST, GPU_QUESTIONS, PROJECT_FILE, ROOT
 
 # Other work may take the machine in the middle of an example.
 settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("shared machine")
+
+
+@pytest.fixture(autouse=True)
+def the_checkout():
+    """Each test works in this checkout's project, whatever an earlier one has opened."""
+    locations.use(None)
+    studies.register(studies.SHIPPED.models.values())
 
 
 @pytest.fixture
@@ -23,6 +31,7 @@ def project(pytester, monkeypatch):
     monkeypatch.setenv("PERFGATE_LEASES_DIR", str(pytester.path / "leases"))
     pytester.makeconftest(CONFTEST)
     (pytester.path / "pytest.ini").write_text((ROOT / "pytest.ini").read_text())
+    (pytester.path / "perfgate.toml").write_text(PROJECT_FILE)
     perf = pytester.path / "tests" / "perf"
     perf.mkdir(parents=True)
     for file in (ROOT / "tests" / "perf").glob("test_*.py"):

@@ -29,8 +29,8 @@ from perfgate.models import weights
 from perfgate.servers import server as servers
 from perfgate.servers.server import Server
 from perfgate.servers.supervisor.processes import everybody
-from perfgate.study.study import study_of
 from tests.unit.plans import free_port
+from tests.unit.studies import study_of
 
 pytestmark = pytest.mark.engine
 

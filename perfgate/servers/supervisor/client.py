@@ -20,10 +20,11 @@ from typing import Any
 
 import msgspec
 
-from perfgate import PROJECT
 from perfgate.servers.supervisor.processes import Ending, Process, end, family, look_up
 
-_BOOT = "import sys; sys.path.insert(0, sys.argv[1]); from perfgate.servers.supervisor.daemon import main; main()"
+# On sys.path it makes this package importable.
+_IMPORT_ROOT = Path(__file__).resolve().parents[3]
+_BOOT = "import sys; sys.path.append(sys.argv[1]); from perfgate.servers.supervisor.daemon import main; main()"
 # The guardian answers at once; this is for a machine that is swapping.
 _ANSWER_S = 30.0
 _KILL_S = 5.0
@@ -175,7 +176,7 @@ def _start_guardian(keep_open: Sequence[int]) -> tuple[int, int]:
     status, their_out = os.pipe()
     try:
         first = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", _BOOT, str(PROJECT), f"for-pid-{os.getpid()}"],
+            [sys.executable, "-I", "-S", "-c", _BOOT, str(_IMPORT_ROOT), f"for-pid-{os.getpid()}"],
             stdin=their_in,
             stdout=their_out,
             stderr=subprocess.DEVNULL,
