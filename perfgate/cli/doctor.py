@@ -12,10 +12,9 @@ from pathlib import Path
 from perfgate.engines import environment
 from perfgate.engines.registry import ENGINES
 from perfgate.errors import Failure
-from perfgate.machine import memory
 from perfgate.machine.hardware import GPU_KINDS, Hardware
 from perfgate.models import catalogue as models
-from perfgate.models import weights
+from perfgate.models import estimate, weights
 from perfgate.study.study import study_of
 
 # Both engines' environments (3.5 and 2.6 GB) and the models made here.
@@ -90,7 +89,7 @@ def _servers(hardware: Hardware) -> Iterator[Finding]:
     for server in (server for size in sizes for server in study_of("h200", "vllm", size, "auto").models):
         architecture, size = models.lookup(server.model).architecture, server.tensor_parallel_size
         about = f"server {server.model} TP={size}"
-        if small := memory.too_small(architecture, size, server.dtype, hardware.memory_bytes):
+        if small := estimate.too_small(architecture, size, server.dtype, hardware.memory_bytes):
             yield Finding(about, small, "its tests are skipped here; it takes more GPUs, or larger ones")
             continue
         weights_gb = architecture.weights_bytes_per_rank(size, server.dtype) / 1e9

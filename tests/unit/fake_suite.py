@@ -141,7 +141,7 @@ def enter_gpus(count: int, kind: str = "h200") -> None:
     )
     hardware.detect = lambda: machine
     memory.gpu_bytes = lambda indices: dict.fromkeys(indices, 10**9)
-    memory.gpu_processes = lambda indices: []
+    memory.gpu_processes = lambda indices, command_of: []
 
 
 def options(models_dir: Path) -> list[str]:
