@@ -21,9 +21,10 @@ import numpy.typing as npt
 
 from perfgate import formatting as wording
 from perfgate.cases import Case
+from perfgate.judge import ratio
 from perfgate.judge.observation import NOT_MEASURED, RunReader
 from perfgate.judge.policy import LINE_SHARE, fraction_of, log_loss, policy_for, t_quantile
-from perfgate.judge.verdict import Outcome, Verdict
+from perfgate.judge.verdict import DEMOTED, Outcome, Verdict
 from perfgate.load.metrics import METRICS
 
 Array = npt.NDArray[np.float64]
@@ -96,7 +97,7 @@ def judge_pairs(
     demoted = ""
     if outcome is Outcome.PASSED and case.gate == "hard" and loss + error > max(asked, floor):
         demoted, case = UNTOLD, msgspec.structs.replace(case, gate="report")
-        more = [*more, f"{wording.DEMOTED} {demoted}"]
+        more = [*more, f"{DEMOTED} {demoted}"]
     elif outcome is Outcome.PASSED and line < loss <= floor:
         more = [*more, f"a loss of less than {wording.number(policy.floor, metric.unit)} never is a regression"]
     elif outcome is Outcome.PASSED and loss > error:
@@ -140,7 +141,7 @@ def _verdict(
     loss, error, line, promised = sums
     metric = METRICS[case.metric]
     unit, higher = "" if case.over is not None else metric.unit, metric.better == "higher"
-    tried = f"{wording.name(case)}: candidate against base, {wording.count(len(pairs), 'pair')} launched in turn"
+    tried = f"{ratio.name(case)}: candidate against base, {wording.count(len(pairs), 'pair')} launched in turn"
     if outcome is Outcome.INVALID:
         got = ", ".join(f"({base:.4g}, {new:.4g})" for base, new in pairs) or "none"
         seen = f"needs {PAIRS} pairs of positive values, got {got}"
