@@ -1,15 +1,14 @@
-"""How is an estimate asked for and shown? The command `estimate`."""
+"""The command `estimate`: what a model weighs, reads and exchanges on some GPUs."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
-from rich.console import Console
-from rich.table import Table
 
 from perfgate.machine import datasheets
 from perfgate.models.catalogue import BYTES_PER_PARAMETER, CATALOGUE, Architecture, lookup, read_config
@@ -24,6 +23,10 @@ from perfgate.models.estimate import (
     claims,
     estimate,
 )
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -77,6 +80,8 @@ def command(model: str, beside: str, as_json: bool, **asked: object) -> None:
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(answer)).decode())
         return
+    from rich.console import Console  # here: neither --help nor --json must wait for it
+
     show(answer, Console(file=sys.stdout, highlight=False, soft_wrap=True))
 
 
@@ -89,6 +94,8 @@ def _find(model: str) -> tuple[str, Architecture]:
 
 def show(answer: Answer, console: Console) -> None:
     """The answer as tables."""
+    from rich.table import Table
+
     asked, columns = answer.question, [answer.model, *([answer.beside] if answer.beside else [])]
     parallel = "expert parallel" if asked.expert_parallel else "tensor parallel"
     gpus = f"{asked.ranks}x {asked.gpu.name}, {parallel}, {asked.dtype}"
@@ -137,6 +144,8 @@ def _rows(columns: list[Estimate], asked: Question) -> list[tuple[str, list[str]
 
 
 def _steps(answer: Answer) -> Table:
+    from rich.table import Table
+
     table = Table(title="one decode step", title_justify="left")
     table.add_column("batch", justify="right")
     columns = [answer.model, *([answer.beside] if answer.beside else [])]

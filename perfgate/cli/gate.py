@@ -1,4 +1,4 @@
-"""How are runs judged again and taken over? The commands `judge` and `accept`."""
+"""The commands `judge` and `accept`: a run judged again, and its launches taken into the baselines."""
 
 from __future__ import annotations
 
@@ -8,15 +8,8 @@ import sys
 from pathlib import Path
 
 import click
-import msgspec
 
 from perfgate import PROJECT
-from perfgate.accept import accept as recording
-from perfgate.accept.proposal import Choice
-from perfgate.judge.baseline_store import Store
-from perfgate.report import notices
-from perfgate.report import terminal as report
-from perfgate.results import schema as rundata
 
 _FOLDER = click.Path(path_type=Path)
 _STORE = click.Path(path_type=Path, exists=True, file_okay=False)
@@ -33,6 +26,12 @@ _STORE = click.Path(path_type=Path, exists=True, file_okay=False)
 @click.option("-v", "--verbose", is_flag=True, help="Every case and its message, not only those that did not pass.")
 def judge(run: Path, baselines: Path, required: bool, verbose: bool) -> None:
     """Decide the run RUN again from its data alone; exits with 1 if it is red."""
+    # Imported here: `--help` must not wait for scipy, numpy and rich.
+    from perfgate.judge.baseline_store import Store
+    from perfgate.report import notices
+    from perfgate.report import terminal as report
+    from perfgate.results import schema as rundata
+
     again = report.judged_again(rundata.load(run), Store(baselines))
     click.echo(report.table(again, shutil.get_terminal_size().columns, sys.stdout.isatty(), verbose))
     for message in [row.message for row in again.verdicts] if verbose else report.attention(again):
@@ -65,6 +64,13 @@ def accept(
     or slowed down on purpose, worse values without a reason, and promises that the launches cannot keep; refuses to
     work in CI.
     """
+    # Imported here: `--help` must not wait for scipy and numpy.
+    import msgspec
+
+    from perfgate.accept import accept as recording
+    from perfgate.accept.proposal import Choice
+    from perfgate.judge.baseline_store import Store
+
     until = None if known_until is None else known_until.date()
     choice = msgspec.convert({**decided, "known_until": until}, Choice)
     done = recording.accept(runs, Store(baselines), choice, write=not dry_run)

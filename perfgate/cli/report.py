@@ -1,4 +1,4 @@
-"""How are runs shown once more, from their data alone? The command `report`."""
+"""The command `report`: the page and the exports of a run, made again from its data."""
 
 from __future__ import annotations
 
@@ -7,14 +7,6 @@ from pathlib import Path
 import click
 
 from perfgate import PROJECT
-from perfgate.history.store import HISTORY_FILE, History
-from perfgate.judge.baseline_store import Store
-from perfgate.report import artifacts as written
-from perfgate.report import trends
-from perfgate.report.headline import verdict_sentence
-from perfgate.report.page import Report
-from perfgate.report.terminal import judged_again
-from perfgate.results import schema as rundata
 
 _FOLDER = click.Path(path_type=Path)
 
@@ -30,6 +22,16 @@ def report(runs: tuple[Path, ...], out: Path | None, baselines: Path, history: P
 
     Of several runs the page shows each beside the others; the last is the one in question.
     """
+    # Imported here: `--help` must not wait for scipy, numpy and rich.
+    from perfgate.history.store import HISTORY_FILE, History
+    from perfgate.judge.baseline_store import Store
+    from perfgate.report import artifacts as written
+    from perfgate.report import trends
+    from perfgate.report.headline import verdict_sentence
+    from perfgate.report.page import Report
+    from perfgate.report.terminal import judged_again
+    from perfgate.results import schema as rundata
+
     results = [rundata.load(run) for run in runs]
     if judge:
         results = [judged_again(run, Store(baselines)) for run in results]
