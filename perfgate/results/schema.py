@@ -22,7 +22,7 @@ from perfgate.cases import Case
 from perfgate.engines.base import ServerConfig
 from perfgate.errors import FailureRow
 from perfgate.files import RunDataError, write_atomically
-from perfgate.load.measurement import Repetition
+from perfgate.load.repetition import Repetition
 from perfgate.load.workload import Workload
 from perfgate.machine.hardware import Hardware
 from perfgate.models.routing_stats import Routing

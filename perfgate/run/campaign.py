@@ -26,12 +26,12 @@ from perfgate.judge.paired import PAIRS, ab_order
 from perfgate.judge.verdict import Outcome, Verdict
 from perfgate.load.workload import Workload
 from perfgate.machine.hardware import Hardware
+from perfgate.progress import Tell
 from perfgate.results import merge as workers
 from perfgate.results.recorder import Ledger, now
 from perfgate.results.schema import RunResults
 from perfgate.results.timing import Session
 from perfgate.run import launch_planner as planning
-from perfgate.run.launch_runner import LaunchMeasurement, Tell
 from perfgate.run.resume import cut_off, left_by, refuse_other_builds, resumed, sound_launches, still_needed
 from perfgate.run.single_flight import SharedResults
 from perfgate.servers.external import AttachedServer
@@ -267,6 +267,9 @@ class Campaign:
 
     def _launch(self, config: ServerConfig, workloads: Sequence[Workload], fresh: bool = False) -> None:
         """Launch and measure; if the server dies meanwhile, once more."""
+        # Imported here: collecting tests must not wait for the load client (uvloop, httptools).
+        from perfgate.run.launch_runner import LaunchMeasurement
+
         if (attached := self._attached(config)) is not None:
             index = self._ledger.next_index(config.key)
             launch = LaunchMeasurement(config, attached, index, self._ledger, self._tell, attached.death)

@@ -21,10 +21,10 @@ from perfgate.judge.baseline_store import Store
 from perfgate.machine import memory
 from perfgate.machine.hardware import Hardware
 from perfgate.machine.leases import CPU, LEASES, Lease, acquire
+from perfgate.progress import Tell
 from perfgate.results import schema as rundata
 from perfgate.results.schema import RunResults
 from perfgate.run.campaign import Campaign
-from perfgate.run.launch_runner import Tell
 from perfgate.run.single_flight import SharedResults
 from perfgate.servers.external import AttachedServer, attach
 from perfgate.servers.pool import Devices, ServerPool

@@ -26,11 +26,11 @@ from perfgate.judge import gate
 from perfgate.judge.baseline_store import Store
 from perfgate.judge.verdict import unjudged
 from perfgate.machine import hardware
+from perfgate.progress import Tell
 from perfgate.results import merge as workers
 from perfgate.results import timing as timesheet
 from perfgate.results.schema import RunResults
 from perfgate.run import opening
-from perfgate.run.launch_runner import Tell
 from perfgate.run.opening import OpenSession, Place
 from perfgate.run.requirements import Needs
 from perfgate.study.study import PLATFORMS, Study, Versus, study_of

@@ -26,8 +26,9 @@ import requests
 from perfgate.engines import registry as engines
 from perfgate.engines.base import Engine, LaunchFacts, LaunchPlan, LaunchRequest, LogPhase, ServerConfig
 from perfgate.load import measurement, validity
-from perfgate.load.measurement import Repetition, Target
+from perfgate.load.measurement import Target
 from perfgate.load.metrics import METRICS
+from perfgate.load.repetition import Repetition
 from perfgate.machine import hardware, memory
 from perfgate.machine.hardware import Gpu, Hardware
 from perfgate.models.catalogue import CATALOGUE

@@ -10,7 +10,7 @@ import requests
 
 from perfgate.engines.base import Engine, ServerConfig
 from perfgate.errors import Failure
-from perfgate.load.measurement import Repetition
+from perfgate.load.repetition import Repetition
 from perfgate.machine import memory
 from perfgate.models import catalogue as models
 from perfgate.models import estimate
