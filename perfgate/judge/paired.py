@@ -14,10 +14,9 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 
 from perfgate import formatting as wording
 from perfgate.cases import Case
@@ -27,7 +26,12 @@ from perfgate.judge.policy import LINE_SHARE, fraction_of, log_loss, policy_for,
 from perfgate.judge.verdict import DEMOTED, Outcome, Verdict
 from perfgate.load.metrics import METRICS
 
-Array = npt.NDArray[np.float64]
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Array = npt.NDArray[np.float64]
+
 PAIRS = 3
 # One-sided: so many unchanged cases at most are called slower, however noisy the machine is.
 DOUBT = 0.05
@@ -119,6 +123,8 @@ def interval(scatter: float | Array, pairs: int, assumed_cv: float, line: float)
         line: the alarm line.
 
     """
+    import numpy as np  # here: collecting tests must not wait for it
+
     own, freedom, three = pairs - 1, pairs - 1 + GRANTED_PAIRS, PAIRS - 1 + GRANTED_PAIRS
     most = line / t_quantile(three, 1 - DOUBT) * math.sqrt(PAIRS * three / GRANTED_PAIRS)
     granted = min(math.sqrt(2) * assumed_cv, most)

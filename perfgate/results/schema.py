@@ -25,7 +25,7 @@ from perfgate.files import RunDataError, write_atomically
 from perfgate.load.repetition import Repetition
 from perfgate.load.workload import Workload
 from perfgate.machine.hardware import Hardware
-from perfgate.models.routing_stats import Routing
+from perfgate.models.routing import Routing
 from perfgate.results.timing import Session
 from perfgate.servers.launch_record import LaunchRecord
 
