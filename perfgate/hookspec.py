@@ -31,7 +31,7 @@ def pytest_perfgate_metrics(config: pytest.Config) -> Iterable[Any]:  # type: ig
     """Metrics to declare, each a `perfgate.load.metrics.Metric`.
 
     One with `compute` is worked out of every repetition; it gets the repetition's requests
-    (`perfgate.load.measurement.RequestRow`) and its duration in seconds, and returns None where
+    (`perfgate.load.repetition.RequestRow`) and its duration in seconds, and returns None where
     it cannot be had.
     """
 
@@ -52,5 +52,5 @@ def pytest_perfgate_progress(config: pytest.Config) -> Any:
     """What shows the progress of a session: an object with `line` and `step`.
 
     Returns:
-        a `perfgate.run.launch_runner.Tell`; the plugin's own writes to pytest's terminal.
+        a `perfgate.progress.Tell`; the plugin's own writes to pytest's terminal.
     """

@@ -13,10 +13,9 @@ from perfgate.engines import environment
 from perfgate.engines.base import ServerConfig
 from perfgate.engines.registry import ENGINES
 from perfgate.errors import Failure
-from perfgate.machine import memory
 from perfgate.machine.hardware import Hardware
 from perfgate.models import catalogue as models
-from perfgate.models import weights
+from perfgate.models import estimate, weights
 from perfgate.study import StudyFile, study_of
 
 # Both engines' environments (3.5 and 2.6 GB) and the models made here.
@@ -116,7 +115,7 @@ def _servers(hardware: Hardware, study: StudyFile) -> Iterator[Finding]:
     for server in _gpu_servers(hardware, study):
         architecture, size = models.lookup(server.model).architecture, server.tensor_parallel_size
         about = f"server {server.model} TP={size}"
-        if small := memory.too_small(architecture, size, server.dtype, hardware.memory_bytes):
+        if small := estimate.too_small(architecture, size, server.dtype, hardware.memory_bytes):
             yield Finding(about, small, "its tests are skipped here; it takes more GPUs, or larger ones")
             continue
         weights_gb = architecture.weights_bytes_per_rank(size, server.dtype) / 1e9

@@ -13,8 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import requests
-
 from perfgate.engines.base import (
     Engine,
     LaunchFacts,
@@ -196,6 +194,8 @@ def plant_delay(url: str, per_token_ms: float) -> None:
         PlantFailed: not every rank confirmed it.
 
     """
+    import requests  # here and below: collecting tests must not wait for it
+
     try:
         answer = requests.post(
             f"{url}/set_internal_state", json={"server_args": {DELAY: per_token_ms}}, timeout=TIMEOUT_S
@@ -225,11 +225,15 @@ def settle(url: str) -> None:
         requests.RequestException: the server does not answer, or does not know the request.
 
     """
+    import requests
+
     requests.post(f"{url}/freeze_gc", timeout=TIMEOUT_S).raise_for_status()
 
 
 def _ranks(url: str) -> list[dict[str, float]]:
     """What the plugin adds to the first scheduler's state: one entry for each rank."""
+    import requests
+
     answer = requests.get(f"{url}/server_info", timeout=TIMEOUT_S)
     answer.raise_for_status()
     told: dict[str, Any] = answer.json()

@@ -12,8 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import requests
-
 from perfgate.engines.base import (
     Engine,
     LaunchFacts,
@@ -184,6 +182,8 @@ def plant_delay(url: str, per_token_ms: float) -> None:
         PlantFailed: not every rank confirmed it.
 
     """
+    import requests  # here and below: collecting tests must not wait for it
+
     try:
         answers = call(url, "perfgate_plant_delay", [str(per_token_ms)])
     except requests.RequestException as error:
@@ -206,6 +206,8 @@ def call(url: str, method: str, args: list[str], timeout_s: float = 60) -> list[
         requests.RequestException: the server does not answer, or was started without the extension.
 
     """
+    import requests
+
     answer = requests.post(f"{url}/collective_rpc", json={"method": method, "args": args}, timeout=timeout_s)
     answer.raise_for_status()
     results: list[dict[str, Any]] = answer.json()["results"]

@@ -10,7 +10,6 @@ them.
 from __future__ import annotations
 
 import hashlib
-import importlib
 import os
 import platform
 import re
@@ -22,6 +21,7 @@ import msgspec
 import psutil
 
 from perfgate.errors import Failure
+from perfgate.machine.nvml import load as load_nvml
 
 # Words of NVML's product names that do not tell one product from another.
 _VENDOR_WORDS = {"nvidia", "tesla", "graphics", "device", "generation"}
@@ -209,7 +209,7 @@ def _cpu_field(info: str, *names: str) -> str:
 
 def _query_gpus(nvml: Any) -> tuple[tuple[Gpu, ...], str | None, str | None]:
     if nvml is None:
-        nvml = importlib.import_module("pynvml")  # a host without GPUs need not load it
+        nvml = load_nvml()
     try:
         nvml.nvmlInit()
     except nvml.NVMLError:

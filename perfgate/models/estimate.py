@@ -13,6 +13,7 @@ import msgspec
 
 from perfgate.errors import Failure
 from perfgate.machine.datasheets import GIB, Gpu
+from perfgate.machine.memory import MemoryUnknown
 from perfgate.models.catalogue import BYTES_PER_PARAMETER, Architecture
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
@@ -185,6 +186,20 @@ def communication(architecture: Architecture, ranks: int, dtype: str) -> Communi
     )
 
 
+# Names that `quantities` gives.
+QUANTITIES = (
+    "weights_gb_per_rank",
+    "shared_gb",
+    "parameter_ratio",
+    "all_reduce_kib",
+    "all_to_all_kib",
+    "all_to_all_once_kib",
+    "step_ratio_1",
+    "step_ratio_8",
+    "step_ratio_32",
+)
+
+
 def quantities(architecture: Architecture, beside: Architecture) -> dict[str, float]:
     """What a published claim about a pair can be held against: two ranks, bfloat16.
 
@@ -231,3 +246,42 @@ def _refuse(name: str, architecture: Architecture, asked: Question) -> None:
                 seen=f"{what} is {count}",
                 remedy="choose a number of GPUs that divides it (--tp)",
             )
+
+
+def weights_values(
+    bytes_per_rank: tuple[float, ...], architecture: Architecture, tensor_parallel_size: int, dtype: str
+) -> dict[str, float]:
+    """What the ranks hold of the weights, and how that compares with parameters x bytes / ranks.
+
+    Args:
+        bytes_per_rank: as the ranks count them, one number a rank.
+
+    Raises:
+        MemoryUnknown: fewer or more ranks answered than there should be, or one holds nothing.
+
+    """
+    if len(bytes_per_rank) != tensor_parallel_size or min(bytes_per_rank, default=0) <= 0:
+        raise MemoryUnknown(
+            tried=f"reading what each of {tensor_parallel_size} ranks holds",
+            seen=f"{len(bytes_per_rank)} answers: {bytes_per_rank}",
+            remedy="look at the server's log; the engine may count its ranks in another way than --tp says",
+        )
+    largest = max(bytes_per_rank)
+    return {
+        "weights_bytes_per_rank": largest,
+        "weights_over_arithmetic": largest / architecture.weights_bytes_per_rank(tensor_parallel_size, dtype),
+    }
+
+
+def too_small(architecture: Architecture, tensor_parallel_size: int, dtype: str, gpu_memory_bytes: int) -> str | None:
+    """Why the weights cannot fit a GPU, before anything is launched; None if they can.
+
+    A tenth of the GPU is left for the KV cache, activations and the driver, below which no engine starts.
+    """
+    needed = architecture.weights_bytes_per_rank(tensor_parallel_size, dtype)
+    if needed <= 0.9 * gpu_memory_bytes:
+        return None
+    return (
+        f"needs {needed / 1e9:.1f} GB of weights on each GPU at TP={tensor_parallel_size}, "
+        f"which has {gpu_memory_bytes / 1e9:.1f} GB"
+    )

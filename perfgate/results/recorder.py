@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from perfgate.load.measurement import Repetition
+from perfgate.load.repetition import Repetition
 from perfgate.models.catalogue import lookup
 from perfgate.results import schema as rundata
 from perfgate.results.schema import Launch, Measurement, RunResults, Server

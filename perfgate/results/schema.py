@@ -22,14 +22,14 @@ from perfgate.cases import Case
 from perfgate.engines.base import ServerConfig
 from perfgate.errors import FailureRow
 from perfgate.files import RunDataError, write_atomically
-from perfgate.load.measurement import Repetition
 from perfgate.load.metrics import METRICS, Metric
 from perfgate.load.metrics import register as register_metrics
+from perfgate.load.repetition import Repetition
 from perfgate.load.workload import Workload
 from perfgate.machine.hardware import Hardware
 from perfgate.models.catalogue import CATALOGUE, Architecture, Model
 from perfgate.models.catalogue import register as register_models
-from perfgate.models.routing_stats import Routing
+from perfgate.models.routing import Routing
 from perfgate.results.timing import Session
 from perfgate.servers.launch_record import LaunchRecord
 

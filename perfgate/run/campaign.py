@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 import psutil
@@ -26,12 +27,12 @@ from perfgate.judge.verdict import Outcome, Verdict
 from perfgate.load.metrics import Metric
 from perfgate.load.workload import Workload
 from perfgate.machine.hardware import Hardware
+from perfgate.progress import Tell
 from perfgate.results import merge as workers
 from perfgate.results.recorder import Ledger, now
 from perfgate.results.schema import Measurement, RunResults
 from perfgate.results.timing import Session
 from perfgate.run import launch_planner as planning
-from perfgate.run.launch_runner import LaunchMeasurement, Tell
 from perfgate.run.resume import cut_off, left_by, refuse_other_builds, resumed, sound_launches, still_needed
 from perfgate.run.single_flight import SharedResults
 from perfgate.servers.external import AttachedServer
@@ -39,6 +40,9 @@ from perfgate.servers.launch_record import ServerDied
 from perfgate.servers.pool import ServerPool
 from perfgate.servers.server import Server
 from perfgate.study import servers_of
+
+if TYPE_CHECKING:
+    from perfgate.run.launch_runner import LaunchMeasurement
 
 ESCALATION_LAUNCHES = 2
 EARLIER = "(measured by an earlier command)"  # in place of the test that asked
@@ -362,6 +366,9 @@ class Campaign:
 
     def _runner_of(self, config: ServerConfig, server: Server | AttachedServer) -> LaunchMeasurement:
         """What measures the next launch of a server."""
+        # Imported here: collecting tests must not wait for the load client (uvloop, httptools).
+        from perfgate.run.launch_runner import LaunchMeasurement
+
         give_up: Callable[[str], ServerDied] = self._pool.abandon
         if isinstance(server, AttachedServer):
             give_up = server.death

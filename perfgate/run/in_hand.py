@@ -19,9 +19,9 @@ from perfgate.cases import Case, Load
 from perfgate.engines.base import ServerConfig
 from perfgate.errors import Failure
 from perfgate.judge.verdict import Verdict
-from perfgate.load.measurement import Repetition
 from perfgate.load.metrics import METRICS, Metric, register
 from perfgate.load.prompts import Synthetic
+from perfgate.load.repetition import Repetition
 from perfgate.load.workload import Workload
 from perfgate.models.catalogue import lookup
 from perfgate.run.campaign import Campaign

@@ -12,7 +12,6 @@ import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import msgspec
 import requests
@@ -24,10 +23,11 @@ from perfgate.engines.injection import Plant, words
 from perfgate.load import ladder, measurement
 from perfgate.load import warmup as warming
 from perfgate.load.client import SILENT
-from perfgate.load.measurement import Repetition
+from perfgate.load.repetition import Repetition
 from perfgate.load.workload import Workload
 from perfgate.machine import telemetry
 from perfgate.models import catalogue as models
+from perfgate.progress import Tell
 from perfgate.results import bandwidth
 from perfgate.results.recorder import Ledger
 from perfgate.results.schema import Launch, Measurement
@@ -41,16 +41,6 @@ from perfgate.servers.server import Server
 # To replace those that do not count. With half of the repetitions stalled, as was seen with Mixtral on an H200, 4 leave
 # one launch in a hundred without a valid one.
 EXTRA_REPETITIONS = 4
-
-
-class Tell(Protocol):
-    """How a person is told what is going on."""
-
-    def line(self, text: str) -> None:
-        """Something that stays on the screen."""
-
-    def step(self, what: str, done: int, total: int) -> None:
-        """How far the thing under way is."""
 
 
 class LaunchMeasurement:

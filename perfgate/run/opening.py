@@ -18,11 +18,12 @@ from perfgate.engines import injection as plants
 from perfgate.machine import memory
 from perfgate.machine.hardware import Hardware
 from perfgate.machine.leases import CPU, LEASES, Lease, acquire
+from perfgate.progress import Tell
 from perfgate.results import schema as rundata
 from perfgate.run.campaign import Campaign
-from perfgate.run.launch_runner import Tell
 from perfgate.run.single_flight import SharedResults
 from perfgate.servers.pool import Devices, ServerPool
+from perfgate.servers.supervisor.processes import command_of
 
 # Told to those who wait for the devices; a session that takes longer launches no further server.
 LONGEST_SESSION_S = 4 * 3600.0
@@ -175,6 +176,6 @@ def _devices(indices: tuple[int, ...]) -> Devices | None:
     if not indices:
         return None
     return Devices(
-        strangers=lambda: memory.gpu_processes(indices),
+        strangers=lambda: memory.gpu_processes(indices, command_of),
         gpu_memory_used=lambda wanted: list(memory.gpu_bytes(wanted).values()),
     )

@@ -14,9 +14,9 @@ from perfgate.config import choices
 from perfgate.engines import environment
 from perfgate.engines.base import ServerConfig
 from perfgate.engines.registry import ENGINES
-from perfgate.machine import memory
 from perfgate.machine.hardware import Hardware
 from perfgate.models import catalogue as models
+from perfgate.models import estimate
 from perfgate.study import StudyFile
 
 
@@ -73,7 +73,7 @@ class Needs:
     def _too_small(self, servers: Sequence[ServerConfig]) -> str | None:
         for server in servers:
             architecture, size = models.lookup(server.model).architecture, server.tensor_parallel_size
-            if small := memory.too_small(architecture, size, server.dtype, self._machine().memory_bytes):
+            if small := estimate.too_small(architecture, size, server.dtype, self._machine().memory_bytes):
                 return f"{server.model} {small}"
         return None
 

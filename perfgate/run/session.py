@@ -25,10 +25,10 @@ from perfgate.judge import gate
 from perfgate.judge.baseline_store import Store
 from perfgate.judge.verdict import unjudged
 from perfgate.machine import hardware
+from perfgate.progress import Tell
 from perfgate.results import merge
 from perfgate.results.schema import RunResults, VerdictRow
 from perfgate.run import opening
-from perfgate.run.launch_runner import Tell
 from perfgate.run.opening import OpenSession, Place
 from perfgate.run.requirements import Needs
 from perfgate.study import Study, Versus, study_of

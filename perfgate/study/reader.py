@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import string
 import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from perfgate.models.catalogue import (
     parse_config,
     read_config,
 )
+from perfgate.models.estimate import QUANTITIES
 from perfgate.study import schema
 from perfgate.study.schema import ClaimTable, PairTable, PlatformTable, ServerTable
 
@@ -297,6 +299,7 @@ def _check_names(file: _File, study: StudyFile) -> None:
             file.choose(getattr(pair, key), study.models, f"pairs.{name}", key)
     for claim in study.claims:
         file.choose(claim.pair, study.pairs, "claims", "pair")
+        _check_placeholders(file, claim.arithmetic)
     for name, platform in study.platforms.items():
         place = f"platforms.{name}"
         file.choose(platform.server, study.servers, place, "server")
@@ -307,6 +310,17 @@ def _check_names(file: _File, study: StudyFile) -> None:
             _check_roles(file, getattr(platform, part), members, f"{place}.{part}")
         if platform.gpu is not None and study.servers[platform.server].device == "cpu":
             file.refuse(place, "gpu is set for a server on the CPU", "remove gpu")
+
+
+def _check_placeholders(file: _File, text: str) -> None:
+    """Every {name} of a claim is a quantity that the arithmetic knows."""
+    try:
+        names = [name for _, name, _, _ in string.Formatter().parse(text) if name is not None]
+    except ValueError as error:
+        file.refuse("claims", f"arithmetic: {error}", "write {name:.1f}, and {{ for a brace")
+    for name in names:
+        if name not in QUANTITIES:
+            file.refuse("claims", *unknown_key(name, QUANTITIES))
 
 
 def _check_roles(file: _File, roles: msgspec.Struct, members: Mapping[str, Workload], place: str) -> None:
