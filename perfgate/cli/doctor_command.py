@@ -18,11 +18,26 @@ _STORE = click.Path(path_type=Path)
 
 
 @click.command("doctor")
-@click.option("--tp", default=2, show_default=True, help="Tensor parallel size that you want to run.")
+@click.option(
+    "--tp",
+    default=2,
+    show_default=True,
+    help="Tensor parallel size that you want to run.",
+)
 @click.option("--baselines", type=_STORE, default=PROJECT / "baselines", help="Baseline store.")
-@click.option("--engine-python", multiple=True, metavar="ENGINE=PATH", help="The Python that runs an engine.")
+@click.option(
+    "--engine-python",
+    multiple=True,
+    metavar="ENGINE=PATH",
+    help="The Python that runs an engine.",
+)
 @click.option("--model-dir", multiple=True, metavar="MODEL=DIR", help="Folder of a model's weights.")
-def command(tp: int, baselines: Path, engine_python: tuple[str, ...], model_dir: tuple[str, ...]) -> None:
+def command(
+    tp: int,
+    baselines: Path,
+    engine_python: tuple[str, ...],
+    model_dir: tuple[str, ...],
+) -> None:
     """Say what this machine can run, what is missing, and the remedy for each.
 
     Exits with 1 if neither the CPU run nor one on GPUs is possible.
