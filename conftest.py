@@ -15,7 +15,6 @@ _spec = importlib.util.spec_from_file_location(STUDY_FIXTURES, Path(__file__).pa
 sys.modules[STUDY_FIXTURES] = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(sys.modules[STUDY_FIXTURES])
 
-pytest.register_assert_rewrite("perfgate")
 pytest_plugins = ["perfgate.plugin", STUDY_FIXTURES]
 
 # Selected only when named in -m.

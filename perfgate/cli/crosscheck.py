@@ -16,7 +16,11 @@ _FILE = click.Path(exists=True, path_type=Path)
 
 
 @click.command("crosscheck")
-@click.option("--url", required=True, help="Base address of a running server, http://127.0.0.1:8000.")
+@click.option(
+    "--url",
+    required=True,
+    help="Base address of a running server, http://127.0.0.1:8000.",
+)
 @click.option("--client", type=click.Choice(CLIENT_NAMES), default="vllm", show_default=True)
 @click.option(
     "--client-python",

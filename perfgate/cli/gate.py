@@ -1,4 +1,4 @@
-"""The commands `judge` and `accept`: a run judged again, and its launches taken into the baselines."""
+"""The commands `judge` and `accept`: a run judged again, and taken into the baselines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LazyGroup: a click group whose subcommands are imported when they are called, not for `--help`."""
+"""LazyGroup: a click group that imports a subcommand when it is called, not for `--help`."""
 
 from __future__ import annotations
 

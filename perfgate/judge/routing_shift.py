@@ -1,4 +1,4 @@
-"""Routing drift: whether tokens go to the same experts as before, and whether the router has collapsed.
+"""Routing drift: whether tokens go to the same experts as before, and collapse of the router.
 
 A layer's shares are compared with the recorded ones by total variation distance. The line is the distance that two
 draws of as many requests hardly ever have, recorded with them. A collapsed router needs no baseline: two experts

@@ -20,7 +20,6 @@ import click
 import requests
 import tokenizers
 from rich.table import Table
-from scipy import stats
 
 from perfgate.load.measurement import Target, scraped
 from perfgate.load.other_clients import (
@@ -105,12 +104,16 @@ def compare(ours: Sequence[Turn], theirs: Sequence[Turn]) -> list[Comparison]:
 
 def _mean(ratios: Sequence[float]) -> tuple[float, float]:
     """Mean, and half of its 90 % interval."""
+    from scipy import stats  # here and below: it takes half a second
+
     error = statistics.stdev(ratios) / math.sqrt(len(ratios))
     return statistics.fmean(ratios), float(stats.t.ppf(0.95, len(ratios) - 1)) * error
 
 
 def _intercept(server: Sequence[float], ratios: Sequence[float]) -> tuple[float, float]:
     """What is left of the ratio where the server's is one, and half of its 90 % interval."""
+    from scipy import stats
+
     line = stats.linregress(server, ratios)
     return float(line.intercept), float(stats.t.ppf(0.95, len(ratios) - 2) * line.intercept_stderr)
 

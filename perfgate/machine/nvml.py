@@ -1,6 +1,6 @@
-"""NVML: the power, clocks, temperature and throttling of each GPU now. The only module that imports pynvml.
+"""NVML: the power, clocks, temperature and throttling of each GPU now.
 
-It is opened once: a look costs a dozen calls.
+The only module that imports pynvml. It is opened once: a look costs a dozen calls.
 """
 
 from __future__ import annotations

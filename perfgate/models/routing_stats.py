@@ -1,4 +1,4 @@
-"""Statistics of MoE routing: shares of experts, balancedness, drift, and intervals of them by drawing again.
+"""Statistics of MoE routing: shares of experts, balancedness, drift, bootstrap intervals.
 
 Each token chooses some experts at each sparse layer. What is kept is a count for each request, layer and expert:
 tokens of one request resemble each other, so the request is what is drawn again when an interval or a noise is needed

@@ -55,7 +55,7 @@ def _median_of(measurement: Measurement, metric: str) -> LaunchValue:
         reasons.append(f"{metric} could not be computed from this workload")
     shares = None
     if measurement.routing is not None:
-        from perfgate.models.routing_stats import summary  # here: reading a run must not wait for numpy
+        from perfgate.models.routing_stats import summary  # here: it loads numpy
 
         shares = summary(measurement.routing)
     return LaunchValue(

@@ -20,7 +20,14 @@ def lint(folder):
     """Run import-linter on the package in a folder; the folder comes first among Python's."""
     command = [sys.executable, "-c", LINT, "--no-cache", "--no-logo"]
     env = os.environ | {"NO_COLOR": "1", "COLUMNS": "200"}
-    return subprocess.run(command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
 
 
 def foreign(path):

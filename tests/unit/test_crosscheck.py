@@ -255,5 +255,5 @@ def test_vllms_client_draws_other_text_in_each_turn(tmp_path):
 
 
 def test_every_client_can_be_named():
-    """The command's choices, written out so that `--help` loads no client, are the clients that there are."""
+    """The command's choices, written out so that `--help` loads no client, are all clients."""
     assert sorted(CLIENTS) == sorted(CLIENT_NAMES)

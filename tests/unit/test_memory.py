@@ -106,7 +106,11 @@ def test_processes_on_gpus():
     assert 0 == nvml.open
 
 
-@pytest.mark.parametrize("read", [gpu_bytes, functools.partial(gpu_processes, command_of=command_of)])
+@pytest.mark.parametrize(
+    "read",
+    [gpu_bytes, functools.partial(gpu_processes, command_of=command_of)],
+    ids=["gpu_bytes", "gpu_processes"],
+)
 @pytest.mark.parametrize("when", ["error", "init_error"])
 def test_nvml_that_does_not_answer_is_told(read, when):
     """A driver that fails is an error with a remedy, whether it fails at once or later, and stays closed."""

@@ -1,6 +1,7 @@
 """Client of the supervisor: starts a process under a guardian, so that it cannot be left behind.
 
-The suite's side of `perfgate.servers.supervisor.daemon`, of the standard library alone as everything in this package.
+The suite's side of `perfgate.servers.supervisor.daemon`; standard library only, as all of this
+package.
 """
 
 from __future__ import annotations
