@@ -4,18 +4,25 @@ In an installed checkout the plugin is found by its entry point, which has the s
 """
 
 import importlib.util
-import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-# The study's fixtures, by path: a package called "fixtures" is somebody else's on PyPI.
-STUDY_FIXTURES = "perfgate_study_fixtures"
-_spec = importlib.util.spec_from_file_location(STUDY_FIXTURES, Path(__file__).parent / "fixtures" / "servers.py")
-sys.modules[STUDY_FIXTURES] = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(sys.modules[STUDY_FIXTURES])
+pytest_plugins = ["perfgate.plugin"]
 
-pytest_plugins = ["perfgate.plugin", STUDY_FIXTURES]
+
+def _study_fixtures() -> ModuleType:
+    """The study's fixtures, by path: a package called "fixtures" is somebody else's on PyPI."""
+    path = Path(__file__).parent / "fixtures" / "servers.py"
+    spec = importlib.util.spec_from_file_location("perfgate_study_fixtures", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+dense_server = _study_fixtures().dense_server
+moe_server = _study_fixtures().moe_server
 
 # Selected only when named in -m.
 ON_REQUEST = ("engine", "slow")

@@ -22,8 +22,8 @@ from perfgate.models.estimate import (
     Question,
     Step,
     estimate,
-    quantities,
 )
+from perfgate.study.claims import claims
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -86,7 +86,7 @@ def command(model: str, beside: str | None, as_json: bool, **asked: object) -> N
         answer = msgspec.structs.replace(
             answer,
             beside=estimate(other_name, other, question),
-            claims=_claims(study, architecture, other),
+            claims=claims(study, architecture, other),
         )
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(answer)).decode())
@@ -100,18 +100,6 @@ def _first_dense(study: StudyFile) -> str:
     for pair in study.pairs.values():
         return pair.dense
     return "none"
-
-
-def _claims(study: StudyFile, architecture: Architecture, beside: Architecture) -> tuple[Claim, ...]:
-    """What the study says was published about this very pair, with the arithmetic's figures in it."""
-    found = []
-    for row in study.claims:
-        pair = study.pairs[row.pair]
-        shapes = tuple(study.models[name].architecture for name in (pair.sparse, pair.dense))
-        if shapes == (architecture, beside):
-            arithmetic = row.arithmetic.format(**quantities(architecture, beside))
-            found.append(Claim(claim=row.claim, holds=row.holds, arithmetic=arithmetic))
-    return tuple(found)
 
 
 def _find(model: str) -> tuple[str, Architecture]:

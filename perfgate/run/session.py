@@ -263,7 +263,7 @@ class PerfSession:
         for place in self.project.tests:
             if place.is_dir():
                 found |= set(place.rglob("test_*.py"))
-            else:
+            elif place.is_file():
                 found.add(place)
         return found
 

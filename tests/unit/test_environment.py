@@ -5,9 +5,9 @@ import sys
 
 import pytest
 
-from perfgate import PROJECT
 from perfgate.engines import environment
 from perfgate.engines.environment import EngineMissing, InstallFailed, find_python, install, is_installed, versions
+from perfgate.locations import IMPORT_ROOT
 
 LOCK = "# vLLM for the CPU\n\nmsgspec==0.22.0\ntorch==2.13.0+cpu\nvllm-cpu==0.32.0\n"
 
@@ -247,7 +247,7 @@ def test_unknown_environment_lists_the_locks():
 
 
 @pytest.mark.parametrize(
-    "lock", sorted((PROJECT / "perfgate" / "engines" / "locks").glob("*.txt")), ids=lambda p: p.stem
+    "lock", sorted((IMPORT_ROOT / "perfgate" / "engines" / "locks").glob("*.txt")), ids=lambda p: p.stem
 )
 def test_shipped_locks_pin_everything(lock):
     """Nothing is resolved, so each line is one pinned package, and torch, which is installed first, is among them."""
