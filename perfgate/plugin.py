@@ -12,7 +12,7 @@ import contextlib
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -288,6 +288,15 @@ def _skip_if_lacking(perf: PerfSession, item: pytest.Item) -> None:
     perf.skipped[item.nodeid] = reason
     if _case(item).gate == "hard":
         perf.lacking[_case(item).id] = reason
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Let pytest's summary fold equal reasons of skips by file, as it does for unmarked tests."""
+    report = yield
+    if _is_perf(item):
+        report.keywords.pop("pytestmark", None)
+    return report
 
 
 @pytest.hookimpl(tryfirst=True)

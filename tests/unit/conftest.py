@@ -1,5 +1,7 @@
 """Unit tests must hold on a machine whose cores are all taken by others."""
 
+import importlib
+
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -10,6 +12,16 @@ from tests.unit.projects import CONFTEST, GPU_QUESTIONS, PROJECT_FILE, ROOT
 # Other work may take the machine in the middle of an example.
 settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("shared machine")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def libraries_that_load_once():
+    """Pytester forgets what was imported during a test, and numpy cannot be loaded twice.
+
+    Here and not at the top, for collecting tests must not wait for them.
+    """
+    for name in ("numpy.fft", "scipy.special", "scipy.stats", "matplotlib.figure", "uvloop"):
+        importlib.import_module(name)
 
 
 @pytest.fixture(autouse=True)
