@@ -4,12 +4,15 @@ In an installed checkout the plugin is found by its entry point, which has the s
 """
 
 import importlib.util
+import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-pytest_plugins = ["perfgate.plugin"]
+# An installed checkout has loaded it by its entry point, also where pytest runs elsewhere.
+if "perfgate.plugin" not in sys.modules:
+    pytest_plugins = ["perfgate.plugin"]
 
 
 def _study_fixtures() -> ModuleType:

@@ -7,12 +7,12 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from perfgate.engines import environment
 from perfgate.engines.base import ServerConfig
 from perfgate.engines.registry import ENGINES
 from perfgate.errors import Failure
+from perfgate.judge.baseline_store import Store
 from perfgate.machine.hardware import Hardware
 from perfgate.models import catalogue as models
 from perfgate.models import estimate, weights
@@ -38,13 +38,13 @@ class Finding:
 
 
 def examine(
-    hardware: Hardware, study: StudyFile, baselines: Path, pythons: Mapping[str, str], model_dirs: Mapping[str, str]
+    hardware: Hardware, study: StudyFile, store: Store, pythons: Mapping[str, str], model_dirs: Mapping[str, str]
 ) -> Iterator[Finding]:
     """Everything that a run needs, in the order in which it needs it.
 
     Args:
         study: what would be served.
-        baselines: the store that would be used.
+        store: the baselines that would be used.
         pythons: engine -> Python, as the user named them. model_dirs: model -> folder, likewise.
 
     """
@@ -60,7 +60,7 @@ def examine(
             yield _engine(engine, device, pythons)
     yield from _weights(hardware, model_dirs)
     for gpu_count in (1, 2) if hardware.gpus else (0,):
-        yield _recorded(baselines / hardware.label(gpu_count))
+        yield _recorded(store, hardware.label(gpu_count))
 
 
 def platforms(hardware: Hardware, study: StudyFile, tensor_parallel_size: int) -> Iterator[Finding]:
@@ -181,7 +181,14 @@ def _weights(hardware: Hardware, model_dirs: Mapping[str, str]) -> Iterator[Find
                 yield Finding(f"model {model.name}", failure.seen, failure.remedy)
 
 
-def _recorded(folder: Path) -> Finding:
-    count = len(list(folder.glob("*/*.json")))
-    remedy = "record some: pytest -m PLATFORM --baseline-record, then perfgate accept" if count == 0 else None
-    return Finding(f"baselines {folder.name}", f"{count} files", remedy)
+def _recorded(store: Store, label: str) -> Finding:
+    own, shipped = store.count(label), 0
+    if store.behind is not None:
+        shipped = store.behind.count(label)
+    seen = f"{own} files"
+    if shipped:
+        seen = f"{own} files of your own, {shipped} that come with perfgate"
+    remedy = None
+    if own + shipped == 0:
+        remedy = "record some: pytest -m PLATFORM --baseline-record, then perfgate accept"
+    return Finding(f"baselines {label}", seen, remedy)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from perfgate.cli.project import opened
+from perfgate.cli.project import judging_store, opened
 
 if TYPE_CHECKING:
     from perfgate.cli.doctor import Finding
@@ -35,7 +35,7 @@ def command(tp: int, baselines: Path | None, engine_python: tuple[str, ...], mod
     machine = hardware.detect()
     pythons = {**project.engine_python, **_pairs("--engine-python", engine_python)}
     folders = {**project.model_dir, **_pairs("--model-dir", model_dir)}
-    findings = list(doctor.examine(machine, project.study, baselines or project.locations.baselines, pythons, folders))
+    findings = list(doctor.examine(machine, project.study, judging_store(baselines), pythons, folders))
     selections = list(doctor.platforms(machine, project.study, tp))
     _show(findings)
     click.echo()

@@ -132,6 +132,10 @@ class Store:
         write_atomically(path, to_text(file))
         self._read[path] = file
 
+    def count(self, hardware_label: str) -> int:
+        """Files recorded for this hardware; those of the store behind are not counted."""
+        return len(list((self.root / hardware_label).glob("*/*.json")))
+
     def recorded_ids(self, hardware_label: str) -> set[str]:
         """Ids ("subject/workload/metric") of everything recorded for this hardware, to find what no case asks for."""
         found = set()

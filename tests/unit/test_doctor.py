@@ -8,6 +8,7 @@ import pytest
 
 from perfgate.cli import doctor
 from perfgate.cli.doctor import Finding, can_run, examine, platforms
+from perfgate.judge.baseline_store import Store
 from perfgate.machine.hardware import Gpu, Hardware
 from perfgate.models import weights
 from perfgate.models.catalogue import CATALOGUE
@@ -58,7 +59,9 @@ def places(tmp_path, monkeypatch):
 def look(hardware, places, about, pythons=None, model_dirs=None):
     """The one finding of that name."""
     found = [
-        f for f in examine(hardware, SHIPPED, places / "baselines", pythons or {}, model_dirs or {}) if f.about == about
+        f
+        for f in examine(hardware, SHIPPED, Store(places / "baselines"), pythons or {}, model_dirs or {})
+        if f.about == about
     ]
     assert 1 == len(found)
     return found[0]
@@ -150,10 +153,12 @@ def test_versions_of_the_engine(places, versions, seen, remedy):
 
 def test_both_engines_of_a_gpu_machine(places):
     """With GPUs the engine is looked for twice, on the CPU and on them, each in its own environment."""
-    about = [finding.about for finding in examine(gpu_machine(), SHIPPED, places / "baselines", {}, {})]
+    about = [finding.about for finding in examine(gpu_machine(), SHIPPED, Store(places / "baselines"), {}, {})]
 
     assert {"engine vllm-cpu", "engine vllm"} <= set(about)
-    assert "engine vllm" not in [finding.about for finding in examine(CPU, SHIPPED, places / "baselines", {}, {})]
+    assert "engine vllm" not in [
+        finding.about for finding in examine(CPU, SHIPPED, Store(places / "baselines"), {}, {})
+    ]
 
 
 @pytest.mark.parametrize(("mig", "faulty"), [(False, False), (True, True)])
@@ -185,7 +190,9 @@ def test_servers_that_fit(places, count, memory_bytes, expected):
         assert f"{weights_gb} GB of weights" in finding.seen
         assert (lacking or "") in finding.seen
         assert (lacking is None) == (finding.remedy is None)
-    assert [] == [f for f in examine(CPU, SHIPPED, places / "baselines", {}, {}) if f.about.startswith("server ")]
+    assert [] == [
+        f for f in examine(CPU, SHIPPED, Store(places / "baselines"), {}, {}) if f.about.startswith("server ")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -231,7 +238,9 @@ def test_study_models_matter_on_gpus_alone(places):
 
     assert "93.4 GB" in finding.seen
     assert "--allow-download" in finding.remedy
-    assert [] == [f for f in examine(CPU, SHIPPED, places / "baselines", {}, {}) if f.about == "model mixtral-8x7b"]
+    assert [] == [
+        f for f in examine(CPU, SHIPPED, Store(places / "baselines"), {}, {}) if f.about == "model mixtral-8x7b"
+    ]
 
 
 def test_wrong_folder_of_a_model_is_told(places):
