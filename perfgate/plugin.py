@@ -19,38 +19,20 @@ from typing import Any
 import msgspec
 import pytest
 
-from perfgate import hookspec, locations
+from perfgate import fixtures, hookspec, locations
 from perfgate.cases import Case
 from perfgate.config import choices, rootdir
 from perfgate.config.options import OPTIONS_WITH_VALUE, add_options
 from perfgate.config.project import SHIPPED, open_project
 from perfgate.errors import Failure
-from perfgate.fixtures import (
-    SESSION,
-    _perf_hand,
-    check,
-    perf_gate,
-    perf_load,
-    perf_platform,
-    perf_server,
-    perf_study,
-)
+from perfgate.fixtures import SESSION
 from perfgate.judge import run_status
 from perfgate.run.session import PerfSession
 from perfgate.study.shipped import PACKAGE, shipped
 
-# Fixtures are found by their names in this module.
-__all__ = [
-    "_perf_hand",
-    "check",
-    "perf_gate",
-    "perf_load",
-    "perf_platform",
-    "perf_server",
-    "perf_study",
-]
-
 MARK = "perf"
+# Tells workers, which have another command line, that it names the shipped study.
+_NAMED = "PERFGATE_STUDY_IS_NAMED"
 _LINES = pytest.StashKey[list[str]]()  # what was written when the session ended, for the terminal
 
 
@@ -74,53 +56,63 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The suite's options."""
-    add_options(parser.getgroup("perfgate", "performance gate").addoption)
+    """The suite's options; in a root directory that is no project they would be in others' way."""
+    group = parser.getgroup("perfgate", "performance gate")
+    if _is_project(parser.extra_info.get("rootdir", ".")):
+        add_options(group.addoption)
+    else:
+        # Shown with pytest's own message where an argument is not known.
+        parser.extra_info["perfgate"] = (
+            f"its options are off, since here is no {locations.PROJECT_FILE} and no "
+            f"[tool.perfgate] (an empty {locations.PROJECT_FILE} will do)"
+        )
+
+
+def _is_project(root: str) -> bool:
+    """Whether a root directory has a project file, or the command line names the shipped tests."""
+    if any(arg == PACKAGE or arg.startswith("--study") for arg in sys.argv):
+        os.environ[_NAMED] = "1"
+    return _NAMED in os.environ or locations.project_table(locations.find_root(Path(root))) is not None
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Read the project, -m and the options once, and refuse what contradicts itself."""
+    if not hasattr(config.option, "study"):
+        config.pluginmanager.unregister(sys.modules[__name__])
+        return
     config.addinivalue_line(
         "markers",
         "perf(cases=QUESTION, engines=QUESTION): a perf test; `cases` is a function of a "
         "perfgate.study.Study that yields cases, `engines` one of a perfgate.study.Versus",
     )
-    names_shipped = _replace_package_name(config)
+    config.args[:] = [str(shipped().tests) if arg == PACKAGE else arg for arg in config.args]
     try:
-        _open(config, names_shipped)
+        _open(config)
     except Failure as failure:
         raise pytest.UsageError(str(failure)) from failure
 
 
-def _replace_package_name(config: pytest.Config) -> bool:
-    """``--pyargs perfgate.study`` means the shipped perf tests, wherever they lie."""
-    is_named = PACKAGE in config.args
-    config.args[:] = [str(shipped().tests) if arg == PACKAGE else arg for arg in config.args]
-    return is_named
-
-
-def _open(config: pytest.Config, names_shipped: bool) -> None:
+def _open(config: pytest.Config) -> None:
     option = config.option
     study = option.study
     if study == SHIPPED:
         study = str(shipped().study)
     project = open_project(config.rootpath, study)
-    is_active = bool(project.file or option.study or names_shipped)
     words = set(re.findall(r"[A-Za-z_]\w*", option.markexpr or "")) - {"and", "or", "not"}
     from_controller = getattr(config, "workerinput", {})
     run_dir = from_controller.get("perfgate_run_dir")
     option.gate = option.gate or os.environ.get("PERFGATE_GATE") or project.gate
     option.engine_python[:0] = [f"{name}={path}" for name, path in project.engine_python.items()]
     option.model_dir[:0] = [f"{name}={path}" for name, path in project.model_dir.items()]
-    if is_active:
-        _register(config, project.study.platforms.items(), words)
-        _enter_what_hooks_add(config)
+    # Not before: in other projects a fixture called "check" may be somebody else's.
+    config.pluginmanager.register(fixtures, fixtures.__name__)
+    _register(config, project.study.platforms.items(), words)
+    _enter_what_hooks_add(config)
     perf = PerfSession(
         option,
         project,
         words - {"True", "False"},
-        is_active,
         from_controller.get("workerid"),
         None if run_dir is None else Path(run_dir),
     )
@@ -159,16 +151,6 @@ def _enter_what_hooks_add(config: pytest.Config) -> None:
 
 def _check(config: pytest.Config, perf: PerfSession) -> None:
     given = [str(arg).partition("=")[0] for arg in config.invocation_params.args]
-    if not perf.is_active:
-        named = [flag for flag in ("--gate", "--plan", "--resume") if flag in given]
-        if named:
-            raise Failure(
-                tried=f"{named[0]} in {config.rootpath}",
-                seen=f"there is no {locations.PROJECT_FILE} and no [tool.perfgate]",
-                remedy=f"make one (an empty {locations.PROJECT_FILE} will do), name --study "
-                f"{SHIPPED}, or run pytest where one is",
-            )
-        return
     worker_count = int(getattr(config.option, "numprocesses", None) or 0)
     perf.check(worker_count, "--gate" in given)
 
