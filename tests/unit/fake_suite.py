@@ -112,7 +112,11 @@ def enter() -> None:
         )
 
 
-KINDS = {"h200": ("NVIDIA H200", 150_754_820_096), "h100": ("NVIDIA H100 80GB HBM3", 85_520_809_984)}
+KINDS = {
+    "l40s": ("NVIDIA L40S", 48_305_799_168),
+    "h200": ("NVIDIA H200", 150_754_820_096),
+    "h100": ("NVIDIA H100 80GB HBM3", 85_520_809_984),
+}
 
 
 def enter_gpus(count: int, kind: str = "h200") -> None:

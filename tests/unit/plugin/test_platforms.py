@@ -1,0 +1,52 @@
+"""Platforms: `-m gpu` is whatever GPU is here; a product's name asserts it."""
+
+from __future__ import annotations
+
+import pytest
+
+from perfgate.results.schema import load
+from tests.unit.projects import outcomes, perfgate
+
+pytest_plugins = ["pytester"]
+ONE = ("--tp", "1", "-k", "test_closed")
+
+
+def test_any_gpu_is_measured_and_judged_by_its_product(gpus, pytester, monkeypatch):
+    """On an L40S -m gpu runs; what it records lies in its own folder and is judged next time."""
+    monkeypatch.setenv("FAKE_GPU_KIND", "l40s")
+    first = gpus("-m", "gpu", *ONE, "--weights", "dummy", "--run-dir", "run")
+    accepted = perfgate(pytester, "accept", "run", "--baselines", "baselines")
+    again = gpus("-m", "gpu", *ONE, "--weights", "dummy")
+
+    assert {"skipped": 2} == outcomes(first)
+    assert "l40s" == load(pytester.path / "run").hardware.kind
+    assert 0 == accepted.ret, accepted.outlines
+    assert ["l40sx1"] == [path.name for path in (pytester.path / "baselines").iterdir()]
+    # The sparse model does not fit its 48 GB.
+    assert {"passed": 1, "skipped": 1} == outcomes(again)
+    again.stdout.fnmatch_lines(["*93.4 GB of weights*"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "platform", "expected"),
+    [("h100", "h100", "ran"), ("h100", "h200", "skipped"), ("l40s", "a100", "skipped")],
+)
+def test_a_product_is_asserted(gpus, monkeypatch, kind, platform, expected):
+    """On other GPUs every test is skipped with what it needs and what was found."""
+    monkeypatch.setenv("FAKE_GPU_KIND", kind)
+    result = gpus("-m", platform, *ONE, "--weights", "dummy")
+
+    found = "needs 1x" in result.stdout.str()
+    assert (expected == "skipped") == found
+    if found:
+        line = f"*needs 1x {platform.upper()}, found 1x NVIDIA {kind.upper()}*"
+        result.stdout.fnmatch_lines([line])
+
+
+def test_both_are_selected_together(gpus, monkeypatch, pytester):
+    """A name and "gpu" in one expression ask the same servers, which are launched once."""
+    monkeypatch.setenv("FAKE_GPU_KIND", "h200")
+    result = gpus("-m", "gpu or h200", *ONE, "--run-dir", "run")
+
+    assert {"skipped": 4} == outcomes(result)
+    assert [0, 0] == [launch.index for launch in load(pytester.path / "run").launches]
