@@ -39,7 +39,7 @@ docs: $(VENV)/ready-dev
 	PYTHONPATH=. $(VENV)/bin/mkdocs build --strict
 
 engines: $(VENV)/ready
-	$(VENV)/bin/perfgate engines install \
+	$(VENV)/bin/perfgate engines install --keep-going \
 	    $(if $(ENGINE_PYTHON),--python $(ENGINE_PYTHON)) $(ENGINES)
 
 # All lock files, and the names of wheels that tests/unit/test_locks.py reads.
