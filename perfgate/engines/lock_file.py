@@ -32,22 +32,22 @@ class Lock:
     Attributes:
         path: the file, a complete list of requirements with hashes, torch left out.
         torch: version of the build that is installed first.
-        requires_python: the Pythons for which each pin has a wheel.
+        requires_python: the Pythons for which each pin has a wheel: ">=3.11,<3.14".
         packages: how many it pins.
     """
 
     path: Path
     torch: str
-    requires_python: SpecifierSet
+    requires_python: str
     packages: int
 
     def allows(self, python: str) -> bool:
         """Whether a Python of that version ("3.12.1") can be used; its first two numbers decide."""
-        return self.requires_python.contains(minor_version(python))
+        return SpecifierSet(self.requires_python).contains(minor_version(python))
 
     def newest_python(self) -> str | None:
         """The newest that can be used, as its command: "python3.13"."""
-        found = [f"3.{minor}" for minor in _MINORS if self.requires_python.contains(f"3.{minor}")]
+        found = [f"3.{minor}" for minor in _MINORS if self.allows(f"3.{minor}")]
         return f"python{found[-1]}" if found else None
 
 
@@ -66,7 +66,8 @@ def read(path: Path) -> Lock:
     told = {found[1]: found[2].strip() for line in lines if (found := _HEADER.fullmatch(line))}
     pins = sum(bool(line) and line[0] not in "# " for line in lines)
     try:
-        return Lock(path, told["torch"], SpecifierSet(told["requires-python"]), pins)
+        SpecifierSet(told["requires-python"])
+        return Lock(path, told["torch"], told["requires-python"], pins)
     except (KeyError, InvalidSpecifier) as error:
         raise BadLock(
             tried=f"reading the header of {path}",

