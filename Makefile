@@ -26,6 +26,7 @@ lint: $(VENV)/ready-dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports --no-logo --no-cache
 
 # The plugin's whole runs under the oldest pytest that is supported; `make test` uses the newest that is pinned.
 test-oldest: VENV := .venv-oldest

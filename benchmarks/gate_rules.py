@@ -12,8 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtr
-from scipy.stats import rankdata
 
 from perfgate.judge.policy import (
     DECISION_LAUNCHES,
@@ -215,6 +213,9 @@ def retry_red(rng: np.random.Generator, machine: Machine, recorded: Array, loss:
 
 def mann_whitney_red(rng: np.random.Generator, machine: Machine, runs: int, loss: float, sessions: int) -> Array:
     """Mann-Whitney (p < 0.01, loss above 2 %) on repetitions as if each were independent, as is often done."""
+    from scipy.special import ndtr  # here: no other rule needs them
+    from scipy.stats import rankdata
+
     shape = (runs, sessions, machine.repetitions)
     old = rng.normal(0, machine.machine, (*shape[:2], 1)) + rng.normal(0, machine.launch, (*shape[:2], 1))
     before = (old + rng.normal(0, machine.repetition, shape)).reshape(runs, -1)

@@ -23,7 +23,7 @@ from perfgate.cases import Case, Load
 from perfgate.engines.base import ServerConfig
 from perfgate.judge.baseline_store import Store
 from perfgate.judge.gate import judge_run
-from perfgate.load.measurement import Repetition
+from perfgate.load.repetition import Repetition
 from perfgate.load.workload import Workload
 from perfgate.machine.hardware import Hardware
 from perfgate.results import schema as rundata

@@ -15,7 +15,7 @@ import msgspec
 from perfgate.cases import Case, Load
 from perfgate.engines.base import ServerConfig
 from perfgate.judge.verdict import Outcome, Verdict
-from perfgate.load.measurement import Repetition, RequestRow
+from perfgate.load.repetition import Repetition, RequestRow
 from perfgate.load.workload import Workload
 from perfgate.machine.hardware import Hardware
 from perfgate.results import schema as rundata

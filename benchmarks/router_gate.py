@@ -65,7 +65,10 @@ def serve(folder: Path, run_dir: Path, store: Path, asked: argparse.Namespace) -
         for name in OF_THE_ROUTING
     ]
     settings = Settings(
-        run_dir=run_dir, baselines=store, engine_pythons={"vllm": asked.engine_python}, model_dirs={NAME: str(folder)}
+        run_dir=run_dir,
+        store=Store(store),
+        engine_pythons={"vllm": asked.engine_python},
+        model_dirs={NAME: str(folder)},
     )
     tell = Progress(lambda text: print(text, end="", flush=True), rewritable=False)  # noqa: T201
     pool = ServerPool(log_dir=run_dir / "logs", progress=tell.line)

@@ -22,7 +22,8 @@ import click
 import requests
 
 from perfgate.judge.policy import t_quantile
-from perfgate.load.measurement import Repetition, Target, measure
+from perfgate.load.measurement import Target, measure
+from perfgate.load.repetition import Repetition
 from perfgate.load.warmup import warm_up
 from perfgate.load.workload import Synthetic, Workload
 from perfgate.machine.nvml import Gpus

@@ -55,8 +55,11 @@ def commands() -> Iterator[str]:
 def _help(command: click.Command, name: str) -> Iterator[str]:
     context = click.Context(command, info_name=name, max_content_width=110, terminal_width=110)
     yield f"### {name}\n\n```text\n{command.get_help(context)}\n```\n"
-    for word, inner in sorted(getattr(command, "commands", {}).items()):
-        yield from _help(inner, f"{name} {word}")
+    if isinstance(command, click.Group):
+        for word in command.list_commands(context):
+            inner = command.get_command(context, word)
+            assert inner is not None
+            yield from _help(inner, f"{name} {word}")
 
 
 def metrics() -> Iterator[str]:

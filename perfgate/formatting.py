@@ -1,4 +1,4 @@
-"""How is a verdict told?
+"""Formatting of numbers, units, changes and counts, and the form of a message.
 
 Three lines, as of any failure: what was tried, what was seen, what to do. Directions are words ("lower by 12.1 %"),
 because a minus sign is read past.
@@ -6,13 +6,8 @@ because a minus sign is read past.
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
-from perfgate.cases import Case, Load
-from perfgate.judge.ratio import Side, moves
-
-DEMOTED = "reported only:"  # of a case that the suite would judge
 SHOWN = 6  # reasons or differing fields that a message lists
 
 
@@ -49,18 +44,6 @@ def count(number_of: int, noun: str) -> str:
     return f"{number_of} {noun}{'es' if noun.endswith('ch') else 's'}"
 
 
-def name(case: Case) -> str:
-    """The case in words: the metric, and whose."""
-    whose = _load(case.of)
-    if case.over is None:
-        return f"{case.metric} of {whose}"
-    return f"{case.metric} of {whose} over that of {_load(case.over)}"
-
-
-def _load(load: Load) -> str:
-    return load.server.key if load.workload is None else f"{load.server.key} under {load.workload_name}"
-
-
 def differing(now: Mapping[str, str], then: Mapping[str, str]) -> list[str]:
     """Names of the fields that differ; a field missing on one side differs."""
     return [field for field in sorted(now.keys() | then.keys()) if now.get(field) != then.get(field)]
@@ -80,33 +63,3 @@ def listed(items: Sequence[str]) -> str:
     """Some of the items, and how many more there are."""
     rest = len(items) - SHOWN
     return "; ".join(items[:SHOWN]) + (f"; and {rest} more" if rest > 0 else "")
-
-
-def sides(case: Case, unit: str, now: Sequence[Side], then: Sequence[Side]) -> list[str]:
-    """For a ratio: both sides now and in the baseline, and which of them moved.
-
-    Args:
-        now: (numerator, denominator) of each launch of this run.
-        then: those of the baseline; empty where it does not hold them.
-
-    """
-    if case.over is None or not now:
-        return []
-    lines, moved_by = [], moves(now, then)
-    for index, (label, load) in enumerate((("of:  ", case.of), ("over:", case.over))):
-        value = statistics.geometric_mean(pair[index] for pair in now)
-        text = f"{label} {_load(load)}: {number(value, unit)} now"
-        if then:
-            before = statistics.geometric_mean(pair[index] for pair in then)
-            text += f", {number(before, unit)} in the baseline ({moved(value / before - 1)})"
-        lines.append(text)
-    return [*lines, _which_moved(case, moved_by)] if moved_by else lines
-
-
-def _which_moved(case: Case, moved_by: Side) -> str:
-    of, over = map(abs, moved_by)
-    if of > 2 * over:
-        return f"so it is {_load(case.of)} that moved"
-    if case.over is not None and over > 2 * of:
-        return f"so it is {_load(case.over)} that moved"
-    return "so both moved; a machine that is slower or busier today moves both"

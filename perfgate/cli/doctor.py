@@ -7,16 +7,16 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from perfgate.engines import environment
+from perfgate.engines.base import ServerConfig
 from perfgate.engines.registry import ENGINES
 from perfgate.errors import Failure
-from perfgate.machine import memory
-from perfgate.machine.hardware import GPU_KINDS, Hardware
+from perfgate.judge.baseline_store import Store
+from perfgate.machine.hardware import Hardware
 from perfgate.models import catalogue as models
-from perfgate.models import weights
-from perfgate.study.study import study_of
+from perfgate.models import estimate, weights
+from perfgate.study import StudyFile, study_of
 
 # Both engines' environments (3.5 and 2.6 GB) and the models made here.
 CPU_DISK_GB = 8
@@ -38,12 +38,13 @@ class Finding:
 
 
 def examine(
-    hardware: Hardware, baselines: Path, pythons: Mapping[str, str], model_dirs: Mapping[str, str]
+    hardware: Hardware, study: StudyFile, store: Store, pythons: Mapping[str, str], model_dirs: Mapping[str, str]
 ) -> Iterator[Finding]:
     """Everything that a run needs, in the order in which it needs it.
 
     Args:
-        baselines: the store that would be used.
+        study: what would be served.
+        store: the baselines that would be used.
         pythons: engine -> Python, as the user named them. model_dirs: model -> folder, likewise.
 
     """
@@ -51,7 +52,7 @@ def examine(
     yield Finding("Python", python, None if sys.version_info >= (3, 11) else "use Python 3.11 or newer")
     yield Finding("machine", hardware.describe)
     yield from _gpus(hardware)
-    yield from _servers(hardware)
+    yield from _servers(hardware, study)
     yield from _room(hardware)
     devices = ("cpu", "cuda") if hardware.gpus else ("cpu",)
     for device in devices:
@@ -59,21 +60,34 @@ def examine(
             yield _engine(engine, device, pythons)
     yield from _weights(hardware, model_dirs)
     for gpu_count in (1, 2) if hardware.gpus else (0,):
-        yield _recorded(baselines / hardware.label(gpu_count))
+        yield _recorded(store, hardware.label(gpu_count))
 
 
-def platforms(hardware: Hardware, tensor_parallel_size: int) -> Iterator[Finding]:
+def platforms(hardware: Hardware, study: StudyFile, tensor_parallel_size: int) -> Iterator[Finding]:
     """Which selections run here: "pytest -m cpu", "pytest -m h200", ..."""
+    for name in study.platforms:
+        if study.device_of(name) == "cpu":
+            yield _on_cpu(name, tensor_parallel_size)
+        else:
+            yield _on_gpus(name, study.gpu_of(name), hardware, tensor_parallel_size)
+
+
+def _on_cpu(name: str, tensor_parallel_size: int) -> Finding:
     cores = len(os.sched_getaffinity(0))
     enough = cores >= tensor_parallel_size
     missing = None if enough else f"give this process {tensor_parallel_size} cores, or run with --tp {cores}"
     seen = "runs here" if enough else f"needs {tensor_parallel_size} cores, found {cores}"
-    yield Finding("pytest -m cpu", seen, missing)
-    for kind in GPU_KINDS:
-        lacking = hardware.lacks(kind, tensor_parallel_size)
-        alone = hardware.lacks(kind, 1) is None
-        remedy = "run with --tp 1 what fits one GPU" if alone else f"run it on a machine with {kind.upper()} GPUs"
-        yield Finding(f"pytest -m {kind}", lacking or "runs here", remedy if lacking else None)
+    return Finding(f"pytest -m {name}", seen, missing)
+
+
+def _on_gpus(name: str, gpu: str | None, hardware: Hardware, tensor_parallel_size: int) -> Finding:
+    lacking = hardware.lacks(gpu, tensor_parallel_size)
+    if lacking is None:
+        return Finding(f"pytest -m {name}", "runs here")
+    remedy = f"run it on a machine with {(gpu or 'NVIDIA').upper()} GPUs"
+    if hardware.lacks(gpu, 1) is None:
+        remedy = "run with --tp 1 what fits one GPU"
+    return Finding(f"pytest -m {name}", lacking, remedy)
 
 
 def _gpus(hardware: Hardware) -> Iterator[Finding]:
@@ -84,13 +98,24 @@ def _gpus(hardware: Hardware) -> Iterator[Finding]:
         yield Finding(f"GPU {gpu.index}", seen, remedy)
 
 
-def _servers(hardware: Hardware) -> Iterator[Finding]:
+def _gpu_servers(hardware: Hardware, study: StudyFile) -> list[ServerConfig]:
+    """Both servers of each pair that a GPU platform of the study serves, on one and on two GPUs."""
+    found: dict[ServerConfig, None] = {}
+    if hardware.gpus:
+        engine = next(iter(study.engines or ENGINES))
+        names = [name for name in study.platforms if study.device_of(name) == "cuda"]
+        for size in (1, 2):
+            for name in names:
+                found |= dict.fromkeys(study_of(study, name, engine, size).models)
+    return list(found)
+
+
+def _servers(hardware: Hardware, study: StudyFile) -> Iterator[Finding]:
     """Which of the study's servers the GPUs hold, on one and on two of them."""
-    sizes = (1, 2) if hardware.gpus else ()
-    for server in (server for size in sizes for server in study_of("h200", "vllm", size, "auto").models):
+    for server in _gpu_servers(hardware, study):
         architecture, size = models.lookup(server.model).architecture, server.tensor_parallel_size
         about = f"server {server.model} TP={size}"
-        if small := memory.too_small(architecture, size, server.dtype, hardware.memory_bytes):
+        if small := estimate.too_small(architecture, size, server.dtype, hardware.memory_bytes):
             yield Finding(about, small, "its tests are skipped here; it takes more GPUs, or larger ones")
             continue
         weights_gb = architecture.weights_bytes_per_rank(size, server.dtype) / 1e9
@@ -156,7 +181,14 @@ def _weights(hardware: Hardware, model_dirs: Mapping[str, str]) -> Iterator[Find
                 yield Finding(f"model {model.name}", failure.seen, failure.remedy)
 
 
-def _recorded(folder: Path) -> Finding:
-    count = len(list(folder.glob("*/*.json")))
-    remedy = "record some: pytest -m PLATFORM --baseline-record, then perfgate accept" if count == 0 else None
-    return Finding(f"baselines {folder.name}", f"{count} files", remedy)
+def _recorded(store: Store, label: str) -> Finding:
+    own, shipped = store.count(label), 0
+    if store.behind is not None:
+        shipped = store.behind.count(label)
+    seen = f"{own} files"
+    if shipped:
+        seen = f"{own} files of your own, {shipped} that come with perfgate"
+    remedy = None
+    if own + shipped == 0:
+        remedy = "record some: pytest -m PLATFORM --baseline-record, then perfgate accept"
+    return Finding(f"baselines {label}", seen, remedy)

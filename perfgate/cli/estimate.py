@@ -1,16 +1,16 @@
-"""How is an estimate asked for and shown? The command `estimate`."""
+"""The command `estimate`: what a model weighs, reads and exchanges on some GPUs."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
-from rich.console import Console
-from rich.table import Table
 
+from perfgate.cli.project import opened
 from perfgate.machine import datasheets
 from perfgate.models.catalogue import BYTES_PER_PARAMETER, CATALOGUE, Architecture, lookup, read_config
 from perfgate.models.estimate import (
@@ -21,9 +21,15 @@ from perfgate.models.estimate import (
     Estimate,
     Question,
     Step,
-    claims,
     estimate,
 )
+from perfgate.study.claims import claims
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from perfgate.study import StudyFile
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -47,18 +53,22 @@ _APART: dict[str, Callable[[Estimate], str]] = {
 
 @click.command("estimate")
 @click.argument("model")
-@click.option("--gpu", default="h200", show_default=True, help=", ".join(gpu.name for gpu in datasheets.GPUS))
+@click.option(
+    "--gpu", default=datasheets.GPUS[0].name, show_default=True, help=", ".join(gpu.name for gpu in datasheets.GPUS)
+)
 @click.option("--tp", type=click.IntRange(1), default=2, show_default=True, help="GPUs, tensor parallel size.")
 @click.option("--ep", is_flag=True, help="Spread the experts over the GPUs whole.")
 @click.option("--dtype", type=click.Choice(sorted(BYTES_PER_PARAMETER)), default="bfloat16", show_default=True)
-@click.option("--beside", default="llama-3.1-8b", show_default=True, help="A model to compare with; 'none' for none.")
+@click.option(
+    "--beside", help="A model to compare with (default: the dense model of the study's first pair); 'none' for none."
+)
 @click.option("--context", type=click.IntRange(0), default=0, show_default=True, metavar="TOKENS",
               help="Mean tokens in a sequence's KV cache, read at each step.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
-def command(model: str, beside: str, as_json: bool, **asked: object) -> None:
+def command(model: str, beside: str | None, as_json: bool, **asked: object) -> None:
     """Say what MODEL weighs, reads and exchanges on some GPUs, from its config.json alone.
 
-    MODEL is a name of the catalogue (mixtral-8x7b), a folder, or a config.json.
+    MODEL is a name in the study, a folder, or a config.json.
     """
     question = Question(
         gpu=datasheets.by_name(str(asked["gpu"])),
@@ -67,17 +77,29 @@ def command(model: str, beside: str, as_json: bool, **asked: object) -> None:
         dtype=str(asked["dtype"]),
         context_tokens=msgspec.convert(asked["context"], int),
     )
+    study = opened().study
     name, architecture = _find(model)
     answer = Answer(question=question, model=estimate(name, architecture, question), beside=None, claims=())
+    beside = beside or _first_dense(study)
     if beside not in ("none", model):
         other_name, other = _find(beside)
         answer = msgspec.structs.replace(
-            answer, beside=estimate(other_name, other, question), claims=claims(architecture, other)
+            answer,
+            beside=estimate(other_name, other, question),
+            claims=claims(study, architecture, other),
         )
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(answer)).decode())
         return
+    from rich.console import Console  # here: neither --help nor --json must wait for it
+
     show(answer, Console(file=sys.stdout, highlight=False, soft_wrap=True))
+
+
+def _first_dense(study: StudyFile) -> str:
+    for pair in study.pairs.values():
+        return pair.dense
+    return "none"
 
 
 def _find(model: str) -> tuple[str, Architecture]:
@@ -89,6 +111,8 @@ def _find(model: str) -> tuple[str, Architecture]:
 
 def show(answer: Answer, console: Console) -> None:
     """The answer as tables."""
+    from rich.table import Table
+
     asked, columns = answer.question, [answer.model, *([answer.beside] if answer.beside else [])]
     parallel = "expert parallel" if asked.expert_parallel else "tensor parallel"
     gpus = f"{asked.ranks}x {asked.gpu.name}, {parallel}, {asked.dtype}"
@@ -137,6 +161,8 @@ def _rows(columns: list[Estimate], asked: Question) -> list[tuple[str, list[str]
 
 
 def _steps(answer: Answer) -> Table:
+    from rich.table import Table
+
     table = Table(title="one decode step", title_justify="left")
     table.add_column("batch", justify="right")
     columns = [answer.model, *([answer.beside] if answer.beside else [])]

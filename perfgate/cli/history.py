@@ -1,25 +1,24 @@
-"""How have values moved over the runs? The command `history`."""
+"""The command `history`: a metric over all runs, its change points, and exports of them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from perfgate import PROJECT
-from perfgate.files import write_atomically
-from perfgate.history.exports import comma_separated, openmetrics
-from perfgate.history.series import Entry, HistoryError, change_points, series, told
-from perfgate.history.store import HISTORY_FILE, History
-from perfgate.report import trends
+from perfgate.cli.project import opened
+
+if TYPE_CHECKING:
+    from perfgate.history.series import Entry
 
 _FOLDER = click.Path(path_type=Path)
 
 
 @click.command("history")
 @click.argument("case", required=False)
-@click.option("--runs", type=_FOLDER, default=PROJECT / "runs", help="Run store; its complete runs are added first.")
+@click.option("--runs", type=_FOLDER, help="Run store (default: the project's); its complete runs are added first.")
 @click.option(
     "--history", "file", type=_FOLDER, envvar="PERFGATE_HISTORY", help="The file (default: in the run store)."
 )
@@ -28,9 +27,21 @@ _FOLDER = click.Path(path_type=Path)
 @click.option("--csv", type=_FOLDER, metavar="FILE", help="Write every run and case as CSV; - prints it.")
 @click.option("--openmetrics", "metrics", type=_FOLDER, metavar="FILE", help="Write the newest values as OpenMetrics.")
 def history(
-    case: str | None, runs: Path, file: Path | None, hardware: str | None, html: Path | None, **exports: Path | None
+    case: str | None,
+    runs: Path | None,
+    file: Path | None,
+    hardware: str | None,
+    html: Path | None,
+    **exports: Path | None,
 ) -> None:
     """Show the metric of CASE over all runs, with its change points; without CASE list the cases."""
+    # Imported here: `--help` must not wait for scipy and numpy.
+    from perfgate.history.exports import comma_separated, openmetrics
+    from perfgate.history.series import HistoryError, change_points, series, told
+    from perfgate.history.store import HISTORY_FILE, History
+    from perfgate.report import trends
+
+    runs = runs or opened().locations.runs
     if not runs.is_dir() and not (file and file.exists()):
         raise click.UsageError(f"there is no run store {runs}: name one by --runs, or a history by --history")
     store = History(file or runs / HISTORY_FILE)
@@ -60,12 +71,17 @@ def history(
 
 
 def _chosen(entries: Sequence[Entry], case: str | None, hardware: str | None) -> dict[str, list[Entry]]:
+    from perfgate.history.series import series
+    from perfgate.report import trends
+
     if case is not None:
         return {case: series(entries, case, hardware)}
     return trends.by_case(entries, hardware)
 
 
 def _write(path: Path, text: str) -> bool:
+    from perfgate.files import write_atomically
+
     if str(path) == "-":
         click.echo(text, nl=False)
     else:

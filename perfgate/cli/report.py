@@ -1,4 +1,4 @@
-"""How are runs shown once more, from their data alone? The command `report`."""
+"""The command `report`: the page and the exports of a run, made again from its data."""
 
 from __future__ import annotations
 
@@ -6,15 +6,7 @@ from pathlib import Path
 
 import click
 
-from perfgate import PROJECT
-from perfgate.history.store import HISTORY_FILE, History
-from perfgate.judge.baseline_store import Store
-from perfgate.report import artifacts as written
-from perfgate.report import trends
-from perfgate.report.headline import verdict_sentence
-from perfgate.report.page import Report
-from perfgate.report.terminal import judged_again
-from perfgate.results import schema as rundata
+from perfgate.cli.project import judging_store, opened
 
 _FOLDER = click.Path(path_type=Path)
 
@@ -23,20 +15,30 @@ _FOLDER = click.Path(path_type=Path)
 @click.argument("runs", metavar="RUN...", type=_FOLDER, nargs=-1, required=True)
 @click.option("--out", type=_FOLDER, help="Folder to write into (default: that of the last RUN).")
 @click.option("--history", type=_FOLDER, envvar="PERFGATE_HISTORY", help="The history, for trends.")
-@click.option("--baselines", type=_FOLDER, default=PROJECT / "baselines", help="Baseline store.")
+@click.option("--baselines", type=_FOLDER, help="Baseline store (default: the project's).")
 @click.option("--judge", is_flag=True, help="Decide anew by these baselines, instead of showing what was decided then.")
-def report(runs: tuple[Path, ...], out: Path | None, baselines: Path, history: Path | None, judge: bool) -> None:
+def report(runs: tuple[Path, ...], out: Path | None, baselines: Path | None, history: Path | None, judge: bool) -> None:
     """Make report.html, summary.md, junit.xml and pytest-benchmark.json of the run RUN.
 
     Of several runs the page shows each beside the others; the last is the one in question.
     """
+    # Imported here: `--help` must not wait for scipy, numpy and rich.
+    from perfgate.history.store import History
+    from perfgate.judge.run_status import judged_again
+    from perfgate.report import artifacts as written
+    from perfgate.report import trends
+    from perfgate.report.headline import verdict_sentence
+    from perfgate.report.page import Report
+    from perfgate.results import schema as rundata
+
+    store = judging_store(baselines)
     results = [rundata.load(run) for run in runs]
     if judge:
-        results = [judged_again(run, Store(baselines)) for run in results]
+        results = [judged_again(run, store) for run in results]
     folder = out or (runs[-1] if runs[-1].is_dir() else runs[-1].parent)
-    file = history or PROJECT / "runs" / HISTORY_FILE
+    file = history or opened().locations.history
     courses = trends.of_run(results[-1], History(file).entries()) if file.exists() else {}
-    paths = written.write(Report(results, Store(baselines) if baselines.is_dir() else None, courses), folder)
+    paths = written.write(Report(results, store, courses), folder)
     click.echo(verdict_sentence(results[-1]))
     for path in paths:
         click.echo(f"wrote {path}")

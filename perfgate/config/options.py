@@ -1,24 +1,47 @@
-"""Which options does the suite add to pytest's?"""
+"""Options: what the plugin adds to pytest's command line."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
-from perfgate.engines.registry import ENGINES
 from perfgate.judge.verdict import GATES
-from perfgate.study.study import PLATFORMS
+
+# Those that take a value, which could be the path of a file or folder.
+OPTIONS_WITH_VALUE = (
+    "--study",
+    "--gate",
+    "--run-dir",
+    "--launches",
+    "--telemetry",
+    "--history",
+    "--perf-report",
+    "--baselines",
+    "--tp",
+    "--weights",
+    "--engine",
+    "--attach",
+    "--engine-python",
+    "--against-engine",
+    "--against-delta",
+    "--model-dir",
+    "--stall-timeout",
+    "--lease-wait",
+    "--plant-delay",
+    "--plant-arg",
+    "--plant-env",
+    "--hardware",
+)
 
 
 def add_options(add: Callable[..., None]) -> None:
     """All of them, each with its help, by argparse's words."""
-    # What the variable says is no matter of argparse, which asks only what is written after the option.
-    add("--gate", choices=GATES, default=os.environ.get("PERFGATE_GATE", "advisory"),
+    add("--study", metavar="FILE",
+        help="the study file that replaces the project's; \"shipped\" is the one that comes with perfgate")  # fmt: skip
+    add("--gate", choices=GATES,
         help="required: everything but PASSED and IMPROVED is red, a skipped or missing case too (for CI on GPUs). "
         "advisory (default): REGRESSED and INVALID are red, the rest is shown")  # fmt: skip
     add("--run-dir", metavar="DIR",
-        help="where this run's data go (default: runs/<time>); a folder outside of the project is named with an equals "
-        "sign, --run-dir=DIR, or pytest looks for tests there")  # fmt: skip
+        help="where this run's data go (default: runs/<time>)")  # fmt: skip
     add("--resume", action="store_true", help="go on with the run in --run-dir: launches measured whole are kept")
     add("--launches", type=int, default=1, metavar="N",
         help="launch every server N times before deciding (default 1; of each build with --against-engine, "
@@ -27,17 +50,18 @@ def add_options(add: Callable[..., None]) -> None:
         help="say what would be launched, how long that took in earlier runs, and which losses would be caught; start "
         "nothing")  # fmt: skip
     add("--telemetry", choices=("yes", "no"), default="yes", help="look at the GPUs while they are measured (default)")
-    add("--history", metavar="FILE", default=os.environ.get("PERFGATE_HISTORY"),
+    add("--history", metavar="FILE",
         help="the history that complete runs are added to (default: runs/history.sqlite3)")  # fmt: skip
     add("--perf-report", choices=("yes", "no"), default="yes",
         help="write report.html, summary.md, junit.xml, pytest-benchmark.json beside the run (default)")  # fmt: skip
-    add("--baselines", metavar="DIR", help="the baseline store (default: baselines/); named like --run-dir")
+    add("--baselines", metavar="DIR", help="the baseline store (default: baselines/)")
     add("--baseline-record", action="store_true",
         help="write proposed baselines beside the run; `perfgate accept` takes them over")  # fmt: skip
-    add("--tp", type=int, default=2, metavar="N", help="tensor parallel size of the compared servers (default 2)")
+    add("--tp", type=int, metavar="N",
+        help="tensor parallel size of the compared servers (default: the study's; shipped: 2)")  # fmt: skip
     add("--weights", choices=("auto", "dummy"), default="auto",
         help="dummy: GPU servers make weights up (timings are real, routing is not)")  # fmt: skip
-    add("--engine", action="append", choices=sorted(ENGINES), help="engine to test, repeatable (default: all)")
+    add("--engine", action="append", metavar="NAME", help="engine to test, repeatable (default: the study's)")
     add("--attach", action="append", default=[], metavar="ENGINE=URL",
         help="measure a server that somebody else runs, repeatable; nothing is launched or stopped")  # fmt: skip
     add("--engine-python", action="append", default=[], metavar="ENGINE=PATH", help="the Python that runs an engine")
@@ -60,4 +84,4 @@ def add_options(add: Callable[..., None]) -> None:
         "for a change inside the engine")  # fmt: skip
     add("--plant-env", action="append", default=[], metavar="MODEL=NAME=VALUE",
         help="likewise with an environment variable, repeatable")  # fmt: skip
-    add("--hardware", choices=PLATFORMS, help="assert what this machine is; an error if it is something else")
+    add("--hardware", metavar="KIND", help="assert what this machine is; an error if it is something else")

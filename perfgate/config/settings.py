@@ -9,6 +9,7 @@ from pathlib import Path
 from perfgate.engines import injection as plants
 from perfgate.engines.base import ServerConfig
 from perfgate.engines.injection import Plant
+from perfgate.judge.baseline_store import Store
 from perfgate.results.schema import new_run_id
 from perfgate.servers.external import AttachedServer
 
@@ -18,6 +19,7 @@ class Settings:
     """What the user chose for this session.
 
     Attributes:
+        store: the baselines to judge by.
         engine_pythons: engine -> Python. model_dirs: model -> folder.
         plants: model -> what is changed in its servers, to see the gate fire.
         gpu_indices: GPUs that servers may use, by NVML index.
@@ -32,7 +34,7 @@ class Settings:
     """
 
     run_dir: Path
-    baselines: Path
+    store: Store
     gate: str = "advisory"
     engine_pythons: Mapping[str, str] = field(default_factory=dict)
     model_dirs: Mapping[str, str] = field(default_factory=dict)

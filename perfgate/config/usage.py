@@ -9,6 +9,7 @@ import argparse
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from perfgate.config import choices
 from perfgate.engines import environment
 from perfgate.engines import injection as plants
 from perfgate.engines.registry import ENGINES
@@ -19,8 +20,7 @@ from perfgate.machine.hardware import Hardware
 from perfgate.models import catalogue as models
 from perfgate.results import merge as workers
 from perfgate.results.schema import RESULTS_FILE
-from perfgate.run import opening
-from perfgate.study.study import PLATFORMS
+from perfgate.study import StudyFile
 
 
 class BadUsage(Failure):
@@ -29,6 +29,7 @@ class BadUsage(Failure):
 
 def check(
     option: argparse.Namespace,
+    study: StudyFile,
     requested: Sequence[str],
     run_dir: Path,
     machine: Callable[[], Hardware],
@@ -38,6 +39,7 @@ def check(
 
     Args:
         option: the parsed options.
+        study: says which platforms and engines there are.
         requested: platforms that -m names; without one nothing is measured.
         run_dir: where this session's data would go.
         machine: asked only where an option speaks of it.
@@ -47,6 +49,7 @@ def check(
         Failure: with what to do instead.
     """
     _check_numbers(option)
+    _check_engines(option, study)
     asserted = option.hardware
     if asserted and asserted != machine().kind:
         raise BadUsage(f"--hardware {asserted}", f"this machine is {machine().describe}", "correct the option")
@@ -56,11 +59,12 @@ def check(
     if option.resume and not option.run_dir:
         raise BadUsage("--resume", "no --run-dir says which run to go on with", "name it: --run-dir=DIR --resume")
     if requested:
-        _check_session(option, requested, run_dir, machine, worker_count)
+        _check_session(option, study, requested, run_dir, machine, worker_count)
 
 
 def _check_session(
     option: argparse.Namespace,
+    study: StudyFile,
     requested: Sequence[str],
     run_dir: Path,
     machine: Callable[[], Hardware],
@@ -72,25 +76,25 @@ def _check_session(
     if not (option.collectonly or option.plan):
         _check_folders(option, run_dir)
     if not option.collectonly:
-        opening.attachments(tuple(option.attach))
+        choices.attachments(tuple(option.attach))
     if worker_count and option.plan:
         raise BadUsage("-n with --plan", "nothing is run", "leave -n out")
     if worker_count:
-        _check_workers(option, requested, machine(), worker_count)
+        _check_workers(option, study, requested, machine(), worker_count)
         alone = (run_dir / RESULTS_FILE).exists() and not (run_dir / workers.FOLDER).exists()
         if option.resume and alone:
             seen = "each worker goes on with its own part, and that run was made without workers"
             raise BadUsage("-n with --resume", seen, "leave -n out")
 
 
-def check_gate(requested: Sequence[str], option: argparse.Namespace) -> None:
+def check_gate(requested: Sequence[str], option: argparse.Namespace, platforms: Sequence[str]) -> None:
     """Refuse --gate=required where nothing would be gated: that must not end green.
 
     Raises:
         BadUsage: no platform is named, or nothing is to be run.
     """
     if not requested:
-        raise BadUsage("--gate=required", "it gates nothing without a platform", f"add -m {' or -m '.join(PLATFORMS)}")
+        raise BadUsage("--gate=required", "it gates nothing without a platform", f"add -m {' or -m '.join(platforms)}")
     for flag, given in (("--collect-only", option.collectonly), ("--plan", option.plan)):
         if given:
             raise BadUsage(f"--gate=required with {flag}", "that gates nothing", "leave one of them out")
@@ -99,24 +103,30 @@ def check_gate(requested: Sequence[str], option: argparse.Namespace) -> None:
 def _check_numbers(option: argparse.Namespace) -> None:
     least = {"tp": 1, "launches": 1, "stall_timeout": 1, "lease_wait": 0}
     for name, smallest in least.items():
-        if getattr(option, name) < smallest:
+        if getattr(option, name) is not None and getattr(option, name) < smallest:
             flag = f"--{name.replace('_', '-')}"
             raise BadUsage(f"{flag} {getattr(option, name):g}", f"{smallest} is the least", f"correct {flag}")
 
 
+def _check_engines(option: argparse.Namespace, study: StudyFile) -> None:
+    """Engines under test must be known, by whoever names them."""
+    _refuse_unknown_engines("--engine", dict.fromkeys(option.engine or (), ""))
+    _refuse_unknown_engines(f"engines in {study.path}", dict.fromkeys(study.engines, ""))
+
+
 def _check_names(option: argparse.Namespace) -> None:
     """Engines and models that are named must be known, and what they are given must be there."""
-    pythons = opening.pairs("--engine-python", option.engine_python)
+    pythons = choices.pairs("--engine-python", option.engine_python)
     _refuse_unknown_engines("--engine-python", pythons)
     for engine in pythons:
         environment.find_python(engine, "cuda", pythons)
-    for model, folder in opening.pairs("--model-dir", option.model_dir).items():
+    for model, folder in choices.pairs("--model-dir", option.model_dir).items():
         models.lookup(model)
         if not Path(folder).expanduser().is_dir():
             raise BadUsage(
                 f"--model-dir {model}={folder}", f"{folder} is no folder", "name the one with its config.json"
             )
-    for model in opening.planted(option):
+    for model in choices.planted(option):
         models.lookup(model)
 
 
@@ -127,7 +137,7 @@ def _refuse_unknown_engines(flag: str, named: Mapping[str, str]) -> None:
 
 def _check_against(option: argparse.Namespace) -> None:
     """A comparison of two builds launches both, and records neither."""
-    against = opening.pairs("--against-engine", option.against_engine)
+    against = choices.pairs("--against-engine", option.against_engine)
     if not against:
         if option.against_delta is not None:
             raise BadUsage("--against-delta", "there are no pairs to judge", "name a base build: --against-engine")
@@ -160,18 +170,22 @@ def _refuse_others(option: argparse.Namespace, beside: str, seen: str) -> None:
 
 def _check_folders(option: argparse.Namespace, run_dir: Path) -> None:
     """The run's own folder must be free, or be gone on with; a store that is named must be there."""
-    opening.refuse_taken(run_dir, option.resume)
+    choices.refuse_taken(run_dir, option.resume)
     if option.baselines and not Path(option.baselines).is_dir():
         remedy = f"correct it, or begin a new store there: mkdir {option.baselines}"
         raise BadUsage(f"--baselines={option.baselines}", "there is no such folder", remedy)
 
 
-def _check_workers(option: argparse.Namespace, requested: Sequence[str], machine: Hardware, count: int) -> None:
+def _check_workers(
+    option: argparse.Namespace, study: StudyFile, requested: Sequence[str], machine: Hardware, count: int
+) -> None:
     """Workers' servers run side by side, each on GPUs of its own."""
-    if "cpu" in requested:
-        seen = "servers side by side on the same cores measure each other"
-        raise BadUsage("-n is refused with -m cpu", seen, "leave -n out")
-    room = machine.count // option.tp if machine.gpus else count
+    for platform in requested:
+        if study.device_of(platform) == "cpu":
+            seen = "servers side by side on the same cores measure each other"
+            raise BadUsage(f"-n is refused with -m {platform}", seen, "leave -n out")
+    ranks = option.tp or max(study.servers[study.platforms[name].server].tensor_parallel_size for name in requested)
+    room = machine.count // ranks if machine.gpus else count
     if count > room:
-        seen = f"{machine.describe} has room for {room} servers of TP={option.tp} side by side"
+        seen = f"{machine.describe} has room for {room} servers of TP={ranks} side by side"
         raise BadUsage(f"-n {count}", seen, f"use -n {room} at most" if room > 1 else "leave -n out")

@@ -220,6 +220,9 @@ class Engine:
         slow_on_cpu: it has no kernels for most CPUs, so the study asks less of it there, and the run stays short.
         cpu_note: why a comparison with another engine on the CPU says little; empty if it says as much as elsewhere.
         help_arguments: with them the server's command prints every option that it takes.
+        routing_probes: device -> what a server must be launched for to tell which experts tokens choose ("" if the
+            timed server can be asked); a device that is missing cannot tell.
+        no_expert_parallelism: device -> why it cannot be run there with its experts spread over the ranks.
 
     """
 
@@ -238,5 +241,7 @@ class Engine:
     slow_on_cpu: bool = False
     cpu_note: str = ""
     help_arguments: tuple[str, ...] = ("--help",)
+    routing_probes: Mapping[str, RoutingProbe] = field(default_factory=dict)
+    no_expert_parallelism: Mapping[str, str] = field(default_factory=dict)
     # Experts by token, layer and choice; None for an engine that cannot tell.
     routed_experts: Callable[[RoutingRequest], npt.NDArray[np.int64]] | None = None

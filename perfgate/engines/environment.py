@@ -29,7 +29,7 @@ from pathlib import Path
 import filelock
 import msgspec
 
-from perfgate import PROJECT
+from perfgate import locations
 from perfgate.engines import lock_file
 from perfgate.engines.lock_file import Lock
 from perfgate.errors import Failure
@@ -77,8 +77,8 @@ class EnginePython:
 
 
 def engines_dir() -> Path:
-    """Where environments are made: $PERFGATE_ENGINES_DIR, else .engines in the project."""
-    return Path(os.environ.get("PERFGATE_ENGINES_DIR", PROJECT / ".engines"))
+    """Where environments are made: $PERFGATE_ENGINES_DIR, else what the project file says, else .engines in it."""
+    return locations.current().engines
 
 
 def environment_name(engine: str, device: str) -> str:

@@ -32,6 +32,11 @@ def lookup(name: str) -> Engine:
         raise UnknownEngine(
             tried=f"looking up the engine {name!r}",
             seen=f"known are {', '.join(ENGINES)}",
-            remedy="use one of these; CONTRIBUTING.md says how to add one",
+            remedy="use one of these; docs/how-to.md says how to add one",
         )
     return ENGINES[name]
+
+
+def register(engine: Engine) -> None:
+    """Enter an engine under its name; one of the same name is replaced."""
+    ENGINES[engine.name] = engine

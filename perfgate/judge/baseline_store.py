@@ -73,10 +73,16 @@ Baseline = Recorded | Published
 
 
 class Store:
-    """The baselines under one folder; each file is read once."""
+    """The baselines under one folder; each file is read once.
 
-    def __init__(self, root: Path) -> None:
+    Args:
+        root: the folder; what is accepted is written here.
+        behind: another store that is asked for what this one does not have; never written to.
+    """
+
+    def __init__(self, root: Path, behind: Path | None = None) -> None:
         self.root = root
+        self.behind = None if behind is None else Store(behind)
         self._read: dict[Path, BaselineFile | PublishedFile | None] = {}
 
     def path(self, case: Case, hardware_label: str) -> Path:
@@ -88,7 +94,7 @@ class Store:
         return self.root / PUBLISHED / hardware_label / case.subject / f"{case.workload}.json"
 
     def find(self, case: Case, hardware_label: str) -> Baseline | None:
-        """The recorded baseline if there is one, else the published figure, else None.
+        """The recorded baseline if there is one, else the published figure, else that of the store behind, or None.
 
         Raises:
             BaselineError: a file is there and cannot be read.
@@ -99,7 +105,10 @@ class Store:
             path = self.path(case, hardware_label)
             metric = recorded.metrics[case.metric]
             return Recorded(path, recorded.identity, recorded.context, metric, recorded.machines)
-        return self.published(case, hardware_label)
+        published = self.published(case, hardware_label)
+        if published is None and self.behind is not None:
+            return self.behind.find(case, hardware_label)
+        return published
 
     def published(self, case: Case, hardware_label: str) -> Published | None:
         """The published figure, whether or not something was recorded."""
@@ -122,6 +131,10 @@ class Store:
         """Replace a recorded file whole."""
         write_atomically(path, to_text(file))
         self._read[path] = file
+
+    def count(self, hardware_label: str) -> int:
+        """Files recorded for this hardware; those of the store behind are not counted."""
+        return len(list((self.root / hardware_label).glob("*/*.json")))
 
     def recorded_ids(self, hardware_label: str) -> set[str]:
         """Ids ("subject/workload/metric") of everything recorded for this hardware, to find what no case asks for."""

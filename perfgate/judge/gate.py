@@ -19,6 +19,7 @@ from perfgate import formatting as wording
 from perfgate.cases import Case, GateMode
 from perfgate.errors import Failure
 from perfgate.judge import comparability as fairness
+from perfgate.judge import ratio
 from perfgate.judge import routing_shift as drift
 from perfgate.judge.baseline_store import Baseline, Published, Recorded, Store
 from perfgate.judge.machine_scope import seen_from
@@ -145,7 +146,7 @@ class _Bench:
 
     def tried(self) -> str:
         value = wording.number(self.seen.value, self.unit)
-        return f"{wording.name(self.case)}: {value} on {wording.count(self.have, 'launch')} of run {self.seen.run}"
+        return f"{ratio.name(self.case)}: {value} on {wording.count(self.have, 'launch')} of run {self.seen.run}"
 
     def verdict(self, outcome: Outcome, gate: GateMode, message: str, **more: float | int | str | None) -> Verdict:
         if self.seen.planted:
@@ -167,7 +168,7 @@ class _Bench:
         do = "remove the cause (it is named for each repetition in results.json), then measure again"
         if not readings:
             seen, do = self.seen.unmeasured
-        message = wording.told(f"{wording.name(self.case)} in run {self.seen.run}", seen, do, reasons)
+        message = wording.told(f"{ratio.name(self.case)} in run {self.seen.run}", seen, do, reasons)
         gate = gate_mode(self.case, self.policy)
         first = self.have or not any(reading.launch for reading in readings)
         once = first and 0 < len(readings) < DECISION_LAUNCHES and self.escalates(gate)

@@ -18,7 +18,7 @@ from perfgate.cases import Case, Load
 from perfgate.engines import injection as plants
 from perfgate.judge.identity import context, identity
 from perfgate.machine.hardware import Hardware
-from perfgate.models.routing_stats import LayerShares
+from perfgate.models.routing import LayerShares
 from perfgate.results.samples import LaunchValue, launch_values
 from perfgate.results.schema import Launch, Measurement, RunResults
 

@@ -14,19 +14,24 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 
 from perfgate import formatting as wording
 from perfgate.cases import Case
+from perfgate.judge import ratio
 from perfgate.judge.observation import NOT_MEASURED, RunReader
 from perfgate.judge.policy import LINE_SHARE, fraction_of, log_loss, policy_for, t_quantile
-from perfgate.judge.verdict import Outcome, Verdict
+from perfgate.judge.verdict import DEMOTED, Outcome, Verdict
 from perfgate.load.metrics import METRICS
 
-Array = npt.NDArray[np.float64]
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Array = npt.NDArray[np.float64]
+
 PAIRS = 3
 # One-sided: so many unchanged cases at most are called slower, however noisy the machine is.
 DOUBT = 0.05
@@ -96,7 +101,7 @@ def judge_pairs(
     demoted = ""
     if outcome is Outcome.PASSED and case.gate == "hard" and loss + error > max(asked, floor):
         demoted, case = UNTOLD, msgspec.structs.replace(case, gate="report")
-        more = [*more, f"{wording.DEMOTED} {demoted}"]
+        more = [*more, f"{DEMOTED} {demoted}"]
     elif outcome is Outcome.PASSED and line < loss <= floor:
         more = [*more, f"a loss of less than {wording.number(policy.floor, metric.unit)} never is a regression"]
     elif outcome is Outcome.PASSED and loss > error:
@@ -118,6 +123,8 @@ def interval(scatter: float | Array, pairs: int, assumed_cv: float, line: float)
         line: the alarm line.
 
     """
+    import numpy as np  # here: collecting tests must not wait for it
+
     own, freedom, three = pairs - 1, pairs - 1 + GRANTED_PAIRS, PAIRS - 1 + GRANTED_PAIRS
     most = line / t_quantile(three, 1 - DOUBT) * math.sqrt(PAIRS * three / GRANTED_PAIRS)
     granted = min(math.sqrt(2) * assumed_cv, most)
@@ -140,7 +147,7 @@ def _verdict(
     loss, error, line, promised = sums
     metric = METRICS[case.metric]
     unit, higher = "" if case.over is not None else metric.unit, metric.better == "higher"
-    tried = f"{wording.name(case)}: candidate against base, {wording.count(len(pairs), 'pair')} launched in turn"
+    tried = f"{ratio.name(case)}: candidate against base, {wording.count(len(pairs), 'pair')} launched in turn"
     if outcome is Outcome.INVALID:
         got = ", ".join(f"({base:.4g}, {new:.4g})" for base, new in pairs) or "none"
         seen = f"needs {PAIRS} pairs of positive values, got {got}"

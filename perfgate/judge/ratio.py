@@ -1,4 +1,4 @@
-"""Which side of a ratio moved, and did it become better or worse?
+"""Ratio of two loads: which side moved, whether for better or worse, and both told in words.
 
 A ratio has no direction of its own: dense over sparse falls where the dense model lost speed, and where the sparse one
 gained it. What each side was when the baseline was recorded tells these apart. A machine that is faster today hides a
@@ -11,6 +11,8 @@ import math
 import statistics
 from collections.abc import Iterable, Sequence
 
+from perfgate import formatting
+from perfgate.cases import Case, Load
 from perfgate.judge.baseline_schema import LaunchPoint
 
 Side = tuple[float, float]
@@ -46,6 +48,48 @@ def loss(change: float, moved: Side | None, higher: bool, least: float) -> float
     """
     lost = moved is None or max(-side if higher else side for side in moved) > least
     return abs(change) if lost else -abs(change)
+
+
+def name(case: Case) -> str:
+    """The case in words: the metric, and whose."""
+    whose = _load(case.of)
+    if case.over is None:
+        return f"{case.metric} of {whose}"
+    return f"{case.metric} of {whose} over that of {_load(case.over)}"
+
+
+def _load(load: Load) -> str:
+    return load.server.key if load.workload is None else f"{load.server.key} under {load.workload_name}"
+
+
+def sides(case: Case, unit: str, now: Sequence[Side], then: Sequence[Side]) -> list[str]:
+    """For a ratio: both sides now and in the baseline, and which of them moved.
+
+    Args:
+        now: (numerator, denominator) of each launch of this run.
+        then: those of the baseline; empty where it does not hold them.
+
+    """
+    if case.over is None or not now:
+        return []
+    lines, moved_by = [], moves(now, then)
+    for index, (label, load) in enumerate((("of:  ", case.of), ("over:", case.over))):
+        value = statistics.geometric_mean(pair[index] for pair in now)
+        text = f"{label} {_load(load)}: {formatting.number(value, unit)} now"
+        if then:
+            before = statistics.geometric_mean(pair[index] for pair in then)
+            text += f", {formatting.number(before, unit)} in the baseline ({formatting.moved(value / before - 1)})"
+        lines.append(text)
+    return [*lines, _which_moved(case, moved_by)] if moved_by else lines
+
+
+def _which_moved(case: Case, moved_by: Side) -> str:
+    of, over = map(abs, moved_by)
+    if of > 2 * over:
+        return f"so it is {_load(case.of)} that moved"
+    if case.over is not None and over > 2 * of:
+        return f"so it is {_load(case.over)} that moved"
+    return "so both moved; a machine that is slower or busier today moves both"
 
 
 def _mean(pairs: Sequence[Side], index: int) -> float:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from perfgate import formatting as wording
 from perfgate.cases import Case
-from perfgate.judge import ratio as sides
+from perfgate.judge import ratio
 from perfgate.judge.baseline_schema import Known
 from perfgate.judge.baseline_store import Recorded
 from perfgate.judge.observation import Observation
@@ -29,7 +29,7 @@ from perfgate.judge.policy import (
     log_loss,
     spread,
 )
-from perfgate.judge.verdict import GREEN, Outcome
+from perfgate.judge.verdict import DEMOTED, GREEN, Outcome
 
 UNSTEADY = 3.0  # launches of one run that scatter this many times as much as the baseline's tell nothing
 
@@ -56,8 +56,8 @@ class Comparison:
             return abs(change)
         if self.case.over is None:
             return -change if self.higher else change
-        moved = sides.moves(self.seen.sides, sides.recorded(self.baseline.metric.launches))
-        return sides.loss(change, moved, self.higher, self.line / 2)
+        moved = ratio.moves(self.seen.sides, ratio.recorded(self.baseline.metric.launches))
+        return ratio.loss(change, moved, self.higher, self.line / 2)
 
     @property
     def line(self) -> float:
@@ -144,8 +144,8 @@ class Comparison:
             f"{' either way' if self.case.two_sided else ''}, {self._promise()}"
         )
         more = [about] if about else []
-        more += wording.sides(self.case, metric.unit, self.seen.sides, sides.recorded(metric.launches))
-        last = [f"{wording.DEMOTED} {demoted}"] if demoted else []
+        more += ratio.sides(self.case, metric.unit, self.seen.sides, ratio.recorded(metric.launches))
+        last = [f"{DEMOTED} {demoted}"] if demoted else []
         return wording.told(tried, text, self._advice(outcome, bool(about)), [*more, *self._qualified(), *last])
 
     def _promise(self) -> str:

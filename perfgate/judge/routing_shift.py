@@ -1,4 +1,4 @@
-"""Do tokens go to the same experts as before, and are there experts left to go to?
+"""Routing drift: whether tokens go to the same experts as before, and collapse of the router.
 
 A layer's shares are compared with the recorded ones by total variation distance. The line is the distance that two
 draws of as many requests hardly ever have, recorded with them. A collapsed router needs no baseline: two experts
@@ -10,11 +10,15 @@ from __future__ import annotations
 import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from perfgate import formatting as wording
 from perfgate.judge.baseline_schema import MetricBaseline
 from perfgate.judge.verdict import Outcome
-from perfgate.models.routing_stats import COLLAPSED_SHARE, Drift, LayerShares, collapsed, drift, together
+from perfgate.models.routing import LayerShares
+
+if TYPE_CHECKING:
+    from perfgate.models.routing_stats import Drift
 
 SHARES, TOP2 = "routing_shares", "routing_top2_share"
 
@@ -31,7 +35,12 @@ class Drifted:
 
 def collapse(metric: str, now: Sequence[LayerShares]) -> str | None:
     """Which layers have collapsed, for the two metrics that see it; None if none has."""
-    found = collapsed(together(now).counts) if now and metric in (SHARES, TOP2) else []
+    if not now or metric not in (SHARES, TOP2):
+        return None
+    # Imported here, as below: other metrics are judged without numpy.
+    from perfgate.models.routing_stats import COLLAPSED_SHARE, collapsed, together
+
+    found = collapsed(together(now).counts)
     told = [
         f"layer {layer}: experts {pair[0]} and {pair[1]} take {wording.percent(share)}" for layer, pair, share in found
     ]
@@ -45,6 +54,8 @@ def beside(now: Sequence[LayerShares], metric: MetricBaseline, today: datetime.d
     then = [point.shares for point in metric.launches if point.shares is not None]
     if not now or not then or len({_shape(part) for part in (*now, *then)}) != 1:
         return None
+    from perfgate.models.routing_stats import drift, together
+
     seen = drift(together(now), together(then))
     beyond = seen.distance > seen.line
     text = (

@@ -26,6 +26,7 @@ class Outcome(enum.StrEnum):
     INCONCLUSIVE = "INCONCLUSIVE"
 
 
+DEMOTED = "reported only:"  # of a case that the suite would judge
 GATES = ("advisory", "required")  # what --gate may be
 GREEN = frozenset({Outcome.PASSED, Outcome.IMPROVED})
 ALWAYS_RED = frozenset({Outcome.REGRESSED, Outcome.INVALID})

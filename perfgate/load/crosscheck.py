@@ -1,4 +1,4 @@
-"""Do other clients see the same numbers?
+"""Crosscheck: this suite's client against another load client on one running server.
 
 Sends the same pattern to one running server with this suite's client and with another one, in turns (ours, theirs,
 theirs, ours, ...), and compares round by round. What each turn sends is text of its own, of the same distribution and
@@ -11,24 +11,18 @@ how much: its own means of each turn, from /metrics. From ENOUGH_ROUNDS rounds o
 from __future__ import annotations
 
 import math
-import shutil
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import click
 import requests
 import tokenizers
-from rich.console import Console
 from rich.table import Table
-from scipy import stats
 
-from perfgate.engines.registry import ENGINES
 from perfgate.load.measurement import Target, scraped
 from perfgate.load.other_clients import (
-    CLIENTS,
     COMPARED,
     ClientFailed,
     OtherClient,
@@ -39,7 +33,7 @@ from perfgate.load.other_clients import (
 )
 from perfgate.load.server_metrics import difference
 from perfgate.load.warmup import warm_up
-from perfgate.load.workload import Synthetic, Workload
+from perfgate.load.workload import Workload
 
 # Fewer do not tell how the clients' figures follow the server's.
 ENOUGH_ROUNDS = 8
@@ -110,12 +104,16 @@ def compare(ours: Sequence[Turn], theirs: Sequence[Turn]) -> list[Comparison]:
 
 def _mean(ratios: Sequence[float]) -> tuple[float, float]:
     """Mean, and half of its 90 % interval."""
+    from scipy import stats  # here and below: it takes half a second
+
     error = statistics.stdev(ratios) / math.sqrt(len(ratios))
     return statistics.fmean(ratios), float(stats.t.ppf(0.95, len(ratios) - 1)) * error
 
 
 def _intercept(server: Sequence[float], ratios: Sequence[float]) -> tuple[float, float]:
     """What is left of the ratio where the server's is one, and half of its 90 % interval."""
+    from scipy import stats
+
     line = stats.linregress(server, ratios)
     return float(line.intercept), float(stats.t.ppf(0.95, len(ratios) - 2) * line.intercept_stderr)
 
@@ -147,52 +145,6 @@ def served_model(url: str) -> str:
 def tokenizer_in(path: Path) -> tokenizers.Tokenizer:
     """The tokenizer of a folder, or of a tokenizer.json."""
     return tokenizers.Tokenizer.from_file(str(path / "tokenizer.json" if path.is_dir() else path))
-
-
-@click.command()
-@click.option("--url", required=True, help="Base address of a running server, http://127.0.0.1:8000.")
-@click.option("--client", type=click.Choice(sorted(CLIENTS)), default="vllm", show_default=True)
-@click.option("--client-python", default="python", show_default=True, help="The Python that has the client installed.")
-@click.option("--tokenizer", type=click.Path(exists=True, path_type=Path), required=True, help="Folder or file.")
-@click.option("--model", help="Name under which it is served; the first of /v1/models if left out.")
-@click.option("--engine", type=click.Choice(sorted(ENGINES)), default="vllm", show_default=True)
-@click.option("--num-prompts", default=64, show_default=True)
-@click.option("--max-concurrency", default=16, show_default=True)
-@click.option("--lengths", type=(int, int), default=(32, 32), show_default=True, help="Tokens in and out.")
-@click.option("--rounds", type=click.IntRange(min=2), default=6, show_default=True)
-@click.option("--tolerance", default=0.03, show_default=True, help="Largest relative difference that is agreement.")
-def crosscheck(url: str, client: str, client_python: str, tokenizer: Path, **options: Any) -> None:
-    """Compare this suite's client with `vllm bench serve` or sglang.bench_serving on a running server.
-
-    Exits with 1 unless every metric agrees.
-    """
-    rounds, tolerance = options["rounds"], options["tolerance"]
-    python = shutil.which(Path(client_python).expanduser())
-    if python is None:
-        raise ClientFailed(
-            tried=f"running the other client by --client-python {client_python}",
-            seen="there is no such executable file",
-            remedy="name the Python that has it installed",
-        )
-    words = tokenizer_in(tokenizer)
-    target = Target(
-        url=url.rstrip("/"),
-        served_model=options["model"] or served_model(url.rstrip("/")),
-        vocab_size=words.get_vocab_size(),
-        engine=options["engine"],
-        tokenizer=str(tokenizer.resolve()),
-    )
-    input_len, output_len = options["lengths"]
-    workload = Workload(
-        name="crosscheck",
-        prompts=Synthetic(input_len_tokens=input_len, output_len_tokens=output_len),
-        num_prompts=options["num_prompts"],
-        max_concurrency=options["max_concurrency"],
-    )
-    comparisons = interleave(CLIENTS[client], str(Path(python).absolute()), target, workload, words, rounds)
-    Console(width=120).print(table(comparisons, client, rounds, tolerance))
-    if any(c.verdict(tolerance) != "agree" for c in comparisons):
-        raise SystemExit(1)
 
 
 def interleave(

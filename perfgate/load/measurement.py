@@ -1,4 +1,4 @@
-"""What did one repetition of one workload on one server come to?
+"""Measurement of one repetition of one workload on one server.
 
 The seam to those who decide what is measured: `measure` gives a `Repetition` with its figures, the reasons why it may
 not be judged, and every request's times. Warm up before (`perfgate.load.warmup`).
@@ -21,54 +21,15 @@ from perfgate.engines.registry import ENGINES
 from perfgate.load import metrics, validity
 from perfgate.load.client import SILENT, Recording, Sending
 from perfgate.load.multiprocess import send_with
+from perfgate.load.repetition import Repetition, RequestRow
 from perfgate.load.response import Transcript, read
 from perfgate.load.server_metrics import ScrapeFailed, difference, scrape
 from perfgate.load.workload import ShareGPT, Synthetic, Workload, build_requests
-from perfgate.machine.telemetry import GpuSummary
 
 COMPLETIONS = "/v1/completions"
 # Above it, reads queue up by more than 1 ms before they get their timestamp (docs/measuring.md).
 CLIENT_TOO_BUSY = 0.4
 MOST_CLIENT_PROCESSES = 8
-
-
-class RequestRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One request in the run's data; ms since the start of the repetition, latencies only if it completed."""
-
-    scheduled_ms: float
-    sent_ms: float | None
-    ttft_ms: float | None
-    e2el_ms: float | None
-    output_tokens: int
-    itl_ms: tuple[float, ...]
-    error: str | None
-
-
-class Repetition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What one repetition measured.
-
-    Attributes:
-        values: metric name -> value, of those metrics that this repetition has.
-        invalid: reasons why it may not be judged; empty if it may.
-        server_values: what the server counted meanwhile.
-        client_values: how the client fared: busy share, processes, lateness.
-        gpus: what each GPU of the server did meanwhile.
-    """
-
-    index: int
-    started_unix_s: float
-    duration_s: float
-    completed: int
-    failed: int
-    input_tokens: int
-    output_tokens: int
-    values: dict[str, float]
-    invalid: tuple[str, ...]
-    notes: tuple[str, ...]
-    server_values: dict[str, float]
-    client_values: dict[str, float]
-    requests: tuple[RequestRow, ...]
-    gpus: tuple[GpuSummary, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -127,10 +88,12 @@ def measure(
     transcripts = [read(record) for record in recording.requests]
     findings = validity.examine(workload, transcripts, recording, served, policy)
     compiled = compile_lines(target.log, log_size, target.engine) if target.log else ()
+    rows = tuple(row(t, recording.start_ns) for t in transcripts)
+    duration_s = (recording.end_ns - recording.start_ns) / 1e9
     return Repetition(
         index=repetition_index,
         started_unix_s=started,
-        duration_s=(recording.end_ns - recording.start_ns) / 1e9,
+        duration_s=duration_s,
         completed=len(metrics.completed(transcripts)),
         failed=sum(t.error is not None for t in transcripts),
         input_tokens=sum(t.input_tokens for t in metrics.completed(transcripts)),
@@ -141,12 +104,13 @@ def measure(
             recording.end_ns,
             workload.slo_ms,
             metrics.steady_window(transcripts, workload.request_rate is not None),
-        ),
+        )
+        | metrics.computed(rows, duration_s),
         invalid=findings.invalid + too_busy(recording) + compiled,
         notes=findings.notes + tuple(dict.fromkeys(missing + also_missing)),
         server_values=served,
         client_values=client_values(recording, transcripts),
-        requests=tuple(row(t, recording.start_ns) for t in transcripts),
+        requests=rows,
     )
 
 

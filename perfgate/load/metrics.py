@@ -1,4 +1,4 @@
-"""What do the timestamps mean?
+"""Metrics of the client: TTFT, ITL, TPOT, E2EL, throughputs, with their definitions.
 
 The words are those of `vllm bench serve`; each metric carries its formula, and a baseline stores it, because tools use
 the same words for different things. A metric that cannot be had from a run is not in the result: nothing here returns
@@ -8,19 +8,24 @@ zero, NaN or None for "not known".
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Literal
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 
+from perfgate.errors import Failure
 from perfgate.load.response import Transcript
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Times = npt.NDArray[np.int64]
 
 NS_PER_MS = 1e6
 NS_PER_S = 1e9
 PERCENTILES = (90, 95, 99)
-Times = npt.NDArray[np.int64]
 
 
 class Metric(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -113,6 +118,58 @@ def _declared() -> dict[str, Metric]:
 METRICS: dict[str, Metric] = _declared()
 
 
+@dataclass(frozen=True)
+class CustomMetric:
+    """A metric that a plugin or a test declares.
+
+    Attributes:
+        compute: works it out of a repetition's requests (`perfgate.load.repetition.RequestRow`) and its duration in
+            seconds, and returns None where it cannot be had; None for a number that a test measures itself.
+    """
+
+    metric: Metric
+    compute: Callable[[Sequence[Any], float], float | None] | None = None
+
+
+CUSTOM: dict[str, CustomMetric] = {}
+
+
+class BadMetric(Failure):
+    """A metric that cannot be declared."""
+
+
+def register(metrics: Iterable[CustomMetric | Metric]) -> None:
+    """Declare metrics beside the built-in ones.
+
+    Raises:
+        BadMetric: the name is that of a built-in metric, or of another custom one with another definition.
+    """
+    for found in metrics:
+        custom = found if isinstance(found, CustomMetric) else CustomMetric(found)
+        name = custom.metric.name
+        known = METRICS.get(name)
+        if known is not None and known != custom.metric:
+            raise BadMetric(
+                tried=f"declaring the metric {name}",
+                seen=f"it is declared already: {known.unit or 'no unit'}, better {known.better}: {known.definition}",
+                remedy="choose another name, or declare it in the same way everywhere",
+            )
+        METRICS[name] = custom.metric
+        if custom.compute is not None or name not in CUSTOM:
+            CUSTOM[name] = custom
+
+
+def computed(rows: Sequence[Any], duration_s: float) -> dict[str, float]:
+    """Values of the custom metrics that this repetition has."""
+    values = {}
+    for name, custom in CUSTOM.items():
+        if custom.compute is not None:
+            value = custom.compute(rows, duration_s)
+            if value is not None:
+                values[name] = float(value)
+    return values
+
+
 def samples_needed(percentile: float) -> int:
     """Fewest requests from which a percentile may be stated: 64 for p90, 662 for p99.
 
@@ -150,6 +207,8 @@ def tpot_ns(t: Transcript) -> float:
 
 def itl_ns(t: Transcript) -> Times:
     """Gaps between consecutive content chunks."""
+    import numpy as np  # here and below: to read the names of the metrics takes none
+
     at = np.asarray(t.chunk_ns, dtype=np.int64)
     return at[1:] - at[:-1]
 
@@ -178,6 +237,8 @@ def compute(
         slo_ms: limits for goodput; without any there is no goodput.
         window: the steady window, if there is one.
     """
+    import numpy as np
+
     good = completed(transcripts)
     if not good:
         return {}
@@ -205,6 +266,8 @@ def compute(
 
 
 def _statistics(word: str, sample_ms: npt.NDArray[np.float64], independent: int) -> dict[str, float]:
+    import numpy as np
+
     if not len(sample_ms):
         return {}
     values = {f"{word}_mean_ms": float(np.mean(sample_ms)), f"{word}_median_ms": float(np.median(sample_ms))}
@@ -237,6 +300,8 @@ def meets(t: Transcript, slo_ms: Sequence[tuple[str, float]]) -> bool:
 
 def tokens_within(good: Sequence[Transcript], window: tuple[int, int]) -> float:
     """Output tokens that came in (start, end]; a chunk counts as its request's tokens / chunks."""
+    import numpy as np
+
     total = 0.0
     for t in good:
         inside = np.searchsorted(t.chunk_ns, window, side="right")
@@ -251,6 +316,8 @@ def steady_window(transcripts: Sequence[Transcript], open_loop: bool) -> tuple[i
     first to the last moment at which at least 90 % of the most streams ever decoding were decoding. A burst has one
     too: its pure decode phase. A window shorter than a tenth of the run is none.
     """
+    import numpy as np
+
     good = sorted(completed(transcripts), key=_sent)
     if len(good) < 2:
         return None

@@ -20,10 +20,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
-from perfgate import PROJECT
 from perfgate.errors import Failure
 from perfgate.load.client import Recording, Sending, send
 from perfgate.load.workload import Request
+from perfgate.locations import IMPORT_ROOT
 
 READY = b"ready\n"
 HEAD_START_NS = 300_000_000  # to read the share, encode it and open connections before the common start
@@ -58,10 +58,10 @@ def send_with(processes: int, requests: Sequence[Request], sending: Sending) -> 
     processes = min(processes, len(requests), slots or len(requests))
     if processes == 1:
         return send(requests, sending)
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")])}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(IMPORT_ROOT), os.environ.get("PYTHONPATH", "")])}
     command = [sys.executable, "-m", "perfgate.load.multiprocess"]
     workers = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, cwd=PROJECT)
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
         for _ in range(processes)
     ]
     try:

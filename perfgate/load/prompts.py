@@ -12,12 +12,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
-import numpy as np
 
 from perfgate.errors import Failure
+
+if TYPE_CHECKING:
+    import numpy as np
 
 # Raised whenever the same fields would send something else.
 GENERATOR_VERSION = 1
@@ -85,6 +87,8 @@ def draw(spec: Synthetic, count: int, vocab_size: int, rng: np.random.Generator,
     if vocab_size <= spec.first_id:
         seen = f"a vocabulary of {vocab_size} and first_id {spec.first_id}"
         raise UnusableWorkload("draw token ids", seen, "lower first_id, or check the model's vocab_size")
+    import numpy as np  # here and below: collecting tests must not wait for it
+
     # The prefix comes from a generator of its own, so that all repetitions have the same one.
     prefix = np.random.default_rng([seed, GENERATOR_VERSION]).integers(
         spec.first_id, vocab_size, spec.shared_prefix_tokens
@@ -144,6 +148,8 @@ def from_file(spec: ShareGPT | PromptFile, part: FileSlice) -> list[Prompt]:
     Raises:
         UnusableWorkload: the file is missing or broken, or has too few usable prompts; there is no oversampling.
     """
+    import numpy as np
+
     pool = load(spec)
     order = np.random.default_rng([part.seed, GENERATOR_VERSION]).permutation(len(pool.prompts))
     where = part.of(len(order))

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from perfgate.load.http import RequestRecord
+if TYPE_CHECKING:  # it loads httptools, which only sending needs
+    from perfgate.load.http import RequestRecord
 
 
 class Choice(msgspec.Struct):

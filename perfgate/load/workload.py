@@ -16,10 +16,9 @@ import hashlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
-import numpy as np
 
 from perfgate.load.prompts import (
     GENERATOR_VERSION,
@@ -31,6 +30,9 @@ from perfgate.load.prompts import (
     draw,
     from_file,
 )
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = [
     "PromptFile",
@@ -159,6 +161,8 @@ def arrivals_ns(workload: Workload, count: int, rng: np.random.Generator) -> lis
     """
     if workload.request_rate is None:
         return [0] * count
+    import numpy as np  # here and below: collecting tests must not wait for it
+
     gaps = rng.gamma(workload.burstiness, 1.0, count) if math.isfinite(workload.burstiness) else np.ones(count)
     at = np.cumsum(gaps)
     return [int(ns) for ns in at * (count / workload.request_rate / at[-1]) * NS]
@@ -179,6 +183,8 @@ def build_requests(
     Raises:
         UnusableWorkload: the vocabulary is too small, or a file is missing, broken, or has too few prompts.
     """
+    import numpy as np
+
     count = workload.num_prompts if count is None else count
     # Seed sequences take no negative numbers; 2**32 is further than any repetition.
     rng = np.random.default_rng([workload.seed, repetition % 2**32, GENERATOR_VERSION, *([attempt] if attempt else [])])

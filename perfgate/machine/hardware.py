@@ -10,7 +10,6 @@ them.
 from __future__ import annotations
 
 import hashlib
-import importlib
 import os
 import platform
 import re
@@ -22,9 +21,12 @@ import msgspec
 import psutil
 
 from perfgate.errors import Failure
+from perfgate.machine.nvml import load as load_nvml
 
-# NVML's product names contain these words; they exclude each other.
-GPU_KINDS = ("h200", "h100", "a100")
+# Words of NVML's product names that do not tell one product from another.
+_VENDOR_WORDS = {"nvidia", "tesla", "graphics", "device", "generation"}
+# A product's own word, such as h200, l40s, gb200 or a10g.
+_PRODUCT_WORD = re.compile(r"[a-z]{1,3}\d{1,4}[a-z]?")
 
 
 class NvmlError(Failure):
@@ -47,7 +49,7 @@ class Hardware(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """The machine that a run was measured on.
 
     Attributes:
-        kind: "h200", "h100", "a100", "gpu" (another one) or "cpu".
+        kind: the GPU's product as a slug ("h200", "l40s", "geforce-rtx-4090"), or "cpu".
         name: product name of the GPU or the CPU.
         count: GPUs, or CPU cores that this process may use.
         memory_bytes: of one GPU, or of the machine.
@@ -100,14 +102,20 @@ class Hardware(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             return self.kind
         return f"cpu-{processor_slug(self.cpu_name or self.name)}-{self.isa}-x{self.cpu_count or self.count}"
 
-    def lacks(self, kind: str, gpu_count: int) -> str | None:
-        """Why a test that needs `gpu_count` GPUs of `kind` cannot run here, or None if it can.
+    def is_product(self, gpu: str | None) -> bool:
+        """Whether its GPUs are of that product; None stands for any GPU."""
+        return bool(self.gpus) and gpu in (None, self.kind)
 
-        A CPU test runs on any machine: a host with GPUs has a CPU too.
+    def lacks(self, gpu: str | None, gpu_count: int) -> str | None:
+        """Why a test on `gpu_count` GPUs of a product cannot run here, or None if it can.
+
+        Args:
+            gpu: the product ("h200"); None for any. With `gpu_count` 0 every machine will do: a host with GPUs has a
+                CPU too.
         """
-        if kind == "cpu" or (kind == self.kind and self.count >= gpu_count):
+        if gpu_count == 0 or (self.is_product(gpu) and self.count >= gpu_count):
             return None
-        return f"needs {gpu_count}x {kind.upper()}, found {self.describe}"
+        return f"needs {gpu_count}x {(gpu or 'GPU').upper()}, found {self.describe}"
 
 
 def attached(platform: str) -> Hardware:
@@ -123,9 +131,16 @@ def attached(platform: str) -> Hardware:
 
 
 def gpu_kind(name: str) -> str:
-    """The study's word for an NVML product name: "NVIDIA H200" is "h200", an unknown one is "gpu"."""
-    words = re.findall(r"[a-z0-9]+", name.lower())
-    return next((kind for kind in GPU_KINDS if kind in words), "gpu")
+    """A slug for an NVML product name.
+
+    "NVIDIA H100 80GB HBM3" is "h100", "NVIDIA RTX 6000 Ada Generation" is "rtx-6000-ada": the first word of letters
+    and digits names a product by itself; where there is none, all words do.
+    """
+    words: list[str] = [word for word in re.findall(r"[a-z0-9]+", name.lower()) if word not in _VENDOR_WORDS]
+    for word in words:
+        if _PRODUCT_WORD.fullmatch(word):
+            return word
+    return "-".join(words) or "gpu"
 
 
 def processor_slug(name: str) -> str:
@@ -194,7 +209,7 @@ def _cpu_field(info: str, *names: str) -> str:
 
 def _query_gpus(nvml: Any) -> tuple[tuple[Gpu, ...], str | None, str | None]:
     if nvml is None:
-        nvml = importlib.import_module("pynvml")  # a host without GPUs need not load it
+        nvml = load_nvml()
     try:
         nvml.nvmlInit()
     except nvml.NVMLError:

@@ -1,13 +1,11 @@
-"""Where did the memory go?
+"""Memory of a server: per GPU from NVML, on the CPU from its processes (PSS, VmHWM).
 
-Per GPU from NVML, on the CPU from the processes themselves; what it is made of from the engine (its log and its ranks),
-held against the arithmetic of `perfgate.models`.
+What it is made of (weights, KV cache, graphs) comes from the engine: its log and its ranks.
 """
 
 from __future__ import annotations
 
 import contextlib
-import importlib
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,8 +16,7 @@ import msgspec
 import psutil
 
 from perfgate.errors import Failure
-from perfgate.models.catalogue import Architecture
-from perfgate.servers.supervisor.processes import command_of
+from perfgate.machine.nvml import load as load_nvml
 
 # Engines take their memory when they start; what comes later (a workspace, a graph) stays.
 SAMPLE_EVERY_S = 0.5
@@ -59,45 +56,6 @@ def breakdown(values: Mapping[str, float], pieces: int) -> Breakdown | None:
     graphs, peak = values.get("graphs_bytes", 0.0), values["memory_peak_bytes"]
     return Breakdown(
         weights=weights, kv_cache=kv_cache, graphs=graphs, rest=peak - weights - kv_cache - graphs, peak=peak
-    )
-
-
-def weights_values(
-    bytes_per_rank: tuple[float, ...], architecture: Architecture, tensor_parallel_size: int, dtype: str
-) -> dict[str, float]:
-    """What the ranks hold of the weights, and how that compares with parameters x bytes / ranks.
-
-    Args:
-        bytes_per_rank: as the ranks count them, one number a rank.
-
-    Raises:
-        MemoryUnknown: fewer or more ranks answered than there should be, or one holds nothing.
-
-    """
-    if len(bytes_per_rank) != tensor_parallel_size or min(bytes_per_rank, default=0) <= 0:
-        raise MemoryUnknown(
-            tried=f"reading what each of {tensor_parallel_size} ranks holds",
-            seen=f"{len(bytes_per_rank)} answers: {bytes_per_rank}",
-            remedy="look at the server's log; the engine may count its ranks in another way than --tp says",
-        )
-    largest = max(bytes_per_rank)
-    return {
-        "weights_bytes_per_rank": largest,
-        "weights_over_arithmetic": largest / architecture.weights_bytes_per_rank(tensor_parallel_size, dtype),
-    }
-
-
-def too_small(architecture: Architecture, tensor_parallel_size: int, dtype: str, gpu_memory_bytes: int) -> str | None:
-    """Why the weights cannot fit a GPU, before anything is launched; None if they can.
-
-    A tenth of the GPU is left for the KV cache, activations and the driver, below which no engine starts.
-    """
-    needed = architecture.weights_bytes_per_rank(tensor_parallel_size, dtype)
-    if needed <= 0.9 * gpu_memory_bytes:
-        return None
-    return (
-        f"needs {needed / 1e9:.1f} GB of weights on each GPU at TP={tensor_parallel_size}, "
-        f"which has {gpu_memory_bytes / 1e9:.1f} GB"
     )
 
 
@@ -209,15 +167,26 @@ class PeakSampler:
                 return
 
 
-def gpu_processes(indices: Iterable[int], nvml: Any = None) -> list[tuple[int, str, int]]:
-    """(pid, command, bytes) of every process that computes on one of the GPUs; bytes are 0 where NVML hides them."""
-    nvml = nvml or importlib.import_module("pynvml")
+def gpu_processes(
+    indices: Iterable[int], command_of: Callable[[int, str], str], nvml: Any = None
+) -> list[tuple[int, str, int]]:
+    """(pid, command, bytes) of every process that computes on one of the GPUs.
+
+    Bytes are 0 where NVML hides them.
+
+    Args:
+        command_of: pid and what to say where it cannot be seen -> the command line.
+        nvml: a module with pynvml's functions; None imports it.
+
+    """
+    nvml = nvml or load_nvml()
     found: dict[int, int] = {}
     with asking(nvml, "which processes use the GPUs"):
         for index in indices:
             for process in nvml.nvmlDeviceGetComputeRunningProcesses(nvml.nvmlDeviceGetHandleByIndex(index)):
                 found[process.pid] = found.get(process.pid, 0) + int(process.usedGpuMemory or 0)
-    return [(pid, command_of(pid, "of another container or user"), used) for pid, used in sorted(found.items())]
+    foreign = "of another container or user"
+    return [(pid, command_of(pid, foreign), used) for pid, used in sorted(found.items())]
 
 
 @contextlib.contextmanager
@@ -244,7 +213,7 @@ def gpu_bytes(indices: Iterable[int], nvml: Any = None) -> dict[int, int]:
         MemoryUnknown: NVML does not answer.
 
     """
-    nvml = nvml or importlib.import_module("pynvml")
+    nvml = nvml or load_nvml()
     with asking(nvml, "how much GPU memory is used"):
         handles = {index: nvml.nvmlDeviceGetHandleByIndex(index) for index in indices}
         return {index: int(nvml.nvmlDeviceGetMemoryInfo(handle).used) for index, handle in handles.items()}

@@ -1,12 +1,11 @@
-"""What is each GPU doing right now?
+"""NVML: the power, clocks, temperature and throttling of each GPU now.
 
-Asked of NVML, which is opened once: a look costs a dozen calls.
+The only module that imports pynvml. It is opened once: a look costs a dozen calls.
 """
 
 from __future__ import annotations
 
 import contextlib
-import importlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -53,6 +52,13 @@ def reasons(mask: int) -> tuple[str, ...]:
     return tuple(REASONS.get(bit, f"unknown_{bit:#x}") for bit in bits)
 
 
+def load() -> Any:
+    """The module pynvml, imported at the first call: a host without GPUs need not load it."""
+    import pynvml
+
+    return pynvml
+
+
 class Gpus:
     """Some GPUs, and NVML opened for them. Close it.
 
@@ -66,7 +72,7 @@ class Gpus:
 
     def __init__(self, indices: Sequence[int], nvml: Any = None) -> None:
         self.indices = tuple(indices)
-        self._nvml = nvml or importlib.import_module("pynvml")
+        self._nvml = nvml or load()
         try:
             self._nvml.nvmlInit()
             self._handles = [self._nvml.nvmlDeviceGetHandleByIndex(index) for index in self.indices]

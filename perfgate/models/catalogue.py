@@ -1,29 +1,25 @@
-"""Which models are served here, and what is known of them before they are?
+"""Catalogue: the models that this process knows by name.
 
-The catalogue. `architecture` has the arithmetic, `config_files` reads a config.json; both are found here too.
-
-The two small models of the CPU run stand in the catalogue beside the two of the study. How their sizes were chosen:
-
-* Hidden size, layers, heads and expert size are the same in both, as they nearly are in Mixtral-8x7B and Llama-3.1-8B,
-  so that what differs is the sparse layer alone.
-* On two cores a TP=2 step costs several milliseconds in communication whatever the model. Four layers of hidden size
-  256 hide the experts behind that: dense and sparse then tie. At hidden size 1024 with Mixtral's own intermediate
-  factor of 3.5, a decode step reads 1.75 times the dense model's bytes for one stream and 6.2 times from 16 streams
-  on. In float32 (no bfloat16 arithmetic on most CPUs) that showed as 18.9 against 13.1 ms per token for one stream, and
-  as 208 against 550 tok/s at concurrency 16.
-* Four layers keep the sparse model at 0.4 B parameters: written in seconds, loaded in seconds.
-* Weights are random and saved: with ``--load-format dummy`` every layer's router is alike.
+It is empty until a study is read (`perfgate.study`), a plugin adds models
+(`pytest_perfgate_models`) or a run that carries its models is loaded. `architecture` has the
+arithmetic of a model's shape, `config_files` reads a config.json; both are found here too.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import difflib
+from collections.abc import Iterable
 
 import msgspec
 
 from perfgate.errors import Failure
 from perfgate.models.architecture import BYTES_PER_PARAMETER, Architecture, LatentAttention
-from perfgate.models.config_files import UnknownArchitecture, config_json, parse_config, read_config
+from perfgate.models.config_files import (
+    UnknownArchitecture,
+    config_json,
+    parse_config,
+    read_config,
+)
 
 __all__ = [
     "BYTES_PER_PARAMETER",
@@ -37,6 +33,7 @@ __all__ = [
     "lookup",
     "parse_config",
     "read_config",
+    "register",
 ]
 
 
@@ -49,7 +46,9 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     Attributes:
         name: used in server keys and baselines.
-        hub_id: where engines download the weights from; None for the models that the suite makes itself.
+        hub_id: where engines download the weights from; None for models that the suite makes
+            itself, or that lie in a folder.
+        folder: where its weights lie; None: an option or the hub's cache says.
         served: False for a model that is compared by arithmetic alone.
 
     """
@@ -57,77 +56,34 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     name: str
     architecture: Architecture
     hub_id: str | None = None
+    folder: str | None = None
     served: bool = True
 
 
-_SMALL: dict[str, Any] = {
-    "hidden_size": 1024,
-    "intermediate_size": 3584,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 16,
-    "num_key_value_heads": 4,
-    "head_dim": 64,
-    "vocab_size": 4096,
-    "max_position_embeddings": 4096,
-}
-_LARGE: dict[str, Any] = {
-    "hidden_size": 4096,
-    "intermediate_size": 14336,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "head_dim": 128,
-}
-_ROUTED: dict[str, Any] = {"num_local_experts": 8, "num_experts_per_tok": 2}
+CATALOGUE: dict[str, Model] = {}
 
-CATALOGUE: dict[str, Model] = {
-    model.name: model
-    for model in (
-        Model(
-            name="mixtral-8x7b",
-            hub_id="mistralai/Mixtral-8x7B-Instruct-v0.1",
-            architecture=Architecture(
-                model_type="mixtral", vocab_size=32000, max_position_embeddings=32768, **_LARGE, **_ROUTED
-            ),
-        ),
-        Model(
-            name="llama-3.1-8b",
-            hub_id="meta-llama/Llama-3.1-8B-Instruct",
-            architecture=Architecture(model_type="llama", vocab_size=128256, max_position_embeddings=131072, **_LARGE),
-        ),
-        Model(
-            name="llama-3.1-70b",
-            hub_id="meta-llama/Llama-3.1-70B-Instruct",
-            served=False,
-            architecture=Architecture(
-                model_type="llama",
-                hidden_size=8192,
-                intermediate_size=28672,
-                num_hidden_layers=80,
-                num_attention_heads=64,
-                num_key_value_heads=8,
-                head_dim=128,
-                vocab_size=128256,
-                max_position_embeddings=131072,
-            ),
-        ),
-        Model(name="mixtral-small", architecture=Architecture(model_type="mixtral", **_SMALL, **_ROUTED)),
-        Model(name="llama-small", architecture=Architecture(model_type="llama", **_SMALL)),
-    )
-}
+
+def register(models: Iterable[Model]) -> None:
+    """Enter models under their names; one of the same name is replaced."""
+    for model in models:
+        CATALOGUE[model.name] = model
 
 
 def lookup(name: str) -> Model:
     """The catalogue's entry.
 
     Raises:
-        UnknownModel: there is none of that name.
+        UnknownModel: there is none of that name; the nearest name is suggested.
 
     """
-    if name not in CATALOGUE:
-        raise UnknownModel(
-            tried=f"looking up the model {name!r}",
-            seen=f"the catalogue has {', '.join(CATALOGUE)}",
-            remedy="use one of these, or add the model to CATALOGUE in perfgate/models/__init__.py",
-        )
-    return CATALOGUE[name]
+    if name in CATALOGUE:
+        return CATALOGUE[name]
+    near = difflib.get_close_matches(name, CATALOGUE, n=1, cutoff=0.4)
+    remedy = "use one of these, or add a table [models.NAME] to the study file"
+    if near:
+        remedy = f"did you mean {near[0]}? Else add a table [models.{name}] to the study file"
+    raise UnknownModel(
+        tried=f"looking up the model {name!r}",
+        seen=f"the catalogue has {', '.join(CATALOGUE) or 'no model'}",
+        remedy=remedy,
+    )

@@ -13,7 +13,8 @@ import msgspec
 
 from perfgate.errors import Failure
 from perfgate.machine.datasheets import GIB, Gpu
-from perfgate.models.catalogue import BYTES_PER_PARAMETER, CATALOGUE, Architecture
+from perfgate.machine.memory import MemoryUnknown
+from perfgate.models.catalogue import BYTES_PER_PARAMETER, Architecture
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 # vLLM's default of --gpu-memory-utilization (0.26 and 0.32).
@@ -185,47 +186,39 @@ def communication(architecture: Architecture, ranks: int, dtype: str) -> Communi
     )
 
 
-def claims(architecture: Architecture, beside: Architecture) -> tuple[Claim, ...]:
-    """What the study published about Mixtral-8x7B beside Llama-3.1-8B at two ranks in bfloat16; of others, nothing."""
-    study = (CATALOGUE["mixtral-8x7b"].architecture, CATALOGUE["llama-3.1-8b"].architecture)
-    if (architecture, beside) != study:
-        return ()
-    weights_gb = architecture.weights_bytes_per_rank(2, "bfloat16") / 1e9
-    shared_gb = architecture.shared_parameters * 2 / 1e9
-    all_parameters = architecture.parameters / beside.parameters
-    line = [step_ratio(architecture, beside, batch, 1, "bfloat16") for batch in (1, 8, 32)]
+# Names that `quantities` gives.
+QUANTITIES = (
+    "weights_gb_per_rank",
+    "shared_gb",
+    "parameter_ratio",
+    "all_reduce_kib",
+    "all_to_all_kib",
+    "all_to_all_once_kib",
+    "step_ratio_1",
+    "step_ratio_8",
+    "step_ratio_32",
+)
+
+
+def quantities(architecture: Architecture, beside: Architecture) -> dict[str, float]:
+    """What a published claim about a pair can be held against: two ranks, bfloat16.
+
+    Returns:
+        weights_gb_per_rank, shared_gb (all but the experts), parameter_ratio, step_ratio_1, _8 and _32 (bytes that a
+        decode step reads, at these batches), all_reduce_kib, all_to_all_kib and all_to_all_once_kib per token.
+    """
     sent = communication(architecture, 2, "bfloat16")
-    return (
-        Claim(
-            claim="46.7 GB of weights on each of two GPUs",
-            holds=True,
-            arithmetic=f"{weights_gb:.1f} GB",
-        ),
-        Claim(
-            claim="expert parallelism duplicates about 13 GB of weights",
-            holds=False,
-            arithmetic=f"all but the experts is {shared_gb:.1f} GB; that much is held twice where attention is data "
-            "parallel, and next to nothing where it is tensor parallel, as in vLLM's --enable-expert-parallel",
-        ),
-        Claim(
-            claim="the dense model is 3.6 times as fast because the sparse one has that many times the parameters",
-            holds=False,
-            arithmetic=f"it has {all_parameters:.1f} times the parameters; a decode step reads {line[0]:.1f} times the "
-            f"bytes at batch 1, {line[1]:.1f} at 8, {line[2]:.1f} from 32 on",
-        ),
-        Claim(
-            claim="tensor parallelism exchanges 512 KiB per token",
-            holds=True,
-            arithmetic=f"{sent.all_reduce / 1024:.0f} KiB are summed over both ranks",
-        ),
-        Claim(
-            claim="expert parallelism exchanges 256 KiB per token",
-            holds=False,
-            arithmetic=f"that is one way only: there and back it is {sent.all_to_all / 1024:.0f} KiB, or "
-            f"{sent.all_to_all_once / 1024:.0f} KiB where a rank gets a token once; beside tensor parallel attention "
-            f"it is no all-to-all but the same {sent.all_reduce / 1024:.0f} KiB of sums",
-        ),
-    )
+    found = {
+        "weights_gb_per_rank": architecture.weights_bytes_per_rank(2, "bfloat16") / 1e9,
+        "shared_gb": architecture.shared_parameters * 2 / 1e9,
+        "parameter_ratio": architecture.parameters / beside.parameters,
+        "all_reduce_kib": sent.all_reduce / 1024,
+        "all_to_all_kib": sent.all_to_all / 1024,
+        "all_to_all_once_kib": sent.all_to_all_once / 1024,
+    }
+    for batch in (1, 8, 32):
+        found[f"step_ratio_{batch}"] = step_ratio(architecture, beside, batch, 1, "bfloat16")
+    return found
 
 
 def _room(architecture: Architecture, asked: Question, weights: float) -> tuple[int, str | None]:
@@ -253,3 +246,42 @@ def _refuse(name: str, architecture: Architecture, asked: Question) -> None:
                 seen=f"{what} is {count}",
                 remedy="choose a number of GPUs that divides it (--tp)",
             )
+
+
+def weights_values(
+    bytes_per_rank: tuple[float, ...], architecture: Architecture, tensor_parallel_size: int, dtype: str
+) -> dict[str, float]:
+    """What the ranks hold of the weights, and how that compares with parameters x bytes / ranks.
+
+    Args:
+        bytes_per_rank: as the ranks count them, one number a rank.
+
+    Raises:
+        MemoryUnknown: fewer or more ranks answered than there should be, or one holds nothing.
+
+    """
+    if len(bytes_per_rank) != tensor_parallel_size or min(bytes_per_rank, default=0) <= 0:
+        raise MemoryUnknown(
+            tried=f"reading what each of {tensor_parallel_size} ranks holds",
+            seen=f"{len(bytes_per_rank)} answers: {bytes_per_rank}",
+            remedy="look at the server's log; the engine may count its ranks in another way than --tp says",
+        )
+    largest = max(bytes_per_rank)
+    return {
+        "weights_bytes_per_rank": largest,
+        "weights_over_arithmetic": largest / architecture.weights_bytes_per_rank(tensor_parallel_size, dtype),
+    }
+
+
+def too_small(architecture: Architecture, tensor_parallel_size: int, dtype: str, gpu_memory_bytes: int) -> str | None:
+    """Why the weights cannot fit a GPU, before anything is launched; None if they can.
+
+    A tenth of the GPU is left for the KV cache, activations and the driver, below which no engine starts.
+    """
+    needed = architecture.weights_bytes_per_rank(tensor_parallel_size, dtype)
+    if needed <= 0.9 * gpu_memory_bytes:
+        return None
+    return (
+        f"needs {needed / 1e9:.1f} GB of weights on each GPU at TP={tensor_parallel_size}, "
+        f"which has {gpu_memory_bytes / 1e9:.1f} GB"
+    )

@@ -1,4 +1,4 @@
-"""Where did the tokens go?
+"""Statistics of MoE routing: shares of experts, balancedness, drift, bootstrap intervals.
 
 Each token chooses some experts at each sparse layer. What is kept is a count for each request, layer and expert:
 tokens of one request resemble each other, so the request is what is drawn again when an interval or a noise is needed
@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from perfgate.errors import Failure
+from perfgate.models.routing import LayerShares, RequestRouting, Routing, RoutingUnreadable
 
 RESAMPLES = 2000
 # z(1 - 0.001 / layers) lies between 3.1 (one layer) and 4.2 (61); the noise's own estimate deserves the larger one.
@@ -25,52 +25,6 @@ COLLAPSED_SHARE = 0.80  # published: "1-2 experts take 80 % or more when trained
 
 Floats = npt.NDArray[np.float64]
 Experts = npt.NDArray[np.int64]
-
-
-class RoutingUnreadable(Failure):
-    """Experts that the engine did not tell, or told in a way that cannot be true."""
-
-
-class RequestRouting(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where the tokens of one request went.
-
-    Attributes:
-        counts: by layer and expert, how many tokens chose it.
-        repeats_first: by layer, consecutive tokens with the same first choice.
-        repeats_any: by layer, consecutive tokens of which the later chose an expert of the earlier again.
-
-    """
-
-    tokens: int
-    counts: tuple[tuple[int, ...], ...]
-    repeats_first: tuple[int, ...]
-    repeats_any: tuple[int, ...]
-
-
-class Routing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where the tokens of one launch went.
-
-    Attributes:
-        ranks: over which expert parallelism would spread the experts, in order and evenly.
-
-    """
-
-    top_k: int
-    ranks: int
-    requests: tuple[RequestRouting, ...]
-
-
-class LayerShares(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a baseline keeps of a launch.
-
-    Attributes:
-        counts: by layer and expert, over all requests.
-        noise: by layer, the total variation distance that two draws of as many requests hardly ever have.
-
-    """
-
-    counts: tuple[tuple[int, ...], ...]
-    noise: tuple[float, ...]
 
 
 class Drift(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

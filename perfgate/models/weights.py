@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import filelock
 import msgspec
 
-from perfgate import PROJECT
+from perfgate import locations
 from perfgate.errors import Failure
 from perfgate.models.catalogue import Architecture, Model, config_json, read_config
 from perfgate.models.config_files import written_fields
@@ -56,7 +56,7 @@ class Weights:
 
 def models_dir() -> Path:
     """Where the suite keeps the models that it makes: $PERFGATE_MODELS_DIR, else .models in the project."""
-    return Path(os.environ.get("PERFGATE_MODELS_DIR", PROJECT / ".models"))
+    return locations.current().models
 
 
 def variable(model_name: str) -> str:
@@ -83,7 +83,7 @@ def locate(
         WrongWeights: the folder named, or the hub's cache, holds another architecture.
 
     """
-    named = chosen.get(model.name) or os.environ.get(variable(model.name))
+    named = chosen.get(model.name) or os.environ.get(variable(model.name)) or model.folder
     if named:
         return Weights(path=str(_checked(model, Path(named).expanduser())), offline=True)
     if model.hub_id is None:

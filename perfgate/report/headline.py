@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from perfgate import formatting as wording
 from perfgate.cases import Case
+from perfgate.judge import run_status
 from perfgate.judge.baseline_store import Recorded, Store
 from perfgate.judge.observation import RunReader
 from perfgate.judge.verdict import ALWAYS_RED, GREEN, Outcome, unjudged
@@ -32,7 +33,7 @@ STATES = {"Red": "✗", "Green": "✓", "Undecided": "?"}
 
 def state(results: RunResults) -> str:
     """How the run stands: "Red" as its gate has it, "Green" if every case was judged and passed, else "Undecided"."""
-    if report.fails(results, results.gate == "required"):
+    if run_status.fails(results, results.gate == "required"):
         return "Red"
     hard = [Outcome(row.outcome) for row in results.verdicts if row.gate == "hard"]
     whole = not unjudged(results.cases, results.verdicts)
@@ -46,7 +47,7 @@ def verdict_sentence(results: RunResults) -> str:
     hard = [row for row in results.verdicts if row.gate == "hard"]
     counts = Counter(row.outcome for row in hard)
     other = [f"{n} {name}" for name, n in sorted(counts.items()) if name not in GREEN]
-    missing = report.missing(results)
+    missing = run_status.missing(results)
     other += [f"{missing} without a verdict"] * bool(missing)
     other += [f"{wording.count(len(results.failures), 'server')} could not be had"] * bool(results.failures)
     good = sum(counts[name] for name in GREEN)
@@ -76,7 +77,7 @@ def attention(results: RunResults) -> list[Item]:
     """What needs a person, failures first; cases of which the same was seen, to be done the same about, are one."""
     cases = {case.id: case for case in results.cases}
     alike: dict[tuple[str, ...], list[VerdictRow]] = {}
-    for row in report.judged(results):
+    for row in run_status.judged(results):
         if row.outcome != Outcome.PASSED and row.case in cases:
             alone = (row.case,) * (row.outcome in (Outcome.REGRESSED, Outcome.INCONCLUSIVE))
             alike.setdefault((row.outcome, _line(row, "seen:"), _line(row, "do:"), *alone), []).append(row)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from perfgate import formatting as wording
 from perfgate.engines.injection import words
-from perfgate.judge.verdict import Outcome
+from perfgate.judge.verdict import DEMOTED, Outcome
 from perfgate.results.schema import RunResults
 
 
@@ -50,7 +50,7 @@ def demoted(results: RunResults) -> list[str]:
             found.setdefault(row.demoted, []).append(row.outcome)
     worse = {why: outcomes.count(Outcome.REGRESSED) for why, outcomes in found.items()}
     return [
-        f"{wording.count(len(outcomes), 'case')} {wording.DEMOTED} {why}"
+        f"{wording.count(len(outcomes), 'case')} {DEMOTED} {why}"
         + (f"; {worse[why]} of them {Outcome.REGRESSED}" if worse[why] else "")
         for why, outcomes in found.items()
     ]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from perfgate.cases import Case
 from perfgate.engines.injection import words
+from perfgate.judge import run_status
 from perfgate.judge.baseline_store import Store
 from perfgate.judge.verdict import Outcome
 from perfgate.report import notices
@@ -53,7 +54,7 @@ def pictures(shown: Report, results: RunResults, prefix: str) -> list[Picture]:
     """Every figure of one run; those that it has no data for say so."""
     run, find = Readings(results), shown.store.find if shown.store else _none
     found = [
-        *figures_server.launches(results, report.ordered(results), find, prefix),
+        *figures_server.launches(results, run_status.ordered(results), find, prefix),
         figures_load.throughput_over_ranks(run, prefix),
         figures_load.latency_over_batch(run, prefix),
         figures_load.throughput_over_batch(run, prefix),
@@ -97,7 +98,7 @@ def rows(shown: Report) -> list[dict[str, Any]]:
     others: dict[str, VerdictRow] = {}
     for mine in by_run[:-1]:
         others |= {name: row for name, row in mine.items() if name not in others}
-    order = [*report.ordered(last), *(row for name, row in others.items() if name not in by_run[-1])]
+    order = [*run_status.ordered(last), *(row for name, row in others.items() if name not in by_run[-1])]
     return [_row(row, cases[row.case], [mine.get(row.case) for mine in by_run]) for row in order if row.case in cases]
 
 
@@ -214,7 +215,7 @@ def _run(shown: Report, results: RunResults, prefix: str) -> dict[str, Any]:
         "context": context(results),
         "common": report.in_common(results),
         "sentence": verdict_sentence(results),
-        "counts": report.headline(results, results.gate == "required", report.missing(results)),
+        "counts": report.headline(results, results.gate == "required", run_status.missing(results)),
         "attention": items[:MOST_ITEMS],
         "more_attention": len(items) - MOST_ITEMS,
         "first": notices.important(results),

@@ -1,4 +1,4 @@
-"""What would this session launch, how long would that take, and which losses would it catch?
+"""Plan: what a session would launch, how long that took before, and which losses it would catch.
 
 Nothing is started. How long a server takes is what an earlier run of the same machine kind took for it; which loss is
 caught follows from the recorded launches, as in the judgement itself.
@@ -27,7 +27,7 @@ from perfgate.judge.policy import policy_for
 from perfgate.load.workload import Workload
 from perfgate.machine.hardware import Hardware
 from perfgate.results.schema import RunResults, stored
-from perfgate.study.study import servers_of
+from perfgate.study import servers_of
 
 NOTHING, REPORTED = "nothing recorded", "only reported"
 LINE_WIDTH = 140
@@ -48,6 +48,47 @@ class ServerRow:
     workloads: tuple[Workload, ...]
     seconds: float | None
     run: str = ""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a session would do.
+
+    Attributes:
+        cases: those that can run here, or else all that were selected.
+        launches: asked for, of each server or of each build.
+        is_pair: whether a base build is launched in turn with each.
+        platforms: name and GPU product (None for any GPU, and for the CPU) of what -m selects.
+        runs: the run store, where earlier runs lie.
+        skipped: why some cases cannot run on this machine.
+    """
+
+    cases: Sequence[Case]
+    launches: int
+    is_pair: bool
+    hardware: Hardware
+    platforms: Sequence[tuple[str, str | None]]
+    runs: Path
+    skipped: Sequence[str]
+
+
+def text(asked: Asked, store: Store, width: int) -> str:
+    """What the session would launch, how long that took before, and which losses it would catch."""
+    earlier = earlier_runs(asked.runs, asked.hardware)
+    rows = servers(asked.cases, asked.launches, asked.is_pair, earlier)
+    caught: dict[str, dict[str, list[float]]] = {}
+    if not asked.is_pair:
+        caught = promises(asked.cases, store, asked.hardware, _kind(asked))
+    missing = [f"not on this machine: {reason}" for reason in asked.skipped]
+    return "\n".join([told(rows, caught, width), *missing])
+
+
+def _kind(asked: Asked) -> str:
+    """The kind of this machine where a selected platform runs here, else that of the first platform."""
+    kinds = [gpu or name for name, gpu in asked.platforms]
+    if asked.hardware.kind in kinds or (asked.hardware.gpus and "gpu" in kinds):
+        return asked.hardware.kind
+    return kinds[0]
 
 
 def servers(cases: Iterable[Case], launches: int, is_pair: bool, earlier: Iterable[RunResults]) -> list[ServerRow]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from perfgate import formatting as wording
+from perfgate.judge import run_status
 from perfgate.judge.baseline_store import Store
 from perfgate.judge.verdict import Outcome, is_red
 from perfgate.report import notices
@@ -31,7 +32,7 @@ def markdown(results: RunResults, store: Store | None) -> str:
         lines += [f"**{line}**", ""]
     common = report.in_common(results)
     lines += [f"**{common}**", ""] * bool(common)
-    hard, rest = report.judged(results), [row for row in report.ordered(results) if row.gate != "hard"]
+    hard, rest = run_status.judged(results), [row for row in run_status.ordered(results) if row.gate != "hard"]
     loud = [row for row in hard if row.outcome != Outcome.PASSED]
     lines += _table(results, loud)
     for number, item in enumerate(attention(results)):
@@ -133,7 +134,7 @@ def workflow_commands(results: RunResults, environment: Mapping[str, str]) -> li
         for key, row in list(results.failures.items())[:MOST_ANNOTATIONS]
     ]
     left = {"error": MOST_ANNOTATIONS - len(lines), "warning": MOST_ANNOTATIONS}
-    for row in report.judged(results):
+    for row in run_status.judged(results):
         if row.outcome == Outcome.PASSED:
             continue
         level = "error" if is_red(Outcome(row.outcome), "hard", results.gate == "required") else "warning"

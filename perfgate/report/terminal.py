@@ -10,7 +10,6 @@ import math
 from pathlib import Path
 from typing import Literal
 
-import msgspec
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -19,9 +18,8 @@ from rich.text import Text
 from perfgate import formatting as wording
 from perfgate.cases import Case
 from perfgate.judge import comparability as fairness
-from perfgate.judge import gate
-from perfgate.judge.baseline_store import Store
-from perfgate.judge.verdict import ALWAYS_RED, GREEN, Outcome, is_red, unjudged
+from perfgate.judge.run_status import judged, ordered
+from perfgate.judge.verdict import ALWAYS_RED, GREEN, Outcome, is_red
 from perfgate.load.metrics import METRICS
 from perfgate.results.schema import RESULTS_FILE, RunResults, VerdictRow
 
@@ -33,14 +31,6 @@ _STYLES = {
     Outcome.INCONCLUSIVE: "yellow",
     Outcome.NO_BASELINE: "yellow",
     Outcome.INCOMPARABLE: "yellow",
-}
-# The order of the table: what needs a person's attention comes first.
-_RANK = {outcome: rank for rank, outcome in enumerate(Outcome)} | {
-    Outcome.REGRESSED: -4,
-    Outcome.INVALID: -3,
-    Outcome.INCONCLUSIVE: -2,
-    Outcome.PASSED: 98,
-    Outcome.IMPROVED: 97,
 }
 
 
@@ -111,11 +101,6 @@ def verdict_word(row: VerdictRow) -> str:
     return f"{row.outcome} (reported)" if row.gate == "report" else row.outcome
 
 
-def ordered(results: RunResults) -> list[VerdictRow]:
-    """The verdicts, what needs attention first and what is only reported last."""
-    return sorted(results.verdicts, key=_rank)
-
-
 def shown(results: RunResults, everything: bool) -> tuple[list[VerdictRow], str]:
     """The rows that a terminal is worth, and a sentence about those left out.
 
@@ -165,10 +150,6 @@ def table(results: RunResults, width: int, terminal: bool, everything: bool = Tr
     width = max(width, NARROWEST if terminal else LOG_WIDTH)
     Console(file=out, width=width, force_terminal=terminal, no_color=not terminal, highlight=False).print(grid)
     return "\n".join([out.getvalue().rstrip("\n"), *([rest] if rest else [])])
-
-
-def _rank(row: VerdictRow) -> tuple[bool, int, str]:
-    return row.gate == "report", _RANK[Outcome(row.outcome)], row.experiment
 
 
 def attention(results: RunResults) -> list[str]:
@@ -222,39 +203,6 @@ def _has_row(results: RunResults, case: Case) -> bool:
 def improvements(results: RunResults) -> list[str]:
     """Of these, those that pytest does not show by itself as failed or skipped."""
     return [row.message for row in judged(results) if row.outcome == Outcome.IMPROVED]
-
-
-def judged(results: RunResults) -> list[VerdictRow]:
-    """The verdicts that can turn the run red, what needs attention first."""
-    return [row for row in ordered(results) if row.gate == "hard"]
-
-
-def missing(results: RunResults) -> int:
-    """How many cases that were to be judged have no verdict: not measured, or not possible on that machine."""
-    return len(unjudged(results.cases, results.verdicts)) + len(results.lacking)
-
-
-def judged_again(results: RunResults, store: Store) -> RunResults:
-    """The run with the verdicts that these baselines give it now."""
-    tests = {row.case: row.test for row in results.verdicts}
-    cases = {case.id: case for case in results.cases}
-    rows = (v.row(cases[v.case], tests.get(v.case, "(judged again)")) for v in gate.judge_run(results, store))
-    return msgspec.structs.replace(results, verdicts=tuple(rows))
-
-
-def is_green(results: RunResults) -> bool:
-    """Whether --gate=required has nothing against the run: all of the suite was asked, and each case passed."""
-    whole = results.complete and not results.left_out and not results.failures and not missing(results)
-    outcomes = [Outcome(row.outcome) for row in judged(results)]
-    return whole and bool(outcomes) and not any(is_red(outcome, "hard", required=True) for outcome in outcomes)
-
-
-def fails(results: RunResults, required: bool) -> bool:
-    """Whether the run is red: by a case, by a server that could not be had, or because it says nothing."""
-    if required:
-        return not is_green(results)
-    bad = any(Outcome(row.outcome) in ALWAYS_RED for row in judged(results))
-    return bad or bool(results.failures) or not results.verdicts
 
 
 def headline(results: RunResults, required: bool, missing: int) -> str:

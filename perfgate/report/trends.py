@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from perfgate.history.series import Entry, HistoryError, change_points
+from perfgate.judge import run_status
 from perfgate.judge.observation import RunReader
-from perfgate.report import terminal as report
 from perfgate.report.figures.server import Trend, trend
 from perfgate.results.schema import RunResults
 
@@ -23,7 +23,7 @@ def of_run(results: RunResults, entries: Iterable[Entry]) -> dict[str, Trend]:
     """The course of each judged case of a run, failures first, on the hardware that it ran on."""
     reader = RunReader(results)
     cases = {case.id: case for case in results.cases}
-    judged = [row.case for row in report.judged(results) if row.case in cases]
+    judged = [row.case for row in run_status.judged(results) if row.case in cases]
     labels = {name: reader.observe(cases[name]).hardware_label for name in judged}
     mine: dict[str, list[Entry]] = {name: [] for name in labels}
     for entry in entries:

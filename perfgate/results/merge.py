@@ -79,6 +79,8 @@ def together(parts: Sequence[RunResults], run_id: str) -> RunResults:
         sessions=tuple(session for part in parts for session in part.sessions),
         skipped={test: reason for part in parts for test, reason in part.skipped.items()},
         lacking={case: reason for part in parts for case, reason in part.lacking.items()},
+        models={name: model for part in parts for name, model in part.models.items()},
+        metrics={name: metric for part in parts for name, metric in part.metrics.items()},
         failures={key: failure for part in parts for key, failure in part.failures.items()},
     )
 

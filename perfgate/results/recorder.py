@@ -14,9 +14,10 @@ from typing import Any
 
 import msgspec
 
-from perfgate.load.measurement import Repetition
+from perfgate.load.repetition import Repetition
+from perfgate.models.catalogue import lookup
 from perfgate.results import schema as rundata
-from perfgate.results.schema import Launch, Measurement, RunResults
+from perfgate.results.schema import Launch, Measurement, RunResults, Server
 
 
 class Ledger:
@@ -60,6 +61,14 @@ class Ledger:
             changed = msgspec.structs.replace(session, **more)
             self.results = msgspec.structs.replace(self.results, sessions=(*before, changed))
 
+    def put_server(self, server: Server) -> None:
+        """Note what runs a server, and the shape of the model that it serves."""
+        config = server.config
+        self.update(
+            servers=self.results.servers | {config.key: server},
+            models=self.results.models | {config.model: lookup(config.model).architecture},
+        )
+
     def launches_of(self, server: str) -> tuple[Launch, ...]:
         """Launches of one server, in order."""
         return tuple(launch for launch in self.results.launches if launch.server == server)
@@ -74,9 +83,12 @@ class Ledger:
 
     def amend_launch(self, server: str, index: int, values: dict[str, float], notes: tuple[str, ...]) -> None:
         """Add figures and notes to a launch."""
-        self._change(
-            server, index, lambda row: msgspec.structs.replace(row, values=row.values | values, notes=row.notes + notes)
-        )
+
+        def amended(row: Launch) -> Launch:
+            both = tuple(dict.fromkeys(row.notes + notes))
+            return msgspec.structs.replace(row, values=row.values | values, notes=both)
+
+        self._change(server, index, amended)
 
     def end_launch(self, server: str, index: int) -> None:
         """Note that nothing more will be measured on a launch."""
@@ -85,6 +97,11 @@ class Ledger:
     def _change(self, server: str, index: int, change: Callable[[Launch], Launch]) -> None:
         rows = self.results.launches
         self.update(launches=tuple(change(row) if (row.server, row.index) == (server, index) else row for row in rows))
+
+    def measurement(self, server: str, launch: int, workload: str) -> Measurement:
+        """What was measured of a workload on a launch."""
+        key = (server, launch, workload)
+        return next(m for m in self.results.measurements if (m.server, m.launch, m.workload) == key)
 
     def put_measurement(self, row: Measurement) -> None:
         """Note the repetitions of a workload on a launch by now, in place of those noted before."""

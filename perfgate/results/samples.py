@@ -7,7 +7,7 @@ import statistics
 import msgspec
 
 from perfgate.cases import Load
-from perfgate.models.routing_stats import LayerShares, summary
+from perfgate.models.routing import LayerShares
 from perfgate.results.schema import Measurement, RunResults
 
 
@@ -53,11 +53,16 @@ def _median_of(measurement: Measurement, metric: str) -> LaunchValue:
         reasons.append(measurement.error)
     if valid and not values:
         reasons.append(f"{metric} could not be computed from this workload")
+    shares = None
+    if measurement.routing is not None:
+        from perfgate.models.routing_stats import summary  # here: it loads numpy
+
+        shares = summary(measurement.routing)
     return LaunchValue(
         launch=measurement.launch,
         # A server that died, or failed requests, was not itself before, either.
         value=statistics.median(values) if values and measurement.is_sound else None,
         repetition_values=values,
         invalid=tuple(reasons),
-        shares=None if measurement.routing is None else summary(measurement.routing),
+        shares=shares,
     )

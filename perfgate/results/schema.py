@@ -22,10 +22,14 @@ from perfgate.cases import Case
 from perfgate.engines.base import ServerConfig
 from perfgate.errors import FailureRow
 from perfgate.files import RunDataError, write_atomically
-from perfgate.load.measurement import Repetition
+from perfgate.load.metrics import METRICS, Metric
+from perfgate.load.metrics import register as register_metrics
+from perfgate.load.repetition import Repetition
 from perfgate.load.workload import Workload
 from perfgate.machine.hardware import Hardware
-from perfgate.models.routing_stats import Routing
+from perfgate.models.catalogue import CATALOGUE, Architecture, Model
+from perfgate.models.catalogue import register as register_models
+from perfgate.models.routing import Routing
 from perfgate.results.timing import Session
 from perfgate.servers.launch_record import LaunchRecord
 
@@ -114,12 +118,14 @@ class Server(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     Attributes:
         environment: variables that it inherited and that may change how it runs.
+        attached: address of a server that somebody else runs, and that was measured in its place; "" for ours.
     """
 
     config: ServerConfig
     python: str
     versions: dict[str, str]
     environment: dict[str, str] = {}
+    attached: str = ""
 
     @property
     def python_path(self) -> Path:
@@ -141,6 +147,7 @@ class RunResults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         against: engine -> Python of the base build, where this run compares two builds.
         against_delta: the loss that was to be caught then, where it was not the policy's.
         sessions: the commands that measured it, several where it was resumed.
+        models: name -> shape of the models that it served. metrics: those that are not built in.
         failures: server key -> how it could not be had: it did not start, or not take its load.
 
     """
@@ -167,6 +174,8 @@ class RunResults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     against_delta: float | None = None
     sessions: tuple[Session, ...] = ()
     failures: dict[str, FailureRow] = {}
+    models: dict[str, Architecture] = {}
+    metrics: dict[str, Metric] = {}
 
     @property
     def cut_off(self) -> tuple[Launch, ...]:
@@ -225,7 +234,9 @@ def load(run_dir: Path) -> RunResults:
         path = packed
     try:
         content = path.read_bytes()
-        return msgspec.json.decode(gzip.decompress(content) if path.suffix == ".gz" else content, type=RunResults)
+        if path.suffix == ".gz":
+            content = gzip.decompress(content)
+        return _known(msgspec.json.decode(content, type=RunResults))
     except (msgspec.DecodeError, UnicodeDecodeError, gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise RunDataError(
             tried=f"reading {path}",
@@ -238,3 +249,12 @@ def load(run_dir: Path) -> RunResults:
             seen=f"{type(error).__name__}: {error}",
             remedy="name a run directory (it holds results.json); `ls runs/` shows those of this project",
         ) from error
+
+
+def _known(results: RunResults) -> RunResults:
+    """Enter the models and metrics that the run brings along, where this process has none of that name."""
+    for name, architecture in results.models.items():
+        if name not in CATALOGUE:
+            register_models([Model(name=name, architecture=architecture, served=False)])
+    register_metrics(metric for name, metric in results.metrics.items() if name not in METRICS)
+    return results

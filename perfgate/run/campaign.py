@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 import psutil
@@ -21,23 +22,27 @@ from perfgate.engines import injection as plants
 from perfgate.engines.base import LaunchPlan, ServerConfig
 from perfgate.errors import Failure
 from perfgate.judge import gate
-from perfgate.judge.baseline_store import Store
 from perfgate.judge.paired import PAIRS, ab_order
 from perfgate.judge.verdict import Outcome, Verdict
+from perfgate.load.metrics import Metric
 from perfgate.load.workload import Workload
 from perfgate.machine.hardware import Hardware
+from perfgate.progress import Tell
 from perfgate.results import merge as workers
 from perfgate.results.recorder import Ledger, now
-from perfgate.results.schema import RunResults
+from perfgate.results.schema import Measurement, RunResults
 from perfgate.results.timing import Session
 from perfgate.run import launch_planner as planning
-from perfgate.run.launch_runner import LaunchMeasurement, Tell
 from perfgate.run.resume import cut_off, left_by, refuse_other_builds, resumed, sound_launches, still_needed
 from perfgate.run.single_flight import SharedResults
 from perfgate.servers.external import AttachedServer
+from perfgate.servers.launch_record import ServerDied
 from perfgate.servers.pool import ServerPool
 from perfgate.servers.server import Server
-from perfgate.study import study
+from perfgate.study import servers_of
+
+if TYPE_CHECKING:
+    from perfgate.run.launch_runner import LaunchMeasurement
 
 ESCALATION_LAUNCHES = 2
 EARLIER = "(measured by an earlier command)"  # in place of the test that asked
@@ -61,16 +66,17 @@ class Campaign:
         tell: Tell,
         previous: RunResults | None = None,
     ) -> None:
-        self.store = Store(settings.baselines)
+        self.store = settings.store
         self._settings = settings
         self._tell = tell
         self._pool = pool
         self._shared: SharedResults | None = None
-        self._needs = study.servers_of((*planned, *(case.base for case in planned)) if settings.against else planned)
+        self._needs = servers_of((*planned, *(case.base for case in planned)) if settings.against else planned)
         self._planned = tuple(planned)
         self._failed: dict[str, Failure] = {}
         self._launched: set[str] = set()
         self._escalated: set[tuple[str, str]] = set()
+        self._held: dict[str, tuple[Server | AttachedServer, LaunchMeasurement]] = {}
         began_s = settings.began_unix_s or time.time()
         results = RunResults(
             run_id=settings.run_id,
@@ -121,13 +127,86 @@ class Campaign:
                 self._put(case, test, verdict)
             raise
         verdict = self._decide(case)
-        if verdict.needs_launches and not any(self._attached(load.server) for load in case.loads):
+        if verdict.needs_launches and not self._cannot_repeat(case):
             self._escalate(case)
             verdict = self._decide(case)
         elif verdict.needs_launches and verdict.outcome is not Outcome.INVALID:
-            verdict = msgspec.structs.replace(verdict, outcome=Outcome.INCONCLUSIVE, message=_undecided(verdict))
+            reason = self._cannot_repeat(case)
+            message = f"{verdict.message}\n  but: one launch does not decide this, and {reason}"
+            verdict = msgspec.structs.replace(verdict, outcome=Outcome.INCONCLUSIVE, message=message)
         self._put(case, test, verdict)
         return verdict
+
+    def _cannot_repeat(self, case: Case) -> str:
+        """Why the suite cannot measure the case on more launches; empty if it can."""
+        if any(self._attached(load.server) for load in case.loads):
+            return "a server of somebody else's has no other"
+        if case.metric in self.results.metrics and case.of.workload is None:
+            return "this number is measured by the test itself, once a session: run it again"
+        return ""
+
+    def adopt(self, case: Case) -> None:
+        """Take in a case that was not planned, so that `judge` can be asked for it."""
+        if case in self._planned:
+            return
+        self._planned = (*self._planned, case)
+        cases = (case, case.base) if self._settings.against else (case,)
+        for key, (config, workloads) in servers_of(cases).items():
+            known, sent = self._needs.get(key, (config, ()))
+            if known != config:
+                servers_of((*self._planned,))  # which raises, and names both
+            self._needs[key] = (config, tuple(dict.fromkeys((*sent, *workloads))))
+            if any(workload not in sent for workload in workloads):
+                self._launched.discard(key)
+        sends = {load.workload.name: load.workload for load in case.loads if load.workload is not None}
+        known_cases = self.results.cases
+        if case not in known_cases:
+            known_cases = (*known_cases, case)
+        self._ledger.update(cases=known_cases, workloads=self.results.workloads | sends)
+
+    def hold(self, config: ServerConfig) -> Server | AttachedServer:
+        """A server that is ready, for a test that wants it in hand; the one that lives, if it is this one.
+
+        Raises:
+            Failure: it cannot be had.
+        """
+        server: Server | AttachedServer | None = self._attached(config)
+        if server is None:
+            try:
+                server = self._start(self._planner.plan(config), fresh=False)
+            except Failure as failure:
+                self._ledger.update(failures=self.results.failures | {config.key: failure.row()})
+                raise
+        held = self._held.get(config.key)
+        if held is None or held[0] is not server:
+            runner = self._runner_of(config, server)
+            runner.begin(self._settings.plant(config), self._settings.silence_timeout_s)
+            self._held[config.key] = server, runner
+        return server
+
+    def load(self, config: ServerConfig, workload: Workload) -> Measurement:
+        """Send a workload to a server in hand, all of its repetitions; returns what was measured.
+
+        Raises:
+            Failure: the server cannot be had, or died of it.
+        """
+        self.hold(config)
+        _, runner = self._held[config.key]
+        self._ledger.update(workloads=self.results.workloads | {workload.name: workload})
+        death = runner.more([workload])
+        if death is not None:
+            del self._held[config.key]
+            raise death
+        self._launched.add(config.key)
+        return self._ledger.measurement(config.key, runner.index, workload.name)
+
+    def note_number(self, config: ServerConfig, metric: Metric, value: float) -> None:
+        """Write a number down that a test measured on a server in hand, as a metric of its launch."""
+        self.hold(config)
+        _, runner = self._held[config.key]
+        self._launched.add(config.key)
+        self._ledger.update(metrics=self.results.metrics | {metric.name: metric})
+        self._ledger.amend_launch(config.key, runner.index, {metric.name: value}, ())
 
     def note_not_asked(self, skipped: Mapping[str, str], lacking: Mapping[str, str], left_out: Sequence[str]) -> None:
         """Write down which tests cannot run here, which cases are not judged for that, and what was not selected.
@@ -268,8 +347,7 @@ class Campaign:
     def _launch(self, config: ServerConfig, workloads: Sequence[Workload], fresh: bool = False) -> None:
         """Launch and measure; if the server dies meanwhile, once more."""
         if (attached := self._attached(config)) is not None:
-            index = self._ledger.next_index(config.key)
-            launch = LaunchMeasurement(config, attached, index, self._ledger, self._tell, attached.death)
+            launch = self._runner_of(config, attached)
             launch.run(workloads, plants.NOTHING, self._settings.silence_timeout_s)
             return
         settings = self._settings
@@ -279,13 +357,24 @@ class Campaign:
             place = "" if fresh else f", server {len(self._launched)} of {len(self._needs)}"
             self._tell.line(f"{config.key}: launching{place}, log in {self._settings.run_dir / 'logs'}")
             server = self._start(plan, fresh)
-            index = self._ledger.next_index(config.key)
-            launch = LaunchMeasurement(config, server, index, self._ledger, self._tell, self._pool.abandon)
+            launch = self._runner_of(config, server)
             death = launch.run(workloads, settings.plant(config), settings.silence_timeout_s, settings.telemetry, part)
             if death is None:
                 return
             self._tell.line(f"{config.key}: {death.seen}{'; trying one fresh launch' if attempt == 1 else ''}")
             workloads = left_by(self.results, self._ledger.launches_of(config.key)[-1], workloads)
+
+    def _runner_of(self, config: ServerConfig, server: Server | AttachedServer) -> LaunchMeasurement:
+        """What measures the next launch of a server."""
+        # Imported here: collecting tests must not wait for the load client (uvloop, httptools).
+        from perfgate.run.launch_runner import LaunchMeasurement
+
+        give_up: Callable[[str], ServerDied] = self._pool.abandon
+        if isinstance(server, AttachedServer):
+            give_up = server.death
+            self._ledger.put_server(planning.attached(config, server.url))
+        index = self._ledger.next_index(config.key)
+        return LaunchMeasurement(config, server, index, self._ledger, self._tell, give_up)
 
     def _start(self, plan: LaunchPlan, fresh: bool) -> Server:
         """A server that is ready, and how long that took: what is more than its start is the end of the one before."""
@@ -297,7 +386,3 @@ class Campaign:
             started = self._pool.launches[before:]
             start_s = min(took_s, started[-1].ready_s or took_s) if started else 0.0
             self._ledger.spend(start_s=start_s, end_s=took_s - start_s)
-
-
-def _undecided(verdict: Verdict) -> str:
-    return f"{verdict.message}\n  but: one launch does not decide this, and a server of somebody else's has no other"

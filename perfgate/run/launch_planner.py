@@ -61,7 +61,7 @@ class Planner:
         plan = settings.plant(config).into(engines.lookup(config.engine).plan(request))
         inherited = environment.inherited(os.environ, (name for name, _ in plan.env))
         server = msgspec.structs.replace(software(settings, config), environment=inherited)
-        self._ledger.update(servers=self._ledger.results.servers | {config.key: server})
+        self._ledger.put_server(server)
         self._plans[config.key] = plan
         return plan
 
@@ -75,6 +75,11 @@ def software(settings: Settings, config: ServerConfig) -> rundata.Server:
     python = find_python(settings, config)
     versions = environment.versions(python.path)
     return rundata.Server(config=config, python=f"{python.path} ({python.origin})", versions=versions)
+
+
+def attached(config: ServerConfig, url: str) -> rundata.Server:
+    """What can be said of a server that somebody else runs."""
+    return rundata.Server(config=config, python=f"somebody else's ({url})", versions={}, attached=url)
 
 
 def find_python(settings: Settings, config: ServerConfig) -> environment.EnginePython:

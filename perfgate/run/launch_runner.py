@@ -12,7 +12,6 @@ import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import msgspec
 import requests
@@ -24,10 +23,11 @@ from perfgate.engines.injection import Plant, words
 from perfgate.load import ladder, measurement
 from perfgate.load import warmup as warming
 from perfgate.load.client import SILENT
-from perfgate.load.measurement import Repetition
+from perfgate.load.repetition import Repetition
 from perfgate.load.workload import Workload
 from perfgate.machine import telemetry
 from perfgate.models import catalogue as models
+from perfgate.progress import Tell
 from perfgate.results import bandwidth
 from perfgate.results.recorder import Ledger
 from perfgate.results.schema import Launch, Measurement
@@ -41,16 +41,6 @@ from perfgate.servers.server import Server
 # To replace those that do not count. With half of the repetitions stalled, as was seen with Mixtral on an H200, 4 leave
 # one launch in a hundred without a valid one.
 EXTRA_REPETITIONS = 4
-
-
-class Tell(Protocol):
-    """How a person is told what is going on."""
-
-    def line(self, text: str) -> None:
-        """Something that stays on the screen."""
-
-    def step(self, what: str, done: int, total: int) -> None:
-        """How far the thing under way is."""
 
 
 class LaunchMeasurement:
@@ -78,6 +68,7 @@ class LaunchMeasurement:
         self._give_up = give_up
         self._sampled, self._part = True, False
         self._hung: str | None = None
+        self._is_climbed = False
         self._holding: Holding | None = None
         self._telemetry: telemetry.Telemetry | None = None
         self._chunk_tokens: int | None = None
@@ -112,9 +103,7 @@ class LaunchMeasurement:
         Raises:
             Failure: the server answers, but not this: a warm-up fails, or a delay cannot be planted.
         """
-        self._sampled, self._part = sampled, part
-        self._target = dataclasses.replace(self._target, silence_timeout_s=silence_timeout_s)
-        self._note_start(plant)
+        self.begin(plant, silence_timeout_s, sampled, part)
         asked = asking_routing(self._config, workloads)
         timed = [w for w in workloads if w not in asked]
         try:
@@ -127,6 +116,27 @@ class LaunchMeasurement:
             death = self._probe(workload, death)
         self._ledger.end_launch(self._config.key, self._index)
         return death
+
+    @property
+    def index(self) -> int:
+        """Which launch of its server it is."""
+        return self._index
+
+    def begin(self, plant: Plant, silence_timeout_s: float, sampled: bool = True, part: bool = False) -> None:
+        """Note the launch, and change in the server what is to be changed; arguments as of `run`."""
+        self._sampled, self._part = sampled, part
+        self._target = dataclasses.replace(self._target, silence_timeout_s=silence_timeout_s)
+        self._note_start(plant)
+
+    def more(self, workloads: Sequence[Workload]) -> ServerDied | None:
+        """Measure these on a launch that has begun; returns the server's death if it died meanwhile."""
+        try:
+            return self._run(workloads)
+        finally:
+            for watcher in (self._holding, self._telemetry):
+                if watcher is not None:
+                    watcher.stop()
+            self._ledger.end_launch(self._config.key, self._index)
 
     def _run(self, workloads: Sequence[Workload]) -> ServerDied | None:
         taken: dict[str, list[Repetition]] = {workload.name: [] for workload in workloads}
@@ -195,7 +205,10 @@ class LaunchMeasurement:
 
     def _warm_up(self, workloads: Sequence[Workload]) -> None:
         began = time.monotonic()
-        values = self._climb(workloads) if self._config.device == "cuda" else {}
+        values: dict[str, float] = {}
+        if self._config.device == "cuda" and not self._is_climbed:
+            values = self._climb(workloads)
+            self._is_climbed = True
         for workload in warming.needing(workloads, self._config.device):
             if self._is_useful():
                 self._tell.line(f"{self._config.key}: warming up for {workload.name}")

@@ -4,37 +4,29 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import functools
 import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from perfgate.accept import accept as recording
 from perfgate.cases import Case
+from perfgate.config import choices
+from perfgate.config.project import Project
 from perfgate.config.settings import Settings
 from perfgate.engines import injection as plants
-from perfgate.engines.injection import Plant
-from perfgate.errors import Failure
-from perfgate.judge.baseline_store import Store
 from perfgate.machine import memory
 from perfgate.machine.hardware import Hardware
 from perfgate.machine.leases import CPU, LEASES, Lease, acquire
+from perfgate.progress import Tell
 from perfgate.results import schema as rundata
-from perfgate.results.schema import RunResults
 from perfgate.run.campaign import Campaign
-from perfgate.run.launch_runner import Tell
 from perfgate.run.single_flight import SharedResults
-from perfgate.servers.external import AttachedServer, attach
 from perfgate.servers.pool import Devices, ServerPool
+from perfgate.servers.supervisor.processes import command_of
 
 # Told to those who wait for the devices; a session that takes longer launches no further server.
 LONGEST_SESSION_S = 4 * 3600.0
-
-
-class BadOption(Failure):
-    """An option that cannot be understood."""
 
 
 class OpenSession:
@@ -72,40 +64,31 @@ class Place:
     began_unix_s: float | None = None
 
 
-def choose_run_dir(option: argparse.Namespace, root: Path) -> Path:
-    """The directory that --run-dir names, or a new one."""
-    return Path(option.run_dir).expanduser().resolve() if option.run_dir else root / "runs" / rundata.new_run_id()
+@dataclass(frozen=True)
+class Planned:
+    """What a session will ask.
 
-
-def choose_run_id(option: argparse.Namespace, run_dir: Path) -> str:
-    """A folder that was made for this run is named as it; one that the user named is not."""
-    return rundata.new_run_id() if option.run_dir else run_dir.name
-
-
-def refuse_taken(run_dir: Path, resume: bool) -> None:
-    """A run is gone on with only where that was asked for.
-
-    Raises:
-        BadOption: the folder holds a run already.
+    Attributes:
+        cases: those that this machine can run.
+        gpus_in_hand: GPUs that tests which start servers themselves may use.
+        has_servers_in_hand: whether there are such tests.
     """
-    if (run_dir / rundata.RESULTS_FILE).exists() and not resume:
-        raise BadOption(
-            tried=f"starting a run in {run_dir}",
-            seen="it holds a run already",
-            remedy="name another --run-dir, or go on with that run by --resume",
-        )
+
+    cases: Sequence[Case] = ()
+    gpus_in_hand: int = 0
+    has_servers_in_hand: bool = False
 
 
 def open_campaign(
-    option: argparse.Namespace, root: Path, place: Place, hardware: Hardware, planned: Sequence[Case], tell: Tell
+    option: argparse.Namespace, project: Project, place: Place, hardware: Hardware, planned: Planned, tell: Tell
 ) -> OpenSession:
     """Make the run directory, the pool and the campaign from pytest's options.
 
     Args:
         option: the parsed options of `perfgate.plugin`.
-        root: the project.
+        project: the project that the session works in.
         place: of this session's data.
-        planned: cases that this machine can run.
+        planned: what the session will ask.
 
     Raises:
         BadOption: an option is not NAME=VALUE, a run directory is taken, or its run compares other builds.
@@ -113,14 +96,14 @@ def open_campaign(
 
     """
     run_dir = place.run_dir
-    against = pairs("--against-engine", option.against_engine)
+    against = choices.pairs("--against-engine", option.against_engine)
     previous = None
-    refuse_taken(run_dir, option.resume)
+    choices.refuse_taken(run_dir, option.resume)
     if (run_dir / rundata.RESULTS_FILE).exists():
         previous = rundata.load(run_dir)
         if (previous.against, previous.against_delta) != (against, option.against_delta):
             then, now = (previous.against or "none", previous.against_delta), (against or "none", option.against_delta)
-            raise BadOption(
+            raise choices.BadOption(
                 tried=f"going on with the run in {run_dir}",
                 seen=f"its base builds and the loss to catch are {then}, not {now}",
                 remedy="name the same --against-engine and --against-delta as then, or another --run-dir",
@@ -129,14 +112,14 @@ def open_campaign(
         tell.line(f"nothing to go on with in {run_dir}: a new run begins there")
     settings = Settings(
         run_dir=run_dir,
-        baselines=baselines_dir(option, root),
+        store=choices.store(option, project),
         gate=option.gate,
-        engine_pythons=pairs("--engine-python", option.engine_python),
-        model_dirs=pairs("--model-dir", option.model_dir),
+        engine_pythons=choices.pairs("--engine-python", option.engine_python),
+        model_dirs=choices.pairs("--model-dir", option.model_dir),
         allow_download=option.allow_download,
-        plants=planted(option),
+        plants=choices.planted(option),
         silence_timeout_s=option.stall_timeout,
-        attached=attachments(tuple(option.attach)),
+        attached=choices.attachments(tuple(option.attach)),
         against=against,
         against_delta=option.against_delta,
         launches=option.launches,
@@ -144,7 +127,9 @@ def open_campaign(
         began_unix_s=place.began_unix_s,
         run_id=place.run_id,
     )
-    plants.refuse_unserved(settings.plants, [load.server.model for case in planned for load in case.loads])
+    if not planned.has_servers_in_hand:
+        served = [load.server.model for case in planned.cases for load in case.loads]
+        plants.refuse_unserved(settings.plants, served)
     # Last of what can be refused: a lease that nobody gives back would make the next attempt wait for this process.
     lease = _lease(option, hardware, planned, tell)
     leased = tuple(gpu.index for gpu in hardware.gpus if gpu.uuid in lease.devices)
@@ -159,7 +144,7 @@ def open_campaign(
         owners=() if place.shared is None else (os.getppid(),),
     )
     try:
-        campaign = Campaign(settings, hardware, planned, pool, tell, previous)
+        campaign = Campaign(settings, hardware, planned.cases, pool, tell, previous)
         if place.shared is not None:
             campaign.join(SharedResults(place.shared, tell.line))
     except BaseException:
@@ -169,28 +154,12 @@ def open_campaign(
     return OpenSession(campaign, pool, lease)
 
 
-def propose(results: RunResults, baselines: Path, run_dir: Path) -> str:
-    """Write proposed baselines beside the run; returns what to do with them."""
-    folder = run_dir / "proposed-baselines"
-    written = recording.propose(results, Store(baselines), folder)
-    return f"proposed baselines: {len(written)} files in {folder}; take them over with `perfgate accept {run_dir}`"
-
-
-def baselines_dir(option: argparse.Namespace, root: Path) -> Path:
-    """The store that --baselines names, or the project's."""
-    return Path(option.baselines).resolve() if option.baselines else root / "baselines"
-
-
-@functools.cache
-def attachments(texts: tuple[str, ...]) -> dict[tuple[str, str], AttachedServer]:
-    """What --attach names, asked once: (engine, model) -> server."""
-    return attach(texts)
-
-
-def _lease(option: argparse.Namespace, hardware: Hardware, planned: Sequence[Case], tell: Tell) -> Lease:
+def _lease(option: argparse.Namespace, hardware: Hardware, planned: Planned, tell: Tell) -> Lease:
     """The right to use the GPUs of the largest server, or the CPU, on this machine."""
-    cases = () if option.attach else planned
-    needed = max((load.server.gpu_count for case in cases for load in case.loads), default=0)
+    needed = 0
+    if not option.attach:
+        counts = [load.server.gpu_count for case in planned.cases for load in case.loads]
+        needed = max([planned.gpus_in_hand, *counts])
     uuids = [gpu.uuid for gpu in hardware.gpus] if needed else [CPU]
     return acquire(
         uuids,
@@ -207,30 +176,6 @@ def _devices(indices: tuple[int, ...]) -> Devices | None:
     if not indices:
         return None
     return Devices(
-        strangers=lambda: memory.gpu_processes(indices),
+        strangers=lambda: memory.gpu_processes(indices, command_of),
         gpu_memory_used=lambda wanted: list(memory.gpu_bytes(wanted).values()),
     )
-
-
-def pairs(option: str, texts: Sequence[str]) -> dict[str, str]:
-    """Read a repeatable NAME=VALUE option.
-
-    Raises:
-        BadOption: one of them has another form.
-    """
-    found = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not (name and equals and value):
-            raise BadOption(tried=f"reading {option} {text}", seen="no NAME=VALUE", remedy=f"write {option} NAME=VALUE")
-        found[name] = value
-    return found
-
-
-def planted(option: argparse.Namespace) -> dict[str, Plant]:
-    """What the options plant: model -> what is changed in its servers.
-
-    Raises:
-        BadPlant: one of them cannot be understood.
-    """
-    return plants.read(option.plant_delay, option.plant_arg, option.plant_env)

@@ -10,14 +10,14 @@ import os
 from collections.abc import Callable, Sequence
 
 from perfgate.cases import Case
+from perfgate.config import choices
 from perfgate.engines import environment
 from perfgate.engines.base import ServerConfig
 from perfgate.engines.registry import ENGINES
-from perfgate.machine import memory
 from perfgate.machine.hardware import Hardware
 from perfgate.models import catalogue as models
-from perfgate.run import opening
-from perfgate.study.study import NO_EXPERT_PARALLELISM
+from perfgate.models import estimate
+from perfgate.study import StudyFile
 
 
 class Needs:
@@ -25,11 +25,13 @@ class Needs:
 
     Args:
         option: the parsed options.
+        study: says what each platform runs on.
         machine: asked only by cases that depend on it.
     """
 
-    def __init__(self, option: argparse.Namespace, machine: Callable[[], Hardware]) -> None:
+    def __init__(self, option: argparse.Namespace, study: StudyFile, machine: Callable[[], Hardware]) -> None:
         self._option = option
+        self._study = study
         self._machine = machine
         self._not_installed: dict[str, dict[str, str]] = {}
 
@@ -41,16 +43,23 @@ class Needs:
         for server in servers:
             if reason := self._missing(server.engine, server.device):
                 return reason
-        spread = [(server.engine, server.device) for server in servers if server.expert_parallel]
-        refused = [NO_EXPERT_PARALLELISM[where] for where in spread if where in NO_EXPERT_PARALLELISM]
+        refused = [
+            reason
+            for server in servers
+            if server.expert_parallel and (reason := ENGINES[server.engine].no_expert_parallelism.get(server.device))
+        ]
         ranks = max(server.tensor_parallel_size for server in servers)
-        cores = len(os.sched_getaffinity(0))
-        if platform == "cpu" and cores < ranks:
-            refused.append(f"needs {ranks} CPU cores, one for each rank, found {cores}")
-        if platform == "cpu" or refused:
+        if self._study.device_of(platform) == "cpu":
+            cores = len(os.sched_getaffinity(0))
+            if cores < ranks:
+                refused.append(f"needs {ranks} CPU cores, one for each rank, found {cores}")
             return refused[0] if refused else None
-        if (lacks := self._machine().lacks(platform, ranks)) and self._machine().kind == platform:
-            return f"{lacks} (--tp {1 << (self._machine().count.bit_length() - 1)} asks what fits)"
+        if refused:
+            return refused[0]
+        gpu, machine = self._study.gpu_of(platform), self._machine()
+        lacks = machine.lacks(gpu, ranks)
+        if lacks and machine.is_product(gpu):
+            return f"{lacks} (--tp {1 << (machine.count.bit_length() - 1)} asks what fits)"
         return lacks or self._too_small(servers)
 
     def _not_attached(self, case: Case) -> str | None:
@@ -64,7 +73,7 @@ class Needs:
     def _too_small(self, servers: Sequence[ServerConfig]) -> str | None:
         for server in servers:
             architecture, size = models.lookup(server.model).architecture, server.tensor_parallel_size
-            if small := memory.too_small(architecture, size, server.dtype, self._machine().memory_bytes):
+            if small := estimate.too_small(architecture, size, server.dtype, self._machine().memory_bytes):
                 return f"{server.model} {small}"
         return None
 
@@ -79,11 +88,11 @@ class Needs:
             found = {}
             for name in ENGINES:
                 try:
-                    environment.find_python(name, device, opening.pairs("--engine-python", self._option.engine_python))
+                    environment.find_python(name, device, choices.pairs("--engine-python", self._option.engine_python))
                 except environment.EngineMissing as failure:
                     found[name] = f"needs {name}: {failure.seen}; {failure.remedy}"
             self._not_installed[device] = found if len(found) < len(ENGINES) else {}
         return self._not_installed[device].get(engine)
 
     def _is_attached(self, engine: str, model: str) -> bool:
-        return (engine, model) in opening.attachments(tuple(self._option.attach))
+        return (engine, model) in choices.attachments(tuple(self._option.attach))

@@ -51,7 +51,7 @@ def resumed(
     def is_kept(launch: Launch) -> bool:
         mine = rows.get((launch.server, launch.index), [])
         then = previous.servers.get(launch.server)
-        if then is None:  # somebody else's: what runs there today is not known
+        if then is None or then.attached:  # somebody else's: what runs there today is not known
             return False
         config, workloads = needs.get(launch.server, (then.config, ()))
         return (
@@ -84,6 +84,8 @@ def resumed(
         measurements=tuple(row for row in previous.measurements if (row.server, row.launch) in names),
         cases=(*earlier, *fresh.cases),
         sessions=(*previous.sessions, *fresh.sessions),
+        models=previous.models | fresh.models,
+        metrics=previous.metrics | fresh.metrics,
     )
 
 
@@ -99,7 +101,7 @@ def refuse_other_builds(results: RunResults, needs: Needs, software: Callable[[S
         OtherBuild: an engine of the run is another one by now.
     """
     for key, then in results.servers.items():
-        if key not in needs:
+        if key not in needs or then.attached:
             continue
         now = software(then.config)
         if (now.python_path, now.versions) != (then.python_path, then.versions):

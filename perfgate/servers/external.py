@@ -11,8 +11,6 @@ import time
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
-import requests
-
 from perfgate.errors import Failure
 from perfgate.models.catalogue import CATALOGUE
 from perfgate.servers.launch_record import LaunchRecord, ServerDied
@@ -59,6 +57,8 @@ class AttachedServer:
         Raises:
             NotReachable: it does not answer, or not as the OpenAI protocol has it.
         """
+        import requests  # here and below: collecting tests must not wait for it
+
         try:
             answer = requests.get(self.url + MODELS_PATH, timeout=_PROBE_S)
             answer.raise_for_status()
@@ -102,6 +102,8 @@ class AttachedServer:
         self._is_looking = False
 
     def _probe(self) -> str:
+        import requests
+
         try:
             return str(requests.get(self.url + MODELS_PATH, timeout=_PROBE_S).status_code)
         except requests.RequestException as error:

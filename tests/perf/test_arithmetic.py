@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 
 import msgspec
+import pytest
 
 from perfgate.cases import Case, Load
-from perfgate.study.study import Study, asks
+from perfgate.study import Study
 
 
 def bandwidth(study: Study) -> Iterator[Case]:
@@ -35,19 +36,19 @@ def beside_the_line(study: Study) -> Iterator[Case]:
         yield msgspec.structs.replace(case, gate="report")
 
 
-@asks(bandwidth)
+@pytest.mark.perf(cases=bandwidth)
 def test_bandwidth(check, case):
     """How much of the memory's bandwidth a decode step gets."""
     check(case)
 
 
-@asks(moe_over_dense)
+@pytest.mark.perf(cases=moe_over_dense)
 def test_moe_over_dense_latency_at_batch(check, case):
     """At each batch the sparse model costs as much time per token, against the dense one, as before."""
     check(case)
 
 
-@asks(beside_the_line)
+@pytest.mark.perf(cases=beside_the_line)
 def test_moe_over_dense_beside_the_line(check, case):
     """How far the measured ratio lies from the ratio of the bytes."""
     check(case)

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator
 
+import pytest
+
 from perfgate.cases import Case, Load
-from perfgate.study.study import Study, asks
+from perfgate.study import Study
 
 
 def each_batch(study: Study) -> Iterator[Case]:
@@ -24,13 +26,13 @@ def growth(study: Study) -> Iterator[Case]:
             yield study.ratio("E4", metric, of, over)
 
 
-@asks(each_batch)
+@pytest.mark.perf(cases=each_batch)
 def test_batch(check, case):
     """At each concurrency the server is as fast as before."""
     check(case)
 
 
-@asks(growth)
+@pytest.mark.perf(cases=growth)
 def test_growth_with_batch(check, case):
     """From concurrency 1 to 32 latency grows no more, and throughput no less, than before."""
     check(case)

@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 
 import msgspec
+import pytest
 
 from perfgate.cases import Case, Load
-from perfgate.study.study import Study, asks
+from perfgate.study import Study
 
 
 def per_gigabyte(study: Study) -> Iterator[Case]:
@@ -29,19 +30,19 @@ def energy(study: Study) -> Iterator[Case]:
                 yield msgspec.structs.replace(case, gate="report")
 
 
-@asks(per_gigabyte)
+@pytest.mark.perf(cases=per_gigabyte)
 def test_throughput_per_gigabyte(check, case):
     """A gigabyte buys as many tokens a second as before."""
     check(case)
 
 
-@asks(dense_over_moe)
+@pytest.mark.perf(cases=dense_over_moe)
 def test_dense_over_moe_efficiency(check, case):
     """How much more a gigabyte buys with the dense model."""
     check(case)
 
 
-@asks(energy)
+@pytest.mark.perf(cases=energy)
 def test_energy_per_token(check, case):
     """What a token costs in energy."""
     check(case)

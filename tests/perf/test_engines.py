@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 
 import msgspec
+import pytest
 
 from perfgate.cases import Case
-from perfgate.study.study import Versus, asks_both
+from perfgate.study import Versus
 
 
 def busy(versus: Versus) -> Iterator[Case]:
@@ -29,19 +30,19 @@ def alone(versus: Versus) -> Iterator[Case]:
         yield versus.ratio("itl_median_ms", servers, versus.of.single_stream)
 
 
-@asks_both(busy)
+@pytest.mark.perf(engines=busy)
 def test_engine_over_engine(check, case):
     """Under a fixed concurrency one engine stands to the other as before."""
     check(case)
 
 
-@asks_both(tails)
+@pytest.mark.perf(engines=tails)
 def test_engine_over_engine_tails(check, case):
     """First tokens and slowest tokens of one engine stand to those of the other as before."""
     check(case)
 
 
-@asks_both(alone)
+@pytest.mark.perf(engines=alone)
 def test_engine_over_engine_alone(check, case):
     """One request at a time, one engine stands to the other as before."""
     check(case)

@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 
 import msgspec
+import pytest
 
 from perfgate.cases import Case, Load
-from perfgate.study.study import Study, asks
+from perfgate.study import Study
 
 
 def ep_over_tp(study: Study) -> Iterator[Case]:
@@ -24,7 +25,7 @@ def ep_over_tp(study: Study) -> Iterator[Case]:
         yield msgspec.structs.replace(case, gate="report") if is_toss else case
 
 
-@asks(ep_over_tp)
+@pytest.mark.perf(cases=ep_over_tp)
 def test_ep_over_tp(check, case):
     """Spreading the experts gains or costs as much as before; `perfgate estimate --ep` says what is exchanged."""
     check(case)

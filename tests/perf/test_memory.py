@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 
 import msgspec
+import pytest
 
 from perfgate.cases import Case
-from perfgate.study.study import Study, asks
+from perfgate.study import Study
 
 
 def weights(study: Study) -> Iterator[Case]:
@@ -31,19 +32,19 @@ def made_of(study: Study) -> Iterator[Case]:
             yield msgspec.structs.replace(study.value("E6", metric, server, None), gate="report")
 
 
-@asks(weights)
+@pytest.mark.perf(cases=weights)
 def test_weights_per_rank(check, case):
     """Each rank holds its share of the parameters, within 3 %."""
     check(case)
 
 
-@asks(room)
+@pytest.mark.perf(cases=room)
 def test_memory(check, case):
     """The KV cache has room for as many tokens, and the server never uses more memory, than before."""
     check(case)
 
 
-@asks(made_of)
+@pytest.mark.perf(cases=made_of)
 def test_memory_breakdown(check, case):
     """What the server holds beside what was asked for."""
     check(case)

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator
 
+import pytest
+
 from perfgate.cases import Case, Load
-from perfgate.study.study import Study, asks
+from perfgate.study import Study
 
 
 def at_each_rate(study: Study) -> Iterator[Case]:
@@ -21,13 +23,13 @@ def range_over_rates(study: Study) -> Iterator[Case]:
         yield study.ratio("E3", "itl_median_ms", of, over)
 
 
-@asks(at_each_rate)
+@pytest.mark.perf(cases=at_each_rate)
 def test_latency_at_rate(check, case):
     """At each request rate the server answers as fast as before."""
     check(case)
 
 
-@asks(range_over_rates)
+@pytest.mark.perf(cases=range_over_rates)
 def test_itl_range(check, case):
     """From the lowest to the highest rate the inter-token latency grows no more than before."""
     check(case)

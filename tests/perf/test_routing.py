@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 
 import msgspec
+import pytest
 
 from perfgate.cases import Case
-from perfgate.study.study import Study, asks
+from perfgate.study import Study
 
 
 def shares(study: Study) -> Iterator[Case]:
@@ -34,19 +35,19 @@ def spread(study: Study) -> Iterator[Case]:
             yield msgspec.structs.replace(case, gate="report")
 
 
-@asks(shares)
+@pytest.mark.perf(cases=shares)
 def test_expert_shares(check, case):
     """In each layer the tokens go where they went, and the router has not collapsed."""
     check(case)
 
 
-@asks(near_uniform)
+@pytest.mark.perf(cases=near_uniform)
 def test_uniform_guard(check, case):
     """No expert has more or less than 15 % beside its even share."""
     check(case)
 
 
-@asks(spread)
+@pytest.mark.perf(cases=spread)
 def test_routing_figures(check, case):
     """What the shares amount to."""
     check(case)

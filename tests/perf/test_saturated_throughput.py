@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 
 import msgspec
+import pytest
 
 from perfgate.cases import Case, Load
-from perfgate.study.study import Study, asks
+from perfgate.study import Study
 
 
 def steady_state(study: Study) -> Iterator[Case]:
@@ -32,19 +33,19 @@ def dense_over_moe(study: Study) -> Iterator[Case]:
             yield study.ratio("E1", "output_throughput", of, over)
 
 
-@asks(steady_state)
+@pytest.mark.perf(cases=steady_state)
 def test_output_throughput(check, case):
     """A server at a fixed concurrency makes as many tokens a second as before."""
     check(case)
 
 
-@asks(burst)
+@pytest.mark.perf(cases=burst)
 def test_burst_throughput(check, case):
     """A burst of 100 prompts is answered as fast as before, and near what was published."""
     check(case)
 
 
-@asks(dense_over_moe)
+@pytest.mark.perf(cases=dense_over_moe)
 def test_dense_over_moe_throughput(check, case):
     """The sparse model costs as much throughput, against the dense one of this very session, as before."""
     check(case)

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator
 
+import pytest
+
 from perfgate.cases import Case, Load
-from perfgate.study.study import Study, asks
+from perfgate.study import Study
 
 
 def alone(study: Study) -> Iterator[Case]:
@@ -19,13 +21,13 @@ def moe_over_dense(study: Study) -> Iterator[Case]:
     yield study.ratio("E2", "itl_median_ms", of, over)
 
 
-@asks(alone)
+@pytest.mark.perf(cases=alone)
 def test_single_stream_latency(check, case):
     """One request at a time is answered as fast as before."""
     check(case)
 
 
-@asks(moe_over_dense)
+@pytest.mark.perf(cases=moe_over_dense)
 def test_moe_over_dense_latency(check, case):
     """The sparse model costs as much time per token, against the dense one of this very session, as before."""
     check(case)

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator
 
+import pytest
+
 from perfgate.cases import Case, Load
-from perfgate.study.study import Study, asks
+from perfgate.study import Study
 
 
 def speed_up(study: Study) -> Iterator[Case]:
@@ -24,13 +26,13 @@ def alone_on_one(study: Study) -> Iterator[Case]:
             yield study.value("E5", metric, study.dense_tp1, study.burst)
 
 
-@asks(speed_up)
+@pytest.mark.perf(cases=speed_up)
 def test_tp2_over_tp1(check, case):
     """Splitting the dense model over two ranks gains or costs as much as before."""
     check(case)
 
 
-@asks(alone_on_one)
+@pytest.mark.perf(cases=alone_on_one)
 def test_burst_on_one_gpu(check, case):
     """The dense model on one GPU answers the study's burst as fast as before."""
     check(case)

@@ -1,14 +1,34 @@
 """Unit tests must hold on a machine whose cores are all taken by others."""
 
+import importlib
+
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.unit import fake_suite
-from tests.unit.projects import CONFTEST, GPU_QUESTIONS, ROOT
+from perfgate import locations
+from tests.unit import fake_suite, studies
+from tests.unit.projects import CONFTEST, GPU_QUESTIONS, PROJECT_FILE, ROOT
 
 # Other work may take the machine in the middle of an example.
 settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("shared machine")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def libraries_that_load_once():
+    """Pytester forgets what was imported during a test, and numpy cannot be loaded twice.
+
+    Here and not at the top, for collecting tests must not wait for them.
+    """
+    for name in ("numpy.fft", "scipy.special", "scipy.stats", "matplotlib.figure", "uvloop"):
+        importlib.import_module(name)
+
+
+@pytest.fixture(autouse=True)
+def the_checkout():
+    """Each test works in this checkout's project, whatever an earlier one has opened."""
+    locations.use(None)
+    studies.register(studies.SHIPPED.models.values())
 
 
 @pytest.fixture
@@ -23,6 +43,7 @@ def project(pytester, monkeypatch):
     monkeypatch.setenv("PERFGATE_LEASES_DIR", str(pytester.path / "leases"))
     pytester.makeconftest(CONFTEST)
     (pytester.path / "pytest.ini").write_text((ROOT / "pytest.ini").read_text())
+    (pytester.path / "perfgate.toml").write_text(PROJECT_FILE)
     perf = pytester.path / "tests" / "perf"
     perf.mkdir(parents=True)
     for file in (ROOT / "tests" / "perf").glob("test_*.py"):

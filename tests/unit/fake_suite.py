@@ -26,8 +26,9 @@ import requests
 from perfgate.engines import registry as engines
 from perfgate.engines.base import Engine, LaunchFacts, LaunchPlan, LaunchRequest, LogPhase, ServerConfig
 from perfgate.load import measurement, validity
-from perfgate.load.measurement import Repetition, Target
+from perfgate.load.measurement import Target
 from perfgate.load.metrics import METRICS
+from perfgate.load.repetition import Repetition
 from perfgate.machine import hardware, memory
 from perfgate.machine.hardware import Gpu, Hardware
 from perfgate.models.catalogue import CATALOGUE
@@ -141,7 +142,7 @@ def enter_gpus(count: int, kind: str = "h200") -> None:
     )
     hardware.detect = lambda: machine
     memory.gpu_bytes = lambda indices: dict.fromkeys(indices, 10**9)
-    memory.gpu_processes = lambda indices: []
+    memory.gpu_processes = lambda indices, command_of: []
 
 
 def options(models_dir: Path) -> list[str]:

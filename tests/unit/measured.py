@@ -10,7 +10,7 @@ from perfgate.judge.baseline_schema import LaunchPoint, MetricBaseline
 from perfgate.judge.baseline_store import Recorded
 from perfgate.judge.gate import metric_of
 from perfgate.judge.observation import Observation, Reading
-from perfgate.load.measurement import Repetition
+from perfgate.load.repetition import Repetition
 from perfgate.load.workload import Workload
 from perfgate.machine.hardware import Gpu, Hardware
 from perfgate.results.schema import Launch, Measurement, RunResults, Server

@@ -20,11 +20,17 @@ if "FAKE_GPUS" in os.environ:
     fake_suite.enter_gpus(int(os.environ["FAKE_GPUS"]), os.environ.get("FAKE_GPU_KIND", "h200"))
 pytest_plugins = ["perfgate.plugin"]
 """
+# The shipped study, and no baselines but the project's own.
+PROJECT_FILE = f"""
+study = {str(ROOT / "fixtures" / "study.toml")!r}
+tests = ["tests/perf"]
+shipped_baselines = false
+"""
 # Three questions on GPUs, for the fixture `gpus`: a study of two small workloads.
 GPU_QUESTIONS = """
+import pytest
 from perfgate.cases import Load
 from perfgate.load.workload import Synthetic, Workload
-from perfgate.study.study import asks
 
 def workload(name, tokens, repetitions=2):
     return Workload(name=name, num_prompts=8, max_concurrency=4, repetitions=repetitions,
@@ -41,15 +47,15 @@ def ratio(study):
     of, over = (Load(server=server, workload=workload("closed", 20)) for server in study.models)
     yield study.ratio("E1", "itl_median_ms", of, over)
 
-@asks(closed)
+@pytest.mark.perf(cases=closed)
 def test_closed(check, case):
     check(case)
 
-@asks(long)
+@pytest.mark.perf(cases=long)
 def test_long(check, case):
     check(case)
 
-@asks(ratio)
+@pytest.mark.perf(cases=ratio)
 def test_ratio(check, case):
     check(case)
 """

@@ -3,7 +3,7 @@
 import msgspec
 
 from perfgate.engines.base import ServerConfig
-from perfgate.load.measurement import Repetition, RequestRow
+from perfgate.load.repetition import Repetition, RequestRow
 from perfgate.load.workload import Synthetic, Workload
 from perfgate.machine.hardware import Gpu, Hardware
 from perfgate.results.schema import Launch, Measurement, RunResults

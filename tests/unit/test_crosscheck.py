@@ -7,8 +7,9 @@ import pytest
 import tokenizers
 from click.testing import CliRunner
 
+from perfgate.cli.crosscheck import CLIENT_NAMES, crosscheck
 from perfgate.load.client import Recording
-from perfgate.load.crosscheck import ENOUGH_ROUNDS, SERVERS_OWN, Comparison, Turn, compare, crosscheck
+from perfgate.load.crosscheck import ENOUGH_ROUNDS, SERVERS_OWN, Comparison, Turn, compare
 from perfgate.load.http import RequestRecord, encode
 from perfgate.load.measurement import Target
 from perfgate.load.other_clients import (
@@ -251,3 +252,8 @@ def test_vllms_client_draws_other_text_in_each_turn(tmp_path):
 
     assert 4 == len(seeds)
     assert {"random"} == {command[command.index("--dataset-name") + 1] for command in commands}
+
+
+def test_every_client_can_be_named():
+    """The command's choices, written out so that `--help` loads no client, are all clients."""
+    assert sorted(CLIENTS) == sorted(CLIENT_NAMES)

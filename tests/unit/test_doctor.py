@@ -8,9 +8,11 @@ import pytest
 
 from perfgate.cli import doctor
 from perfgate.cli.doctor import Finding, can_run, examine, platforms
+from perfgate.judge.baseline_store import Store
 from perfgate.machine.hardware import Gpu, Hardware
 from perfgate.models import weights
 from perfgate.models.catalogue import CATALOGUE
+from tests.unit.studies import SHIPPED
 
 CORES = len(os.sched_getaffinity(0))
 CPU = Hardware(kind="cpu", name="A CPU", count=CORES, memory_bytes=24 * 10**9, isa="avx2", host_memory_bytes=24 * 10**9)
@@ -56,7 +58,11 @@ def places(tmp_path, monkeypatch):
 
 def look(hardware, places, about, pythons=None, model_dirs=None):
     """The one finding of that name."""
-    found = [f for f in examine(hardware, places / "baselines", pythons or {}, model_dirs or {}) if f.about == about]
+    found = [
+        f
+        for f in examine(hardware, SHIPPED, Store(places / "baselines"), pythons or {}, model_dirs or {})
+        if f.about == about
+    ]
     assert 1 == len(found)
     return found[0]
 
@@ -147,10 +153,12 @@ def test_versions_of_the_engine(places, versions, seen, remedy):
 
 def test_both_engines_of_a_gpu_machine(places):
     """With GPUs the engine is looked for twice, on the CPU and on them, each in its own environment."""
-    about = [finding.about for finding in examine(gpu_machine(), places / "baselines", {}, {})]
+    about = [finding.about for finding in examine(gpu_machine(), SHIPPED, Store(places / "baselines"), {}, {})]
 
     assert {"engine vllm-cpu", "engine vllm"} <= set(about)
-    assert "engine vllm" not in [finding.about for finding in examine(CPU, places / "baselines", {}, {})]
+    assert "engine vllm" not in [
+        finding.about for finding in examine(CPU, SHIPPED, Store(places / "baselines"), {}, {})
+    ]
 
 
 @pytest.mark.parametrize(("mig", "faulty"), [(False, False), (True, True)])
@@ -182,7 +190,9 @@ def test_servers_that_fit(places, count, memory_bytes, expected):
         assert f"{weights_gb} GB of weights" in finding.seen
         assert (lacking or "") in finding.seen
         assert (lacking is None) == (finding.remedy is None)
-    assert [] == [f for f in examine(CPU, places / "baselines", {}, {}) if f.about.startswith("server ")]
+    assert [] == [
+        f for f in examine(CPU, SHIPPED, Store(places / "baselines"), {}, {}) if f.about.startswith("server ")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -228,7 +238,9 @@ def test_study_models_matter_on_gpus_alone(places):
 
     assert "93.4 GB" in finding.seen
     assert "--allow-download" in finding.remedy
-    assert [] == [f for f in examine(CPU, places / "baselines", {}, {}) if f.about == "model mixtral-8x7b"]
+    assert [] == [
+        f for f in examine(CPU, SHIPPED, Store(places / "baselines"), {}, {}) if f.about == "model mixtral-8x7b"
+    ]
 
 
 def test_wrong_folder_of_a_model_is_told(places):
@@ -265,17 +277,17 @@ def test_recorded_baselines_are_counted(places):
 
 def test_selections_of_a_cpu_machine():
     """Without a GPU the CPU run alone is possible, and each other selection says what it needs."""
-    found = {finding.about: finding for finding in platforms(CPU, 1)}
+    found = {finding.about: finding for finding in platforms(CPU, SHIPPED, 1)}
 
     assert ("runs here", None) == (found["pytest -m cpu"].seen, found["pytest -m cpu"].remedy)
     assert f"needs 1x H200, found no GPU (A CPU, {CORES} cores, avx2)" == found["pytest -m h200"].seen
     assert "run it on a machine with H200 GPUs" == found["pytest -m h200"].remedy
-    assert ["pytest -m cpu", "pytest -m h200", "pytest -m h100", "pytest -m a100"] == list(found)
+    assert ["pytest -m cpu", "pytest -m gpu", "pytest -m h200", "pytest -m h100", "pytest -m a100"] == list(found)
 
 
 def test_too_few_cores():
     """Each rank needs a core; the remedy names how many and what runs meanwhile."""
-    cpu = next(finding for finding in platforms(CPU, CORES + 1) if finding.about == "pytest -m cpu")
+    cpu = next(finding for finding in platforms(CPU, SHIPPED, CORES + 1) if finding.about == "pytest -m cpu")
 
     assert f"needs {CORES + 1} cores, found {CORES}" == cpu.seen
     assert f"give this process {CORES + 1} cores, or run with --tp {CORES}" == cpu.remedy
@@ -292,7 +304,7 @@ def test_too_few_cores():
 )
 def test_selections_of_a_gpu_machine(machine, seen, remedy):
     """Two H200s run the study; one runs what fits it; other GPUs do not count."""
-    found = next(finding for finding in platforms(machine, 2) if finding.about == "pytest -m h200")
+    found = next(finding for finding in platforms(machine, SHIPPED, 2) if finding.about == "pytest -m h200")
 
     assert seen == found.seen
     assert (remedy or "") in (found.remedy or "")

@@ -13,7 +13,8 @@ from perfgate.judge.baseline_store import Store
 from perfgate.judge.gate import judge, judge_case
 from perfgate.judge.verdict import Outcome
 from perfgate.load.workload import Workload
-from perfgate.models.routing_stats import LayerShares, RequestRouting, Routing, values
+from perfgate.models.routing import LayerShares, RequestRouting, Routing
+from perfgate.models.routing_stats import values
 from perfgate.results.schema import save
 from tests.unit import measured as m
 

@@ -23,14 +23,13 @@ from perfgate.engines.base import Engine, LaunchPlan, LaunchRequest, PlantFailed
 from perfgate.engines.registry import ENGINES
 from perfgate.errors import Failure
 from perfgate.load.server_metrics import difference, scrape
-from perfgate.machine import memory
 from perfgate.models import catalogue as models
-from perfgate.models import weights
+from perfgate.models import estimate, weights
 from perfgate.servers import server as servers
 from perfgate.servers.server import Server
 from perfgate.servers.supervisor.processes import everybody
-from perfgate.study.study import study_of
 from tests.unit.plans import free_port
+from tests.unit.studies import study_of
 
 pytestmark = pytest.mark.engine
 
@@ -197,7 +196,7 @@ def test_weights_are_what_the_arithmetic_says(running):
     """Each rank reports its share of the parameters."""
     ranks = running.engine.weights_bytes_per_rank(running.server.url)
     size, architecture = running.config.tensor_parallel_size, models.lookup(MODEL).architecture
-    values = memory.weights_values(ranks, architecture, size, running.config.dtype)
+    values = estimate.weights_values(ranks, architecture, size, running.config.dtype)
 
     assert size == len(ranks)
     assert 1 == pytest.approx(values["weights_over_arithmetic"], abs=0.03)

@@ -17,7 +17,7 @@ def test_unknown_engine_lists_the_known():
     """A misspelt engine is answered with those that exist and with where to read how to add one."""
     with pytest.raises(UnknownEngine, match=r"'vlm'.*\n.*known are .*vllm") as error:
         lookup("vlm")
-    assert "CONTRIBUTING.md" in error.value.remedy
+    assert "docs/how-to.md" in error.value.remedy
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,24 @@ from click.testing import CliRunner
 from perfgate.cli.main import main
 from perfgate.machine import datasheets
 from perfgate.machine.datasheets import UnknownGpu, by_name, of_product
+from perfgate.machine.memory import MemoryUnknown
 from perfgate.models.catalogue import CATALOGUE, config_json
-from perfgate.models.estimate import CannotSplit, Question, claims, communication, estimate, step_ratio
+from perfgate.models.estimate import (
+    CannotSplit,
+    Question,
+    communication,
+    estimate,
+    step_ratio,
+    weights_values,
+)
+from perfgate.study.claims import claims
+from tests.unit.studies import SHIPPED
 
 MIXTRAL, LLAMA, LLAMA_70B = (CATALOGUE[name].architecture for name in ("mixtral-8x7b", "llama-3.1-8b", "llama-3.1-70b"))
 H200 = by_name("h200")
+# Of 46,702,792,704 parameters every rank holds the routers (32 x 4096 x 8) and norms (65 x 4096), and half of the rest:
+# (1,314,816 + 46,701,477,888 / 2) x 2 bytes
+MIXTRAL_TP2 = 46_704_107_520
 
 
 def asked(ranks=1, gpu="h200", **more):
@@ -106,15 +119,15 @@ def test_one_rank_exchanges_nothing():
 
 def test_published_claims_that_are_wrong_are_named():
     """Of the study's five, two hold; each has its figure."""
-    found = {claim.claim.split()[0]: claim for claim in claims(MIXTRAL, LLAMA)}
+    found = {claim.claim.split()[0]: claim for claim in claims(SHIPPED, MIXTRAL, LLAMA)}
 
-    assert [True, True] == [claim.holds for claim in claims(MIXTRAL, LLAMA) if claim.holds]
-    wrong = [claim for claim in claims(MIXTRAL, LLAMA) if not claim.holds]
+    assert [True, True] == [claim.holds for claim in claims(SHIPPED, MIXTRAL, LLAMA) if claim.holds]
+    wrong = [claim for claim in claims(SHIPPED, MIXTRAL, LLAMA) if not claim.holds]
     assert ["3.2 GB", "5.8 times", "512 KiB"] == [
         text for text, claim in zip(("3.2 GB", "5.8 times", "512 KiB"), wrong, strict=True) if text in claim.arithmetic
     ]
     assert "46.7" in found["46.7"].arithmetic
-    assert () == claims(LLAMA, MIXTRAL)
+    assert () == claims(SHIPPED, LLAMA, MIXTRAL)
 
 
 @pytest.mark.parametrize(("ranks", "expert_parallel", "what"), [(3, False, "heads"), (16, True, "experts is 8")])
@@ -186,3 +199,39 @@ def test_bad_input_is_a_message():
 
     assert 1 == result.exit_code
     assert "nowhere/config.json" in result.output
+
+
+def test_weights_against_the_arithmetic():
+    """The fullest rank counts, as bytes and over parameters x bytes / ranks."""
+    values = weights_values((MIXTRAL_TP2 * 1.02, MIXTRAL_TP2 * 1.0), MIXTRAL, 2, "bfloat16")
+
+    assert {"weights_bytes_per_rank", "weights_over_arithmetic"} == values.keys()
+    assert MIXTRAL_TP2 * 1.02 == values["weights_bytes_per_rank"]
+    assert 1.02 == pytest.approx(values["weights_over_arithmetic"])
+
+
+def test_unsplit_weights_are_seen():
+    """Ranks that hold the whole model each show as twice the arithmetic."""
+    whole = 2.0 * MIXTRAL.parameters
+
+    values = weights_values((whole, whole), MIXTRAL, 2, "bfloat16")
+
+    assert 2.0 == pytest.approx(values["weights_over_arithmetic"], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("answers", "seen"),
+    [
+        ((), "0 answers"),
+        ((46e9,), "1 answers"),
+        ((46e9, 46e9, 46e9), "3 answers"),
+        ((46e9, 0.0), r"2 answers: \(46000000000.0, 0.0\)"),
+    ],
+    ids=["none", "fewer", "more", "empty"],
+)
+def test_every_rank_must_answer(answers, seen):
+    """Fewer ranks than there should be, more, or one that holds nothing is an error that shows the answers."""
+    with pytest.raises(MemoryUnknown, match=seen) as error:
+        weights_values(answers, MIXTRAL, 2, "bfloat16")
+    assert "each of 2 ranks" in error.value.tried
+    assert "--tp" in error.value.remedy

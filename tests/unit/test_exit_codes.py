@@ -24,10 +24,11 @@ REQUIRED = (*HERE, "--gate=required")
 # Five metrics of each of three servers, the third one being the sparse model under expert parallelism.
 PERF = """
 import os
+import pytest
 from msgspec.structs import replace
 from perfgate.cases import Load
 from perfgate.load.workload import Synthetic, Workload
-from perfgate.study.study import asks
+
 
 LOAD = Workload(name="closed", num_prompts=8, max_concurrency=4, repetitions=1, prompts=Synthetic(output_len_tokens=8))
 METRICS = ("output_throughput", "itl_median_ms", "tpot_median_ms", "e2el_median_ms", "ttft_median_ms")
@@ -41,13 +42,13 @@ def compared(study):
     of, over = (Load(server=server, workload=LOAD) for server in (study.dense, study.moe))
     yield study.ratio("E1", "output_throughput", of, over)
 
-@asks(alone)
+@pytest.mark.perf(cases=alone)
 def test_alone(check, case):
     if os.environ.get("CRASH") and "-ep/" in case.id:
         os._exit(9)
     check(case)
 
-@asks(compared)
+@pytest.mark.perf(cases=compared)
 def test_compared(check, case):
     check(case)
 """
@@ -205,7 +206,7 @@ def test_unused_baselines_are_named_after_whole_runs(small, pytester):
     """A recorded case that no test asks for any more is named, but not where only some of the tests were asked."""
     record(small, pytester, *HERE)
     perf = pytester.path / "tests" / "perf" / "test_small.py"
-    perf.write_text(PERF.replace("@asks(compared)", "@asks(lambda study: [])"))
+    perf.write_text(PERF.replace("cases=compared", "cases=lambda study: []"))
 
     whole = small(*HERE)
     some = small(*HERE, "-k", "8x7b")

@@ -8,8 +8,9 @@ from perfgate.judge.baseline_store import Store
 from perfgate.judge.comparability import beside, unfair
 from perfgate.judge.gate import judge_run
 from perfgate.report.terminal import engines_beside
-from perfgate.study.study import Versus, study_of
+from perfgate.study import Versus
 from tests.unit.measured import hardware, run
+from tests.unit.studies import study_of
 
 
 def test_backends_may_differ():

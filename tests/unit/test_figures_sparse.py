@@ -8,7 +8,8 @@ import pytest
 from perfgate.cases import Case, Load
 from perfgate.judge.verdict import Outcome, Verdict
 from perfgate.load.workload import Synthetic, Workload
-from perfgate.models.routing_stats import RequestRouting, Routing, intervals, summary, values
+from perfgate.models.routing import RequestRouting, Routing
+from perfgate.models.routing_stats import intervals, summary, values
 from perfgate.report.figures import sparse as figures_sparse
 from perfgate.report.figures.series import Readings
 from perfgate.report.page import Report, build

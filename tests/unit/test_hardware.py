@@ -74,12 +74,20 @@ def _all_gpus_visible(monkeypatch):
         ("NVIDIA H100 80GB HBM3", "h100"),
         ("NVIDIA A100-PCIE-80GB", "a100"),
         ("NVIDIA A100-SXM4-40GB", "a100"),
-        ("NVIDIA L4", "gpu"),
-        ("Tesla V100", "gpu"),
+        ("NVIDIA L4", "l4"),
+        ("Tesla V100-SXM2-16GB", "v100"),
+        ("NVIDIA L40S", "l40s"),
+        ("NVIDIA A10G", "a10g"),
+        ("NVIDIA B200", "b200"),
+        ("NVIDIA GB200", "gb200"),
+        ("NVIDIA GH200 480GB", "gh200"),
+        ("NVIDIA RTX 6000 Ada Generation", "rtx-6000-ada"),
+        ("NVIDIA GeForce RTX 4090", "geforce-rtx-4090"),
+        ("NVIDIA Graphics Device", "gpu"),
     ],
 )
 def test_gpu_kind_from_product_name(name, kind):
-    """NVML's product name gives the study's word, and an unknown product gives none of them."""
+    """NVML's product name gives a slug; form factors and memory sizes do not tell products apart."""
     assert kind == gpu_kind(name)
 
 
@@ -182,5 +190,7 @@ def test_what_is_lacking_names_need_and_finding():
 
     assert "needs 2x H200, found 1x NVIDIA H200" == one.lacks("h200", 2)
     assert one.lacks("h200", 1) is None
-    assert one.lacks("cpu", 2) is None
+    assert one.lacks(None, 1) is None
+    assert "needs 2x GPU, found 1x NVIDIA H200" == one.lacks(None, 2)
+    assert one.lacks(None, 0) is None
     assert "needs 1x H100, found 1x NVIDIA H200" == one.lacks("h100", 1)

@@ -7,6 +7,7 @@ import functools
 import json
 import tomllib
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from packaging.markers import Marker
@@ -14,18 +15,18 @@ from packaging.specifiers import SpecifierSet
 from packaging.tags import compatible_tags, cpython_tags
 from packaging.utils import parse_wheel_filename
 
-from perfgate import PROJECT
 from perfgate.engines import lock_file
 from perfgate.engines.environment import LOCKS
 from perfgate.engines.lock_file import BadLock
 
-WHEELS = json.loads((PROJECT / "tests" / "unit" / "data" / "wheels.json").read_text())
-METADATA = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+ROOT = Path(__file__).resolve().parent.parent.parent
+WHEELS = json.loads((ROOT / "tests" / "unit" / "data" / "wheels.json").read_text())
+METADATA = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 VERSION = "Programming Language :: Python :: "
 VERSIONS = [text.removeprefix(VERSION) for text in METADATA["classifiers"] if VERSION in text]
 PROMISED = [text for text in VERSIONS if text.startswith("3.")]
 ENGINES = sorted(LOCKS.glob("*.txt"))
-RUNTIME, DEVELOPERS = PROJECT / "requirements.txt", PROJECT / "requirements-dev.txt"
+RUNTIME, DEVELOPERS = ROOT / "requirements.txt", ROOT / "requirements-dev.txt"
 # What the main job needs, and all. On the second architecture nobody promises linters.
 MAIN = [*ENGINES, RUNTIME]
 EVERY = [*MAIN, DEVELOPERS]

@@ -3,7 +3,8 @@
 import msgspec
 import pytest
 
-from perfgate.load.measurement import Repetition, Target, compile_lines, measure, vllm_bench_command
+from perfgate.load.measurement import Target, compile_lines, measure, vllm_bench_command
+from perfgate.load.repetition import Repetition
 from perfgate.load.warmup import WarmUpFailed, warm_up
 from perfgate.load.workload import Synthetic, Workload
 from tests.unit.fake_launch import FakeEngine

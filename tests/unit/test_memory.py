@@ -1,5 +1,6 @@
 """Is memory read where it is, and is a failed reading an error rather than a number?"""
 
+import functools
 import os
 import subprocess
 import sys
@@ -18,14 +19,8 @@ from perfgate.machine.memory import (
     gpu_processes,
     process_bytes,
     process_peak_bytes,
-    weights_values,
 )
-from perfgate.models.catalogue import CATALOGUE
-
-MIXTRAL = CATALOGUE["mixtral-8x7b"].architecture
-# Of 46,702,792,704 parameters every rank holds the routers (32 x 4096 x 8) and norms (65 x 4096), and half of the rest:
-# (1,314,816 + 46,701,477,888 / 2) x 2 bytes
-MIXTRAL_TP2 = 46_704_107_520
+from perfgate.servers.supervisor.processes import command_of
 
 
 class FakeNvml(types.SimpleNamespace):
@@ -65,42 +60,6 @@ class FakeNvml(types.SimpleNamespace):
         return [types.SimpleNamespace(pid=pid, usedGpuMemory=used) for pid, used in self._processes[handle]]
 
 
-def test_weights_against_the_arithmetic():
-    """The fullest rank counts, as bytes and over parameters x bytes / ranks."""
-    values = weights_values((MIXTRAL_TP2 * 1.02, MIXTRAL_TP2 * 1.0), MIXTRAL, 2, "bfloat16")
-
-    assert {"weights_bytes_per_rank", "weights_over_arithmetic"} == values.keys()
-    assert MIXTRAL_TP2 * 1.02 == values["weights_bytes_per_rank"]
-    assert 1.02 == pytest.approx(values["weights_over_arithmetic"])
-
-
-def test_unsplit_weights_are_seen():
-    """Ranks that hold the whole model each show as twice the arithmetic."""
-    whole = 2.0 * MIXTRAL.parameters
-
-    values = weights_values((whole, whole), MIXTRAL, 2, "bfloat16")
-
-    assert 2.0 == pytest.approx(values["weights_over_arithmetic"], rel=1e-3)
-
-
-@pytest.mark.parametrize(
-    ("answers", "seen"),
-    [
-        ((), "0 answers"),
-        ((46e9,), "1 answers"),
-        ((46e9, 46e9, 46e9), "3 answers"),
-        ((46e9, 0.0), r"2 answers: \(46000000000.0, 0.0\)"),
-    ],
-    ids=["none", "fewer", "more", "empty"],
-)
-def test_every_rank_must_answer(answers, seen):
-    """Fewer ranks than there should be, more, or one that holds nothing is an error that shows the answers."""
-    with pytest.raises(MemoryUnknown, match=seen) as error:
-        weights_values(answers, MIXTRAL, 2, "bfloat16")
-    assert "each of 2 ranks" in error.value.tried
-    assert "--tp" in error.value.remedy
-
-
 def test_memory_of_processes_adds_up():
     """Two processes together hold what each holds; one that has ended meanwhile holds nothing."""
     gone = subprocess.Popen([sys.executable, "-c", ""])
@@ -138,7 +97,7 @@ def test_processes_on_gpus():
     nobody = 2**22 + 1  # above the largest pid
     nvml = FakeNvml(processes=[[(os.getpid(), 100), (nobody, None)], [(os.getpid(), 50)]])
 
-    first, second = gpu_processes((0, 1), nvml)
+    first, second = gpu_processes((0, 1), command_of, nvml)
 
     # 100 + 50
     assert (os.getpid(), 150) == (first[0], first[2])
@@ -147,14 +106,18 @@ def test_processes_on_gpus():
     assert 0 == nvml.open
 
 
-@pytest.mark.parametrize("read", [gpu_bytes, gpu_processes])
+@pytest.mark.parametrize(
+    "read",
+    [gpu_bytes, functools.partial(gpu_processes, command_of=command_of)],
+    ids=["gpu_bytes", "gpu_processes"],
+)
 @pytest.mark.parametrize("when", ["error", "init_error"])
 def test_nvml_that_does_not_answer_is_told(read, when):
     """A driver that fails is an error with a remedy, whether it fails at once or later, and stays closed."""
     nvml = FakeNvml(used=(0,), processes=[[]], **{when: FakeNvml.NVMLError("GPU is lost")})
 
     with pytest.raises(MemoryUnknown, match="GPU is lost") as error:
-        read((0,), nvml)
+        read((0,), nvml=nvml)
     assert "nvidia-smi" in error.value.remedy
     assert 0 == nvml.open
 

@@ -87,4 +87,4 @@ def test_nothing_is_started(project, pytester):
     result.stdout.fnmatch_lines(["*fake-mixtral-small-tp2*not known yet*", "in all: not known*", "*output_throughput*"])
     other.stdout.fnmatch_lines(["not on this machine: needs 2x H100, found*"])
     assert not (pytester.path / "runs").exists()
-    project("--plan").stdout.fnmatch_lines(["no perf test is selected: add -m cpu or -m h200 *"])
+    project("--plan").stdout.fnmatch_lines(["no perf test is selected: add -m cpu or -m gpu *"])

@@ -7,7 +7,7 @@ from perfgate.cases import Case, Load
 from perfgate.engines.base import Engine, ServerConfig
 from perfgate.judge.identity import identity
 from perfgate.load.workload import Synthetic, Workload
-from perfgate.models.routing_stats import RoutingUnreadable
+from perfgate.models.routing import RoutingUnreadable
 from perfgate.results import schema as rundata
 from perfgate.results.samples import launch_values
 from perfgate.results.schema import RunResults

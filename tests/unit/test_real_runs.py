@@ -17,10 +17,11 @@ from tests.unit.projects import ROOT, record
 pytest_plugins = ["pytester"]
 # One ratio that is judged on the CPU, one server whose time per token is recorded, one ratio without the slowed model.
 PERF = """
+import pytest
 from msgspec.structs import replace
 from perfgate.cases import Load
 from perfgate.load.workload import Synthetic, Workload
-from perfgate.study.study import asks
+
 
 LOAD = Workload(name="closed", num_prompts=8, max_concurrency=4, repetitions=1, prompts=Synthetic(output_len_tokens=8))
 
@@ -30,7 +31,7 @@ def questions(study):
     yield study.ratio("E1", "itl_median_ms", moe, dense)
     yield study.ratio("E1", "itl_median_ms", dense, dense_tp1)
 
-@asks(questions)
+@pytest.mark.perf(cases=questions)
 def test_it(check, case):
     check(case)
 """

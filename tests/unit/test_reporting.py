@@ -14,7 +14,7 @@ from perfgate.errors import FailureRow
 from perfgate.judge import gate
 from perfgate.judge.baseline_store import Store
 from perfgate.judge.verdict import Outcome, Verdict
-from perfgate.load.measurement import RequestRow
+from perfgate.load.repetition import RequestRow
 from perfgate.load.workload import Workload
 from perfgate.report import artifacts as written
 from perfgate.report import exports, summary

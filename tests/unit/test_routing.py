@@ -8,10 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perfgate.models import routing_stats as routing
+from perfgate.models.routing import LayerShares, Routing, RoutingUnreadable
 from perfgate.models.routing_stats import (
-    LayerShares,
-    Routing,
-    RoutingUnreadable,
     balancedness,
     checked,
     collapsed,

@@ -16,8 +16,8 @@ from perfgate.machine import hardware
 from perfgate.models import catalogue as models
 from perfgate.models import weights
 from perfgate.servers.pool import ServerPool
-from perfgate.study.study import study_of
 from tests.unit.plans import free_port
+from tests.unit.studies import study_of
 
 pytestmark = pytest.mark.engine
 HERE = Path(__file__).resolve().parent

@@ -6,11 +6,13 @@ import sys
 import pytest
 
 from perfgate.cases import Case, Load
+from perfgate.config.project import Project
+from perfgate.locations import below
 from perfgate.machine.leases import NotLeased
 from perfgate.run import opening
 from perfgate.run.requirements import Needs
 from perfgate.run.session import PerfSession
-from perfgate.study.study import study_of
+from tests.unit.studies import SHIPPED, study_of
 
 
 @pytest.fixture
@@ -30,7 +32,8 @@ def session(tmp_path, monkeypatch):
             "weights": "auto",
             "run_dir": "r",
         } | options
-        return PerfSession(argparse.Namespace(**chosen), tmp_path, {"cpu"})
+        project = Project(below(tmp_path), SHIPPED, tests=(tmp_path / "tests" / "perf",))
+        return PerfSession(argparse.Namespace(**chosen), project, {"cpu", "h200"})
 
     return make
 

@@ -7,7 +7,7 @@ import pytest
 
 from perfgate.engines.base import RoutingRequest, ServerConfig
 from perfgate.engines.sglang_routing import decode, routed_experts
-from perfgate.models.routing_stats import RoutingUnreadable
+from perfgate.models.routing import RoutingUnreadable
 from tests.unit.fronts import front
 
 CONFIG = ServerConfig(engine="sglang", model="mixtral-small", tensor_parallel_size=2, routing="returned")

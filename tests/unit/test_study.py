@@ -5,10 +5,11 @@ import dataclasses
 import pytest
 
 from perfgate.cases import Case, Load
-from perfgate.machine.hardware import GPU_KINDS
+from perfgate.engines.registry import ENGINES
 from perfgate.models.catalogue import CATALOGUE
-from perfgate.study.study import NO_EXPERT_PARALLELISM, PLATFORMS, Versus, asks, servers_of, study_of
+from perfgate.study import Versus, servers_of
 from tests.perf.test_expert_parallel import ep_over_tp
+from tests.unit.studies import GPU_PLATFORMS, PLATFORMS, study_of
 
 ANY_ENGINE = pytest.mark.parametrize("engine", ["vllm", "sglang"])
 ANY_PLATFORM = pytest.mark.parametrize("platform", PLATFORMS)
@@ -130,8 +131,8 @@ def test_slow_engine_is_asked_for_its_routing_where_it_is_alone():
 @pytest.mark.parametrize("engine", ["vllm", "sglang"])
 def test_experts_are_not_spread_on_the_cpu(engine):
     """Both engines die of it there; it is skipped, and the reason names the engine and what was seen."""
-    assert "dies at the first request" in NO_EXPERT_PARALLELISM[engine, "cpu"]
-    assert (engine, "cuda") not in NO_EXPERT_PARALLELISM
+    assert "dies at the first request" in ENGINES[engine].no_expert_parallelism["cpu"]
+    assert "cuda" not in ENGINES[engine].no_expert_parallelism
 
 
 def test_expert_parallelism_needs_ranks():
@@ -151,7 +152,7 @@ def test_spread_experts_of_made_up_routers_are_judged_under_load_alone(load_form
 
 def test_absolute_values_are_judged_on_gpus_alone():
     """A shared CPU is no yardstick: there absolutes are reported and ratios are judged in both directions."""
-    for platform in GPU_KINDS:
+    for platform in GPU_PLATFORMS:
         asked = study(platform)
         loads = [Load(server=server, workload=asked.closed) for server in asked.models]
         ratio = asked.ratio("E1", "itl_median_ms", *loads)
@@ -215,20 +216,6 @@ def test_engines_are_compared_in_nothing_else(platform):
         differing = {name for name in of.__struct_fields__ if getattr(of, name) != getattr(over, name)}
         assert differing <= {"engine", "extra_args"}
         assert ("E9", platform == "cpu", case.of.workload) == (case.experiment, case.two_sided, case.over.workload)
-
-
-def test_question_is_attached_to_its_test():
-    """A perf test carries its question for the plugin, and is otherwise left as it was."""
-
-    def question(asked):
-        return [asked.value("E7", "memory_bytes", asked.moe, None)]
-
-    @asks(question)
-    def test_something():
-        """Nothing."""
-
-    assert question is test_something.asks
-    assert "test_something" == test_something.__name__
 
 
 def test_servers_of_cases():

@@ -11,7 +11,7 @@ import pytest
 from perfgate.engines import vllm
 from perfgate.engines.base import LaunchRequest, RoutingRequest, ServerConfig
 from perfgate.engines.vllm_routing import decode_returned, routed_experts
-from perfgate.models.routing_stats import RoutingUnreadable
+from perfgate.models.routing import RoutingUnreadable
 from tests.unit.fronts import front
 
 # Four tokens, two layers, two choices, as numpy writes a .npy file of version 1.0 (vLLM 0.26 returned shape

@@ -17,7 +17,7 @@ import numpy as np
 
 from perfgate.cases import Load
 from perfgate.engines.base import ServerConfig
-from perfgate.load.measurement import Repetition
+from perfgate.load.repetition import Repetition
 from perfgate.load.workload import Workload
 from perfgate.models.catalogue import CATALOGUE, Architecture
 from perfgate.results.schema import Measurement, RunResults

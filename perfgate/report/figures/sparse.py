@@ -16,7 +16,15 @@ from perfgate.judge.observation import hardware_label
 from perfgate.judge.routing_shift import SHARES
 from perfgate.judge.verdict import Outcome
 from perfgate.models import estimate
-from perfgate.models.routing_stats import Floats, LayerShares, distance, share_intervals, shares, together, totals
+from perfgate.models.routing import LayerShares
+from perfgate.models.routing_stats import (
+    Floats,
+    distance,
+    share_intervals,
+    shares,
+    together,
+    totals,
+)
 from perfgate.report.figures.figure import Picture, left_out, short, told
 from perfgate.report.figures.series import Readings, architecture_of
 from perfgate.report.figures.svg import MOST_SERIES, SERIES, TEXT, WIDTH, axis, draw, legend, style

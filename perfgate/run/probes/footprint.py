@@ -10,9 +10,10 @@ import requests
 
 from perfgate.engines.base import Engine, ServerConfig
 from perfgate.errors import Failure
-from perfgate.load.measurement import Repetition
+from perfgate.load.repetition import Repetition
 from perfgate.machine import memory
 from perfgate.models import catalogue as models
+from perfgate.models import estimate
 from perfgate.results import bandwidth
 from perfgate.results.recorder import Ledger
 from perfgate.servers.server import Server
@@ -75,7 +76,7 @@ class Holding:
     def _weights(self) -> dict[str, float]:
         architecture = models.lookup(self._config.model).architecture
         bytes_per_rank = self._engine.weights_bytes_per_rank(self._server.url)
-        return memory.weights_values(
+        return estimate.weights_values(
             bytes_per_rank, architecture, self._config.tensor_parallel_size, self._config.dtype
         )
 

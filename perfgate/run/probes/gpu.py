@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from perfgate.errors import Failure
-from perfgate.load.measurement import Repetition
+from perfgate.load.repetition import Repetition
 from perfgate.machine import telemetry
 from perfgate.machine.nvml import Gpus
 from perfgate.results.recorder import Ledger

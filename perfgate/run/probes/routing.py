@@ -11,11 +11,11 @@ from collections.abc import Callable
 
 from perfgate.engines.base import Engine, RoutingRequest, ServerConfig
 from perfgate.errors import Failure
-from perfgate.load.measurement import Repetition
+from perfgate.load.repetition import Repetition
 from perfgate.load.workload import Workload, build_requests
 from perfgate.models import catalogue as models
 from perfgate.models import routing_stats as routing
-from perfgate.models.routing_stats import Routing
+from perfgate.models.routing import Routing
 from perfgate.results.schema import Measurement
 
 

@@ -1,6 +1,7 @@
-"""How is a process started so that it cannot be left behind?
+"""Client of the supervisor: starts a process under a guardian, so that it cannot be left behind.
 
-The suite's side of `perfgate.servers.supervisor.daemon`: starts one guardian for one process, and talks with it.
+The suite's side of `perfgate.servers.supervisor.daemon`; standard library only, as all of this
+package.
 """
 
 from __future__ import annotations
@@ -18,12 +19,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
-from perfgate import PROJECT
 from perfgate.servers.supervisor.processes import Ending, Process, end, family, look_up
 
-_BOOT = "import sys; sys.path.insert(0, sys.argv[1]); from perfgate.servers.supervisor.daemon import main; main()"
+# The folder that holds the package: the guardian's interpreter knows no site-packages.
+_ROOT = Path(__file__).resolve().parents[3]
+_BOOT = "import sys; sys.path.append(sys.argv[1]); from perfgate.servers.supervisor.daemon import main; main()"
 # The guardian answers at once; this is for a machine that is swapping.
 _ANSWER_S = 30.0
 _KILL_S = 5.0
@@ -121,7 +121,16 @@ class Launched:
         return self._ended
 
     def _told(self) -> Ending | None:
-        return msgspec.convert(self._heard["report"], Ending) if "report" in self._heard else None
+        report = self._heard.get("report")
+        if report is None:
+            return None
+        return Ending(
+            seconds=report["seconds"],
+            signals=tuple(report["signals"]),
+            killed=tuple(report["killed"]),
+            removed=tuple(report["removed"]),
+            left=tuple(report["left"]),
+        )
 
     def _end_without_guardian(self, grace_s: float) -> Ending:
         return end(lambda: family(self.mark, self.pid), self.pid, lambda: grace_s)
@@ -175,7 +184,7 @@ def _start_guardian(keep_open: Sequence[int]) -> tuple[int, int]:
     status, their_out = os.pipe()
     try:
         first = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", _BOOT, str(PROJECT), f"for-pid-{os.getpid()}"],
+            [sys.executable, "-I", "-S", "-c", _BOOT, str(_ROOT), f"for-pid-{os.getpid()}"],
             stdin=their_in,
             stdout=their_out,
             stderr=subprocess.DEVNULL,

@@ -1,0 +1,90 @@
+"""The command `crosscheck`: this suite's client against another one on a running server."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import click
+
+from perfgate.engines.registry import ENGINES
+
+# As in `perfgate.load.other_clients.CLIENTS`, which `--help` must not wait for.
+CLIENT_NAMES = ("sglang", "vllm")
+_FILE = click.Path(exists=True, path_type=Path)
+
+
+@click.command("crosscheck")
+@click.option(
+    "--url",
+    required=True,
+    help="Base address of a running server, http://127.0.0.1:8000.",
+)
+@click.option("--client", type=click.Choice(CLIENT_NAMES), default="vllm", show_default=True)
+@click.option(
+    "--client-python",
+    default="python",
+    show_default=True,
+    help="The Python that has the client installed.",
+)
+@click.option("--tokenizer", type=_FILE, required=True, help="Folder or file.")
+@click.option("--model", help="Name under which it is served; the first of /v1/models if left out.")
+@click.option("--engine", type=click.Choice(sorted(ENGINES)), default="vllm", show_default=True)
+@click.option("--num-prompts", default=64, show_default=True)
+@click.option("--max-concurrency", default=16, show_default=True)
+@click.option(
+    "--lengths",
+    type=(int, int),
+    default=(32, 32),
+    show_default=True,
+    help="Tokens in and out.",
+)
+@click.option("--rounds", type=click.IntRange(min=2), default=6, show_default=True)
+@click.option(
+    "--tolerance",
+    default=0.03,
+    show_default=True,
+    help="Largest relative difference that is agreement.",
+)
+def crosscheck(url: str, client: str, client_python: str, tokenizer: Path, **options: Any) -> None:
+    """Compare this suite's client with `vllm bench serve` or sglang.bench_serving on a running server.
+
+    Exits with 1 unless every metric agrees.
+    """
+    # Imported here: `--help` must not wait for scipy, tokenizers and rich.
+    from rich.console import Console
+
+    from perfgate.load.crosscheck import interleave, served_model, table, tokenizer_in
+    from perfgate.load.measurement import Target
+    from perfgate.load.other_clients import CLIENTS, ClientFailed
+    from perfgate.load.workload import Synthetic, Workload
+
+    rounds, tolerance = options["rounds"], options["tolerance"]
+    python = shutil.which(Path(client_python).expanduser())
+    if python is None:
+        raise ClientFailed(
+            tried=f"running the other client by --client-python {client_python}",
+            seen="there is no such executable file",
+            remedy="name the Python that has it installed",
+        )
+    words = tokenizer_in(tokenizer)
+    target = Target(
+        url=url.rstrip("/"),
+        served_model=options["model"] or served_model(url.rstrip("/")),
+        vocab_size=words.get_vocab_size(),
+        engine=options["engine"],
+        tokenizer=str(tokenizer.resolve()),
+    )
+    input_len, output_len = options["lengths"]
+    workload = Workload(
+        name="crosscheck",
+        prompts=Synthetic(input_len_tokens=input_len, output_len_tokens=output_len),
+        num_prompts=options["num_prompts"],
+        max_concurrency=options["max_concurrency"],
+    )
+    absolute = str(Path(python).absolute())
+    comparisons = interleave(CLIENTS[client], absolute, target, workload, words, rounds)
+    Console(width=120).print(table(comparisons, client, rounds, tolerance))
+    if any(row.verdict(tolerance) != "agree" for row in comparisons):
+        raise SystemExit(1)

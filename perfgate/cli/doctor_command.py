@@ -1,0 +1,63 @@
+"""The command `doctor`: what this machine can run, what is missing, and the remedy for each."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from perfgate.cli.project import judging_store, opened
+
+if TYPE_CHECKING:
+    from perfgate.cli.doctor import Finding
+
+_STORE = click.Path(path_type=Path)
+
+
+@click.command("doctor")
+@click.option("--tp", default=2, show_default=True, help="Tensor parallel size that you want to run.")
+@click.option("--baselines", type=_STORE, help="Baseline store (default: the project's).")
+@click.option("--engine-python", multiple=True, metavar="ENGINE=PATH", help="The Python that runs an engine.")
+@click.option("--model-dir", multiple=True, metavar="MODEL=DIR", help="Folder of a model's weights.")
+def command(tp: int, baselines: Path | None, engine_python: tuple[str, ...], model_dir: tuple[str, ...]) -> None:
+    """Say what this machine can run, what is missing, and the remedy for each.
+
+    Exits with 1 if neither the CPU run nor one on GPUs is possible.
+    """
+    # Imported here: `--help` must not wait for them.
+    from perfgate.cli import doctor
+    from perfgate.machine import hardware
+
+    project = opened()
+    machine = hardware.detect()
+    pythons = {**project.engine_python, **_pairs("--engine-python", engine_python)}
+    folders = {**project.model_dir, **_pairs("--model-dir", model_dir)}
+    findings = list(doctor.examine(machine, project.study, judging_store(baselines), pythons, folders))
+    selections = list(doctor.platforms(machine, project.study, tp))
+    _show(findings)
+    click.echo()
+    _show(selections)
+    if not doctor.can_run(findings, selections):
+        sys.exit(1)
+
+
+def _show(findings: Iterable[Finding]) -> None:
+    for finding in findings:
+        word, colour = "ok  ", "green"
+        if finding.remedy is not None:
+            word, colour = "todo", "yellow"
+        click.echo(f"{click.style(word, fg=colour)}  {finding.about}: {finding.seen}")
+        if finding.remedy is not None:
+            click.echo(f"      -> {finding.remedy}")
+
+
+def _pairs(option: str, texts: tuple[str, ...]) -> dict[str, str]:
+    from perfgate.config.choices import BadOption, pairs
+
+    try:
+        return pairs(option, texts)
+    except BadOption as error:
+        raise click.BadParameter(f"{error.tried}: {error.seen}") from error

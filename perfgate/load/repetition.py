@@ -1,0 +1,49 @@
+"""Repetition: what one repetition of one workload on one server measured, as results.json holds it.
+
+Apart from `perfgate.load.measurement`, so that reading a run loads no client.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from perfgate.machine.telemetry import GpuSummary
+
+
+class RequestRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One request in the run's data; ms since the start of the repetition, latencies only if it completed."""
+
+    scheduled_ms: float
+    sent_ms: float | None
+    ttft_ms: float | None
+    e2el_ms: float | None
+    output_tokens: int
+    itl_ms: tuple[float, ...]
+    error: str | None
+
+
+class Repetition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What one repetition measured.
+
+    Attributes:
+        values: metric name -> value, of those metrics that this repetition has.
+        invalid: reasons why it may not be judged; empty if it may.
+        server_values: what the server counted meanwhile.
+        client_values: how the client fared: busy share, processes, lateness.
+        gpus: what each GPU of the server did meanwhile.
+    """
+
+    index: int
+    started_unix_s: float
+    duration_s: float
+    completed: int
+    failed: int
+    input_tokens: int
+    output_tokens: int
+    values: dict[str, float]
+    invalid: tuple[str, ...]
+    notes: tuple[str, ...]
+    server_values: dict[str, float]
+    client_values: dict[str, float]
+    requests: tuple[RequestRow, ...]
+    gpus: tuple[GpuSummary, ...] = ()

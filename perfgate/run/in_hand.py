@@ -1,0 +1,229 @@
+"""Servers in hand: a test starts a server, sends it load, and has a number judged.
+
+What a test does by these handles is written into the session's run like everything else: the
+launch, each repetition, the verdict. The server lives in the session's pool, so it is started
+once, and gone afterwards whatever happens.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from perfgate.cases import Case, Load
+from perfgate.engines.base import ServerConfig
+from perfgate.errors import Failure
+from perfgate.judge.verdict import Verdict
+from perfgate.load.metrics import METRICS, Metric, register
+from perfgate.load.prompts import Synthetic
+from perfgate.load.repetition import Repetition
+from perfgate.load.workload import Workload
+from perfgate.models.catalogue import lookup
+from perfgate.run.campaign import Campaign
+from perfgate.study import Study
+
+# Where the case of a test stands among the study's questions.
+EXPERIMENT = "own"
+
+
+class BadRequest(Failure):
+    """A server, a load or a gate that a test asked for in a way that cannot be done."""
+
+
+Kind = TypeVar("Kind", bound=msgspec.Struct)
+
+
+@dataclass(frozen=True)
+class ServerInHand:
+    """A server that a test has started.
+
+    Attributes:
+        config: how it is served.
+        url: base address, without a trailing slash.
+        model: name under which it serves the model.
+    """
+
+    config: ServerConfig
+    url: str
+    model: str
+
+
+@dataclass(frozen=True)
+class LoadInHand:
+    """What a load on a server came to.
+
+    Attributes:
+        repetitions: all of them; `invalid` says why one does not count.
+    """
+
+    server: ServerInHand
+    workload: Workload
+    repetitions: tuple[Repetition, ...]
+
+    def value(self, metric: str) -> float:
+        """Median of the valid repetitions.
+
+        Raises:
+            BadRequest: no valid repetition has this metric.
+        """
+        found = [
+            repetition.values[metric]
+            for repetition in self.repetitions
+            if not repetition.invalid and metric in repetition.values
+        ]
+        if found:
+            return statistics.median(found)
+        reasons = [reason for repetition in self.repetitions for reason in repetition.invalid]
+        raise BadRequest(
+            tried=f"reading {metric} of {self.workload.name} on {self.server.config.key}",
+            seen="; ".join(reasons) or "no repetition has it",
+            remedy=f"the metrics are: {', '.join(self.repetitions[0].values)}",
+        )
+
+
+class Hand:
+    """What the fixtures ``perf_server``, ``perf_load`` and ``perf_gate`` do for one test.
+
+    Args:
+        study: what the study has on the selected platform, for whatever the test leaves out.
+        campaign: opens the session's campaign at the first call.
+        expect: is told each case that the test asks.
+        test: id of the test.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        campaign: Callable[[], Campaign],
+        expect: Callable[[Case], None],
+        test: str,
+    ) -> None:
+        self._study = study
+        self._campaign = campaign
+        self._expect = expect
+        self._test = test
+
+    def config(self, model: str | ServerConfig | None = None, **changes: Any) -> ServerConfig:
+        """A server configuration: the study's for this platform, with changes.
+
+        Args:
+            model: name in the catalogue; None takes the study's dense model. A configuration is
+                taken as it is, but for the changes.
+            changes: fields of `perfgate.engines.base.ServerConfig`.
+
+        Raises:
+            BadRequest: there is no such field, or a value of the wrong type.
+        """
+        base = self._study.dense
+        if isinstance(model, ServerConfig):
+            base = model
+        fields = msgspec.structs.asdict(base) | changes
+        if isinstance(model, str):
+            fields["model"] = lookup(model).name
+        return _convert(fields, ServerConfig, "perf_server")
+
+    def server(self, config: ServerConfig) -> ServerInHand:
+        """Start the server, or take it if it lives.
+
+        Raises:
+            Failure: it cannot be had.
+        """
+        server = self._campaign().hold(config)
+        served = getattr(server, "served_model", "") or config.model
+        return ServerInHand(config=config, url=server.url, model=served)
+
+    def load(self, server: ServerInHand, workload: Workload | str | None, **fields: Any) -> LoadInHand:
+        """Send a workload: warm up, then every repetition.
+
+        Args:
+            workload: a workload, or the name of one of the study's on this platform; None makes
+                one of `fields`.
+            fields: of `perfgate.load.workload.Workload`, with the lengths of its prompts.
+
+        Raises:
+            BadRequest: a field does not exist. Failure: the server died.
+        """
+        if isinstance(workload, str) and not fields:
+            workload = self._study.workload(workload)
+        if not isinstance(workload, Workload):
+            workload = make_workload(workload or "own", fields)
+        row = self._campaign().load(server.config, workload)
+        return LoadInHand(server=server, workload=workload, repetitions=row.repetitions)
+
+    def judge(self, metric: str, load: LoadInHand) -> Verdict:
+        """Judge a metric of a load against the stored baseline."""
+        case = Case(
+            experiment=EXPERIMENT,
+            metric=metric,
+            of=Load(server=load.server.config, workload=load.workload),
+        )
+        return self._judge(case)
+
+    def judge_number(
+        self,
+        metric: str,
+        value: float,
+        server: ServerInHand,
+        unit: str,
+        better: Literal["higher", "lower"],
+    ) -> Verdict:
+        """Judge a number that the test measured itself against the stored baseline.
+
+        Raises:
+            BadRequest: it is not a positive, finite number.
+        """
+        if not (math.isfinite(value) and value > 0):
+            raise BadRequest(
+                tried=f"judging {metric} of {server.config.key}",
+                seen=f"its value is {value!r}",
+                remedy="give a positive, finite number",
+            )
+        definition = f"measured by the test {self._test.partition('[')[0]}"
+        found = Metric(name=metric, unit=unit, better=better, definition=definition)
+        register([found])
+        self._campaign().note_number(server.config, found, value)
+        return self._judge(Case(experiment=EXPERIMENT, metric=metric, of=Load(server=server.config)))
+
+    def _judge(self, case: Case) -> Verdict:
+        if case.metric not in METRICS:
+            raise BadRequest(
+                tried=f"judging {case.id}",
+                seen=f"no metric is called {case.metric!r}",
+                remedy=f"use one of {', '.join(sorted(METRICS))}, or give value=, unit= and server=",
+            )
+        self._expect(case)
+        campaign = self._campaign()
+        campaign.adopt(case)
+        return campaign.judge(case, self._test)
+
+
+def make_workload(name: str, fields: dict[str, Any]) -> Workload:
+    """A workload of its fields and those of its prompts.
+
+    Raises:
+        BadRequest: a field does not exist, or has a value that cannot be.
+    """
+    of_prompts = {key: fields.pop(key) for key in list(fields) if key in Synthetic.__struct_fields__}
+    prompts = _convert(of_prompts, Synthetic, "perf_load")
+    values = {"name": fields.pop("name", name), "prompts": prompts, **fields}
+    return _convert(values, Workload, "perf_load")
+
+
+def _convert(fields: dict[str, Any], kind: type[Kind], fixture: str) -> Kind:
+    known = kind.__struct_fields__
+    unknown = sorted(set(fields) - set(known))
+    if unknown:
+        raise BadRequest(
+            tried=f"calling {fixture}",
+            seen=f"there is no argument {', '.join(unknown)}",
+            remedy=f"the arguments are: {', '.join(known)}",
+        )
+    try:
+        return kind(**fields)
+    except (TypeError, ValueError) as error:
+        raise BadRequest(tried=f"calling {fixture}", seen=str(error), remedy="correct these arguments") from None

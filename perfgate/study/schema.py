@@ -1,0 +1,150 @@
+"""Schema of a study file: models, pairs, servers, workloads, platforms.
+
+Every table of study.toml is one of these structs; `reader` turns the file into a `StudyFile` and
+checks that the names in it refer to each other.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+SCHEMA = 1
+Judged = Literal["all", "ratios"]
+
+
+class ModelTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[models.NAME]``: a model, by its shape and where its weights come from.
+
+    Attributes:
+        hub_id: "owner/name" on the Hugging Face hub. Without it and without `folder` the suite
+            makes seeded random weights of this shape.
+        folder: of its weights and config.json; relative paths count from the study file.
+        config: its config.json as a table (the fields that matter to its size), or the path of
+            one. It may be left out where `folder` holds a config.json.
+        served: false for a model that only `perfgate estimate` knows.
+    """
+
+    hub_id: str | None = None
+    folder: str | None = None
+    config: dict[str, Any] | str | None = None
+    served: bool = True
+
+
+class PairTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[pairs.NAME]``: a sparse model and the dense one that it is compared with."""
+
+    sparse: str
+    dense: str
+
+
+class ServerTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[servers.NAME]``: how each model of a pair is served.
+
+    Attributes:
+        device: "cuda" or "cpu".
+        tensor_parallel_size: ranks; ``--tp`` replaces it.
+        extra_args: engine -> arguments appended to its command line.
+        extra_env: engine -> (variable -> value) set for it alone.
+    """
+
+    device: Literal["cpu", "cuda"] = "cuda"
+    tensor_parallel_size: int = 2
+    max_model_len: int = 4096
+    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+    extra_args: dict[str, tuple[str, ...]] = {}
+    extra_env: dict[str, dict[str, str]] = {}
+
+
+class WorkloadTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[workloads.SET.NAME]``: what is sent and when; see `perfgate.load.workload.Workload`.
+
+    Attributes:
+        request_rate: requests per second, Poisson arrivals; without it all are sent at once.
+        max_concurrency: most requests in flight.
+        asks_routing: the server is asked which experts the tokens choose, and is not timed.
+    """
+
+    input_len_tokens: int
+    output_len_tokens: int
+    num_prompts: int
+    input_range_ratio: float = 0.0
+    output_range_ratio: float = 0.0
+    request_rate: float | None = None
+    burstiness: float = 1.0
+    max_concurrency: int | None = None
+    repetitions: int = 3
+    seed: int = 0
+    warm_up_prompts: int | None = None
+    asks_routing: bool = False
+
+
+class Roles(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which workloads a platform's questions send; every value names one of its workload set.
+
+    Attributes:
+        closed: fixed concurrency, the steady state that is judged.
+        single_stream: one request at a time.
+        routing: sent to a server that is asked where its tokens go.
+        burst: many prompts at once; None for none.
+        rates: open loop, lowest rate first.
+        batches: fixed concurrency, smallest first.
+        sweep: batches at which the ratio of the models is compared with that of the bytes read.
+        dense_alone: whether the dense model is served on one rank, too.
+    """
+
+    closed: str
+    single_stream: str
+    routing: str
+    burst: str | None = None
+    rates: tuple[str, ...] = ()
+    batches: tuple[str, ...]
+    sweep: tuple[str, ...]
+    dense_alone: bool = True
+
+
+class SlowRoles(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[platforms.NAME.slow_engines]``: what an engine that is slow on this device is sent."""
+
+    rates: tuple[str, ...] | None = None
+    batches: tuple[str, ...] | None = None
+    sweep: tuple[str, ...] | None = None
+    dense_alone: bool | None = None
+
+
+class PlatformTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[platforms.NAME]``: a marker for ``-m``, and what it runs.
+
+    Attributes:
+        about: one line for ``pytest --markers``.
+        gpu: product that it asserts, as in a baseline's folder ("h200"); None takes any GPU.
+        server, pair, workloads: names of a server table, a pair and a workload set.
+        judged: "all", or "ratios" where absolute values are only reported and a ratio that moves
+            in either direction is a regression.
+        roles: which workloads of the set the questions send.
+        slow_engines: what replaces some of them for an engine without kernels for this device.
+    """
+
+    about: str
+    gpu: str | None = None
+    server: str
+    pair: str
+    workloads: str
+    judged: Judged = "all"
+    roles: Roles
+    slow_engines: SlowRoles = SlowRoles()
+
+
+class ClaimTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[[claims]]``: what was published about a pair, and whether the arithmetic agrees.
+
+    Attributes:
+        arithmetic: shown beside it; ``{name}`` is replaced by a quantity of
+            `perfgate.models.estimate.quantities`.
+    """
+
+    pair: str
+    claim: str
+    holds: bool
+    arithmetic: str
