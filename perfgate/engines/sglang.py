@@ -27,6 +27,8 @@ from perfgate.engines.base import (
 from perfgate.engines.cpu_affinity import bind_cores, cores_per_rank
 
 INSIDE = Path(__file__).resolve().parent / "inside"
+# What stands in for torchvision on the CPU alone: on a GPU it would hide the real one.
+STAND_INS = INSIDE / "sglang_cpu"
 # Of the KV cache on the CPU: the study's largest batch needs 2,048. Without a limit SGLang takes most of the machine.
 CPU_KV_CACHE_TOKENS = 65536
 # Of weights and KV cache together. vLLM's fraction (0.92 by default) holds activations and graphs too, SGLang's does
@@ -130,7 +132,10 @@ def plan(request: LaunchRequest) -> LaunchPlan:
 
 def _environment(request: LaunchRequest) -> dict[str, str]:
     config, path = request.config, os.environ.get("PYTHONPATH")
-    env = {"PYTHONPATH": f"{INSIDE}{os.pathsep}{path}" if path else str(INSIDE)}
+    # The folder of the plugin stays the first: a plant's PYTHONPATH comes right behind it.
+    stand_ins = str(STAND_INS) if config.device == "cpu" else None
+    folders = [folder for folder in (str(INSIDE), stand_ins, path) if folder]
+    env = {"PYTHONPATH": os.pathsep.join(folders)}
     # Told to end, it takes the end of its ranks for a crash, sleeps 5 s before it looks at them, and lets those that it
     # finds write down what the GPU holds, for a minute.
     env |= {"SGLANG_PYSPY_DUMP_BEFORE_CRASH": "0", "SGLANG_CUDA_COREDUMP_BEFORE_CRASH": "0"}

@@ -4,6 +4,9 @@ import configparser
 import http.server
 import importlib
 import json
+import os
+import subprocess
+import sys
 import threading
 import types
 
@@ -227,6 +230,50 @@ def test_warm_server_is_told_to_freeze(ranks):
     assert [("/freeze_gc", None)] == ranks.asked
     with pytest.raises(requests.RequestException):
         settle("http://127.0.0.1:9")
+
+
+def test_stand_ins_are_for_the_cpu_alone(monkeypatch):
+    """On a GPU the real torchvision must be found; the plugin's folder is first, the shell's last."""
+    monkeypatch.setenv("PYTHONPATH", "/mine")
+
+    on_cpu = dict(plan(request_for(CPU)).env)["PYTHONPATH"]
+    on_gpu = dict(plan(request_for(GPU)).env)["PYTHONPATH"]
+
+    assert [str(sglang.INSIDE), str(sglang.STAND_INS), "/mine"] == on_cpu.split(":")
+    assert [str(sglang.INSIDE), "/mine"] == on_gpu.split(":")
+
+
+def test_stand_in_for_torchvision_loads_and_does_nothing():
+    """What SGLang and Transformers import is there, and using it is an error that names the name."""
+    script = """
+import importlib.util
+from torchvision.io import ImageReadMode, decode_image
+from torchvision.transforms import InterpolationMode, functional
+from torchvision.transforms.functional import InterpolationMode as same
+from torchvision.transforms.v2 import functional as second
+import torchvision.transforms as T
+assert importlib.util.find_spec("torchvision.io") and T.functional is functional
+assert same is InterpolationMode
+assert "bicubic" == {InterpolationMode.BICUBIC: "bicubic"}[same.BICUBIC]
+assert not hasattr(functional, "__wrapped__")
+class Derived(T.Resize): pass
+for used in (Derived, second.resize, decode_image):
+    try:
+        used(1, size=2)
+    except RuntimeError as error:
+        print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=os.environ | {"PYTHONPATH": str(sglang.STAND_INS)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert "" == done.stderr
+    names = [line.partition(": ")[2].split()[0] for line in done.stdout.splitlines()]
+    assert ["Derived", "resize", "decode_image"] == names
 
 
 @pytest.fixture

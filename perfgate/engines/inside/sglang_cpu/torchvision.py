@@ -1,0 +1,71 @@
+"""Names of torchvision that SGLang and Transformers import while they load, and none of its work.
+
+A server that answers text on the CPU never touches an image, but it imports what would. The real
+torchvision must be built for the torch beside it: PyPI's, built for CUDA, ends beside a CPU build
+with "operator torchvision::nms does not exist". This folder is on the PYTHONPATH of SGLang's CPU
+servers alone. Whoever calls one of these names is told that it is a stand-in.
+"""
+
+import enum
+import sys
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+__version__ = "0"  # older than all: who asks for a newer one takes another way
+__path__: list[str] = []  # a package, whose modules are all made here
+MODULES = (
+    "io",
+    "transforms",
+    "transforms.functional",
+    "transforms.v2",
+    "transforms.v2.functional",
+)
+
+
+class InterpolationMode(enum.Enum):
+    """Ways to resize, named and mapped as soon as image processors are defined."""
+
+    NEAREST = "nearest"
+    NEAREST_EXACT = "nearest-exact"
+    BILINEAR = "bilinear"
+    BICUBIC = "bicubic"
+    BOX = "box"
+    HAMMING = "hamming"
+    LANCZOS = "lanczos"
+
+
+class Missing:
+    """A name that can be imported, annotated with and derived from, but not called."""
+
+    def __init__(self, *_args: Any, **_options: Any) -> None:
+        raise RuntimeError(
+            f"torchvision is not there: {type(self).__name__} is a stand-in for servers of text "
+            "on the CPU (perfgate/engines/inside/sglang_cpu)"
+        )
+
+
+class StandIn(ModuleType):
+    """A module that has every public name."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        found = InterpolationMode if name == "InterpolationMode" else type(name, (Missing,), {})
+        setattr(self, name, found)
+        return found
+
+
+def enter_modules() -> None:
+    """Enter every module, each as an attribute of the one that holds it."""
+    for path in MODULES:
+        name = f"{__name__}.{path}"
+        module = StandIn(name)
+        module.__spec__ = ModuleSpec(name, None, is_package=True)
+        module.__path__ = []
+        sys.modules[name] = module
+        holder, _, last = name.rpartition(".")
+        setattr(sys.modules[holder], last, module)
+
+
+enter_modules()

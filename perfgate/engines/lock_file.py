@@ -1,0 +1,76 @@
+"""What a lock file says beside its pins: the Pythons that it is for, the torch that goes first.
+
+`make locks` writes these files. Their pins are for the installer; only the header is read here:
+
+    # requires-python: >=3.11,<3.14
+    # torch: 2.13.0+cpu
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+from perfgate.errors import Failure
+
+_HEADER = re.compile(r"# (requires-python|torch): (.+)")
+# Minor versions of Python 3 among which a fitting one is looked for.
+_MINORS = range(11, 30)
+
+
+class BadLock(Failure):
+    """A lock file that lacks something."""
+
+
+@dataclass(frozen=True)
+class Lock:
+    """A lock file of an engine.
+
+    Attributes:
+        path: the file, a complete list of requirements with hashes, torch left out.
+        torch: version of the build that is installed first.
+        requires_python: the Pythons for which each pin has a wheel: ">=3.11,<3.14".
+        packages: how many it pins.
+    """
+
+    path: Path
+    torch: str
+    requires_python: str
+    packages: int
+
+    def allows(self, python: str) -> bool:
+        """Whether a Python of that version ("3.12.1") can be used; its first two numbers decide."""
+        return SpecifierSet(self.requires_python).contains(minor_version(python))
+
+    def newest_python(self) -> str | None:
+        """The newest that can be used, as its command: "python3.13"."""
+        found = [f"3.{minor}" for minor in _MINORS if self.allows(f"3.{minor}")]
+        return f"python{found[-1]}" if found else None
+
+
+def minor_version(python: str) -> str:
+    """The first two numbers: "3.12" of "3.12.1" and of "3.12.0rc1"."""
+    return ".".join(python.split(".")[:2])
+
+
+def read(path: Path) -> Lock:
+    """The header of a lock file.
+
+    Raises:
+        BadLock: it lacks a line, or one cannot be understood.
+    """
+    lines = path.read_text().splitlines()
+    told = {found[1]: found[2].strip() for line in lines if (found := _HEADER.fullmatch(line))}
+    pins = sum(bool(line) and line[0] not in "# " for line in lines)
+    try:
+        SpecifierSet(told["requires-python"])
+        return Lock(path, told["torch"], told["requires-python"], pins)
+    except (KeyError, InvalidSpecifier) as error:
+        raise BadLock(
+            tried=f"reading the header of {path}",
+            seen=f"no usable line for {error}",
+            remedy="make it anew: `make locks`",
+        ) from None
