@@ -96,7 +96,7 @@ def _with(plant: Plant, option: str, text: str, value: str) -> Plant:
         except ValueError:
             delay_ms = math.nan
         if not 0 <= delay_ms < math.inf:
-            advice = "give milliseconds for each token, such as --plant-delay mixtral-small=10"
+            advice = "give milliseconds for each token, such as --plant-delay MODEL=10"
             raise _bad(option, text, f"{value!r} is no number from 0 on", advice)
         return dataclasses.replace(plant, per_token_ms=delay_ms)
     if option == "--plant-arg":

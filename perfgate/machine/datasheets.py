@@ -1,4 +1,4 @@
-"""How much does this GPU hold, and how fast can it read that?
+"""Data sheets: how much a GPU holds, and how fast it can read that; the table is datasheets.toml.
 
 Bandwidths are the makers' data sheets'; memory is what the CUDA runtime reports, which is less than the number in the
 name of most. Real decode steps reach 60 to 90 % of the bandwidth of a data sheet, so a step time from it is a floor.
@@ -7,12 +7,15 @@ name of most. Real decode steps reach 60 to 90 % of the bandwidth of a data shee
 from __future__ import annotations
 
 import re
+import tomllib
+from pathlib import Path
 
 import msgspec
 
 from perfgate.errors import Failure
 
 GIB = 2**30
+TABLE = Path(__file__).resolve().parent / "datasheets.toml"
 
 
 class UnknownGpu(Failure):
@@ -37,26 +40,32 @@ class Gpu(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     source: str
 
 
-def _gpu(name: str, words: str, memory_gib: float, bandwidth_tb_s: float, source: str) -> Gpu:
-    return Gpu(
-        name=name,
-        words=tuple(words.split()),
-        memory_bytes=int(memory_gib * GIB),
-        bandwidth_bytes_per_s=bandwidth_tb_s * 1e12,
-        source=source,
-    )
+class _Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One table of datasheets.toml."""
+
+    name: str
+    words: tuple[str, ...]
+    memory_gib: float
+    bandwidth_tb_s: float
+    source: str
 
 
-# The first whose words all match is meant, so special ones stand before the usual form of their kind.
-GPUS: tuple[Gpu, ...] = (
-    _gpu("h200", "h200", 139.8, 4.8, "NVIDIA H200 data sheet: 141 GB HBM3e, 4.8 TB/s"),
-    _gpu("h100-nvl", "h100 nvl", 93.1, 3.9, "NVIDIA H100 data sheet: H100 NVL, 94 GB, 3.9 TB/s"),
-    _gpu("h100-pcie", "h100 pcie", 79.1, 2.0, "NVIDIA H100 PCIe product brief: 80 GB HBM2e, 2.0 TB/s"),
-    _gpu("h100", "h100", 79.1, 3.35, "NVIDIA H100 data sheet: H100 SXM, 80 GB, 3.35 TB/s"),
-    _gpu("a100-40gb", "a100 40gb", 39.4, 1.555, "NVIDIA A100 data sheet: 40 GB, 1,555 GB/s"),
-    _gpu("a100-pcie", "a100 80gb pcie", 79.1, 1.935, "NVIDIA A100 data sheet: A100 80GB PCIe, 1,935 GB/s"),
-    _gpu("a100", "a100", 79.1, 2.039, "NVIDIA A100 data sheet: A100 80GB SXM, 2,039 GB/s"),
-)
+def _read() -> tuple[Gpu, ...]:
+    data = tomllib.loads(TABLE.read_text(encoding="utf-8"))
+    found = []
+    for row in msgspec.convert(data["gpu"], list[_Row]):
+        gpu = Gpu(
+            name=row.name,
+            words=row.words,
+            memory_bytes=int(row.memory_gib * GIB),
+            bandwidth_bytes_per_s=row.bandwidth_tb_s * 1e12,
+            source=row.source,
+        )
+        found.append(gpu)
+    return tuple(found)
+
+
+GPUS: tuple[Gpu, ...] = _read()
 
 
 def by_name(name: str) -> Gpu:
@@ -72,7 +81,7 @@ def by_name(name: str) -> Gpu:
     raise UnknownGpu(
         tried=f"looking up the GPU {name!r}",
         seen=f"the table has {', '.join(gpu.name for gpu in GPUS)}",
-        remedy="use one of these, or add its data sheet to perfgate/datasheets.py",
+        remedy="use one of these, or add its data sheet to perfgate/machine/datasheets.toml",
     )
 
 

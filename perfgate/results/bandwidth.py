@@ -88,7 +88,7 @@ def no_peak(server: ServerConfig, hardware: Hardware) -> str | None:
     if server.device == "cpu":
         return "bandwidth utilisation: no peak is known of a CPU, so its bandwidth is compared within the run alone"
     if of_product(hardware.name) is None:
-        return f"bandwidth utilisation: perfgate/datasheets.py has no {hardware.name}"
+        return f"bandwidth utilisation: perfgate/machine/datasheets.toml has no {hardware.name}"
     return None
 
 
