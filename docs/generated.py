@@ -15,6 +15,7 @@ import msgspec
 from benchmarks import published_table
 from perfgate import plugin
 from perfgate.cli.main import main
+from perfgate.config.project import ProjectTable
 from perfgate.judge.baseline_schema import BaselineFile
 from perfgate.load.metrics import METRICS
 from perfgate.results import schema as rundata
@@ -80,6 +81,18 @@ def files() -> Iterator[str]:
         yield ""
 
 
+def project() -> Iterator[str]:
+    """A table of the project file's keys, from the docstring of their struct."""
+    yield "| key | default | means |\n|---|---|---|"
+    section = (ProjectTable.__doc__ or "").partition("Attributes:\n")[2]
+    means = dict(re.findall(r"^ {8}(\w+): (.*(?:\n {9,}.*)*)", section, re.MULTILINE))
+    for field in msgspec.structs.fields(ProjectTable):
+        factory = field.default_factory
+        default = field.default if factory is msgspec.NODEFAULT else factory()
+        about = " ".join(means[field.name].split()).replace("``", "`")
+        yield f"| `{field.name}` | `{json.dumps(default)}` | {about} |"
+
+
 def published() -> Iterator[str]:
     """A table of the published figures; those of one load that share a note stand in one row."""
     yield "| hardware | of | figures | tolerance | holds | note |\n|---|---|---|--:|---|---|"
@@ -107,6 +120,7 @@ PARTS: dict[str, Callable[[], Iterator[str]]] = {
     "commands": commands,
     "metrics": metrics,
     "files": files,
+    "project": project,
     "published": published,
     "measured_h200": functools.partial(measured, "h200x1-2*", "h200x1-planted/unchanged/*"),
     "measured_h100": functools.partial(measured, "h100x1-2*"),
