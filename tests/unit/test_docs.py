@@ -3,12 +3,15 @@
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import click
 import pytest
+
+from perfgate.study import schema
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
@@ -45,9 +48,12 @@ def test_site_is_built(tmp_path):
 
     assert 0 == done.returncode, done.stdout + done.stderr
     assert 3 == measured.count("measured / published")
+    assert not (tmp_path / "runs").exists()  # megabytes that no page links to
     assert "cdnjs" not in reference  # the pages need no network
     assert [] == [
-        word for word in ("--plant-delay", "perfgate accept", "itl_median_ms", "VerdictRow") if word not in reference
+        word
+        for word in ("--plant-delay", "perfgate accept", "itl_median_ms", "VerdictRow", "shipped_baselines")
+        if word not in reference
     ]
 
 
@@ -113,6 +119,55 @@ def test_files_that_are_named_exist():
     stand_ins = {path for path in named if "NAME" in path or path == "baselines/attached-h100x2/"}
 
     assert [] == sorted(path for path in named - stand_ins if not (ROOT / path).exists())
+
+
+@pytest.mark.parametrize(
+    ("heading", "table"),
+    [
+        ("models.NAME", schema.ModelTable),
+        ("pairs.NAME", schema.PairTable),
+        ("servers.NAME", schema.ServerTable),
+        ("workloads.SET.NAME", schema.WorkloadTable),
+        ("platforms.NAME", schema.PlatformTable),
+        ("platforms.NAME.roles", schema.Roles),
+        ("[claims]", schema.ClaimTable),
+    ],
+)
+def test_every_key_of_a_study_has_its_row(heading, table):
+    """The page of the study file has a row for each key of each table, and for no other."""
+    page = (ROOT / "docs" / "study.md").read_text()
+    section = re.split(r"^##+ ", page.partition(f"# `[{heading}]`")[2], flags=re.MULTILINE)[0]
+    inherited = {"like"} if table is schema.PlatformTable else set()
+
+    assert {*table.__struct_fields__, *inherited} == set(re.findall(r"^\| `(\w+)`", section, re.MULTILINE))
+
+
+def test_question_of_the_how_to_is_asked(tmp_path):
+    """Who copies the workload and the question of docs/how-to.md gets the tests that the page shows."""
+    below = (ROOT / "docs" / "how-to.md").read_text().partition("\n## A workload and a question")[2]
+    page = below.partition("\n## ")[0]
+    workload, question, shown = (
+        re.search(rf"```{kind}\n(.*?)```", page, re.DOTALL)[1] for kind in ("toml", "python", "text")
+    )
+    for name in ("fixtures/study.toml", "pytest.ini"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    with (tmp_path / "fixtures" / "study.toml").open("a") as file:
+        file.write(f"\n{workload}")
+    (tmp_path / "tests" / "perf").mkdir(parents=True)
+    (tmp_path / "tests" / "perf" / "test_chat.py").write_text(question)
+    (tmp_path / "perfgate.toml").write_text('study = "fixtures/study.toml"\ntests = ["tests/perf"]\n')
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    done = subprocess.run(
+        [*PROGRAMS["pytest"], "-p", "perfgate.plugin", "-m", "cpu", "--collect-only", "-q", "-k", "test_chat"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert sorted(shown.splitlines()) == sorted(re.findall(r"^tests/.*", done.stdout, re.MULTILINE)), done.stdout
 
 
 def test_commands_exist():
