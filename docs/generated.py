@@ -13,8 +13,8 @@ import click
 import msgspec
 
 from benchmarks import published_table
-from perfgate import plugin
 from perfgate.cli.main import main
+from perfgate.config.options import add_options
 from perfgate.config.project import ProjectTable
 from perfgate.judge.baseline_schema import BaselineFile
 from perfgate.load.metrics import METRICS
@@ -25,25 +25,12 @@ PUBLISHED = Path(__file__).resolve().parent.parent / "baselines" / "published"
 RUNS = Path(__file__).resolve().parent / "runs"
 
 
-class _Options:
-    """Stands in for pytest's parser and keeps what is added to it."""
-
-    def __init__(self) -> None:
-        self.rows: list[tuple[str, dict[str, Any]]] = []
-
-    def getgroup(self, name: str, description: str) -> _Options:
-        return self
-
-    def addoption(self, name: str, **how: Any) -> None:
-        self.rows.append((name, how))
-
-
 def options() -> Iterator[str]:
     """A table of pytest's options."""
-    found = _Options()
-    plugin.pytest_addoption(found)  # type: ignore[arg-type]
+    found: dict[str, dict[str, Any]] = {}
+    add_options(lambda name, **how: found.update({name: how}))
     yield "| option | means |\n|---|---|"
-    for name, how in sorted(found.rows):
+    for name, how in sorted(found.items()):
         value = how.get("metavar") or "\\|".join(how.get("choices", ()))
         yield f"| `{name}{' ' + value if value else ''}` | {how['help']} |"
 
