@@ -34,6 +34,7 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         load_format: "auto" reads the weights, "dummy" makes some up in the engine.
         extra_args: appended to the engine's command line as they are.
         extra_env: (name, value) pairs set for the engine alone.
+        variant: appended to the key, for servers that would have the same one: "eager".
         build: "base" for the build that a candidate is compared with in one session, else "".
 
     """
@@ -50,13 +51,21 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     extra_env: tuple[tuple[str, str], ...] = ()
     build: Literal["", "base"] = ""
     routing: RoutingProbe = ""
+    variant: str = ""
 
     @property
     def key(self) -> str:
         """Slug used in file names and messages: "vllm-mixtral-8x7b-tp2-ep"; "-routing" if launched for it."""
-        variants = ("-ep" if self.expert_parallel else "", "-routing" if self.routing else "")
-        parallel = f"tp{self.tensor_parallel_size}{''.join(variants)}"
-        return f"{self.engine}-{self.model}-{parallel}{'-base' if self.build else ''}"
+        parts = [self.engine, self.model, f"tp{self.tensor_parallel_size}"]
+        if self.expert_parallel:
+            parts.append("ep")
+        if self.variant:
+            parts.append(self.variant)
+        if self.routing:
+            parts.append("routing")
+        if self.build:
+            parts.append("base")
+        return "-".join(parts)
 
     @property
     def gpu_count(self) -> int:

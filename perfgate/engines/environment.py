@@ -88,7 +88,7 @@ def environment_name(engine: str, device: str) -> str:
 
 def variable(engine: str) -> str:
     """The environment variable that names an engine's Python: PERFGATE_VLLM_PYTHON."""
-    return f"PERFGATE_{engine.upper()}_PYTHON"
+    return f"PERFGATE_{re.sub(r'[^A-Z0-9]', '_', engine.upper())}_PYTHON"
 
 
 def available_locks() -> list[str]:

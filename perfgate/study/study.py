@@ -261,7 +261,8 @@ def servers_of(
                 raise AmbiguousServer(
                     tried=f"planning the launch of {load.server.key}",
                     seen=f"two configurations have this key: {config} and {load.server}",
-                    remedy="give them different keys, or baselines of one would be compared with the other's",
+                    remedy='give one of them a name of its own, which joins its key: variant="eager"; else '
+                    "baselines of one would be compared with the other's",
                 )
             if load.workload is not None and load.workload not in workloads:
                 workloads = (*workloads, load.workload)

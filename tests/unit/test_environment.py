@@ -78,6 +78,7 @@ def test_environment_of_each_device():
     assert "vllm-cpu" == environment.environment_name("vllm", "cpu")
     assert "vllm" == environment.environment_name("vllm", "cuda")
     assert "PERFGATE_SGLANG_PYTHON" == environment.variable("sglang")
+    assert "PERFGATE_VLLM_FORK_0_9_PYTHON" == environment.variable("vllm-fork-0.9")
 
 
 def test_option_before_variable_before_installed(tmp_path, monkeypatch):

@@ -2,12 +2,14 @@
 
 import dataclasses
 
+import msgspec
 import pytest
 
 from perfgate.cases import Case, Load
 from perfgate.engines.registry import ENGINES
 from perfgate.models.catalogue import CATALOGUE
 from perfgate.study import Versus, servers_of
+from perfgate.study.study import AmbiguousServer
 from tests.perf.test_expert_parallel import ep_over_tp
 from tests.unit.studies import GPU_PLATFORMS, PLATFORMS, study_of
 
@@ -241,3 +243,15 @@ def test_one_rank_needs_no_third_server():
     cases = [asked.value("E3", "itl_median_ms", server, asked.closed) for server in (asked.dense, asked.dense_tp1)]
 
     assert ["vllm-llama-small-tp1"] == list(servers_of(cases))
+
+
+def test_a_variant_joins_the_key():
+    """Two servers of one shape that differ in an argument have a name each, and can be asked together."""
+    asked = study("cpu")
+    eager = msgspec.structs.replace(asked.dense, extra_args=("--x",), variant="eager")
+    cases = [asked.value("E7", "memory_bytes", server, None) for server in (asked.dense, eager)]
+
+    assert ["vllm-llama-small-tp2", "vllm-llama-small-tp2-eager"] == list(servers_of(cases))
+    unnamed = msgspec.structs.replace(eager, variant="")
+    with pytest.raises(AmbiguousServer, match='variant="eager"'):
+        servers_of([cases[0], asked.value("E7", "memory_bytes", unnamed, None)])
