@@ -98,6 +98,8 @@ def test_series_is_written_and_a_repetition_keeps_its_own_part(tmp_path):
     watch = Telemetry(Gpus((0, 1), nvml), HEADER, path).start()
     wait_for(lambda: nvml.looks >= 4)
     nvml.power_w = 300.0
+    changed = nvml.looks
+    wait_for(lambda: nvml.looks >= changed + 4)  # a look that is under way may have seen the old power
     mark, before = watch.mark(), nvml.looks
     wait_for(lambda: nvml.looks >= before + 6)
     gpus = watch.since(mark)
