@@ -6,6 +6,7 @@ folder of the file.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +15,10 @@ from typing import Any, Literal
 import msgspec
 
 from perfgate import locations
+from perfgate.engines import environment
 from perfgate.errors import Failure
 from perfgate.locations import PROJECT_FILE, Locations
+from perfgate.models import weights
 from perfgate.models.catalogue import register
 from perfgate.study.reader import StudyFile, load_toml, read_study, unknown_key
 from perfgate.study.shipped import PACKAGE, shipped
@@ -121,8 +124,8 @@ def read_project(root: Path, study: str | None = None) -> Project:
         tests=tuple(_tests(root, file, name) for name in table.tests),
         shipped_baselines=theirs,
         gate=table.gate,
-        engine_python=table.engine_python,
-        model_dir=table.model_dir,
+        engine_python=_engine_pythons(root, table),
+        model_dir=_model_dirs(root, table),
     )
 
 
@@ -157,6 +160,30 @@ def _locations(root: Path, table: ProjectTable) -> Locations:
         runs=place(table.runs),
         baselines=place(table.baselines),
     )
+
+
+def _engine_pythons(root: Path, table: ProjectTable) -> dict[str, str]:
+    """Engine -> Python, but for engines whose environment variable names another one.
+
+    A path counts from the project's root; a bare name is looked for on PATH.
+    """
+    found = {}
+    for engine, path in table.engine_python.items():
+        if os.environ.get(environment.variable(engine)):
+            continue
+        if "/" in path:
+            path = str(root / Path(path).expanduser())
+        found[engine] = path
+    return found
+
+
+def _model_dirs(root: Path, table: ProjectTable) -> dict[str, str]:
+    """Model -> folder, but for models whose environment variable names another one."""
+    found = {}
+    for model, path in table.model_dir.items():
+        if not os.environ.get(weights.variable(model)):
+            found[model] = str(root / Path(path).expanduser())
+    return found
 
 
 def _tests(root: Path, file: Path | None, name: str) -> Path:

@@ -99,3 +99,19 @@ def test_values_that_could_be_paths_are_joined(tmp_path, monkeypatch):
     assert ["--run-dir", "--plan"] == join_values(["--run-dir", "--plan"], options)
     assert ["--run-dir"] == join_values(["--run-dir"], options)
     assert ["--", "--run-dir", "run"] == join_values(["--", "--run-dir", "run"], options)
+
+
+def test_an_engines_python_counts_from_the_file(tmp_path, monkeypatch):
+    """A relative path does, a bare name does not; an environment variable comes first."""
+    monkeypatch.delenv("PERFGATE_VLLM_PYTHON", raising=False)
+    monkeypatch.setenv("PERFGATE_SGLANG_PYTHON", "/other/python")
+    monkeypatch.setenv("PERFGATE_MODEL_B", "/other/b")
+    text = '[engine_python]\nvllm = "env/bin/python"\nsglang = "x/python"\nfork = "python3"\n'
+    text += '[model_dir]\na = "weights/a"\nb = "weights/b"\n'
+    (tmp_path / "perfgate.toml").write_text(text)
+
+    project = read_project(tmp_path)
+
+    expected = {"vllm": str(tmp_path / "env" / "bin" / "python"), "fork": "python3"}
+    assert expected == project.engine_python
+    assert {"a": str(tmp_path / "weights" / "a")} == project.model_dir
