@@ -13,8 +13,8 @@ import click
 import msgspec
 
 from benchmarks import published_table
-from perfgate import plugin
 from perfgate.cli.main import main
+from perfgate.config.options import add_options
 from perfgate.judge.baseline_schema import BaselineFile
 from perfgate.load.metrics import METRICS
 from perfgate.results import schema as rundata
@@ -25,13 +25,10 @@ RUNS = Path(__file__).resolve().parent / "runs"
 
 
 class _Options:
-    """Stands in for pytest's parser and keeps what is added to it."""
+    """Keeps what is added to it, as a group of pytest's parser would."""
 
     def __init__(self) -> None:
         self.rows: list[tuple[str, dict[str, Any]]] = []
-
-    def getgroup(self, name: str, description: str) -> _Options:
-        return self
 
     def addoption(self, name: str, **how: Any) -> None:
         self.rows.append((name, how))
@@ -40,7 +37,7 @@ class _Options:
 def options() -> Iterator[str]:
     """A table of pytest's options."""
     found = _Options()
-    plugin.pytest_addoption(found)  # type: ignore[arg-type]
+    add_options(found.addoption)
     yield "| option | means |\n|---|---|"
     for name, how in sorted(found.rows):
         value = how.get("metavar") or "\\|".join(how.get("choices", ()))

@@ -41,8 +41,6 @@ class PerfSession:
         option: the parsed options.
         project: the project that the session works in.
         words: every word of -m; platforms among them are selected.
-        is_active: whether the root directory is a perfgate project at all. In any other the
-            session selects nothing, writes nothing and says nothing.
         worker: name of this worker, None without workers and in the controller.
         run_dir: of the whole session, as the controller tells its workers; None chooses one.
 
@@ -61,7 +59,6 @@ class PerfSession:
         option: argparse.Namespace,
         project: Project,
         words: set[str],
-        is_active: bool = True,
         worker: str | None = None,
         run_dir: Path | None = None,
     ) -> None:
@@ -69,10 +66,7 @@ class PerfSession:
         self.project = project
         self.study = project.study
         self.words = words
-        self.is_active = is_active
-        self.requested: tuple[str, ...] = ()
-        if is_active:
-            self.requested = tuple(name for name in self.study.platforms if name in words)
+        self.requested = tuple(name for name in self.study.platforms if name in words)
         self.worker = worker
         self.run_dir = run_dir or choices.run_dir(option, project)
         self._run_id = choices.run_id(option, self.run_dir)
