@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from perfgate import formatting
 from perfgate.cases import Case
 from perfgate.config import choices
 from perfgate.fixtures import SESSION
@@ -93,8 +94,11 @@ def _asked(metafunc: pytest.Metafunc, perf: PerfSession, mark: pytest.Mark) -> I
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Note which files were read."""
-    item.config.stash[SESSION].files.add(item.path)
+    """Note which files were read, and which tests start servers themselves."""
+    perf = item.config.stash[SESSION]
+    perf.files.add(item.path)
+    if _is_in_hand(item):
+        perf.asked.add(item.nodeid)
 
 
 @pytest.hookimpl(trylast=True)
@@ -113,11 +117,11 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
         config.hook.pytest_deselected(items=left_out)
     cases = [item for item in items if _has_case(item)]
     perf.expected = tuple(_case(item) for item in cases)
+    perf.in_hand = {item.nodeid for item in items if _is_in_hand(item)}
     if config.option.collectonly:
         return
     for item in cases:
         _skip_if_lacking(perf, item)
-    perf.has_servers_in_hand = any(_is_perf(item) and not _has_case(item) for item in items)
     perf.runnable = tuple(_case(item) for item in cases if item.get_closest_marker("skip") is None)
 
 
@@ -153,7 +157,12 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     if reporter is None:
         return True
     reporter.section("performance gate: plan")
+    if perf.in_hand:
+        tests = formatting.count(len(perf.in_hand), "test")
+        reporter.write_line(f"with servers in hand: {tests}, whose launches are known when they run")
     cases = perf.runnable or perf.expected
+    if not cases and perf.in_hand:
+        return True
     if not cases:
         names = " or -m ".join(perf.study.platforms)
         reporter.write_line(f"no perf test is selected: add -m {names}")
@@ -189,6 +198,11 @@ def _has_case(item: pytest.Item) -> bool:
         return False
     callspec = getattr(item, "callspec", None)
     return callspec is not None and isinstance(callspec.params.get("case"), Case)
+
+
+def _is_in_hand(item: pytest.Item) -> bool:
+    """Whether it starts servers itself, on a selected platform."""
+    return _platform(item) in item.config.stash[SESSION].requested and not _has_case(item)
 
 
 def _platform(item: pytest.Item) -> str | None:
@@ -230,7 +244,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     perf.close(complete=whole)
     if hasattr(config, "workeroutput"):
         config.workeroutput["perfgate_expected"] = msgspec.json.encode(perf.expected).decode()
-        config.workeroutput["perfgate_asked"] = sorted(perf.asked)
+        config.workeroutput["perfgate_asked"] = sorted(perf.asked - perf.in_hand)
         config.workeroutput["perfgate_files"] = sorted(map(str, perf.files))
         return
     is_green = run_status.is_green_session(perf.results, perf.unjudged())
@@ -274,8 +288,8 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     if results is None:
         write("Nothing was measured: no perf test ran.", yellow=True)
         if perf.required:
-            text = f"{len(perf.expected)} cases without a verdict make this run red."
-            write(f"--gate=required: {text}", red=True)
+            missing = formatting.count(len(perf.expected) + len(perf.in_hand), "case")
+            write(f"--gate=required: {missing} without a verdict: this run is red.", red=True)
         return
     verbose = config.option.verbose > 0
     width, has_colour = terminalreporter._tw.fullwidth, terminalreporter._tw.hasmarkup

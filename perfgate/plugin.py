@@ -183,12 +183,11 @@ def _open(config: pytest.Config, names_shipped: bool) -> None:
     config.pluginmanager.register(collection, "perfgate.collection")
     config.pluginmanager.register(fixtures, "perfgate.fixtures")
     config.pluginmanager.register(perf_tests, "perfgate.perf_tests")
-    if from_controller:
-        return
-    worker_count = int(getattr(option, "numprocesses", None) or 0)
-    perf.check(worker_count, _given("--gate", map(str, config.invocation_params.args)))
+    if not from_controller:
+        worker_count = int(getattr(option, "numprocesses", None) or 0)
+        perf.check(worker_count, _given("--gate", map(str, config.invocation_params.args)))
     if perf.requested:
-        collection.add_tests(config, perf.project.tests)
+        collection.add_tests(config, project.tests)
 
 
 def _refuse_gate(config: pytest.Config) -> None:
