@@ -1,53 +1,27 @@
-"""Pytest plugin: options, perf tests made of cases, and what is written when a session ends.
+"""Pytest plugin: decides whether this is a perfgate project, and stays out of any other.
 
-A perf test names its cases with ``@pytest.mark.perf(cases=QUESTION)``; it becomes one test for
-each case and selected platform. ``-m PLATFORM`` selects; without a platform in ``-m`` no perf test
-is selected and no server is ever started. In a root directory that is no perfgate project the
-plugin does nothing.
+``-m PLATFORM`` selects perf tests; without a platform in ``-m`` no perf test is selected and no
+server is ever started. In a project `perfgate.perf_tests` and `perfgate.fixtures` are registered,
+which do the rest. Elsewhere there is no option, marker or fixture of perfgate's.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
-import sys
-from collections.abc import Callable, Generator, Iterable, Iterator
+import shlex
+from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import msgspec
 import pytest
 
-from perfgate import fixtures, hookspec, locations
-from perfgate.cases import Case
-from perfgate.config import choices, rootdir
-from perfgate.config.options import OPTIONS_WITH_VALUE, add_options
-from perfgate.config.project import SHIPPED, open_project
+from perfgate import hookspec, locations
 from perfgate.errors import Failure
-from perfgate.fixtures import SESSION
-from perfgate.judge import run_status
-from perfgate.run.session import PerfSession
 from perfgate.study.shipped import PACKAGE, shipped
 
-MARK = "perf"
-# Tells workers, which have another command line, that it names the shipped study.
-_NAMED = "PERFGATE_STUDY_IS_NAMED"
-_LINES = pytest.StashKey[list[str]]()  # what was written when the session ended, for the terminal
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) -> None:
-    """Start again where the value of an option was taken for the place of the tests.
-
-    Pytest looks for its root directory before it knows the options of plugins. So it takes DIR in
-    ``--run-dir DIR`` for a path to collect, and may find the wrong root directory by it.
-    """
-    given = [str(arg) for arg in early_config.invocation_params.args]
-    joined = rootdir.join_values(given, OPTIONS_WITH_VALUE)
-    if joined != given:
-        plugins = early_config.invocation_params.plugins
-        raise SystemExit(int(pytest.main(joined, plugins)))
+if TYPE_CHECKING:
+    from perfgate.config.project import Project
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
@@ -55,60 +29,149 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
     pluginmanager.add_hookspecs(hookspec)
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """The suite's options; in a root directory that is no project they would be in others' way."""
-    group = parser.getgroup("perfgate", "performance gate")
-    if _is_project(parser.extra_info.get("rootdir", ".")):
-        add_options(group.addoption)
-    else:
-        # Shown with pytest's own message where an argument is not known.
-        parser.extra_info["perfgate"] = (
-            f"its options are off, since here is no {locations.PROJECT_FILE} and no "
-            f"[tool.perfgate] (an empty {locations.PROJECT_FILE} will do)"
-        )
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    """The suite's options, where a project is near: elsewhere their names are free for others."""
+    config: Any = pluginmanager.get_plugin("pytestconfig")
+    if _may_be_wanted(config):
+        from perfgate.config.options import add_options
+
+        add_options(parser.getgroup("perfgate", "performance gate").addoption)
 
 
-def _is_project(root: str) -> bool:
-    """Whether a root directory has a project file, or the command line names the shipped tests."""
-    if any(arg == PACKAGE or arg.startswith("--study") for arg in sys.argv):
-        os.environ[_NAMED] = "1"
-    return _NAMED in os.environ or locations.project_table(locations.find_root(Path(root))) is not None
+def _may_be_wanted(config: pytest.Config) -> bool:
+    """Whether a project is near or was named, as far as that is known before options are parsed."""
+    if _has_options(config):  # a worker of pytest-xdist, which was told them
+        return True
+    words = _words(config)
+    if PACKAGE in words or _given("--study", words):
+        return True
+    here = config.invocation_params.dir
+    places = [config.rootpath, here]
+    for word in words:
+        path = here / word.split("::")[0]
+        if not word.startswith("-") and len(word) < 1000 and path.exists():
+            places.append(path)
+    return any(locations.project_table(locations.find_root(place)) for place in places)
+
+
+def _words(config: pytest.Config) -> list[str]:
+    """The command line, with what the environment and the ini file add to it."""
+    added = [*shlex.split(os.environ.get("PYTEST_ADDOPTS", "")), *config.getini("addopts")]
+    return [*added, *(str(arg) for arg in config.invocation_params.args)]
+
+
+def _given(option: str, words: Iterable[str]) -> bool:
+    return any(word.partition("=")[0] == option for word in words)
+
+
+def _has_options(config: pytest.Config) -> bool:
+    return hasattr(config.option, "baseline_record")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_load_initial_conftests(
+    early_config: pytest.Config, parser: pytest.Parser, args: list[str]
+) -> Generator[None]:
+    """Start again where pytest has found a wrong root directory; refuse options without a project.
+
+    Pytest looks for its root directory before it knows the options of plugins. So it takes DIR in
+    ``--run-dir DIR`` for a path to collect. And it does not know perfgate.toml.
+    """
+    if _has_options(early_config):
+        given = [str(arg) for arg in early_config.invocation_params.args]
+        better = _better_arguments(early_config, given)
+        if better != given:
+            raise SystemExit(int(pytest.main(better, early_config.invocation_params.plugins)))
+    yield
+    if not _has_options(early_config):
+        _refuse_own_options(early_config, parser, args)
+
+
+def _better_arguments(config: pytest.Config, given: list[str]) -> list[str]:
+    """The arguments by which pytest finds the right root directory."""
+    from perfgate.config import rootdir
+    from perfgate.config.options import OPTIONS_WITH_VALUE
+
+    joined = rootdir.join_values(given, OPTIONS_WITH_VALUE)
+    if joined != given or config.inipath is not None or _given("--rootdir", given):
+        return joined
+    root = locations.find_root(_start(config))
+    if config.rootpath == root or not config.rootpath.is_relative_to(root):
+        return joined
+    return [f"--rootdir={root}", *joined]
+
+
+def _refuse_own_options(config: pytest.Config, parser: pytest.Parser, args: Sequence[str]) -> None:
+    """Say what is missing where an option is given that only a project has."""
+    from perfgate.config.options import option_names
+
+    own = option_names()
+    if not any(_given(name, args) for name in own):
+        return
+    unknown = parser.parse_known_and_unknown_args(args)[1]
+    for name in own:
+        if _given(name, unknown):
+            raise pytest.UsageError(str(_no_project(name, config.rootpath)))
+
+
+def _no_project(option: str, folder: Path) -> Failure:
+    return Failure(
+        tried=f"{option} in {folder}",
+        seen=f"there is no {locations.PROJECT_FILE} and no [tool.perfgate]",
+        remedy=f"make one (an empty {locations.PROJECT_FILE} will do), name --study shipped, "
+        "or run pytest where one is",
+    )
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Read the project, -m and the options once, and refuse what contradicts itself."""
-    if not hasattr(config.option, "study"):
-        config.pluginmanager.unregister(sys.modules[__name__])
+    if not _has_options(config):
         return
-    config.addinivalue_line(
-        "markers",
-        "perf(cases=QUESTION, engines=QUESTION): a perf test; `cases` is a function of a "
-        "perfgate.study.Study that yields cases, `engines` one of a perfgate.study.Versus",
-    )
-    config.args[:] = [str(shipped().tests) if arg == PACKAGE else arg for arg in config.args]
+    names_shipped = _replace_package_name(config)
     try:
-        _open(config)
+        _open(config, names_shipped)
     except Failure as failure:
         raise pytest.UsageError(str(failure)) from failure
 
 
-def _open(config: pytest.Config) -> None:
+def _replace_package_name(config: pytest.Config) -> bool:
+    """``--pyargs perfgate.study`` means the shipped perf tests, wherever they lie."""
+    is_named = PACKAGE in config.args
+    config.args[:] = [str(shipped().tests) if arg == PACKAGE else arg for arg in config.args]
+    return is_named
+
+
+def _start(config: pytest.Config) -> Path:
+    """Where to look for the project from: a root directory may hold several."""
+    here = config.invocation_params.dir
+    if here.is_relative_to(config.rootpath):
+        return here
+    return config.rootpath
+
+
+def _open(config: pytest.Config, names_shipped: bool) -> None:
+    """Begin a session, if this is a project."""
+    from perfgate import collection, fixtures, perf_tests
+    from perfgate.config.project import SHIPPED, open_project
+    from perfgate.run.session import PerfSession
+
     option = config.option
     study = option.study
     if study == SHIPPED:
         study = str(shipped().study)
-    project = open_project(config.rootpath, study)
+    project = open_project(_start(config), study)
+    if not (project.file or option.study or names_shipped):
+        _refuse_gate(config)
+        return
     words = set(re.findall(r"[A-Za-z_]\w*", option.markexpr or "")) - {"and", "or", "not"}
-    from_controller = getattr(config, "workerinput", {})
-    run_dir = from_controller.get("perfgate_run_dir")
+    _register(config, project, words)
     option.gate = option.gate or os.environ.get("PERFGATE_GATE") or project.gate
     option.engine_python[:0] = [f"{name}={path}" for name, path in project.engine_python.items()]
     option.model_dir[:0] = [f"{name}={path}" for name, path in project.model_dir.items()]
-    # Not before: in other projects a fixture called "check" may be somebody else's.
-    config.pluginmanager.register(fixtures, fixtures.__name__)
-    _register(config, project.study.platforms.items(), words)
     _enter_what_hooks_add(config)
+    from_controller = getattr(config, "workerinput", {})
+    run_dir = from_controller.get("perfgate_run_dir")
     perf = PerfSession(
         option,
         project,
@@ -116,17 +179,32 @@ def _open(config: pytest.Config) -> None:
         from_controller.get("workerid"),
         None if run_dir is None else Path(run_dir),
     )
-    config.stash[SESSION] = perf
-    config.stash[_LINES] = []
+    config.stash[fixtures.SESSION] = perf
+    config.pluginmanager.register(collection, "perfgate.collection")
+    config.pluginmanager.register(fixtures, "perfgate.fixtures")
+    config.pluginmanager.register(perf_tests, "perfgate.perf_tests")
     if not from_controller:
-        _check(config, perf)
-    if perf.requested and not from_controller:
-        _add_shipped_tests(config, perf)
+        worker_count = int(getattr(option, "numprocesses", None) or 0)
+        perf.check(worker_count, _given("--gate", map(str, config.invocation_params.args)))
+    if perf.requested:
+        collection.add_tests(config, project.tests)
 
 
-def _register(config: pytest.Config, platforms: Iterable[tuple[str, Any]], words: set[str]) -> None:
+def _refuse_gate(config: pytest.Config) -> None:
+    """What cannot be done without a project must not end green."""
+    for flag in ("--gate", "--plan", "--resume"):
+        if _given(flag, map(str, config.invocation_params.args)):
+            raise _no_project(flag, config.rootpath)
+
+
+def _register(config: pytest.Config, project: Project, words: set[str]) -> None:
     """Make each platform a marker, and refuse a word in -m that is none."""
-    for name, table in platforms:
+    config.addinivalue_line(
+        "markers",
+        "perf(cases=QUESTION, engines=QUESTION): a perf test; `cases` is a function of a "
+        "perfgate.study.Study that yields cases, `engines` one of a perfgate.study.Versus",
+    )
+    for name, table in project.study.platforms.items():
         config.addinivalue_line("markers", f"{name}: {table.about}")
     known = {line.split(":")[0].split("(")[0].strip() for line in config.getini("markers")}
     unknown = sorted(words - known - {"True", "False"})
@@ -147,330 +225,3 @@ def _enter_what_hooks_add(config: pytest.Config) -> None:
         catalogue.register(models)
     for found in config.hook.pytest_perfgate_metrics(config=config):
         metrics.register(found)
-
-
-def _check(config: pytest.Config, perf: PerfSession) -> None:
-    given = [str(arg).partition("=")[0] for arg in config.invocation_params.args]
-    worker_count = int(getattr(config.option, "numprocesses", None) or 0)
-    perf.check(worker_count, "--gate" in given)
-
-
-def _add_shipped_tests(config: pytest.Config, perf: PerfSession) -> None:
-    """Where no path was given, the project's perf tests are collected wherever they lie."""
-    if config.args_source is pytest.Config.ArgsSource.ARGS:
-        return
-    places = [Path(arg.split("::")[0]) for arg in config.args]
-    there = [config.invocation_params.dir / place for place in places]
-    for path in perf.project.tests:
-        if not any(path.is_relative_to(place.resolve()) for place in there):
-            config.args.append(str(path))
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_configure_node(node: Any) -> None:
-    """Tell each worker where the session's data go, and which tests the controller added."""
-    node.workerinput["perfgate_run_dir"] = str(node.config.stash[SESSION].run_dir)
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_testnodedown(node: Any) -> None:
-    """Hear from each worker which cases were selected: the controller collects none itself."""
-    told = getattr(node, "workeroutput", {})
-    if "perfgate_expected" in told:
-        perf = node.config.stash[SESSION]
-        perf.expected = msgspec.json.decode(told["perfgate_expected"], type=tuple[Case, ...])
-        perf.hear(told["perfgate_asked"], told["perfgate_files"])
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Give all tests of a server to one worker."""
-    if not config.stash[SESSION].requested:
-        return None
-    from perfgate.run.xdist import ByServer
-
-    return ByServer(config, log)
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Make one test of each case that a perf test asks on the selected platforms."""
-    mark = metafunc.definition.get_closest_marker(MARK)
-    if mark is None:
-        return
-    perf = metafunc.config.stash[SESSION]
-    if "perf_platform" in metafunc.fixturenames:
-        params = [pytest.param(name, marks=getattr(pytest.mark, name), id=name) for name in perf.requested]
-        metafunc.parametrize("perf_platform", params)
-        return
-    if "case" not in metafunc.fixturenames:
-        return
-    params = []
-    for platform, case in _asked(metafunc, perf, mark):
-        perf.asked.add(case.id)
-        name = f"{platform}-{case.id}"
-        params.append(pytest.param(case, marks=getattr(pytest.mark, platform), id=name))
-    metafunc.parametrize("case", params)
-
-
-def _asked(metafunc: pytest.Metafunc, perf: PerfSession, mark: pytest.Mark) -> Iterator[tuple[str, Case]]:
-    """Platform and case of everything that a perf test asks."""
-    unknown = set(mark.kwargs) - {"cases", "engines"}
-    if unknown or mark.args or not mark.kwargs:
-        raise pytest.UsageError(
-            f"{metafunc.definition.nodeid}: write @pytest.mark.perf(cases=QUESTION), or "
-            f"engines=QUESTION; found {mark.args or sorted(mark.kwargs)}"
-        )
-    subjects: list[tuple[Any, Callable[[Any], Iterable[Case]]]] = []
-    if "cases" in mark.kwargs:
-        subjects += [(study, mark.kwargs["cases"]) for study in perf.studies()]
-    if "engines" in mark.kwargs:
-        subjects += [(versus, mark.kwargs["engines"]) for versus in perf.versus()]
-    for subject, question in subjects:
-        cases = list(question(subject))
-        metafunc.config.hook.pytest_perfgate_cases(subject=subject, question=metafunc.function.__name__, cases=cases)
-        for case in cases:
-            yield subject.platform, case
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Note which files were read."""
-    item.config.stash[SESSION].files.add(item.path)
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what was not named, skip what this machine cannot run, put comparisons last."""
-    perf = config.stash[SESSION]
-    kept: list[pytest.Item] = []
-    left_out: list[pytest.Item] = []
-    for item in items:
-        if not _is_perf(item) or _platform(item) in perf.requested:
-            kept.append(item)
-        else:
-            left_out.append(item)
-    items[:] = sorted(kept, key=_order)
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
-    cases = [item for item in items if _has_case(item)]
-    perf.expected = tuple(_case(item) for item in cases)
-    if config.option.collectonly:
-        return
-    for item in cases:
-        _skip_if_lacking(perf, item)
-    perf.has_servers_in_hand = any(_is_perf(item) and not _has_case(item) for item in items)
-    perf.runnable = tuple(_case(item) for item in cases if item.get_closest_marker("skip") is None)
-
-
-def _skip_if_lacking(perf: PerfSession, item: pytest.Item) -> None:
-    reason = perf.cannot_run(str(_platform(item)), _case(item))
-    if reason is None:
-        return
-    item.add_marker(pytest.mark.skip(reason=reason))
-    perf.skipped[item.nodeid] = reason
-    if _case(item).gate == "hard":
-        perf.lacking[_case(item).id] = reason
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
-    """Let pytest's summary fold equal reasons of skips by file, as it does for unmarked tests."""
-    report = yield
-    if _is_perf(item):
-        report.keywords.pop("pytestmark", None)
-    return report
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtestloop(session: pytest.Session) -> bool | None:
-    """With --plan say what would be done, and do nothing."""
-    config = session.config
-    if not config.option.plan or config.option.collectonly:
-        return None
-    from perfgate.report import plan
-
-    perf = config.stash[SESSION]
-    reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
-    if reporter is None:
-        return True
-    reporter.section("performance gate: plan")
-    cases = perf.runnable or perf.expected
-    if not cases:
-        names = " or -m ".join(perf.study.platforms)
-        reporter.write_line(f"no perf test is selected: add -m {names}")
-        return True
-    asked = plan.Asked(
-        cases=cases,
-        launches=config.option.launches,
-        is_pair=bool(perf.against),
-        hardware=perf.hardware,
-        platforms=tuple((name, perf.study.gpu_of(name)) for name in perf.requested),
-        runs=_run_store(perf),
-        skipped=tuple(dict.fromkeys(perf.skipped.values())),
-    )
-    reporter.write_line(plan.text(asked, perf.store, reporter._tw.fullwidth))
-    return True
-
-
-def _run_store(perf: PerfSession) -> Path:
-    """Where earlier runs lie: beside the history that --history names, else the project's."""
-    if perf.option.history:
-        return Path(perf.option.history).parent
-    return perf.project.locations.runs
-
-
-def _case(item: pytest.Item) -> Case:
-    case: Case = item.callspec.params["case"]  # type: ignore[attr-defined]
-    return case
-
-
-def _has_case(item: pytest.Item) -> bool:
-    """Whether it is one case of a question, known before it runs."""
-    if not _is_perf(item) or _platform(item) is None:
-        return False
-    callspec = getattr(item, "callspec", None)
-    return callspec is not None and isinstance(callspec.params.get("case"), Case)
-
-
-def _platform(item: pytest.Item) -> str | None:
-    """The platform of a perf test, None for any other."""
-    if _is_perf(item):
-        for name in item.config.stash[SESSION].study.platforms:
-            if item.get_closest_marker(name):
-                return name
-    return None
-
-
-def _is_perf(item: pytest.Item) -> bool:
-    """Whether it asks about servers.
-
-    A question without a platform has no case, as where one engine alone is selected.
-    """
-    return item.get_closest_marker(MARK) is not None
-
-
-def _order(item: pytest.Item) -> tuple[int, str]:
-    """Other tests, then each server's own cases, then comparisons of two servers."""
-    if not _has_case(item):
-        return 0, ""
-    case = _case(item)
-    if case.over is not None and case.over.server != case.of.server:
-        return 2, ""
-    return 1, case.of.server.key
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Stop the servers, write the run and its reports, turn what is missing red if required."""
-    config = session.config
-    perf = config.stash[SESSION]
-    if not perf.requested or perf.only_looks:
-        return
-    stopped = session.shouldfail or session.shouldstop  # --maxfail
-    whole = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) and not stopped
-    perf.close(complete=whole)
-    if hasattr(config, "workeroutput"):
-        config.workeroutput["perfgate_expected"] = msgspec.json.encode(perf.expected).decode()
-        config.workeroutput["perfgate_asked"] = sorted(perf.asked)
-        config.workeroutput["perfgate_files"] = sorted(map(str, perf.files))
-        return
-    is_green = run_status.is_green_session(perf.results, perf.unjudged())
-    if perf.required and exitstatus == pytest.ExitCode.OK and not is_green:
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
-    config.stash[_LINES] = _write_results(perf)
-
-
-def _write_results(perf: PerfSession) -> list[str]:
-    """Report, history and proposed baselines of the run; returns lines for the terminal."""
-    if perf.results is None:
-        return []
-    from perfgate.report import ending
-
-    proposal = None
-    if perf.option.baseline_record:
-        proposal = choices.baselines_dir(perf.option, perf.project)
-    return ending.write(
-        perf.results,
-        perf.run_dir,
-        ending.Wanted(
-            store=perf.store,
-            history=Path(perf.option.history or perf.project.locations.history),
-            report=perf.option.perf_report != "no",
-            proposal=proposal,
-            is_gathered=perf.is_gathered,
-        ),
-    )
-
-
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """One table, then what needs attention and where the data lie."""
-    perf = config.stash[SESSION]
-    if not perf.requested or perf.only_looks:
-        return
-    from perfgate.report import terminal
-
-    write = terminalreporter.write_line
-    terminalreporter.section("performance gate")
-    results = perf.results
-    if results is None:
-        write("Nothing was measured: no perf test ran.", yellow=True)
-        if perf.required:
-            text = f"{len(perf.expected)} cases without a verdict make this run red."
-            write(f"--gate=required: {text}", red=True)
-        return
-    verbose = config.option.verbose > 0
-    width, has_colour = terminalreporter._tw.fullwidth, terminalreporter._tw.hasmarkup
-    write(terminal.table(results, width, has_colour, verbose))
-    for line in _below_the_table(perf, results):
-        write(line)
-    for line in config.stash[_LINES]:
-        write(line)
-
-
-def _below_the_table(perf: PerfSession, results: Any) -> Iterator[str]:
-    from perfgate.report import notices, terminal
-
-    yield from notices.planted(results)
-    yield from filter(None, terminal.engines_beside(results))
-    yield from terminal.improvements(results)
-    yield from filter(None, [terminal.in_common(results)])
-    headline = terminal.headline(results, perf.required, len(perf.unjudged()))
-    yield f"gate={perf.option.gate}: {headline}"
-    yield from notices.faults(results)
-    yield from notices.lacking(results)
-    yield from notices.demoted(results)
-    yield f"launches: {notices.launches(results)}"
-    yield from notices.builds(results)
-    for case in perf.unused_baselines():
-        yield (f"recorded, but no test asks for it (remove it from its file, or bring the test back): {case}")
-    yield f"run data: {terminal.where(perf.run_dir)}"
-    if not results.complete:
-        yield (f"it ended early; to go on: the same command with --run-dir={perf.run_dir} --resume")
-
-
-@contextlib.contextmanager
-def _uncaptured(config: pytest.Config) -> Iterator[None]:
-    capture = config.pluginmanager.get_plugin("capturemanager")
-    with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
-        yield
-
-
-def pytest_perfgate_progress(config: pytest.Config) -> Any:
-    """Progress on pytest's terminal, past its capturing; silent in a worker, which has none."""
-    from perfgate.progress import Progress
-
-    reporter = config.pluginmanager.get_plugin("terminalreporter")
-    if reporter is None:
-        return Progress(lambda text: None, rewritable=False)
-    begun = False
-
-    def write(text: str) -> None:
-        nonlocal begun
-        with _uncaptured(config):
-            if not begun:
-                reporter.ensure_newline()
-                begun = True
-            sys.__stdout__.write(text)  # type: ignore[union-attr]
-            sys.__stdout__.flush()  # type: ignore[union-attr]
-
-    return Progress(write, rewritable=bool(reporter.isatty))

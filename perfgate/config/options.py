@@ -33,6 +33,17 @@ OPTIONS_WITH_VALUE = (
 )
 
 
+def option_names() -> list[str]:
+    """The names of all options."""
+    names: list[str] = []
+
+    def note(name: str, **how: object) -> None:
+        names.append(name)
+
+    add_options(note)
+    return names
+
+
 def add_options(add: Callable[..., None]) -> None:
     """All of them, each with its help, by argparse's words."""
     add("--study", metavar="FILE",

@@ -103,6 +103,10 @@ class Ledger:
         key = (server, launch, workload)
         return next(m for m in self.results.measurements if (m.server, m.launch, m.workload) == key)
 
+    def measurements_of(self, server: str, launch: int) -> tuple[Measurement, ...]:
+        """What was measured on a launch."""
+        return tuple(m for m in self.results.measurements if (m.server, m.launch) == (server, launch))
+
     def put_measurement(self, row: Measurement) -> None:
         """Note the repetitions of a workload on a launch by now, in place of those noted before."""
         key = (row.server, row.launch, row.workload)

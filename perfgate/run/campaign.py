@@ -24,7 +24,7 @@ from perfgate.errors import Failure
 from perfgate.judge import gate
 from perfgate.judge.paired import PAIRS, ab_order
 from perfgate.judge.verdict import Outcome, Verdict
-from perfgate.load.metrics import Metric
+from perfgate.load.metrics import CUSTOM, Metric
 from perfgate.load.workload import Workload
 from perfgate.machine.hardware import Hardware
 from perfgate.progress import Tell
@@ -33,7 +33,7 @@ from perfgate.results.recorder import Ledger, now
 from perfgate.results.schema import Measurement, RunResults
 from perfgate.results.timing import Session
 from perfgate.run import launch_planner as planning
-from perfgate.run.resume import cut_off, left_by, refuse_other_builds, resumed, sound_launches, still_needed
+from perfgate.run.resume import cut_off, left_by, refuse_other_builds, resumed, still_needed
 from perfgate.run.single_flight import SharedResults
 from perfgate.servers.external import AttachedServer
 from perfgate.servers.launch_record import ServerDied
@@ -46,6 +46,14 @@ if TYPE_CHECKING:
 
 ESCALATION_LAUNCHES = 2
 EARLIER = "(measured by an earlier command)"  # in place of the test that asked
+
+
+class TwoWorkloads(Failure):
+    """Two different workloads under one name."""
+
+
+class TwoNumbers(Failure):
+    """Two numbers of a test's own under one name."""
 
 
 class Campaign:
@@ -76,6 +84,7 @@ class Campaign:
         self._failed: dict[str, Failure] = {}
         self._launched: set[str] = set()
         self._escalated: set[tuple[str, str]] = set()
+        # The servers that were started last, each with what measures its launch.
         self._held: dict[str, tuple[Server | AttachedServer, LaunchMeasurement]] = {}
         began_s = settings.began_unix_s or time.time()
         results = RunResults(
@@ -90,6 +99,7 @@ class Campaign:
             against=dict(settings.against),
             against_delta=settings.against_delta,
             sessions=(Session(started_unix_s=began_s, seen_unix_s=time.time()),),
+            metrics={name: custom.metric for name, custom in CUSTOM.items() if custom.compute},
         )
         if previous is not None:
             results = resumed(results, previous, self._needs, settings.recorded_plant)
@@ -180,33 +190,57 @@ class Campaign:
         held = self._held.get(config.key)
         if held is None or held[0] is not server:
             runner = self._runner_of(config, server)
-            runner.begin(self._settings.plant(config), self._settings.silence_timeout_s)
+            settings = self._settings
+            runner.begin(settings.plant(config), settings.silence_timeout_s, settings.telemetry)
             self._held[config.key] = server, runner
         return server
 
     def load(self, config: ServerConfig, workload: Workload) -> Measurement:
         """Send a workload to a server in hand, all of its repetitions; returns what was measured.
 
+        What this launch has been sent already is not sent again.
+
         Raises:
+            TwoWorkloads: the name is that of another workload.
             Failure: the server cannot be had, or died of it.
         """
+        known = self.results.workloads.get(workload.name, workload)
+        if known != workload:
+            raise TwoWorkloads(
+                tried=f"sending the workload {workload.name} to {config.key}",
+                seen=f"another one has this name in this run: {known}",
+                remedy='give each a name of its own: perf_load(server, "NAME", ...)',
+            )
         self.hold(config)
         _, runner = self._held[config.key]
-        self._ledger.update(workloads=self.results.workloads | {workload.name: workload})
-        death = runner.more([workload])
-        if death is not None:
-            del self._held[config.key]
-            raise death
-        self._launched.add(config.key)
+        rows = self._ledger.measurements_of(config.key, runner.index)
+        if not any(row.workload == workload.name and row.is_sound for row in rows):
+            self._ledger.update(workloads=self.results.workloads | {workload.name: workload})
+            death = runner.more([workload], part=True)
+            if death is not None:
+                del self._held[config.key]
+                raise death
         return self._ledger.measurement(config.key, runner.index, workload.name)
 
     def note_number(self, config: ServerConfig, metric: Metric, value: float) -> None:
-        """Write a number down that a test measured on a server in hand, as a metric of its launch."""
-        self.hold(config)
+        """Write a number down that a test measured on a server in hand, as a metric of its launch.
+
+        Raises:
+            TwoNumbers: this launch has one of that name.
+        """
+        if config.key not in self._held:
+            self.hold(config)
         _, runner = self._held[config.key]
-        self._launched.add(config.key)
+        launch = self._ledger.launches_of(config.key)[-1]
+        if metric.name in launch.values:
+            raise TwoNumbers(
+                tried=f"noting {metric.name} of {config.key}",
+                seen=f"it is {launch.values[metric.name]:g} already: a server has one number of a name",
+                remedy="give each number a name of its own",
+            )
         self._ledger.update(metrics=self.results.metrics | {metric.name: metric})
         self._ledger.amend_launch(config.key, runner.index, {metric.name: value}, ())
+        self._ledger.end_launch(config.key, runner.index)
 
     def note_not_asked(self, skipped: Mapping[str, str], lacking: Mapping[str, str], left_out: Sequence[str]) -> None:
         """Write down which tests cannot run here, which cases are not judged for that, and what was not selected.
@@ -278,9 +312,10 @@ class Campaign:
         sides = {"A": config.base, "B": config}
         for place, side in enumerate(order):
             build, number = sides[side], order[: place + 1].count(side)
-            if sound_launches(self.results, build.key) < number:
+            needed = still_needed(self.results, build.key, workloads, number)
+            if needed is not None:
                 self._tell.line(f"{config.key}: {'base' if side == 'A' else 'candidate'}, launch {number} of {order}")
-                again = functools.partial(self._launch, build, workloads, fresh=True)
+                again = functools.partial(self._launch, build, needed, fresh=True)
                 self._once(f"{build.key}, launch {number} of {order}", build.key, again)
 
     def _once(self, what: str, key: str, measure: Callable[[], None]) -> None:
@@ -345,24 +380,39 @@ class Campaign:
         return [workload for workload in workloads if workload not in asked]
 
     def _launch(self, config: ServerConfig, workloads: Sequence[Workload], fresh: bool = False) -> None:
-        """Launch and measure; if the server dies meanwhile, once more."""
+        """Launch and measure, or go on with a server in hand; if it dies meanwhile, launch once more."""
+        settings = self._settings
+        part = self._is_part(config.key, {workload.name for workload in workloads})
+        if not fresh and (held := self._held.pop(config.key, None)) and held[0].alive():
+            self._tell.line(f"{config.key}: the server in hand is sent the rest of its load")
+            index = held[1].index
+            before = {row.workload for row in self._ledger.measurements_of(config.key, index)}
+            part = self._is_part(config.key, before | {workload.name for workload in workloads})
+            if held[1].more(workloads, part) is None:
+                self._held[config.key] = held
+                return
+            workloads = left_by(self.results, self._ledger.launches_of(config.key)[-1], workloads)
         if (attached := self._attached(config)) is not None:
             launch = self._runner_of(config, attached)
-            launch.run(workloads, plants.NOTHING, self._settings.silence_timeout_s)
+            launch.run(workloads, plants.NOTHING, settings.silence_timeout_s)
+            self._held[config.key] = attached, launch
             return
-        settings = self._settings
-        part = not {w.name for w in self._timed(config.key)} <= {w.name for w in workloads}
         for attempt in (1, 2):
             plan = self._planner.plan(config)
             place = "" if fresh else f", server {len(self._launched)} of {len(self._needs)}"
-            self._tell.line(f"{config.key}: launching{place}, log in {self._settings.run_dir / 'logs'}")
+            self._tell.line(f"{config.key}: launching{place}, log in {settings.run_dir / 'logs'}")
             server = self._start(plan, fresh)
             launch = self._runner_of(config, server)
             death = launch.run(workloads, settings.plant(config), settings.silence_timeout_s, settings.telemetry, part)
             if death is None:
+                self._held[config.key] = server, launch
                 return
             self._tell.line(f"{config.key}: {death.seen}{'; trying one fresh launch' if attempt == 1 else ''}")
             workloads = left_by(self.results, self._ledger.launches_of(config.key)[-1], workloads)
+
+    def _is_part(self, key: str, sent: set[str]) -> bool:
+        """Whether a server that was sent so much has not seen all of its load."""
+        return not {workload.name for workload in self._timed(key)} <= sent
 
     def _runner_of(self, config: ServerConfig, server: Server | AttachedServer) -> LaunchMeasurement:
         """What measures the next launch of a server."""

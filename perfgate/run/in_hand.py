@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -183,6 +183,12 @@ class Hand:
                 seen=f"its value is {value!r}",
                 remedy="give a positive, finite number",
             )
+        if self._campaign().results.against:
+            raise BadRequest(
+                tried=f"judging {metric} of {server.config.key} beside a base build",
+                seen="the test measures it on the candidate alone",
+                remedy="leave --against-engine out, or judge a metric of a load",
+            )
         definition = f"measured by the test {self._test.partition('[')[0]}"
         found = Metric(name=metric, unit=unit, better=better, definition=definition)
         register([found])
@@ -208,14 +214,21 @@ def make_workload(name: str, fields: dict[str, Any]) -> Workload:
     Raises:
         BadRequest: a field does not exist, or has a value that cannot be.
     """
-    of_prompts = {key: fields.pop(key) for key in list(fields) if key in Synthetic.__struct_fields__}
-    prompts = _convert(of_prompts, Synthetic, "perf_load")
-    values = {"name": fields.pop("name", name), "prompts": prompts, **fields}
-    return _convert(values, Workload, "perf_load")
+    if not name.replace("-", "").isalnum():
+        raise BadRequest(
+            tried=f"calling perf_load for the workload {name!r}",
+            seen="the name becomes a file's name",
+            remedy="use letters, digits and -",
+        )
+    lengths = Synthetic.__struct_fields__
+    _refuse_unknown(fields, (*Workload.__struct_fields__, *lengths), "perf_load")
+    of_prompts = {key: fields.pop(key) for key in list(fields) if key in lengths}
+    if of_prompts:
+        fields = {"prompts": _convert(of_prompts, Synthetic, "perf_load"), **fields}
+    return _convert({"name": name, **fields}, Workload, "perf_load")
 
 
-def _convert(fields: dict[str, Any], kind: type[Kind], fixture: str) -> Kind:
-    known = kind.__struct_fields__
+def _refuse_unknown(fields: Iterable[str], known: Collection[str], fixture: str) -> None:
     unknown = sorted(set(fields) - set(known))
     if unknown:
         raise BadRequest(
@@ -223,7 +236,12 @@ def _convert(fields: dict[str, Any], kind: type[Kind], fixture: str) -> Kind:
             seen=f"there is no argument {', '.join(unknown)}",
             remedy=f"the arguments are: {', '.join(known)}",
         )
+
+
+def _convert(fields: dict[str, Any], kind: type[Kind], fixture: str) -> Kind:
+    _refuse_unknown(fields, kind.__struct_fields__, fixture)
     try:
-        return kind(**fields)
-    except (TypeError, ValueError) as error:
-        raise BadRequest(tried=f"calling {fixture}", seen=str(error), remedy="correct these arguments") from None
+        return msgspec.convert(msgspec.to_builtins(fields), kind)
+    except (msgspec.ValidationError, TypeError, ValueError) as error:
+        seen = str(error).replace(" - at `$.", ": ").rstrip("`")
+        raise BadRequest(tried=f"calling {fixture}", seen=seen, remedy="correct these arguments") from None

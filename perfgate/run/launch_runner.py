@@ -103,7 +103,23 @@ class LaunchMeasurement:
         Raises:
             Failure: the server answers, but not this: a warm-up fails, or a delay cannot be planted.
         """
-        self.begin(plant, silence_timeout_s, sampled, part)
+        self.begin(plant, silence_timeout_s, sampled)
+        return self.more(workloads, part)
+
+    @property
+    def index(self) -> int:
+        """Which launch of its server it is."""
+        return self._index
+
+    def begin(self, plant: Plant, silence_timeout_s: float, sampled: bool = True) -> None:
+        """Note the launch, and change in the server what is to be changed; arguments as of `run`."""
+        self._sampled = sampled
+        self._target = dataclasses.replace(self._target, silence_timeout_s=silence_timeout_s)
+        self._note_start(plant)
+
+    def more(self, workloads: Sequence[Workload], part: bool = False) -> ServerDied | None:
+        """Measure these on a launch that has begun; arguments and answer as of `run`."""
+        self._part = part
         asked = asking_routing(self._config, workloads)
         timed = [w for w in workloads if w not in asked]
         try:
@@ -117,31 +133,9 @@ class LaunchMeasurement:
         self._ledger.end_launch(self._config.key, self._index)
         return death
 
-    @property
-    def index(self) -> int:
-        """Which launch of its server it is."""
-        return self._index
-
-    def begin(self, plant: Plant, silence_timeout_s: float, sampled: bool = True, part: bool = False) -> None:
-        """Note the launch, and change in the server what is to be changed; arguments as of `run`."""
-        self._sampled, self._part = sampled, part
-        self._target = dataclasses.replace(self._target, silence_timeout_s=silence_timeout_s)
-        self._note_start(plant)
-
-    def more(self, workloads: Sequence[Workload]) -> ServerDied | None:
-        """Measure these on a launch that has begun; returns the server's death if it died meanwhile."""
-        try:
-            return self._run(workloads)
-        finally:
-            for watcher in (self._holding, self._telemetry):
-                if watcher is not None:
-                    watcher.stop()
-            self._ledger.end_launch(self._config.key, self._index)
-
     def _run(self, workloads: Sequence[Workload]) -> ServerDied | None:
         taken: dict[str, list[Repetition]] = {workload.name: [] for workload in workloads}
-        if not isinstance(self._server, AttachedServer):
-            self._holding = Holding(self._config, self._server, self._index, self._engine, self._ledger)
+        self._watch_memory()
         self._warm_up(workloads)
         self._telemetry = self._watch_gpus()
         while wanting := [w for w in workloads if self._is_useful() and wants_more(w, taken[w.name])]:
@@ -266,6 +260,13 @@ class LaunchMeasurement:
         if self._telemetry is None or mark is None:
             return repetition
         return gpu_watch.told(repetition, self._telemetry, mark)
+
+    def _watch_memory(self) -> None:
+        if isinstance(self._server, AttachedServer):
+            return
+        if self._holding is None:
+            self._holding = Holding(self._config, self._server, self._index, self._engine, self._ledger)
+        self._holding.watch()
 
     def _watch_gpus(self) -> telemetry.Telemetry | None:
         if isinstance(self._server, AttachedServer):

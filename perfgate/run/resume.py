@@ -112,12 +112,6 @@ def refuse_other_builds(results: RunResults, needs: Needs, software: Callable[[S
             )
 
 
-def sound_launches(results: RunResults, server: str) -> int:
-    """Launches of the server that lived through all of their load and failed no request."""
-    bad = {row.launch for row in results.measurements if row.server == server and not row.is_sound}
-    return sum(launch.server == server and launch.index not in bad for launch in results.launches)
-
-
 def _build(server: Server) -> str:
     return f"{server.python}: {', '.join(f'{name} {version}' for name, version in server.versions.items())}"
 

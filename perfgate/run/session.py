@@ -50,8 +50,9 @@ class PerfSession:
         skipped: test id -> what it needs and this machine lacks.
         lacking: the same by case, of those to be judged.
         files: those whose tests were collected.
-        asked: ids of all cases of theirs on the selected platforms.
-        has_servers_in_hand: whether a selected test starts servers itself.
+        asked: ids of all cases of theirs on the selected platforms, and of all tests of theirs that
+            start servers themselves.
+        in_hand: ids of the selected tests that start servers themselves.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class PerfSession:
         self._needs = Needs(option, self.study, lambda: self.hardware)
         self.files: set[Path] = set()
         self.asked: set[str] = set()
-        self.has_servers_in_hand = False
+        self.in_hand: set[str] = set()
         self._hardware: hardware.Hardware | None = None
         self._open: OpenSession | None = None
         self._refused: Failure | None = None
@@ -177,13 +178,15 @@ class PerfSession:
         return self._needs.lacking(platform, case)
 
     def lacks_for(self, platform: str, config: ServerConfig) -> str | None:
-        """What a server in hand needs and this machine lacks, or None."""
+        """Why a test cannot have a server in hand: what this machine lacks, mostly; or None."""
+        if self.worker is not None:
+            return "starts a server itself, which workers do not share: leave -n out"
         case = Case(experiment="", metric="", of=Load(server=config))
         return self._needs.lacking(platform, case)
 
     def _gpus_in_hand(self) -> int:
         """GPUs to lease for servers that tests start themselves: as many as the study's have."""
-        if not self.has_servers_in_hand:
+        if not self.in_hand:
             return 0
         return max(study.gpu_count for study in self.studies())
 
@@ -207,15 +210,18 @@ class PerfSession:
                     self.project,
                     place,
                     self.hardware,
-                    opening.Planned(self.runnable, self._gpus_in_hand(), self.has_servers_in_hand),
+                    opening.Planned(self.runnable, self._gpus_in_hand(), bool(self.in_hand)),
                     tell,
                 )
             except Failure as failure:
                 self._refused = failure
                 raise
-            campaign = self._open.campaign
-            campaign.note_not_asked(self.skipped, self.lacking, self.left_out(campaign.results.cases))
+            self._note_not_asked(self._open)
         return self._open
+
+    def _note_not_asked(self, session: OpenSession) -> None:
+        known = session.campaign.results.cases
+        session.campaign.note_not_asked(self.skipped, self.lacking, self.left_out(known))
 
     def expect(self, case: Case) -> None:
         """A case that a test asks while it runs: it counts as selected from now on."""
@@ -226,6 +232,7 @@ class PerfSession:
     def close(self, complete: bool) -> None:
         """Stop the servers and write the run down; in the controller, merge the workers' runs."""
         if self._open is not None:
+            self._note_not_asked(self._open)  # some of it is known only now
             self._open.close(complete)
         elif self.worker is None:
             self._gathered = merge.gather(self.run_dir, complete, self._run_id, self.left_out)
@@ -245,7 +252,7 @@ class PerfSession:
             if path.is_relative_to(self.project.root):
                 path = path.relative_to(self.project.root)
             parts.append(str(path))
-        left = len(self.asked - {case.id for case in (*self.expected, *known)})
+        left = len(self.asked - self.in_hand - {case.id for case in (*self.expected, *known)})
         if left:
             parts.append(
                 f"{formatting.count(left, 'case')} that -k, -m, --lf, a test's name or the like did not select"

@@ -69,7 +69,7 @@ class Asked:
 
             return noted
 
-        holding = types.SimpleNamespace(note=at("memory"), stop=at("memory no more"))
+        holding = types.SimpleNamespace(watch=lambda: None, note=at("memory"), stop=at("memory no more"))
         monkeypatch.setattr(rounds, "Holding", lambda *args: holding)
         monkeypatch.setattr(warming, "warm_up", at("warm-up"))
         monkeypatch.setattr(measurement, "measure", at("timed", m.repetition(0, {"output_throughput": 1.0})))

@@ -6,6 +6,8 @@ GB. What cannot be read is noted.
 
 from __future__ import annotations
 
+import contextlib
+
 import requests
 
 from perfgate.engines.base import Engine, ServerConfig
@@ -22,7 +24,7 @@ LOAD_DEPENDENT = frozenset({"memory_bytes", "memory_peak_bytes"})
 
 
 class Holding:
-    """What one server of ours holds; its peak is watched from now on.
+    """What one server of ours holds; its peak counts from now on.
 
     Args:
         index: which launch of this server it is.
@@ -35,17 +37,23 @@ class Holding:
         self._engine = engine
         self._ledger = ledger
         self._peak: memory.PeakSampler | None = None
+        self._highest = 0.0
         # On GPUs by looking again and again, on the CPU by the kernel's own mark.
-        indices = server.plan.gpu_indices
+        if not server.plan.gpu_indices:
+            memory.forget_peaks(server.pids())
+
+    def watch(self) -> None:
+        """Watch its peak until `stop`; what was seen before still counts."""
+        indices = self._server.plan.gpu_indices
         if indices:
             self._peak = memory.PeakSampler(lambda: float(max(memory.gpu_bytes(indices).values()))).start()
-        else:
-            memory.forget_peaks(server.pids())
 
     def stop(self) -> None:
         """Watch no more."""
         if self._peak is not None:
             self._peak.stop()
+            with contextlib.suppress(Failure):  # `note` tells of it
+                self._highest = max(self._highest, self._peak.peak())
 
     def note(self, part: bool = False) -> None:
         """Add it to the launch, and throughput per GB to its repetitions.
@@ -87,7 +95,7 @@ class Holding:
             return values | {"memory_peak_bytes": float(memory.process_peak_bytes(pids))} | self._kv_cache()
         used = memory.gpu_bytes(self._server.plan.gpu_indices).values()
         peak = self._peak.peak() if self._peak else float(max(used))
-        return {"memory_bytes": float(sum(used)), "memory_peak_bytes": peak}
+        return {"memory_bytes": float(sum(used)), "memory_peak_bytes": max(peak, self._highest)}
 
     def _kv_cache(self) -> dict[str, float]:
         """Bytes of KV cache of each rank, where the engine tells its tokens alone."""
