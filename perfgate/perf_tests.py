@@ -18,9 +18,11 @@ import pytest
 from perfgate import formatting
 from perfgate.cases import Case
 from perfgate.config import choices
+from perfgate.errors import Failure
 from perfgate.fixtures import SESSION
 from perfgate.judge import run_status
 from perfgate.run.session import PerfSession
+from perfgate.study import servers_of
 
 MARK = "perf"
 LINES = pytest.StashKey[list[str]]()  # what was written when the session ended, for the terminal
@@ -117,6 +119,10 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
         config.hook.pytest_deselected(items=left_out)
     cases = [item for item in items if _has_case(item)]
     perf.expected = tuple(_case(item) for item in cases)
+    try:
+        servers_of(perf.expected)
+    except Failure as failure:
+        raise pytest.UsageError(str(failure)) from failure
     perf.in_hand = {item.nodeid for item in items if _is_in_hand(item)}
     if config.option.collectonly:
         return

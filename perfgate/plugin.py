@@ -166,9 +166,7 @@ def _open(config: pytest.Config, names_shipped: bool) -> None:
         return
     words = set(re.findall(r"[A-Za-z_]\w*", option.markexpr or "")) - {"and", "or", "not"}
     _register(config, project, words)
-    option.gate = option.gate or os.environ.get("PERFGATE_GATE") or project.gate
-    option.engine_python[:0] = [f"{name}={path}" for name, path in project.engine_python.items()]
-    option.model_dir[:0] = [f"{name}={path}" for name, path in project.model_dir.items()]
+    _add_settings(option, project)
     _enter_what_hooks_add(config)
     from_controller = getattr(config, "workerinput", {})
     run_dir = from_controller.get("perfgate_run_dir")
@@ -186,8 +184,23 @@ def _open(config: pytest.Config, names_shipped: bool) -> None:
     if not from_controller:
         worker_count = int(getattr(option, "numprocesses", None) or 0)
         perf.check(worker_count, _given("--gate", map(str, config.invocation_params.args)))
+    if _names_other_tests(config, project):
+        perf.suite = ()
     if perf.requested:
         collection.add_tests(config, project.tests)
+
+
+def _add_settings(option: Any, project: Project) -> None:
+    """What the environment and the project file say, where the command line does not."""
+    option.gate = option.gate or os.environ.get("PERFGATE_GATE") or project.gate
+    option.engine_python[:0] = [f"{name}={path}" for name, path in project.engine_python.items()]
+    option.model_dir[:0] = [f"{name}={path}" for name, path in project.model_dir.items()]
+
+
+def _names_other_tests(config: pytest.Config, project: Project) -> bool:
+    """Whether paths are given in a project that does not say what its suite is: then they are it."""
+    is_given = config.args_source is pytest.Config.ArgsSource.ARGS
+    return is_given and not project.names_tests and str(shipped().tests) not in config.args
 
 
 def _refuse_gate(config: pytest.Config) -> None:

@@ -49,7 +49,7 @@ class ProjectTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """
 
     study: str = SHIPPED
-    tests: tuple[str, ...] = (PACKAGE,)
+    tests: tuple[str, ...] | None = None
     baselines: str = "baselines"
     shipped_baselines: bool = True
     runs: str = "runs"
@@ -67,6 +67,7 @@ class Project:
     Attributes:
         file: the project file; None where there is none: then everything is as by default.
         tests: absolute paths of folders or files with perf tests.
+        names_tests: whether the project file says which; else they are the shipped ones.
         shipped_baselines: folder of the figures that come with the package; None if unused.
     """
 
@@ -74,6 +75,7 @@ class Project:
     study: StudyFile
     file: Path | None = None
     tests: tuple[Path, ...] = ()
+    names_tests: bool = False
     shipped_baselines: Path | None = None
     gate: str = "advisory"
     engine_python: Mapping[str, str] = field(default_factory=dict)
@@ -114,6 +116,9 @@ def read_project(root: Path, study: str | None = None) -> Project:
         chosen = Path(study).expanduser().absolute()
     elif table.study != SHIPPED:
         chosen = root / Path(table.study).expanduser()
+    tests = table.tests
+    if tests is None:
+        tests = (PACKAGE,)
     theirs = None
     if table.shipped_baselines and shipped().baselines != root / table.baselines:
         theirs = shipped().baselines
@@ -121,7 +126,8 @@ def read_project(root: Path, study: str | None = None) -> Project:
         locations=_locations(root, table),
         study=read_study(chosen),
         file=file,
-        tests=tuple(_tests(root, file, name) for name in table.tests),
+        tests=tuple(_tests(root, file, name) for name in tests),
+        names_tests=table.tests is not None,
         shipped_baselines=theirs,
         gate=table.gate,
         engine_python=_engine_pythons(root, table),

@@ -45,6 +45,7 @@ class PerfSession:
         run_dir: of the whole session, as the controller tells its workers; None chooses one.
 
     Attributes:
+        suite: where all of its perf tests lie; what of them was not read was left out.
         expected: every case that was selected, whether it can run here or not.
         runnable: those that can.
         skipped: test id -> what it needs and this machine lacks.
@@ -66,6 +67,7 @@ class PerfSession:
         self.option = option
         self.project = project
         self.study = project.study
+        self.suite = project.tests
         self.words = words
         self.requested = tuple(name for name in self.study.platforms if name in words)
         self.worker = worker
@@ -261,7 +263,7 @@ class PerfSession:
 
     def _test_files(self) -> set[Path]:
         found: set[Path] = set()
-        for place in self.project.tests:
+        for place in self.suite:
             if place.is_dir():
                 found |= set(place.rglob("test_*.py"))
             elif place.is_file():

@@ -50,3 +50,38 @@ def test_both_are_selected_together(gpus, monkeypatch, pytester):
 
     assert {"skipped": 4} == outcomes(result)
     assert [0, 0] == [launch.index for launch in load(pytester.path / "run").launches]
+
+
+def test_two_servers_of_one_key_are_refused_before_anything_starts(gpus, pytester):
+    """Also by --plan: the message names both and says how to tell them apart."""
+    file = pytester.path / "tests" / "perf" / "test_small.py"
+    file.write_text(
+        file.read_text()
+        + """
+import msgspec
+
+def twins(study):
+    eager = msgspec.structs.replace(study.dense, extra_args=("--enforce-eager",))
+    for server in (study.dense, eager):
+        yield study.value("E1", "itl_median_ms", server, workload("closed", 20))
+
+@pytest.mark.perf(cases=twins)
+def test_twins(check, case):
+    check(case)
+"""
+    )
+    for options in (["--plan"], []):
+        result = gpus("-m", "h200", "--tp", "1", "-k", "twins", *options)
+
+        assert pytest.ExitCode.USAGE_ERROR == result.ret
+        result.stderr.fnmatch_lines(["*two configurations have this key*", '*variant="eager"*'])
+    assert not (pytester.path / "runs").exists()
+
+
+def test_paths_are_the_suite_of_a_project_that_names_none(gpus, pytester):
+    """What lies in the package is then not missing from the run."""
+    file = pytester.path / "perfgate.toml"
+    file.write_text(file.read_text().replace('tests = ["tests/perf"]\n', ""))
+    gpus("-m", "h200", "--tp", "1", "tests/perf", "--run-dir", "run")
+
+    assert () == load(pytester.path / "run").left_out
