@@ -77,8 +77,9 @@ def perf_server(request: pytest.FixtureRequest, perf_platform: str, _perf_hand: 
     """Start a server: ``perf_server(engine=..., model=..., tensor_parallel_size=...)``.
 
     What is left out is as in the study on this platform; a whole `ServerConfig` is taken, too. A
-    server of the same configuration is started once in a session. The test is skipped where this
-    machine cannot run it.
+    server of the same configuration is started once in a session. One server lives at a time: the
+    next one ends it, and a load that is sent to it after that starts it again. The test is skipped
+    where this machine cannot run it.
     """
 
     def start(model: str | ServerConfig | None = None, **changes: Any) -> ServerInHand:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from perfgate.config.project import Project
 
 
+_HAS_OPTIONS = pytest.StashKey[bool]()
+
+
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
     """The hooks by which others add engines, models, metrics and cases."""
     pluginmanager.add_hookspecs(hookspec)
@@ -36,11 +39,12 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
         from perfgate.config.options import add_options
 
         add_options(parser.getgroup("perfgate", "performance gate").addoption)
+        config.stash[_HAS_OPTIONS] = True
 
 
 def _may_be_wanted(config: pytest.Config) -> bool:
     """Whether a project is near or was named, as far as that is known before options are parsed."""
-    if _has_options(config):  # a worker of pytest-xdist, which was told them
+    if hasattr(config.option, "baseline_record"):  # a worker of pytest-xdist, which was told them
         return True
     words = _words(config)
     if PACKAGE in words or _given("--study", words):
@@ -65,7 +69,7 @@ def _given(option: str, words: Iterable[str]) -> bool:
 
 
 def _has_options(config: pytest.Config) -> bool:
-    return hasattr(config.option, "baseline_record")
+    return config.stash.get(_HAS_OPTIONS, False)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

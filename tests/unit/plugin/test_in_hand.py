@@ -394,3 +394,24 @@ def test_the_plan_tells_of_servers_in_hand(hand):
 
     result.stdout.fnmatch_lines(["with servers in hand: 1 test, whose launches *"])
     assert 0 == result.ret
+
+
+def test_one_server_lives_at_a_time(hand, pytester):
+    """Another one ends it; load and numbers of the first are still of the first."""
+    text = f"""{HEAD}
+@pytest.mark.perf
+def test_two(perf_server, perf_load, perf_gate):
+    first, second = perf_server(), perf_server(model="mixtral-8x7b")
+    assert perf_load(second, "chat", **LOAD).value("itl_median_ms") == 2.0
+    perf_gate("tokenise_ms", value=3.2, unit="ms", server=first)
+
+@pytest.mark.perf
+def test_again(perf_server, perf_load):
+    assert perf_load(perf_server(), "chat", **LOAD).value("itl_median_ms") == 1.0
+"""
+    result = hand(text, "--run-dir", "run")
+
+    assert {"passed": 1, "skipped": 1} == outcomes(result), result.stdout.str()
+    launches = load(pytester.path / "run").launches
+    assert [(DENSE, 0), (MOE, 0), (DENSE, 1)] == [(row.server, row.index) for row in launches]
+    assert 3.2 == launches[0].values["tokenise_ms"]
