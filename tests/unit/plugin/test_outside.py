@@ -262,10 +262,10 @@ LOOKS = (
 )
 
 
-def said(done) -> str:
-    """What pytest said, less the plugins' names and the seconds."""
+def said(done) -> list[str]:
+    """What pytest said, line by line, less the plugins' names and the seconds."""
     text = re.sub(r"(?m)^plugins: .*\n", "", done.stdout)
-    return re.sub(r"\d+\.\d+s", "SECONDS", text)
+    return re.sub(r"\d+\.\d+s", "SECONDS", text).splitlines()
 
 
 def test_somebody_elses_repository_is_left_alone(installed, tmp_path):
