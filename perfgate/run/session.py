@@ -187,10 +187,13 @@ class PerfSession:
         return self._needs.lacking(platform, case)
 
     def _gpus_in_hand(self) -> int:
-        """GPUs to lease for servers that tests start themselves: as many as the study's have."""
+        """GPUs to lease for servers that tests start themselves: the study's, of those here."""
         if not self.in_hand:
             return 0
-        return max(study.gpu_count for study in self.studies())
+        wanted = max(study.gpu_count for study in self.studies())
+        if wanted:
+            wanted = min(wanted, self.hardware.count)
+        return wanted
 
     def open(self, tell: Tell) -> OpenSession:
         """The session's campaign, its devices leased; opened at the first call.
