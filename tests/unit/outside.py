@@ -58,9 +58,8 @@ if "FAKE_GPUS" in os.environ:
 
     def run(self, folder: Path, *command: str, **variables: str) -> subprocess.CompletedProcess:
         """Run Python with these arguments in a folder, as if no checkout existed."""
-        # With a seed, for other plugins' help lists sets.
-        settings = {"COLUMNS": "200", "PYTHONHASHSEED": "0"}
-        settings["PERFGATE_LEASES_DIR"] = str(self.fakes.parent / "leases")
+        leases = str(self.fakes.parent / "leases")
+        settings = {"COLUMNS": "200", "PERFGATE_LEASES_DIR": leases}
         return subprocess.run(
             [self.python, *command],
             cwd=folder,

@@ -415,3 +415,13 @@ def test_again(perf_server, perf_load):
     launches = load(pytester.path / "run").launches
     assert [(DENSE, 0), (MOE, 0), (DENSE, 1)] == [(row.server, row.index) for row in launches]
     assert 3.2 == launches[0].values["tokenise_ms"]
+
+
+def test_one_gpu_is_enough_for_a_server_on_one(gpus, pytester):
+    """The study's servers have two ranks; a test that asks for one needs no --tp."""
+    text = CHAT.replace("perf_server()", "perf_server(tensor_parallel_size=1)")
+    (pytester.path / "tests" / "perf" / "test_small.py").write_text(text)
+    result = gpus("-m", "h200", "tests/perf", "--run-dir", "run")
+
+    assert {"skipped": 1} == outcomes(result)
+    assert [DENSE] == [launch.server for launch in load(pytester.path / "run").launches]
