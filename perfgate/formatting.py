@@ -6,7 +6,8 @@ because a minus sign is read past.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import difflib
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 SHOWN = 6  # reasons or differing fields that a message lists
 
@@ -35,6 +36,14 @@ def moved(change: float) -> str:
     if abs(change) < 5e-6:
         return "unchanged"
     return f"{'higher' if change > 0 else 'lower'} by {percent(change)}"
+
+
+def suggestion(name: str, known: Collection[str]) -> str:
+    """A question, "did you mean X? ", where one of the known names is near; else nothing."""
+    near = difflib.get_close_matches(name, known, n=1)
+    if near:
+        return f"did you mean {near[0]}? "
+    return ""
 
 
 def count(number_of: int, noun: str) -> str:

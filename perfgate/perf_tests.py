@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from perfgate.config import choices
 from perfgate.errors import Failure
 from perfgate.fixtures import SESSION
 from perfgate.judge import run_status
+from perfgate.load.metrics import METRICS
 from perfgate.run.session import PerfSession
 from perfgate.study import servers_of
 
@@ -91,7 +93,17 @@ def _asked(metafunc: pytest.Metafunc, perf: PerfSession, mark: pytest.Mark) -> I
         cases = list(question(subject))
         metafunc.config.hook.pytest_perfgate_cases(subject=subject, question=metafunc.function.__name__, cases=cases)
         for case in cases:
+            _check_metric(metafunc, case)
             yield subject.platform, case
+
+
+def _check_metric(metafunc: pytest.Metafunc, case: Case) -> None:
+    """A metric that does not exist is refused before anything is measured."""
+    if case.metric not in METRICS:
+        near = formatting.suggestion(case.metric, METRICS)
+        raise pytest.UsageError(
+            f"{metafunc.definition.nodeid}: no metric is called {case.metric!r}; {near}there are: {', '.join(METRICS)}"
+        )
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -293,6 +305,8 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     results = perf.results
     if results is None:
         write("Nothing was measured: no perf test ran.", yellow=True)
+        for reason, number in Counter(perf.skipped.values()).items():
+            write(f"{formatting.count(number, 'test')} skipped: {reason}")
         if perf.required:
             missing = formatting.count(len(perf.expected) + len(perf.in_hand), "case")
             write(f"--gate=required: {missing} without a verdict: this run is red.", red=True)

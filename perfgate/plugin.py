@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from perfgate import hookspec, locations
+from perfgate import formatting, hookspec, locations
 from perfgate.errors import Failure
 from perfgate.study.shipped import PACKAGE, shipped
 
@@ -227,7 +227,8 @@ def _register(config: pytest.Config, project: Project, words: set[str]) -> None:
     unknown = sorted(words - known - {"True", "False"})
     if unknown:
         markers = ", ".join(sorted(known))
-        raise pytest.UsageError(f"-m names {', '.join(unknown)}, which is no marker; there are: {markers}")
+        near = formatting.suggestion(unknown[0], known)
+        raise pytest.UsageError(f"-m names {', '.join(unknown)}, which is no marker; {near}there are: {markers}")
 
 
 def _enter_what_hooks_add(config: pytest.Config) -> None:

@@ -57,8 +57,15 @@ def refuse_taken(folder: Path, resume: bool) -> None:
     """A run is resumed only where that was asked for.
 
     Raises:
-        BadOption: the folder holds a run already.
+        BadOption: the folder holds a run already, or a packed one.
     """
+    packed = folder / f"{schema.RESULTS_FILE}.gz"
+    if packed.exists() and not (folder / schema.RESULTS_FILE).exists():
+        raise BadOption(
+            tried=f"starting a run in {folder}",
+            seen=f"it holds a packed run: {packed.name}",
+            remedy=f"name another --run-dir, or go on with that run: gunzip {packed}, then --resume",
+        )
     if (folder / schema.RESULTS_FILE).exists() and not resume:
         raise BadOption(
             tried=f"starting a run in {folder}",

@@ -152,7 +152,10 @@ def _table(file: Path) -> ProjectTable:
     except msgspec.ValidationError as error:
         message, _, where = str(error).partition(" - at `$.")
         key = where.rstrip("`")
-        raise _bad(file, f"{place}: {key}: {message}", f"correct {key}") from None
+        remedy = f"correct {key}"
+        if key == "gate":
+            remedy = 'write gate = "advisory" or gate = "required"'
+        raise _bad(file, f"{place}: {key}: {message}", remedy) from None
 
 
 def _locations(root: Path, table: ProjectTable) -> Locations:

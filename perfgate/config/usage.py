@@ -9,6 +9,7 @@ import argparse
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from perfgate import formatting
 from perfgate.config import choices
 from perfgate.engines import environment
 from perfgate.engines import injection as plants
@@ -131,8 +132,11 @@ def _check_names(option: argparse.Namespace) -> None:
 
 
 def _refuse_unknown_engines(flag: str, named: Mapping[str, str]) -> None:
-    if unknown := ", ".join(sorted(set(named) - set(ENGINES))):
-        raise BadUsage(flag, f"there is no engine {unknown}", f"name one of {', '.join(ENGINES)}")
+    unknown = sorted(set(named) - set(ENGINES))
+    if unknown:
+        near = formatting.suggestion(unknown[0], ENGINES)
+        names = ", ".join(unknown)
+        raise BadUsage(flag, f"there is no engine {names}", f"{near}name one of {', '.join(ENGINES)}")
 
 
 def _check_against(option: argparse.Namespace) -> None:

@@ -116,7 +116,7 @@ def find_python(engine: str, device: str, chosen: Mapping[str, str], option: str
             raise EngineMissing(
                 tried=f"running {engine} with the Python that {origin} names",
                 seen=f"{path} is not an executable file",
-                remedy="correct the path",
+                remedy="correct the path, on the command line or in the project file",
             )
         return EnginePython(Path(resolved), origin)
     installed = engines_dir() / name / "bin" / "python"

@@ -246,8 +246,8 @@ def load(run_dir: Path) -> RunResults:
     except OSError as error:
         raise RunDataError(
             tried=f"reading the run at {run_dir}",
-            seen=f"{type(error).__name__}: {error}",
-            remedy="name a run directory (it holds results.json); `ls runs/` shows those of this project",
+            seen=error.strerror or str(error),
+            remedy="name a run directory: a folder that holds results.json, as in runs/",
         ) from error
 
 

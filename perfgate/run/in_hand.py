@@ -15,7 +15,9 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
+from perfgate import formatting
 from perfgate.cases import Case, Load
+from perfgate.engines import registry
 from perfgate.engines.base import ServerConfig
 from perfgate.errors import Failure
 from perfgate.judge.verdict import Verdict
@@ -125,7 +127,9 @@ class Hand:
         fields = msgspec.structs.asdict(base) | changes
         if isinstance(model, str):
             fields["model"] = lookup(model).name
-        return _convert(fields, ServerConfig, "perf_server")
+        config = _convert(fields, ServerConfig, "perf_server")
+        registry.lookup(config.engine)
+        return config
 
     def server(self, config: ServerConfig) -> ServerInHand:
         """Start the server, or take it if it lives.
@@ -234,7 +238,7 @@ def _refuse_unknown(fields: Iterable[str], known: Collection[str], fixture: str)
         raise BadRequest(
             tried=f"calling {fixture}",
             seen=f"there is no argument {', '.join(unknown)}",
-            remedy=f"the arguments are: {', '.join(known)}",
+            remedy=f"{formatting.suggestion(unknown[0], known)}The arguments are: {', '.join(known)}",
         )
 
 

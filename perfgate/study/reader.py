@@ -139,8 +139,14 @@ def load_toml(path: Path, what: str) -> dict[str, Any]:
         raise BadStudy(
             tried=f"reading {what} {path}",
             seen=f"it is not TOML: {error}",
-            remedy="correct that line; a name twice means two tables of one name",
+            remedy=_toml_remedy(error),
         ) from None
+
+
+def _toml_remedy(error: tomllib.TOMLDecodeError) -> str:
+    if "twice" in str(error):
+        return "two tables have one name: rename one of them, or join them"
+    return "correct that line"
 
 
 @functools.cache

@@ -260,7 +260,7 @@ def servers_of(
             if config != load.server:
                 raise AmbiguousServer(
                     tried=f"planning the launch of {load.server.key}",
-                    seen=f"two configurations have this key: {config} and {load.server}",
+                    seen=f"two configurations have this key; {_difference(config, load.server)}",
                     remedy='give one of them a name of its own, which joins its key: variant="eager"; else '
                     "baselines of one would be compared with the other's",
                 )
@@ -268,3 +268,13 @@ def servers_of(
                 workloads = (*workloads, load.workload)
             found[load.server.key] = (config, workloads)
     return found
+
+
+def _difference(one: ServerConfig, other: ServerConfig) -> str:
+    """What tells two servers apart: "max_model_len is 2048 or 1024"."""
+    texts = []
+    for name in ServerConfig.__struct_fields__:
+        values = getattr(one, name), getattr(other, name)
+        if values[0] != values[1]:
+            texts.append(f"{name} is {values[0]!r} or {values[1]!r}")
+    return "; ".join(texts)

@@ -85,3 +85,26 @@ def test_paths_are_the_suite_of_a_project_that_names_none(gpus, pytester):
     gpus("-m", "h200", "--tp", "1", "tests/perf", "--run-dir", "run")
 
     assert () == load(pytester.path / "run").left_out
+
+
+def test_a_misspelt_metric_is_refused_before_anything_is_measured(gpus, pytester):
+    """By a question of the suite: the nearest name is suggested."""
+    file = pytester.path / "tests" / "perf" / "test_small.py"
+    file.write_text(file.read_text().replace("itl_median_ms", "itl_medain_ms"))
+    result = gpus("-m", "h200", "--tp", "1", "--plan")
+
+    assert 0 != result.ret
+    shown = result.stdout.str() + result.stderr.str()
+    assert "no metric is called 'itl_medain_ms'; did you mean itl_median_ms?" in shown
+
+
+def test_a_packed_run_is_not_written_over(gpus, pytester):
+    """A folder that holds results.json.gz holds a run, also with --resume."""
+    run = pytester.path / "run"
+    run.mkdir()
+    (run / "results.json.gz").write_bytes(b"")
+    for options in ([], ["--resume"]):
+        result = gpus("-m", "h200", "--tp", "1", "--run-dir", "run", *options)
+
+        assert pytest.ExitCode.USAGE_ERROR == result.ret
+        result.stderr.fnmatch_lines(["*it holds a packed run*", "*gunzip*--resume*"])
