@@ -27,6 +27,8 @@ def identity(results: RunResults, load: Load) -> dict[str, str]:
         "server_args": " ".join(server.extra_args),
         "server_env": " ".join(f"{name}={value}" for name, value in sorted(server.extra_env)),
     }
+    if server.variant:
+        fields["variant"] = server.variant
     if server.routing:
         fields["routing"] = server.routing
     if load.workload is not None:

@@ -6,8 +6,12 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from perfgate import locations
+from perfgate.load import metrics
+from perfgate.models import catalogue
 from tests.unit import fake_suite, studies
 from tests.unit.projects import CONFTEST, GPU_QUESTIONS, PROJECT_FILE, ROOT
+
+BUILT_IN_METRICS = dict(metrics.METRICS)
 
 # Other work may take the machine in the middle of an example.
 settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -26,9 +30,13 @@ def libraries_that_load_once():
 
 @pytest.fixture(autouse=True)
 def the_checkout():
-    """Each test works in this checkout's project, whatever an earlier one has opened."""
+    """Each test works in this checkout's project, whatever an earlier one has opened or loaded."""
     locations.use(None)
-    studies.register(studies.SHIPPED.models.values())
+    catalogue.CATALOGUE.clear()
+    catalogue.register(studies.SHIPPED.models.values())
+    metrics.METRICS.clear()
+    metrics.METRICS.update(BUILT_IN_METRICS)
+    metrics.CUSTOM.clear()
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ def test_identity_holds_what_must_be_equal(server, workload, changed):
 def test_every_setting_of_a_server_is_in_the_identity():
     """A setting that is added to the configuration must be added to the identity too, or runs mix that may not."""
     given = {"engine", "model", "dtype", "tensor_parallel_size", "expert_parallel", "max_model_len"}
-    renamed = {"device", "load_format", "extra_args", "extra_env", "routing", "build"}
+    renamed = {"device", "load_format", "extra_args", "extra_env", "routing", "build", "variant"}
 
     assert given | renamed == set(ServerConfig.__struct_fields__)
     assert given <= identity(run(), Load(server=MOE)).keys()

@@ -197,9 +197,15 @@ def test_commands_know_the_project(installed, tmp_path):
     assert str(tmp_path / ".engines") in doctor.stdout
 
 
+@pytest.fixture
+def elsewhere(tmp_path_factory):
+    """An empty folder: pytest also reads the conftest.py of folders below that are called test*."""
+    return tmp_path_factory.mktemp("elsewhere")
+
+
 @pytest.mark.parametrize("place", ["", "sub"])
 @pytest.mark.parametrize("kind", ["empty file", "pyproject", "environment inside"])
-def test_the_shipped_tests_are_found(installed, wheel, tmp_path, kind, place):
+def test_the_shipped_tests_are_found(installed, wheel, tmp_path, elsewhere, kind, place):
     """All of them, and the project's conftest.py is read, wherever pytest is started."""
     made = installed
     files = {"perfgate.toml": "", "sub/a.txt": "", "conftest.py": CONFTEST}
@@ -212,7 +218,7 @@ def test_the_shipped_tests_are_found(installed, wheel, tmp_path, kind, place):
     files["tests/test_engines.py"] = "def test_own(): pass\n"
     write(tmp_path, files)
     look = ("-m", "cpu", "--collect-only", "-q")
-    everywhere = installed.pytest(tmp_path.parent, "--pyargs", "perfgate.study", *look)
+    everywhere = installed.pytest(elsewhere, "--pyargs", "perfgate.study", *look)
 
     looked = made.pytest(tmp_path / place, *look)
     own = made.pytest(tmp_path, "-q")
