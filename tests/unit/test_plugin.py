@@ -45,7 +45,7 @@ def test_misspelt_marker_is_an_error(project, expression):
     result = project("-m", expression)
 
     assert pytest.ExitCode.USAGE_ERROR == result.ret
-    result.stderr.fnmatch_lines(["*which is no marker; there are:*h200*"])
+    result.stderr.fnmatch_lines(["*which is no marker; did you mean h200? there are:*h200*"])
 
 
 @pytest.mark.parametrize(("gate", "status"), [("advisory", 0), ("required", 1)])
