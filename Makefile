@@ -34,7 +34,8 @@ test-oldest: requirements-dev.txt
 	$(PYTHON) -m venv $(VENV)
 	$(call install,--require-hashes --requirement requirements-dev.txt)
 	$(call install,pytest==8.4.0)
-	$(VENV)/bin/python -m pytest tests/unit/test_plugin.py tests/unit/test_workers.py $(ARGS)
+	$(VENV)/bin/python -m pytest tests/unit/test_plugin.py tests/unit/test_workers.py \
+	    tests/unit/plugin/test_outside.py tests/unit/plugin/test_in_hand.py $(ARGS)
 
 docs: $(VENV)/ready-dev
 	PYTHONPATH=. $(VENV)/bin/mkdocs build --strict
