@@ -40,7 +40,7 @@ def moved(change: float) -> str:
 
 def suggestion(name: str, known: Collection[str]) -> str:
     """A question, "did you mean X? ", where one of the known names is near; else nothing."""
-    near = difflib.get_close_matches(name, known, n=1)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     if near:
         return f"did you mean {near[0]}? "
     return ""

@@ -7,11 +7,11 @@ arithmetic of a model's shape, `config_files` reads a config.json; both are foun
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 import msgspec
 
+from perfgate import formatting
 from perfgate.errors import Failure
 from perfgate.models.architecture import BYTES_PER_PARAMETER, Architecture, LatentAttention
 from perfgate.models.config_files import (
@@ -78,12 +78,9 @@ def lookup(name: str) -> Model:
     """
     if name in CATALOGUE:
         return CATALOGUE[name]
-    near = difflib.get_close_matches(name, CATALOGUE, n=1, cutoff=0.4)
-    remedy = "use one of these, or add a table [models.NAME] to the study file"
-    if near:
-        remedy = f"did you mean {near[0]}? Else add a table [models.{name}] to the study file"
+    near = formatting.suggestion(name, CATALOGUE)
     raise UnknownModel(
         tried=f"looking up the model {name!r}",
         seen=f"the catalogue has {', '.join(CATALOGUE) or 'no model'}",
-        remedy=remedy,
+        remedy=f"{near}use one of these, or add a table [models.{name}] to the study file",
     )

@@ -238,7 +238,7 @@ def _refuse_unknown(fields: Iterable[str], known: Collection[str], fixture: str)
         raise BadRequest(
             tried=f"calling {fixture}",
             seen=f"there is no argument {', '.join(unknown)}",
-            remedy=f"{formatting.suggestion(unknown[0], known)}The arguments are: {', '.join(known)}",
+            remedy=f"{formatting.suggestion(unknown[0], known)}the arguments are: {', '.join(known)}",
         )
 
 

@@ -5,7 +5,6 @@ An error names the file, the table, the key and what there is instead.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import string
 import tomllib
@@ -16,6 +15,7 @@ from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
+from perfgate import formatting
 from perfgate.errors import Failure
 from perfgate.load.prompts import Synthetic
 from perfgate.load.workload import Workload
@@ -105,19 +105,14 @@ class _File:
         """A name must be one of those that are there."""
         if name in there:
             return
-        near = difflib.get_close_matches(name, there, n=1)
-        remedy = f"use one of: {', '.join(there) or 'none is declared'}"
-        if near:
-            remedy = f"did you mean {near[0]}? There are: {', '.join(there)}"
+        names = ", ".join(there) or "none is declared"
+        remedy = f"{formatting.suggestion(name, there)}use one of: {names}"
         self.refuse(table, f"{key} names {name!r}, which is not declared", remedy)
 
 
 def unknown_key(key: str, known: Collection[str]) -> tuple[str, str]:
     """What is wrong with a key that does not exist, and what to do about it."""
-    near = difflib.get_close_matches(key, known, n=1)
-    remedy = f"the keys are: {', '.join(known)}"
-    if near:
-        remedy = f"did you mean {near[0]}? The keys are: {', '.join(known)}"
+    remedy = f"{formatting.suggestion(key, known)}the keys are: {', '.join(known)}"
     return f"unknown key {key!r}", remedy
 
 
