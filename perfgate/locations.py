@@ -14,6 +14,7 @@ from pathlib import Path
 
 PROJECT_FILE = "perfgate.toml"
 PYPROJECT = "pyproject.toml"
+HISTORY_FILE = "history.sqlite3"
 # This folder on sys.path makes the package importable, for processes that are started by path.
 IMPORT_ROOT = Path(__file__).resolve().parent.parent
 
@@ -42,7 +43,7 @@ class Locations:
         named = os.environ.get("PERFGATE_HISTORY")
         if named:
             return Path(named).expanduser().absolute()
-        return self.runs / "history.sqlite3"
+        return self.runs / HISTORY_FILE
 
 
 _current: Locations | None = None

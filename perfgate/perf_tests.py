@@ -18,7 +18,6 @@ import pytest
 
 from perfgate import formatting
 from perfgate.cases import Case
-from perfgate.config import choices
 from perfgate.errors import Failure
 from perfgate.fixtures import SESSION
 from perfgate.judge import run_status
@@ -32,7 +31,7 @@ LINES = pytest.StashKey[list[str]]()  # what was written when the session ended,
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Tell each worker where the session's data go, and which tests the controller added."""
+    """Tell each worker where the session's data go."""
     node.workerinput["perfgate_run_dir"] = str(node.config.stash[SESSION].run_dir)
 
 
@@ -279,7 +278,7 @@ def _write_results(perf: PerfSession) -> list[str]:
 
     proposal = None
     if perf.option.baseline_record:
-        proposal = choices.baselines_dir(perf.option, perf.project)
+        proposal = perf.store.root
     return ending.write(
         perf.results,
         perf.run_dir,

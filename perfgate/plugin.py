@@ -94,9 +94,9 @@ def pytest_load_initial_conftests(
 def _better_arguments(config: pytest.Config, given: list[str]) -> list[str]:
     """The arguments by which pytest finds the right root directory."""
     from perfgate.config import rootdir
-    from perfgate.config.options import OPTIONS_WITH_VALUE
+    from perfgate.config.options import options_with_value
 
-    joined = rootdir.join_values(given, OPTIONS_WITH_VALUE)
+    joined = rootdir.join_values(given, options_with_value())
     if joined != given or config.inipath is not None or _given("--rootdir", given):
         return joined
     root = locations.find_root(_start(config))

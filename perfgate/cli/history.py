@@ -38,7 +38,8 @@ def history(
     # Imported here: `--help` must not wait for scipy and numpy.
     from perfgate.history.exports import comma_separated, openmetrics
     from perfgate.history.series import HistoryError, change_points, series, told
-    from perfgate.history.store import HISTORY_FILE, History
+    from perfgate.history.store import History
+    from perfgate.locations import HISTORY_FILE
     from perfgate.report import trends
 
     runs = runs or opened().locations.runs

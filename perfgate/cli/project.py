@@ -24,22 +24,20 @@ def judging_store(baselines: Path | None) -> Store:
         BadProject: the store that was named is not there.
     """
     from perfgate.config.project import BadProject
-    from perfgate.judge.baseline_store import Store
 
     project = opened()
-    if baselines is None:
-        return Store(project.locations.baselines, project.shipped_baselines)
-    if not baselines.is_dir():
+    if baselines is not None and not baselines.is_dir():
         raise BadProject(
             tried=f"judging by {baselines}",
             seen="there is no such folder",
             remedy="name the folder of a baseline store",
         )
-    return Store(baselines)
+    return project.store(baselines)
 
 
 def own_store(baselines: Path | None) -> Store:
     """The store that accepted launches are written to."""
     from perfgate.judge.baseline_store import Store
 
-    return Store(baselines or opened().locations.baselines)
+    project = opened()
+    return Store(baselines or project.locations.baselines)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from perfgate.cli.project import judging_store, opened
+from perfgate import locations
+from perfgate.cli.project import judging_store
 
 _FOLDER = click.Path(path_type=Path)
 
@@ -36,7 +37,7 @@ def report(runs: tuple[Path, ...], out: Path | None, baselines: Path | None, his
     if judge:
         results = [judged_again(run, store) for run in results]
     folder = out or (runs[-1] if runs[-1].is_dir() else runs[-1].parent)
-    file = history or opened().locations.history
+    file = history or locations.current().history
     courses = trends.of_run(results[-1], History(file).entries()) if file.exists() else {}
     paths = written.write(Report(results, store, courses), folder)
     click.echo(verdict_sentence(results[-1]))

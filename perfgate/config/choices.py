@@ -38,19 +38,12 @@ def run_id(option: argparse.Namespace, folder: Path) -> str:
     return folder.name
 
 
-def baselines_dir(option: argparse.Namespace, project: Project) -> Path:
-    """The store that --baselines names, or the project's."""
-    if option.baselines:
-        return Path(option.baselines).expanduser().resolve()
-    return project.locations.baselines
-
-
 def store(option: argparse.Namespace, project: Project) -> Store:
-    """The baselines to judge by; shipped ones stand behind the project's own, if it wants them."""
-    behind = project.shipped_baselines
+    """The baselines to judge by: the store that --baselines names, or the project's."""
+    named = None
     if option.baselines:
-        behind = None
-    return Store(baselines_dir(option, project), behind)
+        named = Path(option.baselines).expanduser().resolve()
+    return project.store(named)
 
 
 def refuse_taken(folder: Path, resume: bool) -> None:

@@ -6,42 +6,26 @@ from collections.abc import Callable
 
 from perfgate.judge.verdict import GATES
 
-# Those that take a value, which could be the path of a file or folder.
-OPTIONS_WITH_VALUE = (
-    "--study",
-    "--gate",
-    "--run-dir",
-    "--launches",
-    "--telemetry",
-    "--history",
-    "--perf-report",
-    "--baselines",
-    "--tp",
-    "--weights",
-    "--engine",
-    "--attach",
-    "--engine-python",
-    "--against-engine",
-    "--against-delta",
-    "--model-dir",
-    "--stall-timeout",
-    "--lease-wait",
-    "--plant-delay",
-    "--plant-arg",
-    "--plant-env",
-    "--hardware",
-)
-
 
 def option_names() -> list[str]:
     """The names of all options."""
-    names: list[str] = []
+    return list(_declared())
+
+
+def options_with_value() -> list[str]:
+    """Those that take a value, which could be the path of a file or folder."""
+    return [name for name, how in _declared().items() if how.get("action") != "store_true"]
+
+
+def _declared() -> dict[str, dict[str, object]]:
+    """Name -> what argparse is told of it."""
+    found: dict[str, dict[str, object]] = {}
 
     def note(name: str, **how: object) -> None:
-        names.append(name)
+        found[name] = how
 
     add_options(note)
-    return names
+    return found
 
 
 def add_options(add: Callable[..., None]) -> None:

@@ -17,6 +17,7 @@ import msgspec
 from perfgate import locations
 from perfgate.engines import environment
 from perfgate.errors import Failure
+from perfgate.judge.baseline_store import Store
 from perfgate.locations import PROJECT_FILE, Locations
 from perfgate.models import weights
 from perfgate.models.catalogue import register
@@ -80,6 +81,15 @@ class Project:
     gate: str = "advisory"
     engine_python: Mapping[str, str] = field(default_factory=dict)
     model_dir: Mapping[str, str] = field(default_factory=dict)
+
+    def store(self, named: Path | None = None) -> Store:
+        """The baselines to judge by: the store that was named, else the project's own.
+
+        Behind the project's own stand the shipped figures, if it wants them.
+        """
+        if named is not None:
+            return Store(named)
+        return Store(self.locations.baselines, self.shipped_baselines)
 
     @property
     def root(self) -> Path:

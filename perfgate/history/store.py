@@ -17,7 +17,6 @@ import msgspec
 from perfgate.history.series import Entry, HistoryError, entries_of
 from perfgate.results.schema import RunResults, stored
 
-HISTORY_FILE = "history.sqlite3"
 FORMER_FILE = "history.jsonl"
 VERSION = 1
 WAIT_S = 60.0  # for another writer

@@ -11,7 +11,8 @@ import pytest
 
 from perfgate.history import series as history
 from perfgate.history.series import ChangePoint, HistoryError, change_points, entries_of, series, told
-from perfgate.history.store import FORMER_FILE, HISTORY_FILE, History
+from perfgate.history.store import FORMER_FILE, History
+from perfgate.locations import HISTORY_FILE
 from perfgate.results import schema as rundata
 from tests.unit import measured as m
 

@@ -10,7 +10,8 @@ import time
 
 import pytest
 
-from perfgate.history.store import HISTORY_FILE, History
+from perfgate.history.store import History
+from perfgate.locations import HISTORY_FILE
 from perfgate.results.schema import load
 from tests.unit import fake_suite
 from tests.unit.projects import newest_run
