@@ -1,6 +1,7 @@
 """Loads the plugin, and keeps what takes minutes out of a run unless it is named.
 
-In an installed checkout the plugin is found by its entry point, which has the same name.
+In an installed checkout the plugin is found by its entry point, which has the same
+name.
 """
 
 import importlib.util
@@ -10,7 +11,8 @@ from types import ModuleType
 
 import pytest
 
-# An installed checkout has loaded it by its entry point, also where pytest runs elsewhere.
+# An installed checkout has loaded it by its entry point, also where pytest runs
+# elsewhere.
 if "perfgate.plugin" not in sys.modules:
     pytest_plugins = ["perfgate.plugin"]
 
@@ -52,7 +54,9 @@ def _names_platforms_alone(config: pytest.Config) -> bool:
     return session.words <= set(session.study.platforms)
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
     """Deselect tests that take minutes, unless -m names their mark."""
     expression = config.option.markexpr or ""
     kept, left_out = [], []

@@ -4,10 +4,12 @@
     python -m benchmarks.fleet_simulation --between 0.02  # machines that differ by 2 %
     python -m benchmarks.fleet_simulation --uneven 0.5    # whose launches do not all scatter alike
 
-Machines of one kind differ, and so do launches of one of them. A run on one of them is held against what the others
-recorded, or against launches of its own (`perfgate.judge.machine_scope`), of which the others tell how much they
-scatter, and beside that against all launches alike, as if there were no machines. `benchmarks.gate_rules` has the rule,
-and here too a test holds it against `perfgate.judge.gate.judge`. Seeded.
+Machines of one kind differ, and so do launches of one of them. A run on one of them is
+held against what the others recorded, or against launches of its own
+(`perfgate.judge.machine_scope`), of which the others tell how much they scatter, and
+beside that against all launches alike, as if there were no machines.
+`benchmarks.gate_rules` has the rule, and here too a test holds it against
+`perfgate.judge.gate.judge`. Seeded.
 """
 
 from __future__ import annotations
@@ -20,11 +22,19 @@ import numpy as np
 
 from benchmarks.gate_rules import Array, gate_red, lines_of
 from benchmarks.gate_simulation import percent, row
-from perfgate.judge.policy import DECISION_LAUNCHES, FIRM_FREEDOM, FIRM_LAUNCHES, GPU_RATE, PRIOR_LAUNCHES
+from perfgate.judge.policy import (
+    DECISION_LAUNCHES,
+    FIRM_FREEDOM,
+    FIRM_LAUNCHES,
+    GPU_RATE,
+    PRIOR_LAUNCHES,
+)
 
 SEED = 20261125
 LOSSES = (0.0, 0.02, 0.03, 0.05, 0.10)
-LAUNCHES_EACH = 6  # of every other machine, each of a run of its own: enough for one of them to lend all that is taken
+# of every other machine, each of a run of its own: enough for one of them to lend all
+# that is taken
+LAUNCHES_EACH = 6
 
 
 @dataclass(frozen=True)
@@ -40,8 +50,10 @@ def red(now: Array, recorded: Array, lent: Array | None = None) -> Array:
     """Where the gate is red: shape (draws).
 
     Args:
-        now: launches of this run, logarithms: shape (draws, 3). The first decides alone where it is clearly fine.
-        recorded: what it is held against, logarithms, each of a run of its own: shape (draws, points).
+        now: launches of this run, logarithms: shape (draws, 3). The first decides alone
+            where it is clearly fine.
+        recorded: what it is held against, logarithms, each of a run of its own: shape
+            (draws, points).
         lent: variance of launches by other machines: shape (draws).
     """
     points = recorded.shape[1]
@@ -52,9 +64,16 @@ def red(now: Array, recorded: Array, lent: Array | None = None) -> Array:
         freedom += FIRM_FREEDOM
     elif points < FIRM_LAUNCHES:
         freedom += PRIOR_LAUNCHES
-        variance = ((points - 1) * variance + PRIOR_LAUNCHES * GPU_RATE.assumed_cv**2) / freedom
+        variance = (
+            (points - 1) * variance + PRIOR_LAUNCHES * GPU_RATE.assumed_cv**2
+        ) / freedom
         promise = GPU_RATE.until_firm
-    return gate_red(now, lines_of(recorded.mean(axis=1), np.sqrt(variance), points, freedom, promise=promise))
+    return gate_red(
+        now,
+        lines_of(
+            recorded.mean(axis=1), np.sqrt(variance), points, freedom, promise=promise
+        ),
+    )
 
 
 @dataclass(frozen=True)
@@ -74,7 +93,9 @@ class Draws:
     @property
     def alike(self) -> Array:
         """All recorded launches, as if there were no machines: shape (draws, launches)."""
-        return np.concatenate([self.others.reshape(len(self.others), -1), self.own], axis=1)
+        return np.concatenate(
+            [self.others.reshape(len(self.others), -1), self.own], axis=1
+        )
 
     @property
     def by_machine(self) -> tuple[Array, Array | None]:
@@ -84,10 +105,18 @@ class Draws:
         return self.own, self.others.var(axis=2, ddof=1).mean(axis=1)
 
 
-def drawn(rng: np.random.Generator, fleet: Fleet, others: int, own: int, draws: int) -> Draws:
+def drawn(
+    rng: np.random.Generator, fleet: Fleet, others: int, own: int, draws: int
+) -> Draws:
     """Launches of a machine and of so many others."""
-    here, elsewhere = rng.normal(0, fleet.between, (draws, 1)), rng.normal(0, fleet.between, (draws, others, 1))
-    launch, theirs = (fleet.launch * np.exp(rng.normal(0, fleet.uneven, at.shape)) for at in (here, elsewhere))
+    here, elsewhere = (
+        rng.normal(0, fleet.between, (draws, 1)),
+        rng.normal(0, fleet.between, (draws, others, 1)),
+    )
+    launch, theirs = (
+        fleet.launch * np.exp(rng.normal(0, fleet.uneven, at.shape))
+        for at in (here, elsewhere)
+    )
     return Draws(
         others=elsewhere + theirs * rng.normal(0, 1, (draws, others, LAUNCHES_EACH)),
         own=here + launch * rng.normal(0, 1, (draws, own)),
@@ -98,25 +127,61 @@ def drawn(rng: np.random.Generator, fleet: Fleet, others: int, own: int, draws: 
 def table(fleet: Fleet, draws: int) -> Iterator[str]:
     """Markdown: red in %, by other machines and own launches."""
     losses = [f"{loss:.0%} lost" for loss in LOSSES[1:]]
-    cells = ["other machines", "own launches", "false alarms", *losses, "alike: false alarms", *losses]
+    cells = [
+        "other machines",
+        "own launches",
+        "false alarms",
+        *losses,
+        "alike: false alarms",
+        *losses,
+    ]
     yield row(cells)
     yield row("--:" for _ in cells)
     rng = np.random.default_rng(SEED)
-    for others, own in ((1, 0), (2, 0), (3, 0), (5, 0), (10, 0), (1, 1), (3, 1), (3, 2), (3, 3), (3, 6), (3, 10)):
+    for others, own in (
+        (1, 0),
+        (2, 0),
+        (3, 0),
+        (5, 0),
+        (10, 0),
+        (1, 1),
+        (3, 1),
+        (3, 2),
+        (3, 3),
+        (3, 6),
+        (3, 10),
+    ):
         one = drawn(rng, fleet, others, own, draws)
-        parts = [red(one.now + np.log1p(-loss), *held) for held in (one.by_machine, (one.alike,)) for loss in LOSSES]
+        parts = [
+            red(one.now + np.log1p(-loss), *held)
+            for held in (one.by_machine, (one.alike,))
+            for loss in LOSSES
+        ]
         yield row([others, own, *(percent(float(part.mean())) for part in parts)])
 
 
 @click.command()
 @click.option(
-    "--between", default=0.012, show_default=True, help="How much machines differ (CV); H200: 0.007 to 0.019."
+    "--between",
+    default=0.012,
+    show_default=True,
+    help="How much machines differ (CV); H200: 0.007 to 0.019.",
 )
-@click.option("--launch", default=0.003, show_default=True, help="How much launches of one machine differ (CV).")
 @click.option(
-    "--uneven", default=0.0, show_default=True, help="How much the logarithm of that differs from machine to machine."
+    "--launch",
+    default=0.003,
+    show_default=True,
+    help="How much launches of one machine differ (CV).",
 )
-@click.option("--draws", default=200_000, show_default=True, help="Simulated runs for each row.")
+@click.option(
+    "--uneven",
+    default=0.0,
+    show_default=True,
+    help="How much the logarithm of that differs from machine to machine.",
+)
+@click.option(
+    "--draws", default=200_000, show_default=True, help="Simulated runs for each row."
+)
 def main(between: float, launch: float, uneven: float, draws: int) -> None:
     """Show how often a run is red on a machine of a fleet that shares a baseline, unchanged and with losses, in %."""
     click.echo("\n".join(table(Fleet(between, launch, uneven), draws)))

@@ -1,8 +1,9 @@
 """How do the rules decide on noise that is known?
 
-Logarithms of launch values are drawn with three parts of noise: what all launches of one session share (the machine
-that day), what a launch has for itself, and what a repetition has. The rules are vectorised copies of those in
-`perfgate.judge.policy` and `perfgate.judge.recorded`; a test holds them against `perfgate.judge.gate.judge` itself.
+Logarithms of launch values are drawn with three parts of noise: what all launches of
+one session share (the machine that day), what a launch has for itself, and what a
+repetition has. The rules are vectorised copies of those in `perfgate.judge.policy` and
+`perfgate.judge.recorded`; a test holds them against `perfgate.judge.gate.judge` itself.
 """
 
 from __future__ import annotations
@@ -39,11 +40,13 @@ class Machine:
     repetitions: int = 3
 
 
-# Between and within launches as measured on one H200 (vLLM 0.26, 4 launches of 4 repetitions); what its machine shares
-# from day to day is not known, 0.15 % is assumed.
+# Between and within launches as measured on one H200 (vLLM 0.26, 4 launches of 4
+# repetitions); what its machine shares from day to day is not known, 0.15 % is assumed.
 H200 = (
     Machine("H200 output throughput", 0.0015, 0.0, 0.0055),
-    Machine("H200 output throughput, 5 repetitions", 0.0015, 0.0, 0.0055, repetitions=5),
+    Machine(
+        "H200 output throughput, 5 repetitions", 0.0015, 0.0, 0.0055, repetitions=5
+    ),
     Machine("H200 ITL, concurrency 32", 0.0015, 0.0, 0.0017),
     Machine("H200 TPOT, concurrency 32", 0.0015, 0.0035, 0.0026),
     Machine("H200 ITL, single stream", 0.0015, 0.0045, 0.0025),
@@ -56,13 +59,18 @@ CLASSES = (QUIET, TYPICAL, NOISY)
 MEDIAN_VARIANCE = {1: 1.0, 2: 0.5, 3: 0.4487, 4: 0.2982, 5: 0.2868}
 
 
-def measured_machine(name: str, between_launches: float, repetition: float, repetitions: int) -> Machine:
+def measured_machine(
+    name: str, between_launches: float, repetition: float, repetitions: int
+) -> Machine:
     """The parts of noise that was measured between the medians of launches and within launches.
 
-    What the repetitions explain of the spread between launches is theirs. Of the rest the machine's part cannot be told
-    from the launches' own by one launch a session: it is split as the gate assumes.
+    What the repetitions explain of the spread between launches is theirs. Of the rest
+    the machine's part cannot be told from the launches' own by one launch a session: it
+    is split as the gate assumes.
     """
-    explained = repetition**2 * MEDIAN_VARIANCE.get(repetitions, np.pi / (2 * max(repetitions, 1)))
+    explained = repetition**2 * MEDIAN_VARIANCE.get(
+        repetitions, np.pi / (2 * max(repetitions, 1))
+    )
     rest = max(0.0, between_launches**2 - explained)
     shared, own = np.sqrt(MACHINE_SHARE * rest), np.sqrt((1 - MACHINE_SHARE) * rest)
     return Machine(name, float(shared), float(own), repetition, max(repetitions, 1))
@@ -73,7 +81,8 @@ class Stalls:
     """Repetitions in which every stream falls silent at once.
 
     Attributes:
-        share: of repetitions. cost: throughput that one loses. tries: repetitions of a launch at most.
+        share: of repetitions. cost: throughput that one loses. tries: repetitions of a
+            launch at most.
         named: whether the client finds them, so that they do not count.
 
     """
@@ -100,7 +109,12 @@ class Setup:
     quantile: float | None = None
 
 
-def medians(rng: np.random.Generator, shape: tuple[int, ...], machine: Machine, stalls: Stalls | None) -> Array:
+def medians(
+    rng: np.random.Generator,
+    shape: tuple[int, ...],
+    machine: Machine,
+    stalls: Stalls | None,
+) -> Array:
     """Median over the repetitions of each launch; NaN where none counts."""
     noise, wanted = machine.repetition, machine.repetitions
     if stalls is None or not stalls.named:
@@ -115,12 +129,20 @@ def medians(rng: np.random.Generator, shape: tuple[int, ...], machine: Machine, 
     order = np.sort(values, axis=-1)  # NaN last
     have = np.minimum(counted[..., -1], wanted)
     low, high = np.maximum(have - 1, 0) // 2, have // 2
-    pick = np.take_along_axis(order, np.stack([low, np.maximum(np.minimum(high, have - 1), 0)], axis=-1), axis=-1)
+    pick = np.take_along_axis(
+        order,
+        np.stack([low, np.maximum(np.minimum(high, have - 1), 0)], axis=-1),
+        axis=-1,
+    )
     return np.asarray(pick.mean(axis=-1))
 
 
 def session(
-    rng: np.random.Generator, machine: Machine, runs: int, launches: int, stalls: Stalls | None = None
+    rng: np.random.Generator,
+    machine: Machine,
+    runs: int,
+    launches: int,
+    stalls: Stalls | None = None,
 ) -> Array:
     """Launch values (log) of one session each: shape (runs, launches)."""
     shared = rng.normal(0, machine.machine, (runs, 1))
@@ -131,7 +153,13 @@ def session(
 def baseline(rng: np.random.Generator, setup: Setup, runs: int) -> Array:
     """Recorded launches: shape (runs, launches)."""
     sessions, launches = setup.layout
-    return np.concatenate([session(rng, setup.machine, runs, launches, setup.stalls) for _ in range(sessions)], axis=1)
+    return np.concatenate(
+        [
+            session(rng, setup.machine, runs, launches, setup.stalls)
+            for _ in range(sessions)
+        ],
+        axis=1,
+    )
 
 
 def round_up(fraction: Array) -> Array:
@@ -170,13 +198,20 @@ def lines_of(
     """The gate's lines from the noise of what was recorded.
 
     Args:
-        count: launches. freedom: with which sigma is known. quantile: replaces Student's t.
+        count: launches. freedom: with which sigma is known. quantile: replaces
+            Student's t.
         promise: None takes what the launches detect.
     """
     t = t_quantile(freedom) if quantile is None else quantile
     per_launch = 1 / np.asarray(count)
-    guard = t * sigma * np.sqrt(MACHINE_SHARE + (1 - MACHINE_SHARE) / DECISION_LAUNCHES + per_launch)
-    detectable = np.minimum(np.maximum(GPU_RATE.smallest, round_up(-np.expm1(-guard / LINE_SHARE))), 0.95)
+    guard = (
+        t
+        * sigma
+        * np.sqrt(MACHINE_SHARE + (1 - MACHINE_SHARE) / DECISION_LAUNCHES + per_launch)
+    )
+    detectable = np.minimum(
+        np.maximum(GPU_RATE.smallest, round_up(-np.expm1(-guard / LINE_SHARE))), 0.95
+    )
     delta = detectable if promise is None else np.full_like(detectable, promise)
     three = np.maximum(LINE_SHARE * -np.log1p(-delta), guard)
     scatter = t_quantile(freedom, 1 - OVERLOOKED) * sigma * np.sqrt(1 + per_launch)
@@ -194,7 +229,9 @@ def gate_red(now: Array, drawn: Lines) -> Array:
     counts = ~np.isnan(now)
     have = np.sum(counts, axis=1)
     mean = np.where(counts, now, 0).sum(axis=1) / np.maximum(have, 1)
-    return np.asarray(doubtful(now[:, 0], drawn) & ((have < 2) | (drawn.center - mean > drawn.three)))
+    return np.asarray(
+        doubtful(now[:, 0], drawn) & ((have < 2) | (drawn.center - mean > drawn.three))
+    )
 
 
 def threshold_red(now: Array, recorded: Array, limit: float) -> Array:
@@ -202,7 +239,13 @@ def threshold_red(now: Array, recorded: Array, limit: float) -> Array:
     return np.asarray(recorded.mean(axis=1) - now[:, 0] > -np.log1p(-limit))
 
 
-def retry_red(rng: np.random.Generator, machine: Machine, recorded: Array, loss: float, limit: float) -> Array:
+def retry_red(
+    rng: np.random.Generator,
+    machine: Machine,
+    recorded: Array,
+    loss: float,
+    limit: float,
+) -> Array:
     """The plain threshold, tried up to three times until it is green."""
     red = np.ones(len(recorded), dtype=bool)
     for _ in range(3):
@@ -211,15 +254,21 @@ def retry_red(rng: np.random.Generator, machine: Machine, recorded: Array, loss:
     return np.asarray(red)
 
 
-def mann_whitney_red(rng: np.random.Generator, machine: Machine, runs: int, loss: float, sessions: int) -> Array:
+def mann_whitney_red(
+    rng: np.random.Generator, machine: Machine, runs: int, loss: float, sessions: int
+) -> Array:
     """Mann-Whitney (p < 0.01, loss above 2 %) on repetitions as if each were independent, as is often done."""
     from scipy.special import ndtr  # here: no other rule needs them
     from scipy.stats import rankdata
 
     shape = (runs, sessions, machine.repetitions)
-    old = rng.normal(0, machine.machine, (*shape[:2], 1)) + rng.normal(0, machine.launch, (*shape[:2], 1))
+    old = rng.normal(0, machine.machine, (*shape[:2], 1)) + rng.normal(
+        0, machine.launch, (*shape[:2], 1)
+    )
     before = (old + rng.normal(0, machine.repetition, shape)).reshape(runs, -1)
-    new = rng.normal(0, machine.machine, (runs, 1)) + rng.normal(0, machine.launch, (runs, 1))
+    new = rng.normal(0, machine.machine, (runs, 1)) + rng.normal(
+        0, machine.launch, (runs, 1)
+    )
     after = new + rng.normal(0, machine.repetition, (runs, 5)) + np.log1p(-loss)
     n, m = after.shape[1], before.shape[1]
     ranks = rankdata(np.concatenate([after, before], axis=1), axis=1)[:, :n].sum(axis=1)
@@ -262,7 +311,8 @@ def more_rate(rng: np.random.Generator, setup: Setup, runs: int) -> float:
 def run_rate(rng: np.random.Generator, setup: Setup, runs: int) -> float:
     """Share of unchanged runs of the whole suite with at least one red gate.
 
-    All gates of a session share the machine's part, those of one server the launch's; the repetitions are their own.
+    All gates of a session share the machine's part, those of one server the launch's;
+    the repetitions are their own.
     """
     machine = setup.machine
 
@@ -272,9 +322,15 @@ def run_rate(rng: np.random.Generator, setup: Setup, runs: int) -> float:
         def several(launches: int) -> Array:
             shared = rng.normal(0, machine.machine, (size, 1, 1, 1))
             own = rng.normal(0, machine.launch, (size, servers, 1, launches))
-            return np.asarray(shared + own + medians(rng, (size, servers, each, launches), machine, None))
+            return np.asarray(
+                shared
+                + own
+                + medians(rng, (size, servers, each, launches), machine, None)
+            )
 
-        recorded = np.concatenate([several(setup.layout[1]) for _ in range(setup.layout[0])], axis=-1)
+        recorded = np.concatenate(
+            [several(setup.layout[1]) for _ in range(setup.layout[0])], axis=-1
+        )
         now = several(DECISION_LAUNCHES)
         flat = size * GATES
         red = gate_red(now.reshape(flat, -1), lines(recorded.reshape(flat, -1), setup))

@@ -4,8 +4,8 @@
     python -m benchmarks.gate_simulation --scale 0.02    # seconds, coarse
     python -m benchmarks.gate_simulation --noise FILE    # with noise that `benchmarks.noise --json FILE` measured
 
-Seeded: the same version of numpy prints the same tables. `benchmarks.gate_rules` has the noise and the
-rules, `benchmarks.pair_rules` those of pairs.
+Seeded: the same version of numpy prints the same tables. `benchmarks.gate_rules` has
+the noise and the rules, `benchmarks.pair_rules` those of pairs.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ from benchmarks.pair_rules import pairs_rate, pairs_untold_rate
 
 SEED = 20260412
 LOSSES = (0.0, 0.02, 0.03, 0.05, 0.10)
-# Launches of a baseline as (sessions, launches of each): the fewest that are allowed, then one launch a session.
+# Launches of a baseline as (sessions, launches of each): the fewest that are allowed,
+# then one launch a session.
 LAYOUTS = ((3, 2), (6, 1), (10, 1), (20, 1), (30, 1))
 
 
@@ -54,7 +55,8 @@ class Machines:
     """Whose noise is simulated.
 
     Attributes:
-        measured: metrics whose noise was measured. classes: machines of which it is assumed, the quiet one first.
+        measured: metrics whose noise was measured. classes: machines of which it is
+            assumed, the quiet one first.
     """
 
     measured: tuple[Machine, ...] = H200
@@ -69,7 +71,8 @@ def from_noise(path: Path) -> Machines:
     """Machines of a measured noise; their medians take the place of the assumed quiet one.
 
     Raises:
-        NoNoise: the file cannot be read, or no metric of it was measured on two launches.
+        NoNoise: the file cannot be read, or no metric of it was measured on two
+            launches.
     """
     rows = [row for row in noise.read(path).rows if row.launch_cv is not None]
     if not rows:
@@ -79,7 +82,12 @@ def from_noise(path: Path) -> Machines:
             remedy="measure more launches",
         )
     measured = tuple(
-        measured_machine(f"{row.hardware} {row.name}", row.launch_cv or 0.0, row.repetition_cv or 0.0, row.repetitions)
+        measured_machine(
+            f"{row.hardware} {row.name}",
+            row.launch_cv or 0.0,
+            row.repetition_cv or 0.0,
+            row.repetitions,
+        )
         for row in rows
     )
     middle = {
@@ -87,7 +95,10 @@ def from_noise(path: Path) -> Machines:
         for part in ("machine", "launch", "repetition")
     }
     repetitions = round(np.median([machine.repetitions for machine in measured]))
-    return Machines(measured, (Machine("measured, medians", **middle, repetitions=repetitions), *CLASSES[1:]))
+    return Machines(
+        measured,
+        (Machine("measured, medians", **middle, repetitions=repetitions), *CLASSES[1:]),
+    )
 
 
 def percent(share: float) -> str:
@@ -123,26 +134,55 @@ def this_gate(rng: np.random.Generator, scale: float, machines: Machines) -> lis
         for layout in LAYOUTS:
             setup = Setup(machine, layout)
             promise = np.median(lines(baseline(rng, setup, 4000), setup).delta)
-            shares = (gate_rate(rng, setup, loss, runs_for(loss, scale)) for loss in LOSSES)
+            shares = (
+                gate_rate(rng, setup, loss, runs_for(loss, scale)) for loss in LOSSES
+            )
             again = percent(more_rate(rng, setup, runs_for(0, scale, 40_000)))
-            out.append(row([machine.name, of_sessions(layout), f"{100 * promise:.1f} %", again, *map(percent, shares)]))
+            out.append(
+                row(
+                    [
+                        machine.name,
+                        of_sessions(layout),
+                        f"{100 * promise:.1f} %",
+                        again,
+                        *map(percent, shares),
+                    ]
+                )
+            )
     return out
 
 
-def other_rules(rng: np.random.Generator, scale: float, machines: Machines) -> list[str]:
+def other_rules(
+    rng: np.random.Generator, scale: float, machines: Machines
+) -> list[str]:
     """The rules that others use, against a baseline of 10 launches of 10 sessions; and pairs without any baseline."""
     out = header("machine", "rule")
     for machine in machines.classes:
         for name, rule in _rules(rng, machine, scale).items():
-            out.append(row([machine.name, name, *(percent(rule(loss)) for loss in LOSSES)]))
+            out.append(
+                row([machine.name, name, *(percent(rule(loss)) for loss in LOSSES)])
+            )
     for machine in machines.measured:
         for name, share in (("red", pairs_rate), ("only reported", pairs_untold_rate)):
-            shares = [share(rng, machine, loss, 0.02, runs_for(loss, scale)) for loss in LOSSES]
-            out.append(row([machine.name, f"A/B, 3 pairs, promise 2 %: {name}", *map(percent, shares)]))
+            shares = [
+                share(rng, machine, loss, 0.02, runs_for(loss, scale))
+                for loss in LOSSES
+            ]
+            out.append(
+                row(
+                    [
+                        machine.name,
+                        f"A/B, 3 pairs, promise 2 %: {name}",
+                        *map(percent, shares),
+                    ]
+                )
+            )
     return out
 
 
-def _rules(rng: np.random.Generator, machine: Machine, scale: float) -> dict[str, Callable[[float], float]]:
+def _rules(
+    rng: np.random.Generator, machine: Machine, scale: float
+) -> dict[str, Callable[[float], float]]:
     """Share of red by true loss, for each rule."""
 
     def recorded(size: int) -> Array:
@@ -153,7 +193,9 @@ def _rules(rng: np.random.Generator, machine: Machine, scale: float) -> dict[str
 
     def threshold(limit: float) -> Callable[[float], float]:
         def draw(loss: float, size: int) -> Array:
-            return threshold_red(session(rng, machine, size, 1) + np.log1p(-loss), recorded(size), limit)
+            return threshold_red(
+                session(rng, machine, size, 1) + np.log1p(-loss), recorded(size), limit
+            )
 
         return lambda loss: rate(lambda size: draw(loss, size), runs(loss))
 
@@ -169,7 +211,9 @@ def _rules(rng: np.random.Generator, machine: Machine, scale: float) -> dict[str
         "this gate with the normal quantile, 6 of 6": lambda loss: gate_rate(
             rng, Setup(machine, (6, 1), quantile=3.09), loss, runs(loss)
         ),
-        "A/B, 3 pairs, promise 5 %": lambda loss: pairs_rate(rng, machine, loss, 0.05, runs(loss)),
+        "A/B, 3 pairs, promise 5 %": lambda loss: pairs_rate(
+            rng, machine, loss, 0.05, runs(loss)
+        ),
         "A/B, 3 pairs, promise 5 %: only reported": lambda loss: pairs_untold_rate(
             rng, machine, loss, 0.05, runs(loss)
         ),
@@ -182,10 +226,21 @@ def whole_runs(rng: np.random.Generator, scale: float, machines: Machines) -> li
     out = [row(cells), row("---" for _ in cells)]
     for machine in (machines.measured[0], *machines.classes):
         for layout in LAYOUTS[1:]:
-            shared = run_rate(rng, Setup(machine, layout), max(500, int(30_000 * scale)))
+            shared = run_rate(
+                rng, Setup(machine, layout), max(500, int(30_000 * scale))
+            )
             one = gate_rate(rng, Setup(machine, layout), 0.0, runs_for(0, scale))
             independent = 1 - (1 - one) ** GATES
-            out.append(row([machine.name, of_sessions(layout), f"{1000 * shared:.1f}", f"{1000 * independent:.1f}"]))
+            out.append(
+                row(
+                    [
+                        machine.name,
+                        of_sessions(layout),
+                        f"{1000 * shared:.1f}",
+                        f"{1000 * independent:.1f}",
+                    ]
+                )
+            )
     return out
 
 
@@ -203,8 +258,20 @@ def stalled(rng: np.random.Generator, scale: float, machines: Machines) -> list[
         ):
             setup = Setup(machine, (10, 1), stalls)
             promise = np.nanmedian(lines(baseline(rng, setup, 4000), setup).delta)
-            shares = (gate_rate(rng, setup, loss, runs_for(loss, scale, 100_000)) for loss in LOSSES)
-            out.append(row([machine.name, name, f"{100 * promise:.1f} %", *map(percent, shares)]))
+            shares = (
+                gate_rate(rng, setup, loss, runs_for(loss, scale, 100_000))
+                for loss in LOSSES
+            )
+            out.append(
+                row(
+                    [
+                        machine.name,
+                        name,
+                        f"{100 * promise:.1f} %",
+                        *map(percent, shares),
+                    ]
+                )
+            )
     return out
 
 
@@ -215,9 +282,14 @@ def main(scale: float, machines: Machines = ASSUMED) -> None:
     """Print every table."""
     began = time.process_time()
     for parts in (*machines.classes, *machines.measured):
-        noise = f"{parts.machine:.2%} machine, {parts.launch:.2%} launch, {parts.repetition:.2%} repetition"
+        noise = (
+            f"{parts.machine:.2%} machine, {parts.launch:.2%} launch, "
+            f"{parts.repetition:.2%} repetition"
+        )
         click.echo(f"{parts.name}: {noise}")
-    for number, table in enumerate(TABLES):  # each seeded by itself, so that a row more in one moves no other
+    for number, table in enumerate(
+        TABLES
+    ):  # each seeded by itself, so that a row more in one moves no other
         rows = table(np.random.default_rng([SEED, number]), scale, machines)
         click.echo(f"\n{table.__doc__}\n\n" + "\n".join(rows))
     click.echo(f"\n{time.process_time() - began:.0f} s of one core")
@@ -226,6 +298,11 @@ def main(scale: float, machines: Machines = ASSUMED) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scale", type=float, default=1.0, help="share of the draws")
-    parser.add_argument("--noise", type=Path, metavar="FILE", help="measured, in place of the assumed quiet machine")
+    parser.add_argument(
+        "--noise",
+        type=Path,
+        metavar="FILE",
+        help="measured, in place of the assumed quiet machine",
+    )
     options = parser.parse_args()
     main(options.scale, ASSUMED if options.noise is None else from_noise(options.noise))

@@ -2,9 +2,10 @@
 
 python -m benchmarks.import_cost [--rounds N]
 
-Each round runs every command once, one after the other, so that a slow spell of the machine falls
-on all alike. CPU time (user and system) of the process and its children; medians over the rounds.
-Bytecode is cached, as where perfgate is installed: a first run that is not counted writes it.
+Each round runs every command once, one after the other, so that a slow spell of the
+machine falls on all alike. CPU time (user and system) of the process and its children;
+medians over the rounds. Bytecode is cached, as where perfgate is installed: a first run
+that is not counted writes it.
 """
 
 from __future__ import annotations
@@ -57,8 +58,14 @@ def cpu_s(arguments: list[str]) -> float:
         RuntimeError: it failed.
 
     """
-    env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), env.get("PYTHONPATH")]))
+    env = {
+        name: value
+        for name, value in os.environ.items()
+        if name != "PYTHONDONTWRITEBYTECODE"
+    }
+    env["PYTHONPATH"] = os.pathsep.join(
+        filter(None, [str(ROOT), env.get("PYTHONPATH")])
+    )
     command = [sys.executable, *arguments]
     process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)

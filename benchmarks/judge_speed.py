@@ -2,8 +2,9 @@
 
     python -m benchmarks.judge_speed                     # 1,000 cases, 10 recorded launches and 10 launches now
 
-Made up and seeded. Reading the run is part of it, reading the baselines too: what `perfgate judge RUN` does.
-Seconds are those of one core, so that a busy machine tells the same.
+Made up and seeded. Reading the run is part of it, reading the baselines too: what
+`perfgate judge RUN` does. Seconds are those of one core, so that a busy machine tells
+the same.
 """
 
 from __future__ import annotations
@@ -32,16 +33,45 @@ from perfgate.servers.launch_record import LaunchRecord
 
 SEED = 20260412
 SERVERS, WORKLOADS = 10, 10
-TIMES = ("itl_median_ms", "tpot_median_ms", "ttft_median_ms", "e2el_median_ms", "itl_p99_ms")
-RATES = ("output_throughput", "request_throughput", "total_token_throughput", "itl_mean_ms", "e2el_p99_ms")
+TIMES = (
+    "itl_median_ms",
+    "tpot_median_ms",
+    "ttft_median_ms",
+    "e2el_median_ms",
+    "itl_p99_ms",
+)
+RATES = (
+    "output_throughput",
+    "request_throughput",
+    "total_token_throughput",
+    "itl_mean_ms",
+    "e2el_p99_ms",
+)
 
 
 def made_up(run_id: str, launches: int, random_: random.Random) -> RunResults:
     """A run of 10 servers x 10 workloads x 10 metrics; noise of 1 % between launches and of 0.5 % within them."""
-    servers = [ServerConfig(engine="vllm", model=f"model-{n}", device="cuda") for n in range(SERVERS)]
-    workloads = [Workload(name=f"closed-{n}", num_prompts=8 * (n + 1), max_concurrency=8) for n in range(WORKLOADS)]
-    loads = [Load(server=server, workload=workload) for server in servers for workload in workloads]
-    gpu = Hardware(kind="h200", name="NVIDIA H200", count=1, memory_bytes=1, isa="avx512", host_memory_bytes=1)
+    servers = [
+        ServerConfig(engine="vllm", model=f"model-{n}", device="cuda")
+        for n in range(SERVERS)
+    ]
+    workloads = [
+        Workload(name=f"closed-{n}", num_prompts=8 * (n + 1), max_concurrency=8)
+        for n in range(WORKLOADS)
+    ]
+    loads = [
+        Load(server=server, workload=workload)
+        for server in servers
+        for workload in workloads
+    ]
+    gpu = Hardware(
+        kind="h200",
+        name="NVIDIA H200",
+        count=1,
+        memory_bytes=1,
+        isa="avx512",
+        host_memory_bytes=1,
+    )
     return RunResults(
         run_id=run_id,
         suite_version="0",
@@ -49,24 +79,45 @@ def made_up(run_id: str, launches: int, random_: random.Random) -> RunResults:
         started="2026-01-01T00:00:00+00:00",
         complete=True,
         hardware=gpu,
-        servers={server.key: Server(config=server, python="3", versions={}) for server in servers},
+        servers={
+            server.key: Server(config=server, python="3", versions={})
+            for server in servers
+        },
         workloads={workload.name: workload for workload in workloads},
         launches=tuple(
-            Launch(server=server.key, index=n, start=started(server, n)) for server in servers for n in range(launches)
+            Launch(server=server.key, index=n, start=started(server, n))
+            for server in servers
+            for n in range(launches)
         ),
         measurements=tuple(
-            Measurement(server=load.server.key, launch=n, workload=load.workload_name, repetitions=repetitions(random_))
+            Measurement(
+                server=load.server.key,
+                launch=n,
+                workload=load.workload_name,
+                repetitions=repetitions(random_),
+            )
             for load in loads
             for n in range(launches)
         ),
-        cases=tuple(Case(experiment="E1", metric=name, of=load) for load in loads for name in (*TIMES, *RATES)),
+        cases=tuple(
+            Case(experiment="E1", metric=name, of=load)
+            for load in loads
+            for name in (*TIMES, *RATES)
+        ),
     )
 
 
 def started(server: ServerConfig, index: int) -> LaunchRecord:
     """A launch as it is written down."""
     return LaunchRecord(
-        key=server.key, index=index, argv=("engine",), env={}, pid=1, log="logs/x.log", started_unix_s=0.0, ready_s=1.0
+        key=server.key,
+        index=index,
+        argv=("engine",),
+        env={},
+        pid=1,
+        log="logs/x.log",
+        started_unix_s=0.0,
+        ready_s=1.0,
     )
 
 
@@ -82,7 +133,10 @@ def repetitions(random_: random.Random) -> tuple[Repetition, ...]:
             failed=0,
             input_tokens=1,
             output_tokens=1,
-            values={name: 100.0 * (1 + launch + random_.gauss(0.0, 0.005)) for name in (*TIMES, *RATES)},
+            values={
+                name: 100.0 * (1 + launch + random_.gauss(0.0, 0.005))
+                for name in (*TIMES, *RATES)
+            },
             invalid=(),
             notes=(),
             server_values={},
@@ -95,8 +149,15 @@ def repetitions(random_: random.Random) -> tuple[Repetition, ...]:
 
 def main() -> None:
     """Record, write, read and judge; print the seconds of each part."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--launches", type=int, default=10, help="recorded, and again of the run that is judged")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--launches",
+        type=int,
+        default=10,
+        help="recorded, and again of the run that is judged",
+    )
     launches = parser.parse_args().launches
     random_ = random.Random(SEED)
     with tempfile.TemporaryDirectory() as folder:
@@ -117,8 +178,13 @@ def main() -> None:
     counts: dict[str, int] = {}
     for verdict in verdicts:
         counts[verdict.outcome.value] = counts.get(verdict.outcome.value, 0) + 1
-    click.echo(f"{len(verdicts)} cases, {launches} recorded launches each, {launches} launches now: {counts}")
-    click.echo(f"reading the run {read - began:.2f} s, judging with the baselines {judged - read:.2f} s")
+    click.echo(
+        f"{len(verdicts)} cases, {launches} recorded launches each, {launches} "
+        f"launches now: {counts}"
+    )
+    click.echo(
+        f"reading the run {read - began:.2f} s, judging with the baselines {judged - read:.2f} s"
+    )
 
 
 if __name__ == "__main__":

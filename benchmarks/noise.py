@@ -3,9 +3,10 @@
     python -m benchmarks.noise --baselines baselines --hardware h200x1 runs/a runs/b
     python -m benchmarks.noise runs/a runs/b runs/c --json noise.json
 
-With --hardware the launches are those of the baseline store, else those of the run directories. A store holds one
-value for each launch, so repetitions are always those of the run directories that are named; machines are those of
-both. `gate_simulation --noise FILE` reads what --json writes.
+With --hardware the launches are those of the baseline store, else those of the run
+directories. A store holds one value for each launch, so repetitions are always those of
+the run directories that are named; machines are those of both. `gate_simulation --noise
+FILE` reads what --json writes.
 """
 
 from __future__ import annotations
@@ -41,13 +42,17 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """The noise of one metric of one server under one workload.
 
     Attributes:
-        launch_cv: standard deviation (log) between the medians of launches; None for fewer than two.
-        repetition_cv: the same within launches, pooled; None where no launch had two repetitions.
+        launch_cv: standard deviation (log) between the medians of launches; None for
+            fewer than two.
+        repetition_cv: the same within launches, pooled; None where no launch had two
+            repetitions.
         repetitions: valid ones of a launch, the median over launches.
-        detectable_one_launch, detectable_three_launches: smallest loss that one launch against these detects with 95 %,
-            by the gate's own rule; and three, after an escalation.
+        detectable_one_launch, detectable_three_launches: smallest loss that one launch
+            against these detects with 95 %, by the gate's own rule; and three, after an
+            escalation.
         firm: enough launches of enough runs; else that rule mixes in an assumed noise.
-        run_medians: of each run's launches, in order: what differs from session to session.
+        run_medians: of each run's launches, in order: what differs from session to
+            session.
         machines: median of the launches on each machine, where it is known.
     """
 
@@ -106,7 +111,9 @@ def of_runs(runs: Iterable[RunResults]) -> dict[Key, Series]:
             for seen in launch_values(run, case.of, case.metric):
                 if seen.value is not None and seen.value > 0:
                     mine.points.append((run.run_id, seen.value))
-                    mine.repetitions.append(tuple(value for value in seen.repetition_values if value > 0))
+                    mine.repetitions.append(
+                        tuple(value for value in seen.repetition_values if value > 0)
+                    )
             if run.hardware.machine_id:
                 mine.machines[run.run_id] = run.hardware.machine_id
     return {key: series for key, series in found.items() if series.points}
@@ -121,11 +128,15 @@ def of_store(store: Store, hardware: str) -> dict[Key, Series]:
             continue
         for name, metric in file.metrics.items():
             points = [(point.run, point.value) for point in metric.launches]
-            found[hardware, path.parent.name, path.stem, name] = Series(points, machines=file.machines)
+            found[hardware, path.parent.name, path.stem, name] = Series(
+                points, machines=file.machines
+            )
     return found
 
 
-def with_runs(recorded: Mapping[Key, Series], measured: Mapping[Key, Series]) -> dict[Key, Series]:
+def with_runs(
+    recorded: Mapping[Key, Series], measured: Mapping[Key, Series]
+) -> dict[Key, Series]:
     """Recorded launches with the repetitions and machines of run directories."""
     return {
         key: Series(
@@ -146,24 +157,35 @@ def rows(found: Mapping[Key, Series], patterns: Sequence[str] = ()) -> list[Row]
     Raises:
         NoNoise: nothing was read, or nothing matches.
     """
-    made = [_row(key, series) for key, series in sorted(found.items()) if _wanted(key, patterns)]
+    made = [
+        _row(key, series)
+        for key, series in sorted(found.items())
+        if _wanted(key, patterns)
+    ]
     if not made:
         raise NoNoise(
             tried="reading how much launches scatter",
-            seen=f"{len(found)} metrics were read, none of them matches" if found else "no launch was read",
+            seen=f"{len(found)} metrics were read, none of them matches"
+            if found
+            else "no launch was read",
             remedy="name run directories, or a store and the hardware's folder in it by --hardware",
         )
     return made
 
 
 def _wanted(key: Key, patterns: Sequence[str]) -> bool:
-    return not patterns or any(fnmatch.fnmatchcase("/".join(key[1:]), pattern) for pattern in patterns)
+    return not patterns or any(
+        fnmatch.fnmatchcase("/".join(key[1:]), pattern) for pattern in patterns
+    )
 
 
 def _row(key: Key, series: Series) -> Row:
     hardware, server, workload, name = key
     metric = METRICS[name]
-    values, runs = [value for _, value in series.points], [run for run, _ in series.points]
+    values, runs = (
+        [value for _, value in series.points],
+        [run for run, _ in series.points],
+    )
     noise = noise_of(values, runs, policy_for(hardware, name, ratio=False))
     higher = metric.better == "higher"
     several = [own for own in series.repetitions if len(own) > 1]
@@ -185,41 +207,83 @@ def _row(key: Key, series: Series) -> Row:
         runs=len(set(runs)),
         launch_cv=spread(values) if len(values) > 1 else None,
         repetition_cv=math.sqrt(within / freedom) if freedom else None,
-        repetitions=round(statistics.median(map(len, series.repetitions))) if series.repetitions else 0,
+        repetitions=round(statistics.median(map(len, series.repetitions)))
+        if series.repetitions
+        else 0,
         detectable_one_launch=noise.detectable(higher, 1),
         detectable_three_launches=noise.detectable(higher, 3),
         firm=noise.firm,
         run_medians=tuple(
-            statistics.median(value for run, value in series.points if run == one) for one in sorted(set(runs))
+            statistics.median(value for run, value in series.points if run == one)
+            for one in sorted(set(runs))
         ),
-        machines={machine: statistics.median(own) for machine, own in sorted(by_machine.items())},
+        machines={
+            machine: statistics.median(own)
+            for machine, own in sorted(by_machine.items())
+        },
     )
 
 
 def markdown(table: Sequence[Row]) -> str:
     """One row for each metric, then the machines, where there are several."""
     lines = [
-        "| hardware | server | workload | metric | value | launches of runs | CV between launches | within "
+        "| hardware | server | workload | metric | value | launches of runs | CV "
+        "between launches | within "
         "| detectable, one launch | three |",
         "|---|---|---|---|--:|---|--:|--:|--:|--:|",
     ]
     for row in table:
         weak = "" if row.firm else " (provisional)"
-        cells = [row.hardware, row.server, row.workload, row.metric, wording.number(row.value, row.unit)]
-        cells += [f"{row.launches} of {row.runs}", _percent(row.launch_cv), _percent(row.repetition_cv)]
-        cells += [f"{wording.percent(row.detectable_one_launch)}{weak}", wording.percent(row.detectable_three_launches)]
+        cells = [
+            row.hardware,
+            row.server,
+            row.workload,
+            row.metric,
+            wording.number(row.value, row.unit),
+        ]
+        cells += [
+            f"{row.launches} of {row.runs}",
+            _percent(row.launch_cv),
+            _percent(row.repetition_cv),
+        ]
+        cells += [
+            f"{wording.percent(row.detectable_one_launch)}{weak}",
+            wording.percent(row.detectable_three_launches),
+        ]
         lines.append("| " + " | ".join(cells) + " |")
     several = [row for row in table if len(row.machines) > 1]
     if not several:
         known = {machine for row in table for machine in row.machines}
-        told = f"all launches whose machine is known were on {', '.join(known)}" if known else "no machine is known"
-        return "\n".join([*lines, "", f"Between machines the spread cannot be told: {told}."])
+        told = (
+            f"all launches whose machine is known were on {', '.join(known)}"
+            if known
+            else "no machine is known"
+        )
+        return "\n".join(
+            [*lines, "", f"Between machines the spread cannot be told: {told}."]
+        )
     machines = sorted({machine for row in several for machine in row.machines})
-    lines += ["", "| server | workload | metric | " + " | ".join(machines) + " | CV between machines |"]
+    lines += [
+        "",
+        "| server | workload | metric | "
+        + " | ".join(machines)
+        + " | CV between machines |",
+    ]
     lines.append("|---|---|---|" + "--:|" * (len(machines) + 1))
     for row in several:
-        cells = [wording.number(row.machines[name], row.unit) if name in row.machines else "-" for name in machines]
-        cells = [row.server, row.workload, row.metric, *cells, _percent(spread(row.machines.values()))]
+        cells = [
+            wording.number(row.machines[name], row.unit)
+            if name in row.machines
+            else "-"
+            for name in machines
+        ]
+        cells = [
+            row.server,
+            row.workload,
+            row.metric,
+            *cells,
+            _percent(spread(row.machines.values())),
+        ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -246,17 +310,42 @@ def read(path: Path) -> Table:
 
 @click.command()
 @click.argument("runs", nargs=-1, type=click.Path(path_type=Path, exists=True))
-@click.option("--baselines", type=click.Path(path_type=Path), default=Path("baselines"), show_default=True)
-@click.option("--hardware", help="Take launches from this folder of the store, such as h200x1.")
-@click.option("--only", multiple=True, metavar="PATTERN", help="Of SERVER/WORKLOAD/METRIC, such as '*/closed-c32/*'.")
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the table here as well.")
+@click.option(
+    "--baselines",
+    type=click.Path(path_type=Path),
+    default=Path("baselines"),
+    show_default=True,
+)
+@click.option(
+    "--hardware", help="Take launches from this folder of the store, such as h200x1."
+)
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="PATTERN",
+    help="Of SERVER/WORKLOAD/METRIC, such as '*/closed-c32/*'.",
+)
+@click.option(
+    "--json",
+    "json_path",
+    type=click.Path(path_type=Path),
+    help="Write the table here as well.",
+)
 def main(
-    runs: tuple[Path, ...], baselines: Path, hardware: str | None, only: tuple[str, ...], json_path: Path | None
+    runs: tuple[Path, ...],
+    baselines: Path,
+    hardware: str | None,
+    only: tuple[str, ...],
+    json_path: Path | None,
 ) -> None:
     """Show how much launches and repetitions scatter."""
     try:
         measured = of_runs(rundata.load(path) for path in runs)
-        found = with_runs(of_store(Store(baselines), hardware), measured) if hardware else measured
+        found = (
+            with_runs(of_store(Store(baselines), hardware), measured)
+            if hardware
+            else measured
+        )
         made = rows(found, only)
     except Failure as failure:
         raise click.ClickException(str(failure)) from failure

@@ -1,7 +1,8 @@
 """How are pairs of base and candidate decided on noise that is known?
 
-The rule of `perfgate.judge.paired`, for arrays and as of a throughput on a GPU: what is taken for granted of other
-metrics, and their floors, are not in it. A test holds it against `judge_pairs` itself.
+The rule of `perfgate.judge.paired`, for arrays and as of a throughput on a GPU: what is
+taken for granted of other metrics, and their floors, are not in it. A test holds it
+against `judge_pairs` itself.
 """
 
 from __future__ import annotations
@@ -13,14 +14,20 @@ from perfgate.judge.paired import PAIRS, interval
 from perfgate.judge.policy import GPU_RATE, LINE_SHARE, log_loss
 
 
-def pairs_rate(rng: np.random.Generator, machine: Machine, loss: float, delta: float, runs: int) -> float:
+def pairs_rate(
+    rng: np.random.Generator, machine: Machine, loss: float, delta: float, runs: int
+) -> float:
     """How often three pairs of base and candidate in one session are red."""
     return rate(lambda size: pairs_red(_pairs(rng, machine, loss, size), delta), runs)
 
 
-def pairs_untold_rate(rng: np.random.Generator, machine: Machine, loss: float, delta: float, runs: int) -> float:
+def pairs_untold_rate(
+    rng: np.random.Generator, machine: Machine, loss: float, delta: float, runs: int
+) -> float:
     """How often they lie below the line, and yet exclude no loss of delta: the case then is only reported."""
-    return rate(lambda size: pairs_untold(_pairs(rng, machine, loss, size), delta), runs)
+    return rate(
+        lambda size: pairs_untold(_pairs(rng, machine, loss, size), delta), runs
+    )
 
 
 def pairs_red(losses: Array, delta: float) -> Array:
@@ -41,7 +48,9 @@ def pairs_untold(losses: Array, delta: float) -> Array:
 def pairs_doubtful(losses: Array, delta: float) -> Array:
     """Which of them are launched again."""
     first = losses[:, :PAIRS]
-    return np.asarray((first.mean(axis=1) > _line(delta)) & (_interval(first, delta) > _line(delta)))
+    return np.asarray(
+        (first.mean(axis=1) > _line(delta)) & (_interval(first, delta) > _line(delta))
+    )
 
 
 def _pairs(rng: np.random.Generator, machine: Machine, loss: float, size: int) -> Array:
@@ -62,4 +71,6 @@ def _line(delta: float) -> float:
 
 
 def _interval(losses: Array, delta: float) -> Array:
-    return interval(losses.std(axis=1, ddof=1), losses.shape[1], GPU_RATE.assumed_cv, _line(delta))
+    return interval(
+        losses.std(axis=1, ddof=1), losses.shape[1], GPU_RATE.assumed_cv, _line(delta)
+    )

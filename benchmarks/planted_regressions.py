@@ -2,11 +2,13 @@
 
     python -m benchmarks.planted_regressions runs/planted --baselines baselines
 
-FOLDER holds run directories: unchanged/01, unchanged/02, ... and one folder for each planted change (`--plant-arg`,
-`--plant-env`, `--plant-delay`), such as eager/01. Every run is judged anew against the store, and none against launches
-of its own: where an unchanged run is part of the baseline, the others are what it is held against. The first table has
-one row for each planted change, the second how far each metric of each model moved under each workload: the median over
-the launches beside the baseline. Of a planted run that was cut off, what it had measured is shown.
+FOLDER holds run directories: unchanged/01, unchanged/02, ... and one folder for each
+planted change (`--plant-arg`, `--plant-env`, `--plant-delay`), such as eager/01. Every
+run is judged anew against the store, and none against launches of its own: where an
+unchanged run is part of the baseline, the others are what it is held against. The first
+table has one row for each planted change, the second how far each metric of each model
+moved under each workload: the median over the launches beside the baseline. Of a
+planted run that was cut off, what it had measured is shown.
 """
 
 from __future__ import annotations
@@ -30,7 +32,9 @@ from perfgate.report import terminal as report
 from perfgate.results.schema import RunResults
 
 # What a gate says of a change; without a baseline it says nothing.
-FOUND = frozenset({Outcome.REGRESSED, Outcome.INVALID, Outcome.INCONCLUSIVE, Outcome.INCOMPARABLE})
+FOUND = frozenset(
+    {Outcome.REGRESSED, Outcome.INVALID, Outcome.INCONCLUSIVE, Outcome.INCOMPARABLE}
+)
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,8 @@ class Judged:
 
     Attributes:
         moves: of each launch, value / baseline - 1.
-        by_speed: what is decided where what the engine reports of itself is left out; None where that changes nothing.
+        by_speed: what is decided where what the engine reports of itself is left out;
+            None where that changes nothing.
         planted: whether something was planted in one of its servers.
         others: servers beside those planted that the case holds.
     """
@@ -61,14 +66,20 @@ class Judged:
         """Whether the reader is led to a planted server: it is the only one, or the message says that it moved."""
         if not self.planted:
             return False
-        told = "\n".join(v.message for v in (self.verdict, self.by_speed) if v is not None)
+        told = "\n".join(
+            v.message for v in (self.verdict, self.by_speed) if v is not None
+        )
         wrong = ["so both moved", *(f"so it is {server} " for server in self.others)]
         return not self.others or not any(words in told for words in wrong)
 
     @property
     def word(self) -> str:
         """The outcome, and beside INCOMPARABLE what its speed alone would have been called."""
-        beside = "" if self.by_speed is None else f" (by its speed alone {self.by_speed.outcome})"
+        beside = (
+            ""
+            if self.by_speed is None
+            else f" (by its speed alone {self.by_speed.outcome})"
+        )
         return f"{self.verdict.outcome}{beside}"
 
 
@@ -85,14 +96,22 @@ def judged(results: RunResults, store: Store) -> list[Judged]:
         verdict = judge(case, seen, baseline)
         servers = {load.server.key for load in case.loads}
         by_speed = None
-        if isinstance(baseline, Recorded) and verdict.outcome is Outcome.INCOMPARABLE and servers & planted:
+        if (
+            isinstance(baseline, Recorded)
+            and verdict.outcome is Outcome.INCOMPARABLE
+            and servers & planted
+        ):
             by_speed = _by_speed(case, seen, baseline, reported)
-        reference = (by_speed or verdict).baseline if isinstance(baseline, Recorded) else None
+        reference = (
+            (by_speed or verdict).baseline if isinstance(baseline, Recorded) else None
+        )
         found.append(
             Judged(
                 case=case,
                 verdict=verdict,
-                moves=tuple(value / reference - 1 for value in seen.values) if reference else (),
+                moves=tuple(value / reference - 1 for value in seen.values)
+                if reference
+                else (),
                 by_speed=by_speed,
                 planted=bool(servers & planted),
                 others=tuple(sorted(servers - planted)),
@@ -109,28 +128,48 @@ def _of_others(baseline: Baseline | None, run_id: str) -> Baseline | None:
     return baseline.with_launches(others) if others else None
 
 
-def _by_speed(case: Case, seen: Observation, baseline: Recorded, reported: Iterable[str]) -> Verdict | None:
+def _by_speed(
+    case: Case, seen: Observation, baseline: Recorded, reported: Iterable[str]
+) -> Verdict | None:
     """The verdict if the engine had not told what was planted; None where something else differs too."""
     names = {*seen.identity, *baseline.identity}
-    apart = {name for name in names if seen.identity.get(name) != baseline.identity.get(name)}
-    if not {name.removeprefix("of.").removeprefix("over.") for name in apart} <= set(reported):
+    apart = {
+        name for name in names if seen.identity.get(name) != baseline.identity.get(name)
+    }
+    if not {name.removeprefix("of.").removeprefix("over.") for name in apart} <= set(
+        reported
+    ):
         return None
-    verdict = judge(case, dataclasses.replace(seen, identity=baseline.identity), baseline)
+    verdict = judge(
+        case, dataclasses.replace(seen, identity=baseline.identity), baseline
+    )
     return None if verdict.outcome is Outcome.INCOMPARABLE else verdict
 
 
-def summary(every: Sequence[Kind], decided: Mapping[str, Sequence[Judged]]) -> list[str]:
+def summary(
+    every: Sequence[Kind], decided: Mapping[str, Sequence[Judged]]
+) -> list[str]:
     """Markdown: each planted change, what the gate said, whom it named, and the unchanged runs around it."""
     lines = [
-        "| planted | runs | launches | gate: cases | red | names the right model | red without it | unchanged beside |",
+        (
+            "| planted | runs | launches | gate: cases | red | names the right model "
+            "| red without it | unchanged beside |"
+        ),
         "|---|--:|--:|---|--:|---|--:|---|",
     ]
-    calm = [results for kind in every if kind.name == UNCHANGED for results in kind.runs]
-    green = {results.run_id: not any(row.found for row in decided[results.run_id]) for results in calm}
+    calm = [
+        results for kind in every if kind.name == UNCHANGED for results in kind.runs
+    ]
+    green = {
+        results.run_id: not any(row.found for row in decided[results.run_id])
+        for results in calm
+    }
     for kind in every:
         rows = [decided[results.run_id] for results in kind.runs]
         found = [[row for row in mine if row.found] for mine in rows]
-        counts = Counter(row.word for mine in rows for row in mine if row.verdict.gate == "hard")
+        counts = Counter(
+            row.word for mine in rows for row in mine if row.verdict.gate == "hard"
+        )
         said = ", ".join(f"{word} {count}" for word, count in counts.most_common())
         launches = sum(len(results.launches) for results in kind.runs)
         cells = [kind.title, str(len(kind.runs)), str(launches), said or "nothing"]
@@ -138,7 +177,10 @@ def summary(every: Sequence[Kind], decided: Mapping[str, Sequence[Judged]]) -> l
         if kind.name == UNCHANGED:
             cells += ["-", str(sum(map(len, found))), _shown(green.values())]
         else:
-            cells += [_named(found), str(sum(not row.planted for mine in found for row in mine))]
+            cells += [
+                _named(found),
+                str(sum(not row.planted for mine in found for row in mine)),
+            ]
             cells.append(_shown(green[r.run_id] for r in _neighbours(kind.runs, calm)))
         lines.append("| " + " | ".join(cells) + " |")
     return lines
@@ -150,17 +192,28 @@ def _named(found: Sequence[Sequence[Judged]]) -> str:
     if not red:
         return "nothing to name"
     right = sum(all(row.names_planted for row in mine) for mine in red)
-    wrong = sorted({row.case.id for mine in red for row in mine if not row.names_planted})
-    return "yes" if right == len(red) else f"in {right} of {len(red)}; not by {', '.join(wrong)}"
+    wrong = sorted(
+        {row.case.id for mine in red for row in mine if not row.names_planted}
+    )
+    return (
+        "yes"
+        if right == len(red)
+        else f"in {right} of {len(red)}; not by {', '.join(wrong)}"
+    )
 
 
-def _neighbours(runs: Sequence[RunResults], calm: Sequence[RunResults]) -> list[RunResults]:
+def _neighbours(
+    runs: Sequence[RunResults], calm: Sequence[RunResults]
+) -> list[RunResults]:
     """The unchanged runs right before the first of these runs, right after the last, and between them."""
     begun, ended = min(run.started for run in runs), max(run.started for run in runs)
     before = [run for run in calm if run.started < begun]
     after = [run for run in calm if run.started > ended]
     between = [run for run in calm if begun <= run.started <= ended]
-    last, first = max(before, key=_start, default=None), min(after, key=_start, default=None)
+    last, first = (
+        max(before, key=_start, default=None),
+        min(after, key=_start, default=None),
+    )
     return [run for run in (last, *between, first) if run is not None]
 
 
@@ -170,40 +223,71 @@ def _start(results: RunResults) -> str:
 
 def _shown(green: Iterable[bool]) -> str:
     words = Counter("green" if one else "RED" for one in green)
-    return ", ".join(f"{count} {word}" for word, count in sorted(words.items())) or "none"
+    return (
+        ", ".join(f"{count} {word}" for word, count in sorted(words.items())) or "none"
+    )
 
 
-def moves(kind: Kind, decided: Mapping[str, Sequence[Judged]], everything: bool) -> Iterator[str]:
+def moves(
+    kind: Kind, decided: Mapping[str, Sequence[Judged]], everything: bool
+) -> Iterator[str]:
     """Markdown rows of one planted change: model, metric, how far it moved under each workload.
 
     Args:
         everything: metrics that are only reported too.
     """
-    rows: dict[tuple[bool, str, str], dict[str, list[Judged]]] = defaultdict(lambda: defaultdict(list))
+    rows: dict[tuple[bool, str, str], dict[str, list[Judged]]] = defaultdict(
+        lambda: defaultdict(list)
+    )
     for results in kind.runs:
         planted = planted_servers(results)
         for row in decided[results.run_id]:
             if row.case.over is None and (everything or row.verdict.gate == "hard"):
                 server = row.case.of.server.key
-                rows[server not in planted, server, row.case.metric][row.case.workload].append(row)
+                rows[server not in planted, server, row.case.metric][
+                    row.case.workload
+                ].append(row)
     for (unplanted, server, metric), by_workload in sorted(rows.items()):
-        texts = [f"{workload}: {_moved(mine, metric)}" for workload, mine in by_workload.items()]
-        name = server if unplanted or kind.name == UNCHANGED else f"**{server}** (planted)"
+        texts = [
+            f"{workload}: {_moved(mine, metric)}"
+            for workload, mine in by_workload.items()
+        ]
+        name = (
+            server if unplanted or kind.name == UNCHANGED else f"**{server}** (planted)"
+        )
         yield f"| {kind.name} | {name} | {metric} | {'; '.join(texts)} |"
 
 
 def _moved(rows: Sequence[Judged], metric: str) -> str:
     """Median over the launches, and what was decided how often."""
     changes = [change for row in rows for change in row.moves]
-    change = report.moved(statistics.median(changes), metric, is_ratio=False) if changes else "nothing to compare with"
-    loud = Counter(row.word for row in rows if row.verdict.outcome is not Outcome.PASSED)
-    return ", ".join([change, *(f"**{word}** {count} of {len(rows)}" for word, count in loud.most_common())])
+    change = (
+        report.moved(statistics.median(changes), metric, is_ratio=False)
+        if changes
+        else "nothing to compare with"
+    )
+    loud = Counter(
+        row.word for row in rows if row.verdict.outcome is not Outcome.PASSED
+    )
+    return ", ".join(
+        [
+            change,
+            *(
+                f"**{word}** {count} of {len(rows)}"
+                for word, count in loud.most_common()
+            ),
+        ]
+    )
 
 
 def table(folder: Path, store: Store, everything: bool = False) -> str:
     """Both tables."""
     every = list(kinds(folder, cut_off=True))
-    decided = {results.run_id: judged(results, store) for kind in every for results in kind.runs}
+    decided = {
+        results.run_id: judged(results, store)
+        for kind in every
+        for results in kind.runs
+    }
     lines = [
         *summary(every, decided),
         "",
@@ -217,8 +301,15 @@ def table(folder: Path, store: Store, everything: bool = False) -> str:
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.option("--baselines", type=click.Path(path_type=Path), default=Path("baselines"), show_default=True)
-@click.option("--all", "everything", is_flag=True, help="Show metrics that are only reported too.")
+@click.option(
+    "--baselines",
+    type=click.Path(path_type=Path),
+    default=Path("baselines"),
+    show_default=True,
+)
+@click.option(
+    "--all", "everything", is_flag=True, help="Show metrics that are only reported too."
+)
 def main(folder: Path, baselines: Path, everything: bool) -> None:
     """Show what the gate says of the planted changes under FOLDER."""
     click.echo(table(folder, Store(baselines), everything))

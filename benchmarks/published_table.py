@@ -2,9 +2,11 @@
 
     python -m benchmarks.published_table runs/a runs/b
 
-Every published figure of that kind of GPU stands beside the median of the launches of these runs. Where a figure of
-two GPUs at tensor parallel size 2 was measured on one alone, it is set beside the same question at size 1, and says so.
-Why a difference is what it is stands in published_explanations.toml, by case; what has no entry is unexplained.
+Every published figure of that kind of GPU stands beside the median of the launches of
+these runs. Where a figure of two GPUs at tensor parallel size 2 was measured on one
+alone, it is set beside the same question at size 1, and says so. Why a difference is
+what it is stands in published_explanations.toml, by case; what has no entry is
+unexplained.
 """
 
 from __future__ import annotations
@@ -80,7 +82,11 @@ def lines(runs: Sequence[RunResults], published: Path) -> Iterator[Line]:
     readers = [RunReader(run) for run in runs]
 
     def measured(subject: str, workload: str, metric: str) -> list[float]:
-        return [value for reader in readers for value in _values(reader, subject, workload, metric)]
+        return [
+            value
+            for reader in readers
+            for value in _values(reader, subject, workload, metric)
+        ]
 
     for gpus in (1, 2):
         for path in sorted((published / f"{kind}x{gpus}").glob("*/*.json")):
@@ -93,17 +99,31 @@ def lines(runs: Sequence[RunResults], published: Path) -> Iterator[Line]:
                     values, stands_in = measured(at_one, workload, name), True
                 if values or gpus == 1 or at_one is not None:
                     median = statistics.median(values) if values else None
-                    yield Line(subject, workload, name, gpus, figure, median, len(values), stands_in)
+                    yield Line(
+                        subject,
+                        workload,
+                        name,
+                        gpus,
+                        figure,
+                        median,
+                        len(values),
+                        stands_in,
+                    )
 
 
 def _at_one(subject: str, workload: str) -> str | None:
     """The same question at tensor parallel size 1; None where one GPU cannot answer it.
 
-    It cannot say what a second one gains, and what each of two holds is not what one holds.
+    It cannot say what a second one gains, and what each of two holds is not what one
+    holds.
     """
     at_one = subject.replace("-tp2", "-tp1")
     sides = at_one.split("--over--")
-    unanswerable = len(set(sides)) < len(sides) or at_one.endswith("-routing") or workload == "launch"
+    unanswerable = (
+        len(set(sides)) < len(sides)
+        or at_one.endswith("-routing")
+        or workload == "launch"
+    )
     return None if unanswerable else at_one
 
 
@@ -130,33 +150,51 @@ def _values(reader: RunReader, subject: str, workload: str, metric: str) -> list
         if server is None or (name != "launch" and name not in results.workloads):
             return []
         loads.append(Load(server=server.config, workload=results.workloads.get(name)))
-    case = Case(experiment="", metric=metric, of=loads[0], over=loads[1] if len(loads) > 1 else None)
+    case = Case(
+        experiment="",
+        metric=metric,
+        of=loads[0],
+        over=loads[1] if len(loads) > 1 else None,
+    )
     return [] if reader.planted(case) else reader.observe(case).values
 
 
 def read_explanations(path: Path = EXPLANATIONS) -> dict[str, str]:
     """Pattern of "HARDWARE/SUBJECT/WORKLOAD/METRIC" -> what makes the difference; the first that matches counts."""
-    return {str(name): str(text) for name, text in tomllib.loads(path.read_text()).items()}
+    return {
+        str(name): str(text) for name, text in tomllib.loads(path.read_text()).items()
+    }
 
 
 def explained(line: Line, kind: str, explanations: Mapping[str, str]) -> str:
     """Why the measured value is not the published one, as far as anyone has said."""
     if line.ratio is None:
         return "not measured in these runs"
-    given = (text for pattern, text in explanations.items() if fnmatch.fnmatchcase(line.case_id(kind), pattern))
+    given = (
+        text
+        for pattern, text in explanations.items()
+        if fnmatch.fnmatchcase(line.case_id(kind), pattern)
+    )
     return next(given, UNEXPLAINED)
 
 
-def markdown(runs: Sequence[RunResults], published: Path, explanations: Mapping[str, str]) -> str:
+def markdown(
+    runs: Sequence[RunResults], published: Path, explanations: Mapping[str, str]
+) -> str:
     """One row for each figure."""
     kind = kind_of(runs)
-    weights = sorted({server.config.load_format for run in runs for server in run.servers.values()})
+    weights = sorted(
+        {server.config.load_format for run in runs for server in run.servers.values()}
+    )
     machines = sorted({run.hardware.describe for run in runs})
     out = [
         f"Measured on {' and '.join(machines)}, weights {' and '.join(weights)}, "
         f"{wording.count(len(runs), 'run')}; published on {kind.upper()} with real weights.",
         "",
-        "| published on | of | metric | published | measured (launches) | measured / published | holds | explanation |",
+        (
+            "| published on | of | metric | published | measured (launches) | "
+            "measured / published | holds | explanation |"
+        ),
         "|---|---|---|--:|--:|--:|---|---|",
     ]
     for line in lines(runs, published):
@@ -166,7 +204,9 @@ def markdown(runs: Sequence[RunResults], published: Path, explanations: Mapping[
             f"{line.subject}, {line.workload}".replace("--over--", " / "),
             line.metric,
             report.figure(line.figure.value, line.metric, line.is_ratio),
-            f"{measured} ({line.launches}{', TP=1' if line.stands_in else ''})" if line.launches else "-",
+            f"{measured} ({line.launches}{', TP=1' if line.stands_in else ''})"
+            if line.launches
+            else "-",
             "-" if line.ratio is None else f"{line.ratio:.2f}",
             "yes" if line.figure.holds else "**no**",
             f"{explained(line, kind, explanations)}. Of the figure: {line.figure.note}",
@@ -176,14 +216,25 @@ def markdown(runs: Sequence[RunResults], published: Path, explanations: Mapping[
 
 
 @click.command()
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
-@click.option("--baselines", type=click.Path(path_type=Path), default=Path("baselines"), show_default=True)
-@click.option("--explanations", type=click.Path(path_type=Path, exists=True), default=EXPLANATIONS)
+@click.argument(
+    "runs", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True)
+)
+@click.option(
+    "--baselines",
+    type=click.Path(path_type=Path),
+    default=Path("baselines"),
+    show_default=True,
+)
+@click.option(
+    "--explanations", type=click.Path(path_type=Path, exists=True), default=EXPLANATIONS
+)
 def main(runs: tuple[Path, ...], baselines: Path, explanations: Path) -> None:
     """Show what was published beside what RUNS measured."""
     try:
         loaded = [rundata.load(path) for path in runs]
-        click.echo(markdown(loaded, baselines / PUBLISHED, read_explanations(explanations)))
+        click.echo(
+            markdown(loaded, baselines / PUBLISHED, read_explanations(explanations))
+        )
     except Failure as failure:
         raise click.ClickException(str(failure)) from failure
 

@@ -4,12 +4,13 @@
     python -m benchmarks.real_runs measure runs/proof --plant "small=--plant-arg llama-small=--max-num-seqs 8" -- -m cpu
     python -m benchmarks.real_runs table runs/proof
 
-`measure` runs the whole suite with --gate=required again and again, each time in a process and a run directory of its
-own: first unchanged, then with something planted in one model, in turn for each loss and each --plant. A loss is a
-delay in its steps, that share of the recorded time of a step with so many sequences: one workload loses it, those with
-fewer at once lose less. A --plant is a name and any options that plant something.
-What has been measured whole is not measured again; a run that did not end is put aside. `table` reads the run
-directories alone. What follows `--` goes to pytest.
+`measure` runs the whole suite with --gate=required again and again, each time in a
+process and a run directory of its own: first unchanged, then with something planted in
+one model, in turn for each loss and each --plant. A loss is a delay in its steps, that
+share of the recorded time of a step with so many sequences: one workload loses it,
+those with fewer at once lose less. A --plant is a name and any options that plant
+something. What has been measured whole is not measured again; a run that did not end is
+put aside. `table` reads the run directories alone. What follows `--` goes to pytest.
 """
 
 from __future__ import annotations
@@ -49,25 +50,47 @@ def recorded_itl_ms(baselines: Path, subject: str, here: Hardware) -> tuple[str,
     Raises:
         NotRecorded: none of this machine's baselines has it.
     """
-    paths = [baselines / here.label(count) / f"{subject}.json" for count in range(len(here.gpus) + 1)]
-    files = [file for path in paths if (file := Store(baselines).file(path)) is not None and METRIC in file.metrics]
+    paths = [
+        baselines / here.label(count) / f"{subject}.json"
+        for count in range(len(here.gpus) + 1)
+    ]
+    files = [
+        file
+        for path in paths
+        if (file := Store(baselines).file(path)) is not None and METRIC in file.metrics
+    ]
     if not files:
         raise NotRecorded(
             tried=f"looking for {METRIC} of {subject} in {baselines}",
             seen=f"no baseline of {here.describe} has it",
-            remedy="record it (pytest ... --baseline-record, then `perfgate accept`), or choose another one by --of",
+            remedy=(
+                "record it (pytest ... --baseline-record, then `perfgate accept`), "
+                "or choose another one by --of"
+            ),
         )
     launches = files[0].metrics[METRIC].launches
-    return files[0].identity["model"], statistics.geometric_mean(launch.value for launch in launches)
+    return files[0].identity["model"], statistics.geometric_mean(
+        launch.value for launch in launches
+    )
 
 
-def wanted(unchanged: int, runs: int, planted: Mapping[str, Sequence[str]]) -> list[tuple[str, Sequence[str]]]:
+def wanted(
+    unchanged: int, runs: int, planted: Mapping[str, Sequence[str]]
+) -> list[tuple[str, Sequence[str]]]:
     """(folder, options that plant something) of every run, in the order in which they are measured."""
-    plain: list[tuple[str, Sequence[str]]] = [(f"{UNCHANGED}/{n:02}", ()) for n in range(1, unchanged + 1)]
-    return plain + [(f"{name}/{n:02}", options) for n in range(1, runs + 1) for name, options in planted.items()]
+    plain: list[tuple[str, Sequence[str]]] = [
+        (f"{UNCHANGED}/{n:02}", ()) for n in range(1, unchanged + 1)
+    ]
+    return plain + [
+        (f"{name}/{n:02}", options)
+        for n in range(1, runs + 1)
+        for name, options in planted.items()
+    ]
 
 
-def delays(losses: Sequence[float], of: str, sequences: int, baselines: Path) -> dict[str, Sequence[str]]:
+def delays(
+    losses: Sequence[float], of: str, sequences: int, baselines: Path
+) -> dict[str, Sequence[str]]:
     """Kind of run -> the delay that takes that share of the recorded steps.
 
     Raises:
@@ -76,7 +99,10 @@ def delays(losses: Sequence[float], of: str, sequences: int, baselines: Path) ->
     if not losses:
         return {}
     model, itl_ms = recorded_itl_ms(baselines, of, hardware.detect())
-    return {f"loss-{loss:g}": ("--plant-delay", f"{model}={loss * itl_ms / sequences:.4g}") for loss in losses}
+    return {
+        f"loss-{loss:g}": ("--plant-delay", f"{model}={loss * itl_ms / sequences:.4g}")
+        for loss in losses
+    }
 
 
 def named_plants(texts: Sequence[str]) -> dict[str, Sequence[str]]:
@@ -85,14 +111,26 @@ def named_plants(texts: Sequence[str]) -> dict[str, Sequence[str]]:
     for text in texts:
         name, _, options = text.partition("=")
         if not (re.fullmatch(r"[\w.-]+", name) and options.startswith("--plant-")):
-            raise click.BadParameter(f"{text!r} is no NAME=OPTIONS such as 'small=--plant-arg MODEL=ARGS'")
+            raise click.BadParameter(
+                f"{text!r} is no NAME=OPTIONS such as 'small=--plant-arg MODEL=ARGS'"
+            )
         found[name] = shlex.split(options)
     return found
 
 
-def measure_one(run_dir: Path, baselines: Path, plant: Sequence[str], pytest_args: Sequence[str]) -> None:
+def measure_one(
+    run_dir: Path, baselines: Path, plant: Sequence[str], pytest_args: Sequence[str]
+) -> None:
     """One run of the suite; its output goes beside its directory."""
-    command = [sys.executable, "-m", "pytest", *pytest_args, "--gate=required", "--run-dir", str(run_dir)]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        *pytest_args,
+        "--gate=required",
+        "--run-dir",
+        str(run_dir),
+    ]
     command += ["--baselines", str(baselines), *plant]
     run_dir.parent.mkdir(parents=True, exist_ok=True)
     with run_dir.with_suffix(".txt").open("w") as output:
@@ -101,7 +139,10 @@ def measure_one(run_dir: Path, baselines: Path, plant: Sequence[str], pytest_arg
 
 def table(folder: Path) -> str:
     """Markdown: runs, red runs, which cases were red how often, and how many of these do not hold the slowed model."""
-    lines = ["| planted | runs | red runs | red in other cases | red cases (times) |", "|---|---|---|---|---|"]
+    lines = [
+        "| planted | runs | red runs | red in other cases | red cases (times) |",
+        "|---|---|---|---|---|",
+    ]
     for kind in kinds(folder):
         red = [red_cases(results) for results in kind.runs]
         counts = Counter(case for cases in red for case in cases)
@@ -109,8 +150,13 @@ def table(folder: Path) -> str:
         for results, cases in zip(kind.runs, red, strict=True):
             right = touched(results, kind.models)
             others += sum(case.split(" ")[0] not in right for case in cases)
-        which = "; ".join(f"{case} ({count})" for case, count in counts.most_common()) or "none"
-        lines.append(f"| {kind.title} | {len(kind.runs)} | {sum(map(bool, red))} | {others} | {which} |")
+        which = (
+            "; ".join(f"{case} ({count})" for case, count in counts.most_common())
+            or "none"
+        )
+        lines.append(
+            f"| {kind.title} | {len(kind.runs)} | {sum(map(bool, red))} | {others} | {which} |"
+        )
     return "\n".join(lines)
 
 
@@ -121,13 +167,46 @@ def main() -> None:
 
 @main.command("measure")
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--runs", default=10, show_default=True, help="Runs of each loss and of each --plant.")
-@click.option("--unchanged", default=10, show_default=True, help="Unchanged runs, before them.")
-@click.option("--losses", default="0.1,0.2", show_default=True, help="Planted shares of the time per token.")
-@click.option("--plant", "plants", multiple=True, metavar="NAME=OPTIONS", help="A kind of run, and what plants it.")
-@click.option("--of", default="vllm-mixtral-small-tp2/batch-32", show_default=True, help="Whose steps.")
-@click.option("--sequences", default=32, show_default=True, help="In each of them: the workload's concurrency.")
-@click.option("--baselines", type=click.Path(path_type=Path), default=Path("baselines"), show_default=True)
+@click.option(
+    "--runs",
+    default=10,
+    show_default=True,
+    help="Runs of each loss and of each --plant.",
+)
+@click.option(
+    "--unchanged", default=10, show_default=True, help="Unchanged runs, before them."
+)
+@click.option(
+    "--losses",
+    default="0.1,0.2",
+    show_default=True,
+    help="Planted shares of the time per token.",
+)
+@click.option(
+    "--plant",
+    "plants",
+    multiple=True,
+    metavar="NAME=OPTIONS",
+    help="A kind of run, and what plants it.",
+)
+@click.option(
+    "--of",
+    default="vllm-mixtral-small-tp2/batch-32",
+    show_default=True,
+    help="Whose steps.",
+)
+@click.option(
+    "--sequences",
+    default=32,
+    show_default=True,
+    help="In each of them: the workload's concurrency.",
+)
+@click.option(
+    "--baselines",
+    type=click.Path(path_type=Path),
+    default=Path("baselines"),
+    show_default=True,
+)
 @click.argument("pytest_args", nargs=-1)
 def measure(
     folder: Path,
@@ -141,7 +220,9 @@ def measure(
     """Measure what is missing under FOLDER, then show the table."""
     shares = [float(text) for text in losses.split(",") if text]
     try:
-        planted = delays(shares, how["of"], how["sequences"], how["baselines"]) | named_plants(plants)
+        planted = delays(
+            shares, how["of"], how["sequences"], how["baselines"]
+        ) | named_plants(plants)
     except Failure as failure:
         raise click.ClickException(str(failure)) from failure
     for name, plant in wanted(unchanged, runs, planted):
@@ -149,11 +230,17 @@ def measure(
         if is_whole(run_dir):
             continue
         if run_dir.exists():
-            run_dir.rename(run_dir.with_suffix(f".partial-{len(list(run_dir.parent.glob('*.partial-*')))}"))
+            run_dir.rename(
+                run_dir.with_suffix(
+                    f".partial-{len(list(run_dir.parent.glob('*.partial-*')))}"
+                )
+            )
         click.echo(f"{name}: {shlex.join(plant) or 'unchanged'}")
         measure_one(run_dir, how["baselines"], plant, pytest_args)
         if not is_whole(run_dir):
-            raise click.ClickException(f"{name} did not end by itself; see {run_dir.with_suffix('.txt')}")
+            raise click.ClickException(
+                f"{name} did not end by itself; see {run_dir.with_suffix('.txt')}"
+            )
     click.echo(table(folder))
 
 

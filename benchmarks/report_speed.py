@@ -23,36 +23,81 @@ from perfgate.results.schema import Launch, Measurement, RunResults, Server
 from perfgate.servers.launch_record import LaunchRecord
 
 SERVERS, WORKLOADS, LAUNCHES = 10, 20, 10
-ASKED = ("output_throughput", "itl_median_ms", "ttft_median_ms", "tpot_median_ms", "e2el_median_ms")
+ASKED = (
+    "output_throughput",
+    "itl_median_ms",
+    "ttft_median_ms",
+    "tpot_median_ms",
+    "e2el_median_ms",
+)
 
 
 def run() -> RunResults:
     """A run of 10 servers, 20 workloads on each, 5 metrics of each, on 10 launches, with every request."""
     machine = Hardware(
-        kind="h200", name="NVIDIA H200", count=2, memory_bytes=150 * 10**9, isa="avx512", host_memory_bytes=1
+        kind="h200",
+        name="NVIDIA H200",
+        count=2,
+        memory_bytes=150 * 10**9,
+        isa="avx512",
+        host_memory_bytes=1,
     )
     servers = [
-        ServerConfig(engine="vllm", model=model, tensor_parallel_size=ranks, device="cuda")
+        ServerConfig(
+            engine="vllm", model=model, tensor_parallel_size=ranks, device="cuda"
+        )
         for ranks in range(1, SERVERS // 2 + 1)
         for model in ("mixtral-8x7b", "llama-3.1-8b")
     ]
     configs = {server.key: server for server in servers}
-    batches = [Workload(name=f"batch-{2**n}", num_prompts=8, max_concurrency=2**n) for n in range(10)]
-    rates = [Workload(name=f"rate-{n}", num_prompts=8, request_rate=float(n)) for n in range(1, WORKLOADS - 9)]
+    batches = [
+        Workload(name=f"batch-{2**n}", num_prompts=8, max_concurrency=2**n)
+        for n in range(10)
+    ]
+    rates = [
+        Workload(name=f"rate-{n}", num_prompts=8, request_rate=float(n))
+        for n in range(1, WORKLOADS - 9)
+    ]
     request = RequestRow(
-        scheduled_ms=0.0, sent_ms=0.0, ttft_ms=20.0, e2el_ms=532.0, output_tokens=65, itl_ms=(8.0,) * 64, error=None
+        scheduled_ms=0.0,
+        sent_ms=0.0,
+        ttft_ms=20.0,
+        e2el_ms=532.0,
+        output_tokens=65,
+        itl_ms=(8.0,) * 64,
+        error=None,
     )
     measurements = tuple(
         Measurement(
-            server=key, launch=launch, workload=workload.name, repetitions=(_repetition(launch, workload, request),)
+            server=key,
+            launch=launch,
+            workload=workload.name,
+            repetitions=(_repetition(launch, workload, request),),
         )
         for key in configs
         for workload in (*batches, *rates)
         for launch in range(LAUNCHES)
     )
-    loads = [Load(server=server, workload=w) for server in servers for w in (*batches, *rates)]
-    cases = tuple(Case(experiment="E1", metric=metric, of=load) for load in loads for metric in ASKED)
-    start = LaunchRecord(key="k", index=0, argv=("engine",), env={}, pid=1, log="x", started_unix_s=1.8e9, ready_s=50.0)
+    loads = [
+        Load(server=server, workload=w)
+        for server in servers
+        for w in (*batches, *rates)
+    ]
+    cases = tuple(
+        Case(experiment="E1", metric=metric, of=load)
+        for load in loads
+        for metric in ASKED
+    )
+    start = LaunchRecord(
+        key="k",
+        index=0,
+        argv=("engine",),
+        env={},
+        pid=1,
+        log="x",
+        started_unix_s=1.8e9,
+        ready_s=50.0,
+    )
     results = RunResults(
         run_id="20260601-120000-1",
         suite_version="0",
@@ -61,12 +106,16 @@ def run() -> RunResults:
         complete=True,
         hardware=machine,
         servers={
-            key: Server(config=config, python="python3", versions={"vllm": "1"}) for key, config in configs.items()
+            key: Server(config=config, python="python3", versions={"vllm": "1"})
+            for key, config in configs.items()
         },
         workloads={w.name: w for w in (*batches, *rates)},
         launches=tuple(
             Launch(
-                server=key, index=n, start=start, values={"weights_bytes_per_rank": 46e9, "memory_peak_bytes": 130e9}
+                server=key,
+                index=n,
+                start=start,
+                values={"weights_bytes_per_rank": 46e9, "memory_peak_bytes": 130e9},
             )
             for key in configs
             for n in range(LAUNCHES)
@@ -74,7 +123,11 @@ def run() -> RunResults:
         measurements=measurements,
         cases=cases,
     )
-    message = "a case\n  seen: " + "lower by 5.0 %; baseline 1,050 tok/s, alarm line 2.0 %; " * 6 + "\n  do:   look"
+    message = (
+        "a case\n  seen: "
+        + "lower by 5.0 %; baseline 1,050 tok/s, alarm line 2.0 %; " * 6
+        + "\n  do:   look"
+    )
     rows = tuple(
         Verdict(
             case=case.id,
@@ -116,7 +169,11 @@ def _repetition(launch: int, workload: Workload, request: RequestRow) -> Repetit
 
 def main() -> None:
     """Write the run, read it back, build everything, and say how long each took."""
-    out = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(tempfile.mkdtemp(prefix="perfgate-report-"))
+    out = (
+        Path(sys.argv[1])
+        if len(sys.argv) > 1
+        else Path(tempfile.mkdtemp(prefix="perfgate-report-"))
+    )
     rundata.save(run(), out)
     began, cpu = time.perf_counter(), time.process_time()
     from perfgate.report import artifacts as written
@@ -126,11 +183,17 @@ def main() -> None:
     read = time.perf_counter()
     paths = written.write(Report([results]), out)
     done = time.perf_counter()
-    print(f"{len(results.cases)} cases, {LAUNCHES} launches each")  # noqa: T201
-    print(f"read {read - began:.1f} s, built {done - read:.1f} s, together {done - began:.1f} s (aim: below 10 s)")  # noqa: T201
-    print(f"of one core: {time.process_time() - cpu:.1f} s; more on the clock means that the machine was busy")  # noqa: T201
+    print(f"{len(results.cases)} cases, {LAUNCHES} launches each")
+    print(
+        f"read {read - began:.1f} s, built {done - read:.1f} s, together "
+        f"{done - began:.1f} s (aim: below 10 s)"
+    )
+    print(
+        f"of one core: {time.process_time() - cpu:.1f} s; more on the clock "
+        "means that the machine was busy"
+    )
     for path in paths:
-        print(f"{path}: {path.stat().st_size:,} bytes")  # noqa: T201
+        print(f"{path}: {path.stat().st_size:,} bytes")
 
 
 if __name__ == "__main__":

@@ -2,9 +2,10 @@
 
     python -m benchmarks.router_gate BALANCED FREE --engine-python PYTHON --out DIR
 
-BALANCED and FREE are folders that `benchmarks/train_routers.py` wrote, with and without the load-balancing loss. The
-first is served and recorded as the baseline, then served again, then the second in its place: three launches of the
-real engine, judged as any run is. Other prompts of the same text show what is noise.
+BALANCED and FREE are folders that `benchmarks/train_routers.py` wrote, with and without
+the load-balancing loss. The first is served and recorded as the baseline, then served
+again, then the second in its place: three launches of the real engine, judged as any
+run is. Other prompts of the same text show what is noise.
 """
 
 from __future__ import annotations
@@ -33,15 +34,25 @@ from perfgate.run.campaign import Campaign
 from perfgate.servers.pool import ServerPool
 
 NAME = "mixtral-trained"
-HARD = ("routing_shares", "routing_top2_share", "routing_max_over_mean", "routing_min_over_mean")
+HARD = (
+    "routing_shares",
+    "routing_top2_share",
+    "routing_max_over_mean",
+    "routing_min_over_mean",
+)
 
 
 def server(ranks: int) -> ServerConfig:
     """A server of the trained model that is launched to be asked for its routing."""
     return ServerConfig(
-        engine="vllm", model=NAME, tensor_parallel_size=ranks, max_model_len=512, dtype="float32", routing="hook",
+        engine="vllm",
+        model=NAME,
+        tensor_parallel_size=ranks,
+        max_model_len=512,
+        dtype="float32",
+        routing="hook",
         extra_args=("--enforce-eager",),
-    )  # fmt: skip
+    )
 
 
 def workloads(prompts: Path) -> list[Workload]:
@@ -49,18 +60,34 @@ def workloads(prompts: Path) -> list[Workload]:
     names = ("routing", "routing-others", "routing-more")
     spec = PromptFile(path=str(prompts))
     return [
-        Workload(name=name, prompts=spec, num_prompts=24, max_concurrency=1, repetitions=1, seed=seed)
+        Workload(
+            name=name,
+            prompts=spec,
+            num_prompts=24,
+            max_concurrency=1,
+            repetitions=1,
+            seed=seed,
+        )
         for seed, name in enumerate(names)
     ]
 
 
-def serve(folder: Path, run_dir: Path, store: Path, asked: argparse.Namespace) -> RunResults:
+def serve(
+    folder: Path, run_dir: Path, store: Path, asked: argparse.Namespace
+) -> RunResults:
     """One run of one model, judged; its verdicts are printed."""
     with_tokenizer(folder)
     config = server(asked.ranks)
-    loads = [Load(server=config, workload=workload) for workload in workloads(asked.prompts)]
+    loads = [
+        Load(server=config, workload=workload) for workload in workloads(asked.prompts)
+    ]
     cases = [
-        Case(experiment="E8", metric=name, of=load, gate="hard" if name in HARD and load is loads[0] else "report")
+        Case(
+            experiment="E8",
+            metric=name,
+            of=load,
+            gate="hard" if name in HARD and load is loads[0] else "report",
+        )
         for load in loads
         for name in OF_THE_ROUTING
     ]
@@ -70,14 +97,14 @@ def serve(folder: Path, run_dir: Path, store: Path, asked: argparse.Namespace) -
         engine_pythons={"vllm": asked.engine_python},
         model_dirs={NAME: str(folder)},
     )
-    tell = Progress(lambda text: print(text, end="", flush=True), rewritable=False)  # noqa: T201
+    tell = Progress(lambda text: print(text, end="", flush=True), rewritable=False)
     pool = ServerPool(log_dir=run_dir / "logs", progress=tell.line)
     campaign = Campaign(settings, hardware.detect(), cases, pool, tell)
     try:
         for case in cases:
             verdict = campaign.judge(case, "router_gate")
             if case.of is loads[0]:
-                print(f"{verdict.outcome} ({verdict.gate}) {verdict.message}")  # noqa: T201
+                print(f"{verdict.outcome} ({verdict.gate}) {verdict.message}")
     finally:
         pool.close()
         campaign.finish(complete=True)
@@ -94,32 +121,46 @@ def with_tokenizer(folder: Path) -> None:
 
 def tell_shares(title: str, results: RunResults) -> None:
     """Each layer's shares in %, and how far other prompts lie from the judged ones."""
-    print(f"\n{title}")  # noqa: T201
-    rows = [summary(row.routing) for row in results.measurements if row.routing is not None]
+    print(f"\n{title}")
+    rows = [
+        summary(row.routing) for row in results.measurements if row.routing is not None
+    ]
     for layer, row in enumerate(shares(rows[0].counts)):
-        print(f"  layer {layer}: {' '.join(f'{100 * share:5.1f}' for share in row)}")  # noqa: T201
+        print(f"  layer {layer}: {' '.join(f'{100 * share:5.1f}' for share in row)}")
     for other in rows[1:]:
         seen = drift(other, rows[0])
-        print(f"  other prompts: {seen.distance:.3f} in layer {seen.layer}, line {seen.line:.3f}")  # noqa: T201
+        print(
+            f"  other prompts: {seen.distance:.3f} in layer {seen.layer}, line {seen.line:.3f}"
+        )
 
 
 def main() -> None:
     """Three runs."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("balanced", type=Path)
     parser.add_argument("free", type=Path)
     parser.add_argument("--engine-python", required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--ranks", type=int, default=min(2, len(os.sched_getaffinity(0))))
+    parser.add_argument(
+        "--ranks", type=int, default=min(2, len(os.sched_getaffinity(0)))
+    )
     asked = parser.parse_args()
     asked.prompts = asked.balanced / "prompts.jsonl"
-    CATALOGUE[NAME] = Model(name=NAME, hub_id="trained-here", architecture=read_config(asked.balanced))
+    CATALOGUE[NAME] = Model(
+        name=NAME, hub_id="trained-here", architecture=read_config(asked.balanced)
+    )
     store = asked.out / "baselines"
     first = serve(asked.balanced, asked.out / "first", store, asked)
     accept([asked.out / "first"], Store(store), Choice(), env={})
     again = serve(asked.balanced, asked.out / "again", store, asked)
     free = serve(asked.free, asked.out / "free", store, asked)
-    for title, results in (("with the loss", first), ("with the loss, again", again), ("without it", free)):
+    for title, results in (
+        ("with the loss", first),
+        ("with the loss, again", again),
+        ("without it", free),
+    ):
         tell_shares(title, results)
 
 

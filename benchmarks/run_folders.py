@@ -1,7 +1,8 @@
 """Which runs lie under a folder, and what was red in them?
 
-A folder of whole runs holds one folder for each kind of run (`unchanged`, and one for each thing planted), and in each
-the run directories 01, 02, ... What did not end by itself is no run, unless it is asked for.
+A folder of whole runs holds one folder for each kind of run (`unchanged`, and one for
+each thing planted), and in each the run directories 01, 02, ... What did not end by
+itself is no run, unless it is asked for.
 """
 
 from __future__ import annotations
@@ -38,7 +39,11 @@ class Kind:
     @property
     def models(self) -> set[str]:
         """Those whose servers were changed."""
-        return {results.servers[key].config.model for results in self.runs for key in planted_servers(results)}
+        return {
+            results.servers[key].config.model
+            for results in self.runs
+            for key in planted_servers(results)
+        }
 
     @property
     def title(self) -> str:
@@ -55,19 +60,32 @@ def is_whole(run_dir: Path) -> bool:
 
 
 def _is_run(run_dir: Path) -> bool:
-    return any((run_dir / name).exists() for name in (rundata.RESULTS_FILE, f"{rundata.RESULTS_FILE}.gz"))
+    return any(
+        (run_dir / name).exists()
+        for name in (rundata.RESULTS_FILE, f"{rundata.RESULTS_FILE}.gz")
+    )
 
 
 def kinds(folder: Path, cut_off: bool = False) -> Iterator[Kind]:
     """Every kind that has a run, the unchanged ones first.
 
     Args:
-        cut_off: planted runs that were ended from outside too: what they had measured by then was measured.
+        cut_off: planted runs that were ended from outside too: what they had measured
+            by then was measured.
     """
-    for path in sorted((p for p in folder.iterdir() if p.is_dir()), key=lambda p: (p.name != UNCHANGED, p.name)):
-        found = (rundata.load(p) for p in sorted(path.iterdir()) if _is_run(p) and ".partial" not in p.name)
+    for path in sorted(
+        (p for p in folder.iterdir() if p.is_dir()),
+        key=lambda p: (p.name != UNCHANGED, p.name),
+    ):
+        found = (
+            rundata.load(p)
+            for p in sorted(path.iterdir())
+            if _is_run(p) and ".partial" not in p.name
+        )
         may_be_cut = cut_off and path.name != UNCHANGED
-        if runs := tuple(results for results in found if results.complete or may_be_cut):
+        if runs := tuple(
+            results for results in found if results.complete or may_be_cut
+        ):
             yield Kind(path.name, runs)
 
 
@@ -76,7 +94,9 @@ def planted_servers(results: RunResults) -> set[str]:
     return {launch.server for launch in results.launches if launch.planted}
 
 
-def red_cases(results: RunResults, verdicts: Iterable[Verdict | VerdictRow] | None = None) -> list[str]:
+def red_cases(
+    results: RunResults, verdicts: Iterable[Verdict | VerdictRow] | None = None
+) -> list[str]:
     """Hard cases that required mode turns red, those without a verdict included: "CASE OUTCOME".
 
     Args:
@@ -84,11 +104,19 @@ def red_cases(results: RunResults, verdicts: Iterable[Verdict | VerdictRow] | No
     """
     rows = list(results.verdicts if verdicts is None else verdicts)
     hard = [(row.case, row.outcome) for row in rows if row.gate == "hard"]
-    red = [f"{case} {outcome}" for case, outcome in hard if is_red(Outcome(outcome), "hard", required=True)]
+    red = [
+        f"{case} {outcome}"
+        for case, outcome in hard
+        if is_red(Outcome(outcome), "hard", required=True)
+    ]
     return red + [f"{case.id} (no verdict)" for case in unjudged(results.cases, rows)]
 
 
 def touched(results: RunResults, models: Iterable[str]) -> set[str]:
     """Cases in which one of the models takes part."""
     wanted = set(models)
-    return {case.id for case in results.cases if any(load.server.model in wanted for load in case.loads)}
+    return {
+        case.id
+        for case in results.cases
+        if any(load.server.model in wanted for load in case.loads)
+    }

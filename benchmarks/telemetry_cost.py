@@ -2,10 +2,12 @@
 
     python -m benchmarks.telemetry_cost --url http://127.0.0.1:8000 --model mixtral-8x7b --rounds 20
 
-Sends one workload to a running server again and again, in pairs: once while its GPUs are looked at ten times a second
-as in a run of the suite, once while they are not, in the order ABBA. Each pair gives a ratio, with over without; the
-table has the geometric mean of the ratios and its 95 % interval by Student's t. What lies within the interval cannot be
-told from nothing; more rounds make it narrower. A pair in which a repetition does not count is left out, and said.
+Sends one workload to a running server again and again, in pairs: once while its GPUs
+are looked at ten times a second as in a run of the suite, once while they are not, in
+the order ABBA. Each pair gives a ratio, with over without; the table has the geometric
+mean of the ratios and its 95 % interval by Student's t. What lies within the interval
+cannot be told from nothing; more rounds make it narrower. A pair in which a repetition
+does not count is left out, and said.
 """
 
 from __future__ import annotations
@@ -44,7 +46,10 @@ class Effect:
     pairs: int
 
     def __str__(self) -> str:
-        shown = "  ".join(f"{100 * (value - 1):+8.3f} %" for value in (self.ratio, self.low, self.high))
+        shown = "  ".join(
+            f"{100 * (value - 1):+8.3f} %"
+            for value in (self.ratio, self.low, self.high)
+        )
         return f"{self.metric:20} {shown}  {self.pairs:5}"
 
 
@@ -55,14 +60,24 @@ def effect(metric: str, pairs: Sequence[tuple[float, float]]) -> Effect:
         ValueError: fewer pairs have no uncertainty.
     """
     if len(pairs) < 2:
-        raise ValueError(f"{metric}: {len(pairs)} pairs say nothing of their uncertainty; use more rounds")
+        raise ValueError(
+            f"{metric}: {len(pairs)} pairs say nothing of their uncertainty; use more rounds"
+        )
     logs = [math.log(with_it / without) for with_it, without in pairs]
     mean, error = statistics.fmean(logs), statistics.stdev(logs) / math.sqrt(len(logs))
     half = t_quantile(len(logs) - 1, 0.975) * error
-    return Effect(metric, math.exp(mean), math.exp(mean - half), math.exp(mean + half), len(pairs))
+    return Effect(
+        metric, math.exp(mean), math.exp(mean - half), math.exp(mean + half), len(pairs)
+    )
 
 
-def one(target: Target, workload: Workload, index: int, indices: Sequence[int], nvml: Any | None) -> Repetition:
+def one(
+    target: Target,
+    workload: Workload,
+    index: int,
+    indices: Sequence[int],
+    nvml: Any | None,
+) -> Repetition:
     """One repetition; the GPUs are looked at where NVML is given."""
     if nvml is None:
         return measure(target, workload, index)
@@ -75,7 +90,9 @@ def one(target: Target, workload: Workload, index: int, indices: Sequence[int], 
     finally:
         watch.stop()
     if watch.failure is not None or not looks:
-        raise click.ClickException(watch.failure or f"no look at the GPUs in {repetition.duration_s:.1f} s")
+        raise click.ClickException(
+            watch.failure or f"no look at the GPUs in {repetition.duration_s:.1f} s"
+        )
     return repetition
 
 
@@ -86,12 +103,22 @@ def compare(
     pairs: dict[str, list[tuple[float, float]]] = {metric: [] for metric in METRICS}
     for number in range(rounds):
         order = (nvml, None) if number % 2 == 0 else (None, nvml)
-        taken = [one(target, workload, 2 * number + place, indices, which) for place, which in enumerate(order)]
+        taken = [
+            one(target, workload, 2 * number + place, indices, which)
+            for place, which in enumerate(order)
+        ]
         with_it, without = taken if number % 2 == 0 else taken[::-1]
-        reasons = [f"{name}: {reason}" for name, r in (("with", with_it), ("without", without)) for reason in r.invalid]
+        reasons = [
+            f"{name}: {reason}"
+            for name, r in (("with", with_it), ("without", without))
+            for reason in r.invalid
+        ]
         click.echo(
-            f"round {number + 1} of {rounds}: {with_it.values.get('output_throughput', math.nan):.1f} tok/s with, "
-            f"{without.values.get('output_throughput', math.nan):.1f} without{''.join(f'; {r}' for r in reasons)}"
+            f"round {number + 1} of {rounds}: "
+            f"{with_it.values.get('output_throughput', math.nan):.1f} tok/s "
+            "with, "
+            f"{without.values.get('output_throughput', math.nan):.1f} "
+            f"without{''.join(f'; {r}' for r in reasons)}"
         )
         for metric in METRICS if not reasons else ():
             if metric in with_it.values and metric in without.values:
@@ -102,16 +129,51 @@ def compare(
 @click.command()
 @click.option("--url", required=True, help="Base address of the running server.")
 @click.option("--model", required=True, help="Its model's name in the catalogue.")
-@click.option("--served-model", help="The name under which it serves it (default: the first of /v1/models).")
+@click.option(
+    "--served-model",
+    help="The name under which it serves it (default: the first of /v1/models).",
+)
 @click.option("--rounds", default=10, show_default=True, help="Pairs of repetitions.")
-@click.option("--gpu", "gpus", type=int, multiple=True, help="NVML index, repeatable (default: all).")
+@click.option(
+    "--gpu",
+    "gpus",
+    type=int,
+    multiple=True,
+    help="NVML index, repeatable (default: all).",
+)
 @click.option("--engine", default="vllm", show_default=True)
-@click.option("--device", type=click.Choice(["cuda", "cpu"]), default="cuda", help="Whose limits of validity hold.")
+@click.option(
+    "--device",
+    type=click.Choice(["cuda", "cpu"]),
+    default="cuda",
+    help="Whose limits of validity hold.",
+)
 @click.option("--concurrency", default=32, show_default=True)
-@click.option("--prompts", default=256, show_default=True, help="Requests of a repetition.")
-@click.option("--lengths", default="128,128", show_default=True, metavar="IN,OUT", help="Tokens of each request.")
-@click.option("--nvml", default="pynvml", show_default=True, metavar="MODULE[:NAME]", help="What is asked.")
-def main(url: str, model: str, served_model: str | None, rounds: int, gpus: tuple[int, ...], **how: Any) -> None:
+@click.option(
+    "--prompts", default=256, show_default=True, help="Requests of a repetition."
+)
+@click.option(
+    "--lengths",
+    default="128,128",
+    show_default=True,
+    metavar="IN,OUT",
+    help="Tokens of each request.",
+)
+@click.option(
+    "--nvml",
+    default="pynvml",
+    show_default=True,
+    metavar="MODULE[:NAME]",
+    help="What is asked.",
+)
+def main(
+    url: str,
+    model: str,
+    served_model: str | None,
+    rounds: int,
+    gpus: tuple[int, ...],
+    **how: Any,
+) -> None:
     """Print the ratio of throughput and latency with telemetry over without."""
     nvml = load_nvml(how["nvml"])
     lengths = [int(word) for word in how["lengths"].split(",")]
@@ -123,14 +185,17 @@ def main(url: str, model: str, served_model: str | None, rounds: int, gpus: tupl
     )
     target = Target(
         url=url.rstrip("/"),
-        served_model=served_model or requests.get(f"{url}/v1/models", timeout=30).json()["data"][0]["id"],
+        served_model=served_model
+        or requests.get(f"{url}/v1/models", timeout=30).json()["data"][0]["id"],
         vocab_size=models.lookup(model).architecture.vocab_size,
         engine=how["engine"],
         device=how["device"],
     )
     warm_up(target, workload)
     found = compare(target, workload, rounds, gpus or all_gpus(nvml), nvml)
-    click.echo(f"\n{'with / without':20} {'change':>10}  {'from':>10}  {'to':>10}  pairs")
+    click.echo(
+        f"\n{'with / without':20} {'change':>10}  {'from':>10}  {'to':>10}  pairs"
+    )
     try:
         for metric, pairs in found.items():
             click.echo(effect(metric, pairs))

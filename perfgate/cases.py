@@ -1,7 +1,8 @@
 """What is asked of which server?
 
-A case is one question of the study: a metric of one load, or the ratio of that metric between two loads of the same
-session. A load is a server under a workload, or (workload None) the server itself: its memory, its start-up.
+A case is one question of the study: a metric of one load, or the ratio of that metric
+between two loads of the same session. A load is a server under a workload, or (workload
+None) the server itself: its memory, its start-up.
 """
 
 from __future__ import annotations
@@ -31,12 +32,20 @@ class Load(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     @property
     def asks_routing(self) -> bool:
         """Whether it is asked where its tokens go, and not timed: all that a server is for that is launched for it."""
-        return bool(self.server.routing) or (self.workload is not None and self.workload.asks_routing)
+        return bool(self.server.routing) or (
+            self.workload is not None and self.workload.asks_routing
+        )
 
 
-def asking_routing(server: ServerConfig, workloads: Sequence[Workload]) -> list[Workload]:
+def asking_routing(
+    server: ServerConfig, workloads: Sequence[Workload]
+) -> list[Workload]:
     """Those of a server's workloads that ask where its tokens go; the others are timed."""
-    return [workload for workload in workloads if Load(server=server, workload=workload).asks_routing]
+    return [
+        workload
+        for workload in workloads
+        if Load(server=server, workload=workload).asks_routing
+    ]
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -47,9 +56,11 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         metric: a name in `perfgate.load.metrics.METRICS`.
         of: the load whose value is judged.
         over: the load by whose value it is divided, if the case is a ratio.
-        gate: "hard" cases turn a run red, "report" cases are shown beside their baseline and never do.
-        two_sided: a move in either direction is a regression. True for ratios where absolute values are not judged
-            (the CPU): which of the two moved cannot be told, so neither direction may pass.
+        gate: "hard" cases turn a run red, "report" cases are shown beside their
+            baseline and never do.
+        two_sided: a move in either direction is a regression. True for ratios where
+            absolute values are not judged (the CPU): which of the two moved cannot be
+            told, so neither direction may pass.
 
     """
 
@@ -82,7 +93,11 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     @property
     def base(self) -> Case:
         """The same question, asked of the base build."""
-        over = None if self.over is None else msgspec.structs.replace(self.over, server=self.over.server.base)
+        over = (
+            None
+            if self.over is None
+            else msgspec.structs.replace(self.over, server=self.over.server.base)
+        )
         of = msgspec.structs.replace(self.of, server=self.of.server.base)
         return msgspec.structs.replace(self, of=of, over=over)
 

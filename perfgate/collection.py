@@ -1,7 +1,8 @@
 """Collection: the project's perf tests are found wherever they lie, also in a virtual environment.
 
-Pytest enters no virtual environment that it comes by, and drops an argument that lies below
-another one. So the folders on the way to such tests are entered, and nothing beside them is read.
+Pytest enters no virtual environment that it comes by, and drops an argument that lies
+below another one. So the folders on the way to such tests are entered, and nothing
+beside them is read.
 """
 
 from __future__ import annotations
@@ -63,7 +64,9 @@ def _hidden(config: pytest.Config, place: Path, path: Path) -> Path | None:
     for folder in path.parents:
         if folder == place:
             break
-        is_environment = (folder / "pyvenv.cfg").is_file() or (folder / "conda-meta").is_dir()
+        is_environment = (folder / "pyvenv.cfg").is_file() or (
+            folder / "conda-meta"
+        ).is_dir()
         if is_environment or any(fnmatch(folder.name, pattern) for pattern in patterns):
             found = folder
     return found
@@ -78,7 +81,9 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+def pytest_collect_directory(
+    path: Path, parent: pytest.Collector
+) -> pytest.Collector | None:
     """Read nothing else on the way."""
     if path not in parent.config.stash.get(_WAY, {}):
         return None

@@ -17,7 +17,8 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     """Replace a file whole or not at all.
 
     Raises:
-        RunDataError: the disk is full or the folder cannot be written; the old file is untouched.
+        RunDataError: the disk is full or the folder cannot be written; the old file is
+            untouched.
 
     """
     temporary: Path | None = None
@@ -28,7 +29,9 @@ def write_atomically(path: Path, content: str | bytes) -> None:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(0o644)  # a temporary file is its owner's alone; CI collects these as another user
+        temporary.chmod(
+            0o644
+        )  # a temporary file is its owner's alone; CI collects these as another user
         temporary.replace(path)
     except OSError as error:
         if temporary is not None:
@@ -36,5 +39,8 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         raise RunDataError(
             tried=f"writing {path}",
             seen=f"{type(error).__name__}: {error}",
-            remedy="make room or choose another place with --run-dir; what was written before is still there",
+            remedy=(
+                "make room or choose another place with --run-dir; what was written "
+                "before is still there"
+            ),
         ) from error

@@ -33,11 +33,21 @@ Answer = TypeVar("Answer")
 SESSION = pytest.StashKey[PerfSession]()
 # A failure's message -> the test that showed it whole.
 _SHOWN_BY = pytest.StashKey[dict[str, str]]()
-_RECORDED = ("outcome", "value", "baseline", "change", "alarm_line", "delta", "launches")
+_RECORDED = (
+    "outcome",
+    "value",
+    "baseline",
+    "change",
+    "alarm_line",
+    "delta",
+    "launches",
+)
 
 
 @pytest.fixture
-def check(request: pytest.FixtureRequest, record_property: Callable[[str, object], None]) -> Callable[[Case], None]:
+def check(
+    request: pytest.FixtureRequest, record_property: Callable[[str, object], None]
+) -> Callable[[Case], None]:
     """Judge a case: measure what is missing, then fail, skip or pass as the gate decides.
 
     The message of a server that failed is shown whole once, however many cases need it.
@@ -54,7 +64,9 @@ def check(request: pytest.FixtureRequest, record_property: Callable[[str, object
 @pytest.fixture
 def perf_platform(request: pytest.FixtureRequest) -> str:
     """The platform on which this test runs; the plugin makes one test for each selected one."""
-    raise pytest.UsageError(f"{request.node.nodeid}: mark it with @pytest.mark.perf and select a platform: -m cpu")
+    raise pytest.UsageError(
+        f"{request.node.nodeid}: mark it with @pytest.mark.perf and select a platform: -m cpu"
+    )
 
 
 @pytest.fixture
@@ -73,13 +85,15 @@ def _perf_hand(request: pytest.FixtureRequest, perf_study: Study) -> Hand:
 
 
 @pytest.fixture
-def perf_server(request: pytest.FixtureRequest, perf_platform: str, _perf_hand: Hand) -> Callable[..., ServerInHand]:
+def perf_server(
+    request: pytest.FixtureRequest, perf_platform: str, _perf_hand: Hand
+) -> Callable[..., ServerInHand]:
     """Start a server: ``perf_server(engine=..., model=..., tensor_parallel_size=...)``.
 
-    What is left out is as in the study on this platform; a whole `ServerConfig` is taken, too. A
-    server of the same configuration is started once in a session. One server lives at a time: the
-    next one ends it, and a load that is sent to it after that starts it again. The test is skipped
-    where this machine cannot run it.
+    What is left out is as in the study on this platform; a whole `ServerConfig` is
+    taken, too. A server of the same configuration is started once in a session. One
+    server lives at a time: the next one ends it, and a load that is sent to it after
+    that starts it again. The test is skipped where this machine cannot run it.
     """
 
     def start(model: str | ServerConfig | None = None, **changes: Any) -> ServerInHand:
@@ -96,7 +110,9 @@ def perf_server(request: pytest.FixtureRequest, perf_platform: str, _perf_hand: 
 
 
 @pytest.fixture
-def perf_load(request: pytest.FixtureRequest, _perf_hand: Hand) -> Callable[..., LoadInHand]:
+def perf_load(
+    request: pytest.FixtureRequest, _perf_hand: Hand
+) -> Callable[..., LoadInHand]:
     """Send a load: ``perf_load(server, "chat", num_prompts=16, max_concurrency=4)``.
 
     A name alone is a workload of the study. It warms up, then sends every repetition.
@@ -117,7 +133,8 @@ def perf_gate(
     """Judge against the stored baseline, and fail, skip or pass as the gate decides.
 
     ``perf_gate("itl_median_ms", load)`` judges a metric of a load;
-    ``perf_gate("tokenize_ms", value=3.2, unit="ms", server=server)`` a number of one's own.
+    ``perf_gate("tokenize_ms", value=3.2, unit="ms", server=server)`` a number of one's
+    own.
     """
 
     def judge(
@@ -147,7 +164,9 @@ def perf_gate(
     return judge
 
 
-def settle(perf: PerfSession, verdict: Verdict, record_property: Callable[[str, object], None]) -> None:
+def settle(
+    perf: PerfSession, verdict: Verdict, record_property: Callable[[str, object], None]
+) -> None:
     """Fail, skip or pass a test as its verdict says."""
     for name in _RECORDED:
         value = getattr(verdict, name)

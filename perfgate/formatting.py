@@ -1,7 +1,7 @@
 """Formatting of numbers, units, changes and counts, and the form of a message.
 
-Three lines, as of any failure: what was tried, what was seen, what to do. Directions are words ("lower by 12.1 %"),
-because a minus sign is read past.
+Three lines, as of any failure: what was tried, what was seen, what to do. Directions
+are words ("lower by 12.1 %"), because a minus sign is read past.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ SHOWN = 6  # reasons or differing fields that a message lists
 
 def told(tried: str, seen: str, do: str, more: Iterable[str] = ()) -> str:
     """The message of a verdict; `more` are lines between what was seen and what to do."""
-    return "\n".join([tried, f"  seen: {seen}", *(f"  {line}" for line in more), f"  do:   {do}"])
+    return "\n".join(
+        [tried, f"  seen: {seen}", *(f"  {line}" for line in more), f"  do:   {do}"]
+    )
 
 
 def number(value: float, unit: str) -> str:
@@ -55,13 +57,20 @@ def count(number_of: int, noun: str) -> str:
 
 def differing(now: Mapping[str, str], then: Mapping[str, str]) -> list[str]:
     """Names of the fields that differ; a field missing on one side differs."""
-    return [field for field in sorted(now.keys() | then.keys()) if now.get(field) != then.get(field)]
+    return [
+        field
+        for field in sorted(now.keys() | then.keys())
+        if now.get(field) != then.get(field)
+    ]
 
 
 def differences(now: Mapping[str, str], then: Mapping[str, str]) -> list[str]:
     """Fields that differ, each with both values."""
     apart = differing(now, then)
-    return [f"{field}: {_shown(now, field)} now, {_shown(then, field)} in the baseline" for field in apart]
+    return [
+        f"{field}: {_shown(now, field)} now, {_shown(then, field)} in the baseline"
+        for field in apart
+    ]
 
 
 def _shown(fields: Mapping[str, str], field: str) -> str:

@@ -30,9 +30,9 @@ def pytest_perfgate_models(config: pytest.Config) -> Iterable[Any]:  # type: ign
 def pytest_perfgate_metrics(config: pytest.Config) -> Iterable[Any]:  # type: ignore[empty-body]
     """Metrics to declare, each a `perfgate.load.metrics.Metric`.
 
-    One with `compute` is worked out of every repetition; it gets the repetition's requests
-    (`perfgate.load.repetition.RequestRow`) and its duration in seconds, and returns None where
-    it cannot be had.
+    One with `compute` is worked out of every repetition; it gets the repetition's
+    requests (`perfgate.load.repetition.RequestRow`) and its duration in seconds, and
+    returns None where it cannot be had.
     """
 
 
@@ -41,7 +41,8 @@ def pytest_perfgate_cases(subject: Any, question: str, cases: list[Case]) -> Non
     """Change the cases of a question in place: add some, remove some, or make them report-only.
 
     Args:
-        subject: the `perfgate.study.Study`, or the `perfgate.study.Versus` of two engines.
+        subject: the `perfgate.study.Study`, or the `perfgate.study.Versus` of two
+            engines.
         question: name of the test function that asks.
         cases: what it asks on this platform and engine.
     """

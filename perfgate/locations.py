@@ -1,7 +1,8 @@
 """Locations: the project's root folder, and where engines, models, runs and baselines lie in it.
 
-Both ways in, the pytest plugin and the command, say once which project they work in (`use`). Until
-then it is the one around the current folder. Nothing here depends on where the package lies.
+Both ways in, the pytest plugin and the command, say once which project they work in
+(`use`). Until then it is the one around the current folder. Nothing here depends on
+where the package lies.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from pathlib import Path
 PROJECT_FILE = "perfgate.toml"
 PYPROJECT = "pyproject.toml"
 HISTORY_FILE = "history.sqlite3"
-# This folder on sys.path makes the package importable, for processes that are started by path.
+# This folder on sys.path makes the package importable, for processes that are started
+# by path.
 IMPORT_ROOT = Path(__file__).resolve().parent.parent
 
 

@@ -1,7 +1,7 @@
 """Perf tests: hooks that make, order, run and report them; the plugin registers them in a project.
 
-A perf test names its cases with ``@pytest.mark.perf(cases=QUESTION)``; it becomes one test for
-each case and selected platform.
+A perf test names its cases with ``@pytest.mark.perf(cases=QUESTION)``; it becomes one
+test for each case and selected platform.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ from perfgate.run.session import PerfSession
 from perfgate.study import servers_of
 
 MARK = "perf"
-LINES = pytest.StashKey[list[str]]()  # what was written when the session ended, for the terminal
+LINES = pytest.StashKey[
+    list[str]
+]()  # what was written when the session ended, for the terminal
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -41,7 +43,9 @@ def pytest_testnodedown(node: Any) -> None:
     told = getattr(node, "workeroutput", {})
     if "perfgate_expected" in told:
         perf = node.config.stash[SESSION]
-        perf.expected = msgspec.json.decode(told["perfgate_expected"], type=tuple[Case, ...])
+        perf.expected = msgspec.json.decode(
+            told["perfgate_expected"], type=tuple[Case, ...]
+        )
         perf.hear(told["perfgate_asked"], told["perfgate_files"])
 
 
@@ -62,7 +66,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     perf = metafunc.config.stash[SESSION]
     if "perf_platform" in metafunc.fixturenames:
-        params = [pytest.param(name, marks=getattr(pytest.mark, name), id=name) for name in perf.requested]
+        params = [
+            pytest.param(name, marks=getattr(pytest.mark, name), id=name)
+            for name in perf.requested
+        ]
         metafunc.parametrize("perf_platform", params)
         return
     if "case" not in metafunc.fixturenames:
@@ -75,7 +82,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("case", params)
 
 
-def _asked(metafunc: pytest.Metafunc, perf: PerfSession, mark: pytest.Mark) -> Iterator[tuple[str, Case]]:
+def _asked(
+    metafunc: pytest.Metafunc, perf: PerfSession, mark: pytest.Mark
+) -> Iterator[tuple[str, Case]]:
     """Platform and case of everything that a perf test asks."""
     unknown = set(mark.kwargs) - {"cases", "engines"}
     if unknown or mark.args or not mark.kwargs:
@@ -90,7 +99,9 @@ def _asked(metafunc: pytest.Metafunc, perf: PerfSession, mark: pytest.Mark) -> I
         subjects += [(versus, mark.kwargs["engines"]) for versus in perf.versus()]
     for subject, question in subjects:
         cases = list(question(subject))
-        metafunc.config.hook.pytest_perfgate_cases(subject=subject, question=metafunc.function.__name__, cases=cases)
+        metafunc.config.hook.pytest_perfgate_cases(
+            subject=subject, question=metafunc.function.__name__, cases=cases
+        )
         for case in cases:
             _check_metric(metafunc, case)
             yield subject.platform, case
@@ -101,7 +112,8 @@ def _check_metric(metafunc: pytest.Metafunc, case: Case) -> None:
     if case.metric not in METRICS:
         near = formatting.suggestion(case.metric, METRICS)
         raise pytest.UsageError(
-            f"{metafunc.definition.nodeid}: no metric is called {case.metric!r}; {near}there are: {', '.join(METRICS)}"
+            f"{metafunc.definition.nodeid}: no metric is called {case.metric!r}; "
+            f"{near}there are: {', '.join(METRICS)}"
         )
 
 
@@ -115,7 +127,9 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(
+    session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
+) -> None:
     """Leave out what was not named, skip what this machine cannot run, put comparisons last."""
     perf = config.stash[SESSION]
     kept: list[pytest.Item] = []
@@ -139,7 +153,9 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
         return
     for item in cases:
         _skip_if_lacking(perf, item)
-    perf.runnable = tuple(_case(item) for item in cases if item.get_closest_marker("skip") is None)
+    perf.runnable = tuple(
+        _case(item) for item in cases if item.get_closest_marker("skip") is None
+    )
 
 
 def _skip_if_lacking(perf: PerfSession, item: pytest.Item) -> None:
@@ -176,7 +192,9 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     reporter.section("performance gate: plan")
     if perf.in_hand:
         tests = formatting.count(len(perf.in_hand), "test")
-        reporter.write_line(f"with servers in hand: {tests}, whose launches are known when they run")
+        reporter.write_line(
+            f"with servers in hand: {tests}, whose launches are known when they run"
+        )
     cases = perf.runnable or perf.expected
     if not cases and perf.in_hand:
         return True
@@ -219,7 +237,9 @@ def _has_case(item: pytest.Item) -> bool:
 
 def _is_in_hand(item: pytest.Item) -> bool:
     """Whether it starts servers itself, on a selected platform."""
-    return _platform(item) in item.config.stash[SESSION].requested and not _has_case(item)
+    return _platform(item) in item.config.stash[SESSION].requested and not _has_case(
+        item
+    )
 
 
 def _platform(item: pytest.Item) -> str | None:
@@ -257,10 +277,14 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if not perf.requested or perf.only_looks:
         return
     stopped = session.shouldfail or session.shouldstop  # --maxfail
-    whole = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) and not stopped
+    whole = (
+        exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) and not stopped
+    )
     perf.close(complete=whole)
     if hasattr(config, "workeroutput"):
-        config.workeroutput["perfgate_expected"] = msgspec.json.encode(perf.expected).decode()
+        config.workeroutput["perfgate_expected"] = msgspec.json.encode(
+            perf.expected
+        ).decode()
         config.workeroutput["perfgate_asked"] = sorted(perf.asked - perf.in_hand)
         config.workeroutput["perfgate_files"] = sorted(map(str, perf.files))
         return
@@ -308,7 +332,10 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
             write(f"{formatting.count(number, 'test')} skipped: {reason}")
         if perf.required:
             missing = formatting.count(len(perf.expected) + len(perf.in_hand), "case")
-            write(f"--gate=required: {missing} without a verdict: this run is red.", red=True)
+            write(
+                f"--gate=required: {missing} without a verdict: this run is red.",
+                red=True,
+            )
         return
     verbose = config.option.verbose > 0
     width, has_colour = terminalreporter._tw.fullwidth, terminalreporter._tw.hasmarkup
@@ -334,10 +361,15 @@ def _below_the_table(perf: PerfSession, results: Any) -> Iterator[str]:
     yield f"launches: {notices.launches(results)}"
     yield from notices.builds(results)
     for case in perf.unused_baselines():
-        yield (f"recorded, but no test asks for it (remove it from its file, or bring the test back): {case}")
+        yield (
+            "recorded, but no test asks for it (remove it from its file, or "
+            f"bring the test back): {case}"
+        )
     yield f"run data: {terminal.where(perf.run_dir)}"
     if not results.complete:
-        yield (f"it ended early; to go on: the same command with --run-dir={perf.run_dir} --resume")
+        yield (
+            f"it ended early; to go on: the same command with --run-dir={perf.run_dir} --resume"
+        )
 
 
 @contextlib.contextmanager

@@ -1,8 +1,9 @@
 """Pytest plugin: decides whether this is a perfgate project, and stays out of any other.
 
-``-m PLATFORM`` selects perf tests; without a platform in ``-m`` no perf test is selected and no
-server is ever started. In a project `perfgate.perf_tests` and `perfgate.fixtures` are registered,
-which do the rest. Elsewhere there is no option, marker or fixture of perfgate's.
+``-m PLATFORM`` selects perf tests; without a platform in ``-m`` no perf test is
+selected and no server is ever started. In a project `perfgate.perf_tests` and
+`perfgate.fixtures` are registered, which do the rest. Elsewhere there is no option,
+marker or fixture of perfgate's.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
     pluginmanager.add_hookspecs(hookspec)
 
 
-def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+def pytest_addoption(
+    parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager
+) -> None:
     """The suite's options, where a project is near: elsewhere their names are free for others."""
     config: Any = pluginmanager.get_plugin("pytestconfig")
     if _may_be_wanted(config):
@@ -44,7 +47,9 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
 
 def _may_be_wanted(config: pytest.Config) -> bool:
     """Whether a project is near or was named, as far as that is known before options are parsed."""
-    if hasattr(config.option, "baseline_record"):  # a worker of pytest-xdist, which was told them
+    if hasattr(
+        config.option, "baseline_record"
+    ):  # a worker of pytest-xdist, which was told them
         return True
     words = _words(config)
     if PACKAGE in words or _given("--study", words):
@@ -60,7 +65,10 @@ def _may_be_wanted(config: pytest.Config) -> bool:
 
 def _words(config: pytest.Config) -> list[str]:
     """The command line, with what the environment and the ini file add to it."""
-    added = [*shlex.split(os.environ.get("PYTEST_ADDOPTS", "")), *config.getini("addopts")]
+    added = [
+        *shlex.split(os.environ.get("PYTEST_ADDOPTS", "")),
+        *config.getini("addopts"),
+    ]
     return [*added, *(str(arg) for arg in config.invocation_params.args)]
 
 
@@ -78,14 +86,17 @@ def pytest_load_initial_conftests(
 ) -> Generator[None]:
     """Start again where pytest has found a wrong root directory; refuse options without a project.
 
-    Pytest looks for its root directory before it knows the options of plugins. So it takes DIR in
-    ``--run-dir DIR`` for a path to collect. And it does not know perfgate.toml.
+    Pytest looks for its root directory before it knows the options of plugins. So it
+    takes DIR in ``--run-dir DIR`` for a path to collect. And it does not know
+    perfgate.toml.
     """
     if _has_options(early_config):
         given = [str(arg) for arg in early_config.invocation_params.args]
         better = _better_arguments(early_config, given)
         if better != given:
-            raise SystemExit(int(pytest.main(better, early_config.invocation_params.plugins)))
+            raise SystemExit(
+                int(pytest.main(better, early_config.invocation_params.plugins))
+            )
     yield
     if not _has_options(early_config):
         _refuse_own_options(early_config, parser, args)
@@ -105,7 +116,9 @@ def _better_arguments(config: pytest.Config, given: list[str]) -> list[str]:
     return [f"--rootdir={root}", *joined]
 
 
-def _refuse_own_options(config: pytest.Config, parser: pytest.Parser, args: Sequence[str]) -> None:
+def _refuse_own_options(
+    config: pytest.Config, parser: pytest.Parser, args: Sequence[str]
+) -> None:
     """Say what is missing where an option is given that only a project has."""
     from perfgate.config.options import option_names
 
@@ -142,7 +155,9 @@ def pytest_configure(config: pytest.Config) -> None:
 def _replace_package_name(config: pytest.Config) -> bool:
     """``--pyargs perfgate.study`` means the shipped perf tests, wherever they lie."""
     is_named = PACKAGE in config.args
-    config.args[:] = [str(shipped().tests) if arg == PACKAGE else arg for arg in config.args]
+    config.args[:] = [
+        str(shipped().tests) if arg == PACKAGE else arg for arg in config.args
+    ]
     return is_named
 
 
@@ -168,7 +183,11 @@ def _open(config: pytest.Config, names_shipped: bool) -> None:
     if not (project.file or option.study or names_shipped):
         _refuse_gate(config)
         return
-    words = set(re.findall(r"[A-Za-z_]\w*", option.markexpr or "")) - {"and", "or", "not"}
+    words = set(re.findall(r"[A-Za-z_]\w*", option.markexpr or "")) - {
+        "and",
+        "or",
+        "not",
+    }
     _register(config, project, words)
     _add_settings(option, project)
     _enter_what_hooks_add(config)
@@ -187,7 +206,9 @@ def _open(config: pytest.Config, names_shipped: bool) -> None:
     config.pluginmanager.register(perf_tests, "perfgate.perf_tests")
     if not from_controller:
         worker_count = int(getattr(option, "numprocesses", None) or 0)
-        perf.check(worker_count, _given("--gate", map(str, config.invocation_params.args)))
+        perf.check(
+            worker_count, _given("--gate", map(str, config.invocation_params.args))
+        )
     if _names_other_tests(config, project):
         perf.suite = ()
     if perf.requested:
@@ -197,14 +218,20 @@ def _open(config: pytest.Config, names_shipped: bool) -> None:
 def _add_settings(option: Any, project: Project) -> None:
     """What the environment and the project file say, where the command line does not."""
     option.gate = option.gate or os.environ.get("PERFGATE_GATE") or project.gate
-    option.engine_python[:0] = [f"{name}={path}" for name, path in project.engine_python.items()]
-    option.model_dir[:0] = [f"{name}={path}" for name, path in project.model_dir.items()]
+    option.engine_python[:0] = [
+        f"{name}={path}" for name, path in project.engine_python.items()
+    ]
+    option.model_dir[:0] = [
+        f"{name}={path}" for name, path in project.model_dir.items()
+    ]
 
 
 def _names_other_tests(config: pytest.Config, project: Project) -> bool:
     """Whether paths are given in a project that does not say what its suite is: then they are it."""
     is_given = config.args_source is pytest.Config.ArgsSource.ARGS
-    return is_given and not project.names_tests and str(shipped().tests) not in config.args
+    return (
+        is_given and not project.names_tests and str(shipped().tests) not in config.args
+    )
 
 
 def _refuse_gate(config: pytest.Config) -> None:
@@ -223,12 +250,16 @@ def _register(config: pytest.Config, project: Project, words: set[str]) -> None:
     )
     for name, table in project.study.platforms.items():
         config.addinivalue_line("markers", f"{name}: {table.about}")
-    known = {line.split(":")[0].split("(")[0].strip() for line in config.getini("markers")}
+    known = {
+        line.split(":")[0].split("(")[0].strip() for line in config.getini("markers")
+    }
     unknown = sorted(words - known - {"True", "False"})
     if unknown:
         markers = ", ".join(sorted(known))
         near = formatting.suggestion(unknown[0], known)
-        raise pytest.UsageError(f"-m names {', '.join(unknown)}, which is no marker; {near}there are: {markers}")
+        raise pytest.UsageError(
+            f"-m names {', '.join(unknown)}, which is no marker; {near}there are: {markers}"
+        )
 
 
 def _enter_what_hooks_add(config: pytest.Config) -> None:

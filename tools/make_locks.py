@@ -1,11 +1,12 @@
 """Makes the lock files, and the list of the wheels that there are of what they pin: `make locks`.
 
-The lock files of the engines and of the suite are complete and have hashes. The list names all
-wheels that a promised Python might take; the unit tests read it, and need no network. Versions stay
-as they are in the lock files; ``--upgrade`` takes the newest that fit.
+The lock files of the engines and of the suite are complete and have hashes. The list
+names all wheels that a promised Python might take; the unit tests read it, and need no
+network. Versions stay as they are in the lock files; ``--upgrade`` takes the newest
+that fit.
 
-Only wheels for Linux are listed and hashed, so nothing is ever built from source. uv resolves,
-since it does so for all Pythons at once.
+Only wheels for Linux are listed and hashed, so nothing is ever built from source. uv
+resolves, since it does so for all Pythons at once.
 """
 
 from __future__ import annotations
@@ -97,13 +98,19 @@ class Pin:
 def all_locks() -> list[Lock]:
     """Those of the engines, then the suite's two."""
     engines = [
-        Lock(path.with_suffix(".txt"), (path,), path.read_text().splitlines()[0].partition(": ")[2])
+        Lock(
+            path.with_suffix(".txt"),
+            (path,),
+            path.read_text().splitlines()[0].partition(": ")[2],
+        )
         for path in sorted(LOCKS.glob("*.toml"))
     ]
     project, build = ROOT / "pyproject.toml", ROOT / "requirements.in"
     runtime, dev = ROOT / "requirements.txt", ROOT / "requirements-dev.txt"
     measures = "What measures: all that `make perf` and a GPU host need."
-    develops = "requirements.txt and what its developers need: tests, linters, documentation."
+    develops = (
+        "requirements.txt and what its developers need: tests, linters, documentation."
+    )
     extras = ("--extra", "dev", "--extra", "docs")
     return [
         *engines,
@@ -125,11 +132,21 @@ def resolve(lock: Lock, upgrade: bool) -> list[Pin]:
             pins.write_text("".join(f"{pin}\n" for pin in versions(lock)))
         _uv(folder, [*names, *lock.arguments, "--output-file", pins.name])
         found = folder / "pylock.toml"
-        to_pylock = ["--no-deps", "--format", "pylock.toml", "--output-file", found.name]
+        to_pylock = [
+            "--no-deps",
+            "--format",
+            "pylock.toml",
+            "--output-file",
+            found.name,
+        ]
         _uv(folder, [pins.name, *to_pylock])
         packages = tomllib.loads(found.read_text())["packages"]
         wanted = markers(pins.read_text(), lock)
-    return [pin for package in packages if (pin := read_package(package, wanted)) is not None]
+    return [
+        pin
+        for package in packages
+        if (pin := read_package(package, wanted)) is not None
+    ]
 
 
 def _uv(folder: Path, arguments: Sequence[str]) -> None:
@@ -162,7 +179,9 @@ def reduced(marker: str, pythons: Sequence[str]) -> str | None:
     """A marker as far as it tells promised machines apart; None where it excludes them all."""
     if not marker:
         return ""
-    machines = [environment(python, arch) for python in pythons for arch in ARCHITECTURES]
+    machines = [
+        environment(python, arch) for python in pythons for arch in ARCHITECTURES
+    ]
     told = [Marker(marker).evaluate(machine) for machine in machines]
     if all(told):
         return ""
@@ -201,7 +220,9 @@ def read_package(package: Mapping[str, Any], wanted: Mapping[str, str]) -> Pin |
 def is_for_linux(wheel: str) -> bool:
     """Whether some promised Python on Linux might take it: no PyPy, no Python without its lock."""
     for tag in parse_wheel_filename(wheel)[3]:
-        manylinux = tag.platform.startswith("manylinux") and tag.platform.endswith(ARCHITECTURES)
+        manylinux = tag.platform.startswith("manylinux") and tag.platform.endswith(
+            ARCHITECTURES
+        )
         ours = not tag.interpreter.startswith("pp") and not tag.abi.endswith("t")
         if ours and (manylinux or tag.platform == "any"):
             return True
@@ -229,7 +250,9 @@ def written(lock: Lock, pins: Sequence[Pin]) -> str:
 def main() -> None:
     """Write every lock file and the list of wheels."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--upgrade", action="store_true", help="take the newest versions that fit")
+    parser.add_argument(
+        "--upgrade", action="store_true", help="take the newest versions that fit"
+    )
     upgrade = parser.parse_args().upgrade
     wheels: dict[str, dict[str, object]] = {}
     for lock in all_locks():

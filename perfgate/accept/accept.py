@@ -1,8 +1,9 @@
 """How does a measurement become a baseline?
 
-In two acts. A run only proposes: it writes files and a table beside its own data. A person takes them over with
-`perfgate accept`, which reads the runs again, shows old, new, change, launches and spread, and refuses what should not
-be compared with later. CI never does the second.
+In two acts. A run only proposes: it writes files and a table beside its own data. A
+person takes them over with `perfgate accept`, which reads the runs again, shows old,
+new, change, launches and spread, and refuses what should not be compared with later. CI
+never does the second.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ def propose(results: RunResults, store: Store, out_dir: Path) -> list[Path]:
     """Write what the baselines would become, and a table of it, beside a run; the store is not touched.
 
     Returns:
-        the proposed files, laid out as in the store. What speaks against them is written into the table.
+        the proposed files, laid out as in the store. What speaks against them is
+            written into the table.
 
     """
     made = [p for p in proposals([results], store, Choice()) if not _without_value(p)]
@@ -61,14 +63,22 @@ def propose(results: RunResults, store: Store, out_dir: Path) -> list[Path]:
     for path, group in _by_file(made).items():
         file, _ = merged(path, store.file(path), group)
         target = out_dir / path.relative_to(store.root)
-        write_atomically(target, to_text(_with_provenance(file, group, [results], None)))
+        write_atomically(
+            target, to_text(_with_provenance(file, group, [results], None))
+        )
         written.append(target)
-    write_atomically(out_dir / DIFF, f"# Proposed by run {results.run_id}\n\n{table(made)}\n")
+    write_atomically(
+        out_dir / DIFF, f"# Proposed by run {results.run_id}\n\n{table(made)}\n"
+    )
     return written
 
 
 def accept(
-    run_dirs: Sequence[Path], store: Store, choice: Choice, env: Mapping[str, str] = os.environ, write: bool = True
+    run_dirs: Sequence[Path],
+    store: Store,
+    choice: Choice,
+    env: Mapping[str, str] = os.environ,
+    write: bool = True,
 ) -> Accepted:
     """Take runs over into the store; several at once pool their launches.
 
@@ -77,45 +87,68 @@ def accept(
         write: False only shows.
 
     Raises:
-        RecordingRefused: in CI; a run was planted or invalid, or cut off in a launch that a case is of; a value is
-            worse without a reason; a promise cannot be kept. Nothing is written then.
+        RecordingRefused: in CI; a run was planted or invalid, or cut off in a launch
+            that a case is of; a value is worse without a reason; a promise cannot be
+            kept. Nothing is written then.
 
     """
     if env.get("CI", "").lower() not in ("", "0", "false"):
         raise RecordingRefused(
             tried="taking runs over into the baselines",
             seen=f"CI={env['CI']}: this is a CI job",
-            remedy="let the job keep its run directory, and accept it at a desk, in a commit of its own",
+            remedy=(
+                "let the job keep its run directory, and accept it at a desk, in a "
+                "commit of its own"
+            ),
         )
-    runs = sorted((rundata.load(folder) for folder in run_dirs), key=lambda run: run.run_id)
+    runs = sorted(
+        (rundata.load(folder) for folder in run_dirs), key=lambda run: run.run_id
+    )
     _refuse_runs(runs)
     made = [p for p in proposals(runs, store, choice) if _chosen(p, choice)]
     _refuse_planted(runs, made)
     if not made:
         raise RecordingRefused(
             tried=f"taking over {', '.join(str(folder) for folder in run_dirs)}",
-            seen="no measured case matches" if choice.only else "nothing was measured in them",
-            remedy="`perfgate judge RUN` lists the cases; --only takes an id or a pattern such as '*/closed-c32/*'",
+            seen="no measured case matches"
+            if choice.only
+            else "nothing was measured in them",
+            remedy=(
+                "`perfgate judge RUN` lists the cases; --only takes an id or a "
+                "pattern such as '*/closed-c32/*'"
+            ),
         )
-    files = {path: merged(path, store.file(path), group) for path, group in _by_file(made).items()}
+    files = {
+        path: merged(path, store.file(path), group)
+        for path, group in _by_file(made).items()
+    }
     _refuse_cases(made, runs, {path: lost for path, (_, lost) in files.items()})
     if write:
         for path, group in _by_file(made).items():
-            store.write(path, _with_provenance(files[path][0], group, runs, choice.reason))
+            store.write(
+                path, _with_provenance(files[path][0], group, runs, choice.reason)
+            )
     return Accepted(tuple(made), tuple(files))
 
 
 def table(made: Sequence[Proposal]) -> str:
     """Markdown: old, new, change, launches, spread, promised and detectable loss, and what to know about each."""
-    head = "| case | old | new | change | launches | spread | promised | detectable | gate | notes |"
-    return "\n".join([head, "|---|---|---|---|---|---|---|---|---|---|", *map(_row, made)])
+    head = (
+        "| case | old | new | change | launches | spread | promised | detectable | "
+        "gate | notes |"
+    )
+    return "\n".join(
+        [head, "|---|---|---|---|---|---|---|---|---|---|", *map(_row, made)]
+    )
 
 
 def _row(proposal: Proposal) -> str:
     new, noise = proposal.new, proposal.noise
     unit = "" if proposal.case.over is not None else new.unit
     old = proposal.old_value
-    notes = [*proposal.notes, *proposal.objections] + ([] if noise.firm else ["provisional"])
+    notes = [*proposal.notes, *proposal.objections] + (
+        [] if noise.firm else ["provisional"]
+    )
     cells = [
         proposal.case.id,
         "-" if old is None else wording.number(old, unit),
@@ -134,11 +167,17 @@ def _row(proposal: Proposal) -> str:
 def _rests_on(proposal: Proposal) -> str:
     """How many launches of how many runs, and of how many machines where there are several."""
     text = f"{len(proposal.new.launches)} of {wording.count(proposal.new.runs, 'run')}"
-    return f"{text} on {proposal.machine_count} machines" if proposal.machine_count > 1 else text
+    return (
+        f"{text} on {proposal.machine_count} machines"
+        if proposal.machine_count > 1
+        else text
+    )
 
 
 def _chosen(proposal: Proposal, choice: Choice) -> bool:
-    return not choice.only or any(fnmatch.fnmatchcase(proposal.case.id, pattern) for pattern in choice.only)
+    return not choice.only or any(
+        fnmatch.fnmatchcase(proposal.case.id, pattern) for pattern in choice.only
+    )
 
 
 def _by_file(made: Sequence[Proposal]) -> dict[Path, list[Proposal]]:
@@ -164,13 +203,18 @@ def _refuse_runs(runs: Sequence[RunResults]) -> None:
         raise RecordingRefused(
             tried=f"taking over {', '.join(beside)}",
             seen="there a candidate was launched in turn with a base build (--against-engine)",
-            remedy="measure the build that the baseline is to stand for by itself, with --baseline-record",
+            remedy=(
+                "measure the build that the baseline is to stand for by itself, with "
+                "--baseline-record"
+            ),
         )
     ids = [run.run_id for run in runs]
     twice = sorted({run_id for run_id in ids if ids.count(run_id) > 1})
     if twice:
         raise RecordingRefused(
-            tried="taking several runs over", seen=f"{', '.join(twice)} is named twice", remedy="name each run once"
+            tried="taking several runs over",
+            seen=f"{', '.join(twice)} is named twice",
+            remedy="name each run once",
         )
 
 
@@ -197,16 +241,27 @@ def _cut_off(made: Sequence[Proposal], runs: Sequence[RunResults]) -> list[str]:
             if run.run_id in proposal.runs and (keys := reader.cut_off(proposal.case)):
                 cases[run.run_id, " and of ".join(keys), whole].append(proposal.case.id)
     return [
-        f"{ids[0]}{f' and {len(ids) - 1} more' if len(ids) > 1 else ''}: run {run} was cut off in a launch of {keys}: "
-        f"finish it (pytest --resume with its --run-dir), or take what is whole alone: --only '{whole}/*'"
+        f"{ids[0]}{f' and {len(ids) - 1} more' if len(ids) > 1 else ''}: run "
+        f"{run} was cut off in a launch of {keys}: "
+        "finish it (pytest --resume with its --run-dir), or take what is whole "
+        f"alone: --only '{whole}/*'"
         for (run, keys, whole), ids in cases.items()
     ]
 
 
-def _refuse_cases(made: Sequence[Proposal], runs: Sequence[RunResults], lost: Mapping[Path, Sequence[str]]) -> None:
-    objections = [f"{p.case.id}: {objection}" for p in made for objection in p.objections] + _cut_off(made, runs)
+def _refuse_cases(
+    made: Sequence[Proposal],
+    runs: Sequence[RunResults],
+    lost: Mapping[Path, Sequence[str]],
+) -> None:
+    objections = [
+        f"{p.case.id}: {objection}" for p in made for objection in p.objections
+    ] + _cut_off(made, runs)
     objections += [
-        f"{path}: it was recorded of something else, and {', '.join(names)} would be lost; leave out --only"
+        (
+            f"{path}: it was recorded of something else, and {', '.join(names)} "
+            "would be lost; leave out --only"
+        )
         for path, names in lost.items()
         if names
     ]
@@ -219,7 +274,10 @@ def _refuse_cases(made: Sequence[Proposal], runs: Sequence[RunResults], lost: Ma
 
 
 def _with_provenance(
-    file: BaselineFile, made: Sequence[Proposal], runs: Sequence[RunResults], reason: str | None
+    file: BaselineFile,
+    made: Sequence[Proposal],
+    runs: Sequence[RunResults],
+    reason: str | None,
 ) -> BaselineFile:
     """Who took which run over for which metrics; entries of runs that left the file go."""
     today = datetime.datetime.now(datetime.UTC).date().isoformat()

@@ -1,8 +1,8 @@
 """What would the baselines become, if these runs were taken over?
 
-New launches join the recorded ones as long as they pass beside them; a value that moved starts a baseline of its own
-(`perfgate.accept.retention`). What speaks against taking a case over is found here and decided on in
-`perfgate.accept.accept`.
+New launches join the recorded ones as long as they pass beside them; a value that moved
+starts a baseline of its own (`perfgate.accept.retention`). What speaks against taking a
+case over is found here and decided on in `perfgate.accept.accept`.
 """
 
 from __future__ import annotations
@@ -18,12 +18,24 @@ import msgspec
 from perfgate import formatting as wording
 from perfgate.accept.retention import kept, latest, lost_since
 from perfgate.cases import Case
-from perfgate.judge.baseline_schema import BaselineFile, Known, LaunchPoint, MetricBaseline
+from perfgate.judge.baseline_schema import (
+    BaselineFile,
+    Known,
+    LaunchPoint,
+    MetricBaseline,
+)
 from perfgate.judge.baseline_store import Recorded, Store
 from perfgate.judge.gate import gate_mode, judge, metric_of
 from perfgate.judge.machine_scope import for_any, promises
 from perfgate.judge.observation import Observation, RunReader
-from perfgate.judge.policy import Noise, Policy, noise_of_baseline, policy_for, promised_delta, step_up
+from perfgate.judge.policy import (
+    Noise,
+    Policy,
+    noise_of_baseline,
+    policy_for,
+    promised_delta,
+    step_up,
+)
 from perfgate.judge.routing_shift import SHARES
 from perfgate.judge.verdict import Outcome, Verdict
 from perfgate.results.schema import RunResults
@@ -37,7 +49,8 @@ class Choice:
         only: ids of cases, or patterns of them ("*/closed-c32/*"); empty takes all.
         reason: why worse values, or a wide delta, are right; stored in the file.
         delta: a promised loss other than the policy's.
-        report_only: never turn a run red by these cases; with a reason it stays so until `replace` or `delta`.
+        report_only: never turn a run red by these cases; with a reason it stays so
+            until `replace` or `delta`.
         known_until: keep the baseline, and let the loss pass until this day.
         replace: begin anew even where the new launches pass beside the old ones.
 
@@ -82,22 +95,35 @@ class Proposal:
     @property
     def machine_count(self) -> int:
         """Machines that the new launches were on; 0 where that is not known of any."""
-        return len({self.machines[point.run] for point in self.new.launches if point.run in self.machines})
+        return len(
+            {
+                self.machines[point.run]
+                for point in self.new.launches
+                if point.run in self.machines
+            }
+        )
 
     @property
     def old_value(self) -> float | None:
         """The baseline's value so far."""
-        return None if self.old is None else noise_of_baseline(self.old, self.policy).reference
+        return (
+            None
+            if self.old is None
+            else noise_of_baseline(self.old, self.policy).reference
+        )
 
 
-def proposals(runs: Sequence[RunResults], store: Store, choice: Choice) -> list[Proposal]:
+def proposals(
+    runs: Sequence[RunResults], store: Store, choice: Choice
+) -> list[Proposal]:
     """Every case that was measured in any of the runs, in order of first mention."""
     cases: dict[str, Case] = {}
     seen: dict[str, list[Observation]] = defaultdict(list)
     for run in runs:
         reader = RunReader(run)
         for case in run.cases:
-            # Each run's own case: the same id may stand for another server configuration, and that must be noticed.
+            # Each run's own case: the same id may stand for another server
+            # configuration, and that must be noticed.
             observation = reader.observe(case)
             if observation.readings:
                 cases[case.id] = case
@@ -105,33 +131,58 @@ def proposals(runs: Sequence[RunResults], store: Store, choice: Choice) -> list[
     return [_propose(case, seen[case.id], store, choice) for case in cases.values()]
 
 
-def _propose(case: Case, seen: Sequence[Observation], store: Store, choice: Choice) -> Proposal:
+def _propose(
+    case: Case, seen: Sequence[Observation], store: Store, choice: Choice
+) -> Proposal:
     path = store.path(case, seen[0].hardware_label)
     file = store.file(path)
     last = seen[-1]
     policy = policy_for(last.hardware_label, case.metric, case.over is not None)
     old = file.metrics.get(case.metric) if file is not None else None
     machines = dict(file.machines) if file is not None else {}
-    machines |= {observation.run: observation.machine for observation in seen if observation.machine}
-    recorded = None if file is None or old is None else Recorded(path, file.identity, file.context, old, machines)
-    verdicts = [judge(case, observation, recorded, policy, datetime.date.min) for observation in seen]
+    machines |= {
+        observation.run: observation.machine
+        for observation in seen
+        if observation.machine
+    }
+    recorded = (
+        None
+        if file is None or old is None
+        else Recorded(path, file.identity, file.context, old, machines)
+    )
+    verdicts = [
+        judge(case, observation, recorded, policy, datetime.date.min)
+        for observation in seen
+    ]
     objections = [
-        f"run {observation.run} is invalid for it ({verdict.message.splitlines()[1].strip()}): leave it out by --only"
+        (
+            f"run {observation.run} is invalid for it "
+            f"({verdict.message.splitlines()[1].strip()}): leave it out by --only"
+        )
         for observation, verdict in zip(seen, verdicts, strict=True)
         if verdict.outcome is Outcome.INVALID and not (old and old.known)
     ]
     for other in seen[:-1]:
         apart = wording.differences(last.identity, other.identity)
         if apart:
-            objections.append(f"runs {other.run} and {last.run} measured different things: {wording.listed(apart)}")
+            objections.append(
+                f"runs {other.run} and {last.run} measured different things: "
+                f"{wording.listed(apart)}"
+            )
     comparable = recorded if verdicts[-1].outcome is not Outcome.INCOMPARABLE else None
-    new, notes, more = _new_metric(case, seen, machines, comparable, verdicts, (policy, choice))
+    new, notes, more = _new_metric(
+        case, seen, machines, comparable, verdicts, (policy, choice)
+    )
     notes += _promised_alone(promises(_bare(new, machines), policy))
     if recorded is not None and comparable is None:
-        notes.append(f"the old baseline is of something else and goes: {verdicts[-1].message.splitlines()[1].strip()}")
+        notes.append(
+            "the old baseline is of something else and goes: "
+            f"{verdicts[-1].message.splitlines()[1].strip()}"
+        )
         if not choice.replace:
             more.append(
-                "what is recorded is of something else: --replace puts these launches in its place, another "
+                "what is recorded is of something else: --replace puts these "
+                "launches in its place, another "
                 "--baselines keeps both"
             )
     return Proposal(
@@ -168,13 +219,21 @@ def _new_metric(
     if recorded is not None:
         stay, note = kept(recorded, seen, verdicts, choice.replace)
         fresh = {(point.run, point.launch) for point in points}
-        points = [point for point in stay if (point.run, point.launch) not in fresh] + points
+        points = [
+            point for point in stay if (point.run, point.launch) not in fresh
+        ] + points
         notes += note
     if not points:
         # The objection is there already: the run is invalid for it.
         points = [LaunchPoint(run=seen[-1].run, launch=0, value=1.0)]
     out_of_gate, reason = choice.report_only, choice.reason
-    if old is not None and old.gate == "report" and old.reason and not choice.replace and choice.delta is None:
+    if (
+        old is not None
+        and old.gate == "report"
+        and old.reason
+        and not choice.replace
+        and choice.delta is None
+    ):
         out_of_gate, reason = True, choice.reason or old.reason
         notes.append(f"reported only: {reason}")
     new = MetricBaseline(
@@ -193,8 +252,16 @@ def _new_metric(
     objections += more
     anchor = noise.reference
     if recorded is not None and not choice.reason:
-        anchor, worse = lost_since(case, recorded, _bare(new, machines), list(zip(seen, verdicts, strict=True)), policy)
-        objections += [f"{worse}: give a --reason, or leave it out by --only"] if worse else []
+        anchor, worse = lost_since(
+            case,
+            recorded,
+            _bare(new, machines),
+            list(zip(seen, verdicts, strict=True)),
+            policy,
+        )
+        objections += (
+            [f"{worse}: give a --reason, or leave it out by --only"] if worse else []
+        )
     return msgspec.structs.replace(new, anchor=anchor), notes, objections
 
 
@@ -203,7 +270,10 @@ def _promised_alone(own: Mapping[str, float]) -> list[str]:
     alike: dict[float, list[str]] = defaultdict(list)
     for name, delta in own.items():
         alike[delta].append(name)
-    return [f"on {', '.join(names)} alone {wording.percent(delta)}" for delta, names in sorted(alike.items())]
+    return [
+        f"on {', '.join(names)} alone {wording.percent(delta)}"
+        for delta, names in sorted(alike.items())
+    ]
 
 
 def _bare(metric: MetricBaseline, machines: Mapping[str, str]) -> Recorded:
@@ -211,12 +281,18 @@ def _bare(metric: MetricBaseline, machines: Mapping[str, str]) -> Recorded:
     return Recorded(Path(), {}, {}, metric, machines)
 
 
-def _noise(metric: MetricBaseline, machines: Mapping[str, str], policy: Policy) -> Noise:
+def _noise(
+    metric: MetricBaseline, machines: Mapping[str, str], policy: Policy
+) -> Noise:
     return for_any(_bare(metric, machines), policy).noise(policy)
 
 
 def _with_delta(
-    new: MetricBaseline, old: MetricBaseline | None, noise: Noise, policy: Policy, choice: Choice
+    new: MetricBaseline,
+    old: MetricBaseline | None,
+    noise: Noise,
+    policy: Policy,
+    choice: Choice,
 ) -> tuple[MetricBaseline, list[str], list[str]]:
     """The promised loss: the policy's, or the person's with a reason; what cannot be detected is not promised.
 
@@ -228,23 +304,33 @@ def _with_delta(
     delta, reason = promised_delta(noise, policy, higher), new.reason
     if choice.delta is not None:
         delta, reason = choice.delta, choice.reason
-    elif old is not None and old.reason and old.gate == "hard" and delta > policy.widest and old.delta >= delta:
+    elif (
+        old is not None
+        and old.reason
+        and old.gate == "hard"
+        and delta > policy.widest
+        and old.delta >= delta
+    ):
         delta, reason = old.delta, old.reason
     notes, objections = [], []
     if higher and delta >= 1:
-        objections.append(f"it cannot lose {wording.percent(delta)}: a --delta below 1 is a part of it")
+        objections.append(
+            f"it cannot lose {wording.percent(delta)}: a --delta below 1 is a part of it"
+        )
     if new.gate == "hard" and delta > policy.without_reason and not reason:
         most = f"more than {wording.percent(policy.without_reason)} is promised only for a reason"
         if choice.delta is not None:
             objections.append(f"{most}: add --reason WHY")
         else:
             notes.append(
-                f"reported only up to its alarm line: it detects no loss below {wording.percent(detectable)}, and "
+                "reported only up to its alarm line: it detects no loss below "
+                f"{wording.percent(detectable)}, and "
                 f"{most}: record more launches, or {enough} --reason WHY"
             )
     elif new.gate == "hard" and noise.firm and delta < detectable - 1e-9:
         objections.append(
-            f"a loss of {wording.percent(delta)} cannot be detected, {wording.percent(detectable)} can: "
+            f"a loss of {wording.percent(delta)} cannot be detected, "
+            f"{wording.percent(detectable)} can: "
             f"{enough} or more, or --report-only"
         )
     return msgspec.structs.replace(new, delta=delta, reason=reason), notes, objections
@@ -261,10 +347,27 @@ def _known(
     ]
     objections = [] if choice.reason else ["a known regression needs a --reason"]
     if not losses or choice.known_until is None:
-        return old, [], [*objections, "it is not a regression in these runs: leave it out by --only"]
+        return (
+            old,
+            [],
+            [
+                *objections,
+                "it is not a regression in these runs: leave it out by --only",
+            ],
+        )
     worse_by, change = max(losses)
-    known = Known(until=choice.known_until.isoformat(), reason=choice.reason or "", worse_by=worse_by, change=change)
-    notes = [f"keeps the baseline; a loss of {wording.percent(known.worse_by)} may pass until {known.until}"]
+    known = Known(
+        until=choice.known_until.isoformat(),
+        reason=choice.reason or "",
+        worse_by=worse_by,
+        change=change,
+    )
+    notes = [
+        (
+            f"keeps the baseline; a loss of {wording.percent(known.worse_by)} may "
+            f"pass until {known.until}"
+        )
+    ]
     return msgspec.structs.replace(old, known=known), notes, objections
 
 
@@ -281,11 +384,26 @@ def _points(case: Case, observation: Observation) -> Iterable[LaunchPoint]:
             )
 
 
-def merged(path: Path, file: BaselineFile | None, made: Sequence[Proposal]) -> tuple[BaselineFile, list[str]]:
+def merged(
+    path: Path, file: BaselineFile | None, made: Sequence[Proposal]
+) -> tuple[BaselineFile, list[str]]:
     """The file with the proposals in it, less its provenance; and the metrics that would be lost."""
     last = made[-1]
-    kept = dict(file.metrics) if file is not None and file.identity == last.identity else {}
-    lost = sorted(set(file.metrics) - set(kept) - {p.case.metric for p in made}) if file is not None else []
+    kept = (
+        dict(file.metrics)
+        if file is not None and file.identity == last.identity
+        else {}
+    )
+    lost = (
+        sorted(set(file.metrics) - set(kept) - {p.case.metric for p in made})
+        if file is not None
+        else []
+    )
     metrics = kept | {proposal.case.metric: proposal.new for proposal in made}
     provenance = file.provenance if file is not None and kept else ()
-    return BaselineFile(identity=last.identity, context=last.context, provenance=provenance, metrics=metrics), lost
+    return BaselineFile(
+        identity=last.identity,
+        context=last.context,
+        provenance=provenance,
+        metrics=metrics,
+    ), lost

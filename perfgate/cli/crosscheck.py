@@ -21,7 +21,9 @@ _FILE = click.Path(exists=True, path_type=Path)
     required=True,
     help="Base address of a running server, http://127.0.0.1:8000.",
 )
-@click.option("--client", type=click.Choice(CLIENT_NAMES), default="vllm", show_default=True)
+@click.option(
+    "--client", type=click.Choice(CLIENT_NAMES), default="vllm", show_default=True
+)
 @click.option(
     "--client-python",
     default="python",
@@ -29,8 +31,13 @@ _FILE = click.Path(exists=True, path_type=Path)
     help="The Python that has the client installed.",
 )
 @click.option("--tokenizer", type=_FILE, required=True, help="Folder or file.")
-@click.option("--model", help="Name under which it is served; the first of /v1/models if left out.")
-@click.option("--engine", type=click.Choice(sorted(ENGINES)), default="vllm", show_default=True)
+@click.option(
+    "--model",
+    help="Name under which it is served; the first of /v1/models if left out.",
+)
+@click.option(
+    "--engine", type=click.Choice(sorted(ENGINES)), default="vllm", show_default=True
+)
 @click.option("--num-prompts", default=64, show_default=True)
 @click.option("--max-concurrency", default=16, show_default=True)
 @click.option(
@@ -47,7 +54,9 @@ _FILE = click.Path(exists=True, path_type=Path)
     show_default=True,
     help="Largest relative difference that is agreement.",
 )
-def crosscheck(url: str, client: str, client_python: str, tokenizer: Path, **options: Any) -> None:
+def crosscheck(
+    url: str, client: str, client_python: str, tokenizer: Path, **options: Any
+) -> None:
     """Compare this suite's client with `vllm bench serve` or sglang.bench_serving on a running server.
 
     Exits with 1 unless every metric agrees.

@@ -18,11 +18,33 @@ _STORE = click.Path(path_type=Path)
 
 
 @click.command("doctor")
-@click.option("--tp", default=2, show_default=True, help="Tensor parallel size that you want to run.")
-@click.option("--baselines", type=_STORE, help="Baseline store (default: the project's).")
-@click.option("--engine-python", multiple=True, metavar="ENGINE=PATH", help="The Python that runs an engine.")
-@click.option("--model-dir", multiple=True, metavar="MODEL=DIR", help="Folder of a model's weights.")
-def command(tp: int, baselines: Path | None, engine_python: tuple[str, ...], model_dir: tuple[str, ...]) -> None:
+@click.option(
+    "--tp",
+    default=2,
+    show_default=True,
+    help="Tensor parallel size that you want to run.",
+)
+@click.option(
+    "--baselines", type=_STORE, help="Baseline store (default: the project's)."
+)
+@click.option(
+    "--engine-python",
+    multiple=True,
+    metavar="ENGINE=PATH",
+    help="The Python that runs an engine.",
+)
+@click.option(
+    "--model-dir",
+    multiple=True,
+    metavar="MODEL=DIR",
+    help="Folder of a model's weights.",
+)
+def command(
+    tp: int,
+    baselines: Path | None,
+    engine_python: tuple[str, ...],
+    model_dir: tuple[str, ...],
+) -> None:
     """Say what this machine can run, what is missing, and the remedy for each.
 
     Exits with 1 if neither the CPU run nor one on GPUs is possible.
@@ -35,7 +57,11 @@ def command(tp: int, baselines: Path | None, engine_python: tuple[str, ...], mod
     machine = hardware.detect()
     pythons = {**project.engine_python, **_pairs("--engine-python", engine_python)}
     folders = {**project.model_dir, **_pairs("--model-dir", model_dir)}
-    findings = list(doctor.examine(machine, project.study, judging_store(baselines), pythons, folders))
+    findings = list(
+        doctor.examine(
+            machine, project.study, judging_store(baselines), pythons, folders
+        )
+    )
     selections = list(doctor.platforms(machine, project.study, tp))
     _show(findings)
     click.echo()

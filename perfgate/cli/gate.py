@@ -16,13 +16,23 @@ _FOLDER = click.Path(path_type=Path)
 
 @click.command("judge")
 @click.argument("run", type=_FOLDER)
-@click.option("--baselines", type=_FOLDER, help="Baseline store (default: the project's).")
+@click.option(
+    "--baselines", type=_FOLDER, help="Baseline store (default: the project's)."
+)
 @click.option(
     "--required",
     is_flag=True,
-    help="Red is all but PASSED and IMPROVED, a case without a verdict, a part of the suite, a run that was cut off.",
+    help=(
+        "Red is all but PASSED and IMPROVED, a case without a verdict, a part of the "
+        "suite, a run that was cut off."
+    ),
 )
-@click.option("-v", "--verbose", is_flag=True, help="Every case and its message, not only those that did not pass.")
+@click.option(
+    "-v",
+    "--verbose",
+    is_flag=True,
+    help="Every case and its message, not only those that did not pass.",
+)
 def judge(run: Path, baselines: Path | None, required: bool, verbose: bool) -> None:
     """Decide the run RUN again from its data alone; exits with 1 if it is red."""
     # Imported here: `--help` must not wait for scipy, numpy and rich.
@@ -33,8 +43,14 @@ def judge(run: Path, baselines: Path | None, required: bool, verbose: bool) -> N
 
     store = judging_store(baselines)
     again = run_status.judged_again(rundata.load(run), store)
-    click.echo(report.table(again, shutil.get_terminal_size().columns, sys.stdout.isatty(), verbose))
-    for message in [row.message for row in again.verdicts] if verbose else report.attention(again):
+    click.echo(
+        report.table(
+            again, shutil.get_terminal_size().columns, sys.stdout.isatty(), verbose
+        )
+    )
+    for message in (
+        [row.message for row in again.verdicts] if verbose else report.attention(again)
+    ):
         click.echo(message)
     click.echo(report.headline(again, required, run_status.missing(again)))
     for line in [*notices.important(again), *notices.ended_early(again)]:
@@ -45,13 +61,30 @@ def judge(run: Path, baselines: Path | None, required: bool, verbose: bool) -> N
 
 @click.command("accept")
 @click.argument("runs", metavar="RUN...", type=_FOLDER, nargs=-1, required=True)
-@click.option("--baselines", type=_FOLDER, help="Baseline store (default: the project's).")
-@click.option("--only", multiple=True, metavar="CASE", help="A case's id, or a pattern: '*/closed-c32/*'; repeatable.")
-@click.option("--reason", help="Why worse values or a wide promise are right; stored in the file.")
-@click.option("--delta", type=click.FloatRange(0, min_open=True), help="Loss to catch, as a fraction.")
-@click.option("--report-only", is_flag=True, help="Never turn a run red by these cases.")
 @click.option(
-    "--known-until", type=click.DateTime(["%Y-%m-%d"]), help="Keep the baseline, let the loss pass until then."
+    "--baselines", type=_FOLDER, help="Baseline store (default: the project's)."
+)
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="CASE",
+    help="A case's id, or a pattern: '*/closed-c32/*'; repeatable.",
+)
+@click.option(
+    "--reason", help="Why worse values or a wide promise are right; stored in the file."
+)
+@click.option(
+    "--delta",
+    type=click.FloatRange(0, min_open=True),
+    help="Loss to catch, as a fraction.",
+)
+@click.option(
+    "--report-only", is_flag=True, help="Never turn a run red by these cases."
+)
+@click.option(
+    "--known-until",
+    type=click.DateTime(["%Y-%m-%d"]),
+    help="Keep the baseline, let the loss pass until then.",
 )
 @click.option("--replace", is_flag=True, help="Begin anew instead of adding launches.")
 @click.option("--dry-run", is_flag=True, help="Show, write nothing.")
@@ -64,9 +97,9 @@ def accept(
 ) -> None:
     """Take the launches of one or several runs RUN over into the baselines.
 
-    Shows old, new, change, launches and spread of each case. Refuses launches that were cut off, runs that are invalid
-    or slowed down on purpose, worse values without a reason, and promises that the launches cannot keep; refuses to
-    work in CI.
+    Shows old, new, change, launches and spread of each case. Refuses launches that were
+    cut off, runs that are invalid or slowed down on purpose, worse values without a
+    reason, and promises that the launches cannot keep; refuses to work in CI.
     """
     # Imported here: `--help` must not wait for scipy and numpy.
     import msgspec

@@ -18,14 +18,40 @@ _FOLDER = click.Path(path_type=Path)
 
 @click.command("history")
 @click.argument("case", required=False)
-@click.option("--runs", type=_FOLDER, help="Run store (default: the project's); its complete runs are added first.")
 @click.option(
-    "--history", "file", type=_FOLDER, envvar="PERFGATE_HISTORY", help="The file (default: in the run store)."
+    "--runs",
+    type=_FOLDER,
+    help="Run store (default: the project's); its complete runs are added first.",
 )
-@click.option("--hardware", help='Baseline folder, such as "h200x2", where a case ran on several.')
-@click.option("--html", type=_FOLDER, metavar="FILE", help="Draw CASE, or without it every case, on a page.")
-@click.option("--csv", type=_FOLDER, metavar="FILE", help="Write every run and case as CSV; - prints it.")
-@click.option("--openmetrics", "metrics", type=_FOLDER, metavar="FILE", help="Write the newest values as OpenMetrics.")
+@click.option(
+    "--history",
+    "file",
+    type=_FOLDER,
+    envvar="PERFGATE_HISTORY",
+    help="The file (default: in the run store).",
+)
+@click.option(
+    "--hardware", help='Baseline folder, such as "h200x2", where a case ran on several.'
+)
+@click.option(
+    "--html",
+    type=_FOLDER,
+    metavar="FILE",
+    help="Draw CASE, or without it every case, on a page.",
+)
+@click.option(
+    "--csv",
+    type=_FOLDER,
+    metavar="FILE",
+    help="Write every run and case as CSV; - prints it.",
+)
+@click.option(
+    "--openmetrics",
+    "metrics",
+    type=_FOLDER,
+    metavar="FILE",
+    help="Write the newest values as OpenMetrics.",
+)
 def history(
     case: str | None,
     runs: Path | None,
@@ -44,13 +70,17 @@ def history(
 
     runs = runs or opened().locations.runs
     if not runs.is_dir() and not (file and file.exists()):
-        raise click.UsageError(f"there is no run store {runs}: name one by --runs, or a history by --history")
+        raise click.UsageError(
+            f"there is no run store {runs}: name one by --runs, or a history by --history"
+        )
     store = History(file or runs / HISTORY_FILE)
     store.refresh(runs)
     entries = store.entries()
     written = [
         _write(exports["csv"], comma_separated(entries)) if exports["csv"] else False,
-        _write(exports["metrics"], openmetrics(entries)) if exports["metrics"] else False,
+        _write(exports["metrics"], openmetrics(entries))
+        if exports["metrics"]
+        else False,
         _write(html, trends.page(_chosen(entries, case, hardware))) if html else False,
     ]
     if any(written):
@@ -71,7 +101,9 @@ def history(
     click.echo(told(chosen, points))
 
 
-def _chosen(entries: Sequence[Entry], case: str | None, hardware: str | None) -> dict[str, list[Entry]]:
+def _chosen(
+    entries: Sequence[Entry], case: str | None, hardware: str | None
+) -> dict[str, list[Entry]]:
     from perfgate.history.series import series
     from perfgate.report import trends
 

@@ -26,14 +26,17 @@ class Entry:
 class LazyGroup(click.Group):
     """A group that shows a table's help and imports only the subcommand that is called.
 
-    `main --help` would otherwise import what each single subcommand needs (scipy, jinja2, rich).
+    `main --help` would otherwise import what each single subcommand needs (scipy,
+    jinja2, rich).
 
     Args:
         entries: name -> where the command is and what it is for.
 
     """
 
-    def __init__(self, *args: object, entries: Mapping[str, Entry], **kwargs: object) -> None:
+    def __init__(
+        self, *args: object, entries: Mapping[str, Entry], **kwargs: object
+    ) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]
         self.entries = dict(entries)
 
@@ -50,13 +53,18 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(
+        self, ctx: click.Context, formatter: click.HelpFormatter
+    ) -> None:
         """Write the commands from the table alone."""
         widest = max(len(name) for name in self.entries)
         rows = []
         for name in self.list_commands(ctx):
             stand_in = click.Command(name, help=self.entries[name].help)
-            # As much as click leaves for it: the column's two margins and its gap take 6.
-            rows.append((name, stand_in.get_short_help_str(formatter.width - 6 - widest)))
+            # As much as click leaves for it: the column's two margins and its gap take
+            # 6.
+            rows.append(
+                (name, stand_in.get_short_help_str(formatter.width - 6 - widest))
+            )
         with formatter.section("Commands"):
             formatter.write_dl(rows)

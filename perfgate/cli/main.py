@@ -17,7 +17,10 @@ COMMANDS = {
     ),
     "crosscheck": Entry(
         "perfgate.cli.crosscheck:crosscheck",
-        "Compare this suite's client with `vllm bench serve` or sglang.bench_serving on a running server.",
+        (
+            "Compare this suite's client with `vllm bench serve` or "
+            "sglang.bench_serving on a running server."
+        ),
     ),
     "doctor": Entry(
         "perfgate.cli.doctor_command:command",
@@ -33,7 +36,10 @@ COMMANDS = {
     ),
     "history": Entry(
         "perfgate.cli.history:history",
-        "Show the metric of CASE over all runs, with its change points; without CASE list the cases.",
+        (
+            "Show the metric of CASE over all runs, with its change points; without "
+            "CASE list the cases."
+        ),
     ),
     "judge": Entry(
         "perfgate.cli.gate:judge",
@@ -65,7 +71,11 @@ class _Group(LazyGroup):
             raise
 
 
-@click.group(cls=_Group, entries=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_Group,
+    entries=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__, prog_name="perfgate")
 def main() -> None:
     """A performance gate for LLM serving: the parts that need no pytest.

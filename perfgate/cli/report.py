@@ -14,14 +14,34 @@ _FOLDER = click.Path(path_type=Path)
 
 @click.command("report")
 @click.argument("runs", metavar="RUN...", type=_FOLDER, nargs=-1, required=True)
-@click.option("--out", type=_FOLDER, help="Folder to write into (default: that of the last RUN).")
-@click.option("--history", type=_FOLDER, envvar="PERFGATE_HISTORY", help="The history, for trends.")
-@click.option("--baselines", type=_FOLDER, help="Baseline store (default: the project's).")
-@click.option("--judge", is_flag=True, help="Decide anew by these baselines, instead of showing what was decided then.")
-def report(runs: tuple[Path, ...], out: Path | None, baselines: Path | None, history: Path | None, judge: bool) -> None:
+@click.option(
+    "--out", type=_FOLDER, help="Folder to write into (default: that of the last RUN)."
+)
+@click.option(
+    "--history",
+    type=_FOLDER,
+    envvar="PERFGATE_HISTORY",
+    help="The history, for trends.",
+)
+@click.option(
+    "--baselines", type=_FOLDER, help="Baseline store (default: the project's)."
+)
+@click.option(
+    "--judge",
+    is_flag=True,
+    help="Decide anew by these baselines, instead of showing what was decided then.",
+)
+def report(
+    runs: tuple[Path, ...],
+    out: Path | None,
+    baselines: Path | None,
+    history: Path | None,
+    judge: bool,
+) -> None:
     """Make report.html, summary.md, junit.xml and pytest-benchmark.json of the run RUN.
 
-    Of several runs the page shows each beside the others; the last is the one in question.
+    Of several runs the page shows each beside the others; the last is the one in
+    question.
     """
     # Imported here: `--help` must not wait for scipy, numpy and rich.
     from perfgate.history.store import History
@@ -38,7 +58,9 @@ def report(runs: tuple[Path, ...], out: Path | None, baselines: Path | None, his
         results = [judged_again(run, store) for run in results]
     folder = out or (runs[-1] if runs[-1].is_dir() else runs[-1].parent)
     file = history or locations.current().history
-    courses = trends.of_run(results[-1], History(file).entries()) if file.exists() else {}
+    courses = (
+        trends.of_run(results[-1], History(file).entries()) if file.exists() else {}
+    )
     paths = written.write(Report(results, store, courses), folder)
     click.echo(verdict_sentence(results[-1]))
     for path in paths:

@@ -16,4 +16,6 @@ def schema(file: str) -> None:
     from perfgate.results.schema import RunResults
 
     kind = {"results": RunResults, "baseline": BaselineFile}[file]
-    click.echo(msgspec.json.format(msgspec.json.encode(msgspec.json.schema(kind))).decode())
+    click.echo(
+        msgspec.json.format(msgspec.json.encode(msgspec.json.schema(kind))).decode()
+    )

@@ -1,7 +1,7 @@
 """Choices: what options, environment variables and the project file come to, together.
 
-The plugin parses options; these functions give them meaning. None of them starts anything, except
-that `attachments` asks the servers that ``--attach`` names.
+The plugin parses options; these functions give them meaning. None of them starts
+anything, except that `attachments` asks the servers that ``--attach`` names.
 """
 
 from __future__ import annotations
@@ -57,7 +57,10 @@ def refuse_taken(folder: Path, resume: bool) -> None:
         raise BadOption(
             tried=f"starting a run in {folder}",
             seen=f"it holds a packed run: {packed.name}",
-            remedy=f"name another --run-dir, or go on with that run: gunzip {packed}, then --resume",
+            remedy=(
+                f"name another --run-dir, or go on with that run: gunzip {packed}, "
+                "then --resume"
+            ),
         )
     if (folder / schema.RESULTS_FILE).exists() and not resume:
         raise BadOption(

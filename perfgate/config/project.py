@@ -1,7 +1,7 @@
 """Project file: what ``perfgate.toml``, or ``[tool.perfgate]`` in pyproject.toml, configures.
 
-Options of the command line and environment variables come before it. Relative paths count from the
-folder of the file.
+Options of the command line and environment variables come before it. Relative paths
+count from the folder of the file.
 """
 
 from __future__ import annotations
@@ -31,16 +31,20 @@ class BadProject(Failure):
     """A project file that cannot be used; names file and key."""
 
 
-class ProjectTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ProjectTable(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
     """The keys of the project file; each may be left out.
 
     Attributes:
-        study: path of a study file, or "shipped" for the one that comes with the package.
-        tests: where perf tests lie that are run when a platform is selected and no path is given:
-            folders, or "perfgate.study" for the shipped ones. Without it, the shipped ones.
+        study: path of a study file, or "shipped" for the one that comes with the
+            package.
+        tests: where perf tests lie that are run when a platform is selected and no path
+            is given: folders, or "perfgate.study" for the shipped ones. Without it, the
+            shipped ones.
         baselines: folder of the baseline store.
-        shipped_baselines: whether the recorded and published figures that come with the package
-            are used where the project's own store has nothing.
+        shipped_baselines: whether the recorded and published figures that come with the
+            package are used where the project's own store has nothing.
         runs: folder of the run store; the history lies in it.
         engines_dir: where `perfgate engines install` makes environments.
         models_dir: where the suite keeps the models that it makes.
@@ -66,10 +70,13 @@ class Project:
     """A project as it was read.
 
     Attributes:
-        file: the project file; None where there is none: then everything is as by default.
+        file: the project file; None where there is none: then everything is as by
+            default.
         tests: absolute paths of folders or files with perf tests.
-        names_tests: whether the project file says which; else they are the shipped ones.
-        shipped_baselines: folder of the figures that come with the package; None if unused.
+        names_tests: whether the project file says which; else they are the shipped
+            ones.
+        shipped_baselines: folder of the figures that come with the package; None if
+            unused.
     """
 
     locations: Locations
@@ -152,7 +159,9 @@ def _table(file: Path) -> ProjectTable:
         data = data["tool"]["perfgate"]
         place = "[tool.perfgate]"
     if not isinstance(data, dict):
-        raise _bad(file, f"{place} is not a table", "write [tool.perfgate] with keys below it")
+        raise _bad(
+            file, f"{place} is not a table", "write [tool.perfgate] with keys below it"
+        )
     for key in data:
         if key not in ProjectTable.__struct_fields__:
             seen, remedy = unknown_key(key, ProjectTable.__struct_fields__)
@@ -219,4 +228,6 @@ def _tests(root: Path, file: Path | None, name: str) -> Path:
 
 
 def _bad(file: Path, seen: str, remedy: str) -> BadProject:
-    return BadProject(tried=f"reading the project file {file}", seen=seen, remedy=remedy)
+    return BadProject(
+        tried=f"reading the project file {file}", seen=seen, remedy=remedy
+    )

@@ -1,8 +1,8 @@
 """Root directory: options whose value pytest would take for the place of the tests.
 
-Pytest determines its root directory from the arguments before plugins declare their options. An
-existing path after ``--run-dir`` then counts as a path to collect, and the project is not found.
-Joined by an equals sign, option and value cannot be mistaken.
+Pytest determines its root directory from the arguments before plugins declare their
+options. An existing path after ``--run-dir`` then counts as a path to collect, and the
+project is not found. Joined by an equals sign, option and value cannot be mistaken.
 """
 
 from __future__ import annotations

@@ -24,8 +24,10 @@ class Settings:
         plants: model -> what is changed in its servers, to see the gate fire.
         gpu_indices: GPUs that servers may use, by NVML index.
         silence_timeout_s: a server that says nothing for so long hangs.
-        attached: (engine, model) -> a server that somebody else runs; it is measured instead of one of ours.
-        against: engine -> Python of the base build, which is launched in turn with ours; empty: no base build.
+        attached: (engine, model) -> a server that somebody else runs; it is measured
+            instead of one of ours.
+        against: engine -> Python of the base build, which is launched in turn with
+            ours; empty: no base build.
         against_delta: the loss that these pairs are to catch; None: the policy's.
         launches: of every server, before anything is decided.
         telemetry: whether GPUs are looked at while they are measured.
@@ -52,7 +54,11 @@ class Settings:
 
     def plant(self, config: ServerConfig) -> Plant:
         """What is planted in its launches; only in the candidate: the base build is what that is compared with."""
-        return plants.NOTHING if config.build else self.plants.get(config.model, plants.NOTHING)
+        return (
+            plants.NOTHING
+            if config.build
+            else self.plants.get(config.model, plants.NOTHING)
+        )
 
     def recorded_plant(self, config: ServerConfig) -> dict[str, float | str]:
         """The same, as its launches note it."""

@@ -1,6 +1,7 @@
 """What is a server, before it runs?
 
-The values that pass between those who say how an engine is launched and those who launch it.
+The values that pass between those who say how an engine is launched and those who
+launch it.
 """
 
 from __future__ import annotations
@@ -18,24 +19,29 @@ if TYPE_CHECKING:  # starting an engine needs no numpy
     import numpy as np
     import numpy.typing as npt
 
-# What a server is launched for to tell which experts tokens choose: hooks at its routers, or the engine's own answer.
+# What a server is launched for to tell which experts tokens choose: hooks at its
+# routers, or the engine's own answer.
 RoutingProbe = Literal["", "hook", "returned"]
 
 
-class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ServerConfig(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
     """One way of serving one model; hashable, so that it can be launched once per session.
 
     Attributes:
         engine: family name, "vllm" or "sglang".
         model: name in the catalogue of `perfgate.models`.
         device: "cpu" or "cuda".
-        routing: launched to tell the experts that tokens choose, in this way, and never timed. "" for all others; of
-            those, such as run in eager mode can be asked too, after they are timed.
+        routing: launched to tell the experts that tokens choose, in this way, and never
+            timed. "" for all others; of those, such as run in eager mode can be asked
+            too, after they are timed.
         load_format: "auto" reads the weights, "dummy" makes some up in the engine.
         extra_args: appended to the engine's command line as they are.
         extra_env: (name, value) pairs set for the engine alone.
         variant: appended to the key, for servers that would have the same one: "eager".
-        build: "base" for the build that a candidate is compared with in one session, else "".
+        build: "base" for the build that a candidate is compared with in one session,
+            else "".
 
     """
 
@@ -149,8 +155,10 @@ class LaunchFacts:
 
     Attributes:
         values: numbers by metric name, bytes and tokens.
-        effective: settings that the engine chose, such as its attention backend: part of a measurement's identity.
-        settings: others that two engines are compared by, such as the size of a prefill chunk.
+        effective: settings that the engine chose, such as its attention backend: part
+            of a measurement's identity.
+        settings: others that two engines are compared by, such as the size of a prefill
+            chunk.
 
     """
 
@@ -180,7 +188,11 @@ class RoutingRequest:
     @property
     def shape(self) -> tuple[int, int, int]:
         """Of the answer: (tokens, layers, top_k). The last output token is never fed back, so it chooses nothing."""
-        return len(self.prompt_token_ids) + self.output_len_tokens - 1, self.layers, self.top_k
+        return (
+            len(self.prompt_token_ids) + self.output_len_tokens - 1,
+            self.layers,
+            self.top_k,
+        )
 
     @property
     def body(self) -> dict[str, Any]:
@@ -219,19 +231,26 @@ class Engine:
     """What differs between engines, in one place: one value of this class per engine's module.
 
     Attributes:
-        settle: told the address of a server that is warmed up, does what its engine advises before it counts.
+        settle: told the address of a server that is warmed up, does what its engine
+            advises before it counts.
         tested: distribution -> versions that the suite was seen to work with.
         metrics: names on its /metrics page.
         compiles: what matches its log lines when it compiles while it serves.
         bench_backend: what `sglang.bench_serving` calls it.
         cpu_arguments: given to every CPU server, and part of its identity.
-        honours_seed: a request's seed makes sampling repeatable; the suite itself asks for temperature 0.
-        slow_on_cpu: it has no kernels for most CPUs, so the study asks less of it there, and the run stays short.
-        cpu_note: why a comparison with another engine on the CPU says little; empty if it says as much as elsewhere.
-        help_arguments: with them the server's command prints every option that it takes.
-        routing_probes: device -> what a server must be launched for to tell which experts tokens choose ("" if the
-            timed server can be asked); a device that is missing cannot tell.
-        no_expert_parallelism: device -> why it cannot be run there with its experts spread over the ranks.
+        honours_seed: a request's seed makes sampling repeatable; the suite itself asks
+            for temperature 0.
+        slow_on_cpu: it has no kernels for most CPUs, so the study asks less of it
+            there, and the run stays short.
+        cpu_note: why a comparison with another engine on the CPU says little; empty if
+            it says as much as elsewhere.
+        help_arguments: with them the server's command prints every option that it
+            takes.
+        routing_probes: device -> what a server must be launched for to tell which
+            experts tokens choose ("" if the timed server can be asked); a device that
+            is missing cannot tell.
+        no_expert_parallelism: device -> why it cannot be run there with its experts
+            spread over the ranks.
 
     """
 

@@ -16,7 +16,10 @@ def bind_cores(ranks: int, cores: tuple[int, ...]) -> str:
         TooFewCores: a rank would have none.
     """
     share = cores_per_rank(ranks, cores)
-    return "|".join(",".join(map(str, cores[rank * share : (rank + 1) * share])) for rank in range(ranks))
+    return "|".join(
+        ",".join(map(str, cores[rank * share : (rank + 1) * share]))
+        for rank in range(ranks)
+    )
 
 
 def cores_per_rank(ranks: int, cores: tuple[int, ...]) -> int:
@@ -30,6 +33,9 @@ def cores_per_rank(ranks: int, cores: tuple[int, ...]) -> int:
         raise TooFewCores(
             tried=f"giving each of {ranks} ranks a core of its own",
             seen=f"this process may use {len(cores)}",
-            remedy="run on a machine with at least as many cores as ranks, or with fewer ranks (--tp)",
+            remedy=(
+                "run on a machine with at least as many cores as ranks, or with "
+                "fewer ranks (--tp)"
+            ),
         )
     return share

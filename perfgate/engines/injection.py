@@ -1,8 +1,9 @@
 """What is changed in a server on purpose, to see the gate fire?
 
-A plant stands for a change inside the engine that nobody declared: it alters what is launched and not the identity
-under which the launch is judged. Every launch notes its plants, and such a run becomes no baseline and no history.
-What the engine itself reports of a plant (another attention backend) is part of the identity as ever.
+A plant stands for a change inside the engine that nobody declared: it alters what is
+launched and not the identity under which the launch is judged. Every launch notes its
+plants, and such a run becomes no baseline and no history. What the engine itself
+reports of a plant (another attention backend) is part of the identity as ever.
 """
 
 from __future__ import annotations
@@ -45,7 +46,9 @@ class Plant:
         env = dict(plan.env)
         for name, value in self.environment:
             env[name] = _behind(env.get(name), value) if name == "PYTHONPATH" else value
-        return dataclasses.replace(plan, argv=(*plan.argv, *self.arguments), env=tuple(sorted(env.items())))
+        return dataclasses.replace(
+            plan, argv=(*plan.argv, *self.arguments), env=tuple(sorted(env.items()))
+        )
 
     def recorded(self) -> dict[str, float | str]:
         """As a launch notes it."""
@@ -55,7 +58,9 @@ class Plant:
         if self.arguments:
             found[ARGUMENTS] = shlex.join(self.arguments)
         if self.environment:
-            found[ENVIRONMENT] = shlex.join(f"{name}={value}" for name, value in self.environment)
+            found[ENVIRONMENT] = shlex.join(
+                f"{name}={value}" for name, value in self.environment
+            )
         return found
 
 
@@ -69,22 +74,37 @@ def words(planted: Planted) -> str:
         if isinstance(value, str):
             texts.append(f"{name} {value}")
         else:
-            texts.append(f"a delay of {value:g} ms per token" if name == DELAY else f"{name} {value:g} ms")
+            texts.append(
+                f"a delay of {value:g} ms per token"
+                if name == DELAY
+                else f"{name} {value:g} ms"
+            )
     return ", ".join(texts)
 
 
-def read(delays: Sequence[str], arguments: Sequence[str], environments: Sequence[str]) -> dict[str, Plant]:
+def read(
+    delays: Sequence[str], arguments: Sequence[str], environments: Sequence[str]
+) -> dict[str, Plant]:
     """Model -> what is planted in its servers, from the values of the three repeatable options.
 
     Raises:
         BadPlant: one of them has another form.
     """
     plants: dict[str, Plant] = {}
-    for option, texts in (("--plant-delay", delays), ("--plant-arg", arguments), ("--plant-env", environments)):
+    for option, texts in (
+        ("--plant-delay", delays),
+        ("--plant-arg", arguments),
+        ("--plant-env", environments),
+    ):
         for text in texts:
             model, _, value = text.partition("=")
             if not (model and value):
-                raise _bad(option, text, "no NAME=VALUE", f"write {option} NAME=VALUE, NAME being a model")
+                raise _bad(
+                    option,
+                    text,
+                    "no NAME=VALUE",
+                    f"write {option} NAME=VALUE, NAME being a model",
+                )
             plants[model] = _with(plants.get(model, NOTHING), option, text, value)
     return plants
 
@@ -101,12 +121,21 @@ def _with(plant: Plant, option: str, text: str, value: str) -> Plant:
         return dataclasses.replace(plant, per_token_ms=delay_ms)
     if option == "--plant-arg":
         try:
-            return dataclasses.replace(plant, arguments=(*plant.arguments, *shlex.split(value)))
+            return dataclasses.replace(
+                plant, arguments=(*plant.arguments, *shlex.split(value))
+            )
         except ValueError as error:
-            raise _bad(option, text, str(error), "quote the arguments as for a shell") from None
+            raise _bad(
+                option, text, str(error), "quote the arguments as for a shell"
+            ) from None
     name, equals, setting = value.partition("=")
     if not (name and equals):
-        raise _bad(option, text, f"{value!r} is no NAME=VALUE", f"write {option} MODEL=NAME=VALUE")
+        raise _bad(
+            option,
+            text,
+            f"{value!r} is no NAME=VALUE",
+            f"write {option} MODEL=NAME=VALUE",
+        )
     return dataclasses.replace(plant, environment=(*plant.environment, (name, setting)))
 
 
@@ -135,4 +164,6 @@ def _bad(option: str, text: str, seen: str, remedy: str) -> BadPlant:
 def _behind(ours: str | None, theirs: str) -> str:
     """A search path with the suite's own folder first, what is planted next, and what was inherited last."""
     first, separator, rest = (ours or "").partition(os.pathsep)
-    return os.pathsep.join([part for part in (first, theirs) if part]) + (separator + rest)
+    return os.pathsep.join([part for part in (first, theirs) if part]) + (
+        separator + rest
+    )

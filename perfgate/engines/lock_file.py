@@ -1,6 +1,7 @@
 """What a lock file says beside its pins: the Pythons that it is for, the torch that goes first.
 
-`make locks` writes these files. Their pins are for the installer; only the header is read here:
+`make locks` writes these files. Their pins are for the installer; only the header is
+read here:
 
     # requires-python: >=3.11,<3.14
     # torch: 2.13.0+cpu
@@ -63,7 +64,11 @@ def read(path: Path) -> Lock:
         BadLock: it lacks a line, or one cannot be understood.
     """
     lines = path.read_text().splitlines()
-    told = {found[1]: found[2].strip() for line in lines if (found := _HEADER.fullmatch(line))}
+    told = {
+        found[1]: found[2].strip()
+        for line in lines
+        if (found := _HEADER.fullmatch(line))
+    }
     pins = sum(bool(line) and line[0] not in "# " for line in lines)
     try:
         SpecifierSet(told["requires-python"])

@@ -1,7 +1,8 @@
 """How is each engine launched?
 
-One module an engine (`vllm`, `sglang`), the values that all of them share (`types`), and the environments that they run
-in (`environment`, with the lock files in ``locks/``). ``inside/`` is loaded by the engines, never by the suite.
+One module an engine (`vllm`, `sglang`), the values that all of them share (`types`),
+and the environments that they run in (`environment`, with the lock files in
+``locks/``). ``inside/`` is loaded by the engines, never by the suite.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Which experts did the tokens of a request choose, as SGLang tells?
 
-It returns them itself (--enable-return-routed-experts): seen with 0.5.23 on the CPU; 0.5.16 dies of it with Mixtral.
-One request at a time, by a plain completion, which does not stream.
+It returns them itself (--enable-return-routed-experts): seen with 0.5.23 on the CPU;
+0.5.16 dies of it with Mixtral. One request at a time, by a plain completion, which does
+not stream.
 """
 
 from __future__ import annotations
@@ -34,19 +35,26 @@ def routed_experts(request: RoutingRequest) -> npt.NDArray[np.int64]:
     tried = f"asking {request.config.key} for the experts of a request"
     body = request.body | {"return_routed_experts": True}
     try:
-        answer = requests.post(f"{request.url}/v1/completions", json=body, timeout=request.timeout_s)
+        answer = requests.post(
+            f"{request.url}/v1/completions", json=body, timeout=request.timeout_s
+        )
         answer.raise_for_status()
     except requests.RequestException as error:
-        raise RoutingUnreadable(tried=tried, seen=str(error), remedy="look at the server's log") from error
+        raise RoutingUnreadable(
+            tried=tried, seen=str(error), remedy="look at the server's log"
+        ) from error
     found = decode(answer.json(), request.shape, tried)
     return checked(found, request.shape, request.experts, tried)
 
 
-def decode(answer: dict[str, Any], shape: tuple[int, int, int], tried: str) -> npt.NDArray[np.int64]:
+def decode(
+    answer: dict[str, Any], shape: tuple[int, int, int], tried: str
+) -> npt.NDArray[np.int64]:
     """What SGLang returns beside the choices: base64 of little-endian int32, without its shape.
 
     Raises:
-        RoutingUnreadable: nothing was returned, or another number of experts than the shape has.
+        RoutingUnreadable: nothing was returned, or another number of experts than the
+            shape has.
 
     """
     import numpy as np
@@ -63,10 +71,18 @@ def decode(answer: dict[str, Any], shape: tuple[int, int, int], tried: str) -> n
     except binascii.Error as error:
         raise _other_form(tried, f"no base64: {error}") from error
     if len(data) != 4 * math.prod(shape):
-        raise _other_form(tried, f"{len(data)} bytes, not 4 for each of {shape} (tokens, layers, choices)")
+        raise _other_form(
+            tried,
+            f"{len(data)} bytes, not 4 for each of {shape} (tokens, layers, choices)",
+        )
     return np.frombuffer(data, "<i4").reshape(shape).astype(np.int64)
 
 
 def _other_form(tried: str, seen: str) -> RoutingUnreadable:
-    remedy = "another version of SGLang may write them in another way; perfgate/engines/sglang_routing.py reads them"
-    return RoutingUnreadable(tried=tried, seen=f"routed_experts has {seen}", remedy=remedy)
+    remedy = (
+        "another version of SGLang may write them in another way; "
+        "perfgate/engines/sglang_routing.py reads them"
+    )
+    return RoutingUnreadable(
+        tried=tried, seen=f"routed_experts has {seen}", remedy=remedy
+    )

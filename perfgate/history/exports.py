@@ -15,7 +15,17 @@ from perfgate.load.metrics import METRICS
 if TYPE_CHECKING:
     from prometheus_client import Metric
 
-COLUMNS = ("run", "started", "hardware", "case", "metric", "unit", "value", "launches", "outcome")
+COLUMNS = (
+    "run",
+    "started",
+    "hardware",
+    "case",
+    "metric",
+    "unit",
+    "value",
+    "launches",
+    "outcome",
+)
 
 
 def comma_separated(entries: Iterable[Entry]) -> str:
@@ -27,7 +37,17 @@ def comma_separated(entries: Iterable[Entry]) -> str:
         metric, unit = _metric(entry)
         launches = " ".join(f"{value:.6g}" for value in entry.launches)
         value = f"{entry.value:.6g}"
-        row = (entry.run, entry.started, entry.hardware, entry.case, metric, unit, value, launches, entry.outcome or "")
+        row = (
+            entry.run,
+            entry.started,
+            entry.hardware,
+            entry.case,
+            metric,
+            unit,
+            value,
+            launches,
+            entry.outcome or "",
+        )
         writer.writerow(row)
     return out.getvalue()
 
@@ -43,10 +63,19 @@ def openmetrics(entries: Sequence[Entry]) -> str:
     class Newest:
         def collect(self) -> Iterator[Metric]:
             names = ("case", "hardware", "metric", "unit", "run")
-            value = GaugeMetricFamily("perfgate_value", "Newest value of a case, in its unit.", labels=names)
-            good = GaugeMetricFamily("perfgate_passed", "1 if the case PASSED or IMPROVED, else 0.", labels=names)
+            value = GaugeMetricFamily(
+                "perfgate_value", "Newest value of a case, in its unit.", labels=names
+            )
+            good = GaugeMetricFamily(
+                "perfgate_passed",
+                "1 if the case PASSED or IMPROVED, else 0.",
+                labels=names,
+            )
             for (case, hardware), entry in newest.items():
-                labels, at = (case, hardware, *_metric(entry), entry.run), _unix_s(entry.started)
+                labels, at = (
+                    (case, hardware, *_metric(entry), entry.run),
+                    _unix_s(entry.started),
+                )
                 value.add_metric(labels, entry.value, timestamp=at)
                 good.add_metric(labels, float(entry.outcome in GREEN), timestamp=at)
             yield value
@@ -66,4 +95,6 @@ def _metric(entry: Entry) -> tuple[str, str]:
 
 def _unix_s(started: str) -> float:
     moment = datetime.datetime.fromisoformat(started)
-    return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)).timestamp()
+    return (
+        moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
+    ).timestamp()

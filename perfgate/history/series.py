@@ -1,9 +1,10 @@
 """How has a metric moved over the runs?
 
-Losses too small for the gate add up over weeks: change points find them (Apache Otava's E-divisive
-split, each confirmed by Student's t). After 20 runs, a step of twice the noise is found in 36 % of cases three runs
-later, in 60 % five and in 80 % ten runs later; 1 % of series of 30 runs without a step show one. A thing to look at
-every week, and no gate.
+Losses too small for the gate add up over weeks: change points find them (Apache Otava's
+E-divisive split, each confirmed by Student's t). After 20 runs, a step of twice the
+noise is found in 36 % of cases three runs later, in 60 % five and in 80 % ten runs
+later; 1 % of series of 30 runs without a step show one. A thing to look at every week,
+and no gate.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     context: dict[str, str]
 
 
-class ChangePoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ChangePoint(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
     """From entry `index` on, the values lie `change` (fraction) above those before."""
 
     index: int
@@ -73,15 +76,22 @@ def entries_of(results: RunResults) -> list[Entry]:
     return found
 
 
-def series(entries: Iterable[Entry], case_id: str, hardware: str | None = None) -> list[Entry]:
+def series(
+    entries: Iterable[Entry], case_id: str, hardware: str | None = None
+) -> list[Entry]:
     """The entries of one case on one kind of hardware, in order of time.
 
     Raises:
-        HistoryError: there are none, or the case was run on several kinds of hardware and none was named.
+        HistoryError: there are none, or the case was run on several kinds of hardware
+            and none was named.
 
     """
     every = list(entries)
-    mine = [entry for entry in every if entry.case == case_id and hardware in (None, entry.hardware)]
+    mine = [
+        entry
+        for entry in every
+        if entry.case == case_id and hardware in (None, entry.hardware)
+    ]
     kinds = sorted({entry.hardware for entry in mine})
     if not mine:
         raise HistoryError(
@@ -91,7 +101,9 @@ def series(entries: Iterable[Entry], case_id: str, hardware: str | None = None) 
         )
     if len(kinds) > 1:
         raise HistoryError(
-            tried=f"showing {case_id}", seen=f"it ran on {', '.join(kinds)}", remedy="name one by --hardware"
+            tried=f"showing {case_id}",
+            seen=f"it ran on {', '.join(kinds)}",
+            remedy="name one by --hardware",
         )
     return sorted(mine, key=lambda entry: (entry.started, entry.run))
 
@@ -100,7 +112,8 @@ def change_points(values: Sequence[float]) -> list[ChangePoint]:
     """Where the level of a series changed, by Apache Otava.
 
     Raises:
-        HistoryError: Otava is not installed (it is an extra: it brings 30 packages along).
+        HistoryError: Otava is not installed (it is an extra: it brings 30 packages
+            along).
 
     """
     try:
@@ -109,15 +122,22 @@ def change_points(values: Sequence[float]) -> list[ChangePoint]:
         raise HistoryError(
             tried="looking for change points",
             seen=f"Apache Otava cannot be imported ({error})",
-            remedy="`pip install -e '.[history]'` in the project; without it the values are shown alone",
+            remedy=(
+                "`pip install -e '.[history]'` in the project; without it the values "
+                "are shown alone"
+            ),
         ) from error
     if len(values) < FEWEST:
         return []
     # Lists, not arrays: Otava 0.8 raises ValueError for arrays of some lengths.
-    found, _ = otava.compute_change_points(list(values), max_pvalue=MAX_P, min_magnitude=SMALLEST_STEP)
+    found, _ = otava.compute_change_points(
+        list(values), max_pvalue=MAX_P, min_magnitude=SMALLEST_STEP
+    )
     return [
         ChangePoint(
-            index=int(point.index), change=float(point.stats.forward_rel_change()), p_value=float(point.stats.pvalue)
+            index=int(point.index),
+            change=float(point.stats.forward_rel_change()),
+            p_value=float(point.stats.pvalue),
         )
         for point in found
     ]
@@ -125,7 +145,10 @@ def change_points(values: Sequence[float]) -> list[ChangePoint]:
 
 def told(entries: Sequence[Entry], points: Sequence[ChangePoint]) -> str:
     """One line for each run, with a rule where the level changed; before it the context that changed with it."""
-    low, high = min(entry.value for entry in entries), max(entry.value for entry in entries)
+    low, high = (
+        min(entry.value for entry in entries),
+        max(entry.value for entry in entries),
+    )
     changes = {point.index: point for point in points}
     lines = []
     for index, entry in enumerate(entries):
@@ -134,8 +157,15 @@ def told(entries: Sequence[Entry], points: Sequence[ChangePoint]) -> str:
             lines.append(_rule(changes[index], drift))
         elif drift:
             lines.append(f"     {drift}")
-        bar = "#" * (1 + round(29 * (entry.value - low) / (high - low))) if high > low else "#"
-        lines.append(f"{entry.started[:16]}  {entry.value:>12.6g}  {bar:<30}  {entry.outcome or '-':<12}  {entry.run}")
+        bar = (
+            "#" * (1 + round(29 * (entry.value - low) / (high - low)))
+            if high > low
+            else "#"
+        )
+        lines.append(
+            f"{entry.started[:16]}  {entry.value:>12.6g}  {bar:<30}  "
+            f"{entry.outcome or '-':<12}  {entry.run}"
+        )
     return "\n".join(lines)
 
 

@@ -1,8 +1,9 @@
 """Where is the history of the runs kept?
 
-In one SQLite file. A run is added once, under its id, whoever adds it and however often; several writers wait for each
-other. Runs outlive the run directories that they were made from. The JSON lines that held the history before
-(`history.jsonl` in the same folder) are taken over at the first use, and left as they are.
+In one SQLite file. A run is added once, under its id, whoever adds it and however
+often; several writers wait for each other. Runs outlive the run directories that they
+were made from. The JSON lines that held the history before (`history.jsonl` in the same
+folder) are taken over at the first use, and left as they are.
 """
 
 from __future__ import annotations
@@ -45,7 +46,11 @@ class History:
 
         A run that was slowed down on purpose is noted without entries.
         """
-        return self._add(results.run_id, results.started, entries_of(results)) if results.complete else 0
+        return (
+            self._add(results.run_id, results.started, entries_of(results))
+            if results.complete
+            else 0
+        )
 
     def refresh(self, runs_dir: Path) -> None:
         """Add the complete runs of a run store that are not here; runs that cannot be read are left out."""
@@ -101,7 +106,10 @@ class History:
             raise HistoryError(
                 tried=f"using the history {self.path}",
                 seen=f"{type(error).__name__}: {error}",
-                remedy="name another file by --history or PERFGATE_HISTORY, or take this one back from a copy",
+                remedy=(
+                    "name another file by --history or PERFGATE_HISTORY, or take "
+                    "this one back from a copy"
+                ),
             ) from error
 
     def _prepare(self, database: sqlite3.Connection) -> None:
@@ -112,7 +120,10 @@ class History:
             raise HistoryError(
                 tried=f"using the history {self.path}",
                 seen=f"its schema is version {version}, this suite knows {VERSION}",
-                remedy="use the suite that wrote it, or name another file by --history or PERFGATE_HISTORY",
+                remedy=(
+                    "use the suite that wrote it, or name another file by --history "
+                    "or PERFGATE_HISTORY"
+                ),
             )
         for statement in _TABLES.split(";\n"):
             database.execute(statement)
@@ -121,8 +132,12 @@ class History:
         database.execute(f"PRAGMA user_version = {VERSION}")
 
 
-def _insert(database: sqlite3.Connection, run: str, started: str, entries: Iterable[Entry]) -> int:
-    if not database.execute("INSERT OR IGNORE INTO runs VALUES (?, ?)", (run, started)).rowcount:
+def _insert(
+    database: sqlite3.Connection, run: str, started: str, entries: Iterable[Entry]
+) -> int:
+    if not database.execute(
+        "INSERT OR IGNORE INTO runs VALUES (?, ?)", (run, started)
+    ).rowcount:
         return 0
     rows = [
         (
@@ -136,7 +151,9 @@ def _insert(database: sqlite3.Connection, run: str, started: str, entries: Itera
         )
         for entry in entries
     ]
-    database.executemany("INSERT OR IGNORE INTO entries VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+    database.executemany(
+        "INSERT OR IGNORE INTO entries VALUES (?, ?, ?, ?, ?, ?, ?)", rows
+    )
     return len(rows)
 
 
@@ -147,7 +164,9 @@ def _former(path: Path) -> list[tuple[str, str, list[Entry]]]:
         HistoryError: a line is not of that form; the message names it.
     """
     runs: dict[str, list[Entry]] = {}
-    for number, line in enumerate(path.read_bytes().splitlines() if path.exists() else (), 1):
+    for number, line in enumerate(
+        path.read_bytes().splitlines() if path.exists() else (), 1
+    ):
         try:
             entry = msgspec.json.decode(line, type=Entry)
         except msgspec.DecodeError as error:

@@ -1,8 +1,9 @@
 """How is a baseline written down?
 
-Every launch's value is kept, not a mean: what can be detected follows from the spread of the launches and is computed
-anew at each judgement. Published figures have a tolerance instead of launches. A file that is not exactly of this form
-is an error that names the file and the field: a gate that reads a baseline half is worse than none.
+Every launch's value is kept, not a mean: what can be detected follows from the spread
+of the launches and is computed anew at each judgement. Published figures have a
+tolerance instead of launches. A file that is not exactly of this form is an error that
+names the file and the field: a gate that reads a baseline half is worse than none.
 """
 
 from __future__ import annotations
@@ -20,10 +21,13 @@ from perfgate.errors import Failure
 from perfgate.models.routing import LayerShares
 
 SCHEMA: Final = 1
-DIGITS = 6  # significant digits of a stored value: a hundredth of the smallest noise measured on a GPU
+# significant digits of a stored value: a hundredth of the smallest noise measured on a
+# GPU
+DIGITS = 6
 
 Better = Literal["higher", "lower"]
-SMALLEST = 1e-30  # of what is measured here; squares of its logarithm's differences stay numbers
+# of what is measured here; squares of its logarithm's differences stay numbers
+SMALLEST = 1e-30
 FileType = TypeVar("FileType", "BaselineFile", "PublishedFile")
 
 
@@ -31,7 +35,13 @@ class BaselineError(Failure):
     """A baseline file that cannot be read; the message names the file and the field."""
 
 
-class LaunchPoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class LaunchPoint(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    omit_defaults=True,
+):
     """What one launch of one run measured; for a ratio its two sides as well, for routing each layer's shares."""
 
     run: str
@@ -42,13 +52,21 @@ class LaunchPoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     shares: LayerShares | None = None
 
 
-class Known(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class Known(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    omit_defaults=True,
+):
     """A regression that a person accepted until a day.
 
     Attributes:
         until: last day, ISO ("2026-12-31").
-        worse_by: fraction by which the metric was worse when that was accepted; a greater loss stays red.
-        change: what the value had changed by then, with its sign: a move the other way is another one.
+        worse_by: fraction by which the metric was worse when that was accepted; a
+            greater loss stays red.
+        change: what the value had changed by then, with its sign: a move the other way
+            is another one.
 
     """
 
@@ -58,16 +76,25 @@ class Known(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     change: float | None = None
 
 
-class MetricBaseline(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class MetricBaseline(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    omit_defaults=True,
+):
     """One metric's recorded launches and what is promised about it.
 
     Attributes:
-        definition: how the value was computed when it was recorded; another definition is not comparable.
+        definition: how the value was computed when it was recorded; another definition
+            is not comparable.
         delta: the relative loss that the gate promises to catch.
         floor: a loss smaller than this, in `unit`, never is a regression.
-        reason: why delta is wider than the policy allows, or why the metric is reported only.
-        anchor: the value when launches were last taken over as a beginning or for a reason; None: that of the launches.
-            Small losses that join one after the other are held against it.
+        reason: why delta is wider than the policy allows, or why the metric is reported
+            only.
+        anchor: the value when launches were last taken over as a beginning or for a
+            reason; None: that of the launches. Small losses that join one after the
+            other are held against it.
 
     """
 
@@ -88,7 +115,13 @@ class MetricBaseline(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         return len({point.run for point in self.launches})
 
 
-class Provenance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class Provenance(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    omit_defaults=True,
+):
     """Where some of the launches come from, and why they were accepted.
 
     Attributes:
@@ -103,7 +136,9 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     machine: str | None = None
 
 
-class BaselineFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class BaselineFile(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
     """The recorded metrics of one server (or pair) under one workload (or pair) on one kind of hardware."""
 
     schema: Literal[1] = SCHEMA
@@ -118,13 +153,17 @@ class BaselineFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         return {entry.run: entry.machine for entry in self.provenance if entry.machine}
 
 
-class PublishedFigure(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PublishedFigure(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
     """One figure from elsewhere.
 
     Attributes:
         date: ISO day of the measurement, None where the source gives none.
-        tolerance: relative; wide, because the load was similar to ours and not the same.
-        holds: False where the figure contradicts arithmetic or measurement: it is then shown beside ours, no guard.
+        tolerance: relative; wide, because the load was similar to ours and not the
+            same.
+        holds: False where the figure contradicts arithmetic or measurement: it is then
+            shown beside ours, no guard.
         note: what is known about it.
 
     """
@@ -139,7 +178,9 @@ class PublishedFigure(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     note: str
 
 
-class PublishedFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PublishedFile(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
     """Published figures; identity names only the fields that the source states."""
 
     schema: Literal[1] = SCHEMA
@@ -151,7 +192,8 @@ def read_recorded(path: Path) -> BaselineFile:
     """Parse a recorded file.
 
     Raises:
-        BaselineError: not JSON, another schema, a field missing, unknown, of the wrong type or out of its range.
+        BaselineError: not JSON, another schema, a field missing, unknown, of the wrong
+            type or out of its range.
 
     """
     file = _decode(path, BaselineFile)
@@ -160,18 +202,46 @@ def read_recorded(path: Path) -> BaselineFile:
         if not metric.launches:
             raise _wrong(path, f"{at}.launches", "is empty")
         for index, point in enumerate(metric.launches):
-            for field, value in (("value", point.value), ("of", point.of), ("over", point.over)):
-                _require(path, f"{at}.launches[{index}].{field}", value is None or _positive(value), value)
-            _require(path, f"{at}.launches[{index}].shares", _sound(point.shares), point.shares)
+            for field, value in (
+                ("value", point.value),
+                ("of", point.of),
+                ("over", point.over),
+            ):
+                _require(
+                    path,
+                    f"{at}.launches[{index}].{field}",
+                    value is None or _positive(value),
+                    value,
+                )
+            _require(
+                path,
+                f"{at}.launches[{index}].shares",
+                _sound(point.shares),
+                point.shares,
+            )
         most = 1 if metric.better == "higher" else math.inf
         _require(path, f"{at}.delta", 0 < metric.delta < most, metric.delta)
-        _require(path, f"{at}.floor", math.isfinite(metric.floor) and metric.floor >= 0, metric.floor)
+        _require(
+            path,
+            f"{at}.floor",
+            math.isfinite(metric.floor) and metric.floor >= 0,
+            metric.floor,
+        )
         if metric.known is not None:
             known = metric.known
             _require(path, f"{at}.known.until", _is_day(known.until), known.until)
-            _require(path, f"{at}.known.reason", bool(known.reason.strip()), known.reason)
-            _require(path, f"{at}.known.worse_by", 0 < known.worse_by < most, known.worse_by)
-        _require(path, f"{at}.anchor", metric.anchor is None or _positive(metric.anchor), metric.anchor)
+            _require(
+                path, f"{at}.known.reason", bool(known.reason.strip()), known.reason
+            )
+            _require(
+                path, f"{at}.known.worse_by", 0 < known.worse_by < most, known.worse_by
+            )
+        _require(
+            path,
+            f"{at}.anchor",
+            metric.anchor is None or _positive(metric.anchor),
+            metric.anchor,
+        )
     return file
 
 
@@ -180,7 +250,12 @@ def read_published(path: Path) -> PublishedFile:
     file = _decode(path, PublishedFile)
     for name, figure in file.metrics.items():
         _require(path, f"metrics.{name}.value", _positive(figure.value), figure.value)
-        _require(path, f"metrics.{name}.tolerance", 0 < figure.tolerance < 1, figure.tolerance)
+        _require(
+            path,
+            f"metrics.{name}.tolerance",
+            0 < figure.tolerance < 1,
+            figure.tolerance,
+        )
     return file
 
 
@@ -190,7 +265,9 @@ def to_text(file: BaselineFile | PublishedFile) -> str:
     Recorded values are rounded; published ones stay as their source has them.
     """
     tree = msgspec.to_builtins(file, order="deterministic")
-    return _lay_out(_rounded(tree) if isinstance(file, BaselineFile) else tree, 0) + "\n"
+    return (
+        _lay_out(_rounded(tree) if isinstance(file, BaselineFile) else tree, 0) + "\n"
+    )
 
 
 def _decode(path: Path, kind: type[FileType]) -> FileType:
@@ -205,7 +282,11 @@ def _decode(path: Path, kind: type[FileType]) -> FileType:
     try:
         schema = msgspec.json.decode(raw, type=dict[str, msgspec.Raw]).get("schema")
         if schema is not None and bytes(schema).strip() != str(SCHEMA).encode():
-            raise _wrong(path, "schema", f"is {bytes(schema).decode()}, this suite reads {SCHEMA}")
+            raise _wrong(
+                path,
+                "schema",
+                f"is {bytes(schema).decode()}, this suite reads {SCHEMA}",
+            )
         return msgspec.json.decode(raw, type=kind)
     except msgspec.ValidationError as error:
         message, _, where = str(error).partition(" - at `$")
@@ -247,7 +328,11 @@ def _sound(found: LayerShares | None) -> bool:
     if found is None:
         return True
     widths = {len(row) for row in found.counts}
-    return len(widths) == 1 and len(found.noise) == len(found.counts) and all(sum(row) > 0 for row in found.counts)
+    return (
+        len(widths) == 1
+        and len(found.noise) == len(found.counts)
+        and all(sum(row) > 0 for row in found.counts)
+    )
 
 
 def _positive(value: float) -> bool:
@@ -266,17 +351,26 @@ def _rounded(value: Any) -> Any:
         return float(f"{value:.{DIGITS}g}")
     if isinstance(value, dict):
         return {key: _rounded(item) for key, item in value.items()}
-    return [_rounded(item) for item in value] if isinstance(value, list | tuple) else value
+    return (
+        [_rounded(item) for item in value] if isinstance(value, list | tuple) else value
+    )
 
 
 def _lay_out(value: Any, depth: int) -> str:
     """Indented JSON in which an item of a list takes one line."""
     pad = " " * (depth + 1)
     if isinstance(value, dict) and value:
-        rows = [f"{pad}{json.dumps(key)}: {_lay_out(item, depth + 1)}" for key, item in sorted(value.items())]
+        rows = [
+            f"{pad}{json.dumps(key)}: {_lay_out(item, depth + 1)}"
+            for key, item in sorted(value.items())
+        ]
         return "{\n" + ",\n".join(rows) + "\n" + " " * depth + "}"
     if isinstance(value, list) and value:
         return (
-            "[\n" + ",\n".join(pad + json.dumps(item, ensure_ascii=False) for item in value) + "\n" + " " * depth + "]"
+            "[\n"
+            + ",\n".join(pad + json.dumps(item, ensure_ascii=False) for item in value)
+            + "\n"
+            + " " * depth
+            + "]"
         )
     return json.dumps(value, ensure_ascii=False)

@@ -1,8 +1,9 @@
 """What was it before?
 
-One file for each hardware, server and workload: ``<root>/<hardware>/<subject>/<workload>.json``, so that two people
-who record different things never touch the same file. Figures that others published lie in ``<root>/published/`` under
-the same names.
+One file for each hardware, server and workload:
+``<root>/<hardware>/<subject>/<workload>.json``, so that two people who record different
+things never touch the same file. Figures that others published lie in
+``<root>/published/`` under the same names.
 """
 
 from __future__ import annotations
@@ -37,9 +38,12 @@ class Recorded:
 
     Attributes:
         machines: run -> which one of its kind it was on, as far as it is known.
-        only_machine: the one machine that the metric's launches are narrowed to; None where all of them count.
-        counted_machines: how many machines the metric's launches stand for, one each; 0 where they are launches.
-        elsewhere: how much launches of other machines scatter, where the metric's are narrowed to one.
+        only_machine: the one machine that the metric's launches are narrowed to; None
+            where all of them count.
+        counted_machines: how many machines the metric's launches stand for, one each; 0
+            where they are launches.
+        elsewhere: how much launches of other machines scatter, where the metric's are
+            narrowed to one.
     """
 
     path: Path
@@ -57,7 +61,9 @@ class Recorded:
 
     def with_launches(self, launches: Iterable[LaunchPoint]) -> Recorded:
         """The same with these launches in place of its own."""
-        return dataclasses.replace(self, metric=msgspec.structs.replace(self.metric, launches=tuple(launches)))
+        return dataclasses.replace(
+            self, metric=msgspec.structs.replace(self.metric, launches=tuple(launches))
+        )
 
 
 @dataclass(frozen=True)
@@ -77,7 +83,8 @@ class Store:
 
     Args:
         root: the folder; what is accepted is written here.
-        behind: another store that is asked for what this one does not have; never written to.
+        behind: another store that is asked for what this one does not have; never
+            written to.
     """
 
     def __init__(self, root: Path, behind: Path | None = None) -> None:
@@ -91,7 +98,13 @@ class Store:
 
     def published_path(self, case: Case, hardware_label: str) -> Path:
         """Where the case's published figure lies, or would lie."""
-        return self.root / PUBLISHED / hardware_label / case.subject / f"{case.workload}.json"
+        return (
+            self.root
+            / PUBLISHED
+            / hardware_label
+            / case.subject
+            / f"{case.workload}.json"
+        )
 
     def find(self, case: Case, hardware_label: str) -> Baseline | None:
         """The recorded baseline if there is one, else the published figure, else that of the store behind, or None.
@@ -104,7 +117,9 @@ class Store:
         if recorded is not None and case.metric in recorded.metrics:
             path = self.path(case, hardware_label)
             metric = recorded.metrics[case.metric]
-            return Recorded(path, recorded.identity, recorded.context, metric, recorded.machines)
+            return Recorded(
+                path, recorded.identity, recorded.context, metric, recorded.machines
+            )
         published = self.published(case, hardware_label)
         if published is None and self.behind is not None:
             return self.behind.find(case, hardware_label)
@@ -141,5 +156,8 @@ class Store:
         found = set()
         for path in sorted((self.root / hardware_label).glob("*/*.json")):
             file = self.file(path)
-            found |= {f"{path.parent.name}/{path.stem}/{name}" for name in (file.metrics if file else ())}
+            found |= {
+                f"{path.parent.name}/{path.stem}/{name}"
+                for name in (file.metrics if file else ())
+            }
         return found

@@ -1,7 +1,8 @@
 """How far is a comparison of two engines fair?
 
-What each engine was told and what it chose by itself, side by side, and which of the differences decide more than the
-engines do. Backends are what is compared; a cache, graphs, a context or a number format on one side alone are not.
+What each engine was told and what it chose by itself, side by side, and which of the
+differences decide more than the engines do. Backends are what is compared; a cache,
+graphs, a context or a number format on one side alone are not.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ _MUST_BE_EQUAL = {
     "weights": "one side has made-up weights, whose routing is not real",
     "ranks": "one side has more devices",
     "expert_parallel": "one side splits experts over ranks, the other each expert",
-    "chunked_prefill_tokens": "with more prompt tokens waiting than the smaller chunk, prefills take turns differently",
+    "chunked_prefill_tokens": (
+        "with more prompt tokens waiting than the smaller chunk, prefills take turns "
+        "differently"
+    ),
 }
 
 
@@ -43,7 +47,11 @@ def settings_of(results: RunResults, load: Load) -> dict[str, str]:
     launch = next((row for row in results.launches if row.server == server.key), None)
     if launch is None:
         return told
-    room = {name: f"{launch.values[name]:.0f}" for name in ("kv_cache_tokens",) if name in launch.values}
+    room = {
+        name: f"{launch.values[name]:.0f}"
+        for name in ("kv_cache_tokens",)
+        if name in launch.values
+    }
     return dict(sorted((launch.effective | launch.settings | room).items())) | told
 
 
@@ -65,5 +73,12 @@ def beside(results: RunResults, case: Case) -> list[str]:
         f"{load.server.key}: {', '.join(f'{name} {value}' for name, value in settings.items())}"
         for load, settings in ((case.of, of), (case.over, over))
     ]
-    notes = [ENGINES[load.server.engine].cpu_note for load in case.loads if load.server.device == "cpu"]
-    return [*lines, *(f"unfair: {text}" for text in [*unfair(of, over), *filter(None, notes)])]
+    notes = [
+        ENGINES[load.server.engine].cpu_note
+        for load in case.loads
+        if load.server.device == "cpu"
+    ]
+    return [
+        *lines,
+        *(f"unfair: {text}" for text in [*unfair(of, over), *filter(None, notes)]),
+    ]

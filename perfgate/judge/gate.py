@@ -1,9 +1,11 @@
 """Is it worse?
 
-Pure: numbers in, verdicts out, so that every verdict can be decided again without a GPU. The unit is the launch, each
-by the median of its valid repetitions; several launches count by their geometric mean. The first launch decides alone
-only where it is clearly fine; else two more are asked for, once, and all three decide. Nothing is ever measured until
-it is green. `perfgate.judge.policy` has the sums, docs/gating.md the error rates.
+Pure: numbers in, verdicts out, so that every verdict can be decided again without a
+GPU. The unit is the launch, each by the median of its valid repetitions; several
+launches count by their geometric mean. The first launch decides alone only where it is
+clearly fine; else two more are asked for, once, and all three decide. Nothing is ever
+measured until it is green. `perfgate.judge.policy` has the sums, docs/gating.md the
+error rates.
 """
 
 from __future__ import annotations
@@ -25,7 +27,13 @@ from perfgate.judge.baseline_store import Baseline, Published, Recorded, Store
 from perfgate.judge.machine_scope import seen_from
 from perfgate.judge.observation import Observation, RunReader, hardware_label
 from perfgate.judge.paired import judge_beside
-from perfgate.judge.policy import DECISION_LAUNCHES, Policy, fraction_of, log_loss, policy_for
+from perfgate.judge.policy import (
+    DECISION_LAUNCHES,
+    Policy,
+    fraction_of,
+    log_loss,
+    policy_for,
+)
 from perfgate.judge.recorded import Comparison
 from perfgate.judge.verdict import Outcome, Verdict
 from perfgate.load.metrics import METRICS, Metric
@@ -51,7 +59,11 @@ def metric_of(case: Case) -> Metric:
 
 def gate_mode(case: Case, policy: Policy, recorded: GateMode = "hard") -> GateMode:
     """A metric is hard only where the case, the platform and the baseline all say so."""
-    return "hard" if (case.gate, policy.gate, recorded) == ("hard", "hard", "hard") else "report"
+    return (
+        "hard"
+        if (case.gate, policy.gate, recorded) == ("hard", "hard", "hard")
+        else "report"
+    )
 
 
 def judge(
@@ -65,10 +77,13 @@ def judge(
 
     Args:
         policy: None takes the table's row for this hardware and metric.
-        today: decides whether a known regression is still accepted; None asks the clock, and only where there is one.
+        today: decides whether a known regression is still accepted; None asks the
+            clock, and only where there is one.
 
     """
-    row = policy or policy_for(observation.hardware_label, case.metric, case.over is not None)
+    row = policy or policy_for(
+        observation.hardware_label, case.metric, case.over is not None
+    )
     bench = _Bench(case, metric_of(case), observation, row)
     problem = bench.invalid() or bench.collapsed()
     if problem is not None:
@@ -80,37 +95,54 @@ def judge(
     return bench.against_recorded(baseline, today)
 
 
-def judge_case(results: RunResults, case: Case, store: Store, today: datetime.date | None = None) -> Verdict:
+def judge_case(
+    results: RunResults, case: Case, store: Store, today: datetime.date | None = None
+) -> Verdict:
     """Decide one case of a run, beside its base build where the run has one."""
     return _judge_in(RunReader(results), case, store, today)
 
 
-def judge_run(results: RunResults, store: Store, today: datetime.date | None = None) -> list[Verdict]:
+def judge_run(
+    results: RunResults, store: Store, today: datetime.date | None = None
+) -> list[Verdict]:
     """Decide every case of a run again, from the data alone."""
     reader = RunReader(results)
     return [_judge_in(reader, case, store, today) for case in results.cases]
 
 
-def _judge_in(reader: RunReader, case: Case, store: Store, today: datetime.date | None) -> Verdict:
+def _judge_in(
+    reader: RunReader, case: Case, store: Store, today: datetime.date | None
+) -> Verdict:
     if reader.results.against:
         return judge_beside(reader, case)
     seen = reader.observe(case)
     verdict = judge(case, seen, store.find(case, seen.hardware_label), today=today)
     told = fairness.beside(reader.results, case)
-    return msgspec.structs.replace(verdict, message="\n  ".join([verdict.message, *told])) if told else verdict
+    return (
+        msgspec.structs.replace(verdict, message="\n  ".join([verdict.message, *told]))
+        if told
+        else verdict
+    )
 
 
-def unused_baselines(expected: Iterable[Case], hardware: Hardware, store: Store) -> list[str]:
+def unused_baselines(
+    expected: Iterable[Case], hardware: Hardware, store: Store
+) -> list[str]:
     """Recorded metrics of the expected servers that no expected case asks for; to be shown after complete runs.
 
     Args:
-        expected: every case of the suite on this hardware, selected or not: what was skipped is not unused.
+        expected: every case of the suite on this hardware, selected or not: what was
+            skipped is not unused.
     """
     cases = list(expected)
     servers = {load.server.key for case in cases for load in case.loads}
     labels = {hardware_label(hardware, case) for case in cases}
     recorded = {found for label in labels for found in store.recorded_ids(label)}
-    mine = {found for found in recorded if set(found.split("/")[0].split("--over--")) <= servers}
+    mine = {
+        found
+        for found in recorded
+        if set(found.split("/")[0].split("--over--")) <= servers
+    }
     return sorted(mine - {case.id for case in cases})
 
 
@@ -146,13 +178,30 @@ class _Bench:
 
     def tried(self) -> str:
         value = wording.number(self.seen.value, self.unit)
-        return f"{ratio.name(self.case)}: {value} on {wording.count(self.have, 'launch')} of run {self.seen.run}"
+        return (
+            f"{ratio.name(self.case)}: {value} on "
+            f"{wording.count(self.have, 'launch')} of run {self.seen.run}"
+        )
 
-    def verdict(self, outcome: Outcome, gate: GateMode, message: str, **more: float | int | str | None) -> Verdict:
+    def verdict(
+        self,
+        outcome: Outcome,
+        gate: GateMode,
+        message: str,
+        **more: float | int | str | None,
+    ) -> Verdict:
         if self.seen.planted:
-            message += f"\n  planted: {self.seen.planted}; such a run becomes no baseline"
+            message += (
+                f"\n  planted: {self.seen.planted}; such a run becomes no baseline"
+            )
         return msgspec.convert(
-            {"case": self.case.id, "metric": self.case.metric, "outcome": outcome, "gate": gate, "message": message}
+            {
+                "case": self.case.id,
+                "metric": self.case.metric,
+                "outcome": outcome,
+                "gate": gate,
+                "message": message,
+            }
             | {"launches": self.have, "value": self.seen.value if self.have else None}
             | more,
             Verdict,
@@ -165,29 +214,50 @@ class _Bench:
             return None
         seen = f"{self.have} of {wording.count(len(readings), 'launch')} gave a value that counts"
         reasons = [wording.listed(self.seen.invalid)] if self.seen.invalid else []
-        do = "remove the cause (it is named for each repetition in results.json), then measure again"
+        do = (
+            "remove the cause (it is named for each repetition in results.json), "
+            "then measure again"
+        )
         if not readings:
             seen, do = self.seen.unmeasured
-        message = wording.told(f"{ratio.name(self.case)} in run {self.seen.run}", seen, do, reasons)
+        message = wording.told(
+            f"{ratio.name(self.case)} in run {self.seen.run}", seen, do, reasons
+        )
         gate = gate_mode(self.case, self.policy)
         first = self.have or not any(reading.launch for reading in readings)
         once = first and 0 < len(readings) < DECISION_LAUNCHES and self.escalates(gate)
-        return self.verdict(Outcome.INVALID, gate, message, needs_launches=DECISION_LAUNCHES - 1 if once else 0)
+        return self.verdict(
+            Outcome.INVALID,
+            gate,
+            message,
+            needs_launches=DECISION_LAUNCHES - 1 if once else 0,
+        )
 
     def collapsed(self) -> Verdict | None:
         """The verdict if tokens go to hardly any experts, whatever was recorded; else None."""
         told = drift.collapse(self.case.metric, self.seen.shares)
         if told is None:
             return None
-        do = "look at the router's weights: it was trained without a load-balancing loss, or damaged since"
+        do = (
+            "look at the router's weights: it was trained without a load-balancing "
+            "loss, or damaged since"
+        )
         gate = gate_mode(self.case, self.policy)
-        return self.verdict(Outcome.REGRESSED, gate, wording.told(self.tried(), told, do))
+        return self.verdict(
+            Outcome.REGRESSED, gate, wording.told(self.tried(), told, do)
+        )
 
-    def no_baseline(self, why: str = "nothing was recorded for it on {label}", **numbers: float) -> Verdict:
+    def no_baseline(
+        self, why: str = "nothing was recorded for it on {label}", **numbers: float
+    ) -> Verdict:
         """The verdict where there is nothing to judge by."""
         do = "`perfgate accept RUN` makes this run the baseline"
-        message = wording.told(self.tried(), why.format(label=self.seen.hardware_label), do)
-        return self.verdict(Outcome.NO_BASELINE, gate_mode(self.case, self.policy), message, **numbers)
+        message = wording.told(
+            self.tried(), why.format(label=self.seen.hardware_label), do
+        )
+        return self.verdict(
+            Outcome.NO_BASELINE, gate_mode(self.case, self.policy), message, **numbers
+        )
 
     def against_published(self, baseline: Published) -> Verdict:
         """A guard where the figure holds and what it was measured on is the same; else a comparison."""
@@ -212,22 +282,35 @@ class _Bench:
         gate = gate_mode(self.case, self.policy)
         if apart and gate == "hard":
             why = (
-                f"nothing was recorded for it on {{label}}; {text}, but that is no guard here: {wording.listed(apart)}"
+                f"nothing was recorded for it on {{label}}; {text}, but that is no "
+                f"guard here: {wording.listed(apart)}"
             )
             return self.no_baseline(why, **numbers)
-        outcome = Outcome.REGRESSED if loss > line else Outcome.IMPROVED if loss < -line else Outcome.PASSED
+        outcome = (
+            Outcome.REGRESSED
+            if loss > line
+            else Outcome.IMPROVED
+            if loss < -line
+            else Outcome.PASSED
+        )
         do = (
             PUBLISHED_ADVICE
             if outcome is Outcome.REGRESSED
             else "record a baseline of your own: it is the tighter gate"
         )
-        more = [f"note: {figure.note}"] + ([f"comparison only: {wording.listed(apart)}"] if apart else [])
-        escalates = outcome is Outcome.REGRESSED and self.have == 1 and self.escalates(gate)
+        more = [f"note: {figure.note}"] + (
+            [f"comparison only: {wording.listed(apart)}"] if apart else []
+        )
+        escalates = (
+            outcome is Outcome.REGRESSED and self.have == 1 and self.escalates(gate)
+        )
         needs = DECISION_LAUNCHES - 1 if escalates else 0
         message = wording.told(self.tried(), text, do, more)
         return self.verdict(outcome, gate, message, needs_launches=needs, **numbers)
 
-    def against_recorded(self, baseline: Recorded, today: datetime.date | None) -> Verdict:
+    def against_recorded(
+        self, baseline: Recorded, today: datetime.date | None
+    ) -> Verdict:
         """The tight gate."""
         gate = gate_mode(self.case, self.policy, baseline.metric.gate)
         apart = self.incomparable(baseline)
@@ -238,7 +321,11 @@ class _Bench:
         baseline = seen_from(baseline, self.seen.machine, self.policy)
         beside = Comparison(self.case, self.seen, baseline, baseline.noise(self.policy))
         outcome, about = beside.outcome(today)
-        demoted = beside.demoted(self.policy, outcome) if gate_mode(self.case, self.policy) == "hard" else ""
+        demoted = (
+            beside.demoted(self.policy, outcome)
+            if gate_mode(self.case, self.policy) == "hard"
+            else ""
+        )
         gate = "report" if demoted else gate
         return self.verdict(
             outcome,
@@ -252,41 +339,85 @@ class _Bench:
             detectable=beside.detectable,
             noise=beside.noise.sigma,
             demoted=demoted,
-            needs_launches=beside.needs_launches(outcome) if self.escalates(gate) else 0,
+            needs_launches=beside.needs_launches(outcome)
+            if self.escalates(gate)
+            else 0,
         )
 
-    def against_another(self, baseline: Recorded, gate: GateMode, apart: Sequence[str]) -> Verdict:
+    def against_another(
+        self, baseline: Recorded, gate: GateMode, apart: Sequence[str]
+    ) -> Verdict:
         """Both values, and no judgement: the baseline is of something else."""
-        seen = f"the baseline {baseline.path.name} was recorded of something else: {wording.listed(apart)}"
+        seen = (
+            f"the baseline {baseline.path.name} was recorded of something else: "
+            f"{wording.listed(apart)}"
+        )
         numbers: dict[str, float] = {}
-        if (self.metric.unit, self.metric.definition) == (baseline.metric.unit, baseline.metric.definition):
+        if (self.metric.unit, self.metric.definition) == (
+            baseline.metric.unit,
+            baseline.metric.definition,
+        ):
             reference = baseline.noise(self.policy).reference
             numbers = {"baseline": reference, "change": self.seen.value / reference - 1}
-            seen += f"; by its value alone {wording.moved(numbers['change'])} ({wording.number(reference, self.unit)})"
+            seen += (
+                f"; by its value alone {wording.moved(numbers['change'])} "
+                f"({wording.number(reference, self.unit)})"
+            )
         do = (
-            "if that is meant, `perfgate accept RUN --replace` takes this run in its place; else run what the baseline "
+            "if that is meant, `perfgate accept RUN --replace` takes this run in "
+            "its place; else run what the baseline "
             "was recorded of, or both builds beside each other: --against-engine"
         )
-        return self.verdict(Outcome.INCOMPARABLE, gate, wording.told(self.tried(), seen, do), **numbers)
+        return self.verdict(
+            Outcome.INCOMPARABLE, gate, wording.told(self.tried(), seen, do), **numbers
+        )
 
-    def against_shares(self, baseline: Recorded, gate: GateMode, today: datetime.date | None) -> Verdict:
+    def against_shares(
+        self, baseline: Recorded, gate: GateMode, today: datetime.date | None
+    ) -> Verdict:
         """Where the tokens went, layer by layer; the same prompts are sent each time, so one launch decides."""
         reference = baseline.noise(self.policy).reference
-        numbers = {"baseline": reference, "change": self.seen.value / reference - 1, "delta": baseline.metric.delta}
+        numbers = {
+            "baseline": reference,
+            "change": self.seen.value / reference - 1,
+            "delta": baseline.metric.delta,
+        }
         seen = drift.beside(self.seen.shares, baseline.metric, today)
         if seen is None:
-            what = "it has no shares of as many layers and experts; `perfgate accept RUN --replace` takes this run's"
-            message = wording.told(self.tried(), f"the baseline {baseline.path.name} cannot be compared", what)
+            what = (
+                "it has no shares of as many layers and experts; `perfgate accept "
+                "RUN --replace` takes this run's"
+            )
+            message = wording.told(
+                self.tried(),
+                f"the baseline {baseline.path.name} cannot be compared",
+                what,
+            )
             return self.verdict(Outcome.INCOMPARABLE, gate, message, **numbers)
         numbers |= {"worse_by": seen.drift.distance, "alarm_line": seen.drift.line}
-        return self.verdict(seen.outcome, gate, wording.told(self.tried(), seen.text, seen.advice), **numbers)
+        return self.verdict(
+            seen.outcome,
+            gate,
+            wording.told(self.tried(), seen.text, seen.advice),
+            **numbers,
+        )
 
     def incomparable(self, baseline: Recorded) -> list[str]:
         """What forbids the comparison."""
         metric = baseline.metric
-        mine = {"unit": self.metric.unit, "better": self.metric.better, "definition": self.metric.definition}
-        theirs = {"unit": metric.unit, "better": metric.better, "definition": metric.definition}
-        return wording.differences(self.seen.identity, baseline.identity) + wording.differences(mine, theirs)
+        mine = {
+            "unit": self.metric.unit,
+            "better": self.metric.better,
+            "definition": self.metric.definition,
+        }
+        theirs = {
+            "unit": metric.unit,
+            "better": metric.better,
+            "definition": metric.definition,
+        }
+        return wording.differences(
+            self.seen.identity, baseline.identity
+        ) + wording.differences(mine, theirs)
 
 
 PUBLISHED_ADVICE = (

@@ -25,7 +25,9 @@ def identity(results: RunResults, load: Load) -> dict[str, str]:
         "expert_parallel": str(server.expert_parallel).lower(),
         "max_model_len": str(server.max_model_len),
         "server_args": " ".join(server.extra_args),
-        "server_env": " ".join(f"{name}={value}" for name, value in sorted(server.extra_env)),
+        "server_env": " ".join(
+            f"{name}={value}" for name, value in sorted(server.extra_env)
+        ),
     }
     if server.variant:
         fields["variant"] = server.variant
@@ -49,10 +51,22 @@ def _effective(results: RunResults, key: str) -> dict[str, str]:
 def context(results: RunResults, load: Load) -> dict[str, str]:
     """What may differ between two compared values, and is printed when it does."""
     hardware, server = results.hardware, results.servers.get(load.server.key)
-    fields = {"suite": results.suite_version, "machine": hardware.name, "cores_or_gpus": str(hardware.count)}
-    fields |= {name: value for name, value in (("driver", hardware.driver), ("cuda", hardware.cuda)) if value}
+    fields = {
+        "suite": results.suite_version,
+        "machine": hardware.name,
+        "cores_or_gpus": str(hardware.count),
+    }
+    fields |= {
+        name: value
+        for name, value in (("driver", hardware.driver), ("cuda", hardware.cuda))
+        if value
+    }
     if hardware.gpus and hardware.gpus[0].power_limit_w is not None:
         fields["power_limit_w"] = f"{hardware.gpus[0].power_limit_w:g}"
     if server is None:
         return fields
-    return fields | server.versions | {f"${name}": value for name, value in server.environment.items()}
+    return (
+        fields
+        | server.versions
+        | {f"${name}": value for name, value in server.environment.items()}
+    )

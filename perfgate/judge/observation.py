@@ -1,7 +1,8 @@
 """What did this run see of a case?
 
-One reading for each launch. The ratio of two servers is taken launch by launch within one session, the first launch of
-one over the first of the other: what the machine does that day then falls on both sides.
+One reading for each launch. The ratio of two servers is taken launch by launch within
+one session, the first launch of one over the first of the other: what the machine does
+that day then falls on both sides.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ from perfgate.results.samples import LaunchValue, launch_values
 from perfgate.results.schema import Launch, Measurement, RunResults
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-NOT_MEASURED = ("this run did not measure it", "see the run's skipped tests and logs, then measure again")
+NOT_MEASURED = (
+    "this run did not measure it",
+    "see the run's skipped tests and logs, then measure again",
+)
 
 
 @dataclass(frozen=True)
@@ -51,9 +55,11 @@ class Observation:
     """Everything that a judgement needs to know about this run.
 
     Attributes:
-        identity: fields that must equal the baseline's; for a ratio each prefixed "of." or "over.".
+        identity: fields that must equal the baseline's; for a ratio each prefixed "of."
+            or "over.".
         context: fields that may differ and are printed when they do.
-        machine: which one of its kind it ran on, by the GPUs of its servers; None where nothing tells.
+        machine: which one of its kind it ran on, by the GPUs of its servers; None where
+            nothing tells.
         unmeasured: where there is no reading, why and what to do about it.
         planted: what was planted on purpose in its servers, in words.
 
@@ -81,17 +87,29 @@ class Observation:
     @property
     def shares(self) -> list[LayerShares]:
         """Where the tokens went, of the launches that count."""
-        return [r.shares for r in self.readings if r.value is not None and r.shares is not None]
+        return [
+            r.shares
+            for r in self.readings
+            if r.value is not None and r.shares is not None
+        ]
 
     @property
     def sides(self) -> list[tuple[float, float]]:
         """(numerator, denominator) of the launches that count."""
-        return [(r.of, r.over) for r in self.readings if r.value is not None and r.of and r.over]
+        return [
+            (r.of, r.over)
+            for r in self.readings
+            if r.value is not None and r.of and r.over
+        ]
 
     @property
     def invalid(self) -> list[str]:
         """Why repetitions or launches do not count."""
-        return [f"launch {reading.launch}: {reason}" for reading in self.readings for reason in reading.invalid]
+        return [
+            f"launch {reading.launch}: {reason}"
+            for reading in self.readings
+            for reason in reading.invalid
+        ]
 
 
 def hardware_label(hardware: Hardware, case: Case) -> str:
@@ -108,25 +126,35 @@ class RunReader:
         self._launches: dict[str, list[Launch]] = defaultdict(list)
         self._facts: dict[Load, tuple[dict[str, str], dict[str, str]]] = {}
         for measurement in results.measurements:
-            self._measurements[measurement.server, measurement.workload].append(measurement)
+            self._measurements[measurement.server, measurement.workload].append(
+                measurement
+            )
         for launch in results.launches:
             self._launches[launch.server].append(launch)
 
     def observe(self, case: Case) -> Observation:
         """One reading for each launch of the case."""
-        values = [launch_values(self._part(load), load, case.metric) for load in case.loads]
+        values = [
+            launch_values(self._part(load), load, case.metric) for load in case.loads
+        ]
         names = ("",) if case.over is None else ("of.", "over.")
         facts = [self._facts_of(load) for load in case.loads]
         return Observation(
             run=self.results.run_id,
             hardware_label=hardware_label(self.results.hardware, case),
             identity={
-                prefix + key: text for prefix, fact in zip(names, facts, strict=True) for key, text in fact[0].items()
+                prefix + key: text
+                for prefix, fact in zip(names, facts, strict=True)
+                for key, text in fact[0].items()
             },
             context={
-                prefix + key: text for prefix, fact in zip(names, facts, strict=True) for key, text in fact[1].items()
+                prefix + key: text
+                for prefix, fact in zip(names, facts, strict=True)
+                for key, text in fact[1].items()
             },
-            readings=_single(values[0]) if case.over is None else _ratios(values[0], values[1]),
+            readings=_single(values[0])
+            if case.over is None
+            else _ratios(values[0], values[1]),
             machine=self._machine(case),
             unmeasured=self._unmeasured(case),
             planted=plants.words(self.planted(case)),
@@ -134,29 +162,52 @@ class RunReader:
 
     def _machine(self, case: Case) -> str | None:
         """By the GPUs that its servers were launched on."""
-        starts = [launch.start.env for load in case.loads for launch in self._launches[load.server.key]]
-        used = {int(word) for env in starts for word in env.get(VISIBLE, "").split(",") if word.isdigit()}
+        starts = [
+            launch.start.env
+            for load in case.loads
+            for launch in self._launches[load.server.key]
+        ]
+        used = {
+            int(word)
+            for env in starts
+            for word in env.get(VISIBLE, "").split(",")
+            if word.isdigit()
+        }
         hardware = self.results.hardware
         return hardware.machine_of(used) if used else hardware.machine_id
 
     def planted(self, case: Case) -> dict[str, float | str]:
         """What was planted on purpose in the servers of the case."""
         servers = {load.server.key for load in case.loads}
-        return {name: what for key in servers for row in self._launches[key] for name, what in row.planted.items()}
+        return {
+            name: what
+            for key in servers
+            for row in self._launches[key]
+            for name, what in row.planted.items()
+        }
 
     def cut_off(self, case: Case) -> list[str]:
         """Servers of the case of which a launch was cut off when the run was."""
         cut_off = {launch.server for launch in self.results.cut_off}
-        return [key for key in dict.fromkeys(load.server.key for load in case.loads) if key in cut_off]
+        return [
+            key
+            for key in dict.fromkeys(load.server.key for load in case.loads)
+            if key in cut_off
+        ]
 
     def _unmeasured(self, case: Case) -> tuple[str, str]:
         """Why there may be nothing: a server of the case that could not be had."""
         failures = self.results.failures
-        key = next((load.server.key for load in case.loads if load.server.key in failures), None)
+        key = next(
+            (load.server.key for load in case.loads if load.server.key in failures),
+            None,
+        )
         if key is None:
             return NOT_MEASURED
         log = f" (log: {failures[key].log})" if failures[key].log else ""
-        return f"{key} could not be had: {failures[key].seen}", failures[key].remedy + log
+        return f"{key} could not be had: {failures[key].seen}", failures[
+            key
+        ].remedy + log
 
     def _part(self, load: Load) -> RunResults:
         """The run as if nothing but this load had been measured."""
@@ -174,18 +225,34 @@ class RunReader:
 
 
 def _single(values: tuple[LaunchValue, ...]) -> tuple[Reading, ...]:
-    return tuple(_checked(Reading(v.launch, v.value, invalid=v.invalid, shares=v.shares)) for v in values)
+    return tuple(
+        _checked(Reading(v.launch, v.value, invalid=v.invalid, shares=v.shares))
+        for v in values
+    )
 
 
-def _ratios(of: tuple[LaunchValue, ...], over: tuple[LaunchValue, ...]) -> tuple[Reading, ...]:
+def _ratios(
+    of: tuple[LaunchValue, ...], over: tuple[LaunchValue, ...]
+) -> tuple[Reading, ...]:
     """Launches of the same number are paired, then what is left in order: a launch may have died and been replaced."""
     left = {value.launch: value for value in of if value.value is not None}
     right = {value.launch: value for value in over if value.value is not None}
     same = sorted(left.keys() & right.keys())
-    rest = zip(sorted(left.keys() - right.keys()), sorted(right.keys() - left.keys()), strict=False)
-    pairs = [_ratio(left[a], right[b]) for a, b in [*((launch, launch) for launch in same), *rest]]
+    rest = zip(
+        sorted(left.keys() - right.keys()),
+        sorted(right.keys() - left.keys()),
+        strict=False,
+    )
+    pairs = [
+        _ratio(left[a], right[b])
+        for a, b in [*((launch, launch) for launch in same), *rest]
+    ]
     lost = [
-        Reading(value.launch, None, invalid=tuple(f"{side}: {reason}" for reason in value.invalid))
+        Reading(
+            value.launch,
+            None,
+            invalid=tuple(f"{side}: {reason}" for reason in value.invalid),
+        )
         for side, values in (("of", of), ("over", over))
         for value in values
         if value.value is None
@@ -194,7 +261,9 @@ def _ratios(of: tuple[LaunchValue, ...], over: tuple[LaunchValue, ...]) -> tuple
 
 
 def _ratio(of: LaunchValue, over: LaunchValue) -> Reading:
-    invalid = tuple(f"of: {reason}" for reason in of.invalid) + tuple(f"over: {reason}" for reason in over.invalid)
+    invalid = tuple(f"of: {reason}" for reason in of.invalid) + tuple(
+        f"over: {reason}" for reason in over.invalid
+    )
     a, b = of.value, over.value
     value = a / b if a is not None and b else math.nan
     return _checked(Reading(of.launch, value, a, b, invalid))

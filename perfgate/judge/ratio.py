@@ -1,8 +1,9 @@
 """Ratio of two loads: which side moved, whether for better or worse, and both told in words.
 
-A ratio has no direction of its own: dense over sparse falls where the dense model lost speed, and where the sparse one
-gained it. What each side was when the baseline was recorded tells these apart. A machine that is faster today hides a
-loss of one side behind a gain of the other: that, too, looks like an improvement.
+A ratio has no direction of its own: dense over sparse falls where the dense model lost
+speed, and where the sparse one gained it. What each side was when the baseline was
+recorded tells these apart. A machine that is faster today hides a loss of one side
+behind a gain of the other: that, too, looks like an improvement.
 """
 
 from __future__ import annotations
@@ -20,7 +21,11 @@ Side = tuple[float, float]
 
 def recorded(points: Iterable[LaunchPoint]) -> list[Side]:
     """(numerator, denominator) of recorded launches, as far as they hold them."""
-    return [(point.of, point.over) for point in points if point.of is not None and point.over is not None]
+    return [
+        (point.of, point.over)
+        for point in points
+        if point.of is not None and point.over is not None
+    ]
 
 
 def moves(now: Sequence[Side], then: Sequence[Side]) -> tuple[float, float] | None:
@@ -39,10 +44,12 @@ def moves(now: Sequence[Side], then: Sequence[Side]) -> tuple[float, float] | No
 def loss(change: float, moved: Side | None, higher: bool, least: float) -> float:
     """A ratio's change (log) as a loss, positive if worse: one of its sides fell behind the other, and lost something.
 
-    Where the side that fell behind lost nothing, the other one gained, and that is an improvement.
+    Where the side that fell behind lost nothing, the other one gained, and that is an
+    improvement.
 
     Args:
-        moved: by how much (log) each side did; None where that is not known: then any change counts as a loss.
+        moved: by how much (log) each side did; None where that is not known: then any
+            change counts as a loss.
         higher: whether a larger value of either side is better.
         least: a side has lost something if it lost more than this (log).
     """
@@ -59,10 +66,16 @@ def name(case: Case) -> str:
 
 
 def _load(load: Load) -> str:
-    return load.server.key if load.workload is None else f"{load.server.key} under {load.workload_name}"
+    return (
+        load.server.key
+        if load.workload is None
+        else f"{load.server.key} under {load.workload_name}"
+    )
 
 
-def sides(case: Case, unit: str, now: Sequence[Side], then: Sequence[Side]) -> list[str]:
+def sides(
+    case: Case, unit: str, now: Sequence[Side], then: Sequence[Side]
+) -> list[str]:
     """For a ratio: both sides now and in the baseline, and which of them moved.
 
     Args:
@@ -78,7 +91,10 @@ def sides(case: Case, unit: str, now: Sequence[Side], then: Sequence[Side]) -> l
         text = f"{label} {_load(load)}: {formatting.number(value, unit)} now"
         if then:
             before = statistics.geometric_mean(pair[index] for pair in then)
-            text += f", {formatting.number(before, unit)} in the baseline ({formatting.moved(value / before - 1)})"
+            text += (
+                f", {formatting.number(before, unit)} in the baseline "
+                f"({formatting.moved(value / before - 1)})"
+            )
         lines.append(text)
     return [*lines, _which_moved(case, moved_by)] if moved_by else lines
 

@@ -1,6 +1,7 @@
 """How does this run stand beside the recorded launches?
 
-The last step of a judgement: the case is measured, comparable, and has a recorded baseline.
+The last step of a judgement: the case is measured, comparable, and has a recorded
+baseline.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ from perfgate.judge.policy import (
 )
 from perfgate.judge.verdict import DEMOTED, GREEN, Outcome
 
-UNSTEADY = 3.0  # launches of one run that scatter this many times as much as the baseline's tell nothing
+# launches of one run that scatter this many times as much as the baseline's tell
+# nothing
+UNSTEADY = 3.0
 
 
 @dataclass(frozen=True)
@@ -56,13 +59,17 @@ class Comparison:
             return abs(change)
         if self.case.over is None:
             return -change if self.higher else change
-        moved = ratio.moves(self.seen.sides, ratio.recorded(self.baseline.metric.launches))
+        moved = ratio.moves(
+            self.seen.sides, ratio.recorded(self.baseline.metric.launches)
+        )
         return ratio.loss(change, moved, self.higher, self.line / 2)
 
     @property
     def line(self) -> float:
         """The alarm line for as many launches as there are."""
-        return alarm_line(self.baseline.metric.delta, self.noise, len(self.seen.values), self.higher)
+        return alarm_line(
+            self.baseline.metric.delta, self.noise, len(self.seen.values), self.higher
+        )
 
     @property
     def clear_line(self) -> float:
@@ -76,7 +83,9 @@ class Comparison:
 
     def outcome(self, today: datetime.date | None) -> tuple[Outcome, str]:
         """The outcome and, where a known regression decided, what about it."""
-        above_floor = abs(self.seen.value - self.noise.reference) > self.baseline.metric.floor
+        above_floor = (
+            abs(self.seen.value - self.noise.reference) > self.baseline.metric.floor
+        )
         plain = Outcome.PASSED
         if self.loss > self.line and above_floor:
             plain = Outcome.INCONCLUSIVE if self.unsteady else Outcome.REGRESSED
@@ -88,34 +97,57 @@ class Comparison:
     def unsteady(self) -> bool:
         """Whether the launches of this run contradict each other by more than the baseline's noise explains."""
         scatter = spread(self.seen.values)
-        return len(self.seen.values) >= DECISION_LAUNCHES and scatter > max(UNSTEADY * self.noise.sigma, self.line)
+        return len(self.seen.values) >= DECISION_LAUNCHES and scatter > max(
+            UNSTEADY * self.noise.sigma, self.line
+        )
 
-    def _with_known(self, plain: Outcome, today: datetime.date | None) -> tuple[Outcome, str]:
+    def _with_known(
+        self, plain: Outcome, today: datetime.date | None
+    ) -> tuple[Outcome, str]:
         known = self.baseline.metric.known
         if known is None:
             return plain, ""
         until = datetime.date.fromisoformat(known.until)
-        about = f"known to be worse by {wording.percent(known.worse_by)}, accepted until {known.until}: {known.reason}"
+        about = (
+            f"known to be worse by {wording.percent(known.worse_by)}, accepted until "
+            f"{known.until}: {known.reason}"
+        )
         if self.loss <= self.line / 2:
-            return Outcome.INVALID, f"{about}; it is gone, so the baseline's entry is out of date"
+            return (
+                Outcome.INVALID,
+                f"{about}; it is gone, so the baseline's entry is out of date",
+            )
         if plain is not Outcome.REGRESSED:
             return plain, about
-        over = "that day has passed" if (today or datetime.date.today()) > until else self._is_another_loss(known)
-        return (Outcome.REGRESSED, f"{about}; {over}") if over else (Outcome.PASSED, about)
+        over = (
+            "that day has passed"
+            if (today or datetime.date.today()) > until
+            else self._is_another_loss(known)
+        )
+        return (
+            (Outcome.REGRESSED, f"{about}; {over}") if over else (Outcome.PASSED, about)
+        )
 
     def _is_another_loss(self, known: Known) -> str:
         """What is wrong with taking this loss for the one that was accepted, or nothing."""
         change = self.seen.value / self.noise.reference - 1
         if known.change is not None and (change > 0) != (known.change > 0):
             return "it moved the other way now"
-        return "it is now worse than that" if self.loss > log_loss(known.worse_by, self.higher) + self.line else ""
+        return (
+            "it is now worse than that"
+            if self.loss > log_loss(known.worse_by, self.higher) + self.line
+            else ""
+        )
 
     def demoted(self, policy: Policy, outcome: Outcome) -> str:
         """Why a case that the suite would judge is only reported, or nothing; nobody must take it for passed."""
         metric = self.baseline.metric
         if metric.gate != "hard":
             return metric.reason or "so its baseline says"
-        wide = not metric.reason and max(metric.delta, self.detectable) > policy.without_reason
+        wide = (
+            not metric.reason
+            and max(metric.delta, self.detectable) > policy.without_reason
+        )
         # What loses even more than the noise hides is red all the same.
         return DROWNED if wide and outcome in GREEN else ""
 
@@ -126,10 +158,14 @@ class Comparison:
         doubtful = self.loss > self.clear_line
         if self.baseline.metric.known is not None:
             doubtful = outcome in (Outcome.REGRESSED, Outcome.INVALID)
-        moved_enough = 2 * abs(self.seen.value - self.noise.reference) > self.baseline.metric.floor
+        moved_enough = (
+            2 * abs(self.seen.value - self.noise.reference) > self.baseline.metric.floor
+        )
         return DECISION_LAUNCHES - 1 if doubtful and moved_enough else 0
 
-    def told(self, tried: str, outcome: Outcome, about: str, unit: str, demoted: str = "") -> str:
+    def told(
+        self, tried: str, outcome: Outcome, about: str, unit: str, demoted: str = ""
+    ) -> str:
         """The message: what was seen, what qualifies it, what to do next.
 
         Args:
@@ -144,13 +180,23 @@ class Comparison:
             f"{' either way' if self.case.two_sided else ''}, {self._promise()}"
         )
         more = [about] if about else []
-        more += ratio.sides(self.case, metric.unit, self.seen.sides, ratio.recorded(metric.launches))
+        more += ratio.sides(
+            self.case, metric.unit, self.seen.sides, ratio.recorded(metric.launches)
+        )
         last = [f"{DEMOTED} {demoted}"] if demoted else []
-        return wording.told(tried, text, self._advice(outcome, bool(about)), [*more, *self._qualified(), *last])
+        return wording.told(
+            tried,
+            text,
+            self._advice(outcome, bool(about)),
+            [*more, *self._qualified(), *last],
+        )
 
     def _promise(self) -> str:
         """Which loss is caught; a provisional baseline promises no more than its launches can hold."""
-        promised, detectable = wording.percent(self.baseline.metric.delta), wording.percent(self.detectable)
+        promised, detectable = (
+            wording.percent(self.baseline.metric.delta),
+            wording.percent(self.detectable),
+        )
         if self.noise.firm or self.detectable <= self.baseline.metric.delta:
             return f"promised to be caught {promised}, detectable {detectable}"
         return f"to be caught {promised} once more launches are recorded, until then {detectable}"
@@ -159,23 +205,40 @@ class Comparison:
         """How much the baseline rests on, and on which machines."""
         others, here = self.baseline.counted_machines, self.seen.machine
         if others:
-            return f"{wording.count(others, 'machine')}, each counted once; {here} has too few launches of its own"
+            return (
+                f"{wording.count(others, 'machine')}, each counted once; {here} has "
+                "too few launches of its own"
+            )
         only = f", all on this machine, {here}" if self.baseline.only_machine else ""
         lenders = wording.count(self.noise.lenders, "other machine")
-        more = f"; how much launches scatter, by {lenders} too" if self.noise.lenders else ""
-        return f"{wording.count(self.noise.launches, 'launch')} of {wording.count(self.noise.runs, 'run')}{only}{more}"
+        more = (
+            f"; how much launches scatter, by {lenders} too"
+            if self.noise.lenders
+            else ""
+        )
+        return (
+            f"{wording.count(self.noise.launches, 'launch')} of "
+            f"{wording.count(self.noise.runs, 'run')}{only}{more}"
+        )
 
     def _qualified(self) -> list[str]:
         lines = []
         if not self.noise.firm:
-            where = " on this machine" if self.baseline.only_machine or self.baseline.counted_machines else ""
+            where = (
+                " on this machine"
+                if self.baseline.only_machine or self.baseline.counted_machines
+                else ""
+            )
             lines.append(
-                f"provisional: the line is widened until {FIRM_LAUNCHES} launches of {FIRM_RUNS} runs "
+                f"provisional: the line is widened until {FIRM_LAUNCHES} "
+                f"launches of {FIRM_RUNS} runs "
                 f"are recorded{where}"
             )
         if self.unsteady:
             lines.append(
-                f"the launches scatter by {wording.percent(spread(self.seen.values))}: {_row(self.seen.values)}"
+                "the launches scatter by "
+                f"{wording.percent(spread(self.seen.values))}: "
+                f"{_row(self.seen.values)}"
             )
         if self.seen.invalid:
             lines.append(f"not counted: {wording.listed(self.seen.invalid)}")
@@ -185,19 +248,31 @@ class Comparison:
     def _advice(self, outcome: Outcome, known: bool) -> str:
         only = f"--only {self.case.id}"
         if known and outcome is Outcome.INVALID:
-            return f"record it anew, which removes the entry: `perfgate accept RUN {only} --reason WHY`"
+            return (
+                "record it anew, which removes the entry: `perfgate accept RUN "
+                f"{only} --reason WHY`"
+            )
         if outcome is Outcome.INCONCLUSIVE:
-            needed = launches_needed(self.noise, self.baseline.metric.delta, self.higher)
-            enough = f"; {needed} recorded launches would carry this promise" if needed else ""
+            needed = launches_needed(
+                self.noise, self.baseline.metric.delta, self.higher
+            )
+            enough = (
+                f"; {needed} recorded launches would carry this promise"
+                if needed
+                else ""
+            )
             return f"find what else ran on the machine, then measure again{enough}"
         return ADVICE[outcome].format(only=only)
 
 
-DROWNED = "too few launches, or too noisy ones; only a loss beyond the alarm line is red"
+DROWNED = (
+    "too few launches, or too noisy ones; only a loss beyond the alarm line is red"
+)
 ADVICE = {
     Outcome.PASSED: "nothing",
     Outcome.IMPROVED: "keep it: `perfgate accept RUN {only}`",
-    Outcome.REGRESSED: "find what changed (context, server log, the engine's commits); where the loss is meant, "
+    Outcome.REGRESSED: "find what changed (context, server log, the engine's commits); where the "
+    "loss is meant, "
     "`perfgate accept RUN {only} --reason WHY`, for a while only with --known-until DAY",
     Outcome.INVALID: "remove the cause, then measure again",
 }

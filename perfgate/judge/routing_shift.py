@@ -1,8 +1,9 @@
 """Routing drift: whether tokens go to the same experts as before, and collapse of the router.
 
-A layer's shares are compared with the recorded ones by total variation distance. The line is the distance that two
-draws of as many requests hardly ever have, recorded with them. A collapsed router needs no baseline: two experts
-that take 80 % of a layer's choices are a regression anywhere.
+A layer's shares are compared with the recorded ones by total variation distance. The
+line is the distance that two draws of as many requests hardly ever have, recorded with
+them. A collapsed router needs no baseline: two experts that take 80 % of a layer's
+choices are a regression anywhere.
 """
 
 from __future__ import annotations
@@ -42,14 +43,22 @@ def collapse(metric: str, now: Sequence[LayerShares]) -> str | None:
 
     found = collapsed(together(now).counts)
     told = [
-        f"layer {layer}: experts {pair[0]} and {pair[1]} take {wording.percent(share)}" for layer, pair, share in found
+        f"layer {layer}: experts {pair[0]} and {pair[1]} take {wording.percent(share)}"
+        for layer, pair, share in found
     ]
     if not told:
         return None
-    return f"the router collapsed (two experts take {COLLAPSED_SHARE:.0%} or more) in {wording.listed(told)}"
+    return (
+        f"the router collapsed (two experts take {COLLAPSED_SHARE:.0%} or more) in "
+        f"{wording.listed(told)}"
+    )
 
 
-def beside(now: Sequence[LayerShares], metric: MetricBaseline, today: datetime.date | None = None) -> Drifted | None:
+def beside(
+    now: Sequence[LayerShares],
+    metric: MetricBaseline,
+    today: datetime.date | None = None,
+) -> Drifted | None:
     """The comparison with the recorded launches; None where they or this run have no shares, or of another shape."""
     then = [point.shares for point in metric.launches if point.shares is not None]
     if not now or not then or len({_shape(part) for part in (*now, *then)}) != 1:
@@ -59,19 +68,30 @@ def beside(now: Sequence[LayerShares], metric: MetricBaseline, today: datetime.d
     seen = drift(together(now), together(then))
     beyond = seen.distance > seen.line
     text = (
-        f"in layer {seen.layer}, {wording.percent(seen.distance)} of the choices go elsewhere than recorded "
-        f"({wording.percent(seen.line)} is noise of drawing other requests); expert {seen.expert} has "
-        f"{wording.percent(seen.now)}, had {wording.percent(seen.before)}; no layer is further beyond its noise"
+        f"in layer {seen.layer}, {wording.percent(seen.distance)} of the choices "
+        "go elsewhere than recorded "
+        f"({wording.percent(seen.line)} is noise of drawing other requests); "
+        f"expert {seen.expert} has "
+        f"{wording.percent(seen.now)}, had {wording.percent(seen.before)}; no "
+        "layer is further beyond its noise"
     )
     known = metric.known
     if known is not None:
         text += (
-            f"; {wording.percent(known.worse_by)} of a layer's were accepted to go elsewhere until {known.until}: "
+            f"; {wording.percent(known.worse_by)} of a layer's were accepted to "
+            f"go elsewhere until {known.until}: "
             f"{known.reason}"
         )
         if not beyond:
-            return Drifted(Outcome.INVALID, seen, f"{text}; that is gone, so the baseline's entry is out of date", GONE)
-        over = (today or datetime.date.today()) > datetime.date.fromisoformat(known.until)
+            return Drifted(
+                Outcome.INVALID,
+                seen,
+                f"{text}; that is gone, so the baseline's entry is out of date",
+                GONE,
+            )
+        over = (today or datetime.date.today()) > datetime.date.fromisoformat(
+            known.until
+        )
         if not over and seen.distance <= known.worse_by + seen.line:
             return Drifted(Outcome.PASSED, seen, text, "nothing")
     if not beyond:
@@ -79,7 +99,10 @@ def beside(now: Sequence[LayerShares], metric: MetricBaseline, today: datetime.d
     return Drifted(Outcome.REGRESSED, seen, text, ADVICE)
 
 
-GONE = "record it anew, which removes the entry: `perfgate accept RUN --only '*/routing_*' --reason WHY`"
+GONE = (
+    "record it anew, which removes the entry: `perfgate accept RUN --only "
+    "'*/routing_*' --reason WHY`"
+)
 ADVICE = (
     "find what changed (weights, dtype, the router's kernel, a fine-tune); where it is meant, "
     "`perfgate accept RUN --only '*/routing_*' --reason WHY`"

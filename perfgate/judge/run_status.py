@@ -45,15 +45,27 @@ def judged_again(results: RunResults, store: Store) -> RunResults:
     """The run with the verdicts that these baselines give it now."""
     tests = {row.case: row.test for row in results.verdicts}
     cases = {case.id: case for case in results.cases}
-    rows = (v.row(cases[v.case], tests.get(v.case, "(judged again)")) for v in gate.judge_run(results, store))
+    rows = (
+        v.row(cases[v.case], tests.get(v.case, "(judged again)"))
+        for v in gate.judge_run(results, store)
+    )
     return msgspec.structs.replace(results, verdicts=tuple(rows))
 
 
 def is_green(results: RunResults) -> bool:
     """Whether --gate=required has nothing against the run: all of the suite was asked, and each case passed."""
-    whole = results.complete and not results.left_out and not results.failures and not missing(results)
+    whole = (
+        results.complete
+        and not results.left_out
+        and not results.failures
+        and not missing(results)
+    )
     outcomes = [Outcome(row.outcome) for row in judged(results)]
-    return whole and bool(outcomes) and not any(is_red(outcome, "hard", required=True) for outcome in outcomes)
+    return (
+        whole
+        and bool(outcomes)
+        and not any(is_red(outcome, "hard", required=True) for outcome in outcomes)
+    )
 
 
 def fails(results: RunResults, required: bool) -> bool:
@@ -64,7 +76,9 @@ def fails(results: RunResults, required: bool) -> bool:
     return bad or bool(results.failures) or not results.verdicts
 
 
-def is_green_session(results: RunResults | None, without_verdict: Sequence[Case]) -> bool:
+def is_green_session(
+    results: RunResults | None, without_verdict: Sequence[Case]
+) -> bool:
     """Whether --gate=required has nothing against a session.
 
     Args:

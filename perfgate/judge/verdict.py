@@ -40,12 +40,15 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         change: fraction by which the value is larger than the baseline.
         worse_by: fraction by which it is worse, negative if better.
         alarm_line: fraction of loss beyond which it is a regression.
-        delta: the loss that is promised to be caught. detectable: the smallest that these launches can catch.
+        delta: the loss that is promised to be caught. detectable: the smallest that
+            these launches can catch.
         noise: how much the recorded launches scatter, as a fraction.
         launches: valid launches that the verdict rests on.
-        demoted: why a case that the suite would judge is only reported; empty where it is judged.
-        needs_launches: fresh launches (of base and candidate each, where they are judged in pairs) that should be
-            measured before this verdict counts; 0: it stands.
+        demoted: why a case that the suite would judge is only reported; empty where it
+            is judged.
+        needs_launches: fresh launches (of base and candidate each, where they are
+            judged in pairs) that should be measured before this verdict counts; 0: it
+            stands.
 
     """
 
@@ -68,8 +71,16 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     def row(self, case: Case, test: str) -> VerdictRow:
         """As it is stored in results.json."""
-        same = {name: value for name, value in msgspec.structs.asdict(self).items() if name != "needs_launches"}
-        return VerdictRow(test=test, experiment=case.experiment, **same | {"outcome": self.outcome.value})
+        same = {
+            name: value
+            for name, value in msgspec.structs.asdict(self).items()
+            if name != "needs_launches"
+        }
+        return VerdictRow(
+            test=test,
+            experiment=case.experiment,
+            **same | {"outcome": self.outcome.value},
+        )
 
 
 def is_red(outcome: Outcome, gate_mode: GateMode, required: bool) -> bool:
@@ -77,7 +88,8 @@ def is_red(outcome: Outcome, gate_mode: GateMode, required: bool) -> bool:
 
     Args:
         gate_mode: a "report" case never does.
-        required: everything but PASSED and IMPROVED does; otherwise what could not be judged is shown as skipped.
+        required: everything but PASSED and IMPROVED does; otherwise what could not be
+            judged is shown as skipped.
 
     """
     if gate_mode == "report":
@@ -85,7 +97,9 @@ def is_red(outcome: Outcome, gate_mode: GateMode, required: bool) -> bool:
     return outcome not in GREEN if required else outcome in ALWAYS_RED
 
 
-def unjudged(cases: Iterable[Case], verdicts: Iterable[Verdict | VerdictRow]) -> list[Case]:
+def unjudged(
+    cases: Iterable[Case], verdicts: Iterable[Verdict | VerdictRow]
+) -> list[Case]:
     """Hard cases without a verdict: in required mode each of them is red."""
     seen = {verdict.case for verdict in verdicts}
     return [case for case in cases if case.gate == "hard" and case.id not in seen]

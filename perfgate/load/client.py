@@ -1,14 +1,16 @@
 """How are the requests of one measurement sent, and what came back?
 
-Requests go in, a `Recording` comes out. Garbage collection is off while it runs, the event loop is uvloop's, and the
-answers are only written down (`perfgate.load.http`).
+Requests go in, a `Recording` comes out. Garbage collection is off while it runs, the
+event loop is uvloop's, and the answers are only written down (`perfgate.load.http`).
 
-Connections are kept alive and opened before the start: as many as will be in flight at once, so that no handshake falls
-into a measured time. An idle connection is not used again after `IDLE_S`: servers close theirs after 5 s, and a request
-written into a closing connection would be lost.
+Connections are kept alive and opened before the start: as many as will be in flight at
+once, so that no handshake falls into a measured time. An idle connection is not used
+again after `IDLE_S`: servers close theirs after 5 s, and a request written into a
+closing connection would be lost.
 
-Nothing hangs: every request has a deadline, the whole has one, and a stream that goes on beyond twice what was asked is
-cut off. Nothing is dropped: whatever happens, each request gives one record, with `error` saying what went wrong.
+Nothing hangs: every request has a deadline, the whole has one, and a stream that goes
+on beyond twice what was asked is cut off. Nothing is dropped: whatever happens, each
+request gives one record, with `error` saying what went wrong.
 """
 
 from __future__ import annotations
@@ -43,8 +45,10 @@ class Recording(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     Attributes:
         start_ns: when arrival 0 was due.
         end_ns: when the last answer was complete.
-        client_busy: CPU time of the client's process over wall time, the busiest process if there are several.
-        client_gaps: (start_ns, end_ns) in which the client itself did not run for at least 20 ms.
+        client_busy: CPU time of the client's process over wall time, the busiest
+            process if there are several.
+        client_gaps: (start_ns, end_ns) in which the client itself did not run for at
+            least 20 ms.
     """
 
     start_ns: int
@@ -64,8 +68,10 @@ class Sending:
         max_concurrency: most requests in flight, None for no limit.
         request_timeout_s: from being sent to being complete.
         run_timeout_s: for everything.
-        silence_timeout_s: no stream may have said anything for so long; then the server hangs, and all is given up.
-        is_alive: asked ten times a second; when it says no, what is in flight fails at once.
+        silence_timeout_s: no stream may have said anything for so long; then the server
+            hangs, and all is given up.
+        is_alive: asked ten times a second; when it says no, what is in flight fails at
+            once.
         progress: called with (done, total), ten times a second at most.
         start_ns: arrival 0; None starts at once.
     """
@@ -84,8 +90,9 @@ class Sending:
 class Run:
     """All requests of one measurement, from the first timer to the last answer.
 
-    A freed slot is filled in the very callback that freed it, on the same connection, so a closed loop loses no turn of
-    the event loop between an answer and the next request.
+    A freed slot is filled in the very callback that freed it, on the same connection,
+    so a closed loop loses no turn of the event loop between an answer and the next
+    request.
     """
 
     def __init__(self, exchanges: Sequence[Exchange], sending: Sending) -> None:
@@ -121,7 +128,9 @@ class Run:
             OSError: refused, or not accepted within `CONNECT_S` (TimeoutError is one).
         """
         async with asyncio.timeout(CONNECT_S):
-            _, connection = await self.loop.create_connection(lambda: Connection(self), *self.address)
+            _, connection = await self.loop.create_connection(
+                lambda: Connection(self), *self.address
+            )
         return connection
 
     async def go(self) -> tuple[int, int]:
@@ -148,20 +157,28 @@ class Run:
         while self.coming and self.start_ns + self.coming[0].request.arrival_ns <= now:
             exchange = self.coming.popleft()
             exchange.due_ns = self.start_ns + exchange.request.arrival_ns
-            if self.sending.max_concurrency is None or self.in_flight < self.sending.max_concurrency:
+            if (
+                self.sending.max_concurrency is None
+                or self.in_flight < self.sending.max_concurrency
+            ):
                 self.begin(exchange)
             else:
                 self.waiting.append(exchange)
         if self.coming:
             due = self.start_ns + self.coming[0].request.arrival_ns
-            self.loop.call_later(max(0.0, (due - time.monotonic_ns()) / NS), self.arrive)
+            self.loop.call_later(
+                max(0.0, (due - time.monotonic_ns()) / NS), self.arrive
+            )
 
     def begin(self, exchange: Exchange) -> None:
         """Send it on a connection that is surely open, or open one."""
         self.in_flight += 1
         while self.idle:
             connection = self.idle.pop()
-            if time.monotonic_ns() - connection.idle_since_ns < IDLE_S * NS and not connection.transport.is_closing():
+            if (
+                time.monotonic_ns() - connection.idle_since_ns < IDLE_S * NS
+                and not connection.transport.is_closing()
+            ):
                 self.busy.add(connection)
                 return connection.send(exchange)
             connection.transport.abort()
@@ -174,7 +191,10 @@ class Run:
         try:
             connection = await self.connect()
         except OSError as error:
-            exchange.error, exchange.end_ns = f"cannot connect: {error}", time.monotonic_ns()
+            exchange.error, exchange.end_ns = (
+                f"cannot connect: {error}",
+                time.monotonic_ns(),
+            )
             return self.finished(exchange, None)
         self.busy.add(connection)
         connection.send(exchange)
@@ -225,8 +245,16 @@ class Run:
 
     def silent_ns(self, now: int) -> int:
         """For how long no request in flight has heard anything; 0 if none is in flight."""
-        exchanges = [connection.exchange for connection in self.busy if connection.exchange is not None]
-        heard = [e.reads[-1][0] if e.reads else e.sent_ns for e in exchanges if e.sent_ns is not None]
+        exchanges = [
+            connection.exchange
+            for connection in self.busy
+            if connection.exchange is not None
+        ]
+        heard = [
+            e.reads[-1][0] if e.reads else e.sent_ns
+            for e in exchanges
+            if e.sent_ns is not None
+        ]
         return now - max(heard, default=now)
 
     def overdue(self, connection: Connection, now: int) -> str | None:
@@ -245,7 +273,9 @@ class Run:
         """Fail what was not sent yet."""
         for exchange in (*self.waiting, *self.coming):
             exchange.error, exchange.end_ns = reason, time.monotonic_ns()
-            exchange.due_ns = exchange.due_ns or self.start_ns + exchange.request.arrival_ns
+            exchange.due_ns = (
+                exchange.due_ns or self.start_ns + exchange.request.arrival_ns
+            )
             self.done += 1
         self.waiting.clear()
         self.coming.clear()
@@ -275,13 +305,19 @@ def client_gaps(beats: Sequence[int]) -> tuple[tuple[int, int], ...]:
 
 def send(requests: Sequence[Request], sending: Sending) -> Recording:
     """Send all requests in this process and return what was written down. Blocks until the last is over."""
-    exchanges = [Exchange(request, encode(request, sending.url, sending.model)) for request in requests]
+    exchanges = [
+        Exchange(request, encode(request, sending.url, sending.model))
+        for request in requests
+    ]
 
     async def main() -> tuple[Run, int, int]:
         run = Run(exchanges, sending)
         return run, *await run.go()
 
-    with no_garbage_collection(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with (
+        no_garbage_collection(),
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
         run, start_ns, end_ns = runner.run(main())
     return Recording(
         start_ns=start_ns,

@@ -1,9 +1,10 @@
 """How does one request travel, and when did each byte of its answer arrive?
 
-While it measures, a connection does nothing that can wait: one timestamp per read of the socket and the bytes kept as
-they came. No JSON, no SSE: what the bytes mean is worked out afterwards (`perfgate.load.response`). It is an
-`asyncio.Protocol` with httptools because stream readers and clients built on them spend more time per token than a
-large batch on a fast GPU leaves (docs/measuring.md has the figures).
+While it measures, a connection does nothing that can wait: one timestamp per read of
+the socket and the bytes kept as they came. No JSON, no SSE: what the bytes mean is
+worked out afterwards (`perfgate.load.response`). It is an `asyncio.Protocol` with
+httptools because stream readers and clients built on them spend more time per token
+than a large batch on a fast GPU leaves (docs/measuring.md has the figures).
 """
 
 from __future__ import annotations
@@ -20,11 +21,14 @@ import msgspec
 from perfgate.load.workload import Request
 
 
-class RequestRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class RequestRecord(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
     """Raw times of one request, ns of CLOCK_MONOTONIC.
 
     Attributes:
-        due_ns: when the workload wanted it sent: its arrival, or the moment its slot became free.
+        due_ns: when the workload wanted it sent: its arrival, or the moment its slot
+            became free.
         sent_ns: just before it was written to the socket; None if that never happened.
         reads: (ns, bytes of the body) of each read that brought some.
         end_ns: when the answer was complete, or given up.
@@ -48,7 +52,9 @@ def encode(request: Request, url: str, model: str) -> bytes:
     body = msgspec.json.encode(
         {
             "model": model,
-            "prompt": request.prompt_token_ids if request.text is None else request.text,
+            "prompt": request.prompt_token_ids
+            if request.text is None
+            else request.text,
             "max_tokens": request.output_len_tokens,
             "temperature": 0.0,
             "ignore_eos": True,
@@ -154,7 +160,8 @@ class Connection(asyncio.Protocol):
             return
         exchange.end_ns = self.idle_since_ns = self.now
         keep = self.parser.should_keep_alive()
-        # A response parser starts anew with the next status line only if the last message is done with it.
+        # A response parser starts anew with the next status line only if the last
+        # message is done with it.
         self.parser = httptools.HttpResponseParser(self)
         self.owner.finished(exchange, self if keep else None)
         if not keep:
@@ -164,7 +171,9 @@ class Connection(asyncio.Protocol):
         """The server closed it."""
         self.owner.lost(self)
         if self.exchange:
-            self.fail(f"connection closed before the answer was complete ({error or 'no error given'})")
+            self.fail(
+                f"connection closed before the answer was complete ({error or 'no error given'})"
+            )
 
     def fail(self, reason: str) -> None:
         """Give up the request and the connection."""

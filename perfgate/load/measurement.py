@@ -1,7 +1,8 @@
 """Measurement of one repetition of one workload on one server.
 
-The seam to those who decide what is measured: `measure` gives a `Repetition` with its figures, the reasons why it may
-not be judged, and every request's times. Warm up before (`perfgate.load.warmup`).
+The seam to those who decide what is measured: `measure` gives a `Repetition` with its
+figures, the reasons why it may not be judged, and every request's times. Warm up before
+(`perfgate.load.warmup`).
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from perfgate.load.server_metrics import ScrapeFailed, difference, scrape
 from perfgate.load.workload import ShareGPT, Synthetic, Workload, build_requests
 
 COMPLETIONS = "/v1/completions"
-# Above it, reads queue up by more than 1 ms before they get their timestamp (docs/measuring.md).
+# Above it, reads queue up by more than 1 ms before they get their timestamp
+# (docs/measuring.md).
 CLIENT_TOO_BUSY = 0.4
 MOST_CLIENT_PROCESSES = 8
 
@@ -39,7 +41,8 @@ class Target:
     Attributes:
         served_model: the name under which it serves the model.
         device: "cuda" or "cpu": which limits of validity hold.
-        log: the server's log file; what it says of compiling makes a repetition invalid.
+        log: the server's log file; what it says of compiling makes a repetition
+            invalid.
         tokenizer: only for the equivalent command lines.
     """
 
@@ -54,7 +57,9 @@ class Target:
     silence_timeout_s: float = 120.0
 
 
-def sending(target: Target, workload: Workload, progress: Callable[[int, int], None]) -> Sending:
+def sending(
+    target: Target, workload: Workload, progress: Callable[[int, int], None]
+) -> Sending:
     """How the client reaches the target."""
     return Sending(
         url=target.url + COMPLETIONS,
@@ -76,7 +81,8 @@ def measure(
 ) -> Repetition:
     """Run one repetition and work out what it came to.
 
-    Never raises for what the server does: failed requests are counted, named, and make the repetition invalid.
+    Never raises for what the server does: failed requests are counted, named, and make
+    the repetition invalid.
     """
     policy = policy or validity.POLICIES[target.device]
     before, missing = scraped(target)
@@ -115,27 +121,45 @@ def measure(
 
 
 def send_enough(
-    target: Target, workload: Workload, repetition_index: int, progress: Callable[[int, int], None]
+    target: Target,
+    workload: Workload,
+    repetition_index: int,
+    progress: Callable[[int, int], None],
 ) -> Recording:
     """Send a repetition with as many client processes as it takes.
 
-    Where one process turns out to be too busy, all is sent once more by several, with other prompts of the same
-    distribution. Prompts from files are not sent twice: there, the workload must say how many processes it needs.
+    Where one process turns out to be too busy, all is sent once more by several, with
+    other prompts of the same distribution. Prompts from files are not sent twice:
+    there, the workload must say how many processes it needs.
     """
     processes = workload.client_processes or 1
     requests = build_requests(workload, repetition_index, target.vocab_size)
     recording = send_with(processes, requests, sending(target, workload, progress))
-    repeatable = workload.client_processes is None and isinstance(workload.prompts, Synthetic)
+    repeatable = workload.client_processes is None and isinstance(
+        workload.prompts, Synthetic
+    )
     if recording.client_busy > CLIENT_TOO_BUSY and repeatable:
-        processes = min(MOST_CLIENT_PROCESSES, math.ceil(2 * recording.client_busy / CLIENT_TOO_BUSY))
-        requests = build_requests(workload, repetition_index, target.vocab_size, attempt=1)
+        processes = min(
+            MOST_CLIENT_PROCESSES,
+            math.ceil(2 * recording.client_busy / CLIENT_TOO_BUSY),
+        )
+        requests = build_requests(
+            workload, repetition_index, target.vocab_size, attempt=1
+        )
         recording = send_with(processes, requests, sending(target, workload, progress))
     return recording
 
 
 def hung(repetition: Repetition) -> str | None:
     """How the server fell silent for good in the middle of the repetition, or None if it did not."""
-    return next((r.error for r in repetition.requests if r.error is not None and r.error.startswith(SILENT)), None)
+    return next(
+        (
+            r.error
+            for r in repetition.requests
+            if r.error is not None and r.error.startswith(SILENT)
+        ),
+        None,
+    )
 
 
 def scraped(target: Target) -> tuple[dict[str, float], tuple[str, ...]]:
@@ -143,7 +167,9 @@ def scraped(target: Target) -> tuple[dict[str, float], tuple[str, ...]]:
     try:
         return scrape(target.url), ()
     except ScrapeFailed as failure:
-        return {}, (f"no figures of the server's own: {failure.tried}: {failure.seen} ({failure.remedy})",)
+        return {}, (
+            f"no figures of the server's own: {failure.tried}: {failure.seen} ({failure.remedy})",
+        )
 
 
 def compile_lines(log: Path, from_byte: int, engine: str) -> tuple[str, ...]:
@@ -155,7 +181,9 @@ def compile_lines(log: Path, from_byte: int, engine: str) -> tuple[str, ...]:
         file.seek(from_byte)
         lines = file.read().decode(errors="replace").splitlines()
     return tuple(
-        f"the engine compiled during the measurement: {line.strip()[:200]}" for line in lines if compiles.search(line)
+        f"the engine compiled during the measurement: {line.strip()[:200]}"
+        for line in lines
+        if compiles.search(line)
     )
 
 
@@ -164,16 +192,26 @@ def too_busy(recording: Recording) -> tuple[str, ...]:
     if recording.client_busy <= CLIENT_TOO_BUSY:
         return ()
     seen = f"{recording.client_busy:.0%} of a core, {CLIENT_TOO_BUSY:.0%} is the most"
-    return (f"the client was too busy ({seen}, with {recording.processes} processes): its times are late",)
+    return (
+        (
+            f"the client was too busy ({seen}, with {recording.processes} "
+            "processes): its times are late"
+        ),
+    )
 
 
-def client_values(recording: Recording, transcripts: Sequence[Transcript]) -> dict[str, float]:
+def client_values(
+    recording: Recording, transcripts: Sequence[Transcript]
+) -> dict[str, float]:
     """How the client fared."""
     values = {"busy": recording.client_busy, "processes": float(recording.processes)}
     values["absent_ms"] = sum(end - start for start, end in recording.client_gaps) / 1e6
     waits = validity.lateness_ms(transcripts)
     if len(waits):
-        values |= {"late_median_ms": float(np.median(waits)), "late_max_ms": float(np.max(waits))}
+        values |= {
+            "late_median_ms": float(np.median(waits)),
+            "late_max_ms": float(np.max(waits)),
+        }
     return values
 
 
@@ -193,18 +231,30 @@ def row(t: Transcript, start_ns: int) -> RequestRow:
 
 def vllm_bench_command(target: Target, workload: Workload) -> str:
     """The `vllm bench serve` command line that sends the same pattern; its prompts are other ones."""
-    return shlex.join(["vllm", "bench", "serve", *vllm_bench_arguments(target, workload)])
+    return shlex.join(
+        ["vllm", "bench", "serve", *vllm_bench_arguments(target, workload)]
+    )
 
 
 def vllm_bench_arguments(target: Target, workload: Workload) -> list[str]:
     """What follows `vllm bench serve` there."""
-    arguments = ["--backend", "openai", "--base-url", target.url, "--endpoint", COMPLETIONS]
+    arguments = [
+        "--backend",
+        "openai",
+        "--base-url",
+        target.url,
+        "--endpoint",
+        COMPLETIONS,
+    ]
     arguments += ["--model", target.served_model]
     if target.tokenizer:
         arguments += ["--tokenizer", target.tokenizer]
     arguments += dataset_arguments(workload)
     arguments += ["--num-prompts", str(workload.num_prompts)]
-    arguments += ["--request-rate", "inf" if workload.request_rate is None else f"{workload.request_rate:g}"]
+    arguments += [
+        "--request-rate",
+        "inf" if workload.request_rate is None else f"{workload.request_rate:g}",
+    ]
     if workload.request_rate is not None:
         arguments += ["--burstiness", f"{workload.burstiness:g}"]
     if workload.max_concurrency is not None:
@@ -219,10 +269,22 @@ def dataset_arguments(workload: Workload) -> list[str]:
     if not isinstance(prompts, Synthetic):
         name = "sharegpt" if isinstance(prompts, ShareGPT) else "custom"
         return ["--dataset-name", name, "--dataset-path", prompts.path]
-    arguments = ["--dataset-name", "random", "--random-output-len", str(prompts.output_len_tokens)]
+    arguments = [
+        "--dataset-name",
+        "random",
+        "--random-output-len",
+        str(prompts.output_len_tokens),
+    ]
     # There, the prefix comes on top of the input length.
-    arguments += ["--random-input-len", str(prompts.input_len_tokens - prompts.shared_prefix_tokens)]
+    arguments += [
+        "--random-input-len",
+        str(prompts.input_len_tokens - prompts.shared_prefix_tokens),
+    ]
     if prompts.shared_prefix_tokens:
         arguments += ["--random-prefix-len", str(prompts.shared_prefix_tokens)]
     ratios = {"input": prompts.input_range_ratio, "output": prompts.output_range_ratio}
-    return [*arguments, "--random-range-ratio", msgspec.json.encode(ratios).decode() if any(ratios.values()) else "0"]
+    return [
+        *arguments,
+        "--random-range-ratio",
+        msgspec.json.encode(ratios).decode() if any(ratios.values()) else "0",
+    ]

@@ -1,7 +1,8 @@
 """What do the prompts look like, and where do they come from?
 
-Three sources: seeded random ids, a ShareGPT file, a JSONL file. Prompts read from files are never used twice: there is
-no oversampling, and what a file holds that cannot be used is counted and said.
+Three sources: seeded random ids, a ShareGPT file, a JSONL file. Prompts read from files
+are never used twice: there is no oversampling, and what a file holds that cannot be
+used is counted and said.
 """
 
 from __future__ import annotations
@@ -32,14 +33,20 @@ class UnusableWorkload(Failure):
 
 
 class Synthetic(
-    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="synthetic", tag_field="kind"
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    tag="synthetic",
+    tag_field="kind",
 ):
     """Seeded random token ids.
 
     Attributes:
-        input_range_ratio: r draws each length uniformly from [len (1 - r), len (1 + r)]; 0 makes it exact.
-        shared_prefix_tokens: how many leading tokens, counted within the input length, are the same in all prompts of
-            all repetitions.
+        input_range_ratio: r draws each length uniformly from [len (1 - r), len (1 +
+            r)]; 0 makes it exact.
+        shared_prefix_tokens: how many leading tokens, counted within the input length,
+            are the same in all prompts of all repetitions.
         first_id: ids below are left alone: special tokens live there.
     """
 
@@ -52,14 +59,27 @@ class Synthetic(
 
     def __post_init__(self) -> None:
         if self.input_len_tokens < 1 or self.output_len_tokens < 1:
-            raise ValueError("input_len_tokens and output_len_tokens must be at least 1")
+            raise ValueError(
+                "input_len_tokens and output_len_tokens must be at least 1"
+            )
         if not (0 <= self.input_range_ratio < 1 and 0 <= self.output_range_ratio < 1):
             raise ValueError("a range ratio must be in [0, 1)")
-        if not 0 <= self.shared_prefix_tokens <= self.input_len_tokens * (1 - self.input_range_ratio):
+        if (
+            not 0
+            <= self.shared_prefix_tokens
+            <= self.input_len_tokens * (1 - self.input_range_ratio)
+        ):
             raise ValueError("shared_prefix_tokens does not fit the shortest prompt")
 
 
-class ShareGPT(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="sharegpt", tag_field="kind"):
+class ShareGPT(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    tag="sharegpt",
+    tag_field="kind",
+):
     """Conversations as published, first turn sent, second turn's length asked for.
 
     Attributes:
@@ -74,7 +94,14 @@ class ShareGPT(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     output_len_tokens: int | None = None
 
 
-class PromptFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="jsonl", tag_field="kind"):
+class PromptFile(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    tag="jsonl",
+    tag_field="kind",
+):
     """One JSON object a line with "prompt" (text) or "prompt_token_ids", and optionally "output_len_tokens"."""
 
     path: str
@@ -82,14 +109,19 @@ class PromptFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     output_len_tokens: int = 128
 
 
-def draw(spec: Synthetic, count: int, vocab_size: int, rng: np.random.Generator, seed: int) -> list[Prompt]:
+def draw(
+    spec: Synthetic, count: int, vocab_size: int, rng: np.random.Generator, seed: int
+) -> list[Prompt]:
     """`count` prompts of random ids and how many tokens to ask of each."""
     if vocab_size <= spec.first_id:
         seen = f"a vocabulary of {vocab_size} and first_id {spec.first_id}"
-        raise UnusableWorkload("draw token ids", seen, "lower first_id, or check the model's vocab_size")
+        raise UnusableWorkload(
+            "draw token ids", seen, "lower first_id, or check the model's vocab_size"
+        )
     import numpy as np  # here and below: collecting tests must not wait for it
 
-    # The prefix comes from a generator of its own, so that all repetitions have the same one.
+    # The prefix comes from a generator of its own, so that all repetitions have the
+    # same one.
     prefix = np.random.default_rng([seed, GENERATOR_VERSION]).integers(
         spec.first_id, vocab_size, spec.shared_prefix_tokens
     )
@@ -102,7 +134,9 @@ def draw(spec: Synthetic, count: int, vocab_size: int, rng: np.random.Generator,
     return drawn
 
 
-def _lengths(mean: int, ratio: float, count: int, rng: np.random.Generator) -> list[int]:
+def _lengths(
+    mean: int, ratio: float, count: int, rng: np.random.Generator
+) -> list[int]:
     low, high = max(1, math.floor(mean * (1 - ratio))), math.ceil(mean * (1 + ratio))
     return [int(n) for n in rng.integers(low, high, count, endpoint=True)]
 
@@ -111,8 +145,8 @@ def _lengths(mean: int, ratio: float, count: int, rng: np.random.Generator) -> l
 class FileSlice:
     """Which prompts of a file one repetition takes.
 
-    Repetition k takes `num_prompts` in a row from k x `num_prompts` of the shuffled file, a warm-up pass -k takes them
-    from its end, so that none is sent twice.
+    Repetition k takes `num_prompts` in a row from k x `num_prompts` of the shuffled
+    file, a warm-up pass -k takes them from its end, so that none is sent twice.
     """
 
     seed: int
@@ -126,7 +160,11 @@ class FileSlice:
             start = available + self.repetition * self.num_prompts
             return slice(start, start + self.count) if start >= 0 else None
         start = self.repetition * self.num_prompts
-        return slice(start, start + self.count) if start + self.count <= available else None
+        return (
+            slice(start, start + self.count)
+            if start + self.count <= available
+            else None
+        )
 
 
 @dataclass(frozen=True)
@@ -146,16 +184,22 @@ def from_file(spec: ShareGPT | PromptFile, part: FileSlice) -> list[Prompt]:
     """The prompts of one repetition out of a file.
 
     Raises:
-        UnusableWorkload: the file is missing or broken, or has too few usable prompts; there is no oversampling.
+        UnusableWorkload: the file is missing or broken, or has too few usable prompts;
+            there is no oversampling.
     """
     import numpy as np
 
     pool = load(spec)
-    order = np.random.default_rng([part.seed, GENERATOR_VERSION]).permutation(len(pool.prompts))
+    order = np.random.default_rng([part.seed, GENERATOR_VERSION]).permutation(
+        len(pool.prompts)
+    )
     where = part.of(len(order))
     if where is None:
         tried = f"take {part.count} prompts for repetition {part.repetition} from {spec.path}"
-        remedy = "use a larger file, fewer prompts or fewer repetitions; prompts are never sent twice"
+        remedy = (
+            "use a larger file, fewer prompts or fewer repetitions; prompts are "
+            "never sent twice"
+        )
         raise UnusableWorkload(tried, pool.describe(), remedy)
     return [pool.prompts[i] for i in order[where]]
 
@@ -170,10 +214,16 @@ def _load_sharegpt(spec: ShareGPT) -> PromptPool:
     try:
         entries = msgspec.json.decode(Path(spec.path).read_bytes())
     except (OSError, msgspec.DecodeError) as error:
-        raise UnusableWorkload(f"read {spec.path}", str(error), "give a ShareGPT JSON file") from error
+        raise UnusableWorkload(
+            f"read {spec.path}", str(error), "give a ShareGPT JSON file"
+        ) from error
     if not isinstance(entries, list):
         seen = f"a {type(entries).__name__} at the top"
-        raise UnusableWorkload(f"read {spec.path}", seen, "give a ShareGPT JSON file: a list of conversations")
+        raise UnusableWorkload(
+            f"read {spec.path}",
+            seen,
+            "give a ShareGPT JSON file: a list of conversations",
+        )
     encode = _tokenizer(spec.tokenizer)
     left_out: Counter[str] = Counter()
     prompts = []
@@ -199,20 +249,31 @@ def first_turns(entry: Any) -> tuple[str, str] | None:
     turns = entry.get("conversations", entry.get("conversation"))
     if not isinstance(turns, list) or len(turns) < 2:
         return None
-    texts = [turn.get("value") if isinstance(turn, dict) else None for turn in turns[:2]]
-    return (texts[0], texts[1]) if isinstance(texts[0], str) and isinstance(texts[1], str) else None
+    texts = [
+        turn.get("value") if isinstance(turn, dict) else None for turn in turns[:2]
+    ]
+    return (
+        (texts[0], texts[1])
+        if isinstance(texts[0], str) and isinstance(texts[1], str)
+        else None
+    )
 
 
 def unfit(spec: ShareGPT, input_len: int, output_len: int) -> str | None:
     """Why a client would leave this conversation out.
 
-    vLLM (`is_valid_sequence`): fewer than 4 tokens in or out, more than 1,024 in, more than 2,048 in all. SGLang
-    (`sample_sharegpt_requests`): fewer than 2 tokens in or out; no upper limit unless one is given.
+    vLLM (`is_valid_sequence`): fewer than 4 tokens in or out, more than 1,024 in, more
+    than 2,048 in all. SGLang (`sample_sharegpt_requests`): fewer than 2 tokens in or
+    out; no upper limit unless one is given.
     """
     shortest = 4 if spec.length_filter == "vllm" else 2
-    if input_len < shortest or (output_len < shortest and spec.output_len_tokens is None):
+    if input_len < shortest or (
+        output_len < shortest and spec.output_len_tokens is None
+    ):
         return f"shorter than {shortest} tokens"
-    if spec.length_filter == "vllm" and (input_len > 1024 or input_len + output_len > 2048):
+    if spec.length_filter == "vllm" and (
+        input_len > 1024 or input_len + output_len > 2048
+    ):
         return "longer than 1,024 tokens in or 2,048 in all"
     return None
 
@@ -229,7 +290,9 @@ def _load_jsonl(spec: PromptFile) -> PromptPool:
     try:
         lines = Path(spec.path).read_bytes().splitlines()
     except OSError as error:
-        raise UnusableWorkload(f"read {spec.path}", str(error), "give a file with one JSON object a line") from error
+        raise UnusableWorkload(
+            f"read {spec.path}", str(error), "give a file with one JSON object a line"
+        ) from error
     encode = _tokenizer(spec.tokenizer) if spec.tokenizer else None
     prompts = []
     empty = 0
@@ -237,22 +300,32 @@ def _load_jsonl(spec: PromptFile) -> PromptPool:
         if not line.strip():
             empty += 1
             continue
-        prompts.append(_prompt_of(spec, line, f"read line {number} of {spec.path}", encode))
+        prompts.append(
+            _prompt_of(spec, line, f"read line {number} of {spec.path}", encode)
+        )
     return PromptPool(tuple(prompts), (("empty lines", empty),) if empty else ())
 
 
-def _prompt_of(spec: PromptFile, line: bytes, tried: str, encode: Encode | None) -> Prompt:
+def _prompt_of(
+    spec: PromptFile, line: bytes, tried: str, encode: Encode | None
+) -> Prompt:
     try:
         entry = msgspec.json.decode(line, type=PromptLine)
     except msgspec.DecodeError as error:
-        raise UnusableWorkload(tried, str(error), "one JSON object a line, with prompt or prompt_token_ids") from error
+        raise UnusableWorkload(
+            tried, str(error), "one JSON object a line, with prompt or prompt_token_ids"
+        ) from error
     output = entry.output_len_tokens or spec.output_len_tokens
     if entry.prompt_token_ids:
         return entry.prompt_token_ids, output
     if not entry.prompt:
-        raise UnusableWorkload(tried, "neither prompt nor prompt_token_ids", "give one of them, not empty")
+        raise UnusableWorkload(
+            tried, "neither prompt nor prompt_token_ids", "give one of them, not empty"
+        )
     if encode is None:
-        raise UnusableWorkload(tried, "text, and no tokenizer", "name a tokenizer in the workload")
+        raise UnusableWorkload(
+            tried, "text, and no tokenizer", "name a tokenizer in the workload"
+        )
     return encode(entry.prompt), output
 
 
@@ -267,5 +340,7 @@ def _tokenizer(path: str) -> Encode:
     try:
         tokenizer = tokenizers.Tokenizer.from_str(file.read_text())
     except Exception as error:  # tokenizers raises plain Exception for a broken file
-        raise UnusableWorkload(f"read the tokenizer {file}", str(error), "give a tokenizer.json") from error
+        raise UnusableWorkload(
+            f"read the tokenizer {file}", str(error), "give a tokenizer.json"
+        ) from error
     return lambda text: tuple(tokenizer.encode(text).ids)

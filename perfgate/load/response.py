@@ -1,9 +1,11 @@
 """What did the server say, and when?
 
-Turns the bytes of a `RequestRecord` into a `Transcript`, after the measurement: server-sent events are put together,
-JSON is read, tokens are counted by the server's own `usage`. A content chunk is an event with choices, whatever its
-text: the text of a token may be empty (special tokens, halves of a character), so clients that wait for a non-empty
-one (`sglang.bench_serving`) see the first token late. The event carries the time of the read that completed it.
+Turns the bytes of a `RequestRecord` into a `Transcript`, after the measurement:
+server-sent events are put together, JSON is read, tokens are counted by the server's
+own `usage`. A content chunk is an event with choices, whatever its text: the text of a
+token may be empty (special tokens, halves of a character), so clients that wait for a
+non-empty one (`sglang.bench_serving`) see the first token late. The event carries the
+time of the read that completed it.
 """
 
 from __future__ import annotations
@@ -48,7 +50,8 @@ class Transcript:
     """One request as it went.
 
     Attributes:
-        output_tokens, input_tokens: as counted by the server; what was asked for, where the request failed.
+        output_tokens, input_tokens: as counted by the server; what was asked for, where
+            the request failed.
         sent_ns: None if it never left.
         chunk_ns: when each content chunk was complete.
         error: why the request failed; None if it did not.
@@ -103,8 +106,15 @@ def read(record: RequestRecord, only_text: bool = False) -> Transcript:
                 last = event.choices[0]
     except (msgspec.DecodeError, UnicodeDecodeError) as problem:
         error = f"invalid JSON in the stream: {problem}"
-    if usage and last and len(chunks) == usage.completion_tokens + 1 and not last.text and last.finish_reason:
-        chunks.pop()  # an engine that sends the reason for finishing by itself, after the last token
+    if (
+        usage
+        and last
+        and len(chunks) == usage.completion_tokens + 1
+        and not last.text
+        and last.finish_reason
+    ):
+        # an engine that sends the reason for finishing by itself, after the last token
+        chunks.pop()
     error = error or incomplete(record, chunks, usage, done)
     return Transcript(
         index=record.index,
@@ -126,11 +136,17 @@ def status_error(record: RequestRecord) -> str | None:
         return None
     if record.location is not None:
         return f"HTTP {record.status}: redirected to {record.location}, which is not followed"
-    body = b"".join(data for _, data in record.reads)[:300].decode(errors="replace").strip()
+    body = (
+        b"".join(data for _, data in record.reads)[:300]
+        .decode(errors="replace")
+        .strip()
+    )
     return f"HTTP {record.status}: {body or 'no body'}"
 
 
-def incomplete(record: RequestRecord, chunks: list[int], usage: Usage | None, done: bool) -> str | None:
+def incomplete(
+    record: RequestRecord, chunks: list[int], usage: Usage | None, done: bool
+) -> str | None:
     """What a whole answer has and this one lacks."""
     if not done and not chunks:
         start = b"".join(data for _, data in record.reads)[:80]

@@ -1,8 +1,9 @@
 """What did the server itself count during the measurement?
 
-`/metrics` before and after, and the difference under names that are the same for both engines. Counters that an engine
-does not have, or not under the name known here, are absent from the result, never zero. SGLang has the endpoint only
-with `--enable-metrics`.
+`/metrics` before and after, and the difference under names that are the same for both
+engines. Counters that an engine does not have, or not under the name known here, are
+absent from the result, never zero. SGLang has the endpoint only with
+`--enable-metrics`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import requests
 from perfgate.engines.registry import ENGINES
 from perfgate.errors import Failure
 
-SAMPLE = re.compile(r"^(?P<name>[a-zA-Z_:][\w:]*)(?:\{.*\})?\s+(?P<value>\S+)(?:\s+\d+)?$")
+SAMPLE = re.compile(
+    r"^(?P<name>[a-zA-Z_:][\w:]*)(?:\{.*\})?\s+(?P<value>\S+)(?:\s+\d+)?$"
+)
 
 
 class ScrapeFailed(Failure):
@@ -27,7 +30,9 @@ def parse(text: str) -> dict[str, float]:
     for line in text.splitlines():
         sample = SAMPLE.match(line.strip())
         if sample:
-            totals[sample["name"]] = totals.get(sample["name"], 0.0) + float(sample["value"])
+            totals[sample["name"]] = totals.get(sample["name"], 0.0) + float(
+                sample["value"]
+            )
     return totals
 
 
@@ -40,17 +45,26 @@ def scrape(url: str, timeout_s: float = 10.0) -> dict[str, float]:
     try:
         answer = requests.get(f"{url}/metrics", timeout=timeout_s)
     except requests.RequestException as error:
-        raise ScrapeFailed(f"GET {url}/metrics", str(error), "look at the server's log") from error
+        raise ScrapeFailed(
+            f"GET {url}/metrics", str(error), "look at the server's log"
+        ) from error
     if answer.status_code != 200:
-        remedy = "SGLang needs --enable-metrics" if answer.status_code == 404 else "look at the server's log"
+        remedy = (
+            "SGLang needs --enable-metrics"
+            if answer.status_code == 404
+            else "look at the server's log"
+        )
         raise ScrapeFailed(f"GET {url}/metrics", f"HTTP {answer.status_code}", remedy)
     return parse(answer.text)
 
 
-def difference(engine: str, before: dict[str, float], after: dict[str, float]) -> dict[str, float]:
+def difference(
+    engine: str, before: dict[str, float], after: dict[str, float]
+) -> dict[str, float]:
     """What happened between two scrapes: counts, and means in ms.
 
-    A counter that a server shows only once it has counted something is taken as 0 before.
+    A counter that a server shows only once it has counted something is taken as 0
+    before.
     """
     values: dict[str, float] = {}
     if engine not in ENGINES:

@@ -1,13 +1,16 @@
 """What is sent, and when?
 
-A workload is a frozen value: which prompts, how many, how they arrive. From it, a repetition number and a vocabulary
-size follow the requests, always the same ones. Every repetition and every warm-up pass gets prompts of its own, drawn
-from the same distribution, because an engine that has seen a prompt may answer it out of its prefix cache. Where
-sharing a prefix is the point, the workload says so (`Synthetic.shared_prefix_tokens`).
+A workload is a frozen value: which prompts, how many, how they arrive. From it, a
+repetition number and a vocabulary size follow the requests, always the same ones. Every
+repetition and every warm-up pass gets prompts of its own, drawn from the same
+distribution, because an engine that has seen a prompt may answer it out of its prefix
+cache. Where sharing a prefix is the point, the workload says so
+(`Synthetic.shared_prefix_tokens`).
 
-Arrivals: `request_rate=None` sends everything at once (the "inf" of other clients), a rate sends in an open loop with
-gamma-distributed gaps (burstiness 1 is Poisson), `max_concurrency` caps what is in flight: a closed loop on its own,
-a cap on the open loop together with a rate.
+Arrivals: `request_rate=None` sends everything at once (the "inf" of other clients), a
+rate sends in an open loop with gamma-distributed gaps (burstiness 1 is Poisson),
+`max_concurrency` caps what is in flight: a closed loop on its own, a cap on the open
+loop together with a rate.
 """
 
 from __future__ import annotations
@@ -57,7 +60,8 @@ class Request:
 
     Attributes:
         arrival_ns: counts from the start of the measurement.
-        text: sent in place of the ids, so that the server makes tokens of it; None sends the ids.
+        text: sent in place of the ids, so that the server makes tokens of it; None
+            sends the ids.
     """
 
     index: int
@@ -77,7 +81,8 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         warm_up_prompts: requests of one warm-up pass; None lets `warm_up_size` decide.
         slo_ms: limits for goodput as (metric, ms) pairs, of "ttft", "tpot", "e2el".
         client_processes: None uses one, and more where one is too busy.
-        asks_routing: the server is asked where the tokens go, one request at a time, and is not timed.
+        asks_routing: the server is asked where the tokens go, one request at a time,
+            and is not timed.
     """
 
     name: str
@@ -95,9 +100,13 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     def __post_init__(self) -> None:
         if self.num_prompts < 1 or self.repetitions < 1:
-            raise ValueError(f"{self.name}: num_prompts and repetitions must be at least 1")
+            raise ValueError(
+                f"{self.name}: num_prompts and repetitions must be at least 1"
+            )
         if self.request_rate is not None and not 0 < self.request_rate < math.inf:
-            raise ValueError(f"{self.name}: request_rate must be above 0 and finite; None sends all at once")
+            raise ValueError(
+                f"{self.name}: request_rate must be above 0 and finite; None sends all at once"
+            )
         if not self.burstiness > 0:
             raise ValueError(f"{self.name}: burstiness must be above 0")
         if self.max_concurrency is not None and self.max_concurrency < 1:
@@ -106,7 +115,10 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     @property
     def shares_prefixes(self) -> bool:
         """Whether answers out of the prefix cache are meant."""
-        return isinstance(self.prompts, Synthetic) and self.prompts.shared_prefix_tokens > 0
+        return (
+            isinstance(self.prompts, Synthetic)
+            and self.prompts.shared_prefix_tokens > 0
+        )
 
     @property
     def batch(self) -> int | None:
@@ -130,19 +142,27 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "max_concurrency": self.max_concurrency,
             "seed": self.seed,
         }
-        return "sha256:" + hashlib.sha256(msgspec.json.encode(identity, order="deterministic")).hexdigest()
+        return (
+            "sha256:"
+            + hashlib.sha256(
+                msgspec.json.encode(identity, order="deterministic")
+            ).hexdigest()
+        )
 
     def warm_up_size(self) -> int:
         """Requests of one warm-up pass: enough to reach every batch size that the measurement reaches.
 
-        A burst needs all of its requests, a closed loop two per slot (the first wave, and refills in the middle of
-        decoding), an open loop ten seconds of arrivals.
+        A burst needs all of its requests, a closed loop two per slot (the first wave,
+        and refills in the middle of decoding), an open loop ten seconds of arrivals.
         """
         if self.warm_up_prompts is not None:
             return self.warm_up_prompts
         if self.request_rate is not None:
             return min(self.num_prompts, max(16, math.ceil(10 * self.request_rate)))
-        return min(self.num_prompts, 2 * self.max_concurrency if self.max_concurrency else self.num_prompts)
+        return min(
+            self.num_prompts,
+            2 * self.max_concurrency if self.max_concurrency else self.num_prompts,
+        )
 
 
 def _file_hash(path: Path) -> str:
@@ -150,26 +170,37 @@ def _file_hash(path: Path) -> str:
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
-        raise UnusableWorkload(f"read {path}", str(error), "give the path of an existing file") from error
+        raise UnusableWorkload(
+            f"read {path}", str(error), "give the path of an existing file"
+        ) from error
 
 
 def arrivals_ns(workload: Workload, count: int, rng: np.random.Generator) -> list[int]:
     """When each of `count` requests is due, ns after the start.
 
-    Gaps are gamma distributed with shape `burstiness` and mean 1 / rate, then scaled so that the last request is due at
-    count / rate exactly: the offered rate is the declared one in every repetition (`vllm bench serve` does the same).
+    Gaps are gamma distributed with shape `burstiness` and mean 1 / rate, then scaled so
+    that the last request is due at count / rate exactly: the offered rate is the
+    declared one in every repetition (`vllm bench serve` does the same).
     """
     if workload.request_rate is None:
         return [0] * count
     import numpy as np  # here and below: collecting tests must not wait for it
 
-    gaps = rng.gamma(workload.burstiness, 1.0, count) if math.isfinite(workload.burstiness) else np.ones(count)
+    gaps = (
+        rng.gamma(workload.burstiness, 1.0, count)
+        if math.isfinite(workload.burstiness)
+        else np.ones(count)
+    )
     at = np.cumsum(gaps)
     return [int(ns) for ns in at * (count / workload.request_rate / at[-1]) * NS]
 
 
 def build_requests(
-    workload: Workload, repetition: int, vocab_size: int, count: int | None = None, attempt: int = 0
+    workload: Workload,
+    repetition: int,
+    vocab_size: int,
+    count: int | None = None,
+    attempt: int = 0,
 ) -> tuple[Request, ...]:
     """The requests of one repetition; -1, -2, ... are warm-up passes.
 
@@ -181,16 +212,30 @@ def build_requests(
         attempt: the same repetition once more, with other synthetic prompts.
 
     Raises:
-        UnusableWorkload: the vocabulary is too small, or a file is missing, broken, or has too few prompts.
+        UnusableWorkload: the vocabulary is too small, or a file is missing, broken, or
+            has too few prompts.
     """
     import numpy as np
 
     count = workload.num_prompts if count is None else count
     # Seed sequences take no negative numbers; 2**32 is further than any repetition.
-    rng = np.random.default_rng([workload.seed, repetition % 2**32, GENERATOR_VERSION, *([attempt] if attempt else [])])
+    rng = np.random.default_rng(
+        [
+            workload.seed,
+            repetition % 2**32,
+            GENERATOR_VERSION,
+            *([attempt] if attempt else []),
+        ]
+    )
     arrivals = arrivals_ns(workload, count, rng)
     if isinstance(workload.prompts, Synthetic):
         drawn = draw(workload.prompts, count, vocab_size, rng, workload.seed)
     else:
-        drawn = from_file(workload.prompts, FileSlice(workload.seed, repetition, count, workload.num_prompts))
-    return tuple(Request(i, ids, out, at) for i, ((ids, out), at) in enumerate(zip(drawn, arrivals, strict=True)))
+        drawn = from_file(
+            workload.prompts,
+            FileSlice(workload.seed, repetition, count, workload.num_prompts),
+        )
+    return tuple(
+        Request(i, ids, out, at)
+        for i, ((ids, out), at) in enumerate(zip(drawn, arrivals, strict=True))
+    )

@@ -1,7 +1,8 @@
 """Data sheets: how much a GPU holds, and how fast it can read that; the table is datasheets.toml.
 
-Bandwidths are the makers' data sheets'; memory is what the CUDA runtime reports, which is less than the number in the
-name of most. Real decode steps reach 60 to 90 % of the bandwidth of a data sheet, so a step time from it is a floor.
+Bandwidths are the makers' data sheets'; memory is what the CUDA runtime reports, which
+is less than the number in the name of most. Real decode steps reach 60 to 90 % of the
+bandwidth of a data sheet, so a step time from it is a floor.
 """
 
 from __future__ import annotations

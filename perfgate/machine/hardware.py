@@ -1,10 +1,11 @@
 """What machine is this, and is it quiet?
 
-GPUs are found by NVML (nvidia-ml-py), never by a flag; without a usable GPU the machine is its CPU. The label
-("h200x2", "cpu-amd-epyc-avx512-x2") names the baselines that apply. The CPU's holds the processor and the number of its
-cores: caches and memory bandwidth make the ratio of a sparse to a dense model (2.67 on one server processor, 2.20 on
-another with the same vector instructions). It holds the vector instructions because the engines pick their kernels by
-them.
+GPUs are found by NVML (nvidia-ml-py), never by a flag; without a usable GPU the machine
+is its CPU. The label ("h200x2", "cpu-amd-epyc-avx512-x2") names the baselines that
+apply. The CPU's holds the processor and the number of its cores: caches and memory
+bandwidth make the ratio of a sparse to a dense model (2.67 on one server processor,
+2.20 on another with the same vector instructions). It holds the vector instructions
+because the engines pick their kernels by them.
 """
 
 from __future__ import annotations
@@ -49,14 +50,15 @@ class Hardware(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """The machine that a run was measured on.
 
     Attributes:
-        kind: the GPU's product as a slug ("h200", "l40s", "geforce-rtx-4090"), or "cpu".
+        kind: the GPU's product as a slug ("h200", "l40s", "geforce-rtx-4090"), or
+            "cpu".
         name: product name of the GPU or the CPU.
         count: GPUs, or CPU cores that this process may use.
         memory_bytes: of one GPU, or of the machine.
-        isa: widest vector instruction set of the CPU: "avx512", "avx2", "neon" or "base". (AMX plays no part: the
-            models of the CPU run are in float32.)
-        cpu_name, cpu_count: product name of the CPU and the cores that this process may use, beside GPUs too; "" and
-            0 in data of older suites.
+        isa: widest vector instruction set of the CPU: "avx512", "avx2", "neon" or
+            "base". (AMX plays no part: the models of the CPU run are in float32.)
+        cpu_name, cpu_count: product name of the CPU and the cores that this process may
+            use, beside GPUs too; "" and 0 in data of older suites.
         gpus: empty on the CPU.
 
     """
@@ -89,7 +91,11 @@ class Hardware(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         """The same of some of its GPUs: a host of eight is four machines to servers on two."""
         chosen = set(indices)
         uuids = sorted(gpu.uuid for gpu in self.gpus if gpu.index in chosen)
-        return f"gpu-{hashlib.sha256(' '.join(uuids).encode()).hexdigest()[:8]}" if uuids else None
+        return (
+            f"gpu-{hashlib.sha256(' '.join(uuids).encode()).hexdigest()[:8]}"
+            if uuids
+            else None
+        )
 
     def label(self, gpu_count: int) -> str:
         """Folder of the baselines for a server on `gpu_count` GPUs (0: on the CPU).
@@ -110,8 +116,8 @@ class Hardware(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         """Why a test on `gpu_count` GPUs of a product cannot run here, or None if it can.
 
         Args:
-            gpu: the product ("h200"); None for any. With `gpu_count` 0 every machine will do: a host with GPUs has a
-                CPU too.
+            gpu: the product ("h200"); None for any. With `gpu_count` 0 every machine
+                will do: a host with GPUs has a CPU too.
         """
         if gpu_count == 0 or (self.is_product(gpu) and self.count >= gpu_count):
             return None
@@ -133,10 +139,15 @@ def attached(platform: str) -> Hardware:
 def gpu_kind(name: str) -> str:
     """A slug for an NVML product name.
 
-    "NVIDIA H100 80GB HBM3" is "h100", "NVIDIA RTX 6000 Ada Generation" is "rtx-6000-ada": the first word of letters
-    and digits names a product by itself; where there is none, all words do.
+    "NVIDIA H100 80GB HBM3" is "h100", "NVIDIA RTX 6000 Ada Generation" is
+    "rtx-6000-ada": the first word of letters and digits names a product by itself;
+    where there is none, all words do.
     """
-    words: list[str] = [word for word in re.findall(r"[a-z0-9]+", name.lower()) if word not in _VENDOR_WORDS]
+    words: list[str] = [
+        word
+        for word in re.findall(r"[a-z0-9]+", name.lower())
+        if word not in _VENDOR_WORDS
+    ]
     for word in words:
         if _PRODUCT_WORD.fullmatch(word):
             return word
@@ -145,7 +156,10 @@ def gpu_kind(name: str) -> str:
 
 def processor_slug(name: str) -> str:
     """A processor's product name for a path: "Intel(R) Xeon(R) CPU @ 2.20GHz" is "intel-xeon-cpu-2-20ghz"."""
-    return "-".join(re.findall(r"[a-z0-9]+", re.sub(r"\((r|tm)\)", " ", name.lower()))) or "unknown"
+    return (
+        "-".join(re.findall(r"[a-z0-9]+", re.sub(r"\((r|tm)\)", " ", name.lower())))
+        or "unknown"
+    )
 
 
 def cpu_isa(flags: Iterable[str], machine: str) -> str:
@@ -161,7 +175,8 @@ def detect(nvml: Any = None, cpuinfo: Path = Path("/proc/cpuinfo")) -> Hardware:
     """What this process may use: the visible GPUs if there are any, else the CPU.
 
     Args:
-        nvml: a module with pynvml's functions; None imports it. A host without NVML has no GPU.
+        nvml: a module with pynvml's functions; None imports it. A host without NVML has
+            no GPU.
         cpuinfo: where the CPU's name and flags are read.
 
     Raises:
@@ -169,10 +184,17 @@ def detect(nvml: Any = None, cpuinfo: Path = Path("/proc/cpuinfo")) -> Hardware:
 
     """
     gpus, driver, cuda = _query_gpus(nvml)
-    info = cpuinfo.read_text(encoding="utf-8", errors="replace") if cpuinfo.exists() else ""
+    info = (
+        cpuinfo.read_text(encoding="utf-8", errors="replace")
+        if cpuinfo.exists()
+        else ""
+    )
     isa = cpu_isa(_cpu_field(info, "flags", "Features").split(), platform.machine())
     host_memory = psutil.virtual_memory().total
-    cpu_name, cpu_count = _cpu_field(info, "model name") or platform.machine(), len(os.sched_getaffinity(0))
+    cpu_name, cpu_count = (
+        _cpu_field(info, "model name") or platform.machine(),
+        len(os.sched_getaffinity(0)),
+    )
     if gpus:
         return Hardware(
             kind=gpu_kind(gpus[0].name),
@@ -216,8 +238,14 @@ def _query_gpus(nvml: Any) -> tuple[tuple[Gpu, ...], str | None, str | None]:
         return (), None, None
     try:
         version = nvml.nvmlSystemGetCudaDriverVersion()
-        gpus = _visible([_describe_gpu(nvml, index) for index in range(nvml.nvmlDeviceGetCount())])
-        return gpus, str(nvml.nvmlSystemGetDriverVersion()), f"{version // 1000}.{version % 1000 // 10}"
+        gpus = _visible(
+            [_describe_gpu(nvml, index) for index in range(nvml.nvmlDeviceGetCount())]
+        )
+        return (
+            gpus,
+            str(nvml.nvmlSystemGetDriverVersion()),
+            f"{version // 1000}.{version % 1000 // 10}",
+        )
     except nvml.NVMLError as error:
         raise NvmlError(
             tried="asking NVML what GPUs are here",
@@ -238,7 +266,11 @@ def _visible(gpus: Sequence[Gpu]) -> tuple[Gpu, ...]:
         return tuple(gpus)
     found: list[Gpu] = []
     for part in (word.strip() for word in chosen.split(",")):
-        named = [gpu for gpu in gpus if part in (str(gpu.index), gpu.uuid) or _begins(gpu.uuid, part)]
+        named = [
+            gpu
+            for gpu in gpus
+            if part in (str(gpu.index), gpu.uuid) or _begins(gpu.uuid, part)
+        ]
         if len(named) != 1 or named[0] in found:
             break
         found += named

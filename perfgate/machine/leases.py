@@ -1,11 +1,13 @@
 """Whose are the GPUs, for now?
 
-Leases hold for the whole machine, so that two jobs do not measure on one GPU: a lock file per device, named after its
-UUID (an index means different GPUs to jobs with different CUDA_VISIBLE_DEVICES). The kernel drops a lock with the
-last descriptor of it, so a killed owner leaves nothing stale; the guardian inherits the descriptor, so that a lease
-outlives its owner until the server's memory is free.
+Leases hold for the whole machine, so that two jobs do not measure on one GPU: a lock
+file per device, named after its UUID (an index means different GPUs to jobs with
+different CUDA_VISIBLE_DEVICES). The kernel drops a lock with the last descriptor of it,
+so a killed owner leaves nothing stale; the guardian inherits the descriptor, so that a
+lease outlives its owner until the server's memory is free.
 
-flock(2) is used as it is: filelock, which is built on it, empties the file that it locks and hides the descriptor.
+flock(2) is used as it is: filelock, which is built on it, empties the file that it
+locks and hides the descriptor.
 """
 
 from __future__ import annotations
@@ -51,11 +53,19 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     until_unix_s: float
 
     def __str__(self) -> str:
-        times = [time.strftime("%H:%M:%S", time.localtime(at)) for at in (self.since_unix_s, self.until_unix_s)]
+        times = [
+            time.strftime("%H:%M:%S", time.localtime(at))
+            for at in (self.since_unix_s, self.until_unix_s)
+        ]
         late = (
-            f", overdue by {(time.time() - self.until_unix_s) / 60:.0f} min" if time.time() > self.until_unix_s else ""
+            f", overdue by {(time.time() - self.until_unix_s) / 60:.0f} min"
+            if time.time() > self.until_unix_s
+            else ""
         )
-        return f"pid {self.pid} of {self.user} ({self.command}) since {times[0]}, until {times[1]} at most{late}"
+        return (
+            f"pid {self.pid} of {self.user} ({self.command}) since {times[0]}, until "
+            f"{times[1]} at most{late}"
+        )
 
 
 class Lease:
@@ -66,7 +76,12 @@ class Lease:
         descriptors: of the lock files; whoever inherits one keeps the lease alive.
     """
 
-    def __init__(self, devices: tuple[str, ...], descriptors: tuple[int, ...], until_unix_s: float) -> None:
+    def __init__(
+        self,
+        devices: tuple[str, ...],
+        descriptors: tuple[int, ...],
+        until_unix_s: float,
+    ) -> None:
         self.devices = devices
         self.descriptors = descriptors
         self._until_unix_s = until_unix_s
@@ -89,7 +104,12 @@ class Lease:
     def __enter__(self) -> Lease:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        _: BaseException | None,
+        __: TracebackType | None,
+    ) -> None:
         self.release()
 
 
@@ -117,7 +137,11 @@ def acquire(
     """
     if count > len(candidates):
         seen = f"there are {len(candidates)}: {', '.join(candidates)}"
-        raise NotLeased(f"leased {count} devices", seen, "ask for fewer GPUs per server, or run where there are more")
+        raise NotLeased(
+            f"leased {count} devices",
+            seen,
+            "ask for fewer GPUs per server, or run where there are more",
+        )
     deadline, told_at = time.monotonic() + wait_s, -_TELL_S
     while True:
         got, holders = _try(candidates, count, hold_s, folder)
@@ -125,8 +149,15 @@ def acquire(
             return got
         waited_for = "; ".join(f"{device}: {holder}" for device, holder in holders)
         if time.monotonic() >= deadline:
-            remedy = "wait for longer (--lease-wait), end that session, or use other GPUs (CUDA_VISIBLE_DEVICES)"
-            raise NotLeased(f"waited {wait_s:.0f} s for {count} of {', '.join(candidates)}", waited_for, remedy)
+            remedy = (
+                "wait for longer (--lease-wait), end that session, or use other GPUs "
+                "(CUDA_VISIBLE_DEVICES)"
+            )
+            raise NotLeased(
+                f"waited {wait_s:.0f} s for {count} of {', '.join(candidates)}",
+                waited_for,
+                remedy,
+            )
         if time.monotonic() - told_at >= _TELL_S:
             progress(f"waiting for {waited_for}")
             told_at = time.monotonic()
@@ -171,7 +202,9 @@ def _sign(got: dict[str, int], hold_s: float) -> Lease:
     )
     for descriptor in got.values():
         os.ftruncate(descriptor, 0)
-        with contextlib.suppress(OSError):  # a full disk keeps nobody from holding a lock
+        with contextlib.suppress(
+            OSError
+        ):  # a full disk keeps nobody from holding a lock
             os.pwrite(descriptor, msgspec.json.encode(holder), 0)
     return Lease(tuple(got), tuple(got.values()), holder.until_unix_s)
 
@@ -191,7 +224,8 @@ def _open(folder: Path, device: str) -> int:
     path = folder / f"{re.sub(r'[^A-Za-z0-9-]', '_', device)}.lock"
     flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
-        # Without O_CREAT first: fs.protected_regular forbids it on another user's file in a directory like /tmp.
+        # Without O_CREAT first: fs.protected_regular forbids it on another user's file
+        # in a directory like /tmp.
         return os.open(path, flags)
     except FileNotFoundError:
         descriptor = os.open(path, flags | os.O_CREAT, 0o666)

@@ -1,6 +1,7 @@
 """Memory of a server: per GPU from NVML, on the CPU from its processes (PSS, VmHWM).
 
-What it is made of (weights, KV cache, graphs) comes from the engine: its log and its ranks.
+What it is made of (weights, KV cache, graphs) comes from the engine: its log and its
+ranks.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ import psutil
 from perfgate.errors import Failure
 from perfgate.machine.nvml import load as load_nvml
 
-# Engines take their memory when they start; what comes later (a workspace, a graph) stays.
+# Engines take their memory when they start; what comes later (a workspace, a graph)
+# stays.
 SAMPLE_EVERY_S = 0.5
 
 
@@ -30,8 +32,9 @@ class Breakdown(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """What a server's memory is made of, in bytes: of one GPU, or on the CPU of all processes together.
 
     Attributes:
-        rest: the peak less all that is named: activations, buffers for communication, the runtime and its libraries.
-            Negative where the system has not yet given what the engine has set aside (a KV cache on the CPU).
+        rest: the peak less all that is named: activations, buffers for communication,
+            the runtime and its libraries. Negative where the system has not yet given
+            what the engine has set aside (a KV cache on the CPU).
 
     """
 
@@ -47,15 +50,26 @@ def breakdown(values: Mapping[str, float], pieces: int) -> Breakdown | None:
 
     Args:
         values: of a launch, as in results.json.
-        pieces: ranks whose weights and KV cache the peak holds: 1 for one GPU, all of them on the CPU.
+        pieces: ranks whose weights and KV cache the peak holds: 1 for one GPU, all of
+            them on the CPU.
 
     """
-    if not {"weights_bytes_per_rank", "kv_cache_bytes", "memory_peak_bytes"} <= values.keys():
+    if (
+        not {"weights_bytes_per_rank", "kv_cache_bytes", "memory_peak_bytes"}
+        <= values.keys()
+    ):
         return None
-    weights, kv_cache = pieces * values["weights_bytes_per_rank"], pieces * values["kv_cache_bytes"]
+    weights, kv_cache = (
+        pieces * values["weights_bytes_per_rank"],
+        pieces * values["kv_cache_bytes"],
+    )
     graphs, peak = values.get("graphs_bytes", 0.0), values["memory_peak_bytes"]
     return Breakdown(
-        weights=weights, kv_cache=kv_cache, graphs=graphs, rest=peak - weights - kv_cache - graphs, peak=peak
+        weights=weights,
+        kv_cache=kv_cache,
+        graphs=graphs,
+        rest=peak - weights - kv_cache - graphs,
+        peak=peak,
     )
 
 
@@ -101,7 +115,8 @@ def forget_peaks(pids: Iterable[int], proc: Path = Path("/proc")) -> bool:
 def process_peak_bytes(pids: Iterable[int], proc: Path = Path("/proc")) -> int:
     """Sum of the most memory that each process has had (VmHWM); the kernel keeps it, so nothing is sampled.
 
-    Pages that several share count for each, and the peaks need not have been at one time: it is an upper bound.
+    Pages that several share count for each, and the peaks need not have been at one
+    time: it is an upper bound.
 
     Raises:
         MemoryUnknown: none of them could be read.
@@ -110,7 +125,11 @@ def process_peak_bytes(pids: Iterable[int], proc: Path = Path("/proc")) -> int:
     total = 0
     for pid in pids:
         with contextlib.suppress(OSError):
-            found = re.search(r"^VmHWM:\s+(\d+) kB", (proc / str(pid) / "status").read_text(), re.MULTILINE)
+            found = re.search(
+                r"^VmHWM:\s+(\d+) kB",
+                (proc / str(pid) / "status").read_text(),
+                re.MULTILINE,
+            )
             total += int(found.group(1)) * 1024 if found else 0
     if total == 0:
         raise MemoryUnknown(
@@ -128,7 +147,9 @@ class PeakSampler:
         read: what is watched, in bytes; its failures are kept for `peak`.
     """
 
-    def __init__(self, read: Callable[[], float], every_s: float = SAMPLE_EVERY_S) -> None:
+    def __init__(
+        self, read: Callable[[], float], every_s: float = SAMPLE_EVERY_S
+    ) -> None:
         self._read = read
         self._every_s = every_s
         self._peak = 0.0
@@ -183,10 +204,16 @@ def gpu_processes(
     found: dict[int, int] = {}
     with asking(nvml, "which processes use the GPUs"):
         for index in indices:
-            for process in nvml.nvmlDeviceGetComputeRunningProcesses(nvml.nvmlDeviceGetHandleByIndex(index)):
-                found[process.pid] = found.get(process.pid, 0) + int(process.usedGpuMemory or 0)
+            for process in nvml.nvmlDeviceGetComputeRunningProcesses(
+                nvml.nvmlDeviceGetHandleByIndex(index)
+            ):
+                found[process.pid] = found.get(process.pid, 0) + int(
+                    process.usedGpuMemory or 0
+                )
     foreign = "of another container or user"
-    return [(pid, command_of(pid, foreign), used) for pid, used in sorted(found.items())]
+    return [
+        (pid, command_of(pid, foreign), used) for pid, used in sorted(found.items())
+    ]
 
 
 @contextlib.contextmanager
@@ -216,4 +243,7 @@ def gpu_bytes(indices: Iterable[int], nvml: Any = None) -> dict[int, int]:
     nvml = nvml or load_nvml()
     with asking(nvml, "how much GPU memory is used"):
         handles = {index: nvml.nvmlDeviceGetHandleByIndex(index) for index in indices}
-        return {index: int(nvml.nvmlDeviceGetMemoryInfo(handle).used) for index, handle in handles.items()}
+        return {
+            index: int(nvml.nvmlDeviceGetMemoryInfo(handle).used)
+            for index, handle in handles.items()
+        }

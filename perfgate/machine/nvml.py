@@ -13,7 +13,8 @@ import msgspec
 
 from perfgate.errors import Failure
 
-# Bits of nvmlDeviceGetCurrentClocksEventReasons, in the words of `nvidia-smi -q -d PERFORMANCE`.
+# Bits of nvmlDeviceGetCurrentClocksEventReasons, in the words of `nvidia-smi -q -d
+# PERFORMANCE`.
 REASONS = {
     0x1: "gpu_idle",
     0x2: "applications_clocks_setting",
@@ -26,8 +27,16 @@ REASONS = {
     0x100: "display_clock_setting",
 }
 HARMLESS = frozenset({"gpu_idle", "applications_clocks_setting"})
-# Too hot, or too little power from outside: what is measured then is the machine's cooling.
-SLOWED = frozenset({"hw_slowdown", "sw_thermal_slowdown", "hw_thermal_slowdown", "hw_power_brake_slowdown"})
+# Too hot, or too little power from outside: what is measured then is the machine's
+# cooling.
+SLOWED = frozenset(
+    {
+        "hw_slowdown",
+        "sw_thermal_slowdown",
+        "hw_thermal_slowdown",
+        "hw_power_brake_slowdown",
+    }
+)
 
 
 class TelemetryFailed(Failure):
@@ -75,7 +84,9 @@ class Gpus:
         self._nvml = nvml or load()
         try:
             self._nvml.nvmlInit()
-            self._handles = [self._nvml.nvmlDeviceGetHandleByIndex(index) for index in self.indices]
+            self._handles = [
+                self._nvml.nvmlDeviceGetHandleByIndex(index) for index in self.indices
+            ]
         except self._nvml.NVMLError as error:
             raise TelemetryFailed(
                 tried=f"opening NVML for GPUs {', '.join(map(str, self.indices))}",
@@ -83,10 +94,17 @@ class Gpus:
                 remedy="check that `nvidia-smi` works on this host and in this container",
             ) from error
         # Its name since driver 535; older ones know the other one alone.
-        names = ("nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons")
-        queries = [getattr(self._nvml, name) for name in names if hasattr(self._nvml, name)]
+        names = (
+            "nvmlDeviceGetCurrentClocksEventReasons",
+            "nvmlDeviceGetCurrentClocksThrottleReasons",
+        )
+        queries = [
+            getattr(self._nvml, name) for name in names if hasattr(self._nvml, name)
+        ]
         answering = [
-            query for query in queries if any(self._ask(query, handle) is not None for handle in self._handles)
+            query
+            for query in queries
+            if any(self._ask(query, handle) is not None for handle in self._handles)
         ]
         self._reasons = (answering or queries)[0]
 
@@ -124,7 +142,9 @@ class Gpus:
             energy_j=self._joules(handle),
             sm_mhz=ask(nvml.nvmlDeviceGetClockInfo, handle, nvml.NVML_CLOCK_SM),
             memory_mhz=ask(nvml.nvmlDeviceGetClockInfo, handle, nvml.NVML_CLOCK_MEM),
-            temperature_c=ask(nvml.nvmlDeviceGetTemperature, handle, nvml.NVML_TEMPERATURE_GPU),
+            temperature_c=ask(
+                nvml.nvmlDeviceGetTemperature, handle, nvml.NVML_TEMPERATURE_GPU
+            ),
             utilisation=None if rates is None else rates.gpu / 100,
             reasons=ask(self._reasons, handle),
         )

@@ -1,10 +1,12 @@
 """What did the GPUs do meanwhile?
 
-A thread looks at each GPU of a server ten times a second: power, energy, clocks, temperature, utilisation, and why the
-clocks are lower than they could be. A look is a dozen NVML calls, and ctypes gives the interpreter away for the time of
-each, so the client beside it goes on. The series is written as it comes, one JSON line a look; a repetition keeps the
-summary of its own time. Energy is the difference of NVML's own counter at its begin and end, which needs no series. The
-host's share (CPUs, fans, power supplies) is not in it.
+A thread looks at each GPU of a server ten times a second: power, energy, clocks,
+temperature, utilisation, and why the clocks are lower than they could be. A look is a
+dozen NVML calls, and ctypes gives the interpreter away for the time of each, so the
+client beside it goes on. The series is written as it comes, one JSON line a look; a
+repetition keeps the summary of its own time. Energy is the difference of NVML's own
+counter at its begin and end, which needs no series. The host's share (CPUs, fans, power
+supplies) is not in it.
 """
 
 from __future__ import annotations
@@ -51,7 +53,8 @@ class GpuSummary(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         index: by NVML.
         looks: how often it was looked at; 0 where only the energy was counted.
         energy_j: by the GPU's own counter, from begin to end.
-        throttle: reason -> share of the looks in which the clocks were held down by it; idle ones are left out.
+        throttle: reason -> share of the looks in which the clocks were held down by it;
+            idle ones are left out.
     """
 
     index: int
@@ -88,14 +91,18 @@ class Telemetry:
         failure: why it ended before it was told to.
     """
 
-    def __init__(self, gpus: Gpus, header: Header, path: Path | None = None, sampled: bool = True) -> None:
+    def __init__(
+        self, gpus: Gpus, header: Header, path: Path | None = None, sampled: bool = True
+    ) -> None:
         self.failure: str | None = None
         self._gpus = gpus
         self._header = header
         self._path = path
         self._moments: list[Moment] = []
         self._enough = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True) if sampled else None
+        self._thread = (
+            threading.Thread(target=self._run, daemon=True) if sampled else None
+        )
 
     def start(self) -> Telemetry:
         """Begin to look."""
@@ -117,9 +124,18 @@ class Telemetry:
     def since(self, mark: Mark) -> tuple[GpuSummary, ...]:
         """Each GPU from the mark until now."""
         now, joules = time.time(), self._gpus.joules()
-        within = [moment for moment in list(self._moments) if mark.unix_s <= moment.unix_s <= now]
+        within = [
+            moment
+            for moment in list(self._moments)
+            if mark.unix_s <= moment.unix_s <= now
+        ]
         return tuple(
-            summary(index, [moment.gpus[place] for moment in within], mark.joules[place], joules[place])
+            summary(
+                index,
+                [moment.gpus[place] for moment in within],
+                mark.joules[place],
+                joules[place],
+            )
             for place, index in enumerate(self._gpus.indices)
         )
 
@@ -153,11 +169,15 @@ class Telemetry:
             due = max(due + EVERY_S, now)
 
 
-def summary(index: int, looks: Sequence[Look], before_j: float | None, after_j: float | None) -> GpuSummary:
+def summary(
+    index: int, looks: Sequence[Look], before_j: float | None, after_j: float | None
+) -> GpuSummary:
     """One GPU's looks in figures."""
 
     def over(name: str, figure: Callable[[list[float]], float]) -> float | None:
-        told = [float(value) for look in looks if (value := getattr(look, name)) is not None]
+        told = [
+            float(value) for look in looks if (value := getattr(look, name)) is not None
+        ]
         return round(figure(told), 3) if told else None
 
     masks = [look.reasons for look in looks if look.reasons is not None]
@@ -165,7 +185,9 @@ def summary(index: int, looks: Sequence[Look], before_j: float | None, after_j: 
     return GpuSummary(
         index=index,
         looks=len(looks),
-        energy_j=None if before_j is None or after_j is None else round(after_j - before_j, 3),
+        energy_j=None
+        if before_j is None or after_j is None
+        else round(after_j - before_j, 3),
         power_mean_w=over("power_w", statistics.fmean),
         power_max_w=over("power_w", max),
         sm_clock_min_mhz=over("sm_mhz", min),
@@ -173,7 +195,10 @@ def summary(index: int, looks: Sequence[Look], before_j: float | None, after_j: 
         memory_clock_median_mhz=over("memory_mhz", statistics.median),
         temperature_max_c=over("temperature_c", max),
         utilisation_mean=over("utilisation", statistics.fmean),
-        throttle={name: round(names.count(name) / len(masks), 4) for name in sorted(set(names))},
+        throttle={
+            name: round(names.count(name) / len(masks), 4)
+            for name in sorted(set(names))
+        },
     )
 
 
@@ -183,14 +208,23 @@ def energy_j(summaries: Sequence[GpuSummary]) -> float | None:
     return sum(each) if each and len(each) == len(summaries) else None
 
 
-def throttled(summaries: Sequence[GpuSummary]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def throttled(
+    summaries: Sequence[GpuSummary],
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(reasons why the repetition does not count, notes): what held the clocks down, GPU by GPU."""
     invalid: list[str] = []
     notes: list[str] = []
     for gpu in summaries:
         for name, share in gpu.throttle.items():
-            clock = "" if gpu.sm_clock_min_mhz is None else f", SM clock down to {gpu.sm_clock_min_mhz:g} MHz"
-            text = f"GPU {gpu.index} was throttled: {name} in {share:.0%} of {gpu.looks} looks{clock}"
+            clock = (
+                ""
+                if gpu.sm_clock_min_mhz is None
+                else f", SM clock down to {gpu.sm_clock_min_mhz:g} MHz"
+            )
+            text = (
+                f"GPU {gpu.index} was throttled: {name} in {share:.0%} of "
+                f"{gpu.looks} looks{clock}"
+            )
             (invalid if name in SLOWED else notes).append(text)
     return tuple(invalid), tuple(notes)
 

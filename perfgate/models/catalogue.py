@@ -1,8 +1,9 @@
 """Catalogue: the models that this process knows by name.
 
 It is empty until a study is read (`perfgate.study`), a plugin adds models
-(`pytest_perfgate_models`) or a run that carries its models is loaded. `architecture` has the
-arithmetic of a model's shape, `config_files` reads a config.json; both are found here too.
+(`pytest_perfgate_models`) or a run that carries its models is loaded. `architecture`
+has the arithmetic of a model's shape, `config_files` reads a config.json; both are
+found here too.
 """
 
 from __future__ import annotations
@@ -13,7 +14,11 @@ import msgspec
 
 from perfgate import formatting
 from perfgate.errors import Failure
-from perfgate.models.architecture import BYTES_PER_PARAMETER, Architecture, LatentAttention
+from perfgate.models.architecture import (
+    BYTES_PER_PARAMETER,
+    Architecture,
+    LatentAttention,
+)
 from perfgate.models.config_files import (
     UnknownArchitecture,
     config_json,
@@ -46,8 +51,8 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     Attributes:
         name: used in server keys and baselines.
-        hub_id: where engines download the weights from; None for models that the suite makes
-            itself, or that lie in a folder.
+        hub_id: where engines download the weights from; None for models that the suite
+            makes itself, or that lie in a folder.
         folder: where its weights lie; None: an option or the hub's cache says.
         served: False for a model that is compared by arithmetic alone.
 

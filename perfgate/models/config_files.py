@@ -1,7 +1,8 @@
 """What does a config.json say about the model's shape?
 
-One reader a family. A family, or a field that would change the arithmetic, that is not understood is refused by name:
-a wrong parameter count would make every memory gate a guess.
+One reader a family. A family, or a field that would change the arithmetic, that is not
+understood is refused by name: a wrong parameter count would make every memory gate a
+guess.
 """
 
 from __future__ import annotations
@@ -18,15 +19,29 @@ from perfgate.models.architecture import Architecture, LatentAttention
 Config = Mapping[str, Any]
 
 _PLAIN = (
-    "model_type", "hidden_size", "num_hidden_layers", "num_attention_heads",
-    "vocab_size", "max_position_embeddings",
-)  # fmt: skip
-# What the suite writes itself; also the stamp of the models that it makes, so neither names nor order may change.
+    "model_type",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "vocab_size",
+    "max_position_embeddings",
+)
+# What the suite writes itself; also the stamp of the models that it makes, so neither
+# names nor order may change.
 _WRITTEN = (
-    "model_type", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
-    "num_key_value_heads", "head_dim", "vocab_size", "max_position_embeddings",
-    "num_local_experts", "num_experts_per_tok", "tie_word_embeddings",
-)  # fmt: skip
+    "model_type",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "vocab_size",
+    "max_position_embeddings",
+    "num_local_experts",
+    "num_experts_per_tok",
+    "tie_word_embeddings",
+)
 
 
 class UnknownArchitecture(Failure):
@@ -45,8 +60,9 @@ def parse_config(config: dict[str, Any], origin: str) -> Architecture:
         origin: its path, for messages.
 
     Raises:
-        UnknownArchitecture: another family, a field that changes the arithmetic in a way that is not understood, a
-            missing field or a wrong type; the file and the field are named.
+        UnknownArchitecture: another family, a field that changes the arithmetic in a
+            way that is not understood, a missing field or a wrong type; the file and
+            the field are named.
 
     """
     tried = f"reading the architecture in {origin}"
@@ -55,7 +71,10 @@ def parse_config(config: dict[str, Any], origin: str) -> Architecture:
         raise UnknownArchitecture(
             tried=tried,
             seen=f"model_type is {model_type!r}",
-            remedy=f"understood are {', '.join(_READERS)}; add the family to perfgate/models/config_files.py",
+            remedy=(
+                f"understood are {', '.join(_READERS)}; add the family to "
+                "perfgate/models/config_files.py"
+            ),
         )
     try:
         _refuse(config)
@@ -70,12 +89,15 @@ def parse_config(config: dict[str, Any], origin: str) -> Architecture:
         raise UnknownArchitecture(
             tried=tried,
             seen=str(error),
-            remedy="where the field is meant, the arithmetic must learn it first: perfgate/models/config_files.py; "
+            remedy="where the field is meant, the arithmetic must learn it first: "
+            "perfgate/models/config_files.py; "
             "to estimate the model without it, remove it from a copy of the file",
         ) from error
     except msgspec.ValidationError as error:
         raise UnknownArchitecture(
-            tried=tried, seen=str(error), remedy="use the config.json that was published with the model"
+            tried=tried,
+            seen=str(error),
+            remedy="use the config.json that was published with the model",
         ) from error
 
 
@@ -103,7 +125,9 @@ def config_json(architecture: Architecture) -> dict[str, Any]:
     fields = written_fields(architecture)
     if not architecture.is_moe:
         del fields["num_local_experts"], fields["num_experts_per_tok"]
-    family = {"llama": "LlamaForCausalLM", "mixtral": "MixtralForCausalLM"}[architecture.model_type]
+    family = {"llama": "LlamaForCausalLM", "mixtral": "MixtralForCausalLM"}[
+        architecture.model_type
+    ]
     return fields | {
         "architectures": [family],
         "hidden_act": "silu",
@@ -119,11 +143,16 @@ def _refuse(config: Config) -> None:
     """What changes the arithmetic in any family."""
     if config.get("quantization_config"):
         method = config["quantization_config"].get("quant_method", "unnamed")
-        raise _Refused(f"quantization_config: weights quantized by {method!r} are not understood")
+        raise _Refused(
+            f"quantization_config: weights quantized by {method!r} are not understood"
+        )
     window = config.get("sliding_window")
     windowed = window is not None and config.get("use_sliding_window", True)
     if windowed and window < config.get("max_position_embeddings", 0):
-        raise _Refused(f"sliding_window is {window}: it bounds the KV cache of a sequence, which is not understood")
+        raise _Refused(
+            f"sliding_window is {window}: it bounds the KV cache of a sequence, "
+            "which is not understood"
+        )
     others = sorted(set(config.get("layer_types") or ()) - {"full_attention"})
     if others:
         raise _Refused(f"layer_types names {', '.join(others)}")
@@ -156,11 +185,16 @@ def _llama(config: Config) -> dict[str, Any]:
     biased = "qkvo" if config.get("attention_bias") else "none"
     # Llama 2's first files have no num_key_value_heads: one for each head.
     heads = {"num_key_value_heads": config["num_attention_heads"]}
-    return _grouped(heads | dict(config)) | {"attention_bias": biased, "mlp_bias": config.get("mlp_bias", False)}
+    return _grouped(heads | dict(config)) | {
+        "attention_bias": biased,
+        "mlp_bias": config.get("mlp_bias", False),
+    }
 
 
 def _mixtral(config: Config) -> dict[str, Any]:
-    return _grouped(config) | {name: config[name] for name in ("num_local_experts", "num_experts_per_tok")}
+    return _grouped(config) | {
+        name: config[name] for name in ("num_local_experts", "num_experts_per_tok")
+    }
 
 
 def _qwen2(config: Config) -> dict[str, Any]:
@@ -169,18 +203,26 @@ def _qwen2(config: Config) -> dict[str, Any]:
 
 def _qwen3(config: Config) -> dict[str, Any]:
     biased = "qkvo" if config.get("attention_bias") else "none"
-    return _grouped({**config, "head_dim": config["head_dim"]}) | {"attention_bias": biased, "qk_norm": True}
+    return _grouped({**config, "head_dim": config["head_dim"]}) | {
+        "attention_bias": biased,
+        "qk_norm": True,
+    }
 
 
 def _qwen_experts(config: Config) -> dict[str, Any]:
     """Layers are sparse unless mlp_only_layers names them or decoder_sparse_step leaves them out."""
-    only, step = config.get("mlp_only_layers") or (), config.get("decoder_sparse_step", 1)
+    only, step = (
+        config.get("mlp_only_layers") or (),
+        config.get("decoder_sparse_step", 1),
+    )
     layers = range(config["num_hidden_layers"])
     return {
         "num_local_experts": config["num_experts"],
         "num_experts_per_tok": config["num_experts_per_tok"],
         "moe_intermediate_size": config["moe_intermediate_size"],
-        "num_dense_layers": sum(1 for layer in layers if layer in only or (layer + 1) % step != 0),
+        "num_dense_layers": sum(
+            1 for layer in layers if layer in only or (layer + 1) % step != 0
+        ),
     }
 
 
@@ -190,7 +232,11 @@ def _qwen2_moe(config: Config) -> dict[str, Any]:
     return (
         _grouped(config)
         | _qwen_experts(config)
-        | {"attention_bias": biased, "shared_expert_intermediate_size": shared, "shared_expert_gate": True}
+        | {
+            "attention_bias": biased,
+            "shared_expert_intermediate_size": shared,
+            "shared_expert_gate": True,
+        }
     )
 
 
@@ -201,7 +247,15 @@ def _qwen3_moe(config: Config) -> dict[str, Any]:
 def _deepseek(config: Config) -> dict[str, Any]:
     latent = LatentAttention(
         q_lora_rank=config["q_lora_rank"],
-        **{n: config[n] for n in ("kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")},
+        **{
+            n: config[n]
+            for n in (
+                "kv_lora_rank",
+                "qk_nope_head_dim",
+                "qk_rope_head_dim",
+                "v_head_dim",
+            )
+        },
     )
     fields = _decoder(config) | {
         "intermediate_size": config["intermediate_size"],
@@ -219,13 +273,17 @@ def _deepseek(config: Config) -> dict[str, Any]:
         "num_local_experts": experts,
         "num_experts_per_tok": config["num_experts_per_tok"],
         "moe_intermediate_size": config["moe_intermediate_size"],
-        "shared_expert_intermediate_size": config["moe_intermediate_size"] * (config.get("n_shared_experts") or 0),
-        "num_dense_layers": min(config["first_k_dense_replace"], config["num_hidden_layers"]),
+        "shared_expert_intermediate_size": config["moe_intermediate_size"]
+        * (config.get("n_shared_experts") or 0),
+        "num_dense_layers": min(
+            config["first_k_dense_replace"], config["num_hidden_layers"]
+        ),
     }
 
 
-# DeepSeek-V3's extra layer for predicting two tokens at once (num_nextn_predict_layers) is not loaded by the engines
-# unless asked for, and not counted; its routers' correction bias is a buffer, which transformers does not count either.
+# DeepSeek-V3's extra layer for predicting two tokens at once (num_nextn_predict_layers)
+# is not loaded by the engines unless asked for, and not counted; its routers'
+# correction bias is a buffer, which transformers does not count either.
 _READERS: dict[str, Callable[[Config], dict[str, Any]]] = {
     "llama": _llama,
     "mistral": _grouped,

@@ -14,13 +14,16 @@ class RoutingUnreadable(Failure):
     """Experts that the engine did not tell, or told in a way that cannot be true."""
 
 
-class RequestRouting(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class RequestRouting(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
     """Where the tokens of one request went.
 
     Attributes:
         counts: by layer and expert, how many tokens chose it.
         repeats_first: by layer, consecutive tokens with the same first choice.
-        repeats_any: by layer, consecutive tokens of which the later chose an expert of the earlier again.
+        repeats_any: by layer, consecutive tokens of which the later chose an expert of
+            the earlier again.
 
     """
 
@@ -34,7 +37,8 @@ class Routing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Where the tokens of one launch went.
 
     Attributes:
-        ranks: over which expert parallelism would spread the experts, in order and evenly.
+        ranks: over which expert parallelism would spread the experts, in order and
+            evenly.
 
     """
 
@@ -43,12 +47,15 @@ class Routing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     requests: tuple[RequestRouting, ...]
 
 
-class LayerShares(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class LayerShares(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
     """What a baseline keeps of a launch.
 
     Attributes:
         counts: by layer and expert, over all requests.
-        noise: by layer, the total variation distance that two draws of as many requests hardly ever have.
+        noise: by layer, the total variation distance that two draws of as many requests
+            hardly ever have.
 
     """
 

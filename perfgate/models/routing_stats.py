@@ -1,8 +1,9 @@
 """Statistics of MoE routing: shares of experts, balancedness, drift, bootstrap intervals.
 
-Each token chooses some experts at each sparse layer. What is kept is a count for each request, layer and expert:
-tokens of one request resemble each other, so the request is what is drawn again when an interval or a noise is needed
-(tokens taken for independent overstate what a difference means).
+Each token chooses some experts at each sparse layer. What is kept is a count for each
+request, layer and expert: tokens of one request resemble each other, so the request is
+what is drawn again when an interval or a noise is needed (tokens taken for independent
+overstate what a difference means).
 """
 
 from __future__ import annotations
@@ -14,14 +15,22 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from perfgate.models.routing import LayerShares, RequestRouting, Routing, RoutingUnreadable
+from perfgate.models.routing import (
+    LayerShares,
+    RequestRouting,
+    Routing,
+    RoutingUnreadable,
+)
 
 RESAMPLES = 2000
-# z(1 - 0.001 / layers) lies between 3.1 (one layer) and 4.2 (61); the noise's own estimate deserves the larger one.
+# z(1 - 0.001 / layers) lies between 3.1 (one layer) and 4.2 (61); the noise's own
+# estimate deserves the larger one.
 NOISE_QUANTILE = 4.2
-# A difference of shares that no reader would act on, whatever the noise says: 1 % of the tokens go elsewhere.
+# A difference of shares that no reader would act on, whatever the noise says: 1 % of
+# the tokens go elsewhere.
 SMALLEST_DISTANCE = 0.01
-COLLAPSED_SHARE = 0.80  # published: "1-2 experts take 80 % or more when trained without a load-balancing loss"
+# published: "1-2 experts take 80 % or more when trained without a load-balancing loss"
+COLLAPSED_SHARE = 0.80
 
 Floats = npt.NDArray[np.float64]
 Experts = npt.NDArray[np.int64]
@@ -31,7 +40,8 @@ class Drift(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """The layer in which tokens go elsewhere most, measured by its noise.
 
     Attributes:
-        distance: total variation: the share of choices that would have to move to make both alike.
+        distance: total variation: the share of choices that would have to move to make
+            both alike.
         line: beyond it it is no noise.
         expert: whose share moved most, from `before` to `now`.
 
@@ -55,7 +65,10 @@ def count(experts: Experts, num_experts: int) -> RequestRouting:
     tokens, layers, _ = experts.shape
     first = experts[1:, :, 0] == experts[:-1, :, 0]
     again = (experts[1:, :, :, None] == experts[:-1, :, None, :]).any(axis=(2, 3))
-    counts = [np.bincount(experts[:, layer].ravel(), minlength=num_experts) for layer in range(layers)]
+    counts = [
+        np.bincount(experts[:, layer].ravel(), minlength=num_experts)
+        for layer in range(layers)
+    ]
     return RequestRouting(
         tokens=tokens,
         counts=tuple(tuple(int(n) for n in row) for row in counts),
@@ -64,7 +77,9 @@ def count(experts: Experts, num_experts: int) -> RequestRouting:
     )
 
 
-def checked(experts: Experts, shape: tuple[int, int, int], num_experts: int, tried: str) -> Experts:
+def checked(
+    experts: Experts, shape: tuple[int, int, int], num_experts: int, tried: str
+) -> Experts:
     """The experts, if they can be true.
 
     Args:
@@ -72,8 +87,8 @@ def checked(experts: Experts, shape: tuple[int, int, int], num_experts: int, tri
         tried: for the message.
 
     Raises:
-        RoutingUnreadable: another shape, an expert that does not exist, or one that a token chose twice: buffers that
-            were never written are all zero.
+        RoutingUnreadable: another shape, an expert that does not exist, or one that a
+            token chose twice: buffers that were never written are all zero.
 
     """
     seen = None
@@ -87,7 +102,10 @@ def checked(experts: Experts, shape: tuple[int, int, int], num_experts: int, tri
     elif not experts.any():
         seen = "expert 0 for every token in every layer, as a buffer that was never written"
     if seen is not None:
-        remedy = "look at the server's log; another version of the engine may tell its experts in another way"
+        remedy = (
+            "look at the server's log; another version of the engine may tell its "
+            "experts in another way"
+        )
         raise RoutingUnreadable(tried=tried, seen=seen, remedy=remedy)
     return experts
 
@@ -111,7 +129,8 @@ def distance(one: npt.ArrayLike, other: npt.ArrayLike) -> Floats:
 def balancedness(counts: npt.ArrayLike, ranks: int) -> Floats:
     """Mean over maximum of the ranks' loads under expert parallelism, for each layer: 1 is even, 1/ranks is one-sided.
 
-    The loads of a layer are compared with each other, not those of a rank over the layers.
+    The loads of a layer are compared with each other, not those of a rank over the
+    layers.
     """
     array = np.asarray(counts, dtype=float)
     loads = array.reshape(*array.shape[:-1], ranks, -1).sum(axis=-1)
@@ -121,9 +140,14 @@ def balancedness(counts: npt.ArrayLike, ranks: int) -> Floats:
 def values(routing: Routing) -> dict[str, float]:
     """The metrics of a launch, as `perfgate.load.metrics` defines them."""
     tokens = sum(request.tokens - 1 for request in routing.requests)
-    first = np.array([request.repeats_first for request in routing.requests]).sum(axis=0)
+    first = np.array([request.repeats_first for request in routing.requests]).sum(
+        axis=0
+    )
     again = np.array([request.repeats_any for request in routing.requests]).sum(axis=0)
-    found = {name: float(value[()]) for name, value in _figures(totals(routing), routing.ranks).items()}
+    found = {
+        name: float(value[()])
+        for name, value in _figures(totals(routing), routing.ranks).items()
+    }
     if tokens:
         found |= {
             "routing_repeats_first": float(first.mean() / tokens),
@@ -136,7 +160,8 @@ def intervals(routing: Routing, seed: int = 0) -> dict[str, tuple[float, float]]
     """90 % intervals of the metrics that follow from the counts, by drawing requests again."""
     drawn = _figures(_resampled(routing, seed), routing.ranks)
     return {
-        name: (float(np.quantile(sample, 0.05)), float(np.quantile(sample, 0.95))) for name, sample in drawn.items()
+        name: (float(np.quantile(sample, 0.05)), float(np.quantile(sample, 0.95)))
+        for name, sample in drawn.items()
     }
 
 
@@ -155,7 +180,8 @@ def summary(routing: Routing, seed: int = 0) -> LayerShares:
     noise = apart.mean(axis=0) + NOISE_QUANTILE * apart.std(axis=0)
     counts = totals(routing).astype(int)
     return LayerShares(
-        counts=tuple(tuple(int(n) for n in row) for row in counts), noise=tuple(float(line) for line in noise)
+        counts=tuple(tuple(int(n) for n in row) for row in counts),
+        noise=tuple(float(line) for line in noise),
     )
 
 
@@ -164,7 +190,8 @@ def together(parts: Sequence[LayerShares]) -> LayerShares:
     counts = np.sum([part.counts for part in parts], axis=0)
     noise = np.max([part.noise for part in parts], axis=0)
     return LayerShares(
-        counts=tuple(tuple(int(n) for n in row) for row in counts), noise=tuple(float(line) for line in noise)
+        counts=tuple(tuple(int(n) for n in row) for row in counts),
+        noise=tuple(float(line) for line in noise),
     )
 
 
@@ -218,7 +245,9 @@ def _figures(counts: Floats, ranks: int) -> dict[str, Floats]:
         "routing_shares": 1 - np.abs(of - 1 / experts).sum(axis=-1).max(axis=-1) / 2,
         "routing_top2_share": np.sort(of, axis=-1)[..., -2:].sum(axis=-1).max(axis=-1),
         "routing_max_over_mean": (of * experts).max(axis=(-2, -1)),
-        "routing_min_over_mean": ((counts.min(axis=-1) + 0.5) / (mean + 0.5)).min(axis=-1),
+        "routing_min_over_mean": ((counts.min(axis=-1) + 0.5) / (mean + 0.5)).min(
+            axis=-1
+        ),
         "routing_entropy": entropy.min(axis=-1),
         "routing_balancedness": balanced.min(axis=-1),
         "routing_live_experts": (counts > 0).mean(axis=(-2, -1)),
@@ -235,5 +264,7 @@ def _resampled(routing: Routing, seed: int) -> Floats:
     """Counts (draw, layer, expert) of as many requests, drawn again with repetition."""
     counts = _stacked(routing)
     number = len(counts)
-    weights = np.random.default_rng(seed).multinomial(number, np.full(number, 1 / number), size=RESAMPLES)
+    weights = np.random.default_rng(seed).multinomial(
+        number, np.full(number, 1 / number), size=RESAMPLES
+    )
     return np.asarray(np.tensordot(weights.astype(float), counts, axes=(1, 0)))

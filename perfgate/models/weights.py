@@ -1,8 +1,9 @@
 """Where do this model's weights lie?
 
-The small models are made here: seeded random matrices in float32, one safetensors file a layer, and a word-level
-tokenizer in which every token id is a word of its own, so that every streamed token is visible text. The study's
-models are looked for where the user says, then in the Hugging Face cache; a download is announced and needs consent.
+The small models are made here: seeded random matrices in float32, one safetensors file
+a layer, and a word-level tokenizer in which every token id is a word of its own, so
+that every streamed token is visible text. The study's models are looked for where the
+user says, then in the Hugging Face cache; a download is announced and needs consent.
 """
 
 from __future__ import annotations
@@ -83,13 +84,22 @@ def locate(
         WrongWeights: the folder named, or the hub's cache, holds another architecture.
 
     """
-    named = chosen.get(model.name) or os.environ.get(variable(model.name)) or model.folder
+    named = (
+        chosen.get(model.name) or os.environ.get(variable(model.name)) or model.folder
+    )
     if named:
-        return Weights(path=str(_checked(model, Path(named).expanduser())), offline=True)
+        return Weights(
+            path=str(_checked(model, Path(named).expanduser())), offline=True
+        )
     if model.hub_id is None:
-        return Weights(path=str(make(model, models_dir() / model.name, progress)), offline=True)
+        return Weights(
+            path=str(make(model, models_dir() / model.name, progress)), offline=True
+        )
     if load_format == "dummy":
-        return Weights(path=str(make_shell(model, models_dir() / f"{model.name}-dummy")), offline=True)
+        return Weights(
+            path=str(make_shell(model, models_dir() / f"{model.name}-dummy")),
+            offline=True,
+        )
     cached = _hub_snapshot(model.hub_id)
     if cached:
         return Weights(path=str(_checked(model, cached)), offline=True)
@@ -97,11 +107,15 @@ def locate(
         return Weights(path=model.hub_id, offline=False)
     cache = _hub_cache()
     size_gb = model.architecture.parameters * 2 / 1e9
-    free_gb = shutil.disk_usage(next(p for p in (cache, *cache.parents) if p.exists())).free / 1e9
+    free_gb = (
+        shutil.disk_usage(next(p for p in (cache, *cache.parents) if p.exists())).free
+        / 1e9
+    )
     raise MissingWeights(
         tried=f"finding the weights of {model.name} ({model.hub_id})",
         seen=f"not in {cache}; they are {size_gb:.1f} GB, and {free_gb:.0f} GB are free there",
-        remedy=f"name a folder with --model-dir {model.name}=DIR or {variable(model.name)}, agree to the download with "
+        remedy=f"name a folder with --model-dir {model.name}=DIR or "
+        f"{variable(model.name)}, agree to the download with "
         "--allow-download, or measure without weights: --weights dummy",
     )
 
@@ -118,13 +132,17 @@ def _checked(model: Model, folder: Path) -> Path:
         f"{name} is {getattr(found, name)}, not {getattr(wanted, name)}"
         for name in Architecture.__struct_fields__
         # A context length may be cut without the model being another one.
-        if name != "max_position_embeddings" and getattr(found, name) != getattr(wanted, name)
+        if name != "max_position_embeddings"
+        and getattr(found, name) != getattr(wanted, name)
     ]
     if different:
         raise WrongWeights(
             tried=f"using {folder} as {model.name}",
             seen="; ".join(different),
-            remedy="name the folder of this very model; baselines of one model must never be compared with another's",
+            remedy=(
+                "name the folder of this very model; baselines of one model must "
+                "never be compared with another's"
+            ),
         )
     return folder
 
@@ -136,7 +154,11 @@ def _hub_cache() -> Path:
 
 def _hub_snapshot(hub_id: str) -> Path | None:
     snapshots = _hub_cache() / f"models--{hub_id.replace('/', '--')}" / "snapshots"
-    complete = [path.parent for path in snapshots.glob("*/config.json") if any(path.parent.glob("*.safetensors"))]
+    complete = [
+        path.parent
+        for path in snapshots.glob("*/config.json")
+        if any(path.parent.glob("*.safetensors"))
+    ]
     return max(complete, key=lambda path: path.stat().st_mtime, default=None)
 
 
@@ -148,24 +170,41 @@ def make_shell(model: Model, folder: Path) -> Path:
     _tokenizer(architecture.vocab_size).save(str(folder / "tokenizer.json"))
     words = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
     length = {"model_max_length": architecture.max_position_embeddings}
-    _write_json(folder / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast"} | words | length)
+    _write_json(
+        folder / "tokenizer_config.json",
+        {"tokenizer_class": "PreTrainedTokenizerFast"} | words | length,
+    )
     return folder
 
 
-def make(model: Model, folder: Path, progress: Callable[[str], None], seed: int = SEED) -> Path:
+def make(
+    model: Model, folder: Path, progress: Callable[[str], None], seed: int = SEED
+) -> Path:
     """Write the model with seeded random weights, once; a folder made with the same recipe is kept.
 
     Args:
         folder: written whole or not at all.
-        seed: of every matrix; each matrix draws from a generator of its own, in the order of the layers.
+        seed: of every matrix; each matrix draws from a generator of its own, in the
+            order of the layers.
 
     """
-    stamp = msgspec.json.encode({"recipe": RECIPE, "seed": seed, "architecture": written_fields(model.architecture)})
+    stamp = msgspec.json.encode(
+        {
+            "recipe": RECIPE,
+            "seed": seed,
+            "architecture": written_fields(model.architecture),
+        }
+    )
     folder.parent.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(f"{folder}.lock"):
-        if (folder / "perfgate.json").is_file() and (folder / "perfgate.json").read_bytes() == stamp:
+        if (folder / "perfgate.json").is_file() and (
+            folder / "perfgate.json"
+        ).read_bytes() == stamp:
             return folder
-        progress(f"making {model.name}: {model.architecture.parameters / 1e6:.0f} M random weights in {folder}")
+        progress(
+            f"making {model.name}: {model.architecture.parameters / 1e6:.0f} M "
+            f"random weights in {folder}"
+        )
         partial = folder.with_name(folder.name + ".partial")
         shutil.rmtree(partial, ignore_errors=True)
         make_shell(model, partial)
@@ -178,7 +217,10 @@ def make(model: Model, folder: Path, progress: Callable[[str], None], seed: int 
 
 def _write_weights(architecture: Architecture, folder: Path, seed: int) -> None:
     """One file a layer, as many at once as there are cores: numpy draws without Python's lock."""
-    shards = {f"model-{number:05d}.safetensors": shapes for number, shapes in enumerate(_shards(architecture))}
+    shards = {
+        f"model-{number:05d}.safetensors": shapes
+        for number, shapes in enumerate(_shards(architecture))
+    }
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         made = [
             pool.submit(_write_shard, folder / file, shapes, [seed, number])
@@ -186,10 +228,15 @@ def _write_weights(architecture: Architecture, folder: Path, seed: int) -> None:
         ]
         total_bytes = sum(shard.result() for shard in made)
     index = {name: file for file, shapes in shards.items() for name in shapes}
-    _write_json(folder / "model.safetensors.index.json", {"metadata": {"total_size": total_bytes}, "weight_map": index})
+    _write_json(
+        folder / "model.safetensors.index.json",
+        {"metadata": {"total_size": total_bytes}, "weight_map": index},
+    )
 
 
-def _write_shard(path: Path, shapes: Mapping[str, tuple[int, ...]], seed: list[int]) -> int:
+def _write_shard(
+    path: Path, shapes: Mapping[str, tuple[int, ...]], seed: list[int]
+) -> int:
     """Returns the bytes of its tensors."""
     import numpy as np  # not at the top: collecting tests must not wait for numpy
     from safetensors.numpy import save_file
@@ -235,7 +282,10 @@ def _shards(architecture: Architecture) -> list[dict[str, tuple[int, ...]]]:
     return [
         first,
         *(
-            {f"model.layers.{number}.{name}.weight": shape for name, shape in layer.items()}
+            {
+                f"model.layers.{number}.{name}.weight": shape
+                for name, shape in layer.items()
+            }
             for number in range(a.num_hidden_layers)
         ),
     ]
@@ -247,7 +297,11 @@ def _tokenizer(vocab_size: int) -> Tokenizer:
 
     special = ["<unk>", "<s>", "</s>"]
     words = [*special, *(f"t{number}" for number in range(len(special), vocab_size))]
-    made = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="<unk>"))
+    made = Tokenizer(
+        models.WordLevel(
+            {word: number for number, word in enumerate(words)}, unk_token="<unk>"
+        )
+    )
     made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     made.add_special_tokens(special)
     return made

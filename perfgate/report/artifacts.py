@@ -1,6 +1,7 @@
 """What is put beside a run when it ends, for people and for other tools?
 
-Nothing here may change a verdict: what cannot be written is said, and the session goes on.
+Nothing here may change a verdict: what cannot be written is said, and the session goes
+on.
 """
 
 from __future__ import annotations
@@ -12,7 +13,12 @@ from perfgate.files import write_atomically
 from perfgate.report import exports, summary
 from perfgate.report.page import Report, build
 
-PAGE, SUMMARY, JUNIT, BENCHMARK = "report.html", "summary.md", "junit.xml", "pytest-benchmark.json"
+PAGE, SUMMARY, JUNIT, BENCHMARK = (
+    "report.html",
+    "summary.md",
+    "junit.xml",
+    "pytest-benchmark.json",
+)
 
 
 def write(shown: Report, folder: Path) -> list[Path]:
@@ -33,7 +39,9 @@ def write(shown: Report, folder: Path) -> list[Path]:
     return [folder / name for name in texts]
 
 
-def write_safely(make: Callable[[], Report], folder: Path, environment: Mapping[str, str]) -> list[str]:
+def write_safely(
+    make: Callable[[], Report], folder: Path, environment: Mapping[str, str]
+) -> list[str]:
     """Write it all, and tell a CI service; returns lines for the terminal, whatever goes wrong.
 
     Args:
@@ -43,9 +51,14 @@ def write_safely(make: Callable[[], Report], folder: Path, environment: Mapping[
     try:
         shown = make()
         write(shown, folder)
-        summary.append_to_step((folder / SUMMARY).read_text(encoding="utf-8"), environment)
+        summary.append_to_step(
+            (folder / SUMMARY).read_text(encoding="utf-8"), environment
+        )
         told = summary.workflow_commands(shown.runs[-1], environment)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  the verdict stands, whatever stops the report
         why = ": ".join(filter(None, (type(error).__name__, str(error))))
         return [f"no report: {why} (`perfgate report {folder}` tries again)"]
-    return [*told, f"report: {folder / PAGE} ({SUMMARY}, {JUNIT} and {BENCHMARK} beside it)"]
+    return [
+        *told,
+        f"report: {folder / PAGE} ({SUMMARY}, {JUNIT} and {BENCHMARK} beside it)",
+    ]

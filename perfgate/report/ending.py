@@ -1,7 +1,7 @@
 """Ending: what is written when a session ends, whether or not a terminal shows it.
 
-The history, the report with its exports, and proposed baselines. Nothing here may change a
-verdict: what cannot be written is reported, and the session goes on.
+The history, the report with its exports, and proposed baselines. Nothing here may
+change a verdict: what cannot be written is reported, and the session goes on.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ class Wanted:
         history: the file that complete runs are added to.
         report: whether report.html and its exports are wanted.
         proposal: the store that proposed baselines are made for; None for no proposal.
-        is_gathered: whether the run was merged from workers; its time then ends when they did.
+        is_gathered: whether the run was merged from workers; its time then ends when
+            they did.
     """
 
     store: Store
@@ -51,7 +52,9 @@ def write(results: RunResults, run_dir: Path, wanted: Wanted) -> list[str]:
         def made() -> Report:
             history = History(wanted.history)
             history.append(results)
-            return Report([results], wanted.store, trends.of_run(results, history.entries()))
+            return Report(
+                [results], wanted.store, trends.of_run(results, history.entries())
+            )
 
         lines += write_safely(made, run_dir, os.environ)
     until_unix_s = None
@@ -71,4 +74,7 @@ def _propose(results: RunResults, baselines: Path, run_dir: Path) -> str:
         written = accept.propose(results, Store(baselines), folder)
     except Failure as failure:
         return f"no proposed baselines: {failure}"
-    return f"proposed baselines: {len(written)} files in {folder}; take them over with `perfgate accept {run_dir}`"
+    return (
+        f"proposed baselines: {len(written)} files in {folder}; take them over with "
+        f"`perfgate accept {run_dir}`"
+    )

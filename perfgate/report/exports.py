@@ -1,7 +1,8 @@
 """In which forms do other tools read a run?
 
-JUnit XML with one case for each server, workload and metric, and the file of pytest-benchmark, which its `compare` and
-the services that follow benchmarks over time read.
+JUnit XML with one case for each server, workload and metric, and the file of
+pytest-benchmark, which its `compare` and the services that follow benchmarks over time
+read.
 """
 
 from __future__ import annotations
@@ -15,25 +16,49 @@ from perfgate.judge.verdict import GREEN, Outcome, is_red
 from perfgate.load.metrics import METRICS
 from perfgate.results.schema import RunResults, VerdictRow
 
-_FIGURES = ("value", "baseline", "change", "worse_by", "alarm_line", "delta", "detectable", "noise", "launches")
+_FIGURES = (
+    "value",
+    "baseline",
+    "change",
+    "worse_by",
+    "alarm_line",
+    "delta",
+    "detectable",
+    "noise",
+    "launches",
+)
 PER_UNIT = {"tok/s": "s per token", "req/s": "s per request"}
 
 
 def junit(results: RunResults) -> str:
     """JUnit XML: a suite for each server or pair, a case for each workload and metric, its figures as properties."""
-    from junitparser import Failure, JUnitXml, Properties, Property, Skipped, TestCase, TestSuite
+    from junitparser import (
+        Failure,
+        JUnitXml,
+        Properties,
+        Property,
+        Skipped,
+        TestCase,
+        TestSuite,
+    )
 
     cases = {case.id: case for case in results.cases}
     suites: dict[str, Any] = {}
     for row in results.verdicts:
         case = cases[row.case]
         suite = suites.setdefault(case.subject, TestSuite(case.subject))
-        entry = TestCase(f"{case.workload}/{case.metric}", classname=f"perfgate.{case.subject}")
+        entry = TestCase(
+            f"{case.workload}/{case.metric}", classname=f"perfgate.{case.subject}"
+        )
         properties = Properties()
         for name, value in _figures(case, row).items():
             properties.add_property(Property(name, value))
         entry.append(properties)
-        if is_red(Outcome(row.outcome), "hard" if row.gate == "hard" else "report", results.gate == "required"):
+        if is_red(
+            Outcome(row.outcome),
+            "hard" if row.gate == "hard" else "report",
+            results.gate == "required",
+        ):
             entry.result = [_told(Failure(row.outcome), row)]
         elif row.outcome not in GREEN and row.gate == "hard":
             entry.result = [_told(Skipped(row.outcome), row)]
@@ -54,19 +79,28 @@ def _told(result: Any, row: VerdictRow) -> Any:
 def _figures(case: Case, row: VerdictRow) -> dict[str, str]:
     fields = {"outcome": row.outcome, "gate": row.gate, "experiment": row.experiment}
     fields["unit"] = "" if case.over is not None else METRICS[case.metric].unit
-    return fields | {name: f"{value:.6g}" for name in _FIGURES if (value := getattr(row, name)) is not None}
+    return fields | {
+        name: f"{value:.6g}"
+        for name in _FIGURES
+        if (value := getattr(row, name)) is not None
+    }
 
 
 def pytest_benchmark(results: RunResults) -> str:
     """The run as a file of pytest-benchmark: a benchmark a case, a round a launch, a group a metric.
 
-    There all is time and less is better: latencies are in seconds, rates become seconds per token or request (their
-    unit is in extra_info). Ratios, memory and what else has no time stand as they are.
+    There all is time and less is better: latencies are in seconds, rates become seconds
+    per token or request (their unit is in extra_info). Ratios, memory and what else has
+    no time stand as they are.
     """
     from importlib.metadata import version
 
     reader = RunReader(results)
-    benchmarks = [_benchmark(case, values) for case in results.cases if (values := reader.observe(case).values)]
+    benchmarks = [
+        _benchmark(case, values)
+        for case in results.cases
+        if (values := reader.observe(case).values)
+    ]
     machine = results.hardware
     return (
         json.dumps(
@@ -103,7 +137,11 @@ def _benchmark(case: Case, values: list[float]) -> dict[str, Any]:
     unit = "" if case.over is not None else METRICS[case.metric].unit
     stats = Stats()
     for value in values:
-        stats.update({"ms": value / 1000, "tok/s": 1 / value, "req/s": 1 / value}.get(unit, value))
+        stats.update(
+            {"ms": value / 1000, "tok/s": 1 / value, "req/s": 1 / value}.get(
+                unit, value
+            )
+        )
     shown = "s" if unit == "ms" else PER_UNIT.get(unit, unit or "ratio")
     return {
         "group": case.metric,

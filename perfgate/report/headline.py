@@ -1,6 +1,7 @@
 """What must a person know of a run before anything else?
 
-The verdict in one sentence, what needs attention and what to do about it, and what drifted since the baselines.
+The verdict in one sentence, what needs attention and what to do about it, and what
+drifted since the baselines.
 """
 
 from __future__ import annotations
@@ -37,7 +38,11 @@ def state(results: RunResults) -> str:
         return "Red"
     hard = [Outcome(row.outcome) for row in results.verdicts if row.gate == "hard"]
     whole = not unjudged(results.cases, results.verdicts)
-    return "Green" if hard and whole and all(outcome in GREEN for outcome in hard) else "Undecided"
+    return (
+        "Green"
+        if hard and whole and all(outcome in GREEN for outcome in hard)
+        else "Undecided"
+    )
 
 
 def verdict_sentence(results: RunResults) -> str:
@@ -49,7 +54,9 @@ def verdict_sentence(results: RunResults) -> str:
     other = [f"{n} {name}" for name, n in sorted(counts.items()) if name not in GREEN]
     missing = run_status.missing(results)
     other += [f"{missing} without a verdict"] * bool(missing)
-    other += [f"{wording.count(len(results.failures), 'server')} could not be had"] * bool(results.failures)
+    other += [
+        f"{wording.count(len(results.failures), 'server')} could not be had"
+    ] * bool(results.failures)
     good = sum(counts[name] for name in GREEN)
     said = f"{good} of {len(hard)} judged cases passed"
     if not hard:
@@ -62,8 +69,10 @@ class Item:
     """Something that needs a person: one case, or several of which the same was seen.
 
     Attributes:
-        level: "fail" for what is red at a desk too, "pass" for what improved, else "open".
-        seen: in one line. do: what to do next. messages: all that was said of each case.
+        level: "fail" for what is red at a desk too, "pass" for what improved, else
+            "open".
+        seen: in one line. do: what to do next. messages: all that was said of each
+            case.
     """
 
     title: str
@@ -79,8 +88,12 @@ def attention(results: RunResults) -> list[Item]:
     alike: dict[tuple[str, ...], list[VerdictRow]] = {}
     for row in run_status.judged(results):
         if row.outcome != Outcome.PASSED and row.case in cases:
-            alone = (row.case,) * (row.outcome in (Outcome.REGRESSED, Outcome.INCONCLUSIVE))
-            alike.setdefault((row.outcome, _line(row, "seen:"), _line(row, "do:"), *alone), []).append(row)
+            alone = (row.case,) * (
+                row.outcome in (Outcome.REGRESSED, Outcome.INCONCLUSIVE)
+            )
+            alike.setdefault(
+                (row.outcome, _line(row, "seen:"), _line(row, "do:"), *alone), []
+            ).append(row)
     return [_item(rows, cases) for rows in alike.values()]
 
 
@@ -92,7 +105,10 @@ def _item(rows: Sequence[VerdictRow], cases: dict[str, Case]) -> Item:
         what, seen = f"{len(rows)} cases", f"{seen}. {wording.listed(names)}"
     else:
         what = names[0]
-        if outcome not in (Outcome.NO_BASELINE, Outcome.INCOMPARABLE):  # what these stand beside is not their baseline
+        if outcome not in (
+            Outcome.NO_BASELINE,
+            Outcome.INCOMPARABLE,
+        ):  # what these stand beside is not their baseline
             seen = _beside(row, cases[row.case]) or seen
     return Item(
         title=f"{SIGNS[outcome]} {row.outcome}: {what}",
@@ -115,14 +131,24 @@ def _beside(row: VerdictRow, case: Case) -> str:
     if row.baseline is None or row.value is None:
         return ""
     ratio = case.over is not None
-    value, before = (report.figure(number, row.metric, ratio) for number in (row.value, row.baseline))
-    which = [line.strip() for line in row.message.splitlines() if line.strip().startswith("so ")]
-    return "; ".join([f"{value} beside {before}: {report.in_words(row, ratio)}", *which])
+    value, before = (
+        report.figure(number, row.metric, ratio) for number in (row.value, row.baseline)
+    )
+    which = [
+        line.strip()
+        for line in row.message.splitlines()
+        if line.strip().startswith("so ")
+    ]
+    return "; ".join(
+        [f"{value} beside {before}: {report.in_words(row, ratio)}", *which]
+    )
 
 
 def _line(row: VerdictRow, name: str) -> str:
     lines = (line.strip() for line in row.message.splitlines())
-    return next((line.removeprefix(name).strip() for line in lines if line.startswith(name)), "")
+    return next(
+        (line.removeprefix(name).strip() for line in lines if line.startswith(name)), ""
+    )
 
 
 @dataclass(frozen=True)
@@ -131,7 +157,8 @@ class Drift:
 
     Attributes:
         rows: (field, now, in the baseline, cases).
-        compared: cases of the run that have a recorded baseline; 0 where none was looked at.
+        compared: cases of the run that have a recorded baseline; 0 where none was
+            looked at.
     """
 
     rows: tuple[tuple[str, str, str, int], ...] = ()
@@ -163,8 +190,14 @@ def drift(results: RunResults, store: Store | None) -> Drift:
         now, then = seen.context, baseline.context
         counts.update(
             {
-                (name.removeprefix("of.").removeprefix("over."), now.get(name, "-"), then.get(name, "-"))
+                (
+                    name.removeprefix("of.").removeprefix("over."),
+                    now.get(name, "-"),
+                    then.get(name, "-"),
+                )
                 for name in wording.differing(now, then)
             }
         )
-    return Drift(tuple((*what, cases) for what, cases in sorted(counts.items())), compared)
+    return Drift(
+        tuple((*what, cases) for what, cases in sorted(counts.items())), compared
+    )

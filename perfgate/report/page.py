@@ -1,7 +1,7 @@
 """What does report.html say?
 
-One file without anything outside it: text, drawings and a few lines of script. It is made from run data alone;
-baselines and history make it richer where they are at hand.
+One file without anything outside it: text, drawings and a few lines of script. It is
+made from run data alone; baselines and history make it richer where they are at hand.
 """
 
 from __future__ import annotations
@@ -23,7 +23,15 @@ from perfgate.report.figures import sparse as figures_sparse
 from perfgate.report.figures.figure import Picture
 from perfgate.report.figures.series import Readings
 from perfgate.report.figures.server import Trend
-from perfgate.report.headline import SIGNS, STATES, attention, drift, level, state, verdict_sentence
+from perfgate.report.headline import (
+    SIGNS,
+    STATES,
+    attention,
+    drift,
+    level,
+    state,
+    verdict_sentence,
+)
 from perfgate.results import timing as timesheet
 from perfgate.results.schema import RunResults, VerdictRow
 
@@ -32,7 +40,9 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 MOST_BYTES = 2_000_000
-MOST_ITEMS = 6  # things that need attention, with all their words; the table has the others
+MOST_ITEMS = (
+    6  # things that need attention, with all their words; the table has the others
+)
 MOST_FIELDS = 12  # rows of the table of what drifted
 
 
@@ -41,7 +51,8 @@ class Report:
     """Runs to be shown, the last of which is the one in question.
 
     Attributes:
-        store: baselines, for what drifted and for the recorded launches; None leaves both out.
+        store: baselines, for what drifted and for the recorded launches; None leaves
+            both out.
         history: case id -> its course over the runs.
     """
 
@@ -78,12 +89,26 @@ def _none(case: Case, label: str) -> None:
 def hardware_facts(results: RunResults) -> list[tuple[str, str]]:
     """The machine, in the words of a person."""
     machine = results.hardware
-    facts = [("machine", machine.describe), ("memory", f"{machine.memory_bytes / 1e9:.0f} GB")]
-    facts += [(name, value) for name, value in (("driver", machine.driver), ("CUDA", machine.cuda)) if value]
+    facts = [
+        ("machine", machine.describe),
+        ("memory", f"{machine.memory_bytes / 1e9:.0f} GB"),
+    ]
+    facts += [
+        (name, value)
+        for name, value in (("driver", machine.driver), ("CUDA", machine.cuda))
+        if value
+    ]
     if machine.gpus and machine.gpus[0].power_limit_w:
         facts.append(("power limit", f"{machine.gpus[0].power_limit_w:g} W"))
-    facts += [("run", results.run_id), ("started", results.started), ("gate", results.gate)]
-    facts += [("suite", results.suite_version), ("complete", "yes" if results.complete else "no: it ended early")]
+    facts += [
+        ("run", results.run_id),
+        ("started", results.started),
+        ("gate", results.gate),
+    ]
+    facts += [
+        ("suite", results.suite_version),
+        ("complete", "yes" if results.complete else "no: it ended early"),
+    ]
     if spent := timesheet.told(results.sessions):
         facts.append(("time", spent))
     facts += [("builds", build) for build in notices.builds(results)]
@@ -98,11 +123,20 @@ def rows(shown: Report) -> list[dict[str, Any]]:
     others: dict[str, VerdictRow] = {}
     for mine in by_run[:-1]:
         others |= {name: row for name, row in mine.items() if name not in others}
-    order = [*run_status.ordered(last), *(row for name, row in others.items() if name not in by_run[-1])]
-    return [_row(row, cases[row.case], [mine.get(row.case) for mine in by_run]) for row in order if row.case in cases]
+    order = [
+        *run_status.ordered(last),
+        *(row for name, row in others.items() if name not in by_run[-1]),
+    ]
+    return [
+        _row(row, cases[row.case], [mine.get(row.case) for mine in by_run])
+        for row in order
+        if row.case in cases
+    ]
 
 
-def _row(row: VerdictRow, case: Case, each: Sequence[VerdictRow | None]) -> dict[str, Any]:
+def _row(
+    row: VerdictRow, case: Case, each: Sequence[VerdictRow | None]
+) -> dict[str, Any]:
     ratio = case.over is not None
     values = [None if r is None else r.value for r in each]
     first, last = values[0], values[-1]
@@ -118,7 +152,11 @@ def _row(row: VerdictRow, case: Case, each: Sequence[VerdictRow | None]) -> dict
         "what": report.what(case),
         "metric": row.metric,
         "values": [
-            (report.figure(value, row.metric, ratio), "" if value is None else f"{value:.6g}") for value in values
+            (
+                report.figure(value, row.metric, ratio),
+                "" if value is None else f"{value:.6g}",
+            )
+            for value in values
         ],
         "baseline": report.figure(row.baseline, row.metric, ratio),
         "baseline_sort": "" if row.baseline is None else f"{row.baseline:.6g}",
@@ -138,8 +176,17 @@ def launch_rows(results: RunResults) -> list[tuple[str, ...]]:
             str(launch.index + 1),
             "-" if launch.start.ready_s is None else f"{launch.start.ready_s:.0f} s",
             launch.start.stop or "-",
-            "; ".join(f"{name} {value}" for name, value in sorted(launch.effective.items())) or "-",
-            "; ".join([*launch.notes, *([f"PLANTED {words(launch.planted)}"] if launch.planted else [])]) or "-",
+            "; ".join(
+                f"{name} {value}" for name, value in sorted(launch.effective.items())
+            )
+            or "-",
+            "; ".join(
+                [
+                    *launch.notes,
+                    *([f"PLANTED {words(launch.planted)}"] if launch.planted else []),
+                ]
+            )
+            or "-",
         )
         for launch in results.launches
     ]
@@ -147,7 +194,11 @@ def launch_rows(results: RunResults) -> list[tuple[str, ...]]:
 
 def context(results: RunResults) -> str:
     """Machine and engines in one line."""
-    versions = {f"{name} {version}" for server in results.servers.values() for name, version in server.versions.items()}
+    versions = {
+        f"{name} {version}"
+        for server in results.servers.values()
+        for name, version in server.versions.items()
+    }
     early = [] if results.complete else ["ended early"]
     return "; ".join([results.hardware.describe, ", ".join(sorted(versions)), *early])
 
@@ -155,7 +206,13 @@ def context(results: RunResults) -> str:
 def software(results: RunResults) -> list[tuple[str, str]]:
     """(server, versions) of each server."""
     return [
-        (key, ", ".join(f"{name} {version}" for name, version in sorted(server.versions.items())) or "-")
+        (
+            key,
+            ", ".join(
+                f"{name} {version}" for name, version in sorted(server.versions.items())
+            )
+            or "-",
+        )
         for key, server in results.servers.items()
     ]
 
@@ -165,7 +222,13 @@ def templates() -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     loader = PackageLoader("perfgate.report")
-    made = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    made = Environment(
+        loader=loader,
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     made.filters["code"] = _code
     return made
 
@@ -177,7 +240,10 @@ def _code(text: str) -> Markup:
     parts = text.split("`")
     if len(parts) % 2 == 0:
         return Markup().join([text])
-    return Markup().join(Markup("<code>{}</code>").format(part) if n % 2 else part for n, part in enumerate(parts))
+    return Markup().join(
+        Markup("<code>{}</code>").format(part) if n % 2 else part
+        for n, part in enumerate(parts)
+    )
 
 
 def build(shown: Report) -> str:
@@ -188,7 +254,10 @@ def build(shown: Report) -> str:
     """
     if not shown.runs:
         raise ValueError("a report needs a run")
-    runs = [_run(shown, results, f"r{n}-" if len(shown.runs) > 1 else "") for n, results in enumerate(shown.runs)]
+    runs = [
+        _run(shown, results, f"r{n}-" if len(shown.runs) > 1 else "")
+        for n, results in enumerate(shown.runs)
+    ]
     table = rows(shown)
     values = {
         "runs": runs,
@@ -201,13 +270,22 @@ def build(shown: Report) -> str:
     template = templates().get_template("report.html.j2")
     text = template.render(values)
     if len(text.encode()) > MOST_BYTES:
-        short = [row | {"message": ""} if row["kind"] == "pass" or row["gate"] == "report" else row for row in table]
+        short = [
+            row | {"message": ""}
+            if row["kind"] == "pass" or row["gate"] == "report"
+            else row
+            for row in table
+        ]
         text = template.render(values | {"rows": short, "cut": True})
     return text
 
 
 def _run(shown: Report, results: RunResults, prefix: str) -> dict[str, Any]:
-    drifted, items, how = drift(results, shown.store), attention(results), state(results)
+    drifted, items, how = (
+        drift(results, shown.store),
+        attention(results),
+        state(results),
+    )
     return {
         "id": results.run_id,
         "state": how.lower(),
@@ -215,14 +293,19 @@ def _run(shown: Report, results: RunResults, prefix: str) -> dict[str, Any]:
         "context": context(results),
         "common": report.in_common(results),
         "sentence": verdict_sentence(results),
-        "counts": report.headline(results, results.gate == "required", run_status.missing(results)),
+        "counts": report.headline(
+            results, results.gate == "required", run_status.missing(results)
+        ),
         "attention": items[:MOST_ITEMS],
         "more_attention": len(items) - MOST_ITEMS,
         "first": notices.important(results),
         "facts": hardware_facts(results),
         "software": software(results),
         "launches": launch_rows(results),
-        "phases": [row.words for row in timesheet.phases(launch.start for launch in results.launches)],
+        "phases": [
+            row.words
+            for row in timesheet.phases(launch.start for launch in results.launches)
+        ],
         "drift": drifted.rows[:MOST_FIELDS],
         "more_drift": len(drifted.rows) - MOST_FIELDS,
         "drifted": "" if shown.store is None or results.against else drifted.sentence,

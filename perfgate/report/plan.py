@@ -1,7 +1,8 @@
 """Plan: what a session would launch, how long that took before, and which losses it would catch.
 
-Nothing is started. How long a server takes is what an earlier run of the same machine kind took for it; which loss is
-caught follows from the recorded launches, as in the judgement itself.
+Nothing is started. How long a server takes is what an earlier run of the same machine
+kind took for it; which loss is caught follows from the recorded launches, as in the
+judgement itself.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ class ServerRow:
 
     Attributes:
         launches: how often it is launched before anything is decided.
-        seconds: that one launch took in an earlier run, with what it is sent here; None where none had it all.
+        seconds: that one launch took in an earlier run, with what it is sent here; None
+            where none had it all.
         run: that run.
     """
 
@@ -58,7 +60,8 @@ class Asked:
         cases: those that can run here, or else all that were selected.
         launches: asked for, of each server or of each build.
         is_pair: whether a base build is launched in turn with each.
-        platforms: name and GPU product (None for any GPU, and for the CPU) of what -m selects.
+        platforms: name and GPU product (None for any GPU, and for the CPU) of what -m
+            selects.
         runs: the run store, where earlier runs lie.
         skipped: why some cases cannot run on this machine.
     """
@@ -91,20 +94,28 @@ def _kind(asked: Asked) -> str:
     return kinds[0]
 
 
-def servers(cases: Iterable[Case], launches: int, is_pair: bool, earlier: Iterable[RunResults]) -> list[ServerRow]:
+def servers(
+    cases: Iterable[Case], launches: int, is_pair: bool, earlier: Iterable[RunResults]
+) -> list[ServerRow]:
     """Each server that the cases need.
 
     Args:
         launches: asked for, of each server or of each build.
         is_pair: whether a base build is launched in turn with each.
-        earlier: runs that may tell how long it takes, the newest first; read as far as they are needed.
+        earlier: runs that may tell how long it takes, the newest first; read as far as
+            they are needed.
     """
     count = 2 * max(PAIRS, launches) if is_pair else launches
-    rows = {key: ServerRow(key, count, workloads, None) for key, (_, workloads) in servers_of(cases).items()}
+    rows = {
+        key: ServerRow(key, count, workloads, None)
+        for key, (_, workloads) in servers_of(cases).items()
+    }
     for run in earlier:
         for row in [row for row in rows.values() if row.seconds is None]:
             seconds = _seconds(run, row.key, row.workloads)
-            rows[row.key] = dataclasses.replace(row, seconds=seconds, run=run.run_id if seconds is not None else "")
+            rows[row.key] = dataclasses.replace(
+                row, seconds=seconds, run=run.run_id if seconds is not None else ""
+            )
         if all(row.seconds is not None for row in rows.values()):
             break
     return list(rows.values())
@@ -121,7 +132,9 @@ def _seconds(run: RunResults, key: str, workloads: Sequence[Workload]) -> float 
             if (row.server, row.launch) == (key, launch.index)
         }
         if all(workload.name in took for workload in workloads):
-            start_s = (launch.start.ready_s or 0.0) + launch.values.get("warm_up_s", 0.0)
+            start_s = (launch.start.ready_s or 0.0) + launch.values.get(
+                "warm_up_s", 0.0
+            )
             return start_s + sum(took[workload.name] for workload in workloads)
     return None
 
@@ -129,7 +142,10 @@ def _seconds(run: RunResults, key: str, workloads: Sequence[Workload]) -> float 
 def earlier_runs(folder: Path, hardware: Hardware) -> Iterator[RunResults]:
     """The runs of a store that were made on hardware of this kind, the newest first."""
     for run in stored(folder, newest_first=True):
-        if (run.hardware.kind, run.hardware.name) == (hardware.kind, hardware.name) and not run.against:
+        if (run.hardware.kind, run.hardware.name) == (
+            hardware.kind,
+            hardware.name,
+        ) and not run.against:
             yield run
 
 
@@ -139,7 +155,8 @@ def promises(
     """Metric -> state of its baselines -> the loss, as a fraction, that three launches would catch of each case.
 
     Args:
-        platform: that was selected; where this machine is another one, its baselines are those of any such machine.
+        platform: that was selected; where this machine is another one, its baselines
+            are those of any such machine.
     """
     found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for case in cases:
@@ -150,47 +167,78 @@ def promises(
         name = f"{case.metric}{', ratios' if case.over is not None else ''}"
         baseline = store.find(case, label)
         recorded = baseline if isinstance(baseline, Recorded) else None
-        if gate_mode(case, policy, recorded.metric.gate if recorded else "hard") != "hard":
+        if (
+            gate_mode(case, policy, recorded.metric.gate if recorded else "hard")
+            != "hard"
+        ):
             found[name][REPORTED].append(0.0)
         elif recorded is None:
             found[name][NOTHING].append(0.0)
         else:
-            mine = seen_from(recorded, hardware.machine_id, policy) if here else for_any(recorded, policy)
+            mine = (
+                seen_from(recorded, hardware.machine_id, policy)
+                if here
+                else for_any(recorded, policy)
+            )
             noise = mine.noise(policy)
-            loss = max(mine.metric.delta, noise.detectable(mine.metric.better == "higher"))
+            loss = max(
+                mine.metric.delta, noise.detectable(mine.metric.better == "higher")
+            )
             found[name]["firm" if noise.firm else "provisional"].append(loss)
     return found
 
 
-def told(rows: Sequence[ServerRow], caught: dict[str, dict[str, list[float]]], width: int) -> str:
+def told(
+    rows: Sequence[ServerRow], caught: dict[str, dict[str, list[float]]], width: int
+) -> str:
     """Both, as tables, and what they come to."""
     grid = _table("server", "launches", "loads", "one launch took")
     for row in rows:
         loads = ", ".join(workload.name for workload in row.workloads) or "none"
-        took = "not known yet" if row.seconds is None else f"{row.seconds / 60:.1f} min ({row.run})"
+        took = (
+            "not known yet"
+            if row.seconds is None
+            else f"{row.seconds / 60:.1f} min ({row.run})"
+        )
         grid.add_row(row.key, str(row.launches), loads, took)
     known = [row.launches * row.seconds for row in rows if row.seconds is not None]
-    total = f"{sum(known) / 60:.0f} min" if known else "not known: no earlier run had all of it"
+    total = (
+        f"{sum(known) / 60:.0f} min"
+        if known
+        else "not known: no earlier run had all of it"
+    )
     if known and len(known) < len(rows):
         total += f", and {wording.count(len(rows) - len(known), 'server')} of which it is not known"
     states = ("firm", "provisional", NOTHING, REPORTED)
     losses = _table("metric", *states)
     for metric, found in sorted(caught.items()):
-        losses.add_row(metric, *(_cell(found.get(state, []), state in states[:2]) for state in states))
+        losses.add_row(
+            metric,
+            *(_cell(found.get(state, []), state in states[:2]) for state in states),
+        )
     if not caught:
         return "\n".join(
             [
                 _text(grid, width),
                 f"in all: {total}; judged in pairs, by what --against-delta asks for",
-                "a loss that they leave in doubt launches three more pairs, once, for that load alone",
+                (
+                    "a loss that they leave in doubt launches three more pairs, "
+                    "once, for that load alone"
+                ),
             ]
         )
     return "\n".join(
         [
             _text(grid, width),
-            f"in all: {total}; a case that is not clearly fine launches its server twice more, for that load alone",
+            (
+                f"in all: {total}; a case that is not clearly fine launches its "
+                "server twice more, for that load alone"
+            ),
             "",
-            "cases by the state of their baselines, and the smallest losses that three launches would catch:",
+            (
+                "cases by the state of their baselines, and the smallest losses that "
+                "three launches would catch:"
+            ),
             _text(losses, width),
         ]
     )
@@ -214,5 +262,7 @@ def _table(*names: str) -> Table:
 
 def _text(grid: Table, width: int) -> str:
     out = io.StringIO()
-    Console(file=out, width=max(width, LINE_WIDTH), no_color=True, highlight=False).print(grid)
+    Console(
+        file=out, width=max(width, LINE_WIDTH), no_color=True, highlight=False
+    ).print(grid)
     return out.getvalue().rstrip("\n")

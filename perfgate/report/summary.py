@@ -1,6 +1,7 @@
 """What does a run say to those who read it in a CI service?
 
-summary.md (a job summary takes it as well), and annotations in the words of GitHub's workflow commands.
+summary.md (a job summary takes it as well), and annotations in the words of GitHub's
+workflow commands.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from perfgate.report.headline import STATES, attention, drift, state, verdict_se
 from perfgate.results import timing as timesheet
 from perfgate.results.schema import RunResults, VerdictRow
 
-STEP_LIMIT_BYTES = 1024 * 1024  # of one step's summary; more, and GitHub shows none of it
+STEP_LIMIT_BYTES = (
+    1024 * 1024
+)  # of one step's summary; more, and GitHub shows none of it
 FENCE = "```"
 MOST_TO_DO = 4  # of which it is said outside of what is folded away
 MOST_ANNOTATIONS = 10  # errors, and as many warnings, that GitHub shows of one step
@@ -32,17 +35,30 @@ def markdown(results: RunResults, store: Store | None) -> str:
         lines += [f"**{line}**", ""]
     common = report.in_common(results)
     lines += [f"**{common}**", ""] * bool(common)
-    hard, rest = run_status.judged(results), [row for row in run_status.ordered(results) if row.gate != "hard"]
+    hard, rest = (
+        run_status.judged(results),
+        [row for row in run_status.ordered(results) if row.gate != "hard"],
+    )
     loud = [row for row in hard if row.outcome != Outcome.PASSED]
     lines += _table(results, loud)
     for number, item in enumerate(attention(results)):
-        lines += [f"{item.title}. To do: {item.do}", ""] * bool(item.do and number < MOST_TO_DO)
+        lines += [f"{item.title}. To do: {item.do}", ""] * bool(
+            item.do and number < MOST_TO_DO
+        )
         lines += [f"<details><summary>{item.title}: {item.seen}</summary>", "", FENCE]
         lines += ["\n\n".join(item.messages), FENCE, "", "</details>", ""]
-    quiet = ((f"{len(hard) - len(loud)} passed", [row for row in hard if row not in loud]),)
+    quiet = (
+        (f"{len(hard) - len(loud)} passed", [row for row in hard if row not in loud]),
+    )
     for what, mine in (*quiet, (f"{len(rest)} reported values, never red", rest)):
         if mine:
-            lines += [f"<details><summary>{what}</summary>", "", *_table(results, mine), "</details>", ""]
+            lines += [
+                f"<details><summary>{what}</summary>",
+                "",
+                *_table(results, mine),
+                "</details>",
+                "",
+            ]
     drifted = drift(results, store)
     if drifted.rows:
         lines += ["Drifted since the baselines were recorded:", ""]
@@ -57,11 +73,17 @@ def markdown(results: RunResults, store: Store | None) -> str:
 def _time(results: RunResults) -> list[str]:
     """Where the session's time went, and each step of the servers' starts."""
     spent = timesheet.told(results.sessions)
-    steps = [row.words for row in timesheet.phases(launch.start for launch in results.launches)]
+    steps = [
+        row.words
+        for row in timesheet.phases(launch.start for launch in results.launches)
+    ]
     lines = ["", f"Time: {spent}"] if spent else []
     if steps:
         lines += ["", "<details><summary>Servers' starts, step by step</summary>", ""]
-        lines += ["| server | step | first launch, s | later launches (median), s |", "|---|---|--:|--:|"]
+        lines += [
+            "| server | step | first launch, s | later launches (median), s |",
+            "|---|---|--:|--:|",
+        ]
         lines += [f"| {' | '.join(row)} |" for row in steps]
         lines += ["", "</details>"]
     return lines
@@ -70,20 +92,28 @@ def _time(results: RunResults) -> list[str]:
 def _title(results: RunResults, row: VerdictRow) -> str:
     case = next(case for case in results.cases if case.id == row.case)
     change = report.in_words(row, case.over is not None)
-    return f"{row.outcome}: {report.what(case)}, {row.metric}" + ("" if change == "-" else f": {change}")
+    return f"{row.outcome}: {report.what(case)}, {row.metric}" + (
+        "" if change == "-" else f": {change}"
+    )
 
 
 def _table(results: RunResults, rows: Sequence[VerdictRow]) -> list[str]:
     if not rows:
         return []
     cases = {case.id: case for case in results.cases}
-    lines = ["| verdict | test | of | metric | value | baseline | beside it |", "|---|---|---|---|--:|--:|---|"]
+    lines = [
+        "| verdict | test | of | metric | value | baseline | beside it |",
+        "|---|---|---|---|--:|--:|---|",
+    ]
     for row in rows:
         case = cases[row.case]
         ratio = case.over is not None
-        value, before = (report.figure(v, row.metric, ratio) for v in (row.value, row.baseline))
+        value, before = (
+            report.figure(v, row.metric, ratio) for v in (row.value, row.baseline)
+        )
         lines.append(
-            f"| {row.outcome} | {row.experiment} | {report.what(case)} | {row.metric} | {value} | {before} "
+            f"| {row.outcome} | {row.experiment} | {report.what(case)} | "
+            f"{row.metric} | {value} | {before} "
             f"| {report.in_words(row, ratio)} |"
         )
     return [*lines, ""]
@@ -100,7 +130,8 @@ def fitted(text: str, room_bytes: int) -> str:
         return text
     sizes = f"the summary has {len(raw):,} bytes and this place takes {room_bytes:,}"
     note = f"\n**Cut here:** {sizes}; summary.md is whole.\n"
-    # The ends of what may be open where it is cut: the sentence is to stand outside of it.
+    # The ends of what may be open where it is cut: the sentence is to stand outside of
+    # it.
     longest = len(f"\n{FENCE}\n\n</details>\n{note}".encode())
     if room_bytes < longest:
         return ""
@@ -130,17 +161,26 @@ def workflow_commands(results: RunResults, environment: Mapping[str, str]) -> li
     if environment.get("GITHUB_ACTIONS") != "true":
         return []
     lines = [
-        f"::error title={_property(f'{key} could not be had')}::{_escaped(f'{row.seen}. {row.remedy}')}"
+        (
+            "::error "
+            f"title={_property(f'{key} could not be had')}::{_escaped(f'{row.seen}. {row.remedy}')}"
+        )
         for key, row in list(results.failures.items())[:MOST_ANNOTATIONS]
     ]
     left = {"error": MOST_ANNOTATIONS - len(lines), "warning": MOST_ANNOTATIONS}
     for row in run_status.judged(results):
         if row.outcome == Outcome.PASSED:
             continue
-        level = "error" if is_red(Outcome(row.outcome), "hard", results.gate == "required") else "warning"
+        level = (
+            "error"
+            if is_red(Outcome(row.outcome), "hard", results.gate == "required")
+            else "warning"
+        )
         if left[level]:
             left[level] -= 1
-            lines.append(f"::{level} title={_property(_title(results, row))}::{_escaped(row.message)}")
+            lines.append(
+                f"::{level} title={_property(_title(results, row))}::{_escaped(row.message)}"
+            )
     return lines
 
 

@@ -34,9 +34,11 @@ _STYLES = {
 }
 
 
-# A log has no width: there a row takes one line. A terminal folds its cells, as long as their words stay whole.
+# A log has no width: there a row takes one line. A terminal folds its cells, as long as
+# their words stay whole.
 LOG_WIDTH, NARROWEST = 170, 100
-# Rows that passed are shown up to so many in all; beyond, a person would scroll past what matters.
+# Rows that passed are shown up to so many in all; beyond, a person would scroll past
+# what matters.
 ROOM = 24
 
 
@@ -82,7 +84,11 @@ def moved(change_by: float, metric: str, is_ratio: bool) -> str:
     size = wording.percent(change_by)
     if abs(change_by) < 5e-5:  # 0.00 % in print
         return "unchanged"
-    more, less = ("higher", "lower") if is_ratio else _WORDS.get(METRICS[metric].unit, ("higher", "lower"))
+    more, less = (
+        ("higher", "lower")
+        if is_ratio
+        else _WORDS.get(METRICS[metric].unit, ("higher", "lower"))
+    )
     return f"{more if change_by > 0 else less} by {size}"
 
 
@@ -104,7 +110,8 @@ def verdict_word(row: VerdictRow) -> str:
 def shown(results: RunResults, everything: bool) -> tuple[list[VerdictRow], str]:
     """The rows that a terminal is worth, and a sentence about those left out.
 
-    What needs attention always; what passed as long as there is room for it; what is only reported when asked for.
+    What needs attention always; what passed as long as there is room for it; what is
+    only reported when asked for.
     """
     rows = ordered(results)
     if everything:
@@ -113,16 +120,26 @@ def shown(results: RunResults, everything: bool) -> tuple[list[VerdictRow], str]
     loud = [row for row in hard if row.outcome != Outcome.PASSED]
     kept = hard if len(hard) <= ROOM else loud
     passed, reported = len(hard) - len(kept), len(rows) - len(hard)
-    words = [f"{passed} passed"] * bool(passed) + [f"{reported} reported"] * bool(reported)
-    return kept, f"not shown: {', '.join(words)} (all with -v, or in the report)" if words else ""
+    words = [f"{passed} passed"] * bool(passed) + [f"{reported} reported"] * bool(
+        reported
+    )
+    return (
+        kept,
+        f"not shown: {', '.join(words)} (all with -v, or in the report)"
+        if words
+        else "",
+    )
 
 
-def table(results: RunResults, width: int, terminal: bool, everything: bool = True) -> str:
+def table(
+    results: RunResults, width: int, terminal: bool, everything: bool = True
+) -> str:
     """One row for each verdict, those that need attention first; empty where there is nothing to show.
 
     Args:
         width: of the terminal, in columns.
-        terminal: whether a terminal shows it, with its width and in colors, or it goes to a log.
+        terminal: whether a terminal shows it, with its width and in colors, or it goes
+            to a log.
         everything: False leaves out what nobody must look at.
 
     """
@@ -131,8 +148,18 @@ def table(results: RunResults, width: int, terminal: bool, everything: bool = Tr
         return rest
     cases = {case.id: case for case in results.cases}
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=False)
-    for name in ("test", "of", "metric", "value", "base" if results.against else "baseline", "change", "verdict"):
-        justify: Literal["left", "right"] = "right" if name in ("value", "base", "baseline") else "left"
+    for name in (
+        "test",
+        "of",
+        "metric",
+        "value",
+        "base" if results.against else "baseline",
+        "change",
+        "verdict",
+    ):
+        justify: Literal["left", "right"] = (
+            "right" if name in ("value", "base", "baseline") else "left"
+        )
         grid.add_column(name, justify=justify, overflow="fold")
     for row in rows:
         case = cases[row.case]
@@ -144,11 +171,20 @@ def table(results: RunResults, width: int, terminal: bool, everything: bool = Tr
             figure(row.value, row.metric, ratio),
             figure(row.baseline, row.metric, ratio),
             in_words(row, ratio),
-            Text(verdict_word(row), style="dim" if row.gate == "report" else _STYLES[Outcome(row.outcome)]),
+            Text(
+                verdict_word(row),
+                style="dim" if row.gate == "report" else _STYLES[Outcome(row.outcome)],
+            ),
         )
     out = io.StringIO()
     width = max(width, NARROWEST if terminal else LOG_WIDTH)
-    Console(file=out, width=width, force_terminal=terminal, no_color=not terminal, highlight=False).print(grid)
+    Console(
+        file=out,
+        width=width,
+        force_terminal=terminal,
+        no_color=not terminal,
+        highlight=False,
+    ).print(grid)
     return "\n".join([out.getvalue().rstrip("\n"), *([rest] if rest else [])])
 
 
@@ -157,10 +193,16 @@ def attention(results: RunResults) -> list[str]:
     alike: dict[str, list[str]] = {}
     for row in judged(results):
         if row.outcome != Outcome.PASSED:
-            same = row.message.partition("\n")[2] if row.outcome == Outcome.NO_BASELINE else row.case
+            same = (
+                row.message.partition("\n")[2]
+                if row.outcome == Outcome.NO_BASELINE
+                else row.case
+            )
             alike.setdefault(same, []).append(row.message)
     return [
-        told[0] if len(told) == 1 else f"{len(told)} cases, {Outcome.NO_BASELINE}\n{rest}"
+        told[0]
+        if len(told) == 1
+        else f"{len(told)} cases, {Outcome.NO_BASELINE}\n{rest}"
         for rest, told in alike.items()
     ]
 
@@ -180,8 +222,14 @@ def in_common(results: RunResults) -> str:
     if len(shared) != 1 or len(every) == 1:
         return ""
     (key,) = shared
-    others = sum(all(load.server.key != key for load in cases[row.case].loads) for row in rows)
-    fine = f"; none is of the {wording.count(others, 'judged case')} without it" if others else ""
+    others = sum(
+        all(load.server.key != key for load in cases[row.case].loads) for row in rows
+    )
+    fine = (
+        f"; none is of the {wording.count(others, 'judged case')} without it"
+        if others
+        else ""
+    )
     return f"All {len(bad)} failures are of {key}{fine}."
 
 
@@ -192,7 +240,12 @@ def _moved_servers(row: VerdictRow, case: Case) -> set[str]:
 
 def engines_beside(results: RunResults) -> list[str]:
     """What each engine was told and chose, where two were compared, and what makes the comparison unfair."""
-    lines = (line for case in results.cases if _has_row(results, case) for line in fairness.beside(results, case))
+    lines = (
+        line
+        for case in results.cases
+        if _has_row(results, case)
+        for line in fairness.beside(results, case)
+    )
     return list(dict.fromkeys(lines))
 
 

@@ -14,9 +14,13 @@ from perfgate.results.schema import RunResults
 def course(entries: Sequence[Entry]) -> Trend:
     """A case's entries with their change points, or with the reason why none were looked for."""
     try:
-        return Trend(tuple(entries), tuple(change_points([entry.value for entry in entries])))
+        return Trend(
+            tuple(entries), tuple(change_points([entry.value for entry in entries]))
+        )
     except HistoryError as error:
-        return Trend(tuple(entries), why=f"change points were not looked for: {error.seen}")
+        return Trend(
+            tuple(entries), why=f"change points were not looked for: {error.seen}"
+        )
 
 
 def of_run(results: RunResults, entries: Iterable[Entry]) -> dict[str, Trend]:

@@ -1,8 +1,9 @@
 """How much of the memory's bandwidth does decoding use?
 
-A decode step reads the weights that its tokens need, and their KV cache. Those bytes (`perfgate.models`), over the time
-between two tokens, are the bandwidth that the model got; over the bandwidth of the GPU's data sheet, its utilisation.
-A CPU has no such figure here: its bandwidth is compared between models and batches only.
+A decode step reads the weights that its tokens need, and their KV cache. Those bytes
+(`perfgate.models`), over the time between two tokens, are the bandwidth that the model
+got; over the bandwidth of the GPU's data sheet, its utilisation. A CPU has no such
+figure here: its bandwidth is compared between models and batches only.
 """
 
 from __future__ import annotations
@@ -58,7 +59,11 @@ class RatioPoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 def context_of(workload: Workload) -> float:
     """Mean tokens in a sequence's KV cache while it decodes; 0 where the lengths come from a file."""
     prompts = workload.prompts
-    return prompts.input_len_tokens + prompts.output_len_tokens / 2 if isinstance(prompts, Synthetic) else 0.0
+    return (
+        prompts.input_len_tokens + prompts.output_len_tokens / 2
+        if isinstance(prompts, Synthetic)
+        else 0.0
+    )
 
 
 def step_bytes(server: ServerConfig, workload: Workload) -> float | None:
@@ -67,11 +72,16 @@ def step_bytes(server: ServerConfig, workload: Workload) -> float | None:
         return None
     architecture = models.lookup(server.model).architecture
     ranks, context = server.tensor_parallel_size, context_of(workload)
-    return architecture.step_bytes_per_rank(ranks, server.dtype, workload.batch, context)
+    return architecture.step_bytes_per_rank(
+        ranks, server.dtype, workload.batch, context
+    )
 
 
 def values(
-    server: ServerConfig, workload: Workload, measured: Mapping[str, float], hardware: Hardware
+    server: ServerConfig,
+    workload: Workload,
+    measured: Mapping[str, float],
+    hardware: Hardware,
 ) -> dict[str, float]:
     """The metrics of this page for one repetition; empty where the batch or the time per token is not known."""
     read, itl_ms = step_bytes(server, workload), measured.get("itl_median_ms")
@@ -80,13 +90,20 @@ def values(
     per_rank = read / (itl_ms / 1e3)
     found = {"decode_bandwidth_gb_s": per_rank * server.tensor_parallel_size / 1e9}
     gpu = of_product(hardware.name) if server.device == "cuda" else None
-    return found if gpu is None else found | {"bandwidth_utilisation": per_rank / gpu.bandwidth_bytes_per_s}
+    return (
+        found
+        if gpu is None
+        else found | {"bandwidth_utilisation": per_rank / gpu.bandwidth_bytes_per_s}
+    )
 
 
 def no_peak(server: ServerConfig, hardware: Hardware) -> str | None:
     """Why no utilisation can be told; None if it can."""
     if server.device == "cpu":
-        return "bandwidth utilisation: no peak is known of a CPU, so its bandwidth is compared within the run alone"
+        return (
+            "bandwidth utilisation: no peak is known of a CPU, so its bandwidth is "
+            "compared within the run alone"
+        )
     if of_product(hardware.name) is None:
         return f"bandwidth utilisation: perfgate/machine/datasheets.toml has no {hardware.name}"
     return None
@@ -95,12 +112,19 @@ def no_peak(server: ServerConfig, hardware: Hardware) -> str | None:
 def points(results: RunResults) -> list[Point]:
     """Every server of a model that the catalogue has, under each workload with a fixed batch, ordered by both."""
     found = []
-    for measurement in {(m.server, m.workload): m for m in results.measurements}.values():
-        server, workload = results.servers[measurement.server].config, results.workloads[measurement.workload]
+    for measurement in {
+        (m.server, m.workload): m for m in results.measurements
+    }.values():
+        server, workload = (
+            results.servers[measurement.server].config,
+            results.workloads[measurement.workload],
+        )
         load = Load(server=server, workload=workload)
         if server.model not in models.CATALOGUE:
             continue
-        itl_ms = _median(value.value for value in launch_values(results, load, "itl_median_ms"))
+        itl_ms = _median(
+            value.value for value in launch_values(results, load, "itl_median_ms")
+        )
         batch, read = workload.batch, step_bytes(server, workload)
         if batch is None or read is None or itl_ms is None:
             continue
@@ -120,7 +144,9 @@ def points(results: RunResults) -> list[Point]:
     return sorted(found, key=lambda point: (point.server, point.batch, point.workload))
 
 
-def ratio_points(results: RunResults, of: ServerConfig, over: ServerConfig) -> list[RatioPoint]:
+def ratio_points(
+    results: RunResults, of: ServerConfig, over: ServerConfig
+) -> list[RatioPoint]:
     """The measured ratio of two servers at each workload that both had, and the line that it is held against."""
     measured = points(results)
     mine = {point.workload: point for point in measured if point.server == of.key}

@@ -1,7 +1,8 @@
 """How do the workers of one session make one run?
 
-Under pytest-xdist each worker is a process with a campaign and a run directory of its own. What one of them measured of
-a server travels to the others as a slice of its results; at the end the slices are put together into one run.
+Under pytest-xdist each worker is a process with a campaign and a run directory of its
+own. What one of them measured of a server travels to the others as a slice of its
+results; at the end the slices are put together into one run.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ def cut(results: RunResults, key: str) -> bytes:
         Slice(
             server=results.servers[key],
             launches=tuple(row for row in results.launches if row.server == key),
-            measurements=tuple(row for row in results.measurements if row.server == key),
+            measurements=tuple(
+                row for row in results.measurements if row.server == key
+            ),
         )
     )
 
@@ -43,8 +46,14 @@ def paste(results: RunResults, key: str, sent: bytes) -> RunResults:
     return msgspec.structs.replace(
         results,
         servers=results.servers | {key: part.server},
-        launches=(*(row for row in results.launches if row.server != key), *part.launches),
-        measurements=(*(row for row in results.measurements if row.server != key), *part.measurements),
+        launches=(
+            *(row for row in results.launches if row.server != key),
+            *part.launches,
+        ),
+        measurements=(
+            *(row for row in results.measurements if row.server != key),
+            *part.measurements,
+        ),
     )
 
 
@@ -70,23 +79,40 @@ def together(parts: Sequence[RunResults], run_id: str) -> RunResults:
         finished=max((part.finished for part in parts if part.finished), default=None),
         complete=all(part.complete for part in parts),
         servers={key: server for part in parts for key, server in part.servers.items()},
-        workloads={name: workload for part in parts for name, workload in part.workloads.items()},
+        workloads={
+            name: workload
+            for part in parts
+            for name, workload in part.workloads.items()
+        },
         launches=tuple(launches[key] for key in sorted(launches)),
         measurements=tuple(measurements[key] for key in sorted(measurements)),
         cases=tuple(dict.fromkeys(case for part in parts for case in part.cases)),
         # What an earlier command asked each worker decides at its end.
-        verdicts=tuple({row.case: row for part in parts for row in part.verdicts}.values()),
+        verdicts=tuple(
+            {row.case: row for part in parts for row in part.verdicts}.values()
+        ),
         sessions=tuple(session for part in parts for session in part.sessions),
-        skipped={test: reason for part in parts for test, reason in part.skipped.items()},
-        lacking={case: reason for part in parts for case, reason in part.lacking.items()},
+        skipped={
+            test: reason for part in parts for test, reason in part.skipped.items()
+        },
+        lacking={
+            case: reason for part in parts for case, reason in part.lacking.items()
+        },
         models={name: model for part in parts for name, model in part.models.items()},
-        metrics={name: metric for part in parts for name, metric in part.metrics.items()},
-        failures={key: failure for part in parts for key, failure in part.failures.items()},
+        metrics={
+            name: metric for part in parts for name, metric in part.metrics.items()
+        },
+        failures={
+            key: failure for part in parts for key, failure in part.failures.items()
+        },
     )
 
 
 def gather(
-    run_dir: Path, complete: bool, run_id: str, left_out: Callable[[Sequence[Case]], tuple[str, ...]]
+    run_dir: Path,
+    complete: bool,
+    run_id: str,
+    left_out: Callable[[Sequence[Case]], tuple[str, ...]],
 ) -> RunResults | None:
     """Put the workers' runs together and write them down as one; None if no worker measured anything.
 
@@ -103,7 +129,9 @@ def gather(
         return None
     results = together(parts, run_id)
     complete = results.complete and complete
-    results = msgspec.structs.replace(results, complete=complete, left_out=left_out(results.cases))
+    results = msgspec.structs.replace(
+        results, complete=complete, left_out=left_out(results.cases)
+    )
     rundata.save(results, run_dir)
     return results
 

@@ -15,7 +15,8 @@ class LaunchValue(msgspec.Struct, frozen=True, kw_only=True):
     """What one launch says about one metric of one load.
 
     Attributes:
-        value: median over the valid repetitions; None if there is none, or the server died or failed requests.
+        value: median over the valid repetitions; None if there is none, or the server
+            died or failed requests.
         invalid: why repetitions do not count; all of them are named.
         shares: where the tokens went, of a launch that was asked for it.
 
@@ -28,13 +29,23 @@ class LaunchValue(msgspec.Struct, frozen=True, kw_only=True):
     shares: LayerShares | None = None
 
 
-def launch_values(results: RunResults, load: Load, metric: str) -> tuple[LaunchValue, ...]:
+def launch_values(
+    results: RunResults, load: Load, metric: str
+) -> tuple[LaunchValue, ...]:
     """The metric of the load on each launch of this run, in order of launch."""
     key = load.server.key
     if load.workload is None:
-        rows = [launch for launch in results.launches if launch.server == key and metric in launch.values]
+        rows = [
+            launch
+            for launch in results.launches
+            if launch.server == key and metric in launch.values
+        ]
         return tuple(
-            LaunchValue(launch=row.index, value=row.values[metric], repetition_values=(row.values[metric],))
+            LaunchValue(
+                launch=row.index,
+                value=row.values[metric],
+                repetition_values=(row.values[metric],),
+            )
             for row in rows
         )
     name = load.workload.name

@@ -1,8 +1,9 @@
 """What has this run measured, and where does it lie?
 
-A run directory holds ``results.json`` (everything: hardware, servers, launches, repetitions, verdicts), rewritten
-whole and atomically after every step, and ``logs/`` with one file per launch. A session that dies loses at most the
-repetition under way, and every verdict can be decided again from the file alone.
+A run directory holds ``results.json`` (everything: hardware, servers, launches,
+repetitions, verdicts), rewritten whole and atomically after every step, and ``logs/``
+with one file per launch. A session that dies loses at most the repetition under way,
+and every verdict can be decided again from the file alone.
 """
 
 from __future__ import annotations
@@ -47,11 +48,13 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         start: command, log, phases and how it ended.
         values: metrics of the server itself, such as its memory.
         notes: what could not be read, and why.
-        effective: settings that the engine chose itself (attention backend, ...), as it reported them.
+        effective: settings that the engine chose itself (attention backend, ...), as it
+            reported them.
         settings: others, by which two engines are compared; not part of the identity.
-        planted: what was changed on purpose (`perfgate.engines.injection`), delays in ms; such a run never becomes
-            a baseline.
-        measured: False while it is measured, and for good where the session ended meanwhile.
+        planted: what was changed on purpose (`perfgate.engines.injection`), delays in
+            ms; such a run never becomes a baseline.
+        measured: False while it is measured, and for good where the session ended
+            meanwhile.
 
     """
 
@@ -66,13 +69,18 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     measured: bool = True
 
 
-class Measurement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Measurement(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
     """One workload on one launch: all of its repetitions, the invalid ones included.
 
     Attributes:
-        error: how the server died or hung before it was done; then nothing of it is judged.
-        by_hand: the command line of `vllm bench serve` that sends the same pattern to that server.
-        routing: of a workload that asks for it: which experts each request's tokens chose.
+        error: how the server died or hung before it was done; then nothing of it is
+            judged.
+        by_hand: the command line of `vllm bench serve` that sends the same pattern to
+            that server.
+        routing: of a workload that asks for it: which experts each request's tokens
+            chose.
         intervals: 90 % intervals of its values, by drawing requests again.
     """
 
@@ -88,7 +96,9 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     @property
     def is_sound(self) -> bool:
         """Whether the server lived through it and failed no request."""
-        return self.error is None and not any(repetition.failed for repetition in self.repetitions)
+        return self.error is None and not any(
+            repetition.failed for repetition in self.repetitions
+        )
 
 
 class VerdictRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -118,7 +128,8 @@ class Server(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     Attributes:
         environment: variables that it inherited and that may change how it runs.
-        attached: address of a server that somebody else runs, and that was measured in its place; "" for ours.
+        attached: address of a server that somebody else runs, and that was measured in
+            its place; "" for ours.
     """
 
     config: ServerConfig
@@ -142,13 +153,18 @@ class RunResults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         servers: by server key. workloads: by workload name.
         cases: every case that was asked, judged or not.
         skipped: test id -> reason, for perf tests that did not run.
-        lacking: case id -> reason, for those of their cases that would have been judged.
-        left_out: what of the suite the (last) command did not select: "tests/perf/test_memory.py".
+        lacking: case id -> reason, for those of their cases that would have been
+            judged.
+        left_out: what of the suite the (last) command did not select:
+            "tests/perf/test_memory.py".
         against: engine -> Python of the base build, where this run compares two builds.
-        against_delta: the loss that was to be caught then, where it was not the policy's.
+        against_delta: the loss that was to be caught then, where it was not the
+            policy's.
         sessions: the commands that measured it, several where it was resumed.
-        models: name -> shape of the models that it served. metrics: those that are not built in.
-        failures: server key -> how it could not be had: it did not start, or not take its load.
+        models: name -> shape of the models that it served. metrics: those that are not
+            built in.
+        failures: server key -> how it could not be had: it did not start, or not take
+            its load.
 
     """
 
@@ -180,7 +196,11 @@ class RunResults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     @property
     def cut_off(self) -> tuple[Launch, ...]:
         """Launches in whose middle the run ended; one that ended by itself has none, whatever became of its servers."""
-        return () if self.complete else tuple(launch for launch in self.launches if not launch.measured)
+        return (
+            ()
+            if self.complete
+            else tuple(launch for launch in self.launches if not launch.measured)
+        )
 
 
 def new_run_id(now: datetime.datetime | None = None) -> str:
@@ -191,7 +211,12 @@ def new_run_id(now: datetime.datetime | None = None) -> str:
 
 def to_json(value: Any) -> str:
     """Readable JSON with keys in a stable order and a newline at the end."""
-    return msgspec.json.format(msgspec.json.encode(value, order="deterministic"), indent=1).decode() + "\n"
+    return (
+        msgspec.json.format(
+            msgspec.json.encode(value, order="deterministic"), indent=1
+        ).decode()
+        + "\n"
+    )
 
 
 def line(measurement: Measurement) -> bytes:
@@ -199,24 +224,35 @@ def line(measurement: Measurement) -> bytes:
     return msgspec.json.encode(measurement, order="deterministic")
 
 
-def save(results: RunResults, run_dir: Path, encode: Callable[[Measurement], bytes] = line) -> Path:
+def save(
+    results: RunResults, run_dir: Path, encode: Callable[[Measurement], bytes] = line
+) -> Path:
     """Write results.json, each measurement (most of it are single gaps) on a line of its own; returns its path.
 
     Args:
-        encode: may remember what it made: what was measured long ago need not be encoded again after each repetition.
+        encode: may remember what it made: what was measured long ago need not be
+            encoded again after each repetition.
     """
     path = run_dir / RESULTS_FILE
-    lines = b",\n  ".join(encode(measurement) for measurement in results.measurements).decode()
+    lines = b",\n  ".join(
+        encode(measurement) for measurement in results.measurements
+    ).decode()
     text = to_json(msgspec.structs.replace(results, measurements=()))
     write_atomically(
-        path, text.replace(_NO_MEASUREMENTS, f'\n "measurements": [\n  {lines}\n ],\n', 1) if lines else text
+        path,
+        text.replace(_NO_MEASUREMENTS, f'\n "measurements": [\n  {lines}\n ],\n', 1)
+        if lines
+        else text,
     )
     return path
 
 
 def stored(folder: Path, newest_first: bool = False) -> Iterator[RunResults]:
     """The runs of a run store in the order of their folders' names, read one by one; unreadable ones are left out."""
-    for path in sorted({file.parent for file in folder.glob(f"*/{RESULTS_FILE}*")}, reverse=newest_first):
+    for path in sorted(
+        {file.parent for file in folder.glob(f"*/{RESULTS_FILE}*")},
+        reverse=newest_first,
+    ):
         with contextlib.suppress(RunDataError):
             yield load(path)
 
@@ -225,7 +261,8 @@ def load(run_dir: Path) -> RunResults:
     """Read a run directory, or a results.json named directly, also where it was packed (results.json.gz).
 
     Raises:
-        RunDataError: it is missing, not JSON, of another schema, or a field is wrong; file and field are named.
+        RunDataError: it is missing, not JSON, of another schema, or a field is wrong;
+            file and field are named.
 
     """
     path = run_dir / RESULTS_FILE if run_dir.is_dir() else run_dir
@@ -237,11 +274,20 @@ def load(run_dir: Path) -> RunResults:
         if path.suffix == ".gz":
             content = gzip.decompress(content)
         return _known(msgspec.json.decode(content, type=RunResults))
-    except (msgspec.DecodeError, UnicodeDecodeError, gzip.BadGzipFile, EOFError, zlib.error) as error:
+    except (
+        msgspec.DecodeError,
+        UnicodeDecodeError,
+        gzip.BadGzipFile,
+        EOFError,
+        zlib.error,
+    ) as error:
         raise RunDataError(
             tried=f"reading {path}",
             seen=str(error),
-            remedy="the file was edited, cut short or written by another version of the suite; use the run as it was",
+            remedy=(
+                "the file was edited, cut short or written by another version of the "
+                "suite; use the run as it was"
+            ),
         ) from error
     except OSError as error:
         raise RunDataError(
@@ -256,5 +302,7 @@ def _known(results: RunResults) -> RunResults:
     for name, architecture in results.models.items():
         if name not in CATALOGUE:
             register_models([Model(name=name, architecture=architecture, served=False)])
-    register_metrics(metric for name, metric in results.metrics.items() if name not in METRICS)
+    register_metrics(
+        metric for name, metric in results.metrics.items() if name not in METRICS
+    )
     return results

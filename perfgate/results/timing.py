@@ -1,7 +1,8 @@
 """Where did the time of a session go?
 
-Servers' starts and the load are what a session is for; what is left is the suite's own: finding out what to run,
-building requests, working out figures, deciding, writing, and ending servers.
+Servers' starts and the load are what a session is for; what is left is the suite's own:
+finding out what to run, building requests, working out figures, deciding, writing, and
+ending servers.
 """
 
 from __future__ import annotations
@@ -38,15 +39,22 @@ def told(sessions: Sequence[Session], now_unix_s: float | None = None) -> str | 
     The suite's own time is what is neither a start nor load.
 
     Args:
-        now_unix_s: until when the last session goes on; None for when the run was last written down.
+        now_unix_s: until when the last session goes on; None for when the run was last
+            written down.
     """
     until = [session.seen_unix_s for session in sessions]
     if until and now_unix_s is not None:
         until[-1] = now_unix_s
-    wall_s = sum(end - session.started_unix_s for end, session in zip(until, sessions, strict=True))
+    wall_s = sum(
+        end - session.started_unix_s
+        for end, session in zip(until, sessions, strict=True)
+    )
     if wall_s <= 0:
         return None
-    start_s, load_s, end_s = (sum(getattr(s, name) for s in sessions) for name in ("start_s", "load_s", "end_s"))
+    start_s, load_s, end_s = (
+        sum(getattr(s, name) for s in sessions)
+        for name in ("start_s", "load_s", "end_s")
+    )
     own_s = wall_s - start_s - load_s
     commands = f" in {len(sessions)} commands" if len(sessions) > 1 else ""
     ending = f" ({end_s:.0f} s of it ending servers)" if end_s >= 0.5 else ""
@@ -62,7 +70,8 @@ class PhaseRow:
 
     Attributes:
         first_s: what it took on the first launch; None if that had no such step.
-        later_s: median of the later ones, which find caches filled; None if there were none.
+        later_s: median of the later ones, which find caches filled; None if there were
+            none.
     """
 
     server: str
@@ -73,7 +82,10 @@ class PhaseRow:
     @property
     def words(self) -> tuple[str, str, str, str]:
         """Server, step, and the seconds of the first and of the later launches."""
-        first, later = ("-" if seconds is None else f"{seconds:.1f}" for seconds in (self.first_s, self.later_s))
+        first, later = (
+            "-" if seconds is None else f"{seconds:.1f}"
+            for seconds in (self.first_s, self.later_s)
+        )
         return self.server, self.phase, first, later
 
 
@@ -87,7 +99,14 @@ def phases(records: Iterable[LaunchRecord]) -> list[PhaseRow]:
     for server, (first, *later) in by_server.items():
         for name in dict.fromkeys(name for steps in (first, *later) for name in steps):
             others = [steps[name] for steps in later if name in steps]
-            rows.append(PhaseRow(server, name, first.get(name), statistics.median(others) if others else None))
+            rows.append(
+                PhaseRow(
+                    server,
+                    name,
+                    first.get(name),
+                    statistics.median(others) if others else None,
+                )
+            )
     return rows
 
 

@@ -1,8 +1,8 @@
 """Servers in hand: a test starts a server, sends it load, and has a number judged.
 
-What a test does by these handles is written into the session's run like everything else: the
-launch, each repetition, the verdict. The server lives in the session's pool, so it is started
-once, and gone afterwards whatever happens.
+What a test does by these handles is written into the session's run like everything
+else: the launch, each repetition, the verdict. The server lives in the session's pool,
+so it is started once, and gone afterwards whatever happens.
 """
 
 from __future__ import annotations
@@ -80,7 +80,9 @@ class LoadInHand:
         ]
         if found:
             return statistics.median(found)
-        reasons = [reason for repetition in self.repetitions for reason in repetition.invalid]
+        reasons = [
+            reason for repetition in self.repetitions for reason in repetition.invalid
+        ]
         raise BadRequest(
             tried=f"reading {metric} of {self.workload.name} on {self.server.config.key}",
             seen="; ".join(reasons) or "no repetition has it",
@@ -92,7 +94,8 @@ class Hand:
     """What the fixtures ``perf_server``, ``perf_load`` and ``perf_gate`` do for one test.
 
     Args:
-        study: what the study has on the selected platform, for whatever the test leaves out.
+        study: what the study has on the selected platform, for whatever the test leaves
+            out.
         campaign: opens the session's campaign at the first call.
         expect: is told each case that the test asks.
         test: id of the test.
@@ -110,12 +113,14 @@ class Hand:
         self._expect = expect
         self._test = test
 
-    def config(self, model: str | ServerConfig | None = None, **changes: Any) -> ServerConfig:
+    def config(
+        self, model: str | ServerConfig | None = None, **changes: Any
+    ) -> ServerConfig:
         """A server configuration: the study's for this platform, with changes.
 
         Args:
-            model: name in the catalogue; None takes the study's dense model. A configuration is
-                taken as it is, but for the changes.
+            model: name in the catalogue; None takes the study's dense model. A
+                configuration is taken as it is, but for the changes.
             changes: fields of `perfgate.engines.base.ServerConfig`.
 
         Raises:
@@ -141,13 +146,16 @@ class Hand:
         served = getattr(server, "served_model", "") or config.model
         return ServerInHand(config=config, url=server.url, model=served)
 
-    def load(self, server: ServerInHand, workload: Workload | str | None, **fields: Any) -> LoadInHand:
+    def load(
+        self, server: ServerInHand, workload: Workload | str | None, **fields: Any
+    ) -> LoadInHand:
         """Send a workload: warm up, then every repetition.
 
         Args:
-            workload: a workload, or the name of one of the study's on this platform; None makes
-                one of `fields`.
-            fields: of `perfgate.load.workload.Workload`, with the lengths of its prompts.
+            workload: a workload, or the name of one of the study's on this platform;
+                None makes one of `fields`.
+            fields: of `perfgate.load.workload.Workload`, with the lengths of its
+                prompts.
 
         Raises:
             BadRequest: a field does not exist. Failure: the server died.
@@ -197,14 +205,19 @@ class Hand:
         found = Metric(name=metric, unit=unit, better=better, definition=definition)
         register([found])
         self._campaign().note_number(server.config, found, value)
-        return self._judge(Case(experiment=EXPERIMENT, metric=metric, of=Load(server=server.config)))
+        return self._judge(
+            Case(experiment=EXPERIMENT, metric=metric, of=Load(server=server.config))
+        )
 
     def _judge(self, case: Case) -> Verdict:
         if case.metric not in METRICS:
             raise BadRequest(
                 tried=f"judging {case.id}",
                 seen=f"no metric is called {case.metric!r}",
-                remedy=f"use one of {', '.join(sorted(METRICS))}, or give value=, unit= and server=",
+                remedy=(
+                    f"use one of {', '.join(sorted(METRICS))}, or give value=, unit= "
+                    "and server="
+                ),
             )
         self._expect(case)
         campaign = self._campaign()
@@ -232,13 +245,18 @@ def make_workload(name: str, fields: dict[str, Any]) -> Workload:
     return _convert({"name": name, **fields}, Workload, "perf_load")
 
 
-def _refuse_unknown(fields: Iterable[str], known: Collection[str], fixture: str) -> None:
+def _refuse_unknown(
+    fields: Iterable[str], known: Collection[str], fixture: str
+) -> None:
     unknown = sorted(set(fields) - set(known))
     if unknown:
         raise BadRequest(
             tried=f"calling {fixture}",
             seen=f"there is no argument {', '.join(unknown)}",
-            remedy=f"{formatting.suggestion(unknown[0], known)}the arguments are: {', '.join(known)}",
+            remedy=(
+                f"{formatting.suggestion(unknown[0], known)}the arguments are: "
+                f"{', '.join(known)}"
+            ),
         )
 
 
@@ -248,4 +266,6 @@ def _convert(fields: dict[str, Any], kind: type[Kind], fixture: str) -> Kind:
         return msgspec.convert(msgspec.to_builtins(fields), kind)
     except (msgspec.ValidationError, TypeError, ValueError) as error:
         seen = str(error).replace(" - at `$.", ": ").rstrip("`")
-        raise BadRequest(tried=f"calling {fixture}", seen=seen, remedy="correct these arguments") from None
+        raise BadRequest(
+            tried=f"calling {fixture}", seen=seen, remedy="correct these arguments"
+        ) from None

@@ -30,7 +30,9 @@ class Planner:
         say: tells a person what takes its time, such as making weights.
     """
 
-    def __init__(self, settings: Settings, ledger: Ledger, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, settings: Settings, ledger: Ledger, say: Callable[[str], None]
+    ) -> None:
         self._settings = settings
         self._ledger = ledger
         self._say = say
@@ -46,7 +48,13 @@ class Planner:
             return self._plans[config.key]
         settings, python = self._settings, find_python(self._settings, config)
         model = models.lookup(config.model)
-        found = weights.locate(model, config.load_format, settings.model_dirs, settings.allow_download, self._say)
+        found = weights.locate(
+            model,
+            config.load_format,
+            settings.model_dirs,
+            settings.allow_download,
+            self._say,
+        )
         request = LaunchRequest(
             config=config,
             python=python.path,
@@ -60,7 +68,9 @@ class Planner:
         )
         plan = settings.plant(config).into(engines.lookup(config.engine).plan(request))
         inherited = environment.inherited(os.environ, (name for name, _ in plan.env))
-        server = msgspec.structs.replace(software(settings, config), environment=inherited)
+        server = msgspec.structs.replace(
+            software(settings, config), environment=inherited
+        )
         self._ledger.put_server(server)
         self._plans[config.key] = plan
         return plan
@@ -74,12 +84,16 @@ def software(settings: Settings, config: ServerConfig) -> rundata.Server:
     """
     python = find_python(settings, config)
     versions = environment.versions(python.path)
-    return rundata.Server(config=config, python=f"{python.path} ({python.origin})", versions=versions)
+    return rundata.Server(
+        config=config, python=f"{python.path} ({python.origin})", versions=versions
+    )
 
 
 def attached(config: ServerConfig, url: str) -> rundata.Server:
     """What can be said of a server that somebody else runs."""
-    return rundata.Server(config=config, python=f"somebody else's ({url})", versions={}, attached=url)
+    return rundata.Server(
+        config=config, python=f"somebody else's ({url})", versions={}, attached=url
+    )
 
 
 def find_python(settings: Settings, config: ServerConfig) -> environment.EnginePython:

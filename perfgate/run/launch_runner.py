@@ -1,9 +1,10 @@
 """How is one launch measured?
 
-First everything is warmed up, then the workloads' repetitions take turns, so that a slow minute of the machine touches
-all of them a little instead of one of them whole. A repetition that does not count is measured again, a bounded number
-of times, and all of it is kept. What the server holds is read when it has seen all of its load. Where its tokens go is
-asked last, for that slows it down.
+First everything is warmed up, then the workloads' repetitions take turns, so that a
+slow minute of the machine touches all of them a little instead of one of them whole. A
+repetition that does not count is measured again, a bounded number of times, and all of
+it is kept. What the server holds is read when it has seen all of its load. Where its
+tokens go is asked last, for that slows it down.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ from perfgate.servers.external import AttachedServer
 from perfgate.servers.launch_record import ServerDied
 from perfgate.servers.server import Server
 
-# To replace those that do not count. With half of the repetitions stalled, as was seen with Mixtral on an H200, 4 leave
-# one launch in a hundred without a valid one.
+# To replace those that do not count. With half of the repetitions stalled, as was seen
+# with Mixtral on an H200, 4 leave one launch in a hundred without a valid one.
 EXTRA_REPETITIONS = 4
 
 
@@ -75,7 +76,9 @@ class LaunchMeasurement:
         self._engine = engines.lookup(config.engine)
         self._target = measurement.Target(
             url=server.url,
-            served_model=server.served_model if isinstance(server, AttachedServer) else config.model,
+            served_model=server.served_model
+            if isinstance(server, AttachedServer)
+            else config.model,
             vocab_size=models.lookup(config.model).architecture.vocab_size,
             engine=config.engine,
             device=config.device,
@@ -98,10 +101,12 @@ class LaunchMeasurement:
             plant: what is changed in the server, to see the gate fire.
             silence_timeout_s: when nothing was heard for so long, the server hangs.
             sampled: whether its GPUs are looked at while repetitions are measured.
-            part: whether these are a part of its load, so that what it holds afterwards is no figure.
+            part: whether these are a part of its load, so that what it holds afterwards
+                is no figure.
 
         Raises:
-            Failure: the server answers, but not this: a warm-up fails, or a delay cannot be planted.
+            Failure: the server answers, but not this: a warm-up fails, or a delay
+                cannot be planted.
         """
         self.begin(plant, silence_timeout_s, sampled)
         return self.more(workloads, part)
@@ -111,13 +116,19 @@ class LaunchMeasurement:
         """Which launch of its server it is."""
         return self._index
 
-    def begin(self, plant: Plant, silence_timeout_s: float, sampled: bool = True) -> None:
+    def begin(
+        self, plant: Plant, silence_timeout_s: float, sampled: bool = True
+    ) -> None:
         """Note the launch, and change in the server what is to be changed; arguments as of `run`."""
         self._sampled = sampled
-        self._target = dataclasses.replace(self._target, silence_timeout_s=silence_timeout_s)
+        self._target = dataclasses.replace(
+            self._target, silence_timeout_s=silence_timeout_s
+        )
         self._note_start(plant)
 
-    def more(self, workloads: Sequence[Workload], part: bool = False) -> ServerDied | None:
+    def more(
+        self, workloads: Sequence[Workload], part: bool = False
+    ) -> ServerDied | None:
         """Measure these on a launch that has begun; arguments and answer as of `run`."""
         self._part = part
         asked = asking_routing(self._config, workloads)
@@ -134,11 +145,15 @@ class LaunchMeasurement:
         return death
 
     def _run(self, workloads: Sequence[Workload]) -> ServerDied | None:
-        taken: dict[str, list[Repetition]] = {workload.name: [] for workload in workloads}
+        taken: dict[str, list[Repetition]] = {
+            workload.name: [] for workload in workloads
+        }
         self._watch_memory()
         self._warm_up(workloads)
         self._telemetry = self._watch_gpus()
-        while wanting := [w for w in workloads if self._is_useful() and wants_more(w, taken[w.name])]:
+        while wanting := [
+            w for w in workloads if self._is_useful() and wants_more(w, taken[w.name])
+        ]:
             for workload in wanting:
                 self._take(workload, taken[workload.name])
         if self._is_useful():
@@ -170,10 +185,19 @@ class LaunchMeasurement:
 
     def _note_start(self, plant: Plant) -> None:
         if isinstance(self._server, AttachedServer):
-            unknown = f"{self._server.url} is run by somebody else: its start, log and memory cannot be known"
+            unknown = (
+                f"{self._server.url} is run by somebody else: its start, log and "
+                "memory cannot be known"
+            )
             start = self._server.record(self._config.key)
             self._ledger.add_launch(
-                Launch(server=self._config.key, index=self._index, start=start, notes=(unknown,), measured=False)
+                Launch(
+                    server=self._config.key,
+                    index=self._index,
+                    start=start,
+                    notes=(unknown,),
+                    measured=False,
+                )
             )
             return
         record = self._server.record
@@ -189,7 +213,8 @@ class LaunchMeasurement:
                 server=self._config.key,
                 index=self._index,
                 start=record,
-                values=facts.values | ({} if record.ready_s is None else {"ready_s": record.ready_s}),
+                values=facts.values
+                | ({} if record.ready_s is None else {"ready_s": record.ready_s}),
                 effective=facts.effective,
                 settings=facts.settings,
                 planted=planted,
@@ -207,7 +232,11 @@ class LaunchMeasurement:
             if self._is_useful():
                 self._tell.line(f"{self._config.key}: warming up for {workload.name}")
                 try:
-                    warming.warm_up(self._target, workload, progress=self._steps(f"{workload.name}, warming up"))
+                    warming.warm_up(
+                        self._target,
+                        workload,
+                        progress=self._steps(f"{workload.name}, warming up"),
+                    )
                 except warming.WarmUpFailed as failure:
                     if SILENT in failure.seen:
                         self._hung = failure.seen
@@ -216,7 +245,9 @@ class LaunchMeasurement:
         notes = self._settle() if self._is_useful() else ()
         took_s = time.monotonic() - began
         self._ledger.spend(load_s=took_s)
-        self._ledger.amend_launch(self._config.key, self._index, values | {"warm_up_s": took_s}, notes)
+        self._ledger.amend_launch(
+            self._config.key, self._index, values | {"warm_up_s": took_s}, notes
+        )
 
     def _settle(self) -> tuple[str, ...]:
         """Do what the engine advises once it is warm, and note where it cannot be done.
@@ -228,13 +259,20 @@ class LaunchMeasurement:
         try:
             self._engine.settle(self._server.url)
         except requests.RequestException as error:
-            return (f"not settled after its warm-up, so that its garbage collection may stop all streams: {error}",)
+            return (
+                (
+                    "not settled after its warm-up, so that its garbage collection "
+                    f"may stop all streams: {error}"
+                ),
+            )
         return ()
 
     def _climb(self, workloads: Sequence[Workload]) -> dict[str, float]:
         """Let the engine compile now what it would compile in the middle of a measurement; how often it did."""
         longest = self._config.max_model_len - ladder.ROOM_TOKENS
-        steps = ladder.rungs(longest, self._chunk_tokens or longest, ladder.batch_of(workloads))
+        steps = ladder.rungs(
+            longest, self._chunk_tokens or longest, ladder.batch_of(workloads)
+        )
         climbed = ladder.climb(self._target, steps, progress=self._steps("ladder"))
         self._tell.line(f"{self._config.key}: ladder: {climbed}")
         self._hung = climbed.hung
@@ -246,17 +284,27 @@ class LaunchMeasurement:
         what = f"{workload.name}, repetition {len(taken) + 1} of {workload.repetitions}"
         began = time.monotonic()
         taken.append(self._measured(workload, len(taken), self._steps(what)))
-        self._tell.line(f"{self._config.key}: {what}: {_describe(taken[-1], time.monotonic() - began)}")
+        self._tell.line(
+            f"{self._config.key}: {what}: {_describe(taken[-1], time.monotonic() - began)}"
+        )
         self._put(workload, taken, None)
         self._hung = measurement.hung(taken[-1])
 
-    def _measured(self, workload: Workload, index: int, progress: Callable[[int, int], None]) -> Repetition:
+    def _measured(
+        self, workload: Workload, index: int, progress: Callable[[int, int], None]
+    ) -> Repetition:
         """One repetition, with what it says together with the arithmetic and the GPUs' own counts."""
         mark = self._telemetry.mark() if self._telemetry is not None else None
-        repetition = measurement.measure(self._target, workload, index, progress=progress)
+        repetition = measurement.measure(
+            self._target, workload, index, progress=progress
+        )
         self._ledger.spend(load_s=repetition.duration_s)
-        more = bandwidth.values(self._config, workload, repetition.values, self._ledger.results.hardware)
-        repetition = msgspec.structs.replace(repetition, values=repetition.values | more)
+        more = bandwidth.values(
+            self._config, workload, repetition.values, self._ledger.results.hardware
+        )
+        repetition = msgspec.structs.replace(
+            repetition, values=repetition.values | more
+        )
         if self._telemetry is None or mark is None:
             return repetition
         return gpu_watch.told(repetition, self._telemetry, mark)
@@ -265,7 +313,9 @@ class LaunchMeasurement:
         if isinstance(self._server, AttachedServer):
             return
         if self._holding is None:
-            self._holding = Holding(self._config, self._server, self._index, self._engine, self._ledger)
+            self._holding = Holding(
+                self._config, self._server, self._index, self._engine, self._ledger
+            )
         self._holding.watch()
 
     def _watch_gpus(self) -> telemetry.Telemetry | None:
@@ -278,7 +328,9 @@ class LaunchMeasurement:
         """Whether the server runs and has not fallen silent for good."""
         return self._hung is None and self._server.alive()
 
-    def _put(self, workload: Workload, taken: Sequence[Repetition], error: str | None) -> None:
+    def _put(
+        self, workload: Workload, taken: Sequence[Repetition], error: str | None
+    ) -> None:
         row = Measurement(
             server=self._config.key,
             launch=self._index,
@@ -290,21 +342,29 @@ class LaunchMeasurement:
         self._ledger.put_measurement(row)
 
     def _steps(self, what: str) -> Callable[[int, int], None]:
-        return lambda done, total: self._tell.step(f"{self._config.key}: {what}", done, total)
+        return lambda done, total: self._tell.step(
+            f"{self._config.key}: {what}", done, total
+        )
 
 
 def wants_more(workload: Workload, taken: Sequence[Repetition]) -> bool:
     """Whether valid repetitions are missing and the bound on all of them is not reached.
 
-    Failed requests are the server's own doing: nothing that it does afterwards makes this launch count.
+    Failed requests are the server's own doing: nothing that it does afterwards makes
+    this launch count.
     """
     if any(repetition.failed for repetition in taken):
         return False
-    return _lacks_valid(workload, taken) and len(taken) < workload.repetitions + EXTRA_REPETITIONS
+    return (
+        _lacks_valid(workload, taken)
+        and len(taken) < workload.repetitions + EXTRA_REPETITIONS
+    )
 
 
 def _lacks_valid(workload: Workload, taken: Sequence[Repetition]) -> bool:
-    return sum(1 for repetition in taken if not repetition.invalid) < workload.repetitions
+    return (
+        sum(1 for repetition in taken if not repetition.invalid) < workload.repetitions
+    )
 
 
 def _chunk_tokens(facts: LaunchFacts) -> int | None:
@@ -316,6 +376,14 @@ def _chunk_tokens(facts: LaunchFacts) -> int | None:
 def _describe(repetition: Repetition, seconds: float) -> str:
     if repetition.invalid:
         return f"INVALID, {'; '.join(repetition.invalid)} ({seconds:.0f} s)"
-    shown = (("output_throughput", "tok/s"), ("itl_median_ms", "ms ITL"), ("ttft_median_ms", "ms TTFT"))
-    parts = [f"{repetition.values[name]:.4g} {unit}" for name, unit in shown if name in repetition.values]
+    shown = (
+        ("output_throughput", "tok/s"),
+        ("itl_median_ms", "ms ITL"),
+        ("ttft_median_ms", "ms TTFT"),
+    )
+    parts = [
+        f"{repetition.values[name]:.4g} {unit}"
+        for name, unit in shown
+        if name in repetition.values
+    ]
     return f"{', '.join(parts)} ({seconds:.0f} s)"

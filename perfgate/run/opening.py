@@ -25,7 +25,8 @@ from perfgate.run.single_flight import SharedResults
 from perfgate.servers.pool import Devices, ServerPool
 from perfgate.servers.supervisor.processes import command_of
 
-# Told to those who wait for the devices; a session that takes longer launches no further server.
+# Told to those who wait for the devices; a session that takes longer launches no
+# further server.
 LONGEST_SESSION_S = 4 * 3600.0
 
 
@@ -80,7 +81,12 @@ class Planned:
 
 
 def open_campaign(
-    option: argparse.Namespace, project: Project, place: Place, hardware: Hardware, planned: Planned, tell: Tell
+    option: argparse.Namespace,
+    project: Project,
+    place: Place,
+    hardware: Hardware,
+    planned: Planned,
+    tell: Tell,
 ) -> OpenSession:
     """Make the run directory, the pool and the campaign from pytest's options.
 
@@ -91,7 +97,8 @@ def open_campaign(
         planned: what the session will ask.
 
     Raises:
-        BadOption: an option is not NAME=VALUE, a run directory is taken, or its run compares other builds.
+        BadOption: an option is not NAME=VALUE, a run directory is taken, or its run
+            compares other builds.
         BadPlant: something would be planted in a model that no server here serves.
 
     """
@@ -101,12 +108,21 @@ def open_campaign(
     choices.refuse_taken(run_dir, option.resume)
     if (run_dir / rundata.RESULTS_FILE).exists():
         previous = rundata.load(run_dir)
-        if (previous.against, previous.against_delta) != (against, option.against_delta):
-            then, now = (previous.against or "none", previous.against_delta), (against or "none", option.against_delta)
+        if (previous.against, previous.against_delta) != (
+            against,
+            option.against_delta,
+        ):
+            then, now = (
+                (previous.against or "none", previous.against_delta),
+                (against or "none", option.against_delta),
+            )
             raise choices.BadOption(
                 tried=f"going on with the run in {run_dir}",
                 seen=f"its base builds and the loss to catch are {then}, not {now}",
-                remedy="name the same --against-engine and --against-delta as then, or another --run-dir",
+                remedy=(
+                    "name the same --against-engine and --against-delta as then, or "
+                    "another --run-dir"
+                ),
             )
     elif option.resume:
         tell.line(f"nothing to go on with in {run_dir}: a new run begins there")
@@ -130,17 +146,22 @@ def open_campaign(
     if not planned.has_servers_in_hand:
         served = [load.server.model for case in planned.cases for load in case.loads]
         plants.refuse_unserved(settings.plants, served)
-    # Last of what can be refused: a lease that nobody gives back would make the next attempt wait for this process.
+    # Last of what can be refused: a lease that nobody gives back would make the next
+    # attempt wait for this process.
     lease = _lease(option, hardware, planned, tell)
     leased = tuple(gpu.index for gpu in hardware.gpus if gpu.uuid in lease.devices)
     settings = dataclasses.replace(settings, gpu_indices=leased)
     pool = ServerPool(
-        # A resumed session numbers its launches anew, and must not write over the logs of those that are kept.
-        log_dir=run_dir / "logs" / (f"session-{len(previous.sessions) + 1}" if previous else ""),
+        # A resumed session numbers its launches anew, and must not write over the logs
+        # of those that are kept.
+        log_dir=run_dir
+        / "logs"
+        / (f"session-{len(previous.sessions) + 1}" if previous else ""),
         progress=tell.line,
         devices=_devices(settings.gpu_indices),
         lease=lease,
-        # A worker outlives the session that was killed for a while; its servers must not.
+        # A worker outlives the session that was killed for a while; its servers must
+        # not.
         owners=() if place.shared is None else (os.getppid(),),
     )
     try:
@@ -154,11 +175,15 @@ def open_campaign(
     return OpenSession(campaign, pool, lease)
 
 
-def _lease(option: argparse.Namespace, hardware: Hardware, planned: Planned, tell: Tell) -> Lease:
+def _lease(
+    option: argparse.Namespace, hardware: Hardware, planned: Planned, tell: Tell
+) -> Lease:
     """The right to use the GPUs of the largest server, or the CPU, on this machine."""
     needed = 0
     if not option.attach:
-        counts = [load.server.gpu_count for case in planned.cases for load in case.loads]
+        counts = [
+            load.server.gpu_count for case in planned.cases for load in case.loads
+        ]
         needed = max([planned.gpus_in_hand, *counts])
     uuids = [gpu.uuid for gpu in hardware.gpus] if needed else [CPU]
     return acquire(

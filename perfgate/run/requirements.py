@@ -1,6 +1,7 @@
 """What does a case need that this machine has not?
 
-GPUs, cores, memory, an engine, a server that somebody else runs: whatever is missing is the reason of a skipped test.
+GPUs, cores, memory, an engine, a server that somebody else runs: whatever is missing is
+the reason of a skipped test.
 """
 
 from __future__ import annotations
@@ -29,7 +30,12 @@ class Needs:
         machine: asked only by cases that depend on it.
     """
 
-    def __init__(self, option: argparse.Namespace, study: StudyFile, machine: Callable[[], Hardware]) -> None:
+    def __init__(
+        self,
+        option: argparse.Namespace,
+        study: StudyFile,
+        machine: Callable[[], Hardware],
+    ) -> None:
         self._option = option
         self._study = study
         self._machine = machine
@@ -46,34 +52,58 @@ class Needs:
         refused = [
             reason
             for server in servers
-            if server.expert_parallel and (reason := ENGINES[server.engine].no_expert_parallelism.get(server.device))
+            if server.expert_parallel
+            and (
+                reason := ENGINES[server.engine].no_expert_parallelism.get(
+                    server.device
+                )
+            )
         ]
         ranks = max(server.tensor_parallel_size for server in servers)
         if self._study.device_of(platform) == "cpu":
             cores = len(os.sched_getaffinity(0))
             if cores < ranks:
-                refused.append(f"needs {ranks} CPU cores, one for each rank, found {cores}")
+                refused.append(
+                    f"needs {ranks} CPU cores, one for each rank, found {cores}"
+                )
             return refused[0] if refused else None
         if refused:
             return refused[0]
         gpu, machine = self._study.gpu_of(platform), self._machine()
         lacks = machine.lacks(gpu, ranks)
         if lacks and machine.is_product(gpu):
-            return f"{lacks} (--tp {1 << (machine.count.bit_length() - 1)} asks what fits)"
+            return (
+                f"{lacks} (--tp {1 << (machine.count.bit_length() - 1)} asks what fits)"
+            )
         return lacks or self._too_small(servers)
 
     def _not_attached(self, case: Case) -> str | None:
         servers = [load.server for load in case.loads]
-        missing = {f"{s.engine}:{s.model}" for s in servers if not self._is_attached(s.engine, s.model)}
+        missing = {
+            f"{s.engine}:{s.model}"
+            for s in servers
+            if not self._is_attached(s.engine, s.model)
+        }
         if missing:
             return f"needs {', '.join(sorted(missing))}, which --attach does not name"
-        special = any(load.asks_routing or load.server.expert_parallel for load in case.loads)
-        return "needs a server that is launched for it, and --attach launches none" if special else None
+        special = any(
+            load.asks_routing or load.server.expert_parallel for load in case.loads
+        )
+        return (
+            "needs a server that is launched for it, and --attach launches none"
+            if special
+            else None
+        )
 
     def _too_small(self, servers: Sequence[ServerConfig]) -> str | None:
         for server in servers:
-            architecture, size = models.lookup(server.model).architecture, server.tensor_parallel_size
-            if small := estimate.too_small(architecture, size, server.dtype, self._machine().memory_bytes):
+            architecture, size = (
+                models.lookup(server.model).architecture,
+                server.tensor_parallel_size,
+            )
+            if small := estimate.too_small(
+                architecture, size, server.dtype, self._machine().memory_bytes
+            ):
                 return f"{server.model} {small}"
         return None
 
@@ -88,7 +118,11 @@ class Needs:
             found = {}
             for name in ENGINES:
                 try:
-                    environment.find_python(name, device, choices.pairs("--engine-python", self._option.engine_python))
+                    environment.find_python(
+                        name,
+                        device,
+                        choices.pairs("--engine-python", self._option.engine_python),
+                    )
                 except environment.EngineMissing as failure:
                     found[name] = f"needs {name}: {failure.seen}; {failure.remedy}"
             self._not_installed[device] = found if len(found) < len(ENGINES) else {}

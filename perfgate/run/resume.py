@@ -1,8 +1,9 @@
 """What of an earlier session's measurements can be kept?
 
-Launches that were measured whole, of servers, workloads and plants that are still the same, whether or not this session
-asks for them. A launch in whose middle the session ended is measured anew: fewer repetitions are another statistic, and
-what the server holds was not read.
+Launches that were measured whole, of servers, workloads and plants that are still the
+same, whether or not this session asks for them. A launch in whose middle the session
+ended is measured anew: fewer repetitions are another statistic, and what the server
+holds was not read.
 """
 
 from __future__ import annotations
@@ -31,7 +32,10 @@ class OtherBuild(Failure):
 
 
 def resumed(
-    fresh: RunResults, previous: RunResults, needs: Needs, planted: Callable[[ServerConfig], Planted] = lambda _: {}
+    fresh: RunResults,
+    previous: RunResults,
+    needs: Needs,
+    planted: Callable[[ServerConfig], Planted] = lambda _: {},
 ) -> RunResults:
     """The results to go on with.
 
@@ -51,7 +55,9 @@ def resumed(
     def is_kept(launch: Launch) -> bool:
         mine = rows.get((launch.server, launch.index), [])
         then = previous.servers.get(launch.server)
-        if then is None or then.attached:  # somebody else's: what runs there today is not known
+        if (
+            then is None or then.attached
+        ):  # somebody else's: what runs there today is not known
             return False
         config, workloads = needs.get(launch.server, (then.config, ()))
         return (
@@ -67,13 +73,21 @@ def resumed(
     asked = {case.id for case in fresh.cases}
     servers = {server for server, _ in names}
     sent: set[tuple[str, str | None]] = {(server, None) for server in servers}
-    sent |= {(server, row.workload) for server, launch in names for row in rows.get((server, launch), [])}
+    sent |= {
+        (server, row.workload)
+        for server, launch in names
+        for row in rows.get((server, launch), [])
+    }
 
     def is_there(load: Load) -> bool:
         return (load.server.key, load.workload and load.workload.name) in sent
 
     # Of what was asked then and not now: all of which kept launches tell.
-    earlier = tuple(case for case in previous.cases if case.id not in asked and all(map(is_there, case.loads)))
+    earlier = tuple(
+        case
+        for case in previous.cases
+        if case.id not in asked and all(map(is_there, case.loads))
+    )
     return msgspec.structs.replace(
         fresh,
         run_id=previous.run_id,
@@ -81,7 +95,9 @@ def resumed(
         servers={key: previous.servers[key] for key in sorted(servers)},
         workloads=previous.workloads | fresh.workloads,
         launches=kept,
-        measurements=tuple(row for row in previous.measurements if (row.server, row.launch) in names),
+        measurements=tuple(
+            row for row in previous.measurements if (row.server, row.launch) in names
+        ),
         cases=(*earlier, *fresh.cases),
         sessions=(*previous.sessions, *fresh.sessions),
         models=previous.models | fresh.models,
@@ -89,7 +105,9 @@ def resumed(
     )
 
 
-def refuse_other_builds(results: RunResults, needs: Needs, software: Callable[[ServerConfig], Server]) -> None:
+def refuse_other_builds(
+    results: RunResults, needs: Needs, software: Callable[[ServerConfig], Server]
+) -> None:
     """Yesterday's launches are no answer about today's engine.
 
     Args:
@@ -108,20 +126,29 @@ def refuse_other_builds(results: RunResults, needs: Needs, software: Callable[[S
             raise OtherBuild(
                 tried=f"going on with a run of another build of {then.config.engine}",
                 seen=f"{key} was run by {_build(then)}; now there is {_build(now)}",
-                remedy="name another --run-dir: a run is of one build (`perfgate judge` decides the old one again)",
+                remedy=(
+                    "name another --run-dir: a run is of one build (`perfgate judge` "
+                    "decides the old one again)"
+                ),
             )
 
 
 def _build(server: Server) -> str:
-    return f"{server.python}: {', '.join(f'{name} {version}' for name, version in server.versions.items())}"
+    return (
+        f"{server.python}: "
+        f"{', '.join(f'{name} {version}' for name, version in server.versions.items())}"
+    )
 
 
 def cut_off(previous: RunResults) -> list[str]:
     """A line for each launch in whose middle the last command ended: nobody is to wait for what never fits."""
     ended_s = max((session.seen_unix_s for session in previous.sessions), default=0.0)
     return [
-        f"{launch.server}: cut off {max(0.0, ended_s - launch.start.started_unix_s):.0f} s after its launch, measured "
-        "anew; where a command may not last longer than that, ask for parts of its load by -k, one after the other"
+        f"{launch.server}: cut off "
+        f"{max(0.0, ended_s - launch.start.started_unix_s):.0f} s after its "
+        "launch, measured "
+        "anew; where a command may not last longer than that, ask for parts of "
+        "its load by -k, one after the other"
         for launch in previous.cut_off
     ]
 
@@ -131,15 +158,23 @@ def still_needed(
 ) -> Sequence[Workload] | None:
     """What a server must yet be sent until so many of its launches have been sent each of these workloads whole.
 
-    Launches of a part each will do, such as commands that had no time for all of it have made. None where nothing is
-    missing; empty where a launch is, but no load.
+    Launches of a part each will do, such as commands that had no time for all of it
+    have made. None where nothing is missing; empty where a launch is, but no load.
     """
-    sent = [_sent(results, launch) for launch in results.launches if launch.server == server]
-    missing = [workload for workload in workloads if sum(workload.name in names for names in sent) < launches]
+    sent = [
+        _sent(results, launch) for launch in results.launches if launch.server == server
+    ]
+    missing = [
+        workload
+        for workload in workloads
+        if sum(workload.name in names for names in sent) < launches
+    ]
     return missing if missing or len(sent) < launches else None
 
 
-def left_by(results: RunResults, launch: Launch, workloads: Sequence[Workload]) -> Sequence[Workload]:
+def left_by(
+    results: RunResults, launch: Launch, workloads: Sequence[Workload]
+) -> Sequence[Workload]:
     """What a fresh launch is sent after one that died: all of it, or where everything timed was whole the rest alone.
 
     Of a launch all repetitions count or none, so nothing timed is split between two.
@@ -161,13 +196,21 @@ def _check_machine(here: Hardware, then: Hardware) -> None:
     """Cores and memory may be given otherwise to each command of a container; GPUs and drivers are the machine."""
 
     def facts(machine: Hardware) -> tuple[object, ...]:
-        return machine.kind, machine.name, machine.driver, tuple(gpu.uuid for gpu in machine.gpus)
+        return (
+            machine.kind,
+            machine.name,
+            machine.driver,
+            tuple(gpu.uuid for gpu in machine.gpus),
+        )
 
     if facts(here) != facts(then):
         raise OtherMachine(
             tried="going on with a run that was measured elsewhere",
             seen=f"then {_named(then)}, here {_named(here)}",
-            remedy="name another --run-dir: `perfgate accept` takes the launches of several runs together",
+            remedy=(
+                "name another --run-dir: `perfgate accept` takes the launches of "
+                "several runs together"
+            ),
         )
 
 

@@ -1,8 +1,9 @@
 """Session: what one pytest session, or one of its workers, knows of its perf tests.
 
-Which platforms were selected, which cases can run here, where the data go, and (at first use, so
-that collecting tests costs nothing) the open campaign. Under pytest-xdist each worker has such a
-session, and the controller has one that merges the workers' runs.
+Which platforms were selected, which cases can run here, where the data go, and (at
+first use, so that collecting tests costs nothing) the open campaign. Under pytest-xdist
+each worker has such a session, and the controller has one that merges the workers'
+runs.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ class PerfSession:
         project: the project that the session works in.
         words: every word of -m; platforms among them are selected.
         worker: name of this worker, None without workers and in the controller.
-        run_dir: of the whole session, as the controller tells its workers; None chooses one.
+        run_dir: of the whole session, as the controller tells its workers; None chooses
+            one.
 
     Attributes:
         suite: where all of its perf tests lie; what of them was not read was left out.
@@ -51,8 +53,8 @@ class PerfSession:
         skipped: test id -> what it needs and this machine lacks.
         lacking: the same by case, of those to be judged.
         files: those whose tests were collected.
-        asked: ids of all cases of theirs on the selected platforms, and of all tests of theirs that
-            start servers themselves.
+        asked: ids of all cases of theirs on the selected platforms, and of all tests of
+            theirs that start servers themselves.
         in_hand: ids of the selected tests that start servers themselves.
     """
 
@@ -134,8 +136,14 @@ class PerfSession:
         engines = self.engines()
         for platform in self.requested:
             for engine in engines:
-                study = study_of(self.study, platform, engine, self.option.tp, self.option.weights)
-                yield dataclasses.replace(study, beside_base=bool(self.against), beside_engines=len(engines) > 1)
+                study = study_of(
+                    self.study, platform, engine, self.option.tp, self.option.weights
+                )
+                yield dataclasses.replace(
+                    study,
+                    beside_base=bool(self.against),
+                    beside_engines=len(engines) > 1,
+                )
 
     def versus(self) -> Iterator[Versus]:
         """Each engine relative to the study's first one; none with base builds."""
@@ -145,7 +153,9 @@ class PerfSession:
         for study in self.studies():
             by_platform.setdefault(study.platform, {})[study.moe.engine] = study
         for studies in by_platform.values():
-            names = sorted(studies, key=lambda name: (name not in self.study.engines[:1], name))
+            names = sorted(
+                studies, key=lambda name: (name not in self.study.engines[:1], name)
+            )
             for name in names[1:]:
                 yield Versus(of=studies[name], over=studies[names[0]])
 
@@ -199,8 +209,8 @@ class PerfSession:
         """The session's campaign, its devices leased; opened at the first call.
 
         Raises:
-            Failure: it cannot be opened; where that took time, such as waiting for GPUs, it is not
-                tried again.
+            Failure: it cannot be opened; where that took time, such as waiting for
+                GPUs, it is not tried again.
         """
         if self._refused is not None:
             raise self._refused.with_traceback(None)
@@ -215,7 +225,9 @@ class PerfSession:
                     self.project,
                     place,
                     self.hardware,
-                    opening.Planned(self.runnable, self._gpus_in_hand(), bool(self.in_hand)),
+                    opening.Planned(
+                        self.runnable, self._gpus_in_hand(), bool(self.in_hand)
+                    ),
                     tell,
                 )
             except Failure as failure:
@@ -226,7 +238,9 @@ class PerfSession:
 
     def _note_not_asked(self, session: OpenSession) -> None:
         known = session.campaign.results.cases
-        session.campaign.note_not_asked(self.skipped, self.lacking, self.left_out(known))
+        session.campaign.note_not_asked(
+            self.skipped, self.lacking, self.left_out(known)
+        )
 
     def expect(self, case: Case) -> None:
         """A case that a test asks while it runs: it counts as selected from now on."""
@@ -240,7 +254,9 @@ class PerfSession:
             self._note_not_asked(self._open)  # some of it is known only now
             self._open.close(complete)
         elif self.worker is None:
-            self._gathered = merge.gather(self.run_dir, complete, self._run_id, self.left_out)
+            self._gathered = merge.gather(
+                self.run_dir, complete, self._run_id, self.left_out
+            )
 
     def hear(self, asked: Iterable[str], files: Iterable[str]) -> None:
         """Note what a worker's tests ask and which files it read: the controller reads none."""
@@ -257,10 +273,13 @@ class PerfSession:
             if path.is_relative_to(self.project.root):
                 path = path.relative_to(self.project.root)
             parts.append(str(path))
-        left = len(self.asked - self.in_hand - {case.id for case in (*self.expected, *known)})
+        left = len(
+            self.asked - self.in_hand - {case.id for case in (*self.expected, *known)}
+        )
         if left:
             parts.append(
-                f"{formatting.count(left, 'case')} that -k, -m, --lf, a test's name or the like did not select"
+                f"{formatting.count(left, 'case')} that -k, -m, --lf, a test's "
+                "name or the like did not select"
             )
         return tuple(parts)
 
@@ -275,7 +294,12 @@ class PerfSession:
 
     def unused_baselines(self) -> list[str]:
         """Recorded cases that the suite no longer asks; known only after a complete run of it."""
-        if self.results is None or not self.results.complete or self.left_out() or self.against:
+        if (
+            self.results is None
+            or not self.results.complete
+            or self.left_out()
+            or self.against
+        ):
             return []
         return gate.unused_baselines(self.expected, self.hardware, self.store)
 

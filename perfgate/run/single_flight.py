@@ -1,8 +1,9 @@
 """Who measures this, when several workers want it?
 
-Under pytest-xdist each worker is a session of its own, and a session fixture runs once in each. What must happen once
-in all of them together (to launch a configuration and to measure on it) goes through a folder that they share: the
-first worker to ask does it, the others wait, and read what it wrote.
+Under pytest-xdist each worker is a session of its own, and a session fixture runs once
+in each. What must happen once in all of them together (to launch a configuration and to
+measure on it) goes through a folder that they share: the first worker to ask does it,
+the others wait, and read what it wrote.
 """
 
 from __future__ import annotations
@@ -47,16 +48,22 @@ class SharedResults:
         """Return what `make` returned in the first worker that asked for `key`, this one or another.
 
         Raises:
-            FailedElsewhere: it raised a Failure there; it raises the original where it happened.
+            FailedElsewhere: it raised a Failure there; it raises the original where it
+                happened.
             WorkersDied: those who tried were killed.
         """
         stem = re.sub(r"[^A-Za-z0-9.-]", "_", key)
         with self._locked(key, self._folder / f"{stem}.lock"):
-            result, failure = self._folder / f"{stem}.result", self._folder / f"{stem}.failure"
+            result, failure = (
+                self._folder / f"{stem}.result",
+                self._folder / f"{stem}.failure",
+            )
             if result.exists():
                 return result.read_bytes()
             if failure.exists():
-                raise FailedElsewhere.of(msgspec.json.decode(failure.read_bytes(), type=FailureRow))
+                raise FailedElsewhere.of(
+                    msgspec.json.decode(failure.read_bytes(), type=FailureRow)
+                )
             self._count_attempt(key, self._folder / f"{stem}.attempts")
             try:
                 made = make()
@@ -83,7 +90,10 @@ class SharedResults:
             raise WorkersDied(
                 f"measured {key}",
                 f"{attempts} workers were killed while they did",
-                "look for the kernel's out-of-memory killer in `dmesg`, and at the servers' logs in the run directory",
+                (
+                    "look for the kernel's out-of-memory killer in `dmesg`, and at "
+                    "the servers' logs in the run directory"
+                ),
             )
         with path.open("ab") as marks:
             marks.write(b"x")

@@ -14,29 +14,41 @@ from perfgate.servers.supervisor.processes import command_of
 _CONNECT_S = 1.0
 
 
-def is_healthy(address: tuple[str, int], path: str, patience_s: float, ended: Callable[[float, int], bool]) -> bool:
+def is_healthy(
+    address: tuple[str, int],
+    path: str,
+    patience_s: float,
+    ended: Callable[[float, int], bool],
+) -> bool:
     """Ask for `path`; whether the status is 200.
 
-    Bounded by `patience_s` as a whole, also where the server accepts and then says nothing, or says it byte by byte.
+    Bounded by `patience_s` as a whole, also where the server accepts and then says
+    nothing, or says it byte by byte.
 
     Args:
         address: host and port.
         path: what to GET.
         patience_s: for connecting and answering together.
-        ended: called with seconds and a descriptor: waits so long, or until that can be read, or until the server has
-            ended; returns whether it has.
+        ended: called with seconds and a descriptor: waits so long, or until that can be
+            read, or until the server has ended; returns whether it has.
     """
     until = time.monotonic() + patience_s
     try:
-        with socket.create_connection(address, timeout=min(_CONNECT_S, patience_s)) as connection:
-            connection.sendall(f"GET {path} HTTP/1.1\r\nHost: {address[0]}\r\nConnection: close\r\n\r\n".encode())
+        with socket.create_connection(
+            address, timeout=min(_CONNECT_S, patience_s)
+        ) as connection:
+            connection.sendall(
+                f"GET {path} HTTP/1.1\r\nHost: {address[0]}\r\nConnection: close\r\n\r\n".encode()
+            )
             connection.setblocking(False)
             return _status_line(connection, until, ended).split()[1:2] == [b"200"]
     except OSError:
         return False
 
 
-def _status_line(connection: socket.socket, until: float, ended: Callable[[float, int], bool]) -> bytes:
+def _status_line(
+    connection: socket.socket, until: float, ended: Callable[[float, int], bool]
+) -> bytes:
     """Read up to the first end of line: b"HTTP/1.1 200 OK"."""
     head = b""
     while b"\n" not in head:
@@ -54,8 +66,12 @@ def _status_line(connection: socket.socket, until: float, ended: Callable[[float
 def listeners(port: int) -> dict[int, str]:
     """Pids that listen on a TCP port, with their command lines; only those that we may see."""
     with contextlib.suppress(psutil.AccessDenied):
-        found = [c for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
-        pids = {c.pid for c in found if c.pid and getattr(c.laddr, "port", None) == port}
+        found = [
+            c for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN
+        ]
+        pids = {
+            c.pid for c in found if c.pid and getattr(c.laddr, "port", None) == port
+        }
         return {pid: command_of(pid) for pid in pids}
     return {}
 

@@ -35,13 +35,16 @@ class PhaseTime(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     line: str
 
 
-class LaunchRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class LaunchRecord(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
     """One launch, for the run's results.
 
     Attributes:
         index: number of the launch in its session, from 0.
         env: what was set on top of the inherited environment.
-        ready_s: seconds from launch to the first healthy answer; None if there was none.
+        ready_s: seconds from launch to the first healthy answer; None if there was
+            none.
         stop: how it ended; None while it runs.
     """
 

@@ -13,12 +13,14 @@ from perfgate.engines.base import LogPhase, Remedy
 _TAIL_BYTES = 256 * 1024
 LINE_LENGTH = 300  # of the line that a message quotes
 
-# Signatures in the logs of vLLM, SGLang, PyTorch, huggingface_hub and uvicorn; an engine's own remedies come first.
+# Signatures in the logs of vLLM, SGLang, PyTorch, huggingface_hub and uvicorn; an
+# engine's own remedies come first.
 DEFAULT_REMEDIES = (
     Remedy(
         r"CUDA out of memory|OutOfMemoryError|No available memory for the cache blocks|less than desired GPU memory"
         r"|[Nn]ot enough memory",
-        "the model and its KV cache do not fit: look for other processes on the GPU, use more GPUs (--tp), "
+        "the model and its KV cache do not fit: look for other processes on the "
+        "GPU, use more GPUs (--tp), "
         "or lower the context length or the engine's memory fraction",
     ),
     Remedy(
@@ -27,7 +29,10 @@ DEFAULT_REMEDIES = (
     ),
     Remedy(
         r"No space left on device|Errno 28|ENOSPC",
-        "make room on the disk (or in /dev/shm) that the log names; compiled kernels and weights take the most",
+        (
+            "make room on the disk (or in /dev/shm) that the log names; compiled "
+            "kernels and weights take the most"
+        ),
     ),
     Remedy(
         r"GatedRepoError|gated repo|401 Client Error|Access to model .* is restricted",
@@ -36,7 +41,10 @@ DEFAULT_REMEDIES = (
     Remedy(
         r"does not recognize this architecture|[Mm]odel architectures? .*(not supported|failed to be inspected)"
         r"|Unsupported architecture",
-        "this release of the engine does not know the model: use a newer one, or mend `architectures` in config.json",
+        (
+            "this release of the engine does not know the model: use a newer one, or "
+            "mend `architectures` in config.json"
+        ),
     ),
     Remedy(
         r"Cannot find any model weights|no file named .*safetensors|LocalEntryNotFoundError|offline mode is enabled"
@@ -44,7 +52,10 @@ DEFAULT_REMEDIES = (
         r"|FileNotFoundError.*safetensors",
         "the weights are not where the command says: check the path, or download them first",
     ),
-    Remedy(r"Illegal instruction|SIGILL", "the engine was built for another processor: install the build for this one"),
+    Remedy(
+        r"Illegal instruction|SIGILL",
+        "the engine was built for another processor: install the build for this one",
+    ),
     Remedy(
         r"unrecognized arguments|invalid choice:",
         "this release of the engine does not take these arguments: compare with its --help",
@@ -56,7 +67,10 @@ DEFAULT_REMEDIES = (
     Remedy(
         r"CUDA driver version is insufficient|no CUDA-capable device|NVIDIA driver on your system is too old"
         r"|Found no NVIDIA driver",
-        "the driver and the engine's CUDA do not fit: compare `nvidia-smi` with what the engine was built for",
+        (
+            "the driver and the engine's CUDA do not fit: compare `nvidia-smi` with "
+            "what the engine was built for"
+        ),
     ),
 )
 UNKNOWN = "read the log; the first error in it is usually the cause, the last one its consequence"
@@ -78,7 +92,11 @@ class LogWatch:
             for name, pattern in self._phases:
                 if pattern.search(line):
                     entered.append((name, line.strip()))
-                    self._phases = [(other, wanted) for other, wanted in self._phases if other != name]
+                    self._phases = [
+                        (other, wanted)
+                        for other, wanted in self._phases
+                        if other != name
+                    ]
                     break
         return entered
 
@@ -91,7 +109,9 @@ class LogWatch:
             return []
         self._offset += len(data)
         # Progress bars end their lines with a carriage return.
-        *lines, self._partial = (self._partial + data).replace(b"\r", b"\n").split(b"\n")
+        *lines, self._partial = (
+            (self._partial + data).replace(b"\r", b"\n").split(b"\n")
+        )
         return [line.decode(errors="replace") for line in lines]
 
 
@@ -104,12 +124,16 @@ def tail(path: Path, lines: int) -> str:
 def diagnosis(path: Path, known: Sequence[Remedy]) -> tuple[str, str]:
     """What to do about the first known signature that the end of the log bears, and the line that bears it.
 
-    The line is empty where nothing is known: what an engine says last is mostly a consequence.
+    The line is empty where nothing is known: what an engine says last is mostly a
+    consequence.
     """
     text = _end_of(path)
     for remedy in (*known, *DEFAULT_REMEDIES):
         if (found := re.search(remedy.pattern, text)) is not None:
-            begin, end = text.rfind("\n", 0, found.start()) + 1, text.find("\n", found.end())
+            begin, end = (
+                text.rfind("\n", 0, found.start()) + 1,
+                text.find("\n", found.end()),
+            )
             line = text[begin:end] if end >= 0 else text[begin:]
             return remedy.text, textwrap.shorten(line, LINE_LENGTH, placeholder=" ...")
     return UNKNOWN, ""

@@ -1,8 +1,9 @@
 """Which server lives on these devices now?
 
-A pool owns a set of devices (GPUs, or the CPU) for a session and lets one server live on it at a time. It stops the
-old server itself before it launches the next, and goes on only if the devices came back: a session fixture per server
-would leave two alive, and a fixture's failing teardown does not keep the next one from starting.
+A pool owns a set of devices (GPUs, or the CPU) for a session and lets one server live
+on it at a time. It stops the old server itself before it launches the next, and goes on
+only if the devices came back: a session fixture per server would leave two alive, and a
+fixture's failing teardown does not keep the next one from starting.
 """
 
 from __future__ import annotations
@@ -39,15 +40,19 @@ class Devices:
     """How a pool sees what is on its GPUs.
 
     Attributes:
-        strangers: (pid, command, bytes) of each process on the GPUs; asked when no server of the pool runs.
+        strangers: (pid, command, bytes) of each process on the GPUs; asked when no
+            server of the pool runs.
         gpu_memory_used: bytes used on each GPU of the given NVML indices.
-        settle_s: how long the memory may take to come back after a stop; 2 s (vLLM) and 7 s (SGLang) were seen on an
-            H200.
-        tolerance_bytes: by how much more than before the launch may be used after the stop.
+        settle_s: how long the memory may take to come back after a stop; 2 s (vLLM) and
+            7 s (SGLang) were seen on an H200.
+        tolerance_bytes: by how much more than before the launch may be used after the
+            stop.
     """
 
     strangers: Callable[[], Sequence[tuple[int, str, int]]] = tuple
-    gpu_memory_used: Callable[[tuple[int, ...]], Sequence[int]] = lambda indices: [0] * len(indices)
+    gpu_memory_used: Callable[[tuple[int, ...]], Sequence[int]] = lambda indices: (
+        [0] * len(indices)
+    )
     settle_s: float = 30.0
     tolerance_bytes: int = 512 * 2**20
 
@@ -59,7 +64,8 @@ class ServerPool:
         log_dir: where the servers' logs go.
         progress: called with a line now and then while something takes long.
         devices: how to look at the GPUs; on the CPU there is nothing to see.
-        lease: the right to use these devices; held until the last process is gone, even if this one is killed before.
+        lease: the right to use these devices; held until the last process is gone, even
+            if this one is killed before.
         owners: pids whose death ends the servers, besides this process.
     """
 
@@ -97,9 +103,11 @@ class ServerPool:
             fresh: launch anew also if it runs already.
 
         Raises:
-            ServerExited, ServerNotReady: the start failed, now or at an earlier call; it is tried once.
+            ServerExited, ServerNotReady: the start failed, now or at an earlier call;
+                it is tried once.
             ServerDied: it has died a second time.
-            DevicesBusy, DevicesNotClean, PortInUse, LeaseExpired: it cannot be launched here now.
+            DevicesBusy, DevicesNotClean, PortInUse, LeaseExpired: it cannot be launched
+                here now.
         """
         if self._live is not None and not self._live.alive():
             self._bury(self._live, "found dead")
@@ -108,14 +116,17 @@ class ServerPool:
                 raise failure.with_traceback(None)
         if self._live is not None and self._live.plan == plan and not fresh:
             return self._live
-        self._end_live("replaced by a fresh launch" if fresh else f"made room for {plan.key}")
+        self._end_live(
+            "replaced by a fresh launch" if fresh else f"made room for {plan.key}"
+        )
         self._check_devices(plan)
         return self._launch(plan)
 
     def abandon(self, why: str) -> ServerDied:
         """End the live server because it is of no use (it stalled, say), count that as a death, and return the failure.
 
-        The next `get` launches it once more; after the second time it raises what this returns.
+        The next `get` launches it once more; after the second time it raises what this
+        returns.
         """
         if self._live is None:
             raise LookupError("no server lives in this pool")
@@ -132,7 +143,12 @@ class ServerPool:
     def __enter__(self) -> ServerPool:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        _: BaseException | None,
+        __: TracebackType | None,
+    ) -> None:
         self.close()
 
     def _launch(self, plan: LaunchPlan) -> Server:
@@ -182,17 +198,34 @@ class ServerPool:
         log = Path(server.record.log)
         if report.left:
             seen = f"SIGKILL did not end {'; '.join(report.left)}"
-            return DevicesNotClean(tried, seen, "the kernel holds them: look at `dmesg`, reset the GPU", log)
+            return DevicesNotClean(
+                tried,
+                seen,
+                "the kernel holds them: look at `dmesg`, reset the GPU",
+                log,
+            )
         indices = server.plan.gpu_indices
         until, was_told = time.monotonic() + self._devices.settle_s, False
         while excess := self._excess(indices):
             if not was_told:
-                self._progress(f"{server.plan.key}: stopped; waiting until {'; '.join(excess)} no more")
+                self._progress(
+                    f"{server.plan.key}: stopped; waiting until {'; '.join(excess)} no more"
+                )
                 was_told = True
             if time.monotonic() >= until:
-                holders = _name(self._devices.strangers()) or "no process that can be seen"
-                seen = f"{'; '.join(excess)} {self._devices.settle_s:.0f} s after its last process; there: {holders}"
-                return DevicesNotClean(tried, seen, "end what holds the memory, or reset the GPU; then run again", log)
+                holders = (
+                    _name(self._devices.strangers()) or "no process that can be seen"
+                )
+                seen = (
+                    f"{'; '.join(excess)} {self._devices.settle_s:.0f} s after its "
+                    f"last process; there: {holders}"
+                )
+                return DevicesNotClean(
+                    tried,
+                    seen,
+                    "end what holds the memory, or reset the GPU; then run again",
+                    log,
+                )
             time.sleep(_POLL_S)
         return None
 
@@ -207,7 +240,8 @@ class ServerPool:
     def _check_devices(self, plan: LaunchPlan) -> None:
         if self._lease is not None:
             self._lease.check()
-        # NVML may list our last server for a moment after its end, in a container under a pid that means nothing there.
+        # NVML may list our last server for a moment after its end, in a container under
+        # a pid that means nothing there.
         until = time.monotonic() + (self._devices.settle_s if self._servers else 0.0)
         while strangers := _name(self._devices.strangers()):
             if time.monotonic() >= until:
@@ -220,4 +254,7 @@ class ServerPool:
 
 
 def _name(strangers: Sequence[tuple[int, str, int]]) -> str:
-    return "; ".join(f"pid {pid} ({command}, {held / 2**30:.1f} GiB)" for pid, command, held in strangers)
+    return "; ".join(
+        f"pid {pid} ({command}, {held / 2**30:.1f} GiB)"
+        for pid, command, held in strangers
+    )

@@ -56,7 +56,9 @@ class Server:
         record: what is known of this launch by now.
     """
 
-    def __init__(self, plan: LaunchPlan, launched: Launched, record: LaunchRecord) -> None:
+    def __init__(
+        self, plan: LaunchPlan, launched: Launched, record: LaunchRecord
+    ) -> None:
         self.plan = plan
         self.url = plan.url
         self.record = record
@@ -90,16 +92,27 @@ class Server:
         doing, told_at = "starting", self._began
         while True:
             for name, line in watch.news():
-                self._note(phases=(*self.record.phases, PhaseTime(name=name, at_s=self._age_s(), line=line)))
+                self._note(
+                    phases=(
+                        *self.record.phases,
+                        PhaseTime(name=name, at_s=self._age_s(), line=line),
+                    )
+                )
                 doing, told_at = name, 0.0
             if time.monotonic() - told_at >= _TICK_S:
                 progress(f"{doing} ({self._age_s():.0f} s)")
                 told_at = time.monotonic()
             if (code := self._launched.exit_code()) is not None:
-                raise self._failed(ServerExited, f"{_status(code)} after {self._age_s():.1f} s, during: {doing}")
+                raise self._failed(
+                    ServerExited,
+                    f"{_status(code)} after {self._age_s():.1f} s, during: {doing}",
+                )
             left_s = deadline - time.monotonic()
             if left_s <= 0:
-                raise self._failed(ServerNotReady, f"no healthy answer in {self._age_s():.0f} s, during: {doing}")
+                raise self._failed(
+                    ServerNotReady,
+                    f"no healthy answer in {self._age_s():.0f} s, during: {doing}",
+                )
             if self._answers(min(left_s, _PROBE_S)):
                 break
             self._launched.exit_code(wait_s=min(left_s, _POLL_S))
@@ -112,7 +125,10 @@ class Server:
         """Make the failure to raise when it has died, or fallen silent, in the middle of something."""
         # A broken connection is seen before the exit that broke it.
         code = self._launched.exit_code(wait_s=1.0)
-        return self._failed(ServerDied, f"{'it still runs' if code is None else _status(code)}, during: {during}")
+        return self._failed(
+            ServerDied,
+            f"{'it still runs' if code is None else _status(code)}, during: {during}",
+        )
 
     def stop(self, why: str = "stopped", grace_s: float = STOP_GRACE_S) -> Ending:
         """End it and everything it started; does nothing the second time."""
@@ -132,21 +148,33 @@ class Server:
     def _failed(self, kind: type[_F], seen: str) -> _F:
         remedy, line = diagnosis(self._log, self.plan.remedies)
         if _free_bytes(self._log.parent) < 2**20:
-            remedy = f"make room in {self._log.parent}, where the log is: the disk is full"
+            remedy = (
+                f"make room in {self._log.parent}, where the log is: the disk is full"
+            )
         seen = f"{seen}; it logged: {line}" if line else seen
         end = "\n".join(f"    {last}" for last in self.log_tail().splitlines())
-        return kind(_tried(self.plan), seen, remedy, self._log, f"its last {TAIL_LINES} lines:\n{end}")
+        return kind(
+            _tried(self.plan),
+            seen,
+            remedy,
+            self._log,
+            f"its last {TAIL_LINES} lines:\n{end}",
+        )
 
     def _answers(self, patience_s: float) -> bool:
         def ended(wait_s: float, readable: int) -> bool:
             return self._launched.exit_code(wait_s, readable) is not None
 
-        return is_healthy((self.plan.host, self.plan.port), self.plan.health_path, patience_s, ended)
+        return is_healthy(
+            (self.plan.host, self.plan.port), self.plan.health_path, patience_s, ended
+        )
 
     def _check_who_answers(self) -> None:
         """A server that lost the race for the port may live on for a moment while the winner answers."""
         holders = listeners(self.plan.port)
-        if holders and not set(holders) & {process.pid for process in self._launched.members()}:
+        if holders and not set(holders) & {
+            process.pid for process in self._launched.members()
+        }:
             raise _port_in_use(self.plan, holders)
 
 
@@ -165,7 +193,8 @@ def launch(
         log_dir: where the log goes, made if missing.
         index: number of this launch, for the log's name.
         owners: pids whose death ends the server, besides this process.
-        keep_open: descriptors of locks to hold until the server is gone, also after this process is.
+        keep_open: descriptors of locks to hold until the server is gone, also after
+            this process is.
 
     Raises:
         PortInUse: somebody listens there already.
@@ -176,14 +205,22 @@ def launch(
         raise _port_in_use(plan, listeners(plan.port))
     log = log_dir.resolve() / f"{plan.key}-{index}.log"
     _make_room(plan, log)
-    # setproctitle, which both engines use, would write its title over the mark: SPT_NOENV forbids it.
+    # setproctitle, which both engines use, would write its title over the mark:
+    # SPT_NOENV forbids it.
     env = {"SPT_NOENV": "1", **os.environ, **dict(plan.env)}
     try:
-        launched = Launched(plan.argv, env=env, log=log, owners=owners, keep_open=keep_open)
+        launched = Launched(
+            plan.argv, env=env, log=log, owners=owners, keep_open=keep_open
+        )
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise _full(plan, log, str(error)) from None
-        raise ServerExited(_tried(plan), str(error), "check that the command exists and may be executed", log) from None
+        raise ServerExited(
+            _tried(plan),
+            str(error),
+            "check that the command exists and may be executed",
+            log,
+        ) from None
     record = LaunchRecord(
         key=plan.key,
         index=index,
@@ -213,19 +250,34 @@ def _free_bytes(folder: Path) -> int:
 
 
 def _full(plan: LaunchPlan, log: Path, seen: str) -> RunDirectoryFull:
-    remedy = f"make room in {log.parent}, or put the run directory elsewhere; what was measured so far is untouched"
-    return RunDirectoryFull(f"opened the log of {plan.key} in {log.parent}", seen, remedy, log)
+    remedy = (
+        f"make room in {log.parent}, or put the run directory elsewhere; what was "
+        "measured so far is untouched"
+    )
+    return RunDirectoryFull(
+        f"opened the log of {plan.key} in {log.parent}", seen, remedy, log
+    )
 
 
 def _port_in_use(plan: LaunchPlan, holders: dict[int, str]) -> PortInUse:
-    who = "; ".join(f"pid {pid}: {command}" for pid, command in holders.items()) or "a process of another user"
+    who = (
+        "; ".join(f"pid {pid}: {command}" for pid, command in holders.items())
+        or "a process of another user"
+    )
     return PortInUse(
-        _tried(plan), f"port {plan.port} of {plan.host} is held by {who}", "end that process, or use another port"
+        _tried(plan),
+        f"port {plan.port} of {plan.host} is held by {who}",
+        "end that process, or use another port",
     )
 
 
 def _command(plan: LaunchPlan) -> str:
-    return " ".join([*(f"{name}={shlex.quote(value)}" for name, value in plan.env), shlex.join(plan.argv)])
+    return " ".join(
+        [
+            *(f"{name}={shlex.quote(value)}" for name, value in plan.env),
+            shlex.join(plan.argv),
+        ]
+    )
 
 
 def _header(plan: LaunchPlan) -> bytes:

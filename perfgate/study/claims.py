@@ -7,12 +7,16 @@ from perfgate.models.estimate import Claim, quantities
 from perfgate.study.reader import StudyFile
 
 
-def claims(study: StudyFile, architecture: Architecture, beside: Architecture) -> tuple[Claim, ...]:
+def claims(
+    study: StudyFile, architecture: Architecture, beside: Architecture
+) -> tuple[Claim, ...]:
     """What the study has about this very pair; about any other there is nothing."""
     found = []
     for row in study.claims:
         pair = study.pairs[row.pair]
-        shapes = tuple(study.models[name].architecture for name in (pair.sparse, pair.dense))
+        shapes = tuple(
+            study.models[name].architecture for name in (pair.sparse, pair.dense)
+        )
         if shapes == (architecture, beside):
             arithmetic = row.arithmetic.format(**quantities(architecture, beside))
             found.append(Claim(claim=row.claim, holds=row.holds, arithmetic=arithmetic))

@@ -30,7 +30,17 @@ from perfgate.models.estimate import QUANTITIES
 from perfgate.study import schema
 from perfgate.study.schema import ClaimTable, PairTable, PlatformTable, ServerTable
 
-_TOP = ("schema", "name", "engines", "models", "pairs", "servers", "workloads", "platforms", "claims")
+_TOP = (
+    "schema",
+    "name",
+    "engines",
+    "models",
+    "pairs",
+    "servers",
+    "workloads",
+    "platforms",
+    "claims",
+)
 Table = TypeVar("Table", bound=msgspec.Struct)
 
 
@@ -76,11 +86,17 @@ class _File:
 
     def refuse(self, table: str, seen: str, remedy: str) -> NoReturn:
         place = f"[{table}]" if table else "the file"
-        raise BadStudy(tried=f"reading the study {self.path}", seen=f"{place}: {seen}", remedy=remedy)
+        raise BadStudy(
+            tried=f"reading the study {self.path}",
+            seen=f"{place}: {seen}",
+            remedy=remedy,
+        )
 
     def table(self, value: Any, name: str) -> dict[str, Any]:
         if not isinstance(value, dict):
-            self.refuse(name, f"is {value!r}, not a table", f"write [{name}] with keys below it")
+            self.refuse(
+                name, f"is {value!r}, not a table", f"write [{name}] with keys below it"
+            )
         return value
 
     def tables(self, data: Mapping[str, Any], name: str) -> dict[str, dict[str, Any]]:
@@ -99,7 +115,9 @@ class _File:
         except (msgspec.ValidationError, ValueError) as error:
             message, _, where = str(error).partition(" - at `$.")
             key = where.rstrip("`")
-            self.refuse(name, f"{key}: {message}" if key else message, "correct this key")
+            self.refuse(
+                name, f"{key}: {message}" if key else message, "correct this key"
+            )
 
     def choose(self, name: str, there: Collection[str], table: str, key: str) -> None:
         """A name must be one of those that are there."""
@@ -120,7 +138,8 @@ def load_toml(path: Path, what: str) -> dict[str, Any]:
     """The content of a TOML file.
 
     Raises:
-        BadStudy: it is not there, is a folder, or is not TOML; line and column are named.
+        BadStudy: it is not there, is a folder, or is not TOML; line and column are
+            named.
     """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
@@ -149,22 +168,25 @@ def read_study(path: Path) -> StudyFile:
     """Read and check a study file.
 
     Raises:
-        BadStudy: the file is missing or not TOML, a key is unknown or of the wrong type, or a name
-            refers to nothing; file, table and key are named.
+        BadStudy: the file is missing or not TOML, a key is unknown or of the wrong
+            type, or a name refers to nothing; file, table and key are named.
     """
     file, data = _File(path), load_toml(path, "the study")
     for key in data:
         if key not in _TOP:
             file.refuse("", *unknown_key(key, _TOP))
     if data.get("schema", schema.SCHEMA) != schema.SCHEMA:
-        file.refuse("", f"schema is {data['schema']!r}", f"this version reads {schema.SCHEMA}")
+        file.refuse(
+            "", f"schema is {data['schema']!r}", f"this version reads {schema.SCHEMA}"
+        )
     study = StudyFile(
         path=path,
         name=str(data.get("name", path.stem)),
         engines=_engines(file, data),
         models=_models(file, data),
         pairs={
-            name: file.convert(table, PairTable, f"pairs.{name}") for name, table in file.tables(data, "pairs").items()
+            name: file.convert(table, PairTable, f"pairs.{name}")
+            for name, table in file.tables(data, "pairs").items()
         },
         servers={
             name: file.convert(table, ServerTable, f"servers.{name}")
@@ -180,7 +202,9 @@ def read_study(path: Path) -> StudyFile:
 
 def _engines(file: _File, data: Mapping[str, Any]) -> tuple[str, ...]:
     found = data.get("engines", ())
-    if not isinstance(found, list | tuple) or not all(isinstance(name, str) for name in found):
+    if not isinstance(found, list | tuple) or not all(
+        isinstance(name, str) for name in found
+    ):
         file.refuse("", f"engines is {found!r}", 'write a list: engines = ["vllm"]')
     return tuple(found)
 
@@ -193,7 +217,11 @@ def _models(file: _File, data: Mapping[str, Any]) -> dict[str, Model]:
         if row.folder is not None:
             folder = (file.path.parent / Path(row.folder).expanduser()).resolve()
             if not folder.is_dir():
-                file.refuse(f"models.{name}", f"folder: there is no {folder}", "correct the path")
+                file.refuse(
+                    f"models.{name}",
+                    f"folder: there is no {folder}",
+                    "correct the path",
+                )
         found[name] = Model(
             name=name,
             architecture=_architecture(file, name, row, folder),
@@ -204,13 +232,17 @@ def _models(file: _File, data: Mapping[str, Any]) -> dict[str, Model]:
     return found
 
 
-def _architecture(file: _File, name: str, row: schema.ModelTable, folder: Path | None) -> Architecture:
+def _architecture(
+    file: _File, name: str, row: schema.ModelTable, folder: Path | None
+) -> Architecture:
     """The shape, from the table, a file that it names, or the model's folder."""
     table = f"models.{name}"
     config = row.config
     if config is None and folder is None:
         remedy = "add [models.NAME.config] with the fields of its config.json, or folder = PATH"
-        file.refuse(table, "neither config nor folder is given", remedy.replace("NAME", name))
+        file.refuse(
+            table, "neither config nor folder is given", remedy.replace("NAME", name)
+        )
     try:
         if isinstance(config, dict):
             return parse_config(config, f"{file.path} [{table}.config]")
@@ -229,13 +261,17 @@ def _workloads(file: _File, data: Mapping[str, Any]) -> dict[str, dict[str, Work
         for name, table in members.items():
             place = f"workloads.{set_name}.{name}"
             if not name.replace("-", "").isalnum():
-                file.refuse(place, "the name becomes a file's name", "use letters, digits and -")
+                file.refuse(
+                    place, "the name becomes a file's name", "use letters, digits and -"
+                )
             row = file.convert(file.table(table, place), schema.WorkloadTable, place)
             found[set_name][name] = _workload(file, place, name, row)
     return found
 
 
-def _workload(file: _File, place: str, name: str, row: schema.WorkloadTable) -> Workload:
+def _workload(
+    file: _File, place: str, name: str, row: schema.WorkloadTable
+) -> Workload:
     lengths = (
         "input_len_tokens",
         "output_len_tokens",
@@ -265,14 +301,18 @@ def _platforms(file: _File, data: Mapping[str, Any]) -> dict[str, PlatformTable]
     return found
 
 
-def _inherited(file: _File, tables: Mapping[str, dict[str, Any]], name: str) -> dict[str, Any]:
+def _inherited(
+    file: _File, tables: Mapping[str, dict[str, Any]], name: str
+) -> dict[str, Any]:
     """A platform's keys on top of those of the one that ``like`` names."""
     chain: list[str] = []
     at = name
     while True:
         if at in chain:
             remedy = "break the circle: one of them must stand by itself"
-            file.refuse(f"platforms.{name}", f"like: {' -> '.join([*chain, at])}", remedy)
+            file.refuse(
+                f"platforms.{name}", f"like: {' -> '.join([*chain, at])}", remedy
+            )
         chain.append(at)
         above = tables[at].get("like")
         if above is None:
@@ -290,7 +330,9 @@ def _claims(file: _File, data: Mapping[str, Any]) -> tuple[ClaimTable, ...]:
     rows = data.get("claims", [])
     if not isinstance(rows, list):
         file.refuse("claims", "is not a list of tables", "write [[claims]]")
-    return tuple(file.convert(file.table(row, "claims"), ClaimTable, "claims") for row in rows)
+    return tuple(
+        file.convert(file.table(row, "claims"), ClaimTable, "claims") for row in rows
+    )
 
 
 def _check_names(file: _File, study: StudyFile) -> None:
@@ -316,15 +358,21 @@ def _check_names(file: _File, study: StudyFile) -> None:
 def _check_placeholders(file: _File, text: str) -> None:
     """Every {name} of a claim is a quantity that the arithmetic knows."""
     try:
-        names = [name for _, name, _, _ in string.Formatter().parse(text) if name is not None]
+        names = [
+            name for _, name, _, _ in string.Formatter().parse(text) if name is not None
+        ]
     except ValueError as error:
-        file.refuse("claims", f"arithmetic: {error}", "write {name:.1f}, and {{ for a brace")
+        file.refuse(
+            "claims", f"arithmetic: {error}", "write {name:.1f}, and {{ for a brace"
+        )
     for name in names:
         if name not in QUANTITIES:
             file.refuse("claims", *unknown_key(name, QUANTITIES))
 
 
-def _check_roles(file: _File, roles: msgspec.Struct, members: Mapping[str, Workload], place: str) -> None:
+def _check_roles(
+    file: _File, roles: msgspec.Struct, members: Mapping[str, Workload], place: str
+) -> None:
     for key, value in msgspec.structs.asdict(roles).items():
         names = (value,) if isinstance(value, str) else value
         if isinstance(names, tuple):

@@ -1,7 +1,7 @@
 """Schema of a study file: models, pairs, servers, workloads, platforms.
 
-Every table of study.toml is one of these structs; `reader` turns the file into a `StudyFile` and
-checks that the names in it refer to each other.
+Every table of study.toml is one of these structs; `reader` turns the file into a
+`StudyFile` and checks that the names in it refer to each other.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ class ModelTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """``[models.NAME]``: a model, by its shape and where its weights come from.
 
     Attributes:
-        hub_id: "owner/name" on the Hugging Face hub. Without it and without `folder` the suite
-            makes seeded random weights of this shape.
-        folder: of its weights and config.json; relative paths count from the study file.
-        config: its config.json as a table (the fields that matter to its size), or the path of
-            one. It may be left out where `folder` holds a config.json.
+        hub_id: "owner/name" on the Hugging Face hub. Without it and without `folder`
+            the suite makes seeded random weights of this shape.
+        folder: of its weights and config.json; relative paths count from the study
+            file.
+        config: its config.json as a table (the fields that matter to its size), or the
+            path of one. It may be left out where `folder` holds a config.json.
         served: false for a model that only `perfgate estimate` knows.
     """
 
@@ -39,7 +40,9 @@ class PairTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     dense: str
 
 
-class ServerTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ServerTable(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
     """``[servers.NAME]``: how each model of a pair is served.
 
     Attributes:
@@ -57,13 +60,17 @@ class ServerTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     extra_env: dict[str, dict[str, str]] = {}
 
 
-class WorkloadTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class WorkloadTable(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
     """``[workloads.SET.NAME]``: what is sent and when; see `perfgate.load.workload.Workload`.
 
     Attributes:
-        request_rate: requests per second, Poisson arrivals; without it all are sent at once.
+        request_rate: requests per second, Poisson arrivals; without it all are sent at
+            once.
         max_concurrency: most requests in flight.
-        asks_routing: the server is asked which experts the tokens choose, and is not timed.
+        asks_routing: the server is asked which experts the tokens choose, and is not
+            timed.
     """
 
     input_len_tokens: int
@@ -90,7 +97,8 @@ class Roles(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         burst: many prompts at once; None for none.
         rates: open loop, lowest rate first.
         batches: fixed concurrency, smallest first.
-        sweep: batches at which the ratio of the models is compared with that of the bytes read.
+        sweep: batches at which the ratio of the models is compared with that of the
+            bytes read.
         dense_alone: whether the dense model is served on one rank, too.
     """
 
@@ -113,17 +121,21 @@ class SlowRoles(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     dense_alone: bool | None = None
 
 
-class PlatformTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PlatformTable(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
     """``[platforms.NAME]``: a marker for ``-m``, and what it runs.
 
     Attributes:
         about: one line for ``pytest --markers``.
-        gpu: product that it asserts, as in a baseline's folder ("h200"); None takes any GPU.
+        gpu: product that it asserts, as in a baseline's folder ("h200"); None takes any
+            GPU.
         server, pair, workloads: names of a server table, a pair and a workload set.
-        judged: "all", or "ratios" where absolute values are only reported and a ratio that moves
-            in either direction is a regression.
+        judged: "all", or "ratios" where absolute values are only reported and a ratio
+            that moves in either direction is a regression.
         roles: which workloads of the set the questions send.
-        slow_engines: what replaces some of them for an engine without kernels for this device.
+        slow_engines: what replaces some of them for an engine without kernels for this
+            device.
     """
 
     about: str

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-# The name under which pytest finds the shipped perf tests: pytest --pyargs perfgate.study
+# The name under which pytest finds the shipped perf tests: pytest --pyargs
+# perfgate.study
 PACKAGE = "perfgate.study"
 
 
@@ -28,6 +29,12 @@ def shipped() -> Shipped:
     """In a wheel beside this module; in a checkout where they are edited."""
     here = Path(__file__).resolve().parent
     if (here / "builtin" / "study.toml").is_file():
-        return Shipped(here / "builtin" / "study.toml", here / "tests", here / "baselines")
+        return Shipped(
+            here / "builtin" / "study.toml", here / "tests", here / "baselines"
+        )
     checkout = here.parent.parent
-    return Shipped(checkout / "fixtures" / "study.toml", checkout / "tests" / "perf", checkout / "baselines")
+    return Shipped(
+        checkout / "fixtures" / "study.toml",
+        checkout / "tests" / "perf",
+        checkout / "baselines",
+    )

@@ -1,8 +1,8 @@
 """Study: the servers and workloads of one platform and engine, as questions see them.
 
-A question is a function of a `Study` (or of a `Versus`, two engines) that yields cases. The same
-questions are asked everywhere. Platforms differ in the models, the lengths of prompts, and whether
-absolute values may be judged.
+A question is a function of a `Study` (or of a `Versus`, two engines) that yields cases.
+The same questions are asked everywhere. Platforms differ in the models, the lengths of
+prompts, and whether absolute values may be judged.
 """
 
 from __future__ import annotations
@@ -38,15 +38,16 @@ class Study:
         routing: what a server is sent that is asked where its tokens go.
         rates: open loop, lowest rate first.
         batches: fixed concurrency, smallest first.
-        sweep: batches at which the ratio of the models is compared with that of the bytes read.
+        sweep: batches at which the ratio of the models is compared with that of the
+            bytes read.
         burst: many prompts at once; None where the platform has none.
         workloads: every workload of the platform's set, by name.
         judged: "all", or "ratios" where absolute values are only reported.
-        beside_base: a base build is launched in turn with the candidate. Then each server's own
-            values are judged everywhere, and ratios of servers are report-only: both of their
-            sides are judged already.
-        beside_engines: other engines are selected, too. A slow one is then not asked where its
-            tokens go: there is no time for another launch.
+        beside_base: a base build is launched in turn with the candidate. Then each
+            server's own values are judged everywhere, and ratios of servers are
+            report-only: both of their sides are judged already.
+        beside_engines: other engines are selected, too. A slow one is then not asked
+            where its tokens go: there is no time for another launch.
     """
 
     platform: str
@@ -100,8 +101,9 @@ class Study:
     def moe_routing(self) -> ServerConfig | None:
         """The sparse server that is asked where its tokens go: the timed one, or one of its own.
 
-        None where that cannot be known: made-up weights make every router alike, so theirs says
-        nothing. With a base build times are compared, and six more launches are too expensive.
+        None where that cannot be known: made-up weights make every router alike, so
+        theirs says nothing. With a base build times are compared, and six more launches
+        are too expensive.
         """
         engine = lookup(self.moe.engine)
         probe = engine.routing_probes.get(self.moe.device)
@@ -118,7 +120,13 @@ class Study:
             return None
         return msgspec.structs.replace(self.moe, expert_parallel=True)
 
-    def value(self, experiment: str, metric: str, server: ServerConfig, workload: Workload | None) -> Case:
+    def value(
+        self,
+        experiment: str,
+        metric: str,
+        server: ServerConfig,
+        workload: Workload | None,
+    ) -> Case:
         """One server's own value: judged, or reported where the platform judges ratios alone."""
         load = Load(server=server, workload=workload)
         return Case(experiment=experiment, metric=metric, of=load, gate=self.absolute)
@@ -165,7 +173,12 @@ class Versus:
         """The sparse, then the dense model, as each engine serves it."""
         return tuple(zip(self.of.models, self.over.models, strict=True))
 
-    def ratio(self, metric: str, servers: tuple[ServerConfig, ServerConfig], workload: Workload) -> Case:
+    def ratio(
+        self,
+        metric: str,
+        servers: tuple[ServerConfig, ServerConfig],
+        workload: Workload,
+    ) -> Case:
         """One engine over the other under the same workload."""
         of, over = (Load(server=server, workload=workload) for server in servers)
         return self.of.ratio("E9", metric, of, over)
@@ -181,9 +194,10 @@ def study_of(
     """The study on one platform with one engine.
 
     Args:
-        tensor_parallel_size: of the two servers that are compared; None takes the file's.
-        load_format: "auto" for real weights, "dummy" for made-up ones; on the CPU, where the suite
-            makes its models itself, always "auto".
+        tensor_parallel_size: of the two servers that are compared; None takes the
+            file's.
+        load_format: "auto" for real weights, "dummy" for made-up ones; on the CPU,
+            where the suite makes its models itself, always "auto".
 
     """
     table = file.platforms[platform]
@@ -217,7 +231,11 @@ def study_of(
 
 
 def _server(
-    table: ServerTable, engine: str, model: str, tensor_parallel_size: int | None, load_format: str
+    table: ServerTable,
+    engine: str,
+    model: str,
+    tensor_parallel_size: int | None,
+    load_format: str,
 ) -> ServerConfig:
     """The server of one model as the table has it; `load_format` counts on GPUs alone."""
     arguments = table.extra_args.get(engine, ())
@@ -241,7 +259,11 @@ def _roles(table: PlatformTable, is_slow: bool) -> Roles:
     """The platform's workloads, or fewer for an engine without kernels for the device."""
     if not is_slow:
         return table.roles
-    changes = {name: value for name, value in msgspec.structs.asdict(table.slow_engines).items() if value is not None}
+    changes = {
+        name: value
+        for name, value in msgspec.structs.asdict(table.slow_engines).items()
+        if value is not None
+    }
     return msgspec.structs.replace(table.roles, **changes)
 
 
@@ -261,7 +283,8 @@ def servers_of(
                 raise AmbiguousServer(
                     tried=f"planning the launch of {load.server.key}",
                     seen=f"two configurations have this key; {_difference(config, load.server)}",
-                    remedy='give one of them a name of its own, which joins its key: variant="eager"; else '
+                    remedy="give one of them a name of its own, which joins its key: "
+                    'variant="eager"; else '
                     "baselines of one would be compared with the other's",
                 )
             if load.workload is not None and load.workload not in workloads:

@@ -14,24 +14,33 @@ def bandwidth(study: Study) -> Iterator[Case]:
     metric = "bandwidth_utilisation" if study.gpu_count else "decode_bandwidth_gb_s"
     for server in study.models:
         for workload in study.sweep:
-            yield msgspec.structs.replace(study.value("E11", metric, server, workload), gate="report")
+            yield msgspec.structs.replace(
+                study.value("E11", metric, server, workload), gate="report"
+            )
 
 
 def moe_over_dense(study: Study) -> Iterator[Case]:
     """The sparse model's time per token over the dense one's, from batch 1 to the largest.
 
-    At batch 1 it is the question of test_single_stream.py; the others are judged where absolute values are.
+    At batch 1 it is the question of test_single_stream.py; the others are judged where
+    absolute values are.
     """
     for workload in study.sweep:
         if workload != study.single_stream:
-            of, over = (Load(server=server, workload=workload) for server in (study.moe, study.dense))
+            of, over = (
+                Load(server=server, workload=workload)
+                for server in (study.moe, study.dense)
+            )
             yield study.shape("E11", "itl_median_ms", of, over)
 
 
 def beside_the_line(study: Study) -> Iterator[Case]:
     """The sparse model's bandwidth over the dense one's: 1 where the ratio of times is that of the bytes."""
     for workload in study.sweep:
-        of, over = (Load(server=server, workload=workload) for server in (study.moe, study.dense))
+        of, over = (
+            Load(server=server, workload=workload)
+            for server in (study.moe, study.dense)
+        )
         case = study.ratio("E11", "decode_bandwidth_gb_s", of, over)
         yield msgspec.structs.replace(case, gate="report")
 

@@ -13,7 +13,8 @@ def each_batch(study: Study) -> Iterator[Case]:
     for server in study.models:
         for workload in study.batches:
             if workload in (study.single_stream, study.closed):
-                continue  # asked by test_single_stream.py and test_saturated_throughput.py
+                # asked by test_single_stream.py and test_saturated_throughput.py
+                continue
             for metric in ("itl_median_ms", "output_throughput"):
                 yield study.value("E4", metric, server, workload)
 
@@ -21,7 +22,10 @@ def each_batch(study: Study) -> Iterator[Case]:
 def growth(study: Study) -> Iterator[Case]:
     """Concurrency 32 over concurrency 1, in time per token and in tokens a second."""
     for server in study.models:
-        of, over = (Load(server=server, workload=workload) for workload in (study.batches[-1], study.batches[0]))
+        of, over = (
+            Load(server=server, workload=workload)
+            for workload in (study.batches[-1], study.batches[0])
+        )
         for metric in ("itl_median_ms", "output_throughput"):
             yield study.ratio("E4", metric, of, over)
 

@@ -17,8 +17,17 @@ def per_gigabyte(study: Study) -> Iterator[Case]:
 
 def dense_over_moe(study: Study) -> Iterator[Case]:
     """The dense model's efficiency over the sparse one's; reported, since its parts are judged by themselves."""
-    of, over = (Load(server=server, workload=study.closed) for server in (study.dense, study.moe))
-    yield Case(experiment="E7", metric="output_throughput_per_gb", of=of, over=over, gate="report")
+    of, over = (
+        Load(server=server, workload=study.closed)
+        for server in (study.dense, study.moe)
+    )
+    yield Case(
+        experiment="E7",
+        metric="output_throughput_per_gb",
+        of=of,
+        over=over,
+        gate="report",
+    )
 
 
 def energy(study: Study) -> Iterator[Case]:

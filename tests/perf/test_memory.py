@@ -22,14 +22,18 @@ def room(study: Study) -> Iterator[Case]:
     """Tokens that the KV cache holds, and the most memory used; judged on every platform."""
     for server in study.models:
         for metric in ("kv_cache_tokens", "memory_peak_bytes"):
-            yield msgspec.structs.replace(study.value("E6", metric, server, None), gate="hard")
+            yield msgspec.structs.replace(
+                study.value("E6", metric, server, None), gate="hard"
+            )
 
 
 def made_of(study: Study) -> Iterator[Case]:
     """Memory after the load, and what of its peak is neither weights nor KV cache nor graphs; reported."""
     for server in study.models:
         for metric in ("memory_bytes", "memory_rest_bytes"):
-            yield msgspec.structs.replace(study.value("E6", metric, server, None), gate="report")
+            yield msgspec.structs.replace(
+                study.value("E6", metric, server, None), gate="report"
+            )
 
 
 @pytest.mark.perf(cases=weights)

@@ -19,7 +19,10 @@ def at_each_rate(study: Study) -> Iterator[Case]:
 def range_over_rates(study: Study) -> Iterator[Case]:
     """The ITL median at the highest rate over that at the lowest: how wide the range is."""
     for server in study.models if study.rates else ():
-        of, over = (Load(server=server, workload=workload) for workload in (study.rates[-1], study.rates[0]))
+        of, over = (
+            Load(server=server, workload=workload)
+            for workload in (study.rates[-1], study.rates[0])
+        )
         yield study.ratio("E3", "itl_median_ms", of, over)
 
 

@@ -20,7 +20,8 @@ def shares(study: Study) -> Iterator[Case]:
 def near_uniform(study: Study) -> Iterator[Case]:
     """The published guard: every expert of every layer within 15 % of its even share.
 
-    Judged on GPUs: the small model's routers are random, and were never trained to be even.
+    Judged on GPUs: the small model's routers are random, and were never trained to be
+    even.
     """
     if study.moe_routing is not None:
         for metric in ("routing_max_over_mean", "routing_min_over_mean"):
@@ -30,8 +31,17 @@ def near_uniform(study: Study) -> Iterator[Case]:
 def spread(study: Study) -> Iterator[Case]:
     """How even, how alive, how repetitive, and what the imbalance would cost under expert parallelism; reported."""
     if study.moe_routing is not None:
-        for name in ("entropy", "balancedness", "live_experts", "repeats_first", "repeats_any", "ep_cost"):
-            case = study.value("E8", f"routing_{name}", study.moe_routing, study.routing)
+        for name in (
+            "entropy",
+            "balancedness",
+            "live_experts",
+            "repeats_first",
+            "repeats_any",
+            "ep_cost",
+        ):
+            case = study.value(
+                "E8", f"routing_{name}", study.moe_routing, study.routing
+            )
             yield msgspec.structs.replace(case, gate="report")
 
 

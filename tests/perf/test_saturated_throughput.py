@@ -20,16 +20,22 @@ def burst(study: Study) -> Iterator[Case]:
     if study.burst is not None:
         for server in study.models:
             yield study.value("E1", "output_throughput", server, study.burst)
-            # With lengths that are fixed these are the same figure in other units: one loss is to be one red case.
+            # With lengths that are fixed these are the same figure in other units: one
+            # loss is to be one red case.
             for metric in ("total_token_throughput", "request_throughput"):
-                yield msgspec.structs.replace(study.value("E1", metric, server, study.burst), gate="report")
+                yield msgspec.structs.replace(
+                    study.value("E1", metric, server, study.burst), gate="report"
+                )
 
 
 def dense_over_moe(study: Study) -> Iterator[Case]:
     """The dense model's throughput over the sparse one's, under the same prompts."""
     for workload in (study.closed, study.burst):
         if workload is not None:
-            of, over = (Load(server=server, workload=workload) for server in (study.dense, study.moe))
+            of, over = (
+                Load(server=server, workload=workload)
+                for server in (study.dense, study.moe)
+            )
             yield study.ratio("E1", "output_throughput", of, over)
 
 

@@ -17,7 +17,10 @@ def alone(study: Study) -> Iterator[Case]:
 
 def moe_over_dense(study: Study) -> Iterator[Case]:
     """The sparse model's time per token over the dense one's."""
-    of, over = (Load(server=server, workload=study.single_stream) for server in (study.moe, study.dense))
+    of, over = (
+        Load(server=server, workload=study.single_stream)
+        for server in (study.moe, study.dense)
+    )
     yield study.ratio("E2", "itl_median_ms", of, over)
 
 

@@ -1,7 +1,8 @@
 """Which points does each figure show?
 
-Everything is found in the run's data by what it is (fixed concurrency, a rate, a sparse model), never by its name, so
-that workloads, models and engines that come later are shown as well.
+Everything is found in the run's data by what it is (fixed concurrency, a rate, a sparse
+model), never by its name, so that workloads, models and engines that come later are
+shown as well.
 """
 
 from __future__ import annotations
@@ -74,41 +75,73 @@ class Readings:
 
     def asks_routing(self, server: str, workload: str) -> bool:
         """Whether a load asks where the tokens go, and is not timed."""
-        return Load(server=self.servers[server], workload=self.results.workloads.get(workload)).asks_routing
+        return Load(
+            server=self.servers[server], workload=self.results.workloads.get(workload)
+        ).asks_routing
 
     def valid(self, server: str, workload: str) -> list[Repetition]:
         """A load's repetitions that count."""
-        return [r for m in self.measured(server, workload) if m.error is None for r in m.repetitions if not r.invalid]
+        return [
+            r
+            for m in self.measured(server, workload)
+            if m.error is None
+            for r in m.repetitions
+            if not r.invalid
+        ]
 
-    def point(self, server: str, workload: str, metric: str, x: float = 0.0) -> Point | None:
+    def point(
+        self, server: str, workload: str, metric: str, x: float = 0.0
+    ) -> Point | None:
         """A metric of one load, None where no valid repetition has it."""
         launches = [
-            [r.values[metric] for r in row.repetitions if not r.invalid and metric in r.values]
+            [
+                r.values[metric]
+                for r in row.repetitions
+                if not r.invalid and metric in r.values
+            ]
             for row in self.measured(server, workload)
             if row.error is None
         ]
         medians = [statistics.median(values) for values in launches if values]
         if not medians:
             return None
-        return Point(x, statistics.median(medians), tuple(value for values in launches for value in values))
+        return Point(
+            x,
+            statistics.median(medians),
+            tuple(value for values in launches for value in values),
+        )
 
     def batches(self) -> list[Workload]:
         """Closed loops over which the batch grows: those with the same prompts, of the largest such group."""
         groups: dict[bytes, dict[int, Workload]] = defaultdict(dict)
-        timed = {name for server, name in self._measured if not self.asks_routing(server, name)}
+        timed = {
+            name
+            for server, name in self._measured
+            if not self.asks_routing(server, name)
+        }
         untimed = {name for _, name in self._measured} - timed
         for workload in self.results.workloads.values():
-            if workload.max_concurrency is not None and workload.request_rate is None and workload.name not in untimed:
-                groups[msgspec.json.encode(workload.prompts)].setdefault(workload.max_concurrency, workload)
+            if (
+                workload.max_concurrency is not None
+                and workload.request_rate is None
+                and workload.name not in untimed
+            ):
+                groups[msgspec.json.encode(workload.prompts)].setdefault(
+                    workload.max_concurrency, workload
+                )
         largest = max(groups.values(), key=len, default={})
         return [largest[batch] for batch in sorted(largest)]
 
     def rates(self) -> list[Workload]:
         """Open loops, the lowest rate first."""
-        open_loops = [w for w in self.results.workloads.values() if w.request_rate is not None]
+        open_loops = [
+            w for w in self.results.workloads.values() if w.request_rate is not None
+        ]
         return sorted(open_loops, key=lambda w: w.request_rate or 0.0)
 
-    def over(self, workloads: Sequence[Workload], x: Callable[[Workload], float], metric: str) -> list[Series]:
+    def over(
+        self, workloads: Sequence[Workload], x: Callable[[Workload], float], metric: str
+    ) -> list[Series]:
         """The metric of each server over several workloads; servers without any are left out."""
         found = []
         for server in self.results.servers:
@@ -124,7 +157,11 @@ class Readings:
         for key, config in self.servers.items():
             alike = msgspec.structs.replace(config, tensor_parallel_size=0)
             groups[alike].append((config.tensor_parallel_size, key))
-        return [(a, b) for group in groups.values() for (_, a), (_, b) in pairwise(sorted(group))]
+        return [
+            (a, b)
+            for group in groups.values()
+            for (_, a), (_, b) in pairwise(sorted(group))
+        ]
 
     def sparse_and_dense(self) -> list[tuple[str, str]]:
         """(sparse, dense) of servers of one engine with as many ranks."""
@@ -137,14 +174,29 @@ class Readings:
             and shape.is_moe
             and (other := shapes[b]) is not None
             and not other.is_moe
-            and (sparse.engine, sparse.build, sparse.tensor_parallel_size, sparse.dtype, sparse.device)
-            == (dense.engine, dense.build, dense.tensor_parallel_size, dense.dtype, dense.device)
+            and (
+                sparse.engine,
+                sparse.build,
+                sparse.tensor_parallel_size,
+                sparse.dtype,
+                sparse.device,
+            )
+            == (
+                dense.engine,
+                dense.build,
+                dense.tensor_parallel_size,
+                dense.dtype,
+                dense.device,
+            )
         ]
 
     def busiest(self) -> Workload | None:
         """The closed loop that most servers were sent, of these the one with most requests: whose gaps are shown."""
         closed = [w for w in self.results.workloads.values() if w.request_rate is None]
-        count = {w.name: sum(bool(self.valid(key, w.name)) for key in self.results.servers) for w in closed}
+        count = {
+            w.name: sum(bool(self.valid(key, w.name)) for key in self.results.servers)
+            for w in closed
+        }
         chosen = max(closed, key=lambda w: (count[w.name], w.num_prompts), default=None)
         return chosen if chosen is not None and count[chosen.name] else None
 
@@ -157,8 +209,17 @@ def architecture_of(config: ServerConfig) -> Architecture | None:
 
 def gaps_ms(repetitions: Sequence[Repetition]) -> np.ndarray:
     """Every inter-token gap of the completed requests, in ms, sorted; shape (gaps,)."""
-    rows = [row.itl_ms for repetition in repetitions for row in repetition.requests if row.error is None]
-    return np.sort(np.concatenate([np.asarray(row, dtype=float) for row in rows])) if rows else np.empty(0)
+    rows = [
+        row.itl_ms
+        for repetition in repetitions
+        for row in repetition.requests
+        if row.error is None
+    ]
+    return (
+        np.sort(np.concatenate([np.asarray(row, dtype=float) for row in rows]))
+        if rows
+        else np.empty(0)
+    )
 
 
 @dataclass(frozen=True)
@@ -190,7 +251,9 @@ def timeline(repetition: Repetition, slices: int = 60) -> Timeline | None:
     if not ends:
         return None
     at, gap = np.concatenate(ends), np.concatenate(gaps)
-    edges = np.linspace(0.0, max(float(at.max()), repetition.duration_s * 1000), slices + 1)
+    edges = np.linspace(
+        0.0, max(float(at.max()), repetition.duration_s * 1000), slices + 1
+    )
     slot = np.clip(np.searchsorted(edges, at, side="right") - 1, 0, slices - 1)
     median, longest = np.full(slices, np.nan), np.full(slices, np.nan)
     for number in np.unique(slot):
@@ -198,11 +261,18 @@ def timeline(repetition: Repetition, slices: int = 60) -> Timeline | None:
         median[number], longest[number] = np.median(inside), inside.max()
     middle = (edges[1:] + edges[:-1]) / 2
     sent, last = np.array(spans).T
-    streams = np.array([int(np.sum((sent <= moment) & (moment < last))) for moment in middle])
+    streams = np.array(
+        [int(np.sum((sent <= moment) & (moment < last))) for moment in middle]
+    )
     return Timeline(middle / 1000, median, longest, streams)
 
 
 def stalled(results: RunResults, most: int) -> list[tuple[Measurement, Repetition]]:
     """Repetitions that do not count and have requests to show, `most` of them at most."""
-    found = [(row, r) for row in results.measurements for r in row.repetitions if r.invalid and r.requests]
+    found = [
+        (row, r)
+        for row in results.measurements
+        for r in row.repetitions
+        if r.invalid and r.requests
+    ]
     return found[:most]

@@ -20,7 +20,19 @@ from perfgate.load.metrics import METRICS
 from perfgate.machine.memory import breakdown
 from perfgate.report.figures.figure import Picture, left_out, short
 from perfgate.report.figures.series import Readings
-from perfgate.report.figures.svg import BAD, BAND, GRID, HATCHES, MARKERS, SERIES, TEXT, WIDTH, axis, draw, legend
+from perfgate.report.figures.svg import (
+    BAD,
+    BAND,
+    GRID,
+    HATCHES,
+    MARKERS,
+    SERIES,
+    TEXT,
+    WIDTH,
+    axis,
+    draw,
+    legend,
+)
 from perfgate.results.schema import RunResults, VerdictRow
 
 if TYPE_CHECKING:
@@ -35,7 +47,11 @@ def memory(run: Readings, prefix: str) -> Picture:
     """What each rank's memory holds: weights, KV cache, graphs, the rest."""
     on_cpu = any(config.device == "cpu" for config in run.servers.values())
     key, title = f"{prefix}memory", "Memory per rank" if on_cpu else "Memory per GPU"
-    bars = {server: parts for server in run.results.servers if (parts := _memory_parts(run, server)) is not None}
+    bars = {
+        server: parts
+        for server in run.results.servers
+        if (parts := _memory_parts(run, server)) is not None
+    }
     if not bars:
         return left_out(key, title, "no launch reported its weights and its memory")
     names = ("weights", "KV cache", "graphs", "everything else")
@@ -61,13 +77,22 @@ def memory(run: Readings, prefix: str) -> Picture:
         axes.grid(visible=False, axis="y")
         legend(figure, axes, columns=4)
 
-    rows = tuple((server, *(f"{size / 1e9:.3g} GB" for size in parts)) for server, parts in bars.items())
+    rows = tuple(
+        (server, *(f"{size / 1e9:.3g} GB" for size in parts))
+        for server, parts in bars.items()
+    )
     said = "; ".join(
-        f"{server}: " + ", ".join(f"{name} {size}" for name, size in zip(names, sizes, strict=True))
+        f"{server}: "
+        + ", ".join(f"{name} {size}" for name, size in zip(names, sizes, strict=True))
         for server, *sizes in rows
     )
-    caption = "The first launch of each server. The KV cache is what the engine reserves." + (
-        " On the CPU it is the peak of all processes, shared evenly among the ranks." if on_cpu else ""
+    caption = (
+        "The first launch of each server. The KV cache is what the engine reserves."
+        + (
+            " On the CPU it is the peak of all processes, shared evenly among the ranks."
+            if on_cpu
+            else ""
+        )
     )
     size = (WIDTH, 1.4 + 0.35 * len(bars))
     drawn = draw(key, title, f"{said}.", paint, size)
@@ -76,40 +101,63 @@ def memory(run: Readings, prefix: str) -> Picture:
 
 def _memory_parts(run: Readings, server: str) -> tuple[float, ...] | None:
     """Bytes on each rank; a KV cache that the system has not given yet makes the rest negative, which is drawn as 0."""
-    launch = next((row for row in run.results.launches if row.server == server and row.values), None)
-    ranks = 1 if run.servers[server].device == "cuda" else run.servers[server].tensor_parallel_size
+    launch = next(
+        (row for row in run.results.launches if row.server == server and row.values),
+        None,
+    )
+    ranks = (
+        1
+        if run.servers[server].device == "cuda"
+        else run.servers[server].tensor_parallel_size
+    )
     parts = None if launch is None else breakdown(launch.values, ranks)
     if parts is None:
         return None
-    return tuple(max(0.0, size) / ranks for size in (parts.weights, parts.kv_cache, parts.graphs, parts.rest))
+    return tuple(
+        max(0.0, size) / ranks
+        for size in (parts.weights, parts.kv_cache, parts.graphs, parts.rest)
+    )
 
 
 def launches(
-    results: RunResults, ordered: Sequence[VerdictRow], store: Callable[[Case, str], Baseline | None], prefix: str
+    results: RunResults,
+    ordered: Sequence[VerdictRow],
+    store: Callable[[Case, str], Baseline | None],
+    prefix: str,
 ) -> list[Picture]:
     """Each launch of the judged cases as a dot beside the band in which it passes, in several figures.
 
     Args:
         ordered: verdicts, what needs attention first.
-        store: finds a case's baseline on a kind of hardware; its launches are drawn as small ticks.
+        store: finds a case's baseline on a kind of hardware; its launches are drawn as
+            small ticks.
     """
     key, title = f"{prefix}launches", "Each launch against its baseline"
     lines = _lines(results, ordered, store)
     if not lines:
         return [left_out(key, title, "no judged case has a baseline here")]
-    parts = [lines[at : at + MOST_ROWS] for at in range(0, len(lines), MOST_ROWS)][:MOST_LAUNCH_FIGURES]
+    parts = [lines[at : at + MOST_ROWS] for at in range(0, len(lines), MOST_ROWS)][
+        :MOST_LAUNCH_FIGURES
+    ]
     recorded = (
-        "launches of the base build" if results.against else "recorded launches, or machines where each counts once"
+        "launches of the base build"
+        if results.against
+        else "recorded launches, or machines where each counts once"
     )
     ticks = f"Ticks: the {recorded}."
     rest = len(lines) - sum(map(len, parts))
     pictures = []
     for number, part in enumerate(parts, 1):
         mine = f"{title}, {number} of {len(parts)}" if len(parts) > 1 else title
-        caption = f"Dots: this run (a cross where it is REGRESSED or INVALID). Band: where it passes. {ticks}"
+        caption = (
+            "Dots: this run (a cross where it is REGRESSED or INVALID). Band: where "
+            f"it passes. {ticks}"
+        )
         if rest and number == len(parts):
             caption += f" {rest} more are in the table."
-        pictures.append(_launches(key if number == 1 else f"{key}-{number}", mine, caption, part))
+        pictures.append(
+            _launches(key if number == 1 else f"{key}-{number}", mine, caption, part)
+        )
     return pictures
 
 
@@ -119,10 +167,34 @@ def _launches(key: str, title: str, caption: str, lines: Sequence[_Line]) -> Pic
         for at, line in enumerate(lines):
             low, high = line.band
             axes.barh(at, high - low, left=low, height=0.34, color=BAND, edgecolor=GRID)
-            axes.plot(line.changes(line.recorded), [at] * len(line.recorded), "|", color=TEXT, markersize=6, alpha=0.6)
-            look: dict[str, Any] = {"color": BAD, "marker": "X"} if line.bad else {"color": SERIES[0], "marker": "o"}
-            axes.plot(line.changes(line.values), [at] * len(line.values), linestyle="none", markersize=6, **look)
-            axes.text(0.0, at - 0.42, line.row.case, transform=axes.get_yaxis_transform(), fontsize=7.5, va="center")
+            axes.plot(
+                line.changes(line.recorded),
+                [at] * len(line.recorded),
+                "|",
+                color=TEXT,
+                markersize=6,
+                alpha=0.6,
+            )
+            look: dict[str, Any] = (
+                {"color": BAD, "marker": "X"}
+                if line.bad
+                else {"color": SERIES[0], "marker": "o"}
+            )
+            axes.plot(
+                line.changes(line.values),
+                [at] * len(line.values),
+                linestyle="none",
+                markersize=6,
+                **look,
+            )
+            axes.text(
+                0.0,
+                at - 0.42,
+                line.row.case,
+                transform=axes.get_yaxis_transform(),
+                fontsize=7.5,
+                va="center",
+            )
         axes.axvline(0, color=TEXT, linewidth=0.8)
         axes.set_ylim(len(lines) - 0.5, -0.8)
         axes.set_yticks([])
@@ -138,29 +210,53 @@ def _launches(key: str, title: str, caption: str, lines: Sequence[_Line]) -> Pic
         for line in lines
     )
     out = [line.row.case for line in lines if line.bad]
-    description = f"{len(lines)} judged cases with a baseline, {len(out)} of them REGRESSED or INVALID" + (
-        f": {wording.listed(out)}." if out else "."
+    description = (
+        f"{len(lines)} judged cases with a baseline, {len(out)} of them REGRESSED or INVALID"
+        + (f": {wording.listed(out)}." if out else ".")
     )
     drawn = draw(key, title, description, paint, (WIDTH, 0.8 + 0.4 * len(lines)))
-    return Picture(key, title, caption, description, drawn, "", ("case", "verdict", "launches", "passes within"), rows)
+    return Picture(
+        key,
+        title,
+        caption,
+        description,
+        drawn,
+        "",
+        ("case", "verdict", "launches", "passes within"),
+        rows,
+    )
 
 
 def _lines(
-    results: RunResults, ordered: Sequence[VerdictRow], store: Callable[[Case, str], Baseline | None]
+    results: RunResults,
+    ordered: Sequence[VerdictRow],
+    store: Callable[[Case, str], Baseline | None],
 ) -> list[_Line]:
     """The judged cases that have a baseline, with their launches and what they were held against."""
     reader, cases = RunReader(results), {case.id: case for case in results.cases}
     lines = []
     for row in ordered:
-        if row.baseline is None or row.alarm_line is None or row.case not in cases or row.gate != "hard":
+        if (
+            row.baseline is None
+            or row.alarm_line is None
+            or row.case not in cases
+            or row.gate != "hard"
+        ):
             continue
         seen = reader.observe(cases[row.case])
         recorded: Sequence[float] = ()
         if results.against:
             recorded = reader.observe(cases[row.case].base).values
-        elif isinstance(baseline := store(cases[row.case], seen.hardware_label), Recorded):
-            policy = policy_for(seen.hardware_label, row.metric, cases[row.case].over is not None)
-            recorded = [p.value for p in seen_from(baseline, seen.machine, policy).metric.launches]
+        elif isinstance(
+            baseline := store(cases[row.case], seen.hardware_label), Recorded
+        ):
+            policy = policy_for(
+                seen.hardware_label, row.metric, cases[row.case].over is not None
+            )
+            recorded = [
+                p.value
+                for p in seen_from(baseline, seen.machine, policy).metric.launches
+            ]
         lines.append(_Line(row, tuple(seen.values), tuple(recorded)))
     return lines
 
@@ -212,36 +308,76 @@ def trend(key: str, case_id: str, line: Trend) -> Picture:
     def paint(figure: Figure) -> None:
         from matplotlib.ticker import MaxNLocator
 
-        axes = axis(figure, "run, the newest last", line.entries[0].case.rsplit("/", 1)[-1])
-        dots = [(n, v) for n, entry in zip(at, line.entries, strict=True) for v in entry.launches]
-        axes.plot(*zip(*dots, strict=True), linestyle="none", marker=".", color=SERIES[1], label="each launch")
+        axes = axis(
+            figure, "run, the newest last", line.entries[0].case.rsplit("/", 1)[-1]
+        )
+        dots = [
+            (n, v)
+            for n, entry in zip(at, line.entries, strict=True)
+            for v in entry.launches
+        ]
+        axes.plot(
+            *zip(*dots, strict=True),
+            linestyle="none",
+            marker=".",
+            color=SERIES[1],
+            label="each launch",
+        )
         axes.plot(at, values, color=SERIES[0], marker=MARKERS[0], label="run")
         for number, point in enumerate(line.points):
             label = "change point" if number == 0 else None
-            axes.axvline(point.index + 0.5, color=BAD, linestyle="--", linewidth=1, label=label)
+            axes.axvline(
+                point.index + 0.5, color=BAD, linestyle="--", linewidth=1, label=label
+            )
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         legend(figure, axes, columns=3)
 
     changes = [
-        f"{wording.moved(p.change)} from run {line.entries[p.index].run} on (p = {p.p_value:.1g})" for p in line.points
+        f"{wording.moved(p.change)} from run {line.entries[p.index].run} on (p = {p.p_value:.1g})"
+        for p in line.points
     ]
     found = "; ".join(changes) or line.why or "no change point"
     description = (
-        f"{len(values)} runs, from {short(min(values))} to {short(max(values))}. {found[0].upper()}{found[1:]}."
+        f"{len(values)} runs, from {short(min(values))} to {short(max(values))}. "
+        f"{found[0].upper()}{found[1:]}."
     )
     marked = {p.index for p in line.points}
     rows = tuple(
-        (entry.started[:16], entry.run, short(entry.value), entry.outcome or "-", "changed here" if n in marked else "")
+        (
+            entry.started[:16],
+            entry.run,
+            short(entry.value),
+            entry.outcome or "-",
+            "changed here" if n in marked else "",
+        )
         for n, entry in enumerate(line.entries)
     )
     columns = ("started", "run", "value", "verdict", "level")
-    return Picture(key, title, "", description, draw(key, title, description, paint), "", columns, rows)
+    return Picture(
+        key,
+        title,
+        "",
+        description,
+        draw(key, title, description, paint),
+        "",
+        columns,
+        rows,
+    )
 
 
 def trends(history: Mapping[str, Trend], prefix: str) -> list[Picture]:
     """The first few cases of a history; cases with a change point come first."""
     longest = {case: line for case, line in history.items() if len(line.entries) > 1}
     if not longest:
-        return [left_out(f"{prefix}trend", "Trends", "no history of two runs or more was given")]
-    ordered = sorted(longest, key=lambda case: (not longest[case].points, list(longest).index(case)))
-    return [trend(f"{prefix}trend-{n}", case, longest[case]) for n, case in enumerate(ordered[:MOST_TRENDS])]
+        return [
+            left_out(
+                f"{prefix}trend", "Trends", "no history of two runs or more was given"
+            )
+        ]
+    ordered = sorted(
+        longest, key=lambda case: (not longest[case].points, list(longest).index(case))
+    )
+    return [
+        trend(f"{prefix}trend-{n}", case, longest[case])
+        for n, case in enumerate(ordered[:MOST_TRENDS])
+    ]

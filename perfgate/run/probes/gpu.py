@@ -1,7 +1,7 @@
 """What is known of a launch's GPUs while it is measured?
 
-Looks from the first repetition on, and what each repetition then says about them. What they do not tell is noted with
-the launch.
+Looks from the first repetition on, and what each repetition then says about them. What
+they do not tell is noted with the launch.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ def watch(
     return telemetry.Telemetry(gpus, header, path, sampled).start()
 
 
-def told(repetition: Repetition, watcher: telemetry.Telemetry, since: telemetry.Mark) -> Repetition:
+def told(
+    repetition: Repetition, watcher: telemetry.Telemetry, since: telemetry.Mark
+) -> Repetition:
     """The repetition with its energy, what held the clocks down, and each GPU's summary."""
     gpus = watcher.since(since)
     used_j = telemetry.energy_j(gpus)
@@ -52,6 +54,8 @@ def told(repetition: Repetition, watcher: telemetry.Telemetry, since: telemetry.
         repetition,
         values=repetition.values | energy,
         invalid=repetition.invalid + invalid,
-        notes=repetition.notes + notes + ((watcher.failure,) if watcher.failure is not None else ()),
+        notes=repetition.notes
+        + notes
+        + ((watcher.failure,) if watcher.failure is not None else ()),
         gpus=gpus,
     )

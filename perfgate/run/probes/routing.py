@@ -1,7 +1,7 @@
 """How is a server asked where its tokens go?
 
-One request at a time, so that each choice is known to belong to it, and when nothing is timed any more: hooks and
-returned experts cost time.
+One request at a time, so that each choice is known to belong to it, and when nothing is
+timed any more: hooks and returned experts cost time.
 """
 
 from __future__ import annotations
@@ -20,11 +20,16 @@ from perfgate.results.schema import Measurement
 
 
 def ask(
-    engine: Engine, config: ServerConfig, url: str, workload: Workload, progress: Callable[[int, int], None]
+    engine: Engine,
+    config: ServerConfig,
+    url: str,
+    workload: Workload,
+    progress: Callable[[int, int], None],
 ) -> tuple[Routing | None, str | None]:
     """Where the tokens of the workload's requests went; or None and why that is not known.
 
-    The prompts are those of the first repetition, the same in every run: what differs is then the routing.
+    The prompts are those of the first repetition, the same in every run: what differs
+    is then the routing.
     """
     architecture = models.lookup(config.model).architecture
     if engine.routed_experts is None:
@@ -46,9 +51,16 @@ def ask(
                 )
             )
         except Failure as failure:
-            return None, f"request {done + 1} of {len(asked)}: {failure.seen} ({failure.remedy})"
+            return (
+                None,
+                f"request {done + 1} of {len(asked)}: {failure.seen} ({failure.remedy})",
+            )
         found.append(routing.count(experts, architecture.num_local_experts))
-    return Routing(top_k=architecture.num_experts_per_tok, ranks=spread(config), requests=tuple(found)), None
+    return Routing(
+        top_k=architecture.num_experts_per_tok,
+        ranks=spread(config),
+        requests=tuple(found),
+    ), None
 
 
 def spread(config: ServerConfig) -> int:

@@ -1,7 +1,7 @@
 """Client of the supervisor: starts a process under a guardian, so that it cannot be left behind.
 
-The suite's side of `perfgate.servers.supervisor.daemon`; standard library only, as all of this
-package.
+The suite's side of `perfgate.servers.supervisor.daemon`; standard library only, as all
+of this package.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ from perfgate.servers.supervisor.processes import Ending, Process, end, family, 
 
 # The folder that holds the package: the guardian's interpreter knows no site-packages.
 _ROOT = Path(__file__).resolve().parents[3]
-_BOOT = "import sys; sys.path.append(sys.argv[1]); from perfgate.servers.supervisor.daemon import main; main()"
+_BOOT = (
+    "import sys; sys.path.append(sys.argv[1]); from "
+    "perfgate.servers.supervisor.daemon import main; main()"
+)
 # The guardian answers at once; this is for a machine that is swapping.
 _ANSWER_S = 30.0
 _KILL_S = 5.0
@@ -38,7 +41,8 @@ class Launched:
         env: the whole environment.
         log: absolute path of the file that takes its output.
         owners: pids whose death ends the process, besides this one.
-        keep_open: descriptors that the guardian holds until the process is gone: a lock on one of them stays locked.
+        keep_open: descriptors that the guardian holds until the process is gone: a lock
+            on one of them stays locked.
 
     Raises:
         OSError: the command or the log cannot be opened.
@@ -78,12 +82,17 @@ class Launched:
             raise
         if "pid" not in self._heard:
             self._hang_up()
-            raise OSError(self._heard.get("errno", 0), self._heard.get("error", "the guardian died at once"))
+            raise OSError(
+                self._heard.get("errno", 0),
+                self._heard.get("error", "the guardian died at once"),
+            )
         self.pid: int = self._heard["pid"]
         self.guardian_pid: int = self._heard["guardian"]
         self._process = look_up(self.pid)
 
-    def exit_code(self, wait_s: float = 0.0, or_readable: int | None = None) -> int | None:
+    def exit_code(
+        self, wait_s: float = 0.0, or_readable: int | None = None
+    ) -> int | None:
         """Return the exit status (-N: killed by signal N), or None while it runs.
 
         Args:
@@ -93,14 +102,20 @@ class Launched:
         until = time.monotonic() + wait_s
         while self._exit is None and self._ended is None:
             # In slices, for another thread may have taken the news.
-            is_readable = self._listen(min(_SLICE_S, max(0.0, until - time.monotonic())), or_readable)
+            is_readable = self._listen(
+                min(_SLICE_S, max(0.0, until - time.monotonic())), or_readable
+            )
             if is_readable or time.monotonic() >= until:
                 break
         return self._exit
 
     def is_running(self) -> bool:
         """Whether the process runs; known at once, while its exit status takes the guardian some milliseconds."""
-        return self.exit_code() is None and self._ended is None and bool(self._process and self._process.is_running())
+        return (
+            self.exit_code() is None
+            and self._ended is None
+            and bool(self._process and self._process.is_running())
+        )
 
     def members(self) -> frozenset[Process]:
         """All its processes that run now."""
@@ -116,7 +131,9 @@ class Launched:
             self._send(f"stop {grace_s}".encode())
             self._await("report", patience_s=grace_s + _KILL_S + _ANSWER_S)
             self._ended = self._told() or self._end_without_guardian(grace_s)
-            self._await("nothing more", patience_s=1.0)  # then the guardian has let go of the descriptors it keeps
+            self._await(
+                "nothing more", patience_s=1.0
+            )  # then the guardian has let go of the descriptors it keeps
             self._hang_up()
         return self._ended
 
@@ -137,7 +154,11 @@ class Launched:
 
     def _await(self, *names: str, patience_s: float = _ANSWER_S) -> None:
         until = time.monotonic() + patience_s
-        while not self._is_deaf and not any(name in self._heard for name in names) and time.monotonic() < until:
+        while (
+            not self._is_deaf
+            and not any(name in self._heard for name in names)
+            and time.monotonic() < until
+        ):
             self._listen(max(0.0, until - time.monotonic()))
 
     def _listen(self, wait_s: float, or_readable: int | None = None) -> bool:
@@ -148,7 +169,9 @@ class Launched:
         if not self._is_deaf:
             poll.register(self._status, select.POLLIN)
         elif self._process is None or not self._process.is_running():
-            self._exit = self._exit if self._exit is not None else -9  # the kernel kills it with its guardian
+            self._exit = (
+                self._exit if self._exit is not None else -9
+            )  # the kernel kills it with its guardian
             return False
         ready = [number for number, _ in poll.poll(wait_s * 1000)]
         with self._lock:
@@ -184,7 +207,15 @@ def _start_guardian(keep_open: Sequence[int]) -> tuple[int, int]:
     status, their_out = os.pipe()
     try:
         first = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", _BOOT, str(_ROOT), f"for-pid-{os.getpid()}"],
+            [
+                sys.executable,
+                "-I",
+                "-S",
+                "-c",
+                _BOOT,
+                str(_ROOT),
+                f"for-pid-{os.getpid()}",
+            ],
             stdin=their_in,
             stdout=their_out,
             stderr=subprocess.DEVNULL,

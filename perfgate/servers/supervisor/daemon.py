@@ -1,18 +1,23 @@
 """Who ends the server when nobody is left to do it?
 
-A small process of its own, which launches the server, outlives pytest, and ends the server when told to or when
-pytest is gone, by whatever cause: a normal end, a signal, SIGKILL, lack of memory. There is one way out for all of
-them, so that the rare one is as well tried as the common one.
+A small process of its own, which launches the server, outlives pytest, and ends the
+server when told to or when pytest is gone, by whatever cause: a normal end, a signal,
+SIGKILL, lack of memory. There is one way out for all of them, so that the rare one is
+as well tried as the common one.
 
-It leaves pytest's session, process group and process tree, and carries none of its environment, because those are
-what a cancelled CI job is found and killed by. It is the parent of the server, and the kernel hands it whatever the
-server orphans (PR_SET_CHILD_SUBREAPER): nothing the server starts can leave its sight. Should the guardian be killed,
-the kernel kills the process it launched (PR_SET_PDEATHSIG) and the suite ends the rest (`perfgate.servers.server`).
+It leaves pytest's session, process group and process tree, and carries none of its
+environment, because those are what a cancelled CI job is found and killed by. It is the
+parent of the server, and the kernel hands it whatever the server orphans
+(PR_SET_CHILD_SUBREAPER): nothing the server starts can leave its sight. Should the
+guardian be killed, the kernel kills the process it launched (PR_SET_PDEATHSIG) and the
+suite ends the rest (`perfgate.servers.server`).
 
-Only standard library is imported, without site-packages: it starts in 0.1 s and weighs 10 MB.
+Only standard library is imported, without site-packages: it starts in 0.1 s and weighs
+10 MB.
 
-Orders arrive on stdin, the order in JSON and then "ready" or "stop <seconds>", each a line; the end of stdin means
-that pytest is gone. Answers leave on stdout, one JSON object a line: {"pid"}, {"error"}, {"exit"}, {"report"}.
+Orders arrive on stdin, the order in JSON and then "ready" or "stop <seconds>", each a
+line; the end of stdin means that pytest is gone. Answers leave on stdout, one JSON
+object a line: {"pid"}, {"error"}, {"exit"}, {"report"}.
 """
 
 from __future__ import annotations
@@ -32,12 +37,21 @@ from pathlib import Path
 from typing import Any
 
 from perfgate.servers.supervisor.cleanup import Leftovers
-from perfgate.servers.supervisor.processes import MARK, Process, end, everybody, family, look_up
+from perfgate.servers.supervisor.processes import (
+    MARK,
+    Process,
+    end,
+    everybody,
+    family,
+    look_up,
+)
 
-# After pytest's death everything is gone within 10 s: this, 5 s for SIGKILL to work, and time to look around.
+# After pytest's death everything is gone within 10 s: this, 5 s for SIGKILL to work,
+# and time to look around.
 ORPHAN_GRACE_S = 3.0
 POLL_S = 0.5
-# While the server starts it makes its shared memory; later samples would read /proc during a measurement.
+# While the server starts it makes its shared memory; later samples would read /proc
+# during a measurement.
 SAMPLE_S = 2.0
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -112,10 +126,15 @@ class Guard:
     def _note_exit(self) -> None:
         if self._exit is not None:
             return
-        # Left a zombie on purpose: its pid and group cannot be given to anybody else until all is over.
+        # Left a zombie on purpose: its pid and group cannot be given to anybody else
+        # until all is over.
         result = os.waitid(os.P_PID, self.leader, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         if result is not None:
-            self._exit = result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
+            self._exit = (
+                result.si_status
+                if result.si_code == os.CLD_EXITED
+                else -result.si_status
+            )
             tell(exit=self._exit)
 
     def _sample(self) -> frozenset[Process]:
@@ -127,13 +146,19 @@ class Guard:
     def finish(self, grace_s: float) -> None:
         """End the server, clean up after it, and report."""
         if self._starting:
-            grace_s = 0.0  # nothing to save, and a start that goes on under SIGTERM makes files until the last moment
+            # nothing to save, and a start that goes on under SIGTERM makes files until
+            # the last moment
+            grace_s = 0.0
         # Whoever asked for patience may die while it lasts.
         ending = end(
-            self._sample, self.leader, lambda: min(grace_s, ORPHAN_GRACE_S) if self._is_orphaned() else grace_s
+            self._sample,
+            self.leader,
+            lambda: min(grace_s, ORPHAN_GRACE_S) if self._is_orphaned() else grace_s,
         )
         self._note_exit()
-        report = dataclasses.asdict(ending) | {"removed": self._leftovers.remove(everybody())}
+        report = dataclasses.asdict(ending) | {
+            "removed": self._leftovers.remove(everybody())
+        }
         with contextlib.suppress(OSError), Path(self._order["log"]).open("a") as log:
             log.write(f"[guardian] ended the server: {json.dumps(report)}\n")
         tell(report=report)
@@ -190,8 +215,9 @@ def main() -> None:
     except OSError as error:
         tell(error=str(error), errno=error.errno or 0)
         raise SystemExit(0) from None
-    # Only now, so that the server is in pytest's session: Linux shares the processor between sessions (autogroup), and
-    # a server that spins in one of its own starved the client for up to a second (vLLM at TP=2 on two cores).
+    # Only now, so that the server is in pytest's session: Linux shares the processor
+    # between sessions (autogroup), and a server that spins in one of its own starved
+    # the client for up to a second (vLLM at TP=2 on two cores).
     os.setsid()
     tell(pid=guard.leader, guardian=os.getpid())
     guard.finish(guard.watch())

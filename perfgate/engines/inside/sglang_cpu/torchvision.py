@@ -1,9 +1,10 @@
 """Names of torchvision that SGLang and Transformers import while they load, and none of its work.
 
-A server that answers text on the CPU never touches an image, but it imports what would. The real
-torchvision must be built for the torch beside it: PyPI's, built for CUDA, ends beside a CPU build
-with "operator torchvision::nms does not exist". This folder is on the PYTHONPATH of SGLang's CPU
-servers alone. Whoever calls one of these names is told that it is a stand-in.
+A server that answers text on the CPU never touches an image, but it imports what would.
+The real torchvision must be built for the torch beside it: PyPI's, built for CUDA, ends
+beside a CPU build with "operator torchvision::nms does not exist". This folder is on
+the PYTHONPATH of SGLang's CPU servers alone. Whoever calls one of these names is told
+that it is a stand-in.
 """
 
 import enum
@@ -51,7 +52,11 @@ class StandIn(ModuleType):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
-        found = InterpolationMode if name == "InterpolationMode" else type(name, (Missing,), {})
+        found = (
+            InterpolationMode
+            if name == "InterpolationMode"
+            else type(name, (Missing,), {})
+        )
         setattr(self, name, found)
         return found
 
