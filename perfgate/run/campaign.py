@@ -18,7 +18,7 @@ import psutil
 
 import perfgate
 from perfgate.cases import Case, asking_routing
-from perfgate.config.settings import Settings
+from perfgate.config.config import Config
 from perfgate.engines import injection
 from perfgate.engines.base import LaunchPlan, ServerConfig
 from perfgate.errors import Failure
@@ -75,7 +75,7 @@ class Campaign:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: Config,
         hardware: Hardware,
         planned: Sequence[Case],
         pool: ServerPool,

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from perfgate.config.settings import Settings
+from perfgate.config.config import Config
 from perfgate.engines import environment
 from perfgate.engines import registry as engines
 from perfgate.engines.base import LaunchPlan, LaunchRequest, ServerConfig
@@ -31,7 +31,7 @@ class Planner:
     """
 
     def __init__(
-        self, settings: Settings, ledger: Ledger, say: Callable[[str], None]
+        self, settings: Config, ledger: Ledger, say: Callable[[str], None]
     ) -> None:
         self._settings = settings
         self._ledger = ledger
@@ -78,7 +78,7 @@ class Planner:
         return plan
 
 
-def software(settings: Settings, config: ServerConfig) -> rundata.Server:
+def software(settings: Config, config: ServerConfig) -> rundata.Server:
     """What runs the server.
 
     Raises:
@@ -98,7 +98,7 @@ def attached(config: ServerConfig, url: str) -> rundata.Server:
     )
 
 
-def find_python(settings: Settings, config: ServerConfig) -> environment.EnginePython:
+def find_python(settings: Config, config: ServerConfig) -> environment.EnginePython:
     """The Python of the server's engine, or of its base build.
 
     Raises:
