@@ -53,15 +53,21 @@ def _is_project_near(config: pytest.Config) -> bool:
     words = _words(config)
     if PACKAGE in words or options.is_given("--study", words):
         return True
-    folders = [config.rootpath, config.invocation_params.dir]
+    folder = config.invocation_params.dir
+    places = [config.rootpath, folder]
     for word in words:
-        path = config.invocation_params.dir / word.split("::")[0]
-        if not word.startswith("-") and len(word) < LONGEST_PATH and path.exists():
-            folders.append(path)
-    for folder in folders:
-        if locations.project_table(locations.find_root(folder)):
-            return True
-    return False
+        if word.startswith("-") or len(word) > LONGEST_PATH:
+            continue
+        path = folder / word.split("::")[0]
+        if path.exists():
+            places.append(path)
+    return any(_has_project(place) for place in places)
+
+
+def _has_project(place: Path) -> bool:
+    """Whether a folder or one above it has a project file."""
+    root = locations.find_root(place)
+    return locations.project_table(root) is not None
 
 
 def _words(config: pytest.Config) -> list[str]:
@@ -158,9 +164,11 @@ def _replace_package_name(config: pytest.Config) -> bool:
     Returns:
         whether it was named.
     """
-    is_named = PACKAGE in config.args
-    folder = str(shipped().tests)
-    config.args[:] = [folder if word == PACKAGE else word for word in config.args]
+    is_named = False
+    for position, argument in enumerate(config.args):
+        if argument == PACKAGE:
+            config.args[position] = str(shipped().tests)
+            is_named = True
     return is_named
 
 
@@ -181,12 +189,12 @@ def _open_project(config: pytest.Config, names_shipped: bool) -> None:
     if study == SHIPPED:
         study = str(shipped().study)
     project = open_project(_start_folder(config), study)
-    if project.file or names_study or names_shipped:
-        _register_markers(config, project)
-        _register_additions(config)
-        _start_session(config, project)
-    else:
+    if not (project.file or names_study or names_shipped):
         _refuse_without_project(config)
+        return
+    _register_markers(config, project)
+    _register_additions(config)
+    _start_session(config, project)
 
 
 def _start_session(config: pytest.Config, project: Project) -> None:
@@ -232,7 +240,8 @@ def _register_markers(config: pytest.Config, project: Project) -> None:
         config.addinivalue_line("markers", f"{name}: {table.about}")
     known = set()
     for line in config.getini("markers"):
-        known.add(line.split(":")[0].split("(")[0].strip())
+        signature = line.split(":")[0]
+        known.add(signature.split("(")[0].strip())
     unknown = sorted(options.marker_words(config) - known)
     if unknown:
         markers = ", ".join(sorted(known))

@@ -72,7 +72,10 @@ class PlannedSession:
 
     @property
     def kind(self) -> str:
-        """The machine kind to judge for: this machine's if a platform runs here, else the first platform's."""
+        """The kind of the baselines: this machine's, if a selected platform runs here.
+
+        If none does, that of the first platform.
+        """
         kinds = [gpu or platform for platform, gpu in self.gpus.items()]
         if self.hardware.kind in kinds:
             return self.hardware.kind

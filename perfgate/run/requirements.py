@@ -42,16 +42,19 @@ class Requirements:
             return self._not_attached(case)
         servers = [load.server for load in case.loads]
         reason = self._missing_engine(servers) or _no_expert_parallelism(servers)
+        if reason is not None:
+            return reason
         if self._study.device_of(platform) == "cpu":
-            return reason or _few_cores(servers)
-        return reason or self._few_gpus(platform, servers) or self._too_small(servers)
+            return _few_cores(servers)
+        return self._few_gpus(platform, servers) or self._small_gpus(servers)
 
     def _not_attached(self, case: Case) -> str | None:
         missing = set()
         needs_launch = False
         for load in case.loads:
             server = load.server
-            if (server.engine, server.model) not in self._config.attached:
+            key = (server.engine, server.model)
+            if key not in self._config.attached:
                 missing.add(f"{server.engine}:{server.model}")
             if load.asks_routing or server.expert_parallel:
                 needs_launch = True
@@ -70,9 +73,9 @@ class Requirements:
         if self._config.engines_are_required:
             return None
         for server in servers:
-            reason = self._missing_engines(server.device).get(server.engine)
-            if reason is not None:
-                return reason
+            reasons = self._missing_engines(server.device)
+            if server.engine in reasons:
+                return reasons[server.engine]
         return None
 
     def _missing_engines(self, device: str) -> dict[str, str]:
@@ -102,7 +105,7 @@ class Requirements:
             return f"{reason} (--tp {fitting} asks what fits)"
         return reason
 
-    def _too_small(self, servers: Sequence[ServerConfig]) -> str | None:
+    def _small_gpus(self, servers: Sequence[ServerConfig]) -> str | None:
         for server in servers:
             reason = estimate.too_small(
                 catalogue.lookup(server.model).architecture,
@@ -118,11 +121,9 @@ class Requirements:
 def _no_expert_parallelism(servers: Sequence[ServerConfig]) -> str | None:
     """Why an engine cannot serve with expert parallelism on its device."""
     for server in servers:
-        if server.expert_parallel:
-            reasons = ENGINES[server.engine].no_expert_parallelism
-            reason = reasons.get(server.device)
-            if reason is not None:
-                return reason
+        reasons = ENGINES[server.engine].no_expert_parallelism
+        if server.expert_parallel and server.device in reasons:
+            return reasons[server.device]
     return None
 
 

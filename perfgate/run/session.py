@@ -124,13 +124,14 @@ class PerfSession:
         by_platform: dict[str, dict[str, Study]] = {}
         for study in self.studies():
             by_platform.setdefault(study.platform, {})[study.moe.engine] = study
-        reference_engines = self.study.engines[:1]
         for studies in by_platform.values():
-            engines = sorted(
-                studies, key=lambda engine: (engine not in reference_engines, engine)
-            )
-            for engine in engines[1:]:
-                yield Versus(of=studies[engine], over=studies[engines[0]])
+            engines = sorted(studies)
+            reference = engines[0]
+            if self.study.engines and self.study.engines[0] in studies:
+                reference = self.study.engines[0]
+            for engine in engines:
+                if engine != reference:
+                    yield Versus(of=studies[engine], over=studies[reference])
 
     def add_case(self, case: Case) -> None:
         """Count a case as selected that a test asks while it runs."""
@@ -144,8 +145,10 @@ class PerfSession:
         Args:
             earlier: cases that an earlier command of the same run has asked.
         """
-        selected = {case.id for case in (*self.cases, *earlier)}
-        return self.coverage.left_out(selected | self.server_tests)
+        selected = set(self.server_tests)
+        selected.update(case.id for case in self.cases)
+        selected.update(case.id for case in earlier)
+        return self.coverage.left_out(selected)
 
     # What cannot run here.
 
@@ -271,6 +274,12 @@ class PlannedTests:
     has_server_tests: bool = False
     server_test_gpus: int = 0
 
+    def servers(self) -> Iterator[ServerConfig]:
+        """The server of each load; one server can occur many times."""
+        for case in self.cases:
+            for load in case.loads:
+                yield load.server
+
 
 class OpenSession:
     """A campaign with its server pool and the lease of its devices.
@@ -315,7 +324,7 @@ def open_session(
     refuse_occupied(config.run_dir, config.resume)
     previous = _previous_run(config, tell)
     if not planned.has_server_tests:
-        models = [load.server.model for case in planned.cases for load in case.loads]
+        models = [server.model for server in planned.servers()]
         injection.refuse_unserved(config.injections, models)
     # Nothing is refused after the lease: a lease that nobody releases would make the
     # next attempt wait for this process.
@@ -384,9 +393,8 @@ def _lease(
     gpu_count = 0
     if not config.external_urls:
         gpu_count = planned.server_test_gpus
-        for case in planned.cases:
-            for load in case.loads:
-                gpu_count = max(gpu_count, load.server.gpu_count)
+        for server in planned.servers():
+            gpu_count = max(gpu_count, server.gpu_count)
     devices = [CPU]
     if gpu_count:
         devices = [gpu.uuid for gpu in hardware.gpus]

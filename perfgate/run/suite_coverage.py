@@ -37,19 +37,19 @@ class SuiteCoverage:
         Args:
             selected: ids that were selected, now or by an earlier command of the run.
         """
-        lines = [self._shown(path) for path in sorted(self._test_files() - self.files)]
-        case_count = len(self.ids.difference(selected))
-        if case_count:
-            cases = formatting.count(case_count, "case")
+        lines = []
+        unread = self._test_files() - self.files
+        for path in sorted(unread):
+            if path.is_relative_to(self._root):
+                path = path.relative_to(self._root)
+            lines.append(str(path))
+        unselected = self.ids.difference(selected)
+        if unselected:
+            cases = formatting.count(len(unselected), "case")
             lines.append(
                 f"{cases} that -k, -m, --lf, a test's name or the like did not select"
             )
         return tuple(lines)
-
-    def _shown(self, path: Path) -> str:
-        if path.is_relative_to(self._root):
-            path = path.relative_to(self._root)
-        return str(path)
 
     def _test_files(self) -> set[Path]:
         files: set[Path] = set()

@@ -8,6 +8,7 @@ import sys
 import types
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from perfgate.config.config import Config, refuse_occupied
@@ -30,7 +31,9 @@ def quiet_environment(monkeypatch):
 @pytest.fixture
 def project(tmp_path):
     """A project in an empty folder."""
-    folders = {name: tmp_path / name for name in ("engines", "models", "runs", "baselines")}
+    folders = {
+        name: tmp_path / name for name in ("engines", "models", "runs", "baselines")
+    }
     return Project(Locations(root=tmp_path, **folders), SHIPPED)
 
 
@@ -44,7 +47,9 @@ def parse(project, *words, markers="", worker=None, **pytest_options):
     option.verbose = 0
     for name, value in pytest_options.items():
         setattr(option, name, value)
-    config = types.SimpleNamespace(option=option, invocation_params=types.SimpleNamespace(args=words))
+    config = types.SimpleNamespace(
+        option=option, invocation_params=types.SimpleNamespace(args=words)
+    )
     if worker is not None:
         config.workerinput = worker
     return Config.from_pytest(config, project)
@@ -54,9 +59,9 @@ def test_defaults_are_those_of_a_config_made_by_hand(project):
     """A library user's `Config(run_dir, store)` differs only in what the project names."""
     parsed = parse(project)
     by_hand = Config(run_dir=parsed.run_dir, store=parsed.store, run_id=parsed.run_id)
-    named = {"engines": parsed.engines, "history": parsed.history, "runs": parsed.runs}
+    fields = {"engines": parsed.engines, "history": parsed.history, "runs": parsed.runs}
 
-    assert dataclasses.replace(by_hand, **named) == parsed
+    assert dataclasses.replace(by_hand, **fields) == parsed
 
 
 def test_nothing_can_be_changed(project):
@@ -66,9 +71,12 @@ def test_nothing_can_be_changed(project):
 
 
 def test_a_new_folder_names_the_run(project, tmp_path):
-    """Without --run-dir the run lies among the project's and has its folder's name; a named folder does not name it."""
+    """Without --run-dir the run has its folder's name; a named folder does not name it."""
     parsed = parse(project)
-    assert (project.locations.runs, parsed.run_id) == (parsed.run_dir.parent, parsed.run_dir.name)
+    assert (project.locations.runs, parsed.run_id) == (
+        parsed.run_dir.parent,
+        parsed.run_dir.name,
+    )
 
     named = parse(project, "--run-dir", str(tmp_path / "mine"))
     assert tmp_path / "mine" == named.run_dir
@@ -92,9 +100,15 @@ def test_platforms_are_those_of_the_markers(project):
 
 @pytest.mark.parametrize(
     ("option", "variable", "expected"),
-    [((), "", "required"), ((), "advisory", "advisory"), (("--gate", "required"), "advisory", "required")],
+    [
+        ((), "", "required"),
+        ((), "advisory", "advisory"),
+        (("--gate", "required"), "advisory", "required"),
+    ],
 )
-def test_the_gate_by_option_variable_and_project(project, monkeypatch, option, variable, expected):
+def test_the_gate_by_option_variable_and_project(
+    project, monkeypatch, option, variable, expected
+):
     """The command line decides before the variable, and that before the project file."""
     monkeypatch.setenv("PERFGATE_GATE", variable)
     strict = dataclasses.replace(project, gate="required")
@@ -107,19 +121,24 @@ def test_the_gate_by_option_variable_and_project(project, monkeypatch, option, v
 def test_engines_are_named_or_the_studys(project):
     """--engine, else those with a base build, else the study's; only the first must be there."""
     base = f"sglang={sys.executable}"
-    parsed = [parse(project), parse(project, "--against-engine", base), parse(project, "--engine", "vllm")]
+    default = parse(project)
+    compared = parse(project, "--against-engine", base)
+    named = parse(project, "--engine", "vllm")
 
-    assert [SHIPPED.engines, ("sglang",), ("vllm",)] == [config.engines for config in parsed]
-    assert [False, False, True] == [config.engines_are_required for config in parsed]
+    assert (SHIPPED.engines, False) == (default.engines, default.engines_are_required)
+    assert (("sglang",), False) == (compared.engines, compared.engines_are_required)
+    assert (("vllm",), True) == (named.engines, named.engines_are_required)
 
 
 def test_the_command_line_comes_before_the_project_file(project, tmp_path):
     """A Python and a folder that both name are the command line's."""
     pythons = {"vllm": "/nowhere", "sglang": sys.executable}
     folders = {"llama-small": "/nowhere"}
-    theirs = dataclasses.replace(project, engine_python=pythons, model_dir=folders)
+    project = dataclasses.replace(project, engine_python=pythons, model_dir=folders)
+    python = ("--engine-python", f"vllm={sys.executable}")
+    folder = ("--model-dir", f"llama-small={tmp_path}")
 
-    parsed = parse(theirs, "--engine-python", f"vllm={sys.executable}", "--model-dir", f"llama-small={tmp_path}")
+    parsed = parse(project, *python, *folder)
 
     assert {"vllm": sys.executable, "sglang": sys.executable} == parsed.engine_pythons
     assert {"llama-small": str(tmp_path)} == parsed.model_dirs
@@ -127,35 +146,54 @@ def test_the_command_line_comes_before_the_project_file(project, tmp_path):
 
 def test_injections_go_into_the_candidate_alone(project):
     """A base build is what it is compared with; other models are left as they are."""
-    parsed = parse(project, "--inject-delay", "llama-small=5", "--plant-arg", "llama-small=--eager")
-    candidate = ServerConfig(engine="vllm", model="llama-small", dtype="float32", max_model_len=512)
-    base, other = (
-        ServerConfig(engine="vllm", model=model, dtype="float32", max_model_len=512, build=build)
-        for model, build in (("llama-small", "base"), ("mixtral-small", ""))
+    parsed = parse(
+        project, "--inject-delay", "llama-small=5", "--plant-arg", "llama-small=--eager"
     )
+    candidate = ServerConfig(
+        engine="vllm", model="llama-small", dtype="float32", max_model_len=512
+    )
+    base = msgspec.structs.replace(candidate, build="base")
+    other = msgspec.structs.replace(candidate, model="mixtral-small")
 
-    assert {"per_token_ms": 5.0, "arguments": "--eager"} == parsed.recorded_injection(candidate)
-    assert [injection.NOTHING] * 2 == [parsed.injection(server) for server in (base, other)]
+    recorded = parsed.recorded_injection(candidate)
+    assert {"per_token_ms": 5.0, "arguments": "--eager"} == recorded
+    for server in (base, other):
+        assert injection.NOTHING == parsed.injection(server)
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
-        (["--inject-delay", "llama-small=5", "--attach", "vllm=http://h"], "leave --attach out"),
-        (["--inject-env", "llama-small=A=1", "--baseline-record"], "leave --baseline-record out"),
-        (["--against-engine", f"vllm={sys.executable}", "--baseline-record"], "leave --baseline-record out"),
-        (["--against-engine", f"vllm={sys.executable}", "--launches", "2"], "--launches 3 or more"),
-        (["--against-engine", f"vllm={sys.executable}", "--engine", "sglang"], "no base build for sglang"),
+        (
+            ["--inject-delay", "llama-small=5", "--attach", "vllm=http://h"],
+            "leave --attach out",
+        ),
+        (
+            ["--inject-env", "llama-small=A=1", "--baseline-record"],
+            "leave --baseline-record out",
+        ),
+        (
+            ["--against-engine", f"vllm={sys.executable}", "--baseline-record"],
+            "leave --baseline-record out",
+        ),
+        (
+            ["--against-engine", f"vllm={sys.executable}", "--launches", "2"],
+            "--launches 3 or more",
+        ),
+        (
+            ["--against-engine", f"vllm={sys.executable}", "--engine", "sglang"],
+            "no base build for sglang",
+        ),
         (["--engine", "vlm"], "did you mean vllm?"),
         (["--lease-wait", "-1"], "0 is the least"),
     ],
 )
-def test_contradictions_are_refused_without_a_platform(project, words, told):
+def test_contradictions_are_refused_without_a_platform(project, words, message):
     """Whether or not anything would be measured."""
     with pytest.raises(BadOption) as caught:
         parse(project, *words)
 
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_workers_plan_nothing(project):
@@ -166,9 +204,11 @@ def test_workers_plan_nothing(project):
 
 def test_nothing_is_asked_of_a_server_while_collecting(project):
     """--attach names an address; only a session that measures, or plans, calls it."""
-    parsed = parse(project, "--attach", "vllm=http://127.0.0.1:9", markers="cpu", collectonly=True)
+    url = "vllm=http://127.0.0.1:9"
+    parsed = parse(project, "--attach", url, markers="cpu", collectonly=True)
 
-    assert ({}, ("vllm=http://127.0.0.1:9",), False) == (parsed.attached, parsed.external_urls, parsed.runs_tests)
+    assert ({}, (url,)) == (parsed.attached, parsed.external_urls)
+    assert not parsed.runs_tests
 
 
 def test_an_occupied_folder_is_refused(tmp_path):
