@@ -79,7 +79,7 @@ class PerfSession:
     def hardware(self) -> Hardware:
         """The machine, detected once; with --attach the one that -m names."""
         if self._hardware is None:
-            if self.config.external_urls:
+            if self.config.external_urls and self.platforms:
                 self._hardware = hardware.attached(self.platforms[0])
             else:
                 self._hardware = hardware.detect()
