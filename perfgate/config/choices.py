@@ -17,7 +17,7 @@ from perfgate.engines.injection import Plant
 from perfgate.errors import Failure
 from perfgate.judge.baseline_store import Store
 from perfgate.results import schema
-from perfgate.servers.external import AttachedServer, attach
+from perfgate.servers.external import ExternalServer, attach
 
 
 class BadOption(Failure):
@@ -99,6 +99,6 @@ def planted(option: argparse.Namespace) -> dict[str, Plant]:
 
 
 @functools.cache
-def attachments(texts: tuple[str, ...]) -> dict[tuple[str, str], AttachedServer]:
+def attachments(texts: tuple[str, ...]) -> dict[tuple[str, str], ExternalServer]:
     """What --attach names, asked once: (engine, model) -> server."""
     return attach(texts)

@@ -11,7 +11,7 @@ from perfgate.engines.base import ServerConfig
 from perfgate.engines.injection import Plant
 from perfgate.judge.baseline_store import Store
 from perfgate.results.schema import new_run_id
-from perfgate.servers.external import AttachedServer
+from perfgate.servers.external import ExternalServer
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Settings:
     plants: Mapping[str, Plant] = field(default_factory=dict)
     gpu_indices: tuple[int, ...] = ()
     silence_timeout_s: float = 120.0
-    attached: Mapping[tuple[str, str], AttachedServer] = field(default_factory=dict)
+    attached: Mapping[tuple[str, str], ExternalServer] = field(default_factory=dict)
     against: Mapping[str, str] = field(default_factory=dict)
     against_delta: float | None = None
     launches: int = 1

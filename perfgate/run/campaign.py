@@ -42,7 +42,7 @@ from perfgate.run.resume import (
     still_needed,
 )
 from perfgate.run.single_flight import SharedResults
-from perfgate.servers.external import AttachedServer
+from perfgate.servers.external import ExternalServer
 from perfgate.servers.launch_record import ServerDied
 from perfgate.servers.pool import ServerPool
 from perfgate.servers.server import Server
@@ -97,7 +97,7 @@ class Campaign:
         self._launched: set[str] = set()
         self._escalated: set[tuple[str, str]] = set()
         # The servers that were started last, each with what measures its launch.
-        self._held: dict[str, tuple[Server | AttachedServer, LaunchMeasurement]] = {}
+        self._held: dict[str, tuple[Server | ExternalServer, LaunchMeasurement]] = {}
         began_s = settings.began_unix_s or time.time()
         results = RunResults(
             run_id=settings.run_id,
@@ -202,13 +202,13 @@ class Campaign:
             known_cases = (*known_cases, case)
         self._ledger.update(cases=known_cases, workloads=self.results.workloads | sends)
 
-    def hold(self, config: ServerConfig) -> Server | AttachedServer:
+    def hold(self, config: ServerConfig) -> Server | ExternalServer:
         """A server that is ready, for a test that wants it in hand; the one that lives, if it is this one.
 
         Raises:
             Failure: it cannot be had.
         """
-        server: Server | AttachedServer | None = self._attached(config)
+        server: Server | ExternalServer | None = self._attached(config)
         if server is None:
             try:
                 server = self._start(self._planner.plan(config), fresh=False)
@@ -328,7 +328,7 @@ class Campaign:
         )
         self._ledger.update(finished=now(), complete=complete, launches=launches)
 
-    def _attached(self, config: ServerConfig) -> AttachedServer | None:
+    def _attached(self, config: ServerConfig) -> ExternalServer | None:
         """The server that somebody else runs in place of this one, if there is one."""
         return self._settings.attached.get((config.engine, config.model))
 
@@ -527,7 +527,7 @@ class Campaign:
         return not {workload.name for workload in self._timed(key)} <= sent
 
     def _runner_of(
-        self, config: ServerConfig, server: Server | AttachedServer
+        self, config: ServerConfig, server: Server | ExternalServer
     ) -> LaunchMeasurement:
         """What measures the next launch of a server."""
         # Imported here: collecting tests must not wait for the load client (uvloop,
@@ -535,7 +535,7 @@ class Campaign:
         from perfgate.run.launch_runner import LaunchMeasurement
 
         give_up: Callable[[str], ServerDied] = self._pool.abandon
-        if isinstance(server, AttachedServer):
+        if isinstance(server, ExternalServer):
             give_up = server.death
             self._ledger.put_server(planning.attached(config, server.url))
         index = self._ledger.next_index(config.key)

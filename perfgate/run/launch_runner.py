@@ -35,7 +35,7 @@ from perfgate.results.schema import Launch, Measurement
 from perfgate.run.probes import gpu as gpu_watch
 from perfgate.run.probes import routing as probe
 from perfgate.run.probes.footprint import Holding
-from perfgate.servers.external import AttachedServer
+from perfgate.servers.external import ExternalServer
 from perfgate.servers.launch_record import ServerDied
 from perfgate.servers.server import Server
 
@@ -55,7 +55,7 @@ class LaunchMeasurement:
     def __init__(
         self,
         config: ServerConfig,
-        server: Server | AttachedServer,
+        server: Server | ExternalServer,
         index: int,
         ledger: Ledger,
         tell: Tell,
@@ -77,13 +77,13 @@ class LaunchMeasurement:
         self._target = measurement.Target(
             url=server.url,
             served_model=server.served_model
-            if isinstance(server, AttachedServer)
+            if isinstance(server, ExternalServer)
             else config.model,
             vocab_size=models.lookup(config.model).architecture.vocab_size,
             engine=config.engine,
             device=config.device,
             is_alive=server.alive,
-            log=None if isinstance(server, AttachedServer) else Path(server.record.log),
+            log=None if isinstance(server, ExternalServer) else Path(server.record.log),
         )
 
     def run(
@@ -184,12 +184,12 @@ class LaunchMeasurement:
         return death
 
     def _note_start(self, plant: Plant) -> None:
-        if isinstance(self._server, AttachedServer):
+        if isinstance(self._server, ExternalServer):
             unknown = (
                 f"{self._server.url} is run by somebody else: its start, log and "
                 "memory cannot be known"
             )
-            start = self._server.record(self._config.key)
+            start = self._server.launch_record(self._config.key)
             self._ledger.add_launch(
                 Launch(
                     server=self._config.key,
@@ -254,7 +254,7 @@ class LaunchMeasurement:
 
         A server that somebody else runs is left as it is.
         """
-        if isinstance(self._server, AttachedServer):
+        if isinstance(self._server, ExternalServer):
             return ()
         try:
             self._engine.settle(self._server.url)
@@ -310,7 +310,7 @@ class LaunchMeasurement:
         return gpu_watch.told(repetition, self._telemetry, mark)
 
     def _watch_memory(self) -> None:
-        if isinstance(self._server, AttachedServer):
+        if isinstance(self._server, ExternalServer):
             return
         if self._holding is None:
             self._holding = Holding(
@@ -319,7 +319,7 @@ class LaunchMeasurement:
         self._holding.watch()
 
     def _watch_gpus(self) -> telemetry.Telemetry | None:
-        if isinstance(self._server, AttachedServer):
+        if isinstance(self._server, ExternalServer):
             return None
         indices, key = self._server.plan.gpu_indices, self._config.key
         return gpu_watch.watch(indices, key, self._index, self._ledger, self._sampled)

@@ -1,4 +1,4 @@
-"""What is known of one launch, and in which ways can it fail?"""
+"""Launch record: what is known of one server start, and the ways in which it can fail."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ class ServerNotReady(Failure):
 
 
 class ServerDied(Failure):
-    """The server ended after it had been ready, and nobody had asked it to."""
+    """The server ended, or hung, after it had been ready."""
 
 
 class PortInUse(Failure):
-    """Somebody else listens where the server should."""
+    """Another process listens on the server's port."""
 
 
 class RunDirectoryFull(Failure):
-    """There is no room for the server's log."""
+    """The disk has no room for the server's log."""
 
 
 class PhaseTime(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A step of the start-up: seconds since the launch, and the log line that told."""
+    """A step of the start-up: seconds since the launch, and the log line that shows it."""
 
     name: str
     at_s: float

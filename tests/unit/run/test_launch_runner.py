@@ -142,7 +142,7 @@ def test_engine_that_does_not_settle_is_measured_and_says_so(tmp_path, monkeypat
 def test_server_of_somebody_else_is_left_as_it_is(tmp_path, monkeypatch):
     """Its owner decides what it collects."""
     asked = Asked(tmp_path, monkeypatch)
-    monkeypatch.setattr(rounds, "AttachedServer", types.SimpleNamespace)
+    monkeypatch.setattr(rounds, "ExternalServer", types.SimpleNamespace)
     settling(asked, monkeypatch, lambda url: asked.order.append("settle"))
 
     assert () == asked.launch._settle()
