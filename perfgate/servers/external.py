@@ -106,7 +106,7 @@ class ExternalServer:
         """A record without process, log and start-up time: this suite launched nothing."""
         return LaunchRecord(
             key=key,
-            index=0,
+            session_index=0,
             argv=(),
             env={},
             pid=0,

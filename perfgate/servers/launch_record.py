@@ -41,7 +41,8 @@ class LaunchRecord(
     """One launch, for the run's results.
 
     Attributes:
-        index: number of the launch in its session, from 0.
+        session_index: number of the launch among all of its session, from 0; the log's
+            name ends in it.
         env: what was set on top of the inherited environment.
         ready_s: seconds from launch to the first healthy answer; None if there was
             none.
@@ -49,7 +50,7 @@ class LaunchRecord(
     """
 
     key: str
-    index: int
+    session_index: int
     argv: tuple[str, ...]
     env: dict[str, str]
     pid: int

@@ -239,7 +239,7 @@ def launch(
         ) from None
     record = LaunchRecord(
         key=plan.key,
-        index=index,
+        session_index=index,
         argv=plan.argv,
         env=dict(plan.env),
         pid=launched.pid,

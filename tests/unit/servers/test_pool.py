@@ -58,7 +58,7 @@ def test_two_are_never_alive_together(tmp_path: Path) -> None:
             assert [server.record.pid] == [r.pid for r in pool.launches if look_up(r.pid) is not None]
 
     assert [] == [r.pid for r in pool.launches if look_up(r.pid) is not None]
-    assert [0, 1, 2] == [record.index for record in pool.launches]
+    assert [0, 1, 2] == [record.session_index for record in pool.launches]
     assert ["made room for fake-engine", "made room for fake-engine", "closed"] == [
         str(record.stop).partition(":")[0] for record in pool.launches
     ]
