@@ -34,7 +34,7 @@ from perfgate.machine.leases import LEASES
 from perfgate.models import catalogue
 from perfgate.results import merge
 from perfgate.results.schema import RESULTS_FILE, new_run_id
-from perfgate.servers.external import AttachedServer, attach
+from perfgate.servers.external import ExternalServer, attach
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Config:
     allow_download: bool = False
     injections: Mapping[str, Injection] = field(default_factory=dict)
     external_urls: tuple[str, ...] = ()
-    attached: Mapping[tuple[str, str], AttachedServer] = field(default_factory=dict)
+    attached: Mapping[tuple[str, str], ExternalServer] = field(default_factory=dict)
     base_builds: Mapping[str, str] = field(default_factory=dict)
     target_effect: float | None = None
     launches: int = 1
@@ -129,16 +129,6 @@ class Config:
     def runs_tests(self) -> bool:
         """Whether tests are run: neither --plan nor --collect-only."""
         return not (self.plan or self.collect_only)
-
-    @property
-    def against(self) -> Mapping[str, str]:
-        """`base_builds`, under the name that the campaign reads."""
-        return self.base_builds
-
-    @property
-    def against_delta(self) -> float | None:
-        """`target_effect`, under the name that the campaign reads."""
-        return self.target_effect
 
     def injection(self, server: ServerConfig) -> Injection:
         """The change injected in a server; none in a base build, the reference."""

@@ -1,13 +1,13 @@
-"""Which server lives on these devices now?
+"""Server pool: at most one live server on a set of devices, GPUs or the CPU.
 
-A pool owns a set of devices (GPUs, or the CPU) for a session and lets one server live
-on it at a time. It stops the old server itself before it launches the next, and goes on
-only if the devices came back: a session fixture per server would leave two alive, and a
-fixture's failing teardown does not keep the next one from starting.
+A pool owns its devices for a session. It stops the old server before it launches the
+next one, and launches only if the devices came back. A session fixture per server would
+leave two alive, and a fixture's failing teardown does not keep the next from starting.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ from types import TracebackType
 from perfgate.engines.base import LaunchPlan
 from perfgate.errors import Failure
 from perfgate.machine.leases import Lease
-from perfgate.servers.launch_record import LaunchRecord, ServerDied
+from perfgate.servers.launch_record import LaunchRecord, PortInUse, ServerDied
 from perfgate.servers.server import STOP_GRACE_S, Server, launch
 from perfgate.servers.supervisor.processes import Ending
 
@@ -28,11 +28,11 @@ _DEATHS_ALLOWED = 1
 
 
 class DevicesBusy(Failure):
-    """Somebody else's process is on the GPUs."""
+    """A process of another session is on the GPUs."""
 
 
 class DevicesNotClean(Failure):
-    """A stopped server left processes or GPU memory behind, so that nothing can be measured here any more."""
+    """A stopped server left processes or GPU memory behind: nothing more can be measured here."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,10 @@ class Devices:
         strangers: (pid, command, bytes) of each process on the GPUs; asked when no
             server of the pool runs.
         gpu_memory_used: bytes used on each GPU of the given NVML indices.
-        settle_s: how long the memory may take to come back after a stop; 2 s (vLLM) and
-            7 s (SGLang) were seen on an H200.
-        tolerance_bytes: by how much more than before the launch may be used after the
-            stop.
+        settle_s: how long the memory may take to come back after a stop; vLLM took 2 s
+            and SGLang 7 s on an H200.
+        tolerance_bytes: how many more bytes than before the launch may be in use after
+            the stop.
     """
 
     strangers: Callable[[], Sequence[tuple[int, str, int]]] = tuple
@@ -58,11 +58,13 @@ class Devices:
 
 
 class ServerPool:
-    """The servers of one session on one set of devices. Close it, or use it as a context manager.
+    """The servers of one session on one set of devices.
+
+    Close it, or use it as a context manager.
 
     Args:
         log_dir: where the servers' logs go.
-        progress: called with a line now and then while something takes long.
+        progress: called with a line of text while something takes long.
         devices: how to look at the GPUs; on the CPU there is nothing to see.
         lease: the right to use these devices; held until the last process is gone, even
             if this one is killed before.
@@ -86,7 +88,8 @@ class ServerPool:
         self._servers: list[Server] = []
         self._live: Server | None = None
         self._used_before: Sequence[int] = ()
-        self._failed: dict[LaunchPlan, Failure] = {}
+        # By plan without its port, which differs between launches of one server.
+        self._failures: dict[LaunchPlan, Failure] = {}
         self._deaths: Counter[LaunchPlan] = Counter()
         self._dirty: Failure | None = None
 
@@ -96,37 +99,40 @@ class ServerPool:
         return [server.record for server in self._servers]
 
     def get(self, plan: LaunchPlan, *, fresh: bool = False) -> Server:
-        """Return a live server of this plan: the one that runs, or else a new one.
+        """Return a live server of this plan: the running one, or else a new one.
 
         Args:
-            plan: what must run.
-            fresh: launch anew also if it runs already.
+            plan: what must run. Two plans that differ in their port alone are the same.
+            fresh: launch a new one also if it runs already.
 
         Raises:
             ServerExited, ServerNotReady: the start failed, now or at an earlier call;
                 it is tried once.
             ServerDied: it has died a second time.
-            DevicesBusy, DevicesNotClean, PortInUse, LeaseExpired: it cannot be launched
-                here now.
+            PortInUse: another process listens on the plan's port; try another port.
+            DevicesBusy, DevicesNotClean, LeaseExpired: it cannot be launched here now.
         """
         if self._live is not None and not self._live.alive():
             self._bury(self._live, "found dead")
-        for failure in (self._dirty, self._failed.get(plan)):
+        identity = _without_port(plan)
+        for failure in (self._dirty, self._failures.get(identity)):
             if failure is not None:
                 raise failure.with_traceback(None)
-        if self._live is not None and self._live.plan == plan and not fresh:
-            return self._live
-        self._end_live(
-            "replaced by a fresh launch" if fresh else f"made room for {plan.key}"
-        )
+        live = self._live
+        if live is not None and not fresh and _without_port(live.plan) == identity:
+            return live
+        reason = f"made room for {plan.key}"
+        if fresh:
+            reason = "replaced by a fresh launch"
+        self._end_live(reason)
         self._check_devices(plan)
         return self._launch(plan)
 
     def abandon(self, why: str) -> ServerDied:
-        """End the live server because it is of no use (it stalled, say), count that as a death, and return the failure.
+        """End the live server because it hung or died, and return the failure.
 
-        The next `get` launches it once more; after the second time it raises what this
-        returns.
+        The next `get` launches it once more. After the second death, `get` raises the
+        failure that this returns.
         """
         if self._live is None:
             raise LookupError("no server lives in this pool")
@@ -152,22 +158,28 @@ class ServerPool:
         self.close()
 
     def _launch(self, plan: LaunchPlan) -> Server:
-        if self._deaths[plan]:
+        identity = _without_port(plan)
+        if self._deaths[identity]:
             self._progress(f"{plan.key}: launching it once more, for it died")
         self._used_before = tuple(self._devices.gpu_memory_used(plan.gpu_indices))
+        descriptors: Sequence[int] = ()
+        if self._lease is not None:
+            descriptors = self._lease.descriptors
         server = launch(
             plan,
             log_dir=self._log_dir,
             index=len(self._servers),
             owners=self._owners,
-            keep_open=() if self._lease is None else self._lease.descriptors,
+            keep_open=descriptors,
         )
         self._live = server
         self._servers.append(server)
         try:
             server.wait_until_ready(lambda text: self._progress(f"{plan.key}: {text}"))
         except Failure as failure:
-            self._failed[plan] = failure
+            # A port that is taken says nothing about the server.
+            if not isinstance(failure, PortInUse):
+                self._failures[identity] = failure
             self._end_live(f"failed to start ({type(failure).__name__})")
             raise
         except BaseException as error:  # a cancelled start must end the server too
@@ -177,9 +189,10 @@ class ServerPool:
 
     def _bury(self, server: Server, why: str) -> ServerDied:
         failure = server.death(why)
-        self._deaths[server.plan] += 1
-        if self._deaths[server.plan] > _DEATHS_ALLOWED:
-            self._failed[server.plan] = failure
+        identity = _without_port(server.plan)
+        self._deaths[identity] += 1
+        if self._deaths[identity] > _DEATHS_ALLOWED:
+            self._failures[identity] = failure
         self._end_live(f"died ({why})")
         return failure
 
@@ -187,74 +200,94 @@ class ServerPool:
         if self._live is None:
             return
         server = self._live
-        report = server.stop(why, grace_s=STOP_GRACE_S)
+        ending = server.stop(why, grace_s=STOP_GRACE_S)
         self._live = None
-        self._dirty = self._what_stayed(server, report)
+        self._dirty = self._remains(server, ending)
         if self._dirty is not None:
             raise self._dirty
 
-    def _what_stayed(self, server: Server, report: Ending) -> Failure | None:
-        tried = f"stopped {server.plan.key} ({report})"
-        log = Path(server.record.log)
-        if report.left:
-            seen = f"SIGKILL did not end {'; '.join(report.left)}"
+    def _remains(self, server: Server, ending: Ending) -> Failure | None:
+        """What a stopped server left behind: processes or GPU memory; None if nothing."""
+        tried = f"stopped {server.plan.key} ({ending})"
+        if ending.left:
             return DevicesNotClean(
                 tried,
-                seen,
+                f"SIGKILL did not end {'; '.join(ending.left)}",
                 "the kernel holds them: look at `dmesg`, reset the GPU",
-                log,
+                server.log,
             )
-        indices = server.plan.gpu_indices
-        until, was_told = time.monotonic() + self._devices.settle_s, False
-        while excess := self._excess(indices):
-            if not was_told:
+        seen = self._wait_for_memory(server)
+        if seen is None:
+            return None
+        return DevicesNotClean(
+            tried,
+            seen,
+            "end what holds the memory, or reset the GPU; then run again",
+            server.log,
+        )
+
+    def _wait_for_memory(self, server: Server) -> str | None:
+        """Wait until the GPU memory came back; returns what is still held, or None."""
+        until_s = time.monotonic() + self._devices.settle_s
+        is_reported = False
+        excess = self._excess(server.gpu_indices)
+        while excess:
+            listed = "; ".join(excess)
+            if not is_reported:
                 self._progress(
-                    f"{server.plan.key}: stopped; waiting until {'; '.join(excess)} no more"
+                    f"{server.plan.key}: stopped; waiting until {listed} no more"
                 )
-                was_told = True
-            if time.monotonic() >= until:
-                holders = (
-                    _name(self._devices.strangers()) or "no process that can be seen"
-                )
-                seen = (
-                    f"{'; '.join(excess)} {self._devices.settle_s:.0f} s after its "
-                    f"last process; there: {holders}"
-                )
-                return DevicesNotClean(
-                    tried,
-                    seen,
-                    "end what holds the memory, or reset the GPU; then run again",
-                    log,
-                )
+                is_reported = True
+            if time.monotonic() >= until_s:
+                strangers = _format(self._devices.strangers())
+                holders = strangers or "no process that can be seen"
+                settle_s = self._devices.settle_s
+                return f"{listed} {settle_s:.0f} s after its last process; there: {holders}"
             time.sleep(_POLL_S)
+            excess = self._excess(server.gpu_indices)
         return None
 
     def _excess(self, indices: tuple[int, ...]) -> list[str]:
+        """GPUs that hold more memory than before the launch."""
         used = self._devices.gpu_memory_used(indices)
-        return [
-            f"GPU {index} holds {now / 2**30:.1f} GiB ({before / 2**30:.1f} GiB before the launch)"
-            for index, now, before in zip(indices, used, self._used_before, strict=True)
-            if now > before + self._devices.tolerance_bytes
-        ]
+        texts = []
+        for index, now, before in zip(indices, used, self._used_before, strict=True):
+            if now > before + self._devices.tolerance_bytes:
+                texts.append(
+                    f"GPU {index} holds {now / 2**30:.1f} GiB "
+                    f"({before / 2**30:.1f} GiB before the launch)"
+                )
+        return texts
 
     def _check_devices(self, plan: LaunchPlan) -> None:
         if self._lease is not None:
             self._lease.check()
-        # NVML may list our last server for a moment after its end, in a container under
-        # a pid that means nothing there.
-        until = time.monotonic() + (self._devices.settle_s if self._servers else 0.0)
-        while strangers := _name(self._devices.strangers()):
-            if time.monotonic() >= until:
+        until_s = time.monotonic()
+        if self._servers:
+            # NVML may list our last server for a moment after its end, in a container
+            # under a pid that means nothing there.
+            until_s += self._devices.settle_s
+        strangers = _format(self._devices.strangers())
+        while strangers:
+            if time.monotonic() >= until_s:
                 raise DevicesBusy(
                     f"looked at the GPUs before launching {plan.key}",
                     f"in use by {strangers}",
                     "wait until they have ended, end them, or measure on other GPUs",
                 )
             time.sleep(_POLL_S)
+            strangers = _format(self._devices.strangers())
 
 
-def _name(strangers: Sequence[tuple[int, str, int]]) -> str:
-    return "; ".join(
-        f"pid {pid} ({command}, {held / 2**30:.1f} GiB)"
-        for pid, command, held in strangers
-    )
+def _without_port(plan: LaunchPlan) -> LaunchPlan:
+    """The plan without its port, which engines take as a word of its own."""
+    port = str(plan.port)
+    argv = ["PORT" if word == port else word for word in plan.argv]
+    return dataclasses.replace(plan, port=0, argv=tuple(argv))
+
+
+def _format(strangers: Sequence[tuple[int, str, int]]) -> str:
+    texts = []
+    for pid, command, held_bytes in strangers:
+        texts.append(f"pid {pid} ({command}, {held_bytes / 2**30:.1f} GiB)")
+    return "; ".join(texts)

@@ -18,7 +18,7 @@ from perfgate.config.project import Project
 from perfgate.engines import injection
 from perfgate.engines.base import ServerConfig
 from perfgate.locations import Locations
-from tests.unit.studies import SHIPPED
+from tests.support.studies import SHIPPED
 
 
 @pytest.fixture(autouse=True)

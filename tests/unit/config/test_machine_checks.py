@@ -9,7 +9,7 @@ from perfgate.config.machine_checks import refuse_impossible
 from perfgate.config.option_values import BadOption
 from perfgate.judge.baseline_store import Store
 from perfgate.machine.hardware import Gpu, Hardware
-from tests.unit.studies import SHIPPED
+from tests.support.studies import SHIPPED
 
 
 def config(**fields):
