@@ -8,7 +8,7 @@ from perfgate.config.config import Config
 from perfgate.config.machine_checks import refuse_impossible
 from perfgate.config.option_values import BadOption
 from perfgate.judge.baseline_store import Store
-from perfgate.machine.hardware import Gpu, Hardware
+from tests.support.builders import hardware
 from tests.support.studies import SHIPPED
 
 
@@ -16,28 +16,6 @@ def config(**fields):
     """A configuration that selects the H200."""
     fields = {"platforms": ("h200",)} | fields
     return Config(run_dir=Path("run"), store=Store(Path("baselines")), **fields)
-
-
-def machine(gpu_count):
-    """A host with H200s, or without."""
-    gpu = Gpu(
-        index=0,
-        uuid="GPU-0",
-        name="NVIDIA H200",
-        memory_total_bytes=150_754_820_096,
-        mig=False,
-        power_limit_w=700.0,
-        sm_clock_max_mhz=1980,
-    )
-    return Hardware(
-        kind="h200",
-        name="NVIDIA H200",
-        count=gpu_count,
-        memory_bytes=150_754_820_096,
-        isa="avx512",
-        host_memory_bytes=10**11,
-        gpus=(gpu,) * gpu_count,
-    )
 
 
 def never():
@@ -53,10 +31,12 @@ def test_the_machine_is_detected_only_where_an_option_depends_on_it():
 
 def test_an_asserted_kind_must_be_there():
     """--hardware names the kind, or the session ends before it measures."""
-    refuse_impossible(config(hardware_kind="h200"), SHIPPED, lambda: machine(1))
+    refuse_impossible(config(hardware_kind="h200"), SHIPPED, lambda: hardware(count=1))
 
     with pytest.raises(BadOption, match="this machine is 1x NVIDIA H200"):
-        refuse_impossible(config(hardware_kind="b200"), SHIPPED, lambda: machine(1))
+        refuse_impossible(
+            config(hardware_kind="b200"), SHIPPED, lambda: hardware(count=1)
+        )
 
 
 @pytest.mark.parametrize(
@@ -75,10 +55,10 @@ def test_each_worker_needs_gpus_of_its_own(workers, ranks, gpu_count, remedy):
     asked = config(worker_count=workers, tensor_parallel_size=ranks)
 
     if remedy is None:
-        refuse_impossible(asked, SHIPPED, lambda: machine(gpu_count))
+        refuse_impossible(asked, SHIPPED, lambda: hardware(count=gpu_count))
         return
     with pytest.raises(BadOption, match=remedy):
-        refuse_impossible(asked, SHIPPED, lambda: machine(gpu_count))
+        refuse_impossible(asked, SHIPPED, lambda: hardware(count=gpu_count))
 
 
 def test_workers_are_refused_on_the_cpu():

@@ -20,8 +20,13 @@ def test_without_a_file_everything_is_as_by_default(tmp_path):
         project.study.path,
         project.tests,
     )
-    folders = [getattr(project.locations, name) for name in ("engines", "models", "runs", "baselines")]
-    assert [tmp_path / name for name in (".engines", ".models", "runs", "baselines")] == folders
+    folders = [
+        getattr(project.locations, name)
+        for name in ("engines", "models", "runs", "baselines")
+    ]
+    assert [
+        tmp_path / name for name in (".engines", ".models", "runs", "baselines")
+    ] == folders
     assert shipped().baselines == project.shipped_baselines
 
 
@@ -74,7 +79,9 @@ def test_mistakes_are_named(tmp_path, text, expected):
         read_project(tmp_path)
 
     message = str(caught.value)
-    assert [] == [part for part in ["perfgate.toml", *expected] if part not in message], message
+    assert [] == [
+        part for part in ["perfgate.toml", *expected] if part not in message
+    ], message
 
 
 def test_a_study_that_is_not_there_is_named(tmp_path):
@@ -93,12 +100,16 @@ def test_values_that_could_be_paths_are_joined(tmp_path, monkeypatch):
     (tmp_path / "run").mkdir()
     options = ("--run-dir", "--baselines")
 
-    assert ["--run-dir=run", "-k", "x"] == join_values(["--run-dir", "run", "-k", "x"], options)
+    assert ["--run-dir=run", "-k", "x"] == join_values(
+        ["--run-dir", "run", "-k", "x"], options
+    )
     assert ["--run-dir", "new"] == join_values(["--run-dir", "new"], options)
     assert ["--other", "run"] == join_values(["--other", "run"], options)
     assert ["--run-dir", "--plan"] == join_values(["--run-dir", "--plan"], options)
     assert ["--run-dir"] == join_values(["--run-dir"], options)
-    assert ["--", "--run-dir", "run"] == join_values(["--", "--run-dir", "run"], options)
+    assert ["--", "--run-dir", "run"] == join_values(
+        ["--", "--run-dir", "run"], options
+    )
 
 
 def test_an_engines_python_counts_from_the_file(tmp_path, monkeypatch):
