@@ -20,7 +20,7 @@ import numpy as np
 
 from perfgate.engines.registry import ENGINES
 from perfgate.load import metrics, validity
-from perfgate.load.client import SILENT, Recording, Sending
+from perfgate.load.client import Recording, Sending
 from perfgate.load.multiprocess import send_with
 from perfgate.load.repetition import Repetition, RequestRow
 from perfgate.load.response import Transcript, read
@@ -117,6 +117,7 @@ def measure(
         server_values=served,
         client_values=client_values(recording, transcripts),
         requests=rows,
+        hang=recording.hang,
     )
 
 
@@ -148,18 +149,6 @@ def send_enough(
         )
         recording = send_with(processes, requests, sending(target, workload, progress))
     return recording
-
-
-def hung(repetition: Repetition) -> str | None:
-    """How the server fell silent for good in the middle of the repetition, or None if it did not."""
-    return next(
-        (
-            r.error
-            for r in repetition.requests
-            if r.error is not None and r.error.startswith(SILENT)
-        ),
-        None,
-    )
 
 
 def scraped(target: Target) -> tuple[dict[str, float], tuple[str, ...]]:

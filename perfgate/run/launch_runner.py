@@ -20,7 +20,6 @@ from perfgate.engines import registry as engines
 from perfgate.engines.base import LaunchFacts, ServerConfig
 from perfgate.engines.injection import Injection
 from perfgate.load import ladder, measurement, warmup
-from perfgate.load.client import SILENT
 from perfgate.load.repetition import Repetition
 from perfgate.load.workload import Workload
 from perfgate.machine.hardware import Hardware
@@ -160,7 +159,7 @@ class LaunchRunner:
                 repetition = self._repetition(workload, len(so_far))
                 so_far.append(repetition)
                 yield self._row(workload, so_far, load_s=repetition.duration_s)
-                self._hang = measurement.hung(repetition)
+                self._hang = repetition.hang
             unfinished = [
                 workload
                 for workload in unfinished
@@ -240,10 +239,10 @@ class LaunchRunner:
         progress = self._progress(f"{workload.name}, warming up")
         try:
             warmup.warm_up(self._target, workload, progress=progress)
-        except warmup.WarmUpFailed as failure:
-            if SILENT in failure.seen:
-                self._hang = failure.seen
-            elif self.server.alive():
+        except warmup.WarmUpHung as failure:
+            self._hang = failure.seen
+        except warmup.WarmUpFailed:
+            if self.server.alive():
                 raise
 
     def _climb(self, workloads: Sequence[Workload]) -> dict[str, float]:
@@ -253,7 +252,7 @@ class LaunchRunner:
         steps = ladder.rungs(longest, chunk, ladder.batch_of(workloads))
         climbed = ladder.climb(self._target, steps, progress=self._progress("ladder"))
         self._say(f"ladder: {climbed}")
-        self._hang = climbed.hung
+        self._hang = climbed.hang
         return {"warm_up_compiles": float(len(climbed.slow))}
 
     def _is_useful(self) -> bool:
