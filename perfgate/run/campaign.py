@@ -104,7 +104,11 @@ class Campaign:
         """Everything so far."""
         return self._recorder.results
 
-    def judge(self, case: Case, test: str) -> Verdict:
+    def judge(
+        self,
+        case: Case,
+        test: str,
+    ) -> Verdict:
         """Measure what the case still needs, judge it, and record the verdict.
 
         Args:
@@ -172,7 +176,11 @@ class Campaign:
                 runner = self._start(config, is_fresh=False)
         return runner.server
 
-    def load(self, config: ServerConfig, workload: Workload) -> Measurement:
+    def load(
+        self,
+        config: ServerConfig,
+        workload: Workload,
+    ) -> Measurement:
         """Send a workload to a server in hand, with all of its repetitions.
 
         What this launch was sent already is not sent again.
@@ -201,7 +209,12 @@ class Campaign:
             rows = self._recorder.measurements_of(config.key, runner.index)
         return rows[workload.name]
 
-    def note_number(self, config: ServerConfig, metric: Metric, value: float) -> None:
+    def note_number(
+        self,
+        config: ServerConfig,
+        metric: Metric,
+        value: float,
+    ) -> None:
         """Record a number that a test measured on a server in hand, as a metric of its launch.
 
         Raises:
@@ -239,7 +252,11 @@ class Campaign:
             skipped=dict(skipped), lacking=dict(lacking), left_out=tuple(left_out)
         )
 
-    def finish(self, complete: bool, end_s: float = 0.0) -> None:
+    def finish(
+        self,
+        complete: bool,
+        end_s: float = 0.0,
+    ) -> None:
         """Record the end of the session, and how each launch ended.
 
         Cases that an earlier command measured, and did not judge, are judged now.
@@ -295,7 +312,9 @@ class Campaign:
             raise
 
     def _measure_launch(
-        self, launch: ScheduledLaunch, workloads: Sequence[Workload]
+        self,
+        launch: ScheduledLaunch,
+        workloads: Sequence[Workload],
     ) -> None:
         """Measure one launch here, or accept what another worker measured on it.
 
@@ -322,7 +341,11 @@ class Campaign:
             measurements=merged.measurements,
         )
 
-    def _launch(self, launch: ScheduledLaunch, workloads: Sequence[Workload]) -> None:
+    def _launch(
+        self,
+        launch: ScheduledLaunch,
+        workloads: Sequence[Workload],
+    ) -> None:
         """Launch and measure, or go on with the running server; if it dies, try again."""
         config = launch.server
         runner = None
@@ -354,7 +377,10 @@ class Campaign:
             workloads = self._left_by(config, workloads)
 
     def _start(
-        self, config: ServerConfig, is_fresh: bool, place: str = ""
+        self,
+        config: ServerConfig,
+        is_fresh: bool,
+        place: str = "",
     ) -> LaunchRunner:
         """Start a server, or take the running one; returns what measures this launch.
 
@@ -391,7 +417,10 @@ class Campaign:
         return runner
 
     def _run(
-        self, runner: LaunchRunner, workloads: Sequence[Workload], is_part: bool
+        self,
+        runner: LaunchRunner,
+        workloads: Sequence[Workload],
+        is_part: bool,
     ) -> ServerDied | None:
         """Measure these workloads, and record every entry at once; returns a death."""
         death = None
@@ -423,7 +452,12 @@ class Campaign:
     def _decide(self, case: Case) -> Verdict:
         return gate.judge_case(self.results, case, self.store)
 
-    def _record_verdict(self, case: Case, test: str, verdict: Verdict) -> None:
+    def _record_verdict(
+        self,
+        case: Case,
+        test: str,
+        verdict: Verdict,
+    ) -> None:
         rows = (*self.results.verdicts, verdict.row(case, test))
         self._recorder.update(verdicts=rows)
 
@@ -491,7 +525,10 @@ class Campaign:
         return [workload for workload in workloads if workload not in asking]
 
     def _is_part(
-        self, runner: LaunchRunner, config: ServerConfig, workloads: Sequence[Workload]
+        self,
+        runner: LaunchRunner,
+        config: ServerConfig,
+        workloads: Sequence[Workload],
     ) -> bool:
         """Whether a launch that is sent these has still not seen all of its load."""
         sent = set(self._recorder.measurements_of(config.key, runner.index))
@@ -500,13 +537,19 @@ class Campaign:
         return not timed <= sent
 
     def _left_by(
-        self, config: ServerConfig, workloads: Sequence[Workload]
+        self,
+        config: ServerConfig,
+        workloads: Sequence[Workload],
     ) -> Sequence[Workload]:
         """What the next launch is sent, after one that died."""
         launch = self._recorder.launches_of(config.key)[-1]
         return resume.left_by(self.results, launch, workloads)
 
-    def _say(self, config: ServerConfig, text: str) -> None:
+    def _say(
+        self,
+        config: ServerConfig,
+        text: str,
+    ) -> None:
         self._tell.line(f"{config.key}: {text}")
 
     @contextlib.contextmanager
@@ -634,7 +677,11 @@ def _of_one_launch(verdict: Verdict) -> Verdict:
 
 
 def _case_of(config: ServerConfig) -> Case:
-    return Case(experiment="", metric="", of=Load(server=config))
+    return Case(
+        experiment="",
+        metric="",
+        of=Load(server=config),
+    )
 
 
 def _process(record: LaunchRecord) -> tuple[int, float]:

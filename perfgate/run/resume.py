@@ -123,7 +123,9 @@ def _earlier_cases(
 
 
 def refuse_other_builds(
-    results: RunResults, needs: Needs, software: Callable[[ServerConfig], Server]
+    results: RunResults,
+    needs: Needs,
+    software: Callable[[ServerConfig], Server],
 ) -> None:
     """Refuse to go on where an engine was replaced since the kept launches.
 
@@ -181,7 +183,10 @@ def cut_off(previous: RunResults) -> list[str]:
 
 
 def still_needed(
-    results: RunResults, server: str, workloads: Sequence[Workload], launches: int
+    results: RunResults,
+    server: str,
+    workloads: Sequence[Workload],
+    launches: int,
 ) -> Sequence[Workload] | None:
     """What the next launch of a server must be sent; None if it needs no launch.
 
@@ -209,7 +214,9 @@ def still_needed(
 
 
 def left_by(
-    results: RunResults, launch: Launch, workloads: Sequence[Workload]
+    results: RunResults,
+    launch: Launch,
+    workloads: Sequence[Workload],
 ) -> Sequence[Workload]:
     """What a fresh launch is sent after one that died.
 

@@ -98,7 +98,12 @@ class ServerPool:
         """One record per launch, in order, those that failed included."""
         return [server.record for server in self._servers]
 
-    def get(self, plan: LaunchPlan, *, fresh: bool = False) -> Server:
+    def get(
+        self,
+        plan: LaunchPlan,
+        *,
+        fresh: bool = False,
+    ) -> Server:
         """Return a live server of this plan: the running one, or else a new one.
 
         Args:
@@ -187,7 +192,11 @@ class ServerPool:
             raise
         return server
 
-    def _bury(self, server: Server, why: str) -> ServerDied:
+    def _bury(
+        self,
+        server: Server,
+        why: str,
+    ) -> ServerDied:
         failure = server.death(why)
         identity = _without_port(server.plan)
         self._deaths[identity] += 1
@@ -206,7 +215,11 @@ class ServerPool:
         if self._dirty is not None:
             raise self._dirty
 
-    def _remains(self, server: Server, ending: Ending) -> Failure | None:
+    def _remains(
+        self,
+        server: Server,
+        ending: Ending,
+    ) -> Failure | None:
         """What a stopped server left behind: processes or GPU memory; None if nothing."""
         tried = f"stopped {server.plan.key} ({ending})"
         if ending.left:
@@ -283,7 +296,11 @@ def _without_port(plan: LaunchPlan) -> LaunchPlan:
     """The plan without its port, which engines take as a word of its own."""
     port = str(plan.port)
     argv = ["PORT" if word == port else word for word in plan.argv]
-    return dataclasses.replace(plan, port=0, argv=tuple(argv))
+    return dataclasses.replace(
+        plan,
+        port=0,
+        argv=tuple(argv),
+    )
 
 
 def _format(strangers: Sequence[tuple[int, str, int]]) -> str:

@@ -129,7 +129,10 @@ def read_routing(
 
 
 def _routing_request(
-    config: ServerConfig, url: str, request: Request, architecture: Architecture
+    config: ServerConfig,
+    url: str,
+    request: Request,
+    architecture: Architecture,
 ) -> RoutingRequest:
     return RoutingRequest(
         config=config,
