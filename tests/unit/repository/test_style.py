@@ -1,4 +1,4 @@
-"""House style: how densely the library is written, how long its functions are, how a module begins."""
+"""House style: density of the code, length of functions, first lines of modules."""
 
 import ast
 import io
