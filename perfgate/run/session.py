@@ -113,8 +113,8 @@ class PerfSession:
                 )
                 yield dataclasses.replace(
                     study,
-                    beside_base=bool(config.base_builds),
-                    beside_engines=len(config.engines) > 1,
+                    has_base_build=bool(config.base_builds),
+                    has_other_engines=len(config.engines) > 1,
                 )
 
     def versus(self) -> Iterator[Versus]:

@@ -68,7 +68,7 @@ class SharedResults:
                 return result.read_bytes()
             if failure.exists():
                 row = msgspec.json.decode(failure.read_bytes(), type=FailureRow)
-                raise FailedElsewhere.of(row)
+                raise FailedElsewhere.from_row(row)
             self._count_attempt(key, self._folder / f"{stem}.attempts")
             try:
                 made = make()
