@@ -34,7 +34,7 @@ test-oldest: requirements-dev.txt
 	$(PYTHON) -m venv $(VENV)
 	$(call install,--require-hashes --requirement requirements-dev.txt)
 	$(call install,pytest==8.4.0)
-	$(VENV)/bin/python -m pytest tests/unit/test_plugin.py tests/unit/test_workers.py \
+	$(VENV)/bin/python -m pytest tests/unit/plugin/test_plugin.py tests/unit/plugin/test_workers.py \
 	    tests/unit/plugin/test_outside.py tests/unit/plugin/test_in_hand.py $(ARGS)
 
 docs: $(VENV)/ready-dev
@@ -44,7 +44,7 @@ engines: $(VENV)/ready
 	$(VENV)/bin/perfgate engines install --keep-going \
 	    $(if $(ENGINE_PYTHON),--python $(ENGINE_PYTHON)) $(ENGINES)
 
-# All lock files, and the names of wheels that tests/unit/test_locks.py reads.
+# All lock files, and the names of wheels that tests/unit/repository/test_locks.py reads.
 # `make locks ARGS=--upgrade` takes the newest versions.
 locks: $(VENV)/ready-dev
 	$(VENV)/bin/python tools/make_locks.py $(ARGS)

@@ -30,7 +30,7 @@ from packaging.utils import parse_wheel_filename
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = ROOT / "perfgate" / "engines" / "locks"
-WHEELS = ROOT / "tests" / "unit" / "data" / "wheels.json"
+WHEELS = ROOT / "tests" / "data" / "wheels.json"
 ARCHITECTURES = ("x86_64", "aarch64")
 OLDEST_MINOR = 11
 # Installed by a step of its own, from another index: perfgate/engines/environment.py.

@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, settings
 from perfgate import locations
 from perfgate.load import metrics
 from perfgate.models import catalogue
-from tests.unit import fake_suite, studies
-from tests.unit.projects import CONFTEST, GPU_QUESTIONS, PROJECT_FILE, ROOT
+from tests.support import fake_suite, studies
+from tests.support.projects import CONFTEST, GPU_QUESTIONS, PROJECT_FILE, ROOT
 
 BUILT_IN_METRICS = dict(metrics.METRICS)
 

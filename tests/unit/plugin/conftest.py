@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.unit import outside
+from tests.support import outside
 
 
 @pytest.fixture(scope="session")

@@ -13,8 +13,8 @@ import pytest
 from perfgate.history.store import History
 from perfgate.locations import HISTORY_FILE
 from perfgate.results.schema import load
-from tests.unit import fake_suite
-from tests.unit.projects import newest_run
+from tests.support import fake_suite
+from tests.support.projects import newest_run
 
 pytest_plugins = ["pytester"]
 RATIO = "test_dense_over_moe_throughput"

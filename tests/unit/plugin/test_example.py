@@ -8,14 +8,14 @@ import pytest
 
 from perfgate.engines import environment
 from perfgate.results.schema import load
-from tests.unit.projects import ROOT
+from tests.support.projects import ROOT
 
 EXAMPLE = ROOT / "examples" / "engine-repo"
 # The fake engine under the name of the study's own, and the speeds of the example's models.
 FAKE = """
 import dataclasses, sys
 sys.path.insert(0, {fakes!r})
-from tests.unit import fake_suite
+from tests.support import fake_suite
 from perfgate.engines.registry import ENGINES
 
 fake_suite.ITL_S |= {{"chat-sparse": 0.002, "chat-dense": 0.001}}

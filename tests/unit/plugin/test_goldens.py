@@ -19,8 +19,8 @@ from click.testing import CliRunner
 
 from perfgate.cli.main import main
 from perfgate.results import schema as rundata
-from tests.unit.plugin.goldens import ALWAYS, LIVE, MEANT, ROOT, compare, normalised, rounded, stale
-from tests.unit.plugin.page_text import page_text
+from tests.support.goldens import ALWAYS, LIVE, MEANT, ROOT, compare, normalised, rounded, stale
+from tests.support.page_text import page_text
 
 pytest_plugins = ["pytester"]
 

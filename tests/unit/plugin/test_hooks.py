@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from perfgate.results.schema import load
-from tests.unit.projects import CONFTEST, DENSE, H200, outcomes, perfgate
+from tests.support.projects import CONFTEST, DENSE, H200, outcomes, perfgate
 
 pytest_plugins = ["pytester"]
 

@@ -16,8 +16,8 @@ import psutil
 import pytest
 
 from perfgate.results.schema import load
-from tests.unit import fake_suite
-from tests.unit.projects import DENSE, H200, MOE, ROOT, outcomes, perfgate, verdicts
+from tests.support import fake_suite
+from tests.support.projects import DENSE, H200, MOE, ROOT, outcomes, perfgate, verdicts
 
 pytest_plugins = ["pytester"]
 

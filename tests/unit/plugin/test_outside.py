@@ -14,9 +14,9 @@ import pytest
 
 from perfgate.models.weights import make_shell
 from perfgate.results.schema import load
-from tests.unit import outside, studies
-from tests.unit.outside import content, write
-from tests.unit.projects import ROOT
+from tests.support import outside, studies
+from tests.support.outside import content, write
+from tests.support.projects import ROOT
 
 GPU_CASES = {f"fake-{model}-tp1/quick/itl_median_ms" for model in ("llama-3.1-8b", "mixtral-8x7b")}
 PROJECT = """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from perfgate.results.schema import load
-from tests.unit.projects import outcomes, perfgate
+from tests.support.projects import outcomes, perfgate
 
 pytest_plugins = ["pytester"]
 ONE = ("--tp", "1", "-k", "test_closed")

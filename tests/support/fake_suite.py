@@ -1,0 +1,177 @@
+"""What does the whole suite do, with the fake engine in place of a real one?
+
+A stub for unit tests: it enters an engine called "fake" whose servers are processes of `fake_engine.py`, so that the
+plugin, the campaign, the pool, the client and the gate run as they are. Sparse models answer at half the speed.
+
+Everything is sent and received, but the figures are those of the speed that the engine was told, and no repetition is
+INVALID because this machine is busy: what is tested here is what becomes of figures. Whether they are measured rightly
+is the question of the tests of `load`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import requests
+
+from perfgate.engines import registry as engines
+from perfgate.engines.base import Engine, LaunchFacts, LaunchPlan, LaunchRequest, LogPhase, ServerConfig
+from perfgate.load import measurement, validity
+from perfgate.load.measurement import Target
+from perfgate.load.metrics import METRICS
+from perfgate.load.repetition import Repetition
+from perfgate.machine import hardware, memory
+from perfgate.machine.hardware import Gpu, Hardware
+from perfgate.models.catalogue import CATALOGUE
+from perfgate.models.weights import make_shell
+from tests.support.fake_nvml import FakeNvml
+
+FAKE_ENGINE = Path(__file__).resolve().parent / "fake_engine.py"
+NO_LIMITS = validity.Policy(stall_floor_ms=1e9, stall_factor=1e9, client_absent_share=1e9, late_floor_ms=1e9)
+ITL_S = {"llama-small": 0.001, "mixtral-small": 0.002, "llama-3.1-8b": 0.001, "mixtral-8x7b": 0.002}
+
+
+def _plan(request: LaunchRequest) -> LaunchPlan:
+    behaviour = {"ttft_s": 0.005, "itl_s": ITL_S[request.config.model]}
+    settings = [arg for name, value in behaviour.items() for arg in ("--set", f"{name}={json.dumps(value)}")]
+    return LaunchPlan(
+        key=request.config.key,
+        argv=(
+            str(request.python),
+            str(FAKE_ENGINE),
+            "--port",
+            str(request.port),
+            *settings,
+            *_misbehaviour(request),
+        ),
+        env=(("CUDA_VISIBLE_DEVICES", ",".join(map(str, request.gpu_indices))),),
+        host=request.host,
+        port=request.port,
+        health_path="/health",
+        phases=(LogPhase("listening", "listening on"),),
+        remedies=(),
+        startup_timeout_s=30,
+        gpu_indices=request.gpu_indices,
+    )
+
+
+def _misbehaviour(request: LaunchRequest) -> list[str]:
+    """What $FAKE_MISBEHAVIOUR asks: "MODEL: options of the fake engine; MODEL: ...", also MODEL-ep or MODEL-base."""
+    config = request.config
+    mine = config.model + ("-ep" if config.expert_parallel else "") + ("-base" if config.build else "")
+    texts = [text.partition(":") for text in os.environ.get("FAKE_MISBEHAVIOUR", "").split(";")]
+    return [word for model, _, words in texts if model.strip() == mine for word in words.split()]
+
+
+def _read_log(config: ServerConfig, lines: Iterator[str]) -> LaunchFacts:
+    return LaunchFacts(values={"kv_cache_tokens": 4096.0}, effective={})
+
+
+def _weights(url: str) -> tuple[float, ...]:
+    return (1.0, 1.0)
+
+
+def _inject(url: str, per_token_ms: float) -> None:
+    requests.post(f"{url}/behaviour", json={"extra_itl_s": per_token_ms / 1000}, timeout=10).raise_for_status()
+
+
+def _told_speed(measure: Callable[..., Repetition]) -> Callable[..., Repetition]:
+    """Measure, and put the told speed in place of what a busy machine made of it: each figure a multiple of the ITL."""
+
+    def told(target: Target, *args: Any, **more: Any) -> Repetition:
+        measured = measure(target, *args, policy=NO_LIMITS, **more)
+        if not measured.completed:
+            return measured
+        try:
+            behaviour = requests.get(f"{target.url}/behaviour", timeout=60).json()
+        except requests.ConnectionError:  # died in the middle
+            return measured
+        itl_ms = 1e3 * (behaviour["itl_s"] + behaviour["extra_itl_s"])
+        values = {name: 1e3 / itl_ms if METRICS[name].better == "higher" else itl_ms for name in measured.values}
+        return msgspec.structs.replace(measured, values=values)
+
+    return told
+
+
+def enter() -> None:
+    """Make "fake" known as an engine, in this process, and "rival", which is the same."""
+    measurement.CLIENT_TOO_BUSY = math.inf
+    measurement.measure = _told_speed(measurement.measure)
+    for name in ("fake", "rival"):
+        engines.ENGINES[name] = Engine(
+            name=name, plan=_plan, read_log=_read_log, weights_bytes_per_rank=_weights, inject_delay=_inject
+        )
+
+
+KINDS = {
+    "l40s": ("NVIDIA L40S", 48_305_799_168),
+    "h200": ("NVIDIA H200", 150_754_820_096),
+    "h100": ("NVIDIA H100 80GB HBM3", 85_520_809_984),
+}
+
+
+def enter_gpus(count: int, kind: str = "h200") -> None:
+    """Make this process believe that it has GPUs of that kind, which do what $FAKE_NVML says (JSON, `FakeNvml`)."""
+    name, memory_bytes = KINDS[kind]
+    sys.modules["pynvml"] = FakeNvml(count, **json.loads(os.environ.get("FAKE_NVML", "{}")))  # type: ignore[assignment]
+    gpus = tuple(
+        Gpu(
+            index=index,
+            uuid=f"GPU-{index}",
+            name=name,
+            memory_total_bytes=memory_bytes,
+            mig=False,
+            power_limit_w=700.0,
+            sm_clock_max_mhz=1980,
+        )
+        for index in range(count)
+    )
+    machine = Hardware(
+        kind=kind,
+        name=name,
+        count=count,
+        memory_bytes=memory_bytes,
+        isa="avx512",
+        host_memory_bytes=10**11,
+        gpus=gpus,
+    )
+    hardware.detect = lambda: machine
+    memory.gpu_bytes = lambda indices: dict.fromkeys(indices, 10**9)
+    memory.gpu_processes = lambda indices, command_of: []
+
+
+def options(models_dir: Path) -> list[str]:
+    """The command line that selects the fake engine and models that are a config.json alone."""
+    words = ["--engine", "fake", "--engine-python", f"fake={sys.executable}"]
+    words += ["--perf-report", "no"]  # it takes seconds: the tests of the report ask for it
+    words += ["-p", "xdist.plugin"]  # the one plugin that a project is given: others take a second to load
+    for name in ITL_S:
+        words += ["--model-dir", f"{name}={make_shell(CATALOGUE[name], models_dir / name)}"]
+    return words
+
+
+@contextlib.contextmanager
+def running(itl_s: float) -> Iterator[str]:
+    """A fake engine that was not launched by the suite, and its address."""
+    settings = ["--served-model", "llama-small", "--set", "ttft_s=0.005", "--set", f"itl_s={itl_s}"]
+    command = [sys.executable, str(FAKE_ENGINE), *settings]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield "http://" + process.stdout.readline().split()[-1]
+        finally:
+            process.kill()
+
+
+def health(url: str) -> int:
+    """The status of a server's health."""
+    return requests.get(f"{url}/health", timeout=10).status_code

@@ -1,0 +1,91 @@
+"""How does a test run the whole plugin in a project of its own?
+
+The fixture `project` in conftest.py makes one; these are what is asked of it.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from perfgate.results.schema import load
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+CONFTEST = f"""
+import sys, os
+sys.path[:0] = [{str(ROOT)!r}]
+from tests.support import fake_suite
+fake_suite.enter()
+if "FAKE_GPUS" in os.environ:
+    fake_suite.enter_gpus(int(os.environ["FAKE_GPUS"]), os.environ.get("FAKE_GPU_KIND", "h200"))
+pytest_plugins = ["perfgate.plugin"]
+"""
+# The shipped study, and no baselines but the project's own.
+PROJECT_FILE = f"""
+study = {str(ROOT / "fixtures" / "study.toml")!r}
+tests = ["tests/perf"]
+shipped_baselines = false
+"""
+# Three questions on GPUs, for the fixture `gpus`: a study of two small workloads.
+GPU_QUESTIONS = """
+import pytest
+from perfgate.cases import Load
+from perfgate.load.workload import Synthetic, Workload
+
+def workload(name, tokens, repetitions=2):
+    return Workload(name=name, num_prompts=8, max_concurrency=4, repetitions=repetitions,
+                    prompts=Synthetic(input_len_tokens=8, output_len_tokens=tokens))
+
+def closed(study):
+    for server in study.models:
+        yield study.value("E1", "itl_median_ms", server, workload("closed", 20))
+
+def long(study):
+    yield study.value("E1", "itl_median_ms", study.dense, workload("long", 250, repetitions=4))
+
+def ratio(study):
+    of, over = (Load(server=server, workload=workload("closed", 20)) for server in study.models)
+    yield study.ratio("E1", "itl_median_ms", of, over)
+
+@pytest.mark.perf(cases=closed)
+def test_closed(check, case):
+    check(case)
+
+@pytest.mark.perf(cases=long)
+def test_long(check, case):
+    check(case)
+
+@pytest.mark.perf(cases=ratio)
+def test_ratio(check, case):
+    check(case)
+"""
+DENSE, MOE = "fake-llama-3.1-8b-tp1", "fake-mixtral-8x7b-tp1"
+H200 = ("-m", "h200", "--tp", "1")
+
+
+def outcomes(result) -> dict[str, int]:
+    """Counts of pytest's own words, deselected ones left out."""
+    return {word: n for word, n in result.parseoutcomes().items() if word not in ("deselected", "warnings")}
+
+
+def newest_run(pytester) -> Path:
+    """The run directory made last."""
+    return max(path for path in (pytester.path / "runs").iterdir() if path.is_dir())
+
+
+def verdicts(run_dir: Path) -> dict[str, str]:
+    """What a run decided: hard case -> outcome."""
+    return {row.case: row.outcome for row in load(run_dir).verdicts if row.gate == "hard"}
+
+
+def perfgate(pytester, *args):
+    """The command `perfgate`."""
+    command = ["-c", f"import sys; sys.path[:0] = [{str(ROOT)!r}]; from perfgate.cli.main import main; main()"]
+    return pytester.run(sys.executable, *command, *args)
+
+
+def record(project, pytester, *options: str) -> None:
+    """Take what a run with these options measures over as its baselines."""
+    project(*options, "--baseline-record", "--run-dir", "recorded")
+    accepted = perfgate(pytester, "accept", "recorded", "--baselines", "baselines")
+    assert 0 == accepted.ret, accepted.outlines + accepted.errlines

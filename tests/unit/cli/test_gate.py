@@ -1,0 +1,165 @@
+"""Do `judge`, `accept` and `history` say what they did, and end with the right exit code?"""
+
+import msgspec
+import pytest
+from click.testing import CliRunner
+
+from perfgate.cli.gate import accept, judge
+from perfgate.cli.history import history
+from perfgate.cli.report import report as report_command
+from perfgate.errors import FailureRow
+from perfgate.results import schema as rundata
+from tests.support import measured as m
+
+
+@pytest.fixture
+def call(tmp_path, monkeypatch):
+    """Runs a command in a desk's environment."""
+    monkeypatch.delenv("CI", raising=False)
+
+    def run(command, *arguments):
+        return CliRunner().invoke(command, [str(argument) for argument in arguments])
+
+    return run
+
+
+def saved(tmp_path, number, value, **how):
+    """A run folder with this throughput."""
+    results = m.run({m.MOE_LOAD: {"output_throughput": [value]}}, [m.THROUGHPUT], f"202606{number:02}-120000-1", **how)
+    rundata.save(results, tmp_path / "runs" / results.run_id)
+    return tmp_path / "runs" / results.run_id
+
+
+def test_accept_then_judge(call, tmp_path):
+    """Six runs are taken over; a further unchanged run is green (0), one 10 % down is red (1) and says what to do."""
+    store = tmp_path / "baselines"
+    runs = [saved(tmp_path, n, 1000 * factor) for n, factor in enumerate(m.QUIET, 1)]
+    done = call(accept, *runs, "--baselines", store)
+    assert 0 == done.exit_code, done.output
+    assert "| vllm-mixtral-8x7b-tp2/closed-c32/output_throughput | - | 1,000 tok/s | new | 6 of 6 runs |" in done.output
+    assert f"wrote {store}" in done.output
+    good = call(judge, saved(tmp_path, 8, 1000.0), "--baselines", store, "--required")
+    bad = call(judge, saved(tmp_path, 9, 900.0), "--baselines", store)
+    assert [0, 1] == [good.exit_code, bad.exit_code]
+    assert "lower by 10.0 %" in bad.output
+
+
+def test_judge_without_baseline(call, tmp_path):
+    """Nothing recorded: skipped at a desk (0), red in required mode (1)."""
+    run = saved(tmp_path, 1, 1000.0)
+    codes = [call(judge, run, "--baselines", tmp_path, *more).exit_code for more in ((), ("--required",))]
+    assert [0, 1] == codes
+
+
+def test_judge_of_a_run_without_cases_is_red(call, tmp_path):
+    """A run that asked nothing is never green."""
+    rundata.save(m.run({}, []), tmp_path / "empty")
+    assert 1 == call(judge, tmp_path / "empty", "--baselines", tmp_path).exit_code
+
+
+def test_judge_of_a_run_whose_server_did_not_start_is_red(call, tmp_path):
+    """Also where that server's values are only reported; it says why, and what to do."""
+    row = FailureRow(tried="launched it", seen="exited with status 1", remedy="use more GPUs")
+    quiet = msgspec.structs.replace(m.THROUGHPUT, gate="report")
+    results = msgspec.structs.replace(m.run({}, [quiet]), failures={m.MOE.key: row})
+    rundata.save(results, tmp_path / "run")
+
+    done = call(judge, tmp_path / "run", "--baselines", tmp_path)
+
+    assert 1 == done.exit_code
+    assert f"{m.MOE.key} could not be had: exited with status 1. To do: use more GPUs" in done.output
+
+
+def test_judge_of_a_run_that_was_cut_off_says_so(call, tmp_path):
+    """What it had measured may be fine (0); a run that is not whole is never green where that is required (1)."""
+    store, run = tmp_path / "baselines", saved(tmp_path, 1, 1000.0)
+    assert 0 == call(accept, run, "--baselines", store).exit_code
+    results = rundata.load(saved(tmp_path, 2, 1000.0))
+    launches = tuple(msgspec.structs.replace(launch, measured=False) for launch in results.launches)
+    rundata.save(msgspec.structs.replace(results, complete=False, launches=launches), tmp_path / "run")
+
+    done = [call(judge, tmp_path / "run", "--baselines", store, *more) for more in ((), ("--required",))]
+
+    assert [0, 1] == [one.exit_code for one in done]
+    assert f"this run did not end by itself, in the middle of launch 1 of {m.MOE.key}" in done[0].output
+    assert "did not end by itself" not in call(judge, run, "--baselines", store).output
+
+
+@pytest.mark.parametrize(
+    ("missing", "said"),
+    [
+        (
+            {"lacking": {"a/b/c": "needs sglang"}},
+            "1 case without a verdict; with --gate=required that is red: needs sglang",
+        ),
+        (
+            {"left_out": ("3 cases by -k",)},
+            "only a part of the suite was asked; with --gate=required that is red; left out: 3 cases by -k",
+        ),
+    ],
+    ids=["not-possible-here", "not-selected"],
+)
+def test_judge_of_a_run_that_did_not_ask_everything(call, tmp_path, missing, said):
+    """What its machine could not run, or nobody asked, has no verdict: told, and red only where all is required."""
+    store, run = tmp_path / "baselines", saved(tmp_path, 1, 1000.0)
+    assert 0 == call(accept, run, "--baselines", store).exit_code
+    results = rundata.load(saved(tmp_path, 2, 1000.0))
+    rundata.save(msgspec.structs.replace(results, **missing), tmp_path / "run")
+
+    done = [call(judge, tmp_path / "run", "--baselines", store, *more) for more in ((), ("--required",))]
+
+    assert [0, 1] == [one.exit_code for one in done]
+    assert said in done[0].output
+
+
+def test_dry_run(call, tmp_path):
+    """--dry-run shows and writes nothing."""
+    done = call(accept, saved(tmp_path, 1, 1000.0), "--baselines", tmp_path / "store", "--dry-run")
+    assert "would write" in done.output
+    assert not (tmp_path / "store").exists()
+
+
+def test_accept_refuses_in_ci(call, tmp_path, monkeypatch):
+    """With CI=true the command fails and writes nothing."""
+    run = saved(tmp_path, 1, 1000.0)
+    monkeypatch.setenv("CI", "true")
+    done = call(accept, run, "--baselines", tmp_path / "store")
+    assert 0 != done.exit_code
+    assert "CI job" in str(done.exception)
+
+
+def test_history_lists_and_shows(call, tmp_path):
+    """Without a case the cases are listed; with one its values, with or without Otava."""
+    saved(tmp_path, 1, 1000.0)
+    saved(tmp_path, 2, 990.0)
+    listed = call(history, "--runs", tmp_path / "runs")
+    shown = call(history, m.THROUGHPUT.id, "--runs", tmp_path / "runs")
+    assert f"{m.THROUGHPUT.id}  (h200x2)" in listed.output
+    assert (0, True, True) == (shown.exit_code, "1000" in shown.output, "990" in shown.output)
+
+
+def test_history_is_drawn_and_exported(call, tmp_path):
+    """A page with a drawing for each case, CSV on the terminal, and OpenMetrics of the newest run."""
+    saved(tmp_path, 1, 1000.0)
+    saved(tmp_path, 2, 990.0)
+    done = call(
+        history, "--runs", tmp_path / "runs", "--html", tmp_path / "h.html", "--openmetrics", tmp_path / "h.prom"
+    )
+    listed = call(history, "--runs", tmp_path / "runs", "--csv", "-").output.splitlines()
+
+    assert 0 == done.exit_code, done.output
+    assert 1 == (tmp_path / "h.html").read_text().count("<svg ")
+    assert 'metric="output_throughput",run="20260602-120000-1",unit="tok/s"} 990.0' in (tmp_path / "h.prom").read_text()
+    assert (tmp_path / "h.prom").read_text().endswith("# EOF\n")
+    assert ["run,started,hardware,case,metric,unit,value,launches,outcome"] == listed[:1]
+    assert 3 == len(listed)
+
+
+def test_report_shows_what_was_decided_or_decides_anew(call, tmp_path):
+    """Without --judge the page is of then, with it of the baselines as they are now."""
+    store, run = tmp_path / "baselines", saved(tmp_path, 1, 1000.0)
+    assert 0 == call(accept, run, "--baselines", store).exit_code
+    plain, anew = (call(report_command, run, "--baselines", store, *more) for more in ((), ("--judge",)))
+
+    assert "No verdict: nothing was measured" in plain.output
+    assert "Green: 1 of 1 judged cases passed" in anew.output

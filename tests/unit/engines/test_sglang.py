@@ -1,0 +1,325 @@
+"""Is SGLang launched as the study needs it, and is what it says about itself understood?"""
+
+import configparser
+import http.server
+import importlib
+import json
+import os
+import subprocess
+import sys
+import threading
+import types
+
+import msgspec
+import pytest
+import requests
+
+from perfgate.engines import sglang
+from perfgate.engines.base import InjectionFailed, ServerConfig
+from perfgate.engines.cpu_affinity import TooFewCores
+from perfgate.engines.sglang import plan, inject_delay, read_log, settle, weights_bytes_per_rank
+from perfgate.servers.log import LogWatch
+from tests.support.plans import options, request_for
+
+CPU = ServerConfig(engine="sglang", model="mixtral-small", tensor_parallel_size=2, max_model_len=1024, dtype="float32")
+GPU = ServerConfig(engine="sglang", model="mixtral-8x7b", tensor_parallel_size=2, device="cuda")
+
+# As 0.5.23 logged on the CPU, shortened within its second line.
+LOG = """\
+[2026-11-24 11:04:01] Cuda graph is disabled because of using torch native attention backend
+[2026-11-24 11:04:01] server_args={'model_path': '/models/mixtral-small', 'disable_radix_cache': True, \
+'attention_backend': 'torch_native', 'decode_attention_backend': None, 'disable_cuda_graph': False, \
+'moe_runner_backend': 'auto', 'speculative_moe_runner_backend': 'auto'}
+[2026-11-24 11:04:16 TP1] Init parallel begin.
+[2026-11-24 11:04:17 TP0] Load weight begin. avail mem=21.00 GB
+[2026-11-24 11:04:23 TP0] Load weight end. elapsed=5.26 s, type=MixtralForCausalLM, avail mem=19.58 GB, \
+mem usage=1.43 GB.
+[2026-11-24 11:04:23 TP1] KV Cache is allocated. dtype: torch.float32, #tokens: 16384, K size: 0.03 GB, V size: 0.03 GB
+[2026-11-24 11:04:23 TP0] Memory pool end. avail mem=19.40 GB
+[2026-11-24 11:04:23] max_total_num_tokens=16384, chunked_prefill_size=4096, max_prefill_tokens=16384, \
+max_running_requests=4096, context_len=1024, available_cpu_mem=19.40 GB
+[2026-11-24 11:04:23] INFO:     Started server process [12450]
+[2026-11-24 11:04:23] INFO:     Application startup complete.
+[2026-11-24 11:04:28] The server is fired up and ready to roll!
+"""
+# Lines as 0.5.16's source formats them.
+GPU_LOG = """\
+[2026-06-01 10:00:00] Attention backend not specified. Use fa3 backend by default.
+[2026-06-01 10:00:00] server_args=ServerArgs(model_path='m', disable_radix_cache=True, attention_backend='fa3', \
+moe_runner_backend='auto', disable_cuda_graph=False)
+[2026-06-01 10:00:40 TP0] Load weight end. elapsed=31.2 s, type=MixtralForCausalLM, avail mem=52.1 GB, \
+mem usage=87.00 GB.
+[2026-06-01 10:00:41 TP0] KV Cache is allocated. dtype: torch.bfloat16, #tokens: 319264, K size: 19.50 GB, \
+V size: 19.50 GB
+[2026-06-01 10:00:50 TP0] Capture target decode CUDA graph end. elapsed=9.10 s, mem usage=0.65 GB, avail mem=12.1 GB.
+[2026-06-01 10:00:50] max_total_num_tokens=319264, chunked_prefill_size=8192, max_prefill_tokens=16384, \
+max_running_requests=2048, context_len=4096, available_gpu_mem=12.1 GB
+"""
+
+
+def test_command_line():
+    """Every setting of the configuration is on the command line; no answer comes from the prefix cache."""
+    launch = plan(request_for(CPU))
+
+    assert ("/env/bin/python", "-m", "sglang.launch_server") == launch.argv[:3]
+    assert {
+        "--model-path": "/models/m",
+        "--served-model-name": "mixtral-small",
+        "--tp-size": "2",
+        "--context-length": "1024",
+        "--dtype": "float32",
+        "--load-format": "auto",
+        "--device": "cpu",
+        "--host": "127.0.0.1",
+        "--port": "8171",
+    }.items() <= options(launch.argv).items()
+    assert {"--disable-radix-cache", "--enable-metrics"} <= set(launch.argv)
+    assert ("sglang-mixtral-small-tp2", "http://127.0.0.1:8171") == (launch.key, launch.url)
+
+
+@pytest.mark.parametrize(("wanted", "expected"), [(False, None), (True, "2")])
+def test_expert_parallelism_is_asked_for(wanted, expected):
+    """Experts are split over the same ranks."""
+    config = msgspec.structs.replace(GPU, expert_parallel=wanted)
+
+    assert expected == options(plan(request_for(config)).argv).get("--ep-size")
+
+
+def test_experts_are_returned_where_they_are_asked_for():
+    """A timed server is never asked to keep them."""
+    asked = msgspec.structs.replace(CPU, routing="returned")
+
+    assert "--enable-return-routed-experts" in plan(request_for(asked)).argv
+    assert "--enable-return-routed-experts" not in plan(request_for(CPU)).argv
+
+
+@pytest.mark.parametrize(
+    ("ranks", "cores", "threads", "bound"),
+    [(2, (0, 1), "1", "0|1"), (1, (0, 1), "2", "0,1"), (2, (2, 3, 4, 5), "2", "2,3|4,5")],
+)
+def test_environment_on_the_cpu(ranks, cores, threads, bound):
+    """No rank has more OpenMP threads than cores: those that spin would starve the all-reduce. Nothing is compiled."""
+    config = msgspec.structs.replace(CPU, tensor_parallel_size=ranks)
+    env = dict(plan(request_for(config, cores=cores)).env)
+
+    assert (threads, bound) == (env["OMP_NUM_THREADS"], env["SGLANG_CPU_OMP_THREADS_BIND"])
+    assert ("1", "") == (env["PERFGATE_SGLANG_PLAIN_CPU"], env["CUDA_VISIBLE_DEVICES"])
+    assert "1" == env["TORCHDYNAMO_DISABLE"]
+
+
+@pytest.mark.parametrize("config", [CPU, GPU])
+def test_end_is_not_taken_for_a_crash(config):
+    """Neither of the two that make it sleep and write down what the GPU holds is left on."""
+    env = dict(plan(request_for(config, cores=(0, 1))).env)
+
+    assert ("0", "0") == (env["SGLANG_PYSPY_DUMP_BEFORE_CRASH"], env["SGLANG_CUDA_COREDUMP_BEFORE_CRASH"])
+
+
+def test_one_core_is_too_few_for_two_ranks():
+    """The reader is told before anything is started."""
+    with pytest.raises(TooFewCores, match="--tp"):
+        plan(request_for(CPU, cores=(0,)))
+
+
+def test_environment_on_gpus():
+    """The server sees the GPUs that it was given, and the platform is the engine's own."""
+    env = dict(plan(request_for(GPU)).env)
+
+    assert "4,5" == env["CUDA_VISIBLE_DEVICES"]
+    assert {"PERFGATE_SGLANG_PLAIN_CPU", "OMP_NUM_THREADS", "TORCHDYNAMO_DISABLE"}.isdisjoint(env)
+
+
+def test_log_of_the_cpu():
+    """KV cache and what was chosen; what the whole machine's memory lost meanwhile is not the model's."""
+    facts = read_log(CPU, iter(LOG.splitlines()))
+
+    # 2 x 0.03 GB
+    assert {"kv_cache_tokens": 16384.0, "kv_cache_bytes": 0.06 * 2**30} == facts.values
+    assert {"attention_backend": "torch_native", "moe_backend": "auto", "graphs": "off"} == facts.effective
+    assert {"chunked_prefill_tokens": "4096", "prefix_cache": "off"} == facts.settings
+
+
+def test_log_of_a_gpu():
+    """Memory of weights, KV cache and graphs, and the backend that it chose by itself."""
+    facts = read_log(GPU, iter(GPU_LOG.splitlines()))
+
+    gib = {"kv_cache_bytes": 39.0, "graphs_bytes": 0.65, "model_loading_bytes": 87.0}
+    assert {"kv_cache_tokens": 319264.0} | {name: size * 2**30 for name, size in gib.items()} == facts.values
+    assert {"attention_backend": "fa3", "moe_backend": "auto", "graphs": "on"} == facts.effective
+
+
+def test_phases_are_found_in_order(tmp_path):
+    """A good start goes through the phases of the CPU."""
+    log = tmp_path / "server.log"
+    log.write_text(LOG)
+
+    assert [
+        "initialising the ranks",
+        "loading weights",
+        "weights loaded",
+        "KV cache sized",
+        "opening the port",
+        "serving",
+        "warmed up",
+    ] == [name for name, _ in LogWatch(log, sglang.PHASES).news()]
+
+
+@pytest.fixture
+def ranks():
+    """A server whose scheduler reports what is put into `state`; `asked` holds what it was sent."""
+    told = types.SimpleNamespace(state={}, asked=[])
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        """Answers like SGLang's /server_info and /set_internal_state."""
+
+        def do_GET(self):
+            """The state of the first scheduler."""
+            self._answer({"internal_states": [told.state]})
+
+        def do_POST(self):
+            """Something is set."""
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            told.asked.append((self.path, json.loads(body) if body else None))
+            self._answer([True])
+
+        def _answer(self, value):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps(value).encode())
+
+        def log_message(self, *args):
+            """Quiet."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        told.url = f"http://127.0.0.1:{server.server_port}"
+        yield told
+        server.shutdown()
+
+
+def test_each_rank_says_what_it_holds(ranks):
+    """One number for each rank, in their order."""
+    ranks.state = {"perfgate_ranks": [{"weights_bytes": 690.0}, {"weights_bytes": 689.0}]}
+
+    assert (690.0, 689.0) == weights_bytes_per_rank(ranks.url)
+
+
+def test_server_without_the_plugin_is_an_error(ranks):
+    """Nothing is read as zero bytes."""
+    with pytest.raises(requests.RequestException, match="did not load the plugin"):
+        weights_bytes_per_rank(ranks.url)
+
+
+@pytest.mark.parametrize(("confirmed", "is_fine"), [([2.5, 2.5], True), ([2.5, 0.0], False), ([], False)])
+def test_injected_delay_is_confirmed_by_every_rank(ranks, confirmed, is_fine):
+    """A delay that one rank did not take would make the proof worthless, so it is an error."""
+    ranks.state = {"perfgate_ranks": [{"perfgate_delay_ms": delay} for delay in confirmed]}
+
+    if is_fine:
+        inject_delay(ranks.url, 2.5)
+        assert [("/set_internal_state", {"server_args": {"perfgate_delay_ms": 2.5}})] == ranks.asked
+    else:
+        with pytest.raises(InjectionFailed, match=r"2\.5 ms per token"):
+            inject_delay(ranks.url, 2.5)
+
+
+def test_warm_server_is_told_to_freeze(ranks):
+    """What is in memory by then is out of its garbage collection; a server that does not answer is an error."""
+    settle(ranks.url)
+
+    assert [("/freeze_gc", None)] == ranks.asked
+    with pytest.raises(requests.RequestException):
+        settle("http://127.0.0.1:9")
+
+
+def test_stand_ins_are_for_the_cpu_alone(monkeypatch):
+    """On a GPU the real torchvision must be found; the plugin's folder is first, the shell's last."""
+    monkeypatch.setenv("PYTHONPATH", "/mine")
+
+    on_cpu = dict(plan(request_for(CPU)).env)["PYTHONPATH"]
+    on_gpu = dict(plan(request_for(GPU)).env)["PYTHONPATH"]
+
+    assert [str(sglang.INSIDE), str(sglang.STAND_INS), "/mine"] == on_cpu.split(":")
+    assert [str(sglang.INSIDE), "/mine"] == on_gpu.split(":")
+
+
+def test_stand_in_for_torchvision_loads_and_does_nothing():
+    """What SGLang and Transformers import is there, and using it is an error that names the name."""
+    script = """
+import importlib.util
+from torchvision.io import ImageReadMode, decode_image
+from torchvision.transforms import InterpolationMode, functional
+from torchvision.transforms.functional import InterpolationMode as same
+from torchvision.transforms.v2 import functional as second
+import torchvision.transforms as T
+assert importlib.util.find_spec("torchvision.io") and T.functional is functional
+assert same is InterpolationMode
+assert "bicubic" == {InterpolationMode.BICUBIC: "bicubic"}[same.BICUBIC]
+assert not hasattr(functional, "__wrapped__")
+class Derived(T.Resize): pass
+for used in (Derived, second.resize, decode_image):
+    try:
+        used(1, size=2)
+    except RuntimeError as error:
+        print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=os.environ | {"PYTHONPATH": str(sglang.STAND_INS)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert "" == done.stderr
+    names = [line.partition(": ")[2].split()[0] for line in done.stdout.splitlines()]
+    assert ["Derived", "resize", "decode_image"] == names
+
+
+@pytest.fixture
+def plugin(monkeypatch):
+    """The plugin as SGLang finds it: by its entry points, in the folder on PYTHONPATH."""
+    monkeypatch.syspath_prepend(str(sglang.INSIDE))
+    found = configparser.ConfigParser()
+    found.read(sglang.INSIDE / "perfgate_sglang.dist-info" / "entry_points.txt")
+    entries = {group: next(iter(found[group].values())) for group in found.sections()}
+    module = importlib.import_module("perfgate_sglang")
+    assert {
+        "sglang.srt.platforms": f"{module.__name__}:{module.activate.__name__}",
+        "sglang.srt.plugins": f"{module.__name__}:{module.register_hooks.__name__}",
+    } == entries
+    return module
+
+
+@pytest.mark.parametrize(("told", "expected"), [(None, None), ("1", "perfgate_sglang_cpu:PlainCpu")])
+def test_platform_is_given_on_the_cpu_alone(plugin, monkeypatch, told, expected):
+    """On a GPU the engine finds its own."""
+    monkeypatch.delenv(sglang.PLAIN_CPU, raising=False)
+    if told:
+        monkeypatch.setenv(sglang.PLAIN_CPU, told)
+
+    assert expected == plugin.activate()
+
+
+def test_names_are_the_same_inside_and_outside(plugin):
+    """What the suite sets and reads is what the plugin takes and tells."""
+    assert (sglang.PLAIN_CPU, sglang.DELAY, sglang.REPORT) == (plugin.PLAIN_CPU, plugin.DELAY, plugin.REPORT)
+
+
+def test_injected_delay_grows_with_the_batch(plugin, monkeypatch):
+    """Each step waits once for each sequence in it; other settings reach the engine; without a delay nothing waits."""
+    waits, settings = [], []
+    monkeypatch.setattr("time.sleep", waits.append)
+    scheduler = types.SimpleNamespace()
+    batch = types.SimpleNamespace(reqs=["a", "b", "c"])
+
+    plugin.wait(scheduler, batch)
+    plugin.take_delay(
+        lambda _, request: settings.append(request.server_args),
+        scheduler,
+        types.SimpleNamespace(server_args={sglang.DELAY: 2.0, "other": 1}),
+    )
+    plugin.wait(scheduler, batch)
+
+    # 3 sequences x 2 ms
+    assert ([0.006], [{"other": 1}]) == (waits, settings)

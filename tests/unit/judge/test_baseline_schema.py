@@ -1,0 +1,216 @@
+"""Is a baseline read exactly, refused with a name, and written so that changes are small?"""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from perfgate.judge.baseline_schema import (
+    BaselineError,
+    BaselineFile,
+    Known,
+    LaunchPoint,
+    Provenance,
+    PublishedFigure,
+    PublishedFile,
+    read_published,
+    read_recorded,
+    to_text,
+)
+from perfgate.judge.baseline_store import Published, Recorded, Store
+from tests.support import measured as m
+
+STEADY = [1000.0 * factor for factor in m.QUIET]
+
+
+def file_of(**metrics):
+    """A recorded file with these metrics, or the throughput."""
+    chosen = metrics or {"output_throughput": m.recorded(m.THROUGHPUT, STEADY).metric}
+    entry = Provenance(run="run-00", accepted="2026-06-01", suite_version="0.1.0", metrics=tuple(chosen))
+    return BaselineFile(identity={"weights": "auto"}, context={"driver": "580.1"}, provenance=(entry,), metrics=chosen)
+
+
+def published_file(value=3000.0):
+    """A published file with one figure."""
+    figure = PublishedFigure(
+        value=value, unit="tok/s", better="higher", tolerance=0.25, source="the study", date=None, holds=True, note="n"
+    )
+    return PublishedFile(identity={"weights": "auto"}, metrics={"output_throughput": figure})
+
+
+def test_what_is_written_is_read(tmp_path):
+    """A file with every field set survives the disk, value for value (they have six digits or fewer)."""
+    known = Known(until="2026-12-31", reason="upstream", worse_by=0.1)
+    ratio = m.recorded(m.RATIO, [3.5, 3.51], delta=0.05, known=known, reason="two launches").metric
+    file = file_of(output_throughput=ratio)
+    (tmp_path / "x.json").write_text(to_text(file))
+    assert file == read_recorded(tmp_path / "x.json")
+
+
+def test_values_are_rounded_to_six_digits(tmp_path):
+    """1234.56789 is stored as 1234.57, 0.00123456789 as 0.00123457."""
+    metric = m.recorded(m.THROUGHPUT, [1234.56789, 0.00123456789]).metric
+    (tmp_path / "x.json").write_text(to_text(file_of(output_throughput=metric)))
+    launches = read_recorded(tmp_path / "x.json").metrics["output_throughput"].launches
+    assert [1234.57, 0.00123457] == [point.value for point in launches]
+
+
+def test_layout_is_stable():
+    """Keys are sorted, a launch takes one line, the file ends with a newline, and is JSON."""
+    text = to_text(file_of())
+    lines = text.splitlines()
+    assert text.endswith("}\n")
+    assert 6 == sum('"launch": ' in line and '"value": ' in line for line in lines)
+    assert sorted(json.loads(text)) == list(json.loads(text))
+
+
+def test_one_more_launch_changes_two_lines():
+    """A further launch adds its line and the comma before it, nothing else."""
+    metric = m.recorded(m.THROUGHPUT, STEADY).metric
+    more = msgspec.structs.replace(
+        metric, launches=(*metric.launches, LaunchPoint(run="run-99", launch=0, value=1001.0))
+    )
+    before = to_text(file_of(output_throughput=metric)).splitlines()
+    after = to_text(file_of(output_throughput=more)).splitlines()
+    assert 2 == len(set(after) - set(before))
+
+
+def broken(change):
+    """The text of a file after a change to its JSON."""
+    tree = json.loads(to_text(file_of()))
+    change(tree)
+    return json.dumps(tree)
+
+
+def launches(tree):
+    """The launches in a file's JSON."""
+    return tree["metrics"]["output_throughput"]["launches"]
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        (lambda t: t.pop("identity"), "identity"),
+        (lambda t: t.update(colour="red"), "colour"),
+        (lambda t: t.update(schema=2), "schema: is 2, this suite reads 1"),
+        (lambda t: t["metrics"]["output_throughput"].pop("delta"), "metrics.output_throughput"),
+        (lambda t: t["metrics"]["output_throughput"].update(delta="wide"), "metrics.output_throughput.delta"),
+        (lambda t: t["metrics"]["output_throughput"].update(delta=5), "metrics.output_throughput.delta: is 5"),
+        (lambda t: t["metrics"]["output_throughput"].update(gate="soft"), "metrics.output_throughput.gate"),
+        (
+            lambda t: t["metrics"]["output_throughput"].update(launches=[]),
+            "metrics.output_throughput.launches: is empty",
+        ),
+        (lambda t: launches(t)[3].update(value=-1.0), "metrics.output_throughput.launches[3].value: is -1.0"),
+        (lambda t: launches(t)[3].update(value=float("nan")), "is not JSON"),
+        (lambda t: launches(t)[0].update(vlaue=1.0), "vlaue"),
+        (
+            lambda t: t["metrics"]["output_throughput"].update(known={"until": "soon", "reason": "r", "worse_by": 0.1}),
+            "metrics.output_throughput.known.until",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_errors_name_file_and_field(tmp_path, change, field):
+    """Whatever is wrong with a file, the error names the file, the field and a remedy."""
+    path = tmp_path / "closed-c32.json"
+    path.write_text(broken(change))
+    with pytest.raises(BaselineError) as caught:
+        read_recorded(path)
+    assert str(path) in str(caught.value)
+    assert field in caught.value.seen
+    assert "version control" in caught.value.remedy
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "\xff", "{'a': 1}", '{"schema": 1'])
+def test_not_json(tmp_path, text):
+    """A file that is cut, empty or something else is refused, never taken for an absent one."""
+    path = tmp_path / "x.json"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(BaselineError, match=r"x\.json"):
+        read_recorded(path)
+
+
+def test_unreadable_file(tmp_path):
+    """A folder in the place of a file is an error with the path, not an absent baseline."""
+    store = Store(tmp_path)
+    store.path(m.THROUGHPUT, "h200x2").mkdir(parents=True)
+    with pytest.raises(BaselineError, match="IsADirectory"):
+        store.find(m.THROUGHPUT, "h200x2")
+
+
+def test_published_tolerance_out_of_range(tmp_path):
+    """A tolerance of 25 instead of 0.25 would guard nothing."""
+    (tmp_path / "x.json").write_text(to_text(published_file()).replace("0.25", "25.0"))
+    with pytest.raises(BaselineError, match=r"output_throughput\.tolerance"):
+        read_published(tmp_path / "x.json")
+
+
+def test_paths():
+    """One folder for hardware, one for the server or pair, one file for the workload or pair."""
+    store = Store(Path("baselines"))
+    assert "baselines/h200x2/vllm-mixtral-8x7b-tp2/closed-c32.json" == str(store.path(m.THROUGHPUT, "h200x2"))
+    assert "baselines/published/h200x2/vllm-llama-3.1-8b-tp2--over--vllm-mixtral-8x7b-tp2/closed-c32.json" == str(
+        store.published_path(m.RATIO, "h200x2")
+    )
+
+
+def test_recorded_goes_before_published(tmp_path):
+    """With both, the recorded one judges; for a metric that only the published file has, that one."""
+    store = Store(tmp_path)
+    path = store.published_path(m.THROUGHPUT, "h200x2")
+    path.parent.mkdir(parents=True)
+    path.write_text(to_text(published_file()))
+    assert isinstance(store.find(m.THROUGHPUT, "h200x2"), Published)
+    store.write(store.path(m.THROUGHPUT, "h200x2"), file_of())
+    assert isinstance(store.find(m.THROUGHPUT, "h200x2"), Recorded)
+    assert store.find(m.ITL, "h200x2") is None
+    assert store.find(m.THROUGHPUT, "h100x2") is None
+
+
+def test_recorded_ids_find_what_nobody_asks_for(tmp_path):
+    """The ids of everything recorded for a kind of hardware, to be held against the cases of a complete run."""
+    store = Store(tmp_path)
+    store.write(store.path(m.THROUGHPUT, "h200x2"), file_of())
+    assert {m.THROUGHPUT.id} == store.recorded_ids("h200x2")
+    assert set() == store.recorded_ids("h100x2")
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git on PATH")
+def test_two_people_who_record_different_things_do_not_collide(tmp_path):
+    """Two branches that change different metrics of one file, and add different files, merge by themselves."""
+
+    def git(*args):
+        subprocess.run(
+            ["git", "-c", "user.name=a", "-c", "user.email=a@b", *args],
+            cwd=tmp_path, check=True, capture_output=True, timeout=60,
+        )  # fmt: skip
+
+    def write(path, run, throughput, itl):
+        metrics = {
+            "output_throughput": m.recorded(m.THROUGHPUT, throughput).metric,
+            "itl_median_ms": m.recorded(m.ITL, itl).metric,
+        }
+        file = msgspec.structs.replace(file_of(**metrics))
+        (tmp_path / path).write_text(to_text(file))
+
+    git("init", "-q", "-b", "main")
+    write("a.json", "run-00", STEADY, STEADY)
+    git("add", ".")
+    git("commit", "-qm", "base")
+    git("checkout", "-qb", "one")
+    write("a.json", "run-00", [*STEADY, 1002.0], STEADY)
+    write("b.json", "run-00", STEADY, STEADY)
+    git("add", ".")
+    git("commit", "-qm", "one")
+    git("checkout", "-q", "main")
+    write("a.json", "run-00", STEADY, [*STEADY, 1002.0])
+    write("c.json", "run-00", STEADY, STEADY)
+    git("add", ".")
+    git("commit", "-qm", "two")
+    git("merge", "-q", "one", "-m", "both")
+    merged = read_recorded(tmp_path / "a.json")
+    assert [7, 7] == [len(metric.launches) for metric in merged.metrics.values()]

@@ -1,0 +1,66 @@
+"""Is it said what makes a comparison of two engines unfair?"""
+
+import msgspec
+import pytest
+
+from perfgate.cases import Load
+from perfgate.judge.baseline_store import Store
+from perfgate.judge.comparability import beside, unfair
+from perfgate.judge.gate import judge_run
+from perfgate.report.terminal import engines_beside
+from perfgate.study import Versus
+from tests.support.measured import hardware, run
+from tests.support.studies import study_of
+
+
+def test_backends_may_differ():
+    """They are what is compared."""
+    assert [] == unfair(
+        {"attention_backend": "fa3", "graphs": "on"}, {"attention_backend": "FLASH_ATTN", "graphs": "on"}
+    )
+
+
+@pytest.mark.parametrize(
+    "name", ["prefix_cache", "graphs", "dtype", "max_model_len", "weights", "chunked_prefill_tokens"]
+)
+def test_what_decides_more_than_the_engines_is_named(name):
+    """With both values; a setting that one engine does not tell counts as different."""
+    assert [f"{name} is a against b"] == [text.split(":")[0] for text in unfair({name: "a"}, {name: "b"})]
+    assert [f"{name} is (not told) against b"] == [text.split(":")[0] for text in unfair({}, {name: "b"})]
+
+
+def test_settings_stand_beside_the_ratio(tmp_path):
+    """Both engines' settings and what is unfair are in the verdict's message and, once, under the table."""
+    versus = Versus(of=study_of("cpu", "sglang", 2, "auto"), over=study_of("cpu", "vllm", 2, "auto"))
+    cases = [versus.ratio(name, versus.models[0], versus.of.closed) for name in ("output_throughput", "itl_median_ms")]
+    values = {load: {"output_throughput": [50.0], "itl_median_ms": [9.0]} for load in cases[0].loads}
+    results = run(values, cases, machine=hardware("cpu"))
+    chosen = {"sglang": "torch_native", "vllm": "CPU_ATTN"}
+    launches = tuple(
+        msgspec.structs.replace(
+            launch,
+            effective={"attention_backend": chosen[launch.server.split("-")[0]]},
+            settings={"prefix_cache": "on" if launch.server.startswith("vllm") else "off"},
+        )
+        for launch in results.launches
+    )
+    results = msgspec.structs.replace(results, launches=launches)
+    verdicts = judge_run(results, Store(tmp_path))
+    rows = tuple(verdict.row(case, "t") for verdict, case in zip(verdicts, cases, strict=True))
+
+    shown = engines_beside(msgspec.structs.replace(results, verdicts=rows))
+
+    assert shown == beside(results, cases[0])
+    assert ["sglang-mixtral-small-tp2", "vllm-mixtral-small-tp2"] == [line.split(":")[0] for line in shown[:2]]
+    assert ["attention_backend torch_native" in shown[0], "attention_backend CPU_ATTN" in shown[1]] == [True, True]
+    assert any(line.startswith("unfair: prefix_cache is off against on") for line in shown)
+    assert any("PyTorch's operators" in line for line in shown)
+    assert all(line in verdict.message for verdict in verdicts for line in shown)
+
+
+def test_one_engine_needs_no_such_lines():
+    """The models of one engine are compared as ever."""
+    asked = study_of("cpu", "vllm", 2, "auto")
+    moe, dense = (Load(server=server, workload=asked.closed) for server in asked.models)
+
+    assert [] == beside(run({}, []), asked.ratio("E1", "output_throughput", dense, moe))

@@ -1,0 +1,89 @@
+"""Is everything that two values must share in the identity, and nothing else?"""
+
+import msgspec
+import pytest
+
+from perfgate.cases import Load
+from perfgate.engines.base import ServerConfig
+from perfgate.judge.identity import context, identity
+from perfgate.results.schema import Server
+from tests.support.rows import CLOSED, GPU, MOE, launched, run
+
+CUDA = msgspec.structs.replace(MOE, device="cuda")
+
+
+@pytest.mark.parametrize(
+    ("server", "workload", "changed"),
+    [
+        (msgspec.structs.replace(CUDA, model="llama-small"), CLOSED, {"model"}),
+        (msgspec.structs.replace(CUDA, engine="sglang"), CLOSED, {"engine"}),
+        (msgspec.structs.replace(CUDA, tensor_parallel_size=1), CLOSED,
+         {"tensor_parallel_size", "gpu_count", "hardware"}),
+        (msgspec.structs.replace(CUDA, expert_parallel=True), CLOSED, {"expert_parallel"}),
+        (msgspec.structs.replace(CUDA, device="cpu"), CLOSED, {"gpu_count", "hardware", "hardware_name"}),
+        (msgspec.structs.replace(CUDA, dtype="float16"), CLOSED, {"dtype"}),
+        (msgspec.structs.replace(CUDA, load_format="dummy"), CLOSED, {"weights"}),
+        (msgspec.structs.replace(CUDA, max_model_len=512), CLOSED, {"max_model_len"}),
+        (msgspec.structs.replace(CUDA, extra_args=()), CLOSED, {"server_args"}),
+        (msgspec.structs.replace(CUDA, extra_env=(("A", "1"),)), CLOSED, {"server_env"}),
+        (CUDA, msgspec.structs.replace(CLOSED, num_prompts=49), {"workload"}),
+        (CUDA, msgspec.structs.replace(CLOSED, name="another", repetitions=5), set()),
+    ],
+)  # fmt: skip
+def test_identity_holds_what_must_be_equal(server, workload, changed):
+    """Each setting of the server and each property of the load is in the identity; names and repeats are not."""
+    results = run(hardware=GPU)
+    before = identity(results, Load(server=CUDA, workload=CLOSED))
+    after = identity(results, Load(server=server, workload=workload))
+
+    assert changed == {name for name in before if before[name] != after[name]}
+    assert before.keys() == after.keys()
+
+
+def test_every_setting_of_a_server_is_in_the_identity():
+    """A setting that is added to the configuration must be added to the identity too, or runs mix that may not."""
+    given = {"engine", "model", "dtype", "tensor_parallel_size", "expert_parallel", "max_model_len"}
+    renamed = {"device", "load_format", "extra_args", "extra_env", "routing", "build", "variant"}
+
+    assert given | renamed == set(ServerConfig.__struct_fields__)
+    assert given <= identity(run(), Load(server=MOE)).keys()
+
+
+def test_identity_of_the_server_itself():
+    """Without a workload there is none in the identity; what the engine chose is."""
+    found = identity(run(launches=(launched(effective={"graphs": "off"}),)), Load(server=MOE))
+
+    assert "workload" not in found
+    assert ("off", "cpu-a-cpu-avx2-x2", "0") == (found["graphs"], found["hardware"], found["gpu_count"])
+    assert all(isinstance(value, str) for value in found.values())
+
+
+def test_launches_that_chose_differently_are_nothing_recorded():
+    """Each choice of any launch is in the identity, so that a second launch on another backend is not overlooked."""
+    chosen = ("FLASH_ATTN", "FLASH_ATTN", "TRITON_ATTN")
+    rows = tuple(
+        msgspec.structs.replace(launched(n), effective={"attention_backend": name}) for n, name in enumerate(chosen)
+    )
+
+    same, other = (identity(run(launches=rows[:n]), Load(server=MOE)) for n in (2, 3))
+
+    assert "FLASH_ATTN" == same["attention_backend"]
+    assert "FLASH_ATTN or TRITON_ATTN" == other["attention_backend"]
+
+
+def test_context_holds_what_may_differ():
+    """Versions, driver and power limit are shown when they change, and keep nobody from comparing."""
+    shell = {"NCCL_P2P_DISABLE": "1"}
+    server = Server(config=MOE, python="/env/bin/python", versions={"vllm": "0.26.0"}, environment=shell)
+
+    assert {
+        "suite": "0.1.0",
+        "machine": "NVIDIA H200",
+        "cores_or_gpus": "2",
+        "driver": "580.82",
+        "cuda": "13.0",
+        "power_limit_w": "700",
+        "vllm": "0.26.0",
+        "$NCCL_P2P_DISABLE": "1",
+    } == context(run(hardware=GPU, servers={MOE.key: server}), Load(server=MOE))
+    assert {"suite": "0.1.0", "machine": "A CPU", "cores_or_gpus": "2"} == context(run(), Load(server=MOE))

@@ -1,0 +1,64 @@
+"""Is an unchanged run green on a machine that nothing was recorded on, or little?
+
+No stub: the runs of docs/runs that were made on one GPU, each held against what others of its kind, or other runs,
+recorded. One of them was cut off with its machine: what is of a launch that was cut off is left out.
+"""
+
+import itertools
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from benchmarks.injected_regressions import judged
+from perfgate.judge.baseline_store import Recorded, Store
+from perfgate.judge.gate import judge
+from perfgate.judge.observation import RunReader
+from perfgate.judge.verdict import Outcome
+from perfgate.results import schema as rundata
+
+ROOT = Path(__file__).resolve().parents[3]
+RUNS = ROOT / "docs" / "runs"
+FOLDERS = [*sorted(RUNS.glob("h[12]00x1-2*")), *sorted((RUNS / "h200x1-planted" / "unchanged").iterdir())]
+
+
+def only(baseline, machines):
+    """The baseline with the launches of these machines alone."""
+    return baseline.with_launches(p for p in baseline.metric.launches if baseline.machines[p.run] in machines)
+
+
+def test_a_machine_is_not_red_for_being_another_one():
+    """Whichever of the others are recorded. One of them decodes a single stream 5 % slower than another."""
+    store, said, most = Store(ROOT / "baselines"), Counter(), 0.0
+    for results in map(rundata.load, FOLDERS):
+        reader = RunReader(results)
+        for case in results.cases:
+            seen = reader.observe(case)
+            baseline = store.find(case, seen.hardware_label)
+            if not seen.readings or reader.cut_off(case) or not isinstance(baseline, Recorded):
+                continue
+            others = sorted({baseline.machines[point.run] for point in baseline.metric.launches} - {seen.machine})
+            for count in range(1, len(others) + 1):
+                for some in itertools.combinations(others, count):
+                    verdict = judge(case, seen, only(baseline, some))
+                    if verdict.gate == "hard":
+                        said[verdict.outcome] += 1
+                        most = max(most, verdict.worse_by if "itl" in case.metric else 0.0)
+
+    assert said[Outcome.PASSED] > 500
+    assert 0 == said[Outcome.REGRESSED] + said[Outcome.INVALID] + said[Outcome.INCOMPARABLE]
+    assert most == pytest.approx(0.052, abs=0.005)
+
+
+def test_an_unchanged_run_is_green_beside_the_rest():
+    """Also where its machine had recorded no more than one launch before, and others tell how launches scatter."""
+    store, said, narrow = Store(ROOT / "baselines"), Counter(), 0
+    for results in map(rundata.load, FOLDERS):
+        cut_off = RunReader(results).cut_off
+        rows = [row for row in judged(results, store) if row.verdict.gate == "hard" and not cut_off(row.case)]
+        said.update(row.verdict.outcome for row in rows)
+        narrow += sum("; how much launches scatter, by " in row.verdict.message for row in rows)
+
+    assert said[Outcome.PASSED] > 150
+    assert narrow > 50
+    assert {Outcome.PASSED, Outcome.IMPROVED, Outcome.NO_BASELINE} >= set(said)

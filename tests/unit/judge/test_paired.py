@@ -1,0 +1,145 @@
+"""Are base and candidate judged by what differs within a pair?"""
+
+import msgspec
+import pytest
+
+from perfgate.judge.paired import ab_order, judge_pairs
+from perfgate.judge.verdict import Outcome
+from tests.support import measured as m
+
+
+def judged(pairs, case=m.THROUGHPUT, delta=None):
+    """The verdict on (base, candidate) pairs."""
+    return judge_pairs(case, pairs, "h200x2", delta)
+
+
+@pytest.mark.parametrize(("pairs", "expected"), [(1, "AB"), (3, "ABBAAB"), (4, "ABBAABBA")])
+def test_order(pairs, expected):
+    """Every second pair is turned round, so that a drift favours neither build."""
+    assert expected == ab_order(pairs)
+
+
+def test_drift_of_the_machine_cancels():
+    """The machine loses 20 % over the session, both builds alike: no difference, so passed."""
+    assert Outcome.PASSED == judged([(1000.0, 1000.0), (900.0, 900.0), (800.0, 800.0)]).outcome
+
+
+@pytest.mark.parametrize(
+    ("factor", "expected"),
+    [(0.95, Outcome.REGRESSED), (0.98, Outcome.PASSED), (1.06, Outcome.IMPROVED)],
+)
+def test_line(factor, expected):
+    """With 5 % promised the line is at 3.3 %: 5 % is red, 2 % is not, 6 % more is an improvement."""
+    assert expected == judged([(1000.0, 1000.0 * factor)] * 3).outcome
+
+
+def test_a_smaller_loss_is_caught_where_it_is_asked_for():
+    """Whoever knows that the machine is quiet asks for 2 %; else a certain loss below the line is told at least."""
+    pairs = [(1000.0, 980.0), (1000.0, 981.0), (1000.0, 980.0)]
+    plain = judged(pairs)
+
+    assert Outcome.REGRESSED == judged(pairs, delta=0.02).outcome
+    assert Outcome.PASSED == plain.outcome
+    assert (
+        "it lost 0.76 % at least, which is less than was to be caught: --against-delta asks for less" in plain.message
+    )
+    assert "it lost" not in judged([(1000.0, 980.0), (1000.0, 1010.0), (1000.0, 990.0)]).message
+
+
+def test_direction_of_latencies():
+    """For a latency the larger candidate is the worse one."""
+    assert Outcome.REGRESSED == judged([(10.0, 10.6)] * 3, m.ITL).outcome
+
+
+def test_contradicting_pairs_are_inconclusive():
+    """One pair 30 % down, two unchanged: something else happened in that pair."""
+    result = judged([(1000.0, 700.0), (1000.0, 1000.0), (1000.0, 1001.0)])
+    assert Outcome.INCONCLUSIVE == result.outcome
+    assert "contradict" in result.message
+
+
+# Unchanged vLLM beside itself on two shared cores: single-stream ITL in ms, base and candidate, in launch order.
+UNCHANGED_ON_A_CPU = [(17.55, 14.14), (16.78, 15.83), (14.90, 13.47)]
+
+
+def test_no_gain_is_claimed_that_scatter_explains():
+    """12 % better in the mean, and between 6 and 22 % in the pairs of a build beside itself."""
+    case = msgspec.structs.replace(m.ITL, gate="hard")
+    assert Outcome.PASSED == judge_pairs(case, UNCHANGED_ON_A_CPU, "cpu-x2").outcome
+
+
+def test_no_loss_is_claimed_that_scatter_explains():
+    """The same with the builds changed round: beyond the line, but there may be no loss."""
+    turned = [(candidate, base) for base, candidate in UNCHANGED_ON_A_CPU]
+    result = judge_pairs(m.ITL, turned, "cpu-x2")
+
+    assert Outcome.INCONCLUSIVE == result.outcome
+    assert "may have lost nothing" in result.message
+    assert Outcome.REGRESSED == judge_pairs(m.ITL, [(base, 1.2 * new) for base, new in turned], "cpu-x2").outcome
+
+
+# Unchanged vLLM beside itself on one H100, Llama-3.1-8B at batch 32: ITL in ms, medians of a launch.
+UNCHANGED_ON_A_GPU = [(6.941, 6.945), (6.929, 6.939), (6.922, 6.935)]
+SCATTERED = [(1000.0, 1000.0), (1000.0, 975.0), (1000.0, 1025.0)]
+
+
+def test_pairs_that_exclude_nothing_have_not_passed():
+    """Where 2 % may well be lost the case is only reported, and says what would tell; 10 % are excluded."""
+    untold = judged(SCATTERED, delta=0.02)
+
+    assert (Outcome.PASSED, "report") == (untold.outcome, untold.gate)
+    assert f"reported only: {untold.demoted}" in untold.message
+    assert "launch more of them (--launches), or ask for a larger loss" in untold.demoted
+    assert "hard" == judged(SCATTERED, delta=0.10).gate
+    assert "hard" == judged(UNCHANGED_ON_A_GPU, m.ITL, delta=0.02).gate
+
+
+def test_a_loss_beyond_the_line_is_never_only_reported():
+    """Pairs that agree on no more than that something was lost are no verdict, which is red with --gate=required."""
+    result = judged([(1000.0, 970.0), (1000.0, 925.0), (1000.0, 1000.0)], delta=0.02)
+    assert (Outcome.INCONCLUSIVE, "hard") == (result.outcome, result.gate)
+
+
+@pytest.mark.parametrize("metric", ["output_throughput", "ttft_median_ms", "kv_cache_tokens", "memory_peak_bytes"])
+@pytest.mark.parametrize("hardware", ["h200x2", "cpu-x2"])
+def test_pairs_that_agree_pass(metric, hardware):
+    """However much is taken for granted of the metric: else nothing of it could ever pass."""
+    case = msgspec.structs.replace(m.ITL, metric=metric, gate="hard")
+    result = judge_pairs(case, [(100.0, 100.0)] * 3, hardware)
+    assert (Outcome.PASSED, "") == (result.outcome, result.demoted)
+
+
+def test_pairs_that_happen_to_agree_prove_little_of_what_scatters():
+    """A first token scatters by a tenth: three pairs at 7 % are no certain loss, though they agree."""
+    first_token = msgspec.structs.replace(m.ITL, metric="ttft_median_ms", gate="hard")
+
+    assert Outcome.INCONCLUSIVE == judged([(100.0, 107.0), (100.0, 107.5), (100.0, 105.0)], first_token).outcome
+    assert Outcome.REGRESSED == judged([(100.0, 111.0), (100.0, 112.0), (100.0, 111.5)], first_token).outcome
+
+
+def test_floor_of_a_first_token():
+    """2 ms more are nothing, however large a part of 10 ms they are; and the message says so."""
+    first_token = msgspec.structs.replace(m.ITL, metric="ttft_median_ms", gate="hard")
+    result = judged([(10.0, 12.0), (10.0, 12.1), (10.0, 12.0)], first_token)
+
+    assert (Outcome.PASSED, "hard") == (result.outcome, result.gate)
+    assert "a loss of less than 3 ms never is a regression" in result.message
+
+
+@pytest.mark.parametrize("pairs", [[], [(1.0, 1.0)] * 2, [(1.0, 0.0)] * 3, [(1.0, float("nan"))] * 3])
+def test_too_few_or_impossible_pairs_are_invalid(pairs):
+    """Two pairs, a zero or a NaN are no verdict."""
+    assert Outcome.INVALID == judged(pairs).outcome
+
+
+def test_reported_case_stays_reported():
+    """The case's own gate mode is the verdict's."""
+    case = msgspec.structs.replace(m.THROUGHPUT, gate="report")
+    assert "report" == judged([(1000.0, 900.0)] * 3, case).gate
+
+
+def test_message_has_interval_and_line():
+    """Both values, the interval of the loss, the line and the promise."""
+    message = judged([(1000.0, 899.0), (1000.0, 900.0), (1000.0, 901.0)]).message
+    for part in ("900 tok/s, base 1,000 tok/s: lower by 10.0 %", "90 % interval of the loss", "alarm line 3.3 %"):
+        assert part in message

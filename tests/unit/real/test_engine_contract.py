@@ -1,0 +1,235 @@
+"""Does each engine do what the suite asks of it?
+
+For every engine of the suite, with the real thing on the CPU: one server of the small dense model, on two ranks where
+there are two cores. What the suite relies on (flags, log lines, metric names) is taken from the engine's own value, so
+that an upgrade which breaks one is seen here and named. A new engine needs no new test.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import pytest
+import requests
+
+from perfgate.engines import environment
+from perfgate.engines.base import Engine, LaunchPlan, LaunchRequest, InjectionFailed, ServerConfig
+from perfgate.engines.registry import ENGINES
+from perfgate.errors import Failure
+from perfgate.load.server_metrics import difference, scrape
+from perfgate.models import catalogue as models
+from perfgate.models import estimate, weights
+from perfgate.servers import server as servers
+from perfgate.servers.server import Server
+from perfgate.servers.supervisor.processes import everybody
+from tests.support.plans import free_port
+from tests.support.studies import study_of
+
+pytestmark = pytest.mark.engine
+
+MODEL = "llama-small"
+# What only happens on a GPU, or only with graphs.
+NOT_ON_THE_CPU = {"compiling", "capturing graphs", "graphs captured"}
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server that is ready, and how it was launched."""
+
+    engine: Engine
+    config: ServerConfig
+    python: Path
+    server: Server
+
+    def complete(self, prompt: list[int], output_tokens: int, **more: object) -> dict:
+        """The answer to one request, not streamed."""
+        body = {"model": MODEL, "prompt": prompt, "max_tokens": output_tokens, "temperature": 0, "ignore_eos": True}
+        answer = requests.post(f"{self.server.url}/v1/completions", json=body | more, timeout=300)
+        answer.raise_for_status()
+        return answer.json()
+
+    def stream(self, prompt: list[int], output_tokens: int) -> list[dict]:
+        """The chunks of one streamed request."""
+        body = {"model": MODEL, "prompt": prompt, "max_tokens": output_tokens, "temperature": 0, "ignore_eos": True}
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
+        answer = requests.post(f"{self.server.url}/v1/completions", json=body, timeout=300, stream=True)
+        lines = [line.removeprefix(b"data: ") for line in answer.iter_lines() if line.startswith(b"data: ")]
+        assert b"[DONE]" == lines[-1]
+        return [json.loads(line) for line in lines[:-1]]
+
+
+def request_for(config: ServerConfig, python: Path, **where: object) -> LaunchRequest:
+    """A request to launch that server, here."""
+    settings = {"offline": True, "host": "127.0.0.1", "port": free_port(), "startup_timeout_s": 600.0} | where
+    return LaunchRequest(config=config, python=python, **settings)
+
+
+@pytest.fixture(scope="module", params=sorted(ENGINES))
+def running(request, tmp_path_factory):
+    """One server of each engine for all tests of this file; skipped where its environment is not installed."""
+    engine = ENGINES[request.param]
+    try:
+        python = environment.find_python(engine.name, "cpu", {}).path
+    except Failure as failure:
+        pytest.skip(f"{failure.seen}; {failure.remedy}")
+    cores = tuple(sorted(os.sched_getaffinity(0)))
+    dense = study_of("cpu", engine.name, min(2, len(cores)), "auto").dense
+    found = weights.locate(models.lookup(MODEL), "auto", {}, False, lambda text: None)
+    plan = engine.plan(request_for(dense, python, weights=found.path, cores=cores))
+    server = servers.launch(plan, log_dir=tmp_path_factory.mktemp("logs"), index=0)
+    try:
+        server.wait_until_ready(lambda text: None)
+        yield Running(engine, dense, python, server)
+    finally:
+        server.stop()
+
+
+def flags(plan: LaunchPlan) -> set[str]:
+    """Options on its command line."""
+    return {word for word in plan.argv if word.startswith("--")}
+
+
+def test_version_is_tested(running):
+    """The installed version is one that the suite names as tested."""
+    installed = environment.versions(running.python)
+    mine = {name: installed[name] for name in running.engine.tested if name in installed}
+
+    assert mine
+    assert [] == [f"{name} {version}" for name, version in mine.items() if version not in running.engine.tested[name]]
+
+
+def test_flags_are_known(running):
+    """Every option that the suite gives, on the CPU and on GPUs, is one that the server's command takes."""
+    gpu = msgspec.structs.replace(running.config, device="cuda", expert_parallel=True)
+    plans = [
+        running.engine.plan(request_for(config, running.python, weights="m", **devices))
+        for config, devices in ((running.config, {"cores": (0, 1)}), (gpu, {"gpu_indices": (0, 1)}))
+    ]
+    command = [*itertools.takewhile(lambda word: not word.startswith("--"), plans[0].argv)]
+    told = subprocess.run(
+        [*command, *running.engine.help_arguments],
+        env=os.environ | dict(plans[0].env),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
+    ).stdout
+    taken = {word.strip(",[]") for word in told.split()}
+
+    assert set() == {flag for plan in plans for flag in flags(plan)} - taken
+
+
+def test_log_tells_each_phase(running):
+    """Each phase of the start-up is found in the log, in the order of the engine's list."""
+    seen = [phase.name for phase in running.server.record.phases]
+    expected = [phase.name for phase in running.server.plan.phases if phase.name not in NOT_ON_THE_CPU]
+
+    # A server may answer before its last line is in the log.
+    assert set(expected[:-1]) <= set(seen)
+
+
+def test_log_tells_what_was_chosen(running):
+    """Memory, backend and settings are read back from the log, and the prefix cache is off."""
+    with Path(running.server.record.log).open(errors="replace") as log:
+        facts = running.engine.read_log(running.config, log)
+
+    # vLLM does not name its attention backend on the CPU.
+    assert {"kv_cache_tokens"} <= facts.values.keys()
+    assert facts.values["kv_cache_tokens"] >= 32 * 64
+    assert "off" == facts.effective["graphs"]
+    assert "off" == facts.settings["prefix_cache"]
+    assert facts.settings["chunked_prefill_tokens"].isdigit()
+
+
+def test_streams_exact_lengths(running):
+    """As many tokens as were asked for, in and out, in nearly as many chunks, and the usage comes last."""
+    chunks = running.stream(list(range(10, 42)), 32)
+    usage = chunks[-1]["usage"]
+
+    assert (32, 32) == (usage["prompt_tokens"], usage["completion_tokens"])
+    assert 24 <= sum(bool(chunk["choices"]) for chunk in chunks) <= 33
+
+
+def test_ignores_the_end_of_sequence(running):
+    """With ignore_eos an answer has its full length even if every token ends it; without, such a one is shorter."""
+    ends = {"logit_bias": {"2": 100}}
+
+    assert 16 == running.complete([5, 6, 7], 16, **ends)["usage"]["completion_tokens"]
+    assert running.complete([5, 6, 7], 16, **ends, ignore_eos=False)["usage"]["completion_tokens"] < 16
+
+
+def test_greedy_answers_repeat(running):
+    """At temperature 0 the same prompt has the same answer."""
+    answers = [running.complete(list(range(50, 70)), 8)["choices"][0]["text"] for _ in range(2)]
+
+    assert answers[0] == answers[1]
+
+
+def test_seeded_answers_repeat(running):
+    """Sampling with a seed is repeatable, where the engine says so, and not where it says otherwise."""
+    told = {"temperature": 1.0, "seed": 7}
+    answers = [running.complete(list(range(50, 70)), 8, **told)["choices"][0]["text"] for _ in range(2)]
+
+    assert running.engine.honours_seed == (answers[0] == answers[1])
+
+
+def test_counts_what_it_served(running):
+    """Its counters have the names that the suite reads and agree with what was sent; no prompt came from a cache."""
+    before = scrape(running.server.url)
+    for _ in range(2):
+        running.complete(list(range(100, 132)), 8)
+    counted = difference(running.engine.name, before, scrape(running.server.url))
+    names = running.engine.metrics
+
+    assert {*names.counters, *names.means} - {"itl_mean_ms", "prefill_mean_ms"} <= counted.keys()
+    assert (64.0, 16.0, 2.0) == (counted["prompt_tokens"], counted["generation_tokens"], counted["requests"])
+    assert (0.0, 0.0) == (counted["prefix_cache_hit_tokens"], counted["preemptions"])
+
+
+def test_weights_are_what_the_arithmetic_says(running):
+    """Each rank reports its share of the parameters."""
+    ranks = running.engine.weights_bytes_per_rank(running.server.url)
+    size, architecture = running.config.tensor_parallel_size, models.lookup(MODEL).architecture
+    values = estimate.weights_values(ranks, architecture, size, running.config.dtype)
+
+    assert size == len(ranks)
+    assert 1 == pytest.approx(values["weights_over_arithmetic"], abs=0.03)
+
+
+def test_delay_is_injected_and_seen(running):
+    """A delay for each token makes an answer slower by its length; what cannot be injected is an error."""
+    running.engine.inject_delay(running.server.url, 200.0)
+    try:
+        answer = requests.post(
+            f"{running.server.url}/v1/completions",
+            json={"model": MODEL, "prompt": [1, 2, 3], "max_tokens": 16, "temperature": 0, "ignore_eos": True},
+            timeout=300,
+        )
+        assert answer.elapsed.total_seconds() >= 16 * 0.2
+    finally:
+        running.engine.inject_delay(running.server.url, 0.0)
+    with pytest.raises(InjectionFailed):
+        running.engine.inject_delay("http://127.0.0.1:9", 1.0)
+
+
+def test_warm_server_settles(running):
+    """What the engine advises once it is warm is taken, and it serves on."""
+    running.engine.settle(running.server.url)
+
+    assert 4 == running.complete([1, 2, 3], 4)["usage"]["completion_tokens"]
+
+
+def test_nothing_is_left(running):
+    """Stopped, it has ended every process that it started. The last test: it ends the server."""
+    pids = set(running.server.pids())
+    report = running.server.stop()
+
+    assert len(pids) > 1
+    assert () == report.left
+    assert set() == pids & everybody().keys()

@@ -1,0 +1,101 @@
+"""Is the bandwidth of a decode step its bytes over its time, and absent where that cannot be known?"""
+
+import msgspec
+import pytest
+
+from perfgate.cases import Load
+from perfgate.load.workload import PromptFile, Synthetic, Workload
+from perfgate.models.catalogue import CATALOGUE
+from perfgate.results import bandwidth
+from perfgate.results.bandwidth import context_of, no_peak, points, ratio_points
+from tests.support import measured
+from tests.support.measured import DENSE, MOE, MOE_CPU
+
+EIGHT = Workload(
+    name="eight", num_prompts=64, max_concurrency=8, prompts=Synthetic(input_len_tokens=128, output_len_tokens=64)
+)
+RATE = Workload(name="rate", num_prompts=8, request_rate=1.0)
+MIXTRAL = CATALOGUE["mixtral-8x7b"].architecture
+
+
+@pytest.mark.parametrize(
+    ("workload", "batch"),
+    [
+        (EIGHT, 8),
+        (Workload(name="burst", num_prompts=100), 100),
+        (Workload(name="few", num_prompts=3, max_concurrency=8), 3),
+        (RATE, None),
+    ],
+)
+def test_batch_of_a_workload(workload, batch):
+    """A closed loop keeps its slots full, a burst decodes together, an open loop has no batch."""
+    assert batch == workload.batch
+
+
+def test_context_is_that_of_the_middle():
+    """Half of the output has come when a step of the middle is made; lengths from a file are not known."""
+    # 128 + 64 / 2
+    assert 160 == context_of(EIGHT)
+    assert 0 == context_of(Workload(name="file", num_prompts=1, prompts=PromptFile(path="x.jsonl")))
+
+
+def test_utilisation_is_bytes_over_time_over_peak():
+    """On two H200, half of the bytes on each."""
+    read = MIXTRAL.step_bytes_per_rank(2, "bfloat16", 8, 160)
+
+    seen = bandwidth.values(MOE, EIGHT, {"itl_median_ms": 20.0}, measured.hardware())
+
+    # both ranks' bytes in 20 ms; one rank's over 4.8 TB/s
+    assert {
+        "decode_bandwidth_gb_s": pytest.approx(2 * read / 0.020 / 1e9),
+        "bandwidth_utilisation": pytest.approx(read / 0.020 / 4.8e12),
+    } == seen
+
+
+def test_no_peak_of_a_cpu():
+    """There the bandwidth is told and no utilisation, and why."""
+    machine = measured.hardware("cpu")
+
+    assert {"decode_bandwidth_gb_s"} == bandwidth.values(MOE_CPU, EIGHT, {"itl_median_ms": 20.0}, machine).keys()
+    assert "no peak" in no_peak(MOE_CPU, machine)
+    assert no_peak(MOE, measured.hardware()) is None
+    assert "NVIDIA L4" in no_peak(MOE, measured.hardware("l4"))
+
+
+@pytest.mark.parametrize(("workload", "values"), [(RATE, {"itl_median_ms": 9.0}), (EIGHT, {})])
+def test_nothing_is_made_up(workload, values):
+    """Without a batch, or without a time per token, there is no figure."""
+    assert {} == bandwidth.values(MOE, workload, values, measured.hardware())
+
+
+def run_of_both():
+    """Both models at batch 8 and at a rate; of the sparse one two launches."""
+    rows = {
+        Load(server=MOE, workload=EIGHT): {"itl_median_ms": [20.0, 22.0]},
+        Load(server=DENSE, workload=EIGHT): {"itl_median_ms": [5.0]},
+        Load(server=MOE, workload=RATE): {"itl_median_ms": [9.0]},
+    }
+    return measured.run(rows, ())
+
+
+def test_points_of_a_run():
+    """One for each server and batch, of the median launch; an open loop has none."""
+    dense, moe = points(run_of_both())
+
+    assert [(DENSE.key, 8, 5.0), (MOE.key, 8, 21.0)] == [(p.server, p.batch, p.itl_ms) for p in (dense, moe)]
+    assert moe.bandwidth_gb_s == pytest.approx(moe.step_bytes / 0.021 / 1e9)
+    assert moe.utilisation == pytest.approx(moe.bandwidth_gb_s / 9600)
+
+
+def test_ratio_beside_its_line():
+    """The measured ratio is of times, the line of bytes; both are told."""
+    (point,) = ratio_points(run_of_both(), MOE, DENSE)
+
+    assert (8, pytest.approx(21 / 5)) == (point.batch, point.measured)
+    # 5.6 without the KV cache, which both read alike
+    assert 5.55 == pytest.approx(point.line, abs=0.01)
+
+
+def test_points_are_plain_values():
+    """They go into a report as JSON."""
+    assert '"batch":8' in msgspec.json.encode(points(run_of_both())).decode()

@@ -1,0 +1,190 @@
+"""Study files: what is read, and which mistakes are refused with file, table and key."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from perfgate.models.catalogue import config_json
+from perfgate.study import BadStudy, read_study, study_of
+from tests.support.studies import SHIPPED
+
+SMALL = """
+engines = ["vllm"]
+[models.sparse.config]
+{sparse}
+[models.dense.config]
+{dense}
+[pairs.both]
+sparse = "sparse"
+dense = "dense"
+[servers.cpu]
+device = "cpu"
+max_model_len = 256
+dtype = "float32"
+[workloads.short.closed]
+input_len_tokens = 8
+output_len_tokens = 8
+num_prompts = 4
+max_concurrency = 2
+[workloads.short.alone]
+input_len_tokens = 8
+output_len_tokens = 8
+num_prompts = 1
+max_concurrency = 1
+[platforms.cpu]
+about = "any machine"
+server = "cpu"
+pair = "both"
+workloads = "short"
+[platforms.cpu.roles]
+closed = "closed"
+single_stream = "alone"
+routing = "alone"
+batches = ["alone", "closed"]
+sweep = ["alone"]
+"""
+
+
+def config_table(name):
+    """The config.json of a shipped model, as TOML."""
+    lines = []
+    for key, value in config_json(SHIPPED.models[name].architecture).items():
+        lines.append(f"{key} = {json.dumps(value)}")
+    return "\n".join(lines)
+
+
+TEXT = SMALL.format(sparse=config_table("mixtral-small"), dense=config_table("llama-small"))
+
+
+def read(tmp_path, *changes, text=TEXT):
+    """The small study, with (old, new) pieces of text replaced."""
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new, 1)
+    path = tmp_path / "study.toml"
+    path.write_text(text)
+    return read_study(path)
+
+
+def refused(tmp_path, *changes, text=TEXT):
+    """The message of the refusal."""
+    with pytest.raises(BadStudy) as caught:
+        read(tmp_path, *changes, text=text)
+    assert "study.toml" in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_study_of_one_pair_and_one_platform(tmp_path):
+    """A file of one pair is a study: both servers, their workloads, and what is left out."""
+    study = study_of(read(tmp_path), "cpu", "vllm")
+
+    assert ("vllm-sparse-tp2", "vllm-dense-tp2") == (study.moe.key, study.dense.key)
+    assert ("closed", "alone") == (study.closed.name, study.single_stream.name)
+    assert ((), None, "hard") == (study.rates, study.burst, study.absolute)
+    assert {"closed", "alone"} == set(study.workloads)
+    assert SHIPPED.models["mixtral-small"].architecture == read(tmp_path).models["sparse"].architecture
+
+
+def test_a_workload_is_one_table_more(tmp_path):
+    """A question finds it by its name; another name is refused with those that there are."""
+    more = "[workloads.short.long]\ninput_len_tokens = 64\noutput_len_tokens = 4\nnum_prompts = 2\n"
+    study = study_of(read(tmp_path, ("[platforms.cpu]", more + "[platforms.cpu]")), "cpu", "vllm")
+
+    assert 64 == study.workload("long").prompts.input_len_tokens
+    with pytest.raises(BadStudy, match="its set has closed, alone, long"):
+        study.workload("lnog")
+
+
+def test_arguments_and_variables_belong_to_their_engine(tmp_path):
+    """What one engine is given on its command line and in its environment, the other is not."""
+    table = 'max_model_len = 256\nextra_args = { vllm = ["--seed", "7"] }\n'
+    table += 'extra_env = { sglang = { SGL_X = "1" } }'
+    file = read(tmp_path, ("max_model_len = 256", table))
+    vllm, sglang = (study_of(file, "cpu", name).dense for name in ("vllm", "sglang"))
+
+    assert ("--seed", "7") == vllm.extra_args[-2:]
+    assert "--seed" not in sglang.extra_args
+    assert ((), (("SGL_X", "1"),)) == (vllm.extra_env, sglang.extra_env)
+
+
+def test_a_platform_inherits_from_another(tmp_path):
+    """`like` takes every key of the other platform; its own keys come on top."""
+    more = '[platforms.quiet]\nlike = "cpu"\nabout = "a quiet machine"\njudged = "ratios"\n'
+    file = read(tmp_path, text=TEXT + more)
+
+    assert ("all", "ratios") == tuple(file.platforms[name].judged for name in ("cpu", "quiet"))
+    assert file.platforms["cpu"].roles == file.platforms["quiet"].roles
+
+
+def test_a_model_may_be_a_folder(tmp_path):
+    """The shape is read from its config.json; a relative path counts from the study file."""
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    shape = SHIPPED.models["llama-small"].architecture
+    (folder / "config.json").write_text(json.dumps(config_json(shape)))
+    table = f"[models.dense.config]\n{config_table('llama-small')}"
+    file = read(tmp_path, (table, '[models.dense]\nfolder = "weights"'))
+
+    assert (shape, str(folder)) == (file.models["dense"].architecture, file.models["dense"].folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (("max_model_len", "max_modle_len"), ["[servers.cpu]", "max_modle_len", "max_model_len?"]),
+        (("num_prompts", "prompts"), ["[workloads.short.closed]", "unknown key 'prompts'"]),
+        (("engines =", "engine ="), ["the file", "unknown key 'engine'", "did you mean engines?"]),
+        (('dense = "dense"', 'dense = "dnse"'), ["[pairs.both]", "'dnse'", "did you mean dense?"]),
+        (('pair = "both"', 'pair = "all"'), ["[platforms.cpu]", "pair names 'all'", "both"]),
+        (('server = "cpu"', 'server = "gpu"'), ["[platforms.cpu]", "server names 'gpu'", "cpu"]),
+        (('closed = "closed"', 'closed = "open"'), ["[platforms.cpu.roles]", "closed names 'open'"]),
+        (("num_prompts = 4", 'num_prompts = "4"'), ["[workloads.short.closed]", "num_prompts"]),
+        (("num_prompts = 4", "num_prompts = 0"), ["[workloads.short.closed]", "at least 1"]),
+        (("max_model_len = 256", 'max_model_len = "x"'), ["[servers.cpu]", "max_model_len", "int"]),
+        (('"cpu"\npair', '"cpu"\nlike = "cpu"\npair'), ["[platforms.cpu]", "cpu -> cpu"]),
+        (('"cpu"\npair', '"cpu"\ngpu = "h200"\npair'), ["[platforms.cpu]", "gpu is set"]),
+        (('model_type = "mixtral"', 'model_type = "mxtral"'), ["[models.sparse]", "'mxtral'"]),
+        (("[models.dense.config]", "[models.dense]"), ["[models.dense]", "unknown key 'model_type'"]),
+        (("[servers.cpu]", "[servers.cpu]\n[servers.cpu]"), ["it is not TOML", "line"]),
+        (("[platforms.cpu]", "[platforms.cp-u]"), ["[platforms.cp-u]", "marker"]),
+        (('engines = ["vllm"]', 'engines = "vllm"'), ["engines is 'vllm'", "write a list"]),
+        (('engines = ["vllm"]', "schema = 9"), ["schema is 9", "reads 1"]),
+    ],
+    ids=lambda value: value[1][:24] if isinstance(value, tuple) else "",
+)
+def test_mistakes_are_named(tmp_path, change, expected):
+    """Each says file, table and key, and what there is instead."""
+    message = refused(tmp_path, change)
+
+    assert [] == [part for part in expected if part not in message], message
+
+
+def test_a_claim_of_an_unknown_quantity_is_refused(tmp_path):
+    """Its {placeholders} are names of the arithmetic; the nearest is suggested."""
+    claim = '[[claims]]\npair = "both"\nclaim = "x"\nholds = true\narithmetic = "{shard_gb:.1f}"\n'
+
+    assert "did you mean shared_gb?" in refused(tmp_path, text=TEXT + claim)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    """A path that does not exist, a folder, and bytes that are no text."""
+    for name, make in (
+        ("nowhere.toml", lambda path: None),
+        ("folder.toml", lambda path: path.mkdir()),
+        ("bytes.toml", lambda path: path.write_bytes(b"\xff\xfe")),
+    ):
+        make(tmp_path / name)
+        with pytest.raises(BadStudy, match=name):
+            read_study(tmp_path / name)
+
+
+def test_the_shipped_study_is_complete():
+    """Every platform has both engines' studies; the three names assert what they say."""
+    for platform in SHIPPED.platforms:
+        for engine in SHIPPED.engines:
+            assert platform == study_of(SHIPPED, platform, engine).platform
+    asserted = {name: SHIPPED.gpu_of(name) for name in SHIPPED.platforms}
+    expected = {"cpu": None, "gpu": None, "h200": "h200", "h100": "h100", "a100": "a100"}
+    assert expected == asserted
