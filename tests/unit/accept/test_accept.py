@@ -13,7 +13,7 @@ from perfgate.judge.baseline_store import Store
 from perfgate.judge.gate import judge_run
 from perfgate.judge.verdict import Outcome
 from perfgate.results import schema as rundata
-from tests.support import measured as m
+from tests.support import builders as m
 
 NO_CI: dict[str, str] = {}
 

@@ -9,7 +9,7 @@ from perfgate.cli.history import history
 from perfgate.cli.report import report as report_command
 from perfgate.errors import FailureRow
 from perfgate.results import schema as rundata
-from tests.support import measured as m
+from tests.support import builders as m
 
 
 @pytest.fixture

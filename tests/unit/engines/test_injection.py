@@ -13,7 +13,7 @@ from perfgate.engines.injection import BadInjection, Injection, NOTHING, format_
 from perfgate.judge.identity import identity
 from perfgate.judge.observation import RunReader
 from perfgate.results.schema import Launch, load
-from tests.support import measured as m
+from tests.support import builders as m
 from tests.support.projects import newest_run, outcomes, perfgate, verdicts
 
 pytest_plugins = ["pytester"]

@@ -14,7 +14,7 @@ from perfgate.history.series import ChangePoint, HistoryError, change_points, en
 from perfgate.history.store import FORMER_FILE, History
 from perfgate.locations import HISTORY_FILE
 from perfgate.results import schema as rundata
-from tests.support import measured as m
+from tests.support import builders as m
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -21,7 +21,7 @@ from perfgate.judge.baseline_schema import (
     to_text,
 )
 from perfgate.judge.baseline_store import Published, Recorded, Store
-from tests.support import measured as m
+from tests.support import builders as m
 
 STEADY = [1000.0 * factor for factor in m.QUIET]
 

@@ -9,7 +9,7 @@ from perfgate.judge.comparability import beside, unfair
 from perfgate.judge.gate import judge_run
 from perfgate.report.terminal import engines_beside
 from perfgate.study import Versus
-from tests.support.measured import hardware, run
+from tests.support.builders import hardware, run
 from tests.support.studies import study_of
 
 

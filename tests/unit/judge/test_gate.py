@@ -18,7 +18,7 @@ from perfgate.judge.gate import judge, judge_run
 from perfgate.judge.observation import RunReader
 from perfgate.judge.policy import alarm_line, noise_of_baseline, policy_for
 from perfgate.judge.verdict import Outcome, is_red, unjudged
-from tests.support import measured as m
+from tests.support import builders as m
 
 STEADY = [1000.0 * factor for factor in m.QUIET]
 

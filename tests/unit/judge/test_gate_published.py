@@ -13,7 +13,7 @@ from perfgate.judge.gate import judge, judge_case
 from perfgate.judge.verdict import Outcome
 from perfgate.load.metrics import METRICS
 from perfgate.load.workload import Workload
-from tests.support import measured as m
+from tests.support import builders as m
 
 ROOT = Path(__file__).resolve().parents[3] / "baselines" / "published"
 MOE, DENSE = "vllm-mixtral-8x7b-tp2", "vllm-llama-3.1-8b-tp2"

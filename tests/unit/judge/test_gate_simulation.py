@@ -25,7 +25,7 @@ from benchmarks.pair_rules import pairs_doubtful, pairs_rate, pairs_red, pairs_u
 from perfgate.judge.gate import judge
 from perfgate.judge.paired import judge_pairs
 from perfgate.judge.verdict import Outcome, is_red
-from tests.support import measured as m
+from tests.support import builders as m
 
 
 def judged_red(recorded, now, delta):

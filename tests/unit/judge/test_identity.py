@@ -7,9 +7,9 @@ from perfgate.cases import Load
 from perfgate.engines.base import ServerConfig
 from perfgate.judge.identity import context, identity
 from perfgate.results.schema import Server
-from tests.support.rows import CLOSED, GPU, MOE, launched, run
+from tests.support.builders import CLOSED, MOE_CPU, bare_run, hardware, launched
 
-CUDA = msgspec.structs.replace(MOE, device="cuda")
+CUDA = msgspec.structs.replace(MOE_CPU, device="cuda")
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ CUDA = msgspec.structs.replace(MOE, device="cuda")
         (msgspec.structs.replace(CUDA, dtype="float16"), CLOSED, {"dtype"}),
         (msgspec.structs.replace(CUDA, load_format="dummy"), CLOSED, {"weights"}),
         (msgspec.structs.replace(CUDA, max_model_len=512), CLOSED, {"max_model_len"}),
-        (msgspec.structs.replace(CUDA, extra_args=()), CLOSED, {"server_args"}),
+        (msgspec.structs.replace(CUDA, extra_args=("--enforce-eager",)), CLOSED, {"server_args"}),
         (msgspec.structs.replace(CUDA, extra_env=(("A", "1"),)), CLOSED, {"server_env"}),
         (CUDA, msgspec.structs.replace(CLOSED, num_prompts=49), {"workload"}),
         (CUDA, msgspec.structs.replace(CLOSED, name="another", repetitions=5), set()),
@@ -32,7 +32,7 @@ CUDA = msgspec.structs.replace(MOE, device="cuda")
 )  # fmt: skip
 def test_identity_holds_what_must_be_equal(server, workload, changed):
     """Each setting of the server and each property of the load is in the identity; names and repeats are not."""
-    results = run(hardware=GPU)
+    results = bare_run(hardware=hardware())
     before = identity(results, Load(server=CUDA, workload=CLOSED))
     after = identity(results, Load(server=server, workload=workload))
 
@@ -46,15 +46,15 @@ def test_every_setting_of_a_server_is_in_the_identity():
     renamed = {"device", "load_format", "extra_args", "extra_env", "routing", "build", "variant"}
 
     assert given | renamed == set(ServerConfig.__struct_fields__)
-    assert given <= identity(run(), Load(server=MOE)).keys()
+    assert given <= identity(bare_run(), Load(server=MOE_CPU)).keys()
 
 
 def test_identity_of_the_server_itself():
     """Without a workload there is none in the identity; what the engine chose is."""
-    found = identity(run(launches=(launched(effective={"graphs": "off"}),)), Load(server=MOE))
+    found = identity(bare_run(launches=(launched(effective={"graphs": "off"}),)), Load(server=MOE_CPU))
 
     assert "workload" not in found
-    assert ("off", "cpu-a-cpu-avx2-x2", "0") == (found["graphs"], found["hardware"], found["gpu_count"])
+    assert ("off", "cpu-some-cpu-avx2-x2", "0") == (found["graphs"], found["hardware"], found["gpu_count"])
     assert all(isinstance(value, str) for value in found.values())
 
 
@@ -65,7 +65,7 @@ def test_launches_that_chose_differently_are_nothing_recorded():
         msgspec.structs.replace(launched(n), effective={"attention_backend": name}) for n, name in enumerate(chosen)
     )
 
-    same, other = (identity(run(launches=rows[:n]), Load(server=MOE)) for n in (2, 3))
+    same, other = (identity(bare_run(launches=rows[:n]), Load(server=MOE_CPU)) for n in (2, 3))
 
     assert "FLASH_ATTN" == same["attention_backend"]
     assert "FLASH_ATTN or TRITON_ATTN" == other["attention_backend"]
@@ -74,16 +74,16 @@ def test_launches_that_chose_differently_are_nothing_recorded():
 def test_context_holds_what_may_differ():
     """Versions, driver and power limit are shown when they change, and keep nobody from comparing."""
     shell = {"NCCL_P2P_DISABLE": "1"}
-    server = Server(config=MOE, python="/env/bin/python", versions={"vllm": "0.26.0"}, environment=shell)
+    server = Server(config=MOE_CPU, python="/env/bin/python", versions={"vllm": "0.26.0"}, environment=shell)
 
     assert {
         "suite": "0.1.0",
         "machine": "NVIDIA H200",
         "cores_or_gpus": "2",
-        "driver": "580.82",
+        "driver": "580.1",
         "cuda": "13.0",
         "power_limit_w": "700",
         "vllm": "0.26.0",
         "$NCCL_P2P_DISABLE": "1",
-    } == context(run(hardware=GPU, servers={MOE.key: server}), Load(server=MOE))
-    assert {"suite": "0.1.0", "machine": "A CPU", "cores_or_gpus": "2"} == context(run(), Load(server=MOE))
+    } == context(bare_run(hardware=hardware(), servers={MOE_CPU.key: server}), Load(server=MOE_CPU))
+    assert {"suite": "0.1.0", "machine": "some CPU", "cores_or_gpus": "2"} == context(bare_run(), Load(server=MOE_CPU))

@@ -17,7 +17,7 @@ from perfgate.judge.observation import RunReader
 from perfgate.judge.policy import Scatter, noise_of, noise_of_baseline, policy_for, scatter_of
 from perfgate.judge.verdict import Outcome
 from perfgate.results import schema as rundata
-from tests.support import measured as m
+from tests.support import builders as m
 
 # Three machines that differ by 2 %; launches of each by 0.2 %.
 MACHINES = {"gpu-a": 980.0, "gpu-b": 1000.0, "gpu-c": 1020.0}

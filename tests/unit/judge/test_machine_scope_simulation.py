@@ -12,7 +12,7 @@ from perfgate.judge.gate import judge
 from perfgate.judge.machine_scope import for_any
 from perfgate.judge.policy import noise_of_baseline, policy_for, promised_delta
 from perfgate.judge.verdict import Outcome
-from tests.support import measured as m
+from tests.support import builders as m
 
 H200 = Fleet(between=0.012, launch=0.003)
 POLICY = policy_for("h200x2", m.THROUGHPUT.metric, ratio=False)

@@ -5,7 +5,7 @@ import pytest
 
 from perfgate.cases import Case, Load
 from perfgate.judge.observation import RunReader, hardware_label
-from tests.support import measured as m
+from tests.support import builders as m
 
 
 def ratio_of(dense, moe):

@@ -5,7 +5,7 @@ import pytest
 
 from perfgate.judge.paired import ab_order, judge_pairs
 from perfgate.judge.verdict import Outcome
-from tests.support import measured as m
+from tests.support import builders as m
 
 
 def judged(pairs, case=m.THROUGHPUT, delta=None):

@@ -26,7 +26,7 @@ from perfgate.judge.policy import (
     step_up,
     t_quantile,
 )
-from tests.support.measured import QUIET
+from tests.support.builders import QUIET
 
 
 def runs(count):

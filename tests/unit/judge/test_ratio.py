@@ -14,7 +14,7 @@ from perfgate.judge.observation import Observation, Reading
 from perfgate.judge.ratio import loss, moves
 from perfgate.judge.verdict import Outcome
 from perfgate.results import schema as rundata
-from tests.support import measured as m
+from tests.support import builders as m
 
 GPU_ITL = Case(experiment="E2", metric="itl_median_ms", of=m.MOE_LOAD, over=m.DENSE_LOAD)
 

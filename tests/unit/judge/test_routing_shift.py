@@ -16,7 +16,7 @@ from perfgate.load.workload import Workload
 from perfgate.models.routing import LayerShares, RequestRouting, Routing
 from perfgate.models.routing_stats import values
 from perfgate.results.schema import save
-from tests.support import measured as m
+from tests.support import builders as m
 
 ASKED = Workload(name="routing", num_prompts=20, max_concurrency=1, repetitions=1, asks_routing=True)
 LOAD = Load(server=m.MOE_CPU, workload=ASKED)

@@ -7,8 +7,8 @@ from perfgate.load.measurement import Target, compile_lines, measure, vllm_bench
 from perfgate.load.repetition import Repetition
 from perfgate.load.warmup import WarmUpFailed, warm_up
 from perfgate.load.workload import Synthetic, Workload
+from tests.support.builders import other_than_busy
 from tests.support.fake_launch import FakeEngine
-from tests.support.measured_runs import other_than_busy
 
 # One client process: a busy machine is no reason to send it all again.
 WORKLOAD = Workload(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from perfgate.load.validity import POLICIES, examine, find_stalls
 from perfgate.load.workload import Synthetic, Workload
-from tests.support.measured_runs import MS, recording, stalled, steady_streams, transcript
+from tests.support.builders import MS, recording, stalled, steady_streams, transcript
 
 CUDA, CPU = POLICIES["cuda"], POLICIES["cpu"]
 CLOSED = Workload(name="closed", num_prompts=8, max_concurrency=8)

@@ -7,7 +7,7 @@ import pytest
 
 from perfgate.machine import hardware
 from perfgate.machine.hardware import NvmlError, cpu_isa, detect, gpu_kind, processor_slug
-from tests.support.rows import GPU
+from tests.support import builders
 
 
 class FakeNvml(types.SimpleNamespace):
@@ -164,7 +164,8 @@ def test_cuda_visible_devices_is_obeyed(monkeypatch):
 def test_gpus_are_chosen_by_index_or_uuid(monkeypatch, chosen, visible):
     """As CUDA reads the variable; schedulers of containers name UUIDs."""
     gpus = [
-        msgspec.structs.replace(GPU.gpus[0], index=n, uuid=uuid) for n, uuid in enumerate(("GPU-first", "GPU-second"))
+        msgspec.structs.replace(builders.hardware().gpus[0], index=n, uuid=uuid)
+        for n, uuid in enumerate(("GPU-first", "GPU-second"))
     ]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
 

@@ -13,7 +13,7 @@ import pytest
 from perfgate.history.store import History
 from perfgate.locations import HISTORY_FILE
 from perfgate.results.schema import load, save
-from tests.support import fake_suite, measured
+from tests.support import builders, fake_suite
 from tests.support.projects import newest_run, outcomes, record
 
 pytest_plugins = ["pytester"]
@@ -125,7 +125,7 @@ def test_what_a_killed_worker_left_is_not_gone_on_with_unasked(project, pytester
     """A worker's own folder is looked at, too: workers that were killed leave no run of the whole session."""
     monkeypatch.setenv("FAKE_GPUS", "2")
     for worker in ("gw0", "gw1"):
-        save(measured.run({}, []), pytester.path / "mine" / "workers" / worker)
+        save(builders.run({}, []), pytester.path / "mine" / "workers" / worker)
 
     result = project("-m", "h200", "--tp", "1", "-n", "2", "-k", "test_single_stream", "--run-dir", "mine")
 

@@ -10,8 +10,8 @@ from benchmarks.real_runs import NotRecorded, main, recorded_itl_ms
 from perfgate.judge.baseline_schema import BaselineFile
 from perfgate.judge.baseline_store import Store
 from perfgate.results.schema import load
+from tests.support import builders as m
 from tests.support import fake_suite
-from tests.support import measured as m
 from tests.support.projects import ROOT, record
 
 pytest_plugins = ["pytester"]

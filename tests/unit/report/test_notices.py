@@ -4,7 +4,7 @@ import msgspec
 
 from perfgate.errors import Failure
 from perfgate.report import notices
-from tests.support import measured as m
+from tests.support import builders as m
 
 
 def run(**repetition):

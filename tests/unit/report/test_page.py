@@ -25,7 +25,7 @@ from perfgate.report.headline import attention, verdict_sentence
 from perfgate.report.page import MOST_BYTES, Report, build
 from perfgate.results.timing import Session
 from perfgate.servers.launch_record import PhaseTime
-from tests.support import measured as m
+from tests.support import builders as m
 
 ONE, EIGHT = (Workload(name=f"batch-{n}", num_prompts=8 * n, max_concurrency=n) for n in (1, 8))
 SLOW, FAST = (Workload(name=f"rate-{n}", num_prompts=100, request_rate=float(n)) for n in (1, 2))

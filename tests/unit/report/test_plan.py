@@ -8,7 +8,7 @@ from perfgate.accept.proposal import Choice
 from perfgate.judge.baseline_store import Store
 from perfgate.report import plan as preview
 from perfgate.results import schema as rundata
-from tests.support import measured as m
+from tests.support import builders as m
 
 pytest_plugins = ["pytester"]
 

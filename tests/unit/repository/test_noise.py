@@ -19,7 +19,7 @@ from perfgate.judge.baseline_schema import read_recorded
 from perfgate.judge.baseline_store import Store
 from perfgate.judge.policy import GPU_RATE, noise_of
 from perfgate.results import schema as rundata
-from tests.support import measured as m
+from tests.support import builders as m
 
 CASES = (m.THROUGHPUT, m.ITL)
 

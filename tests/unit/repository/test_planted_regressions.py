@@ -13,7 +13,7 @@ from perfgate.accept.accept import accept
 from perfgate.accept.proposal import Choice
 from perfgate.judge.baseline_store import Store
 from perfgate.results import schema as rundata
-from tests.support import measured as m
+from tests.support import builders as m
 
 DENSE = msgspec.structs.replace(m.THROUGHPUT, of=m.DENSE_LOAD)
 CASES = (m.THROUGHPUT, m.ITL, DENSE, m.RATIO)

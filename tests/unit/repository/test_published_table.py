@@ -14,7 +14,7 @@ from benchmarks.published_table import EXPLANATIONS, UNEXPLAINED, main, read_exp
 from perfgate.cases import Load
 from perfgate.load.workload import Workload
 from perfgate.results import schema as rundata
-from tests.support import measured as m
+from tests.support import builders as m
 
 PUBLISHED = Path(__file__).resolve().parents[3] / "baselines" / "published"
 MOE, DENSE = (

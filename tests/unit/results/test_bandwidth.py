@@ -8,8 +8,8 @@ from perfgate.load.workload import PromptFile, Synthetic, Workload
 from perfgate.models.catalogue import CATALOGUE
 from perfgate.results import bandwidth
 from perfgate.results.bandwidth import context_of, no_peak, points, ratio_points
-from tests.support import measured
-from tests.support.measured import DENSE, MOE, MOE_CPU
+from tests.support import builders
+from tests.support.builders import DENSE, MOE, MOE_CPU
 
 EIGHT = Workload(
     name="eight", num_prompts=64, max_concurrency=8, prompts=Synthetic(input_len_tokens=128, output_len_tokens=64)
@@ -43,7 +43,7 @@ def test_utilisation_is_bytes_over_time_over_peak():
     """On two H200, half of the bytes on each."""
     read = MIXTRAL.step_bytes_per_rank(2, "bfloat16", 8, 160)
 
-    seen = bandwidth.values(MOE, EIGHT, {"itl_median_ms": 20.0}, measured.hardware())
+    seen = bandwidth.values(MOE, EIGHT, {"itl_median_ms": 20.0}, builders.hardware())
 
     # both ranks' bytes in 20 ms; one rank's over 4.8 TB/s
     assert {
@@ -54,18 +54,18 @@ def test_utilisation_is_bytes_over_time_over_peak():
 
 def test_no_peak_of_a_cpu():
     """There the bandwidth is told and no utilisation, and why."""
-    machine = measured.hardware("cpu")
+    machine = builders.hardware("cpu")
 
     assert {"decode_bandwidth_gb_s"} == bandwidth.values(MOE_CPU, EIGHT, {"itl_median_ms": 20.0}, machine).keys()
     assert "no peak" in no_peak(MOE_CPU, machine)
-    assert no_peak(MOE, measured.hardware()) is None
-    assert "NVIDIA L4" in no_peak(MOE, measured.hardware("l4"))
+    assert no_peak(MOE, builders.hardware()) is None
+    assert "NVIDIA L4" in no_peak(MOE, builders.hardware("l4"))
 
 
 @pytest.mark.parametrize(("workload", "values"), [(RATE, {"itl_median_ms": 9.0}), (EIGHT, {})])
 def test_nothing_is_made_up(workload, values):
     """Without a batch, or without a time per token, there is no figure."""
-    assert {} == bandwidth.values(MOE, workload, values, measured.hardware())
+    assert {} == bandwidth.values(MOE, workload, values, builders.hardware())
 
 
 def run_of_both():
@@ -75,7 +75,7 @@ def run_of_both():
         Load(server=DENSE, workload=EIGHT): {"itl_median_ms": [5.0]},
         Load(server=MOE, workload=RATE): {"itl_median_ms": [9.0]},
     }
-    return measured.run(rows, ())
+    return builders.run(rows, ())
 
 
 def test_points_of_a_run():

@@ -5,7 +5,7 @@ import pytest
 
 from perfgate.cases import Load
 from perfgate.results.samples import launch_values
-from tests.support.rows import CLOSED, DENSE, MOE, launched, measurement, repetition, run
+from tests.support.builders import CLOSED, DENSE_CPU, MOE_CPU, bare_run, launched, measurement, repetition
 
 
 @pytest.mark.parametrize(
@@ -16,7 +16,7 @@ def test_launch_counts_with_its_median(values, median):
     """One number for each launch: the median of its repetitions, which are kept beside it."""
     row = measurement(0, *(repetition(i, value) for i, value in enumerate(values)))
 
-    (found,) = launch_values(run(measurements=(row,)), Load(server=MOE, workload=CLOSED), "output_throughput")
+    (found,) = launch_values(bare_run(measurements=(row,)), Load(server=MOE_CPU, workload=CLOSED), "output_throughput")
 
     assert (0, median, tuple(values), ()) == (found.launch, found.value, found.repetition_values, found.invalid)
 
@@ -25,7 +25,7 @@ def test_invalid_repetitions_do_not_count():
     """They take no part in the median and their reasons are told."""
     row = measurement(0, repetition(0, 1.0, ("2 requests failed",)), repetition(1, 200.0), repetition(2, 220.0))
 
-    (found,) = launch_values(run(measurements=(row,)), Load(server=MOE, workload=CLOSED), "output_throughput")
+    (found,) = launch_values(bare_run(measurements=(row,)), Load(server=MOE_CPU, workload=CLOSED), "output_throughput")
 
     # (200 + 220) / 2
     assert (210.0, ("2 requests failed",)) == (found.value, found.invalid)
@@ -50,7 +50,7 @@ def test_invalid_repetitions_do_not_count():
 )
 def test_launch_without_a_value_says_why(row, metric, reasons):
     """None stands for no value, never without a reason."""
-    (found,) = launch_values(run(measurements=(row,)), Load(server=MOE, workload=CLOSED), metric)
+    (found,) = launch_values(bare_run(measurements=(row,)), Load(server=MOE_CPU, workload=CLOSED), metric)
 
     assert (None, reasons) == (found.value, found.invalid)
 
@@ -60,11 +60,11 @@ def test_launches_are_in_order_and_of_one_server():
     rows = (
         measurement(2, repetition(0, 220.0)),
         measurement(0, repetition(0, 200.0)),
-        measurement(0, repetition(0, 550.0), server=DENSE),
+        measurement(0, repetition(0, 550.0), server=DENSE_CPU),
         msgspec.structs.replace(measurement(1, repetition(0, 13.0)), workload="single-stream"),
     )
 
-    found = launch_values(run(measurements=rows), Load(server=MOE, workload=CLOSED), "output_throughput")
+    found = launch_values(bare_run(measurements=rows), Load(server=MOE_CPU, workload=CLOSED), "output_throughput")
 
     assert [(0, 200.0), (2, 220.0)] == [(value.launch, value.value) for value in found]
 
@@ -74,10 +74,10 @@ def test_values_of_the_server_itself():
     launches = (
         launched(0, values={"memory_bytes": 4e9}),
         launched(1),
-        launched(0, server=DENSE, values={"memory_bytes": 1e9}),
+        launched(0, server=DENSE_CPU, values={"memory_bytes": 1e9}),
     )
 
-    (found,) = launch_values(run(launches=launches), Load(server=MOE), "memory_bytes")
+    (found,) = launch_values(bare_run(launches=launches), Load(server=MOE_CPU), "memory_bytes")
 
     assert (0, 4e9, (4e9,)) == (found.launch, found.value, found.repetition_values)
 
@@ -87,6 +87,6 @@ def test_a_launch_that_failed_requests_has_no_value():
     failed = msgspec.structs.replace(repetition(1, 500.0, ("2 of 8 requests failed: HTTP 503",)), failed=2)
     row = measurement(0, repetition(0, 200.0), failed, repetition(2, 210.0))
 
-    (found,) = launch_values(run(measurements=(row,)), Load(server=MOE, workload=CLOSED), "output_throughput")
+    (found,) = launch_values(bare_run(measurements=(row,)), Load(server=MOE_CPU, workload=CLOSED), "output_throughput")
 
     assert (None, ("2 of 8 requests failed: HTTP 503",)) == (found.value, found.invalid)

@@ -9,11 +9,12 @@ import pytest
 
 from perfgate.cases import Case, Load
 from perfgate.files import RunDataError, write_atomically
+from perfgate.load.repetition import RequestRow
 from perfgate.results import schema as rundata
 from perfgate.results.recorder import Ledger
 from perfgate.results.schema import Measurement, Server, VerdictRow, load, save
-from tests.support import measured
-from tests.support.rows import CLOSED, DENSE, GPU, MOE, launched, measurement, repetition, run
+from perfgate.servers.launch_record import PhaseTime
+from tests.support.builders import CLOSED, DENSE_CPU, MOE_CPU, bare_run, hardware, launched, measurement, repetition
 
 
 def whole_run():
@@ -21,18 +22,30 @@ def whole_run():
     case = Case(
         experiment="E1",
         metric="output_throughput",
-        of=Load(server=MOE, workload=CLOSED),
-        over=Load(server=DENSE, workload=CLOSED),
+        of=Load(server=MOE_CPU, workload=CLOSED),
+        over=Load(server=DENSE_CPU, workload=CLOSED),
         two_sided=True,
     )
-    return run(
+    start = msgspec.structs.replace(
+        launched().start, env={"A": "1"}, phases=(PhaseTime(name="loading weights", at_s=11.0, line="Loading"),)
+    )
+    request = RequestRow(
+        scheduled_ms=0.0, sent_ms=0.1, ttft_ms=50.0, e2el_ms=70.25, output_tokens=3, itl_ms=(10.0, 10.25), error=None
+    )
+    said = {"generation_tokens": 3.0}
+    good = repetition(0, 208.4, notes=("3 % busy",), requests=(request,), server_values=said, client_values=said)
+    return bare_run(
         finished="2026-01-31T14:32:33+00:00",
         complete=True,
-        hardware=GPU,
-        servers={MOE.key: Server(config=MOE, python="/env/bin/python", versions={"vllm": "0.26.0"})},
+        hardware=hardware(),
+        servers={MOE_CPU.key: Server(config=MOE_CPU, python="/env/bin/python", versions={"vllm": "0.26.0"})},
         workloads={CLOSED.name: CLOSED},
-        launches=(launched(values={"memory_bytes": 4e9}, notes=("n",), effective={"a": "b"}, injected={"d": 1.0}),),
-        measurements=(measurement(0, repetition(0, 208.4), repetition(1, invalid=("2 failed",)), error="died"),),
+        launches=(
+            launched(
+                start=start, values={"memory_bytes": 4e9}, notes=("n",), effective={"a": "b"}, injected={"d": 1.0}
+            ),
+        ),
+        measurements=(measurement(0, good, repetition(1, invalid=("2 failed",)), error="died"),),
         cases=(case,),
         verdicts=(
             VerdictRow(
@@ -67,7 +80,7 @@ def test_file_is_the_same_for_the_same_run(tmp_path):
 def test_only_results_are_left_after_many_writes(tmp_path):
     """Each write replaces the file and leaves no temporary one."""
     for complete in (False, True):
-        save(run(complete=complete), tmp_path)
+        save(bare_run(complete=complete), tmp_path)
 
     assert ["results.json"] == [path.name for path in tmp_path.iterdir()]
     assert load(tmp_path).complete
@@ -87,7 +100,7 @@ def test_only_results_are_left_after_many_writes(tmp_path):
             r"`\$\.launches\[0\]\.start\.pid`",
         ),
         (
-            lambda text: edited(text, lambda run: run["workloads"]["closed-c16"].update(num_prompts=0)),
+            lambda text: edited(text, lambda run: run["workloads"]["closed-c32"].update(num_prompts=0)),
             "num_prompts and repetitions must be at least 1",
         ),
     ],
@@ -135,7 +148,7 @@ def test_folder_that_cannot_be_written_is_told(tmp_path):
     (tmp_path / "file").touch()
 
     with pytest.raises(RunDataError, match=r"file/run/results\.json") as error:
-        save(run(), tmp_path / "file" / "run")
+        save(bare_run(), tmp_path / "file" / "run")
     assert "--run-dir" in error.value.remedy
 
 
@@ -161,7 +174,7 @@ def test_run_id_sorts_by_time():
 
 def test_a_packed_run_is_read_as_it_was(tmp_path):
     """results.json.gz, by its folder or by name; where both are there, the plain one counts."""
-    results = run()
+    results = bare_run()
     plain = save(results, tmp_path)
     packed = tmp_path / "results.json.gz"
     packed.write_bytes(gzip.compress(plain.read_bytes()))
@@ -175,9 +188,9 @@ def test_a_packed_run_is_read_as_it_was(tmp_path):
 
 def test_a_measurement_is_a_line_of_its_own(tmp_path):
     """Most of a large run does not change with each repetition: it is encoded once, and the file is the same."""
-    row = Measurement(server="s", launch=0, workload="w", repetitions=(measured.repetition(0, {"itl_median_ms": 8.0}),))
+    row = Measurement(server="s", launch=0, workload="w", repetitions=(repetition(0, {"itl_median_ms": 8.0}),))
     other = msgspec.structs.replace(row, launch=1)
-    ledger = Ledger(run(measurements=(row, other)), tmp_path)
+    ledger = Ledger(bare_run(measurements=(row, other)), tmp_path)
     again = msgspec.structs.replace(other, error="died")
     ledger.put_measurement(again)
 

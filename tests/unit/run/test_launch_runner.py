@@ -17,8 +17,7 @@ from perfgate.run import launch_runner as rounds
 from perfgate.run.launch_runner import LaunchMeasurement
 from perfgate.run.probes import routing as probe
 from perfgate.servers.launch_record import ServerDied
-from tests.support import measured as m
-from tests.support.rows import repetition
+from tests.support import builders as m
 
 ONE, MANY = (Workload(name=f"at-{n}", num_prompts=64, max_concurrency=n) for n in (1, 32))
 RATE = Workload(name="rate-2", num_prompts=8, request_rate=2.0)
@@ -165,7 +164,7 @@ def test_death_costs_what_it_met(tmp_path, monkeypatch, dies_at, kept):
 def test_failed_requests_are_not_measured_away():
     """A repetition that stalled is replaced; one in which requests failed is the server's own, and ends its load."""
     workload = Workload(name="closed", num_prompts=8, max_concurrency=4, repetitions=3)
-    stalled = repetition(0, 1.0, ("all streams fell silent",))
-    failed = msgspec.structs.replace(repetition(1, 1.0, ("3 of 8 requests failed: HTTP 503",)), failed=3)
+    stalled = m.repetition(0, 1.0, ("all streams fell silent",))
+    failed = msgspec.structs.replace(m.repetition(1, 1.0, ("3 of 8 requests failed: HTTP 503",)), failed=3)
 
     assert [True, False] == [rounds.wants_more(workload, taken) for taken in ([stalled], [stalled, failed])]

@@ -15,7 +15,7 @@ from perfgate.run.resume import (
     resumed,
     still_needed,
 )
-from tests.support import measured as m
+from tests.support import builders as m
 
 BURST_LOAD = Load(server=m.MOE, workload=m.BURST)
 BURST = m.Case(experiment="E1", metric="output_throughput", of=BURST_LOAD)

@@ -14,7 +14,7 @@ from perfgate.report.figures import sparse as figures_sparse
 from perfgate.report.figures.series import Readings
 from perfgate.report.page import Report, build
 from perfgate.results.schema import Measurement, Server
-from tests.support import measured as m
+from tests.support import builders as m
 
 SERVER = msgspec.structs.replace(m.MOE, routing="returned")
 LOAD = Load(server=SERVER, workload=Workload(name="routing", num_prompts=10, max_concurrency=1, repetitions=1))

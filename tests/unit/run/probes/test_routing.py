@@ -12,7 +12,7 @@ from perfgate.results import schema as rundata
 from perfgate.results.samples import launch_values
 from perfgate.results.schema import RunResults
 from perfgate.run.probes import routing as probe
-from tests.support import measured
+from tests.support import builders
 
 SERVER = ServerConfig(engine="fake", model="mixtral-small", tensor_parallel_size=2, routing="hook")
 LOAD = Workload(
@@ -92,7 +92,7 @@ def test_measurement_is_kept_whole(tmp_path):
     row, _ = measured_with(by_token_id)
     load = Load(server=SERVER, workload=LOAD)
     case = Case(experiment="E8", metric="routing_shares", of=load)
-    results = msgspec.structs.replace(measured.run({load: {"routing_shares": [0.1]}}, [case]), measurements=(row,))
+    results = msgspec.structs.replace(builders.run({load: {"routing_shares": [0.1]}}, [case]), measurements=(row,))
 
     read = rundata.load(rundata.save(results, tmp_path))
 
