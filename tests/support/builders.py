@@ -2,13 +2,14 @@
 
 * What a client saw, in ms: `transcript`, `recording`, `steady_streams`, `stalled`.
 * Rows of a run: `repetition`, `measurement`, `launched`; a run of those: `bare_run`.
-* A whole run from the values that its launches are to have: `run`.
+* A whole run from the values that its launches are to have: `run`; stored: `saved`.
 * What is judged and what against: `seen` (an observation), `recorded` (a baseline).
 * Of servers (MOE, DENSE; MOE_CPU, DENSE_CPU), workloads, cases, on `hardware`.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ from perfgate.load.repetition import Repetition
 from perfgate.load.response import Transcript
 from perfgate.load.workload import Workload
 from perfgate.machine.hardware import Gpu, Hardware
-from perfgate.results.schema import Launch, Measurement, RunResults, Server
+from perfgate.results.schema import Launch, Measurement, RunResults, Server, save
 from perfgate.servers.launch_record import LaunchRecord
 
 MS = 1_000_000
@@ -230,6 +231,14 @@ def run(
     )
 
 
+def saved(folder: Path, number: int, value: float, **how: object) -> RunResults:
+    """A run of that day of June in a run store, with this throughput."""
+    run_id = f"202606{number:02}-120000-1"
+    results = run({MOE_LOAD: {"output_throughput": [value]}}, [THROUGHPUT], run_id, **how)
+    save(results, folder / run_id)
+    return results
+
+
 def seen(case: Case, *values: float | None, **changed: str) -> Observation:
     """An observation of the case with these launch values.
 
@@ -288,6 +297,19 @@ def recorded(
         context={"driver": "580.1", "vllm": "0.26.0"},
         metric=MetricBaseline(**fields),
     )
+
+
+# Three machines that differ by 2 %; launches of each by 0.2 %.
+MACHINES = {"gpu-a": 980.0, "gpu-b": 1000.0, "gpu-c": 1020.0}
+
+
+def fleet(each: int = 6, **more: object) -> Recorded:
+    """A baseline of `each` launches of every machine, each of a run of its own."""
+    names = [name for name in MACHINES for _ in range(each)]
+    values = [MACHINES[name] * factor for name in MACHINES for factor in QUIET[:each]]
+    found = recorded(THROUGHPUT, values, delta=0.05, **more)
+    runs = [point.run for point in found.metric.launches]
+    return dataclasses.replace(found, machines=dict(zip(runs, names, strict=True)))
 
 
 def other_than_busy(reasons: Sequence[str]) -> list[str]:

@@ -24,7 +24,14 @@ import msgspec
 import requests
 
 from perfgate.engines import registry as engines
-from perfgate.engines.base import Engine, LaunchFacts, LaunchPlan, LaunchRequest, LogPhase, ServerConfig
+from perfgate.engines.base import (
+    Engine,
+    LaunchFacts,
+    LaunchPlan,
+    LaunchRequest,
+    LogPhase,
+    ServerConfig,
+)
 from perfgate.load import measurement, validity
 from perfgate.load.measurement import Target
 from perfgate.load.metrics import METRICS

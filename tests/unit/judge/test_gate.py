@@ -17,7 +17,7 @@ from perfgate.judge.baseline_store import Store
 from perfgate.judge.gate import judge, judge_run
 from perfgate.judge.observation import RunReader
 from perfgate.judge.policy import alarm_line, noise_of_baseline, policy_for
-from perfgate.judge.verdict import Outcome, is_red, unjudged
+from perfgate.judge.verdict import Outcome, is_red
 from tests.support import builders as m
 
 STEADY = [1000.0 * factor for factor in m.QUIET]
@@ -319,26 +319,6 @@ def test_what_is_recorded_of_something_else_is_shown_and_not_judged():
     result = judge(m.THROUGHPUT, m.seen(m.THROUGHPUT, 900.0, weights="dummy"), base)
     assert (Outcome.INCOMPARABLE, -0.1) == (result.outcome, pytest.approx(result.change, abs=1e-4))
     assert "by its value alone lower by 10.0 % (1,000 tok/s)" in result.message
-
-
-@pytest.mark.parametrize("outcome", list(Outcome))
-def test_which_outcomes_are_red(outcome):
-    """Advisory: regressed and invalid. Required: all but passed and improved. Report: none."""
-    expected = (
-        outcome in (Outcome.REGRESSED, Outcome.INVALID),
-        outcome not in (Outcome.PASSED, Outcome.IMPROVED),
-        False,
-        False,
-    )
-    modes = (("hard", False), ("hard", True), ("report", False), ("report", True))
-    assert expected == tuple(is_red(outcome, mode, required) for mode, required in modes)
-
-
-def test_unjudged_cases_are_listed():
-    """Of two hard cases and a reported one, with one judged, one is missing."""
-    cases = [m.THROUGHPUT, m.ITL, msgspec.structs.replace(m.TTFT, gate="report")]
-    verdicts = [verdict(m.THROUGHPUT, [1000.0], None)]
-    assert [m.ITL] == unjudged(cases, verdicts)
 
 
 def test_unused_baselines(tmp_path):

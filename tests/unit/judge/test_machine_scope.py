@@ -6,32 +6,24 @@ import datetime
 import msgspec
 import pytest
 
-from perfgate.accept.accept import RecordingRefused, accept
-from perfgate.accept.proposal import Choice
-from perfgate.accept.retention import anchor_of
-from perfgate.judge.baseline_schema import BaselineFile, Known, LaunchPoint, Provenance, read_recorded
+from perfgate.judge.baseline_schema import BaselineFile, Known, LaunchPoint, Provenance
 from perfgate.judge.baseline_store import Store
 from perfgate.judge.gate import judge
 from perfgate.judge.machine_scope import promises, seen_from
 from perfgate.judge.observation import RunReader
-from perfgate.judge.policy import Scatter, noise_of, noise_of_baseline, policy_for, scatter_of
+from perfgate.judge.policy import (
+    Scatter,
+    noise_of,
+    noise_of_baseline,
+    policy_for,
+    scatter_of,
+)
 from perfgate.judge.verdict import Outcome
-from perfgate.results import schema as rundata
 from tests.support import builders as m
+from tests.support.builders import MACHINES, fleet
 
-# Three machines that differ by 2 %; launches of each by 0.2 %.
-MACHINES = {"gpu-a": 980.0, "gpu-b": 1000.0, "gpu-c": 1020.0}
 POLICY = policy_for("h200x2", "output_throughput", ratio=False)
 QUIET = Scatter(variance=0.002**2, freedom=15.0, machines=3)
-
-
-def fleet(each=6, **more):
-    """A baseline of `each` launches of every machine, each of a run of its own."""
-    names = [name for name in MACHINES for _ in range(each)]
-    values = [MACHINES[name] * factor for name in MACHINES for factor in m.QUIET[:each]]
-    recorded = m.recorded(m.THROUGHPUT, values, delta=0.05, **more)
-    machines = {point.run: name for point, name in zip(recorded.metric.launches, names, strict=True)}
-    return dataclasses.replace(recorded, machines=machines)
 
 
 def on(machine, *values):
@@ -204,116 +196,3 @@ def test_a_host_of_many_gpus_is_a_machine_for_each_set_that_servers_ran_on():
     assert first[0] == first[1] != second[0] == second[1]
     assert first[0] == m.hardware(count=2).machine_id
     assert launched_on("0,1", "2")[1] not in (first[0], second[0])
-
-
-@pytest.fixture
-def taken(tmp_path):
-    """Takes runs of one launch over that were made on one machine; returns the table of what was proposed."""
-    store = Store(tmp_path / "baselines")
-
-    def take(machine, first, values, **choice):
-        here = m.hardware()
-        gpus = tuple(msgspec.structs.replace(gpu, uuid=f"{machine}-{gpu.index}") for gpu in here.gpus)
-        folders = []
-        for day, value in enumerate(values, first):
-            measured = {m.MOE_LOAD: {"output_throughput": [value]}}
-            results = m.run(
-                measured, (m.THROUGHPUT,), f"202606{day:02}-120000-1", machine=msgspec.structs.replace(here, gpus=gpus)
-            )
-            folders.append(tmp_path / results.run_id)
-            rundata.save(results, folders[-1])
-        return accept(folders, store, Choice(**choice), env={}).table, results.hardware.machine_id
-
-    def recorded():
-        return [
-            point.value
-            for point in read_recorded(store.path(m.THROUGHPUT, "h200x2")).metrics[m.THROUGHPUT.metric].launches
-        ]
-
-    return take, recorded
-
-
-def test_what_each_machine_promises_is_shown_when_runs_are_taken_over(taken):
-    """Two machines that differ by 1.5 % promise up to 5 % together, and each of them 2 %."""
-    take, recorded = taken
-    alone, first = take("one", 1, [1000.0 * factor for factor in m.QUIET])
-    both, second = take("two", 11, [1015.0 * factor for factor in m.QUIET])
-
-    assert " alone " not in alone
-    assert f"on {min(first, second)}, {max(first, second)} alone 2.0 %" in both
-    assert 12 == len(recorded())
-
-
-def test_a_faster_machine_does_not_throw_the_others_away(taken):
-    """A machine that nothing was recorded on is 20 % faster: its launches join those of the other."""
-    take, recorded = taken
-    take("one", 1, [1000.0 * factor for factor in m.QUIET])
-    table, _ = take("two", 11, [1200.0])
-
-    assert "joins although it moved: nothing was recorded on this machine (--replace begins anew)" in table
-    assert "| 7 of 7 runs on 2 machines |" in table
-    assert 7 == len(recorded())
-    assert 1200.0 == recorded()[-1]
-
-
-def test_a_better_machine_that_joins_raises_what_losses_are_counted_from():
-    """With the mean of all; a worse one, or a known one, leaves it."""
-    recorded = fleet()
-    before = anchor_of(recorded, {"gpu-a"}, 900.0, POLICY)
-
-    assert before == anchor_of(recorded, {"gpu-b"}, 800.0, POLICY)
-    assert before == anchor_of(recorded, {"gpu-new"}, 0.9 * before, POLICY)
-    assert 1.1 * before == pytest.approx(anchor_of(recorded, {"gpu-new"}, 1.1 * before, POLICY))
-    begun = dataclasses.replace(recorded, metric=msgspec.structs.replace(recorded.metric, anchor=2 * before))
-    assert 2.2 * before == pytest.approx(anchor_of(begun, {"gpu-new"}, 1.1 * before, POLICY))
-
-
-def test_an_improvement_on_one_machine_hides_no_loss_on_another(tmp_path):
-    """Both runs in one command: the worse one needs its reason all the same."""
-    store = Store(tmp_path / "baselines")
-
-    def saved(day, machine, value):
-        here = m.hardware()
-        gpus = tuple(msgspec.structs.replace(gpu, uuid=f"{machine}-{gpu.index}") for gpu in here.gpus)
-        measured = {m.MOE_LOAD: {"output_throughput": [value]}}
-        run_id, hardware = f"202606{day:02}-120000-1", msgspec.structs.replace(here, gpus=gpus)
-        rundata.save(m.run(measured, (m.THROUGHPUT,), run_id, machine=hardware), tmp_path / run_id)
-        return tmp_path / run_id
-
-    def take(*folders):
-        accept(list(folders), store, Choice(), env={})
-
-    for day, machine in enumerate("aaabbb", 1):
-        take(saved(day, machine, 1000.0))
-
-    with pytest.raises(RecordingRefused, match="the new value is worse"):
-        take(saved(7, "a", 1300.0), saved(8, "b", 700.0))
-
-
-def test_a_machine_that_moved_begins_anew_and_the_others_stay(taken):
-    """By 3 %, less than machines differ by. What is slower there needs a reason; --replace begins anew everywhere."""
-    take, recorded = taken
-    for day, (name, value) in enumerate({"one": 1000.0, "two": 1050.0}.items()):
-        take(name, 1 + 10 * day, [value * factor for factor in m.QUIET])
-    table, _ = take("two", 21, [1082.0])
-    assert "replaces the recorded launches: the value moved there; those of other machines stay" in table
-    assert 1082.0 == recorded()[-1]
-    assert 7 == len(recorded())
-
-    with pytest.raises(RecordingRefused, match="worse: give a --reason"):
-        take("one", 22, [970.0])
-    take("one", 22, [970.0], reason="determinism is on by default now")
-    assert [1082.0, 970.0] == recorded()
-
-    take("two", 23, [1500.0], replace=True)
-    assert [1500.0] == recorded()
-
-
-def test_the_oldest_launches_of_each_machine_go(taken):
-    """The last 30 of one; the only one of another stays, though it is older than all of them."""
-    take, recorded = taken
-    take("one", 1, [1001.0])
-    take("two", 2, [1000.0 + day % 3 for day in range(32)])
-
-    assert 31 == len(recorded())
-    assert 1001.0 == recorded()[0]

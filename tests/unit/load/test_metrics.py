@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perfgate.load.metrics import METRICS, compute, itl_ns, meets, samples_needed, steady_window, tokens_within, tpot_ns
+from perfgate.load.metrics import (
+    METRICS,
+    compute,
+    itl_ns,
+    meets,
+    samples_needed,
+    steady_window,
+    tokens_within,
+    tpot_ns,
+)
 from tests.support.builders import MS, steady_streams, transcript
 
 

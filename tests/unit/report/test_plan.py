@@ -10,8 +10,6 @@ from perfgate.report import plan as preview
 from perfgate.results import schema as rundata
 from tests.support import builders as m
 
-pytest_plugins = ["pytester"]
-
 
 def run(run_id="20260601-120000-1", **how):
     """Both servers, launched twice; each repetition took 4 s, each start 50 s."""
@@ -76,15 +74,3 @@ def test_which_losses_are_caught(tmp_path):
 
         assert {"firm": [0.02]} == {state: pytest.approx(v) for state, v in caught["output_throughput"].items()}
         assert (["nothing recorded"], ["only reported"]) == (list(caught["itl_median_ms"]), list(caught["itl_p99_ms"]))
-
-
-def test_nothing_is_started(project, pytester):
-    """--plan ends with 0, says what would be done and where not, and leaves no run behind."""
-    result = project("-m", "cpu", "--plan")
-    other = project("-m", "h100", "--plan")
-
-    assert (0, 0) == (result.ret, other.ret), result.stdout.str()
-    result.stdout.fnmatch_lines(["*fake-mixtral-small-tp2*not known yet*", "in all: not known*", "*output_throughput*"])
-    other.stdout.fnmatch_lines(["not on this machine: needs 2x H100, found*"])
-    assert not (pytester.path / "runs").exists()
-    project("--plan").stdout.fnmatch_lines(["no perf test is selected: add -m cpu or -m gpu *"])

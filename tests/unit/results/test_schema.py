@@ -11,10 +11,18 @@ from perfgate.cases import Case, Load
 from perfgate.files import RunDataError, write_atomically
 from perfgate.load.repetition import RequestRow
 from perfgate.results import schema as rundata
-from perfgate.results.recorder import Ledger
-from perfgate.results.schema import Measurement, Server, VerdictRow, load, save
+from perfgate.results.schema import Server, VerdictRow, load, save
 from perfgate.servers.launch_record import PhaseTime
-from tests.support.builders import CLOSED, DENSE_CPU, MOE_CPU, bare_run, hardware, launched, measurement, repetition
+from tests.support.builders import (
+    CLOSED,
+    DENSE_CPU,
+    MOE_CPU,
+    bare_run,
+    hardware,
+    launched,
+    measurement,
+    repetition,
+)
 
 
 def whole_run():
@@ -184,17 +192,3 @@ def test_a_packed_run_is_read_as_it_was(tmp_path):
     packed.write_bytes(packed.read_bytes()[:-9])
     with pytest.raises(RunDataError, match=r"results\.json\.gz"):
         load(tmp_path)
-
-
-def test_a_measurement_is_a_line_of_its_own(tmp_path):
-    """Most of a large run does not change with each repetition: it is encoded once, and the file is the same."""
-    row = Measurement(server="s", launch=0, workload="w", repetitions=(repetition(0, {"itl_median_ms": 8.0}),))
-    other = msgspec.structs.replace(row, launch=1)
-    ledger = Ledger(bare_run(measurements=(row, other)), tmp_path)
-    again = msgspec.structs.replace(other, error="died")
-    ledger.put_measurement(again)
-
-    assert (row, again) == load(tmp_path).measurements
-    text = (tmp_path / "results.json").read_text()
-    assert 2 == sum('"workload":"w"' in line for line in text.splitlines())
-    assert text == save(ledger.results, tmp_path / "plain").read_text()
