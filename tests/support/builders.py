@@ -234,7 +234,9 @@ def run(
 def saved(folder: Path, number: int, value: float, **how: object) -> RunResults:
     """A run of that day of June in a run store, with this throughput."""
     run_id = f"202606{number:02}-120000-1"
-    results = run({MOE_LOAD: {"output_throughput": [value]}}, [THROUGHPUT], run_id, **how)
+    results = run(
+        {MOE_LOAD: {"output_throughput": [value]}}, [THROUGHPUT], run_id, **how
+    )
     save(results, folder / run_id)
     return results
 

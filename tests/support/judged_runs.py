@@ -8,8 +8,12 @@ from perfgate.load.repetition import RequestRow
 from perfgate.load.workload import Workload
 from tests.support import builders as m
 
-ONE, EIGHT = (Workload(name=f"batch-{n}", num_prompts=8 * n, max_concurrency=n) for n in (1, 8))
-SLOW, FAST = (Workload(name=f"rate-{n}", num_prompts=100, request_rate=float(n)) for n in (1, 2))
+ONE, EIGHT = (
+    Workload(name=f"batch-{n}", num_prompts=8 * n, max_concurrency=n) for n in (1, 8)
+)
+SLOW, FAST = (
+    Workload(name=f"rate-{n}", num_prompts=100, request_rate=float(n)) for n in (1, 2)
+)
 DENSE_1 = msgspec.structs.replace(m.DENSE, tensor_parallel_size=1)
 
 
@@ -24,11 +28,23 @@ def values(itl=8.0, throughput=1000.0):
 
 def judged(*outcomes, **how):
     """A run of every kind of load, with one verdict for each outcome."""
-    loads = {Load(server=s, workload=w): values() for s in (m.MOE, m.DENSE) for w in (ONE, EIGHT, SLOW, FAST)}
+    loads = {
+        Load(server=s, workload=w): values()
+        for s in (m.MOE, m.DENSE)
+        for w in (ONE, EIGHT, SLOW, FAST)
+    }
     loads[Load(server=DENSE_1, workload=EIGHT)] = values(12.0, 700.0)
-    held = {"weights_bytes_per_rank": [46.7e9], "memory_peak_bytes": [130e9], "kv_cache_bytes": [70e9]}
+    held = {
+        "weights_bytes_per_rank": [46.7e9],
+        "memory_peak_bytes": [130e9],
+        "kv_cache_bytes": [70e9],
+    }
     loads[Load(server=m.MOE)] = held
-    cases = [m.Case(experiment="E1", metric="output_throughput", of=load) for load in loads if load.workload]
+    cases = [
+        m.Case(experiment="E1", metric="output_throughput", of=load)
+        for load in loads
+        if load.workload
+    ]
     results = m.run(loads, cases[: len(outcomes)], **how)
     rows = tuple(
         Verdict(
@@ -65,7 +81,8 @@ def with_requests(results):
         msgspec.structs.replace(
             measurement,
             repetitions=tuple(
-                msgspec.structs.replace(r, requests=(row,) * 8, duration_s=0.8) for r in measurement.repetitions
+                msgspec.structs.replace(r, requests=(row,) * 8, duration_s=0.8)
+                for r in measurement.repetitions
             ),
         )
         for measurement in results.measurements

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from perfgate.cases import Case, Load
-from perfgate.files import RunDataError, write_atomically
+from perfgate.files import RunDataError
 from perfgate.load.repetition import RequestRow
 from perfgate.results import schema as rundata
 from perfgate.results.schema import Server, VerdictRow, load, save
@@ -158,17 +158,6 @@ def test_folder_that_cannot_be_written_is_told(tmp_path):
     with pytest.raises(RunDataError, match=r"file/run/results\.json") as error:
         save(bare_run(), tmp_path / "file" / "run")
     assert "--run-dir" in error.value.remedy
-
-
-def test_failed_write_leaves_the_old_file(tmp_path):
-    """What cannot be replaced stays as it was, and no temporary file stays beside it."""
-    target = tmp_path / "results.json"
-    (target / "inside").mkdir(parents=True)
-
-    with pytest.raises(RunDataError):
-        write_atomically(target, "new")
-    assert [target] == list(tmp_path.iterdir())
-    assert [target / "inside"] == list(target.iterdir())
 
 
 def test_run_id_sorts_by_time():
