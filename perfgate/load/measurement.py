@@ -8,6 +8,7 @@ figures, the reasons why it may not be judged, and every request's times. Warm u
 from __future__ import annotations
 
 import math
+import os
 import re
 import shlex
 import time
@@ -25,7 +26,13 @@ from perfgate.load.multiprocess import send_with
 from perfgate.load.repetition import Repetition, RequestRow
 from perfgate.load.response import Transcript, read
 from perfgate.load.server_metrics import ScrapeFailed, difference, scrape
-from perfgate.load.workload import ShareGPT, Synthetic, Workload, build_requests
+from perfgate.load.workload import (
+    ShareGPT,
+    Synthetic,
+    UnusableWorkload,
+    Workload,
+    build_requests,
+)
 
 COMPLETIONS = "/v1/completions"
 # Above it, reads queue up by more than 1 ms before they get their timestamp
@@ -83,6 +90,10 @@ def measure(
 
     Never raises for what the server does: failed requests are counted, named, and make
     the repetition invalid.
+
+    Raises:
+        UnusableWorkload: the workload cannot be sent as declared, whatever the server
+            does.
     """
     policy = policy or validity.POLICIES[target.device]
     before, missing = scraped(target)
@@ -132,8 +143,12 @@ def send_enough(
     Where one process turns out to be too busy, all is sent once more by several, with
     other prompts of the same distribution. Prompts from files are not sent twice:
     there, the workload must say how many processes it needs.
+
+    Raises:
+        UnusableWorkload: the workload declares more client processes than this process
+            may use CPU cores.
     """
-    processes = workload.client_processes or 1
+    processes = client_processes(workload)
     requests = build_requests(workload, repetition_index, target.vocab_size)
     recording = send_with(processes, requests, sending(target, workload, progress))
     repeatable = workload.client_processes is None and isinstance(
@@ -149,6 +164,26 @@ def send_enough(
         )
         recording = send_with(processes, requests, sending(target, workload, progress))
     return recording
+
+
+def client_processes(workload: Workload) -> int:
+    """The declared number of client processes, each on a CPU core of its own; 1 where none is declared.
+
+    Raises:
+        UnusableWorkload: this machine has fewer cores. A study is also read on machines
+            that only judge, so that reading it does not check this.
+    """
+    declared = workload.client_processes or 1
+    cores = len(os.sched_getaffinity(0))
+    if declared > cores:
+        raise UnusableWorkload(
+            tried=f"sending {workload.name} with {declared} client processes",
+            seen=f"this process may use {cores} CPU cores",
+            remedy=(
+                f"set client_processes of the workload to {cores} at most, or leave it out"
+            ),
+        )
+    return declared
 
 
 def scraped(target: Target) -> tuple[dict[str, float], tuple[str, ...]]:
