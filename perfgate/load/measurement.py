@@ -24,6 +24,13 @@ from perfgate.load import metrics, validity
 from perfgate.load.client import Recording, Sending
 from perfgate.load.multiprocess import send_with
 from perfgate.load.repetition import Repetition, RequestRow
+from perfgate.load.request_times import (
+    completed,
+    e2el_ns,
+    itl_ns,
+    steady_window,
+    ttft_ns,
+)
 from perfgate.load.response import Transcript, read
 from perfgate.load.server_metrics import ScrapeFailed, difference, scrape
 from perfgate.load.workload import (
@@ -111,16 +118,16 @@ def measure(
         index=repetition_index,
         started_unix_s=started,
         duration_s=duration_s,
-        completed=len(metrics.completed(transcripts)),
+        completed=len(completed(transcripts)),
         failed=sum(t.error is not None for t in transcripts),
-        input_tokens=sum(t.input_tokens for t in metrics.completed(transcripts)),
-        output_tokens=sum(t.output_tokens for t in metrics.completed(transcripts)),
+        input_tokens=sum(t.input_tokens for t in completed(transcripts)),
+        output_tokens=sum(t.output_tokens for t in completed(transcripts)),
         values=metrics.compute(
             transcripts,
             recording.start_ns,
             recording.end_ns,
             workload.slo_ms,
-            metrics.steady_window(transcripts, workload.request_rate is not None),
+            steady_window(transcripts, workload.request_rate is not None),
         )
         | metrics.computed(rows, duration_s),
         invalid=findings.invalid + too_busy(recording) + compiled,
@@ -245,10 +252,10 @@ def row(t: Transcript, start_ns: int) -> RequestRow:
     return RequestRow(
         scheduled_ms=(t.due_ns - start_ns) / 1e6,
         sent_ms=None if t.sent_ns is None else (t.sent_ns - start_ns) / 1e6,
-        ttft_ms=metrics.ttft_ns(t) / 1e6 if good else None,
-        e2el_ms=metrics.e2el_ns(t) / 1e6 if good else None,
+        ttft_ms=ttft_ns(t) / 1e6 if good else None,
+        e2el_ms=e2el_ns(t) / 1e6 if good else None,
         output_tokens=t.output_tokens if good else len(t.chunk_ns),
-        itl_ms=tuple(round(float(gap) / 1e6, 3) for gap in metrics.itl_ns(t)),
+        itl_ms=tuple(round(float(gap) / 1e6, 3) for gap in itl_ns(t)),
         error=t.error,
     )
 

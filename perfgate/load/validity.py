@@ -32,7 +32,7 @@ import numpy as np
 import numpy.typing as npt
 
 from perfgate.load.client import Recording
-from perfgate.load.metrics import completed, itl_ns
+from perfgate.load.request_times import completed, itl_ns
 from perfgate.load.response import Transcript
 from perfgate.load.workload import Workload
 

@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from perfgate.errors import Failure
-from perfgate.load import metrics
 from perfgate.load.client import send
 from perfgate.load.measurement import Target, sending
+from perfgate.load.request_times import e2el_ns
 from perfgate.load.response import read
 from perfgate.load.workload import Prompts, Workload, build_requests
 
@@ -89,7 +89,7 @@ def warm_up(
                 "look at the server's log",
                 target.log,
             )
-        mean_ns = float(np.mean([metrics.e2el_ns(t) for t in transcripts]))
+        mean_ns = float(np.mean([e2el_ns(t) for t in transcripts]))
         if number > 1 and previous_ns <= STILL_GETTING_FASTER * mean_ns:
             return
         previous_ns = mean_ns

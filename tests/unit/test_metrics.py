@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perfgate.load.metrics import METRICS, compute, itl_ns, meets, samples_needed, steady_window, tokens_within, tpot_ns
+from perfgate.load.metrics import METRICS, compute
+from perfgate.load.request_times import itl_ns, meets, samples_needed, steady_window, tokens_within, tpot_ns
 from tests.unit.measured_runs import MS, steady_streams, transcript
 
 
