@@ -22,7 +22,7 @@ from perfgate.cases import Case, Load
 from perfgate.config.settings import Settings
 from perfgate.engines.base import ServerConfig
 from perfgate.judge.baseline_store import Store
-from perfgate.load.metrics import OF_THE_ROUTING
+from perfgate.load.metrics import ROUTING_METRICS
 from perfgate.load.workload import PromptFile, Workload
 from perfgate.machine import hardware
 from perfgate.models import weights
@@ -84,12 +84,12 @@ def serve(
     cases = [
         Case(
             experiment="E8",
-            metric=name,
+            metric=metric.name,
             of=load,
-            gate="hard" if name in HARD and load is loads[0] else "report",
+            gate="hard" if metric.name in HARD and load is loads[0] else "report",
         )
         for load in loads
-        for name in OF_THE_ROUTING
+        for metric in ROUTING_METRICS
     ]
     settings = Settings(
         run_dir=run_dir,

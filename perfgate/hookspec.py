@@ -32,7 +32,8 @@ def pytest_perfgate_metrics(config: pytest.Config) -> Iterable[Any]:  # type: ig
 
     One with `compute` is worked out of every repetition; it gets the repetition's
     requests (`perfgate.load.repetition.RequestRow`) and its duration in seconds, and
-    returns None where it cannot be had.
+    returns None where it has none. `family` chooses the loss that is promised to be
+    caught: one of `perfgate.load.metrics.FAMILIES`.
     """
 
 

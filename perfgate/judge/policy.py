@@ -20,11 +20,12 @@ from __future__ import annotations
 import functools
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from perfgate.cases import GateMode
 from perfgate.judge.baseline_schema import LaunchPoint, MetricBaseline
+from perfgate.load.metrics import Family, family_of
 
 ALPHA = 0.001  # false alarms per gate that the guard allows
 OVERLOOKED = (
@@ -153,27 +154,38 @@ ROUTING = Policy(
     assumed_cv=0.005,
     paired=0.10,
 )
-# The first that matches counts, on every machine.
-_BY_WORD = (
-    (("ready_s",), START_UP),
-    (("routing_",), ROUTING),
-    (("memory_peak",), PEAK),
-    (("bytes", "weights", "kv_cache", "memory", "share"), EXACT),
-)
+_ON_EVERY_MACHINE: Mapping[Family, Policy] = {
+    "start_up": START_UP,
+    "routing": ROUTING,
+    "memory_peak": PEAK,
+    "memory": EXACT,
+    "constant": EXACT,
+}
+# Every other family is a rate.
+_ON_GPUS: Mapping[Family, Policy] = {
+    "tail": GPU_TAIL,
+    "energy": GPU_ENERGY,
+    "ttft": GPU_TTFT,
+}
 
 
 def policy_for(hardware_label: str, metric: str, ratio: bool) -> Policy:
-    """The row of the table: by machine ("cpu..." or a GPU), metric name, and absolute or ratio."""
-    special = [row for words, row in _BY_WORD if any(word in metric for word in words)]
-    if special:
-        return special[0]
-    if hardware_label.startswith("cpu"):
-        return CPU_RATIO if ratio and "_p9" not in metric else CPU_ABSOLUTE
-    if "_p9" in metric:
-        return GPU_TAIL
-    if "energy" in metric:
-        return GPU_ENERGY
-    return GPU_TTFT if "ttft" in metric else GPU_RATE
+    """The policy by kind of machine, family of the metric, and absolute value or ratio.
+
+    Args:
+        hardware_label: "cpu..." or that of GPUs, "h200x2".
+        metric: a name in `perfgate.load.metrics.METRICS`; any other counts as "custom".
+        ratio: whether the ratio of two values is judged.
+    """
+    family = family_of(metric)
+    policy = _ON_EVERY_MACHINE.get(family)
+    if policy is not None:
+        return policy
+    if not hardware_label.startswith("cpu"):
+        return _ON_GPUS.get(family, GPU_RATE)
+    if ratio and family != "tail":
+        return CPU_RATIO
+    return CPU_ABSOLUTE
 
 
 @dataclass(frozen=True)

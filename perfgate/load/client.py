@@ -31,8 +31,6 @@ import uvloop
 from perfgate.load.http import Connection, Exchange, RequestRecord, encode
 from perfgate.load.workload import NS, Request
 
-# How an error begins that means: the server is there, and hangs.
-SILENT = "no token from any stream"
 IDLE_S = 2.0
 CONNECT_S = 10.0
 WATCH_S = 0.1  # how often deadlines are looked at
@@ -49,6 +47,8 @@ class Recording(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             process if there are several.
         client_gaps: (start_ns, end_ns) in which the client itself did not run for at
             least 20 ms.
+        hang: how the server hung: no stream sent a token within the silence timeout;
+            None if it did not hang.
     """
 
     start_ns: int
@@ -57,6 +57,7 @@ class Recording(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     client_busy: float
     client_gaps: tuple[tuple[int, int], ...]
     processes: int = 1
+    hang: str | None = None
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,7 @@ class Run:
         self.idle: list[Connection] = []
         self.connecting: set[asyncio.Task[None]] = set()
         self.in_flight = self.done = 0
+        self.hang: str | None = None
         self.all_done = self.loop.create_future()
         self.beats: list[int] = []
         self.beat_timer: asyncio.TimerHandle | None = None
@@ -234,7 +236,8 @@ class Run:
         elif now - self.start_ns > sending.run_timeout_s * NS:
             ended = f"not complete when the run's {sending.run_timeout_s:g} s were over"
         elif self.silent_ns(now) > sending.silence_timeout_s * NS:
-            ended = f"{SILENT} for {sending.silence_timeout_s:g} s"
+            ended = f"no token from any stream for {sending.silence_timeout_s:g} s"
+            self.hang = ended
         if ended:
             self.abandon(ended)
         for connection in list(self.busy):
@@ -325,4 +328,5 @@ def send(requests: Sequence[Request], sending: Sending) -> Recording:
         requests=tuple(exchange.record() for exchange in exchanges),
         client_busy=run.cpu_s / max(1e-3, (end_ns - start_ns) / NS),
         client_gaps=client_gaps(run.beats),
+        hang=run.hang,
     )

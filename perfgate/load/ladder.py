@@ -1,4 +1,4 @@
-"""Which numbers of tokens in one step has the engine not met yet?
+"""Warm-up ladder: meet every kernel that a step of a sparse model can need, before measuring.
 
 Both engines run a sparse model's experts by a Triton kernel (`fused_moe_kernel`) whose
 configuration is looked up by the number of tokens M of a step: the nearest of the keys
@@ -6,26 +6,26 @@ below, which are those of the tuned files for one GPU. Triton compiles a kernel 
 each configuration, and within one for integer arguments that are divisible by 16 or
 not. Two of them follow M with two experts a token: the choices, 2 M, and their padded
 number, 2 M + 8 (block - 1), with blocks of 16 to 128. The first is divisible by 16
-where M is by 8, the second where M is 4 beyond that. So each key has three kinds of M,
-and a step of a new kind stops every stream for 1.3 to 1.6 s, as was seen on an H200
-(vLLM 0.26.0, Mixtral).
+where M is by 8, the second where M is 4 beyond that. So each key has three kinds of M.
+A step of a new kind stops every stream for 1.3 to 1.6 s, as was seen on an H200 (vLLM
+0.26.0, Mixtral).
 
 The ladder sends one prompt alone for each key and kind, with an answer of one token, so
-that its prefill is a step of that many tokens; several prompts at once where one cannot
-be long enough; and short prompts at once for the sizes of decoding. Whatever took long
-is sent once more with other prompts: what the second time is faster by more than
-`SLOWER_BY_S` was a kernel being compiled, or something else that happens once.
+that its prefill is a step of that many tokens. Where one prompt cannot be long enough,
+several are sent at once. Short prompts at once reach the sizes of decoding. Whatever
+took long is sent once more with other prompts. If the second time is faster by more
+than `SLOWER_BY_S`, a kernel was compiled, or something else happened that happens once.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from perfgate.load.client import SILENT, send
+from perfgate.load.client import send
 from perfgate.load.measurement import Target, sending
 from perfgate.load.prompts import GENERATOR_VERSION, Synthetic
 from perfgate.load.response import read
@@ -33,47 +33,51 @@ from perfgate.load.workload import Request, Workload
 
 # vllm/model_executor/layers/fused_moe/configs/*.json, and the same in SGLang.
 KEYS = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 256, 512, 1024, 1536, 2048, 3072, 4096)
+# Kinds of M by its remainder modulo 8: see the module's docstring.
+KINDS = ((0,), (4,), (1, 2, 3, 5, 6, 7))
 SLOWER_BY_S = 0.5
-SEED = 20_260_101  # no workload's, so that no prompt of theirs was seen before
+SEED = 20_260_101  # no workload's, so that the engine never met these prompts
 DECODE_PROMPT_TOKENS = 16
-# The first prompt of several is taken in alone, the others together; the two steps
-# after that decode all of them.
+# The engine takes in the first prompt of several alone and the others together; the two
+# steps after that decode all of them.
 DECODE_OUTPUT_TOKENS = 4
 # Of the context, that a prompt leaves free: SGLang 0.5.16 refuses prompts of more than
 # 4,090 of 4,096 tokens.
 ROOM_TOKENS = 8
 USUAL_BATCH = 32  # of an open loop, whose batch nobody sets
+Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Rung:
-    """Prompts that are sent at once, by their lengths, so that the engine meets a step of that many tokens."""
+    """Lengths of prompts that are sent at once: together a step of that many tokens."""
 
     prompts: tuple[int, ...]
     output_len_tokens: int = 1
 
     @property
-    def what(self) -> str:
-        """In words: "prompt of 4,088 tokens", "33 streams"."""
+    def label(self) -> str:
+        """For people: "prompt of 4,088 tokens", "33 streams"."""
+        count = len(self.prompts)
         if self.output_len_tokens > 1:
-            return f"{len(self.prompts)} streams"
+            return f"{count} streams"
         tokens = f"{sum(self.prompts):,} tokens"
-        return (
-            f"prompt of {tokens}"
-            if len(self.prompts) == 1
-            else f"{len(self.prompts)} prompts of {tokens}"
-        )
+        if count == 1:
+            return f"prompt of {tokens}"
+        return f"{count} prompts of {tokens}"
 
 
 @dataclass(frozen=True)
 class Climb:
-    """What came of a ladder.
+    """Result of a ladder.
 
     Attributes:
-        sent: rungs. slow: those that were faster the second time, by more than
-            `SLOWER_BY_S`.
-        lost_s: what these took longer than the second time.
-        hung: how the engine fell silent; None if it did not.
+        sent: number of rungs.
+        slow: rungs that were faster the second time, by more than `SLOWER_BY_S`.
+        failed: rungs with a failed request, and why.
+        lost_s: what the slow rungs took longer than the second time.
+        seconds: duration of the ladder.
+        hang: how the engine hung; None if it did not.
     """
 
     sent: int
@@ -81,16 +85,15 @@ class Climb:
     failed: tuple[str, ...]
     lost_s: float
     seconds: float
-    hung: str | None = None
+    hang: str | None = None
 
     def __str__(self) -> str:
         text = (
             f"{len(self.slow)} of {self.sent} lengths took over {SLOWER_BY_S} s more "
             "than the second time"
         )
-        text += (
-            f": the engine compiled, {self.lost_s:.0f} s in all" if self.slow else ""
-        )
+        if self.slow:
+            text += f": the engine compiled, {self.lost_s:.0f} s in all"
         text += f" ({self.seconds:.0f} s)"
         if self.failed:
             text += f"; {len(self.failed)} failed, the first: {self.failed[0]}"
@@ -98,74 +101,117 @@ class Climb:
 
 
 def token_counts(most: int, best: int | None = None) -> tuple[int, ...]:
-    """One M of each kind for each key up to `most`, as near to the key as can be.
+    """One M of each kind for each key up to `most`, as near to the key as possible.
 
     Args:
         best: no more than that where the key's range allows it.
     """
     best = best or most
-    found: set[int] = set()
+    counts: set[int] = set()
     for place, key in enumerate(KEYS):
-        # Of two keys that are equally near the smaller one is taken.
-        low = (KEYS[place - 1] + key) // 2 + 1 if place else 1
-        high = (
-            min((key + KEYS[place + 1]) // 2, most) if place + 1 < len(KEYS) else most
-        )
+        low, high = _range_of_key(place, most)
         center = min(key, max(best, low))
-        for kind in ((0,), (4,), (1, 2, 3, 5, 6, 7)):
-            reachable = [
-                m
-                for m in range(max(low, center - 8), min(high, center + 8) + 1)
-                if m % 8 in kind
-            ]
-            within = [m for m in reachable if m <= best] or reachable
-            if within:
-                found.add(min(within, key=lambda m: (abs(m - center), m)))
-    return tuple(sorted(found))
+        near = range(max(low, center - 8), min(high, center + 8) + 1)
+        for remainders in KINDS:
+            of_kind = [count for count in near if count % 8 in remainders]
+            # Whatever is within `best`, or else all of this kind.
+            candidates = [count for count in of_kind if count <= best] or of_kind
+            if candidates:
+                counts.add(_nearest(candidates, center))
+    return tuple(sorted(counts))
+
+
+def _range_of_key(place: int, most: int) -> tuple[int, int]:
+    """The smallest and the largest M nearest to this key; a tie goes to the smaller key."""
+    key = KEYS[place]
+    low = 1
+    if place > 0:
+        low = (KEYS[place - 1] + key) // 2 + 1
+    high = most
+    if place + 1 < len(KEYS):
+        high = min((key + KEYS[place + 1]) // 2, most)
+    return low, high
+
+
+def _nearest(counts: Sequence[int], center: int) -> int:
+    """The count nearest to the center, the smaller of two."""
+    return min(counts, key=lambda count: (abs(count - center), count))
 
 
 def rungs(longest_prompt: int, chunk: int, batch: int) -> tuple[Rung, ...]:
     """The ladder of a server.
 
     Args:
-        longest_prompt: in tokens. chunk: most tokens of one step. batch: most requests
-            that decode together.
+        longest_prompt: in tokens.
+        chunk: most tokens of one step.
+        batch: most requests that decode together.
     """
-    steps = [
-        Rung(_pieces(tokens, longest_prompt))
-        for tokens in token_counts(chunk, min(chunk, longest_prompt))
-    ]
+    steps = []
+    for tokens in token_counts(chunk, min(chunk, longest_prompt)):
+        steps.append(Rung(_pieces(tokens, longest_prompt)))
     if chunk > longest_prompt:
         # Twice as many as a step takes, so that one step is full whatever the first of
         # them had to itself.
         steps.append(Rung(_pieces(2 * chunk, longest_prompt)))
     shortest = min(DECODE_PROMPT_TOKENS, longest_prompt)
-    return (
-        *steps,
-        *(
-            Rung((shortest,) * streams, DECODE_OUTPUT_TOKENS)
-            for streams in token_counts(batch)
-        ),
-    )
+    for streams in token_counts(batch):
+        steps.append(Rung((shortest,) * streams, DECODE_OUTPUT_TOKENS))
+    return tuple(steps)
 
 
 def _pieces(tokens: int, longest: int) -> tuple[int, ...]:
-    """Prompts of that many tokens together, none longer than can be."""
+    """Prompts of that many tokens together, none longer than the longest possible."""
     count = -(-tokens // longest)
-    return tuple(tokens // count + (place < tokens % count) for place in range(count))
+    length, longer = divmod(tokens, count)
+    return (length + 1,) * longer + (length,) * (count - longer)
 
 
 def batch_of(workloads: Sequence[Workload]) -> int:
     """The most requests that any of them has in flight."""
-    open_loop = USUAL_BATCH if any(w.request_rate is not None for w in workloads) else 1
-    return max([open_loop, *(w.batch for w in workloads if w.batch is not None)])
+    batches = [1]
+    for workload in workloads:
+        batch = workload.batch
+        if workload.request_rate is not None:
+            batches.append(USUAL_BATCH)
+        elif batch is not None:
+            batches.append(batch)
+    return max(batches)
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """Answers to rungs, by their place in the ladder.
+
+    Attributes:
+        seconds: place -> time until the rung's last answer was complete.
+        errors: place -> why a request of the rung failed.
+        hang: how the engine hung; None if it did not.
+    """
+
+    seconds: Mapping[int, float]
+    errors: Mapping[int, str]
+    hang: str | None = None
+
+    def __len__(self) -> int:
+        return len(self.seconds) + len(self.errors)
+
+    def __contains__(self, place: int) -> bool:
+        return place in self.seconds or place in self.errors
+
+    def __or__(self, other: _Answers) -> _Answers:
+        return _Answers(
+            seconds={**self.seconds, **other.seconds},
+            errors={**self.errors, **other.errors},
+            hang=self.hang or other.hang,
+        )
+
+
+def _no_progress(_done: int, _total: int) -> None:
+    """For a caller that shows none."""
 
 
 def climb(
-    target: Target,
-    steps: Sequence[Rung],
-    *,
-    progress: Callable[[int, int], None] = lambda _d, _t: None,
+    target: Target, steps: Sequence[Rung], *, progress: Progress = _no_progress
 ) -> Climb:
     """Send every rung, those that took long twice, and compare.
 
@@ -173,83 +219,83 @@ def climb(
     warm-up that follows decides.
     """
     began = time.monotonic()
-    alone = [place for place, rung in enumerate(steps) if len(rung.prompts) == 1]
-    first = _send(target, [(place, steps[place]) for place in alone], 0)
-    progress(len(alone), len(steps))
-    for place, rung in enumerate(steps):
-        if place not in first and not _hung(first) and target.is_alive():
-            first |= _send(target, [(place, rung)], 0)
-            progress(len(first), len(steps))
-    again = [
-        place
-        for place, took in first.items()
-        if isinstance(took, float) and took > SLOWER_BY_S
-    ]
-    second: dict[int, float | str] = {}
-    for place in again:
-        if not _hung(first | second) and target.is_alive():
-            second |= _send(target, [(place, steps[place])], 1)
-    longer = {place: _took(first[place]) - _took(second[place]) for place in second}
-    slow = {place: by for place, by in longer.items() if by > SLOWER_BY_S}
-    failed = [
-        f"{steps[place].what}: {text}"
-        for place, text in (first | second).items()
-        if isinstance(text, str)
-    ]
+    first = _send_all(target, steps, progress)
+    second = _send_slow_again(target, steps, first)
+    slow = []
+    lost_s = 0.0
+    for place, took_s in second.seconds.items():
+        longer_s = first.seconds[place] - took_s
+        if longer_s > SLOWER_BY_S:
+            slow.append(steps[place].label)
+            lost_s += longer_s
+    errors = {**first.errors, **second.errors}
+    failed = [f"{steps[place].label}: {error}" for place, error in errors.items()]
     return Climb(
         sent=len(first),
-        slow=tuple(steps[place].what for place in slow),
+        slow=tuple(slow),
         failed=tuple(failed),
-        lost_s=sum(slow.values()),
+        lost_s=lost_s,
         seconds=time.monotonic() - began,
-        hung=_hung(first | second),
+        hang=first.hang or second.hang,
     )
 
 
-def _took(answer: float | str) -> float:
-    """Seconds; infinitely many where it failed, so that it is never said to be faster the second time."""
-    return answer if isinstance(answer, float) else float("inf")
+def _send_all(target: Target, steps: Sequence[Rung], progress: Progress) -> _Answers:
+    """Send every rung once: single prompts one after the other, then the others."""
+    single = {}
+    for place, rung in enumerate(steps):
+        if len(rung.prompts) == 1:
+            single[place] = rung
+    answers = _send(target, single, attempt=0)
+    progress(len(answers), len(steps))
+    for place, rung in enumerate(steps):
+        if place in answers:
+            continue
+        if answers.hang is not None or not target.is_alive():
+            break
+        answers |= _send(target, {place: rung}, attempt=0)
+        progress(len(answers), len(steps))
+    return answers
 
 
-def _hung(answers: dict[int, float | str]) -> str | None:
-    return next(
-        (text for text in answers.values() if isinstance(text, str) and SILENT in text),
-        None,
-    )
+def _send_slow_again(
+    target: Target, steps: Sequence[Rung], first: _Answers
+) -> _Answers:
+    """Send those that took over `SLOWER_BY_S` once more, with other prompts."""
+    answers = _Answers({}, {}, first.hang)
+    for place, took_s in first.seconds.items():
+        if took_s <= SLOWER_BY_S:
+            continue
+        if answers.hang is not None or not target.is_alive():
+            break
+        answers |= _send(target, {place: steps[place]}, attempt=1)
+    return answers
 
 
-def _send(
-    target: Target, wanted: Sequence[tuple[int, Rung]], attempt: int
-) -> dict[int, float | str]:
-    """Send rungs: several one after the other if each is a single prompt, one with all of its prompts at once.
-
-    Returns:
-        place -> seconds until its last answer was complete, or what went wrong.
-    """
-    if not wanted:
-        return {}
+def _send(target: Target, steps: Mapping[int, Rung], attempt: int) -> _Answers:
+    """Send rungs of one prompt one after the other, or one rung with all prompts at once."""
+    if not steps:
+        return _Answers({}, {})
     requests: list[Request] = []
     places: list[int] = []
-    for place, rung in wanted:
+    for place, rung in steps.items():
         rng = np.random.default_rng([SEED, place, attempt, GENERATOR_VERSION])
         for length in rung.prompts:
             ids = rng.integers(Synthetic().first_id, target.vocab_size, length)
-            requests.append(
-                Request(len(requests), tuple(ids.tolist()), rung.output_len_tokens, 0)
-            )
+            prompt = tuple(ids.tolist())
+            requests.append(Request(len(requests), prompt, rung.output_len_tokens, 0))
             places.append(place)
-    together = max(len(rung.prompts) for _, rung in wanted)
-    how = sending(
-        target,
-        Workload(name="ladder", num_prompts=1, max_concurrency=together),
-        lambda _d, _t: None,
-    )
-    answers: dict[int, float | str] = {}
-    for place, transcript in zip(
-        places, map(read, send(requests, how).requests), strict=True
-    ):
+    at_once = max(len(rung.prompts) for rung in steps.values())
+    workload = Workload(name="ladder", num_prompts=1, max_concurrency=at_once)
+    recording = send(requests, sending(target, workload, _no_progress))
+    seconds: dict[int, float] = {}
+    errors: dict[int, str] = {}
+    for place, record in zip(places, recording.requests, strict=True):
+        transcript = read(record)
         if transcript.error is not None or transcript.sent_ns is None:
-            answers[place] = transcript.error or "was never sent"
-        elif not isinstance(before := answers.get(place, 0.0), str):
-            answers[place] = max(before, (transcript.end_ns - transcript.sent_ns) / 1e9)
-    return answers
+            errors[place] = transcript.error or "was never sent"
+        else:
+            took_s = (transcript.end_ns - transcript.sent_ns) / 1e9
+            seconds[place] = max(took_s, seconds.get(place, 0.0))
+    complete = {place: s for place, s in seconds.items() if place not in errors}
+    return _Answers(complete, errors, recording.hang)

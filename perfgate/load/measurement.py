@@ -8,6 +8,7 @@ figures, the reasons why it may not be judged, and every request's times. Warm u
 from __future__ import annotations
 
 import math
+import os
 import re
 import shlex
 import time
@@ -20,12 +21,25 @@ import numpy as np
 
 from perfgate.engines.registry import ENGINES
 from perfgate.load import metrics, validity
-from perfgate.load.client import SILENT, Recording, Sending
+from perfgate.load.client import Recording, Sending
 from perfgate.load.multiprocess import send_with
 from perfgate.load.repetition import Repetition, RequestRow
+from perfgate.load.request_times import (
+    completed,
+    e2el_ns,
+    itl_ns,
+    steady_window,
+    ttft_ns,
+)
 from perfgate.load.response import Transcript, read
 from perfgate.load.server_metrics import ScrapeFailed, difference, scrape
-from perfgate.load.workload import ShareGPT, Synthetic, Workload, build_requests
+from perfgate.load.workload import (
+    ShareGPT,
+    Synthetic,
+    UnusableWorkload,
+    Workload,
+    build_requests,
+)
 
 COMPLETIONS = "/v1/completions"
 # Above it, reads queue up by more than 1 ms before they get their timestamp
@@ -83,6 +97,10 @@ def measure(
 
     Never raises for what the server does: failed requests are counted, named, and make
     the repetition invalid.
+
+    Raises:
+        UnusableWorkload: the workload cannot be sent as declared, whatever the server
+            does.
     """
     policy = policy or validity.POLICIES[target.device]
     before, missing = scraped(target)
@@ -100,16 +118,16 @@ def measure(
         index=repetition_index,
         started_unix_s=started,
         duration_s=duration_s,
-        completed=len(metrics.completed(transcripts)),
+        completed=len(completed(transcripts)),
         failed=sum(t.error is not None for t in transcripts),
-        input_tokens=sum(t.input_tokens for t in metrics.completed(transcripts)),
-        output_tokens=sum(t.output_tokens for t in metrics.completed(transcripts)),
+        input_tokens=sum(t.input_tokens for t in completed(transcripts)),
+        output_tokens=sum(t.output_tokens for t in completed(transcripts)),
         values=metrics.compute(
             transcripts,
             recording.start_ns,
             recording.end_ns,
             workload.slo_ms,
-            metrics.steady_window(transcripts, workload.request_rate is not None),
+            steady_window(transcripts, workload.request_rate is not None),
         )
         | metrics.computed(rows, duration_s),
         invalid=findings.invalid + too_busy(recording) + compiled,
@@ -117,6 +135,7 @@ def measure(
         server_values=served,
         client_values=client_values(recording, transcripts),
         requests=rows,
+        hang=recording.hang,
     )
 
 
@@ -131,8 +150,12 @@ def send_enough(
     Where one process turns out to be too busy, all is sent once more by several, with
     other prompts of the same distribution. Prompts from files are not sent twice:
     there, the workload must say how many processes it needs.
+
+    Raises:
+        UnusableWorkload: the workload declares more client processes than this process
+            may use CPU cores.
     """
-    processes = workload.client_processes or 1
+    processes = client_processes(workload)
     requests = build_requests(workload, repetition_index, target.vocab_size)
     recording = send_with(processes, requests, sending(target, workload, progress))
     repeatable = workload.client_processes is None and isinstance(
@@ -150,16 +173,24 @@ def send_enough(
     return recording
 
 
-def hung(repetition: Repetition) -> str | None:
-    """How the server fell silent for good in the middle of the repetition, or None if it did not."""
-    return next(
-        (
-            r.error
-            for r in repetition.requests
-            if r.error is not None and r.error.startswith(SILENT)
-        ),
-        None,
-    )
+def client_processes(workload: Workload) -> int:
+    """The declared number of client processes, each on a CPU core of its own; 1 where none is declared.
+
+    Raises:
+        UnusableWorkload: this machine has fewer cores. A study is also read on machines
+            that only judge, so that reading it does not check this.
+    """
+    declared = workload.client_processes or 1
+    cores = len(os.sched_getaffinity(0))
+    if declared > cores:
+        raise UnusableWorkload(
+            tried=f"sending {workload.name} with {declared} client processes",
+            seen=f"this process may use {cores} CPU cores",
+            remedy=(
+                f"set client_processes of the workload to {cores} at most, or leave it out"
+            ),
+        )
+    return declared
 
 
 def scraped(target: Target) -> tuple[dict[str, float], tuple[str, ...]]:
@@ -221,10 +252,10 @@ def row(t: Transcript, start_ns: int) -> RequestRow:
     return RequestRow(
         scheduled_ms=(t.due_ns - start_ns) / 1e6,
         sent_ms=None if t.sent_ns is None else (t.sent_ns - start_ns) / 1e6,
-        ttft_ms=metrics.ttft_ns(t) / 1e6 if good else None,
-        e2el_ms=metrics.e2el_ns(t) / 1e6 if good else None,
+        ttft_ms=ttft_ns(t) / 1e6 if good else None,
+        e2el_ms=e2el_ns(t) / 1e6 if good else None,
         output_tokens=t.output_tokens if good else len(t.chunk_ns),
-        itl_ms=tuple(round(float(gap) / 1e6, 3) for gap in metrics.itl_ns(t)),
+        itl_ms=tuple(round(float(gap) / 1e6, 3) for gap in itl_ns(t)),
         error=t.error,
     )
 

@@ -151,6 +151,7 @@ def together(recordings: Sequence[Recording]) -> Recording:
         client_busy=max(recording.client_busy for recording in recordings),
         client_gaps=gaps,
         processes=len(recordings),
+        hang=next((r.hang for r in recordings if r.hang is not None), None),
     )
 
 

@@ -35,6 +35,7 @@ from perfgate.errors import Failure
 from perfgate.load import metrics
 from perfgate.load.client import Recording, send
 from perfgate.load.measurement import Target, sending, vllm_bench_arguments
+from perfgate.load.request_times import NS_PER_MS, itl_ns, ttft_ns
 from perfgate.load.response import Transcript, read
 from perfgate.load.workload import Request, Workload, build_requests
 
@@ -150,9 +151,7 @@ def by_sglang_definitions(recording: Recording) -> dict[str, float]:
         (t, text) for t, text in zip(whole, with_text, strict=True) if t.error is None
     ]
     times = [_sglang_times(t, text) for t, text in pairs]
-    gaps_ms = [
-        gap / metrics.NS_PER_MS for _, text in pairs for gap in metrics.itl_ns(text)
-    ]
+    gaps_ms = [gap / NS_PER_MS for _, text in pairs for gap in itl_ns(text)]
     values["ttft_median_ms"] = statistics.median(ttft_ms for ttft_ms, _, _ in times)
     values["e2el_median_ms"] = statistics.median(lasted_ms for _, lasted_ms, _ in times)
     values["tpot_median_ms"] = statistics.median(
@@ -168,10 +167,8 @@ def by_sglang_definitions(recording: Recording) -> dict[str, float]:
 def _sglang_times(t: Transcript, with_text: Transcript) -> tuple[float, float, int]:
     """TTFT and duration in ms, and the tokens."""
     assert t.sent_ns is not None
-    ttft_ms = (
-        metrics.ttft_ns(with_text) / metrics.NS_PER_MS if with_text.chunk_ns else 0.0
-    )
-    return ttft_ms, (t.end_ns - t.sent_ns) / metrics.NS_PER_MS, t.output_tokens
+    ttft_ms = ttft_ns(with_text) / NS_PER_MS if with_text.chunk_ns else 0.0
+    return ttft_ms, (t.end_ns - t.sent_ns) / NS_PER_MS, t.output_tokens
 
 
 SAME_WORDS = {

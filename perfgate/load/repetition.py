@@ -31,6 +31,7 @@ class Repetition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         server_values: what the server counted meanwhile.
         client_values: how the client fared: busy share, processes, lateness.
         gpus: what each GPU of the server did meanwhile.
+        hang: how the server hung in the middle of it; None if it did not.
     """
 
     index: int
@@ -47,3 +48,4 @@ class Repetition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     client_values: dict[str, float]
     requests: tuple[RequestRow, ...]
     gpus: tuple[GpuSummary, ...] = ()
+    hang: str | None = None

@@ -32,7 +32,7 @@ import numpy as np
 import numpy.typing as npt
 
 from perfgate.load.client import Recording
-from perfgate.load.metrics import completed, itl_ns
+from perfgate.load.request_times import completed, itl_ns
 from perfgate.load.response import Transcript
 from perfgate.load.workload import Workload
 
@@ -228,10 +228,17 @@ def examine(
         )
     invalid += late(workload, transcripts, policy)
     if recording.processes > 1:
-        notes.append(
-            f"sent by {recording.processes} client processes: one would have been too busy"
-        )
+        notes.append(sent_by(workload, recording.processes))
     return Findings(tuple(invalid), tuple(notes))
+
+
+def sent_by(workload: Workload, processes: int) -> str:
+    """How many processes of the client sent it, and why."""
+    if workload.client_processes is not None:
+        reason = "as the workload declares (client_processes)"
+    else:
+        reason = "one would have been too busy"
+    return f"sent by {processes} client processes: {reason}"
 
 
 def describe(stall: Stall) -> str:

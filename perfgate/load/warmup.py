@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from perfgate.errors import Failure
-from perfgate.load import metrics
 from perfgate.load.client import send
 from perfgate.load.measurement import Target, sending
+from perfgate.load.request_times import e2el_ns
 from perfgate.load.response import read
 from perfgate.load.workload import Prompts, Workload, build_requests
 
@@ -23,7 +23,11 @@ STILL_GETTING_FASTER = 1.3
 
 
 class WarmUpFailed(Failure):
-    """The server does not answer the workload."""
+    """Requests of a warm-up fail."""
+
+
+class WarmUpHung(WarmUpFailed):
+    """The server hung during a warm-up: `seen` says for how long no stream sent a token."""
 
 
 def needing(workloads: Sequence[Workload], device: str) -> Sequence[Workload]:
@@ -62,7 +66,8 @@ def warm_up(
     arrivals do, however fast it is answered.
 
     Raises:
-        WarmUpFailed: requests fail.
+        WarmUpHung: no stream sent a token within the silence timeout.
+        WarmUpFailed: requests fail in another way.
     """
     previous_ns = math.inf
     for number in range(1, MAX_PASSES + 1):
@@ -73,14 +78,18 @@ def warm_up(
         transcripts = [read(record) for record in recording.requests]
         failed = [t.error for t in transcripts if t.error]
         if failed:
-            seen = f"{len(failed)} of {len(requests)} requests failed, the first: {failed[0]}"
-            raise WarmUpFailed(
+            first = recording.hang or failed[0]
+            seen = (
+                f"{len(failed)} of {len(requests)} requests failed, the first: {first}"
+            )
+            kind = WarmUpFailed if recording.hang is None else WarmUpHung
+            raise kind(
                 f"warm up {target.url} with {workload.name}",
                 seen,
                 "look at the server's log",
                 target.log,
             )
-        mean_ns = float(np.mean([metrics.e2el_ns(t) for t in transcripts]))
+        mean_ns = float(np.mean([e2el_ns(t) for t in transcripts]))
         if number > 1 and previous_ns <= STILL_GETTING_FASTER * mean_ns:
             return
         previous_ns = mean_ns

@@ -49,6 +49,8 @@ __all__ = [
     "build_requests",
 ]
 NS = 1_000_000_000
+# A typing mistake, not a machine: 64 processes read two million chunks a second.
+CLIENT_PROCESSES_LIMIT = 64
 
 
 Prompts = Synthetic | ShareGPT | PromptFile
@@ -80,7 +82,9 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         max_concurrency: most requests in flight; None for no limit.
         warm_up_prompts: requests of one warm-up pass; None lets `warm_up_size` decide.
         slo_ms: limits for goodput as (metric, ms) pairs, of "ttft", "tpot", "e2el".
-        client_processes: None uses one, and more where one is too busy.
+        client_processes: processes of the client that send; None uses one, and more
+            where one is too busy. No part of the fingerprint: it is how the client
+            measures, not what it sends.
         asks_routing: the server is asked where the tokens go, one request at a time,
             and is not timed.
     """
@@ -111,6 +115,13 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise ValueError(f"{self.name}: burstiness must be above 0")
         if self.max_concurrency is not None and self.max_concurrency < 1:
             raise ValueError(f"{self.name}: max_concurrency must be at least 1")
+        if self.client_processes is not None and not (
+            1 <= self.client_processes <= CLIENT_PROCESSES_LIMIT
+        ):
+            raise ValueError(
+                f"{self.name}: client_processes is {self.client_processes}, and must be "
+                f"from 1 to {CLIENT_PROCESSES_LIMIT}"
+            )
 
     @property
     def shares_prefixes(self) -> bool:

@@ -23,7 +23,6 @@ from perfgate.engines.base import LaunchFacts, ServerConfig
 from perfgate.engines.injection import Injection, format_injection
 from perfgate.load import ladder, measurement
 from perfgate.load import warmup as warming
-from perfgate.load.client import SILENT
 from perfgate.load.repetition import Repetition
 from perfgate.load.workload import Workload
 from perfgate.machine import telemetry
@@ -239,10 +238,10 @@ class LaunchMeasurement:
                         workload,
                         progress=self._steps(f"{workload.name}, warming up"),
                     )
-                except warming.WarmUpFailed as failure:
-                    if SILENT in failure.seen:
-                        self._hung = failure.seen
-                    elif self._server.alive():
+                except warming.WarmUpHung as failure:
+                    self._hung = failure.seen
+                except warming.WarmUpFailed:
+                    if self._server.alive():
                         raise
         notes = self._settle() if self._is_useful() else ()
         took_s = time.monotonic() - began
@@ -277,7 +276,7 @@ class LaunchMeasurement:
         )
         climbed = ladder.climb(self._target, steps, progress=self._steps("ladder"))
         self._tell.line(f"{self._config.key}: ladder: {climbed}")
-        self._hung = climbed.hung
+        self._hung = climbed.hang
         return {"warm_up_compiles": float(len(climbed.slow))}
 
     def _take(self, workload: Workload, taken: list[Repetition]) -> None:
@@ -290,7 +289,7 @@ class LaunchMeasurement:
             f"{self._config.key}: {what}: {_describe(taken[-1], time.monotonic() - began)}"
         )
         self._put(workload, taken, None)
-        self._hung = measurement.hung(taken[-1])
+        self._hung = taken[-1].hang
 
     def _measured(
         self, workload: Workload, index: int, progress: Callable[[int, int], None]

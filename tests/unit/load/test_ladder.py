@@ -91,7 +91,7 @@ def test_what_is_compiled_is_told(engine):
 
     assert {"prompt of 5 tokens", "2 prompts of 81 tokens"} <= set(climbed.slow)
     assert 6 == climbed.sent
-    assert ((), None) == (climbed.failed, climbed.hung)
+    assert ((), None) == (climbed.failed, climbed.hang)
     assert f"{len(climbed.slow)} of 6 lengths took over 0.5 s more than the second time" in str(climbed)
     assert "the engine compiled" in str(climbed)
     prompts = [tuple(request["prompt"]) for request in engine.sent()]
@@ -137,4 +137,4 @@ def test_a_server_that_falls_silent_hangs(engine):
 
     climbed = climb(Target(**{**vars(here), "silence_timeout_s": 0.5}), STEPS)
 
-    assert "no token from any stream" in climbed.hung
+    assert "no token from any stream" in climbed.hang

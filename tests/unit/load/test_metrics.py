@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perfgate.load.metrics import (
-    METRICS,
-    compute,
+from perfgate.load.metrics import METRICS, compute
+from perfgate.load.request_times import (
     itl_ns,
     meets,
     samples_needed,

@@ -56,7 +56,7 @@ def test_result_says_how_many_processes(engine):
     result = measure(target, msgspec.structs.replace(WORKLOAD, client_processes=2), 0)
 
     assert (10, 2.0) == (result.completed, result.client_values["processes"])
-    assert "sent by 2 client processes: one would have been too busy" in result.notes
+    assert "sent by 2 client processes: as the workload declares (client_processes)" in result.notes
 
 
 def test_a_client_too_busy_is_helped(engine, monkeypatch):
