@@ -19,9 +19,9 @@ if TYPE_CHECKING:  # starting an engine needs no numpy
     import numpy as np
     import numpy.typing as npt
 
-# What a server is launched for to tell which experts tokens choose: hooks at its
-# routers, or the engine's own answer.
-RoutingProbe = Literal["", "hook", "returned"]
+# What a server is launched for to report the experts that tokens choose: "returned" by
+# the engine itself. "" for a server that is timed.
+RoutingProbe = Literal["", "returned"]
 
 
 class ServerConfig(

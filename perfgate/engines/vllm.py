@@ -131,15 +131,13 @@ def plan(request: LaunchRequest) -> LaunchPlan:
 
 
 def _routing(config: ServerConfig) -> tuple[str, ...]:
-    """How the experts that tokens choose are learned, and what that demands.
+    """Flags of the prefix cache, and of experts that vLLM returns.
 
-    Hooks run in eager mode alone. vLLM's own answer goes through the prefix cache; the
-    prompts share no prefix.
+    It returns experts through the prefix cache; the prompts share no prefix.
     """
     if config.routing == "returned":
         return "--enable-prefix-caching", "--enable-return-routed-experts"
-    eager = config.routing == "hook" and "--enforce-eager" not in config.extra_args
-    return ("--no-enable-prefix-caching", *(("--enforce-eager",) if eager else ()))
+    return ("--no-enable-prefix-caching",)
 
 
 def _environment(request: LaunchRequest) -> dict[str, str]:

@@ -24,7 +24,7 @@ GPU = Hardware(
     cuda="13.0",
     gpus=tuple(
         Gpu(index=i, uuid=f"GPU-{i}", name="NVIDIA H200", memory_total_bytes=150_754_820_096, mig=False,
-            power_limit_w=700.0, sm_clock_max_mhz=1980)
+            power_limit_w=700.0)
         for i in (0, 1)
     ),
 )  # fmt: skip
