@@ -9,7 +9,13 @@ import msgspec
 import pytest
 
 from perfgate.engines.base import LaunchPlan
-from perfgate.engines.injection import BadInjection, Injection, NOTHING, format_injection, parse_injections
+from perfgate.engines.injection import (
+    NOTHING,
+    BadInjection,
+    Injection,
+    format_injection,
+    parse_injections,
+)
 from perfgate.judge.identity import identity
 from perfgate.judge.observation import RunReader
 from perfgate.results.schema import Launch, load

@@ -54,7 +54,7 @@ def test_start_returns_a_server_that_answers(tmp_path: Path) -> None:
 
     report = server.stop()
 
-    assert (("SIGTERM",), (), ()) == (report.signals, report.killed, report.left)
+    assert (("SIGTERM",), (), ()) == (report.signals, report.killed, report.survivors)
     assert not server.alive()
     assert server.record.stop == f"stopped: {report}"
     with pytest.raises(ConnectionRefusedError):

@@ -14,7 +14,7 @@ import requests
 from perfgate.engines import vllm
 from perfgate.engines.base import InjectionFailed, ServerConfig
 from perfgate.engines.cpu_affinity import TooFewCores, bind_cores
-from perfgate.engines.vllm import plan, inject_delay, read_log, weights_bytes_per_rank
+from perfgate.engines.vllm import inject_delay, plan, read_log, weights_bytes_per_rank
 from perfgate.servers.log import LogWatch
 from tests.unit.plans import options, request_for
 
