@@ -43,14 +43,13 @@ HARD = (
 
 
 def server(ranks: int) -> ServerConfig:
-    """A server of the trained model that is launched to be asked for its routing."""
+    """An eager server of the trained model: hooks at its routers work on any device."""
     return ServerConfig(
         engine="vllm",
         model=NAME,
         tensor_parallel_size=ranks,
         max_model_len=512,
         dtype="float32",
-        routing="hook",
         extra_args=("--enforce-eager",),
     )
 
@@ -67,6 +66,7 @@ def workloads(prompts: Path) -> list[Workload]:
             max_concurrency=1,
             repetitions=1,
             seed=seed,
+            asks_routing=True,
         )
         for seed, name in enumerate(names)
     ]

@@ -43,7 +43,6 @@ class Gpu(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     memory_total_bytes: int
     mig: bool
     power_limit_w: float | None
-    sm_clock_max_mhz: int | None
 
 
 class Hardware(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -299,5 +298,4 @@ def _describe_gpu(nvml: Any, index: int) -> Gpu:
         memory_total_bytes=int(nvml.nvmlDeviceGetMemoryInfo(handle).total),
         mig=bool(mig and mig[0]),
         power_limit_w=None if power_mw is None else power_mw / 1000,
-        sm_clock_max_mhz=optional(nvml.nvmlDeviceGetMaxClockInfo, nvml.NVML_CLOCK_SM),
     )

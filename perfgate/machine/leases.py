@@ -3,7 +3,7 @@
 Leases hold for the whole machine, so that two jobs do not measure on one GPU: a lock
 file per device, named after its UUID (an index means different GPUs to jobs with
 different CUDA_VISIBLE_DEVICES). The kernel drops a lock with the last descriptor of it,
-so a killed owner leaves nothing stale; the guardian inherits the descriptor, so that a
+so a killed owner leaves nothing stale; the supervisor inherits the descriptor, so that a
 lease outlives its owner until the server's memory is free.
 
 flock(2) is used as it is: filelock, which is built on it, empties the file that it
@@ -96,7 +96,7 @@ class Lease:
             )
 
     def release(self) -> None:
-        """Give the devices back, at once or as soon as a guardian that still ends a server is done; once is enough."""
+        """Give the devices back, or let the supervisor do it once a server has ended."""
         for descriptor in self.descriptors:
             os.close(descriptor)
         self.descriptors = ()

@@ -1,8 +1,7 @@
-"""Which server lives on these devices now?
+"""Server pool: one live server at a time on a session's devices (GPUs, or the CPU).
 
-A pool owns a set of devices (GPUs, or the CPU) for a session and lets one server live
-on it at a time. It stops the old server itself before it launches the next, and goes on
-only if the devices came back: a session fixture per server would leave two alive, and a
+The pool stops the old server before it launches the next, and continues only if the
+devices are free again. A session fixture per server would leave two alive, and a
 fixture's failing teardown does not keep the next one from starting.
 """
 
@@ -15,55 +14,65 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+import msgspec
+
 from perfgate.engines.base import LaunchPlan
 from perfgate.errors import Failure
 from perfgate.machine.leases import Lease
 from perfgate.servers.launch_record import LaunchRecord, ServerDied
+from perfgate.servers.removed import describe_removed, removed_line
 from perfgate.servers.server import STOP_GRACE_S, Server, launch
 from perfgate.servers.supervisor.processes import Ending
 
 _POLL_S = 0.2
-# One accident is bad luck (a neighbour, a driver); the second is the server's own.
+_GIB = 2**30
+# The first death may come from outside (another job, a driver); the second is its own.
 _DEATHS_ALLOWED = 1
+GpuProcess = tuple[int, str, int]
 
 
 class DevicesBusy(Failure):
-    """Somebody else's process is on the GPUs."""
+    """A process of another session is on the GPUs."""
 
 
 class DevicesNotClean(Failure):
-    """A stopped server left processes or GPU memory behind, so that nothing can be measured here any more."""
+    """A stopped server left processes or GPU memory: nothing can be measured here."""
+
+
+def _no_memory(indices: tuple[int, ...]) -> Sequence[int]:
+    return [0] * len(indices)
 
 
 @dataclass(frozen=True)
 class Devices:
-    """How a pool sees what is on its GPUs.
+    """How a pool reads what is on its GPUs.
 
     Attributes:
-        strangers: (pid, command, bytes) of each process on the GPUs; asked when no
+        strangers: (pid, command, bytes) of each process on the GPUs; called when no
             server of the pool runs.
         gpu_memory_used: bytes used on each GPU of the given NVML indices.
-        settle_s: how long the memory may take to come back after a stop; 2 s (vLLM) and
+        settle_s: how long the memory may take to be freed after a stop; 2 s (vLLM) and
             7 s (SGLang) were seen on an H200.
-        tolerance_bytes: by how much more than before the launch may be used after the
-            stop.
+        tolerance_bytes: memory that may be used after the stop, above what was used
+            before the launch.
     """
 
-    strangers: Callable[[], Sequence[tuple[int, str, int]]] = tuple
-    gpu_memory_used: Callable[[tuple[int, ...]], Sequence[int]] = lambda indices: (
-        [0] * len(indices)
-    )
+    strangers: Callable[[], Sequence[GpuProcess]] = tuple
+    gpu_memory_used: Callable[[tuple[int, ...]], Sequence[int]] = _no_memory
     settle_s: float = 30.0
     tolerance_bytes: int = 512 * 2**20
 
 
 class ServerPool:
-    """The servers of one session on one set of devices. Close it, or use it as a context manager.
+    """The servers of one session on one set of devices.
+
+    Close it, or use it as a context manager.
 
     Args:
         log_dir: where the servers' logs go.
-        progress: called with a line now and then while something takes long.
-        devices: how to look at the GPUs; on the CPU there is nothing to see.
+        progress: called with a line while something takes long, and with what was
+            cleaned up.
+        devices: how to read the GPUs; the default is for the CPU.
         lease: the right to use these devices; held until the last process is gone, even
             if this one is killed before.
         owners: pids whose death ends the servers, besides this process.
@@ -88,7 +97,7 @@ class ServerPool:
         self._used_before: Sequence[int] = ()
         self._failed: dict[LaunchPlan, Failure] = {}
         self._deaths: Counter[LaunchPlan] = Counter()
-        self._dirty: Failure | None = None
+        self._unclean: Failure | None = None
 
     @property
     def launches(self) -> list[LaunchRecord]:
@@ -110,33 +119,35 @@ class ServerPool:
                 here now.
         """
         if self._live is not None and not self._live.alive():
-            self._bury(self._live, "found dead")
-        for failure in (self._dirty, self._failed.get(plan)):
+            self._end_dead(self._live, "found dead")
+        for failure in (self._unclean, self._failed.get(plan)):
             if failure is not None:
                 raise failure.with_traceback(None)
         if self._live is not None and self._live.plan == plan and not fresh:
             return self._live
-        self._end_live(
-            "replaced by a fresh launch" if fresh else f"made room for {plan.key}"
-        )
+        reason = "replaced by a fresh launch" if fresh else f"made room for {plan.key}"
+        self._end_live(reason)
         self._check_devices(plan)
         return self._launch(plan)
 
     def abandon(self, why: str) -> ServerDied:
-        """End the live server because it is of no use (it stalled, say), count that as a death, and return the failure.
+        """End the live server, which stalled for example; return that as its death.
 
         The next `get` launches it once more; after the second time it raises what this
         returns.
+
+        Raises:
+            LookupError: no server is live.
         """
         if self._live is None:
             raise LookupError("no server lives in this pool")
-        return self._bury(self._live, why)
+        return self._end_dead(self._live, why)
 
     def close(self) -> None:
         """End the live server; the pool may be used again.
 
         Raises:
-            DevicesNotClean: something stayed behind.
+            DevicesNotClean: the server left processes or GPU memory.
         """
         self._end_live("closed")
 
@@ -153,19 +164,26 @@ class ServerPool:
 
     def _launch(self, plan: LaunchPlan) -> Server:
         if self._deaths[plan]:
-            self._progress(f"{plan.key}: launching it once more, for it died")
+            self._progress(f"{plan.key}: launching it once more, because it died")
         self._used_before = tuple(self._devices.gpu_memory_used(plan.gpu_indices))
+        locks: Sequence[int] = ()
+        if self._lease is not None:
+            locks = self._lease.descriptors
         server = launch(
             plan,
             log_dir=self._log_dir,
             index=len(self._servers),
             owners=self._owners,
-            keep_open=() if self._lease is None else self._lease.descriptors,
+            keep_open=locks,
         )
         self._live = server
         self._servers.append(server)
+
+        def progress(text: str) -> None:
+            self._progress(f"{plan.key}: {text}")
+
         try:
-            server.wait_until_ready(lambda text: self._progress(f"{plan.key}: {text}"))
+            server.wait_until_ready(progress)
         except Failure as failure:
             self._failed[plan] = failure
             self._end_live(f"failed to start ({type(failure).__name__})")
@@ -175,7 +193,7 @@ class ServerPool:
             raise
         return server
 
-    def _bury(self, server: Server, why: str) -> ServerDied:
+    def _end_dead(self, server: Server, why: str) -> ServerDied:
         failure = server.death(why)
         self._deaths[server.plan] += 1
         if self._deaths[server.plan] > _DEATHS_ALLOWED:
@@ -187,74 +205,90 @@ class ServerPool:
         if self._live is None:
             return
         server = self._live
-        report = server.stop(why, grace_s=STOP_GRACE_S)
+        ending = server.stop(why, grace_s=STOP_GRACE_S)
         self._live = None
-        self._dirty = self._what_stayed(server, report)
-        if self._dirty is not None:
-            raise self._dirty
+        self._note_removed(server, ending)
+        self._unclean = self._survivors(server, ending) or self._held(server, ending)
+        if self._unclean is not None:
+            raise self._unclean
 
-    def _what_stayed(self, server: Server, report: Ending) -> Failure | None:
-        tried = f"stopped {server.plan.key} ({report})"
-        log = Path(server.record.log)
-        if report.left:
-            seen = f"SIGKILL did not end {'; '.join(report.left)}"
-            return DevicesNotClean(
-                tried,
-                seen,
-                "the kernel holds them: look at `dmesg`, reset the GPU",
-                log,
-            )
-        indices = server.plan.gpu_indices
-        until, was_told = time.monotonic() + self._devices.settle_s, False
-        while excess := self._excess(indices):
-            if not was_told:
+    def _note_removed(self, server: Server, ending: Ending) -> None:
+        removed = describe_removed(ending.removed)
+        if not removed:
+            return
+        server.record = msgspec.structs.replace(server.record, removed=removed)
+        self._progress(f"{server.plan.key}: {removed_line(removed)}")
+
+    def _survivors(self, server: Server, ending: Ending) -> Failure | None:
+        """The failure if a process of a stopped server still runs."""
+        if not ending.survivors:
+            return None
+        return DevicesNotClean(
+            tried=f"stopped {server.plan.key} ({ending})",
+            seen=f"SIGKILL did not end {'; '.join(ending.survivors)}",
+            remedy="the kernel holds them: look at `dmesg`, reset the GPU",
+            log=Path(server.record.log),
+        )
+
+    def _held(self, server: Server, ending: Ending) -> Failure | None:
+        """Wait for the GPU memory of a stopped server; the failure if it is not freed."""
+        settle_s = self._devices.settle_s
+        deadline = time.monotonic() + settle_s
+        is_reported = False
+        while excess := "; ".join(self._excess(server.plan.gpu_indices)):
+            if not is_reported:
                 self._progress(
-                    f"{server.plan.key}: stopped; waiting until {'; '.join(excess)} no more"
+                    f"{server.plan.key}: stopped; waiting until {excess} no more"
                 )
-                was_told = True
-            if time.monotonic() >= until:
-                holders = (
-                    _name(self._devices.strangers()) or "no process that can be seen"
-                )
-                seen = (
-                    f"{'; '.join(excess)} {self._devices.settle_s:.0f} s after its "
-                    f"last process; there: {holders}"
-                )
+                is_reported = True
+            if time.monotonic() >= deadline:
+                holders = _format_processes(self._devices.strangers())
+                holders = holders or "no process that can be seen"
                 return DevicesNotClean(
-                    tried,
-                    seen,
-                    "end what holds the memory, or reset the GPU; then run again",
-                    log,
+                    tried=f"stopped {server.plan.key} ({ending})",
+                    seen=(
+                        f"{excess} {settle_s:.0f} s after its last process; "
+                        f"there: {holders}"
+                    ),
+                    remedy="end what holds the memory, or reset the GPU; then run again",
+                    log=Path(server.record.log),
                 )
             time.sleep(_POLL_S)
         return None
 
     def _excess(self, indices: tuple[int, ...]) -> list[str]:
+        """GPUs with more memory in use than before the launch, as text."""
         used = self._devices.gpu_memory_used(indices)
-        return [
-            f"GPU {index} holds {now / 2**30:.1f} GiB ({before / 2**30:.1f} GiB before the launch)"
-            for index, now, before in zip(indices, used, self._used_before, strict=True)
-            if now > before + self._devices.tolerance_bytes
-        ]
+        texts = []
+        for index, now, before in zip(indices, used, self._used_before, strict=True):
+            if now > before + self._devices.tolerance_bytes:
+                texts.append(
+                    f"GPU {index} holds {now / _GIB:.1f} GiB "
+                    f"({before / _GIB:.1f} GiB before the launch)"
+                )
+        return texts
 
     def _check_devices(self, plan: LaunchPlan) -> None:
         if self._lease is not None:
             self._lease.check()
         # NVML may list our last server for a moment after its end, in a container under
         # a pid that means nothing there.
-        until = time.monotonic() + (self._devices.settle_s if self._servers else 0.0)
-        while strangers := _name(self._devices.strangers()):
-            if time.monotonic() >= until:
+        settle_s = self._devices.settle_s if self._servers else 0.0
+        deadline = time.monotonic() + settle_s
+        while strangers := _format_processes(self._devices.strangers()):
+            if time.monotonic() >= deadline:
                 raise DevicesBusy(
-                    f"looked at the GPUs before launching {plan.key}",
-                    f"in use by {strangers}",
-                    "wait until they have ended, end them, or measure on other GPUs",
+                    tried=f"looked at the GPUs before launching {plan.key}",
+                    seen=f"in use by {strangers}",
+                    remedy=(
+                        "wait until they have ended, end them, or measure on other GPUs"
+                    ),
                 )
             time.sleep(_POLL_S)
 
 
-def _name(strangers: Sequence[tuple[int, str, int]]) -> str:
-    return "; ".join(
-        f"pid {pid} ({command}, {held / 2**30:.1f} GiB)"
-        for pid, command, held in strangers
-    )
+def _format_processes(processes: Sequence[GpuProcess]) -> str:
+    texts = []
+    for pid, command, used_bytes in processes:
+        texts.append(f"pid {pid} ({command}, {used_bytes / _GIB:.1f} GiB)")
+    return "; ".join(texts)

@@ -79,7 +79,6 @@ def hardware(kind: str = "h200", count: int = 2, driver: str = "580.1") -> Hardw
             memory_total_bytes=150 * 10**9,
             mig=False,
             power_limit_w=700.0,
-            sm_clock_max_mhz=1980,
         )
         for index in range(count if kind != "cpu" else 0)
     )

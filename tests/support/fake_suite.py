@@ -138,7 +138,6 @@ def enter_gpus(count: int, kind: str = "h200") -> None:
             memory_total_bytes=memory_bytes,
             mig=False,
             power_limit_w=700.0,
-            sm_clock_max_mhz=1980,
         )
         for index in range(count)
     )

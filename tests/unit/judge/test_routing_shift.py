@@ -8,7 +8,13 @@ import pytest
 from perfgate.accept.accept import RecordingRefused, accept
 from perfgate.accept.proposal import Choice
 from perfgate.cases import Case, Load
-from perfgate.judge.baseline_schema import BaselineError, Known, LaunchPoint, read_recorded, to_text
+from perfgate.judge.baseline_schema import (
+    BaselineError,
+    Known,
+    LaunchPoint,
+    read_recorded,
+    to_text,
+)
 from perfgate.judge.baseline_store import Store
 from perfgate.judge.gate import judge, judge_case
 from perfgate.judge.verdict import Outcome

@@ -14,7 +14,7 @@ from perfgate.load.multiprocess import together
 from perfgate.load.repetition import Repetition
 from perfgate.load.warmup import WarmUpFailed, WarmUpHung, warm_up
 from perfgate.load.workload import Synthetic, Workload
-from tests.unit.fake_launch import FakeEngine
+from tests.support.fake_launch import FakeEngine
 
 WORKLOAD = Workload(
     name="closed",

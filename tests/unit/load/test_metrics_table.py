@@ -15,7 +15,7 @@ from perfgate.load.metrics import (
     compute,
     register,
 )
-from tests.unit.measured_runs import MS, transcript
+from tests.support.builders import MS, transcript
 
 LONGEST = Metric(
     name="longest_gap_ms", unit="ms", better="lower", definition="d", family="itl"

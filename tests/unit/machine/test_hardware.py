@@ -6,7 +6,13 @@ import msgspec
 import pytest
 
 from perfgate.machine import hardware
-from perfgate.machine.hardware import NvmlError, cpu_isa, detect, gpu_kind, processor_slug
+from perfgate.machine.hardware import (
+    NvmlError,
+    cpu_isa,
+    detect,
+    gpu_kind,
+    processor_slug,
+)
 from tests.support import builders
 
 
@@ -15,8 +21,6 @@ class FakeNvml(types.SimpleNamespace):
 
     class NVMLError(Exception):
         """As pynvml's."""
-
-    NVML_CLOCK_SM = 1
 
     def __init__(self, count=2, name="NVIDIA H200", init_error=None, query_error=None):
         super().__init__()
@@ -56,9 +60,6 @@ class FakeNvml(types.SimpleNamespace):
 
     def nvmlDeviceGetPowerManagementLimit(self, handle):
         return 700_000
-
-    def nvmlDeviceGetMaxClockInfo(self, handle, clock):
-        return 1980
 
 
 @pytest.fixture(autouse=True)

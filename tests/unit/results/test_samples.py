@@ -5,7 +5,15 @@ import pytest
 
 from perfgate.cases import Load
 from perfgate.results.samples import launch_values
-from tests.support.builders import CLOSED, DENSE_CPU, MOE_CPU, bare_run, launched, measurement, repetition
+from tests.support.builders import (
+    CLOSED,
+    DENSE_CPU,
+    MOE_CPU,
+    bare_run,
+    launched,
+    measurement,
+    repetition,
+)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from perfgate.load.measurement import Target, measure
 from perfgate.load.workload import build_requests
 from perfgate.study import BadStudy, read_study
-from tests.unit.fake_launch import FakeEngine
+from tests.support.fake_launch import FakeEngine
 
 OPEN = """
 [workloads.short.open]
