@@ -246,7 +246,7 @@ def _start_daemon(keep_open: Sequence[int]) -> tuple[int, int]:
     status, daemon_out = os.pipe()
     python = [sys.executable, "-I", "-S"]
     command = [*python, "-c", _BOOT, str(_ROOT)]
-    # Not read; it tells daemons apart in a list of processes.
+    # The daemon ignores it; it tells daemons apart in a list of processes.
     command.append(f"for-pid-{os.getpid()}")
     try:
         first = subprocess.Popen(
