@@ -120,9 +120,9 @@ class ServerPool:
         """
         if self._live is not None and not self._live.alive():
             self._end_dead(self._live, "found dead")
-        for failure in (self._unclean, self._failed.get(plan)):
-            if failure is not None:
-                raise failure.with_traceback(None)
+        failure = self._unclean or self._failed.get(plan)
+        if failure is not None:
+            raise failure.with_traceback(None)
         if self._live is not None and self._live.plan == plan and not fresh:
             return self._live
         reason = "replaced by a fresh launch" if fresh else f"made room for {plan.key}"
@@ -208,7 +208,9 @@ class ServerPool:
         ending = server.stop(why, grace_s=STOP_GRACE_S)
         self._live = None
         self._note_removed(server, ending)
-        self._unclean = self._survivors(server, ending) or self._held(server, ending)
+        self._unclean = self._survivors(server, ending)
+        if self._unclean is None:
+            self._unclean = self._held(server, ending)
         if self._unclean is not None:
             raise self._unclean
 
@@ -238,12 +240,13 @@ class ServerPool:
         while excess := "; ".join(self._excess(server.plan.gpu_indices)):
             if not is_reported:
                 self._progress(
-                    f"{server.plan.key}: stopped; waiting until {excess} no more"
+                    f"{server.plan.key}: stopped; waiting for memory: {excess}"
                 )
                 is_reported = True
             if time.monotonic() >= deadline:
                 holders = _format_processes(self._devices.strangers())
-                holders = holders or "no process that can be seen"
+                if not holders:
+                    holders = "no process that can be seen"
                 return DevicesNotClean(
                     tried=f"stopped {server.plan.key} ({ending})",
                     seen=(
@@ -259,13 +262,15 @@ class ServerPool:
     def _excess(self, indices: tuple[int, ...]) -> list[str]:
         """GPUs with more memory in use than before the launch, as text."""
         used = self._devices.gpu_memory_used(indices)
+        rows = zip(indices, used, self._used_before, strict=True)
         texts = []
-        for index, now, before in zip(indices, used, self._used_before, strict=True):
-            if now > before + self._devices.tolerance_bytes:
-                texts.append(
-                    f"GPU {index} holds {now / _GIB:.1f} GiB "
-                    f"({before / _GIB:.1f} GiB before the launch)"
-                )
+        for index, used_bytes, before_bytes in rows:
+            if used_bytes <= before_bytes + self._devices.tolerance_bytes:
+                continue
+            texts.append(
+                f"GPU {index} holds {used_bytes / _GIB:.1f} GiB "
+                f"({before_bytes / _GIB:.1f} GiB before the launch)"
+            )
         return texts
 
     def _check_devices(self, plan: LaunchPlan) -> None:

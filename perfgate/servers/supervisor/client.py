@@ -73,17 +73,19 @@ class Launched:
         self._exit: int | None = None
         self._ending: Ending | None = None
         self._answers: dict[str, Any] = {}
+        own_pid = os.getpid()
         order = {
             "argv": list(argv),
             "env": dict(env),
             "cwd": os.getcwd(),  # noqa: PTH109
             "log": str(log),
             "mark": self.mark,
-            "owners": _start_times((os.getpid(), *owners)),
+            "owners": _start_times((own_pid, *owners)),
         }
         self._orders, self._status = _start_daemon(keep_open)
+        text = json.dumps(order)
         try:
-            self._send(json.dumps(order).encode())
+            self._send(text.encode())
             self._await("pid", "error")
         except BaseException:
             self._close()  # to the daemon it means that pytest is gone
@@ -121,7 +123,9 @@ class Launched:
         """
         if self.exit_code() is not None or self._ending is not None:
             return False
-        return self._process is not None and self._process.is_running()
+        if self._process is None:
+            return False
+        return self._process.is_running()
 
     def members(self) -> Processes:
         """All its processes that run now."""
@@ -150,12 +154,17 @@ class Launched:
         return self._ending
 
     def _end_without_daemon(self, grace_s: float) -> Ending:
-        return end(lambda: family(self.mark, self.pid), self.pid, lambda: grace_s)
+        def find() -> Processes:
+            return family(self.mark, self.pid)
+
+        return end(find, self.pid, lambda: grace_s)
 
     def _await(self, *names: str, timeout_s: float = _ANSWER_S) -> None:
         """Wait for an answer of one of these names, or the end of the daemon."""
         deadline = time.monotonic() + timeout_s
-        while not self._is_closed and not any(name in self._answers for name in names):
+        while not self._is_closed:
+            if any(name in self._answers for name in names):
+                return
             remaining_s = deadline - time.monotonic()
             if remaining_s <= 0:
                 return
@@ -172,18 +181,23 @@ class Launched:
             if self._exit is None:
                 self._exit = -9  # the kernel kills it with its daemon
             return False
-        ready = [number for number, _ in poll.poll(wait_s * 1000)]
+        ready = []
+        for number, _ in poll.poll(wait_s * 1000):
+            ready.append(number)
         with self._lock:
             if self._status in ready and not self._is_closed:
                 with contextlib.suppress(BlockingIOError):  # another thread was faster
-                    self._take(os.read(self._status, _READ_BYTES))
+                    data = os.read(self._status, _READ_BYTES)
+                    self._take(data)
         return or_readable in ready
 
     def _take(self, data: bytes) -> None:
         self._is_closed = not data
-        *lines, self._pending = (self._pending + data).split(b"\n")
+        self._pending += data
+        *lines, self._pending = self._pending.split(b"\n")
         for line in lines:
-            self._answers.update(json.loads(line))
+            answer = json.loads(line)
+            self._answers.update(answer)
         self._exit = self._answers.get("exit", self._exit)
 
     def _send(self, line: bytes) -> None:
@@ -191,7 +205,8 @@ class Launched:
         with contextlib.suppress(BrokenPipeError):
             view = memoryview(line + b"\n")
             while view:
-                view = view[os.write(self._orders, view) :]
+                written = os.write(self._orders, view)
+                view = view[written:]
 
     def _close(self) -> None:
         with self._lock:
@@ -213,11 +228,14 @@ def _start_times(pids: Sequence[int]) -> list[tuple[int, int]]:
 
 def _ending(report: Mapping[str, Any]) -> Ending:
     """The daemon's report, which came as JSON."""
+    removed = []
+    for file in report["removed"]:
+        removed.append(RemovedFile(**file))
     return Ending(
         seconds=report["seconds"],
         signals=tuple(report["signals"]),
         killed=tuple(report["killed"]),
-        removed=tuple(RemovedFile(**file) for file in report["removed"]),
+        removed=tuple(removed),
         survivors=tuple(report["survivors"]),
     )
 
@@ -226,7 +244,9 @@ def _start_daemon(keep_open: Sequence[int]) -> tuple[int, int]:
     """Start a daemon; return descriptors of its stdin, to write, and stdout, to read."""
     daemon_in, orders = os.pipe()
     status, daemon_out = os.pipe()
-    command = [sys.executable, "-I", "-S", "-c", _BOOT, str(_ROOT)]
+    python = [sys.executable, "-I", "-S"]
+    command = [*python, "-c", _BOOT, str(_ROOT)]
+    # The daemon ignores it; it tells daemons apart in a list of processes.
     command.append(f"for-pid-{os.getpid()}")
     try:
         first = subprocess.Popen(

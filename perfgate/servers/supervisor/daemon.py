@@ -64,8 +64,12 @@ class Supervisor:
 
     def __init__(self, order: Mapping[str, Any], wake: int) -> None:
         self._order = order
+        self._log = Path(order["log"])
         self._mark: str = order["mark"]
-        self._owners = [Process(pid, 0, 0, ticks) for pid, ticks in order["owners"]]
+        self._owners = []
+        for pid, started_ticks in order["owners"]:
+            owner = Process(pid, parent=0, group=0, started_ticks=started_ticks)
+            self._owners.append(owner)
         self._wake = wake
         self._cleanup = Cleanup()
         self._exit: int | None = None
@@ -75,14 +79,16 @@ class Supervisor:
         self.leader = self._launch()
 
     def _launch(self) -> int:
-        with Path(self._order["log"]).open("ab") as log:
+        env = dict(self._order["env"])
+        env[MARK] = self._mark
+        with self._log.open("ab") as log:
             # The object is kept, for its destructor would wait for the child.
             self._child = subprocess.Popen(
                 self._order["argv"],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**self._order["env"], MARK: self._mark},
+                env=env,
                 cwd=self._order["cwd"],
                 process_group=0,
                 preexec_fn=_die_with_parent,
@@ -97,16 +103,20 @@ class Supervisor:
         for pid in _zombie_children(excluded=self.leader):
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, os.WNOHANG)
-        return family(self._mark, self.leader, ancestors=(os.getpid(),))
+        daemon_pid = os.getpid()
+        return family(self._mark, self.leader, ancestors=(daemon_pid,))
 
     def watch(self) -> float:
         """Wait until the server must end; return the seconds that SIGTERM may take."""
         while True:
             ready, _, _ = select.select([_STDIN, self._wake], [], [], POLL_S)
-            if self._wake in ready and signal.SIGTERM in os.read(self._wake, 4096):
-                return ORPHAN_GRACE_S
+            if self._wake in ready:
+                signals = os.read(self._wake, 4096)
+                if signal.SIGTERM in signals:
+                    return ORPHAN_GRACE_S
             if _STDIN in ready:
-                grace_s = self._obey(os.read(_STDIN, _READ_BYTES))
+                data = os.read(_STDIN, _READ_BYTES)
+                grace_s = self._obey(data)
                 if grace_s is not None:
                     return grace_s
             if self._is_orphaned():
@@ -123,13 +133,15 @@ class Supervisor:
         """Follow orders; return the grace in seconds of one that ends the server."""
         if not data:
             return ORPHAN_GRACE_S
-        *lines, self._input = (self._input + data).split(b"\n")
+        self._input += data
+        *lines, self._input = self._input.split(b"\n")
         for line in lines:
             if line == b"ready":
                 self._sample()
                 self._is_starting = False
             elif line.startswith(b"stop "):
-                return float(line.split()[1])
+                _, grace_s = line.split()
+                return float(grace_s)
         return None
 
     def _note_exit(self) -> None:
@@ -137,7 +149,8 @@ class Supervisor:
             return
         # Left a zombie on purpose: its pid and group cannot be given to another process
         # until all is over.
-        result = os.waitid(os.P_PID, self.leader, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        options = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        result = os.waitid(os.P_PID, self.leader, options)
         if result is None:
             return
         status = result.si_status
@@ -166,30 +179,36 @@ class Supervisor:
         ending = end(self._sample, self.leader, remaining_grace_s)
         self._note_exit()
         removed = self._cleanup.remove(running_processes())
-        report = dataclasses.asdict(dataclasses.replace(ending, removed=removed))
-        with contextlib.suppress(OSError), Path(self._order["log"]).open("a") as log:
-            log.write(f"[supervisor] ended the server: {json.dumps(report)}\n")
+        ending = dataclasses.replace(ending, removed=removed)
+        report = dataclasses.asdict(ending)
+        text = json.dumps(report)
+        with contextlib.suppress(OSError), self._log.open("a") as log:
+            log.write(f"[supervisor] ended the server: {text}\n")
         send(report=report)
 
 
 def send(**message: object) -> None:
     """Answer on stdout; pytest may not listen any more."""
+    line = json.dumps(message) + "\n"
     with contextlib.suppress(OSError):
-        os.write(_STDOUT, json.dumps(message).encode() + b"\n")
+        os.write(_STDOUT, line.encode())
 
 
 def _zombie_children(excluded: int) -> list[int]:
     """Children of this process that have ended, less the launched one."""
-    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
+    path = Path(f"/proc/self/task/{os.getpid()}/children")
+    text = path.read_text()
     zombies = []
-    for pid in map(int, children.split()):
+    for field in text.split():
+        pid = int(field)
         if pid != excluded and look_up(pid) is None:
             zombies.append(pid)
     return zombies
 
 
 def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    libc = ctypes.CDLL(None)
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _read_order() -> dict[str, Any]:
@@ -219,7 +238,8 @@ def main() -> None:
     """Leave the process tree, launch one server, and stay until it is gone."""
     if os.fork():
         os._exit(0)
-    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    libc = ctypes.CDLL(None)
+    libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     wake = _wake_pipe()
     order = _read_order()
     try:
