@@ -141,8 +141,8 @@ class PerfSession:
                 )
                 yield dataclasses.replace(
                     study,
-                    beside_base=bool(self.against),
-                    beside_engines=len(engines) > 1,
+                    has_base_build=bool(self.against),
+                    has_other_engines=len(engines) > 1,
                 )
 
     def versus(self) -> Iterator[Versus]:
