@@ -138,9 +138,7 @@ class Gpus:
         names = ", ".join(map(str, self.indices))
         with errors(self._nvml, f"opening NVML for GPUs {names}"):
             self._nvml.nvmlInit()
-            for index in self.indices:
-                handle = self._nvml.nvmlDeviceGetHandleByIndex(index)
-                self._handles.append(handle)
+            self._find_handles()
         self._reasons_query = self._find_reasons_query()
 
     def look(self) -> tuple[Look, ...]:
@@ -170,6 +168,15 @@ class Gpus:
         """Close NVML."""
         with contextlib.suppress(self._nvml.NVMLError):
             self._nvml.nvmlShutdown()
+
+    def _find_handles(self) -> None:
+        try:
+            for index in self.indices:
+                handle = self._nvml.nvmlDeviceGetHandleByIndex(index)
+                self._handles.append(handle)
+        except self._nvml.NVMLError:
+            self.close()
+            raise
 
     def _look(self, handle: Any) -> Look:
         nvml = self._nvml
