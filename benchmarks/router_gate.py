@@ -130,7 +130,7 @@ def tell_shares(title: str, results: RunResults) -> None:
     for other in rows[1:]:
         seen = drift(other, rows[0])
         print(
-            f"  other prompts: {seen.distance:.3f} in layer {seen.layer}, line {seen.line:.3f}"
+            f"  other prompts: {seen.distance:.3f} in layer {seen.layer}, line {seen.threshold:.3f}"
         )
 
 

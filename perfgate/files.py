@@ -1,4 +1,4 @@
-"""How is a file replaced whole or not at all?"""
+"""Files: replace a file atomically, so that no reader finds half of one."""
 
 from __future__ import annotations
 
@@ -8,30 +8,33 @@ from pathlib import Path
 
 from perfgate.errors import Failure
 
+# A temporary file can be read by its owner only, and CI collects as another user.
+PUBLIC_MODE = 0o644
+
 
 class RunDataError(Failure):
-    """A run directory that cannot be read or written."""
+    """A file of a run cannot be read or written."""
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Replace a file whole or not at all.
+    """Replace the file at `path`; its folder is made if needed.
 
     Raises:
         RunDataError: the disk is full or the folder cannot be written; the old file is
             untouched.
 
     """
+    if isinstance(content, str):
+        content = content.encode()
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
             temporary = Path(file.name)
-            file.write(content.encode() if isinstance(content, str) else content)
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(
-            0o644
-        )  # a temporary file is its owner's alone; CI collects these as another user
+        temporary.chmod(PUBLIC_MODE)
         temporary.replace(path)
     except OSError as error:
         if temporary is not None:
@@ -40,7 +43,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
             tried=f"writing {path}",
             seen=f"{type(error).__name__}: {error}",
             remedy=(
-                "make room or choose another place with --run-dir; what was written "
-                "before is still there"
+                "free space on the disk, or choose another folder with --run-dir; "
+                "what was written before is kept"
             ),
         ) from error

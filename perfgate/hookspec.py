@@ -54,5 +54,5 @@ def pytest_perfgate_progress(config: pytest.Config) -> Any:
     """What shows the progress of a session: an object with `line` and `step`.
 
     Returns:
-        a `perfgate.progress.Tell`; the plugin's own writes to pytest's terminal.
+        a `perfgate.progress.ProgressDisplay`; the plugin's own writes to pytest's terminal.
     """

@@ -1,8 +1,7 @@
-"""Locations: the project's root folder, and where engines, models, runs and baselines lie in it.
+"""Locations: the project's root folder and its engines, models, runs and baselines.
 
-Both ways in, the pytest plugin and the command, say once which project they work in
-(`use`). Until then it is the one around the current folder. Nothing here depends on
-where the package lies.
+The pytest plugin and the command name their project once (`use`). Before that, it is
+the project around the current folder. Nothing depends on where the package is installed.
 """
 
 from __future__ import annotations
@@ -16,8 +15,7 @@ from pathlib import Path
 PROJECT_FILE = "perfgate.toml"
 PYPROJECT = "pyproject.toml"
 HISTORY_FILE = "history.sqlite3"
-# This folder on sys.path makes the package importable, for processes that are started
-# by path.
+# On sys.path, it makes the package importable in a process that is started by path.
 IMPORT_ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -26,10 +24,10 @@ class Locations:
     """Absolute paths of one project.
 
     Attributes:
-        root: relative paths in the project file count from here.
-        engines: environments that the engines run in.
+        root: relative paths in the project file start here.
+        engines: Python environments of the engines.
         models: models that the suite makes.
-        runs: one folder a run, and the history.
+        runs: one folder per run, and the history.
         baselines: the baseline store.
     """
 
@@ -41,18 +39,18 @@ class Locations:
 
     @property
     def history(self) -> Path:
-        """The history's file: $PERFGATE_HISTORY, else in the run store."""
-        named = os.environ.get("PERFGATE_HISTORY")
-        if named:
-            return Path(named).expanduser().absolute()
+        """The history file: $PERFGATE_HISTORY, else in the folder of runs."""
+        path = _path_from_environment("PERFGATE_HISTORY")
+        if path is not None:
+            return path
         return self.runs / HISTORY_FILE
 
 
 _current: Locations | None = None
 
 
-def below(root: Path) -> Locations:
-    """The default locations of a project: all of them in its root."""
+def default_locations(root: Path) -> Locations:
+    """The locations of a project that names none: all of them in its root."""
     root = root.absolute()
     return Locations(
         root=root,
@@ -64,22 +62,23 @@ def below(root: Path) -> Locations:
 
 
 def use(locations: Locations | None) -> None:
-    """Work in this project from now on; None goes back to the one around the current folder."""
+    """Set the project of this process; None resets to the one around the current folder."""
     global _current
     _current = locations
 
 
 def current() -> Locations:
-    """The project's locations; environment variables come before the project file."""
-    found = _current or below(find_root(Path.cwd()))
-    changes = {}
-    for name, variable in (
-        ("engines", "PERFGATE_ENGINES_DIR"),
-        ("models", "PERFGATE_MODELS_DIR"),
-    ):
-        if os.environ.get(variable):
-            changes[name] = Path(os.environ[variable]).expanduser().absolute()
-    return dataclasses.replace(found, **changes)
+    """The project's locations; environment variables override the project file."""
+    locations = _current
+    if locations is None:
+        locations = default_locations(find_root(Path.cwd()))
+    engines = _path_from_environment("PERFGATE_ENGINES_DIR")
+    if engines is not None:
+        locations = dataclasses.replace(locations, engines=engines)
+    models = _path_from_environment("PERFGATE_MODELS_DIR")
+    if models is not None:
+        locations = dataclasses.replace(locations, models=models)
+    return locations
 
 
 def find_root(start: Path) -> Path:
@@ -96,19 +95,32 @@ def project_table(folder: Path) -> tuple[Path, str] | None:
 
     That is perfgate.toml, or a pyproject.toml with a table [tool.perfgate].
     """
-    own = folder / PROJECT_FILE
-    if own.is_file():
-        return own, own.read_text(encoding="utf-8", errors="replace")
-    shared = folder / PYPROJECT
-    if shared.is_file():
-        text = shared.read_text(encoding="utf-8", errors="replace")
-        if "perfgate" in text and _has_table(text):
-            return shared, text
+    project_file = folder / PROJECT_FILE
+    if project_file.is_file():
+        return project_file, _read(project_file)
+    pyproject = folder / PYPROJECT
+    if pyproject.is_file():
+        text = _read(pyproject)
+        if _has_table(text):
+            return pyproject, text
     return None
 
 
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace")
+
+
 def _has_table(text: str) -> bool:
+    if "perfgate" not in text:  # most files: no need to parse them
+        return False
     try:
         return "perfgate" in tomllib.loads(text).get("tool", {})
     except tomllib.TOMLDecodeError:
         return False
+
+
+def _path_from_environment(variable: str) -> Path | None:
+    value = os.environ.get(variable)
+    if not value:
+        return None
+    return Path(value).expanduser().absolute()

@@ -55,7 +55,7 @@ def check(
     if asserted and asserted != machine().kind:
         raise BadUsage(
             f"--hardware {asserted}",
-            f"this machine is {machine().describe}",
+            f"this machine is {machine().description}",
             "correct the option",
         )
     _check_names(option)
@@ -262,9 +262,7 @@ def _check_workers(
     )
     room = machine.count // ranks if machine.gpus else count
     if count > room:
-        seen = (
-            f"{machine.describe} has room for {room} servers of TP={ranks} side by side"
-        )
+        seen = f"{machine.description} has room for {room} servers of TP={ranks} side by side"
         raise BadUsage(
             f"-n {count}",
             seen,

@@ -394,7 +394,7 @@ class _Bench:
                 what,
             )
             return self.verdict(Outcome.INCOMPARABLE, gate, message, **numbers)
-        numbers |= {"worse_by": seen.drift.distance, "alarm_line": seen.drift.line}
+        numbers |= {"worse_by": seen.drift.distance, "alarm_line": seen.drift.threshold}
         return self.verdict(
             seen.outcome,
             gate,

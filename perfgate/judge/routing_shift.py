@@ -39,9 +39,9 @@ def collapse(metric: str, now: Sequence[LayerShares]) -> str | None:
     if not now or metric not in (SHARES, TOP2):
         return None
     # Imported here, as below: other metrics are judged without numpy.
-    from perfgate.models.routing_stats import COLLAPSED_SHARE, collapsed, together
+    from perfgate.models.routing_stats import COLLAPSED_SHARE, collapsed_layers, merge
 
-    found = collapsed(together(now).counts)
+    found = collapsed_layers(merge(now).counts)
     told = [
         f"layer {layer}: experts {pair[0]} and {pair[1]} take {wording.percent(share)}"
         for layer, pair, share in found
@@ -63,16 +63,16 @@ def beside(
     then = [point.shares for point in metric.launches if point.shares is not None]
     if not now or not then or len({_shape(part) for part in (*now, *then)}) != 1:
         return None
-    from perfgate.models.routing_stats import drift, together
+    from perfgate.models.routing_stats import drift, merge
 
-    seen = drift(together(now), together(then))
-    beyond = seen.distance > seen.line
+    seen = drift(merge(now), merge(then))
+    beyond = seen.distance > seen.threshold
     text = (
         f"in layer {seen.layer}, {wording.percent(seen.distance)} of the choices "
         "go elsewhere than recorded "
-        f"({wording.percent(seen.line)} is noise of drawing other requests); "
+        f"({wording.percent(seen.threshold)} is noise of drawing other requests); "
         f"expert {seen.expert} has "
-        f"{wording.percent(seen.now)}, had {wording.percent(seen.before)}; no "
+        f"{wording.percent(seen.share_now)}, had {wording.percent(seen.share_before)}; no "
         "layer is further beyond its noise"
     )
     known = metric.known
@@ -92,7 +92,7 @@ def beside(
         over = (today or datetime.date.today()) > datetime.date.fromisoformat(
             known.until
         )
-        if not over and seen.distance <= known.worse_by + seen.line:
+        if not over and seen.distance <= known.worse_by + seen.threshold:
             return Drifted(Outcome.PASSED, seen, text, "nothing")
     if not beyond:
         return Drifted(Outcome.PASSED, seen, text, "nothing")

@@ -1,8 +1,8 @@
-"""Data sheets: how much a GPU holds, and how fast it can read that; the table is datasheets.toml.
+"""Data sheets: memory and memory bandwidth of each GPU product, from datasheets.toml.
 
-Bandwidths are the makers' data sheets'; memory is what the CUDA runtime reports, which
-is less than the number in the name of most. Real decode steps reach 60 to 90 % of the
-bandwidth of a data sheet, so a step time from it is a floor.
+Bandwidths are those of the makers' data sheets. Memory is what the CUDA runtime reports,
+mostly less than the number in the product's name. Decode steps reach 60 to 90 % of a
+data sheet's bandwidth, so a step time computed from it is a lower bound.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ TABLE = Path(__file__).resolve().parent / "datasheets.toml"
 
 
 class UnknownGpu(Failure):
-    """A GPU that is not in the table."""
+    """The GPU is not in datasheets.toml."""
 
 
 class Gpu(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One product.
 
     Attributes:
-        words: all of them stand in NVML's name of the product.
+        words: NVML's name of the product has all of them.
         memory_bytes: as the CUDA runtime reports.
         bandwidth_bytes_per_s: of its memory, by the data sheet.
         source: of the bandwidth.
@@ -52,9 +52,9 @@ class _Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 def _read() -> tuple[Gpu, ...]:
-    data = tomllib.loads(TABLE.read_text(encoding="utf-8"))
-    found = []
-    for row in msgspec.convert(data["gpu"], list[_Row]):
+    table = tomllib.loads(TABLE.read_text(encoding="utf-8"))
+    gpus = []
+    for row in msgspec.convert(table["gpu"], list[_Row]):
         gpu = Gpu(
             name=row.name,
             words=row.words,
@@ -62,8 +62,8 @@ def _read() -> tuple[Gpu, ...]:
             bandwidth_bytes_per_s=row.bandwidth_tb_s * 1e12,
             source=row.source,
         )
-        found.append(gpu)
-    return tuple(found)
+        gpus.append(gpu)
+    return tuple(gpus)
 
 
 GPUS: tuple[Gpu, ...] = _read()
@@ -79,14 +79,21 @@ def by_name(name: str) -> Gpu:
     for gpu in GPUS:
         if gpu.name == name.lower():
             return gpu
+    names = ", ".join(gpu.name for gpu in GPUS)
     raise UnknownGpu(
         tried=f"looking up the GPU {name!r}",
-        seen=f"the table has {', '.join(gpu.name for gpu in GPUS)}",
-        remedy="use one of these, or add its data sheet to perfgate/machine/datasheets.toml",
+        seen=f"the table has {names}",
+        remedy=(
+            "use one of these, or add its data sheet to "
+            "perfgate/machine/datasheets.toml"
+        ),
     )
 
 
 def of_product(product: str) -> Gpu | None:
-    """The product that NVML calls so ("NVIDIA H100 80GB HBM3"); None if it is not in the table."""
+    """The GPU with that NVML name ("NVIDIA H100 80GB HBM3"); None if it is not in the table."""
     words = set(re.findall(r"[a-z0-9]+", product.lower()))
-    return next((gpu for gpu in GPUS if set(gpu.words) <= words), None)
+    for gpu in GPUS:
+        if words.issuperset(gpu.words):
+            return gpu
+    return None

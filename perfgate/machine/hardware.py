@@ -1,11 +1,11 @@
-"""What machine is this, and is it quiet?
+"""Hardware: detect the GPUs (NVML) or the CPU, and name the machine's baselines.
 
-GPUs are found by NVML (nvidia-ml-py), never by a flag; without a usable GPU the machine
+GPUs come from NVML (nvidia-ml-py), never from a flag. Without a usable GPU the machine
 is its CPU. The label ("h200x2", "cpu-amd-epyc-avx512-x2") names the baselines that
-apply. The CPU's holds the processor and the number of its cores: caches and memory
-bandwidth make the ratio of a sparse to a dense model (2.67 on one server processor,
-2.20 on another with the same vector instructions). It holds the vector instructions
-because the engines pick their kernels by them.
+apply. A CPU's label holds the processor and its number of cores: caches and memory
+bandwidth decide the ratio of a sparse to a dense model (2.67 on one server processor,
+2.20 on another with the same vector instructions). It also holds the vector
+instructions, because the engines choose their kernels by them.
 """
 
 from __future__ import annotations
@@ -15,23 +15,26 @@ import os
 import platform
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import psutil
 
-from perfgate.errors import Failure
-from perfgate.machine.nvml import load as load_nvml
+from perfgate.machine import nvml as nvml_queries
 
-# Words of NVML's product names that do not tell one product from another.
+_WORD = re.compile(r"[a-z0-9]+")
+# Words of NVML's product names that many products share.
 _VENDOR_WORDS = {"nvidia", "tesla", "graphics", "device", "generation"}
-# A product's own word, such as h200, l40s, gb200 or a10g.
+# A word that names a product by itself, such as h200, l40s, gb200 or a10g.
 _PRODUCT_WORD = re.compile(r"[a-z]{1,3}\d{1,4}[a-z]?")
-
-
-class NvmlError(Failure):
-    """NVML is there but does not answer."""
+# Flag of /proc/cpuinfo -> instruction set, the widest first.
+_ISA_OF_FLAG = {
+    "avx512f": "avx512",
+    "avx2": "avx2",
+    "asimd": "neon",
+}
 
 
 class Gpu(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -55,9 +58,9 @@ class Hardware(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         count: GPUs, or CPU cores that this process may use.
         memory_bytes: of one GPU, or of the machine.
         isa: widest vector instruction set of the CPU: "avx512", "avx2", "neon" or
-            "base". (AMX plays no part: the models of the CPU run are in float32.)
+            "base". (AMX does not matter: the models of the CPU run are in float32.)
         cpu_name, cpu_count: product name of the CPU and the cores that this process may
-            use, beside GPUs too; "" and 0 in data of older suites.
+            use, on hosts with GPUs too; "" and 0 in data of older suites.
         gpus: empty on the CPU.
 
     """
@@ -75,7 +78,7 @@ class Hardware(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     gpus: tuple[Gpu, ...] = ()
 
     @property
-    def describe(self) -> str:
+    def description(self) -> str:
         """For messages: "2x NVIDIA H200" or "no GPU (name, 2 cores, avx2)"."""
         if self.gpus:
             return f"{self.count}x {self.name}"
@@ -83,18 +86,17 @@ class Hardware(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     @property
     def machine_id(self) -> str | None:
-        """Which one of its kind it is, by its GPUs: "gpu-1f2e3d4c"; None on the CPU, where nothing tells."""
+        """An identifier made of the GPUs' UUIDs ("gpu-1f2e3d4c"); None on the CPU."""
         return self.machine_of(gpu.index for gpu in self.gpus)
 
     def machine_of(self, indices: Iterable[int]) -> str | None:
-        """The same of some of its GPUs: a host of eight is four machines to servers on two."""
+        """The identifier of some GPUs: a host of eight is four machines to servers on two."""
         chosen = set(indices)
         uuids = sorted(gpu.uuid for gpu in self.gpus if gpu.index in chosen)
-        return (
-            f"gpu-{hashlib.sha256(' '.join(uuids).encode()).hexdigest()[:8]}"
-            if uuids
-            else None
-        )
+        if not uuids:
+            return None
+        digest = hashlib.sha256(" ".join(uuids).encode()).hexdigest()
+        return f"gpu-{digest[:8]}"
 
     def label(self, gpu_count: int) -> str:
         """Folder of the baselines for a server on `gpu_count` GPUs (0: on the CPU).
@@ -105,10 +107,12 @@ class Hardware(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             return f"{self.kind}x{gpu_count}"
         if self.kind.startswith("attached"):
             return self.kind
-        return f"cpu-{processor_slug(self.cpu_name or self.name)}-{self.isa}-x{self.cpu_count or self.count}"
+        processor = processor_slug(self.cpu_name or self.name)
+        cores = self.cpu_count or self.count
+        return f"cpu-{processor}-{self.isa}-x{cores}"
 
     def is_product(self, gpu: str | None) -> bool:
-        """Whether its GPUs are of that product; None stands for any GPU."""
+        """Whether its GPUs are of that product; None is any GPU."""
         return bool(self.gpus) and gpu in (None, self.kind)
 
     def lacks(self, gpu: str | None, gpu_count: int) -> str | None:
@@ -118,13 +122,16 @@ class Hardware(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             gpu: the product ("h200"); None for any. With `gpu_count` 0 every machine
                 will do: a host with GPUs has a CPU too.
         """
-        if gpu_count == 0 or (self.is_product(gpu) and self.count >= gpu_count):
+        if gpu_count == 0:
             return None
-        return f"needs {gpu_count}x {(gpu or 'GPU').upper()}, found {self.describe}"
+        if self.is_product(gpu) and self.count >= gpu_count:
+            return None
+        product = (gpu or "GPU").upper()
+        return f"needs {gpu_count}x {product}, found {self.description}"
 
 
 def attached(platform: str) -> Hardware:
-    """The machine of a server that somebody else runs: what it is was said, not seen, and its label says so."""
+    """The machine of an external server, known only by the platform that the user named."""
     return Hardware(
         kind=f"attached-{platform}",
         name="unknown: somebody else runs the server",
@@ -138,164 +145,164 @@ def attached(platform: str) -> Hardware:
 def gpu_kind(name: str) -> str:
     """A slug for an NVML product name.
 
-    "NVIDIA H100 80GB HBM3" is "h100", "NVIDIA RTX 6000 Ada Generation" is
-    "rtx-6000-ada": the first word of letters and digits names a product by itself;
-    where there is none, all words do.
+    "NVIDIA H100 80GB HBM3" is "h100", because a word such as h100 names a product by
+    itself. "NVIDIA RTX 6000 Ada Generation" has no such word and is "rtx-6000-ada".
     """
-    words: list[str] = [
-        word
-        for word in re.findall(r"[a-z0-9]+", name.lower())
-        if word not in _VENDOR_WORDS
-    ]
+    words: list[str] = _WORD.findall(name.lower())
     for word in words:
         if _PRODUCT_WORD.fullmatch(word):
             return word
-    return "-".join(words) or "gpu"
+    product_words = [word for word in words if word not in _VENDOR_WORDS]
+    return "-".join(product_words) or "gpu"
 
 
 def processor_slug(name: str) -> str:
-    """A processor's product name for a path: "Intel(R) Xeon(R) CPU @ 2.20GHz" is "intel-xeon-cpu-2-20ghz"."""
-    return (
-        "-".join(re.findall(r"[a-z0-9]+", re.sub(r"\((r|tm)\)", " ", name.lower())))
-        or "unknown"
-    )
+    """A slug for a processor: "Intel(R) Xeon(R) CPU @ 2.20GHz" is "intel-xeon-cpu-2-20ghz"."""
+    text = re.sub(r"\((r|tm)\)", " ", name.lower())
+    words = _WORD.findall(text)
+    return "-".join(words) or "unknown"
 
 
 def cpu_isa(flags: Iterable[str], machine: str) -> str:
-    """The widest vector instructions among the CPU's flags (/proc/cpuinfo), which decide the engines' kernels."""
+    """The widest vector instruction set among the CPU's flags (/proc/cpuinfo)."""
     present = set(flags)
-    for flag, isa in (("avx512f", "avx512"), ("avx2", "avx2"), ("asimd", "neon")):
+    for flag, isa in _ISA_OF_FLAG.items():
         if flag in present:
             return isa
-    return "neon" if machine in ("aarch64", "arm64") else "base"
+    if machine in ("aarch64", "arm64"):
+        return "neon"
+    return "base"
 
 
 def detect(nvml: Any = None, cpuinfo: Path = Path("/proc/cpuinfo")) -> Hardware:
-    """What this process may use: the visible GPUs if there are any, else the CPU.
+    """The hardware that this process may use: the visible GPUs if any, else the CPU.
 
     Args:
         nvml: a module with pynvml's functions; None imports it. A host without NVML has
             no GPU.
-        cpuinfo: where the CPU's name and flags are read.
+        cpuinfo: file with the CPU's name and flags.
 
     Raises:
         NvmlError: NVML initialises but a query fails.
 
     """
-    gpus, driver, cuda = _query_gpus(nvml)
-    info = (
-        cpuinfo.read_text(encoding="utf-8", errors="replace")
-        if cpuinfo.exists()
-        else ""
+    cpu = _detect_cpu(cpuinfo)
+    visible = _detect_gpus(nvml or nvml_queries.load())
+    if not visible.gpus:
+        return cpu
+    first = visible.gpus[0]
+    return msgspec.structs.replace(
+        cpu,
+        kind=gpu_kind(first.name),
+        name=first.name,
+        count=len(visible.gpus),
+        memory_bytes=first.memory_total_bytes,
+        driver=visible.driver,
+        cuda=visible.cuda,
+        gpus=visible.gpus,
     )
-    isa = cpu_isa(_cpu_field(info, "flags", "Features").split(), platform.machine())
-    host_memory = psutil.virtual_memory().total
-    cpu_name, cpu_count = (
-        _cpu_field(info, "model name") or platform.machine(),
-        len(os.sched_getaffinity(0)),
-    )
-    if gpus:
-        return Hardware(
-            kind=gpu_kind(gpus[0].name),
-            name=gpus[0].name,
-            count=len(gpus),
-            memory_bytes=gpus[0].memory_total_bytes,
-            isa=isa,
-            host_memory_bytes=host_memory,
-            cpu_name=cpu_name,
-            cpu_count=cpu_count,
-            driver=driver,
-            cuda=cuda,
-            gpus=gpus,
-        )
+
+
+def _detect_cpu(cpuinfo: Path) -> Hardware:
+    info = ""
+    if cpuinfo.exists():
+        info = cpuinfo.read_text(encoding="utf-8", errors="replace")
+    name = _cpu_field(info, "model name") or platform.machine()
+    flags = _cpu_field(info, "flags", "Features")
+    cores = len(os.sched_getaffinity(0))
+    memory_bytes = psutil.virtual_memory().total
     return Hardware(
         kind="cpu",
-        name=cpu_name,
-        count=cpu_count,
-        memory_bytes=host_memory,
-        isa=isa,
-        host_memory_bytes=host_memory,
-        cpu_name=cpu_name,
-        cpu_count=cpu_count,
+        name=name,
+        count=cores,
+        memory_bytes=memory_bytes,
+        isa=cpu_isa(flags.split(), platform.machine()),
+        host_memory_bytes=memory_bytes,
+        cpu_name=name,
+        cpu_count=cores,
     )
 
 
 def _cpu_field(info: str, *names: str) -> str:
     for name in names:
-        found = re.search(rf"^{name}\s*:\s*(.*)$", info, re.MULTILINE)
-        if found:
-            return found.group(1).strip()
+        match = re.search(rf"^{name}\s*:\s*(.*)$", info, re.MULTILINE)
+        if match:
+            return match.group(1).strip()
     return ""
 
 
-def _query_gpus(nvml: Any) -> tuple[tuple[Gpu, ...], str | None, str | None]:
-    if nvml is None:
-        nvml = load_nvml()
+@dataclass(frozen=True)
+class _Gpus:
+    """The visible GPUs and their driver; empty where NVML cannot be opened."""
+
+    gpus: tuple[Gpu, ...] = ()
+    driver: str | None = None
+    cuda: str | None = None
+
+
+def _detect_gpus(nvml: Any) -> _Gpus:
     try:
         nvml.nvmlInit()
     except nvml.NVMLError:
-        return (), None, None
+        return _Gpus()
     try:
-        version = nvml.nvmlSystemGetCudaDriverVersion()
-        gpus = _visible(
-            [_describe_gpu(nvml, index) for index in range(nvml.nvmlDeviceGetCount())]
-        )
-        return (
-            gpus,
-            str(nvml.nvmlSystemGetDriverVersion()),
-            f"{version // 1000}.{version % 1000 // 10}",
-        )
-    except nvml.NVMLError as error:
-        raise NvmlError(
-            tried="asking NVML what GPUs are here",
-            seen=f"{type(error).__name__}: {error}",
-            remedy="check that `nvidia-smi` works on this host and in this container",
-        ) from error
+        with nvml_queries.errors(nvml, "asking NVML what GPUs are here"):
+            return _query_gpus(nvml)
     finally:
         nvml.nvmlShutdown()
 
 
+def _query_gpus(nvml: Any) -> _Gpus:
+    gpus = []
+    for index in range(nvml.nvmlDeviceGetCount()):
+        gpus.append(_describe_gpu(nvml, index))
+    cuda_version = nvml.nvmlSystemGetCudaDriverVersion()
+    major = cuda_version // 1000
+    minor = cuda_version % 1000 // 10
+    return _Gpus(
+        gpus=_visible(gpus),
+        driver=str(nvml.nvmlSystemGetDriverVersion()),
+        cuda=f"{major}.{minor}",
+    )
+
+
 def _visible(gpus: Sequence[Gpu]) -> tuple[Gpu, ...]:
-    """Those that CUDA_VISIBLE_DEVICES leaves, by index or by (the beginning of) their UUID, in its order.
+    """The GPUs in CUDA_VISIBLE_DEVICES, in its order; all where it is not set.
 
-    What names no GPU here ends the list, as in CUDA itself.
+    An entry is an index, a UUID, or the beginning of one. The first entry that names no
+    GPU of this host ends the list, as in CUDA itself.
     """
-    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if chosen is None:
+    setting = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if setting is None:
         return tuple(gpus)
-    found: list[Gpu] = []
-    for part in (word.strip() for word in chosen.split(",")):
-        named = [
-            gpu
-            for gpu in gpus
-            if part in (str(gpu.index), gpu.uuid) or _begins(gpu.uuid, part)
-        ]
-        if len(named) != 1 or named[0] in found:
+    visible: list[Gpu] = []
+    for entry in setting.split(","):
+        matches = [gpu for gpu in gpus if _is_named(gpu, entry.strip())]
+        if len(matches) != 1 or matches[0] in visible:
             break
-        found += named
-    return tuple(found)
+        visible += matches
+    return tuple(visible)
 
 
-def _begins(uuid: str, part: str) -> bool:
-    return part.startswith(("GPU-", "MIG-")) and uuid.startswith(part)
+def _is_named(gpu: Gpu, entry: str) -> bool:
+    if entry in (str(gpu.index), gpu.uuid):
+        return True
+    return entry.startswith(("GPU-", "MIG-")) and gpu.uuid.startswith(entry)
 
 
 def _describe_gpu(nvml: Any, index: int) -> Gpu:
+    answer = nvml_queries.answer
     handle = nvml.nvmlDeviceGetHandleByIndex(index)
-
-    def optional(query: Any, *args: Any) -> Any:
-        try:
-            return query(handle, *args)
-        except nvml.NVMLError:  # not every product answers every query
-            return None
-
-    mig = optional(nvml.nvmlDeviceGetMigMode)
-    power_mw = optional(nvml.nvmlDeviceGetPowerManagementLimit)
+    mig = answer(nvml, nvml.nvmlDeviceGetMigMode, handle)
+    power_limit_mw = answer(nvml, nvml.nvmlDeviceGetPowerManagementLimit, handle)
+    power_limit_w = None
+    if power_limit_mw is not None:
+        power_limit_w = power_limit_mw / 1000
     return Gpu(
         index=index,
         uuid=str(nvml.nvmlDeviceGetUUID(handle)),
         name=str(nvml.nvmlDeviceGetName(handle)),
         memory_total_bytes=int(nvml.nvmlDeviceGetMemoryInfo(handle).total),
         mig=bool(mig and mig[0]),
-        power_limit_w=None if power_mw is None else power_mw / 1000,
+        power_limit_w=power_limit_w,
     )

@@ -1,12 +1,11 @@
-"""Whose are the GPUs, for now?
+"""Leases: file locks that reserve GPUs or the CPU for one session, machine-wide.
 
-Leases hold for the whole machine, so that two jobs do not measure on one GPU: a lock
-file per device, named after its UUID (an index means different GPUs to jobs with
-different CUDA_VISIBLE_DEVICES). The kernel drops a lock with the last descriptor of it,
-so a killed owner leaves nothing stale; the supervisor inherits the descriptor, so that a
-lease outlives its owner until the server's memory is free.
+Each device has a lock file named after its UUID, because one index means different GPUs
+under different CUDA_VISIBLE_DEVICES. The kernel drops a lock with its last descriptor,
+so a killed owner leaves no stale lock. The supervisor inherits the descriptor, so a lease
+outlives its owner until the server's memory is free.
 
-flock(2) is used as it is: filelock, which is built on it, empties the file that it
+flock(2) is called directly: filelock, which is built on it, empties the file that it
 locks and hides the descriptor.
 """
 
@@ -32,19 +31,19 @@ from perfgate.errors import Failure
 LEASES = Path("/tmp/perfgate-leases")
 CPU = "cpu"
 _POLL_S = 0.5
-_TELL_S = 15.0
+_PROGRESS_EVERY_S = 15.0
 
 
 class NotLeased(Failure):
-    """Others kept the devices for longer than this session was ready to wait."""
+    """Other sessions held the devices for longer than this one may wait."""
 
 
 class LeaseExpired(Failure):
-    """The devices were held for as long as had been announced."""
+    """The lease has reached its announced end."""
 
 
 class Holder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Who holds a device, written into the lock file for those who wait."""
+    """The session that holds a device, written into the lock file for those who wait."""
 
     pid: int
     user: str
@@ -53,27 +52,28 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     until_unix_s: float
 
     def __str__(self) -> str:
-        times = [
-            time.strftime("%H:%M:%S", time.localtime(at))
-            for at in (self.since_unix_s, self.until_unix_s)
-        ]
-        late = (
-            f", overdue by {(time.time() - self.until_unix_s) / 60:.0f} min"
-            if time.time() > self.until_unix_s
-            else ""
+        start = _clock_time(self.since_unix_s)
+        end = _clock_time(self.until_unix_s)
+        text = (
+            f"pid {self.pid} of {self.user} ({self.command}) since {start}, until "
+            f"{end} at most"
         )
-        return (
-            f"pid {self.pid} of {self.user} ({self.command}) since {times[0]}, until "
-            f"{times[1]} at most{late}"
-        )
+        late_s = time.time() - self.until_unix_s
+        if late_s > 0:
+            text += f", overdue by {late_s / 60:.0f} min"
+        return text
+
+
+def _clock_time(unix_s: float) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(unix_s))
 
 
 class Lease:
     """The right to use some devices; made by `acquire`.
 
     Attributes:
-        devices: the UUIDs that were got, in the order in which they were asked for.
-        descriptors: of the lock files; whoever inherits one keeps the lease alive.
+        devices: UUIDs, in the order of the candidates.
+        descriptors: of the lock files; a process that inherits one keeps the lease alive.
     """
 
     def __init__(
@@ -87,16 +87,20 @@ class Lease:
         self._until_unix_s = until_unix_s
 
     def check(self) -> None:
-        """Raise LeaseExpired when the announced time is over: others were told so."""
-        if (late_s := time.time() - self._until_unix_s) > 0:
+        """Raise LeaseExpired after the end that was announced to those who wait."""
+        late_s = time.time() - self._until_unix_s
+        if late_s > 0:
             raise LeaseExpired(
-                f"used {', '.join(self.devices)}",
-                f"the lease ended {late_s / 60:.0f} min ago",
-                "run again, with fewer tests or a longer lease",
+                tried=f"used {', '.join(self.devices)}",
+                seen=f"the lease ended {late_s / 60:.0f} min ago",
+                remedy="run again, with fewer tests or a longer lease",
             )
 
     def release(self) -> None:
-        """Give the devices back, or let the supervisor do it once a server has ended."""
+        """Release the devices; a second call does nothing.
+
+        They stay locked until a supervisor that still ends a server is done.
+        """
         for descriptor in self.descriptors:
             os.close(descriptor)
         self.descriptors = ()
@@ -122,106 +126,121 @@ def acquire(
     progress: Callable[[str], None],
     folder: Path = LEASES,
 ) -> Lease:
-    """Lease `count` of the candidate devices, all or none, so that two sessions never wait for each other.
+    """Lease `count` of the candidate devices.
+
+    It is all or none, so that two sessions never wait for each other.
 
     Args:
         candidates: UUIDs (`CPU` on the CPU), the preferred first.
-        count: how many are needed.
-        wait_s: how long to wait for them.
-        hold_s: for how long they are wanted; those who wait are told.
-        progress: told now and then whom this session waits for.
-        folder: where the machine's lock files are.
+        count: devices to lease.
+        wait_s: longest time to wait for them.
+        hold_s: announced length of the lease.
+        progress: called every 15 s with the sessions that this one waits for.
+        folder: the machine's lock files.
 
     Raises:
-        NotLeased: there are not so many, or others kept them.
+        NotLeased: there are too few candidates, or other sessions kept them.
     """
     if count > len(candidates):
-        seen = f"there are {len(candidates)}: {', '.join(candidates)}"
         raise NotLeased(
-            f"leased {count} devices",
-            seen,
-            "ask for fewer GPUs per server, or run where there are more",
+            tried=f"leased {count} devices",
+            seen=f"there are {len(candidates)}: {', '.join(candidates)}",
+            remedy="ask for fewer GPUs per server, or run where there are more",
         )
-    deadline, told_at = time.monotonic() + wait_s, -_TELL_S
+    deadline_s = time.monotonic() + wait_s
+    next_progress_s = time.monotonic()
     while True:
-        got, holders = _try(candidates, count, hold_s, folder)
-        if got is not None:
-            return got
-        waited_for = "; ".join(f"{device}: {holder}" for device, holder in holders)
-        if time.monotonic() >= deadline:
-            remedy = (
-                "wait for longer (--lease-wait), end that session, or use other GPUs "
-                "(CUDA_VISIBLE_DEVICES)"
-            )
+        lease, holders = _try(candidates, count, hold_s, folder)
+        if lease is not None:
+            return lease
+        now_s = time.monotonic()
+        if now_s >= deadline_s:
             raise NotLeased(
-                f"waited {wait_s:.0f} s for {count} of {', '.join(candidates)}",
-                waited_for,
-                remedy,
+                tried=f"waited {wait_s:.0f} s for {count} of {', '.join(candidates)}",
+                seen=holders,
+                remedy=(
+                    "wait for longer (--lease-wait), end that session, or use other "
+                    "GPUs (CUDA_VISIBLE_DEVICES)"
+                ),
             )
-        if time.monotonic() - told_at >= _TELL_S:
-            progress(f"waiting for {waited_for}")
-            told_at = time.monotonic()
-        time.sleep(min(_POLL_S, max(0.0, deadline - time.monotonic())))
+        if now_s >= next_progress_s:
+            progress(f"waiting for {holders}")
+            next_progress_s = now_s + _PROGRESS_EVERY_S
+        time.sleep(min(_POLL_S, deadline_s - now_s))
 
 
 def _try(
-    candidates: Sequence[str], count: int, hold_s: float, folder: Path
-) -> tuple[Lease | None, list[tuple[str, str]]]:
-    """One attempt: the lease, or who holds what."""
-    got: dict[str, int] = {}
-    holders: list[tuple[str, str]] = []
+    candidates: Sequence[str],
+    count: int,
+    hold_s: float,
+    folder: Path,
+) -> tuple[Lease | None, str]:
+    """One attempt: the lease, or None and the holders of the devices."""
+    locked: dict[str, int] = {}
+    holders: list[str] = []
     try:
         for device in candidates:
-            if len(got) == count:
+            if len(locked) == count:
                 break
             descriptor = _open(folder, device)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                holders.append((device, _holder(descriptor)))
-                os.close(descriptor)
-            else:
-                got[device] = descriptor
-        if len(got) == count:
-            return _sign(got, hold_s), []
+            if _lock(descriptor):
+                locked[device] = descriptor
+                continue
+            holders.append(f"{device}: {_holder(descriptor)}")
+            os.close(descriptor)
+        if len(locked) == count:
+            return _sign(locked, hold_s), ""
     except BaseException:
-        _close(got)
+        _close(locked)
         raise
-    _close(got)
-    return None, holders
+    _close(locked)
+    return None, "; ".join(holders)
 
 
-def _sign(got: dict[str, int], hold_s: float) -> Lease:
-    now = time.time()
+def _lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _sign(locked: dict[str, int], hold_s: float) -> Lease:
+    """Write the holder into the lock files."""
+    now_unix_s = time.time()
     holder = Holder(
         pid=os.getpid(),
         user=getpass.getuser(),
         command=shlex.join(sys.orig_argv)[:200],
-        since_unix_s=now,
-        until_unix_s=now + hold_s,
+        since_unix_s=now_unix_s,
+        until_unix_s=now_unix_s + hold_s,
     )
-    for descriptor in got.values():
+    text = msgspec.json.encode(holder)
+    for descriptor in locked.values():
         os.ftruncate(descriptor, 0)
-        with contextlib.suppress(
-            OSError
-        ):  # a full disk keeps nobody from holding a lock
-            os.pwrite(descriptor, msgspec.json.encode(holder), 0)
-    return Lease(tuple(got), tuple(got.values()), holder.until_unix_s)
+        # The lock holds without a signature, on a full disk for instance.
+        with contextlib.suppress(OSError):
+            os.pwrite(descriptor, text, 0)
+    devices = tuple(locked)
+    descriptors = tuple(locked.values())
+    return Lease(devices, descriptors, holder.until_unix_s)
 
 
 def _holder(descriptor: int) -> str:
+    text = os.pread(descriptor, 4096, 0)
     try:
-        return str(msgspec.json.decode(os.pread(descriptor, 4096, 0), type=Holder))
+        return str(msgspec.json.decode(text, type=Holder))
     except msgspec.MsgspecError:
-        return "a session that has not signed yet"
+        return "a session that has not written its name yet"
 
 
 def _open(folder: Path, device: str) -> int:
-    """Open a device's lock file, which all users of the machine share and nobody removes."""
+    """Open a device's lock file, shared by all users of the machine and never removed."""
     if not folder.is_dir():
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o1777)
-    path = folder / f"{re.sub(r'[^A-Za-z0-9-]', '_', device)}.lock"
+    name = re.sub(r"[^A-Za-z0-9-]", "_", device)
+    path = folder / f"{name}.lock"
     flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
         # Without O_CREAT first: fs.protected_regular forbids it on another user's file
@@ -233,6 +252,6 @@ def _open(folder: Path, device: str) -> int:
         return descriptor
 
 
-def _close(got: dict[str, int]) -> None:
-    for descriptor in got.values():
+def _close(locked: dict[str, int]) -> None:
+    for descriptor in locked.values():
         os.close(descriptor)

@@ -1,7 +1,6 @@
 """Memory of a server: per GPU from NVML, on the CPU from its processes (PSS, VmHWM).
 
-What it is made of (weights, KV cache, graphs) comes from the engine: its log and its
-ranks.
+The parts (weights, KV cache, graphs) come from the engine: its log and its ranks.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +16,25 @@ import msgspec
 import psutil
 
 from perfgate.errors import Failure
-from perfgate.machine.nvml import load as load_nvml
+from perfgate.machine import nvml as nvml_queries
 
-# Engines take their memory when they start; what comes later (a workspace, a graph)
-# stays.
+# Engines allocate when they start and keep what they add later (a workspace, a graph).
 SAMPLE_EVERY_S = 0.5
+# The peak of a process's resident memory, in /proc/PID/status.
+_PEAK_LINE = re.compile(r"^VmHWM:\s+(\d+) kB", re.MULTILINE)
 
 
 class MemoryUnknown(Failure):
-    """Memory that could not be read."""
+    """The memory of a server's processes or ranks cannot be read."""
 
 
 class Breakdown(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a server's memory is made of, in bytes: of one GPU, or on the CPU of all processes together.
+    """Parts of a server's memory, in bytes: of one GPU, or on the CPU of all processes together.
 
     Attributes:
-        rest: the peak less all that is named: activations, buffers for communication,
-            the runtime and its libraries. Negative where the system has not yet given
-            what the engine has set aside (a KV cache on the CPU).
+        rest: the peak less all other parts: activations, communication buffers, the
+            runtime and its libraries. Negative where the engine has reserved memory (a
+            KV cache on the CPU) that the system has not yet given.
 
     """
 
@@ -46,7 +46,7 @@ class Breakdown(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 def breakdown(values: Mapping[str, float], pieces: int) -> Breakdown | None:
-    """What the peak is made of; None where weights, KV cache or peak were not read.
+    """The parts of the peak; None where weights, KV cache or peak were not read.
 
     Args:
         values: of a launch, as in results.json.
@@ -54,16 +54,13 @@ def breakdown(values: Mapping[str, float], pieces: int) -> Breakdown | None:
             them on the CPU.
 
     """
-    if (
-        not {"weights_bytes_per_rank", "kv_cache_bytes", "memory_peak_bytes"}
-        <= values.keys()
-    ):
-        return None
-    weights, kv_cache = (
-        pieces * values["weights_bytes_per_rank"],
-        pieces * values["kv_cache_bytes"],
-    )
-    graphs, peak = values.get("graphs_bytes", 0.0), values["memory_peak_bytes"]
+    for name in ("weights_bytes_per_rank", "kv_cache_bytes", "memory_peak_bytes"):
+        if name not in values:
+            return None
+    weights = pieces * values["weights_bytes_per_rank"]
+    kv_cache = pieces * values["kv_cache_bytes"]
+    graphs = values.get("graphs_bytes", 0.0)
+    peak = values["memory_peak_bytes"]
     return Breakdown(
         weights=weights,
         kv_cache=kv_cache,
@@ -74,10 +71,12 @@ def breakdown(values: Mapping[str, float], pieces: int) -> Breakdown | None:
 
 
 def process_bytes(pids: Iterable[int]) -> int:
-    """Memory of the processes; pages that several share are divided among them (PSS). Ended processes count nothing.
+    """Memory of the processes in bytes (PSS: a shared page is divided among them).
+
+    A process that has ended counts nothing.
 
     Raises:
-        MemoryUnknown: none of them could be read.
+        MemoryUnknown: a process belongs to another user, or all have ended.
 
     """
     total = 0
@@ -93,85 +92,91 @@ def process_bytes(pids: Iterable[int]) -> int:
                 remedy="run the suite as the user that owns the server",
             ) from error
     if total == 0:
-        raise MemoryUnknown(
-            tried="reading the memory of the server's processes",
-            seen="none of them is there any more",
-            remedy="look at the server's log for why it ended",
-        )
+        raise _processes_ended("the memory")
     return total
 
 
 def forget_peaks(pids: Iterable[int], proc: Path = Path("/proc")) -> bool:
-    """Let each process's peak begin anew, so that the loading of the weights is not in it; whether all of them did."""
-    done = True
+    """Reset each process's peak, so that it leaves out loading the weights.
+
+    Returns:
+        Whether all peaks were reset.
+
+    """
+    is_reset = True
     for pid in pids:
         try:
             (proc / str(pid) / "clear_refs").write_text("5")
         except OSError:
-            done = False
-    return done
+            is_reset = False
+    return is_reset
 
 
 def process_peak_bytes(pids: Iterable[int], proc: Path = Path("/proc")) -> int:
-    """Sum of the most memory that each process has had (VmHWM); the kernel keeps it, so nothing is sampled.
+    """Sum of each process's peak memory in bytes (VmHWM, kept by the kernel).
 
-    Pages that several share count for each, and the peaks need not have been at one
-    time: it is an upper bound.
+    It is an upper bound: shared pages count for each process, and the peaks need not
+    have been at one time.
 
     Raises:
-        MemoryUnknown: none of them could be read.
+        MemoryUnknown: all processes have ended.
 
     """
     total = 0
     for pid in pids:
         with contextlib.suppress(OSError):
-            found = re.search(
-                r"^VmHWM:\s+(\d+) kB",
-                (proc / str(pid) / "status").read_text(),
-                re.MULTILINE,
-            )
-            total += int(found.group(1)) * 1024 if found else 0
+            status = (proc / str(pid) / "status").read_text()
+            match = _PEAK_LINE.search(status)
+            if match:
+                total += int(match.group(1)) * 1024
     if total == 0:
-        raise MemoryUnknown(
-            tried="reading the peak memory of the server's processes",
-            seen="none of them is there any more",
-            remedy="look at the server's log for why it ended",
-        )
+        raise _processes_ended("the peak memory")
     return total
 
 
+def _processes_ended(quantity: str) -> MemoryUnknown:
+    return MemoryUnknown(
+        tried=f"reading {quantity} of the server's processes",
+        seen="all of them have ended",
+        remedy="look at the server's log for why it ended",
+    )
+
+
 class PeakSampler:
-    """Watches something from a thread of its own and keeps the most that it saw.
+    """Samples a quantity in a thread and keeps the largest value.
 
     Args:
-        read: what is watched, in bytes; its failures are kept for `peak`.
+        read: the quantity, in bytes; `peak` raises what it raised.
+        every_s: seconds between two samples.
     """
 
     def __init__(
-        self, read: Callable[[], float], every_s: float = SAMPLE_EVERY_S
+        self,
+        read: Callable[[], float],
+        every_s: float = SAMPLE_EVERY_S,
     ) -> None:
         self._read = read
         self._every_s = every_s
         self._peak = 0.0
         self._failure: Failure | None = None
-        self._enough = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
 
     def start(self) -> PeakSampler:
-        """Begin to watch."""
+        """Start sampling."""
         self._thread.start()
         return self
 
     def stop(self) -> None:
-        """Look no more."""
-        self._enough.set()
+        """Stop sampling."""
+        self._stop.set()
         self._thread.join()
 
     def peak(self) -> float:
-        """Stop, and the most that was seen; a last look is taken at the end.
+        """Stop, take a last sample, and return the largest value.
 
         Raises:
-            Failure: whatever a look failed with.
+            Failure: as a sample raised it.
 
         """
         self.stop()
@@ -179,8 +184,8 @@ class PeakSampler:
             raise self._failure
         return max(self._peak, self._read())
 
-    def _watch(self) -> None:
-        while not self._enough.wait(self._every_s):
+    def _sample(self) -> None:
+        while not self._stop.wait(self._every_s):
             try:
                 self._peak = max(self._peak, self._read())
             except Failure as failure:
@@ -189,61 +194,49 @@ class PeakSampler:
 
 
 def gpu_processes(
-    indices: Iterable[int], command_of: Callable[[int, str], str], nvml: Any = None
+    indices: Iterable[int],
+    command_of: Callable[[int, str], str],
+    nvml: Any = None,
 ) -> list[tuple[int, str, int]]:
     """(pid, command, bytes) of every process that computes on one of the GPUs.
 
     Bytes are 0 where NVML hides them.
 
     Args:
-        command_of: pid and what to say where it cannot be seen -> the command line.
+        indices: NVML indices.
+        command_of: the command line of a pid, or the given text where it is hidden.
         nvml: a module with pynvml's functions; None imports it.
 
+    Raises:
+        NvmlError: NVML does not answer.
+
     """
-    nvml = nvml or load_nvml()
-    found: dict[int, int] = {}
-    with asking(nvml, "which processes use the GPUs"):
+    nvml = nvml or nvml_queries.load()
+    used_bytes: dict[int, int] = {}
+    with nvml_queries.session(nvml, "asking NVML which processes use the GPUs"):
         for index in indices:
-            for process in nvml.nvmlDeviceGetComputeRunningProcesses(
-                nvml.nvmlDeviceGetHandleByIndex(index)
-            ):
-                found[process.pid] = found.get(process.pid, 0) + int(
-                    process.usedGpuMemory or 0
-                )
-    foreign = "of another container or user"
-    return [
-        (pid, command_of(pid, foreign), used) for pid, used in sorted(found.items())
-    ]
-
-
-@contextlib.contextmanager
-def asking(nvml: Any, what: str) -> Iterator[None]:
-    """NVML, open; its errors as `MemoryUnknown`."""
-    try:
-        nvml.nvmlInit()
-        try:
-            yield
-        finally:
-            nvml.nvmlShutdown()
-    except nvml.NVMLError as error:
-        raise MemoryUnknown(
-            tried=f"asking NVML {what}",
-            seen=f"{type(error).__name__}: {error}",
-            remedy="check that `nvidia-smi` works on this host and in this container",
-        ) from error
+            handle = nvml.nvmlDeviceGetHandleByIndex(index)
+            for process in nvml.nvmlDeviceGetComputeRunningProcesses(handle):
+                used_bytes.setdefault(process.pid, 0)
+                used_bytes[process.pid] += int(process.usedGpuMemory or 0)
+    processes = []
+    for pid, used in sorted(used_bytes.items()):
+        command = command_of(pid, "of another container or user")
+        processes.append((pid, command, used))
+    return processes
 
 
 def gpu_bytes(indices: Iterable[int], nvml: Any = None) -> dict[int, int]:
-    """Memory used on each GPU, by NVML index, whoever uses it.
+    """Memory used on each GPU in bytes, by NVML index, whichever process uses it.
 
     Raises:
-        MemoryUnknown: NVML does not answer.
+        NvmlError: NVML does not answer.
 
     """
-    nvml = nvml or load_nvml()
-    with asking(nvml, "how much GPU memory is used"):
-        handles = {index: nvml.nvmlDeviceGetHandleByIndex(index) for index in indices}
-        return {
-            index: int(nvml.nvmlDeviceGetMemoryInfo(handle).used)
-            for index, handle in handles.items()
-        }
+    nvml = nvml or nvml_queries.load()
+    used_bytes = {}
+    with nvml_queries.session(nvml, "asking NVML how much GPU memory is used"):
+        for index in indices:
+            handle = nvml.nvmlDeviceGetHandleByIndex(index)
+            used_bytes[index] = int(nvml.nvmlDeviceGetMemoryInfo(handle).used)
+    return used_bytes

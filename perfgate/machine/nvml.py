@@ -1,20 +1,21 @@
-"""NVML: the power, clocks, temperature and throttling of each GPU now.
+"""NVML: power, energy, clocks, temperature and throttle reasons of each GPU.
 
-The only module that imports pynvml. It is opened once: a look costs a dozen calls.
+The only module that imports pynvml, and the place of its errors: all of them become an
+`NvmlError`. `Gpus` keeps NVML open, because one look at a GPU is a dozen calls.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import msgspec
 
 from perfgate.errors import Failure
 
-# Bits of nvmlDeviceGetCurrentClocksEventReasons, in the words of `nvidia-smi -q -d
-# PERFORMANCE`.
+# Bits of nvmlDeviceGetCurrentClocksEventReasons, under the names that
+# `nvidia-smi -q -d PERFORMANCE` shows.
 REASONS = {
     0x1: "gpu_idle",
     0x2: "applications_clocks_setting",
@@ -27,8 +28,7 @@ REASONS = {
     0x100: "display_clock_setting",
 }
 HARMLESS = frozenset({"gpu_idle", "applications_clocks_setting"})
-# Too hot, or too little power from outside: what is measured then is the machine's
-# cooling.
+# Too hot, or too little external power: the run then measures the machine's cooling.
 SLOWED = frozenset(
     {
         "hw_slowdown",
@@ -37,14 +37,19 @@ SLOWED = frozenset(
         "hw_power_brake_slowdown",
     }
 )
+# The query for throttle reasons: its name since driver 535, then its older name.
+_REASON_QUERIES = (
+    "nvmlDeviceGetCurrentClocksEventReasons",
+    "nvmlDeviceGetCurrentClocksThrottleReasons",
+)
 
 
-class TelemetryFailed(Failure):
-    """GPUs that do not say what they do."""
+class NvmlError(Failure):
+    """NVML does not answer, or has no such GPU."""
 
 
 class Look(msgspec.Struct, frozen=True, array_like=True):
-    """One GPU at one moment; None for what it does not tell."""
+    """One GPU at one moment; None where it does not answer the query."""
 
     power_w: float | None
     energy_j: float | None
@@ -55,12 +60,6 @@ class Look(msgspec.Struct, frozen=True, array_like=True):
     reasons: int | None
 
 
-def reasons(mask: int) -> tuple[str, ...]:
-    """Names of the set bits; one that has none is named by its number."""
-    bits = (1 << place for place in range(mask.bit_length()) if mask >> place & 1)
-    return tuple(REASONS.get(bit, f"unknown_{bit:#x}") for bit in bits)
-
-
 def load() -> Any:
     """The module pynvml, imported at the first call: a host without GPUs need not load it."""
     import pynvml
@@ -68,93 +67,164 @@ def load() -> Any:
     return pynvml
 
 
-class Gpus:
-    """Some GPUs, and NVML opened for them. Close it.
+@contextlib.contextmanager
+def errors(nvml: Any, tried: str) -> Iterator[None]:
+    """Turn an error of NVML into an `NvmlError`.
 
     Args:
-        indices: by NVML.
+        nvml: a module with pynvml's functions.
+        tried: what NVML is asked for, for the message.
+
+    """
+    try:
+        yield
+    except nvml.NVMLError as error:
+        raise NvmlError(
+            tried=tried,
+            seen=f"{type(error).__name__}: {error}",
+            remedy="check that `nvidia-smi` works on this host and in this container",
+        ) from error
+
+
+@contextlib.contextmanager
+def session(nvml: Any, tried: str) -> Iterator[None]:
+    """NVML, open for the block.
+
+    Raises:
+        NvmlError: NVML cannot be opened, or a query fails.
+
+    """
+    with errors(nvml, tried):
+        nvml.nvmlInit()
+        try:
+            yield
+        finally:
+            nvml.nvmlShutdown()
+
+
+def answer(nvml: Any, query: Callable[..., Any], *args: Any) -> Any:
+    """What NVML answers; None for a query that this product does not support."""
+    try:
+        return query(*args)
+    except nvml.NVMLError:
+        return None
+
+
+def reasons(mask: int) -> tuple[str, ...]:
+    """Names of the set bits; an unknown bit is named by its number."""
+    names = []
+    for position in range(mask.bit_length()):
+        bit = 1 << position
+        if mask & bit:
+            names.append(REASONS.get(bit, f"unknown_{bit:#x}"))
+    return tuple(names)
+
+
+class Gpus:
+    """Some GPUs, with NVML open for them until `close`.
+
+    Args:
+        indices: NVML indices.
         nvml: a module with pynvml's functions; None imports it.
 
     Raises:
-        TelemetryFailed: NVML cannot be opened, or has no such GPU.
+        NvmlError: NVML cannot be opened, or has no such GPU.
     """
 
     def __init__(self, indices: Sequence[int], nvml: Any = None) -> None:
         self.indices = tuple(indices)
         self._nvml = nvml or load()
-        try:
+        self._handles: list[Any] = []
+        names = ", ".join(map(str, self.indices))
+        with errors(self._nvml, f"opening NVML for GPUs {names}"):
             self._nvml.nvmlInit()
-            self._handles = [
-                self._nvml.nvmlDeviceGetHandleByIndex(index) for index in self.indices
-            ]
-        except self._nvml.NVMLError as error:
-            raise TelemetryFailed(
-                tried=f"opening NVML for GPUs {', '.join(map(str, self.indices))}",
-                seen=f"{type(error).__name__}: {error}",
-                remedy="check that `nvidia-smi` works on this host and in this container",
-            ) from error
-        # Its name since driver 535; older ones know the other one alone.
-        names = (
-            "nvmlDeviceGetCurrentClocksEventReasons",
-            "nvmlDeviceGetCurrentClocksThrottleReasons",
-        )
-        queries = [
-            getattr(self._nvml, name) for name in names if hasattr(self._nvml, name)
-        ]
-        answering = [
-            query
-            for query in queries
-            if any(self._ask(query, handle) is not None for handle in self._handles)
-        ]
-        self._reasons = (answering or queries)[0]
+            self._find_handles()
+        self._reasons_query = self._find_reasons_query()
 
     def look(self) -> tuple[Look, ...]:
-        """Each GPU as it is now.
+        """Each GPU at this moment.
 
         Raises:
-            TelemetryFailed: one of them tells nothing at all.
+            NvmlError: a GPU answers none of the queries.
         """
-        looks = tuple(self._look(handle) for handle in self._handles)
-        for index, seen in zip(self.indices, looks, strict=True):
-            if all(value is None for value in msgspec.structs.astuple(seen)):
-                raise TelemetryFailed(
+        looks = []
+        for index, handle in zip(self.indices, self._handles, strict=True):
+            look = self._look(handle)
+            answers = set(msgspec.structs.astuple(look))
+            if answers == {None}:
+                raise NvmlError(
                     tried=f"looking at GPU {index}",
                     seen="it answers none of NVML's queries",
-                    remedy="look at `nvidia-smi` and `dmesg`: it may have fallen off the bus",
+                    remedy="check `nvidia-smi` and `dmesg`: it may have fallen off the bus",
                 )
-        return looks
+            looks.append(look)
+        return tuple(looks)
 
     def joules(self) -> tuple[float | None, ...]:
-        """What each GPU has used since the driver was loaded; None where it does not count (before Volta)."""
+        """Energy of each GPU since the driver was loaded; None before Volta, without a counter."""
         return tuple(self._joules(handle) for handle in self._handles)
 
     def close(self) -> None:
-        """Give NVML back."""
+        """Close NVML."""
         with contextlib.suppress(self._nvml.NVMLError):
             self._nvml.nvmlShutdown()
 
+    def _find_handles(self) -> None:
+        try:
+            for index in self.indices:
+                handle = self._nvml.nvmlDeviceGetHandleByIndex(index)
+                self._handles.append(handle)
+        except self._nvml.NVMLError:
+            self.close()
+            raise
+
     def _look(self, handle: Any) -> Look:
-        nvml, ask = self._nvml, self._ask
-        milliwatts = ask(nvml.nvmlDeviceGetPowerUsage, handle)
-        rates = ask(nvml.nvmlDeviceGetUtilizationRates, handle)
+        nvml = self._nvml
+        milliwatts = self._answer(nvml.nvmlDeviceGetPowerUsage, handle)
+        rates = self._answer(nvml.nvmlDeviceGetUtilizationRates, handle)
+        utilisation = None
+        if rates is not None:
+            utilisation = rates.gpu / 100
+        temperature_c = self._answer(
+            nvml.nvmlDeviceGetTemperature,
+            handle,
+            nvml.NVML_TEMPERATURE_GPU,
+        )
         return Look(
-            power_w=None if milliwatts is None else milliwatts / 1e3,
+            power_w=_thousandth(milliwatts),
             energy_j=self._joules(handle),
-            sm_mhz=ask(nvml.nvmlDeviceGetClockInfo, handle, nvml.NVML_CLOCK_SM),
-            memory_mhz=ask(nvml.nvmlDeviceGetClockInfo, handle, nvml.NVML_CLOCK_MEM),
-            temperature_c=ask(
-                nvml.nvmlDeviceGetTemperature, handle, nvml.NVML_TEMPERATURE_GPU
-            ),
-            utilisation=None if rates is None else rates.gpu / 100,
-            reasons=ask(self._reasons, handle),
+            sm_mhz=self._clock(handle, nvml.NVML_CLOCK_SM),
+            memory_mhz=self._clock(handle, nvml.NVML_CLOCK_MEM),
+            temperature_c=temperature_c,
+            utilisation=utilisation,
+            reasons=self._answer(self._reasons_query, handle),
         )
 
-    def _joules(self, handle: Any) -> float | None:
-        millijoules = self._ask(self._nvml.nvmlDeviceGetTotalEnergyConsumption, handle)
-        return None if millijoules is None else millijoules / 1e3
+    def _clock(self, handle: Any, clock: int) -> Any:
+        return self._answer(self._nvml.nvmlDeviceGetClockInfo, handle, clock)
 
-    def _ask(self, query: Callable[..., Any], *args: Any) -> Any:
-        try:
-            return query(*args)
-        except self._nvml.NVMLError:  # not every product answers every query
-            return None
+    def _joules(self, handle: Any) -> float | None:
+        query = self._nvml.nvmlDeviceGetTotalEnergyConsumption
+        return _thousandth(self._answer(query, handle))
+
+    def _find_reasons_query(self) -> Callable[..., Any]:
+        """The query that one of the GPUs answers; the first that exists if none does."""
+        queries: list[Callable[..., Any]] = []
+        for name in _REASON_QUERIES:
+            if hasattr(self._nvml, name):
+                queries.append(getattr(self._nvml, name))
+        for query in queries:
+            for handle in self._handles:
+                if self._answer(query, handle) is not None:
+                    return query
+        return queries[0]
+
+    def _answer(self, query: Callable[..., Any], *args: Any) -> Any:
+        return answer(self._nvml, query, *args)
+
+
+def _thousandth(value: int | None) -> float | None:
+    """Milliwatts as watts, millijoules as joules."""
+    if value is None:
+        return None
+    return value / 1e3

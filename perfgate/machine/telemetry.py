@@ -1,12 +1,11 @@
-"""What did the GPUs do meanwhile?
+"""Telemetry: sample the GPUs of a server during the run, and summarise each repetition.
 
-A thread looks at each GPU of a server ten times a second: power, energy, clocks,
-temperature, utilisation, and why the clocks are lower than they could be. A look is a
-dozen NVML calls, and ctypes gives the interpreter away for the time of each, so the
-client beside it goes on. The series is written as it comes, one JSON line a look; a
-repetition keeps the summary of its own time. Energy is the difference of NVML's own
-counter at its begin and end, which needs no series. The host's share (CPUs, fans, power
-supplies) is not in it.
+A thread looks at each GPU ten times a second: power, energy, clocks, temperature,
+utilisation, and throttle reasons. A look is a dozen NVML calls. ctypes releases the
+interpreter's lock during each, so the load client in the same process is not held up.
+The series is written as it comes, one JSON line a look; a repetition keeps the summary
+of its own time. Energy is the difference of NVML's counter at the begin and the end, and
+needs no series. It leaves out the host (CPUs, fans, power supplies).
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ import contextlib
 import statistics
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +30,7 @@ FLUSH_S = 1.0
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True):
-    """First line of a series: whose it is, and what the others hold."""
+    """First line of a series: its launch, and the columns of the other lines."""
 
     server: str
     launch: int
@@ -47,14 +47,14 @@ class Moment(msgspec.Struct, frozen=True, array_like=True):
 
 
 class GpuSummary(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One GPU during one repetition; None for what it did not tell.
+    """One GPU during one repetition; None where it did not answer.
 
     Attributes:
-        index: by NVML.
-        looks: how often it was looked at; 0 where only the energy was counted.
+        index: NVML index.
+        looks: number of looks; 0 where only the energy was counted.
         energy_j: by the GPU's own counter, from begin to end.
-        throttle: reason -> share of the looks in which the clocks were held down by it;
-            idle ones are left out.
+        throttle: reason -> share of the looks with that reason; harmless ones are left
+            out.
     """
 
     index: int
@@ -72,163 +72,226 @@ class GpuSummary(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 @dataclass(frozen=True)
 class Mark:
-    """The begin of what is to be summed up."""
+    """The begin of a repetition: time, and each GPU's energy counter."""
 
     unix_s: float
     joules: tuple[float | None, ...]
 
 
 class Telemetry:
-    """Looks at the GPUs of one launch until it is stopped.
+    """Samples the GPUs of one launch until `stop`.
 
     Args:
         gpus: closed by `stop`.
-        header: whose series it is.
-        path: where the series goes; None keeps it in memory alone.
-        sampled: False counts energy and looks at nothing else.
+        header: first line of the series.
+        path: file of the series; None keeps it in memory only.
+        sampled: False counts energy and nothing else.
 
     Attributes:
-        failure: why it ended before it was told to.
+        failure: why sampling ended early.
     """
 
     def __init__(
-        self, gpus: Gpus, header: Header, path: Path | None = None, sampled: bool = True
+        self,
+        gpus: Gpus,
+        header: Header,
+        path: Path | None = None,
+        sampled: bool = True,
     ) -> None:
         self.failure: str | None = None
         self._gpus = gpus
         self._header = header
         self._path = path
         self._moments: list[Moment] = []
-        self._enough = threading.Event()
-        self._thread = (
-            threading.Thread(target=self._run, daemon=True) if sampled else None
-        )
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        if sampled:
+            self._thread = threading.Thread(target=self._run, daemon=True)
 
     def start(self) -> Telemetry:
-        """Begin to look."""
+        """Start sampling."""
         if self._thread is not None:
             self._thread.start()
         return self
 
     def stop(self) -> None:
-        """Look no more."""
-        self._enough.set()
+        """Stop sampling and close the GPUs."""
+        self._stop.set()
         if self._thread is not None and self._thread.is_alive():
             self._thread.join()
         self._gpus.close()
 
     def mark(self) -> Mark:
-        """Now, for `since`."""
+        """The begin of a repetition, for `since`."""
         return Mark(time.time(), self._gpus.joules())
 
     def since(self, mark: Mark) -> tuple[GpuSummary, ...]:
-        """Each GPU from the mark until now."""
-        now, joules = time.time(), self._gpus.joules()
-        within = [
-            moment
-            for moment in list(self._moments)
-            if mark.unix_s <= moment.unix_s <= now
-        ]
-        return tuple(
-            summary(
-                index,
-                [moment.gpus[place] for moment in within],
-                mark.joules[place],
-                joules[place],
-            )
-            for place, index in enumerate(self._gpus.indices)
-        )
+        """A summary of each GPU from the mark until now."""
+        end = self.mark()
+        moments = self._between(mark.unix_s, end.unix_s)
+        summaries = []
+        for position, index in enumerate(self._gpus.indices):
+            looks = [moment.gpus[position] for moment in moments]
+            before_j = mark.joules[position]
+            after_j = end.joules[position]
+            summaries.append(summary(index, looks, before_j, after_j))
+        return tuple(summaries)
+
+    def _between(self, begin_unix_s: float, end_unix_s: float) -> list[Moment]:
+        moments = []
+        for moment in list(self._moments):
+            if begin_unix_s <= moment.unix_s <= end_unix_s:
+                moments.append(moment)
+        return moments
 
     def _run(self) -> None:
         try:
-            with self._opened() as file:
-                self._look_on(file)
+            with self._open_series() as file:
+                self._sample(file)
         except (Failure, OSError) as error:
             self.failure = f"telemetry ended: {error}"
 
-    def _opened(self) -> contextlib.AbstractContextManager[IO[bytes] | None]:
+    def _open_series(self) -> contextlib.AbstractContextManager[IO[bytes] | None]:
         if self._path is None:
             return contextlib.nullcontext()
         self._path.parent.mkdir(parents=True, exist_ok=True)
         file = self._path.open("wb")
-        file.write(msgspec.json.encode(self._header) + b"\n")
+        file.write(_line(self._header))
         return file
 
-    def _look_on(self, file: IO[bytes] | None) -> None:
-        due = flushed = time.monotonic()
-        while not self._enough.wait(max(0.0, due - time.monotonic())):
-            moment = Moment(round(time.time(), 3), self._gpus.look())
+    def _sample(self, file: IO[bytes] | None) -> None:
+        due_s = time.monotonic()
+        flushed_s = due_s
+        while not self._stop.wait(max(0.0, due_s - time.monotonic())):
+            unix_s = round(time.time(), 3)
+            moment = Moment(unix_s, self._gpus.look())
             self._moments.append(moment)
-            now = time.monotonic()
+            now_s = time.monotonic()
             if file is not None:
-                file.write(msgspec.json.encode(moment) + b"\n")
-                if now - flushed >= FLUSH_S:
+                file.write(_line(moment))
+                if now_s - flushed_s >= FLUSH_S:
                     file.flush()
-                    flushed = now
-            # A look that took too long is not made up for.
-            due = max(due + EVERY_S, now)
+                    flushed_s = now_s
+            # A late look does not make the next ones come faster.
+            due_s = max(due_s + EVERY_S, now_s)
+
+
+def _line(row: Header | Moment) -> bytes:
+    return msgspec.json.encode(row) + b"\n"
 
 
 def summary(
-    index: int, looks: Sequence[Look], before_j: float | None, after_j: float | None
+    index: int,
+    looks: Sequence[Look],
+    before_j: float | None,
+    after_j: float | None,
 ) -> GpuSummary:
-    """One GPU's looks in figures."""
-
-    def over(name: str, figure: Callable[[list[float]], float]) -> float | None:
-        told = [
-            float(value) for look in looks if (value := getattr(look, name)) is not None
-        ]
-        return round(figure(told), 3) if told else None
-
-    masks = [look.reasons for look in looks if look.reasons is not None]
-    names = [name for mask in masks for name in reasons(mask) if name not in HARMLESS]
+    """Statistics of one GPU's looks, and its energy between two counts."""
+    energy: float | None = None
+    if before_j is not None and after_j is not None:
+        energy = round(after_j - before_j, 3)
+    power_w = _answers(looks, "power_w")
+    sm_mhz = _answers(looks, "sm_mhz")
+    memory_mhz = _answers(looks, "memory_mhz")
+    temperature_c = _answers(looks, "temperature_c")
+    utilisation = _answers(looks, "utilisation")
     return GpuSummary(
         index=index,
         looks=len(looks),
-        energy_j=None
-        if before_j is None or after_j is None
-        else round(after_j - before_j, 3),
-        power_mean_w=over("power_w", statistics.fmean),
-        power_max_w=over("power_w", max),
-        sm_clock_min_mhz=over("sm_mhz", min),
-        sm_clock_median_mhz=over("sm_mhz", statistics.median),
-        memory_clock_median_mhz=over("memory_mhz", statistics.median),
-        temperature_max_c=over("temperature_c", max),
-        utilisation_mean=over("utilisation", statistics.fmean),
-        throttle={
-            name: round(names.count(name) / len(masks), 4)
-            for name in sorted(set(names))
-        },
+        energy_j=energy,
+        power_mean_w=_mean(power_w),
+        power_max_w=_rounded(power_w, max),
+        sm_clock_min_mhz=_rounded(sm_mhz, min),
+        sm_clock_median_mhz=_median(sm_mhz),
+        memory_clock_median_mhz=_median(memory_mhz),
+        temperature_max_c=_rounded(temperature_c, max),
+        utilisation_mean=_mean(utilisation),
+        throttle=_throttle_shares(looks),
     )
 
 
+def _answers(looks: Sequence[Look], name: str) -> list[float]:
+    """A quantity of every look that has it."""
+    numbers = []
+    for look in looks:
+        value = getattr(look, name)
+        if value is not None:
+            numbers.append(float(value))
+    return numbers
+
+
+def _mean(numbers: list[float]) -> float | None:
+    return _rounded(numbers, statistics.fmean)
+
+
+def _median(numbers: list[float]) -> float | None:
+    return _rounded(numbers, statistics.median)
+
+
+def _rounded(
+    numbers: list[float],
+    statistic: Callable[[list[float]], float],
+) -> float | None:
+    """The statistic, or None of no numbers."""
+    if not numbers:
+        return None
+    return round(statistic(numbers), 3)
+
+
+def _throttle_shares(looks: Sequence[Look]) -> dict[str, float]:
+    """Reason -> share of the looks that answered; harmless reasons are left out."""
+    answers = 0
+    counts: Counter[str] = Counter()
+    for look in looks:
+        if look.reasons is not None:
+            answers += 1
+            counts.update(reasons(look.reasons))
+    shares = {}
+    for name in sorted(counts):
+        if name not in HARMLESS:
+            shares[name] = round(counts[name] / answers, 4)
+    return shares
+
+
 def energy_j(summaries: Sequence[GpuSummary]) -> float | None:
-    """What all of them used together; None where one does not count."""
-    each = [gpu.energy_j for gpu in summaries if gpu.energy_j is not None]
-    return sum(each) if each and len(each) == len(summaries) else None
+    """Energy of all GPUs together; None if one of them has no counter."""
+    total_j = 0.0
+    for gpu in summaries:
+        if gpu.energy_j is None:
+            return None
+        total_j += gpu.energy_j
+    if not summaries:
+        return None
+    return total_j
 
 
 def throttled(
     summaries: Sequence[GpuSummary],
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(reasons why the repetition does not count, notes): what held the clocks down, GPU by GPU."""
+    """What lowered the clocks, GPU by GPU.
+
+    Returns:
+        Reasons why the repetition is invalid, and notes.
+
+    """
     invalid: list[str] = []
     notes: list[str] = []
     for gpu in summaries:
+        clock = ""
+        if gpu.sm_clock_min_mhz is not None:
+            clock = f", SM clock down to {gpu.sm_clock_min_mhz:g} MHz"
         for name, share in gpu.throttle.items():
-            clock = (
-                ""
-                if gpu.sm_clock_min_mhz is None
-                else f", SM clock down to {gpu.sm_clock_min_mhz:g} MHz"
-            )
             text = (
                 f"GPU {gpu.index} was throttled: {name} in {share:.0%} of "
                 f"{gpu.looks} looks{clock}"
             )
-            (invalid if name in SLOWED else notes).append(text)
+            if name in SLOWED:
+                invalid.append(text)
+            else:
+                notes.append(text)
     return tuple(invalid), tuple(notes)
 
 
 def series_path(run_dir: Path, server: str, launch: int) -> Path:
-    """Where the series of a launch lies."""
+    """File of a launch's series."""
     return run_dir / "telemetry" / f"{server}-{launch}.jsonl"

@@ -1,9 +1,8 @@
 """Catalogue: the models that this process knows by name.
 
 It is empty until a study is read (`perfgate.study`), a plugin adds models
-(`pytest_perfgate_models`) or a run that carries its models is loaded. `architecture`
-has the arithmetic of a model's shape, `config_files` reads a config.json; both are
-found here too.
+(`pytest_perfgate_models`), or a run that carries its models is loaded. It also exports
+`architecture`, the arithmetic, and `config_files`, the reader of config.json.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ __all__ = [
 
 
 class UnknownModel(Failure):
-    """A model name that is not in the catalogue."""
+    """The catalogue has no model of that name."""
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -51,10 +50,10 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     Attributes:
         name: used in server keys and baselines.
-        hub_id: where engines download the weights from; None for models that the suite
-            makes itself, or that lie in a folder.
-        folder: where its weights lie; None: an option or the hub's cache says.
-        served: False for a model that is compared by arithmetic alone.
+        hub_id: repository on the Hugging Face hub; None for models that the suite makes
+            or that are in a folder.
+        folder: of its weights; None where an option or the hub's cache names it.
+        served: False for a model that only the arithmetic compares.
 
     """
 
@@ -69,23 +68,27 @@ CATALOGUE: dict[str, Model] = {}
 
 
 def register(models: Iterable[Model]) -> None:
-    """Enter models under their names; one of the same name is replaced."""
+    """Add models; one of the same name is replaced."""
     for model in models:
         CATALOGUE[model.name] = model
 
 
 def lookup(name: str) -> Model:
-    """The catalogue's entry.
+    """The model of that name.
 
     Raises:
-        UnknownModel: there is none of that name; the nearest name is suggested.
+        UnknownModel: there is none; the message suggests the nearest name.
 
     """
     if name in CATALOGUE:
         return CATALOGUE[name]
-    near = formatting.suggestion(name, CATALOGUE)
+    names = ", ".join(CATALOGUE) or "no model"
+    suggestion = formatting.suggestion(name, CATALOGUE)
     raise UnknownModel(
         tried=f"looking up the model {name!r}",
-        seen=f"the catalogue has {', '.join(CATALOGUE) or 'no model'}",
-        remedy=f"{near}use one of these, or add a table [models.{name}] to the study file",
+        seen=f"the catalogue has {names}",
+        remedy=(
+            f"{suggestion}use one of these, or add a table [models.{name}] to the "
+            "study file"
+        ),
     )

@@ -1,8 +1,7 @@
-"""What does a config.json say about the model's shape?
+"""config.json: read a model's architecture, one reader per family.
 
-One reader a family. A family, or a field that would change the arithmetic, that is not
-understood is refused by name: a wrong parameter count would make every memory gate a
-guess.
+An unknown family, or an unsupported field that would change the arithmetic, is an error
+that names it: a wrong parameter count would make every memory gate a guess.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from perfgate.errors import Failure
 from perfgate.models.architecture import Architecture, LatentAttention
 
 Config = Mapping[str, Any]
+Fields = dict[str, Any]
 
 _PLAIN = (
     "model_type",
@@ -26,8 +26,8 @@ _PLAIN = (
     "vocab_size",
     "max_position_embeddings",
 )
-# What the suite writes itself; also the stamp of the models that it makes, so neither
-# names nor order may change.
+# Fields of the config.json that the suite writes. They are also the stamp of the models
+# that it makes, so neither names nor order may change.
 _WRITTEN = (
     "model_type",
     "hidden_size",
@@ -42,14 +42,19 @@ _WRITTEN = (
     "num_experts_per_tok",
     "tie_word_embeddings",
 )
+# Family -> class of transformers, for the models that the suite makes.
+_CLASSES = {
+    "llama": "LlamaForCausalLM",
+    "mixtral": "MixtralForCausalLM",
+}
 
 
 class UnknownArchitecture(Failure):
-    """A config.json that the arithmetic does not understand."""
+    """A config.json that the arithmetic does not support."""
 
 
-class _Refused(ValueError):
-    """A field, and why its value is not understood."""
+class _Unsupported(ValueError):
+    """A field whose value the arithmetic does not support, and why."""
 
 
 def parse_config(config: dict[str, Any], origin: str) -> Architecture:
@@ -60,9 +65,9 @@ def parse_config(config: dict[str, Any], origin: str) -> Architecture:
         origin: its path, for messages.
 
     Raises:
-        UnknownArchitecture: another family, a field that changes the arithmetic in a
-            way that is not understood, a missing field or a wrong type; the file and
-            the field are named.
+        UnknownArchitecture: another family, an unsupported field that changes the
+            arithmetic, a missing field or a wrong type; the file and the field are
+            named.
 
     """
     tried = f"reading the architecture in {origin}"
@@ -72,26 +77,28 @@ def parse_config(config: dict[str, Any], origin: str) -> Architecture:
             tried=tried,
             seen=f"model_type is {model_type!r}",
             remedy=(
-                f"understood are {', '.join(_READERS)}; add the family to "
+                f"supported are {', '.join(_READERS)}; add the family to "
                 "perfgate/models/config_files.py"
             ),
         )
+    read = _READERS[model_type]
     try:
-        _refuse(config)
-        return msgspec.convert(_READERS[model_type](config), Architecture)
+        _check_supported(config)
+        return msgspec.convert(read(config), Architecture)
     except KeyError as error:
         raise UnknownArchitecture(
             tried=tried,
             seen=f"{error.args[0]} is missing",
             remedy="use the config.json that was published with the model",
         ) from error
-    except _Refused as error:
+    except _Unsupported as error:
         raise UnknownArchitecture(
             tried=tried,
             seen=str(error),
-            remedy="where the field is meant, the arithmetic must learn it first: "
-            "perfgate/models/config_files.py; "
-            "to estimate the model without it, remove it from a copy of the file",
+            remedy=(
+                "to estimate the model without this field, remove it from a copy of "
+                "the file; to support it, extend perfgate/models/config_files.py"
+            ),
         ) from error
     except msgspec.ValidationError as error:
         raise UnknownArchitecture(
@@ -102,8 +109,15 @@ def parse_config(config: dict[str, Any], origin: str) -> Architecture:
 
 
 def read_config(path: Path) -> Architecture:
-    """The architecture in a model folder's config.json, or in that file; errors as `parse_config`, also for none."""
-    file = path if path.suffix == ".json" else path / "config.json"
+    """The architecture in a config.json, given the file or its folder.
+
+    Raises:
+        UnknownArchitecture: as `parse_config`, and for a file that cannot be read.
+
+    """
+    file = path
+    if path.suffix != ".json":
+        file = path / "config.json"
     try:
         config = msgspec.json.decode(file.read_bytes(), type=dict[str, Any])
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -116,175 +130,186 @@ def read_config(path: Path) -> Architecture:
 
 
 def written_fields(architecture: Architecture) -> dict[str, Any]:
-    """The fields of the two families whose models the suite makes itself, under the names of their config.json."""
+    """The fields of a model that the suite makes, under their names in config.json."""
     return {name: getattr(architecture, name) for name in _WRITTEN}
 
 
 def config_json(architecture: Architecture) -> dict[str, Any]:
-    """A config.json that both engines and transformers read; of the families Llama and Mixtral alone."""
+    """A config.json for both engines and transformers; Llama and Mixtral only."""
     fields = written_fields(architecture)
     if not architecture.is_moe:
-        del fields["num_local_experts"], fields["num_experts_per_tok"]
-    family = {"llama": "LlamaForCausalLM", "mixtral": "MixtralForCausalLM"}[
-        architecture.model_type
-    ]
-    return fields | {
-        "architectures": [family],
-        "hidden_act": "silu",
-        "rms_norm_eps": 1e-5,
-        "rope_theta": 10000.0,
-        "bos_token_id": 1,
-        "eos_token_id": 2,
-        "torch_dtype": "float32",
-    }
+        del fields["num_local_experts"]
+        del fields["num_experts_per_tok"]
+    fields["architectures"] = [_CLASSES[architecture.model_type]]
+    fields["hidden_act"] = "silu"
+    fields["rms_norm_eps"] = 1e-5
+    fields["rope_theta"] = 10000.0
+    fields["bos_token_id"] = 1
+    fields["eos_token_id"] = 2
+    fields["torch_dtype"] = "float32"
+    return fields
 
 
-def _refuse(config: Config) -> None:
-    """What changes the arithmetic in any family."""
-    if config.get("quantization_config"):
-        method = config["quantization_config"].get("quant_method", "unnamed")
-        raise _Refused(
-            f"quantization_config: weights quantized by {method!r} are not understood"
+def _check_supported(config: Config) -> None:
+    """Refuse what changes the arithmetic in any family."""
+    quantization = config.get("quantization_config")
+    if quantization:
+        method = quantization.get("quant_method", "unnamed")
+        raise _Unsupported(
+            f"quantization_config: weights quantized by {method!r} are not supported"
         )
-    window = config.get("sliding_window")
-    windowed = window is not None and config.get("use_sliding_window", True)
-    if windowed and window < config.get("max_position_embeddings", 0):
-        raise _Refused(
-            f"sliding_window is {window}: it bounds the KV cache of a sequence, "
-            "which is not understood"
-        )
-    others = sorted(set(config.get("layer_types") or ()) - {"full_attention"})
-    if others:
-        raise _Refused(f"layer_types names {', '.join(others)}")
+    _check_sliding_window(config)
+    layer_types = set(config.get("layer_types") or ())
+    layer_types.discard("full_attention")
+    if layer_types:
+        names = ", ".join(sorted(layer_types))
+        raise _Unsupported(f"layer_types names {names}")
     if config.get("moe_layer_freq", 1) != 1:
-        raise _Refused(f"moe_layer_freq is {config['moe_layer_freq']!r}")
+        raise _Unsupported(f"moe_layer_freq is {config['moe_layer_freq']!r}")
 
 
-def _decoder(config: Config) -> dict[str, Any]:
-    """What all families have."""
+def _check_sliding_window(config: Config) -> None:
+    window = config.get("sliding_window")
+    if window is None or not config.get("use_sliding_window", True):
+        return
+    if window < config.get("max_position_embeddings", 0):
+        raise _Unsupported(
+            f"sliding_window is {window}: it bounds the KV cache of a sequence, "
+            "which is not supported"
+        )
+
+
+def _decoder(config: Config) -> Fields:
+    """Fields of all families."""
     fields = {name: config[name] for name in _PLAIN}
-    return fields | {"tie_word_embeddings": config.get("tie_word_embeddings", False)}
+    fields["tie_word_embeddings"] = config.get("tie_word_embeddings", False)
+    return fields
 
 
-def _grouped(config: Config) -> dict[str, Any]:
+def _grouped(config: Config) -> Fields:
     """A decoder with grouped attention heads and a dense feed-forward."""
     fields = _decoder(config)
-    size, heads = config["hidden_size"], config["num_attention_heads"]
-    both = isinstance(size, int) and isinstance(heads, int) and heads > 0
-    head_dim = config.get("head_dim")
-    if head_dim is None:
-        head_dim = size // heads if both else size
-    return fields | {
-        "intermediate_size": config["intermediate_size"],
-        "num_key_value_heads": config["num_key_value_heads"],
-        "head_dim": head_dim,
-    }
+    fields["intermediate_size"] = config["intermediate_size"]
+    fields["num_key_value_heads"] = config["num_key_value_heads"]
+    fields["head_dim"] = _head_dim(config)
+    return fields
 
 
-def _llama(config: Config) -> dict[str, Any]:
-    biased = "qkvo" if config.get("attention_bias") else "none"
+def _head_dim(config: Config) -> Any:
+    """The field, else the hidden size over the heads; wrong types are left to the schema."""
+    if config.get("head_dim") is not None:
+        return config["head_dim"]
+    hidden_size = config["hidden_size"]
+    heads = config["num_attention_heads"]
+    if isinstance(hidden_size, int) and isinstance(heads, int) and heads > 0:
+        return hidden_size // heads
+    return hidden_size
+
+
+def _attention_bias(config: Config) -> str:
+    return "qkvo" if config.get("attention_bias") else "none"
+
+
+def _llama(config: Config) -> Fields:
     # Llama 2's first files have no num_key_value_heads: one for each head.
     heads = {"num_key_value_heads": config["num_attention_heads"]}
-    return _grouped(heads | dict(config)) | {
-        "attention_bias": biased,
-        "mlp_bias": config.get("mlp_bias", False),
-    }
+    fields = _grouped(heads | dict(config))
+    fields["attention_bias"] = _attention_bias(config)
+    fields["mlp_bias"] = config.get("mlp_bias", False)
+    return fields
 
 
-def _mixtral(config: Config) -> dict[str, Any]:
-    return _grouped(config) | {
-        name: config[name] for name in ("num_local_experts", "num_experts_per_tok")
-    }
+def _mixtral(config: Config) -> Fields:
+    fields = _grouped(config)
+    fields["num_local_experts"] = config["num_local_experts"]
+    fields["num_experts_per_tok"] = config["num_experts_per_tok"]
+    return fields
 
 
-def _qwen2(config: Config) -> dict[str, Any]:
-    return _grouped(config) | {"attention_bias": "qkv"}
+def _qwen2(config: Config) -> Fields:
+    fields = _grouped(config)
+    fields["attention_bias"] = "qkv"
+    return fields
 
 
-def _qwen3(config: Config) -> dict[str, Any]:
-    biased = "qkvo" if config.get("attention_bias") else "none"
-    return _grouped({**config, "head_dim": config["head_dim"]}) | {
-        "attention_bias": biased,
-        "qk_norm": True,
-    }
+def _qwen3(config: Config) -> Fields:
+    fields = _grouped({**config, "head_dim": config["head_dim"]})
+    fields["attention_bias"] = _attention_bias(config)
+    fields["qk_norm"] = True
+    return fields
 
 
-def _qwen_experts(config: Config) -> dict[str, Any]:
-    """Layers are sparse unless mlp_only_layers names them or decoder_sparse_step leaves them out."""
-    only, step = (
-        config.get("mlp_only_layers") or (),
-        config.get("decoder_sparse_step", 1),
-    )
-    layers = range(config["num_hidden_layers"])
+def _qwen_experts(config: Config) -> Fields:
     return {
         "num_local_experts": config["num_experts"],
         "num_experts_per_tok": config["num_experts_per_tok"],
         "moe_intermediate_size": config["moe_intermediate_size"],
-        "num_dense_layers": sum(
-            1 for layer in layers if layer in only or (layer + 1) % step != 0
-        ),
+        "num_dense_layers": _qwen_dense_layers(config),
     }
 
 
-def _qwen2_moe(config: Config) -> dict[str, Any]:
-    biased = "qkv" if config.get("qkv_bias", True) else "none"
-    shared = config["shared_expert_intermediate_size"]
-    return (
-        _grouped(config)
-        | _qwen_experts(config)
-        | {
-            "attention_bias": biased,
-            "shared_expert_intermediate_size": shared,
-            "shared_expert_gate": True,
-        }
-    )
+def _qwen_dense_layers(config: Config) -> int:
+    """Layers in mlp_only_layers, and those that decoder_sparse_step leaves out."""
+    mlp_only = config.get("mlp_only_layers") or ()
+    sparse_step = config.get("decoder_sparse_step", 1)
+    dense_layers = 0
+    for layer in range(config["num_hidden_layers"]):
+        if layer in mlp_only or (layer + 1) % sparse_step != 0:
+            dense_layers += 1
+    return dense_layers
 
 
-def _qwen3_moe(config: Config) -> dict[str, Any]:
+def _qwen2_moe(config: Config) -> Fields:
+    shared_size = config["shared_expert_intermediate_size"]
+    fields = _grouped(config) | _qwen_experts(config)
+    fields["attention_bias"] = "qkv" if config.get("qkv_bias", True) else "none"
+    fields["shared_expert_intermediate_size"] = shared_size
+    fields["shared_expert_gate"] = True
+    return fields
+
+
+def _qwen3_moe(config: Config) -> Fields:
     return _qwen3(config) | _qwen_experts(config)
 
 
-def _deepseek(config: Config) -> dict[str, Any]:
+def _deepseek(config: Config) -> Fields:
     latent = LatentAttention(
         q_lora_rank=config["q_lora_rank"],
-        **{
-            n: config[n]
-            for n in (
-                "kv_lora_rank",
-                "qk_nope_head_dim",
-                "qk_rope_head_dim",
-                "v_head_dim",
-            )
-        },
+        kv_lora_rank=config["kv_lora_rank"],
+        qk_nope_head_dim=config["qk_nope_head_dim"],
+        qk_rope_head_dim=config["qk_rope_head_dim"],
+        v_head_dim=config["v_head_dim"],
     )
-    fields = _decoder(config) | {
-        "intermediate_size": config["intermediate_size"],
-        "num_key_value_heads": config["num_attention_heads"],
-        "head_dim": latent.qk_nope_head_dim + latent.qk_rope_head_dim,
-        "attention_bias": "qkvo" if config.get("attention_bias") else "none",
-        "latent": msgspec.to_builtins(latent),
-    }
+    fields = _decoder(config)
+    fields["intermediate_size"] = config["intermediate_size"]
+    fields["num_key_value_heads"] = config["num_attention_heads"]
+    fields["head_dim"] = latent.qk_nope_head_dim + latent.qk_rope_head_dim
+    fields["attention_bias"] = _attention_bias(config)
+    fields["latent"] = msgspec.to_builtins(latent)
     if config.get("mlp_bias"):
-        raise _Refused("mlp_bias is true")
-    experts = config["n_routed_experts"]
-    if experts is None:
+        raise _Unsupported("mlp_bias is true")
+    if config["n_routed_experts"] is None:
         return fields
-    return fields | {
-        "num_local_experts": experts,
+    return fields | _deepseek_experts(config)
+
+
+def _deepseek_experts(config: Config) -> Fields:
+    width = config["moe_intermediate_size"]
+    shared_experts = config.get("n_shared_experts") or 0
+    layers = config["num_hidden_layers"]
+    return {
+        "num_local_experts": config["n_routed_experts"],
         "num_experts_per_tok": config["num_experts_per_tok"],
-        "moe_intermediate_size": config["moe_intermediate_size"],
-        "shared_expert_intermediate_size": config["moe_intermediate_size"]
-        * (config.get("n_shared_experts") or 0),
-        "num_dense_layers": min(
-            config["first_k_dense_replace"], config["num_hidden_layers"]
-        ),
+        "moe_intermediate_size": width,
+        "shared_expert_intermediate_size": width * shared_experts,
+        "num_dense_layers": min(config["first_k_dense_replace"], layers),
     }
 
 
 # DeepSeek-V3's extra layer for predicting two tokens at once (num_nextn_predict_layers)
-# is not loaded by the engines unless asked for, and not counted; its routers'
-# correction bias is a buffer, which transformers does not count either.
-_READERS: dict[str, Callable[[Config], dict[str, Any]]] = {
+# is not counted: engines load it only on request. Its routers' correction bias is a
+# buffer, which transformers does not count either.
+_READERS: dict[str, Callable[[Config], Fields]] = {
     "llama": _llama,
     "mistral": _grouped,
     "mixtral": _mixtral,

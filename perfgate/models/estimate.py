@@ -1,8 +1,7 @@
-"""What will it cost to serve this model on that GPU?
+"""Estimate: memory, decode steps and communication of a model on a GPU, by arithmetic.
 
-Everything here follows from a config.json and a data sheet, before a GPU is rented.
-Where the study published another figure than the arithmetic gives, that is said
-(`claims`).
+The inputs are a config.json and a data sheet: no GPU is needed. A `Claim` compares a
+published figure with the arithmetic.
 """
 
 from __future__ import annotations
@@ -20,20 +19,21 @@ from perfgate.models.catalogue import BYTES_PER_PARAMETER, Architecture
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 # vLLM's default of --gpu-memory-utilization (0.26 and 0.32).
 UTILIZATION = 0.92
-# What is neither weights nor KV cache within that: activations of the largest prefill,
-# graphs, the driver's own. Taken from vLLM 0.26 with Mixtral-8x7B on one H200: 0.92 x
-# 139.8 GiB less 87.0 GiB of weights left 38.97 GiB of KV cache.
+# Within that, all but weights and KV cache: activations of the largest prefill, graphs,
+# the driver. Measured with vLLM 0.26 and Mixtral-8x7B on one H200: 0.92 x 139.8 GiB less
+# 87.0 GiB of weights left 38.97 GiB of KV cache.
 RESERVE_BYTES = int(2.6 * GIB)
 
 
 class CannotSplit(Failure):
-    """Ranks among which a model cannot be divided."""
+    """The number of ranks does not divide the model's heads or experts."""
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is asked of a model.
+    """The GPUs and the precision that a model is estimated for.
 
     Attributes:
+        gpu: the product.
         ranks: GPUs, tensor parallel size.
         expert_parallel: whether experts are spread over the ranks whole.
         context_tokens: mean tokens in a sequence's KV cache while it decodes; 0 leaves
@@ -55,7 +55,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         experts_touched: of each sparse layer, expected with uniform routing; 1 for a
             dense model.
         bytes_read: over all ranks.
-        floor_ms: the time that the memory's bandwidth allows at best.
+        floor_ms: the shortest time that the memory bandwidth allows.
 
     """
 
@@ -68,16 +68,16 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class Communication(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 ):
-    """Bytes that one token's hidden states make the ranks exchange, over all layers.
+    """Bytes that the ranks exchange per token, over all layers.
 
     Attributes:
         all_reduce: size of the vectors that are summed over ranks, two a layer (after
-            attention, after the feed-forward). vLLM's expert parallelism beside tensor
+            attention, after the feed-forward). vLLM's expert parallelism with tensor
             parallelism sums the same ones.
-        all_to_all: with attention data parallel, what is sent to experts of other ranks
+        all_to_all: with data parallel attention, bytes sent to experts of other ranks
             and back, one copy for each expert.
-        all_to_all_once: the same if a rank that holds both of a token's experts gets it
-            once.
+        all_to_all_once: the same where a rank with several of a token's experts gets
+            one copy.
 
     """
 
@@ -87,15 +87,17 @@ class Communication(
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One model on some GPUs. Bytes unless the name says else.
+    """One model on some GPUs.
 
     Attributes:
-        copied_bytes_per_gpu: of the weights, those that each rank holds whole.
-        data_parallel_weights_bytes_per_gpu: where experts alone are spread and
+        copied_bytes_per_gpu: weights that each rank holds whole.
+        data_parallel_weights_bytes_per_gpu: weights where only experts are spread and
             attention is data parallel.
-        data_parallel_copied_bytes: what that holds more than once, over all ranks; 0 on
-            one rank.
-        kv_tokens: that fit all ranks together; 0 if the weights do not fit.
+        data_parallel_copied_bytes: copies of those beyond the first, over all ranks; 0
+            on one rank.
+        kv_tokens: tokens of KV cache on all ranks together; 0 if the weights do not
+            fit.
+        why_not: why the model does not fit; None if it does.
 
     """
 
@@ -116,7 +118,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Something that was published about the study's models, and what the arithmetic says of it."""
+    """A published statement about the study's models, compared with the arithmetic."""
 
     claim: str
     holds: bool
@@ -126,94 +128,112 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 def estimate(
     name: str,
     architecture: Architecture,
-    asked: Question,
+    question: Question,
     batches: Sequence[int] = BATCHES,
 ) -> Estimate:
-    """Everything about one model.
+    """Estimate one model.
 
     Args:
         name: for the reader.
-        batches: decode steps of so many sequences.
+        architecture: the model's shape.
+        question: GPUs, precision and context.
+        batches: sequences that decode at once, a step each.
 
     Raises:
         CannotSplit: heads or experts cannot be divided among so many ranks.
 
     """
-    _refuse(name, architecture, asked)
-    ranks, size = asked.ranks, BYTES_PER_PARAMETER[asked.dtype]
-    weights = architecture.weights_bytes_per_rank(ranks, asked.dtype)
-    apart = architecture.weights_bytes_per_rank_data_parallel(ranks, asked.dtype)
-    tokens, why_not = _room(architecture, asked, weights)
+    _check_split(name, architecture, question)
+    ranks = question.ranks
+    dtype = question.dtype
+    size_bytes = BYTES_PER_PARAMETER[dtype]
+    total = architecture.parameters * size_bytes
+    weights = architecture.weights_bytes_per_rank(ranks, dtype)
+    data_parallel = architecture.weights_bytes_per_rank_data_parallel(ranks, dtype)
+    copied = 0.0
+    if ranks > 1:
+        copied = architecture.copied_parameters(ranks) * size_bytes
+    kv_tokens, why_not = _kv_tokens(architecture, question, weights)
+    steps = [step(architecture, question, batch) for batch in batches]
     return Estimate(
         name=name,
         parameters=architecture.parameters,
         active_parameters=architecture.active_parameters,
-        weights_bytes=architecture.parameters * size,
+        weights_bytes=total,
         weights_bytes_per_gpu=weights,
-        copied_bytes_per_gpu=architecture.copied_parameters(ranks) * size
-        if ranks > 1
-        else 0.0,
-        data_parallel_weights_bytes_per_gpu=apart,
-        data_parallel_copied_bytes=apart * ranks - architecture.parameters * size,
-        kv_bytes_per_token=architecture.kv_bytes_per_token(asked.dtype),
-        kv_tokens=tokens,
+        copied_bytes_per_gpu=copied,
+        data_parallel_weights_bytes_per_gpu=data_parallel,
+        data_parallel_copied_bytes=data_parallel * ranks - total,
+        kv_bytes_per_token=architecture.kv_bytes_per_token(dtype),
+        kv_tokens=kv_tokens,
         fits=why_not is None,
         why_not=why_not,
-        steps=tuple(step(architecture, asked, batch) for batch in batches),
-        communication=communication(architecture, ranks, asked.dtype),
+        steps=tuple(steps),
+        communication=communication(architecture, ranks, dtype),
     )
 
 
-def step(architecture: Architecture, asked: Question, batch: int) -> Step:
-    """One decode step: what it reads, and how fast that can be."""
-    per_rank = architecture.step_bytes_per_rank(
-        asked.ranks, asked.dtype, batch, asked.context_tokens
+def step(architecture: Architecture, question: Question, batch: int) -> Step:
+    """One decode step of `batch` sequences."""
+    bytes_per_rank = architecture.step_bytes_per_rank(
+        question.ranks,
+        question.dtype,
+        batch,
+        question.context_tokens,
     )
+    floor_s = bytes_per_rank / question.gpu.bandwidth_bytes_per_s
     return Step(
         batch=batch,
         experts_touched=architecture.expected_experts_touched(batch),
-        bytes_read=per_rank * asked.ranks,
-        floor_ms=per_rank / asked.gpu.bandwidth_bytes_per_s * 1e3,
+        bytes_read=bytes_per_rank * question.ranks,
+        floor_ms=floor_s * 1e3,
     )
 
 
 def step_ratio(
-    of: Architecture,
-    over: Architecture,
+    numerator: Architecture,
+    denominator: Architecture,
     batch: int,
     ranks: int,
     dtype: str,
     context_tokens: float = 0,
 ) -> float:
-    """The line: bytes that a decode step of `of` reads over those of `over`."""
-    numerator, denominator = (
-        a.step_bytes_per_rank(ranks, dtype, batch, context_tokens) for a in (of, over)
-    )
-    return numerator / denominator
+    """Ratio of the bytes that a decode step of each model reads."""
+    arguments = (ranks, dtype, batch, context_tokens)
+    numerator_bytes = numerator.step_bytes_per_rank(*arguments)
+    denominator_bytes = denominator.step_bytes_per_rank(*arguments)
+    return numerator_bytes / denominator_bytes
 
 
 def communication(architecture: Architecture, ranks: int, dtype: str) -> Communication:
-    """What one token makes the ranks exchange; all zero on one rank.
+    """Bytes that the ranks exchange per token; 0 on one rank.
 
-    A token's k experts are taken to be a uniform choice without repetition. An expert
-    lies on another rank with probability (N - 1) / N; of N ranks with E/N experts each,
-    one other holds at least one of the k with probability 1 - C(E - E/N, k) / C(E, k).
+    A token's k experts are taken to be a uniform choice without repetition. An expert is
+    on another rank with probability (N - 1) / N. Of N ranks with E/N experts each,
+    another rank holds at least one of the k with probability
+    1 - C(E - E/N, k) / C(E, k).
     """
     if ranks == 1:
         return Communication(all_reduce=0.0, all_to_all=0.0, all_to_all_once=0.0)
-    vector = architecture.hidden_size * BYTES_PER_PARAMETER[dtype]
-    experts, chosen = architecture.num_local_experts, architecture.num_experts_per_tok
-    there_and_back = 2 * architecture.num_sparse_layers * vector
-    asked = (
-        1 - math.comb(experts - experts // ranks, chosen) / math.comb(experts, chosen)
-        if architecture.is_moe
-        else 0
-    )
+    vector_bytes = architecture.hidden_size * BYTES_PER_PARAMETER[dtype]
+    there_and_back = 2 * architecture.num_sparse_layers * vector_bytes
+    copies = architecture.num_experts_per_tok * (ranks - 1)
+    probability = _rank_probability(architecture, ranks)
     return Communication(
-        all_reduce=2.0 * architecture.num_hidden_layers * vector,
-        all_to_all=there_and_back * chosen * (ranks - 1) / ranks,
-        all_to_all_once=there_and_back * (ranks - 1) * asked,
+        all_reduce=2.0 * architecture.num_hidden_layers * vector_bytes,
+        all_to_all=there_and_back * copies / ranks,
+        all_to_all_once=there_and_back * (ranks - 1) * probability,
     )
+
+
+def _rank_probability(architecture: Architecture, ranks: int) -> float:
+    """Probability that one rank holds at least one of a token's experts."""
+    if not architecture.is_moe:
+        return 0.0
+    experts = architecture.num_local_experts
+    choices = architecture.num_experts_per_tok
+    elsewhere = math.comb(experts - experts // ranks, choices)
+    return 1 - elsewhere / math.comb(experts, choices)
 
 
 # Names that `quantities` gives.
@@ -230,57 +250,63 @@ QUANTITIES = (
 )
 
 
-def quantities(architecture: Architecture, beside: Architecture) -> dict[str, float]:
-    """What a published claim about a pair can be held against: two ranks, bfloat16.
+def quantities(sparse: Architecture, dense: Architecture) -> dict[str, float]:
+    """Figures of a pair that a published claim can be compared with: two ranks, bfloat16.
 
     Returns:
-        weights_gb_per_rank, shared_gb (all but the experts), parameter_ratio,
-            step_ratio_1, _8 and _32 (bytes that a
-        decode step reads, at these batches), all_reduce_kib, all_to_all_kib and
-            all_to_all_once_kib per token.
+        weights_gb_per_rank, shared_gb (all but the experts) and parameter_ratio;
+            all_reduce_kib, all_to_all_kib and all_to_all_once_kib per token;
+            step_ratio_1, _8 and _32 (bytes that a decode step reads, at these batches).
     """
-    sent = communication(architecture, 2, "bfloat16")
-    found = {
-        "weights_gb_per_rank": architecture.weights_bytes_per_rank(2, "bfloat16") / 1e9,
-        "shared_gb": architecture.shared_parameters * 2 / 1e9,
-        "parameter_ratio": architecture.parameters / beside.parameters,
-        "all_reduce_kib": sent.all_reduce / 1024,
-        "all_to_all_kib": sent.all_to_all / 1024,
-        "all_to_all_once_kib": sent.all_to_all_once / 1024,
+    exchange = communication(sparse, 2, "bfloat16")
+    weights_bytes = sparse.weights_bytes_per_rank(2, "bfloat16")
+    shared_bytes = sparse.shared_parameters * 2
+    figures = {
+        "weights_gb_per_rank": weights_bytes / 1e9,
+        "shared_gb": shared_bytes / 1e9,
+        "parameter_ratio": sparse.parameters / dense.parameters,
+        "all_reduce_kib": exchange.all_reduce / 1024,
+        "all_to_all_kib": exchange.all_to_all / 1024,
+        "all_to_all_once_kib": exchange.all_to_all_once / 1024,
     }
     for batch in (1, 8, 32):
-        found[f"step_ratio_{batch}"] = step_ratio(
-            architecture, beside, batch, 1, "bfloat16"
-        )
-    return found
+        ratio = step_ratio(sparse, dense, batch, 1, "bfloat16")
+        figures[f"step_ratio_{batch}"] = ratio
+    return figures
 
 
-def _room(
-    architecture: Architecture, asked: Question, weights: float
+def _kv_tokens(
+    architecture: Architecture,
+    question: Question,
+    weights_bytes: float,
 ) -> tuple[int, str | None]:
-    """Tokens of KV cache that fit, and why the model does not if it does not."""
-    usable = UTILIZATION * asked.gpu.memory_bytes - RESERVE_BYTES
-    left = usable - weights
-    per_token = architecture.kv_bytes_per_token_per_rank(asked.ranks, asked.dtype)
-    if left >= per_token:
-        return int(left / per_token), None
-    why = (
-        f"{weights / 1e9:.1f} GB of weights on each GPU, {usable / 1e9:.1f} GB "
-        f"usable of {asked.gpu.name}'s "
-        f"{asked.gpu.memory_bytes / 1e9:.1f} GB"
+    """Tokens of KV cache that fit, and why the model does not fit if it does not."""
+    gpu = question.gpu
+    usable_bytes = UTILIZATION * gpu.memory_bytes - RESERVE_BYTES
+    free_bytes = usable_bytes - weights_bytes
+    bytes_per_token = architecture.kv_bytes_per_token_per_rank(
+        question.ranks,
+        question.dtype,
     )
-    return 0, why
+    if free_bytes >= bytes_per_token:
+        return int(free_bytes / bytes_per_token), None
+    why_not = (
+        f"{weights_bytes / 1e9:.1f} GB of weights on each GPU, "
+        f"{usable_bytes / 1e9:.1f} GB usable of {gpu.name}'s "
+        f"{gpu.memory_bytes / 1e9:.1f} GB"
+    )
+    return 0, why_not
 
 
-def _refuse(name: str, architecture: Architecture, asked: Question) -> None:
-    counts = [("num_attention_heads", architecture.num_attention_heads)]
-    if architecture.is_moe and asked.expert_parallel:
-        counts.append(("experts", architecture.num_local_experts))
-    for what, count in counts:
-        if count % asked.ranks:
+def _check_split(name: str, architecture: Architecture, question: Question) -> None:
+    counts = {"num_attention_heads": architecture.num_attention_heads}
+    if architecture.is_moe and question.expert_parallel:
+        counts["experts"] = architecture.num_local_experts
+    for field, count in counts.items():
+        if count % question.ranks:
             raise CannotSplit(
-                tried=f"dividing {name} among {asked.ranks} GPUs",
-                seen=f"{what} is {count}",
+                tried=f"dividing {name} among {question.ranks} GPUs",
+                seen=f"{field} is {count}",
                 remedy="choose a number of GPUs that divides it (--tp)",
             )
 
@@ -291,33 +317,34 @@ def weights_values(
     tensor_parallel_size: int,
     dtype: str,
 ) -> dict[str, float]:
-    """What the ranks hold of the weights, and how that compares with parameters x bytes / ranks.
+    """Metrics of the ranks' weights: bytes, and their ratio to the arithmetic.
 
     Args:
-        bytes_per_rank: as the ranks count them, one number a rank.
+        bytes_per_rank: as the ranks count them.
+        architecture: the model's shape.
+        tensor_parallel_size: ranks.
+        dtype: of the weights.
 
     Raises:
-        MemoryUnknown: fewer or more ranks answered than there should be, or one holds
-            nothing.
+        MemoryUnknown: the number of answers differs from the ranks, or one is 0.
 
     """
-    if (
-        len(bytes_per_rank) != tensor_parallel_size
-        or min(bytes_per_rank, default=0) <= 0
-    ):
+    answers = len(bytes_per_rank)
+    smallest = min(bytes_per_rank, default=0)
+    if answers != tensor_parallel_size or smallest <= 0:
         raise MemoryUnknown(
             tried=f"reading what each of {tensor_parallel_size} ranks holds",
-            seen=f"{len(bytes_per_rank)} answers: {bytes_per_rank}",
+            seen=f"{answers} answers: {bytes_per_rank}",
             remedy=(
                 "look at the server's log; the engine may count its ranks in another "
                 "way than --tp says"
             ),
         )
     largest = max(bytes_per_rank)
+    computed = architecture.weights_bytes_per_rank(tensor_parallel_size, dtype)
     return {
         "weights_bytes_per_rank": largest,
-        "weights_over_arithmetic": largest
-        / architecture.weights_bytes_per_rank(tensor_parallel_size, dtype),
+        "weights_over_arithmetic": largest / computed,
     }
 
 
@@ -327,15 +354,15 @@ def too_small(
     dtype: str,
     gpu_memory_bytes: int,
 ) -> str | None:
-    """Why the weights cannot fit a GPU, before anything is launched; None if they can.
+    """Why the weights cannot fit a GPU, before a launch; None if they can.
 
-    A tenth of the GPU is left for the KV cache, activations and the driver, below which
-    no engine starts.
+    A tenth of the GPU is left for the KV cache, activations and the driver: no engine
+    starts with less.
     """
-    needed = architecture.weights_bytes_per_rank(tensor_parallel_size, dtype)
-    if needed <= 0.9 * gpu_memory_bytes:
+    weights_bytes = architecture.weights_bytes_per_rank(tensor_parallel_size, dtype)
+    if weights_bytes <= 0.9 * gpu_memory_bytes:
         return None
     return (
-        f"needs {needed / 1e9:.1f} GB of weights on each GPU at TP={tensor_parallel_size}, "
-        f"which has {gpu_memory_bytes / 1e9:.1f} GB"
+        f"needs {weights_bytes / 1e9:.1f} GB of weights on each GPU at "
+        f"TP={tensor_parallel_size}, which has {gpu_memory_bytes / 1e9:.1f} GB"
     )

@@ -1,6 +1,6 @@
-"""Routing of tokens to experts (MoE), as results.json and baselines hold it.
+"""Routing of tokens to experts (MoE), as results.json and baselines store it.
 
-Apart from `perfgate.models.routing_stats`, so that reading a run loads no numpy.
+`perfgate.models.routing_stats` has the statistics; it loads numpy, this module does not.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from perfgate.errors import Failure
 
 
 class RoutingUnreadable(Failure):
-    """Experts that the engine did not tell, or told in a way that cannot be true."""
+    """The engine returned no experts, or experts that are impossible."""
 
 
 class RequestRouting(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 ):
-    """Where the tokens of one request went.
+    """The experts that the tokens of one request chose.
 
     Attributes:
-        counts: by layer and expert, how many tokens chose it.
+        tokens: of the request.
+        counts: by layer and expert, the tokens that chose it.
         repeats_first: by layer, consecutive tokens with the same first choice.
-        repeats_any: by layer, consecutive tokens of which the later chose an expert of
-            the earlier again.
+        repeats_any: by layer, consecutive tokens that share an expert.
 
     """
 
@@ -34,9 +34,10 @@ class RequestRouting(
 
 
 class Routing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where the tokens of one launch went.
+    """The experts that the tokens of one launch chose.
 
     Attributes:
+        top_k: experts that each token chooses in a layer.
         ranks: over which expert parallelism would spread the experts, in order and
             evenly.
 
@@ -50,12 +51,12 @@ class Routing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 class LayerShares(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 ):
-    """What a baseline keeps of a launch.
+    """The routing that a baseline stores of a launch.
 
     Attributes:
         counts: by layer and expert, over all requests.
         noise: by layer, the total variation distance that two draws of as many requests
-            hardly ever have.
+            hardly ever exceed.
 
     """
 

@@ -1,9 +1,8 @@
 """Statistics of MoE routing: shares of experts, balancedness, drift, bootstrap intervals.
 
-Each token chooses some experts at each sparse layer. What is kept is a count for each
-request, layer and expert: tokens of one request resemble each other, so the request is
-what is drawn again when an interval or a noise is needed (tokens taken for independent
-overstate what a difference means).
+Each token chooses some experts in each sparse layer; a count is kept for each request,
+layer and expert. Tokens of one request resemble each other, so intervals and noise
+resample whole requests: resampling tokens would overstate what a difference means.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ from perfgate.models.routing import (
 )
 
 RESAMPLES = 2000
-# z(1 - 0.001 / layers) lies between 3.1 (one layer) and 4.2 (61); the noise's own
-# estimate deserves the larger one.
+INTERVAL = (0.05, 0.95)
+# z(1 - 0.001 / layers) is 3.1 for one layer and 4.2 for 61. The larger one makes up for
+# the error of the noise estimate.
 NOISE_QUANTILE = 4.2
-# A difference of shares that no reader would act on, whatever the noise says: 1 % of
-# the tokens go elsewhere.
+# A smaller distance calls for no action, whatever the noise: 1 % of the choices.
 SMALLEST_DISTANCE = 0.01
 # published: "1-2 experts take 80 % or more when trained without a load-balancing loss"
 COLLAPSED_SHARE = 0.80
@@ -37,22 +36,23 @@ Experts = npt.NDArray[np.int64]
 
 
 class Drift(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The layer in which tokens go elsewhere most, measured by its noise.
+    """The layer whose routing differs most from the recorded one, relative to its noise.
 
     Attributes:
+        layer: index among the sparse layers.
         distance: total variation: the share of choices that would have to move to make
             both alike.
-        line: beyond it it is no noise.
-        expert: whose share moved most, from `before` to `now`.
+        threshold: largest distance that is noise.
+        expert: whose share moved most, from `share_before` to `share_now`.
 
     """
 
     layer: int
     distance: float
-    line: float
+    threshold: float
     expert: int
-    before: float
-    now: float
+    share_before: float
+    share_now: float
 
 
 def count(experts: Experts, num_experts: int) -> RequestRouting:
@@ -60,211 +60,312 @@ def count(experts: Experts, num_experts: int) -> RequestRouting:
 
     Args:
         experts: shape (tokens, layers, top_k), the first choice first.
+        num_experts: experts of a layer.
 
     """
     tokens, layers, _ = experts.shape
-    first = experts[1:, :, 0] == experts[:-1, :, 0]
-    again = (experts[1:, :, :, None] == experts[:-1, :, None, :]).any(axis=(2, 3))
-    counts = [
-        np.bincount(experts[:, layer].ravel(), minlength=num_experts)
-        for layer in range(layers)
-    ]
+    later = experts[1:]
+    earlier = experts[:-1]
+    same_first = later[:, :, 0] == earlier[:, :, 0]
+    pairs = later[:, :, :, None] == earlier[:, :, None, :]
+    overlaps = pairs.any(axis=(2, 3))
+    counts = np.zeros((layers, num_experts), dtype=np.int64)
+    for layer in range(layers):
+        choices = experts[:, layer].ravel()
+        counts[layer] = np.bincount(choices, minlength=num_experts)
     return RequestRouting(
         tokens=tokens,
-        counts=tuple(tuple(int(n) for n in row) for row in counts),
-        repeats_first=tuple(int(n) for n in first.sum(axis=0)),
-        repeats_any=tuple(int(n) for n in again.sum(axis=0)),
+        counts=_integer_rows(counts),
+        repeats_first=_integers(same_first.sum(axis=0)),
+        repeats_any=_integers(overlaps.sum(axis=0)),
     )
 
 
 def checked(
-    experts: Experts, shape: tuple[int, int, int], num_experts: int, tried: str
+    experts: Experts,
+    shape: tuple[int, int, int],
+    num_experts: int,
+    tried: str,
 ) -> Experts:
-    """The experts, if they can be true.
+    """The experts, unless they are impossible.
 
     Args:
-        shape: (tokens, layers, top_k) that the request must have.
+        experts: as the engine returned them.
+        shape: (tokens, layers, top_k) of the request.
+        num_experts: experts of a layer.
         tried: for the message.
 
     Raises:
         RoutingUnreadable: another shape, an expert that does not exist, or one that a
-            token chose twice: buffers that were never written are all zero.
+            token chose twice: a buffer that was never written is all zero.
 
     """
-    seen = None
-    if experts.shape != shape:
-        seen = f"shape {experts.shape}, not {shape} (tokens, layers, choices)"
-    elif experts.min() < 0 or experts.max() >= num_experts:
-        seen = f"experts {experts.min()} to {experts.max()} of {num_experts}"
-    elif (np.diff(np.sort(experts, axis=2), axis=2) == 0).any():
-        twice = int((np.diff(np.sort(experts, axis=2), axis=2) == 0).any(axis=2).sum())
-        seen = f"{twice} times a token chose the same expert twice; all zeros: {not experts.any()}"
-    elif not experts.any():
-        seen = "expert 0 for every token in every layer, as a buffer that was never written"
-    if seen is not None:
-        remedy = (
-            "look at the server's log; another version of the engine may tell its "
+    problem = _problem(experts, shape, num_experts)
+    if problem is None:
+        return experts
+    raise RoutingUnreadable(
+        tried=tried,
+        seen=problem,
+        remedy=(
+            "look at the server's log; another version of the engine may return its "
             "experts in another way"
+        ),
+    )
+
+
+def _problem(
+    experts: Experts,
+    shape: tuple[int, int, int],
+    num_experts: int,
+) -> str | None:
+    if experts.shape != shape:
+        return f"shape {experts.shape}, not {shape} (tokens, layers, choices)"
+    lowest = experts.min()
+    highest = experts.max()
+    if lowest < 0 or highest >= num_experts:
+        return f"experts {lowest} to {highest} of {num_experts}"
+    is_zero = not experts.any()
+    ascending = np.sort(experts, axis=2)
+    is_equal = np.diff(ascending, axis=2) == 0
+    repeats = int(is_equal.any(axis=2).sum())
+    if repeats:
+        return (
+            f"{repeats} times a token chose the same expert twice; all zeros: {is_zero}"
         )
-        raise RoutingUnreadable(tried=tried, seen=seen, remedy=remedy)
-    return experts
+    if is_zero:
+        return "expert 0 for every token in every layer, as a buffer that was never written"
+    return None
 
 
 def totals(routing: Routing) -> Floats:
     """Choices by layer and expert, over all requests."""
-    return np.asarray(_stacked(routing).sum(axis=0), dtype=float)
+    counts: Floats = _request_counts(routing).sum(axis=0)
+    return counts
 
 
 def shares(counts: npt.ArrayLike) -> Floats:
-    """Counts (layer, expert) as shares of each layer's choices."""
+    """Counts (..., layer, expert) as shares of each layer's choices."""
     array = np.asarray(counts, dtype=float)
-    return np.asarray(array / array.sum(axis=-1, keepdims=True), dtype=float)
+    choices = array.sum(axis=-1, keepdims=True)
+    result: Floats = array / choices
+    return result
 
 
 def distance(one: npt.ArrayLike, other: npt.ArrayLike) -> Floats:
-    """Total variation distance of two (..., layer, expert) counts, for each layer: half the sum of |differences|."""
-    return np.asarray(np.abs(shares(one) - shares(other)).sum(axis=-1) / 2)
+    """Total variation distance of two counts (..., layer, expert), for each layer.
+
+    It is half the sum of the absolute differences of the shares.
+    """
+    differences = shares(one) - shares(other)
+    total: Floats = np.abs(differences).sum(axis=-1)
+    return total / 2
 
 
 def balancedness(counts: npt.ArrayLike, ranks: int) -> Floats:
-    """Mean over maximum of the ranks' loads under expert parallelism, for each layer: 1 is even, 1/ranks is one-sided.
+    """Mean over maximum of the ranks' loads under expert parallelism, for each layer.
 
-    The loads of a layer are compared with each other, not those of a rank over the
-    layers.
+    1 is even, 1/ranks is one-sided. A rank's load is compared within a layer, not over
+    the layers.
     """
     array = np.asarray(counts, dtype=float)
-    loads = array.reshape(*array.shape[:-1], ranks, -1).sum(axis=-1)
-    return np.asarray(loads.mean(axis=-1) / loads.max(axis=-1))
+    layers = array.shape[:-1]
+    loads = array.reshape(*layers, ranks, -1).sum(axis=-1)
+    mean = loads.mean(axis=-1)
+    balance: Floats = mean / loads.max(axis=-1)
+    return balance
 
 
 def values(routing: Routing) -> dict[str, float]:
     """The metrics of a launch, as `perfgate.load.metrics` defines them."""
-    tokens = sum(request.tokens - 1 for request in routing.requests)
-    first = np.array([request.repeats_first for request in routing.requests]).sum(
-        axis=0
-    )
-    again = np.array([request.repeats_any for request in routing.requests]).sum(axis=0)
-    found = {
-        name: float(value[()])
-        for name, value in _figures(totals(routing), routing.ranks).items()
-    }
+    counts = totals(routing)
+    metrics = {}
+    for name, value in _metrics(counts, routing.ranks).items():
+        metrics[name] = float(value)
+    tokens = 0
+    repeats_first = []
+    repeats_any = []
+    for request in routing.requests:
+        tokens += request.tokens - 1  # the first token follows none
+        repeats_first.append(request.repeats_first)
+        repeats_any.append(request.repeats_any)
     if tokens:
-        found |= {
-            "routing_repeats_first": float(first.mean() / tokens),
-            "routing_repeats_any": float(again.mean() / tokens),
-        }
-    return found
+        first = _mean_per_layer(repeats_first)
+        overlap = _mean_per_layer(repeats_any)
+        metrics["routing_repeats_first"] = first / tokens
+        metrics["routing_repeats_any"] = overlap / tokens
+    return metrics
+
+
+def _mean_per_layer(repeats: Sequence[Sequence[int]]) -> float:
+    """Repeats (request, layer), summed over the requests."""
+    by_layer = np.sum(repeats, axis=0)
+    return float(by_layer.mean())
 
 
 def intervals(routing: Routing, seed: int = 0) -> dict[str, tuple[float, float]]:
-    """90 % intervals of the metrics that follow from the counts, by drawing requests again."""
-    drawn = _figures(_resampled(routing, seed), routing.ranks)
-    return {
-        name: (float(np.quantile(sample, 0.05)), float(np.quantile(sample, 0.95)))
-        for name, sample in drawn.items()
-    }
+    """90 % bootstrap intervals of the metrics that follow from the counts."""
+    draws = _resampled(routing, seed)
+    bounds = {}
+    for name, sample in _metrics(draws, routing.ranks).items():
+        low, high = np.quantile(sample, INTERVAL)
+        bounds[name] = float(low), float(high)
+    return bounds
 
 
 def share_intervals(routing: Routing, seed: int = 0) -> tuple[Floats, Floats]:
-    """90 % interval of each share, (layer, expert) each, by drawing requests again."""
-    drawn = shares(_resampled(routing, seed))
-    return np.quantile(drawn, 0.05, axis=0), np.quantile(drawn, 0.95, axis=0)
+    """90 % bootstrap interval of each share: the low and the high (layer, expert)."""
+    draws = _resampled(routing, seed)
+    low, high = np.quantile(shares(draws), INTERVAL, axis=0)
+    return low, high
 
 
 @functools.lru_cache(maxsize=16)  # every metric of a launch asks for it
 def summary(routing: Routing, seed: int = 0) -> LayerShares:
-    """What a baseline keeps: counts, and how far two draws of as many requests lie apart."""
+    """The routing that a baseline stores: counts, and the noise between two draws."""
     half = RESAMPLES // 2
-    drawn = _resampled(routing, seed)
-    apart = distance(drawn[:half], drawn[half : 2 * half])
-    noise = apart.mean(axis=0) + NOISE_QUANTILE * apart.std(axis=0)
-    counts = totals(routing).astype(int)
-    return LayerShares(
-        counts=tuple(tuple(int(n) for n in row) for row in counts),
-        noise=tuple(float(line) for line in noise),
-    )
+    draws = _resampled(routing, seed)
+    one = draws[:half]
+    other = draws[half : 2 * half]
+    distances = distance(one, other)
+    mean = distances.mean(axis=0)
+    deviation = distances.std(axis=0)
+    noise = mean + NOISE_QUANTILE * deviation
+    return _layer_shares(totals(routing), noise)
 
 
-def together(parts: Sequence[LayerShares]) -> LayerShares:
-    """Several launches as one: counts add up; of the noise the largest stands."""
-    counts = np.sum([part.counts for part in parts], axis=0)
-    noise = np.max([part.noise for part in parts], axis=0)
-    return LayerShares(
-        counts=tuple(tuple(int(n) for n in row) for row in counts),
-        noise=tuple(float(line) for line in noise),
-    )
+def merge(parts: Sequence[LayerShares]) -> LayerShares:
+    """Several launches as one: the sum of their counts, the largest of their noise."""
+    counts = [part.counts for part in parts]
+    noise = [part.noise for part in parts]
+    return _layer_shares(np.sum(counts, axis=0), np.max(noise, axis=0))
 
 
-def drift(now: LayerShares, before: LayerShares) -> Drift:
-    """The layer that is furthest beyond (or nearest to) its line.
+def drift(current: LayerShares, recorded: LayerShares) -> Drift:
+    """The layer with the largest distance relative to its threshold.
 
     Args:
-        before: its noise makes the lines.
+        current: of this run.
+        recorded: of the baseline; its noise gives the thresholds.
 
     Raises:
         ValueError: they have other layers or experts.
 
     """
-    mine, theirs = shares(now.counts), shares(before.counts)
-    if mine.shape != theirs.shape:
-        raise ValueError(f"{mine.shape} layers and experts now, {theirs.shape} before")
-    apart = distance(now.counts, before.counts)
-    lines = np.maximum(np.array(before.noise), SMALLEST_DISTANCE)
-    layer = int(np.argmax(apart / lines))
-    expert = int(np.argmax(np.abs(mine[layer] - theirs[layer])))
+    now = shares(current.counts)
+    before = shares(recorded.counts)
+    if now.shape != before.shape:
+        raise ValueError(f"{now.shape} layers and experts now, {before.shape} before")
+    distances = distance(current.counts, recorded.counts)
+    thresholds = np.maximum(recorded.noise, SMALLEST_DISTANCE)
+    layer = int(np.argmax(distances / thresholds))
+    differences = now[layer] - before[layer]
+    expert = int(np.argmax(np.abs(differences)))
     return Drift(
         layer=layer,
-        distance=float(apart[layer]),
-        line=float(lines[layer]),
+        distance=float(distances[layer]),
+        threshold=float(thresholds[layer]),
         expert=expert,
-        before=float(theirs[layer, expert]),
-        now=float(mine[layer, expert]),
+        share_before=float(before[layer, expert]),
+        share_now=float(now[layer, expert]),
     )
 
 
-def collapsed(counts: npt.ArrayLike) -> list[tuple[int, tuple[int, int], float]]:
-    """Layers in which two experts take 80 % of the choices or more: (layer, the two, their share)."""
-    found = []
+def collapsed_layers(
+    counts: npt.ArrayLike,
+) -> list[tuple[int, tuple[int, int], float]]:
+    """Layers in which two experts take 80 % or more: (layer, the two, their share)."""
+    layers = []
     for layer, row in enumerate(shares(counts)):
-        top = np.argsort(row)[::-1][:2]
-        share = float(row[top].sum())
-        if len(row) > 2 and share >= COLLAPSED_SHARE:
-            found.append((layer, (int(top[0]), int(top[1])), share))
-    return found
+        if len(row) <= 2:
+            continue
+        order = np.argsort(row)
+        pair = int(order[-1]), int(order[-2])
+        share = float(row[pair[0]] + row[pair[1]])
+        if share >= COLLAPSED_SHARE:
+            layers.append((layer, pair, share))
+    return layers
 
 
-def _figures(counts: Floats, ranks: int) -> dict[str, Floats]:
-    """Metrics of counts (..., layer, expert), the worst layer's where a layer has its own."""
-    of = shares(counts)
-    experts = of.shape[-1]
-    mean = counts.mean(axis=-1)
-    balanced = balancedness(counts, ranks)
-    safe = np.where(of > 0, of, 1.0)
-    entropy = -(of * np.log(safe)).sum(axis=-1) / np.log(experts)
+def _metrics(counts: Floats, ranks: int) -> dict[str, Floats]:
+    """Metrics of counts (..., layer, expert): those by layer are the worst layer's."""
+    layer_shares = shares(counts)
+    evenness = _evenness(layer_shares)
+    top2_share = _top2_share(layer_shares)
+    over_mean = layer_shares * layer_shares.shape[-1]
+    min_over_mean = _min_over_mean(counts)
+    entropy = _entropy(layer_shares)
+    balance = balancedness(counts, ranks)
+    cost = 1 / balance
+    is_live = counts > 0
     return {
-        "routing_shares": 1 - np.abs(of - 1 / experts).sum(axis=-1).max(axis=-1) / 2,
-        "routing_top2_share": np.sort(of, axis=-1)[..., -2:].sum(axis=-1).max(axis=-1),
-        "routing_max_over_mean": (of * experts).max(axis=(-2, -1)),
-        "routing_min_over_mean": ((counts.min(axis=-1) + 0.5) / (mean + 0.5)).min(
-            axis=-1
-        ),
+        "routing_shares": evenness.min(axis=-1),
+        "routing_top2_share": top2_share.max(axis=-1),
+        "routing_max_over_mean": over_mean.max(axis=(-2, -1)),
+        "routing_min_over_mean": min_over_mean.min(axis=-1),
         "routing_entropy": entropy.min(axis=-1),
-        "routing_balancedness": balanced.min(axis=-1),
-        "routing_live_experts": (counts > 0).mean(axis=(-2, -1)),
-        "routing_ep_cost": (1 / balanced).mean(axis=-1),
+        "routing_balancedness": balance.min(axis=-1),
+        "routing_live_experts": is_live.mean(axis=(-2, -1)),
+        "routing_ep_cost": cost.mean(axis=-1),
     }
 
 
-def _stacked(routing: Routing) -> Floats:
+def _evenness(layer_shares: Floats) -> Floats:
+    """1 less the total variation distance from even shares, for each layer."""
+    even = 1 / layer_shares.shape[-1]
+    differences = np.abs(layer_shares - even)
+    total: Floats = differences.sum(axis=-1)
+    return 1 - total / 2
+
+
+def _top2_share(layer_shares: Floats) -> Floats:
+    ascending = np.sort(layer_shares, axis=-1)
+    total: Floats = ascending[..., -2:].sum(axis=-1)
+    return total
+
+
+def _min_over_mean(counts: Floats) -> Floats:
+    """Half a choice is added to both, so that an unused expert does not give 0."""
+    least: Floats = counts.min(axis=-1) + 0.5
+    mean: Floats = counts.mean(axis=-1) + 0.5
+    return least / mean
+
+
+def _entropy(layer_shares: Floats) -> Floats:
+    """Entropy of each layer's shares, relative to that of even shares."""
+    positive = np.where(layer_shares > 0, layer_shares, 1.0)
+    terms = layer_shares * np.log(positive)
+    total: Floats = -terms.sum(axis=-1)
+    even: float = np.log(layer_shares.shape[-1])
+    return total / even
+
+
+def _request_counts(routing: Routing) -> Floats:
     """Choices by request, layer and expert."""
-    return np.array([request.counts for request in routing.requests], dtype=float)
+    counts = [request.counts for request in routing.requests]
+    return np.array(counts, dtype=float)
 
 
 def _resampled(routing: Routing, seed: int) -> Floats:
-    """Counts (draw, layer, expert) of as many requests, drawn again with repetition."""
-    counts = _stacked(routing)
-    number = len(counts)
-    weights = np.random.default_rng(seed).multinomial(
-        number, np.full(number, 1 / number), size=RESAMPLES
+    """Counts (draw, layer, expert) of as many requests, drawn with replacement."""
+    counts = _request_counts(routing)
+    requests = len(counts)
+    generator = np.random.default_rng(seed)
+    probabilities = np.full(requests, 1 / requests)
+    weights = generator.multinomial(requests, probabilities, size=RESAMPLES)
+    draws: Floats = np.tensordot(weights.astype(float), counts, axes=(1, 0))
+    return draws
+
+
+def _layer_shares(counts: npt.ArrayLike, noise: Floats) -> LayerShares:
+    return LayerShares(
+        counts=_integer_rows(counts),
+        noise=tuple(float(value) for value in noise),
     )
-    return np.asarray(np.tensordot(weights.astype(float), counts, axes=(1, 0)))
+
+
+def _integer_rows(counts: npt.ArrayLike) -> tuple[tuple[int, ...], ...]:
+    return tuple(_integers(row) for row in np.asarray(counts))
+
+
+def _integers(row: npt.ArrayLike) -> tuple[int, ...]:
+    return tuple(int(value) for value in np.asarray(row))

@@ -90,7 +90,7 @@ def hardware_facts(results: RunResults) -> list[tuple[str, str]]:
     """The machine, in the words of a person."""
     machine = results.hardware
     facts = [
-        ("machine", machine.describe),
+        ("machine", machine.description),
         ("memory", f"{machine.memory_bytes / 1e9:.0f} GB"),
     ]
     facts += [
@@ -204,7 +204,9 @@ def context(results: RunResults) -> str:
         for name, version in server.versions.items()
     }
     early = [] if results.complete else ["ended early"]
-    return "; ".join([results.hardware.describe, ", ".join(sorted(versions)), *early])
+    return "; ".join(
+        [results.hardware.description, ", ".join(sorted(versions)), *early]
+    )
 
 
 def software(results: RunResults) -> list[tuple[str, str]]:

@@ -30,7 +30,7 @@ MOST_ANNOTATIONS = 10  # errors, and as many warnings, that GitHub shows of one 
 def markdown(results: RunResults, store: Store | None) -> str:
     """The run as a page of Markdown: verdict, what to do, the table, the context."""
     lines = [f"## {STATES[state(results)]} {verdict_sentence(results)}", ""]
-    lines += [f"Run `{results.run_id}` on {results.hardware.describe}.", ""]
+    lines += [f"Run `{results.run_id}` on {results.hardware.description}.", ""]
     for line in notices.important(results):
         lines += [f"**{line}**", ""]
     common = report.in_common(results)

@@ -28,7 +28,7 @@ from perfgate.judge.verdict import Outcome, Verdict
 from perfgate.load.metrics import CUSTOM, Metric
 from perfgate.load.workload import Workload
 from perfgate.machine.hardware import Hardware
-from perfgate.progress import Tell
+from perfgate.progress import ProgressDisplay
 from perfgate.results import merge as workers
 from perfgate.results.recorder import Ledger, now
 from perfgate.results.schema import Measurement, RunResults
@@ -79,7 +79,7 @@ class Campaign:
         hardware: Hardware,
         planned: Sequence[Case],
         pool: ServerPool,
-        tell: Tell,
+        tell: ProgressDisplay,
         previous: RunResults | None = None,
     ) -> None:
         self.store = settings.store

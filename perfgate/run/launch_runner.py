@@ -27,7 +27,7 @@ from perfgate.load.repetition import Repetition
 from perfgate.load.workload import Workload
 from perfgate.machine import telemetry
 from perfgate.models import catalogue as models
-from perfgate.progress import Tell
+from perfgate.progress import ProgressDisplay
 from perfgate.results import bandwidth
 from perfgate.results.recorder import Ledger
 from perfgate.results.schema import Launch, Measurement
@@ -57,7 +57,7 @@ class LaunchMeasurement:
         server: Server | AttachedServer,
         index: int,
         ledger: Ledger,
-        tell: Tell,
+        tell: ProgressDisplay,
         give_up: Callable[[str], ServerDied],
     ) -> None:
         self._config = config

@@ -18,7 +18,7 @@ from perfgate.engines import injection
 from perfgate.machine import memory
 from perfgate.machine.hardware import Hardware
 from perfgate.machine.leases import CPU, LEASES, Lease, acquire
-from perfgate.progress import Tell
+from perfgate.progress import ProgressDisplay
 from perfgate.results import schema as rundata
 from perfgate.run.campaign import Campaign
 from perfgate.run.single_flight import SharedResults
@@ -86,7 +86,7 @@ def open_campaign(
     place: Place,
     hardware: Hardware,
     planned: Planned,
-    tell: Tell,
+    tell: ProgressDisplay,
 ) -> OpenSession:
     """Make the run directory, the pool and the campaign from pytest's options.
 
@@ -176,7 +176,10 @@ def open_campaign(
 
 
 def _lease(
-    option: argparse.Namespace, hardware: Hardware, planned: Planned, tell: Tell
+    option: argparse.Namespace,
+    hardware: Hardware,
+    planned: Planned,
+    tell: ProgressDisplay,
 ) -> Lease:
     """The right to use the GPUs of the largest server, or the CPU, on this machine."""
     needed = 0

@@ -216,4 +216,4 @@ def _check_machine(here: Hardware, then: Hardware) -> None:
 
 def _named(machine: Hardware) -> str:
     gpus = ", ".join(gpu.uuid for gpu in machine.gpus)
-    return f"{machine.describe}{f', driver {machine.driver}' if machine.driver else ''}{f' ({gpus})' if gpus else ''}"
+    return f"{machine.description}{f', driver {machine.driver}' if machine.driver else ''}{f' ({gpus})' if gpus else ''}"

@@ -26,7 +26,7 @@ from perfgate.judge import gate
 from perfgate.judge.baseline_store import Store
 from perfgate.judge.verdict import unjudged
 from perfgate.machine import hardware
-from perfgate.progress import Tell
+from perfgate.progress import ProgressDisplay
 from perfgate.results import merge
 from perfgate.results.schema import RunResults, VerdictRow
 from perfgate.run import opening
@@ -141,8 +141,8 @@ class PerfSession:
                 )
                 yield dataclasses.replace(
                     study,
-                    beside_base=bool(self.against),
-                    beside_engines=len(engines) > 1,
+                    has_base_build=bool(self.against),
+                    has_other_engines=len(engines) > 1,
                 )
 
     def versus(self) -> Iterator[Versus]:
@@ -205,7 +205,7 @@ class PerfSession:
             wanted = min(wanted, self.hardware.count)
         return wanted
 
-    def open(self, tell: Tell) -> OpenSession:
+    def open(self, tell: ProgressDisplay) -> OpenSession:
         """The session's campaign, its devices leased; opened at the first call.
 
         Raises:

@@ -61,7 +61,7 @@ class SharedResults:
             if result.exists():
                 return result.read_bytes()
             if failure.exists():
-                raise FailedElsewhere.of(
+                raise FailedElsewhere.from_row(
                     msgspec.json.decode(failure.read_bytes(), type=FailureRow)
                 )
             self._count_attempt(key, self._folder / f"{stem}.attempts")

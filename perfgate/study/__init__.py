@@ -1,8 +1,8 @@
-"""Study: models, pairs, servers, workloads and platforms as data, and the questions' view of them.
+"""Study: models, pairs, servers, workloads and platforms as data, as the questions use them.
 
-`shipped` finds the study that comes with the package, `reader` reads a study file,
-`study` has what a question sees. In a wheel the shipped study, its perf tests and its
-baselines lie in this folder; in a checkout they are ``fixtures/study.toml``,
+`shipped` finds the study that comes with the package, `reader` reads a study file, and
+`study` is the argument of a question. In a wheel the shipped study, its perf tests and
+its baselines are in this folder; in a checkout they are ``fixtures/study.toml``,
 ``tests/perf`` and ``baselines``.
 """
 

@@ -1,4 +1,4 @@
-"""Claims: what was published about a pair of models, with the arithmetic's own figures."""
+"""Claims: published statements about a pair of models, with computed figures."""
 
 from __future__ import annotations
 
@@ -8,16 +8,20 @@ from perfgate.study.reader import StudyFile
 
 
 def claims(
-    study: StudyFile, architecture: Architecture, beside: Architecture
+    study: StudyFile,
+    sparse: Architecture,
+    dense: Architecture,
 ) -> tuple[Claim, ...]:
-    """What the study has about this very pair; about any other there is nothing."""
-    found = []
+    """The study's claims about this pair of shapes."""
+    claims_of_pair = []
     for row in study.claims:
         pair = study.pairs[row.pair]
-        shapes = tuple(
-            study.models[name].architecture for name in (pair.sparse, pair.dense)
-        )
-        if shapes == (architecture, beside):
-            arithmetic = row.arithmetic.format(**quantities(architecture, beside))
-            found.append(Claim(claim=row.claim, holds=row.holds, arithmetic=arithmetic))
-    return tuple(found)
+        pair_sparse = study.models[pair.sparse].architecture
+        pair_dense = study.models[pair.dense].architecture
+        if (pair_sparse, pair_dense) != (sparse, dense):
+            continue
+        figures = quantities(sparse, dense)
+        arithmetic = row.arithmetic.format(**figures)
+        claim = Claim(claim=row.claim, holds=row.holds, arithmetic=arithmetic)
+        claims_of_pair.append(claim)
+    return tuple(claims_of_pair)

@@ -1,6 +1,6 @@
-"""Reader of study files: TOML in, a checked `StudyFile` out.
+"""Reader of study files: parse TOML, check it, return a `StudyFile`.
 
-An error names the file, the table, the key and what there is instead.
+An error names the file, the table, the key and the valid values.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import string
 import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -28,7 +28,14 @@ from perfgate.models.catalogue import (
 )
 from perfgate.models.estimate import QUANTITIES
 from perfgate.study import schema
-from perfgate.study.schema import ClaimTable, PairTable, PlatformTable, ServerTable
+from perfgate.study.schema import (
+    ClaimTable,
+    ModelTable,
+    PairTable,
+    PlatformTable,
+    ServerTable,
+    WorkloadTable,
+)
 
 _TOP = (
     "schema",
@@ -41,22 +48,36 @@ _TOP = (
     "platforms",
     "claims",
 )
+# Keys of a workload that describe its prompts.
+_LENGTHS = (
+    "input_len_tokens",
+    "output_len_tokens",
+    "input_range_ratio",
+    "output_range_ratio",
+)
+# Tables inside a platform's table.
+_PLATFORM_PARTS: dict[str, type[msgspec.Struct]] = {
+    "roles": schema.Roles,
+    "slow_engines": schema.SlowRoles,
+}
 Table = TypeVar("Table", bound=msgspec.Struct)
 
 
 class BadStudy(Failure):
-    """A study file, or a project file, that cannot be used; names file, table and key."""
+    """An invalid study file or project file; the message names file, table and key."""
 
 
 @dataclass(frozen=True)
 class StudyFile:
-    """A study as it was read.
+    """The content of a study file.
 
     Attributes:
         path: of the file.
         name: for people.
         engines: compared on every platform; others are judged relative to the first.
+        models: by name, as the next three.
         workloads: set -> name -> workload.
+        claims: published statements about the pairs.
     """
 
     path: Path
@@ -71,7 +92,8 @@ class StudyFile:
 
     def device_of(self, platform: str) -> str:
         """The device of its servers: "cpu" or "cuda"."""
-        return self.servers[self.platforms[platform].server].device
+        server = self.platforms[platform].server
+        return self.servers[server].device
 
     def gpu_of(self, platform: str) -> str | None:
         """The GPU product that a platform asserts; None for any, and for the CPU."""
@@ -80,11 +102,13 @@ class StudyFile:
 
 @dataclass(frozen=True)
 class _File:
-    """The file that is read, for messages."""
+    """The decoded file, with its path for messages."""
 
     path: Path
+    data: Mapping[str, Any]
 
     def refuse(self, table: str, seen: str, remedy: str) -> NoReturn:
+        """Raise `BadStudy`; an empty table name is the top of the file."""
         place = f"[{table}]" if table else "the file"
         raise BadStudy(
             tried=f"reading the study {self.path}",
@@ -93,65 +117,109 @@ class _File:
         )
 
     def table(self, value: Any, name: str) -> dict[str, Any]:
+        """The value, which must be a table."""
         if not isinstance(value, dict):
             self.refuse(
-                name, f"is {value!r}, not a table", f"write [{name}] with keys below it"
+                name,
+                f"is {value!r}, not a table",
+                f"write [{name}] with keys below it",
             )
         return value
 
-    def tables(self, data: Mapping[str, Any], name: str) -> dict[str, dict[str, Any]]:
-        found = {}
-        for key, value in self.table(data.get(name, {}), name).items():
-            found[key] = self.table(value, f"{name}.{key}")
-        return found
+    def tables(self, name: str) -> dict[str, dict[str, Any]]:
+        """The tables [name.KEY], by key."""
+        tables = {}
+        parent = self.table(self.data.get(name, {}), name)
+        for key, value in parent.items():
+            tables[key] = self.table(value, f"{name}.{key}")
+        return tables
+
+    def structs(self, name: str, kind: type[Table]) -> dict[str, Table]:
+        """The tables [name.KEY], by key, each converted."""
+        structs = {}
+        for key, table in self.tables(name).items():
+            structs[key] = self.convert(table, kind, f"{name}.{key}")
+        return structs
 
     def convert(self, value: Mapping[str, Any], kind: type[Table], name: str) -> Table:
-        known = kind.__struct_fields__
-        for key in value:
-            if key not in known:
-                self.refuse(name, *unknown_key(key, known))
+        """The table as a struct; an unknown key or a wrong type is refused."""
+        self.check_keys(value, kind.__struct_fields__, name)
         try:
             return msgspec.convert(value, kind)
         except (msgspec.ValidationError, ValueError) as error:
-            message, _, where = str(error).partition(" - at `$.")
-            key = where.rstrip("`")
-            self.refuse(
-                name, f"{key}: {message}" if key else message, "correct this key"
-            )
+            seen = _validation_message(error)
+        self.refuse(name, seen, "correct this key")
 
-    def choose(self, name: str, there: Collection[str], table: str, key: str) -> None:
-        """A name must be one of those that are there."""
-        if name in there:
+    def check_keys(
+        self,
+        keys: Iterable[str],
+        known: Collection[str],
+        table: str,
+    ) -> None:
+        """Refuse an unknown key."""
+        for key in keys:
+            if key not in known:
+                seen, remedy = unknown_key(key, known)
+                self.refuse(table, seen, remedy)
+
+    def check_name(
+        self,
+        name: str,
+        declared: Collection[str],
+        table: str,
+        key: str,
+    ) -> None:
+        """Refuse a name that is not declared; `table` and `key` are where it is used."""
+        if name in declared:
             return
-        names = ", ".join(there) or "none is declared"
-        remedy = f"{formatting.suggestion(name, there)}use one of: {names}"
-        self.refuse(table, f"{key} names {name!r}, which is not declared", remedy)
+        names = ", ".join(declared) or "none is declared"
+        suggestion = formatting.suggestion(name, declared)
+        self.refuse(
+            table,
+            f"{key} names {name!r}, which is not declared",
+            f"{suggestion}use one of: {names}",
+        )
+
+
+def _validation_message(error: Exception) -> str:
+    """The message of msgspec, with the key in front."""
+    message, _, place = str(error).partition(" - at `$.")
+    if not place:
+        return message
+    key = place.rstrip("`")
+    return f"{key}: {message}"
 
 
 def unknown_key(key: str, known: Collection[str]) -> tuple[str, str]:
-    """What is wrong with a key that does not exist, and what to do about it."""
-    remedy = f"{formatting.suggestion(key, known)}the keys are: {', '.join(known)}"
-    return f"unknown key {key!r}", remedy
+    """What was seen, and the remedy, for a key that does not exist."""
+    suggestion = formatting.suggestion(key, known)
+    names = ", ".join(known)
+    return f"unknown key {key!r}", f"{suggestion}the keys are: {names}"
 
 
 def load_toml(path: Path, what: str) -> dict[str, Any]:
     """The content of a TOML file.
 
+    Args:
+        path: of the file.
+        what: its kind, for messages.
+
     Raises:
-        BadStudy: it is not there, is a folder, or is not TOML; line and column are
-            named.
+        BadStudy: the file cannot be read, or is not TOML; line and column are named.
     """
+    tried = f"reading {what} {path}"
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise BadStudy(
-            tried=f"reading {what} {path}",
-            seen=f"{type(error).__name__}: {getattr(error, 'strerror', None) or error}",
+            tried=tried,
+            seen=f"{type(error).__name__}: {reason}",
             remedy="correct the path, or make the file readable",
         ) from None
     except tomllib.TOMLDecodeError as error:
         raise BadStudy(
-            tried=f"reading {what} {path}",
+            tried=tried,
             seen=f"it is not TOML: {error}",
             remedy=_toml_remedy(error),
         ) from None
@@ -169,212 +237,264 @@ def read_study(path: Path) -> StudyFile:
 
     Raises:
         BadStudy: the file is missing or not TOML, a key is unknown or of the wrong
-            type, or a name refers to nothing; file, table and key are named.
+            type, or a name is not declared; file, table and key are named.
     """
-    file, data = _File(path), load_toml(path, "the study")
-    for key in data:
-        if key not in _TOP:
-            file.refuse("", *unknown_key(key, _TOP))
-    if data.get("schema", schema.SCHEMA) != schema.SCHEMA:
+    data = load_toml(path, "the study")
+    file = _File(path, data)
+    file.check_keys(data, _TOP, "")
+    version = data.get("schema", schema.SCHEMA)
+    if version != schema.SCHEMA:
         file.refuse(
-            "", f"schema is {data['schema']!r}", f"this version reads {schema.SCHEMA}"
+            "",
+            f"schema is {version!r}",
+            f"this version reads {schema.SCHEMA}",
         )
     study = StudyFile(
         path=path,
         name=str(data.get("name", path.stem)),
-        engines=_engines(file, data),
-        models=_models(file, data),
-        pairs={
-            name: file.convert(table, PairTable, f"pairs.{name}")
-            for name, table in file.tables(data, "pairs").items()
-        },
-        servers={
-            name: file.convert(table, ServerTable, f"servers.{name}")
-            for name, table in file.tables(data, "servers").items()
-        },
-        workloads=_workloads(file, data),
-        platforms=_platforms(file, data),
-        claims=_claims(file, data),
+        engines=_engines(file),
+        models=_models(file),
+        pairs=file.structs("pairs", PairTable),
+        servers=file.structs("servers", ServerTable),
+        workloads=_workloads(file),
+        platforms=_platforms(file),
+        claims=_claims(file),
     )
     _check_names(file, study)
     return study
 
 
-def _engines(file: _File, data: Mapping[str, Any]) -> tuple[str, ...]:
-    found = data.get("engines", ())
-    if not isinstance(found, list | tuple) or not all(
-        isinstance(name, str) for name in found
-    ):
-        file.refuse("", f"engines is {found!r}", 'write a list: engines = ["vllm"]')
-    return tuple(found)
+def _engines(file: _File) -> tuple[str, ...]:
+    engines = file.data.get("engines", ())
+    try:
+        return msgspec.convert(engines, tuple[str, ...])
+    except msgspec.ValidationError:
+        file.refuse(
+            "",
+            f"engines is {engines!r}",
+            'write a list: engines = ["vllm"]',
+        )
 
 
-def _models(file: _File, data: Mapping[str, Any]) -> dict[str, Model]:
-    found = {}
-    for name, table in file.tables(data, "models").items():
-        row = file.convert(table, schema.ModelTable, f"models.{name}")
-        folder = None
-        if row.folder is not None:
-            folder = (file.path.parent / Path(row.folder).expanduser()).resolve()
-            if not folder.is_dir():
-                file.refuse(
-                    f"models.{name}",
-                    f"folder: there is no {folder}",
-                    "correct the path",
-                )
-        found[name] = Model(
+def _models(file: _File) -> dict[str, Model]:
+    models = {}
+    for name, row in file.structs("models", ModelTable).items():
+        folder = _model_folder(file, name, row)
+        architecture = _architecture(file, name, row, folder)
+        models[name] = Model(
             name=name,
-            architecture=_architecture(file, name, row, folder),
+            architecture=architecture,
             hub_id=row.hub_id,
             folder=None if folder is None else str(folder),
             served=row.served,
         )
-    return found
+    return models
+
+
+def _model_folder(file: _File, name: str, row: ModelTable) -> Path | None:
+    if row.folder is None:
+        return None
+    folder = _resolve(file, row.folder)
+    if not folder.is_dir():
+        file.refuse(
+            f"models.{name}",
+            f"folder: there is no {folder}",
+            "correct the path",
+        )
+    return folder
+
+
+def _resolve(file: _File, path: str) -> Path:
+    """A path in the study file; a relative one starts at the file's folder."""
+    return (file.path.parent / Path(path).expanduser()).resolve()
 
 
 def _architecture(
-    file: _File, name: str, row: schema.ModelTable, folder: Path | None
+    file: _File,
+    name: str,
+    row: ModelTable,
+    folder: Path | None,
 ) -> Architecture:
     """The shape, from the table, a file that it names, or the model's folder."""
     table = f"models.{name}"
     config = row.config
-    if config is None and folder is None:
-        remedy = "add [models.NAME.config] with the fields of its config.json, or folder = PATH"
-        file.refuse(
-            table, "neither config nor folder is given", remedy.replace("NAME", name)
-        )
     try:
         if isinstance(config, dict):
             return parse_config(config, f"{file.path} [{table}.config]")
         if isinstance(config, str):
-            return read_config((file.path.parent / Path(config).expanduser()).resolve())
-        assert folder is not None
-        return read_config(folder)
+            return read_config(_resolve(file, config))
+        if folder is not None:
+            return read_config(folder)
     except UnknownArchitecture as failure:
-        file.refuse(table, f"config: {failure.tried}: {failure.seen}", failure.remedy)
-
-
-def _workloads(file: _File, data: Mapping[str, Any]) -> dict[str, dict[str, Workload]]:
-    found: dict[str, dict[str, Workload]] = {}
-    for set_name, members in file.tables(data, "workloads").items():
-        found[set_name] = {}
-        for name, table in members.items():
-            place = f"workloads.{set_name}.{name}"
-            if not name.replace("-", "").isalnum():
-                file.refuse(
-                    place, "the name becomes a file's name", "use letters, digits and -"
-                )
-            row = file.convert(file.table(table, place), schema.WorkloadTable, place)
-            found[set_name][name] = _workload(file, place, name, row)
-    return found
-
-
-def _workload(
-    file: _File, place: str, name: str, row: schema.WorkloadTable
-) -> Workload:
-    lengths = (
-        "input_len_tokens",
-        "output_len_tokens",
-        "input_range_ratio",
-        "output_range_ratio",
+        seen = f"config: {failure.tried}: {failure.seen}"
+        file.refuse(table, seen, failure.remedy)
+    file.refuse(
+        table,
+        "neither config nor folder is given",
+        f"add [{table}.config] with the fields of its config.json, or folder = PATH",
     )
+
+
+def _workloads(file: _File) -> dict[str, dict[str, Workload]]:
+    workloads: dict[str, dict[str, Workload]] = {}
+    for set_name, members in file.tables("workloads").items():
+        workloads[set_name] = {}
+        for name, value in members.items():
+            place = f"workloads.{set_name}.{name}"
+            workloads[set_name][name] = _workload(file, place, name, value)
+    return workloads
+
+
+def _workload(file: _File, place: str, name: str, value: Any) -> Workload:
+    if not name.replace("-", "").isalnum():
+        file.refuse(
+            place,
+            "the name becomes a file's name",
+            "use letters, digits and -",
+        )
+    table = file.table(value, place)
+    row = file.convert(table, WorkloadTable, place)
     fields = msgspec.structs.asdict(row)
-    prompts = {key: fields.pop(key) for key in lengths}
+    lengths = {key: fields.pop(key) for key in _LENGTHS}
     try:
-        return Workload(name=name, prompts=Synthetic(**prompts), **fields)
+        return Workload(name=name, prompts=Synthetic(**lengths), **fields)
     except ValueError as error:
         file.refuse(place, str(error), "correct these numbers")
 
 
-def _platforms(file: _File, data: Mapping[str, Any]) -> dict[str, PlatformTable]:
-    tables = file.tables(data, "platforms")
-    found = {}
+def _platforms(file: _File) -> dict[str, PlatformTable]:
+    tables = file.tables("platforms")
+    platforms = {}
     for name in tables:
         place = f"platforms.{name}"
         if not name.isidentifier():
-            file.refuse(place, "the name becomes a marker", "use letters, digits and _")
+            file.refuse(
+                place,
+                "the name becomes a marker",
+                "use letters, digits and _",
+            )
         merged = _inherited(file, tables, name)
-        for part, kind in (("roles", schema.Roles), ("slow_engines", schema.SlowRoles)):
-            if isinstance(merged.get(part), dict):
-                merged[part] = file.convert(merged[part], kind, f"{place}.{part}")
-        found[name] = file.convert(merged, PlatformTable, place)
-    return found
+        # Converted here, so that an error names the inner table.
+        for part, kind in _PLATFORM_PARTS.items():
+            table = merged.get(part)
+            if isinstance(table, dict):
+                merged[part] = file.convert(table, kind, f"{place}.{part}")
+        platforms[name] = file.convert(merged, PlatformTable, place)
+    return platforms
 
 
 def _inherited(
-    file: _File, tables: Mapping[str, dict[str, Any]], name: str
+    file: _File,
+    tables: Mapping[str, dict[str, Any]],
+    name: str,
 ) -> dict[str, Any]:
-    """A platform's keys on top of those of the one that ``like`` names."""
-    chain: list[str] = []
-    at = name
-    while True:
-        if at in chain:
-            remedy = "break the circle: one of them must stand by itself"
-            file.refuse(
-                f"platforms.{name}", f"like: {' -> '.join([*chain, at])}", remedy
-            )
-        chain.append(at)
-        above = tables[at].get("like")
-        if above is None:
-            break
-        file.choose(above, tables, f"platforms.{at}", "like")
-        at = above
+    """A platform's keys, and those that it inherits through ``like``."""
     merged: dict[str, Any] = {}
-    for at in reversed(chain):
-        merged |= tables[at]
+    for ancestor in reversed(_ancestors(file, tables, name)):
+        merged |= tables[ancestor]
     merged.pop("like", None)
     return merged
 
 
-def _claims(file: _File, data: Mapping[str, Any]) -> tuple[ClaimTable, ...]:
-    rows = data.get("claims", [])
+def _ancestors(
+    file: _File,
+    tables: Mapping[str, dict[str, Any]],
+    name: str,
+) -> list[str]:
+    """The platform, the one that its ``like`` names, and so on."""
+    chain = [name]
+    while True:
+        child = chain[-1]
+        parent = tables[child].get("like")
+        if parent is None:
+            return chain
+        file.check_name(parent, tables, f"platforms.{child}", "like")
+        if parent in chain:
+            circle = " -> ".join([*chain, parent])
+            file.refuse(
+                f"platforms.{name}",
+                f"like: {circle}",
+                "break the circle: one of them must stand by itself",
+            )
+        chain.append(parent)
+
+
+def _claims(file: _File) -> tuple[ClaimTable, ...]:
+    rows = file.data.get("claims", [])
     if not isinstance(rows, list):
-        file.refuse("claims", "is not a list of tables", "write [[claims]]")
-    return tuple(
-        file.convert(file.table(row, "claims"), ClaimTable, "claims") for row in rows
-    )
+        file.refuse(
+            "claims",
+            "is not a list of tables",
+            "write [[claims]]",
+        )
+    claims = []
+    for row in rows:
+        table = file.table(row, "claims")
+        claims.append(file.convert(table, ClaimTable, "claims"))
+    return tuple(claims)
 
 
 def _check_names(file: _File, study: StudyFile) -> None:
     """Every name in the file refers to something that the file declares."""
     for name, pair in study.pairs.items():
-        for key in ("sparse", "dense"):
-            file.choose(getattr(pair, key), study.models, f"pairs.{name}", key)
+        place = f"pairs.{name}"
+        file.check_name(pair.sparse, study.models, place, "sparse")
+        file.check_name(pair.dense, study.models, place, "dense")
     for claim in study.claims:
-        file.choose(claim.pair, study.pairs, "claims", "pair")
+        file.check_name(claim.pair, study.pairs, "claims", "pair")
         _check_placeholders(file, claim.arithmetic)
     for name, platform in study.platforms.items():
-        place = f"platforms.{name}"
-        file.choose(platform.server, study.servers, place, "server")
-        file.choose(platform.pair, study.pairs, place, "pair")
-        file.choose(platform.workloads, study.workloads, place, "workloads")
-        members = study.workloads[platform.workloads]
-        for part in ("roles", "slow_engines"):
-            _check_roles(file, getattr(platform, part), members, f"{place}.{part}")
-        if platform.gpu is not None and study.servers[platform.server].device == "cpu":
-            file.refuse(place, "gpu is set for a server on the CPU", "remove gpu")
+        _check_platform(file, study, platform, f"platforms.{name}")
+
+
+def _check_platform(
+    file: _File,
+    study: StudyFile,
+    platform: PlatformTable,
+    place: str,
+) -> None:
+    file.check_name(platform.server, study.servers, place, "server")
+    file.check_name(platform.pair, study.pairs, place, "pair")
+    file.check_name(platform.workloads, study.workloads, place, "workloads")
+    members = study.workloads[platform.workloads]
+    _check_roles(file, platform.roles, members, f"{place}.roles")
+    _check_roles(file, platform.slow_engines, members, f"{place}.slow_engines")
+    server = study.servers[platform.server]
+    if platform.gpu is not None and server.device == "cpu":
+        file.refuse(
+            place,
+            "gpu is set for a server on the CPU",
+            "remove gpu",
+        )
 
 
 def _check_placeholders(file: _File, text: str) -> None:
-    """Every {name} of a claim is a quantity that the arithmetic knows."""
+    """Every {name} of a claim is one of `QUANTITIES`."""
+    names = []
     try:
-        names = [
-            name for _, name, _, _ in string.Formatter().parse(text) if name is not None
-        ]
+        for _, name, _, _ in string.Formatter().parse(text):
+            if name is not None:
+                names.append(name)
     except ValueError as error:
         file.refuse(
-            "claims", f"arithmetic: {error}", "write {name:.1f}, and {{ for a brace"
+            "claims",
+            f"arithmetic: {error}",
+            "write {name:.1f}, and {{ for a brace",
         )
-    for name in names:
-        if name not in QUANTITIES:
-            file.refuse("claims", *unknown_key(name, QUANTITIES))
+    file.check_keys(names, QUANTITIES, "claims")
 
 
 def _check_roles(
-    file: _File, roles: msgspec.Struct, members: Mapping[str, Workload], place: str
+    file: _File,
+    roles: msgspec.Struct,
+    members: Mapping[str, Workload],
+    place: str,
 ) -> None:
+    """Every role names a workload of the platform's set."""
     for key, value in msgspec.structs.asdict(roles).items():
-        names = (value,) if isinstance(value, str) else value
+        names = value
+        if isinstance(value, str):
+            names = (value,)
         if isinstance(names, tuple):
             for name in names:
-                file.choose(name, members, place, key)
+                file.check_name(name, members, place, key)

@@ -15,7 +15,7 @@ Judged = Literal["all", "ratios"]
 
 
 class ModelTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[models.NAME]``: a model, by its shape and where its weights come from.
+    """``[models.NAME]``: a model, its shape and the source of its weights.
 
     Attributes:
         hub_id: "owner/name" on the Hugging Face hub. Without it and without `folder`
@@ -43,7 +43,7 @@ class PairTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 class ServerTable(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 ):
-    """``[servers.NAME]``: how each model of a pair is served.
+    """``[servers.NAME]``: the server of each model of a pair.
 
     Attributes:
         device: "cuda" or "cpu".
@@ -63,7 +63,7 @@ class ServerTable(
 class WorkloadTable(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 ):
-    """``[workloads.SET.NAME]``: what is sent and when; see `perfgate.load.workload.Workload`.
+    """``[workloads.SET.NAME]``: prompts and arrivals; see `perfgate.load.workload.Workload`.
 
     Attributes:
         request_rate: requests per second, Poisson arrivals; without it all are sent at
@@ -71,8 +71,7 @@ class WorkloadTable(
         max_concurrency: most requests in flight.
         client_processes: processes of the client that send, 1 to 64; without it one,
             and more where one is too busy.
-        asks_routing: the server is asked which experts the tokens choose, and is not
-            timed.
+        asks_routing: the server returns the experts of each token, and is not timed.
     """
 
     input_len_tokens: int
@@ -91,12 +90,12 @@ class WorkloadTable(
 
 
 class Roles(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which workloads a platform's questions send; every value names one of its workload set.
+    """``[platforms.NAME.roles]``: the workloads that the questions send, by name.
 
     Attributes:
         closed: fixed concurrency, the steady state that is judged.
         single_stream: one request at a time.
-        routing: sent to a server that is asked where its tokens go.
+        routing: sent to a server that returns the experts of its tokens.
         burst: many prompts at once; None for none.
         rates: open loop, lowest rate first.
         batches: fixed concurrency, smallest first.
@@ -116,7 +115,7 @@ class Roles(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class SlowRoles(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[platforms.NAME.slow_engines]``: what an engine that is slow on this device is sent."""
+    """``[platforms.NAME.slow_engines]``: roles of an engine that is slow on this device."""
 
     rates: tuple[str, ...] | None = None
     batches: tuple[str, ...] | None = None
@@ -127,7 +126,7 @@ class SlowRoles(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 class PlatformTable(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 ):
-    """``[platforms.NAME]``: a marker for ``-m``, and what it runs.
+    """``[platforms.NAME]``: a marker for ``-m``, with its server, models and workloads.
 
     Attributes:
         about: one line for ``pytest --markers``.
@@ -136,8 +135,8 @@ class PlatformTable(
         server, pair, workloads: names of a server table, a pair and a workload set.
         judged: "all", or "ratios" where absolute values are only reported and a ratio
             that moves in either direction is a regression.
-        roles: which workloads of the set the questions send.
-        slow_engines: what replaces some of them for an engine without kernels for this
+        roles: the workloads of the set that the questions send.
+        slow_engines: replaces some of them for an engine without kernels for this
             device.
     """
 
@@ -152,10 +151,11 @@ class PlatformTable(
 
 
 class ClaimTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[[claims]]``: what was published about a pair, and whether the arithmetic agrees.
+    """``[[claims]]``: a published statement about a pair.
 
     Attributes:
-        arithmetic: shown beside it; ``{name}`` is replaced by a quantity of
+        holds: whether the arithmetic agrees.
+        arithmetic: the computed figure; ``{name}`` is replaced by a quantity of
             `perfgate.models.estimate.quantities`.
     """
 

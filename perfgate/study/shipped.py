@@ -1,23 +1,22 @@
-"""The shipped study: where its file, its perf tests and its baselines lie."""
+"""The shipped study: paths of its file, its perf tests and its baselines."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-# The name under which pytest finds the shipped perf tests: pytest --pyargs
-# perfgate.study
+# pytest finds the shipped perf tests by this name: pytest --pyargs perfgate.study
 PACKAGE = "perfgate.study"
 
 
 @dataclass(frozen=True)
 class Shipped:
-    """Paths of what is shipped.
+    """Paths of the shipped study.
 
     Attributes:
         study: the study file.
-        tests: folder of its perf tests, one file a question.
-        baselines: recorded and published figures.
+        tests: folder of its perf tests, one file per question.
+        baselines: folder of recorded and published figures.
     """
 
     study: Path
@@ -26,15 +25,18 @@ class Shipped:
 
 
 def shipped() -> Shipped:
-    """In a wheel beside this module; in a checkout where they are edited."""
-    here = Path(__file__).resolve().parent
-    if (here / "builtin" / "study.toml").is_file():
+    """The paths in a wheel, in the package; in a checkout, in folders of their own."""
+    package = Path(__file__).resolve().parent
+    study = package / "builtin" / "study.toml"
+    if study.is_file():
         return Shipped(
-            here / "builtin" / "study.toml", here / "tests", here / "baselines"
+            study=study,
+            tests=package / "tests",
+            baselines=package / "baselines",
         )
-    checkout = here.parent.parent
+    checkout = package.parent.parent
     return Shipped(
-        checkout / "fixtures" / "study.toml",
-        checkout / "tests" / "perf",
-        checkout / "baselines",
+        study=checkout / "fixtures" / "study.toml",
+        tests=checkout / "tests" / "perf",
+        baselines=checkout / "baselines",
     )

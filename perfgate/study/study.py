@@ -1,8 +1,8 @@
-"""Study: the servers and workloads of one platform and engine, as questions see them.
+"""Study: the servers and workloads of one platform and engine, for the questions.
 
 A question is a function of a `Study` (or of a `Versus`, two engines) that yields cases.
-The same questions are asked everywhere. Platforms differ in the models, the lengths of
-prompts, and whether absolute values may be judged.
+All platforms have the same questions. They differ in the models, the lengths of prompts,
+and whether absolute values are judged.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ class Study:
     Attributes:
         platform: the marker that selects it.
         moe, dense: the sparse and the dense server of the same size.
-        dense_tp1: the dense server on one rank; None where the study leaves it out.
+        dense_tp1: the dense server on one rank; None where the study omits it.
         closed: fixed concurrency, the steady state that is judged.
         single_stream: one request at a time.
-        routing: what a server is sent that is asked where its tokens go.
+        routing: sent to a server that returns the experts of its tokens.
         rates: open loop, lowest rate first.
         batches: fixed concurrency, smallest first.
         sweep: batches at which the ratio of the models is compared with that of the
@@ -43,11 +43,11 @@ class Study:
         burst: many prompts at once; None where the platform has none.
         workloads: every workload of the platform's set, by name.
         judged: "all", or "ratios" where absolute values are only reported.
-        beside_base: a base build is launched in turn with the candidate. Then each
-            server's own values are judged everywhere, and ratios of servers are
+        has_base_build: a base build is launched in turn with the candidate. Then each
+            server's own values are judged on every platform, and ratios of servers are
             report-only: both of their sides are judged already.
-        beside_engines: other engines are selected, too. A slow one is then not asked
-            where its tokens go: there is no time for another launch.
+        has_other_engines: other engines are selected too. A slow one then does not
+            return its routing: there is no time for another launch.
     """
 
     platform: str
@@ -63,8 +63,8 @@ class Study:
     burst: Workload | None = None
     workloads: Mapping[str, Workload] = field(default_factory=dict, compare=False)
     judged: Judged = "all"
-    beside_base: bool = False
-    beside_engines: bool = False
+    has_base_build: bool = False
+    has_other_engines: bool = False
 
     @property
     def gpu_count(self) -> int:
@@ -74,7 +74,7 @@ class Study:
     @property
     def absolute(self) -> GateMode:
         """Whether absolute values are judged here or only reported."""
-        if self.judged == "ratios" and not self.beside_base:
+        if self.judged == "ratios" and not self.has_base_build:
             return "report"
         return "hard"
 
@@ -91,31 +91,36 @@ class Study:
         """
         if name in self.workloads:
             return self.workloads[name]
+        names = ", ".join(self.workloads) or "none"
         raise BadStudy(
             tried=f"looking up the workload {name!r} of platform {self.platform}",
-            seen=f"its set has {', '.join(self.workloads) or 'none'}",
-            remedy=f"add [workloads.SET.{name}] to the study file, or ask with study.workloads.get",
+            seen=f"its set has {names}",
+            remedy=(
+                f"add [workloads.SET.{name}] to the study file, or ask with "
+                "study.workloads.get"
+            ),
         )
 
     @property
     def moe_routing(self) -> ServerConfig | None:
-        """The sparse server that is asked where its tokens go: the timed one, or one of its own.
+        """The sparse server that returns its routing: the timed one, or another launch.
 
-        None where that cannot be known: made-up weights make every router alike, so
-        theirs says nothing. With a base build times are compared, and six more launches
-        are too expensive.
+        None where the routing is unknown or meaningless: dummy weights make every
+        router alike. With a base build it is omitted, because it takes six more
+        launches.
         """
         engine = lookup(self.moe.engine)
         probe = engine.routing_probes.get(self.moe.device)
+        if probe is None or self.moe.load_format == "dummy":
+            return None
         is_slow = self.moe.device == "cpu" and engine.slow_on_cpu
-        too_dear = self.beside_base or (self.beside_engines and is_slow)
-        if probe is None or self.moe.load_format == "dummy" or too_dear:
+        if self.has_base_build or (self.has_other_engines and is_slow):
             return None
         return msgspec.structs.replace(self.moe, routing=probe)
 
     @property
     def moe_ep(self) -> ServerConfig | None:
-        """The sparse server with whole experts spread over the ranks; None on one rank."""
+        """The sparse server with expert parallelism; None on one rank."""
         if self.moe.tensor_parallel_size == 1:
             return None
         return msgspec.structs.replace(self.moe, expert_parallel=True)
@@ -127,14 +132,18 @@ class Study:
         server: ServerConfig,
         workload: Workload | None,
     ) -> Case:
-        """One server's own value: judged, or reported where the platform judges ratios alone."""
-        load = Load(server=server, workload=workload)
-        return Case(experiment=experiment, metric=metric, of=load, gate=self.absolute)
+        """One server's own value: judged, or reported where only ratios are judged."""
+        return Case(
+            experiment=experiment,
+            metric=metric,
+            of=Load(server=server, workload=workload),
+            gate=self.absolute,
+        )
 
     def ratio(self, experiment: str, metric: str, of: Load, over: Load) -> Case:
         """One load over another of the same session: judged unless a base build is compared."""
         gate: GateMode = "hard"
-        if self.beside_base:
+        if self.has_base_build:
             gate = "report"
         return Case(
             experiment=experiment,
@@ -157,7 +166,9 @@ class Study:
 class Versus:
     """The studies of two engines on one platform: the same models, prompts and limits.
 
-    `of` is judged relative to `over`.
+    Attributes:
+        of: the engine that is judged.
+        over: the engine that it is compared with.
     """
 
     of: Study
@@ -180,8 +191,9 @@ class Versus:
         workload: Workload,
     ) -> Case:
         """One engine over the other under the same workload."""
-        of, over = (Load(server=server, workload=workload) for server in servers)
-        return self.of.ratio("E9", metric, of, over)
+        numerator = Load(server=servers[0], workload=workload)
+        denominator = Load(server=servers[1], workload=workload)
+        return self.of.ratio("E9", metric, numerator, denominator)
 
 
 def study_of(
@@ -194,19 +206,23 @@ def study_of(
     """The study on one platform with one engine.
 
     Args:
+        file: the study file.
+        platform: name of a platform in it.
+        engine: name of a registered engine.
         tensor_parallel_size: of the two servers that are compared; None takes the
             file's.
-        load_format: "auto" for real weights, "dummy" for made-up ones; on the CPU,
-            where the suite makes its models itself, always "auto".
+        load_format: "auto" for real weights, "dummy" for random ones. On the CPU, where
+            the suite makes the models, always "auto".
 
     """
     table = file.platforms[platform]
     pair = file.pairs[table.pair]
     server = file.servers[table.server]
+    members = file.workloads[table.workloads]
     moe = _server(server, engine, pair.sparse, tensor_parallel_size, load_format)
     dense = msgspec.structs.replace(moe, model=pair.dense)
-    roles = _roles(table, is_slow=server.device == "cpu" and lookup(engine).slow_on_cpu)
-    members = file.workloads[table.workloads]
+    is_slow = server.device == "cpu" and lookup(engine).slow_on_cpu
+    roles = _roles(table, is_slow)
     dense_tp1 = None
     if roles.dense_alone:
         dense_tp1 = msgspec.structs.replace(dense, tensor_parallel_size=1)
@@ -221,13 +237,20 @@ def study_of(
         closed=members[roles.closed],
         single_stream=members[roles.single_stream],
         routing=members[roles.routing],
-        rates=tuple(members[name] for name in roles.rates),
-        batches=tuple(members[name] for name in roles.batches),
-        sweep=tuple(members[name] for name in roles.sweep),
+        rates=_select(members, roles.rates),
+        batches=_select(members, roles.batches),
+        sweep=_select(members, roles.sweep),
         burst=burst,
         workloads=members,
         judged=table.judged,
     )
+
+
+def _select(
+    members: Mapping[str, Workload],
+    names: Iterable[str],
+) -> tuple[Workload, ...]:
+    return tuple(members[name] for name in names)
 
 
 def _server(
@@ -237,11 +260,12 @@ def _server(
     tensor_parallel_size: int | None,
     load_format: str,
 ) -> ServerConfig:
-    """The server of one model as the table has it; `load_format` counts on GPUs alone."""
+    """The server of one model; the CPU ignores `load_format`."""
     arguments = table.extra_args.get(engine, ())
     if table.device == "cpu":
         arguments = (*lookup(engine).cpu_arguments, *arguments)
         load_format = "auto"
+    variables = table.extra_env.get(engine, {})
     return ServerConfig(
         engine=engine,
         model=model,
@@ -251,7 +275,7 @@ def _server(
         dtype=table.dtype,
         load_format=load_format,
         extra_args=arguments,
-        extra_env=tuple(sorted(table.extra_env.get(engine, {}).items())),
+        extra_env=tuple(sorted(variables.items())),
     )
 
 
@@ -259,45 +283,55 @@ def _roles(table: PlatformTable, is_slow: bool) -> Roles:
     """The platform's workloads, or fewer for an engine without kernels for the device."""
     if not is_slow:
         return table.roles
-    changes = {
-        name: value
-        for name, value in msgspec.structs.asdict(table.slow_engines).items()
-        if value is not None
-    }
+    changes = {}
+    for name, value in msgspec.structs.asdict(table.slow_engines).items():
+        if value is not None:
+            changes[name] = value
     return msgspec.structs.replace(table.roles, **changes)
 
 
 def servers_of(
     cases: Iterable[Case],
 ) -> dict[str, tuple[ServerConfig, tuple[Workload, ...]]]:
-    """Every server that the cases need, by key, with its workloads, in order of first mention.
+    """The servers that the cases need, by key, with their workloads.
+
+    The order is that of the first case that needs each.
 
     Raises:
         AmbiguousServer: two different configurations have one key.
     """
-    found: dict[str, tuple[ServerConfig, tuple[Workload, ...]]] = {}
+    servers: dict[str, ServerConfig] = {}
+    workloads: dict[str, tuple[Workload, ...]] = {}
     for case in cases:
         for load in case.loads:
-            config, workloads = found.get(load.server.key, (load.server, ()))
-            if config != load.server:
-                raise AmbiguousServer(
-                    tried=f"planning the launch of {load.server.key}",
-                    seen=f"two configurations have this key; {_difference(config, load.server)}",
-                    remedy="give one of them a name of its own, which joins its key: "
-                    'variant="eager"; else '
-                    "baselines of one would be compared with the other's",
-                )
-            if load.workload is not None and load.workload not in workloads:
-                workloads = (*workloads, load.workload)
-            found[load.server.key] = (config, workloads)
-    return found
+            key = load.server.key
+            _check_unique(servers.setdefault(key, load.server), load.server)
+            workloads.setdefault(key, ())
+            if load.workload is None or load.workload in workloads[key]:
+                continue
+            workloads[key] += (load.workload,)
+    return {key: (servers[key], workloads[key]) for key in servers}
+
+
+def _check_unique(one: ServerConfig, other: ServerConfig) -> None:
+    if one == other:
+        return
+    raise AmbiguousServer(
+        tried=f"planning the launch of {other.key}",
+        seen=f"two configurations have this key; {_difference(one, other)}",
+        remedy=(
+            'give one of them a name of its own, which joins its key: variant="eager"; '
+            "else baselines of one would be compared with the other's"
+        ),
+    )
 
 
 def _difference(one: ServerConfig, other: ServerConfig) -> str:
-    """What tells two servers apart: "max_model_len is 2048 or 1024"."""
+    """The fields that differ: "max_model_len is 2048 or 1024"."""
     texts = []
     for name in ServerConfig.__struct_fields__:
-        values = getattr(one, name), getattr(other, name)
-        if values[0] != values[1]:
-            texts.append(f"{name} is {values[0]!r} or {values[1]!r}")
+        value = getattr(one, name)
+        other_value = getattr(other, name)
+        if value != other_value:
+            texts.append(f"{name} is {value!r} or {other_value!r}")
     return "; ".join(texts)

@@ -24,6 +24,6 @@ def test_told_whole_only_once():
 
 def test_a_failure_is_stored_and_told_again():
     """By another process it reads the same."""
-    again = Failure.of(FULL.row())
+    again = Failure.from_row(FULL.row())
 
     assert (str(FULL), FULL.row()) == (str(again), again.row())

@@ -28,7 +28,7 @@ def test_variables_come_first(tmp_path, monkeypatch):
     monkeypatch.setenv("PERFGATE_ENGINES_DIR", str(tmp_path / "engines"))
     monkeypatch.delenv("PERFGATE_MODELS_DIR", raising=False)
     monkeypatch.delenv("PERFGATE_HISTORY", raising=False)
-    locations.use(locations.below(tmp_path / "project"))
+    locations.use(locations.default_locations(tmp_path / "project"))
     found = locations.current()
 
     assert tmp_path / "engines" == found.engines

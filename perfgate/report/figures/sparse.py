@@ -20,9 +20,9 @@ from perfgate.models.routing import LayerShares
 from perfgate.models.routing_stats import (
     Floats,
     distance,
+    merge,
     share_intervals,
     shares,
-    together,
     totals,
 )
 from perfgate.report.figures.figure import Picture, left_out, short, told
@@ -262,7 +262,7 @@ def _recorded(
                 for point in baseline.metric.launches
                 if point.shares is not None
             ]
-            return together(parts) if parts else None
+            return merge(parts) if parts else None
     return None
 
 

@@ -6,13 +6,8 @@ import msgspec
 import pytest
 
 from perfgate.machine import hardware
-from perfgate.machine.hardware import (
-    NvmlError,
-    cpu_isa,
-    detect,
-    gpu_kind,
-    processor_slug,
-)
+from perfgate.machine.hardware import cpu_isa, detect, gpu_kind, processor_slug
+from perfgate.machine.nvml import NvmlError
 from tests.support import builders
 
 

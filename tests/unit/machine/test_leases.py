@@ -142,7 +142,7 @@ def test_unsigned_lock_is_explained(tmp_path: Path) -> None:
     """A holder that has not written its name yet still counts."""
     with _acquire(tmp_path, ["GPU-0"], 1) as lease:
         os.ftruncate(lease.descriptors[0], 0)
-        with pytest.raises(NotLeased, match="has not signed yet"):
+        with pytest.raises(NotLeased, match="has not written its name yet"):
             _acquire(tmp_path, ["GPU-0"], 1)
 
 

@@ -20,6 +20,7 @@ from perfgate.machine.memory import (
     process_bytes,
     process_peak_bytes,
 )
+from perfgate.machine.nvml import NvmlError
 from perfgate.servers.supervisor.processes import command_of
 
 
@@ -79,7 +80,7 @@ def test_no_process_left_is_an_error():
     with subprocess.Popen([sys.executable, "-c", ""]) as gone:
         gone.wait()
 
-    with pytest.raises(MemoryUnknown, match="none of them is there any more") as error:
+    with pytest.raises(MemoryUnknown, match="all of them have ended") as error:
         process_bytes([gone.pid])
     assert "log" in error.value.remedy
 
@@ -116,7 +117,7 @@ def test_nvml_that_does_not_answer_is_told(read, when):
     """A driver that fails is an error with a remedy, whether it fails at once or later, and stays closed."""
     nvml = FakeNvml(used=(0,), processes=[[]], **{when: FakeNvml.NVMLError("GPU is lost")})
 
-    with pytest.raises(MemoryUnknown, match="GPU is lost") as error:
+    with pytest.raises(NvmlError, match="GPU is lost") as error:
         read((0,), nvml=nvml)
     assert "nvidia-smi" in error.value.remedy
     assert 0 == nvml.open
@@ -145,7 +146,7 @@ def test_peak_that_cannot_be_forgotten_is_told(tmp_path):
 
 def test_peak_of_nobody_is_an_error(tmp_path):
     """Processes that are gone have no peak."""
-    with pytest.raises(MemoryUnknown, match="none of them is there any more"):
+    with pytest.raises(MemoryUnknown, match="all of them have ended"):
         process_peak_bytes([1], proc=tmp_path)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from perfgate.machine.nvml import Gpus, Look, TelemetryFailed, reasons
+from perfgate.machine.nvml import Gpus, Look, NvmlError, reasons
 from tests.support.fake_nvml import FakeNvml
 
 
@@ -64,7 +64,7 @@ def test_a_gpu_that_tells_nothing_is_an_error():
     gpus = Gpus((0,), nvml)
     nvml.refused = tuple(name for name in dir(nvml) if name.startswith("nvmlDeviceGet"))
 
-    with pytest.raises(TelemetryFailed, match="GPU 0"):
+    with pytest.raises(NvmlError, match="GPU 0"):
         gpus.look()
     assert 7 == len(Look.__struct_fields__)
 
@@ -72,5 +72,5 @@ def test_a_gpu_that_tells_nothing_is_an_error():
 @pytest.mark.parametrize(("nvml", "indices"), [(FakeNvml(refused=("nvmlInit",)), (0,)), (FakeNvml(), (3,))])
 def test_nvml_that_does_not_open_is_an_error(nvml, indices):
     """Or a GPU that is not there."""
-    with pytest.raises(TelemetryFailed, match="nvidia-smi"):
+    with pytest.raises(NvmlError, match="nvidia-smi"):
         Gpus(indices, nvml)

@@ -12,14 +12,14 @@ from perfgate.models.routing import LayerShares, Routing, RoutingUnreadable
 from perfgate.models.routing_stats import (
     balancedness,
     checked,
-    collapsed,
+    collapsed_layers,
     count,
     distance,
     drift,
     intervals,
+    merge,
     share_intervals,
     summary,
-    together,
     values,
 )
 
@@ -200,7 +200,7 @@ def test_other_requests_of_the_same_router_are_noise():
     for seed in range(200):
         before, now = (summary(drawn(n, shares, mood=0.4)) for n in (seed, 1000 + seed))
         seen = drift(now, before)
-        beyond += seen.distance > seen.line
+        beyond += seen.distance > seen.threshold
 
     # 0.1 % are meant; the noise is itself estimated from 40 requests
     assert beyond <= 3
@@ -221,9 +221,9 @@ def test_another_router_is_no_noise():
 
     seen = drift(now, before)
 
-    assert seen.distance > seen.line
+    assert seen.distance > seen.threshold
     assert (0, True) == (seen.layer, seen.expert in (0, 1))
-    assert 0.1 == pytest.approx(abs(seen.now - seen.before), abs=0.03)
+    assert 0.1 == pytest.approx(abs(seen.share_now - seen.share_before), abs=0.03)
 
 
 def test_drift_names_the_layer_that_stands_out():
@@ -234,15 +234,15 @@ def test_drift_names_the_layer_that_stands_out():
     seen = drift(now, before)
 
     # layer 0: 0.10 of 0.30; layer 1: 0.05 of 0.02
-    assert (1, pytest.approx(0.05), 0.02) == (seen.layer, seen.distance, seen.line)
+    assert (1, pytest.approx(0.05), 0.02) == (seen.layer, seen.distance, seen.threshold)
 
 
 def test_tiny_distances_never_count():
     """Where no noise was seen at all, one percent of the choices still may move."""
     seen = drift(LayerShares(counts=((505, 495),), noise=(0.0,)), LayerShares(counts=((500, 500),), noise=(0.0,)))
 
-    assert routing.SMALLEST_DISTANCE == seen.line
-    assert seen.distance < seen.line
+    assert routing.SMALLEST_DISTANCE == seen.threshold
+    assert seen.distance < seen.threshold
 
 
 def test_other_models_are_not_compared():
@@ -255,15 +255,15 @@ def test_launches_are_put_together():
     """Counts add up; the larger noise stands."""
     one, other = LayerShares(counts=((1, 2),), noise=(0.1,)), LayerShares(counts=((3, 4),), noise=(0.3,))
 
-    assert LayerShares(counts=((4, 6),), noise=(0.3,)) == together([one, other])
+    assert LayerShares(counts=((4, 6),), noise=(0.3,)) == merge([one, other])
 
 
 def test_collapse_is_named():
     """Two experts with 80 % are a collapse, with the layer and both; 79 % and two experts in all are none."""
     rows = [[10, 10, 10, 10], [5, 45, 5, 45], [39, 40, 11, 10]]
 
-    assert [(1, (3, 1), 0.9)] == [(layer, pair, round(share, 6)) for layer, pair, share in collapsed(rows)]
-    assert [] == collapsed([[50, 50]])
+    assert [(1, (3, 1), 0.9)] == [(layer, pair, round(share, 6)) for layer, pair, share in collapsed_layers(rows)]
+    assert [] == collapsed_layers([[50, 50]])
 
 
 def test_entropy_of_a_dead_expert():

@@ -7,7 +7,7 @@ import pytest
 
 from perfgate.cases import Case, Load
 from perfgate.config.project import Project
-from perfgate.locations import below
+from perfgate.locations import default_locations
 from perfgate.machine.leases import NotLeased
 from perfgate.run import opening
 from perfgate.run.requirements import Needs
@@ -32,7 +32,7 @@ def session(tmp_path, monkeypatch):
             "weights": "auto",
             "run_dir": "r",
         } | options
-        project = Project(below(tmp_path), SHIPPED, tests=(tmp_path / "tests" / "perf",))
+        project = Project(default_locations(tmp_path), SHIPPED, tests=(tmp_path / "tests" / "perf",))
         return PerfSession(argparse.Namespace(**chosen), project, {"cpu", "h200"})
 
     return make
