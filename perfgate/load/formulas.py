@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from perfgate.load.request_times import (
     NS_PER_MS,
     NS_PER_S,
+    Window,
     e2el_ns,
     independent_gaps,
     itl_ns,
@@ -59,7 +60,7 @@ class Sample:
     requests: Sequence[Transcript]
     duration_s: float
     slo_ms: Sequence[tuple[str, float]] = ()
-    window: tuple[int, int] | None = None
+    window: Window | None = None
 
     @functools.cached_property
     def input_tokens(self) -> int:
@@ -104,8 +105,7 @@ class Sample:
 
 
 Formula = Callable[[Sample], float | None]
-# A distribution of a sample: an attribute of it, read by a function.
-Distributed = Callable[[Sample], Distribution]
+DistributionGetter = Callable[[Sample], Distribution]
 
 
 def output_throughput(sample: Sample) -> float:
@@ -136,37 +136,40 @@ def steady_output_throughput(sample: Sample) -> float | None:
     if sample.window is None:
         return None
     start, end = sample.window
-    return tokens_within(sample.requests, sample.window) / ((end - start) / NS_PER_S)
+    length_s = (end - start) / NS_PER_S
+    return tokens_within(sample.requests, sample.window) / length_s
 
 
-def mean_ms(distributed: Distributed, sample: Sample) -> float | None:
+def mean_ms(get_distribution: DistributionGetter, sample: Sample) -> float | None:
     """Arithmetic mean; None of no times."""
     import numpy as np
 
-    times_ms = distributed(sample).times_ms
+    times_ms = get_distribution(sample).times_ms
     if not len(times_ms):
         return None
     return float(np.mean(times_ms))
 
 
-def median_ms(distributed: Distributed, sample: Sample) -> float | None:
+def median_ms(get_distribution: DistributionGetter, sample: Sample) -> float | None:
     """Median; None of no times."""
     import numpy as np
 
-    times_ms = distributed(sample).times_ms
+    times_ms = get_distribution(sample).times_ms
     if not len(times_ms):
         return None
     return float(np.median(times_ms))
 
 
 def percentile_ms(
-    percentile: int, distributed: Distributed, sample: Sample
+    percentile: int,
+    get_distribution: DistributionGetter,
+    sample: Sample,
 ) -> float | None:
     """A percentile; None of fewer independent samples than MLPerf's rule asks for."""
     import numpy as np
 
-    found = distributed(sample)
-    count = min(found.independent, len(found.times_ms))
+    distribution = get_distribution(sample)
+    count = min(distribution.independent, len(distribution.times_ms))
     if count < samples_needed(percentile):
         return None
-    return float(np.percentile(found.times_ms, percentile))
+    return float(np.percentile(distribution.times_ms, percentile))

@@ -19,8 +19,8 @@ import msgspec
 from perfgate import formatting
 from perfgate.errors import Failure
 from perfgate.load import formulas
-from perfgate.load.formulas import Distributed, Formula, Sample
-from perfgate.load.request_times import NS_PER_S, completed
+from perfgate.load.formulas import DistributionGetter, Formula, Sample
+from perfgate.load.request_times import NS_PER_S, Window, completed
 from perfgate.load.response import Transcript
 
 PERCENTILES = (90, 95, 99)
@@ -325,7 +325,7 @@ ROUTING_METRICS = (
 
 def _latency_metrics(word: Family, definition: str) -> Iterator[BuiltIn]:
     """Mean, median and percentiles of a distribution of times, an attribute of `Sample`."""
-    distributed: Distributed = operator.attrgetter(word)
+    get_distribution: DistributionGetter = operator.attrgetter(word)
 
     def declare(statistic: str, family: Family, formula: Formula) -> BuiltIn:
         metric = Metric(
@@ -337,10 +337,14 @@ def _latency_metrics(word: Family, definition: str) -> Iterator[BuiltIn]:
         )
         return BuiltIn(metric, formula)
 
-    yield declare("mean", word, functools.partial(formulas.mean_ms, distributed))
-    yield declare("median", word, functools.partial(formulas.median_ms, distributed))
+    mean = functools.partial(formulas.mean_ms, get_distribution)
+    yield declare("mean", word, mean)
+    median = functools.partial(formulas.median_ms, get_distribution)
+    yield declare("median", word, median)
     for percentile in PERCENTILES:
-        formula = functools.partial(formulas.percentile_ms, percentile, distributed)
+        formula = functools.partial(
+            formulas.percentile_ms, percentile, get_distribution
+        )
         yield declare(f"p{percentile}", "tail", formula)
 
 
@@ -388,7 +392,7 @@ def compute(
     start_ns: int,
     end_ns: int,
     slo_ms: Sequence[tuple[str, float]] = (),
-    window: tuple[int, int] | None = None,
+    window: Window | None = None,
 ) -> dict[str, float]:
     """Every built-in metric that the requests of a run have.
 
@@ -451,23 +455,21 @@ def register(metrics: Iterable[CustomMetric | Metric]) -> None:
         custom = declared
         if isinstance(custom, Metric):
             custom = CustomMetric(custom)
-        metric = _checked(custom.metric)
+        metric = _validate(custom.metric)
         METRICS[metric.name] = metric
         if custom.compute is not None or metric.name not in CUSTOM:
             CUSTOM[metric.name] = CustomMetric(metric, custom.compute)
 
 
-def _checked(metric: Metric) -> Metric:
+def _validate(metric: Metric) -> Metric:
     """The metric, with the family that an equal declaration has given it."""
     tried = f"declaring the metric {metric.name}"
     if metric.family not in FAMILIES:
+        suggestion = formatting.suggestion(metric.family, FAMILIES)
         raise BadMetric(
             tried=tried,
             seen=f"there is no family {metric.family!r}",
-            remedy=(
-                f"{formatting.suggestion(metric.family, FAMILIES)}use one of: "
-                f"{', '.join(FAMILIES)}"
-            ),
+            remedy=f"{suggestion}use one of: {', '.join(FAMILIES)}",
         )
     known = METRICS.get(metric.name)
     if known is None:

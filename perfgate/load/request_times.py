@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 NS_PER_MS = 1e6
 NS_PER_S = 1e9
+Window = tuple[int, int]  # start_ns, end_ns
 
 
 def completed(transcripts: Sequence[Transcript]) -> list[Transcript]:
@@ -99,7 +100,9 @@ def independent_gaps(good: Sequence[Transcript], gaps: int) -> int:
     times) / (their span).
     """
     decoding_ns = sum(t.last_ns - t.first_ns for t in good)
-    covered_ns = max(t.last_ns for t in good) - min(t.first_ns for t in good)
+    start = min(t.first_ns for t in good)
+    end = max(t.last_ns for t in good)
+    covered_ns = end - start
     if decoding_ns <= covered_ns:
         return gaps
     return math.ceil(gaps * covered_ns / decoding_ns)
@@ -124,7 +127,7 @@ def _limited_ns(t: Transcript, word: str) -> float:
     return tpot_ns(t)
 
 
-def tokens_within(good: Sequence[Transcript], window: tuple[int, int]) -> float:
+def tokens_within(good: Sequence[Transcript], window: Window) -> float:
     """Output tokens that came in (start, end]; a chunk counts as its request's tokens / chunks."""
     import numpy as np
 
@@ -136,8 +139,9 @@ def tokens_within(good: Sequence[Transcript], window: tuple[int, int]) -> float:
 
 
 def steady_window(
-    transcripts: Sequence[Transcript], open_loop: bool
-) -> tuple[int, int] | None:
+    transcripts: Sequence[Transcript],
+    open_loop: bool,
+) -> Window | None:
     """The part of a run between ramp-up and tail, (start_ns, end_ns); None if it has none.
 
     Open loop: from the moment a fifth of the requests was sent to the moment four
@@ -152,20 +156,22 @@ def steady_window(
         start, end = _middle_of_arrivals(good)
     else:
         start, end = _full_decoding(good)
-    run_ns = max(t.last_ns for t in good) - _sent_ns(good[0])
+    run_start = _sent_ns(good[0])
+    run_end = max(t.last_ns for t in good)
+    run_ns = run_end - run_start
     if end - start <= 0.1 * run_ns:
         return None
     return start, end
 
 
-def _middle_of_arrivals(good: Sequence[Transcript]) -> tuple[int, int]:
+def _middle_of_arrivals(good: Sequence[Transcript]) -> Window:
     """From the sending of the first fifth to that of the fourth; requests in order of sending."""
     fifth = good[len(good) // 5]
     four_fifths = good[(4 * len(good)) // 5]
     return _sent_ns(fifth), _sent_ns(four_fifths)
 
 
-def _full_decoding(good: Sequence[Transcript]) -> tuple[int, int]:
+def _full_decoding(good: Sequence[Transcript]) -> Window:
     """From the first to the last moment at which 90 % of the most streams decode."""
     import numpy as np
 
@@ -177,5 +183,6 @@ def _full_decoding(good: Sequence[Transcript]) -> tuple[int, int]:
     times = np.array([at for at, _ in edges])
     decoding = np.cumsum([step for _, step in edges])
     full = np.flatnonzero(decoding >= 0.9 * decoding.max())
-    end = min(full[-1] + 1, len(times) - 1)
-    return int(times[full[0]]), int(times[end])
+    first = full[0]
+    following = min(full[-1] + 1, len(times) - 1)
+    return int(times[first]), int(times[following])

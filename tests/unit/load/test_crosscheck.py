@@ -58,7 +58,7 @@ def test_what_the_server_did_is_taken_out(rounds):
     found = compare(list(turns(ours, 1.01)), list(turns(theirs, 1.0)))
 
     if rounds < ENOUGH_ROUNDS:
-        assert {False} == {c.beside_server for c in found}
+        assert {False} == {c.at_equal_server_speed for c in found}
         assert {"undecided: more rounds, less noise"} == {c.verdict(0.03) for c in found}
     else:
         assert [pytest.approx(0.01)] * 5 == [c.difference for c in found]
@@ -69,7 +69,7 @@ def test_a_real_difference_is_not_taken_out():
     """Ours sees 5 % more than theirs on a noisy server, with 1 % of noise that the server does not explain."""
     rng = random.Random(4)
     ours = [
-        Turn({n: v * rng.gauss(1, 0.01) for n, v in turn.seen.items()}, turn.server)
+        Turn({n: v * rng.gauss(1, 0.01) for n, v in turn.figures.items()}, turn.server)
         for turn in turns([10 * rng.uniform(0.9, 1.1) for _ in range(24)], 1.05)
     ]
 

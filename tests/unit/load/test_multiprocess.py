@@ -6,7 +6,7 @@ import pytest
 from perfgate.load import measurement
 from perfgate.load.client import Sending
 from perfgate.load.measurement import Target, measure
-from perfgate.load.multiprocess import common, send_with, share
+from perfgate.load.multiprocess import common_gaps, send_with, share
 from perfgate.load.response import read
 from perfgate.load.workload import Synthetic, Workload, build_requests
 from tests.support.fake_launch import FakeEngine
@@ -46,7 +46,7 @@ def test_requests_and_slots_are_dealt_out():
 
 def test_the_client_is_absent_only_where_all_are():
     """One process of several that is scheduled away silences only its own streams."""
-    assert ((5, 10), (25, 30)) == common(((0, 10), (20, 30)), ((5, 12), (25, 40)))
+    assert ((5, 10), (25, 30)) == common_gaps(((0, 10), (20, 30)), ((5, 12), (25, 40)))
 
 
 def test_result_says_how_many_processes(engine):
