@@ -1,7 +1,6 @@
-"""Loads the plugin, and keeps what takes minutes out of a run unless it is named.
+"""Conftest: loads the plugin, and deselects tests of minutes unless -m names their mark.
 
-In an installed checkout the plugin is found by its entry point, which has the same
-name.
+An installed checkout loads the plugin by its entry point, which has the same name.
 """
 
 import importlib.util
@@ -11,14 +10,13 @@ from types import ModuleType
 
 import pytest
 
-# An installed checkout has loaded it by its entry point, also where pytest runs
-# elsewhere.
+# An installed checkout has loaded it, also where pytest runs elsewhere.
 if "perfgate.plugin" not in sys.modules:
     pytest_plugins = ["perfgate.plugin"]
 
 
 def _study_fixtures() -> ModuleType:
-    """The study's fixtures, by path: a package called "fixtures" is somebody else's on PyPI."""
+    """The study's fixtures, loaded by path: PyPI has another package named "fixtures"."""
     path = Path(__file__).parent / "fixtures" / "servers.py"
     spec = importlib.util.spec_from_file_location("perfgate_study_fixtures", path)
     module = importlib.util.module_from_spec(spec)
@@ -35,37 +33,38 @@ UNIT = Path(__file__).parent / "tests" / "unit"
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave the unit tests unread when only perf tests are selected: that halves the time."""
-    if collection_path != UNIT or not _names_platforms_alone(config):
+    """Do not read the unit tests when only perf tests are selected: it halves the time."""
+    if collection_path != UNIT or not _selects_only_platforms(config):
         return None
-    named = [config.invocation_params.dir / arg.split("::")[0] for arg in config.args]
-    if any(path.is_relative_to(UNIT) for path in named):
-        return None
+    for argument in config.args:
+        path = config.invocation_params.dir / argument.split("::")[0]
+        if path.is_relative_to(UNIT):
+            return None
     return True
 
 
-def _names_platforms_alone(config: pytest.Config) -> bool:
+def _selects_only_platforms(config: pytest.Config) -> bool:
     """Whether -m names platforms and nothing else."""
     from perfgate.fixtures import SESSION
 
-    session = config.stash.get(SESSION, None)
-    if session is None or not session.requested:
+    perf = config.stash.get(SESSION, None)
+    if perf is None or not perf.platforms:
         return False
-    return session.words <= set(session.study.platforms)
+    return perf.config.markers <= set(perf.study.platforms)
 
 
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> None:
     """Deselect tests that take minutes, unless -m names their mark."""
-    expression = config.option.markexpr or ""
-    kept, left_out = [], []
+    expression = config.getoption("markexpr") or ""
+    kept, deselected = [], []
     for item in items:
         marks = [mark for mark in ON_REQUEST if item.get_closest_marker(mark)]
         if all(mark in expression for mark in marks):
             kept.append(item)
         else:
-            left_out.append(item)
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
+            deselected.append(item)
+    if deselected:
+        config.hook.pytest_deselected(items=deselected)
     items[:] = kept

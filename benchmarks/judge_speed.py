@@ -111,7 +111,7 @@ def started(server: ServerConfig, index: int) -> LaunchRecord:
     """A launch as it is written down."""
     return LaunchRecord(
         key=server.key,
-        index=index,
+        session_index=index,
         argv=("engine",),
         env={},
         pid=1,

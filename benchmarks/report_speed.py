@@ -90,7 +90,7 @@ def run() -> RunResults:
     )
     start = LaunchRecord(
         key="k",
-        index=0,
+        session_index=0,
         argv=("engine",),
         env={},
         pid=1,

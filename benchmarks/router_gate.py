@@ -19,7 +19,7 @@ from pathlib import Path
 from perfgate.accept.accept import accept
 from perfgate.accept.proposal import Choice
 from perfgate.cases import Case, Load
-from perfgate.config.settings import Settings
+from perfgate.config.config import Config
 from perfgate.engines.base import ServerConfig
 from perfgate.judge.baseline_store import Store
 from perfgate.load.metrics import ROUTING_METRICS
@@ -91,7 +91,7 @@ def serve(
         for load in loads
         for metric in ROUTING_METRICS
     ]
-    settings = Settings(
+    run_config = Config(
         run_dir=run_dir,
         store=Store(store),
         engine_pythons={"vllm": asked.engine_python},
@@ -99,7 +99,7 @@ def serve(
     )
     tell = Progress(lambda text: print(text, end="", flush=True), rewritable=False)
     pool = ServerPool(log_dir=run_dir / "logs", progress=tell.line)
-    campaign = Campaign(settings, hardware.detect(), cases, pool, tell)
+    campaign = Campaign(run_config, hardware.detect(), cases, pool, tell)
     try:
         for case in cases:
             verdict = campaign.judge(case, "router_gate")

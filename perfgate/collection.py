@@ -1,8 +1,8 @@
-"""Collection: the project's perf tests are found wherever they lie, also in a virtual environment.
+"""Collection: find the project's perf tests anywhere, also inside a virtual environment.
 
-Pytest enters no virtual environment that it comes by, and drops an argument that lies
-below another one. So the folders on the way to such tests are entered, and nothing
-beside them is read.
+Pytest enters no virtual environment that it meets, and drops an argument below another
+one. So this module enters the folders that lead to the perf tests, and reads nothing
+else in them.
 """
 
 from __future__ import annotations
@@ -13,69 +13,75 @@ from pathlib import Path
 
 import pytest
 
-# A folder that pytest would pass by -> what to read in it.
-_WAY = pytest.StashKey[dict[Path, Path]]()
+# A folder that pytest would not enter -> the one path to read in it.
+_ROUTE = pytest.StashKey[dict[Path, Path]]()
 
 
-class OnTheWay(pytest.Directory):
-    """A folder of which nothing but the way to the tests is read."""
+class RouteFolder(pytest.Directory):
+    """A folder in which only the route to the perf tests is read."""
 
     def collect(self) -> Iterator[pytest.Item | pytest.Collector]:
-        """The next folder, or the tests themselves."""
-        below = self.config.stash[_WAY][self.path]
-        if below.is_file():
-            yield from self.ihook.pytest_collect_file(file_path=below, parent=self)
+        """Yield the next folder, or the tests themselves."""
+        path = self.config.stash[_ROUTE][self.path]
+        if path.is_file():
+            yield from self.ihook.pytest_collect_file(file_path=path, parent=self)
             return
-        found = self.ihook.pytest_collect_directory(path=below, parent=self)
-        if found is not None:
-            yield found
+        folder = self.ihook.pytest_collect_directory(path=path, parent=self)
+        if folder is not None:
+            yield folder
 
 
 def add_tests(config: pytest.Config, tests: Iterable[Path]) -> None:
-    """Where no path was given, collect these too."""
-    config.stash[_WAY] = {}
+    """Collect these paths too, unless paths were given."""
+    config.stash[_ROUTE] = {}
     if config.args_source is pytest.Config.ArgsSource.ARGS:
         return
-    here = config.invocation_params.dir
-    places = [here / arg.split("::")[0] for arg in config.args]
+    folder = config.invocation_params.dir
+    collected = [folder / argument.split("::")[0] for argument in config.args]
     for path in tests:
-        above = [place for place in places if path.is_relative_to(place)]
-        if not above:
+        parents = [parent for parent in collected if path.is_relative_to(parent)]
+        if not parents:
             config.args.append(str(path))
-        elif not any(_hidden(config, place, path) is None for place in above):
-            config.stash[_WAY] |= _way(config, above[0], path)
+        elif all(_barrier(config, parent, path) for parent in parents):
+            config.stash[_ROUTE] |= _route(config, parents[0], path)
 
 
-def _way(config: pytest.Config, place: Path, path: Path) -> dict[Path, Path]:
-    """From the first folder below a place that pytest would pass by, down to the tests."""
-    hidden = _hidden(config, place, path)
-    way: dict[Path, Path] = {}
-    for below in (path, *path.parents):
-        if hidden is None or below == hidden:
-            return way
-        way[below.parent] = below
-    return way
+def _route(config: pytest.Config, parent: Path, path: Path) -> dict[Path, Path]:
+    """Each folder from the outermost barrier down to the tests -> the next path."""
+    barrier = _barrier(config, parent, path)
+    route: dict[Path, Path] = {}
+    step = path
+    while barrier is not None and step != barrier:
+        route[step.parent] = step
+        step = step.parent
+    return route
 
 
-def _hidden(config: pytest.Config, place: Path, path: Path) -> Path | None:
-    """The outermost folder between a place and a path that pytest would not enter."""
-    patterns = config.getini("norecursedirs")
-    found = None
+def _barrier(config: pytest.Config, parent: Path, path: Path) -> Path | None:
+    """The outermost folder between a folder and a path that pytest does not enter."""
+    barrier = None
     for folder in path.parents:
-        if folder == place:
+        if folder == parent:
             break
-        is_environment = (folder / "pyvenv.cfg").is_file() or (
-            folder / "conda-meta"
-        ).is_dir()
-        if is_environment or any(fnmatch(folder.name, pattern) for pattern in patterns):
-            found = folder
-    return found
+        if _is_barrier(config, folder):
+            barrier = folder
+    return barrier
+
+
+def _is_barrier(config: pytest.Config, folder: Path) -> bool:
+    """Whether pytest does not enter it: a virtual environment, or in norecursedirs."""
+    if (folder / "pyvenv.cfg").is_file():
+        return True
+    if (folder / "conda-meta").is_dir():
+        return True
+    patterns = config.getini("norecursedirs")
+    return any(fnmatch(folder.name, pattern) for pattern in patterns)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Enter what lies on the way."""
-    if collection_path in config.stash.get(_WAY, {}):
+    """Enter the folders on the route."""
+    if collection_path in config.stash.get(_ROUTE, {}):
         return False
     return None
 
@@ -84,8 +90,8 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def pytest_collect_directory(
     path: Path, parent: pytest.Collector
 ) -> pytest.Collector | None:
-    """Read nothing else on the way."""
-    if path not in parent.config.stash.get(_WAY, {}):
+    """Collect only the route in a folder on the route."""
+    if path not in parent.config.stash.get(_ROUTE, {}):
         return None
-    found: OnTheWay = OnTheWay.from_parent(parent, path=path)
-    return found
+    folder: RouteFolder = RouteFolder.from_parent(parent, path=path)
+    return folder

@@ -1,6 +1,6 @@
-"""Pytest fixtures: to judge a case, and to start a server, send it load and judge a number.
+"""Pytest fixtures: judge a case, or start a server, send it load and judge a number.
 
-``check`` judges a case. The others are for tests that want a server in hand:
+``check`` judges a case. The others are for tests that start their own server:
 
     @pytest.mark.perf
     def test_chat_is_as_fast_as_before(perf_server, perf_load, perf_gate):
@@ -29,11 +29,12 @@ if TYPE_CHECKING:
     from perfgate.run.campaign import Campaign
     from perfgate.run.in_hand import Hand, LoadInHand, ServerInHand
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 SESSION = pytest.StashKey[PerfSession]()
-# A failure's message -> the test that showed it whole.
+# A failure's message -> the test that showed all of it.
 _SHOWN_BY = pytest.StashKey[dict[str, str]]()
-_RECORDED = (
+# Fields of a verdict that become properties of the test, as in JUnit XML.
+_PROPERTIES = (
     "outcome",
     "value",
     "baseline",
@@ -50,20 +51,22 @@ def check(
 ) -> Callable[[Case], None]:
     """Judge a case: measure what is missing, then fail, skip or pass as the gate decides.
 
-    The message of a server that failed is shown whole once, however many cases need it.
+    Where many cases need a server that failed, the first shows the whole message.
     """
     campaign = _campaign_of(request)
 
     def judge(case: Case) -> None:
-        verdict = _or_fail(request, lambda: campaign().judge(case, request.node.nodeid))
-        settle(request.config.stash[SESSION], verdict, record_property)
+        verdict = _run_or_fail(
+            request, lambda: campaign().judge(case, request.node.nodeid)
+        )
+        apply_verdict(request.config.stash[SESSION], verdict, record_property)
 
     return judge
 
 
 @pytest.fixture
 def perf_platform(request: pytest.FixtureRequest) -> str:
-    """The platform on which this test runs; the plugin makes one test for each selected one."""
+    """The platform of this test; the plugin makes a test for each selected platform."""
     raise pytest.UsageError(
         f"{request.node.nodeid}: mark it with @pytest.mark.perf and select a platform: -m cpu"
     )
@@ -73,7 +76,10 @@ def perf_platform(request: pytest.FixtureRequest) -> str:
 def perf_study(request: pytest.FixtureRequest, perf_platform: str) -> Study:
     """The study on this test's platform, with the first engine under test."""
     perf = request.config.stash[SESSION]
-    return next(study for study in perf.studies() if study.platform == perf_platform)
+    for study in perf.studies():
+        if study.platform == perf_platform:
+            return study
+    raise LookupError(perf_platform)  # pragma: no cover
 
 
 @pytest.fixture
@@ -81,7 +87,7 @@ def _perf_hand(request: pytest.FixtureRequest, perf_study: Study) -> Hand:
     from perfgate.run.in_hand import Hand
 
     perf = request.config.stash[SESSION]
-    return Hand(perf_study, _campaign_of(request), perf.expect, request.node.nodeid)
+    return Hand(perf_study, _campaign_of(request), perf.add_case, request.node.nodeid)
 
 
 @pytest.fixture
@@ -90,21 +96,21 @@ def perf_server(
 ) -> Callable[..., ServerInHand]:
     """Start a server: ``perf_server(engine=..., model=..., tensor_parallel_size=...)``.
 
-    What is left out is as in the study on this platform; a whole `ServerConfig` is
-    taken, too. A server of the same configuration is started once in a session. One
-    server lives at a time: the next one ends it, and a load that is sent to it after
-    that starts it again. The test is skipped where this machine cannot run it.
+    Other fields come from the study on this platform. A whole `ServerConfig` works,
+    too. A server of the same configuration is started once in a session. One server
+    lives at a time: the next one stops it, and a later load starts it again. The test
+    is skipped where this machine cannot run the server.
     """
 
     def start(model: str | ServerConfig | None = None, **changes: Any) -> ServerInHand:
         perf = request.config.stash[SESSION]
-        config = _or_fail(request, lambda: _perf_hand.config(model, **changes))
-        reason = perf.lacks_for(perf_platform, config)
+        config = _run_or_fail(request, lambda: _perf_hand.config(model, **changes))
+        reason = perf.server_skip_reason(perf_platform, config)
         if reason is not None:
-            perf.skipped[request.node.nodeid] = reason
-            perf.lacking[request.node.nodeid] = reason
+            perf.skip_reasons[request.node.nodeid] = reason
+            perf.skipped_cases[request.node.nodeid] = reason
             pytest.skip(reason)
-        return _or_fail(request, lambda: _perf_hand.server(config))
+        return _run_or_fail(request, lambda: _perf_hand.server(config))
 
     return start
 
@@ -115,11 +121,13 @@ def perf_load(
 ) -> Callable[..., LoadInHand]:
     """Send a load: ``perf_load(server, "chat", num_prompts=16, max_concurrency=4)``.
 
-    A name alone is a workload of the study. It warms up, then sends every repetition.
+    A name alone is a workload of the study. It warms up, and sends every repetition.
     """
 
     def send(server: ServerInHand, workload: Any = None, **fields: Any) -> LoadInHand:
-        return _or_fail(request, lambda: _perf_hand.load(server, workload, **fields))
+        return _run_or_fail(
+            request, lambda: _perf_hand.load(server, workload, **fields)
+        )
 
     return send
 
@@ -132,9 +140,9 @@ def perf_gate(
 ) -> Callable[..., Verdict]:
     """Judge against the stored baseline, and fail, skip or pass as the gate decides.
 
-    ``perf_gate("itl_median_ms", load)`` judges a metric of a load;
-    ``perf_gate("tokenize_ms", value=3.2, unit="ms", server=server)`` a number of one's
-    own.
+    ``perf_gate("itl_median_ms", load)`` judges a metric of a load.
+    ``perf_gate("tokenize_ms", value=3.2, unit="ms", server=server)`` judges a number
+    that the test measured.
     """
 
     def judge(
@@ -157,29 +165,29 @@ def perf_gate(
                 )
             return _perf_hand.judge_number(metric, value, server, unit, better)
 
-        verdict = _or_fail(request, decide)
-        settle(request.config.stash[SESSION], verdict, record_property)
+        verdict = _run_or_fail(request, decide)
+        apply_verdict(request.config.stash[SESSION], verdict, record_property)
         return verdict
 
     return judge
 
 
-def settle(
+def apply_verdict(
     perf: PerfSession, verdict: Verdict, record_property: Callable[[str, object], None]
 ) -> None:
     """Fail, skip or pass a test as its verdict says."""
-    for name in _RECORDED:
+    for name in _PROPERTIES:
         value = getattr(verdict, name)
         if value is not None:
             record_property(name, str(value))
-    if is_red(verdict.outcome, verdict.gate, perf.required):
+    if is_red(verdict.outcome, verdict.gate, perf.config.is_gate_required):
         pytest.fail(verdict.message, pytrace=False)
     if is_red(verdict.outcome, verdict.gate, required=True):
-        pytest.skip(_why(verdict))
+        pytest.skip(_skip_reason(verdict))
 
 
-def _why(verdict: Verdict) -> str:
-    """The reason of a skip; for all cases without a baseline the same, since pytest counts equals."""
+def _skip_reason(verdict: Verdict) -> str:
+    """The reason of a skip: equal for cases without a baseline, so that pytest folds them."""
     if verdict.outcome is not Outcome.NO_BASELINE or verdict.baseline is not None:
         return verdict.message
     return "\n".join([verdict.outcome, *verdict.message.splitlines()[1:]])
@@ -195,16 +203,16 @@ def _campaign_of(request: pytest.FixtureRequest) -> Callable[[], Campaign]:
     return campaign
 
 
-def _or_fail(request: pytest.FixtureRequest, act: Callable[[], Answer]) -> Answer:
-    """Do it; a failure fails the test, without a traceback, and whole only the first time."""
+def _run_or_fail(request: pytest.FixtureRequest, call: Callable[[], Result]) -> Result:
+    """Call it; a Failure fails the test without a traceback, and is shown whole once."""
     shown_by = request.config.stash.setdefault(_SHOWN_BY, {})
     nodeid = request.node.nodeid
     try:
-        return act()
+        return call()
     except Failure as failure:
-        first = shown_by.setdefault(str(failure), nodeid)
         text = str(failure)
-        if first != nodeid:
-            text = failure.brief(first)
+        first_test = shown_by.setdefault(text, nodeid)
+        if first_test != nodeid:
+            text = failure.brief(first_test)
         # Without "from None" pytest would show it twice, as the cause of itself.
         raise pytest.fail.Exception(text, pytrace=False) from None

@@ -1,14 +1,11 @@
-"""Perf tests: hooks that make, order, run and report them; the plugin registers them in a project.
+"""Perf tests: hooks that parametrise, order and skip them, also in pytest-xdist workers.
 
-A perf test names its cases with ``@pytest.mark.perf(cases=QUESTION)``; it becomes one
-test for each case and selected platform.
+A perf test names its cases with ``@pytest.mark.perf(cases=QUESTION)``. It becomes one
+test for each case and selected platform. The plugin registers this module in a project.
 """
 
 from __future__ import annotations
 
-import contextlib
-import sys
-from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,39 +17,46 @@ from perfgate import formatting
 from perfgate.cases import Case
 from perfgate.errors import Failure
 from perfgate.fixtures import SESSION
-from perfgate.judge import run_status
 from perfgate.load.metrics import METRICS
 from perfgate.run.session import PerfSession
 from perfgate.study import servers_of
 
 MARK = "perf"
-LINES = pytest.StashKey[
-    list[str]
-]()  # what was written when the session ended, for the terminal
+# What a worker's cases and files are called on their way to the controller.
+_WORKER_CASES = "perfgate_cases"
+_WORKER_IDS = "perfgate_ids"
+_WORKER_FILES = "perfgate_files"
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Tell each worker where the session's data go."""
-    node.workerinput["perfgate_run_dir"] = str(node.config.stash[SESSION].run_dir)
+    """Send the run directory to each worker."""
+    run_dir = node.config.stash[SESSION].config.run_dir
+    node.workerinput["perfgate_run_dir"] = str(run_dir)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """Hear from each worker which cases were selected: the controller collects none itself."""
-    told = getattr(node, "workeroutput", {})
-    if "perfgate_expected" in told:
+    """Receive the selected cases of each worker: the controller collects none itself."""
+    output = getattr(node, "workeroutput", {})
+    if _WORKER_CASES in output:
         perf = node.config.stash[SESSION]
-        perf.expected = msgspec.json.decode(
-            told["perfgate_expected"], type=tuple[Case, ...]
-        )
-        perf.hear(told["perfgate_asked"], told["perfgate_files"])
+        perf.cases = msgspec.json.decode(output[_WORKER_CASES], type=tuple[Case, ...])
+        perf.coverage.ids = set(output[_WORKER_IDS])
+        perf.coverage.files = set(map(Path, output[_WORKER_FILES]))
+
+
+def send_to_controller(perf: PerfSession, output: dict[str, Any]) -> None:
+    """Put a worker's selected cases into its output."""
+    output[_WORKER_CASES] = msgspec.json.encode(perf.cases).decode()
+    output[_WORKER_IDS] = sorted(perf.coverage.ids - perf.server_tests)
+    output[_WORKER_FILES] = sorted(map(str, perf.coverage.files))
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Give all tests of a server to one worker."""
-    if not config.stash[SESSION].requested:
+    if not config.stash[SESSION].platforms:
         return None
     from perfgate.run.xdist import ByServer
 
@@ -60,29 +64,38 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Make one test of each case that a perf test asks on the selected platforms."""
+    """Make a test of each case that a perf test asks on the selected platforms."""
     mark = metafunc.definition.get_closest_marker(MARK)
     if mark is None:
         return
     perf = metafunc.config.stash[SESSION]
     if "perf_platform" in metafunc.fixturenames:
-        params = [
-            pytest.param(name, marks=getattr(pytest.mark, name), id=name)
-            for name in perf.requested
-        ]
-        metafunc.parametrize("perf_platform", params)
-        return
-    if "case" not in metafunc.fixturenames:
-        return
+        _parametrize_platforms(metafunc, perf)
+    elif "case" in metafunc.fixturenames:
+        _parametrize_cases(metafunc, perf, mark)
+
+
+def _parametrize_platforms(metafunc: pytest.Metafunc, perf: PerfSession) -> None:
     params = []
-    for platform, case in _asked(metafunc, perf, mark):
-        perf.asked.add(case.id)
-        name = f"{platform}-{case.id}"
-        params.append(pytest.param(case, marks=getattr(pytest.mark, platform), id=name))
+    for platform in perf.platforms:
+        mark = getattr(pytest.mark, platform)
+        params.append(pytest.param(platform, marks=mark, id=platform))
+    metafunc.parametrize("perf_platform", params)
+
+
+def _parametrize_cases(
+    metafunc: pytest.Metafunc, perf: PerfSession, mark: pytest.Mark
+) -> None:
+    params = []
+    for platform, case in _cases_of(metafunc, perf, mark):
+        perf.coverage.ids.add(case.id)
+        platform_mark = getattr(pytest.mark, platform)
+        test_id = f"{platform}-{case.id}"
+        params.append(pytest.param(case, marks=platform_mark, id=test_id))
     metafunc.parametrize("case", params)
 
 
-def _asked(
+def _cases_of(
     metafunc: pytest.Metafunc, perf: PerfSession, mark: pytest.Mark
 ) -> Iterator[tuple[str, Case]]:
     """Platform and case of everything that a perf test asks."""
@@ -92,134 +105,101 @@ def _asked(
             f"{metafunc.definition.nodeid}: write @pytest.mark.perf(cases=QUESTION), or "
             f"engines=QUESTION; found {mark.args or sorted(mark.kwargs)}"
         )
-    subjects: list[tuple[Any, Callable[[Any], Iterable[Case]]]] = []
+    questions: list[tuple[Any, Callable[[Any], Iterable[Case]]]] = []
     if "cases" in mark.kwargs:
-        subjects += [(study, mark.kwargs["cases"]) for study in perf.studies()]
+        for study in perf.studies():
+            questions.append((study, mark.kwargs["cases"]))
     if "engines" in mark.kwargs:
-        subjects += [(versus, mark.kwargs["engines"]) for versus in perf.versus()]
-    for subject, question in subjects:
+        for versus in perf.versus():
+            questions.append((versus, mark.kwargs["engines"]))
+    for subject, question in questions:
         cases = list(question(subject))
         metafunc.config.hook.pytest_perfgate_cases(
             subject=subject, question=metafunc.function.__name__, cases=cases
         )
         for case in cases:
-            _check_metric(metafunc, case)
+            _refuse_unknown_metric(metafunc, case)
             yield subject.platform, case
 
 
-def _check_metric(metafunc: pytest.Metafunc, case: Case) -> None:
-    """A metric that does not exist is refused before anything is measured."""
+def _refuse_unknown_metric(metafunc: pytest.Metafunc, case: Case) -> None:
+    """Refuse an unknown metric before anything is measured."""
     if case.metric not in METRICS:
-        near = formatting.suggestion(case.metric, METRICS)
+        suggestion = formatting.suggestion(case.metric, METRICS)
         raise pytest.UsageError(
             f"{metafunc.definition.nodeid}: no metric is called {case.metric!r}; "
-            f"{near}there are: {', '.join(METRICS)}"
+            f"{suggestion}there are: {', '.join(METRICS)}"
         )
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Note which files were read, and which tests start servers themselves."""
+    """Record the files that were read, and the tests that start servers themselves."""
     perf = item.config.stash[SESSION]
-    perf.files.add(item.path)
-    if _is_in_hand(item):
-        perf.asked.add(item.nodeid)
+    perf.coverage.files.add(item.path)
+    if _starts_servers(item):
+        perf.coverage.ids.add(item.nodeid)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(
     session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
 ) -> None:
-    """Leave out what was not named, skip what this machine cannot run, put comparisons last."""
+    """Deselect other platforms, skip what cannot run here, put comparisons last."""
     perf = config.stash[SESSION]
-    kept: list[pytest.Item] = []
-    left_out: list[pytest.Item] = []
-    for item in items:
-        if not _is_perf(item) or _platform(item) in perf.requested:
-            kept.append(item)
-        else:
-            left_out.append(item)
-    items[:] = sorted(kept, key=_order)
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
-    cases = [item for item in items if _has_case(item)]
-    perf.expected = tuple(_case(item) for item in cases)
+    deselected = _deselect_platforms(perf, items)
+    if deselected:
+        config.hook.pytest_deselected(items=deselected)
+    case_items = [item for item in items if _has_case(item)]
+    perf.cases = tuple(_case(item) for item in case_items)
     try:
-        servers_of(perf.expected)
+        servers_of(perf.cases)
     except Failure as failure:
         raise pytest.UsageError(str(failure)) from failure
-    perf.in_hand = {item.nodeid for item in items if _is_in_hand(item)}
-    if config.option.collectonly:
+    perf.server_tests = {item.nodeid for item in items if _starts_servers(item)}
+    if perf.config.collect_only:
         return
-    for item in cases:
-        _skip_if_lacking(perf, item)
-    perf.runnable = tuple(
-        _case(item) for item in cases if item.get_closest_marker("skip") is None
-    )
+    runnable = []
+    for item in case_items:
+        _skip_if_impossible(perf, item)
+        if item.get_closest_marker("skip") is None:
+            runnable.append(_case(item))
+    perf.runnable_cases = tuple(runnable)
 
 
-def _skip_if_lacking(perf: PerfSession, item: pytest.Item) -> None:
-    reason = perf.cannot_run(str(_platform(item)), _case(item))
+def _deselect_platforms(
+    perf: PerfSession, items: list[pytest.Item]
+) -> list[pytest.Item]:
+    """Sort the items in place, without perf tests of other platforms; returns those."""
+    kept: list[pytest.Item] = []
+    deselected: list[pytest.Item] = []
+    for item in items:
+        if not _is_perf(item) or _platform(item) in perf.platforms:
+            kept.append(item)
+        else:
+            deselected.append(item)
+    items[:] = sorted(kept, key=_order)
+    return deselected
+
+
+def _skip_if_impossible(perf: PerfSession, item: pytest.Item) -> None:
+    case = _case(item)
+    reason = perf.skip_reason(str(_platform(item)), case)
     if reason is None:
         return
     item.add_marker(pytest.mark.skip(reason=reason))
-    perf.skipped[item.nodeid] = reason
-    if _case(item).gate == "hard":
-        perf.lacking[_case(item).id] = reason
+    perf.skip_reasons[item.nodeid] = reason
+    if case.gate == "hard":
+        perf.skipped_cases[case.id] = reason
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
-    """Let pytest's summary fold equal reasons of skips by file, as it does for unmarked tests."""
+    """Let pytest's summary fold equal skip reasons by file, as for unmarked tests."""
     report = yield
     if _is_perf(item):
         report.keywords.pop("pytestmark", None)
     return report
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtestloop(session: pytest.Session) -> bool | None:
-    """With --plan say what would be done, and do nothing."""
-    config = session.config
-    if not config.option.plan or config.option.collectonly:
-        return None
-    from perfgate.report import plan
-
-    perf = config.stash[SESSION]
-    reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
-    if reporter is None:
-        return True
-    reporter.section("performance gate: plan")
-    if perf.in_hand:
-        tests = formatting.count(len(perf.in_hand), "test")
-        reporter.write_line(
-            f"with servers in hand: {tests}, whose launches are known when they run"
-        )
-    cases = perf.runnable or perf.expected
-    if not cases and perf.in_hand:
-        return True
-    if not cases:
-        names = " or -m ".join(perf.study.platforms)
-        reporter.write_line(f"no perf test is selected: add -m {names}")
-        return True
-    asked = plan.Asked(
-        cases=cases,
-        launches=config.option.launches,
-        is_pair=bool(perf.against),
-        hardware=perf.hardware,
-        platforms=tuple((name, perf.study.gpu_of(name)) for name in perf.requested),
-        runs=_run_store(perf),
-        skipped=tuple(dict.fromkeys(perf.skipped.values())),
-    )
-    reporter.write_line(plan.text(asked, perf.store, reporter._tw.fullwidth))
-    return True
-
-
-def _run_store(perf: PerfSession) -> Path:
-    """Where earlier runs lie: beside the history that --history names, else the project's."""
-    if perf.option.history:
-        return Path(perf.option.history).parent
-    return perf.project.locations.runs
 
 
 def _case(item: pytest.Item) -> Case:
@@ -235,26 +215,26 @@ def _has_case(item: pytest.Item) -> bool:
     return callspec is not None and isinstance(callspec.params.get("case"), Case)
 
 
-def _is_in_hand(item: pytest.Item) -> bool:
+def _starts_servers(item: pytest.Item) -> bool:
     """Whether it starts servers itself, on a selected platform."""
-    return _platform(item) in item.config.stash[SESSION].requested and not _has_case(
-        item
-    )
+    platforms = item.config.stash[SESSION].platforms
+    return _platform(item) in platforms and not _has_case(item)
 
 
 def _platform(item: pytest.Item) -> str | None:
     """The platform of a perf test, None for any other."""
-    if _is_perf(item):
-        for name in item.config.stash[SESSION].study.platforms:
-            if item.get_closest_marker(name):
-                return name
+    if not _is_perf(item):
+        return None
+    for name in item.config.stash[SESSION].study.platforms:
+        if item.get_closest_marker(name):
+            return name
     return None
 
 
 def _is_perf(item: pytest.Item) -> bool:
-    """Whether it asks about servers.
+    """Whether it is a perf test.
 
-    A question without a platform has no case, as where one engine alone is selected.
+    One without a platform has no case, as where a single engine is selected.
     """
     return item.get_closest_marker(MARK) is not None
 
@@ -267,134 +247,3 @@ def _order(item: pytest.Item) -> tuple[int, str]:
     if case.over is not None and case.over.server != case.of.server:
         return 2, ""
     return 1, case.of.server.key
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Stop the servers, write the run and its reports, turn what is missing red if required."""
-    config = session.config
-    perf = config.stash[SESSION]
-    if not perf.requested or perf.only_looks:
-        return
-    stopped = session.shouldfail or session.shouldstop  # --maxfail
-    whole = (
-        exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) and not stopped
-    )
-    perf.close(complete=whole)
-    if hasattr(config, "workeroutput"):
-        config.workeroutput["perfgate_expected"] = msgspec.json.encode(
-            perf.expected
-        ).decode()
-        config.workeroutput["perfgate_asked"] = sorted(perf.asked - perf.in_hand)
-        config.workeroutput["perfgate_files"] = sorted(map(str, perf.files))
-        return
-    is_green = run_status.is_green_session(perf.results, perf.unjudged())
-    if perf.required and exitstatus == pytest.ExitCode.OK and not is_green:
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
-    config.stash[LINES] = _write_results(perf)
-
-
-def _write_results(perf: PerfSession) -> list[str]:
-    """Report, history and proposed baselines of the run; returns lines for the terminal."""
-    if perf.results is None:
-        return []
-    from perfgate.report import ending
-
-    proposal = None
-    if perf.option.baseline_record:
-        proposal = perf.store.root
-    return ending.write(
-        perf.results,
-        perf.run_dir,
-        ending.Wanted(
-            store=perf.store,
-            history=Path(perf.option.history or perf.project.locations.history),
-            report=perf.option.perf_report != "no",
-            proposal=proposal,
-            is_gathered=perf.is_gathered,
-        ),
-    )
-
-
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """One table, then what needs attention and where the data lie."""
-    perf = config.stash[SESSION]
-    if not perf.requested or perf.only_looks:
-        return
-    from perfgate.report import terminal
-
-    write = terminalreporter.write_line
-    terminalreporter.section("performance gate")
-    results = perf.results
-    if results is None:
-        write("Nothing was measured: no perf test ran.", yellow=True)
-        for reason, number in Counter(perf.skipped.values()).items():
-            write(f"{formatting.count(number, 'test')} skipped: {reason}")
-        if perf.required:
-            missing = formatting.count(len(perf.expected) + len(perf.in_hand), "case")
-            write(
-                f"--gate=required: {missing} without a verdict: this run is red.",
-                red=True,
-            )
-        return
-    verbose = config.option.verbose > 0
-    width, has_colour = terminalreporter._tw.fullwidth, terminalreporter._tw.hasmarkup
-    write(terminal.table(results, width, has_colour, verbose))
-    for line in _below_the_table(perf, results):
-        write(line)
-    for line in config.stash.get(LINES, []):
-        write(line)
-
-
-def _below_the_table(perf: PerfSession, results: Any) -> Iterator[str]:
-    from perfgate.report import notices, terminal
-
-    yield from notices.injected(results)
-    yield from filter(None, terminal.engines_beside(results))
-    yield from terminal.improvements(results)
-    yield from filter(None, [terminal.in_common(results)])
-    headline = terminal.headline(results, perf.required, len(perf.unjudged()))
-    yield f"gate={perf.option.gate}: {headline}"
-    yield from notices.faults(results)
-    yield from notices.lacking(results)
-    yield from notices.demoted(results)
-    yield f"launches: {notices.launches(results)}"
-    yield from notices.builds(results)
-    for case in perf.unused_baselines():
-        yield (
-            "recorded, but no test asks for it (remove it from its file, or "
-            f"bring the test back): {case}"
-        )
-    yield f"run data: {terminal.where(perf.run_dir)}"
-    if not results.complete:
-        yield (
-            f"it ended early; to go on: the same command with --run-dir={perf.run_dir} --resume"
-        )
-
-
-@contextlib.contextmanager
-def _uncaptured(config: pytest.Config) -> Iterator[None]:
-    capture = config.pluginmanager.get_plugin("capturemanager")
-    with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
-        yield
-
-
-def pytest_perfgate_progress(config: pytest.Config) -> Any:
-    """Progress on pytest's terminal, past its capturing; silent in a worker, which has none."""
-    from perfgate.progress import Progress
-
-    reporter = config.pluginmanager.get_plugin("terminalreporter")
-    if reporter is None:
-        return Progress(lambda text: None, rewritable=False)
-    begun = False
-
-    def write(text: str) -> None:
-        nonlocal begun
-        with _uncaptured(config):
-            if not begun:
-                reporter.ensure_newline()
-                begun = True
-            sys.__stdout__.write(text)  # type: ignore[union-attr]
-            sys.__stdout__.flush()  # type: ignore[union-attr]
-
-    return Progress(write, rewritable=bool(reporter.isatty))

@@ -81,9 +81,9 @@ def _show(findings: Iterable[Finding]) -> None:
 
 
 def _pairs(option: str, texts: tuple[str, ...]) -> dict[str, str]:
-    from perfgate.config.choices import BadOption, pairs
+    from perfgate.config.option_values import BadOption, name_value_pairs
 
     try:
-        return pairs(option, texts)
+        return name_value_pairs(option, texts)
     except BadOption as error:
         raise click.BadParameter(f"{error.tried}: {error.seen}") from error

@@ -1,4 +1,4 @@
-"""The project around the current folder, for commands: its locations, study and baselines."""
+"""Project of a command: the one around the current folder, with its study and baselines."""
 
 from __future__ import annotations
 
@@ -11,24 +11,25 @@ if TYPE_CHECKING:
 
 
 def opened() -> Project:
-    """Read the project, enter its models, and work in it from now on."""
-    from perfgate.config.project import open_project  # `--help` must not wait for it
+    """Read the project, register its models, and use it from now on."""
+    # Imported here and below: `--help` must not wait for it.
+    from perfgate.config.project import open_project
 
     return open_project(Path.cwd())
 
 
 def judging_store(baselines: Path | None) -> Store:
-    """The store to judge by: the one that was named, else the project's, with the shipped figures.
+    """The baseline store to judge against: that folder, or the project's.
 
     Raises:
-        BadProject: the store that was named is not there.
+        BadProject: there is no such folder.
     """
     from perfgate.config.project import BadProject
 
     project = opened()
     if baselines is not None and not baselines.is_dir():
         raise BadProject(
-            tried=f"judging by {baselines}",
+            tried=f"judging against the baselines in {baselines}",
             seen="there is no such folder",
             remedy="name the folder of a baseline store",
         )
@@ -36,7 +37,7 @@ def judging_store(baselines: Path | None) -> Store:
 
 
 def own_store(baselines: Path | None) -> Store:
-    """The store that accepted launches are written to."""
+    """The baseline store that accepted launches are written to."""
     from perfgate.judge.baseline_store import Store
 
     project = opened()

@@ -1,11 +1,22 @@
-"""Options: what the plugin adds to pytest's command line."""
+"""Options: what the plugin adds to pytest's command line.
+
+This module declares them, and reads the few values that are needed before a project is
+open. `perfgate.config.config` parses the rest. It imports nothing heavy, because the
+plugin loads it in every pytest run.
+"""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
 
-from perfgate.judge.verdict import GATES
+GATES = ("advisory", "required")
+# Takes an option's name and the keywords of `argparse.ArgumentParser.add_argument`.
+AddOption = Callable[..., None]
+
+_MARKER_OPERATORS = frozenset({"and", "or", "not", "True", "False"})
 
 
 def option_names() -> list[str]:
@@ -14,104 +25,93 @@ def option_names() -> list[str]:
 
 
 def options_with_value() -> list[str]:
-    """Those that take a value, which could be the path of a file or folder."""
-    return [
-        name for name, how in _declared().items() if how.get("action") != "store_true"
-    ]
+    """The names of options that take a value, which could be an existing path."""
+    names = []
+    for name, keywords in _declared().items():
+        if keywords.get("action") != "store_true":
+            names.append(name)
+    return names
 
 
 def _declared() -> dict[str, dict[str, object]]:
-    """Name -> what argparse is told of it."""
-    found: dict[str, dict[str, object]] = {}
+    """Option name -> the keywords that argparse gets."""
+    declared: dict[str, dict[str, object]] = {}
 
-    def note(name: str, **how: object) -> None:
-        found[name] = how
+    def add(name: str, **keywords: object) -> None:
+        declared[name] = keywords
 
-    add_options(note)
-    return found
+    add_options(add)
+    return declared
 
 
-def add_options(add: Callable[..., None]) -> None:
-    """All of them, each with its help, by argparse's words."""
+def is_given(name: str, words: Iterable[str]) -> bool:
+    """Whether words of a command line contain an option, with or without "=VALUE"."""
+    return any(word.partition("=")[0] == name for word in words)
+
+
+def is_gate_explicit(pytest_config: Any) -> bool:
+    """Whether --gate was written on this command line."""
+    return is_given("--gate", map(str, pytest_config.invocation_params.args))
+
+
+def are_inherited(pytest_config: Any) -> bool:
+    """Whether the options were parsed elsewhere: a pytest-xdist worker gets them so."""
+    return hasattr(pytest_config.option, "baseline_record")
+
+
+def study_file(pytest_config: Any) -> str | None:
+    """The value of --study."""
+    value: str | None = pytest_config.option.study
+    return value
+
+
+def marker_words(pytest_config: Any) -> frozenset[str]:
+    """The markers in -m."""
+    expression = pytest_config.option.markexpr or ""
+    return frozenset(re.findall(r"[A-Za-z_]\w*", expression)) - _MARKER_OPERATORS
+
+
+def add_options(add: AddOption) -> None:
+    """Declare all options, each with its help.
+
+    Args:
+        add: called once for each option.
+    """
+    _add_selection(add)
+    _add_engines(add)
+    _add_models(add)
+    _add_run(add)
+    _add_gate(add)
+    _add_base_builds(add)
+    _add_injections(add)
+    _add_limits(add)
+
+
+def _add_selection(add: AddOption) -> None:
     add(
         "--study",
         metavar="FILE",
         help=(
-            'the study file that replaces the project\'s; "shipped" is the one that '
-            "comes with perfgate"
+            'study file that replaces the project\'s; "shipped" is the one that comes '
+            "with perfgate"
         ),
-    )
-    add(
-        "--gate",
-        choices=GATES,
-        help="required: everything but PASSED and IMPROVED is red, a skipped or "
-        "missing case too (for CI on GPUs). "
-        "advisory (default): REGRESSED and INVALID are red, the rest is shown",
-    )
-    add(
-        "--run-dir",
-        metavar="DIR",
-        help="where this run's data go (default: runs/<time>)",
-    )
-    add(
-        "--resume",
-        action="store_true",
-        help="go on with the run in --run-dir: launches measured whole are kept",
-    )
-    add(
-        "--launches",
-        type=int,
-        default=1,
-        metavar="N",
-        help="launch every server N times before deciding (default 1; of each build "
-        "with --against-engine, "
-        "default 3)",
     )
     add(
         "--plan",
         action="store_true",
-        help="say what would be launched, how long that took in earlier runs, and "
-        "which losses would be caught; start "
-        "nothing",
-    )
-    add(
-        "--telemetry",
-        choices=("yes", "no"),
-        default="yes",
-        help="look at the GPUs while they are measured (default)",
-    )
-    add(
-        "--history",
-        metavar="FILE",
-        help="the history that complete runs are added to (default: runs/history.sqlite3)",
-    )
-    add(
-        "--perf-report",
-        choices=("yes", "no"),
-        default="yes",
         help=(
-            "write report.html, summary.md, junit.xml, pytest-benchmark.json beside "
-            "the run (default)"
+            "show the servers to launch, their time in earlier runs, and the smallest "
+            "loss that each case detects; launch nothing"
         ),
     )
-    add("--baselines", metavar="DIR", help="the baseline store (default: baselines/)")
     add(
-        "--baseline-record",
-        action="store_true",
-        help="write proposed baselines beside the run; `perfgate accept` takes them over",
+        "--hardware",
+        metavar="KIND",
+        help="assert the kind of this machine (h200, cpu); stop if it is another",
     )
-    add(
-        "--tp",
-        type=int,
-        metavar="N",
-        help="tensor parallel size of the compared servers (default: the study's; shipped: 2)",
-    )
-    add(
-        "--weights",
-        choices=("auto", "dummy"),
-        default="auto",
-        help="dummy: GPU servers make weights up (timings are real, routing is not)",
-    )
+
+
+def _add_engines(add: AddOption) -> None:
     add(
         "--engine",
         action="append",
@@ -119,74 +119,141 @@ def add_options(add: Callable[..., None]) -> None:
         help="engine to test, repeatable (default: the study's)",
     )
     add(
-        "--attach",
-        action="append",
-        default=[],
-        metavar="ENGINE=URL",
-        help="measure a server that somebody else runs, repeatable; nothing is launched or stopped",
-    )
-    add(
         "--engine-python",
         action="append",
         default=[],
         metavar="ENGINE=PATH",
-        help="the Python that runs an engine",
+        help="Python of an engine's environment, repeatable",
     )
     add(
-        "--against-engine",
+        "--attach",
         action="append",
         default=[],
-        metavar="ENGINE=PATH",
-        help="the Python of a base build: it is launched in turn with the engine "
-        "under test (ABBAAB), and pairs are "
-        "judged instead of baselines",
+        metavar="ENGINE=URL",
+        help=("measure an external server, repeatable; nothing is launched or stopped"),
     )
     add(
-        "--against-delta",
-        type=float,
-        metavar="FRACTION",
-        help="the loss that such pairs are to catch (0.02 is 2 %%; default 0.05 on a "
-        "GPU for all but TTFT, since three "
-        "pairs do not tell how quiet the machine is)",
+        "--tp",
+        type=int,
+        metavar="N",
+        help=(
+            "tensor parallel size of the compared servers (default: the study's; "
+            "shipped: 2)"
+        ),
+    )
+
+
+def _add_models(add: AddOption) -> None:
+    add(
+        "--weights",
+        choices=("auto", "dummy"),
+        default="auto",
+        help=(
+            "dummy: GPU servers use random weights (times are valid, routing is not)"
+        ),
     )
     add(
         "--model-dir",
         action="append",
         default=[],
         metavar="MODEL=DIR",
-        help="folder of a model's weights",
-    )
-    add(
-        "--stall-timeout",
-        type=float,
-        default=120.0,
-        metavar="S",
-        help=(
-            "a server that sends no token for so long hangs: it is ended, and "
-            "launched once more (120)"
-        ),
-    )
-    add(
-        "--lease-wait",
-        type=float,
-        default=600.0,
-        metavar="S",
-        help="how long to wait for GPUs (or the CPU) that another session here holds (default 600)",
+        help="folder of a model's weights, repeatable",
     )
     add(
         "--allow-download",
         action="store_true",
-        help="let the engine download weights that are not here",
+        help="let the engine download missing weights",
     )
-    _add_injections(add)
+
+
+def _add_run(add: AddOption) -> None:
     add(
-        "--hardware",
-        metavar="KIND",
-        help="assert what this machine is; an error if it is something else",
+        "--run-dir",
+        metavar="DIR",
+        help="folder of this run's data (default: runs/<time>)",
+    )
+    add(
+        "--resume",
+        action="store_true",
+        help="resume the run in --run-dir; launches that were measured whole are kept",
+    )
+    add(
+        "--telemetry",
+        choices=("yes", "no"),
+        default="yes",
+        help="record GPU telemetry during the load (default: yes)",
+    )
+    add(
+        "--history",
+        metavar="FILE",
+        help="history that complete runs are added to (default: runs/history.sqlite3)",
+    )
+    add(
+        "--perf-report",
+        choices=("yes", "no"),
+        default="yes",
+        help=(
+            "write report.html, summary.md, junit.xml and pytest-benchmark.json into "
+            "the run's folder (default: yes)"
+        ),
     )
 
 
-def _add_injections(add: Callable[..., None]) -> None:
+def _add_gate(add: AddOption) -> None:
+    add(
+        "--gate",
+        choices=GATES,
+        help=(
+            "required: every outcome but PASSED and IMPROVED fails the run, and so "
+            "does a skipped or missing case (for CI on GPUs). "
+            "advisory (default): only REGRESSED and INVALID fail the run"
+        ),
+    )
+    add("--baselines", metavar="DIR", help="baseline store (default: baselines/)")
+    add(
+        "--baseline-record",
+        action="store_true",
+        help=(
+            "write proposed baselines into the run's folder; `perfgate accept` accepts "
+            "them"
+        ),
+    )
+    add(
+        "--launches",
+        type=int,
+        default=1,
+        metavar="N",
+        help=(
+            "launches of each server before the first verdict (default: 1; with "
+            "--against-engine of each build, default: 3)"
+        ),
+    )
+
+
+def _add_base_builds(add: AddOption) -> None:
+    add(
+        "--against-engine",
+        action="append",
+        default=[],
+        metavar="ENGINE=PATH",
+        help=(
+            "Python of a base build: base and candidate are launched in turn (ABBAAB), "
+            "and the pairs are judged instead of baselines"
+        ),
+    )
+    add(
+        "--against-delta",
+        type=float,
+        metavar="FRACTION",
+        help=(
+            "target effect of these pairs: the loss that they must detect (0.02 is "
+            "2 %%; default: 0.05 on a GPU for all but TTFT, because three pairs do not "
+            "show how quiet the machine is)"
+        ),
+    )
+
+
+def _add_injections(add: AddOption) -> None:
     """Changes on purpose; their names up to 0.1, --plant-*, still work and stay hidden."""
     injections = {
         "delay": (
@@ -218,3 +285,26 @@ def _add_injections(add: Callable[..., None]) -> None:
             metavar=metavar,
             help=argparse.SUPPRESS,
         )
+
+
+def _add_limits(add: AddOption) -> None:
+    add(
+        "--stall-timeout",
+        type=float,
+        default=120.0,
+        metavar="S",
+        help=(
+            "a server that sends no token for so long hangs: it is stopped, and "
+            "launched once more (default: 120)"
+        ),
+    )
+    add(
+        "--lease-wait",
+        type=float,
+        default=600.0,
+        metavar="S",
+        help=(
+            "longest wait for GPUs (or the CPU) that another session holds "
+            "(default: 600)"
+        ),
+    )

@@ -1,7 +1,7 @@
-"""Project file: what ``perfgate.toml``, or ``[tool.perfgate]`` in pyproject.toml, configures.
+"""Project file: ``perfgate.toml``, or ``[tool.perfgate]`` in pyproject.toml.
 
-Options of the command line and environment variables come before it. Relative paths
-count from the folder of the file.
+Options of the command line and environment variables override it. Relative paths start
+at the folder of the file.
 """
 
 from __future__ import annotations
@@ -37,17 +37,16 @@ class ProjectTable(
     """The keys of the project file; each may be left out.
 
     Attributes:
-        study: path of a study file, or "shipped" for the one that comes with the
-            package.
-        tests: where perf tests lie that are run when a platform is selected and no path
-            is given: folders, or "perfgate.study" for the shipped ones. Without it, the
-            shipped ones.
+        study: path of a study file, or "shipped" for the one of the package.
+        tests: perf tests to run when a platform is selected and no path is given:
+            folders, or "perfgate.study" for the shipped ones. Without it, the shipped
+            ones.
         baselines: folder of the baseline store.
-        shipped_baselines: whether the recorded and published figures that come with the
-            package are used where the project's own store has nothing.
-        runs: folder of the run store; the history lies in it.
-        engines_dir: where `perfgate engines install` makes environments.
-        models_dir: where the suite keeps the models that it makes.
+        shipped_baselines: whether to use the recorded and published figures of the
+            package where the project's own store has none.
+        runs: folder of all runs, and of the history.
+        engines_dir: folder of the environments that `perfgate engines install` makes.
+        models_dir: folder of the models that the suite makes.
         gate: "advisory" or "required", as ``--gate``.
         engine_python: engine -> its Python, as ``--engine-python``.
         model_dir: model -> folder of its weights, as ``--model-dir``.
@@ -70,13 +69,11 @@ class Project:
     """A project as it was read.
 
     Attributes:
-        file: the project file; None where there is none: then everything is as by
-            default.
+        file: the project file; None if there is none, and everything is a default.
         tests: absolute paths of folders or files with perf tests.
-        names_tests: whether the project file says which; else they are the shipped
+        names_tests: whether the project file names them; if not, they are the shipped
             ones.
-        shipped_baselines: folder of the figures that come with the package; None if
-            unused.
+        shipped_baselines: folder of the package's figures; None if unused.
     """
 
     locations: Locations
@@ -89,13 +86,14 @@ class Project:
     engine_python: Mapping[str, str] = field(default_factory=dict)
     model_dir: Mapping[str, str] = field(default_factory=dict)
 
-    def store(self, named: Path | None = None) -> Store:
-        """The baselines to judge by: the store that was named, else the project's own.
+    def store(self, folder: Path | None = None) -> Store:
+        """The baselines to judge against: those in a folder, or the project's own.
 
-        Behind the project's own stand the shipped figures, if it wants them.
+        Where the project's own store has none, the shipped figures are used, unless
+        the project declines them.
         """
-        if named is not None:
-            return Store(named)
+        if folder is not None:
+            return Store(folder)
         return Store(self.locations.baselines, self.shipped_baselines)
 
     @property
@@ -105,10 +103,10 @@ class Project:
 
 
 def open_project(start: Path, study: str | None = None) -> Project:
-    """Read the project around `start`, work in it from now on, and enter its models.
+    """Read the project around a folder, use it from now on, and register its models.
 
     Args:
-        start: a folder; the nearest project file from here upwards counts.
+        start: the nearest project file from this folder upwards is read.
         study: a study file that replaces the project's, as ``--study`` names it.
 
     Raises:
@@ -121,113 +119,135 @@ def open_project(start: Path, study: str | None = None) -> Project:
 
 
 def read_project(root: Path, study: str | None = None) -> Project:
-    """The project in a folder, whether it has a project file or not; raises as `open_project`."""
+    """Read the project in a folder, with or without a project file.
+
+    Raises:
+        BadProject, BadStudy: a file cannot be used; file, table and key are named.
+    """
+    table, file = ProjectTable(), None
     found = locations.project_table(root)
-    if found is None:
-        table, file = ProjectTable(), None
-    else:
+    if found is not None:
         file = found[0]
-        table = _table(file)
-    chosen = shipped().study
-    if study is not None:
-        chosen = Path(study).expanduser().absolute()
-    elif table.study != SHIPPED:
-        chosen = root / Path(table.study).expanduser()
-    tests = table.tests
-    if tests is None:
-        tests = (PACKAGE,)
-    theirs = None
-    if table.shipped_baselines and shipped().baselines != root / table.baselines:
-        theirs = shipped().baselines
+        table = _read_table(file)
     return Project(
         locations=_locations(root, table),
-        study=read_study(chosen),
+        study=read_study(_study_file(root, table, study)),
         file=file,
-        tests=tuple(_tests(root, file, name) for name in tests),
+        tests=_test_paths(root, table, file),
         names_tests=table.tests is not None,
-        shipped_baselines=theirs,
+        shipped_baselines=_shipped_baselines(root, table),
         gate=table.gate,
         engine_python=_engine_pythons(root, table),
         model_dir=_model_dirs(root, table),
     )
 
 
-def _table(file: Path) -> ProjectTable:
+def _read_table(file: Path) -> ProjectTable:
+    """The table of a project file, with every key checked."""
     data: dict[str, Any] = load_toml(file, "the project file")
-    place = "the file"
+    table_name = "the file"
     if file.name != PROJECT_FILE:
         data = data["tool"]["perfgate"]
-        place = "[tool.perfgate]"
+        table_name = "[tool.perfgate]"
     if not isinstance(data, dict):
-        raise _bad(
-            file, f"{place} is not a table", "write [tool.perfgate] with keys below it"
+        raise _bad_project(
+            file,
+            f"{table_name} is not a table",
+            "write [tool.perfgate] with keys below it",
         )
     for key in data:
         if key not in ProjectTable.__struct_fields__:
             seen, remedy = unknown_key(key, ProjectTable.__struct_fields__)
-            raise _bad(file, f"{place}: {seen}", remedy)
+            raise _bad_project(file, f"{table_name}: {seen}", remedy)
     try:
         return msgspec.convert(data, ProjectTable)
     except msgspec.ValidationError as error:
-        message, _, where = str(error).partition(" - at `$.")
-        key = where.rstrip("`")
+        message, _, path = str(error).partition(" - at `$.")
+        key = path.rstrip("`")
         remedy = f"correct {key}"
         if key == "gate":
             remedy = 'write gate = "advisory" or gate = "required"'
-        raise _bad(file, f"{place}: {key}: {message}", remedy) from None
+        seen = f"{table_name}: {key}: {message}"
+        raise _bad_project(file, seen, remedy) from None
+
+
+def _absolute(root: Path, text: str) -> Path:
+    """A path of the project file, which counts from its folder."""
+    return (root / Path(text).expanduser()).absolute()
 
 
 def _locations(root: Path, table: ProjectTable) -> Locations:
-    def place(text: str) -> Path:
-        return (root / Path(text).expanduser()).absolute()
-
     return Locations(
         root=root,
-        engines=place(table.engines_dir),
-        models=place(table.models_dir),
-        runs=place(table.runs),
-        baselines=place(table.baselines),
+        engines=_absolute(root, table.engines_dir),
+        models=_absolute(root, table.models_dir),
+        runs=_absolute(root, table.runs),
+        baselines=_absolute(root, table.baselines),
     )
 
 
+def _study_file(root: Path, table: ProjectTable, study: str | None) -> Path:
+    """The study file: --study, else the project's, else the shipped one."""
+    if study is not None:
+        return Path(study).expanduser().absolute()
+    if table.study == SHIPPED:
+        return shipped().study
+    return root / Path(table.study).expanduser()
+
+
+def _shipped_baselines(root: Path, table: ProjectTable) -> Path | None:
+    """The shipped figures; None if they are unwanted, or are the project's own store."""
+    folder = shipped().baselines
+    if not table.shipped_baselines or folder == root / table.baselines:
+        return None
+    return folder
+
+
 def _engine_pythons(root: Path, table: ProjectTable) -> dict[str, str]:
-    """Engine -> Python, but for engines whose environment variable names another one.
+    """Engine -> Python, without engines whose environment variable names one.
 
     A path counts from the project's root; a bare name is looked for on PATH.
     """
-    found = {}
+    pythons = {}
     for engine, path in table.engine_python.items():
         if os.environ.get(environment.variable(engine)):
             continue
         if "/" in path:
             path = str(root / Path(path).expanduser())
-        found[engine] = path
-    return found
+        pythons[engine] = path
+    return pythons
 
 
 def _model_dirs(root: Path, table: ProjectTable) -> dict[str, str]:
-    """Model -> folder, but for models whose environment variable names another one."""
-    found = {}
+    """Model -> folder, without models whose environment variable names one."""
+    folders = {}
     for model, path in table.model_dir.items():
         if not os.environ.get(weights.variable(model)):
-            found[model] = str(root / Path(path).expanduser())
-    return found
+            folders[model] = str(root / Path(path).expanduser())
+    return folders
 
 
-def _tests(root: Path, file: Path | None, name: str) -> Path:
-    if name == PACKAGE:
-        return shipped().tests
-    path = (root / Path(name).expanduser()).absolute()
-    if not path.exists():
-        raise _bad(
-            file or root,
-            f"tests: there is no {path}",
-            f'correct the path, or write "{PACKAGE}" for the perf tests of the package',
-        )
-    return path
+def _test_paths(root: Path, table: ProjectTable, file: Path | None) -> tuple[Path, ...]:
+    """Folders or files with perf tests; the shipped ones if the project names none."""
+    names = table.tests
+    if names is None:
+        names = (PACKAGE,)
+    paths = []
+    for name in names:
+        path = shipped().tests
+        if name != PACKAGE:
+            path = _absolute(root, name)
+        if not path.exists():
+            raise _bad_project(
+                file or root,
+                f"tests: there is no {path}",
+                f'correct the path, or write "{PACKAGE}" for the shipped perf tests',
+            )
+        paths.append(path)
+    return tuple(paths)
 
 
-def _bad(file: Path, seen: str, remedy: str) -> BadProject:
+def _bad_project(file: Path, seen: str, remedy: str) -> BadProject:
     return BadProject(
         tried=f"reading the project file {file}", seen=seen, remedy=remedy
     )

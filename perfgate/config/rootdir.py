@@ -1,8 +1,9 @@
-"""Root directory: options whose value pytest would take for the place of the tests.
+"""Root directory: keep pytest from taking an option's value for a path of tests.
 
 Pytest determines its root directory from the arguments before plugins declare their
-options. An existing path after ``--run-dir`` then counts as a path to collect, and the
-project is not found. Joined by an equals sign, option and value cannot be mistaken.
+options. It takes an existing path after ``--run-dir`` for a path to collect, and does
+not find the project. It cannot do so after an option is joined to its value by an
+equals sign.
 """
 
 from __future__ import annotations
@@ -12,29 +13,33 @@ from pathlib import Path
 
 
 def join_values(arguments: Sequence[str], options: Collection[str]) -> list[str]:
-    """The arguments with each of these options joined to its value, if that is an existing path.
+    """Join each of these options to its value, if that is an existing path.
 
     Args:
         arguments: as given on the command line.
         options: names of options that take a value, such as "--run-dir".
     """
     joined: list[str] = []
-    rest = list(arguments)
-    while rest:
-        argument = rest.pop(0)
+    remaining = list(arguments)
+    while remaining:
+        argument = remaining.pop(0)
         if argument == "--":
-            return [*joined, argument, *rest]
-        if argument in options and rest and _could_be_a_path(rest[0]):
-            argument = f"{argument}={rest.pop(0)}"
+            joined.append(argument)
+            joined.extend(remaining)
+            return joined
+        if argument in options and remaining and _is_path(remaining[0]):
+            value = remaining.pop(0)
+            argument = f"{argument}={value}"
         joined.append(argument)
     return joined
 
 
-def _could_be_a_path(text: str) -> bool:
+def _is_path(text: str) -> bool:
     """Whether pytest would look for its root directory there."""
     if text.startswith("-"):
         return False
+    path = text.split("::")[0]
     try:
-        return Path(text.split("::")[0]).exists()
+        return Path(path).exists()
     except OSError:  # too long for a file name
         return False

@@ -113,7 +113,7 @@ def judge_run(
 def _judge_in(
     reader: RunReader, case: Case, store: Store, today: datetime.date | None
 ) -> Verdict:
-    if reader.results.against:
+    if reader.results.mode == "paired":
         return judge_beside(reader, case)
     seen = reader.observe(case)
     verdict = judge(case, seen, store.find(case, seen.hardware_label), today=today)

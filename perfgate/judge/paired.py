@@ -51,18 +51,6 @@ UNTOLD = (
 )
 
 
-def ab_order(pairs: int = PAIRS, before: int = 0) -> str:
-    """Which build is launched when: "ABBAAB" for three pairs, so that a drift of the machine favours neither.
-
-    Args:
-        before: pairs that were launched already: "BAABBA" comes after three.
-
-    """
-    return "".join(
-        "AB" if index % 2 == 0 else "BA" for index in range(before, before + pairs)
-    )
-
-
 def judge_beside(reader: RunReader, case: Case) -> Verdict:
     """Judge a case of a run in which base and candidate were launched in turn; launches count in their order."""
     new, base = reader.observe(case), reader.observe(case.base)

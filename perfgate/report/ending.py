@@ -1,17 +1,17 @@
-"""Ending: what is written when a session ends, whether or not a terminal shows it.
+"""Artifacts of a session's end: history, report with exports, proposed baselines.
 
-The history, the report with its exports, and proposed baselines. Nothing here may
-change a verdict: what cannot be written is reported, and the session goes on.
+They are written whether or not a terminal shows the session. Nothing here changes a
+verdict: what cannot be written becomes a line for the terminal.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 from perfgate.accept import accept
+from perfgate.config.config import Config
 from perfgate.errors import Failure
 from perfgate.history.store import History
 from perfgate.judge.baseline_store import Store
@@ -24,57 +24,45 @@ from perfgate.results.schema import RunResults
 PROPOSED = "proposed-baselines"
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """What a session writes.
+def write_artifacts(
+    results: RunResults, config: Config, is_merged: bool = False
+) -> list[str]:
+    """Write what the options ask for; returns lines for the terminal.
 
-    Attributes:
-        store: the baselines that it was judged by.
-        history: the file that complete runs are added to.
-        report: whether report.html and its exports are wanted.
-        proposal: the store that proposed baselines are made for; None for no proposal.
-        is_gathered: whether the run was merged from workers; its time then ends when
-            they did.
+    Args:
+        is_merged: whether the run was merged from workers; its time ended with theirs.
     """
-
-    store: Store
-    history: Path
-    report: bool = True
-    proposal: Path | None = None
-    is_gathered: bool = False
-
-
-def write(results: RunResults, run_dir: Path, wanted: Wanted) -> list[str]:
-    """Write what is wanted beside a run; returns lines for the terminal."""
-    lines = []
-    if wanted.report:
-
-        def made() -> Report:
-            history = History(wanted.history)
-            history.append(results)
-            return Report(
-                [results], wanted.store, trends.of_run(results, history.entries())
-            )
-
-        lines += write_safely(made, run_dir, os.environ)
+    lines: list[str] = []
+    if config.writes_report:
+        lines += write_safely(
+            lambda: _report(results, config), config.run_dir, os.environ
+        )
     until_unix_s = None
-    if not wanted.is_gathered:
+    if not is_merged:
         until_unix_s = time.time()
-    spent = timing.told(results.sessions, until_unix_s)
-    if spent:
-        lines.append(f"time: {spent}")
-    if wanted.proposal is not None:
-        lines.append(_propose(results, wanted.proposal, run_dir))
+    time_spent = timing.told(results.sessions, until_unix_s)
+    if time_spent:
+        lines.append(f"time: {time_spent}")
+    if config.proposes_baselines:
+        lines.append(_propose(results, config.store.root, config.run_dir))
     return lines
+
+
+def _report(results: RunResults, config: Config) -> Report:
+    """The report, after the run was added to the history."""
+    history = History(config.history)
+    history.append(results)
+    trend = trends.of_run(results, history.entries())
+    return Report([results], config.store, trend)
 
 
 def _propose(results: RunResults, baselines: Path, run_dir: Path) -> str:
     folder = run_dir / PROPOSED
     try:
-        written = accept.propose(results, Store(baselines), folder)
+        files = accept.propose(results, Store(baselines), folder)
     except Failure as failure:
         return f"no proposed baselines: {failure}"
     return (
-        f"proposed baselines: {len(written)} files in {folder}; take them over with "
+        f"proposed baselines: {len(files)} files in {folder}; take them over with "
         f"`perfgate accept {run_dir}`"
     )

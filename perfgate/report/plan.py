@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import io
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from rich.table import Table
 
 from perfgate import formatting as wording
 from perfgate.cases import Case
+from perfgate.config.config import Config
 from perfgate.judge.baseline_store import Recorded, Store
 from perfgate.judge.gate import gate_mode
 from perfgate.judge.machine_scope import for_any, seen_from
@@ -53,45 +54,47 @@ class ServerRow:
 
 
 @dataclass(frozen=True)
-class Asked:
+class PlannedSession:
     """What a session would do.
 
     Attributes:
-        cases: those that can run here, or else all that were selected.
-        launches: asked for, of each server or of each build.
-        is_pair: whether a base build is launched in turn with each.
-        platforms: name and GPU product (None for any GPU, and for the CPU) of what -m
-            selects.
-        runs: the run store, where earlier runs lie.
-        skipped: why some cases cannot run on this machine.
+        config: with the number of launches, the base builds and the baselines.
+        cases: those that can run here; if none can, all that were selected.
+        gpus: selected platform -> its GPU product; None for any GPU, and for the CPU.
+        skip_reasons: why some cases cannot run on this machine.
     """
 
+    config: Config
     cases: Sequence[Case]
-    launches: int
-    is_pair: bool
     hardware: Hardware
-    platforms: Sequence[tuple[str, str | None]]
-    runs: Path
-    skipped: Sequence[str]
+    gpus: Mapping[str, str | None]
+    skip_reasons: Sequence[str]
+
+    @property
+    def kind(self) -> str:
+        """The kind of the baselines: this machine's, if a selected platform runs here.
+
+        If none does, that of the first platform.
+        """
+        kinds = [gpu or platform for platform, gpu in self.gpus.items()]
+        if self.hardware.kind in kinds:
+            return self.hardware.kind
+        if self.hardware.gpus and "gpu" in kinds:
+            return self.hardware.kind
+        return kinds[0]
 
 
-def text(asked: Asked, store: Store, width: int) -> str:
-    """What the session would launch, how long that took before, and which losses it would catch."""
-    earlier = earlier_runs(asked.runs, asked.hardware)
-    rows = servers(asked.cases, asked.launches, asked.is_pair, earlier)
+def text(planned: PlannedSession, width: int) -> str:
+    """The servers to launch, their time in earlier runs, and the losses that would be caught."""
+    config = planned.config
+    is_pair = bool(config.base_builds)
+    earlier = earlier_runs(config.runs, planned.hardware)
+    rows = servers(planned.cases, config.launches, is_pair, earlier)
     caught: dict[str, dict[str, list[float]]] = {}
-    if not asked.is_pair:
-        caught = promises(asked.cases, store, asked.hardware, _kind(asked))
-    missing = [f"not on this machine: {reason}" for reason in asked.skipped]
+    if not is_pair:
+        caught = promises(planned.cases, config.store, planned.hardware, planned.kind)
+    missing = [f"not on this machine: {reason}" for reason in planned.skip_reasons]
     return "\n".join([told(rows, caught, width), *missing])
-
-
-def _kind(asked: Asked) -> str:
-    """The kind of this machine where a selected platform runs here, else that of the first platform."""
-    kinds = [gpu or name for name, gpu in asked.platforms]
-    if asked.hardware.kind in kinds or (asked.hardware.gpus and "gpu" in kinds):
-        return asked.hardware.kind
-    return kinds[0]
 
 
 def servers(

@@ -1,27 +1,73 @@
-"""Who writes down what was measured, while it is measured?
+"""Recorder: writes what a session measures into results.json, step by step.
 
-The run's results are one frozen value; a ledger replaces it step by step and saves each
-step to the run directory, so that a session which is killed loses at most the
-repetition under way.
+The results of a run are one frozen value. The recorder replaces it at each step and
+saves it to the run directory, so that a killed session loses at most the repetition
+under way.
 """
 
 from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from perfgate.load.repetition import Repetition
 from perfgate.models.catalogue import lookup
 from perfgate.results import schema as rundata
 from perfgate.results.schema import Launch, Measurement, RunResults, Server
+from perfgate.servers.launch_record import ServerDied
 
 
-class Ledger:
+@dataclass(frozen=True)
+class Measured:
+    """The repetitions of one workload on one launch so far.
+
+    Attributes:
+        load_s: seconds of load since the entry before.
+    """
+
+    measurement: Measurement
+    load_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class LaunchFigures:
+    """Figures and notes that belong to a launch as a whole.
+
+    Attributes:
+        server: key of the server. launch: its index.
+        load_s: seconds of load since the entry before, such as the warm-up.
+    """
+
+    server: str
+    launch: int
+    values: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    load_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class LaunchEnd:
+    """The end of what is measured on a launch for now.
+
+    Attributes:
+        server: key of the server. launch: its index.
+        death: how the server died or hung meanwhile; None if it did not.
+    """
+
+    server: str
+    launch: int
+    death: ServerDied | None = None
+
+
+LaunchEntry = Measured | LaunchFigures | LaunchEnd
+
+
+class Recorder:
     """The results of a run so far.
 
     Args:
@@ -31,145 +77,119 @@ class Ledger:
 
     def __init__(self, results: RunResults, run_dir: Path) -> None:
         self.run_dir = run_dir
-        self._encoded: dict[int, tuple[Measurement, bytes]] = {}
         self.results = results
+        self._encoded: dict[int, tuple[Measurement, bytes]] = {}
         self.update()
 
     def update(self, **changes: Any) -> None:
         """Replace fields of the results, and save."""
         self.results = msgspec.structs.replace(self.results, **changes)
-        *before, session = self.results.sessions or (None,)
-        if session is not None:
-            seen = msgspec.structs.replace(session, seen_unix_s=time.time())
-            self.results = msgspec.structs.replace(
-                self.results, sessions=(*before, seen)
-            )
+        self._change_session(seen_unix_s=time.time())
         rundata.save(self.results, self.run_dir, self._encode)
-        there = {id(row) for row in self.results.measurements}
-        self._encoded = {
-            key: known for key, known in self._encoded.items() if key in there
-        }
+        current = {id(row) for row in self.results.measurements}
+        for stale in self._encoded.keys() - current:
+            del self._encoded[stale]
 
-    def _encode(self, row: Measurement) -> bytes:
-        """As JSON; once for each, since most of a large run does not change any more."""
-        known = self._encoded.get(id(row))
-        if known is None:
-            # The row is kept, so that nothing else can get its id.
-            known = self._encoded[id(row)] = row, rundata.line(row)
-        return known[1]
+    def add(self, entry: LaunchEntry) -> None:
+        """Add what was measured on a launch, and save."""
+        match entry:
+            case Measured(measurement, load_s):
+                self.spend(load_s=load_s)
+                self.put_measurement(measurement)
+            case LaunchFigures(server, launch, values, notes, load_s):
+                self.spend(load_s=load_s)
+                row = self._launch(server, launch)
+                values = {**row.values, **values}
+                notes = tuple(dict.fromkeys(row.notes + notes))
+                self._replace(row, values=values, notes=notes)
+            case LaunchEnd(server, launch):
+                self._replace(self._launch(server, launch), measured=True)
 
     def spend(self, **seconds: float) -> None:
-        """Add to where this session's time went, by the fields of `rundata.Session`; saved with what comes next."""
-        *before, session = self.results.sessions or (None,)
-        if session is not None:
-            more = {
-                name: getattr(session, name) + spent for name, spent in seconds.items()
-            }
-            changed = msgspec.structs.replace(session, **more)
-            self.results = msgspec.structs.replace(
-                self.results, sessions=(*before, changed)
-            )
+        """Add to the seconds that this session spent; saved with the next change.
+
+        Args:
+            seconds: by field of `perfgate.results.timing.Session`.
+        """
+        if not self.results.sessions:
+            return
+        session = self.results.sessions[-1]
+        totals = {}
+        for name, spent_s in seconds.items():
+            totals[name] = getattr(session, name) + spent_s
+        self._change_session(**totals)
 
     def put_server(self, server: Server) -> None:
         """Note what runs a server, and the shape of the model that it serves."""
         config = server.config
+        if self.results.servers.get(config.key) == server:
+            return
+        architecture = lookup(config.model).architecture
         self.update(
             servers=self.results.servers | {config.key: server},
-            models=self.results.models
-            | {config.model: lookup(config.model).architecture},
-        )
-
-    def launches_of(self, server: str) -> tuple[Launch, ...]:
-        """Launches of one server, in order."""
-        return tuple(
-            launch for launch in self.results.launches if launch.server == server
-        )
-
-    def next_index(self, server: str) -> int:
-        """The number of a server's next launch; those of launches that were dropped stay free."""
-        return 1 + max(
-            (launch.index for launch in self.launches_of(server)), default=-1
+            models=self.results.models | {config.model: architecture},
         )
 
     def add_launch(self, launch: Launch) -> None:
         """Note a launch."""
         self.update(launches=(*self.results.launches, launch))
 
-    def amend_launch(
-        self, server: str, index: int, values: dict[str, float], notes: tuple[str, ...]
-    ) -> None:
-        """Add figures and notes to a launch."""
-
-        def amended(row: Launch) -> Launch:
-            both = tuple(dict.fromkeys(row.notes + notes))
-            return msgspec.structs.replace(row, values=row.values | values, notes=both)
-
-        self._change(server, index, amended)
-
-    def end_launch(self, server: str, index: int) -> None:
-        """Note that nothing more will be measured on a launch."""
-        self._change(
-            server, index, lambda row: msgspec.structs.replace(row, measured=True)
-        )
-
-    def _change(
-        self, server: str, index: int, change: Callable[[Launch], Launch]
-    ) -> None:
+    def launches_of(self, server: str) -> tuple[Launch, ...]:
+        """Launches of one server, in order."""
         rows = self.results.launches
-        self.update(
-            launches=tuple(
-                change(row) if (row.server, row.index) == (server, index) else row
-                for row in rows
-            )
-        )
+        return tuple(launch for launch in rows if launch.server == server)
 
-    def measurement(self, server: str, launch: int, workload: str) -> Measurement:
-        """What was measured of a workload on a launch."""
-        key = (server, launch, workload)
-        return next(
-            m
-            for m in self.results.measurements
-            if (m.server, m.launch, m.workload) == key
-        )
+    def next_index(self, server: str) -> int:
+        """Index of a server's next launch; those of dropped launches stay free."""
+        indices = [launch.index for launch in self.launches_of(server)]
+        return max(indices, default=-1) + 1
 
-    def measurements_of(self, server: str, launch: int) -> tuple[Measurement, ...]:
-        """What was measured on a launch."""
-        return tuple(
-            m
-            for m in self.results.measurements
-            if (m.server, m.launch) == (server, launch)
-        )
+    def measurements_of(self, server: str, launch: int) -> dict[str, Measurement]:
+        """What was measured on a launch, by workload."""
+        rows = {}
+        for row in self.results.measurements:
+            if (row.server, row.launch) == (server, launch):
+                rows[row.workload] = row
+        return rows
 
     def put_measurement(self, row: Measurement) -> None:
-        """Note the repetitions of a workload on a launch by now, in place of those noted before."""
-        key = (row.server, row.launch, row.workload)
-        others = tuple(
-            m
-            for m in self.results.measurements
-            if (m.server, m.launch, m.workload) != key
+        """Put a measurement in place of the one of the same launch and workload."""
+        rows = [other for other in self.results.measurements if not _same(other, row)]
+        self.update(measurements=(*rows, row))
+
+    def _launch(self, server: str, index: int) -> Launch:
+        for launch in self.launches_of(server):
+            if launch.index == index:
+                return launch
+        raise LookupError(f"the run has no launch {index} of {server}")
+
+    def _replace(self, old: Launch, **changes: Any) -> None:
+        new = msgspec.structs.replace(old, **changes)
+        rows = [new if row is old else row for row in self.results.launches]
+        self.update(launches=tuple(rows))
+
+    def _change_session(self, **changes: Any) -> None:
+        if not self.results.sessions:
+            return
+        *earlier, session = self.results.sessions
+        session = msgspec.structs.replace(session, **changes)
+        self.results = msgspec.structs.replace(
+            self.results, sessions=(*earlier, session)
         )
-        self.update(measurements=(*others, row))
 
-    def enrich(
-        self, server: str, index: int, extra: Callable[[Repetition], dict[str, float]]
-    ) -> None:
-        """Add figures to every repetition of a launch that only the launch's end could tell."""
+    def _encode(self, row: Measurement) -> bytes:
+        """A measurement as JSON, encoded once: most of a large run does not change."""
+        known = self._encoded.get(id(row))
+        if known is None:
+            # The row is kept, so that no other row gets its id.
+            known = row, rundata.line(row)
+            self._encoded[id(row)] = known
+        return known[1]
 
-        def richer(repetition: Repetition) -> Repetition:
-            return msgspec.structs.replace(
-                repetition, values=repetition.values | extra(repetition)
-            )
 
-        self.update(
-            measurements=tuple(
-                msgspec.structs.replace(
-                    row, repetitions=tuple(map(richer, row.repetitions))
-                )
-                if (row.server, row.launch) == (server, index)
-                else row
-                for row in self.results.measurements
-            )
-        )
+def _same(row: Measurement, other: Measurement) -> bool:
+    names = (other.server, other.launch, other.workload)
+    return (row.server, row.launch, row.workload) == names
 
 
 def now() -> str:

@@ -37,6 +37,7 @@ from perfgate.servers.launch_record import LaunchRecord
 
 SCHEMA: Literal[2] = 2
 RESULTS_FILE = "results.json"
+Mode = Literal["sequential", "paired"]
 _NO_MEASUREMENTS = '\n "measurements": [],\n'
 
 
@@ -45,9 +46,11 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     Attributes:
         server: key of the server's configuration.
-        index: 0 for the first launch of this server in the run.
+        index: 0 for the first launch of this server in the run. `start.session_index`
+            counts the launches of all servers of one command, as log names do.
         start: command, log, phases and how it ended.
-        values: metrics of the server itself, such as its memory.
+        values: metrics of the server itself, such as its memory. "ready_s" is
+            `start.ready_s` as a metric, so that it can be judged like the others.
         notes: what could not be read, and why.
         effective: settings that the engine chose itself (attention backend, ...), as it
             reported them.
@@ -158,7 +161,9 @@ class RunResults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             judged.
         left_out: what of the suite the (last) command did not select:
             "tests/perf/test_memory.py".
-        against: engine -> Python of the base build, where this run compares two builds.
+        mode: "sequential": each server is judged against its baseline. "paired": a
+            candidate is launched in turn with its base build, and judged against it.
+        against: engine -> Python of the base build, in a paired run.
         against_delta: the loss that was to be caught then, where it was not the
             policy's.
         sessions: the commands that measured it, several where it was resumed.
@@ -187,6 +192,7 @@ class RunResults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     skipped: dict[str, str] = {}
     lacking: dict[str, str] = {}
     left_out: tuple[str, ...] = ()
+    mode: Mode = "sequential"
     against: dict[str, str] = {}
     against_delta: float | None = None
     sessions: tuple[Session, ...] = ()

@@ -1,8 +1,8 @@
 """Schema upgrade: read a results.json of schema 1 as schema 2.
 
-Schema 2 renames fields and drops one. `STEPS` lists, for each top-level key, what changes under
-it. Everything else is copied, above all the measurements: they are megabytes, and they
-stay undecoded bytes.
+Schema 2 renames fields, drops one and adds `mode`. `STEPS` lists, for each top-level key, what
+changes under it. Everything else is copied, above all the measurements: they are
+megabytes, and they stay undecoded bytes.
 """
 
 from __future__ import annotations
@@ -54,11 +54,32 @@ def _without(row: Any, field: str) -> Any:
     return {name: value for name, value in row.items() if name != field}
 
 
+def rename_field_within(key: str, old: str, new: str) -> Step:
+    """A step that renames a field of the object under `key` in each row of a list."""
+
+    def rename(rows: Any) -> Any:
+        if not isinstance(rows, list):
+            return rows
+        return [_renamed_within(row, key, old, new) for row in rows]
+
+    return rename
+
+
+def _renamed_within(row: Any, key: str, old: str, new: str) -> Any:
+    if not isinstance(row, dict) or key not in row:
+        return row
+    return {**row, key: _renamed(row[key], old, new)}
+
+
 STEPS: Mapping[str, tuple[Step, ...]] = {
     "hardware": (drop_gpu_clock,),
-    "launches": (rename_field("planted", "injected"),),
+    "launches": (
+        rename_field("planted", "injected"),
+        rename_field_within("start", "index", "session_index"),
+    ),
+    "against": (),
 }
-"""Top-level key -> steps, applied in this order."""
+"""Top-level key -> steps, applied in this order; keys with steps are decoded."""
 
 
 def upgrade_results(data: dict[str, Any]) -> dict[str, Any]:
@@ -73,6 +94,8 @@ def upgrade_results(data: dict[str, Any]) -> dict[str, Any]:
             continue
         for step in steps:
             upgraded[key] = step(upgraded[key])
+    if "mode" not in upgraded:
+        upgraded["mode"] = "paired" if upgraded.get("against") else "sequential"
     return upgraded
 
 

@@ -1,81 +1,79 @@
-"""Which launches, and in which order?
+"""Campaign: launches, measurements and verdicts of one session, written as they come.
 
-A server is launched once, and everything that the session will ask of it is measured
-then, so that the order of tests does not matter. A verdict near the alarm line is worth
-two more launches (three more pairs, beside a base build), once; then all data decide.
-Nothing is measured again until it passes.
+A server is launched once, and everything that the session needs of it is measured then,
+so that the order of tests does not matter. A verdict that one launch leaves in doubt
+gets more launches, once; then all data decide. Nothing is measured again until it
+passes.
 """
 
 from __future__ import annotations
 
-import functools
+import contextlib
+import itertools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 import psutil
 
 import perfgate
-from perfgate.cases import Case, asking_routing
-from perfgate.config.settings import Settings
-from perfgate.engines import injection
-from perfgate.engines.base import LaunchPlan, ServerConfig
+from perfgate.cases import Case, Load, asking_routing
+from perfgate.config.config import Config
+from perfgate.engines.base import ServerConfig
+from perfgate.engines.injection import format_injection
 from perfgate.errors import Failure
 from perfgate.judge import gate
-from perfgate.judge.paired import PAIRS, ab_order
 from perfgate.judge.verdict import Outcome, Verdict
 from perfgate.load.metrics import CUSTOM, Metric
 from perfgate.load.workload import Workload
 from perfgate.machine.hardware import Hardware
 from perfgate.progress import ProgressDisplay
-from perfgate.results import merge as workers
-from perfgate.results.recorder import Ledger, now
+from perfgate.results import merge
+from perfgate.results.recorder import LaunchEnd, LaunchFigures, Recorder, now
 from perfgate.results.schema import Measurement, RunResults
 from perfgate.results.timing import Session
-from perfgate.run import launch_planner as planning
-from perfgate.run.resume import (
-    cut_off,
-    left_by,
-    refuse_other_builds,
-    resumed,
-    still_needed,
-)
+from perfgate.run import resume
+from perfgate.run.launch_planner import software
+from perfgate.run.resume import Needs
+from perfgate.run.schedule import Schedule, ScheduledLaunch, schedule_of
+from perfgate.run.server_source import ExternalSource, PoolSource, ServerSource
 from perfgate.run.single_flight import SharedResults
-from perfgate.servers.external import AttachedServer
-from perfgate.servers.launch_record import ServerDied
+from perfgate.servers.launch_record import LaunchRecord, ServerDied
 from perfgate.servers.pool import ServerPool
-from perfgate.servers.server import Server
+from perfgate.servers.running import RunningServer
 from perfgate.study import servers_of
 
 if TYPE_CHECKING:
-    from perfgate.run.launch_runner import LaunchMeasurement
+    from perfgate.run.launch_runner import LaunchRunner
 
-ESCALATION_LAUNCHES = 2
-EARLIER = "(measured by an earlier command)"  # in place of the test that asked
+EARLIER = "(measured by an earlier command)"  # in place of the test's id
 
 
 class TwoWorkloads(Failure):
-    """Two different workloads under one name."""
+    """Two different workloads have one name."""
 
 
 class TwoNumbers(Failure):
-    """Two numbers of a test's own under one name."""
+    """Two numbers that a test measured have one name."""
 
 
 class Campaign:
-    """One session's launches, measurements and verdicts, written to the run directory as they come.
+    """One session's launches, measurements and verdicts, written to the run directory.
 
     Args:
-        planned: every case that the session will ask; what they need of a server is
+        planned: every case that the session will judge; what they need of a server is
             measured on its one launch.
         pool: owns the devices; who made it closes it.
-        previous: a run to go on with: launches that it measured whole are kept.
+        previous: a run to resume: launches that it measured whole are kept.
+
+    Raises:
+        OtherMachine, OtherBuild: `previous` was measured elsewhere.
     """
 
     def __init__(
         self,
-        settings: Settings,
+        settings: Config,
         hardware: Hardware,
         planned: Sequence[Case],
         pool: ServerPool,
@@ -87,158 +85,106 @@ class Campaign:
         self._tell = tell
         self._pool = pool
         self._shared: SharedResults | None = None
-        self._needs = servers_of(
-            (*planned, *(case.base for case in planned))
-            if settings.against
-            else planned
-        )
+        self._schedule = schedule_of(settings)
+        self._own = PoolSource(settings, pool, hardware, tell)
+        self._external: dict[tuple[str, str], ExternalSource] = {}
+        for served, server in settings.attached.items():
+            self._external[served] = ExternalSource(server)
         self._planned = tuple(planned)
-        self._failed: dict[str, Failure] = {}
-        self._launched: set[str] = set()
+        self._needs = servers_of(_measured_cases(self._schedule, planned))
+        self._failures: dict[str, Failure] = {}
+        self._scheduled: set[str] = set()
         self._escalated: set[tuple[str, str]] = set()
-        # The servers that were started last, each with what measures its launch.
-        self._held: dict[str, tuple[Server | AttachedServer, LaunchMeasurement]] = {}
-        began_s = settings.began_unix_s or time.time()
-        results = RunResults(
-            run_id=settings.run_id,
-            suite_version=perfgate.__version__,
-            command=tuple(psutil.Process().cmdline()),
-            started=now(),
-            gate=settings.gate,
-            hardware=hardware,
-            workloads={
-                w.name: w for _, workloads in self._needs.values() for w in workloads
-            },
-            cases=self._planned,
-            against=dict(settings.against),
-            against_delta=settings.against_delta,
-            sessions=(Session(started_unix_s=began_s, seen_unix_s=time.time()),),
-            metrics={
-                name: custom.metric for name, custom in CUSTOM.items() if custom.compute
-            },
-        )
+        # By server key, what measures its latest launch.
+        self._runners: dict[str, LaunchRunner] = {}
+        results = _new_results(settings, hardware, self._planned, self._needs)
         if previous is not None:
-            results = resumed(
-                results, previous, self._needs, settings.recorded_injection
-            )
-            kept, had = len(results.launches), len(previous.launches)
-            for line in (
-                f"resuming {previous.run_id}: {kept} launches kept of {had}",
-                *cut_off(previous),
-            ):
-                self._tell.line(line)
-            refuse_other_builds(
-                results, self._needs, functools.partial(planning.software, settings)
-            )
-        self._ledger = Ledger(results, settings.run_dir)
-        self._planner = planning.Planner(settings, self._ledger, tell.line)
+            results = _resumed(results, previous, self._needs, settings, tell)
+        self._recorder = Recorder(results, settings.run_dir)
 
     @property
     def results(self) -> RunResults:
         """Everything so far."""
-        return self._ledger.results
+        return self._recorder.results
 
     def join(self, shared: SharedResults) -> None:
-        """Work as one of several workers, who find in `shared` what another one has measured."""
+        """Work as one of several workers, which find each other's results in `shared`."""
         self._shared = shared
 
     def judge(self, case: Case, test: str) -> Verdict:
-        """Measure what the case still needs, decide it, and write the verdict down.
+        """Measure what the case still needs, judge it, and record the verdict.
 
         Args:
             test: id of the test that asks, for the report.
 
         Raises:
-            Failure: a server that it needs cannot be had; the other servers' cases go
-                on. The case is INVALID then, unless launches from before say something
-                of it.
+            Failure: a server that it needs failed to start; other servers' cases go on.
+                The case is INVALID then, unless earlier launches say something of it.
         """
         try:
             for load in case.loads:
-                self._need(load.server.key)
+                self._measure_server(load.server.key)
         except Failure:
-            if (verdict := self._decide(case)).outcome is Outcome.INVALID:
-                self._put(case, test, verdict)
+            verdict = self._decide(case)
+            if verdict.outcome is Outcome.INVALID:
+                self._record_verdict(case, test, verdict)
             raise
         verdict = self._decide(case)
-        if verdict.needs_launches and not self._cannot_repeat(case):
-            self._escalate(case)
-            verdict = self._decide(case)
-        elif verdict.needs_launches and verdict.outcome is not Outcome.INVALID:
+        if verdict.needs_launches:
             reason = self._cannot_repeat(case)
-            message = f"{verdict.message}\n  but: one launch does not decide this, and {reason}"
-            verdict = msgspec.structs.replace(
-                verdict, outcome=Outcome.INCONCLUSIVE, message=message
-            )
-        self._put(case, test, verdict)
+            if not reason:
+                self._escalate(case)
+                verdict = self._decide(case)
+            elif verdict.outcome is not Outcome.INVALID:
+                verdict = _of_one_launch(verdict, reason)
+        self._record_verdict(case, test, verdict)
         return verdict
 
-    def _cannot_repeat(self, case: Case) -> str:
-        """Why the suite cannot measure the case on more launches; empty if it can."""
-        if any(self._attached(load.server) for load in case.loads):
-            return "a server of somebody else's has no other"
-        if case.metric in self.results.metrics and case.of.workload is None:
-            return "this number is measured by the test itself, once a session: run it again"
-        return ""
-
     def adopt(self, case: Case) -> None:
-        """Take in a case that was not planned, so that `judge` can be asked for it."""
+        """Take in a case that was not planned, so that it can be judged.
+
+        Raises:
+            AmbiguousServer: a planned server has its key and another configuration.
+        """
         if case in self._planned:
             return
         self._planned = (*self._planned, case)
-        cases = (case, case.base) if self._settings.against else (case,)
-        for key, (config, workloads) in servers_of(cases).items():
+        needs = servers_of(_measured_cases(self._schedule, [case]))
+        for key, (config, workloads) in needs.items():
             known, sent = self._needs.get(key, (config, ()))
             if known != config:
-                servers_of((*self._planned,))  # which raises, and names both
-            self._needs[key] = (config, tuple(dict.fromkeys((*sent, *workloads))))
-            if any(workload not in sent for workload in workloads):
-                self._launched.discard(key)
-        sends = {
-            load.workload.name: load.workload
-            for load in case.loads
-            if load.workload is not None
-        }
-        known_cases = self.results.cases
-        if case not in known_cases:
-            known_cases = (*known_cases, case)
-        self._ledger.update(cases=known_cases, workloads=self.results.workloads | sends)
+                servers_of(self._planned)  # raises, and names both
+            if not set(workloads) <= set(sent):
+                self._scheduled.discard(key)
+            self._needs[key] = config, tuple(dict.fromkeys((*sent, *workloads)))
+        workloads_by_name = dict(self.results.workloads)
+        for load in case.loads:
+            if load.workload is not None:
+                workloads_by_name[load.workload.name] = load.workload
+        cases = dict.fromkeys((*self.results.cases, case))
+        self._recorder.update(cases=tuple(cases), workloads=workloads_by_name)
 
-    def hold(self, config: ServerConfig) -> Server | AttachedServer:
-        """A server that is ready, for a test that wants it in hand; the one that lives, if it is this one.
+    def hold(self, config: ServerConfig) -> RunningServer:
+        """A server that is ready, for a test that wants it in hand.
 
         Raises:
-            Failure: it cannot be had.
+            Failure: it failed to start.
+            AmbiguousServer: a server of another configuration has its key.
         """
-        server: Server | AttachedServer | None = self._attached(config)
-        if server is None:
-            try:
-                server = self._start(self._planner.plan(config), fresh=False)
-            except Failure as failure:
-                self._ledger.update(
-                    failures=self.results.failures | {config.key: failure.row()}
-                )
-                raise
-        held = self._held.get(config.key)
-        if held is None or held[0] is not server:
-            runner = self._runner_of(config, server)
-            settings = self._settings
-            runner.begin(
-                settings.injection(config),
-                settings.silence_timeout_s,
-                settings.telemetry,
-            )
-            self._held[config.key] = server, runner
-        return server
+        runner = self._running(config)
+        if runner is None:
+            with self._recording_failures(config.key):
+                runner = self._start(config, is_fresh=False)
+        return runner.server
 
     def load(self, config: ServerConfig, workload: Workload) -> Measurement:
-        """Send a workload to a server in hand, all of its repetitions; returns what was measured.
+        """Send a workload to a server in hand, with all of its repetitions.
 
-        What this launch has been sent already is not sent again.
+        What this launch was sent already is not sent again.
 
         Raises:
-            TwoWorkloads: the name is that of another workload.
-            Failure: the server cannot be had, or died of it.
+            TwoWorkloads: another workload has its name.
+            Failure: the server failed to start, or died of it.
         """
         known = self.results.workloads.get(workload.name, workload)
         if known != workload:
@@ -248,40 +194,39 @@ class Campaign:
                 remedy='give each a name of its own: perf_load(server, "NAME", ...)',
             )
         self.hold(config)
-        _, runner = self._held[config.key]
-        rows = self._ledger.measurements_of(config.key, runner.index)
-        if not any(row.workload == workload.name and row.is_sound for row in rows):
-            self._ledger.update(
-                workloads=self.results.workloads | {workload.name: workload}
-            )
-            death = runner.more([workload], part=True)
+        runner = self._runners[config.key]
+        rows = self._recorder.measurements_of(config.key, runner.index)
+        if workload.name not in rows or not rows[workload.name].is_sound:
+            workloads = self.results.workloads | {workload.name: workload}
+            self._recorder.update(workloads=workloads)
+            death = self._run(runner, [workload], is_part=True)
             if death is not None:
-                del self._held[config.key]
+                del self._runners[config.key]
                 raise death
-        return self._ledger.measurement(config.key, runner.index, workload.name)
+            rows = self._recorder.measurements_of(config.key, runner.index)
+        return rows[workload.name]
 
     def note_number(self, config: ServerConfig, metric: Metric, value: float) -> None:
-        """Write a number down that a test measured on a server in hand, as a metric of its launch.
+        """Record a number that a test measured on a server in hand, as a metric of its launch.
 
         Raises:
-            TwoNumbers: this launch has one of that name.
+            TwoNumbers: this launch has a number of that name.
         """
-        if config.key not in self._held:
+        if config.key not in self._runners:
             self.hold(config)
-        _, runner = self._held[config.key]
-        launch = self._ledger.launches_of(config.key)[-1]
+        launch = self._recorder.launches_of(config.key)[-1]
         if metric.name in launch.values:
+            known = launch.values[metric.name]
             raise TwoNumbers(
                 tried=f"noting {metric.name} of {config.key}",
-                seen=(
-                    f"it is {launch.values[metric.name]:g} already: a server has one "
-                    "number of a name"
-                ),
+                seen=f"it is {known:g} already: a server has one number of a name",
                 remedy="give each number a name of its own",
             )
-        self._ledger.update(metrics=self.results.metrics | {metric.name: metric})
-        self._ledger.amend_launch(config.key, runner.index, {metric.name: value}, ())
-        self._ledger.end_launch(config.key, runner.index)
+        self._recorder.update(metrics=self.results.metrics | {metric.name: metric})
+        self._recorder.add(
+            LaunchFigures(config.key, launch.index, values={metric.name: value})
+        )
+        self._recorder.add(LaunchEnd(config.key, launch.index))
 
     def note_not_asked(
         self,
@@ -289,271 +234,390 @@ class Campaign:
         lacking: Mapping[str, str],
         left_out: Sequence[str],
     ) -> None:
-        """Write down which tests cannot run here, which cases are not judged for that, and what was not selected.
+        """Record which tests cannot run here, and what of the suite was not selected.
 
         Args:
             skipped, lacking: test or case id -> reason.
-            left_out: of the suite, in words.
+            left_out: parts of the suite, as text.
         """
-        self._ledger.update(
+        self._recorder.update(
             skipped=dict(skipped), lacking=dict(lacking), left_out=tuple(left_out)
         )
 
     def finish(self, complete: bool, end_s: float = 0.0) -> None:
-        """Write the end of the session down, with how each launch ended; `end_s` was spent on ending servers.
+        """Record the end of the session, and how each launch ended.
 
-        What an earlier command has measured, and was ended before it could decide it,
-        is decided now.
-        """
-        self._ledger.spend(end_s=end_s)
-        told = {row.case for row in self.results.verdicts} | {
-            case.id for case in self._planned
-        }
-        late = tuple(
-            self._decide(case).row(case, EARLIER)
-            for case in self.results.cases
-            if case.id not in told
-        )
-        self._ledger.update(verdicts=(*self.results.verdicts, *late))
-        ends = {
-            (record.pid, record.started_unix_s): record
-            for record in self._pool.launches
-        }
-        launches = tuple(
-            launch
-            if launch.start.stop is not None
-            else msgspec.structs.replace(
-                launch,
-                start=ends.get(
-                    (launch.start.pid, launch.start.started_unix_s), launch.start
-                ),
-            )
-            for launch in self.results.launches
-        )
-        self._ledger.update(finished=now(), complete=complete, launches=launches)
-
-    def _attached(self, config: ServerConfig) -> AttachedServer | None:
-        """The server that somebody else runs in place of this one, if there is one."""
-        return self._settings.attached.get((config.engine, config.model))
-
-    def _put(self, case: Case, test: str, verdict: Verdict) -> None:
-        self._ledger.update(verdicts=(*self.results.verdicts, verdict.row(case, test)))
-
-    def _decide(self, case: Case) -> Verdict:
-        return gate.judge_case(self.results, case, self.store)
-
-    def _need(self, key: str) -> None:
-        if key in self._failed:
-            raise self._failed[key].with_traceback(None)
-        config, workloads = self._needs[key]
-        try:
-            if self._settings.against:
-                self._launch_in_turn(config, workloads)
-            elif key not in self._launched:
-                self._launched.add(key)
-                self._launch_often(config, workloads)
-        except Failure as failure:
-            self._failed[key] = failure
-            raise
-
-    def _launch_often(
-        self, config: ServerConfig, workloads: Sequence[Workload]
-    ) -> None:
-        """Launch it as often as was asked for, less what was measured whole before."""
-        key, wanted = (
-            config.key,
-            1 if self._attached(config) else self._settings.launches,
-        )
-        for number in range(wanted):
-            if (
-                needed := still_needed(self.results, key, workloads, number + 1)
-            ) is None:
-                continue
-            if wanted > 1:
-                self._tell.line(f"{key}: launch {number + 1} of {wanted}")
-            again = functools.partial(self._launch, config, needed, fresh=number > 0)
-            self._once(f"{key}, launch {number + 1}" if number else key, key, again)
-
-    def _launch_in_turn(
-        self, config: ServerConfig, workloads: Sequence[Workload]
-    ) -> None:
-        """Launch base and candidate in turn, as often as they were not launched yet."""
-        order = ab_order(max(PAIRS, self._settings.launches))
-        sides = {"A": config.base, "B": config}
-        for place, side in enumerate(order):
-            build, number = sides[side], order[: place + 1].count(side)
-            needed = still_needed(self.results, build.key, workloads, number)
-            if needed is not None:
-                self._tell.line(
-                    f"{config.key}: {'base' if side == 'A' else 'candidate'}, "
-                    f"launch {number} of {order}"
-                )
-                again = functools.partial(self._launch, build, needed, fresh=True)
-                self._once(f"{build.key}, launch {number} of {order}", build.key, again)
-
-    def _once(self, what: str, key: str, measure: Callable[[], None]) -> None:
-        """Measure a server here, or take over what another worker of this session has measured of it.
+        Cases that an earlier command measured, and did not judge, are judged now.
 
         Args:
-            what: name of this piece of work, the same in all workers.
-            key: of the server.
+            complete: whether the session ended by itself.
+            end_s: seconds spent on ending servers.
+        """
+        self._recorder.spend(end_s=end_s)
+        judged = {row.case for row in self.results.verdicts}
+        judged |= {case.id for case in self._planned}
+        verdicts = list(self.results.verdicts)
+        for case in self.results.cases:
+            if case.id not in judged:
+                verdicts.append(self._decide(case).row(case, EARLIER))
+        records = {_process(record): record for record in self._pool.launches}
+        launches = []
+        for launch in self.results.launches:
+            start = launch.start
+            if start.stop is None:
+                start = records.get(_process(start), start)
+            launches.append(msgspec.structs.replace(launch, start=start))
+        self._recorder.update(
+            finished=now(),
+            complete=complete,
+            launches=tuple(launches),
+            verdicts=tuple(verdicts),
+        )
+
+    # The stair to a measurement: what a server needs, one launch of it, one attempt.
+
+    def _measure_server(self, key: str) -> None:
+        """Make the scheduled launches of a server, but for what was measured before.
 
         Raises:
-            Failure: it cannot be had; the run's data say so too.
+            Failure: it failed, now or before.
         """
+        if key in self._failures:
+            raise self._failures[key].with_traceback(None)
+        if key in self._scheduled:
+            return
+        self._scheduled.add(key)
+        config, workloads = self._needs[key]
         try:
-            self._here_or_elsewhere(what, key, measure)
+            for launch in self._source_of(config).schedule.first(config):
+                needed = resume.still_needed(
+                    self.results, launch.server.key, workloads, launch.number
+                )
+                if needed is not None:
+                    self._measure_launch(launch, needed)
         except Failure as failure:
-            self._ledger.update(failures=self.results.failures | {key: failure.row()})
+            self._failures[key] = failure
             raise
 
-    def _here_or_elsewhere(
-        self, what: str, key: str, measure: Callable[[], None]
+    def _measure_launch(
+        self, launch: ScheduledLaunch, workloads: Sequence[Workload]
     ) -> None:
-        if self._shared is None:
-            return measure()
+        """Measure one launch here, or accept what another worker measured on it.
 
-        def measured() -> bytes:
-            measure()
-            return workers.cut(self.results, key)
+        Raises:
+            Failure: it failed to start; the run's data say so too.
+        """
+        if launch.progress:
+            self._tell.line(launch.progress)
+        key = launch.server.key
+        with self._recording_failures(key):
+            if self._shared is None:
+                self._launch(launch, workloads)
+                return
 
-        sent = self._shared.once(what, measured)
-        merged = workers.paste(self.results, key, sent)
-        self._ledger.update(
+            def measure() -> bytes:
+                self._launch(launch, workloads)
+                return merge.cut(self.results, key)
+
+            sent = self._shared.once(launch.task, measure)
+        merged = merge.paste(self.results, key, sent)
+        self._recorder.update(
             servers=merged.servers,
             launches=merged.launches,
             measurements=merged.measurements,
         )
-        return None
 
-    def _escalate(self, case: Case) -> None:
-        """Two fresh launches, or three pairs, for every workload that is undecided by now and has not had them yet."""
-        undecided = [
-            other
-            for other in self._planned
-            if all(self._ledger.launches_of(load.server.key) for load in other.loads)
-            and self._decide(other).needs_launches
-        ]
-        wanted: dict[str, list[Workload]] = {}
-        for load in (load for other in (case, *undecided) for load in other.loads):
-            key = load.server.key
-            # What a server holds, it holds after all of its load.
-            for workload in (
-                self._timed(key) if load.workload is None else [load.workload]
-            ):
-                if (key, workload.name) not in self._escalated:
-                    self._escalated.add((key, workload.name))
-                    wanted.setdefault(key, []).append(workload)
-        order = (
-            ab_order(before=PAIRS)
-            if self._settings.against
-            else "B" * ESCALATION_LAUNCHES
-        )
-        for place, side in enumerate(order):
-            for key, workloads in wanted.items():
-                config, _ = self._needs[key]
-                build = config.base if side == "A" else config
-                names = ", ".join(workload.name for workload in workloads)
-                self._tell.line(
-                    f"{build.key}: not clearly fine in {names}; launch "
-                    f"{place + 1} of {len(order)} more"
-                )
-                again = functools.partial(self._launch, build, workloads, fresh=True)
-                self._once(
-                    f"{build.key}, launch {place + 1} more for {names}",
-                    build.key,
-                    again,
-                )
-
-    def _timed(self, key: str) -> list[Workload]:
-        """All load of a server but what asks where its tokens go."""
-        config, workloads = self._needs[key]
-        asked = asking_routing(config, workloads)
-        return [workload for workload in workloads if workload not in asked]
-
-    def _launch(
-        self, config: ServerConfig, workloads: Sequence[Workload], fresh: bool = False
-    ) -> None:
-        """Launch and measure, or go on with a server in hand; if it dies meanwhile, launch once more."""
-        settings = self._settings
-        part = self._is_part(config.key, {workload.name for workload in workloads})
-        if not fresh and (held := self._held.pop(config.key, None)) and held[0].alive():
-            self._tell.line(
-                f"{config.key}: the server in hand is sent the rest of its load"
-            )
-            index = held[1].index
-            before = {
-                row.workload for row in self._ledger.measurements_of(config.key, index)
-            }
-            part = self._is_part(
-                config.key, before | {workload.name for workload in workloads}
-            )
-            if held[1].more(workloads, part) is None:
-                self._held[config.key] = held
-                return
-            workloads = left_by(
-                self.results, self._ledger.launches_of(config.key)[-1], workloads
-            )
-        if (attached := self._attached(config)) is not None:
-            launch = self._runner_of(config, attached)
-            launch.run(workloads, injection.NOTHING, settings.silence_timeout_s)
-            self._held[config.key] = attached, launch
-            return
-        for attempt in (1, 2):
-            plan = self._planner.plan(config)
-            place = (
-                "" if fresh else f", server {len(self._launched)} of {len(self._needs)}"
-            )
-            self._tell.line(
-                f"{config.key}: launching{place}, log in {settings.run_dir / 'logs'}"
-            )
-            server = self._start(plan, fresh)
-            launch = self._runner_of(config, server)
-            death = launch.run(
-                workloads,
-                settings.injection(config),
-                settings.silence_timeout_s,
-                settings.telemetry,
-                part,
+    def _launch(self, launch: ScheduledLaunch, workloads: Sequence[Workload]) -> None:
+        """Launch and measure, or go on with the running server; if it dies, try again."""
+        config = launch.server
+        runner = None
+        if not launch.is_fresh:
+            runner = self._running(config)
+        if runner is not None:
+            self._say(config, "the server in hand is sent the rest of its load")
+            death = self._run(
+                runner, workloads, self._is_part(runner, config, workloads)
             )
             if death is None:
-                self._held[config.key] = server, launch
                 return
-            self._tell.line(
-                f"{config.key}: {death.seen}{'; trying one fresh launch' if attempt == 1 else ''}"
+            workloads = self._left_by(config, workloads)
+        source = self._source_of(config)
+        for attempt in range(1, source.attempts + 1):
+            place = ""
+            if not launch.is_fresh:
+                place = f", server {len(self._scheduled)} of {len(self._needs)}"
+            runner = self._start(config, launch.is_fresh, place)
+            death = self._run(
+                runner, workloads, self._is_part(runner, config, workloads)
             )
-            workloads = left_by(
-                self.results, self._ledger.launches_of(config.key)[-1], workloads
-            )
+            if death is None:
+                return
+            retry = ""
+            if attempt < source.attempts:
+                retry = "; trying one fresh launch"
+            self._say(config, f"{death.seen}{retry}")
+            workloads = self._left_by(config, workloads)
 
-    def _is_part(self, key: str, sent: set[str]) -> bool:
-        """Whether a server that was sent so much has not seen all of its load."""
-        return not {workload.name for workload in self._timed(key)} <= sent
+    def _start(
+        self, config: ServerConfig, is_fresh: bool, place: str = ""
+    ) -> LaunchRunner:
+        """Start a server, or take the running one; returns what measures this launch.
 
-    def _runner_of(
-        self, config: ServerConfig, server: Server | AttachedServer
-    ) -> LaunchMeasurement:
-        """What measures the next launch of a server."""
+        Raises:
+            Failure: it failed to start.
+        """
         # Imported here: collecting tests must not wait for the load client (uvloop,
         # httptools).
-        from perfgate.run.launch_runner import LaunchMeasurement
+        from perfgate.run.launch_runner import LaunchRunner, start_launch
 
-        give_up: Callable[[str], ServerDied] = self._pool.abandon
-        if isinstance(server, AttachedServer):
-            give_up = server.death
-            self._ledger.put_server(planning.attached(config, server.url))
-        index = self._ledger.next_index(config.key)
-        return LaunchMeasurement(
-            config, server, index, self._ledger, self._tell, give_up
+        source = self._source_of(config)
+        self._recorder.put_server(source.software(config))
+        self._say(config, source.describe_start(place))
+        with self._timing_start():
+            server = source.start(config, is_fresh)
+        started = start_launch(
+            config,
+            server,
+            self._recorder.next_index(config.key),
+            self._settings.injection(config),
         )
+        injected = started.launch.injected
+        if injected:
+            self._say(config, f"INJECTED {format_injection(injected)}")
+        self._recorder.add_launch(started.launch)
+        runner = LaunchRunner(
+            started,
+            source,
+            self.results.hardware,
+            self._settings.silence_timeout_s,
+            self._tell,
+        )
+        self._runners[config.key] = runner
+        return runner
 
-    def _start(self, plan: LaunchPlan, fresh: bool) -> Server:
-        """A server that is ready, and how long that took: what is more than its start is the end of the one before."""
-        began, before = time.monotonic(), len(self._pool.launches)
+    def _run(
+        self, runner: LaunchRunner, workloads: Sequence[Workload], is_part: bool
+    ) -> ServerDied | None:
+        """Measure these workloads, and record every entry at once; returns a death."""
+        death = None
+        with contextlib.closing(runner.run(workloads, is_part)) as entries:
+            for entry in entries:
+                self._recorder.add(entry)
+                if isinstance(entry, LaunchEnd):
+                    death = entry.death
+        return death
+
+    def _running(self, config: ServerConfig) -> LaunchRunner | None:
+        """What measures the live launch of a server; None if it has none.
+
+        Raises:
+            AmbiguousServer: it was launched with another configuration.
+        """
+        runner = self._runners.get(config.key)
+        if runner is None or not runner.server.alive():
+            return None
+        launched = self.results.servers[config.key].config
+        servers_of([_case_of(launched), _case_of(config)])
+        return runner
+
+    def _source_of(self, config: ServerConfig) -> ServerSource:
+        """Where a server comes from: the session's pool, unless an operator runs it."""
+        external = self._external.get((config.engine, config.model))
+        return external or self._own
+
+    def _decide(self, case: Case) -> Verdict:
+        return gate.judge_case(self.results, case, self.store)
+
+    def _record_verdict(self, case: Case, test: str, verdict: Verdict) -> None:
+        rows = (*self.results.verdicts, verdict.row(case, test))
+        self._recorder.update(verdicts=rows)
+
+    def _cannot_repeat(self, case: Case) -> str:
+        """Why the case cannot be measured on more launches; empty if it can."""
+        for load in case.loads:
+            reason = self._source_of(load.server).schedule.no_escalation
+            if reason:
+                return reason
+        if self._is_own_number(case):
+            return "this number is measured by the test itself, once a session: run it again"
+        return ""
+
+    def _is_own_number(self, case: Case) -> bool:
+        """Whether a test measures the case's metric itself."""
+        return case.metric in self.results.metrics and case.of.workload is None
+
+    def _escalate(self, case: Case) -> None:
+        """Make more launches for each workload that is in doubt, once a session."""
+        wanted = self._in_doubt(case)
+        schedules = []
+        for key, workloads in wanted.items():
+            config, _ = self._needs[key]
+            names = ", ".join(workload.name for workload in workloads)
+            launches = self._source_of(config).schedule.more(config, names)
+            schedules.append([(launch, workloads) for launch in launches])
+        # The servers take turns: one launch of each, then the next one of each.
+        for turn in itertools.zip_longest(*schedules):
+            for scheduled in turn:
+                if scheduled is not None:
+                    self._measure_launch(*scheduled)
+
+    def _in_doubt(self, case: Case) -> dict[str, list[Workload]]:
+        """By server, the workloads of this case and of others that are in doubt now.
+
+        Those that had more launches already are left out.
+        """
+        wanted: dict[str, list[Workload]] = {}
+        for other in (case, *self._undecided()):
+            for load in other.loads:
+                key = load.server.key
+                # Memory is recorded after all of the load.
+                workloads = self._timed(key)
+                if load.workload is not None:
+                    workloads = [load.workload]
+                for workload in workloads:
+                    if (key, workload.name) not in self._escalated:
+                        self._escalated.add((key, workload.name))
+                        wanted.setdefault(key, []).append(workload)
+        return wanted
+
+    def _undecided(self) -> Iterator[Case]:
+        """Planned cases that were measured, and whose verdict asks for more launches."""
+        for case in self._planned:
+            servers = [load.server.key for load in case.loads]
+            if not all(self._recorder.launches_of(key) for key in servers):
+                continue
+            if self._decide(case).needs_launches:
+                yield case
+
+    def _timed(self, key: str) -> list[Workload]:
+        """All load of a server but what asks for the routing of tokens."""
+        config, workloads = self._needs[key]
+        asking = asking_routing(config, workloads)
+        return [workload for workload in workloads if workload not in asking]
+
+    def _is_part(
+        self, runner: LaunchRunner, config: ServerConfig, workloads: Sequence[Workload]
+    ) -> bool:
+        """Whether a launch that is sent these has still not seen all of its load."""
+        sent = set(self._recorder.measurements_of(config.key, runner.index))
+        sent |= {workload.name for workload in workloads}
+        timed = {workload.name for workload in self._timed(config.key)}
+        return not timed <= sent
+
+    def _left_by(
+        self, config: ServerConfig, workloads: Sequence[Workload]
+    ) -> Sequence[Workload]:
+        """What the next launch is sent, after one that died."""
+        launch = self._recorder.launches_of(config.key)[-1]
+        return resume.left_by(self.results, launch, workloads)
+
+    def _say(self, config: ServerConfig, text: str) -> None:
+        self._tell.line(f"{config.key}: {text}")
+
+    @contextlib.contextmanager
+    def _recording_failures(self, key: str) -> Iterator[None]:
+        """Record the failure of a server before it is raised."""
         try:
-            return self._pool.get(plan, fresh=fresh)
+            yield
+        except Failure as failure:
+            failures = self.results.failures | {key: failure.row()}
+            self._recorder.update(failures=failures)
+            raise
+
+    @contextlib.contextmanager
+    def _timing_start(self) -> Iterator[None]:
+        """Record how long a start takes; the rest is the end of the server before it."""
+        began_s = time.monotonic()
+        earlier = len(self._pool.launches)
+        try:
+            yield
         finally:
-            took_s = time.monotonic() - began
-            started = self._pool.launches[before:]
-            start_s = min(took_s, started[-1].ready_s or took_s) if started else 0.0
-            self._ledger.spend(start_s=start_s, end_s=took_s - start_s)
+            took_s = time.monotonic() - began_s
+            start_s = 0.0
+            launches = self._pool.launches[earlier:]
+            if launches:
+                start_s = min(took_s, launches[-1].ready_s or took_s)
+            self._recorder.spend(start_s=start_s, end_s=took_s - start_s)
+
+
+def _new_results(
+    settings: Config, hardware: Hardware, cases: tuple[Case, ...], needs: Needs
+) -> RunResults:
+    """The results of a session that has measured nothing yet."""
+    workloads = {}
+    for _, sent in needs.values():
+        for workload in sent:
+            workloads[workload.name] = workload
+    metrics = {}
+    for name, custom in CUSTOM.items():
+        if custom.compute:
+            metrics[name] = custom.metric
+    now_s = time.time()
+    session = Session(started_unix_s=settings.began_unix_s or now_s, seen_unix_s=now_s)
+    return RunResults(
+        run_id=settings.run_id,
+        suite_version=perfgate.__version__,
+        command=tuple(psutil.Process().cmdline()),
+        started=now(),
+        gate=settings.gate,
+        hardware=hardware,
+        workloads=workloads,
+        cases=cases,
+        mode=schedule_of(settings).mode,
+        against=dict(settings.base_builds),
+        against_delta=settings.target_effect,
+        sessions=(session,),
+        metrics=metrics,
+    )
+
+
+def _resumed(
+    fresh: RunResults,
+    previous: RunResults,
+    needs: Needs,
+    settings: Config,
+    tell: ProgressDisplay,
+) -> RunResults:
+    """The results with what can be kept of an earlier session.
+
+    Raises:
+        OtherMachine, OtherBuild: it was measured elsewhere.
+    """
+    results = resume.resumed(fresh, previous, needs, settings.recorded_injection)
+    kept = len(results.launches)
+    total = len(previous.launches)
+    tell.line(f"resuming {previous.run_id}: {kept} launches kept of {total}")
+    for line in resume.cut_off(previous):
+        tell.line(line)
+    resume.refuse_other_builds(
+        results, needs, lambda config: software(settings, config)
+    )
+    return results
+
+
+def _measured_cases(schedule: Schedule, cases: Sequence[Case]) -> list[Case]:
+    """The cases, and those of their base builds where the schedule has any."""
+    found: list[Case] = []
+    for case in cases:
+        found += schedule.cases(case)
+    return found
+
+
+def _of_one_launch(verdict: Verdict, reason: str) -> Verdict:
+    """A verdict in doubt that no further launch can decide.
+
+    Args:
+        reason: why there is no further launch.
+    """
+    message = f"{verdict.message}\n  but: one launch does not decide this, and {reason}"
+    return msgspec.structs.replace(
+        verdict, outcome=Outcome.INCONCLUSIVE, message=message
+    )
+
+
+def _case_of(config: ServerConfig) -> Case:
+    return Case(experiment="", metric="", of=Load(server=config))
+
+
+def _process(record: LaunchRecord) -> tuple[int, float]:
+    return record.pid, record.started_unix_s

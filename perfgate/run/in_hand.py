@@ -143,8 +143,8 @@ class Hand:
             Failure: it cannot be had.
         """
         server = self._campaign().hold(config)
-        served = getattr(server, "served_model", "") or config.model
-        return ServerInHand(config=config, url=server.url, model=served)
+        model = server.served_model or config.model
+        return ServerInHand(config=config, url=server.url, model=model)
 
     def load(
         self, server: ServerInHand, workload: Workload | str | None, **fields: Any
@@ -195,7 +195,7 @@ class Hand:
                 seen=f"its value is {value!r}",
                 remedy="give a positive, finite number",
             )
-        if self._campaign().results.against:
+        if self._campaign().results.mode == "paired":
             raise BadRequest(
                 tried=f"judging {metric} of {server.config.key} beside a base build",
                 seen="the test measures it on the candidate alone",

@@ -1,104 +1,113 @@
-"""With which engine, weights and command line is each server of the session launched?
+"""Launch planner: engine, weights, command line and port of each server's launches.
 
-Found out at its first launch, and the same at every later one.
+Engine and weights are found at the first launch of a server and stay the same. Each
+launch gets a port of its own.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import socket
 from collections.abc import Callable
 
 import msgspec
 
-from perfgate.config.settings import Settings
+from perfgate.config.config import Config
 from perfgate.engines import environment
 from perfgate.engines import registry as engines
 from perfgate.engines.base import LaunchPlan, LaunchRequest, ServerConfig
 from perfgate.models import catalogue as models
 from perfgate.models import weights
 from perfgate.results import schema as rundata
-from perfgate.results.recorder import Ledger
 
 STARTUP_TIMEOUT_S = {"cpu": 300.0, "cuda": 1200.0}
+HOST = "127.0.0.1"
 
 
 class Planner:
-    """The plans of one session's launches; what each server runs is written to the ledger.
+    """Plans the launches of one session.
 
     Args:
-        say: tells a person what takes its time, such as making weights.
+        progress: called with a line of text while something takes long, such as making
+            weights.
     """
 
-    def __init__(
-        self, settings: Settings, ledger: Ledger, say: Callable[[str], None]
-    ) -> None:
+    def __init__(self, settings: Config, progress: Callable[[str], None]) -> None:
         self._settings = settings
-        self._ledger = ledger
-        self._say = say
-        self._plans: dict[str, LaunchPlan] = {}
+        self._progress = progress
+        self._requests: dict[str, LaunchRequest] = {}
+        self._software: dict[str, rundata.Server] = {}
 
-    def plan(self, config: ServerConfig) -> LaunchPlan:
-        """How the server is launched.
+    def software(self, config: ServerConfig) -> rundata.Server:
+        """What runs the server; found, and its weights made, at the first call.
 
         Raises:
-            Failure: its engine or its weights are not to be had.
+            EngineMissing: nothing runs its engine here.
+            Failure: its weights are missing.
         """
-        if config.key in self._plans:
-            return self._plans[config.key]
-        settings, python = self._settings, find_python(self._settings, config)
-        model = models.lookup(config.model)
-        found = weights.locate(
-            model,
+        if config.key not in self._software:
+            names = [name for name, _ in self.plan(config).env]
+            self._software[config.key] = msgspec.structs.replace(
+                software(self._settings, config),
+                environment=environment.inherited(os.environ, names),
+            )
+        return self._software[config.key]
+
+    def plan(self, config: ServerConfig) -> LaunchPlan:
+        """The next launch of the server, on a port that is free now.
+
+        Raises:
+            EngineMissing: nothing runs its engine here.
+            Failure: its weights are missing.
+        """
+        if config.key not in self._requests:
+            self._requests[config.key] = self._request(config)
+        request = dataclasses.replace(self._requests[config.key], port=free_port())
+        plan = engines.lookup(config.engine).plan(request)
+        return self._settings.injection(config).apply_to(plan)
+
+    def _request(self, config: ServerConfig) -> LaunchRequest:
+        settings = self._settings
+        python = find_python(settings, config)
+        located = weights.locate(
+            models.lookup(config.model),
             config.load_format,
             settings.model_dirs,
             settings.allow_download,
-            self._say,
+            self._progress,
         )
-        request = LaunchRequest(
+        cores: tuple[int, ...] = ()
+        if not config.gpu_count:
+            cores = tuple(sorted(os.sched_getaffinity(0)))
+        return LaunchRequest(
             config=config,
             python=python.path,
-            weights=found.path,
-            offline=found.offline,
-            host="127.0.0.1",
-            port=_free_port(),
+            weights=located.path,
+            offline=located.offline,
+            host=HOST,
+            port=0,
             startup_timeout_s=STARTUP_TIMEOUT_S[config.device],
-            cores=() if config.gpu_count else tuple(sorted(os.sched_getaffinity(0))),
+            cores=cores,
             gpu_indices=settings.gpu_indices[: config.gpu_count],
         )
-        plan = settings.injection(config).apply_to(
-            engines.lookup(config.engine).plan(request)
-        )
-        inherited = environment.inherited(os.environ, (name for name, _ in plan.env))
-        server = msgspec.structs.replace(
-            software(settings, config), environment=inherited
-        )
-        self._ledger.put_server(server)
-        self._plans[config.key] = plan
-        return plan
 
 
-def software(settings: Settings, config: ServerConfig) -> rundata.Server:
-    """What runs the server.
+def software(settings: Config, config: ServerConfig) -> rundata.Server:
+    """What runs a server: its Python and the versions in it.
 
     Raises:
-        EngineMissing: nothing does.
+        EngineMissing: nothing runs its engine here.
     """
     python = find_python(settings, config)
-    versions = environment.versions(python.path)
     return rundata.Server(
-        config=config, python=f"{python.path} ({python.origin})", versions=versions
+        config=config,
+        python=f"{python.path} ({python.origin})",
+        versions=environment.versions(python.path),
     )
 
 
-def attached(config: ServerConfig, url: str) -> rundata.Server:
-    """What can be said of a server that somebody else runs."""
-    return rundata.Server(
-        config=config, python=f"somebody else's ({url})", versions={}, attached=url
-    )
-
-
-def find_python(settings: Settings, config: ServerConfig) -> environment.EnginePython:
+def find_python(settings: Config, config: ServerConfig) -> environment.EnginePython:
     """The Python of the server's engine, or of its base build.
 
     Raises:
@@ -106,12 +115,13 @@ def find_python(settings: Settings, config: ServerConfig) -> environment.EngineP
     """
     named = (settings.engine_pythons, "--engine-python")
     if config.build:
-        named = (settings.against, "--against-engine")
+        named = (settings.base_builds, "--against-engine")
     return environment.find_python(config.engine, config.device, *named)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of `HOST` that no process listens on now."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]
-        return port
+    return port

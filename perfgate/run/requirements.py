@@ -1,132 +1,140 @@
-"""What does a case need that this machine has not?
+"""Requirements: why a case cannot run here.
 
-GPUs, cores, memory, an engine, a server that somebody else runs: whatever is missing is
-the reason of a skipped test.
+GPUs, cores, memory, an engine or an external server: what is missing becomes the reason
+of a skipped test.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Callable, Sequence
 
 from perfgate.cases import Case
-from perfgate.config import choices
+from perfgate.config.config import Config
 from perfgate.engines import environment
 from perfgate.engines.base import ServerConfig
 from perfgate.engines.registry import ENGINES
 from perfgate.machine.hardware import Hardware
-from perfgate.models import catalogue as models
-from perfgate.models import estimate
+from perfgate.models import catalogue, estimate
 from perfgate.study import StudyFile
 
 
-class Needs:
-    """What the cases of one session need.
+class Requirements:
+    """What the cases of one session require of this machine.
 
     Args:
-        option: the parsed options.
-        study: says what each platform runs on.
-        machine: asked only by cases that depend on it.
+        study: names the device and the GPU product of each platform.
+        hardware: detects this machine; called only for cases that depend on it.
     """
 
     def __init__(
-        self,
-        option: argparse.Namespace,
-        study: StudyFile,
-        machine: Callable[[], Hardware],
+        self, config: Config, study: StudyFile, hardware: Callable[[], Hardware]
     ) -> None:
-        self._option = option
+        self._config = config
         self._study = study
-        self._machine = machine
+        self._hardware = hardware
+        # Device -> engine -> why it cannot run there.
         self._not_installed: dict[str, dict[str, str]] = {}
 
-    def lacking(self, platform: str, case: Case) -> str | None:
-        """What the case needs and this machine has not, or None."""
-        servers = [load.server for load in case.loads]
-        if self._option.attach:
+    def skip_reason(self, platform: str, case: Case) -> str | None:
+        """What the case requires and this machine lacks; None if it can run."""
+        if self._config.external_urls:
             return self._not_attached(case)
-        for server in servers:
-            if reason := self._missing(server.engine, server.device):
-                return reason
-        refused = [
-            reason
-            for server in servers
-            if server.expert_parallel
-            and (
-                reason := ENGINES[server.engine].no_expert_parallelism.get(
-                    server.device
-                )
-            )
-        ]
-        ranks = max(server.tensor_parallel_size for server in servers)
+        servers = [load.server for load in case.loads]
+        reason = self._missing_engine(servers) or _no_expert_parallelism(servers)
+        if reason is not None:
+            return reason
         if self._study.device_of(platform) == "cpu":
-            cores = len(os.sched_getaffinity(0))
-            if cores < ranks:
-                refused.append(
-                    f"needs {ranks} CPU cores, one for each rank, found {cores}"
-                )
-            return refused[0] if refused else None
-        if refused:
-            return refused[0]
-        gpu, machine = self._study.gpu_of(platform), self._machine()
-        lacks = machine.lacks(gpu, ranks)
-        if lacks and machine.is_product(gpu):
-            return (
-                f"{lacks} (--tp {1 << (machine.count.bit_length() - 1)} asks what fits)"
-            )
-        return lacks or self._too_small(servers)
+            return _few_cores(servers)
+        return self._few_gpus(platform, servers) or self._small_gpus(servers)
 
     def _not_attached(self, case: Case) -> str | None:
-        servers = [load.server for load in case.loads]
-        missing = {
-            f"{s.engine}:{s.model}"
-            for s in servers
-            if not self._is_attached(s.engine, s.model)
-        }
+        missing = set()
+        needs_launch = False
+        for load in case.loads:
+            server = load.server
+            key = (server.engine, server.model)
+            if key not in self._config.attached:
+                missing.add(f"{server.engine}:{server.model}")
+            if load.asks_routing or server.expert_parallel:
+                needs_launch = True
         if missing:
             return f"needs {', '.join(sorted(missing))}, which --attach does not name"
-        special = any(
-            load.asks_routing or load.server.expert_parallel for load in case.loads
-        )
-        return (
-            "needs a server that is launched for it, and --attach launches none"
-            if special
-            else None
-        )
-
-    def _too_small(self, servers: Sequence[ServerConfig]) -> str | None:
-        for server in servers:
-            architecture, size = (
-                models.lookup(server.model).architecture,
-                server.tensor_parallel_size,
-            )
-            if small := estimate.too_small(
-                architecture, size, server.dtype, self._machine().memory_bytes
-            ):
-                return f"{server.model} {small}"
+        if needs_launch:
+            return "needs a server that is launched for it, and --attach launches none"
         return None
 
-    def _missing(self, engine: str, device: str) -> str | None:
-        """Why an engine that nobody named cannot run, where another one can; None if it can, or was asked for.
+    def _missing_engine(self, servers: Sequence[ServerConfig]) -> str | None:
+        """Why an engine cannot run.
 
-        What was asked for must be there: then the tests themselves fail.
+        None for an engine that --engine names, or if no engine is installed: then the
+        tests fail and say so.
         """
-        if self._option.engine:
+        if self._config.engines_are_required:
             return None
-        if device not in self._not_installed:
-            found = {}
-            for name in ENGINES:
-                try:
-                    environment.find_python(
-                        name,
-                        device,
-                        choices.pairs("--engine-python", self._option.engine_python),
-                    )
-                except environment.EngineMissing as failure:
-                    found[name] = f"needs {name}: {failure.seen}; {failure.remedy}"
-            self._not_installed[device] = found if len(found) < len(ENGINES) else {}
-        return self._not_installed[device].get(engine)
+        for server in servers:
+            reasons = self._missing_engines(server.device)
+            if server.engine in reasons:
+                return reasons[server.engine]
+        return None
 
-    def _is_attached(self, engine: str, model: str) -> bool:
-        return (engine, model) in choices.attachments(tuple(self._option.attach))
+    def _missing_engines(self, device: str) -> dict[str, str]:
+        """Engine -> why it cannot run on a device; empty if none can."""
+        if device not in self._not_installed:
+            reasons = self._find_missing_engines(device)
+            if len(reasons) == len(ENGINES):
+                reasons = {}
+            self._not_installed[device] = reasons
+        return self._not_installed[device]
+
+    def _find_missing_engines(self, device: str) -> dict[str, str]:
+        reasons = {}
+        for name in ENGINES:
+            try:
+                environment.find_python(name, device, self._config.engine_pythons)
+            except environment.EngineMissing as failure:
+                reasons[name] = f"needs {name}: {failure.seen}; {failure.remedy}"
+        return reasons
+
+    def _few_gpus(self, platform: str, servers: Sequence[ServerConfig]) -> str | None:
+        gpu = self._study.gpu_of(platform)
+        hardware = self._hardware()
+        reason = hardware.lacks(gpu, _ranks(servers))
+        if reason and hardware.is_product(gpu):
+            fitting = 1 << (hardware.count.bit_length() - 1)  # a power of 2
+            return f"{reason} (--tp {fitting} asks what fits)"
+        return reason
+
+    def _small_gpus(self, servers: Sequence[ServerConfig]) -> str | None:
+        for server in servers:
+            reason = estimate.too_small(
+                catalogue.lookup(server.model).architecture,
+                server.tensor_parallel_size,
+                server.dtype,
+                self._hardware().memory_bytes,
+            )
+            if reason:
+                return f"{server.model} {reason}"
+        return None
+
+
+def _no_expert_parallelism(servers: Sequence[ServerConfig]) -> str | None:
+    """Why an engine cannot serve with expert parallelism on its device."""
+    for server in servers:
+        reasons = ENGINES[server.engine].no_expert_parallelism
+        if server.expert_parallel and server.device in reasons:
+            return reasons[server.device]
+    return None
+
+
+def _few_cores(servers: Sequence[ServerConfig]) -> str | None:
+    ranks = _ranks(servers)
+    cores = len(os.sched_getaffinity(0))
+    if cores < ranks:
+        return f"needs {ranks} CPU cores, one for each rank, found {cores}"
+    return None
+
+
+def _ranks(servers: Sequence[ServerConfig]) -> int:
+    """The largest tensor parallel size."""
+    return max(server.tensor_parallel_size for server in servers)

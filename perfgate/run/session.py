@@ -1,311 +1,442 @@
-"""Session: what one pytest session, or one of its workers, knows of its perf tests.
+"""Session: the perf tests of one pytest session, or of one of its workers.
 
-Which platforms were selected, which cases can run here, where the data go, and (at
-first use, so that collecting tests costs nothing) the open campaign. Under pytest-xdist
-each worker has such a session, and the controller has one that merges the workers'
-runs.
+It knows what is asked, what cannot run here, and where the data go. It opens its
+campaign at first use, so that collecting tests costs nothing. Under pytest-xdist each
+worker has a session, and the controller's merges their runs.
 """
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
+import os
+import time
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
-from perfgate import formatting
 from perfgate.cases import Case, Load
-from perfgate.config import choices, usage
+from perfgate.config import machine_checks
+from perfgate.config.config import Config, refuse_occupied
+from perfgate.config.option_values import BadOption
 from perfgate.config.project import Project
+from perfgate.engines import injection
 from perfgate.engines.base import ServerConfig
-from perfgate.engines.registry import ENGINES
 from perfgate.errors import Failure
 from perfgate.judge import gate
-from perfgate.judge.baseline_store import Store
 from perfgate.judge.verdict import unjudged
-from perfgate.machine import hardware
+from perfgate.machine import hardware, memory
+from perfgate.machine.hardware import Hardware
+from perfgate.machine.leases import CPU, Lease, acquire
 from perfgate.progress import ProgressDisplay
-from perfgate.results import merge
+from perfgate.results import merge, schema
 from perfgate.results.schema import RunResults, VerdictRow
-from perfgate.run import opening
-from perfgate.run.opening import OpenSession, Place
-from perfgate.run.requirements import Needs
+from perfgate.run.campaign import Campaign
+from perfgate.run.requirements import Requirements
+from perfgate.run.single_flight import SharedResults
+from perfgate.run.suite_coverage import SuiteCoverage
+from perfgate.servers.pool import Devices, ServerPool
+from perfgate.servers.supervisor.processes import command_of
 from perfgate.study import Study, Versus, study_of
+
+# Shown to sessions that wait for the devices. A session that takes longer launches no
+# further server.
+LONGEST_SESSION_S = 4 * 3600.0
 
 
 class PerfSession:
-    """One session, or one worker of it.
-
-    Args:
-        option: the parsed options.
-        project: the project that the session works in.
-        words: every word of -m; platforms among them are selected.
-        worker: name of this worker, None without workers and in the controller.
-        run_dir: of the whole session, as the controller tells its workers; None chooses
-            one.
+    """The perf tests of one pytest session, or of one worker of it.
 
     Attributes:
-        suite: where all of its perf tests lie; what of them was not read was left out.
-        expected: every case that was selected, whether it can run here or not.
-        runnable: those that can.
-        skipped: test id -> what it needs and this machine lacks.
-        lacking: the same by case, of those to be judged.
-        files: those whose tests were collected.
-        asked: ids of all cases of theirs on the selected platforms, and of all tests of
-            theirs that start servers themselves.
-        in_hand: ids of the selected tests that start servers themselves.
+        coverage: which tests of the suite were read and asked.
+        cases: every selected case, whether it can run here or not.
+        runnable_cases: those that can.
+        server_tests: ids of the selected tests that start servers themselves.
+        skip_reasons: test id -> what it requires and this machine lacks.
+        skipped_cases: the same by case id, of cases that are judged.
     """
 
-    def __init__(
-        self,
-        option: argparse.Namespace,
-        project: Project,
-        words: set[str],
-        worker: str | None = None,
-        run_dir: Path | None = None,
-    ) -> None:
-        self.option = option
+    def __init__(self, config: Config, project: Project) -> None:
+        self.config = config
         self.project = project
         self.study = project.study
-        self.suite = project.tests
-        self.words = words
-        self.requested = tuple(name for name in self.study.platforms if name in words)
-        self.worker = worker
-        self.run_dir = run_dir or choices.run_dir(option, project)
-        self._run_id = choices.run_id(option, self.run_dir)
-        self.expected: tuple[Case, ...] = ()
-        self.runnable: tuple[Case, ...] = ()
-        self.skipped: dict[str, str] = {}
-        self.lacking: dict[str, str] = {}
-        self._needs = Needs(option, self.study, lambda: self.hardware)
-        self.files: set[Path] = set()
-        self.asked: set[str] = set()
-        self.in_hand: set[str] = set()
-        self._hardware: hardware.Hardware | None = None
-        self._open: OpenSession | None = None
-        self._refused: Failure | None = None
-        self._gathered: RunResults | None = None
+        self.platforms = config.platforms
+        self.coverage = SuiteCoverage(project.tests, project.root)
+        self.cases: tuple[Case, ...] = ()
+        self.runnable_cases: tuple[Case, ...] = ()
+        self.server_tests: set[str] = set()
+        self.skip_reasons: dict[str, str] = {}
+        self.skipped_cases: dict[str, str] = {}
+        self._requirements = Requirements(config, self.study, lambda: self.hardware)
+        self._hardware: Hardware | None = None
+        self._open_session: OpenSession | None = None
+        self._open_failure: Failure | None = None
+        self._merged: RunResults | None = None
         self._began_unix_s = psutil.Process().create_time()
 
     @property
-    def hardware(self) -> hardware.Hardware:
-        """The machine, asked once; with --attach what -m says it is."""
+    def hardware(self) -> Hardware:
+        """The machine, detected once; with --attach the one that -m names."""
         if self._hardware is None:
-            if self.option.attach:
-                self._hardware = hardware.attached(self.requested[0])
+            if self.config.external_urls and self.platforms:
+                self._hardware = hardware.attached(self.platforms[0])
             else:
                 self._hardware = hardware.detect()
         return self._hardware
 
     @property
-    def required(self) -> bool:
-        """Whether everything but PASSED and IMPROVED is red."""
-        return bool(self.option.gate == "required")
-
-    @property
     def results(self) -> RunResults | None:
         """Everything measured so far; None if nothing was."""
-        if self._open is None:
-            return self._gathered
-        return self._open.campaign.results
+        if self._open_session is None:
+            return self._merged
+        return self._open_session.campaign.results
 
     @property
-    def is_gathered(self) -> bool:
+    def is_merged(self) -> bool:
         """Whether the results were merged from workers, which ran side by side."""
-        return self._gathered is not None
+        return self._merged is not None
 
-    @property
-    def against(self) -> dict[str, str]:
-        """Base builds to compare with: engine -> Python."""
-        return choices.pairs("--against-engine", self.option.against_engine)
-
-    @property
-    def store(self) -> Store:
-        """The baselines that this session is judged by."""
-        return choices.store(self.option, self.project)
-
-    def engines(self) -> Sequence[str]:
-        """Engines under test: the option's, those with a base build, the study's, or all."""
-        named = self.option.engine or sorted(self.against) or self.study.engines
-        return list(named) or sorted(ENGINES)
+    # What is asked.
 
     def studies(self) -> Iterator[Study]:
-        """One for each selected platform and engine."""
-        engines = self.engines()
-        for platform in self.requested:
-            for engine in engines:
+        """The study of each selected platform and engine."""
+        config = self.config
+        for platform in self.platforms:
+            for engine in config.engines:
                 study = study_of(
-                    self.study, platform, engine, self.option.tp, self.option.weights
+                    self.study,
+                    platform,
+                    engine,
+                    config.tensor_parallel_size,
+                    config.load_format,
                 )
                 yield dataclasses.replace(
                     study,
-                    has_base_build=bool(self.against),
-                    has_other_engines=len(engines) > 1,
+                    has_base_build=bool(config.base_builds),
+                    has_other_engines=len(config.engines) > 1,
                 )
 
     def versus(self) -> Iterator[Versus]:
         """Each engine relative to the study's first one; none with base builds."""
-        if self.against:
+        if self.config.base_builds:
             return
         by_platform: dict[str, dict[str, Study]] = {}
         for study in self.studies():
             by_platform.setdefault(study.platform, {})[study.moe.engine] = study
         for studies in by_platform.values():
-            names = sorted(
-                studies, key=lambda name: (name not in self.study.engines[:1], name)
-            )
-            for name in names[1:]:
-                yield Versus(of=studies[name], over=studies[names[0]])
+            engines = sorted(studies)
+            reference = engines[0]
+            if self.study.engines and self.study.engines[0] in studies:
+                reference = self.study.engines[0]
+            for engine in engines:
+                if engine != reference:
+                    yield Versus(of=studies[engine], over=studies[reference])
 
-    @property
-    def only_looks(self) -> bool:
-        """Whether nothing is to be run."""
-        return bool(self.option.collectonly or self.option.plan)
+    def add_case(self, case: Case) -> None:
+        """Count a case as selected that a test asks while it runs."""
+        if case not in self.cases:
+            self.cases = (*self.cases, case)
+            self.coverage.ids.add(case.id)
 
-    def check(self, worker_count: int, gated: bool) -> None:
-        """Refuse options that contradict the machine or each other.
+    def left_out(self, earlier: Iterable[Case] = ()) -> tuple[str, ...]:
+        """What of the suite was not selected, in words.
 
         Args:
-            worker_count: that of `-n`, 0 without it.
-            gated: whether --gate was written out.
+            earlier: cases that an earlier command of the same run has asked.
+        """
+        selected = set(self.server_tests)
+        selected.update(case.id for case in self.cases)
+        selected.update(case.id for case in earlier)
+        return self.coverage.left_out(selected)
+
+    # What cannot run here.
+
+    def refuse_impossible(self) -> None:
+        """Refuse options that this machine cannot satisfy.
 
         Raises:
-            Failure: with what to do instead.
+            BadOption: with what to do instead.
         """
-        if gated and self.required:
-            usage.check_gate(self.requested, self.option, tuple(self.study.platforms))
-        usage.check(
-            self.option,
-            self.study,
-            self.requested,
-            self.run_dir,
-            lambda: self.hardware,
-            worker_count,
-        )
+        machine_checks.refuse_impossible(self.config, self.study, lambda: self.hardware)
 
-    def cannot_run(self, platform: str, case: Case) -> str | None:
-        """What the case needs and this machine lacks, or None."""
-        return self._needs.lacking(platform, case)
+    def skip_reason(self, platform: str, case: Case) -> str | None:
+        """What the case requires and this machine lacks; None if it can run."""
+        return self._requirements.skip_reason(platform, case)
 
-    def lacks_for(self, platform: str, config: ServerConfig) -> str | None:
-        """Why a test cannot have a server in hand: what this machine lacks, mostly; or None."""
-        if self.worker is not None:
+    def server_skip_reason(self, platform: str, server: ServerConfig) -> str | None:
+        """Why a test cannot start this server; None if it can."""
+        if self.config.worker is not None:
             return "starts a server itself, which workers do not share: leave -n out"
-        case = Case(experiment="", metric="", of=Load(server=config))
-        return self._needs.lacking(platform, case)
+        case = Case(experiment="", metric="", of=Load(server=server))
+        return self._requirements.skip_reason(platform, case)
 
-    def _gpus_in_hand(self) -> int:
-        """GPUs to lease for servers that tests start themselves: the study's, of those here."""
-        if not self.in_hand:
-            return 0
-        wanted = max(study.gpu_count for study in self.studies())
-        if wanted:
-            wanted = min(wanted, self.hardware.count)
-        return wanted
+    # Open and close.
 
     def open(self, tell: ProgressDisplay) -> OpenSession:
-        """The session's campaign, its devices leased; opened at the first call.
+        """The session's campaign with its devices leased; opened at the first call.
 
         Raises:
-            Failure: it cannot be opened; where that took time, such as waiting for
-                GPUs, it is not tried again.
+            Failure: it cannot be opened. It is not tried again, because that may take
+                as long as the wait for GPUs.
         """
-        if self._refused is not None:
-            raise self._refused.with_traceback(None)
-        if self._open is None:
-            place = Place(self.run_dir, self._run_id, began_unix_s=self._began_unix_s)
-            if self.worker is not None:
-                own = self.run_dir / merge.FOLDER / self.worker
-                place = Place(own, self._run_id, shared=self.run_dir / "shared")
+        if self._open_failure is not None:
+            raise self._open_failure.with_traceback(None)
+        if self._open_session is None:
+            planned = PlannedTests(
+                cases=self.runnable_cases,
+                has_server_tests=bool(self.server_tests),
+                server_test_gpus=self._server_test_gpus(),
+            )
             try:
-                self._open = opening.open_campaign(
-                    self.option,
-                    self.project,
-                    place,
-                    self.hardware,
-                    opening.Planned(
-                        self.runnable, self._gpus_in_hand(), bool(self.in_hand)
-                    ),
-                    tell,
+                self._open_session = open_session(
+                    self._process_config(), self.hardware, planned, tell, self._shared()
                 )
             except Failure as failure:
-                self._refused = failure
+                self._open_failure = failure
                 raise
-            self._note_not_asked(self._open)
-        return self._open
-
-    def _note_not_asked(self, session: OpenSession) -> None:
-        known = session.campaign.results.cases
-        session.campaign.note_not_asked(
-            self.skipped, self.lacking, self.left_out(known)
-        )
-
-    def expect(self, case: Case) -> None:
-        """A case that a test asks while it runs: it counts as selected from now on."""
-        if case not in self.expected:
-            self.expected = (*self.expected, case)
-            self.asked.add(case.id)
+            self._record_omissions(self._open_session.campaign)
+        return self._open_session
 
     def close(self, complete: bool) -> None:
-        """Stop the servers and write the run down; in the controller, merge the workers' runs."""
-        if self._open is not None:
-            self._note_not_asked(self._open)  # some of it is known only now
-            self._open.close(complete)
-        elif self.worker is None:
-            self._gathered = merge.gather(
-                self.run_dir, complete, self._run_id, self.left_out
-            )
-
-    def hear(self, asked: Iterable[str], files: Iterable[str]) -> None:
-        """Note what a worker's tests ask and which files it read: the controller reads none."""
-        self.asked, self.files = set(asked), set(map(Path, files))
-
-    def left_out(self, known: Iterable[Case] = ()) -> tuple[str, ...]:
-        """What was left out of the suite, however it was: not everything that drops a test says so.
+        """Stop the servers and write the run; in the controller, merge the workers' runs.
 
         Args:
-            known: cases that an earlier command of the same run has asked.
+            complete: whether the session reached its end.
         """
-        parts = []
-        for path in sorted(self._test_files() - self.files):
-            if path.is_relative_to(self.project.root):
-                path = path.relative_to(self.project.root)
-            parts.append(str(path))
-        left = len(
-            self.asked - self.in_hand - {case.id for case in (*self.expected, *known)}
-        )
-        if left:
-            parts.append(
-                f"{formatting.count(left, 'case')} that -k, -m, --lf, a test's "
-                "name or the like did not select"
+        if self._open_session is not None:
+            # Tests have added cases since it was opened.
+            self._record_omissions(self._open_session.campaign)
+            self._open_session.close(complete)
+        elif self.config.worker is None:
+            self._merged = merge.gather(
+                self.config.run_dir, complete, self.config.run_id, self.left_out
             )
-        return tuple(parts)
-
-    def _test_files(self) -> set[Path]:
-        found: set[Path] = set()
-        for place in self.suite:
-            if place.is_dir():
-                found |= set(place.rglob("test_*.py"))
-            elif place.is_file():
-                found.add(place)
-        return found
 
     def unused_baselines(self) -> list[str]:
-        """Recorded cases that the suite no longer asks; known only after a complete run of it."""
-        if (
-            self.results is None
-            or not self.results.complete
-            or self.left_out()
-            or self.against
-        ):
+        """Recorded cases that no test asks any more; known after a complete run only."""
+        results = self.results
+        if results is None or not results.complete:
             return []
-        return gate.unused_baselines(self.expected, self.hardware, self.store)
+        if self.left_out() or self.config.base_builds:
+            return []
+        return gate.unused_baselines(self.cases, self.hardware, self.config.store)
 
     def unjudged(self) -> Sequence[Case]:
         """Selected cases without a verdict."""
         verdicts: Sequence[VerdictRow] = ()
         if self.results is not None:
             verdicts = self.results.verdicts
-        return unjudged(self.expected, verdicts)
+        return unjudged(self.cases, verdicts)
+
+    def _process_config(self) -> Config:
+        """The configuration of this process: a worker writes to a folder of its own."""
+        config = self.config
+        if config.worker is None:
+            return dataclasses.replace(config, began_unix_s=self._began_unix_s)
+        own_dir = config.run_dir / merge.FOLDER / config.worker
+        return dataclasses.replace(config, run_dir=own_dir)
+
+    def _shared(self) -> Path | None:
+        """The folder that the workers of one session share; None without workers."""
+        if self.config.worker is None:
+            return None
+        return self.config.run_dir / "shared"
+
+    def _server_test_gpus(self) -> int:
+        """GPUs to lease for tests that start servers: as many as the study's servers use."""
+        if not self.server_tests:
+            return 0
+        gpu_count = max(study.gpu_count for study in self.studies())
+        if gpu_count == 0:
+            return 0
+        return min(gpu_count, self.hardware.count)
+
+    def _record_omissions(self, campaign: Campaign) -> None:
+        campaign.note_not_asked(
+            self.skip_reasons,
+            self.skipped_cases,
+            self.left_out(campaign.results.cases),
+        )
+
+
+@dataclass(frozen=True)
+class PlannedTests:
+    """The tests that a session is about to run.
+
+    Attributes:
+        cases: those that this machine can run.
+        has_server_tests: whether some tests start servers themselves.
+        server_test_gpus: GPUs that such tests may use.
+    """
+
+    cases: Sequence[Case] = ()
+    has_server_tests: bool = False
+    server_test_gpus: int = 0
+
+    def servers(self) -> Iterator[ServerConfig]:
+        """The server of each load; one server can occur many times."""
+        for case in self.cases:
+            for load in case.loads:
+                yield load.server
+
+
+class OpenSession:
+    """A campaign with its server pool and the lease of its devices.
+
+    The caller must close it whatever happens.
+    """
+
+    def __init__(self, campaign: Campaign, pool: ServerPool, lease: Lease) -> None:
+        self.campaign = campaign
+        self._pool = pool
+        self._lease = lease
+
+    def close(self, complete: bool) -> None:
+        """Stop the live server, release the devices, and record how the session ended."""
+        began_s = time.monotonic()
+        try:
+            self._pool.close()
+        finally:
+            self._lease.release()
+            self.campaign.finish(complete, end_s=time.monotonic() - began_s)
+
+
+def open_session(
+    config: Config,
+    hardware: Hardware,
+    planned: PlannedTests,
+    tell: ProgressDisplay,
+    shared: Path | None = None,
+) -> OpenSession:
+    """Lease the devices, and make the server pool and the campaign.
+
+    Args:
+        config: of this process.
+        planned: the tests that will run.
+        shared: folder that the workers of one session share; None without workers.
+
+    Raises:
+        BadOption: the run directory holds a run that cannot be resumed so.
+        BadInjection: no server of this session serves the model of an injection.
+        NotLeased: another session holds the devices.
+    """
+    refuse_occupied(config.run_dir, config.resume)
+    previous = _previous_run(config, tell)
+    if not planned.has_server_tests:
+        models = [server.model for server in planned.servers()]
+        injection.refuse_unserved(config.injections, models)
+    # Nothing is refused after the lease: a lease that nobody releases would make the
+    # next attempt wait for this process.
+    lease = _lease(config, hardware, planned, tell)
+    leased = [gpu.index for gpu in hardware.gpus if gpu.uuid in lease.devices]
+    config = dataclasses.replace(config, gpu_indices=tuple(leased))
+    pool = ServerPool(
+        log_dir=_log_dir(config.run_dir, previous),
+        progress=tell.line,
+        devices=_devices(config.gpu_indices),
+        lease=lease,
+        owners=_owners(shared),
+    )
+    try:
+        campaign = Campaign(config, hardware, planned.cases, pool, tell, previous)
+        if shared is not None:
+            campaign.join(SharedResults(shared, tell.line))
+    except BaseException:
+        pool.close()
+        lease.release()
+        raise
+    return OpenSession(campaign, pool, lease)
+
+
+def _previous_run(config: Config, tell: ProgressDisplay) -> RunResults | None:
+    """The run to resume; None where a new one starts.
+
+    Raises:
+        BadOption: it compares other builds, or has another target effect.
+    """
+    if not (config.run_dir / schema.RESULTS_FILE).exists():
+        if config.resume:
+            tell.line(f"nothing to resume in {config.run_dir}: a new run starts there")
+        return None
+    previous = schema.load(config.run_dir)
+    before = (previous.against, previous.against_delta)
+    after = (dict(config.base_builds), config.target_effect)
+    if before != after:
+        raise BadOption(
+            tried=f"resuming the run in {config.run_dir}",
+            seen=(
+                f"it was made with {_comparison(*before)}, and now there is "
+                f"{_comparison(*after)}"
+            ),
+            remedy=(
+                "name the same --against-engine and --against-delta as then, or "
+                "another --run-dir"
+            ),
+        )
+    return previous
+
+
+def _comparison(builds: dict[str, str], target_effect: float | None) -> str:
+    """Base builds and target effect, for a message."""
+    names = [f"{engine}={python}" for engine, python in builds.items()]
+    base_builds = " ".join(names) or "no base build"
+    if target_effect is None:
+        return base_builds
+    return f"{base_builds} and a target effect of {target_effect:g}"
+
+
+def _lease(
+    config: Config, hardware: Hardware, planned: PlannedTests, tell: ProgressDisplay
+) -> Lease:
+    """The exclusive right to use the GPUs of the largest server, or the CPU."""
+    gpu_count = 0
+    if not config.external_urls:
+        gpu_count = planned.server_test_gpus
+        for server in planned.servers():
+            gpu_count = max(gpu_count, server.gpu_count)
+    devices = [CPU]
+    if gpu_count:
+        devices = [gpu.uuid for gpu in hardware.gpus]
+    return acquire(
+        devices,
+        max(gpu_count, 1),
+        wait_s=config.lease_wait_s,
+        hold_s=LONGEST_SESSION_S,
+        progress=tell.line,
+        folder=config.leases_dir,
+    )
+
+
+def _log_dir(run_dir: Path, previous: RunResults | None) -> Path:
+    """Folder of the servers' logs.
+
+    A resumed session numbers its launches from 0, and must not overwrite earlier logs.
+    """
+    if previous is None:
+        return run_dir / "logs"
+    return run_dir / "logs" / f"session-{len(previous.sessions) + 1}"
+
+
+def _owners(shared: Path | None) -> tuple[int, ...]:
+    """Processes whose end must stop the servers, besides this one.
+
+    A worker outlives a killed controller for a while; its servers must not.
+    """
+    if shared is None:
+        return ()
+    return (os.getppid(),)
+
+
+def _devices(gpu_indices: tuple[int, ...]) -> Devices | None:
+    """How the pool inspects its GPUs; None if only the CPU is used."""
+    if not gpu_indices:
+        return None
+
+    def gpu_memory_used(indices: Sequence[int]) -> list[int]:
+        return list(memory.gpu_bytes(indices).values())
+
+    return Devices(
+        strangers=lambda: memory.gpu_processes(gpu_indices, command_of),
+        gpu_memory_used=gpu_memory_used,
+    )

@@ -1,8 +1,7 @@
-"""How is a server measured that somebody else runs?
+"""External server: a server that its operator runs, measured over HTTP alone.
 
-In a container, on Kubernetes, behind Ray Serve, on more machines than one: nothing is
-launched and nothing is stopped. What can be known of such a server is what it answers
-over HTTP; its logs and its memory are its operator's.
+In a container, on Kubernetes, behind Ray Serve, on several machines: this suite
+launches nothing and stops nothing. Log, processes and memory stay with the operator.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from perfgate.errors import Failure
@@ -23,35 +23,49 @@ _PROBE_S = 5.0
 
 
 class BadAttachment(Failure):
-    """What was given for --attach cannot be understood."""
+    """A value of --attach is not ENGINE=URL."""
 
 
 class UnknownDeployment(Failure):
-    """The server to be measured serves no model of the catalogue."""
+    """The external server serves no model of the catalogue."""
 
 
 class NotReachable(Failure):
-    """The server to be measured does not answer."""
+    """The external server does not answer."""
 
 
-class AttachedServer:
-    """A server that somebody else runs, seen as `perfgate.servers.server.Server` is.
+class ExternalServer:
+    """A server that its operator runs (`perfgate.servers.running.RunningServer`).
 
     Args:
         url: its base address; a path in front of /v1 is kept.
-        fresh_s: for how long an answer counts.
+        served_model: name under which it serves the model.
+        fresh_s: for how many seconds a health check counts.
 
     Attributes:
-        served_model: the name under which it serves the model to be measured.
+        log: None: the operator has it.
+        gpu_indices: empty: they are not known.
     """
 
-    def __init__(self, url: str, fresh_s: float = 5.0) -> None:
-        self.served_model = ""
+    log: Path | None = None
+    gpu_indices: tuple[int, ...] = ()
+
+    def __init__(self, url: str, served_model: str = "", fresh_s: float = 5.0) -> None:
+        self.served_model = served_model
         self.url = url.rstrip("/")
         self._fresh_s = fresh_s
-        self._seen: str | None = None
-        self._looked_at = 0.0
-        self._is_looking = False
+        self._status: str | None = None
+        self._checked_at_s = 0.0
+        self._is_checking = False
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What cannot be read of it."""
+        return (f"external server {self.url}: start, log and memory are not known",)
+
+    def pids(self) -> tuple[int, ...]:
+        """Empty: its processes are not known."""
+        return ()
 
     def served_models(self) -> list[str]:
         """Names under which it serves models.
@@ -76,25 +90,23 @@ class AttachedServer:
             ) from error
 
     def alive(self) -> bool:
-        """Whether it answered when last asked.
+        """Whether it answered the last health check.
 
-        The first call asks; later ones have it asked anew in a thread and never wait,
-        since a client asks in between its own requests.
+        The first call checks. Later calls start a check in a thread and never wait,
+        since a client asks between its own requests.
         """
-        if self._seen is None:
-            self._look()
-        elif (
-            not self._is_looking and time.monotonic() - self._looked_at >= self._fresh_s
-        ):
-            self._is_looking = True
-            threading.Thread(target=self._look, daemon=True).start()
-        return self._seen == "200"
+        if self._status is None:
+            self._check()
+        elif self._is_stale() and not self._is_checking:
+            self._is_checking = True
+            threading.Thread(target=self._check, daemon=True).start()
+        return self._status == "200"
 
-    def record(self, key: str) -> LaunchRecord:
-        """What can be said of a launch that was not ours."""
+    def launch_record(self, key: str) -> LaunchRecord:
+        """A record without process, log and start-up time: this suite launched nothing."""
         return LaunchRecord(
             key=key,
-            index=0,
+            session_index=0,
             argv=(),
             env={},
             pid=0,
@@ -104,31 +116,32 @@ class AttachedServer:
         )
 
     def death(self, during: str) -> ServerDied:
-        """Make the failure to raise when it has fallen silent in the middle of something."""
-        remedy = "ask whoever runs it; the suite launches and stops nothing here"
+        """The failure to raise when it stops answering during something."""
         return ServerDied(
-            f"measured {self.url}, which somebody else runs",
+            f"measured the external server {self.url}",
             f"{self._probe()}, during: {during}",
-            remedy,
+            "ask its operator: this suite neither launched nor stopped it",
         )
 
-    def _look(self) -> None:
-        self._seen = self._probe()
-        self._looked_at = time.monotonic()
-        self._is_looking = False
+    def _is_stale(self) -> bool:
+        return time.monotonic() - self._checked_at_s >= self._fresh_s
+
+    def _check(self) -> None:
+        self._status = self._probe()
+        self._checked_at_s = time.monotonic()
+        self._is_checking = False
 
     def _probe(self) -> str:
         import requests
 
         try:
-            return str(
-                requests.get(self.url + MODELS_PATH, timeout=_PROBE_S).status_code
-            )
+            answer = requests.get(self.url + MODELS_PATH, timeout=_PROBE_S)
         except requests.RequestException as error:
             return str(error)
+        return str(answer.status_code)
 
 
-def parse_attachment(text: str) -> tuple[str, AttachedServer]:
+def parse_attachment(text: str) -> tuple[str, ExternalServer]:
     """Read "vllm=http://host:8000": the engine's name, and the server.
 
     Raises:
@@ -142,58 +155,66 @@ def parse_attachment(text: str) -> tuple[str, AttachedServer]:
             repr(text),
             "give ENGINE=URL, such as vllm=http://10.0.0.7:8000",
         )
-    return engine, AttachedServer(url)
+    return engine, ExternalServer(url)
 
 
 def model_of(served: str) -> str | None:
-    """The catalogue's name of a served model: by that name, by its id on the hub, or by the last part of a path."""
+    """The catalogue's name of a served model, or None.
+
+    Args:
+        served: the catalogue's name, the id on the hub, or a path that ends in one.
+    """
+    candidates = {served, served.rstrip("/").rpartition("/")[2]}
     for model in CATALOGUE.values():
-        names = {
-            model.name,
-            *(
-                ()
-                if model.hub_id is None
-                else (model.hub_id, model.hub_id.rpartition("/")[2])
-            ),
-        }
-        if {served, served.rstrip("/").rpartition("/")[2]} & names:
+        names = {model.name}
+        if model.hub_id is not None:
+            names |= {model.hub_id, model.hub_id.rpartition("/")[2]}
+        if candidates & names:
             return model.name
     return None
 
 
-def attach(texts: Sequence[str]) -> dict[tuple[str, str], AttachedServer]:
-    """Find out what is served at each address.
+def attach(texts: Sequence[str]) -> dict[tuple[str, str], ExternalServer]:
+    """Find out which models each external server serves.
 
     Args:
         texts: "ENGINE=URL" each.
 
     Returns:
-        (engine, model of the catalogue) -> server, which knows under which name it
-            serves the model.
+        (engine, model of the catalogue) -> server.
 
     Raises:
-        BadAttachment, NotReachable, UnknownDeployment: with the address.
+        BadAttachment: a text has another form.
+        NotReachable: a server does not answer.
+        UnknownDeployment: a server serves no model of the catalogue.
     """
-    found = {}
+    servers: dict[tuple[str, str], ExternalServer] = {}
     for text in texts:
         engine, server = parse_attachment(text)
         served = server.served_models()
-        known = {
-            name: model for name in served if (model := model_of(name)) is not None
-        }
+        known = _in_catalogue(served)
         if not known:
-            raise UnknownDeployment(
-                f"looked for a model to measure at {server.url}",
-                (
-                    f"it serves {', '.join(served) or 'nothing'}; the catalogue has "
-                    f"{', '.join(CATALOGUE)}"
-                ),
-                (
-                    "serve it under one of these names (vLLM: --served-model-name), "
-                    "or add it to perfgate/models"
-                ),
-            )
+            raise _unknown_deployment(server.url, served)
         for name, model in known.items():
-            found[engine, model] = AttachedServer(server.url)
-            found[engine, model].served_model = name
-    return found
+            servers[engine, model] = ExternalServer(server.url, served_model=name)
+    return servers
+
+
+def _in_catalogue(served: Sequence[str]) -> dict[str, str]:
+    """Served name -> model of the catalogue."""
+    known = {}
+    for name in served:
+        model = model_of(name)
+        if model is not None:
+            known[name] = model
+    return known
+
+
+def _unknown_deployment(url: str, served: Sequence[str]) -> UnknownDeployment:
+    names = ", ".join(served) or "nothing"
+    return UnknownDeployment(
+        f"looked for a model to measure at {url}",
+        f"it serves {names}; the catalogue has {', '.join(CATALOGUE)}",
+        "serve it under one of these names (vLLM: --served-model-name), or add it to "
+        "perfgate/models",
+    )

@@ -1,4 +1,4 @@
-"""What is known of one launch, and in which ways can it fail?"""
+"""Launch record: what is known of one server start, and the ways in which it can fail."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ class ServerNotReady(Failure):
 
 
 class ServerDied(Failure):
-    """The server ended after it had been ready, and nobody had asked it to."""
+    """The server ended, or hung, after it had been ready."""
 
 
 class PortInUse(Failure):
-    """Somebody else listens where the server should."""
+    """Another process listens on the server's port."""
 
 
 class RunDirectoryFull(Failure):
-    """There is no room for the server's log."""
+    """The disk has no room for the server's log."""
 
 
 class PhaseTime(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A step of the start-up: seconds since the launch, and the log line that told."""
+    """A step of the start-up: seconds since the launch, and the log line that shows it."""
 
     name: str
     at_s: float
@@ -41,7 +41,8 @@ class LaunchRecord(
     """One launch, for the run's results.
 
     Attributes:
-        index: number of the launch in its session, from 0.
+        session_index: number of the launch among all of its session, from 0; the log's
+            name ends in it.
         env: what was set on top of the inherited environment.
         ready_s: seconds from launch to the first healthy answer; None if there was
             none.
@@ -50,7 +51,7 @@ class LaunchRecord(
     """
 
     key: str
-    index: int
+    session_index: int
     argv: tuple[str, ...]
     env: dict[str, str]
     pid: int

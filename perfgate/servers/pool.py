@@ -7,6 +7,7 @@ fixture's failing teardown does not keep the next one from starting.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ import msgspec
 from perfgate.engines.base import LaunchPlan
 from perfgate.errors import Failure
 from perfgate.machine.leases import Lease
-from perfgate.servers.launch_record import LaunchRecord, ServerDied
+from perfgate.servers.launch_record import LaunchRecord, PortInUse, ServerDied
 from perfgate.servers.removed import describe_removed, removed_line
 from perfgate.servers.server import STOP_GRACE_S, Server, launch
 from perfgate.servers.supervisor.processes import Ending
@@ -95,7 +96,8 @@ class ServerPool:
         self._servers: list[Server] = []
         self._live: Server | None = None
         self._used_before: Sequence[int] = ()
-        self._failed: dict[LaunchPlan, Failure] = {}
+        # By plan without its port, which differs between launches of one server.
+        self._failures: dict[LaunchPlan, Failure] = {}
         self._deaths: Counter[LaunchPlan] = Counter()
         self._unclean: Failure | None = None
 
@@ -108,24 +110,28 @@ class ServerPool:
         """Return a live server of this plan: the one that runs, or else a new one.
 
         Args:
-            plan: what must run.
-            fresh: launch anew also if it runs already.
+            plan: what must run. Two plans that differ in their port alone are the same.
+            fresh: launch a new one also if it runs already.
 
         Raises:
             ServerExited, ServerNotReady: the start failed, now or at an earlier call;
                 it is tried once.
             ServerDied: it has died a second time.
-            DevicesBusy, DevicesNotClean, PortInUse, LeaseExpired: it cannot be launched
-                here now.
+            PortInUse: another process listens on the plan's port; try another port.
+            DevicesBusy, DevicesNotClean, LeaseExpired: it cannot be launched here now.
         """
         if self._live is not None and not self._live.alive():
             self._end_dead(self._live, "found dead")
-        failure = self._unclean or self._failed.get(plan)
+        identity = _without_port(plan)
+        failure = self._unclean or self._failures.get(identity)
         if failure is not None:
             raise failure.with_traceback(None)
-        if self._live is not None and self._live.plan == plan and not fresh:
-            return self._live
-        reason = "replaced by a fresh launch" if fresh else f"made room for {plan.key}"
+        live = self._live
+        if live is not None and not fresh and _without_port(live.plan) == identity:
+            return live
+        reason = f"made room for {plan.key}"
+        if fresh:
+            reason = "replaced by a fresh launch"
         self._end_live(reason)
         self._check_devices(plan)
         return self._launch(plan)
@@ -163,7 +169,8 @@ class ServerPool:
         self.close()
 
     def _launch(self, plan: LaunchPlan) -> Server:
-        if self._deaths[plan]:
+        identity = _without_port(plan)
+        if self._deaths[identity]:
             self._progress(f"{plan.key}: launching it once more, because it died")
         self._used_before = tuple(self._devices.gpu_memory_used(plan.gpu_indices))
         locks: Sequence[int] = ()
@@ -185,7 +192,9 @@ class ServerPool:
         try:
             server.wait_until_ready(progress)
         except Failure as failure:
-            self._failed[plan] = failure
+            # A port that is taken says nothing about the server.
+            if not isinstance(failure, PortInUse):
+                self._failures[identity] = failure
             self._end_live(f"failed to start ({type(failure).__name__})")
             raise
         except BaseException as error:  # a cancelled start must end the server too
@@ -195,9 +204,10 @@ class ServerPool:
 
     def _end_dead(self, server: Server, why: str) -> ServerDied:
         failure = server.death(why)
-        self._deaths[server.plan] += 1
-        if self._deaths[server.plan] > _DEATHS_ALLOWED:
-            self._failed[server.plan] = failure
+        identity = _without_port(server.plan)
+        self._deaths[identity] += 1
+        if self._deaths[identity] > _DEATHS_ALLOWED:
+            self._failures[identity] = failure
         self._end_live(f"died ({why})")
         return failure
 
@@ -229,7 +239,7 @@ class ServerPool:
             tried=f"stopped {server.plan.key} ({ending})",
             seen=f"SIGKILL did not end {'; '.join(ending.survivors)}",
             remedy="the kernel holds them: look at `dmesg`, reset the GPU",
-            log=Path(server.record.log),
+            log=server.log,
         )
 
     def _held(self, server: Server, ending: Ending) -> Failure | None:
@@ -237,7 +247,7 @@ class ServerPool:
         settle_s = self._devices.settle_s
         deadline = time.monotonic() + settle_s
         is_reported = False
-        while excess := "; ".join(self._excess(server.plan.gpu_indices)):
+        while excess := "; ".join(self._excess(server.gpu_indices)):
             if not is_reported:
                 self._progress(
                     f"{server.plan.key}: stopped; waiting for memory: {excess}"
@@ -254,7 +264,7 @@ class ServerPool:
                         f"there: {holders}"
                     ),
                     remedy="end what holds the memory, or reset the GPU; then run again",
-                    log=Path(server.record.log),
+                    log=server.log,
                 )
             time.sleep(_POLL_S)
         return None
@@ -290,6 +300,13 @@ class ServerPool:
                     ),
                 )
             time.sleep(_POLL_S)
+
+
+def _without_port(plan: LaunchPlan) -> LaunchPlan:
+    """The plan without its port, which engines take as a word of its own."""
+    port = str(plan.port)
+    argv = ["PORT" if word == port else word for word in plan.argv]
+    return dataclasses.replace(plan, port=0, argv=tuple(argv))
 
 
 def _format_processes(processes: Sequence[GpuProcess]) -> str:

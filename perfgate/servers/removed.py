@@ -46,7 +46,7 @@ def removed_notice(record: LaunchRecord) -> str:
     line = removed_line(record.removed)
     if not line:
         return ""
-    return f"{record.key}, launch {record.index + 1}: {line}"
+    return f"{record.key}, launch {record.session_index + 1}: {line}"
 
 
 def _format_size(size_bytes: int) -> str:

@@ -1,8 +1,8 @@
-"""Is the server up, and is it gone afterwards?
+"""Server: one launched server process, from launch over readiness to its stop or death.
 
-Life: launched -> ready -> stopped or died. A server's output goes to a file, never to a pipe: an engine logs more
-    than a pipe holds, and then hangs. Whoever launches must stop; should it fail to (it is killed, say), the guardian
-    does.
+Its output goes to a log file, never to a pipe: an engine logs more than a pipe holds,
+and then hangs. Who launches a server must stop it. If the launching process is killed,
+the supervisor stops it.
 """
 
 from __future__ import annotations
@@ -35,26 +35,34 @@ from perfgate.servers.log import LogWatch, diagnosis, tail
 from perfgate.servers.supervisor.client import Launched
 from perfgate.servers.supervisor.processes import Ending
 
-# What SIGTERM may take in a normal stop: SGLang was seen to need 7 s on an H200.
+# Patience after SIGTERM: SGLang needed 7 s on an H200.
 STOP_GRACE_S = 20.0
 TAIL_LINES = 40
 _POLL_S = 0.2
 _PROBE_S = 5.0
 _TICK_S = 5.0
 # Below this a run directory counts as full: one start logs more.
-_ROOM_BYTES = 16 * 2**20
+_MIN_FREE_BYTES = 16 * 2**20
 
 _F = TypeVar("_F", bound=Failure)
 
 
 class Server:
-    """One launched server. Made by `launch`; usable once `wait_until_ready` has returned.
+    """A server that this suite launched (`perfgate.servers.running.RunningServer`).
+
+    Made by `launch`; usable once `wait_until_ready` has returned.
 
     Attributes:
         plan: what was launched.
         url: base address, without a trailing slash.
-        record: what is known of this launch by now.
+        served_model: "": it serves the model under the catalogue's name.
+        log: its log file.
+        notes: empty: everything can be read.
+        record: what is known of this launch so far.
     """
+
+    served_model = ""
+    notes: tuple[str, ...] = ()
 
     def __init__(
         self, plan: LaunchPlan, launched: Launched, record: LaunchRecord
@@ -63,9 +71,18 @@ class Server:
         self.url = plan.url
         self.record = record
         self._launched = launched
-        self._log = Path(record.log)
-        self._began = time.monotonic()
-        self._report: Ending | None = None
+        self.log = Path(record.log)
+        self._began_s = time.monotonic()
+        self._ending: Ending | None = None
+
+    @property
+    def gpu_indices(self) -> tuple[int, ...]:
+        """NVML indices of its GPUs; empty on the CPU."""
+        return self.plan.gpu_indices
+
+    def launch_record(self, key: str) -> LaunchRecord:
+        """What is known of this launch so far."""
+        return self.record
 
     def alive(self) -> bool:
         """Whether the launched process still runs; takes some 0.05 ms."""
@@ -77,42 +94,31 @@ class Server:
 
     def log_tail(self, lines: int = TAIL_LINES) -> str:
         """Last lines of its log."""
-        return tail(self._log, lines)
+        return tail(self.log, lines)
 
     def wait_until_ready(self, progress: Callable[[str], None]) -> None:
-        """Wait for the first healthy answer, and tell the phases of the start-up meanwhile.
+        """Wait for the first healthy answer, and report the start-up phases meanwhile.
 
         Raises:
             ServerExited: it ended first, also with status 0.
             ServerNotReady: the plan's deadline passed first.
-            PortInUse: the answer came from somebody else.
+            PortInUse: another process answered.
         """
-        watch = LogWatch(self._log, self.plan.phases, offset=len(_header(self.plan)))
-        deadline = self._began + self.plan.startup_timeout_s
-        doing, told_at = "starting", self._began
+        watch = LogWatch(self.log, self.plan.phases, offset=len(_header(self.plan)))
+        deadline_s = self._began_s + self.plan.startup_timeout_s
+        phase = "starting"
+        reported_s = self._began_s
         while True:
             for name, line in watch.news():
-                self._note(
-                    phases=(
-                        *self.record.phases,
-                        PhaseTime(name=name, at_s=self._age_s(), line=line),
-                    )
-                )
-                doing, told_at = name, 0.0
-            if time.monotonic() - told_at >= _TICK_S:
-                progress(f"{doing} ({self._age_s():.0f} s)")
-                told_at = time.monotonic()
-            if (code := self._launched.exit_code()) is not None:
-                raise self._failed(
-                    ServerExited,
-                    f"{_status(code)} after {self._age_s():.1f} s, during: {doing}",
-                )
-            left_s = deadline - time.monotonic()
-            if left_s <= 0:
-                raise self._failed(
-                    ServerNotReady,
-                    f"no healthy answer in {self._age_s():.0f} s, during: {doing}",
-                )
+                entry = PhaseTime(name=name, at_s=self._age_s(), line=line)
+                self._note(phases=(*self.record.phases, entry))
+                phase = name
+                reported_s = 0.0
+            if time.monotonic() - reported_s >= _TICK_S:
+                progress(f"{phase} ({self._age_s():.0f} s)")
+                reported_s = time.monotonic()
+            left_s = deadline_s - time.monotonic()
+            self._check_start(phase, left_s)
             if self._answers(min(left_s, _PROBE_S)):
                 break
             self._launched.exit_code(wait_s=min(left_s, _POLL_S))
@@ -121,45 +127,53 @@ class Server:
         self._launched.note_ready()
         progress(f"ready ({self._age_s():.0f} s)")
 
+    def _check_start(self, phase: str, left_s: float) -> None:
+        """Raise if the process ended, or its deadline passed, during this phase."""
+        code = self._launched.exit_code()
+        if code is not None:
+            after = f"after {self._age_s():.1f} s, during: {phase}"
+            raise self._failure(ServerExited, f"{_status(code)} {after}")
+        if left_s <= 0:
+            waited = f"no healthy answer in {self._age_s():.0f} s, during: {phase}"
+            raise self._failure(ServerNotReady, waited)
+
     def death(self, during: str) -> ServerDied:
-        """Make the failure to raise when it has died, or fallen silent, in the middle of something."""
+        """The failure to raise when it died or hung during something."""
         # A broken connection is seen before the exit that broke it.
         code = self._launched.exit_code(wait_s=1.0)
-        return self._failed(
-            ServerDied,
-            f"{'it still runs' if code is None else _status(code)}, during: {during}",
-        )
+        status = "it still runs"
+        if code is not None:
+            status = _status(code)
+        return self._failure(ServerDied, f"{status}, during: {during}")
 
     def stop(self, why: str = "stopped", grace_s: float = STOP_GRACE_S) -> Ending:
-        """End it and everything it started; does nothing the second time."""
-        if self._report is None:
+        """End it and every process it started; does nothing the second time."""
+        if self._ending is None:
             code = self._launched.exit_code()
-            self._report = self._launched.stop(grace_s)
-            before = "" if code is None else f", {_status(code)} before"
-            self._note(stop=f"{why}{before}: {self._report}")
-        return self._report
+            self._ending = self._launched.stop(grace_s)
+            before = ""
+            if code is not None:
+                before = f", {_status(code)} before"
+            self._note(stop=f"{why}{before}: {self._ending}")
+        return self._ending
 
     def _age_s(self) -> float:
-        return time.monotonic() - self._began
+        return time.monotonic() - self._began_s
 
     def _note(self, **changes: Any) -> None:
         self.record = msgspec.structs.replace(self.record, **changes)
 
-    def _failed(self, kind: type[_F], seen: str) -> _F:
-        remedy, line = diagnosis(self._log, self.plan.remedies)
-        if _free_bytes(self._log.parent) < 2**20:
+    def _failure(self, kind: type[_F], seen: str) -> _F:
+        remedy, line = diagnosis(self.log, self.plan.remedies)
+        if _free_bytes(self.log.parent) < 2**20:
             remedy = (
-                f"make room in {self._log.parent}, where the log is: the disk is full"
+                f"make room in {self.log.parent}, where the log is: the disk is full"
             )
-        seen = f"{seen}; it logged: {line}" if line else seen
-        end = "\n".join(f"    {last}" for last in self.log_tail().splitlines())
-        return kind(
-            _tried(self.plan),
-            seen,
-            remedy,
-            self._log,
-            f"its last {TAIL_LINES} lines:\n{end}",
-        )
+        if line:
+            seen = f"{seen}; it logged: {line}"
+        indented = [f"    {last}" for last in self.log_tail().splitlines()]
+        details = "\n".join([f"its last {TAIL_LINES} lines:", *indented])
+        return kind(_tried(self.plan), seen, remedy, self.log, details)
 
     def _answers(self, patience_s: float) -> bool:
         def ended(wait_s: float, readable: int) -> bool:
@@ -170,11 +184,13 @@ class Server:
         )
 
     def _check_who_answers(self) -> None:
-        """A server that lost the race for the port may live on for a moment while the winner answers."""
+        """Raise if another process listens on the port.
+
+        A server that lost the race for its port may live on for a moment while the
+        winner answers.
+        """
         holders = listeners(self.plan.port)
-        if holders and not set(holders) & {
-            process.pid for process in self._launched.members()
-        }:
+        if holders and not set(holders) & set(self.pids()):
             raise _port_in_use(self.plan, holders)
 
 
@@ -186,7 +202,7 @@ def launch(
     owners: Sequence[int] = (),
     keep_open: Sequence[int] = (),
 ) -> Server:
-    """Launch a server without waiting for it; whoever calls must stop it.
+    """Launch a server without waiting for it; the caller must stop it.
 
     Args:
         plan: what to launch.
@@ -197,7 +213,7 @@ def launch(
             this process is.
 
     Raises:
-        PortInUse: somebody listens there already.
+        PortInUse: another process listens on the port.
         RunDirectoryFull: there is no room for the log.
         ServerExited: the command cannot be executed.
     """
@@ -223,7 +239,7 @@ def launch(
         ) from None
     record = LaunchRecord(
         key=plan.key,
-        index=index,
+        session_index=index,
         argv=plan.argv,
         env=dict(plan.env),
         pid=launched.pid,
@@ -241,7 +257,8 @@ def _make_room(plan: LaunchPlan, log: Path) -> None:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise _full(plan, log, str(error)) from None
-    if (free := _free_bytes(log.parent)) < _ROOM_BYTES:
+    free = _free_bytes(log.parent)
+    if free < _MIN_FREE_BYTES:
         raise _full(plan, log, f"{free / 2**20:.1f} MiB free")
 
 
@@ -260,28 +277,22 @@ def _full(plan: LaunchPlan, log: Path, seen: str) -> RunDirectoryFull:
 
 
 def _port_in_use(plan: LaunchPlan, holders: dict[int, str]) -> PortInUse:
-    who = (
-        "; ".join(f"pid {pid}: {command}" for pid, command in holders.items())
-        or "a process of another user"
-    )
+    names = [f"pid {pid}: {command}" for pid, command in holders.items()]
+    holder = "; ".join(names) or "a process of another user"
     return PortInUse(
         _tried(plan),
-        f"port {plan.port} of {plan.host} is held by {who}",
+        f"port {plan.port} of {plan.host} is held by {holder}",
         "end that process, or use another port",
     )
 
 
 def _command(plan: LaunchPlan) -> str:
-    return " ".join(
-        [
-            *(f"{name}={shlex.quote(value)}" for name, value in plan.env),
-            shlex.join(plan.argv),
-        ]
-    )
+    env = [f"{name}={shlex.quote(value)}" for name, value in plan.env]
+    return " ".join([*env, shlex.join(plan.argv)])
 
 
 def _header(plan: LaunchPlan) -> bytes:
-    """First line of the log; writing it shows, too, that there is room."""
+    """First line of the log; writing it also shows that there is room."""
     return f"$ {_command(plan)}\n".encode()
 
 
@@ -292,5 +303,8 @@ def _tried(plan: LaunchPlan) -> str:
 def _status(code: int) -> str:
     if code >= 0:
         return f"exited with status {code}"
-    known = {int(number): number.name for number in signal.Signals}
-    return f"was killed by {known.get(-code, f'signal {-code}')}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    return f"was killed by {name}"

@@ -1,1 +1,1 @@
-"""The questions of the study, one file each; in a wheel they are the package perfgate.study.tests."""
+"""Perf tests of the study, one question a file; a wheel has them as perfgate.study.tests."""

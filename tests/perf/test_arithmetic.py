@@ -1,4 +1,4 @@
-"""E11: How near does decoding come to what the bytes of its steps allow, and the sparse model to its line?"""
+"""E11: How near does decoding come to the memory bandwidth, and the sparse to the dense model?"""
 
 from collections.abc import Iterator
 
@@ -10,54 +10,55 @@ from perfgate.study import Study
 
 
 def bandwidth(study: Study) -> Iterator[Case]:
-    """Each model's bandwidth at each batch; of the GPU's peak where one is known. Reported: the ITL is judged."""
+    """Each model's decode bandwidth at each batch size, on GPUs relative to the peak.
+
+    It is report-only, because the ITL is judged.
+    """
     metric = "bandwidth_utilisation" if study.gpu_count else "decode_bandwidth_gb_s"
     for server in study.models:
         for workload in study.sweep:
-            yield msgspec.structs.replace(
-                study.value("E11", metric, server, workload), gate="report"
-            )
+            case = study.value("E11", metric, server, workload)
+            yield msgspec.structs.replace(case, gate="report")
 
 
 def moe_over_dense(study: Study) -> Iterator[Case]:
-    """The sparse model's time per token over the dense one's, from batch 1 to the largest.
+    """The sparse model's ITL over the dense one's, from batch 2 to the largest.
 
-    At batch 1 it is the question of test_single_stream.py; the others are judged where
-    absolute values are.
+    Batch 1 belongs to test_single_stream.py. The others are judged where absolute
+    values are.
     """
     for workload in study.sweep:
         if workload != study.single_stream:
-            of, over = (
-                Load(server=server, workload=workload)
-                for server in (study.moe, study.dense)
-            )
-            yield study.shape("E11", "itl_median_ms", of, over)
+            sparse = Load(server=study.moe, workload=workload)
+            dense = Load(server=study.dense, workload=workload)
+            yield study.shape("E11", "itl_median_ms", sparse, dense)
 
 
-def beside_the_line(study: Study) -> Iterator[Case]:
-    """The sparse model's bandwidth over the dense one's: 1 where the ratio of times is that of the bytes."""
+def bandwidth_ratio(study: Study) -> Iterator[Case]:
+    """The sparse model's bandwidth over the dense one's.
+
+    It is 1 where the ratio of the times is the ratio of the bytes.
+    """
     for workload in study.sweep:
-        of, over = (
-            Load(server=server, workload=workload)
-            for server in (study.moe, study.dense)
-        )
-        case = study.ratio("E11", "decode_bandwidth_gb_s", of, over)
+        sparse = Load(server=study.moe, workload=workload)
+        dense = Load(server=study.dense, workload=workload)
+        case = study.ratio("E11", "decode_bandwidth_gb_s", sparse, dense)
         yield msgspec.structs.replace(case, gate="report")
 
 
 @pytest.mark.perf(cases=bandwidth)
 def test_bandwidth(check, case):
-    """How much of the memory's bandwidth a decode step gets."""
+    """A decode step gets as much memory bandwidth as before."""
     check(case)
 
 
 @pytest.mark.perf(cases=moe_over_dense)
 def test_moe_over_dense_latency_at_batch(check, case):
-    """At each batch the sparse model costs as much time per token, against the dense one, as before."""
+    """At each batch size the sparse model's ITL is the same multiple of the dense one's."""
     check(case)
 
 
-@pytest.mark.perf(cases=beside_the_line)
+@pytest.mark.perf(cases=bandwidth_ratio)
 def test_moe_over_dense_beside_the_line(check, case):
-    """How far the measured ratio lies from the ratio of the bytes."""
+    """The ratio of the models' bandwidths is as before."""
     check(case)

@@ -13,21 +13,19 @@ def each_batch(study: Study) -> Iterator[Case]:
     for server in study.models:
         for workload in study.batches:
             if workload in (study.single_stream, study.closed):
-                # asked by test_single_stream.py and test_saturated_throughput.py
+                # In test_single_stream.py and test_saturated_throughput.py.
                 continue
             for metric in ("itl_median_ms", "output_throughput"):
                 yield study.value("E4", metric, server, workload)
 
 
 def growth(study: Study) -> Iterator[Case]:
-    """Concurrency 32 over concurrency 1, in time per token and in tokens a second."""
+    """Concurrency 32 over concurrency 1, in ITL and in output throughput."""
     for server in study.models:
-        of, over = (
-            Load(server=server, workload=workload)
-            for workload in (study.batches[-1], study.batches[0])
-        )
+        largest = Load(server=server, workload=study.batches[-1])
+        smallest = Load(server=server, workload=study.batches[0])
         for metric in ("itl_median_ms", "output_throughput"):
-            yield study.ratio("E4", metric, of, over)
+            yield study.ratio("E4", metric, largest, smallest)
 
 
 @pytest.mark.perf(cases=each_batch)

@@ -10,33 +10,30 @@ from perfgate.study import Study
 
 
 def per_gigabyte(study: Study) -> Iterator[Case]:
-    """Each model's throughput over the memory that it holds."""
+    """Each model's output throughput over the GPU memory that it holds."""
     for server in study.models:
         yield study.value("E7", "output_throughput_per_gb", server, study.closed)
 
 
 def dense_over_moe(study: Study) -> Iterator[Case]:
-    """The dense model's efficiency over the sparse one's; reported, since its parts are judged by themselves."""
-    of, over = (
-        Load(server=server, workload=study.closed)
-        for server in (study.dense, study.moe)
-    )
+    """The dense model's efficiency over the sparse one's; report-only, both are judged."""
     yield Case(
         experiment="E7",
         metric="output_throughput_per_gb",
-        of=of,
-        over=over,
+        of=Load(server=study.dense, workload=study.closed),
+        over=Load(server=study.moe, workload=study.closed),
         gate="report",
     )
 
 
 def energy(study: Study) -> Iterator[Case]:
-    """Each model's energy for an output token, where GPUs count it: on the CPU nothing does, so nothing is asked."""
-    if study.gpu_count:
-        for server in study.models:
-            for workload in (study.closed, study.single_stream):
-                case = study.value("E7", "energy_per_output_token_j", server, workload)
-                yield msgspec.structs.replace(case, gate="report")
+    """Each model's energy per output token; on GPUs only, which count it."""
+    if study.gpu_count == 0:
+        return
+    for server in study.models:
+        for workload in (study.closed, study.single_stream):
+            case = study.value("E7", "energy_per_output_token_j", server, workload)
+            yield msgspec.structs.replace(case, gate="report")
 
 
 @pytest.mark.perf(cases=per_gigabyte)
@@ -47,11 +44,11 @@ def test_throughput_per_gigabyte(check, case):
 
 @pytest.mark.perf(cases=dense_over_moe)
 def test_dense_over_moe_efficiency(check, case):
-    """How much more a gigabyte buys with the dense model."""
+    """A gigabyte buys as many times more tokens with the dense model as before."""
     check(case)
 
 
 @pytest.mark.perf(cases=energy)
 def test_energy_per_token(check, case):
-    """What a token costs in energy."""
+    """A token costs as much energy as before."""
     check(case)

@@ -9,40 +9,40 @@ from perfgate.cases import Case
 from perfgate.study import Versus
 
 
-def busy(versus: Versus) -> Iterator[Case]:
-    """Both engines at a fixed concurrency: throughput, and the time per token."""
+def fixed_concurrency(versus: Versus) -> Iterator[Case]:
+    """Both engines at a fixed concurrency: output throughput and ITL."""
     for servers in versus.models:
         for metric in ("output_throughput", "itl_median_ms"):
             yield versus.ratio(metric, servers, versus.of.closed)
 
 
-def tails(versus: Versus) -> Iterator[Case]:
-    """Time to the first token, and the slowest tokens: too noisy on shared CPU cores to be judged there."""
+def tail_latency(versus: Versus) -> Iterator[Case]:
+    """TTFT and the ITL's 90th percentile; too noisy on shared CPU cores to be judged there."""
     for servers in versus.models:
         for metric in ("ttft_median_ms", "itl_p90_ms"):
             case = versus.ratio(metric, servers, versus.of.closed)
             yield msgspec.structs.replace(case, gate=versus.of.absolute)
 
 
-def alone(versus: Versus) -> Iterator[Case]:
+def single_stream(versus: Versus) -> Iterator[Case]:
     """Both engines answering one request at a time."""
     for servers in versus.models:
         yield versus.ratio("itl_median_ms", servers, versus.of.single_stream)
 
 
-@pytest.mark.perf(engines=busy)
+@pytest.mark.perf(engines=fixed_concurrency)
 def test_engine_over_engine(check, case):
-    """Under a fixed concurrency one engine stands to the other as before."""
+    """At a fixed concurrency the ratio of the engines is as before."""
     check(case)
 
 
-@pytest.mark.perf(engines=tails)
+@pytest.mark.perf(engines=tail_latency)
 def test_engine_over_engine_tails(check, case):
-    """First tokens and slowest tokens of one engine stand to those of the other as before."""
+    """The ratio of the engines' TTFT and of their slowest tokens is as before."""
     check(case)
 
 
-@pytest.mark.perf(engines=alone)
+@pytest.mark.perf(engines=single_stream)
 def test_engine_over_engine_alone(check, case):
-    """One request at a time, one engine stands to the other as before."""
+    """With one request at a time the ratio of the engines is as before."""
     check(case)

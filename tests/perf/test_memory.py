@@ -1,4 +1,4 @@
-"""E6: Does each GPU hold what the arithmetic says, and is there as much room for the KV cache as before?"""
+"""E6: Does each GPU hold the calculated bytes, and is the KV cache as large as before?"""
 
 from collections.abc import Iterator
 
@@ -10,30 +10,36 @@ from perfgate.study import Study
 
 
 def weights(study: Study) -> Iterator[Case]:
-    """Bytes of weights per rank over parameters x bytes per parameter / ranks; judged on every platform."""
-    alone = () if study.dense_tp1 is None else (study.dense_tp1,)
-    for server in dict.fromkeys((*study.models, *alone)):
+    """Bytes of weights per rank over parameters x bytes per parameter / ranks.
+
+    Judged on every platform.
+    """
+    servers = list(study.models)
+    if study.dense_tp1 is not None and study.dense_tp1 not in servers:
+        servers.append(study.dense_tp1)
+    for server in servers:
         case = study.value("E6", "weights_over_arithmetic", server, None)
-        # Less than the model weighs is another model, and no improvement.
+        # Fewer bytes than the parameters need is another model, and no improvement.
         yield msgspec.structs.replace(case, gate="hard", two_sided=True)
 
 
-def room(study: Study) -> Iterator[Case]:
-    """Tokens that the KV cache holds, and the most memory used; judged on every platform."""
+def capacity(study: Study) -> Iterator[Case]:
+    """Tokens that the KV cache holds, and peak memory; judged on every platform."""
     for server in study.models:
         for metric in ("kv_cache_tokens", "memory_peak_bytes"):
-            yield msgspec.structs.replace(
-                study.value("E6", metric, server, None), gate="hard"
-            )
+            case = study.value("E6", metric, server, None)
+            yield msgspec.structs.replace(case, gate="hard")
 
 
-def made_of(study: Study) -> Iterator[Case]:
-    """Memory after the load, and what of its peak is neither weights nor KV cache nor graphs; reported."""
+def breakdown(study: Study) -> Iterator[Case]:
+    """Memory after the load, and the rest of the peak; report-only.
+
+    The rest is neither weights nor KV cache nor CUDA graphs.
+    """
     for server in study.models:
         for metric in ("memory_bytes", "memory_rest_bytes"):
-            yield msgspec.structs.replace(
-                study.value("E6", metric, server, None), gate="report"
-            )
+            case = study.value("E6", metric, server, None)
+            yield msgspec.structs.replace(case, gate="report")
 
 
 @pytest.mark.perf(cases=weights)
@@ -42,13 +48,13 @@ def test_weights_per_rank(check, case):
     check(case)
 
 
-@pytest.mark.perf(cases=room)
+@pytest.mark.perf(cases=capacity)
 def test_memory(check, case):
-    """The KV cache has room for as many tokens, and the server never uses more memory, than before."""
+    """The KV cache holds as many tokens, and peak memory is no higher, than before."""
     check(case)
 
 
-@pytest.mark.perf(cases=made_of)
+@pytest.mark.perf(cases=breakdown)
 def test_memory_breakdown(check, case):
-    """What the server holds beside what was asked for."""
+    """The server holds as much memory, and as much of unknown use, as before."""
     check(case)

@@ -8,7 +8,7 @@ from perfgate.cases import Case, Load
 from perfgate.study import Study
 
 
-def at_each_rate(study: Study) -> Iterator[Case]:
+def each_rate(study: Study) -> Iterator[Case]:
     """Each model under open-loop Poisson arrivals."""
     for server in study.models:
         for workload in study.rates:
@@ -17,16 +17,16 @@ def at_each_rate(study: Study) -> Iterator[Case]:
 
 
 def range_over_rates(study: Study) -> Iterator[Case]:
-    """The ITL median at the highest rate over that at the lowest: how wide the range is."""
-    for server in study.models if study.rates else ():
-        of, over = (
-            Load(server=server, workload=workload)
-            for workload in (study.rates[-1], study.rates[0])
-        )
-        yield study.ratio("E3", "itl_median_ms", of, over)
+    """The median ITL at the highest rate over that at the lowest."""
+    if not study.rates:
+        return
+    for server in study.models:
+        highest = Load(server=server, workload=study.rates[-1])
+        lowest = Load(server=server, workload=study.rates[0])
+        yield study.ratio("E3", "itl_median_ms", highest, lowest)
 
 
-@pytest.mark.perf(cases=at_each_rate)
+@pytest.mark.perf(cases=each_rate)
 def test_latency_at_rate(check, case):
     """At each request rate the server answers as fast as before."""
     check(case)
@@ -34,5 +34,5 @@ def test_latency_at_rate(check, case):
 
 @pytest.mark.perf(cases=range_over_rates)
 def test_itl_range(check, case):
-    """From the lowest to the highest rate the inter-token latency grows no more than before."""
+    """From the lowest to the highest rate the ITL grows no more than before."""
     check(case)

@@ -1,4 +1,4 @@
-"""E8: Do the tokens still go to the experts that they went to?"""
+"""E8: Do the routers still send the tokens to the same experts?"""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,10 @@ from perfgate.study import Study
 
 
 def shares(study: Study) -> Iterator[Case]:
-    """Each layer's shares beside the recorded ones, and whether two experts take nearly all; judged everywhere."""
+    """Each layer's expert shares against the recorded ones, and the share of the top two.
+
+    Judged on every platform.
+    """
     if study.moe_routing is not None:
         for metric in ("routing_shares", "routing_top2_share"):
             case = study.value("E8", metric, study.moe_routing, study.routing)
@@ -18,18 +21,18 @@ def shares(study: Study) -> Iterator[Case]:
 
 
 def near_uniform(study: Study) -> Iterator[Case]:
-    """The published guard: every expert of every layer within 15 % of its even share.
+    """The published guard: every expert of every layer within 15 % of an even share.
 
-    Judged on GPUs: the small model's routers are random, and were never trained to be
-    even.
+    Judged on GPUs: the small model's routers are random, and were not trained for
+    balance.
     """
     if study.moe_routing is not None:
         for metric in ("routing_max_over_mean", "routing_min_over_mean"):
             yield study.value("E8", metric, study.moe_routing, study.routing)
 
 
-def spread(study: Study) -> Iterator[Case]:
-    """How even, how alive, how repetitive, and what the imbalance would cost under expert parallelism; reported."""
+def statistics(study: Study) -> Iterator[Case]:
+    """Balance, live experts, repeats, and the cost of imbalance under EP; report-only."""
     if study.moe_routing is not None:
         for name in (
             "entropy",
@@ -39,25 +42,24 @@ def spread(study: Study) -> Iterator[Case]:
             "repeats_any",
             "ep_cost",
         ):
-            case = study.value(
-                "E8", f"routing_{name}", study.moe_routing, study.routing
-            )
+            metric = f"routing_{name}"
+            case = study.value("E8", metric, study.moe_routing, study.routing)
             yield msgspec.structs.replace(case, gate="report")
 
 
 @pytest.mark.perf(cases=shares)
 def test_expert_shares(check, case):
-    """In each layer the tokens go where they went, and the router has not collapsed."""
+    """In each layer the expert shares are as before, and the router has not collapsed."""
     check(case)
 
 
 @pytest.mark.perf(cases=near_uniform)
 def test_uniform_guard(check, case):
-    """No expert has more or less than 15 % beside its even share."""
+    """No expert is more than 15 % from its even share."""
     check(case)
 
 
-@pytest.mark.perf(cases=spread)
+@pytest.mark.perf(cases=statistics)
 def test_routing_figures(check, case):
-    """What the shares amount to."""
+    """The statistics of the routing are as before."""
     check(case)

@@ -145,7 +145,7 @@ def launched(index: int = 0, server: ServerConfig = MOE_CPU, **more: object) -> 
     """One launch of a server, which took 50 s."""
     start = LaunchRecord(
         key=server.key,
-        index=index,
+        session_index=index,
         argv=("engine",),
         env={},
         pid=1,

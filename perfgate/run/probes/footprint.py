@@ -1,12 +1,13 @@
-"""What does a server hold, once it has seen its load?
+"""Footprint probe: memory of a server under load, in total, at its peak, by its parts.
 
-Weights as its ranks count them, memory of its GPUs or processes, the peak of that
-during the load, and throughput per GB. What cannot be read is noted.
+Weights as its ranks report them, memory of its GPUs or processes, the peak during the
+load, and output throughput per GB of each repetition.
 """
 
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 
 import requests
 
@@ -14,145 +15,148 @@ from perfgate.engines.base import Engine, ServerConfig
 from perfgate.errors import Failure
 from perfgate.load.repetition import Repetition
 from perfgate.machine import memory
+from perfgate.machine.hardware import Hardware
 from perfgate.models import catalogue as models
 from perfgate.models import estimate
 from perfgate.results import bandwidth
-from perfgate.results.recorder import Ledger
-from perfgate.servers.server import Server
+from perfgate.run.probes.probe import NOTHING, Figures
+from perfgate.servers.running import RunningServer
 
+# After a part of the load they are smaller than after all of it.
 LOAD_DEPENDENT = frozenset({"memory_bytes", "memory_peak_bytes"})
+_PART = "memory: not recorded, for the server was sent a part of its load"
 
 
-class Holding:
-    """What one server of ours holds; its peak counts from now on.
+class FootprintProbe:
+    """Memory of one launched server.
+
+    On GPUs the peak is sampled. On the CPU the kernel keeps it, from here on.
 
     Args:
-        index: which launch of this server it is.
+        start_values: what the engine logged at the launch, such as its KV cache.
     """
 
     def __init__(
         self,
         config: ServerConfig,
-        server: Server,
-        index: int,
+        server: RunningServer,
         engine: Engine,
-        ledger: Ledger,
+        hardware: Hardware,
+        start_values: Mapping[str, float],
     ) -> None:
         self._config = config
         self._server = server
-        self._index = index
         self._engine = engine
-        self._ledger = ledger
-        self._peak: memory.PeakSampler | None = None
-        self._highest = 0.0
-        # On GPUs by looking again and again, on the CPU by the kernel's own mark.
-        if not server.plan.gpu_indices:
+        self._hardware = hardware
+        self._start_values = start_values
+        self._sampler: memory.PeakSampler | None = None
+        self._peak_bytes = 0.0  # of samplers that were stopped
+        if not server.gpu_indices:
             memory.forget_peaks(server.pids())
 
-    def watch(self) -> None:
-        """Watch its peak until `stop`; what was seen before still counts."""
-        indices = self._server.plan.gpu_indices
+    def start(self) -> Figures:
+        """Sample the peak of the GPUs until `stop`."""
+        indices = self._server.gpu_indices
         if indices:
-            self._peak = memory.PeakSampler(
-                lambda: float(max(memory.gpu_bytes(indices).values()))
-            ).start()
+            sampler = memory.PeakSampler(lambda: _largest_bytes(indices))
+            self._sampler = sampler.start()
+        return NOTHING
 
-    def stop(self) -> None:
-        """Watch no more."""
-        if self._peak is not None:
-            self._peak.stop()
-            with contextlib.suppress(Failure):  # `note` tells of it
-                self._highest = max(self._highest, self._peak.peak())
+    def before(self) -> None:
+        """Nothing to do."""
 
-    def note(self, part: bool = False) -> None:
-        """Add it to the launch, and throughput per GB to its repetitions.
+    def after(self, repetition: Repetition) -> Figures:
+        """Output throughput per GB of memory; nothing if either is not known."""
+        throughput = repetition.values.get("output_throughput")
+        if throughput is None:
+            return NOTHING
+        try:
+            memory_gb = self._memory_bytes() / 1e9
+        except Failure:  # `finish` notes it
+            return NOTHING
+        return Figures(values={"output_throughput_per_gb": throughput / memory_gb})
 
-        Args:
-            part: after a part of its load it holds less, so that its memory is left out
-                of the launch.
-        """
-        key = self._config.key
+    def finish(self, is_part: bool) -> Figures:
+        """Weights, memory and its peak; after a part of the load the weights alone."""
         values: dict[str, float] = {}
-        notes = [
-            note
-            for note in (
-                bandwidth.no_peak(self._config, self._ledger.results.hardware),
-            )
-            if note
-        ]
-        for about, read in (
+        notes = []
+        no_peak = bandwidth.no_peak(self._config, self._hardware)
+        if no_peak is not None:
+            notes.append(no_peak)
+        for subject, read in (
             ("weights per rank", self._weights),
             ("memory", self._memory),
         ):
             try:
                 values |= read()
             except (Failure, requests.RequestException) as error:
-                notes.append(f"{about}: {error}")
-        if "memory_bytes" in values:
-            memory_gb = values["memory_bytes"] / 1e9
-            self._ledger.enrich(
-                key, self._index, lambda repetition: _per_gb(repetition, memory_gb)
-            )
-        if part:
-            notes.append(
-                "memory: it was sent a part of its load, and what it held then is no figure"
-            )
-            values = {
-                name: value
-                for name, value in values.items()
-                if name not in LOAD_DEPENDENT
-            }
-        known = self._ledger.launches_of(key)[-1].values | values
-        parts = memory.breakdown(
-            known,
-            1 if self._config.device == "cuda" else self._config.tensor_parallel_size,
-        )
-        if parts is not None:
-            values["memory_rest_bytes"] = parts.rest
-        self._ledger.amend_launch(key, self._index, values, tuple(notes))
+                notes.append(f"{subject}: {error}")
+        if is_part:
+            notes.append(_PART)
+            for name in LOAD_DEPENDENT & values.keys():
+                del values[name]
+        values |= self._rest(values)
+        return Figures(values=values, notes=tuple(notes))
+
+    def stop(self) -> None:
+        """Sample no more."""
+        if self._sampler is None:
+            return
+        self._sampler.stop()
+        with contextlib.suppress(Failure):  # `finish` notes it
+            self._peak_bytes = max(self._peak_bytes, self._sampler.peak())
+        self._sampler = None
 
     def _weights(self) -> dict[str, float]:
-        architecture = models.lookup(self._config.model).architecture
-        bytes_per_rank = self._engine.weights_bytes_per_rank(self._server.url)
         return estimate.weights_values(
-            bytes_per_rank,
-            architecture,
+            self._engine.weights_bytes_per_rank(self._server.url),
+            models.lookup(self._config.model).architecture,
             self._config.tensor_parallel_size,
             self._config.dtype,
         )
 
     def _memory(self) -> dict[str, float]:
-        if self._config.device == "cpu":
-            pids = self._server.pids()
-            values = {"memory_bytes": float(memory.process_bytes(pids))}
-            return (
-                values
-                | {"memory_peak_bytes": float(memory.process_peak_bytes(pids))}
-                | self._kv_cache()
-            )
-        used = memory.gpu_bytes(self._server.plan.gpu_indices).values()
-        peak = self._peak.peak() if self._peak else float(max(used))
-        return {
-            "memory_bytes": float(sum(used)),
-            "memory_peak_bytes": max(peak, self._highest),
+        values = {
+            "memory_bytes": self._memory_bytes(),
+            "memory_peak_bytes": self._memory_peak_bytes(),
         }
+        if self._config.device == "cpu":
+            values |= self._kv_cache()
+        return values
+
+    def _memory_bytes(self) -> float:
+        if self._config.device == "cpu":
+            return float(memory.process_bytes(self._server.pids()))
+        return float(sum(memory.gpu_bytes(self._server.gpu_indices).values()))
+
+    def _memory_peak_bytes(self) -> float:
+        if self._config.device == "cpu":
+            return float(memory.process_peak_bytes(self._server.pids()))
+        if self._sampler is None:
+            return max(self._peak_bytes, _largest_bytes(self._server.gpu_indices))
+        return max(self._peak_bytes, self._sampler.peak())
 
     def _kv_cache(self) -> dict[str, float]:
-        """Bytes of KV cache of each rank, where the engine tells its tokens alone."""
-        known = self._ledger.launches_of(self._config.key)[-1].values
+        """Bytes of KV cache of each rank, where the engine logs its tokens alone."""
+        known = self._start_values
         if "kv_cache_tokens" not in known or "kv_cache_bytes" in known:
             return {}
         architecture = models.lookup(self._config.model).architecture
-        per_token = architecture.kv_bytes_per_token_per_rank(
+        bytes_per_token = architecture.kv_bytes_per_token_per_rank(
             self._config.tensor_parallel_size, self._config.dtype
         )
-        return {"kv_cache_bytes": known["kv_cache_tokens"] * per_token}
+        return {"kv_cache_bytes": known["kv_cache_tokens"] * bytes_per_token}
+
+    def _rest(self, values: Mapping[str, float]) -> dict[str, float]:
+        """What the peak holds besides weights, KV cache and graphs."""
+        ranks = self._config.tensor_parallel_size
+        if self._config.device == "cuda":
+            ranks = 1  # the peak is that of one GPU
+        parts = memory.breakdown({**self._start_values, **values}, ranks)
+        if parts is None:
+            return {}
+        return {"memory_rest_bytes": parts.rest}
 
 
-def _per_gb(repetition: Repetition, memory_gb: float) -> dict[str, float]:
-    throughput = repetition.values.get("output_throughput")
-    return (
-        {}
-        if throughput is None
-        else {"output_throughput_per_gb": throughput / memory_gb}
-    )
+def _largest_bytes(gpu_indices: tuple[int, ...]) -> float:
+    return float(max(memory.gpu_bytes(gpu_indices).values()))

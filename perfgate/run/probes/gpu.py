@@ -1,61 +1,93 @@
-"""What is known of a launch's GPUs while it is measured?
-
-Looks from the first repetition on, and what each repetition then says about them. What
-they do not tell is noted with the launch.
-"""
+"""GPU probe: energy, clocks and throttling of a server's GPUs during each repetition."""
 
 from __future__ import annotations
 
-import msgspec
+from pathlib import Path
 
 from perfgate.errors import Failure
 from perfgate.load.repetition import Repetition
-from perfgate.machine import telemetry
 from perfgate.machine.nvml import Gpus
-from perfgate.results.recorder import Ledger
+from perfgate.machine.telemetry import (
+    Header,
+    Mark,
+    Telemetry,
+    energy_j,
+    series_path,
+    throttled,
+)
+from perfgate.run.probes.probe import NOTHING, Figures
+
+_NO_ENERGY = Figures(notes=("energy: no GPU of this server counts it",))
 
 
-def watch(
-    gpu_indices: tuple[int, ...], key: str, index: int, ledger: Ledger, sampled: bool
-) -> telemetry.Telemetry | None:
-    """Look at a server's GPUs from now on; None where it has none, or they cannot be looked at.
+class GpuProbe:
+    """Telemetry of one launch's GPUs; without GPUs it notes that there is no energy.
 
     Args:
-        key: the server's. index: which launch of it.
-        sampled: False counts their energy and looks at nothing else.
+        server: key of the server. launch: its index.
+        gpu_indices: NVML indices; empty on the CPU.
+        run_dir: where the series goes.
+        is_sampled: False counts energy alone.
     """
-    no_energy = "energy: no GPU of this server counts it"
-    if not gpu_indices:
-        ledger.amend_launch(key, index, {}, (no_energy,))
-        return None
-    try:
-        gpus = Gpus(gpu_indices)
-    except Failure as failure:
-        ledger.amend_launch(key, index, {}, (f"telemetry: {failure}",))
-        return None
-    if None in gpus.joules():
-        ledger.amend_launch(key, index, {}, (no_energy,))
-    header = telemetry.Header(server=key, launch=index, gpus=gpu_indices)
-    path = telemetry.series_path(ledger.run_dir, key, index) if sampled else None
-    return telemetry.Telemetry(gpus, header, path, sampled).start()
 
+    def __init__(
+        self,
+        server: str,
+        launch: int,
+        gpu_indices: tuple[int, ...],
+        run_dir: Path,
+        is_sampled: bool,
+    ) -> None:
+        self._header = Header(server=server, launch=launch, gpus=gpu_indices)
+        self._path: Path | None = None
+        if is_sampled:
+            self._path = series_path(run_dir, server, launch)
+        self._telemetry: Telemetry | None = None
+        self._mark: Mark | None = None
 
-def told(
-    repetition: Repetition, watcher: telemetry.Telemetry, since: telemetry.Mark
-) -> Repetition:
-    """The repetition with its energy, what held the clocks down, and each GPU's summary."""
-    gpus = watcher.since(since)
-    used_j = telemetry.energy_j(gpus)
-    energy: dict[str, float] = {}
-    if used_j is not None and repetition.output_tokens:
-        energy["energy_per_output_token_j"] = used_j / repetition.output_tokens
-    invalid, notes = telemetry.throttled(gpus)
-    return msgspec.structs.replace(
-        repetition,
-        values=repetition.values | energy,
-        invalid=repetition.invalid + invalid,
-        notes=repetition.notes
-        + notes
-        + ((watcher.failure,) if watcher.failure is not None else ()),
-        gpus=gpus,
-    )
+    def start(self) -> Figures:
+        """Open the GPUs; notes what they do not count."""
+        if not self._header.gpus:
+            return _NO_ENERGY
+        try:
+            gpus = Gpus(self._header.gpus)
+        except Failure as failure:
+            return Figures(notes=(f"telemetry: {failure}",))
+        is_sampled = self._path is not None
+        self._telemetry = Telemetry(gpus, self._header, self._path, is_sampled)
+        if None in gpus.joules():
+            return _NO_ENERGY
+        return NOTHING
+
+    def before(self) -> None:
+        """Mark the begin of a repetition; the first one starts the samples."""
+        if self._telemetry is None:
+            return
+        if self._mark is None:
+            self._telemetry.start()
+        self._mark = self._telemetry.mark()
+
+    def after(self, repetition: Repetition) -> Figures:
+        """Energy per output token, each GPU's summary, and what held the clocks down."""
+        if self._telemetry is None or self._mark is None:
+            return NOTHING
+        gpus = self._telemetry.since(self._mark)
+        used_j = energy_j(gpus)
+        values: dict[str, float] = {}
+        if used_j is not None and repetition.output_tokens:
+            values["energy_per_output_token_j"] = used_j / repetition.output_tokens
+        invalid, notes = throttled(gpus)
+        if self._telemetry.failure is not None:
+            notes = (*notes, self._telemetry.failure)
+        return Figures(values=values, notes=notes, invalid=invalid, gpus=gpus)
+
+    def finish(self, is_part: bool) -> Figures:
+        """Nothing: all figures are of repetitions."""
+        return NOTHING
+
+    def stop(self) -> None:
+        """End the samples, and close the GPUs."""
+        if self._telemetry is not None:
+            self._telemetry.stop()
+        self._telemetry = None
+        self._mark = None

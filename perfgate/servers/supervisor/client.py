@@ -132,7 +132,7 @@ class Launched:
         return family(self.mark, self.pid, ancestors=(self.daemon_pid,))
 
     def note_ready(self) -> None:
-        """Tell the daemon that start-up is over; it does not read /proc from then on."""
+        """ProgressDisplay the daemon that start-up is over; it does not read /proc from then on."""
         self._send(b"ready")
 
     def stop(self, grace_s: float) -> Ending:

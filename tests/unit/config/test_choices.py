@@ -3,9 +3,9 @@
 import argparse
 
 import pytest
+from perfgate.config.choices import BadOption
 
 from perfgate.config import choices
-from perfgate.config.choices import BadOption
 from perfgate.config.project import read_project
 from perfgate.results.schema import save
 from tests.support import builders as m

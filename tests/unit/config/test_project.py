@@ -19,8 +19,13 @@ def test_without_a_file_everything_is_as_by_default(tmp_path):
         project.study.path,
         project.tests,
     )
-    folders = [getattr(project.locations, name) for name in ("engines", "models", "runs", "baselines")]
-    assert [tmp_path / name for name in (".engines", ".models", "runs", "baselines")] == folders
+    folders = [
+        getattr(project.locations, name)
+        for name in ("engines", "models", "runs", "baselines")
+    ]
+    assert [
+        tmp_path / name for name in (".engines", ".models", "runs", "baselines")
+    ] == folders
     assert shipped().baselines == project.shipped_baselines
 
 
@@ -73,7 +78,9 @@ def test_mistakes_are_named(tmp_path, text, expected):
         read_project(tmp_path)
 
     message = str(caught.value)
-    assert [] == [part for part in ["perfgate.toml", *expected] if part not in message], message
+    assert [] == [
+        part for part in ["perfgate.toml", *expected] if part not in message
+    ], message
 
 
 def test_a_study_that_is_not_there_is_named(tmp_path):

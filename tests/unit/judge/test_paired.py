@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from perfgate.judge.paired import ab_order, judge_pairs
+from perfgate.judge.paired import judge_pairs
 from perfgate.judge.verdict import Outcome
 from tests.support import builders as m
 
@@ -11,12 +11,6 @@ from tests.support import builders as m
 def judged(pairs, case=m.THROUGHPUT, delta=None):
     """The verdict on (base, candidate) pairs."""
     return judge_pairs(case, pairs, "h200x2", delta)
-
-
-@pytest.mark.parametrize(("pairs", "expected"), [(1, "AB"), (3, "ABBAAB"), (4, "ABBAABBA")])
-def test_order(pairs, expected):
-    """Every second pair is turned round, so that a drift favours neither build."""
-    assert expected == ab_order(pairs)
 
 
 def test_drift_of_the_machine_cancels():

@@ -258,7 +258,7 @@ def test_attached_server_is_measured_and_left_alone(project, pytester):
         results = load(newest_run(pytester))
         assert (1, 1) == (outcomes(result).get("skipped", 0), outcomes(result).get("passed", 0))
         assert ["fake-llama-small-tp2"] == [launch.server for launch in results.launches]
-        assert "somebody else" in results.launches[0].notes[0]
+        assert "external server" in results.launches[0].notes[0]
         assert 200 == fake_suite.health(url)
 
 

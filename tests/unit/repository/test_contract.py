@@ -67,7 +67,7 @@ def test_the_contracts_hold():
     [
         ("machine/memory.py", "from perfgate.models import catalogue", "A package imports only"),
         ("run/campaign.py", "from perfgate.report import page", "A package imports only"),
-        ("config/settings.py", "from perfgate.accept import accept", "A package imports only"),
+        ("config/options.py", "from perfgate.accept import accept", "A package imports only"),
         ("newcomer.py", "import os", "A package imports only"),
         ("judge/gate.py", "import pytest", "Only the plugin"),
         ("load/client.py", "import torch", "The engines run"),

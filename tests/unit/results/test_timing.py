@@ -31,7 +31,7 @@ def record(ready_s, *marks, key="vllm-mixtral-8x7b-tp1"):
     """One start with these (step, seconds since the launch)."""
     steps = tuple(PhaseTime(name=name, at_s=at_s, line="") for name, at_s in marks)
     return LaunchRecord(
-        key=key, index=0, argv=(), env={}, pid=1, log="", started_unix_s=0.0, ready_s=ready_s, phases=steps
+        key=key, session_index=0, argv=(), env={}, pid=1, log="", started_unix_s=0.0, ready_s=ready_s, phases=steps
     )
 
 

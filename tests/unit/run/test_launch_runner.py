@@ -1,21 +1,20 @@
-"""Is everything warmed up that must be, nothing twice, and where the tokens go asked when nothing is timed any more?"""
+"""Launch runner: warm-up, repetitions in turns, probes, routing last, and what a death costs."""
 
-import dataclasses
 import types
 
 import msgspec
 import pytest
-import requests
 
 from perfgate.engines.injection import NOTHING
 from perfgate.load import measurement
 from perfgate.load import warmup as warming
 from perfgate.load.workload import Synthetic, Workload
-from perfgate.results.recorder import Ledger
+from perfgate.results.recorder import LaunchEnd, Measured, Recorder
 from perfgate.results.schema import Measurement
 from perfgate.run import launch_runner as rounds
-from perfgate.run.launch_runner import LaunchMeasurement
+from perfgate.run.launch_runner import LaunchRunner, start_launch
 from perfgate.run.probes import routing as probe
+from perfgate.run.probes.probe import Figures
 from perfgate.servers.launch_record import ServerDied
 from tests.support import builders as m
 
@@ -44,6 +43,25 @@ def test_the_largest_batch_warms_a_cpu_up():
     assert [] == warming.needing([], "cpu")
 
 
+class FakeProbe:
+    """A probe that notes when its figures are read, and when it is stopped."""
+
+    def __init__(self, at):
+        self.finish = lambda is_part: at("memory")() or Figures(values={"memory_bytes": 1e9}, notes=("read",))
+        self.stop = at("memory no more")
+
+    def start(self):
+        """A note for the launch."""
+        return Figures(notes=("started",))
+
+    def before(self):
+        """Nothing."""
+
+    def after(self, repetition):
+        """One figure, one note and one reason."""
+        return Figures(values={"per_gb": 2.0}, notes=("noted",), invalid=())
+
+
 class Asked:
     """A launch in which everything that is asked of the server is noted, and it dies at what `dies_at` names."""
 
@@ -52,13 +70,16 @@ class Asked:
         config = m.MOE_CPU
         log = tmp_path / "log"
         log.touch()
-        record = msgspec.structs.replace(
-            m.run({m.MOE_LOAD: {"output_throughput": [1.0]}}, ()).launches[0].start, log=str(log)
-        )
+        record = m.run({m.MOE_LOAD: {"output_throughput": [1.0]}}, ()).launches[0].start
         server = types.SimpleNamespace(
-            url="http://x", record=record, alive=lambda: not self.dead, plan=types.SimpleNamespace(gpu_indices=())
+            url="http://x",
+            served_model="",
+            log=log,
+            gpu_indices=(),
+            notes=(),
+            alive=lambda: not self.dead,
+            launch_record=lambda key: record,
         )
-        self.ledger = Ledger(m.run({}, (), machine=m.hardware("cpu")), tmp_path)
 
         def at(what, answer=None):
             def noted(*args, **more):
@@ -68,8 +89,6 @@ class Asked:
 
             return noted
 
-        holding = types.SimpleNamespace(watch=lambda: None, note=at("memory"), stop=at("memory no more"))
-        monkeypatch.setattr(rounds, "Holding", lambda *args: holding)
         monkeypatch.setattr(warming, "warm_up", at("warm-up"))
         monkeypatch.setattr(measurement, "measure", at("timed", m.repetition(0, {"output_throughput": 1.0})))
         row = Measurement(
@@ -78,12 +97,24 @@ class Asked:
         monkeypatch.setattr(probe, "measure", at("routing", row))
         tell = types.SimpleNamespace(line=lambda text: None, step=lambda *args: None)
         death = ServerDied("measuring", "died", "look at the log")
-        self.launch = LaunchMeasurement(config, server, 0, self.ledger, tell, lambda during: death)
+        source = types.SimpleNamespace(
+            probes=lambda *args: (FakeProbe(at),),
+            settle=lambda *args: ("settled",),
+            give_up=lambda server, during: death,
+        )
+        started = start_launch(config, server, 0, NOTHING)
+        self.recorder = Recorder(m.run({}, (), machine=m.hardware("cpu")), tmp_path)
+        self.recorder.add_launch(started.launch)
+        self.runner = LaunchRunner(started, source, m.hardware("cpu"), 1.0, tell)
 
     def run(self, *workloads):
-        """Measure these; returns the death, and the errors by workload."""
-        death = self.launch.run(workloads, NOTHING, 1.0)
-        return death, {row.workload: row.error is None for row in self.ledger.results.measurements}
+        """Measure these; returns the death, and by workload whether it has no error."""
+        death = None
+        for entry in self.runner.run(workloads):
+            self.recorder.add(entry)
+            if isinstance(entry, LaunchEnd):
+                death = entry.death
+        return death, {row.workload: row.error is None for row in self.recorder.results.measurements}
 
 
 def test_routing_is_asked_when_nothing_is_timed_any_more(tmp_path, monkeypatch):
@@ -92,7 +123,7 @@ def test_routing_is_asked_when_nothing_is_timed_any_more(tmp_path, monkeypatch):
 
     assert (None, {"timed": True, "routing": True}) == asked.run(ASKED, TIMED)
     assert ["warm-up", "timed", "timed", "memory", "memory no more", "routing"] == asked.order
-    assert asked.ledger.results.launches[-1].measured
+    assert asked.recorder.results.launches[-1].measured
 
 
 def test_server_that_is_only_asked_for_routing_is_not_timed(tmp_path, monkeypatch):
@@ -103,50 +134,38 @@ def test_server_that_is_only_asked_for_routing_is_not_timed(tmp_path, monkeypatc
     assert ["routing"] == asked.order
 
 
-def unsettled(asked):
-    """Notes of a launch that was not settled."""
-    return [note for note in asked.ledger.results.launches[-1].notes if note.startswith("not settled")]
-
-
-def settling(asked, monkeypatch, settle):
-    """The launch's engine does this once it is warm."""
-    engine = dataclasses.replace(asked.launch._engine, settle=settle)
-    monkeypatch.setattr(asked.launch, "_engine", engine)
-
-
-def test_engine_settles_between_warm_up_and_measurement(tmp_path, monkeypatch):
-    """Once, when it is warm; nothing is to be noted."""
+def test_every_repetition_is_yielded_whole_before_the_next_one(tmp_path, monkeypatch):
+    """A session that is killed loses the repetition under way alone; figures of probes are in it from the start."""
     asked = Asked(tmp_path, monkeypatch)
-    settling(asked, monkeypatch, lambda url: asked.order.append(f"settle {url}"))
+    sizes = []
+    for entry in asked.runner.run([TIMED]):
+        if isinstance(entry, Measured):
+            sizes.append((asked.order.count("timed"), len(entry.measurement.repetitions)))
+            values = [repetition.values for repetition in entry.measurement.repetitions]
+            assert [2.0] * len(values) == [each["per_gb"] for each in values]
+
+    assert [(1, 1), (2, 2)] == sizes
+
+
+def test_figures_of_the_launch_come_from_the_probes(tmp_path, monkeypatch):
+    """What they noted at the start, what the engine did not settle, and what they read at the end."""
+    asked = Asked(tmp_path, monkeypatch)
     asked.run(TIMED)
 
-    assert ["warm-up", "settle http://x", "timed", "timed"] == asked.order[:4]
-    assert [] == unsettled(asked)
+    launch = asked.recorder.results.launches[-1]
+    assert ("started", "settled", "read") == launch.notes
+    assert 1e9 == launch.values["memory_bytes"]
+    assert "warm_up_s" in launch.values
 
 
-def test_engine_that_does_not_settle_is_measured_and_says_so(tmp_path, monkeypatch):
-    """A release without that request is no reason to measure nothing."""
+def test_probes_are_stopped_when_nobody_consumes_any_more(tmp_path, monkeypatch):
+    """A failed write ends the measurement, and no thread goes on."""
     asked = Asked(tmp_path, monkeypatch)
+    entries = asked.runner.run([TIMED])
+    next(entries)
+    entries.close()
 
-    def refuse(url):
-        raise requests.HTTPError("404 Not Found")
-
-    settling(asked, monkeypatch, refuse)
-
-    assert (None, {"timed": True}) == asked.run(TIMED)
-    assert ["not settled after its warm-up, so that its garbage collection may stop all streams: 404 Not Found"] == (
-        unsettled(asked)
-    )
-
-
-def test_server_of_somebody_else_is_left_as_it_is(tmp_path, monkeypatch):
-    """Its owner decides what it collects."""
-    asked = Asked(tmp_path, monkeypatch)
-    monkeypatch.setattr(rounds, "AttachedServer", types.SimpleNamespace)
-    settling(asked, monkeypatch, lambda url: asked.order.append("settle"))
-
-    assert () == asked.launch._settle()
-    assert [] == asked.order
+    assert ["warm-up", "memory no more"] == asked.order
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,16 @@
 """Does a session know what can run here?"""
 
-import argparse
 import sys
 
 import pytest
 
 from perfgate.cases import Case, Load
+from perfgate.config.config import Config
 from perfgate.config.project import Project
-from perfgate.locations import default_locations
 from perfgate.machine.leases import NotLeased
-from perfgate.run import opening
-from perfgate.run.requirements import Needs
+from perfgate.run import session as run_session
 from perfgate.run.session import PerfSession
+from perfgate.servers.external import ExternalServer
 from tests.support.studies import SHIPPED, study_of
 
 
@@ -23,17 +22,9 @@ def session(tmp_path, monkeypatch):
         monkeypatch.delenv(f"PERFGATE_{engine}_PYTHON", raising=False)
 
     def make(**options):
-        chosen = {
-            "engine": None,
-            "engine_python": [],
-            "attach": [],
-            "against_engine": [],
-            "tp": 1,
-            "weights": "auto",
-            "run_dir": "r",
-        } | options
         project = Project(default_locations(tmp_path), SHIPPED, tests=(tmp_path / "tests" / "perf",))
-        return PerfSession(argparse.Namespace(**chosen), project, {"cpu", "h200"})
+        chosen = {"engines": SHIPPED.engines, "platforms": ("cpu", "h200"), "tensor_parallel_size": 1} | options
+        return PerfSession(Config(run_dir=tmp_path / "r", store=project.store(), **chosen), project)
 
     return make
 
@@ -46,39 +37,40 @@ def case(engine, over=None):
 
 def test_engine_that_is_not_here_is_skipped_with_what_to_install(session):
     """Its own tests and those that compare it; the other engine's run."""
-    here = session(engine_python=[f"vllm={sys.executable}"])
+    here = session(engine_pythons={"vllm": sys.executable})
 
-    assert here.cannot_run("cpu", case("vllm")) is None
+    assert here.skip_reason("cpu", case("vllm")) is None
     for asked in (case("sglang"), case("sglang", over="vllm")):
-        reason = here.cannot_run("cpu", asked)
+        reason = here.skip_reason("cpu", asked)
         assert reason.startswith("needs sglang: no ")
         assert "`perfgate engines install sglang-cpu`" in reason
 
 
 def test_what_was_asked_for_is_never_skipped(session):
     """An engine that --engine names, or the only thing there is to run, must be there: then the tests fail."""
-    assert session(engine=["sglang"]).cannot_run("cpu", case("sglang")) is None
-    assert session().cannot_run("cpu", case("sglang")) is None
+    assert session(engines=("sglang",), engines_are_required=True).skip_reason("cpu", case("sglang")) is None
+    assert session().skip_reason("cpu", case("sglang")) is None
 
 
-def test_attached_server_is_not_asked_for_its_routing(session, monkeypatch):
+def test_attached_server_is_not_asked_for_its_routing(session):
     """Nor is anything else asked that a server must be launched for."""
-    monkeypatch.setattr(Needs, "_is_attached", lambda *_: True)
-    here = session(attach=["vllm:mixtral-small=http://127.0.0.1:1"])
+    server = ExternalServer("http://127.0.0.1:1")
+    attached = {("vllm", "mixtral-small"): server, ("vllm", "llama-small"): server}
+    here = session(external_urls=("vllm=http://127.0.0.1:1",), attached=attached)
     study = study_of("cpu", "vllm", 1, "auto")
     timed = study.value("E2", "itl_median_ms", study.moe, study.single_stream)
 
-    assert here.cannot_run("cpu", timed) is None
+    assert here.skip_reason("cpu", timed) is None
     asked = study.value("E8", "routing_shares", study.moe_routing, study.routing)
-    assert "--attach launches none" in here.cannot_run("cpu", asked)
+    assert "--attach launches none" in here.skip_reason("cpu", asked)
 
 
 @pytest.mark.parametrize(
-    ("selected", "expected"), [(None, [("sglang", "vllm")]), (["vllm"], []), (["sglang", "vllm"], [("sglang", "vllm")])]
+    ("selected", "expected"), [(("vllm",), []), (("sglang", "vllm"), [("sglang", "vllm")])]
 )
 def test_engines_are_judged_over_vllm(session, selected, expected):
     """Each other engine over it, on each platform; one engine alone is compared with nothing."""
-    pairs = [(v.of.moe.engine, v.over.moe.engine) for v in session(engine=selected).versus() if v.platform == "h200"]
+    pairs = [(v.of.moe.engine, v.over.moe.engine) for v in session(engines=selected).versus() if v.platform == "h200"]
 
     assert expected == pairs
 
@@ -91,8 +83,8 @@ def test_what_cannot_be_opened_is_not_tried_again(session, monkeypatch):
         tried.append(1)
         raise NotLeased("waited 600 s", "GPU-0: pid 7", "wait for longer")
 
-    monkeypatch.setattr(opening, "open_campaign", refuse)
-    here = session(attach=["vllm:mixtral-small=http://127.0.0.1:1"])
+    monkeypatch.setattr(run_session, "open_session", refuse)
+    here = session(external_urls=("vllm=http://127.0.0.1:1",))
 
     for _ in range(3):
         with pytest.raises(NotLeased):
@@ -104,7 +96,7 @@ def test_what_cannot_be_opened_is_not_tried_again(session, monkeypatch):
 def test_what_was_left_out_is_what_nobody_asked(session):
     """Cases that were not selected now but asked by an earlier command of the run are not missing from it."""
     here, asked = session(), [case("vllm"), case("sglang"), case("vllm", "sglang")]
-    here.asked, here.expected = {each.id for each in asked}, (asked[0],)
+    here.coverage.ids, here.cases = {each.id for each in asked}, (asked[0],)
 
     assert ["2 cases"] == [text[:7] for text in here.left_out()]
     assert ["1 case t"] == [text[:8] for text in here.left_out(asked[1:2])]

@@ -5,8 +5,8 @@ import time
 import pytest
 
 from perfgate.servers.external import (
-    AttachedServer,
     BadAttachment,
+    ExternalServer,
     NotReachable,
     parse_attachment,
 )
@@ -17,7 +17,7 @@ from tests.support.plans import free_port
 def test_attached_server_is_alive_until_it_is_not() -> None:
     """Life is what it answers."""
     with FakeEngine() as engine:
-        server = AttachedServer(engine.url + "/", fresh_s=0.05)
+        server = ExternalServer(engine.url + "/", fresh_s=0.05)
 
         assert server.alive()
         assert engine.url == server.url
@@ -34,7 +34,7 @@ def test_attached_server_is_alive_until_it_is_not() -> None:
 def test_asking_again_does_not_wait() -> None:
     """Whoever measures may ask ten times a second: one request to the server, the rest from memory."""
     with FakeEngine() as engine:
-        server = AttachedServer(engine.url, fresh_s=600)
+        server = ExternalServer(engine.url, fresh_s=600)
 
         assert server.alive()
 
@@ -43,7 +43,7 @@ def test_asking_again_does_not_wait() -> None:
 
 def test_silence_is_told_as_it_was_seen() -> None:
     """A server that does not answer is told by what was seen of it."""
-    server = AttachedServer(f"http://127.0.0.1:{free_port()}")
+    server = ExternalServer(f"http://127.0.0.1:{free_port()}")
 
     assert "Connection refused" in server.death("measuring").seen
 

@@ -50,7 +50,7 @@ def test_same_plan_is_launched_once(tmp_path: Path) -> None:
 
 def test_two_are_never_alive_together(tmp_path: Path) -> None:
     """The old server is gone before the next one is launched, in whichever order they are asked for."""
-    plans = [fake_plan(), fake_plan()]
+    plans = [fake_plan(), fake_plan(env=(("ANOTHER", "1"),))]
     with _pool(tmp_path) as pool:
         for plan in (plans[0], plans[1], plans[0]):
             server = pool.get(plan)
@@ -58,7 +58,7 @@ def test_two_are_never_alive_together(tmp_path: Path) -> None:
             assert [server.record.pid] == [r.pid for r in pool.launches if look_up(r.pid) is not None]
 
     assert [] == [r.pid for r in pool.launches if look_up(r.pid) is not None]
-    assert [0, 1, 2] == [record.index for record in pool.launches]
+    assert [0, 1, 2] == [record.session_index for record in pool.launches]
     assert ["made room for fake-engine", "made room for fake-engine", "closed"] == [
         str(record.stop).partition(":")[0] for record in pool.launches
     ]

@@ -1,0 +1,449 @@
+"""Config: every option of a session, parsed, validated and frozen.
+
+`Config.from_pytest` reads pytest's options, the environment variables and the project
+file. After it, no other module sees an option as text. Checks that need the machine are
+in `perfgate.config.machine_checks`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from perfgate.config import options
+from perfgate.config.option_values import (
+    BadOption,
+    name_value_pairs,
+    refuse_below,
+    refuse_combinations,
+    refuse_unknown_engines,
+)
+from perfgate.config.project import Project
+from perfgate.engines import environment, injection
+from perfgate.engines.base import ServerConfig
+from perfgate.engines.injection import Injection
+from perfgate.engines.registry import ENGINES
+from perfgate.judge.baseline_store import Store
+from perfgate.judge.paired import PAIRS
+from perfgate.machine.leases import LEASES
+from perfgate.models import catalogue
+from perfgate.results import merge
+from perfgate.results.schema import RESULTS_FILE, new_run_id
+from perfgate.servers.external import ExternalServer, attach
+
+
+@dataclass(frozen=True)
+class Config:
+    """The configuration of one session, or of one worker of it.
+
+    Attributes:
+        run_dir: folder of the run's data; of this worker's part in a worker's campaign.
+        store: the baselines to judge against.
+        gate: "advisory" or "required".
+        platforms: selected by -m, in the study's order; without one nothing is measured.
+        markers: every marker that -m names.
+        hardware_kind: what --hardware asserts of this machine; None for no assertion.
+        engines: engines under test.
+        engines_are_required: whether --engine names them. A missing engine then fails
+            its tests, instead of skipping them.
+        engine_pythons: engine -> path of its Python, or a name to find on PATH.
+        model_dirs: model -> folder of its weights.
+        tensor_parallel_size: of the compared servers; None is the study's.
+        load_format: "auto" for real weights, "dummy" for made-up ones on GPUs.
+        allow_download: whether an engine may download weights.
+        injections: model -> the change injected in its servers.
+        external_urls: ENGINE=URL of external servers, as given.
+        attached: (engine, model) -> external server to measure instead of a launch;
+            empty in a session that only collects.
+        base_builds: engine -> Python of its base build; empty for no A/B comparison.
+        target_effect: the loss, as a fraction, that an A/B comparison must catch; None
+            is the policy's.
+        launches: of each server, or of each build, before the first verdict.
+        silence_timeout_s: a server that sends no token for so long hangs.
+        lease_wait_s: longest wait for devices that another session holds.
+        leases_dir: folder of the lock files of devices.
+        telemetry: whether GPU telemetry is recorded during the load.
+        resume: whether to continue the run in `run_dir`.
+        plan: whether to show the plan and launch nothing.
+        collect_only: whether to collect tests and run none.
+        verbose: whether to show every verdict.
+        history: file of the history.
+        runs: folder of earlier runs.
+        writes_report: whether to write the report and its exports.
+        proposes_baselines: whether to write proposed baselines next to the run.
+        worker: name of this pytest-xdist worker; None in the controller and without -n.
+        worker_count: of -n, 0 without it.
+        gpu_indices: GPUs leased for this session, by NVML index; empty before.
+        run_id: of the run that the session makes.
+        began_unix_s: start of the session; None is the start of its campaign.
+    """
+
+    run_dir: Path
+    store: Store
+    gate: str = "advisory"
+    platforms: tuple[str, ...] = ()
+    markers: frozenset[str] = frozenset()
+    hardware_kind: str | None = None
+    engines: tuple[str, ...] = ()
+    engines_are_required: bool = False
+    engine_pythons: Mapping[str, str] = field(default_factory=dict)
+    model_dirs: Mapping[str, str] = field(default_factory=dict)
+    tensor_parallel_size: int | None = None
+    load_format: str = "auto"
+    allow_download: bool = False
+    injections: Mapping[str, Injection] = field(default_factory=dict)
+    external_urls: tuple[str, ...] = ()
+    attached: Mapping[tuple[str, str], ExternalServer] = field(default_factory=dict)
+    base_builds: Mapping[str, str] = field(default_factory=dict)
+    target_effect: float | None = None
+    launches: int = 1
+    silence_timeout_s: float = 120.0
+    lease_wait_s: float = 600.0
+    leases_dir: Path = LEASES
+    telemetry: bool = True
+    resume: bool = False
+    plan: bool = False
+    collect_only: bool = False
+    verbose: bool = False
+    history: Path = Path("runs/history.sqlite3")
+    runs: Path = Path("runs")
+    writes_report: bool = True
+    proposes_baselines: bool = False
+    worker: str | None = None
+    worker_count: int = 0
+    gpu_indices: tuple[int, ...] = ()
+    run_id: str = field(default_factory=new_run_id)
+    began_unix_s: float | None = None
+
+    @property
+    def is_gate_required(self) -> bool:
+        """Whether every outcome but PASSED and IMPROVED fails the run."""
+        return self.gate == "required"
+
+    @property
+    def runs_tests(self) -> bool:
+        """Whether tests are run: neither --plan nor --collect-only."""
+        return not (self.plan or self.collect_only)
+
+    def injection(self, server: ServerConfig) -> Injection:
+        """The change injected in a server; none in a base build, the reference."""
+        if server.build:
+            return injection.NOTHING
+        return self.injections.get(server.model, injection.NOTHING)
+
+    def recorded_injection(self, server: ServerConfig) -> dict[str, float | str]:
+        """The injected change, as a launch records it."""
+        return self.injection(server).record()
+
+    @classmethod
+    def from_pytest(cls, pytest_config: Any, project: Project) -> Config:
+        """Parse and validate the options of a pytest session.
+
+        Servers named by --attach are asked for their models, unless the session only
+        collects.
+
+        Args:
+            pytest_config: a `pytest.Config` with the options of
+                `perfgate.config.options`.
+
+        Raises:
+            BadOption: a value is bad, or two options exclude each other.
+            BadInjection, EngineMissing, UnknownModel: an option names something bad.
+            BadAttachment, NotReachable, UnknownDeployment: of --attach.
+        """
+        option = pytest_config.option
+        markers = options.marker_words(pytest_config)
+        platforms = tuple(name for name in project.study.platforms if name in markers)
+        if options.is_gate_explicit(pytest_config):
+            _refuse_empty_gate(option, project, platforms)
+        worker = getattr(pytest_config, "workerinput", {})
+        config = dataclasses.replace(
+            _parse(option, project, _run_dir(option, project, worker)),
+            platforms=platforms,
+            markers=markers,
+            worker=worker.get("workerid"),
+        )
+        config._refuse_contradictions()
+        if not platforms:
+            return config
+        config._refuse_unusable_session()
+        if config.runs_tests:
+            refuse_occupied(config.run_dir, config.resume)
+            _refuse_missing_store(option)
+        if config.collect_only:
+            return config
+        return dataclasses.replace(config, attached=attach(config.external_urls))
+
+    def _refuse_contradictions(self) -> None:
+        """Refuse options that exclude each other, with or without a platform."""
+        excluded = []
+        if self.external_urls:
+            excluded.append("--attach")
+        if self.proposes_baselines:
+            excluded.append("--baseline-record")
+        if self.base_builds:
+            reason = "both builds are launched in turn, and neither becomes a baseline"
+            refuse_combinations("--against-engine", reason, excluded)
+        if self.injections:
+            reason = (
+                "an injection changes servers that are launched here, and they become "
+                "no baseline"
+            )
+            refuse_combinations(injection.OPTIONS, reason, excluded)
+        if self.base_builds and 1 < self.launches < PAIRS:
+            raise BadOption(
+                tried="--launches with --against-engine",
+                seen=f"{PAIRS} pairs are the fewest",
+                remedy=f"write --launches {PAIRS} or more, or leave it out",
+            )
+
+    def _refuse_unusable_session(self) -> None:
+        """Refuse what a session that selects a platform cannot use."""
+        if self.gate not in options.GATES:
+            raise BadOption(
+                tried=f"PERFGATE_GATE={self.gate}",
+                seen=f"a gate is {' or '.join(options.GATES)}",
+                remedy="correct the variable",
+            )
+        if self.worker_count and self.plan:
+            raise BadOption(
+                tried="-n with --plan", seen="nothing is run", remedy="leave -n out"
+            )
+        if self.worker_count and self.resume:
+            self._refuse_run_without_workers()
+
+    def _refuse_run_without_workers(self) -> None:
+        has_run = (self.run_dir / RESULTS_FILE).exists()
+        has_workers = (self.run_dir / merge.FOLDER).exists()
+        if has_run and not has_workers:
+            raise BadOption(
+                tried="-n with --resume",
+                seen="each worker resumes its own part, and that run was made without -n",
+                remedy="leave -n out",
+            )
+
+
+def refuse_occupied(run_dir: Path, resume: bool) -> None:
+    """Refuse to start a run in a folder that holds one, unless it is resumed.
+
+    Raises:
+        BadOption: the folder holds a run, or a packed one.
+    """
+    results = run_dir / RESULTS_FILE
+    packed = run_dir / f"{RESULTS_FILE}.gz"
+    if packed.exists() and not results.exists():
+        raise BadOption(
+            tried=f"starting a run in {run_dir}",
+            seen=f"it holds a packed run: {packed.name}",
+            remedy=(
+                f"name another --run-dir, or resume that run: gunzip {packed}, then "
+                "--resume"
+            ),
+        )
+    if results.exists() and not resume:
+        raise BadOption(
+            tried=f"starting a run in {run_dir}",
+            seen="it holds a run already",
+            remedy="name another --run-dir, or resume that run with --resume",
+        )
+
+
+def _refuse_empty_gate(
+    option: argparse.Namespace, project: Project, platforms: Sequence[str]
+) -> None:
+    """Refuse --gate=required where nothing is judged: it must not exit with 0."""
+    if option.gate != "required":
+        return
+    if not platforms:
+        raise BadOption(
+            tried="--gate=required",
+            seen="it gates nothing without a platform",
+            remedy=f"add -m {' or -m '.join(project.study.platforms)}",
+        )
+    for name, is_given in (
+        ("--collect-only", option.collectonly),
+        ("--plan", option.plan),
+    ):
+        if is_given:
+            raise BadOption(
+                tried=f"--gate=required with {name}",
+                seen="that gates nothing",
+                remedy="leave one of them out",
+            )
+
+
+def _parse(option: argparse.Namespace, project: Project, run_dir: Path) -> Config:
+    """Every option by itself; the caller adds what pytest and its workers know."""
+    _refuse_bad_numbers(option)
+    if option.resume and not option.run_dir:
+        raise BadOption(
+            tried="--resume",
+            seen="no --run-dir names the run to resume",
+            remedy="name it: --run-dir=DIR --resume",
+        )
+    base_builds = _base_builds(option)
+    return Config(
+        run_dir=run_dir,
+        store=_store(option, project),
+        gate=option.gate or os.environ.get("PERFGATE_GATE") or project.gate,
+        hardware_kind=option.hardware,
+        engines=_engines(option, project, base_builds),
+        engines_are_required=bool(option.engine),
+        engine_pythons=_engine_pythons(option, project),
+        model_dirs=_model_dirs(option, project),
+        tensor_parallel_size=option.tp,
+        load_format=option.weights,
+        allow_download=option.allow_download,
+        injections=_injections(option),
+        external_urls=tuple(option.attach),
+        base_builds=base_builds,
+        target_effect=option.against_delta,
+        launches=option.launches,
+        silence_timeout_s=option.stall_timeout,
+        lease_wait_s=option.lease_wait,
+        leases_dir=Path(os.environ.get("PERFGATE_LEASES_DIR", LEASES)),
+        telemetry=option.telemetry == "yes",
+        resume=option.resume,
+        plan=option.plan,
+        collect_only=option.collectonly,
+        verbose=getattr(option, "verbose", 0) > 0,
+        history=Path(option.history or project.locations.history),
+        runs=_earlier_runs(option, project),
+        writes_report=option.perf_report == "yes",
+        proposes_baselines=option.baseline_record,
+        worker_count=int(getattr(option, "numprocesses", None) or 0),
+        run_id=_run_id(option, run_dir),
+    )
+
+
+def _refuse_bad_numbers(option: argparse.Namespace) -> None:
+    refuse_below("--tp", option.tp, 1)
+    refuse_below("--launches", option.launches, 1)
+    refuse_below("--stall-timeout", option.stall_timeout, 1)
+    refuse_below("--lease-wait", option.lease_wait, 0)
+
+
+def _run_dir(
+    option: argparse.Namespace, project: Project, worker: Mapping[str, Any]
+) -> Path:
+    """Folder of the whole session's run: the controller's, the named one, or a new one."""
+    if "perfgate_run_dir" in worker:
+        return Path(worker["perfgate_run_dir"])
+    if option.run_dir:
+        return Path(option.run_dir).expanduser().resolve()
+    return project.locations.runs / new_run_id()
+
+
+def _run_id(option: argparse.Namespace, run_dir: Path) -> str:
+    """The name of a folder that was made for this run; a new id in a named folder."""
+    if option.run_dir:
+        return new_run_id()
+    return run_dir.name
+
+
+def _store(option: argparse.Namespace, project: Project) -> Store:
+    """The baselines to judge against: the named store, or the project's."""
+    if not option.baselines:
+        return project.store()
+    return project.store(Path(option.baselines).expanduser().resolve())
+
+
+def _refuse_missing_store(option: argparse.Namespace) -> None:
+    folder = option.baselines
+    if folder and not Path(folder).is_dir():
+        raise BadOption(
+            tried=f"--baselines={folder}",
+            seen="there is no such folder",
+            remedy=f"correct it, or start a new store there: mkdir {folder}",
+        )
+
+
+def _earlier_runs(option: argparse.Namespace, project: Project) -> Path:
+    """Folder of earlier runs: that of the named history, or the project's."""
+    if option.history:
+        return Path(option.history).parent
+    return project.locations.runs
+
+
+def _engines(
+    option: argparse.Namespace, project: Project, base_builds: Mapping[str, str]
+) -> tuple[str, ...]:
+    """Engines under test: the named ones, those with a base build, the study's, or all."""
+    refuse_unknown_engines("--engine", option.engine or ())
+    refuse_unknown_engines(f"engines in {project.study.path}", project.study.engines)
+    missing = sorted(set(option.engine or ()) - set(base_builds))
+    if base_builds and missing:
+        raise BadOption(
+            tried="--against-engine",
+            seen=f"no base build for {', '.join(missing)}",
+            remedy=f"name one: --against-engine {missing[0]}=PATH",
+        )
+    for engines in (option.engine, sorted(base_builds), project.study.engines):
+        if engines:
+            return tuple(engines)
+    return tuple(sorted(ENGINES))
+
+
+def _engine_pythons(option: argparse.Namespace, project: Project) -> dict[str, str]:
+    """Engine -> Python; the command line overrides the project file."""
+    pythons = dict(project.engine_python)
+    pythons |= name_value_pairs("--engine-python", option.engine_python)
+    refuse_unknown_engines("--engine-python", pythons)
+    for engine in pythons:
+        environment.find_python(engine, "cuda", pythons)
+    return pythons
+
+
+def _base_builds(option: argparse.Namespace) -> dict[str, str]:
+    """Engine -> Python of its base build."""
+    name = "--against-engine"
+    builds = name_value_pairs(name, option.against_engine)
+    refuse_unknown_engines(name, builds)
+    for engine in builds:
+        environment.find_python(engine, "cuda", builds, name)
+    effect = option.against_delta
+    if effect is None:
+        return builds
+    if not builds:
+        raise BadOption(
+            tried="--against-delta",
+            seen="there are no pairs to judge",
+            remedy=f"name a base build: {name}",
+        )
+    if not 0 < effect < 1:
+        raise BadOption(
+            tried=f"--against-delta {effect:g}",
+            seen="it is no fraction between 0 and 1",
+            remedy="0.02 means 2 %",
+        )
+    return builds
+
+
+def _model_dirs(option: argparse.Namespace, project: Project) -> dict[str, str]:
+    """Model -> folder of its weights; the command line overrides the project file."""
+    folders = dict(project.model_dir)
+    folders |= name_value_pairs("--model-dir", option.model_dir)
+    for model, folder in folders.items():
+        catalogue.lookup(model)
+        if not Path(folder).expanduser().is_dir():
+            raise BadOption(
+                tried=f"--model-dir {model}={folder}",
+                seen=f"{folder} is no folder",
+                remedy="name the one with its config.json",
+            )
+    return folders
+
+
+def _injections(option: argparse.Namespace) -> dict[str, Injection]:
+    """Model -> the change injected in its servers."""
+    injections = injection.parse_injections(
+        option.inject_delay, option.inject_arg, option.inject_env
+    )
+    for model in injections:
+        catalogue.lookup(model)
+    return injections

@@ -1,0 +1,77 @@
+"""Machine checks: refuse options that this machine cannot satisfy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from perfgate.config.config import Config
+from perfgate.config.option_values import BadOption
+from perfgate.machine.hardware import Hardware
+from perfgate.study import StudyFile
+
+
+def refuse_impossible(
+    config: Config, study: StudyFile, hardware: Callable[[], Hardware]
+) -> None:
+    """Refuse an assertion that does not hold, and more workers than devices.
+
+    Args:
+        study: names the platforms and the ranks of their servers.
+        hardware: detects this machine; called only where an option depends on it.
+
+    Raises:
+        BadOption: with what to do instead.
+    """
+    kind = config.hardware_kind
+    if kind and kind != hardware().kind:
+        raise BadOption(
+            tried=f"--hardware {kind}",
+            seen=f"this machine is {hardware().description}",
+            remedy="correct the option",
+        )
+    if config.platforms and config.worker_count:
+        _refuse_workers_on_cpu(config, study)
+        _refuse_many_workers(config, study, hardware())
+
+
+def _refuse_workers_on_cpu(config: Config, study: StudyFile) -> None:
+    """Servers on the same cores slow each other down."""
+    for platform in config.platforms:
+        if study.device_of(platform) == "cpu":
+            raise BadOption(
+                tried=f"-n is refused with -m {platform}",
+                seen="servers that share the cores slow each other down",
+                remedy="leave -n out",
+            )
+
+
+def _refuse_many_workers(config: Config, study: StudyFile, hardware: Hardware) -> None:
+    """Each worker's server needs GPUs of its own."""
+    if not hardware.gpus:
+        return
+    ranks = config.tensor_parallel_size
+    if ranks is None:
+        ranks = _most_ranks(config, study)
+    room = hardware.count // ranks
+    if config.worker_count <= room:
+        return
+    remedy = "leave -n out"
+    if room > 1:
+        remedy = f"use -n {room} at most"
+    raise BadOption(
+        tried=f"-n {config.worker_count}",
+        seen=(
+            f"{hardware.description} has room for {room} servers of TP={ranks} "
+            "side by side"
+        ),
+        remedy=remedy,
+    )
+
+
+def _most_ranks(config: Config, study: StudyFile) -> int:
+    """The largest tensor parallel size of the selected platforms' servers."""
+    sizes = []
+    for name in config.platforms:
+        server = study.servers[study.platforms[name].server]
+        sizes.append(server.tensor_parallel_size)
+    return max(sizes)

@@ -1,0 +1,80 @@
+"""Probe: reads something besides the load on one launch, and returns figures.
+
+A probe writes nothing. Who runs the launch puts its figures into the repetition or into
+the launch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import msgspec
+
+from perfgate.load.repetition import Repetition
+from perfgate.machine.telemetry import GpuSummary
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a probe read.
+
+    Attributes:
+        values: metric name -> value.
+        notes: what could not be read, and why.
+        invalid: reasons why a repetition may not be judged.
+        gpus: what each GPU did during a repetition.
+    """
+
+    values: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    invalid: tuple[str, ...] = ()
+    gpus: tuple[GpuSummary, ...] = ()
+
+
+NOTHING = Figures()
+
+
+class Probe(Protocol):
+    """Reads a server while it is measured; one object for each launch.
+
+    `start`, then `before` and `after` around each repetition, `finish` if the server is
+    well at the end, and `stop` whatever happened. A launch that is sent more load later
+    starts its probes again.
+    """
+
+    def start(self) -> Figures:
+        """Begin, before the warm-up; returns notes for the launch."""
+
+    def before(self) -> None:
+        """A repetition begins."""
+
+    def after(self, repetition: Repetition) -> Figures:
+        """A repetition has ended; returns figures of it."""
+
+    def finish(self, is_part: bool) -> Figures:
+        """The load has ended; returns figures of the launch.
+
+        Args:
+            is_part: whether the server was sent a part of its load only.
+        """
+
+    def stop(self) -> None:
+        """Read no more; does nothing if it was not started."""
+
+
+def with_figures(repetition: Repetition, figures: Iterable[Figures]) -> Repetition:
+    """The repetition with everything that probes read of it."""
+    values = dict(repetition.values)
+    invalid = repetition.invalid
+    notes = repetition.notes
+    gpus = repetition.gpus
+    for read in figures:
+        values |= read.values
+        invalid += read.invalid
+        notes += read.notes
+        gpus += read.gpus
+    return msgspec.structs.replace(
+        repetition, values=values, invalid=invalid, notes=notes, gpus=gpus
+    )

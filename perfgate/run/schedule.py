@@ -1,0 +1,220 @@
+"""Schedule: which launches a server needs, in which order, and what judges them.
+
+`Sequential` launches each server by itself and judges it against its baseline. `Paired`
+launches a candidate in turn with its base build and judges it against that build.
+`External` measures a server of an operator, which has no second launch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from perfgate.cases import Case
+from perfgate.config.config import Config
+from perfgate.engines.base import ServerConfig
+from perfgate.judge.paired import PAIRS
+from perfgate.results.schema import Mode
+
+ESCALATION_LAUNCHES = 2
+
+
+@dataclass(frozen=True)
+class ScheduledLaunch:
+    """One launch that a schedule asks for.
+
+    Attributes:
+        server: what is launched: a server, or its base build.
+        number: so many launches of this server must then have been sent its load; 0
+            where the launch is needed whatever was measured before.
+        task: name of the work, the same in all workers of a session.
+        progress: line for the terminal; empty for a server's only launch.
+        is_fresh: whether a server that runs already must be launched anew.
+    """
+
+    server: ServerConfig
+    number: int
+    task: str
+    progress: str = ""
+    is_fresh: bool = True
+
+
+class Schedule(Protocol):
+    """Which launches a session makes of each server, and how they are judged."""
+
+    @property
+    def mode(self) -> Mode:
+        """How the gate judges such a run (`perfgate.results.schema.RunResults.mode`)."""
+
+    @property
+    def reference_name(self) -> str:
+        """What a case is compared with: "baseline", "base build"."""
+
+    @property
+    def no_escalation(self) -> str:
+        """Why there are no further launches of a server; empty if there are."""
+
+    def cases(self, case: Case) -> tuple[Case, ...]:
+        """The case with whatever else must be measured to judge it."""
+
+    def first(self, server: ServerConfig) -> Sequence[ScheduledLaunch]:
+        """The launches before a server's cases are judged."""
+
+    def more(self, server: ServerConfig, loads: str) -> Sequence[ScheduledLaunch]:
+        """The launches after a verdict that asks for more, once a session.
+
+        Args:
+            loads: names of the workloads that they are for.
+        """
+
+
+@dataclass(frozen=True)
+class Sequential:
+    """Each server is launched by itself, and judged against its baseline.
+
+    Attributes:
+        launches: of every server before anything is judged.
+        escalate_by: further launches where a verdict asks for more.
+    """
+
+    launches: int = 1
+    escalate_by: int = ESCALATION_LAUNCHES
+    mode: Mode = "sequential"
+    reference_name: str = "baseline"
+    no_escalation: str = ""
+
+    def cases(self, case: Case) -> tuple[Case, ...]:
+        """The case alone."""
+        return (case,)
+
+    def first(self, server: ServerConfig) -> Sequence[ScheduledLaunch]:
+        """The first one may be the running server; the others are fresh."""
+        if self.launches == 1:
+            return [ScheduledLaunch(server, number=1, task=server.key, is_fresh=False)]
+        scheduled = []
+        for number in range(1, self.launches + 1):
+            task = server.key
+            if number > 1:
+                task = f"{server.key}, launch {number}"
+            scheduled.append(
+                ScheduledLaunch(
+                    server,
+                    number=number,
+                    task=task,
+                    progress=f"{server.key}: launch {number} of {self.launches}",
+                    is_fresh=number > 1,
+                )
+            )
+        return scheduled
+
+    def more(self, server: ServerConfig, loads: str) -> Sequence[ScheduledLaunch]:
+        """`escalate_by` fresh launches."""
+        return _escalation([server] * self.escalate_by, loads)
+
+
+@dataclass(frozen=True)
+class Paired:
+    """A candidate is launched in turn with its base build (ABBAAB), and judged against it.
+
+    Attributes:
+        pairs: launches of each build before anything is judged.
+    """
+
+    pairs: int = PAIRS
+    mode: Mode = "paired"
+    reference_name: str = "base build"
+    no_escalation: str = ""
+
+    def cases(self, case: Case) -> tuple[Case, ...]:
+        """The case, and the same of the base build."""
+        return case, case.base
+
+    def first(self, server: ServerConfig) -> Sequence[ScheduledLaunch]:
+        """`pairs` launches of each build, all of them fresh."""
+        order = ab_order(self.pairs)
+        scheduled = []
+        for place, side in enumerate(order):
+            build, name = server, "candidate"
+            if side == "A":
+                build, name = server.base, "base"
+            number = order[: place + 1].count(side)
+            scheduled.append(
+                ScheduledLaunch(
+                    build,
+                    number=number,
+                    task=f"{build.key}, launch {number} of {order}",
+                    progress=f"{server.key}: {name}, launch {number} of {order}",
+                )
+            )
+        return scheduled
+
+    def more(self, server: ServerConfig, loads: str) -> Sequence[ScheduledLaunch]:
+        """Three more pairs."""
+        builds = []
+        for side in ab_order(before=PAIRS):
+            builds.append(server.base if side == "A" else server)
+        return _escalation(builds, loads)
+
+
+@dataclass(frozen=True)
+class External:
+    """A server of an operator: one launch, which this suite did not make.
+
+    Attributes:
+        no_escalation: why no case of it can be measured on more launches.
+    """
+
+    mode: Mode = "sequential"
+    reference_name: str = "baseline"
+    no_escalation: str = "an external server has no other launch"
+
+    def cases(self, case: Case) -> tuple[Case, ...]:
+        """The case alone."""
+        return (case,)
+
+    def first(self, server: ServerConfig) -> Sequence[ScheduledLaunch]:
+        """One."""
+        return Sequential(launches=1).first(server)
+
+    def more(self, server: ServerConfig, loads: str) -> Sequence[ScheduledLaunch]:
+        """None."""
+        return ()
+
+
+def schedule_of(settings: Config) -> Schedule:
+    """The schedule of a session: in pairs if it has a base build."""
+    if settings.base_builds:
+        return Paired(pairs=max(PAIRS, settings.launches))
+    return Sequential(launches=settings.launches)
+
+
+def ab_order(pairs: int = PAIRS, before: int = 0) -> str:
+    """Which build is launched when: "ABBAAB" for three pairs.
+
+    The order changes from pair to pair, so that a drift of the machine favours neither.
+
+    Args:
+        before: pairs that were launched already: "BAABBA" comes after three.
+    """
+    order = ""
+    for index in range(before, before + pairs):
+        order += "AB" if index % 2 == 0 else "BA"
+    return order
+
+
+def _escalation(builds: Sequence[ServerConfig], loads: str) -> list[ScheduledLaunch]:
+    scheduled = []
+    for place, build in enumerate(builds, start=1):
+        scheduled.append(
+            ScheduledLaunch(
+                build,
+                number=0,
+                task=f"{build.key}, launch {place} more for {loads}",
+                progress=(
+                    f"{build.key}: not clearly fine in {loads}; "
+                    f"launch {place} of {len(builds)} more"
+                ),
+            )
+        )
+    return scheduled

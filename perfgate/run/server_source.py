@@ -1,0 +1,187 @@
+"""Server sources: where the servers of a session come from, and what may be done to them.
+
+`PoolSource` launches servers in the session's pool. `ExternalSource` measures one that
+an operator runs: nothing there is launched, changed or read but its answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import requests
+
+from perfgate.config.config import Config
+from perfgate.engines import registry as engines
+from perfgate.engines.base import ServerConfig
+from perfgate.machine.hardware import Hardware
+from perfgate.progress import ProgressDisplay
+from perfgate.results import schema as rundata
+from perfgate.results.schema import Launch
+from perfgate.run.launch_planner import Planner
+from perfgate.run.probes.footprint import FootprintProbe
+from perfgate.run.probes.gpu import GpuProbe
+from perfgate.run.probes.probe import Probe
+from perfgate.run.schedule import External, Schedule, schedule_of
+from perfgate.servers.external import ExternalServer
+from perfgate.servers.launch_record import PortInUse, ServerDied
+from perfgate.servers.pool import ServerPool
+from perfgate.servers.running import RunningServer
+
+
+class ServerSource(Protocol):
+    """Where servers come from."""
+
+    @property
+    def schedule(self) -> Schedule:
+        """Which launches these servers get."""
+
+    @property
+    def attempts(self) -> int:
+        """How often a launch is made until one lives through its load."""
+
+    def describe_start(self, place: str) -> str:
+        """What `start` does, for the terminal.
+
+        Args:
+            place: of the server in the session: ", server 2 of 5"; may be empty.
+        """
+
+    def software(self, config: ServerConfig) -> rundata.Server:
+        """What runs the server, for the run's data.
+
+        Raises:
+            Failure: nothing runs it here.
+        """
+
+    def start(self, config: ServerConfig, is_fresh: bool) -> RunningServer:
+        """A server that is ready.
+
+        Args:
+            is_fresh: launch it anew also if it runs already.
+
+        Raises:
+            Failure: it failed to start.
+        """
+
+    def probes(
+        self, config: ServerConfig, server: RunningServer, launch: Launch
+    ) -> Sequence[Probe]:
+        """What is read of the server while it is measured."""
+
+    def settle(self, config: ServerConfig, server: RunningServer) -> tuple[str, ...]:
+        """Do what the engine advises after the warm-up; returns what failed, as notes."""
+
+    def give_up(self, server: RunningServer, during: str) -> ServerDied:
+        """End a server that died or hung during something, and say how."""
+
+
+class PoolSource:
+    """Servers that this session launches, one at a time.
+
+    Args:
+        pool: owns the devices; who made it closes it.
+        hardware: for the notes of the footprint.
+    """
+
+    attempts = 2
+
+    def __init__(
+        self, settings: Config, pool: ServerPool, hardware: Hardware, tell: ProgressDisplay
+    ) -> None:
+        self.schedule = schedule_of(settings)
+        self._settings = settings
+        self._pool = pool
+        self._hardware = hardware
+        self._tell = tell
+        self._planner = Planner(settings, tell.line)
+
+    def describe_start(self, place: str) -> str:
+        """A launch, and where its log is."""
+        return f"launching{place}, log in {self._settings.run_dir / 'logs'}"
+
+    def software(self, config: ServerConfig) -> rundata.Server:
+        """Its Python, the versions in it, and the environment that it inherits."""
+        return self._planner.software(config)
+
+    def start(self, config: ServerConfig, is_fresh: bool) -> RunningServer:
+        """The running server, or a launch on a port of its own.
+
+        If another process takes the port in between, a second port is tried.
+        """
+        try:
+            return self._pool.get(self._planner.plan(config), fresh=is_fresh)
+        except PortInUse as failure:
+            self._tell.line(f"{config.key}: {failure.seen}; trying another port")
+        return self._pool.get(self._planner.plan(config), fresh=is_fresh)
+
+    def probes(
+        self, config: ServerConfig, server: RunningServer, launch: Launch
+    ) -> Sequence[Probe]:
+        """Memory and GPUs."""
+        engine = engines.lookup(config.engine)
+        return (
+            FootprintProbe(config, server, engine, self._hardware, launch.values),
+            GpuProbe(
+                config.key,
+                launch.index,
+                server.gpu_indices,
+                self._settings.run_dir,
+                self._settings.telemetry,
+            ),
+        )
+
+    def settle(self, config: ServerConfig, server: RunningServer) -> tuple[str, ...]:
+        """Garbage collection, say: in the middle of a load it may stop all streams."""
+        try:
+            engines.lookup(config.engine).settle(server.url)
+        except requests.RequestException as error:
+            note = (
+                "not settled after its warm-up, so that its garbage collection may "
+                f"stop all streams: {error}"
+            )
+            return (note,)
+        return ()
+
+    def give_up(self, server: RunningServer, during: str) -> ServerDied:
+        """End the pool's live server; its next launch is a fresh one."""
+        return self._pool.abandon(during)
+
+
+class ExternalSource:
+    """One server that an operator runs."""
+
+    attempts = 1
+
+    def __init__(self, server: ExternalServer) -> None:
+        self.schedule = External()
+        self._server = server
+
+    def describe_start(self, place: str) -> str:
+        """Its address."""
+        return f"measuring the external server {self._server.url}"
+
+    def software(self, config: ServerConfig) -> rundata.Server:
+        """Its address: Python and versions are not known."""
+        url = self._server.url
+        return rundata.Server(
+            config=config, python=f"external ({url})", versions={}, attached=url
+        )
+
+    def start(self, config: ServerConfig, is_fresh: bool) -> RunningServer:
+        """The server as it is."""
+        return self._server
+
+    def probes(
+        self, config: ServerConfig, server: RunningServer, launch: Launch
+    ) -> Sequence[Probe]:
+        """None: its processes and GPUs are not known."""
+        return ()
+
+    def settle(self, config: ServerConfig, server: RunningServer) -> tuple[str, ...]:
+        """Nothing: its operator decides."""
+        return ()
+
+    def give_up(self, server: RunningServer, during: str) -> ServerDied:
+        """Only say how: this suite does not stop it."""
+        return server.death(during)

@@ -1,0 +1,53 @@
+"""RunningServer: what a measurement may ask of a server, launched here or external."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from perfgate.servers.launch_record import LaunchRecord, ServerDied
+
+
+class RunningServer(Protocol):
+    """A server that answers requests.
+
+    Implemented by `perfgate.servers.server.Server`, which this suite launched, and by
+    `perfgate.servers.external.ExternalServer`, of which little can be read: it answers
+    with empty values.
+    """
+
+    @property
+    def url(self) -> str:
+        """Base address, without a trailing slash."""
+
+    @property
+    def served_model(self) -> str:
+        """Name under which it serves the model; "" for the name in the catalogue."""
+
+    @property
+    def log(self) -> Path | None:
+        """Its log file; None if this suite cannot read one."""
+
+    @property
+    def gpu_indices(self) -> tuple[int, ...]:
+        """NVML indices of its GPUs; empty on the CPU and where they are not known."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What cannot be read of this server, for the notes of its launch."""
+
+    def pids(self) -> tuple[int, ...]:
+        """Its processes; empty where they are not known."""
+
+    def alive(self) -> bool:
+        """Whether it runs; cheap enough to be asked while requests are in flight."""
+
+    def launch_record(self, key: str) -> LaunchRecord:
+        """What is known of its launch.
+
+        Args:
+            key: of the server's configuration.
+        """
+
+    def death(self, during: str) -> ServerDied:
+        """The failure to raise when it died or hung during something."""

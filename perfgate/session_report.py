@@ -1,0 +1,191 @@
+"""Session report: hooks that show the plan, the progress and the results of a session.
+
+When the session ends, the servers are stopped, the run and its reports are written, and
+--gate=required turns what is missing into a failure. The plugin registers this module
+in a project.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from perfgate import formatting, perf_tests
+from perfgate.fixtures import SESSION
+from perfgate.judge import run_status
+from perfgate.results.schema import RunResults
+from perfgate.run.session import PerfSession
+
+# What was written when the session ended, for the terminal.
+_WRITTEN = pytest.StashKey[list[str]]()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
+    """With --plan show the plan, and run nothing."""
+    perf = session.config.stash[SESSION]
+    if not perf.config.plan or perf.config.collect_only:
+        return None
+    reporter: Any = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None:
+        reporter.section("performance gate: plan")
+        for line in _plan(perf, reporter._tw.fullwidth):
+            reporter.write_line(line)
+    return True
+
+
+def _plan(perf: PerfSession, width: int) -> Iterator[str]:
+    from perfgate.report import plan
+
+    if perf.server_tests:
+        tests = formatting.count(len(perf.server_tests), "test")
+        yield f"with servers in hand: {tests}, whose launches are known when they run"
+    cases = perf.runnable_cases or perf.cases
+    if cases:
+        gpus = {name: perf.study.gpu_of(name) for name in perf.platforms}
+        skip_reasons = tuple(dict.fromkeys(perf.skip_reasons.values()))
+        planned = plan.PlannedSession(
+            perf.config, cases, perf.hardware, gpus, skip_reasons
+        )
+        yield plan.text(planned, width)
+    elif not perf.server_tests:
+        names = " or -m ".join(perf.study.platforms)
+        yield f"no perf test is selected: add -m {names}"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Stop the servers, write the run and its reports, and apply --gate=required."""
+    config = session.config
+    perf = config.stash[SESSION]
+    if not _measures(perf):
+        return
+    perf.close(complete=_is_complete(session, exitstatus))
+    if hasattr(config, "workeroutput"):
+        perf_tests.send_to_controller(perf, config.workeroutput)
+        return
+    is_green = run_status.is_green_session(perf.results, perf.unjudged())
+    is_required = perf.config.is_gate_required
+    if is_required and exitstatus == pytest.ExitCode.OK and not is_green:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    config.stash[_WRITTEN] = _write_artifacts(perf)
+
+
+def _measures(perf: PerfSession) -> bool:
+    return bool(perf.platforms) and perf.config.runs_tests
+
+
+def _is_complete(session: pytest.Session, exitstatus: int) -> bool:
+    """Whether every selected test ran; --maxfail stops a session earlier."""
+    if session.shouldfail or session.shouldstop:
+        return False
+    return exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+
+
+def _write_artifacts(perf: PerfSession) -> list[str]:
+    """Write report, history and proposed baselines; returns lines for the terminal."""
+    if perf.results is None:
+        return []
+    from perfgate.report import ending
+
+    return ending.write_artifacts(perf.results, perf.config, perf.is_merged)
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Show the table, what needs attention, and where the data are."""
+    perf = config.stash[SESSION]
+    if not _measures(perf):
+        return
+    from perfgate.report import terminal
+
+    terminalreporter.section("performance gate")
+    results = perf.results
+    if results is None:
+        _show_nothing_measured(perf, terminalreporter)
+        return
+    width = terminalreporter._tw.fullwidth
+    has_colour = terminalreporter._tw.hasmarkup
+    table = terminal.table(results, width, has_colour, perf.config.verbose)
+    lines = [table, *_notes(perf, results), *config.stash.get(_WRITTEN, [])]
+    for line in lines:
+        terminalreporter.write_line(line)
+
+
+def _show_nothing_measured(perf: PerfSession, terminalreporter: Any) -> None:
+    write = terminalreporter.write_line
+    write("Nothing was measured: no perf test ran.", yellow=True)
+    for reason, test_count in Counter(perf.skip_reasons.values()).items():
+        write(f"{formatting.count(test_count, 'test')} skipped: {reason}")
+    if perf.config.is_gate_required:
+        case_count = len(perf.cases) + len(perf.server_tests)
+        missing = formatting.count(case_count, "case")
+        write(
+            f"--gate=required: {missing} without a verdict: this run is red.", red=True
+        )
+
+
+def _notes(perf: PerfSession, results: RunResults) -> Iterator[str]:
+    """The lines below the table."""
+    from perfgate.report import notices, terminal
+
+    config = perf.config
+    yield from notices.injected(results)
+    yield from filter(None, terminal.engines_beside(results))
+    yield from terminal.improvements(results)
+    yield from filter(None, [terminal.in_common(results)])
+    unjudged_count = len(perf.unjudged())
+    headline = terminal.headline(results, config.is_gate_required, unjudged_count)
+    yield f"gate={config.gate}: {headline}"
+    yield from notices.faults(results)
+    yield from notices.lacking(results)
+    yield from notices.demoted(results)
+    yield f"launches: {notices.launches(results)}"
+    yield from notices.builds(results)
+    for case in perf.unused_baselines():
+        yield (
+            "recorded, but no test asks for it (remove it from its file, or bring the "
+            f"test back): {case}"
+        )
+    yield f"run data: {terminal.where(config.run_dir)}"
+    if not results.complete:
+        yield (
+            "it ended early; to go on: the same command with "
+            f"--run-dir={config.run_dir} --resume"
+        )
+
+
+@contextlib.contextmanager
+def _uncaptured(config: pytest.Config) -> Iterator[None]:
+    """Output that passes pytest's capturing."""
+    capture = config.pluginmanager.get_plugin("capturemanager")
+    if capture is None:
+        yield
+        return
+    with capture.global_and_fixture_disabled():
+        yield
+
+
+def pytest_perfgate_progress(config: pytest.Config) -> Any:
+    """Progress on pytest's terminal; silent in a worker, which has none."""
+    from perfgate.progress import Progress
+
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None:
+        return Progress(lambda text: None, rewritable=False)
+    is_first = True
+
+    def write(text: str) -> None:
+        nonlocal is_first
+        with _uncaptured(config):
+            if is_first:
+                reporter.ensure_newline()
+                is_first = False
+            sys.__stdout__.write(text)  # type: ignore[union-attr]
+            sys.__stdout__.flush()  # type: ignore[union-attr]
+
+    return Progress(write, rewritable=bool(reporter.isatty))

@@ -1,0 +1,96 @@
+"""Schedule: which launches a server needs first, and which after a verdict in doubt."""
+
+import pytest
+
+from perfgate.config.config import Config
+from perfgate.judge.baseline_store import Store
+from perfgate.run.schedule import External, Paired, Sequential, ab_order, schedule_of
+from tests.support import builders as m
+
+KEY = m.MOE_CPU.key
+
+
+def builds(launches):
+    """A for a launch of the base build, B for one of the candidate."""
+    return "".join("A" if launch.server.build else "B" for launch in launches)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "expected"), [(1, "AB"), (3, "ABBAAB"), (4, "ABBAABBA")]
+)
+def test_order(pairs, expected):
+    """Every second pair is turned round, so that a drift favours neither build."""
+    assert expected == ab_order(pairs)
+
+
+def test_one_launch_may_be_the_running_server():
+    """A server that a test has in hand is measured as it is, and nothing is announced."""
+    (launch,) = Sequential(launches=1).first(m.MOE_CPU)
+
+    assert (KEY, 1, KEY, "", False) == (
+        launch.server.key,
+        launch.number,
+        launch.task,
+        launch.progress,
+        launch.is_fresh,
+    )
+
+
+def test_further_launches_are_fresh():
+    """Only the first of three may be the running server; each has a name that workers share."""
+    launches = Sequential(launches=3).first(m.MOE_CPU)
+
+    assert [False, True, True] == [launch.is_fresh for launch in launches]
+    assert [KEY, f"{KEY}, launch 2", f"{KEY}, launch 3"] == [
+        launch.task for launch in launches
+    ]
+    assert [1, 2, 3] == [launch.number for launch in launches]
+
+
+def test_doubt_is_worth_two_launches_or_three_pairs():
+    """Three pairs follow three pairs in the mirrored order."""
+    assert "BB" == builds(Sequential().more(m.MOE_CPU, "closed"))
+    assert "BAABBA" == builds(Paired().more(m.MOE_CPU, "closed"))
+
+
+def test_pairs_are_launched_in_turn():
+    """Each build counts its own launches; both are needed to judge a case."""
+    launches = Paired(pairs=3).first(m.MOE_CPU)
+
+    assert "ABBAAB" == builds(launches)
+    assert [1, 1, 2, 2, 3, 3] == [launch.number for launch in launches]
+    assert (m.THROUGHPUT, m.THROUGHPUT.base) == Paired().cases(m.THROUGHPUT)
+
+
+def test_tasks_of_a_session_have_different_names():
+    """Workers find each other's work by its name."""
+    launches = [
+        *Paired().first(m.MOE_CPU),
+        *Paired().more(m.MOE_CPU, "a"),
+        *Paired().more(m.MOE_CPU, "b"),
+    ]
+
+    assert len(launches) == len({launch.task for launch in launches})
+
+
+def test_external_server_has_one_launch():
+    """It is measured once, and says why a verdict in doubt stays in doubt."""
+    assert 1 == len(External().first(m.MOE_CPU))
+    assert () == External().more(m.MOE_CPU, "closed")
+    assert "no other launch" in External().no_escalation
+
+
+@pytest.mark.parametrize(
+    ("chosen", "expected"),
+    [
+        ({}, Sequential(launches=1)),
+        ({"launches": 3}, Sequential(launches=3)),
+        ({"base_builds": {"vllm": "python"}}, Paired(pairs=3)),
+        ({"base_builds": {"vllm": "python"}, "launches": 5}, Paired(pairs=5)),
+    ],
+)
+def test_base_builds_make_pairs(tmp_path, chosen, expected):
+    """With base builds at least three pairs, else as many launches as were asked for."""
+    settings = Config(run_dir=tmp_path, store=Store(tmp_path), **chosen)
+
+    assert expected == schedule_of(settings)
