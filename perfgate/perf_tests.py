@@ -22,10 +22,21 @@ from perfgate.run.session import PerfSession
 from perfgate.study import servers_of
 
 MARK = "perf"
-# What a worker's cases and files are called on their way to the controller.
-_WORKER_CASES = "perfgate_cases"
-_WORKER_IDS = "perfgate_ids"
-_WORKER_FILES = "perfgate_files"
+# Key of a worker's report in its output.
+_REPORT = "perfgate_report"
+
+
+class WorkerReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The tests that a worker collected; the controller collects none itself.
+
+    Attributes:
+        cases: those that were selected.
+        ids, files: see `perfgate.run.suite_coverage.SuiteCoverage`.
+    """
+
+    cases: tuple[Case, ...]
+    ids: frozenset[str]
+    files: frozenset[str]
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -37,20 +48,25 @@ def pytest_configure_node(node: Any) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """Receive the selected cases of each worker: the controller collects none itself."""
+    """Receive the report of each worker that ended by itself."""
     output = getattr(node, "workeroutput", {})
-    if _WORKER_CASES in output:
-        perf = node.config.stash[SESSION]
-        perf.cases = msgspec.json.decode(output[_WORKER_CASES], type=tuple[Case, ...])
-        perf.coverage.ids = set(output[_WORKER_IDS])
-        perf.coverage.files = set(map(Path, output[_WORKER_FILES]))
+    if _REPORT not in output:
+        return
+    report = msgspec.json.decode(output[_REPORT], type=WorkerReport)
+    perf = node.config.stash[SESSION]
+    perf.cases = report.cases
+    perf.coverage.ids = set(report.ids)
+    perf.coverage.files = {Path(file) for file in report.files}
 
 
 def send_to_controller(perf: PerfSession, output: dict[str, Any]) -> None:
-    """Put a worker's selected cases into its output."""
-    output[_WORKER_CASES] = msgspec.json.encode(perf.cases).decode()
-    output[_WORKER_IDS] = sorted(perf.coverage.ids - perf.server_tests)
-    output[_WORKER_FILES] = sorted(map(str, perf.coverage.files))
+    """Put a worker's report into its output."""
+    report = WorkerReport(
+        cases=perf.cases,
+        ids=frozenset(perf.coverage.ids - perf.server_tests),
+        files=frozenset(str(path) for path in perf.coverage.files),
+    )
+    output[_REPORT] = msgspec.json.encode(report).decode()
 
 
 @pytest.hookimpl(optionalhook=True)

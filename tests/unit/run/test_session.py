@@ -7,6 +7,7 @@ import pytest
 from perfgate.cases import Case, Load
 from perfgate.config.config import Config
 from perfgate.config.project import Project
+from perfgate.locations import default_locations
 from perfgate.machine.leases import NotLeased
 from perfgate.run import session as run_session
 from perfgate.run.session import PerfSession
@@ -22,9 +23,16 @@ def session(tmp_path, monkeypatch):
         monkeypatch.delenv(f"PERFGATE_{engine}_PYTHON", raising=False)
 
     def make(**options):
-        project = Project(default_locations(tmp_path), SHIPPED, tests=(tmp_path / "tests" / "perf",))
-        chosen = {"engines": SHIPPED.engines, "platforms": ("cpu", "h200"), "tensor_parallel_size": 1} | options
-        return PerfSession(Config(run_dir=tmp_path / "r", store=project.store(), **chosen), project)
+        project = Project(
+            default_locations(tmp_path), SHIPPED, tests=(tmp_path / "tests" / "perf",)
+        )
+        fields = {
+            "engines": SHIPPED.engines,
+            "platforms": ("cpu", "h200"),
+            "tensor_parallel_size": 1,
+        } | options
+        config = Config(run_dir=tmp_path / "r", store=project.store(), **fields)
+        return PerfSession(config, project)
 
     return make
 
