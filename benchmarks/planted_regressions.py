@@ -90,7 +90,7 @@ def judged(results: RunResults, store: Store) -> list[Judged]:
     found = []
     for case in results.cases:
         seen = reader.observe(case)
-        if not seen.readings:
+        if not seen.samples:
             continue
         baseline = _of_others(store.find(case, seen.hardware_label), results.run_id)
         verdict = judge(case, seen, baseline)

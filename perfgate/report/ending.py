@@ -60,7 +60,7 @@ def write(results: RunResults, run_dir: Path, wanted: Wanted) -> list[str]:
     until_unix_s = None
     if not wanted.is_gathered:
         until_unix_s = time.time()
-    spent = timing.told(results.sessions, until_unix_s)
+    spent = timing.format_sessions(results.sessions, until_unix_s)
     if spent:
         lines.append(f"time: {spent}")
     if wanted.proposal is not None:

@@ -20,7 +20,8 @@ from perfgate.report import artifacts as written
 from perfgate.report import exports, summary
 from perfgate.report.figures import load as figures_load
 from perfgate.report.figures import server as figures_server
-from perfgate.report.figures.series import Readings, timeline
+from perfgate.report.figures.series import batches, timeline
+from perfgate.results.samples import RunIndex
 from perfgate.report.headline import attention, verdict_sentence
 from perfgate.report.page import MOST_BYTES, Report, build
 from perfgate.results.timing import Session
@@ -219,7 +220,7 @@ def test_cases_of_which_the_same_was_seen_are_one_item():
 def test_memory_is_that_of_one_rank(server, share):
     """On a GPU the peak is one rank's; on the CPU it is that of all processes, of which each rank has its share."""
     held = {"weights_bytes_per_rank": [10e9], "kv_cache_bytes": [20e9], "memory_peak_bytes": [80e9]}
-    picture = figures_server.memory(Readings(m.run({Load(server=server): held}, [])), "")
+    picture = figures_server.memory(RunIndex(m.run({Load(server=server): held}, [])), "")
     rest = (80 - share * 30) / share
 
     assert ((server.key, "10 GB", "20 GB", "0 GB", f"{rest:.3g} GB"),) == picture.rows
@@ -236,12 +237,12 @@ def test_batches_are_of_one_kind_of_prompts():
     )
     results = msgspec.structs.replace(judged("PASSED"), workloads={w.name: w for w in (other, EIGHT, ONE, FAST)})
 
-    assert ["batch-1", "batch-8"] == [w.name for w in Readings(results).batches()]
+    assert ["batch-1", "batch-8"] == [w.name for w in batches(RunIndex(results))]
 
 
 def test_ratio_stands_beside_its_line_at_each_batch():
     """Every closed loop that both models had, each with the ratio of the bytes that its steps read."""
-    picture = figures_load.sparse_over_dense(Readings(judged("PASSED")), "")
+    picture = figures_load.sparse_over_dense(RunIndex(judged("PASSED")), "")
 
     pair = "vllm-mixtral-8x7b-tp2 / vllm-llama-3.1-8b-tp2"
     lines = [row[-1] for row in picture.rows]
