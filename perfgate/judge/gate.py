@@ -190,9 +190,9 @@ class _Bench:
         message: str,
         **more: float | int | str | None,
     ) -> Verdict:
-        if self.seen.planted:
+        if self.seen.injected:
             message += (
-                f"\n  planted: {self.seen.planted}; such a run becomes no baseline"
+                f"\n  injected: {self.seen.injected}; such a run becomes no baseline"
             )
         return msgspec.convert(
             {

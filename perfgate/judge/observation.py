@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from perfgate.cases import Case, Load
-from perfgate.engines import injection as plants
+from perfgate.engines import injection
 from perfgate.judge.identity import context, identity, ratio_fields
 from perfgate.machine.hardware import Hardware
 from perfgate.models.routing import LayerShares
@@ -37,7 +37,7 @@ class Observation:
         machine: which one of its kind it ran on, by the GPUs of its servers; None where
             that is unknown.
         unmeasured: where there is no sample, why and what to do about it.
-        planted: what was changed on purpose in its servers, as text.
+        injected: what was changed on purpose in its servers, as text.
 
     """
 
@@ -48,7 +48,7 @@ class Observation:
     samples: tuple[Sample, ...]
     machine: str | None = None
     unmeasured: tuple[str, str] = NOT_MEASURED
-    planted: str = ""
+    injected: str = ""
 
     @property
     def values(self) -> list[float]:
@@ -121,7 +121,7 @@ class RunReader:
             samples=self.index.samples(case),
             machine=self._machine(case),
             unmeasured=self._unmeasured(case),
-            planted=plants.words(self.planted(case)),
+            injected=injection.format_injection(self.injected(case)),
         )
 
     def _machine(self, case: Case) -> str | None:
@@ -136,12 +136,12 @@ class RunReader:
             return hardware.machine_id
         return hardware.machine_of(used)
 
-    def planted(self, case: Case) -> dict[str, float | str]:
+    def injected(self, case: Case) -> dict[str, float | str]:
         """What was changed on purpose in the servers of the case."""
         changes: dict[str, float | str] = {}
         for key in {load.server.key for load in case.loads}:
             for launch in self.index.launches(key):
-                changes |= launch.planted
+                changes |= launch.injected
         return changes
 
     def cut_off(self, case: Case) -> list[str]:

@@ -180,7 +180,7 @@ def run(
     run_id: str = "20260601-120000-1",
     complete: bool = True,
     machine: Hardware | None = None,
-    planted: Mapping[str, float | str] | None = None,
+    injected: Mapping[str, float | str] | None = None,
 ) -> RunResults:
     """A run in which launch n of a load has the n-th value of each metric.
 
@@ -225,7 +225,7 @@ def run(
             load.workload.name: load.workload for load in values if load.workload
         },
         launches=tuple(
-            launched(index, servers[key], values=own, planted=dict(planted or {}))
+            launched(index, servers[key], values=own, injected=dict(injected or {}))
             for (key, index), own in launches.items()
         ),
         measurements=tuple(measurements),
