@@ -136,9 +136,9 @@ def _by_speed(
     apart = {
         name for name in names if seen.identity.get(name) != baseline.identity.get(name)
     }
-    if not {name.removeprefix("of.").removeprefix("over.") for name in apart} <= set(
-        reported
-    ):
+    if not {
+        name.removeprefix("numerator.").removeprefix("denominator.") for name in apart
+    } <= set(reported):
         return None
     verdict = judge(
         case, dataclasses.replace(seen, identity=baseline.identity), baseline

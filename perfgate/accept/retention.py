@@ -56,7 +56,10 @@ def kept(
     if not moved:
         return launches, []
     if has_none_of(recorded, moved):
-        note = "joins although it moved: nothing was recorded on this machine (--replace begins anew)"
+        note = (
+            "joins although it moved: nothing was recorded on this machine "
+            "(--replace begins anew)"
+        )
         return launches, [note]
     others = _of_other_machines(recorded, moved)
     note = "replaces the recorded launches: the value moved"
@@ -122,7 +125,7 @@ def anchor_of(
 def crept(
     anchor: float, reference: float, higher: bool, case: Case, policy: Policy
 ) -> float:
-    """By which fraction it became worse than its anchor; 0 where that is within a new baseline's target effect.
+    """By which fraction it became worse than its anchor; 0 within the first target effect.
 
     A ratio may creep in either direction: its anchor does not tell which side lost.
     """

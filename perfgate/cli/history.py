@@ -16,7 +16,13 @@ if TYPE_CHECKING:
 _FOLDER = click.Path(path_type=Path)
 
 
-@click.command("history")
+HELP = (
+    "Show the metric of CASE over all runs, with its change points; without CASE list "
+    "the cases."
+)
+
+
+@click.command("history", help=HELP)
 @click.argument("case", required=False)
 @click.option(
     "--runs",
@@ -60,7 +66,7 @@ def history(
     html: Path | None,
     **exports: Path | None,
 ) -> None:
-    """Show the metric of CASE over all runs, with its change points; without CASE list the cases."""
+    """Show one case over the runs, list the cases, or export them."""
     # Imported here: `--help` must not wait for scipy and numpy.
     from perfgate.history.exports import openmetrics, to_csv
     from perfgate.history.store import History

@@ -79,7 +79,10 @@ class _Newest:
 
 
 def openmetrics(entries: Sequence[Entry]) -> str:
-    """OpenMetrics text: the newest value of each case on each hardware, with its time, and whether it passed."""
+    """OpenMetrics text: newest value, its time and whether it passed.
+
+    One of each for every case on each hardware.
+    """
     from prometheus_client import CollectorRegistry
     from prometheus_client.openmetrics.exposition import generate_latest
 

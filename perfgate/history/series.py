@@ -155,7 +155,10 @@ def change_points(values: Sequence[float]) -> list[ChangePoint]:
 
 
 def format_series(entries: Sequence[Entry], points: Sequence[ChangePoint]) -> str:
-    """One line for each run, with a rule where the level changed, and the context that changed with it."""
+    """One line for each run, with a rule where the level changed.
+
+    The context that changed stands before the run.
+    """
     values = [entry.value for entry in entries]
     low, high = min(values), max(values)
     changes = {point.index: point for point in points}

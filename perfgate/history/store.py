@@ -26,8 +26,14 @@ WAIT_S = 60.0  # for another writer
 _TABLES = """
 CREATE TABLE runs (run TEXT PRIMARY KEY, started TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE entries (
-    run TEXT NOT NULL REFERENCES runs (run), "case" TEXT NOT NULL, hardware TEXT NOT NULL, value REAL NOT NULL,
-    launches TEXT NOT NULL, outcome TEXT, context TEXT NOT NULL, PRIMARY KEY (run, "case", hardware)
+    run TEXT NOT NULL REFERENCES runs (run),
+    "case" TEXT NOT NULL,
+    hardware TEXT NOT NULL,
+    value REAL NOT NULL,
+    launches TEXT NOT NULL,
+    outcome TEXT,
+    context TEXT NOT NULL,
+    PRIMARY KEY (run, "case", hardware)
 ) WITHOUT ROWID;
 CREATE INDEX by_case ON entries ("case", hardware);
 """
@@ -59,7 +65,10 @@ class History:
             return _insert(database, results.run_id, results.started, entries)
 
     def refresh(self, runs_dir: Path) -> None:
-        """Add the complete runs of a run store that are not here; runs that cannot be read are left out."""
+        """Add the complete runs of a run store that are not here.
+
+        Runs that cannot be read are left out.
+        """
         known = self.runs()
         for results in stored(runs_dir):
             if results.run_id not in known:

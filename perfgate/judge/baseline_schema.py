@@ -127,7 +127,10 @@ class Provenance(
 class BaselineFile(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 ):
-    """The recorded metrics of one server (or pair) under one workload (or pair) on one kind of hardware."""
+    """Recorded metrics of one server under one workload on one kind of hardware.
+
+    Of a ratio, of a pair of servers or of workloads.
+    """
 
     schema: Literal[2] = SCHEMA
     identity: dict[str, str]
@@ -177,7 +180,7 @@ class PublishedFile(
 
 
 def stored_sample(sample: Sample, with_shares: bool) -> Sample:
-    """A sample with a value as a baseline keeps it: without the reasons of its invalid repetitions."""
+    """A sample with a value as a baseline keeps it: without reasons of invalid repetitions."""
     shares = sample.shares if with_shares else None
     return msgspec.structs.replace(sample, invalid=(), shares=shares)
 

@@ -55,7 +55,7 @@ class Recorded:
     elsewhere: PooledVariation | None = None
 
     def noise(self, policy: Policy) -> Noise:
-        """Its launch-to-launch variation, pooled with other machines where it is narrowed to one."""
+        """Its launch-to-launch variation, pooled with other machines if narrowed to one."""
         return noise_of_baseline(self.metric, policy, self.elsewhere)
 
     def with_launches(self, launches: Iterable[Sample]) -> Recorded:
@@ -102,7 +102,7 @@ class Store:
         return root / hardware_label / case.subject / f"{case.workload}.json"
 
     def find(self, case: Case, hardware_label: str) -> Baseline | None:
-        """The recorded baseline if there is one, else the published figure, else that of the store behind, or None.
+        """The recorded baseline, else the published figure, else that of the store behind.
 
         Raises:
             BaselineError: a file is there and cannot be read.

@@ -1,4 +1,8 @@
-"""Identity and context of a load: what must be equal to compare values, and what is printed if it differs."""
+"""Identity and context of a load, as flat text fields.
+
+Two values are compared only where the identities are equal. Where contexts differ, the
+difference is printed.
+"""
 
 from __future__ import annotations
 

@@ -77,7 +77,10 @@ def _own_baseline(baseline: Recorded, machine: str, policy: Policy) -> Recorded 
 
 
 def for_any(baseline: Recorded, policy: Policy) -> Recorded:
-    """The baseline for a machine that has no launches in it; one machine's launches stand for that one."""
+    """The baseline for a machine without launches in it.
+
+    Launches of one single machine stay as they are.
+    """
     by_machine = launches_by_machine(baseline.metric.launches, baseline.machines)
     if len(by_machine) == 1:
         return baseline
@@ -99,7 +102,7 @@ def launches_by_machine(
 
 
 def promises(baseline: Recorded, policy: Policy) -> dict[str, float]:
-    """Machine -> target effect, as a fraction, of those with an established baseline of their own."""
+    """Machine -> its target effect, as a fraction, where its own baseline is established."""
     effects = {}
     by_machine = launches_by_machine(baseline.metric.launches, baseline.machines)
     for machine in sorted(filter(None, by_machine)):

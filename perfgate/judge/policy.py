@@ -346,7 +346,7 @@ def alarm_line(
 
 
 def clear_line(delta: float, noise: Noise, higher_is_better: bool) -> float:
-    """Fast-pass threshold: loss (log) up to which one launch is clearly fine, and no more are needed.
+    """Fast-pass threshold: loss (log) up to which one launch is enough.
 
     It lies below what three launches catch by as much as a launch varies (but for
     OVERLOOKED of the losses). It is at least half of their threshold and at most all of
@@ -359,7 +359,7 @@ def clear_line(delta: float, noise: Noise, higher_is_better: bool) -> float:
 
 
 def log_loss(fraction: float, higher_is_better: bool) -> float:
-    """A loss as a fraction, on the logarithm: a throughput falls to 1 - x, a latency grows to 1 + x."""
+    """A loss (fraction) as a logarithm: throughput falls to 1 - x, latency grows to 1 + x."""
     if higher_is_better:
         return -math.log1p(-fraction)
     return math.log1p(fraction)
@@ -384,7 +384,10 @@ def promised_delta(noise: Noise, policy: Policy, higher_is_better: bool) -> floa
 
 
 def step_up(fraction: float, higher_is_better: bool = False) -> float:
-    """The next round fraction: steps of 0.5 % below 10 %, of 1 % below 20 %, of 5 % above; a throughput keeps 5 %."""
+    """The next round fraction; at most 95 % for a throughput.
+
+    Steps are of 0.5 % below 10 %, of 1 % below 20 %, of 5 % above.
+    """
     step = 0.05
     if fraction <= 0.1:
         step = 0.005
@@ -400,7 +403,10 @@ def step_up(fraction: float, higher_is_better: bool = False) -> float:
 def launches_needed(
     noise: Noise, delta: float, higher_is_better: bool, most: int = 60
 ) -> int | None:
-    """Recorded launches (one a session) from which Delta can be detected at this noise; None if `most` do not do."""
+    """Recorded launches, one a session, from which Delta can be detected at this noise.
+
+    None if `most` are not enough.
+    """
     for count in range(max(ESTABLISHED_LAUNCHES, noise.launches), most + 1):
         grown = Noise(
             center=noise.center,
@@ -429,7 +435,10 @@ def t_quantile(freedom: float, probability: float = 1 - ALPHA) -> float:
 
 
 def coefficient_of_variation(values: Iterable[float]) -> float:
-    """CV by the standard deviation of the logarithms, which is the same for small ones; 0 for a single value."""
+    """CV as the standard deviation of the logarithms: the same for small ones.
+
+    0 for a single value.
+    """
     logs = [math.log(value) for value in values]
     if len(logs) < 2:
         return 0.0

@@ -29,7 +29,7 @@ def recorded(samples: Iterable[Sample]) -> list[Side]:
 
 
 def moves(now: Sequence[Side], then: Sequence[Side]) -> tuple[float, float] | None:
-    """By how much (log) the numerator and the denominator changed; None where one of the times is unknown.
+    """By how much (log) the numerator and the denominator changed; None where unknown.
 
     Args:
         now: (numerator, denominator) of each launch of this run.
@@ -43,7 +43,7 @@ def moves(now: Sequence[Side], then: Sequence[Side]) -> tuple[float, float] | No
 
 
 def loss(change: float, moved: Side | None, higher: bool, least: float) -> float:
-    """A ratio's change (log) as a loss, positive if worse: one side fell behind the other, and lost something.
+    """A ratio's change (log) as a loss, positive if worse: a side fell behind and lost.
 
     Where the side that fell behind lost nothing, the other one gained, and that is an
     improvement.

@@ -62,7 +62,7 @@ class RatioPoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 def context_of(workload: Workload) -> float:
-    """Mean tokens in a sequence's KV cache while it decodes; 0 where the lengths come from a file."""
+    """Mean tokens in a sequence's KV cache while it decodes; 0 for prompts of a file."""
     prompts = workload.prompts
     if not isinstance(prompts, Synthetic):
         return 0.0
@@ -88,7 +88,7 @@ def values(
     measured: Mapping[str, float],
     hardware: Hardware,
 ) -> dict[str, float]:
-    """Bandwidth metrics of one repetition; empty where the batch or the time per token is unknown."""
+    """Bandwidth metrics of one repetition; empty where batch or time per token is unknown."""
     bytes_per_rank = step_bytes(server, workload)
     itl_ms = measured.get(ITL)
     if bytes_per_rank is None or not itl_ms:

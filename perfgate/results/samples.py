@@ -120,7 +120,7 @@ class RunIndex:
         return values
 
     def samples(self, case: Case) -> tuple[Sample, ...]:
-        """What each launch says about the case, in order of launch; those that do not count as well.
+        """What each launch says about the case; launches that do not count as well.
 
         A ratio is taken launch by launch within the run, the first launch of one server
         over the first of the other: what the machine does that day falls on both.
@@ -235,7 +235,8 @@ def _ratios(
 
 def _ratio(numerator: Sample, denominator: Sample) -> Sample:
     above, below = numerator.value, denominator.value
-    assert above is not None and below is not None
+    assert above is not None
+    assert below is not None
     reasons = _on_side(numerator, "numerator") + _on_side(denominator, "denominator")
     sample = Sample(
         run=numerator.run,

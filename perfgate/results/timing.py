@@ -103,7 +103,10 @@ def _seconds(value: float | None) -> str:
 
 
 def phases(records: Iterable[LaunchRecord]) -> list[PhaseRow]:
-    """How long each step of each server's start took, and the whole; failed launches are left out."""
+    """How long each step of each server's start took, and the whole start.
+
+    Failed launches are left out.
+    """
     launches: dict[str, list[Mapping[str, float]]] = {}
     for record in records:
         if record.ready_s is not None and record.phases:
@@ -128,7 +131,10 @@ def _phase_row(
 
 
 def _steps(record: LaunchRecord, ready_s: float) -> dict[str, float]:
-    """Step -> seconds until the next one; with the time before the first line of the log, and the whole."""
+    """Step -> seconds until the next one.
+
+    With the time before the first line of the log, and the whole start.
+    """
     marks = sorted(record.phases, key=lambda phase: phase.at_s)
     ends_s = [mark.at_s for mark in marks[1:]]
     ends_s.append(ready_s)

@@ -14,7 +14,6 @@ from perfgate.models import estimate
 from perfgate.report.figures.figure import (
     Picture,
     describe_lines,
-    drawn,
     left_out,
     number,
 )
@@ -150,15 +149,15 @@ class _Ranges:
             for row in line.levels:
                 numbers = map(number, (row.x, row.median, row.low, row.high))
                 rows.append((line.server, *numbers))
-        return drawn(
+        picture = Picture(
             key=self.key,
             title=self.title,
             caption=caption,
             description=describe_lines(lines, self.x, self.y),
-            paint=paint,
             columns=("server", self.x, "median", "least", "most"),
-            rows=rows,
+            rows=tuple(rows),
         )
+        return picture.drawn(paint)
 
     def _paint(self, figure: Figure, series: Sequence[Series]) -> None:
         axes = axis(figure, self.x, self.y, log_x=True)
@@ -235,15 +234,15 @@ def throughput_over_ranks(index: RunIndex, prefix: str) -> Picture:
         "What a second rank earns for the same model under the same load. Bars: "
         "range of the repetitions."
     )
-    return drawn(
+    picture = Picture(
         key=key,
         title=title,
         caption=caption,
         description=f"Output throughput under {', '.join(workloads)}. {'; '.join(ratios)}.",
-        paint=paint,
         columns=("workload", "fewer ranks", "tok/s", "more ranks", "tok/s", "ratio"),
-        rows=rows,
+        rows=tuple(rows),
     )
+    return picture.drawn(paint)
 
 
 def _rank_pairs(index: RunIndex) -> list[_RankPair]:
@@ -328,15 +327,15 @@ def sparse_over_dense(index: RunIndex, prefix: str) -> Picture:
         "other than reading weights costs time in both models; above it the "
         "sparse model has a cost of its own."
     )
-    return drawn(
+    picture = Picture(
         key=key,
         title=title,
         caption=caption,
         description=description,
-        paint=paint,
         columns=("pair", "workload", "requests in flight", "measured", "by bytes read"),
-        rows=rows,
+        rows=tuple(rows),
     )
+    return picture.drawn(paint)
 
 
 def _ratios(index: RunIndex) -> list[_Ratio]:
@@ -376,7 +375,7 @@ def _paint_ratios(figure: Figure, ratios: Sequence[_Ratio]) -> None:
 
 
 def gap_distribution(index: RunIndex, prefix: str) -> Picture:
-    """How the gaps between tokens are distributed, for each server under the busiest closed loop."""
+    """Distribution of the gaps between tokens, by server, under the busiest closed loop."""
     key, title = f"{prefix}gaps", "Distribution of inter-token latency"
     workload = busiest(index)
     gaps = {} if workload is None else _gaps(index, workload)
@@ -404,15 +403,15 @@ def gap_distribution(index: RunIndex, prefix: str) -> Picture:
         f"Under {workload.name}, all valid repetitions. A step is a second kind of "
         "gap: a prefill, or a stall."
     )
-    return drawn(
+    picture = Picture(
         key=key,
         title=title,
         caption=caption,
         description=f"{'; '.join(parts)}.",
-        paint=paint,
         columns=("server", "gaps", *(f"{share} %" for share in PERCENTILES)),
-        rows=rows,
+        rows=tuple(rows),
     )
+    return picture.drawn(paint)
 
 
 def _gaps(index: RunIndex, workload: Workload) -> dict[str, np.ndarray]:
@@ -510,15 +509,15 @@ def _timeline(key: str, shown: _Shown, line: Timeline) -> Picture:
             str(line.streams[slot]),
         )
         rows.append(row)
-    return drawn(
+    picture = Picture(
         key=key,
         title=title,
         caption=caption,
         description=description,
-        paint=paint,
         columns=("s", "median ITL, ms", "longest, ms", "in flight"),
-        rows=rows,
+        rows=tuple(rows),
     )
+    return picture.drawn(paint)
 
 
 def _paint_timeline(figure: Figure, line: Timeline) -> None:

@@ -115,7 +115,7 @@ def series_over(
 
 
 def batches(index: RunIndex) -> list[Workload]:
-    """Closed loops over which the batch grows: those with the same prompts, of the largest such group."""
+    """Closed loops over which the batch grows: the largest group with the same prompts."""
     groups: dict[bytes, dict[int, Workload]] = defaultdict(dict)
     untimed = _untimed_workloads(index)
     for workload in index.results.workloads.values():
@@ -192,7 +192,7 @@ def _platform(config: ServerConfig) -> tuple[object, ...]:
 
 
 def busiest(index: RunIndex) -> Workload | None:
-    """The closed loop whose gaps are shown: sent to most servers, of these the one with most requests."""
+    """The closed loop whose gaps are shown: sent to most servers, then with most requests."""
     best: Workload | None = None
     best_rank = (0, 0)
     for workload in index.results.workloads.values():

@@ -18,7 +18,7 @@ from perfgate.judge.policy import policy_for
 from perfgate.judge.verdict import ALWAYS_RED
 from perfgate.load.metrics import METRICS
 from perfgate.machine.memory import breakdown
-from perfgate.report.figures.figure import Picture, drawn, left_out, number
+from perfgate.report.figures.figure import Picture, left_out, number
 from perfgate.report.figures.series import configs
 from perfgate.report.figures.svg import (
     BAD,
@@ -74,16 +74,15 @@ def memory(index: RunIndex, prefix: str) -> Picture:
     )
     if on_cpu:
         caption += " On the CPU it is the peak of all processes, shared evenly among the ranks."
-    return drawn(
+    picture = Picture(
         key=key,
         title=title,
         caption=caption,
         description="; ".join(descriptions) + ".",
-        paint=paint,
         columns=("server", *MEMORY_PARTS),
-        rows=rows,
-        size=(WIDTH, 1.4 + 0.35 * len(bars)),
+        rows=tuple(rows),
     )
+    return picture.drawn(paint, (WIDTH, 1.4 + 0.35 * len(bars)))
 
 
 def _paint_memory(figure: Figure, bars: Mapping[str, Sequence[float]]) -> None:
@@ -110,7 +109,10 @@ def _paint_memory(figure: Figure, bars: Mapping[str, Sequence[float]]) -> None:
 
 
 def _memory_parts_bytes(index: RunIndex, server: str) -> tuple[float, ...] | None:
-    """Bytes on each rank; a KV cache that the system has not given yet makes the rest negative, drawn as 0."""
+    """Bytes on each rank.
+
+    A KV cache that the system has not given yet makes the rest negative: drawn as 0.
+    """
     config = index.results.servers[server].config
     ranks = 1 if config.device == "cuda" else config.tensor_parallel_size
     for launch in index.launches(server):
@@ -182,16 +184,15 @@ def _launches(key: str, title: str, caption: str, lines: Sequence[_Line]) -> Pic
     )
     if bad:
         description += f": {formatting.listed(bad)}"
-    return drawn(
+    picture = Picture(
         key=key,
         title=title,
         caption=caption,
         description=f"{description}.",
-        paint=paint,
         columns=("case", "verdict", "launches", "passes within"),
-        rows=rows,
-        size=(WIDTH, 0.8 + 0.4 * len(lines)),
+        rows=tuple(rows),
     )
+    return picture.drawn(paint, (WIDTH, 0.8 + 0.4 * len(lines)))
 
 
 def _paint_launches(figure: Figure, lines: Sequence[_Line]) -> None:
@@ -226,7 +227,7 @@ def _paint_launches(figure: Figure, lines: Sequence[_Line]) -> None:
 
 
 def _lines(reader: RunReader, ordered: Sequence[VerdictRow], find: Find) -> list[_Line]:
-    """The judged cases that have a baseline, with their launches and what they were compared with."""
+    """The judged cases with a baseline, their launches and what they were compared with."""
     cases = {case.id: case for case in reader.results.cases}
     lines = []
     for row in ordered:
@@ -322,15 +323,15 @@ def trend(key: str, case_id: str, line: Trend) -> Picture:
         mark = "changed here" if position in changed else ""
         value, outcome = number(entry.value), entry.outcome or "-"
         rows.append((entry.started[:16], entry.run, value, outcome, mark))
-    return drawn(
+    picture = Picture(
         key=key,
         title=title,
         caption="",
         description=description,
-        paint=paint,
         columns=("started", "run", "value", "verdict", "level"),
-        rows=rows,
+        rows=tuple(rows),
     )
+    return picture.drawn(paint)
 
 
 def _paint_trend(figure: Figure, line: Trend) -> None:

@@ -29,7 +29,6 @@ from perfgate.models.routing_stats import (
 from perfgate.report.figures.figure import (
     Picture,
     describe_lines,
-    drawn,
     left_out,
     number,
 )
@@ -80,7 +79,7 @@ DECODING_COLUMNS = (
 
 
 def decoding(index: RunIndex, prefix: str) -> Picture:
-    """Bytes that a decode step reads, by arithmetic, over the time that it took, for each server and batch."""
+    """Bytes that a decode step reads, by arithmetic, over its time, by server and batch."""
     key, title = f"{prefix}bandwidth", "Memory bandwidth that decoding got"
     points = bandwidth.points(index)
     if not points:
@@ -112,15 +111,15 @@ def decoding(index: RunIndex, prefix: str) -> Picture:
     )
     if not is_peak_known:
         caption += " No peak is known of this machine, so servers and batches are compared alone."
-    return drawn(
+    picture = Picture(
         key=key,
         title=title,
         caption=caption,
         description=describe_lines(lines, "batch", y),
-        paint=paint,
         columns=DECODING_COLUMNS,
-        rows=[_decoding_row(point) for point in points],
+        rows=tuple(_decoding_row(point) for point in points),
     )
+    return picture.drawn(paint)
 
 
 def _decoding_row(point: bandwidth.Point) -> tuple[str, ...]:
@@ -155,7 +154,7 @@ class _Spread:
 
 
 def expert_parallelism(index: RunIndex, prefix: str) -> Picture:
-    """Experts that lie whole on the ranks over experts that are split, and what the ranks exchange."""
+    """Experts that lie whole on the ranks over experts that are split."""
     key, title = f"{prefix}spread", "Expert parallelism over tensor parallelism"
     servers = configs(index)
     pairs = _expert_parallel_pairs(servers)
@@ -185,16 +184,15 @@ def expert_parallelism(index: RunIndex, prefix: str) -> Picture:
             (row.server, row.label, number(row.spread), number(row.split), ratio)
         )
     exchanged = dict.fromkeys(_exchanged(servers[spread]) for spread, _ in pairs)
-    return drawn(
+    picture = Picture(
         key=key,
         title=title,
         caption=" ".join(exchanged),
         description="; ".join(parts) + ".",
-        paint=paint,
         columns=("server", "of", "spread", "split", "ratio"),
-        rows=rows,
-        size=(WIDTH, 0.9 + 0.35 * len(found)),
+        rows=tuple(rows),
     )
+    return picture.drawn(paint, (WIDTH, 0.9 + 0.35 * len(found)))
 
 
 def _expert_parallel_pairs(servers: dict[str, ServerConfig]) -> list[tuple[str, str]]:
@@ -230,7 +228,7 @@ def _spread_over_split(
 
 
 def _exchanged(config: ServerConfig) -> str:
-    """What a token makes the ranks exchange, by arithmetic; empty for a model that the catalogue lacks."""
+    """What a token makes the ranks exchange, by arithmetic; empty for an unknown model."""
     shape = architecture_of(config)
     if shape is None:
         return ""
@@ -381,16 +379,15 @@ class _Heat:
             "The darker, the more tokens; numbers in % of the layer's choices. "
             f"{values}"
         )
-        return drawn(
+        picture = Picture(
             key=key,
             title=title,
             caption=caption,
             description=self._description(),
-            paint=self._paint,
-            columns=self._columns(),
-            rows=self._rows(),
-            size=(WIDTH, min(6.5, 1.2 + 0.3 * layers)),
+            columns=tuple(self._columns()),
+            rows=tuple(self._rows()),
         )
+        return picture.drawn(self._paint, (WIDTH, min(6.5, 1.2 + 0.3 * layers)))
 
     def _description(self) -> str:
         layers, experts = self.load.shape
@@ -451,7 +448,11 @@ def _bare_percent(fraction: float) -> str:
 
 
 def _paint_cells(axes: Axes, load: Floats, top: float) -> None:
-    """One map: a square for each layer and expert, the darker the larger its share, `top` the darkest."""
+    """One map: a square for each layer and expert, the darker the larger its share.
+
+    Args:
+        top: share of the darkest square.
+    """
     from matplotlib.patches import Rectangle
 
     layers, experts = load.shape

@@ -10,7 +10,7 @@ import pytest
 from perfgate.files import RunDataError
 from perfgate.results import schema
 from perfgate.results.upgrade import upgrade_content, upgrade_results
-from tests.unit import measured as m
+from tests.support import builders as m
 
 RUNS = Path(__file__).resolve().parents[3] / "docs" / "runs"
 FILES = sorted(RUNS.rglob("results.json.gz"))
