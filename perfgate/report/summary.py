@@ -72,9 +72,9 @@ def markdown(results: RunResults, store: Store | None) -> str:
 
 def _time(results: RunResults) -> list[str]:
     """Where the session's time went, and each step of the servers' starts."""
-    spent = timesheet.told(results.sessions)
+    spent = timesheet.format_sessions(results.sessions)
     steps = [
-        row.words
+        row.cells
         for row in timesheet.phases(launch.start for launch in results.launches)
     ]
     lines = ["", f"Time: {spent}"] if spent else []

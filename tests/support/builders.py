@@ -14,17 +14,20 @@ import datetime
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import msgspec
+
 from perfgate.cases import Case, Load
 from perfgate.engines.base import ServerConfig
-from perfgate.judge.baseline_schema import LaunchPoint, MetricBaseline
+from perfgate.judge.baseline_schema import MetricBaseline
 from perfgate.judge.baseline_store import Recorded
 from perfgate.judge.gate import metric_of
-from perfgate.judge.observation import Observation, Reading
+from perfgate.judge.observation import Observation
 from perfgate.load.client import Recording
 from perfgate.load.repetition import Repetition
 from perfgate.load.response import Transcript
 from perfgate.load.workload import Workload
 from perfgate.machine.hardware import Gpu, Hardware
+from perfgate.results.samples import Sample
 from perfgate.results.schema import Launch, Measurement, RunResults, Server, save
 from perfgate.servers.launch_record import LaunchRecord
 
@@ -246,21 +249,24 @@ def seen(case: Case, *values: float | None, **changed: str) -> Observation:
     Keyword arguments change its identity.
     """
     sides = case.over is not None
-    readings = tuple(
-        Reading(n, None, invalid=SILENT)
-        if value is None
-        else Reading(n, value, value * 100, 100.0)
-        if sides and value
-        else Reading(n, value)
-        for n, value in enumerate(values)
-    )
+    run_id = "20260601-120000-1"
+    samples = []
+    for n, value in enumerate(values):
+        sample = Sample(run=run_id, launch=n, value=value)
+        if value is None:
+            sample = msgspec.structs.replace(sample, invalid=SILENT)
+        elif sides:
+            sample = msgspec.structs.replace(
+                sample, numerator=value * 100, denominator=100.0
+            )
+        samples.append(sample)
     cpu = case.of.server.device == "cpu"
     return Observation(
-        run="20260601-120000-1",
+        run=run_id,
         hardware_label="cpu-some-cpu-avx2-x2" if cpu else "h200x2",
         identity={"gpu_count": "2", "weights": "auto"} | changed,
         context={"driver": "580.1", "vllm": "0.26.0"},
-        readings=readings,
+        samples=tuple(samples),
     )
 
 
@@ -274,12 +280,12 @@ def recorded(
     """A baseline of these launches, one a run unless `runs` says how many runs."""
     metric = metric_of(case)
     points = tuple(
-        LaunchPoint(
+        Sample(
             run=f"run-{n % (runs or len(values)):02}",
             launch=n // (runs or len(values)),
             value=value,
-            of=value * 100 if case.over else None,
-            over=100.0 if case.over else None,
+            numerator=value * 100 if case.over else None,
+            denominator=100.0 if case.over else None,
         )
         for n, value in enumerate(values)
     )
@@ -288,7 +294,7 @@ def recorded(
         "better": metric.better,
         "definition": metric.definition,
         "gate": "hard",
-        "delta": delta,
+        "target_effect": delta,
         "floor": 0.0,
         "launches": points,
     } | more

@@ -2,7 +2,7 @@
 
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from perfgate.history.exports import comma_separated, openmetrics
+from perfgate.history.exports import openmetrics, to_csv
 from perfgate.history.series import Entry
 
 
@@ -23,7 +23,7 @@ def entry(number, value, outcome="PASSED", case="vllm-x-tp1/closed/itl_median_ms
 def test_a_line_for_each_run_and_case():
     """With the unit of the metric; a ratio has none, a case without a verdict neither."""
     ratio = entry(2, 0.5, None, "a--over--b/closed/itl_median_ms")
-    lines = comma_separated([entry(1, 8.0), ratio]).splitlines()
+    lines = to_csv([entry(1, 8.0), ratio]).splitlines()
 
     assert "run,started,hardware,case,metric,unit,value,launches,outcome" == lines[0]
     first = "run-1,2026-06-01T12:00:00,h200x1,vllm-x-tp1/closed/itl_median_ms"

@@ -9,8 +9,8 @@ from perfgate.history.series import (
     ChangePoint,
     HistoryError,
     change_points,
+    format_series,
     series,
-    told,
 )
 from perfgate.history.store import History
 from perfgate.locations import HISTORY_FILE
@@ -42,11 +42,11 @@ def test_told_draws_a_rule_where_the_level_changed(tmp_path):
     """The rule stands before the first run of the new level and names the context that changed with it."""
     saved(tmp_path, 1, 1000.0)
     saved(tmp_path, 2, 900.0, machine=m.hardware(driver="590.2"))
-    text = told(series(refresh(tmp_path), m.THROUGHPUT.id), [ChangePoint(index=1, change=-0.1, p_value=1e-5)])
+    text = format_series(series(refresh(tmp_path), m.THROUGHPUT.id), [ChangePoint(index=1, change=-0.1, p_value=1e-5)])
     first, rule, second = text.splitlines()
     assert "lower by 10.0 % from here on (p = 1e-05); driver: 580.1 before, 590.2 after" in rule
     assert ("1000" in first, "900" in second) == (True, True)
-    _, drift, _ = told(series(refresh(tmp_path), m.THROUGHPUT.id), []).splitlines()
+    _, drift, _ = format_series(series(refresh(tmp_path), m.THROUGHPUT.id), []).splitlines()
     assert "driver: 580.1 before, 590.2 after" == drift.strip()
 
 
@@ -68,7 +68,7 @@ def test_otava_is_silent_without_a_step():
     assert [] == change_points([1000.0, 500.0, 1000.0, 500.0, 1000.0])
 
 
-def test_without_otava_the_remedy_is_told(monkeypatch):
+def test_without_otava_the_remedy_is_format_series(monkeypatch):
     """Where Otava is not installed the error says how to get it."""
 
     def missing(name):

@@ -9,7 +9,6 @@ from perfgate.judge.baseline_schema import (
     BaselineError,
     BaselineFile,
     Known,
-    LaunchPoint,
     Provenance,
     PublishedFigure,
     PublishedFile,
@@ -18,6 +17,7 @@ from perfgate.judge.baseline_schema import (
     to_text,
 )
 from perfgate.judge.baseline_store import Store
+from perfgate.results.samples import Sample
 from tests.support import builders as m
 
 STEADY = [1000.0 * factor for factor in m.QUIET]
@@ -68,7 +68,7 @@ def test_one_more_launch_changes_two_lines():
     """A further launch adds its line and the comma before it, nothing else."""
     metric = m.recorded(m.THROUGHPUT, STEADY).metric
     more = msgspec.structs.replace(
-        metric, launches=(*metric.launches, LaunchPoint(run="run-99", launch=0, value=1001.0))
+        metric, launches=(*metric.launches, Sample(run="run-99", launch=0, value=1001.0))
     )
     before = to_text(file_of(output_throughput=metric)).splitlines()
     after = to_text(file_of(output_throughput=more)).splitlines()
@@ -92,10 +92,10 @@ def launches(tree):
     [
         (lambda t: t.pop("identity"), "identity"),
         (lambda t: t.update(colour="red"), "colour"),
-        (lambda t: t.update(schema=2), "schema: is 2, this suite reads 1"),
-        (lambda t: t["metrics"]["output_throughput"].pop("delta"), "metrics.output_throughput"),
-        (lambda t: t["metrics"]["output_throughput"].update(delta="wide"), "metrics.output_throughput.delta"),
-        (lambda t: t["metrics"]["output_throughput"].update(delta=5), "metrics.output_throughput.delta: is 5"),
+        (lambda t: t.update(schema=3), "schema: is 3, this suite reads 1 to 2"),
+        (lambda t: t["metrics"]["output_throughput"].pop("target_effect"), "metrics.output_throughput"),
+        (lambda t: t["metrics"]["output_throughput"].update(target_effect="wide"), "metrics.output_throughput.target_effect"),
+        (lambda t: t["metrics"]["output_throughput"].update(target_effect=5), "metrics.output_throughput.target_effect: is 5"),
         (lambda t: t["metrics"]["output_throughput"].update(gate="soft"), "metrics.output_throughput.gate"),
         (
             lambda t: t["metrics"]["output_throughput"].update(launches=[]),

@@ -141,7 +141,7 @@ def test_contradicting_launches_are_inconclusive():
     """One launch 30 % down and two unchanged: the mean is red, the launches do not agree, nobody can tell."""
     result = verdict(m.THROUGHPUT, [700.0, 1000.0, 1000.0], m.recorded(m.THROUGHPUT, STEADY))
     assert Outcome.INCONCLUSIVE == result.outcome
-    assert "scatter" in result.message
+    assert "launch-to-launch variation" in result.message
 
 
 def test_agreeing_launches_are_a_regression():
@@ -195,7 +195,7 @@ def test_ratio_names_both_sides_and_who_moved():
     )
     observed = RunReader(results).observe(m.RATIO)
     base = m.recorded(m.RATIO, [3.4 * f for f in m.QUIET])
-    points = tuple(msgspec.structs.replace(p, of=p.value * 3000.0, over=3000.0) for p in base.metric.launches)
+    points = tuple(msgspec.structs.replace(p, numerator=p.value * 3000.0, denominator=3000.0) for p in base.metric.launches)
     metric = msgspec.structs.replace(base.metric, launches=points)
     baseline = type(base)(base.path, observed.identity, observed.context, metric)
     result = judge(m.RATIO, observed, baseline)
@@ -271,7 +271,7 @@ def test_known_move_does_not_hide_one_the_other_way():
 
 def test_what_drowns_in_noise_is_reported_only():
     """Launches that detect no 20 % do not say that a case passed; what loses even more than they hide is red."""
-    wide = {"delta": 0.5, "launches": m.recorded(m.THROUGHPUT, [1000, 1100, 900, 1050, 950, 1000]).metric.launches}
+    wide = {"target_effect": 0.5, "launches": m.recorded(m.THROUGHPUT, [1000, 1100, 900, 1050, 950, 1000]).metric.launches}
     plain = m.recorded(m.THROUGHPUT, STEADY, **wide)
     within, beyond = (verdict(m.THROUGHPUT, [value] * 3, plain) for value in (900.0, 400.0))
     wanted = verdict(m.THROUGHPUT, [900.0] * 3, m.recorded(m.THROUGHPUT, STEADY, reason="shared host", **wide))

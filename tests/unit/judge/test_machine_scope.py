@@ -6,24 +6,25 @@ import datetime
 import msgspec
 import pytest
 
-from perfgate.judge.baseline_schema import BaselineFile, Known, LaunchPoint, Provenance
+from perfgate.judge.baseline_schema import BaselineFile, Known, Provenance
 from perfgate.judge.baseline_store import Store
 from perfgate.judge.gate import judge
-from perfgate.judge.machine_scope import promises, seen_from
+from perfgate.judge.machine_scope import narrow_to, promises
 from perfgate.judge.observation import RunReader
 from perfgate.judge.policy import (
-    Scatter,
+    PooledVariation,
     noise_of,
     noise_of_baseline,
     policy_for,
-    scatter_of,
+    pooled_variation,
 )
 from perfgate.judge.verdict import Outcome
+from perfgate.results.samples import Sample
 from tests.support import builders as m
 from tests.support.builders import MACHINES, fleet
 
 POLICY = policy_for("h200x2", "output_throughput", ratio=False)
-QUIET = Scatter(variance=0.002**2, freedom=15.0, machines=3)
+QUIET = PooledVariation(variance=0.002**2, degrees_of_freedom=15.0, machines=3)
 
 
 def on(machine, *values):
@@ -38,7 +39,7 @@ def test_unchanged_passes_on_every_machine(machine):
     result = on(machine, MACHINES[machine])
 
     assert (Outcome.PASSED, 0, 0.02) == (result.outcome, result.needs_launches, result.delta)
-    told = f"6 launches of 6 runs, all on this machine, {machine}; how much launches scatter, by 2 other machines too"
+    told = f"6 launches of 6 runs, all on this machine, {machine}; launch-to-launch variation pooled with 2 other machines"
     assert told in result.message
 
 
@@ -57,7 +58,7 @@ def test_where_nothing_tells_machines_apart_all_launches_count():
 
     baseline = fleet()
     some = dataclasses.replace(baseline, machines=dict(list(baseline.machines.items())[1:]))
-    assert some is seen_from(some, "gpu-a", POLICY)
+    assert some is narrow_to(some, "gpu-a", POLICY)
 
 
 def test_on_a_new_machine_each_recorded_one_counts_once():
@@ -76,16 +77,16 @@ def mixed(**launches):
     values = [MACHINES[name] * m.QUIET[names[:n].count(name)] for n, name in enumerate(names)]
     recorded = m.recorded(m.THROUGHPUT, values, delta=0.05)
     machines = {point.run: name for point, name in zip(recorded.metric.launches, names, strict=True)}
-    return seen_from(dataclasses.replace(recorded, machines=machines), "gpu-c", POLICY)
+    return narrow_to(dataclasses.replace(recorded, machines=machines), "gpu-c", POLICY)
 
 
 def test_where_others_tell_how_launches_scatter_one_of_its_own_will_do():
     """Six of a neighbour, or four and three of two: as well known as by six of its own, and promised accordingly."""
     for seen in (mixed(a=6, c=1), mixed(a=4, b=3, c=1)):
         assert ("gpu-c", 1) == (seen.only_machine, len(seen.metric.launches))
-        assert 0.02 <= seen.metric.delta <= 0.04
-        assert noise_of_baseline(seen.metric, POLICY, seen.elsewhere).firm
-    assert mixed(a=6, c=3).metric.delta <= mixed(a=6, c=1).metric.delta
+        assert 0.02 <= seen.metric.target_effect <= 0.04
+        assert noise_of_baseline(seen.metric, POLICY, seen.elsewhere).established
+    assert mixed(a=6, c=3).metric.target_effect <= mixed(a=6, c=1).metric.target_effect
 
 
 def test_where_others_tell_too_little_two_launches_are_one_machine_among_others():
@@ -96,7 +97,7 @@ def test_where_others_tell_too_little_two_launches_are_one_machine_among_others(
     assert [value * m.QUIET[0] for value in MACHINES.values()] == pytest.approx(
         [point.value for point in two.metric.launches], rel=0.01
     )
-    assert (3, "gpu-c", 0.05) == (len(three.metric.launches), three.only_machine, three.metric.delta)
+    assert (3, "gpu-c", 0.05) == (len(three.metric.launches), three.only_machine, three.metric.target_effect)
 
 
 def test_a_noisy_machine_widens_its_own_line():
@@ -104,26 +105,26 @@ def test_a_noisy_machine_widens_its_own_line():
     noisy = noise_of([1000 * (1 + 0.01 * (-1) ** n) for n in range(12)], [str(n) for n in range(12)], POLICY, QUIET)
 
     assert 0.006 < noisy.sigma < 0.0105
-    assert (16.0, True, 3) == (noisy.freedom, noisy.firm, noisy.lenders)
+    assert (16.0, True, 3) == (noisy.degrees_of_freedom, noisy.established, noisy.pooled_machines)
 
 
 def test_launches_of_one_session_do_not_tell_how_much_launches_scatter():
     """Six of one run: neither do they lend anything, nor do they narrow what others lend."""
-    points = [LaunchPoint(run="one", launch=n, value=1000.0 + n) for n in range(6)]
+    points = [Sample(run="one", launch=n, value=1000.0 + n) for n in range(6)]
     alone = noise_of([p.value for p in points], [p.run for p in points], POLICY, QUIET)
 
-    assert None is scatter_of([points, points[:1]])
-    assert (5.0, pytest.approx(0.002), True) == (alone.freedom, alone.sigma, alone.firm)
+    assert None is pooled_variation([points, points[:1]])
+    assert (5.0, pytest.approx(0.002), True) == (alone.degrees_of_freedom, alone.sigma, alone.established)
 
 
 def test_sides_of_a_ratio_are_counted_by_machine_too():
     """The message says which side moved, beside those of the machines."""
     recorded = m.recorded(m.RATIO, [4.0, 16.0, 2.0])
     machines = dict(zip((p.run for p in recorded.metric.launches), ("gpu-a", "gpu-a", "gpu-b"), strict=True))
-    points = seen_from(dataclasses.replace(recorded, machines=machines), "gpu-new", POLICY).metric.launches
+    points = narrow_to(dataclasses.replace(recorded, machines=machines), "gpu-new", POLICY).metric.launches
 
     assert [pytest.approx((8.0, 800.0, 100.0)), pytest.approx((2.0, 200.0, 100.0))] == [
-        (point.value, point.of, point.over) for point in points
+        (point.value, point.numerator, point.denominator) for point in points
     ]
 
 
@@ -139,7 +140,7 @@ def test_one_machine_alone_is_as_it_was():
     baseline = fleet()
     alone = dataclasses.replace(baseline, machines=dict.fromkeys(baseline.machines, "gpu-a"))
 
-    assert alone is seen_from(alone, "gpu-a", POLICY)
+    assert alone is narrow_to(alone, "gpu-a", POLICY)
 
 
 def test_a_known_regression_stays_with_its_launches():
@@ -147,7 +148,7 @@ def test_a_known_regression_stays_with_its_launches():
     known = Known(until=str(m.TODAY + datetime.timedelta(days=9)), reason="accepted", worse_by=0.03)
     baseline = fleet(known=known)
 
-    assert baseline is seen_from(baseline, "gpu-a", POLICY)
+    assert baseline is narrow_to(baseline, "gpu-a", POLICY)
 
 
 def test_the_store_tells_which_machine_each_run_was_on(tmp_path):

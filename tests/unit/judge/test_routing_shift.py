@@ -11,7 +11,6 @@ from perfgate.cases import Case, Load
 from perfgate.judge.baseline_schema import (
     BaselineError,
     Known,
-    LaunchPoint,
     read_recorded,
     to_text,
 )
@@ -21,6 +20,7 @@ from perfgate.judge.verdict import Outcome
 from perfgate.load.workload import Workload
 from perfgate.models.routing import LayerShares, RequestRouting, Routing
 from perfgate.models.routing_stats import values
+from perfgate.results.samples import Sample
 from perfgate.results.schema import save
 from tests.support import builders as m
 
@@ -154,7 +154,7 @@ def test_shares_that_cannot_be_are_refused(store, shares):
     """The field is named."""
     path = store.path(SHARES, "cpu-some-cpu-avx2-x2")
     file = store.file(path)
-    point = LaunchPoint(run="r", launch=0, value=0.1, shares=shares)
+    point = Sample(run="r", launch=0, value=0.1, shares=shares)
     broken = msgspec.structs.replace(file.metrics["routing_shares"], launches=(point,))
     path.write_text(to_text(msgspec.structs.replace(file, metrics={"routing_shares": broken})))
 

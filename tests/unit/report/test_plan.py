@@ -59,7 +59,7 @@ def test_only_runs_of_such_hardware_tell(tmp_path):
 
 
 def test_which_losses_are_caught(tmp_path):
-    """By metric: firm, provisional, not recorded, only reported; also on a machine that is none of these."""
+    """By metric: established, provisional, not recorded, only reported; also on a machine that is none of these."""
     store = Store(tmp_path / "baselines")
     folders = []
     for number, factor in enumerate(m.QUIET, 1):
@@ -72,5 +72,5 @@ def test_which_losses_are_caught(tmp_path):
     for machine in (m.hardware(), m.hardware("cpu")):
         caught = preview.promises([m.THROUGHPUT, m.ITL, tail], store, machine, "h200")
 
-        assert {"firm": [0.02]} == {state: pytest.approx(v) for state, v in caught["output_throughput"].items()}
+        assert {"established": [0.02]} == {state: pytest.approx(v) for state, v in caught["output_throughput"].items()}
         assert (["nothing recorded"], ["only reported"]) == (list(caught["itl_median_ms"]), list(caught["itl_p99_ms"]))

@@ -14,7 +14,7 @@ SEGMENT = RemovedFile("/dev/shm/psm_1", is_socket=False, size_bytes=6 * 2**20)
 SMALL = RemovedFile("/dev/shm/psm_2", is_socket=False, size_bytes=4096)
 RECORD = LaunchRecord(
     key="vllm-m-tp2",
-    index=1,
+    session_index=1,
     argv=("vllm",),
     env={},
     pid=1,

@@ -4,7 +4,7 @@ import msgspec
 
 from perfgate.load.workload import Workload
 from perfgate.report.figures import load as figures_load
-from perfgate.report.figures.series import Readings
+from perfgate.results.samples import RunIndex
 from tests.support.judged_runs import EIGHT, FAST, ONE, judged
 
 
@@ -18,12 +18,12 @@ def test_batches_are_of_one_kind_of_prompts():
     )
     results = msgspec.structs.replace(judged("PASSED"), workloads={w.name: w for w in (other, EIGHT, ONE, FAST)})
 
-    assert ["batch-1", "batch-8"] == [w.name for w in Readings(results).batches()]
+    assert ["batch-1", "batch-8"] == [w.name for w in RunIndex(results).batches()]
 
 
 def test_ratio_stands_beside_its_line_at_each_batch():
     """Every closed loop that both models had, each with the ratio of the bytes that its steps read."""
-    picture = figures_load.sparse_over_dense(Readings(judged("PASSED")), "")
+    picture = figures_load.sparse_over_dense(RunIndex(judged("PASSED")), "")
 
     pair = "vllm-mixtral-8x7b-tp2 / vllm-llama-3.1-8b-tp2"
     lines = [row[-1] for row in picture.rows]

@@ -1,26 +1,26 @@
-"""Is what the GPUs did noted with the launch, and what they do not tell, too?"""
+"""GPU probe: what it returns where there is no GPU to look at."""
 
-import types
-
-from perfgate.results.recorder import Ledger
-from perfgate.run.probes import gpu
+from perfgate.run.probes.gpu import GpuProbe
 from tests.support import builders as m
 
 
+def probe(tmp_path):
+    """A probe of a server on the CPU."""
+    return GpuProbe(m.MOE_CPU.key, 0, (), tmp_path, is_sampled=True)
+
+
 def test_a_server_without_gpus_has_no_energy(tmp_path):
-    """It is looked at by nobody, and the launch says why its energy is lacking."""
-    ledger = Ledger(m.bare_run(launches=(m.launched(0),)), tmp_path)
-
-    assert gpu.watch((), m.MOE_CPU.key, 0, ledger, sampled=True) is None
-    (launch,) = ledger.results.launches
-    assert ("energy: no GPU of this server counts it",) == launch.notes
+    """Nothing is opened, and the launch says why its energy is missing."""
+    assert ("energy: no GPU of this server counts it",) == probe(tmp_path).start().notes
 
 
-def test_a_look_that_ended_is_noted_with_the_repetition():
-    """Its values stay as they were."""
-    watcher = types.SimpleNamespace(since=lambda mark: (), failure="GPU 0 is lost")
+def test_a_repetition_on_the_cpu_gets_no_figures(tmp_path):
+    """Its values stay as they were, and no series is written."""
+    gpu = probe(tmp_path)
+    gpu.start()
+    gpu.before()
+    figures = gpu.after(m.repetition(0, 100.0))
+    gpu.stop()
 
-    found = gpu.told(m.repetition(0, 100.0), watcher, None)
-
-    assert ("GPU 0 is lost",) == found.notes
-    assert {"output_throughput": 100.0} == found.values
+    assert ({}, (), ()) == (dict(figures.values), figures.invalid, figures.notes)
+    assert [] == list(tmp_path.iterdir())
