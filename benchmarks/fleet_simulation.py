@@ -24,8 +24,8 @@ from benchmarks.gate_rules import Array, gate_red, lines_of
 from benchmarks.gate_simulation import percent, row
 from perfgate.judge.policy import (
     DECISION_LAUNCHES,
-    FIRM_FREEDOM,
-    FIRM_LAUNCHES,
+    ESTABLISHED_DEGREES_OF_FREEDOM,
+    ESTABLISHED_LAUNCHES,
     GPU_RATE,
     PRIOR_LAUNCHES,
 )
@@ -60,14 +60,16 @@ def red(now: Array, recorded: Array, lent: Array | None = None) -> Array:
     variance = recorded.var(axis=1, ddof=1) if points > 1 else np.zeros(len(recorded))
     freedom, promise = float(points - 1), None
     if lent is not None:
-        variance = (freedom * variance + FIRM_FREEDOM * lent) / (freedom + FIRM_FREEDOM)
-        freedom += FIRM_FREEDOM
-    elif points < FIRM_LAUNCHES:
+        variance = (freedom * variance + ESTABLISHED_DEGREES_OF_FREEDOM * lent) / (
+            freedom + ESTABLISHED_DEGREES_OF_FREEDOM
+        )
+        freedom += ESTABLISHED_DEGREES_OF_FREEDOM
+    elif points < ESTABLISHED_LAUNCHES:
         freedom += PRIOR_LAUNCHES
         variance = (
             (points - 1) * variance + PRIOR_LAUNCHES * GPU_RATE.assumed_cv**2
         ) / freedom
-        promise = GPU_RATE.until_firm
+        promise = GPU_RATE.until_established
     return gate_red(
         now,
         lines_of(

@@ -20,7 +20,7 @@ from perfgate.judge.policy import (
     LINE_SHARE,
     MACHINE_SHARE,
     OVERLOOKED,
-    freedom_of,
+    degrees_of_freedom,
     t_quantile,
 )
 
@@ -183,7 +183,7 @@ def lines(recorded: Array, setup: Setup) -> Lines:
     sessions, launches = setup.layout
     count = np.sum(~np.isnan(recorded), axis=1)
     sigma = np.nanstd(recorded, axis=1, ddof=1)
-    freedom = freedom_of(sessions * launches, sessions)
+    freedom = degrees_of_freedom(sessions * launches, sessions)
     return lines_of(np.nanmean(recorded, axis=1), sigma, count, freedom, setup.quantile)
 
 

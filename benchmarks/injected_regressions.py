@@ -90,7 +90,7 @@ def judged(results: RunResults, store: Store) -> list[Judged]:
     found = []
     for case in results.cases:
         seen = reader.observe(case)
-        if not seen.readings:
+        if not seen.samples:
             continue
         baseline = _of_others(store.find(case, seen.hardware_label), results.run_id)
         verdict = judge(case, seen, baseline)
@@ -136,9 +136,9 @@ def _by_speed(
     apart = {
         name for name in names if seen.identity.get(name) != baseline.identity.get(name)
     }
-    if not {name.removeprefix("of.").removeprefix("over.") for name in apart} <= set(
-        reported
-    ):
+    if not {
+        name.removeprefix("numerator.").removeprefix("denominator.") for name in apart
+    } <= set(reported):
         return None
     verdict = judge(
         case, dataclasses.replace(seen, identity=baseline.identity), baseline

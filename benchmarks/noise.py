@@ -1,4 +1,4 @@
-"""How much does each metric scatter between and within launches, and what loss can be detected therefore?
+"""Noise of each metric: CV between and within launches, and the loss that can be detected.
 
     python -m benchmarks.noise --baselines baselines --hardware h200x1 runs/a runs/b
     python -m benchmarks.noise runs/a runs/b runs/c --json noise.json
@@ -27,15 +27,15 @@ from perfgate import formatting as wording
 from perfgate.errors import Failure
 from perfgate.judge.baseline_store import Store
 from perfgate.judge.observation import RunReader, hardware_label
-from perfgate.judge.policy import noise_of, policy_for, spread
+from perfgate.judge.policy import coefficient_of_variation, noise_of, policy_for
 from perfgate.load.metrics import METRICS
 from perfgate.results import schema as rundata
-from perfgate.results.samples import launch_values
+from perfgate.results.samples import values_of
 from perfgate.results.schema import RunResults
 
 
 class NoNoise(Failure):
-    """Nothing that scatters could be read."""
+    """No launch could be read."""
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -50,7 +50,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         detectable_one_launch, detectable_three_launches: smallest loss that one launch
             against these detects with 95 %, by the gate's own rule; and three, after an
             escalation.
-        firm: enough launches of enough runs; else that rule mixes in an assumed noise.
+        established: enough launches of enough runs; else that rule mixes in an assumed noise.
         run_medians: of each run's launches, in order: what differs from session to
             session.
         machines: median of the launches on each machine, where it is known.
@@ -69,7 +69,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     repetitions: int
     detectable_one_launch: float
     detectable_three_launches: float
-    firm: bool
+    established: bool
     run_medians: tuple[float, ...]
     machines: dict[str, float] = {}
 
@@ -108,12 +108,17 @@ def of_runs(runs: Iterable[RunResults]) -> dict[Key, Series]:
                 continue
             label = hardware_label(run.hardware, case)
             mine = found[label, case.of.server.key, case.workload, case.metric]
-            for seen in launch_values(run, case.of, case.metric):
-                if seen.value is not None and seen.value > 0:
-                    mine.points.append((run.run_id, seen.value))
-                    mine.repetitions.append(
-                        tuple(value for value in seen.repetition_values if value > 0)
-                    )
+            values = values_of(reader.index.samples(case))
+            mine.points += [(run.run_id, value) for value in values]
+            if case.of.workload is None:
+                mine.repetitions += [(value,) for value in values]
+            else:
+                repetitions = reader.index.repetition_values(
+                    case.of.server.key, case.workload, case.metric
+                )
+                for own in repetitions.values():
+                    positive = tuple(value for value in own if value > 0)
+                    mine.repetitions.append(positive)
             if run.hardware.machine_id:
                 mine.machines[run.run_id] = run.hardware.machine_id
     return {key: series for key, series in found.items() if series.points}
@@ -164,7 +169,7 @@ def rows(found: Mapping[Key, Series], patterns: Sequence[str] = ()) -> list[Row]
     ]
     if not made:
         raise NoNoise(
-            tried="reading how much launches scatter",
+            tried="reading the launch-to-launch variation",
             seen=f"{len(found)} metrics were read, none of them matches"
             if found
             else "no launch was read",
@@ -191,7 +196,7 @@ def _row(key: Key, series: Series) -> Row:
     several = [own for own in series.repetitions if len(own) > 1]
     # Pooled over launches, each weighted by its degrees of freedom.
     freedom = sum(len(own) - 1 for own in several)
-    within = sum((len(own) - 1) * spread(own) ** 2 for own in several)
+    within = sum((len(own) - 1) * coefficient_of_variation(own) ** 2 for own in several)
     by_machine: dict[str, list[float]] = defaultdict(list)
     for run, value in series.points:
         if run in series.machines:
@@ -205,14 +210,14 @@ def _row(key: Key, series: Series) -> Row:
         value=noise.reference,
         launches=len(values),
         runs=len(set(runs)),
-        launch_cv=spread(values) if len(values) > 1 else None,
+        launch_cv=coefficient_of_variation(values) if len(values) > 1 else None,
         repetition_cv=math.sqrt(within / freedom) if freedom else None,
         repetitions=round(statistics.median(map(len, series.repetitions)))
         if series.repetitions
         else 0,
         detectable_one_launch=noise.detectable(higher, 1),
         detectable_three_launches=noise.detectable(higher, 3),
-        firm=noise.firm,
+        established=noise.established,
         run_medians=tuple(
             statistics.median(value for run, value in series.points if run == one)
             for one in sorted(set(runs))
@@ -233,7 +238,7 @@ def markdown(table: Sequence[Row]) -> str:
         "|---|---|---|---|--:|---|--:|--:|--:|--:|",
     ]
     for row in table:
-        weak = "" if row.firm else " (provisional)"
+        weak = "" if row.established else " (provisional)"
         cells = [
             row.hardware,
             row.server,
@@ -260,7 +265,7 @@ def markdown(table: Sequence[Row]) -> str:
             else "no machine is known"
         )
         return "\n".join(
-            [*lines, "", f"Between machines the spread cannot be told: {told}."]
+            [*lines, "", f"Between machines the variation cannot be told: {told}."]
         )
     machines = sorted({machine for row in several for machine in row.machines})
     lines += [
@@ -282,7 +287,7 @@ def markdown(table: Sequence[Row]) -> str:
             row.workload,
             row.metric,
             *cells,
-            _percent(spread(row.machines.values())),
+            _percent(coefficient_of_variation(row.machines.values())),
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -338,7 +343,7 @@ def main(
     only: tuple[str, ...],
     json_path: Path | None,
 ) -> None:
-    """Show how much launches and repetitions scatter."""
+    """Show the variation (CV) of launches and repetitions."""
     try:
         measured = of_runs(rundata.load(path) for path in runs)
         found = (

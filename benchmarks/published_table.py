@@ -133,7 +133,7 @@ def kind_of(runs: Sequence[RunResults]) -> str:
     if len(kinds) != 1 or not all(run.hardware.gpus for run in runs):
         raise NotOneKind(
             tried="setting runs beside what was published for their GPU",
-            seen=f"they were on {', '.join(run.hardware.describe for run in runs) or 'nothing'}",
+            seen=f"they were on {', '.join(run.hardware.description for run in runs) or 'nothing'}",
             remedy="name runs of one kind of GPU",
         )
     return kinds[0]
@@ -186,7 +186,7 @@ def markdown(
     weights = sorted(
         {server.config.load_format for run in runs for server in run.servers.values()}
     )
-    machines = sorted({run.hardware.describe for run in runs})
+    machines = sorted({run.hardware.description for run in runs})
     out = [
         f"Measured on {' and '.join(machines)}, weights {' and '.join(weights)}, "
         f"{wording.count(len(runs), 'run')}; published on {kind.upper()} with real weights.",

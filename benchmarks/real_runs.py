@@ -62,7 +62,7 @@ def recorded_itl_ms(baselines: Path, subject: str, here: Hardware) -> tuple[str,
     if not files:
         raise NotRecorded(
             tried=f"looking for {METRIC} of {subject} in {baselines}",
-            seen=f"no baseline of {here.describe} has it",
+            seen=f"no baseline of {here.description} has it",
             remedy=(
                 "record it (pytest ... --baseline-record, then `perfgate accept`), "
                 "or choose another one by --of"

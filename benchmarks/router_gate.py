@@ -22,7 +22,7 @@ from perfgate.cases import Case, Load
 from perfgate.config.config import Config
 from perfgate.engines.base import ServerConfig
 from perfgate.judge.baseline_store import Store
-from perfgate.load.metrics import OF_THE_ROUTING
+from perfgate.load.metrics import ROUTING_METRICS
 from perfgate.load.workload import PromptFile, Workload
 from perfgate.machine import hardware
 from perfgate.models import weights
@@ -43,14 +43,13 @@ HARD = (
 
 
 def server(ranks: int) -> ServerConfig:
-    """A server of the trained model that is launched to be asked for its routing."""
+    """An eager server of the trained model: hooks at its routers work on any device."""
     return ServerConfig(
         engine="vllm",
         model=NAME,
         tensor_parallel_size=ranks,
         max_model_len=512,
         dtype="float32",
-        routing="hook",
         extra_args=("--enforce-eager",),
     )
 
@@ -67,6 +66,7 @@ def workloads(prompts: Path) -> list[Workload]:
             max_concurrency=1,
             repetitions=1,
             seed=seed,
+            asks_routing=True,
         )
         for seed, name in enumerate(names)
     ]
@@ -84,12 +84,12 @@ def serve(
     cases = [
         Case(
             experiment="E8",
-            metric=name,
+            metric=metric.name,
             of=load,
-            gate="hard" if name in HARD and load is loads[0] else "report",
+            gate="hard" if metric.name in HARD and load is loads[0] else "report",
         )
         for load in loads
-        for name in OF_THE_ROUTING
+        for metric in ROUTING_METRICS
     ]
     run_config = Config(
         run_dir=run_dir,

@@ -55,9 +55,11 @@ def _help(command: click.Command, name: str) -> Iterator[str]:
 
 def metrics() -> Iterator[str]:
     """A table of the metrics."""
-    yield "| metric | unit | better | definition |\n|---|---|---|---|"
+    yield "| metric | unit | better | family | definition |\n|---|---|---|---|---|"
     for metric in METRICS.values():
-        yield f"| `{metric.name}` | {metric.unit or '-'} | {metric.better} | {metric.definition} |"
+        unit = metric.unit or "-"
+        cells = (f"`{metric.name}`", unit, metric.better, metric.family, metric.definition)
+        yield f"| {' | '.join(cells)} |"
 
 
 def files() -> Iterator[str]:

@@ -33,6 +33,7 @@ def pytest_perfgate_metrics(config: pytest.Config) -> Iterable[Any]:  # type: ig
     `CustomMetric.compute` is called for every repetition. It gets the repetition's requests
     (`perfgate.load.repetition.RequestRow`) and its duration in seconds, and returns
     None if the metric cannot be computed.
+    `family` chooses the target effect: one of `perfgate.load.metrics.FAMILIES`.
     """
 
 
@@ -53,5 +54,5 @@ def pytest_perfgate_progress(config: pytest.Config) -> Any:
     """Return an object with `line` and `step` that shows the progress of a session.
 
     Returns:
-        a `perfgate.progress.Tell`; the default one writes to pytest's terminal.
+        a `perfgate.progress.ProgressDisplay`; the default one writes to pytest's terminal.
     """

@@ -7,6 +7,7 @@ SLOWEST = Metric(
     unit="ms",
     better="lower",
     definition="largest time to first token of a repetition's requests",
+    family="ttft",
 )
 
 

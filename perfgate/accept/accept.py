@@ -2,7 +2,7 @@
 
 In two acts. A run only proposes: it writes files and a table beside its own data. A
 person takes them over with `perfgate accept`, which reads the runs again, shows old,
-new, change, launches and spread, and refuses what should not be compared with later. CI
+new, change, launches and CV, and refuses what should not be compared with later. CI
 never does the second.
 """
 
@@ -26,8 +26,9 @@ from perfgate.files import write_atomically
 from perfgate.judge.baseline_schema import BaselineFile, Provenance, to_text
 from perfgate.judge.baseline_store import Store
 from perfgate.judge.observation import RunReader
-from perfgate.judge.policy import spread
+from perfgate.judge.policy import coefficient_of_variation
 from perfgate.results import schema as rundata
+from perfgate.results.samples import values_of
 from perfgate.results.schema import RunResults
 
 DIFF = "diff.md"
@@ -132,9 +133,9 @@ def accept(
 
 
 def table(made: Sequence[Proposal]) -> str:
-    """Markdown: old, new, change, launches, spread, promised and detectable loss, and what to know about each."""
+    """Markdown: old, new, change, launches, CV, promised and detectable loss, and what to know about each."""
     head = (
-        "| case | old | new | change | launches | spread | promised | detectable | "
+        "| case | old | new | change | launches | CV | promised | detectable | "
         "gate | notes |"
     )
     return "\n".join(
@@ -147,7 +148,7 @@ def _row(proposal: Proposal) -> str:
     unit = "" if proposal.case.over is not None else new.unit
     old = proposal.old_value
     notes = [*proposal.notes, *proposal.objections] + (
-        [] if noise.firm else ["provisional"]
+        [] if noise.established else ["provisional"]
     )
     cells = [
         proposal.case.id,
@@ -155,8 +156,8 @@ def _row(proposal: Proposal) -> str:
         wording.number(noise.reference, unit),
         "new" if old is None else wording.moved(noise.reference / old - 1),
         _rests_on(proposal),
-        wording.percent(spread(point.value for point in new.launches)),
-        wording.percent(new.delta),
+        wording.percent(coefficient_of_variation(values_of(new.launches))),
+        wording.percent(new.target_effect),
         wording.percent(noise.detectable(new.better == "higher")),
         new.gate,
         "; ".join(notes),

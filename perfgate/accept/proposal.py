@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,8 +21,8 @@ from perfgate.cases import Case
 from perfgate.judge.baseline_schema import (
     BaselineFile,
     Known,
-    LaunchPoint,
     MetricBaseline,
+    stored_sample,
 )
 from perfgate.judge.baseline_store import Recorded, Store
 from perfgate.judge.gate import gate_mode, judge, metric_of
@@ -38,6 +38,7 @@ from perfgate.judge.policy import (
 )
 from perfgate.judge.routing_shift import SHARES
 from perfgate.judge.verdict import Outcome, Verdict
+from perfgate.results.samples import Sample
 from perfgate.results.schema import RunResults
 
 
@@ -125,7 +126,7 @@ def proposals(
             # Each run's own case: the same id may stand for another server
             # configuration, and that must be noticed.
             observation = reader.observe(case)
-            if observation.readings:
+            if observation.samples:
                 cases[case.id] = case
                 seen[case.id].append(observation)
     return [_propose(case, seen[case.id], store, choice) for case in cases.values()]
@@ -215,7 +216,7 @@ def _new_metric(
     if old is not None and choice.known_until is not None:
         return _known(old, verdicts, choice)
     notes, objections = [], []
-    stay: Sequence[LaunchPoint] = ()
+    stay: Sequence[Sample] = ()
     if recorded is not None:
         stay, note = kept(recorded, seen, verdicts, choice.replace)
         fresh = {(point.run, point.launch) for point in points}
@@ -225,7 +226,7 @@ def _new_metric(
         notes += note
     if not points:
         # The objection is there already: the run is invalid for it.
-        points = [LaunchPoint(run=seen[-1].run, launch=0, value=1.0)]
+        points = [Sample(run=seen[-1].run, launch=0, value=1.0)]
     out_of_gate, reason = choice.report_only, choice.reason
     if (
         old is not None
@@ -241,7 +242,7 @@ def _new_metric(
         better=metric.better,
         definition=metric.definition,
         gate="report" if out_of_gate else gate_mode(case, policy),
-        delta=policy.until_firm,
+        target_effect=policy.until_established,
         floor=policy.floor if case.over is None else 0.0,
         launches=latest(points, machines),
         reason=reason if out_of_gate else None,
@@ -309,9 +310,9 @@ def _with_delta(
         and old.reason
         and old.gate == "hard"
         and delta > policy.widest
-        and old.delta >= delta
+        and old.target_effect >= delta
     ):
-        delta, reason = old.delta, old.reason
+        delta, reason = old.target_effect, old.reason
     notes, objections = [], []
     if higher and delta >= 1:
         objections.append(
@@ -327,13 +328,17 @@ def _with_delta(
                 f"{wording.percent(detectable)}, and "
                 f"{most}: record more launches, or {enough} --reason WHY"
             )
-    elif new.gate == "hard" and noise.firm and delta < detectable - 1e-9:
+    elif new.gate == "hard" and noise.established and delta < detectable - 1e-9:
         objections.append(
             f"a loss of {wording.percent(delta)} cannot be detected, "
             f"{wording.percent(detectable)} can: "
             f"{enough} or more, or --report-only"
         )
-    return msgspec.structs.replace(new, delta=delta, reason=reason), notes, objections
+    return (
+        msgspec.structs.replace(new, target_effect=delta, reason=reason),
+        notes,
+        objections,
+    )
 
 
 def _known(
@@ -371,17 +376,14 @@ def _known(
     return msgspec.structs.replace(old, known=known), notes, objections
 
 
-def _points(case: Case, observation: Observation) -> Iterable[LaunchPoint]:
-    for reading in observation.readings:
-        if reading.value is not None:
-            yield LaunchPoint(
-                run=observation.run,
-                launch=reading.launch,
-                value=reading.value,
-                of=reading.of,
-                over=reading.over,
-                shares=reading.shares if case.metric == SHARES else None,
-            )
+def _points(case: Case, observation: Observation) -> list[Sample]:
+    """The launches that count, as a baseline stores them."""
+    is_routing = case.metric == SHARES
+    return [
+        stored_sample(sample, with_shares=is_routing)
+        for sample in observation.samples
+        if sample.value is not None
+    ]
 
 
 def merged(

@@ -1,15 +1,14 @@
-"""Which recorded launches stay when new ones come?
+"""Retention: which recorded launches stay in a baseline when new ones are accepted.
 
-Launches that pass beside the recorded ones join them. A value that moved begins anew on
-its machine, because a mean of before and after describes neither; launches of other
-machines stay, and say themselves whether theirs moved too. On a machine that nothing
-was recorded on, new ones join in any case: there it cannot be told whether the value
-moved or machines differ, and a fast newcomer is no reason to throw the others away.
+Launches that pass join the recorded ones. A value that moved begins anew on its
+machine, because a mean of before and after describes neither. Launches of other
+machines stay, until runs there show whether theirs moved too. On a machine without
+recorded launches new ones join in any case: whether the value moved or machines differ
+is unknown there, and a fast newcomer is no reason to drop the others.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,113 +16,127 @@ from collections.abc import Iterable, Mapping, Sequence
 from perfgate import formatting as wording
 from perfgate.cases import Case
 from perfgate.judge import ratio as sides
-from perfgate.judge.baseline_schema import LaunchPoint
 from perfgate.judge.baseline_store import Recorded
 from perfgate.judge.machine_scope import (
     for_any,
     has_none_of,
     launches_by_machine,
-    seen_from,
+    narrow_to,
 )
 from perfgate.judge.observation import Observation
 from perfgate.judge.policy import LINE_SHARE, Policy, fraction_of, log_loss
 from perfgate.judge.verdict import Outcome, Verdict
+from perfgate.results.samples import Sample, values_of
 
-# of a machine; beyond that the spread is known to 13 %, and what is older describes
-# other software
+# Of a machine. With so many the CV is known to 13 %, and what is older describes other
+# software.
 LAUNCHES_KEPT = 30
 
 
 def kept(
     recorded: Recorded,
-    seen: Sequence[Observation],
+    observations: Sequence[Observation],
     verdicts: Sequence[Verdict],
     replace: bool,
-) -> tuple[Sequence[LaunchPoint], list[str]]:
-    """The recorded launches that stay beside the new ones, and what to know about those that go.
+) -> tuple[Sequence[Sample], list[str]]:
+    """The recorded launches that stay, and notes about those that go.
 
     Args:
-        seen: the runs that would be taken over.
-        verdicts: on each of them, beside what was recorded.
+        observations: of the runs that would be accepted.
+        verdicts: on each of them, compared with what was recorded.
         replace: a person wants to begin anew.
     """
     launches = recorded.metric.launches
     if replace or recorded.metric.known is not None:
         return (), ["replaces the recorded launches"]
-    moved = {
-        observation.machine
-        for observation, verdict in zip(seen, verdicts, strict=True)
-        if verdict.outcome in (Outcome.REGRESSED, Outcome.IMPROVED)
-    }
+    moved: set[str | None] = set()
+    for observation, verdict in zip(observations, verdicts, strict=True):
+        if verdict.outcome in (Outcome.REGRESSED, Outcome.IMPROVED):
+            moved.add(observation.machine)
     if not moved:
         return launches, []
     if has_none_of(recorded, moved):
-        return launches, [
-            "joins although it moved: nothing was recorded on this machine (--replace begins anew)"
-        ]
-    known = recorded.machines
-    others = [
-        p
-        for p in launches
-        if None not in moved and p.run in known and known[p.run] not in moved
-    ]
-    there = " there; those of other machines stay" if others else ""
-    return others, [f"replaces the recorded launches: the value moved{there}"]
+        note = (
+            "joins although it moved: nothing was recorded on this machine "
+            "(--replace begins anew)"
+        )
+        return launches, [note]
+    others = _of_other_machines(recorded, moved)
+    note = "replaces the recorded launches: the value moved"
+    if others:
+        note += " there; those of other machines stay"
+    return others, [note]
+
+
+def _of_other_machines(recorded: Recorded, moved: set[str | None]) -> list[Sample]:
+    """Recorded launches of machines that are known and not among those where the value moved."""
+    others: list[Sample] = []
+    if None in moved:
+        return others
+    for sample in recorded.metric.launches:
+        machine = recorded.machines.get(sample.run)
+        if machine is not None and machine not in moved:
+            others.append(sample)
+    return others
 
 
 def latest(
-    points: Iterable[LaunchPoint], machines: Mapping[str, str]
-) -> tuple[LaunchPoint, ...]:
+    samples: Iterable[Sample], machines: Mapping[str, str]
+) -> tuple[Sample, ...]:
     """The last launches of each machine, in order of their runs.
 
     Args:
-        machines: run -> machine; launches of which it is not known count as those of
+        machines: run -> machine; launches whose machine is unknown count as those of
             one.
     """
-    in_order = sorted(points, key=_place)
-    last = [
-        launches[-LAUNCHES_KEPT:]
-        for launches in launches_by_machine(in_order, machines).values()
-    ]
-    return tuple(sorted(itertools.chain(*last), key=_place))
+    in_order = sorted(samples, key=_place)
+    last: list[Sample] = []
+    for launches in launches_by_machine(in_order, machines).values():
+        last += launches[-LAUNCHES_KEPT:]
+    return tuple(sorted(last, key=_place))
 
 
-def _place(point: LaunchPoint) -> tuple[str, int]:
-    return point.run, point.launch
+def _place(sample: Sample) -> tuple[str, int]:
+    return sample.run, sample.launch
 
 
 def anchor_of(
     recorded: Recorded, machines: Iterable[str | None], reference: float, policy: Policy
 ) -> float:
-    """The value that small losses, each let pass, are held against together.
+    """The value with which small losses that passed one by one are compared as a sum.
 
     Where better machines join, it moves with the mean of all; where worse ones do, it
     stays.
 
     Args:
-        machines: of the runs that would be taken over.
+        machines: of the runs that would be accepted.
         reference: the baseline's value with them.
     """
     before = for_any(recorded, policy).noise(policy).reference
     anchor = recorded.metric.anchor or before
     if not has_none_of(recorded, machines):
         return anchor
-    better = max if recorded.metric.better == "higher" else min
-    return better(anchor, anchor * reference / before)
+    scaled = anchor * reference / before
+    if recorded.metric.better == "higher":
+        return max(anchor, scaled)
+    return min(anchor, scaled)
 
 
 def crept(
     anchor: float, reference: float, higher: bool, case: Case, policy: Policy
 ) -> float:
-    """By which fraction it became worse than its anchor, where that is more than a new baseline promises; else 0.
+    """By which fraction it became worse than its anchor; 0 within the first target effect.
 
-    A ratio may creep to either side: which one lost, its anchor does not tell.
+    A ratio may creep in either direction: its anchor does not tell which side lost.
     """
-    loss = math.log(reference / anchor) * (-1 if higher else 1)
-    loss = abs(loss) if case.over is not None else loss
-    return (
-        fraction_of(loss, higher) if loss > log_loss(policy.until_firm, higher) else 0.0
-    )
+    loss = math.log(reference / anchor)
+    if higher:
+        loss = -loss
+    if case.over is not None:
+        loss = abs(loss)
+    if loss <= log_loss(policy.until_established, higher):
+        return 0.0
+    return fraction_of(loss, higher)
 
 
 def lost_since(
@@ -133,58 +146,58 @@ def lost_since(
     judged: Sequence[tuple[Observation, Verdict]],
     policy: Policy,
 ) -> tuple[float, str]:
-    """The value that losses are counted from together, and how the launches became worse, if they did.
+    """The value from which small losses are summed, and how the launches became worse, if they did.
 
     Args:
-        before: what is recorded. new: what would be.
-        judged: the runs that would be taken over, each beside what is recorded.
+        before: what is recorded.
+        new: what would be.
+        judged: the runs that would be accepted, each with its verdict.
     """
-    seen = [observation for observation, _ in judged]
+    observations = [observation for observation, _ in judged]
     reference = for_any(new, policy).noise(policy).reference
-    if is_worse(before, new, seen, policy):
+    if is_worse(before, new, observations, policy):
         return reference, "the new value is worse"
     if any(verdict.outcome is Outcome.IMPROVED for _, verdict in judged):
         return reference, ""
-    anchor = anchor_of(
-        before, {observation.machine for observation in seen}, reference, policy
+    machines = {observation.machine for observation in observations}
+    anchor = anchor_of(before, machines, reference, policy)
+    higher = new.metric.better == "higher"
+    lost = crept(anchor, reference, higher, case, policy)
+    if not lost:
+        return anchor, ""
+    return anchor, (
+        f"step by step it became worse by {wording.percent(lost)} since it began, more "
+        "than is let pass"
     )
-    if lost := crept(anchor, reference, new.metric.better == "higher", case, policy):
-        return (
-            anchor,
-            (
-                f"step by step it became worse by {wording.percent(lost)} since it "
-                "began, more than is let pass"
-            ),
-        )
-    return anchor, ""
 
 
 def is_worse(
-    old: Recorded, new: Recorded, seen: Sequence[Observation], policy: Policy
+    old: Recorded, new: Recorded, observations: Sequence[Observation], policy: Policy
 ) -> bool:
-    """Whether a machine's launches became worse by more than half of the alarm line: less is noise of a few more.
+    """Whether a machine's launches became worse by more than half of the threshold: less is noise.
 
     Args:
-        seen: the runs that would be taken over, which tell the machines.
+        observations: of the runs that would be accepted; they name the machines.
     """
-    higher = old.metric.better == "higher"
     launches = launches_by_machine(new.metric.launches, new.machines)
-    for machine in {observation.machine for observation in seen}:
-        before = seen_from(old, machine, policy)
-        own = new.metric.launches if None in launches else launches.get(machine)
-        if not own:
-            continue
-        change = (
-            statistics.fmean(math.log(point.value) for point in own)
-            - before.noise(policy).center
-        )
-        limit = 0.5 * LINE_SHARE * log_loss(before.metric.delta, higher)
-        then = sides.recorded(before.metric.launches)
-        loss = -change if higher else change
-        if then:
-            loss = sides.loss(
-                change, sides.moves(sides.recorded(own), then), higher, limit / 2
-            )
-        if loss > limit:
+    for machine in {observation.machine for observation in observations}:
+        own: Sequence[Sample] = launches.get(machine, ())
+        if None in launches:
+            own = new.metric.launches
+        if own and _lost_half(narrow_to(old, machine, policy), own, policy):
             return True
     return False
+
+
+def _lost_half(before: Recorded, samples: Sequence[Sample], policy: Policy) -> bool:
+    """Whether the samples are worse than the baseline by more than half of the threshold."""
+    higher = before.metric.better == "higher"
+    logs = [math.log(value) for value in values_of(samples)]
+    change = statistics.fmean(logs) - before.noise(policy).center
+    limit = 0.5 * LINE_SHARE * log_loss(before.metric.target_effect, higher)
+    recorded_sides = sides.recorded(before.metric.launches)
+    loss = -change if higher else change
+    if recorded_sides:
+        moves = sides.moves(sides.recorded(samples), recorded_sides)
+        loss = sides.loss(change, moves, higher, limit / 2)
+    return loss > limit

@@ -59,7 +59,7 @@ def examine(
         python,
         None if sys.version_info >= (3, 11) else "use Python 3.11 or newer",
     )
-    yield Finding("machine", hardware.describe)
+    yield Finding("machine", hardware.description)
     yield from _gpus(hardware)
     yield from _servers(hardware, study)
     yield from _room(hardware)

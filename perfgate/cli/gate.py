@@ -97,7 +97,7 @@ def accept(
 ) -> None:
     """Take the launches of one or several runs RUN over into the baselines.
 
-    Shows old, new, change, launches and spread of each case. Refuses launches that were
+    Shows old, new, change, launches and CV of each case. Refuses launches that were
     cut off, runs that are invalid or slowed down on purpose, worse values without a
     reason, and promises that the launches cannot keep; refuses to work in CI.
     """

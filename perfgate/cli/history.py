@@ -16,7 +16,13 @@ if TYPE_CHECKING:
 _FOLDER = click.Path(path_type=Path)
 
 
-@click.command("history")
+HELP = (
+    "Show the metric of CASE over all runs, with its change points; without CASE list "
+    "the cases."
+)
+
+
+@click.command("history", help=HELP)
 @click.argument("case", required=False)
 @click.option(
     "--runs",
@@ -60,10 +66,9 @@ def history(
     html: Path | None,
     **exports: Path | None,
 ) -> None:
-    """Show the metric of CASE over all runs, with its change points; without CASE list the cases."""
+    """Show one case over the runs, list the cases, or export them."""
     # Imported here: `--help` must not wait for scipy and numpy.
-    from perfgate.history.exports import comma_separated, openmetrics
-    from perfgate.history.series import HistoryError, change_points, series, told
+    from perfgate.history.exports import openmetrics, to_csv
     from perfgate.history.store import History
     from perfgate.locations import HISTORY_FILE
     from perfgate.report import trends
@@ -76,29 +81,46 @@ def history(
     store = History(file or runs / HISTORY_FILE)
     store.refresh(runs)
     entries = store.entries()
-    written = [
-        _write(exports["csv"], comma_separated(entries)) if exports["csv"] else False,
+    if exports["csv"]:
+        _write(exports["csv"], to_csv(entries))
+    if exports["metrics"]:
         _write(exports["metrics"], openmetrics(entries))
-        if exports["metrics"]
-        else False,
-        _write(html, trends.page(_chosen(entries, case, hardware))) if html else False,
-    ]
-    if any(written):
+    if html:
+        _write(html, trends.page(_chosen(entries, case, hardware)))
+    if html or any(exports.values()):
         return
-    if case is None:
-        for name in sorted({f"{entry.case}  ({entry.hardware})" for entry in entries}):
-            click.echo(name)
-        if not entries:
-            click.echo(f"no complete run in {runs} has a value")
+    if case is not None:
+        _show(entries, case, hardware)
         return
+    _list_cases(entries, runs)
+
+
+def _show(entries: Sequence[Entry], case: str, hardware: str | None) -> None:
+    """One case over the runs; without change points where they cannot be found."""
+    from perfgate.history.series import (
+        HistoryError,
+        change_points,
+        format_series,
+        series,
+    )
+
     chosen = series(entries, case, hardware)
+    values = [entry.value for entry in chosen]
     try:
-        points = change_points([entry.value for entry in chosen])
+        points = change_points(values)
     except HistoryError as error:
-        click.echo(told(chosen, []))
+        click.echo(format_series(chosen, []))
         click.echo(str(error), err=True)
         return
-    click.echo(told(chosen, points))
+    click.echo(format_series(chosen, points))
+
+
+def _list_cases(entries: Sequence[Entry], runs: Path) -> None:
+    names = {f"{entry.case}  ({entry.hardware})" for entry in entries}
+    for name in sorted(names):
+        click.echo(name)
+    if not entries:
+        click.echo(f"no complete run in {runs} has a value")
 
 
 def _chosen(
@@ -112,7 +134,7 @@ def _chosen(
     return trends.by_case(entries, hardware)
 
 
-def _write(path: Path, text: str) -> bool:
+def _write(path: Path, text: str) -> None:
     from perfgate.files import write_atomically
 
     if str(path) == "-":
@@ -120,4 +142,3 @@ def _write(path: Path, text: str) -> bool:
     else:
         write_atomically(path, text)
         click.echo(f"wrote {path}")
-    return True

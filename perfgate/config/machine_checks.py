@@ -26,7 +26,7 @@ def refuse_impossible(
     if kind and kind != hardware().kind:
         raise BadOption(
             tried=f"--hardware {kind}",
-            seen=f"this machine is {hardware().describe}",
+            seen=f"this machine is {hardware().description}",
             remedy="correct the option",
         )
     if config.platforms and config.worker_count:
@@ -61,7 +61,7 @@ def _refuse_many_workers(config: Config, study: StudyFile, hardware: Hardware) -
     raise BadOption(
         tried=f"-n {config.worker_count}",
         seen=(
-            f"{hardware.describe} has room for {room} servers of TP={ranks} "
+            f"{hardware.description} has room for {room} servers of TP={ranks} "
             "side by side"
         ),
         remedy=remedy,

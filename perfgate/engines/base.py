@@ -1,7 +1,6 @@
-"""What is a server, before it runs?
+"""Engine interface: server configuration, launch plan, and what differs by engine.
 
-The values that pass between those who say how an engine is launched and those who
-launch it.
+The values that an engine's module and the code that launches it exchange.
 """
 
 from __future__ import annotations
@@ -19,23 +18,23 @@ if TYPE_CHECKING:  # starting an engine needs no numpy
     import numpy as np
     import numpy.typing as npt
 
-# What a server is launched for to tell which experts tokens choose: hooks at its
-# routers, or the engine's own answer.
-RoutingProbe = Literal["", "hook", "returned"]
+# What a server is launched for to report the experts that tokens choose: "returned" by
+# the engine itself. "" for a server that is timed.
+RoutingProbe = Literal["", "returned"]
 
 
 class ServerConfig(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 ):
-    """One way of serving one model; hashable, so that it can be launched once per session.
+    """One way of serving one model; hashable, so that it is launched once per session.
 
     Attributes:
         engine: family name, "vllm" or "sglang".
         model: name in the catalogue of `perfgate.models`.
         device: "cpu" or "cuda".
-        routing: launched to tell the experts that tokens choose, in this way, and never
-            timed. "" for all others; of those, such as run in eager mode can be asked
-            too, after they are timed.
+        routing: launched to report the experts that tokens choose, in this way, and
+            never timed. "" for all others; one of those that runs in eager mode can
+            report them too, after it was timed.
         load_format: "auto" reads the weights, "dummy" makes some up in the engine.
         extra_args: appended to the engine's command line as they are.
         extra_env: (name, value) pairs set for the engine alone.
@@ -61,7 +60,10 @@ class ServerConfig(
 
     @property
     def key(self) -> str:
-        """Slug used in file names and messages: "vllm-mixtral-8x7b-tp2-ep"; "-routing" if launched for it."""
+        """Slug of file names and messages: "vllm-mixtral-8x7b-tp2-ep".
+
+        "-routing" is part of it if the server is launched for that.
+        """
         parts = [self.engine, self.model, f"tp{self.tensor_parallel_size}"]
         if self.expert_parallel:
             parts.append("ep")
@@ -86,7 +88,7 @@ class ServerConfig(
 
 @dataclass(frozen=True)
 class LogPhase:
-    """A step of an engine's start-up and the regular expression that its log line matches."""
+    """A step of an engine's start-up and the regular expression of its log line."""
 
     name: str
     pattern: str
@@ -94,7 +96,7 @@ class LogPhase:
 
 @dataclass(frozen=True)
 class Remedy:
-    """A known signature of a failed start and what the reader should do about it."""
+    """A known signature of a failed start, as a regular expression, and its remedy."""
 
     pattern: str
     text: str
@@ -107,7 +109,6 @@ class LaunchPlan:
     Attributes:
         env: set on top of the inherited environment.
         gpu_indices: NVML indices of the GPUs that the server may use; empty on the CPU.
-
     """
 
     key: str
@@ -133,9 +134,8 @@ class LaunchRequest:
 
     Attributes:
         weights: folder or hub id of the model.
-        offline: whether the engine must not ask the hub.
+        offline: whether the engine must not contact the hub.
         cores: cores that a CPU server may use, in order.
-
     """
 
     config: ServerConfig
@@ -151,7 +151,7 @@ class LaunchRequest:
 
 @dataclass(frozen=True)
 class LaunchFacts:
-    """What a server that is ready says about itself in its log.
+    """What a ready server logged about itself.
 
     Attributes:
         values: numbers by metric name, bytes and tokens.
@@ -159,7 +159,6 @@ class LaunchFacts:
             of a measurement's identity.
         settings: others that two engines are compared by, such as the size of a prefill
             chunk.
-
     """
 
     values: dict[str, float]
@@ -169,11 +168,11 @@ class LaunchFacts:
 
 @dataclass(frozen=True)
 class RoutingRequest:
-    """One completion whose tokens' experts are wanted.
+    """One completion for whose tokens the chosen experts are read.
 
     Attributes:
-        layers: sparse layers of the model. top_k: experts that a token chooses in each.
-
+        layers: sparse layers of the model.
+        top_k: experts that a token chooses in each layer.
     """
 
     config: ServerConfig
@@ -187,16 +186,16 @@ class RoutingRequest:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Of the answer: (tokens, layers, top_k). The last output token is never fed back, so it chooses nothing."""
-        return (
-            len(self.prompt_token_ids) + self.output_len_tokens - 1,
-            self.layers,
-            self.top_k,
-        )
+        """Shape of the answer: (tokens, layers, top_k).
+
+        The last output token is never fed back, so it chooses nothing.
+        """
+        tokens = len(self.prompt_token_ids) + self.output_len_tokens - 1
+        return tokens, self.layers, self.top_k
 
     @property
     def body(self) -> dict[str, Any]:
-        """Of the completion that is asked for."""
+        """Body of the completion request."""
         return {
             "model": self.config.model,
             "prompt": list(self.prompt_token_ids),
@@ -207,7 +206,7 @@ class RoutingRequest:
 
 
 class InjectionFailed(Failure):
-    """A slowdown that was to be injected and was not."""
+    """A delay that not every rank confirmed."""
 
 
 @dataclass(frozen=True)
@@ -215,10 +214,11 @@ class MetricNames:
     """What an engine's /metrics calls the figures that the suite reads.
 
     Attributes:
-        counters: our name -> its counter.
-        means: our name -> its histogram in seconds, without ``_sum`` and ``_count``.
-        late: of ours, those that it shows only once they have counted something.
-
+        counters: the suite's name -> the engine's counter.
+        means: the suite's name -> the engine's histogram in seconds, without ``_sum``
+            and ``_count``.
+        late: names of the suite that the page has only once they have counted
+            something.
     """
 
     counters: Mapping[str, str] = field(default_factory=dict)
@@ -231,27 +231,28 @@ class Engine:
     """What differs between engines, in one place: one value of this class per engine's module.
 
     Attributes:
-        settle: told the address of a server that is warmed up, does what its engine
-            advises before it counts.
-        tested: distribution -> versions that the suite was seen to work with.
+        settle: called with the address of a server that is warmed up; does what its
+            engine advises before a measurement.
+        tested: distribution -> versions with which the suite was tested.
         metrics: names on its /metrics page.
         compiles: what matches its log lines when it compiles while it serves.
         bench_backend: what `sglang.bench_serving` calls it.
         cpu_arguments: given to every CPU server, and part of its identity.
-        honours_seed: a request's seed makes sampling repeatable; the suite itself asks
-            for temperature 0.
-        slow_on_cpu: it has no kernels for most CPUs, so the study asks less of it
-            there, and the run stays short.
+        honours_seed: a request's seed makes sampling repeatable; the suite itself
+            sends temperature 0.
+        slow_on_cpu: it has no kernels for most CPUs; the study measures less of it
+            there, so that the run stays short.
         cpu_note: why a comparison with another engine on the CPU says little; empty if
             it says as much as elsewhere.
         help_arguments: with them the server's command prints every option that it
             takes.
-        routing_probes: device -> what a server must be launched for to tell which
-            experts tokens choose ("" if the timed server can be asked); a device that
-            is missing cannot tell.
-        no_expert_parallelism: device -> why it cannot be run there with its experts
-            spread over the ranks.
-
+        routing_probes: device -> what a server must be launched for to report the
+            experts that tokens choose ("" if the timed server can); without an entry it
+            cannot.
+        no_expert_parallelism: device -> why it cannot run there with its experts spread
+            over the ranks.
+        routed_experts: experts by token, layer and choice; None for an engine that does
+            not report them.
     """
 
     name: str
@@ -271,5 +272,4 @@ class Engine:
     help_arguments: tuple[str, ...] = ("--help",)
     routing_probes: Mapping[str, RoutingProbe] = field(default_factory=dict)
     no_expert_parallelism: Mapping[str, str] = field(default_factory=dict)
-    # Experts by token, layer and choice; None for an engine that cannot tell.
     routed_experts: Callable[[RoutingRequest], npt.NDArray[np.int64]] | None = None

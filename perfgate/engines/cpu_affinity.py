@@ -1,4 +1,4 @@
-"""Which cores does each rank of a CPU server get?"""
+"""CPU affinity: which cores each rank of a CPU server gets."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ class TooFewCores(Failure):
 
 
 def bind_cores(ranks: int, cores: tuple[int, ...]) -> str:
-    """Cores of each rank in both engines' notation: two ranks on four cores are "0,1|2,3". Each needs one of its own.
+    """Cores of each rank in both engines' notation: "0,1|2,3" for two ranks on four cores.
 
     Raises:
         TooFewCores: a rank would have none.
     """
     share = cores_per_rank(ranks, cores)
-    return "|".join(
-        ",".join(map(str, cores[rank * share : (rank + 1) * share]))
-        for rank in range(ranks)
-    )
+    groups = []
+    for rank in range(ranks):
+        first = rank * share
+        own = cores[first : first + share]
+        groups.append(",".join(map(str, own)))
+    return "|".join(groups)
 
 
 def cores_per_rank(ranks: int, cores: tuple[int, ...]) -> int:

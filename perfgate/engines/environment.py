@@ -1,16 +1,14 @@
-"""Which Python runs this engine, and how is it installed?
+"""Engine environments: which Python runs an engine, and how it is installed.
 
-Each engine lives in a virtual environment of its own, because their pins conflict with
-each other and with the suite's. An environment is made from a lock file beside this
-module; any other Python (that of an engine's own container image, say) can be named
-instead.
+Each engine has a virtual environment of its own, because their pins conflict with each
+other and with the suite's. An environment is made from a lock file of ``locks/``; any
+other Python (that of an engine's container image, for example) can be named instead.
 
 All packages but torch are installed by their hashes, with uv where there is one, else
-with pip. torch goes before them, in a step of its own, always with pip and by its
-version alone. Its CPU builds (2.13.0+cpu) are not on PyPI, where uv would find one for
-CUDA and gigabytes of libraries. Machines without a network carry such a build on their
-disk, and pip is set up to find it. So there is no one list of hashes to hold it
-against.
+with pip. torch goes first, in a step of its own, always with pip and by its version
+alone. Its CPU builds (2.13.0+cpu) are not on PyPI, where uv would find one for CUDA and
+gigabytes of libraries. Machines without a network have such a build on their disk, and
+pip is configured to find it, so no list of hashes fits all.
 """
 
 from __future__ import annotations
@@ -56,15 +54,16 @@ VERSIONED = (
     "flashinfer-python",
 )
 
-# Variables by which a shell changes how an engine runs: told where they differ from
+# Variables by which a shell changes how an engine runs: reported where they differ from
 # those of the baseline.
-_TELLING = re.compile(
-    "VLLM_|SGLANG_|SGL_|NCCL_|CUDA_|TORCH|PYTORCH_|TRITON_|FLASHINFER_|OMP_|MKL_|KMP_|GOMP_|LD_PRELOAD"
+_RECORDED = re.compile(
+    "VLLM_|SGLANG_|SGL_|NCCL_|CUDA_|TORCH|PYTORCH_|TRITON_|FLASHINFER_"
+    "|OMP_|MKL_|KMP_|GOMP_|LD_PRELOAD"
 )
-# Of those: secrets, and what says where something lies or which device it is.
-_UNTOLD = re.compile(
-    "(^|_)(KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASS|PWD|CREDENTIALS|AUTH|BEARER|ACCESS|URL|URI|PROXY|"
-    "CACHE|DIR|PATH|ROOT|HOME|HOST|PORT|LOG|VISIBLE)(_|$)"
+# Of those: secrets, locations, and the device.
+_PRIVATE = re.compile(
+    "(^|_)(KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASS|PWD|CREDENTIALS|AUTH|BEARER|ACCESS"
+    "|URL|URI|PROXY|CACHE|DIR|PATH|ROOT|HOME|HOST|PORT|LOG|VISIBLE)(_|$)"
 )
 
 
@@ -73,7 +72,7 @@ class EngineMissing(Failure):
 
 
 class InstallFailed(Failure):
-    """An environment that could not be made."""
+    """An environment that could not be installed."""
 
 
 class NoBuild(InstallFailed):
@@ -89,12 +88,15 @@ class EnginePython:
 
 
 def engines_dir() -> Path:
-    """Where environments are made: $PERFGATE_ENGINES_DIR, else what the project file says, else .engines in it."""
+    """Where environments are installed.
+
+    $PERFGATE_ENGINES_DIR, else what the project file says, else .engines in its folder.
+    """
     return locations.current().engines
 
 
 def environment_name(engine: str, device: str) -> str:
-    """The environment that serves an engine on a device: "vllm-cpu" on the CPU, "vllm" on GPUs."""
+    """The environment of an engine: "vllm-cpu" on the CPU, "vllm" on GPUs."""
     return f"{engine}-cpu" if device == "cpu" else engine
 
 
@@ -111,7 +113,7 @@ def available_locks() -> list[str]:
 def find_python(
     engine: str, device: str, chosen: Mapping[str, str], option: str = "--engine-python"
 ) -> EnginePython:
-    """The Python that runs `engine`: the option first, then the environment variable, then the installed one.
+    """The Python that runs `engine`: from the option, the variable, or installed.
 
     Args:
         chosen: engine -> path, as the user named them.
@@ -120,67 +122,79 @@ def find_python(
     Raises:
         EngineMissing: nothing was named and nothing is installed, or what was named is
             not there.
-
     """
+    if engine in chosen:
+        return _named_python(engine, f"{option} {engine}=", chosen[engine])
+    path = os.environ.get(variable(engine))
+    if path:
+        return _named_python(engine, variable(engine), path)
     name = environment_name(engine, device)
-    for origin, path in (
-        (f"{option} {engine}=", chosen.get(engine)),
-        (variable(engine), _named(engine)),
-    ):
-        if path is None:
-            continue
-        resolved = shutil.which(Path(path).expanduser())
-        if resolved is None:
-            raise EngineMissing(
-                tried=f"running {engine} with the Python that {origin} names",
-                seen=f"{path} is not an executable file",
-                remedy="correct the path, on the command line or in the project file",
-            )
-        return EnginePython(Path(resolved), origin)
-    installed = engines_dir() / name / "bin" / "python"
-    stamp = engines_dir() / name / STAMP
-    if stamp.is_file() and installed.exists():
-        if name in available_locks() and not is_installed(name):
-            raise EngineMissing(
-                tried=f"running {engine} in the environment {engines_dir() / name}",
-                seen="it was made from another version of its lock file",
-                remedy=f"`{_install_command(name)}` makes it anew",
-            )
-        return EnginePython(installed, f"perfgate engines install {name}")
-    can = f"`{_install_command(name)}`, or " if name in available_locks() else ""
-    raise EngineMissing(
-        tried=f"finding a Python that runs {engine} on the {'CPU' if device == 'cpu' else 'GPU'}",
-        seen=f"no {installed}, {variable(engine)} is not set{_no_build(name)}",
-        remedy=f"{can}name one: --engine-python {engine}=/path/to/python or {variable(engine)}",
+    folder = engines_dir() / name
+    python = folder / "bin" / "python"
+    if not (folder / STAMP).is_file() or not python.exists():
+        raise _not_installed(engine, device, python)
+    if name in available_locks() and not is_installed(name):
+        raise EngineMissing(
+            tried=f"running {engine} in the environment {folder}",
+            seen="it was made from another version of its lock file",
+            remedy=f"`{_install_command(name)}` makes it anew",
+        )
+    return EnginePython(python, f"perfgate engines install {name}")
+
+
+def _named_python(engine: str, origin: str, path: str) -> EnginePython:
+    resolved = shutil.which(Path(path).expanduser())
+    if resolved is None:
+        raise EngineMissing(
+            tried=f"running {engine} with the Python that {origin} names",
+            seen=f"{path} is not an executable file",
+            remedy="correct the path, on the command line or in the project file",
+        )
+    return EnginePython(Path(resolved), origin)
+
+
+def _not_installed(engine: str, device: str, python: Path) -> EngineMissing:
+    name = environment_name(engine, device)
+    where = "CPU" if device == "cpu" else "GPU"
+    seen = f"no {python}, {variable(engine)} is not set"
+    remedy = f"name one: --engine-python {engine}=/path/to/python or {variable(engine)}"
+    if name in available_locks():
+        seen += _no_build(name)
+        remedy = f"`{_install_command(name)}`, or {remedy}"
+    return EngineMissing(
+        tried=f"finding a Python that runs {engine} on the {where}",
+        seen=seen,
+        remedy=remedy,
     )
 
 
 def _install_command(name: str) -> str:
-    """The command that makes the environment, with another Python where this one has no builds."""
+    """The command that installs the environment.
+
+    It names another Python where this one has no builds.
+    """
+    command = f"perfgate engines install {name}"
     lock = read_lock(name)
-    other = None if lock.allows(platform.python_version()) else lock.newest_python()
-    return f"perfgate engines install {name}" + (f" --python {other}" if other else "")
+    if lock.allows(platform.python_version()):
+        return command
+    other = lock.newest_python()
+    return f"{command} --python {other}" if other else command
 
 
 def _no_build(name: str) -> str:
-    """What keeps it from being installed with this Python; nothing where it can be."""
+    """What prevents an installation with this Python; "" where nothing does."""
     running = platform.python_version()
-    if name not in available_locks() or read_lock(name).allows(running):
+    if read_lock(name).allows(running):
         return ""
     return f", {name} has no builds for Python {lock_file.minor_version(running)}"
 
 
-def _named(engine: str) -> str | None:
-    return os.environ.get(variable(engine)) or None
-
-
 @functools.cache
 def versions(python: Path) -> dict[str, str]:
-    """Versions of the distributions that matter, as that interpreter's metadata has them.
+    """Versions of the `VERSIONED` distributions, from that interpreter's metadata.
 
     Raises:
         EngineMissing: the interpreter does not run.
-
     """
     script = (
         "import importlib.metadata as m, json, platform\n"
@@ -203,7 +217,7 @@ def versions(python: Path) -> dict[str, str]:
     except (OSError, subprocess.SubprocessError, msgspec.DecodeError) as error:
         stderr = getattr(error, "stderr", None) or ""
         raise EngineMissing(
-            tried=f"asking {python} which versions it has",
+            tried=f"reading the versions of {python}",
             seen=f"{type(error).__name__}: {error} {stderr[-400:]}",
             remedy="name a Python 3 interpreter that can run by itself",
         ) from error
@@ -212,21 +226,21 @@ def versions(python: Path) -> dict[str, str]:
 def inherited(
     environment: Mapping[str, str], replaced: Iterable[str] = ()
 ) -> dict[str, str]:
-    """What of a shell's environment changes how an engine runs, but for secrets and places.
+    """Variables that change how an engine runs, without secrets and locations.
 
     Args:
-        replaced: names to which the engine is given a value of its own.
+        replaced: names for which the engine gets another value.
     """
     own = set(replaced)
     return {
         name: value
         for name, value in sorted(environment.items())
-        if _TELLING.match(name) and not _UNTOLD.search(name) and name not in own
+        if _RECORDED.match(name) and not _PRIVATE.search(name) and name not in own
     }
 
 
 def is_installed(name: str) -> bool:
-    """Whether the environment is there and was made from the lock file as it is now."""
+    """Whether the environment is there and was made from the current lock file."""
     stamp = engines_dir() / name / STAMP
     return stamp.is_file() and stamp.read_text() == _lock_hash(name)
 
@@ -237,10 +251,13 @@ def read_lock(name: str) -> Lock:
 
 
 def find_uv() -> list[str]:
-    """The command that runs uv, on PATH or beside the suite; empty where there is none."""
-    if found := shutil.which("uv"):
-        return [found]
-    return [sys.executable, "-m", "uv"] if importlib.util.find_spec("uv") else []
+    """The command that runs uv, on PATH or as a module; empty where there is none."""
+    path = shutil.which("uv")
+    if path:
+        return [path]
+    if importlib.util.find_spec("uv"):
+        return [sys.executable, "-m", "uv"]
+    return []
 
 
 def install(
@@ -250,21 +267,19 @@ def install(
     base: str = sys.executable,
     uv: Sequence[str] = (),
 ) -> Path:
-    """Make the environment from its lock file, or keep it if it is up to date. Returns its Python.
+    """Install an environment from its lock file unless it is up to date; its Python.
 
-    The lock is complete, so nothing is resolved and nothing is installed that it does
-    not name.
+    The lock is complete: nothing is resolved, and nothing else is installed.
 
     Args:
         run: runs a command and returns its exit status.
-        base: the Python that the environment is made with.
+        base: the Python that makes the environment.
         uv: the command that runs uv; without one, or where it fails, pip installs.
 
     Raises:
         InstallFailed: no such lock file, or a command failed; the environment is then
             not used.
         NoBuild: the lock file is not for this Python.
-
     """
     if name not in available_locks():
         raise InstallFailed(
@@ -297,29 +312,37 @@ def install(
 
 
 def _refuse_without_builds(name: str, lock: Lock, base: str) -> None:
-    """Say before anything is made that this Python cannot have the engine."""
-    found = shutil.which(base)
-    if found is None:
+    """Refuse, before anything is made, a Python for which the engine has no builds."""
+    path = shutil.which(base)
+    if path is None:
         raise InstallFailed(
             tried=f"installing the engine environment {name!r} with {base}",
             seen=f"{base} is not an executable file",
             remedy="name a Python that is there: --python",
         )
-    running = base == sys.executable
-    version = platform.python_version() if running else versions(Path(found))["python"]
+    if base == sys.executable:
+        version = platform.python_version()
+    else:
+        version = versions(Path(path))["python"]
     if lock.allows(version):
         return
     other = lock.newest_python()
     raise NoBuild(
         tried=f"installing the engine environment {name!r} with Python {version} ({base})",
-        seen=f"its packages are built for Python {lock.requires_python} alone ({lock.path.name})",
-        remedy="name such a Python for the engine, the suite may stay on its own: "
-        f"`perfgate engines install {name} --python {other}`, or `make perf ENGINE_PYTHON={other}`",
+        seen=(
+            f"its packages are built for Python {lock.requires_python} alone "
+            f"({lock.path.name})"
+        ),
+        remedy=(
+            "name such a Python for the engine, the suite may stay on its own: "
+            f"`perfgate engines install {name} --python {other}`, or "
+            f"`make perf ENGINE_PYTHON={other}`"
+        ),
     )
 
 
 def _install_torch(run: Run, python: Path, torch: str, echo: Echo) -> None:
-    """Where pip is set up with a CPU build of torch at hand the first command finds it."""
+    """Install torch: from where pip looks by default, else from PyTorch's CPU index."""
     command = [*_pip(python), torch]
     if run(command) != 0:
         echo(f"{torch} is not where pip looks by default; asking PyTorch's CPU index")
@@ -329,17 +352,17 @@ def _install_torch(run: Run, python: Path, torch: str, echo: Echo) -> None:
 def _install_pins(
     run: Run, python: Path, uv: Sequence[str], lock: Lock, echo: Echo
 ) -> None:
-    """All but torch. pip may know of an index that uv does not, so it is asked where uv fails."""
+    """Install all but torch: with uv, else with pip, which may know another index."""
     pins = ["--require-hashes", "--requirement", str(lock.path)]
     if uv:
         # Compiled now, as pip does it: else the first launch would, while its start is
         # timed.
-        quick = [*uv, "pip", "install", "--quiet", "--no-deps", "--compile-bytecode"]
-        quick += ["--python", str(python), *pins]
-        echo("  " + " ".join(quick))
-        if run(quick) == 0:
+        command = [*uv, "pip", "install", "--quiet", "--no-deps", "--compile-bytecode"]
+        command += ["--python", str(python), *pins]
+        echo("  " + " ".join(command))
+        if run(command) == 0:
             return
-        echo("uv could not install it; asking pip, which may be set up otherwise")
+        echo("uv could not install it; trying pip, which may have other settings")
     _step(run, [*_pip(python), *pins], echo)
 
 
@@ -361,7 +384,7 @@ def _step(run: Run, command: list[str], echo: Echo) -> None:
     if status != 0:
         raise InstallFailed(
             tried=" ".join(command),
-            seen=f"exit status {status}; its own message stands above",
+            seen=f"exit status {status}; its own message is above",
             remedy=(
                 "check the network, the free space and the Python version, then run "
                 "the same command again"

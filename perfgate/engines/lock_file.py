@@ -1,4 +1,4 @@
-"""What a lock file says beside its pins: the Pythons that it is for, the torch that goes first.
+"""Lock file header: for which Pythons a lock file is, and which torch goes first.
 
 `make locks` writes these files. Their pins are for the installer; only the header is
 read here:
@@ -18,12 +18,12 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from perfgate.errors import Failure
 
 _HEADER = re.compile(r"# (requires-python|torch): (.+)")
-# Minor versions of Python 3 among which a fitting one is looked for.
+# Minor versions of Python 3 that `newest_python` tries.
 _MINORS = range(11, 30)
 
 
 class BadLock(Failure):
-    """A lock file that lacks something."""
+    """A lock file without a usable header."""
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,19 @@ class Lock:
     packages: int
 
     def allows(self, python: str) -> bool:
-        """Whether a Python of that version ("3.12.1") can be used; its first two numbers decide."""
+        """Whether a Python of that version ("3.12.1") can be used.
+
+        Its first two numbers decide.
+        """
         return SpecifierSet(self.requires_python).contains(minor_version(python))
 
     def newest_python(self) -> str | None:
-        """The newest that can be used, as its command: "python3.13"."""
-        found = [f"3.{minor}" for minor in _MINORS if self.allows(f"3.{minor}")]
-        return f"python{found[-1]}" if found else None
+        """The newest Python that can be used, as its command: "python3.13"."""
+        for minor in reversed(_MINORS):
+            version = f"3.{minor}"
+            if self.allows(version):
+                return f"python{version}"
+        return None
 
 
 def minor_version(python: str) -> str:
@@ -61,18 +67,20 @@ def read(path: Path) -> Lock:
     """The header of a lock file.
 
     Raises:
-        BadLock: it lacks a line, or one cannot be understood.
+        BadLock: it lacks a line, or one cannot be parsed.
     """
-    lines = path.read_text().splitlines()
-    told = {
-        found[1]: found[2].strip()
-        for line in lines
-        if (found := _HEADER.fullmatch(line))
-    }
-    pins = sum(bool(line) and line[0] not in "# " for line in lines)
+    header = {}
+    packages = 0
+    for line in path.read_text().splitlines():
+        match = _HEADER.fullmatch(line)
+        if match is not None:
+            header[match[1]] = match[2].strip()
+        elif line and line[0] not in "# ":
+            packages += 1
     try:
-        SpecifierSet(told["requires-python"])
-        return Lock(path, told["torch"], told["requires-python"], pins)
+        requires_python = header["requires-python"]
+        SpecifierSet(requires_python)
+        return Lock(path, header["torch"], requires_python, packages)
     except (KeyError, InvalidSpecifier) as error:
         raise BadLock(
             tried=f"reading the header of {path}",

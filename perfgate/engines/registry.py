@@ -1,8 +1,8 @@
-"""How is each engine launched?
+"""Engine registry: the engines that the suite can launch, by name.
 
-One module an engine (`vllm`, `sglang`), the values that all of them share (`types`),
-and the environments that they run in (`environment`, with the lock files in
-``locks/``). ``inside/`` is loaded by the engines, never by the suite.
+One module an engine (`vllm`, `sglang`), the values that they share (`base`), and the
+environments that they run in (`environment`, with the lock files in ``locks/``).
+``inside/`` is loaded by the engines, never by the suite.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ def lookup(name: str) -> Engine:
 
     Raises:
         UnknownEngine: there is none.
-
     """
     if name not in ENGINES:
         raise UnknownEngine(

@@ -1,4 +1,4 @@
-"""How is SGLang launched, and what does it say about itself?
+"""SGLang: command line, log, /metrics names, delays, and weights of each rank.
 
 Written for 0.5.16 on GPUs and 0.5.23 on the CPU. There SGLang has kernels of its own
 for AMX alone; on any other CPU it runs by PyTorch's operators, through a platform class
@@ -9,9 +9,8 @@ and injects delays.
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from perfgate.engines.base import (
     ServerConfig,
 )
 from perfgate.engines.cpu_affinity import bind_cores, cores_per_rank
+from perfgate.engines.variables import search_path, visible_gpus
 
 INSIDE = Path(__file__).resolve().parent / "inside"
 # What stands in for torchvision on the CPU alone: on a GPU it would hide the real one.
@@ -39,12 +39,10 @@ CPU_KV_CACHE_TOKENS = 65536
 # KV cache.
 GPU_MEMORY_FRACTION = "0.9"
 TIMEOUT_S = 60.0
-# Names that the plugin knows, too.
-PLAIN_CPU, DELAY, REPORT = (
-    "PERFGATE_SGLANG_PLAIN_CPU",
-    "perfgate_delay_ms",
-    "perfgate_ranks",
-)
+# The plugin (inside/perfgate_sglang.py) has the same names.
+PLAIN_CPU = "PERFGATE_SGLANG_PLAIN_CPU"
+DELAY = "perfgate_delay_ms"
+REPORT = "perfgate_ranks"
 
 PHASES = (
     LogPhase("initialising the ranks", r"Init (?:parallel|torch distributed) begin"),
@@ -61,27 +59,24 @@ PHASES = (
 REMEDIES = (
     Remedy(
         r"Not enough memory\. Please try to increase --mem-fraction-static",
-        (
-            "the model leaves no room for the KV cache: use more GPUs, or end what "
-            "else holds GPU memory"
-        ),
+        "the model leaves no room for the KV cache: use more GPUs, or end what else "
+        "holds GPU memory",
     ),
     Remedy(
         r"No module named 'sgl_kernel'|Could not load any common_ops library",
-        "this SGLang wants kernels that are not there: on the CPU use the "
-        "versions of `perfgate engines install "
-        "sglang-cpu`, on GPUs the sglang-kernel of that release",
+        "this SGLang needs kernels that are not installed: on the CPU use the versions "
+        "of `perfgate engines install sglang-cpu`, on GPUs the sglang-kernel of that "
+        "release",
     ),
     Remedy(
-        r"Failed to (?:load|activate|execute) (?:platform |general )?plugin|Failed to apply hooks",
-        (
-            "this SGLang does not take the suite's plugin: use a version that "
-            "`perfgate doctor` names as tested"
-        ),
+        r"Failed to (?:load|activate|execute) (?:platform |general )?plugin"
+        r"|Failed to apply hooks",
+        "this SGLang does not take the suite's plugin: use a version that "
+        "`perfgate doctor` names as tested",
     ),
 )
 
-# Facts of the log; the first line that tells one counts. Sizes are SGLang's GB of 2**30
+# Facts of the log; the first line with one counts. Sizes are SGLang's GB of 2**30
 # bytes.
 _FACTS = (
     ("kv_cache_tokens", r"KV Cache is allocated\..*#tokens: (\d+)"),
@@ -89,15 +84,17 @@ _FACTS = (
     ("v_gb", r"KV Cache is allocated\..*V size: ([\d.]+) GB"),
     ("graphs_gb", r"Capture .*graph end\..*mem usage=(-?[\d.]+) GB"),
     ("model_loading_gb", r"Load weight end\..*mem usage=(-?[\d.]+) GB"),
-    # Chosen by itself, or as it was told.
+    # Chosen by itself, or by an argument.
     (
         "attention_backend",
-        r"Attention backend not specified\. Use (\w+)|server_args=.*\battention_backend'?[:=] ?'(\w+)'",
+        r"Attention backend not specified\. Use (\w+)"
+        r"|server_args=.*\battention_backend'?[:=] ?'(\w+)'",
     ),
     ("moe_backend", r"server_args=.*\bmoe_runner_backend'?[:=] ?'(\w+)'"),
     (
         "graphs_off",
-        r"([Cc]uda graph is disabled)|server_args=.*\bdisable_cuda_graph'?[:=] ?(True)",
+        r"([Cc]uda graph is disabled)"
+        r"|server_args=.*\bdisable_cuda_graph'?[:=] ?(True)",
     ),
     (
         "chunked_prefill_tokens",
@@ -112,7 +109,6 @@ def plan(request: LaunchRequest) -> LaunchPlan:
 
     Raises:
         TooFewCores: a rank of a CPU server would have no core of its own.
-
     """
     config = request.config
     argv = [
@@ -139,23 +135,14 @@ def plan(request: LaunchRequest) -> LaunchPlan:
         str(request.port),
     ]
     if config.device == "cpu":
+        argv += ["--device", "cpu", "--attention-backend", "torch_native"]
+        argv += ["--max-total-tokens", str(CPU_KV_CACHE_TOKENS)]
         # Schedulers spin while they wait, and two of them leave the other processes no
         # core.
-        argv += [
-            "--device",
-            "cpu",
-            "--max-total-tokens",
-            str(CPU_KV_CACHE_TOKENS),
-            "--sleep-on-idle",
-        ]
-        argv += ["--attention-backend", "torch_native"]
+        argv.append("--sleep-on-idle")
     else:
-        argv += [
-            "--mem-fraction-static",
-            GPU_MEMORY_FRACTION,
-            "--sampling-backend",
-            "pytorch",
-        ]
+        argv += ["--mem-fraction-static", GPU_MEMORY_FRACTION]
+        argv += ["--sampling-backend", "pytorch"]
     if config.routing == "returned":
         argv.append("--enable-return-routed-experts")
     if config.expert_parallel:
@@ -175,15 +162,14 @@ def plan(request: LaunchRequest) -> LaunchPlan:
 
 
 def _environment(request: LaunchRequest) -> dict[str, str]:
-    config, path = request.config, os.environ.get("PYTHONPATH")
-    # The folder of the plugin stays the first: an injection's PYTHONPATH comes right behind
-    # it.
-    stand_ins = str(STAND_INS) if config.device == "cpu" else None
-    folders = [folder for folder in (str(INSIDE), stand_ins, path) if folder]
-    env = {"PYTHONPATH": os.pathsep.join(folders)}
-    # Told to end, it takes the end of its ranks for a crash, sleeps 5 s before it looks
-    # at them, and lets those that it finds write down what the GPU holds, for a minute.
-    env |= {
+    config = request.config
+    folders = [INSIDE]
+    if config.device == "cpu":
+        folders.append(STAND_INS)
+    env = {
+        "PYTHONPATH": search_path(*folders),
+        # After SIGTERM it takes the end of its ranks for a crash, sleeps 5 s before it
+        # looks at them, and lets those that it finds dump the GPU's memory for a minute.
         "SGLANG_PYSPY_DUMP_BEFORE_CRASH": "0",
         "SGLANG_CUDA_COREDUMP_BEFORE_CRASH": "0",
     }
@@ -196,49 +182,56 @@ def _environment(request: LaunchRequest) -> dict[str, str]:
         # It would compile the mask of the embedding at the first request, 5 to 20 s,
         # and be no faster.
         env["TORCHDYNAMO_DISABLE"] = "1"
-        # Wanted at more ranks than NUMA nodes; without SGLang's kernels it binds
-        # nothing. What matters is the number of OpenMP threads: left alone each rank
-        # takes one for every core of the machine, and those that spin while they wait
-        # for work starve the ones that gloo's all-reduce needs, at TP=2 for a factor of
-        # 2 to 6.
+        # Required with more ranks than NUMA nodes; without SGLang's kernels it binds
+        # nothing. What matters is the number of OpenMP threads: by default each rank
+        # has one for every core of the machine. Those that spin while they wait for
+        # work starve the threads of gloo's all-reduce: 2 to 6 times slower at TP=2.
         env["SGLANG_CPU_OMP_THREADS_BIND"] = bind_cores(ranks, request.cores)
         env["OMP_NUM_THREADS"] = str(cores_per_rank(ranks, request.cores))
     elif request.gpu_indices:
-        env["CUDA_VISIBLE_DEVICES"] = ",".join(
-            str(index) for index in request.gpu_indices
-        )
-        env["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # that of the indices, which are NVML's
+        env |= visible_gpus(request.gpu_indices)
     return env | dict(config.extra_env)
 
 
 def read_log(config: ServerConfig, lines: Iterator[str]) -> LaunchFacts:
-    """Memory and chosen backends from the log of a server that is ready."""
-    told: dict[str, str] = {}
+    """Memory and chosen backends from the log of a ready server."""
+    facts = _facts(lines)
+    effective: dict[str, str] = {}
+    for name in ("attention_backend", "moe_backend"):
+        if name in facts:
+            effective[name] = facts[name]
+    effective["graphs"] = "off" if "graphs_off" in facts else "on"
+    settings = {
+        "chunked_prefill_tokens": facts.get("chunked_prefill_tokens", "off"),
+        "prefix_cache": "off" if "radix_cache_off" in facts else "on",
+    }
+    values = _sizes(config, facts)
+    return LaunchFacts(values=values, effective=effective, settings=settings)
+
+
+def _facts(lines: Iterator[str]) -> dict[str, str]:
+    """The text of each of `_FACTS` that was logged."""
+    facts: dict[str, str] = {}
     for line in lines:
         for name, pattern in _FACTS:
-            if name not in told and (found := re.search(pattern, line)):
-                told[name] = next(group for group in found.groups() if group)
-    values = (
-        {"kv_cache_tokens": float(told["kv_cache_tokens"])}
-        if "kv_cache_tokens" in told
-        else {}
-    )
+            match = re.search(pattern, line)
+            if match and name not in facts:
+                facts[name] = next(group for group in match.groups() if group)
+    return facts
+
+
+def _sizes(config: ServerConfig, facts: Mapping[str, str]) -> dict[str, float]:
+    values = {}
+    if "kv_cache_tokens" in facts:
+        values["kv_cache_tokens"] = float(facts["kv_cache_tokens"])
     sizes = [("kv_cache_bytes", ("k_gb", "v_gb")), ("graphs_bytes", ("graphs_gb",))]
-    if (
-        config.device == "cuda"
-    ):  # on the CPU it is what the whole machine has less, other processes included
+    if config.device == "cuda":
+        # On the CPU it is the loss of the whole machine, other processes included.
         sizes.append(("model_loading_bytes", ("model_loading_gb",)))
     for name, parts in sizes:
-        if all(part in told for part in parts):
-            values[name] = sum(float(told[part]) for part in parts) * 2**30
-    chosen = ("attention_backend", "moe_backend")
-    effective: dict[str, str] = {name: told[name] for name in chosen if name in told}
-    effective["graphs"] = "off" if "graphs_off" in told else "on"
-    settings = {
-        "chunked_prefill_tokens": told.get("chunked_prefill_tokens", "off"),
-        "prefix_cache": "off" if "radix_cache_off" in told else "on",
-    }
-    return LaunchFacts(values=values, effective=effective, settings=settings)
+        if all(part in facts for part in parts):
+            values[name] = sum(float(facts[part]) for part in parts) * 2**30
+    return values
 
 
 def weights_bytes_per_rank(url: str) -> tuple[float, ...]:
@@ -247,34 +240,32 @@ def weights_bytes_per_rank(url: str) -> tuple[float, ...]:
     Raises:
         requests.RequestException: the server does not answer, or was started without
             the plugin.
-
     """
     return tuple(float(rank["weights_bytes"]) for rank in _ranks(url))
 
 
 def inject_delay(url: str, per_token_ms: float) -> None:
-    """Slow every rank down by a delay for each token that it makes, so that a test can see the gate fire.
+    """Delay each token of every rank, so that a test sees the gate fire; 0 ends it.
 
     Raises:
         InjectionFailed: not every rank confirmed it.
-
     """
     import requests  # here and below: collecting tests must not wait for it
 
+    body = {"server_args": {DELAY: per_token_ms}}
+    delays_ms: list[float | None] = []
     try:
         answer = requests.post(
-            f"{url}/set_internal_state",
-            json={"server_args": {DELAY: per_token_ms}},
-            timeout=TIMEOUT_S,
+            f"{url}/set_internal_state", json=body, timeout=TIMEOUT_S
         )
         answer.raise_for_status()
         ranks = _ranks(url)
     except requests.RequestException as error:
-        ranks = []
         seen = str(error)
     else:
         seen = f"the ranks answered {ranks}"
-    if not ranks or any(rank.get(DELAY) != per_token_ms for rank in ranks):
+        delays_ms = [rank.get(DELAY) for rank in ranks]
+    if set(delays_ms) != {per_token_ms}:
         raise InjectionFailed(
             tried=f"injecting a delay of {per_token_ms} ms per token at {url}",
             seen=seen,
@@ -283,16 +274,15 @@ def inject_delay(url: str, per_token_ms: float) -> None:
 
 
 def settle(url: str) -> None:
-    """Take what start and warm-up left in memory out of the garbage collection of all its processes, as SGLang advises.
+    """Freeze the garbage collector after the warm-up (gc.freeze), as SGLang advises.
 
-    A full collection looks at all of that, which stops every stream for 0.4 to 0.5 s;
-    once frozen, for 4 to 15 ms. vLLM does so by itself, and SGLang 0.5.23 (not 0.5.16)
-    once it serves, before the load has left anything.
+    A full collection of what start and warm-up allocated stops every stream for 0.4 to
+    0.5 s; once frozen, for 4 to 15 ms. vLLM does so by itself. SGLang 0.5.23 (not
+    0.5.16) does so once it serves, before the load has allocated anything.
 
     Raises:
         requests.RequestException: the server does not answer, or does not know the
             request.
-
     """
     import requests
 
@@ -300,14 +290,14 @@ def settle(url: str) -> None:
 
 
 def _ranks(url: str) -> list[dict[str, float]]:
-    """What the plugin adds to the first scheduler's state: one entry for each rank."""
+    """What the plugin adds to the first scheduler's state: an entry for each rank."""
     import requests
 
     answer = requests.get(f"{url}/server_info", timeout=TIMEOUT_S)
     answer.raise_for_status()
-    told: dict[str, Any] = answer.json()
+    info: dict[str, Any] = answer.json()
     try:
-        ranks: list[dict[str, float]] = told["internal_states"][0][REPORT]
+        ranks: list[dict[str, float]] = info["internal_states"][0][REPORT]
     except (KeyError, IndexError) as error:
         raise requests.RequestException(
             f"{url}/server_info has no {REPORT}: SGLang did not load the plugin"
@@ -327,8 +317,8 @@ ENGINE = Engine(
     routing_probes={"cpu": "returned"},
     no_expert_parallelism={
         "cpu": "SGLang 0.5.23 starts on the CPU with its experts spread and dies at the "
-        "first request: "
-        "its kernel counts those of other ranks (index -1 in fused_moe_native.py)"
+        "first request: its kernel counts those of other ranks (index -1 in "
+        "fused_moe_native.py)"
     },
     # sglang/srt/observability/metrics_collector.py (0.5.23).
     metrics=MetricNames(
@@ -345,15 +335,14 @@ ENGINE = Engine(
             "e2el_mean_ms": "sglang:e2e_request_latency_seconds",
             "queue_mean_ms": "sglang:queue_time_seconds",
         },
-        # Shown only once they have counted something.
         late=("preemptions", "prefix_cache_hit_tokens"),
     ),
     compiles=r"JIT|[Cc]ompiling|Autotun|[Cc]apture .*graph begin",
     bench_backend="sglang-oai",
-    # Only with --enable-deterministic-inference, which takes other kernels.
+    # Only with --enable-deterministic-inference, which uses other kernels.
     honours_seed=False,
     slow_on_cpu=True,
     cpu_note="SGLang has kernels of its own for AMX CPUs alone and runs PyTorch's "
-    "operators here, with gloo between "
-    "its ranks: of the two engines on GPUs this says nothing",
+    "operators here, with gloo between its ranks: of the two engines on GPUs this says "
+    "nothing",
 )

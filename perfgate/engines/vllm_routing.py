@@ -1,9 +1,12 @@
-"""Which experts did the tokens of a request choose, as vLLM tells?
+"""vLLM routing: the experts that the tokens of a request chose.
 
-In two ways. Its workers note what the routers put out (`inside/`), on any device, for
-the families whose choice is the largest outputs. Or vLLM returns the choices itself
-(--enable-return-routed-experts, from 0.24 on; GPUs with its second model runner).
-Either way one request at a time, by a plain completion, which does not stream.
+They are read in one of two ways, one request at a time, by a completion that does not
+stream:
+
+* hooks in its workers note the outputs of the routers (`inside/`), on any device in
+  eager mode, for the families whose choice is the largest outputs;
+* vLLM returns the choices itself (--enable-return-routed-experts, from 0.24 on; GPUs
+  with its second model runner).
 """
 
 from __future__ import annotations
@@ -26,8 +29,7 @@ def routed_experts(request: RoutingRequest) -> npt.NDArray[np.int64]:
     """Experts by token, layer and choice, shape `request.shape`.
 
     Raises:
-        RoutingUnreadable: the server does not answer, or what it tells cannot be true.
-
+        RoutingUnreadable: the server does not answer, or with impossible experts.
     """
     # Imported here, as numpy below: collecting tests must not wait for them.
     import requests
@@ -37,21 +39,23 @@ def routed_experts(request: RoutingRequest) -> npt.NDArray[np.int64]:
     tried = f"asking {request.config.key} for the experts of a request"
     try:
         if request.config.routing == "returned":
-            found = decode_returned(_completion(request).get("routed_experts"), tried)
+            choice = _completion(request)
+            experts = decode_returned(choice.get("routed_experts"), tried)
         else:
-            found = _from_hooks(request, tried)
+            experts = _from_hooks(request, tried)
     except requests.RequestException as error:
         remedy = "look at the server's log"
         raise RoutingUnreadable(tried=tried, seen=str(error), remedy=remedy) from error
-    return checked(found, request.shape, request.experts, tried)
+    return checked(experts, request.shape, request.experts, tried)
 
 
 def decode_returned(text: str | None, tried: str) -> npt.NDArray[np.int64]:
-    """What vLLM returns: base64 of a .npy file, unsigned bytes, or two bytes for more than 256 experts.
+    """Experts that vLLM returned: base64 of a .npy file of unsigned integers.
+
+    One byte each, or two for more than 256 experts.
 
     Raises:
         RoutingUnreadable: nothing was returned, or something else.
-
     """
     import numpy as np
 
@@ -65,12 +69,8 @@ def decode_returned(text: str | None, tried: str) -> npt.NDArray[np.int64]:
             ),
         )
     try:
-        return np.asarray(
-            np.load(
-                io.BytesIO(base64.b64decode(text, validate=True)), allow_pickle=False
-            ),
-            dtype=np.int64,
-        )
+        file = io.BytesIO(base64.b64decode(text, validate=True))
+        return np.asarray(np.load(file, allow_pickle=False), dtype=np.int64)
     except (ValueError, EOFError, binascii.Error) as error:
         raise RoutingUnreadable(
             tried=tried,
@@ -83,24 +83,24 @@ def decode_returned(text: str | None, tried: str) -> npt.NDArray[np.int64]:
 
 
 def decode_noted(answer: dict[str, Any]) -> npt.NDArray[np.int64]:
-    """What a worker noted: base64 of little-endian uint16, and its shape."""
+    """Experts that a worker noted: base64 of little-endian uint16, and their shape."""
     import numpy as np
 
-    return (
-        np.frombuffer(base64.b64decode(answer["experts"]), "<u2")
-        .reshape(answer["shape"])
-        .astype(np.int64)
-    )
+    data = base64.b64decode(answer["experts"])
+    experts = np.frombuffer(data, "<u2").reshape(answer["shape"])
+    return experts.astype(np.int64)
 
 
 def _from_hooks(request: RoutingRequest, tried: str) -> npt.NDArray[np.int64]:
-    """Every rank has a router of its own, with the same inputs: where they disagree nothing can be said."""
+    """Experts that hooks noted; all ranks must agree.
+
+    Every rank has a router of its own, with the same inputs.
+    """
     call(request.url, "perfgate_routing_begin", [], request.timeout_s)
     _completion(request)
     noted = call(request.url, "perfgate_routing_take", [], request.timeout_s)
-    if len(noted) != request.config.tensor_parallel_size or any(
-        answer != noted[0] for answer in noted
-    ):
+    is_complete = len(noted) == request.config.tensor_parallel_size
+    if not is_complete or any(answer != noted[0] for answer in noted):
         raise RoutingUnreadable(
             tried=tried,
             seen=f"{len(noted)} ranks answered, and not alike",

@@ -1,4 +1,4 @@
-"""In which forms does a team's own dashboard read the history?"""
+"""Exports of the history: CSV and OpenMetrics."""
 
 from __future__ import annotations
 
@@ -26,17 +26,16 @@ COLUMNS = (
     "launches",
     "outcome",
 )
+LABELS = ("case", "hardware", "metric", "unit", "run")
 
 
-def comma_separated(entries: Iterable[Entry]) -> str:
+def to_csv(entries: Iterable[Entry]) -> str:
     """CSV with a line for each run and case; launches are separated by spaces."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)
     for entry in entries:
-        metric, unit = _metric(entry)
-        launches = " ".join(f"{value:.6g}" for value in entry.launches)
-        value = f"{entry.value:.6g}"
+        metric, unit = _metric_and_unit(entry)
         row = (
             entry.run,
             entry.started,
@@ -44,57 +43,65 @@ def comma_separated(entries: Iterable[Entry]) -> str:
             entry.case,
             metric,
             unit,
-            value,
-            launches,
+            f"{entry.value:.6g}",
+            " ".join(f"{value:.6g}" for value in entry.launches),
             entry.outcome or "",
         )
         writer.writerow(row)
     return out.getvalue()
 
 
+class _Newest:
+    """A collector of the newest entry of each case on each hardware."""
+
+    def __init__(self, entries: Sequence[Entry]) -> None:
+        self._entries = {(entry.case, entry.hardware): entry for entry in entries}
+
+    def collect(self) -> Iterator[Metric]:
+        from prometheus_client.core import GaugeMetricFamily
+
+        value = GaugeMetricFamily(
+            "perfgate_value", "Newest value of a case, in its unit.", labels=LABELS
+        )
+        passed = GaugeMetricFamily(
+            "perfgate_passed",
+            "1 if the case PASSED or IMPROVED, else 0.",
+            labels=LABELS,
+        )
+        for (case, hardware), entry in self._entries.items():
+            labels = (case, hardware, *_metric_and_unit(entry), entry.run)
+            is_green = float(entry.outcome in GREEN)
+            at_s = _unix_s(entry.started)
+            value.add_metric(labels, entry.value, timestamp=at_s)
+            passed.add_metric(labels, is_green, timestamp=at_s)
+        yield value
+        yield passed
+
+
 def openmetrics(entries: Sequence[Entry]) -> str:
-    """OpenMetrics text: the newest value of each case on each hardware, with its time, and whether it passed."""
+    """OpenMetrics text: newest value, its time and whether it passed.
+
+    One of each for every case on each hardware.
+    """
     from prometheus_client import CollectorRegistry
-    from prometheus_client.core import GaugeMetricFamily
     from prometheus_client.openmetrics.exposition import generate_latest
 
-    newest = {(entry.case, entry.hardware): entry for entry in entries}
-
-    class Newest:
-        def collect(self) -> Iterator[Metric]:
-            names = ("case", "hardware", "metric", "unit", "run")
-            value = GaugeMetricFamily(
-                "perfgate_value", "Newest value of a case, in its unit.", labels=names
-            )
-            good = GaugeMetricFamily(
-                "perfgate_passed",
-                "1 if the case PASSED or IMPROVED, else 0.",
-                labels=names,
-            )
-            for (case, hardware), entry in newest.items():
-                labels, at = (
-                    (case, hardware, *_metric(entry), entry.run),
-                    _unix_s(entry.started),
-                )
-                value.add_metric(labels, entry.value, timestamp=at)
-                good.add_metric(labels, float(entry.outcome in GREEN), timestamp=at)
-            yield value
-            yield good
-
     registry = CollectorRegistry()
-    registry.register(Newest())
+    registry.register(_Newest(entries))
     return bytes(generate_latest(registry)).decode()  # type: ignore[no-untyped-call]
 
 
-def _metric(entry: Entry) -> tuple[str, str]:
-    """(metric, unit); a ratio has none."""
+def _metric_and_unit(entry: Entry) -> tuple[str, str]:
+    """(metric, unit); a ratio has no unit."""
     name = entry.case.rsplit("/", 1)[-1]
-    known = METRICS.get(name)
-    return name, "" if known is None or "--over--" in entry.case else known.unit
+    metric = METRICS.get(name)
+    if metric is None or "--over--" in entry.case:
+        return name, ""
+    return name, metric.unit
 
 
 def _unix_s(started: str) -> float:
     moment = datetime.datetime.fromisoformat(started)
-    return (
-        moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
-    ).timestamp()
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=datetime.UTC)
+    return moment.timestamp()

@@ -1,10 +1,10 @@
-"""How has a metric moved over the runs?
+"""History of a case over the runs, and the change points in it.
 
 Losses too small for the gate add up over weeks: change points find them (Apache Otava's
 E-divisive split, each confirmed by Student's t). After 20 runs, a step of twice the
 noise is found in 36 % of cases three runs later, in 60 % five and in 80 % ten runs
-later; 1 % of series of 30 runs without a step show one. A thing to look at every week,
-and no gate.
+later; 1 % of series of 30 runs without a step show one. Look at it every week; it is no
+gate.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from perfgate import formatting as wording
+from perfgate import formatting
 from perfgate.errors import Failure
 from perfgate.judge.observation import RunReader
 from perfgate.results.schema import RunResults
@@ -23,14 +23,20 @@ from perfgate.results.schema import RunResults
 FEWEST = 6  # runs, below which a change point means nothing
 MAX_P = 0.001
 SMALLEST_STEP = 0.005
+BAR = 30  # columns
 
 
 class HistoryError(Failure):
-    """A history that cannot be read, or a question that it cannot answer."""
+    """A history that cannot be read, or that has no entries for a case."""
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One case in one run; `value` is the geometric mean of its launches."""
+    """One case in one run.
+
+    Attributes:
+        value: geometric mean of the launches.
+        launches: value of each launch that counts.
+    """
 
     run: str
     started: str
@@ -53,27 +59,31 @@ class ChangePoint(
 
 
 def entries_of(results: RunResults) -> list[Entry]:
-    """What a run adds: one entry for each case with a value. A run that was slowed down on purpose adds nothing."""
+    """What a run adds: one entry for each case with a launch that counts.
+
+    A run in which something was changed on purpose adds nothing.
+    """
     if results.mode == "paired" or any(launch.injected for launch in results.launches):
         return []
     reader = RunReader(results)
     outcomes = {row.case: row.outcome for row in results.verdicts}
-    found = []
+    entries = []
     for case in results.cases:
-        seen = reader.observe(case)
-        if seen.values:
-            entry = Entry(
-                run=results.run_id,
-                started=results.started,
-                hardware=seen.hardware_label,
-                case=case.id,
-                value=seen.value,
-                launches=tuple(seen.values),
-                outcome=outcomes.get(case.id),
-                context=dict(seen.context),
-            )
-            found.append(entry)
-    return found
+        observation = reader.observe(case)
+        if not observation.values:
+            continue
+        entry = Entry(
+            run=results.run_id,
+            started=results.started,
+            hardware=observation.hardware_label,
+            case=case.id,
+            value=observation.value,
+            launches=tuple(observation.values),
+            outcome=outcomes.get(case.id),
+            context=dict(observation.context),
+        )
+        entries.append(entry)
+    return entries
 
 
 def series(
@@ -86,26 +96,26 @@ def series(
             and none was named.
 
     """
-    every = list(entries)
-    mine = [
-        entry
-        for entry in every
-        if entry.case == case_id and hardware in (None, entry.hardware)
-    ]
-    kinds = sorted({entry.hardware for entry in mine})
-    if not mine:
+    cases = set()
+    own = []
+    for entry in entries:
+        cases.add(entry.case)
+        if entry.case == case_id and hardware in (None, entry.hardware):
+            own.append(entry)
+    if not own:
         raise HistoryError(
             tried=f"looking for {case_id} on {hardware or 'any hardware'}",
-            seen=f"{len({entry.case for entry in every})} other cases in the history",
+            seen=f"{len(cases)} other cases in the history",
             remedy="`perfgate history` without a case lists them",
         )
+    kinds = sorted({entry.hardware for entry in own})
     if len(kinds) > 1:
         raise HistoryError(
             tried=f"showing {case_id}",
             seen=f"it ran on {', '.join(kinds)}",
             remedy="name one by --hardware",
         )
-    return sorted(mine, key=lambda entry: (entry.started, entry.run))
+    return sorted(own, key=lambda entry: (entry.started, entry.run))
 
 
 def change_points(values: Sequence[float]) -> list[ChangePoint]:
@@ -133,51 +143,58 @@ def change_points(values: Sequence[float]) -> list[ChangePoint]:
     found, _ = otava.compute_change_points(
         list(values), max_pvalue=MAX_P, min_magnitude=SMALLEST_STEP
     )
-    return [
-        ChangePoint(
-            index=int(point.index),
-            change=float(point.stats.forward_rel_change()),
-            p_value=float(point.stats.pvalue),
+    points = []
+    for change in found:
+        point = ChangePoint(
+            index=int(change.index),
+            change=float(change.stats.forward_rel_change()),
+            p_value=float(change.stats.pvalue),
         )
-        for point in found
-    ]
+        points.append(point)
+    return points
 
 
-def told(entries: Sequence[Entry], points: Sequence[ChangePoint]) -> str:
-    """One line for each run, with a rule where the level changed; before it the context that changed with it."""
-    low, high = (
-        min(entry.value for entry in entries),
-        max(entry.value for entry in entries),
-    )
+def format_series(entries: Sequence[Entry], points: Sequence[ChangePoint]) -> str:
+    """One line for each run, with a rule where the level changed.
+
+    The context that changed stands before the run.
+    """
+    values = [entry.value for entry in entries]
+    low, high = min(values), max(values)
     changes = {point.index: point for point in points}
     lines = []
     for index, entry in enumerate(entries):
-        drift = _drift(entries[index - 1], entry) if index else ""
+        changed_context = ""
+        if index:
+            changed_context = _context_changes(entries[index - 1], entry)
         if index in changes:
-            lines.append(_rule(changes[index], drift))
-        elif drift:
-            lines.append(f"     {drift}")
-        bar = (
-            "#" * (1 + round(29 * (entry.value - low) / (high - low)))
-            if high > low
-            else "#"
-        )
+            lines.append(_rule(changes[index], changed_context))
+        elif changed_context:
+            lines.append(f"     {changed_context}")
+        bar = "#" * _bar_length(entry.value, low, high)
         lines.append(
-            f"{entry.started[:16]}  {entry.value:>12.6g}  {bar:<30}  "
+            f"{entry.started[:16]}  {entry.value:>12.6g}  {bar:<{BAR}}  "
             f"{entry.outcome or '-':<12}  {entry.run}"
         )
     return "\n".join(lines)
 
 
-def _drift(before: Entry, after: Entry) -> str:
-    return wording.listed(
-        [
-            f"{name}: {before.context.get(name, '-')} before, {after.context.get(name, '-')} after"
-            for name in wording.differing(before.context, after.context)
-        ]
-    )
+def _bar_length(value: float, low: float, high: float) -> int:
+    if high <= low:
+        return 1
+    return 1 + round((BAR - 1) * (value - low) / (high - low))
 
 
-def _rule(point: ChangePoint, drift: str) -> str:
-    why = f"; {drift}" if drift else ""
-    return f"---- {wording.moved(point.change)} from here on (p = {point.p_value:.1g}){why}"
+def _context_changes(before: Entry, after: Entry) -> str:
+    changes = []
+    for name in formatting.differing(before.context, after.context):
+        old = before.context.get(name, "-")
+        new = after.context.get(name, "-")
+        changes.append(f"{name}: {old} before, {new} after")
+    return formatting.listed(changes)
+
+
+def _rule(point: ChangePoint, changed_context: str) -> str:
+    why = f"; {changed_context}" if changed_context else ""
+    change = formatting.moved(point.change)
+    return f"---- {change} from here on (p = {point.p_value:.1g}){why}"

@@ -1,9 +1,9 @@
-"""Where is the history of the runs kept?
+"""History store: one SQLite file with every complete run.
 
-In one SQLite file. A run is added once, under its id, whoever adds it and however
-often; several writers wait for each other. Runs outlive the run directories that they
-were made from. The JSON lines that held the history before (`history.jsonl` in the same
-folder) are taken over at the first use, and left as they are.
+A run is added once, under its id, whoever adds it and however often; several writers
+wait for each other. Runs outlive the run directories that they were made from. The JSON
+lines that held the history before (`history.jsonl` in the same folder) are imported at
+the first use, and left as they are.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ import contextlib
 import sqlite3
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from perfgate.history.series import Entry, HistoryError, entries_of
+from perfgate.judge.baseline_upgrade import with_new_prefixes
 from perfgate.results.schema import RunResults, stored
 
 FORMER_FILE = "history.jsonl"
@@ -24,10 +26,20 @@ WAIT_S = 60.0  # for another writer
 _TABLES = """
 CREATE TABLE runs (run TEXT PRIMARY KEY, started TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE entries (
-    run TEXT NOT NULL REFERENCES runs (run), "case" TEXT NOT NULL, hardware TEXT NOT NULL, value REAL NOT NULL,
-    launches TEXT NOT NULL, outcome TEXT, context TEXT NOT NULL, PRIMARY KEY (run, "case", hardware)
+    run TEXT NOT NULL REFERENCES runs (run),
+    "case" TEXT NOT NULL,
+    hardware TEXT NOT NULL,
+    value REAL NOT NULL,
+    launches TEXT NOT NULL,
+    outcome TEXT,
+    context TEXT NOT NULL,
+    PRIMARY KEY (run, "case", hardware)
 ) WITHOUT ROWID;
 CREATE INDEX by_case ON entries ("case", hardware);
+"""
+_ENTRIES = """
+SELECT run, started, hardware, "case", value, launches, outcome, context
+FROM entries JOIN runs USING (run) ORDER BY started, run, "case"
 """
 
 
@@ -44,16 +56,19 @@ class History:
     def append(self, results: RunResults) -> int:
         """Add a complete run unless it is there; returns how many entries that made.
 
-        A run that was slowed down on purpose is noted without entries.
+        A run in which something was changed on purpose is noted without entries.
         """
-        return (
-            self._add(results.run_id, results.started, entries_of(results))
-            if results.complete
-            else 0
-        )
+        if not results.complete:
+            return 0
+        with self._open() as database:
+            entries = entries_of(results)
+            return _insert(database, results.run_id, results.started, entries)
 
     def refresh(self, runs_dir: Path) -> None:
-        """Add the complete runs of a run store that are not here; runs that cannot be read are left out."""
+        """Add the complete runs of a run store that are not here.
+
+        Runs that cannot be read are left out.
+        """
         known = self.runs()
         for results in stored(runs_dir):
             if results.run_id not in known:
@@ -66,28 +81,9 @@ class History:
 
     def entries(self) -> list[Entry]:
         """Everything, in order of time."""
-        columns = 'run, started, hardware, "case", value, launches, outcome, context'
         with self._open() as database:
-            found = database.execute(
-                f'SELECT {columns} FROM entries JOIN runs USING (run) ORDER BY started, run, "case"'
-            ).fetchall()
-        return [
-            Entry(
-                run=run,
-                started=started,
-                hardware=hardware,
-                case=case,
-                value=value,
-                launches=msgspec.json.decode(launches, type=tuple[float, ...]),
-                outcome=outcome,
-                context=msgspec.json.decode(context, type=dict[str, str]),
-            )
-            for run, started, hardware, case, value, launches, outcome, context in found
-        ]
-
-    def _add(self, run: str, started: str, entries: Iterable[Entry]) -> int:
-        with self._open() as database:
-            return _insert(database, run, started, entries)
+            rows = database.execute(_ENTRIES).fetchall()
+        return [_entry(row) for row in rows]
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
@@ -132,25 +128,43 @@ class History:
         database.execute(f"PRAGMA user_version = {VERSION}")
 
 
+def _entry(row: tuple[Any, ...]) -> Entry:
+    """An entry as it was stored; sides of a ratio's context by their names of today."""
+    run, started, hardware, case, value, launches, outcome, context = row
+    fields = msgspec.json.decode(context, type=dict[str, str])
+    if "--over--" in case:
+        fields = with_new_prefixes(fields)
+    return Entry(
+        run=run,
+        started=started,
+        hardware=hardware,
+        case=case,
+        value=value,
+        launches=msgspec.json.decode(launches, type=tuple[float, ...]),
+        outcome=outcome,
+        context=fields,
+    )
+
+
 def _insert(
     database: sqlite3.Connection, run: str, started: str, entries: Iterable[Entry]
 ) -> int:
-    if not database.execute(
-        "INSERT OR IGNORE INTO runs VALUES (?, ?)", (run, started)
-    ).rowcount:
+    added = database.execute("INSERT OR IGNORE INTO runs VALUES (?, ?)", (run, started))
+    if not added.rowcount:
         return 0
-    rows = [
-        (
+    rows = []
+    for entry in entries:
+        context = msgspec.json.encode(entry.context, order="deterministic")
+        row = (
             run,
             entry.case,
             entry.hardware,
             entry.value,
             msgspec.json.encode(entry.launches).decode(),
             entry.outcome,
-            msgspec.json.encode(entry.context, order="deterministic").decode(),
+            context.decode(),
         )
-        for entry in entries
-    ]
+        rows.append(row)
     database.executemany(
         "INSERT OR IGNORE INTO entries VALUES (?, ?, ?, ?, ?, ?, ?)", rows
     )
@@ -163,15 +177,15 @@ def _former(path: Path) -> list[tuple[str, str, list[Entry]]]:
     Raises:
         HistoryError: a line is not of that form; the message names it.
     """
+    if not path.exists():
+        return []
     runs: dict[str, list[Entry]] = {}
-    for number, line in enumerate(
-        path.read_bytes().splitlines() if path.exists() else (), 1
-    ):
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
         try:
             entry = msgspec.json.decode(line, type=Entry)
         except msgspec.DecodeError as error:
             raise HistoryError(
-                tried=f"taking over {path}",
+                tried=f"importing {path}",
                 seen=f"line {number}: {error}",
                 remedy="delete that line; what the run directories still hold is added again",
             ) from error

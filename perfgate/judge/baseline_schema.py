@@ -1,9 +1,10 @@
-"""How is a baseline written down?
+"""Baseline files: the schema of recorded and of published baselines, read and written as JSON.
 
-Every launch's value is kept, not a mean: what can be detected follows from the spread
-of the launches and is computed anew at each judgement. Published figures have a
-tolerance instead of launches. A file that is not exactly of this form is an error that
-names the file and the field: a gate that reads a baseline half is worse than none.
+The value of every launch is kept, not a mean: what can be detected follows from the
+launch-to-launch variation and is computed anew at each judgement. Published figures
+have a tolerance instead of launches. A file that is not exactly of this form is an
+error that names the file and the field: a gate that reads half a baseline is worse than
+none.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import datetime
 import json
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
@@ -18,38 +20,23 @@ import msgspec
 
 from perfgate.cases import GateMode
 from perfgate.errors import Failure
+from perfgate.judge import baseline_upgrade
 from perfgate.models.routing import LayerShares
+from perfgate.results.samples import Sample
 
-SCHEMA: Final = 1
-# significant digits of a stored value: a hundredth of the smallest noise measured on a
-# GPU
+SCHEMA: Final = 2
+# Significant digits of a stored value: a hundredth of the smallest noise measured on a
+# GPU.
 DIGITS = 6
+# Of what is measured here; squares of the differences of its logarithms stay numbers.
+SMALLEST = 1e-30
 
 Better = Literal["higher", "lower"]
-# of what is measured here; squares of its logarithm's differences stay numbers
-SMALLEST = 1e-30
 FileType = TypeVar("FileType", "BaselineFile", "PublishedFile")
 
 
 class BaselineError(Failure):
     """A baseline file that cannot be read; the message names the file and the field."""
-
-
-class LaunchPoint(
-    msgspec.Struct,
-    frozen=True,
-    kw_only=True,
-    forbid_unknown_fields=True,
-    omit_defaults=True,
-):
-    """What one launch of one run measured; for a ratio its two sides as well, for routing each layer's shares."""
-
-    run: str
-    launch: int
-    value: float
-    of: float | None = None
-    over: float | None = None
-    shares: LayerShares | None = None
 
 
 class Known(
@@ -64,9 +51,9 @@ class Known(
     Attributes:
         until: last day, ISO ("2026-12-31").
         worse_by: fraction by which the metric was worse when that was accepted; a
-            greater loss stays red.
-        change: what the value had changed by then, with its sign: a move the other way
-            is another one.
+            greater loss still fails the run.
+        change: by which fraction the value had changed by then, with its sign: a change
+            in the other direction is another regression.
 
     """
 
@@ -83,18 +70,19 @@ class MetricBaseline(
     forbid_unknown_fields=True,
     omit_defaults=True,
 ):
-    """One metric's recorded launches and what is promised about it.
+    """One metric's recorded launches and the loss that the gate must catch.
 
     Attributes:
         definition: how the value was computed when it was recorded; another definition
             is not comparable.
-        delta: the relative loss that the gate promises to catch.
+        target_effect: the relative loss that the gate promises to catch.
         floor: a loss smaller than this, in `unit`, never is a regression.
-        reason: why delta is wider than the policy allows, or why the metric is reported
-            only.
-        anchor: the value when launches were last taken over as a beginning or for a
+        launches: each with a value, and without reasons why it would not count.
+        reason: why the target effect is larger than the policy allows, or why the
+            metric is reported only.
+        anchor: the value when launches were last accepted as a beginning or for a
             reason; None: that of the launches. Small losses that join one after the
-            other are held against it.
+            other are compared with it.
 
     """
 
@@ -102,9 +90,9 @@ class MetricBaseline(
     better: Better
     definition: str
     gate: GateMode
-    delta: float
+    target_effect: float
     floor: float
-    launches: tuple[LaunchPoint, ...]
+    launches: tuple[Sample, ...]
     reason: str | None = None
     known: Known | None = None
     anchor: float | None = None
@@ -112,7 +100,7 @@ class MetricBaseline(
     @property
     def runs(self) -> int:
         """Sessions that the launches come from."""
-        return len({point.run for point in self.launches})
+        return len({sample.run for sample in self.launches})
 
 
 class Provenance(
@@ -139,9 +127,12 @@ class Provenance(
 class BaselineFile(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 ):
-    """The recorded metrics of one server (or pair) under one workload (or pair) on one kind of hardware."""
+    """Recorded metrics of one server under one workload on one kind of hardware.
 
-    schema: Literal[1] = SCHEMA
+    Of a ratio, of a pair of servers or of workloads.
+    """
+
+    schema: Literal[2] = SCHEMA
     identity: dict[str, str]
     context: dict[str, str]
     provenance: tuple[Provenance, ...]
@@ -163,7 +154,7 @@ class PublishedFigure(
         tolerance: relative; wide, because the load was similar to ours and not the
             same.
         holds: False where the figure contradicts arithmetic or measurement: it is then
-            shown beside ours, no guard.
+            shown for comparison and judges nothing.
         note: what is known about it.
 
     """
@@ -183,94 +174,107 @@ class PublishedFile(
 ):
     """Published figures; identity names only the fields that the source states."""
 
-    schema: Literal[1] = SCHEMA
+    schema: Literal[2] = SCHEMA
     identity: dict[str, str]
     metrics: dict[str, PublishedFigure]
 
 
+def stored_sample(sample: Sample, with_shares: bool) -> Sample:
+    """A sample with a value as a baseline keeps it: without reasons of invalid repetitions."""
+    shares = sample.shares if with_shares else None
+    return msgspec.structs.replace(sample, invalid=(), shares=shares)
+
+
 def read_recorded(path: Path) -> BaselineFile:
-    """Parse a recorded file.
+    """Parse a recorded file, of this schema or of an older one.
 
     Raises:
-        BaselineError: not JSON, another schema, a field missing, unknown, of the wrong
-            type or out of its range.
+        BaselineError: not JSON, an unknown schema, a field missing, unknown, of the
+            wrong type or out of its range.
 
     """
-    file = _decode(path, BaselineFile)
+    file, check = _decode(path, BaselineFile)
     for name, metric in file.metrics.items():
-        at = f"metrics.{name}"
-        if not metric.launches:
-            raise _wrong(path, f"{at}.launches", "is empty")
-        for index, point in enumerate(metric.launches):
-            for field, value in (
-                ("value", point.value),
-                ("of", point.of),
-                ("over", point.over),
-            ):
-                _require(
-                    path,
-                    f"{at}.launches[{index}].{field}",
-                    value is None or _positive(value),
-                    value,
-                )
-            _require(
-                path,
-                f"{at}.launches[{index}].shares",
-                _sound(point.shares),
-                point.shares,
-            )
-        most = 1 if metric.better == "higher" else math.inf
-        _require(path, f"{at}.delta", 0 < metric.delta < most, metric.delta)
-        _require(
-            path,
-            f"{at}.floor",
-            math.isfinite(metric.floor) and metric.floor >= 0,
-            metric.floor,
-        )
-        if metric.known is not None:
-            known = metric.known
-            _require(path, f"{at}.known.until", _is_day(known.until), known.until)
-            _require(
-                path, f"{at}.known.reason", bool(known.reason.strip()), known.reason
-            )
-            _require(
-                path, f"{at}.known.worse_by", 0 < known.worse_by < most, known.worse_by
-            )
-        _require(
-            path,
-            f"{at}.anchor",
-            metric.anchor is None or _positive(metric.anchor),
-            metric.anchor,
-        )
+        _check_metric(check, f"metrics.{name}", metric)
     return file
 
 
 def read_published(path: Path) -> PublishedFile:
     """Parse a file of published figures; raises as `read_recorded` does."""
-    file = _decode(path, PublishedFile)
+    file, check = _decode(path, PublishedFile)
     for name, figure in file.metrics.items():
-        _require(path, f"metrics.{name}.value", _positive(figure.value), figure.value)
-        _require(
-            path,
-            f"metrics.{name}.tolerance",
-            0 < figure.tolerance < 1,
-            figure.tolerance,
-        )
+        is_fraction = 0 < figure.tolerance < 1
+        check.require(f"metrics.{name}.value", _positive(figure.value), figure.value)
+        check.require(f"metrics.{name}.tolerance", is_fraction, figure.tolerance)
     return file
 
 
 def to_text(file: BaselineFile | PublishedFile) -> str:
-    """JSON with sorted keys and one line for each launch: a recording changes few lines.
+    """JSON with sorted keys and one line for each launch: one more launch changes few lines.
 
     Recorded values are rounded; published ones stay as their source has them.
     """
     tree = msgspec.to_builtins(file, order="deterministic")
-    return (
-        _lay_out(_rounded(tree) if isinstance(file, BaselineFile) else tree, 0) + "\n"
-    )
+    if isinstance(file, BaselineFile):
+        tree = _rounded(tree)
+    return _lay_out(tree, 0) + "\n"
 
 
-def _decode(path: Path, kind: type[FileType]) -> FileType:
+class _Check:
+    """Raises for a value that is out of its range, by the field name that stands in the file."""
+
+    def __init__(self, path: Path, is_upgraded: bool) -> None:
+        self._path = path
+        self._is_upgraded = is_upgraded
+
+    def require(self, field: str, is_good: bool, value: object) -> None:
+        if not is_good:
+            raise self.wrong(field, f"is {value!r}, which is out of its range")
+
+    def wrong(self, field: str, problem: str) -> BaselineError:
+        if self._is_upgraded:
+            field = baseline_upgrade.old_names(f".{field}")[1:]
+            problem = baseline_upgrade.old_names(problem)
+        return BaselineError(
+            tried=f"reading the baseline {self._path}",
+            seen=f"{field}: {problem}",
+            remedy=f"mend {field} in that file, or take the file back from version "
+            "control; `perfgate accept` writes files that can be read",
+        )
+
+
+def _check_metric(check: _Check, field: str, metric: MetricBaseline) -> None:
+    if not metric.launches:
+        raise check.wrong(f"{field}.launches", "is empty")
+    for number, sample in enumerate(metric.launches):
+        _check_sample(check, f"{field}.launches[{number}]", sample)
+    most = 1 if metric.better == "higher" else math.inf
+    effect, floor = metric.target_effect, metric.floor
+    check.require(f"{field}.target_effect", 0 < effect < most, effect)
+    check.require(f"{field}.floor", math.isfinite(floor) and floor >= 0, floor)
+    if metric.known is not None:
+        _check_known(check, f"{field}.known", metric.known, most)
+    if metric.anchor is not None:
+        check.require(f"{field}.anchor", _positive(metric.anchor), metric.anchor)
+
+
+def _check_sample(check: _Check, field: str, sample: Sample) -> None:
+    has_value = sample.value is not None and _positive(sample.value)
+    check.require(f"{field}.value", has_value, sample.value)
+    for name in ("numerator", "denominator"):
+        value = getattr(sample, name)
+        check.require(f"{field}.{name}", value is None or _positive(value), value)
+    check.require(f"{field}.invalid", not sample.invalid, sample.invalid)
+    check.require(f"{field}.shares", _complete(sample.shares), sample.shares)
+
+
+def _check_known(check: _Check, field: str, known: Known, most: float) -> None:
+    check.require(f"{field}.until", _is_day(known.until), known.until)
+    check.require(f"{field}.reason", bool(known.reason.strip()), known.reason)
+    check.require(f"{field}.worse_by", 0 < known.worse_by < most, known.worse_by)
+
+
+def _decode(path: Path, kind: type[FileType]) -> tuple[FileType, _Check]:
     try:
         raw = path.read_bytes()
     except OSError as error:
@@ -279,29 +283,46 @@ def _decode(path: Path, kind: type[FileType]) -> FileType:
             seen=f"{type(error).__name__}: {error}",
             remedy="make the file readable, or take it back from version control",
         ) from error
+    check = _Check(path, is_upgraded=False)
     try:
-        schema = msgspec.json.decode(raw, type=dict[str, msgspec.Raw]).get("schema")
-        if schema is not None and bytes(schema).strip() != str(SCHEMA).encode():
-            raise _wrong(
-                path,
-                "schema",
-                f"is {bytes(schema).decode()}, this suite reads {SCHEMA}",
-            )
-        return msgspec.json.decode(raw, type=kind)
+        fields = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+        schema = bytes(fields.get("schema", b"")).decode().strip()
+        if schema in ("", str(SCHEMA)):
+            return msgspec.json.decode(raw, type=kind), check
+        if schema != str(baseline_upgrade.OLDEST):
+            known = f"{baseline_upgrade.OLDEST} to {SCHEMA}"
+            raise check.wrong("schema", f"is {schema}, this suite reads {known}")
+        check = _Check(path, is_upgraded=True)
+        tree = baseline_upgrade.upgraded(msgspec.json.decode(raw))
+        return msgspec.convert(tree, kind), check
     except msgspec.ValidationError as error:
-        message, _, where = str(error).partition(" - at `$")
-        field = where.strip("`.") or "the top level"
-        if field.startswith("metrics[...]"):
-            field = f"metrics.{_culprit(raw, kind)}{field.removeprefix('metrics[...]')}"
-        raise _wrong(path, field, message) from error
+        raise _invalid(raw, kind, check, error) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise _wrong(path, "the file as a whole", f"is not JSON ({error})") from error
+        raise check.wrong("the file as a whole", f"is not JSON ({error})") from error
+
+
+def _invalid(
+    raw: bytes,
+    kind: type[BaselineFile] | type[PublishedFile],
+    check: _Check,
+    error: msgspec.ValidationError,
+) -> BaselineError:
+    """The decoder's error, with the name of the metric that it leaves out."""
+    problem, _, path = str(error).partition(" - at `$")
+    field = path.strip("`.") or "the top level"
+    unnamed = "metrics[...]"
+    if field.startswith(unnamed):
+        field = f"metrics.{_culprit(raw, kind)}{field.removeprefix(unnamed)}"
+    return check.wrong(field, problem)
 
 
 def _culprit(raw: bytes, kind: type[BaselineFile] | type[PublishedFile]) -> str:
     """Name of the first metric that cannot be read; the decoder says only that one could not."""
+    tree = msgspec.json.decode(raw)
+    if tree.get("schema") == baseline_upgrade.OLDEST:
+        tree = baseline_upgrade.upgraded(tree)
     metric = MetricBaseline if kind is BaselineFile else PublishedFigure
-    for name, value in msgspec.json.decode(raw)["metrics"].items():
+    for name, value in tree["metrics"].items():
         try:
             msgspec.convert(value, metric)
         except msgspec.ValidationError:
@@ -309,30 +330,14 @@ def _culprit(raw: bytes, kind: type[BaselineFile] | type[PublishedFile]) -> str:
     return "?"
 
 
-def _require(path: Path, field: str, good: bool, value: object) -> None:
-    if not good:
-        raise _wrong(path, field, f"is {value!r}, which is out of its range")
-
-
-def _wrong(path: Path, field: str, what: str) -> BaselineError:
-    return BaselineError(
-        tried=f"reading the baseline {path}",
-        seen=f"{field}: {what}",
-        remedy=f"mend {field} in that file, or take the file back from version control; "
-        "`perfgate accept` writes files that can be read",
-    )
-
-
-def _sound(found: LayerShares | None) -> bool:
+def _complete(shares: LayerShares | None) -> bool:
     """Layers of as many experts each, every layer with choices and a noise."""
-    if found is None:
+    if shares is None:
         return True
-    widths = {len(row) for row in found.counts}
-    return (
-        len(widths) == 1
-        and len(found.noise) == len(found.counts)
-        and all(sum(row) > 0 for row in found.counts)
-    )
+    widths = {len(row) for row in shares.counts}
+    if len(widths) != 1 or len(shares.noise) != len(shares.counts):
+        return False
+    return all(sum(row) > 0 for row in shares.counts)
 
 
 def _positive(value: float) -> bool:
@@ -351,26 +356,25 @@ def _rounded(value: Any) -> Any:
         return float(f"{value:.{DIGITS}g}")
     if isinstance(value, dict):
         return {key: _rounded(item) for key, item in value.items()}
-    return (
-        [_rounded(item) for item in value] if isinstance(value, list | tuple) else value
-    )
+    if isinstance(value, list | tuple):
+        return [_rounded(item) for item in value]
+    return value
 
 
 def _lay_out(value: Any, depth: int) -> str:
     """Indented JSON in which an item of a list takes one line."""
     pad = " " * (depth + 1)
     if isinstance(value, dict) and value:
-        rows = [
-            f"{pad}{json.dumps(key)}: {_lay_out(item, depth + 1)}"
-            for key, item in sorted(value.items())
-        ]
-        return "{\n" + ",\n".join(rows) + "\n" + " " * depth + "}"
+        rows = []
+        for key, item in sorted(value.items()):
+            rows.append(f"{pad}{json.dumps(key)}: {_lay_out(item, depth + 1)}")
+        return _block("{}", rows, depth)
     if isinstance(value, list) and value:
-        return (
-            "[\n"
-            + ",\n".join(pad + json.dumps(item, ensure_ascii=False) for item in value)
-            + "\n"
-            + " " * depth
-            + "]"
-        )
+        rows = [pad + json.dumps(item, ensure_ascii=False) for item in value]
+        return _block("[]", rows, depth)
     return json.dumps(value, ensure_ascii=False)
+
+
+def _block(brackets: str, rows: Iterable[str], depth: int) -> str:
+    body = ",\n".join(rows)
+    return f"{brackets[0]}\n{body}\n{' ' * depth}{brackets[1]}"

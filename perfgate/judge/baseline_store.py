@@ -1,6 +1,5 @@
-"""What was it before?
+"""Baseline store: one file for each hardware, server and workload.
 
-One file for each hardware, server and workload:
 ``<root>/<hardware>/<subject>/<workload>.json``, so that two people who record different
 things never touch the same file. Figures that others published lie in
 ``<root>/published/`` under the same names.
@@ -19,7 +18,6 @@ from perfgate.cases import Case
 from perfgate.files import write_atomically
 from perfgate.judge.baseline_schema import (
     BaselineFile,
-    LaunchPoint,
     MetricBaseline,
     PublishedFigure,
     PublishedFile,
@@ -27,7 +25,8 @@ from perfgate.judge.baseline_schema import (
     read_recorded,
     to_text,
 )
-from perfgate.judge.policy import Noise, Policy, Scatter, noise_of_baseline
+from perfgate.judge.policy import Noise, Policy, PooledVariation, noise_of_baseline
+from perfgate.results.samples import Sample
 
 PUBLISHED = "published"
 
@@ -42,8 +41,8 @@ class Recorded:
             where all of them count.
         counted_machines: how many machines the metric's launches stand for, one each; 0
             where they are launches.
-        elsewhere: how much launches of other machines scatter, where the metric's are
-            narrowed to one.
+        elsewhere: launch-to-launch variation of other machines, where the metric's
+            launches are narrowed to one.
     """
 
     path: Path
@@ -53,17 +52,16 @@ class Recorded:
     machines: Mapping[str, str] = field(default_factory=dict)
     only_machine: str | None = None
     counted_machines: int = 0
-    elsewhere: Scatter | None = None
+    elsewhere: PooledVariation | None = None
 
     def noise(self, policy: Policy) -> Noise:
-        """How much its launches scatter, with what other machines tell of that where it is narrowed to one."""
+        """Its launch-to-launch variation, pooled with other machines if narrowed to one."""
         return noise_of_baseline(self.metric, policy, self.elsewhere)
 
-    def with_launches(self, launches: Iterable[LaunchPoint]) -> Recorded:
+    def with_launches(self, launches: Iterable[Sample]) -> Recorded:
         """The same with these launches in place of its own."""
-        return dataclasses.replace(
-            self, metric=msgspec.structs.replace(self.metric, launches=tuple(launches))
-        )
+        metric = msgspec.structs.replace(self.metric, launches=tuple(launches))
+        return dataclasses.replace(self, metric=metric)
 
 
 @dataclass(frozen=True)
@@ -83,8 +81,7 @@ class Store:
 
     Args:
         root: the folder; what is accepted is written here.
-        behind: another store that is asked for what this one does not have; never
-            written to.
+        behind: another store for what this one does not have; never written to.
     """
 
     def __init__(self, root: Path, behind: Path | None = None) -> None:
@@ -94,31 +91,32 @@ class Store:
 
     def path(self, case: Case, hardware_label: str) -> Path:
         """Where the case's recorded baseline lies, or would lie."""
-        return self.root / hardware_label / case.subject / f"{case.workload}.json"
+        return self._path(self.root, case, hardware_label)
 
     def published_path(self, case: Case, hardware_label: str) -> Path:
         """Where the case's published figure lies, or would lie."""
-        return (
-            self.root
-            / PUBLISHED
-            / hardware_label
-            / case.subject
-            / f"{case.workload}.json"
-        )
+        return self._path(self.root / PUBLISHED, case, hardware_label)
+
+    @staticmethod
+    def _path(root: Path, case: Case, hardware_label: str) -> Path:
+        return root / hardware_label / case.subject / f"{case.workload}.json"
 
     def find(self, case: Case, hardware_label: str) -> Baseline | None:
-        """The recorded baseline if there is one, else the published figure, else that of the store behind, or None.
+        """The recorded baseline, else the published figure, else that of the store behind.
 
         Raises:
             BaselineError: a file is there and cannot be read.
 
         """
-        recorded = self.file(self.path(case, hardware_label))
-        if recorded is not None and case.metric in recorded.metrics:
-            path = self.path(case, hardware_label)
-            metric = recorded.metrics[case.metric]
+        path = self.path(case, hardware_label)
+        file = self.file(path)
+        if file is not None and case.metric in file.metrics:
             return Recorded(
-                path, recorded.identity, recorded.context, metric, recorded.machines
+                path=path,
+                identity=file.identity,
+                context=file.context,
+                metric=file.metrics[case.metric],
+                machines=file.machines,
             )
         published = self.published(case, hardware_label)
         if published is None and self.behind is not None:
@@ -140,7 +138,9 @@ class Store:
         if path not in self._read:
             self._read[path] = read_recorded(path) if path.exists() else None
         file = self._read[path]
-        return file if isinstance(file, BaselineFile) else None
+        if not isinstance(file, BaselineFile):
+            return None
+        return file
 
     def write(self, path: Path, file: BaselineFile) -> None:
         """Replace a recorded file whole."""
@@ -148,16 +148,15 @@ class Store:
         self._read[path] = file
 
     def count(self, hardware_label: str) -> int:
-        """Files recorded for this hardware; those of the store behind are not counted."""
+        """Files recorded for this hardware, without those of the store behind."""
         return len(list((self.root / hardware_label).glob("*/*.json")))
 
     def recorded_ids(self, hardware_label: str) -> set[str]:
-        """Ids ("subject/workload/metric") of everything recorded for this hardware, to find what no case asks for."""
-        found = set()
+        """Ids ("subject/workload/metric") of everything recorded for this hardware."""
+        ids = set()
         for path in sorted((self.root / hardware_label).glob("*/*.json")):
             file = self.file(path)
-            found |= {
-                f"{path.parent.name}/{path.stem}/{name}"
-                for name in (file.metrics if file else ())
-            }
-        return found
+            metrics = file.metrics if file is not None else {}
+            for name in metrics:
+                ids.add(f"{path.parent.name}/{path.stem}/{name}")
+        return ids

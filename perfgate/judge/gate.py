@@ -24,7 +24,7 @@ from perfgate.judge import comparability as fairness
 from perfgate.judge import ratio
 from perfgate.judge import routing_shift as drift
 from perfgate.judge.baseline_store import Baseline, Published, Recorded, Store
-from perfgate.judge.machine_scope import seen_from
+from perfgate.judge.machine_scope import narrow_to
 from perfgate.judge.observation import Observation, RunReader, hardware_label
 from perfgate.judge.paired import judge_beside
 from perfgate.judge.policy import (
@@ -209,23 +209,23 @@ class _Bench:
 
     def invalid(self) -> Verdict | None:
         """The verdict if too little of what was measured counts, else None."""
-        readings = self.seen.readings
-        if 2 * self.have > len(readings):
+        samples = self.seen.samples
+        if 2 * self.have > len(samples):
             return None
-        seen = f"{self.have} of {wording.count(len(readings), 'launch')} gave a value that counts"
+        seen = f"{self.have} of {wording.count(len(samples), 'launch')} gave a value that counts"
         reasons = [wording.listed(self.seen.invalid)] if self.seen.invalid else []
         do = (
             "remove the cause (it is named for each repetition in results.json), "
             "then measure again"
         )
-        if not readings:
+        if not samples:
             seen, do = self.seen.unmeasured
         message = wording.told(
             f"{ratio.name(self.case)} in run {self.seen.run}", seen, do, reasons
         )
         gate = gate_mode(self.case, self.policy)
-        first = self.have or not any(reading.launch for reading in readings)
-        once = first and 0 < len(readings) < DECISION_LAUNCHES and self.escalates(gate)
+        first = self.have or not any(sample.launch for sample in samples)
+        once = first and 0 < len(samples) < DECISION_LAUNCHES and self.escalates(gate)
         return self.verdict(
             Outcome.INVALID,
             gate,
@@ -318,7 +318,7 @@ class _Bench:
             return self.against_another(baseline, gate, apart)
         if self.case.metric == drift.SHARES:
             return self.against_shares(baseline, gate, today)
-        baseline = seen_from(baseline, self.seen.machine, self.policy)
+        baseline = narrow_to(baseline, self.seen.machine, self.policy)
         beside = Comparison(self.case, self.seen, baseline, baseline.noise(self.policy))
         outcome, about = beside.outcome(today)
         demoted = (
@@ -335,7 +335,7 @@ class _Bench:
             change=self.seen.value / beside.noise.reference - 1,
             worse_by=fraction_of(beside.loss, self.higher),
             alarm_line=fraction_of(beside.line, self.higher),
-            delta=baseline.metric.delta,
+            delta=baseline.metric.target_effect,
             detectable=beside.detectable,
             noise=beside.noise.sigma,
             demoted=demoted,
@@ -380,7 +380,7 @@ class _Bench:
         numbers = {
             "baseline": reference,
             "change": self.seen.value / reference - 1,
-            "delta": baseline.metric.delta,
+            "delta": baseline.metric.target_effect,
         }
         seen = drift.beside(self.seen.shares, baseline.metric, today)
         if seen is None:

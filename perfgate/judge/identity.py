@@ -1,22 +1,57 @@
-"""What must be equal for two values to be compared at all, and what is only told where it differs?"""
+"""Identity and context of a load, as flat text fields.
+
+Two values are compared only where the identities are equal. Where contexts differ, the
+difference is printed.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 
 from perfgate.cases import Load
+from perfgate.engines.base import ServerConfig
+from perfgate.machine.hardware import Hardware
 from perfgate.results.schema import RunResults
+
+SIDES = ("numerator.", "denominator.")  # prefixes of a ratio's fields
+
+
+def ratio_fields(loads: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """The fields of a case: of its one load, or of numerator and denominator with a prefix."""
+    if len(loads) == 1:
+        return dict(loads[0])
+    fields = {}
+    for prefix, own_fields in zip(SIDES, loads, strict=True):
+        for name, value in own_fields.items():
+            fields[prefix + name] = value
+    return fields
 
 
 def identity(results: RunResults, load: Load) -> dict[str, str]:
-    """What must be equal for two values of a metric to be compared at all; flat, every value a string."""
-    server, hardware = load.server, results.hardware
-    gpu_count = server.gpu_count
-    fields = {
+    """What must be equal for two values of a metric to be compared; flat, every value a string."""
+    server = load.server
+    fields = _hardware_fields(results.hardware, server.gpu_count)
+    fields |= _server_fields(server)
+    if load.workload is not None:
+        fields["workload"] = load.workload.fingerprint()
+    return fields | _effective(results, server.key)
+
+
+def _hardware_fields(hardware: Hardware, gpu_count: int) -> dict[str, str]:
+    name = hardware.name if gpu_count else f"cpu {hardware.isa}"
+    mig = gpu_count > 0 and any(gpu.mig for gpu in hardware.gpus)
+    return {
         "hardware": hardware.label(gpu_count),
-        "hardware_name": hardware.name if gpu_count else f"cpu {hardware.isa}",
+        "hardware_name": name,
         "gpu_count": str(gpu_count),
-        "mig": str(gpu_count > 0 and any(gpu.mig for gpu in hardware.gpus)).lower(),
+        "mig": str(mig).lower(),
+    }
+
+
+def _server_fields(server: ServerConfig) -> dict[str, str]:
+    variables = [f"{name}={value}" for name, value in sorted(server.extra_env)]
+    fields = {
         "engine": server.engine,
         "model": server.model,
         "weights": server.load_format,
@@ -25,48 +60,46 @@ def identity(results: RunResults, load: Load) -> dict[str, str]:
         "expert_parallel": str(server.expert_parallel).lower(),
         "max_model_len": str(server.max_model_len),
         "server_args": " ".join(server.extra_args),
-        "server_env": " ".join(
-            f"{name}={value}" for name, value in sorted(server.extra_env)
-        ),
+        "server_env": " ".join(variables),
     }
     if server.variant:
         fields["variant"] = server.variant
     if server.routing:
         fields["routing"] = server.routing
-    if load.workload is not None:
-        fields["workload"] = load.workload.fingerprint()
-    return fields | _effective(results, server.key)
+    return fields
 
 
 def _effective(results: RunResults, key: str) -> dict[str, str]:
-    """What the engine chose itself; where launches differ in it, all that they chose, which nothing recorded equals."""
-    found: dict[str, set[str]] = defaultdict(set)
+    """What the engine chose itself.
+
+    Where launches differ, all that they chose ("A or B"): no baseline equals that.
+    """
+    choices: dict[str, set[str]] = defaultdict(set)
     for launch in results.launches:
         if launch.server == key:
-            for field, value in launch.effective.items():
-                found[field].add(value)
-    return {field: " or ".join(sorted(found[field])) for field in sorted(found)}
+            for name, value in launch.effective.items():
+                choices[name].add(value)
+    return {name: " or ".join(sorted(choices[name])) for name in sorted(choices)}
 
 
 def context(results: RunResults, load: Load) -> dict[str, str]:
     """What may differ between two compared values, and is printed when it does."""
-    hardware, server = results.hardware, results.servers.get(load.server.key)
+    hardware = results.hardware
     fields = {
         "suite": results.suite_version,
         "machine": hardware.name,
         "cores_or_gpus": str(hardware.count),
     }
-    fields |= {
-        name: value
-        for name, value in (("driver", hardware.driver), ("cuda", hardware.cuda))
-        if value
-    }
+    if hardware.driver:
+        fields["driver"] = hardware.driver
+    if hardware.cuda:
+        fields["cuda"] = hardware.cuda
     if hardware.gpus and hardware.gpus[0].power_limit_w is not None:
         fields["power_limit_w"] = f"{hardware.gpus[0].power_limit_w:g}"
+    server = results.servers.get(load.server.key)
     if server is None:
         return fields
-    return (
-        fields
-        | server.versions
-        | {f"${name}": value for name, value in server.environment.items()}
-    )
+    fields |= server.versions
+    for name, value in server.environment.items():
+        fields[f"${name}"] = value
+    return fields

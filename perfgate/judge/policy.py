@@ -1,18 +1,18 @@
-"""How small a loss can be promised to be caught?
+"""Policy and noise: what loss each kind of metric promises to catch, and the statistics behind it.
 
 All sums are on the logarithm of the values, so that +5 % and -5 % weigh alike. With K
 recorded launches whose logarithms have standard deviation s, k launches now, and no
-change at all, the estimate "how much worse" scatters with
+change at all, the estimate "how much worse" has the standard deviation
 
     s * sqrt(m + (1 - m) / k + 1 / K)
 
 because the launches of one session share what the machine does that day: of the
-variance, m does not average out. The noise guard is that times Student's t at 1 -
+variance, m does not average out. The noise bound is that times Student's t at 1 -
 ALPHA. Student's t and not the normal quantile, because s is itself known from a handful
 of launches: with six, the normal quantile raises a false alarm 14 times as often as it
-claims. The alarm line is LINE_SHARE of the promised loss Delta, and never below the
-guard. (`python -m benchmarks.gate_simulation` checks these claims; docs/gating.md has
-its table.)
+claims. The threshold (alarm line) is LINE_SHARE of the target effect Delta, and never
+below the noise bound. (`python -m benchmarks.gate_simulation` checks these claims;
+docs/gating.md has its table.)
 """
 
 from __future__ import annotations
@@ -20,16 +20,17 @@ from __future__ import annotations
 import functools
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from perfgate.cases import GateMode
-from perfgate.judge.baseline_schema import LaunchPoint, MetricBaseline
+from perfgate.judge.baseline_schema import MetricBaseline
+from perfgate.load.metrics import Family, family_of
+from perfgate.results.samples import Sample, values_of
 
-ALPHA = 0.001  # false alarms per gate that the guard allows
-OVERLOOKED = (
-    0.005  # losses of the promised size that a single launch may call clearly fine
-)
+ALPHA = 0.001  # false alarms per gate that the noise bound allows
+# Losses of the target size that a single launch may call clearly fine.
+OVERLOOKED = 0.005
 # z(0.999) / (z(0.999) + z(0.95)): a loss of Delta then lies 1.645 standard errors
 # beyond the line.
 LINE_SHARE = 0.65
@@ -37,36 +38,37 @@ LINE_SHARE = 0.65
 # Assumed, on the careful side of the 34 to 63 % of the simulated machines; it decides
 # how much two more launches are worth.
 MACHINE_SHARE = 2 / 3
-FIRM_LAUNCHES, FIRM_RUNS = 6, 3
-DECISION_LAUNCHES = 3  # one, and two more when that one is not clearly fine
+ESTABLISHED_LAUNCHES, ESTABLISHED_RUNS = 6, 3
+DECISION_LAUNCHES = 3  # one, and two more when that one is borderline
 PRIOR_LAUNCHES = 4  # weight of the assumed noise while a baseline is provisional
-# Most degrees of freedom that other machines lend, and the fewest that one needs with
-# them: those of six launches. With fifteen, where machines scatter unevenly
-# (`fleet_simulation --uneven 0.5`), 0.3 % of unchanged runs would be red with one
-# launch of their own, and not 0.07 %.
-FIRM_FREEDOM = 5.0
+# Most degrees of freedom that pooled machines add, and the fewest that one needs with
+# them: those of six launches. With fifteen, where machines vary unevenly
+# (`fleet_simulation --uneven 0.5`), 0.3 % of unchanged runs would fail with one launch
+# of their own, and not 0.07 %.
+ESTABLISHED_DEGREES_OF_FREEDOM = 5.0
 
 
 @dataclass(frozen=True)
 class Policy:
-    """What is promised about one kind of metric on one kind of machine.
+    """The target effect of one kind of metric on one kind of machine.
 
     Attributes:
-        smallest: Delta never is less, however quiet the launches were: context (driver,
-            clocks) moves by that much.
-        until_firm: Delta while fewer than 6 launches of 3 runs are recorded.
-        widest: a larger Delta needs a reason; without one nothing but a loss beyond the
-            alarm line is judged.
+        smallest: the target effect never is less, however quiet the launches were:
+            context (driver, clocks) changes values by that much.
+        until_established: target effect while fewer than 6 launches of 3 runs are
+            recorded.
+        widest: a larger target effect needs a reason; without one nothing but a loss
+            beyond the threshold is judged.
         floor: a loss below this, in the metric's unit, never is a regression.
-        assumed_cv: launch noise taken for granted until enough launches show it.
-        paired: Delta of three pairs of base and candidate, which do not tell how quiet
-            the machine is.
+        assumed_cv: launch-to-launch variation (CV) until enough launches show it.
+        paired: target effect of three pairs of base and candidate, which do not tell
+            how quiet the machine is.
         gate: "report" where the metric is never judged there.
 
     """
 
     smallest: float
-    until_firm: float
+    until_established: float
     widest: float
     floor: float
     assumed_cv: float
@@ -75,31 +77,41 @@ class Policy:
 
     @property
     def without_reason(self) -> float:
-        """The largest Delta that is promised without a reason."""
-        return max(self.widest, self.until_firm)
+        """The largest target effect that is promised without a reason."""
+        return max(self.widest, self.until_established)
 
 
 GPU_RATE = Policy(
     smallest=0.02,
-    until_firm=0.05,
+    until_established=0.05,
     widest=0.20,
     floor=0.0,
     assumed_cv=0.011,
     paired=0.05,
 )
-# Single-stream TTFT is the server's own Python: launches of one H200 scatter by 6 %, of
-# one H100 by 15 %.
+# Single-stream TTFT is the server's own Python: launches of one H200 vary by 6 %, of one
+# H100 by 15 %.
 GPU_TTFT = Policy(
-    smallest=0.10, until_firm=0.10, widest=0.30, floor=3.0, assumed_cv=0.10, paired=0.10
+    smallest=0.10,
+    until_established=0.10,
+    widest=0.30,
+    floor=3.0,
+    assumed_cv=0.10,
+    paired=0.10,
 )
 # Energy for a token: of eight H200 four take 6 to 15 % more than the others, whatever
 # they serve; launches of one of them agree within 1 to 2 %.
 GPU_ENERGY = Policy(
-    smallest=0.05, until_firm=0.20, widest=0.30, floor=0.0, assumed_cv=0.05, paired=0.05
+    smallest=0.05,
+    until_established=0.20,
+    widest=0.30,
+    floor=0.0,
+    assumed_cv=0.05,
+    paired=0.05,
 )
 GPU_TAIL = Policy(
     smallest=0.15,
-    until_firm=0.20,
+    until_established=0.20,
     widest=0.30,
     floor=3.0,
     assumed_cv=0.06,
@@ -107,11 +119,16 @@ GPU_TAIL = Policy(
     gate="report",
 )
 CPU_RATIO = Policy(
-    smallest=0.15, until_firm=0.20, widest=0.30, floor=0.0, assumed_cv=0.07, paired=0.15
+    smallest=0.15,
+    until_established=0.20,
+    widest=0.30,
+    floor=0.0,
+    assumed_cv=0.07,
+    paired=0.15,
 )
 CPU_ABSOLUTE = Policy(
     smallest=0.15,
-    until_firm=0.25,
+    until_established=0.25,
     widest=0.50,
     floor=0.0,
     assumed_cv=0.06,
@@ -120,7 +137,7 @@ CPU_ABSOLUTE = Policy(
 )
 START_UP = Policy(
     smallest=0.25,
-    until_firm=0.50,
+    until_established=0.50,
     widest=0.50,
     floor=0.0,
     assumed_cv=0.15,
@@ -129,7 +146,7 @@ START_UP = Policy(
 )
 EXACT = Policy(
     smallest=0.02,
-    until_firm=0.02,
+    until_established=0.02,
     widest=0.05,
     floor=0.0,
     assumed_cv=0.001,
@@ -137,7 +154,7 @@ EXACT = Policy(
 )
 PEAK = Policy(
     smallest=0.05,
-    until_firm=0.05,
+    until_established=0.05,
     widest=0.10,
     floor=0.0,
     assumed_cv=0.003,
@@ -147,72 +164,83 @@ PEAK = Policy(
 # another expert.
 ROUTING = Policy(
     smallest=0.10,
-    until_firm=0.10,
+    until_established=0.10,
     widest=0.20,
     floor=0.0,
     assumed_cv=0.005,
     paired=0.10,
 )
-# The first that matches counts, on every machine.
-_BY_WORD = (
-    (("ready_s",), START_UP),
-    (("routing_",), ROUTING),
-    (("memory_peak",), PEAK),
-    (("bytes", "weights", "kv_cache", "memory", "share"), EXACT),
-)
+_ON_EVERY_MACHINE: Mapping[Family, Policy] = {
+    "start_up": START_UP,
+    "routing": ROUTING,
+    "memory_peak": PEAK,
+    "memory": EXACT,
+    "constant": EXACT,
+}
+# Every other family is a rate.
+_ON_GPUS: Mapping[Family, Policy] = {
+    "tail": GPU_TAIL,
+    "energy": GPU_ENERGY,
+    "ttft": GPU_TTFT,
+}
 
 
 def policy_for(hardware_label: str, metric: str, ratio: bool) -> Policy:
-    """The row of the table: by machine ("cpu..." or a GPU), metric name, and absolute or ratio."""
-    special = [row for words, row in _BY_WORD if any(word in metric for word in words)]
-    if special:
-        return special[0]
-    if hardware_label.startswith("cpu"):
-        return CPU_RATIO if ratio and "_p9" not in metric else CPU_ABSOLUTE
-    if "_p9" in metric:
-        return GPU_TAIL
-    if "energy" in metric:
-        return GPU_ENERGY
-    return GPU_TTFT if "ttft" in metric else GPU_RATE
+    """The policy by kind of machine, family of the metric, and absolute value or ratio.
+
+    Args:
+        hardware_label: "cpu..." or that of GPUs, "h200x2".
+        metric: a name in `perfgate.load.metrics.METRICS`; any other counts as "custom".
+        ratio: whether the ratio of two values is judged.
+    """
+    family = family_of(metric)
+    policy = _ON_EVERY_MACHINE.get(family)
+    if policy is not None:
+        return policy
+    if not hardware_label.startswith("cpu"):
+        return _ON_GPUS.get(family, GPU_RATE)
+    if ratio and family != "tail":
+        return CPU_RATIO
+    return CPU_ABSOLUTE
 
 
 @dataclass(frozen=True)
-class Scatter:
-    """How much launches of one machine differ, as others of its kind tell.
+class PooledVariation:
+    """Launch-to-launch variation of several machines of one kind.
 
     Attributes:
         variance: of the logarithms, around each machine's own mean.
-        freedom: degrees of freedom with which it is known.
-        machines: how many told.
+        degrees_of_freedom: with which it is known.
+        machines: how many were pooled.
     """
 
     variance: float
-    freedom: float
+    degrees_of_freedom: float
     machines: int
 
 
 @dataclass(frozen=True)
 class Noise:
-    """How much the launches of a baseline scatter, as far as they can tell.
+    """Launch-to-launch variation of a baseline, and how well it is known.
 
     Attributes:
         center: mean of the logarithms.
         sigma: standard deviation of the logarithms; while provisional, drawn towards
             the assumed one.
-        freedom: degrees of freedom with which sigma is known.
-        firm: at least FIRM_LAUNCHES launches of FIRM_RUNS runs, or known as well with
-            the help of other machines.
-        lenders: other machines that helped.
+        degrees_of_freedom: with which sigma is known.
+        established: at least ESTABLISHED_LAUNCHES launches of ESTABLISHED_RUNS runs, or
+            known as well with the help of pooled machines.
+        pooled_machines: other machines whose variation is part of sigma.
 
     """
 
     center: float
     sigma: float
-    freedom: float
+    degrees_of_freedom: float
     launches: int
     runs: int
-    firm: bool
-    lenders: int = 0
+    established: bool
+    pooled_machines: int = 0
 
     @property
     def reference(self) -> float:
@@ -220,18 +248,19 @@ class Noise:
         return math.exp(self.center)
 
     def guard(self, launches_now: int) -> float:
-        """Loss (log) that unchanged code exceeds with probability ALPHA on `launches_now` launches of one session."""
+        """Noise bound: loss (log) that unchanged code exceeds with probability ALPHA.
+
+        Args:
+            launches_now: of one session.
+        """
         shared = MACHINE_SHARE + (1 - MACHINE_SHARE) / launches_now
-        return (
-            t_quantile(self.freedom)
-            * self.sigma
-            * math.sqrt(shared + 1 / self.launches)
-        )
+        error = self.sigma * math.sqrt(shared + 1 / self.launches)
+        return t_quantile(self.degrees_of_freedom) * error
 
     def detectable(
         self, higher_is_better: bool, launches_now: int = DECISION_LAUNCHES
     ) -> float:
-        """Smallest loss, as a fraction, that is caught with 95 % on that many launches."""
+        """Minimum detectable effect: the smallest loss, as a fraction, caught with 95 %."""
         return fraction_of(self.guard(launches_now) / LINE_SHARE, higher_is_better)
 
 
@@ -239,165 +268,190 @@ def noise_of(
     points: Sequence[float],
     runs: Sequence[str],
     policy: Policy,
-    elsewhere: Scatter | None = None,
+    elsewhere: PooledVariation | None = None,
 ) -> Noise:
     """The noise of a baseline's launches.
 
     Args:
         points: value of each launch, positive.
         runs: the run that each launch belongs to.
-        elsewhere: how much launches of other machines scatter, where the points are of
-            one.
+        elsewhere: variation of other machines' launches, where the points are of one
+            machine.
 
     """
     logs = [math.log(value) for value in points]
-    count, sessions = len(logs), len(set(runs))
-    firm = count >= FIRM_LAUNCHES and sessions >= FIRM_RUNS
-    variance = statistics.variance(logs) if count > 1 else 0.0
-    freedom, lenders = freedom_of(count, sessions), 0
-    # Launches of one session alone do not tell how much a machine moves from one to the
-    # next.
-    own, lent = (
-        freedom if sessions > 1 else 0.0,
-        min(elsewhere.freedom, FIRM_FREEDOM) if elsewhere else 0.0,
-    )
-    if elsewhere is not None and (firm or own + lent >= FIRM_FREEDOM):
+    launches, sessions = len(logs), len(set(runs))
+    variance = statistics.variance(logs) if launches > 1 else 0.0
+    freedom = degrees_of_freedom(launches, sessions)
+    established = launches >= ESTABLISHED_LAUNCHES and sessions >= ESTABLISHED_RUNS
+    pooled_machines = 0
+    # Launches of one session alone do not tell how much a machine changes from one
+    # session to the next.
+    own = freedom if sessions > 1 else 0.0
+    lent = 0.0
+    if elsewhere is not None:
+        lent = min(elsewhere.degrees_of_freedom, ESTABLISHED_DEGREES_OF_FREEDOM)
+    is_enough = established or own + lent >= ESTABLISHED_DEGREES_OF_FREEDOM
+    if elsewhere is not None and is_enough:
         variance = (own * variance + lent * elsewhere.variance) / (own + lent)
-        freedom, firm, lenders = own + lent, True, elsewhere.machines
-    elif not firm:
-        weight = count - 1 + PRIOR_LAUNCHES
-        variance = (
-            (count - 1) * variance + PRIOR_LAUNCHES * policy.assumed_cv**2
-        ) / weight
-        freedom = float(weight)
+        freedom = own + lent
+        established = True
+        pooled_machines = elsewhere.machines
+    elif not established:
+        freedom = float(launches - 1 + PRIOR_LAUNCHES)
+        assumed = PRIOR_LAUNCHES * policy.assumed_cv**2
+        variance = ((launches - 1) * variance + assumed) / freedom
     return Noise(
-        statistics.fmean(logs),
-        math.sqrt(variance),
-        freedom,
-        count,
-        sessions,
-        firm,
-        lenders,
+        center=statistics.fmean(logs),
+        sigma=math.sqrt(variance),
+        degrees_of_freedom=freedom,
+        launches=launches,
+        runs=sessions,
+        established=established,
+        pooled_machines=pooled_machines,
     )
 
 
 def noise_of_baseline(
-    metric: MetricBaseline, policy: Policy, elsewhere: Scatter | None = None
+    metric: MetricBaseline, policy: Policy, elsewhere: PooledVariation | None = None
 ) -> Noise:
     """The noise of a recorded metric."""
-    return noise_of(
-        [p.value for p in metric.launches],
-        [p.run for p in metric.launches],
-        policy,
-        elsewhere,
-    )
+    runs = [sample.run for sample in metric.launches]
+    return noise_of(values_of(metric.launches), runs, policy, elsewhere)
 
 
-def scatter_of(machines: Iterable[Sequence[LaunchPoint]]) -> Scatter | None:
-    """How much launches of one machine differ, by several machines; None where none has launches of two runs.
+def pooled_variation(
+    machines: Iterable[Sequence[Sample]],
+) -> PooledVariation | None:
+    """Launch-to-launch variation within machines; None where none has launches of two runs.
 
     Args:
         machines: the launches of each.
     """
-    sessions = [
-        (launches, len({point.run for point in launches})) for launches in machines
-    ]
-    told = [(launches, runs) for launches, runs in sessions if runs > 1]
-    if not told:
+    sums: list[float] = []
+    freedoms: list[float] = []
+    for launches in machines:
+        sessions = len({sample.run for sample in launches})
+        if sessions < 2:
+            continue
+        freedom = degrees_of_freedom(len(launches), sessions)
+        logs = [math.log(value) for value in values_of(launches)]
+        sums.append(freedom * statistics.variance(logs))
+        freedoms.append(freedom)
+    if not freedoms:
         return None
-    freedoms = [freedom_of(len(launches), runs) for launches, runs in told]
-    variances = [
-        statistics.variance(math.log(point.value) for point in launches)
-        for launches, _ in told
-    ]
-    pooled = math.fsum(
-        f * v for f, v in zip(freedoms, variances, strict=True)
-    ) / math.fsum(freedoms)
-    return Scatter(pooled, math.fsum(freedoms), len(told))
+    total = math.fsum(freedoms)
+    return PooledVariation(math.fsum(sums) / total, total, len(freedoms))
 
 
-def freedom_of(launches: int, sessions: int) -> float:
-    """Degrees of freedom of the spread between launches, when launches of one session share the machine's part."""
+def degrees_of_freedom(launches: int, sessions: int) -> float:
+    """Of the variance between launches, when launches of one session share the machine's part."""
     return max(1.0, (launches + sessions) / 2 - 1)
 
 
 def alarm_line(
     delta: float, noise: Noise, launches_now: int, higher_is_better: bool
 ) -> float:
-    """Loss (log) beyond which it is a regression."""
-    return max(
-        LINE_SHARE * log_loss(delta, higher_is_better), noise.guard(launches_now)
-    )
+    """Threshold: loss (log) beyond which it is a regression."""
+    share_of_target = LINE_SHARE * log_loss(delta, higher_is_better)
+    return max(share_of_target, noise.guard(launches_now))
 
 
 def clear_line(delta: float, noise: Noise, higher_is_better: bool) -> float:
-    """Loss (log) up to which a single launch is clearly fine, and no more are needed.
+    """Fast-pass threshold: loss (log) up to which one launch is enough.
 
-    As far below what three launches catch as a launch scatters (but for OVERLOOKED of
-    the losses), at least half of their alarm line and at most all of it: a launch
-    beyond the line never decides alone.
+    It lies below what three launches catch by as much as a launch varies (but for
+    OVERLOOKED of the losses). It is at least half of their threshold and at most all of
+    it: a launch beyond the threshold never decides alone.
     """
     three = alarm_line(delta, noise, DECISION_LAUNCHES, higher_is_better)
-    scatter = (
-        t_quantile(noise.freedom, 1 - OVERLOOKED)
-        * noise.sigma
-        * math.sqrt(1 + 1 / noise.launches)
-    )
-    return min(three, max(three / 2, three / LINE_SHARE - scatter))
+    quantile = t_quantile(noise.degrees_of_freedom, 1 - OVERLOOKED)
+    variation = quantile * noise.sigma * math.sqrt(1 + 1 / noise.launches)
+    return min(three, max(three / 2, three / LINE_SHARE - variation))
 
 
 def log_loss(fraction: float, higher_is_better: bool) -> float:
-    """A loss as a fraction, on the logarithm: a throughput falls to 1 - x, a latency grows to 1 + x."""
-    return -math.log1p(-fraction) if higher_is_better else math.log1p(fraction)
+    """A loss (fraction) as a logarithm: throughput falls to 1 - x, latency grows to 1 + x."""
+    if higher_is_better:
+        return -math.log1p(-fraction)
+    return math.log1p(fraction)
 
 
 def fraction_of(loss: float, higher_is_better: bool) -> float:
     """The inverse of `log_loss`: by which fraction it is worse; negative if better."""
-    return -math.expm1(-loss) if higher_is_better else math.expm1(loss)
+    if higher_is_better:
+        return -math.expm1(-loss)
+    return math.expm1(loss)
 
 
 def promised_delta(noise: Noise, policy: Policy, higher_is_better: bool) -> float:
-    """The smallest round figure that the launches can detect; provisional ones get no credit for being quiet."""
-    if not noise.firm:
-        return max(policy.until_firm, policy.smallest)
-    return max(
-        policy.smallest, step_up(noise.detectable(higher_is_better), higher_is_better)
-    )
+    """Target effect: the smallest round fraction that the launches can detect.
+
+    Provisional launches get no credit for being quiet.
+    """
+    if not noise.established:
+        return max(policy.until_established, policy.smallest)
+    detectable = noise.detectable(higher_is_better)
+    return max(policy.smallest, step_up(detectable, higher_is_better))
 
 
 def step_up(fraction: float, higher_is_better: bool = False) -> float:
-    """The next round figure: steps of 0.5 % below 10 %, of 1 % below 20 %, of 5 % above; a throughput keeps 5 %."""
-    step = 0.005 if fraction <= 0.1 else 0.01 if fraction <= 0.2 else 0.05
-    found = round(max(1, math.ceil(fraction / step - 1e-9)) * step, 4)
-    return min(found, 0.95) if higher_is_better else found
+    """The next round fraction; at most 95 % for a throughput.
+
+    Steps are of 0.5 % below 10 %, of 1 % below 20 %, of 5 % above.
+    """
+    step = 0.05
+    if fraction <= 0.1:
+        step = 0.005
+    elif fraction <= 0.2:
+        step = 0.01
+    steps = max(1, math.ceil(fraction / step - 1e-9))
+    rounded = round(steps * step, 4)
+    if higher_is_better:
+        return min(rounded, 0.95)
+    return rounded
 
 
 def launches_needed(
     noise: Noise, delta: float, higher_is_better: bool, most: int = 60
 ) -> int | None:
-    """Recorded launches (one a session) from which Delta can be detected at this noise; None if `most` do not do."""
-    for count in range(max(FIRM_LAUNCHES, noise.launches), most + 1):
-        if (
-            Noise(noise.center, noise.sigma, count - 1, count, count, True).detectable(
-                higher_is_better
-            )
-            <= delta
-        ):
+    """Recorded launches, one a session, from which Delta can be detected at this noise.
+
+    None if `most` are not enough.
+    """
+    for count in range(max(ESTABLISHED_LAUNCHES, noise.launches), most + 1):
+        grown = Noise(
+            center=noise.center,
+            sigma=noise.sigma,
+            degrees_of_freedom=count - 1,
+            launches=count,
+            runs=count,
+            established=True,
+        )
+        if grown.detectable(higher_is_better) <= delta:
             return count
     return None
 
 
 @functools.lru_cache(maxsize=1024)
 def t_quantile(freedom: float, probability: float = 1 - ALPHA) -> float:
-    """Student's t at `probability`."""
-    from scipy.special import (
-        stdtrit,
-    )  # here: it takes 0.2 s, and collecting tests judges nothing
+    """Student's t at `probability`.
+
+    Args:
+        freedom: degrees of freedom.
+    """
+    # Imported here: it takes 0.2 s, and collecting tests judges nothing.
+    from scipy.special import stdtrit
 
     return float(stdtrit(freedom, probability))
 
 
-def spread(values: Iterable[float]) -> float:
-    """Standard deviation of the logarithms, 0 for a single value: the coefficient of variation, for small ones."""
+def coefficient_of_variation(values: Iterable[float]) -> float:
+    """CV as the standard deviation of the logarithms: the same for small ones.
+
+    0 for a single value.
+    """
     logs = [math.log(value) for value in values]
-    return statistics.stdev(logs) if len(logs) > 1 else 0.0
+    if len(logs) < 2:
+        return 0.0
+    return statistics.stdev(logs)

@@ -14,22 +14,22 @@ from collections.abc import Iterable, Sequence
 
 from perfgate import formatting
 from perfgate.cases import Case, Load
-from perfgate.judge.baseline_schema import LaunchPoint
+from perfgate.results.samples import Sample
 
 Side = tuple[float, float]
 
 
-def recorded(points: Iterable[LaunchPoint]) -> list[Side]:
+def recorded(samples: Iterable[Sample]) -> list[Side]:
     """(numerator, denominator) of recorded launches, as far as they hold them."""
-    return [
-        (point.of, point.over)
-        for point in points
-        if point.of is not None and point.over is not None
-    ]
+    sides = []
+    for sample in samples:
+        if sample.numerator is not None and sample.denominator is not None:
+            sides.append((sample.numerator, sample.denominator))
+    return sides
 
 
 def moves(now: Sequence[Side], then: Sequence[Side]) -> tuple[float, float] | None:
-    """By how much (log) the numerator and the denominator moved; None where one of the times is not known.
+    """By how much (log) the numerator and the denominator changed; None where unknown.
 
     Args:
         now: (numerator, denominator) of each launch of this run.
@@ -37,24 +37,29 @@ def moves(now: Sequence[Side], then: Sequence[Side]) -> tuple[float, float] | No
     """
     if not now or not then:
         return None
-    of, over = (_mean(now, index) - _mean(then, index) for index in (0, 1))
-    return of, over
+    numerator = _mean(now, 0) - _mean(then, 0)
+    denominator = _mean(now, 1) - _mean(then, 1)
+    return numerator, denominator
 
 
 def loss(change: float, moved: Side | None, higher: bool, least: float) -> float:
-    """A ratio's change (log) as a loss, positive if worse: one of its sides fell behind the other, and lost something.
+    """A ratio's change (log) as a loss, positive if worse: a side fell behind and lost.
 
     Where the side that fell behind lost nothing, the other one gained, and that is an
     improvement.
 
     Args:
-        moved: by how much (log) each side did; None where that is not known: then any
+        moved: by how much (log) each side changed; None where that is unknown: then any
             change counts as a loss.
         higher: whether a larger value of either side is better.
         least: a side has lost something if it lost more than this (log).
     """
-    lost = moved is None or max(-side if higher else side for side in moved) > least
-    return abs(change) if lost else -abs(change)
+    if moved is None:
+        return abs(change)
+    losses = [-side if higher else side for side in moved]
+    if max(losses) > least:
+        return abs(change)
+    return -abs(change)
 
 
 def name(case: Case) -> str:

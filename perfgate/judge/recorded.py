@@ -19,21 +19,20 @@ from perfgate.judge.baseline_store import Recorded
 from perfgate.judge.observation import Observation
 from perfgate.judge.policy import (
     DECISION_LAUNCHES,
-    FIRM_LAUNCHES,
-    FIRM_RUNS,
+    ESTABLISHED_LAUNCHES,
+    ESTABLISHED_RUNS,
     Noise,
     Policy,
     alarm_line,
     clear_line,
+    coefficient_of_variation,
     fraction_of,
     launches_needed,
     log_loss,
-    spread,
 )
 from perfgate.judge.verdict import DEMOTED, GREEN, Outcome
 
-# launches of one run that scatter this many times as much as the baseline's tell
-# nothing
+# Launches of one run that vary this many times as much as the baseline's tell nothing.
 UNSTEADY = 3.0
 
 
@@ -68,13 +67,16 @@ class Comparison:
     def line(self) -> float:
         """The alarm line for as many launches as there are."""
         return alarm_line(
-            self.baseline.metric.delta, self.noise, len(self.seen.values), self.higher
+            self.baseline.metric.target_effect,
+            self.noise,
+            len(self.seen.values),
+            self.higher,
         )
 
     @property
     def clear_line(self) -> float:
         """A first launch up to this is clearly fine."""
-        return clear_line(self.baseline.metric.delta, self.noise, self.higher)
+        return clear_line(self.baseline.metric.target_effect, self.noise, self.higher)
 
     @property
     def detectable(self) -> float:
@@ -96,8 +98,8 @@ class Comparison:
     @property
     def unsteady(self) -> bool:
         """Whether the launches of this run contradict each other by more than the baseline's noise explains."""
-        scatter = spread(self.seen.values)
-        return len(self.seen.values) >= DECISION_LAUNCHES and scatter > max(
+        cv = coefficient_of_variation(self.seen.values)
+        return len(self.seen.values) >= DECISION_LAUNCHES and cv > max(
             UNSTEADY * self.noise.sigma, self.line
         )
 
@@ -146,7 +148,7 @@ class Comparison:
             return metric.reason or "so its baseline says"
         wide = (
             not metric.reason
-            and max(metric.delta, self.detectable) > policy.without_reason
+            and max(metric.target_effect, self.detectable) > policy.without_reason
         )
         # What loses even more than the noise hides is red all the same.
         return DROWNED if wide and outcome in GREEN else ""
@@ -194,10 +196,13 @@ class Comparison:
     def _promise(self) -> str:
         """Which loss is caught; a provisional baseline promises no more than its launches can hold."""
         promised, detectable = (
-            wording.percent(self.baseline.metric.delta),
+            wording.percent(self.baseline.metric.target_effect),
             wording.percent(self.detectable),
         )
-        if self.noise.firm or self.detectable <= self.baseline.metric.delta:
+        if (
+            self.noise.established
+            or self.detectable <= self.baseline.metric.target_effect
+        ):
             return f"promised to be caught {promised}, detectable {detectable}"
         return f"to be caught {promised} once more launches are recorded, until then {detectable}"
 
@@ -210,10 +215,10 @@ class Comparison:
                 "too few launches of its own"
             )
         only = f", all on this machine, {here}" if self.baseline.only_machine else ""
-        lenders = wording.count(self.noise.lenders, "other machine")
+        pooled = wording.count(self.noise.pooled_machines, "other machine")
         more = (
-            f"; how much launches scatter, by {lenders} too"
-            if self.noise.lenders
+            f"; launch-to-launch variation pooled with {pooled}"
+            if self.noise.pooled_machines
             else ""
         )
         return (
@@ -223,21 +228,21 @@ class Comparison:
 
     def _qualified(self) -> list[str]:
         lines = []
-        if not self.noise.firm:
+        if not self.noise.established:
             where = (
                 " on this machine"
                 if self.baseline.only_machine or self.baseline.counted_machines
                 else ""
             )
             lines.append(
-                f"provisional: the line is widened until {FIRM_LAUNCHES} "
-                f"launches of {FIRM_RUNS} runs "
+                f"provisional: the line is widened until {ESTABLISHED_LAUNCHES} "
+                f"launches of {ESTABLISHED_RUNS} runs "
                 f"are recorded{where}"
             )
         if self.unsteady:
             lines.append(
-                "the launches scatter by "
-                f"{wording.percent(spread(self.seen.values))}: "
+                "launch-to-launch variation (CV) "
+                f"{wording.percent(coefficient_of_variation(self.seen.values))}: "
                 f"{_row(self.seen.values)}"
             )
         if self.seen.invalid:
@@ -254,7 +259,7 @@ class Comparison:
             )
         if outcome is Outcome.INCONCLUSIVE:
             needed = launches_needed(
-                self.noise, self.baseline.metric.delta, self.higher
+                self.noise, self.baseline.metric.target_effect, self.higher
             )
             enough = (
                 f"; {needed} recorded launches would carry this promise"

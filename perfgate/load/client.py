@@ -1,4 +1,4 @@
-"""How are the requests of one measurement sent, and what came back?
+"""Load client: sends the requests of one measurement and records every read of the answers.
 
 Requests go in, a `Recording` comes out. Garbage collection is off while it runs, the
 event loop is uvloop's, and the answers are only written down (`perfgate.load.http`).
@@ -8,9 +8,9 @@ once, so that no handshake falls into a measured time. An idle connection is not
 again after `IDLE_S`: servers close theirs after 5 s, and a request written into a
 closing connection would be lost.
 
-Nothing hangs: every request has a deadline, the whole has one, and a stream that goes
-on beyond twice what was asked is cut off. Nothing is dropped: whatever happens, each
-request gives one record, with `error` saying what went wrong.
+Every request has a deadline, the whole run has one, and a stream that goes on beyond
+twice what was asked is cut off. Whatever happens, each request gives one record, whose
+`error` has what went wrong.
 """
 
 from __future__ import annotations
@@ -35,6 +35,12 @@ IDLE_S = 2.0
 CONNECT_S = 10.0
 WATCH_S = 0.1  # how often deadlines are looked at
 HEARTBEAT_S = 0.005  # how often the client notes that it runs
+ABSENT_NS = 20_000_000
+Progress = Callable[[int, int], None]
+
+
+def no_progress(_done: int, _total: int) -> None:
+    """For a caller that shows none."""
 
 
 class Recording(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -68,11 +74,10 @@ class Sending:
         url: of the completions endpoint.
         max_concurrency: most requests in flight, None for no limit.
         request_timeout_s: from being sent to being complete.
-        run_timeout_s: for everything.
-        silence_timeout_s: no stream may have said anything for so long; then the server
-            hangs, and all is given up.
-        is_alive: asked ten times a second; when it says no, what is in flight fails at
-            once.
+        run_timeout_s: for all requests together.
+        silence_timeout_s: where no stream sends anything for so long, the server hangs,
+            and the run ends.
+        is_alive: called ten times a second; once it is false, what is in flight fails.
         progress: called with (done, total), ten times a second at most.
         start_ns: arrival 0; None starts at once.
     """
@@ -85,7 +90,7 @@ class Sending:
     silence_timeout_s: float = 120.0
     start_ns: int | None = None
     is_alive: Callable[[], bool] = lambda: True
-    progress: Callable[[int, int], None] = lambda _done, _total: None
+    progress: Progress = no_progress
 
 
 class Run:
@@ -98,7 +103,8 @@ class Run:
 
     def __init__(self, exchanges: Sequence[Exchange], sending: Sending) -> None:
         self.loop = asyncio.get_running_loop()
-        self.sending, self.exchanges = sending, exchanges
+        self.sending = sending
+        self.exchanges = exchanges
         self.coming = deque(exchanges)
         self.waiting: deque[Exchange] = deque()
         self.busy: set[Connection] = set()
@@ -114,7 +120,7 @@ class Run:
         self.address = (parts.hostname or "127.0.0.1", parts.port or 80)
 
     async def open_connections(self) -> None:
-        """As many as will be needed at once at the start; further ones when they are needed."""
+        """Open as many as are needed at the start; further ones when they are needed."""
         at_once = sum(exchange.request.arrival_ns == 0 for exchange in self.exchanges)
         count = max(1, min(at_once, self.sending.max_concurrency or at_once))
         for _ in range(count):
@@ -140,12 +146,16 @@ class Run:
         await self.open_connections()
         self.start_ns = self.sending.start_ns or time.monotonic_ns()
         cpu_s = time.process_time()
-        timers = [self.loop.call_soon(self.beat), self.loop.call_soon(self.watch)]
+        timers = [
+            self.loop.call_soon(self.beat),
+            self.loop.call_soon(self.watch),
+        ]
         try:
             self.arrive()
             await self.all_done
             self.cpu_s = time.process_time() - cpu_s
-        finally:  # when interrupted too: connections left open are warned of, and such warnings hide the interrupt
+        finally:
+            # When interrupted, too: warnings of open connections hide the interrupt.
             for timer in (*timers, self.beat_timer, self.watch_timer):
                 if timer is not None:
                     timer.cancel()
@@ -159,28 +169,23 @@ class Run:
         while self.coming and self.start_ns + self.coming[0].request.arrival_ns <= now:
             exchange = self.coming.popleft()
             exchange.due_ns = self.start_ns + exchange.request.arrival_ns
-            if (
-                self.sending.max_concurrency is None
-                or self.in_flight < self.sending.max_concurrency
-            ):
+            slots = self.sending.max_concurrency
+            if slots is None or self.in_flight < slots:
                 self.begin(exchange)
             else:
                 self.waiting.append(exchange)
         if self.coming:
-            due = self.start_ns + self.coming[0].request.arrival_ns
-            self.loop.call_later(
-                max(0.0, (due - time.monotonic_ns()) / NS), self.arrive
-            )
+            due_ns = self.start_ns + self.coming[0].request.arrival_ns
+            delay_s = max(0.0, (due_ns - time.monotonic_ns()) / NS)
+            self.loop.call_later(delay_s, self.arrive)
 
     def begin(self, exchange: Exchange) -> None:
         """Send it on a connection that is surely open, or open one."""
         self.in_flight += 1
         while self.idle:
             connection = self.idle.pop()
-            if (
-                time.monotonic_ns() - connection.idle_since_ns < IDLE_S * NS
-                and not connection.transport.is_closing()
-            ):
+            idle_ns = time.monotonic_ns() - connection.idle_since_ns
+            if idle_ns < IDLE_S * NS and not connection.transport.is_closing():
                 self.busy.add(connection)
                 return connection.send(exchange)
             connection.transport.abort()
@@ -193,10 +198,8 @@ class Run:
         try:
             connection = await self.connect()
         except OSError as error:
-            exchange.error, exchange.end_ns = (
-                f"cannot connect: {error}",
-                time.monotonic_ns(),
-            )
+            exchange.error = f"cannot connect: {error}"
+            exchange.end_ns = time.monotonic_ns()
             return self.finished(exchange, None)
         self.busy.add(connection)
         connection.send(exchange)
@@ -222,63 +225,72 @@ class Run:
             self.idle.remove(connection)
 
     def beat(self) -> None:
-        """Note that the client runs, so that its own absences are not taken for the server's."""
+        """Note that the client runs: its own absences are not the server's silence."""
         self.beats.append(time.monotonic_ns())
         self.beat_timer = self.loop.call_later(HEARTBEAT_S, self.beat)
 
     def watch(self) -> None:
         """Enforce the deadlines."""
-        now, sending = time.monotonic_ns(), self.sending
-        sending.progress(self.done, len(self.exchanges))
-        ended = None
-        if not sending.is_alive():
-            ended = "the server process is gone"
-        elif now - self.start_ns > sending.run_timeout_s * NS:
-            ended = f"not complete when the run's {sending.run_timeout_s:g} s were over"
-        elif self.silent_ns(now) > sending.silence_timeout_s * NS:
-            ended = f"no token from any stream for {sending.silence_timeout_s:g} s"
-            self.hang = ended
-        if ended:
-            self.abandon(ended)
+        now = time.monotonic_ns()
+        self.sending.progress(self.done, len(self.exchanges))
+        end_reason = self.reason_to_end(now)
+        if end_reason is not None:
+            self.abandon(end_reason)
         for connection in list(self.busy):
-            reason = ended or self.overdue(connection, now)
-            if reason:
+            reason = end_reason or self.overdue(connection, now)
+            if reason is not None:
                 connection.fail(reason)
         self.watch_timer = self.loop.call_later(WATCH_S, self.watch)
 
+    def reason_to_end(self, now: int) -> str | None:
+        """Why the whole run must end, if it must; notes a hang."""
+        sending = self.sending
+        if not sending.is_alive():
+            return "the server process is gone"
+        if now - self.start_ns > sending.run_timeout_s * NS:
+            return f"not complete when the run's {sending.run_timeout_s:g} s were over"
+        if self.silent_ns(now) > sending.silence_timeout_s * NS:
+            self.hang = f"no token from any stream for {sending.silence_timeout_s:g} s"
+            return self.hang
+        return None
+
     def silent_ns(self, now: int) -> int:
-        """For how long no request in flight has heard anything; 0 if none is in flight."""
-        exchanges = [
-            connection.exchange
-            for connection in self.busy
-            if connection.exchange is not None
-        ]
-        heard = [
-            e.reads[-1][0] if e.reads else e.sent_ns
-            for e in exchanges
-            if e.sent_ns is not None
-        ]
-        return now - max(heard, default=now)
+        """How long no request in flight received anything; 0 if none is in flight."""
+        latest = None
+        for connection in self.busy:
+            exchange = connection.exchange
+            if exchange is None or exchange.sent_ns is None:
+                continue
+            at_ns = exchange.sent_ns
+            if exchange.reads:
+                at_ns = exchange.reads[-1][0]
+            if latest is None or at_ns > latest:
+                latest = at_ns
+        if latest is None:
+            return 0
+        return now - latest
 
     def overdue(self, connection: Connection, now: int) -> str | None:
         """Why the request on this connection should be given up, if it should."""
         exchange = connection.exchange
         if exchange is None or exchange.sent_ns is None:
             return None
-        reads, asked = len(exchange.reads), exchange.request.output_len_tokens
-        if now - exchange.sent_ns > self.sending.request_timeout_s * NS:
-            return f"no complete answer within {self.sending.request_timeout_s:g} s ({reads} reads)"
-        if reads > 2 * asked + 64:
-            return f"endless: {reads} reads for {asked} tokens"
+        reads = len(exchange.reads)
+        tokens = exchange.request.output_len_tokens
+        timeout_s = self.sending.request_timeout_s
+        if now - exchange.sent_ns > timeout_s * NS:
+            return f"no complete answer within {timeout_s:g} s ({reads} reads)"
+        if reads > 2 * tokens + 64:
+            return f"endless: {reads} reads for {tokens} tokens"
         return None
 
     def abandon(self, reason: str) -> None:
         """Fail what was not sent yet."""
         for exchange in (*self.waiting, *self.coming):
-            exchange.error, exchange.end_ns = reason, time.monotonic_ns()
-            exchange.due_ns = (
-                exchange.due_ns or self.start_ns + exchange.request.arrival_ns
-            )
+            exchange.error = reason
+            exchange.end_ns = time.monotonic_ns()
+            if not exchange.due_ns:
+                exchange.due_ns = self.start_ns + exchange.request.arrival_ns
             self.done += 1
         self.waiting.clear()
         self.coming.clear()
@@ -302,31 +314,37 @@ def no_garbage_collection() -> Iterator[None]:
 
 
 def client_gaps(beats: Sequence[int]) -> tuple[tuple[int, int], ...]:
-    """Times between two heartbeats at least 20 ms apart, four times what was asked for."""
-    return tuple((a, b) for a, b in pairwise(beats) if b - a >= 20_000_000)
+    """Times between two heartbeats at least 20 ms apart, four times HEARTBEAT_S."""
+    gaps = []
+    for earlier, later in pairwise(beats):
+        if later - earlier >= ABSENT_NS:
+            gaps.append((earlier, later))
+    return tuple(gaps)
 
 
 def send(requests: Sequence[Request], sending: Sending) -> Recording:
-    """Send all requests in this process and return what was written down. Blocks until the last is over."""
-    exchanges = [
-        Exchange(request, encode(request, sending.url, sending.model))
-        for request in requests
-    ]
+    """Send all requests in this process; blocks until the last answer is over."""
+    exchanges = []
+    for request in requests:
+        payload = encode(request, sending.url, sending.model)
+        exchanges.append(Exchange(request, payload))
 
     async def main() -> tuple[Run, int, int]:
         run = Run(exchanges, sending)
-        return run, *await run.go()
+        start_ns, end_ns = await run.go()
+        return run, start_ns, end_ns
 
     with (
         no_garbage_collection(),
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
         run, start_ns, end_ns = runner.run(main())
+    wall_s = max(1e-3, (end_ns - start_ns) / NS)
     return Recording(
         start_ns=start_ns,
         end_ns=end_ns,
         requests=tuple(exchange.record() for exchange in exchanges),
-        client_busy=run.cpu_s / max(1e-3, (end_ns - start_ns) / NS),
+        client_busy=run.cpu_s / wall_s,
         client_gaps=client_gaps(run.beats),
         hang=run.hang,
     )

@@ -1,13 +1,13 @@
-"""Crosscheck: this suite's client against another load client on one running server.
+"""Crosscheck: this suite's client compared with another load client on one running server.
 
 Sends the same pattern to one running server with this suite's client and with another
 one, in turns (ours, theirs, theirs, ours, ...), and compares round by round. What each
 turn sends is text of its own, of the same distribution and with as many tokens.
-`other_clients` says where definitions differ.
+`other_clients` has where definitions differ.
 
 On a busy machine the server is faster in one turn than in the next by more than two
-clients could differ. It tells by how much: its own means of each turn, from /metrics.
-From ENOUGH_ROUNDS rounds on that part is taken out.
+clients could differ. Its own means of each turn, from /metrics, show by how much. From
+ENOUGH_ROUNDS rounds on that part is taken out.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import requests
 import tokenizers
 from rich.table import Table
 
-from perfgate.load.measurement import Target, scraped
+from perfgate.load.measurement import Target, server_figures
 from perfgate.load.other_clients import (
     COMPARED,
     ClientFailed,
@@ -37,9 +37,9 @@ from perfgate.load.server_metrics import difference
 from perfgate.load.warmup import warm_up
 from perfgate.load.workload import Workload
 
-# Fewer do not tell how the clients' figures follow the server's.
+# Fewer do not show how the clients' figures follow the server's.
 ENOUGH_ROUNDS = 8
-# What the server counts itself of what decides a figure; of a throughput, how long its
+# Which mean of the server's own decides a figure; of a throughput, how long its
 # requests took.
 SERVERS_OWN = {
     "ttft_median_ms": "ttft_mean_ms",
@@ -52,15 +52,20 @@ SERVERS_OWN = {
 
 @dataclass(frozen=True)
 class Turn:
-    """What one client saw, and what the server counted meanwhile (means in ms; empty where it tells none)."""
+    """One run of one client.
 
-    seen: dict[str, float]
+    Attributes:
+        figures: what the client measured, by metric.
+        server: what the server counted meanwhile: means in ms, empty where it has none.
+    """
+
+    figures: dict[str, float]
     server: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One metric as the two clients see it.
+    """One metric as the two clients measure it.
 
     Attributes:
         ours, theirs: medians over the rounds.
@@ -69,10 +74,9 @@ class Comparison:
             cancels.
         uncertainty: half of the 90 % interval of the difference (Student's t on the
             logarithms of the ratios).
-        beside_server: whether the server's part of it is taken out: the difference is
-            that of turns in which it was equally fast, by a straight line through the
-            rounds.
-
+        at_equal_server_speed: whether the server's part of it is taken out: the
+            difference is that of turns in which it was equally fast, by a straight line
+            through the rounds.
     """
 
     metric: str
@@ -80,45 +84,68 @@ class Comparison:
     theirs: float
     difference: float
     uncertainty: float
-    beside_server: bool = False
+    at_equal_server_speed: bool = False
 
     def verdict(self, tolerance: float) -> str:
-        """Equivalence by two one-sided tests at 5 %: the whole 90 % interval lies within the tolerance."""
-        if abs(self.difference) + self.uncertainty <= tolerance:
+        """Equivalence by two one-sided tests at 5 %.
+
+        "agree" where the whole 90 % interval lies within the tolerance.
+        """
+        size = abs(self.difference)
+        if size + self.uncertainty <= tolerance:
             return "agree"
-        return (
-            "DIFFER"
-            if abs(self.difference) - self.uncertainty > tolerance
-            else "undecided: more rounds, less noise"
-        )
+        if size - self.uncertainty > tolerance:
+            return "DIFFER"
+        return "undecided: more rounds, less noise"
 
 
 def compare(ours: Sequence[Turn], theirs: Sequence[Turn]) -> list[Comparison]:
     """Each client's medians, and the ratio over the paired rounds, at least two of them."""
-    comparisons = []
-    for name in COMPARED:
-        own = SERVERS_OWN[name]
-        pairs = [
-            (our.seen[name], their.seen[name])
-            for our, their in zip(ours, theirs, strict=True)
-        ]
-        ratios = [math.log(our / their) for our, their in pairs]
-        server = [
-            math.log(our.server[own] / their.server[own])
-            for our, their in zip(ours, theirs, strict=True)
-            if our.server.get(own, 0.0) > 0 and their.server.get(own, 0.0) > 0
-        ]
-        beside = len(server) == len(ratios) >= ENOUGH_ROUNDS and max(server) > min(
-            server
-        )
-        mean, error = _intercept(server, ratios) if beside else _mean(ratios)
-        middle = [statistics.median(column) for column in zip(*pairs, strict=True)]
-        comparisons.append(
-            Comparison(
-                name, middle[0], middle[1], math.expm1(mean), math.expm1(error), beside
-            )
-        )
-    return comparisons
+    return [_compare_metric(name, ours, theirs) for name in COMPARED]
+
+
+def _compare_metric(
+    name: str, ours: Sequence[Turn], theirs: Sequence[Turn]
+) -> Comparison:
+    our_values = [turn.figures[name] for turn in ours]
+    their_values = [turn.figures[name] for turn in theirs]
+    ratios = []
+    for our, their in zip(our_values, their_values, strict=True):
+        ratios.append(math.log(our / their))
+    server_ratios = _server_ratios(SERVERS_OWN[name], ours, theirs)
+    is_line = _has_line(server_ratios, ratios)
+    if is_line:
+        mean, error = _intercept(server_ratios, ratios)
+    else:
+        mean, error = _mean(ratios)
+    return Comparison(
+        metric=name,
+        ours=statistics.median(our_values),
+        theirs=statistics.median(their_values),
+        difference=math.expm1(mean),
+        uncertainty=math.expm1(error),
+        at_equal_server_speed=is_line,
+    )
+
+
+def _server_ratios(
+    name: str, ours: Sequence[Turn], theirs: Sequence[Turn]
+) -> list[float]:
+    """Logarithms of the server's own ratio, of those rounds in which it has both means."""
+    ratios = []
+    for our, their in zip(ours, theirs, strict=True):
+        our_mean = our.server.get(name, 0.0)
+        their_mean = their.server.get(name, 0.0)
+        if our_mean > 0 and their_mean > 0:
+            ratios.append(math.log(our_mean / their_mean))
+    return ratios
+
+
+def _has_line(server_ratios: Sequence[float], ratios: Sequence[float]) -> bool:
+    """Whether the rounds are enough for a straight line, and the server's speed varies."""
+    if len(server_ratios) < len(ratios) or len(ratios) < ENOUGH_ROUNDS:
+        return False
+    return max(server_ratios) > min(server_ratios)
 
 
 def _mean(ratios: Sequence[float]) -> tuple[float, float]:
@@ -126,64 +153,71 @@ def _mean(ratios: Sequence[float]) -> tuple[float, float]:
     from scipy import stats  # here and below: it takes half a second
 
     error = statistics.stdev(ratios) / math.sqrt(len(ratios))
-    return statistics.fmean(ratios), float(stats.t.ppf(0.95, len(ratios) - 1)) * error
+    quantile = float(stats.t.ppf(0.95, len(ratios) - 1))
+    return statistics.fmean(ratios), quantile * error
 
 
-def _intercept(server: Sequence[float], ratios: Sequence[float]) -> tuple[float, float]:
-    """What is left of the ratio where the server's is one, and half of its 90 % interval."""
+def _intercept(
+    server_ratios: Sequence[float], ratios: Sequence[float]
+) -> tuple[float, float]:
+    """The ratio where the server's is one, and half of its 90 % interval."""
     from scipy import stats
 
-    line = stats.linregress(server, ratios)
-    return float(line.intercept), float(
-        stats.t.ppf(0.95, len(ratios) - 2) * line.intercept_stderr
-    )
+    line = stats.linregress(server_ratios, ratios)
+    quantile = stats.t.ppf(0.95, len(ratios) - 2)
+    return float(line.intercept), float(quantile * line.intercept_stderr)
 
 
 def table(
     comparisons: Sequence[Comparison], client: str, rounds: int, tolerance: float
 ) -> Table:
     """For people."""
-    beside = all(c.beside_server for c in comparisons)
+    caption = None
+    if all(row.at_equal_server_speed for row in comparisons):
+        caption = (
+            "difference: of turns in which the server was equally fast by its own count"
+        )
     shown = Table(
         title=f"perfgate against {client}: {rounds} interleaved rounds",
-        caption="difference: of turns in which the server was equally fast by its own count"
-        if beside
-        else None,
+        caption=caption,
     )
-    for heading in ("metric", "perfgate", client, "difference", ""):
-        shown.add_column(
-            heading, justify="left" if heading in ("metric", "") else "right"
-        )
-    for c in comparisons:
-        difference = f"{c.difference:+.2%} ± {c.uncertainty:.2%}"
+    shown.add_column("metric", justify="left")
+    for heading in ("perfgate", client, "difference"):
+        shown.add_column(heading, justify="right")
+    shown.add_column("", justify="left")
+    for row in comparisons:
         shown.add_row(
-            c.metric,
-            f"{c.ours:.2f}",
-            f"{c.theirs:.2f}",
-            difference,
-            c.verdict(tolerance),
+            row.metric,
+            f"{row.ours:.2f}",
+            f"{row.theirs:.2f}",
+            f"{row.difference:+.2%} ± {row.uncertainty:.2%}",
+            row.verdict(tolerance),
         )
     return shown
 
 
 def served_model(url: str) -> str:
-    """The first model that the server names."""
+    """The first model in the server's list.
+
+    Raises:
+        ClientFailed: the server does not answer, or has no list.
+    """
     try:
         answer = requests.get(f"{url}/v1/models", timeout=10)
         return str(answer.json()["data"][0]["id"])
     except (requests.RequestException, LookupError, ValueError) as error:
         raise ClientFailed(
-            f"GET {url}/v1/models",
-            repr(error),
-            "is the server up? otherwise give --model",
+            tried=f"GET {url}/v1/models",
+            seen=repr(error),
+            remedy="is the server up? otherwise give --model",
         ) from error
 
 
 def tokenizer_in(path: Path) -> tokenizers.Tokenizer:
     """The tokenizer of a folder, or of a tokenizer.json."""
-    return tokenizers.Tokenizer.from_file(
-        str(path / "tokenizer.json" if path.is_dir() else path)
-    )
+    if path.is_dir():
+        path = path / "tokenizer.json"
+    return tokenizers.Tokenizer.from_file(str(path))
 
 
 def interleave(
@@ -199,21 +233,27 @@ def interleave(
     ours: list[Turn] = []
     theirs: list[Turn] = []
     for number in range(rounds):
-        for place, whose in enumerate(
-            ("ours", "theirs") if number % 2 == 0 else ("theirs", "ours")
-        ):
+        order = [ours, theirs]
+        if number % 2:
+            order.reverse()
+        for place, turns in enumerate(order):
             turn = turn_of(workload, 2 * number + place)
             prompts = requests_of(target, turn, tokenizer)
-            before, _ = scraped(target)
-            if whose == "ours":
-                seen, turns = run_ours(client, target, turn, prompts), ours
+            before, _ = server_figures(target)
+            if turns is ours:
+                figures = run_ours(client, target, turn, prompts)
             else:
-                seen, turns = run_other(python, client, target, turn, prompts), theirs
-            after, _ = scraped(target)
-            turns.append(Turn(seen, difference(target.engine, before, after)))
-        shown = (
-            f"{name} {ours[-1].seen[name]:.4g} / {theirs[-1].seen[name]:.4g}"
-            for name in COMPARED
-        )
-        click.echo(f"round {number + 1} of {rounds}, ours / theirs: {', '.join(shown)}")
+                figures = run_other(python, client, target, turn, prompts)
+            after, _ = server_figures(target)
+            server = difference(target.engine, before, after)
+            turns.append(Turn(figures, server))
+        click.echo(_progress_line(number, rounds, ours[-1], theirs[-1]))
     return compare(ours, theirs)
+
+
+def _progress_line(number: int, rounds: int, our: Turn, their: Turn) -> str:
+    """One round for people: "round 2 of 4, ours / theirs: ttft_median_ms 59.3 / 60.7, ..."."""
+    pairs = []
+    for name in COMPARED:
+        pairs.append(f"{name} {our.figures[name]:.4g} / {their.figures[name]:.4g}")
+    return f"round {number + 1} of {rounds}, ours / theirs: {', '.join(pairs)}"

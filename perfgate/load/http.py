@@ -1,8 +1,8 @@
-"""How does one request travel, and when did each byte of its answer arrive?
+"""HTTP client connection: one request on the socket, with a timestamp for each read.
 
-While it measures, a connection does nothing that can wait: one timestamp per read of
-the socket and the bytes kept as they came. No JSON, no SSE: what the bytes mean is
-worked out afterwards (`perfgate.load.response`). It is an `asyncio.Protocol` with
+While it measures, a connection does nothing that can wait: it takes one timestamp per
+read of the socket and keeps the bytes as they came. JSON and server-sent events are
+read afterwards (`perfgate.load.response`). It is an `asyncio.Protocol` with
 httptools because stream readers and clients built on them spend more time per token
 than a large batch on a fast GPU leaves (docs/measuring.md has the figures).
 """
@@ -47,14 +47,15 @@ class RequestRecord(
 
 
 def encode(request: Request, url: str, model: str) -> bytes:
-    """The whole HTTP request. Greedy, to the full length, with the server's own count of tokens at the end."""
+    """The whole HTTP request: greedy, to the full length, with the server's usage at the end."""
     parts = urlsplit(url)
+    prompt: str | tuple[int, ...] = request.prompt_token_ids
+    if request.text is not None:
+        prompt = request.text
     body = msgspec.json.encode(
         {
             "model": model,
-            "prompt": request.prompt_token_ids
-            if request.text is None
-            else request.text,
+            "prompt": prompt,
             "max_tokens": request.output_len_tokens,
             "temperature": 0.0,
             "ignore_eos": True,
@@ -63,8 +64,12 @@ def encode(request: Request, url: str, model: str) -> bytes:
         }
     )
     head = (
-        f"POST {parts.path} HTTP/1.1\r\nhost: {parts.netloc}\r\ncontent-type: application/json\r\n"
-        f"x-request-id: perfgate-{request.index}\r\ncontent-length: {len(body)}\r\n\r\n"
+        f"POST {parts.path} HTTP/1.1\r\n"
+        f"host: {parts.netloc}\r\n"
+        "content-type: application/json\r\n"
+        f"x-request-id: perfgate-{request.index}\r\n"
+        f"content-length: {len(body)}\r\n"
+        "\r\n"
     )
     return head.encode() + body
 
@@ -100,7 +105,7 @@ class Exchange:
 
 
 class Owner(Protocol):
-    """Who is told what becomes of a connection."""
+    """Receiver of a connection's events."""
 
     def finished(self, exchange: Exchange, connection: Connection | None) -> None:
         """A request is over; the connection is given back if it can be used again."""
@@ -163,17 +168,18 @@ class Connection(asyncio.Protocol):
         # A response parser starts anew with the next status line only if the last
         # message is done with it.
         self.parser = httptools.HttpResponseParser(self)
-        self.owner.finished(exchange, self if keep else None)
-        if not keep:
+        if keep:
+            self.owner.finished(exchange, self)
+        else:
+            self.owner.finished(exchange, None)
             self.transport.close()
 
     def connection_lost(self, error: Exception | None) -> None:
         """The server closed it."""
         self.owner.lost(self)
         if self.exchange:
-            self.fail(
-                f"connection closed before the answer was complete ({error or 'no error given'})"
-            )
+            reason = error or "no error given"
+            self.fail(f"connection closed before the answer was complete ({reason})")
 
     def fail(self, reason: str) -> None:
         """Give up the request and the connection."""

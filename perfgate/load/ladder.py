@@ -20,14 +20,15 @@ than `SLOWER_BY_S`, a kernel was compiled, or something else happened that happe
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from perfgate.load.client import send
+from perfgate.load.client import Progress, no_progress, send
 from perfgate.load.measurement import Target, sending
 from perfgate.load.prompts import GENERATOR_VERSION, Synthetic
+from perfgate.load.request_times import NS_PER_S
 from perfgate.load.response import read
 from perfgate.load.workload import Request, Workload
 
@@ -45,7 +46,6 @@ DECODE_OUTPUT_TOKENS = 4
 # 4,090 of 4,096 tokens.
 ROOM_TOKENS = 8
 USUAL_BATCH = 32  # of an open loop, whose batch nobody sets
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,9 @@ def token_counts(most: int, best: int | None = None) -> tuple[int, ...]:
     for place, key in enumerate(KEYS):
         low, high = _range_of_key(place, most)
         center = min(key, max(best, low))
-        near = range(max(low, center - 8), min(high, center + 8) + 1)
+        first = max(low, center - 8)
+        last = min(high, center + 8)
+        near = range(first, last + 1)
         for remainders in KINDS:
             of_kind = [count for count in near if count % 8 in remainders]
             # Whatever is within `best`, or else all of this kind.
@@ -135,7 +137,11 @@ def _range_of_key(place: int, most: int) -> tuple[int, int]:
 
 def _nearest(counts: Sequence[int], center: int) -> int:
     """The count nearest to the center, the smaller of two."""
-    return min(counts, key=lambda count: (abs(count - center), count))
+
+    def distance(count: int) -> tuple[int, int]:
+        return abs(count - center), count
+
+    return min(counts, key=distance)
 
 
 def rungs(longest_prompt: int, chunk: int, batch: int) -> tuple[Rung, ...]:
@@ -206,12 +212,11 @@ class _Answers:
         )
 
 
-def _no_progress(_done: int, _total: int) -> None:
-    """For a caller that shows none."""
-
-
 def climb(
-    target: Target, steps: Sequence[Rung], *, progress: Progress = _no_progress
+    target: Target,
+    steps: Sequence[Rung],
+    *,
+    progress: Progress = no_progress,
 ) -> Climb:
     """Send every rung, those that took long twice, and compare.
 
@@ -240,7 +245,11 @@ def climb(
     )
 
 
-def _send_all(target: Target, steps: Sequence[Rung], progress: Progress) -> _Answers:
+def _send_all(
+    target: Target,
+    steps: Sequence[Rung],
+    progress: Progress,
+) -> _Answers:
     """Send every rung once: single prompts one after the other, then the others."""
     single = {}
     for place, rung in enumerate(steps):
@@ -259,7 +268,9 @@ def _send_all(target: Target, steps: Sequence[Rung], progress: Progress) -> _Ans
 
 
 def _send_slow_again(
-    target: Target, steps: Sequence[Rung], first: _Answers
+    target: Target,
+    steps: Sequence[Rung],
+    first: _Answers,
 ) -> _Answers:
     """Send those that took over `SLOWER_BY_S` once more, with other prompts."""
     answers = _Answers({}, {}, first.hang)
@@ -272,7 +283,11 @@ def _send_slow_again(
     return answers
 
 
-def _send(target: Target, steps: Mapping[int, Rung], attempt: int) -> _Answers:
+def _send(
+    target: Target,
+    steps: Mapping[int, Rung],
+    attempt: int,
+) -> _Answers:
     """Send rungs of one prompt one after the other, or one rung with all prompts at once."""
     if not steps:
         return _Answers({}, {})
@@ -283,19 +298,27 @@ def _send(target: Target, steps: Mapping[int, Rung], attempt: int) -> _Answers:
         for length in rung.prompts:
             ids = rng.integers(Synthetic().first_id, target.vocab_size, length)
             prompt = tuple(ids.tolist())
-            requests.append(Request(len(requests), prompt, rung.output_len_tokens, 0))
+            request = Request(
+                index=len(requests),
+                prompt_token_ids=prompt,
+                output_len_tokens=rung.output_len_tokens,
+                arrival_ns=0,
+            )
+            requests.append(request)
             places.append(place)
     at_once = max(len(rung.prompts) for rung in steps.values())
     workload = Workload(name="ladder", num_prompts=1, max_concurrency=at_once)
-    recording = send(requests, sending(target, workload, _no_progress))
+    recording = send(requests, sending(target, workload, no_progress))
     seconds: dict[int, float] = {}
     errors: dict[int, str] = {}
     for place, record in zip(places, recording.requests, strict=True):
         transcript = read(record)
         if transcript.error is not None or transcript.sent_ns is None:
             errors[place] = transcript.error or "was never sent"
-        else:
-            took_s = (transcript.end_ns - transcript.sent_ns) / 1e9
-            seconds[place] = max(took_s, seconds.get(place, 0.0))
-    complete = {place: s for place, s in seconds.items() if place not in errors}
-    return _Answers(complete, errors, recording.hang)
+            continue
+        took_s = (transcript.end_ns - transcript.sent_ns) / NS_PER_S
+        known_s = seconds.get(place, 0.0)
+        seconds[place] = max(took_s, known_s)
+    for place in errors:
+        seconds.pop(place, None)
+    return _Answers(seconds, errors, recording.hang)

@@ -8,6 +8,7 @@ figures, the reasons why it may not be judged, and every request's times. Warm u
 from __future__ import annotations
 
 import math
+import os
 import re
 import shlex
 import time
@@ -20,18 +21,34 @@ import numpy as np
 
 from perfgate.engines.registry import ENGINES
 from perfgate.load import metrics, validity
-from perfgate.load.client import Recording, Sending
+from perfgate.load.client import Progress, Recording, Sending, no_progress
 from perfgate.load.multiprocess import send_with
 from perfgate.load.repetition import Repetition, RequestRow
+from perfgate.load.request_times import (
+    NS_PER_MS,
+    NS_PER_S,
+    completed,
+    e2el_ns,
+    itl_ns,
+    steady_window,
+    ttft_ns,
+)
 from perfgate.load.response import Transcript, read
-from perfgate.load.server_metrics import ScrapeFailed, difference, scrape
-from perfgate.load.workload import ShareGPT, Synthetic, Workload, build_requests
+from perfgate.load.server_metrics import Figures, ScrapeFailed, difference, scrape
+from perfgate.load.workload import (
+    ShareGPT,
+    Synthetic,
+    UnusableWorkload,
+    Workload,
+    build_requests,
+)
 
 COMPLETIONS = "/v1/completions"
 # Above it, reads queue up by more than 1 ms before they get their timestamp
 # (docs/measuring.md).
 CLIENT_TOO_BUSY = 0.4
-MOST_CLIENT_PROCESSES = 8
+MOST_CLIENT_PROCESSES = 8  # where the workload does not declare them
+LOG_LINE_CHARACTERS = 200
 
 
 @dataclass(frozen=True)
@@ -44,6 +61,7 @@ class Target:
         log: the server's log file; what it says of compiling makes a repetition
             invalid.
         tokenizer: only for the equivalent command lines.
+        silence_timeout_s: the server hangs if no stream sends a token for so long.
     """
 
     url: str
@@ -57,9 +75,7 @@ class Target:
     silence_timeout_s: float = 120.0
 
 
-def sending(
-    target: Target, workload: Workload, progress: Callable[[int, int], None]
-) -> Sending:
+def sending(target: Target, workload: Workload, progress: Progress) -> Sending:
     """How the client reaches the target."""
     return Sending(
         url=target.url + COMPLETIONS,
@@ -76,89 +92,136 @@ def measure(
     workload: Workload,
     repetition_index: int,
     *,
-    progress: Callable[[int, int], None] = lambda _d, _t: None,
+    progress: Progress = no_progress,
     policy: validity.Policy | None = None,
 ) -> Repetition:
-    """Run one repetition and work out what it came to.
+    """Run one repetition and compute its figures.
 
     Never raises for what the server does: failed requests are counted, named, and make
     the repetition invalid.
+
+    Raises:
+        UnusableWorkload: the workload cannot be sent as declared, whatever the server
+            does.
     """
     policy = policy or validity.POLICIES[target.device]
-    before, missing = scraped(target)
-    log_size = target.log.stat().st_size if target.log else 0
-    started = time.time()
-    recording = send_enough(target, workload, repetition_index, progress)
-    after, also_missing = scraped(target)
-    served = difference(target.engine, before, after) if before and after else {}
+    before, missing_before = server_figures(target)
+    log_bytes = 0
+    if target.log is not None:
+        log_bytes = target.log.stat().st_size
+    started_unix_s = time.time()
+    recording = send_repetition(target, workload, repetition_index, progress)
+    after, missing_after = server_figures(target)
+    server_values: dict[str, float] = {}
+    if before and after:
+        server_values = difference(target.engine, before, after)
     transcripts = [read(record) for record in recording.requests]
-    findings = validity.examine(workload, transcripts, recording, served, policy)
-    compiled = compile_lines(target.log, log_size, target.engine) if target.log else ()
-    rows = tuple(row(t, recording.start_ns) for t in transcripts)
-    duration_s = (recording.end_ns - recording.start_ns) / 1e9
+    findings = validity.examine(workload, transcripts, recording, server_values, policy)
+    compiled: tuple[str, ...] = ()
+    if target.log is not None:
+        compiled = compile_lines(target.log, log_bytes, target.engine)
+    missing = tuple(dict.fromkeys(missing_before + missing_after))
+    good = completed(transcripts)
+    rows = tuple(request_row(t, recording.start_ns) for t in transcripts)
     return Repetition(
         index=repetition_index,
-        started_unix_s=started,
-        duration_s=duration_s,
-        completed=len(metrics.completed(transcripts)),
-        failed=sum(t.error is not None for t in transcripts),
-        input_tokens=sum(t.input_tokens for t in metrics.completed(transcripts)),
-        output_tokens=sum(t.output_tokens for t in metrics.completed(transcripts)),
-        values=metrics.compute(
-            transcripts,
-            recording.start_ns,
-            recording.end_ns,
-            workload.slo_ms,
-            metrics.steady_window(transcripts, workload.request_rate is not None),
-        )
-        | metrics.computed(rows, duration_s),
-        invalid=findings.invalid + too_busy(recording) + compiled,
-        notes=findings.notes + tuple(dict.fromkeys(missing + also_missing)),
-        server_values=served,
+        started_unix_s=started_unix_s,
+        duration_s=duration_s(recording),
+        completed=len(good),
+        failed=len(transcripts) - len(good),
+        input_tokens=sum(t.input_tokens for t in good),
+        output_tokens=sum(t.output_tokens for t in good),
+        values=metric_values(workload, recording, transcripts, rows),
+        invalid=findings.invalid + busy_reasons(recording) + compiled,
+        notes=findings.notes + missing,
+        server_values=server_values,
         client_values=client_values(recording, transcripts),
         requests=rows,
         hang=recording.hang,
     )
 
 
-def send_enough(
+def duration_s(recording: Recording) -> float:
+    """From arrival 0 to the last answer."""
+    return (recording.end_ns - recording.start_ns) / NS_PER_S
+
+
+def metric_values(
+    workload: Workload,
+    recording: Recording,
+    transcripts: Sequence[Transcript],
+    rows: Sequence[RequestRow],
+) -> dict[str, float]:
+    """Every metric that the requests have, built in or custom."""
+    is_open_loop = workload.request_rate is not None
+    built_in = metrics.compute(
+        transcripts,
+        recording.start_ns,
+        recording.end_ns,
+        workload.slo_ms,
+        steady_window(transcripts, is_open_loop),
+    )
+    return built_in | metrics.computed(rows, duration_s(recording))
+
+
+def send_repetition(
     target: Target,
     workload: Workload,
     repetition_index: int,
-    progress: Callable[[int, int], None],
+    progress: Progress,
 ) -> Recording:
     """Send a repetition with as many client processes as it takes.
 
     Where one process turns out to be too busy, all is sent once more by several, with
     other prompts of the same distribution. Prompts from files are not sent twice:
     there, the workload must say how many processes it needs.
+
+    Raises:
+        UnusableWorkload: the workload declares more client processes than this process
+            may use CPU cores.
     """
-    processes = workload.client_processes or 1
+    processes = client_processes(workload)
+    how = sending(target, workload, progress)
     requests = build_requests(workload, repetition_index, target.vocab_size)
-    recording = send_with(processes, requests, sending(target, workload, progress))
-    repeatable = workload.client_processes is None and isinstance(
-        workload.prompts, Synthetic
-    )
-    if recording.client_busy > CLIENT_TOO_BUSY and repeatable:
-        processes = min(
-            MOST_CLIENT_PROCESSES,
-            math.ceil(2 * recording.client_busy / CLIENT_TOO_BUSY),
-        )
-        requests = build_requests(
-            workload, repetition_index, target.vocab_size, attempt=1
-        )
-        recording = send_with(processes, requests, sending(target, workload, progress))
-    return recording
+    recording = send_with(processes, requests, how)
+    is_repeatable = isinstance(workload.prompts, Synthetic)
+    if workload.client_processes is not None or not is_repeatable:
+        return recording
+    if recording.client_busy <= CLIENT_TOO_BUSY:
+        return recording
+    needed = math.ceil(2 * recording.client_busy / CLIENT_TOO_BUSY)
+    processes = min(MOST_CLIENT_PROCESSES, needed)
+    requests = build_requests(workload, repetition_index, target.vocab_size, attempt=1)
+    return send_with(processes, requests, how)
 
 
-def scraped(target: Target) -> tuple[dict[str, float], tuple[str, ...]]:
-    """The server's own figures until now, or none and why."""
+def client_processes(workload: Workload) -> int:
+    """The declared number of client processes; 1 where none is declared.
+
+    Raises:
+        UnusableWorkload: this machine has fewer CPU cores. A study is also read on
+            machines that only judge, so that reading it does not check this.
+    """
+    declared = workload.client_processes or 1
+    cores = len(os.sched_getaffinity(0))
+    if declared > cores:
+        raise UnusableWorkload(
+            tried=f"sending {workload.name} with {declared} client processes",
+            seen=f"this process may use {cores} CPU cores",
+            remedy=(
+                f"set client_processes of the workload to {cores} at most, or leave it out"
+            ),
+        )
+    return declared
+
+
+def server_figures(target: Target) -> tuple[Figures, tuple[str, ...]]:
+    """The server's own figures until now, or none and a note with the reason."""
     try:
         return scrape(target.url), ()
     except ScrapeFailed as failure:
-        return {}, (
-            f"no figures of the server's own: {failure.tried}: {failure.seen} ({failure.remedy})",
-        )
+        reason = f"{failure.tried}: {failure.seen} ({failure.remedy})"
+        return {}, (f"no figures of the server's own: {reason}",)
 
 
 def compile_lines(log: Path, from_byte: int, engine: str) -> tuple[str, ...]:
@@ -169,111 +232,115 @@ def compile_lines(log: Path, from_byte: int, engine: str) -> tuple[str, ...]:
     with log.open("rb") as file:
         file.seek(from_byte)
         lines = file.read().decode(errors="replace").splitlines()
-    return tuple(
-        f"the engine compiled during the measurement: {line.strip()[:200]}"
-        for line in lines
-        if compiles.search(line)
-    )
+    reasons = []
+    for line in lines:
+        if compiles.search(line):
+            text = line.strip()[:LOG_LINE_CHARACTERS]
+            reasons.append(f"the engine compiled during the measurement: {text}")
+    return tuple(reasons)
 
 
-def too_busy(recording: Recording) -> tuple[str, ...]:
+def busy_reasons(recording: Recording) -> tuple[str, ...]:
     """A client that is busy reads late."""
     if recording.client_busy <= CLIENT_TOO_BUSY:
         return ()
-    seen = f"{recording.client_busy:.0%} of a core, {CLIENT_TOO_BUSY:.0%} is the most"
-    return (
-        (
-            f"the client was too busy ({seen}, with {recording.processes} "
-            "processes): its times are late"
-        ),
+    busy = f"{recording.client_busy:.0%} of a core, {CLIENT_TOO_BUSY:.0%} is the most"
+    reason = (
+        f"the client was too busy ({busy}, with {recording.processes} "
+        "processes): its times are late"
     )
+    return (reason,)
 
 
 def client_values(
     recording: Recording, transcripts: Sequence[Transcript]
 ) -> dict[str, float]:
-    """How the client fared."""
-    values = {"busy": recording.client_busy, "processes": float(recording.processes)}
-    values["absent_ms"] = sum(end - start for start, end in recording.client_gaps) / 1e6
-    waits = validity.lateness_ms(transcripts)
-    if len(waits):
-        values |= {
-            "late_median_ms": float(np.median(waits)),
-            "late_max_ms": float(np.max(waits)),
-        }
+    """How the client fared: busy share, processes, absence and lateness."""
+    absent_ns = sum(end - start for start, end in recording.client_gaps)
+    values = {
+        "busy": recording.client_busy,
+        "processes": float(recording.processes),
+        "absent_ms": absent_ns / NS_PER_MS,
+    }
+    waits_ms = validity.lateness_ms(transcripts)
+    if len(waits_ms):
+        values["late_median_ms"] = float(np.median(waits_ms))
+        values["late_max_ms"] = float(np.max(waits_ms))
     return values
 
 
-def row(t: Transcript, start_ns: int) -> RequestRow:
-    """One request as it is kept."""
-    good = t.error is None
+def request_row(t: Transcript, start_ns: int) -> RequestRow:
+    """One request as it is stored."""
+    sent_ms = ttft_ms = e2el_ms = None
+    output_tokens = len(t.chunk_ns)
+    if t.sent_ns is not None:
+        sent_ms = (t.sent_ns - start_ns) / NS_PER_MS
+    if t.error is None:
+        ttft_ms = ttft_ns(t) / NS_PER_MS
+        e2el_ms = e2el_ns(t) / NS_PER_MS
+        output_tokens = t.output_tokens
+    gaps_ms = []
+    for gap_ns in itl_ns(t):
+        gap_ms = float(gap_ns) / NS_PER_MS
+        gaps_ms.append(round(gap_ms, 3))
     return RequestRow(
-        scheduled_ms=(t.due_ns - start_ns) / 1e6,
-        sent_ms=None if t.sent_ns is None else (t.sent_ns - start_ns) / 1e6,
-        ttft_ms=metrics.ttft_ns(t) / 1e6 if good else None,
-        e2el_ms=metrics.e2el_ns(t) / 1e6 if good else None,
-        output_tokens=t.output_tokens if good else len(t.chunk_ns),
-        itl_ms=tuple(round(float(gap) / 1e6, 3) for gap in metrics.itl_ns(t)),
+        scheduled_ms=(t.due_ns - start_ns) / NS_PER_MS,
+        sent_ms=sent_ms,
+        ttft_ms=ttft_ms,
+        e2el_ms=e2el_ms,
+        output_tokens=output_tokens,
+        itl_ms=tuple(gaps_ms),
         error=t.error,
     )
 
 
 def vllm_bench_command(target: Target, workload: Workload) -> str:
-    """The `vllm bench serve` command line that sends the same pattern; its prompts are other ones."""
-    return shlex.join(
-        ["vllm", "bench", "serve", *vllm_bench_arguments(target, workload)]
-    )
+    """The `vllm bench serve` command line that sends the same pattern, with other prompts."""
+    arguments = vllm_bench_arguments(target, workload)
+    return shlex.join(["vllm", "bench", "serve", *arguments])
 
 
 def vllm_bench_arguments(target: Target, workload: Workload) -> list[str]:
     """What follows `vllm bench serve` there."""
-    arguments = [
-        "--backend",
-        "openai",
-        "--base-url",
-        target.url,
-        "--endpoint",
-        COMPLETIONS,
-    ]
-    arguments += ["--model", target.served_model]
+    flags = {
+        "--backend": "openai",
+        "--base-url": target.url,
+        "--endpoint": COMPLETIONS,
+        "--model": target.served_model,
+    }
     if target.tokenizer:
-        arguments += ["--tokenizer", target.tokenizer]
-    arguments += dataset_arguments(workload)
-    arguments += ["--num-prompts", str(workload.num_prompts)]
-    arguments += [
-        "--request-rate",
-        "inf" if workload.request_rate is None else f"{workload.request_rate:g}",
-    ]
-    if workload.request_rate is not None:
-        arguments += ["--burstiness", f"{workload.burstiness:g}"]
+        flags["--tokenizer"] = target.tokenizer
+    flags |= dataset_flags(workload)
+    flags["--num-prompts"] = str(workload.num_prompts)
+    if workload.request_rate is None:
+        flags["--request-rate"] = "inf"
+    else:
+        flags["--request-rate"] = f"{workload.request_rate:g}"
+        flags["--burstiness"] = f"{workload.burstiness:g}"
     if workload.max_concurrency is not None:
-        arguments += ["--max-concurrency", str(workload.max_concurrency)]
+        flags["--max-concurrency"] = str(workload.max_concurrency)
+    arguments = [word for pair in flags.items() for word in pair]
     arguments += ["--ignore-eos", "--temperature", "0", "--seed", str(workload.seed)]
     return [*arguments, "--percentile-metrics", "ttft,tpot,itl,e2el"]
 
 
-def dataset_arguments(workload: Workload) -> list[str]:
-    """Which prompts, in the words of `vllm bench serve`."""
+def dataset_flags(workload: Workload) -> dict[str, str]:
+    """Which prompts, as flags of `vllm bench serve`."""
     prompts = workload.prompts
     if not isinstance(prompts, Synthetic):
         name = "sharegpt" if isinstance(prompts, ShareGPT) else "custom"
-        return ["--dataset-name", name, "--dataset-path", prompts.path]
-    arguments = [
-        "--dataset-name",
-        "random",
-        "--random-output-len",
-        str(prompts.output_len_tokens),
-    ]
+        return {"--dataset-name": name, "--dataset-path": prompts.path}
     # There, the prefix comes on top of the input length.
-    arguments += [
-        "--random-input-len",
-        str(prompts.input_len_tokens - prompts.shared_prefix_tokens),
-    ]
+    input_tokens = prompts.input_len_tokens - prompts.shared_prefix_tokens
+    flags = {
+        "--dataset-name": "random",
+        "--random-output-len": str(prompts.output_len_tokens),
+        "--random-input-len": str(input_tokens),
+    }
     if prompts.shared_prefix_tokens:
-        arguments += ["--random-prefix-len", str(prompts.shared_prefix_tokens)]
+        flags["--random-prefix-len"] = str(prompts.shared_prefix_tokens)
     ratios = {"input": prompts.input_range_ratio, "output": prompts.output_range_ratio}
-    return [
-        *arguments,
-        "--random-range-ratio",
-        msgspec.json.encode(ratios).decode() if any(ratios.values()) else "0",
-    ]
+    flags["--random-range-ratio"] = "0"
+    if any(ratios.values()):
+        flags["--random-range-ratio"] = msgspec.json.encode(ratios).decode()
+    return flags

@@ -1,4 +1,4 @@
-"""What if one client process is not enough?
+"""Several client processes that send one workload together.
 
 Beyond some 30,000 chunks a second one process reads them late (docs/measuring.md). Then
 the requests are dealt out to several processes, which start at the same moment, and
@@ -24,6 +24,7 @@ import msgspec
 
 from perfgate.errors import Failure
 from perfgate.load.client import Recording, Sending, send
+from perfgate.load.http import RequestRecord
 from perfgate.load.workload import Request
 from perfgate.locations import IMPORT_ROOT
 
@@ -31,6 +32,7 @@ READY = b"ready\n"
 # to read the share, encode it and open connections before the common start
 HEAD_START_NS = 300_000_000
 Gaps = tuple[tuple[int, int], ...]
+Worker = subprocess.Popen[bytes]
 
 
 class SenderFailed(Failure):
@@ -38,7 +40,7 @@ class SenderFailed(Failure):
 
 
 class Share(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What one process is to send."""
+    """What one process is to send; fields as of `perfgate.load.client.Sending`."""
 
     requests: tuple[Request, ...]
     url: str
@@ -49,6 +51,18 @@ class Share(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     silence_timeout_s: float
     start_ns: int
 
+    def sending(self) -> Sending:
+        """How this process sends."""
+        return Sending(
+            url=self.url,
+            model=self.model,
+            max_concurrency=self.max_concurrency,
+            request_timeout_s=self.request_timeout_s,
+            run_timeout_s=self.run_timeout_s,
+            silence_timeout_s=self.silence_timeout_s,
+            start_ns=self.start_ns,
+        )
+
 
 def send_with(
     processes: int, requests: Sequence[Request], sending: Sending
@@ -57,38 +71,20 @@ def send_with(
 
     Raises:
         SenderFailed: a process died.
-
     """
-    slots = sending.max_concurrency
-    processes = min(processes, len(requests), slots or len(requests))
+    slots = sending.max_concurrency or len(requests)
+    processes = min(processes, len(requests), slots)
     if processes == 1:
         return send(requests, sending)
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join(
-            [str(IMPORT_ROOT), os.environ.get("PYTHONPATH", "")]
-        )
-    }
-    command = [sys.executable, "-m", "perfgate.load.multiprocess"]
-    workers = [
-        subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
-        )
-        for _ in range(processes)
-    ]
+    workers = [start_worker() for _ in range(processes)]
     try:
         sending.progress(0, len(requests))
         for worker in workers:
-            assert worker.stdout is not None
-            if worker.stdout.readline() != READY:
-                raise SenderFailed(
-                    "start a client process",
-                    f"exit code {worker.wait()}",
-                    "its message is above",
-                )
+            await_ready(worker)
         start_ns = time.monotonic_ns() + HEAD_START_NS
-        shares = [
-            share(k, processes, requests, sending, start_ns) for k in range(processes)
-        ]
+        shares = []
+        for number in range(processes):
+            shares.append(share(number, processes, requests, sending, start_ns))
         with ThreadPoolExecutor(processes) as threads:
             recordings = list(threads.map(finish, workers, shares))
         sending.progress(len(requests), len(requests))
@@ -96,7 +92,33 @@ def send_with(
         for worker in workers:
             worker.kill()
             worker.wait()
-    return together(recordings)
+    return merge_recordings(recordings)
+
+
+def start_worker() -> Worker:
+    """One more client process, which imports the suite that this process runs."""
+    path = [str(IMPORT_ROOT), os.environ.get("PYTHONPATH", "")]
+    return subprocess.Popen(
+        [sys.executable, "-m", "perfgate.load.multiprocess"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(path)},
+    )
+
+
+def await_ready(worker: Worker) -> None:
+    """Wait until it says that it is ready.
+
+    Raises:
+        SenderFailed: it exited instead.
+    """
+    assert worker.stdout is not None
+    if worker.stdout.readline() != READY:
+        raise SenderFailed(
+            tried="start a client process",
+            seen=f"exit code {worker.wait()}",
+            remedy="its message is above",
+        )
 
 
 def share(
@@ -108,13 +130,15 @@ def share(
 ) -> Share:
     """Every `processes`-th request, and as many of the slots."""
     slots = sending.max_concurrency
+    if slots is not None:
+        slots, remainder = divmod(slots, processes)
+        if number < remainder:
+            slots += 1
     return Share(
         requests=tuple(requests[number::processes]),
         url=sending.url,
         model=sending.model,
-        max_concurrency=None
-        if slots is None
-        else slots // processes + (number < slots % processes),
+        max_concurrency=slots,
         request_timeout_s=sending.request_timeout_s,
         run_timeout_s=sending.run_timeout_s,
         silence_timeout_s=sending.silence_timeout_s,
@@ -122,43 +146,53 @@ def share(
     )
 
 
-def finish(worker: subprocess.Popen[bytes], part: Share) -> Recording:
-    """Give one process its share and wait for its recording."""
+def finish(worker: Worker, part: Share) -> Recording:
+    """Give one process its share and wait for its recording.
+
+    Raises:
+        SenderFailed: it exited with an error.
+    """
     output, _ = worker.communicate(msgspec.msgpack.encode(part))
     if worker.returncode != 0:
         raise SenderFailed(
-            "send with several processes",
-            f"one exited with {worker.returncode}",
-            "its message is above",
+            tried="send with several processes",
+            seen=f"one exited with {worker.returncode}",
+            remedy="its message is above",
         )
     return msgspec.msgpack.decode(output, type=Recording)
 
 
-def together(recordings: Sequence[Recording]) -> Recording:
+def merge_recordings(recordings: Sequence[Recording]) -> Recording:
     """One recording of all."""
     gaps = recordings[0].client_gaps
-    for recording in recordings[1:]:
-        gaps = common(gaps, recording.client_gaps)
+    hang = None
+    requests: list[RequestRecord] = []
+    for recording in recordings:
+        gaps = common_gaps(gaps, recording.client_gaps)
+        hang = hang or recording.hang
+        requests += recording.requests
+    requests.sort(key=lambda record: record.index)
     return Recording(
         start_ns=recordings[0].start_ns,
         end_ns=max(recording.end_ns for recording in recordings),
-        requests=tuple(
-            sorted(
-                (r for recording in recordings for r in recording.requests),
-                key=lambda r: r.index,
-            )
-        ),
+        requests=tuple(requests),
         client_busy=max(recording.client_busy for recording in recordings),
         client_gaps=gaps,
         processes=len(recordings),
-        hang=next((r.hang for r in recordings if r.hang is not None), None),
+        hang=hang,
     )
 
 
-def common(one: Gaps, other: Gaps) -> Gaps:
+def common_gaps(one: Gaps, other: Gaps) -> Gaps:
     """The times that lie in gaps of both."""
-    overlaps = ((max(a, c), min(b, d)) for a, b in one for c, d in other)
-    return tuple((start, end) for start, end in overlaps if start < end)
+    overlaps = []
+    for one_start, one_end in one:
+        for other_start, other_end in other:
+            start = max(one_start, other_start)
+            end = min(one_end, other_end)
+            if start < end:
+                overlaps.append((start, end))
+    return tuple(overlaps)
 
 
 def main() -> None:
@@ -166,14 +200,8 @@ def main() -> None:
     sys.stdout.buffer.write(READY)
     sys.stdout.buffer.flush()
     part = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=Share)
-    fields = {
-        name: getattr(part, name)
-        for name in Share.__struct_fields__
-        if name != "requests"
-    }
-    sys.stdout.buffer.write(
-        msgspec.msgpack.encode(send(part.requests, Sending(**fields)))
-    )
+    recording = send(part.requests, part.sending())
+    sys.stdout.buffer.write(msgspec.msgpack.encode(recording))
 
 
 if __name__ == "__main__":

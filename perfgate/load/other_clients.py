@@ -1,18 +1,19 @@
-"""How are other load clients run, and how do they define what they report?
+"""Other load clients (`vllm bench serve`, `sglang.bench_serving`): command and definitions.
 
 Where another client defines a metric differently, ours is worked out by its definition,
 from the same recorded bytes:
 
-* `vllm bench serve`: the same definitions. It keeps connections alive, but opens them within the first requests.
-* `sglang.bench_serving` (read at 0.5.2): only chunks with text count; E2EL ends with the last bytes of the stream
-  ([DONE]) and not with the last token, and TPOT follows from it; TTFT is 0 where no chunk has text; each request opens
-  a connection of its own within its TTFT, which ours does not convert (0.3 ms on one host).
+* `vllm bench serve`: the same definitions. It keeps connections alive, but opens them
+  within the first requests.
+* `sglang.bench_serving` (read at 0.5.2): only chunks with text count. E2EL ends with the
+  last bytes of the stream ([DONE]) and not with the last token, and TPOT follows from
+  it. TTFT is 0 where no chunk has text. Each request opens a connection of its own
+  within its TTFT, which ours does not convert (0.3 ms on one host).
 
 Both send text, which the server turns into tokens within each TTFT. The suite sends
-token ids, since what is compared there is the engine; beside another client it sends
-text too. SGLang's client reads ours from a file. vLLM's draws its own, as random and as
-long, since its reader of files needs pandas, which an engine's environment need not
-have.
+token ids, since it compares engines; compared with another client it sends text, too.
+SGLang's client reads ours from a file. vLLM's draws its own, as random and as long,
+since its reader of files needs pandas, which an engine's environment need not have.
 """
 
 from __future__ import annotations
@@ -33,9 +34,10 @@ import tokenizers
 from perfgate.engines.registry import ENGINES
 from perfgate.errors import Failure
 from perfgate.load import metrics
-from perfgate.load.client import Recording, send
+from perfgate.load.client import Recording, no_progress, send
 from perfgate.load.measurement import Target, sending, vllm_bench_arguments
-from perfgate.load.response import Transcript, read
+from perfgate.load.request_times import NS_PER_MS, itl_ns, ttft_ns
+from perfgate.load.response import read
 from perfgate.load.workload import Request, Workload, build_requests
 
 COMPARED = (
@@ -49,6 +51,7 @@ COMPARED = (
 # lengthened until it has.
 FITTING_STEPS = 10
 RESULT = "result.json"
+SHOWN_CHARACTERS = 1500  # of what a client that failed wrote
 
 
 class ClientFailed(Failure):
@@ -83,12 +86,15 @@ VLLM_BENCH_SERVE = (
 def _vllm_arguments(
     target: Target, workload: Workload, requests: Sequence[Request], folder: Path
 ) -> list[str]:
-    where = ["--save-result", "--result-dir", str(folder), "--result-filename", RESULT]
     return [
         "-c",
         VLLM_BENCH_SERVE,
         *vllm_bench_arguments(target, workload),
-        *where,
+        "--save-result",
+        "--result-dir",
+        str(folder),
+        "--result-filename",
+        RESULT,
         "--disable-tqdm",
     ]
 
@@ -97,11 +103,13 @@ def _sglang_arguments(
     target: Target, workload: Workload, requests: Sequence[Request], folder: Path
 ) -> list[str]:
     prompts = folder / "prompts.json"
-    turns = [[{"value": request.text}, {"value": ""}] for request in requests]
-    prompts.write_text(
-        json.dumps([{"conversations": conversation} for conversation in turns])
-    )
-    flags = {
+    conversations = []
+    for request in requests:
+        turns = [{"value": request.text}, {"value": ""}]
+        conversations.append({"conversations": turns})
+    prompts.write_text(json.dumps(conversations))
+    rate = workload.request_rate
+    flags: dict[str, object] = {
         "backend": ENGINES[target.engine].bench_backend,
         "base-url": target.url,
         "model": target.served_model,
@@ -110,23 +118,16 @@ def _sglang_arguments(
         "dataset-path": prompts,
         "sharegpt-output-len": _output_len(workload),
         "num-prompts": workload.num_prompts,
-        "request-rate": "inf"
-        if workload.request_rate is None
-        else workload.request_rate,
+        "request-rate": "inf" if rate is None else rate,
         "seed": workload.seed,
         "output-file": folder / RESULT,
     }
     if workload.max_concurrency is not None:
         flags["max-concurrency"] = workload.max_concurrency
-    pairs = [[f"--{name}", str(value)] for name, value in flags.items()]
-    return [
-        "-W",
-        "ignore",
-        "-m",
-        "sglang.bench_serving",
-        "--disable-tqdm",
-        *(word for pair in pairs for word in pair),
-    ]
+    arguments = ["-W", "ignore", "-m", "sglang.bench_serving", "--disable-tqdm"]
+    for name, value in flags.items():
+        arguments += [f"--{name}", str(value)]
+    return arguments
 
 
 def _output_len(workload: Workload) -> int:
@@ -135,60 +136,61 @@ def _output_len(workload: Workload) -> int:
 
 
 def by_vllm_definitions(recording: Recording) -> dict[str, float]:
-    """They are ours."""
-    return metrics.compute(
-        [read(r) for r in recording.requests], recording.start_ns, recording.end_ns
-    )
+    """The same as ours."""
+    transcripts = [read(record) for record in recording.requests]
+    return metrics.compute(transcripts, recording.start_ns, recording.end_ns)
 
 
 def by_sglang_definitions(recording: Recording) -> dict[str, float]:
-    """Times are those of chunks with text; a request lasts until its stream has ended; every token counts."""
-    whole = [read(record) for record in recording.requests]
-    with_text = [read(record, only_text=True) for record in recording.requests]
-    values = metrics.compute(whole, recording.start_ns, recording.end_ns)
-    pairs = [
-        (t, text) for t, text in zip(whole, with_text, strict=True) if t.error is None
-    ]
-    times = [_sglang_times(t, text) for t, text in pairs]
-    gaps_ms = [
-        gap / metrics.NS_PER_MS for _, text in pairs for gap in metrics.itl_ns(text)
-    ]
-    values["ttft_median_ms"] = statistics.median(ttft_ms for ttft_ms, _, _ in times)
-    values["e2el_median_ms"] = statistics.median(lasted_ms for _, lasted_ms, _ in times)
-    values["tpot_median_ms"] = statistics.median(
-        (lasted_ms - ttft_ms) / (tokens - 1)
-        for ttft_ms, lasted_ms, tokens in times
-        if tokens > 1
-    )
+    """Times are those of chunks with text; a request lasts until its stream ends.
+
+    Every token counts.
+    """
+    transcripts = [read(record) for record in recording.requests]
+    values = metrics.compute(transcripts, recording.start_ns, recording.end_ns)
+    ttfts_ms = []
+    e2els_ms = []
+    tpots_ms = []
+    gaps_ms = []
+    for record, t in zip(recording.requests, transcripts, strict=True):
+        if t.error is not None or t.sent_ns is None:
+            continue
+        with_text = read(record, only_text=True)
+        ttft_ms = 0.0
+        if with_text.chunk_ns:
+            ttft_ms = ttft_ns(with_text) / NS_PER_MS
+        e2el_ms = (t.end_ns - t.sent_ns) / NS_PER_MS
+        ttfts_ms.append(ttft_ms)
+        e2els_ms.append(e2el_ms)
+        if t.output_tokens > 1:
+            tpots_ms.append((e2el_ms - ttft_ms) / (t.output_tokens - 1))
+        for gap_ns in itl_ns(with_text):
+            gaps_ms.append(gap_ns / NS_PER_MS)
+    values["ttft_median_ms"] = statistics.median(ttfts_ms)
+    values["e2el_median_ms"] = statistics.median(e2els_ms)
+    values["tpot_median_ms"] = statistics.median(tpots_ms)
     if gaps_ms:
         values["itl_median_ms"] = statistics.median(gaps_ms)
     return values
 
 
-def _sglang_times(t: Transcript, with_text: Transcript) -> tuple[float, float, int]:
-    """TTFT and duration in ms, and the tokens."""
-    assert t.sent_ns is not None
-    ttft_ms = (
-        metrics.ttft_ns(with_text) / metrics.NS_PER_MS if with_text.chunk_ns else 0.0
-    )
-    return ttft_ms, (t.end_ns - t.sent_ns) / metrics.NS_PER_MS, t.output_tokens
-
-
-SAME_WORDS = {
-    name: f"median_{name.removesuffix('_median_ms')}_ms"
-    for name in COMPARED
-    if name.endswith("_ms")
+# Our name -> the name in a result of `vllm bench serve`.
+VLLM_NAMES = {
+    "ttft_median_ms": "median_ttft_ms",
+    "itl_median_ms": "median_itl_ms",
+    "tpot_median_ms": "median_tpot_ms",
+    "e2el_median_ms": "median_e2el_ms",
+    "output_throughput": "output_throughput",
 }
-SAME_WORDS["output_throughput"] = "output_throughput"
 CLIENTS = {
     "vllm": OtherClient(
         arguments=_vllm_arguments,
-        names=SAME_WORDS,
+        names=VLLM_NAMES,
         ours=by_vllm_definitions,
     ),
     "sglang": OtherClient(
         arguments=_sglang_arguments,
-        names=SAME_WORDS | {"e2el_median_ms": "median_e2e_latency_ms"},
+        names=VLLM_NAMES | {"e2el_median_ms": "median_e2e_latency_ms"},
         ours=by_sglang_definitions,
     ),
 }
@@ -197,25 +199,27 @@ CLIENTS = {
 def as_text(
     requests: Sequence[Request], tokenizer: tokenizers.Tokenizer
 ) -> list[Request]:
-    """The same requests with text in place of ids, as many tokens long where text of that length can be found."""
-    return [
-        dataclasses.replace(r, text=_text(list(r.prompt_token_ids), tokenizer))
-        for r in requests
-    ]
+    """The same requests with text in place of ids.
+
+    As many tokens long where text of that length can be found.
+    """
+    with_text = []
+    for request in requests:
+        text = _text(list(request.prompt_token_ids), tokenizer)
+        with_text.append(dataclasses.replace(request, text=text))
+    return with_text
 
 
-def _text(ids: list[int], tokenizer: tokenizers.Tokenizer) -> str:
-    wanted, spare = len(ids), ids
+def _text(prompt_ids: list[int], tokenizer: tokenizers.Tokenizer) -> str:
+    ids = prompt_ids
     for _ in range(FITTING_STEPS):
         text: str = tokenizer.decode(ids, skip_special_tokens=False)
-        found = tokenizer.encode(text, add_special_tokens=False).ids
-        if len(found) == wanted:
+        encoded = tokenizer.encode(text, add_special_tokens=False).ids
+        lacking = len(prompt_ids) - len(encoded)
+        if lacking == 0:
             break
-        ids = (
-            found[:wanted]
-            if len(found) > wanted
-            else found + spare[: wanted - len(found)]
-        )
+        filled = encoded + prompt_ids[: max(0, lacking)]
+        ids = filled[: len(prompt_ids)]
     return text
 
 
@@ -226,49 +230,60 @@ def run_other(
     workload: Workload,
     requests: Sequence[Request],
 ) -> dict[str, float]:
-    """One run of the other client with requests that have text, or as many of its own: its figures under our names.
+    """One run of the other client: its figures under our names.
+
+    Args:
+        requests: with text; a client that draws its own sends as many.
 
     Raises:
-        ClientFailed: it exits with an error, or its result file lacks a figure.
-
+        ClientFailed: it exits with an error, or not every request completed.
     """
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder, RESULT)
         command = [python, *client.arguments(target, workload, requests, Path(folder))]
-        done = subprocess.run(
-            command, capture_output=True, text=True, check=False, cwd=folder
+        ended = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=folder,
         )
-        if done.returncode != 0 or not result.exists():
-            seen = f"exit code {done.returncode}; {(done.stderr or done.stdout).strip()[-1500:]}"
+        if ended.returncode != 0 or not result.exists():
+            output = (ended.stderr or ended.stdout).strip()
             raise ClientFailed(
-                shlex.join(command),
-                seen,
-                "does the interpreter have the client installed?",
+                tried=shlex.join(command),
+                seen=f"exit code {ended.returncode}; {output[-SHOWN_CHARACTERS:]}",
+                remedy="does the interpreter have the client installed?",
             )
         # The standard library's reader: sglang.bench_serving writes a rate of Infinity.
         figures = json.loads(result.read_text().splitlines()[-1])
-    if figures.get("completed") != workload.num_prompts:
-        seen = (
-            f"{figures.get('completed')} of {workload.num_prompts} requests completed"
+    completed = figures.get("completed")
+    if completed != workload.num_prompts:
+        raise ClientFailed(
+            tried=shlex.join(command),
+            seen=f"{completed} of {workload.num_prompts} requests completed",
+            remedy="look at the server's log",
         )
-        raise ClientFailed(shlex.join(command), seen, "look at the server's log")
     return {ours: float(figures[theirs]) for ours, theirs in client.names.items()}
 
 
 def run_ours(
-    client: OtherClient, target: Target, workload: Workload, requests: Sequence[Request]
+    client: OtherClient,
+    target: Target,
+    workload: Workload,
+    requests: Sequence[Request],
 ) -> dict[str, float]:
     """One run of this suite's client, by the other one's definitions."""
-    recording = send(requests, sending(target, workload, lambda _d, _t: None))
-    return {
-        name: value
-        for name, value in client.ours(recording).items()
-        if name in COMPARED
-    }
+    recording = send(requests, sending(target, workload, no_progress))
+    figures = client.ours(recording)
+    return {name: figures[name] for name in COMPARED if name in figures}
 
 
 def turn_of(workload: Workload, turn: int) -> Workload:
-    """What one turn of one client sends: no two turns share a prompt, or a prefix cache would answer the later one."""
+    """What one turn of one client sends.
+
+    No two turns share a prompt, or a prefix cache would answer the later one.
+    """
     return msgspec.structs.replace(workload, seed=workload.seed + turn)
 
 

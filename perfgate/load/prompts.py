@@ -1,8 +1,7 @@
-"""What do the prompts look like, and where do they come from?
+"""Prompts: seeded random token ids, a ShareGPT file, or a JSONL file.
 
-Three sources: seeded random ids, a ShareGPT file, a JSONL file. Prompts read from files
-are never used twice: there is no oversampling, and what a file holds that cannot be
-used is counted and said.
+Prompts read from files are never used twice: there is no oversampling. What a file
+holds that cannot be used is counted, and errors say so.
 """
 
 from __future__ import annotations
@@ -64,11 +63,8 @@ class Synthetic(
             )
         if not (0 <= self.input_range_ratio < 1 and 0 <= self.output_range_ratio < 1):
             raise ValueError("a range ratio must be in [0, 1)")
-        if (
-            not 0
-            <= self.shared_prefix_tokens
-            <= self.input_len_tokens * (1 - self.input_range_ratio)
-        ):
+        shortest = self.input_len_tokens * (1 - self.input_range_ratio)
+        if not 0 <= self.shared_prefix_tokens <= shortest:
             raise ValueError("shared_prefix_tokens does not fit the shortest prompt")
 
 
@@ -102,7 +98,11 @@ class PromptFile(
     tag="jsonl",
     tag_field="kind",
 ):
-    """One JSON object a line with "prompt" (text) or "prompt_token_ids", and optionally "output_len_tokens"."""
+    """One JSON object a line with "prompt" (text) or "prompt_token_ids".
+
+    Attributes:
+        output_len_tokens: asked for where a line has no "output_len_tokens" of its own.
+    """
 
     path: str
     tokenizer: str | None = None
@@ -110,13 +110,18 @@ class PromptFile(
 
 
 def draw(
-    spec: Synthetic, count: int, vocab_size: int, rng: np.random.Generator, seed: int
+    spec: Synthetic,
+    count: int,
+    vocab_size: int,
+    rng: np.random.Generator,
+    seed: int,
 ) -> list[Prompt]:
     """`count` prompts of random ids and how many tokens to ask of each."""
     if vocab_size <= spec.first_id:
-        seen = f"a vocabulary of {vocab_size} and first_id {spec.first_id}"
         raise UnusableWorkload(
-            "draw token ids", seen, "lower first_id, or check the model's vocab_size"
+            tried="draw token ids",
+            seen=f"a vocabulary of {vocab_size} and first_id {spec.first_id}",
+            remedy="lower first_id, or check the model's vocab_size",
         )
     import numpy as np  # here and below: collecting tests must not wait for it
 
@@ -135,9 +140,13 @@ def draw(
 
 
 def _lengths(
-    mean: int, ratio: float, count: int, rng: np.random.Generator
+    mean: int,
+    ratio: float,
+    count: int,
+    rng: np.random.Generator,
 ) -> list[int]:
-    low, high = max(1, math.floor(mean * (1 - ratio))), math.ceil(mean * (1 + ratio))
+    low = max(1, math.floor(mean * (1 - ratio)))
+    high = math.ceil(mean * (1 + ratio))
     return [int(n) for n in rng.integers(low, high, count, endpoint=True)]
 
 
@@ -154,17 +163,15 @@ class FileSlice:
     count: int
     num_prompts: int
 
-    def of(self, available: int) -> slice | None:
-        """The positions in the shuffled file, or None where warm-up would reach into what is measured."""
-        if self.repetition < 0:
-            start = available + self.repetition * self.num_prompts
-            return slice(start, start + self.count) if start >= 0 else None
+    def positions(self, available: int) -> slice | None:
+        """Positions in the shuffled file; None where the file has too few prompts."""
         start = self.repetition * self.num_prompts
-        return (
-            slice(start, start + self.count)
-            if start + self.count <= available
-            else None
-        )
+        if self.repetition < 0:
+            start += available
+        end = start + self.count
+        if start < 0 or (self.repetition >= 0 and end > available):
+            return None
+        return slice(start, end)
 
 
 @dataclass(frozen=True)
@@ -175,7 +182,7 @@ class PromptPool:
     left_out: tuple[tuple[str, int], ...]
 
     def describe(self) -> str:
-        """In words: "90 usable prompts; left out: 3 too long"."""
+        """For messages: "90 usable prompts; left out: 3 too long"."""
         reasons = ", ".join(f"{count} {reason}" for reason, count in self.left_out)
         return f"{len(self.prompts)} usable prompts; left out: {reasons or 'none'}"
 
@@ -193,37 +200,32 @@ def from_file(spec: ShareGPT | PromptFile, part: FileSlice) -> list[Prompt]:
     order = np.random.default_rng([part.seed, GENERATOR_VERSION]).permutation(
         len(pool.prompts)
     )
-    where = part.of(len(order))
-    if where is None:
-        tried = f"take {part.count} prompts for repetition {part.repetition} from {spec.path}"
-        remedy = (
-            "use a larger file, fewer prompts or fewer repetitions; prompts are "
-            "never sent twice"
+    positions = part.positions(len(order))
+    if positions is None:
+        raise UnusableWorkload(
+            tried=(
+                f"take {part.count} prompts for repetition {part.repetition} from "
+                f"{spec.path}"
+            ),
+            seen=pool.describe(),
+            remedy=(
+                "use a larger file, fewer prompts or fewer repetitions; prompts are "
+                "never sent twice"
+            ),
         )
-        raise UnusableWorkload(tried, pool.describe(), remedy)
-    return [pool.prompts[i] for i in order[where]]
+    return [pool.prompts[i] for i in order[positions]]
 
 
 @cache
 def load(spec: ShareGPT | PromptFile) -> PromptPool:
     """Read and tokenize a file once."""
-    return _load_sharegpt(spec) if isinstance(spec, ShareGPT) else _load_jsonl(spec)
+    if isinstance(spec, ShareGPT):
+        return _load_sharegpt(spec)
+    return _load_jsonl(spec)
 
 
 def _load_sharegpt(spec: ShareGPT) -> PromptPool:
-    try:
-        entries = msgspec.json.decode(Path(spec.path).read_bytes())
-    except (OSError, msgspec.DecodeError) as error:
-        raise UnusableWorkload(
-            f"read {spec.path}", str(error), "give a ShareGPT JSON file"
-        ) from error
-    if not isinstance(entries, list):
-        seen = f"a {type(entries).__name__} at the top"
-        raise UnusableWorkload(
-            f"read {spec.path}",
-            seen,
-            "give a ShareGPT JSON file: a list of conversations",
-        )
+    entries = _conversations(spec.path)
     encode = _tokenizer(spec.tokenizer)
     left_out: Counter[str] = Counter()
     prompts = []
@@ -242,6 +244,24 @@ def _load_sharegpt(spec: ShareGPT) -> PromptPool:
     return PromptPool(tuple(prompts), tuple(sorted(left_out.items())))
 
 
+def _conversations(path: str) -> list[Any]:
+    try:
+        entries = msgspec.json.decode(Path(path).read_bytes())
+    except (OSError, msgspec.DecodeError) as error:
+        raise UnusableWorkload(
+            tried=f"read {path}",
+            seen=str(error),
+            remedy="give a ShareGPT JSON file",
+        ) from error
+    if not isinstance(entries, list):
+        raise UnusableWorkload(
+            tried=f"read {path}",
+            seen=f"a {type(entries).__name__} at the top",
+            remedy="give a ShareGPT JSON file: a list of conversations",
+        )
+    return entries
+
+
 def first_turns(entry: Any) -> tuple[str, str] | None:
     """Texts of the first two turns of a conversation as published, or None if it has none."""
     if not isinstance(entry, dict):
@@ -249,14 +269,19 @@ def first_turns(entry: Any) -> tuple[str, str] | None:
     turns = entry.get("conversations", entry.get("conversation"))
     if not isinstance(turns, list) or len(turns) < 2:
         return None
-    texts = [
-        turn.get("value") if isinstance(turn, dict) else None for turn in turns[:2]
-    ]
-    return (
-        (texts[0], texts[1])
-        if isinstance(texts[0], str) and isinstance(texts[1], str)
-        else None
-    )
+    first, second = _text_of(turns[0]), _text_of(turns[1])
+    if first is None or second is None:
+        return None
+    return first, second
+
+
+def _text_of(turn: Any) -> str | None:
+    if not isinstance(turn, dict):
+        return None
+    text = turn.get("value")
+    if not isinstance(text, str):
+        return None
+    return text
 
 
 def unfit(spec: ShareGPT, input_len: int, output_len: int) -> str | None:
@@ -266,14 +291,12 @@ def unfit(spec: ShareGPT, input_len: int, output_len: int) -> str | None:
     than 2,048 in all. SGLang (`sample_sharegpt_requests`): fewer than 2 tokens in or
     out; no upper limit unless one is given.
     """
-    shortest = 4 if spec.length_filter == "vllm" else 2
-    if input_len < shortest or (
-        output_len < shortest and spec.output_len_tokens is None
-    ):
+    is_vllm = spec.length_filter == "vllm"
+    shortest = 4 if is_vllm else 2
+    is_output_given = spec.output_len_tokens is not None
+    if input_len < shortest or (output_len < shortest and not is_output_given):
         return f"shorter than {shortest} tokens"
-    if spec.length_filter == "vllm" and (
-        input_len > 1024 or input_len + output_len > 2048
-    ):
+    if is_vllm and (input_len > 1024 or input_len + output_len > 2048):
         return "longer than 1,024 tokens in or 2,048 in all"
     return None
 
@@ -291,19 +314,22 @@ def _load_jsonl(spec: PromptFile) -> PromptPool:
         lines = Path(spec.path).read_bytes().splitlines()
     except OSError as error:
         raise UnusableWorkload(
-            f"read {spec.path}", str(error), "give a file with one JSON object a line"
+            tried=f"read {spec.path}",
+            seen=str(error),
+            remedy="give a file with one JSON object a line",
         ) from error
-    encode = _tokenizer(spec.tokenizer) if spec.tokenizer else None
+    encode = None
+    if spec.tokenizer:
+        encode = _tokenizer(spec.tokenizer)
     prompts = []
-    empty = 0
+    left_out: Counter[str] = Counter()
     for number, line in enumerate(lines, 1):
         if not line.strip():
-            empty += 1
+            left_out["empty lines"] += 1
             continue
-        prompts.append(
-            _prompt_of(spec, line, f"read line {number} of {spec.path}", encode)
-        )
-    return PromptPool(tuple(prompts), (("empty lines", empty),) if empty else ())
+        tried = f"read line {number} of {spec.path}"
+        prompts.append(_prompt_of(spec, line, tried, encode))
+    return PromptPool(tuple(prompts), tuple(left_out.items()))
 
 
 def _prompt_of(
@@ -313,18 +339,24 @@ def _prompt_of(
         entry = msgspec.json.decode(line, type=PromptLine)
     except msgspec.DecodeError as error:
         raise UnusableWorkload(
-            tried, str(error), "one JSON object a line, with prompt or prompt_token_ids"
+            tried=tried,
+            seen=str(error),
+            remedy="write one JSON object a line, with prompt or prompt_token_ids",
         ) from error
     output = entry.output_len_tokens or spec.output_len_tokens
     if entry.prompt_token_ids:
         return entry.prompt_token_ids, output
     if not entry.prompt:
         raise UnusableWorkload(
-            tried, "neither prompt nor prompt_token_ids", "give one of them, not empty"
+            tried=tried,
+            seen="neither prompt nor prompt_token_ids",
+            remedy="give one of them, not empty",
         )
     if encode is None:
         raise UnusableWorkload(
-            tried, "text, and no tokenizer", "name a tokenizer in the workload"
+            tried=tried,
+            seen="text, and no tokenizer",
+            remedy="name a tokenizer in the workload",
         )
     return encode(entry.prompt), output
 
@@ -336,11 +368,19 @@ def _tokenizer(path: str) -> Encode:
     # Imported where needed: most workloads are synthetic and do without.
     import tokenizers
 
-    file = Path(path, "tokenizer.json") if Path(path).is_dir() else Path(path)
+    file = Path(path)
+    if file.is_dir():
+        file = file / "tokenizer.json"
     try:
         tokenizer = tokenizers.Tokenizer.from_str(file.read_text())
     except Exception as error:  # tokenizers raises plain Exception for a broken file
         raise UnusableWorkload(
-            f"read the tokenizer {file}", str(error), "give a tokenizer.json"
+            tried=f"read the tokenizer {file}",
+            seen=str(error),
+            remedy="give a tokenizer.json",
         ) from error
-    return lambda text: tuple(tokenizer.encode(text).ids)
+
+    def encode(text: str) -> tuple[int, ...]:
+        return tuple(tokenizer.encode(text).ids)
+
+    return encode

@@ -1,4 +1,4 @@
-"""Repetition: what one repetition of one workload on one server measured, as results.json holds it.
+"""Repetition: result of one repetition of one workload on one server, as results.json holds it.
 
 Apart from `perfgate.load.measurement`, so that reading a run loads no client.
 """
@@ -11,7 +11,16 @@ from perfgate.machine.telemetry import GpuSummary
 
 
 class RequestRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One request in the run's data; ms since the start of the repetition, latencies only if it completed."""
+    """One request in the run's data.
+
+    Attributes:
+        scheduled_ms, sent_ms: since the start of the repetition; `sent_ms` is None of a
+            request that never left.
+        ttft_ms, e2el_ms: latencies; None of a request that failed.
+        output_tokens: by the server's usage; the chunks of a request that failed.
+        itl_ms: gaps between chunks.
+        error: why it failed; None if it did not.
+    """
 
     scheduled_ms: float
     sent_ms: float | None

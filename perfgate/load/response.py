@@ -1,16 +1,16 @@
-"""What did the server say, and when?
+"""Server-sent events: parse a streamed response into tokens with timestamps.
 
-Turns the bytes of a `RequestRecord` into a `Transcript`, after the measurement:
-server-sent events are put together, JSON is read, tokens are counted by the server's
-own `usage`. A content chunk is an event with choices, whatever its text: the text of a
-token may be empty (special tokens, halves of a character), so clients that wait for a
-non-empty one (`sglang.bench_serving`) see the first token late. The event carries the
-time of the read that completed it.
+Turns the bytes of a `RequestRecord` into a `Transcript`, after the measurement: events
+are put together, JSON is read, tokens are counted by the server's own `usage`. A content
+chunk is an event with choices, whatever its text: the text of a token may be empty
+(special tokens, halves of a character), so clients that wait for a non-empty one
+(`sglang.bench_serving`) see the first token late. The event carries the time of the read
+that completed it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +43,7 @@ class Event(msgspec.Struct):
 
 
 DECODE = msgspec.json.Decoder(Event)
+Timed = tuple[int, bytes]  # ns, and what was complete then
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,17 +89,20 @@ def read(record: RequestRecord, only_text: bool = False) -> Transcript:
 
     """
     chunks: list[int] = []
-    usage, error = None, record.error or status_error(record)
+    usage: Usage | None = None
     last: Choice | None = None
     done = False
+    error = record.error or status_error(record)
+    reads = record.reads if error is None else ()
     try:
-        for at_ns, data in events(record.reads) if error is None else ():
+        for at_ns, data in events(reads):
             if data == b"[DONE]":
                 done = True
                 continue
             event = DECODE.decode(data)
             if event.error is not None:
-                error = f"the server reported an error in the stream: {str(event.error)[:300]}"
+                text = str(event.error)[:300]
+                error = f"the server reported an error in the stream: {text}"
                 break
             usage = event.usage or usage
             if event.choices and (event.choices[0].text or not only_text):
@@ -106,20 +110,18 @@ def read(record: RequestRecord, only_text: bool = False) -> Transcript:
                 last = event.choices[0]
     except (msgspec.DecodeError, UnicodeDecodeError) as problem:
         error = f"invalid JSON in the stream: {problem}"
-    if (
-        usage
-        and last
-        and len(chunks) == usage.completion_tokens + 1
-        and not last.text
-        and last.finish_reason
-    ):
-        # an engine that sends the reason for finishing by itself, after the last token
+    if usage and last and ends_without_token(len(chunks), usage, last):
         chunks.pop()
     error = error or incomplete(record, chunks, usage, done)
+    input_tokens = record.input_tokens
+    output_tokens = record.asked_tokens
+    if usage is not None:
+        input_tokens = usage.prompt_tokens
+        output_tokens = usage.completion_tokens
     return Transcript(
         index=record.index,
-        input_tokens=usage.prompt_tokens if usage else record.input_tokens,
-        output_tokens=usage.completion_tokens if usage else record.asked_tokens,
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
         sent_tokens=record.input_tokens,
         asked_tokens=record.asked_tokens,
         due_ns=record.due_ns,
@@ -130,26 +132,40 @@ def read(record: RequestRecord, only_text: bool = False) -> Transcript:
     )
 
 
+def ends_without_token(chunks: int, usage: Usage, last: Choice) -> bool:
+    """Whether the last chunk has only the finish reason, which some engines send apart."""
+    if chunks != usage.completion_tokens + 1:
+        return False
+    return not last.text and bool(last.finish_reason)
+
+
 def status_error(record: RequestRecord) -> str | None:
     """What is wrong with an answer that is not a 200."""
     if record.status == 200:
         return None
     if record.location is not None:
-        return f"HTTP {record.status}: redirected to {record.location}, which is not followed"
-    body = (
-        b"".join(data for _, data in record.reads)[:300]
-        .decode(errors="replace")
-        .strip()
-    )
-    return f"HTTP {record.status}: {body or 'no body'}"
+        target = f"redirected to {record.location}, which is not followed"
+        return f"HTTP {record.status}: {target}"
+    start = body_start(record, 300)
+    body = start.decode(errors="replace").strip() or "no body"
+    return f"HTTP {record.status}: {body}"
+
+
+def body_start(record: RequestRecord, count: int) -> bytes:
+    """The first bytes of the body, for messages."""
+    body = b"".join(data for _, data in record.reads)
+    return body[:count]
 
 
 def incomplete(
-    record: RequestRecord, chunks: list[int], usage: Usage | None, done: bool
+    record: RequestRecord,
+    chunks: list[int],
+    usage: Usage | None,
+    done: bool,
 ) -> str | None:
-    """What a whole answer has and this one lacks."""
+    """What a complete answer has and this one lacks; None if it lacks nothing."""
     if not done and not chunks:
-        start = b"".join(data for _, data in record.reads)[:80]
+        start = body_start(record, 80)
         return f"not a stream of completion events: it starts {start!r}"
     if not done:
         return f"the stream ended after {len(chunks)} chunks without [DONE]"
@@ -160,19 +176,24 @@ def incomplete(
     return None
 
 
-def events(reads: tuple[tuple[int, bytes], ...]) -> Iterator[tuple[int, bytes]]:
-    """(ns, data) of each event, at the time of the read that completed it; comments and other fields are skipped."""
+def events(reads: Iterable[Timed]) -> Iterator[Timed]:
+    """(ns, data) of each event, at the time of the read that completed it.
+
+    Comments and other fields are skipped.
+    """
     rest = b""
     at_ns = 0
     for at_ns, data in reads:
         rest += data.replace(b"\r\n", b"\n")
         while True:
-            event, found, after = rest.partition(b"\n\n")
-            if not found:
+            event, separator, after = rest.partition(b"\n\n")
+            if not separator:
                 break
             rest = after
-            yield from ((at_ns, line) for line in data_of(event))
-    yield from ((at_ns, line) for line in data_of(rest))
+            for line in data_of(event):
+                yield at_ns, line
+    for line in data_of(rest):
+        yield at_ns, line
 
 
 def data_of(event: bytes) -> Iterator[bytes]:

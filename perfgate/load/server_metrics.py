@@ -1,4 +1,4 @@
-"""What did the server itself count during the measurement?
+"""Server metrics: the engine's own counters and latencies of /metrics during a measurement.
 
 `/metrics` before and after, and the difference under names that are the same for both
 engines. Counters that an engine does not have, or not under the name known here, are
@@ -18,55 +18,60 @@ from perfgate.errors import Failure
 SAMPLE = re.compile(
     r"^(?P<name>[a-zA-Z_:][\w:]*)(?:\{.*\})?\s+(?P<value>\S+)(?:\s+\d+)?$"
 )
+NOT_FOUND = 404
+Figures = dict[str, float]
 
 
 class ScrapeFailed(Failure):
-    """The server's own figures could not be had."""
+    """The server gave no metrics page."""
 
 
-def parse(text: str) -> dict[str, float]:
-    """Prometheus text as {name: value summed over all labels}; an engine splits a counter by rank, reason or source."""
-    totals: dict[str, float] = {}
+def parse(text: str) -> Figures:
+    """Prometheus text as {name: value summed over all labels}.
+
+    An engine splits a counter by rank, reason or source.
+    """
+    totals: Figures = {}
     for line in text.splitlines():
         sample = SAMPLE.match(line.strip())
-        if sample:
-            totals[sample["name"]] = totals.get(sample["name"], 0.0) + float(
-                sample["value"]
-            )
+        if sample is None:
+            continue
+        name = sample["name"]
+        value = float(sample["value"])
+        totals[name] = totals.get(name, 0.0) + value
     return totals
 
 
-def scrape(url: str, timeout_s: float = 10.0) -> dict[str, float]:
+def scrape(url: str, timeout_s: float = 10.0) -> Figures:
     """All samples of `url`/metrics.
 
     Raises:
         ScrapeFailed: no answer, or none that is a metrics page.
     """
+    tried = f"GET {url}/metrics"
+    remedy = "look at the server's log"
     try:
         answer = requests.get(f"{url}/metrics", timeout=timeout_s)
     except requests.RequestException as error:
-        raise ScrapeFailed(
-            f"GET {url}/metrics", str(error), "look at the server's log"
-        ) from error
+        raise ScrapeFailed(tried, str(error), remedy) from error
+    if answer.status_code == NOT_FOUND:
+        remedy = "SGLang needs --enable-metrics"
     if answer.status_code != 200:
-        remedy = (
-            "SGLang needs --enable-metrics"
-            if answer.status_code == 404
-            else "look at the server's log"
-        )
-        raise ScrapeFailed(f"GET {url}/metrics", f"HTTP {answer.status_code}", remedy)
+        raise ScrapeFailed(tried, f"HTTP {answer.status_code}", remedy)
     return parse(answer.text)
 
 
 def difference(
-    engine: str, before: dict[str, float], after: dict[str, float]
-) -> dict[str, float]:
+    engine: str,
+    before: Figures,
+    after: Figures,
+) -> Figures:
     """What happened between two scrapes: counts, and means in ms.
 
     A counter that a server shows only once it has counted something is taken as 0
     before.
     """
-    values: dict[str, float] = {}
+    values: Figures = {}
     if engine not in ENGINES:
         return values
     names = ENGINES[engine].metrics
@@ -75,8 +80,10 @@ def difference(
             values[name] = after.get(key, 0.0) - before.get(key, 0.0)
     for name, histogram in names.means.items():
         # Buckets are too coarse for a median.
-        total, count = f"{histogram}_sum", f"{histogram}_count"
+        total = f"{histogram}_sum"
+        count = f"{histogram}_count"
         added = after.get(count, 0.0) - before.get(count, 0.0)
         if added > 0:
-            values[name] = 1e3 * (after[total] - before.get(total, 0.0)) / added
+            seconds = after[total] - before.get(total, 0.0)
+            values[name] = 1e3 * seconds / added
     return values

@@ -1,25 +1,27 @@
-"""May this measurement be judged at all?
+"""Validity of a repetition: reasons why it may not be judged, and notes.
 
-Each rule looks at what was recorded and gives reasons; a measurement with a reason is
-INVALID and proves nothing, good or bad. What is worth saying but spoils nothing becomes
-a note.
+Each rule reads what was recorded and gives reasons; a repetition with a reason is
+INVALID and proves nothing, good or bad. What spoils nothing becomes a note.
 
 A stall is a gap in which every stream is silent at once: a kernel is compiled, a
 collector runs, a neighbour takes the machine. It moves throughput by its whole length
 and the ITL median not at all. The rule, for the gap between two consecutive chunks of
 any stream while at least one stream is in flight:
 
-* The gap is measured from the later of the previous chunk and the moment from which a request was in flight, so an open
-  loop's idle time is no gap.
-* Expected is one decode step (the run's ITL median) and, for each request that waits for its first token during the
-  gap, what one such request typically costs in this run: the median over the requests of (TTFT - step) / (requests that
-  waited meanwhile). Taking requests in and prefilling them stops decoding legitimately: on an H200 a wave of 32 prompts
-  of 128 tokens silences all streams for 80 ms and then for 60 ms more, while a step takes 5 ms.
-* It is a stall above `stall_factor` times what is expected, and above an absolute floor that ordinary scheduling does
-  not reach on that kind of machine.
-* It is the client's own absence, and not the server's silence, if the client's heartbeat (every 5 ms) was missing for
-  at least half of the gap: a note, or invalid where all its absences sum to more than `client_absent_share` of the run
-  and to more than 50 ms.
+* The gap counts from the later of the previous chunk and the moment from which a
+  request was in flight, so that an open loop's idle time is no gap.
+* Expected is one decode step (the run's ITL median) and, for each request that waits
+  for its first token during the gap, what one such request typically costs in this
+  run: the median over the requests of (TTFT - step) / (requests that waited meanwhile).
+  Taking requests in and prefilling them stops decoding legitimately: on an H200 a wave
+  of 32 prompts of 128 tokens silences all streams for 80 ms and then for 60 ms more,
+  while a step takes 5 ms.
+* It is a stall above `stall_factor` times what is expected, and above an absolute
+  floor that ordinary scheduling does not reach on that kind of machine.
+* It is the client's own absence, and not the server's silence, if the client's
+  heartbeat (every 5 ms) was missing for at least half of the gap. That is a note. It is
+  a reason where all its absences sum to more than `client_absent_share` of the run and
+  to more than 50 ms.
 """
 
 from __future__ import annotations
@@ -27,17 +29,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from perfgate.load.client import Recording
-from perfgate.load.metrics import completed, itl_ns
+from perfgate.load.request_times import Window, completed, itl_ns
 from perfgate.load.response import Transcript
 from perfgate.load.workload import Workload
 
 MS = 1_000_000
+MOST_SHOWN = 5  # stalls, or reasons of failed requests
+ABSENT_FLOOR_NS = 50 * MS
 Ns = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
@@ -66,12 +72,18 @@ POLICIES = {
     # A GPU host has cores to spare: hiccups there stay below 40 ms, decode steps at 5
     # to 25 ms.
     "cuda": Policy(
-        stall_floor_ms=40, stall_factor=3, client_absent_share=0.01, late_floor_ms=5
+        stall_floor_ms=40,
+        stall_factor=3,
+        client_absent_share=0.01,
+        late_floor_ms=5,
     ),
     # The engine takes every core: client and engine are scheduled away for tens of ms
     # all the time.
     "cpu": Policy(
-        stall_floor_ms=300, stall_factor=5, client_absent_share=0.1, late_floor_ms=100
+        stall_floor_ms=300,
+        stall_factor=5,
+        client_absent_share=0.1,
+        late_floor_ms=100,
     ),
 }
 
@@ -96,102 +108,132 @@ class Spans:
     last: Ns
 
     @classmethod
-    def of(cls, transcripts: Sequence[Transcript]) -> Spans:
+    def of_requests(cls, transcripts: Sequence[Transcript]) -> Spans:
         """Of those requests that were sent and had a token."""
-        rows = [
-            (t.sent_ns, t.first_ns, t.last_ns)
-            for t in transcripts
-            if t.sent_ns is not None and t.chunk_ns
-        ]
-        return cls(
-            *(
-                np.sort(np.array(column, dtype=np.int64))
-                for column in zip(*rows, strict=True)
-            )
-        )
+        sent = []
+        first = []
+        last = []
+        for t in transcripts:
+            if t.sent_ns is not None and t.chunk_ns:
+                sent.append(t.sent_ns)
+                first.append(t.first_ns)
+                last.append(t.last_ns)
+        return cls(_sorted(sent), _sorted(first), _sorted(last))
+
+    def in_flight(self, moments: Ns) -> Ns:
+        """How many requests were in flight at each moment."""
+        sent = np.searchsorted(self.sent, moments, "right")
+        complete = np.searchsorted(self.last, moments, "right")
+        return sent - complete
+
+    def waiting(self, starts: Ns, ends: Ns) -> Ns:
+        """How many requests waited for their first token at some time of each interval."""
+        sent = np.searchsorted(self.sent, ends, "right")
+        answered = np.searchsorted(self.first, starts, "right")
+        return sent - answered
+
+
+def _sorted(times_ns: Sequence[int]) -> Ns:
+    return np.sort(np.array(times_ns, dtype=np.int64))
 
 
 def find_stalls(
-    transcripts: Sequence[Transcript], recording: Recording, policy: Policy
+    transcripts: Sequence[Transcript],
+    recording: Recording,
+    policy: Policy,
 ) -> list[Stall]:
     """All gaps that break the rule in the module's docstring, in order."""
     good = completed(transcripts)
     if not good:
         return []
-    spans = Spans.of(good)
+    spans = Spans.of_requests(good)
     starts, ends = silences(good, spans)
-    gaps = np.concatenate([itl_ns(t) for t in good])
-    # One-token answers have no ITL: then only waiting is expected.
-    step = float(np.median(gaps)) if len(gaps) else 0.0
-    expected = step + waiting_during(spans, starts, ends) * cost_of_one(
-        good, spans, step
-    )
+    expected = expected_ns(good, spans, starts, ends)
     limit = np.maximum(policy.stall_floor_ms * MS, policy.stall_factor * expected)
-    found = []
+    in_flight = spans.in_flight(starts)
+    stalls = []
     for i in np.flatnonzero(ends - starts > limit):
-        start, end = int(starts[i]), int(ends[i])
-        in_flight = int(
-            np.searchsorted(spans.sent, start, "right")
-            - np.searchsorted(spans.last, start, "right")
+        start = int(starts[i])
+        end = int(ends[i])
+        absent_ns = overlap(recording.client_gaps, start, end)
+        stall = Stall(
+            start_ms=(start - recording.start_ns) / MS,
+            length_ms=(end - start) / MS,
+            expected_ms=float(expected[i]) / MS,
+            streams=max(1, int(in_flight[i])),
+            client_absent=absent_ns >= (end - start) / 2,
         )
-        absent = overlap(recording.client_gaps, start, end) >= (end - start) / 2
-        at, length = (start - recording.start_ns) / MS, (end - start) / MS
-        found.append(
-            Stall(at, length, float(expected[i]) / MS, max(1, in_flight), absent)
-        )
-    return found
+        stalls.append(stall)
+    return stalls
 
 
 def silences(good: Sequence[Transcript], spans: Spans) -> tuple[Ns, Ns]:
-    """(starts, ends) of all gaps between consecutive chunks while something was in flight, and those before a first."""
-    chunks = np.sort(
-        np.concatenate([np.asarray(t.chunk_ns, dtype=np.int64) for t in good])
-    )
-    starts, ends = np.concatenate([spans.sent[:1], chunks[:-1]]), chunks
-    in_flight = np.searchsorted(spans.sent, starts, "right") - np.searchsorted(
-        spans.last, starts, "right"
-    )
-    # Nothing in flight: the gap starts when the next request is sent.
-    following = spans.sent[
-        np.minimum(np.searchsorted(spans.sent, starts, "right"), len(spans.sent) - 1)
-    ]
-    starts = np.where(
-        in_flight > 0, starts, np.minimum(np.maximum(starts, following), ends)
-    )
-    return starts, ends
+    """(starts, ends) of all gaps between consecutive chunks, and of those before a first.
+
+    Only while something was in flight: where nothing is, the gap starts when the next
+    request is sent.
+    """
+    chunks = [np.asarray(t.chunk_ns, dtype=np.int64) for t in good]
+    ends = np.sort(np.concatenate(chunks))
+    starts = np.concatenate([spans.sent[:1], ends[:-1]])
+    following = np.searchsorted(spans.sent, starts, "right")
+    last = len(spans.sent) - 1
+    next_sent = spans.sent[np.minimum(following, last)]
+    from_sending = np.minimum(np.maximum(starts, next_sent), ends)
+    return np.where(spans.in_flight(starts) > 0, starts, from_sending), ends
 
 
-def waiting_during(spans: Spans, starts: Ns, ends: Ns) -> Ns:
-    """How many requests waited for their first token at some time of each interval."""
-    return np.searchsorted(spans.sent, ends, "right") - np.searchsorted(
-        spans.first, starts, "right"
-    )
+def expected_ns(
+    good: Sequence[Transcript],
+    spans: Spans,
+    starts: Ns,
+    ends: Ns,
+) -> Floats:
+    """How long each silence may be: one decode step, and the requests that wait."""
+    gaps = np.concatenate([itl_ns(t) for t in good])
+    step = 0.0
+    # One-token answers have no ITL: then only waiting is expected.
+    if len(gaps):
+        step = float(np.median(gaps))
+    waiting = spans.waiting(starts, ends)
+    return step + waiting * cost_of_one(good, spans, step)
 
 
 def cost_of_one(good: Sequence[Transcript], spans: Spans, step: float) -> float:
-    """What one waiting request adds to a silence, ns: median of (TTFT - step) / requests that waited meanwhile."""
+    """Silence that one waiting request adds, ns.
+
+    The median of (TTFT - step) / requests that waited meanwhile.
+    """
     sent = np.array([t.sent_ns for t in good], dtype=np.int64)
     first = np.array([t.first_ns for t in good], dtype=np.int64)
     # From just before it was sent, so that it counts itself.
-    waited = waiting_during(spans, sent - 1, first)
-    return float(np.median(np.maximum(first - sent - step, 0) / np.maximum(waited, 1)))
+    waiting = np.maximum(spans.waiting(sent - 1, first), 1)
+    beyond_step = np.maximum(first - sent - step, 0)
+    return float(np.median(beyond_step / waiting))
 
 
-def overlap(gaps: Sequence[tuple[int, int]], start: int, end: int) -> int:
+def overlap(gaps: Sequence[Window], start: int, end: int) -> int:
     """Total ns of [start, end] that lie in the gaps."""
-    return sum(max(0, min(end, b) - max(start, a)) for a, b in gaps)
+    total = 0
+    for gap_start, gap_end in gaps:
+        common_start = max(start, gap_start)
+        common_end = min(end, gap_end)
+        total += max(0, common_end - common_start)
+    return total
 
 
-def lateness_ms(transcripts: Sequence[Transcript]) -> npt.NDArray[np.float64]:
+def lateness_ms(transcripts: Sequence[Transcript]) -> Floats:
     """How long after it was due each request left, ms."""
-    return np.array(
-        [(t.sent_ns - t.due_ns) / MS for t in transcripts if t.sent_ns is not None]
-    )
+    waits = []
+    for t in transcripts:
+        if t.sent_ns is not None:
+            waits.append((t.sent_ns - t.due_ns) / MS)
+    return np.array(waits)
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What the rules say: reasons make the measurement invalid, notes do not."""
+    """Result of the rules: reasons make the repetition invalid, notes do not."""
 
     invalid: tuple[str, ...]
     notes: tuple[str, ...]
@@ -205,37 +247,31 @@ def examine(
     policy: Policy,
 ) -> Findings:
     """Apply every rule."""
+    server_stalls = []
+    client_stalls = []
+    for stall in find_stalls(transcripts, recording, policy):
+        if stall.client_absent:
+            client_stalls.append(f"the client itself did not run: {describe(stall)}")
+        else:
+            server_stalls.append(describe(stall))
     invalid = [
         *failures(transcripts),
         *wrong_counts(transcripts),
-        *served(workload, transcripts, server_values, policy),
+        *counter_reasons(workload, transcripts, server_values, policy),
+        *server_stalls[:MOST_SHOWN],
+        *absence_reasons(recording, policy),
+        *lateness_reasons(workload, transcripts, policy),
     ]
-    notes = merged_chunks(transcripts)
-    stalls = find_stalls(transcripts, recording, policy)
-    invalid += [describe(stall) for stall in stalls if not stall.client_absent][:5]
-    notes += [
-        f"the client itself did not run: {describe(stall)}"
-        for stall in stalls
-        if stall.client_absent
-    ][:5]
-    absent = sum(end - start for start, end in recording.client_gaps)
-    if absent > max(
-        50 * MS, policy.client_absent_share * (recording.end_ns - recording.start_ns)
-    ):
-        invalid.append(
-            f"the client did not run for {absent / MS:.0f} ms in all: its "
-            "machine is too busy to measure on"
-        )
-    invalid += late(workload, transcripts, policy)
-    if recording.processes > 1:
-        notes.append(
-            f"sent by {recording.processes} client processes: one would have been too busy"
-        )
+    notes = [
+        *merged_chunks(transcripts),
+        *client_stalls[:MOST_SHOWN],
+        *process_notes(workload, recording),
+    ]
     return Findings(tuple(invalid), tuple(notes))
 
 
 def describe(stall: Stall) -> str:
-    """One stall in words."""
+    """One stall as a sentence."""
     return (
         f"all {stall.streams} streams fell silent at once for "
         f"{stall.length_ms:.0f} ms, {stall.start_ms / 1e3:.2f} s "
@@ -245,11 +281,11 @@ def describe(stall: Stall) -> str:
 
 def failures(transcripts: Sequence[Transcript]) -> list[str]:
     """Failed requests by reason, the commonest first."""
-    reasons = Counter(t.error for t in transcripts if t.error is not None)
-    return [
-        f"{count} of {len(transcripts)} requests failed: {reason}"
-        for reason, count in reasons.most_common(5)
-    ]
+    counts = Counter(t.error for t in transcripts if t.error is not None)
+    reasons = []
+    for error, count in counts.most_common(MOST_SHOWN):
+        reasons.append(f"{count} of {len(transcripts)} requests failed: {error}")
+    return reasons
 
 
 def wrong_counts(transcripts: Sequence[Transcript]) -> list[str]:
@@ -263,23 +299,22 @@ def wrong_counts(transcripts: Sequence[Transcript]) -> list[str]:
         reasons.append(
             f"{len(short)} requests have other output lengths than asked for ({detail})"
         )
-    more = [t for t in good if len(t.chunk_ns) > t.output_tokens]
-    if more:
-        t = more[0]
-        detail = (
-            f"request {t.index}: {len(t.chunk_ns)} chunks, {t.output_tokens} tokens"
-        )
+    split = [t for t in good if len(t.chunk_ns) > t.output_tokens]
+    if split:
+        t = split[0]
+        chunks = len(t.chunk_ns)
+        detail = f"request {t.index}: {chunks} chunks, {t.output_tokens} tokens"
         reasons.append(
-            f"{len(more)} requests came in more chunks than tokens, so that no "
+            f"{len(split)} requests came in more chunks than tokens, so that no "
             f"gap is a token's ({detail})"
         )
-    other = [t for t in good if t.input_tokens != t.sent_tokens]
-    if other:
-        t = other[0]
+    miscounted = [t for t in good if t.input_tokens != t.sent_tokens]
+    if miscounted:
+        t = miscounted[0]
         detail = f"request {t.index}: sent {t.sent_tokens}, counted {t.input_tokens}"
         reasons.append(
             "the server counts other input lengths than were sent in "
-            f"{len(other)} requests ({detail})"
+            f"{len(miscounted)} requests ({detail})"
         )
     return reasons
 
@@ -287,27 +322,24 @@ def wrong_counts(transcripts: Sequence[Transcript]) -> list[str]:
 def merged_chunks(transcripts: Sequence[Transcript]) -> list[str]:
     """Chunks that carry several tokens: then ITL is a time per chunk."""
     good = completed(transcripts)
-    tokens, chunks = (
-        sum(t.output_tokens for t in good),
-        sum(len(t.chunk_ns) for t in good),
-    )
+    tokens = sum(t.output_tokens for t in good)
+    chunks = sum(len(t.chunk_ns) for t in good)
     if tokens <= chunks:
         return []
-    return [
-        (
-            f"{tokens} tokens came in {chunks} chunks, some of several tokens: ITL "
-            "is per chunk, not per token"
-        )
-    ]
+    note = (
+        f"{tokens} tokens came in {chunks} chunks, some of several tokens: ITL "
+        "is per chunk, not per token"
+    )
+    return [note]
 
 
-def served(
+def counter_reasons(
     workload: Workload,
     transcripts: Sequence[Transcript],
     server_values: dict[str, float],
     policy: Policy,
 ) -> list[str]:
-    """What the server's own counters reveal."""
+    """Preemptions and prefix-cache hits, by the server's own counters."""
     reasons = []
     preempted = server_values.get("preemptions", 0.0)
     if preempted > 0:
@@ -325,22 +357,45 @@ def served(
     return reasons
 
 
-def late(
-    workload: Workload, transcripts: Sequence[Transcript], policy: Policy
+def absence_reasons(recording: Recording, policy: Policy) -> list[str]:
+    """A client that often did not run saw late what the server sent."""
+    absent_ns = sum(end - start for start, end in recording.client_gaps)
+    run_ns = recording.end_ns - recording.start_ns
+    if absent_ns <= max(ABSENT_FLOOR_NS, policy.client_absent_share * run_ns):
+        return []
+    reason = (
+        f"the client did not run for {absent_ns / MS:.0f} ms in all: its "
+        "machine is too busy to measure on"
+    )
+    return [reason]
+
+
+def lateness_reasons(
+    workload: Workload,
+    transcripts: Sequence[Transcript],
+    policy: Policy,
 ) -> list[str]:
-    """An open loop must send when it is due, not when it can."""
+    """An open loop must send when a request is due, not when it can."""
     waits = lateness_ms(transcripts)
     if workload.request_rate is None or not len(waits):
         return []
-    p99 = float(np.percentile(waits, 99))
-    limit = max(
-        policy.late_floor_ms, policy.late_gap_share * 1e3 / workload.request_rate
-    )
-    if p99 <= limit:
+    p99_ms = float(np.percentile(waits, 99))
+    gap_ms = 1e3 / workload.request_rate
+    limit_ms = max(policy.late_floor_ms, policy.late_gap_share * gap_ms)
+    if p99_ms <= limit_ms:
         return []
-    return [
-        (
-            f"the client fell behind: requests left up to {p99:.0f} ms late at p99, "
-            f"{limit:.0f} ms is allowed"
-        )
-    ]
+    reason = (
+        f"the client fell behind: requests left up to {p99_ms:.0f} ms late at p99, "
+        f"{limit_ms:.0f} ms is allowed"
+    )
+    return [reason]
+
+
+def process_notes(workload: Workload, recording: Recording) -> list[str]:
+    """How many client processes sent it, and why, where there were several."""
+    if recording.processes == 1:
+        return []
+    reason = "one would have been too busy"
+    if workload.client_processes is not None:
+        reason = "as the workload declares (client_processes)"
+    return [f"sent by {recording.processes} client processes: {reason}"]

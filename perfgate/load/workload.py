@@ -1,4 +1,4 @@
-"""What is sent, and when?
+"""Workload: which prompts are sent, how many, and how they arrive.
 
 A workload is a frozen value: which prompts, how many, how they arrive. From it, a
 repetition number and a vocabulary size follow the requests, always the same ones. Every
@@ -7,10 +7,10 @@ distribution, because an engine that has seen a prompt may answer it out of its 
 cache. Where sharing a prefix is the point, the workload says so
 (`Synthetic.shared_prefix_tokens`).
 
-Arrivals: `request_rate=None` sends everything at once (the "inf" of other clients), a
-rate sends in an open loop with gamma-distributed gaps (burstiness 1 is Poisson),
-`max_concurrency` caps what is in flight: a closed loop on its own, a cap on the open
-loop together with a rate.
+Arrivals: `request_rate=None` sends everything at once (the "inf" of other clients). A
+rate sends in an open loop with gamma-distributed gaps (burstiness 1 is Poisson).
+`max_concurrency` caps what is in flight: alone it makes a closed loop, with a rate it
+caps the open loop.
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ __all__ = [
     "arrivals_ns",
     "build_requests",
 ]
-NS = 1_000_000_000
+NS = 1_000_000_000  # in a second
+# A typing mistake, not a machine: 64 processes read two million chunks a second.
+CLIENT_PROCESSES_LIMIT = 64
 
 
 Prompts = Synthetic | ShareGPT | PromptFile
@@ -77,10 +79,14 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     Attributes:
         name: slug, "closed-c16".
         request_rate: requests/s of the open loop; None sends all at once.
+        burstiness: shape of the open loop's gamma-distributed gaps; 1 is Poisson, less
+            is burstier, infinity makes all gaps equal.
         max_concurrency: most requests in flight; None for no limit.
         warm_up_prompts: requests of one warm-up pass; None lets `warm_up_size` decide.
         slo_ms: limits for goodput as (metric, ms) pairs, of "ttft", "tpot", "e2el".
-        client_processes: None uses one, and more where one is too busy.
+        client_processes: processes of the client that send; None uses one, and more
+            where one is too busy. No part of the fingerprint: it is how the client
+            measures, not what it sends.
         asks_routing: the server is asked where the tokens go, one request at a time,
             and is not timed.
     """
@@ -111,24 +117,30 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise ValueError(f"{self.name}: burstiness must be above 0")
         if self.max_concurrency is not None and self.max_concurrency < 1:
             raise ValueError(f"{self.name}: max_concurrency must be at least 1")
+        if self.client_processes is not None and not (
+            1 <= self.client_processes <= CLIENT_PROCESSES_LIMIT
+        ):
+            raise ValueError(
+                f"{self.name}: client_processes is {self.client_processes}, and must be "
+                f"from 1 to {CLIENT_PROCESSES_LIMIT}"
+            )
 
     @property
     def shares_prefixes(self) -> bool:
         """Whether answers out of the prefix cache are meant."""
-        return (
-            isinstance(self.prompts, Synthetic)
-            and self.prompts.shared_prefix_tokens > 0
-        )
+        prompts = self.prompts
+        return isinstance(prompts, Synthetic) and prompts.shared_prefix_tokens > 0
 
     @property
     def batch(self) -> int | None:
-        """Requests that are in flight together; None in an open loop, where that changes all the time."""
+        """Requests in flight together; None in an open loop, where that changes all the time."""
         if self.request_rate is not None:
             return None
-        return min(self.num_prompts, self.max_concurrency or self.num_prompts)
+        slots = self.max_concurrency or self.num_prompts
+        return min(self.num_prompts, slots)
 
     def fingerprint(self) -> str:
-        """Identity of what is sent and when: "sha256:..." over the fields that matter and the contents of files."""
+        """Identity of what is sent and when: "sha256:..." over fields and contents of files."""
         prompts = msgspec.to_builtins(self.prompts)
         for field in ("path", "tokenizer"):
             if isinstance(prompts.get(field), str):
@@ -142,15 +154,11 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "max_concurrency": self.max_concurrency,
             "seed": self.seed,
         }
-        return (
-            "sha256:"
-            + hashlib.sha256(
-                msgspec.json.encode(identity, order="deterministic")
-            ).hexdigest()
-        )
+        text = msgspec.json.encode(identity, order="deterministic")
+        return f"sha256:{hashlib.sha256(text).hexdigest()}"
 
     def warm_up_size(self) -> int:
-        """Requests of one warm-up pass: enough to reach every batch size that the measurement reaches.
+        """Requests of one warm-up pass: enough for every batch size of the measurement.
 
         A burst needs all of its requests, a closed loop two per slot (the first wave,
         and refills in the middle of decoding), an open loop ten seconds of arrivals.
@@ -158,24 +166,31 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         if self.warm_up_prompts is not None:
             return self.warm_up_prompts
         if self.request_rate is not None:
-            return min(self.num_prompts, max(16, math.ceil(10 * self.request_rate)))
-        return min(
-            self.num_prompts,
-            2 * self.max_concurrency if self.max_concurrency else self.num_prompts,
-        )
+            ten_seconds = math.ceil(10 * self.request_rate)
+            return min(self.num_prompts, max(16, ten_seconds))
+        if self.max_concurrency is not None:
+            return min(self.num_prompts, 2 * self.max_concurrency)
+        return self.num_prompts
 
 
 def _file_hash(path: Path) -> str:
-    path = path / "tokenizer.json" if path.is_dir() else path
+    if path.is_dir():
+        path = path / "tokenizer.json"
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
         raise UnusableWorkload(
-            f"read {path}", str(error), "give the path of an existing file"
+            tried=f"read {path}",
+            seen=str(error),
+            remedy="give the path of an existing file",
         ) from error
 
 
-def arrivals_ns(workload: Workload, count: int, rng: np.random.Generator) -> list[int]:
+def arrivals_ns(
+    workload: Workload,
+    count: int,
+    rng: np.random.Generator,
+) -> list[int]:
     """When each of `count` requests is due, ns after the start.
 
     Gaps are gamma distributed with shape `burstiness` and mean 1 / rate, then scaled so
@@ -186,13 +201,12 @@ def arrivals_ns(workload: Workload, count: int, rng: np.random.Generator) -> lis
         return [0] * count
     import numpy as np  # here and below: collecting tests must not wait for it
 
-    gaps = (
-        rng.gamma(workload.burstiness, 1.0, count)
-        if math.isfinite(workload.burstiness)
-        else np.ones(count)
-    )
+    gaps = np.ones(count)
+    if math.isfinite(workload.burstiness):
+        gaps = rng.gamma(workload.burstiness, 1.0, count)
     at = np.cumsum(gaps)
-    return [int(ns) for ns in at * (count / workload.request_rate / at[-1]) * NS]
+    last_due_s = count / workload.request_rate
+    return [int(ns) for ns in at * (last_due_s / at[-1]) * NS]
 
 
 def build_requests(
@@ -217,25 +231,26 @@ def build_requests(
     """
     import numpy as np
 
-    count = workload.num_prompts if count is None else count
+    if count is None:
+        count = workload.num_prompts
     # Seed sequences take no negative numbers; 2**32 is further than any repetition.
-    rng = np.random.default_rng(
-        [
-            workload.seed,
-            repetition % 2**32,
-            GENERATOR_VERSION,
-            *([attempt] if attempt else []),
-        ]
-    )
+    seeds = [workload.seed, repetition % 2**32, GENERATOR_VERSION]
+    if attempt:
+        seeds.append(attempt)
+    rng = np.random.default_rng(seeds)
     arrivals = arrivals_ns(workload, count, rng)
     if isinstance(workload.prompts, Synthetic):
         drawn = draw(workload.prompts, count, vocab_size, rng, workload.seed)
     else:
-        drawn = from_file(
-            workload.prompts,
-            FileSlice(workload.seed, repetition, count, workload.num_prompts),
+        part = FileSlice(workload.seed, repetition, count, workload.num_prompts)
+        drawn = from_file(workload.prompts, part)
+    requests: list[Request] = []
+    for (ids, output_len), arrival_ns in zip(drawn, arrivals, strict=True):
+        request = Request(
+            index=len(requests),
+            prompt_token_ids=ids,
+            output_len_tokens=output_len,
+            arrival_ns=arrival_ns,
         )
-    return tuple(
-        Request(i, ids, out, at)
-        for i, ((ids, out), at) in enumerate(zip(drawn, arrivals, strict=True))
-    )
+        requests.append(request)
+    return tuple(requests)

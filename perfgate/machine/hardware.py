@@ -46,7 +46,6 @@ class Gpu(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     memory_total_bytes: int
     mig: bool
     power_limit_w: float | None
-    sm_clock_max_mhz: int | None
 
 
 class Hardware(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -79,7 +78,7 @@ class Hardware(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     gpus: tuple[Gpu, ...] = ()
 
     @property
-    def describe(self) -> str:
+    def description(self) -> str:
         """For messages: "2x NVIDIA H200" or "no GPU (name, 2 cores, avx2)"."""
         if self.gpus:
             return f"{self.count}x {self.name}"
@@ -128,7 +127,7 @@ class Hardware(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         if self.is_product(gpu) and self.count >= gpu_count:
             return None
         product = (gpu or "GPU").upper()
-        return f"needs {gpu_count}x {product}, found {self.describe}"
+        return f"needs {gpu_count}x {product}, found {self.description}"
 
 
 def attached(platform: str) -> Hardware:
@@ -188,19 +187,19 @@ def detect(nvml: Any = None, cpuinfo: Path = Path("/proc/cpuinfo")) -> Hardware:
 
     """
     cpu = _detect_cpu(cpuinfo)
-    found = _detect_gpus(nvml or nvml_queries.load())
-    if not found.gpus:
+    visible = _detect_gpus(nvml or nvml_queries.load())
+    if not visible.gpus:
         return cpu
-    first = found.gpus[0]
+    first = visible.gpus[0]
     return msgspec.structs.replace(
         cpu,
         kind=gpu_kind(first.name),
         name=first.name,
-        count=len(found.gpus),
+        count=len(visible.gpus),
         memory_bytes=first.memory_total_bytes,
-        driver=found.driver,
-        cuda=found.cuda,
-        gpus=found.gpus,
+        driver=visible.driver,
+        cuda=visible.cuda,
+        gpus=visible.gpus,
     )
 
 
@@ -299,12 +298,6 @@ def _describe_gpu(nvml: Any, index: int) -> Gpu:
     power_limit_w = None
     if power_limit_mw is not None:
         power_limit_w = power_limit_mw / 1000
-    sm_clock_max_mhz = answer(
-        nvml,
-        nvml.nvmlDeviceGetMaxClockInfo,
-        handle,
-        nvml.NVML_CLOCK_SM,
-    )
     return Gpu(
         index=index,
         uuid=str(nvml.nvmlDeviceGetUUID(handle)),
@@ -312,5 +305,4 @@ def _describe_gpu(nvml: Any, index: int) -> Gpu:
         memory_total_bytes=int(nvml.nvmlDeviceGetMemoryInfo(handle).total),
         mig=bool(mig and mig[0]),
         power_limit_w=power_limit_w,
-        sm_clock_max_mhz=sm_clock_max_mhz,
     )

@@ -2,7 +2,7 @@
 
 Each device has a lock file named after its UUID, because one index means different GPUs
 under different CUDA_VISIBLE_DEVICES. The kernel drops a lock with its last descriptor,
-so a killed owner leaves no stale lock. The guardian inherits the descriptor, so a lease
+so a killed owner leaves no stale lock. The supervisor inherits the descriptor, so a lease
 outlives its owner until the server's memory is free.
 
 flock(2) is called directly: filelock, which is built on it, empties the file that it
@@ -99,7 +99,7 @@ class Lease:
     def release(self) -> None:
         """Release the devices; a second call does nothing.
 
-        They stay locked until a guardian that still ends a server is done.
+        They stay locked until a supervisor that still ends a server is done.
         """
         for descriptor in self.descriptors:
             os.close(descriptor)

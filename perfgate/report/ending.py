@@ -40,7 +40,7 @@ def write_artifacts(
     until_unix_s = None
     if not is_merged:
         until_unix_s = time.time()
-    time_spent = timing.told(results.sessions, until_unix_s)
+    time_spent = timing.format_sessions(results.sessions, until_unix_s)
     if time_spent:
         lines.append(f"time: {time_spent}")
     if config.proposes_baselines:

@@ -106,7 +106,7 @@ def pytest_benchmark(results: RunResults) -> str:
         json.dumps(
             {
                 "machine_info": {
-                    "node": machine.describe,
+                    "node": machine.description,
                     "machine": machine.kind,
                     "processor": machine.name,
                     "python_version": "",

@@ -191,7 +191,7 @@ def drift(results: RunResults, store: Store | None) -> Drift:
         counts.update(
             {
                 (
-                    name.removeprefix("of.").removeprefix("over."),
+                    name.removeprefix("numerator.").removeprefix("denominator."),
                     now.get(name, "-"),
                     then.get(name, "-"),
                 )

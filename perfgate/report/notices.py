@@ -13,6 +13,7 @@ from perfgate import formatting as wording
 from perfgate.engines.injection import format_injection
 from perfgate.judge.verdict import DEMOTED, Outcome
 from perfgate.results.schema import RunResults
+from perfgate.servers.removed import removed_notice
 
 
 def lacking(results: RunResults) -> list[str]:
@@ -96,6 +97,12 @@ def injected(results: RunResults) -> list[str]:
     )
 
 
+def removed(results: RunResults) -> list[str]:
+    """What was cleaned up after servers; a line for each launch that left something."""
+    lines = [removed_notice(launch.start) for launch in results.launches]
+    return [line for line in lines if line]
+
+
 def builds(results: RunResults) -> list[str]:
     """Which Python and which versions the two builds of each engine were; empty without a base build."""
     rows = [
@@ -144,4 +151,5 @@ def important(results: RunResults) -> list[str]:
         *lacking(results),
         *demoted(results),
         *injected(results),
+        *removed(results),
     ]

@@ -14,6 +14,7 @@ from perfgate.cases import Case
 from perfgate.engines.injection import format_injection
 from perfgate.judge import run_status
 from perfgate.judge.baseline_store import Store
+from perfgate.judge.observation import RunReader
 from perfgate.judge.verdict import Outcome
 from perfgate.report import notices
 from perfgate.report import terminal as report
@@ -21,7 +22,6 @@ from perfgate.report.figures import load as figures_load
 from perfgate.report.figures import server as figures_server
 from perfgate.report.figures import sparse as figures_sparse
 from perfgate.report.figures.figure import Picture
-from perfgate.report.figures.series import Readings
 from perfgate.report.figures.server import Trend
 from perfgate.report.headline import (
     SIGNS,
@@ -63,9 +63,11 @@ class Report:
 
 def pictures(shown: Report, results: RunResults, prefix: str) -> list[Picture]:
     """Every figure of one run; those that it has no data for say so."""
-    run, find = Readings(results), shown.store.find if shown.store else _none
+    reader = RunReader(results)
+    run = reader.index
+    find = shown.store.find if shown.store else _none
     found = [
-        *figures_server.launches(results, run_status.ordered(results), find, prefix),
+        *figures_server.launches(reader, run_status.ordered(results), find, prefix),
         figures_load.throughput_over_ranks(run, prefix),
         figures_load.latency_over_batch(run, prefix),
         figures_load.throughput_over_batch(run, prefix),
@@ -76,7 +78,7 @@ def pictures(shown: Report, results: RunResults, prefix: str) -> list[Picture]:
         figures_load.gap_distribution(run, prefix),
         *figures_load.timelines(run, prefix),
         figures_server.memory(run, prefix),
-        figures_sparse.spread(run, prefix),
+        figures_sparse.expert_parallelism(run, prefix),
         *figures_sparse.experts(run, find, prefix),
     ]
     return found
@@ -90,7 +92,7 @@ def hardware_facts(results: RunResults) -> list[tuple[str, str]]:
     """The machine, in the words of a person."""
     machine = results.hardware
     facts = [
-        ("machine", machine.describe),
+        ("machine", machine.description),
         ("memory", f"{machine.memory_bytes / 1e9:.0f} GB"),
     ]
     facts += [
@@ -109,7 +111,7 @@ def hardware_facts(results: RunResults) -> list[tuple[str, str]]:
         ("suite", results.suite_version),
         ("complete", "yes" if results.complete else "no: it ended early"),
     ]
-    if spent := timesheet.told(results.sessions):
+    if spent := timesheet.format_sessions(results.sessions):
         facts.append(("time", spent))
     facts += [("builds", build) for build in notices.builds(results)]
     return [*facts, ("command", " ".join(results.command))]
@@ -204,7 +206,9 @@ def context(results: RunResults) -> str:
         for name, version in server.versions.items()
     }
     early = [] if results.complete else ["ended early"]
-    return "; ".join([results.hardware.describe, ", ".join(sorted(versions)), *early])
+    return "; ".join(
+        [results.hardware.description, ", ".join(sorted(versions)), *early]
+    )
 
 
 def software(results: RunResults) -> list[tuple[str, str]]:
@@ -307,7 +311,7 @@ def _run(shown: Report, results: RunResults, prefix: str) -> dict[str, Any]:
         "software": software(results),
         "launches": launch_rows(results),
         "phases": [
-            row.words
+            row.cells
             for row in timesheet.phases(launch.start for launch in results.launches)
         ],
         "drift": drifted.rows[:MOST_FIELDS],

@@ -23,7 +23,7 @@ from perfgate.cases import Case
 from perfgate.config.config import Config
 from perfgate.judge.baseline_store import Recorded, Store
 from perfgate.judge.gate import gate_mode
-from perfgate.judge.machine_scope import for_any, seen_from
+from perfgate.judge.machine_scope import for_any, narrow_to
 from perfgate.judge.paired import PAIRS
 from perfgate.judge.policy import policy_for
 from perfgate.load.workload import Workload
@@ -179,15 +179,18 @@ def promises(
             found[name][NOTHING].append(0.0)
         else:
             mine = (
-                seen_from(recorded, hardware.machine_id, policy)
+                narrow_to(recorded, hardware.machine_id, policy)
                 if here
                 else for_any(recorded, policy)
             )
             noise = mine.noise(policy)
             loss = max(
-                mine.metric.delta, noise.detectable(mine.metric.better == "higher")
+                mine.metric.target_effect,
+                noise.detectable(mine.metric.better == "higher"),
             )
-            found[name]["firm" if noise.firm else "provisional"].append(loss)
+            found[name]["established" if noise.established else "provisional"].append(
+                loss
+            )
     return found
 
 
@@ -212,7 +215,7 @@ def told(
     )
     if known and len(known) < len(rows):
         total += f", and {wording.count(len(rows) - len(known), 'server')} of which it is not known"
-    states = ("firm", "provisional", NOTHING, REPORTED)
+    states = ("established", "provisional", NOTHING, REPORTED)
     losses = _table("metric", *states)
     for metric, found in sorted(caught.items()):
         losses.add_row(

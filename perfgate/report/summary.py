@@ -30,7 +30,7 @@ MOST_ANNOTATIONS = 10  # errors, and as many warnings, that GitHub shows of one 
 def markdown(results: RunResults, store: Store | None) -> str:
     """The run as a page of Markdown: verdict, what to do, the table, the context."""
     lines = [f"## {STATES[state(results)]} {verdict_sentence(results)}", ""]
-    lines += [f"Run `{results.run_id}` on {results.hardware.describe}.", ""]
+    lines += [f"Run `{results.run_id}` on {results.hardware.description}.", ""]
     for line in notices.important(results):
         lines += [f"**{line}**", ""]
     common = report.in_common(results)
@@ -72,9 +72,9 @@ def markdown(results: RunResults, store: Store | None) -> str:
 
 def _time(results: RunResults) -> list[str]:
     """Where the session's time went, and each step of the servers' starts."""
-    spent = timesheet.told(results.sessions)
+    spent = timesheet.format_sessions(results.sessions)
     steps = [
-        row.words
+        row.cells
         for row in timesheet.phases(launch.start for launch in results.launches)
     ]
     lines = ["", f"Time: {spent}"] if spent else []

@@ -1,19 +1,18 @@
-"""How much of the memory's bandwidth does decoding use?
+"""Memory bandwidth of decoding: bytes that a step reads over the time between two tokens.
 
-A decode step reads the weights that its tokens need, and their KV cache. Those bytes
-(`perfgate.models`), over the time between two tokens, are the bandwidth that the model
-got; over the bandwidth of the GPU's data sheet, its utilisation. A CPU has no such
-figure here: its bandwidth is compared between models and batches only.
+A decode step reads the weights that its tokens need, and their KV cache
+(`perfgate.models`). Those bytes over the inter-token latency are the bandwidth that the
+model got. Over the bandwidth of the GPU's data sheet they are its utilisation. A CPU
+has no such figure: its bandwidth is compared between models and batches only.
 """
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import msgspec
 
-from perfgate.cases import Load
 from perfgate.engines.base import ServerConfig
 from perfgate.load.prompts import Synthetic
 from perfgate.load.workload import Workload
@@ -21,12 +20,13 @@ from perfgate.machine.datasheets import of_product
 from perfgate.machine.hardware import Hardware
 from perfgate.models import catalogue as models
 from perfgate.models import estimate
-from perfgate.results.samples import launch_values
-from perfgate.results.schema import RunResults
+from perfgate.results.samples import RunIndex, values_of
+
+ITL = "itl_median_ms"
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One server under one workload, measured beside what the arithmetic says. Over all ranks.
+    """One server under one workload: measured latency and calculated bytes, over all ranks.
 
     Attributes:
         batch: sequences that decode at once.
@@ -48,7 +48,12 @@ class Point(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class RatioPoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The sparse model over the dense one at one batch: time per token as measured, bytes per step as calculated."""
+    """The sparse model over the dense one at one batch.
+
+    Attributes:
+        measured: ratio of the inter-token latencies.
+        line: ratio of the bytes that a step reads, by arithmetic.
+    """
 
     workload: str
     batch: int
@@ -57,13 +62,11 @@ class RatioPoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 def context_of(workload: Workload) -> float:
-    """Mean tokens in a sequence's KV cache while it decodes; 0 where the lengths come from a file."""
+    """Mean tokens in a sequence's KV cache while it decodes; 0 for prompts of a file."""
     prompts = workload.prompts
-    return (
-        prompts.input_len_tokens + prompts.output_len_tokens / 2
-        if isinstance(prompts, Synthetic)
-        else 0.0
-    )
+    if not isinstance(prompts, Synthetic):
+        return 0.0
+    return prompts.input_len_tokens + prompts.output_len_tokens / 2
 
 
 def step_bytes(server: ServerConfig, workload: Workload) -> float | None:
@@ -71,9 +74,11 @@ def step_bytes(server: ServerConfig, workload: Workload) -> float | None:
     if workload.batch is None:
         return None
     architecture = models.lookup(server.model).architecture
-    ranks, context = server.tensor_parallel_size, context_of(workload)
     return architecture.step_bytes_per_rank(
-        ranks, server.dtype, workload.batch, context
+        server.tensor_parallel_size,
+        server.dtype,
+        workload.batch,
+        context_of(workload),
     )
 
 
@@ -83,22 +88,22 @@ def values(
     measured: Mapping[str, float],
     hardware: Hardware,
 ) -> dict[str, float]:
-    """The metrics of this page for one repetition; empty where the batch or the time per token is not known."""
-    read, itl_ms = step_bytes(server, workload), measured.get("itl_median_ms")
-    if read is None or not itl_ms:
+    """Bandwidth metrics of one repetition; empty where batch or time per token is unknown."""
+    bytes_per_rank = step_bytes(server, workload)
+    itl_ms = measured.get(ITL)
+    if bytes_per_rank is None or not itl_ms:
         return {}
-    per_rank = read / (itl_ms / 1e3)
-    found = {"decode_bandwidth_gb_s": per_rank * server.tensor_parallel_size / 1e9}
+    bytes_per_s = bytes_per_rank / (itl_ms / 1e3)
+    total_gb_s = bytes_per_s * server.tensor_parallel_size / 1e9
+    metrics = {"decode_bandwidth_gb_s": total_gb_s}
     gpu = of_product(hardware.name) if server.device == "cuda" else None
-    return (
-        found
-        if gpu is None
-        else found | {"bandwidth_utilisation": per_rank / gpu.bandwidth_bytes_per_s}
-    )
+    if gpu is not None:
+        metrics["bandwidth_utilisation"] = bytes_per_s / gpu.bandwidth_bytes_per_s
+    return metrics
 
 
 def no_peak(server: ServerConfig, hardware: Hardware) -> str | None:
-    """Why no utilisation can be told; None if it can."""
+    """Why the utilisation is unknown; None if it is known."""
     if server.device == "cpu":
         return (
             "bandwidth utilisation: no peak is known of a CPU, so its bandwidth is "
@@ -109,69 +114,71 @@ def no_peak(server: ServerConfig, hardware: Hardware) -> str | None:
     return None
 
 
-def points(results: RunResults) -> list[Point]:
-    """Every server of a model that the catalogue has, under each workload with a fixed batch, ordered by both."""
+def points(index: RunIndex) -> list[Point]:
+    """Every server of a catalogue model under each workload with a fixed batch.
+
+    Ordered by server and batch. Launches that do not count take no part.
+    """
     found = []
-    for measurement in {
-        (m.server, m.workload): m for m in results.measurements
-    }.values():
-        server, workload = (
-            results.servers[measurement.server].config,
-            results.workloads[measurement.workload],
-        )
-        load = Load(server=server, workload=workload)
-        if server.model not in models.CATALOGUE:
-            continue
-        itl_ms = _median(
-            value.value for value in launch_values(results, load, "itl_median_ms")
-        )
-        batch, read = workload.batch, step_bytes(server, workload)
-        if batch is None or read is None or itl_ms is None:
-            continue
-        now = values(server, workload, {"itl_median_ms": itl_ms}, results.hardware)
-        found.append(
-            Point(
-                server=server.key,
-                model=server.model,
-                workload=workload.name,
-                batch=batch,
-                itl_ms=itl_ms,
-                step_bytes=read * server.tensor_parallel_size,
-                bandwidth_gb_s=now["decode_bandwidth_gb_s"],
-                utilisation=now.get("bandwidth_utilisation"),
-            )
-        )
+    for server, workload in index.loads:
+        point = _point(index, server, workload)
+        if point is not None:
+            found.append(point)
     return sorted(found, key=lambda point: (point.server, point.batch, point.workload))
 
 
+def _point(index: RunIndex, server_key: str, workload_name: str) -> Point | None:
+    results = index.results
+    server = results.servers[server_key].config
+    workload = results.workloads[workload_name]
+    if server.model not in models.CATALOGUE:
+        return None
+    batch = workload.batch
+    bytes_per_rank = step_bytes(server, workload)
+    launches_itl_ms = values_of(index.samples_of(server_key, workload_name, ITL))
+    if batch is None or bytes_per_rank is None or not launches_itl_ms:
+        return None
+    itl_ms = statistics.median(launches_itl_ms)
+    metrics = values(server, workload, {ITL: itl_ms}, results.hardware)
+    return Point(
+        server=server.key,
+        model=server.model,
+        workload=workload.name,
+        batch=batch,
+        itl_ms=itl_ms,
+        step_bytes=bytes_per_rank * server.tensor_parallel_size,
+        bandwidth_gb_s=metrics["decode_bandwidth_gb_s"],
+        utilisation=metrics.get("bandwidth_utilisation"),
+    )
+
+
 def ratio_points(
-    results: RunResults, of: ServerConfig, over: ServerConfig
+    index: RunIndex, numerator: ServerConfig, denominator: ServerConfig
 ) -> list[RatioPoint]:
-    """The measured ratio of two servers at each workload that both had, and the line that it is held against."""
-    measured = points(results)
-    mine = {point.workload: point for point in measured if point.server == of.key}
-    theirs = {point.workload: point for point in measured if point.server == over.key}
-    architectures = [models.lookup(server.model).architecture for server in (of, over)]
-    found = [
-        RatioPoint(
-            workload=name,
-            batch=point.batch,
-            measured=point.itl_ms / theirs[name].itl_ms,
-            line=estimate.step_ratio(
-                architectures[0],
-                architectures[1],
-                point.batch,
-                of.tensor_parallel_size,
-                of.dtype,
-                context_of(results.workloads[name]),
-            ),
+    """The measured ratio of two servers at each workload that both had, and the calculated one."""
+    above: dict[str, Point] = {}
+    below: dict[str, Point] = {}
+    for point in points(index):
+        if point.server == numerator.key:
+            above[point.workload] = point
+        elif point.server == denominator.key:
+            below[point.workload] = point
+    ratios = []
+    for name in above.keys() & below.keys():
+        batch = above[name].batch
+        line = estimate.step_ratio(
+            models.lookup(numerator.model).architecture,
+            models.lookup(denominator.model).architecture,
+            batch,
+            numerator.tensor_parallel_size,
+            numerator.dtype,
+            context_of(index.results.workloads[name]),
         )
-        for name, point in mine.items()
-        if name in theirs
-    ]
-    return sorted(found, key=lambda point: (point.batch, point.workload))
-
-
-def _median(found: Iterable[float | None]) -> float | None:
-    known = [value for value in found if value is not None]
-    return statistics.median(known) if known else None
+        ratio = RatioPoint(
+            workload=name,
+            batch=batch,
+            measured=above[name].itl_ms / below[name].itl_ms,
+            line=line,
+        )
+        ratios.append(ratio)
+    return sorted(ratios, key=lambda ratio: (ratio.batch, ratio.workload))

@@ -1,22 +1,32 @@
-"""How do the workers of one session make one run?
+"""Merge of the runs of pytest-xdist workers into one run.
 
-Under pytest-xdist each worker is a process with a campaign and a run directory of its
-own. What one of them measured of a server travels to the others as a slice of its
-results; at the end the slices are put together into one run.
+Each worker is a process with a campaign and a run directory of its own. What one of
+them measured of a server travels to the others as a slice of its results. At the end
+the slices become one run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
 from perfgate.cases import Case
 from perfgate.results import schema as rundata
-from perfgate.results.schema import Launch, Measurement, RunResults, Server
+from perfgate.results.schema import (
+    Launch,
+    Measurement,
+    RunResults,
+    Server,
+    VerdictRow,
+)
+from perfgate.results.timing import Session
 
 FOLDER = "workers"
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 
 
 class Slice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -28,84 +38,92 @@ class Slice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 def cut(results: RunResults, key: str) -> bytes:
-    """The slice of one server, to be sent."""
-    return msgspec.json.encode(
-        Slice(
-            server=results.servers[key],
-            launches=tuple(row for row in results.launches if row.server == key),
-            measurements=tuple(
-                row for row in results.measurements if row.server == key
-            ),
-        )
+    """The slice of one server, encoded for another worker."""
+    launches = tuple(row for row in results.launches if row.server == key)
+    measurements = tuple(row for row in results.measurements if row.server == key)
+    part = Slice(
+        server=results.servers[key], launches=launches, measurements=measurements
     )
+    return msgspec.json.encode(part)
 
 
 def paste(results: RunResults, key: str, sent: bytes) -> RunResults:
-    """The results with what another worker knows of the server in place of what they held."""
+    """The results with another worker's slice of a server in place of their own."""
     part = msgspec.json.decode(sent, type=Slice)
+    launches = [row for row in results.launches if row.server != key]
+    measurements = [row for row in results.measurements if row.server != key]
     return msgspec.structs.replace(
         results,
         servers=results.servers | {key: part.server},
-        launches=(
-            *(row for row in results.launches if row.server != key),
-            *part.launches,
-        ),
-        measurements=(
-            *(row for row in results.measurements if row.server != key),
-            *part.measurements,
-        ),
+        launches=(*launches, *part.launches),
+        measurements=(*measurements, *part.measurements),
     )
 
 
-def together(parts: Sequence[RunResults], run_id: str) -> RunResults:
-    """One run of those of its workers; of a launch that several know, the one with its end wins.
+def combine(parts: Sequence[RunResults], run_id: str) -> RunResults:
+    """One run of those of its workers.
+
+    Of a launch that several know, the one with its end wins.
 
     Args:
         parts: at least one.
     """
-    launches: dict[tuple[str, int], Launch] = {}
-    measurements: dict[tuple[str, int, str], Measurement] = {}
+    finished = [part.finished for part in parts if part.finished]
+    cases: dict[Case, None] = {}
+    sessions: list[Session] = []
+    # The worker that was asked last decides.
+    verdicts: dict[str, VerdictRow] = {}
     for part in parts:
-        for launch in part.launches:
-            known = launches.get((launch.server, launch.index))
-            if known is None or known.start.stop is None:
-                launches[launch.server, launch.index] = launch
-        for row in part.measurements:
-            measurements[row.server, row.launch, row.workload] = row
+        cases |= dict.fromkeys(part.cases)
+        sessions += part.sessions
+        for verdict in part.verdicts:
+            verdicts[verdict.case] = verdict
     return msgspec.structs.replace(
         parts[0],
         run_id=run_id,
         started=min(part.started for part in parts),
-        finished=max((part.finished for part in parts if part.finished), default=None),
+        finished=max(finished, default=None),
         complete=all(part.complete for part in parts),
-        servers={key: server for part in parts for key, server in part.servers.items()},
-        workloads={
-            name: workload
-            for part in parts
-            for name, workload in part.workloads.items()
-        },
-        launches=tuple(launches[key] for key in sorted(launches)),
-        measurements=tuple(measurements[key] for key in sorted(measurements)),
-        cases=tuple(dict.fromkeys(case for part in parts for case in part.cases)),
-        # What an earlier command asked each worker decides at its end.
-        verdicts=tuple(
-            {row.case: row for part in parts for row in part.verdicts}.values()
-        ),
-        sessions=tuple(session for part in parts for session in part.sessions),
-        skipped={
-            test: reason for part in parts for test, reason in part.skipped.items()
-        },
-        lacking={
-            case: reason for part in parts for case, reason in part.lacking.items()
-        },
-        models={name: model for part in parts for name, model in part.models.items()},
-        metrics={
-            name: metric for part in parts for name, metric in part.metrics.items()
-        },
-        failures={
-            key: failure for part in parts for key, failure in part.failures.items()
-        },
+        servers=_union(part.servers for part in parts),
+        workloads=_union(part.workloads for part in parts),
+        launches=_launches(parts),
+        measurements=_measurements(parts),
+        cases=tuple(cases),
+        verdicts=tuple(verdicts.values()),
+        sessions=tuple(sessions),
+        skipped=_union(part.skipped for part in parts),
+        lacking=_union(part.lacking for part in parts),
+        models=_union(part.models for part in parts),
+        metrics=_union(part.metrics for part in parts),
+        failures=_union(part.failures for part in parts),
     )
+
+
+def _union(mappings: Iterable[Mapping[Key, Value]]) -> dict[Key, Value]:
+    """All entries; of a key that several have, the last."""
+    union: dict[Key, Value] = {}
+    for mapping in mappings:
+        union.update(mapping)
+    return union
+
+
+def _launches(parts: Sequence[RunResults]) -> tuple[Launch, ...]:
+    launches: dict[tuple[str, int], Launch] = {}
+    for part in parts:
+        for launch in part.launches:
+            key = launch.server, launch.index
+            known = launches.get(key)
+            if known is None or known.start.stop is None:
+                launches[key] = launch
+    return tuple(launches[key] for key in sorted(launches))
+
+
+def _measurements(parts: Sequence[RunResults]) -> tuple[Measurement, ...]:
+    measurements: dict[tuple[str, int, str], Measurement] = {}
+    for part in parts:
+        for row in part.measurements:
+            measurements[row.server, row.launch, row.workload] = row
+    return tuple(measurements[key] for key in sorted(measurements))
 
 
 def gather(
@@ -114,12 +132,12 @@ def gather(
     run_id: str,
     left_out: Callable[[Sequence[Case]], tuple[str, ...]],
 ) -> RunResults | None:
-    """Put the workers' runs together and write them down as one; None if no worker measured anything.
+    """Merge the workers' runs and save them as one; None if no worker measured anything.
 
     Args:
         complete: whether the session ended by itself, as far as its controller knows.
         run_id: of their one run.
-        left_out: what of the suite is missing beside the cases of that run, in words.
+        left_out: what the run's cases lack of the whole suite, in words.
 
     Raises:
         RunDataError: a worker's results cannot be read.
@@ -127,7 +145,7 @@ def gather(
     parts = list(read(run_dir))
     if not parts:
         return None
-    results = together(parts, run_id)
+    results = combine(parts, run_id)
     complete = results.complete and complete
     results = msgspec.structs.replace(
         results, complete=complete, left_out=left_out(results.cases)

@@ -1,79 +1,281 @@
-"""What does each launch say about a metric of a load?"""
+"""Samples: what each launch says about a case, and the index of a run that they come from.
+
+A launch counts with the median of its valid repetitions. A launch whose server died or
+failed requests has no value, however well it did before and after. The gate, the
+figures and the history read the same index, so none of them shows a launch that another
+one leaves out.
+"""
 
 from __future__ import annotations
 
+import math
 import statistics
+from collections import defaultdict
+from collections.abc import Sequence
 
 import msgspec
 
-from perfgate.cases import Load
+from perfgate.cases import Case
+from perfgate.load.repetition import Repetition
 from perfgate.models.routing import LayerShares
-from perfgate.results.schema import Measurement, RunResults
+from perfgate.results.schema import Launch, Measurement, RunResults
 
 
-class LaunchValue(msgspec.Struct, frozen=True, kw_only=True):
-    """What one launch says about one metric of one load.
+class Sample(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    omit_defaults=True,
+):
+    """What one launch of one run says about a metric; baseline files store these.
 
     Attributes:
-        value: median over the valid repetitions; None if there is none, or the server
-            died or failed requests.
-        invalid: why repetitions do not count; all of them are named.
-        shares: where the tokens went, of a launch that was asked for it.
-
+        run: id of the run.
+        launch: 0 for the first launch of the server in the run. For a ratio the launch
+            of the numerator.
+        value: in the metric's unit, positive and finite; None where the launch does not
+            count.
+        numerator: value of the first load of a ratio.
+        denominator: value of the second load of a ratio.
+        invalid: why repetitions, or the whole launch, do not count.
+        shares: which share of the tokens each expert got, where the launch was asked.
     """
 
+    run: str
     launch: int
     value: float | None
-    repetition_values: tuple[float, ...]
+    numerator: float | None = None
+    denominator: float | None = None
     invalid: tuple[str, ...] = ()
     shares: LayerShares | None = None
 
 
-def launch_values(
-    results: RunResults, load: Load, metric: str
-) -> tuple[LaunchValue, ...]:
-    """The metric of the load on each launch of this run, in order of launch."""
-    key = load.server.key
-    if load.workload is None:
-        rows = [
-            launch
-            for launch in results.launches
-            if launch.server == key and metric in launch.values
-        ]
-        return tuple(
-            LaunchValue(
-                launch=row.index,
-                value=row.values[metric],
-                repetition_values=(row.values[metric],),
-            )
-            for row in rows
+def valid_repetitions(measurement: Measurement) -> list[Repetition]:
+    """The repetitions that count; none where the server died or failed a request."""
+    if not measurement.is_sound:
+        return []
+    return [row for row in measurement.repetitions if not row.invalid]
+
+
+def values_of(samples: Sequence[Sample]) -> list[float]:
+    """Values of the launches that count."""
+    return [sample.value for sample in samples if sample.value is not None]
+
+
+class RunIndex:
+    """Index of one run by server and workload; built once, read by all who judge or show it."""
+
+    def __init__(self, results: RunResults) -> None:
+        self.results = results
+        self._launches: dict[str, list[Launch]] = defaultdict(list)
+        self._measurements: dict[tuple[str, str], list[Measurement]] = defaultdict(list)
+        self._samples: dict[tuple[str, str | None, str], tuple[Sample, ...]] = {}
+        self._shares: dict[tuple[str, str, int], LayerShares] = {}
+        for launch in results.launches:
+            self._launches[launch.server].append(launch)
+        for measurement in results.measurements:
+            load = measurement.server, measurement.workload
+            self._measurements[load].append(measurement)
+        for measurements in self._measurements.values():
+            measurements.sort(key=lambda row: row.launch)
+
+    @property
+    def loads(self) -> list[tuple[str, str]]:
+        """(server, workload) of every load that was measured, in order of first mention."""
+        return list(self._measurements)
+
+    def launches(self, server: str) -> Sequence[Launch]:
+        """Starts of a server."""
+        return self._launches.get(server, ())
+
+    def measurements(self, server: str, workload: str) -> Sequence[Measurement]:
+        """Measurements of a load, one for each launch; those that do not count as well."""
+        return self._measurements.get((server, workload), ())
+
+    def valid_measurements(self, server: str, workload: str) -> list[Measurement]:
+        """Measurements of a load with at least one repetition that counts."""
+        rows = self.measurements(server, workload)
+        return [row for row in rows if valid_repetitions(row)]
+
+    def repetitions(self, server: str, workload: str) -> list[Repetition]:
+        """Repetitions of a load that count, of the launches that count."""
+        repetitions: list[Repetition] = []
+        for measurement in self.measurements(server, workload):
+            repetitions += valid_repetitions(measurement)
+        return repetitions
+
+    def repetition_values(
+        self, server: str, workload: str, metric: str
+    ) -> dict[int, list[float]]:
+        """Launch -> the metric of each of its repetitions, for the launches that count."""
+        counted = set()
+        for sample in self.samples_of(server, workload, metric):
+            if sample.value is not None:
+                counted.add(sample.launch)
+        values = {}
+        for measurement in self.measurements(server, workload):
+            if measurement.launch in counted:
+                values[measurement.launch] = _values(measurement, metric)
+        return values
+
+    def samples(self, case: Case) -> tuple[Sample, ...]:
+        """What each launch says about the case; launches that do not count as well.
+
+        A ratio is taken launch by launch within the run, the first launch of one server
+        over the first of the other: what the machine does that day falls on both.
+        """
+        sides = []
+        for load in case.loads:
+            workload = None if load.workload is None else load.workload.name
+            sides.append(self.samples_of(load.server.key, workload, case.metric))
+        if len(sides) == 1:
+            return sides[0]
+        return _ratios(*sides)
+
+    def samples_of(
+        self, server: str, workload: str | None, metric: str
+    ) -> tuple[Sample, ...]:
+        """What each launch of one load says about a metric.
+
+        Args:
+            workload: None for a metric of the server itself; a launch that lacks the
+                metric has no sample then.
+        """
+        key = server, workload, metric
+        if key not in self._samples:
+            if workload is None:
+                samples = self._server_samples(server, metric)
+            else:
+                rows = self.measurements(server, workload)
+                samples = [self._sample(row, metric) for row in rows]
+            self._samples[key] = tuple(samples)
+        return self._samples[key]
+
+    def _server_samples(self, server: str, metric: str) -> list[Sample]:
+        samples = []
+        for launch in self.launches(server):
+            if metric in launch.values:
+                sample = Sample(
+                    run=self.results.run_id,
+                    launch=launch.index,
+                    value=launch.values[metric],
+                )
+                samples.append(_positive(sample))
+        return samples
+
+    def _sample(self, measurement: Measurement, metric: str) -> Sample:
+        values = _values(measurement, metric)
+        value = statistics.median(values) if values else None
+        sample = Sample(
+            run=self.results.run_id,
+            launch=measurement.launch,
+            value=value,
+            invalid=_reasons(measurement, metric),
+            shares=self._shares_of(measurement),
         )
-    name = load.workload.name
-    return tuple(
-        _median_of(measurement, metric)
-        for measurement in sorted(results.measurements, key=lambda m: m.launch)
-        if measurement.server == key and measurement.workload == name
-    )
+        return _positive(sample)
+
+    def _shares_of(self, measurement: Measurement) -> LayerShares | None:
+        if measurement.routing is None:
+            return None
+        key = measurement.server, measurement.workload, measurement.launch
+        if key not in self._shares:
+            from perfgate.models.routing_stats import summary  # here: it loads numpy
+
+            self._shares[key] = summary(measurement.routing)
+        return self._shares[key]
 
 
-def _median_of(measurement: Measurement, metric: str) -> LaunchValue:
-    valid = [r for r in measurement.repetitions if not r.invalid]
-    values = tuple(r.values[metric] for r in valid if metric in r.values)
-    reasons = [reason for r in measurement.repetitions for reason in r.invalid]
+def _values(measurement: Measurement, metric: str) -> list[float]:
+    """The metric of each repetition that counts."""
+    values = []
+    for repetition in valid_repetitions(measurement):
+        if metric in repetition.values:
+            values.append(repetition.values[metric])
+    return values
+
+
+def _reasons(measurement: Measurement, metric: str) -> tuple[str, ...]:
+    """Why repetitions of a launch, or all of it, do not count."""
+    reasons: list[str] = []
+    has_valid = False
+    has_metric = False
+    for repetition in measurement.repetitions:
+        reasons += repetition.invalid
+        if not repetition.invalid:
+            has_valid = True
+            has_metric = has_metric or metric in repetition.values
     if measurement.error:
         reasons.append(measurement.error)
-    if valid and not values:
+    if has_valid and not has_metric:
         reasons.append(f"{metric} could not be computed from this workload")
-    shares = None
-    if measurement.routing is not None:
-        from perfgate.models.routing_stats import summary  # here: it loads numpy
+    return tuple(reasons)
 
-        shares = summary(measurement.routing)
-    return LaunchValue(
-        launch=measurement.launch,
-        # A server that died, or failed requests, was not itself before, either.
-        value=statistics.median(values) if values and measurement.is_sound else None,
-        repetition_values=values,
-        invalid=tuple(reasons),
-        shares=shares,
+
+def _ratios(
+    numerators: Sequence[Sample], denominators: Sequence[Sample]
+) -> tuple[Sample, ...]:
+    """Ratios of launches of the same number, then of those left over in order.
+
+    A launch that died is replaced by one of another number.
+    """
+    above = {row.launch: row for row in numerators if row.value is not None}
+    below = {row.launch: row for row in denominators if row.value is not None}
+    same = above.keys() & below.keys()
+    rest_above = sorted(above.keys() - same)
+    rest_below = sorted(below.keys() - same)
+    ratios = [_ratio(above[launch], below[launch]) for launch in same]
+    for first, second in zip(rest_above, rest_below, strict=False):
+        ratios.append(_ratio(above[first], below[second]))
+    ratios += _without_value(numerators, "numerator")
+    ratios += _without_value(denominators, "denominator")
+    return tuple(sorted(ratios, key=lambda sample: sample.launch))
+
+
+def _ratio(numerator: Sample, denominator: Sample) -> Sample:
+    above, below = numerator.value, denominator.value
+    assert above is not None
+    assert below is not None
+    reasons = _on_side(numerator, "numerator") + _on_side(denominator, "denominator")
+    sample = Sample(
+        run=numerator.run,
+        launch=numerator.launch,
+        value=above / below,
+        numerator=above,
+        denominator=below,
+        invalid=reasons,
+    )
+    return _positive(sample)
+
+
+def _without_value(samples: Sequence[Sample], side: str) -> list[Sample]:
+    """One side's launches that do not count, each with its reasons."""
+    lost = []
+    for sample in samples:
+        if sample.value is None:
+            reasons = _on_side(sample, side)
+            lost.append(
+                Sample(
+                    run=sample.run, launch=sample.launch, value=None, invalid=reasons
+                )
+            )
+    return lost
+
+
+def _on_side(sample: Sample, side: str) -> tuple[str, ...]:
+    return tuple(f"{side}: {reason}" for reason in sample.invalid)
+
+
+def _positive(sample: Sample) -> Sample:
+    """The sample without a value that has no logarithm: it cannot be judged."""
+    value = sample.value
+    if value is None or (math.isfinite(value) and value > 0):
+        return sample
+    reason = f"the value {value!r} is not a positive number"
+    return Sample(
+        run=sample.run,
+        launch=sample.launch,
+        value=None,
+        invalid=(*sample.invalid, reason),
     )

@@ -1,8 +1,7 @@
-"""Where did the time of a session go?
+"""Timing of a session: server start-up, load, teardown, and the overhead of the suite itself.
 
-Servers' starts and the load are what a session is for; what is left is the suite's own:
-finding out what to run, building requests, working out figures, deciding, writing, and
-ending servers.
+Servers' starts and the load are what a session is for. What is left is the suite's own
+overhead: to find out what to run, build requests, compute metrics, judge and write.
 """
 
 from __future__ import annotations
@@ -20,9 +19,9 @@ class Session(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Where the time of one command went that measured for this run; in seconds.
 
     Attributes:
-        seen_unix_s: when the run was last written down: the end, however it came.
+        seen_unix_s: when the run was last written: the end, however it came.
         start_s: servers' starts, the failed ones included.
-        load_s: warming up and sending repetitions.
+        load_s: warm-up and repetitions.
         end_s: ending servers, until their devices were free again.
     """
 
@@ -33,35 +32,42 @@ class Session(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     end_s: float = 0.0
 
 
-def told(sessions: Sequence[Session], now_unix_s: float | None = None) -> str | None:
-    """In one line: "613 s: servers' start 301 s, load 289 s, the suite itself 23 s, 3.8 %"; None if nothing is known.
+def format_sessions(
+    sessions: Sequence[Session], now_unix_s: float | None = None
+) -> str | None:
+    """One line: "613 s: servers' start 301 s, load 289 s, the suite itself 23 s, 3.8 %".
 
-    The suite's own time is what is neither a start nor load.
+    The suite's own time is what is neither a start nor load. None if nothing is known.
 
     Args:
-        now_unix_s: until when the last session goes on; None for when the run was last
-            written down.
+        now_unix_s: end of the last session; None takes the time of its last write.
     """
-    until = [session.seen_unix_s for session in sessions]
-    if until and now_unix_s is not None:
-        until[-1] = now_unix_s
-    wall_s = sum(
-        end - session.started_unix_s
-        for end, session in zip(until, sessions, strict=True)
-    )
+    wall_s = _wall_s(sessions, now_unix_s)
     if wall_s <= 0:
         return None
-    start_s, load_s, end_s = (
-        sum(getattr(s, name) for s in sessions)
-        for name in ("start_s", "load_s", "end_s")
-    )
+    start_s = sum(session.start_s for session in sessions)
+    load_s = sum(session.load_s for session in sessions)
+    end_s = sum(session.end_s for session in sessions)
     own_s = wall_s - start_s - load_s
-    commands = f" in {len(sessions)} commands" if len(sessions) > 1 else ""
-    ending = f" ({end_s:.0f} s of it ending servers)" if end_s >= 0.5 else ""
-    return (
-        f"{wall_s:.0f} s{commands}: servers' start {start_s:.0f} s, load {load_s:.0f} s, "
-        f"the suite itself {own_s:.0f} s, {100 * own_s / wall_s:.1f} %{ending}"
+    text = f"{wall_s:.0f} s"
+    if len(sessions) > 1:
+        text += f" in {len(sessions)} commands"
+    text += (
+        f": servers' start {start_s:.0f} s, load {load_s:.0f} s, "
+        f"the suite itself {own_s:.0f} s, {100 * own_s / wall_s:.1f} %"
     )
+    if end_s >= 0.5:
+        text += f" ({end_s:.0f} s of it ending servers)"
+    return text
+
+
+def _wall_s(sessions: Sequence[Session], now_unix_s: float | None) -> float:
+    wall_s = 0.0
+    for session in sessions:
+        wall_s += session.seen_unix_s - session.started_unix_s
+    if sessions and now_unix_s is not None:
+        wall_s += now_unix_s - sessions[-1].seen_unix_s
+    return wall_s
 
 
 @dataclass(frozen=True)
@@ -70,8 +76,8 @@ class PhaseRow:
 
     Attributes:
         first_s: what it took on the first launch; None if that had no such step.
-        later_s: median of the later ones, which find caches filled; None if there were
-            none.
+        later_s: median of the later launches, which find caches filled; None if there
+            were none.
     """
 
     server: str
@@ -80,41 +86,60 @@ class PhaseRow:
     later_s: float | None
 
     @property
-    def words(self) -> tuple[str, str, str, str]:
+    def cells(self) -> tuple[str, str, str, str]:
         """Server, step, and the seconds of the first and of the later launches."""
-        first, later = (
-            "-" if seconds is None else f"{seconds:.1f}"
-            for seconds in (self.first_s, self.later_s)
+        return (
+            self.server,
+            self.phase,
+            _seconds(self.first_s),
+            _seconds(self.later_s),
         )
-        return self.server, self.phase, first, later
+
+
+def _seconds(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.1f}"
 
 
 def phases(records: Iterable[LaunchRecord]) -> list[PhaseRow]:
-    """How long each step of each server's start took, and the whole; launches that failed are left out."""
-    by_server: dict[str, list[Mapping[str, float]]] = {}
+    """How long each step of each server's start took, and the whole start.
+
+    Failed launches are left out.
+    """
+    launches: dict[str, list[Mapping[str, float]]] = {}
     for record in records:
         if record.ready_s is not None and record.phases:
-            by_server.setdefault(record.key, []).append(_steps(record, record.ready_s))
+            launches.setdefault(record.key, []).append(_steps(record, record.ready_s))
     rows = []
-    for server, (first, *later) in by_server.items():
-        for name in dict.fromkeys(name for steps in (first, *later) for name in steps):
-            others = [steps[name] for steps in later if name in steps]
-            rows.append(
-                PhaseRow(
-                    server,
-                    name,
-                    first.get(name),
-                    statistics.median(others) if others else None,
-                )
-            )
+    for server, all_steps in launches.items():
+        names: dict[str, None] = {}
+        for steps in all_steps:
+            names |= dict.fromkeys(steps)
+        for name in names:
+            rows.append(_phase_row(server, name, all_steps))
     return rows
 
 
+def _phase_row(
+    server: str, phase: str, launches: Sequence[Mapping[str, float]]
+) -> PhaseRow:
+    first, *later = launches
+    later_s = [steps[phase] for steps in later if phase in steps]
+    median_s = statistics.median(later_s) if later_s else None
+    return PhaseRow(server, phase, first.get(phase), median_s)
+
+
 def _steps(record: LaunchRecord, ready_s: float) -> dict[str, float]:
-    """Step -> seconds until the next one; what comes before the first line of the log, and the whole."""
+    """Step -> seconds until the next one.
+
+    With the time before the first line of the log, and the whole start.
+    """
     marks = sorted(record.phases, key=lambda phase: phase.at_s)
-    ends = [*(mark.at_s for mark in marks[1:]), ready_s]
+    ends_s = [mark.at_s for mark in marks[1:]]
+    ends_s.append(ready_s)
     steps = {"until the log's first step": marks[0].at_s}
-    for mark, end in zip(marks, ends, strict=True):
-        steps[mark.name] = max(0.0, end - mark.at_s)
-    return steps | {"ready": ready_s}
+    for mark, end_s in zip(marks, ends_s, strict=True):
+        steps[mark.name] = max(0.0, end_s - mark.at_s)
+    steps["ready"] = ready_s
+    return steps

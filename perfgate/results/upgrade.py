@@ -1,6 +1,6 @@
 """Schema upgrade: read a results.json of schema 1 as schema 2.
 
-Schema 2 renames fields and adds `mode`. `STEPS` lists, for each top-level key, what
+Schema 2 renames fields, drops one and adds `mode`. `STEPS` lists, for each top-level key, what
 changes under it. Everything else is copied, above all the measurements: they are
 megabytes, and they stay undecoded bytes.
 """
@@ -40,6 +40,20 @@ def _renamed(row: Any, old: str, new: str) -> Any:
     return {new if name == old else name: value for name, value in row.items()}
 
 
+def drop_gpu_clock(hardware: Any) -> Any:
+    """Drop a GPU's maximum clock, which nothing read."""
+    if not isinstance(hardware, dict) or not isinstance(hardware.get("gpus"), list):
+        return hardware
+    gpus = [_without(gpu, "sm_clock_max_mhz") for gpu in hardware["gpus"]]
+    return {**hardware, "gpus": gpus}
+
+
+def _without(row: Any, field: str) -> Any:
+    if not isinstance(row, dict):
+        return row
+    return {name: value for name, value in row.items() if name != field}
+
+
 def rename_field_within(key: str, old: str, new: str) -> Step:
     """A step that renames a field of the object under `key` in each row of a list."""
 
@@ -58,6 +72,7 @@ def _renamed_within(row: Any, key: str, old: str, new: str) -> Any:
 
 
 STEPS: Mapping[str, tuple[Step, ...]] = {
+    "hardware": (drop_gpu_clock,),
     "launches": (
         rename_field("planted", "injected"),
         rename_field_within("start", "index", "session_index"),

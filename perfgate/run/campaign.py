@@ -28,7 +28,7 @@ from perfgate.judge.verdict import Outcome, Verdict
 from perfgate.load.metrics import CUSTOM, Metric
 from perfgate.load.workload import Workload
 from perfgate.machine.hardware import Hardware
-from perfgate.progress import Tell
+from perfgate.progress import ProgressDisplay
 from perfgate.results import merge
 from perfgate.results.recorder import LaunchEnd, LaunchFigures, Recorder, now
 from perfgate.results.schema import Measurement, RunResults
@@ -77,7 +77,7 @@ class Campaign:
         results: RunResults,
         planned: Sequence[Case],
         pool: ServerPool,
-        tell: Tell,
+        tell: ProgressDisplay,
         shared: SharedResults | None = None,
     ) -> None:
         self.store = settings.store
@@ -583,7 +583,7 @@ def initial_results(
     hardware: Hardware,
     planned: Sequence[Case],
     previous: RunResults | None,
-    tell: Tell,
+    tell: ProgressDisplay,
 ) -> RunResults:
     """The results of a session at its start.
 

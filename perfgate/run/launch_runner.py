@@ -24,7 +24,7 @@ from perfgate.load.repetition import Repetition
 from perfgate.load.workload import Workload
 from perfgate.machine.hardware import Hardware
 from perfgate.models import catalogue as models
-from perfgate.progress import Tell
+from perfgate.progress import ProgressDisplay
 from perfgate.results import bandwidth
 from perfgate.results.recorder import LaunchEnd, LaunchEntry, LaunchFigures, Measured
 from perfgate.results.schema import Launch, Measurement
@@ -73,7 +73,7 @@ class LaunchRunner:
         source: ServerSource,
         hardware: Hardware,
         silence_timeout_s: float,
-        tell: Tell,
+        tell: ProgressDisplay,
     ) -> None:
         config, server, launch = started.config, started.server, started.launch
         self.server = server

@@ -258,7 +258,7 @@ def _machine(machine: Hardware) -> tuple[object, ...]:
 
 
 def _describe_machine(machine: Hardware) -> str:
-    text = machine.describe
+    text = machine.description
     if machine.driver:
         text += f", driver {machine.driver}"
     uuids = ", ".join(gpu.uuid for gpu in machine.gpus)

@@ -15,7 +15,7 @@ from perfgate.config.config import Config
 from perfgate.engines import registry as engines
 from perfgate.engines.base import ServerConfig
 from perfgate.machine.hardware import Hardware
-from perfgate.progress import Tell
+from perfgate.progress import ProgressDisplay
 from perfgate.results import schema as rundata
 from perfgate.results.schema import Launch
 from perfgate.run.launch_planner import Planner
@@ -106,7 +106,7 @@ class PoolSource:
         settings: Config,
         pool: ServerPool,
         hardware: Hardware,
-        tell: Tell,
+        tell: ProgressDisplay,
     ) -> None:
         self.schedule = schedule_of(settings)
         self._settings = settings

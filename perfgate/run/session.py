@@ -29,7 +29,7 @@ from perfgate.judge.verdict import unjudged
 from perfgate.machine import hardware, memory
 from perfgate.machine.hardware import Hardware
 from perfgate.machine.leases import CPU, Lease, acquire
-from perfgate.progress import Tell
+from perfgate.progress import ProgressDisplay
 from perfgate.results import merge, schema
 from perfgate.results.schema import RunResults, VerdictRow
 from perfgate.run.campaign import Campaign, initial_results
@@ -173,7 +173,7 @@ class PerfSession:
 
     # Open and close.
 
-    def open(self, tell: Tell) -> OpenSession:
+    def open(self, tell: ProgressDisplay) -> OpenSession:
         """The session's campaign with its devices leased; opened at the first call.
 
         Raises:
@@ -306,7 +306,7 @@ def open_session(
     config: Config,
     hardware: Hardware,
     planned: PlannedTests,
-    tell: Tell,
+    tell: ProgressDisplay,
     shared: Path | None = None,
 ) -> OpenSession:
     """Lease the devices, and make the server pool and the campaign.
@@ -351,7 +351,7 @@ def open_session(
     return OpenSession(campaign, pool, lease)
 
 
-def _previous_run(config: Config, tell: Tell) -> RunResults | None:
+def _previous_run(config: Config, tell: ProgressDisplay) -> RunResults | None:
     """The run to resume; None where a new one starts.
 
     Raises:
@@ -389,7 +389,7 @@ def _comparison(builds: dict[str, str], target_effect: float | None) -> str:
 
 
 def _lease(
-    config: Config, hardware: Hardware, planned: PlannedTests, tell: Tell
+    config: Config, hardware: Hardware, planned: PlannedTests, tell: ProgressDisplay
 ) -> Lease:
     """The exclusive right to use the GPUs of the largest server, or the CPU."""
     gpu_count = 0

@@ -1,4 +1,4 @@
-"""Does a server answer, and is it ours?"""
+"""Health check: whether a server answers, and which processes listen on a port."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def is_healthy(
     patience_s: float,
     ended: Callable[[float, int], bool],
 ) -> bool:
-    """Ask for `path`; whether the status is 200.
+    """GET `path`; whether the status is 200.
 
-    Bounded by `patience_s` as a whole, also where the server accepts and then says
-    nothing, or says it byte by byte.
+    `patience_s` bounds all of it, also where the server accepts and then sends nothing,
+    or sends it byte by byte.
 
     Args:
         address: host and port.
@@ -32,28 +32,28 @@ def is_healthy(
         ended: called with seconds and a descriptor: waits so long, or until that can be
             read, or until the server has ended; returns whether it has.
     """
-    until = time.monotonic() + patience_s
+    deadline = time.monotonic() + patience_s
+    host = address[0]
+    request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+    connect_s = min(_CONNECT_S, patience_s)
     try:
-        with socket.create_connection(
-            address, timeout=min(_CONNECT_S, patience_s)
-        ) as connection:
-            connection.sendall(
-                f"GET {path} HTTP/1.1\r\nHost: {address[0]}\r\nConnection: close\r\n\r\n".encode()
-            )
+        with socket.create_connection(address, timeout=connect_s) as connection:
+            connection.sendall(request.encode())
             connection.setblocking(False)
-            return _status_line(connection, until, ended).split()[1:2] == [b"200"]
+            status_line = _status_line(connection, deadline, ended)
     except OSError:
         return False
+    return status_line.split()[1:2] == [b"200"]
 
 
 def _status_line(
-    connection: socket.socket, until: float, ended: Callable[[float, int], bool]
+    connection: socket.socket, deadline: float, ended: Callable[[float, int], bool]
 ) -> bytes:
     """Read up to the first end of line: b"HTTP/1.1 200 OK"."""
     head = b""
     while b"\n" not in head:
-        left_s = until - time.monotonic()
-        if left_s <= 0 or ended(left_s, connection.fileno()):
+        remaining_s = deadline - time.monotonic()
+        if remaining_s <= 0 or ended(remaining_s, connection.fileno()):
             raise TimeoutError
         with contextlib.suppress(BlockingIOError):
             data = connection.recv(4096)
@@ -64,20 +64,28 @@ def _status_line(
 
 
 def listeners(port: int) -> dict[int, str]:
-    """Pids that listen on a TCP port, with their command lines; only those that we may see."""
-    with contextlib.suppress(psutil.AccessDenied):
-        found = [
-            c for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN
-        ]
-        pids = {
-            c.pid for c in found if c.pid and getattr(c.laddr, "port", None) == port
-        }
-        return {pid: command_of(pid) for pid in pids}
-    return {}
+    """Pids that listen on a TCP port, with their command lines.
+
+    Without those of other users, where their sockets may not be read.
+    """
+    try:
+        connections = psutil.net_connections("tcp")
+    except psutil.AccessDenied:
+        return {}
+    commands = {}
+    for connection in connections:
+        if connection.status != psutil.CONN_LISTEN or not connection.pid:
+            continue
+        if getattr(connection.laddr, "port", None) == port:
+            commands[connection.pid] = command_of(connection.pid)
+    return commands
 
 
 def is_taken(address: tuple[str, int]) -> bool:
-    """Whether a server could not listen there. A port that was just closed (TIME_WAIT) is free."""
+    """Whether a server could not listen there.
+
+    A port that was just closed (TIME_WAIT) is free.
+    """
     family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

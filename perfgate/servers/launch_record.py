@@ -47,6 +47,7 @@ class LaunchRecord(
         ready_s: seconds from launch to the first healthy answer; None if there was
             none.
         stop: how it ended; None while it runs.
+        removed: what was cleaned up after it ended: "1 socket".
     """
 
     key: str
@@ -59,3 +60,4 @@ class LaunchRecord(
     ready_s: float | None = None
     phases: tuple[PhaseTime, ...] = ()
     stop: str | None = None
+    removed: tuple[str, ...] = ()

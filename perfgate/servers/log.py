@@ -1,4 +1,4 @@
-"""What does the engine's log say about its start?"""
+"""Server log: phases of the start-up, its last lines, and the cause of a failed start."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ LINE_LENGTH = 300  # of the line that a message quotes
 # engine's own remedies come first.
 DEFAULT_REMEDIES = (
     Remedy(
-        r"CUDA out of memory|OutOfMemoryError|No available memory for the cache blocks|less than desired GPU memory"
-        r"|[Nn]ot enough memory",
-        "the model and its KV cache do not fit: look for other processes on the "
-        "GPU, use more GPUs (--tp), "
-        "or lower the context length or the engine's memory fraction",
+        r"CUDA out of memory|OutOfMemoryError|[Nn]ot enough memory"
+        r"|No available memory for the cache blocks|less than desired GPU memory",
+        "the model and its KV cache do not fit: look for other processes on the GPU, "
+        "use more GPUs (--tp), or lower the context length or the engine's memory "
+        "fraction",
     ),
     Remedy(
         r"[Aa]ddress already in use|EADDRINUSE|Errno 98",
@@ -29,26 +29,23 @@ DEFAULT_REMEDIES = (
     ),
     Remedy(
         r"No space left on device|Errno 28|ENOSPC",
-        (
-            "make room on the disk (or in /dev/shm) that the log names; compiled "
-            "kernels and weights take the most"
-        ),
+        "make room on the disk (or in /dev/shm) that the log names; compiled "
+        "kernels and weights take the most",
     ),
     Remedy(
         r"GatedRepoError|gated repo|401 Client Error|Access to model .* is restricted",
         "accept the model's licence on its page and set HF_TOKEN to a token of that account",
     ),
     Remedy(
-        r"does not recognize this architecture|[Mm]odel architectures? .*(not supported|failed to be inspected)"
-        r"|Unsupported architecture",
-        (
-            "this release of the engine does not know the model: use a newer one, or "
-            "mend `architectures` in config.json"
-        ),
+        r"does not recognize this architecture|Unsupported architecture"
+        r"|[Mm]odel architectures? .*(not supported|failed to be inspected)",
+        "this release of the engine does not know the model: use a newer one, or "
+        "mend `architectures` in config.json",
     ),
     Remedy(
-        r"Cannot find any model weights|no file named .*safetensors|LocalEntryNotFoundError|offline mode is enabled"
-        r"|RepositoryNotFoundError|is not a local folder|Repo id must be|Can't load the configuration"
+        r"Cannot find any model weights|no file named .*safetensors"
+        r"|LocalEntryNotFoundError|offline mode is enabled|RepositoryNotFoundError"
+        r"|is not a local folder|Repo id must be|Can't load the configuration"
         r"|FileNotFoundError.*safetensors",
         "the weights are not where the command says: check the path, or download them first",
     ),
@@ -65,23 +62,21 @@ DEFAULT_REMEDIES = (
         "the engine is not installed where the command looks for it: install it there",
     ),
     Remedy(
-        r"CUDA driver version is insufficient|no CUDA-capable device|NVIDIA driver on your system is too old"
-        r"|Found no NVIDIA driver",
-        (
-            "the driver and the engine's CUDA do not fit: compare `nvidia-smi` with "
-            "what the engine was built for"
-        ),
+        r"CUDA driver version is insufficient|no CUDA-capable device"
+        r"|NVIDIA driver on your system is too old|Found no NVIDIA driver",
+        "the driver and the engine's CUDA do not fit: compare `nvidia-smi` with "
+        "what the engine was built for",
     ),
 )
 UNKNOWN = "read the log; the first error in it is usually the cause, the last one its consequence"
 
 
 class LogWatch:
-    """Reads a growing log line by line, from `offset`, and finds the phases that an engine goes through, each once."""
+    """Reads a growing log from `offset`, and finds each phase of the start-up once."""
 
     def __init__(self, path: Path, phases: Sequence[LogPhase], offset: int = 0) -> None:
         self._path = path
-        self._phases = [(phase.name, re.compile(phase.pattern)) for phase in phases]
+        self._phases = {phase.name: re.compile(phase.pattern) for phase in phases}
         self._offset = offset
         self._partial = b""
 
@@ -89,16 +84,17 @@ class LogWatch:
         """(phase, line) for each phase entered since the last call, in the order of the log."""
         entered = []
         for line in self._lines():
-            for name, pattern in self._phases:
-                if pattern.search(line):
-                    entered.append((name, line.strip()))
-                    self._phases = [
-                        (other, wanted)
-                        for other, wanted in self._phases
-                        if other != name
-                    ]
-                    break
+            name = self._phase_of(line)
+            if name is not None:
+                entered.append((name, line.strip()))
+                del self._phases[name]
         return entered
+
+    def _phase_of(self, line: str) -> str | None:
+        for name, pattern in self._phases.items():
+            if pattern.search(line):
+                return name
+        return None
 
     def _lines(self) -> list[str]:
         try:
@@ -109,33 +105,34 @@ class LogWatch:
             return []
         self._offset += len(data)
         # Progress bars end their lines with a carriage return.
-        *lines, self._partial = (
-            (self._partial + data).replace(b"\r", b"\n").split(b"\n")
-        )
+        data = (self._partial + data).replace(b"\r", b"\n")
+        *lines, self._partial = data.split(b"\n")
         return [line.decode(errors="replace") for line in lines]
 
 
 def tail(path: Path, lines: int) -> str:
-    """Last lines of a log; says so if there are none."""
-    found = _end_of(path).replace("\r", "\n").splitlines()
-    return "\n".join(found[-lines:]) if found else "(nothing was logged)"
+    """Last lines of a log; "(nothing was logged)" if there are none."""
+    logged = _end_of(path).replace("\r", "\n").splitlines()
+    return "\n".join(logged[-lines:]) or "(nothing was logged)"
 
 
 def diagnosis(path: Path, known: Sequence[Remedy]) -> tuple[str, str]:
-    """What to do about the first known signature that the end of the log bears, and the line that bears it.
+    """The remedy of the first known signature at the end of the log, and its line.
 
-    The line is empty where nothing is known: what an engine says last is mostly a
+    The line is empty where none is known: what an engine logs last is mostly a
     consequence.
     """
     text = _end_of(path)
     for remedy in (*known, *DEFAULT_REMEDIES):
-        if (found := re.search(remedy.pattern, text)) is not None:
-            begin, end = (
-                text.rfind("\n", 0, found.start()) + 1,
-                text.find("\n", found.end()),
-            )
-            line = text[begin:end] if end >= 0 else text[begin:]
-            return remedy.text, textwrap.shorten(line, LINE_LENGTH, placeholder=" ...")
+        match = re.search(remedy.pattern, text)
+        if match is None:
+            continue
+        begin = text.rfind("\n", 0, match.start()) + 1
+        end = text.find("\n", match.end())
+        if end < 0:
+            end = len(text)
+        line = textwrap.shorten(text[begin:end], LINE_LENGTH, placeholder=" ...")
+        return remedy.text, line
     return UNKNOWN, ""
 
 

@@ -1,8 +1,8 @@
-"""Server pool: at most one live server on a set of devices, GPUs or the CPU.
+"""Server pool: one live server at a time on a session's devices (GPUs, or the CPU).
 
-A pool owns its devices for a session. It stops the old server before it launches the
-next one, and launches only if the devices came back. A session fixture per server would
-leave two alive, and a fixture's failing teardown does not keep the next from starting.
+The pool stops the old server before it launches the next, and continues only if the
+devices are free again. A session fixture per server would leave two alive, and a
+fixture's failing teardown does not keep the next one from starting.
 """
 
 from __future__ import annotations
@@ -15,16 +15,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+import msgspec
+
 from perfgate.engines.base import LaunchPlan
 from perfgate.errors import Failure
 from perfgate.machine.leases import Lease
 from perfgate.servers.launch_record import LaunchRecord, PortInUse, ServerDied
+from perfgate.servers.removed import describe_removed, removed_line
 from perfgate.servers.server import STOP_GRACE_S, Server, launch
 from perfgate.servers.supervisor.processes import Ending
 
 _POLL_S = 0.2
-# One accident is bad luck (a neighbour, a driver); the second is the server's own.
+_GIB = 2**30
+# The first death may come from outside (another job, a driver); the second is its own.
 _DEATHS_ALLOWED = 1
+GpuProcess = tuple[int, str, int]
 
 
 class DevicesBusy(Failure):
@@ -32,27 +37,29 @@ class DevicesBusy(Failure):
 
 
 class DevicesNotClean(Failure):
-    """A stopped server left processes or GPU memory behind: nothing more can be measured here."""
+    """A stopped server left processes or GPU memory: nothing can be measured here."""
+
+
+def _no_memory(indices: tuple[int, ...]) -> Sequence[int]:
+    return [0] * len(indices)
 
 
 @dataclass(frozen=True)
 class Devices:
-    """How a pool sees what is on its GPUs.
+    """How a pool reads what is on its GPUs.
 
     Attributes:
-        strangers: (pid, command, bytes) of each process on the GPUs; asked when no
+        strangers: (pid, command, bytes) of each process on the GPUs; called when no
             server of the pool runs.
         gpu_memory_used: bytes used on each GPU of the given NVML indices.
-        settle_s: how long the memory may take to come back after a stop; vLLM took 2 s
-            and SGLang 7 s on an H200.
-        tolerance_bytes: how many more bytes than before the launch may be in use after
-            the stop.
+        settle_s: how long the memory may take to be freed after a stop; 2 s (vLLM) and
+            7 s (SGLang) were seen on an H200.
+        tolerance_bytes: memory that may be used after the stop, above what was used
+            before the launch.
     """
 
-    strangers: Callable[[], Sequence[tuple[int, str, int]]] = tuple
-    gpu_memory_used: Callable[[tuple[int, ...]], Sequence[int]] = lambda indices: (
-        [0] * len(indices)
-    )
+    strangers: Callable[[], Sequence[GpuProcess]] = tuple
+    gpu_memory_used: Callable[[tuple[int, ...]], Sequence[int]] = _no_memory
     settle_s: float = 30.0
     tolerance_bytes: int = 512 * 2**20
 
@@ -64,8 +71,9 @@ class ServerPool:
 
     Args:
         log_dir: where the servers' logs go.
-        progress: called with a line of text while something takes long.
-        devices: how to look at the GPUs; on the CPU there is nothing to see.
+        progress: called with a line while something takes long, and with what was
+            cleaned up.
+        devices: how to read the GPUs; the default is for the CPU.
         lease: the right to use these devices; held until the last process is gone, even
             if this one is killed before.
         owners: pids whose death ends the servers, besides this process.
@@ -91,20 +99,15 @@ class ServerPool:
         # By plan without its port, which differs between launches of one server.
         self._failures: dict[LaunchPlan, Failure] = {}
         self._deaths: Counter[LaunchPlan] = Counter()
-        self._dirty: Failure | None = None
+        self._unclean: Failure | None = None
 
     @property
     def launches(self) -> list[LaunchRecord]:
         """One record per launch, in order, those that failed included."""
         return [server.record for server in self._servers]
 
-    def get(
-        self,
-        plan: LaunchPlan,
-        *,
-        fresh: bool = False,
-    ) -> Server:
-        """Return a live server of this plan: the running one, or else a new one.
+    def get(self, plan: LaunchPlan, *, fresh: bool = False) -> Server:
+        """Return a live server of this plan: the one that runs, or else a new one.
 
         Args:
             plan: what must run. Two plans that differ in their port alone are the same.
@@ -118,11 +121,11 @@ class ServerPool:
             DevicesBusy, DevicesNotClean, LeaseExpired: it cannot be launched here now.
         """
         if self._live is not None and not self._live.alive():
-            self._bury(self._live, "found dead")
+            self._end_dead(self._live, "found dead")
         identity = _without_port(plan)
-        for failure in (self._dirty, self._failures.get(identity)):
-            if failure is not None:
-                raise failure.with_traceback(None)
+        failure = self._unclean or self._failures.get(identity)
+        if failure is not None:
+            raise failure.with_traceback(None)
         live = self._live
         if live is not None and not fresh and _without_port(live.plan) == identity:
             return live
@@ -134,20 +137,23 @@ class ServerPool:
         return self._launch(plan)
 
     def abandon(self, why: str) -> ServerDied:
-        """End the live server because it hung or died, and return the failure.
+        """End the live server, which stalled for example; return that as its death.
 
-        The next `get` launches it once more. After the second death, `get` raises the
-        failure that this returns.
+        The next `get` launches it once more; after the second time it raises what this
+        returns.
+
+        Raises:
+            LookupError: no server is live.
         """
         if self._live is None:
             raise LookupError("no server lives in this pool")
-        return self._bury(self._live, why)
+        return self._end_dead(self._live, why)
 
     def close(self) -> None:
         """End the live server; the pool may be used again.
 
         Raises:
-            DevicesNotClean: something stayed behind.
+            DevicesNotClean: the server left processes or GPU memory.
         """
         self._end_live("closed")
 
@@ -165,22 +171,26 @@ class ServerPool:
     def _launch(self, plan: LaunchPlan) -> Server:
         identity = _without_port(plan)
         if self._deaths[identity]:
-            self._progress(f"{plan.key}: launching it once more, for it died")
+            self._progress(f"{plan.key}: launching it once more, because it died")
         self._used_before = tuple(self._devices.gpu_memory_used(plan.gpu_indices))
-        descriptors: Sequence[int] = ()
+        locks: Sequence[int] = ()
         if self._lease is not None:
-            descriptors = self._lease.descriptors
+            locks = self._lease.descriptors
         server = launch(
             plan,
             log_dir=self._log_dir,
             index=len(self._servers),
             owners=self._owners,
-            keep_open=descriptors,
+            keep_open=locks,
         )
         self._live = server
         self._servers.append(server)
+
+        def progress(text: str) -> None:
+            self._progress(f"{plan.key}: {text}")
+
         try:
-            server.wait_until_ready(lambda text: self._progress(f"{plan.key}: {text}"))
+            server.wait_until_ready(progress)
         except Failure as failure:
             # A port that is taken says nothing about the server.
             if not isinstance(failure, PortInUse):
@@ -192,11 +202,7 @@ class ServerPool:
             raise
         return server
 
-    def _bury(
-        self,
-        server: Server,
-        why: str,
-    ) -> ServerDied:
+    def _end_dead(self, server: Server, why: str) -> ServerDied:
         failure = server.death(why)
         identity = _without_port(server.plan)
         self._deaths[identity] += 1
@@ -211,100 +217,100 @@ class ServerPool:
         server = self._live
         ending = server.stop(why, grace_s=STOP_GRACE_S)
         self._live = None
-        self._dirty = self._remains(server, ending)
-        if self._dirty is not None:
-            raise self._dirty
+        self._note_removed(server, ending)
+        self._unclean = self._survivors(server, ending)
+        if self._unclean is None:
+            self._unclean = self._held(server, ending)
+        if self._unclean is not None:
+            raise self._unclean
 
-    def _remains(
-        self,
-        server: Server,
-        ending: Ending,
-    ) -> Failure | None:
-        """What a stopped server left behind: processes or GPU memory; None if nothing."""
-        tried = f"stopped {server.plan.key} ({ending})"
-        if ending.left:
-            return DevicesNotClean(
-                tried,
-                f"SIGKILL did not end {'; '.join(ending.left)}",
-                "the kernel holds them: look at `dmesg`, reset the GPU",
-                server.log,
-            )
-        seen = self._wait_for_memory(server)
-        if seen is None:
+    def _note_removed(self, server: Server, ending: Ending) -> None:
+        removed = describe_removed(ending.removed)
+        if not removed:
+            return
+        server.record = msgspec.structs.replace(server.record, removed=removed)
+        self._progress(f"{server.plan.key}: {removed_line(removed)}")
+
+    def _survivors(self, server: Server, ending: Ending) -> Failure | None:
+        """The failure if a process of a stopped server still runs."""
+        if not ending.survivors:
             return None
         return DevicesNotClean(
-            tried,
-            seen,
-            "end what holds the memory, or reset the GPU; then run again",
-            server.log,
+            tried=f"stopped {server.plan.key} ({ending})",
+            seen=f"SIGKILL did not end {'; '.join(ending.survivors)}",
+            remedy="the kernel holds them: look at `dmesg`, reset the GPU",
+            log=server.log,
         )
 
-    def _wait_for_memory(self, server: Server) -> str | None:
-        """Wait until the GPU memory came back; returns what is still held, or None."""
-        until_s = time.monotonic() + self._devices.settle_s
+    def _held(self, server: Server, ending: Ending) -> Failure | None:
+        """Wait for the GPU memory of a stopped server; the failure if it is not freed."""
+        settle_s = self._devices.settle_s
+        deadline = time.monotonic() + settle_s
         is_reported = False
-        excess = self._excess(server.gpu_indices)
-        while excess:
-            listed = "; ".join(excess)
+        while excess := "; ".join(self._excess(server.gpu_indices)):
             if not is_reported:
                 self._progress(
-                    f"{server.plan.key}: stopped; waiting until {listed} no more"
+                    f"{server.plan.key}: stopped; waiting for memory: {excess}"
                 )
                 is_reported = True
-            if time.monotonic() >= until_s:
-                strangers = _format(self._devices.strangers())
-                holders = strangers or "no process that can be seen"
-                settle_s = self._devices.settle_s
-                return f"{listed} {settle_s:.0f} s after its last process; there: {holders}"
+            if time.monotonic() >= deadline:
+                holders = _format_processes(self._devices.strangers())
+                if not holders:
+                    holders = "no process that can be seen"
+                return DevicesNotClean(
+                    tried=f"stopped {server.plan.key} ({ending})",
+                    seen=(
+                        f"{excess} {settle_s:.0f} s after its last process; "
+                        f"there: {holders}"
+                    ),
+                    remedy="end what holds the memory, or reset the GPU; then run again",
+                    log=server.log,
+                )
             time.sleep(_POLL_S)
-            excess = self._excess(server.gpu_indices)
         return None
 
     def _excess(self, indices: tuple[int, ...]) -> list[str]:
-        """GPUs that hold more memory than before the launch."""
+        """GPUs with more memory in use than before the launch, as text."""
         used = self._devices.gpu_memory_used(indices)
+        rows = zip(indices, used, self._used_before, strict=True)
         texts = []
-        for index, now, before in zip(indices, used, self._used_before, strict=True):
-            if now > before + self._devices.tolerance_bytes:
-                texts.append(
-                    f"GPU {index} holds {now / 2**30:.1f} GiB "
-                    f"({before / 2**30:.1f} GiB before the launch)"
-                )
+        for index, used_bytes, before_bytes in rows:
+            if used_bytes <= before_bytes + self._devices.tolerance_bytes:
+                continue
+            texts.append(
+                f"GPU {index} holds {used_bytes / _GIB:.1f} GiB "
+                f"({before_bytes / _GIB:.1f} GiB before the launch)"
+            )
         return texts
 
     def _check_devices(self, plan: LaunchPlan) -> None:
         if self._lease is not None:
             self._lease.check()
-        until_s = time.monotonic()
-        if self._servers:
-            # NVML may list our last server for a moment after its end, in a container
-            # under a pid that means nothing there.
-            until_s += self._devices.settle_s
-        strangers = _format(self._devices.strangers())
-        while strangers:
-            if time.monotonic() >= until_s:
+        # NVML may list our last server for a moment after its end, in a container under
+        # a pid that means nothing there.
+        settle_s = self._devices.settle_s if self._servers else 0.0
+        deadline = time.monotonic() + settle_s
+        while strangers := _format_processes(self._devices.strangers()):
+            if time.monotonic() >= deadline:
                 raise DevicesBusy(
-                    f"looked at the GPUs before launching {plan.key}",
-                    f"in use by {strangers}",
-                    "wait until they have ended, end them, or measure on other GPUs",
+                    tried=f"looked at the GPUs before launching {plan.key}",
+                    seen=f"in use by {strangers}",
+                    remedy=(
+                        "wait until they have ended, end them, or measure on other GPUs"
+                    ),
                 )
             time.sleep(_POLL_S)
-            strangers = _format(self._devices.strangers())
 
 
 def _without_port(plan: LaunchPlan) -> LaunchPlan:
     """The plan without its port, which engines take as a word of its own."""
     port = str(plan.port)
     argv = ["PORT" if word == port else word for word in plan.argv]
-    return dataclasses.replace(
-        plan,
-        port=0,
-        argv=tuple(argv),
-    )
+    return dataclasses.replace(plan, port=0, argv=tuple(argv))
 
 
-def _format(strangers: Sequence[tuple[int, str, int]]) -> str:
+def _format_processes(processes: Sequence[GpuProcess]) -> str:
     texts = []
-    for pid, command, held_bytes in strangers:
-        texts.append(f"pid {pid} ({command}, {held_bytes / 2**30:.1f} GiB)")
+    for pid, command, used_bytes in processes:
+        texts.append(f"pid {pid} ({command}, {used_bytes / _GIB:.1f} GiB)")
     return "; ".join(texts)

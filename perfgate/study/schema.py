@@ -69,6 +69,8 @@ class WorkloadTable(
         request_rate: requests per second, Poisson arrivals; without it all are sent at
             once.
         max_concurrency: most requests in flight.
+        client_processes: processes of the client that send, 1 to 64; without it one,
+            and more where one is too busy.
         asks_routing: the server returns the experts of each token, and is not timed.
     """
 
@@ -83,6 +85,7 @@ class WorkloadTable(
     repetitions: int = 3
     seed: int = 0
     warm_up_prompts: int | None = None
+    client_processes: int | None = None
     asks_routing: bool = False
 
 

@@ -20,7 +20,7 @@ import click
 import msgspec
 import numpy as np
 
-from perfgate.load import metrics
+from perfgate.load import request_times
 from perfgate.load.client import Recording, Sending, send
 from perfgate.load.measurement import Target, measure, vllm_bench_arguments
 from perfgate.load.response import Transcript, read
@@ -44,10 +44,10 @@ def differences_ms(transcripts: list[Transcript], sent: list[dict[str, Any]]) ->
     by_id = {f"perfgate-{t.index}": t for t in transcripts}
     pairs = [(by_id[log["request_id"]], log["received_ns"], [ns for ns, _ in log["sends"]]) for log in sent]
     samples = {
-        "ttft": [metrics.ttft_ns(t) - (at[0] - received) for t, received, at in pairs],
-        "itl": np.concatenate([metrics.itl_ns(t) - np.diff(at) for t, _, at in pairs]),
-        "tpot": [metrics.tpot_ns(t) - (at[-1] - at[0]) / (len(at) - 1) for t, _, at in pairs],
-        "e2el": [metrics.e2el_ns(t) - (at[-1] - received) for t, received, at in pairs],
+        "ttft": [request_times.ttft_ns(t) - (at[0] - received) for t, received, at in pairs],
+        "itl": np.concatenate([request_times.itl_ns(t) - np.diff(at) for t, _, at in pairs]),
+        "tpot": [request_times.tpot_ns(t) - (at[-1] - at[0]) / (len(at) - 1) for t, _, at in pairs],
+        "e2el": [request_times.e2el_ns(t) - (at[-1] - received) for t, received, at in pairs],
         "chunk": np.concatenate([np.array(t.chunk_ns) - np.array(at) for t, _, at in pairs]),
     }
     return {name: np.abs(np.asarray(sample, dtype=float)) / 1e6 for name, sample in samples.items()}

@@ -2,29 +2,33 @@
 
 * What a client saw, in ms: `transcript`, `recording`, `steady_streams`, `stalled`.
 * Rows of a run: `repetition`, `measurement`, `launched`; a run of those: `bare_run`.
-* A whole run from the values that its launches are to have: `run`.
+* A whole run from the values that its launches are to have: `run`; stored: `saved`.
 * What is judged and what against: `seen` (an observation), `recorded` (a baseline).
 * Of servers (MOE, DENSE; MOE_CPU, DENSE_CPU), workloads, cases, on `hardware`.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import msgspec
+
 from perfgate.cases import Case, Load
 from perfgate.engines.base import ServerConfig
-from perfgate.judge.baseline_schema import LaunchPoint, MetricBaseline
+from perfgate.judge.baseline_schema import MetricBaseline
 from perfgate.judge.baseline_store import Recorded
 from perfgate.judge.gate import metric_of
-from perfgate.judge.observation import Observation, Reading
+from perfgate.judge.observation import Observation
 from perfgate.load.client import Recording
 from perfgate.load.repetition import Repetition
 from perfgate.load.response import Transcript
 from perfgate.load.workload import Workload
 from perfgate.machine.hardware import Gpu, Hardware
-from perfgate.results.schema import Launch, Measurement, RunResults, Server
+from perfgate.results.samples import Sample
+from perfgate.results.schema import Launch, Measurement, RunResults, Server, save
 from perfgate.servers.launch_record import LaunchRecord
 
 MS = 1_000_000
@@ -78,7 +82,6 @@ def hardware(kind: str = "h200", count: int = 2, driver: str = "580.1") -> Hardw
             memory_total_bytes=150 * 10**9,
             mig=False,
             power_limit_w=700.0,
-            sm_clock_max_mhz=1980,
         )
         for index in range(count if kind != "cpu" else 0)
     )
@@ -230,27 +233,40 @@ def run(
     )
 
 
+def saved(folder: Path, number: int, value: float, **how: object) -> RunResults:
+    """A run of that day of June in a run store, with this throughput."""
+    run_id = f"202606{number:02}-120000-1"
+    results = run(
+        {MOE_LOAD: {"output_throughput": [value]}}, [THROUGHPUT], run_id, **how
+    )
+    save(results, folder / run_id)
+    return results
+
+
 def seen(case: Case, *values: float | None, **changed: str) -> Observation:
     """An observation of the case with these launch values.
 
     Keyword arguments change its identity.
     """
     sides = case.over is not None
-    readings = tuple(
-        Reading(n, None, invalid=SILENT)
-        if value is None
-        else Reading(n, value, value * 100, 100.0)
-        if sides and value
-        else Reading(n, value)
-        for n, value in enumerate(values)
-    )
+    run_id = "20260601-120000-1"
+    samples = []
+    for n, value in enumerate(values):
+        sample = Sample(run=run_id, launch=n, value=value)
+        if value is None:
+            sample = msgspec.structs.replace(sample, invalid=SILENT)
+        elif sides:
+            sample = msgspec.structs.replace(
+                sample, numerator=value * 100, denominator=100.0
+            )
+        samples.append(sample)
     cpu = case.of.server.device == "cpu"
     return Observation(
-        run="20260601-120000-1",
+        run=run_id,
         hardware_label="cpu-some-cpu-avx2-x2" if cpu else "h200x2",
         identity={"gpu_count": "2", "weights": "auto"} | changed,
         context={"driver": "580.1", "vllm": "0.26.0"},
-        readings=readings,
+        samples=tuple(samples),
     )
 
 
@@ -264,12 +280,12 @@ def recorded(
     """A baseline of these launches, one a run unless `runs` says how many runs."""
     metric = metric_of(case)
     points = tuple(
-        LaunchPoint(
+        Sample(
             run=f"run-{n % (runs or len(values)):02}",
             launch=n // (runs or len(values)),
             value=value,
-            of=value * 100 if case.over else None,
-            over=100.0 if case.over else None,
+            numerator=value * 100 if case.over else None,
+            denominator=100.0 if case.over else None,
         )
         for n, value in enumerate(values)
     )
@@ -278,7 +294,7 @@ def recorded(
         "better": metric.better,
         "definition": metric.definition,
         "gate": "hard",
-        "delta": delta,
+        "target_effect": delta,
         "floor": 0.0,
         "launches": points,
     } | more
@@ -288,6 +304,19 @@ def recorded(
         context={"driver": "580.1", "vllm": "0.26.0"},
         metric=MetricBaseline(**fields),
     )
+
+
+# Three machines that differ by 2 %; launches of each by 0.2 %.
+MACHINES = {"gpu-a": 980.0, "gpu-b": 1000.0, "gpu-c": 1020.0}
+
+
+def fleet(each: int = 6, **more: object) -> Recorded:
+    """A baseline of `each` launches of every machine, each of a run of its own."""
+    names = [name for name in MACHINES for _ in range(each)]
+    values = [MACHINES[name] * factor for name in MACHINES for factor in QUIET[:each]]
+    found = recorded(THROUGHPUT, values, delta=0.05, **more)
+    runs = [point.run for point in found.metric.launches]
+    return dataclasses.replace(found, machines=dict(zip(runs, names, strict=True)))
 
 
 def other_than_busy(reasons: Sequence[str]) -> list[str]:

@@ -142,7 +142,6 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--children", type=int, default=0, metavar="N", help="processes that sleep for ten minutes")
     parser.add_argument("--children-own-session", action="store_true")
     parser.add_argument("--children-ignore-sigterm", action="store_true")
-    parser.add_argument("--leave-shm", metavar="NAME", help="leave this file in /dev/shm")
     options, extra = parser.parse_known_args(arguments)
     known = {field.name for field in fields(Behaviour)}
     pairs = [text.partition("=") for text in options.set]
@@ -162,8 +161,6 @@ def misbehave_at_start(options: argparse.Namespace) -> None:
         options.behaviour["itl_s"] = float(first)
     if options.ignore_sigterm:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    if options.leave_shm:
-        Path("/dev/shm", options.leave_shm).write_bytes(b"left behind")
     for _ in range(options.children):
         trap = "trap '' TERM; " if options.children_ignore_sigterm else ""
         command = ["sh", "-c", f"{trap}sleep 600 & wait; {trap}wait"]

@@ -24,7 +24,14 @@ import msgspec
 import requests
 
 from perfgate.engines import registry as engines
-from perfgate.engines.base import Engine, LaunchFacts, LaunchPlan, LaunchRequest, LogPhase, ServerConfig
+from perfgate.engines.base import (
+    Engine,
+    LaunchFacts,
+    LaunchPlan,
+    LaunchRequest,
+    LogPhase,
+    ServerConfig,
+)
 from perfgate.load import measurement, validity
 from perfgate.load.measurement import Target
 from perfgate.load.metrics import METRICS
@@ -131,7 +138,6 @@ def enter_gpus(count: int, kind: str = "h200") -> None:
             memory_total_bytes=memory_bytes,
             mig=False,
             power_limit_w=700.0,
-            sm_clock_max_mhz=1980,
         )
         for index in range(count)
     )

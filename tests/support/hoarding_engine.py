@@ -38,6 +38,7 @@ def _hoard(tag: str) -> tuple[mmap.mmap, socket.socket]:
     with shared_memory_of(tag).open("w+b") as file:
         file.truncate(4096)
         kept = mmap.mmap(file.fileno(), 4096)
+        kept[:1] = b"x"  # memory is taken by what is written
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(socket_of(tag)))
     listener.listen()

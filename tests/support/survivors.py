@@ -1,6 +1,6 @@
 """Who is left of a session that was killed?
 
-Sessions are started with a tag in the environment, which every process of theirs inherits; the guardian, which has
+Sessions are started with a tag in the environment, which every process of theirs inherits; the supervisor, which has
 none, names its session's pid on its command line.
 """
 
@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-from perfgate.servers.supervisor.processes import command_of, everybody
+from perfgate.servers.supervisor.processes import command_of, running_processes
 
 ROOT = Path(__file__).resolve().parents[2]
 SUPPORT = ROOT / "tests" / "support"
@@ -80,7 +80,7 @@ class Session:
         self._process.wait(timeout=60)
 
     def survivors(self, patience_s: float = 60.0) -> list[str]:
-        """Return which of its processes are there after that long, at once if none; guardians included."""
+        """Return which of its processes are there after that long, at once if none; supervisors included."""
         until = time.monotonic() + patience_s
         while (left := self.running()) and time.monotonic() < until:
             time.sleep(0.1)
@@ -89,7 +89,7 @@ class Session:
     def running(self) -> list[str]:
         """Its processes, each with pid and command."""
         return tagged(self.tag) + [
-            f"guardian {pid}" for pid in everybody() if f"for-pid-{self.pid}".encode() in arguments(pid)
+            f"supervisor {pid}" for pid in running_processes() if f"for-pid-{self.pid}".encode() in arguments(pid)
         ]
 
 
@@ -104,7 +104,7 @@ def arguments(pid: int) -> list[bytes]:
 def tagged(tag: str) -> list[str]:
     """Processes that bear a tag in their environment or on their command line."""
     found = []
-    for pid in everybody():
+    for pid in running_processes():
         try:
             environment = Path(f"/proc/{pid}/environ").read_bytes()
         except OSError:

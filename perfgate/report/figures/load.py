@@ -1,22 +1,37 @@
-"""How did the servers behave under their loads, drawn?"""
+"""Figures of the load: latency and throughput over batch size and request rate, gaps, timelines."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from perfgate.load.repetition import Repetition
 from perfgate.load.workload import Workload
 from perfgate.models import estimate
-from perfgate.report.figures.figure import Picture, left_out, short, told
+from perfgate.report.figures.figure import (
+    Picture,
+    describe_lines,
+    left_out,
+    number,
+)
 from perfgate.report.figures.series import (
-    Readings,
+    Level,
     Series,
     Timeline,
     architecture_of,
+    batches,
+    busiest,
+    configs,
     gaps_ms,
+    level,
+    rates,
+    series_over,
+    sparse_and_dense,
     stalled,
+    tensor_parallel_pairs,
     timeline,
 )
 from perfgate.report.figures.svg import (
@@ -25,14 +40,15 @@ from perfgate.report.figures.svg import (
     SERIES,
     TEXT,
     axis,
-    draw,
     legend,
     plain_log,
     style,
 )
 from perfgate.results import bandwidth
+from perfgate.results.samples import RunIndex
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 LEAST_GAP_MS = 1e-3  # a logarithmic axis has no zero
@@ -40,216 +56,250 @@ LEAST_BATCHES = 32  # up to which the line of bytes read is drawn at least
 MOST_TIMELINES = 4  # servers whose repetition is shown
 MOST_BARS = 8  # pairs of numbers of ranks that are drawn
 MOST_INVALID = 2  # repetitions that do not count and are shown as timelines
-SHARES = (1, 5, 10, 25, 50, 75, 90, 95, 99)  # percent of gaps, in the table of numbers
+PERCENTILES = (1, 5, 10, 25, 50, 75, 90, 95, 99)  # of gaps, in the table of numbers
+TWO_BATCHES = "it takes closed loops of two batch sizes with valid repetitions"
+BY_BYTES = "bytes read per step, by arithmetic"
 
 
-def _range_rows(series: Sequence[Series]) -> tuple[tuple[str, ...], ...]:
-    return tuple(
-        (s.server, short(p.x), short(p.middle), short(p.low), short(p.high))
-        for s in series
-        for p in s.points
-    )
-
-
-def _ranges(
-    key: str,
-    title: str,
-    caption: str,
-    series: Sequence[Series],
-    labels: tuple[str, str],
-    *,
-    log_x: bool = True,
-) -> Picture:
-    """Lines with the range of the repetitions as bars."""
-    x, y = labels
-
-    def paint(figure: Figure) -> None:
-        axes = axis(figure, x, y, log_x=log_x)
-        for number, line in enumerate(series[:MOST_SERIES]):
-            at = np.array([p.x for p in line.points])
-            middle = np.array([p.middle for p in line.points])
-            reach = np.array(
-                [
-                    [p.middle - p.low for p in line.points],
-                    [p.high - p.middle for p in line.points],
-                ]
-            )
-            axes.errorbar(
-                at,
-                middle,
-                yerr=np.maximum(reach, 0),
-                capsize=3,
-                label=line.server,
-                **style(number),
-            )
-        axes.set_xticks(sorted({p.x for line in series for p in line.points}))
-        axes.minorticks_off()
-        axes.set_ylim(bottom=0)
-        legend(figure, axes)
-
-    if len(series) > MOST_SERIES:
-        caption += (
-            f" {len(series) - MOST_SERIES} more servers are in the numbers below."
-        )
-    description = told(
-        [(s.server, [(p.x, p.middle) for p in s.points]) for s in series], x, y
-    )
-    columns = ("server", x, "median", "least", "most")
-    return Picture(
-        key,
-        title,
-        caption,
-        description,
-        draw(key, title, description, paint),
-        "",
-        columns,
-        _range_rows(series),
-    )
-
-
-def latency_over_batch(run: Readings, prefix: str) -> Picture:
+def latency_over_batch(index: RunIndex, prefix: str) -> Picture:
     """Per-token latency over the batch size."""
-    key, title = f"{prefix}latency", "Time per token over batch size"
-    batches = run.batches()
-    series = run.over(batches, _batch, "itl_median_ms")
-    if len(batches) < 2 or not series:
-        return left_out(
-            key,
-            title,
-            "it takes closed loops of two batch sizes with valid repetitions",
-        )
     caption = (
         "A flat line means that a larger batch is nearly free. Bars: range of the "
         "repetitions."
     )
-    return _ranges(
-        key, title, caption, series, ("requests in flight", "median ITL, ms")
+    figure = _Ranges(
+        key=f"{prefix}latency",
+        title="Time per token over batch size",
+        caption=caption,
+        x="requests in flight",
+        y="median ITL, ms",
     )
+    return _over_batch(index, figure, "itl_median_ms")
 
 
-def throughput_over_batch(run: Readings, prefix: str) -> Picture:
+def throughput_over_batch(index: RunIndex, prefix: str) -> Picture:
     """Output throughput over the batch size."""
-    key, title = f"{prefix}throughput", "Throughput over batch size"
-    batches = run.batches()
-    series = run.over(batches, _batch, "output_throughput")
-    if len(batches) < 2 or not series:
-        return left_out(
-            key,
-            title,
-            "it takes closed loops of two batch sizes with valid repetitions",
-        )
-    caption = "What a larger batch earns. Bars: range of the repetitions."
-    return _ranges(
-        key, title, caption, series, ("requests in flight", "output tokens/s")
+    figure = _Ranges(
+        key=f"{prefix}throughput",
+        title="Throughput over batch size",
+        caption="What a larger batch earns. Bars: range of the repetitions.",
+        x="requests in flight",
+        y="output tokens/s",
     )
+    return _over_batch(index, figure, "output_throughput")
 
 
-def throughput_over_ranks(run: Readings, prefix: str) -> Picture:
+def over_rate(index: RunIndex, prefix: str, metric: str, word: str) -> Picture:
+    """A latency over the request rate, with its range."""
+    caption = (
+        "Where the line turns up, the server no longer keeps up. Bars: range of the "
+        "repetitions."
+    )
+    figure = _Ranges(
+        key=f"{prefix}{word.lower()}-rate",
+        title=f"{word} over request rate",
+        caption=caption,
+        x="requests/s",
+        y=f"median {word}, ms",
+    )
+    series = series_over(index, rates(index), _rate, metric)
+    if not series:
+        return left_out(figure.key, figure.title, "no open loop has a valid repetition")
+    return figure.drawn(series)
+
+
+def _over_batch(index: RunIndex, figure: _Ranges, metric: str) -> Picture:
+    workloads = batches(index)
+    series = series_over(index, workloads, _batch, metric)
+    if len(workloads) < 2 or not series:
+        return left_out(figure.key, figure.title, TWO_BATCHES)
+    return figure.drawn(series)
+
+
+def _batch(workload: Workload) -> float:
+    return float(workload.max_concurrency or 0)
+
+
+def _rate(workload: Workload) -> float:
+    return workload.request_rate or 0.0
+
+
+@dataclass(frozen=True)
+class _Ranges:
+    """Lines over a logarithmic axis, with the range of the repetitions as bars."""
+
+    key: str
+    title: str
+    caption: str
+    x: str
+    y: str
+
+    def drawn(self, series: Sequence[Series]) -> Picture:
+        def paint(figure: Figure) -> None:
+            self._paint(figure, series)
+
+        caption = self.caption
+        more = len(series) - MOST_SERIES
+        if more > 0:
+            caption += f" {more} more servers are in the numbers below."
+        lines = []
+        rows = []
+        for line in series:
+            lines.append((line.server, [(row.x, row.median) for row in line.levels]))
+            for row in line.levels:
+                numbers = map(number, (row.x, row.median, row.low, row.high))
+                rows.append((line.server, *numbers))
+        picture = Picture(
+            key=self.key,
+            title=self.title,
+            caption=caption,
+            description=describe_lines(lines, self.x, self.y),
+            columns=("server", self.x, "median", "least", "most"),
+            rows=tuple(rows),
+        )
+        return picture.drawn(paint)
+
+    def _paint(self, figure: Figure, series: Sequence[Series]) -> None:
+        axes = axis(figure, self.x, self.y, log_x=True)
+        for position, line in enumerate(series[:MOST_SERIES]):
+            axes.errorbar(
+                [row.x for row in line.levels],
+                [row.median for row in line.levels],
+                yerr=_reach(line.levels),
+                capsize=3,
+                label=line.server,
+                **style(position),
+            )
+        ticks: set[float] = set()
+        for line in series:
+            ticks.update(row.x for row in line.levels)
+        axes.set_xticks(sorted(ticks))
+        axes.minorticks_off()
+        axes.set_ylim(bottom=0)
+        legend(figure, axes)
+
+
+def _reach(levels: Sequence[Level]) -> np.ndarray:
+    """How far the repetitions lie below and above each median; shape (2, levels)."""
+    below = [row.median - row.low for row in levels]
+    above = [row.high - row.median for row in levels]
+    return np.array([below, above]).clip(min=0)
+
+
+@dataclass(frozen=True)
+class _RankPair:
+    """The throughput of one model under one load on fewer and on more ranks."""
+
+    small: str
+    large: str
+    workload: str
+    fewer: Level
+    more: Level
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        ratio = self.more.median / self.fewer.median
+        return (
+            self.workload,
+            self.small,
+            number(self.fewer.median),
+            self.large,
+            number(self.more.median),
+            f"{ratio:.2f}x",
+        )
+
+    @property
+    def label(self) -> str:
+        return f"{self.small.removesuffix('-tp1')}\n{self.workload}"
+
+
+def throughput_over_ranks(index: RunIndex, prefix: str) -> Picture:
     """Throughput of the same model on fewer and on more ranks."""
     key, title = f"{prefix}ranks", "Throughput, TP=1 against TP=2"
-    found = [
-        (
-            small,
-            large,
-            name,
-            run.point(small, name, "output_throughput"),
-            run.point(large, name, "output_throughput"),
-        )
-        for small, large in run.tensor_parallel_pairs()
-        for name in run.results.workloads
-    ]
-    bars = [
-        (a, b, name, p, q)
-        for a, b, name, p, q in found
-        if p is not None and q is not None
-    ]
-    if not bars:
+    pairs = _rank_pairs(index)
+    if not pairs:
         return left_out(
             key, title, "no model was measured under one load with two numbers of ranks"
         )
-    drawn = bars[:MOST_BARS]
-    names = list(dict.fromkeys(name for _, _, name, _p, _q in bars))
 
     def paint(figure: Figure) -> None:
-        axes = axis(figure, "", "output tokens/s")
-        at = np.arange(len(drawn))
-        for number in (0, 1):
-            points = [(p, q)[number] for *_, p, q in drawn]
-            middle = np.array([p.middle for p in points])
-            reach = np.array(
-                [
-                    [p.middle - p.low for p in points],
-                    [p.high - p.middle for p in points],
-                ]
-            )
-            ranks = run.servers[drawn[0][:2][number]].tensor_parallel_size
-            axes.bar(
-                at + (number - 0.5) * 0.38,
-                middle,
-                0.36,
-                color=SERIES[number],
-                hatch=("", "//")[number],
-                label=f"TP={ranks}",
-                yerr=np.maximum(reach, 0),
-                capsize=3,
-                ecolor=TEXT,
-            )
-        axes.set_xticks(
-            at,
-            [f"{a.removesuffix('-tp1')}\n{name}" for a, _b, name, _p, _q in drawn],
-            fontsize=8,
-        )
-        axes.grid(visible=False, axis="x")
-        legend(figure, axes)
+        _paint_ranks(figure, index, pairs[:MOST_BARS])
 
-    rows = tuple(
-        (name, a, short(p.middle), b, short(q.middle), f"{q.middle / p.middle:.2f}x")
-        for a, b, name, p, q in bars
-    )
-    said = "; ".join(
-        f"{name}: {more} of {b} over {a}" for name, a, _p, b, _q, more in rows
-    )
+    rows = [pair.cells for pair in pairs]
+    ratios = []
+    for workload, small, _fewer, large, _more, ratio in rows:
+        ratios.append(f"{workload}: {ratio} of {large} over {small}")
+    workloads = dict.fromkeys(pair.workload for pair in pairs)
     caption = (
         "What a second rank earns for the same model under the same load. Bars: "
         "range of the repetitions."
     )
-    columns = ("workload", "fewer ranks", "tok/s", "more ranks", "tok/s", "ratio")
-    description = f"Output throughput under {', '.join(names)}. {said}."
-    return Picture(
-        key,
-        title,
-        caption,
-        description,
-        draw(key, title, description, paint),
-        "",
-        columns,
-        rows,
+    picture = Picture(
+        key=key,
+        title=title,
+        caption=caption,
+        description=f"Output throughput under {', '.join(workloads)}. {'; '.join(ratios)}.",
+        columns=("workload", "fewer ranks", "tok/s", "more ranks", "tok/s", "ratio"),
+        rows=tuple(rows),
     )
+    return picture.drawn(paint)
 
 
-def sparse_over_dense(run: Readings, prefix: str) -> Picture:
-    """What the sparse model costs per token beside the dense one, against what it reads per step."""
-    key, title = (
-        f"{prefix}ratio",
-        "Sparse over dense, against what memory bandwidth allows",
+def _rank_pairs(index: RunIndex) -> list[_RankPair]:
+    pairs = []
+    for small, large in tensor_parallel_pairs(index):
+        for workload in index.results.workloads:
+            fewer = level(index, small, workload, "output_throughput")
+            more = level(index, large, workload, "output_throughput")
+            if fewer is not None and more is not None:
+                pairs.append(_RankPair(small, large, workload, fewer, more))
+    return pairs
+
+
+def _paint_ranks(figure: Figure, index: RunIndex, pairs: Sequence[_RankPair]) -> None:
+    axes = axis(figure, "", "output tokens/s")
+    positions = np.arange(len(pairs))
+    servers = configs(index)
+    sides = (
+        (pairs[0].small, [pair.fewer for pair in pairs], ""),
+        (pairs[0].large, [pair.more for pair in pairs], "//"),
     )
-    lines: list[tuple[str, list[bandwidth.RatioPoint], list[tuple[float, float]]]] = []
-    for sparse, dense in run.sparse_and_dense():
-        sides = run.servers[sparse], run.servers[dense]
-        points = bandwidth.ratio_points(run.results, *sides)
-        shapes = [architecture_of(config) for config in sides]
-        if points and shapes[0] is not None and shapes[1] is not None:
-            ranks, dtype = sides[0].tensor_parallel_size, sides[0].dtype
-            context = bandwidth.context_of(run.results.workloads[points[-1].workload])
-            bound = [
-                (
-                    float(b),
-                    estimate.step_ratio(shapes[0], shapes[1], b, ranks, dtype, context),
-                )
-                for b in range(1, max(LEAST_BATCHES, points[-1].batch) + 1)
-            ]
-            lines.append((f"{sparse} / {dense}", points, bound))
-    if not lines:
+    for side, (server, levels, hatch) in enumerate(sides):
+        axes.bar(
+            positions + (side - 0.5) * 0.38,
+            [row.median for row in levels],
+            0.36,
+            color=SERIES[side],
+            hatch=hatch,
+            label=f"TP={servers[server].tensor_parallel_size}",
+            yerr=_reach(levels),
+            capsize=3,
+            ecolor=TEXT,
+        )
+    axes.set_xticks(positions, [pair.label for pair in pairs], fontsize=8)
+    axes.grid(visible=False, axis="x")
+    legend(figure, axes)
+
+
+@dataclass(frozen=True)
+class _Ratio:
+    """A sparse over a dense server: measured points, and (batch, ratio) by the bytes read."""
+
+    name: str
+    points: Sequence[bandwidth.RatioPoint]
+    bound: Sequence[tuple[float, float]]
+
+    @property
+    def measured(self) -> list[tuple[float, float]]:
+        return [(float(point.batch), point.measured) for point in self.points]
+
+
+def sparse_over_dense(index: RunIndex, prefix: str) -> Picture:
+    """What the sparse model costs per token compared with the dense one, and with what it reads."""
+    key = f"{prefix}ratio"
+    title = "Sparse over dense, against what memory bandwidth allows"
+    ratios = _ratios(index)
+    if not ratios:
         return left_out(
             key,
             title,
@@ -257,259 +307,262 @@ def sparse_over_dense(run: Readings, prefix: str) -> Picture:
         )
 
     def paint(figure: Figure) -> None:
-        axes = axis(
-            figure, "requests in flight", "median ITL, sparse / dense", log_x=True
-        )
-        for number, (name, points, bound) in enumerate(lines[:MOST_SERIES]):
-            if number == 0:
-                axes.plot(
-                    *zip(*bound, strict=True),
-                    color=TEXT,
-                    linestyle="--",
-                    label="bytes read per step, by arithmetic",
-                )
-            at = [point.batch for point in points]
-            axes.plot(
-                at,
-                [point.measured for point in points],
-                label=f"measured: {name}",
-                **style(number),
-            )
-        axes.set_xticks(
-            [float(2**n) for n in range(int(np.log2(lines[0][2][-1][0])) + 1)]
-        )
-        axes.minorticks_off()
-        axes.set_ylim(bottom=0)
-        legend(figure, axes, columns=1)
+        _paint_ratios(figure, ratios)
 
-    measured = [
-        (name, [(float(p.batch), p.measured) for p in points])
-        for name, points, _ in lines
-    ]
-    description = told(measured, "batch", "Median ITL, sparse over dense") + (
-        f" By the bytes that a step reads it would be {lines[0][2][0][1]:.2f} at batch 1 "
-        f"and {lines[0][2][-1][1]:.2f} at batch {lines[0][2][-1][0]:.0f}."
+    first_batch, last_batch = ratios[0].bound[0], ratios[0].bound[-1]
+    lines = [(ratio.name, ratio.measured) for ratio in ratios]
+    description = (
+        describe_lines(lines, "batch", "Median ITL, sparse over dense")
+        + f" By the bytes that a step reads it would be {first_batch[1]:.2f} at batch 1 "
+        f"and {last_batch[1]:.2f} at batch {last_batch[0]:.0f}."
     )
-    rows = tuple(
-        (
-            name,
-            point.workload,
-            str(point.batch),
-            f"{point.measured:.2f}x",
-            f"{point.line:.2f}x",
-        )
-        for name, points, _ in lines
-        for point in points
-    )
+    rows = []
+    for ratio in ratios:
+        for point in ratio.points:
+            measured, line = f"{point.measured:.2f}x", f"{point.line:.2f}x"
+            rows.append((ratio.name, point.workload, str(point.batch), measured, line))
     caption = (
         "The dashed line is the ratio of the bytes that a decode step reads with "
         "uniform routing. Below it something "
         "other than reading weights costs time in both models; above it the "
         "sparse model has a cost of its own."
     )
-    columns = ("pair", "workload", "requests in flight", "measured", "by bytes read")
-    return Picture(
-        key,
-        title,
-        caption,
-        description,
-        draw(key, title, description, paint),
-        "",
-        columns,
-        rows,
+    picture = Picture(
+        key=key,
+        title=title,
+        caption=caption,
+        description=description,
+        columns=("pair", "workload", "requests in flight", "measured", "by bytes read"),
+        rows=tuple(rows),
     )
+    return picture.drawn(paint)
 
 
-def over_rate(run: Readings, prefix: str, metric: str, word: str) -> Picture:
-    """A latency over the request rate, with its range."""
-    key, title = f"{prefix}{word.lower()}-rate", f"{word} over request rate"
-    rates = run.rates()
-    series = run.over(rates, lambda w: w.request_rate or 0.0, metric)
-    if not series:
-        return left_out(key, title, "no open loop has a valid repetition")
-    caption = (
-        "Where the line turns up, the server no longer keeps up. Bars: range of the "
-        "repetitions."
-    )
-    return _ranges(key, title, caption, series, ("requests/s", f"median {word}, ms"))
+def _ratios(index: RunIndex) -> list[_Ratio]:
+    servers = configs(index)
+    ratios = []
+    for sparse, dense in sparse_and_dense(index):
+        sparse_config, dense_config = servers[sparse], servers[dense]
+        points = bandwidth.ratio_points(index, sparse_config, dense_config)
+        sparse_shape = architecture_of(sparse_config)
+        dense_shape = architecture_of(dense_config)
+        if not points or sparse_shape is None or dense_shape is None:
+            continue
+        ranks, dtype = sparse_config.tensor_parallel_size, sparse_config.dtype
+        context = bandwidth.context_of(index.results.workloads[points[-1].workload])
+        bound = []
+        for batch in range(1, max(LEAST_BATCHES, points[-1].batch) + 1):
+            ratio = estimate.step_ratio(
+                sparse_shape, dense_shape, batch, ranks, dtype, context
+            )
+            bound.append((float(batch), ratio))
+        ratios.append(_Ratio(f"{sparse} / {dense}", points, bound))
+    return ratios
 
 
-def gap_distribution(run: Readings, prefix: str) -> Picture:
-    """How the gaps between tokens are distributed, for each server under the busiest closed loop."""
+def _paint_ratios(figure: Figure, ratios: Sequence[_Ratio]) -> None:
+    axes = axis(figure, "requests in flight", "median ITL, sparse / dense", log_x=True)
+    batch, bound = zip(*ratios[0].bound, strict=True)
+    axes.plot(batch, bound, color=TEXT, linestyle="--", label=BY_BYTES)
+    for position, ratio in enumerate(ratios[:MOST_SERIES]):
+        x, y = zip(*ratio.measured, strict=True)
+        axes.plot(x, y, label=f"measured: {ratio.name}", **style(position))
+    powers = int(np.log2(batch[-1])) + 1
+    axes.set_xticks([float(2**power) for power in range(powers)])
+    axes.minorticks_off()
+    axes.set_ylim(bottom=0)
+    legend(figure, axes, columns=1)
+
+
+def gap_distribution(index: RunIndex, prefix: str) -> Picture:
+    """Distribution of the gaps between tokens, by server, under the busiest closed loop."""
     key, title = f"{prefix}gaps", "Distribution of inter-token latency"
-    workload = run.busiest()
-    samples = (
-        {}
-        if workload is None
-        else {s: gaps_ms(run.valid(s, workload.name)) for s in run.results.servers}
-    )
-    samples = {server: gaps for server, gaps in samples.items() if len(gaps)}
-    if workload is None or not samples:
+    workload = busiest(index)
+    gaps = {} if workload is None else _gaps(index, workload)
+    if workload is None or not gaps:
         return left_out(
             key,
             title,
             "no closed loop has a valid repetition with two tokens or more for each request",
         )
-    shares = np.concatenate([[0.1], np.arange(1, 100), [99.5, 99.9]])
 
     def paint(figure: Figure) -> None:
-        axes = axis(
-            figure, "gap between two tokens, ms (log)", "gaps at most so long, %"
-        )
-        axes.set_xscale("log")
-        for number, (server, gaps) in enumerate(list(samples.items())[:MOST_SERIES]):
-            look = style(number) | {"markevery": 15}
-            axes.plot(
-                np.maximum(np.percentile(gaps, shares), 1e-3),
-                shares,
-                label=server,
-                **look,
-            )
-        # Tokens that came in one read have no gap; they would stretch the axis.
-        axes.set_xlim(
-            left=max(
-                0.1, min(float(np.percentile(gaps, 2)) for gaps in samples.values()) / 2
-            )
-        )
-        plain_log(axes.xaxis)
-        legend(figure, axes)
+        _paint_gaps(figure, gaps)
 
-    rows = tuple(
-        (server, str(len(g)), *(short(p) for p in np.percentile(g, SHARES)))
-        for server, g in samples.items()
-    )
-    said = "; ".join(
-        f"{server}: half of {len(g)} gaps are at most {short(np.percentile(g, 50))} ms, "
-        f"99 % at most {short(np.percentile(g, 99))} ms"
-        for server, g in samples.items()
-    )
+    rows = []
+    parts = []
+    for server, values in gaps.items():
+        percentiles = [number(float(p)) for p in np.percentile(values, PERCENTILES)]
+        rows.append((server, str(len(values)), *percentiles))
+        half, most = np.percentile(values, (50, 99))
+        parts.append(
+            f"{server}: half of {len(values)} gaps are at most {number(float(half))} ms, "
+            f"99 % at most {number(float(most))} ms"
+        )
     caption = (
         f"Under {workload.name}, all valid repetitions. A step is a second kind of "
         "gap: a prefill, or a stall."
     )
-    columns = ("server", "gaps", *(f"{share} %" for share in SHARES))
-    return Picture(
-        key,
-        title,
-        caption,
-        f"{said}.",
-        draw(key, title, f"{said}.", paint),
-        "",
-        columns,
-        rows,
+    picture = Picture(
+        key=key,
+        title=title,
+        caption=caption,
+        description=f"{'; '.join(parts)}.",
+        columns=("server", "gaps", *(f"{share} %" for share in PERCENTILES)),
+        rows=tuple(rows),
     )
+    return picture.drawn(paint)
 
 
-def timelines(run: Readings, prefix: str) -> list[Picture]:
+def _gaps(index: RunIndex, workload: Workload) -> dict[str, np.ndarray]:
+    """Server -> its gaps, in ms; servers without any are left out."""
+    gaps = {}
+    for server in index.results.servers:
+        values = gaps_ms(index.repetitions(server, workload.name))
+        if len(values):
+            gaps[server] = values
+    return gaps
+
+
+def _paint_gaps(figure: Figure, gaps: dict[str, np.ndarray]) -> None:
+    shares = np.concatenate([[0.1], np.arange(1, 100), [99.5, 99.9]])
+    axes = axis(figure, "gap between two tokens, ms (log)", "gaps at most so long, %")
+    axes.set_xscale("log")
+    for position, server in enumerate(list(gaps)[:MOST_SERIES]):
+        look = style(position) | {"markevery": 15}
+        at_ms = np.maximum(np.percentile(gaps[server], shares), LEAST_GAP_MS)
+        axes.plot(at_ms, shares, label=server, **look)
+    # Tokens that came in one read have no gap; they would stretch the axis.
+    lowest = min(float(np.percentile(values, 2)) for values in gaps.values())
+    axes.set_xlim(left=max(0.1, lowest / 2))
+    plain_log(axes.xaxis)
+    legend(figure, axes)
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """A repetition to be shown as a timeline; `invalid` says why it does not count."""
+
+    name: str
+    repetition: Repetition
+    invalid: str = ""
+
+
+def timelines(index: RunIndex, prefix: str) -> list[Picture]:
     """How one repetition of each server went, and those that do not count."""
-    workload = run.busiest()
-    shown: list[tuple[str, str, Timeline | None, str]] = []
-    for server in (
-        list(run.results.servers)[:MOST_TIMELINES] if workload is not None else ()
-    ):
-        good = run.valid(server, workload.name) if workload is not None else []
-        if good and workload is not None:
-            what = f"{server}, {workload.name}, repetition {good[-1].index + 1}"
-            shown.append(
-                (f"{prefix}timeline-{len(shown)}", what, timeline(good[-1]), "")
-            )
-    for row, repetition in stalled(run.results, MOST_INVALID):
-        what = (
+    pictures = []
+    for position, shown in enumerate(_shown(index)):
+        line = timeline(shown.repetition)
+        if line is not None:
+            pictures.append(_timeline(f"{prefix}timeline-{position}", shown, line))
+    if pictures:
+        return pictures
+    why = "no repetition has requests of two tokens or more"
+    return [left_out(f"{prefix}timeline", "Timeline of a repetition", why)]
+
+
+def _shown(index: RunIndex) -> list[_Shown]:
+    shown = []
+    workload = busiest(index)
+    servers = list(index.results.servers)[:MOST_TIMELINES]
+    for server in servers:
+        repetitions = []
+        if workload is not None:
+            repetitions = index.repetitions(server, workload.name)
+        if workload is not None and repetitions:
+            last = repetitions[-1]
+            name = f"{server}, {workload.name}, repetition {last.index + 1}"
+            shown.append(_Shown(name, last))
+    for row, repetition in stalled(index, MOST_INVALID):
+        name = (
             f"{row.server}, {row.workload}, launch {row.launch + 1}, repetition "
             f"{repetition.index + 1}"
         )
-        shown.append(
-            (
-                f"{prefix}timeline-{len(shown)}",
-                what,
-                timeline(repetition),
-                "; ".join(repetition.invalid),
-            )
-        )
-    pictures = [
-        _timeline(key, what, line, invalid)
-        for key, what, line, invalid in shown
-        if line is not None
-    ]
-    why = "no repetition has requests of two tokens or more"
-    return pictures or [left_out(f"{prefix}timeline", "Timeline of a repetition", why)]
+        shown.append(_Shown(name, repetition, "; ".join(repetition.invalid)))
+    return shown
 
 
-def _timeline(key: str, what: str, line: Timeline, invalid: str) -> Picture:
-    title = f"Timeline: {what}" + (" (does not count)" if invalid else "")
+def _timeline(key: str, shown: _Shown, line: Timeline) -> Picture:
+    title = f"Timeline: {shown.name}"
+    caption = "The last valid repetition."
+    if shown.invalid:
+        title += " (does not count)"
+        caption = f"Does not count: {shown.invalid}."
 
     def paint(figure: Figure) -> None:
-        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
-        upper.plot(
-            line.at_s,
-            line.longest_ms,
-            color=BAD,
-            linestyle=":",
-            marker="v",
-            markersize=3,
-            label="longest gap",
-        )
-        upper.plot(
-            line.at_s,
-            line.median_ms,
-            color=SERIES[0],
-            marker="o",
-            markersize=3,
-            label="median gap",
-        )
-        upper.set_yscale("log")
-        plain_log(upper.yaxis)
-        # Tokens that came in one read have no gap; they would stretch the axis.
-        usual = float(np.nanmedian(line.median_ms))
-        lowest, highest = (
-            float(np.nanmin(line.median_ms)),
-            float(np.nanmax(line.longest_ms)),
-        )
-        bottom = max(usual / 5, 0.7 * min(lowest, usual), LEAST_GAP_MS)
-        upper.set_ylim(bottom=bottom, top=max(2 * usual, 1.2 * highest, 2 * bottom))
-        upper.set_ylabel("ITL, ms (log)")
-        lower.step(line.at_s, line.streams, where="mid", color=TEXT)
-        lower.set_ylim(bottom=0)
-        lower.yaxis.get_major_locator().set_params(integer=True)
-        lower.set_ylabel("in flight")
-        lower.set_xlabel("seconds since the start")
-        legend(figure, upper)
+        _paint_timeline(figure, line)
 
     longest = int(np.nanargmax(line.longest_ms))
+    peak = number(float(line.longest_ms[longest]))
+    usual = number(float(np.nanmedian(line.median_ms)))
     description = (
-        f"Gaps between tokens over {line.at_s[-1]:.1f} s. The longest, "
-        f"{short(line.longest_ms[longest])} ms, "
-        f"ended at {line.at_s[longest]:.1f} s; the median slice is at "
-        f"{short(float(np.nanmedian(line.median_ms)))} ms; "
+        f"Gaps between tokens over {line.at_s[-1]:.1f} s. The longest, {peak} ms, "
+        f"ended at {line.at_s[longest]:.1f} s; the median slice is at {usual} ms; "
         f"{int(line.streams.max())} requests in flight at most."
     )
-    every = range(0, len(line.at_s), 4)
-    rows = tuple(
-        (
-            f"{line.at_s[n]:.1f}",
-            _or_dash(line.median_ms[n]),
-            _or_dash(line.longest_ms[n]),
-            str(line.streams[n]),
+    rows = []
+    for slot in range(0, len(line.at_s), 4):
+        row = (
+            f"{line.at_s[slot]:.1f}",
+            _or_dash(line.median_ms[slot]),
+            _or_dash(line.longest_ms[slot]),
+            str(line.streams[slot]),
         )
-        for n in every
+        rows.append(row)
+    picture = Picture(
+        key=key,
+        title=title,
+        caption=caption,
+        description=description,
+        columns=("s", "median ITL, ms", "longest, ms", "in flight"),
+        rows=tuple(rows),
     )
-    caption = f"Does not count: {invalid}." if invalid else "The last valid repetition."
-    columns = ("s", "median ITL, ms", "longest, ms", "in flight")
-    return Picture(
-        key,
-        title,
-        caption,
-        description,
-        draw(key, title, description, paint),
-        "",
-        columns,
-        rows,
+    return picture.drawn(paint)
+
+
+def _paint_timeline(figure: Figure, line: Timeline) -> None:
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
+    _paint_gaps_over_time(upper, line)
+    lower.step(line.at_s, line.streams, where="mid", color=TEXT)
+    lower.set_ylim(bottom=0)
+    lower.yaxis.get_major_locator().set_params(integer=True)
+    lower.set_ylabel("in flight")
+    lower.set_xlabel("seconds since the start")
+    legend(figure, upper)
+
+
+def _paint_gaps_over_time(axes: Axes, line: Timeline) -> None:
+    dots: dict[str, Any] = {"markersize": 3}
+    axes.plot(
+        line.at_s,
+        line.longest_ms,
+        color=BAD,
+        linestyle=":",
+        marker="v",
+        label="longest gap",
+        **dots,
     )
+    axes.plot(
+        line.at_s,
+        line.median_ms,
+        color=SERIES[0],
+        marker="o",
+        label="median gap",
+        **dots,
+    )
+    axes.set_yscale("log")
+    plain_log(axes.yaxis)
+    # Tokens that came in one read have no gap; they would stretch the axis.
+    usual = float(np.nanmedian(line.median_ms))
+    lowest = float(np.nanmin(line.median_ms))
+    highest = float(np.nanmax(line.longest_ms))
+    bottom = max(usual / 5, 0.7 * min(lowest, usual), LEAST_GAP_MS)
+    top = max(2 * usual, 1.2 * highest, 2 * bottom)
+    axes.set_ylim(bottom=bottom, top=top)
+    axes.set_ylabel("ITL, ms (log)")
 
 
 def _or_dash(value: float) -> str:
-    return "-" if np.isnan(value) else short(float(value))
-
-
-def _batch(workload: Workload) -> float:
-    return float(workload.max_concurrency or 0)
+    if np.isnan(value):
+        return "-"
+    return number(float(value))

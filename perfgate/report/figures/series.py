@@ -1,15 +1,16 @@
-"""Which points does each figure show?
+"""Series of the figures: levels of a metric over batch sizes or rates, gaps and timelines.
 
-Everything is found in the run's data by what it is (fixed concurrency, a rate, a sparse
-model), never by its name, so that workloads, models and engines that come later are
-shown as well.
+Everything is found in the run's index by what it is (fixed concurrency, a rate, a
+sparse model), never by its name, so that workloads, models and engines that come later
+are shown as well. Launches and repetitions that do not count are left out, as the gate
+leaves them out.
 """
 
 from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -18,208 +19,212 @@ import numpy as np
 
 from perfgate.cases import Load
 from perfgate.engines.base import ServerConfig
-from perfgate.load.repetition import Repetition
+from perfgate.load.repetition import Repetition, RequestRow
 from perfgate.load.workload import Workload
 from perfgate.models.catalogue import CATALOGUE, Architecture
-from perfgate.results.schema import Measurement, RunResults
+from perfgate.results.samples import RunIndex, values_of
+from perfgate.results.schema import Measurement
+
+SLICES = 60  # of a timeline
 
 
 @dataclass(frozen=True)
-class Point:
-    """A metric of one load: median of its launches, and the range of its valid repetitions.
+class Level:
+    """A metric of one load: median of its launches, and the range of their repetitions.
 
     Attributes:
-        x: concurrency or rate. values: one for each repetition, of all launches.
+        x: concurrency or rate.
+        launches: one value for each launch that counts.
+        repetitions: one value for each repetition of these launches that counts.
     """
 
     x: float
-    middle: float
-    values: tuple[float, ...]
+    launches: tuple[float, ...]
+    repetitions: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """Of the launches."""
+        return statistics.median(self.launches)
 
     @property
     def low(self) -> float:
         """The least of the repetitions."""
-        return min(self.values)
+        return min(self.repetitions)
 
     @property
     def high(self) -> float:
         """The greatest of the repetitions."""
-        return max(self.values)
+        return max(self.repetitions)
 
 
 @dataclass(frozen=True)
 class Series:
-    """Points of one server, in order of x."""
+    """Levels of one server, in order of x."""
 
     server: str
-    points: tuple[Point, ...]
+    levels: tuple[Level, ...]
 
 
-class Readings:
-    """Reads points out of one run; sorts its measurements once."""
+def configs(index: RunIndex) -> dict[str, ServerConfig]:
+    """The servers of the run, by key."""
+    servers = index.results.servers
+    return {key: server.config for key, server in servers.items()}
 
-    def __init__(self, results: RunResults) -> None:
-        self.results = results
-        self._measured: dict[tuple[str, str], list[Measurement]] = defaultdict(list)
-        for row in results.measurements:
-            self._measured[row.server, row.workload].append(row)
 
-    @property
-    def servers(self) -> dict[str, ServerConfig]:
-        """The servers of the run, by key."""
-        return {key: server.config for key, server in self.results.servers.items()}
+def asks_routing(index: RunIndex, server: str, workload: str) -> bool:
+    """Whether a load records which experts its tokens choose, and is not timed."""
+    results = index.results
+    load = Load(
+        server=results.servers[server].config,
+        workload=results.workloads.get(workload),
+    )
+    return load.asks_routing
 
-    def measured(self, server: str, workload: str) -> list[Measurement]:
-        """A load's measurements, one for each launch."""
-        return self._measured.get((server, workload), [])
 
-    def asks_routing(self, server: str, workload: str) -> bool:
-        """Whether a load asks where the tokens go, and is not timed."""
-        return Load(
-            server=self.servers[server], workload=self.results.workloads.get(workload)
-        ).asks_routing
+def level(
+    index: RunIndex, server: str, workload: str, metric: str, x: float = 0.0
+) -> Level | None:
+    """A metric of one load; None where no launch counts."""
+    launches = values_of(index.samples_of(server, workload, metric))
+    if not launches:
+        return None
+    repetitions: list[float] = []
+    for values in index.repetition_values(server, workload, metric).values():
+        repetitions += values
+    return Level(x, tuple(launches), tuple(repetitions))
 
-    def valid(self, server: str, workload: str) -> list[Repetition]:
-        """A load's repetitions that count."""
-        return [
-            r
-            for m in self.measured(server, workload)
-            if m.error is None
-            for r in m.repetitions
-            if not r.invalid
-        ]
 
-    def point(
-        self, server: str, workload: str, metric: str, x: float = 0.0
-    ) -> Point | None:
-        """A metric of one load, None where no valid repetition has it."""
-        launches = [
-            [
-                r.values[metric]
-                for r in row.repetitions
-                if not r.invalid and metric in r.values
-            ]
-            for row in self.measured(server, workload)
-            if row.error is None
-        ]
-        medians = [statistics.median(values) for values in launches if values]
-        if not medians:
-            return None
-        return Point(
-            x,
-            statistics.median(medians),
-            tuple(value for values in launches for value in values),
-        )
+def series_over(
+    index: RunIndex,
+    workloads: Sequence[Workload],
+    x: Callable[[Workload], float],
+    metric: str,
+) -> list[Series]:
+    """The metric of each server over several workloads; servers without any are left out."""
+    series = []
+    for server in index.results.servers:
+        levels = []
+        for workload in workloads:
+            found = level(index, server, workload.name, metric, x(workload))
+            if found is not None:
+                levels.append(found)
+        if levels:
+            series.append(Series(server, tuple(levels)))
+    return series
 
-    def batches(self) -> list[Workload]:
-        """Closed loops over which the batch grows: those with the same prompts, of the largest such group."""
-        groups: dict[bytes, dict[int, Workload]] = defaultdict(dict)
-        timed = {
-            name
-            for server, name in self._measured
-            if not self.asks_routing(server, name)
-        }
-        untimed = {name for _, name in self._measured} - timed
-        for workload in self.results.workloads.values():
-            if (
-                workload.max_concurrency is not None
-                and workload.request_rate is None
-                and workload.name not in untimed
-            ):
-                groups[msgspec.json.encode(workload.prompts)].setdefault(
-                    workload.max_concurrency, workload
-                )
-        largest = max(groups.values(), key=len, default={})
-        return [largest[batch] for batch in sorted(largest)]
 
-    def rates(self) -> list[Workload]:
-        """Open loops, the lowest rate first."""
-        open_loops = [
-            w for w in self.results.workloads.values() if w.request_rate is not None
-        ]
-        return sorted(open_loops, key=lambda w: w.request_rate or 0.0)
+def batches(index: RunIndex) -> list[Workload]:
+    """Closed loops over which the batch grows: the largest group with the same prompts."""
+    groups: dict[bytes, dict[int, Workload]] = defaultdict(dict)
+    untimed = _untimed_workloads(index)
+    for workload in index.results.workloads.values():
+        batch = workload.max_concurrency
+        if batch is None or workload.request_rate is not None:
+            continue
+        if workload.name not in untimed:
+            prompts = msgspec.json.encode(workload.prompts)
+            groups[prompts].setdefault(batch, workload)
+    largest = max(groups.values(), key=len, default={})
+    return [largest[batch] for batch in sorted(largest)]
 
-    def over(
-        self, workloads: Sequence[Workload], x: Callable[[Workload], float], metric: str
-    ) -> list[Series]:
-        """The metric of each server over several workloads; servers without any are left out."""
-        found = []
-        for server in self.results.servers:
-            points = [self.point(server, w.name, metric, x(w)) for w in workloads]
-            kept = tuple(point for point in points if point is not None)
-            if kept:
-                found.append(Series(server, kept))
-        return found
 
-    def tensor_parallel_pairs(self) -> list[tuple[str, str]]:
-        """(smaller, larger) of servers that differ in nothing but the number of ranks."""
-        groups: dict[ServerConfig, list[tuple[int, str]]] = defaultdict(list)
-        for key, config in self.servers.items():
-            alike = msgspec.structs.replace(config, tensor_parallel_size=0)
-            groups[alike].append((config.tensor_parallel_size, key))
-        return [
-            (a, b)
-            for group in groups.values()
-            for (_, a), (_, b) in pairwise(sorted(group))
-        ]
+def _untimed_workloads(index: RunIndex) -> set[str]:
+    """Workloads that every server was sent only to record its routing."""
+    timed = set()
+    workloads = set()
+    for server, workload in index.loads:
+        workloads.add(workload)
+        if not asks_routing(index, server, workload):
+            timed.add(workload)
+    return workloads - timed
 
-    def sparse_and_dense(self) -> list[tuple[str, str]]:
-        """(sparse, dense) of servers of one engine with as many ranks."""
-        shapes = {key: architecture_of(config) for key, config in self.servers.items()}
-        return [
-            (a, b)
-            for a, sparse in self.servers.items()
-            for b, dense in self.servers.items()
-            if (shape := shapes[a]) is not None
-            and shape.is_moe
-            and (other := shapes[b]) is not None
-            and not other.is_moe
-            and (
-                sparse.engine,
-                sparse.build,
-                sparse.tensor_parallel_size,
-                sparse.dtype,
-                sparse.device,
-            )
-            == (
-                dense.engine,
-                dense.build,
-                dense.tensor_parallel_size,
-                dense.dtype,
-                dense.device,
-            )
-        ]
 
-    def busiest(self) -> Workload | None:
-        """The closed loop that most servers were sent, of these the one with most requests: whose gaps are shown."""
-        closed = [w for w in self.results.workloads.values() if w.request_rate is None]
-        count = {
-            w.name: sum(bool(self.valid(key, w.name)) for key in self.results.servers)
-            for w in closed
-        }
-        chosen = max(closed, key=lambda w: (count[w.name], w.num_prompts), default=None)
-        return chosen if chosen is not None and count[chosen.name] else None
+def rates(index: RunIndex) -> list[Workload]:
+    """Open loops, the lowest rate first."""
+    open_loops = []
+    for workload in index.results.workloads.values():
+        if workload.request_rate is not None:
+            open_loops.append(workload)
+    return sorted(open_loops, key=lambda workload: workload.request_rate or 0.0)
+
+
+def tensor_parallel_pairs(index: RunIndex) -> list[tuple[str, str]]:
+    """(smaller, larger) of servers that differ in nothing but the number of ranks."""
+    groups: dict[ServerConfig, list[tuple[int, str]]] = defaultdict(list)
+    for key, config in configs(index).items():
+        alike = msgspec.structs.replace(config, tensor_parallel_size=0)
+        groups[alike].append((config.tensor_parallel_size, key))
+    pairs = []
+    for group in groups.values():
+        for (_, smaller), (_, larger) in pairwise(sorted(group)):
+            pairs.append((smaller, larger))
+    return pairs
+
+
+def sparse_and_dense(index: RunIndex) -> list[tuple[str, str]]:
+    """(sparse, dense) of servers of one engine and build with as many ranks."""
+    sparse: list[tuple[str, ServerConfig]] = []
+    dense: list[tuple[str, ServerConfig]] = []
+    for key, config in configs(index).items():
+        shape = architecture_of(config)
+        if shape is not None and shape.is_moe:
+            sparse.append((key, config))
+        elif shape is not None:
+            dense.append((key, config))
+    pairs = []
+    for sparse_key, sparse_config in sparse:
+        for dense_key, dense_config in dense:
+            if _platform(sparse_config) == _platform(dense_config):
+                pairs.append((sparse_key, dense_key))
+    return pairs
+
+
+def _platform(config: ServerConfig) -> tuple[object, ...]:
+    """What a sparse and a dense server must share to be compared."""
+    return (
+        config.engine,
+        config.build,
+        config.tensor_parallel_size,
+        config.dtype,
+        config.device,
+    )
+
+
+def busiest(index: RunIndex) -> Workload | None:
+    """The closed loop whose gaps are shown: sent to most servers, then with most requests."""
+    best: Workload | None = None
+    best_rank = (0, 0)
+    for workload in index.results.workloads.values():
+        if workload.request_rate is not None:
+            continue
+        servers = 0
+        for server in index.results.servers:
+            servers += bool(index.repetitions(server, workload.name))
+        rank = servers, workload.num_prompts
+        if servers and rank > best_rank:
+            best, best_rank = workload, rank
+    return best
 
 
 def architecture_of(config: ServerConfig) -> Architecture | None:
     """The shape of the server's model, None for a model that the catalogue lacks."""
     model = CATALOGUE.get(config.model)
-    return None if model is None else model.architecture
+    if model is None:
+        return None
+    return model.architecture
 
 
 def gaps_ms(repetitions: Sequence[Repetition]) -> np.ndarray:
     """Every inter-token gap of the completed requests, in ms, sorted; shape (gaps,)."""
-    rows = [
-        row.itl_ms
-        for repetition in repetitions
-        for row in repetition.requests
-        if row.error is None
-    ]
-    return (
-        np.sort(np.concatenate([np.asarray(row, dtype=float) for row in rows]))
-        if rows
-        else np.empty(0)
-    )
+    gaps = []
+    for repetition in repetitions:
+        for request in repetition.requests:
+            if request.error is None:
+                gaps.append(np.asarray(request.itl_ms, dtype=float))
+    if not gaps:
+        return np.empty(0)
+    return np.sort(np.concatenate(gaps))
 
 
 @dataclass(frozen=True)
@@ -238,41 +243,46 @@ class Timeline:
     streams: np.ndarray
 
 
-def timeline(repetition: Repetition, slices: int = 60) -> Timeline | None:
+def timeline(repetition: Repetition, slices: int = SLICES) -> Timeline | None:
     """How a repetition went, None where no request has two tokens."""
-    ends, gaps, spans = [], [], []
-    for row in repetition.requests:
-        if row.sent_ms is None or row.ttft_ms is None or not row.itl_ms:
-            continue
-        each = np.asarray(row.itl_ms, dtype=float)
-        ends.append(row.sent_ms + row.ttft_ms + np.cumsum(each))
-        gaps.append(each)
-        spans.append((row.sent_ms, float(ends[-1][-1])))
-    if not ends:
+    gaps = []
+    ends_ms = []
+    spans_ms = []
+    for sent_ms, ttft_ms, request in _streams(repetition):
+        own_gaps = np.asarray(request.itl_ms, dtype=float)
+        own_ends_ms = sent_ms + ttft_ms + np.cumsum(own_gaps)
+        gaps.append(own_gaps)
+        ends_ms.append(own_ends_ms)
+        spans_ms.append((sent_ms, float(own_ends_ms[-1])))
+    if not gaps:
         return None
-    at, gap = np.concatenate(ends), np.concatenate(gaps)
-    edges = np.linspace(
-        0.0, max(float(at.max()), repetition.duration_s * 1000), slices + 1
-    )
-    slot = np.clip(np.searchsorted(edges, at, side="right") - 1, 0, slices - 1)
+    gap, end = np.concatenate(gaps), np.concatenate(ends_ms)
+    last_ms = max(float(end.max()), repetition.duration_s * 1000)
+    edges = np.linspace(0.0, last_ms, slices + 1)
+    slot = np.clip(np.searchsorted(edges, end, side="right") - 1, 0, slices - 1)
     median, longest = np.full(slices, np.nan), np.full(slices, np.nan)
     for number in np.unique(slot):
         inside = gap[slot == number]
         median[number], longest[number] = np.median(inside), inside.max()
     middle = (edges[1:] + edges[:-1]) / 2
-    sent, last = np.array(spans).T
-    streams = np.array(
-        [int(np.sum((sent <= moment) & (moment < last))) for moment in middle]
-    )
-    return Timeline(middle / 1000, median, longest, streams)
+    sent, done = np.array(spans_ms).T
+    in_flight = [int(np.sum((sent <= at) & (at < done))) for at in middle]
+    return Timeline(middle / 1000, median, longest, np.array(in_flight))
 
 
-def stalled(results: RunResults, most: int) -> list[tuple[Measurement, Repetition]]:
+def _streams(repetition: Repetition) -> Iterator[tuple[float, float, RequestRow]]:
+    """(sent, time to first token, request) of the requests with two tokens or more; in ms."""
+    for request in repetition.requests:
+        if request.sent_ms is None or request.ttft_ms is None or not request.itl_ms:
+            continue
+        yield request.sent_ms, request.ttft_ms, request
+
+
+def stalled(index: RunIndex, most: int) -> list[tuple[Measurement, Repetition]]:
     """Repetitions that do not count and have requests to show, `most` of them at most."""
-    found = [
-        (row, r)
-        for row in results.measurements
-        for r in row.repetitions
-        if r.invalid and r.requests
-    ]
-    return found[:most]
+    rows: list[tuple[Measurement, Repetition]] = []
+    for measurement in index.results.measurements:
+        for repetition in measurement.repetitions:
+            if repetition.invalid and repetition.requests:
+                rows.append((measurement, repetition))
+    return rows[:most]

@@ -1,4 +1,4 @@
-"""What do the launches and the memory of a run look like, and how have values moved over the runs?"""
+"""Figures of the servers: launches against their baselines, memory, and trends over the runs."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from perfgate import formatting as wording
+from perfgate import formatting
 from perfgate.cases import Case
 from perfgate.history.series import ChangePoint, Entry
 from perfgate.judge.baseline_store import Baseline, Recorded
-from perfgate.judge.machine_scope import seen_from
-from perfgate.judge.observation import RunReader
+from perfgate.judge.machine_scope import narrow_to
+from perfgate.judge.observation import Observation, RunReader
 from perfgate.judge.policy import policy_for
 from perfgate.judge.verdict import ALWAYS_RED
 from perfgate.load.metrics import METRICS
 from perfgate.machine.memory import breakdown
-from perfgate.report.figures.figure import Picture, left_out, short
-from perfgate.report.figures.series import Readings
+from perfgate.report.figures.figure import Picture, left_out, number
+from perfgate.report.figures.series import configs
 from perfgate.report.figures.svg import (
     BAD,
     BAND,
@@ -30,235 +30,231 @@ from perfgate.report.figures.svg import (
     TEXT,
     WIDTH,
     axis,
-    draw,
     legend,
 )
-from perfgate.results.schema import RunResults, VerdictRow
+from perfgate.results.samples import RunIndex, values_of
+from perfgate.results.schema import VerdictRow
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+Find = Callable[[Case, str], Baseline | None]
+
 MOST_ROWS = 16  # cases in one figure of launches
 MOST_LAUNCH_FIGURES = 3  # the other cases stand in the table
 MOST_TRENDS = 6
+MEMORY_PARTS = ("weights", "KV cache", "graphs", "everything else")
 
 
-def memory(run: Readings, prefix: str) -> Picture:
+def memory(index: RunIndex, prefix: str) -> Picture:
     """What each rank's memory holds: weights, KV cache, graphs, the rest."""
-    on_cpu = any(config.device == "cpu" for config in run.servers.values())
+    on_cpu = any(config.device == "cpu" for config in configs(index).values())
     key, title = f"{prefix}memory", "Memory per rank" if on_cpu else "Memory per GPU"
-    bars = {
-        server: parts
-        for server in run.results.servers
-        if (parts := _memory_parts(run, server)) is not None
-    }
+    bars = {}
+    for server in index.results.servers:
+        parts_bytes = _memory_parts_bytes(index, server)
+        if parts_bytes is not None:
+            bars[server] = parts_bytes
     if not bars:
         return left_out(key, title, "no launch reported its weights and its memory")
-    names = ("weights", "KV cache", "graphs", "everything else")
 
     def paint(figure: Figure) -> None:
-        axes = axis(figure, "GB on each rank", "")
-        left = np.zeros(len(bars))
-        for number, name in enumerate(names):
-            sizes = np.array([parts[number] for parts in bars.values()]) / 1e9
-            axes.barh(
-                list(bars),
-                sizes,
-                left=left,
-                label=name,
-                color=SERIES[number],
-                hatch=HATCHES[number],
-                edgecolor=TEXT,
-                linewidth=0.5,
-                height=0.6,
-            )
-            left += sizes
-        axes.invert_yaxis()
-        axes.grid(visible=False, axis="y")
-        legend(figure, axes, columns=4)
+        _paint_memory(figure, bars)
 
-    rows = tuple(
-        (server, *(f"{size / 1e9:.3g} GB" for size in parts))
-        for server, parts in bars.items()
-    )
-    said = "; ".join(
-        f"{server}: "
-        + ", ".join(f"{name} {size}" for name, size in zip(names, sizes, strict=True))
-        for server, *sizes in rows
-    )
+    rows = []
+    descriptions = []
+    for server, parts_bytes in bars.items():
+        sizes = [formatting.number(size / 1e9, "GB") for size in parts_bytes]
+        rows.append((server, *sizes))
+        parts = zip(MEMORY_PARTS, sizes, strict=True)
+        text = ", ".join(f"{name} {size}" for name, size in parts)
+        descriptions.append(f"{server}: {text}")
     caption = (
         "The first launch of each server. The KV cache is what the engine reserves."
-        + (
-            " On the CPU it is the peak of all processes, shared evenly among the ranks."
-            if on_cpu
-            else ""
+    )
+    if on_cpu:
+        caption += " On the CPU it is the peak of all processes, shared evenly among the ranks."
+    picture = Picture(
+        key=key,
+        title=title,
+        caption=caption,
+        description="; ".join(descriptions) + ".",
+        columns=("server", *MEMORY_PARTS),
+        rows=tuple(rows),
+    )
+    return picture.drawn(paint, (WIDTH, 1.4 + 0.35 * len(bars)))
+
+
+def _paint_memory(figure: Figure, bars: Mapping[str, Sequence[float]]) -> None:
+    axes = axis(figure, "GB on each rank", "")
+    servers = list(bars)
+    left_gb = np.zeros(len(bars))
+    for position, name in enumerate(MEMORY_PARTS):
+        sizes_gb = np.array([parts[position] for parts in bars.values()]) / 1e9
+        axes.barh(
+            servers,
+            sizes_gb,
+            left=left_gb,
+            label=name,
+            color=SERIES[position],
+            hatch=HATCHES[position],
+            edgecolor=TEXT,
+            linewidth=0.5,
+            height=0.6,
         )
-    )
-    size = (WIDTH, 1.4 + 0.35 * len(bars))
-    drawn = draw(key, title, f"{said}.", paint, size)
-    return Picture(key, title, caption, f"{said}.", drawn, "", ("server", *names), rows)
+        left_gb += sizes_gb
+    axes.invert_yaxis()
+    axes.grid(visible=False, axis="y")
+    legend(figure, axes, columns=4)
 
 
-def _memory_parts(run: Readings, server: str) -> tuple[float, ...] | None:
-    """Bytes on each rank; a KV cache that the system has not given yet makes the rest negative, which is drawn as 0."""
-    launch = next(
-        (row for row in run.results.launches if row.server == server and row.values),
-        None,
-    )
-    ranks = (
-        1
-        if run.servers[server].device == "cuda"
-        else run.servers[server].tensor_parallel_size
-    )
-    parts = None if launch is None else breakdown(launch.values, ranks)
-    if parts is None:
-        return None
-    return tuple(
-        max(0.0, size) / ranks
-        for size in (parts.weights, parts.kv_cache, parts.graphs, parts.rest)
-    )
+def _memory_parts_bytes(index: RunIndex, server: str) -> tuple[float, ...] | None:
+    """Bytes on each rank.
+
+    A KV cache that the system has not given yet makes the rest negative: drawn as 0.
+    """
+    config = index.results.servers[server].config
+    ranks = 1 if config.device == "cuda" else config.tensor_parallel_size
+    for launch in index.launches(server):
+        if not launch.values:
+            continue
+        parts = breakdown(launch.values, ranks)
+        if parts is None:
+            return None
+        sizes = parts.weights, parts.kv_cache, parts.graphs, parts.rest
+        return tuple(max(0.0, size) / ranks for size in sizes)
+    return None
 
 
 def launches(
-    results: RunResults,
+    reader: RunReader,
     ordered: Sequence[VerdictRow],
-    store: Callable[[Case, str], Baseline | None],
+    find: Find,
     prefix: str,
 ) -> list[Picture]:
-    """Each launch of the judged cases as a dot beside the band in which it passes, in several figures.
+    """Each launch of the judged cases as a dot on the band in which it passes, in several figures.
 
     Args:
         ordered: verdicts, what needs attention first.
-        store: finds a case's baseline on a kind of hardware; its launches are drawn as
-            small ticks.
+        find: a case's baseline on a kind of hardware; its launches are drawn as small
+            ticks.
     """
     key, title = f"{prefix}launches", "Each launch against its baseline"
-    lines = _lines(results, ordered, store)
+    lines = _lines(reader, ordered, find)
     if not lines:
         return [left_out(key, title, "no judged case has a baseline here")]
-    parts = [lines[at : at + MOST_ROWS] for at in range(0, len(lines), MOST_ROWS)][
-        :MOST_LAUNCH_FIGURES
-    ]
-    recorded = (
-        "launches of the base build"
-        if results.against
-        else "recorded launches, or machines where each counts once"
-    )
-    ticks = f"Ticks: the {recorded}."
-    rest = len(lines) - sum(map(len, parts))
+    parts = []
+    for start in range(0, len(lines), MOST_ROWS):
+        parts.append(lines[start : start + MOST_ROWS])
+    parts = parts[:MOST_LAUNCH_FIGURES]
+    ticks = "recorded launches, or machines where each counts once"
+    if reader.results.against:
+        ticks = "launches of the base build"
+    more = len(lines) - sum(len(part) for part in parts)
     pictures = []
-    for number, part in enumerate(parts, 1):
-        mine = f"{title}, {number} of {len(parts)}" if len(parts) > 1 else title
+    for position, part in enumerate(parts, 1):
+        part_key = key if position == 1 else f"{key}-{position}"
+        part_title = title
+        if len(parts) > 1:
+            part_title = f"{title}, {position} of {len(parts)}"
         caption = (
             "Dots: this run (a cross where it is REGRESSED or INVALID). Band: where "
-            f"it passes. {ticks}"
+            f"it passes. Ticks: the {ticks}."
         )
-        if rest and number == len(parts):
-            caption += f" {rest} more are in the table."
-        pictures.append(
-            _launches(key if number == 1 else f"{key}-{number}", mine, caption, part)
-        )
+        if more and position == len(parts):
+            caption += f" {more} more are in the table."
+        pictures.append(_launches(part_key, part_title, caption, part))
     return pictures
 
 
 def _launches(key: str, title: str, caption: str, lines: Sequence[_Line]) -> Picture:
     def paint(figure: Figure) -> None:
-        axes = axis(figure, "change from the baseline, %", "")
-        for at, line in enumerate(lines):
-            low, high = line.band
-            axes.barh(at, high - low, left=low, height=0.34, color=BAND, edgecolor=GRID)
-            axes.plot(
-                line.changes(line.recorded),
-                [at] * len(line.recorded),
-                "|",
-                color=TEXT,
-                markersize=6,
-                alpha=0.6,
-            )
-            look: dict[str, Any] = (
-                {"color": BAD, "marker": "X"}
-                if line.bad
-                else {"color": SERIES[0], "marker": "o"}
-            )
-            axes.plot(
-                line.changes(line.values),
-                [at] * len(line.values),
-                linestyle="none",
-                markersize=6,
-                **look,
-            )
-            axes.text(
-                0.0,
-                at - 0.42,
-                line.row.case,
-                transform=axes.get_yaxis_transform(),
-                fontsize=7.5,
-                va="center",
-            )
-        axes.axvline(0, color=TEXT, linewidth=0.8)
-        axes.set_ylim(len(lines) - 0.5, -0.8)
-        axes.set_yticks([])
-        axes.grid(visible=False, axis="y")
+        _paint_launches(figure, lines)
 
-    rows = tuple(
-        (
-            line.row.case,
-            line.row.outcome,
-            ", ".join(f"{c:+.1f} %" for c in line.changes(line.values)) or "-",
-            line.words,
-        )
-        for line in lines
-    )
-    out = [line.row.case for line in lines if line.bad]
+    rows = []
+    bad = []
+    for line in lines:
+        changes = ", ".join(f"{change:+.1f} %" for change in line.changes(line.values))
+        rows.append((line.row.case, line.row.outcome, changes or "-", line.range))
+        if line.is_bad:
+            bad.append(line.row.case)
     description = (
-        f"{len(lines)} judged cases with a baseline, {len(out)} of them REGRESSED or INVALID"
-        + (f": {wording.listed(out)}." if out else ".")
+        f"{len(lines)} judged cases with a baseline, {len(bad)} of them REGRESSED or "
+        "INVALID"
     )
-    drawn = draw(key, title, description, paint, (WIDTH, 0.8 + 0.4 * len(lines)))
-    return Picture(
-        key,
-        title,
-        caption,
-        description,
-        drawn,
-        "",
-        ("case", "verdict", "launches", "passes within"),
-        rows,
+    if bad:
+        description += f": {formatting.listed(bad)}"
+    picture = Picture(
+        key=key,
+        title=title,
+        caption=caption,
+        description=f"{description}.",
+        columns=("case", "verdict", "launches", "passes within"),
+        rows=tuple(rows),
     )
+    return picture.drawn(paint, (WIDTH, 0.8 + 0.4 * len(lines)))
 
 
-def _lines(
-    results: RunResults,
-    ordered: Sequence[VerdictRow],
-    store: Callable[[Case, str], Baseline | None],
-) -> list[_Line]:
-    """The judged cases that have a baseline, with their launches and what they were held against."""
-    reader, cases = RunReader(results), {case.id: case for case in results.cases}
+def _paint_launches(figure: Figure, lines: Sequence[_Line]) -> None:
+    axes = axis(figure, "change from the baseline, %", "")
+    for at, line in enumerate(lines):
+        low, high = line.band
+        axes.barh(at, high - low, left=low, height=0.34, color=BAND, edgecolor=GRID)
+        tick: dict[str, Any] = {"color": TEXT, "markersize": 6, "alpha": 0.6}
+        axes.plot(line.changes(line.recorded), [at] * len(line.recorded), "|", **tick)
+        dot: dict[str, Any] = {"color": SERIES[0], "marker": "o"}
+        if line.is_bad:
+            dot = {"color": BAD, "marker": "X"}
+        axes.plot(
+            line.changes(line.values),
+            [at] * len(line.values),
+            linestyle="none",
+            markersize=6,
+            **dot,
+        )
+        axes.text(
+            0.0,
+            at - 0.42,
+            line.row.case,
+            transform=axes.get_yaxis_transform(),
+            fontsize=7.5,
+            va="center",
+        )
+    axes.axvline(0, color=TEXT, linewidth=0.8)
+    axes.set_ylim(len(lines) - 0.5, -0.8)
+    axes.set_yticks([])
+    axes.grid(visible=False, axis="y")
+
+
+def _lines(reader: RunReader, ordered: Sequence[VerdictRow], find: Find) -> list[_Line]:
+    """The judged cases with a baseline, their launches and what they were compared with."""
+    cases = {case.id: case for case in reader.results.cases}
     lines = []
     for row in ordered:
-        if (
-            row.baseline is None
-            or row.alarm_line is None
-            or row.case not in cases
-            or row.gate != "hard"
-        ):
+        case = cases.get(row.case)
+        if case is None or row.gate != "hard":
             continue
-        seen = reader.observe(cases[row.case])
-        recorded: Sequence[float] = ()
-        if results.against:
-            recorded = reader.observe(cases[row.case].base).values
-        elif isinstance(
-            baseline := store(cases[row.case], seen.hardware_label), Recorded
-        ):
-            policy = policy_for(
-                seen.hardware_label, row.metric, cases[row.case].over is not None
-            )
-            recorded = [
-                p.value
-                for p in seen_from(baseline, seen.machine, policy).metric.launches
-            ]
-        lines.append(_Line(row, tuple(seen.values), tuple(recorded)))
+        if row.baseline is None or row.alarm_line is None:
+            continue
+        observation = reader.observe(case)
+        recorded = _recorded_values(reader, case, observation, find)
+        lines.append(_Line(row, tuple(observation.values), tuple(recorded)))
     return lines
+
+
+def _recorded_values(
+    reader: RunReader, case: Case, observation: Observation, find: Find
+) -> list[float]:
+    """The launches that the case was compared with."""
+    if reader.results.against:
+        return reader.observe(case.base).values
+    label = observation.hardware_label
+    baseline = find(case, label)
+    if not isinstance(baseline, Recorded):
+        return []
+    policy = policy_for(label, case.metric, case.over is not None)
+    narrowed = narrow_to(baseline, observation.machine, policy)
+    return values_of(narrowed.metric.launches)
 
 
 @dataclass(frozen=True)
@@ -273,26 +269,30 @@ class _Line:
         return [(value / (self.row.baseline or value) - 1) * 100 for value in values]
 
     @property
-    def bad(self) -> bool:
+    def is_bad(self) -> bool:
         return self.row.outcome in ALWAYS_RED
 
     @property
     def band(self) -> tuple[float, float]:
-        # The line is the same distance on the logarithm to either side.
+        # The threshold is the same distance on the logarithm in either direction.
         reach = self.row.alarm_line or 0.0
         if METRICS[self.row.metric].better == "higher":
             return -100 * reach, 100 * (1 / (1 - min(reach, 0.99)) - 1)
         return -100 * (1 - 1 / (1 + reach)), 100 * reach
 
     @property
-    def words(self) -> str:
+    def range(self) -> str:
         low, high = self.band
         return f"{low:+.1f} to {high:+.1f} %"
 
 
 @dataclass(frozen=True)
 class Trend:
-    """One case over the runs of a history, in order of time; `why` says why change points were not looked for."""
+    """One case over the runs of a history, in order of time.
+
+    Attributes:
+        why: why change points were not looked for.
+    """
 
     entries: tuple[Entry, ...]
     points: tuple[ChangePoint, ...] = ()
@@ -302,82 +302,83 @@ class Trend:
 def trend(key: str, case_id: str, line: Trend) -> Picture:
     """A case over the runs, with a rule where its level changed."""
     title = f"Trend: {case_id}"
-    values = [entry.value for entry in line.entries]
-    at = range(1, len(values) + 1)
 
     def paint(figure: Figure) -> None:
-        from matplotlib.ticker import MaxNLocator
+        _paint_trend(figure, line)
 
-        axes = axis(
-            figure, "run, the newest last", line.entries[0].case.rsplit("/", 1)[-1]
-        )
-        dots = [
-            (n, v)
-            for n, entry in zip(at, line.entries, strict=True)
-            for v in entry.launches
-        ]
-        axes.plot(
-            *zip(*dots, strict=True),
-            linestyle="none",
-            marker=".",
-            color=SERIES[1],
-            label="each launch",
-        )
-        axes.plot(at, values, color=SERIES[0], marker=MARKERS[0], label="run")
-        for number, point in enumerate(line.points):
-            label = "change point" if number == 0 else None
-            axes.axvline(
-                point.index + 0.5, color=BAD, linestyle="--", linewidth=1, label=label
-            )
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        legend(figure, axes, columns=3)
-
-    changes = [
-        f"{wording.moved(p.change)} from run {line.entries[p.index].run} on (p = {p.p_value:.1g})"
-        for p in line.points
-    ]
+    changes = []
+    for point in line.points:
+        run = line.entries[point.index].run
+        change = formatting.moved(point.change)
+        changes.append(f"{change} from run {run} on (p = {point.p_value:.1g})")
     found = "; ".join(changes) or line.why or "no change point"
+    values = [entry.value for entry in line.entries]
     description = (
-        f"{len(values)} runs, from {short(min(values))} to {short(max(values))}. "
+        f"{len(values)} runs, from {number(min(values))} to {number(max(values))}. "
         f"{found[0].upper()}{found[1:]}."
     )
-    marked = {p.index for p in line.points}
-    rows = tuple(
-        (
-            entry.started[:16],
-            entry.run,
-            short(entry.value),
-            entry.outcome or "-",
-            "changed here" if n in marked else "",
+    changed = {point.index for point in line.points}
+    rows = []
+    for position, entry in enumerate(line.entries):
+        mark = "changed here" if position in changed else ""
+        value, outcome = number(entry.value), entry.outcome or "-"
+        rows.append((entry.started[:16], entry.run, value, outcome, mark))
+    picture = Picture(
+        key=key,
+        title=title,
+        caption="",
+        description=description,
+        columns=("started", "run", "value", "verdict", "level"),
+        rows=tuple(rows),
+    )
+    return picture.drawn(paint)
+
+
+def _paint_trend(figure: Figure, line: Trend) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    metric = line.entries[0].case.rsplit("/", 1)[-1]
+    axes = axis(figure, "run, the newest last", metric)
+    launches_at: list[int] = []
+    launch_values: list[float] = []
+    for run, entry in enumerate(line.entries, 1):
+        launches_at += [run] * len(entry.launches)
+        launch_values += entry.launches
+    axes.plot(
+        launches_at,
+        launch_values,
+        linestyle="none",
+        marker=".",
+        color=SERIES[1],
+        label="each launch",
+    )
+    runs = range(1, len(line.entries) + 1)
+    values = [entry.value for entry in line.entries]
+    axes.plot(runs, values, color=SERIES[0], marker=MARKERS[0], label="run")
+    for position, point in enumerate(line.points):
+        label = "change point" if position == 0 else None
+        axes.axvline(
+            point.index + 0.5, color=BAD, linestyle="--", linewidth=1, label=label
         )
-        for n, entry in enumerate(line.entries)
-    )
-    columns = ("started", "run", "value", "verdict", "level")
-    return Picture(
-        key,
-        title,
-        "",
-        description,
-        draw(key, title, description, paint),
-        "",
-        columns,
-        rows,
-    )
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    legend(figure, axes, columns=3)
 
 
 def trends(history: Mapping[str, Trend], prefix: str) -> list[Picture]:
     """The first few cases of a history; cases with a change point come first."""
-    longest = {case: line for case, line in history.items() if len(line.entries) > 1}
-    if not longest:
-        return [
-            left_out(
-                f"{prefix}trend", "Trends", "no history of two runs or more was given"
-            )
-        ]
-    ordered = sorted(
-        longest, key=lambda case: (not longest[case].points, list(longest).index(case))
-    )
-    return [
-        trend(f"{prefix}trend-{n}", case, longest[case])
-        for n, case in enumerate(ordered[:MOST_TRENDS])
-    ]
+    changed = []
+    others = []
+    for case, line in history.items():
+        if len(line.entries) < 2:
+            continue
+        if line.points:
+            changed.append(case)
+        else:
+            others.append(case)
+    if not changed and not others:
+        why = "no history of two runs or more was given"
+        return [left_out(f"{prefix}trend", "Trends", why)]
+    pictures = []
+    for position, case in enumerate([*changed, *others][:MOST_TRENDS]):
+        pictures.append(trend(f"{prefix}trend-{position}", case, history[case]))
+    return pictures

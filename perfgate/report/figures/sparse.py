@@ -1,14 +1,15 @@
-"""What does a sparse model make of bandwidth, of ranks and of its experts, drawn?"""
+"""Figures of sparse models: memory bandwidth, expert parallelism, and expert load as heat maps."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 
+from perfgate import formatting
 from perfgate.cases import Case
 from perfgate.engines.base import ServerConfig
 from perfgate.judge.baseline_store import Baseline, Recorded
@@ -16,33 +17,44 @@ from perfgate.judge.observation import hardware_label
 from perfgate.judge.routing_shift import SHARES
 from perfgate.judge.verdict import Outcome
 from perfgate.models import estimate
-from perfgate.models.routing import LayerShares
+from perfgate.models.routing import LayerShares, Routing
 from perfgate.models.routing_stats import (
     Floats,
     distance,
-    merge,
     share_intervals,
     shares,
     totals,
 )
-from perfgate.report.figures.figure import Picture, left_out, short, told
-from perfgate.report.figures.series import Readings, architecture_of
+from perfgate.report.figures.figure import (
+    Picture,
+    describe_lines,
+    left_out,
+    number,
+)
+from perfgate.report.figures.series import (
+    architecture_of,
+    asks_routing,
+    configs,
+    level,
+)
 from perfgate.report.figures.svg import (
     MOST_SERIES,
     SERIES,
     TEXT,
     WIDTH,
     axis,
-    draw,
     legend,
     style,
 )
 from perfgate.results import bandwidth
+from perfgate.results.samples import RunIndex, valid_repetitions
 from perfgate.results.schema import Measurement
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+Find = Callable[[Case, str], Baseline | None]
 
 MOST_CELLS = 4096  # of a heat map: a larger one would fill the page
 MOST_NUMBERED = 8  # layers and experts whose cells have room for a number
@@ -53,110 +65,99 @@ FIGURES = {
     "routing_ep_cost": "predicted slow-down of the experts by that imbalance:",
     "routing_live_experts": "experts that any token chose:",
 }
+DECODING_COLUMNS = (
+    "server",
+    "workload",
+    "requests in flight",
+    "median ITL",
+    "read per step",
+    "so",
+    "of the peak",
+    "ITL that the peak allows",
+)
 
 
-def decoding(run: Readings, prefix: str) -> Picture:
-    """Bytes that a decode step reads, by arithmetic, over the time that it took, for each server and batch."""
+def decoding(index: RunIndex, prefix: str) -> Picture:
+    """Bytes that a decode step reads, by arithmetic, over its time, by server and batch."""
     key, title = f"{prefix}bandwidth", "Memory bandwidth that decoding got"
-    found: dict[str, list[bandwidth.Point]] = defaultdict(list)
-    for point in bandwidth.points(run.results):
-        found[point.server].append(point)
-    if not found:
+    points = bandwidth.points(index)
+    if not points:
         return left_out(key, title, "it takes a closed loop with valid repetitions")
-    peak_known = all(
-        point.utilisation is not None for points in found.values() for point in points
-    )
-    y = "% of the GPUs' peak bandwidth" if peak_known else "GB/s over all ranks"
-
-    def height(point: bandwidth.Point) -> float:
-        return 100 * (point.utilisation or 0.0) if peak_known else point.bandwidth_gb_s
-
-    lines = [
-        (server, [(float(p.batch), height(p)) for p in points])
-        for server, points in found.items()
-    ]
+    is_peak_known = all(point.utilisation is not None for point in points)
+    y = "% of the GPUs' peak bandwidth" if is_peak_known else "GB/s over all ranks"
+    by_server: dict[str, list[tuple[float, float]]] = {}
+    for point in points:
+        height = point.bandwidth_gb_s
+        if is_peak_known:
+            height = 100 * (point.utilisation or 0.0)
+        by_server.setdefault(point.server, []).append((float(point.batch), height))
+    lines = list(by_server.items())
 
     def paint(figure: Figure) -> None:
         axes = axis(figure, "requests in flight", y, log_x=True)
-        for number, (server, points) in enumerate(lines[:MOST_SERIES]):
-            axes.plot(*zip(*points, strict=True), label=server, **style(number))
-        axes.set_xticks(sorted({x for _, points in lines for x, _ in points}))
+        for position, (server, line) in enumerate(lines[:MOST_SERIES]):
+            batches, heights = zip(*line, strict=True)
+            axes.plot(batches, heights, label=server, **style(position))
+        axes.set_xticks(sorted({float(point.batch) for point in points}))
         axes.minorticks_off()
         axes.set_ylim(bottom=0)
         legend(figure, axes)
 
-    rows = tuple(
-        (
-            point.server,
-            point.workload,
-            str(point.batch),
-            f"{point.itl_ms:.4g} ms",
-            f"{point.step_bytes / 1e9:.3g} GB",
-            f"{point.bandwidth_gb_s:.4g} GB/s",
-            "-" if point.utilisation is None else f"{100 * point.utilisation:.1f} %",
-            "-"
-            if point.utilisation is None
-            else f"{point.utilisation * point.itl_ms:.4g} ms",
-        )
-        for points in found.values()
-        for point in points
-    )
     caption = (
         "The bytes that a decode step reads by arithmetic, with uniform routing, "
         "over the median time between two "
         "tokens. While reading weights is what takes the time, the line is flat and high."
-    ) + (
-        ""
-        if peak_known
-        else " No peak is known of this machine, so servers and batches are compared alone."
     )
-    description = told(lines, "batch", y)
-    columns = (
-        *(
-            "server",
-            "workload",
-            "requests in flight",
-            "median ITL",
-            "read per step",
-            "so",
-            "of the peak",
-        ),
-        "ITL that the peak allows",
+    if not is_peak_known:
+        caption += " No peak is known of this machine, so servers and batches are compared alone."
+    picture = Picture(
+        key=key,
+        title=title,
+        caption=caption,
+        description=describe_lines(lines, "batch", y),
+        columns=DECODING_COLUMNS,
+        rows=tuple(_decoding_row(point) for point in points),
     )
-    return Picture(
-        key,
-        title,
-        caption,
-        description,
-        draw(key, title, description, paint),
-        "",
-        columns,
-        rows,
+    return picture.drawn(paint)
+
+
+def _decoding_row(point: bandwidth.Point) -> tuple[str, ...]:
+    of_the_peak, allowed_itl = "-", "-"
+    if point.utilisation is not None:
+        of_the_peak = formatting.percent(point.utilisation)
+        allowed_itl = formatting.number(point.utilisation * point.itl_ms, "ms")
+    return (
+        point.server,
+        point.workload,
+        str(point.batch),
+        formatting.number(point.itl_ms, "ms"),
+        formatting.number(point.step_bytes, "bytes"),
+        formatting.number(point.bandwidth_gb_s, "GB/s"),
+        of_the_peak,
+        allowed_itl,
     )
 
 
-def spread(run: Readings, prefix: str) -> Picture:
-    """Experts that lie on the ranks whole over experts that are split, beside what the ranks exchange."""
+@dataclass(frozen=True)
+class _Spread:
+    """A metric with whole experts spread over the ranks, and with each expert split."""
+
+    server: str
+    label: str
+    spread: float
+    split: float
+
+    @property
+    def ratio(self) -> float:
+        return self.spread / self.split
+
+
+def expert_parallelism(index: RunIndex, prefix: str) -> Picture:
+    """Experts that lie whole on the ranks over experts that are split."""
     key, title = f"{prefix}spread", "Expert parallelism over tensor parallelism"
-    pairs = [
-        (ep, tp)
-        for ep, config in run.servers.items()
-        for tp, other in run.servers.items()
-        if config.expert_parallel
-        and msgspec.structs.replace(config, expert_parallel=False) == other
-    ]
-    found = [
-        (ep, f"{workload}: {words}", of.middle / over.middle, of.middle, over.middle)
-        for ep, tp in pairs
-        for workload in run.results.workloads
-        for metric, words in (
-            ("output_throughput", "tok/s"),
-            ("itl_median_ms", "median ITL, ms"),
-        )
-        if (of := run.point(ep, workload, metric))
-        and (over := run.point(tp, workload, metric))
-        and over.middle
-    ]
+    servers = configs(index)
+    pairs = _expert_parallel_pairs(servers)
+    found = _spread_over_split(index, pairs)
     if not found:
         return left_out(
             key,
@@ -166,39 +167,67 @@ def spread(run: Readings, prefix: str) -> Picture:
 
     def paint(figure: Figure) -> None:
         axes = axis(figure, "spread / split", "")
-        axes.barh(
-            [f"{ep}, {what}" for ep, what, *_ in found],
-            [row[2] for row in found],
-            color=SERIES[0],
-            height=0.6,
-        )
+        names = [f"{row.server}, {row.label}" for row in found]
+        ratios = [row.ratio for row in found]
+        axes.barh(names, ratios, color=SERIES[0], height=0.6)
         axes.axvline(1, color=TEXT, linestyle="--", linewidth=1)
         axes.invert_yaxis()
         axes.grid(visible=False, axis="y")
 
-    description = (
-        "; ".join(f"{ep}, {what}: {ratio:.2f}x" for ep, what, ratio, *_ in found) + "."
+    parts = []
+    rows = []
+    for row in found:
+        ratio = f"{row.ratio:.2f}x"
+        parts.append(f"{row.server}, {row.label}: {ratio}")
+        rows.append(
+            (row.server, row.label, number(row.spread), number(row.split), ratio)
+        )
+    exchanged = dict.fromkeys(_exchanged(servers[spread]) for spread, _ in pairs)
+    picture = Picture(
+        key=key,
+        title=title,
+        caption=" ".join(exchanged),
+        description="; ".join(parts) + ".",
+        columns=("server", "of", "spread", "split", "ratio"),
+        rows=tuple(rows),
     )
-    caption = " ".join(dict.fromkeys(_exchanged(run.servers[ep]) for ep, _ in pairs))
-    rows = tuple(
-        (ep, what, short(of), short(over), f"{ratio:.2f}x")
-        for ep, what, ratio, of, over in found
+    return picture.drawn(paint, (WIDTH, 0.9 + 0.35 * len(found)))
+
+
+def _expert_parallel_pairs(servers: dict[str, ServerConfig]) -> list[tuple[str, str]]:
+    """(expert parallel, tensor parallel) of servers that are alike but for that."""
+    pairs = []
+    for spread, config in servers.items():
+        if not config.expert_parallel:
+            continue
+        alike = msgspec.structs.replace(config, expert_parallel=False)
+        for split, other in servers.items():
+            if alike == other:
+                pairs.append((spread, split))
+    return pairs
+
+
+def _spread_over_split(
+    index: RunIndex, pairs: Sequence[tuple[str, str]]
+) -> list[_Spread]:
+    metrics = (
+        ("output_throughput", "tok/s"),
+        ("itl_median_ms", "median ITL, ms"),
     )
-    drawn = draw(key, title, description, paint, (WIDTH, 0.9 + 0.35 * len(found)))
-    return Picture(
-        key,
-        title,
-        caption,
-        description,
-        drawn,
-        "",
-        ("server", "of", "spread", "split", "ratio"),
-        rows,
-    )
+    found = []
+    for spread, split in pairs:
+        for workload in index.results.workloads:
+            for metric, words in metrics:
+                above = level(index, spread, workload, metric)
+                below = level(index, split, workload, metric)
+                if above is not None and below is not None:
+                    label = f"{workload}: {words}"
+                    found.append(_Spread(spread, label, above.median, below.median))
+    return found
 
 
 def _exchanged(config: ServerConfig) -> str:
-    """What a token makes the ranks exchange, by arithmetic; empty for a model that the catalogue lacks."""
+    """What a token makes the ranks exchange, by arithmetic; empty for an unknown model."""
     shape = architecture_of(config)
     if shape is None:
         return ""
@@ -212,181 +241,235 @@ def _exchanged(config: ServerConfig) -> str:
     )
 
 
-def experts(
-    run: Readings, find: Callable[[Case, str], Baseline | None], prefix: str
-) -> list[Picture]:
-    """A heat map for each server and workload by which it was asked where its tokens go.
+def experts(index: RunIndex, find: Find, prefix: str) -> list[Picture]:
+    """A heat map for each server and workload that recorded where its tokens go.
 
-    Of the last launch: each gets the same prompts.
+    Of the last launch that counts: each gets the same prompts.
 
     Args:
         find: a case's baseline on a kind of hardware.
     """
-    asked: dict[tuple[str, str], list[Measurement]] = defaultdict(list)
-    for row in run.results.measurements:
-        if run.asks_routing(row.server, row.workload):
-            asked[row.server, row.workload].append(row)
-    pictures = []
-    for number, ((server, workload), rows) in enumerate(asked.items()):
-        key, title = f"{prefix}experts-{number}", f"Expert load: {server}, {workload}"
-        told_by = [row for row in rows if row.routing is not None]
-        if told_by:
-            pictures.append(
-                heat_map(key, title, told_by[-1], _recorded(run, told_by[-1], find))
-            )
-        else:
-            why = [text for row in rows for r in row.repetitions for text in r.invalid]
-            pictures.append(left_out(key, title, "; ".join(why) or "it did not tell"))
+    pictures: list[Picture] = []
+    for server, workload in index.loads:
+        if not asks_routing(index, server, workload):
+            continue
+        key = f"{prefix}experts-{len(pictures)}"
+        title = f"Expert load: {server}, {workload}"
+        measurement = _last_with_routing(index, server, workload)
+        if measurement is None or measurement.routing is None:
+            why = "; ".join(_invalid_reasons(index, server, workload))
+            pictures.append(left_out(key, title, why or "it did not tell"))
+            continue
+        recorded = _recorded(index, server, workload, find)
+        heat = _Heat.of(measurement.routing, recorded)
+        pictures.append(heat.picture(key, title, _routing_values(measurement)))
+    if pictures:
+        return pictures
     why_not = "this run has no count of the tokens that each expert got"
-    return pictures or [left_out(f"{prefix}experts", "Expert load", why_not)]
+    return [left_out(f"{prefix}experts", "Expert load", why_not)]
 
 
-def _recorded(
-    run: Readings, now: Measurement, find: Callable[[Case, str], Baseline | None]
-) -> LayerShares | None:
-    """What the shares were judged by; None where they were not, or could not be compared."""
-    outcomes = {row.case: row.outcome for row in run.results.verdicts}
-    for case in run.results.cases:
-        if (case.metric, case.of.server.key, case.of.workload_name) != (
-            SHARES,
-            now.server,
-            now.workload,
-        ):
-            continue
-        if outcomes.get(case.id) in (None, Outcome.INCOMPARABLE, Outcome.NO_BASELINE):
-            continue
-        baseline = find(case, hardware_label(run.results.hardware, case))
-        if isinstance(baseline, Recorded):
-            parts = [
-                point.shares
-                for point in baseline.metric.launches
-                if point.shares is not None
-            ]
-            return merge(parts) if parts else None
+def _last_with_routing(
+    index: RunIndex, server: str, workload: str
+) -> Measurement | None:
+    """The last launch that counts and recorded its routing."""
+    for measurement in reversed(index.valid_measurements(server, workload)):
+        if measurement.routing is not None:
+            return measurement
     return None
 
 
-def heat_map(
-    key: str, title: str, told_by: Measurement, recorded: LayerShares | None = None
-) -> Picture:
-    """How a model's tokens spread over its experts, beside how they did when the baseline was recorded.
-
-    Args:
-        told_by: has its routing.
-        recorded: left out where it has other layers or experts.
-    """
-    assert told_by.routing is not None
-    counts = totals(told_by.routing)
-    load, (low, high) = shares(counts), share_intervals(told_by.routing)
-    layers, number = load.shape
-    before = (
-        None
-        if recorded is None or np.shape(recorded.counts) != load.shape
-        else shares(recorded.counts)
-    )
-    top = float(max(load.max(), 0.0 if before is None else before.max()))
-    maps = [("this run", load), *([] if before is None else [("recorded", before)])]
-
-    def paint(figure: Figure) -> None:
-        panels: Sequence[Axes] = figure.subplots(
-            1, len(maps), sharey=True, squeeze=False
-        )[0]
-        for axes, (name, values) in zip(panels, maps, strict=True):
-            _cells(axes, values, top)
-            axes.set_xlabel(f"expert, {name}" if before is not None else "expert")
-        panels[0].set_ylabel("layer")
-
-    worst = np.unravel_index(int(load.argmax()), load.shape)
-    description = (
-        f"{layers} layers of {number} experts. The busiest, expert {worst[1]} of layer {worst[0]}, "
-        f"gets {100 * load.max():.1f} % of its layer's choices; spread evenly it "
-        f"would be {100 / number:.1f} %."
-    )
-    columns: tuple[str, ...] = ("layer", *(str(n) for n in range(number)))
-    rows = [
-        (
-            str(n),
-            *(
-                f"{100 * s:.1f} % ({100 * a:.1f} to {100 * b:.1f})"
-                for s, a, b in zip(*row, strict=True)
-            ),
-        )
-        for n, row in enumerate(zip(load, low, high, strict=True))
-    ]
-    if before is not None and recorded is not None:
-        moved = distance(counts, recorded.counts)
-        most = int(moved.argmax())
-        description += (
-            f" Most has moved since it was recorded in layer {most}: "
-            f"{100 * moved[most]:.1f} % of its choices."
-        )
-        columns += (*(f"{n}, recorded" for n in range(number)), "moved")
-        rows = [
-            (*row, *(f"{100 * share:.1f} %" for share in then), f"{100 * apart:.1f} %")
-            for row, then, apart in zip(rows, before, moved, strict=True)
-        ]
-    if load.size > MOST_CELLS:
-        return left_out(
-            key, title, f"{load.size:,} cells are too many; results.json has them"
-        )
-    caption = (
-        "The darker, the more tokens; numbers in % of the layer's choices. "
-        f"{_figures(told_by)}"
-    )
-    drawn = draw(key, title, description, paint, (WIDTH, min(6.5, 1.2 + 0.3 * layers)))
-    return Picture(key, title, caption, description, drawn, "", columns, tuple(rows))
+def _invalid_reasons(index: RunIndex, server: str, workload: str) -> list[str]:
+    reasons: list[str] = []
+    for measurement in index.measurements(server, workload):
+        for repetition in measurement.repetitions:
+            reasons += repetition.invalid
+    return reasons
 
 
-def _figures(told_by: Measurement) -> str:
+def _recorded(
+    index: RunIndex, server: str, workload: str, find: Find
+) -> LayerShares | None:
+    """What the shares were judged by; None where they were not, or could not be compared."""
+    results = index.results
+    not_compared = (None, Outcome.INCOMPARABLE, Outcome.NO_BASELINE)
+    outcomes = {row.case: row.outcome for row in results.verdicts}
+    for case in results.cases:
+        load = case.of.server.key, case.of.workload_name
+        if case.metric != SHARES or load != (server, workload):
+            continue
+        if outcomes.get(case.id) in not_compared:
+            continue
+        baseline = find(case, hardware_label(results.hardware, case))
+        if isinstance(baseline, Recorded):
+            return _recorded_shares(baseline)
+    return None
+
+
+def _recorded_shares(baseline: Recorded) -> LayerShares | None:
+    parts = []
+    for sample in baseline.metric.launches:
+        if sample.shares is not None:
+            parts.append(sample.shares)
+    if not parts:
+        return None
+    return merge(parts)
+
+
+def _routing_values(measurement: Measurement) -> str:
     """What the shares amount to, each figure with its interval."""
-    values = told_by.repetitions[-1].values if told_by.repetitions else {}
+    values = valid_repetitions(measurement)[-1].values
     parts = []
     for name, words in FIGURES.items():
-        if name in values:
-            within = (
-                "({:.3g} to {:.3g})".format(*told_by.intervals[name])
-                if name in told_by.intervals
-                else ""
-            )
-            parts.append(f"{words} {values[name]:.3g} {within}".rstrip())
+        if name not in values:
+            continue
+        text = f"{words} {number(values[name])}"
+        if name in measurement.intervals:
+            low, high = measurement.intervals[name]
+            text += f" ({number(low)} to {number(high)})"
+        parts.append(text)
+    if not parts:
+        return ""
     return (
-        (
-            f"{'; '.join(parts)}. In brackets: 90 % of what drawing the requests "
-            "again gives, which is a little less even."
-        )
-        if parts
-        else ""
+        f"{'; '.join(parts)}. In brackets: 90 % of what drawing the requests "
+        "again gives, which is a little less even."
     )
 
 
-def _cells(axes: Axes, load: Floats, top: float) -> None:
-    """One map: a square for each layer and expert, the darker the larger its share, `top` the darkest."""
+@dataclass(frozen=True)
+class _Heat:
+    """Each expert's share of its layer's choices, now and when the baseline was recorded.
+
+    Attributes:
+        load: this run's; shape (layers, experts).
+        low, high: 90 % interval of the load; shape as it.
+        before: recorded; None where nothing was, or of another shape.
+        moved: by layer, the share of the choices that go elsewhere than recorded.
+    """
+
+    load: Floats
+    low: Floats
+    high: Floats
+    before: Floats | None = None
+    moved: Floats | None = None
+
+    @classmethod
+    def of(cls, routing: Routing, recorded: LayerShares | None) -> _Heat:
+        """The map of a launch; a baseline of other layers or experts is left out."""
+        counts = totals(routing)
+        load = shares(counts)
+        low, high = share_intervals(routing)
+        if recorded is None or np.shape(recorded.counts) != load.shape:
+            return cls(load, low, high)
+        before = shares(recorded.counts)
+        return cls(load, low, high, before, distance(counts, recorded.counts))
+
+    def picture(self, key: str, title: str, values: str) -> Picture:
+        """The figure; left out where it would fill the page.
+
+        Args:
+            values: what the shares amount to, for the caption.
+        """
+        if self.load.size > MOST_CELLS:
+            why = f"{self.load.size:,} cells are too many; results.json has them"
+            return left_out(key, title, why)
+        layers = self.load.shape[0]
+        caption = (
+            "The darker, the more tokens; numbers in % of the layer's choices. "
+            f"{values}"
+        )
+        picture = Picture(
+            key=key,
+            title=title,
+            caption=caption,
+            description=self._description(),
+            columns=tuple(self._columns()),
+            rows=tuple(self._rows()),
+        )
+        return picture.drawn(self._paint, (WIDTH, min(6.5, 1.2 + 0.3 * layers)))
+
+    def _description(self) -> str:
+        layers, experts = self.load.shape
+        layer, expert = np.unravel_index(int(self.load.argmax()), self.load.shape)
+        most = formatting.percent(float(self.load.max()))
+        text = (
+            f"{layers} layers of {experts} experts. The busiest, expert {expert} of "
+            f"layer {layer}, gets {most} of its layer's choices; spread evenly it "
+            f"would be {formatting.percent(1 / experts)}."
+        )
+        if self.moved is not None:
+            furthest = int(self.moved.argmax())
+            part = formatting.percent(float(self.moved[furthest]))
+            text += (
+                f" Most has moved since it was recorded in layer {furthest}: {part} of "
+                "its choices."
+            )
+        return text
+
+    def _columns(self) -> list[str]:
+        experts = range(self.load.shape[1])
+        columns = ["layer", *(str(expert) for expert in experts)]
+        if self.before is not None:
+            columns += [f"{expert}, recorded" for expert in experts]
+            columns.append("moved")
+        return columns
+
+    def _rows(self) -> list[tuple[str, ...]]:
+        rows = []
+        for layer in range(self.load.shape[0]):
+            cells = [str(layer)]
+            row = zip(self.load[layer], self.low[layer], self.high[layer], strict=True)
+            for share, low, high in row:
+                within = f"{_bare_percent(low)} to {_bare_percent(high)}"
+                cells.append(f"{formatting.percent(float(share))} ({within})")
+            if self.before is not None and self.moved is not None:
+                shares_before = [*self.before[layer], self.moved[layer]]
+                cells += [formatting.percent(float(share)) for share in shares_before]
+            rows.append(tuple(cells))
+        return rows
+
+    def _paint(self, figure: Figure) -> None:
+        top = float(self.load.max())
+        maps = [("expert", self.load)]
+        if self.before is not None:
+            top = max(top, float(self.before.max()))
+            maps = [("expert, this run", self.load), ("expert, recorded", self.before)]
+        panels = figure.subplots(1, len(maps), sharey=True, squeeze=False)[0]
+        for axes, (label, load) in zip(panels, maps, strict=True):
+            _paint_cells(axes, load, top)
+            axes.set_xlabel(label)
+        panels[0].set_ylabel("layer")
+
+
+def _bare_percent(fraction: float) -> str:
+    """Without the sign, which stands once for an interval."""
+    return formatting.percent(float(fraction)).removesuffix(" %")
+
+
+def _paint_cells(axes: Axes, load: Floats, top: float) -> None:
+    """One map: a square for each layer and expert, the darker the larger its share.
+
+    Args:
+        top: share of the darkest square.
+    """
     from matplotlib.patches import Rectangle
 
-    layers, number = load.shape
+    layers, experts = load.shape
     axes.grid(visible=False)
     for (layer, expert), share in np.ndenumerate(load):
-        opacity = 0.05 + 0.75 * share / top
-        axes.add_patch(
-            Rectangle(
-                (expert - 0.5, layer - 0.5),
-                1,
-                1,
-                color=SERIES[0],
-                alpha=opacity,
-                linewidth=0,
-            )
+        square = Rectangle(
+            (expert - 0.5, layer - 0.5),
+            1,
+            1,
+            color=SERIES[0],
+            alpha=0.05 + 0.75 * share / top,
+            linewidth=0,
         )
-        if layers <= MOST_NUMBERED and number <= MOST_NUMBERED:
-            axes.text(
-                expert,
-                layer,
-                f"{100 * share:.0f}",
-                ha="center",
-                va="center",
-                fontsize=7,
-            )
-    axes.set_xlim(-0.5, number - 0.5)
+        axes.add_patch(square)
+        if layers <= MOST_NUMBERED and experts <= MOST_NUMBERED:
+            text = f"{100 * share:.0f}"
+            axes.text(expert, layer, text, ha="center", va="center", fontsize=7)
+    axes.set_xlim(-0.5, experts - 0.5)
     axes.set_ylim(layers - 0.5, -0.5)
-    axes.set_xticks(range(0, number, max(1, number // 8)))
+    axes.set_xticks(range(0, experts, max(1, experts // 8)))
     axes.set_yticks(range(0, layers, max(1, layers // 8)))

@@ -1,4 +1,4 @@
-"""Client of the supervisor: starts a process under a guardian, so that it cannot be left behind.
+"""Client of the supervisor: starts a process under a daemon, so that it cannot outlive pytest.
 
 The suite's side of `perfgate.servers.supervisor.daemon`; standard library only, as all
 of this package.
@@ -19,29 +19,38 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from perfgate.servers.supervisor.processes import Ending, Process, end, family, look_up
+from perfgate.servers.supervisor.processes import (
+    Ending,
+    Processes,
+    RemovedFile,
+    end,
+    family,
+    look_up,
+)
 
-# The folder that holds the package: the guardian's interpreter knows no site-packages.
+# The folder that holds the package: the daemon's interpreter knows no site-packages.
 _ROOT = Path(__file__).resolve().parents[3]
 _BOOT = (
     "import sys; sys.path.append(sys.argv[1]); from "
     "perfgate.servers.supervisor.daemon import main; main()"
 )
-# The guardian answers at once; this is for a machine that is swapping.
+# The daemon answers at once; this is for a machine that is swapping.
 _ANSWER_S = 30.0
 _KILL_S = 5.0
+_CLOSE_S = 1.0
 _SLICE_S = 0.5
+_READ_BYTES = 65536
 
 
 class Launched:
-    """A process under guard, in a group of its own, its output in a file.
+    """A supervised process, in a group of its own, its output in a file.
 
     Args:
         argv: command and arguments.
         env: the whole environment.
         log: absolute path of the file that takes its output.
         owners: pids whose death ends the process, besides this one.
-        keep_open: descriptors that the guardian holds until the process is gone: a lock
+        keep_open: descriptors that the daemon holds until the process is gone: a lock
             on one of them stays locked.
 
     Raises:
@@ -60,34 +69,33 @@ class Launched:
         self.mark = uuid.uuid4().hex
         self._lock = threading.Lock()
         self._pending = b""
-        self._is_deaf = False
+        self._is_closed = False
         self._exit: int | None = None
-        self._ended: Ending | None = None
-        self._heard: dict[str, Any] = {}
-        self._orders, self._status = _start_guardian(keep_open)
+        self._ending: Ending | None = None
+        self._answers: dict[str, Any] = {}
+        own_pid = os.getpid()
+        order = {
+            "argv": list(argv),
+            "env": dict(env),
+            "cwd": os.getcwd(),  # noqa: PTH109
+            "log": str(log),
+            "mark": self.mark,
+            "owners": _start_times((own_pid, *owners)),
+        }
+        self._orders, self._status = _start_daemon(keep_open)
+        text = json.dumps(order)
         try:
-            alive = [p for p in map(look_up, (os.getpid(), *owners)) if p is not None]
-            order = {
-                "argv": list(argv),
-                "env": dict(env),
-                "cwd": os.getcwd(),  # noqa: PTH109
-                "log": str(log),
-                "mark": self.mark,
-                "owners": [(p.pid, p.started_ticks) for p in alive],
-            }
-            self._send(json.dumps(order).encode())
+            self._send(text.encode())
             self._await("pid", "error")
         except BaseException:
-            self._hang_up()  # which the guardian takes for our death
+            self._close()  # to the daemon it means that pytest is gone
             raise
-        if "pid" not in self._heard:
-            self._hang_up()
-            raise OSError(
-                self._heard.get("errno", 0),
-                self._heard.get("error", "the guardian died at once"),
-            )
-        self.pid: int = self._heard["pid"]
-        self.guardian_pid: int = self._heard["guardian"]
+        if "pid" not in self._answers:
+            self._close()
+            message = self._answers.get("error", "the supervisor died at once")
+            raise OSError(self._answers.get("errno", 0), message)
+        self.pid: int = self._answers["pid"]
+        self.daemon_pid: int = self._answers["daemon"]
         self._process = look_up(self.pid)
 
     def exit_code(
@@ -99,125 +107,152 @@ class Launched:
             wait_s: how long to wait for its end.
             or_readable: a descriptor that ends the wait too when it can be read.
         """
-        until = time.monotonic() + wait_s
-        while self._exit is None and self._ended is None:
-            # In slices, for another thread may have taken the news.
-            is_readable = self._listen(
-                min(_SLICE_S, max(0.0, until - time.monotonic())), or_readable
-            )
-            if is_readable or time.monotonic() >= until:
+        deadline = time.monotonic() + wait_s
+        while self._exit is None and self._ending is None:
+            remaining_s = max(0.0, deadline - time.monotonic())
+            # In slices, for another thread may have read the answer.
+            is_readable = self._listen(min(_SLICE_S, remaining_s), or_readable)
+            if is_readable or time.monotonic() >= deadline:
                 break
         return self._exit
 
     def is_running(self) -> bool:
-        """Whether the process runs; known at once, while its exit status takes the guardian some milliseconds."""
-        return (
-            self.exit_code() is None
-            and self._ended is None
-            and bool(self._process and self._process.is_running())
-        )
+        """Whether the process runs.
 
-    def members(self) -> frozenset[Process]:
+        Known at once, while its exit status takes the daemon some milliseconds.
+        """
+        if self.exit_code() is not None or self._ending is not None:
+            return False
+        if self._process is None:
+            return False
+        return self._process.is_running()
+
+    def members(self) -> Processes:
         """All its processes that run now."""
-        return family(self.mark, self.pid, ancestors=(self.guardian_pid,))
+        return family(self.mark, self.pid, ancestors=(self.daemon_pid,))
 
     def note_ready(self) -> None:
-        """Tell the guardian that start-up is over, after which it stays out of the way."""
+        """ProgressDisplay the daemon that start-up is over; it does not read /proc from then on."""
         self._send(b"ready")
 
     def stop(self, grace_s: float) -> Ending:
-        """End it and everything it started; the second call returns what the first did."""
-        if self._ended is None:
+        """End it and everything it started; the second call returns the first's result.
+
+        Args:
+            grace_s: what SIGTERM may take before SIGKILL.
+        """
+        if self._ending is None:
             self._send(f"stop {grace_s}".encode())
-            self._await("report", patience_s=grace_s + _KILL_S + _ANSWER_S)
-            self._ended = self._told() or self._end_without_guardian(grace_s)
-            self._await(
-                "nothing more", patience_s=1.0
-            )  # then the guardian has let go of the descriptors it keeps
-            self._hang_up()
-        return self._ended
+            self._await("report", timeout_s=grace_s + _KILL_S + _ANSWER_S)
+            if "report" in self._answers:
+                self._ending = _ending(self._answers["report"])
+            else:
+                self._ending = self._end_without_daemon(grace_s)
+            # Until the daemon is gone, and has closed the descriptors that it keeps.
+            self._await("nothing more", timeout_s=_CLOSE_S)
+            self._close()
+        return self._ending
 
-    def _told(self) -> Ending | None:
-        report = self._heard.get("report")
-        if report is None:
-            return None
-        return Ending(
-            seconds=report["seconds"],
-            signals=tuple(report["signals"]),
-            killed=tuple(report["killed"]),
-            removed=tuple(report["removed"]),
-            left=tuple(report["left"]),
-        )
+    def _end_without_daemon(self, grace_s: float) -> Ending:
+        def find() -> Processes:
+            return family(self.mark, self.pid)
 
-    def _end_without_guardian(self, grace_s: float) -> Ending:
-        return end(lambda: family(self.mark, self.pid), self.pid, lambda: grace_s)
+        return end(find, self.pid, lambda: grace_s)
 
-    def _await(self, *names: str, patience_s: float = _ANSWER_S) -> None:
-        until = time.monotonic() + patience_s
-        while (
-            not self._is_deaf
-            and not any(name in self._heard for name in names)
-            and time.monotonic() < until
-        ):
-            self._listen(max(0.0, until - time.monotonic()))
+    def _await(self, *names: str, timeout_s: float = _ANSWER_S) -> None:
+        """Wait for an answer of one of these names, or the end of the daemon."""
+        deadline = time.monotonic() + timeout_s
+        while not self._is_closed:
+            if any(name in self._answers for name in names):
+                return
+            remaining_s = deadline - time.monotonic()
+            if remaining_s <= 0:
+                return
+            self._listen(remaining_s)
 
     def _listen(self, wait_s: float, or_readable: int | None = None) -> bool:
-        """Take what the guardian says; whether the other descriptor can be read."""
+        """Read the daemon's answers; whether the other descriptor can be read."""
         poll = select.poll()
         if or_readable is not None:
             poll.register(or_readable, select.POLLIN)
-        if not self._is_deaf:
+        if not self._is_closed:
             poll.register(self._status, select.POLLIN)
         elif self._process is None or not self._process.is_running():
-            self._exit = (
-                self._exit if self._exit is not None else -9
-            )  # the kernel kills it with its guardian
+            if self._exit is None:
+                self._exit = -9  # the kernel kills it with its daemon
             return False
-        ready = [number for number, _ in poll.poll(wait_s * 1000)]
+        ready = []
+        for number, _ in poll.poll(wait_s * 1000):
+            ready.append(number)
         with self._lock:
-            if self._status in ready and not self._is_deaf:
+            if self._status in ready and not self._is_closed:
                 with contextlib.suppress(BlockingIOError):  # another thread was faster
-                    self._take(os.read(self._status, 65536))
+                    data = os.read(self._status, _READ_BYTES)
+                    self._take(data)
         return or_readable in ready
 
     def _take(self, data: bytes) -> None:
-        self._is_deaf = not data
-        *lines, self._pending = (self._pending + data).split(b"\n")
+        self._is_closed = not data
+        self._pending += data
+        *lines, self._pending = self._pending.split(b"\n")
         for line in lines:
-            self._heard.update(json.loads(line))
-        self._exit = self._heard.get("exit", self._exit)
+            answer = json.loads(line)
+            self._answers.update(answer)
+        self._exit = self._answers.get("exit", self._exit)
 
     def _send(self, line: bytes) -> None:
-        with contextlib.suppress(BrokenPipeError):  # then it is found out by listening
+        # A broken pipe is found out by listening.
+        with contextlib.suppress(BrokenPipeError):
             view = memoryview(line + b"\n")
             while view:
-                view = view[os.write(self._orders, view) :]
+                written = os.write(self._orders, view)
+                view = view[written:]
 
-    def _hang_up(self) -> None:
+    def _close(self) -> None:
         with self._lock:
-            self._is_deaf = True
+            self._is_closed = True
             for number in {self._orders, self._status} - {-1}:
                 os.close(number)
             self._orders = self._status = -1
 
 
-def _start_guardian(keep_open: Sequence[int]) -> tuple[int, int]:
-    """Start a guardian; return the descriptors of its stdin, to write, and stdout, to read."""
-    their_in, orders = os.pipe()
-    status, their_out = os.pipe()
+def _start_times(pids: Sequence[int]) -> list[tuple[int, int]]:
+    """(pid, start in ticks) of those that run."""
+    times = []
+    for pid in pids:
+        process = look_up(pid)
+        if process is not None:
+            times.append((process.pid, process.started_ticks))
+    return times
+
+
+def _ending(report: Mapping[str, Any]) -> Ending:
+    """The daemon's report, which came as JSON."""
+    removed = []
+    for file in report["removed"]:
+        removed.append(RemovedFile(**file))
+    return Ending(
+        seconds=report["seconds"],
+        signals=tuple(report["signals"]),
+        killed=tuple(report["killed"]),
+        removed=tuple(removed),
+        survivors=tuple(report["survivors"]),
+    )
+
+
+def _start_daemon(keep_open: Sequence[int]) -> tuple[int, int]:
+    """Start a daemon; return descriptors of its stdin, to write, and stdout, to read."""
+    daemon_in, orders = os.pipe()
+    status, daemon_out = os.pipe()
+    python = [sys.executable, "-I", "-S"]
+    command = [*python, "-c", _BOOT, str(_ROOT)]
+    # The daemon ignores it; it tells daemons apart in a list of processes.
+    command.append(f"for-pid-{os.getpid()}")
     try:
         first = subprocess.Popen(
-            [
-                sys.executable,
-                "-I",
-                "-S",
-                "-c",
-                _BOOT,
-                str(_ROOT),
-                f"for-pid-{os.getpid()}",
-            ],
-            stdin=their_in,
-            stdout=their_out,
+            command,
+            stdin=daemon_in,
+            stdout=daemon_out,
             stderr=subprocess.DEVNULL,
             env={"PATH": os.defpath},
             cwd="/",
@@ -228,8 +263,8 @@ def _start_guardian(keep_open: Sequence[int]) -> tuple[int, int]:
         os.close(status)
         raise
     finally:
-        os.close(their_in)
-        os.close(their_out)
+        os.close(daemon_in)
+        os.close(daemon_out)
     first.wait()  # it forks and exits
     os.set_blocking(status, False)
     return orders, status

@@ -1,23 +1,22 @@
-"""Who ends the server when nobody is left to do it?
+"""Daemon of the supervisor: launches one server, and ends it when pytest is gone.
 
-A small process of its own, which launches the server, outlives pytest, and ends the
-server when told to or when pytest is gone, by whatever cause: a normal end, a signal,
-SIGKILL, lack of memory. There is one way out for all of them, so that the rare one is
-as well tried as the common one.
+A small process of its own. It outlives pytest and ends the server on order, or when
+pytest is gone by whatever cause: a normal end, a signal, SIGKILL, lack of memory. There
+is one way out for all of them, so the rare one is as well tested as the common one.
 
-It leaves pytest's session, process group and process tree, and carries none of its
-environment, because those are what a cancelled CI job is found and killed by. It is the
-parent of the server, and the kernel hands it whatever the server orphans
-(PR_SET_CHILD_SUBREAPER): nothing the server starts can leave its sight. Should the
-guardian be killed, the kernel kills the process it launched (PR_SET_PDEATHSIG) and the
-suite ends the rest (`perfgate.servers.server`).
+It leaves pytest's session, process group and process tree, and has none of its
+environment, because a cancelled CI job is found and killed by those. It is the parent
+of the server, and the kernel hands it every process that the server orphans
+(PR_SET_CHILD_SUBREAPER), so it finds all that the server starts. If the daemon is
+killed, the kernel kills the process that it launched (PR_SET_PDEATHSIG), and the suite
+ends the rest (`perfgate.servers.server`).
 
-Only standard library is imported, without site-packages: it starts in 0.1 s and weighs
-10 MB.
+Only the standard library is imported, without site-packages: it starts in 0.1 s and
+takes 10 MB.
 
-Orders arrive on stdin, the order in JSON and then "ready" or "stop <seconds>", each a
-line; the end of stdin means that pytest is gone. Answers leave on stdout, one JSON
-object a line: {"pid"}, {"error"}, {"exit"}, {"report"}.
+Orders arrive on stdin, a line each: the order in JSON, then "ready" or "stop
+<seconds>". The end of stdin means that pytest is gone. Answers leave on stdout, one
+JSON object a line: {"pid"}, {"error"}, {"exit"}, {"report"}.
 """
 
 from __future__ import annotations
@@ -36,155 +35,187 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from perfgate.servers.supervisor.cleanup import Leftovers
+from perfgate.servers.supervisor.cleanup import Cleanup
 from perfgate.servers.supervisor.processes import (
     MARK,
     Process,
+    Processes,
     end,
-    everybody,
     family,
     look_up,
+    running_processes,
 )
 
 # After pytest's death everything is gone within 10 s: this, 5 s for SIGKILL to work,
-# and time to look around.
+# and time to look at /proc.
 ORPHAN_GRACE_S = 3.0
 POLL_S = 0.5
-# While the server starts it makes its shared memory; later samples would read /proc
+# A server makes its shared memory while it starts; later samples would read /proc
 # during a measurement.
 SAMPLE_S = 2.0
+_STDIN, _STDOUT = 0, 1
+_READ_BYTES = 65536
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
 
-class Guard:
-    """The guardian's own state: one server, and the processes whose death ends it."""
+class Supervisor:
+    """The daemon's state: one server, and the processes whose death ends it."""
 
     def __init__(self, order: Mapping[str, Any], wake: int) -> None:
         self._order = order
+        self._log = Path(order["log"])
         self._mark: str = order["mark"]
-        self._owners = [Process(pid, 0, 0, ticks) for pid, ticks in order["owners"]]
+        self._owners = []
+        for pid, started_ticks in order["owners"]:
+            owner = Process(pid, parent=0, group=0, started_ticks=started_ticks)
+            self._owners.append(owner)
         self._wake = wake
-        self._leftovers = Leftovers()
+        self._cleanup = Cleanup()
         self._exit: int | None = None
-        self._sampled = 0.0
-        self._starting = True
+        self._sampled_at = 0.0
+        self._is_starting = True
         self._input = b""
         self.leader = self._launch()
 
     def _launch(self) -> int:
-        with Path(self._order["log"]).open("ab") as log:
+        env = dict(self._order["env"])
+        env[MARK] = self._mark
+        with self._log.open("ab") as log:
             # The object is kept, for its destructor would wait for the child.
             self._child = subprocess.Popen(
                 self._order["argv"],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**self._order["env"], MARK: self._mark},
+                env=env,
                 cwd=self._order["cwd"],
                 process_group=0,
                 preexec_fn=_die_with_parent,
             )
         return self._child.pid
 
-    def members(self) -> frozenset[Process]:
-        """Reap strays first: an orphan that has ended is a zombie until its new parent asks."""
-        for process in _zombie_children(but=self.leader):
+    def members(self) -> Processes:
+        """The server's processes; ended orphans are reaped first.
+
+        An orphan that has ended is a zombie until its new parent waits for it.
+        """
+        for pid in _zombie_children(excluded=self.leader):
             with contextlib.suppress(ChildProcessError):
-                os.waitpid(process, os.WNOHANG)
-        return family(self._mark, self.leader, ancestors=(os.getpid(),))
+                os.waitpid(pid, os.WNOHANG)
+        daemon_pid = os.getpid()
+        return family(self._mark, self.leader, ancestors=(daemon_pid,))
 
     def watch(self) -> float:
         """Wait until the server must end; return the seconds that SIGTERM may take."""
         while True:
-            ready, _, _ = select.select([0, self._wake], [], [], POLL_S)
-            if self._wake in ready and signal.SIGTERM in os.read(self._wake, 4096):
-                return ORPHAN_GRACE_S
-            if 0 in ready and (grace_s := self._obey(os.read(0, 65536))) is not None:
-                return grace_s
+            ready, _, _ = select.select([_STDIN, self._wake], [], [], POLL_S)
+            if self._wake in ready:
+                signals = os.read(self._wake, 4096)
+                if signal.SIGTERM in signals:
+                    return ORPHAN_GRACE_S
+            if _STDIN in ready:
+                data = os.read(_STDIN, _READ_BYTES)
+                grace_s = self._obey(data)
+                if grace_s is not None:
+                    return grace_s
             if self._is_orphaned():
                 return ORPHAN_GRACE_S
             self._note_exit()
-            if self._starting and time.monotonic() - self._sampled > SAMPLE_S:
+            age_s = time.monotonic() - self._sampled_at
+            if self._is_starting and age_s > SAMPLE_S:
                 self._sample()
 
     def _is_orphaned(self) -> bool:
         return not all(owner.is_running() for owner in self._owners)
 
     def _obey(self, data: bytes) -> float | None:
+        """Follow orders; return the grace in seconds of one that ends the server."""
         if not data:
             return ORPHAN_GRACE_S
-        *lines, self._input = (self._input + data).split(b"\n")
+        self._input += data
+        *lines, self._input = self._input.split(b"\n")
         for line in lines:
             if line == b"ready":
                 self._sample()
-                self._starting = False
+                self._is_starting = False
             elif line.startswith(b"stop "):
-                return float(line.split()[1])
+                _, grace_s = line.split()
+                return float(grace_s)
         return None
 
     def _note_exit(self) -> None:
         if self._exit is not None:
             return
-        # Left a zombie on purpose: its pid and group cannot be given to anybody else
+        # Left a zombie on purpose: its pid and group cannot be given to another process
         # until all is over.
-        result = os.waitid(os.P_PID, self.leader, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        if result is not None:
-            self._exit = (
-                result.si_status
-                if result.si_code == os.CLD_EXITED
-                else -result.si_status
-            )
-            tell(exit=self._exit)
+        options = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        result = os.waitid(os.P_PID, self.leader, options)
+        if result is None:
+            return
+        status = result.si_status
+        self._exit = status if result.si_code == os.CLD_EXITED else -status
+        send(exit=self._exit)
 
-    def _sample(self) -> frozenset[Process]:
+    def _sample(self) -> Processes:
         members = self.members()
-        self._leftovers.sample(p.pid for p in members)
-        self._sampled = time.monotonic()
+        self._cleanup.sample(member.pid for member in members)
+        self._sampled_at = time.monotonic()
         return members
 
     def finish(self, grace_s: float) -> None:
         """End the server, clean up after it, and report."""
-        if self._starting:
-            # nothing to save, and a start that goes on under SIGTERM makes files until
-            # the last moment
+        if self._is_starting:
+            # Nothing to save, and a start that goes on under SIGTERM makes files until
+            # the last moment.
             grace_s = 0.0
-        # Whoever asked for patience may die while it lasts.
-        ending = end(
-            self._sample,
-            self.leader,
-            lambda: min(grace_s, ORPHAN_GRACE_S) if self._is_orphaned() else grace_s,
-        )
+
+        def remaining_grace_s() -> float:
+            # Whoever allowed the grace may die during it.
+            if self._is_orphaned():
+                return min(grace_s, ORPHAN_GRACE_S)
+            return grace_s
+
+        ending = end(self._sample, self.leader, remaining_grace_s)
         self._note_exit()
-        report = dataclasses.asdict(ending) | {
-            "removed": self._leftovers.remove(everybody())
-        }
-        with contextlib.suppress(OSError), Path(self._order["log"]).open("a") as log:
-            log.write(f"[guardian] ended the server: {json.dumps(report)}\n")
-        tell(report=report)
+        removed = self._cleanup.remove(running_processes())
+        ending = dataclasses.replace(ending, removed=removed)
+        report = dataclasses.asdict(ending)
+        text = json.dumps(report)
+        with contextlib.suppress(OSError), self._log.open("a") as log:
+            log.write(f"[supervisor] ended the server: {text}\n")
+        send(report=report)
 
 
-def tell(**message: object) -> None:
-    """Answer on stdout; nobody may be listening any more."""
+def send(**message: object) -> None:
+    """Answer on stdout; pytest may not listen any more."""
+    line = json.dumps(message) + "\n"
     with contextlib.suppress(OSError):
-        os.write(1, json.dumps(message).encode() + b"\n")
+        os.write(_STDOUT, line.encode())
 
 
-def _zombie_children(but: int) -> list[int]:
+def _zombie_children(excluded: int) -> list[int]:
     """Children of this process that have ended, less the launched one."""
-    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-    return [pid for pid in map(int, children) if pid != but and look_up(pid) is None]
+    path = Path(f"/proc/self/task/{os.getpid()}/children")
+    text = path.read_text()
+    zombies = []
+    for field in text.split():
+        pid = int(field)
+        if pid != excluded and look_up(pid) is None:
+            zombies.append(pid)
+    return zombies
 
 
 def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    libc = ctypes.CDLL(None)
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _read_order() -> dict[str, Any]:
     """Read the first line of stdin; nothing follows it before it was answered."""
     line = b""
     while not line.endswith(b"\n"):
-        data = os.read(0, 1 << 20)
+        data = os.read(_STDIN, 1 << 20)
         if not data:
             raise SystemExit(0)  # pytest died before it had ordered anything
         line += data
@@ -204,21 +235,22 @@ def _wake_pipe() -> int:
 
 
 def main() -> None:
-    """Leave the family, obey one order, and stay until its server is gone."""
+    """Leave the process tree, launch one server, and stay until it is gone."""
     if os.fork():
         os._exit(0)
-    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    libc = ctypes.CDLL(None)
+    libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     wake = _wake_pipe()
     order = _read_order()
     try:
-        guard = Guard(order, wake)
+        supervisor = Supervisor(order, wake)
     except OSError as error:
-        tell(error=str(error), errno=error.errno or 0)
+        send(error=str(error), errno=error.errno or 0)
         raise SystemExit(0) from None
     # Only now, so that the server is in pytest's session: Linux shares the processor
     # between sessions (autogroup), and a server that spins in one of its own starved
     # the client for up to a second (vLLM at TP=2 on two cores).
     os.setsid()
-    tell(pid=guard.leader, guardian=os.getpid())
-    guard.finish(guard.watch())
+    send(pid=supervisor.leader, daemon=os.getpid())
+    supervisor.finish(supervisor.watch())
     sys.exit(0)

@@ -54,7 +54,7 @@ def test_six_runs_at_once_make_a_firm_baseline(saved, store):
     folders = [saved(n, 1000 * factor) for n, factor in enumerate(m.QUIET, 1)]
     taken(folders, store)
     metric = metric_in(store)
-    assert (6, 6, 0.02, "hard") == (len(metric.launches), metric.runs, metric.delta, metric.gate)
+    assert (6, 6, 0.02, "hard") == (len(metric.launches), metric.runs, metric.target_effect, metric.gate)
     assert 6 == len(read_recorded(store.path(m.THROUGHPUT, "h200x2")).provenance)
 
 
@@ -197,7 +197,7 @@ def test_promise_that_cannot_be_kept_is_not_made(saved, store):
     taken(folders, store, report_only=True)
     assert "report" == metric_in(store).gate
     taken(folders, store, delta=0.25, reason="shared host", replace=True)
-    assert ("hard", 0.25, "shared host") == (metric_in(store).gate, metric_in(store).delta, metric_in(store).reason)
+    assert ("hard", 0.25, "shared host") == (metric_in(store).gate, metric_in(store).target_effect, metric_in(store).reason)
 
 
 def test_launches_that_detect_nothing_can_be_read_again(saved, store):
@@ -206,8 +206,8 @@ def test_launches_that_detect_nothing_can_be_read_again(saved, store):
     taken(folders, store, report_only=True)
 
     metrics = read_recorded(store.path(m.THROUGHPUT, "h200x2")).metrics
-    assert 0.95 == metrics["output_throughput"].delta
-    assert 1 < metrics["itl_median_ms"].delta
+    assert 0.95 == metrics["output_throughput"].target_effect
+    assert 1 < metrics["itl_median_ms"].target_effect
     with pytest.raises(RecordingRefused, match=r"cannot lose 100\.0 %"):
         taken(folders, store, delta=1.0, reason="all of it", replace=True, only=("*/output_throughput",))
 
@@ -216,7 +216,7 @@ def test_wide_promise_survives_further_launches(saved, store):
     """A reason once given for a wide promise need not be given again for each further run."""
     taken([saved(n, 1000 * factor) for n, factor in enumerate(NOISY, 1)], store, delta=0.25, reason="shared host")
     taken([saved(7, 1001.0)], store)
-    assert (7, 0.25, "shared host") == (len(metric_in(store).launches), metric_in(store).delta, metric_in(store).reason)
+    assert (7, 0.25, "shared host") == (len(metric_in(store).launches), metric_in(store).target_effect, metric_in(store).reason)
 
 
 def test_reported_only_stays_so_until_it_is_said_otherwise(saved, store):
@@ -230,7 +230,7 @@ def test_reported_only_stays_so_until_it_is_said_otherwise(saved, store):
         metric_in(store).reason,
     )
     taken([saved(8, 1002.0)], store, delta=0.25, reason="quieter now")
-    assert ("hard", 0.25) == (metric_in(store).gate, metric_in(store).delta)
+    assert ("hard", 0.25) == (metric_in(store).gate, metric_in(store).target_effect)
 
 
 def test_known_regression(saved, store):
@@ -307,7 +307,7 @@ def test_ratio_keeps_both_sides(tmp_path, store):
     rundata.save(m.run(values, [m.RATIO]), tmp_path / "run")
     taken([tmp_path / "run"], store)
     point = metric_in(store, m.RATIO).launches[0]
-    assert (3.0, 9000.0, 3000.0) == (point.value, point.of, point.over)
+    assert (3.0, 9000.0, 3000.0) == (point.value, point.numerator, point.denominator)
 
 
 def test_proposal_lies_beside_the_run(saved, store, tmp_path):

@@ -28,7 +28,6 @@ def gpu_machine(count=2, kind="h200", mig=False):
             memory_total_bytes=150_754_820_096,
             mig=mig,
             power_limit_w=700.0,
-            sm_clock_max_mhz=1980,
         )
         for index in range(count)
     )

@@ -1,33 +1,17 @@
-"""Do `judge`, `accept` and `history` say what they did, and end with the right exit code?"""
+"""Do `judge` and `accept` say what they did, and end with the right exit code?"""
 
 import msgspec
 import pytest
-from click.testing import CliRunner
 
 from perfgate.cli.gate import accept, judge
-from perfgate.cli.history import history
-from perfgate.cli.report import report as report_command
 from perfgate.errors import FailureRow
 from perfgate.results import schema as rundata
 from tests.support import builders as m
 
 
-@pytest.fixture
-def call(tmp_path, monkeypatch):
-    """Runs a command in a desk's environment."""
-    monkeypatch.delenv("CI", raising=False)
-
-    def run(command, *arguments):
-        return CliRunner().invoke(command, [str(argument) for argument in arguments])
-
-    return run
-
-
 def saved(tmp_path, number, value, **how):
     """A run folder with this throughput."""
-    results = m.run({m.MOE_LOAD: {"output_throughput": [value]}}, [m.THROUGHPUT], f"202606{number:02}-120000-1", **how)
-    rundata.save(results, tmp_path / "runs" / results.run_id)
-    return tmp_path / "runs" / results.run_id
+    return tmp_path / "runs" / m.saved(tmp_path / "runs", number, value, **how).run_id
 
 
 def test_accept_then_judge(call, tmp_path):
@@ -126,40 +110,3 @@ def test_accept_refuses_in_ci(call, tmp_path, monkeypatch):
     done = call(accept, run, "--baselines", tmp_path / "store")
     assert 0 != done.exit_code
     assert "CI job" in str(done.exception)
-
-
-def test_history_lists_and_shows(call, tmp_path):
-    """Without a case the cases are listed; with one its values, with or without Otava."""
-    saved(tmp_path, 1, 1000.0)
-    saved(tmp_path, 2, 990.0)
-    listed = call(history, "--runs", tmp_path / "runs")
-    shown = call(history, m.THROUGHPUT.id, "--runs", tmp_path / "runs")
-    assert f"{m.THROUGHPUT.id}  (h200x2)" in listed.output
-    assert (0, True, True) == (shown.exit_code, "1000" in shown.output, "990" in shown.output)
-
-
-def test_history_is_drawn_and_exported(call, tmp_path):
-    """A page with a drawing for each case, CSV on the terminal, and OpenMetrics of the newest run."""
-    saved(tmp_path, 1, 1000.0)
-    saved(tmp_path, 2, 990.0)
-    done = call(
-        history, "--runs", tmp_path / "runs", "--html", tmp_path / "h.html", "--openmetrics", tmp_path / "h.prom"
-    )
-    listed = call(history, "--runs", tmp_path / "runs", "--csv", "-").output.splitlines()
-
-    assert 0 == done.exit_code, done.output
-    assert 1 == (tmp_path / "h.html").read_text().count("<svg ")
-    assert 'metric="output_throughput",run="20260602-120000-1",unit="tok/s"} 990.0' in (tmp_path / "h.prom").read_text()
-    assert (tmp_path / "h.prom").read_text().endswith("# EOF\n")
-    assert ["run,started,hardware,case,metric,unit,value,launches,outcome"] == listed[:1]
-    assert 3 == len(listed)
-
-
-def test_report_shows_what_was_decided_or_decides_anew(call, tmp_path):
-    """Without --judge the page is of then, with it of the baselines as they are now."""
-    store, run = tmp_path / "baselines", saved(tmp_path, 1, 1000.0)
-    assert 0 == call(accept, run, "--baselines", store).exit_code
-    plain, anew = (call(report_command, run, "--baselines", store, *more) for more in ((), ("--judge",)))
-
-    assert "No verdict: nothing was measured" in plain.output
-    assert "Green: 1 of 1 judged cases passed" in anew.output

@@ -6,7 +6,6 @@ import pytest
 
 from perfgate import locations
 from perfgate.config.project import BadProject, open_project, read_project
-from perfgate.config.rootdir import join_values
 from perfgate.study import BadStudy
 from perfgate.study.shipped import shipped
 
@@ -92,24 +91,6 @@ def test_a_study_that_is_not_there_is_named(tmp_path):
         read_project(tmp_path)
     with pytest.raises(BadStudy, match=r"other\.toml"):
         read_project(tmp_path, str(tmp_path / "other.toml"))
-
-
-def test_values_that_could_be_paths_are_joined(tmp_path, monkeypatch):
-    """Only of our options, only where the path exists, and nothing after a double dash."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "run").mkdir()
-    options = ("--run-dir", "--baselines")
-
-    assert ["--run-dir=run", "-k", "x"] == join_values(
-        ["--run-dir", "run", "-k", "x"], options
-    )
-    assert ["--run-dir", "new"] == join_values(["--run-dir", "new"], options)
-    assert ["--other", "run"] == join_values(["--other", "run"], options)
-    assert ["--run-dir", "--plan"] == join_values(["--run-dir", "--plan"], options)
-    assert ["--run-dir"] == join_values(["--run-dir"], options)
-    assert ["--", "--run-dir", "run"] == join_values(
-        ["--", "--run-dir", "run"], options
-    )
 
 
 def test_an_engines_python_counts_from_the_file(tmp_path, monkeypatch):

@@ -1,9 +1,7 @@
-"""Is an engine found by its name, and a server named by its settings?"""
+"""Is an engine found by its name?"""
 
-import msgspec
 import pytest
 
-from perfgate.engines.base import LaunchPlan, ServerConfig
 from perfgate.engines.registry import ENGINES, UnknownEngine, lookup
 
 
@@ -18,34 +16,3 @@ def test_unknown_engine_lists_the_known():
     with pytest.raises(UnknownEngine, match=r"'vlm'.*\n.*known are .*vllm") as error:
         lookup("vlm")
     assert "docs/how-to.md" in error.value.remedy
-
-
-@pytest.mark.parametrize(
-    ("settings", "key"),
-    [
-        ({}, "vllm-mixtral-8x7b-tp1"),
-        ({"tensor_parallel_size": 2}, "vllm-mixtral-8x7b-tp2"),
-        ({"tensor_parallel_size": 2, "expert_parallel": True}, "vllm-mixtral-8x7b-tp2-ep"),
-    ],
-)
-def test_key_names_what_the_study_compares(settings, key):
-    """Engine, model, tensor and expert parallelism are in the key."""
-    assert key == ServerConfig(engine="vllm", model="mixtral-8x7b", **settings).key
-
-
-def test_stored_server_with_an_unknown_field_is_refused():
-    """A field that this version does not know is an error that names it, not a setting silently lost."""
-    stored = {"engine": "vllm", "model": "mixtral-8x7b", "pipeline_parallel_size": 2}
-
-    with pytest.raises(msgspec.ValidationError, match="pipeline_parallel_size"):
-        msgspec.convert(stored, ServerConfig)
-
-
-def test_url_has_no_trailing_slash():
-    """Paths are appended to it as they are."""
-    plan = LaunchPlan(
-        key="k", argv=(), env=(), host="127.0.0.1", port=8000, health_path="/health", phases=(), remedies=(),
-        startup_timeout_s=1,
-    )  # fmt: skip
-
-    assert "http://127.0.0.1:8000" == plan.url

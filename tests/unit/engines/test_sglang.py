@@ -17,7 +17,13 @@ import requests
 from perfgate.engines import sglang
 from perfgate.engines.base import InjectionFailed, ServerConfig
 from perfgate.engines.cpu_affinity import TooFewCores
-from perfgate.engines.sglang import plan, inject_delay, read_log, settle, weights_bytes_per_rank
+from perfgate.engines.sglang import (
+    inject_delay,
+    plan,
+    read_log,
+    settle,
+    weights_bytes_per_rank,
+)
 from perfgate.servers.log import LogWatch
 from tests.support.plans import options, request_for
 

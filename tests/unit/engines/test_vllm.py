@@ -13,8 +13,8 @@ import requests
 
 from perfgate.engines import vllm
 from perfgate.engines.base import InjectionFailed, ServerConfig
-from perfgate.engines.cpu_affinity import TooFewCores, bind_cores
-from perfgate.engines.vllm import plan, inject_delay, read_log, weights_bytes_per_rank
+from perfgate.engines.cpu_affinity import TooFewCores
+from perfgate.engines.vllm import inject_delay, plan, read_log, weights_bytes_per_rank
 from perfgate.servers.log import LogWatch
 from tests.support.plans import options, request_for
 
@@ -153,21 +153,6 @@ def test_python_path_is_kept(monkeypatch, before, after):
         monkeypatch.setenv("PYTHONPATH", before)
 
     assert f"{vllm.INSIDE}{after}" == dict(plan(request_for(CPU)).env)["PYTHONPATH"]
-
-
-@pytest.mark.parametrize(
-    ("ranks", "cores", "expected"),
-    [
-        (1, (0, 1), "0,1"),
-        (2, (0, 1), "0|1"),
-        (2, (2, 3, 6, 7), "2,3|6,7"),
-        (2, (0, 1, 2), "0|1"),  # the third is left to the client
-        (4, (0, 1, 2, 3), "0|1|2|3"),
-    ],
-)
-def test_each_rank_has_its_own_cores(ranks, cores, expected):
-    """Cores are shared out evenly and no core is given twice."""
-    assert expected == bind_cores(ranks, cores)
 
 
 def test_fewer_cores_than_ranks_are_refused():

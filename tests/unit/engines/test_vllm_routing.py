@@ -4,7 +4,6 @@ import base64
 import io
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import pytest
 
@@ -21,8 +20,13 @@ RECORDED = (
     "ICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgIAoHAAMBAgUEBgEABwMGAgUE"
 )
 EXPERTS = [[[7, 0], [3, 1]], [[2, 5], [4, 6]], [[1, 0], [7, 3]], [[6, 2], [5, 4]]]
-HOOK = ServerConfig(engine="vllm", model="mixtral-small", tensor_parallel_size=2, routing="hook", dtype="float32")
-TIMED = msgspec.structs.replace(HOOK, routing="", extra_args=("--enforce-eager",))
+TIMED = ServerConfig(
+    engine="vllm",
+    model="mixtral-small",
+    tensor_parallel_size=2,
+    dtype="float32",
+    extra_args=("--enforce-eager",),
+)
 RETURNED = ServerConfig(engine="vllm", model="mixtral-8x7b", device="cuda", routing="returned")
 
 
@@ -90,11 +94,10 @@ def test_silent_zeros_are_refused():
         routed_experts(asking(front.url, RETURNED))
 
 
-@pytest.mark.parametrize("config", [HOOK, TIMED], ids=["launched for it", "timed before"])
-def test_noted_experts(config):
+def test_noted_experts():
     """Begin, complete, take; what the ranks agree on counts."""
     with server({"text": "x"}, ranks=[noted(EXPERTS), noted(EXPERTS)]) as front:
-        seen = routed_experts(asking(front.url, config))
+        seen = routed_experts(asking(front.url, TIMED))
 
     assert EXPERTS == seen.tolist()
     methods = [body.get("method", path) for path, body in front.asked]
@@ -105,7 +108,7 @@ def test_noted_experts(config):
 def test_ranks_must_agree(ranks):
     """Routers that see different inputs, or a rank that is missing, are an error."""
     with server({"text": "x"}, ranks=ranks) as front, pytest.raises(RoutingUnreadable, match="not alike"):
-        routed_experts(asking(front.url, HOOK))
+        routed_experts(asking(front.url, TIMED))
 
 
 def test_server_that_fails_is_told():
@@ -124,12 +127,12 @@ def plan(config):
     )  # fmt: skip
 
 
-def test_hooks_need_eager_mode():
-    """It is asked for once, whatever the configuration has."""
-    with_it = msgspec.structs.replace(HOOK, extra_args=("--enforce-eager",))
+def test_timed_server_returns_no_experts():
+    """A timed server is launched without the prefix cache and without returned experts."""
+    argv = plan(TIMED).argv
 
-    assert [1, 1] == [plan(config).argv.count("--enforce-eager") for config in (HOOK, with_it)]
-    assert "--enable-return-routed-experts" not in plan(HOOK).argv
+    assert "--no-enable-prefix-caching" in argv
+    assert "--enable-return-routed-experts" not in argv
 
 
 def test_own_answer_needs_the_prefix_cache():
@@ -142,4 +145,4 @@ def test_own_answer_needs_the_prefix_cache():
 
 def test_such_a_server_has_a_key_of_its_own():
     """So that it is never timed, and its baselines lie apart."""
-    assert "vllm-mixtral-small-tp2-routing" == plan(HOOK).key
+    assert "vllm-mixtral-8x7b-tp1-routing" == plan(RETURNED).key

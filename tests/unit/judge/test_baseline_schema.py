@@ -1,9 +1,6 @@
 """Is a baseline read exactly, refused with a name, and written so that changes are small?"""
 
 import json
-import shutil
-import subprocess
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -12,7 +9,6 @@ from perfgate.judge.baseline_schema import (
     BaselineError,
     BaselineFile,
     Known,
-    LaunchPoint,
     Provenance,
     PublishedFigure,
     PublishedFile,
@@ -20,7 +16,8 @@ from perfgate.judge.baseline_schema import (
     read_recorded,
     to_text,
 )
-from perfgate.judge.baseline_store import Published, Recorded, Store
+from perfgate.judge.baseline_store import Store
+from perfgate.results.samples import Sample
 from tests.support import builders as m
 
 STEADY = [1000.0 * factor for factor in m.QUIET]
@@ -71,7 +68,7 @@ def test_one_more_launch_changes_two_lines():
     """A further launch adds its line and the comma before it, nothing else."""
     metric = m.recorded(m.THROUGHPUT, STEADY).metric
     more = msgspec.structs.replace(
-        metric, launches=(*metric.launches, LaunchPoint(run="run-99", launch=0, value=1001.0))
+        metric, launches=(*metric.launches, Sample(run="run-99", launch=0, value=1001.0))
     )
     before = to_text(file_of(output_throughput=metric)).splitlines()
     after = to_text(file_of(output_throughput=more)).splitlines()
@@ -95,10 +92,10 @@ def launches(tree):
     [
         (lambda t: t.pop("identity"), "identity"),
         (lambda t: t.update(colour="red"), "colour"),
-        (lambda t: t.update(schema=2), "schema: is 2, this suite reads 1"),
-        (lambda t: t["metrics"]["output_throughput"].pop("delta"), "metrics.output_throughput"),
-        (lambda t: t["metrics"]["output_throughput"].update(delta="wide"), "metrics.output_throughput.delta"),
-        (lambda t: t["metrics"]["output_throughput"].update(delta=5), "metrics.output_throughput.delta: is 5"),
+        (lambda t: t.update(schema=3), "schema: is 3, this suite reads 1 to 2"),
+        (lambda t: t["metrics"]["output_throughput"].pop("target_effect"), "metrics.output_throughput"),
+        (lambda t: t["metrics"]["output_throughput"].update(target_effect="wide"), "metrics.output_throughput.target_effect"),
+        (lambda t: t["metrics"]["output_throughput"].update(target_effect=5), "metrics.output_throughput.target_effect: is 5"),
         (lambda t: t["metrics"]["output_throughput"].update(gate="soft"), "metrics.output_throughput.gate"),
         (
             lambda t: t["metrics"]["output_throughput"].update(launches=[]),
@@ -147,70 +144,3 @@ def test_published_tolerance_out_of_range(tmp_path):
     (tmp_path / "x.json").write_text(to_text(published_file()).replace("0.25", "25.0"))
     with pytest.raises(BaselineError, match=r"output_throughput\.tolerance"):
         read_published(tmp_path / "x.json")
-
-
-def test_paths():
-    """One folder for hardware, one for the server or pair, one file for the workload or pair."""
-    store = Store(Path("baselines"))
-    assert "baselines/h200x2/vllm-mixtral-8x7b-tp2/closed-c32.json" == str(store.path(m.THROUGHPUT, "h200x2"))
-    assert "baselines/published/h200x2/vllm-llama-3.1-8b-tp2--over--vllm-mixtral-8x7b-tp2/closed-c32.json" == str(
-        store.published_path(m.RATIO, "h200x2")
-    )
-
-
-def test_recorded_goes_before_published(tmp_path):
-    """With both, the recorded one judges; for a metric that only the published file has, that one."""
-    store = Store(tmp_path)
-    path = store.published_path(m.THROUGHPUT, "h200x2")
-    path.parent.mkdir(parents=True)
-    path.write_text(to_text(published_file()))
-    assert isinstance(store.find(m.THROUGHPUT, "h200x2"), Published)
-    store.write(store.path(m.THROUGHPUT, "h200x2"), file_of())
-    assert isinstance(store.find(m.THROUGHPUT, "h200x2"), Recorded)
-    assert store.find(m.ITL, "h200x2") is None
-    assert store.find(m.THROUGHPUT, "h100x2") is None
-
-
-def test_recorded_ids_find_what_nobody_asks_for(tmp_path):
-    """The ids of everything recorded for a kind of hardware, to be held against the cases of a complete run."""
-    store = Store(tmp_path)
-    store.write(store.path(m.THROUGHPUT, "h200x2"), file_of())
-    assert {m.THROUGHPUT.id} == store.recorded_ids("h200x2")
-    assert set() == store.recorded_ids("h100x2")
-
-
-@pytest.mark.skipif(shutil.which("git") is None, reason="needs git on PATH")
-def test_two_people_who_record_different_things_do_not_collide(tmp_path):
-    """Two branches that change different metrics of one file, and add different files, merge by themselves."""
-
-    def git(*args):
-        subprocess.run(
-            ["git", "-c", "user.name=a", "-c", "user.email=a@b", *args],
-            cwd=tmp_path, check=True, capture_output=True, timeout=60,
-        )  # fmt: skip
-
-    def write(path, run, throughput, itl):
-        metrics = {
-            "output_throughput": m.recorded(m.THROUGHPUT, throughput).metric,
-            "itl_median_ms": m.recorded(m.ITL, itl).metric,
-        }
-        file = msgspec.structs.replace(file_of(**metrics))
-        (tmp_path / path).write_text(to_text(file))
-
-    git("init", "-q", "-b", "main")
-    write("a.json", "run-00", STEADY, STEADY)
-    git("add", ".")
-    git("commit", "-qm", "base")
-    git("checkout", "-qb", "one")
-    write("a.json", "run-00", [*STEADY, 1002.0], STEADY)
-    write("b.json", "run-00", STEADY, STEADY)
-    git("add", ".")
-    git("commit", "-qm", "one")
-    git("checkout", "-q", "main")
-    write("a.json", "run-00", STEADY, [*STEADY, 1002.0])
-    write("c.json", "run-00", STEADY, STEADY)
-    git("add", ".")
-    git("commit", "-qm", "two")
-    git("merge", "-q", "one", "-m", "both")
-    merged = read_recorded(tmp_path / "a.json")
-    assert [7, 7] == [len(metric.launches) for metric in merged.metrics.values()]

@@ -107,8 +107,8 @@ def test_figure_is_of_a_known_metric(key, figure, identity):
     metric = METRICS[name]
     assert (metric.unit, metric.better) == (figure.unit, figure.better)
     ratio = "--over--" in key
-    assert label == identity["of.hardware" if ratio else "hardware"]
-    assert subject.startswith(f"vllm-{identity['of.model' if ratio else 'model']}-tp")
+    assert label == identity["numerator.hardware" if ratio else "hardware"]
+    assert subject.startswith(f"vllm-{identity['numerator.model' if ratio else 'model']}-tp")
     assert "2026-04-12" == figure.date if "h200" in label else figure.date is None
 
 

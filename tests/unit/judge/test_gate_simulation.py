@@ -21,7 +21,13 @@ from benchmarks.gate_rules import (
     session,
 )
 from benchmarks.gate_simulation import main
-from benchmarks.pair_rules import pairs_doubtful, pairs_rate, pairs_red, pairs_untold, pairs_untold_rate
+from benchmarks.pair_rules import (
+    pairs_doubtful,
+    pairs_rate,
+    pairs_red,
+    pairs_untold,
+    pairs_untold_rate,
+)
 from perfgate.judge.gate import judge
 from perfgate.judge.paired import judge_pairs
 from perfgate.judge.verdict import Outcome, is_red

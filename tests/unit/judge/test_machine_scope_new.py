@@ -35,7 +35,7 @@ def test_a_machine_is_not_red_for_being_another_one():
         for case in results.cases:
             seen = reader.observe(case)
             baseline = store.find(case, seen.hardware_label)
-            if not seen.readings or reader.cut_off(case) or not isinstance(baseline, Recorded):
+            if not seen.samples or reader.cut_off(case) or not isinstance(baseline, Recorded):
                 continue
             others = sorted({baseline.machines[point.run] for point in baseline.metric.launches} - {seen.machine})
             for count in range(1, len(others) + 1):
@@ -57,7 +57,7 @@ def test_an_unchanged_run_is_green_beside_the_rest():
         cut_off = RunReader(results).cut_off
         rows = [row for row in judged(results, store) if row.verdict.gate == "hard" and not cut_off(row.case)]
         said.update(row.verdict.outcome for row in rows)
-        narrow += sum("; how much launches scatter, by " in row.verdict.message for row in rows)
+        narrow += sum("; launch-to-launch variation pooled with " in row.verdict.message for row in rows)
 
     assert said[Outcome.PASSED] > 150
     assert narrow > 50

@@ -9,7 +9,7 @@ from tests.support import builders as m
 
 
 def ratio_of(dense, moe):
-    """The readings of dense over sparse with these launches."""
+    """The samples of dense over sparse with these launches."""
     values = {m.DENSE_LOAD: {"output_throughput": dense}, m.MOE_LOAD: {"output_throughput": moe}}
     return RunReader(m.run(values, [m.RATIO])).observe(m.RATIO)
 
@@ -23,7 +23,7 @@ def test_a_dead_launch_is_replaced_in_the_pair():
     """The sparse server's launch 0 died and launch 1 replaced it: its pair is the dense server's launch 0."""
     seen = ratio_of([9000.0], [None, 3000.0])
     assert [3.0] == seen.values
-    assert ["launch 0: over: all streams fell silent for 1,400 ms"] == list(dict.fromkeys(seen.invalid))
+    assert ["launch 0: denominator: all streams fell silent for 1,400 ms"] == list(dict.fromkeys(seen.invalid))
 
 
 def test_a_launch_without_partner_does_not_count():
@@ -35,7 +35,7 @@ def test_a_launch_without_partner_does_not_count():
 def test_ratio_has_both_identities():
     """Every field of both sides is there, told apart by its prefix; both sides' values are kept."""
     seen = ratio_of([9000.0], [3000.0])
-    assert ("llama-3.1-8b", "mixtral-8x7b") == (seen.identity["of.model"], seen.identity["over.model"])
+    assert ("llama-3.1-8b", "mixtral-8x7b") == (seen.identity["numerator.model"], seen.identity["denominator.model"])
     assert [(9000.0, 3000.0)] == seen.sides
 
 

@@ -100,8 +100,8 @@ def test_provisional_noise_lies_between_assumed_and_seen():
 def test_launches_of_one_run_count_less():
     """Six launches of three runs know the spread with (6 + 3) / 2 - 1 = 3.5 degrees of freedom, of six runs with 5."""
     values = [1.0, 1.01, 0.99, 1.0, 1.02, 0.98]
-    assert 3.5 == noise_of(values, ["a", "a", "b", "b", "c", "c"], GPU_RATE).freedom
-    assert 5.0 == noise_of(values, runs(6), GPU_RATE).freedom
+    assert 3.5 == noise_of(values, ["a", "a", "b", "b", "c", "c"], GPU_RATE).degrees_of_freedom
+    assert 5.0 == noise_of(values, runs(6), GPU_RATE).degrees_of_freedom
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,11 @@ from perfgate.cases import Case
 from perfgate.judge.baseline_schema import read_recorded
 from perfgate.judge.baseline_store import Store
 from perfgate.judge.gate import judge
-from perfgate.judge.observation import Observation, Reading
+from perfgate.judge.observation import Observation
 from perfgate.judge.ratio import loss, moves
 from perfgate.judge.verdict import Outcome
 from perfgate.results import schema as rundata
+from perfgate.results.samples import Sample
 from tests.support import builders as m
 
 GPU_ITL = Case(experiment="E2", metric="itl_median_ms", of=m.MOE_LOAD, over=m.DENSE_LOAD)
@@ -23,8 +24,8 @@ def judged(case: Case, of: float, over: float) -> Outcome:
     """The verdict on these sides beside a baseline of 300 over 100, whose launches scatter by 0.2 %."""
     base = m.recorded(case, [3.0 * factor for factor in m.QUIET])
     seen = m.seen(case, *[of / over] * 3)
-    readings = tuple(Reading(n, of / over, of, over) for n in range(3))
-    return judge(case, Observation(**{**vars(seen), "readings": readings}), base).outcome
+    samples = tuple(Sample(run="r", launch=n, value=of / over, numerator=of, denominator=over) for n in range(3))
+    return judge(case, Observation(**{**vars(seen), "samples": samples}), base).outcome
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,19 @@ import pytest
 from perfgate.accept.accept import RecordingRefused, accept
 from perfgate.accept.proposal import Choice
 from perfgate.cases import Case, Load
-from perfgate.judge.baseline_schema import BaselineError, Known, LaunchPoint, read_recorded, to_text
+from perfgate.judge.baseline_schema import (
+    BaselineError,
+    Known,
+    read_recorded,
+    to_text,
+)
 from perfgate.judge.baseline_store import Store
 from perfgate.judge.gate import judge, judge_case
 from perfgate.judge.verdict import Outcome
 from perfgate.load.workload import Workload
 from perfgate.models.routing import LayerShares, RequestRouting, Routing
 from perfgate.models.routing_stats import values
+from perfgate.results.samples import Sample
 from perfgate.results.schema import save
 from tests.support import builders as m
 
@@ -148,7 +154,7 @@ def test_shares_that_cannot_be_are_refused(store, shares):
     """The field is named."""
     path = store.path(SHARES, "cpu-some-cpu-avx2-x2")
     file = store.file(path)
-    point = LaunchPoint(run="r", launch=0, value=0.1, shares=shares)
+    point = Sample(run="r", launch=0, value=0.1, shares=shares)
     broken = msgspec.structs.replace(file.metrics["routing_shares"], launches=(point,))
     path.write_text(to_text(msgspec.structs.replace(file, metrics={"routing_shares": broken})))
 

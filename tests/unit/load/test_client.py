@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from perfgate.load import metrics
+from perfgate.load import request_times
 from perfgate.load.client import Run, Sending, client_gaps, send
 from perfgate.load.http import Exchange, encode
 from perfgate.load.response import read
@@ -50,7 +50,7 @@ def test_ground_truth(engine):
     # shortest gap.
     delays_ms = np.array([np.array(t.chunk_ns) - np.array(at) for t, _, at in sent]) / 1e6
     assert (True, True) == (delays_ms.min() >= 0, delays_ms.min(axis=0).max() < 5)
-    ttfts = np.array([metrics.ttft_ns(t) - (at[0] - received) for t, received, at in sent]) / 1e6
+    ttfts = np.array([request_times.ttft_ns(t) - (at[0] - received) for t, received, at in sent]) / 1e6
     assert (True, True) == (ttfts.min() >= 0, ttfts.min() < 5)
 
 

@@ -1,74 +1,16 @@
 """Are two clients compared by the same definitions?"""
 
-import json
 import random
 
 import pytest
-import tokenizers
-from click.testing import CliRunner
 
-from perfgate.cli.crosscheck import CLIENT_NAMES, crosscheck
-from perfgate.load.client import Recording
-from perfgate.load.crosscheck import ENOUGH_ROUNDS, SERVERS_OWN, Comparison, Turn, compare
-from perfgate.load.http import RequestRecord, encode
-from perfgate.load.measurement import Target
-from perfgate.load.other_clients import (
-    CLIENTS,
-    ClientFailed,
-    as_text,
-    by_sglang_definitions,
-    by_vllm_definitions,
-    requests_of,
-    run_other,
-    turn_of,
+from perfgate.load.crosscheck import (
+    ENOUGH_ROUNDS,
+    SERVERS_OWN,
+    Comparison,
+    Turn,
+    compare,
 )
-from perfgate.load.workload import Request, Synthetic, Workload
-from tests.support.fake_launch import FakeEngine
-
-MS = 1_000_000
-VOCABULARY = {f"w{i}": i for i in range(9)}
-WORKLOAD = Workload(name="c", num_prompts=4, max_concurrency=2, prompts=Synthetic(output_len_tokens=3))
-REQUESTS = [Request(i, (1, 2), 3, 0, text=f"w{i} w2") for i in range(4)]
-TARGET = Target(url="http://h:1", served_model="m", vocab_size=9, engine="vllm", tokenizer="/t")
-
-
-def one_request(texts=((20, ""), (30, "a"), (40, "b"))):
-    """Sent at 0; chunks with text "", "a", "b" at 20, 30, 40 ms; [DONE] at 55 ms, complete at 60 ms."""
-    reads = [(at * MS, b'data: {"choices":[{"text":"%s"}]}\n\n' % text.encode()) for at, text in texts]
-    usage = b'data: {"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":3}}\n\n'
-    reads += [(50 * MS, usage), (55 * MS, b"data: [DONE]\n\n")]
-    record = RequestRecord(
-        index=0,
-        input_tokens=1,
-        asked_tokens=3,
-        due_ns=0,
-        sent_ns=0,
-        end_ns=60 * MS,
-        status=200,
-        reads=tuple(reads),
-    )
-    return Recording(start_ns=0, end_ns=60 * MS, requests=(record,), client_busy=0.0, client_gaps=())
-
-
-def test_definitions_differ_as_said():
-    """One counts every chunk and ends with the last; the other counts those with text and ends with the stream."""
-    vllm, sglang = by_vllm_definitions(one_request()), by_sglang_definitions(one_request())
-
-    # TTFT first chunk or first text; E2EL last chunk or end of stream; TPOT (40 - 20) / 2 or (60 - 30) / 2
-    assert (20.0, 40.0, 10.0) == tuple(vllm[f"{word}_median_ms"] for word in ("ttft", "e2el", "tpot"))
-    assert (30.0, 60.0, 15.0) == tuple(sglang[f"{word}_median_ms"] for word in ("ttft", "e2el", "tpot"))
-
-
-def test_a_request_without_text_counts():
-    """sglang.bench_serving gives it a TTFT of 0 and counts its tokens; none of its gaps is an ITL."""
-    silent = one_request([(20, ""), (30, ""), (40, "")]).requests[0]
-    both = Recording(
-        start_ns=0, end_ns=60 * MS, requests=(*one_request().requests, silent), client_busy=0.0, client_gaps=()
-    )
-    found = by_sglang_definitions(both)
-
-    assert (15.0, 10.0, 60.0) == tuple(found[f"{word}_median_ms"] for word in ("ttft", "itl", "e2el"))
-    assert 100.0 == pytest.approx(found["output_throughput"])
 
 
 @pytest.mark.parametrize(
@@ -116,7 +58,7 @@ def test_what_the_server_did_is_taken_out(rounds):
     found = compare(list(turns(ours, 1.01)), list(turns(theirs, 1.0)))
 
     if rounds < ENOUGH_ROUNDS:
-        assert {False} == {c.beside_server for c in found}
+        assert {False} == {c.at_equal_server_speed for c in found}
         assert {"undecided: more rounds, less noise"} == {c.verdict(0.03) for c in found}
     else:
         assert [pytest.approx(0.01)] * 5 == [c.difference for c in found]
@@ -127,7 +69,7 @@ def test_a_real_difference_is_not_taken_out():
     """Ours sees 5 % more than theirs on a noisy server, with 1 % of noise that the server does not explain."""
     rng = random.Random(4)
     ours = [
-        Turn({n: v * rng.gauss(1, 0.01) for n, v in turn.seen.items()}, turn.server)
+        Turn({n: v * rng.gauss(1, 0.01) for n, v in turn.figures.items()}, turn.server)
         for turn in turns([10 * rng.uniform(0.9, 1.1) for _ in range(24)], 1.05)
     ]
 
@@ -136,124 +78,4 @@ def test_a_real_difference_is_not_taken_out():
     assert {"DIFFER"} == {c.verdict(0.03) for c in found}
 
 
-@pytest.fixture
-def other_client(tmp_path):
-    """A stand-in for another client's Python: it writes the given figures to the result file."""
-
-    def make(figures, code=0):
-        script = tmp_path / "python"
-        script.write_text(
-            "#!/bin/sh\n"
-            "while [ $# -gt 0 ]; do case $1 in --result-dir) d=$2;; --output-file) f=$2;; esac; shift; done\n"
-            f"[ -n \"$d\" ] && f=$d/result.json\necho '{json.dumps(figures)}' > $f\necho broken >&2\nexit {code}\n"
-        )
-        script.chmod(0o755)
-        return str(script)
-
-    return make
-
-
 FIGURES = {f"median_{word}_ms": 10.0 for word in ("ttft", "itl", "tpot", "e2el", "e2e_latency")}
-FIGURES |= {"output_throughput": 100.0, "completed": 4}
-
-
-@pytest.mark.parametrize("client", ["vllm", "sglang"])
-def test_figures_come_under_our_names(other_client, client):
-    """Both clients' result files are read into the same names."""
-    found = run_other(other_client(FIGURES), CLIENTS[client], TARGET, WORKLOAD, REQUESTS)
-
-    assert {"ttft_median_ms", "itl_median_ms", "tpot_median_ms", "e2el_median_ms", "output_throughput"} == found.keys()
-
-
-def test_a_client_that_fails_is_an_error(other_client):
-    """The command, its exit code and its last words."""
-    with pytest.raises(ClientFailed, match="exit code 3; broken"):
-        run_other(other_client(FIGURES, code=3), CLIENTS["vllm"], TARGET, WORKLOAD, REQUESTS)
-
-
-def test_requests_that_the_client_lost_are_an_error(other_client):
-    """Figures of fewer requests than were asked for are no comparison."""
-    with pytest.raises(ClientFailed, match="3 of 4 requests completed"):
-        run_other(other_client(FIGURES | {"completed": 3}), CLIENTS["vllm"], TARGET, WORKLOAD, REQUESTS)
-
-
-def test_the_command_prints_the_table_and_fails_on_disagreement(other_client, tmp_path):
-    """Figures that nobody could agree with: the table names them and the exit code is 1."""
-    (tmp_path / "tokenizer.json").write_text(
-        json.dumps({"version": "1.0", "model": {"type": "WordLevel", "vocab": VOCABULARY, "unk_token": "w0"}})
-    )
-    absurd = FIGURES | dict.fromkeys([n for n in FIGURES if n.endswith("_ms")], 1e9)
-    with FakeEngine(ttft_s=0.01, itl_s=0.005) as engine:
-        arguments = ["--url", engine.url, "--client-python", other_client(absurd), "--tokenizer", str(tmp_path)]
-        arguments += ["--num-prompts", "4", "--max-concurrency", "2", "--lengths", "4", "3", "--rounds", "2"]
-        result = CliRunner().invoke(crosscheck, arguments)
-
-    assert 1 == result.exit_code
-    assert "DIFFER" in result.output
-
-
-def test_a_client_that_is_not_there_is_named(tmp_path):
-    """Before anything is sent."""
-    arguments = ["--url", "http://127.0.0.1:9", "--client-python", "nowhere/python", "--tokenizer", str(tmp_path)]
-
-    with pytest.raises(ClientFailed, match="nowhere/python"):
-        CliRunner().invoke(crosscheck, arguments, catch_exceptions=False)
-
-
-@pytest.fixture(scope="module")
-def merging():
-    """A tokenizer that merges neighbours: text of random ids has fewer tokens than there were ids."""
-    vocabulary = {word: i for i, word in enumerate(["?", "a", "b", "c", "ab", "abc"])}
-    model = tokenizers.models.BPE(vocabulary, [("a", "b"), ("ab", "c")], unk_token="?")
-    tokenizer = tokenizers.Tokenizer(model)
-    tokenizer.decoder = tokenizers.decoders.Fuse()
-    return tokenizer
-
-
-def test_text_has_as_many_tokens_as_were_drawn(merging):
-    """Other clients send text, so ours does too, of the length that was asked for."""
-    drawn = [Request(0, (1, 2, 3, 1, 2, 3, 1, 2, 3, 3, 2, 1), 3, 0), Request(1, (3, 2, 1), 3, 0)]
-
-    texts = [request.text for request in as_text(drawn, merging)]
-
-    assert [12, 3] == [len(merging.encode(text).ids) for text in texts]
-    assert "cba" == texts[1]
-
-
-def test_text_is_what_is_sent():
-    """In place of the ids."""
-    body = encode(Request(0, (1, 2), 3, 0, text="w1 w2"), "http://h:1/v1/completions", "m").split(b"\r\n\r\n")[1]
-
-    assert "w1 w2" == json.loads(body)["prompt"]
-
-
-def test_no_two_turns_share_a_prompt(merging):
-    """A server's prefix cache would answer the later one."""
-    long = Workload(name="c", num_prompts=4, prompts=Synthetic(input_len_tokens=24, first_id=1))
-    target = Target(url="http://h:1", served_model="m", vocab_size=6, engine="vllm")
-    texts = [request.text for turn in range(4) for request in requests_of(target, turn_of(long, turn), merging)]
-
-    assert 16 == len(set(texts))
-
-
-def test_sglangs_client_reads_our_text(tmp_path):
-    """As conversations of two turns, which its reader of ShareGPT asks for."""
-    CLIENTS["sglang"].arguments(TARGET, WORKLOAD, REQUESTS, tmp_path)
-    conversations = [row["conversations"] for row in json.loads((tmp_path / "prompts.json").read_text())]
-
-    assert [r.text for r in REQUESTS] == [turns[0]["value"] for turns in conversations]
-    assert {2} == {len(turns) for turns in conversations}
-
-
-def test_vllms_client_draws_other_text_in_each_turn(tmp_path):
-    """By its seed."""
-    commands = [CLIENTS["vllm"].arguments(TARGET, turn_of(WORKLOAD, turn), (), tmp_path) for turn in range(4)]
-    seeds = {command[command.index("--seed") + 1] for command in commands}
-
-    assert 4 == len(seeds)
-    assert {"random"} == {command[command.index("--dataset-name") + 1] for command in commands}
-
-
-def test_every_client_can_be_named():
-    """The command's choices, written out so that `--help` loads no client, are all clients."""
-    assert sorted(CLIENTS) == sorted(CLIENT_NAMES)

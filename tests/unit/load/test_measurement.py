@@ -5,7 +5,6 @@ import pytest
 
 from perfgate.load.measurement import Target, compile_lines, measure, vllm_bench_command
 from perfgate.load.repetition import Repetition
-from perfgate.load.warmup import WarmUpFailed, warm_up
 from perfgate.load.workload import Synthetic, Workload
 from tests.support.builders import other_than_busy
 from tests.support.fake_launch import FakeEngine
@@ -115,25 +114,6 @@ def test_compilation_in_the_log_is_a_reason(engine, tmp_path):
     ) == compile_lines(log, size, "vllm")
     engine.set()
     assert [] == other_than_busy(measure(target(engine, log=log), WORKLOAD, 4).invalid)
-
-
-def test_warm_up_stops_when_the_engine_gets_no_faster(engine):
-    """A steady engine is warmed up by two passes of eight requests (two per slot), none of them measured."""
-    engine.set()
-    warm_up(target(engine), WORKLOAD)
-    prompts = [tuple(log["prompt"]) for log in engine.sent()]
-    engine.set()
-    measure(target(engine), WORKLOAD, 0)
-
-    assert 8 in {len(prompts) // 2, len(prompts) // 3}
-    assert set() == set(prompts) & {tuple(log["prompt"]) for log in engine.sent()}
-
-
-def test_warm_up_that_fails_says_why(engine):
-    """A server that refuses the workload is found before anything is measured."""
-    engine.set(fault="http_400")
-    with pytest.raises(WarmUpFailed, match="8 of 8 requests failed, the first: HTTP 400"):
-        warm_up(target(engine), WORKLOAD)
 
 
 def test_equivalent_command_lines(engine):

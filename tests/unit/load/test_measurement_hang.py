@@ -10,11 +10,11 @@ import pytest
 from perfgate.load.client import Recording
 from perfgate.load.ladder import Rung, climb
 from perfgate.load.measurement import Target, measure
-from perfgate.load.multiprocess import together
+from perfgate.load.multiprocess import merge_recordings
 from perfgate.load.repetition import Repetition
 from perfgate.load.warmup import WarmUpFailed, WarmUpHung, warm_up
 from perfgate.load.workload import Synthetic, Workload
-from tests.unit.fake_launch import FakeEngine
+from tests.support.fake_launch import FakeEngine
 
 WORKLOAD = Workload(
     name="closed",
@@ -97,8 +97,8 @@ def test_one_of_several_processes_that_hung_is_enough():
     )
     hung = msgspec.structs.replace(quiet, hang=HANG)
 
-    assert HANG == together([quiet, hung]).hang
-    assert together([quiet, quiet]).hang is None
+    assert HANG == merge_recordings([quiet, hung]).hang
+    assert merge_recordings([quiet, quiet]).hang is None
 
 
 def test_a_repetition_of_an_older_run_still_reads(engine, target):

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perfgate.load.metrics import METRICS, compute, itl_ns, meets, samples_needed, steady_window, tokens_within, tpot_ns
-from tests.support.builders import MS, steady_streams, transcript
+from perfgate.load.metrics import METRICS, compute
+from perfgate.load.request_times import itl_ns, steady_window, tpot_ns
+from tests.support.builders import MS, transcript
 
 
 @st.composite
@@ -120,12 +121,6 @@ def test_clock_offset_does_not_matter(rows, offset):
     assert run(rows) == pytest.approx(compute(later, start, start + 10_000 * MS))
 
 
-@pytest.mark.parametrize(("percentile", "needed"), [(90, 64), (95, 130), (99, 662)])
-def test_percentiles_need_samples(percentile, needed):
-    """MLPerf's counts; p99 as published is 662."""
-    assert needed == samples_needed(percentile)
-
-
 def test_percentiles_refuse_to_exist_on_too_few_samples():
     """661 requests have no p99; 662 have."""
     rows = [transcript(sent_ms=10 * k, chunks_ms=[10 * k + 5, 10 * k + 6]) for k in range(662)]
@@ -156,45 +151,6 @@ def test_goodput_counts_requests_within_every_limit():
     # 2 good in 10 s
     assert 0.2 == run(rows, slo_ms=(("ttft", 50.0), ("tpot", 100.0)))["request_goodput"]
     assert "request_goodput" not in run(rows)
-
-
-def test_one_token_cannot_miss_a_tpot_limit():
-    """As in `vllm bench serve`, its TPOT counts as 0 for goodput."""
-    assert meets(transcript(chunks_ms=[20]), (("tpot", 1.0),))
-
-
-def test_steady_window_leaves_out_ramp_and_tail():
-    """Ten streams that start 1 ms apart and end together, one straggler: the window is where all decode."""
-    rows = [transcript(chunks_ms=times) for times in steady_streams(count=10)]
-    straggler = transcript(chunks_ms=[100, 1000])
-    start, end = steady_window([*rows, straggler], open_loop=False)
-
-    # at most 11 decode; 90 % of that, 9.9, are reached when the tenth starts at 29 ms, and left when the second of the
-    # ten ends: the first ends at 20 + 49 x 10 = 510 ms, the second 1 ms later
-    assert (29 * MS, 511 * MS) == (start, end)
-
-
-def test_steady_window_of_an_open_loop_is_its_middle():
-    """From the fifth's to the four fifths' sending."""
-    rows = [transcript(sent_ms=100 * k, chunks_ms=[100 * k + 20, 100 * k + 30]) for k in range(10)]
-
-    assert (200 * MS, 800 * MS) == steady_window(rows, open_loop=True)
-
-
-def test_no_steady_window_where_nothing_is_steady():
-    """A single request has none, nor have requests one after the other whose peak is one moment."""
-    rows = [transcript(sent_ms=0, chunks_ms=[20, 1000]), transcript(sent_ms=0, chunks_ms=[990, 2000])]
-
-    assert None is steady_window(rows[:1], open_loop=False)
-    assert None is steady_window(rows, open_loop=False)
-
-
-def test_tokens_within_a_window():
-    """Chunks after the start and up to the end count, with their request's tokens per chunk."""
-    rows = [transcript(chunks_ms=[10, 20, 30, 40], output_tokens=8)]
-
-    # chunks at 20 and 30, two tokens each
-    assert 4.0 == tokens_within(rows, (10 * MS, 30 * MS))
 
 
 def test_latency_of_a_request_that_cannot_be_is_an_error():

@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from perfgate.load.workload import Synthetic, UnusableWorkload, Workload, arrivals_ns, build_requests
+from perfgate.load.workload import (
+    Synthetic,
+    UnusableWorkload,
+    Workload,
+    arrivals_ns,
+    build_requests,
+)
 
 VOCAB = 1000
 

@@ -17,8 +17,6 @@ class FakeNvml(types.SimpleNamespace):
     class NVMLError(Exception):
         """As pynvml's."""
 
-    NVML_CLOCK_SM = 1
-
     def __init__(self, count=2, name="NVIDIA H200", init_error=None, query_error=None):
         super().__init__()
         self._count, self._name, self._init_error, self._query_error = count, name, init_error, query_error
@@ -57,9 +55,6 @@ class FakeNvml(types.SimpleNamespace):
 
     def nvmlDeviceGetPowerManagementLimit(self, handle):
         return 700_000
-
-    def nvmlDeviceGetMaxClockInfo(self, handle, clock):
-        return 1980
 
 
 @pytest.fixture(autouse=True)

@@ -115,7 +115,7 @@ def test_overdue_holder_is_told_so() -> None:
 
 
 def test_lease_outlives_its_owner_until_the_server_is_gone(tmp_path: Path) -> None:
-    """The guardian inherits the lock, so nobody else gets the device while the server still lives on it."""
+    """The supervisor inherits the lock, so nobody else gets the device while the server still lives on it."""
     lease = _acquire(tmp_path, ["GPU-0"], 1)
     code = "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(600)"
     launched = Launched((sys.executable, "-c", code), env=os.environ, log=tmp_path / "log", keep_open=lease.descriptors)

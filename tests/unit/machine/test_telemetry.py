@@ -11,7 +11,15 @@ from pathlib import Path
 import pytest
 
 from perfgate.machine.nvml import Gpus, Look
-from perfgate.machine.telemetry import GpuSummary, Header, Telemetry, energy_j, series_path, summary, throttled
+from perfgate.machine.telemetry import (
+    GpuSummary,
+    Header,
+    Telemetry,
+    energy_j,
+    series_path,
+    summary,
+    throttled,
+)
 from tests.support.fake_nvml import FakeNvml, read_series
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -1,16 +1,11 @@
 """Does the estimate agree with what was measured and calculated for the study, and does it say what is wrong?"""
 
-import json
-
 import msgspec
 import pytest
-from click.testing import CliRunner
 
-from perfgate.cli.main import main
-from perfgate.machine import datasheets
-from perfgate.machine.datasheets import UnknownGpu, by_name, of_product
+from perfgate.machine.datasheets import by_name
 from perfgate.machine.memory import MemoryUnknown
-from perfgate.models.catalogue import CATALOGUE, config_json
+from perfgate.models.catalogue import CATALOGUE
 from perfgate.models.estimate import (
     CannotSplit,
     Question,
@@ -135,70 +130,6 @@ def test_what_cannot_be_split_is_refused(ranks, expert_parallel, what):
     """Heads, and experts where they are spread whole, must divide."""
     with pytest.raises(CannotSplit, match=what):
         estimate("mixtral", MIXTRAL, asked(ranks, expert_parallel=expert_parallel))
-
-
-@pytest.mark.parametrize(
-    ("product", "name"),
-    [
-        ("NVIDIA H200", "h200"),
-        ("NVIDIA H100 80GB HBM3", "h100"),
-        ("NVIDIA H100 PCIe", "h100-pcie"),
-        ("NVIDIA H100 NVL", "h100-nvl"),
-        ("NVIDIA A100-SXM4-80GB", "a100"),
-        ("NVIDIA A100 80GB PCIe", "a100-pcie"),
-        ("NVIDIA A100-SXM4-40GB", "a100-40gb"),
-        ("NVIDIA A100-PCIE-40GB", "a100-40gb"),
-        ("NVIDIA L4", None),
-    ],
-)
-def test_product_names_of_nvml(product, name):
-    """Each form of a GPU has its own bandwidth; an unknown product has none."""
-    found = of_product(product)
-
-    assert name == (found.name if found else None)
-
-
-def test_unknown_gpu_lists_the_table():
-    """A misspelt GPU is answered with those that exist."""
-    with pytest.raises(UnknownGpu, match=", ".join(gpu.name for gpu in datasheets.GPUS)):
-        by_name("h2000")
-
-
-def run(*words):
-    """The command's output; COLUMNS is wide so that nothing is cut."""
-    return CliRunner().invoke(main, ["estimate", *words], env={"COLUMNS": "200"})
-
-
-def test_command_shows_what_is_wrong():
-    """The tables hold both models, and what was published wrongly is called so."""
-    shown = run("mixtral-8x7b", "--gpu", "h200", "--tp", "2", "--ep").output
-
-    for text in ("46.70 B", "12.88 B", "93.41 GB", "131,072 B", "3.21 GB", "512 KiB", "1.70", "6.20"):
-        assert text in shown
-    assert 3 == shown.count("WRONG")
-
-
-def test_command_reads_a_config(tmp_path):
-    """A folder or its config.json; without another model there is no ratio and no claim."""
-    (tmp_path / "config.json").write_text(json.dumps(config_json(LLAMA)))
-
-    for where in (tmp_path, tmp_path / "config.json"):
-        answer = json.loads(run(str(where), "--tp", "1", "--beside", "none", "--json").output)
-        assert (LLAMA.parameters, tmp_path.name) == (answer["model"]["parameters"], answer["model"]["name"])
-        assert (None, []) == (answer["beside"], answer["claims"])
-
-
-def test_what_does_not_fit_is_said():
-    """And why."""
-    assert "llama-3.1-70b does not fit: 141.1 GB" in run("llama-3.1-70b", "--tp", "1").output
-
-
-def test_bad_input_is_a_message():
-    """No traceback: the file and the remedy."""
-    result = run("./nowhere")
-
-    assert 1 == result.exit_code
-    assert "nowhere/config.json" in result.output
 
 
 def test_weights_against_the_arithmetic():

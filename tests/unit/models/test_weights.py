@@ -8,7 +8,13 @@ from safetensors import safe_open
 
 from perfgate.models import weights
 from perfgate.models.catalogue import CATALOGUE, Model, config_json
-from perfgate.models.weights import MissingWeights, WrongWeights, locate, make, make_shell
+from perfgate.models.weights import (
+    MissingWeights,
+    WrongWeights,
+    locate,
+    make,
+    make_shell,
+)
 
 TINY = {
     "hidden_size": 32,

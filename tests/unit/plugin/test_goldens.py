@@ -19,7 +19,16 @@ from click.testing import CliRunner
 
 from perfgate.cli.main import main
 from perfgate.results import schema as rundata
-from tests.support.goldens import ALWAYS, LIVE, MEANT, ROOT, compare, normalised, rounded, stale
+from tests.support.goldens import (
+    ALWAYS,
+    LIVE,
+    MEANT,
+    ROOT,
+    compare,
+    normalised,
+    rounded,
+    stale,
+)
 from tests.support.page_text import page_text
 
 pytest_plugins = ["pytester"]

@@ -31,7 +31,8 @@ CONFIG = dict(
     max_position_embeddings=4096,
 )
 SLOWEST = Metric(
-    name="slowest_ttft_ms", unit="ms", better="lower", definition="largest TTFT of a repetition"
+    name="slowest_ttft_ms", unit="ms", better="lower", definition="largest TTFT of a repetition",
+    family="ttft",
 )
 
 def slowest(requests, duration_s):

@@ -124,7 +124,7 @@ def test_raises(perf_server):
 
 
 def test_the_server_of_a_killed_session_is_ended(gpus, pytester):
-    """SIGKILL leaves pytest no time to end anything: the guardian does."""
+    """SIGKILL leaves pytest no time to end anything: the supervisor does."""
     text = f"""{HEAD}
 @pytest.mark.perf
 def test_waits(perf_server):

@@ -19,7 +19,13 @@ import pytest
 import requests
 
 from perfgate.engines import environment
-from perfgate.engines.base import Engine, LaunchPlan, LaunchRequest, InjectionFailed, ServerConfig
+from perfgate.engines.base import (
+    Engine,
+    InjectionFailed,
+    LaunchPlan,
+    LaunchRequest,
+    ServerConfig,
+)
 from perfgate.engines.registry import ENGINES
 from perfgate.errors import Failure
 from perfgate.load.server_metrics import difference, scrape
@@ -27,7 +33,7 @@ from perfgate.models import catalogue as models
 from perfgate.models import estimate, weights
 from perfgate.servers import server as servers
 from perfgate.servers.server import Server
-from perfgate.servers.supervisor.processes import everybody
+from perfgate.servers.supervisor.processes import running_processes
 from tests.support.plans import free_port
 from tests.support.studies import study_of
 
@@ -231,5 +237,5 @@ def test_nothing_is_left(running):
     report = running.server.stop()
 
     assert len(pids) > 1
-    assert () == report.left
-    assert set() == pids & everybody().keys()
+    assert () == report.survivors
+    assert set() == pids & running_processes().keys()

@@ -28,7 +28,7 @@ import pytest
 from perfgate.engines.base import LaunchPlan, LogPhase
 from perfgate.servers.launch_record import PortInUse, ServerDied, ServerExited
 from perfgate.servers.pool import ServerPool
-from perfgate.servers.supervisor.processes import everybody
+from perfgate.servers.supervisor.processes import running_processes
 from tests.support.plans import free_port
 from tests.support.projects import ROOT
 from tests.support.survivors import Session, tagged
@@ -98,7 +98,7 @@ def _left_files(since: float) -> set[str]:
         path for path in found if _status(path).st_ctime >= since and (path.parent.name == "shm" or path.is_socket())
     ]
     bound = Path("/proc/net/unix").read_text()
-    mapped = {line.split()[4] for pid in everybody() for line in _maps_of(pid).splitlines() if "/dev/shm/" in line}
+    mapped = {line.split()[4] for pid in running_processes() for line in _maps_of(pid).splitlines() if "/dev/shm/" in line}
     return {str(path) for path in young if str(path) not in bound and str(_status(path).st_ino) not in mapped}
 
 
@@ -218,7 +218,7 @@ def test_normal_stop(tmp_path: Path) -> None:
         report = server.stop()
         _tell(f"stopped: {report}; removed {report.removed}")
 
-        assert () == report.left
+        assert () == report.survivors
 
 
 @pytest.mark.parametrize("moment", ["start-up", "load"])

@@ -79,7 +79,7 @@ def test_engine_agrees_with_transformers(tmp_path, name, ranks):
 
 
 @pytest.mark.skipif(not hardware.detect().gpus, reason="needs a GPU: on the CPU vLLM does not return experts")
-@pytest.mark.parametrize("how", ["returned", "hook"])
+@pytest.mark.parametrize("how", ["returned", ""], ids=["returned", "hooks"])
 def test_vllm_agrees_with_transformers_on_a_gpu(tmp_path, how):
     """What vLLM returns, and what its routers are seen to choose, are the choices of `transformers`."""
     moe = study_of("cpu", "vllm", 1, "auto").moe

@@ -5,11 +5,11 @@ import shutil
 
 import pytest
 
+from perfgate.history.series import entries_of
 from perfgate.report.figures.server import Trend
 from perfgate.report.page import Report, build
-from tests.unit.history.test_series import entries_of
+from tests.support.judged_runs import judged
 from tests.unit.report.figures.test_sparse import with_routing
-from tests.unit.report.test_page import judged
 
 BROWSER = os.environ.get("PERFGATE_BROWSER") or shutil.which("chromium") or shutil.which("chromium-browser")
 

@@ -93,7 +93,7 @@ def test_a_forbidden_import_is_refused(copy, file, line, broken):
 
 @pytest.mark.parametrize("path", sorted((ROOT / SUPERVISOR).glob("*.py")), ids=lambda p: p.stem)
 def test_the_supervisor_needs_no_installed_package(path):
-    """Its files import the standard library and each other: the guardian has no site-packages."""
+    """Its files import the standard library and each other: the supervisor has no site-packages."""
     assert set() == foreign(path)
 
 

@@ -57,7 +57,7 @@ def test_noise_of_runs(six, tmp_path):
     assert (0, 1) == (status, len(table))
     row = table[0]
     assert ("h200x2", m.MOE.key, "closed-c32", 6, 6, True, 3) == (
-        *(row.hardware, row.server, row.workload, row.launches, row.runs, row.firm, row.repetitions),
+        *(row.hardware, row.server, row.workload, row.launches, row.runs, row.established, row.repetitions),
     )
     assert pytest.approx(statistics.stdev(map(math.log, values))) == row.launch_cv
     # Repetitions at 0.999, 1 and 1.001.
@@ -82,7 +82,7 @@ def test_one_machine_says_nothing_about_others(tmp_path):
     """Where all launches were on one machine, that is said."""
     _, lines = shown(saved(tmp_path, 1, 1000.0, 1001.0))
 
-    assert lines[-1].startswith("Between machines the spread cannot be told: all launches whose machine is known")
+    assert lines[-1].startswith("Between machines the variation cannot be told: all launches whose machine is known")
     assert "(provisional)" in lines[2]
 
 

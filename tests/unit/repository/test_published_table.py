@@ -10,7 +10,12 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from benchmarks.published_table import EXPLANATIONS, UNEXPLAINED, main, read_explanations
+from benchmarks.published_table import (
+    EXPLANATIONS,
+    UNEXPLAINED,
+    main,
+    read_explanations,
+)
 from perfgate.cases import Load
 from perfgate.load.workload import Workload
 from perfgate.results import schema as rundata

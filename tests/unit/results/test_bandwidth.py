@@ -8,6 +8,7 @@ from perfgate.load.workload import PromptFile, Synthetic, Workload
 from perfgate.models.catalogue import CATALOGUE
 from perfgate.results import bandwidth
 from perfgate.results.bandwidth import context_of, no_peak, points, ratio_points
+from perfgate.results.samples import RunIndex
 from tests.support import builders
 from tests.support.builders import DENSE, MOE, MOE_CPU
 
@@ -80,7 +81,7 @@ def run_of_both():
 
 def test_points_of_a_run():
     """One for each server and batch, of the median launch; an open loop has none."""
-    dense, moe = points(run_of_both())
+    dense, moe = points(RunIndex(run_of_both()))
 
     assert [(DENSE.key, 8, 5.0), (MOE.key, 8, 21.0)] == [(p.server, p.batch, p.itl_ms) for p in (dense, moe)]
     assert moe.bandwidth_gb_s == pytest.approx(moe.step_bytes / 0.021 / 1e9)
@@ -89,7 +90,7 @@ def test_points_of_a_run():
 
 def test_ratio_beside_its_line():
     """The measured ratio is of times, the line of bytes; both are told."""
-    (point,) = ratio_points(run_of_both(), MOE, DENSE)
+    (point,) = ratio_points(RunIndex(run_of_both()), MOE, DENSE)
 
     assert (8, pytest.approx(21 / 5)) == (point.batch, point.measured)
     # 5.6 without the KV cache, which both read alike
@@ -98,4 +99,4 @@ def test_ratio_beside_its_line():
 
 def test_points_are_plain_values():
     """They go into a report as JSON."""
-    assert '"batch":8' in msgspec.json.encode(points(run_of_both())).decode()
+    assert '"batch":8' in msgspec.json.encode(points(RunIndex(run_of_both()))).decode()

@@ -3,9 +3,16 @@
 import msgspec
 import pytest
 
-from perfgate.cases import Load
-from perfgate.results.samples import launch_values
-from tests.support.builders import CLOSED, DENSE_CPU, MOE_CPU, bare_run, launched, measurement, repetition
+from perfgate.results.samples import RunIndex
+from tests.support.builders import (
+    CLOSED,
+    DENSE_CPU,
+    MOE_CPU,
+    bare_run,
+    launched,
+    measurement,
+    repetition,
+)
 
 
 @pytest.mark.parametrize(
@@ -16,16 +23,18 @@ def test_launch_counts_with_its_median(values, median):
     """One number for each launch: the median of its repetitions, which are kept beside it."""
     row = measurement(0, *(repetition(i, value) for i, value in enumerate(values)))
 
-    (found,) = launch_values(bare_run(measurements=(row,)), Load(server=MOE_CPU, workload=CLOSED), "output_throughput")
+    index = RunIndex(bare_run(measurements=(row,)))
+    (found,) = index.samples_of(MOE_CPU.key, CLOSED.name, "output_throughput")
+    repetitions = index.repetition_values(MOE_CPU.key, CLOSED.name, "output_throughput")
 
-    assert (0, median, tuple(values), ()) == (found.launch, found.value, found.repetition_values, found.invalid)
+    assert (0, median, {0: values}, ()) == (found.launch, found.value, repetitions, found.invalid)
 
 
 def test_invalid_repetitions_do_not_count():
     """They take no part in the median and their reasons are told."""
     row = measurement(0, repetition(0, 1.0, ("2 requests failed",)), repetition(1, 200.0), repetition(2, 220.0))
 
-    (found,) = launch_values(bare_run(measurements=(row,)), Load(server=MOE_CPU, workload=CLOSED), "output_throughput")
+    (found,) = RunIndex(bare_run(measurements=(row,))).samples_of(MOE_CPU.key, CLOSED.name, "output_throughput")
 
     # (200 + 220) / 2
     assert (210.0, ("2 requests failed",)) == (found.value, found.invalid)
@@ -50,7 +59,7 @@ def test_invalid_repetitions_do_not_count():
 )
 def test_launch_without_a_value_says_why(row, metric, reasons):
     """None stands for no value, never without a reason."""
-    (found,) = launch_values(bare_run(measurements=(row,)), Load(server=MOE_CPU, workload=CLOSED), metric)
+    (found,) = RunIndex(bare_run(measurements=(row,))).samples_of(MOE_CPU.key, CLOSED.name, metric)
 
     assert (None, reasons) == (found.value, found.invalid)
 
@@ -64,7 +73,7 @@ def test_launches_are_in_order_and_of_one_server():
         msgspec.structs.replace(measurement(1, repetition(0, 13.0)), workload="single-stream"),
     )
 
-    found = launch_values(bare_run(measurements=rows), Load(server=MOE_CPU, workload=CLOSED), "output_throughput")
+    found = RunIndex(bare_run(measurements=rows)).samples_of(MOE_CPU.key, CLOSED.name, "output_throughput")
 
     assert [(0, 200.0), (2, 220.0)] == [(value.launch, value.value) for value in found]
 
@@ -77,9 +86,9 @@ def test_values_of_the_server_itself():
         launched(0, server=DENSE_CPU, values={"memory_bytes": 1e9}),
     )
 
-    (found,) = launch_values(bare_run(launches=launches), Load(server=MOE_CPU), "memory_bytes")
+    (found,) = RunIndex(bare_run(launches=launches)).samples_of(MOE_CPU.key, None, "memory_bytes")
 
-    assert (0, 4e9, (4e9,)) == (found.launch, found.value, found.repetition_values)
+    assert (0, 4e9) == (found.launch, found.value)
 
 
 def test_a_launch_that_failed_requests_has_no_value():
@@ -87,6 +96,6 @@ def test_a_launch_that_failed_requests_has_no_value():
     failed = msgspec.structs.replace(repetition(1, 500.0, ("2 of 8 requests failed: HTTP 503",)), failed=2)
     row = measurement(0, repetition(0, 200.0), failed, repetition(2, 210.0))
 
-    (found,) = launch_values(bare_run(measurements=(row,)), Load(server=MOE_CPU, workload=CLOSED), "output_throughput")
+    (found,) = RunIndex(bare_run(measurements=(row,))).samples_of(MOE_CPU.key, CLOSED.name, "output_throughput")
 
     assert (None, ("2 of 8 requests failed: HTTP 503",)) == (found.value, found.invalid)

@@ -1,6 +1,6 @@
 """Does the session's time add up, and is each step of a start told?"""
 
-from perfgate.results.timing import PhaseRow, Session, phases, told
+from perfgate.results.timing import PhaseRow, Session, format_sessions, phases
 from perfgate.servers.launch_record import LaunchRecord, PhaseTime
 
 
@@ -8,7 +8,7 @@ def test_what_is_neither_start_nor_load_is_the_suites_own():
     """613 s less 301 s and 289 s are 23 s, 3.8 %."""
     session = Session(started_unix_s=1000.0, seen_unix_s=1613.0, start_s=301.0, load_s=289.0, end_s=9.0)
 
-    assert "613 s: servers' start 301 s, load 289 s, the suite itself 23 s, 3.8 % (9 s of it ending servers)" == told(
+    assert "613 s: servers' start 301 s, load 289 s, the suite itself 23 s, 3.8 % (9 s of it ending servers)" == format_sessions(
         [session]
     )
 
@@ -18,13 +18,13 @@ def test_time_between_two_commands_is_nobodys():
     one = Session(started_unix_s=0.0, seen_unix_s=100.0, start_s=60.0, load_s=35.0)
     two = Session(started_unix_s=9000.0, seen_unix_s=9100.0, start_s=50.0, load_s=45.0)
 
-    assert "200 s in 2 commands: servers' start 110 s, load 80 s, the suite itself 10 s, 5.0 %" == told([one, two])
-    assert told([one, two], now_unix_s=9200.0).startswith("300 s in 2 commands")
+    assert "200 s in 2 commands: servers' start 110 s, load 80 s, the suite itself 10 s, 5.0 %" == format_sessions([one, two])
+    assert format_sessions([one, two], now_unix_s=9200.0).startswith("300 s in 2 commands")
 
 
 def test_data_of_older_suites_say_nothing():
     """No line rather than a wrong one."""
-    assert told([]) is None
+    assert format_sessions([]) is None
 
 
 def record(ready_s, *marks, key="vllm-mixtral-8x7b-tp1"):

@@ -78,3 +78,12 @@ def test_stored_runs_load(file):
     changed = "planted" in file.as_posix() and "unchanged" not in file.parts
     if changed:
         assert any(launch.injected for launch in results.launches)
+
+
+def test_gpu_clock_is_dropped():
+    """A GPU's maximum clock is no field of schema 2; other fields stay."""
+    hardware = {"kind": "h200", "gpus": [{"index": 0, "sm_clock_max_mhz": 1980}]}
+
+    upgraded = upgrade_results({"schema": 1, "hardware": hardware})
+
+    assert {"kind": "h200", "gpus": [{"index": 0}]} == upgraded["hardware"]

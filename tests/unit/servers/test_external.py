@@ -4,7 +4,12 @@ import time
 
 import pytest
 
-from perfgate.servers.external import ExternalServer, BadAttachment, NotReachable, parse_attachment
+from perfgate.servers.external import (
+    BadAttachment,
+    ExternalServer,
+    NotReachable,
+    parse_attachment,
+)
 from tests.support.fake_launch import FakeEngine
 from tests.support.plans import free_port
 

@@ -182,7 +182,7 @@ def test_memory_may_take_a_while(tmp_path: Path) -> None:
     pool.close()
 
     assert [] == list(falling)
-    assert "waiting until GPU 0 holds 40.0 GiB (0.0 GiB before the launch) no more" in said[-1]
+    assert "waiting for memory: GPU 0 holds 40.0 GiB (0.0 GiB before the launch)" in said[-1]
 
 
 def test_interrupted_start_leaves_nothing(tmp_path: Path) -> None:

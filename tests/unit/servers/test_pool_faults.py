@@ -23,7 +23,13 @@ from pathlib import Path
 import pytest
 
 from perfgate.errors import Failure
-from perfgate.servers.launch_record import PortInUse, RunDirectoryFull, ServerDied, ServerExited, ServerNotReady
+from perfgate.servers.launch_record import (
+    PortInUse,
+    RunDirectoryFull,
+    ServerDied,
+    ServerExited,
+    ServerNotReady,
+)
 from perfgate.servers.pool import Devices, DevicesBusy, DevicesNotClean, ServerPool
 from tests.support.plans import SUPPORT, fake_plan, free_port
 from tests.support.survivors import Session, tagged

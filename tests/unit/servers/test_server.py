@@ -13,7 +13,12 @@ import pytest
 
 from perfgate.engines.base import LaunchPlan
 from perfgate.errors import Failure
-from perfgate.servers.launch_record import PortInUse, RunDirectoryFull, ServerExited, ServerNotReady
+from perfgate.servers.launch_record import (
+    PortInUse,
+    RunDirectoryFull,
+    ServerExited,
+    ServerNotReady,
+)
 from perfgate.servers.server import Server, launch
 from perfgate.servers.supervisor.processes import look_up
 from tests.support.plans import fake_plan, free_port
@@ -54,7 +59,7 @@ def test_start_returns_a_server_that_answers(tmp_path: Path) -> None:
 
     report = server.stop()
 
-    assert (("SIGTERM",), (), ()) == (report.signals, report.killed, report.left)
+    assert (("SIGTERM",), (), ()) == (report.signals, report.killed, report.survivors)
     assert not server.alive()
     assert server.record.stop == f"stopped: {report}"
     with pytest.raises(ConnectionRefusedError):

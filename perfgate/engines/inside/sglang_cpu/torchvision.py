@@ -1,10 +1,10 @@
-"""Names of torchvision that SGLang and Transformers import while they load, and none of its work.
+"""Stand-in for torchvision: names that SGLang and Transformers import while they load.
 
-A server that answers text on the CPU never touches an image, but it imports what would.
-The real torchvision must be built for the torch beside it: PyPI's, built for CUDA, ends
-beside a CPU build with "operator torchvision::nms does not exist". This folder is on
-the PYTHONPATH of SGLang's CPU servers alone. Whoever calls one of these names is told
-that it is a stand-in.
+A server that answers text on the CPU uses no image, but it imports what would. The real
+torchvision must be built for the installed torch: PyPI's, built for CUDA, fails with a
+CPU build by "operator torchvision::nms does not exist". This folder is on the
+PYTHONPATH of SGLang's CPU servers alone. A call of one of these names raises an error
+that names the stand-in.
 """
 
 import enum

@@ -11,8 +11,9 @@ from perfgate.load.workload import Synthetic, Workload
 from perfgate.models.routing import RequestRouting, Routing
 from perfgate.models.routing_stats import intervals, summary, values
 from perfgate.report.figures import sparse as figures_sparse
-from perfgate.report.figures.series import Readings
+from perfgate.report.figures.series import batches
 from perfgate.report.page import Report, build
+from perfgate.results.samples import RunIndex
 from perfgate.results.schema import Measurement, Server
 from tests.support import builders as m
 
@@ -78,7 +79,7 @@ def nothing(case, label):
 
 def test_heat_map_comes_from_the_run():
     """Layers, experts and the busiest one in words; each share with its interval; what they amount to."""
-    (picture,) = figures_sparse.experts(Readings(with_routing(m.run({}, []))), nothing, "")
+    (picture,) = figures_sparse.experts(RunIndex(with_routing(m.run({}, []))), nothing, "")
 
     assert picture.svg is not None
     assert picture.description.startswith(
@@ -105,12 +106,12 @@ def test_what_is_never_timed_is_no_batch(asked_of):
         results = with_routing(m.run(loads, []))
     last = msgspec.structs.replace(results, workloads=dict(reversed(results.workloads.items())))
 
-    assert ["batch-8"] == [workload.name for workload in Readings(last).batches()]
+    assert ["batch-8"] == [workload.name for workload in batches(RunIndex(last))]
 
 
 def test_recorded_shares_stand_beside():
     """Both maps are drawn, and the layer that moved most is named with how far."""
-    (picture,) = figures_sparse.experts(Readings(with_routing(m.run({}, []))), recorded, "")
+    (picture,) = figures_sparse.experts(RunIndex(with_routing(m.run({}, []))), recorded, "")
 
     assert "expert, recorded" in picture.svg
     # |0.70 - 0.25| + 3 x |0.10 - 0.25| = 0.9, and half of it
@@ -123,7 +124,7 @@ def test_recorded_shares_stand_beside():
 def test_what_cannot_be_compared_is_not_drawn_beside(outcome):
     """Shares of other weights would only mislead."""
     results = msgspec.structs.replace(with_routing(m.run({}, [])), verdicts=(verdict(outcome),))
-    (picture,) = figures_sparse.experts(Readings(results), recorded, "")
+    (picture,) = figures_sparse.experts(RunIndex(results), recorded, "")
 
     assert "recorded" not in picture.svg + picture.description
 
@@ -132,8 +133,8 @@ def test_server_that_did_not_tell():
     """The reason stands in place of the map; a run that asked nobody says so."""
     results = with_routing(m.run({}, []), invalid=["request 1 of 10: all zeros"])
 
-    assert ["request 1 of 10: all zeros"] == [p.missing for p in figures_sparse.experts(Readings(results), nothing, "")]
-    (none,) = figures_sparse.experts(Readings(m.run({}, [])), nothing, "")
+    assert ["request 1 of 10: all zeros"] == [p.missing for p in figures_sparse.experts(RunIndex(results), nothing, "")]
+    (none,) = figures_sparse.experts(RunIndex(m.run({}, [])), nothing, "")
     assert "no count of the tokens" in none.missing
 
 
@@ -143,7 +144,7 @@ def test_each_workload_has_its_own_map():
     other = msgspec.structs.replace(results.measurements[-1], workload="routing-others", routing=routing_of(EVEN, EVEN))
     results = msgspec.structs.replace(results, measurements=(*results.measurements, other))
 
-    judged, others = figures_sparse.experts(Readings(results), recorded, "")
+    judged, others = figures_sparse.experts(RunIndex(results), recorded, "")
     assert "expert 0 of layer 1, gets 70.0 %" in judged.description
     assert "moved since it was recorded" in judged.description
     assert "recorded" not in others.svg + others.description
@@ -153,7 +154,7 @@ def test_map_that_is_too_large_is_left_out():
     """Sixty layers of 256 experts are no picture for this page."""
     found = with_routing(m.run({}, []), *((30,) * 256,) * 60)
 
-    (picture,) = figures_sparse.experts(Readings(found), nothing, "")
+    (picture,) = figures_sparse.experts(RunIndex(found), nothing, "")
     assert (None, "15,360 cells are too many; results.json has them") == (picture.svg, picture.missing)
 
 
@@ -165,12 +166,12 @@ CLOSED = Workload(
 def test_bandwidth_beside_what_is_read():
     """Bytes of a step by arithmetic over the measured time, and its part of the data sheet's peak."""
     load = Load(server=m.MOE, workload=CLOSED)
-    picture = figures_sparse.decoding(Readings(m.run({load: {"itl_median_ms": [20.0] * 3}}, [])), "")
+    picture = figures_sparse.decoding(RunIndex(m.run({load: {"itl_median_ms": [20.0] * 3}}, [])), "")
 
     ((server, workload, batch, itl, read, got, share, allowed),) = picture.rows
     assert ("vllm-mixtral-8x7b-tp2", "batch-8", "8", "20 ms") == (server, workload, batch, itl)
     # 84.1 GB with 7.2 of 8 experts touched, and 8 x 160 tokens x 131,072 bytes of KV cache; over 20 ms; of 2 x 4.8 TB/s
-    assert ("84.3 GB", "4214 GB/s", "43.9 %", "8.78 ms") == (read, got, share, allowed)
+    assert ("84.28 GB", "4,214 GB/s", "43.9 %", "8.78 ms") == (read, got, share, allowed)
     assert "% of the GPUs' peak bandwidth. vllm-mixtral-8x7b-tp2: 43.9 at batch 8." == picture.description
 
 
@@ -178,11 +179,11 @@ def test_bandwidth_where_no_peak_is_known():
     """On a CPU it is in GB/s, and the caption says why."""
     load = Load(server=m.MOE_CPU, workload=CLOSED)
     results = m.run({load: {"itl_median_ms": [20.0]}}, [], machine=m.hardware("cpu"))
-    picture = figures_sparse.decoding(Readings(results), "")
+    picture = figures_sparse.decoding(RunIndex(results), "")
 
     assert "No peak is known of this machine" in picture.caption
     assert ("-", "-") == picture.rows[0][-2:]
-    assert figures_sparse.decoding(Readings(m.run({}, [])), "").missing
+    assert figures_sparse.decoding(RunIndex(m.run({}, [])), "").missing
 
 
 def test_expert_parallelism_beside_what_is_exchanged():
@@ -192,12 +193,12 @@ def test_expert_parallelism_beside_what_is_exchanged():
         Load(server=server, workload=CLOSED): {"output_throughput": [rate], "itl_median_ms": [itl]}
         for server, rate, itl in ((m.MOE, 1000.0, 20.0), (spread, 800.0, 25.0))
     }
-    picture = figures_sparse.spread(Readings(m.run(loads, [])), "")
+    picture = figures_sparse.expert_parallelism(RunIndex(m.run(loads, [])), "")
 
     assert ["0.80x", "1.25x"] == [row[-1] for row in picture.rows]
     # 2 x 32 layers x 4096 values of 2 bytes
     assert "makes 2 ranks sum 512 KiB of vectors" in picture.caption
-    assert figures_sparse.spread(Readings(m.run({}, [])), "").missing
+    assert figures_sparse.expert_parallelism(RunIndex(m.run({}, [])), "").missing
 
 
 def test_page_shows_the_map():

@@ -9,12 +9,12 @@ from perfgate.judge.identity import identity
 from perfgate.load.workload import Synthetic, Workload
 from perfgate.models.routing import RoutingUnreadable
 from perfgate.results import schema as rundata
-from perfgate.results.samples import launch_values
+from perfgate.results.samples import RunIndex
 from perfgate.results.schema import RunResults
 from perfgate.run.probes import routing as probe
 from tests.support import builders
 
-SERVER = ServerConfig(engine="fake", model="mixtral-small", tensor_parallel_size=2, routing="hook")
+SERVER = ServerConfig(engine="fake", model="mixtral-small", tensor_parallel_size=2, routing="returned")
 LOAD = Workload(
     name="routing", num_prompts=5, max_concurrency=1, prompts=Synthetic(input_len_tokens=6, output_len_tokens=3)
 )
@@ -98,6 +98,6 @@ def test_measurement_is_kept_whole(tmp_path):
 
     assert isinstance(read, RunResults)
     assert results == read
-    (value,) = launch_values(read, load, "routing_shares")
+    (value,) = RunIndex(read).samples(case)
     assert ((10,) * 8,) * 4 == value.shares.counts
-    assert "hook" == identity(read, load)["routing"]
+    assert "returned" == identity(read, load)["routing"]

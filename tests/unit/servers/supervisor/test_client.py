@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from perfgate.servers.supervisor.client import Launched
-from perfgate.servers.supervisor.processes import everybody, look_up
+from perfgate.servers.supervisor.processes import look_up, running_processes
 
 _SLEEP = (sys.executable, "-c", "import time; print('up', flush=True); time.sleep(600)")
 
@@ -48,23 +48,23 @@ def test_death_by_signal_is_a_negative_number(tmp_path: Path) -> None:
 
 
 def test_missing_command_is_an_error(tmp_path: Path) -> None:
-    """The guardian's own error arrives here."""
+    """The supervisor's own error arrives here."""
     with pytest.raises(OSError, match="No such file"):
         _launch((str(tmp_path / "no-such-command"),), tmp_path)
 
 
-def test_stop_ends_the_process_and_the_guardian(tmp_path: Path) -> None:
+def test_stop_ends_the_process_and_the_supervisor(tmp_path: Path) -> None:
     """A normal stop leaves neither of them, and its report can be asked for again."""
     launched = _launch(_SLEEP, tmp_path)
     launched.note_ready()
-    guardian = look_up(launched.guardian_pid)
+    supervisor = look_up(launched.daemon_pid)
 
     ended = launched.stop(20.0)
 
-    assert (("SIGTERM",), ()) == (ended.signals, ended.left)
+    assert (("SIGTERM",), ()) == (ended.signals, ended.survivors)
     assert look_up(launched.pid) is None
-    assert guardian is not None
-    assert _is_true_soon(lambda: not guardian.is_running())
+    assert supervisor is not None
+    assert _is_true_soon(lambda: not supervisor.is_running())
     assert ended is launched.stop(20.0)
 
 
@@ -96,28 +96,28 @@ def test_server_shares_our_session_and_not_our_group(tmp_path: Path) -> None:
     launched.stop(5.0)
 
 
-def test_killed_guardian_takes_the_leader_along(tmp_path: Path) -> None:
-    """The kernel kills the leader with its guardian, and stop ends the rest without one."""
+def test_killed_supervisor_takes_the_leader_along(tmp_path: Path) -> None:
+    """The kernel kills the leader with its supervisor, and stop ends the rest without one."""
     code = "import subprocess, time; subprocess.Popen(['sleep', '600'], start_new_session=True); time.sleep(600)"
     launched = _launch((sys.executable, "-c", code), tmp_path)
     assert _is_true_soon(lambda: len(launched.members()) == 2)
     stray = next(p for p in launched.members() if p.pid != launched.pid)
-    os.kill(launched.guardian_pid, signal.SIGKILL)
+    os.kill(launched.daemon_pid, signal.SIGKILL)
 
     assert _is_true_soon(lambda: launched.exit_code() == -9)
     assert stray.is_running()
 
     ended = launched.stop(5.0)
 
-    assert () == ended.left
+    assert () == ended.survivors
     assert not stray.is_running()
 
 
-def test_guardian_ends_the_server_on_sigterm(tmp_path: Path) -> None:
-    """Somebody who ends the guardian politely ends the server politely."""
+def test_supervisor_ends_the_server_on_sigterm(tmp_path: Path) -> None:
+    """Somebody who ends the supervisor politely ends the server politely."""
     launched = _launch(_SLEEP, tmp_path)
     assert _is_true_soon(lambda: "up" in (tmp_path / "log").read_text())
-    os.kill(launched.guardian_pid, signal.SIGTERM)
+    os.kill(launched.daemon_pid, signal.SIGTERM)
 
     assert _is_true_soon(lambda: look_up(launched.pid) is None)
 
@@ -152,22 +152,22 @@ def test_no_descriptor_is_lost(tmp_path: Path) -> None:
 
 
 def test_log_holds_what_was_printed_and_what_it_took(tmp_path: Path) -> None:
-    """Output goes to the file, and the guardian adds how it ended."""
+    """Output goes to the file, and the supervisor adds how it ended."""
     launched = _launch(_SLEEP, tmp_path)
     assert _is_true_soon(lambda: "up" in (tmp_path / "log").read_text())
     launched.stop(20.0)
 
     first, last = (tmp_path / "log").read_text().splitlines()
     assert "up" == first
-    assert last.startswith("[guardian] ended the server: ")
+    assert last.startswith("[supervisor] ended the server: ")
 
 
-def test_guardian_is_no_child_of_ours(tmp_path: Path) -> None:
+def test_supervisor_is_no_child_of_ours(tmp_path: Path) -> None:
     """A runner that kills a whole process tree does not find it there."""
     launched = _launch(_SLEEP, tmp_path)
-    guardian = everybody()[launched.guardian_pid]
+    supervisor = running_processes()[launched.daemon_pid]
 
-    assert os.getpid() != guardian.parent
-    assert os.getsid(0) != os.getsid(guardian.pid)
+    assert os.getpid() != supervisor.parent
+    assert os.getsid(0) != os.getsid(supervisor.pid)
 
     launched.stop(5.0)

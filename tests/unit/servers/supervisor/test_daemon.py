@@ -47,7 +47,7 @@ def kill_and_count(folder: Path, way: str, moment: str, patience_s: float) -> li
     ("way", "moment"), [("sigkill", "start-up"), ("sigkill-group", "load"), ("sigint-twice", "load")]
 )
 def test_nothing_survives(tmp_path: Path, way: str, moment: str) -> None:
-    """After any death no process, guardian included, no shared memory and no socket is left (busy machines: 60 s)."""
+    """After any death no process, supervisor included, no shared memory and no socket is left (busy machines: 60 s)."""
     assert [] == kill_and_count(tmp_path, way, moment, patience_s=60.0)
 
 
@@ -79,4 +79,4 @@ def test_results_of_before_the_kill_are_there(tmp_path: Path) -> None:
 
     assert [] == session.survivors()
     assert len((tmp_path / "measured").read_text().splitlines()) >= 2
-    assert "[guardian] ended the server" in (tmp_path / "logs" / "session-0.log").read_text()
+    assert "[supervisor] ended the server" in (tmp_path / "logs" / "session-0.log").read_text()

@@ -9,7 +9,14 @@ from collections.abc import Callable
 
 import pytest
 
-from perfgate.servers.supervisor.processes import MARK, command_of, end, everybody, family, look_up
+from perfgate.servers.supervisor.processes import (
+    MARK,
+    command_of,
+    end,
+    family,
+    look_up,
+    running_processes,
+)
 
 _ESCAPED = "import os, time\nif os.fork(): time.sleep(600)\nos.setsid()\ntime.sleep(600)"
 
@@ -88,7 +95,7 @@ def test_willing_process_ends_by_sigterm() -> None:
 
     ending = end(lambda: family(mark, process.pid), process.pid, lambda: 20.0)
 
-    assert (("SIGTERM",), (), ()) == (ending.signals, ending.killed, ending.left)
+    assert (("SIGTERM",), (), ()) == (ending.signals, ending.killed, ending.survivors)
     assert -15 == process.wait()
 
 
@@ -107,7 +114,7 @@ def test_deaf_process_is_killed(is_stopped: bool) -> None:
 
         ending = end(lambda: family(mark, process.pid), process.pid, lambda: 0.3)
 
-        assert (("SIGTERM", "SIGKILL"), 1, ()) == (ending.signals, len(ending.killed), ending.left)
+        assert (("SIGTERM", "SIGKILL"), 1, ()) == (ending.signals, len(ending.killed), ending.survivors)
         assert -9 == process.wait()
 
 
@@ -120,7 +127,7 @@ def test_orphans_of_a_dead_leader_are_ended() -> None:
 
     ending = end(lambda: family(mark, process.pid), process.pid, lambda: 20.0)
 
-    assert (("SIGTERM",), ()) == (ending.signals, ending.left)
+    assert (("SIGTERM",), ()) == (ending.signals, ending.survivors)
     assert frozenset() == family(mark, process.pid)
 
 
@@ -129,6 +136,6 @@ def test_nobody_to_end() -> None:
     assert () == end(frozenset, 1 << 22, lambda: 20.0).signals
 
 
-def test_everybody_includes_this_process() -> None:
+def test_running_processes_includes_this_process() -> None:
     """The list of processes is not empty by mistake."""
-    assert os.getpid() in everybody()
+    assert os.getpid() in running_processes()

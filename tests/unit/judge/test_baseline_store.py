@@ -1,0 +1,103 @@
+"""Is a baseline found where it was put, and does recording collide with nobody?"""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from perfgate.judge.baseline_schema import (
+    BaselineFile,
+    Provenance,
+    PublishedFigure,
+    PublishedFile,
+    read_recorded,
+    to_text,
+)
+from perfgate.judge.baseline_store import Published, Recorded, Store
+from tests.support import builders as m
+
+STEADY = [1000.0 * factor for factor in m.QUIET]
+
+
+def file_of(**metrics):
+    """A recorded file with these metrics, or the throughput."""
+    chosen = metrics or {"output_throughput": m.recorded(m.THROUGHPUT, STEADY).metric}
+    entry = Provenance(run="run-00", accepted="2026-06-01", suite_version="0.1.0", metrics=tuple(chosen))
+    return BaselineFile(identity={"weights": "auto"}, context={"driver": "580.1"}, provenance=(entry,), metrics=chosen)
+
+
+def published_file(value=3000.0):
+    """A published file with one figure."""
+    figure = PublishedFigure(
+        value=value, unit="tok/s", better="higher", tolerance=0.25, source="the study", date=None, holds=True, note="n"
+    )
+    return PublishedFile(identity={"weights": "auto"}, metrics={"output_throughput": figure})
+
+
+def test_paths():
+    """One folder for hardware, one for the server or pair, one file for the workload or pair."""
+    store = Store(Path("baselines"))
+    assert "baselines/h200x2/vllm-mixtral-8x7b-tp2/closed-c32.json" == str(store.path(m.THROUGHPUT, "h200x2"))
+    assert "baselines/published/h200x2/vllm-llama-3.1-8b-tp2--over--vllm-mixtral-8x7b-tp2/closed-c32.json" == str(
+        store.published_path(m.RATIO, "h200x2")
+    )
+
+
+def test_recorded_goes_before_published(tmp_path):
+    """With both, the recorded one judges; for a metric that only the published file has, that one."""
+    store = Store(tmp_path)
+    path = store.published_path(m.THROUGHPUT, "h200x2")
+    path.parent.mkdir(parents=True)
+    path.write_text(to_text(published_file()))
+    assert isinstance(store.find(m.THROUGHPUT, "h200x2"), Published)
+    store.write(store.path(m.THROUGHPUT, "h200x2"), file_of())
+    assert isinstance(store.find(m.THROUGHPUT, "h200x2"), Recorded)
+    assert store.find(m.ITL, "h200x2") is None
+    assert store.find(m.THROUGHPUT, "h100x2") is None
+
+
+def test_recorded_ids_find_what_nobody_asks_for(tmp_path):
+    """The ids of everything recorded for a kind of hardware, to be held against the cases of a complete run."""
+    store = Store(tmp_path)
+    store.write(store.path(m.THROUGHPUT, "h200x2"), file_of())
+    assert {m.THROUGHPUT.id} == store.recorded_ids("h200x2")
+    assert set() == store.recorded_ids("h100x2")
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git on PATH")
+def test_two_people_who_record_different_things_do_not_collide(tmp_path):
+    """Two branches that change different metrics of one file, and add different files, merge by themselves."""
+
+    def git(*args):
+        subprocess.run(
+            ["git", "-c", "user.name=a", "-c", "user.email=a@b", *args],
+            cwd=tmp_path, check=True, capture_output=True, timeout=60,
+        )  # fmt: skip
+
+    def write(path, run, throughput, itl):
+        metrics = {
+            "output_throughput": m.recorded(m.THROUGHPUT, throughput).metric,
+            "itl_median_ms": m.recorded(m.ITL, itl).metric,
+        }
+        file = msgspec.structs.replace(file_of(**metrics))
+        (tmp_path / path).write_text(to_text(file))
+
+    git("init", "-q", "-b", "main")
+    write("a.json", "run-00", STEADY, STEADY)
+    git("add", ".")
+    git("commit", "-qm", "base")
+    git("checkout", "-qb", "one")
+    write("a.json", "run-00", [*STEADY, 1002.0], STEADY)
+    write("b.json", "run-00", STEADY, STEADY)
+    git("add", ".")
+    git("commit", "-qm", "one")
+    git("checkout", "-q", "main")
+    write("a.json", "run-00", STEADY, [*STEADY, 1002.0])
+    write("c.json", "run-00", STEADY, STEADY)
+    git("add", ".")
+    git("commit", "-qm", "two")
+    git("merge", "-q", "one", "-m", "both")
+    merged = read_recorded(tmp_path / "a.json")
+    assert [7, 7] == [len(metric.launches) for metric in merged.metrics.values()]

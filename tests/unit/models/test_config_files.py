@@ -1,0 +1,42 @@
+"""Is a config.json read for what it says, and what it lacks named?"""
+
+import pytest
+
+from perfgate.models.catalogue import (
+    CATALOGUE,
+    UnknownArchitecture,
+    config_json,
+    parse_config,
+    read_config,
+)
+
+LLAMA = CATALOGUE["llama-3.1-8b"].architecture
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_config_is_read_back(name):
+    """A config.json that the suite writes is read back as the same architecture."""
+    architecture = CATALOGUE[name].architecture
+
+    assert architecture == parse_config(config_json(architecture), "config.json")
+
+
+def test_another_family_is_refused_by_name():
+    """What is not understood is refused, and named."""
+    with pytest.raises(UnknownArchitecture, match="'gemma3'"):
+        parse_config({"model_type": "gemma3"}, "x/config.json")
+
+
+def test_missing_field_is_named():
+    """A config.json that lacks a field is an error with file and field."""
+    config = config_json(LLAMA)
+    del config["num_hidden_layers"]
+
+    with pytest.raises(UnknownArchitecture, match="num_hidden_layers"):
+        parse_config(config, "x/config.json")
+
+
+def test_missing_folder_is_named(tmp_path):
+    """A folder without config.json is an error that names the file."""
+    with pytest.raises(UnknownArchitecture, match=r"nowhere/config\.json"):
+        read_config(tmp_path / "nowhere")

@@ -1,0 +1,72 @@
+"""Do the runs of a session's workers make one run?"""
+
+import msgspec
+
+from perfgate.results import merge
+from perfgate.results.schema import Server, load, save
+from tests.support import builders as m
+
+
+def part(index, **changes):
+    """The run of one worker, with one launch of the sparse server."""
+    launch = m.launched(index)
+    rows = {
+        "servers": {launch.server: Server(config=m.MOE_CPU, python="p", versions={})},
+        "launches": (launch,),
+        "measurements": (m.measurement(index, m.repetition(0, 100.0 + index)),),
+        "complete": True,
+    }
+    return m.bare_run(**rows | changes)
+
+
+def test_a_server_travels_whole():
+    """What another worker knows of it takes the place of what was held; others stay."""
+    other = m.launched(0, m.DENSE_CPU)
+    mine = part(0, launches=(m.launched(0), other))
+    theirs = part(1)
+    key = m.MOE_CPU.key
+
+    found = merge.paste(mine, key, merge.cut(theirs, key))
+
+    assert (other, *theirs.launches) == found.launches
+    assert theirs.measurements == found.measurements
+
+
+def test_workers_make_one_run():
+    """All launches in order, begun with the first, ended with the last."""
+    early = part(1, started="2026-06-01T11:00:00", finished="2026-06-01T12:00:00")
+    late = part(0, finished="2026-06-01T13:00:00", skipped={"t": "needs 2x H200"})
+    found = merge.together([late, early], "one")
+
+    assert ("one", early.started, late.finished) == (
+        found.run_id,
+        found.started,
+        found.finished,
+    )
+    assert [0, 1] == [launch.index for launch in found.launches]
+    assert [0, 1] == [row.launch for row in found.measurements]
+    assert ({"t": "needs 2x H200"}, True) == (found.skipped, found.complete)
+
+
+def test_one_that_was_cut_off_makes_all_incomplete():
+    """Of a launch that several know, the one with its end wins."""
+    ended = m.launched(0)
+    start = msgspec.structs.replace(ended.start, stop="SIGTERM")
+    ended = msgspec.structs.replace(ended, start=start)
+    parts = [part(0), part(0, launches=(ended,)), part(0, complete=False)]
+
+    for order in (parts, parts[::-1]):
+        found = merge.together(order, "one")
+        assert ((ended,), False) == (found.launches, found.complete)
+
+
+def test_what_workers_wrote_is_gathered(tmp_path):
+    """None where no worker measured anything; else one run in the session's folder."""
+    assert merge.gather(tmp_path, True, "one", lambda cases: ()) is None
+
+    for index in (0, 1):
+        save(part(index), tmp_path / merge.FOLDER / f"gw{index}")
+    merge.gather(tmp_path, True, "one", lambda cases: ("x",))
+
+    found = load(tmp_path)
+    assert ("one", 2, ("x",)) == (found.run_id, len(found.launches), found.left_out)

@@ -1,0 +1,21 @@
+"""The recorder writes what was measured at once, and cheaply."""
+
+import msgspec
+
+from perfgate.results.recorder import Recorder
+from perfgate.results.schema import Measurement, load, save
+from tests.support.builders import bare_run, repetition
+
+
+def test_a_measurement_is_a_line_of_its_own(tmp_path):
+    """Most of a large run does not change with each repetition: it is encoded once, and the file is the same."""
+    row = Measurement(server="s", launch=0, workload="w", repetitions=(repetition(0, {"itl_median_ms": 8.0}),))
+    other = msgspec.structs.replace(row, launch=1)
+    recorder = Recorder(bare_run(measurements=(row, other)), tmp_path)
+    again = msgspec.structs.replace(other, error="died")
+    recorder.put_measurement(again)
+
+    assert (row, again) == load(tmp_path).measurements
+    text = (tmp_path / "results.json").read_text()
+    assert 2 == sum('"workload":"w"' in line for line in text.splitlines())
+    assert text == save(recorder.results, tmp_path / "plain").read_text()
