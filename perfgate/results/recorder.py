@@ -89,7 +89,11 @@ class Recorder:
         """Replace fields of the results, and save."""
         self.results = msgspec.structs.replace(self.results, **changes)
         self._change_session(seen_unix_s=time.time())
-        rundata.save(self.results, self.run_dir, self._encode)
+        rundata.save(
+            self.results,
+            self.run_dir,
+            self._encode,
+        )
         current = {id(row) for row in self.results.measurements}
         for stale in self._encoded.keys() - current:
             del self._encoded[stale]
@@ -100,18 +104,11 @@ class Recorder:
             case Measured(measurement, load_s):
                 self.spend(load_s=load_s)
                 self.put_measurement(measurement)
-            case LaunchFigures(server, launch, values, notes, load_s):
-                self.spend(load_s=load_s)
-                row = self._launch(server, launch)
-                values = {**row.values, **values}
-                notes = tuple(dict.fromkeys(row.notes + notes))
-                self._replace(
-                    row,
-                    values=values,
-                    notes=notes,
-                )
+            case LaunchFigures():
+                self._add_figures(entry)
             case LaunchEnd(server, launch):
-                self._replace(self._launch(server, launch), measured=True)
+                row = self._launch(server, launch)
+                self._replace(row, measured=True)
 
     def spend(self, **seconds: float) -> None:
         """Add to the seconds that this session spent; saved with the next change.
@@ -169,6 +166,16 @@ class Recorder:
         rows = [other for other in self.results.measurements if not _same(other, row)]
         self.update(measurements=(*rows, row))
 
+    def _add_figures(self, entry: LaunchFigures) -> None:
+        self.spend(load_s=entry.load_s)
+        row = self._launch(entry.server, entry.launch)
+        notes = dict.fromkeys(row.notes + entry.notes)
+        self._replace(
+            row,
+            values={**row.values, **entry.values},
+            notes=tuple(notes),
+        )
+
     def _launch(
         self,
         server: str,
@@ -179,7 +186,11 @@ class Recorder:
                 return launch
         raise LookupError(f"the run has no launch {index} of {server}")
 
-    def _replace(self, old: Launch, **changes: Any) -> None:
+    def _replace(
+        self,
+        old: Launch,
+        **changes: Any,
+    ) -> None:
         new = msgspec.structs.replace(old, **changes)
         rows = [new if row is old else row for row in self.results.launches]
         self.update(launches=tuple(rows))

@@ -86,7 +86,12 @@ class Campaign:
         self._pool = pool
         self._shared = shared
         self._schedule = schedule_of(settings)
-        self._own = PoolSource(settings, pool, results.hardware, tell)
+        self._own = PoolSource(
+            settings,
+            pool,
+            results.hardware,
+            tell,
+        )
         self._external: dict[tuple[str, str], ExternalSource] = {}
         for served, server in settings.attached.items():
             self._external[served] = ExternalSource(server)
@@ -124,7 +129,11 @@ class Campaign:
         except Failure:
             verdict = self._decide(case)
             if verdict.outcome is Outcome.INVALID:
-                self._record_verdict(case, test, verdict)
+                self._record_verdict(
+                    case,
+                    test,
+                    verdict,
+                )
             raise
         verdict = self._decide(case)
         if verdict.needs_launches:
@@ -136,7 +145,11 @@ class Campaign:
                 verdict = _of_one_launch(verdict)
             else:
                 verdict = _in_doubt(verdict, reason)
-        self._record_verdict(case, test, verdict)
+        self._record_verdict(
+            case,
+            test,
+            verdict,
+        )
         return verdict
 
     def adopt(self, case: Case) -> None:
@@ -161,7 +174,10 @@ class Campaign:
             if load.workload is not None:
                 workloads_by_name[load.workload.name] = load.workload
         cases = dict.fromkeys((*self.results.cases, case))
-        self._recorder.update(cases=tuple(cases), workloads=workloads_by_name)
+        self._recorder.update(
+            cases=tuple(cases),
+            workloads=workloads_by_name,
+        )
 
     def hold(self, config: ServerConfig) -> RunningServer:
         """A server that is ready, for a test that wants it in hand.
@@ -202,7 +218,11 @@ class Campaign:
         if workload.name not in rows or not rows[workload.name].is_sound:
             workloads = self.results.workloads | {workload.name: workload}
             self._recorder.update(workloads=workloads)
-            death = self._run(runner, [workload], is_part=True)
+            death = self._run(
+                runner,
+                [workload],
+                is_part=True,
+            )
             if death is not None:
                 del self._runners[config.key]
                 raise death
@@ -232,7 +252,11 @@ class Campaign:
             )
         self._recorder.update(metrics=self.results.metrics | {metric.name: metric})
         self._recorder.add(
-            LaunchFigures(config.key, launch.index, values={metric.name: value})
+            LaunchFigures(
+                config.key,
+                launch.index,
+                values={metric.name: value},
+            )
         )
         self._recorder.add(LaunchEnd(config.key, launch.index))
 
@@ -249,7 +273,9 @@ class Campaign:
             left_out: parts of the suite, as text.
         """
         self._recorder.update(
-            skipped=dict(skipped), lacking=dict(lacking), left_out=tuple(left_out)
+            skipped=dict(skipped),
+            lacking=dict(lacking),
+            left_out=tuple(left_out),
         )
 
     def finish(
@@ -303,7 +329,10 @@ class Campaign:
         try:
             for launch in self._source_of(config).schedule.first(config):
                 needed = resume.still_needed(
-                    self.results, launch.server.key, workloads, launch.number
+                    self.results,
+                    launch.server.key,
+                    workloads,
+                    launch.number,
                 )
                 if needed is not None:
                     self._measure_launch(launch, needed)
@@ -334,7 +363,11 @@ class Campaign:
                 return merge.cut(self.results, key)
 
             sent = self._shared.once(launch.task, measure)
-        merged = merge.paste(self.results, key, sent)
+        merged = merge.paste(
+            self.results,
+            key,
+            sent,
+        )
         self._recorder.update(
             servers=merged.servers,
             launches=merged.launches,
@@ -354,7 +387,13 @@ class Campaign:
         if runner is not None:
             self._say(config, "the server in hand is sent the rest of its load")
             death = self._run(
-                runner, workloads, self._is_part(runner, config, workloads)
+                runner,
+                workloads,
+                self._is_part(
+                    runner,
+                    config,
+                    workloads,
+                ),
             )
             if death is None:
                 return
@@ -364,9 +403,19 @@ class Campaign:
             place = ""
             if not launch.is_fresh:
                 place = f", server {len(self._scheduled)} of {len(self._needs)}"
-            runner = self._start(config, launch.is_fresh, place)
+            runner = self._start(
+                config,
+                launch.is_fresh,
+                place,
+            )
             death = self._run(
-                runner, workloads, self._is_part(runner, config, workloads)
+                runner,
+                workloads,
+                self._is_part(
+                    runner,
+                    config,
+                    workloads,
+                ),
             )
             if death is None:
                 return
@@ -450,7 +499,11 @@ class Campaign:
         return external or self._own
 
     def _decide(self, case: Case) -> Verdict:
-        return gate.judge_case(self.results, case, self.store)
+        return gate.judge_case(
+            self.results,
+            case,
+            self.store,
+        )
 
     def _record_verdict(
         self,
@@ -543,7 +596,11 @@ class Campaign:
     ) -> Sequence[Workload]:
         """What the next launch is sent, after one that died."""
         launch = self._recorder.launches_of(config.key)[-1]
-        return resume.left_by(self.results, launch, workloads)
+        return resume.left_by(
+            self.results,
+            launch,
+            workloads,
+        )
 
     def _say(
         self,
@@ -575,7 +632,10 @@ class Campaign:
             launches = self._pool.launches[earlier:]
             if launches:
                 start_s = min(took_s, launches[-1].ready_s or took_s)
-            self._recorder.spend(start_s=start_s, end_s=took_s - start_s)
+            self._recorder.spend(
+                start_s=start_s,
+                end_s=took_s - start_s,
+            )
 
 
 def initial_results(
@@ -596,14 +656,6 @@ def initial_results(
     """
     schedule = schedule_of(settings)
     needs = servers_of(_measured_cases(schedule, planned))
-    workloads = {}
-    for _, sent in needs.values():
-        for workload in sent:
-            workloads[workload.name] = workload
-    metrics = {}
-    for name, custom in CUSTOM.items():
-        if custom.compute:
-            metrics[name] = custom.metric
     now_s = time.time()
     began_s = settings.began_unix_s or now_s
     results = RunResults(
@@ -613,25 +665,55 @@ def initial_results(
         started=now(),
         gate=settings.gate,
         hardware=hardware,
-        workloads=workloads,
+        workloads=_workloads_of(needs),
         cases=tuple(planned),
         mode=schedule.mode,
         against=dict(settings.base_builds),
         against_delta=settings.target_effect,
-        sessions=(Session(started_unix_s=began_s, seen_unix_s=now_s),),
-        metrics=metrics,
+        sessions=(
+            Session(
+                started_unix_s=began_s,
+                seen_unix_s=now_s,
+            ),
+        ),
+        metrics=_computed_metrics(),
     )
     if previous is None:
         return results
-    results = resume.resumed(results, previous, needs, settings.recorded_injection)
+    results = resume.resumed(
+        results,
+        previous,
+        needs,
+        settings.recorded_injection,
+    )
     kept, total = len(results.launches), len(previous.launches)
     tell.line(f"resuming {previous.run_id}: {kept} launches kept of {total}")
     for line in resume.cut_off(previous):
         tell.line(line)
     resume.refuse_other_builds(
-        results, needs, lambda config: software(settings, config)
+        results,
+        needs,
+        lambda config: software(settings, config),
     )
     return results
+
+
+def _workloads_of(needs: resume.Needs) -> dict[str, Workload]:
+    """Every workload of these servers, by name."""
+    workloads = {}
+    for _, sent in needs.values():
+        for workload in sent:
+            workloads[workload.name] = workload
+    return workloads
+
+
+def _computed_metrics() -> dict[str, Metric]:
+    """Metrics of the project that are computed from every repetition, by name."""
+    metrics = {}
+    for name, custom in CUSTOM.items():
+        if custom.compute:
+            metrics[name] = custom.metric
+    return metrics
 
 
 def _measured_cases(schedule: Schedule, cases: Sequence[Case]) -> list[Case]:

@@ -120,7 +120,11 @@ def find_python(settings: Config, config: ServerConfig) -> environment.EnginePyt
     named = (settings.engine_pythons, "--engine-python")
     if config.build:
         named = (settings.base_builds, "--against-engine")
-    return environment.find_python(config.engine, config.device, *named)
+    return environment.find_python(
+        config.engine,
+        config.device,
+        *named,
+    )
 
 
 def free_port() -> int:

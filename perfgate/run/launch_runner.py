@@ -82,7 +82,11 @@ class LaunchRunner:
         self._source = source
         self._hardware = hardware
         self._tell = tell
-        self._probes = source.probes(config, server, launch)
+        self._probes = source.probes(
+            config,
+            server,
+            launch,
+        )
         self._chunk_tokens = _chunk_tokens(launch.settings)
         self._hang: str | None = None
         self._is_climbed = False
@@ -119,7 +123,11 @@ class LaunchRunner:
             death = yield from self._measure(timed, is_part)
         for workload in asking:
             death = yield from self._ask_routing(workload, death)
-        yield LaunchEnd(self._config.key, self.index, death)
+        yield LaunchEnd(
+            self._config.key,
+            self.index,
+            death,
+        )
 
     def _measure(
         self,
@@ -145,7 +153,11 @@ class LaunchRunner:
                 probe.stop()
         for workload in workloads:
             if _lacks_valid(workload, repetitions[workload.name]):
-                yield self._row(workload, repetitions[workload.name], str(death))
+                yield self._row(
+                    workload,
+                    repetitions[workload.name],
+                    str(death),
+                )
         return death
 
     def _take_turns(
@@ -164,7 +176,11 @@ class LaunchRunner:
                     continue
                 repetition = self._repetition(workload, len(so_far))
                 so_far.append(repetition)
-                yield self._row(workload, so_far, load_s=repetition.duration_s)
+                yield self._row(
+                    workload,
+                    so_far,
+                    load_s=repetition.duration_s,
+                )
                 self._hang = repetition.hang
             unfinished = [
                 workload
@@ -183,10 +199,16 @@ class LaunchRunner:
         for probe in self._probes:
             probe.before()
         measured = measurement.measure(
-            self._target, workload, index, progress=self._progress(step)
+            self._target,
+            workload,
+            index,
+            progress=self._progress(step),
         )
         bandwidth_values = bandwidth.values(
-            self._config, workload, measured.values, self._hardware
+            self._config,
+            workload,
+            measured.values,
+            self._hardware,
         )
         figures = [Figures(values=bandwidth_values)]
         for probe in self._probes:
@@ -207,7 +229,11 @@ class LaunchRunner:
             death: how the server died before; then nothing is asked.
         """
         if death is not None:
-            yield self._row(workload, (), str(death))
+            yield self._row(
+                workload,
+                (),
+                str(death),
+            )
             return death
         self._say(f"{workload.name}, where do its tokens go?")
         began_s = time.monotonic()
@@ -245,14 +271,24 @@ class LaunchRunner:
         if self._is_useful():
             notes = self._source.settle(self._config, self.server)
         values["warm_up_s"] = time.monotonic() - began_s
-        figures = [*started, Figures(values=values, notes=notes)]
+        figures = [
+            *started,
+            Figures(
+                values=values,
+                notes=notes,
+            ),
+        ]
         return self._figures(figures, load_s=values["warm_up_s"])
 
     def _warm_up_for(self, workload: Workload) -> None:
         self._say(f"warming up for {workload.name}")
         progress = self._progress(f"{workload.name}, warming up")
         try:
-            warmup.warm_up(self._target, workload, progress=progress)
+            warmup.warm_up(
+                self._target,
+                workload,
+                progress=progress,
+            )
         except warmup.WarmUpHung as failure:
             self._hang = failure.seen
         except warmup.WarmUpFailed:
@@ -263,8 +299,16 @@ class LaunchRunner:
         """Let the engine compile before the load; returns how often it did."""
         longest = self._config.max_model_len - ladder.ROOM_TOKENS
         chunk = self._chunk_tokens or longest
-        steps = ladder.rungs(longest, chunk, ladder.batch_of(workloads))
-        climbed = ladder.climb(self._target, steps, progress=self._progress("ladder"))
+        steps = ladder.rungs(
+            longest,
+            chunk,
+            ladder.batch_of(workloads),
+        )
+        climbed = ladder.climb(
+            self._target,
+            steps,
+            progress=self._progress("ladder"),
+        )
         self._say(f"ladder: {climbed}")
         self._hang = climbed.hang
         return {"warm_up_compiles": float(len(climbed.slow))}
@@ -300,14 +344,22 @@ class LaunchRunner:
         for figures in read:
             values |= figures.values
             notes += figures.notes
-        return LaunchFigures(self._config.key, self.index, values, tuple(notes), load_s)
+        return LaunchFigures(
+            self._config.key,
+            self.index,
+            values,
+            tuple(notes),
+            load_s,
+        )
 
     def _say(self, text: str) -> None:
         self._tell.line(f"{self._config.key}: {text}")
 
     def _progress(self, step: str) -> Callable[[int, int], None]:
         return lambda done, total: self._tell.step(
-            f"{self._config.key}: {step}", done, total
+            f"{self._config.key}: {step}",
+            done,
+            total,
         )
 
 
@@ -328,9 +380,15 @@ def start_launch(
     """
     engine = engines.lookup(config.engine)
     record = server.launch_record(config.key)
-    facts = LaunchFacts(values={}, effective={})
+    facts = LaunchFacts(
+        values={},
+        effective={},
+    )
     if server.log is not None:
-        with server.log.open(encoding="utf-8", errors="replace") as log:
+        with server.log.open(
+            encoding="utf-8",
+            errors="replace",
+        ) as log:
             facts = engine.read_log(config, log)
     if injection.per_token_ms is not None:
         engine.inject_delay(server.url, injection.per_token_ms)
@@ -348,7 +406,11 @@ def start_launch(
         injected=injection.record(),
         measured=False,
     )
-    return StartedLaunch(config, server, launch)
+    return StartedLaunch(
+        config,
+        server,
+        launch,
+    )
 
 
 def wants_more(workload: Workload, repetitions: Sequence[Repetition]) -> bool:

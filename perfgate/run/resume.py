@@ -53,7 +53,13 @@ def resumed(
     measurements: list[Measurement] = []
     for launch in previous.launches:
         rows = _rows_of(previous, launch)
-        if _is_kept(launch, rows, previous, needs, injected):
+        if _is_kept(
+            launch,
+            rows,
+            previous,
+            needs,
+            injected,
+        ):
             launches.append(launch)
             measurements += rows
     servers = sorted({launch.server for launch in launches})
@@ -65,7 +71,15 @@ def resumed(
         workloads=previous.workloads | fresh.workloads,
         launches=tuple(launches),
         measurements=tuple(measurements),
-        cases=(*_earlier_cases(fresh, previous, servers, measurements), *fresh.cases),
+        cases=(
+            *_earlier_cases(
+                fresh,
+                previous,
+                servers,
+                measurements,
+            ),
+            *fresh.cases,
+        ),
         sessions=(*previous.sessions, *fresh.sessions),
         models=previous.models | fresh.models,
         metrics=previous.metrics | fresh.metrics,

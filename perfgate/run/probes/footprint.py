@@ -96,7 +96,10 @@ class FootprintProbe:
             for name in LOAD_DEPENDENT & values.keys():
                 del values[name]
         values |= self._rest(values)
-        return Figures(values=values, notes=tuple(notes))
+        return Figures(
+            values=values,
+            notes=tuple(notes),
+        )
 
     def stop(self) -> None:
         """Sample no more."""
