@@ -30,7 +30,7 @@ from perfgate.models.catalogue import CATALOGUE, Model, read_config
 from perfgate.models.routing_stats import drift, shares, summary
 from perfgate.progress import Progress
 from perfgate.results.schema import RunResults
-from perfgate.run.campaign import Campaign
+from perfgate.run.campaign import Campaign, initial_results
 from perfgate.servers.pool import ServerPool
 
 NAME = "mixtral-trained"
@@ -99,7 +99,8 @@ def serve(
     )
     tell = Progress(lambda text: print(text, end="", flush=True), rewritable=False)
     pool = ServerPool(log_dir=run_dir / "logs", progress=tell.line)
-    campaign = Campaign(run_config, hardware.detect(), cases, pool, tell)
+    results = initial_results(run_config, hardware.detect(), cases, None, tell)
+    campaign = Campaign(run_config, results, cases, pool, tell)
     try:
         for case in cases:
             verdict = campaign.judge(case, "router_gate")

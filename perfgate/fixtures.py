@@ -13,7 +13,7 @@ Such a test runs once for each selected platform.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import pytest
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 SESSION = pytest.StashKey[PerfSession]()
+# What `perf_gate` has judged in a test that still runs.
+_VERDICTS = pytest.StashKey[list[Verdict]]()
 # A failure's message -> the test that showed all of it.
 _SHOWN_BY = pytest.StashKey[dict[str, str]]()
 # Fields of a verdict that become properties of the test, as in JUnit XML.
@@ -59,7 +61,8 @@ def check(
         verdict = _run_or_fail(
             request, lambda: campaign().judge(case, request.node.nodeid)
         )
-        apply_verdict(request.config.stash[SESSION], verdict, record_property)
+        _record_properties(verdict, record_property)
+        apply_verdicts(request.config.stash[SESSION], [verdict])
 
     return judge
 
@@ -138,7 +141,10 @@ def perf_gate(
     record_property: Callable[[str, object], None],
     _perf_hand: Hand,
 ) -> Callable[..., Verdict]:
-    """Judge against the stored baseline, and fail, skip or pass as the gate decides.
+    """Judge against the stored baseline.
+
+    When the test function returns, the test fails, is skipped or passes by all of its
+    verdicts.
 
     ``perf_gate("itl_median_ms", load)`` judges a metric of a load.
     ``perf_gate("tokenize_ms", value=3.2, unit="ms", server=server)`` judges a number
@@ -166,24 +172,42 @@ def perf_gate(
             return _perf_hand.judge_number(metric, value, server, unit, better)
 
         verdict = _run_or_fail(request, decide)
-        apply_verdict(request.config.stash[SESSION], verdict, record_property)
+        _record_properties(verdict, record_property)
+        request.node.stash.setdefault(_VERDICTS, []).append(verdict)
         return verdict
 
     return judge
 
 
-def apply_verdict(
-    perf: PerfSession, verdict: Verdict, record_property: Callable[[str, object], None]
+def apply_collected_verdicts(item: pytest.Item) -> None:
+    """Fail, skip or pass a test whose function has returned, by all of its verdicts."""
+    verdicts = item.stash.get(_VERDICTS, [])
+    item.stash[_VERDICTS] = []
+    apply_verdicts(item.config.stash[SESSION], verdicts)
+
+
+def apply_verdicts(perf: PerfSession, verdicts: Sequence[Verdict]) -> None:
+    """Fail a test if any verdict fails it, else skip it if any was not judged."""
+    failures = []
+    skips = []
+    for verdict in verdicts:
+        if is_red(verdict.outcome, verdict.gate, perf.config.is_gate_required):
+            failures.append(verdict.message)
+        elif is_red(verdict.outcome, verdict.gate, required=True):
+            skips.append(_skip_reason(verdict))
+    if failures:
+        pytest.fail("\n".join(failures), pytrace=False)
+    if skips:
+        pytest.skip("\n".join(dict.fromkeys(skips)))
+
+
+def _record_properties(
+    verdict: Verdict, record_property: Callable[[str, object], None]
 ) -> None:
-    """Fail, skip or pass a test as its verdict says."""
     for name in _PROPERTIES:
         value = getattr(verdict, name)
         if value is not None:
             record_property(name, str(value))
-    if is_red(verdict.outcome, verdict.gate, perf.config.is_gate_required):
-        pytest.fail(verdict.message, pytrace=False)
-    if is_red(verdict.outcome, verdict.gate, required=True):
-        pytest.skip(_skip_reason(verdict))
 
 
 def _skip_reason(verdict: Verdict) -> str:

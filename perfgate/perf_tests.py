@@ -16,7 +16,7 @@ import pytest
 from perfgate import formatting
 from perfgate.cases import Case
 from perfgate.errors import Failure
-from perfgate.fixtures import SESSION
+from perfgate.fixtures import SESSION, apply_collected_verdicts
 from perfgate.load.metrics import METRICS
 from perfgate.run.session import PerfSession
 from perfgate.study import servers_of
@@ -207,6 +207,14 @@ def _skip_if_impossible(perf: PerfSession, item: pytest.Item) -> None:
     perf.skip_reasons[item.nodeid] = reason
     if case.gate == "hard":
         perf.skipped_cases[case.id] = reason
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]:
+    """Fail or skip a test after its function has judged everything."""
+    result = yield
+    apply_collected_verdicts(pyfuncitem)
+    return result
 
 
 @pytest.hookimpl(wrapper=True)

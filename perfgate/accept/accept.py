@@ -200,7 +200,7 @@ def _refuse_runs(runs: Sequence[RunResults]) -> None:
                 seen="it was cut off before any of its launches was measured whole",
                 remedy="finish it (pytest --resume with its --run-dir) or measure again",
             )
-    if beside := [run.run_id for run in runs if run.against]:
+    if beside := [run.run_id for run in runs if run.mode == "paired"]:
         raise RecordingRefused(
             tried=f"taking over {', '.join(beside)}",
             seen="there a candidate was launched in turn with a base build (--against-engine)",

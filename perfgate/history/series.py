@@ -63,7 +63,7 @@ def entries_of(results: RunResults) -> list[Entry]:
 
     A run in which something was changed on purpose adds nothing.
     """
-    if results.against or any(launch.injected for launch in results.launches):
+    if results.mode == "paired" or any(launch.injected for launch in results.launches):
         return []
     reader = RunReader(results)
     outcomes = {row.case: row.outcome for row in results.verdicts}

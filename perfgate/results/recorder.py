@@ -75,7 +75,11 @@ class Recorder:
         run_dir: where results.json is kept.
     """
 
-    def __init__(self, results: RunResults, run_dir: Path) -> None:
+    def __init__(
+        self,
+        results: RunResults,
+        run_dir: Path,
+    ) -> None:
         self.run_dir = run_dir
         self.results = results
         self._encoded: dict[int, tuple[Measurement, bytes]] = {}
@@ -101,7 +105,11 @@ class Recorder:
                 row = self._launch(server, launch)
                 values = {**row.values, **values}
                 notes = tuple(dict.fromkeys(row.notes + notes))
-                self._replace(row, values=values, notes=notes)
+                self._replace(
+                    row,
+                    values=values,
+                    notes=notes,
+                )
             case LaunchEnd(server, launch):
                 self._replace(self._launch(server, launch), measured=True)
 
@@ -144,7 +152,11 @@ class Recorder:
         indices = [launch.index for launch in self.launches_of(server)]
         return max(indices, default=-1) + 1
 
-    def measurements_of(self, server: str, launch: int) -> dict[str, Measurement]:
+    def measurements_of(
+        self,
+        server: str,
+        launch: int,
+    ) -> dict[str, Measurement]:
         """What was measured on a launch, by workload."""
         rows = {}
         for row in self.results.measurements:
@@ -157,7 +169,11 @@ class Recorder:
         rows = [other for other in self.results.measurements if not _same(other, row)]
         self.update(measurements=(*rows, row))
 
-    def _launch(self, server: str, index: int) -> Launch:
+    def _launch(
+        self,
+        server: str,
+        index: int,
+    ) -> Launch:
         for launch in self.launches_of(server):
             if launch.index == index:
                 return launch

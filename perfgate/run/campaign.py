@@ -35,7 +35,6 @@ from perfgate.results.schema import Measurement, RunResults
 from perfgate.results.timing import Session
 from perfgate.run import resume
 from perfgate.run.launch_planner import software
-from perfgate.run.resume import Needs
 from perfgate.run.schedule import Schedule, ScheduledLaunch, schedule_of
 from perfgate.run.server_source import ExternalSource, PoolSource, ServerSource
 from perfgate.run.single_flight import SharedResults
@@ -47,6 +46,9 @@ from perfgate.study import servers_of
 if TYPE_CHECKING:
     from perfgate.run.launch_runner import LaunchRunner
 
+# Times the alarm line: a loss from here on is a regression on one launch, where there
+# can be no second one. The line allows for the noise of one launch already.
+CLEARLY_WORSE = 2.0
 EARLIER = "(measured by an earlier command)"  # in place of the test's id
 
 
@@ -62,31 +64,29 @@ class Campaign:
     """One session's launches, measurements and verdicts, written to the run directory.
 
     Args:
+        results: what is known at the start (`initial_results`).
         planned: every case that the session will judge; what they need of a server is
             measured on its one launch.
         pool: owns the devices; who made it closes it.
-        previous: a run to resume: launches that it measured whole are kept.
-
-    Raises:
-        OtherMachine, OtherBuild: `previous` was measured elsewhere.
+        shared: where several workers of one session find each other's results.
     """
 
     def __init__(
         self,
         settings: Config,
-        hardware: Hardware,
+        results: RunResults,
         planned: Sequence[Case],
         pool: ServerPool,
         tell: ProgressDisplay,
-        previous: RunResults | None = None,
+        shared: SharedResults | None = None,
     ) -> None:
         self.store = settings.store
         self._settings = settings
         self._tell = tell
         self._pool = pool
-        self._shared: SharedResults | None = None
+        self._shared = shared
         self._schedule = schedule_of(settings)
-        self._own = PoolSource(settings, pool, hardware, tell)
+        self._own = PoolSource(settings, pool, results.hardware, tell)
         self._external: dict[tuple[str, str], ExternalSource] = {}
         for served, server in settings.attached.items():
             self._external[served] = ExternalSource(server)
@@ -97,9 +97,6 @@ class Campaign:
         self._escalated: set[tuple[str, str]] = set()
         # By server key, what measures its latest launch.
         self._runners: dict[str, LaunchRunner] = {}
-        results = _new_results(settings, hardware, self._planned, self._needs)
-        if previous is not None:
-            results = _resumed(results, previous, self._needs, settings, tell)
         self._recorder = Recorder(results, settings.run_dir)
 
     @property
@@ -107,11 +104,11 @@ class Campaign:
         """Everything so far."""
         return self._recorder.results
 
-    def join(self, shared: SharedResults) -> None:
-        """Work as one of several workers, which find each other's results in `shared`."""
-        self._shared = shared
-
-    def judge(self, case: Case, test: str) -> Verdict:
+    def judge(
+        self,
+        case: Case,
+        test: str,
+    ) -> Verdict:
         """Measure what the case still needs, judge it, and record the verdict.
 
         Args:
@@ -135,8 +132,10 @@ class Campaign:
             if not reason:
                 self._escalate(case)
                 verdict = self._decide(case)
-            elif verdict.outcome is not Outcome.INVALID:
-                verdict = _of_one_launch(verdict, reason)
+            elif self._is_own_number(case) and _is_clearly_worse(verdict):
+                verdict = _of_one_launch(verdict)
+            else:
+                verdict = _in_doubt(verdict, reason)
         self._record_verdict(case, test, verdict)
         return verdict
 
@@ -177,7 +176,11 @@ class Campaign:
                 runner = self._start(config, is_fresh=False)
         return runner.server
 
-    def load(self, config: ServerConfig, workload: Workload) -> Measurement:
+    def load(
+        self,
+        config: ServerConfig,
+        workload: Workload,
+    ) -> Measurement:
         """Send a workload to a server in hand, with all of its repetitions.
 
         What this launch was sent already is not sent again.
@@ -206,7 +209,12 @@ class Campaign:
             rows = self._recorder.measurements_of(config.key, runner.index)
         return rows[workload.name]
 
-    def note_number(self, config: ServerConfig, metric: Metric, value: float) -> None:
+    def note_number(
+        self,
+        config: ServerConfig,
+        metric: Metric,
+        value: float,
+    ) -> None:
         """Record a number that a test measured on a server in hand, as a metric of its launch.
 
         Raises:
@@ -244,7 +252,11 @@ class Campaign:
             skipped=dict(skipped), lacking=dict(lacking), left_out=tuple(left_out)
         )
 
-    def finish(self, complete: bool, end_s: float = 0.0) -> None:
+    def finish(
+        self,
+        complete: bool,
+        end_s: float = 0.0,
+    ) -> None:
         """Record the end of the session, and how each launch ended.
 
         Cases that an earlier command measured, and did not judge, are judged now.
@@ -300,7 +312,9 @@ class Campaign:
             raise
 
     def _measure_launch(
-        self, launch: ScheduledLaunch, workloads: Sequence[Workload]
+        self,
+        launch: ScheduledLaunch,
+        workloads: Sequence[Workload],
     ) -> None:
         """Measure one launch here, or accept what another worker measured on it.
 
@@ -327,7 +341,11 @@ class Campaign:
             measurements=merged.measurements,
         )
 
-    def _launch(self, launch: ScheduledLaunch, workloads: Sequence[Workload]) -> None:
+    def _launch(
+        self,
+        launch: ScheduledLaunch,
+        workloads: Sequence[Workload],
+    ) -> None:
         """Launch and measure, or go on with the running server; if it dies, try again."""
         config = launch.server
         runner = None
@@ -359,7 +377,10 @@ class Campaign:
             workloads = self._left_by(config, workloads)
 
     def _start(
-        self, config: ServerConfig, is_fresh: bool, place: str = ""
+        self,
+        config: ServerConfig,
+        is_fresh: bool,
+        place: str = "",
     ) -> LaunchRunner:
         """Start a server, or take the running one; returns what measures this launch.
 
@@ -396,7 +417,10 @@ class Campaign:
         return runner
 
     def _run(
-        self, runner: LaunchRunner, workloads: Sequence[Workload], is_part: bool
+        self,
+        runner: LaunchRunner,
+        workloads: Sequence[Workload],
+        is_part: bool,
     ) -> ServerDied | None:
         """Measure these workloads, and record every entry at once; returns a death."""
         death = None
@@ -428,7 +452,12 @@ class Campaign:
     def _decide(self, case: Case) -> Verdict:
         return gate.judge_case(self.results, case, self.store)
 
-    def _record_verdict(self, case: Case, test: str, verdict: Verdict) -> None:
+    def _record_verdict(
+        self,
+        case: Case,
+        test: str,
+        verdict: Verdict,
+    ) -> None:
         rows = (*self.results.verdicts, verdict.row(case, test))
         self._recorder.update(verdicts=rows)
 
@@ -439,7 +468,7 @@ class Campaign:
             if reason:
                 return reason
         if self._is_own_number(case):
-            return "this number is measured by the test itself, once a session: run it again"
+            return "the test itself measures this number, once a session: run it again"
         return ""
 
     def _is_own_number(self, case: Case) -> bool:
@@ -448,7 +477,7 @@ class Campaign:
 
     def _escalate(self, case: Case) -> None:
         """Make more launches for each workload that is in doubt, once a session."""
-        wanted = self._in_doubt(case)
+        wanted = self._doubtful_loads(case)
         schedules = []
         for key, workloads in wanted.items():
             config, _ = self._needs[key]
@@ -461,7 +490,7 @@ class Campaign:
                 if scheduled is not None:
                     self._measure_launch(*scheduled)
 
-    def _in_doubt(self, case: Case) -> dict[str, list[Workload]]:
+    def _doubtful_loads(self, case: Case) -> dict[str, list[Workload]]:
         """By server, the workloads of this case and of others that are in doubt now.
 
         Those that had more launches already are left out.
@@ -496,7 +525,10 @@ class Campaign:
         return [workload for workload in workloads if workload not in asking]
 
     def _is_part(
-        self, runner: LaunchRunner, config: ServerConfig, workloads: Sequence[Workload]
+        self,
+        runner: LaunchRunner,
+        config: ServerConfig,
+        workloads: Sequence[Workload],
     ) -> bool:
         """Whether a launch that is sent these has still not seen all of its load."""
         sent = set(self._recorder.measurements_of(config.key, runner.index))
@@ -505,13 +537,19 @@ class Campaign:
         return not timed <= sent
 
     def _left_by(
-        self, config: ServerConfig, workloads: Sequence[Workload]
+        self,
+        config: ServerConfig,
+        workloads: Sequence[Workload],
     ) -> Sequence[Workload]:
         """What the next launch is sent, after one that died."""
         launch = self._recorder.launches_of(config.key)[-1]
         return resume.left_by(self.results, launch, workloads)
 
-    def _say(self, config: ServerConfig, text: str) -> None:
+    def _say(
+        self,
+        config: ServerConfig,
+        text: str,
+    ) -> None:
         self._tell.line(f"{config.key}: {text}")
 
     @contextlib.contextmanager
@@ -540,10 +578,24 @@ class Campaign:
             self._recorder.spend(start_s=start_s, end_s=took_s - start_s)
 
 
-def _new_results(
-    settings: Config, hardware: Hardware, cases: tuple[Case, ...], needs: Needs
+def initial_results(
+    settings: Config,
+    hardware: Hardware,
+    planned: Sequence[Case],
+    previous: RunResults | None,
+    tell: ProgressDisplay,
 ) -> RunResults:
-    """The results of a session that has measured nothing yet."""
+    """The results of a session at its start.
+
+    Args:
+        planned: every case that the session will judge.
+        previous: a run to resume: launches that it measured whole are kept.
+
+    Raises:
+        OtherMachine, OtherBuild: `previous` was measured elsewhere.
+    """
+    schedule = schedule_of(settings)
+    needs = servers_of(_measured_cases(schedule, planned))
     workloads = {}
     for _, sent in needs.values():
         for workload in sent:
@@ -553,8 +605,8 @@ def _new_results(
         if custom.compute:
             metrics[name] = custom.metric
     now_s = time.time()
-    session = Session(started_unix_s=settings.began_unix_s or now_s, seen_unix_s=now_s)
-    return RunResults(
+    began_s = settings.began_unix_s or now_s
+    results = RunResults(
         run_id=settings.run_id,
         suite_version=perfgate.__version__,
         command=tuple(psutil.Process().cmdline()),
@@ -562,30 +614,17 @@ def _new_results(
         gate=settings.gate,
         hardware=hardware,
         workloads=workloads,
-        cases=cases,
-        mode=schedule_of(settings).mode,
+        cases=tuple(planned),
+        mode=schedule.mode,
         against=dict(settings.base_builds),
         against_delta=settings.target_effect,
-        sessions=(session,),
+        sessions=(Session(started_unix_s=began_s, seen_unix_s=now_s),),
         metrics=metrics,
     )
-
-
-def _resumed(
-    fresh: RunResults,
-    previous: RunResults,
-    needs: Needs,
-    settings: Config,
-    tell: ProgressDisplay,
-) -> RunResults:
-    """The results with what can be kept of an earlier session.
-
-    Raises:
-        OtherMachine, OtherBuild: it was measured elsewhere.
-    """
-    results = resume.resumed(fresh, previous, needs, settings.recorded_injection)
-    kept = len(results.launches)
-    total = len(previous.launches)
+    if previous is None:
+        return results
+    results = resume.resumed(results, previous, needs, settings.recorded_injection)
+    kept, total = len(results.launches), len(previous.launches)
     tell.line(f"resuming {previous.run_id}: {kept} launches kept of {total}")
     for line in resume.cut_off(previous):
         tell.line(line)
@@ -603,20 +642,46 @@ def _measured_cases(schedule: Schedule, cases: Sequence[Case]) -> list[Case]:
     return found
 
 
-def _of_one_launch(verdict: Verdict, reason: str) -> Verdict:
-    """A verdict in doubt that no further launch can decide.
+def _in_doubt(verdict: Verdict, reason: str) -> Verdict:
+    """A verdict that needs more launches where there are none; INVALID stays INVALID.
 
     Args:
-        reason: why there is no further launch.
+        reason: why there are none.
     """
-    message = f"{verdict.message}\n  but: one launch does not decide this, and {reason}"
+    if verdict.outcome is Outcome.INVALID:
+        return verdict
+    detail = f"but: one launch does not decide this, and {reason}"
     return msgspec.structs.replace(
-        verdict, outcome=Outcome.INCONCLUSIVE, message=message
+        verdict,
+        outcome=Outcome.INCONCLUSIVE,
+        message=f"{verdict.message}\n  {detail}",
     )
 
 
+def _is_clearly_worse(verdict: Verdict) -> bool:
+    """Whether a regression is so large that one launch shows it."""
+    if verdict.outcome is not Outcome.REGRESSED:
+        return False
+    if verdict.worse_by is None or verdict.alarm_line is None:
+        return False
+    return verdict.worse_by >= CLEARLY_WORSE * verdict.alarm_line
+
+
+def _of_one_launch(verdict: Verdict) -> Verdict:
+    """A clear regression, which says that it rests on one launch."""
+    detail = (
+        f"one launch, which the test cannot repeat: REGRESSED, for the loss is at least "
+        f"{CLEARLY_WORSE:g} times the alarm line"
+    )
+    return msgspec.structs.replace(verdict, message=f"{verdict.message}\n  {detail}")
+
+
 def _case_of(config: ServerConfig) -> Case:
-    return Case(experiment="", metric="", of=Load(server=config))
+    return Case(
+        experiment="",
+        metric="",
+        of=Load(server=config),
+    )
 
 
 def _process(record: LaunchRecord) -> tuple[int, float]:

@@ -1,8 +1,8 @@
 """Servers in hand: a test starts a server, sends it load, and has a number judged.
 
-What a test does by these handles is written into the session's run like everything
-else: the launch, each repetition, the verdict. The server lives in the session's pool,
-so it is started once, and gone afterwards whatever happens.
+What a test does with these handles is recorded in the session's run like everything
+else: the launch, each repetition, the verdict. The server lives in the session's pool:
+it is started once, and stopped afterwards whatever happens.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ EXPERIMENT = "own"
 
 
 class BadRequest(Failure):
-    """A server, a load or a gate that a test asked for in a way that cannot be done."""
+    """A test asks for a server, a load or a verdict in a way that makes no sense."""
 
 
 Kind = TypeVar("Kind", bound=msgspec.Struct)
@@ -57,7 +57,7 @@ class ServerInHand:
 
 @dataclass(frozen=True)
 class LoadInHand:
-    """What a load on a server came to.
+    """A load that was sent to a server.
 
     Attributes:
         repetitions: all of them; `invalid` says why one does not count.
@@ -73,16 +73,14 @@ class LoadInHand:
         Raises:
             BadRequest: no valid repetition has this metric.
         """
-        found = [
-            repetition.values[metric]
-            for repetition in self.repetitions
-            if not repetition.invalid and metric in repetition.values
-        ]
-        if found:
-            return statistics.median(found)
-        reasons = [
-            reason for repetition in self.repetitions for reason in repetition.invalid
-        ]
+        values = []
+        reasons: list[str] = []
+        for repetition in self.repetitions:
+            reasons += repetition.invalid
+            if not repetition.invalid and metric in repetition.values:
+                values.append(repetition.values[metric])
+        if values:
+            return statistics.median(values)
         raise BadRequest(
             tried=f"reading {metric} of {self.workload.name} on {self.server.config.key}",
             seen="; ".join(reasons) or "no repetition has it",
@@ -94,10 +92,9 @@ class Hand:
     """What the fixtures ``perf_server``, ``perf_load`` and ``perf_gate`` do for one test.
 
     Args:
-        study: what the study has on the selected platform, for whatever the test leaves
-            out.
+        study: the study on the selected platform, for whatever the test leaves out.
         campaign: opens the session's campaign at the first call.
-        expect: is told each case that the test asks.
+        expect: called with each case that the test asks.
         test: id of the test.
     """
 
@@ -119,12 +116,12 @@ class Hand:
         """A server configuration: the study's for this platform, with changes.
 
         Args:
-            model: name in the catalogue; None takes the study's dense model. A
-                configuration is taken as it is, but for the changes.
+            model: name in the catalogue; None means the study's dense model. A
+                configuration stays as it is, but for the changes.
             changes: fields of `perfgate.engines.base.ServerConfig`.
 
         Raises:
-            BadRequest: there is no such field, or a value of the wrong type.
+            BadRequest: there is no such field, or a value has the wrong type.
         """
         base = self._study.dense
         if isinstance(model, ServerConfig):
@@ -137,14 +134,19 @@ class Hand:
         return config
 
     def server(self, config: ServerConfig) -> ServerInHand:
-        """Start the server, or take it if it lives.
+        """Start the server, or return it if it runs.
 
         Raises:
-            Failure: it cannot be had.
+            Failure: it failed to start.
+            AmbiguousServer: a server of another configuration has its key.
         """
         server = self._campaign().hold(config)
         model = server.served_model or config.model
-        return ServerInHand(config=config, url=server.url, model=model)
+        return ServerInHand(
+            config=config,
+            url=server.url,
+            model=model,
+        )
 
     def load(
         self, server: ServerInHand, workload: Workload | str | None, **fields: Any
@@ -153,7 +155,7 @@ class Hand:
 
         Args:
             workload: a workload, or the name of one of the study's on this platform;
-                None makes one of `fields`.
+                None makes one from `fields`.
             fields: of `perfgate.load.workload.Workload`, with the lengths of its
                 prompts.
 
@@ -165,9 +167,17 @@ class Hand:
         if not isinstance(workload, Workload):
             workload = make_workload(workload or "own", fields)
         row = self._campaign().load(server.config, workload)
-        return LoadInHand(server=server, workload=workload, repetitions=row.repetitions)
+        return LoadInHand(
+            server=server,
+            workload=workload,
+            repetitions=row.repetitions,
+        )
 
-    def judge(self, metric: str, load: LoadInHand) -> Verdict:
+    def judge(
+        self,
+        metric: str,
+        load: LoadInHand,
+    ) -> Verdict:
         """Judge a metric of a load against the stored baseline."""
         case = Case(
             experiment=EXPERIMENT,
@@ -197,16 +207,23 @@ class Hand:
             )
         if self._campaign().results.mode == "paired":
             raise BadRequest(
-                tried=f"judging {metric} of {server.config.key} beside a base build",
+                tried=f"judging {metric} of {server.config.key} against a base build",
                 seen="the test measures it on the candidate alone",
                 remedy="leave --against-engine out, or judge a metric of a load",
             )
         definition = f"measured by the test {self._test.partition('[')[0]}"
-        found = Metric(name=metric, unit=unit, better=better, definition=definition)
-        register([found])
-        self._campaign().note_number(server.config, found, value)
+        own_metric = Metric(
+            name=metric, unit=unit, better=better, definition=definition
+        )
+        register([own_metric])
+        self._campaign().note_number(server.config, own_metric, value)
+        load = Load(server=server.config)
         return self._judge(
-            Case(experiment=EXPERIMENT, metric=metric, of=Load(server=server.config))
+            Case(
+                experiment=EXPERIMENT,
+                metric=metric,
+                of=load,
+            )
         )
 
     def _judge(self, case: Case) -> Verdict:
@@ -226,10 +243,10 @@ class Hand:
 
 
 def make_workload(name: str, fields: dict[str, Any]) -> Workload:
-    """A workload of its fields and those of its prompts.
+    """A workload from its fields and those of its prompts.
 
     Raises:
-        BadRequest: a field does not exist, or has a value that cannot be.
+        BadRequest: a field does not exist, or its value is not allowed.
     """
     if not name.replace("-", "").isalnum():
         raise BadRequest(
@@ -239,28 +256,40 @@ def make_workload(name: str, fields: dict[str, Any]) -> Workload:
         )
     lengths = Synthetic.__struct_fields__
     _refuse_unknown(fields, (*Workload.__struct_fields__, *lengths), "perf_load")
-    of_prompts = {key: fields.pop(key) for key in list(fields) if key in lengths}
-    if of_prompts:
-        fields = {"prompts": _convert(of_prompts, Synthetic, "perf_load"), **fields}
-    return _convert({"name": name, **fields}, Workload, "perf_load")
+    workload_fields: dict[str, Any] = {"name": name}
+    prompt_fields: dict[str, Any] = {}
+    for key, value in fields.items():
+        if key in lengths:
+            prompt_fields[key] = value
+        else:
+            workload_fields[key] = value
+    if prompt_fields:
+        prompts = _convert(prompt_fields, Synthetic, "perf_load")
+        workload_fields["prompts"] = prompts
+    return _convert(workload_fields, Workload, "perf_load")
 
 
 def _refuse_unknown(
-    fields: Iterable[str], known: Collection[str], fixture: str
+    fields: Iterable[str],
+    known: Collection[str],
+    fixture: str,
 ) -> None:
     unknown = sorted(set(fields) - set(known))
-    if unknown:
-        raise BadRequest(
-            tried=f"calling {fixture}",
-            seen=f"there is no argument {', '.join(unknown)}",
-            remedy=(
-                f"{formatting.suggestion(unknown[0], known)}the arguments are: "
-                f"{', '.join(known)}"
-            ),
-        )
+    if not unknown:
+        return
+    suggestion = formatting.suggestion(unknown[0], known)
+    raise BadRequest(
+        tried=f"calling {fixture}",
+        seen=f"there is no argument {', '.join(unknown)}",
+        remedy=f"{suggestion}the arguments are: {', '.join(known)}",
+    )
 
 
-def _convert(fields: dict[str, Any], kind: type[Kind], fixture: str) -> Kind:
+def _convert(
+    fields: dict[str, Any],
+    kind: type[Kind],
+    fixture: str,
+) -> Kind:
     _refuse_unknown(fields, kind.__struct_fields__, fixture)
     try:
         return msgspec.convert(msgspec.to_builtins(fields), kind)

@@ -33,7 +33,11 @@ class Planner:
             weights.
     """
 
-    def __init__(self, settings: Config, progress: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        settings: Config,
+        progress: Callable[[str], None],
+    ) -> None:
         self._settings = settings
         self._progress = progress
         self._requests: dict[str, LaunchRequest] = {}

@@ -97,7 +97,11 @@ class LaunchRunner:
             silence_timeout_s=silence_timeout_s,
         )
 
-    def run(self, workloads: Sequence[Workload], is_part: bool = False) -> Entries:
+    def run(
+        self,
+        workloads: Sequence[Workload],
+        is_part: bool = False,
+    ) -> Entries:
         """Measure these workloads on the launch.
 
         Args:
@@ -118,7 +122,9 @@ class LaunchRunner:
         yield LaunchEnd(self._config.key, self.index, death)
 
     def _measure(
-        self, workloads: Sequence[Workload], is_part: bool
+        self,
+        workloads: Sequence[Workload],
+        is_part: bool,
     ) -> EntriesUntilDeath:
         repetitions: dict[str, list[Repetition]] = {}
         for workload in workloads:
@@ -166,7 +172,11 @@ class LaunchRunner:
                 if wants_more(workload, repetitions[workload.name])
             ]
 
-    def _repetition(self, workload: Workload, index: int) -> Repetition:
+    def _repetition(
+        self,
+        workload: Workload,
+        index: int,
+    ) -> Repetition:
         """One repetition, with the figures of all probes and its memory bandwidth."""
         step = f"{workload.name}, repetition {index + 1} of {workload.repetitions}"
         began_s = time.monotonic()
@@ -187,7 +197,9 @@ class LaunchRunner:
         return repetition
 
     def _ask_routing(
-        self, workload: Workload, death: ServerDied | None
+        self,
+        workload: Workload,
+        death: ServerDied | None,
     ) -> EntriesUntilDeath:
         """Ask which experts tokens choose: nothing is timed, so nothing is warmed up.
 
@@ -216,7 +228,9 @@ class LaunchRunner:
         return death
 
     def _warm_up(
-        self, workloads: Sequence[Workload], started: Sequence[Figures]
+        self,
+        workloads: Sequence[Workload],
+        started: Sequence[Figures],
     ) -> LaunchFigures:
         """Warm the server up; returns what that took, and what the probes noted."""
         began_s = time.monotonic()
@@ -276,7 +290,11 @@ class LaunchRunner:
         )
         return Measured(row, load_s)
 
-    def _figures(self, read: Sequence[Figures], load_s: float = 0.0) -> LaunchFigures:
+    def _figures(
+        self,
+        read: Sequence[Figures],
+        load_s: float = 0.0,
+    ) -> LaunchFigures:
         values: dict[str, float] = {}
         notes: list[str] = []
         for figures in read:
@@ -294,7 +312,10 @@ class LaunchRunner:
 
 
 def start_launch(
-    config: ServerConfig, server: RunningServer, index: int, injection: Injection
+    config: ServerConfig,
+    server: RunningServer,
+    index: int,
+    injection: Injection,
 ) -> StartedLaunch:
     """Inject what slows the server down on purpose, and read what it logged so far.
 

@@ -1,9 +1,8 @@
-"""What of an earlier session's measurements can be kept?
+"""Resume: which measurements of an earlier session are kept.
 
-Launches that were measured whole, of servers, workloads and injections that are still the
-same, whether or not this session asks for them. A launch in whose middle the session
-ended is measured anew: fewer repetitions are another statistic, and what the server
-holds was not read.
+Launches that were measured whole, of servers, workloads and injections that are still
+the same, whether or not this session asks for them. A launch that was cut off is
+measured anew: fewer repetitions are another statistic, and its memory was not read.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from perfgate.cases import Load, asking_routing
+from perfgate.cases import Case, asking_routing
 from perfgate.engines.base import ServerConfig
 from perfgate.engines.injection import InjectionRecord
 from perfgate.errors import Failure
@@ -21,111 +20,134 @@ from perfgate.machine.hardware import Hardware
 from perfgate.results.schema import Launch, Measurement, RunResults, Server
 
 Needs = Mapping[str, tuple[ServerConfig, tuple[Workload, ...]]]
+"""Server key -> its configuration and its load."""
+InjectionOf = Callable[[ServerConfig], InjectionRecord]
 
 
 class OtherMachine(Failure):
-    """A run that was measured somewhere else."""
+    """The run was measured on another machine."""
 
 
 class OtherBuild(Failure):
-    """A run that was measured with another build of an engine."""
+    """The run was measured with another build of an engine."""
 
 
 def resumed(
     fresh: RunResults,
     previous: RunResults,
     needs: Needs,
-    injected: Callable[[ServerConfig], InjectionRecord] = lambda _: {},
+    injected: InjectionOf = lambda _: {},
 ) -> RunResults:
     """The results to go on with.
 
     Args:
         fresh: those of a session that has measured nothing yet.
         needs: what this session asks of each server.
-        injected: what this session injects into it.
+        injected: what this session injects into a server.
 
     Raises:
         OtherMachine: two machines would be mixed in one run.
     """
     _check_machine(fresh.hardware, previous.hardware)
-    rows: dict[tuple[str, int], list[Measurement]] = {}
-    for row in previous.measurements:
-        rows.setdefault((row.server, row.launch), []).append(row)
-
-    def is_kept(launch: Launch) -> bool:
-        mine = rows.get((launch.server, launch.index), [])
-        then = previous.servers.get(launch.server)
-        if (
-            then is None or then.attached
-        ):  # somebody else's: what runs there today is not known
-            return False
-        config, workloads = needs.get(launch.server, (then.config, ()))
-        return (
-            launch.measured
-            and config == then.config
-            and launch.injected == injected(config)
-            and all(row.is_sound for row in mine)
-            and all(previous.workloads.get(w.name, w) == w for w in workloads)
-        )
-
-    kept = tuple(launch for launch in previous.launches if is_kept(launch))
-    names = {(launch.server, launch.index) for launch in kept}
-    asked = {case.id for case in fresh.cases}
-    servers = {server for server, _ in names}
-    sent: set[tuple[str, str | None]] = {(server, None) for server in servers}
-    sent |= {
-        (server, row.workload)
-        for server, launch in names
-        for row in rows.get((server, launch), [])
-    }
-
-    def is_there(load: Load) -> bool:
-        return (load.server.key, load.workload and load.workload.name) in sent
-
-    # Of what was asked then and not now: all of which kept launches tell.
-    earlier = tuple(
-        case
-        for case in previous.cases
-        if case.id not in asked and all(map(is_there, case.loads))
-    )
+    launches = []
+    measurements: list[Measurement] = []
+    for launch in previous.launches:
+        rows = _rows_of(previous, launch)
+        if _is_kept(launch, rows, previous, needs, injected):
+            launches.append(launch)
+            measurements += rows
+    servers = sorted({launch.server for launch in launches})
     return msgspec.structs.replace(
         fresh,
         run_id=previous.run_id,
         started=previous.started,
-        servers={key: previous.servers[key] for key in sorted(servers)},
+        servers={key: previous.servers[key] for key in servers},
         workloads=previous.workloads | fresh.workloads,
-        launches=kept,
-        measurements=tuple(
-            row for row in previous.measurements if (row.server, row.launch) in names
-        ),
-        cases=(*earlier, *fresh.cases),
+        launches=tuple(launches),
+        measurements=tuple(measurements),
+        cases=(*_earlier_cases(fresh, previous, servers, measurements), *fresh.cases),
         sessions=(*previous.sessions, *fresh.sessions),
         models=previous.models | fresh.models,
         metrics=previous.metrics | fresh.metrics,
     )
 
 
+def _rows_of(results: RunResults, launch: Launch) -> list[Measurement]:
+    """What was measured on a launch."""
+    name = (launch.server, launch.index)
+    rows = results.measurements
+    return [row for row in rows if (row.server, row.launch) == name]
+
+
+def _is_kept(
+    launch: Launch,
+    rows: Sequence[Measurement],
+    previous: RunResults,
+    needs: Needs,
+    injected: InjectionOf,
+) -> bool:
+    """Whether a launch was measured whole, and is what this session would measure."""
+    server = previous.servers.get(launch.server)
+    if server is None or server.attached:
+        return False  # what an external server runs today is not known
+    config, workloads = needs.get(launch.server, (server.config, ()))
+    if not launch.measured or config != server.config:
+        return False
+    if launch.injected != injected(config):
+        return False
+    for workload in workloads:
+        if previous.workloads.get(workload.name, workload) != workload:
+            return False
+    return all(row.is_sound for row in rows)
+
+
+def _earlier_cases(
+    fresh: RunResults,
+    previous: RunResults,
+    servers: Sequence[str],
+    measurements: Sequence[Measurement],
+) -> list[Case]:
+    """Cases that only an earlier session asked, and that kept launches measured."""
+    asked = {case.id for case in fresh.cases}
+    measured: set[tuple[str, str | None]] = {(server, None) for server in servers}
+    measured |= {(row.server, row.workload) for row in measurements}
+    cases = []
+    for case in previous.cases:
+        names = set()
+        for load in case.loads:
+            workload = load.workload.name if load.workload else None
+            names.add((load.server.key, workload))
+        if case.id not in asked and names <= measured:
+            cases.append(case)
+    return cases
+
+
 def refuse_other_builds(
-    results: RunResults, needs: Needs, software: Callable[[ServerConfig], Server]
+    results: RunResults,
+    needs: Needs,
+    software: Callable[[ServerConfig], Server],
 ) -> None:
-    """Yesterday's launches are no answer about today's engine.
+    """Refuse to go on where an engine was replaced since the kept launches.
 
     Args:
         results: of which launches were kept.
-        needs: what this session asks; of other servers it says nothing.
+        needs: what this session asks; other servers are not looked at.
         software: what would run a server now.
 
     Raises:
         OtherBuild: an engine of the run is another one by now.
     """
-    for key, then in results.servers.items():
-        if key not in needs or then.attached:
+    for key, before in results.servers.items():
+        if key not in needs or before.attached:
             continue
-        now = software(then.config)
-        if (now.python_path, now.versions) != (then.python_path, then.versions):
+        now = software(before.config)
+        if _build(now) != _build(before):
             raise OtherBuild(
-                tried=f"going on with a run of another build of {then.config.engine}",
-                seen=f"{key} was run by {_build(then)}; now there is {_build(now)}",
+                tried=f"resuming a run of another build of {before.config.engine}",
+                seen=(
+                    f"{key} was run by {_describe_build(before)}; "
+                    f"now there is {_describe_build(now)}"
+                ),
                 remedy=(
                     "name another --run-dir: a run is of one build (`perfgate judge` "
                     "decides the old one again)"
@@ -133,80 +155,96 @@ def refuse_other_builds(
             )
 
 
-def _build(server: Server) -> str:
-    return (
-        f"{server.python}: "
-        f"{', '.join(f'{name} {version}' for name, version in server.versions.items())}"
-    )
+def _build(server: Server) -> tuple[object, ...]:
+    return server.python_path, server.versions
+
+
+def _describe_build(server: Server) -> str:
+    versions = [f"{name} {version}" for name, version in server.versions.items()]
+    return f"{server.python}: {', '.join(versions)}"
 
 
 def cut_off(previous: RunResults) -> list[str]:
-    """A line for each launch in whose middle the last command ended: nobody is to wait for what never fits."""
-    ended_s = max((session.seen_unix_s for session in previous.sessions), default=0.0)
-    return [
-        f"{launch.server}: cut off "
-        f"{max(0.0, ended_s - launch.start.started_unix_s):.0f} s after its "
-        "launch, measured "
-        "anew; where a command may not last longer than that, ask for parts of "
-        "its load by -k, one after the other"
-        for launch in previous.cut_off
-    ]
+    """A line for each launch that the last command did not measure to its end.
+
+    It says how long the command had, for a launch that never fits is never whole.
+    """
+    ends_s = [session.seen_unix_s for session in previous.sessions]
+    ended_s = max(ends_s, default=0.0)
+    lines = []
+    for launch in previous.cut_off:
+        lasted_s = max(0.0, ended_s - launch.start.started_unix_s)
+        lines.append(
+            f"{launch.server}: cut off {lasted_s:.0f} s after its launch, measured "
+            "anew; where a command may not last longer than that, ask for parts of "
+            "its load by -k, one after the other"
+        )
+    return lines
 
 
 def still_needed(
-    results: RunResults, server: str, workloads: Sequence[Workload], launches: int
+    results: RunResults,
+    server: str,
+    workloads: Sequence[Workload],
+    launches: int,
 ) -> Sequence[Workload] | None:
-    """What a server must yet be sent until so many of its launches have been sent each of these workloads whole.
+    """What the next launch of a server must be sent; None if it needs no launch.
 
-    Launches of a part each will do, such as commands that had no time for all of it
-    have made. None where nothing is missing; empty where a launch is, but no load.
+    Launches of a part of the load each will do: commands that had no time for all of
+    it have made such.
+
+    Args:
+        launches: so many launches must have been sent each workload whole.
+
+    Returns:
+        Workloads; empty where a launch is missing, but no load.
     """
-    sent = [
-        _sent(results, launch) for launch in results.launches if launch.server == server
-    ]
-    missing = [
-        workload
-        for workload in workloads
-        if sum(workload.name in names for names in sent) < launches
-    ]
-    return missing if missing or len(sent) < launches else None
+    sent = []
+    for launch in results.launches:
+        if launch.server == server:
+            sent.append(_sent(results, launch))
+    missing = []
+    for workload in workloads:
+        count = sum(workload.name in names for names in sent)
+        if count < launches:
+            missing.append(workload)
+    if missing or len(sent) < launches:
+        return missing
+    return None
 
 
 def left_by(
-    results: RunResults, launch: Launch, workloads: Sequence[Workload]
+    results: RunResults,
+    launch: Launch,
+    workloads: Sequence[Workload],
 ) -> Sequence[Workload]:
-    """What a fresh launch is sent after one that died: all of it, or where everything timed was whole the rest alone.
+    """What a fresh launch is sent after one that died.
 
-    Of a launch all repetitions count or none, so nothing timed is split between two.
+    All of it; or, if everything timed was measured whole, what asks for the routing of
+    tokens. Either all repetitions of a launch count or none, so nothing timed is split
+    between two launches.
     """
-    asked = asking_routing(results.servers[launch.server].config, workloads)
-    timed = {workload.name for workload in workloads if workload not in asked}
-    return asked if timed and timed <= _sent(results, launch) else workloads
+    asking = asking_routing(results.servers[launch.server].config, workloads)
+    timed = {workload.name for workload in workloads if workload not in asking}
+    if timed and timed <= _sent(results, launch):
+        return asking
+    return workloads
 
 
 def _sent(results: RunResults, launch: Launch) -> set[str]:
-    return {
-        row.workload
-        for row in results.measurements
-        if (row.server, row.launch) == (launch.server, launch.index) and row.is_sound
-    }
+    """Workloads that were measured whole on a launch."""
+    return {row.workload for row in _rows_of(results, launch) if row.is_sound}
 
 
-def _check_machine(here: Hardware, then: Hardware) -> None:
-    """Cores and memory may be given otherwise to each command of a container; GPUs and drivers are the machine."""
+def _check_machine(here: Hardware, before: Hardware) -> None:
+    """Refuse another machine: other GPUs, or another driver.
 
-    def facts(machine: Hardware) -> tuple[object, ...]:
-        return (
-            machine.kind,
-            machine.name,
-            machine.driver,
-            tuple(gpu.uuid for gpu in machine.gpus),
-        )
-
-    if facts(here) != facts(then):
+    Cores and memory may differ between two commands in one container.
+    """
+    if _machine(here) != _machine(before):
         raise OtherMachine(
-            tried="going on with a run that was measured elsewhere",
-            seen=f"then {_named(then)}, here {_named(here)}",
+            tried="resuming a run that was measured elsewhere",
+            seen=f"then {_describe_machine(before)}, here {_describe_machine(here)}",
             remedy=(
                 "name another --run-dir: `perfgate accept` takes the launches of "
                 "several runs together"
@@ -214,6 +252,16 @@ def _check_machine(here: Hardware, then: Hardware) -> None:
         )
 
 
-def _named(machine: Hardware) -> str:
-    gpus = ", ".join(gpu.uuid for gpu in machine.gpus)
-    return f"{machine.description}{f', driver {machine.driver}' if machine.driver else ''}{f' ({gpus})' if gpus else ''}"
+def _machine(machine: Hardware) -> tuple[object, ...]:
+    uuids = tuple(gpu.uuid for gpu in machine.gpus)
+    return machine.kind, machine.name, machine.driver, uuids
+
+
+def _describe_machine(machine: Hardware) -> str:
+    text = machine.description
+    if machine.driver:
+        text += f", driver {machine.driver}"
+    uuids = ", ".join(gpu.uuid for gpu in machine.gpus)
+    if uuids:
+        text += f" ({uuids})"
+    return text

@@ -61,7 +61,11 @@ class Schedule(Protocol):
     def first(self, server: ServerConfig) -> Sequence[ScheduledLaunch]:
         """The launches before a server's cases are judged."""
 
-    def more(self, server: ServerConfig, loads: str) -> Sequence[ScheduledLaunch]:
+    def more(
+        self,
+        server: ServerConfig,
+        loads: str,
+    ) -> Sequence[ScheduledLaunch]:
         """The launches after a verdict that asks for more, once a session.
 
         Args:
@@ -91,7 +95,14 @@ class Sequential:
     def first(self, server: ServerConfig) -> Sequence[ScheduledLaunch]:
         """The first one may be the running server; the others are fresh."""
         if self.launches == 1:
-            return [ScheduledLaunch(server, number=1, task=server.key, is_fresh=False)]
+            return [
+                ScheduledLaunch(
+                    server,
+                    number=1,
+                    task=server.key,
+                    is_fresh=False,
+                )
+            ]
         scheduled = []
         for number in range(1, self.launches + 1):
             task = server.key
@@ -108,7 +119,11 @@ class Sequential:
             )
         return scheduled
 
-    def more(self, server: ServerConfig, loads: str) -> Sequence[ScheduledLaunch]:
+    def more(
+        self,
+        server: ServerConfig,
+        loads: str,
+    ) -> Sequence[ScheduledLaunch]:
         """`escalate_by` fresh launches."""
         return _escalation([server] * self.escalate_by, loads)
 
@@ -149,7 +164,11 @@ class Paired:
             )
         return scheduled
 
-    def more(self, server: ServerConfig, loads: str) -> Sequence[ScheduledLaunch]:
+    def more(
+        self,
+        server: ServerConfig,
+        loads: str,
+    ) -> Sequence[ScheduledLaunch]:
         """Three more pairs."""
         builds = []
         for side in ab_order(before=PAIRS):
@@ -177,7 +196,11 @@ class External:
         """One."""
         return Sequential(launches=1).first(server)
 
-    def more(self, server: ServerConfig, loads: str) -> Sequence[ScheduledLaunch]:
+    def more(
+        self,
+        server: ServerConfig,
+        loads: str,
+    ) -> Sequence[ScheduledLaunch]:
         """None."""
         return ()
 

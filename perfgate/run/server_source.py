@@ -54,7 +54,11 @@ class ServerSource(Protocol):
             Failure: nothing runs it here.
         """
 
-    def start(self, config: ServerConfig, is_fresh: bool) -> RunningServer:
+    def start(
+        self,
+        config: ServerConfig,
+        is_fresh: bool,
+    ) -> RunningServer:
         """A server that is ready.
 
         Args:
@@ -65,14 +69,25 @@ class ServerSource(Protocol):
         """
 
     def probes(
-        self, config: ServerConfig, server: RunningServer, launch: Launch
+        self,
+        config: ServerConfig,
+        server: RunningServer,
+        launch: Launch,
     ) -> Sequence[Probe]:
         """What is read of the server while it is measured."""
 
-    def settle(self, config: ServerConfig, server: RunningServer) -> tuple[str, ...]:
+    def settle(
+        self,
+        config: ServerConfig,
+        server: RunningServer,
+    ) -> tuple[str, ...]:
         """Do what the engine advises after the warm-up; returns what failed, as notes."""
 
-    def give_up(self, server: RunningServer, during: str) -> ServerDied:
+    def give_up(
+        self,
+        server: RunningServer,
+        during: str,
+    ) -> ServerDied:
         """End a server that died or hung during something, and say how."""
 
 
@@ -87,7 +102,11 @@ class PoolSource:
     attempts = 2
 
     def __init__(
-        self, settings: Config, pool: ServerPool, hardware: Hardware, tell: ProgressDisplay
+        self,
+        settings: Config,
+        pool: ServerPool,
+        hardware: Hardware,
+        tell: ProgressDisplay,
     ) -> None:
         self.schedule = schedule_of(settings)
         self._settings = settings
@@ -104,7 +123,11 @@ class PoolSource:
         """Its Python, the versions in it, and the environment that it inherits."""
         return self._planner.software(config)
 
-    def start(self, config: ServerConfig, is_fresh: bool) -> RunningServer:
+    def start(
+        self,
+        config: ServerConfig,
+        is_fresh: bool,
+    ) -> RunningServer:
         """The running server, or a launch on a port of its own.
 
         If another process takes the port in between, a second port is tried.
@@ -116,7 +139,10 @@ class PoolSource:
         return self._pool.get(self._planner.plan(config), fresh=is_fresh)
 
     def probes(
-        self, config: ServerConfig, server: RunningServer, launch: Launch
+        self,
+        config: ServerConfig,
+        server: RunningServer,
+        launch: Launch,
     ) -> Sequence[Probe]:
         """Memory and GPUs."""
         engine = engines.lookup(config.engine)
@@ -131,7 +157,11 @@ class PoolSource:
             ),
         )
 
-    def settle(self, config: ServerConfig, server: RunningServer) -> tuple[str, ...]:
+    def settle(
+        self,
+        config: ServerConfig,
+        server: RunningServer,
+    ) -> tuple[str, ...]:
         """Garbage collection, say: in the middle of a load it may stop all streams."""
         try:
             engines.lookup(config.engine).settle(server.url)
@@ -143,7 +173,11 @@ class PoolSource:
             return (note,)
         return ()
 
-    def give_up(self, server: RunningServer, during: str) -> ServerDied:
+    def give_up(
+        self,
+        server: RunningServer,
+        during: str,
+    ) -> ServerDied:
         """End the pool's live server; its next launch is a fresh one."""
         return self._pool.abandon(during)
 
@@ -168,20 +202,35 @@ class ExternalSource:
             config=config, python=f"external ({url})", versions={}, attached=url
         )
 
-    def start(self, config: ServerConfig, is_fresh: bool) -> RunningServer:
+    def start(
+        self,
+        config: ServerConfig,
+        is_fresh: bool,
+    ) -> RunningServer:
         """The server as it is."""
         return self._server
 
     def probes(
-        self, config: ServerConfig, server: RunningServer, launch: Launch
+        self,
+        config: ServerConfig,
+        server: RunningServer,
+        launch: Launch,
     ) -> Sequence[Probe]:
         """None: its processes and GPUs are not known."""
         return ()
 
-    def settle(self, config: ServerConfig, server: RunningServer) -> tuple[str, ...]:
+    def settle(
+        self,
+        config: ServerConfig,
+        server: RunningServer,
+    ) -> tuple[str, ...]:
         """Nothing: its operator decides."""
         return ()
 
-    def give_up(self, server: RunningServer, during: str) -> ServerDied:
+    def give_up(
+        self,
+        server: RunningServer,
+        during: str,
+    ) -> ServerDied:
         """Only say how: this suite does not stop it."""
         return server.death(during)

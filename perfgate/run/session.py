@@ -32,7 +32,7 @@ from perfgate.machine.leases import CPU, Lease, acquire
 from perfgate.progress import ProgressDisplay
 from perfgate.results import merge, schema
 from perfgate.results.schema import RunResults, VerdictRow
-from perfgate.run.campaign import Campaign
+from perfgate.run.campaign import Campaign, initial_results
 from perfgate.run.requirements import Requirements
 from perfgate.run.single_flight import SharedResults
 from perfgate.run.suite_coverage import SuiteCoverage
@@ -339,9 +339,11 @@ def open_session(
         owners=_owners(shared),
     )
     try:
-        campaign = Campaign(config, hardware, planned.cases, pool, tell, previous)
+        results = initial_results(config, hardware, planned.cases, previous, tell)
+        workers = None
         if shared is not None:
-            campaign.join(SharedResults(shared, tell.line))
+            workers = SharedResults(shared, tell.line)
+        campaign = Campaign(config, results, planned.cases, pool, tell, workers)
     except BaseException:
         pool.close()
         lease.release()

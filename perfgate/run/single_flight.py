@@ -1,9 +1,9 @@
-"""Who measures this, when several workers want it?
+"""Single flight: work that several pytest-xdist workers want is done by one of them.
 
 Under pytest-xdist each worker is a session of its own, and a session fixture runs once
-in each. What must happen once in all of them together (to launch a configuration and to
-measure on it) goes through a folder that they share: the first worker to ask does it,
-the others wait, and read what it wrote.
+in each. Work that must happen once in all of them (launch a configuration, and measure
+on it) goes through a folder that they share: the first worker does it, the others wait
+and read its result.
 """
 
 from __future__ import annotations
@@ -18,52 +18,57 @@ import msgspec
 from perfgate.errors import Failure, FailureRow
 from perfgate.files import write_atomically
 
-_TELL_S = 15.0
-# Once, and once more if the first worker was killed while it measured.
+_REPORT_S = 15.0
+# A second one if the first worker was killed while it measured.
 _ATTEMPTS = 2
 
 
 class FailedElsewhere(Failure):
-    """Another worker could not do it; the text is that of its own failure."""
+    """The work failed in another worker; the text is that of its failure."""
 
 
 class WorkersDied(Failure):
-    """Those who tried were killed before they had a result."""
+    """The workers that tried were killed before they had a result."""
 
 
 class SharedResults:
-    """What is done once in a session of several workers.
+    """Results that the workers of one session share.
 
     Args:
         folder: the same for all workers of a session, and for no other session.
-        progress: told now and then that another worker is waited for.
+        progress: called with a line of text while another worker is waited for.
     """
 
-    def __init__(self, folder: Path, progress: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        progress: Callable[[str], None],
+    ) -> None:
         self._folder = folder
         self._progress = progress
         folder.mkdir(parents=True, exist_ok=True)
 
-    def once(self, key: str, make: Callable[[], bytes]) -> bytes:
-        """Return what `make` returned in the first worker that asked for `key`, this one or another.
+    def once(
+        self,
+        key: str,
+        make: Callable[[], bytes],
+    ) -> bytes:
+        """Call `make` in the first worker that asks for `key`; return its result to all.
 
         Raises:
-            FailedElsewhere: it raised a Failure there; it raises the original where it
-                happened.
-            WorkersDied: those who tried were killed.
+            FailedElsewhere: it raised a Failure in another worker. The first worker
+                raises the original.
+            WorkersDied: the workers that tried were killed.
         """
         stem = re.sub(r"[^A-Za-z0-9.-]", "_", key)
+        result = self._folder / f"{stem}.result"
+        failure = self._folder / f"{stem}.failure"
         with self._locked(key, self._folder / f"{stem}.lock"):
-            result, failure = (
-                self._folder / f"{stem}.result",
-                self._folder / f"{stem}.failure",
-            )
             if result.exists():
                 return result.read_bytes()
             if failure.exists():
-                raise FailedElsewhere.from_row(
-                    msgspec.json.decode(failure.read_bytes(), type=FailureRow)
-                )
+                row = msgspec.json.decode(failure.read_bytes(), type=FailureRow)
+                raise FailedElsewhere.from_row(row)
             self._count_attempt(key, self._folder / f"{stem}.attempts")
             try:
                 made = make()
@@ -73,19 +78,33 @@ class SharedResults:
             write_atomically(result, made)
             return made
 
-    def _locked(self, key: str, path: Path) -> filelock.BaseFileLock:
-        """Lock that key, however long another worker takes; the kernel unlocks it if that one is killed."""
+    def _locked(
+        self,
+        key: str,
+        path: Path,
+    ) -> filelock.BaseFileLock:
+        """Lock a key, however long another worker takes.
+
+        The kernel unlocks it if that worker is killed.
+        """
         lock = filelock.FileLock(path)
         while True:
             try:
-                lock.acquire(timeout=_TELL_S, poll_interval=0.2)
+                lock.acquire(timeout=_REPORT_S, poll_interval=0.2)
             except filelock.Timeout:
                 self._progress(f"waiting for another worker, which measures {key}")
             else:
                 return lock
 
-    def _count_attempt(self, key: str, path: Path) -> None:
-        attempts = len(path.read_bytes()) if path.exists() else 0
+    def _count_attempt(
+        self,
+        key: str,
+        path: Path,
+    ) -> None:
+        """Count the marks that attempts left, and leave one."""
+        attempts = 0
+        if path.exists():
+            attempts = len(path.read_bytes())
         if attempts >= _ATTEMPTS:
             raise WorkersDied(
                 f"measured {key}",

@@ -50,7 +50,12 @@ class ExternalServer:
     log: Path | None = None
     gpu_indices: tuple[int, ...] = ()
 
-    def __init__(self, url: str, served_model: str = "", fresh_s: float = 5.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        served_model: str = "",
+        fresh_s: float = 5.0,
+    ) -> None:
         self.served_model = served_model
         self.url = url.rstrip("/")
         self._fresh_s = fresh_s

@@ -65,7 +65,10 @@ class Server:
     notes: tuple[str, ...] = ()
 
     def __init__(
-        self, plan: LaunchPlan, launched: Launched, record: LaunchRecord
+        self,
+        plan: LaunchPlan,
+        launched: Launched,
+        record: LaunchRecord,
     ) -> None:
         self.plan = plan
         self.url = plan.url
@@ -110,7 +113,11 @@ class Server:
         reported_s = self._began_s
         while True:
             for name, line in watch.news():
-                entry = PhaseTime(name=name, at_s=self._age_s(), line=line)
+                entry = PhaseTime(
+                    name=name,
+                    at_s=self._age_s(),
+                    line=line,
+                )
                 self._note(phases=(*self.record.phases, entry))
                 phase = name
                 reported_s = 0.0
@@ -127,7 +134,11 @@ class Server:
         self._launched.note_ready()
         progress(f"ready ({self._age_s():.0f} s)")
 
-    def _check_start(self, phase: str, left_s: float) -> None:
+    def _check_start(
+        self,
+        phase: str,
+        left_s: float,
+    ) -> None:
         """Raise if the process ended, or its deadline passed, during this phase."""
         code = self._launched.exit_code()
         if code is not None:
@@ -146,7 +157,11 @@ class Server:
             status = _status(code)
         return self._failure(ServerDied, f"{status}, during: {during}")
 
-    def stop(self, why: str = "stopped", grace_s: float = STOP_GRACE_S) -> Ending:
+    def stop(
+        self,
+        why: str = "stopped",
+        grace_s: float = STOP_GRACE_S,
+    ) -> Ending:
         """End it and every process it started; does nothing the second time."""
         if self._ending is None:
             code = self._launched.exit_code()
@@ -163,7 +178,11 @@ class Server:
     def _note(self, **changes: Any) -> None:
         self.record = msgspec.structs.replace(self.record, **changes)
 
-    def _failure(self, kind: type[_F], seen: str) -> _F:
+    def _failure(
+        self,
+        kind: type[_F],
+        seen: str,
+    ) -> _F:
         remedy, line = diagnosis(self.log, self.plan.remedies)
         if _free_bytes(self.log.parent) < 2**20:
             remedy = (
@@ -266,7 +285,11 @@ def _free_bytes(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-def _full(plan: LaunchPlan, log: Path, seen: str) -> RunDirectoryFull:
+def _full(
+    plan: LaunchPlan,
+    log: Path,
+    seen: str,
+) -> RunDirectoryFull:
     remedy = (
         f"make room in {log.parent}, or put the run directory elsewhere; what was "
         "measured so far is untouched"

@@ -1,1 +1,1 @@
-"""Probes: what is read beside the load on one launch."""
+"""Probes: what is read of a server besides its load, on one launch."""

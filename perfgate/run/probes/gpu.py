@@ -38,7 +38,11 @@ class GpuProbe:
         run_dir: Path,
         is_sampled: bool,
     ) -> None:
-        self._header = Header(server=server, launch=launch, gpus=gpu_indices)
+        self._header = Header(
+            server=server,
+            launch=launch,
+            gpus=gpu_indices,
+        )
         self._path: Path | None = None
         if is_sampled:
             self._path = series_path(run_dir, server, launch)
@@ -79,7 +83,12 @@ class GpuProbe:
         invalid, notes = throttled(gpus)
         if self._telemetry.failure is not None:
             notes = (*notes, self._telemetry.failure)
-        return Figures(values=values, notes=notes, invalid=invalid, gpus=gpus)
+        return Figures(
+            values=values,
+            notes=notes,
+            invalid=invalid,
+            gpus=gpus,
+        )
 
     def finish(self, is_part: bool) -> Figures:
         """Nothing: all figures are of repetitions."""

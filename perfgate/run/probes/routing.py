@@ -1,7 +1,7 @@
-"""How is a server asked where its tokens go?
+"""Routing probe: which experts a server's tokens choose, asked one request at a time.
 
-One request at a time, so that each choice is known to belong to it, and when nothing is
-timed any more: hooks and returned experts cost time.
+One at a time, so that each choice belongs to a known request. After everything that is
+timed, for hooks and returned experts cost time.
 """
 
 from __future__ import annotations
@@ -12,60 +12,18 @@ from collections.abc import Callable
 from perfgate.engines.base import Engine, RoutingRequest, ServerConfig
 from perfgate.errors import Failure
 from perfgate.load.repetition import Repetition
-from perfgate.load.workload import Workload, build_requests
+from perfgate.load.workload import Request, Workload, build_requests
 from perfgate.models import catalogue as models
-from perfgate.models import routing_stats as routing
-from perfgate.models.routing import Routing
+from perfgate.models import routing_stats
+from perfgate.models.architecture import Architecture
+from perfgate.models.routing import RequestRouting, Routing
 from perfgate.results.schema import Measurement
 
-
-def ask(
-    engine: Engine,
-    config: ServerConfig,
-    url: str,
-    workload: Workload,
-    progress: Callable[[int, int], None],
-) -> tuple[Routing | None, str | None]:
-    """Where the tokens of the workload's requests went; or None and why that is not known.
-
-    The prompts are those of the first repetition, the same in every run: what differs
-    is then the routing.
-    """
-    architecture = models.lookup(config.model).architecture
-    if engine.routed_experts is None:
-        return None, f"{engine.name} cannot tell which experts its tokens choose"
-    asked = build_requests(workload, 0, architecture.vocab_size)
-    found = []
-    for done, request in enumerate(asked):
-        progress(done, len(asked))
-        try:
-            experts = engine.routed_experts(
-                RoutingRequest(
-                    config=config,
-                    url=url,
-                    prompt_token_ids=request.prompt_token_ids,
-                    output_len_tokens=request.output_len_tokens,
-                    layers=architecture.num_sparse_layers,
-                    experts=architecture.num_local_experts,
-                    top_k=architecture.num_experts_per_tok,
-                )
-            )
-        except Failure as failure:
-            return (
-                None,
-                f"request {done + 1} of {len(asked)}: {failure.seen} ({failure.remedy})",
-            )
-        found.append(routing.count(experts, architecture.num_local_experts))
-    return Routing(
-        top_k=architecture.num_experts_per_tok,
-        ranks=spread(config),
-        requests=tuple(found),
-    ), None
+Progress = Callable[[int, int], None]
 
 
-def spread(config: ServerConfig) -> int:
-    """Ranks over which expert parallelism would spread the experts: the server's own, or two to show what it would."""
-    return max(2, config.tensor_parallel_size)
+class RoutingNotRead(Failure):
+    """A request's experts cannot be read."""
 
 
 def measure(
@@ -73,27 +31,41 @@ def measure(
     config: ServerConfig,
     url: str,
     place: tuple[int, Workload],
-    progress: Callable[[int, int], None],
+    progress: Progress,
 ) -> Measurement:
-    """The workload's one repetition: no times, but where the tokens went. Its failure makes it invalid.
+    """The workload's one repetition: routing, and no times.
+
+    If a request fails, the repetition is invalid and has no values.
 
     Args:
-        place: the launch's number, and what is sent.
+        place: index of the launch, and what is sent.
     """
     launch, workload = place
-    started, began = time.time(), time.monotonic()
-    found, why = ask(engine, config, url, workload, progress)
-    requests = found.requests if found else ()
+    started_unix_s = time.time()
+    began_s = time.monotonic()
+    routing: Routing | None = None
+    invalid: tuple[str, ...] = ()
+    try:
+        routing = read_routing(engine, config, url, workload, progress)
+    except RoutingNotRead as failure:
+        invalid = (failure.seen,)
+    values: dict[str, float] = {}
+    intervals: dict[str, tuple[float, float]] = {}
+    requests: tuple[RequestRouting, ...] = ()
+    if routing is not None:
+        values = routing_stats.values(routing)
+        intervals = routing_stats.intervals(routing)
+        requests = routing.requests
     repetition = Repetition(
         index=0,
-        started_unix_s=started,
-        duration_s=time.monotonic() - began,
+        started_unix_s=started_unix_s,
+        duration_s=time.monotonic() - began_s,
         completed=len(requests),
-        failed=0 if found else 1,
+        failed=len(invalid),
         input_tokens=sum(request.tokens for request in requests),
         output_tokens=0,
-        values=routing.values(found) if found else {},
-        invalid=() if why is None else (why,),
+        values=values,
+        invalid=invalid,
         notes=("asked where its tokens go: not timed",),
         server_values={},
         client_values={},
@@ -104,6 +76,75 @@ def measure(
         launch=launch,
         workload=workload.name,
         repetitions=(repetition,),
-        routing=found,
-        intervals=routing.intervals(found) if found else {},
+        routing=routing,
+        intervals=intervals,
     )
+
+
+def read_routing(
+    engine: Engine,
+    config: ServerConfig,
+    url: str,
+    workload: Workload,
+    progress: Progress,
+) -> Routing:
+    """Experts of the workload's requests.
+
+    The prompts are those of the first repetition, the same in every run: what differs
+    is then the routing.
+
+    Raises:
+        RoutingNotRead: the engine cannot tell, or not for one of the requests.
+    """
+    architecture = models.lookup(config.model).architecture
+    if engine.routed_experts is None:
+        raise RoutingNotRead(
+            tried=f"reading the routing of {workload.name}",
+            seen=f"{engine.name} cannot tell which experts its tokens choose",
+            remedy="ask an engine that can",
+        )
+    requests = build_requests(workload, 0, architecture.vocab_size)
+    counts = []
+    for done, request in enumerate(requests):
+        progress(done, len(requests))
+        try:
+            experts = engine.routed_experts(
+                _routing_request(config, url, request, architecture)
+            )
+        except Failure as failure:
+            raise RoutingNotRead(
+                tried=f"reading the routing of {workload.name}",
+                seen=(
+                    f"request {done + 1} of {len(requests)}: {failure.seen} "
+                    f"({failure.remedy})"
+                ),
+                remedy=failure.remedy,
+            ) from failure
+        counts.append(routing_stats.count(experts, architecture.num_local_experts))
+    return Routing(
+        top_k=architecture.num_experts_per_tok,
+        ranks=ranks_of(config),
+        requests=tuple(counts),
+    )
+
+
+def _routing_request(
+    config: ServerConfig,
+    url: str,
+    request: Request,
+    architecture: Architecture,
+) -> RoutingRequest:
+    return RoutingRequest(
+        config=config,
+        url=url,
+        prompt_token_ids=request.prompt_token_ids,
+        output_len_tokens=request.output_len_tokens,
+        layers=architecture.num_sparse_layers,
+        experts=architecture.num_local_experts,
+        top_k=architecture.num_experts_per_tok,
+    )
+
+
+def ranks_of(config: ServerConfig) -> int:
+    """Ranks over which expert parallelism would spread the experts: at least two."""
+    return max(2, config.tensor_parallel_size)

@@ -219,20 +219,25 @@ def test_question(check, case):
 
 
 def test_a_number_of_ones_own_is_judged(hand, pytester):
-    """Beside its baseline like any other; where one launch does not decide, it says so."""
+    """Beside its baseline like any other; where one launch does not decide, it says so. Twice the line does."""
     for number in range(3):
         (pytester.path / "value.txt").write_text("3.2")
         hand(NUMBER, "--baseline-record", "--run-dir", f"recorded-{number}")
     done = perfgate(pytester, "accept", *(f"recorded-{number}" for number in range(3)))
     assert 0 == done.ret, done.outlines + done.errlines
     same = hand(NUMBER, "--run-dir", "same")
-    (pytester.path / "value.txt").write_text("6.4")
+    (row,) = load(pytester.path / "same").verdicts
+    (pytester.path / "value.txt").write_text(str(3.2 * (1 + 1.2 * row.alarm_line)))
     slower = hand(NUMBER, "--run-dir", "slower")
+    (pytester.path / "value.txt").write_text(str(3.2 * (1 + 2.1 * row.alarm_line)))
+    slowest = hand(NUMBER, "--run-dir", "slowest")
 
     case = f"{DENSE}/launch/tokenise_ms"
     assert ({"passed": 1}, {case: "PASSED"}) == (outcomes(same), verdicts(pytester.path / "same"))
     assert {case: "INCONCLUSIVE"} == verdicts(pytester.path / "slower"), slower.stdout.str()
-    slower.stdout.fnmatch_lines(["*measured by the test itself, once a session: run it again*"])
+    slower.stdout.fnmatch_lines(["*the test itself measures this number, once a session: run it again*"])
+    assert ({"failed": 1}, {case: "REGRESSED"}) == (outcomes(slowest), verdicts(pytester.path / "slowest"))
+    slowest.stdout.fnmatch_lines(["*one launch, which the test cannot repeat*"])
     assert 0 == perfgate(pytester, "judge", "same").ret
 
 

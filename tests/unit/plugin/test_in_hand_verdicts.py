@@ -1,0 +1,72 @@
+"""Several verdicts in one test: all are judged, then the test ends once."""
+
+from __future__ import annotations
+
+import pytest
+
+from perfgate.results.schema import load
+from tests.support.projects import DENSE, H200, outcomes, perfgate, verdicts
+
+pytest_plugins = ["pytester"]
+
+TWO = """
+import pytest
+
+LOAD = dict(
+    num_prompts=8, max_concurrency=4, repetitions=2, input_len_tokens=8, output_len_tokens=20
+)
+
+@pytest.mark.perf
+def test_chat(perf_server, perf_load, perf_gate):
+    chat = perf_load(perf_server(), "chat", **LOAD)
+    perf_gate("itl_median_ms", chat)
+    perf_gate("output_throughput", chat)
+    print("the test went on")
+"""
+CASES = {f"{DENSE}/chat/{metric}" for metric in ("itl_median_ms", "output_throughput")}
+
+
+@pytest.fixture
+def hand(gpus, pytester):
+    """Run pytest on one fake H200 with this test alone."""
+
+    def run(*options: str):
+        (pytester.path / "tests" / "perf" / "test_small.py").write_text(TWO)
+        return gpus(*H200, "tests/perf", "-s", *options)
+
+    return run
+
+
+def test_all_are_judged_and_the_test_ends_once(hand, pytester):
+    """Without baselines both cases are judged and the test is skipped; slower, both fail it with one report."""
+    first = hand("--baseline-record", "--run-dir", "recorded", "--launches", "3")
+    accepted = perfgate(pytester, "accept", "recorded")
+    same = hand("--run-dir", "same")
+    slower = hand("--run-dir", "slower", "--inject-delay", "llama-3.1-8b=1")
+
+    assert {"skipped": 1} == outcomes(first), first.stdout.str()
+    assert dict.fromkeys(CASES, "NO_BASELINE") == verdicts(pytester.path / "recorded")
+    assert 0 == accepted.ret, accepted.outlines + accepted.errlines
+    assert {"passed": 1} == outcomes(same), same.stdout.str()
+    assert {"failed": 1} == outcomes(slower), slower.stdout.str()
+    assert dict.fromkeys(CASES, "REGRESSED") == verdicts(pytester.path / "slower")
+    assert 3 == len(load(pytester.path / "slower").launches)
+    for result in (first, same, slower):
+        assert "the test went on" in result.stdout.str()
+
+
+def test_two_configurations_of_one_key_are_refused(gpus, pytester):
+    """A server of another context length is not the one that runs: it needs a name of its own."""
+    text = """
+import pytest
+
+@pytest.mark.perf
+def test_two(perf_server):
+    perf_server(max_model_len=2048)
+    perf_server(max_model_len=1024)
+"""
+    (pytester.path / "tests" / "perf" / "test_small.py").write_text(text)
+    result = gpus(*H200, "tests/perf")
+
+    assert {"failed": 1} == outcomes(result), result.stdout.str()
+    assert "max_model_len is 2048 or 1024" in result.stdout.str()
