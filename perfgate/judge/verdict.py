@@ -27,7 +27,6 @@ class Outcome(enum.StrEnum):
 
 
 DEMOTED = "reported only:"  # of a case that the suite would judge
-GATES = ("advisory", "required")  # what --gate may be
 GREEN = frozenset({Outcome.PASSED, Outcome.IMPROVED})
 ALWAYS_RED = frozenset({Outcome.REGRESSED, Outcome.INVALID})
 

@@ -21,6 +21,7 @@ from perfgate.models.routing import LayerShares, Routing
 from perfgate.models.routing_stats import (
     Floats,
     distance,
+    merge,
     share_intervals,
     shares,
     totals,

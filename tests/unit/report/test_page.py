@@ -102,7 +102,7 @@ def test_beside_a_base_build():
     """Where base and candidate were launched in turn the page names them, and draws the base's launches."""
     case = m.THROUGHPUT
     loads = {m.MOE_LOAD: {"output_throughput": [950.0] * 3}, case.base.of: {"output_throughput": [1000.0] * 3}}
-    results = msgspec.structs.replace(m.run(loads, [case]), against={"vllm": "/opt/base/bin/python3"})
+    results = msgspec.structs.replace(m.run(loads, [case]), against={"vllm": "/opt/base/bin/python3"}, mode="paired")
     rows = tuple(verdict.row(case, "t") for verdict in gate.judge_run(results, Store(Path("none"))))
     text = build(Report([msgspec.structs.replace(results, verdicts=rows)], Store(Path("none"))))
 

@@ -36,7 +36,7 @@ def test_workers_make_one_run():
     """All launches in order, begun with the first, ended with the last."""
     early = part(1, started="2026-06-01T11:00:00", finished="2026-06-01T12:00:00")
     late = part(0, finished="2026-06-01T13:00:00", skipped={"t": "needs 2x H200"})
-    found = merge.together([late, early], "one")
+    found = merge.combine([late, early], "one")
 
     assert ("one", early.started, late.finished) == (
         found.run_id,
@@ -56,7 +56,7 @@ def test_one_that_was_cut_off_makes_all_incomplete():
     parts = [part(0), part(0, launches=(ended,)), part(0, complete=False)]
 
     for order in (parts, parts[::-1]):
-        found = merge.together(order, "one")
+        found = merge.combine(order, "one")
         assert ((ended,), False) == (found.launches, found.complete)
 
 

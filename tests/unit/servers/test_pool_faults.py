@@ -189,7 +189,7 @@ def test_memory_not_released(tmp_path: Path) -> None:
         held[0] = 70 * 2**30
         for _ in range(2):
             with pytest.raises(DevicesNotClean, match=r"GPU 0 holds 70.0 GiB .* no process that can be seen"):
-                pool.get(fake_plan(gpu_indices=(0,), env=(tag, ("ANOTHER", "1"))))
+                pool.get(fake_plan(gpu_indices=(0,), env=(tag,)), fresh=True)
 
         assert 1 == len(pool.launches)
 

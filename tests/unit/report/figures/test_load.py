@@ -4,6 +4,7 @@ import msgspec
 
 from perfgate.load.workload import Workload
 from perfgate.report.figures import load as figures_load
+from perfgate.report.figures.series import batches
 from perfgate.results.samples import RunIndex
 from tests.support.judged_runs import EIGHT, FAST, ONE, judged
 
@@ -18,7 +19,7 @@ def test_batches_are_of_one_kind_of_prompts():
     )
     results = msgspec.structs.replace(judged("PASSED"), workloads={w.name: w for w in (other, EIGHT, ONE, FAST)})
 
-    assert ["batch-1", "batch-8"] == [w.name for w in RunIndex(results).batches()]
+    assert ["batch-1", "batch-8"] == [w.name for w in batches(RunIndex(results))]
 
 
 def test_ratio_stands_beside_its_line_at_each_batch():
