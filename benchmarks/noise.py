@@ -99,12 +99,12 @@ Key = tuple[str, str, str, str]  # hardware, server, workload, metric
 
 
 def of_runs(runs: Iterable[RunResults]) -> dict[Key, Series]:
-    """Every metric of one load that a case of a run asks for; launches in which something was planted are left out."""
+    """Every metric of one load that a case of a run asks for; launches in which something was injected are left out."""
     found: dict[Key, Series] = defaultdict(Series)
     for run in runs:
         reader = RunReader(run)
         for case in {case.id: case for case in run.cases if case.over is None}.values():
-            if reader.planted(case) or case.of.server.build:
+            if reader.injected(case) or case.of.server.build:
                 continue
             label = hardware_label(run.hardware, case)
             mine = found[label, case.of.server.key, case.workload, case.metric]

@@ -140,7 +140,7 @@ def kind_of(runs: Sequence[RunResults]) -> str:
 
 
 def _values(reader: RunReader, subject: str, workload: str, metric: str) -> list[float]:
-    """What the launches of a run say, planted ones left out."""
+    """What the launches of a run say, injected ones left out."""
     results = reader.results
     servers, workloads = subject.split("--over--"), workload.split("--over--")
     loads = []
@@ -156,7 +156,7 @@ def _values(reader: RunReader, subject: str, workload: str, metric: str) -> list
         of=loads[0],
         over=loads[1] if len(loads) > 1 else None,
     )
-    return [] if reader.planted(case) else reader.observe(case).values
+    return [] if reader.injected(case) else reader.observe(case).values
 
 
 def read_explanations(path: Path = EXPLANATIONS) -> dict[str, str]:

@@ -1,14 +1,14 @@
 """Is the gate silent when nothing changed on real servers, and red where something was slowed down?
 
     python -m benchmarks.real_runs measure runs/proof --losses 0.1,0.2 -- -m cpu --engine vllm
-    python -m benchmarks.real_runs measure runs/proof --plant "small=--plant-arg llama-small=--max-num-seqs 8" -- -m cpu
+    python -m benchmarks.real_runs measure runs/proof --inject "small=--inject-arg llama-small=--max-num-seqs 8" -- -m cpu
     python -m benchmarks.real_runs table runs/proof
 
 `measure` runs the whole suite with --gate=required again and again, each time in a
-process and a run directory of its own: first unchanged, then with something planted in
-one model, in turn for each loss and each --plant. A loss is a delay in its steps, that
+process and a run directory of its own: first unchanged, then with something injected in
+one model, in turn for each loss and each --inject. A loss is a delay in its steps, that
 share of the recorded time of a step with so many sequences: one workload loses it,
-those with fewer at once lose less. A --plant is a name and any options that plant
+those with fewer at once lose less. A --inject is a name and any options that inject
 something. What has been measured whole is not measured again; a run that did not end is
 put aside. `table` reads the run directories alone. What follows `--` goes to pytest.
 """
@@ -75,16 +75,16 @@ def recorded_itl_ms(baselines: Path, subject: str, here: Hardware) -> tuple[str,
 
 
 def wanted(
-    unchanged: int, runs: int, planted: Mapping[str, Sequence[str]]
+    unchanged: int, runs: int, injected: Mapping[str, Sequence[str]]
 ) -> list[tuple[str, Sequence[str]]]:
-    """(folder, options that plant something) of every run, in the order in which they are measured."""
+    """(folder, options that inject something) of every run, in the order in which they are measured."""
     plain: list[tuple[str, Sequence[str]]] = [
         (f"{UNCHANGED}/{n:02}", ()) for n in range(1, unchanged + 1)
     ]
     return plain + [
         (f"{name}/{n:02}", options)
         for n in range(1, runs + 1)
-        for name, options in planted.items()
+        for name, options in injected.items()
     ]
 
 
@@ -100,26 +100,26 @@ def delays(
         return {}
     model, itl_ms = recorded_itl_ms(baselines, of, hardware.detect())
     return {
-        f"loss-{loss:g}": ("--plant-delay", f"{model}={loss * itl_ms / sequences:.4g}")
+        f"loss-{loss:g}": ("--inject-delay", f"{model}={loss * itl_ms / sequences:.4g}")
         for loss in losses
     }
 
 
-def named_plants(texts: Sequence[str]) -> dict[str, Sequence[str]]:
+def named_injections(texts: Sequence[str]) -> dict[str, Sequence[str]]:
     """Kind of run -> its options, from "NAME=OPTIONS"."""
     found: dict[str, Sequence[str]] = {}
     for text in texts:
         name, _, options = text.partition("=")
-        if not (re.fullmatch(r"[\w.-]+", name) and options.startswith("--plant-")):
+        if not (re.fullmatch(r"[\w.-]+", name) and options.startswith("--inject-")):
             raise click.BadParameter(
-                f"{text!r} is no NAME=OPTIONS such as 'small=--plant-arg MODEL=ARGS'"
+                f"{text!r} is no NAME=OPTIONS such as 'small=--inject-arg MODEL=ARGS'"
             )
         found[name] = shlex.split(options)
     return found
 
 
 def measure_one(
-    run_dir: Path, baselines: Path, plant: Sequence[str], pytest_args: Sequence[str]
+    run_dir: Path, baselines: Path, injection: Sequence[str], pytest_args: Sequence[str]
 ) -> None:
     """One run of the suite; its output goes beside its directory."""
     command = [
@@ -131,7 +131,7 @@ def measure_one(
         "--run-dir",
         str(run_dir),
     ]
-    command += ["--baselines", str(baselines), *plant]
+    command += ["--baselines", str(baselines), *injection]
     run_dir.parent.mkdir(parents=True, exist_ok=True)
     with run_dir.with_suffix(".txt").open("w") as output:
         subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=False)
@@ -140,7 +140,7 @@ def measure_one(
 def table(folder: Path) -> str:
     """Markdown: runs, red runs, which cases were red how often, and how many of these do not hold the slowed model."""
     lines = [
-        "| planted | runs | red runs | red in other cases | red cases (times) |",
+        "| injected | runs | red runs | red in other cases | red cases (times) |",
         "|---|---|---|---|---|",
     ]
     for kind in kinds(folder):
@@ -171,7 +171,7 @@ def main() -> None:
     "--runs",
     default=10,
     show_default=True,
-    help="Runs of each loss and of each --plant.",
+    help="Runs of each loss and of each --inject.",
 )
 @click.option(
     "--unchanged", default=10, show_default=True, help="Unchanged runs, before them."
@@ -180,14 +180,14 @@ def main() -> None:
     "--losses",
     default="0.1,0.2",
     show_default=True,
-    help="Planted shares of the time per token.",
+    help="Injected shares of the time per token.",
 )
 @click.option(
-    "--plant",
-    "plants",
+    "--inject",
+    "injections",
     multiple=True,
     metavar="NAME=OPTIONS",
-    help="A kind of run, and what plants it.",
+    help="A kind of run, and what injects it.",
 )
 @click.option(
     "--of",
@@ -213,19 +213,19 @@ def measure(
     runs: int,
     unchanged: int,
     losses: str,
-    plants: tuple[str, ...],
+    injections: tuple[str, ...],
     pytest_args: tuple[str, ...],
     **how: Any,
 ) -> None:
     """Measure what is missing under FOLDER, then show the table."""
     shares = [float(text) for text in losses.split(",") if text]
     try:
-        planted = delays(
+        injected = delays(
             shares, how["of"], how["sequences"], how["baselines"]
-        ) | named_plants(plants)
+        ) | named_injections(injections)
     except Failure as failure:
         raise click.ClickException(str(failure)) from failure
-    for name, plant in wanted(unchanged, runs, planted):
+    for name, injection in wanted(unchanged, runs, injected):
         run_dir = folder / name
         if is_whole(run_dir):
             continue
@@ -235,8 +235,8 @@ def measure(
                     f".partial-{len(list(run_dir.parent.glob('*.partial-*')))}"
                 )
             )
-        click.echo(f"{name}: {shlex.join(plant) or 'unchanged'}")
-        measure_one(run_dir, how["baselines"], plant, pytest_args)
+        click.echo(f"{name}: {shlex.join(injection) or 'unchanged'}")
+        measure_one(run_dir, how["baselines"], injection, pytest_args)
         if not is_whole(run_dir):
             raise click.ClickException(
                 f"{name} did not end by itself; see {run_dir.with_suffix('.txt')}"

@@ -1,7 +1,7 @@
 """Which runs lie under a folder, and what was red in them?
 
 A folder of whole runs holds one folder for each kind of run (`unchanged`, and one for
-each thing planted), and in each the run directories 01, 02, ... What did not end by
+each thing injected), and in each the run directories 01, 02, ... What did not end by
 itself is no run, unless it is asked for.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from perfgate.engines.injection import words
+from perfgate.engines.injection import format_injection
 from perfgate.judge.verdict import Outcome, Verdict, is_red, unjudged
 from perfgate.results import schema as rundata
 from perfgate.results.schema import RunResults, VerdictRow
@@ -27,13 +27,15 @@ class Kind:
     runs: tuple[RunResults, ...]
 
     @property
-    def planted(self) -> dict[str, str]:
-        """Server -> what was planted in it, in words; several where the runs differ."""
+    def injected(self) -> dict[str, str]:
+        """Server -> what was injected in it, in words; several where the runs differ."""
         found: dict[str, dict[str, None]] = {}
         for results in self.runs:
             for launch in results.launches:
-                if launch.planted:
-                    found.setdefault(launch.server, {})[words(launch.planted)] = None
+                if launch.injected:
+                    found.setdefault(launch.server, {})[
+                        format_injection(launch.injected)
+                    ] = None
         return {server: "; ".join(texts) for server, texts in found.items()}
 
     @property
@@ -42,13 +44,13 @@ class Kind:
         return {
             results.servers[key].config.model
             for results in self.runs
-            for key in planted_servers(results)
+            for key in injected_servers(results)
         }
 
     @property
     def title(self) -> str:
-        """Its name and what was planted: "eager (arguments --enforce-eager)", and how many of its runs were cut off."""
-        texts = sorted(set(self.planted.values()))
+        """Its name and what was injected: "eager (arguments --enforce-eager)", and how many of its runs were cut off."""
+        texts = sorted(set(self.injected.values()))
         if cut_off := sum(not results.complete for results in self.runs):
             texts.append(f"{cut_off} of {len(self.runs)} cut off")
         return f"{self.name} ({'; '.join(texts)})" if texts else self.name
@@ -70,7 +72,7 @@ def kinds(folder: Path, cut_off: bool = False) -> Iterator[Kind]:
     """Every kind that has a run, the unchanged ones first.
 
     Args:
-        cut_off: planted runs that were ended from outside too: what they had measured
+        cut_off: injected runs that were ended from outside too: what they had measured
             by then was measured.
     """
     for path in sorted(
@@ -89,9 +91,9 @@ def kinds(folder: Path, cut_off: bool = False) -> Iterator[Kind]:
             yield Kind(path.name, runs)
 
 
-def planted_servers(results: RunResults) -> set[str]:
-    """Servers in which something was planted."""
-    return {launch.server for launch in results.launches if launch.planted}
+def injected_servers(results: RunResults) -> set[str]:
+    """Servers in which something was injected."""
+    return {launch.server for launch in results.launches if launch.injected}
 
 
 def red_cases(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import functools
 import json
 import re
@@ -31,6 +32,8 @@ def options() -> Iterator[str]:
     add_options(lambda name, **how: found.update({name: how}))
     yield "| option | means |\n|---|---|"
     for name, how in sorted(found.items()):
+        if how["help"] == argparse.SUPPRESS:
+            continue
         value = how.get("metavar") or "\\|".join(how.get("choices", ()))
         yield f"| `{name}{' ' + value if value else ''}` | {how['help']} |"
 

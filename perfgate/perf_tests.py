@@ -349,7 +349,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 def _below_the_table(perf: PerfSession, results: Any) -> Iterator[str]:
     from perfgate.report import notices, terminal
 
-    yield from notices.planted(results)
+    yield from notices.injected(results)
     yield from filter(None, terminal.engines_beside(results))
     yield from terminal.improvements(results)
     yield from filter(None, [terminal.in_common(results)])

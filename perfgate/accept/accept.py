@@ -20,7 +20,7 @@ import msgspec
 
 from perfgate import formatting as wording
 from perfgate.accept.proposal import Choice, Proposal, merged, proposals
-from perfgate.engines import injection as plants
+from perfgate.engines import injection
 from perfgate.errors import Failure
 from perfgate.files import write_atomically
 from perfgate.judge.baseline_schema import BaselineFile, Provenance, to_text
@@ -87,7 +87,7 @@ def accept(
         write: False only shows.
 
     Raises:
-        RecordingRefused: in CI; a run was planted or invalid, or cut off in a launch
+        RecordingRefused: in CI; a run was injected or invalid, or cut off in a launch
             that a case is of; a value is worse without a reason; a promise cannot be
             kept. Nothing is written then.
 
@@ -106,7 +106,7 @@ def accept(
     )
     _refuse_runs(runs)
     made = [p for p in proposals(runs, store, choice) if _chosen(p, choice)]
-    _refuse_planted(runs, made)
+    _refuse_injected(runs, made)
     if not made:
         raise RecordingRefused(
             tried=f"taking over {', '.join(str(folder) for folder in run_dirs)}",
@@ -218,16 +218,17 @@ def _refuse_runs(runs: Sequence[RunResults]) -> None:
         )
 
 
-def _refuse_planted(runs: Sequence[RunResults], made: Sequence[Proposal]) -> None:
+def _refuse_injected(runs: Sequence[RunResults], made: Sequence[Proposal]) -> None:
     for run in runs:
         reader = RunReader(run)
         for proposal in made:
-            planted = reader.planted(proposal.case)
-            if planted:
+            injected = reader.injected(proposal.case)
+            if injected:
+                changes = injection.format_injection(injected)
                 raise RecordingRefused(
                     tried=f"taking over {proposal.case.id} of run {run.run_id}",
-                    seen=f"its servers were changed on purpose: PLANTED {plants.words(planted)}",
-                    remedy=f"measure again without {plants.OPTIONS}",
+                    seen=f"its servers were changed on purpose: INJECTED {changes}",
+                    remedy=f"measure again without {injection.OPTIONS}",
                 )
 
 

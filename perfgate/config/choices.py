@@ -13,7 +13,7 @@ from pathlib import Path
 
 from perfgate.config.project import Project
 from perfgate.engines import injection
-from perfgate.engines.injection import Plant
+from perfgate.engines.injection import Injection
 from perfgate.errors import Failure
 from perfgate.judge.baseline_store import Store
 from perfgate.results import schema
@@ -89,13 +89,15 @@ def pairs(option: str, texts: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def planted(option: argparse.Namespace) -> dict[str, Plant]:
+def injected(option: argparse.Namespace) -> dict[str, Injection]:
     """What the options inject: model -> what is changed in its servers.
 
     Raises:
-        BadPlant: one of them cannot be understood.
+        BadInjection: one of them cannot be understood.
     """
-    return injection.read(option.plant_delay, option.plant_arg, option.plant_env)
+    return injection.parse_injections(
+        option.inject_delay, option.inject_arg, option.inject_env
+    )
 
 
 @functools.cache

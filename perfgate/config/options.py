@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable
 
 from perfgate.judge.verdict import GATES
@@ -177,31 +178,43 @@ def add_options(add: Callable[..., None]) -> None:
         action="store_true",
         help="let the engine download weights that are not here",
     )
-    add(
-        "--plant-delay",
-        action="append",
-        default=[],
-        metavar="MODEL=MS",
-        help="slow a model's servers down by MS for each token, to see the gate fire",
-    )
-    add(
-        "--plant-arg",
-        action="append",
-        default=[],
-        metavar="MODEL=ARGS",
-        help="launch a model's servers with more engine arguments than their identity "
-        "tells, repeatable: they stand "
-        "for a change inside the engine",
-    )
-    add(
-        "--plant-env",
-        action="append",
-        default=[],
-        metavar="MODEL=NAME=VALUE",
-        help="likewise with an environment variable, repeatable",
-    )
+    _add_injections(add)
     add(
         "--hardware",
         metavar="KIND",
         help="assert what this machine is; an error if it is something else",
     )
+
+
+def _add_injections(add: Callable[..., None]) -> None:
+    """Changes on purpose; their names up to 0.1, --plant-*, still work and stay hidden."""
+    injections = {
+        "delay": (
+            "MODEL=MS",
+            "slow a model's servers down by MS for each token, to see the gate fire",
+        ),
+        "arg": (
+            "MODEL=ARGS",
+            "launch a model's servers with more engine arguments than their identity "
+            "tells, repeatable: they stand for a change inside the engine",
+        ),
+        "env": (
+            "MODEL=NAME=VALUE",
+            "likewise with an environment variable, repeatable",
+        ),
+    }
+    for name, (metavar, text) in injections.items():
+        add(
+            f"--inject-{name}",
+            action="append",
+            default=[],
+            metavar=metavar,
+            help=text,
+        )
+        add(
+            f"--plant-{name}",
+            action="append",
+            dest=f"inject_{name}",
+            metavar=metavar,
+            help=argparse.SUPPRESS,
+        )

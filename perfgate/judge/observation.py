@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import msgspec
 
 from perfgate.cases import Case, Load
-from perfgate.engines import injection as plants
+from perfgate.engines import injection
 from perfgate.judge.identity import context, identity
 from perfgate.machine.hardware import Hardware
 from perfgate.models.routing import LayerShares
@@ -61,7 +61,7 @@ class Observation:
         machine: which one of its kind it ran on, by the GPUs of its servers; None where
             nothing tells.
         unmeasured: where there is no reading, why and what to do about it.
-        planted: what was planted on purpose in its servers, in words.
+        injected: what was injected on purpose in its servers, in words.
 
     """
 
@@ -72,7 +72,7 @@ class Observation:
     readings: tuple[Reading, ...]
     machine: str | None = None
     unmeasured: tuple[str, str] = NOT_MEASURED
-    planted: str = ""
+    injected: str = ""
 
     @property
     def values(self) -> list[float]:
@@ -157,7 +157,7 @@ class RunReader:
             else _ratios(values[0], values[1]),
             machine=self._machine(case),
             unmeasured=self._unmeasured(case),
-            planted=plants.words(self.planted(case)),
+            injected=injection.format_injection(self.injected(case)),
         )
 
     def _machine(self, case: Case) -> str | None:
@@ -176,14 +176,14 @@ class RunReader:
         hardware = self.results.hardware
         return hardware.machine_of(used) if used else hardware.machine_id
 
-    def planted(self, case: Case) -> dict[str, float | str]:
-        """What was planted on purpose in the servers of the case."""
+    def injected(self, case: Case) -> dict[str, float | str]:
+        """What was injected on purpose in the servers of the case."""
         servers = {load.server.key for load in case.loads}
         return {
             name: what
             for key in servers
             for row in self._launches[key]
-            for name, what in row.planted.items()
+            for name, what in row.injected.items()
         }
 
     def cut_off(self, case: Case) -> list[str]:

@@ -80,7 +80,7 @@ def judge_paired(reader: RunReader, case: Case) -> Decision:
         reader.results.against_delta,
         details,
     )
-    return msgspec.structs.replace(decision, injected=candidate.planted)
+    return msgspec.structs.replace(decision, injected=candidate.injected)
 
 
 def _details_of(candidate: Observation, base: Observation) -> list[str]:

@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 from perfgate import formatting as wording
-from perfgate.engines.injection import words
+from perfgate.engines.injection import format_injection
 from perfgate.judge.verdict import DEMOTED, Outcome
 from perfgate.results.schema import RunResults
 
@@ -85,12 +85,13 @@ def ended_early(results: RunResults) -> list[str]:
     ]
 
 
-def planted(results: RunResults) -> list[str]:
-    """What was changed in each server on purpose: "PLANTED in SERVER: arguments --enforce-eager"; empty if nothing."""
-    rows = (launch for launch in results.launches if launch.planted)
+def injected(results: RunResults) -> list[str]:
+    """What was changed in each server on purpose: "INJECTED in SERVER: arguments --enforce-eager"; empty if nothing."""
+    rows = (launch for launch in results.launches if launch.injected)
     return list(
         dict.fromkeys(
-            f"PLANTED in {launch.server}: {words(launch.planted)}" for launch in rows
+            f"INJECTED in {launch.server}: {format_injection(launch.injected)}"
+            for launch in rows
         )
     )
 
@@ -111,7 +112,7 @@ def builds(results: RunResults) -> list[str]:
     texts = [
         (
             f"{engine}: base and candidate are the same {path}, so that only noise "
-            "and what is planted differ"
+            "and what is injected differ"
         )
         for engine, path in results.against.items()
         if engine in same
@@ -142,5 +143,5 @@ def important(results: RunResults) -> list[str]:
         *faults(results),
         *lacking(results),
         *demoted(results),
-        *planted(results),
+        *injected(results),
     ]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from perfgate.cases import Case
-from perfgate.engines.injection import words
+from perfgate.engines.injection import format_injection
 from perfgate.judge import run_status
 from perfgate.judge.baseline_store import Store
 from perfgate.judge.verdict import Outcome
@@ -183,7 +183,11 @@ def launch_rows(results: RunResults) -> list[tuple[str, ...]]:
             "; ".join(
                 [
                     *launch.notes,
-                    *([f"PLANTED {words(launch.planted)}"] if launch.planted else []),
+                    *(
+                        [f"INJECTED {format_injection(launch.injected)}"]
+                        if launch.injected
+                        else []
+                    ),
                 ]
             )
             or "-",

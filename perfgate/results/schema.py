@@ -32,9 +32,10 @@ from perfgate.models.catalogue import CATALOGUE, Architecture, Model
 from perfgate.models.catalogue import register as register_models
 from perfgate.models.routing import Routing
 from perfgate.results.timing import Session
+from perfgate.results.upgrade import upgrade_content
 from perfgate.servers.launch_record import LaunchRecord
 
-SCHEMA: Literal[1] = 1
+SCHEMA: Literal[2] = 2
 RESULTS_FILE = "results.json"
 _NO_MEASUREMENTS = '\n "measurements": [],\n'
 
@@ -51,7 +52,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         effective: settings that the engine chose itself (attention backend, ...), as it
             reported them.
         settings: others, by which two engines are compared; not part of the identity.
-        planted: what was changed on purpose (`perfgate.engines.injection`), delays in
+        injected: what was changed on purpose (`perfgate.engines.injection`), delays in
             ms; such a run never becomes a baseline.
         measured: False while it is measured, and for good where the session ended
             meanwhile.
@@ -65,7 +66,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     notes: tuple[str, ...] = ()
     effective: dict[str, str] = {}
     settings: dict[str, str] = {}
-    planted: dict[str, float | str] = {}
+    injected: dict[str, float | str] = {}
     measured: bool = True
 
 
@@ -168,7 +169,7 @@ class RunResults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     """
 
-    schema: Literal[1] = SCHEMA
+    schema: Literal[2] = SCHEMA
     run_id: str
     suite_version: str
     command: tuple[str, ...]
@@ -273,6 +274,7 @@ def load(run_dir: Path) -> RunResults:
         content = path.read_bytes()
         if path.suffix == ".gz":
             content = gzip.decompress(content)
+        content = upgrade_content(content)
         return _known(msgspec.json.decode(content, type=RunResults))
     except (
         msgspec.DecodeError,

@@ -19,7 +19,7 @@ import psutil
 import perfgate
 from perfgate.cases import Case, asking_routing
 from perfgate.config.settings import Settings
-from perfgate.engines import injection as plants
+from perfgate.engines import injection
 from perfgate.engines.base import LaunchPlan, ServerConfig
 from perfgate.errors import Failure
 from perfgate.judge import gate
@@ -118,7 +118,9 @@ class Campaign:
             },
         )
         if previous is not None:
-            results = resumed(results, previous, self._needs, settings.recorded_plant)
+            results = resumed(
+                results, previous, self._needs, settings.recorded_injection
+            )
             kept, had = len(results.launches), len(previous.launches)
             for line in (
                 f"resuming {previous.run_id}: {kept} launches kept of {had}",
@@ -222,7 +224,9 @@ class Campaign:
             runner = self._runner_of(config, server)
             settings = self._settings
             runner.begin(
-                settings.plant(config), settings.silence_timeout_s, settings.telemetry
+                settings.injection(config),
+                settings.silence_timeout_s,
+                settings.telemetry,
             )
             self._held[config.key] = server, runner
         return server
@@ -492,7 +496,7 @@ class Campaign:
             )
         if (attached := self._attached(config)) is not None:
             launch = self._runner_of(config, attached)
-            launch.run(workloads, plants.NOTHING, settings.silence_timeout_s)
+            launch.run(workloads, injection.NOTHING, settings.silence_timeout_s)
             self._held[config.key] = attached, launch
             return
         for attempt in (1, 2):
@@ -507,7 +511,7 @@ class Campaign:
             launch = self._runner_of(config, server)
             death = launch.run(
                 workloads,
-                settings.plant(config),
+                settings.injection(config),
                 settings.silence_timeout_s,
                 settings.telemetry,
                 part,

@@ -66,7 +66,9 @@ class Planner:
             cores=() if config.gpu_count else tuple(sorted(os.sched_getaffinity(0))),
             gpu_indices=settings.gpu_indices[: config.gpu_count],
         )
-        plan = settings.plant(config).into(engines.lookup(config.engine).plan(request))
+        plan = settings.injection(config).apply_to(
+            engines.lookup(config.engine).plan(request)
+        )
         inherited = environment.inherited(os.environ, (name for name, _ in plan.env))
         server = msgspec.structs.replace(
             software(settings, config), environment=inherited

@@ -20,7 +20,7 @@ import requests
 from perfgate.cases import asking_routing
 from perfgate.engines import registry as engines
 from perfgate.engines.base import LaunchFacts, ServerConfig
-from perfgate.engines.injection import Plant, words
+from perfgate.engines.injection import Injection, format_injection
 from perfgate.load import ladder, measurement
 from perfgate.load import warmup as warming
 from perfgate.load.client import SILENT
@@ -89,7 +89,7 @@ class LaunchMeasurement:
     def run(
         self,
         workloads: Sequence[Workload],
-        plant: Plant,
+        injection: Injection,
         silence_timeout_s: float,
         sampled: bool = True,
         part: bool = False,
@@ -98,7 +98,7 @@ class LaunchMeasurement:
 
         Args:
             workloads: to be sent, in turns; then those that ask where the tokens go.
-            plant: what is changed in the server, to see the gate fire.
+            injection: what is changed in the server, to see the gate fire.
             silence_timeout_s: when nothing was heard for so long, the server hangs.
             sampled: whether its GPUs are looked at while repetitions are measured.
             part: whether these are a part of its load, so that what it holds afterwards
@@ -106,9 +106,9 @@ class LaunchMeasurement:
 
         Raises:
             Failure: the server answers, but not this: a warm-up fails, or a delay
-                cannot be planted.
+                cannot be injected.
         """
-        self.begin(plant, silence_timeout_s, sampled)
+        self.begin(injection, silence_timeout_s, sampled)
         return self.more(workloads, part)
 
     @property
@@ -117,14 +117,14 @@ class LaunchMeasurement:
         return self._index
 
     def begin(
-        self, plant: Plant, silence_timeout_s: float, sampled: bool = True
+        self, injection: Injection, silence_timeout_s: float, sampled: bool = True
     ) -> None:
         """Note the launch, and change in the server what is to be changed; arguments as of `run`."""
         self._sampled = sampled
         self._target = dataclasses.replace(
             self._target, silence_timeout_s=silence_timeout_s
         )
-        self._note_start(plant)
+        self._note_start(injection)
 
     def more(
         self, workloads: Sequence[Workload], part: bool = False
@@ -183,7 +183,7 @@ class LaunchMeasurement:
             self._ledger.put_measurement(msgspec.structs.replace(row, error=str(death)))
         return death
 
-    def _note_start(self, plant: Plant) -> None:
+    def _note_start(self, injection: Injection) -> None:
         if isinstance(self._server, AttachedServer):
             unknown = (
                 f"{self._server.url} is run by somebody else: its start, log and "
@@ -204,10 +204,12 @@ class LaunchMeasurement:
         with Path(record.log).open(encoding="utf-8", errors="replace") as log:
             facts = self._engine.read_log(self._config, log)
         self._chunk_tokens = _chunk_tokens(facts)
-        if plant.per_token_ms is not None:
-            self._engine.plant_delay(self._server.url, plant.per_token_ms)
-        if planted := plant.recorded():
-            self._tell.line(f"{self._config.key}: PLANTED {words(planted)}")
+        if injection.per_token_ms is not None:
+            self._engine.inject_delay(self._server.url, injection.per_token_ms)
+        if injected := injection.record():
+            self._tell.line(
+                f"{self._config.key}: INJECTED {format_injection(injected)}"
+            )
         self._ledger.add_launch(
             Launch(
                 server=self._config.key,
@@ -217,7 +219,7 @@ class LaunchMeasurement:
                 | ({} if record.ready_s is None else {"ready_s": record.ready_s}),
                 effective=facts.effective,
                 settings=facts.settings,
-                planted=planted,
+                injected=injected,
                 measured=False,
             )
         )

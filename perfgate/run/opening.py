@@ -14,7 +14,7 @@ from perfgate.cases import Case
 from perfgate.config import choices
 from perfgate.config.project import Project
 from perfgate.config.settings import Settings
-from perfgate.engines import injection as plants
+from perfgate.engines import injection
 from perfgate.machine import memory
 from perfgate.machine.hardware import Hardware
 from perfgate.machine.leases import CPU, LEASES, Lease, acquire
@@ -99,7 +99,7 @@ def open_campaign(
     Raises:
         BadOption: an option is not NAME=VALUE, a run directory is taken, or its run
             compares other builds.
-        BadPlant: something would be planted in a model that no server here serves.
+        BadInjection: something would be injected in a model that no server here serves.
 
     """
     run_dir = place.run_dir
@@ -133,7 +133,7 @@ def open_campaign(
         engine_pythons=choices.pairs("--engine-python", option.engine_python),
         model_dirs=choices.pairs("--model-dir", option.model_dir),
         allow_download=option.allow_download,
-        plants=choices.planted(option),
+        injections=choices.injected(option),
         silence_timeout_s=option.stall_timeout,
         attached=choices.attachments(tuple(option.attach)),
         against=against,
@@ -145,7 +145,7 @@ def open_campaign(
     )
     if not planned.has_servers_in_hand:
         served = [load.server.model for case in planned.cases for load in case.loads]
-        plants.refuse_unserved(settings.plants, served)
+        injection.refuse_unserved(settings.injections, served)
     # Last of what can be refused: a lease that nobody gives back would make the next
     # attempt wait for this process.
     lease = _lease(option, hardware, planned, tell)

@@ -1,6 +1,6 @@
 """What of an earlier session's measurements can be kept?
 
-Launches that were measured whole, of servers, workloads and plants that are still the
+Launches that were measured whole, of servers, workloads and injections that are still the
 same, whether or not this session asks for them. A launch in whose middle the session
 ended is measured anew: fewer repetitions are another statistic, and what the server
 holds was not read.
@@ -14,7 +14,7 @@ import msgspec
 
 from perfgate.cases import Load, asking_routing
 from perfgate.engines.base import ServerConfig
-from perfgate.engines.injection import Planted
+from perfgate.engines.injection import InjectionRecord
 from perfgate.errors import Failure
 from perfgate.load.workload import Workload
 from perfgate.machine.hardware import Hardware
@@ -35,14 +35,14 @@ def resumed(
     fresh: RunResults,
     previous: RunResults,
     needs: Needs,
-    planted: Callable[[ServerConfig], Planted] = lambda _: {},
+    injected: Callable[[ServerConfig], InjectionRecord] = lambda _: {},
 ) -> RunResults:
     """The results to go on with.
 
     Args:
         fresh: those of a session that has measured nothing yet.
         needs: what this session asks of each server.
-        planted: what this session plants in it.
+        injected: what this session injects into it.
 
     Raises:
         OtherMachine: two machines would be mixed in one run.
@@ -63,7 +63,7 @@ def resumed(
         return (
             launch.measured
             and config == then.config
-            and launch.planted == planted(config)
+            and launch.injected == injected(config)
             and all(row.is_sound for row in mine)
             and all(previous.workloads.get(w.name, w) == w for w in workloads)
         )

@@ -151,7 +151,7 @@ def overhead() -> None:
 @click.option("--device", default="cuda")
 @click.option("--busy", default=0, help="processes that burn CPU meanwhile")
 def stalls(device: str, busy: int) -> None:
-    """Planted gaps of 50 ms to 2 s, each in a run of its own; then runs without any."""
+    """Injected gaps of 50 ms to 2 s, each in a run of its own; then runs without any."""
     burners = [subprocess.Popen(["sh", "-c", "while :; do :; done"]) for _ in range(busy)]
     workload = Workload(name="stalls", num_prompts=64, max_concurrency=16, prompts=Synthetic(output_len_tokens=32))
     try:
@@ -160,7 +160,7 @@ def stalls(device: str, busy: int) -> None:
             for length_ms in (50, 70, 100, 200, 500, 1000, 2000, 0, 0, 0, 0, 0):
                 engine.set(stalls=[[0.5, length_ms / 1e3]] if length_ms else [])
                 result = measure(target, workload, length_ms)
-                click.echo(f"planted {length_ms} ms: {result.invalid or 'valid'} {result.notes}")
+                click.echo(f"injected {length_ms} ms: {result.invalid or 'valid'} {result.notes}")
     finally:
         for burner in burners:
             burner.kill()

@@ -28,7 +28,7 @@ class Behaviour:
     Attributes:
         ttft_spread_s: the k-th request waits up to this much more, so that streams are not in step.
         gaps_s: explicit gaps between chunks, used in turn instead of `itl_s`.
-        extra_itl_s: added to every gap: the planted regression.
+        extra_itl_s: added to every gap: the injected regression.
         stalls: (start, length) in s since the first request after the last reset, in which nothing is sent to anyone.
         slow: (serial, chunk, length): one request that falls silent alone.
         compiles: (prompt length, s): the first request of that length since the last reset waits so much longer.
@@ -72,7 +72,7 @@ class Engine:
         self.counters["prefix_cache_queries"] = self.finished = self.running = 0
 
     def stalled_until(self, now: float) -> float:
-        """End of the planted stall that `now` (loop time, s) lies in; 0 outside one."""
+        """End of the injected stall that `now` (loop time, s) lies in; 0 outside one."""
         start = self.first_request_at or now
         ends = [start + at + length for at, length in self.behaviour.stalls if start + at <= now < start + at + length]
         return max(ends, default=0.0)

@@ -80,7 +80,7 @@ def _weights(url: str) -> tuple[float, ...]:
     return (1.0, 1.0)
 
 
-def _plant(url: str, per_token_ms: float) -> None:
+def _inject(url: str, per_token_ms: float) -> None:
     requests.post(f"{url}/behaviour", json={"extra_itl_s": per_token_ms / 1000}, timeout=10).raise_for_status()
 
 
@@ -108,7 +108,7 @@ def enter() -> None:
     measurement.measure = _told_speed(measurement.measure)
     for name in ("fake", "rival"):
         engines.ENGINES[name] = Engine(
-            name=name, plan=_plan, read_log=_read_log, weights_bytes_per_rank=_weights, plant_delay=_plant
+            name=name, plan=_plan, read_log=_read_log, weights_bytes_per_rank=_weights, inject_delay=_inject
         )
 
 

@@ -97,7 +97,7 @@ def run(
     run_id: str = "20260601-120000-1",
     complete: bool = True,
     machine: Hardware | None = None,
-    planted: Mapping[str, float | str] | None = None,
+    injected: Mapping[str, float | str] | None = None,
 ) -> RunResults:
     """A run in which launch n of a load has the n-th value of each metric; None makes all its repetitions invalid."""
     launches: dict[tuple[str, int], dict[str, float]] = {}
@@ -130,17 +130,17 @@ def run(
             key: Server(config=config, python="3.12", versions={"vllm": "0.26.0"}) for key, config in servers.items()
         },
         workloads={load.workload.name: load.workload for load in values if load.workload},
-        launches=tuple(_launch(key, index, own, planted or {}) for (key, index), own in launches.items()),
+        launches=tuple(_launch(key, index, own, injected or {}) for (key, index), own in launches.items()),
         measurements=tuple(measurements),
         cases=tuple(cases),
     )
 
 
-def _launch(key: str, index: int, values: dict[str, float], planted: Mapping[str, float | str]) -> Launch:
+def _launch(key: str, index: int, values: dict[str, float], injected: Mapping[str, float | str]) -> Launch:
     start = LaunchRecord(
         key=key, index=index, argv=("engine",), env={}, pid=1, log="logs/x.log", started_unix_s=1.8e9, ready_s=50.0
     )
-    return Launch(server=key, index=index, start=start, values=values, planted=dict(planted))
+    return Launch(server=key, index=index, start=start, values=values, injected=dict(injected))
 
 
 def seen(case: Case, *values: float | None, **changed: str) -> Observation:

@@ -25,7 +25,7 @@ def test_base_and_candidate_in_turn(project, pytester):
     common = ("-m", "cpu", "-k", "test_output_throughput", *AGAINST)
 
     same = project(*common, "--run-dir", "same")
-    slowed = project(*common, "--run-dir", "slowed", "--plant-delay", "mixtral-small=1")
+    slowed = project(*common, "--run-dir", "slowed", "--inject-delay", "mixtral-small=1")
 
     assert (0, {"passed": 2}) == (same.ret, outcomes(same)), same.stdout.str()
     assert (1, {"failed": 1, "passed": 1}) == (slowed.ret, outcomes(slowed)), slowed.stdout.str()
@@ -37,7 +37,7 @@ def test_base_and_candidate_in_turn(project, pytester):
     for model in ("llama", "mixtral"):
         order = ["A" if server.endswith("-base") else "B" for _, server in begun if model in server]
         assert "ABBAAB" == "".join(order)
-    assert {"fake-mixtral-small-tp2"} == {launch.server for launch in results.launches if launch.planted}
+    assert {"fake-mixtral-small-tp2"} == {launch.server for launch in results.launches if launch.injected}
     slowed.stdout.fnmatch_lines(
         ["*metric*value*base*change*verdict*", "*slower by 33.3 %*REGRESSED*", "*unchanged*PASSED*"]
     )

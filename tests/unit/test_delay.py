@@ -1,4 +1,4 @@
-"""Is a planted wait where a step cannot hide it?"""
+"""Is an injected wait where a step cannot hide it?"""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ def test_vllm_waits_in_the_queue_of_the_gpu(cuda):
     )
     batch = types.SimpleNamespace(num_scheduled_tokens={"a": 1, "b": 1})
 
-    assert {"per_token_ms": 0.5} == worker.perfgate_plant_delay("0.5")
+    assert {"per_token_ms": 0.5} == worker.perfgate_inject_delay("0.5")
     cuda.queued.clear()
     worker.model_runner.execute_model(batch)
-    worker.perfgate_plant_delay("0")
+    worker.perfgate_inject_delay("0")
     cuda.queued, slowed = [], cuda.queued[:2]
     worker.model_runner.execute_model(batch)
 

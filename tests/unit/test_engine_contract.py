@@ -19,7 +19,7 @@ import pytest
 import requests
 
 from perfgate.engines import environment
-from perfgate.engines.base import Engine, LaunchPlan, LaunchRequest, PlantFailed, ServerConfig
+from perfgate.engines.base import Engine, LaunchPlan, LaunchRequest, InjectionFailed, ServerConfig
 from perfgate.engines.registry import ENGINES
 from perfgate.errors import Failure
 from perfgate.load.server_metrics import difference, scrape
@@ -202,9 +202,9 @@ def test_weights_are_what_the_arithmetic_says(running):
     assert 1 == pytest.approx(values["weights_over_arithmetic"], abs=0.03)
 
 
-def test_delay_is_planted_and_seen(running):
-    """A delay for each token makes an answer slower by its length; what cannot be planted is an error."""
-    running.engine.plant_delay(running.server.url, 200.0)
+def test_delay_is_injected_and_seen(running):
+    """A delay for each token makes an answer slower by its length; what cannot be injected is an error."""
+    running.engine.inject_delay(running.server.url, 200.0)
     try:
         answer = requests.post(
             f"{running.server.url}/v1/completions",
@@ -213,9 +213,9 @@ def test_delay_is_planted_and_seen(running):
         )
         assert answer.elapsed.total_seconds() >= 16 * 0.2
     finally:
-        running.engine.plant_delay(running.server.url, 0.0)
-    with pytest.raises(PlantFailed):
-        running.engine.plant_delay("http://127.0.0.1:9", 1.0)
+        running.engine.inject_delay(running.server.url, 0.0)
+    with pytest.raises(InjectionFailed):
+        running.engine.inject_delay("http://127.0.0.1:9", 1.0)
 
 
 def test_warm_server_settles(running):

@@ -151,13 +151,13 @@ def test_agreeing_launches_are_a_regression():
 
 
 @pytest.mark.parametrize("recorded", [[], STEADY])
-def test_what_was_planted_is_told(recorded):
+def test_what_was_injected_is_told(recorded):
     """Whatever the advice: the run becomes no baseline."""
-    launches = dataclasses.replace(m.seen(m.THROUGHPUT, *[800.0] * 3), planted="arguments --enforce-eager")
+    launches = dataclasses.replace(m.seen(m.THROUGHPUT, *[800.0] * 3), injected="arguments --enforce-eager")
     result = judge(m.THROUGHPUT, launches, m.recorded(m.THROUGHPUT, recorded) if recorded else None)
 
     assert (Outcome.REGRESSED if recorded else Outcome.NO_BASELINE) == result.outcome
-    assert "planted: arguments --enforce-eager; such a run becomes no baseline" in result.message
+    assert "injected: arguments --enforce-eager; such a run becomes no baseline" in result.message
 
 
 def test_provisional_baseline_widens_the_line_and_says_so():

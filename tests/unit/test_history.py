@@ -55,9 +55,9 @@ def test_entries_outlive_run_directories(tmp_path):
     assert [1000.0] == [pytest.approx(entry.value) for entry in refresh(tmp_path)]
 
 
-def test_planted_partial_and_broken_runs_stay_out(tmp_path):
+def test_injected_partial_and_broken_runs_stay_out(tmp_path):
     """Runs that were slowed down on purpose, did not end, or cannot be read are not history."""
-    saved(tmp_path, 1, 500.0, planted={"token_delay_ms": 5.0})
+    saved(tmp_path, 1, 500.0, injected={"token_delay_ms": 5.0})
     saved(tmp_path, 2, 600.0, complete=False)
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / rundata.RESULTS_FILE).write_text("{")

@@ -68,7 +68,7 @@ def test_a_repetition_survives_json(engine):
     ],
 )
 def test_what_makes_it_invalid(engine, behaviour, reason):
-    """Each planted fault is named as the reason.
+    """Each injected fault is named as the reason.
 
     Where others kept the client itself from running for most of a stall, that is the reason, and the stall its note.
     """

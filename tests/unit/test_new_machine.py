@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.planted_regressions import judged
+from benchmarks.injected_regressions import judged
 from perfgate.judge.baseline_store import Recorded, Store
 from perfgate.judge.gate import judge
 from perfgate.judge.observation import RunReader

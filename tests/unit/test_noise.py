@@ -24,12 +24,12 @@ from tests.unit import measured as m
 CASES = (m.THROUGHPUT, m.ITL)
 
 
-def saved(folder, number, *launches, uuid="GPU-0", planted=None):
+def saved(folder, number, *launches, uuid="GPU-0", injected=None):
     """A run with these throughputs, one a launch, on that GPU; repetitions scatter by 0.1 %."""
     machine = m.hardware()
     machine = msgspec.structs.replace(machine, gpus=(msgspec.structs.replace(machine.gpus[0], uuid=uuid),))
     values = {m.MOE_LOAD: {"output_throughput": launches, "itl_median_ms": [10.0] * len(launches)}}
-    results = m.run(values, CASES, run_id=f"202606{number:02}-120000-1", machine=machine, planted=planted)
+    results = m.run(values, CASES, run_id=f"202606{number:02}-120000-1", machine=machine, injected=injected)
     rundata.save(results, folder / str(number))
     return folder / str(number)
 
@@ -42,9 +42,9 @@ def shown(*words):
 
 @pytest.fixture
 def six(tmp_path):
-    """Six runs that scatter as on an H200, on two machines; a planted one that does not count."""
+    """Six runs that scatter as on an H200, on two machines; an injected one that does not count."""
     folders = [saved(tmp_path, n, 1000 * f, uuid=f"GPU-{n % 2}") for n, f in enumerate(m.QUIET, 1)]
-    return [*folders, saved(tmp_path, 9, 500.0, planted={"arguments": "--enforce-eager"})]
+    return [*folders, saved(tmp_path, 9, 500.0, injected={"arguments": "--enforce-eager"})]
 
 
 def test_noise_of_runs(six, tmp_path):

@@ -71,9 +71,9 @@ def test_label_follows_the_server(tensor_parallel_size, device, expected):
     assert expected == hardware_label(m.hardware(count=8), case)
 
 
-def test_planted_slowdowns_are_seen():
+def test_injected_slowdowns_are_seen():
     """A slowdown in any server of the case is found, one in another server is not."""
-    results = m.run({m.MOE_LOAD: {"output_throughput": [1.0]}}, [m.THROUGHPUT], planted={"token_delay_ms": 5.0})
+    results = m.run({m.MOE_LOAD: {"output_throughput": [1.0]}}, [m.THROUGHPUT], injected={"token_delay_ms": 5.0})
     reader = RunReader(results)
-    assert {"token_delay_ms": 5.0} == reader.planted(m.RATIO)
-    assert {} == reader.planted(msgspec.structs.replace(m.THROUGHPUT, of=m.DENSE_LOAD))
+    assert {"token_delay_ms": 5.0} == reader.injected(m.RATIO)
+    assert {} == reader.injected(msgspec.structs.replace(m.THROUGHPUT, of=m.DENSE_LOAD))

@@ -1,4 +1,4 @@
-"""Does the table of planted changes say what the gate said, and of whom?"""
+"""Does the table of injected changes say what the gate said, and of whom?"""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from benchmarks.planted_regressions import main
+from benchmarks.injected_regressions import main
 from perfgate.accept.accept import accept
 from perfgate.accept.proposal import Choice
 from perfgate.judge.baseline_store import Store
@@ -17,12 +17,12 @@ from tests.unit import measured as m
 
 DENSE = msgspec.structs.replace(m.THROUGHPUT, of=m.DENSE_LOAD)
 CASES = (m.THROUGHPUT, m.ITL, DENSE, m.RATIO)
-PLANTED = {"arguments": "--enforce-eager"}
+INJECTED = {"arguments": "--enforce-eager"}
 EAGER = "arguments --enforce-eager"
 
 
-def run(number, moe=1.0, dense=1.0, planted=None, backend="FLASH_ATTN"):
-    """A run of both servers; speeds are shares of 1,000 and 4,000 tok/s, the plant is in the sparse one alone."""
+def run(number, moe=1.0, dense=1.0, injected=None, backend="FLASH_ATTN"):
+    """A run of both servers; speeds are shares of 1,000 and 4,000 tok/s, the injection is in the sparse one alone."""
     values = {
         m.MOE_LOAD: {"output_throughput": [1000.0 * moe], "itl_median_ms": [10.0 / moe]},
         m.DENSE_LOAD: {"output_throughput": [4000.0 * dense]},
@@ -31,7 +31,7 @@ def run(number, moe=1.0, dense=1.0, planted=None, backend="FLASH_ATTN"):
     launches = tuple(
         msgspec.structs.replace(
             launch,
-            planted=(planted or {}) if launch.server == m.MOE.key else {},
+            injected=(injected or {}) if launch.server == m.MOE.key else {},
             effective={"attention_backend": backend if launch.server == m.MOE.key else "FLASH_ATTN"},
         )
         for launch in results.launches
@@ -49,8 +49,8 @@ def shown(tmp_path):
 
     def table(runs, *options):
         for name, results in runs.items():
-            rundata.save(results, tmp_path / "planted" / name)
-        words = [str(tmp_path / "planted"), "--baselines", str(tmp_path / "baselines"), *options]
+            rundata.save(results, tmp_path / "injected" / name)
+        words = [str(tmp_path / "injected"), "--baselines", str(tmp_path / "baselines"), *options]
         done = CliRunner().invoke(main, words)
         assert 0 == done.exit_code, done.output
         return done.output.splitlines()
@@ -58,14 +58,14 @@ def shown(tmp_path):
     return table
 
 
-def test_planted_change_is_shown_with_its_model(shown):
+def test_injected_change_is_shown_with_its_model(shown):
     """10 % lost in the sparse model: red there, named, and the unchanged runs around it are green."""
     lines = shown(
         {
             "unchanged/01": run(10),
-            "eager/01": run(11, moe=0.9, planted=PLANTED),
+            "eager/01": run(11, moe=0.9, injected=INJECTED),
             "unchanged/02": run(12, moe=1.001),
-            "later/01": run(13, moe=0.999, planted=PLANTED),
+            "later/01": run(13, moe=0.999, injected=INJECTED),
         }
     )
 
@@ -74,7 +74,7 @@ def test_planted_change_is_shown_with_its_model(shown):
         f"| eager ({EAGER}) | 1 | 2 | REGRESSED 3, PASSED 1 | 1 of 1 | yes | 0 | 2 green |",
         f"| later ({EAGER}) | 1 | 2 | PASSED 4 | 0 of 1 | nothing to name | 0 | 1 green |",
     ] == lines[2:5]
-    throughput = f"| eager | **{m.MOE.key}** (planted) | output_throughput | closed-c32: "
+    throughput = f"| eager | **{m.MOE.key}** (injected) | output_throughput | closed-c32: "
     assert throughput + "slower by 10.0 %, **REGRESSED** 1 of 1 |" in lines
     # 1 / 0.9
     assert any("| itl_median_ms | closed-c32: slower by 11.1 %, **REGRESSED** 1 of 1 |" in line for line in lines)
@@ -83,8 +83,8 @@ def test_planted_change_is_shown_with_its_model(shown):
 
 def test_packed_runs_are_read(shown, tmp_path):
     """A run that was packed to be kept counts as before."""
-    folder = tmp_path / "planted" / "eager" / "01"
-    file = rundata.save(run(11, moe=0.9, planted=PLANTED), folder)
+    folder = tmp_path / "injected" / "eager" / "01"
+    file = rundata.save(run(11, moe=0.9, injected=INJECTED), folder)
     file.with_name(f"{file.name}.gz").write_bytes(gzip.compress(file.read_bytes()))
     file.unlink()
 
@@ -93,7 +93,7 @@ def test_packed_runs_are_read(shown, tmp_path):
 
 def test_median_over_launches_and_runs(shown):
     """How far a metric moved is the median of all launches of a kind."""
-    lines = shown({f"slow/{n:02}": run(10 + n, moe=moe, planted=PLANTED) for n, moe in enumerate((0.9, 0.8, 0.5))})
+    lines = shown({f"slow/{n:02}": run(10 + n, moe=moe, injected=INJECTED) for n, moe in enumerate((0.9, 0.8, 0.5))})
 
     row = next(line for line in lines if "slow" in line and "output_throughput" in line and m.MOE.key in line)
     assert "slower by 20.0 %, **REGRESSED** 3 of 3" in row
@@ -101,7 +101,7 @@ def test_median_over_launches_and_runs(shown):
 
 def test_what_the_engine_reports_makes_it_incomparable(shown):
     """Another attention backend is INCOMPARABLE, which names the field; beside it stands what its speed alone is."""
-    lines = shown({"attention/01": run(11, moe=0.9, planted=PLANTED, backend="TRITON_ATTN")})
+    lines = shown({"attention/01": run(11, moe=0.9, injected=INJECTED, backend="TRITON_ATTN")})
 
     beside = "INCOMPARABLE (by its speed alone"
     assert f"| {beside} REGRESSED) 3, PASSED 1 | 1 of 1 | yes | 0 | none |" in lines[2]
@@ -109,9 +109,9 @@ def test_what_the_engine_reports_makes_it_incomparable(shown):
 
 
 def test_what_a_run_measured_before_it_was_cut_off_is_shown(shown):
-    """A planted run that was ended from outside counts and is marked; an unchanged one says nothing of a quiet gate."""
+    """An injected run that was ended from outside counts and is marked; an unchanged one says nothing of a quiet gate."""
     ended, never = (
-        msgspec.structs.replace(run(n, moe=0.9, planted=p), complete=False) for n, p in ((11, PLANTED), (12, None))
+        msgspec.structs.replace(run(n, moe=0.9, injected=p), complete=False) for n, p in ((11, INJECTED), (12, None))
     )
     lines = shown({"eager/01": ended, "unchanged/01": never})
 
@@ -131,7 +131,7 @@ def test_no_run_is_held_against_itself(shown, tmp_path):
 
 def test_wrong_model_is_said(shown):
     """Where the model that was left alone is red, the table says so, and a red unchanged run beside it is seen."""
-    lines = shown({"unchanged/01": run(10, dense=0.9), "odd/01": run(11, dense=0.9, planted=PLANTED)})
+    lines = shown({"unchanged/01": run(10, dense=0.9), "odd/01": run(11, dense=0.9, injected=INJECTED)})
 
     assert f"| in 0 of 1; not by {', '.join(sorted([DENSE.id, m.RATIO.id]))} | 1 | 1 RED |" in lines[3]
 
@@ -140,7 +140,7 @@ def test_without_a_baseline_nothing_is_found(shown, tmp_path):
     """A case that nothing was recorded for is counted as such, and is neither caught nor a false alarm."""
     for path in (tmp_path / "baselines").rglob("*.json"):
         path.unlink()
-    lines = shown({"unchanged/01": run(10), "eager/01": run(11, moe=0.9, planted=PLANTED)}, "--all")
+    lines = shown({"unchanged/01": run(10), "eager/01": run(11, moe=0.9, injected=INJECTED)}, "--all")
 
     assert "| unchanged | 1 | 2 | NO_BASELINE 4 | 0 of 1 | - | 0 | 1 green |" == lines[2]
     assert any("nothing to compare with, **NO_BASELINE** 1 of 1" in line for line in lines)

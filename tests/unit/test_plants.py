@@ -1,4 +1,4 @@
-"""Does a plant change what is launched, say so everywhere, and become nobody's baseline?"""
+"""Does an injection change what is launched, say so everywhere, and become nobody's baseline?"""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ import sys
 import msgspec
 import pytest
 
-from perfgate.engines import injection as plants
 from perfgate.engines.base import LaunchPlan
-from perfgate.engines.injection import BadPlant, Plant, read, words
+from perfgate.engines.injection import BadInjection, Injection, NOTHING, format_injection, parse_injections
 from perfgate.judge.identity import identity
 from perfgate.judge.observation import RunReader
 from perfgate.results.schema import Launch, load
@@ -37,14 +36,14 @@ PLAN = LaunchPlan(
 def test_options_are_read():
     """Repeated options of one model add up; arguments are split as a shell would."""
     expected = {
-        "a": Plant(
+        "a": Injection(
             per_token_ms=6.0, arguments=("--enforce-eager", "--x", "3 4"), environment=(("N", "1=2"), ("M", ""))
         ),
-        "b": Plant(per_token_ms=0.5),
+        "b": Injection(per_token_ms=0.5),
     }
 
-    assert expected == read(["a=6", "b=.5"], ["a=--enforce-eager", "a=--x '3 4'"], ["a=N=1=2", "a=M="])
-    assert {} == read([], [], [])
+    assert expected == parse_injections(["a=6", "b=.5"], ["a=--enforce-eager", "a=--x '3 4'"], ["a=N=1=2", "a=M="])
+    assert {} == parse_injections([], [], [])
 
 
 @pytest.mark.parametrize(
@@ -61,117 +60,117 @@ def test_options_are_read():
 )
 def test_options_that_cannot_be_read(options, seen):
     """What is wrong is said, with the option."""
-    with pytest.raises(BadPlant) as refused:
-        read(*options)
+    with pytest.raises(BadInjection) as refused:
+        parse_injections(*options)
     assert seen in refused.value.seen
-    assert "--plant-" in refused.value.tried
+    assert "--inject-" in refused.value.tried
 
 
 def test_plan_is_changed_and_nothing_else():
     """Arguments come last, variables replace the plan's; a search path keeps the suite's own folder in front."""
-    plant = Plant(arguments=("--enforce-eager",), environment=(("A", "2"), ("B", "3"), ("PYTHONPATH", "/planted")))
+    injection = Injection(arguments=("--enforce-eager",), environment=(("A", "2"), ("B", "3"), ("PYTHONPATH", "/injected")))
 
-    changed = plant.into(PLAN)
+    changed = injection.apply_to(PLAN)
 
     assert ("python", "--dtype", "bfloat16", "--enforce-eager") == changed.argv
-    assert {"A": "2", "B": "3", "PYTHONPATH": "/inside:/planted:/inherited"} == dict(changed.env)
+    assert {"A": "2", "B": "3", "PYTHONPATH": "/inside:/injected:/inherited"} == dict(changed.env)
     assert PLAN == dataclasses.replace(changed, argv=PLAN.argv, env=PLAN.env)
-    assert PLAN == plants.NOTHING.into(PLAN)
+    assert PLAN == NOTHING.apply_to(PLAN)
     bare = dataclasses.replace(PLAN, env=())
-    assert {"PYTHONPATH": "/planted"} == dict(Plant(environment=(("PYTHONPATH", "/planted"),)).into(bare).env)
+    assert {"PYTHONPATH": "/injected"} == dict(Injection(environment=(("PYTHONPATH", "/injected"),)).apply_to(bare).env)
 
 
-def test_launch_notes_its_plants():
+def test_launch_notes_its_injections():
     """Numbers stay numbers, so that old files load; a person reads words."""
-    plant = Plant(per_token_ms=6.0, arguments=("--x", "3 4"), environment=(("N", "1"),))
+    injection = Injection(per_token_ms=6.0, arguments=("--x", "3 4"), environment=(("N", "1"),))
 
-    assert {"per_token_ms": 6.0, "arguments": "--x '3 4'", "environment": "N=1"} == plant.recorded()
-    assert "a delay of 6 ms per token, arguments --x '3 4', environment N=1" == words(plant.recorded())
-    assert {} == plants.NOTHING.recorded()
-    launch = m.run({m.MOE_LOAD: {"output_throughput": [1.0]}}, [], planted=plant.recorded()).launches[0]
-    for noted in (launch, msgspec.structs.replace(launch, planted={"per_token_ms": 5.0})):
+    assert {"per_token_ms": 6.0, "arguments": "--x '3 4'", "environment": "N=1"} == injection.record()
+    assert "a delay of 6 ms per token, arguments --x '3 4', environment N=1" == format_injection(injection.record())
+    assert {} == NOTHING.record()
+    launch = m.run({m.MOE_LOAD: {"output_throughput": [1.0]}}, [], injected=injection.record()).launches[0]
+    for noted in (launch, msgspec.structs.replace(launch, injected={"per_token_ms": 5.0})):
         assert noted == msgspec.json.decode(msgspec.json.encode(noted), type=Launch)
 
 
-def test_planted_run_is_judged_under_its_declared_identity():
-    """A plant is no part of the identity, and the reader of a run finds it."""
+def test_injected_run_is_judged_under_its_declared_identity():
+    """An injection is no part of the identity, and the reader of a run finds it."""
     values = {m.MOE_LOAD: {"output_throughput": [1.0]}}
-    plain, planted = (m.run(values, [m.THROUGHPUT], planted=what) for what in ({}, {"arguments": "--enforce-eager"}))
+    plain, injected = (m.run(values, [m.THROUGHPUT], injected=what) for what in ({}, {"arguments": "--enforce-eager"}))
 
-    assert identity(plain, m.MOE_LOAD) == identity(planted, m.MOE_LOAD)
-    assert {"arguments": "--enforce-eager"} == RunReader(planted).planted(m.THROUGHPUT)
+    assert identity(plain, m.MOE_LOAD) == identity(injected, m.MOE_LOAD)
+    assert {"arguments": "--enforce-eager"} == RunReader(injected).injected(m.THROUGHPUT)
 
 
-def test_planted_argument_is_red_in_its_model_alone(project, pytester):
-    """An engine argument slows the candidate's sparse model: red there, told as PLANTED, kept out of baselines."""
-    plant = ("--plant-arg", "mixtral-small=--set itl_s=0.004")
-    slowed = project(*TWO_SERVERS, *AGAINST, "--run-dir", "slowed", "--perf-report", "yes", *plant)
+def test_injected_argument_is_red_in_its_model_alone(project, pytester):
+    """An engine argument slows the candidate's sparse model: red there, told as INJECTED, kept out of baselines."""
+    injection = ("--inject-arg", "mixtral-small=--set itl_s=0.004")
+    slowed = project(*TWO_SERVERS, *AGAINST, "--run-dir", "slowed", "--perf-report", "yes", *injection)
 
     assert (1, {"failed": 1, "passed": 1}) == (slowed.ret, outcomes(slowed)), slowed.stdout.str()
     assert {MOE: "REGRESSED", DENSE: "PASSED"} == verdicts(pytester.path / "slowed")
     results = load(pytester.path / "slowed")
-    assert {"fake-mixtral-small-tp2"} == {launch.server for launch in results.launches if launch.planted}
-    line = "PLANTED in fake-mixtral-small-tp2: arguments --set itl_s=0.004"
+    assert {"fake-mixtral-small-tp2"} == {launch.server for launch in results.launches if launch.injected}
+    line = "INJECTED in fake-mixtral-small-tp2: arguments --set itl_s=0.004"
     slowed.stdout.fnmatch_lines([line])
     for name in ("summary.md", "report.html"):
         assert line in (pytester.path / "slowed" / name).read_text()
     assert () == results.servers["fake-mixtral-small-tp2"].config.extra_args
 
 
-def test_planted_variable_reaches_the_engine(project, pytester):
+def test_injected_variable_reaches_the_engine(project, pytester):
     """A variable reaches the engine through a script in place of its Python; accept refuses the run."""
     script = pytester.path / "engine-python"
     script.write_text(
-        f'#!/bin/sh\nexport PYTHONPATH="$PYTHONPATH:/opt/site"\nexec {sys.executable} "$@" $PLANTED_ARGUMENTS\n'
+        f'#!/bin/sh\nexport PYTHONPATH="$PYTHONPATH:/opt/site"\nexec {sys.executable} "$@" $INJECTED_ARGUMENTS\n'
     )
     script.chmod(0o755)
     slow = project(
         *TWO_SERVERS,
-        *("--engine-python", f"fake={script}", "--plant-env", "mixtral-small=PLANTED_ARGUMENTS=--set itl_s=0.004"),
+        *("--engine-python", f"fake={script}", "--inject-env", "mixtral-small=INJECTED_ARGUMENTS=--set itl_s=0.004"),
     )
 
     assert {"passed": 2} == outcomes(slow), slow.stdout.str()  # only reported on the CPU
-    slow.stdout.fnmatch_lines(["PLANTED in fake-mixtral-small-tp2: environment 'PLANTED_ARGUMENTS=--set itl_s=0.004'"])
+    slow.stdout.fnmatch_lines(["INJECTED in fake-mixtral-small-tp2: environment 'INJECTED_ARGUMENTS=--set itl_s=0.004'"])
     run = newest_run(pytester)
     values = {row.case: row.value for row in load(run).verdicts}
     # 1,000 / 4 ms beside 1,000 / 1 ms.
     assert {MOE: 250.0, DENSE: 1000.0} == {case: round(value) for case, value in values.items()}
     refused = perfgate(pytester, "accept", str(run))
     assert 1 == refused.ret
-    assert "changed on purpose: PLANTED environment" in refused.stderr.str()
+    assert "changed on purpose: INJECTED environment" in refused.stderr.str()
 
 
-def test_only_the_same_plant_is_gone_on_with(project, pytester):
-    """--resume launches again what was planted otherwise."""
+def test_only_the_same_injection_is_gone_on_with(project, pytester):
+    """--resume launches again what was injected otherwise."""
     run = (*TWO_SERVERS, "--run-dir", "mine")
-    project(*run, "--plant-arg", "mixtral-small=--set itl_s=0.004")
-    again = project(*run, "--resume", "--plant-arg", "mixtral-small=--set itl_s=0.004")
+    project(*run, "--inject-arg", "mixtral-small=--set itl_s=0.004")
+    again = project(*run, "--resume", "--inject-arg", "mixtral-small=--set itl_s=0.004")
     plain = project(*run, "--resume")
 
     assert "2 launches kept of 2" in again.stdout.str()
     assert "1 launches kept of 2" in plain.stdout.str()
-    assert "PLANTED" not in plain.stdout.str().rpartition("performance gate")[2]
+    assert "INJECTED" not in plain.stdout.str().rpartition("performance gate")[2]
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--plant-arg", "mixtral-small=--x", "--baseline-record"), "leave --baseline-record out"),
-        (("--plant-env", "mixtral-small=A=1", "--attach", "fake=http://127.0.0.1:9"), "leave --attach out"),
+        (("--inject-arg", "mixtral-small=--x", "--baseline-record"), "leave --baseline-record out"),
+        (("--inject-env", "mixtral-small=A=1", "--attach", "fake=http://127.0.0.1:9"), "leave --attach out"),
     ],
     ids=["record", "attach"],
 )
-def test_plants_that_cannot_be_meant(project, options, said):
-    """What is changed on purpose is not recorded, and is planted only in servers of our own."""
+def test_injections_that_cannot_be_meant(project, options, said):
+    """What is changed on purpose is not recorded, and is injected only in servers of our own."""
     result = project("-m", "cpu", *options)
 
     assert pytest.ExitCode.USAGE_ERROR == result.ret
     assert said in result.stderr.str()
 
 
-def test_plant_in_a_model_that_is_not_served(project):
-    """A plant that would be planted nowhere fails the tests instead of proving nothing."""
-    result = project(*TWO_SERVERS, "--plant-arg", "mixtral-8x7b=--enforce-eager")
+def test_injection_in_a_model_that_is_not_served(project):
+    """An injection that would be injected nowhere fails the tests instead of proving nothing."""
+    result = project(*TWO_SERVERS, "--inject-arg", "mixtral-8x7b=--enforce-eager")
 
     assert (1, {"failed": 2}) == (result.ret, outcomes(result))
     result.stdout.fnmatch_lines(["*this session serves llama-small, mixtral-small*"])

@@ -83,12 +83,12 @@ def test_missing_baseline(project, pytester, gate, status, word):
     assert 2 == len({launch.server for launch in results.launches})
 
 
-def test_unchanged_passes_and_planted_slowdown_is_red(project, pytester):
-    """Recorded and unchanged is green; a delay planted in one model's tokens is REGRESSED."""
+def test_unchanged_passes_and_injected_slowdown_is_red(project, pytester):
+    """Recorded and unchanged is green; a delay injected in one model's tokens is REGRESSED."""
     record_ratio(project, pytester)
 
     unchanged = project("-m", "cpu", "-k", RATIO)
-    slowed = project("-m", "cpu", "-k", RATIO, "--plant-delay", "mixtral-small=12")
+    slowed = project("-m", "cpu", "-k", RATIO, "--inject-delay", "mixtral-small=12")
 
     assert (0, {"passed": 1}) == (unchanged.ret, outcomes(unchanged))
     assert (1, {"failed": 1}) == (slowed.ret, outcomes(slowed))
@@ -100,7 +100,7 @@ def test_further_launches_are_sent_what_is_undecided_alone(project, pytester):
     record_ratio(project, pytester)
     reported = "mixtral-small-tp2/single-stream/itl_median_ms"
 
-    project("-m", "cpu", "-k", f"({RATIO} or {reported}) and not -ep", "--plant-delay", "mixtral-small=12")
+    project("-m", "cpu", "-k", f"({RATIO} or {reported}) and not -ep", "--inject-delay", "mixtral-small=12")
 
     results, sparse = load(newest_run(pytester)), "fake-mixtral-small-tp2"
     sent = [{m.workload for m in results.measurements if m.server == sparse and m.launch == n} for n in range(3)]

@@ -23,7 +23,7 @@ LOAD = Workload(
 def engine(answer):
     """An engine whose tokens go where `answer` says."""
     return Engine(
-        name="fake", plan=None, read_log=None, weights_bytes_per_rank=None, plant_delay=None, routed_experts=answer
+        name="fake", plan=None, read_log=None, weights_bytes_per_rank=None, inject_delay=None, routed_experts=answer
     )
 
 

@@ -117,12 +117,12 @@ def test_every_explanation_is_of_a_figure():
     assert [] == [pattern for pattern in explanations if not fnmatch.filter(cases, pattern)]
 
 
-def test_planted_launches_are_left_out(table, tmp_path):
+def test_injected_launches_are_left_out(table, tmp_path):
     """What was slowed down on purpose stands beside nothing."""
     run = saved(tmp_path / "run")
     results = rundata.load(run)
-    planted = tuple(msgspec.structs.replace(launch, planted={"per_token_ms": 1.0}) for launch in results.launches)
-    rundata.save(msgspec.structs.replace(results, launches=planted), run)
+    injected = tuple(msgspec.structs.replace(launch, injected={"per_token_ms": 1.0}) for launch in results.launches)
+    rundata.save(msgspec.structs.replace(results, launches=injected), run)
 
     assert "-" == table(run)["1x H200, vllm-llama-3.1-8b-tp1, burst-100, output_throughput"][1]
 

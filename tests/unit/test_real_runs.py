@@ -53,7 +53,7 @@ def many(project, pytester, monkeypatch):
     )
 
 
-def test_planted_losses_are_counted(many, pytester):
+def test_injected_losses_are_counted(many, pytester):
     """Unchanged runs are green, 150 % are red in the one case that holds the slowed model; a lost run is done again."""
     first = many()
     done = load(pytester.path / "proof" / "loss-1.5" / "01").run_id
@@ -71,19 +71,19 @@ def test_planted_losses_are_counted(many, pytester):
         )
     assert done == load(pytester.path / "proof" / "loss-1.5" / "01").run_id
     assert (pytester.path / "proof" / "unchanged" / "01.partial-0").is_dir()
-    more = ("--plant", "slow=--plant-delay mixtral-small=3")
-    planted = many("--unchanged", "0", "--losses", "0.1", "--runs", "2", *more)
+    more = ("--inject", "slow=--inject-delay mixtral-small=3")
+    injected = many("--unchanged", "0", "--losses", "0.1", "--runs", "2", *more)
     assert ["| loss-0.1 (a delay of 0.2 ms per token) | 2 | 0 | 0 | none |"] == [
-        line for line in planted.outlines if line.startswith("| loss-0.1")
+        line for line in injected.outlines if line.startswith("| loss-0.1")
     ]
-    planted.stdout.fnmatch_lines(["| slow (a delay of 3 ms per token) | 2 | 2 | 0 | *itl_median_ms REGRESSED (2) |"])
+    injected.stdout.fnmatch_lines(["| slow (a delay of 3 ms per token) | 2 | 2 | 0 | *itl_median_ms REGRESSED (2) |"])
     assert 1 == len(list((pytester.path / "proof" / "unchanged").glob("*.txt")))
 
 
-def test_a_plant_that_plants_nothing_is_refused(tmp_path):
-    """A kind of run needs a name for its folder, and an option that plants."""
-    for text in ("slow", "slow=-k closed", "a/b=--plant-delay m=1"):
-        done = CliRunner().invoke(main, ["measure", str(tmp_path), "--losses", "", "--plant", text])
+def test_an_injection_that_injects_nothing_is_refused(tmp_path):
+    """A kind of run needs a name for its folder, and an option that injects."""
+    for text in ("slow", "slow=-k closed", "a/b=--inject-delay m=1"):
+        done = CliRunner().invoke(main, ["measure", str(tmp_path), "--losses", "", "--inject", text])
         assert (2, True) == (done.exit_code, "is no NAME=OPTIONS" in done.output)
 
 

@@ -146,10 +146,10 @@ def test_whole_launch_of_a_run_that_was_cut_off_is_taken(saved, store):
     assert [9000.0] == [point.value for point in metric_in(store, dense).launches]
 
 
-def test_planted_run_is_refused(saved, store):
+def test_injected_run_is_refused(saved, store):
     """A run whose servers were changed on purpose is no baseline."""
-    with pytest.raises(RecordingRefused, match="changed on purpose: PLANTED token_delay_ms 5 ms"):
-        taken([saved(1, 1000.0, planted={"token_delay_ms": 5.0})], store)
+    with pytest.raises(RecordingRefused, match="changed on purpose: INJECTED token_delay_ms 5 ms"):
+        taken([saved(1, 1000.0, injected={"token_delay_ms": 5.0})], store)
 
 
 def test_invalid_case_is_refused_and_the_rest_can_be_taken(saved, store):

@@ -31,7 +31,7 @@ def whole_run():
         hardware=GPU,
         servers={MOE.key: Server(config=MOE, python="/env/bin/python", versions={"vllm": "0.26.0"})},
         workloads={CLOSED.name: CLOSED},
-        launches=(launched(values={"memory_bytes": 4e9}, notes=("n",), effective={"a": "b"}, planted={"d": 1.0}),),
+        launches=(launched(values={"memory_bytes": 4e9}, notes=("n",), effective={"a": "b"}, injected={"d": 1.0}),),
         measurements=(measurement(0, repetition(0, 208.4), repetition(1, invalid=("2 failed",)), error="died"),),
         cases=(case,),
         verdicts=(
@@ -80,7 +80,7 @@ def test_only_results_are_left_after_many_writes(tmp_path):
         (lambda text: text[: len(text) // 2], "truncated"),
         (lambda text: "", "truncated"),
         (lambda text: edited(text, lambda run: run.pop("hardware")), "missing required field `hardware`"),
-        (lambda text: edited(text, lambda run: run.update(schema=2)), r"`\$\.schema`"),
+        (lambda text: edited(text, lambda run: run.update(schema=3)), r"`\$\.schema`"),
         (lambda text: edited(text, lambda run: run.update(colour="red")), "unknown field `colour`"),
         (
             lambda text: edited(text, lambda run: run["launches"][0]["start"].update(pid="many")),

@@ -15,9 +15,9 @@ import pytest
 import requests
 
 from perfgate.engines import sglang
-from perfgate.engines.base import PlantFailed, ServerConfig
+from perfgate.engines.base import InjectionFailed, ServerConfig
 from perfgate.engines.cpu_affinity import TooFewCores
-from perfgate.engines.sglang import plan, plant_delay, read_log, settle, weights_bytes_per_rank
+from perfgate.engines.sglang import plan, inject_delay, read_log, settle, weights_bytes_per_rank
 from perfgate.servers.log import LogWatch
 from tests.unit.plans import options, request_for
 
@@ -211,16 +211,16 @@ def test_server_without_the_plugin_is_an_error(ranks):
 
 
 @pytest.mark.parametrize(("confirmed", "is_fine"), [([2.5, 2.5], True), ([2.5, 0.0], False), ([], False)])
-def test_planted_delay_is_confirmed_by_every_rank(ranks, confirmed, is_fine):
+def test_injected_delay_is_confirmed_by_every_rank(ranks, confirmed, is_fine):
     """A delay that one rank did not take would make the proof worthless, so it is an error."""
     ranks.state = {"perfgate_ranks": [{"perfgate_delay_ms": delay} for delay in confirmed]}
 
     if is_fine:
-        plant_delay(ranks.url, 2.5)
+        inject_delay(ranks.url, 2.5)
         assert [("/set_internal_state", {"server_args": {"perfgate_delay_ms": 2.5}})] == ranks.asked
     else:
-        with pytest.raises(PlantFailed, match=r"2\.5 ms per token"):
-            plant_delay(ranks.url, 2.5)
+        with pytest.raises(InjectionFailed, match=r"2\.5 ms per token"):
+            inject_delay(ranks.url, 2.5)
 
 
 def test_warm_server_is_told_to_freeze(ranks):
@@ -306,7 +306,7 @@ def test_names_are_the_same_inside_and_outside(plugin):
     assert (sglang.PLAIN_CPU, sglang.DELAY, sglang.REPORT) == (plugin.PLAIN_CPU, plugin.DELAY, plugin.REPORT)
 
 
-def test_planted_delay_grows_with_the_batch(plugin, monkeypatch):
+def test_injected_delay_grows_with_the_batch(plugin, monkeypatch):
     """Each step waits once for each sequence in it; other settings reach the engine; without a delay nothing waits."""
     waits, settings = [], []
     monkeypatch.setattr("time.sleep", waits.append)

@@ -12,9 +12,9 @@ import pytest
 import requests
 
 from perfgate.engines import vllm
-from perfgate.engines.base import PlantFailed, ServerConfig
+from perfgate.engines.base import InjectionFailed, ServerConfig
 from perfgate.engines.cpu_affinity import TooFewCores, bind_cores
-from perfgate.engines.vllm import plan, plant_delay, read_log, weights_bytes_per_rank
+from perfgate.engines.vllm import plan, inject_delay, read_log, weights_bytes_per_rank
 from perfgate.servers.log import LogWatch
 from tests.unit.plans import options, request_for
 
@@ -315,13 +315,13 @@ def test_server_without_the_extension_is_an_error(ranks):
         weights_bytes_per_rank(ranks.url)
 
 
-def test_planted_delay_is_confirmed_by_every_rank(ranks):
+def test_injected_delay_is_confirmed_by_every_rank(ranks):
     """The delay travels as text, since HTTP's arguments are strings, and comes back as the number."""
     ranks.results = [{"per_token_ms": 2.5}, {"per_token_ms": 2.5}]
 
-    plant_delay(ranks.url, 2.5)
+    inject_delay(ranks.url, 2.5)
 
-    assert [("/collective_rpc", {"method": "perfgate_plant_delay", "args": ["2.5"]})] == ranks.asked
+    assert [("/collective_rpc", {"method": "perfgate_inject_delay", "args": ["2.5"]})] == ranks.asked
 
 
 @pytest.mark.parametrize(
@@ -333,8 +333,8 @@ def test_unconfirmed_delay_is_an_error(ranks, results):
     """A delay that one rank did not take would make the proof worthless, so it is an error."""
     ranks.results = results
 
-    with pytest.raises(PlantFailed, match=r"2\.5 ms per token") as error:
-        plant_delay(ranks.url, 2.5)
+    with pytest.raises(InjectionFailed, match=r"2\.5 ms per token") as error:
+        inject_delay(ranks.url, 2.5)
     assert "proves nothing" in error.value.remedy
 
 
@@ -342,5 +342,5 @@ def test_delay_for_a_server_that_is_gone(ranks):
     """The server's silence is told as what was seen."""
     ranks.status = 500
 
-    with pytest.raises(PlantFailed, match="500 Server Error"):
-        plant_delay(ranks.url, 2.5)
+    with pytest.raises(InjectionFailed, match="500 Server Error"):
+        inject_delay(ranks.url, 2.5)

@@ -84,14 +84,14 @@ def test_packed_matrix_counts_with_its_share(worker, sizes, expected):
     assert {"weights_bytes": 4.0 * expected} == with_modules(worker, packed).perfgate_weights()
 
 
-def test_planted_delay_grows_with_the_batch(worker, monkeypatch):
+def test_injected_delay_grows_with_the_batch(worker, monkeypatch):
     """Each step waits once for each sequence in it, then runs as before with the same arguments."""
     waits, steps = [], []
     monkeypatch.setattr("time.sleep", waits.append)
     worker.model_runner = types.SimpleNamespace(execute_model=lambda *args, **kwargs: steps.append((args, kwargs)))
     batch = types.SimpleNamespace(num_scheduled_tokens={"a": 1, "b": 1, "c": 1})
 
-    assert {"per_token_ms": 2.0} == worker.perfgate_plant_delay("2.0")
+    assert {"per_token_ms": 2.0} == worker.perfgate_inject_delay("2.0")
     worker.model_runner.execute_model(batch, None, more=1)
 
     # 3 sequences x 2 ms
@@ -105,7 +105,7 @@ def test_second_delay_replaces_the_first(worker, monkeypatch):
     monkeypatch.setattr("time.sleep", waits.append)
     worker.model_runner = types.SimpleNamespace(execute_model=lambda *args: None)
     for delay in ("2.0", "0.0"):
-        worker.perfgate_plant_delay(delay)
+        worker.perfgate_inject_delay(delay)
 
     worker.model_runner.execute_model(types.SimpleNamespace(num_scheduled_tokens={"a": 1}))
 

@@ -67,7 +67,7 @@ def test_its_readme_holds(faked, installed, repository):
     first = faked("-m", "cpu", "--baseline-record", "--run-dir=perf/runs/first")
     accepted = installed.perfgate(repository, "accept", "perf/runs/first")
     again = faked("-m", "cpu", "--perf-report", "no", "--run-dir=perf/runs/again")
-    slow = ("--plant-delay", "chat-sparse=5", "--run-dir=perf/runs/slow")
+    slow = ("--inject-delay", "chat-sparse=5", "--run-dir=perf/runs/slow")
     slower = faked("-m", "cpu", "--perf-report", "no", *slow)
 
     assert pytest.ExitCode.NO_TESTS_COLLECTED == plain.returncode, plain.stdout

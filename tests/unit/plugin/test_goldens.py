@@ -29,8 +29,8 @@ Perfgate = Callable[..., str]
 RUNS = ROOT / "docs" / "runs"
 BASELINES = ROOT / "baselines"
 # What each stands for: green; pairs of two builds, delayed and not; two ranks, some cases not
-# measured; green, but a value worse to accept; cut off; planted, found and not found; nothing
-# recorded, without and with a plant.
+# measured; green, but a value worse to accept; cut off; injected, found and not found; nothing
+# recorded, without and with an injection.
 STORED = (
     "h100x1-20261124a",
     "h100x1-pairs/delay",
@@ -171,7 +171,7 @@ def test_recorded_unchanged_and_delayed(live, pytester):
     compare_live("accept.txt", said, pytester.path)
 
     live("unchanged", "-m", "cpu", "-k", RATIO)
-    live("delayed", "-m", "cpu", "-k", RATIO, "--plant-delay", "mixtral-small=12")
+    live("delayed", "-m", "cpu", "-k", RATIO, "--inject-delay", "mixtral-small=12")
 
 
 def test_wrong_hardware(live):

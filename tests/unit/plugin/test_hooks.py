@@ -91,7 +91,7 @@ def test_what_hooks_add_is_judged(house, pytester):
     first = house(*asked, "recorded", "--baseline-record", "--launches", "3")
     accepted = perfgate(pytester, "accept", "recorded")
     same = house(*asked, "same")
-    slower = house(*asked, "slower", "--plant-delay", "house-1b=3")
+    slower = house(*asked, "slower", "--inject-delay", "house-1b=3")
 
     assert {"skipped": 2} == outcomes(first), first.stdout.str()
     assert 0 == accepted.ret, accepted.errlines

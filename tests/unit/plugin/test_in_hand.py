@@ -181,7 +181,7 @@ def test_from_no_baseline_to_a_regression(hand, pytester):
     first = hand(CHAT, "--baseline-record", "--run-dir", "recorded", "--launches", "3")
     accepted(pytester)
     same = hand(CHAT, "--run-dir", "same")
-    slower = hand(CHAT, "--run-dir", "slower", "--plant-delay", "llama-3.1-8b=1")
+    slower = hand(CHAT, "--run-dir", "slower", "--inject-delay", "llama-3.1-8b=1")
 
     assert {"skipped": 1} == outcomes(first), first.stdout.str()
     assert {CASE: "NO_BASELINE"} == verdicts(pytester.path / "recorded")

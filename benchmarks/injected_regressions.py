@@ -1,14 +1,14 @@
-"""Which planted changes does the gate catch, by which metrics, and does it name the right model?
+"""Which injected changes does the gate catch, by which metrics, and does it name the right model?
 
-    python -m benchmarks.planted_regressions runs/planted --baselines baselines
+    python -m benchmarks.injected_regressions runs/injected --baselines baselines
 
 FOLDER holds run directories: unchanged/01, unchanged/02, ... and one folder for each
-planted change (`--plant-arg`, `--plant-env`, `--plant-delay`), such as eager/01. Every
+injected change (`--inject-arg`, `--inject-env`, `--inject-delay`), such as eager/01. Every
 run is judged anew against the store, and none against launches of its own: where an
 unchanged run is part of the baseline, the others are what it is held against. The first
-table has one row for each planted change, the second how far each metric of each model
+table has one row for each injected change, the second how far each metric of each model
 moved under each workload: the median over the launches beside the baseline. Of a
-planted run that was cut off, what it had measured is shown.
+injected run that was cut off, what it had measured is shown.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 
 import click
 
-from benchmarks.run_folders import UNCHANGED, Kind, kinds, planted_servers
+from benchmarks.run_folders import UNCHANGED, Kind, injected_servers, kinds
 from perfgate.cases import Case
 from perfgate.judge.baseline_store import Baseline, Recorded, Store
 from perfgate.judge.gate import judge
@@ -45,15 +45,15 @@ class Judged:
         moves: of each launch, value / baseline - 1.
         by_speed: what is decided where what the engine reports of itself is left out;
             None where that changes nothing.
-        planted: whether something was planted in one of its servers.
-        others: servers beside those planted that the case holds.
+        injected: whether something was injected in one of its servers.
+        others: servers beside those injected that the case holds.
     """
 
     case: Case
     verdict: Verdict
     moves: tuple[float, ...]
     by_speed: Verdict | None
-    planted: bool
+    injected: bool
     others: tuple[str, ...]
 
     @property
@@ -62,9 +62,9 @@ class Judged:
         return self.verdict.gate == "hard" and self.verdict.outcome in FOUND
 
     @property
-    def names_planted(self) -> bool:
-        """Whether the reader is led to a planted server: it is the only one, or the message says that it moved."""
-        if not self.planted:
+    def names_injected(self) -> bool:
+        """Whether the reader is led to an injected server: it is the only one, or the message says that it moved."""
+        if not self.injected:
             return False
         told = "\n".join(
             v.message for v in (self.verdict, self.by_speed) if v is not None
@@ -85,7 +85,7 @@ class Judged:
 
 def judged(results: RunResults, store: Store) -> list[Judged]:
     """Every case of a run that was measured, beside what other runs recorded."""
-    reader, planted = RunReader(results), planted_servers(results)
+    reader, injected = RunReader(results), injected_servers(results)
     reported = {name for launch in results.launches for name in launch.effective}
     found = []
     for case in results.cases:
@@ -99,7 +99,7 @@ def judged(results: RunResults, store: Store) -> list[Judged]:
         if (
             isinstance(baseline, Recorded)
             and verdict.outcome is Outcome.INCOMPARABLE
-            and servers & planted
+            and servers & injected
         ):
             by_speed = _by_speed(case, seen, baseline, reported)
         reference = (
@@ -113,8 +113,8 @@ def judged(results: RunResults, store: Store) -> list[Judged]:
                 if reference
                 else (),
                 by_speed=by_speed,
-                planted=bool(servers & planted),
-                others=tuple(sorted(servers - planted)),
+                injected=bool(servers & injected),
+                others=tuple(sorted(servers - injected)),
             )
         )
     return found
@@ -131,7 +131,7 @@ def _of_others(baseline: Baseline | None, run_id: str) -> Baseline | None:
 def _by_speed(
     case: Case, seen: Observation, baseline: Recorded, reported: Iterable[str]
 ) -> Verdict | None:
-    """The verdict if the engine had not told what was planted; None where something else differs too."""
+    """The verdict if the engine had not told what was injected; None where something else differs too."""
     names = {*seen.identity, *baseline.identity}
     apart = {
         name for name in names if seen.identity.get(name) != baseline.identity.get(name)
@@ -149,10 +149,10 @@ def _by_speed(
 def summary(
     every: Sequence[Kind], decided: Mapping[str, Sequence[Judged]]
 ) -> list[str]:
-    """Markdown: each planted change, what the gate said, whom it named, and the unchanged runs around it."""
+    """Markdown: each injected change, what the gate said, whom it named, and the unchanged runs around it."""
     lines = [
         (
-            "| planted | runs | launches | gate: cases | red | names the right model "
+            "| injected | runs | launches | gate: cases | red | names the right model "
             "| red without it | unchanged beside |"
         ),
         "|---|--:|--:|---|--:|---|--:|---|",
@@ -179,7 +179,7 @@ def summary(
         else:
             cells += [
                 _named(found),
-                str(sum(not row.planted for mine in found for row in mine)),
+                str(sum(not row.injected for mine in found for row in mine)),
             ]
             cells.append(_shown(green[r.run_id] for r in _neighbours(kind.runs, calm)))
         lines.append("| " + " | ".join(cells) + " |")
@@ -187,13 +187,13 @@ def summary(
 
 
 def _named(found: Sequence[Sequence[Judged]]) -> str:
-    """Of the runs in which something was found, in how many all of it leads to a planted server."""
+    """Of the runs in which something was found, in how many all of it leads to an injected server."""
     red = [mine for mine in found if mine]
     if not red:
         return "nothing to name"
-    right = sum(all(row.names_planted for row in mine) for mine in red)
+    right = sum(all(row.names_injected for row in mine) for mine in red)
     wrong = sorted(
-        {row.case.id for mine in red for row in mine if not row.names_planted}
+        {row.case.id for mine in red for row in mine if not row.names_injected}
     )
     return (
         "yes"
@@ -231,7 +231,7 @@ def _shown(green: Iterable[bool]) -> str:
 def moves(
     kind: Kind, decided: Mapping[str, Sequence[Judged]], everything: bool
 ) -> Iterator[str]:
-    """Markdown rows of one planted change: model, metric, how far it moved under each workload.
+    """Markdown rows of one injected change: model, metric, how far it moved under each workload.
 
     Args:
         everything: metrics that are only reported too.
@@ -240,20 +240,22 @@ def moves(
         lambda: defaultdict(list)
     )
     for results in kind.runs:
-        planted = planted_servers(results)
+        injected = injected_servers(results)
         for row in decided[results.run_id]:
             if row.case.over is None and (everything or row.verdict.gate == "hard"):
                 server = row.case.of.server.key
-                rows[server not in planted, server, row.case.metric][
+                rows[server not in injected, server, row.case.metric][
                     row.case.workload
                 ].append(row)
-    for (unplanted, server, metric), by_workload in sorted(rows.items()):
+    for (uninjected, server, metric), by_workload in sorted(rows.items()):
         texts = [
             f"{workload}: {_moved(mine, metric)}"
             for workload, mine in by_workload.items()
         ]
         name = (
-            server if unplanted or kind.name == UNCHANGED else f"**{server}** (planted)"
+            server
+            if uninjected or kind.name == UNCHANGED
+            else f"**{server}** (injected)"
         )
         yield f"| {kind.name} | {name} | {metric} | {'; '.join(texts)} |"
 
@@ -291,7 +293,7 @@ def table(folder: Path, store: Store, everything: bool = False) -> str:
     lines = [
         *summary(every, decided),
         "",
-        "| planted | server | metric | moved, median over launches |",
+        "| injected | server | metric | moved, median over launches |",
         "|---|---|---|---|",
     ]
     for kind in every:
@@ -311,7 +313,7 @@ def table(folder: Path, store: Store, everything: bool = False) -> str:
     "--all", "everything", is_flag=True, help="Show metrics that are only reported too."
 )
 def main(folder: Path, baselines: Path, everything: bool) -> None:
-    """Show what the gate says of the planted changes under FOLDER."""
+    """Show what the gate says of the injected changes under FOLDER."""
     click.echo(table(folder, Store(baselines), everything))
 
 

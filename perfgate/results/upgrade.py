@@ -1,0 +1,76 @@
+"""Schema upgrade: read a results.json of schema 1 as schema 2.
+
+Schema 2 only renames fields. `STEPS` lists, for each top-level key, what changes under
+it. Everything else is copied, above all the measurements: they are megabytes, and they
+stay undecoded bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+OLD_SCHEMA, NEW_SCHEMA = 1, 2
+Step = Callable[[Any], Any]
+"""Returns the upgraded value of one top-level key; what it cannot read, unchanged."""
+
+
+class _Head(msgspec.Struct):
+    """What decides whether a file is upgraded."""
+
+    schema: int = NEW_SCHEMA
+
+
+def rename_field(old: str, new: str) -> Step:
+    """A step that renames a field of each row of a list."""
+
+    def rename(rows: Any) -> Any:
+        if not isinstance(rows, list):
+            return rows
+        return [_renamed(row, old, new) for row in rows]
+
+    return rename
+
+
+def _renamed(row: Any, old: str, new: str) -> Any:
+    if not isinstance(row, dict) or old not in row or new in row:
+        return row
+    return {new if name == old else name: value for name, value in row.items()}
+
+
+STEPS: Mapping[str, tuple[Step, ...]] = {
+    "launches": (rename_field("planted", "injected"),),
+}
+"""Top-level key -> steps, applied in this order."""
+
+
+def upgrade_results(data: dict[str, Any]) -> dict[str, Any]:
+    """The tree of a schema-1 results.json (decoded JSON) as schema 2.
+
+    Args:
+        data: left unchanged; keys without a step may hold undecoded `msgspec.Raw`.
+    """
+    upgraded = {**data, "schema": NEW_SCHEMA}
+    for key, steps in STEPS.items():
+        if key not in upgraded:
+            continue
+        for step in steps:
+            upgraded[key] = step(upgraded[key])
+    return upgraded
+
+
+def upgrade_content(content: bytes) -> bytes:
+    """A results.json as schema 2; any file but one of schema 1 as it is.
+
+    Raises:
+        msgspec.DecodeError: the content is no JSON object.
+    """
+    if msgspec.json.decode(content, type=_Head).schema != OLD_SCHEMA:
+        return content
+    fields: dict[str, Any] = msgspec.json.decode(content, type=dict[str, msgspec.Raw])
+    for key in STEPS:
+        if key in fields:
+            fields[key] = msgspec.json.decode(fields[key])
+    return msgspec.json.encode(upgrade_results(fields))
