@@ -21,7 +21,7 @@ import pytest
 from perfgate.cases import Case
 from perfgate.engines.base import ServerConfig
 from perfgate.errors import Failure
-from perfgate.judge.verdict import Outcome, Verdict, is_red
+from perfgate.judge.verdict import Verdict, is_red
 from perfgate.run.session import PerfSession
 from perfgate.study import Study
 
@@ -38,8 +38,8 @@ _RECORDED = (
     "value",
     "baseline",
     "change",
-    "alarm_line",
-    "delta",
+    "threshold",
+    "target_effect",
     "launches",
 )
 
@@ -172,17 +172,13 @@ def settle(
         value = getattr(verdict, name)
         if value is not None:
             record_property(name, str(value))
+    from perfgate.report import verdict_text
+
+    run = str(perf.run_dir)
     if is_red(verdict.outcome, verdict.gate, perf.required):
-        pytest.fail(verdict.message, pytrace=False)
+        pytest.fail(verdict_text.render(verdict, run), pytrace=False)
     if is_red(verdict.outcome, verdict.gate, required=True):
-        pytest.skip(_why(verdict))
-
-
-def _why(verdict: Verdict) -> str:
-    """The reason of a skip; for all cases without a baseline the same, since pytest counts equals."""
-    if verdict.outcome is not Outcome.NO_BASELINE or verdict.baseline is not None:
-        return verdict.message
-    return "\n".join([verdict.outcome, *verdict.message.splitlines()[1:]])
+        pytest.skip(verdict_text.skip_reason(verdict, run))
 
 
 def _campaign_of(request: pytest.FixtureRequest) -> Callable[[], Campaign]:

@@ -350,14 +350,14 @@ def _below_the_table(perf: PerfSession, results: Any) -> Iterator[str]:
     from perfgate.report import notices, terminal
 
     yield from notices.injected(results)
-    yield from filter(None, terminal.engines_beside(results))
-    yield from terminal.improvements(results)
+    yield from filter(None, terminal.engine_notes(results))
+    yield from terminal.improvements(results, str(perf.run_dir))
     yield from filter(None, [terminal.in_common(results)])
     headline = terminal.headline(results, perf.required, len(perf.unjudged()))
     yield f"gate={perf.option.gate}: {headline}"
     yield from notices.faults(results)
     yield from notices.lacking(results)
-    yield from notices.demoted(results)
+    yield from notices.report_only(results)
     yield f"launches: {notices.launches(results)}"
     yield from notices.builds(results)
     for case in perf.unused_baselines():
@@ -365,7 +365,7 @@ def _below_the_table(perf: PerfSession, results: Any) -> Iterator[str]:
             "recorded, but no test asks for it (remove it from its file, or "
             f"bring the test back): {case}"
         )
-    yield f"run data: {terminal.where(perf.run_dir)}"
+    yield f"run data: {terminal.run_data_path(perf.run_dir)}"
     if not results.complete:
         yield (
             f"it ended early; to go on: the same command with --run-dir={perf.run_dir} --resume"

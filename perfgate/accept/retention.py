@@ -1,6 +1,6 @@
-"""Which recorded launches stay when new ones come?
+"""Retention: which recorded launches stay when new ones are accepted.
 
-Launches that pass beside the recorded ones join them. A value that moved begins anew on
+Launches that pass join the recorded ones. A value that moved begins anew on
 its machine, because a mean of before and after describes neither; launches of other
 machines stay, and say themselves whether theirs moved too. On a machine that nothing
 was recorded on, new ones join in any case: there it cannot be told whether the value
@@ -9,14 +9,13 @@ moved or machines differ, and a fast newcomer is no reason to throw the others a
 
 from __future__ import annotations
 
-import itertools
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
-from perfgate import formatting as wording
+from perfgate import formatting
 from perfgate.cases import Case
-from perfgate.judge import ratio as sides
+from perfgate.judge import ratio
 from perfgate.judge.baseline_schema import LaunchPoint
 from perfgate.judge.baseline_store import Recorded
 from perfgate.judge.machine_scope import (
@@ -29,46 +28,45 @@ from perfgate.judge.observation import Observation
 from perfgate.judge.policy import LINE_SHARE, Policy, fraction_of, log_loss
 from perfgate.judge.verdict import Outcome, Verdict
 
-# of a machine; beyond that the spread is known to 13 %, and what is older describes
-# other software
+# Of a machine. Beyond that the variation is known to 13 %, and what is older describes
+# other software.
 LAUNCHES_KEPT = 30
+JOINS = "joins although it moved: nothing was recorded on this machine (--replace begins anew)"
 
 
 def kept(
     recorded: Recorded,
-    seen: Sequence[Observation],
+    observations: Sequence[Observation],
     verdicts: Sequence[Verdict],
     replace: bool,
 ) -> tuple[Sequence[LaunchPoint], list[str]]:
-    """The recorded launches that stay beside the new ones, and what to know about those that go.
+    """The recorded launches that stay, and what to know about those that go.
 
     Args:
-        seen: the runs that would be taken over.
-        verdicts: on each of them, beside what was recorded.
+        observations: the runs that would be accepted.
+        verdicts: on each of them, compared with what was recorded.
         replace: a person wants to begin anew.
     """
     launches = recorded.metric.launches
     if replace or recorded.metric.known is not None:
         return (), ["replaces the recorded launches"]
-    moved = {
-        observation.machine
-        for observation, verdict in zip(seen, verdicts, strict=True)
-        if verdict.outcome in (Outcome.REGRESSED, Outcome.IMPROVED)
-    }
+    moved = set()
+    for observation, verdict in zip(observations, verdicts, strict=True):
+        if verdict.outcome in (Outcome.REGRESSED, Outcome.IMPROVED):
+            moved.add(observation.machine)
     if not moved:
         return launches, []
     if has_none_of(recorded, moved):
-        return launches, [
-            "joins although it moved: nothing was recorded on this machine (--replace begins anew)"
-        ]
-    known = recorded.machines
-    others = [
-        p
-        for p in launches
-        if None not in moved and p.run in known and known[p.run] not in moved
-    ]
-    there = " there; those of other machines stay" if others else ""
-    return others, [f"replaces the recorded launches: the value moved{there}"]
+        return launches, [JOINS]
+    others = []
+    if None not in moved:
+        machines = recorded.machines
+        known = [point for point in launches if point.run in machines]
+        others = [point for point in known if machines[point.run] not in moved]
+    note = "replaces the recorded launches: the value moved"
+    if others:
+        note += " there; those of other machines stay"
+    return others, [note]
 
 
 def latest(
@@ -77,15 +75,14 @@ def latest(
     """The last launches of each machine, in order of their runs.
 
     Args:
-        machines: run -> machine; launches of which it is not known count as those of
-            one.
+        machines: run -> machine; launches whose machine is unknown count as one
+            machine's.
     """
     in_order = sorted(points, key=_place)
-    last = [
-        launches[-LAUNCHES_KEPT:]
-        for launches in launches_by_machine(in_order, machines).values()
-    ]
-    return tuple(sorted(itertools.chain(*last), key=_place))
+    last: list[LaunchPoint] = []
+    for launches in launches_by_machine(in_order, machines).values():
+        last += launches[-LAUNCHES_KEPT:]
+    return tuple(sorted(last, key=_place))
 
 
 def _place(point: LaunchPoint) -> tuple[str, int]:
@@ -95,35 +92,40 @@ def _place(point: LaunchPoint) -> tuple[str, int]:
 def anchor_of(
     recorded: Recorded, machines: Iterable[str | None], reference: float, policy: Policy
 ) -> float:
-    """The value that small losses, each let pass, are held against together.
+    """The value that small losses, each let pass, are compared with together.
 
     Where better machines join, it moves with the mean of all; where worse ones do, it
     stays.
 
     Args:
-        machines: of the runs that would be taken over.
+        machines: of the runs that would be accepted.
         reference: the baseline's value with them.
     """
     before = for_any(recorded, policy).noise(policy).reference
     anchor = recorded.metric.anchor or before
     if not has_none_of(recorded, machines):
         return anchor
-    better = max if recorded.metric.better == "higher" else min
-    return better(anchor, anchor * reference / before)
+    with_new = anchor * reference / before
+    if recorded.metric.better == "higher":
+        return max(anchor, with_new)
+    return min(anchor, with_new)
 
 
 def crept(
     anchor: float, reference: float, higher: bool, case: Case, policy: Policy
 ) -> float:
-    """By which fraction it became worse than its anchor, where that is more than a new baseline promises; else 0.
+    """The loss since the anchor, as a fraction, where it is above the policy's; else 0.
 
     A ratio may creep to either side: which one lost, its anchor does not tell.
     """
-    loss = math.log(reference / anchor) * (-1 if higher else 1)
-    loss = abs(loss) if case.over is not None else loss
-    return (
-        fraction_of(loss, higher) if loss > log_loss(policy.until_firm, higher) else 0.0
-    )
+    loss = math.log(reference / anchor)
+    if case.over is not None:
+        loss = abs(loss)
+    elif higher:
+        loss = -loss
+    if loss > log_loss(policy.until_firm, higher):
+        return fraction_of(loss, higher)
+    return 0.0
 
 
 def lost_since(
@@ -133,58 +135,57 @@ def lost_since(
     judged: Sequence[tuple[Observation, Verdict]],
     policy: Policy,
 ) -> tuple[float, str]:
-    """The value that losses are counted from together, and how the launches became worse, if they did.
+    """The new anchor, and how the launches became worse, if they did.
 
     Args:
         before: what is recorded. new: what would be.
-        judged: the runs that would be taken over, each beside what is recorded.
+        judged: the runs that would be accepted, with their verdicts against `before`.
     """
-    seen = [observation for observation, _ in judged]
+    observations = [observation for observation, _ in judged]
     reference = for_any(new, policy).noise(policy).reference
-    if is_worse(before, new, seen, policy):
+    if is_worse(before, new, observations, policy):
         return reference, "the new value is worse"
     if any(verdict.outcome is Outcome.IMPROVED for _, verdict in judged):
         return reference, ""
-    anchor = anchor_of(
-        before, {observation.machine for observation in seen}, reference, policy
+    machines = {observation.machine for observation in observations}
+    anchor = anchor_of(before, machines, reference, policy)
+    lost = crept(anchor, reference, new.metric.better == "higher", case, policy)
+    if not lost:
+        return anchor, ""
+    loss = formatting.percent(lost)
+    return anchor, (
+        f"step by step it became worse by {loss} since it began, which is too much"
     )
-    if lost := crept(anchor, reference, new.metric.better == "higher", case, policy):
-        return (
-            anchor,
-            (
-                f"step by step it became worse by {wording.percent(lost)} since it "
-                "began, more than is let pass"
-            ),
-        )
-    return anchor, ""
 
 
 def is_worse(
-    old: Recorded, new: Recorded, seen: Sequence[Observation], policy: Policy
+    old: Recorded, new: Recorded, observations: Sequence[Observation], policy: Policy
 ) -> bool:
-    """Whether a machine's launches became worse by more than half of the alarm line: less is noise of a few more.
+    """Whether a machine's launches became worse by more than half of the threshold.
+
+    Less is the noise of a few more launches.
 
     Args:
-        seen: the runs that would be taken over, which tell the machines.
+        observations: the runs that would be accepted, which tell the machines.
     """
-    higher = old.metric.better == "higher"
     launches = launches_by_machine(new.metric.launches, new.machines)
-    for machine in {observation.machine for observation in seen}:
-        before = seen_from(old, machine, policy)
-        own = new.metric.launches if None in launches else launches.get(machine)
-        if not own:
-            continue
-        change = (
-            statistics.fmean(math.log(point.value) for point in own)
-            - before.noise(policy).center
-        )
-        limit = 0.5 * LINE_SHARE * log_loss(before.metric.delta, higher)
-        then = sides.recorded(before.metric.launches)
-        loss = -change if higher else change
-        if then:
-            loss = sides.loss(
-                change, sides.moves(sides.recorded(own), then), higher, limit / 2
-            )
-        if loss > limit:
+    for machine in {observation.machine for observation in observations}:
+        own: Sequence[LaunchPoint] | None = launches.get(machine)
+        if None in launches:
+            own = new.metric.launches
+        if own and _lost(seen_from(old, machine, policy), own, policy):
             return True
     return False
+
+
+def _lost(before: Recorded, own: Sequence[LaunchPoint], policy: Policy) -> bool:
+    higher = before.metric.better == "higher"
+    mean = statistics.fmean(math.log(point.value) for point in own)
+    change = mean - before.noise(policy).center
+    limit = 0.5 * LINE_SHARE * log_loss(before.metric.delta, higher)
+    recorded_sides = ratio.recorded(before.metric.launches)
+    loss = -change if higher else change
+    if recorded_sides:
+        moved = ratio.moves(ratio.recorded(own), recorded_sides)
+        loss = ratio.loss(change, moved, higher, limit / 2)
+    return loss > limit

@@ -180,4 +180,4 @@ def _drift(before: Entry, after: Entry) -> str:
 
 def _rule(point: ChangePoint, drift: str) -> str:
     why = f"; {drift}" if drift else ""
-    return f"---- {wording.moved(point.change)} from here on (p = {point.p_value:.1g}){why}"
+    return f"---- {wording.change(point.change)} from here on (p = {point.p_value:.1g}){why}"

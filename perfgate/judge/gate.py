@@ -297,7 +297,7 @@ class _Bench:
                 label=label, differences=unlike, **fields
             )
             return self.decision(
-                Outcome.NO_BASELINE, self.gate, summary, wording.ACCEPT, **numbers
+                Outcome.NO_BASELINE, self.gate, summary, wording.ACCEPT, (), **numbers
             )
         details = [wording.PUBLISHED_NOTE.format(note=figure.note)]
         if unlike:
@@ -410,7 +410,7 @@ class _Bench:
         if shift is None:
             summary = wording.SHIFT_SHAPE.format(file=baseline.path.name)
             advice = wording.ACCEPT_SHAPE.format(case=self.case.id)
-            return self.decision(Outcome.INCOMPARABLE, gate, summary, advice, **numbers)
+            return self.decision(Outcome.INCOMPARABLE, gate, summary, advice, (), **numbers)
         numbers |= {"worse_by": shift.drift.distance, "threshold": shift.drift.line}
         return self.decision(
             shift.outcome, gate, shift.summary, shift.advice, shift.details, **numbers

@@ -107,8 +107,8 @@ def side_details(
     if moved == "both":
         lines.append(wording.MOVED_BOTH)
     elif moved is not None:
-        load = load_name(loads[moved])
-        lines.append(wording.MOVED_ONE.format(side=moved, load=load))
+        name = load_name(loads[moved])
+        lines.append(wording.MOVED_ONE.format(side=moved, load=name))
     return lines
 
 

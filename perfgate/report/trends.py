@@ -1,4 +1,4 @@
-"""How does the history become pictures?"""
+"""Trends: the history of cases as figures with their change points."""
 
 from __future__ import annotations
 
@@ -12,37 +12,40 @@ from perfgate.results.schema import RunResults
 
 
 def course(entries: Sequence[Entry]) -> Trend:
-    """A case's entries with their change points, or with the reason why none were looked for."""
+    """A case's entries with their change points, or why none were looked for."""
+    values = [entry.value for entry in entries]
     try:
-        return Trend(
-            tuple(entries), tuple(change_points([entry.value for entry in entries]))
-        )
+        points = change_points(values)
     except HistoryError as error:
-        return Trend(
-            tuple(entries), why=f"change points were not looked for: {error.seen}"
-        )
+        why = f"no change points were looked for: {error.seen}"
+        return Trend(tuple(entries), why=why)
+    return Trend(tuple(entries), tuple(points))
 
 
 def of_run(results: RunResults, entries: Iterable[Entry]) -> dict[str, Trend]:
-    """The course of each judged case of a run, failures first, on the hardware that it ran on."""
+    """The course of each judged case of a run, failures first, on its hardware."""
     reader = RunReader(results)
     cases = {case.id: case for case in results.cases}
-    judged = [row.case for row in run_status.judged(results) if row.case in cases]
-    labels = {name: reader.observe(cases[name]).hardware_label for name in judged}
-    mine: dict[str, list[Entry]] = {name: [] for name in labels}
+    by_case: dict[str, list[Entry]] = {}
+    labels: dict[str, str] = {}
+    for row in run_status.judged(results):
+        if row.case in cases:
+            by_case[row.case] = []
+            labels[row.case] = reader.observe(cases[row.case]).hardware_label
     for entry in entries:
         if labels.get(entry.case) == entry.hardware:
-            mine[entry.case].append(entry)
-    return {name: course(found) for name, found in mine.items() if len(found) > 1}
+            by_case[entry.case].append(entry)
+    return {name: course(own) for name, own in by_case.items() if len(own) > 1}
 
 
 def by_case(entries: Iterable[Entry], hardware: str | None) -> dict[str, list[Entry]]:
     """Every case with two runs or more, by "case (hardware)"."""
-    found: dict[str, list[Entry]] = {}
+    groups: dict[str, list[Entry]] = {}
     for entry in entries:
         if hardware in (None, entry.hardware):
-            found.setdefault(f"{entry.case} ({entry.hardware})", []).append(entry)
-    return {name: mine for name, mine in found.items() if len(mine) > 1}
+            name = f"{entry.case} ({entry.hardware})"
+            groups.setdefault(name, []).append(entry)
+    return {name: own for name, own in groups.items() if len(own) > 1}
 
 
 def page(cases: Mapping[str, Sequence[Entry]]) -> str:
@@ -50,6 +53,12 @@ def page(cases: Mapping[str, Sequence[Entry]]) -> str:
     from perfgate.report.page import templates
 
     courses = {name: course(entries) for name, entries in cases.items()}
-    ordered = sorted(courses, key=lambda name: (not courses[name].points, name))
-    pictures = [trend(f"t{n}", name, courses[name]) for n, name in enumerate(ordered)]
-    return str(templates().get_template("history.html.j2").render(pictures=pictures))
+
+    def changed_first(name: str) -> tuple[bool, str]:
+        return not courses[name].points, name
+
+    pictures = []
+    for number, name in enumerate(sorted(courses, key=changed_first)):
+        pictures.append(trend(f"t{number}", name, courses[name]))
+    template = templates().get_template("history.html.j2")
+    return str(template.render(pictures=pictures))

@@ -12,6 +12,8 @@ from typing import Any
 
 import msgspec
 
+from perfgate.results.verdict_upgrade import upgrade_verdicts
+
 OLD_SCHEMA, NEW_SCHEMA = 1, 2
 Step = Callable[[Any], Any]
 """Returns the upgraded value of one top-level key; what it cannot read, unchanged."""
@@ -42,6 +44,7 @@ def _renamed(row: Any, old: str, new: str) -> Any:
 
 STEPS: Mapping[str, tuple[Step, ...]] = {
     "launches": (rename_field("planted", "injected"),),
+    "verdicts": (upgrade_verdicts,),
 }
 """Top-level key -> steps, applied in this order."""
 

@@ -24,7 +24,7 @@ from perfgate.engines.base import LaunchPlan, ServerConfig
 from perfgate.errors import Failure
 from perfgate.judge import gate
 from perfgate.judge.paired import PAIRS, ab_order
-from perfgate.judge.verdict import Outcome, Verdict
+from perfgate.judge.verdict import Decision, Outcome, Verdict
 from perfgate.load.metrics import CUSTOM, Metric
 from perfgate.load.workload import Workload
 from perfgate.machine.hardware import Hardware
@@ -166,9 +166,11 @@ class Campaign:
             verdict = self._decide(case)
         elif verdict.needs_launches and verdict.outcome is not Outcome.INVALID:
             reason = self._cannot_repeat(case)
-            message = f"{verdict.message}\n  but: one launch does not decide this, and {reason}"
+            detail = f"One launch does not decide this, and {reason}."
             verdict = msgspec.structs.replace(
-                verdict, outcome=Outcome.INCONCLUSIVE, message=message
+                verdict,
+                outcome=Outcome.INCONCLUSIVE,
+                details=(*verdict.details, detail),
             )
         self._put(case, test, verdict)
         return verdict
@@ -339,7 +341,7 @@ class Campaign:
     def _put(self, case: Case, test: str, verdict: Verdict) -> None:
         self._ledger.update(verdicts=(*self.results.verdicts, verdict.row(case, test)))
 
-    def _decide(self, case: Case) -> Verdict:
+    def _decide(self, case: Case) -> Decision:
         return gate.judge_case(self.results, case, self.store)
 
     def _need(self, key: str) -> None:

@@ -24,11 +24,11 @@ from perfgate.engines.registry import ENGINES
 from perfgate.errors import Failure
 from perfgate.judge import gate
 from perfgate.judge.baseline_store import Store
-from perfgate.judge.verdict import unjudged
+from perfgate.judge.verdict import Verdict, unjudged
 from perfgate.machine import hardware
 from perfgate.progress import Tell
 from perfgate.results import merge
-from perfgate.results.schema import RunResults, VerdictRow
+from perfgate.results.schema import RunResults
 from perfgate.run import opening
 from perfgate.run.opening import OpenSession, Place
 from perfgate.run.requirements import Needs
@@ -305,7 +305,7 @@ class PerfSession:
 
     def unjudged(self) -> Sequence[Case]:
         """Selected cases without a verdict."""
-        verdicts: Sequence[VerdictRow] = ()
+        verdicts: Sequence[Verdict] = ()
         if self.results is not None:
             verdicts = self.results.verdicts
         return unjudged(self.expected, verdicts)

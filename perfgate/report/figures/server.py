@@ -33,7 +33,8 @@ from perfgate.report.figures.svg import (
     draw,
     legend,
 )
-from perfgate.results.schema import RunResults, VerdictRow
+from perfgate.results.schema import RunResults
+from perfgate.results.verdict import Verdict
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -121,7 +122,7 @@ def _memory_parts(run: Readings, server: str) -> tuple[float, ...] | None:
 
 def launches(
     results: RunResults,
-    ordered: Sequence[VerdictRow],
+    ordered: Sequence[Verdict],
     store: Callable[[Case, str], Baseline | None],
     prefix: str,
 ) -> list[Picture]:
@@ -229,7 +230,7 @@ def _launches(key: str, title: str, caption: str, lines: Sequence[_Line]) -> Pic
 
 def _lines(
     results: RunResults,
-    ordered: Sequence[VerdictRow],
+    ordered: Sequence[Verdict],
     store: Callable[[Case, str], Baseline | None],
 ) -> list[_Line]:
     """The judged cases that have a baseline, with their launches and what they were held against."""
@@ -238,7 +239,7 @@ def _lines(
     for row in ordered:
         if (
             row.baseline is None
-            or row.alarm_line is None
+            or row.threshold is None
             or row.case not in cases
             or row.gate != "hard"
         ):
@@ -265,7 +266,7 @@ def _lines(
 class _Line:
     """One case of the figure of launches; changes and band in percent of the baseline."""
 
-    row: VerdictRow
+    row: Verdict
     values: tuple[float, ...]
     recorded: tuple[float, ...]
 
@@ -279,7 +280,7 @@ class _Line:
     @property
     def band(self) -> tuple[float, float]:
         # The line is the same distance on the logarithm to either side.
-        reach = self.row.alarm_line or 0.0
+        reach = self.row.threshold or 0.0
         if METRICS[self.row.metric].better == "higher":
             return -100 * reach, 100 * (1 / (1 - min(reach, 0.99)) - 1)
         return -100 * (1 - 1 / (1 + reach)), 100 * reach
@@ -333,7 +334,7 @@ def trend(key: str, case_id: str, line: Trend) -> Picture:
         legend(figure, axes, columns=3)
 
     changes = [
-        f"{wording.moved(p.change)} from run {line.entries[p.index].run} on (p = {p.p_value:.1g})"
+        f"{wording.change(p.change)} from run {line.entries[p.index].run} on (p = {p.p_value:.1g})"
         for p in line.points
     ]
     found = "; ".join(changes) or line.why or "no change point"
