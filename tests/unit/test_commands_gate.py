@@ -67,7 +67,7 @@ def test_judge_of_a_run_whose_server_did_not_start_is_red(call, tmp_path):
     done = call(judge, tmp_path / "run", "--baselines", tmp_path)
 
     assert 1 == done.exit_code
-    assert f"{m.MOE.key} could not be had: exited with status 1. To do: use more GPUs" in done.output
+    assert f"{m.MOE.key} failed to start: exited with status 1. To do: use more GPUs" in done.output
 
 
 def test_judge_of_a_run_that_was_cut_off_says_so(call, tmp_path):
@@ -90,11 +90,11 @@ def test_judge_of_a_run_that_was_cut_off_says_so(call, tmp_path):
     [
         (
             {"lacking": {"a/b/c": "needs sglang"}},
-            "1 case without a verdict; with --gate=required that is red: needs sglang",
+            "No verdict for 1 case (fails with --gate=required): needs sglang",
         ),
         (
             {"left_out": ("3 cases by -k",)},
-            "only a part of the suite was asked; with --gate=required that is red; left out: 3 cases by -k",
+            "Only part of the suite ran (fails with --gate=required); not run: 3 cases by -k",
         ),
     ],
     ids=["not-possible-here", "not-selected"],

@@ -16,6 +16,7 @@ from perfgate.judge.machine_scope import promises, seen_from
 from perfgate.judge.observation import RunReader
 from perfgate.judge.policy import Scatter, noise_of, noise_of_baseline, policy_for, scatter_of
 from perfgate.judge.verdict import Outcome
+from perfgate.report.verdict_text import render
 from perfgate.results import schema as rundata
 from tests.unit import measured as m
 
@@ -45,9 +46,10 @@ def test_unchanged_passes_on_every_machine(machine):
     """Each is as fast as it was."""
     result = on(machine, MACHINES[machine])
 
-    assert (Outcome.PASSED, 0, 0.02) == (result.outcome, result.needs_launches, result.delta)
-    told = f"6 launches of 6 runs, all on this machine, {machine}; how much launches scatter, by 2 other machines too"
-    assert told in result.message
+    assert (Outcome.PASSED, 0, 0.02) == (result.outcome, result.needs_launches, result.target_effect)
+    message = render(result)
+    assert f"Baseline: 6 launches of 6 runs, all on this machine ({machine})." in message
+    assert "Launch-to-launch variation is pooled with 2 other machines." in message
 
 
 def test_a_loss_of_2_percent_is_caught_on_its_own_machine():
@@ -61,7 +63,7 @@ def test_a_loss_of_2_percent_is_caught_on_its_own_machine():
 
 def test_where_nothing_tells_machines_apart_all_launches_count():
     """As on CPUs; so do all where one launch's machine is not known."""
-    assert "18 launches of 18 runs), " in on(None, 1000.0).message
+    assert "Baseline: 18 launches of 18 runs." in render(on(None, 1000.0))
 
     baseline = fleet()
     some = dataclasses.replace(baseline, machines=dict(list(baseline.machines.items())[1:]))
@@ -72,8 +74,8 @@ def test_on_a_new_machine_each_recorded_one_counts_once():
     """Three machines tell little of a fourth, however often each was launched: the line is as wide as for three."""
     result = on("gpu-new", 1000.0)
 
-    assert "3 machines, each counted once; gpu-new has too few launches of its own), " in result.message
-    assert "provisional: the line is widened until 6 launches of 3 runs are recorded on this machine" in result.message
+    assert "3 machines, each counted once; gpu-new has too few launches of its own." in render(result)
+    assert "the threshold is widened until 6 launches of 3 runs are recorded on this machine" in render(result)
     assert Outcome.PASSED == on("gpu-new", 960.0, 960.0, 960.0).outcome
     assert Outcome.REGRESSED == on("gpu-new", 850.0, 850.0, 850.0).outcome
 

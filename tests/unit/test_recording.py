@@ -189,7 +189,7 @@ def test_promise_that_cannot_be_kept_is_not_made(saved, store):
     folders = [saved(n, 1000 * factor) for n, factor in enumerate(NOISY, 1)]
     done = taken(folders, store)
     assert ("hard", None) == (metric_in(store).gate, metric_in(store).reason)
-    assert "reported only up to its alarm line: it detects no loss below" in done.table
+    assert "report-only up to its threshold: the minimum detectable effect is" in done.table
     with pytest.raises(RecordingRefused, match="cannot be detected"):
         taken(folders, store, delta=0.05, reason="I want it so")
     with pytest.raises(RecordingRefused, match="only for a reason"):

@@ -55,12 +55,14 @@ def judged(*outcomes, **how):
             metric=case.metric,
             outcome=Outcome(outcome),
             gate="hard",
-            message=f"{case.id}\n  seen: <less> & {outcome}\n  do:   look",
+            summary=f"<less> & {outcome}",
+            unit="tok/s",
+            advice="look",
             value=1000.0,
             baseline=1050.0,
             change=-0.05,
             worse_by=0.05,
-            alarm_line=0.02,
+            threshold=0.02,
             noise=0.016,
             launches=3,
         ).row(case, "t")
@@ -210,8 +212,8 @@ def test_cases_of_which_the_same_was_seen_are_one_item():
     assert ["batch-8, output_throughput", "rate-2, output_throughput", "2 cases"] == [
         item.title.partition(": ")[2].removeprefix("vllm mixtral-8x7b-tp2, ") for item in items
     ]
-    assert "batch-1, output_throughput; vllm mixtral-8x7b-tp2, rate-1, output_throughput" in items[-1].seen
-    assert "look" == items[-1].do
+    assert "batch-1, output_throughput; vllm mixtral-8x7b-tp2, rate-1, output_throughput" in items[-1].finding
+    assert "look" == items[-1].advice
     assert 2 == len(items[-1].messages)
 
 

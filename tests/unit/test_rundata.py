@@ -11,7 +11,8 @@ from perfgate.cases import Case, Load
 from perfgate.files import RunDataError, write_atomically
 from perfgate.results import schema as rundata
 from perfgate.results.recorder import Ledger
-from perfgate.results.schema import Measurement, Server, VerdictRow, load, save
+from perfgate.results.schema import Measurement, Server, load, save
+from perfgate.results.verdict import Outcome, Verdict
 from tests.unit import measured
 from tests.unit.rows import CLOSED, DENSE, GPU, MOE, launched, measurement, repetition, run
 
@@ -35,9 +36,9 @@ def whole_run():
         measurements=(measurement(0, repetition(0, 208.4), repetition(1, invalid=("2 failed",)), error="died"),),
         cases=(case,),
         verdicts=(
-            VerdictRow(
+            Verdict(
                 case=case.id, test="tests/perf/test_x.py::test_y", experiment="E1", metric="output_throughput",
-                outcome="regressed", gate="hard", message="it is slower", value=0.3, baseline=0.4, change=-0.25,
+                outcome=Outcome.REGRESSED, gate="hard", summary="it is slower", value=0.3, baseline=0.4, change=-0.25,
                 launches=3,
             ),
         ),
