@@ -40,7 +40,7 @@ def test_base_and_candidate_in_turn(project, pytester):
         assert "ABBAAB" == "".join(order)
     assert {"fake-mixtral-small-tp2"} == {launch.server for launch in results.launches if launch.injected}
     slowed.stdout.fnmatch_lines(
-        ["*metric*value*base*change*verdict*", "*slower by 33.3 %*REGRESSED*", "*unchanged*PASSED*"]
+        ["*metric*value*base*change*verdict*", "*-33.3 % (slower)*REGRESSED*", "*unchanged*PASSED*"]
     )
     slowed.stdout.fnmatch_lines(["base fake: *", "candidate fake: *"])
     assert (0, 1) == tuple(perfgate(pytester, "judge", run).ret for run in ("same", "slowed"))

@@ -109,7 +109,7 @@ def test_page_stands_alone(page):
 def test_page_says_it_in_words(page):
     """The headline, the change beside the noise, and what to do stand in the page; what is quoted is escaped."""
     assert "<h1>✗ Red: 1 of 3 judged cases passed; 1 INCONCLUSIVE, 1 REGRESSED</h1>" in page
-    assert "slower by 5.0 %, 3.2x the noise" in page
+    assert "-5.0 % (slower), 3.2x the noise" in page
     assert "<b>To do:</b> look" in page
     assert "&lt;less&gt; &amp; REGRESSED" in page
 
@@ -153,19 +153,19 @@ def test_two_runs_stand_side_by_side():
     worse = msgspec.structs.replace(after.verdicts[0], value=900.0)
     text = build(Report([before, msgspec.structs.replace(after, verdicts=(worse,))]))
 
-    assert "last beside first" in text
-    assert "slower by 10.0 %" in text
+    assert "last vs first" in text
+    assert "-10.0 % (slower)" in text
     assert text.index("Red: 0 of 1") < text.index("Green: 1 of 1")
 
 
 def test_a_page_that_grows_too_large_says_what_it_leaves_out():
     """Beyond its limit the messages of passed cases go, never those of failed ones."""
     results = judged("PASSED", "REGRESSED")
-    long = msgspec.structs.replace(results.verdicts[0], message="x" * MOST_BYTES)
+    long = msgspec.structs.replace(results.verdicts[0], summary="x" * MOST_BYTES)
     text = build(Report([msgspec.structs.replace(results, verdicts=(long, results.verdicts[1]))]))
 
     assert len(text.encode()) < MOST_BYTES
-    assert "leaves out the messages" in text
+    assert "leaves out the details" in text
     assert "&lt;less&gt; &amp; REGRESSED" in text
 
 
@@ -185,10 +185,10 @@ def test_a_server_that_could_not_be_had_is_red_and_named():
         results, cases=results.cases[:1], failures={"vllm-mixtral-small-tp2": row, "vllm-other-tp2": row}
     )
 
-    assert "Red: 1 of 1 judged cases passed; 2 servers could not be had" == verdict_sentence(results)
+    assert "Red: 1 of 1 judged cases passed; 2 servers failed to start" == verdict_sentence(results)
     for text in (summary.markdown(results, None), build(Report([results]))):
-        assert "vllm-mixtral-small-tp2 could not be had: exited with status 1. To do: use more GPUs" in text
-    assert "::error title=vllm-mixtral-small-tp2 could not be had::exited with status 1. use more GPUs" in (
+        assert "vllm-mixtral-small-tp2 failed to start: exited with status 1. To do: use more GPUs" in text
+    assert "::error title=vllm-mixtral-small-tp2 failed to start::exited with status 1. use more GPUs" in (
         summary.workflow_commands(results, {"GITHUB_ACTIONS": "true"})
     )
 
@@ -199,7 +199,7 @@ def test_what_was_not_judged_is_not_green():
     reported = tuple(msgspec.structs.replace(row, gate="report") for row in results.verdicts)
 
     assert "Undecided: 1 of 2 judged cases passed; 1 NO_BASELINE" == verdict_sentence(results)
-    assert "Undecided: nothing was judged; 2 values only reported" == verdict_sentence(
+    assert "Undecided: nothing was judged, 2 values report-only" == verdict_sentence(
         msgspec.structs.replace(results, verdicts=reported)
     )
     assert "<h1>? Undecided" in build(Report([results]))
@@ -275,7 +275,7 @@ def test_summary_is_cut_with_a_sentence():
 
     assert text == summary.fitted(text, 5000)
     assert len(cut.encode()) <= 500
-    assert "the summary has 5,000 bytes and this place takes 500" in cut
+    assert "the summary has 5,000 bytes, the limit here is 500" in cut
 
 
 def test_a_cut_leaves_nothing_open():
@@ -375,7 +375,7 @@ def test_beside_a_base_build():
     text = build(Report([msgspec.structs.replace(results, verdicts=rows)], Store(Path("none"))))
 
     assert "Ticks: the launches of the base build." in text
-    assert "slower by 5.0 %" in text
+    assert "-5.0 % (slower)" in text
     assert '<button type="button">base build</button>' in text
 
 
