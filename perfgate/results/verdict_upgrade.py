@@ -64,7 +64,8 @@ def _reference(message: str, baseline: object) -> str:
 def _parsed(message: str, case_id: str) -> dict[str, Any]:
     tried, *lines = [line.strip() for line in message.splitlines()]
     fields: dict[str, Any] = {"summary": tried}
-    details = []
+    measured = tried.partition(": ")[2]
+    details = [measured] if measured else []
     for line in lines:
         if line.startswith(_SEEN):
             fields["summary"] = line.removeprefix(_SEEN).strip()
