@@ -50,7 +50,11 @@ class Accepted:
         return table(self.proposals)
 
 
-def propose(results: RunResults, store: Store, out_dir: Path) -> list[Path]:
+def propose(
+    results: RunResults,
+    store: Store,
+    out_dir: Path,
+) -> list[Path]:
     """Write what the baselines would become, and a table of it; the store is untouched.
 
     Returns:
@@ -62,7 +66,12 @@ def propose(results: RunResults, store: Store, out_dir: Path) -> list[Path]:
     written = []
     for path, group in _by_file(valid).items():
         file, _ = merged(path, store.file(path), group)
-        file = _with_provenance(file, group, [results], None)
+        file = _with_provenance(
+            file,
+            group,
+            [results],
+            None,
+        )
         target = out_dir / path.relative_to(store.root)
         write_atomically(target, to_text(file))
         written.append(target)
@@ -115,7 +124,12 @@ def accept(
     _refuse_cases(made, runs, lost)
     if write:
         for path, group in groups.items():
-            file = _with_provenance(files[path], group, runs, choice.reason)
+            file = _with_provenance(
+                files[path],
+                group,
+                runs,
+                choice.reason,
+            )
             store.write(path, file)
     return Accepted(tuple(made), tuple(files))
 

@@ -125,12 +125,15 @@ class _Evidence:
     Attributes:
         observations: one for each run. verdicts: on each of them, compared with what is
             recorded.
+        path: of the baseline file. recorded: what is in it; None if nothing is.
         machines: run -> machine, of the recorded runs and of these.
     """
 
     case: Case
     policy: Policy
     choice: Choice
+    path: Path
+    recorded: Recorded | None
     observations: Sequence[Observation]
     verdicts: Sequence[Verdict]
     machines: Mapping[str, str]
@@ -149,7 +152,9 @@ class _Evidence:
 
 
 def proposals(
-    runs: Sequence[RunResults], store: Store, choice: Choice
+    runs: Sequence[RunResults],
+    store: Store,
+    choice: Choice,
 ) -> list[Proposal]:
     """Every case that was measured in any of the runs, in order of first mention."""
     cases: dict[str, Case] = {}
@@ -163,66 +168,91 @@ def proposals(
             if observation.readings:
                 cases[case.id] = case
                 observations[case.id].append(observation)
-    return [
-        _propose(case, observations[case.id], store, choice) for case in cases.values()
-    ]
+    made = []
+    for case in cases.values():
+        evidence = _gather(case, observations[case.id], store, choice)
+        made.append(_propose(evidence))
+    return made
 
 
-def _propose(
-    case: Case, observations: Sequence[Observation], store: Store, choice: Choice
-) -> Proposal:
+def _gather(
+    case: Case,
+    observations: Sequence[Observation],
+    store: Store,
+    choice: Choice,
+) -> _Evidence:
+    """Judge each run against what is recorded."""
+    label = observations[-1].hardware_label
     path = store.path(case, observations[0].hardware_label)
     file = store.file(path)
-    last = observations[-1]
-    policy = policy_for(last.hardware_label, case.metric, case.over is not None)
+    policy = policy_for(label, case.metric, case.over is not None)
     machines: dict[str, str] = {}
     if file is not None:
         machines |= file.machines
     for observation in observations:
         if observation.machine:
             machines[observation.run] = observation.machine
-    old, recorded = None, None
-    if file is not None:
-        old = file.metrics.get(case.metric)
-        if old is not None:
-            recorded = Recorded(path, file.identity, file.context, old, machines)
+    recorded = None
+    if file is not None and case.metric in file.metrics:
+        metric = file.metrics[case.metric]
+        recorded = Recorded(path, file.identity, file.context, metric, machines)
     verdicts = [
         judge(case, observation, recorded, policy, datetime.date.min)
         for observation in observations
     ]
-    evidence = _Evidence(case, policy, choice, observations, verdicts, machines)
-    remarks = _Remarks()
-    invalid = []
+    return _Evidence(
+        case=case,
+        policy=policy,
+        choice=choice,
+        path=path,
+        recorded=recorded,
+        observations=observations,
+        verdicts=verdicts,
+        machines=machines,
+    )
+
+
+def _propose(evidence: _Evidence) -> Proposal:
+    last, recorded = evidence.observations[-1], evidence.recorded
+    old = None if recorded is None else recorded.metric
+    invalid: list[str] = []
     if old is None or old.known is None:
         invalid = _invalid_runs(evidence)
-    remarks.objections += invalid
-    remarks.objections += _differing_runs(observations)
+    objections = invalid + _differing_runs(evidence.observations)
+    remarks = _Remarks(objections=objections)
     comparable = recorded
-    if verdicts[-1].outcome is Outcome.INCOMPARABLE:
+    if evidence.verdicts[-1].outcome is Outcome.INCOMPARABLE:
         comparable = None
     new = _new_metric(evidence, comparable, remarks)
-    remarks.notes += _targets_alone(promises(_bare(new, machines), policy))
+    bare = _bare(new, evidence.machines)
+    remarks.notes += _targets_alone(promises(bare, evidence.policy))
     if recorded is not None and comparable is None:
-        remarks.notes.append(f"replaces the old baseline: {verdicts[-1].summary}")
-        if not choice.replace:
-            remarks.objections.append(
-                "the baseline was recorded of something else: --replace puts these "
-                "launches in its place, another --baselines keeps both"
-            )
+        _object_to_another(evidence, remarks)
     return Proposal(
-        case=case,
-        path=path,
+        case=evidence.case,
+        path=evidence.path,
         identity=dict(last.identity),
         context=dict(last.context),
         old=old,
         new=new,
-        policy=policy,
-        runs=tuple(observation.run for observation in observations),
+        policy=evidence.policy,
+        runs=tuple(observation.run for observation in evidence.observations),
         objections=tuple(remarks.objections),
         notes=tuple(remarks.notes),
-        machines=machines,
+        machines=evidence.machines,
         is_invalid=bool(invalid),
     )
+
+
+def _object_to_another(evidence: _Evidence, remarks: _Remarks) -> None:
+    """The baseline was recorded of something else: a person must ask to replace it."""
+    summary = evidence.verdicts[-1].summary
+    remarks.notes.append(f"replaces the old baseline: {summary}")
+    if not evidence.choice.replace:
+        remarks.objections.append(
+            "the baseline was recorded of something else: --replace puts these "
+            "launches in its place, another --baselines keeps both"
+        )
 
 
 def _invalid_runs(evidence: _Evidence) -> list[str]:
@@ -247,7 +277,9 @@ def _differing_runs(observations: Sequence[Observation]) -> list[str]:
 
 
 def _new_metric(
-    evidence: _Evidence, recorded: Recorded | None, remarks: _Remarks
+    evidence: _Evidence,
+    recorded: Recorded | None,
+    remarks: _Remarks,
 ) -> MetricBaseline:
     """The metric as it would be stored.
 
@@ -263,7 +295,10 @@ def _new_metric(
     points = evidence.points
     if recorded is not None:
         kept_points, notes = kept(
-            recorded, evidence.observations, evidence.verdicts, choice.replace
+            recorded,
+            evidence.observations,
+            evidence.verdicts,
+            choice.replace,
         )
         fresh = {(point.run, point.launch) for point in points}
         older = [p for p in kept_points if (p.run, p.launch) not in fresh]
@@ -272,7 +307,13 @@ def _new_metric(
     if not points:
         # The objection is there already: the run is invalid for it.
         run = evidence.observations[-1].run
-        points = [LaunchPoint(run=run, launch=0, value=1.0)]
+        points = [
+            LaunchPoint(
+                run=run,
+                launch=0,
+                value=1.0,
+            )
+        ]
     is_report_only, reason = choice.report_only, choice.reason
     if old is not None and _stays_report_only(old, choice):
         is_report_only, reason = True, choice.reason or old.reason
@@ -288,11 +329,23 @@ def _new_metric(
         reason=reason if is_report_only else None,
     )
     noise = _noise(new, evidence.machines, policy)
-    new = _with_target(new, old, noise, evidence, remarks)
+    new = _with_target(
+        new,
+        old,
+        noise,
+        evidence,
+        remarks,
+    )
     anchor = noise.reference
     if recorded is not None and not choice.reason:
         bare = _bare(new, evidence.machines)
-        anchor, worse = lost_since(case, recorded, bare, evidence.judged(), policy)
+        anchor, worse = lost_since(
+            case,
+            recorded,
+            bare,
+            evidence.judged(),
+            policy,
+        )
         if worse:
             remarks.objections.append(
                 f"{worse}: give a --reason, or leave it out by --only"
@@ -319,11 +372,19 @@ def _targets_alone(own: Mapping[str, float]) -> list[str]:
 
 def _bare(metric: MetricBaseline, machines: Mapping[str, str]) -> Recorded:
     """A metric as if it lay in a file; what it was measured of is not compared."""
-    return Recorded(Path(), {}, {}, metric, machines)
+    return Recorded(
+        Path(),
+        {},
+        {},
+        metric,
+        machines,
+    )
 
 
 def _noise(
-    metric: MetricBaseline, machines: Mapping[str, str], policy: Policy
+    metric: MetricBaseline,
+    machines: Mapping[str, str],
+    policy: Policy,
 ) -> Noise:
     return for_any(_bare(metric, machines), policy).noise(policy)
 
@@ -349,11 +410,21 @@ def _with_target(
             f"it cannot lose {loss}: give a --delta below 1, which is a fraction"
         )
     if new.gate == "hard":
-        _check_target(target, reason, noise, evidence, remarks)
+        _check_target(
+            target,
+            reason,
+            noise,
+            evidence,
+            remarks,
+        )
     return msgspec.structs.replace(new, delta=target, reason=reason)
 
 
-def _keeps_wide_target(old: MetricBaseline, target: float, policy: Policy) -> bool:
+def _keeps_wide_target(
+    old: MetricBaseline,
+    target: float,
+    policy: Policy,
+) -> bool:
     """Whether a target effect that a person gave a reason for stays."""
     if not old.reason or old.gate != "hard":
         return False
@@ -392,7 +463,9 @@ def _check_target(
 
 
 def _known(
-    old: MetricBaseline, evidence: _Evidence, remarks: _Remarks
+    old: MetricBaseline,
+    evidence: _Evidence,
+    remarks: _Remarks,
 ) -> MetricBaseline:
     """The old metric with a loss that may pass until a day."""
     choice = evidence.choice
@@ -435,7 +508,9 @@ def _points(case: Case, observation: Observation) -> Iterator[LaunchPoint]:
 
 
 def merged(
-    path: Path, file: BaselineFile | None, accepted: Sequence[Proposal]
+    path: Path,
+    file: BaselineFile | None,
+    accepted: Sequence[Proposal],
 ) -> tuple[BaselineFile, list[str]]:
     """The file with the proposals in it, and the metrics that would be lost.
 

@@ -90,7 +90,10 @@ def _place(point: LaunchPoint) -> tuple[str, int]:
 
 
 def anchor_of(
-    recorded: Recorded, machines: Iterable[str | None], reference: float, policy: Policy
+    recorded: Recorded,
+    machines: Iterable[str | None],
+    reference: float,
+    policy: Policy,
 ) -> float:
     """The value that small losses, each let pass, are compared with together.
 
@@ -112,7 +115,11 @@ def anchor_of(
 
 
 def crept(
-    anchor: float, reference: float, higher: bool, case: Case, policy: Policy
+    anchor: float,
+    reference: float,
+    higher: bool,
+    case: Case,
+    policy: Policy,
 ) -> float:
     """The loss since the anchor, as a fraction, where it is above the policy's; else 0.
 
@@ -143,13 +150,29 @@ def lost_since(
     """
     observations = [observation for observation, _ in judged]
     reference = for_any(new, policy).noise(policy).reference
-    if is_worse(before, new, observations, policy):
+    if is_worse(
+        before,
+        new,
+        observations,
+        policy,
+    ):
         return reference, "the new value is worse"
     if any(verdict.outcome is Outcome.IMPROVED for _, verdict in judged):
         return reference, ""
     machines = {observation.machine for observation in observations}
-    anchor = anchor_of(before, machines, reference, policy)
-    lost = crept(anchor, reference, new.metric.better == "higher", case, policy)
+    anchor = anchor_of(
+        before,
+        machines,
+        reference,
+        policy,
+    )
+    lost = crept(
+        anchor,
+        reference,
+        new.metric.better == "higher",
+        case,
+        policy,
+    )
     if not lost:
         return anchor, ""
     loss = formatting.percent(lost)
@@ -159,7 +182,10 @@ def lost_since(
 
 
 def is_worse(
-    old: Recorded, new: Recorded, observations: Sequence[Observation], policy: Policy
+    old: Recorded,
+    new: Recorded,
+    observations: Sequence[Observation],
+    policy: Policy,
 ) -> bool:
     """Whether a machine's launches became worse by more than half of the threshold.
 
@@ -178,7 +204,11 @@ def is_worse(
     return False
 
 
-def _lost(before: Recorded, own: Sequence[LaunchPoint], policy: Policy) -> bool:
+def _lost(
+    before: Recorded,
+    own: Sequence[LaunchPoint],
+    policy: Policy,
+) -> bool:
     higher = before.metric.better == "higher"
     mean = statistics.fmean(math.log(point.value) for point in own)
     change = mean - before.noise(policy).center
@@ -187,5 +217,10 @@ def _lost(before: Recorded, own: Sequence[LaunchPoint], policy: Policy) -> bool:
     loss = -change if higher else change
     if recorded_sides:
         moved = ratio.moves(ratio.recorded(own), recorded_sides)
-        loss = ratio.loss(change, moved, higher, limit / 2)
+        loss = ratio.loss(
+            change,
+            moved,
+            higher,
+            limit / 2,
+        )
     return loss > limit

@@ -92,14 +92,21 @@ def examine(
 
 
 def platforms(
-    hardware: Hardware, study: StudyFile, tensor_parallel_size: int
+    hardware: Hardware,
+    study: StudyFile,
+    tensor_parallel_size: int,
 ) -> Iterator[Finding]:
     """Which selections run here: "pytest -m cpu", "pytest -m h200", ..."""
     for name in study.platforms:
         if study.device_of(name) == "cpu":
             yield _on_cpu(name, tensor_parallel_size)
         else:
-            yield _on_gpus(name, study.gpu_of(name), hardware, tensor_parallel_size)
+            yield _on_gpus(
+                name,
+                study.gpu_of(name),
+                hardware,
+                tensor_parallel_size,
+            )
 
 
 def can_run(findings: Sequence[Finding], selections: Sequence[Finding]) -> bool:
@@ -115,16 +122,28 @@ def can_run(findings: Sequence[Finding], selections: Sequence[Finding]) -> bool:
 
 def _python() -> Finding:
     version = ".".join(map(str, sys.version_info[:3]))
-    if sys.version_info >= (3, 11):
+    is_new_enough = sys.version_info >= (3, 11)
+    if is_new_enough:
         return Finding("python", "Python", version)
-    return Finding("python", "Python", version, "use Python 3.11 or newer", blocks=True)
+    return Finding(
+        "python",
+        "Python",
+        version,
+        "use Python 3.11 or newer",
+        blocks=True,
+    )
 
 
 def _on_cpu(name: str, tensor_parallel_size: int) -> Finding:
     about = f"pytest -m {name}"
     cores = len(os.sched_getaffinity(0))
     if cores >= tensor_parallel_size:
-        return Finding("platform", about, "runs here", device="cpu")
+        return Finding(
+            "platform",
+            about,
+            "runs here",
+            device="cpu",
+        )
     return Finding(
         "platform",
         about,
@@ -136,16 +155,31 @@ def _on_cpu(name: str, tensor_parallel_size: int) -> Finding:
 
 
 def _on_gpus(
-    name: str, gpu: str | None, hardware: Hardware, tensor_parallel_size: int
+    name: str,
+    gpu: str | None,
+    hardware: Hardware,
+    tensor_parallel_size: int,
 ) -> Finding:
     about = f"pytest -m {name}"
     lacking = hardware.lacks(gpu, tensor_parallel_size)
     if lacking is None:
-        return Finding("platform", about, "runs here", device="cuda")
+        return Finding(
+            "platform",
+            about,
+            "runs here",
+            device="cuda",
+        )
     remedy = f"run it on a machine with {(gpu or 'NVIDIA').upper()} GPUs"
     if hardware.lacks(gpu, 1) is None:
         remedy = "run with --tp 1 what fits one GPU"
-    return Finding("platform", about, lacking, remedy, blocks=True, device="cuda")
+    return Finding(
+        "platform",
+        about,
+        lacking,
+        remedy,
+        blocks=True,
+        device="cuda",
+    )
 
 
 def _gpus(hardware: Hardware) -> Iterator[Finding]:
@@ -157,7 +191,12 @@ def _gpus(hardware: Hardware) -> Iterator[Finding]:
         remedy = None
         if gpu.mig:
             remedy = "baselines are for whole GPUs: use one without MIG"
-        yield Finding("gpu", f"GPU {gpu.index}", ", ".join(parts), remedy)
+        yield Finding(
+            "gpu",
+            f"GPU {gpu.index}",
+            ", ".join(parts),
+            remedy,
+        )
 
 
 def _gpu_servers(hardware: Hardware, study: StudyFile) -> list[ServerConfig]:
@@ -169,7 +208,14 @@ def _gpu_servers(hardware: Hardware, study: StudyFile) -> list[ServerConfig]:
     servers: dict[ServerConfig, None] = {}
     for size in (1, 2):
         for name in names:
-            servers |= dict.fromkeys(study_of(study, name, engine, size).models)
+            servers |= dict.fromkeys(
+                study_of(
+                    study,
+                    name,
+                    engine,
+                    size,
+                ).models
+            )
     return list(servers)
 
 
@@ -184,10 +230,20 @@ def _server(hardware: Hardware, server: ServerConfig) -> Finding:
     about = f"server {server.model} TP={size}"
     architecture = models.lookup(server.model).architecture
     memory_bytes = hardware.memory_bytes
-    small = estimate.too_small(architecture, size, server.dtype, memory_bytes)
+    small = estimate.too_small(
+        architecture,
+        size,
+        server.dtype,
+        memory_bytes,
+    )
     if small:
         remedy = "its tests are skipped here; it takes more GPUs, or larger ones"
-        return Finding("server", about, small, remedy)
+        return Finding(
+            "server",
+            about,
+            small,
+            remedy,
+        )
     weights_gb = architecture.weights_bytes_per_rank(size, server.dtype) / 1e9
     seen = (
         f"{weights_gb:.1f} GB of weights on each GPU, which has "
@@ -196,7 +252,12 @@ def _server(hardware: Hardware, server: ServerConfig) -> Finding:
     if hardware.count >= size:
         return Finding("server", about, seen)
     seen += f"; it takes {size} GPUs, found {hardware.count}"
-    return Finding("server", about, seen, "its tests are skipped here")
+    return Finding(
+        "server",
+        about,
+        seen,
+        "its tests are skipped here",
+    )
 
 
 def _memory(hardware: Hardware) -> Finding:
@@ -205,7 +266,13 @@ def _memory(hardware: Hardware) -> Finding:
     if memory_gb >= CPU_MEMORY_GB:
         return Finding("memory", "memory", seen)
     remedy = f"two CPU servers' ranks need {CPU_MEMORY_GB} GB"
-    return Finding("memory", "memory", seen, remedy, blocks=True)
+    return Finding(
+        "memory",
+        "memory",
+        seen,
+        remedy,
+        blocks=True,
+    )
 
 
 def _disk() -> Finding:
@@ -219,7 +286,13 @@ def _disk() -> Finding:
         f"the engines and the small models take {CPU_DISK_GB} GB: make room, or set "
         "PERFGATE_ENGINES_DIR"
     )
-    return Finding("disk", "disk", seen, remedy, blocks=True)
+    return Finding(
+        "disk",
+        "disk",
+        seen,
+        remedy,
+        blocks=True,
+    )
 
 
 def _engines(hardware: Hardware, pythons: Mapping[str, str]) -> Iterator[Finding]:
@@ -231,21 +304,39 @@ def _engines(hardware: Hardware, pythons: Mapping[str, str]) -> Iterator[Finding
             yield _engine(engine, device, pythons)
 
 
-def _engine(engine: str, device: Device, pythons: Mapping[str, str]) -> Finding:
+def _engine(
+    engine: str,
+    device: Device,
+    pythons: Mapping[str, str],
+) -> Finding:
     about = f"engine {environment.environment_name(engine, device)}"
     try:
         python = environment.find_python(engine, device, pythons)
         versions = environment.versions(python.path)
     except Failure as failure:
         seen, remedy = failure.seen, failure.remedy
-        return Finding("engine", about, seen, remedy, blocks=True, device=device)
+        return Finding(
+            "engine",
+            about,
+            seen,
+            remedy,
+            blocks=True,
+            device=device,
+        )
     installed = {
         name: version for name, version in versions.items() if name.startswith(engine)
     }
     if not installed:
         seen = f"{python.path} has no {engine}"
         remedy = f"install {engine} there, or name another Python"
-        return Finding("engine", about, seen, remedy, blocks=True, device=device)
+        return Finding(
+            "engine",
+            about,
+            seen,
+            remedy,
+            blocks=True,
+            device=device,
+        )
     text = ", ".join(f"{name} {version}" for name, version in versions.items())
     return Finding(
         "engine",
@@ -284,10 +375,19 @@ def _weights(hardware: Hardware, model_dirs: Mapping[str, str]) -> Iterator[Find
         elif hardware.gpus and model.served:
             try:
                 found = weights.locate(
-                    model, "auto", model_dirs, False, lambda text: None
+                    model,
+                    "auto",
+                    model_dirs,
+                    False,
+                    lambda text: None,
                 )
             except Failure as failure:
-                yield Finding("model", about, failure.seen, failure.remedy)
+                yield Finding(
+                    "model",
+                    about,
+                    failure.seen,
+                    failure.remedy,
+                )
             else:
                 yield Finding("model", about, found.path)
 
@@ -304,4 +404,9 @@ def _recorded(store: Store, label: str) -> Finding:
         remedy = (
             "record some: pytest -m PLATFORM --baseline-record, then perfgate accept"
         )
-    return Finding("baselines", f"baselines {label}", seen, remedy)
+    return Finding(
+        "baselines",
+        f"baselines {label}",
+        seen,
+        remedy,
+    )

@@ -33,7 +33,12 @@ _FOLDER = click.Path(path_type=Path)
     is_flag=True,
     help="Show every case in full, not only those that did not pass.",
 )
-def judge(run: Path, baselines: Path | None, required: bool, verbose: bool) -> None:
+def judge(
+    run: Path,
+    baselines: Path | None,
+    required: bool,
+    verbose: bool,
+) -> None:
     """Judge the run RUN again from its data alone; exits with 1 if it fails."""
     # Imported here: `--help` must not wait for scipy, numpy and rich.
     from perfgate.judge import run_status
@@ -42,7 +47,14 @@ def judge(run: Path, baselines: Path | None, required: bool, verbose: bool) -> N
 
     results = run_status.judged_again(rundata.load(run), judging_store(baselines))
     width = shutil.get_terminal_size().columns
-    click.echo(terminal.table(results, width, sys.stdout.isatty(), verbose))
+    click.echo(
+        terminal.table(
+            results,
+            width,
+            sys.stdout.isatty(),
+            verbose,
+        )
+    )
     messages = terminal.attention(results, str(run))
     if verbose:
         messages = [verdict_text.render(row, str(run)) for row in results.verdicts]
@@ -57,7 +69,13 @@ def judge(run: Path, baselines: Path | None, required: bool, verbose: bool) -> N
 
 
 @click.command("accept")
-@click.argument("runs", metavar="RUN...", type=_FOLDER, nargs=-1, required=True)
+@click.argument(
+    "runs",
+    metavar="RUN...",
+    type=_FOLDER,
+    nargs=-1,
+    required=True,
+)
 @click.option(
     "--baselines", type=_FOLDER, help="Baseline store (default: the project's)."
 )
@@ -107,7 +125,12 @@ def accept(
     if known_until is not None:
         until = known_until.date()
     choice = msgspec.convert({**decided, "known_until": until}, Choice)
-    done = recording.accept(runs, own_store(baselines), choice, write=not dry_run)
+    done = recording.accept(
+        runs,
+        own_store(baselines),
+        choice,
+        write=not dry_run,
+    )
     click.echo(done.table)
     for path in done.paths:
         verb = "would write" if dry_run else "wrote"

@@ -60,10 +60,13 @@ def history(
     html: Path | None,
     **exports: Path | None,
 ) -> None:
-    """Show the metric of CASE over all runs, with its change points; without CASE list the cases."""
+    """Show the metric of CASE over all runs and its change points.
+
+    Without CASE list the cases.
+    """
     # Imported here: `--help` must not wait for scipy and numpy.
     from perfgate.history.exports import comma_separated, openmetrics
-    from perfgate.history.series import HistoryError, change_points, series, told
+    from perfgate.history.series import series
     from perfgate.history.store import History
     from perfgate.locations import HISTORY_FILE
     from perfgate.report import trends
@@ -76,33 +79,40 @@ def history(
     store = History(file or runs / HISTORY_FILE)
     store.refresh(runs)
     entries = store.entries()
-    written = [
-        _write(exports["csv"], comma_separated(entries)) if exports["csv"] else False,
-        _write(exports["metrics"], openmetrics(entries))
-        if exports["metrics"]
-        else False,
-        _write(html, trends.page(_chosen(entries, case, hardware))) if html else False,
-    ]
-    if any(written):
+    texts: list[tuple[Path, str]] = []
+    if exports["csv"]:
+        texts.append((exports["csv"], comma_separated(entries)))
+    if exports["metrics"]:
+        texts.append((exports["metrics"], openmetrics(entries)))
+    if html:
+        texts.append((html, trends.page(_chosen(entries, case, hardware))))
+    for path, text in texts:
+        _write(path, text)
+    if texts:
         return
     if case is None:
-        for name in sorted({f"{entry.case}  ({entry.hardware})" for entry in entries}):
-            click.echo(name)
-        if not entries:
-            click.echo(f"no complete run in {runs} has a value")
+        _list_cases(entries, runs)
         return
-    chosen = series(entries, case, hardware)
+    _show(series(entries, case, hardware))
+
+
+def _show(entries: Sequence[Entry]) -> None:
+    """One case over its runs; without change points where there are too few."""
+    from perfgate.history.series import HistoryError, change_points, told
+
     try:
-        points = change_points([entry.value for entry in chosen])
+        points = change_points([entry.value for entry in entries])
     except HistoryError as error:
-        click.echo(told(chosen, []))
+        click.echo(told(entries, []))
         click.echo(str(error), err=True)
         return
-    click.echo(told(chosen, points))
+    click.echo(told(entries, points))
 
 
 def _chosen(
-    entries: Sequence[Entry], case: str | None, hardware: str | None
+    entries: Sequence[Entry],
+    case: str | None,
+    hardware: str | None,
 ) -> dict[str, list[Entry]]:
     from perfgate.history.series import series
     from perfgate.report import trends
@@ -112,7 +122,15 @@ def _chosen(
     return trends.by_case(entries, hardware)
 
 
-def _write(path: Path, text: str) -> bool:
+def _list_cases(entries: Sequence[Entry], runs: Path) -> None:
+    names = {f"{entry.case}  ({entry.hardware})" for entry in entries}
+    for name in sorted(names):
+        click.echo(name)
+    if not names:
+        click.echo(f"no complete run in {runs} has a value")
+
+
+def _write(path: Path, text: str) -> None:
     from perfgate.files import write_atomically
 
     if str(path) == "-":
@@ -120,4 +138,3 @@ def _write(path: Path, text: str) -> bool:
     else:
         write_atomically(path, text)
         click.echo(f"wrote {path}")
-    return True

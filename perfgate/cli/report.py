@@ -13,7 +13,13 @@ _FOLDER = click.Path(path_type=Path)
 
 
 @click.command("report")
-@click.argument("runs", metavar="RUN...", type=_FOLDER, nargs=-1, required=True)
+@click.argument(
+    "runs",
+    metavar="RUN...",
+    type=_FOLDER,
+    nargs=-1,
+    required=True,
+)
 @click.option(
     "--out", type=_FOLDER, help="Folder to write into (default: that of the last RUN)."
 )

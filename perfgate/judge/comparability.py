@@ -89,7 +89,10 @@ def engine_notes(results: RunResults, case: Case) -> list[str]:
     sides = (settings_of(results, load) for load in case.loads)
     for name, numerator, denominator, meaning in unequal(*sides):
         line = wording.UNEQUAL.format(
-            name=name, numerator=numerator, denominator=denominator, meaning=meaning
+            name=name,
+            numerator=numerator,
+            denominator=denominator,
+            meaning=meaning,
         )
         lines.append(line)
     for load in case.loads:

@@ -60,7 +60,11 @@ def metric_of(case: Case) -> Metric:
         ) from None
 
 
-def gate_mode(case: Case, policy: Policy, recorded: GateMode = "hard") -> GateMode:
+def gate_mode(
+    case: Case,
+    policy: Policy,
+    recorded: GateMode = "hard",
+) -> GateMode:
     """A metric is hard only where the case, the platform and the baseline all say so."""
     if (case.gate, policy.gate, recorded) == ("hard", "hard", "hard"):
         return "hard"
@@ -85,7 +89,12 @@ def judge(
     if policy is None:
         label, is_ratio = observation.hardware_label, case.over is not None
         policy = policy_for(label, case.metric, is_ratio)
-    bench = _Bench(case, metric_of(case), observation, policy)
+    bench = _Bench(
+        case,
+        metric_of(case),
+        observation,
+        policy,
+    )
     problem = bench.invalid() or bench.collapsed()
     if problem is not None:
         return problem
@@ -97,28 +106,54 @@ def judge(
 
 
 def judge_case(
-    results: RunResults, case: Case, store: Store, today: datetime.date | None = None
+    results: RunResults,
+    case: Case,
+    store: Store,
+    today: datetime.date | None = None,
 ) -> Decision:
     """Decide one case of a run, against its base build where the run has one."""
-    return _judge_in(RunReader(results), case, store, today)
+    return _judge_in(
+        RunReader(results),
+        case,
+        store,
+        today,
+    )
 
 
 def judge_run(
-    results: RunResults, store: Store, today: datetime.date | None = None
+    results: RunResults,
+    store: Store,
+    today: datetime.date | None = None,
 ) -> list[Decision]:
     """Decide every case of a run again, from the data alone."""
     reader = RunReader(results)
-    return [_judge_in(reader, case, store, today) for case in results.cases]
+    return [
+        _judge_in(
+            reader,
+            case,
+            store,
+            today,
+        )
+        for case in results.cases
+    ]
 
 
 def _judge_in(
-    reader: RunReader, case: Case, store: Store, today: datetime.date | None
+    reader: RunReader,
+    case: Case,
+    store: Store,
+    today: datetime.date | None,
 ) -> Decision:
     if reader.results.against:
         return judge_paired(reader, case)
     observation = reader.observe(case)
     baseline = store.find(case, observation.hardware_label)
-    decision = judge(case, observation, baseline, today=today)
+    decision = judge(
+        case,
+        observation,
+        baseline,
+        today=today,
+    )
     notes = comparability.engine_notes(reader.results, case)
     if not notes:
         return decision
@@ -126,7 +161,9 @@ def _judge_in(
 
 
 def unused_baselines(
-    expected: Iterable[Case], hardware: Hardware, store: Store
+    expected: Iterable[Case],
+    hardware: Hardware,
+    store: Store,
 ) -> list[str]:
     """Recorded metrics of the expected servers that no expected case asks for.
 
@@ -176,7 +213,11 @@ class _Bench:
     def valid_launches(self) -> int:
         return len(self.seen.values)
 
-    def escalation(self, gate: GateMode, launches: int = DECISION_LAUNCHES - 1) -> int:
+    def escalation(
+        self,
+        gate: GateMode,
+        launches: int = DECISION_LAUNCHES - 1,
+    ) -> int:
         """How many launches to ask for; none where more of them would not say more.
 
         The same prompts go to the same experts on every launch.
@@ -235,7 +276,12 @@ class _Bench:
             reason, remedy = self.seen.unmeasured
             summary = wording.UNMEASURED.format(reason=reason)
             advice = wording.UNMEASURED_ADVICE.format(remedy=remedy)
-            return self.decision(Outcome.INVALID, self.gate, summary, advice)
+            return self.decision(
+                Outcome.INVALID,
+                self.gate,
+                summary,
+                advice,
+            )
         launches = formatting.count(len(readings), "launch")
         summary = wording.VALID_LAUNCHES.format(
             valid=self.valid_launches, launches=launches
@@ -264,13 +310,21 @@ class _Bench:
         if summary is None:
             return None
         return self.decision(
-            Outcome.REGRESSED, self.gate, summary, wording.ROUTER_WEIGHTS
+            Outcome.REGRESSED,
+            self.gate,
+            summary,
+            wording.ROUTER_WEIGHTS,
         )
 
     def no_baseline(self) -> Decision:
         """The verdict where nothing is recorded or published."""
         summary = wording.NO_BASELINE.format(label=self.seen.hardware_label)
-        return self.decision(Outcome.NO_BASELINE, self.gate, summary, wording.ACCEPT)
+        return self.decision(
+            Outcome.NO_BASELINE,
+            self.gate,
+            summary,
+            wording.ACCEPT,
+        )
 
     def against_published(self, baseline: Published) -> Decision:
         """A guard where the figure holds and was measured on the same; else a comparison."""
@@ -294,10 +348,17 @@ class _Bench:
         if unlike and self.gate == "hard":
             label = self.seen.hardware_label
             summary = wording.PUBLISHED_UNLIKE.format(
-                label=label, differences=unlike, **fields
+                label=label,
+                differences=unlike,
+                **fields,
             )
             return self.decision(
-                Outcome.NO_BASELINE, self.gate, summary, wording.ACCEPT, (), **numbers
+                Outcome.NO_BASELINE,
+                self.gate,
+                summary,
+                wording.ACCEPT,
+                (),
+                **numbers,
             )
         details = [wording.PUBLISHED_NOTE.format(note=figure.note)]
         if unlike:
@@ -330,7 +391,9 @@ class _Bench:
         return differences
 
     def against_recorded(
-        self, baseline: Recorded, today: datetime.date | None
+        self,
+        baseline: Recorded,
+        today: datetime.date | None,
     ) -> Decision:
         """The tight gate."""
         gate = gate_mode(self.case, self.policy, baseline.metric.gate)
@@ -341,7 +404,12 @@ class _Bench:
             return self.against_shares(baseline, gate, today)
         baseline = seen_from(baseline, self.seen.machine, self.policy)
         noise = baseline.noise(self.policy)
-        comparison = Comparison(self.case, self.seen, baseline, noise)
+        comparison = Comparison(
+            self.case,
+            self.seen,
+            baseline,
+            noise,
+        )
         judgement = comparison.judgement(today)
         outcome, reason = judgement.outcome, ""
         if self.gate == "hard":
@@ -369,7 +437,10 @@ class _Bench:
         )
 
     def against_another(
-        self, baseline: Recorded, gate: GateMode, differences: Sequence[str]
+        self,
+        baseline: Recorded,
+        gate: GateMode,
+        differences: Sequence[str],
     ) -> Decision:
         """Both values, and no judgement: the baseline was recorded of something else."""
         summary = wording.INCOMPARABLE.format(
@@ -389,11 +460,19 @@ class _Bench:
             )
             details.append(line)
         return self.decision(
-            Outcome.INCOMPARABLE, gate, summary, advice, details, **numbers
+            Outcome.INCOMPARABLE,
+            gate,
+            summary,
+            advice,
+            details,
+            **numbers,
         )
 
     def against_shares(
-        self, baseline: Recorded, gate: GateMode, today: datetime.date | None
+        self,
+        baseline: Recorded,
+        gate: GateMode,
+        today: datetime.date | None,
     ) -> Decision:
         """Where the tokens went, layer by layer.
 
@@ -410,10 +489,22 @@ class _Bench:
         if shift is None:
             summary = wording.SHIFT_SHAPE.format(file=baseline.path.name)
             advice = wording.ACCEPT_SHAPE.format(case=self.case.id)
-            return self.decision(Outcome.INCOMPARABLE, gate, summary, advice, (), **numbers)
+            return self.decision(
+                Outcome.INCOMPARABLE,
+                gate,
+                summary,
+                advice,
+                (),
+                **numbers,
+            )
         numbers |= {"worse_by": shift.drift.distance, "threshold": shift.drift.line}
         return self.decision(
-            shift.outcome, gate, shift.summary, shift.advice, shift.details, **numbers
+            shift.outcome,
+            gate,
+            shift.summary,
+            shift.advice,
+            shift.details,
+            **numbers,
         )
 
     def incomparable(self, baseline: Recorded) -> list[str]:

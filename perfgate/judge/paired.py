@@ -127,7 +127,13 @@ def judge_pairs(
     is_possible = all(math.isfinite(value) and value > 0 for value in values)
     if len(pairs) < PAIRS or not is_possible:
         return _invalid(case, pairs, details)
-    return _Paired(case, metric, policy, pairs, target_effect).decision(details)
+    return _Paired(
+        case,
+        metric,
+        policy,
+        pairs,
+        target_effect,
+    ).decision(details)
 
 
 @dataclass(frozen=True)
@@ -180,7 +186,14 @@ class _Paired:
         """Half of the interval of the loss."""
         deviation = statistics.stdev(self.losses)
         cv = self.policy.assumed_cv
-        return float(interval(deviation, len(self.pairs), cv, self.threshold))
+        return float(
+            interval(
+                deviation,
+                len(self.pairs),
+                cv,
+                self.threshold,
+            )
+        )
 
     def outcome(self) -> Outcome:
         loss, error = self.loss, self.error
@@ -226,7 +239,11 @@ class _Paired:
             needs_launches=needs_launches,
         )
 
-    def _summary(self, base: float, new: float) -> str:
+    def _summary(
+        self,
+        base: float,
+        new: float,
+    ) -> str:
         return wording.PAIRED.format(
             change=formatting.change(new / base - 1),
             baseline=formatting.number(base, self.unit),
@@ -257,7 +274,10 @@ class _Paired:
 
 
 def interval(
-    deviation: float | Array, pairs: int, assumed_cv: float, threshold: float
+    deviation: float | Array,
+    pairs: int,
+    assumed_cv: float,
+    threshold: float,
 ) -> Array:
     """Half of the interval of the loss, shaped like `deviation`.
 
@@ -289,7 +309,11 @@ def _mean(pairs: Sequence[Pair], side: int) -> float:
     return statistics.geometric_mean(pair[side] for pair in pairs)
 
 
-def _invalid(case: Case, pairs: Sequence[Pair], details: Sequence[str]) -> Decision:
+def _invalid(
+    case: Case,
+    pairs: Sequence[Pair],
+    details: Sequence[str],
+) -> Decision:
     values = [
         f"({formatting.number(base)}, {formatting.number(new)})" for base, new in pairs
     ]

@@ -44,7 +44,12 @@ def moves(now: Sequence[Side], before: Sequence[Side]) -> Side | None:
     return numerator, denominator
 
 
-def loss(change: float, moved: Side | None, higher: bool, least: float) -> float:
+def loss(
+    change: float,
+    moved: Side | None,
+    higher: bool,
+    least: float,
+) -> float:
     """A change (log) of a ratio as a loss, positive if one of its sides lost something.
 
     Where the side that fell behind lost nothing, the other one gained, and that is an
@@ -78,7 +83,10 @@ def moved_side(now: Sequence[Side], before: Sequence[Side]) -> Moved | None:
 
 
 def side_details(
-    case: Case, unit: str, now: Sequence[Side], before: Sequence[Side]
+    case: Case,
+    unit: str,
+    now: Sequence[Side],
+    before: Sequence[Side],
 ) -> list[str]:
     """Sentences for a ratio: both sides now and in the baseline, and which one moved.
 

@@ -50,7 +50,7 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Comparison:
-    """This run against recorded launches. Losses are logarithms, positive if worse."""
+    """A run against recorded launches. Losses are logarithms, positive if worse."""
 
     case: Case
     seen: Observation
@@ -80,7 +80,12 @@ class Comparison:
             return abs(change)
         if self.case.over is not None:
             moved = ratio.moves(self.seen.sides, self.recorded_sides)
-            return ratio.loss(change, moved, self.higher, self.threshold / 2)
+            return ratio.loss(
+                change,
+                moved,
+                self.higher,
+                self.threshold / 2,
+            )
         if self.higher:
             return -change
         return change
@@ -89,7 +94,12 @@ class Comparison:
     def threshold(self) -> float:
         """The loss beyond which it is a regression, on as many launches as there are."""
         target = self.baseline.metric.delta
-        return alarm_line(target, self.noise, len(self.seen.values), self.higher)
+        return alarm_line(
+            target,
+            self.noise,
+            len(self.seen.values),
+            self.higher,
+        )
 
     @property
     def fast_pass_threshold(self) -> float:
@@ -141,7 +151,11 @@ class Comparison:
             return Outcome.IMPROVED
         return Outcome.PASSED
 
-    def _objection(self, known: Known, today: datetime.date | None) -> str:
+    def _objection(
+        self,
+        known: Known,
+        today: datetime.date | None,
+    ) -> str:
         """Why the accepted loss does not excuse this one; "" where it does."""
         day = today or datetime.date.today()
         if day > datetime.date.fromisoformat(known.until):
@@ -152,7 +166,11 @@ class Comparison:
             return wording.KNOWN_WORSE
         return ""
 
-    def report_only_reason(self, policy: Policy, outcome: Outcome) -> str:
+    def report_only_reason(
+        self,
+        policy: Policy,
+        outcome: Outcome,
+    ) -> str:
         """Why a case that the study judges is report-only here; "" where it is judged."""
         metric = self.baseline.metric
         if metric.gate != "hard":
@@ -175,7 +193,11 @@ class Comparison:
             return DECISION_LAUNCHES - 1
         return 0
 
-    def summary(self, judgement: Judgement, unit: str) -> str:
+    def summary(
+        self,
+        judgement: Judgement,
+        unit: str,
+    ) -> str:
         """What was decided, with change, baseline and threshold."""
         fields = {
             "change": formatting.change(self.change),
@@ -198,7 +220,10 @@ class Comparison:
         if judgement.objection:
             lines.append(judgement.objection)
         lines += ratio.side_details(
-            self.case, metric.unit, self.seen.sides, self.recorded_sides
+            self.case,
+            metric.unit,
+            self.seen.sides,
+            self.recorded_sides,
         )
         lines += self._about_baseline()
         lines.append(self._about_effect())
@@ -228,7 +253,13 @@ class Comparison:
             template = wording.BASELINE_HERE
         launches = formatting.count(self.noise.launches, "launch")
         runs = formatting.count(self.noise.runs, "run")
-        lines = [template.format(launches=launches, runs=runs, machine=here)]
+        lines = [
+            template.format(
+                launches=launches,
+                runs=runs,
+                machine=here,
+            )
+        ]
         if self.noise.lenders:
             lenders = formatting.count(self.noise.lenders, "other machine")
             lines.append(wording.POOLED.format(machines=lenders))
@@ -275,5 +306,7 @@ class Comparison:
 def _about_known(known: Known) -> str:
     worse_by = formatting.percent(known.worse_by)
     return wording.KNOWN.format(
-        worse_by=worse_by, until=known.until, reason=known.reason
+        worse_by=worse_by,
+        until=known.until,
+        reason=known.reason,
     )

@@ -85,10 +85,20 @@ def compare(
         distance=formatting.percent(found.distance),
         threshold=formatting.percent(found.line),
     )
-    return Shift(outcome, found, summary, _details(found, metric.known), advice)
+    return Shift(
+        outcome,
+        found,
+        summary,
+        _details(found, metric.known),
+        advice,
+    )
 
 
-def _outcome(found: Drift, known: Known | None, today: datetime.date | None) -> Outcome:
+def _outcome(
+    found: Drift,
+    known: Known | None,
+    today: datetime.date | None,
+) -> Outcome:
     is_beyond = found.distance > found.line
     if known is None:
         return Outcome.REGRESSED if is_beyond else Outcome.PASSED

@@ -37,7 +37,11 @@ class Decision(Verdict, frozen=True, kw_only=True, forbid_unknown_fields=True):
     needs_launches: int = 0
 
 
-def is_red(outcome: Outcome, gate_mode: GateMode, required: bool) -> bool:
+def is_red(
+    outcome: Outcome,
+    gate_mode: GateMode,
+    required: bool,
+) -> bool:
     """Whether the outcome fails the run.
 
     Args:

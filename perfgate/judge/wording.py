@@ -25,7 +25,10 @@ UNMEASURED = "{reason}"
 RECORDED = "{change} vs the baseline {baseline}, threshold {threshold}"
 BASELINE = "Baseline: {launches} of {runs}."
 BASELINE_HERE = "Baseline: {launches} of {runs}, all on this machine ({machine})."
-BASELINE_ELSEWHERE = "Baseline: {machines}, each counted once; {machine} has too few launches of its own."
+BASELINE_ELSEWHERE = (
+    "Baseline: {machines}, each counted once; {machine} has too few launches of its "
+    "own."
+)
 POOLED = "Launch-to-launch variation is pooled with {machines}."
 EFFECT = "Target effect {target}, minimum detectable effect {mde}."
 EFFECT_LATER = (
@@ -193,7 +196,11 @@ PAIRED_ADVICE = {
 }
 
 
-def threshold(line: float, higher_is_better: bool, either_way: bool) -> str:
+def threshold(
+    line: float,
+    higher_is_better: bool,
+    either_way: bool,
+) -> str:
     """A threshold as the change of the value that it allows: "-5.0 %", "-4.8 % / +5.0 %".
 
     Args:

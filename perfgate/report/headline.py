@@ -24,7 +24,11 @@ SIGNS = {
     Outcome.INCOMPARABLE: "≠",
 }
 # How a run ended, and the sign that says so without colour.
-STATES = {"Red": "✗", "Green": "✓", "Undecided": "?"}
+STATES = {
+    "Red": "✗",
+    "Green": "✓",
+    "Undecided": "?",
+}
 # Cases of these outcomes stand alone: each has a change of its own.
 _ALONE = frozenset({Outcome.REGRESSED, Outcome.INCONCLUSIVE})
 
@@ -139,7 +143,10 @@ class Drift:
         return f"Context changed since the baselines were recorded: {changed}."
 
 
-def drift(results: RunResults, store: Store | None) -> Drift:
+def drift(
+    results: RunResults,
+    store: Store | None,
+) -> Drift:
     """Compare the context of each case with that of its recorded baseline."""
     if store is None or results.against:
         return Drift()  # no baseline is looked at where a base build is launched

@@ -119,7 +119,10 @@ def builds(results: RunResults) -> list[str]:
     return list(dict.fromkeys(lines))
 
 
-def _is_base(results: RunResults, server: Server) -> bool:
+def _is_base(
+    results: RunResults,
+    server: Server,
+) -> bool:
     """Whether a candidate's Python is that of the base build."""
     if server.config.build:
         return False

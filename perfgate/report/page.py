@@ -58,30 +58,56 @@ class Report:
     history: Mapping[str, Trend] = field(default_factory=dict)
 
 
-def pictures(shown: Report, results: RunResults, prefix: str) -> list[Picture]:
+def pictures(
+    shown: Report,
+    results: RunResults,
+    prefix: str,
+) -> list[Picture]:
     """Every figure of one run; those that it has no data for say so."""
     run = Readings(results)
     find: Callable[[Case, str], Baseline | None] = _none
     if shown.store is not None:
         find = shown.store.find
     return [
-        *figures_server.launches(results, run_status.ordered(results), find, prefix),
+        *figures_server.launches(
+            results,
+            run_status.ordered(results),
+            find,
+            prefix,
+        ),
         figures_load.throughput_over_ranks(run, prefix),
         figures_load.latency_over_batch(run, prefix),
         figures_load.throughput_over_batch(run, prefix),
         figures_load.sparse_over_dense(run, prefix),
         figures_sparse.decoding(run, prefix),
-        figures_load.over_rate(run, prefix, "ttft_median_ms", "TTFT"),
-        figures_load.over_rate(run, prefix, "itl_median_ms", "ITL"),
+        figures_load.over_rate(
+            run,
+            prefix,
+            "ttft_median_ms",
+            "TTFT",
+        ),
+        figures_load.over_rate(
+            run,
+            prefix,
+            "itl_median_ms",
+            "ITL",
+        ),
         figures_load.gap_distribution(run, prefix),
         *figures_load.timelines(run, prefix),
         figures_server.memory(run, prefix),
         figures_sparse.spread(run, prefix),
-        *figures_sparse.experts(run, find, prefix),
+        *figures_sparse.experts(
+            run,
+            find,
+            prefix,
+        ),
     ]
 
 
-def _none(case: Case, label: str) -> None:
+def _none(
+    case: Case,
+    label: str,
+) -> None:
     return None
 
 
@@ -128,7 +154,10 @@ def rows(shown: Report) -> list[dict[str, Any]]:
     return table
 
 
-def _row(row: Verdict, by_run: Sequence[Verdict | None]) -> dict[str, Any]:
+def _row(
+    row: Verdict,
+    by_run: Sequence[Verdict | None],
+) -> dict[str, Any]:
     values = []
     for verdict in by_run:
         value = None if verdict is None else verdict.value
@@ -257,7 +286,13 @@ def build(shown: Report) -> str:
     runs = []
     for number, results in enumerate(shown.runs):
         prefix = f"r{number}-" if several else ""
-        runs.append(_run(shown, results, prefix))
+        runs.append(
+            _run(
+                shown,
+                results,
+                prefix,
+            )
+        )
     table = rows(shown)
     values = {
         "runs": runs,
@@ -281,7 +316,11 @@ def _without_message(row: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
-def _run(shown: Report, results: RunResults, prefix: str) -> dict[str, Any]:
+def _run(
+    shown: Report,
+    results: RunResults,
+    prefix: str,
+) -> dict[str, Any]:
     changed, items = drift(results, shown.store), attention(results)
     state = run_status.state(results)
     is_required = results.gate == "required"
@@ -296,7 +335,11 @@ def _run(shown: Report, results: RunResults, prefix: str) -> dict[str, Any]:
         "context": context(results),
         "common": terminal.in_common(results),
         "sentence": verdict_sentence(results),
-        "counts": terminal.headline(results, is_required, run_status.missing(results)),
+        "counts": terminal.headline(
+            results,
+            is_required,
+            run_status.missing(results),
+        ),
         "attention": items[:MOST_ITEMS],
         "more_attention": len(items) - MOST_ITEMS,
         "first": notices.important(results),
@@ -308,5 +351,9 @@ def _run(shown: Report, results: RunResults, prefix: str) -> dict[str, Any]:
         "more_drift": len(changed.rows) - MOST_FIELDS,
         "drifted": sentence,
         "reference": "base build" if results.against else "baseline",
-        "pictures": pictures(shown, results, prefix),
+        "pictures": pictures(
+            shown,
+            results,
+            prefix,
+        ),
     }

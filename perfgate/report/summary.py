@@ -25,7 +25,10 @@ MOST_TO_DO = 4  # pieces of advice outside of what is folded away
 MOST_ANNOTATIONS = 10  # errors, and as many warnings, that GitHub shows of one step
 
 
-def markdown(results: RunResults, store: Store | None) -> str:
+def markdown(
+    results: RunResults,
+    store: Store | None,
+) -> str:
     """The run as a page of Markdown: verdict, advice, the table, the context."""
     sign = STATES[run_status.state(results)]
     lines = [f"## {sign} {verdict_sentence(results)}", ""]
@@ -52,16 +55,34 @@ def _attention(results: RunResults) -> list[str]:
         if item.advice and number < MOST_TO_DO:
             lines += [f"{item.title}. To do: {item.advice}", ""]
         heading = f"{item.title}: {item.finding}"
-        lines += [f"<details><summary>{heading}</summary>", "", FENCE]
-        lines += ["\n\n".join(item.messages), FENCE, "", "</details>", ""]
+        lines += [
+            f"<details><summary>{heading}</summary>",
+            "",
+            FENCE,
+        ]
+        lines += [
+            "\n\n".join(item.messages),
+            FENCE,
+            "",
+            "</details>",
+            "",
+        ]
     return lines
 
 
-def _folded(heading: str, rows: Sequence[Verdict]) -> list[str]:
+def _folded(
+    heading: str,
+    rows: Sequence[Verdict],
+) -> list[str]:
     if not rows:
         return []
     lines = [f"<details><summary>{heading}</summary>", ""]
-    return [*lines, *_table(rows), "</details>", ""]
+    return [
+        *lines,
+        *_table(rows),
+        "</details>",
+        "",
+    ]
 
 
 def _context(changed: Drift) -> list[str]:
@@ -83,13 +104,21 @@ def _time(results: RunResults) -> list[str]:
     steps = timing.phases(launch.start for launch in results.launches)
     if not steps:
         return lines
-    lines += ["", "<details><summary>Server start-up by step</summary>", ""]
+    lines += [
+        "",
+        "<details><summary>Server start-up by step</summary>",
+        "",
+    ]
     lines += [
         "| server | step | first launch, s | later launches (median), s |",
         "|---|---|--:|--:|",
     ]
     lines += [f"| {' | '.join(row.words)} |" for row in steps]
-    return [*lines, "", "</details>"]
+    return [
+        *lines,
+        "",
+        "</details>",
+    ]
 
 
 def _title(row: Verdict) -> str:
@@ -120,7 +149,10 @@ def _table(rows: Sequence[Verdict]) -> list[str]:
     return [*lines, ""]
 
 
-def fitted(text: str, room_bytes: int) -> str:
+def fitted(
+    text: str,
+    room_bytes: int,
+) -> str:
     """The text, cut at the end of a line where it does not fit; a sentence says so.
 
     Args:
@@ -146,7 +178,10 @@ def fitted(text: str, room_bytes: int) -> str:
     return f"{kept}\n{end}{note}"
 
 
-def append_to_step(text: str, environment: Mapping[str, str]) -> None:
+def append_to_step(
+    text: str,
+    environment: Mapping[str, str],
+) -> None:
     """Add the text to the job summary of GitHub Actions, if this is one.
 
     What earlier steps wrote counts to its limit.
@@ -163,7 +198,10 @@ def append_to_step(text: str, environment: Mapping[str, str]) -> None:
         file.write(fitted(text, STEP_LIMIT_BYTES - used_bytes))
 
 
-def workflow_commands(results: RunResults, environment: Mapping[str, str]) -> list[str]:
+def workflow_commands(
+    results: RunResults,
+    environment: Mapping[str, str],
+) -> list[str]:
     """Annotations for failed servers and for what needs attention.
 
     None outside GitHub Actions.
@@ -179,7 +217,11 @@ def workflow_commands(results: RunResults, environment: Mapping[str, str]) -> li
         if verdict.outcome is Outcome.PASSED:
             continue
         level = "warning"
-        if is_red(verdict.outcome, "hard", results.gate == "required"):
+        if is_red(
+            verdict.outcome,
+            "hard",
+            results.gate == "required",
+        ):
             level = "error"
         if room[level]:
             room[level] -= 1

@@ -41,7 +41,10 @@ LOG_WIDTH, NARROWEST = 170, 100
 MAX_ROWS = 24
 
 
-def shown(results: RunResults, everything: bool) -> tuple[list[Verdict], str]:
+def shown(
+    results: RunResults,
+    everything: bool,
+) -> tuple[list[Verdict], str]:
     """The rows to show, and a sentence about those left out.
 
     What needs attention always; what passed as long as there is room; what is
@@ -65,7 +68,10 @@ def shown(results: RunResults, everything: bool) -> tuple[list[Verdict], str]:
 
 
 def table(
-    results: RunResults, width: int, terminal: bool, everything: bool = True
+    results: RunResults,
+    width: int,
+    terminal: bool,
+    everything: bool = True,
 ) -> str:
     """One row for each verdict, those that need attention first.
 
@@ -96,12 +102,23 @@ def table(
     return text
 
 
-def _grid(rows: Sequence[Verdict], reference: str) -> Table:
-    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=False)
+def _grid(
+    rows: Sequence[Verdict],
+    reference: str,
+) -> Table:
+    grid = Table(
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        expand=False,
+    )
     for name in ("test", "load", "metric"):
         grid.add_column(name, overflow="fold")
     for name in ("value", reference):
-        grid.add_column(name, justify="right", overflow="fold")
+        grid.add_column(
+            name,
+            justify="right",
+            overflow="fold",
+        )
     for name in ("change", "verdict"):
         grid.add_column(name, overflow="fold")
     for row in rows:
@@ -120,7 +137,10 @@ def _grid(rows: Sequence[Verdict], reference: str) -> Table:
     return grid
 
 
-def attention(results: RunResults, run: str = "RUN") -> list[str]:
+def attention(
+    results: RunResults,
+    run: str = "RUN",
+) -> list[str]:
     """The text of each judged case that did not simply pass.
 
     Cases without a baseline, and with the same advice, share one text.
@@ -140,7 +160,11 @@ def attention(results: RunResults, run: str = "RUN") -> list[str]:
     for rows in alike.values():
         text = verdict_text.render(rows[0], run)
         if len(rows) > 1:
-            text = verdict_text.render_alike(rows[0], len(rows), run)
+            text = verdict_text.render_alike(
+                rows[0],
+                len(rows),
+                run,
+            )
         texts.append(text)
     return texts
 
@@ -168,7 +192,10 @@ def in_common(results: RunResults) -> str:
     return f"{text}."
 
 
-def _moved_servers(row: Verdict, case: Case) -> set[str]:
+def _moved_servers(
+    row: Verdict,
+    case: Case,
+) -> set[str]:
     if row.moved == "numerator":
         return {case.of.server.key}
     if row.moved == "denominator" and case.over is not None:
@@ -190,14 +217,21 @@ def engine_notes(results: RunResults) -> list[str]:
     return list(dict.fromkeys(lines))
 
 
-def improvements(results: RunResults, run: str = "RUN") -> list[str]:
+def improvements(
+    results: RunResults,
+    run: str = "RUN",
+) -> list[str]:
     """The texts that pytest does not show by itself as failed or skipped."""
     rows = judged(results)
     improved = [row for row in rows if row.outcome is Outcome.IMPROVED]
     return [verdict_text.render(row, run) for row in improved]
 
 
-def headline(results: RunResults, required: bool, missing: int) -> str:
+def headline(
+    results: RunResults,
+    required: bool,
+    missing: int,
+) -> str:
     """How many cases were judged, failed, undecided, report-only or without a verdict."""
     found = counts(results, required)
     words = [f"{found.judged} judged", f"{found.red} red"]

@@ -22,7 +22,10 @@ def course(entries: Sequence[Entry]) -> Trend:
     return Trend(tuple(entries), tuple(points))
 
 
-def of_run(results: RunResults, entries: Iterable[Entry]) -> dict[str, Trend]:
+def of_run(
+    results: RunResults,
+    entries: Iterable[Entry],
+) -> dict[str, Trend]:
     """The course of each judged case of a run, failures first, on its hardware."""
     reader = RunReader(results)
     cases = {case.id: case for case in results.cases}
@@ -38,7 +41,10 @@ def of_run(results: RunResults, entries: Iterable[Entry]) -> dict[str, Trend]:
     return {name: course(own) for name, own in by_case.items() if len(own) > 1}
 
 
-def by_case(entries: Iterable[Entry], hardware: str | None) -> dict[str, list[Entry]]:
+def by_case(
+    entries: Iterable[Entry],
+    hardware: str | None,
+) -> dict[str, list[Entry]]:
     """Every case with two runs or more, by "case (hardware)"."""
     groups: dict[str, list[Entry]] = {}
     for entry in entries:
@@ -59,6 +65,12 @@ def page(cases: Mapping[str, Sequence[Entry]]) -> str:
 
     pictures = []
     for number, name in enumerate(sorted(courses, key=changed_first)):
-        pictures.append(trend(f"t{number}", name, courses[name]))
+        pictures.append(
+            trend(
+                f"t{number}",
+                name,
+                courses[name],
+            )
+        )
     template = templates().get_template("history.html.j2")
     return str(template.render(pictures=pictures))

@@ -32,7 +32,7 @@ def baseline(verdict: Verdict) -> str:
 
 
 def change(verdict: Verdict) -> str:
-    """The change from the baseline, also in units of the noise: "+6.2 % (slower), 3.1x the noise"."""
+    """The change, also in units of noise: "+6.2 % (slower), 3.1x the noise"."""
     if verdict.change is None:
         return "-"
     text = formatting.change_in_words(verdict.change, verdict.unit)
@@ -63,7 +63,10 @@ def finding_with_side(verdict: Verdict) -> str:
     return f"{finding(verdict)}; {_MOVED[verdict.moved]}"
 
 
-def advice(verdict: Verdict, run: str = "RUN") -> str:
+def advice(
+    verdict: Verdict,
+    run: str = "RUN",
+) -> str:
     """What to do next.
 
     Args:
@@ -72,7 +75,10 @@ def advice(verdict: Verdict, run: str = "RUN") -> str:
     return verdict.advice.replace(RUN, run)
 
 
-def render(verdict: Verdict, run: str = "RUN") -> str:
+def render(
+    verdict: Verdict,
+    run: str = "RUN",
+) -> str:
     """The whole verdict: a line with the decision, a line for each fact, the advice.
 
     Args:
@@ -89,14 +95,21 @@ def render(verdict: Verdict, run: str = "RUN") -> str:
     return "\n".join([*lines, *_advice_line(verdict, run)])
 
 
-def render_alike(verdict: Verdict, cases: int, run: str = "RUN") -> str:
+def render_alike(
+    verdict: Verdict,
+    cases: int,
+    run: str = "RUN",
+) -> str:
     """One text for several cases that have the same verdict, without their values."""
     count = formatting.count(cases, "case")
     line = f"{verdict.outcome}: {count}: {verdict.summary}"
     return "\n".join([line, *_advice_line(verdict, run)])
 
 
-def skip_reason(verdict: Verdict, run: str = "RUN") -> str:
+def skip_reason(
+    verdict: Verdict,
+    run: str = "RUN",
+) -> str:
     """Why a test is skipped.
 
     The same text for all cases without a baseline, since pytest counts equal reasons.
@@ -107,7 +120,10 @@ def skip_reason(verdict: Verdict, run: str = "RUN") -> str:
     return render(verdict, run)
 
 
-def _advice_line(verdict: Verdict, run: str) -> list[str]:
+def _advice_line(
+    verdict: Verdict,
+    run: str,
+) -> list[str]:
     if not verdict.advice:
         return []
     return [f"  do:   {advice(verdict, run)}"]

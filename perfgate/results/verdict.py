@@ -82,7 +82,11 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     details: tuple[str, ...] = ()
     advice: str = ""
 
-    def row(self, case: Case, test: str) -> Verdict:
+    def row(
+        self,
+        case: Case,
+        test: str,
+    ) -> Verdict:
         """The verdict as it is stored, with its experiment and the test that asked."""
         fields = {name: getattr(self, name) for name in Verdict.__struct_fields__}
         fields |= {"experiment": case.experiment, "test": test}
