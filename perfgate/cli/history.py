@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 _FOLDER = click.Path(path_type=Path)
 
 
-HELP = (
-    "Show the metric of CASE over all runs, with its change points; without CASE list "
-    "the cases."
-)
+HELP = """Show the metric of CASE over all runs and its change points.
+
+Without CASE list the cases.
+"""
 
 
 @click.command("history", help=HELP)

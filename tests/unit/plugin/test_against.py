@@ -127,7 +127,7 @@ def test_base_build_that_answers_wrongly_is_invalid(project, pytester, monkeypat
     result = project("-m", "cpu", "-k", "test_output_throughput", *AGAINST)
 
     assert (1, {"failed": 1, "passed": 1}) == (result.ret, outcomes(result)), result.stdout.str()
-    result.stdout.fnmatch_lines(["*needs 3 pairs of positive values, got none*", "*base: launch 0: 32 requests have*"])
+    result.stdout.fnmatch_lines(["*3 pairs of positive values are needed, there are none*", "*base: launch 0: 32 requests have*"])
     assert "INVALID" in verdicts(newest_run(pytester)).values()
 
 
