@@ -23,12 +23,13 @@ from pathlib import Path
 import click
 
 from benchmarks.run_folders import UNCHANGED, Kind, injected_servers, kinds
+from perfgate import formatting
 from perfgate.cases import Case
 from perfgate.judge.baseline_store import Baseline, Recorded, Store
 from perfgate.judge.gate import judge
 from perfgate.judge.observation import Observation, RunReader
 from perfgate.judge.verdict import Outcome, Verdict
-from perfgate.report import terminal as report
+from perfgate.load.metrics import METRICS
 from perfgate.results.schema import RunResults
 
 # What a gate says of a change; without a baseline it says nothing.
@@ -66,11 +67,19 @@ class Judged:
         """Whether the reader is led to an injected server: it is the only one, or the message says that it moved."""
         if not self.injected:
             return False
-        told = "\n".join(
-            v.message for v in (self.verdict, self.by_speed) if v is not None
-        )
-        wrong = ["so both moved", *(f"so it is {server} " for server in self.others)]
-        return not self.others or not any(words in told for words in wrong)
+        if not self.others:
+            return True
+        verdicts = [self.verdict]
+        if self.by_speed is not None:
+            verdicts.append(self.by_speed)
+        return not any(self._blames_another(verdict) for verdict in verdicts)
+
+    def _blames_another(self, verdict: Verdict) -> bool:
+        if verdict.moved == "numerator":
+            return self.case.of.server.key in self.others
+        if verdict.moved == "denominator" and self.case.over is not None:
+            return self.case.over.server.key in self.others
+        return verdict.moved == "both"
 
     @property
     def word(self) -> str:
@@ -263,11 +272,10 @@ def moves(
 def _moved(rows: Sequence[Judged], metric: str) -> str:
     """Median over the launches, and what was decided how often."""
     changes = [change for row in rows for change in row.moves]
-    change = (
-        report.moved(statistics.median(changes), metric, is_ratio=False)
-        if changes
-        else "nothing to compare with"
-    )
+    change = "nothing to compare with"
+    if changes:
+        unit = METRICS[metric].unit
+        change = formatting.change_in_words(statistics.median(changes), unit)
     loud = Counter(
         row.word for row in rows if row.verdict.outcome is not Outcome.PASSED
     )

@@ -21,12 +21,12 @@ from pathlib import Path
 import click
 
 from perfgate import formatting as wording
-from perfgate.cases import Case, Load
+from perfgate.cases import OVER, Case, Load
 from perfgate.errors import Failure
 from perfgate.judge.baseline_schema import PublishedFigure, read_published
 from perfgate.judge.baseline_store import PUBLISHED
 from perfgate.judge.observation import RunReader
-from perfgate.report import terminal as report
+from perfgate.load.metrics import METRICS
 from perfgate.results import schema as rundata
 from perfgate.results.schema import RunResults
 
@@ -67,9 +67,11 @@ class Line:
         return None if self.measured is None else self.measured / self.figure.value
 
     @property
-    def is_ratio(self) -> bool:
-        """Whether it has no unit."""
-        return "--over--" in self.subject or "--over--" in self.workload
+    def unit(self) -> str:
+        """The metric's unit; "x" for a ratio."""
+        if OVER in self.subject or OVER in self.workload:
+            return wording.RATIO_UNIT
+        return METRICS[self.metric].unit
 
 
 def lines(runs: Sequence[RunResults], published: Path) -> Iterator[Line]:
@@ -198,12 +200,12 @@ def markdown(
         "|---|---|---|--:|--:|--:|---|---|",
     ]
     for line in lines(runs, published):
-        measured = report.figure(line.measured, line.metric, line.is_ratio)
+        measured = wording.number(line.measured, line.unit)
         cells = [
             f"{line.gpus}x {kind.upper()}{', TP=2' if line.gpus == 2 else ''}",
             f"{line.subject}, {line.workload}".replace("--over--", " / "),
             line.metric,
-            report.figure(line.figure.value, line.metric, line.is_ratio),
+            wording.number(line.figure.value, line.unit),
             f"{measured} ({line.launches}{', TP=1' if line.stands_in else ''})"
             if line.launches
             else "-",

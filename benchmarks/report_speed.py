@@ -123,23 +123,22 @@ def run() -> RunResults:
         measurements=measurements,
         cases=cases,
     )
-    message = (
-        "a case\n  seen: "
-        + "lower by 5.0 %; baseline 1,050 tok/s, alarm line 2.0 %; " * 6
-        + "\n  do:   look"
-    )
+    details = ("-5.0 % vs the baseline 1,050 tok/s, threshold -2.0 %.",) * 6
     rows = tuple(
         Verdict(
             case=case.id,
             metric=case.metric,
             outcome=Outcome.REGRESSED if n % 20 == 0 else Outcome.PASSED,
             gate="hard",
-            message=message,
+            summary="-5.0 % vs the baseline 1,050 tok/s",
+            details=details,
+            advice="Look.",
+            unit="tok/s",
             value=1000.0,
             baseline=1050.0,
             change=-0.05,
             worse_by=0.05,
-            alarm_line=0.02,
+            threshold=0.02,
             noise=0.01,
             launches=LAUNCHES,
         ).row(case, "t")

@@ -29,6 +29,7 @@ from perfgate.models import weights
 from perfgate.models.catalogue import CATALOGUE, Model, read_config
 from perfgate.models.routing_stats import drift, shares, summary
 from perfgate.progress import Progress
+from perfgate.report.verdict_text import render
 from perfgate.results.schema import RunResults
 from perfgate.run.campaign import Campaign, initial_results
 from perfgate.servers.pool import ServerPool
@@ -105,7 +106,7 @@ def serve(
         for case in cases:
             verdict = campaign.judge(case, "router_gate")
             if case.of is loads[0]:
-                print(f"{verdict.outcome} ({verdict.gate}) {verdict.message}")
+                print(render(verdict))
     finally:
         pool.close()
         campaign.finish(complete=True)

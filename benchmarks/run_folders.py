@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from perfgate.engines.injection import format_injection
-from perfgate.judge.verdict import Outcome, Verdict, is_red, unjudged
+from perfgate.judge.verdict import Verdict, is_red, unjudged
 from perfgate.results import schema as rundata
-from perfgate.results.schema import RunResults, VerdictRow
+from perfgate.results.schema import RunResults
 
 UNCHANGED = "unchanged"
 
@@ -97,7 +97,7 @@ def injected_servers(results: RunResults) -> set[str]:
 
 
 def red_cases(
-    results: RunResults, verdicts: Iterable[Verdict | VerdictRow] | None = None
+    results: RunResults, verdicts: Iterable[Verdict] | None = None
 ) -> list[str]:
     """Hard cases that required mode turns red, those without a verdict included: "CASE OUTCOME".
 
@@ -109,7 +109,7 @@ def red_cases(
     red = [
         f"{case} {outcome}"
         for case, outcome in hard
-        if is_red(Outcome(outcome), "hard", required=True)
+        if is_red(outcome, "hard", required=True)
     ]
     return red + [f"{case.id} (no verdict)" for case in unjudged(results.cases, rows)]
 

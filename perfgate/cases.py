@@ -105,3 +105,25 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     def loads(self) -> tuple[Load, ...]:
         """The loads that must be measured, the numerator first."""
         return (self.of,) if self.over is None else (self.of, self.over)
+
+
+OVER = "--over--"
+
+
+def is_ratio(case_id: str) -> bool:
+    """Whether the case of this id is a ratio of two loads."""
+    return OVER in case_id
+
+
+def title(case_id: str) -> str:
+    """The loads of a case in words: "vllm llama-small-tp2 / mixtral-small-tp2, closed-c16"."""
+    subject, _, rest = case_id.partition("/")
+    workload = rest.rpartition("/")[0]
+    servers = subject.split(OVER)
+    engines = {server.partition("-")[0] for server in servers}
+    prefix = ""
+    if len(engines) == 1:
+        engine = engines.pop()
+        servers = [server.removeprefix(f"{engine}-") for server in servers]
+        prefix = f"{engine} "
+    return f"{prefix}{' / '.join(servers)}, {' / '.join(workload.split(OVER))}"

@@ -21,7 +21,7 @@ import pytest
 from perfgate.cases import Case
 from perfgate.engines.base import ServerConfig
 from perfgate.errors import Failure
-from perfgate.judge.verdict import Outcome, Verdict, is_red
+from perfgate.judge.verdict import Verdict, is_red
 from perfgate.run.session import PerfSession
 from perfgate.study import Study
 
@@ -41,8 +41,8 @@ _PROPERTIES = (
     "value",
     "baseline",
     "change",
-    "alarm_line",
-    "delta",
+    "threshold",
+    "target_effect",
     "launches",
 )
 
@@ -188,13 +188,16 @@ def apply_collected_verdicts(item: pytest.Item) -> None:
 
 def apply_verdicts(perf: PerfSession, verdicts: Sequence[Verdict]) -> None:
     """Fail a test if any verdict fails it, else skip it if any was not judged."""
+    from perfgate.report import verdict_text
+
+    run = str(perf.config.run_dir)
     failures = []
     skips = []
     for verdict in verdicts:
         if is_red(verdict.outcome, verdict.gate, perf.config.is_gate_required):
-            failures.append(verdict.message)
+            failures.append(verdict_text.render(verdict, run))
         elif is_red(verdict.outcome, verdict.gate, required=True):
-            skips.append(_skip_reason(verdict))
+            skips.append(verdict_text.skip_reason(verdict, run))
     if failures:
         pytest.fail("\n".join(failures), pytrace=False)
     if skips:
@@ -208,13 +211,6 @@ def _record_properties(
         value = getattr(verdict, name)
         if value is not None:
             record_property(name, str(value))
-
-
-def _skip_reason(verdict: Verdict) -> str:
-    """The reason of a skip: equal for cases without a baseline, so that pytest folds them."""
-    if verdict.outcome is not Outcome.NO_BASELINE or verdict.baseline is not None:
-        return verdict.message
-    return "\n".join([verdict.outcome, *verdict.message.splitlines()[1:]])
 
 
 def _campaign_of(request: pytest.FixtureRequest) -> Callable[[], Campaign]:

@@ -1,48 +1,87 @@
-"""Formatting of numbers, units, changes and counts, and the form of a message.
+"""Formatting: numbers, units, changes, counts and lists in print.
 
-Three lines, as of any failure: what was tried, what was seen, what to do. Directions
-are words ("lower by 12.1 %"), because a minus sign is read past.
+The only place that turns a number into text. A message, a table, a figure label, a page
+and a summary therefore print one number in one spelling.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
-SHOWN = 6  # reasons or differing fields that a message lists
+MAX_LISTED = 6  # reasons or differing fields that a message lists
+RATIO_UNIT = "x"
+SMALLEST_CHANGE = 5e-5  # a smaller one would be printed as 0.00 %
+
+# Unit -> (more of it, less of it).
+_DIRECTIONS = {
+    "ms": ("slower", "faster"),
+    "s": ("slower", "faster"),
+    "tok/s": ("faster", "slower"),
+    "req/s": ("faster", "slower"),
+    "bytes": ("larger", "smaller"),
+    "tokens": ("more", "fewer"),
+}
 
 
-def told(tried: str, seen: str, do: str, more: Iterable[str] = ()) -> str:
-    """The message of a verdict; `more` are lines between what was seen and what to do."""
-    return "\n".join(
-        [tried, f"  seen: {seen}", *(f"  {line}" for line in more), f"  do:   {do}"]
-    )
+def number(value: float | None, unit: str = "") -> str:
+    """A value to four digits with its unit: "1,225 tok/s", "8.12 ms", "46.7 GB", "2.674x".
 
-
-def number(value: float, unit: str) -> str:
-    """A value with its unit, to four digits: "1,225 tok/s", "8.12 ms", "46.7 GB"; a ratio has no unit."""
-    if unit in ("B", "bytes") and value >= 1e6:
+    Args:
+        value: None prints a dash.
+        unit: "x" for a ratio.
+    """
+    if value is None:
+        return "-"
+    if unit in ("B", "bytes") and abs(value) >= 1e6:
         return f"{value / 1e9:.4g} GB"
-    text = f"{value:,.0f}" if value >= 999.95 else f"{value:.4g}"
+    text = f"{value:.4g}"
+    if abs(value) >= 999.95:
+        text = f"{value:,.0f}"
+    if unit == RATIO_UNIT:
+        return text + unit
     return f"{text} {unit}".rstrip()
 
 
 def percent(fraction: float) -> str:
-    """A fraction without its sign: "3.3 %", with a second digit where it would be lost: "0.21 %"."""
+    """A fraction without its sign: "3.3 %"; a second digit below one per cent: "0.21 %"."""
     size = abs(fraction) * 100
-    return f"{size:.2f} %" if 0 < size < 0.995 else f"{size:.1f} %"
+    if 0 < size < 0.995:
+        return f"{size:.2f} %"
+    return f"{size:.1f} %"
 
 
-def moved(change: float) -> str:
-    """The direction in words."""
-    if abs(change) < 5e-6:
+def signed_percent(fraction: float) -> str:
+    """A fraction with its sign: "+3.2 %", "-0.21 %"."""
+    sign = "-" if fraction < 0 else "+"
+    return sign + percent(fraction)
+
+
+def change(fraction: float) -> str:
+    """A change: "+3.2 %"; "unchanged" where it would print as 0.00 %."""
+    if abs(fraction) < SMALLEST_CHANGE:
         return "unchanged"
-    return f"{'higher' if change > 0 else 'lower'} by {percent(change)}"
+    return signed_percent(fraction)
+
+
+def change_in_words(fraction: float, unit: str) -> str:
+    """A change and what it means for the unit: "+6.2 % (slower)"; a ratio has no word."""
+    text = change(fraction)
+    if text == "unchanged" or unit not in _DIRECTIONS:
+        return text
+    more, less = _DIRECTIONS[unit]
+    word = more if fraction > 0 else less
+    return f"{text} ({word})"
 
 
 def suggestion(name: str, known: Collection[str]) -> str:
     """A question, "did you mean X? ", where one of the known names is near; else nothing."""
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(
+        name,
+        known,
+        n=1,
+        cutoff=0.5,
+    )
     if near:
         return f"did you mean {near[0]}? "
     return ""
@@ -52,32 +91,33 @@ def count(number_of: int, noun: str) -> str:
     """A number and its noun: "1 launch", "6 launches"."""
     if number_of == 1:
         return f"1 {noun}"
-    return f"{number_of} {noun}{'es' if noun.endswith('ch') else 's'}"
+    ending = "es" if noun.endswith("ch") else "s"
+    return f"{number_of} {noun}{ending}"
 
 
-def differing(now: Mapping[str, str], then: Mapping[str, str]) -> list[str]:
+def differing(now: Mapping[str, str], before: Mapping[str, str]) -> list[str]:
     """Names of the fields that differ; a field missing on one side differs."""
-    return [
-        field
-        for field in sorted(now.keys() | then.keys())
-        if now.get(field) != then.get(field)
-    ]
+    names = sorted(now.keys() | before.keys())
+    return [name for name in names if now.get(name) != before.get(name)]
 
 
-def differences(now: Mapping[str, str], then: Mapping[str, str]) -> list[str]:
+def differences(now: Mapping[str, str], before: Mapping[str, str]) -> list[str]:
     """Fields that differ, each with both values."""
-    apart = differing(now, then)
-    return [
-        f"{field}: {_shown(now, field)} now, {_shown(then, field)} in the baseline"
-        for field in apart
-    ]
+    lines = []
+    for name in differing(now, before):
+        new, old = _field(now, name), _field(before, name)
+        lines.append(f"{name}: {new} now, {old} in the baseline")
+    return lines
 
 
-def _shown(fields: Mapping[str, str], field: str) -> str:
-    return fields.get(field, "(none)") or "(empty)"
+def _field(fields: Mapping[str, str], name: str) -> str:
+    return fields.get(name, "(none)") or "(empty)"
 
 
 def listed(items: Sequence[str]) -> str:
     """Some of the items, and how many more there are."""
-    rest = len(items) - SHOWN
-    return "; ".join(items[:SHOWN]) + (f"; and {rest} more" if rest > 0 else "")
+    text = "; ".join(items[:MAX_LISTED])
+    rest = len(items) - MAX_LISTED
+    if rest > 0:
+        text += f"; and {rest} more"
+    return text

@@ -135,15 +135,15 @@ def _notes(perf: PerfSession, results: RunResults) -> Iterator[str]:
 
     config = perf.config
     yield from notices.injected(results)
-    yield from filter(None, terminal.engines_beside(results))
-    yield from terminal.improvements(results)
+    yield from filter(None, terminal.engine_notes(results))
+    yield from terminal.improvements(results, str(config.run_dir))
     yield from filter(None, [terminal.in_common(results)])
     unjudged_count = len(perf.unjudged())
     headline = terminal.headline(results, config.is_gate_required, unjudged_count)
     yield f"gate={config.gate}: {headline}"
     yield from notices.faults(results)
     yield from notices.lacking(results)
-    yield from notices.demoted(results)
+    yield from notices.report_only(results)
     yield f"launches: {notices.launches(results)}"
     yield from notices.builds(results)
     for case in perf.unused_baselines():
@@ -151,7 +151,7 @@ def _notes(perf: PerfSession, results: RunResults) -> Iterator[str]:
             "recorded, but no test asks for it (remove it from its file, or bring the "
             f"test back): {case}"
         )
-    yield f"run data: {terminal.where(config.run_dir)}"
+    yield f"run data: {terminal.run_data_path(config.run_dir)}"
     if not results.complete:
         yield (
             "it ended early; to go on: the same command with "

@@ -1,27 +1,28 @@
-"""What would the baselines become, if these runs were taken over?
+"""Proposal: what the baselines would become if runs were accepted.
 
-New launches join the recorded ones as long as they pass beside them; a value that moved
-starts a baseline of its own (`perfgate.accept.retention`). What speaks against taking a
-case over is found here and decided on in `perfgate.accept.accept`.
+New launches join the recorded ones as long as they pass; a value that moved starts a
+baseline of its own (`perfgate.accept.retention`). Objections to accepting a case are
+found here and decided on in `perfgate.accept.accept`.
 """
 
 from __future__ import annotations
 
 import datetime
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
-from perfgate import formatting as wording
+from perfgate import formatting
 from perfgate.accept.retention import kept, latest, lost_since
 from perfgate.cases import Case
 from perfgate.judge.baseline_schema import (
     BaselineFile,
     Known,
     MetricBaseline,
+    Provenance,
     stored_sample,
 )
 from perfgate.judge.baseline_store import Recorded, Store
@@ -44,16 +45,17 @@ from perfgate.results.schema import RunResults
 
 @dataclass(frozen=True)
 class Choice:
-    """What a person decides when taking runs over.
+    """What a person decides when accepting runs.
 
     Attributes:
         only: ids of cases, or patterns of them ("*/closed-c32/*"); empty takes all.
-        reason: why worse values, or a wide delta, are right; stored in the file.
-        delta: a promised loss other than the policy's.
-        report_only: never turn a run red by these cases; with a reason it stays so
-            until `replace` or `delta`.
+        reason: why worse values, or a wide target effect, are right; stored in the
+            file.
+        delta: a target effect other than the policy's.
+        report_only: never fail a run by these cases; with a reason it stays so until
+            `replace` or `delta`.
         known_until: keep the baseline, and let the loss pass until this day.
-        replace: begin anew even where the new launches pass beside the old ones.
+        replace: begin anew even where the new launches pass.
 
     """
 
@@ -70,9 +72,10 @@ class Proposal:
     """One metric of one file, before and after.
 
     Attributes:
-        objections: what forbids taking it over, each with its remedy.
+        objections: what forbids accepting it, each with its remedy.
         notes: what the reader should know.
         machines: run -> which one of its kind it was on, as far as it is known.
+        is_invalid: whether a run has no valid value for it.
 
     """
 
@@ -87,39 +90,76 @@ class Proposal:
     objections: tuple[str, ...]
     notes: tuple[str, ...]
     machines: Mapping[str, str]
+    is_invalid: bool = False
 
     @property
     def noise(self) -> Noise:
-        """What the new launches can detect, where none of them was, follows from this."""
+        """Noise of the new launches, for a machine that none of them was on."""
         return _noise(self.new, self.machines, self.policy)
 
     @property
     def machine_count(self) -> int:
         """Machines that the new launches were on; 0 where that is not known of any."""
-        return len(
-            {
-                self.machines[point.run]
-                for point in self.new.launches
-                if point.run in self.machines
-            }
-        )
+        runs = {point.run for point in self.new.launches}
+        return len({self.machines[run] for run in runs if run in self.machines})
 
     @property
     def old_value(self) -> float | None:
         """The baseline's value so far."""
-        return (
-            None
-            if self.old is None
-            else noise_of_baseline(self.old, self.policy).reference
-        )
+        if self.old is None:
+            return None
+        return noise_of_baseline(self.old, self.policy).reference
+
+
+@dataclass
+class _Remarks:
+    """Notes and objections about one metric, in the order in which they were found."""
+
+    notes: list[str] = field(default_factory=list)
+    objections: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Evidence:
+    """One case in all runs that measured it.
+
+    Attributes:
+        observations: one for each run. verdicts: on each of them, compared with what is
+            recorded.
+        path: of the baseline file. recorded: what is in it; None if nothing is.
+        machines: run -> machine, of the recorded runs and of these.
+    """
+
+    case: Case
+    policy: Policy
+    choice: Choice
+    path: Path
+    recorded: Recorded | None
+    observations: Sequence[Observation]
+    verdicts: Sequence[Verdict]
+    machines: Mapping[str, str]
+
+    @property
+    def points(self) -> list[Sample]:
+        """The launches that count, as they would be stored."""
+        points: list[Sample] = []
+        for observation in self.observations:
+            points += _points(self.case, observation)
+        return points
+
+    def judged(self) -> list[tuple[Observation, Verdict]]:
+        """Each run with its verdict."""
+        return list(zip(self.observations, self.verdicts, strict=True))
 
 
 def proposals(
-    runs: Sequence[RunResults], store: Store, choice: Choice
+    runs: Sequence[RunResults],
+    store: Store,
+    choice: Choice,
 ) -> list[Proposal]:
     """Every case that was measured in any of the runs, in order of first mention."""
     cases: dict[str, Case] = {}
-    seen: dict[str, list[Observation]] = defaultdict(list)
+    observations: dict[str, list[Observation]] = defaultdict(list)
     for run in runs:
         reader = RunReader(run)
         for case in run.cases:
@@ -128,238 +168,319 @@ def proposals(
             observation = reader.observe(case)
             if observation.samples:
                 cases[case.id] = case
-                seen[case.id].append(observation)
-    return [_propose(case, seen[case.id], store, choice) for case in cases.values()]
+                observations[case.id].append(observation)
+    made = []
+    for case in cases.values():
+        evidence = _gather(case, observations[case.id], store, choice)
+        made.append(_propose(evidence))
+    return made
 
 
-def _propose(
-    case: Case, seen: Sequence[Observation], store: Store, choice: Choice
-) -> Proposal:
-    path = store.path(case, seen[0].hardware_label)
+def _gather(
+    case: Case,
+    observations: Sequence[Observation],
+    store: Store,
+    choice: Choice,
+) -> _Evidence:
+    """Judge each run against what is recorded."""
+    label = observations[-1].hardware_label
+    path = store.path(case, observations[0].hardware_label)
     file = store.file(path)
-    last = seen[-1]
-    policy = policy_for(last.hardware_label, case.metric, case.over is not None)
-    old = file.metrics.get(case.metric) if file is not None else None
-    machines = dict(file.machines) if file is not None else {}
-    machines |= {
-        observation.run: observation.machine
-        for observation in seen
-        if observation.machine
-    }
-    recorded = (
-        None
-        if file is None or old is None
-        else Recorded(path, file.identity, file.context, old, machines)
-    )
+    policy = policy_for(label, case.metric, case.over is not None)
+    machines: dict[str, str] = {}
+    if file is not None:
+        machines |= file.machines
+    for observation in observations:
+        if observation.machine:
+            machines[observation.run] = observation.machine
+    recorded = None
+    if file is not None and case.metric in file.metrics:
+        metric = file.metrics[case.metric]
+        recorded = Recorded(path, file.identity, file.context, metric, machines)
     verdicts = [
         judge(case, observation, recorded, policy, datetime.date.min)
-        for observation in seen
+        for observation in observations
     ]
-    objections = [
-        (
-            f"run {observation.run} is invalid for it "
-            f"({verdict.message.splitlines()[1].strip()}): leave it out by --only"
-        )
-        for observation, verdict in zip(seen, verdicts, strict=True)
-        if verdict.outcome is Outcome.INVALID and not (old and old.known)
-    ]
-    for other in seen[:-1]:
-        apart = wording.differences(last.identity, other.identity)
-        if apart:
-            objections.append(
-                f"runs {other.run} and {last.run} measured different things: "
-                f"{wording.listed(apart)}"
-            )
-    comparable = recorded if verdicts[-1].outcome is not Outcome.INCOMPARABLE else None
-    new, notes, more = _new_metric(
-        case, seen, machines, comparable, verdicts, (policy, choice)
-    )
-    notes += _promised_alone(promises(_bare(new, machines), policy))
-    if recorded is not None and comparable is None:
-        notes.append(
-            "the old baseline is of something else and goes: "
-            f"{verdicts[-1].message.splitlines()[1].strip()}"
-        )
-        if not choice.replace:
-            more.append(
-                "what is recorded is of something else: --replace puts these "
-                "launches in its place, another "
-                "--baselines keeps both"
-            )
-    return Proposal(
+    return _Evidence(
         case=case,
-        path=path,
-        identity=dict(last.identity),
-        context=dict(last.context),
-        old=old,
-        new=new,
         policy=policy,
-        runs=tuple(observation.run for observation in seen),
-        objections=tuple(objections + more),
-        notes=tuple(notes),
+        choice=choice,
+        path=path,
+        recorded=recorded,
+        observations=observations,
+        verdicts=verdicts,
         machines=machines,
     )
 
 
+def _propose(evidence: _Evidence) -> Proposal:
+    last, recorded = evidence.observations[-1], evidence.recorded
+    old = None if recorded is None else recorded.metric
+    invalid: list[str] = []
+    if old is None or old.known is None:
+        invalid = _invalid_runs(evidence)
+    objections = invalid + _differing_runs(evidence.observations)
+    remarks = _Remarks(objections=objections)
+    comparable = recorded
+    if evidence.verdicts[-1].outcome is Outcome.INCOMPARABLE:
+        comparable = None
+    new = _new_metric(evidence, comparable, remarks)
+    bare = _bare(new, evidence.machines)
+    remarks.notes += _targets_alone(promises(bare, evidence.policy))
+    if recorded is not None and comparable is None:
+        _object_to_another(evidence, remarks)
+    return Proposal(
+        case=evidence.case,
+        path=evidence.path,
+        identity=dict(last.identity),
+        context=dict(last.context),
+        old=old,
+        new=new,
+        policy=evidence.policy,
+        runs=tuple(observation.run for observation in evidence.observations),
+        objections=tuple(remarks.objections),
+        notes=tuple(remarks.notes),
+        machines=evidence.machines,
+        is_invalid=bool(invalid),
+    )
+
+
+def _object_to_another(evidence: _Evidence, remarks: _Remarks) -> None:
+    """The baseline was recorded of something else: a person must ask to replace it."""
+    summary = evidence.verdicts[-1].summary
+    remarks.notes.append(f"replaces the old baseline: {summary}")
+    if not evidence.choice.replace:
+        remarks.objections.append(
+            "the baseline was recorded of something else: --replace puts these "
+            "launches in its place, another --baselines keeps both"
+        )
+
+
+def _invalid_runs(evidence: _Evidence) -> list[str]:
+    return [
+        f"run {observation.run} is invalid for it ({verdict.summary}): leave it out by --only"
+        for observation, verdict in evidence.judged()
+        if verdict.outcome is Outcome.INVALID
+    ]
+
+
+def _differing_runs(observations: Sequence[Observation]) -> list[str]:
+    last = observations[-1]
+    objections = []
+    for other in observations[:-1]:
+        differences = formatting.differences(last.identity, other.identity)
+        if differences:
+            text = formatting.listed(differences)
+            objections.append(
+                f"runs {other.run} and {last.run} measured different things: {text}"
+            )
+    return objections
+
+
 def _new_metric(
-    case: Case,
-    seen: Sequence[Observation],
-    machines: Mapping[str, str],
+    evidence: _Evidence,
     recorded: Recorded | None,
-    verdicts: Sequence[Verdict],
-    decided: tuple[Policy, Choice],
-) -> tuple[MetricBaseline, list[str], list[str]]:
-    """The metric as it would be stored, notes, objections."""
-    (policy, choice), metric = decided, metric_of(case)
-    points = [point for observation in seen for point in _points(case, observation)]
-    old = recorded.metric if recorded is not None else None
+    remarks: _Remarks,
+) -> MetricBaseline:
+    """The metric as it would be stored.
+
+    Args:
+        recorded: what it is compared with; None where nothing can be.
+        remarks: notes and objections are added.
+    """
+    case, policy, choice = evidence.case, evidence.policy, evidence.choice
+    metric = metric_of(case)
+    old = None if recorded is None else recorded.metric
     if old is not None and choice.known_until is not None:
-        return _known(old, verdicts, choice)
-    notes, objections = [], []
-    stay: Sequence[Sample] = ()
+        return _known(old, evidence, remarks)
+    points = evidence.points
     if recorded is not None:
-        stay, note = kept(recorded, seen, verdicts, choice.replace)
+        kept_points, notes = kept(
+            recorded,
+            evidence.observations,
+            evidence.verdicts,
+            choice.replace,
+        )
         fresh = {(point.run, point.launch) for point in points}
-        points = [
-            point for point in stay if (point.run, point.launch) not in fresh
-        ] + points
-        notes += note
+        older = [p for p in kept_points if (p.run, p.launch) not in fresh]
+        points = older + points
+        remarks.notes += notes
     if not points:
         # The objection is there already: the run is invalid for it.
-        points = [Sample(run=seen[-1].run, launch=0, value=1.0)]
-    out_of_gate, reason = choice.report_only, choice.reason
-    if (
-        old is not None
-        and old.gate == "report"
-        and old.reason
-        and not choice.replace
-        and choice.delta is None
-    ):
-        out_of_gate, reason = True, choice.reason or old.reason
-        notes.append(f"reported only: {reason}")
+        run = evidence.observations[-1].run
+        points = [
+            Sample(
+                run=run,
+                launch=0,
+                value=1.0,
+            )
+        ]
+    is_report_only, reason = choice.report_only, choice.reason
+    if old is not None and _stays_report_only(old, choice):
+        is_report_only, reason = True, choice.reason or old.reason
+        remarks.notes.append(f"report-only: {reason}")
     new = MetricBaseline(
         unit=metric.unit,
         better=metric.better,
         definition=metric.definition,
-        gate="report" if out_of_gate else gate_mode(case, policy),
+        gate="report" if is_report_only else gate_mode(case, policy),
         target_effect=policy.until_established,
         floor=policy.floor if case.over is None else 0.0,
-        launches=latest(points, machines),
-        reason=reason if out_of_gate else None,
+        launches=latest(points, evidence.machines),
+        reason=reason if is_report_only else None,
     )
-    noise = _noise(new, machines, policy)
-    new, told, more = _with_delta(new, old, noise, policy, choice)
-    notes += told
-    objections += more
+    noise = _noise(new, evidence.machines, policy)
+    new = _with_target(
+        new,
+        old,
+        noise,
+        evidence,
+        remarks,
+    )
     anchor = noise.reference
     if recorded is not None and not choice.reason:
+        bare = _bare(new, evidence.machines)
         anchor, worse = lost_since(
             case,
             recorded,
-            _bare(new, machines),
-            list(zip(seen, verdicts, strict=True)),
+            bare,
+            evidence.judged(),
             policy,
         )
-        objections += (
-            [f"{worse}: give a --reason, or leave it out by --only"] if worse else []
-        )
-    return msgspec.structs.replace(new, anchor=anchor), notes, objections
+        if worse:
+            remarks.objections.append(
+                f"{worse}: give a --reason, or leave it out by --only"
+            )
+    return msgspec.structs.replace(new, anchor=anchor)
 
 
-def _promised_alone(own: Mapping[str, float]) -> list[str]:
-    """What machines promise by themselves, those that promise the same together."""
+def _stays_report_only(old: MetricBaseline, choice: Choice) -> bool:
+    if choice.replace or choice.delta is not None:
+        return False
+    return old.gate == "report" and bool(old.reason)
+
+
+def _targets_alone(own: Mapping[str, float]) -> list[str]:
+    """Target effects of single machines, those with the same one together."""
     alike: dict[float, list[str]] = defaultdict(list)
-    for name, delta in own.items():
-        alike[delta].append(name)
+    for name, target in own.items():
+        alike[target].append(name)
     return [
-        f"on {', '.join(names)} alone {wording.percent(delta)}"
-        for delta, names in sorted(alike.items())
+        f"on {', '.join(names)} alone {formatting.percent(target)}"
+        for target, names in sorted(alike.items())
     ]
 
 
 def _bare(metric: MetricBaseline, machines: Mapping[str, str]) -> Recorded:
-    """A metric as if it lay in a file; what it was measured of is not looked at."""
-    return Recorded(Path(), {}, {}, metric, machines)
+    """A metric as if it lay in a file; what it was measured of is not compared."""
+    return Recorded(
+        Path(),
+        {},
+        {},
+        metric,
+        machines,
+    )
 
 
 def _noise(
-    metric: MetricBaseline, machines: Mapping[str, str], policy: Policy
+    metric: MetricBaseline,
+    machines: Mapping[str, str],
+    policy: Policy,
 ) -> Noise:
     return for_any(_bare(metric, machines), policy).noise(policy)
 
 
-def _with_delta(
+def _with_target(
     new: MetricBaseline,
     old: MetricBaseline | None,
     noise: Noise,
-    policy: Policy,
-    choice: Choice,
-) -> tuple[MetricBaseline, list[str], list[str]]:
-    """The promised loss: the policy's, or the person's with a reason; what cannot be detected is not promised.
-
-    Returns the metric, notes and objections.
-    """
+    evidence: _Evidence,
+    remarks: _Remarks,
+) -> MetricBaseline:
+    """The metric with its target effect: the policy's, or a person's with a reason."""
+    policy, choice = evidence.policy, evidence.choice
     higher = new.better == "higher"
-    detectable = noise.detectable(higher)
-    enough = f"--delta {step_up(detectable, higher):g}"
-    delta, reason = promised_delta(noise, policy, higher), new.reason
+    target, reason = promised_delta(noise, policy, higher), new.reason
     if choice.delta is not None:
-        delta, reason = choice.delta, choice.reason
-    elif (
-        old is not None
-        and old.reason
-        and old.gate == "hard"
-        and delta > policy.widest
-        and old.target_effect >= delta
-    ):
-        delta, reason = old.target_effect, old.reason
-    notes, objections = [], []
-    if higher and delta >= 1:
-        objections.append(
-            f"it cannot lose {wording.percent(delta)}: a --delta below 1 is a part of it"
+        target, reason = choice.delta, choice.reason
+    elif old is not None and _keeps_wide_target(old, target, policy):
+        target, reason = old.target_effect, old.reason
+    if higher and target >= 1:
+        loss = formatting.percent(target)
+        remarks.objections.append(
+            f"it cannot lose {loss}: give a --delta below 1, which is a fraction"
         )
-    if new.gate == "hard" and delta > policy.without_reason and not reason:
-        most = f"more than {wording.percent(policy.without_reason)} is promised only for a reason"
+    if new.gate == "hard":
+        _check_target(
+            target,
+            reason,
+            noise,
+            evidence,
+            remarks,
+        )
+    return msgspec.structs.replace(new, target_effect=target, reason=reason)
+
+
+def _keeps_wide_target(
+    old: MetricBaseline,
+    target: float,
+    policy: Policy,
+) -> bool:
+    """Whether a target effect that a person gave a reason for stays."""
+    if not old.reason or old.gate != "hard":
+        return False
+    return target > policy.widest and old.target_effect >= target
+
+
+def _check_target(
+    target: float,
+    reason: str | None,
+    noise: Noise,
+    evidence: _Evidence,
+    remarks: _Remarks,
+) -> None:
+    """Object to a target effect that needs a reason, or that cannot be detected."""
+    policy, choice = evidence.policy, evidence.choice
+    higher = metric_of(evidence.case).better == "higher"
+    detectable = noise.detectable(higher)
+    mde = formatting.percent(detectable)
+    enough = f"--delta {step_up(detectable, higher):g}"
+    if target > policy.without_reason and not reason:
+        limit = formatting.percent(policy.without_reason)
+        needed = f"a target effect above {limit} needs a reason"
         if choice.delta is not None:
-            objections.append(f"{most}: add --reason WHY")
-        else:
-            notes.append(
-                "reported only up to its alarm line: it detects no loss below "
-                f"{wording.percent(detectable)}, and "
-                f"{most}: record more launches, or {enough} --reason WHY"
-            )
-    elif new.gate == "hard" and noise.established and delta < detectable - 1e-9:
-        objections.append(
-            f"a loss of {wording.percent(delta)} cannot be detected, "
-            f"{wording.percent(detectable)} can: "
-            f"{enough} or more, or --report-only"
+            remarks.objections.append(f"{needed}: add --reason WHY")
+            return
+        remarks.notes.append(
+            f"report-only up to its threshold: the minimum detectable effect is {mde}, "
+            f"and {needed}: record more launches, or {enough} --reason WHY"
         )
-    return (
-        msgspec.structs.replace(new, target_effect=delta, reason=reason),
-        notes,
-        objections,
-    )
+    elif noise.established and target < detectable - 1e-9:
+        loss = formatting.percent(target)
+        remarks.objections.append(
+            f"a loss of {loss} cannot be detected, the minimum detectable effect is "
+            f"{mde}: {enough} or more, or --report-only"
+        )
 
 
 def _known(
-    old: MetricBaseline, verdicts: Sequence[Verdict], choice: Choice
-) -> tuple[MetricBaseline, list[str], list[str]]:
+    old: MetricBaseline,
+    evidence: _Evidence,
+    remarks: _Remarks,
+) -> MetricBaseline:
     """The old metric with a loss that may pass until a day."""
-    losses = [
-        (verdict.worse_by, verdict.change)
-        for verdict in verdicts
-        if verdict.outcome is Outcome.REGRESSED and verdict.worse_by
-    ]
-    objections = [] if choice.reason else ["a known regression needs a --reason"]
+    choice = evidence.choice
+    losses = []
+    for verdict in evidence.verdicts:
+        if verdict.outcome is Outcome.REGRESSED and verdict.worse_by:
+            losses.append((verdict.worse_by, verdict.change))
+    if not choice.reason:
+        remarks.objections.append("a known regression needs a --reason")
     if not losses or choice.known_until is None:
-        return (
-            old,
-            [],
-            [
-                *objections,
-                "it is not a regression in these runs: leave it out by --only",
-            ],
+        remarks.objections.append(
+            "it is not a regression in these runs: leave it out by --only"
         )
+        return old
     worse_by, change = max(losses)
     known = Known(
         until=choice.known_until.isoformat(),
@@ -367,45 +488,44 @@ def _known(
         worse_by=worse_by,
         change=change,
     )
-    notes = [
-        (
-            f"keeps the baseline; a loss of {wording.percent(known.worse_by)} may "
-            f"pass until {known.until}"
-        )
-    ]
-    return msgspec.structs.replace(old, known=known), notes, objections
+    loss = formatting.percent(known.worse_by)
+    remarks.notes.append(
+        f"keeps the baseline; a loss of {loss} may pass until {known.until}"
+    )
+    return msgspec.structs.replace(old, known=known)
 
 
-def _points(case: Case, observation: Observation) -> list[Sample]:
+def _points(case: Case, observation: Observation) -> Iterator[Sample]:
     """The launches that count, as a baseline stores them."""
-    is_routing = case.metric == SHARES
-    return [
-        stored_sample(sample, with_shares=is_routing)
-        for sample in observation.samples
-        if sample.value is not None
-    ]
+    for sample in observation.samples:
+        if sample.value is not None:
+            yield stored_sample(sample, with_shares=case.metric == SHARES)
 
 
 def merged(
-    path: Path, file: BaselineFile | None, made: Sequence[Proposal]
+    path: Path,
+    file: BaselineFile | None,
+    accepted: Sequence[Proposal],
 ) -> tuple[BaselineFile, list[str]]:
-    """The file with the proposals in it, less its provenance; and the metrics that would be lost."""
-    last = made[-1]
-    kept = (
-        dict(file.metrics)
-        if file is not None and file.identity == last.identity
-        else {}
-    )
-    lost = (
-        sorted(set(file.metrics) - set(kept) - {p.case.metric for p in made})
-        if file is not None
-        else []
-    )
-    metrics = kept | {proposal.case.metric: proposal.new for proposal in made}
-    provenance = file.provenance if file is not None and kept else ()
-    return BaselineFile(
+    """The file with the proposals in it, and the metrics that would be lost.
+
+    Provenance of the new launches is not yet in it.
+    """
+    last = accepted[-1]
+    kept_metrics: dict[str, MetricBaseline] = {}
+    provenance: tuple[Provenance, ...] = ()
+    lost: list[str] = []
+    new_metrics = {proposal.case.metric: proposal.new for proposal in accepted}
+    if file is not None:
+        if file.identity == last.identity:
+            kept_metrics = dict(file.metrics)
+        if kept_metrics:
+            provenance = file.provenance
+        lost = sorted(set(file.metrics) - set(kept_metrics) - set(new_metrics))
+    new_file = BaselineFile(
         identity=last.identity,
         context=last.context,
         provenance=provenance,
-        metrics=metrics,
-    ), lost
+        metrics=kept_metrics | new_metrics,
+    )
+    return new_file, lost

@@ -13,7 +13,7 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
-from perfgate import formatting as wording
+from perfgate import formatting
 from perfgate.cases import Case
 from perfgate.judge import ratio as sides
 from perfgate.judge.baseline_store import Recorded
@@ -31,6 +31,7 @@ from perfgate.results.samples import Sample, values_of
 # Of a machine. With so many the CV is known to 13 %, and what is older describes other
 # software.
 LAUNCHES_KEPT = 30
+JOINS = "joins although it moved: nothing was recorded on this machine (--replace begins anew)"
 
 
 def kept(
@@ -101,7 +102,10 @@ def _place(sample: Sample) -> tuple[str, int]:
 
 
 def anchor_of(
-    recorded: Recorded, machines: Iterable[str | None], reference: float, policy: Policy
+    recorded: Recorded,
+    machines: Iterable[str | None],
+    reference: float,
+    policy: Policy,
 ) -> float:
     """The value with which small losses that passed one by one are compared as a sum.
 
@@ -123,7 +127,11 @@ def anchor_of(
 
 
 def crept(
-    anchor: float, reference: float, higher: bool, case: Case, policy: Policy
+    anchor: float,
+    reference: float,
+    higher: bool,
+    case: Case,
+    policy: Policy,
 ) -> float:
     """By which fraction it became worse than its anchor; 0 within the first target effect.
 
@@ -166,7 +174,7 @@ def lost_since(
     if not lost:
         return anchor, ""
     return anchor, (
-        f"step by step it became worse by {wording.percent(lost)} since it began, more "
+        f"step by step it became worse by {formatting.percent(lost)} since it began, more "
         "than is let pass"
     )
 

@@ -1,4 +1,4 @@
-"""What can this machine run, and what is missing?"""
+"""Doctor: what this machine can run, what is missing, and the remedy for each."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from perfgate.engines import environment
 from perfgate.engines.base import ServerConfig
@@ -23,18 +24,42 @@ CPU_DISK_GB = 8
 CPU_MEMORY_GB = 8
 
 
+Kind = Literal[
+    "python",
+    "machine",
+    "gpu",
+    "server",
+    "memory",
+    "disk",
+    "engine",
+    "model",
+    "baselines",
+    "platform",
+]
+Device = Literal["cpu", "cuda"]
+# What the CPU run needs besides an engine; GPU runs need Python alone.
+_CPU_NEEDS: tuple[Kind, ...] = ("python", "memory", "disk")
+
+
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at.
+    """One thing that was examined.
 
     Attributes:
+        about: its name, as shown.
+        device: of an engine or a platform.
         remedy: what to do; None if all is well.
+        blocks: whether runs that need it are impossible. What is only untested, or has
+            a remedy that can wait, does not block.
 
     """
 
+    kind: Kind
     about: str
     seen: str
     remedy: str | None = None
+    blocks: bool = False
+    device: Device | None = None
 
 
 def examine(
@@ -53,214 +78,318 @@ def examine(
             likewise.
 
     """
-    python = ".".join(map(str, sys.version_info[:3]))
-    yield Finding(
-        "Python",
-        python,
-        None if sys.version_info >= (3, 11) else "use Python 3.11 or newer",
-    )
-    yield Finding("machine", hardware.description)
+    yield _python()
+    yield Finding("machine", "machine", hardware.description)
     yield from _gpus(hardware)
     yield from _servers(hardware, study)
-    yield from _room(hardware)
-    devices = ("cpu", "cuda") if hardware.gpus else ("cpu",)
-    for device in devices:
-        for engine in sorted(ENGINES):
-            yield _engine(engine, device, pythons)
+    yield _memory(hardware)
+    yield _disk()
+    yield from _engines(hardware, pythons)
     yield from _weights(hardware, model_dirs)
-    for gpu_count in (1, 2) if hardware.gpus else (0,):
+    gpu_counts = (1, 2) if hardware.gpus else (0,)
+    for gpu_count in gpu_counts:
         yield _recorded(store, hardware.label(gpu_count))
 
 
 def platforms(
-    hardware: Hardware, study: StudyFile, tensor_parallel_size: int
+    hardware: Hardware,
+    study: StudyFile,
+    tensor_parallel_size: int,
 ) -> Iterator[Finding]:
     """Which selections run here: "pytest -m cpu", "pytest -m h200", ..."""
     for name in study.platforms:
         if study.device_of(name) == "cpu":
             yield _on_cpu(name, tensor_parallel_size)
         else:
-            yield _on_gpus(name, study.gpu_of(name), hardware, tensor_parallel_size)
+            yield _on_gpus(
+                name,
+                study.gpu_of(name),
+                hardware,
+                tensor_parallel_size,
+            )
+
+
+def can_run(findings: Sequence[Finding], selections: Sequence[Finding]) -> bool:
+    """Whether anything of the suite runs here: on the CPU or on GPUs, with an engine."""
+    blocked = {finding.kind for finding in findings if finding.blocks}
+    ready = [f for f in (*findings, *selections) if not f.blocks]
+    engines = {finding.device for finding in ready if finding.kind == "engine"}
+    selected = {finding.device for finding in ready if finding.kind == "platform"}
+    runs_on_cpu = "cpu" in engines & selected and blocked.isdisjoint(_CPU_NEEDS)
+    runs_on_gpus = "cuda" in engines & selected and "python" not in blocked
+    return runs_on_cpu or runs_on_gpus
+
+
+def _python() -> Finding:
+    version = ".".join(map(str, sys.version_info[:3]))
+    is_new_enough = sys.version_info >= (3, 11)
+    if is_new_enough:
+        return Finding("python", "Python", version)
+    return Finding(
+        "python",
+        "Python",
+        version,
+        "use Python 3.11 or newer",
+        blocks=True,
+    )
 
 
 def _on_cpu(name: str, tensor_parallel_size: int) -> Finding:
+    about = f"pytest -m {name}"
     cores = len(os.sched_getaffinity(0))
-    enough = cores >= tensor_parallel_size
-    missing = (
-        None
-        if enough
-        else f"give this process {tensor_parallel_size} cores, or run with --tp {cores}"
+    if cores >= tensor_parallel_size:
+        return Finding(
+            "platform",
+            about,
+            "runs here",
+            device="cpu",
+        )
+    return Finding(
+        "platform",
+        about,
+        f"needs {tensor_parallel_size} cores, found {cores}",
+        f"give this process {tensor_parallel_size} cores, or run with --tp {cores}",
+        blocks=True,
+        device="cpu",
     )
-    seen = (
-        "runs here" if enough else f"needs {tensor_parallel_size} cores, found {cores}"
-    )
-    return Finding(f"pytest -m {name}", seen, missing)
 
 
 def _on_gpus(
-    name: str, gpu: str | None, hardware: Hardware, tensor_parallel_size: int
+    name: str,
+    gpu: str | None,
+    hardware: Hardware,
+    tensor_parallel_size: int,
 ) -> Finding:
+    about = f"pytest -m {name}"
     lacking = hardware.lacks(gpu, tensor_parallel_size)
     if lacking is None:
-        return Finding(f"pytest -m {name}", "runs here")
+        return Finding(
+            "platform",
+            about,
+            "runs here",
+            device="cuda",
+        )
     remedy = f"run it on a machine with {(gpu or 'NVIDIA').upper()} GPUs"
     if hardware.lacks(gpu, 1) is None:
         remedy = "run with --tp 1 what fits one GPU"
-    return Finding(f"pytest -m {name}", lacking, remedy)
+    return Finding(
+        "platform",
+        about,
+        lacking,
+        remedy,
+        blocks=True,
+        device="cuda",
+    )
 
 
 def _gpus(hardware: Hardware) -> Iterator[Finding]:
     for gpu in hardware.gpus:
-        power = (
-            ""
-            if gpu.power_limit_w is None
-            else f", power limit {gpu.power_limit_w:g} W"
+        parts = [gpu.name, f"{gpu.memory_total_bytes / 2**30:.0f} GiB"]
+        if gpu.power_limit_w is not None:
+            parts.append(f"power limit {gpu.power_limit_w:g} W")
+        parts.append("MIG on" if gpu.mig else "MIG off")
+        remedy = None
+        if gpu.mig:
+            remedy = "baselines are for whole GPUs: use one without MIG"
+        yield Finding(
+            "gpu",
+            f"GPU {gpu.index}",
+            ", ".join(parts),
+            remedy,
         )
-        seen = (
-            f"{gpu.name}, {gpu.memory_total_bytes / 2**30:.0f} GiB{power}, MIG "
-            f"{'on' if gpu.mig else 'off'}"
-        )
-        remedy = (
-            "baselines are for whole GPUs: use one without MIG" if gpu.mig else None
-        )
-        yield Finding(f"GPU {gpu.index}", seen, remedy)
 
 
 def _gpu_servers(hardware: Hardware, study: StudyFile) -> list[ServerConfig]:
-    """Both servers of each pair that a GPU platform of the study serves, on one and on two GPUs."""
-    found: dict[ServerConfig, None] = {}
-    if hardware.gpus:
-        engine = next(iter(study.engines or ENGINES))
-        names = [name for name in study.platforms if study.device_of(name) == "cuda"]
-        for size in (1, 2):
-            for name in names:
-                found |= dict.fromkeys(study_of(study, name, engine, size).models)
-    return list(found)
+    """Both servers of each pair that a GPU platform serves, on one and on two GPUs."""
+    if not hardware.gpus:
+        return []
+    engine = next(iter(study.engines or ENGINES))
+    names = [name for name in study.platforms if study.device_of(name) == "cuda"]
+    servers: dict[ServerConfig, None] = {}
+    for size in (1, 2):
+        for name in names:
+            servers |= dict.fromkeys(
+                study_of(
+                    study,
+                    name,
+                    engine,
+                    size,
+                ).models
+            )
+    return list(servers)
 
 
 def _servers(hardware: Hardware, study: StudyFile) -> Iterator[Finding]:
     """Which of the study's servers the GPUs hold, on one and on two of them."""
     for server in _gpu_servers(hardware, study):
-        architecture, size = (
-            models.lookup(server.model).architecture,
-            server.tensor_parallel_size,
-        )
-        about = f"server {server.model} TP={size}"
-        if small := estimate.too_small(
-            architecture, size, server.dtype, hardware.memory_bytes
-        ):
-            yield Finding(
-                about,
-                small,
-                "its tests are skipped here; it takes more GPUs, or larger ones",
-            )
-            continue
-        weights_gb = architecture.weights_bytes_per_rank(size, server.dtype) / 1e9
-        seen = (
-            f"{weights_gb:.1f} GB of weights on each GPU, which has "
-            f"{hardware.memory_bytes / 1e9:.1f} GB"
-        )
-        few = (
-            f"; it takes {size} GPUs, found {hardware.count}"
-            if hardware.count < size
-            else ""
-        )
-        yield Finding(about, seen + few, "its tests are skipped here" if few else None)
+        yield _server(hardware, server)
 
 
-def can_run(findings: Sequence[Finding], selections: Sequence[Finding]) -> bool:
-    """Whether anything of the suite runs here: on the CPU or on the GPUs, with an engine.
-
-    An engine that was not tested, or runs beside one that is missing, is no obstacle.
-    """
-    lacking = {
-        f.about
-        for f in findings
-        if f.remedy is not None and "was not tested" not in f.remedy
-    }
-    ready = {f.about for f in selections if f.remedy is None}
-    needs = [f.about for f in findings if f.about in ("Python", "disk", "memory")]
-    engines = {f.about for f in findings if f.about.startswith("engine ")} - lacking
-    on_cpu = {about for about in engines if about.endswith("-cpu")}
-    cpu = "pytest -m cpu" in ready and lacking.isdisjoint(needs) and bool(on_cpu)
-    gpus = (
-        bool(ready - {"pytest -m cpu"})
-        and "Python" not in lacking
-        and bool(engines - on_cpu)
+def _server(hardware: Hardware, server: ServerConfig) -> Finding:
+    size = server.tensor_parallel_size
+    about = f"server {server.model} TP={size}"
+    architecture = models.lookup(server.model).architecture
+    memory_bytes = hardware.memory_bytes
+    small = estimate.too_small(
+        architecture,
+        size,
+        server.dtype,
+        memory_bytes,
     )
-    return cpu or gpus
+    if small:
+        remedy = "its tests are skipped here; it takes more GPUs, or larger ones"
+        return Finding(
+            "server",
+            about,
+            small,
+            remedy,
+        )
+    weights_gb = architecture.weights_bytes_per_rank(size, server.dtype) / 1e9
+    seen = (
+        f"{weights_gb:.1f} GB of weights on each GPU, which has "
+        f"{memory_bytes / 1e9:.1f} GB"
+    )
+    if hardware.count >= size:
+        return Finding("server", about, seen)
+    seen += f"; it takes {size} GPUs, found {hardware.count}"
+    return Finding(
+        "server",
+        about,
+        seen,
+        "its tests are skipped here",
+    )
 
 
-def _room(hardware: Hardware) -> Iterator[Finding]:
+def _memory(hardware: Hardware) -> Finding:
     memory_gb = hardware.host_memory_bytes / 1e9
-    short = memory_gb < CPU_MEMORY_GB
-    yield Finding(
+    seen = f"{memory_gb:.0f} GB"
+    if memory_gb >= CPU_MEMORY_GB:
+        return Finding("memory", "memory", seen)
+    remedy = f"two CPU servers' ranks need {CPU_MEMORY_GB} GB"
+    return Finding(
         "memory",
-        f"{memory_gb:.0f} GB",
-        f"two CPU servers' ranks need {CPU_MEMORY_GB} GB" if short else None,
+        "memory",
+        seen,
+        remedy,
+        blocks=True,
     )
+
+
+def _disk() -> Finding:
     home = environment.engines_dir()
-    free_gb = (
-        shutil.disk_usage(next(p for p in (home, *home.parents) if p.exists())).free
-        / 1e9
-    )
+    existing = next(path for path in (home, *home.parents) if path.exists())
+    free_gb = shutil.disk_usage(existing).free / 1e9
+    seen = f"{free_gb:.0f} GB free for {home}"
+    if free_gb >= CPU_DISK_GB:
+        return Finding("disk", "disk", seen)
     remedy = (
         f"the engines and the small models take {CPU_DISK_GB} GB: make room, or set "
         "PERFGATE_ENGINES_DIR"
     )
-    yield Finding(
+    return Finding(
         "disk",
-        f"{free_gb:.0f} GB free for {home}",
-        remedy if free_gb < CPU_DISK_GB else None,
+        "disk",
+        seen,
+        remedy,
+        blocks=True,
     )
 
 
-def _engine(engine: str, device: str, pythons: Mapping[str, str]) -> Finding:
+def _engines(hardware: Hardware, pythons: Mapping[str, str]) -> Iterator[Finding]:
+    devices: tuple[Device, ...] = ("cpu",)
+    if hardware.gpus:
+        devices = ("cpu", "cuda")
+    for device in devices:
+        for engine in sorted(ENGINES):
+            yield _engine(engine, device, pythons)
+
+
+def _engine(
+    engine: str,
+    device: Device,
+    pythons: Mapping[str, str],
+) -> Finding:
     about = f"engine {environment.environment_name(engine, device)}"
     try:
         python = environment.find_python(engine, device, pythons)
         versions = environment.versions(python.path)
     except Failure as failure:
-        return Finding(about, failure.seen, failure.remedy)
+        seen, remedy = failure.seen, failure.remedy
+        return Finding(
+            "engine",
+            about,
+            seen,
+            remedy,
+            blocks=True,
+            device=device,
+        )
     installed = {
         name: version for name, version in versions.items() if name.startswith(engine)
     }
     if not installed:
+        seen = f"{python.path} has no {engine}"
+        remedy = f"install {engine} there, or name another Python"
         return Finding(
+            "engine",
             about,
-            f"{python.path} has no {engine}",
-            f"install {engine} there, or name another Python",
+            seen,
+            remedy,
+            blocks=True,
+            device=device,
         )
-    seen = ", ".join(f"{name} {version}" for name, version in versions.items())
-    # Another version may well work, but its flags, log lines and metric names were not
-    # checked.
-    tested = ENGINES[engine].tested
-    untested = [f"{n} {v}" for n, v in installed.items() if v not in tested.get(n, ())]
-    known = ", ".join(f"{name} {' '.join(tested[name])}" for name in tested)
-    remedy = (
-        f"{', '.join(untested)} was not tested with this suite (tested: {known})"
-        if untested
-        else None
+    text = ", ".join(f"{name} {version}" for name, version in versions.items())
+    return Finding(
+        "engine",
+        about,
+        f"{text} ({python.origin})",
+        _untested(engine, installed),
+        device=device,
     )
-    return Finding(about, f"{seen} ({python.origin})", remedy)
+
+
+def _untested(engine: str, installed: Mapping[str, str]) -> str | None:
+    """A remedy for versions that were not tested; they do not block.
+
+    Another version may well work, but its flags, log lines and metric names were not
+    checked.
+    """
+    tested = ENGINES[engine].tested
+    untested = []
+    for name, version in installed.items():
+        if version not in tested.get(name, ()):
+            untested.append(f"{name} {version}")
+    if not untested:
+        return None
+    known = ", ".join(f"{name} {' '.join(tested[name])}" for name in tested)
+    return f"{', '.join(untested)} was not tested with this suite (tested: {known})"
 
 
 def _weights(hardware: Hardware, model_dirs: Mapping[str, str]) -> Iterator[Finding]:
     for model in models.CATALOGUE.values():
+        about = f"model {model.name}"
         if model.hub_id is None:
-            made = (weights.models_dir() / model.name / "perfgate.json").is_file()
-            yield Finding(
-                f"model {model.name}",
-                "made" if made else "not made yet; the first run makes it, in seconds",
-            )
+            seen = "not made yet; the first run makes it, in seconds"
+            if (weights.models_dir() / model.name / "perfgate.json").is_file():
+                seen = "made"
+            yield Finding("model", about, seen)
         elif hardware.gpus and model.served:
             try:
                 found = weights.locate(
-                    model, "auto", model_dirs, False, lambda text: None
+                    model,
+                    "auto",
+                    model_dirs,
+                    False,
+                    lambda text: None,
                 )
-                yield Finding(f"model {model.name}", found.path)
             except Failure as failure:
-                yield Finding(f"model {model.name}", failure.seen, failure.remedy)
+                yield Finding(
+                    "model",
+                    about,
+                    failure.seen,
+                    failure.remedy,
+                )
+            else:
+                yield Finding("model", about, found.path)
 
 
 def _recorded(store: Store, label: str) -> Finding:
@@ -275,4 +404,9 @@ def _recorded(store: Store, label: str) -> Finding:
         remedy = (
             "record some: pytest -m PLATFORM --baseline-record, then perfgate accept"
         )
-    return Finding(f"baselines {label}", seen, remedy)
+    return Finding(
+        "baselines",
+        f"baselines {label}",
+        seen,
+        remedy,
+    )

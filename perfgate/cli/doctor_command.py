@@ -59,7 +59,11 @@ def command(
     folders = {**project.model_dir, **_pairs("--model-dir", model_dir)}
     findings = list(
         doctor.examine(
-            machine, project.study, judging_store(baselines), pythons, folders
+            machine,
+            project.study,
+            judging_store(baselines),
+            pythons,
+            folders,
         )
     )
     selections = list(doctor.platforms(machine, project.study, tp))

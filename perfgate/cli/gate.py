@@ -1,4 +1,4 @@
-"""The commands `judge` and `accept`: a run judged again, and taken into the baselines."""
+"""The commands `judge` and `accept`: judge a run again, accept it into the baselines."""
 
 from __future__ import annotations
 
@@ -23,44 +23,59 @@ _FOLDER = click.Path(path_type=Path)
     "--required",
     is_flag=True,
     help=(
-        "Red is all but PASSED and IMPROVED, a case without a verdict, a part of the "
-        "suite, a run that was cut off."
+        "Fail on everything but PASSED and IMPROVED, on a case without a verdict, on "
+        "part of the suite, on a run that was cut off."
     ),
 )
 @click.option(
     "-v",
     "--verbose",
     is_flag=True,
-    help="Every case and its message, not only those that did not pass.",
+    help="Show every case in full, not only those that did not pass.",
 )
-def judge(run: Path, baselines: Path | None, required: bool, verbose: bool) -> None:
-    """Decide the run RUN again from its data alone; exits with 1 if it is red."""
+def judge(
+    run: Path,
+    baselines: Path | None,
+    required: bool,
+    verbose: bool,
+) -> None:
+    """Judge the run RUN again from its data alone; exits with 1 if it fails."""
     # Imported here: `--help` must not wait for scipy, numpy and rich.
     from perfgate.judge import run_status
-    from perfgate.report import notices
-    from perfgate.report import terminal as report
+    from perfgate.report import notices, terminal, verdict_text
     from perfgate.results import schema as rundata
 
-    store = judging_store(baselines)
-    again = run_status.judged_again(rundata.load(run), store)
+    results = run_status.judged_again(rundata.load(run), judging_store(baselines))
+    width = shutil.get_terminal_size().columns
     click.echo(
-        report.table(
-            again, shutil.get_terminal_size().columns, sys.stdout.isatty(), verbose
+        terminal.table(
+            results,
+            width,
+            sys.stdout.isatty(),
+            verbose,
         )
     )
-    for message in (
-        [row.message for row in again.verdicts] if verbose else report.attention(again)
-    ):
+    messages = terminal.attention(results, str(run))
+    if verbose:
+        messages = [verdict_text.render(row, str(run)) for row in results.verdicts]
+    for message in messages:
         click.echo(message)
-    click.echo(report.headline(again, required, run_status.missing(again)))
-    for line in [*notices.important(again), *notices.ended_early(again)]:
+    missing = run_status.missing(results)
+    click.echo(terminal.headline(results, required, missing))
+    for line in [*notices.important(results), *notices.ended_early(results)]:
         click.echo(line)
-    if run_status.fails(again, required):
+    if run_status.fails(results, required):
         sys.exit(1)
 
 
 @click.command("accept")
-@click.argument("runs", metavar="RUN...", type=_FOLDER, nargs=-1, required=True)
+@click.argument(
+    "runs",
+    metavar="RUN...",
+    type=_FOLDER,
+    nargs=-1,
+    required=True,
+)
 @click.option(
     "--baselines", type=_FOLDER, help="Baseline store (default: the project's)."
 )
@@ -71,16 +86,15 @@ def judge(run: Path, baselines: Path | None, required: bool, verbose: bool) -> N
     help="A case's id, or a pattern: '*/closed-c32/*'; repeatable.",
 )
 @click.option(
-    "--reason", help="Why worse values or a wide promise are right; stored in the file."
+    "--reason",
+    help="Why worse values or a wide target effect are right; stored in the file.",
 )
 @click.option(
     "--delta",
     type=click.FloatRange(0, min_open=True),
-    help="Loss to catch, as a fraction.",
+    help="Target effect: the loss to catch, as a fraction.",
 )
-@click.option(
-    "--report-only", is_flag=True, help="Never turn a run red by these cases."
-)
+@click.option("--report-only", is_flag=True, help="Never fail a run by these cases.")
 @click.option(
     "--known-until",
     type=click.DateTime(["%Y-%m-%d"]),
@@ -95,11 +109,11 @@ def accept(
     dry_run: bool,
     **decided: object,
 ) -> None:
-    """Take the launches of one or several runs RUN over into the baselines.
+    """Accept the launches of one or several runs RUN into the baselines.
 
-    Shows old, new, change, launches and CV of each case. Refuses launches that were
-    cut off, runs that are invalid or slowed down on purpose, worse values without a
-    reason, and promises that the launches cannot keep; refuses to work in CI.
+    Shows old, new, change, launches and variation of each case. Refuses launches that
+    were cut off, runs that are invalid or changed on purpose, worse values without a
+    reason, and target effects that cannot be detected; refuses to work in CI.
     """
     # Imported here: `--help` must not wait for scipy and numpy.
     import msgspec
@@ -107,9 +121,17 @@ def accept(
     from perfgate.accept import accept as recording
     from perfgate.accept.proposal import Choice
 
-    until = None if known_until is None else known_until.date()
+    until = None
+    if known_until is not None:
+        until = known_until.date()
     choice = msgspec.convert({**decided, "known_until": until}, Choice)
-    done = recording.accept(runs, own_store(baselines), choice, write=not dry_run)
+    done = recording.accept(
+        runs,
+        own_store(baselines),
+        choice,
+        write=not dry_run,
+    )
     click.echo(done.table)
     for path in done.paths:
-        click.echo(f"{'would write' if dry_run else 'wrote'} {path}")
+        verb = "would write" if dry_run else "wrote"
+        click.echo(f"{verb} {path}")

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 _FOLDER = click.Path(path_type=Path)
 
 
-HELP = (
-    "Show the metric of CASE over all runs, with its change points; without CASE list "
-    "the cases."
-)
+HELP = """Show the metric of CASE over all runs and its change points.
+
+Without CASE list the cases.
+"""
 
 
 @click.command("history", help=HELP)
@@ -66,7 +66,10 @@ def history(
     html: Path | None,
     **exports: Path | None,
 ) -> None:
-    """Show one case over the runs, list the cases, or export them."""
+    """Show the metric of CASE over all runs and its change points.
+
+    Without CASE list the cases.
+    """
     # Imported here: `--help` must not wait for scipy and numpy.
     from perfgate.history.exports import openmetrics, to_csv
     from perfgate.history.store import History
@@ -124,7 +127,9 @@ def _list_cases(entries: Sequence[Entry], runs: Path) -> None:
 
 
 def _chosen(
-    entries: Sequence[Entry], case: str | None, hardware: str | None
+    entries: Sequence[Entry],
+    case: str | None,
+    hardware: str | None,
 ) -> dict[str, list[Entry]]:
     from perfgate.history.series import series
     from perfgate.report import trends

@@ -13,7 +13,7 @@ from perfgate.cli.lazy import Entry, LazyGroup
 COMMANDS = {
     "accept": Entry(
         "perfgate.cli.gate:accept",
-        "Take the launches of one or several runs RUN over into the baselines.",
+        "Accept the launches of one or several runs RUN into the baselines.",
     ),
     "crosscheck": Entry(
         "perfgate.cli.crosscheck:crosscheck",
@@ -36,14 +36,11 @@ COMMANDS = {
     ),
     "history": Entry(
         "perfgate.cli.history:history",
-        (
-            "Show the metric of CASE over all runs, with its change points; without "
-            "CASE list the cases."
-        ),
+        "Show the metric of CASE over all runs and its change points.",
     ),
     "judge": Entry(
         "perfgate.cli.gate:judge",
-        "Decide the run RUN again from its data alone; exits with 1 if it is red.",
+        "Judge the run RUN again from its data alone; exits with 1 if it fails.",
     ),
     "report": Entry(
         "perfgate.cli.report:report",

@@ -1,4 +1,4 @@
-"""The command `report`: the page and the exports of a run, made again from its data."""
+"""The command `report`: make the page and the exports of a run from its data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,13 @@ _FOLDER = click.Path(path_type=Path)
 
 
 @click.command("report")
-@click.argument("runs", metavar="RUN...", type=_FOLDER, nargs=-1, required=True)
+@click.argument(
+    "runs",
+    metavar="RUN...",
+    type=_FOLDER,
+    nargs=-1,
+    required=True,
+)
 @click.option(
     "--out", type=_FOLDER, help="Folder to write into (default: that of the last RUN)."
 )
@@ -29,7 +35,7 @@ _FOLDER = click.Path(path_type=Path)
 @click.option(
     "--judge",
     is_flag=True,
-    help="Decide anew by these baselines, instead of showing what was decided then.",
+    help="Judge again by these baselines, instead of showing the stored verdicts.",
 )
 def report(
     runs: tuple[Path, ...],
@@ -40,14 +46,12 @@ def report(
 ) -> None:
     """Make report.html, summary.md, junit.xml and pytest-benchmark.json of the run RUN.
 
-    Of several runs the page shows each beside the others; the last is the one in
-    question.
+    Of several runs the page compares them; the last one is judged.
     """
     # Imported here: `--help` must not wait for scipy, numpy and rich.
     from perfgate.history.store import History
     from perfgate.judge.run_status import judged_again
-    from perfgate.report import artifacts as written
-    from perfgate.report import trends
+    from perfgate.report import artifacts, trends
     from perfgate.report.headline import verdict_sentence
     from perfgate.report.page import Report
     from perfgate.results import schema as rundata
@@ -56,12 +60,15 @@ def report(
     results = [rundata.load(run) for run in runs]
     if judge:
         results = [judged_again(run, store) for run in results]
-    folder = out or (runs[-1] if runs[-1].is_dir() else runs[-1].parent)
+    last = runs[-1]
+    folder = out or last
+    if out is None and not last.is_dir():
+        folder = last.parent
     file = history or locations.current().history
-    courses = (
-        trends.of_run(results[-1], History(file).entries()) if file.exists() else {}
-    )
-    paths = written.write(Report(results, store, courses), folder)
+    courses = {}
+    if file.exists():
+        courses = trends.of_run(results[-1], History(file).entries())
+    paths = artifacts.write(Report(results, store, courses), folder)
     click.echo(verdict_sentence(results[-1]))
     for path in paths:
         click.echo(f"wrote {path}")

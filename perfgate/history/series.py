@@ -196,5 +196,5 @@ def _context_changes(before: Entry, after: Entry) -> str:
 
 def _rule(point: ChangePoint, changed_context: str) -> str:
     why = f"; {changed_context}" if changed_context else ""
-    change = formatting.moved(point.change)
+    change = formatting.change(point.change)
     return f"---- {change} from here on (p = {point.p_value:.1g}){why}"

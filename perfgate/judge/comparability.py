@@ -1,8 +1,7 @@
-"""How far is a comparison of two engines fair?
+"""Comparability of two engines: settings side by side, and those that must be equal.
 
-What each engine was told and what it chose by itself, side by side, and which of the
-differences decide more than the engines do. Backends are what is compared; a cache,
-graphs, a context or a number format on one side alone are not.
+What each engine was given and what it chose by itself. Backends are what is compared; a
+cache, graphs, a context or a number format on one side alone are not.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from collections.abc import Mapping
 
 from perfgate.cases import Case, Load
 from perfgate.engines.registry import ENGINES
+from perfgate.judge import wording
 from perfgate.results.schema import RunResults
 
 # Setting -> what a difference means.
@@ -27,6 +27,8 @@ _MUST_BE_EQUAL = {
         "differently"
     ),
 }
+_KV_CACHE = "kv_cache_tokens"
+_UNKNOWN = "(unknown)"
 
 
 def compares_engines(case: Case) -> bool:
@@ -35,50 +37,66 @@ def compares_engines(case: Case) -> bool:
 
 
 def settings_of(results: RunResults, load: Load) -> dict[str, str]:
-    """What the server of a load was told and what it chose, by name."""
+    """What the server of a load was given and what it chose, by name."""
     server = load.server
-    told = {
+    given = {
         "dtype": server.dtype,
         "max_model_len": str(server.max_model_len),
         "weights": server.load_format,
         "ranks": str(server.tensor_parallel_size),
         "expert_parallel": str(server.expert_parallel).lower(),
     }
-    launch = next((row for row in results.launches if row.server == server.key), None)
-    if launch is None:
-        return told
-    room = {
-        name: f"{launch.values[name]:.0f}"
-        for name in ("kv_cache_tokens",)
-        if name in launch.values
-    }
-    return dict(sorted((launch.effective | launch.settings | room).items())) | told
+    for launch in results.launches:
+        if launch.server != server.key:
+            continue
+        chosen = launch.effective | launch.settings
+        if _KV_CACHE in launch.values:
+            chosen[_KV_CACHE] = f"{launch.values[_KV_CACHE]:.0f}"
+        return dict(sorted(chosen.items())) | given
+    return given
 
 
-def unfair(of: Mapping[str, str], over: Mapping[str, str]) -> list[str]:
-    """Differences that decide more than the engines do, each with what it means."""
-    return [
-        f"{name} is {of.get(name, '(not told)')} against {over.get(name, '(not told)')}: {meaning}"
-        for name, meaning in _MUST_BE_EQUAL.items()
-        if of.get(name) != over.get(name)
-    ]
+def unequal(
+    numerator: Mapping[str, str], denominator: Mapping[str, str]
+) -> list[tuple[str, str, str, str]]:
+    """Differences that decide more than the engines do.
+
+    Returns:
+        (setting, its value in the numerator, in the denominator, what that means).
+    """
+    rows = []
+    for name, meaning in _MUST_BE_EQUAL.items():
+        values = numerator.get(name, _UNKNOWN), denominator.get(name, _UNKNOWN)
+        if numerator.get(name) != denominator.get(name):
+            rows.append((name, *values, meaning))
+    return rows
 
 
-def beside(results: RunResults, case: Case) -> list[str]:
-    """Lines to stand beside a ratio of two engines; none beside any other case."""
+def engine_notes(results: RunResults, case: Case) -> list[str]:
+    """Sentences about a ratio of two engines: settings of both, and what is not equal.
+
+    None for any other case.
+    """
     if case.over is None or not compares_engines(case):
         return []
-    of, over = settings_of(results, case.of), settings_of(results, case.over)
-    lines = [
-        f"{load.server.key}: {', '.join(f'{name} {value}' for name, value in settings.items())}"
-        for load, settings in ((case.of, of), (case.over, over))
-    ]
-    notes = [
-        ENGINES[load.server.engine].cpu_note
-        for load in case.loads
-        if load.server.device == "cpu"
-    ]
-    return [
-        *lines,
-        *(f"unfair: {text}" for text in [*unfair(of, over), *filter(None, notes)]),
-    ]
+    lines = []
+    for load in case.loads:
+        settings = settings_of(results, load).items()
+        text = ", ".join(f"{name} {value}" for name, value in settings)
+        lines.append(
+            wording.ENGINE_SETTINGS.format(server=load.server.key, settings=text)
+        )
+    sides = (settings_of(results, load) for load in case.loads)
+    for name, numerator, denominator, meaning in unequal(*sides):
+        line = wording.UNEQUAL.format(
+            name=name,
+            numerator=numerator,
+            denominator=denominator,
+            meaning=meaning,
+        )
+        lines.append(line)
+    for load in case.loads:
+        note = ENGINES[load.server.engine].cpu_note
+        if note and load.server.device == "cpu":
+            lines.append(wording.UNEQUAL_CPU.format(note=note))
+    return lines

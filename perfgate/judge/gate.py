@@ -1,32 +1,31 @@
-"""Is it worse?
+"""Gate: judge a case against its baseline. Pure: numbers in, verdicts out.
 
-Pure: numbers in, verdicts out, so that every verdict can be decided again without a
-GPU. The unit is the launch, each by the median of its valid repetitions; several
-launches count by their geometric mean. The first launch decides alone only where it is
-clearly fine; else two more are asked for, once, and all three decide. Nothing is ever
-measured until it is green. `perfgate.judge.policy` has the sums, docs/gating.md the
-error rates.
+Every verdict can be decided again without a GPU. The unit is the launch, each by the
+median of its valid repetitions; several launches count by their geometric mean. The
+first launch decides alone only where it is clearly within the threshold; else two more
+are asked for, once, and all three decide. Nothing is measured until it is green.
+`perfgate.judge.policy` has the formulas, docs/gating.md the error rates.
 """
 
 from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
 
-from perfgate import formatting as wording
+from perfgate import cases as case_ids
+from perfgate import formatting
 from perfgate.cases import Case, GateMode
 from perfgate.errors import Failure
-from perfgate.judge import comparability as fairness
-from perfgate.judge import ratio
-from perfgate.judge import routing_shift as drift
+from perfgate.judge import comparability, ratio, routing_shift, wording
+from perfgate.judge.baseline_schema import MetricBaseline
 from perfgate.judge.baseline_store import Baseline, Published, Recorded, Store
 from perfgate.judge.machine_scope import narrow_to
 from perfgate.judge.observation import Observation, RunReader, hardware_label
-from perfgate.judge.paired import judge_beside
+from perfgate.judge.paired import judge_paired
 from perfgate.judge.policy import (
     DECISION_LAUNCHES,
     Policy,
@@ -35,7 +34,7 @@ from perfgate.judge.policy import (
     policy_for,
 )
 from perfgate.judge.recorded import Comparison
-from perfgate.judge.verdict import Outcome, Verdict
+from perfgate.judge.verdict import Decision, Outcome
 from perfgate.load.metrics import METRICS, Metric
 from perfgate.machine.hardware import Hardware
 from perfgate.results.schema import RunResults
@@ -46,7 +45,11 @@ class UnknownMetric(Failure):
 
 
 def metric_of(case: Case) -> Metric:
-    """The definition of the case's metric; a ratio has no unit."""
+    """The definition of the case's metric.
+
+    Raises:
+        UnknownMetric: no metric has that name.
+    """
     try:
         return METRICS[case.metric]
     except KeyError:
@@ -57,13 +60,15 @@ def metric_of(case: Case) -> Metric:
         ) from None
 
 
-def gate_mode(case: Case, policy: Policy, recorded: GateMode = "hard") -> GateMode:
+def gate_mode(
+    case: Case,
+    policy: Policy,
+    recorded: GateMode = "hard",
+) -> GateMode:
     """A metric is hard only where the case, the platform and the baseline all say so."""
-    return (
-        "hard"
-        if (case.gate, policy.gate, recorded) == ("hard", "hard", "hard")
-        else "report"
-    )
+    if (case.gate, policy.gate, recorded) == ("hard", "hard", "hard"):
+        return "hard"
+    return "report"
 
 
 def judge(
@@ -72,19 +77,24 @@ def judge(
     baseline: Baseline | None,
     policy: Policy | None = None,
     today: datetime.date | None = None,
-) -> Verdict:
+) -> Decision:
     """Decide one case.
 
     Args:
         policy: None takes the table's row for this hardware and metric.
-        today: decides whether a known regression is still accepted; None asks the
+        today: decides whether a known regression is still accepted. None asks the
             clock, and only where there is one.
 
     """
-    row = policy or policy_for(
-        observation.hardware_label, case.metric, case.over is not None
+    if policy is None:
+        label, is_ratio = observation.hardware_label, case.over is not None
+        policy = policy_for(label, case.metric, is_ratio)
+    bench = _Bench(
+        case,
+        metric_of(case),
+        observation,
+        policy,
     )
-    bench = _Bench(case, metric_of(case), observation, row)
     problem = bench.invalid() or bench.collapsed()
     if problem is not None:
         return problem
@@ -96,39 +106,68 @@ def judge(
 
 
 def judge_case(
-    results: RunResults, case: Case, store: Store, today: datetime.date | None = None
-) -> Verdict:
-    """Decide one case of a run, beside its base build where the run has one."""
-    return _judge_in(RunReader(results), case, store, today)
-
-
-def judge_run(
-    results: RunResults, store: Store, today: datetime.date | None = None
-) -> list[Verdict]:
-    """Decide every case of a run again, from the data alone."""
-    reader = RunReader(results)
-    return [_judge_in(reader, case, store, today) for case in results.cases]
-
-
-def _judge_in(
-    reader: RunReader, case: Case, store: Store, today: datetime.date | None
-) -> Verdict:
-    if reader.results.mode == "paired":
-        return judge_beside(reader, case)
-    seen = reader.observe(case)
-    verdict = judge(case, seen, store.find(case, seen.hardware_label), today=today)
-    told = fairness.beside(reader.results, case)
-    return (
-        msgspec.structs.replace(verdict, message="\n  ".join([verdict.message, *told]))
-        if told
-        else verdict
+    results: RunResults,
+    case: Case,
+    store: Store,
+    today: datetime.date | None = None,
+) -> Decision:
+    """Decide one case of a run, against its base build where the run has one."""
+    return _judge_in(
+        RunReader(results),
+        case,
+        store,
+        today,
     )
 
 
+def judge_run(
+    results: RunResults,
+    store: Store,
+    today: datetime.date | None = None,
+) -> list[Decision]:
+    """Decide every case of a run again, from the data alone."""
+    reader = RunReader(results)
+    return [
+        _judge_in(
+            reader,
+            case,
+            store,
+            today,
+        )
+        for case in results.cases
+    ]
+
+
+def _judge_in(
+    reader: RunReader,
+    case: Case,
+    store: Store,
+    today: datetime.date | None,
+) -> Decision:
+    if reader.results.mode == "paired":
+        return judge_paired(reader, case)
+    observation = reader.observe(case)
+    baseline = store.find(case, observation.hardware_label)
+    decision = judge(
+        case,
+        observation,
+        baseline,
+        today=today,
+    )
+    notes = comparability.engine_notes(reader.results, case)
+    if not notes:
+        return decision
+    return msgspec.structs.replace(decision, details=(*decision.details, *notes))
+
+
 def unused_baselines(
-    expected: Iterable[Case], hardware: Hardware, store: Store
+    expected: Iterable[Case],
+    hardware: Hardware,
+    store: Store,
 ) -> list[str]:
-    """Recorded metrics of the expected servers that no expected case asks for; to be shown after complete runs.
+    """Recorded metrics of the expected servers that no expected case asks for.
+
+    To be shown after complete runs.
 
     Args:
         expected: every case of the suite on this hardware, selected or not: what was
@@ -136,19 +175,20 @@ def unused_baselines(
     """
     cases = list(expected)
     servers = {load.server.key for case in cases for load in case.loads}
-    labels = {hardware_label(hardware, case) for case in cases}
-    recorded = {found for label in labels for found in store.recorded_ids(label)}
-    mine = {
-        found
-        for found in recorded
-        if set(found.split("/")[0].split("--over--")) <= servers
-    }
-    return sorted(mine - {case.id for case in cases})
+    recorded: set[str] = set()
+    for label in {hardware_label(hardware, case) for case in cases}:
+        recorded |= store.recorded_ids(label)
+    unused = recorded - {case.id for case in cases}
+    return sorted(name for name in unused if _servers_of(name) <= servers)
+
+
+def _servers_of(case_id: str) -> set[str]:
+    return set(case_id.split("/")[0].split(case_ids.OVER))
 
 
 @dataclass(frozen=True)
 class _Bench:
-    """One case and what was seen of it."""
+    """One case and what was measured of it."""
 
     case: Case
     metric: Metric
@@ -161,266 +201,322 @@ class _Bench:
 
     @property
     def unit(self) -> str:
-        return "" if self.case.over is not None else self.metric.unit
-
-    def escalates(self, gate: GateMode) -> bool:
-        """Whether more launches would say more: where the tokens of the same prompts go is no matter of speed."""
-        return gate == "hard" and not self.case.of.asks_routing
+        if self.case.over is not None:
+            return formatting.RATIO_UNIT
+        return self.metric.unit
 
     @property
-    def have(self) -> int:
+    def gate(self) -> GateMode:
+        return gate_mode(self.case, self.policy)
+
+    @property
+    def valid_launches(self) -> int:
         return len(self.seen.values)
 
+    def escalation(
+        self,
+        gate: GateMode,
+        launches: int = DECISION_LAUNCHES - 1,
+    ) -> int:
+        """How many launches to ask for; none where more of them would not say more.
+
+        The same prompts go to the same experts on every launch.
+        """
+        if gate != "hard" or self.case.of.asks_routing:
+            return 0
+        return launches
+
     def loss(self, reference: float) -> float:
-        """By how much (log) it is worse than the reference; for two-sided cases by how much it moved."""
-        loss = math.log(self.seen.value / reference) * (-1 if self.higher else 1)
-        return abs(loss) if self.case.two_sided else loss
+        """The loss (log) against a reference; for two-sided cases the size of the change."""
+        change = math.log(self.seen.value / reference)
+        if self.case.two_sided:
+            return abs(change)
+        if self.higher:
+            return -change
+        return change
 
-    def tried(self) -> str:
-        value = wording.number(self.seen.value, self.unit)
-        return (
-            f"{ratio.name(self.case)}: {value} on "
-            f"{wording.count(self.have, 'launch')} of run {self.seen.run}"
-        )
-
-    def verdict(
+    def decision(
         self,
         outcome: Outcome,
         gate: GateMode,
-        message: str,
-        **more: float | int | str | None,
-    ) -> Verdict:
-        if self.seen.injected:
-            message += (
-                f"\n  injected: {self.seen.injected}; such a run becomes no baseline"
+        summary: str,
+        advice: str,
+        details: Sequence[str] = (),
+        **fields: object,
+    ) -> Decision:
+        """A verdict with what is the same for every outcome."""
+        launches = formatting.count(self.valid_launches, "launch")
+        measured = wording.MEASURED.format(launches=launches, run=self.seen.run)
+        if outcome is Outcome.INVALID and not self.valid_launches:
+            measured = wording.INVALID_RUN.format(run=self.seen.run)
+        if self.seen.injected and outcome is not Outcome.INVALID:
+            advice = wording.INJECTED
+        common = {
+            "case": self.case.id,
+            "experiment": self.case.experiment,
+            "metric": self.case.metric,
+            "outcome": outcome,
+            "gate": gate,
+            "unit": self.unit,
+            "value": self.seen.value if self.valid_launches else None,
+            "launches": self.valid_launches,
+            "injected": self.seen.injected,
+            "summary": summary,
+            "details": [measured, *details],
+            "advice": advice,
+        }
+        return msgspec.convert(common | fields, Decision)
+
+    def invalid(self) -> Decision | None:
+        """The verdict if too little of what was measured is valid, else None."""
+        readings = self.seen.samples
+        if 2 * self.valid_launches > len(readings):
+            return None
+        if not readings:
+            reason, remedy = self.seen.unmeasured
+            summary = wording.UNMEASURED.format(reason=reason)
+            advice = wording.UNMEASURED_ADVICE.format(remedy=remedy)
+            return self.decision(
+                Outcome.INVALID,
+                self.gate,
+                summary,
+                advice,
             )
-        return msgspec.convert(
-            {
-                "case": self.case.id,
-                "metric": self.case.metric,
-                "outcome": outcome,
-                "gate": gate,
-                "message": message,
-            }
-            | {"launches": self.have, "value": self.seen.value if self.have else None}
-            | more,
-            Verdict,
+        launches = formatting.count(len(readings), "launch")
+        summary = wording.VALID_LAUNCHES.format(
+            valid=self.valid_launches, launches=launches
         )
-
-    def invalid(self) -> Verdict | None:
-        """The verdict if too little of what was measured counts, else None."""
-        samples = self.seen.samples
-        if 2 * self.have > len(samples):
-            return None
-        seen = f"{self.have} of {wording.count(len(samples), 'launch')} gave a value that counts"
-        reasons = [wording.listed(self.seen.invalid)] if self.seen.invalid else []
-        do = (
-            "remove the cause (it is named for each repetition in results.json), "
-            "then measure again"
-        )
-        if not samples:
-            seen, do = self.seen.unmeasured
-        message = wording.told(
-            f"{ratio.name(self.case)} in run {self.seen.run}", seen, do, reasons
-        )
-        gate = gate_mode(self.case, self.policy)
-        first = self.have or not any(sample.launch for sample in samples)
-        once = first and 0 < len(samples) < DECISION_LAUNCHES and self.escalates(gate)
-        return self.verdict(
+        details = []
+        if self.seen.invalid:
+            reasons = formatting.listed(self.seen.invalid)
+            details = [wording.INVALID_REASONS.format(reasons=reasons)]
+        was_repeated = any(reading.launch for reading in readings)
+        is_first = self.valid_launches > 0 or not was_repeated
+        needs_launches = 0
+        if is_first and len(readings) < DECISION_LAUNCHES:
+            needs_launches = self.escalation(self.gate)
+        return self.decision(
             Outcome.INVALID,
-            gate,
-            message,
-            needs_launches=DECISION_LAUNCHES - 1 if once else 0,
+            self.gate,
+            summary,
+            wording.MEASURE_AGAIN,
+            details,
+            needs_launches=needs_launches,
         )
 
-    def collapsed(self) -> Verdict | None:
+    def collapsed(self) -> Decision | None:
         """The verdict if tokens go to hardly any experts, whatever was recorded; else None."""
-        told = drift.collapse(self.case.metric, self.seen.shares)
-        if told is None:
+        summary = routing_shift.collapse(self.case.metric, self.seen.shares)
+        if summary is None:
             return None
-        do = (
-            "look at the router's weights: it was trained without a load-balancing "
-            "loss, or damaged since"
-        )
-        gate = gate_mode(self.case, self.policy)
-        return self.verdict(
-            Outcome.REGRESSED, gate, wording.told(self.tried(), told, do)
+        return self.decision(
+            Outcome.REGRESSED,
+            self.gate,
+            summary,
+            wording.ROUTER_WEIGHTS,
         )
 
-    def no_baseline(
-        self, why: str = "nothing was recorded for it on {label}", **numbers: float
-    ) -> Verdict:
-        """The verdict where there is nothing to judge by."""
-        do = "`perfgate accept RUN` makes this run the baseline"
-        message = wording.told(
-            self.tried(), why.format(label=self.seen.hardware_label), do
-        )
-        return self.verdict(
-            Outcome.NO_BASELINE, gate_mode(self.case, self.policy), message, **numbers
+    def no_baseline(self) -> Decision:
+        """The verdict where nothing is recorded or published."""
+        summary = wording.NO_BASELINE.format(label=self.seen.hardware_label)
+        return self.decision(
+            Outcome.NO_BASELINE,
+            self.gate,
+            summary,
+            wording.ACCEPT,
         )
 
-    def against_published(self, baseline: Published) -> Verdict:
-        """A guard where the figure holds and what it was measured on is the same; else a comparison."""
+    def against_published(self, baseline: Published) -> Decision:
+        """A guard where the figure holds and was measured on the same; else a comparison."""
         figure = baseline.figure
-        then = dict(baseline.identity)
-        now = {field: self.seen.identity.get(field, "(none)") for field in then}
-        apart = wording.differences(now, then)
-        if not figure.holds:
-            apart.append("the figure does not hold")
-        loss, line = self.loss(figure.value), log_loss(figure.tolerance, self.higher)
-        text = (
-            f"{wording.moved(self.seen.value / figure.value - 1)} beside the published "
-            f"{wording.number(figure.value, self.unit)} ({figure.source}), "
-            f"tolerance {wording.percent(figure.tolerance)}"
-        )
-        numbers: dict[str, float] = {
+        loss = self.loss(figure.value)
+        line = log_loss(figure.tolerance, self.higher)
+        numbers: dict[str, object] = {
+            "reference": "published",
             "baseline": figure.value,
             "change": self.seen.value / figure.value - 1,
             "worse_by": fraction_of(loss, self.higher),
-            "alarm_line": figure.tolerance,
+            "threshold": figure.tolerance,
         }
-        gate = gate_mode(self.case, self.policy)
-        if apart and gate == "hard":
-            why = (
-                f"nothing was recorded for it on {{label}}; {text}, but that is no "
-                f"guard here: {wording.listed(apart)}"
+        fields = {
+            "change": formatting.change(self.seen.value / figure.value - 1),
+            "baseline": formatting.number(figure.value, self.unit),
+            "source": figure.source,
+            "tolerance": formatting.percent(figure.tolerance),
+        }
+        unlike = formatting.listed(self.unlike_published(baseline))
+        if unlike and self.gate == "hard":
+            label = self.seen.hardware_label
+            summary = wording.PUBLISHED_UNLIKE.format(
+                label=label,
+                differences=unlike,
+                **fields,
             )
-            return self.no_baseline(why, **numbers)
-        outcome = (
-            Outcome.REGRESSED
-            if loss > line
-            else Outcome.IMPROVED
-            if loss < -line
-            else Outcome.PASSED
+            return self.decision(
+                Outcome.NO_BASELINE,
+                self.gate,
+                summary,
+                wording.ACCEPT,
+                (),
+                **numbers,
+            )
+        details = [wording.PUBLISHED_NOTE.format(note=figure.note)]
+        if unlike:
+            details.append(wording.COMPARISON_ONLY.format(differences=unlike))
+        outcome, advice = Outcome.PASSED, wording.RECORD_OWN.format(case=self.case.id)
+        if loss > line:
+            outcome, advice = Outcome.REGRESSED, wording.PUBLISHED_LOSS
+        elif loss < -line:
+            outcome = Outcome.IMPROVED
+        needs_launches = 0
+        if outcome is Outcome.REGRESSED and self.valid_launches == 1:
+            needs_launches = self.escalation(self.gate)
+        return self.decision(
+            outcome,
+            self.gate,
+            wording.PUBLISHED.format(**fields),
+            advice,
+            details,
+            needs_launches=needs_launches,
+            **numbers,
         )
-        do = (
-            PUBLISHED_ADVICE
-            if outcome is Outcome.REGRESSED
-            else "record a baseline of your own: it is the tighter gate"
-        )
-        more = [f"note: {figure.note}"] + (
-            [f"comparison only: {wording.listed(apart)}"] if apart else []
-        )
-        escalates = (
-            outcome is Outcome.REGRESSED and self.have == 1 and self.escalates(gate)
-        )
-        needs = DECISION_LAUNCHES - 1 if escalates else 0
-        message = wording.told(self.tried(), text, do, more)
-        return self.verdict(outcome, gate, message, needs_launches=needs, **numbers)
+
+    def unlike_published(self, baseline: Published) -> list[str]:
+        """Why the published figure does not apply to what was measured."""
+        published = dict(baseline.identity)
+        own = {name: self.seen.identity.get(name, "(none)") for name in published}
+        differences = formatting.differences(own, published)
+        if not baseline.figure.holds:
+            differences.append(wording.DOES_NOT_HOLD)
+        return differences
 
     def against_recorded(
-        self, baseline: Recorded, today: datetime.date | None
-    ) -> Verdict:
+        self,
+        baseline: Recorded,
+        today: datetime.date | None,
+    ) -> Decision:
         """The tight gate."""
         gate = gate_mode(self.case, self.policy, baseline.metric.gate)
-        apart = self.incomparable(baseline)
-        if apart:
-            return self.against_another(baseline, gate, apart)
-        if self.case.metric == drift.SHARES:
+        differences = self.incomparable(baseline)
+        if differences:
+            return self.against_another(baseline, gate, differences)
+        if self.case.metric == routing_shift.SHARES:
             return self.against_shares(baseline, gate, today)
         baseline = narrow_to(baseline, self.seen.machine, self.policy)
-        beside = Comparison(self.case, self.seen, baseline, baseline.noise(self.policy))
-        outcome, about = beside.outcome(today)
-        demoted = (
-            beside.demoted(self.policy, outcome)
-            if gate_mode(self.case, self.policy) == "hard"
-            else ""
+        noise = baseline.noise(self.policy)
+        comparison = Comparison(
+            self.case,
+            self.seen,
+            baseline,
+            noise,
         )
-        gate = "report" if demoted else gate
-        return self.verdict(
+        judgement = comparison.judgement(today)
+        outcome, reason = judgement.outcome, ""
+        if self.gate == "hard":
+            reason = comparison.report_only_reason(self.policy, outcome)
+        if reason:
+            gate = "report"
+        needs_launches = self.escalation(gate, comparison.needs_launches(outcome))
+        return self.decision(
             outcome,
             gate,
-            beside.told(self.tried(), outcome, about, self.unit, demoted),
-            baseline=beside.noise.reference,
-            change=self.seen.value / beside.noise.reference - 1,
-            worse_by=fraction_of(beside.loss, self.higher),
-            alarm_line=fraction_of(beside.line, self.higher),
-            delta=baseline.metric.target_effect,
-            detectable=beside.detectable,
-            noise=beside.noise.sigma,
-            demoted=demoted,
-            needs_launches=beside.needs_launches(outcome)
-            if self.escalates(gate)
-            else 0,
+            comparison.summary(judgement, self.unit),
+            comparison.advice(judgement),
+            comparison.details(judgement),
+            reference="recorded",
+            baseline=noise.reference,
+            change=comparison.change,
+            worse_by=fraction_of(comparison.loss, self.higher),
+            threshold=fraction_of(comparison.threshold, self.higher),
+            target_effect=baseline.metric.target_effect,
+            mde=comparison.mde,
+            noise=noise.sigma,
+            moved=ratio.moved_side(self.seen.sides, comparison.recorded_sides),
+            report_only_reason=reason,
+            needs_launches=needs_launches,
         )
 
     def against_another(
-        self, baseline: Recorded, gate: GateMode, apart: Sequence[str]
-    ) -> Verdict:
-        """Both values, and no judgement: the baseline is of something else."""
-        seen = (
-            f"the baseline {baseline.path.name} was recorded of something else: "
-            f"{wording.listed(apart)}"
+        self,
+        baseline: Recorded,
+        gate: GateMode,
+        differences: Sequence[str],
+    ) -> Decision:
+        """Both values, and no judgement: the baseline was recorded of something else."""
+        summary = wording.INCOMPARABLE.format(
+            file=baseline.path.name, differences=formatting.listed(differences)
         )
-        numbers: dict[str, float] = {}
-        if (self.metric.unit, self.metric.definition) == (
-            baseline.metric.unit,
-            baseline.metric.definition,
-        ):
-            reference = baseline.noise(self.policy).reference
-            numbers = {"baseline": reference, "change": self.seen.value / reference - 1}
-            seen += (
-                f"; by its value alone {wording.moved(numbers['change'])} "
-                f"({wording.number(reference, self.unit)})"
+        advice = wording.ACCEPT_REPLACE.format(case=self.case.id)
+        recorded = baseline.metric.unit, baseline.metric.definition
+        numbers: dict[str, object] = {"reference": "recorded"}
+        details = []
+        if (self.metric.unit, self.metric.definition) == recorded:
+            value = baseline.noise(self.policy).reference
+            change = self.seen.value / value - 1
+            numbers |= {"baseline": value, "change": change}
+            line = wording.VALUE_ALONE.format(
+                change=formatting.change(change),
+                baseline=formatting.number(value, self.unit),
             )
-        do = (
-            "if that is meant, `perfgate accept RUN --replace` takes this run in "
-            "its place; else run what the baseline "
-            "was recorded of, or both builds beside each other: --against-engine"
-        )
-        return self.verdict(
-            Outcome.INCOMPARABLE, gate, wording.told(self.tried(), seen, do), **numbers
+            details.append(line)
+        return self.decision(
+            Outcome.INCOMPARABLE,
+            gate,
+            summary,
+            advice,
+            details,
+            **numbers,
         )
 
     def against_shares(
-        self, baseline: Recorded, gate: GateMode, today: datetime.date | None
-    ) -> Verdict:
-        """Where the tokens went, layer by layer; the same prompts are sent each time, so one launch decides."""
-        reference = baseline.noise(self.policy).reference
-        numbers = {
-            "baseline": reference,
-            "change": self.seen.value / reference - 1,
-            "delta": baseline.metric.target_effect,
+        self,
+        baseline: Recorded,
+        gate: GateMode,
+        today: datetime.date | None,
+    ) -> Decision:
+        """Where the tokens went, layer by layer.
+
+        The same prompts are sent each time, so one launch decides.
+        """
+        value = baseline.noise(self.policy).reference
+        numbers: dict[str, object] = {
+            "reference": "recorded",
+            "baseline": value,
+            "change": self.seen.value / value - 1,
+            "target_effect": baseline.metric.target_effect,
         }
-        seen = drift.beside(self.seen.shares, baseline.metric, today)
-        if seen is None:
-            what = (
-                "it has no shares of as many layers and experts; `perfgate accept "
-                "RUN --replace` takes this run's"
+        shift = routing_shift.compare(self.seen.shares, baseline.metric, today)
+        if shift is None:
+            summary = wording.SHIFT_SHAPE.format(file=baseline.path.name)
+            advice = wording.ACCEPT_SHAPE.format(case=self.case.id)
+            return self.decision(
+                Outcome.INCOMPARABLE,
+                gate,
+                summary,
+                advice,
+                (),
+                **numbers,
             )
-            message = wording.told(
-                self.tried(),
-                f"the baseline {baseline.path.name} cannot be compared",
-                what,
-            )
-            return self.verdict(Outcome.INCOMPARABLE, gate, message, **numbers)
-        numbers |= {"worse_by": seen.drift.distance, "alarm_line": seen.drift.threshold}
-        return self.verdict(
-            seen.outcome,
+        numbers |= {"worse_by": shift.drift.distance, "threshold": shift.drift.threshold}
+        return self.decision(
+            shift.outcome,
             gate,
-            wording.told(self.tried(), seen.text, seen.advice),
+            shift.summary,
+            shift.advice,
+            shift.details,
             **numbers,
         )
 
     def incomparable(self, baseline: Recorded) -> list[str]:
-        """What forbids the comparison."""
-        metric = baseline.metric
-        mine = {
-            "unit": self.metric.unit,
-            "better": self.metric.better,
-            "definition": self.metric.definition,
-        }
-        theirs = {
-            "unit": metric.unit,
-            "better": metric.better,
-            "definition": metric.definition,
-        }
-        return wording.differences(
-            self.seen.identity, baseline.identity
-        ) + wording.differences(mine, theirs)
+        """Differences that forbid the comparison."""
+        own, recorded = _definition(self.metric), _definition(baseline.metric)
+        differences = formatting.differences(self.seen.identity, baseline.identity)
+        return differences + formatting.differences(own, recorded)
 
 
-PUBLISHED_ADVICE = (
-    "look for what this machine lacks (clocks, power limit, NVLink, attention backend); "
-    "where its own figure is right, record it: it then replaces the published one"
-)
+def _definition(metric: Metric | MetricBaseline) -> Mapping[str, str]:
+    return {
+        "unit": metric.unit,
+        "better": metric.better,
+        "definition": metric.definition,
+    }

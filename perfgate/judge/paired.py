@@ -1,14 +1,14 @@
-"""Is the candidate worse than the base build beside it?
+"""Paired comparison: a candidate against a base build, launched in turn.
 
 For those who change an engine: the base build and the candidate are launched in turn in
 one session (ABBAAB) and judged in pairs. What the machine does that day falls on both
 and cancels, so no stored baseline is needed, and less noise is left than in any
-comparison with one. The line is drawn for what is promised, not for how noisy this
-machine is: a loss beyond it counts only where the scatter of the pairs leaves little
+comparison with one. The threshold follows the target effect, not the noise of this
+machine: a loss beyond it counts only where the variation of the pairs leaves little
 doubt that there is one at all, and a case has passed only where it leaves as little
-that the promised loss is not there. Three pairs know their own scatter badly: where
-they happen to agree, what is taken for granted of the metric counts as one more pair,
-and a loss that they leave in doubt is worth three more, once; then all six decide.
+that the target effect is not there. Three pairs know their own variation badly: where
+they happen to agree, the assumed variation of the metric counts as one more pair, and a
+loss that they leave in doubt is worth three more, once; then all six decide.
 """
 
 from __future__ import annotations
@@ -16,23 +16,25 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from perfgate import formatting as wording
+from perfgate import formatting
 from perfgate.cases import Case
-from perfgate.judge import ratio
-from perfgate.judge.observation import NOT_MEASURED, RunReader
+from perfgate.judge import wording
+from perfgate.judge.observation import NOT_MEASURED, Observation, RunReader
 from perfgate.judge.policy import (
     LINE_SHARE,
+    Policy,
     fraction_of,
     log_loss,
     policy_for,
     t_quantile,
 )
-from perfgate.judge.verdict import DEMOTED, Outcome, Verdict
-from perfgate.load.metrics import METRICS
+from perfgate.judge.verdict import Decision, Outcome
+from perfgate.load.metrics import METRICS, Metric
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,214 +46,286 @@ PAIRS = 3
 # One-sided: so many unchanged cases at most are called slower, however noisy the
 # machine is.
 DOUBT = 0.05
-GRANTED_PAIRS = 1  # weight of the assumed scatter beside that of the pairs
-UNTOLD = (
-    "its pairs do not exclude the loss to be caught: launch more of them "
-    "(--launches), or ask for a larger loss"
-)
+ASSUMED_PAIRS = 1  # weight of the assumed variation, in pairs
+Pair = tuple[float, float]
 
 
-def judge_beside(reader: RunReader, case: Case) -> Verdict:
-    """Judge a case of a run in which base and candidate were launched in turn; launches count in their order."""
-    new, base = reader.observe(case), reader.observe(case.base)
-    policy = policy_for(new.hardware_label, case.metric, ratio=True)
-    case = (
-        case if policy.gate == "hard" else msgspec.structs.replace(case, gate="report")
+def ab_order(pairs: int = PAIRS, before: int = 0) -> str:
+    """The order in which builds are launched: "ABBAAB" for three pairs.
+
+    A drift of the machine then favours neither.
+
+    Args:
+        before: pairs that were launched already: "BAABBA" comes after three.
+
+    """
+    order = ""
+    for index in range(before, before + pairs):
+        order += "AB" if index % 2 == 0 else "BA"
+    return order
+
+
+def judge_paired(reader: RunReader, case: Case) -> Decision:
+    """Judge a case of a run in which base and candidate were launched in turn."""
+    candidate, base = reader.observe(case), reader.observe(case.base)
+    policy = policy_for(candidate.hardware_label, case.metric, ratio=True)
+    if policy.gate != "hard":
+        case = msgspec.structs.replace(case, gate="report")
+    details = _details_of(candidate, base)
+    pairs = list(zip(base.values, candidate.values, strict=False))
+    decision = judge_pairs(
+        case,
+        pairs,
+        candidate.hardware_label,
+        reader.results.against_delta,
+        details,
     )
-    apart = wording.differences(new.identity, base.identity) + wording.differences(
-        new.context, base.context
-    )
-    more = [f"the builds differ: {wording.listed(apart)}"] if apart else []
-    lost = [
-        f"{name}: {reason}"
-        for name, seen in (("base", base), ("candidate", new))
-        for reason in seen.invalid
-    ]
-    lost += [
-        seen.unmeasured[0] for seen in (base, new) if seen.unmeasured != NOT_MEASURED
-    ]
-    more += [wording.listed(lost)] if lost else []
-    pairs = list(zip(base.values, new.values, strict=False))
-    return judge_pairs(
-        case, pairs, new.hardware_label, reader.results.against_delta, more
-    )
+    return msgspec.structs.replace(decision, injected=candidate.injected)
+
+
+def _details_of(candidate: Observation, base: Observation) -> list[str]:
+    """How the two builds differ, and which of their launches do not count."""
+    differences = formatting.differences(candidate.identity, base.identity)
+    differences += formatting.differences(candidate.context, base.context)
+    details = []
+    if differences:
+        text = formatting.listed(differences)
+        details.append(wording.PAIRED_DIFFER.format(differences=text))
+    lost = [f"base: {reason}" for reason in base.invalid]
+    lost += [f"candidate: {reason}" for reason in candidate.invalid]
+    for observation in (base, candidate):
+        if observation.unmeasured != NOT_MEASURED:
+            lost.append(observation.unmeasured[0])
+    if lost:
+        reasons = formatting.listed(lost)
+        details.append(wording.PAIRED_LOST.format(reasons=reasons))
+    return details
 
 
 def judge_pairs(
     case: Case,
-    pairs: Sequence[tuple[float, float]],
+    pairs: Sequence[Pair],
     hardware_label: str,
-    delta: float | None = None,
-    more: Sequence[str] = (),
-) -> Verdict:
+    target_effect: float | None = None,
+    details: Sequence[str] = (),
+) -> Decision:
     """Judge a candidate by (base, candidate) values of neighbouring launches.
 
     Args:
         case: the metric and the load; both builds run the same.
         pairs: at least three, each value positive.
         hardware_label: "h200x2", "cpu-...": which row of the policy applies.
-        delta: the loss to be caught; None: the policy's.
-        more: lines of the message beside those of the decision.
+        target_effect: the loss to be caught; None: the policy's.
+        details: sentences of the verdict besides those of the decision.
 
     """
     metric = METRICS[case.metric]
     policy = policy_for(hardware_label, case.metric, ratio=True)
-    promised = policy.paired if delta is None else delta
-    higher = metric.better == "higher"
-    line = LINE_SHARE * log_loss(promised, higher)
-    if len(pairs) < PAIRS or any(
-        not (math.isfinite(v) and v > 0) for pair in pairs for v in pair
-    ):
-        return _verdict(case, pairs, Outcome.INVALID, (0.0, 0.0, line, promised), more)
-    losses = [math.log(base / new) * (1 if higher else -1) for base, new in pairs]
-    loss = statistics.fmean(losses)
-    error = float(
-        interval(statistics.stdev(losses), len(pairs), policy.assumed_cv, line)
-    )
-    floor = (
-        math.log1p(policy.floor / _mean(pairs, 0)) if case.over is None else 0.0
-    )  # of latencies alone
-    asked = log_loss(promised, higher)
-    outcome = Outcome.PASSED
-    beyond = loss > max(line, floor)
-    if beyond:
-        outcome = Outcome.REGRESSED if loss > error else Outcome.INCONCLUSIVE
-    elif loss < -max(line, error):
-        outcome = Outcome.IMPROVED
-    demoted = ""
-    if (
-        outcome is Outcome.PASSED
-        and case.gate == "hard"
-        and loss + error > max(asked, floor)
-    ):
-        demoted, case = UNTOLD, msgspec.structs.replace(case, gate="report")
-        more = [*more, f"{DEMOTED} {demoted}"]
-    elif outcome is Outcome.PASSED and line < loss <= floor:
-        more = [
-            *more,
-            (
-                f"a loss of less than {wording.number(policy.floor, metric.unit)} "
-                "never is a regression"
-            ),
-        ]
-    elif outcome is Outcome.PASSED and loss > error:
-        least = wording.percent(fraction_of(loss - error, higher))
-        more = [
-            *more,
-            (
-                f"it lost {least} at least, which is less than was to be caught: "
-                "--against-delta asks for less"
-            ),
-        ]
-    verdict = _verdict(case, pairs, outcome, (loss, error, line, promised), more)
-    in_doubt = beyond and error > line
-    needs = PAIRS if in_doubt and case.gate == "hard" and len(pairs) == PAIRS else 0
-    return msgspec.structs.replace(verdict, demoted=demoted, needs_launches=needs)
+    if target_effect is None:
+        target_effect = policy.paired
+    values = [value for pair in pairs for value in pair]
+    is_possible = all(math.isfinite(value) and value > 0 for value in values)
+    if len(pairs) < PAIRS or not is_possible:
+        return _invalid(case, pairs, details)
+    return _Paired(
+        case,
+        metric,
+        policy,
+        pairs,
+        target_effect,
+    ).decision(details)
+
+
+@dataclass(frozen=True)
+class _Paired:
+    """Pairs of launches and the loss they show. Losses are logarithms."""
+
+    case: Case
+    metric: Metric
+    policy: Policy
+    pairs: Sequence[Pair]
+    target_effect: float
+
+    @property
+    def higher(self) -> bool:
+        return self.metric.better == "higher"
+
+    @property
+    def unit(self) -> str:
+        if self.case.over is not None:
+            return formatting.RATIO_UNIT
+        return self.metric.unit
+
+    @property
+    def target(self) -> float:
+        return log_loss(self.target_effect, self.higher)
+
+    @property
+    def threshold(self) -> float:
+        return LINE_SHARE * self.target
+
+    @property
+    def floor(self) -> float:
+        """The smallest loss that counts; latencies alone have one."""
+        if self.case.over is not None:
+            return 0.0
+        return math.log1p(self.policy.floor / _mean(self.pairs, 0))
+
+    @property
+    def losses(self) -> list[float]:
+        if self.higher:
+            return [math.log(base / new) for base, new in self.pairs]
+        return [-math.log(base / new) for base, new in self.pairs]
+
+    @property
+    def loss(self) -> float:
+        return statistics.fmean(self.losses)
+
+    @property
+    def error(self) -> float:
+        """Half of the interval of the loss."""
+        deviation = statistics.stdev(self.losses)
+        cv = self.policy.assumed_cv
+        return float(
+            interval(
+                deviation,
+                len(self.pairs),
+                cv,
+                self.threshold,
+            )
+        )
+
+    def outcome(self) -> Outcome:
+        loss, error = self.loss, self.error
+        if loss > max(self.threshold, self.floor):
+            return Outcome.REGRESSED if loss > error else Outcome.INCONCLUSIVE
+        if loss < -max(self.threshold, error):
+            return Outcome.IMPROVED
+        return Outcome.PASSED
+
+    def decision(self, details: Sequence[str]) -> Decision:
+        outcome, gate, reason = self.outcome(), self.case.gate, ""
+        is_excluded = self.loss + self.error <= max(self.target, self.floor)
+        lines = [*details, *self._details()]
+        if outcome is Outcome.PASSED and gate == "hard" and not is_excluded:
+            gate, reason = "report", wording.PAIRED_NOT_EXCLUDED
+        elif outcome is Outcome.PASSED:
+            lines += self._small_loss()
+        is_in_doubt = self.loss > max(self.threshold, self.floor)
+        is_in_doubt = is_in_doubt and self.error > self.threshold
+        needs_launches = 0
+        if is_in_doubt and gate == "hard" and len(self.pairs) == PAIRS:
+            needs_launches = PAIRS
+        base, new = _mean(self.pairs, 0), _mean(self.pairs, 1)
+        return Decision(
+            case=self.case.id,
+            experiment=self.case.experiment,
+            metric=self.case.metric,
+            outcome=outcome,
+            gate=gate,
+            reference="paired",
+            value=new,
+            unit=self.unit,
+            baseline=base,
+            change=new / base - 1,
+            worse_by=fraction_of(self.loss, self.higher),
+            threshold=fraction_of(self.threshold, self.higher),
+            target_effect=self.target_effect,
+            launches=len(self.pairs),
+            report_only_reason=reason,
+            summary=self._summary(base, new),
+            details=tuple(lines),
+            advice=wording.PAIRED_ADVICE[outcome],
+            needs_launches=needs_launches,
+        )
+
+    def _summary(
+        self,
+        base: float,
+        new: float,
+    ) -> str:
+        return wording.PAIRED.format(
+            change=formatting.change(new / base - 1),
+            baseline=formatting.number(base, self.unit),
+            threshold=wording.threshold(self.threshold, self.higher, either_way=False),
+        )
+
+    def _details(self) -> list[str]:
+        pairs = formatting.count(len(self.pairs), "pair")
+        low = fraction_of(self.loss - self.error, self.higher)
+        high = fraction_of(self.loss + self.error, self.higher)
+        interval_line = wording.PAIRED_INTERVAL.format(
+            level=f"{100 * (1 - 2 * DOUBT):.0f} %",
+            low=f"{100 * low:+.1f}",
+            high=f"{100 * high:+.1f} %",
+            target=formatting.percent(self.target_effect),
+        )
+        return [wording.PAIRED_PAIRS.format(pairs=pairs), interval_line]
+
+    def _small_loss(self) -> list[str]:
+        """What to know of a loss that is there and passes."""
+        if self.threshold < self.loss <= self.floor:
+            floor = formatting.number(self.policy.floor, self.metric.unit)
+            return [wording.BELOW_FLOOR.format(floor=floor)]
+        if self.loss <= self.error:
+            return []
+        least = formatting.percent(fraction_of(self.loss - self.error, self.higher))
+        return [wording.PAIRED_SMALL_LOSS.format(loss=least)]
 
 
 def interval(
-    scatter: float | Array, pairs: int, assumed_cv: float, line: float
+    deviation: float | Array,
+    pairs: int,
+    assumed_cv: float,
+    threshold: float,
 ) -> Array:
-    """Half of the interval of the loss: by so much the mean of so many pairs may be wrong; shaped like `scatter`.
+    """Half of the interval of the loss, shaped like `deviation`.
+
+    By so much the mean of so many pairs may be wrong.
 
     Args:
-        scatter: standard deviation of the losses within pairs (logarithms).
+        deviation: standard deviation of the losses within pairs (logarithms).
         assumed_cv: of single launches of the metric. It counts as one more pair, but
-            never so much that three pairs which agree could not tell the line.
-        line: the alarm line.
+            never so much that three pairs which agree could not tell the threshold.
+        threshold: the loss (log) beyond which it is a regression.
 
     """
     import numpy as np  # here: collecting tests must not wait for it
 
-    own, freedom, three = (
-        pairs - 1,
-        pairs - 1 + GRANTED_PAIRS,
-        PAIRS - 1 + GRANTED_PAIRS,
-    )
-    most = (
-        line / t_quantile(three, 1 - DOUBT) * math.sqrt(PAIRS * three / GRANTED_PAIRS)
-    )
-    granted = min(math.sqrt(2) * assumed_cv, most)
-    both = np.sqrt((own * np.square(scatter) + GRANTED_PAIRS * granted**2) / freedom)
-    wide = np.maximum(
-        t_quantile(own, 1 - DOUBT) * np.asarray(scatter),
-        t_quantile(freedom, 1 - DOUBT) * both,
-    )
-    return np.asarray(wide / math.sqrt(pairs))
+    own = pairs - 1
+    freedom = own + ASSUMED_PAIRS
+    smallest_freedom = PAIRS - 1 + ASSUMED_PAIRS
+    quantile = t_quantile(smallest_freedom, 1 - DOUBT)
+    widest = threshold / quantile * math.sqrt(PAIRS * smallest_freedom / ASSUMED_PAIRS)
+    assumed = min(math.sqrt(2) * assumed_cv, widest)
+    squares = own * np.square(deviation) + ASSUMED_PAIRS * assumed**2
+    pooled = np.sqrt(squares / freedom)
+    by_pairs = t_quantile(own, 1 - DOUBT) * np.asarray(deviation)
+    by_pooled = t_quantile(freedom, 1 - DOUBT) * pooled
+    return np.asarray(np.maximum(by_pairs, by_pooled) / math.sqrt(pairs))
 
 
-def _mean(pairs: Sequence[tuple[float, float]], side: int) -> float:
+def _mean(pairs: Sequence[Pair], side: int) -> float:
     return statistics.geometric_mean(pair[side] for pair in pairs)
 
 
-def _verdict(
+def _invalid(
     case: Case,
-    pairs: Sequence[tuple[float, float]],
-    outcome: Outcome,
-    sums: tuple[float, float, float, float],
-    more: Sequence[str],
-) -> Verdict:
-    loss, error, line, promised = sums
-    metric = METRICS[case.metric]
-    unit, higher = (
-        "" if case.over is not None else metric.unit,
-        metric.better == "higher",
-    )
-    tried = (
-        f"{ratio.name(case)}: candidate against base, "
-        f"{wording.count(len(pairs), 'pair')} launched in turn"
-    )
-    if outcome is Outcome.INVALID:
-        got = ", ".join(f"({base:.4g}, {new:.4g})" for base, new in pairs) or "none"
-        seen = f"needs {PAIRS} pairs of positive values, got {got}"
-        message = wording.told(
-            tried,
-            seen,
-            "remove the cause, then measure the missing launches again",
-            more,
-        )
-        return Verdict(
-            case=case.id,
-            metric=case.metric,
-            outcome=outcome,
-            gate=case.gate,
-            message=message,
-        )
-    base, new = _mean(pairs, 0), _mean(pairs, 1)
-    seen = (
-        f"{wording.number(new, unit)}, base {wording.number(base, unit)}: "
-        f"{wording.moved(new / base - 1)} "
-        f"({100 * (1 - 2 * DOUBT):.0f} % interval of the loss: "
-        f"{100 * fraction_of(loss - error, higher):+.1f} to "
-        f"{100 * fraction_of(loss + error, higher):+.1f} %), "
-        f"alarm line {wording.percent(fraction_of(line, higher))}, to be caught: "
-        f"{wording.percent(promised)}"
-    )
-    return Verdict(
+    pairs: Sequence[Pair],
+    details: Sequence[str],
+) -> Decision:
+    values = [
+        f"({formatting.number(base)}, {formatting.number(new)})" for base, new in pairs
+    ]
+    text = ", ".join(values) or "none"
+    return Decision(
         case=case.id,
+        experiment=case.experiment,
         metric=case.metric,
-        outcome=outcome,
+        outcome=Outcome.INVALID,
         gate=case.gate,
-        message=wording.told(tried, seen, ADVICE[outcome], more),
-        value=new,
-        baseline=base,
-        change=new / base - 1,
-        worse_by=fraction_of(loss, higher),
-        alarm_line=fraction_of(line, higher),
-        delta=promised,
-        launches=len(pairs),
+        reference="paired",
+        summary=wording.PAIRED_FEW.format(needed=PAIRS, pairs=text),
+        details=tuple(details),
+        advice=wording.PAIRED_ADVICE[Outcome.INVALID],
     )
-
-
-ADVICE = {
-    Outcome.PASSED: "nothing",
-    Outcome.IMPROVED: "nothing; record a baseline once it is merged",
-    Outcome.REGRESSED: (
-        "look at what the candidate changed for this load; the logs of both builds "
-        "lie in the run"
-    ),
-    Outcome.INCONCLUSIVE: (
-        "the pairs contradict each other and may have lost nothing: find what else "
-        "ran, then measure"
-    ),
-}

@@ -1,9 +1,9 @@
-"""Ratio of two loads: which side moved, whether for better or worse, and both told in words.
+"""Ratio of two loads: which side moved, and whether that is a loss.
 
 A ratio has no direction of its own: dense over sparse falls where the dense model lost
-speed, and where the sparse one gained it. What each side was when the baseline was
-recorded tells these apart. A machine that is faster today hides a loss of one side
-behind a gain of the other: that, too, looks like an improvement.
+speed, and where the sparse one gained it. The recorded sides tell these apart. A
+machine that is faster today hides a loss of one side behind a gain of the other: that,
+too, looks like an improvement.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from collections.abc import Iterable, Sequence
 
 from perfgate import formatting
 from perfgate.cases import Case, Load
+from perfgate.judge import wording
 from perfgate.results.samples import Sample
+from perfgate.results.verdict import Moved
 
 Side = tuple[float, float]
 
@@ -28,29 +30,34 @@ def recorded(samples: Iterable[Sample]) -> list[Side]:
     return sides
 
 
-def moves(now: Sequence[Side], then: Sequence[Side]) -> tuple[float, float] | None:
-    """By how much (log) the numerator and the denominator changed; None where unknown.
+def moves(now: Sequence[Side], before: Sequence[Side]) -> Side | None:
+    """Change (log) of the numerator and of the denominator; None where one is unknown.
 
     Args:
         now: (numerator, denominator) of each launch of this run.
-        then: those of the baseline.
+        before: those of the baseline.
     """
-    if not now or not then:
+    if not now or not before:
         return None
-    numerator = _mean(now, 0) - _mean(then, 0)
-    denominator = _mean(now, 1) - _mean(then, 1)
+    numerator = _mean_log(now, 0) - _mean_log(before, 0)
+    denominator = _mean_log(now, 1) - _mean_log(before, 1)
     return numerator, denominator
 
 
-def loss(change: float, moved: Side | None, higher: bool, least: float) -> float:
-    """A ratio's change (log) as a loss, positive if worse: a side fell behind and lost.
+def loss(
+    change: float,
+    moved: Side | None,
+    higher: bool,
+    least: float,
+) -> float:
+    """A change (log) of a ratio as a loss, positive if one of its sides lost something.
 
     Where the side that fell behind lost nothing, the other one gained, and that is an
     improvement.
 
     Args:
-        moved: by how much (log) each side changed; None where that is unknown: then any
-            change counts as a loss.
+        moved: change (log) of each side. None, where it is unknown, makes any change a
+            loss.
         higher: whether a larger value of either side is better.
         least: a side has lost something if it lost more than this (log).
     """
@@ -62,56 +69,67 @@ def loss(change: float, moved: Side | None, higher: bool, least: float) -> float
     return -abs(change)
 
 
-def name(case: Case) -> str:
-    """The case in words: the metric, and whose."""
-    whose = _load(case.of)
-    if case.over is None:
-        return f"{case.metric} of {whose}"
-    return f"{case.metric} of {whose} over that of {_load(case.over)}"
+def moved_side(now: Sequence[Side], before: Sequence[Side]) -> Moved | None:
+    """Which side moved by more than twice the other; None where a side is unknown."""
+    changes = moves(now, before)
+    if changes is None:
+        return None
+    numerator, denominator = map(abs, changes)
+    if numerator > 2 * denominator:
+        return "numerator"
+    if denominator > 2 * numerator:
+        return "denominator"
+    return "both"
 
 
-def _load(load: Load) -> str:
-    return (
-        load.server.key
-        if load.workload is None
-        else f"{load.server.key} under {load.workload_name}"
-    )
-
-
-def sides(
-    case: Case, unit: str, now: Sequence[Side], then: Sequence[Side]
+def side_details(
+    case: Case,
+    unit: str,
+    now: Sequence[Side],
+    before: Sequence[Side],
 ) -> list[str]:
-    """For a ratio: both sides now and in the baseline, and which of them moved.
+    """Sentences for a ratio: both sides now and in the baseline, and which one moved.
 
     Args:
+        unit: of each side.
         now: (numerator, denominator) of each launch of this run.
-        then: those of the baseline; empty where it does not hold them.
+        before: those of the baseline; empty where it does not hold them.
 
     """
     if case.over is None or not now:
         return []
-    lines, moved_by = [], moves(now, then)
-    for index, (label, load) in enumerate((("of:  ", case.of), ("over:", case.over))):
-        value = statistics.geometric_mean(pair[index] for pair in now)
-        text = f"{label} {_load(load)}: {formatting.number(value, unit)} now"
-        if then:
-            before = statistics.geometric_mean(pair[index] for pair in then)
-            text += (
-                f", {formatting.number(before, unit)} in the baseline "
-                f"({formatting.moved(value / before - 1)})"
-            )
-        lines.append(text)
-    return [*lines, _which_moved(case, moved_by)] if moved_by else lines
+    loads = {"numerator": case.of, "denominator": case.over}
+    lines = []
+    for index, (side, load) in enumerate(loads.items()):
+        value = _mean(now, index)
+        fields = {"side": side.capitalize(), "load": load_name(load)}
+        fields["value"] = formatting.number(value, unit)
+        template = wording.SIDE
+        if before:
+            reference = _mean(before, index)
+            fields["baseline"] = formatting.number(reference, unit)
+            fields["change"] = formatting.change(value / reference - 1)
+            template = wording.SIDE_COMPARED
+        lines.append(template.format(**fields))
+    moved = moved_side(now, before)
+    if moved == "both":
+        lines.append(wording.MOVED_BOTH)
+    elif moved is not None:
+        name = load_name(loads[moved])
+        lines.append(wording.MOVED_ONE.format(side=moved, load=name))
+    return lines
 
 
-def _which_moved(case: Case, moved_by: Side) -> str:
-    of, over = map(abs, moved_by)
-    if of > 2 * over:
-        return f"so it is {_load(case.of)} that moved"
-    if case.over is not None and over > 2 * of:
-        return f"so it is {_load(case.over)} that moved"
-    return "so both moved; a machine that is slower or busier today moves both"
+def load_name(load: Load) -> str:
+    """The server, and the workload where there is one: "vllm-llama-small-tp2, closed-c16"."""
+    if load.workload is None:
+        return load.server.key
+    return f"{load.server.key}, {load.workload_name}"
 
 
-def _mean(pairs: Sequence[Side], index: int) -> float:
-    return statistics.fmean(math.log(pair[index]) for pair in pairs)
+def _mean(sides: Sequence[Side], index: int) -> float:
+    return statistics.geometric_mean(side[index] for side in sides)
+
+
+def _mean_log(sides: Sequence[Side], index: int) -> float:
+    return statistics.fmean(math.log(side[index]) for side in sides)

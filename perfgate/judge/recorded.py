@@ -1,4 +1,4 @@
-"""How does this run stand beside the recorded launches?
+"""Comparison with a recorded baseline: the loss, its threshold and the outcome.
 
 The last step of a judgement: the case is measured, comparable, and has a recorded
 baseline.
@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from perfgate import formatting as wording
+from perfgate import formatting
 from perfgate.cases import Case
-from perfgate.judge import ratio
+from perfgate.judge import ratio, wording
 from perfgate.judge.baseline_schema import Known
 from perfgate.judge.baseline_store import Recorded
 from perfgate.judge.observation import Observation
@@ -26,19 +25,32 @@ from perfgate.judge.policy import (
     alarm_line,
     clear_line,
     coefficient_of_variation,
-    fraction_of,
     launches_needed,
     log_loss,
 )
-from perfgate.judge.verdict import DEMOTED, GREEN, Outcome
+from perfgate.judge.verdict import GREEN, Outcome
 
-# Launches of one run that vary this many times as much as the baseline's tell nothing.
+# Launches of one run that vary this many times as much as the baseline's are unsteady.
 UNSTEADY = 3.0
 
 
 @dataclass(frozen=True)
+class Judgement:
+    """The outcome, and what became of a loss that somebody accepted.
+
+    Attributes:
+        known: that loss, where it decided or could have.
+        objection: why it does not excuse the loss of this run.
+    """
+
+    outcome: Outcome
+    known: Known | None = None
+    objection: str = ""
+
+
+@dataclass(frozen=True)
 class Comparison:
-    """The estimate, the lines it is held against, and what follows. Losses are logarithms, positive if worse."""
+    """A run against recorded launches. Losses are logarithms, positive if worse."""
 
     case: Case
     seen: Observation
@@ -51,237 +63,250 @@ class Comparison:
         return self.baseline.metric.better == "higher"
 
     @property
+    def change(self) -> float:
+        """The value's change from the baseline, as a fraction."""
+        return self.seen.value / self.noise.reference - 1
+
+    @property
+    def recorded_sides(self) -> list[ratio.Side]:
+        """Both sides of a ratio on each recorded launch."""
+        return ratio.recorded(self.baseline.metric.launches)
+
+    @property
     def loss(self) -> float:
-        """By how much it is worse; for two-sided cases by how much it moved."""
+        """The loss; for two-sided cases the size of the change."""
         change = math.log(self.seen.value / self.noise.reference)
         if self.case.two_sided:
             return abs(change)
-        if self.case.over is None:
-            return -change if self.higher else change
-        moved = ratio.moves(
-            self.seen.sides, ratio.recorded(self.baseline.metric.launches)
-        )
-        return ratio.loss(change, moved, self.higher, self.line / 2)
+        if self.case.over is not None:
+            moved = ratio.moves(self.seen.sides, self.recorded_sides)
+            return ratio.loss(
+                change,
+                moved,
+                self.higher,
+                self.threshold / 2,
+            )
+        if self.higher:
+            return -change
+        return change
 
     @property
-    def line(self) -> float:
-        """The alarm line for as many launches as there are."""
+    def threshold(self) -> float:
+        """The loss beyond which it is a regression, on as many launches as there are."""
+        target = self.baseline.metric.target_effect
         return alarm_line(
-            self.baseline.metric.target_effect,
+            target,
             self.noise,
             len(self.seen.values),
             self.higher,
         )
 
     @property
-    def clear_line(self) -> float:
-        """A first launch up to this is clearly fine."""
+    def fast_pass_threshold(self) -> float:
+        """The loss up to which a first launch passes alone."""
         return clear_line(self.baseline.metric.target_effect, self.noise, self.higher)
 
     @property
-    def detectable(self) -> float:
-        """The smallest loss that so many launches detect."""
+    def mde(self) -> float:
+        """Minimum detectable effect of as many launches, as a fraction."""
         return self.noise.detectable(self.higher, len(self.seen.values))
 
-    def outcome(self, today: datetime.date | None) -> tuple[Outcome, str]:
-        """The outcome and, where a known regression decided, what about it."""
-        above_floor = (
-            abs(self.seen.value - self.noise.reference) > self.baseline.metric.floor
-        )
-        plain = Outcome.PASSED
-        if self.loss > self.line and above_floor:
-            plain = Outcome.INCONCLUSIVE if self.unsteady else Outcome.REGRESSED
-        elif self.loss < -self.line and above_floor:
-            plain = Outcome.IMPROVED
-        return self._with_known(plain, today)
+    @property
+    def is_above_floor(self) -> bool:
+        """Whether the difference, in the metric's unit, is large enough to count."""
+        return self._difference > self.baseline.metric.floor
 
     @property
-    def unsteady(self) -> bool:
-        """Whether the launches of this run contradict each other by more than the baseline's noise explains."""
-        cv = coefficient_of_variation(self.seen.values)
-        return len(self.seen.values) >= DECISION_LAUNCHES and cv > max(
-            UNSTEADY * self.noise.sigma, self.line
-        )
+    def _difference(self) -> float:
+        return abs(self.seen.value - self.noise.reference)
 
-    def _with_known(
-        self, plain: Outcome, today: datetime.date | None
-    ) -> tuple[Outcome, str]:
+    @property
+    def is_unsteady(self) -> bool:
+        """Whether the launches of this run vary by more than the noise explains."""
+        values = self.seen.values
+        limit = max(UNSTEADY * self.noise.sigma, self.threshold)
+        return len(values) >= DECISION_LAUNCHES and coefficient_of_variation(values) > limit
+
+    def judgement(self, today: datetime.date | None) -> Judgement:
+        """The outcome, with regard to a loss that is accepted until a day."""
+        plain = self._plain_outcome()
         known = self.baseline.metric.known
         if known is None:
-            return plain, ""
-        until = datetime.date.fromisoformat(known.until)
-        about = (
-            f"known to be worse by {wording.percent(known.worse_by)}, accepted until "
-            f"{known.until}: {known.reason}"
-        )
-        if self.loss <= self.line / 2:
-            return (
-                Outcome.INVALID,
-                f"{about}; it is gone, so the baseline's entry is out of date",
-            )
+            return Judgement(plain)
+        if self.loss <= self.threshold / 2:
+            return Judgement(Outcome.INVALID, known)
         if plain is not Outcome.REGRESSED:
-            return plain, about
-        over = (
-            "that day has passed"
-            if (today or datetime.date.today()) > until
-            else self._is_another_loss(known)
-        )
-        return (
-            (Outcome.REGRESSED, f"{about}; {over}") if over else (Outcome.PASSED, about)
-        )
+            return Judgement(plain, known)
+        objection = self._objection(known, today)
+        if objection:
+            return Judgement(Outcome.REGRESSED, known, objection)
+        return Judgement(Outcome.PASSED, known)
 
-    def _is_another_loss(self, known: Known) -> str:
-        """What is wrong with taking this loss for the one that was accepted, or nothing."""
-        change = self.seen.value / self.noise.reference - 1
-        if known.change is not None and (change > 0) != (known.change > 0):
-            return "it moved the other way now"
-        return (
-            "it is now worse than that"
-            if self.loss > log_loss(known.worse_by, self.higher) + self.line
-            else ""
-        )
+    def _plain_outcome(self) -> Outcome:
+        if not self.is_above_floor:
+            return Outcome.PASSED
+        if self.loss > self.threshold:
+            return Outcome.INCONCLUSIVE if self.is_unsteady else Outcome.REGRESSED
+        if self.loss < -self.threshold:
+            return Outcome.IMPROVED
+        return Outcome.PASSED
 
-    def demoted(self, policy: Policy, outcome: Outcome) -> str:
-        """Why a case that the suite would judge is only reported, or nothing; nobody must take it for passed."""
+    def _objection(
+        self,
+        known: Known,
+        today: datetime.date | None,
+    ) -> str:
+        """Why the accepted loss does not excuse this one; "" where it does."""
+        day = today or datetime.date.today()
+        if day > datetime.date.fromisoformat(known.until):
+            return wording.KNOWN_EXPIRED
+        if known.change is not None and (self.change > 0) != (known.change > 0):
+            return wording.KNOWN_OTHER_WAY
+        if self.loss > log_loss(known.worse_by, self.higher) + self.threshold:
+            return wording.KNOWN_WORSE
+        return ""
+
+    def report_only_reason(
+        self,
+        policy: Policy,
+        outcome: Outcome,
+    ) -> str:
+        """Why a case that the study judges is report-only here; "" where it is judged."""
         metric = self.baseline.metric
         if metric.gate != "hard":
-            return metric.reason or "so its baseline says"
-        wide = (
-            not metric.reason
-            and max(metric.target_effect, self.detectable) > policy.without_reason
-        )
-        # What loses even more than the noise hides is red all the same.
-        return DROWNED if wide and outcome in GREEN else ""
+            return metric.reason or wording.SET_IN_BASELINE
+        widest = max(metric.target_effect, self.mde)
+        # A loss beyond the threshold is more than the noise hides, and fails the run.
+        if metric.reason or widest <= policy.without_reason or outcome not in GREEN:
+            return ""
+        return wording.TOO_NOISY
 
     def needs_launches(self, outcome: Outcome) -> int:
-        """Two after a single launch that is not clearly fine, else none: escalated once, never until green."""
+        """Two after a single launch that does not pass alone, else none: asked for once."""
         if len(self.seen.values) != 1:
             return 0
-        doubtful = self.loss > self.clear_line
+        is_doubtful = self.loss > self.fast_pass_threshold
         if self.baseline.metric.known is not None:
-            doubtful = outcome in (Outcome.REGRESSED, Outcome.INVALID)
-        moved_enough = (
-            2 * abs(self.seen.value - self.noise.reference) > self.baseline.metric.floor
-        )
-        return DECISION_LAUNCHES - 1 if doubtful and moved_enough else 0
+            is_doubtful = outcome in (Outcome.REGRESSED, Outcome.INVALID)
+        is_large = 2 * self._difference > self.baseline.metric.floor
+        if is_doubtful and is_large:
+            return DECISION_LAUNCHES - 1
+        return 0
 
-    def told(
-        self, tried: str, outcome: Outcome, about: str, unit: str, demoted: str = ""
+    def summary(
+        self,
+        judgement: Judgement,
+        unit: str,
     ) -> str:
-        """The message: what was seen, what qualifies it, what to do next.
+        """What was decided, with change, baseline and threshold."""
+        fields = {
+            "change": formatting.change(self.change),
+            "baseline": formatting.number(self.noise.reference, unit),
+        }
+        known = judgement.known
+        if known is not None and judgement.outcome is Outcome.INVALID:
+            worse_by = formatting.percent(known.worse_by)
+            return wording.KNOWN_GONE.format(worse_by=worse_by, **fields)
+        either_way = self.case.over is not None
+        limit = wording.threshold(self.threshold, self.higher, either_way)
+        return wording.RECORDED.format(threshold=limit, **fields)
 
-        Args:
-            about: of a known regression that decided. demoted: why it is only reported.
-        """
+    def details(self, judgement: Judgement) -> list[str]:
+        """What qualifies the decision, a sentence each."""
         metric = self.baseline.metric
-        text = (
-            f"{wording.moved(self.seen.value / self.noise.reference - 1)}; "
-            f"baseline {wording.number(self.noise.reference, unit)} "
-            f"({self._recorded_on()}), "
-            f"alarm line {wording.percent(fraction_of(self.line, self.higher))}"
-            f"{' either way' if self.case.two_sided else ''}, {self._promise()}"
-        )
-        more = [about] if about else []
-        more += ratio.sides(
-            self.case, metric.unit, self.seen.sides, ratio.recorded(metric.launches)
-        )
-        last = [f"{DEMOTED} {demoted}"] if demoted else []
-        return wording.told(
-            tried,
-            text,
-            self._advice(outcome, bool(about)),
-            [*more, *self._qualified(), *last],
-        )
-
-    def _promise(self) -> str:
-        """Which loss is caught; a provisional baseline promises no more than its launches can hold."""
-        promised, detectable = (
-            wording.percent(self.baseline.metric.target_effect),
-            wording.percent(self.detectable),
-        )
-        if (
-            self.noise.established
-            or self.detectable <= self.baseline.metric.target_effect
-        ):
-            return f"promised to be caught {promised}, detectable {detectable}"
-        return f"to be caught {promised} once more launches are recorded, until then {detectable}"
-
-    def _recorded_on(self) -> str:
-        """How much the baseline rests on, and on which machines."""
-        others, here = self.baseline.counted_machines, self.seen.machine
-        if others:
-            return (
-                f"{wording.count(others, 'machine')}, each counted once; {here} has "
-                "too few launches of its own"
-            )
-        only = f", all on this machine, {here}" if self.baseline.only_machine else ""
-        pooled = wording.count(self.noise.pooled_machines, "other machine")
-        more = (
-            f"; launch-to-launch variation pooled with {pooled}"
-            if self.noise.pooled_machines
-            else ""
-        )
-        return (
-            f"{wording.count(self.noise.launches, 'launch')} of "
-            f"{wording.count(self.noise.runs, 'run')}{only}{more}"
-        )
-
-    def _qualified(self) -> list[str]:
         lines = []
+        if judgement.known is not None:
+            lines.append(_about_known(judgement.known))
+        if judgement.objection:
+            lines.append(judgement.objection)
+        lines += ratio.side_details(
+            self.case,
+            metric.unit,
+            self.seen.sides,
+            self.recorded_sides,
+        )
+        lines += self._about_baseline()
+        lines.append(self._about_effect())
         if not self.noise.established:
-            where = (
-                " on this machine"
-                if self.baseline.only_machine or self.baseline.counted_machines
-                else ""
-            )
-            lines.append(
-                f"provisional: the line is widened until {ESTABLISHED_LAUNCHES} "
-                f"launches of {ESTABLISHED_RUNS} runs "
-                f"are recorded{where}"
-            )
-        if self.unsteady:
-            lines.append(
-                "launch-to-launch variation (CV) "
-                f"{wording.percent(coefficient_of_variation(self.seen.values))}: "
-                f"{_row(self.seen.values)}"
-            )
+            lines.append(self._about_provisional())
+        if self.loss > self.threshold and not self.is_above_floor:
+            floor = formatting.number(metric.floor, metric.unit)
+            lines.append(wording.BELOW_FLOOR.format(floor=floor))
+        if self.is_unsteady:
+            lines.append(self._about_variation())
         if self.seen.invalid:
-            lines.append(f"not counted: {wording.listed(self.seen.invalid)}")
-        changed = wording.differences(self.seen.context, self.baseline.context)
-        return [*lines, f"context: {wording.listed(changed)}"] if changed else lines
+            reasons = formatting.listed(self.seen.invalid)
+            lines.append(wording.NOT_COUNTED.format(reasons=reasons))
+        changed = formatting.differences(self.seen.context, self.baseline.context)
+        if changed:
+            lines.append(wording.CONTEXT.format(changes=formatting.listed(changed)))
+        return lines
 
-    def _advice(self, outcome: Outcome, known: bool) -> str:
-        only = f"--only {self.case.id}"
-        if known and outcome is Outcome.INVALID:
-            return (
-                "record it anew, which removes the entry: `perfgate accept RUN "
-                f"{only} --reason WHY`"
+    def _about_baseline(self) -> list[str]:
+        """How many launches the baseline rests on, and on which machines."""
+        machines, here = self.baseline.counted_machines, self.seen.machine
+        if machines:
+            count = formatting.count(machines, "machine")
+            return [wording.BASELINE_ELSEWHERE.format(machines=count, machine=here)]
+        template = wording.BASELINE
+        if self.baseline.only_machine:
+            template = wording.BASELINE_HERE
+        launches = formatting.count(self.noise.launches, "launch")
+        runs = formatting.count(self.noise.runs, "run")
+        lines = [
+            template.format(
+                launches=launches,
+                runs=runs,
+                machine=here,
             )
-        if outcome is Outcome.INCONCLUSIVE:
-            needed = launches_needed(
-                self.noise, self.baseline.metric.target_effect, self.higher
-            )
-            enough = (
-                f"; {needed} recorded launches would carry this promise"
-                if needed
-                else ""
-            )
-            return f"find what else ran on the machine, then measure again{enough}"
-        return ADVICE[outcome].format(only=only)
+        ]
+        if self.noise.pooled_machines:
+            lenders = formatting.count(self.noise.pooled_machines, "other machine")
+            lines.append(wording.POOLED.format(machines=lenders))
+        return lines
+
+    def _about_effect(self) -> str:
+        """Which loss is caught; a provisional baseline detects no more than it can."""
+        target = self.baseline.metric.target_effect
+        template = wording.EFFECT
+        if not self.noise.established and self.mde > target:
+            template = wording.EFFECT_LATER
+        return template.format(
+            target=formatting.percent(target), mde=formatting.percent(self.mde)
+        )
+
+    def _about_provisional(self) -> str:
+        template = wording.PROVISIONAL
+        if self.baseline.only_machine or self.baseline.counted_machines:
+            template = wording.PROVISIONAL_HERE
+        return template.format(launches=ESTABLISHED_LAUNCHES, runs=ESTABLISHED_RUNS)
+
+    def _about_variation(self) -> str:
+        values = ", ".join(formatting.number(value) for value in self.seen.values)
+        variation = formatting.percent(coefficient_of_variation(self.seen.values))
+        return wording.UNSTEADY.format(variation=variation, values=values)
+
+    def advice(self, judgement: Judgement) -> str:
+        """What to do next; "" where nothing is."""
+        outcome = judgement.outcome
+        if outcome is Outcome.INVALID:
+            return wording.ACCEPT_ANEW.format(case=self.case.id)
+        if outcome is Outcome.IMPROVED:
+            return wording.ACCEPT_GAIN.format(case=self.case.id)
+        if outcome is Outcome.REGRESSED:
+            return wording.ACCEPT_LOSS.format(case=self.case.id)
+        if outcome is not Outcome.INCONCLUSIVE:
+            return ""
+        needed = launches_needed(self.noise, self.baseline.metric.target_effect, self.higher)
+        if needed:
+            return wording.QUIET_MACHINE_LAUNCHES.format(launches=needed)
+        return wording.QUIET_MACHINE
 
 
-DROWNED = (
-    "too few launches, or too noisy ones; only a loss beyond the alarm line is red"
-)
-ADVICE = {
-    Outcome.PASSED: "nothing",
-    Outcome.IMPROVED: "keep it: `perfgate accept RUN {only}`",
-    Outcome.REGRESSED: "find what changed (context, server log, the engine's commits); where the "
-    "loss is meant, "
-    "`perfgate accept RUN {only} --reason WHY`, for a while only with --known-until DAY",
-    Outcome.INVALID: "remove the cause, then measure again",
-}
-
-
-def _row(values: Sequence[float]) -> str:
-    return ", ".join(f"{value:.4g}" for value in values)
+def _about_known(known: Known) -> str:
+    worse_by = formatting.percent(known.worse_by)
+    return wording.KNOWN.format(
+        worse_by=worse_by,
+        until=known.until,
+        reason=known.reason,
+    )

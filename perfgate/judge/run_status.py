@@ -1,18 +1,25 @@
-"""Run status: which verdicts decide a run, and whether it is green, red or undecided."""
+"""Run status: whether a run is green, red or undecided, and what its exit code says.
+
+The only place that decides it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import msgspec
 
 from perfgate.cases import Case
 from perfgate.judge import gate
 from perfgate.judge.baseline_store import Store
-from perfgate.judge.verdict import ALWAYS_RED, Outcome, is_red, unjudged
-from perfgate.results.schema import RunResults, VerdictRow
+from perfgate.judge.verdict import GREEN, Outcome, Verdict, is_red, unjudged
+from perfgate.results.schema import RunResults
 
-# The order of the table: what needs a person's attention comes first.
+State = Literal["Red", "Green", "Undecided"]
+
+# The order of the table: what needs attention comes first.
 _RANK = {outcome: rank for rank, outcome in enumerate(Outcome)} | {
     Outcome.REGRESSED: -4,
     Outcome.INVALID: -3,
@@ -22,22 +29,46 @@ _RANK = {outcome: rank for rank, outcome in enumerate(Outcome)} | {
 }
 
 
-def ordered(results: RunResults) -> list[VerdictRow]:
-    """The verdicts, what needs attention first and what is only reported last."""
+@dataclass(frozen=True)
+class Counts:
+    """How many verdicts a run has; red and undecided ones are among the judged ones."""
+
+    judged: int
+    red: int
+    undecided: int
+    report_only: int
+
+
+def ordered(results: RunResults) -> list[Verdict]:
+    """The verdicts, what needs attention first and what is report-only last."""
     return sorted(results.verdicts, key=_rank)
 
 
-def _rank(row: VerdictRow) -> tuple[bool, int, str]:
-    return row.gate == "report", _RANK[Outcome(row.outcome)], row.experiment
+def _rank(row: Verdict) -> tuple[bool, int, str]:
+    return row.gate == "report", _RANK[row.outcome], row.experiment
 
 
-def judged(results: RunResults) -> list[VerdictRow]:
-    """The verdicts that can turn the run red, what needs attention first."""
+def judged(results: RunResults) -> list[Verdict]:
+    """The verdicts that can fail the run, what needs attention first."""
     return [row for row in ordered(results) if row.gate == "hard"]
 
 
+def counts(results: RunResults, required: bool) -> Counts:
+    """How many verdicts are judged, red, undecided and report-only."""
+    hard = judged(results)
+    red = sum(is_red(row.outcome, "hard", required) for row in hard)
+    not_green = sum(row.outcome not in GREEN for row in hard)
+    report_only = len(results.verdicts) - len(hard)
+    return Counts(
+        len(hard),
+        red,
+        not_green - red,
+        report_only,
+    )
+
+
 def missing(results: RunResults) -> int:
-    """How many cases that were to be judged have no verdict: not measured, or not possible on that machine."""
+    """Cases that were to be judged and have no verdict: not measured, or not possible."""
     return len(unjudged(results.cases, results.verdicts)) + len(results.lacking)
 
 
@@ -45,41 +76,47 @@ def judged_again(results: RunResults, store: Store) -> RunResults:
     """The run with the verdicts that these baselines give it now."""
     tests = {row.case: row.test for row in results.verdicts}
     cases = {case.id: case for case in results.cases}
-    rows = (
-        v.row(cases[v.case], tests.get(v.case, "(judged again)"))
-        for v in gate.judge_run(results, store)
-    )
+    rows = []
+    for decision in gate.judge_run(results, store):
+        test = tests.get(decision.case, "(judged again)")
+        rows.append(decision.row(cases[decision.case], test))
     return msgspec.structs.replace(results, verdicts=tuple(rows))
 
 
 def is_green(results: RunResults) -> bool:
-    """Whether --gate=required has nothing against the run: all of the suite was asked, and each case passed."""
-    whole = (
-        results.complete
-        and not results.left_out
-        and not results.failures
-        and not missing(results)
-    )
-    outcomes = [Outcome(row.outcome) for row in judged(results)]
-    return (
-        whole
-        and bool(outcomes)
-        and not any(is_red(outcome, "hard", required=True) for outcome in outcomes)
-    )
+    """Whether the run passes --gate=required: the whole suite ran, each case passed."""
+    if not results.complete or results.left_out:
+        return False
+    if results.failures or missing(results):
+        return False
+    found = counts(results, required=True)
+    return found.judged > 0 and found.red == 0
 
 
 def fails(results: RunResults, required: bool) -> bool:
-    """Whether the run is red: by a case, by a server that could not be had, or because it says nothing."""
+    """Whether the run fails: by a case, by a failed server, or because it says nothing."""
     if required:
         return not is_green(results)
-    bad = any(Outcome(row.outcome) in ALWAYS_RED for row in judged(results))
-    return bad or bool(results.failures) or not results.verdicts
+    if results.failures or not results.verdicts:
+        return True
+    return counts(results, required=False).red > 0
+
+
+def state(results: RunResults) -> State:
+    """Red as the run's own gate has it, green if every case was judged and passed."""
+    if fails(results, results.gate == "required"):
+        return "Red"
+    found = counts(results, required=True)
+    is_whole = not unjudged(results.cases, results.verdicts)
+    if found.judged and is_whole and not found.red:
+        return "Green"
+    return "Undecided"
 
 
 def is_green_session(
     results: RunResults | None, without_verdict: Sequence[Case]
 ) -> bool:
-    """Whether --gate=required has nothing against a session.
+    """Whether a session passes --gate=required.
 
     Args:
         results: None if nothing was measured.

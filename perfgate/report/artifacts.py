@@ -1,7 +1,7 @@
-"""What is put beside a run when it ends, for people and for other tools?
+"""Artifacts: the page, summary and exports that are written into a run directory.
 
-Nothing here may change a verdict: what cannot be written is said, and the session goes
-on.
+Nothing here may change a verdict: what cannot be written is reported, and the session
+goes on.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ from perfgate.files import write_atomically
 from perfgate.report import exports, summary
 from perfgate.report.page import Report, build
 
-PAGE, SUMMARY, JUNIT, BENCHMARK = (
-    "report.html",
-    "summary.md",
-    "junit.xml",
-    "pytest-benchmark.json",
-)
+PAGE = "report.html"
+SUMMARY = "summary.md"
+JUNIT = "junit.xml"
+BENCHMARK = "pytest-benchmark.json"
 
 
-def write(shown: Report, folder: Path) -> list[Path]:
+def write(
+    shown: Report,
+    folder: Path,
+) -> list[Path]:
     """Write everything about the last of the runs into a folder, and the page about all of them.
 
     Raises:
@@ -40,13 +41,17 @@ def write(shown: Report, folder: Path) -> list[Path]:
 
 
 def write_safely(
-    make: Callable[[], Report], folder: Path, environment: Mapping[str, str]
+    make: Callable[[], Report],
+    folder: Path,
+    environment: Mapping[str, str],
 ) -> list[str]:
-    """Write it all, and tell a CI service; returns lines for the terminal, whatever goes wrong.
+    """Write everything, and annotate in a CI service; returns lines for the terminal.
+
+    An error becomes a line, too.
 
     Args:
-        make: puts the report together, with what may fail in that.
-        environment: that says whether this is a CI service.
+        make: puts the report together; it may fail.
+        environment: tells whether this is a CI service.
     """
     try:
         shown = make()
@@ -54,11 +59,9 @@ def write_safely(
         summary.append_to_step(
             (folder / SUMMARY).read_text(encoding="utf-8"), environment
         )
-        told = summary.workflow_commands(shown.runs[-1], environment)
+        commands = summary.workflow_commands(shown.runs[-1], environment)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  the verdict stands, whatever stops the report
         why = ": ".join(filter(None, (type(error).__name__, str(error))))
         return [f"no report: {why} (`perfgate report {folder}` tries again)"]
-    return [
-        *told,
-        f"report: {folder / PAGE} ({SUMMARY}, {JUNIT} and {BENCHMARK} beside it)",
-    ]
+    others = f"{SUMMARY}, {JUNIT} and {BENCHMARK} in the same folder"
+    return [*commands, f"report: {folder / PAGE} ({others})"]

@@ -1,4 +1,4 @@
-"""In which forms do other tools read a run?
+"""Exports of a run for other tools: JUnit XML and a pytest-benchmark file.
 
 JUnit XML with one case for each server, workload and metric, and the file of
 pytest-benchmark, which its `compare` and the services that follow benchmarks over time
@@ -12,18 +12,19 @@ from typing import Any
 
 from perfgate.cases import Case
 from perfgate.judge.observation import RunReader
-from perfgate.judge.verdict import GREEN, Outcome, is_red
+from perfgate.judge.verdict import GREEN, Verdict, is_red
 from perfgate.load.metrics import METRICS
-from perfgate.results.schema import RunResults, VerdictRow
+from perfgate.report import verdict_text
+from perfgate.results.schema import RunResults
 
-_FIGURES = (
+_NUMBERS = (
     "value",
     "baseline",
     "change",
     "worse_by",
-    "alarm_line",
-    "delta",
-    "detectable",
+    "threshold",
+    "target_effect",
+    "mde",
     "noise",
     "launches",
 )
@@ -31,118 +32,128 @@ PER_UNIT = {"tok/s": "s per token", "req/s": "s per request"}
 
 
 def junit(results: RunResults) -> str:
-    """JUnit XML: a suite for each server or pair, a case for each workload and metric, its figures as properties."""
-    from junitparser import (
-        Failure,
-        JUnitXml,
-        Properties,
-        Property,
-        Skipped,
-        TestCase,
-        TestSuite,
-    )
+    """JUnit XML: a suite for each server or pair, a case for each workload and metric.
+
+    The numbers of a verdict are properties of its case.
+    """
+    from junitparser import JUnitXml, TestSuite
 
     cases = {case.id: case for case in results.cases}
     suites: dict[str, Any] = {}
     for row in results.verdicts:
         case = cases[row.case]
         suite = suites.setdefault(case.subject, TestSuite(case.subject))
-        entry = TestCase(
-            f"{case.workload}/{case.metric}", classname=f"perfgate.{case.subject}"
+        suite.add_testcase(
+            _junit_case(
+                case,
+                row,
+                results.gate == "required",
+            )
         )
-        properties = Properties()
-        for name, value in _figures(case, row).items():
-            properties.add_property(Property(name, value))
-        entry.append(properties)
-        if is_red(
-            Outcome(row.outcome),
-            "hard" if row.gate == "hard" else "report",
-            results.gate == "required",
-        ):
-            entry.result = [_told(Failure(row.outcome), row)]
-        elif row.outcome not in GREEN and row.gate == "hard":
-            entry.result = [_told(Skipped(row.outcome), row)]
-        suite.add_testcase(entry)
     whole = JUnitXml("perfgate")
-    for name in suites:
-        suites[name].timestamp = results.started
-        whole.add_testsuite(suites[name])
+    for suite in suites.values():
+        suite.timestamp = results.started
+        whole.add_testsuite(suite)
     whole.update_statistics()
     return bytes(whole.tostring()).decode()
 
 
-def _told(result: Any, row: VerdictRow) -> Any:
-    result.text = row.message
-    return result
+def _junit_case(
+    case: Case,
+    row: Verdict,
+    required: bool,
+) -> Any:
+    from junitparser import Failure, Properties, Property, Skipped, TestCase
+
+    name = f"{case.workload}/{case.metric}"
+    entry = TestCase(name, classname=f"perfgate.{case.subject}")
+    properties = Properties()
+    for field, text in _properties(row).items():
+        properties.add_property(Property(field, text))
+    entry.append(properties)
+    result = None
+    if is_red(
+        row.outcome,
+        row.gate,
+        required,
+    ):
+        result = Failure(row.outcome.value)
+    elif row.outcome not in GREEN and row.gate == "hard":
+        result = Skipped(row.outcome.value)
+    if result is not None:
+        result.text = verdict_text.render(row)
+        entry.result = [result]
+    return entry
 
 
-def _figures(case: Case, row: VerdictRow) -> dict[str, str]:
-    fields = {"outcome": row.outcome, "gate": row.gate, "experiment": row.experiment}
-    fields["unit"] = "" if case.over is not None else METRICS[case.metric].unit
-    return fields | {
-        name: f"{value:.6g}"
-        for name in _FIGURES
-        if (value := getattr(row, name)) is not None
+def _properties(row: Verdict) -> dict[str, str]:
+    """What a machine reads: six digits, without thousands separators."""
+    fields = {
+        "outcome": row.outcome.value,
+        "gate": row.gate,
+        "experiment": row.experiment,
+        "unit": row.unit,
     }
+    for name in _NUMBERS:
+        value = getattr(row, name)
+        if value is not None:
+            fields[name] = f"{value:.6g}"
+    return fields
 
 
 def pytest_benchmark(results: RunResults) -> str:
-    """The run as a file of pytest-benchmark: a benchmark a case, a round a launch, a group a metric.
+    """A file of pytest-benchmark: a benchmark a case, a round a launch, a group a metric.
 
-    There all is time and less is better: latencies are in seconds, rates become seconds
-    per token or request (their unit is in extra_info). Ratios, memory and what else has
-    no time stand as they are.
+    There everything is time and less is better: latencies are in seconds, rates become
+    seconds per token or request (their unit is in extra_info). Ratios, memory and other
+    values without a time stay as they are.
     """
     from importlib.metadata import version
 
     reader = RunReader(results)
-    benchmarks = [
-        _benchmark(case, values)
-        for case in results.cases
-        if (values := reader.observe(case).values)
-    ]
+    benchmarks = []
+    for case in results.cases:
+        values = reader.observe(case).values
+        if values:
+            benchmarks.append(_benchmark(case, values))
     machine = results.hardware
-    return (
-        json.dumps(
-            {
-                "machine_info": {
-                    "node": machine.description,
-                    "machine": machine.kind,
-                    "processor": machine.name,
-                    "python_version": "",
-                    "python_implementation": "",
-                    "system": "Linux",
-                    "cpu": {"brand_raw": machine.name, "count": machine.count},
-                },
-                "commit_info": {
-                    "id": results.run_id,
-                    "time": results.started,
-                    "dirty": False,
-                    "branch": "",
-                    "project": "perfgate",
-                },
-                "benchmarks": benchmarks,
-                "datetime": results.started,
-                "version": version("pytest-benchmark"),
-            },
-            indent=1,
-        )
-        + "\n"
-    )
+    content = {
+        "machine_info": {
+            "node": machine.description,
+            "machine": machine.kind,
+            "processor": machine.name,
+            "python_version": "",
+            "python_implementation": "",
+            "system": "Linux",
+            "cpu": {"brand_raw": machine.name, "count": machine.count},
+        },
+        "commit_info": {
+            "id": results.run_id,
+            "time": results.started,
+            "dirty": False,
+            "branch": "",
+            "project": "perfgate",
+        },
+        "benchmarks": benchmarks,
+        "datetime": results.started,
+        "version": version("pytest-benchmark"),
+    }
+    return json.dumps(content, indent=1) + "\n"
 
 
-def _benchmark(case: Case, values: list[float]) -> dict[str, Any]:
+def _benchmark(
+    case: Case,
+    values: list[float],
+) -> dict[str, Any]:
     from pytest_benchmark.stats import Stats
 
-    unit = "" if case.over is not None else METRICS[case.metric].unit
+    unit = "ratio"
+    if case.over is None:
+        unit = METRICS[case.metric].unit or unit
     stats = Stats()
     for value in values:
-        stats.update(
-            {"ms": value / 1000, "tok/s": 1 / value, "req/s": 1 / value}.get(
-                unit, value
-            )
-        )
-    shown = "s" if unit == "ms" else PER_UNIT.get(unit, unit or "ratio")
+        stats.update(_seconds(value, unit))
+    shown = "s" if unit == "ms" else PER_UNIT.get(unit, unit)
     return {
         "group": case.metric,
         "name": case.id,
@@ -153,7 +164,7 @@ def _benchmark(case: Case, values: list[float]) -> dict[str, Any]:
             "unit": shown,
             "experiment": case.experiment,
             "launches": values,
-            "launches_unit": unit or "ratio",
+            "launches_unit": unit,
         },
         "options": {
             "disable_gc": False,
@@ -165,3 +176,15 @@ def _benchmark(case: Case, values: list[float]) -> dict[str, Any]:
         },
         "stats": stats.as_dict() | {"data": list(stats.data), "iterations": 1},
     }
+
+
+def _seconds(
+    value: float,
+    unit: str,
+) -> float:
+    """A latency in seconds, a rate as seconds per unit, anything else as it is."""
+    if unit == "ms":
+        return value / 1000
+    if unit in PER_UNIT:
+        return 1 / value
+    return value

@@ -1,8 +1,4 @@
-"""What must a person know of a run before anything else?
-
-The verdict in one sentence, what needs attention and what to do about it, and what
-drifted since the baselines.
-"""
+"""Headline: the run in one sentence, what needs attention, and context that drifted."""
 
 from __future__ import annotations
 
@@ -10,14 +6,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from perfgate import formatting as wording
-from perfgate.cases import Case
+from perfgate import formatting
 from perfgate.judge import run_status
 from perfgate.judge.baseline_store import Recorded, Store
 from perfgate.judge.observation import RunReader
-from perfgate.judge.verdict import ALWAYS_RED, GREEN, Outcome, unjudged
-from perfgate.report import terminal as report
-from perfgate.results.schema import RunResults, VerdictRow
+from perfgate.judge.verdict import ALWAYS_RED, GREEN, Outcome, Verdict
+from perfgate.report import verdict_text
+from perfgate.results.schema import RunResults
 
 SIGNS = {
     Outcome.PASSED: "✓",
@@ -29,93 +24,88 @@ SIGNS = {
     Outcome.INCOMPARABLE: "≠",
 }
 # How a run ended, and the sign that says so without colour.
-STATES = {"Red": "✗", "Green": "✓", "Undecided": "?"}
-
-
-def state(results: RunResults) -> str:
-    """How the run stands: "Red" as its gate has it, "Green" if every case was judged and passed, else "Undecided"."""
-    if run_status.fails(results, results.gate == "required"):
-        return "Red"
-    hard = [Outcome(row.outcome) for row in results.verdicts if row.gate == "hard"]
-    whole = not unjudged(results.cases, results.verdicts)
-    return (
-        "Green"
-        if hard and whole and all(outcome in GREEN for outcome in hard)
-        else "Undecided"
-    )
+STATES = {
+    "Red": "✗",
+    "Green": "✓",
+    "Undecided": "?",
+}
+# Cases of these outcomes stand alone: each has a change of its own.
+_ALONE = frozenset({Outcome.REGRESSED, Outcome.INCONCLUSIVE})
 
 
 def verdict_sentence(results: RunResults) -> str:
     """The run's verdict in one sentence."""
     if not results.verdicts:
         return "No verdict: nothing was measured"
-    hard = [row for row in results.verdicts if row.gate == "hard"]
-    counts = Counter(row.outcome for row in hard)
-    other = [f"{n} {name}" for name, n in sorted(counts.items()) if name not in GREEN]
-    missing = run_status.missing(results)
-    other += [f"{missing} without a verdict"] * bool(missing)
-    other += [
-        f"{wording.count(len(results.failures), 'server')} could not be had"
-    ] * bool(results.failures)
-    good = sum(counts[name] for name in GREEN)
-    said = f"{good} of {len(hard)} judged cases passed"
+    hard = run_status.judged(results)
+    by_outcome = Counter(row.outcome for row in hard)
+    good = sum(by_outcome[outcome] for outcome in GREEN)
+    parts = [f"{good} of {len(hard)} judged cases passed"]
     if not hard:
-        said = f"nothing was judged; {wording.count(len(results.verdicts), 'value')} only reported"
-    return f"{state(results)}: {said}" + (f"; {', '.join(other)}" if other else "")
+        count = formatting.count(len(results.verdicts), "value")
+        parts = [f"nothing was judged, {count} report-only"]
+    for outcome, number in sorted(by_outcome.items()):
+        if outcome not in GREEN:
+            parts.append(f"{number} {outcome}")
+    missing = run_status.missing(results)
+    if missing:
+        parts.append(f"{missing} without a verdict")
+    if results.failures:
+        servers = formatting.count(len(results.failures), "server")
+        parts.append(f"{servers} failed to start")
+    said, *others = parts
+    sentence = f"{run_status.state(results)}: {said}"
+    if others:
+        sentence += f"; {', '.join(others)}"
+    return sentence
 
 
 @dataclass(frozen=True)
 class Item:
-    """Something that needs a person: one case, or several of which the same was seen.
+    """Something that needs attention: one case, or several with the same finding.
 
     Attributes:
-        level: "fail" for what is red at a desk too, "pass" for what improved, else
+        level: "fail" for what always fails a run, "pass" for what improved, else
             "open".
-        seen: in one line. do: what to do next. messages: all that was said of each
-            case.
+        finding: in one line.
+        advice: what to do next.
+        messages: the whole text of each case.
     """
 
     title: str
     level: str
-    seen: str
-    do: str
+    finding: str
+    advice: str
     messages: tuple[str, ...]
 
 
 def attention(results: RunResults) -> list[Item]:
-    """What needs a person, failures first; cases of which the same was seen, to be done the same about, are one."""
-    cases = {case.id: case for case in results.cases}
-    alike: dict[tuple[str, ...], list[VerdictRow]] = {}
+    """What needs attention, failures first; cases with equal finding and advice are one."""
+    cases = {case.id for case in results.cases}
+    alike: dict[tuple[str, ...], list[Verdict]] = {}
     for row in run_status.judged(results):
-        if row.outcome != Outcome.PASSED and row.case in cases:
-            alone = (row.case,) * (
-                row.outcome in (Outcome.REGRESSED, Outcome.INCONCLUSIVE)
-            )
-            alike.setdefault(
-                (row.outcome, _line(row, "seen:"), _line(row, "do:"), *alone), []
-            ).append(row)
-    return [_item(rows, cases) for rows in alike.values()]
+        if row.outcome is Outcome.PASSED or row.case not in cases:
+            continue
+        key: tuple[str, ...] = (row.outcome, row.summary, row.advice)
+        if row.outcome in _ALONE:
+            key = (row.case,)
+        alike.setdefault(key, []).append(row)
+    return [_item(rows) for rows in alike.values()]
 
 
-def _item(rows: Sequence[VerdictRow], cases: dict[str, Case]) -> Item:
+def _item(rows: Sequence[Verdict]) -> Item:
     row = rows[0]
-    outcome, seen = Outcome(row.outcome), _line(row, "seen:")
-    names = [f"{report.what(cases[each.case])}, {each.metric}" for each in rows]
+    headings = [verdict_text.heading(each) for each in rows]
+    subject, finding = headings[0], verdict_text.finding_with_side(row)
     if len(rows) > 1:
-        what, seen = f"{len(rows)} cases", f"{seen}. {wording.listed(names)}"
-    else:
-        what = names[0]
-        if outcome not in (
-            Outcome.NO_BASELINE,
-            Outcome.INCOMPARABLE,
-        ):  # what these stand beside is not their baseline
-            seen = _beside(row, cases[row.case]) or seen
+        subject = f"{len(rows)} cases"
+        finding = f"{row.summary}. {formatting.listed(headings)}"
     return Item(
-        title=f"{SIGNS[outcome]} {row.outcome}: {what}",
-        level=level(outcome),
-        seen=seen,
-        do=_line(row, "do:"),
-        messages=tuple(each.message for each in rows),
+        title=f"{SIGNS[row.outcome]} {row.outcome}: {subject}",
+        level=level(row.outcome),
+        finding=finding,
+        advice=verdict_text.advice(row),
+        messages=tuple(verdict_text.render(each) for each in rows),
     )
 
 
@@ -123,37 +113,14 @@ def level(outcome: Outcome) -> str:
     """How loudly an outcome is shown."""
     if outcome in GREEN:
         return "pass"
-    return "fail" if outcome in ALWAYS_RED else "open"
-
-
-def _beside(row: VerdictRow, case: Case) -> str:
-    """The value beside its baseline, in words, and which side of a ratio moved; empty where there is no baseline."""
-    if row.baseline is None or row.value is None:
-        return ""
-    ratio = case.over is not None
-    value, before = (
-        report.figure(number, row.metric, ratio) for number in (row.value, row.baseline)
-    )
-    which = [
-        line.strip()
-        for line in row.message.splitlines()
-        if line.strip().startswith("so ")
-    ]
-    return "; ".join(
-        [f"{value} beside {before}: {report.in_words(row, ratio)}", *which]
-    )
-
-
-def _line(row: VerdictRow, name: str) -> str:
-    lines = (line.strip() for line in row.message.splitlines())
-    return next(
-        (line.removeprefix(name).strip() for line in lines if line.startswith(name)), ""
-    )
+    if outcome in ALWAYS_RED:
+        return "fail"
+    return "open"
 
 
 @dataclass(frozen=True)
 class Drift:
-    """What of the context moved since the baselines were recorded.
+    """What of the context changed since the baselines were recorded.
 
     Attributes:
         rows: (field, now, in the baseline, cases).
@@ -168,36 +135,34 @@ class Drift:
     def sentence(self) -> str:
         """In one line."""
         if not self.compared:
-            return "No case has a recorded baseline that could have drifted."
+            return "No case has a recorded baseline to compare the context with."
         names = list(dict.fromkeys(name for name, *_ in self.rows))
         if not names:
-            return "Nothing drifted since the baselines were recorded."
-        return f"Drifted since the baselines were recorded: {wording.listed(names)}."
+            return "The context has not changed since the baselines were recorded."
+        changed = formatting.listed(names)
+        return f"Context changed since the baselines were recorded: {changed}."
 
 
-def drift(results: RunResults, store: Store | None) -> Drift:
-    """Compares the context of each case with that of its recorded baseline, if there is one."""
-    if store is None or results.against:
-        return Drift()  # beside a base build no baseline was looked at
+def drift(
+    results: RunResults,
+    store: Store | None,
+) -> Drift:
+    """Compare the context of each case with that of its recorded baseline."""
+    if store is None or results.mode == "paired":
+        return Drift()  # no baseline is looked at where a base build is launched
     counts: Counter[tuple[str, str, str]] = Counter()
     reader, compared = RunReader(results), 0
     for case in results.cases:
-        seen = reader.observe(case)
-        baseline = store.find(case, seen.hardware_label)
+        observation = reader.observe(case)
+        baseline = store.find(case, observation.hardware_label)
         if not isinstance(baseline, Recorded):
             continue
         compared += 1
-        now, then = seen.context, baseline.context
-        counts.update(
-            {
-                (
-                    name.removeprefix("numerator.").removeprefix("denominator."),
-                    now.get(name, "-"),
-                    then.get(name, "-"),
-                )
-                for name in wording.differing(now, then)
-            }
-        )
-    return Drift(
-        tuple((*what, cases) for what, cases in sorted(counts.items())), compared
-    )
+        now, before = observation.context, baseline.context
+        changed = set()
+        for name in formatting.differing(now, before):
+            field = name.removeprefix("of.").removeprefix("over.")
+            changed.add((field, now.get(name, "-"), before.get(name, "-")))
+        counts.update(changed)
+    rows = tuple((*field, cases) for field, cases in sorted(counts.items()))
+    return Drift(rows, compared)

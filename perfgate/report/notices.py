@@ -1,100 +1,108 @@
-"""What must be told of a run beside its verdicts?
+"""Notices: lines about a run besides its verdicts.
 
-A line each, for a terminal as for a page: what was not asked, what went wrong with
-servers, what was done on purpose.
+One line each, for a terminal as for a page: what did not run, what went wrong with
+servers, what was changed on purpose.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
-from perfgate import formatting as wording
+from perfgate import formatting
 from perfgate.engines.injection import format_injection
-from perfgate.judge.verdict import DEMOTED, Outcome
-from perfgate.results.schema import RunResults
+from perfgate.judge.verdict import Outcome
+from perfgate.results.schema import Measurement, RunResults, Server
 from perfgate.servers.removed import removed_notice
 
 
 def lacking(results: RunResults) -> list[str]:
-    """Why cases that were to be judged could not be, those of the same reason together; and what else is missing."""
-    red = (
-        "; with --gate=required that is red"
-        if results.gate != "required"
-        else ", which is red"
-    )
-    counts = Counter(results.lacking.values())
-    lines = [
-        f"{wording.count(n, 'case')} without a verdict{red}: {reason}"
-        for reason, n in counts.items()
-    ]
+    """What of the suite has no verdict and why, equal reasons together."""
+    consequence = "fails with --gate=required"
+    if results.gate == "required":
+        consequence = "fails the run"
+    lines = []
+    for reason, number in Counter(results.lacking.values()).items():
+        cases = formatting.count(number, "case")
+        lines.append(f"No verdict for {cases} ({consequence}): {reason}")
     if results.left_out:
-        lines.append(
-            f"only a part of the suite was asked{red}; left out: {', '.join(results.left_out)}"
-        )
+        parts = ", ".join(results.left_out)
+        lines.append(f"Only part of the suite ran ({consequence}); not run: {parts}")
     if results.verdicts and not any(row.gate == "hard" for row in results.verdicts):
-        lines.append(f"nothing is judged, all is only reported{red}")
+        lines.append(f"Nothing is judged, every case is report-only ({consequence})")
     return lines
 
 
 def failures(results: RunResults) -> list[str]:
-    """Which servers could not be had, why, and what to do about it; a line for each."""
+    """Which servers failed to start, why, and what to do about it."""
     return [
-        f"{key} could not be had: {row.seen}. To do: {row.remedy}"
+        f"{key} failed to start: {row.seen}. To do: {row.remedy}"
         for key, row in results.failures.items()
     ]
 
 
 def faults(results: RunResults) -> list[str]:
-    """Which servers died or failed requests while they were measured; a line for each launch and load."""
+    """Which servers died or failed requests while they were measured.
+
+    One line for each launch and load.
+    """
     lines = []
     for row in results.measurements:
-        reasons = [r.invalid[0] for r in row.repetitions if r.failed and r.invalid]
-        if row.error:
-            reasons = [
-                (row.error.partition("\n  seen: ")[2] or row.error).partition("\n")[0]
-            ]
-        lines += [
-            f"{row.server}, launch {row.launch + 1}, {row.workload}: {reason}"
-            for reason in reasons[:1]
-        ]
+        reason = _fault(row)
+        if reason:
+            place = f"{row.server}, launch {row.launch + 1}, {row.workload}"
+            lines.append(f"{place}: {reason}")
     return lines
 
 
-def demoted(results: RunResults) -> list[str]:
-    """Which cases that the suite would judge are only reported, those of the same reason together."""
-    found: dict[str, list[str]] = {}
+def _fault(row: Measurement) -> str:
+    if row.error:
+        # A stored failure: what was tried, then what was seen.
+        seen = row.error.partition("\n  seen: ")[2] or row.error
+        return seen.partition("\n")[0]
+    for repetition in row.repetitions:
+        if repetition.failed and repetition.invalid:
+            return repetition.invalid[0]
+    return ""
+
+
+def report_only(results: RunResults) -> list[str]:
+    """Which cases that the study judges are report-only, equal reasons together."""
+    outcomes: dict[str, list[Outcome]] = {}
     for row in results.verdicts:
-        if row.demoted:
-            found.setdefault(row.demoted, []).append(row.outcome)
-    worse = {why: outcomes.count(Outcome.REGRESSED) for why, outcomes in found.items()}
-    return [
-        f"{wording.count(len(outcomes), 'case')} {DEMOTED} {why}"
-        + (f"; {worse[why]} of them {Outcome.REGRESSED}" if worse[why] else "")
-        for why, outcomes in found.items()
-    ]
+        if row.report_only_reason:
+            outcomes.setdefault(row.report_only_reason, []).append(row.outcome)
+    lines = []
+    for reason, found in outcomes.items():
+        verb = "is" if len(found) == 1 else "are"
+        line = f"{formatting.count(len(found), 'case')} {verb} report-only: {reason}"
+        regressed = found.count(Outcome.REGRESSED)
+        if regressed:
+            line += f"; {regressed} of them {Outcome.REGRESSED}"
+        lines.append(line)
+    return lines
 
 
 def ended_early(results: RunResults) -> list[str]:
-    """That a run did not end by itself, and which launches were cut off with it; empty for one that did."""
+    """That a run was cut off, and in which launches; empty where it was not."""
     if results.complete:
         return []
     launches = [f"launch {row.index + 1} of {row.server}" for row in results.cut_off]
-    what = f", in the middle of {' and of '.join(launches)}" if launches else ""
-    return [
-        f"this run did not end by itself{what}: what it had measured by then is judged"
-    ]
+    where = ""
+    if launches:
+        where = f" in {' and '.join(launches)}"
+    return [f"The run was cut off{where}; what it measured before that is judged"]
 
 
 def injected(results: RunResults) -> list[str]:
-    """What was changed in each server on purpose: "INJECTED in SERVER: arguments --enforce-eager"; empty if nothing."""
-    rows = (launch for launch in results.launches if launch.injected)
-    return list(
-        dict.fromkeys(
-            f"INJECTED in {launch.server}: {format_injection(launch.injected)}"
-            for launch in rows
-        )
-    )
+    """What was changed in each server on purpose; empty if nothing."""
+    lines = []
+    for launch in results.launches:
+        if launch.injected:
+            changes = format_injection(launch.injected)
+            lines.append(f"INJECTED in {launch.server}: {changes}")
+    return list(dict.fromkeys(lines))
 
 
 def removed(results: RunResults) -> list[str]:
@@ -104,43 +112,50 @@ def removed(results: RunResults) -> list[str]:
 
 
 def builds(results: RunResults) -> list[str]:
-    """Which Python and which versions the two builds of each engine were; empty without a base build."""
-    rows = [
-        (server.config.engine, server)
-        for server in results.servers.values()
-        if results.against
-    ]
-    same = {
-        name
-        for name, row in rows
-        if not row.config.build
-        and row.python_path == Path(results.against[name]).absolute()
-    }
-    texts = [
-        (
-            f"{engine}: base and candidate are the same {path}, so that only noise "
-            "and what is injected differ"
-        )
-        for engine, path in results.against.items()
-        if engine in same
-    ]
-    texts += [
-        f"{server.config.build or 'candidate'} {engine}: {server.python}, "
-        + ", ".join(f"{name} {version}" for name, version in server.versions.items())
-        for engine, server in sorted(
-            rows, key=lambda row: (row[0], row[1].config.build != "base")
-        )
-    ]
-    return list(dict.fromkeys(texts))
+    """Python and versions of both builds of each engine; empty without a base build."""
+    if results.mode != "paired":
+        return []
+    servers = list(results.servers.values())
+    same = {server.config.engine for server in servers if _is_base(results, server)}
+    lines = []
+    for engine, path in results.against.items():
+        if engine in same:
+            text = "only noise and injected changes differ"
+            lines.append(f"{engine}: base and candidate are the same {path}, so {text}")
+    lines += _versions(servers)
+    return list(dict.fromkeys(lines))
+
+
+def _is_base(
+    results: RunResults,
+    server: Server,
+) -> bool:
+    """Whether a candidate's Python is that of the base build."""
+    if server.config.build:
+        return False
+    base = Path(results.against[server.config.engine])
+    return server.python_path == base.absolute()
+
+
+def _versions(servers: list[Server]) -> Iterator[str]:
+    for server in sorted(servers, key=_base_first):
+        versions = server.versions.items()
+        text = ", ".join(f"{name} {version}" for name, version in versions)
+        build = server.config.build or "candidate"
+        yield f"{build} {server.config.engine}: {server.python}, {text}"
+
+
+def _base_first(server: Server) -> tuple[str, bool]:
+    return server.config.engine, server.config.build != "base"
 
 
 def launches(results: RunResults) -> str:
-    """How often each server was launched: "vllm-llama-small-tp2 x1", and which could not be had."""
-    counts = Counter(launch.server for launch in results.launches)
-    told = ", ".join(f"{key} x{count}" for key, count in counts.items()) or "none"
-    return told + (
-        f"; could not be had: {', '.join(results.failures)}" if results.failures else ""
-    )
+    """How often each server was launched: "vllm-llama-small-tp2 x1", and what failed."""
+    number = Counter(launch.server for launch in results.launches)
+    text = ", ".join(f"{key} x{times}" for key, times in number.items()) or "none"
+    if results.failures:
+        text += f"; failed to start: {', '.join(results.failures)}"
+    return text
 
 
 def important(results: RunResults) -> list[str]:
@@ -149,7 +164,7 @@ def important(results: RunResults) -> list[str]:
         *failures(results),
         *faults(results),
         *lacking(results),
-        *demoted(results),
+        *report_only(results),
         *injected(results),
         *removed(results),
     ]

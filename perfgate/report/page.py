@@ -1,23 +1,23 @@
-"""What does report.html say?
+"""Page: report.html, one file with text, drawings and a few lines of script.
 
-One file without anything outside it: text, drawings and a few lines of script. It is
-made from run data alone; baselines and history make it richer where they are at hand.
+It is made from run data alone; baselines and history make it richer where they are at
+hand. Nothing outside the file is loaded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from perfgate.cases import Case
+from perfgate import formatting
+from perfgate.cases import Case, title
 from perfgate.engines.injection import format_injection
 from perfgate.judge import run_status
-from perfgate.judge.baseline_store import Store
+from perfgate.judge.baseline_store import Baseline, Store
 from perfgate.judge.observation import RunReader
-from perfgate.judge.verdict import Outcome
-from perfgate.report import notices
-from perfgate.report import terminal as report
+from perfgate.judge.verdict import Verdict
+from perfgate.report import notices, terminal, verdict_text
 from perfgate.report.figures import load as figures_load
 from perfgate.report.figures import server as figures_server
 from perfgate.report.figures import sparse as figures_sparse
@@ -29,30 +29,27 @@ from perfgate.report.headline import (
     attention,
     drift,
     level,
-    state,
     verdict_sentence,
 )
-from perfgate.results import timing as timesheet
-from perfgate.results.schema import RunResults, VerdictRow
+from perfgate.results import timing
+from perfgate.results.schema import Launch, RunResults
 
 if TYPE_CHECKING:
     from jinja2 import Environment
     from markupsafe import Markup
 
 MOST_BYTES = 2_000_000
-MOST_ITEMS = (
-    6  # things that need attention, with all their words; the table has the others
-)
-MOST_FIELDS = 12  # rows of the table of what drifted
+MOST_ITEMS = 6  # that need attention, in full; the table has the others
+MOST_FIELDS = 12  # rows of the table of changed context
 
 
 @dataclass(frozen=True)
 class Report:
-    """Runs to be shown, the last of which is the one in question.
+    """Runs to be shown; the last one is judged, the others are for comparison.
 
     Attributes:
-        store: baselines, for what drifted and for the recorded launches; None leaves
-            both out.
+        store: baselines, for changed context and for the recorded launches; None
+            leaves both out.
         history: case id -> its course over the runs.
     """
 
@@ -61,57 +58,82 @@ class Report:
     history: Mapping[str, Trend] = field(default_factory=dict)
 
 
-def pictures(shown: Report, results: RunResults, prefix: str) -> list[Picture]:
+def pictures(
+    shown: Report,
+    results: RunResults,
+    prefix: str,
+) -> list[Picture]:
     """Every figure of one run; those that it has no data for say so."""
     reader = RunReader(results)
     run = reader.index
-    find = shown.store.find if shown.store else _none
-    found = [
-        *figures_server.launches(reader, run_status.ordered(results), find, prefix),
+    find: Callable[[Case, str], Baseline | None] = _none
+    if shown.store is not None:
+        find = shown.store.find
+    return [
+        *figures_server.launches(
+            reader,
+            run_status.ordered(results),
+            find,
+            prefix,
+        ),
         figures_load.throughput_over_ranks(run, prefix),
         figures_load.latency_over_batch(run, prefix),
         figures_load.throughput_over_batch(run, prefix),
         figures_load.sparse_over_dense(run, prefix),
         figures_sparse.decoding(run, prefix),
-        figures_load.over_rate(run, prefix, "ttft_median_ms", "TTFT"),
-        figures_load.over_rate(run, prefix, "itl_median_ms", "ITL"),
+        figures_load.over_rate(
+            run,
+            prefix,
+            "ttft_median_ms",
+            "TTFT",
+        ),
+        figures_load.over_rate(
+            run,
+            prefix,
+            "itl_median_ms",
+            "ITL",
+        ),
         figures_load.gap_distribution(run, prefix),
         *figures_load.timelines(run, prefix),
         figures_server.memory(run, prefix),
         figures_sparse.expert_parallelism(run, prefix),
-        *figures_sparse.experts(run, find, prefix),
+        *figures_sparse.experts(
+            run,
+            find,
+            prefix,
+        ),
     ]
-    return found
 
 
-def _none(case: Case, label: str) -> None:
+def _none(
+    case: Case,
+    label: str,
+) -> None:
     return None
 
 
 def hardware_facts(results: RunResults) -> list[tuple[str, str]]:
-    """The machine, in the words of a person."""
+    """The machine and the run, as names and texts."""
     machine = results.hardware
     facts = [
         ("machine", machine.description),
         ("memory", f"{machine.memory_bytes / 1e9:.0f} GB"),
     ]
-    facts += [
-        (name, value)
-        for name, value in (("driver", machine.driver), ("CUDA", machine.cuda))
-        if value
-    ]
+    for name, version in (("driver", machine.driver), ("CUDA", machine.cuda)):
+        if version:
+            facts.append((name, version))
     if machine.gpus and machine.gpus[0].power_limit_w:
         facts.append(("power limit", f"{machine.gpus[0].power_limit_w:g} W"))
+    complete = "yes" if results.complete else "no: it ended early"
     facts += [
         ("run", results.run_id),
         ("started", results.started),
         ("gate", results.gate),
-    ]
-    facts += [
         ("suite", results.suite_version),
-        ("complete", "yes" if results.complete else "no: it ended early"),
+        ("complete", complete),
     ]
-    if spent := timesheet.format_sessions(results.sessions):
+    spent = timing.format_sessions(results.sessions)
+    if spent:
         facts.append(("time", spent))
     facts += [("builds", build) for build in notices.builds(results)]
     return [*facts, ("command", " ".join(results.command))]
@@ -119,204 +141,220 @@ def hardware_facts(results: RunResults) -> list[tuple[str, str]]:
 
 def rows(shown: Report) -> list[dict[str, Any]]:
     """The table: every case of the last run, then those that only earlier runs have."""
-    last = shown.runs[-1]
     by_run = [{row.case: row for row in run.verdicts} for run in shown.runs]
-    cases = {case.id: case for run in shown.runs for case in run.cases}
-    others: dict[str, VerdictRow] = {}
-    for mine in by_run[:-1]:
-        others |= {name: row for name, row in mine.items() if name not in others}
-    order = [
-        *run_status.ordered(last),
-        *(row for name, row in others.items() if name not in by_run[-1]),
-    ]
-    return [
-        _row(row, cases[row.case], [mine.get(row.case) for mine in by_run])
-        for row in order
-        if row.case in cases
-    ]
+    known = {case.id for run in shown.runs for case in run.cases}
+    order = list(run_status.ordered(shown.runs[-1]))
+    listed = set(by_run[-1])
+    for earlier in by_run[:-1]:
+        order += [row for name, row in earlier.items() if name not in listed]
+        listed |= set(earlier)
+    table = []
+    for row in order:
+        if row.case in known:
+            table.append(_row(row, [verdicts.get(row.case) for verdicts in by_run]))
+    return table
 
 
 def _row(
-    row: VerdictRow, case: Case, each: Sequence[VerdictRow | None]
+    row: Verdict,
+    by_run: Sequence[Verdict | None],
 ) -> dict[str, Any]:
-    ratio = case.over is not None
-    values = [None if r is None else r.value for r in each]
-    first, last = values[0], values[-1]
-    between = last / first - 1 if len(values) > 1 and first and last else None
-    outcome = Outcome(row.outcome)
+    values = []
+    for verdict in by_run:
+        value = None if verdict is None else verdict.value
+        values.append((formatting.number(value, row.unit), _sort_key(value)))
+    between = _change_between(by_run)
+    between_text = "-"
+    if between is not None:
+        between_text = formatting.change_in_words(between, row.unit)
     return {
         "id": row.case,
-        "outcome": row.outcome,
-        "sign": SIGNS[outcome],
-        "kind": level(outcome),
+        "outcome": row.outcome.value,
+        "label": verdict_text.outcome(row),
+        "sign": SIGNS[row.outcome],
+        "kind": level(row.outcome),
         "gate": row.gate,
         "experiment": row.experiment,
-        "what": report.what(case),
+        "load": title(row.case),
         "metric": row.metric,
-        "values": [
-            (
-                report.figure(value, row.metric, ratio),
-                "" if value is None else f"{value:.6g}",
-            )
-            for value in values
-        ],
-        "baseline": report.figure(row.baseline, row.metric, ratio),
-        "baseline_sort": "" if row.baseline is None else f"{row.baseline:.6g}",
-        "change": report.in_words(row, ratio),
-        "change_sort": "" if row.change is None else f"{row.change:.6g}",
-        "between": "-" if between is None else report.moved(between, row.metric, ratio),
-        "between_sort": "" if between is None else f"{between:.6g}",
-        "message": row.message,
+        "values": values,
+        "baseline": verdict_text.baseline(row),
+        "baseline_sort": _sort_key(row.baseline),
+        "change": verdict_text.change(row),
+        "change_sort": _sort_key(row.change),
+        "between": between_text,
+        "between_sort": _sort_key(between),
+        "message": verdict_text.render(row),
     }
+
+
+def _change_between(by_run: Sequence[Verdict | None]) -> float | None:
+    """The change from the first run to the last; None where there is none."""
+    first, last = by_run[0], by_run[-1]
+    if len(by_run) < 2 or first is None or last is None:
+        return None
+    if not first.value or not last.value:
+        return None
+    return last.value / first.value - 1
+
+
+def _sort_key(number: float | None) -> str:
+    return "" if number is None else f"{number:.6g}"
 
 
 def launch_rows(results: RunResults) -> list[tuple[str, ...]]:
     """(server, launch, ready, end, what the engine chose, notes) of each launch."""
-    return [
-        (
-            launch.server,
-            str(launch.index + 1),
-            "-" if launch.start.ready_s is None else f"{launch.start.ready_s:.0f} s",
-            launch.start.stop or "-",
-            "; ".join(
-                f"{name} {value}" for name, value in sorted(launch.effective.items())
-            )
-            or "-",
-            "; ".join(
-                [
-                    *launch.notes,
-                    *(
-                        [f"INJECTED {format_injection(launch.injected)}"]
-                        if launch.injected
-                        else []
-                    ),
-                ]
-            )
-            or "-",
-        )
-        for launch in results.launches
-    ]
+    return [_launch_row(launch) for launch in results.launches]
+
+
+def _launch_row(launch: Launch) -> tuple[str, ...]:
+    ready = "-"
+    if launch.start.ready_s is not None:
+        ready = f"{launch.start.ready_s:.0f} s"
+    chosen = [f"{name} {value}" for name, value in sorted(launch.effective.items())]
+    notes = list(launch.notes)
+    if launch.injected:
+        notes.append(f"INJECTED {format_injection(launch.injected)}")
+    return (
+        launch.server,
+        str(launch.index + 1),
+        ready,
+        launch.start.stop or "-",
+        "; ".join(chosen) or "-",
+        "; ".join(notes) or "-",
+    )
 
 
 def context(results: RunResults) -> str:
     """Machine and engines in one line."""
-    versions = {
-        f"{name} {version}"
-        for server in results.servers.values()
-        for name, version in server.versions.items()
-    }
-    early = [] if results.complete else ["ended early"]
-    return "; ".join(
-        [results.hardware.description, ", ".join(sorted(versions)), *early]
-    )
+    versions = set()
+    for server in results.servers.values():
+        versions |= {f"{name} {version}" for name, version in server.versions.items()}
+    parts = [results.hardware.description, ", ".join(sorted(versions))]
+    if not results.complete:
+        parts.append("ended early")
+    return "; ".join(parts)
 
 
-def software(results: RunResults) -> list[tuple[str, str]]:
+def software(results: RunResults) -> Iterator[tuple[str, str]]:
     """(server, versions) of each server."""
-    return [
-        (
-            key,
-            ", ".join(
-                f"{name} {version}" for name, version in sorted(server.versions.items())
-            )
-            or "-",
-        )
-        for key, server in results.servers.items()
-    ]
+    for key, server in results.servers.items():
+        versions = sorted(server.versions.items())
+        yield key, ", ".join(f"{name} {version}" for name, version in versions) or "-"
 
 
 def templates() -> Environment:
     """The pages' templates; what they are given is escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    loader = PackageLoader("perfgate.report")
-    made = Environment(
-        loader=loader,
+    environment = Environment(
+        loader=PackageLoader("perfgate.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters["code"] = _code
-    return made
+    environment.filters["code"] = _code
+    return environment
 
 
 def _code(text: str) -> Markup:
-    """What stands between backticks, as code; everything is escaped."""
+    """Text between backticks as code; everything is escaped."""
     from markupsafe import Markup
 
     parts = text.split("`")
     if len(parts) % 2 == 0:
         return Markup().join([text])
-    return Markup().join(
-        Markup("<code>{}</code>").format(part) if n % 2 else part
-        for n, part in enumerate(parts)
-    )
+    marked: list[str | Markup] = []
+    for number, part in enumerate(parts):
+        is_code = number % 2 == 1
+        marked.append(Markup("<code>{}</code>").format(part) if is_code else part)
+    return Markup().join(marked)
 
 
 def build(shown: Report) -> str:
-    """The whole page; messages of passed cases are left out where it would grow beyond MOST_BYTES, and it says so.
+    """The whole page.
+
+    Where it would grow beyond MOST_BYTES it leaves out the texts of cases that passed
+    or are report-only, and says so.
 
     Raises:
         ValueError: no run is given.
     """
     if not shown.runs:
         raise ValueError("a report needs a run")
-    runs = [
-        _run(shown, results, f"r{n}-" if len(shown.runs) > 1 else "")
-        for n, results in enumerate(shown.runs)
-    ]
+    several = len(shown.runs) > 1
+    runs = []
+    for number, results in enumerate(shown.runs):
+        prefix = f"r{number}-" if several else ""
+        runs.append(
+            _run(
+                shown,
+                results,
+                prefix,
+            )
+        )
     table = rows(shown)
     values = {
         "runs": runs,
         "rows": table,
         "trends": figures_server.trends(shown.history, ""),
         "outcomes": sorted({row["outcome"] for row in table}),
-        "several": len(shown.runs) > 1,
+        "several": several,
         "cut": False,
     }
     template = templates().get_template("report.html.j2")
     text = template.render(values)
     if len(text.encode()) > MOST_BYTES:
-        short = [
-            row | {"message": ""}
-            if row["kind"] == "pass" or row["gate"] == "report"
-            else row
-            for row in table
-        ]
+        short = [_without_message(row) for row in table]
         text = template.render(values | {"rows": short, "cut": True})
     return text
 
 
-def _run(shown: Report, results: RunResults, prefix: str) -> dict[str, Any]:
-    drifted, items, how = (
-        drift(results, shown.store),
-        attention(results),
-        state(results),
-    )
+def _without_message(row: dict[str, Any]) -> dict[str, Any]:
+    if row["kind"] == "pass" or row["gate"] == "report":
+        return row | {"message": ""}
+    return row
+
+
+def _run(
+    shown: Report,
+    results: RunResults,
+    prefix: str,
+) -> dict[str, Any]:
+    changed, items = drift(results, shown.store), attention(results)
+    state = run_status.state(results)
+    is_required = results.gate == "required"
+    starts = [launch.start for launch in results.launches]
+    sentence = changed.sentence
+    if shown.store is None or results.mode == "paired":
+        sentence = ""
     return {
         "id": results.run_id,
-        "state": how.lower(),
-        "sign": STATES[how],
+        "state": state.lower(),
+        "sign": STATES[state],
         "context": context(results),
-        "common": report.in_common(results),
+        "common": terminal.in_common(results),
         "sentence": verdict_sentence(results),
-        "counts": report.headline(
-            results, results.gate == "required", run_status.missing(results)
+        "counts": terminal.headline(
+            results,
+            is_required,
+            run_status.missing(results),
         ),
         "attention": items[:MOST_ITEMS],
         "more_attention": len(items) - MOST_ITEMS,
         "first": notices.important(results),
         "facts": hardware_facts(results),
-        "software": software(results),
+        "software": list(software(results)),
         "launches": launch_rows(results),
-        "phases": [
-            row.cells
-            for row in timesheet.phases(launch.start for launch in results.launches)
-        ],
-        "drift": drifted.rows[:MOST_FIELDS],
-        "more_drift": len(drifted.rows) - MOST_FIELDS,
-        "drifted": "" if shown.store is None or results.against else drifted.sentence,
-        "beside": "base build" if results.against else "baseline",
-        "pictures": pictures(shown, results, prefix),
+        "phases": [row.cells for row in timing.phases(starts)],
+        "drift": changed.rows[:MOST_FIELDS],
+        "more_drift": len(changed.rows) - MOST_FIELDS,
+        "drifted": sentence,
+        "reference": "base build" if results.mode == "paired" else "baseline",
+        "pictures": pictures(
+            shown,
+            results,
+            prefix,
+        ),
     }

@@ -1,7 +1,6 @@
-"""What does a run say to those who read it in a CI service?
+"""Summary: summary.md and the annotations that a CI service shows.
 
-summary.md (a job summary takes it as well), and annotations in the words of GitHub's
-workflow commands.
+A job summary takes summary.md as well; annotations are GitHub's workflow commands.
 """
 
 from __future__ import annotations
@@ -9,118 +8,152 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from perfgate import formatting as wording
+from perfgate import formatting
+from perfgate.cases import title
 from perfgate.judge import run_status
 from perfgate.judge.baseline_store import Store
-from perfgate.judge.verdict import Outcome, is_red
-from perfgate.report import notices
-from perfgate.report import terminal as report
-from perfgate.report.headline import STATES, attention, drift, state, verdict_sentence
-from perfgate.results import timing as timesheet
-from perfgate.results.schema import RunResults, VerdictRow
+from perfgate.judge.verdict import Outcome, Verdict, is_red
+from perfgate.report import notices, terminal, verdict_text
+from perfgate.report.headline import STATES, Drift, attention, drift, verdict_sentence
+from perfgate.results import timing
+from perfgate.results.schema import RunResults
 
-STEP_LIMIT_BYTES = (
-    1024 * 1024
-)  # of one step's summary; more, and GitHub shows none of it
+# Of one step's summary; of a larger one GitHub shows nothing.
+STEP_LIMIT_BYTES = 1024 * 1024
 FENCE = "```"
-MOST_TO_DO = 4  # of which it is said outside of what is folded away
+MOST_TO_DO = 4  # pieces of advice outside of what is folded away
 MOST_ANNOTATIONS = 10  # errors, and as many warnings, that GitHub shows of one step
 
 
-def markdown(results: RunResults, store: Store | None) -> str:
-    """The run as a page of Markdown: verdict, what to do, the table, the context."""
-    lines = [f"## {STATES[state(results)]} {verdict_sentence(results)}", ""]
+def markdown(
+    results: RunResults,
+    store: Store | None,
+) -> str:
+    """The run as a page of Markdown: verdict, advice, the table, the context."""
+    sign = STATES[run_status.state(results)]
+    lines = [f"## {sign} {verdict_sentence(results)}", ""]
     lines += [f"Run `{results.run_id}` on {results.hardware.description}.", ""]
-    for line in notices.important(results):
-        lines += [f"**{line}**", ""]
-    common = report.in_common(results)
-    lines += [f"**{common}**", ""] * bool(common)
-    hard, rest = (
-        run_status.judged(results),
-        [row for row in run_status.ordered(results) if row.gate != "hard"],
-    )
-    loud = [row for row in hard if row.outcome != Outcome.PASSED]
-    lines += _table(results, loud)
-    for number, item in enumerate(attention(results)):
-        lines += [f"{item.title}. To do: {item.do}", ""] * bool(
-            item.do and number < MOST_TO_DO
-        )
-        lines += [f"<details><summary>{item.title}: {item.seen}</summary>", "", FENCE]
-        lines += ["\n\n".join(item.messages), FENCE, "", "</details>", ""]
-    quiet = (
-        (f"{len(hard) - len(loud)} passed", [row for row in hard if row not in loud]),
-    )
-    for what, mine in (*quiet, (f"{len(rest)} reported values, never red", rest)):
-        if mine:
-            lines += [
-                f"<details><summary>{what}</summary>",
-                "",
-                *_table(results, mine),
-                "</details>",
-                "",
-            ]
-    drifted = drift(results, store)
-    if drifted.rows:
-        lines += ["Drifted since the baselines were recorded:", ""]
-        lines += [
-            f"* {name}: {now} now, {then} in the baseline ({wording.count(cases, 'case')})"
-            for name, now, then, cases in drifted.rows
-        ]
+    for line in [*notices.important(results), terminal.in_common(results)]:
+        if line:
+            lines += [f"**{line}**", ""]
+    rows = run_status.ordered(results)
+    hard = [row for row in rows if row.gate == "hard"]
+    others = [row for row in rows if row.gate != "hard"]
+    passed = [row for row in hard if row.outcome is Outcome.PASSED]
+    lines += _table([row for row in hard if row.outcome is not Outcome.PASSED])
+    lines += _attention(results)
+    lines += _folded(f"{len(passed)} passed", passed)
+    lines += _folded(f"{len(others)} report-only values", others)
+    lines += _context(drift(results, store))
     lines += _time(results)
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _time(results: RunResults) -> list[str]:
-    """Where the session's time went, and each step of the servers' starts."""
-    spent = timesheet.format_sessions(results.sessions)
-    steps = [
-        row.cells
-        for row in timesheet.phases(launch.start for launch in results.launches)
-    ]
-    lines = ["", f"Time: {spent}"] if spent else []
-    if steps:
-        lines += ["", "<details><summary>Servers' starts, step by step</summary>", ""]
+def _attention(results: RunResults) -> list[str]:
+    lines = []
+    for number, item in enumerate(attention(results)):
+        if item.advice and number < MOST_TO_DO:
+            lines += [f"{item.title}. To do: {item.advice}", ""]
+        heading = f"{item.title}: {item.finding}"
         lines += [
-            "| server | step | first launch, s | later launches (median), s |",
-            "|---|---|--:|--:|",
+            f"<details><summary>{heading}</summary>",
+            "",
+            FENCE,
         ]
-        lines += [f"| {' | '.join(row)} |" for row in steps]
-        lines += ["", "</details>"]
+        lines += [
+            "\n\n".join(item.messages),
+            FENCE,
+            "",
+            "</details>",
+            "",
+        ]
     return lines
 
 
-def _title(results: RunResults, row: VerdictRow) -> str:
-    case = next(case for case in results.cases if case.id == row.case)
-    change = report.in_words(row, case.over is not None)
-    return f"{row.outcome}: {report.what(case)}, {row.metric}" + (
-        "" if change == "-" else f": {change}"
-    )
-
-
-def _table(results: RunResults, rows: Sequence[VerdictRow]) -> list[str]:
+def _folded(
+    heading: str,
+    rows: Sequence[Verdict],
+) -> list[str]:
     if not rows:
         return []
-    cases = {case.id: case for case in results.cases}
+    lines = [f"<details><summary>{heading}</summary>", ""]
+    return [
+        *lines,
+        *_table(rows),
+        "</details>",
+        "",
+    ]
+
+
+def _context(changed: Drift) -> list[str]:
+    if not changed.rows:
+        return []
+    lines = ["Context changed since the baselines were recorded:", ""]
+    for name, now, before, cases in changed.rows:
+        count = formatting.count(cases, "case")
+        lines.append(f"* {name}: {now} now, {before} in the baseline ({count})")
+    return lines
+
+
+def _time(results: RunResults) -> list[str]:
+    """Where the session's time went, and each step of the servers' starts."""
+    lines = []
+    spent = timing.format_sessions(results.sessions)
+    if spent:
+        lines += ["", f"Time: {spent}"]
+    steps = timing.phases(launch.start for launch in results.launches)
+    if not steps:
+        return lines
+    lines += [
+        "",
+        "<details><summary>Server start-up by step</summary>",
+        "",
+    ]
+    lines += [
+        "| server | step | first launch, s | later launches (median), s |",
+        "|---|---|--:|--:|",
+    ]
+    lines += [f"| {' | '.join(row.cells)} |" for row in steps]
+    return [
+        *lines,
+        "",
+        "</details>",
+    ]
+
+
+def _title(row: Verdict) -> str:
+    text = f"{row.outcome}: {verdict_text.heading(row)}"
+    if row.change is not None:
+        text += f": {verdict_text.change(row)}"
+    return text
+
+
+def _table(rows: Sequence[Verdict]) -> list[str]:
+    if not rows:
+        return []
     lines = [
-        "| verdict | test | of | metric | value | baseline | beside it |",
+        "| verdict | test | load | metric | value | baseline | change |",
         "|---|---|---|---|--:|--:|---|",
     ]
     for row in rows:
-        case = cases[row.case]
-        ratio = case.over is not None
-        value, before = (
-            report.figure(v, row.metric, ratio) for v in (row.value, row.baseline)
+        cells = (
+            row.outcome.value,
+            row.experiment,
+            title(row.case),
+            row.metric,
+            verdict_text.value(row),
+            verdict_text.baseline(row),
+            verdict_text.change(row),
         )
-        lines.append(
-            f"| {row.outcome} | {row.experiment} | {report.what(case)} | "
-            f"{row.metric} | {value} | {before} "
-            f"| {report.in_words(row, ratio)} |"
-        )
+        lines.append(f"| {' | '.join(cells)} |")
     return [*lines, ""]
 
 
-def fitted(text: str, room_bytes: int) -> str:
-    """The text, cut at the end of a line where it does not fit, with a sentence that says so.
+def fitted(
+    text: str,
+    room_bytes: int,
+) -> str:
+    """The text, cut at the end of a line where it does not fit; a sentence says so.
 
     Args:
         room_bytes: that it may take in UTF-8.
@@ -128,21 +161,30 @@ def fitted(text: str, room_bytes: int) -> str:
     raw = text.encode()
     if len(raw) <= room_bytes:
         return text
-    sizes = f"the summary has {len(raw):,} bytes and this place takes {room_bytes:,}"
+    sizes = f"the summary has {len(raw):,} bytes, the limit here is {room_bytes:,}"
     note = f"\n**Cut here:** {sizes}; summary.md is whole.\n"
-    # The ends of what may be open where it is cut: the sentence is to stand outside of
-    # it.
+    # What may be open where it is cut is closed, so that the sentence stands outside.
     longest = len(f"\n{FENCE}\n\n</details>\n{note}".encode())
     if room_bytes < longest:
         return ""
     kept = raw[: room_bytes - longest].decode(errors="ignore").rpartition("\n")[0]
-    fence = f"\n{FENCE}\n" * (kept.split("\n").count(FENCE) % 2)
-    details = "\n</details>\n" * (kept.count("<details>") - kept.count("</details>"))
-    return f"{kept}\n{fence}{details}{note}" if kept else ""
+    if not kept:
+        return ""
+    end = ""
+    if kept.split("\n").count(FENCE) % 2:
+        end = f"\n{FENCE}\n"
+    open_details = kept.count("<details>") - kept.count("</details>")
+    end += "\n</details>\n" * open_details
+    return f"{kept}\n{end}{note}"
 
 
-def append_to_step(text: str, environment: Mapping[str, str]) -> None:
-    """Add the text to the job summary of GitHub Actions, if this is one; earlier steps' words count to its limit.
+def append_to_step(
+    text: str,
+    environment: Mapping[str, str],
+) -> None:
+    """Add the text to the job summary of GitHub Actions, if this is one.
+
+    What earlier steps wrote counts to its limit.
 
     Raises:
         OSError: the file cannot be written.
@@ -151,36 +193,40 @@ def append_to_step(text: str, environment: Mapping[str, str]) -> None:
     if not named:
         return
     path = Path(named)
-    used = path.stat().st_size if path.exists() else 0
+    used_bytes = path.stat().st_size if path.exists() else 0
     with path.open("a", encoding="utf-8") as file:
-        file.write(fitted(text, STEP_LIMIT_BYTES - used))
+        file.write(fitted(text, STEP_LIMIT_BYTES - used_bytes))
 
 
-def workflow_commands(results: RunResults, environment: Mapping[str, str]) -> list[str]:
-    """Workflow commands for servers that could not be had and for what needs attention; none outside GitHub Actions."""
+def workflow_commands(
+    results: RunResults,
+    environment: Mapping[str, str],
+) -> list[str]:
+    """Annotations for failed servers and for what needs attention.
+
+    None outside GitHub Actions.
+    """
     if environment.get("GITHUB_ACTIONS") != "true":
         return []
-    lines = [
-        (
-            "::error "
-            f"title={_property(f'{key} could not be had')}::{_escaped(f'{row.seen}. {row.remedy}')}"
-        )
-        for key, row in list(results.failures.items())[:MOST_ANNOTATIONS]
-    ]
-    left = {"error": MOST_ANNOTATIONS - len(lines), "warning": MOST_ANNOTATIONS}
-    for row in run_status.judged(results):
-        if row.outcome == Outcome.PASSED:
+    lines = []
+    for key, row in list(results.failures.items())[:MOST_ANNOTATIONS]:
+        name = _property(f"{key} failed to start")
+        lines.append(f"::error title={name}::{_escaped(f'{row.seen}. {row.remedy}')}")
+    room = {"error": MOST_ANNOTATIONS - len(lines), "warning": MOST_ANNOTATIONS}
+    for verdict in run_status.judged(results):
+        if verdict.outcome is Outcome.PASSED:
             continue
-        level = (
-            "error"
-            if is_red(Outcome(row.outcome), "hard", results.gate == "required")
-            else "warning"
-        )
-        if left[level]:
-            left[level] -= 1
-            lines.append(
-                f"::{level} title={_property(_title(results, row))}::{_escaped(row.message)}"
-            )
+        level = "warning"
+        if is_red(
+            verdict.outcome,
+            "hard",
+            results.gate == "required",
+        ):
+            level = "error"
+        if room[level]:
+            room[level] -= 1
+            name, text = _property(_title(verdict)), verdict_text.render(verdict)
+            lines.append(f"::{level} title={name}::{_escaped(text)}")
     return lines
 
 

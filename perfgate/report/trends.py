@@ -41,7 +41,10 @@ def of_run(results: RunResults, entries: Iterable[Entry]) -> dict[str, Trend]:
     return courses
 
 
-def by_case(entries: Iterable[Entry], hardware: str | None) -> dict[str, list[Entry]]:
+def by_case(
+    entries: Iterable[Entry],
+    hardware: str | None,
+) -> dict[str, list[Entry]]:
     """Every case with two runs or more, by "case (hardware)"."""
     groups: dict[str, list[Entry]] = {}
     for entry in entries:

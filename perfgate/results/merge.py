@@ -20,9 +20,9 @@ from perfgate.results.schema import (
     Measurement,
     RunResults,
     Server,
-    VerdictRow,
 )
 from perfgate.results.timing import Session
+from perfgate.results.verdict import Verdict
 
 FOLDER = "workers"
 Key = TypeVar("Key")
@@ -72,7 +72,7 @@ def combine(parts: Sequence[RunResults], run_id: str) -> RunResults:
     cases: dict[Case, None] = {}
     sessions: list[Session] = []
     # The worker that was asked last decides.
-    verdicts: dict[str, VerdictRow] = {}
+    verdicts: dict[str, Verdict] = {}
     for part in parts:
         cases |= dict.fromkeys(part.cases)
         sessions += part.sessions

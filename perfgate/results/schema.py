@@ -33,6 +33,7 @@ from perfgate.models.catalogue import register as register_models
 from perfgate.models.routing import Routing
 from perfgate.results.timing import Session
 from perfgate.results.upgrade import upgrade_content
+from perfgate.results.verdict import Verdict
 from perfgate.servers.launch_record import LaunchRecord
 
 SCHEMA: Literal[2] = 2
@@ -105,28 +106,6 @@ class Measurement(
         )
 
 
-class VerdictRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A verdict as it is stored; `perfgate.judge.gate` makes it."""
-
-    case: str
-    test: str
-    experiment: str
-    metric: str
-    outcome: str
-    gate: str
-    message: str
-    value: float | None = None
-    baseline: float | None = None
-    change: float | None = None
-    worse_by: float | None = None
-    alarm_line: float | None = None
-    delta: float | None = None
-    detectable: float | None = None
-    noise: float | None = None
-    launches: int = 0
-    demoted: str = ""
-
-
 class Server(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A server configuration of this run and the software that ran it.
 
@@ -188,7 +167,7 @@ class RunResults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     launches: tuple[Launch, ...] = ()
     measurements: tuple[Measurement, ...] = ()
     cases: tuple[Case, ...] = ()
-    verdicts: tuple[VerdictRow, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
     skipped: dict[str, str] = {}
     lacking: dict[str, str] = {}
     left_out: tuple[str, ...] = ()

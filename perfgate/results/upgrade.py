@@ -12,6 +12,8 @@ from typing import Any
 
 import msgspec
 
+from perfgate.results.verdict_upgrade import upgrade_verdicts
+
 OLD_SCHEMA, NEW_SCHEMA = 1, 2
 Step = Callable[[Any], Any]
 """Returns the upgraded value of one top-level key; what it cannot read, unchanged."""
@@ -78,6 +80,7 @@ STEPS: Mapping[str, tuple[Step, ...]] = {
         rename_field_within("start", "index", "session_index"),
     ),
     "against": (),
+    "verdicts": (upgrade_verdicts,),
 }
 """Top-level key -> steps, applied in this order; keys with steps are decoded."""
 

@@ -24,7 +24,7 @@ from perfgate.engines.base import ServerConfig
 from perfgate.engines.injection import format_injection
 from perfgate.errors import Failure
 from perfgate.judge import gate
-from perfgate.judge.verdict import Outcome, Verdict
+from perfgate.judge.verdict import Decision, Outcome, Verdict
 from perfgate.load.metrics import CUSTOM, Metric
 from perfgate.load.workload import Workload
 from perfgate.machine.hardware import Hardware
@@ -127,29 +127,12 @@ class Campaign:
             for load in case.loads:
                 self._measure_server(load.server.key)
         except Failure:
-            verdict = self._decide(case)
-            if verdict.outcome is Outcome.INVALID:
-                self._record_verdict(
-                    case,
-                    test,
-                    verdict,
-                )
+            decision = self._decide(case)
+            if decision.outcome is Outcome.INVALID:
+                self._record_verdict(case, test, decision)
             raise
-        verdict = self._decide(case)
-        if verdict.needs_launches:
-            reason = self._cannot_repeat(case)
-            if not reason:
-                self._escalate(case)
-                verdict = self._decide(case)
-            elif self._is_own_number(case) and _is_clearly_worse(verdict):
-                verdict = _of_one_launch(verdict)
-            else:
-                verdict = _in_doubt(verdict, reason)
-        self._record_verdict(
-            case,
-            test,
-            verdict,
-        )
+        verdict = self._final_verdict(case)
+        self._record_verdict(case, test, verdict)
         return verdict
 
     def adopt(self, case: Case) -> None:
@@ -498,7 +481,20 @@ class Campaign:
         external = self._external.get((config.engine, config.model))
         return external or self._own
 
-    def _decide(self, case: Case) -> Verdict:
+    def _final_verdict(self, case: Case) -> Verdict:
+        """The verdict, after the launches that it asks for where there can be any."""
+        decision = self._decide(case)
+        if not decision.needs_launches:
+            return decision
+        reason = self._cannot_repeat(case)
+        if not reason:
+            self._escalate(case)
+            return self._decide(case)
+        if self._is_own_number(case) and _is_clearly_worse(decision):
+            return _of_one_launch(decision)
+        return _in_doubt(decision, reason)
+
+    def _decide(self, case: Case) -> Decision:
         return gate.judge_case(
             self.results,
             case,
@@ -732,11 +728,9 @@ def _in_doubt(verdict: Verdict, reason: str) -> Verdict:
     """
     if verdict.outcome is Outcome.INVALID:
         return verdict
-    detail = f"but: one launch does not decide this, and {reason}"
+    detail = f"One launch does not decide this, and {reason}."
     return msgspec.structs.replace(
-        verdict,
-        outcome=Outcome.INCONCLUSIVE,
-        message=f"{verdict.message}\n  {detail}",
+        verdict, outcome=Outcome.INCONCLUSIVE, details=(*verdict.details, detail)
     )
 
 
@@ -744,18 +738,18 @@ def _is_clearly_worse(verdict: Verdict) -> bool:
     """Whether a regression is so large that one launch shows it."""
     if verdict.outcome is not Outcome.REGRESSED:
         return False
-    if verdict.worse_by is None or verdict.alarm_line is None:
+    if verdict.worse_by is None or verdict.threshold is None:
         return False
-    return verdict.worse_by >= CLEARLY_WORSE * verdict.alarm_line
+    return verdict.worse_by >= CLEARLY_WORSE * verdict.threshold
 
 
 def _of_one_launch(verdict: Verdict) -> Verdict:
     """A clear regression, which says that it rests on one launch."""
     detail = (
-        f"one launch, which the test cannot repeat: REGRESSED, for the loss is at least "
-        f"{CLEARLY_WORSE:g} times the alarm line"
+        "The test cannot repeat its one launch; REGRESSED, because the loss is at least "
+        f"{CLEARLY_WORSE:g} times the threshold."
     )
-    return msgspec.structs.replace(verdict, message=f"{verdict.message}\n  {detail}")
+    return msgspec.structs.replace(verdict, details=(*verdict.details, detail))
 
 
 def _case_of(config: ServerConfig) -> Case:

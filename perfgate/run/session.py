@@ -31,7 +31,8 @@ from perfgate.machine.hardware import Hardware
 from perfgate.machine.leases import CPU, Lease, acquire
 from perfgate.progress import ProgressDisplay
 from perfgate.results import merge, schema
-from perfgate.results.schema import RunResults, VerdictRow
+from perfgate.results.schema import RunResults
+from perfgate.results.verdict import Verdict
 from perfgate.run.campaign import Campaign, initial_results
 from perfgate.run.requirements import Requirements
 from perfgate.run.single_flight import SharedResults
@@ -224,7 +225,7 @@ class PerfSession:
 
     def unjudged(self) -> Sequence[Case]:
         """Selected cases without a verdict."""
-        verdicts: Sequence[VerdictRow] = ()
+        verdicts: Sequence[Verdict] = ()
         if self.results is not None:
             verdicts = self.results.verdicts
         return unjudged(self.cases, verdicts)

@@ -12,6 +12,10 @@ from perfgate import formatting as wording
         (999.97, "tok/s", "1,000 tok/s"),
         (8.1234, "ms", "8.123 ms"),
         (3.6, "", "3.6"),
+        (9999.6, "tok/s", "10,000 tok/s"),
+        (2.6738, "x", "2.674x"),
+        (262144.0, "tokens", "262,144 tokens"),
+        (None, "ms", "-"),
         (46.7e9, "bytes", "46.7 GB"),
     ],
 )
@@ -21,11 +25,11 @@ def test_numbers(value, unit, expected):
 
 
 @pytest.mark.parametrize(
-    ("change", "expected"), [(0.121, "higher by 12.1 %"), (-0.0021, "lower by 0.21 %"), (0.0, "unchanged")]
+    ("change", "expected"), [(0.121, "+12.1 %"), (-0.0021, "-0.21 %"), (0.00004, "unchanged"), (0.0, "unchanged")]
 )
 def test_directions(change, expected):
-    """Words instead of signs, and a second digit where one would say nothing."""
-    assert expected == wording.moved(change)
+    """A sign, and a second digit where one would say nothing; what prints as 0.00 % is unchanged."""
+    assert expected == wording.change(change)
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ from perfgate.report.figures.svg import (
     legend,
 )
 from perfgate.results.samples import RunIndex, values_of
-from perfgate.results.schema import VerdictRow
+from perfgate.results.verdict import Verdict
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -128,7 +128,7 @@ def _memory_parts_bytes(index: RunIndex, server: str) -> tuple[float, ...] | Non
 
 def launches(
     reader: RunReader,
-    ordered: Sequence[VerdictRow],
+    ordered: Sequence[Verdict],
     find: Find,
     prefix: str,
 ) -> list[Picture]:
@@ -148,7 +148,7 @@ def launches(
         parts.append(lines[start : start + MOST_ROWS])
     parts = parts[:MOST_LAUNCH_FIGURES]
     ticks = "recorded launches, or machines where each counts once"
-    if reader.results.against:
+    if reader.results.mode == "paired":
         ticks = "launches of the base build"
     more = len(lines) - sum(len(part) for part in parts)
     pictures = []
@@ -226,7 +226,7 @@ def _paint_launches(figure: Figure, lines: Sequence[_Line]) -> None:
     axes.grid(visible=False, axis="y")
 
 
-def _lines(reader: RunReader, ordered: Sequence[VerdictRow], find: Find) -> list[_Line]:
+def _lines(reader: RunReader, ordered: Sequence[Verdict], find: Find) -> list[_Line]:
     """The judged cases with a baseline, their launches and what they were compared with."""
     cases = {case.id: case for case in reader.results.cases}
     lines = []
@@ -234,7 +234,7 @@ def _lines(reader: RunReader, ordered: Sequence[VerdictRow], find: Find) -> list
         case = cases.get(row.case)
         if case is None or row.gate != "hard":
             continue
-        if row.baseline is None or row.alarm_line is None:
+        if row.baseline is None or row.threshold is None:
             continue
         observation = reader.observe(case)
         recorded = _recorded_values(reader, case, observation, find)
@@ -246,7 +246,7 @@ def _recorded_values(
     reader: RunReader, case: Case, observation: Observation, find: Find
 ) -> list[float]:
     """The launches that the case was compared with."""
-    if reader.results.against:
+    if reader.results.mode == "paired":
         return reader.observe(case.base).values
     label = observation.hardware_label
     baseline = find(case, label)
@@ -261,7 +261,7 @@ def _recorded_values(
 class _Line:
     """One case of the figure of launches; changes and band in percent of the baseline."""
 
-    row: VerdictRow
+    row: Verdict
     values: tuple[float, ...]
     recorded: tuple[float, ...]
 
@@ -275,7 +275,7 @@ class _Line:
     @property
     def band(self) -> tuple[float, float]:
         # The threshold is the same distance on the logarithm in either direction.
-        reach = self.row.alarm_line or 0.0
+        reach = self.row.threshold or 0.0
         if METRICS[self.row.metric].better == "higher":
             return -100 * reach, 100 * (1 / (1 - min(reach, 0.99)) - 1)
         return -100 * (1 - 1 / (1 + reach)), 100 * reach
@@ -309,7 +309,7 @@ def trend(key: str, case_id: str, line: Trend) -> Picture:
     changes = []
     for point in line.points:
         run = line.entries[point.index].run
-        change = formatting.moved(point.change)
+        change = formatting.change(point.change)
         changes.append(f"{change} from run {run} on (p = {point.p_value:.1g})")
     found = "; ".join(changes) or line.why or "no change point"
     values = [entry.value for entry in line.entries]

@@ -125,7 +125,7 @@ def test_run_without_a_whole_launch_is_refused(saved, store):
     """A session that was interrupted in its only launch is no baseline."""
     folder = saved(1, 1000.0)
     cut_off(folder, m.MOE_LOAD.server.key)
-    with pytest.raises(RecordingRefused, match="cut off before any of its launches was measured whole"):
+    with pytest.raises(RecordingRefused, match="cut off before it had measured a whole launch"):
         taken([folder], store)
 
 
@@ -189,10 +189,10 @@ def test_promise_that_cannot_be_kept_is_not_made(saved, store):
     folders = [saved(n, 1000 * factor) for n, factor in enumerate(NOISY, 1)]
     done = taken(folders, store)
     assert ("hard", None) == (metric_in(store).gate, metric_in(store).reason)
-    assert "reported only up to its alarm line: it detects no loss below" in done.table
+    assert "report-only up to its threshold: the minimum detectable effect is" in done.table
     with pytest.raises(RecordingRefused, match="cannot be detected"):
         taken(folders, store, delta=0.05, reason="I want it so")
-    with pytest.raises(RecordingRefused, match="only for a reason"):
+    with pytest.raises(RecordingRefused, match="needs a reason"):
         taken(folders, store, delta=0.25)
     taken(folders, store, report_only=True)
     assert "report" == metric_in(store).gate

@@ -194,6 +194,12 @@ def test_servers_that_fit(places, count, memory_bytes, expected):
     ]
 
 
+def found(name, lacking, kind, device=None):
+    """One finding, which blocks if it is lacking."""
+    is_lacking = name in lacking
+    return Finding(kind, name, "seen", "do" if is_lacking else None, blocks=is_lacking, device=device)
+
+
 @pytest.mark.parametrize(
     ("lacking", "expected"),
     [
@@ -210,11 +216,12 @@ def test_servers_that_fit(places, count, memory_bytes, expected):
 )
 def test_what_it_takes_to_run(lacking, expected):
     """The CPU or GPUs with one of their engines is enough."""
-    names = ("Python", "disk", "memory", "engine vllm-cpu", "engine sglang-cpu", "engine vllm", "engine sglang")
-    findings, selections = (
-        [Finding(name, "seen", "do" if name in lacking else None) for name in group]
-        for group in (names, ("pytest -m cpu", "pytest -m h200"))
-    )
+    findings = [found(name, lacking, name.lower()) for name in ("Python", "disk", "memory")]
+    for device, suffix in (("cpu", "-cpu"), ("cuda", "")):
+        for engine in ("vllm", "sglang"):
+            findings.append(found(f"engine {engine}{suffix}", lacking, "engine", device))
+    platforms = (("pytest -m cpu", "cpu"), ("pytest -m h200", "cuda"))
+    selections = [found(name, lacking, "platform", device) for name, device in platforms]
 
     assert expected == can_run(findings, selections)
 

@@ -25,7 +25,7 @@ def test_accept_then_judge(call, tmp_path):
     good = call(judge, saved(tmp_path, 8, 1000.0), "--baselines", store, "--required")
     bad = call(judge, saved(tmp_path, 9, 900.0), "--baselines", store)
     assert [0, 1] == [good.exit_code, bad.exit_code]
-    assert "lower by 10.0 %" in bad.output
+    assert "-10.0 % (slower)" in bad.output
 
 
 def test_judge_without_baseline(call, tmp_path):
@@ -51,7 +51,7 @@ def test_judge_of_a_run_whose_server_did_not_start_is_red(call, tmp_path):
     done = call(judge, tmp_path / "run", "--baselines", tmp_path)
 
     assert 1 == done.exit_code
-    assert f"{m.MOE.key} could not be had: exited with status 1. To do: use more GPUs" in done.output
+    assert f"{m.MOE.key} failed to start: exited with status 1. To do: use more GPUs" in done.output
 
 
 def test_judge_of_a_run_that_was_cut_off_says_so(call, tmp_path):
@@ -65,8 +65,8 @@ def test_judge_of_a_run_that_was_cut_off_says_so(call, tmp_path):
     done = [call(judge, tmp_path / "run", "--baselines", store, *more) for more in ((), ("--required",))]
 
     assert [0, 1] == [one.exit_code for one in done]
-    assert f"this run did not end by itself, in the middle of launch 1 of {m.MOE.key}" in done[0].output
-    assert "did not end by itself" not in call(judge, run, "--baselines", store).output
+    assert f"The run was cut off in launch 1 of {m.MOE.key}" in done[0].output
+    assert "was cut off" not in call(judge, run, "--baselines", store).output
 
 
 @pytest.mark.parametrize(
@@ -74,11 +74,11 @@ def test_judge_of_a_run_that_was_cut_off_says_so(call, tmp_path):
     [
         (
             {"lacking": {"a/b/c": "needs sglang"}},
-            "1 case without a verdict; with --gate=required that is red: needs sglang",
+            "No verdict for 1 case (fails with --gate=required): needs sglang",
         ),
         (
             {"left_out": ("3 cases by -k",)},
-            "only a part of the suite was asked; with --gate=required that is red; left out: 3 cases by -k",
+            "Only part of the suite ran (fails with --gate=required); not run: 3 cases by -k",
         ),
     ],
     ids=["not-possible-here", "not-selected"],

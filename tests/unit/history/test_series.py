@@ -44,7 +44,7 @@ def test_told_draws_a_rule_where_the_level_changed(tmp_path):
     saved(tmp_path, 2, 900.0, machine=m.hardware(driver="590.2"))
     text = format_series(series(refresh(tmp_path), m.THROUGHPUT.id), [ChangePoint(index=1, change=-0.1, p_value=1e-5)])
     first, rule, second = text.splitlines()
-    assert "lower by 10.0 % from here on (p = 1e-05); driver: 580.1 before, 590.2 after" in rule
+    assert "-10.0 % from here on (p = 1e-05); driver: 580.1 before, 590.2 after" in rule
     assert ("1000" in first, "900" in second) == (True, True)
     _, drift, _ = format_series(series(refresh(tmp_path), m.THROUGHPUT.id), []).splitlines()
     assert "driver: 580.1 before, 590.2 after" == drift.strip()

@@ -5,9 +5,11 @@ import pytest
 
 from perfgate.cases import Load
 from perfgate.judge.baseline_store import Store
-from perfgate.judge.comparability import beside, unfair
+from perfgate.judge.comparability import engine_notes as notes_of
+from perfgate.judge.comparability import unequal
 from perfgate.judge.gate import judge_run
-from perfgate.report.terminal import engines_beside
+from perfgate.report.terminal import engine_notes
+from perfgate.report.verdict_text import render
 from perfgate.study import Versus
 from tests.support.builders import hardware, run
 from tests.support.studies import study_of
@@ -15,7 +17,7 @@ from tests.support.studies import study_of
 
 def test_backends_may_differ():
     """They are what is compared."""
-    assert [] == unfair(
+    assert [] == unequal(
         {"attention_backend": "fa3", "graphs": "on"}, {"attention_backend": "FLASH_ATTN", "graphs": "on"}
     )
 
@@ -25,8 +27,8 @@ def test_backends_may_differ():
 )
 def test_what_decides_more_than_the_engines_is_named(name):
     """With both values; a setting that one engine does not tell counts as different."""
-    assert [f"{name} is a against b"] == [text.split(":")[0] for text in unfair({name: "a"}, {name: "b"})]
-    assert [f"{name} is (not told) against b"] == [text.split(":")[0] for text in unfair({}, {name: "b"})]
+    assert [(name, "a", "b")] == [row[:3] for row in unequal({name: "a"}, {name: "b"})]
+    assert [(name, "(unknown)", "b")] == [row[:3] for row in unequal({}, {name: "b"})]
 
 
 def test_settings_stand_beside_the_ratio(tmp_path):
@@ -48,14 +50,14 @@ def test_settings_stand_beside_the_ratio(tmp_path):
     verdicts = judge_run(results, Store(tmp_path))
     rows = tuple(verdict.row(case, "t") for verdict, case in zip(verdicts, cases, strict=True))
 
-    shown = engines_beside(msgspec.structs.replace(results, verdicts=rows))
+    shown = engine_notes(msgspec.structs.replace(results, verdicts=rows))
 
-    assert shown == beside(results, cases[0])
+    assert shown == notes_of(results, cases[0])
     assert ["sglang-mixtral-small-tp2", "vllm-mixtral-small-tp2"] == [line.split(":")[0] for line in shown[:2]]
     assert ["attention_backend torch_native" in shown[0], "attention_backend CPU_ATTN" in shown[1]] == [True, True]
-    assert any(line.startswith("unfair: prefix_cache is off against on") for line in shown)
+    assert any(line.startswith("not comparable: prefix_cache is off vs on") for line in shown)
     assert any("PyTorch's operators" in line for line in shown)
-    assert all(line in verdict.message for verdict in verdicts for line in shown)
+    assert all(line in render(verdict) for verdict in verdicts for line in shown)
 
 
 def test_one_engine_needs_no_such_lines():
@@ -63,4 +65,4 @@ def test_one_engine_needs_no_such_lines():
     asked = study_of("cpu", "vllm", 2, "auto")
     moe, dense = (Load(server=server, workload=asked.closed) for server in asked.models)
 
-    assert [] == beside(run({}, []), asked.ratio("E1", "output_throughput", dense, moe))
+    assert [] == notes_of(run({}, []), asked.ratio("E1", "output_throughput", dense, moe))

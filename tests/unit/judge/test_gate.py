@@ -18,6 +18,7 @@ from perfgate.judge.gate import judge, judge_run
 from perfgate.judge.observation import RunReader
 from perfgate.judge.policy import alarm_line, noise_of_baseline, policy_for
 from perfgate.judge.verdict import Outcome, is_red
+from perfgate.report.verdict_text import render
 from tests.support import builders as m
 
 STEADY = [1000.0 * factor for factor in m.QUIET]
@@ -37,7 +38,7 @@ def test_unchanged_passes_without_escalation():
 def test_alarm_line_is_065_of_the_promise():
     """A quiet baseline that promises 2 % has its line at 0.65 x ln(1/0.98) = 1.313 %: 1.305 % as a fraction of loss."""
     result = verdict(m.THROUGHPUT, [1000.0], m.recorded(m.THROUGHPUT, STEADY))
-    assert pytest.approx(1 - 0.98**0.65) == result.alarm_line
+    assert pytest.approx(1 - 0.98**0.65) == result.threshold
 
 
 def test_escalates_where_one_launch_cannot_tell():
@@ -91,15 +92,15 @@ def test_no_baseline_says_how_to_get_one():
     """Without a baseline the verdict names the commands that make one."""
     result = verdict(m.THROUGHPUT, [1000.0], None)
     assert Outcome.NO_BASELINE == result.outcome
-    assert "`perfgate accept RUN`" in result.message
-    assert "perfgate accept" in result.message
+    assert "`perfgate accept RUN`" in render(result)
+    assert "perfgate accept" in render(result)
 
 
 def test_other_identity_is_incomparable():
     """A run with made-up weights is not compared with a baseline of real ones; both values are named."""
     result = judge(m.THROUGHPUT, m.seen(m.THROUGHPUT, 500.0, weights="dummy"), m.recorded(m.THROUGHPUT, STEADY))
     assert Outcome.INCOMPARABLE == result.outcome
-    assert "weights: dummy now, auto in the baseline" in result.message
+    assert "weights: dummy now, auto in the baseline" in render(result)
 
 
 def test_other_definition_is_incomparable():
@@ -107,7 +108,7 @@ def test_other_definition_is_incomparable():
     base = m.recorded(m.THROUGHPUT, STEADY, definition="output tokens / wall time of the shell")
     result = verdict(m.THROUGHPUT, [1000.0], base)
     assert Outcome.INCOMPARABLE == result.outcome
-    assert "wall time of the shell" in result.message
+    assert "wall time of the shell" in render(result)
 
 
 def test_context_is_printed_not_judged():
@@ -116,7 +117,7 @@ def test_context_is_printed_not_judged():
     newer = type(seen)(**{**vars(seen), "context": {"driver": "590.2", "vllm": "0.26.0"}})
     result = judge(m.THROUGHPUT, newer, m.recorded(m.THROUGHPUT, STEADY))
     assert Outcome.PASSED == result.outcome
-    assert "driver: 590.2 now, 580.1 in the baseline" in result.message
+    assert "driver: 590.2 now, 580.1 in the baseline" in render(result)
 
 
 def test_launch_without_valid_repetition_is_invalid_and_escalates_once():
@@ -128,7 +129,7 @@ def test_launch_without_valid_repetition_is_invalid_and_escalates_once():
     assert (Outcome.INVALID, 2) == (first.outcome, first.needs_launches)
     assert (Outcome.INVALID, 0) == (again.outcome, again.needs_launches)
     assert Outcome.PASSED == mended.outcome
-    assert "silent for 1,400 ms" in mended.message
+    assert "silent for 1,400 ms" in render(mended)
 
 
 def test_nothing_measured_is_invalid():
@@ -141,7 +142,7 @@ def test_contradicting_launches_are_inconclusive():
     """One launch 30 % down and two unchanged: the mean is red, the launches do not agree, nobody can tell."""
     result = verdict(m.THROUGHPUT, [700.0, 1000.0, 1000.0], m.recorded(m.THROUGHPUT, STEADY))
     assert Outcome.INCONCLUSIVE == result.outcome
-    assert "launch-to-launch variation" in result.message
+    assert "(CV)" in render(result)
 
 
 def test_agreeing_launches_are_a_regression():
@@ -157,20 +158,20 @@ def test_what_was_injected_is_told(recorded):
     result = judge(m.THROUGHPUT, launches, m.recorded(m.THROUGHPUT, recorded) if recorded else None)
 
     assert (Outcome.REGRESSED if recorded else Outcome.NO_BASELINE) == result.outcome
-    assert "injected: arguments --enforce-eager; such a run becomes no baseline" in result.message
+    assert "Injected: arguments --enforce-eager. `accept` refuses such a run." in render(result)
 
 
 def test_provisional_baseline_widens_the_line_and_says_so():
     """Three launches are not enough: the line is wider than 0.65 x 5 %, and the message says provisional."""
     result = verdict(m.THROUGHPUT, [1000.0], m.recorded(m.THROUGHPUT, STEADY[:3], delta=0.05))
-    assert result.alarm_line > 0.0325
-    assert "provisional" in result.message
+    assert result.threshold > 0.0325
+    assert "Provisional" in render(result)
 
 
 def test_six_launches_of_two_runs_are_provisional():
     """Six launches need to come from three runs, or the machine's own part of the noise was not seen."""
     result = verdict(m.THROUGHPUT, [1000.0], m.recorded(m.THROUGHPUT, STEADY, delta=0.05, runs=2))
-    assert "provisional" in result.message
+    assert "Provisional" in render(result)
 
 
 def test_single_recorded_launch_does_judge():
@@ -185,7 +186,7 @@ def test_delta_smaller_than_the_noise_never_narrows_the_line():
     noisy = [1000.0, 1040.0, 960.0, 1030.0, 970.0, 1000.0]
     result = verdict(m.THROUGHPUT, [960.0] * 3, m.recorded(m.THROUGHPUT, noisy, delta=0.005))
     assert Outcome.PASSED == result.outcome
-    assert result.alarm_line > 0.1
+    assert result.threshold > 0.1
 
 
 def test_ratio_names_both_sides_and_who_moved():
@@ -200,19 +201,21 @@ def test_ratio_names_both_sides_and_who_moved():
     baseline = type(base)(base.path, observed.identity, observed.context, metric)
     result = judge(m.RATIO, observed, baseline)
     assert Outcome.REGRESSED == result.outcome
-    assert "so it is vllm-llama-3.1-8b-tp2 under closed-c32 that moved" in result.message
-    assert (
-        "over: vllm-mixtral-8x7b-tp2 under closed-c32: 3,000 tok/s now, 3,000 tok/s in the baseline" in result.message
-    )
+    assert "The numerator moved: vllm-llama-3.1-8b-tp2, closed-c32." in render(result)
+    denominator = "Denominator: vllm-mixtral-8x7b-tp2, closed-c32: 3,000 tok/s, unchanged vs the baseline 3,000 tok/s."
+    assert denominator in render(result)
+    assert "numerator" == result.moved
 
 
 def test_message_says_tried_seen_do():
-    """The three parts of every message, the direction in words, the line, and the command that comes next."""
-    message = verdict(m.THROUGHPUT, [900.0] * 3, m.recorded(m.THROUGHPUT, STEADY)).message
-    tried, seen, *_, do = message.splitlines()
-    assert "output_throughput of vllm-mixtral-8x7b-tp2 under closed-c32: 900 tok/s on 3 launches" in tried
-    assert "lower by 10.0 %; baseline 1,000 tok/s (6 launches of 6 runs), alarm line 1.3 %" in seen
-    assert "--only vllm-mixtral-8x7b-tp2/closed-c32/output_throughput" in do
+    """The decision in the first line with change and threshold; the command that comes next in the last."""
+    message = render(verdict(m.THROUGHPUT, [900.0] * 3, m.recorded(m.THROUGHPUT, STEADY)))
+    decision, launches, baseline, *_, do = message.splitlines()
+    assert "vllm mixtral-8x7b-tp2, closed-c32, output_throughput: 900 tok/s, -10.0 % vs" in decision
+    assert "the baseline 1,000 tok/s, threshold -1.3 %" in decision
+    assert "3 launches" in launches
+    assert "6 launches of 6 runs" in baseline
+    assert "--only 'vllm-mixtral-8x7b-tp2/closed-c32/output_throughput'" in do
 
 
 @pytest.mark.parametrize("how", ["case", "baseline", "platform", "tail"])
@@ -239,14 +242,14 @@ def test_known_regression_passes_until_its_day():
     on_time = judge(m.THROUGHPUT, m.seen(m.THROUGHPUT, 900.0), base, today=datetime.date(2026, 12, 31))
     late = judge(m.THROUGHPUT, m.seen(m.THROUGHPUT, 900.0), base, today=datetime.date(2027, 1, 1))
     assert [Outcome.PASSED, Outcome.REGRESSED] == [on_time.outcome, late.outcome]
-    assert "upstream fix pending" in on_time.message
+    assert "upstream fix pending" in render(on_time)
 
 
 def test_known_regression_that_is_gone_is_red():
     """Once the loss is gone the entry must go too, or it would hide the next one."""
     result = verdict(m.THROUGHPUT, [1000.0] * 3, m.recorded(m.THROUGHPUT, STEADY, known=KNOWN))
     assert Outcome.INVALID == result.outcome
-    assert "it is gone" in result.message
+    assert "the accepted loss of 10.0 % is gone" in render(result)
     assert is_red(result.outcome, result.gate, required=False)
 
 
@@ -266,7 +269,7 @@ def test_known_move_does_not_hide_one_the_other_way():
     )
     outcomes = [judge(m.CPU_RATIO, m.seen(m.CPU_RATIO, *[v] * 3), base, today=m.TODAY) for v in (2.6, 1.4)]
     assert [Outcome.PASSED, Outcome.REGRESSED] == [result.outcome for result in outcomes]
-    assert "it moved the other way now" in outcomes[1].message
+    assert "The value now moved the other way." in render(outcomes[1])
 
 
 def test_what_drowns_in_noise_is_reported_only():
@@ -277,8 +280,7 @@ def test_what_drowns_in_noise_is_reported_only():
     wanted = verdict(m.THROUGHPUT, [900.0] * 3, m.recorded(m.THROUGHPUT, STEADY, reason="shared host", **wide))
     assert [Outcome.PASSED, Outcome.REGRESSED, Outcome.PASSED] == [each.outcome for each in (within, beyond, wanted)]
     assert ["report", "hard", "hard"] == [each.gate for each in (within, beyond, wanted)]
-    assert "reported only: too few launches, or too noisy ones; only a loss beyond" in within.message
-    assert within.message.splitlines()[-1].startswith("  do:")
+    assert "Report-only: too few or too noisy launches; only a loss beyond" in render(within)
 
 
 def test_a_first_launch_that_detects_nothing_does_not_pass():
@@ -286,7 +288,7 @@ def test_a_first_launch_that_detects_nothing_does_not_pass():
     base = m.recorded(m.TTFT, [15.0], delta=0.10)
     within, beyond = (judge(m.TTFT, m.seen(m.TTFT, value), base) for value in (22.0, 90.0))
     assert [(Outcome.PASSED, "report"), (Outcome.REGRESSED, "hard")] == [(v.outcome, v.gate) for v in (within, beyond)]
-    assert "reported only: too few launches, or too noisy ones" in within.message
+    assert "Report-only: too few or too noisy launches" in render(within)
 
 
 def test_reported_only_says_so_also_where_it_is_worse():
@@ -294,7 +296,7 @@ def test_reported_only_says_so_also_where_it_is_worse():
     base = m.recorded(m.THROUGHPUT, STEADY, gate="report", reason="shared host")
     told = [verdict(m.THROUGHPUT, [value] * 3, base) for value in (1000.0, 500.0)]
     assert [Outcome.PASSED, Outcome.REGRESSED] == [each.outcome for each in told]
-    assert all("reported only: shared host" in each.message and each.gate == "report" for each in told)
+    assert all("Report-only: shared host" in render(each) and each.gate == "report" for each in told)
 
 
 @pytest.mark.parametrize(
@@ -318,7 +320,7 @@ def test_what_is_recorded_of_something_else_is_shown_and_not_judged():
     base = m.recorded(m.THROUGHPUT, STEADY)
     result = judge(m.THROUGHPUT, m.seen(m.THROUGHPUT, 900.0, weights="dummy"), base)
     assert (Outcome.INCOMPARABLE, -0.1) == (result.outcome, pytest.approx(result.change, abs=1e-4))
-    assert "by its value alone lower by 10.0 % (1,000 tok/s)" in result.message
+    assert "By value alone: -10.0 % vs the baseline 1,000 tok/s." in render(result)
 
 
 def test_unused_baselines(tmp_path):
@@ -353,7 +355,7 @@ def test_judgement_is_scale_free_and_consistent(base, now, delta):
     )
     assert small.outcome == large.outcome
     if small.outcome in (Outcome.REGRESSED, Outcome.INCONCLUSIVE):
-        assert small.worse_by > small.alarm_line
+        assert small.worse_by > small.threshold
         worse = verdict(m.THROUGHPUT, [v * 0.9 for v in now], m.recorded(m.THROUGHPUT, base, delta=delta))
         assert worse.outcome in (Outcome.REGRESSED, Outcome.INCONCLUSIVE)
 
@@ -400,4 +402,4 @@ def test_line_of_the_judge_is_that_of_the_policy():
     base = m.recorded(m.THROUGHPUT, STEADY)
     noise = noise_of_baseline(base.metric, policy_for("h200x2", "output_throughput", ratio=False))
     line = alarm_line(0.02, noise, 3, higher_is_better=True)
-    assert pytest.approx(1 - math.exp(-line)) == verdict(m.THROUGHPUT, [1000.0] * 3, base).alarm_line
+    assert pytest.approx(1 - math.exp(-line)) == verdict(m.THROUGHPUT, [1000.0] * 3, base).threshold

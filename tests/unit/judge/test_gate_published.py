@@ -13,6 +13,7 @@ from perfgate.judge.gate import judge, judge_case
 from perfgate.judge.verdict import Outcome
 from perfgate.load.metrics import METRICS
 from perfgate.load.workload import Workload
+from perfgate.report.verdict_text import render
 from tests.support import builders as m
 
 ROOT = Path(__file__).resolve().parents[3] / "baselines" / "published"
@@ -164,8 +165,8 @@ def test_other_weights_make_it_a_comparison():
     """With made-up weights a hard case has no guard: no baseline, with the comparison in the message."""
     result = judge(m.THROUGHPUT, m.seen(m.THROUGHPUT, 1000.0, weights="dummy"), published())
     assert (Outcome.NO_BASELINE, 3000.0) == (result.outcome, result.baseline)
-    assert "lower by 66.7 % beside the published 3,000 tok/s" in result.message
-    assert "weights: dummy now, auto in the baseline" in result.message
+    assert "-66.7 % vs the published 3,000 tok/s" in render(result)
+    assert "weights: dummy now, auto in the baseline" in render(result)
 
 
 def test_figure_that_does_not_hold_is_shown_only():
@@ -173,7 +174,7 @@ def test_figure_that_does_not_hold_is_shown_only():
     case = msgspec.structs.replace(m.THROUGHPUT, gate="report")
     result = judge(case, m.seen(case, 1000.0), published(holds=False))
     assert (Outcome.REGRESSED, "report", 0) == (result.outcome, result.gate, result.needs_launches)
-    assert "comparison only" in result.message
+    assert "Comparison only" in render(result)
 
 
 def test_a_run_with_real_weights_meets_the_guards_identity():

@@ -118,7 +118,7 @@ def test_simulated_pairs_are_judged_as_real_ones(scatter):
 
     assert [bool(v.needs_launches) for v in first] == pairs_doubtful(losses, 0.05).tolist()
     assert [v.outcome is Outcome.REGRESSED for v in real] == pairs_red(losses, 0.05).tolist()
-    assert [bool(v.demoted) for v in real] == pairs_untold(losses, 0.05).tolist()
+    assert [bool(v.report_only_reason) for v in real] == pairs_untold(losses, 0.05).tolist()
     assert any(v.outcome is Outcome.REGRESSED for v in real)
     assert not any(v.needs_launches for v in real)
 

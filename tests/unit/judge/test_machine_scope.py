@@ -19,6 +19,7 @@ from perfgate.judge.policy import (
     pooled_variation,
 )
 from perfgate.judge.verdict import Outcome
+from perfgate.report.verdict_text import render
 from perfgate.results.samples import Sample
 from tests.support import builders as m
 from tests.support.builders import MACHINES, fleet
@@ -38,9 +39,10 @@ def test_unchanged_passes_on_every_machine(machine):
     """Each is as fast as it was."""
     result = on(machine, MACHINES[machine])
 
-    assert (Outcome.PASSED, 0, 0.02) == (result.outcome, result.needs_launches, result.delta)
-    told = f"6 launches of 6 runs, all on this machine, {machine}; launch-to-launch variation pooled with 2 other machines"
-    assert told in result.message
+    assert (Outcome.PASSED, 0, 0.02) == (result.outcome, result.needs_launches, result.target_effect)
+    message = render(result)
+    assert f"Baseline: 6 launches of 6 runs, all on this machine ({machine})." in message
+    assert "Launch-to-launch variation is pooled with 2 other machines." in message
 
 
 def test_a_loss_of_2_percent_is_caught_on_its_own_machine():
@@ -54,7 +56,7 @@ def test_a_loss_of_2_percent_is_caught_on_its_own_machine():
 
 def test_where_nothing_tells_machines_apart_all_launches_count():
     """As on CPUs; so do all where one launch's machine is not known."""
-    assert "18 launches of 18 runs), " in on(None, 1000.0).message
+    assert "Baseline: 18 launches of 18 runs." in render(on(None, 1000.0))
 
     baseline = fleet()
     some = dataclasses.replace(baseline, machines=dict(list(baseline.machines.items())[1:]))
@@ -65,8 +67,8 @@ def test_on_a_new_machine_each_recorded_one_counts_once():
     """Three machines tell little of a fourth, however often each was launched: the line is as wide as for three."""
     result = on("gpu-new", 1000.0)
 
-    assert "3 machines, each counted once; gpu-new has too few launches of its own), " in result.message
-    assert "provisional: the line is widened until 6 launches of 3 runs are recorded on this machine" in result.message
+    assert "3 machines, each counted once; gpu-new has too few launches of its own." in render(result)
+    assert "the threshold is widened until 6 launches of 3 runs are recorded on this machine" in render(result)
     assert Outcome.PASSED == on("gpu-new", 960.0, 960.0, 960.0).outcome
     assert Outcome.REGRESSED == on("gpu-new", 850.0, 850.0, 850.0).outcome
 

@@ -20,6 +20,7 @@ from perfgate.judge.verdict import Outcome
 from perfgate.load.workload import Workload
 from perfgate.models.routing import LayerShares, RequestRouting, Routing
 from perfgate.models.routing_stats import values
+from perfgate.report.verdict_text import render
 from perfgate.results.samples import Sample
 from perfgate.results.schema import save
 from tests.support import builders as m
@@ -85,8 +86,8 @@ def test_other_routing_is_red_and_names_the_layer(store):
     assert (Outcome.REGRESSED, "hard", 0) == (verdict.outcome, verdict.gate, verdict.needs_launches)
     # |45 - 25| + |15 - 25| + |20 - 25| x 2, halved
     assert 0.20 == pytest.approx(verdict.worse_by, abs=0.001)
-    for text in ("in layer 0, 20.0 % of the choices", "expert 0 has 45.0 %, had 25.0 %", "--reason"):
-        assert text in verdict.message
+    for text in ("in layer 0, 20.0 % of the choices", "Expert 0 has 45.0 % of them and had 25.0 %", "--reason"):
+        assert text in render(verdict)
 
 
 def test_more_even_is_another_routing_too(store):
@@ -100,7 +101,7 @@ def test_collapse_needs_no_baseline(tmp_path, case):
     verdict = judge_case(run(EVEN, COLLAPSED), case, Store(tmp_path))
 
     assert (Outcome.REGRESSED, "hard") == (verdict.outcome, verdict.gate)
-    assert "layer 1: experts 0 and 1 take 94.0 %" in verdict.message
+    assert "layer 1: experts 0 and 1 take 94.0 %" in render(verdict)
 
 
 def test_no_more_launches_for_where_tokens_go(store, tmp_path):
@@ -200,4 +201,4 @@ def test_known_change_passes_until_its_day(store):
     assert Outcome.REGRESSED == judge_case(changed, SHARES, store, day).outcome
     gone = judge_case(run(EVEN, SKEWED, run_id="20260603-120000-1"), SHARES, store, day)
     assert Outcome.INVALID == gone.outcome
-    assert "that is gone" in gone.message
+    assert "the accepted shift is gone" in render(gone)

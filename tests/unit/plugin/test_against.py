@@ -10,6 +10,7 @@ import sys
 import msgspec
 import pytest
 
+from perfgate.report.verdict_text import render
 from perfgate.results.schema import load, save
 from tests.support.projects import newest_run, outcomes, perfgate, verdicts
 
@@ -39,7 +40,7 @@ def test_base_and_candidate_in_turn(project, pytester):
         assert "ABBAAB" == "".join(order)
     assert {"fake-mixtral-small-tp2"} == {launch.server for launch in results.launches if launch.injected}
     slowed.stdout.fnmatch_lines(
-        ["*metric*value*base*change*verdict*", "*slower by 33.3 %*REGRESSED*", "*unchanged*PASSED*"]
+        ["*metric*value*base*change*verdict*", "*-33.3 % (slower)*REGRESSED*", "*unchanged*PASSED*"]
     )
     slowed.stdout.fnmatch_lines(["base fake: *", "candidate fake: *"])
     assert (0, 1) == tuple(perfgate(pytester, "judge", run).ret for run in ("same", "slowed"))
@@ -82,7 +83,7 @@ def test_a_loss_in_doubt_is_worth_three_more_pairs(project, pytester):
     results = load(pytester.path / "mine")
     begun = sorted((launch.start.started_unix_s, launch.server) for launch in results.launches)
     assert "ABBAABBAABBA" == "".join("A" if server.endswith("-base") else "B" for _, server in begun)
-    assert "6 pairs launched in turn" in results.verdicts[-1].message
+    assert "6 pairs launched in turn" in render(results.verdicts[-1])
 
 
 def _slowed(row, factor):
@@ -104,7 +105,7 @@ def test_more_pairs_where_three_tell_too_little(project, pytester):
     assert (0, {"passed": 1}) == (done.ret, outcomes(done)), done.stdout.str()
     begun = sorted((launch.start.started_unix_s, launch.server) for launch in load(pytester.path / "mine").launches)
     assert "ABBAABBA" == "".join("A" if server.endswith("-base") else "B" for _, server in begun)
-    assert "4 pairs launched in turn" in load(pytester.path / "mine").verdicts[0].message
+    assert "4 pairs launched in turn" in render(load(pytester.path / "mine").verdicts[0])
 
 
 def test_base_build_that_does_not_start_is_invalid(project, pytester, monkeypatch):
@@ -115,7 +116,7 @@ def test_base_build_that_does_not_start_is_invalid(project, pytester, monkeypatc
     assert (1, {"failed": 1}) == (result.ret, outcomes(result))
     results = load(newest_run(pytester))
     assert ["INVALID"] == [row.outcome for row in results.verdicts]
-    assert "fake-mixtral-small-tp2-base could not be had: exited with status 3" in results.verdicts[0].message
+    assert "fake-mixtral-small-tp2-base could not be had: exited with status 3" in render(results.verdicts[0])
     assert ["fake-mixtral-small-tp2-base"] == list(results.failures)
 
 
@@ -126,7 +127,7 @@ def test_base_build_that_answers_wrongly_is_invalid(project, pytester, monkeypat
     result = project("-m", "cpu", "-k", "test_output_throughput", *AGAINST)
 
     assert (1, {"failed": 1, "passed": 1}) == (result.ret, outcomes(result)), result.stdout.str()
-    result.stdout.fnmatch_lines(["*needs 3 pairs of positive values, got none*", "*base: launch 0: 32 requests have*"])
+    result.stdout.fnmatch_lines(["*3 pairs of positive values are needed, there are none*", "*base: launch 0: 32 requests have*"])
     assert "INVALID" in verdicts(newest_run(pytester)).values()
 
 

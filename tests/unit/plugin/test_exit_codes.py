@@ -93,15 +93,15 @@ def test_green_is_only_the_whole_suite(small, pytester, monkeypatch):
 
     assert (0, {"passed": 4}) == (whole.ret, outcomes(whole)), whole.stdout.str()
     assert (1, {"passed": 1}) == (some.ret, outcomes(some))
-    some.stdout.fnmatch_lines(["*a part of the suite*which is red; left out: 3 cases that -k*did not select*"])
+    some.stdout.fnmatch_lines(["*Only part of the suite ran (fails the run); not run: 3 cases that -k*did not select*"])
     assert (1, {"passed": 1}) == (named.ret, outcomes(named))
-    named.stdout.fnmatch_lines(["*a part of the suite*which is red; left out: 3 cases that*a test's name*"])
+    named.stdout.fnmatch_lines(["*Only part of the suite ran (fails the run); not run: 3 cases that*a test's name*"])
     assert 0 != crashed.ret
     assert 0 != stopped.ret
     stopped.stdout.fnmatch_lines(["it ended early; to go on: the same command with --run-dir=*stopped --resume"])
     assert [False, False] == [load(pytester.path / run).complete for run in ("crashed", "stopped")]
     assert 1 == file.ret
-    file.stdout.fnmatch_lines(["*a part of the suite*which is red; left out: tests/perf/test_more.py*"])
+    file.stdout.fnmatch_lines(["*Only part of the suite ran (fails the run); not run: tests/perf/test_more.py*"])
 
 
 def test_parts_of_one_run_make_the_whole(small, pytester):
@@ -131,7 +131,7 @@ def test_what_drops_tests_unsaid_is_not_green(small, pytester, monkeypatch):
     expected = small(*REQUIRED)
 
     assert (1, {"passed": 1}) == (some.ret, outcomes(some))
-    some.stdout.fnmatch_lines(["*a part of the suite*which is red; left out: 3 cases that*--lf*"])
+    some.stdout.fnmatch_lines(["*Only part of the suite ran (fails the run); not run: 3 cases that*--lf*"])
     assert (1, {"xfailed": 1, "xpassed": 3}) == (expected.ret, outcomes(expected))
 
 

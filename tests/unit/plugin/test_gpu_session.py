@@ -109,11 +109,11 @@ def test_what_cannot_run_here_is_red_where_all_is_required(gpus, pytester, monke
     lacking = load(pytester.path / "run").lacking
     assert 1 == result.ret
     assert {"mixtral"} == {case.split("-")[1] for case in lacking}
-    told = f"{len(lacking)} case* without a verdict, which is red: mixtral-8x7b needs 93.4 GB of weights*"
+    told = f"No verdict for {len(lacking)} case* (fails the run): mixtral-8x7b needs 93.4 GB of weights*"
     result.stdout.fnmatch_lines([told])
     summary = (pytester.path / "run" / "summary.md").read_text()
     assert summary.startswith("## ✗ Red")
-    assert "without a verdict, which is red: mixtral-8x7b needs" in summary
+    assert "(fails the run): mixtral-8x7b needs" in summary
 
 
 def test_too_few_gpus_name_the_size_that_fits(gpus):

@@ -12,6 +12,7 @@ import pytest
 
 from perfgate.history.store import History
 from perfgate.locations import HISTORY_FILE
+from perfgate.report.verdict_text import render
 from perfgate.results.schema import load, save
 from tests.support import builders, fake_suite
 from tests.support.projects import newest_run, outcomes, record
@@ -202,14 +203,14 @@ def test_a_failed_start_is_told_whole_once_and_kept(project, pytester, monkeypat
     assert (1, 3) == (shown.count("its last 40 lines"), shown.count("; more by tests/"))
     assert "During handling" not in shown
     result.stdout.fnmatch_lines(
-        ["*7 judged, 4 red*", "*x1; could not be had: fake-mixtral-8x7b-tp1", "SKIPPED [[]3[]]*"]
+        ["*7 judged, 4 red*", "*x1; failed to start: fake-mixtral-8x7b-tp1", "SKIPPED [[]3[]]*"]
     )
     results = load(pytester.path / "run")
     assert ["fake-mixtral-8x7b-tp1"] == list(results.failures)
     assert "its last 40 lines" in results.failures["fake-mixtral-8x7b-tp1"].detail
     rows = [row for row in results.verdicts if "mixtral" in row.case]
     assert 4 * ["INVALID"] == [row.outcome for row in rows]
-    assert all("fake-mixtral-8x7b-tp1 could not be had: exited with status 3" in row.message for row in rows)
+    assert all("fake-mixtral-8x7b-tp1 could not be had: exited with status 3" in render(row) for row in rows)
     assert "4 INVALID" in (pytester.path / "run" / "summary.md").read_text()
 
 

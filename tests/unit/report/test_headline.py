@@ -27,10 +27,10 @@ def test_a_server_that_could_not_be_had_is_red_and_named():
         results, cases=results.cases[:1], failures={"vllm-mixtral-small-tp2": row, "vllm-other-tp2": row}
     )
 
-    assert "Red: 1 of 1 judged cases passed; 2 servers could not be had" == verdict_sentence(results)
+    assert "Red: 1 of 1 judged cases passed; 2 servers failed to start" == verdict_sentence(results)
     for text in (summary.markdown(results, None), build(Report([results]))):
-        assert "vllm-mixtral-small-tp2 could not be had: exited with status 1. To do: use more GPUs" in text
-    assert "::error title=vllm-mixtral-small-tp2 could not be had::exited with status 1. use more GPUs" in (
+        assert "vllm-mixtral-small-tp2 failed to start: exited with status 1. To do: use more GPUs" in text
+    assert "::error title=vllm-mixtral-small-tp2 failed to start::exited with status 1. use more GPUs" in (
         summary.workflow_commands(results, {"GITHUB_ACTIONS": "true"})
     )
 
@@ -41,7 +41,7 @@ def test_what_was_not_judged_is_not_green():
     reported = tuple(msgspec.structs.replace(row, gate="report") for row in results.verdicts)
 
     assert "Undecided: 1 of 2 judged cases passed; 1 NO_BASELINE" == verdict_sentence(results)
-    assert "Undecided: nothing was judged; 2 values only reported" == verdict_sentence(
+    assert "Undecided: nothing was judged, 2 values report-only" == verdict_sentence(
         msgspec.structs.replace(results, verdicts=reported)
     )
     assert "<h1>? Undecided" in build(Report([results]))
@@ -54,8 +54,8 @@ def test_cases_of_which_the_same_was_seen_are_one_item():
     assert ["batch-8, output_throughput", "rate-2, output_throughput", "2 cases"] == [
         item.title.partition(": ")[2].removeprefix("vllm mixtral-8x7b-tp2, ") for item in items
     ]
-    assert "batch-1, output_throughput; vllm mixtral-8x7b-tp2, rate-1, output_throughput" in items[-1].seen
-    assert "look" == items[-1].do
+    assert "batch-1, output_throughput; vllm mixtral-8x7b-tp2, rate-1, output_throughput" in items[-1].finding
+    assert "look" == items[-1].advice
     assert 2 == len(items[-1].messages)
 
 

@@ -41,7 +41,7 @@ def test_equal_builds_are_named():
     """Base and candidate by the same Python: a check of the noise, or a mistake."""
     results = run()
     base = msgspec.structs.replace(results.servers[m.MOE.key], config=msgspec.structs.replace(m.MOE, build="base"))
-    pair = msgspec.structs.replace(results, servers=results.servers | {"base": base}, against={"vllm": "3.12"})
+    pair = msgspec.structs.replace(results, servers=results.servers | {"base": base}, against={"vllm": "3.12"}, mode="paired")
 
     assert notices.builds(pair)[0].startswith("vllm: base and candidate are the same 3.12")
     assert 2 == len(notices.builds(msgspec.structs.replace(pair, against={"vllm": "/base"})))

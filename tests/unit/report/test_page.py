@@ -31,7 +31,7 @@ def test_page_stands_alone(page):
 def test_page_says_it_in_words(page):
     """The headline, the change beside the noise, and what to do stand in the page; what is quoted is escaped."""
     assert "<h1>✗ Red: 1 of 3 judged cases passed; 1 INCONCLUSIVE, 1 REGRESSED</h1>" in page
-    assert "slower by 5.0 %, 3.2x the noise" in page
+    assert "-5.0 % (slower), 3.2x the noise" in page
     assert "<b>To do:</b> look" in page
     assert "&lt;less&gt; &amp; REGRESSED" in page
 
@@ -75,19 +75,19 @@ def test_two_runs_stand_side_by_side():
     worse = msgspec.structs.replace(after.verdicts[0], value=900.0)
     text = build(Report([before, msgspec.structs.replace(after, verdicts=(worse,))]))
 
-    assert "last beside first" in text
-    assert "slower by 10.0 %" in text
+    assert "last vs first" in text
+    assert "-10.0 % (slower)" in text
     assert text.index("Red: 0 of 1") < text.index("Green: 1 of 1")
 
 
 def test_a_page_that_grows_too_large_says_what_it_leaves_out():
     """Beyond its limit the messages of passed cases go, never those of failed ones."""
     results = judged("PASSED", "REGRESSED")
-    long = msgspec.structs.replace(results.verdicts[0], message="x" * MOST_BYTES)
+    long = msgspec.structs.replace(results.verdicts[0], summary="x" * MOST_BYTES)
     text = build(Report([msgspec.structs.replace(results, verdicts=(long, results.verdicts[1]))]))
 
     assert len(text.encode()) < MOST_BYTES
-    assert "leaves out the messages" in text
+    assert "leaves out the details" in text
     assert "&lt;less&gt; &amp; REGRESSED" in text
 
 
@@ -107,7 +107,7 @@ def test_beside_a_base_build():
     text = build(Report([msgspec.structs.replace(results, verdicts=rows)], Store(Path("none"))))
 
     assert "Ticks: the launches of the base build." in text
-    assert "slower by 5.0 %" in text
+    assert "-5.0 % (slower)" in text
     assert '<button type="button">base build</button>' in text
 
 

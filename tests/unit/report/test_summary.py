@@ -10,7 +10,7 @@ def test_summary_is_cut_with_a_sentence():
 
     assert text == summary.fitted(text, 5000)
     assert len(cut.encode()) <= 500
-    assert "the summary has 5,000 bytes and this place takes 500" in cut
+    assert "the summary has 5,000 bytes, the limit here is 500" in cut
 
 
 def test_a_cut_leaves_nothing_open():

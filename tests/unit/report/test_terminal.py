@@ -4,12 +4,14 @@ import msgspec
 import pytest
 from rich.text import Text
 
-from perfgate.cases import Case, Load
+from perfgate.cases import Case, Load, title
 from perfgate.engines.base import ServerConfig
 from perfgate.load.workload import Workload
 from perfgate.machine.hardware import attached
 from perfgate.report import terminal as report
-from perfgate.results.schema import RunResults, VerdictRow
+from perfgate.report import verdict_text
+from perfgate.results.schema import RunResults
+from perfgate.results.verdict import Outcome, Verdict
 
 SPARSE = ServerConfig(engine="vllm", model="mixtral-small", tensor_parallel_size=2)
 DENSE = msgspec.structs.replace(SPARSE, model="llama-small")
@@ -27,15 +29,16 @@ def results(*outcomes):
     """A run with one case for each (outcome, gate)."""
     cases = [case((SPARSE, msgspec.structs.replace(CLOSED, name=f"w{n}"))) for n in range(len(outcomes))]
     rows = [
-        VerdictRow(
+        Verdict(
             case=c.id,
             test="t",
             experiment="E1",
             metric=c.metric,
-            outcome=outcome,
+            outcome=Outcome(outcome),
             gate=gate,
-            message=f"about w{n}",
+            summary=f"about w{n}",
             value=95.0,
+            unit="tok/s",
             baseline=100.0,
             change=-0.05,
         )
@@ -68,23 +71,7 @@ def results(*outcomes):
 )
 def test_what_is_measured_is_named(of, over, words):
     """Servers and workloads are named once each, the engine in front where it is one."""
-    assert words == report.what(case(of, over))
-
-
-@pytest.mark.parametrize(
-    ("value", "metric", "ratio", "text"),
-    [
-        (None, "output_throughput", False, "-"),
-        (2.674, "output_throughput", True, "2.67x"),
-        (200.44, "output_throughput", False, "200.4 tok/s"),
-        (262144.0, "kv_cache_tokens", False, "262,144 tokens"),
-        (5.921e9, "memory_bytes", False, "5.921 GB"),
-        (1.0, "weights_over_arithmetic", False, "1"),
-    ],
-)
-def test_figures_carry_their_unit(value, metric, ratio, text):
-    """A figure is shown with its unit, a ratio with a times sign, and nothing as a dash."""
-    assert text == report.figure(value, metric, ratio)
+    assert words == title(case(of, over).id)
 
 
 def test_what_needs_attention_comes_first():
@@ -93,18 +80,18 @@ def test_what_needs_attention_comes_first():
     lines = [line for line in report.table(run, 150, terminal=False).splitlines() if " w" in line]
 
     assert ["w3", "w2", "w0", "w1"] == [name for line in lines for name in line.split() if name.startswith("w")]
-    assert "REGRESSED (reported)" in lines[-1]
+    assert "REGRESSED (report-only)" in lines[-1]
 
 
 def test_change_is_told_in_words():
     """The change is told as what it means for the metric; beside the noise where that is known."""
-    assert "slower by 5.0 %" in report.table(results(("PASSED", "hard")), 150, terminal=False)
+    assert "-5.0 % (slower)" in report.table(results(("PASSED", "hard")), 150, terminal=False)
     row = msgspec.structs.replace(results(("PASSED", "hard")).verdicts[0], noise=0.02, change=0.062)
-    latency = msgspec.structs.replace(row, metric="itl_median_ms")
+    latency, ratio = (msgspec.structs.replace(row, unit=unit) for unit in ("ms", "x"))
 
-    assert "faster by 6.2 %, 3.0x the noise" == report.in_words(row, is_ratio=False)
-    assert "slower by 6.2 %, 3.0x the noise" == report.in_words(latency, is_ratio=False)
-    assert "higher by 6.2 %, 3.0x the noise" == report.in_words(latency, is_ratio=True)
+    assert "+6.2 % (faster), 3.0x the noise" == verdict_text.change(row)
+    assert "+6.2 % (slower), 3.0x the noise" == verdict_text.change(latency)
+    assert "+6.2 %, 3.0x the noise" == verdict_text.change(ratio)
 
 
 def test_quiet_when_all_is_well():
@@ -112,7 +99,7 @@ def test_quiet_when_all_is_well():
     well = results(*[("PASSED", "hard")] * 30, ("PASSED", "report"))
     ill = results(*[("PASSED", "hard")] * 30, ("REGRESSED", "hard"))
 
-    assert "not shown: 30 passed, 1 reported (all with -v, or in the report)" == report.table(well, 150, False, False)
+    assert "not shown: 30 passed, 1 report-only (-v and the report show all)" == report.table(well, 150, False, False)
     assert 1 == report.table(ill, 150, False, False).count("REGRESSED")
     assert 30 == report.table(well, 150, False, True).count("PASSED") - 1
 
@@ -132,15 +119,16 @@ def test_only_judged_cases_are_explained():
     """Messages are those of judged cases that did not simply pass; improvements are told by themselves too."""
     run = results(("PASSED", "hard"), ("REGRESSED", "report"), ("IMPROVED", "hard"), ("REGRESSED", "hard"))
 
-    assert ["about w3", "about w2"] == report.attention(run)
-    assert ["about w2"] == report.improvements(run)
+    headings = ["REGRESSED: vllm mixtral-small-tp2, w3", "IMPROVED: vllm mixtral-small-tp2, w2"]
+    assert headings == [text.partition(", output")[0] for text in report.attention(run)]
+    assert headings[1:] == [text.partition(", output")[0] for text in report.improvements(run)]
 
 
 def test_cases_of_which_nothing_is_recorded_are_told_together():
     """One message with their number, and what to do once."""
     nothing = results(*[("NO_BASELINE", "hard")] * 3)
-    rows = [msgspec.structs.replace(row, message=f"{row.case}\n  do: record it") for row in nothing.verdicts]
-    assert ["3 cases, NO_BASELINE\n  do: record it"] == report.attention(
+    rows = [msgspec.structs.replace(row, summary="nothing", advice="record it") for row in nothing.verdicts]
+    assert ["NO_BASELINE: 3 cases: nothing\n  do:   record it"] == report.attention(
         msgspec.structs.replace(nothing, verdicts=tuple(rows))
     )
 
@@ -149,8 +137,8 @@ def test_headline_counts():
     """The headline counts judged, red, undecided, reported and missing cases."""
     run = results(("PASSED", "hard"), ("NO_BASELINE", "hard"), ("PASSED", "report"))
 
-    assert "2 judged, 0 red, 1 undecided, 1 reported" == report.headline(run, required=False, missing=0)
-    assert "2 judged, 1 red, 1 reported, 1 without a verdict" == report.headline(run, True, 1)
+    assert "2 judged, 0 red, 1 undecided, 1 report-only" == report.headline(run, required=False, missing=0)
+    assert "2 judged, 1 red, 1 report-only, 1 without a verdict" == report.headline(run, True, 1)
 
 
 def run_of(*failed):
@@ -161,9 +149,8 @@ def run_of(*failed):
         "ratio": case((DENSE, CLOSED), (SPARSE, CLOSED)),
     }
     rows = results(*[("REGRESSED" if name in failed else "PASSED", "hard") for name in cases]).verdicts
-    moved = f"  so it is {SPARSE.key} under closed-c16 that moved"
     rows = tuple(
-        msgspec.structs.replace(row, case=c.id, message=moved if c.over else "")
+        msgspec.structs.replace(row, case=c.id, moved="denominator" if c.over else None)
         for row, c in zip(rows, cases.values(), strict=True)
     )
     return msgspec.structs.replace(results(), cases=tuple(cases.values()), verdicts=rows)
@@ -171,7 +158,7 @@ def run_of(*failed):
 
 def test_what_all_failures_share_is_said():
     """Failures of one server alone are told in one sentence; a ratio counts for the side that moved."""
-    told = "All 2 failures are of vllm-mixtral-small-tp2; none is of the 1 judged case without it."
+    told = "All 2 failures are on vllm-mixtral-small-tp2; the 1 judged case without it did not fail."
     assert told == report.in_common(run_of("sparse", "ratio"))
     assert "" == report.in_common(run_of("sparse", "dense", "ratio"))
     assert "" == report.in_common(run_of("ratio"))

@@ -75,9 +75,9 @@ def test_injected_change_is_shown_with_its_model(shown):
         f"| later ({EAGER}) | 1 | 2 | PASSED 4 | 0 of 1 | nothing to name | 0 | 1 green |",
     ] == lines[2:5]
     throughput = f"| eager | **{m.MOE.key}** (injected) | output_throughput | closed-c32: "
-    assert throughput + "slower by 10.0 %, **REGRESSED** 1 of 1 |" in lines
+    assert throughput + "-10.0 % (slower), **REGRESSED** 1 of 1 |" in lines
     # 1 / 0.9
-    assert any("| itl_median_ms | closed-c32: slower by 11.1 %, **REGRESSED** 1 of 1 |" in line for line in lines)
+    assert any("| itl_median_ms | closed-c32: +11.1 % (slower), **REGRESSED** 1 of 1 |" in line for line in lines)
     assert f"| eager | {m.DENSE.key} | output_throughput | closed-c32: unchanged |" in lines
 
 
@@ -96,7 +96,7 @@ def test_median_over_launches_and_runs(shown):
     lines = shown({f"slow/{n:02}": run(10 + n, moe=moe, injected=INJECTED) for n, moe in enumerate((0.9, 0.8, 0.5))})
 
     row = next(line for line in lines if "slow" in line and "output_throughput" in line and m.MOE.key in line)
-    assert "slower by 20.0 %, **REGRESSED** 3 of 3" in row
+    assert "-20.0 % (slower), **REGRESSED** 3 of 3" in row
 
 
 def test_what_the_engine_reports_makes_it_incomparable(shown):
@@ -105,7 +105,7 @@ def test_what_the_engine_reports_makes_it_incomparable(shown):
 
     beside = "INCOMPARABLE (by its speed alone"
     assert f"| {beside} REGRESSED) 3, PASSED 1 | 1 of 1 | yes | 0 | none |" in lines[2]
-    assert any("slower by 10.0 %, **INCOMPARABLE (by its speed alone REGRESSED)** 1 of 1" in line for line in lines)
+    assert any("-10.0 % (slower), **INCOMPARABLE (by its speed alone REGRESSED)** 1 of 1" in line for line in lines)
 
 
 def test_what_a_run_measured_before_it_was_cut_off_is_shown(shown):

@@ -11,7 +11,8 @@ from perfgate.cases import Case, Load
 from perfgate.files import RunDataError
 from perfgate.load.repetition import RequestRow
 from perfgate.results import schema as rundata
-from perfgate.results.schema import Server, VerdictRow, load, save
+from perfgate.results.schema import Server, load, save
+from perfgate.results.verdict import Outcome, Verdict
 from perfgate.servers.launch_record import PhaseTime
 from tests.support.builders import (
     CLOSED,
@@ -56,9 +57,9 @@ def whole_run():
         measurements=(measurement(0, good, repetition(1, invalid=("2 failed",)), error="died"),),
         cases=(case,),
         verdicts=(
-            VerdictRow(
+            Verdict(
                 case=case.id, test="tests/perf/test_x.py::test_y", experiment="E1", metric="output_throughput",
-                outcome="regressed", gate="hard", message="it is slower", value=0.3, baseline=0.4, change=-0.25,
+                outcome=Outcome.REGRESSED, gate="hard", summary="it is slower", value=0.3, baseline=0.4, change=-0.25,
                 launches=3,
             ),
         ),

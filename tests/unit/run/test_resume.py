@@ -55,7 +55,7 @@ def test_whole_launches_are_kept_and_the_run_goes_on():
 def test_what_earlier_commands_decided_is_decided_anew():
     """They may have had other baselines; what they asked stays asked."""
     previous = run(cases=(m.THROUGHPUT, m.RATIO))
-    row = Verdict(case=m.RATIO.id, metric="output_throughput", outcome=Outcome.PASSED, gate="hard", message="")
+    row = Verdict(case=m.RATIO.id, metric="output_throughput", outcome=Outcome.PASSED, gate="hard", summary="")
     previous = msgspec.structs.replace(previous, verdicts=(row.row(m.RATIO, "test_then"),))
 
     results = resumed(empty(), previous, NEEDS)

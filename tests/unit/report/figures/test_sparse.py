@@ -60,8 +60,8 @@ def with_routing(results, *layers, invalid=()):
 def verdict(outcome):
     """What was decided about the shares."""
     return Verdict(
-        case=SHARES.id, metric=SHARES.metric, outcome=Outcome(outcome), gate="hard", message="", value=0.55,
-        baseline=0.75, change=-0.27, worse_by=0.2, alarm_line=0.1, noise=None, launches=1,
+        case=SHARES.id, metric=SHARES.metric, outcome=Outcome(outcome), gate="hard", summary="", value=0.55,
+        baseline=0.75, change=-0.27, worse_by=0.2, threshold=0.1, noise=None, launches=1,
     ).row(SHARES, "t")  # fmt: skip
 
 

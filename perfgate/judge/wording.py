@@ -1,0 +1,216 @@
+"""Wording: every sentence of a verdict, as a template with named places.
+
+Output only: no code reads a sentence again, so any template may be reworded. Outcomes,
+reports and exit codes depend on the fields of a verdict alone.
+"""
+
+from __future__ import annotations
+
+from perfgate.formatting import signed_percent
+from perfgate.judge.policy import fraction_of
+from perfgate.results.verdict import Outcome
+
+# Stands in advice for the run directory. `perfgate.report.verdict_text` fills it in.
+RUN = "<run>"
+
+# What was measured.
+MEASURED = "Measured on {launches} of run {run}."
+INVALID_RUN = "Run {run}."
+VALID_LAUNCHES = "{valid} of {launches} gave a valid value"
+INVALID_REASONS = "Invalid: {reasons}."
+NOT_COUNTED = "Not counted: {reasons}."
+UNMEASURED = "{reason}"
+
+# Against a recorded baseline.
+RECORDED = "{change} vs the baseline {baseline}, threshold {threshold}"
+BASELINE = "Baseline: {launches} of {runs}."
+BASELINE_HERE = "Baseline: {launches} of {runs}, all on this machine ({machine})."
+BASELINE_ELSEWHERE = (
+    "Baseline: {machines}, each counted once; {machine} has too few launches of its "
+    "own."
+)
+POOLED = "Launch-to-launch variation is pooled with {machines}."
+EFFECT = "Target effect {target}, minimum detectable effect {mde}."
+EFFECT_LATER = (
+    "Target effect {target} once more launches are recorded; minimum detectable effect "
+    "until then {mde}."
+)
+PROVISIONAL = (
+    "Provisional baseline: the threshold is widened until {launches} launches of {runs} "
+    "runs are recorded."
+)
+PROVISIONAL_HERE = (
+    "Provisional baseline: the threshold is widened until {launches} launches of {runs} "
+    "runs are recorded on this machine."
+)
+BELOW_FLOOR = "A loss of less than {floor} is never a regression."
+UNSTEADY = "The launches vary by {variation} (CV): {values}."
+CONTEXT = "Context: {changes}."
+
+# The sides of a ratio.
+SIDE = "{side}: {load}: {value}."
+SIDE_COMPARED = "{side}: {load}: {value}, {change} vs the baseline {baseline}."
+MOVED_ONE = "The {side} moved: {load}."
+MOVED_BOTH = "Both sides moved, as they do on a slower or busier machine."
+
+# A loss that somebody accepted until a day.
+KNOWN = "A loss of {worse_by} is accepted until {until}: {reason}."
+KNOWN_EXPIRED = "That day has passed."
+KNOWN_OTHER_WAY = "The value now moved the other way."
+KNOWN_WORSE = "The loss is now larger than the accepted one."
+KNOWN_GONE = (
+    "{change} vs the baseline {baseline}; the accepted loss of {worse_by} is gone, so "
+    "the entry in the baseline is out of date"
+)
+
+# Why a case is report-only.
+SET_IN_BASELINE = "set in the baseline"
+TOO_NOISY = (
+    "too few or too noisy launches; only a loss beyond the threshold fails the run"
+)
+
+# No comparison.
+NO_BASELINE = "no baseline is recorded on {label}"
+INCOMPARABLE = "the baseline {file} was recorded of something else: {differences}"
+VALUE_ALONE = "By value alone: {change} vs the baseline {baseline}."
+
+# Against a published figure.
+PUBLISHED = "{change} vs the published {baseline} ({source}), tolerance {tolerance}"
+PUBLISHED_UNLIKE = (
+    "no baseline is recorded on {label}; {change} vs the published {baseline} "
+    "({source}), tolerance {tolerance}, which does not apply here: {differences}"
+)
+PUBLISHED_NOTE = "Note: {note}"
+COMPARISON_ONLY = "Comparison only: {differences}."
+DOES_NOT_HOLD = "the figure does not hold"
+
+# Where tokens are routed.
+COLLAPSED = "the router collapsed (two experts take {limit} or more) in {layers}"
+COLLAPSED_LAYER = "layer {layer}: experts {first} and {second} take {share}"
+SHIFT = (
+    "in layer {layer}, {distance} of the choices go elsewhere than in the baseline, "
+    "threshold {threshold}"
+)
+SHIFT_EXPERT = (
+    "Expert {expert} has {now} of them and had {before}; no layer is further beyond its "
+    "threshold."
+)
+SHIFT_NOISE = "The threshold is the noise of drawing other requests."
+SHIFT_KNOWN = "A shift of {worse_by} is accepted until {until}: {reason}."
+SHIFT_GONE = (
+    "in layer {layer}, {distance} of the choices go elsewhere than in the baseline, "
+    "threshold {threshold}; the accepted shift is gone, so the entry in the baseline is "
+    "out of date"
+)
+SHIFT_SHAPE = (
+    "the baseline {file} cannot be compared: it has no shares of as many layers and "
+    "experts"
+)
+
+# Candidate against base build.
+PAIRED = "{change} vs the base build {baseline}, threshold {threshold}"
+PAIRED_PAIRS = "{pairs} launched in turn."
+PAIRED_INTERVAL = (
+    "{level} interval of the loss: {low} to {high}; target effect {target}."
+)
+PAIRED_FEW = "{needed} pairs of positive values are needed, there are {pairs}"
+PAIRED_DIFFER = "The builds differ: {differences}."
+PAIRED_LOST = "Not counted: {reasons}."
+PAIRED_SMALL_LOSS = (
+    "It lost at least {loss}, less than the target effect: --against-delta sets a "
+    "smaller one."
+)
+PAIRED_NOT_EXCLUDED = (
+    "the pairs do not exclude a loss of the target size: launch more of them "
+    "(--launches), or set a larger target effect"
+)
+
+# Two engines compared.
+ENGINE_SETTINGS = "{server}: {settings}"
+UNEQUAL = "not comparable: {name} is {numerator} vs {denominator}: {meaning}"
+UNEQUAL_CPU = "not comparable: {note}"
+
+# What to do next.
+ACCEPT = f"`perfgate accept {RUN}` makes this run the baseline."
+ACCEPT_GAIN = f"Keep the gain: `perfgate accept {RUN} --only '{{case}}'`."
+ACCEPT_LOSS = (
+    "Find what changed (context, server log, commits of the engine). If the loss is "
+    f"expected: `perfgate accept {RUN} --only '{{case}}' --reason 'WHY'`; add "
+    "`--known-until DAY` to accept it for a while."
+)
+ACCEPT_ANEW = (
+    "Record the case again, which removes the entry: "
+    f"`perfgate accept {RUN} --only '{{case}}' --reason 'WHY'`."
+)
+ACCEPT_REPLACE = (
+    f"If that is intended: `perfgate accept {RUN} --only '{{case}}' --replace`. "
+    "Otherwise run what the baseline was recorded of, or compare two builds with "
+    "--against-engine."
+)
+ACCEPT_SHAPE = f"`perfgate accept {RUN} --only '{{case}}' --replace` stores this run's."
+ACCEPT_SHIFT = (
+    "Find what changed (weights, dtype, router kernel, fine-tuning). If it is expected: "
+    f"`perfgate accept {RUN} --only '*/routing_*' --reason 'WHY'`."
+)
+ACCEPT_SHIFT_ANEW = (
+    "Record the case again, which removes the entry: "
+    f"`perfgate accept {RUN} --only '*/routing_*' --reason 'WHY'`."
+)
+INJECTED = (
+    "The servers were changed on purpose: measure again without that before you accept "
+    "anything."
+)
+MEASURE_AGAIN = (
+    "Remove the cause (results.json names it for each repetition), then measure again."
+)
+UNMEASURED_ADVICE = "{remedy}"
+QUIET_MACHINE = "Find what else ran on the machine, then measure again."
+QUIET_MACHINE_LAUNCHES = (
+    "Find what else ran on the machine, then measure again; {launches} recorded "
+    "launches would detect the target effect."
+)
+ROUTER_WEIGHTS = (
+    "Look at the router's weights: they were trained without a load-balancing loss, or "
+    "are damaged."
+)
+RECORD_OWN = (
+    "Record a baseline of your own, which is the tighter gate: "
+    f"`perfgate accept {RUN} --only '{{case}}'`."
+)
+PUBLISHED_LOSS = (
+    "Look for what this machine lacks (clocks, power limit, NVLink, attention backend). "
+    "If its own figure is right, record it: it replaces the published one."
+)
+PAIRED_ADVICE = {
+    Outcome.PASSED: "",
+    Outcome.IMPROVED: "Record a baseline once the change is merged.",
+    Outcome.REGRESSED: (
+        "Look at what the candidate changed for this load; the logs of both builds are "
+        "in the run."
+    ),
+    Outcome.INCONCLUSIVE: (
+        "The pairs contradict each other: find what else ran on the machine, then "
+        "measure again."
+    ),
+    Outcome.INVALID: "Remove the cause, then measure the missing launches again.",
+}
+
+
+def threshold(
+    line: float,
+    higher_is_better: bool,
+    either_way: bool,
+) -> str:
+    """A threshold as the change of the value that it allows: "-5.0 %", "-4.8 % / +5.0 %".
+
+    Args:
+        line: the loss that is allowed (log).
+        either_way: whether a change in either direction may be a regression.
+    """
+    fall = signed_percent(-fraction_of(line, higher_is_better=True))
+    rise = signed_percent(fraction_of(line, higher_is_better=False))
+    if either_way:
+        return f"{fall} / {rise}"
+    if higher_is_better:
+        return fall
+    return rise

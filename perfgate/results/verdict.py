@@ -1,0 +1,93 @@
+"""Verdict: the decision about one case, as fields; the same class is judged and stored.
+
+`perfgate.judge` makes verdicts, `perfgate.report.verdict_text` turns them into text.
+Nothing reads the text again.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Literal
+
+import msgspec
+
+from perfgate.cases import Case, GateMode
+
+Reference = Literal["recorded", "published", "paired", "none"]
+Moved = Literal["numerator", "denominator", "both"]
+
+
+class Outcome(enum.StrEnum):
+    """What a judgement can end in. "Not judged" is no outcome, because it is never green."""
+
+    PASSED = "PASSED"
+    IMPROVED = "IMPROVED"
+    REGRESSED = "REGRESSED"
+    NO_BASELINE = "NO_BASELINE"
+    INCOMPARABLE = "INCOMPARABLE"
+    INVALID = "INVALID"
+    INCONCLUSIVE = "INCONCLUSIVE"
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One case judged.
+
+    Attributes:
+        case: id of the case, "subject/workload/metric".
+        test: id of the test that asked. experiment: the study's number, "E1".
+        gate: a "hard" verdict can fail the run, a "report" verdict never does.
+        reference: what the value was compared with.
+        value: geometric mean of the valid launches, in `unit`.
+        unit: of value and baseline; "x" for a ratio.
+        baseline: the value that it was compared with.
+        change: (value - baseline) / baseline.
+        worse_by: the loss as a fraction, negative if better.
+        threshold: the loss, as a fraction, beyond which it is a regression.
+        target_effect: the loss, as a fraction, that the gate is to catch.
+        mde: minimum detectable effect, the smallest loss that these launches detect.
+        noise: launch-to-launch variation of the baseline, as a fraction.
+        launches: valid launches, or pairs, that the verdict rests on.
+        moved: which side of a ratio moved, where both are known.
+        cause: what explains the change, where something does.
+        report_only_reason: why a case that the study judges is report-only.
+        injected: what was changed on purpose in its servers, in words.
+        summary: what was decided, with the number that decided. No value, no subject.
+        details: further facts, one sentence each.
+        advice: what to do next; "" where there is nothing to do.
+
+    """
+
+    case: str
+    test: str = ""
+    experiment: str = ""
+    metric: str
+    outcome: Outcome
+    gate: GateMode
+    reference: Reference = "none"
+    value: float | None = None
+    unit: str = ""
+    baseline: float | None = None
+    change: float | None = None
+    worse_by: float | None = None
+    threshold: float | None = None
+    target_effect: float | None = None
+    mde: float | None = None
+    noise: float | None = None
+    launches: int = 0
+    moved: Moved | None = None
+    cause: str = ""
+    report_only_reason: str = ""
+    injected: str = ""
+    summary: str
+    details: tuple[str, ...] = ()
+    advice: str = ""
+
+    def row(
+        self,
+        case: Case,
+        test: str,
+    ) -> Verdict:
+        """The verdict as it is stored, with its experiment and the test that asked."""
+        fields = {name: getattr(self, name) for name in Verdict.__struct_fields__}
+        fields |= {"experiment": case.experiment, "test": test}
+        return Verdict(**fields)

@@ -1,0 +1,103 @@
+"""Verdict upgrade: read the verdicts of schema 1, which held their text in one message.
+
+The only place that takes a message apart. Its lines were: what was tried; "seen:";
+facts, one a line; "do:"; what was injected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from perfgate.cases import OVER, is_ratio
+from perfgate.formatting import RATIO_UNIT
+from perfgate.load.metrics import METRICS
+
+_RENAMED = {
+    "alarm_line": "threshold",
+    "delta": "target_effect",
+    "detectable": "mde",
+    "demoted": "report_only_reason",
+}
+_SEEN, _DO, _INJECTED = "seen:", "do:", "planted:"
+_REPORT_ONLY = "reported only:"  # a field, and said in the message, too
+_INJECTED_END = "; such a run becomes no baseline"
+_NOTHING = "nothing"  # the advice where there was nothing to do
+_ONE_MOVED, _BOTH_MOVED = "so it is ", "so both moved"
+
+
+def upgrade_verdicts(rows: Any) -> Any:
+    """Verdicts of schema 1 as those of schema 2; what it cannot read, unchanged."""
+    if not isinstance(rows, list):
+        return rows
+    return [_upgraded(row) for row in rows]
+
+
+def _upgraded(row: Any) -> Any:
+    if not isinstance(row, dict) or "message" not in row:
+        return row
+    fields = {_RENAMED.get(name, name): value for name, value in row.items()}
+    message = str(fields.pop("message"))
+    fields["unit"] = _unit(str(row["case"]), str(row["metric"]))
+    fields["reference"] = _reference(message, row.get("baseline"))
+    return fields | _parsed(message, str(row["case"]))
+
+
+def _unit(case_id: str, metric: str) -> str:
+    if is_ratio(case_id):
+        return RATIO_UNIT
+    if metric in METRICS:
+        return METRICS[metric].unit
+    return ""
+
+
+def _reference(message: str, baseline: object) -> str:
+    if "candidate against base" in message:
+        return "paired"
+    if baseline is None:
+        return "none"
+    if "beside the published" in message:
+        return "published"
+    return "recorded"
+
+
+def _parsed(message: str, case_id: str) -> dict[str, Any]:
+    tried, *lines = [line.strip() for line in message.splitlines()]
+    fields: dict[str, Any] = {"summary": tried}
+    measured = tried.partition(": ")[2]
+    details = [measured] if measured else []
+    for line in lines:
+        if line.startswith(_SEEN):
+            fields["summary"] = line.removeprefix(_SEEN).strip()
+        elif line.startswith(_DO):
+            advice = line.removeprefix(_DO).strip()
+            fields["advice"] = "" if advice == _NOTHING else advice
+        elif line.startswith(_INJECTED):
+            text = line.removeprefix(_INJECTED).strip()
+            fields["injected"] = text.removesuffix(_INJECTED_END)
+        elif not line.startswith(_REPORT_ONLY):
+            details.append(line)
+    fields["details"] = details
+    fields["moved"] = _moved(details, case_id)
+    return fields
+
+
+def _moved(details: Sequence[str], case_id: str) -> str | None:
+    for line in details:
+        if line.startswith(_BOTH_MOVED):
+            return "both"
+        if line.startswith(_ONE_MOVED):
+            load = line.removeprefix(_ONE_MOVED).removesuffix(" that moved")
+            return _side(load, case_id)
+    return None
+
+
+def _side(load: str, case_id: str) -> str:
+    """Which side of the case's ratio the load is; its text is "SERVER under WORKLOAD"."""
+    subject, _, rest = case_id.partition("/")
+    workload = rest.rpartition("/")[0]
+    server = subject.partition(OVER)[0]
+    numerator = f"{server} under {workload.partition(OVER)[0]}"
+    if load in (numerator, server):
+        return "numerator"
+    return "denominator"
