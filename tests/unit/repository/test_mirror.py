@@ -26,9 +26,9 @@ TESTED_BY = {
     "run/campaign": "plugin/test_plugin.py, plugin/test_against.py",
     "run/in_hand": "plugin/test_in_hand.py",
     "run/launch_planner": "plugin/test_plugin.py, plugin/test_injection.py",
-    "run/opening": "run/test_session.py, plugin/test_gpu_session.py",
-    "run/probes/footprint": "plugin/test_plugin.py, plugin/test_gpu_session.py",
+    "run/probes/probe": "run/test_launch_runner.py",
     "run/requirements": "run/test_session.py, plugin/test_platforms.py",
+    "servers/launch_record": "servers/test_server.py, servers/test_pool.py",
     "study/schema": "study/test_reader.py",
 }
 
