@@ -292,28 +292,7 @@ def _new_metric(
     old = None if recorded is None else recorded.metric
     if old is not None and choice.known_until is not None:
         return _known(old, evidence, remarks)
-    points = evidence.points
-    if recorded is not None:
-        kept_points, notes = kept(
-            recorded,
-            evidence.observations,
-            evidence.verdicts,
-            choice.replace,
-        )
-        fresh = {(point.run, point.launch) for point in points}
-        older = [p for p in kept_points if (p.run, p.launch) not in fresh]
-        points = older + points
-        remarks.notes += notes
-    if not points:
-        # The objection is there already: the run is invalid for it.
-        run = evidence.observations[-1].run
-        points = [
-            LaunchPoint(
-                run=run,
-                launch=0,
-                value=1.0,
-            )
-        ]
+    points = _with_recorded(evidence, recorded, remarks)
     is_report_only, reason = choice.report_only, choice.reason
     if old is not None and _stays_report_only(old, choice):
         is_report_only, reason = True, choice.reason or old.reason
@@ -351,6 +330,37 @@ def _new_metric(
                 f"{worse}: give a --reason, or leave it out by --only"
             )
     return msgspec.structs.replace(new, anchor=anchor)
+
+
+def _with_recorded(
+    evidence: _Evidence,
+    recorded: Recorded | None,
+    remarks: _Remarks,
+) -> list[LaunchPoint]:
+    """The new launches and those recorded ones that stay."""
+    points = evidence.points
+    if recorded is not None:
+        kept_points, notes = kept(
+            recorded,
+            evidence.observations,
+            evidence.verdicts,
+            evidence.choice.replace,
+        )
+        fresh = {(point.run, point.launch) for point in points}
+        older = [p for p in kept_points if (p.run, p.launch) not in fresh]
+        points = older + points
+        remarks.notes += notes
+    if not points:
+        # The objection is there already: the run is invalid for it.
+        run = evidence.observations[-1].run
+        points = [
+            LaunchPoint(
+                run=run,
+                launch=0,
+                value=1.0,
+            )
+        ]
+    return points
 
 
 def _stays_report_only(old: MetricBaseline, choice: Choice) -> bool:

@@ -61,7 +61,13 @@ def test_failures_of_junit_read_as_the_message(results, texts):
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [(9999.6, "10,000"), (1234.5, "1,234"), (999.96, "1,000"), (999.94, "999.9"), (0.0123456, "0.01235")],
+    [
+        (9999.6, "10,000"),
+        (1234.5, "1,234"),
+        (999.96, "1,000"),
+        (999.94, "999.9"),
+        (0.0123456, "0.01235"),
+    ],
 )
 def test_labels_of_figures_read_as_the_message(value, expected):
     """Figures label their numbers by the same function."""

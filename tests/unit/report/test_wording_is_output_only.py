@@ -67,7 +67,8 @@ def fields(row):
     """A verdict less its texts; whether there is advice and a reason must stay."""
     names = ("summary", "details", "advice", "report_only_reason")
     numbers = [getattr(row, name) for name in row.__struct_fields__ if name not in names]
-    return numbers, len(row.details), bool(row.summary), bool(row.advice), bool(row.report_only_reason)
+    is_filled = [bool(getattr(row, name)) for name in names]
+    return numbers, len(row.details), is_filled
 
 
 def item_structure(item):
