@@ -18,7 +18,9 @@ if "perfgate.plugin" not in sys.modules:
 def _study_fixtures() -> ModuleType:
     """The study's fixtures, loaded by path: PyPI has another package named "fixtures"."""
     path = Path(__file__).parent / "fixtures" / "servers.py"
-    spec = importlib.util.spec_from_file_location("perfgate_study_fixtures", path)
+    spec = importlib.util.spec_from_file_location(
+        "perfgate_study_fixtures", path
+    )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -32,7 +34,9 @@ ON_REQUEST = ("engine", "slow")
 UNIT = Path(__file__).parent / "tests" / "unit"
 
 
-def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+def pytest_ignore_collect(
+    collection_path: Path, config: pytest.Config
+) -> bool | None:
     """Do not read the unit tests when only perf tests are selected: it halves the time."""
     if collection_path != UNIT or not _selects_only_platforms(config):
         return None

@@ -57,12 +57,14 @@ def red(now: Array, recorded: Array, lent: Array | None = None) -> Array:
         lent: variance of launches by other machines: shape (draws).
     """
     points = recorded.shape[1]
-    variance = recorded.var(axis=1, ddof=1) if points > 1 else np.zeros(len(recorded))
+    variance = (
+        recorded.var(axis=1, ddof=1) if points > 1 else np.zeros(len(recorded))
+    )
     freedom, promise = float(points - 1), None
     if lent is not None:
-        variance = (freedom * variance + ESTABLISHED_DEGREES_OF_FREEDOM * lent) / (
-            freedom + ESTABLISHED_DEGREES_OF_FREEDOM
-        )
+        variance = (
+            freedom * variance + ESTABLISHED_DEGREES_OF_FREEDOM * lent
+        ) / (freedom + ESTABLISHED_DEGREES_OF_FREEDOM)
         freedom += ESTABLISHED_DEGREES_OF_FREEDOM
     elif points < ESTABLISHED_LAUNCHES:
         freedom += PRIOR_LAUNCHES
@@ -73,7 +75,11 @@ def red(now: Array, recorded: Array, lent: Array | None = None) -> Array:
     return gate_red(
         now,
         lines_of(
-            recorded.mean(axis=1), np.sqrt(variance), points, freedom, promise=promise
+            recorded.mean(axis=1),
+            np.sqrt(variance),
+            points,
+            freedom,
+            promise=promise,
         ),
     )
 
@@ -120,7 +126,8 @@ def drawn(
         for at in (here, elsewhere)
     )
     return Draws(
-        others=elsewhere + theirs * rng.normal(0, 1, (draws, others, LAUNCHES_EACH)),
+        others=elsewhere
+        + theirs * rng.normal(0, 1, (draws, others, LAUNCHES_EACH)),
         own=here + launch * rng.normal(0, 1, (draws, own)),
         now=here + launch * rng.normal(0, 1, (draws, DECISION_LAUNCHES)),
     )
@@ -159,7 +166,9 @@ def table(fleet: Fleet, draws: int) -> Iterator[str]:
             for held in (one.by_machine, (one.alike,))
             for loss in LOSSES
         ]
-        yield row([others, own, *(percent(float(part.mean())) for part in parts)])
+        yield row(
+            [others, own, *(percent(float(part.mean())) for part in parts)]
+        )
 
 
 @click.command()
@@ -182,7 +191,10 @@ def table(fleet: Fleet, draws: int) -> Iterator[str]:
     help="How much the logarithm of that differs from machine to machine.",
 )
 @click.option(
-    "--draws", default=200_000, show_default=True, help="Simulated runs for each row."
+    "--draws",
+    default=200_000,
+    show_default=True,
+    help="Simulated runs for each row.",
 )
 def main(between: float, launch: float, uneven: float, draws: int) -> None:
     """Show how often a run is red on a machine of a fleet that shares a baseline, unchanged and with losses, in %."""

@@ -45,7 +45,11 @@ class Machine:
 H200 = (
     Machine("H200 output throughput", 0.0015, 0.0, 0.0055),
     Machine(
-        "H200 output throughput, 5 repetitions", 0.0015, 0.0, 0.0055, repetitions=5
+        "H200 output throughput, 5 repetitions",
+        0.0015,
+        0.0,
+        0.0055,
+        repetitions=5,
     ),
     Machine("H200 ITL, concurrency 32", 0.0015, 0.0, 0.0017),
     Machine("H200 TPOT, concurrency 32", 0.0015, 0.0035, 0.0026),
@@ -72,8 +76,13 @@ def measured_machine(
         repetitions, np.pi / (2 * max(repetitions, 1))
     )
     rest = max(0.0, between_launches**2 - explained)
-    shared, own = np.sqrt(MACHINE_SHARE * rest), np.sqrt((1 - MACHINE_SHARE) * rest)
-    return Machine(name, float(shared), float(own), repetition, max(repetitions, 1))
+    shared, own = (
+        np.sqrt(MACHINE_SHARE * rest),
+        np.sqrt((1 - MACHINE_SHARE) * rest),
+    )
+    return Machine(
+        name, float(shared), float(own), repetition, max(repetitions, 1)
+    )
 
 
 @dataclass(frozen=True)
@@ -120,12 +129,16 @@ def medians(
     if stalls is None or not stalls.named:
         values = rng.normal(0, noise, (*shape, wanted))
         if stalls is not None:
-            values += np.log1p(-stalls.cost) * (rng.random(values.shape) < stalls.share)
+            values += np.log1p(-stalls.cost) * (
+                rng.random(values.shape) < stalls.share
+            )
         return np.asarray(np.median(values, axis=-1))
     values = rng.normal(0, noise, (*shape, stalls.tries))
     values[rng.random(values.shape) < stalls.share] = np.nan
     counted = np.cumsum(~np.isnan(values), axis=-1)
-    values[counted > wanted] = np.nan  # measured no further than the first that count
+    values[counted > wanted] = (
+        np.nan
+    )  # measured no further than the first that count
     order = np.sort(values, axis=-1)  # NaN last
     have = np.minimum(counted[..., -1], wanted)
     low, high = np.maximum(have - 1, 0) // 2, have // 2
@@ -147,7 +160,9 @@ def session(
     """Launch values (log) of one session each: shape (runs, launches)."""
     shared = rng.normal(0, machine.machine, (runs, 1))
     own = rng.normal(0, machine.launch, (runs, launches))
-    return np.asarray(shared + own + medians(rng, (runs, launches), machine, stalls))
+    return np.asarray(
+        shared + own + medians(rng, (runs, launches), machine, stalls)
+    )
 
 
 def baseline(rng: np.random.Generator, setup: Setup, runs: int) -> Array:
@@ -164,7 +179,9 @@ def baseline(rng: np.random.Generator, setup: Setup, runs: int) -> Array:
 
 def round_up(fraction: Array) -> Array:
     """`perfgate.judge.policy.step_up`, for arrays."""
-    step = np.where(fraction <= 0.1, 0.005, np.where(fraction <= 0.2, 0.01, 0.05))
+    step = np.where(
+        fraction <= 0.1, 0.005, np.where(fraction <= 0.2, 0.01, 0.05)
+    )
     return np.asarray(np.ceil(fraction / step - 1e-9) * step)
 
 
@@ -184,7 +201,9 @@ def lines(recorded: Array, setup: Setup) -> Lines:
     count = np.sum(~np.isnan(recorded), axis=1)
     sigma = np.nanstd(recorded, axis=1, ddof=1)
     freedom = degrees_of_freedom(sessions * launches, sessions)
-    return lines_of(np.nanmean(recorded, axis=1), sigma, count, freedom, setup.quantile)
+    return lines_of(
+        np.nanmean(recorded, axis=1), sigma, count, freedom, setup.quantile
+    )
 
 
 def lines_of(
@@ -207,15 +226,22 @@ def lines_of(
     guard = (
         t
         * sigma
-        * np.sqrt(MACHINE_SHARE + (1 - MACHINE_SHARE) / DECISION_LAUNCHES + per_launch)
+        * np.sqrt(
+            MACHINE_SHARE + (1 - MACHINE_SHARE) / DECISION_LAUNCHES + per_launch
+        )
     )
     detectable = np.minimum(
-        np.maximum(GPU_RATE.smallest, round_up(-np.expm1(-guard / LINE_SHARE))), 0.95
+        np.maximum(GPU_RATE.smallest, round_up(-np.expm1(-guard / LINE_SHARE))),
+        0.95,
     )
     delta = detectable if promise is None else np.full_like(detectable, promise)
     three = np.maximum(LINE_SHARE * -np.log1p(-delta), guard)
-    scatter = t_quantile(freedom, 1 - OVERLOOKED) * sigma * np.sqrt(1 + per_launch)
-    clear = np.minimum(three, np.maximum(three / 2, three / LINE_SHARE - scatter))
+    scatter = (
+        t_quantile(freedom, 1 - OVERLOOKED) * sigma * np.sqrt(1 + per_launch)
+    )
+    clear = np.minimum(
+        three, np.maximum(three / 2, three / LINE_SHARE - scatter)
+    )
     return Lines(center, clear, three, delta)
 
 
@@ -230,7 +256,8 @@ def gate_red(now: Array, drawn: Lines) -> Array:
     have = np.sum(counts, axis=1)
     mean = np.where(counts, now, 0).sum(axis=1) / np.maximum(have, 1)
     return np.asarray(
-        doubtful(now[:, 0], drawn) & ((have < 2) | (drawn.center - mean > drawn.three))
+        doubtful(now[:, 0], drawn)
+        & ((have < 2) | (drawn.center - mean > drawn.three))
     )
 
 
@@ -255,7 +282,11 @@ def retry_red(
 
 
 def mann_whitney_red(
-    rng: np.random.Generator, machine: Machine, runs: int, loss: float, sessions: int
+    rng: np.random.Generator,
+    machine: Machine,
+    runs: int,
+    loss: float,
+    sessions: int,
 ) -> Array:
     """Mann-Whitney (p < 0.01, loss above 2 %) on repetitions as if each were independent, as is often done."""
     from scipy.special import ndtr  # here: no other rule needs them
@@ -271,7 +302,9 @@ def mann_whitney_red(
     )
     after = new + rng.normal(0, machine.repetition, (runs, 5)) + np.log1p(-loss)
     n, m = after.shape[1], before.shape[1]
-    ranks = rankdata(np.concatenate([after, before], axis=1), axis=1)[:, :n].sum(axis=1)
+    ranks = rankdata(np.concatenate([after, before], axis=1), axis=1)[
+        :, :n
+    ].sum(axis=1)
     z = (ranks - n * (n + m + 1) / 2 + 0.5) / np.sqrt(n * m * (n + m + 1) / 12)
     shift = np.median(before, axis=1) - np.median(after, axis=1)
     return np.asarray((2 * ndtr(z) < 0.01) & (shift > -np.log1p(-0.02)))
@@ -287,7 +320,9 @@ def rate(draw: Callable[[int], Array], runs: int, chunk: int = CHUNK) -> float:
     return hits / runs
 
 
-def gate_rate(rng: np.random.Generator, setup: Setup, loss: float, runs: int) -> float:
+def gate_rate(
+    rng: np.random.Generator, setup: Setup, loss: float, runs: int
+) -> float:
     """How often the gate is red at this true loss."""
 
     def draw(size: int) -> Array:
@@ -303,7 +338,9 @@ def more_rate(rng: np.random.Generator, setup: Setup, runs: int) -> float:
 
     def draw(size: int) -> Array:
         drawn = lines(baseline(rng, setup, size), setup)
-        return doubtful(session(rng, setup.machine, size, 1, setup.stalls)[:, 0], drawn)
+        return doubtful(
+            session(rng, setup.machine, size, 1, setup.stalls)[:, 0], drawn
+        )
 
     return rate(draw, runs)
 
@@ -333,7 +370,9 @@ def run_rate(rng: np.random.Generator, setup: Setup, runs: int) -> float:
         )
         now = several(DECISION_LAUNCHES)
         flat = size * GATES
-        red = gate_red(now.reshape(flat, -1), lines(recorded.reshape(flat, -1), setup))
+        red = gate_red(
+            now.reshape(flat, -1), lines(recorded.reshape(flat, -1), setup)
+        )
         return np.asarray(red.reshape(size, GATES).any(axis=1))
 
     return rate(draw, runs, CHUNK // 20)

@@ -94,10 +94,15 @@ def from_noise(path: Path) -> Machines:
         part: float(np.median([getattr(machine, part) for machine in measured]))
         for part in ("machine", "launch", "repetition")
     }
-    repetitions = round(np.median([machine.repetitions for machine in measured]))
+    repetitions = round(
+        np.median([machine.repetitions for machine in measured])
+    )
     return Machines(
         measured,
-        (Machine("measured, medians", **middle, repetitions=repetitions), *CLASSES[1:]),
+        (
+            Machine("measured, medians", **middle, repetitions=repetitions),
+            *CLASSES[1:],
+        ),
     )
 
 
@@ -113,7 +118,11 @@ def row(cells: Iterable[object]) -> str:
 
 def header(*names: str) -> list[str]:
     """The head of a Markdown table: the names, then a column for each loss."""
-    cells = [*names, "false alarms", *(f"{loss:.0%} lost" for loss in LOSSES[1:])]
+    cells = [
+        *names,
+        "false alarms",
+        *(f"{loss:.0%} lost" for loss in LOSSES[1:]),
+    ]
     return [row(cells), row("---" for _ in cells)]
 
 
@@ -127,15 +136,20 @@ def of_sessions(layout: tuple[int, int]) -> str:
     return f"{layout[0] * layout[1]} of {layout[0]}"
 
 
-def this_gate(rng: np.random.Generator, scale: float, machines: Machines) -> list[str]:
+def this_gate(
+    rng: np.random.Generator, scale: float, machines: Machines
+) -> list[str]:
     """False alarms and power in %, by machine and baseline; and how often unchanged code is launched again."""
-    out = header("machine", "launches of sessions", "median promise", "launched again")
+    out = header(
+        "machine", "launches of sessions", "median promise", "launched again"
+    )
     for machine in (*machines.measured, *machines.classes):
         for layout in LAYOUTS:
             setup = Setup(machine, layout)
             promise = np.median(lines(baseline(rng, setup, 4000), setup).delta)
             shares = (
-                gate_rate(rng, setup, loss, runs_for(loss, scale)) for loss in LOSSES
+                gate_rate(rng, setup, loss, runs_for(loss, scale))
+                for loss in LOSSES
             )
             again = percent(more_rate(rng, setup, runs_for(0, scale, 40_000)))
             out.append(
@@ -160,10 +174,19 @@ def other_rules(
     for machine in machines.classes:
         for name, rule in _rules(rng, machine, scale).items():
             out.append(
-                row([machine.name, name, *(percent(rule(loss)) for loss in LOSSES)])
+                row(
+                    [
+                        machine.name,
+                        name,
+                        *(percent(rule(loss)) for loss in LOSSES),
+                    ]
+                )
             )
     for machine in machines.measured:
-        for name, share in (("red", pairs_rate), ("only reported", pairs_untold_rate)):
+        for name, share in (
+            ("red", pairs_rate),
+            ("only reported", pairs_untold_rate),
+        ):
             shares = [
                 share(rng, machine, loss, 0.02, runs_for(loss, scale))
                 for loss in LOSSES
@@ -194,7 +217,9 @@ def _rules(
     def threshold(limit: float) -> Callable[[float], float]:
         def draw(loss: float, size: int) -> Array:
             return threshold_red(
-                session(rng, machine, size, 1) + np.log1p(-loss), recorded(size), limit
+                session(rng, machine, size, 1) + np.log1p(-loss),
+                recorded(size),
+                limit,
             )
 
         return lambda loss: rate(lambda size: draw(loss, size), runs(loss))
@@ -203,10 +228,14 @@ def _rules(
         "threshold 5 %, one launch": threshold(0.05),
         "threshold 3 %, one launch": threshold(0.03),
         "threshold 5 %, retried until green (3 times)": lambda loss: rate(
-            lambda size: retry_red(rng, machine, recorded(size), loss, 0.05), runs(loss)
+            lambda size: retry_red(rng, machine, recorded(size), loss, 0.05),
+            runs(loss),
         ),
-        "Mann-Whitney p < 0.01 on repetitions, loss above 2 %": lambda loss: rate(
-            lambda size: mann_whitney_red(rng, machine, size, loss, 10), runs(loss) // 2
+        "Mann-Whitney p < 0.01 on repetitions, loss above 2 %": lambda loss: (
+            rate(
+                lambda size: mann_whitney_red(rng, machine, size, loss, 10),
+                runs(loss) // 2,
+            )
         ),
         "this gate with the normal quantile, 6 of 6": lambda loss: gate_rate(
             rng, Setup(machine, (6, 1), quantile=3.09), loss, runs(loss)
@@ -214,22 +243,31 @@ def _rules(
         "A/B, 3 pairs, promise 5 %": lambda loss: pairs_rate(
             rng, machine, loss, 0.05, runs(loss)
         ),
-        "A/B, 3 pairs, promise 5 %: only reported": lambda loss: pairs_untold_rate(
-            rng, machine, loss, 0.05, runs(loss)
+        "A/B, 3 pairs, promise 5 %: only reported": lambda loss: (
+            pairs_untold_rate(rng, machine, loss, 0.05, runs(loss))
         ),
     }
 
 
-def whole_runs(rng: np.random.Generator, scale: float, machines: Machines) -> list[str]:
+def whole_runs(
+    rng: np.random.Generator, scale: float, machines: Machines
+) -> list[str]:
     """Red among 1,000 unchanged runs of 72 gates: of one machine and 3 servers, and if all were independent."""
-    cells = ["machine", "launches of sessions", "red runs of 1,000", "if independent"]
+    cells = [
+        "machine",
+        "launches of sessions",
+        "red runs of 1,000",
+        "if independent",
+    ]
     out = [row(cells), row("---" for _ in cells)]
     for machine in (machines.measured[0], *machines.classes):
         for layout in LAYOUTS[1:]:
             shared = run_rate(
                 rng, Setup(machine, layout), max(500, int(30_000 * scale))
             )
-            one = gate_rate(rng, Setup(machine, layout), 0.0, runs_for(0, scale))
+            one = gate_rate(
+                rng, Setup(machine, layout), 0.0, runs_for(0, scale)
+            )
             independent = 1 - (1 - one) ** GATES
             out.append(
                 row(
@@ -244,7 +282,9 @@ def whole_runs(rng: np.random.Generator, scale: float, machines: Machines) -> li
     return out
 
 
-def stalled(rng: np.random.Generator, scale: float, machines: Machines) -> list[str]:
+def stalled(
+    rng: np.random.Generator, scale: float, machines: Machines
+) -> list[str]:
     """Throughput of which half the repetitions stall and lose 9 %, as Mixtral's on the H200 did (4 of 8)."""
     out = header("machine", "stalls", "median promise")
     for machine in (machines.measured[0], TYPICAL):
@@ -257,7 +297,9 @@ def stalled(rng: np.random.Generator, scale: float, machines: Machines) -> list[
             ("rare (5 %), named, 5 at most", Stalls(0.05, 0.09, 5, named=True)),
         ):
             setup = Setup(machine, (10, 1), stalls)
-            promise = np.nanmedian(lines(baseline(rng, setup, 4000), setup).delta)
+            promise = np.nanmedian(
+                lines(baseline(rng, setup, 4000), setup).delta
+            )
             shares = (
                 gate_rate(rng, setup, loss, runs_for(loss, scale, 100_000))
                 for loss in LOSSES
@@ -297,7 +339,9 @@ def main(scale: float, machines: Machines = ASSUMED) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--scale", type=float, default=1.0, help="share of the draws")
+    parser.add_argument(
+        "--scale", type=float, default=1.0, help="share of the draws"
+    )
     parser.add_argument(
         "--noise",
         type=Path,
@@ -305,4 +349,7 @@ if __name__ == "__main__":
         help="measured, in place of the assumed quiet machine",
     )
     options = parser.parse_args()
-    main(options.scale, ASSUMED if options.noise is None else from_noise(options.noise))
+    main(
+        options.scale,
+        ASSUMED if options.noise is None else from_noise(options.noise),
+    )

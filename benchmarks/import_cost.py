@@ -67,11 +67,15 @@ def cpu_s(arguments: list[str]) -> float:
         filter(None, [str(ROOT), env.get("PYTHONPATH")])
     )
     command = [sys.executable, *arguments]
-    process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL
+    )
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
-        raise RuntimeError(f"{' '.join(arguments)} exited with {process.returncode}")
+        raise RuntimeError(
+            f"{' '.join(arguments)} exited with {process.returncode}"
+        )
     return usage.ru_utime + usage.ru_stime
 
 

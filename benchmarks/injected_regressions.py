@@ -2,13 +2,14 @@
 
     python -m benchmarks.injected_regressions runs/injected --baselines baselines
 
-FOLDER holds run directories: unchanged/01, unchanged/02, ... and one folder for each
-injected change (`--inject-arg`, `--inject-env`, `--inject-delay`), such as eager/01. Every
-run is judged anew against the store, and none against launches of its own: where an
-unchanged run is part of the baseline, the others are what it is held against. The first
-table has one row for each injected change, the second how far each metric of each model
-moved under each workload: the median over the launches beside the baseline. Of a
-injected run that was cut off, what it had measured is shown.
+FOLDER holds run directories: unchanged/01, unchanged/02, ... and one folder for
+each injected change (`--inject-arg`, `--inject-env`, `--inject-delay`), such as
+eager/01. Every run is judged anew against the store, and none against launches
+of its own: where an unchanged run is part of the baseline, the others are what
+it is held against. The first table has one row for each injected change, the
+second how far each metric of each model moved under each workload: the median
+over the launches beside the baseline. Of a injected run that was cut off, what
+it had measured is shown.
 """
 
 from __future__ import annotations
@@ -34,7 +35,12 @@ from perfgate.results.schema import RunResults
 
 # What a gate says of a change; without a baseline it says nothing.
 FOUND = frozenset(
-    {Outcome.REGRESSED, Outcome.INVALID, Outcome.INCONCLUSIVE, Outcome.INCOMPARABLE}
+    {
+        Outcome.REGRESSED,
+        Outcome.INVALID,
+        Outcome.INCONCLUSIVE,
+        Outcome.INCOMPARABLE,
+    }
 )
 
 
@@ -76,9 +82,9 @@ class Judged:
 
     def _blames_another(self, verdict: Verdict) -> bool:
         if verdict.moved == "numerator":
-            return self.case.of.server.key in self.others
-        if verdict.moved == "denominator" and self.case.over is not None:
-            return self.case.over.server.key in self.others
+            return self.case.numerator.server.key in self.others
+        if verdict.moved == "denominator" and self.case.denominator is not None:
+            return self.case.denominator.server.key in self.others
         return verdict.moved == "both"
 
     @property
@@ -95,13 +101,17 @@ class Judged:
 def judged(results: RunResults, store: Store) -> list[Judged]:
     """Every case of a run that was measured, beside what other runs recorded."""
     reader, injected = RunReader(results), injected_servers(results)
-    reported = {name for launch in results.launches for name in launch.effective}
+    reported = {
+        name for launch in results.launches for name in launch.effective
+    }
     found = []
     for case in results.cases:
         seen = reader.observe(case)
         if not seen.samples:
             continue
-        baseline = _of_others(store.find(case, seen.hardware_label), results.run_id)
+        baseline = _of_others(
+            store.find(case, seen.hardware_label), results.run_id
+        )
         verdict = judge(case, seen, baseline)
         servers = {load.server.key for load in case.loads}
         by_speed = None
@@ -112,7 +122,9 @@ def judged(results: RunResults, store: Store) -> list[Judged]:
         ):
             by_speed = _by_speed(case, seen, baseline, reported)
         reference = (
-            (by_speed or verdict).baseline if isinstance(baseline, Recorded) else None
+            (by_speed or verdict).baseline
+            if isinstance(baseline, Recorded)
+            else None
         )
         found.append(
             Judged(
@@ -133,7 +145,9 @@ def _of_others(baseline: Baseline | None, run_id: str) -> Baseline | None:
     """The baseline without the launches of that run; None where it has no others."""
     if not isinstance(baseline, Recorded):
         return baseline
-    others = [point for point in baseline.metric.launches if point.run != run_id]
+    others = [
+        point for point in baseline.metric.launches if point.run != run_id
+    ]
     return baseline.with_launches(others) if others else None
 
 
@@ -143,10 +157,13 @@ def _by_speed(
     """The verdict if the engine had not told what was injected; None where something else differs too."""
     names = {*seen.identity, *baseline.identity}
     apart = {
-        name for name in names if seen.identity.get(name) != baseline.identity.get(name)
+        name
+        for name in names
+        if seen.identity.get(name) != baseline.identity.get(name)
     }
     if not {
-        name.removeprefix("numerator.").removeprefix("denominator.") for name in apart
+        name.removeprefix("numerator.").removeprefix("denominator.")
+        for name in apart
     } <= set(reported):
         return None
     verdict = judge(
@@ -167,7 +184,10 @@ def summary(
         "|---|--:|--:|---|--:|---|--:|---|",
     ]
     calm = [
-        results for kind in every if kind.name == UNCHANGED for results in kind.runs
+        results
+        for kind in every
+        if kind.name == UNCHANGED
+        for results in kind.runs
     ]
     green = {
         results.run_id: not any(row.found for row in decided[results.run_id])
@@ -177,11 +197,21 @@ def summary(
         rows = [decided[results.run_id] for results in kind.runs]
         found = [[row for row in mine if row.found] for mine in rows]
         counts = Counter(
-            row.word for mine in rows for row in mine if row.verdict.gate == "hard"
+            row.word
+            for mine in rows
+            for row in mine
+            if row.verdict.gate == "hard"
         )
-        said = ", ".join(f"{word} {count}" for word, count in counts.most_common())
+        said = ", ".join(
+            f"{word} {count}" for word, count in counts.most_common()
+        )
         launches = sum(len(results.launches) for results in kind.runs)
-        cells = [kind.title, str(len(kind.runs)), str(launches), said or "nothing"]
+        cells = [
+            kind.title,
+            str(len(kind.runs)),
+            str(launches),
+            said or "nothing",
+        ]
         cells.append(f"{sum(map(bool, found))} of {len(found)}")
         if kind.name == UNCHANGED:
             cells += ["-", str(sum(map(len, found))), _shown(green.values())]
@@ -190,7 +220,9 @@ def summary(
                 _named(found),
                 str(sum(not row.injected for mine in found for row in mine)),
             ]
-            cells.append(_shown(green[r.run_id] for r in _neighbours(kind.runs, calm)))
+            cells.append(
+                _shown(green[r.run_id] for r in _neighbours(kind.runs, calm))
+            )
         lines.append("| " + " | ".join(cells) + " |")
     return lines
 
@@ -215,7 +247,10 @@ def _neighbours(
     runs: Sequence[RunResults], calm: Sequence[RunResults]
 ) -> list[RunResults]:
     """The unchanged runs right before the first of these runs, right after the last, and between them."""
-    begun, ended = min(run.started for run in runs), max(run.started for run in runs)
+    begun, ended = (
+        min(run.started for run in runs),
+        max(run.started for run in runs),
+    )
     before = [run for run in calm if run.started < begun]
     after = [run for run in calm if run.started > ended]
     between = [run for run in calm if begun <= run.started <= ended]
@@ -233,7 +268,8 @@ def _start(results: RunResults) -> str:
 def _shown(green: Iterable[bool]) -> str:
     words = Counter("green" if one else "RED" for one in green)
     return (
-        ", ".join(f"{count} {word}" for word, count in sorted(words.items())) or "none"
+        ", ".join(f"{count} {word}" for word, count in sorted(words.items()))
+        or "none"
     )
 
 
@@ -251,8 +287,10 @@ def moves(
     for results in kind.runs:
         injected = injected_servers(results)
         for row in decided[results.run_id]:
-            if row.case.over is None and (everything or row.verdict.gate == "hard"):
-                server = row.case.of.server.key
+            if row.case.denominator is None and (
+                everything or row.verdict.gate == "hard"
+            ):
+                server = row.case.numerator.server.key
                 rows[server not in injected, server, row.case.metric][
                     row.case.workload
                 ].append(row)
@@ -310,7 +348,9 @@ def table(folder: Path, store: Store, everything: bool = False) -> str:
 
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument(
+    "folder", type=click.Path(path_type=Path, exists=True, file_okay=False)
+)
 @click.option(
     "--baselines",
     type=click.Path(path_type=Path),
@@ -318,7 +358,10 @@ def table(folder: Path, store: Store, everything: bool = False) -> str:
     show_default=True,
 )
 @click.option(
-    "--all", "everything", is_flag=True, help="Show metrics that are only reported too."
+    "--all",
+    "everything",
+    is_flag=True,
+    help="Show metrics that are only reported too.",
 )
 def main(folder: Path, baselines: Path, everything: bool) -> None:
     """Show what the gate says of the injected changes under FOLDER."""

@@ -100,7 +100,7 @@ def made_up(run_id: str, launches: int, random_: random.Random) -> RunResults:
             for n in range(launches)
         ),
         cases=tuple(
-            Case(experiment="E1", metric=name, of=load)
+            Case(experiment="E1", metric=name, numerator=load)
             for load in loads
             for name in (*TIMES, *RATES)
         ),
@@ -150,7 +150,8 @@ def repetitions(random_: random.Random) -> tuple[Repetition, ...]:
 def main() -> None:
     """Record, write, read and judge; print the seconds of each part."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--launches",
@@ -165,15 +166,21 @@ def main() -> None:
         runs = []
         for day in range(launches):
             runs.append(Path(folder, f"run-{day}"))
-            rundata.save(made_up(f"202601{day + 1:02}-000000-1", 1, random_), runs[-1])
-        recording.accept(runs, store, Choice(delta=0.2, reason="made up"), env={})
+            rundata.save(
+                made_up(f"202601{day + 1:02}-000000-1", 1, random_), runs[-1]
+            )
+        recording.accept(
+            runs, store, Choice(target_effect=0.2, reason="made up"), env={}
+        )
         now = Path(folder, "now")
         rundata.save(made_up("20260201-000000-1", launches, random_), now)
 
         began = time.process_time()
         results = rundata.load(now)
         read = time.process_time()
-        verdicts = judge_run(results, Store(store.root), datetime.date(2026, 2, 1))
+        verdicts = judge_run(
+            results, Store(store.root), datetime.date(2026, 2, 1)
+        )
         judged = time.process_time()
     counts: dict[str, int] = {}
     for verdict in verdicts:

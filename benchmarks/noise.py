@@ -38,21 +38,24 @@ class NoNoise(Failure):
     """No launch could be read."""
 
 
-class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Row(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
     """The noise of one metric of one server under one workload.
 
     Attributes:
-        launch_cv: standard deviation (log) between the medians of launches; None for
-            fewer than two.
-        repetition_cv: the same within launches, pooled; None where no launch had two
-            repetitions.
+        launch_cv: standard deviation (log) between the medians of launches;
+            None for fewer than two.
+        repetition_cv: the same within launches, pooled; None where no launch
+            had two repetitions.
         repetitions: valid ones of a launch, the median over launches.
-        detectable_one_launch, detectable_three_launches: smallest loss that one launch
-            against these detects with 95 %, by the gate's own rule; and three, after an
-            escalation.
-        established: enough launches of enough runs; else that rule mixes in an assumed noise.
-        run_medians: of each run's launches, in order: what differs from session to
-            session.
+        detectable_one_launch, detectable_three_launches: smallest loss that one
+            launch against these detects with 95 %, by the gate's own rule; and
+            three, after an escalation.
+        established: enough launches of enough runs; else that rule mixes in an
+            assumed noise.
+        run_medians: of each run's launches, in order: what differs from session
+            to session.
         machines: median of the launches on each machine, where it is known.
     """
 
@@ -79,7 +82,9 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         return f"{self.server}/{self.workload}/{self.metric}"
 
 
-class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Table(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
     """What --json writes."""
 
     rows: tuple[Row, ...]
@@ -103,18 +108,22 @@ def of_runs(runs: Iterable[RunResults]) -> dict[Key, Series]:
     found: dict[Key, Series] = defaultdict(Series)
     for run in runs:
         reader = RunReader(run)
-        for case in {case.id: case for case in run.cases if case.over is None}.values():
-            if reader.injected(case) or case.of.server.build:
+        for case in {
+            case.id: case for case in run.cases if case.denominator is None
+        }.values():
+            if reader.injected(case) or case.numerator.server.build:
                 continue
             label = hardware_label(run.hardware, case)
-            mine = found[label, case.of.server.key, case.workload, case.metric]
+            mine = found[
+                label, case.numerator.server.key, case.workload, case.metric
+            ]
             values = values_of(reader.index.samples(case))
             mine.points += [(run.run_id, value) for value in values]
-            if case.of.workload is None:
+            if case.numerator.workload is None:
                 mine.repetitions += [(value,) for value in values]
             else:
                 repetitions = reader.index.repetition_values(
-                    case.of.server.key, case.workload, case.metric
+                    case.numerator.server.key, case.workload, case.metric
                 )
                 for own in repetitions.values():
                     positive = tuple(value for value in own if value > 0)
@@ -147,13 +156,16 @@ def with_runs(
         key: Series(
             series.points,
             measured[key].repetitions if key in measured else [],
-            series.machines | (measured[key].machines if key in measured else {}),
+            series.machines
+            | (measured[key].machines if key in measured else {}),
         )
         for key, series in recorded.items()
     }
 
 
-def rows(found: Mapping[Key, Series], patterns: Sequence[str] = ()) -> list[Row]:
+def rows(
+    found: Mapping[Key, Series], patterns: Sequence[str] = ()
+) -> list[Row]:
     """The noise of each metric.
 
     Args:
@@ -196,7 +208,9 @@ def _row(key: Key, series: Series) -> Row:
     several = [own for own in series.repetitions if len(own) > 1]
     # Pooled over launches, each weighted by its degrees of freedom.
     freedom = sum(len(own) - 1 for own in several)
-    within = sum((len(own) - 1) * coefficient_of_variation(own) ** 2 for own in several)
+    within = sum(
+        (len(own) - 1) * coefficient_of_variation(own) ** 2 for own in several
+    )
     by_machine: dict[str, list[float]] = defaultdict(list)
     for run, value in series.points:
         if run in series.machines:
@@ -215,11 +229,13 @@ def _row(key: Key, series: Series) -> Row:
         repetitions=round(statistics.median(map(len, series.repetitions)))
         if series.repetitions
         else 0,
-        detectable_one_launch=noise.detectable(higher, 1),
-        detectable_three_launches=noise.detectable(higher, 3),
+        detectable_one_launch=noise.mde(higher, 1),
+        detectable_three_launches=noise.mde(higher, 3),
         established=noise.established,
         run_medians=tuple(
-            statistics.median(value for run, value in series.points if run == one)
+            statistics.median(
+                value for run, value in series.points if run == one
+            )
             for one in sorted(set(runs))
         ),
         machines={
@@ -265,7 +281,11 @@ def markdown(table: Sequence[Row]) -> str:
             else "no machine is known"
         )
         return "\n".join(
-            [*lines, "", f"Between machines the variation cannot be told: {told}."]
+            [
+                *lines,
+                "",
+                f"Between machines the variation cannot be told: {told}.",
+            ]
         )
     machines = sorted({machine for row in several for machine in row.machines})
     lines += [
@@ -322,7 +342,8 @@ def read(path: Path) -> Table:
     show_default=True,
 )
 @click.option(
-    "--hardware", help="Take launches from this folder of the store, such as h200x1."
+    "--hardware",
+    help="Take launches from this folder of the store, such as h200x1.",
 )
 @click.option(
     "--only",
@@ -356,7 +377,9 @@ def main(
         raise click.ClickException(str(failure)) from failure
     click.echo(markdown(made))
     if json_path is not None:
-        rundata.write_atomically(json_path, rundata.to_json(Table(rows=tuple(made))))
+        rundata.write_atomically(
+            json_path, rundata.to_json(Table(rows=tuple(made)))
+        )
 
 
 if __name__ == "__main__":

@@ -59,12 +59,16 @@ class Line:
 
     def case_id(self, kind: str) -> str:
         """The figure's own name: "h200x2/SUBJECT/WORKLOAD/METRIC"."""
-        return f"{kind}x{self.gpus}/{self.subject}/{self.workload}/{self.metric}"
+        return (
+            f"{kind}x{self.gpus}/{self.subject}/{self.workload}/{self.metric}"
+        )
 
     @property
     def ratio(self) -> float | None:
         """Measured over published."""
-        return None if self.measured is None else self.measured / self.figure.value
+        return (
+            None if self.measured is None else self.measured / self.figure.value
+        )
 
     @property
     def unit(self) -> str:
@@ -141,7 +145,9 @@ def kind_of(runs: Sequence[RunResults]) -> str:
     return kinds[0]
 
 
-def _values(reader: RunReader, subject: str, workload: str, metric: str) -> list[float]:
+def _values(
+    reader: RunReader, subject: str, workload: str, metric: str
+) -> list[float]:
     """What the launches of a run say, injected ones left out."""
     results = reader.results
     servers, workloads = subject.split("--over--"), workload.split("--over--")
@@ -149,14 +155,18 @@ def _values(reader: RunReader, subject: str, workload: str, metric: str) -> list
     for index in range(max(len(servers), len(workloads))):
         server = results.servers.get(servers[min(index, len(servers) - 1)])
         name = workloads[min(index, len(workloads) - 1)]
-        if server is None or (name != "launch" and name not in results.workloads):
+        if server is None or (
+            name != "launch" and name not in results.workloads
+        ):
             return []
-        loads.append(Load(server=server.config, workload=results.workloads.get(name)))
+        loads.append(
+            Load(server=server.config, workload=results.workloads.get(name))
+        )
     case = Case(
         experiment="",
         metric=metric,
-        of=loads[0],
-        over=loads[1] if len(loads) > 1 else None,
+        numerator=loads[0],
+        denominator=loads[1] if len(loads) > 1 else None,
     )
     return [] if reader.injected(case) else reader.observe(case).values
 
@@ -164,7 +174,8 @@ def _values(reader: RunReader, subject: str, workload: str, metric: str) -> list
 def read_explanations(path: Path = EXPLANATIONS) -> dict[str, str]:
     """Pattern of "HARDWARE/SUBJECT/WORKLOAD/METRIC" -> what makes the difference; the first that matches counts."""
     return {
-        str(name): str(text) for name, text in tomllib.loads(path.read_text()).items()
+        str(name): str(text)
+        for name, text in tomllib.loads(path.read_text()).items()
     }
 
 
@@ -186,7 +197,11 @@ def markdown(
     """One row for each figure."""
     kind = kind_of(runs)
     weights = sorted(
-        {server.config.load_format for run in runs for server in run.servers.values()}
+        {
+            server.config.load_format
+            for run in runs
+            for server in run.servers.values()
+        }
     )
     machines = sorted({run.hardware.description for run in runs})
     out = [
@@ -219,7 +234,10 @@ def markdown(
 
 @click.command()
 @click.argument(
-    "runs", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True)
+    "runs",
+    nargs=-1,
+    required=True,
+    type=click.Path(path_type=Path, exists=True),
 )
 @click.option(
     "--baselines",
@@ -228,14 +246,18 @@ def markdown(
     show_default=True,
 )
 @click.option(
-    "--explanations", type=click.Path(path_type=Path, exists=True), default=EXPLANATIONS
+    "--explanations",
+    type=click.Path(path_type=Path, exists=True),
+    default=EXPLANATIONS,
 )
 def main(runs: tuple[Path, ...], baselines: Path, explanations: Path) -> None:
     """Show what was published beside what RUNS measured."""
     try:
         loaded = [rundata.load(path) for path in runs]
         click.echo(
-            markdown(loaded, baselines / PUBLISHED, read_explanations(explanations))
+            markdown(
+                loaded, baselines / PUBLISHED, read_explanations(explanations)
+            )
         )
     except Failure as failure:
         raise click.ClickException(str(failure)) from failure

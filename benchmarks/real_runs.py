@@ -27,7 +27,13 @@ from typing import Any
 
 import click
 
-from benchmarks.run_folders import UNCHANGED, is_whole, kinds, red_cases, touched
+from benchmarks.run_folders import (
+    UNCHANGED,
+    is_whole,
+    kinds,
+    red_cases,
+    touched,
+)
 from perfgate.errors import Failure
 from perfgate.judge.baseline_store import Store
 from perfgate.machine import hardware
@@ -40,7 +46,9 @@ class NotRecorded(Failure):
     """The share of what? No baseline of this machine tells."""
 
 
-def recorded_itl_ms(baselines: Path, subject: str, here: Hardware) -> tuple[str, float]:
+def recorded_itl_ms(
+    baselines: Path, subject: str, here: Hardware
+) -> tuple[str, float]:
     """The model of a server under a workload and its recorded time per token, the geometric mean of its launches.
 
     Args:
@@ -57,7 +65,8 @@ def recorded_itl_ms(baselines: Path, subject: str, here: Hardware) -> tuple[str,
     files = [
         file
         for path in paths
-        if (file := Store(baselines).file(path)) is not None and METRIC in file.metrics
+        if (file := Store(baselines).file(path)) is not None
+        and METRIC in file.metrics
     ]
     if not files:
         raise NotRecorded(
@@ -100,7 +109,10 @@ def delays(
         return {}
     model, itl_ms = recorded_itl_ms(baselines, of, hardware.detect())
     return {
-        f"loss-{loss:g}": ("--inject-delay", f"{model}={loss * itl_ms / sequences:.4g}")
+        f"loss-{loss:g}": (
+            "--inject-delay",
+            f"{model}={loss * itl_ms / sequences:.4g}",
+        )
         for loss in losses
     }
 
@@ -110,7 +122,9 @@ def named_injections(texts: Sequence[str]) -> dict[str, Sequence[str]]:
     found: dict[str, Sequence[str]] = {}
     for text in texts:
         name, _, options = text.partition("=")
-        if not (re.fullmatch(r"[\w.-]+", name) and options.startswith("--inject-")):
+        if not (
+            re.fullmatch(r"[\w.-]+", name) and options.startswith("--inject-")
+        ):
             raise click.BadParameter(
                 f"{text!r} is no NAME=OPTIONS such as 'small=--inject-arg MODEL=ARGS'"
             )
@@ -119,7 +133,10 @@ def named_injections(texts: Sequence[str]) -> dict[str, Sequence[str]]:
 
 
 def measure_one(
-    run_dir: Path, baselines: Path, injection: Sequence[str], pytest_args: Sequence[str]
+    run_dir: Path,
+    baselines: Path,
+    injection: Sequence[str],
+    pytest_args: Sequence[str],
 ) -> None:
     """One run of the suite; its output goes beside its directory."""
     command = [
@@ -134,7 +151,9 @@ def measure_one(
     command += ["--baselines", str(baselines), *injection]
     run_dir.parent.mkdir(parents=True, exist_ok=True)
     with run_dir.with_suffix(".txt").open("w") as output:
-        subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=False)
+        subprocess.run(
+            command, stdout=output, stderr=subprocess.STDOUT, check=False
+        )
 
 
 def table(folder: Path) -> str:
@@ -151,7 +170,9 @@ def table(folder: Path) -> str:
             right = touched(results, kind.models)
             others += sum(case.split(" ")[0] not in right for case in cases)
         which = (
-            "; ".join(f"{case} ({count})" for case, count in counts.most_common())
+            "; ".join(
+                f"{case} ({count})" for case, count in counts.most_common()
+            )
             or "none"
         )
         lines.append(
@@ -174,7 +195,10 @@ def main() -> None:
     help="Runs of each loss and of each --inject.",
 )
 @click.option(
-    "--unchanged", default=10, show_default=True, help="Unchanged runs, before them."
+    "--unchanged",
+    default=10,
+    show_default=True,
+    help="Unchanged runs, before them.",
 )
 @click.option(
     "--losses",

@@ -44,7 +44,10 @@ def run() -> RunResults:
     )
     servers = [
         ServerConfig(
-            engine="vllm", model=model, tensor_parallel_size=ranks, device="cuda"
+            engine="vllm",
+            model=model,
+            tensor_parallel_size=ranks,
+            device="cuda",
         )
         for ranks in range(1, SERVERS // 2 + 1)
         for model in ("mixtral-8x7b", "llama-3.1-8b")
@@ -84,7 +87,7 @@ def run() -> RunResults:
         for w in (*batches, *rates)
     ]
     cases = tuple(
-        Case(experiment="E1", metric=metric, of=load)
+        Case(experiment="E1", metric=metric, numerator=load)
         for load in loads
         for metric in ASKED
     )
@@ -115,7 +118,10 @@ def run() -> RunResults:
                 server=key,
                 index=n,
                 start=start,
-                values={"weights_bytes_per_rank": 46e9, "memory_peak_bytes": 130e9},
+                values={
+                    "weights_bytes_per_rank": 46e9,
+                    "memory_peak_bytes": 130e9,
+                },
             )
             for key in configs
             for n in range(LAUNCHES)
@@ -147,8 +153,12 @@ def run() -> RunResults:
     return msgspec.structs.replace(results, verdicts=rows)
 
 
-def _repetition(launch: int, workload: Workload, request: RequestRow) -> Repetition:
-    values = dict.fromkeys(ASKED, 1000.0 + launch + (workload.max_concurrency or 0))
+def _repetition(
+    launch: int, workload: Workload, request: RequestRow
+) -> Repetition:
+    values = dict.fromkeys(
+        ASKED, 1000.0 + launch + (workload.max_concurrency or 0)
+    )
     return Repetition(
         index=0,
         started_unix_s=1.8e9,

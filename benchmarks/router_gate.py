@@ -80,14 +80,17 @@ def serve(
     with_tokenizer(folder)
     config = server(asked.ranks)
     loads = [
-        Load(server=config, workload=workload) for workload in workloads(asked.prompts)
+        Load(server=config, workload=workload)
+        for workload in workloads(asked.prompts)
     ]
     cases = [
         Case(
             experiment="E8",
             metric=metric.name,
-            of=load,
-            gate="hard" if metric.name in HARD and load is loads[0] else "report",
+            numerator=load,
+            gate="hard"
+            if metric.name in HARD and load is loads[0]
+            else "report",
         )
         for load in loads
         for metric in ROUTING_METRICS
@@ -98,14 +101,16 @@ def serve(
         engine_pythons={"vllm": asked.engine_python},
         model_dirs={NAME: str(folder)},
     )
-    tell = Progress(lambda text: print(text, end="", flush=True), rewritable=False)
+    tell = Progress(
+        lambda text: print(text, end="", flush=True), rewritable=False
+    )
     pool = ServerPool(log_dir=run_dir / "logs", progress=tell.line)
     results = initial_results(run_config, hardware.detect(), cases, None, tell)
     campaign = Campaign(run_config, results, cases, pool, tell)
     try:
         for case in cases:
             verdict = campaign.judge(case, "router_gate")
-            if case.of is loads[0]:
+            if case.numerator is loads[0]:
                 print(render(verdict))
     finally:
         pool.close()
@@ -125,10 +130,14 @@ def tell_shares(title: str, results: RunResults) -> None:
     """Each layer's shares in %, and how far other prompts lie from the judged ones."""
     print(f"\n{title}")
     rows = [
-        summary(row.routing) for row in results.measurements if row.routing is not None
+        summary(row.routing)
+        for row in results.measurements
+        if row.routing is not None
     ]
     for layer, row in enumerate(shares(rows[0].counts)):
-        print(f"  layer {layer}: {' '.join(f'{100 * share:5.1f}' for share in row)}")
+        print(
+            f"  layer {layer}: {' '.join(f'{100 * share:5.1f}' for share in row)}"
+        )
     for other in rows[1:]:
         seen = drift(other, rows[0])
         print(
@@ -139,7 +148,8 @@ def tell_shares(title: str, results: RunResults) -> None:
 def main() -> None:
     """Three runs."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("balanced", type=Path)
     parser.add_argument("free", type=Path)
@@ -151,7 +161,9 @@ def main() -> None:
     asked = parser.parse_args()
     asked.prompts = asked.balanced / "prompts.jsonl"
     CATALOGUE[NAME] = Model(
-        name=NAME, hub_id="trained-here", architecture=read_config(asked.balanced)
+        name=NAME,
+        hub_id="trained-here",
+        architecture=read_config(asked.balanced),
     )
     store = asked.out / "baselines"
     first = serve(asked.balanced, asked.out / "first", store, asked)

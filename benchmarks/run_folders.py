@@ -111,7 +111,9 @@ def red_cases(
         for case, outcome in hard
         if is_red(outcome, "hard", required=True)
     ]
-    return red + [f"{case.id} (no verdict)" for case in unjudged(results.cases, rows)]
+    return red + [
+        f"{case.id} (no verdict)" for case in unjudged(results.cases, rows)
+    ]
 
 
 def touched(results: RunResults, models: Iterable[str]) -> set[str]:

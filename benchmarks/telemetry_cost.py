@@ -64,10 +64,17 @@ def effect(metric: str, pairs: Sequence[tuple[float, float]]) -> Effect:
             f"{metric}: {len(pairs)} pairs say nothing of their uncertainty; use more rounds"
         )
     logs = [math.log(with_it / without) for with_it, without in pairs]
-    mean, error = statistics.fmean(logs), statistics.stdev(logs) / math.sqrt(len(logs))
+    mean, error = (
+        statistics.fmean(logs),
+        statistics.stdev(logs) / math.sqrt(len(logs)),
+    )
     half = t_quantile(len(logs) - 1, 0.975) * error
     return Effect(
-        metric, math.exp(mean), math.exp(mean - half), math.exp(mean + half), len(pairs)
+        metric,
+        math.exp(mean),
+        math.exp(mean - half),
+        math.exp(mean + half),
+        len(pairs),
     )
 
 
@@ -91,16 +98,23 @@ def one(
         watch.stop()
     if watch.failure is not None or not looks:
         raise click.ClickException(
-            watch.failure or f"no look at the GPUs in {repetition.duration_s:.1f} s"
+            watch.failure
+            or f"no look at the GPUs in {repetition.duration_s:.1f} s"
         )
     return repetition
 
 
 def compare(
-    target: Target, workload: Workload, rounds: int, indices: Sequence[int], nvml: Any
+    target: Target,
+    workload: Workload,
+    rounds: int,
+    indices: Sequence[int],
+    nvml: Any,
 ) -> dict[str, list[tuple[float, float]]]:
     """Pairs of (with, without) by metric."""
-    pairs: dict[str, list[tuple[float, float]]] = {metric: [] for metric in METRICS}
+    pairs: dict[str, list[tuple[float, float]]] = {
+        metric: [] for metric in METRICS
+    }
     for number in range(rounds):
         order = (nvml, None) if number % 2 == 0 else (None, nvml)
         taken = [
@@ -122,18 +136,26 @@ def compare(
         )
         for metric in METRICS if not reasons else ():
             if metric in with_it.values and metric in without.values:
-                pairs[metric].append((with_it.values[metric], without.values[metric]))
+                pairs[metric].append(
+                    (with_it.values[metric], without.values[metric])
+                )
     return pairs
 
 
 @click.command()
-@click.option("--url", required=True, help="Base address of the running server.")
-@click.option("--model", required=True, help="Its model's name in the catalogue.")
+@click.option(
+    "--url", required=True, help="Base address of the running server."
+)
+@click.option(
+    "--model", required=True, help="Its model's name in the catalogue."
+)
 @click.option(
     "--served-model",
     help="The name under which it serves it (default: the first of /v1/models).",
 )
-@click.option("--rounds", default=10, show_default=True, help="Pairs of repetitions.")
+@click.option(
+    "--rounds", default=10, show_default=True, help="Pairs of repetitions."
+)
 @click.option(
     "--gpu",
     "gpus",
@@ -150,7 +172,10 @@ def compare(
 )
 @click.option("--concurrency", default=32, show_default=True)
 @click.option(
-    "--prompts", default=256, show_default=True, help="Requests of a repetition."
+    "--prompts",
+    default=256,
+    show_default=True,
+    help="Requests of a repetition.",
 )
 @click.option(
     "--lengths",
@@ -179,7 +204,9 @@ def main(
     lengths = [int(word) for word in how["lengths"].split(",")]
     workload = Workload(
         name="telemetry-cost",
-        prompts=Synthetic(input_len_tokens=lengths[0], output_len_tokens=lengths[1]),
+        prompts=Synthetic(
+            input_len_tokens=lengths[0], output_len_tokens=lengths[1]
+        ),
         num_prompts=how["prompts"],
         max_concurrency=how["concurrency"],
     )

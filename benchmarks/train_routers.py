@@ -21,9 +21,15 @@ from pathlib import Path
 
 import torch
 from transformers import MixtralConfig, MixtralForCausalLM
-from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
+from transformers.models.mixtral.modeling_mixtral import (
+    load_balancing_loss_func,
+)
 
-SEQUENCE, BATCH, FIRST_BYTE = 128, 16, 3  # ids 0 to 2 are special, byte b is 3 + b
+SEQUENCE, BATCH, FIRST_BYTE = (
+    128,
+    16,
+    3,
+)  # ids 0 to 2 are special, byte b is 3 + b
 PROMPT_TOKENS, OUTPUT_TOKENS, PROMPTS = 128, 8, 96
 
 
@@ -37,17 +43,30 @@ def text() -> tuple[bytes, bytes]:
             *library.glob("json/*.py"),
         ]
     )
-    held = [path.read_bytes() for number, path in enumerate(files) if number % 8 == 3]
-    used = [path.read_bytes() for number, path in enumerate(files) if number % 8 != 3]
+    held = [
+        path.read_bytes()
+        for number, path in enumerate(files)
+        if number % 8 == 3
+    ]
+    used = [
+        path.read_bytes()
+        for number, path in enumerate(files)
+        if number % 8 != 3
+    ]
     return b"\n".join(used), b"\n".join(held)
 
 
 def batches(source: bytes, seed: int):
     """Random windows, for ever; ids of shape (BATCH, SEQUENCE)."""
-    ids = torch.frombuffer(bytearray(source), dtype=torch.uint8).long() + FIRST_BYTE
+    ids = (
+        torch.frombuffer(bytearray(source), dtype=torch.uint8).long()
+        + FIRST_BYTE
+    )
     generator = torch.Generator().manual_seed(seed)
     while True:
-        starts = torch.randint(len(ids) - SEQUENCE, (BATCH,), generator=generator)
+        starts = torch.randint(
+            len(ids) - SEQUENCE, (BATCH,), generator=generator
+        )
         yield torch.stack([ids[start : start + SEQUENCE] for start in starts])
 
 
@@ -81,7 +100,9 @@ def loss_of(
     if not asked.each_layer:
         return trained(input_ids=ids, labels=ids).loss
     told = trained(input_ids=ids, labels=ids, output_router_logits=True)
-    uneven = [load_balancing_loss_func((layer,), 8, 2) for layer in told.router_logits]
+    uneven = [
+        load_balancing_loss_func((layer,), 8, 2) for layer in told.router_logits
+    ]
     # The model's own term has weight 0 here.
     return told.loss + asked.balance * torch.stack(uneven).mean()
 
@@ -92,7 +113,10 @@ def loads(trained: MixtralForCausalLM, ids: torch.Tensor) -> list[list[float]]:
         logits = trained(ids, output_router_logits=True).router_logits
     chosen = [layer.topk(2, dim=-1).indices.flatten() for layer in logits]
     return [
-        [round(n, 3) for n in (torch.bincount(c, minlength=8) / len(c)).tolist()]
+        [
+            round(n, 3)
+            for n in (torch.bincount(c, minlength=8) / len(c)).tolist()
+        ]
         for c in chosen
     ]
 
@@ -103,10 +127,16 @@ def write_prompts(source: bytes, path: Path) -> None:
     with path.open("w") as file:
         for _ in range(PROMPTS):
             start = chosen.randrange(len(source) - PROMPT_TOKENS)
-            ids = [FIRST_BYTE + byte for byte in source[start : start + PROMPT_TOKENS]]
+            ids = [
+                FIRST_BYTE + byte
+                for byte in source[start : start + PROMPT_TOKENS]
+            ]
             file.write(
                 json.dumps(
-                    {"prompt_token_ids": ids, "output_len_tokens": OUTPUT_TOKENS}
+                    {
+                        "prompt_token_ids": ids,
+                        "output_len_tokens": OUTPUT_TOKENS,
+                    }
                 )
                 + "\n"
             )
@@ -115,7 +145,8 @@ def write_prompts(source: bytes, path: Path) -> None:
 def options() -> argparse.Namespace:
     """What was asked for."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("out", type=Path)
     parser.add_argument("--balance", type=float, required=True)
@@ -138,9 +169,15 @@ def main() -> None:
         trained.parameters(), lr=2e-3, betas=(0.9, 0.95), weight_decay=0.01
     )
     held_back = next(batches(held, 7))
-    for step, ids in zip(range(asked.steps), batches(used, asked.seed), strict=False):
+    for step, ids in zip(
+        range(asked.steps), batches(used, asked.seed), strict=False
+    ):
         warm = min(1.0, (step + 1) / 50)
-        rate = 2e-3 * warm * (0.1 + 0.45 * (1 + math.cos(math.pi * step / asked.steps)))
+        rate = (
+            2e-3
+            * warm
+            * (0.1 + 0.45 * (1 + math.cos(math.pi * step / asked.steps)))
+        )
         for group in optimizer.param_groups:
             group["lr"] = rate
         loss = loss_of(trained, ids, asked)
@@ -151,7 +188,9 @@ def main() -> None:
         if step % 50 == 0 or step == asked.steps - 1:
             with torch.no_grad():
                 unseen = trained(
-                    input_ids=held_back, labels=held_back, output_router_logits=False
+                    input_ids=held_back,
+                    labels=held_back,
+                    output_router_logits=False,
                 ).loss.item()
             print(
                 f"step {step}: loss {loss.item():.3f}, unseen text {unseen:.3f}",

@@ -44,7 +44,9 @@ def commands() -> Iterator[str]:
 
 
 def _help(command: click.Command, name: str) -> Iterator[str]:
-    context = click.Context(command, info_name=name, max_content_width=110, terminal_width=110)
+    context = click.Context(
+        command, info_name=name, max_content_width=110, terminal_width=110
+    )
     yield f"### {name}\n\n```text\n{command.get_help(context)}\n```\n"
     if isinstance(command, click.Group):
         for word in command.list_commands(context):
@@ -58,17 +60,32 @@ def metrics() -> Iterator[str]:
     yield "| metric | unit | better | family | definition |\n|---|---|---|---|---|"
     for metric in METRICS.values():
         unit = metric.unit or "-"
-        cells = (f"`{metric.name}`", unit, metric.better, metric.family, metric.definition)
+        cells = (
+            f"`{metric.name}`",
+            unit,
+            metric.better,
+            metric.family,
+            metric.definition,
+        )
         yield f"| {' | '.join(cells)} |"
 
 
 def files() -> Iterator[str]:
     """The fields of each struct in results.json and in a baseline."""
-    for title, kind in (("results.json", RunResults), ("a baseline", BaselineFile)):
+    for title, kind in (
+        ("results.json", RunResults),
+        ("a baseline", BaselineFile),
+    ):
         yield f"### {title}\n"
         for name, struct in msgspec.json.schema(kind)["$defs"].items():
-            fields = ", ".join(f"`{field}`" for field in struct.get("properties", {}))
-            about = (struct.get("description") or "").split("\n\n")[0].replace("\n", " ")
+            fields = ", ".join(
+                f"`{field}`" for field in struct.get("properties", {})
+            )
+            about = (
+                (struct.get("description") or "")
+                .split("\n\n")[0]
+                .replace("\n", " ")
+            )
             yield f"* **{name}**: {about} {fields}"
         yield ""
 
@@ -77,7 +94,9 @@ def project() -> Iterator[str]:
     """A table of the project file's keys, from the docstring of their struct."""
     yield "| key | default | means |\n|---|---|---|"
     section = (ProjectTable.__doc__ or "").partition("Attributes:\n")[2]
-    means = dict(re.findall(r"^ {8}(\w+): (.*(?:\n {9,}.*)*)", section, re.MULTILINE))
+    means = dict(
+        re.findall(r"^ {8}(\w+): (.*(?:\n {9,}.*)*)", section, re.MULTILINE)
+    )
     for field in msgspec.structs.fields(ProjectTable):
         factory = field.default_factory
         default = field.default if factory is msgspec.NODEFAULT else factory()
@@ -91,20 +110,37 @@ def published() -> Iterator[str]:
     for path in sorted(PUBLISHED.rglob("*.json")):
         of = f"{path.parent.name}, {path.stem}".replace("--over--", " / ")
         shared: dict[tuple[str, str, str], list[str]] = {}
-        for name, figure in sorted(json.loads(path.read_text())["metrics"].items()):
+        for name, figure in sorted(
+            json.loads(path.read_text())["metrics"].items()
+        ):
             unit = "x" if "--over--" in str(path) else figure["unit"]
-            value = f"{figure['value'] / 1e9:.4g} GB" if unit == "bytes" else f"{figure['value']:,g} {unit}".strip()
-            about = (f"{figure['tolerance']:.0%}", "yes" if figure["holds"] else "**no**", figure["note"])
+            value = (
+                f"{figure['value'] / 1e9:.4g} GB"
+                if unit == "bytes"
+                else f"{figure['value']:,g} {unit}".strip()
+            )
+            about = (
+                f"{figure['tolerance']:.0%}",
+                "yes" if figure["holds"] else "**no**",
+                figure["note"],
+            )
             shared.setdefault(about, []).append(f"`{name}` {value}")
         for about, figures in shared.items():
-            yield f"| {path.parent.parent.name} | {of} | {'<br>'.join(figures)} | {' | '.join(about)} |"
+            yield (
+                f"| {path.parent.parent.name} | {of} | "
+                f"{'<br>'.join(figures)} | {' | '.join(about)} |"
+            )
 
 
 def measured(*patterns: str) -> Iterator[str]:
     """The published figures beside the recorded runs whose folders match."""
-    folders = sorted(folder for pattern in patterns for folder in RUNS.glob(pattern))
+    folders = sorted(
+        folder for pattern in patterns for folder in RUNS.glob(pattern)
+    )
     runs = [rundata.load(folder) for folder in folders]
-    yield published_table.markdown(runs, PUBLISHED, published_table.read_explanations())
+    yield published_table.markdown(
+        runs, PUBLISHED, published_table.read_explanations()
+    )
 
 
 PARTS: dict[str, Callable[[], Iterator[str]]] = {
@@ -114,7 +150,9 @@ PARTS: dict[str, Callable[[], Iterator[str]]] = {
     "files": files,
     "project": project,
     "published": published,
-    "measured_h200": functools.partial(measured, "h200x1-2*", "h200x1-planted/unchanged/*"),
+    "measured_h200": functools.partial(
+        measured, "h200x1-2*", "h200x1-planted/unchanged/*"
+    ),
     "measured_h100": functools.partial(measured, "h100x1-2*"),
     "measured_h100x2": functools.partial(measured, "h100x2-2*"),
 }
@@ -122,7 +160,11 @@ PARTS: dict[str, Callable[[], Iterator[str]]] = {
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Put each part where a page asks for it."""
-    return re.sub(r"<!-- generated: (\w+) -->", lambda asked: "\n".join(PARTS[asked[1]]()), markdown)
+    return re.sub(
+        r"<!-- generated: (\w+) -->",
+        lambda asked: "\n".join(PARTS[asked[1]]()),
+        markdown,
+    )
 
 
 def on_post_page(output: str, **_: Any) -> str:

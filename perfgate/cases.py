@@ -1,4 +1,4 @@
-"""What is asked of which server?
+"""Case: one metric of one load, or a ratio of two.
 
 A case is one question of the study: a metric of one load, or the ratio of that metric
 between two loads of the same session. A load is a server under a workload, or (workload
@@ -18,7 +18,9 @@ from perfgate.load.workload import Workload
 GateMode = Literal["hard", "report"]
 
 
-class Load(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Load(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
     """A server and what is sent to it; workload None means the server itself."""
 
     server: ServerConfig
@@ -28,6 +30,11 @@ class Load(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     def workload_name(self) -> str:
         """The workload's name, or "launch" for the server itself."""
         return "launch" if self.workload is None else self.workload.name
+
+    @property
+    def base(self) -> Load:
+        """The same load on the base build of its server."""
+        return msgspec.structs.replace(self, server=self.server.base)
 
     @property
     def asks_routing(self) -> bool:
@@ -48,14 +55,16 @@ def asking_routing(
     ]
 
 
-class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Case(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
     """One thing that is judged.
 
     Attributes:
         experiment: the study's number, "E1" to "E11".
         metric: a name in `perfgate.load.metrics.METRICS`.
-        of: the load whose value is judged.
-        over: the load by whose value it is divided, if the case is a ratio.
+        numerator: the load whose value is judged.
+        denominator: the load by whose value it is divided, if the case is a ratio.
         gate: "hard" cases turn a run red, "report" cases are shown beside their
             baseline and never do.
         two_sided: a move in either direction is a regression. True for ratios where
@@ -66,24 +75,32 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     experiment: str
     metric: str
-    of: Load
-    over: Load | None = None
+    numerator: Load
+    denominator: Load | None = None
     gate: GateMode = "hard"
     two_sided: bool = False
 
     @property
     def subject(self) -> str:
         """The server, or "A--over--B" where two servers are compared: a folder of the baseline store."""
-        if self.over is None or self.over.server == self.of.server:
-            return self.of.server.key
-        return f"{self.of.server.key}--over--{self.over.server.key}"
+        if (
+            self.denominator is None
+            or self.denominator.server == self.numerator.server
+        ):
+            return self.numerator.server.key
+        return (
+            f"{self.numerator.server.key}--over--{self.denominator.server.key}"
+        )
 
     @property
     def workload(self) -> str:
         """The workload, or "A--over--B" where two workloads are compared: a file of the baseline store."""
-        if self.over is None or self.over.workload_name == self.of.workload_name:
-            return self.of.workload_name
-        return f"{self.of.workload_name}--over--{self.over.workload_name}"
+        if (
+            self.denominator is None
+            or self.denominator.workload_name == self.numerator.workload_name
+        ):
+            return self.numerator.workload_name
+        return f"{self.numerator.workload_name}--over--{self.denominator.workload_name}"
 
     @property
     def id(self) -> str:
@@ -93,18 +110,21 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     @property
     def base(self) -> Case:
         """The same question, asked of the base build."""
-        over = (
-            None
-            if self.over is None
-            else msgspec.structs.replace(self.over, server=self.over.server.base)
+        numerator = self.numerator.base
+        if self.denominator is None:
+            return msgspec.structs.replace(self, numerator=numerator)
+        return msgspec.structs.replace(
+            self, numerator=numerator, denominator=self.denominator.base
         )
-        of = msgspec.structs.replace(self.of, server=self.of.server.base)
-        return msgspec.structs.replace(self, of=of, over=over)
 
     @property
     def loads(self) -> tuple[Load, ...]:
         """The loads that must be measured, the numerator first."""
-        return (self.of,) if self.over is None else (self.of, self.over)
+        return (
+            (self.numerator,)
+            if self.denominator is None
+            else (self.numerator, self.denominator)
+        )
 
 
 OVER = "--over--"

@@ -24,7 +24,9 @@ class RouteFolder(pytest.Directory):
         """Yield the next folder, or the tests themselves."""
         path = self.config.stash[_ROUTE][self.path]
         if path.is_file():
-            yield from self.ihook.pytest_collect_file(file_path=path, parent=self)
+            yield from self.ihook.pytest_collect_file(
+                file_path=path, parent=self
+            )
             return
         folder = self.ihook.pytest_collect_directory(path=path, parent=self)
         if folder is not None:
@@ -39,7 +41,9 @@ def add_tests(config: pytest.Config, tests: Iterable[Path]) -> None:
     folder = config.invocation_params.dir
     collected = [folder / argument.split("::")[0] for argument in config.args]
     for path in tests:
-        parents = [parent for parent in collected if path.is_relative_to(parent)]
+        parents = [
+            parent for parent in collected if path.is_relative_to(parent)
+        ]
         if not parents:
             config.args.append(str(path))
         elif all(_barrier(config, parent, path) for parent in parents):
@@ -79,7 +83,9 @@ def _is_barrier(config: pytest.Config, folder: Path) -> bool:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+def pytest_ignore_collect(
+    collection_path: Path, config: pytest.Config
+) -> bool | None:
     """Enter the folders on the route."""
     if collection_path in config.stash.get(_ROUTE, {}):
         return False

@@ -49,7 +49,8 @@ _PROPERTIES = (
 
 @pytest.fixture
 def check(
-    request: pytest.FixtureRequest, record_property: Callable[[str, object], None]
+    request: pytest.FixtureRequest,
+    record_property: Callable[[str, object], None],
 ) -> Callable[[Case], None]:
     """Judge a case: measure what is missing, then fail, skip or pass as the gate decides.
 
@@ -90,7 +91,9 @@ def _perf_hand(request: pytest.FixtureRequest, perf_study: Study) -> Hand:
     from perfgate.run.in_hand import Hand
 
     perf = request.config.stash[SESSION]
-    return Hand(perf_study, _campaign_of(request), perf.add_case, request.node.nodeid)
+    return Hand(
+        perf_study, _campaign_of(request), perf.add_case, request.node.nodeid
+    )
 
 
 @pytest.fixture
@@ -105,9 +108,13 @@ def perf_server(
     is skipped where this machine cannot run the server.
     """
 
-    def start(model: str | ServerConfig | None = None, **changes: Any) -> ServerInHand:
+    def start(
+        model: str | ServerConfig | None = None, **changes: Any
+    ) -> ServerInHand:
         perf = request.config.stash[SESSION]
-        config = _run_or_fail(request, lambda: _perf_hand.config(model, **changes))
+        config = _run_or_fail(
+            request, lambda: _perf_hand.config(model, **changes)
+        )
         reason = perf.server_skip_reason(perf_platform, config)
         if reason is not None:
             perf.skip_reasons[request.node.nodeid] = reason
@@ -127,7 +134,9 @@ def perf_load(
     A name alone is a workload of the study. It warms up, and sends every repetition.
     """
 
-    def send(server: ServerInHand, workload: Any = None, **fields: Any) -> LoadInHand:
+    def send(
+        server: ServerInHand, workload: Any = None, **fields: Any
+    ) -> LoadInHand:
         return _run_or_fail(
             request, lambda: _perf_hand.load(server, workload, **fields)
         )
@@ -223,7 +232,9 @@ def _campaign_of(request: pytest.FixtureRequest) -> Callable[[], Campaign]:
     return campaign
 
 
-def _run_or_fail(request: pytest.FixtureRequest, call: Callable[[], Result]) -> Result:
+def _run_or_fail(
+    request: pytest.FixtureRequest, call: Callable[[], Result]
+) -> Result:
     """Call it; a Failure fails the test without a traceback, and is shown whole once."""
     shown_by = request.config.stash.setdefault(_SHOWN_BY, {})
     nodeid = request.node.nodeid

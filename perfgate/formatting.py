@@ -76,12 +76,7 @@ def change_in_words(fraction: float, unit: str) -> str:
 
 def suggestion(name: str, known: Collection[str]) -> str:
     """A question, "did you mean X? ", where one of the known names is near; else nothing."""
-    near = difflib.get_close_matches(
-        name,
-        known,
-        n=1,
-        cutoff=0.5,
-    )
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     if near:
         return f"did you mean {near[0]}? "
     return ""

@@ -30,15 +30,17 @@ def pytest_perfgate_models(config: pytest.Config) -> Iterable[Any]:  # type: ign
 def pytest_perfgate_metrics(config: pytest.Config) -> Iterable[Any]:  # type: ignore[empty-body]
     """Return metrics to register, each a `Metric` or `CustomMetric` of `perfgate.load.metrics`.
 
-    `CustomMetric.compute` is called for every repetition. It gets the repetition's requests
-    (`perfgate.load.repetition.RequestRow`) and its duration in seconds, and returns
-    None if the metric cannot be computed.
+    `CustomMetric.compute` is called for every repetition. It gets the
+    repetition's requests (`perfgate.load.repetition.RequestRow`) and its
+    duration in seconds, and returns None if the metric cannot be computed.
     `family` chooses the target effect: one of `perfgate.load.metrics.FAMILIES`.
     """
 
 
 @pytest.hookspec
-def pytest_perfgate_cases(subject: Any, question: str, cases: list[Case]) -> None:
+def pytest_perfgate_cases(
+    subject: Any, question: str, cases: list[Case]
+) -> None:
     """Change the cases of a question in place: add, remove, or make them report-only.
 
     Args:
@@ -54,5 +56,6 @@ def pytest_perfgate_progress(config: pytest.Config) -> Any:
     """Return an object with `line` and `step` that shows the progress of a session.
 
     Returns:
-        a `perfgate.progress.ProgressDisplay`; the default one writes to pytest's terminal.
+        a `perfgate.progress.ProgressDisplay`; the default one writes to
+            pytest's terminal.
     """

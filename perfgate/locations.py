@@ -1,7 +1,8 @@
 """Locations: the project's root folder and its engines, models, runs and baselines.
 
-The pytest plugin and the command name their project once (`use`). Before that, it is
-the project around the current folder. Nothing depends on where the package is installed.
+The pytest plugin and the command name their project once (`use`). Before that,
+it is the project around the current folder. Nothing depends on where the
+package is installed.
 """
 
 from __future__ import annotations

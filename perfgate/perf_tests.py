@@ -91,7 +91,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         _parametrize_cases(metafunc, perf, mark)
 
 
-def _parametrize_platforms(metafunc: pytest.Metafunc, perf: PerfSession) -> None:
+def _parametrize_platforms(
+    metafunc: pytest.Metafunc, perf: PerfSession
+) -> None:
     params = []
     for platform in perf.platforms:
         mark = getattr(pytest.mark, platform)
@@ -210,7 +212,9 @@ def _skip_if_impossible(perf: PerfSession, item: pytest.Item) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]:
+def pytest_pyfunc_call(
+    pyfuncitem: pytest.Function,
+) -> Generator[None, Any, Any]:
     """Fail or skip a test after its function has judged everything."""
     result = yield
     apply_collected_verdicts(pyfuncitem)
@@ -236,7 +240,9 @@ def _has_case(item: pytest.Item) -> bool:
     if not _is_perf(item) or _platform(item) is None:
         return False
     callspec = getattr(item, "callspec", None)
-    return callspec is not None and isinstance(callspec.params.get("case"), Case)
+    return callspec is not None and isinstance(
+        callspec.params.get("case"), Case
+    )
 
 
 def _starts_servers(item: pytest.Item) -> bool:
@@ -268,6 +274,9 @@ def _order(item: pytest.Item) -> tuple[int, str]:
     if not _has_case(item):
         return 0, ""
     case = _case(item)
-    if case.over is not None and case.over.server != case.of.server:
+    if (
+        case.denominator is not None
+        and case.denominator.server != case.numerator.server
+    ):
         return 2, ""
-    return 1, case.of.server.key
+    return 1, case.numerator.server.key

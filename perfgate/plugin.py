@@ -1,9 +1,10 @@
 """Pytest plugin: declares the options, opens the project and registers its hooks.
 
-``-m PLATFORM`` selects perf tests. Without a platform in ``-m`` no perf test is selected
-and no server is started. In a project the plugin registers `perfgate.collection`,
-`perfgate.fixtures`, `perfgate.perf_tests` and `perfgate.session_report`. In any other
-folder it adds no option, marker or fixture.
+``-m PLATFORM`` selects perf tests. Without a platform in ``-m`` no perf test is
+selected and no server is started. In a project the plugin registers
+`perfgate.collection`, `perfgate.fixtures`, `perfgate.perf_tests` and
+`perfgate.session_report`. In any other folder it adds no option, marker or
+fixture.
 """
 
 from __future__ import annotations
@@ -108,7 +109,9 @@ def pytest_load_initial_conftests(
         _refuse_own_options(early_config, parser, args)
 
 
-def _corrected_arguments(config: pytest.Config, arguments: list[str]) -> list[str]:
+def _corrected_arguments(
+    config: pytest.Config, arguments: list[str]
+) -> list[str]:
     """The arguments by which pytest finds the project's root directory."""
     joined = rootdir.join_values(arguments, options.options_with_value())
     if joined != arguments or config.inipath is not None:
@@ -125,7 +128,9 @@ def _refuse_own_options(
     config: pytest.Config, parser: pytest.Parser, args: Sequence[str]
 ) -> None:
     """Say what is missing where an option is given that only a project has."""
-    given = [name for name in options.option_names() if options.is_given(name, args)]
+    given = [
+        name for name in options.option_names() if options.is_given(name, args)
+    ]
     if not given:
         return
     # Another plugin may have declared an option of this name.

@@ -96,7 +96,9 @@ def _write_artifacts(perf: PerfSession) -> list[str]:
     return ending.write_artifacts(perf.results, perf.config, perf.is_merged)
 
 
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+def pytest_terminal_summary(
+    terminalreporter: Any, config: pytest.Config
+) -> None:
     """Show the table, what needs attention, and where the data are."""
     perf = config.stash[SESSION]
     if not _measures(perf):
@@ -125,7 +127,8 @@ def _show_nothing_measured(perf: PerfSession, terminalreporter: Any) -> None:
         case_count = len(perf.cases) + len(perf.server_tests)
         missing = formatting.count(case_count, "case")
         write(
-            f"--gate=required: {missing} without a verdict: this run is red.", red=True
+            f"--gate=required: {missing} without a verdict: this run is red.",
+            red=True,
         )
 
 
@@ -139,7 +142,9 @@ def _notes(perf: PerfSession, results: RunResults) -> Iterator[str]:
     yield from terminal.improvements(results, str(config.run_dir))
     yield from filter(None, [terminal.in_common(results)])
     unjudged_count = len(perf.unjudged())
-    headline = terminal.headline(results, config.is_gate_required, unjudged_count)
+    headline = terminal.headline(
+        results, config.is_gate_required, unjudged_count
+    )
     yield f"gate={config.gate}: {headline}"
     yield from notices.faults(results)
     yield from notices.lacking(results)

@@ -108,9 +108,7 @@ def all_locks() -> list[Lock]:
     project, build = ROOT / "pyproject.toml", ROOT / "requirements.in"
     runtime, dev = ROOT / "requirements.txt", ROOT / "requirements-dev.txt"
     measures = "What measures: all that `make perf` and a GPU host need."
-    develops = (
-        "requirements.txt and what its developers need: tests, linters, documentation."
-    )
+    develops = "requirements.txt and what its developers need: tests, linters, documentation."
     extras = ("--extra", "dev", "--extra", "docs")
     return [
         *engines,
@@ -150,8 +148,21 @@ def resolve(lock: Lock, upgrade: bool) -> list[Pin]:
 
 
 def _uv(folder: Path, arguments: Sequence[str]) -> None:
-    command = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--universal"]
-    command += ["--python-version", f"3.{OLDEST_MINOR}", "--no-header", "--no-annotate"]
+    command = [
+        sys.executable,
+        "-m",
+        "uv",
+        "pip",
+        "compile",
+        "--quiet",
+        "--universal",
+    ]
+    command += [
+        "--python-version",
+        f"3.{OLDEST_MINOR}",
+        "--no-header",
+        "--no-annotate",
+    ]
     subprocess.run([*command, *arguments], cwd=folder, check=True)
 
 
@@ -180,7 +191,9 @@ def reduced(marker: str, pythons: Sequence[str]) -> str | None:
     if not marker:
         return ""
     machines = [
-        environment(python, arch) for python in pythons for arch in ARCHITECTURES
+        environment(python, arch)
+        for python in pythons
+        for arch in ARCHITECTURES
     ]
     told = [Marker(marker).evaluate(machine) for machine in machines]
     if all(told):
@@ -203,7 +216,9 @@ def environment(python: str, architecture: str) -> dict[str, str]:
     }
 
 
-def read_package(package: Mapping[str, Any], wanted: Mapping[str, str]) -> Pin | None:
+def read_package(
+    package: Mapping[str, Any], wanted: Mapping[str, str]
+) -> Pin | None:
     """A package of uv's answer with its wheels for Linux; None where no machine wants it."""
     pin = Pin(package["name"], package["version"], sdist="sdist" in package)
     marker = wanted.get(f"{pin.name}=={pin.version}")
@@ -220,10 +235,12 @@ def read_package(package: Mapping[str, Any], wanted: Mapping[str, str]) -> Pin |
 def is_for_linux(wheel: str) -> bool:
     """Whether some promised Python on Linux might take it: no PyPy, no Python without its lock."""
     for tag in parse_wheel_filename(wheel)[3]:
-        manylinux = tag.platform.startswith("manylinux") and tag.platform.endswith(
-            ARCHITECTURES
+        manylinux = tag.platform.startswith(
+            "manylinux"
+        ) and tag.platform.endswith(ARCHITECTURES)
+        ours = not tag.interpreter.startswith("pp") and not tag.abi.endswith(
+            "t"
         )
-        ours = not tag.interpreter.startswith("pp") and not tag.abi.endswith("t")
         if ours and (manylinux or tag.platform == "any"):
             return True
     return False
@@ -242,8 +259,13 @@ def written(lock: Lock, pins: Sequence[Pin]) -> str:
         if pin.name == TORCH:
             continue
         marker = f" ; {pin.marker}" if pin.marker else ""
-        hashes = [f"    --hash=sha256:{value}" for value in sorted(pin.hashes.values())]
-        lines.append(" \\\n".join([f"{pin.name}=={pin.version}{marker}", *hashes]))
+        hashes = [
+            f"    --hash=sha256:{value}"
+            for value in sorted(pin.hashes.values())
+        ]
+        lines.append(
+            " \\\n".join([f"{pin.name}=={pin.version}{marker}", *hashes])
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -251,7 +273,9 @@ def main() -> None:
     """Write every lock file and the list of wheels."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--upgrade", action="store_true", help="take the newest versions that fit"
+        "--upgrade",
+        action="store_true",
+        help="take the newest versions that fit",
     )
     upgrade = parser.parse_args().upgrade
     wheels: dict[str, dict[str, object]] = {}
@@ -261,7 +285,9 @@ def main() -> None:
         for pin in pins:
             listed = {"wheels": sorted(pin.hashes), "sdist": pin.sdist}
             wheels[f"{pin.name}=={pin.version}"] = listed
-        sys.stdout.write(f"{lock.output.relative_to(ROOT)}: {len(pins)} packages\n")
+        sys.stdout.write(
+            f"{lock.output.relative_to(ROOT)}: {len(pins)} packages\n"
+        )
     WHEELS.write_text(json.dumps(dict(sorted(wheels.items())), indent=1) + "\n")
 
 

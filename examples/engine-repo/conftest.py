@@ -13,7 +13,9 @@ SLOWEST = Metric(
 
 def slowest_ttft(requests, duration_s):
     """The figure of one repetition; None where no request was answered."""
-    times = [request.ttft_ms for request in requests if request.ttft_ms is not None]
+    times = [
+        request.ttft_ms for request in requests if request.ttft_ms is not None
+    ]
     return max(times, default=None)
 
 

@@ -51,11 +51,7 @@ class Accepted:
         return table(self.proposals)
 
 
-def propose(
-    results: RunResults,
-    store: Store,
-    out_dir: Path,
-) -> list[Path]:
+def propose(results: RunResults, store: Store, out_dir: Path) -> list[Path]:
     """Write what the baselines would become, and a table of it; the store is untouched.
 
     Returns:
@@ -67,12 +63,7 @@ def propose(
     written = []
     for path, group in _by_file(valid).items():
         file, _ = merged(path, store.file(path), group)
-        file = _with_provenance(
-            file,
-            group,
-            [results],
-            None,
-        )
+        file = _with_provenance(file, group, [results], None)
         target = out_dir / path.relative_to(store.root)
         write_atomically(target, to_text(file))
         written.append(target)
@@ -125,12 +116,7 @@ def accept(
     _refuse_cases(made, runs, lost)
     if write:
         for path, group in groups.items():
-            file = _with_provenance(
-                files[path],
-                group,
-                runs,
-                choice.reason,
-            )
+            file = _with_provenance(files[path], group, runs, choice.reason)
             store.write(path, file)
     return Accepted(tuple(made), tuple(files))
 
@@ -159,7 +145,7 @@ def table(made: Sequence[Proposal]) -> str:
 def _row(proposal: Proposal) -> str:
     new, noise = proposal.new, proposal.noise
     unit = new.unit
-    if proposal.case.over is not None:
+    if proposal.case.denominator is not None:
         unit = formatting.RATIO_UNIT
     old = proposal.old_value
     change = "new"
@@ -168,7 +154,7 @@ def _row(proposal: Proposal) -> str:
     notes = [*proposal.notes, *proposal.objections]
     if not noise.established:
         notes.append("provisional")
-    mde = noise.detectable(new.better == "higher")
+    mde = noise.mde(new.better == "higher")
     cells = [
         proposal.case.id,
         formatting.number(old, unit),
@@ -246,7 +232,9 @@ def _refuse_runs(runs: Sequence[RunResults]) -> None:
         )
 
 
-def _refuse_injected(runs: Sequence[RunResults], made: Sequence[Proposal]) -> None:
+def _refuse_injected(
+    runs: Sequence[RunResults], made: Sequence[Proposal]
+) -> None:
     for run in runs:
         reader = RunReader(run)
         for proposal in made:
@@ -269,7 +257,9 @@ def _cut_off(made: Sequence[Proposal], runs: Sequence[RunResults]) -> list[str]:
     for run in runs:
         if not run.cut_off:
             continue
-        whole = next(launch.server for launch in run.launches if launch.measured)
+        whole = next(
+            launch.server for launch in run.launches if launch.measured
+        )
         for servers, cases in _cut_off_cases(made, run).items():
             more = f" and {len(cases) - 1} more" if len(cases) > 1 else ""
             objections.append(
@@ -280,7 +270,9 @@ def _cut_off(made: Sequence[Proposal], runs: Sequence[RunResults]) -> list[str]:
     return objections
 
 
-def _cut_off_cases(made: Sequence[Proposal], run: RunResults) -> dict[str, list[str]]:
+def _cut_off_cases(
+    made: Sequence[Proposal], run: RunResults
+) -> dict[str, list[str]]:
     """Servers whose launch was cut off -> the cases that need it."""
     reader = RunReader(run)
     cases: dict[str, list[str]] = defaultdict(list)

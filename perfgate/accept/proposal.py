@@ -27,14 +27,14 @@ from perfgate.judge.baseline_schema import (
 )
 from perfgate.judge.baseline_store import Recorded, Store
 from perfgate.judge.gate import gate_mode, judge, metric_of
-from perfgate.judge.machine_scope import for_any, promises
+from perfgate.judge.machine_scope import for_any, target_effects
 from perfgate.judge.observation import Observation, RunReader
 from perfgate.judge.policy import (
     Noise,
     Policy,
     noise_of_baseline,
     policy_for,
-    promised_delta,
+    smallest_target_effect,
     step_up,
 )
 from perfgate.judge.routing_shift import SHARES
@@ -51,9 +51,9 @@ class Choice:
         only: ids of cases, or patterns of them ("*/closed-c32/*"); empty takes all.
         reason: why worse values, or a wide target effect, are right; stored in the
             file.
-        delta: a target effect other than the policy's.
+        target_effect: one other than the policy's.
         report_only: never fail a run by these cases; with a reason it stays so until
-            `replace` or `delta`.
+            `replace` or `target_effect`.
         known_until: keep the baseline, and let the loss pass until this day.
         replace: begin anew even where the new launches pass.
 
@@ -61,7 +61,7 @@ class Choice:
 
     only: tuple[str, ...] = ()
     reason: str | None = None
-    delta: float | None = None
+    target_effect: float | None = None
     report_only: bool = False
     known_until: datetime.date | None = None
     replace: bool = False
@@ -153,9 +153,7 @@ class _Evidence:
 
 
 def proposals(
-    runs: Sequence[RunResults],
-    store: Store,
-    choice: Choice,
+    runs: Sequence[RunResults], store: Store, choice: Choice
 ) -> list[Proposal]:
     """Every case that was measured in any of the runs, in order of first mention."""
     cases: dict[str, Case] = {}
@@ -186,7 +184,7 @@ def _gather(
     label = observations[-1].hardware_label
     path = store.path(case, observations[0].hardware_label)
     file = store.file(path)
-    policy = policy_for(label, case.metric, case.over is not None)
+    policy = policy_for(label, case.metric, case.denominator is not None)
     machines: dict[str, str] = {}
     if file is not None:
         machines |= file.machines
@@ -226,7 +224,7 @@ def _propose(evidence: _Evidence) -> Proposal:
         comparable = None
     new = _new_metric(evidence, comparable, remarks)
     bare = _bare(new, evidence.machines)
-    remarks.notes += _targets_alone(promises(bare, evidence.policy))
+    remarks.notes += _targets_alone(target_effects(bare, evidence.policy))
     if recorded is not None and comparable is None:
         _object_to_another(evidence, remarks)
     return Proposal(
@@ -278,9 +276,7 @@ def _differing_runs(observations: Sequence[Observation]) -> list[str]:
 
 
 def _new_metric(
-    evidence: _Evidence,
-    recorded: Recorded | None,
-    remarks: _Remarks,
+    evidence: _Evidence, recorded: Recorded | None, remarks: _Remarks
 ) -> MetricBaseline:
     """The metric as it would be stored.
 
@@ -293,28 +289,7 @@ def _new_metric(
     old = None if recorded is None else recorded.metric
     if old is not None and choice.known_until is not None:
         return _known(old, evidence, remarks)
-    points = evidence.points
-    if recorded is not None:
-        kept_points, notes = kept(
-            recorded,
-            evidence.observations,
-            evidence.verdicts,
-            choice.replace,
-        )
-        fresh = {(point.run, point.launch) for point in points}
-        older = [p for p in kept_points if (p.run, p.launch) not in fresh]
-        points = older + points
-        remarks.notes += notes
-    if not points:
-        # The objection is there already: the run is invalid for it.
-        run = evidence.observations[-1].run
-        points = [
-            Sample(
-                run=run,
-                launch=0,
-                value=1.0,
-            )
-        ]
+    points = _with_recorded(evidence, recorded, remarks)
     is_report_only, reason = choice.report_only, choice.reason
     if old is not None and _stays_report_only(old, choice):
         is_report_only, reason = True, choice.reason or old.reason
@@ -325,27 +300,17 @@ def _new_metric(
         definition=metric.definition,
         gate="report" if is_report_only else gate_mode(case, policy),
         target_effect=policy.until_established,
-        floor=policy.floor if case.over is None else 0.0,
+        floor=policy.floor if case.denominator is None else 0.0,
         launches=latest(points, evidence.machines),
         reason=reason if is_report_only else None,
     )
     noise = _noise(new, evidence.machines, policy)
-    new = _with_target(
-        new,
-        old,
-        noise,
-        evidence,
-        remarks,
-    )
+    new = _with_target(new, old, noise, evidence, remarks)
     anchor = noise.reference
     if recorded is not None and not choice.reason:
         bare = _bare(new, evidence.machines)
         anchor, worse = lost_since(
-            case,
-            recorded,
-            bare,
-            evidence.judged(),
-            policy,
+            case, recorded, bare, evidence.judged(), policy
         )
         if worse:
             remarks.objections.append(
@@ -354,8 +319,31 @@ def _new_metric(
     return msgspec.structs.replace(new, anchor=anchor)
 
 
+def _with_recorded(
+    evidence: _Evidence, recorded: Recorded | None, remarks: _Remarks
+) -> list[Sample]:
+    """The new launches and those recorded ones that stay."""
+    points = evidence.points
+    if recorded is not None:
+        kept_points, notes = kept(
+            recorded,
+            evidence.observations,
+            evidence.verdicts,
+            evidence.choice.replace,
+        )
+        fresh = {(point.run, point.launch) for point in points}
+        older = [p for p in kept_points if (p.run, p.launch) not in fresh]
+        points = older + points
+        remarks.notes += notes
+    if not points:
+        # The objection is there already: the run is invalid for it.
+        run = evidence.observations[-1].run
+        points = [Sample(run=run, launch=0, value=1.0)]
+    return points
+
+
 def _stays_report_only(old: MetricBaseline, choice: Choice) -> bool:
-    if choice.replace or choice.delta is not None:
+    if choice.replace or choice.target_effect is not None:
         return False
     return old.gate == "report" and bool(old.reason)
 
@@ -373,19 +361,11 @@ def _targets_alone(own: Mapping[str, float]) -> list[str]:
 
 def _bare(metric: MetricBaseline, machines: Mapping[str, str]) -> Recorded:
     """A metric as if it lay in a file; what it was measured of is not compared."""
-    return Recorded(
-        Path(),
-        {},
-        {},
-        metric,
-        machines,
-    )
+    return Recorded(Path(), {}, {}, metric, machines)
 
 
 def _noise(
-    metric: MetricBaseline,
-    machines: Mapping[str, str],
-    policy: Policy,
+    metric: MetricBaseline, machines: Mapping[str, str], policy: Policy
 ) -> Noise:
     return for_any(_bare(metric, machines), policy).noise(policy)
 
@@ -400,31 +380,23 @@ def _with_target(
     """The metric with its target effect: the policy's, or a person's with a reason."""
     policy, choice = evidence.policy, evidence.choice
     higher = new.better == "higher"
-    target, reason = promised_delta(noise, policy, higher), new.reason
-    if choice.delta is not None:
-        target, reason = choice.delta, choice.reason
+    target, reason = smallest_target_effect(noise, policy, higher), new.reason
+    if choice.target_effect is not None:
+        target, reason = choice.target_effect, choice.reason
     elif old is not None and _keeps_wide_target(old, target, policy):
         target, reason = old.target_effect, old.reason
     if higher and target >= 1:
         loss = formatting.percent(target)
         remarks.objections.append(
-            f"it cannot lose {loss}: give a --delta below 1, which is a fraction"
+            f"it cannot lose {loss}: give a --target-effect below 1, which is a fraction"
         )
     if new.gate == "hard":
-        _check_target(
-            target,
-            reason,
-            noise,
-            evidence,
-            remarks,
-        )
+        _check_target(target, reason, noise, evidence, remarks)
     return msgspec.structs.replace(new, target_effect=target, reason=reason)
 
 
 def _keeps_wide_target(
-    old: MetricBaseline,
-    target: float,
-    policy: Policy,
+    old: MetricBaseline, target: float, policy: Policy
 ) -> bool:
     """Whether a target effect that a person gave a reason for stays."""
     if not old.reason or old.gate != "hard":
@@ -442,31 +414,29 @@ def _check_target(
     """Object to a target effect that needs a reason, or that cannot be detected."""
     policy, choice = evidence.policy, evidence.choice
     higher = metric_of(evidence.case).better == "higher"
-    detectable = noise.detectable(higher)
-    mde = formatting.percent(detectable)
-    enough = f"--delta {step_up(detectable, higher):g}"
+    mde = noise.mde(higher)
+    mde_text = formatting.percent(mde)
+    enough = f"--target-effect {step_up(mde, higher):g}"
     if target > policy.without_reason and not reason:
         limit = formatting.percent(policy.without_reason)
         needed = f"a target effect above {limit} needs a reason"
-        if choice.delta is not None:
+        if choice.target_effect is not None:
             remarks.objections.append(f"{needed}: add --reason WHY")
             return
         remarks.notes.append(
-            f"report-only up to its threshold: the minimum detectable effect is {mde}, "
+            f"report-only up to its threshold: the minimum detectable effect is {mde_text}, "
             f"and {needed}: record more launches, or {enough} --reason WHY"
         )
-    elif noise.established and target < detectable - 1e-9:
+    elif noise.established and target < mde - 1e-9:
         loss = formatting.percent(target)
         remarks.objections.append(
             f"a loss of {loss} cannot be detected, the minimum detectable effect is "
-            f"{mde}: {enough} or more, or --report-only"
+            f"{mde_text}: {enough} or more, or --report-only"
         )
 
 
 def _known(
-    old: MetricBaseline,
-    evidence: _Evidence,
-    remarks: _Remarks,
+    old: MetricBaseline, evidence: _Evidence, remarks: _Remarks
 ) -> MetricBaseline:
     """The old metric with a loss that may pass until a day."""
     choice = evidence.choice
@@ -503,9 +473,7 @@ def _points(case: Case, observation: Observation) -> Iterator[Sample]:
 
 
 def merged(
-    path: Path,
-    file: BaselineFile | None,
-    accepted: Sequence[Proposal],
+    path: Path, file: BaselineFile | None, accepted: Sequence[Proposal]
 ) -> tuple[BaselineFile, list[str]]:
     """The file with the proposals in it, and the metrics that would be lost.
 

@@ -69,7 +69,9 @@ def kept(
     return others, [note]
 
 
-def _of_other_machines(recorded: Recorded, moved: set[str | None]) -> list[Sample]:
+def _of_other_machines(
+    recorded: Recorded, moved: set[str | None]
+) -> list[Sample]:
     """Recorded launches of machines that are known and not among those where the value moved."""
     others: list[Sample] = []
     if None in moved:
@@ -127,11 +129,7 @@ def anchor_of(
 
 
 def crept(
-    anchor: float,
-    reference: float,
-    higher: bool,
-    case: Case,
-    policy: Policy,
+    anchor: float, reference: float, higher: bool, case: Case, policy: Policy
 ) -> float:
     """By which fraction it became worse than its anchor; 0 within the first target effect.
 
@@ -140,7 +138,7 @@ def crept(
     loss = math.log(reference / anchor)
     if higher:
         loss = -loss
-    if case.over is not None:
+    if case.denominator is not None:
         loss = abs(loss)
     if loss <= log_loss(policy.until_established, higher):
         return 0.0
@@ -180,7 +178,10 @@ def lost_since(
 
 
 def is_worse(
-    old: Recorded, new: Recorded, observations: Sequence[Observation], policy: Policy
+    old: Recorded,
+    new: Recorded,
+    observations: Sequence[Observation],
+    policy: Policy,
 ) -> bool:
     """Whether a machine's launches became worse by more than half of the threshold: less is noise.
 
@@ -197,7 +198,9 @@ def is_worse(
     return False
 
 
-def _lost_half(before: Recorded, samples: Sequence[Sample], policy: Policy) -> bool:
+def _lost_half(
+    before: Recorded, samples: Sequence[Sample], policy: Policy
+) -> bool:
     """Whether the samples are worse than the baseline by more than half of the threshold."""
     higher = before.metric.better == "higher"
     logs = [math.log(value) for value in values_of(samples)]

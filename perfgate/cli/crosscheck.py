@@ -22,7 +22,10 @@ _FILE = click.Path(exists=True, path_type=Path)
     help="Base address of a running server, http://127.0.0.1:8000.",
 )
 @click.option(
-    "--client", type=click.Choice(CLIENT_NAMES), default="vllm", show_default=True
+    "--client",
+    type=click.Choice(CLIENT_NAMES),
+    default="vllm",
+    show_default=True,
 )
 @click.option(
     "--client-python",
@@ -36,7 +39,10 @@ _FILE = click.Path(exists=True, path_type=Path)
     help="Name under which it is served; the first of /v1/models if left out.",
 )
 @click.option(
-    "--engine", type=click.Choice(sorted(ENGINES)), default="vllm", show_default=True
+    "--engine",
+    type=click.Choice(sorted(ENGINES)),
+    default="vllm",
+    show_default=True,
 )
 @click.option("--num-prompts", default=64, show_default=True)
 @click.option("--max-concurrency", default=16, show_default=True)
@@ -47,7 +53,9 @@ _FILE = click.Path(exists=True, path_type=Path)
     show_default=True,
     help="Tokens in and out.",
 )
-@click.option("--rounds", type=click.IntRange(min=2), default=6, show_default=True)
+@click.option(
+    "--rounds", type=click.IntRange(min=2), default=6, show_default=True
+)
 @click.option(
     "--tolerance",
     default=0.03,
@@ -64,7 +72,12 @@ def crosscheck(
     # Imported here: `--help` must not wait for scipy, tokenizers and rich.
     from rich.console import Console
 
-    from perfgate.load.crosscheck import interleave, served_model, table, tokenizer_in
+    from perfgate.load.crosscheck import (
+        interleave,
+        served_model,
+        table,
+        tokenizer_in,
+    )
     from perfgate.load.measurement import Target
     from perfgate.load.other_clients import CLIENTS, ClientFailed
     from perfgate.load.workload import Synthetic, Workload
@@ -88,12 +101,16 @@ def crosscheck(
     input_len, output_len = options["lengths"]
     workload = Workload(
         name="crosscheck",
-        prompts=Synthetic(input_len_tokens=input_len, output_len_tokens=output_len),
+        prompts=Synthetic(
+            input_len_tokens=input_len, output_len_tokens=output_len
+        ),
         num_prompts=options["num_prompts"],
         max_concurrency=options["max_concurrency"],
     )
     absolute = str(Path(python).absolute())
-    comparisons = interleave(CLIENTS[client], absolute, target, workload, words, rounds)
+    comparisons = interleave(
+        CLIENTS[client], absolute, target, workload, words, rounds
+    )
     Console(width=120).print(table(comparisons, client, rounds, tolerance))
     if any(row.verdict(tolerance) != "agree" for row in comparisons):
         raise SystemExit(1)

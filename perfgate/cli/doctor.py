@@ -92,9 +92,7 @@ def examine(
 
 
 def platforms(
-    hardware: Hardware,
-    study: StudyFile,
-    tensor_parallel_size: int,
+    hardware: Hardware, study: StudyFile, tensor_parallel_size: int
 ) -> Iterator[Finding]:
     """Which selections run here: "pytest -m cpu", "pytest -m h200", ..."""
     for name in study.platforms:
@@ -102,10 +100,7 @@ def platforms(
             yield _on_cpu(name, tensor_parallel_size)
         else:
             yield _on_gpus(
-                name,
-                study.gpu_of(name),
-                hardware,
-                tensor_parallel_size,
+                name, study.gpu_of(name), hardware, tensor_parallel_size
             )
 
 
@@ -114,7 +109,9 @@ def can_run(findings: Sequence[Finding], selections: Sequence[Finding]) -> bool:
     blocked = {finding.kind for finding in findings if finding.blocks}
     ready = [f for f in (*findings, *selections) if not f.blocks]
     engines = {finding.device for finding in ready if finding.kind == "engine"}
-    selected = {finding.device for finding in ready if finding.kind == "platform"}
+    selected = {
+        finding.device for finding in ready if finding.kind == "platform"
+    }
     runs_on_cpu = "cpu" in engines & selected and blocked.isdisjoint(_CPU_NEEDS)
     runs_on_gpus = "cuda" in engines & selected and "python" not in blocked
     return runs_on_cpu or runs_on_gpus
@@ -126,11 +123,7 @@ def _python() -> Finding:
     if is_new_enough:
         return Finding("python", "Python", version)
     return Finding(
-        "python",
-        "Python",
-        version,
-        "use Python 3.11 or newer",
-        blocks=True,
+        "python", "Python", version, "use Python 3.11 or newer", blocks=True
     )
 
 
@@ -138,12 +131,7 @@ def _on_cpu(name: str, tensor_parallel_size: int) -> Finding:
     about = f"pytest -m {name}"
     cores = len(os.sched_getaffinity(0))
     if cores >= tensor_parallel_size:
-        return Finding(
-            "platform",
-            about,
-            "runs here",
-            device="cpu",
-        )
+        return Finding("platform", about, "runs here", device="cpu")
     return Finding(
         "platform",
         about,
@@ -155,30 +143,17 @@ def _on_cpu(name: str, tensor_parallel_size: int) -> Finding:
 
 
 def _on_gpus(
-    name: str,
-    gpu: str | None,
-    hardware: Hardware,
-    tensor_parallel_size: int,
+    name: str, gpu: str | None, hardware: Hardware, tensor_parallel_size: int
 ) -> Finding:
     about = f"pytest -m {name}"
     lacking = hardware.lacks(gpu, tensor_parallel_size)
     if lacking is None:
-        return Finding(
-            "platform",
-            about,
-            "runs here",
-            device="cuda",
-        )
+        return Finding("platform", about, "runs here", device="cuda")
     remedy = f"run it on a machine with {(gpu or 'NVIDIA').upper()} GPUs"
     if hardware.lacks(gpu, 1) is None:
         remedy = "run with --tp 1 what fits one GPU"
     return Finding(
-        "platform",
-        about,
-        lacking,
-        remedy,
-        blocks=True,
-        device="cuda",
+        "platform", about, lacking, remedy, blocks=True, device="cuda"
     )
 
 
@@ -191,12 +166,7 @@ def _gpus(hardware: Hardware) -> Iterator[Finding]:
         remedy = None
         if gpu.mig:
             remedy = "baselines are for whole GPUs: use one without MIG"
-        yield Finding(
-            "gpu",
-            f"GPU {gpu.index}",
-            ", ".join(parts),
-            remedy,
-        )
+        yield Finding("gpu", f"GPU {gpu.index}", ", ".join(parts), remedy)
 
 
 def _gpu_servers(hardware: Hardware, study: StudyFile) -> list[ServerConfig]:
@@ -204,18 +174,13 @@ def _gpu_servers(hardware: Hardware, study: StudyFile) -> list[ServerConfig]:
     if not hardware.gpus:
         return []
     engine = next(iter(study.engines or ENGINES))
-    names = [name for name in study.platforms if study.device_of(name) == "cuda"]
+    names = [
+        name for name in study.platforms if study.device_of(name) == "cuda"
+    ]
     servers: dict[ServerConfig, None] = {}
     for size in (1, 2):
         for name in names:
-            servers |= dict.fromkeys(
-                study_of(
-                    study,
-                    name,
-                    engine,
-                    size,
-                ).models
-            )
+            servers |= dict.fromkeys(study_of(study, name, engine, size).models)
     return list(servers)
 
 
@@ -230,20 +195,12 @@ def _server(hardware: Hardware, server: ServerConfig) -> Finding:
     about = f"server {server.model} TP={size}"
     architecture = models.lookup(server.model).architecture
     memory_bytes = hardware.memory_bytes
-    small = estimate.too_small(
-        architecture,
-        size,
-        server.dtype,
-        memory_bytes,
-    )
+    small = estimate.too_small(architecture, size, server.dtype, memory_bytes)
     if small:
-        remedy = "its tests are skipped here; it takes more GPUs, or larger ones"
-        return Finding(
-            "server",
-            about,
-            small,
-            remedy,
+        remedy = (
+            "its tests are skipped here; it takes more GPUs, or larger ones"
         )
+        return Finding("server", about, small, remedy)
     weights_gb = architecture.weights_bytes_per_rank(size, server.dtype) / 1e9
     seen = (
         f"{weights_gb:.1f} GB of weights on each GPU, which has "
@@ -252,12 +209,7 @@ def _server(hardware: Hardware, server: ServerConfig) -> Finding:
     if hardware.count >= size:
         return Finding("server", about, seen)
     seen += f"; it takes {size} GPUs, found {hardware.count}"
-    return Finding(
-        "server",
-        about,
-        seen,
-        "its tests are skipped here",
-    )
+    return Finding("server", about, seen, "its tests are skipped here")
 
 
 def _memory(hardware: Hardware) -> Finding:
@@ -266,13 +218,7 @@ def _memory(hardware: Hardware) -> Finding:
     if memory_gb >= CPU_MEMORY_GB:
         return Finding("memory", "memory", seen)
     remedy = f"two CPU servers' ranks need {CPU_MEMORY_GB} GB"
-    return Finding(
-        "memory",
-        "memory",
-        seen,
-        remedy,
-        blocks=True,
-    )
+    return Finding("memory", "memory", seen, remedy, blocks=True)
 
 
 def _disk() -> Finding:
@@ -286,16 +232,12 @@ def _disk() -> Finding:
         f"the engines and the small models take {CPU_DISK_GB} GB: make room, or set "
         "PERFGATE_ENGINES_DIR"
     )
-    return Finding(
-        "disk",
-        "disk",
-        seen,
-        remedy,
-        blocks=True,
-    )
+    return Finding("disk", "disk", seen, remedy, blocks=True)
 
 
-def _engines(hardware: Hardware, pythons: Mapping[str, str]) -> Iterator[Finding]:
+def _engines(
+    hardware: Hardware, pythons: Mapping[str, str]
+) -> Iterator[Finding]:
     devices: tuple[Device, ...] = ("cpu",)
     if hardware.gpus:
         devices = ("cpu", "cuda")
@@ -304,11 +246,7 @@ def _engines(hardware: Hardware, pythons: Mapping[str, str]) -> Iterator[Finding
             yield _engine(engine, device, pythons)
 
 
-def _engine(
-    engine: str,
-    device: Device,
-    pythons: Mapping[str, str],
-) -> Finding:
+def _engine(engine: str, device: Device, pythons: Mapping[str, str]) -> Finding:
     about = f"engine {environment.environment_name(engine, device)}"
     try:
         python = environment.find_python(engine, device, pythons)
@@ -316,26 +254,18 @@ def _engine(
     except Failure as failure:
         seen, remedy = failure.seen, failure.remedy
         return Finding(
-            "engine",
-            about,
-            seen,
-            remedy,
-            blocks=True,
-            device=device,
+            "engine", about, seen, remedy, blocks=True, device=device
         )
     installed = {
-        name: version for name, version in versions.items() if name.startswith(engine)
+        name: version
+        for name, version in versions.items()
+        if name.startswith(engine)
     }
     if not installed:
         seen = f"{python.path} has no {engine}"
         remedy = f"install {engine} there, or name another Python"
         return Finding(
-            "engine",
-            about,
-            seen,
-            remedy,
-            blocks=True,
-            device=device,
+            "engine", about, seen, remedy, blocks=True, device=device
         )
     text = ", ".join(f"{name} {version}" for name, version in versions.items())
     return Finding(
@@ -364,7 +294,9 @@ def _untested(engine: str, installed: Mapping[str, str]) -> str | None:
     return f"{', '.join(untested)} was not tested with this suite (tested: {known})"
 
 
-def _weights(hardware: Hardware, model_dirs: Mapping[str, str]) -> Iterator[Finding]:
+def _weights(
+    hardware: Hardware, model_dirs: Mapping[str, str]
+) -> Iterator[Finding]:
     for model in models.CATALOGUE.values():
         about = f"model {model.name}"
         if model.hub_id is None:
@@ -375,19 +307,10 @@ def _weights(hardware: Hardware, model_dirs: Mapping[str, str]) -> Iterator[Find
         elif hardware.gpus and model.served:
             try:
                 found = weights.locate(
-                    model,
-                    "auto",
-                    model_dirs,
-                    False,
-                    lambda text: None,
+                    model, "auto", model_dirs, False, lambda text: None
                 )
             except Failure as failure:
-                yield Finding(
-                    "model",
-                    about,
-                    failure.seen,
-                    failure.remedy,
-                )
+                yield Finding("model", about, failure.seen, failure.remedy)
             else:
                 yield Finding("model", about, found.path)
 
@@ -401,12 +324,5 @@ def _recorded(store: Store, label: str) -> Finding:
         seen = f"{own} files of your own, {shipped} that come with perfgate"
     remedy = None
     if own + shipped == 0:
-        remedy = (
-            "record some: pytest -m PLATFORM --baseline-record, then perfgate accept"
-        )
-    return Finding(
-        "baselines",
-        f"baselines {label}",
-        seen,
-        remedy,
-    )
+        remedy = "record some: pytest -m PLATFORM --baseline-record, then perfgate accept"
+    return Finding("baselines", f"baselines {label}", seen, remedy)

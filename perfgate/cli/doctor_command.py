@@ -55,15 +55,14 @@ def command(
 
     project = opened()
     machine = hardware.detect()
-    pythons = {**project.engine_python, **_pairs("--engine-python", engine_python)}
+    pythons = {
+        **project.engine_python,
+        **_pairs("--engine-python", engine_python),
+    }
     folders = {**project.model_dir, **_pairs("--model-dir", model_dir)}
     findings = list(
         doctor.examine(
-            machine,
-            project.study,
-            judging_store(baselines),
-            pythons,
-            folders,
+            machine, project.study, judging_store(baselines), pythons, folders
         )
     )
     selections = list(doctor.platforms(machine, project.study, tp))
@@ -79,7 +78,9 @@ def _show(findings: Iterable[Finding]) -> None:
         word, colour = "ok  ", "green"
         if finding.remedy is not None:
             word, colour = "todo", "yellow"
-        click.echo(f"{click.style(word, fg=colour)}  {finding.about}: {finding.seen}")
+        click.echo(
+            f"{click.style(word, fg=colour)}  {finding.about}: {finding.seen}"
+        )
         if finding.remedy is not None:
             click.echo(f"      -> {finding.remedy}")
 

@@ -22,7 +22,9 @@ def engines_list() -> None:
     """Show the environments that can be made, and which are there."""
     opened()
     for name in environment.available_locks():
-        state = "installed" if environment.is_installed(name) else "not installed"
+        state = (
+            "installed" if environment.is_installed(name) else "not installed"
+        )
         pythons = environment.read_lock(name).requires_python
         click.echo(
             f"{name}: {state} ({environment.engines_dir() / name}), for Python {pythons}"
@@ -32,12 +34,16 @@ def engines_list() -> None:
 @engines.command("install")
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @click.option(
-    "--python", default=sys.executable, help="The Python of the engines; else this one."
+    "--python",
+    default=sys.executable,
+    help="The Python of the engines; else this one.",
 )
 @click.option(
     "--keep-going", is_flag=True, help="Fail only if none of them can be made."
 )
-def engines_install(names: tuple[str, ...], python: str, keep_going: bool) -> None:
+def engines_install(
+    names: tuple[str, ...], python: str, keep_going: bool
+) -> None:
     """Make the environments NAME... (such as vllm-cpu) from their lock files, several of them side by side.
 
     Nothing happens to one that is up to date. Installs with uv where there is one, else
@@ -47,11 +53,15 @@ def engines_install(names: tuple[str, ...], python: str, keep_going: bool) -> No
     uv = environment.find_uv()
     with ThreadPoolExecutor(len(names)) as pool:
         made = {
-            name: pool.submit(environment.install, name, click.echo, base=python, uv=uv)
+            name: pool.submit(
+                environment.install, name, click.echo, base=python, uv=uv
+            )
             for name in dict.fromkeys(names)
         }
     failures = {
-        name: error for name, future in made.items() if (error := future.exception())
+        name: error
+        for name, future in made.items()
+        if (error := future.exception())
     }
     for error in failures.values():
         if not isinstance(error, Failure):

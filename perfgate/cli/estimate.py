@@ -38,7 +38,9 @@ if TYPE_CHECKING:
     from perfgate.study import StudyFile
 
 
-class Answer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Answer(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
     """What `--json` prints."""
 
     question: Question
@@ -53,7 +55,9 @@ _APART: dict[str, Callable[[Estimate], str]] = {
     "  weights on each GPU": lambda e: (
         f"{e.data_parallel_weights_bytes_per_gpu / 1e9:,.2f} GB"
     ),
-    "  held more than once": lambda e: f"{e.data_parallel_copied_bytes / 1e9:,.2f} GB",
+    "  held more than once": lambda e: (
+        f"{e.data_parallel_copied_bytes / 1e9:,.2f} GB"
+    ),
     "  sent to experts and back per token": lambda e: (
         f"{e.communication.all_to_all / 1024:,.0f} KiB, at least "
         f"{e.communication.all_to_all_once / 1024:,.0f}"
@@ -76,7 +80,9 @@ _APART: dict[str, Callable[[Estimate], str]] = {
     show_default=True,
     help="GPUs, tensor parallel size.",
 )
-@click.option("--ep", is_flag=True, help="Spread the experts over the GPUs whole.")
+@click.option(
+    "--ep", is_flag=True, help="Spread the experts over the GPUs whole."
+)
 @click.option(
     "--dtype",
     type=click.Choice(sorted(BYTES_PER_PARAMETER)),
@@ -99,7 +105,9 @@ _APART: dict[str, Callable[[Estimate], str]] = {
     help="Mean tokens in a sequence's KV cache, read at each step.",
 )
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
-def command(model: str, beside: str | None, as_json: bool, **asked: object) -> None:
+def command(
+    model: str, beside: str | None, as_json: bool, **asked: object
+) -> None:
     """Say what MODEL weighs, reads and exchanges on some GPUs, from its config.json alone.
 
     MODEL is a name in the study, a folder, or a config.json.
@@ -130,7 +138,9 @@ def command(model: str, beside: str | None, as_json: bool, **asked: object) -> N
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(answer)).decode())
         return
-    from rich.console import Console  # here: neither --help nor --json must wait for it
+    from rich.console import (
+        Console,
+    )  # here: neither --help nor --json must wait for it
 
     show(answer, Console(file=sys.stdout, highlight=False, soft_wrap=True))
 
@@ -186,10 +196,15 @@ def show(answer: Answer, console: Console) -> None:
     )
 
 
-def _rows(columns: list[Estimate], asked: Question) -> list[tuple[str, list[str]]]:
-    def row(label: str, field: str, scale: float, unit: str) -> tuple[str, list[str]]:
+def _rows(
+    columns: list[Estimate], asked: Question
+) -> list[tuple[str, list[str]]]:
+    def row(
+        label: str, field: str, scale: float, unit: str
+    ) -> tuple[str, list[str]]:
         return label, [
-            f"{getattr(column, field) / scale:,.2f} {unit}" for column in columns
+            f"{getattr(column, field) / scale:,.2f} {unit}"
+            for column in columns
         ]
 
     rows = [
@@ -246,11 +261,15 @@ def _steps(answer: Answer) -> Table:
             else []
         )
         table.add_row(
-            str(batch), *(cell for step in steps for cell in _cells(step)), *ratio
+            str(batch),
+            *(cell for step in steps for cell in _cells(step)),
+            *ratio,
         )
     return table
 
 
 def _cells(step: Step) -> tuple[str, str, str]:
-    touched = "-" if step.experts_touched == 1 else f"{step.experts_touched:.2f}"
+    touched = (
+        "-" if step.experts_touched == 1 else f"{step.experts_touched:.2f}"
+    )
     return touched, f"{step.bytes_read / 1e9:.1f}", f"{step.floor_ms:.2f}"

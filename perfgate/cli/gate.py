@@ -34,10 +34,7 @@ _FOLDER = click.Path(path_type=Path)
     help="Show every case in full, not only those that did not pass.",
 )
 def judge(
-    run: Path,
-    baselines: Path | None,
-    required: bool,
-    verbose: bool,
+    run: Path, baselines: Path | None, required: bool, verbose: bool
 ) -> None:
     """Judge the run RUN again from its data alone; exits with 1 if it fails."""
     # Imported here: `--help` must not wait for scipy, numpy and rich.
@@ -45,19 +42,16 @@ def judge(
     from perfgate.report import notices, terminal, verdict_text
     from perfgate.results import schema as rundata
 
-    results = run_status.judged_again(rundata.load(run), judging_store(baselines))
-    width = shutil.get_terminal_size().columns
-    click.echo(
-        terminal.table(
-            results,
-            width,
-            sys.stdout.isatty(),
-            verbose,
-        )
+    results = run_status.judged_again(
+        rundata.load(run), judging_store(baselines)
     )
+    width = shutil.get_terminal_size().columns
+    click.echo(terminal.table(results, width, sys.stdout.isatty(), verbose))
     messages = terminal.attention(results, str(run))
     if verbose:
-        messages = [verdict_text.render(row, str(run)) for row in results.verdicts]
+        messages = [
+            verdict_text.render(row, str(run)) for row in results.verdicts
+        ]
     for message in messages:
         click.echo(message)
     missing = run_status.missing(results)
@@ -69,13 +63,7 @@ def judge(
 
 
 @click.command("accept")
-@click.argument(
-    "runs",
-    metavar="RUN...",
-    type=_FOLDER,
-    nargs=-1,
-    required=True,
-)
+@click.argument("runs", metavar="RUN...", type=_FOLDER, nargs=-1, required=True)
 @click.option(
     "--baselines", type=_FOLDER, help="Baseline store (default: the project's)."
 )
@@ -90,23 +78,35 @@ def judge(
     help="Why worse values or a wide target effect are right; stored in the file.",
 )
 @click.option(
-    "--delta",
+    "--target-effect",
     type=click.FloatRange(0, min_open=True),
-    help="Target effect: the loss to catch, as a fraction.",
+    help="The loss to catch, as a fraction: 0.02 is 2 %.",
 )
-@click.option("--report-only", is_flag=True, help="Never fail a run by these cases.")
+@click.option(
+    "--delta",
+    "old_target_effect",
+    type=click.FloatRange(0, min_open=True),
+    hidden=True,
+)
+@click.option(
+    "--report-only", is_flag=True, help="Never fail a run by these cases."
+)
 @click.option(
     "--known-until",
     type=click.DateTime(["%Y-%m-%d"]),
     help="Keep the baseline, let the loss pass until then.",
 )
-@click.option("--replace", is_flag=True, help="Begin anew instead of adding launches.")
+@click.option(
+    "--replace", is_flag=True, help="Begin anew instead of adding launches."
+)
 @click.option("--dry-run", is_flag=True, help="Show, write nothing.")
 def accept(
     runs: tuple[Path, ...],
     baselines: Path | None,
     known_until: datetime.datetime | None,
     dry_run: bool,
+    target_effect: float | None,
+    old_target_effect: float | None,
     **decided: object,
 ) -> None:
     """Accept the launches of one or several runs RUN into the baselines.
@@ -124,12 +124,12 @@ def accept(
     until = None
     if known_until is not None:
         until = known_until.date()
-    choice = msgspec.convert({**decided, "known_until": until}, Choice)
+    if target_effect is None:
+        target_effect = old_target_effect
+    decided |= {"known_until": until, "target_effect": target_effect}
+    choice = msgspec.convert(decided, Choice)
     done = recording.accept(
-        runs,
-        own_store(baselines),
-        choice,
-        write=not dry_run,
+        runs, own_store(baselines), choice, write=not dry_run
     )
     click.echo(done.table)
     for path in done.paths:

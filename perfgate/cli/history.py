@@ -37,7 +37,8 @@ Without CASE list the cases.
     help="The file (default: in the run store).",
 )
 @click.option(
-    "--hardware", help='Baseline folder, such as "h200x2", where a case ran on several.'
+    "--hardware",
+    help='Baseline folder, such as "h200x2", where a case ran on several.',
 )
 @click.option(
     "--html",
@@ -127,9 +128,7 @@ def _list_cases(entries: Sequence[Entry], runs: Path) -> None:
 
 
 def _chosen(
-    entries: Sequence[Entry],
-    case: str | None,
-    hardware: str | None,
+    entries: Sequence[Entry], case: str | None, hardware: str | None
 ) -> dict[str, list[Entry]]:
     from perfgate.history.series import series
     from perfgate.report import trends

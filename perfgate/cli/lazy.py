@@ -44,13 +44,17 @@ class LazyGroup(click.Group):
         """The names in the table, sorted as click does."""
         return sorted(self.entries)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(
+        self, ctx: click.Context, cmd_name: str
+    ) -> click.Command | None:
         """Import one command; None if there is none of that name."""
         entry = self.entries.get(cmd_name)
         if entry is None:
             return None
         module, _, attribute = entry.target.partition(":")
-        command: click.Command = getattr(importlib.import_module(module), attribute)
+        command: click.Command = getattr(
+            importlib.import_module(module), attribute
+        )
         return command
 
     def format_commands(
@@ -64,7 +68,10 @@ class LazyGroup(click.Group):
             # As much as click leaves for it: the column's two margins and its gap take
             # 6.
             rows.append(
-                (name, stand_in.get_short_help_str(formatter.width - 6 - widest))
+                (
+                    name,
+                    stand_in.get_short_help_str(formatter.width - 6 - widest),
+                )
             )
         with formatter.section("Commands"):
             formatter.write_dl(rows)

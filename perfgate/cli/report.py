@@ -13,15 +13,11 @@ _FOLDER = click.Path(path_type=Path)
 
 
 @click.command("report")
-@click.argument(
-    "runs",
-    metavar="RUN...",
-    type=_FOLDER,
-    nargs=-1,
-    required=True,
-)
+@click.argument("runs", metavar="RUN...", type=_FOLDER, nargs=-1, required=True)
 @click.option(
-    "--out", type=_FOLDER, help="Folder to write into (default: that of the last RUN)."
+    "--out",
+    type=_FOLDER,
+    help="Folder to write into (default: that of the last RUN).",
 )
 @click.option(
     "--history",

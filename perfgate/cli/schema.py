@@ -17,5 +17,7 @@ def schema(file: str) -> None:
 
     kind = {"results": RunResults, "baseline": BaselineFile}[file]
     click.echo(
-        msgspec.json.format(msgspec.json.encode(msgspec.json.schema(kind))).decode()
+        msgspec.json.format(
+            msgspec.json.encode(msgspec.json.schema(kind))
+        ).decode()
     )

@@ -42,15 +42,18 @@ class Config:
     """The configuration of one session, or of one worker of it.
 
     Attributes:
-        run_dir: folder of the run's data; of this worker's part in a worker's campaign.
+        run_dir: folder of the run's data; of this worker's part in a worker's
+            campaign.
         store: the baselines to judge against.
         gate: "advisory" or "required".
-        platforms: selected by -m, in the study's order; without one nothing is measured.
+        platforms: selected by -m, in the study's order; without one nothing is
+            measured.
         markers: every marker that -m names.
-        hardware_kind: what --hardware asserts of this machine; None for no assertion.
+        hardware_kind: what --hardware asserts of this machine; None for no
+            assertion.
         engines: engines under test.
-        engines_are_required: whether --engine names them. A missing engine then fails
-            its tests, instead of skipping them.
+        engines_are_required: whether --engine names them. A missing engine then
+            fails its tests, instead of skipping them.
         engine_pythons: engine -> path of its Python, or a name to find on PATH.
         model_dirs: model -> folder of its weights.
         tensor_parallel_size: of the compared servers; None is the study's.
@@ -58,11 +61,12 @@ class Config:
         allow_download: whether an engine may download weights.
         injections: model -> the change injected in its servers.
         external_urls: ENGINE=URL of external servers, as given.
-        attached: (engine, model) -> external server to measure instead of a launch;
-            empty in a session that only collects.
-        base_builds: engine -> Python of its base build; empty for no A/B comparison.
-        target_effect: the loss, as a fraction, that an A/B comparison must catch; None
-            is the policy's.
+        attached: (engine, model) -> external server to measure instead of a
+            launch; empty in a session that only collects.
+        base_builds: engine -> Python of its base build; empty for no A/B
+            comparison.
+        target_effect: the loss, as a fraction, that an A/B comparison must
+            catch; None is the policy's.
         launches: of each server, or of each build, before the first verdict.
         silence_timeout_s: a server that sends no token for so long hangs.
         lease_wait_s: longest wait for devices that another session holds.
@@ -76,7 +80,8 @@ class Config:
         runs: folder of earlier runs.
         writes_report: whether to write the report and its exports.
         proposes_baselines: whether to write proposed baselines next to the run.
-        worker: name of this pytest-xdist worker; None in the controller and without -n.
+        worker: name of this pytest-xdist worker; None in the controller and
+            without -n.
         worker_count: of -n, 0 without it.
         gpu_indices: GPUs leased for this session, by NVML index; empty before.
         run_id: of the run that the session makes.
@@ -98,7 +103,9 @@ class Config:
     allow_download: bool = False
     injections: Mapping[str, Injection] = field(default_factory=dict)
     external_urls: tuple[str, ...] = ()
-    attached: Mapping[tuple[str, str], ExternalServer] = field(default_factory=dict)
+    attached: Mapping[tuple[str, str], ExternalServer] = field(
+        default_factory=dict
+    )
     base_builds: Mapping[str, str] = field(default_factory=dict)
     target_effect: float | None = None
     launches: int = 1
@@ -136,7 +143,9 @@ class Config:
             return injection.NOTHING
         return self.injections.get(server.model, injection.NOTHING)
 
-    def recorded_injection(self, server: ServerConfig) -> dict[str, float | str]:
+    def recorded_injection(
+        self, server: ServerConfig
+    ) -> dict[str, float | str]:
         """The injected change, as a launch records it."""
         return self.injection(server).record()
 
@@ -158,7 +167,9 @@ class Config:
         """
         option = pytest_config.option
         markers = options.marker_words(pytest_config)
-        platforms = tuple(name for name in project.study.platforms if name in markers)
+        platforms = tuple(
+            name for name in project.study.platforms if name in markers
+        )
         if options.is_gate_explicit(pytest_config):
             _refuse_empty_gate(option, project, platforms)
         worker = getattr(pytest_config, "workerinput", {})
@@ -177,7 +188,9 @@ class Config:
             _refuse_missing_store(option)
         if config.collect_only:
             return config
-        return dataclasses.replace(config, attached=attach(config.external_urls))
+        return dataclasses.replace(
+            config, attached=attach(config.external_urls)
+        )
 
     def _refuse_contradictions(self) -> None:
         """Refuse options that exclude each other, with or without a platform."""
@@ -212,7 +225,9 @@ class Config:
             )
         if self.worker_count and self.plan:
             raise BadOption(
-                tried="-n with --plan", seen="nothing is run", remedy="leave -n out"
+                tried="-n with --plan",
+                seen="nothing is run",
+                remedy="leave -n out",
             )
         if self.worker_count and self.resume:
             self._refuse_run_without_workers()
@@ -277,7 +292,9 @@ def _refuse_empty_gate(
             )
 
 
-def _parse(option: argparse.Namespace, project: Project, run_dir: Path) -> Config:
+def _parse(
+    option: argparse.Namespace, project: Project, run_dir: Path
+) -> Config:
     """Every option by itself; the caller adds what pytest and its workers know."""
     _refuse_bad_numbers(option)
     if option.resume and not option.run_dir:
@@ -302,7 +319,7 @@ def _parse(option: argparse.Namespace, project: Project, run_dir: Path) -> Confi
         injections=_injections(option),
         external_urls=tuple(option.attach),
         base_builds=base_builds,
-        target_effect=option.against_delta,
+        target_effect=option.target_effect,
         launches=option.launches,
         silence_timeout_s=option.stall_timeout,
         lease_wait_s=option.lease_wait,
@@ -375,7 +392,9 @@ def _engines(
 ) -> tuple[str, ...]:
     """Engines under test: the named ones, those with a base build, the study's, or all."""
     refuse_unknown_engines("--engine", option.engine or ())
-    refuse_unknown_engines(f"engines in {project.study.path}", project.study.engines)
+    refuse_unknown_engines(
+        f"engines in {project.study.path}", project.study.engines
+    )
     missing = sorted(set(option.engine or ()) - set(base_builds))
     if base_builds and missing:
         raise BadOption(
@@ -389,7 +408,9 @@ def _engines(
     return tuple(sorted(ENGINES))
 
 
-def _engine_pythons(option: argparse.Namespace, project: Project) -> dict[str, str]:
+def _engine_pythons(
+    option: argparse.Namespace, project: Project
+) -> dict[str, str]:
     """Engine -> Python; the command line overrides the project file."""
     pythons = dict(project.engine_python)
     pythons |= name_value_pairs("--engine-python", option.engine_python)
@@ -406,18 +427,18 @@ def _base_builds(option: argparse.Namespace) -> dict[str, str]:
     refuse_unknown_engines(name, builds)
     for engine in builds:
         environment.find_python(engine, "cuda", builds, name)
-    effect = option.against_delta
+    effect = option.target_effect
     if effect is None:
         return builds
     if not builds:
         raise BadOption(
-            tried="--against-delta",
+            tried="--target-effect",
             seen="there are no pairs to judge",
             remedy=f"name a base build: {name}",
         )
     if not 0 < effect < 1:
         raise BadOption(
-            tried=f"--against-delta {effect:g}",
+            tried=f"--target-effect {effect:g}",
             seen="it is no fraction between 0 and 1",
             remedy="0.02 means 2 %",
         )

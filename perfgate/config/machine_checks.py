@@ -45,7 +45,9 @@ def _refuse_workers_on_cpu(config: Config, study: StudyFile) -> None:
             )
 
 
-def _refuse_many_workers(config: Config, study: StudyFile, hardware: Hardware) -> None:
+def _refuse_many_workers(
+    config: Config, study: StudyFile, hardware: Hardware
+) -> None:
     """Each worker's server needs GPUs of its own."""
     if not hardware.gpus:
         return

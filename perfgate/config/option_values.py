@@ -65,7 +65,9 @@ def refuse_unknown_engines(origin: str, engines: Iterable[str]) -> None:
         )
 
 
-def refuse_combinations(option: str, reason: str, others: Collection[str]) -> None:
+def refuse_combinations(
+    option: str, reason: str, others: Collection[str]
+) -> None:
     """Refuse options that exclude an option.
 
     Args:

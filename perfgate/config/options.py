@@ -68,7 +68,9 @@ def study_file(pytest_config: Any) -> str | None:
 def marker_words(pytest_config: Any) -> frozenset[str]:
     """The markers in -m."""
     expression = pytest_config.option.markexpr or ""
-    return frozenset(re.findall(r"[A-Za-z_]\w*", expression)) - _MARKER_OPERATORS
+    return (
+        frozenset(re.findall(r"[A-Za-z_]\w*", expression)) - _MARKER_OPERATORS
+    )
 
 
 def add_options(add: AddOption) -> None:
@@ -130,7 +132,9 @@ def _add_engines(add: AddOption) -> None:
         action="append",
         default=[],
         metavar="ENGINE=URL",
-        help=("measure an external server, repeatable; nothing is launched or stopped"),
+        help=(
+            "measure an external server, repeatable; nothing is launched or stopped"
+        ),
     )
     add(
         "--tp",
@@ -209,7 +213,11 @@ def _add_gate(add: AddOption) -> None:
             "advisory (default): only REGRESSED and INVALID fail the run"
         ),
     )
-    add("--baselines", metavar="DIR", help="baseline store (default: baselines/)")
+    add(
+        "--baselines",
+        metavar="DIR",
+        help="baseline store (default: baselines/)",
+    )
     add(
         "--baseline-record",
         action="store_true",
@@ -244,9 +252,16 @@ def _add_base_builds(add: AddOption) -> None:
     add(
         "--against-delta",
         type=float,
+        dest="target_effect",
+        metavar="FRACTION",
+        help=argparse.SUPPRESS,
+    )
+    add(
+        "--target-effect",
+        type=float,
         metavar="FRACTION",
         help=(
-            "target effect of these pairs: the loss that they must detect (0.02 is "
+            "loss that these pairs must detect (0.02 is "
             "2 %%; default: 0.05 on a GPU for all but TTFT, because three pairs do not "
             "show how quiet the machine is)"
         ),

@@ -227,7 +227,9 @@ def _model_dirs(root: Path, table: ProjectTable) -> dict[str, str]:
     return folders
 
 
-def _test_paths(root: Path, table: ProjectTable, file: Path | None) -> tuple[Path, ...]:
+def _test_paths(
+    root: Path, table: ProjectTable, file: Path | None
+) -> tuple[Path, ...]:
     """Folders or files with perf tests; the shipped ones if the project names none."""
     names = table.tests
     if names is None:

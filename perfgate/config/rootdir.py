@@ -12,7 +12,9 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 
-def join_values(arguments: Sequence[str], options: Collection[str]) -> list[str]:
+def join_values(
+    arguments: Sequence[str], options: Collection[str]
+) -> list[str]:
     """Join each of these options to its value, if that is an existing path.
 
     Args:

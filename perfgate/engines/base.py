@@ -272,4 +272,6 @@ class Engine:
     help_arguments: tuple[str, ...] = ("--help",)
     routing_probes: Mapping[str, RoutingProbe] = field(default_factory=dict)
     no_expert_parallelism: Mapping[str, str] = field(default_factory=dict)
-    routed_experts: Callable[[RoutingRequest], npt.NDArray[np.int64]] | None = None
+    routed_experts: Callable[[RoutingRequest], npt.NDArray[np.int64]] | None = (
+        None
+    )

@@ -111,7 +111,10 @@ def available_locks() -> list[str]:
 
 
 def find_python(
-    engine: str, device: str, chosen: Mapping[str, str], option: str = "--engine-python"
+    engine: str,
+    device: str,
+    chosen: Mapping[str, str],
+    option: str = "--engine-python",
 ) -> EnginePython:
     """The Python that runs `engine`: from the option, the variable, or installed.
 
@@ -186,7 +189,9 @@ def _no_build(name: str) -> str:
     running = platform.python_version()
     if read_lock(name).allows(running):
         return ""
-    return f", {name} has no builds for Python {lock_file.minor_version(running)}"
+    return (
+        f", {name} has no builds for Python {lock_file.minor_version(running)}"
+    )
 
 
 @functools.cache
@@ -235,7 +240,9 @@ def inherited(
     return {
         name: value
         for name, value in sorted(environment.items())
-        if _RECORDED.match(name) and not _PRIVATE.search(name) and name not in own
+        if _RECORDED.match(name)
+        and not _PRIVATE.search(name)
+        and name not in own
     }
 
 
@@ -345,7 +352,9 @@ def _install_torch(run: Run, python: Path, torch: str, echo: Echo) -> None:
     """Install torch: from where pip looks by default, else from PyTorch's CPU index."""
     command = [*_pip(python), torch]
     if run(command) != 0:
-        echo(f"{torch} is not where pip looks by default; asking PyTorch's CPU index")
+        echo(
+            f"{torch} is not where pip looks by default; asking PyTorch's CPU index"
+        )
         _step(run, [*command[:-1], "--index-url", TORCH_CPU_INDEX, torch], echo)
 
 
@@ -357,12 +366,21 @@ def _install_pins(
     if uv:
         # Compiled now, as pip does it: else the first launch would, while its start is
         # timed.
-        command = [*uv, "pip", "install", "--quiet", "--no-deps", "--compile-bytecode"]
+        command = [
+            *uv,
+            "pip",
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--compile-bytecode",
+        ]
         command += ["--python", str(python), *pins]
         echo("  " + " ".join(command))
         if run(command) == 0:
             return
-        echo("uv could not install it; trying pip, which may have other settings")
+        echo(
+            "uv could not install it; trying pip, which may have other settings"
+        )
     _step(run, [*_pip(python), *pins], echo)
 
 

@@ -111,7 +111,9 @@ def parse_injections(
     return injections
 
 
-def refuse_unserved(injections: Mapping[str, Injection], models: Sequence[str]) -> None:
+def refuse_unserved(
+    injections: Mapping[str, Injection], models: Sequence[str]
+) -> None:
     """An injection into a model that is not served would prove nothing.
 
     Args:
@@ -131,7 +133,9 @@ def refuse_unserved(injections: Mapping[str, Injection], models: Sequence[str]) 
     )
 
 
-def _extended(injection: Injection, option: str, text: str, value: str) -> Injection:
+def _extended(
+    injection: Injection, option: str, text: str, value: str
+) -> Injection:
     """The injection with the value of one more option."""
     if option == "--inject-delay":
         delay_ms = _delay_ms(option, text, value)
@@ -156,7 +160,9 @@ def _delay_ms(option: str, text: str, value: str) -> float:
         delay_ms = math.nan
     if not 0 <= delay_ms < math.inf:
         problem = f"{value!r} is no number from 0 on"
-        advice = "give milliseconds for each token, such as --inject-delay MODEL=10"
+        advice = (
+            "give milliseconds for each token, such as --inject-delay MODEL=10"
+        )
         raise _bad_option(option, text, problem, advice)
     return delay_ms
 
@@ -170,7 +176,9 @@ def _shell_words(option: str, text: str, value: str) -> tuple[str, ...]:
 
 
 def _bad_option(option: str, text: str, seen: str, remedy: str) -> BadInjection:
-    return BadInjection(tried=f"reading {option} {text}", seen=seen, remedy=remedy)
+    return BadInjection(
+        tried=f"reading {option} {text}", seen=seen, remedy=remedy
+    )
 
 
 def _python_path(path: str, injected: str) -> str:

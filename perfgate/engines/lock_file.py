@@ -47,7 +47,9 @@ class Lock:
 
         Its first two numbers decide.
         """
-        return SpecifierSet(self.requires_python).contains(minor_version(python))
+        return SpecifierSet(self.requires_python).contains(
+            minor_version(python)
+        )
 
     def newest_python(self) -> str | None:
         """The newest Python that can be used, as its command: "python3.13"."""

@@ -15,7 +15,9 @@ from perfgate.errors import Failure
 
 _SGLANG = replace(sglang.ENGINE, routed_experts=sglang_routing.routed_experts)
 _VLLM = replace(vllm.ENGINE, routed_experts=vllm_routing.routed_experts)
-ENGINES: dict[str, Engine] = {engine.name: engine for engine in (_SGLANG, _VLLM)}
+ENGINES: dict[str, Engine] = {
+    engine.name: engine for engine in (_SGLANG, _VLLM)
+}
 
 
 class UnknownEngine(Failure):

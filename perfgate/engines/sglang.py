@@ -45,7 +45,9 @@ DELAY = "perfgate_delay_ms"
 REPORT = "perfgate_ranks"
 
 PHASES = (
-    LogPhase("initialising the ranks", r"Init (?:parallel|torch distributed) begin"),
+    LogPhase(
+        "initialising the ranks", r"Init (?:parallel|torch distributed) begin"
+    ),
     LogPhase("loading weights", r"Load weight begin"),
     LogPhase("weights loaded", r"Load weight end"),
     LogPhase("KV cache sized", r"KV Cache is allocated"),
@@ -168,8 +170,9 @@ def _environment(request: LaunchRequest) -> dict[str, str]:
         folders.append(STAND_INS)
     env = {
         "PYTHONPATH": search_path(*folders),
-        # After SIGTERM it takes the end of its ranks for a crash, sleeps 5 s before it
-        # looks at them, and lets those that it finds dump the GPU's memory for a minute.
+        # After SIGTERM it takes the end of its ranks for a crash, sleeps 5 s
+        # before it looks at them, and lets those that it finds dump the GPU's
+        # memory for a minute.
         "SGLANG_PYSPY_DUMP_BEFORE_CRASH": "0",
         "SGLANG_CUDA_COREDUMP_BEFORE_CRASH": "0",
     }
@@ -224,7 +227,10 @@ def _sizes(config: ServerConfig, facts: Mapping[str, str]) -> dict[str, float]:
     values = {}
     if "kv_cache_tokens" in facts:
         values["kv_cache_tokens"] = float(facts["kv_cache_tokens"])
-    sizes = [("kv_cache_bytes", ("k_gb", "v_gb")), ("graphs_bytes", ("graphs_gb",))]
+    sizes = [
+        ("kv_cache_bytes", ("k_gb", "v_gb")),
+        ("graphs_bytes", ("graphs_gb",)),
+    ]
     if config.device == "cuda":
         # On the CPU it is the loss of the whole machine, other processes included.
         sizes.append(("model_loading_bytes", ("model_loading_gb",)))

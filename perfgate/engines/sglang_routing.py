@@ -35,7 +35,9 @@ def routed_experts(request: RoutingRequest) -> npt.NDArray[np.int64]:
     body = request.body | {"return_routed_experts": True}
     try:
         answer = requests.post(
-            f"{request.url}/v1/completions", json=body, timeout=request.timeout_s
+            f"{request.url}/v1/completions",
+            json=body,
+            timeout=request.timeout_s,
         )
         answer.raise_for_status()
     except requests.RequestException as error:

@@ -42,7 +42,9 @@ PHASES = (
     LogPhase("KV cache sized", r"KV cache size: "),
     LogPhase("capturing graphs", r"Capturing CUDA graphs?"),
     LogPhase("graphs captured", r"Graph capturing finished"),
-    LogPhase("opening the port", r"Starting vLLM server|Started server process"),
+    LogPhase(
+        "opening the port", r"Starting vLLM server|Started server process"
+    ),
     LogPhase("serving", r"Application startup complete"),
 )
 
@@ -71,14 +73,23 @@ REMEDIES = (
 _VALUES = (
     ("kv_cache_tokens", r"KV cache size: ([\d,]+) tokens", 1),
     ("kv_cache_bytes", r"Available KV cache memory: ([\d.]+) GiB", 2**30),
-    ("graphs_bytes", r"Graph capturing finished in .*took (-?[\d.]+) GiB", 2**30),
+    (
+        "graphs_bytes",
+        r"Graph capturing finished in .*took (-?[\d.]+) GiB",
+        2**30,
+    ),
     ("model_loading_bytes", r"Model loading took ([\d.]+) GiB", 2**30),
 )
 _EFFECTIVE = (
-    ("attention_backend", r"Using (\S+) attention backend|Using (\S+) backend\.?$"),
+    (
+        "attention_backend",
+        r"Using (\S+) attention backend|Using (\S+) backend\.?$",
+    ),
     ("moe_backend", r"Using (\S+) (?:Unquantized )?MoE backend"),
 )
-_CHUNK = re.compile(r"Chunked prefill is enabled with max_num_batched_tokens=(\d+)")
+_CHUNK = re.compile(
+    r"Chunked prefill is enabled with max_num_batched_tokens=(\d+)"
+)
 _NO_CACHE = re.compile(r"non-default args: .*'enable_prefix_caching': False")
 
 

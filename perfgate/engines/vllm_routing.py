@@ -45,7 +45,9 @@ def routed_experts(request: RoutingRequest) -> npt.NDArray[np.int64]:
             experts = _from_hooks(request, tried)
     except requests.RequestException as error:
         remedy = "look at the server's log"
-        raise RoutingUnreadable(tried=tried, seen=str(error), remedy=remedy) from error
+        raise RoutingUnreadable(
+            tried=tried, seen=str(error), remedy=remedy
+        ) from error
     return checked(experts, request.shape, request.experts, tried)
 
 
@@ -116,7 +118,9 @@ def _completion(request: RoutingRequest) -> dict[str, Any]:
     import requests
 
     answer = requests.post(
-        f"{request.url}/v1/completions", json=request.body, timeout=request.timeout_s
+        f"{request.url}/v1/completions",
+        json=request.body,
+        timeout=request.timeout_s,
     )
     answer.raise_for_status()
     choice: dict[str, Any] = answer.json()["choices"][0]

@@ -55,13 +55,17 @@ class _Newest:
     """A collector of the newest entry of each case on each hardware."""
 
     def __init__(self, entries: Sequence[Entry]) -> None:
-        self._entries = {(entry.case, entry.hardware): entry for entry in entries}
+        self._entries = {
+            (entry.case, entry.hardware): entry for entry in entries
+        }
 
     def collect(self) -> Iterator[Metric]:
         from prometheus_client.core import GaugeMetricFamily
 
         value = GaugeMetricFamily(
-            "perfgate_value", "Newest value of a case, in its unit.", labels=LABELS
+            "perfgate_value",
+            "Newest value of a case, in its unit.",
+            labels=LABELS,
         )
         passed = GaugeMetricFamily(
             "perfgate_passed",

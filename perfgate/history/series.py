@@ -30,7 +30,9 @@ class HistoryError(Failure):
     """A history that cannot be read, or that has no entries for a case."""
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Entry(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
     """One case in one run.
 
     Attributes:
@@ -63,7 +65,9 @@ def entries_of(results: RunResults) -> list[Entry]:
 
     A run in which something was changed on purpose adds nothing.
     """
-    if results.mode == "paired" or any(launch.injected for launch in results.launches):
+    if results.mode == "paired" or any(
+        launch.injected for launch in results.launches
+    ):
         return []
     reader = RunReader(results)
     outcomes = {row.case: row.outcome for row in results.verdicts}
@@ -154,7 +158,9 @@ def change_points(values: Sequence[float]) -> list[ChangePoint]:
     return points
 
 
-def format_series(entries: Sequence[Entry], points: Sequence[ChangePoint]) -> str:
+def format_series(
+    entries: Sequence[Entry], points: Sequence[ChangePoint]
+) -> str:
     """One line for each run, with a rule where the level changed.
 
     The context that changed stands before the run.

@@ -90,7 +90,9 @@ class History:
         """A connection inside one transaction that holds the right to write."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            database = sqlite3.connect(self.path, timeout=WAIT_S, isolation_level=None)
+            database = sqlite3.connect(
+                self.path, timeout=WAIT_S, isolation_level=None
+            )
             try:
                 database.execute("BEGIN IMMEDIATE")
                 self._prepare(database)
@@ -147,9 +149,14 @@ def _entry(row: tuple[Any, ...]) -> Entry:
 
 
 def _insert(
-    database: sqlite3.Connection, run: str, started: str, entries: Iterable[Entry]
+    database: sqlite3.Connection,
+    run: str,
+    started: str,
+    entries: Iterable[Entry],
 ) -> int:
-    added = database.execute("INSERT OR IGNORE INTO runs VALUES (?, ?)", (run, started))
+    added = database.execute(
+        "INSERT OR IGNORE INTO runs VALUES (?, ?)", (run, started)
+    )
     if not added.rowcount:
         return 0
     rows = []

@@ -75,7 +75,7 @@ class MetricBaseline(
     Attributes:
         definition: how the value was computed when it was recorded; another definition
             is not comparable.
-        target_effect: the relative loss that the gate promises to catch.
+        target_effect: the relative loss that the gate target_effects to catch.
         floor: a loss smaller than this, in `unit`, never is a regression.
         launches: each with a value, and without reasons why it would not count.
         reason: why the target effect is larger than the policy allows, or why the
@@ -141,7 +141,11 @@ class BaselineFile(
     @property
     def machines(self) -> dict[str, str]:
         """Run -> which one of its kind it was on, as far as it is known."""
-        return {entry.run: entry.machine for entry in self.provenance if entry.machine}
+        return {
+            entry.run: entry.machine
+            for entry in self.provenance
+            if entry.machine
+        }
 
 
 class PublishedFigure(
@@ -204,8 +208,12 @@ def read_published(path: Path) -> PublishedFile:
     file, check = _decode(path, PublishedFile)
     for name, figure in file.metrics.items():
         is_fraction = 0 < figure.tolerance < 1
-        check.require(f"metrics.{name}.value", _positive(figure.value), figure.value)
-        check.require(f"metrics.{name}.tolerance", is_fraction, figure.tolerance)
+        check.require(
+            f"metrics.{name}.value", _positive(figure.value), figure.value
+        )
+        check.require(
+            f"metrics.{name}.tolerance", is_fraction, figure.tolerance
+        )
     return file
 
 
@@ -255,7 +263,9 @@ def _check_metric(check: _Check, field: str, metric: MetricBaseline) -> None:
     if metric.known is not None:
         _check_known(check, f"{field}.known", metric.known, most)
     if metric.anchor is not None:
-        check.require(f"{field}.anchor", _positive(metric.anchor), metric.anchor)
+        check.require(
+            f"{field}.anchor", _positive(metric.anchor), metric.anchor
+        )
 
 
 def _check_sample(check: _Check, field: str, sample: Sample) -> None:
@@ -263,7 +273,9 @@ def _check_sample(check: _Check, field: str, sample: Sample) -> None:
     check.require(f"{field}.value", has_value, sample.value)
     for name in ("numerator", "denominator"):
         value = getattr(sample, name)
-        check.require(f"{field}.{name}", value is None or _positive(value), value)
+        check.require(
+            f"{field}.{name}", value is None or _positive(value), value
+        )
     check.require(f"{field}.invalid", not sample.invalid, sample.invalid)
     check.require(f"{field}.shares", _complete(sample.shares), sample.shares)
 
@@ -271,7 +283,9 @@ def _check_sample(check: _Check, field: str, sample: Sample) -> None:
 def _check_known(check: _Check, field: str, known: Known, most: float) -> None:
     check.require(f"{field}.until", _is_day(known.until), known.until)
     check.require(f"{field}.reason", bool(known.reason.strip()), known.reason)
-    check.require(f"{field}.worse_by", 0 < known.worse_by < most, known.worse_by)
+    check.require(
+        f"{field}.worse_by", 0 < known.worse_by < most, known.worse_by
+    )
 
 
 def _decode(path: Path, kind: type[FileType]) -> tuple[FileType, _Check]:
@@ -291,14 +305,18 @@ def _decode(path: Path, kind: type[FileType]) -> tuple[FileType, _Check]:
             return msgspec.json.decode(raw, type=kind), check
         if schema != str(baseline_upgrade.OLDEST):
             known = f"{baseline_upgrade.OLDEST} to {SCHEMA}"
-            raise check.wrong("schema", f"is {schema}, this suite reads {known}")
+            raise check.wrong(
+                "schema", f"is {schema}, this suite reads {known}"
+            )
         check = _Check(path, is_upgraded=True)
         tree = baseline_upgrade.upgraded(msgspec.json.decode(raw))
         return msgspec.convert(tree, kind), check
     except msgspec.ValidationError as error:
         raise _invalid(raw, kind, check, error) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise check.wrong("the file as a whole", f"is not JSON ({error})") from error
+        raise check.wrong(
+            "the file as a whole", f"is not JSON ({error})"
+        ) from error
 
 
 def _invalid(

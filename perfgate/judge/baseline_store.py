@@ -25,7 +25,12 @@ from perfgate.judge.baseline_schema import (
     read_recorded,
     to_text,
 )
-from perfgate.judge.policy import Noise, Policy, PooledVariation, noise_of_baseline
+from perfgate.judge.policy import (
+    Noise,
+    Policy,
+    PooledVariation,
+    noise_of_baseline,
+)
 from perfgate.results.samples import Sample
 
 PUBLISHED = "published"
@@ -129,7 +134,10 @@ class Store:
         if path not in self._read:
             self._read[path] = read_published(path) if path.exists() else None
         file = self._read[path]
-        if not isinstance(file, PublishedFile) or case.metric not in file.metrics:
+        if (
+            not isinstance(file, PublishedFile)
+            or case.metric not in file.metrics
+        ):
             return None
         return Published(path, file.identity, file.metrics[case.metric])
 

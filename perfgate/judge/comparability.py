@@ -77,14 +77,16 @@ def engine_notes(results: RunResults, case: Case) -> list[str]:
 
     None for any other case.
     """
-    if case.over is None or not compares_engines(case):
+    if case.denominator is None or not compares_engines(case):
         return []
     lines = []
     for load in case.loads:
         settings = settings_of(results, load).items()
         text = ", ".join(f"{name} {value}" for name, value in settings)
         lines.append(
-            wording.ENGINE_SETTINGS.format(server=load.server.key, settings=text)
+            wording.ENGINE_SETTINGS.format(
+                server=load.server.key, settings=text
+            )
         )
     sides = (settings_of(results, load) for load in case.loads)
     for name, numerator, denominator, meaning in unequal(*sides):

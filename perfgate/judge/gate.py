@@ -61,9 +61,7 @@ def metric_of(case: Case) -> Metric:
 
 
 def gate_mode(
-    case: Case,
-    policy: Policy,
-    recorded: GateMode = "hard",
+    case: Case, policy: Policy, recorded: GateMode = "hard"
 ) -> GateMode:
     """A metric is hard only where the case, the platform and the baseline all say so."""
     if (case.gate, policy.gate, recorded) == ("hard", "hard", "hard"):
@@ -87,14 +85,12 @@ def judge(
 
     """
     if policy is None:
-        label, is_ratio = observation.hardware_label, case.over is not None
+        label, is_ratio = (
+            observation.hardware_label,
+            case.denominator is not None,
+        )
         policy = policy_for(label, case.metric, is_ratio)
-    bench = _Bench(
-        case,
-        metric_of(case),
-        observation,
-        policy,
-    )
+    bench = _Bench(case, metric_of(case), observation, policy)
     problem = bench.invalid() or bench.collapsed()
     if problem is not None:
         return problem
@@ -112,58 +108,35 @@ def judge_case(
     today: datetime.date | None = None,
 ) -> Decision:
     """Decide one case of a run, against its base build where the run has one."""
-    return _judge_in(
-        RunReader(results),
-        case,
-        store,
-        today,
-    )
+    return _judge_in(RunReader(results), case, store, today)
 
 
 def judge_run(
-    results: RunResults,
-    store: Store,
-    today: datetime.date | None = None,
+    results: RunResults, store: Store, today: datetime.date | None = None
 ) -> list[Decision]:
     """Decide every case of a run again, from the data alone."""
     reader = RunReader(results)
-    return [
-        _judge_in(
-            reader,
-            case,
-            store,
-            today,
-        )
-        for case in results.cases
-    ]
+    return [_judge_in(reader, case, store, today) for case in results.cases]
 
 
 def _judge_in(
-    reader: RunReader,
-    case: Case,
-    store: Store,
-    today: datetime.date | None,
+    reader: RunReader, case: Case, store: Store, today: datetime.date | None
 ) -> Decision:
     if reader.results.mode == "paired":
         return judge_paired(reader, case)
     observation = reader.observe(case)
     baseline = store.find(case, observation.hardware_label)
-    decision = judge(
-        case,
-        observation,
-        baseline,
-        today=today,
-    )
+    decision = judge(case, observation, baseline, today=today)
     notes = comparability.engine_notes(reader.results, case)
     if not notes:
         return decision
-    return msgspec.structs.replace(decision, details=(*decision.details, *notes))
+    return msgspec.structs.replace(
+        decision, details=(*decision.details, *notes)
+    )
 
 
 def unused_baselines(
-    expected: Iterable[Case],
-    hardware: Hardware,
-    store: Store,
+    expected: Iterable[Case], hardware: Hardware, store: Store
 ) -> list[str]:
     """Recorded metrics of the expected servers that no expected case asks for.
 
@@ -201,7 +174,7 @@ class _Bench:
 
     @property
     def unit(self) -> str:
-        if self.case.over is not None:
+        if self.case.denominator is not None:
             return formatting.RATIO_UNIT
         return self.metric.unit
 
@@ -214,15 +187,13 @@ class _Bench:
         return len(self.seen.values)
 
     def escalation(
-        self,
-        gate: GateMode,
-        launches: int = DECISION_LAUNCHES - 1,
+        self, gate: GateMode, launches: int = DECISION_LAUNCHES - 1
     ) -> int:
         """How many launches to ask for; none where more of them would not say more.
 
         The same prompts go to the same experts on every launch.
         """
-        if gate != "hard" or self.case.of.asks_routing:
+        if gate != "hard" or self.case.numerator.asks_routing:
             return 0
         return launches
 
@@ -276,12 +247,7 @@ class _Bench:
             reason, remedy = self.seen.unmeasured
             summary = wording.UNMEASURED.format(reason=reason)
             advice = wording.UNMEASURED_ADVICE.format(remedy=remedy)
-            return self.decision(
-                Outcome.INVALID,
-                self.gate,
-                summary,
-                advice,
-            )
+            return self.decision(Outcome.INVALID, self.gate, summary, advice)
         launches = formatting.count(len(readings), "launch")
         summary = wording.VALID_LAUNCHES.format(
             valid=self.valid_launches, launches=launches
@@ -310,20 +276,14 @@ class _Bench:
         if summary is None:
             return None
         return self.decision(
-            Outcome.REGRESSED,
-            self.gate,
-            summary,
-            wording.ROUTER_WEIGHTS,
+            Outcome.REGRESSED, self.gate, summary, wording.ROUTER_WEIGHTS
         )
 
     def no_baseline(self) -> Decision:
         """The verdict where nothing is recorded or published."""
         summary = wording.NO_BASELINE.format(label=self.seen.hardware_label)
         return self.decision(
-            Outcome.NO_BASELINE,
-            self.gate,
-            summary,
-            wording.ACCEPT,
+            Outcome.NO_BASELINE, self.gate, summary, wording.ACCEPT
         )
 
     def against_published(self, baseline: Published) -> Decision:
@@ -348,9 +308,7 @@ class _Bench:
         if unlike and self.gate == "hard":
             label = self.seen.hardware_label
             summary = wording.PUBLISHED_UNLIKE.format(
-                label=label,
-                differences=unlike,
-                **fields,
+                label=label, differences=unlike, **fields
             )
             return self.decision(
                 Outcome.NO_BASELINE,
@@ -363,7 +321,10 @@ class _Bench:
         details = [wording.PUBLISHED_NOTE.format(note=figure.note)]
         if unlike:
             details.append(wording.COMPARISON_ONLY.format(differences=unlike))
-        outcome, advice = Outcome.PASSED, wording.RECORD_OWN.format(case=self.case.id)
+        outcome, advice = (
+            Outcome.PASSED,
+            wording.RECORD_OWN.format(case=self.case.id),
+        )
         if loss > line:
             outcome, advice = Outcome.REGRESSED, wording.PUBLISHED_LOSS
         elif loss < -line:
@@ -384,16 +345,16 @@ class _Bench:
     def unlike_published(self, baseline: Published) -> list[str]:
         """Why the published figure does not apply to what was measured."""
         published = dict(baseline.identity)
-        own = {name: self.seen.identity.get(name, "(none)") for name in published}
+        own = {
+            name: self.seen.identity.get(name, "(none)") for name in published
+        }
         differences = formatting.differences(own, published)
         if not baseline.figure.holds:
             differences.append(wording.DOES_NOT_HOLD)
         return differences
 
     def against_recorded(
-        self,
-        baseline: Recorded,
-        today: datetime.date | None,
+        self, baseline: Recorded, today: datetime.date | None
     ) -> Decision:
         """The tight gate."""
         gate = gate_mode(self.case, self.policy, baseline.metric.gate)
@@ -404,19 +365,16 @@ class _Bench:
             return self.against_shares(baseline, gate, today)
         baseline = narrow_to(baseline, self.seen.machine, self.policy)
         noise = baseline.noise(self.policy)
-        comparison = Comparison(
-            self.case,
-            self.seen,
-            baseline,
-            noise,
-        )
+        comparison = Comparison(self.case, self.seen, baseline, noise)
         judgement = comparison.judgement(today)
         outcome, reason = judgement.outcome, ""
         if self.gate == "hard":
             reason = comparison.report_only_reason(self.policy, outcome)
         if reason:
             gate = "report"
-        needs_launches = self.escalation(gate, comparison.needs_launches(outcome))
+        needs_launches = self.escalation(
+            gate, comparison.needs_launches(outcome)
+        )
         return self.decision(
             outcome,
             gate,
@@ -437,10 +395,7 @@ class _Bench:
         )
 
     def against_another(
-        self,
-        baseline: Recorded,
-        gate: GateMode,
-        differences: Sequence[str],
+        self, baseline: Recorded, gate: GateMode, differences: Sequence[str]
     ) -> Decision:
         """Both values, and no judgement: the baseline was recorded of something else."""
         summary = wording.INCOMPARABLE.format(
@@ -460,19 +415,11 @@ class _Bench:
             )
             details.append(line)
         return self.decision(
-            Outcome.INCOMPARABLE,
-            gate,
-            summary,
-            advice,
-            details,
-            **numbers,
+            Outcome.INCOMPARABLE, gate, summary, advice, details, **numbers
         )
 
     def against_shares(
-        self,
-        baseline: Recorded,
-        gate: GateMode,
-        today: datetime.date | None,
+        self, baseline: Recorded, gate: GateMode, today: datetime.date | None
     ) -> Decision:
         """Where the tokens went, layer by layer.
 
@@ -490,14 +437,12 @@ class _Bench:
             summary = wording.SHIFT_SHAPE.format(file=baseline.path.name)
             advice = wording.ACCEPT_SHAPE.format(case=self.case.id)
             return self.decision(
-                Outcome.INCOMPARABLE,
-                gate,
-                summary,
-                advice,
-                (),
-                **numbers,
+                Outcome.INCOMPARABLE, gate, summary, advice, (), **numbers
             )
-        numbers |= {"worse_by": shift.drift.distance, "threshold": shift.drift.threshold}
+        numbers |= {
+            "worse_by": shift.drift.distance,
+            "threshold": shift.drift.threshold,
+        }
         return self.decision(
             shift.outcome,
             gate,
@@ -510,7 +455,9 @@ class _Bench:
     def incomparable(self, baseline: Recorded) -> list[str]:
         """Differences that forbid the comparison."""
         own, recorded = _definition(self.metric), _definition(baseline.metric)
-        differences = formatting.differences(self.seen.identity, baseline.identity)
+        differences = formatting.differences(
+            self.seen.identity, baseline.identity
+        )
         return differences + formatting.differences(own, recorded)
 
 

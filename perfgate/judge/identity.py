@@ -79,7 +79,9 @@ def _effective(results: RunResults, key: str) -> dict[str, str]:
         if launch.server == key:
             for name, value in launch.effective.items():
                 choices[name].add(value)
-    return {name: " or ".join(sorted(choices[name])) for name in sorted(choices)}
+    return {
+        name: " or ".join(sorted(choices[name])) for name in sorted(choices)
+    }
 
 
 def context(results: RunResults, load: Load) -> dict[str, str]:

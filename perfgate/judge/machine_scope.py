@@ -22,7 +22,11 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from perfgate.judge.baseline_store import Recorded
-from perfgate.judge.policy import Policy, pooled_variation, promised_delta
+from perfgate.judge.policy import (
+    Policy,
+    pooled_variation,
+    smallest_target_effect,
+)
 from perfgate.results.samples import Sample, values_of
 
 # Launches of its own that a machine needs where others do not tell the variation. Two
@@ -31,7 +35,9 @@ from perfgate.results.samples import Sample, values_of
 OWN_LAUNCHES = 3
 
 
-def narrow_to(baseline: Recorded, machine: str | None, policy: Policy) -> Recorded:
+def narrow_to(
+    baseline: Recorded, machine: str | None, policy: Policy
+) -> Recorded:
     """The baseline for one machine; unchanged where the machine of any launch is unknown.
 
     A baseline with a known regression keeps all of its launches.
@@ -57,9 +63,13 @@ def narrow_to(baseline: Recorded, machine: str | None, policy: Policy) -> Record
     )
 
 
-def _own_baseline(baseline: Recorded, machine: str, policy: Policy) -> Recorded | None:
+def _own_baseline(
+    baseline: Recorded, machine: str, policy: Policy
+) -> Recorded | None:
     """The machine's own launches with the variation of the others; None where they are too few."""
-    by_machine = launches_by_machine(baseline.metric.launches, baseline.machines)
+    by_machine = launches_by_machine(
+        baseline.metric.launches, baseline.machines
+    )
     own = by_machine.pop(machine)
     narrowed = dataclasses.replace(
         baseline.with_launches(own),
@@ -70,7 +80,7 @@ def _own_baseline(baseline: Recorded, machine: str, policy: Policy) -> Recorded 
     if not noise.established and len(own) < OWN_LAUNCHES:
         return None
     metric = narrowed.metric
-    effect = promised_delta(noise, policy, metric.better == "higher")
+    effect = smallest_target_effect(noise, policy, metric.better == "higher")
     return dataclasses.replace(
         narrowed, metric=msgspec.structs.replace(metric, target_effect=effect)
     )
@@ -81,7 +91,9 @@ def for_any(baseline: Recorded, policy: Policy) -> Recorded:
 
     Launches of one single machine stay as they are.
     """
-    by_machine = launches_by_machine(baseline.metric.launches, baseline.machines)
+    by_machine = launches_by_machine(
+        baseline.metric.launches, baseline.machines
+    )
     if len(by_machine) == 1:
         return baseline
     return narrow_to(baseline, "", policy)
@@ -101,10 +113,12 @@ def launches_by_machine(
     return dict(by_machine)
 
 
-def promises(baseline: Recorded, policy: Policy) -> dict[str, float]:
+def target_effects(baseline: Recorded, policy: Policy) -> dict[str, float]:
     """Machine -> its target effect, as a fraction, where its own baseline is established."""
     effects = {}
-    by_machine = launches_by_machine(baseline.metric.launches, baseline.machines)
+    by_machine = launches_by_machine(
+        baseline.metric.launches, baseline.machines
+    )
     for machine in sorted(filter(None, by_machine)):
         narrowed = narrow_to(baseline, machine, policy)
         if narrowed.only_machine and narrowed.noise(policy).established:
@@ -115,7 +129,9 @@ def promises(baseline: Recorded, policy: Policy) -> dict[str, float]:
 def has_none_of(baseline: Recorded, machines: Iterable[str | None]) -> bool:
     """Whether it is known that no launch of the baseline ran on any of these machines."""
     wanted = set(machines)
-    recorded = set(launches_by_machine(baseline.metric.launches, baseline.machines))
+    recorded = set(
+        launches_by_machine(baseline.metric.launches, baseline.machines)
+    )
     if None in wanted or None in recorded:
         return False
     return wanted.isdisjoint(recorded)

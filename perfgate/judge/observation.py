@@ -74,7 +74,11 @@ class Observation:
         """(numerator, denominator) of the launches that count."""
         sides = []
         for sample in self.samples:
-            if sample.value is not None and sample.numerator and sample.denominator:
+            if (
+                sample.value is not None
+                and sample.numerator
+                and sample.denominator
+            ):
                 sides.append((sample.numerator, sample.denominator))
         return sides
 
@@ -158,7 +162,10 @@ class RunReader:
             if key in failures:
                 failure = failures[key]
                 log = f" (log: {failure.log})" if failure.log else ""
-                return f"{key} could not be had: {failure.seen}", failure.remedy + log
+                return (
+                    f"{key} could not be had: {failure.seen}",
+                    failure.remedy + log,
+                )
         return NOT_MEASURED
 
     def _fields_of(self, load: Load) -> tuple[dict[str, str], dict[str, str]]:

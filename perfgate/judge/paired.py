@@ -77,7 +77,7 @@ def judge_paired(reader: RunReader, case: Case) -> Decision:
         case,
         pairs,
         candidate.hardware_label,
-        reader.results.against_delta,
+        reader.results.target_effect,
         details,
     )
     return msgspec.structs.replace(decision, injected=candidate.injected)
@@ -127,13 +127,7 @@ def judge_pairs(
     is_possible = all(math.isfinite(value) and value > 0 for value in values)
     if len(pairs) < PAIRS or not is_possible:
         return _invalid(case, pairs, details)
-    return _Paired(
-        case,
-        metric,
-        policy,
-        pairs,
-        target_effect,
-    ).decision(details)
+    return _Paired(case, metric, policy, pairs, target_effect).decision(details)
 
 
 @dataclass(frozen=True)
@@ -152,7 +146,7 @@ class _Paired:
 
     @property
     def unit(self) -> str:
-        if self.case.over is not None:
+        if self.case.denominator is not None:
             return formatting.RATIO_UNIT
         return self.metric.unit
 
@@ -167,7 +161,7 @@ class _Paired:
     @property
     def floor(self) -> float:
         """The smallest loss that counts; latencies alone have one."""
-        if self.case.over is not None:
+        if self.case.denominator is not None:
             return 0.0
         return math.log1p(self.policy.floor / _mean(self.pairs, 0))
 
@@ -186,14 +180,7 @@ class _Paired:
         """Half of the interval of the loss."""
         deviation = statistics.stdev(self.losses)
         cv = self.policy.assumed_cv
-        return float(
-            interval(
-                deviation,
-                len(self.pairs),
-                cv,
-                self.threshold,
-            )
-        )
+        return float(interval(deviation, len(self.pairs), cv, self.threshold))
 
     def outcome(self) -> Outcome:
         loss, error = self.loss, self.error
@@ -239,15 +226,13 @@ class _Paired:
             needs_launches=needs_launches,
         )
 
-    def _summary(
-        self,
-        base: float,
-        new: float,
-    ) -> str:
+    def _summary(self, base: float, new: float) -> str:
         return wording.PAIRED.format(
             change=formatting.change(new / base - 1),
             baseline=formatting.number(base, self.unit),
-            threshold=wording.threshold(self.threshold, self.higher, either_way=False),
+            threshold=wording.threshold(
+                self.threshold, self.higher, either_way=False
+            ),
         )
 
     def _details(self) -> list[str]:
@@ -269,15 +254,14 @@ class _Paired:
             return [wording.BELOW_FLOOR.format(floor=floor)]
         if self.loss <= self.error:
             return []
-        least = formatting.percent(fraction_of(self.loss - self.error, self.higher))
+        least = formatting.percent(
+            fraction_of(self.loss - self.error, self.higher)
+        )
         return [wording.PAIRED_SMALL_LOSS.format(loss=least)]
 
 
 def interval(
-    deviation: float | Array,
-    pairs: int,
-    assumed_cv: float,
-    threshold: float,
+    deviation: float | Array, pairs: int, assumed_cv: float, threshold: float
 ) -> Array:
     """Half of the interval of the loss, shaped like `deviation`.
 
@@ -296,7 +280,11 @@ def interval(
     freedom = own + ASSUMED_PAIRS
     smallest_freedom = PAIRS - 1 + ASSUMED_PAIRS
     quantile = t_quantile(smallest_freedom, 1 - DOUBT)
-    widest = threshold / quantile * math.sqrt(PAIRS * smallest_freedom / ASSUMED_PAIRS)
+    widest = (
+        threshold
+        / quantile
+        * math.sqrt(PAIRS * smallest_freedom / ASSUMED_PAIRS)
+    )
     assumed = min(math.sqrt(2) * assumed_cv, widest)
     squares = own * np.square(deviation) + ASSUMED_PAIRS * assumed**2
     pooled = np.sqrt(squares / freedom)
@@ -310,12 +298,11 @@ def _mean(pairs: Sequence[Pair], side: int) -> float:
 
 
 def _invalid(
-    case: Case,
-    pairs: Sequence[Pair],
-    details: Sequence[str],
+    case: Case, pairs: Sequence[Pair], details: Sequence[str]
 ) -> Decision:
     values = [
-        f"({formatting.number(base)}, {formatting.number(new)})" for base, new in pairs
+        f"({formatting.number(base)}, {formatting.number(new)})"
+        for base, new in pairs
     ]
     text = ", ".join(values) or "none"
     return Decision(

@@ -1,4 +1,4 @@
-"""Policy and noise: what loss each kind of metric promises to catch, and the statistics behind it.
+"""Policy and noise: what loss each kind of metric target_effects to catch, and the statistics behind it.
 
 All sums are on the logarithm of the values, so that +5 % and -5 % weigh alike. With K
 recorded launches whose logarithms have standard deviation s, k launches now, and no
@@ -40,7 +40,9 @@ LINE_SHARE = 0.65
 MACHINE_SHARE = 2 / 3
 ESTABLISHED_LAUNCHES, ESTABLISHED_RUNS = 6, 3
 DECISION_LAUNCHES = 3  # one, and two more when that one is borderline
-PRIOR_LAUNCHES = 4  # weight of the assumed noise while a baseline is provisional
+PRIOR_LAUNCHES = (
+    4  # weight of the assumed noise while a baseline is provisional
+)
 # Most degrees of freedom that pooled machines add, and the fewest that one needs with
 # them: those of six launches. With fifteen, where machines vary unevenly
 # (`fleet_simulation --uneven 0.5`), 0.3 % of unchanged runs would fail with one launch
@@ -89,8 +91,8 @@ GPU_RATE = Policy(
     assumed_cv=0.011,
     paired=0.05,
 )
-# Single-stream TTFT is the server's own Python: launches of one H200 vary by 6 %, of one
-# H100 by 15 %.
+# Single-stream TTFT is the server's own Python: launches of one H200 vary by 6
+# %, of one H100 by 15 %.
 GPU_TTFT = Policy(
     smallest=0.10,
     until_established=0.10,
@@ -247,7 +249,7 @@ class Noise:
         """The baseline's value: the geometric mean of its launches."""
         return math.exp(self.center)
 
-    def guard(self, launches_now: int) -> float:
+    def noise_bound(self, launches_now: int) -> float:
         """Noise bound: loss (log) that unchanged code exceeds with probability ALPHA.
 
         Args:
@@ -257,11 +259,13 @@ class Noise:
         error = self.sigma * math.sqrt(shared + 1 / self.launches)
         return t_quantile(self.degrees_of_freedom) * error
 
-    def detectable(
+    def mde(
         self, higher_is_better: bool, launches_now: int = DECISION_LAUNCHES
     ) -> float:
         """Minimum detectable effect: the smallest loss, as a fraction, caught with 95 %."""
-        return fraction_of(self.guard(launches_now) / LINE_SHARE, higher_is_better)
+        return fraction_of(
+            self.noise_bound(launches_now) / LINE_SHARE, higher_is_better
+        )
 
 
 def noise_of(
@@ -283,7 +287,9 @@ def noise_of(
     launches, sessions = len(logs), len(set(runs))
     variance = statistics.variance(logs) if launches > 1 else 0.0
     freedom = degrees_of_freedom(launches, sessions)
-    established = launches >= ESTABLISHED_LAUNCHES and sessions >= ESTABLISHED_RUNS
+    established = (
+        launches >= ESTABLISHED_LAUNCHES and sessions >= ESTABLISHED_RUNS
+    )
     pooled_machines = 0
     # Launches of one session alone do not tell how much a machine changes from one
     # session to the next.
@@ -313,7 +319,9 @@ def noise_of(
 
 
 def noise_of_baseline(
-    metric: MetricBaseline, policy: Policy, elsewhere: PooledVariation | None = None
+    metric: MetricBaseline,
+    policy: Policy,
+    elsewhere: PooledVariation | None = None,
 ) -> Noise:
     """The noise of a recorded metric."""
     runs = [sample.run for sample in metric.launches]
@@ -349,22 +357,29 @@ def degrees_of_freedom(launches: int, sessions: int) -> float:
     return max(1.0, (launches + sessions) / 2 - 1)
 
 
-def alarm_line(
-    delta: float, noise: Noise, launches_now: int, higher_is_better: bool
+def loss_threshold(
+    target_effect: float,
+    noise: Noise,
+    launches_now: int,
+    higher_is_better: bool,
 ) -> float:
     """Threshold: loss (log) beyond which it is a regression."""
-    share_of_target = LINE_SHARE * log_loss(delta, higher_is_better)
-    return max(share_of_target, noise.guard(launches_now))
+    share_of_target = LINE_SHARE * log_loss(target_effect, higher_is_better)
+    return max(share_of_target, noise.noise_bound(launches_now))
 
 
-def clear_line(delta: float, noise: Noise, higher_is_better: bool) -> float:
+def fast_pass_threshold(
+    target_effect: float, noise: Noise, higher_is_better: bool
+) -> float:
     """Fast-pass threshold: loss (log) up to which one launch is enough.
 
     It lies below what three launches catch by as much as a launch varies (but for
     OVERLOOKED of the losses). It is at least half of their threshold and at most all of
     it: a launch beyond the threshold never decides alone.
     """
-    three = alarm_line(delta, noise, DECISION_LAUNCHES, higher_is_better)
+    three = loss_threshold(
+        target_effect, noise, DECISION_LAUNCHES, higher_is_better
+    )
     quantile = t_quantile(noise.degrees_of_freedom, 1 - OVERLOOKED)
     variation = quantile * noise.sigma * math.sqrt(1 + 1 / noise.launches)
     return min(three, max(three / 2, three / LINE_SHARE - variation))
@@ -384,15 +399,17 @@ def fraction_of(loss: float, higher_is_better: bool) -> float:
     return math.expm1(loss)
 
 
-def promised_delta(noise: Noise, policy: Policy, higher_is_better: bool) -> float:
+def smallest_target_effect(
+    noise: Noise, policy: Policy, higher_is_better: bool
+) -> float:
     """Target effect: the smallest round fraction that the launches can detect.
 
     Provisional launches get no credit for being quiet.
     """
     if not noise.established:
         return max(policy.until_established, policy.smallest)
-    detectable = noise.detectable(higher_is_better)
-    return max(policy.smallest, step_up(detectable, higher_is_better))
+    mde = noise.mde(higher_is_better)
+    return max(policy.smallest, step_up(mde, higher_is_better))
 
 
 def step_up(fraction: float, higher_is_better: bool = False) -> float:
@@ -413,7 +430,7 @@ def step_up(fraction: float, higher_is_better: bool = False) -> float:
 
 
 def launches_needed(
-    noise: Noise, delta: float, higher_is_better: bool, most: int = 60
+    noise: Noise, target_effect: float, higher_is_better: bool, most: int = 60
 ) -> int | None:
     """Recorded launches, one a session, from which Delta can be detected at this noise.
 
@@ -428,7 +445,7 @@ def launches_needed(
             runs=count,
             established=True,
         )
-        if grown.detectable(higher_is_better) <= delta:
+        if grown.mde(higher_is_better) <= target_effect:
             return count
     return None
 

@@ -45,10 +45,7 @@ def moves(now: Sequence[Side], before: Sequence[Side]) -> Side | None:
 
 
 def loss(
-    change: float,
-    moved: Side | None,
-    higher: bool,
-    least: float,
+    change: float, moved: Side | None, higher: bool, least: float
 ) -> float:
     """A change (log) of a ratio as a loss, positive if one of its sides lost something.
 
@@ -83,10 +80,7 @@ def moved_side(now: Sequence[Side], before: Sequence[Side]) -> Moved | None:
 
 
 def side_details(
-    case: Case,
-    unit: str,
-    now: Sequence[Side],
-    before: Sequence[Side],
+    case: Case, unit: str, now: Sequence[Side], before: Sequence[Side]
 ) -> list[str]:
     """Sentences for a ratio: both sides now and in the baseline, and which one moved.
 
@@ -96,9 +90,9 @@ def side_details(
         before: those of the baseline; empty where it does not hold them.
 
     """
-    if case.over is None or not now:
+    if case.denominator is None or not now:
         return []
-    loads = {"numerator": case.of, "denominator": case.over}
+    loads = {"numerator": case.numerator, "denominator": case.denominator}
     lines = []
     for index, (side, load) in enumerate(loads.items()):
         value = _mean(now, index)

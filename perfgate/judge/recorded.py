@@ -22,11 +22,11 @@ from perfgate.judge.policy import (
     ESTABLISHED_RUNS,
     Noise,
     Policy,
-    alarm_line,
-    clear_line,
     coefficient_of_variation,
+    fast_pass_threshold,
     launches_needed,
     log_loss,
+    loss_threshold,
 )
 from perfgate.judge.verdict import GREEN, Outcome
 
@@ -78,14 +78,9 @@ class Comparison:
         change = math.log(self.seen.value / self.noise.reference)
         if self.case.two_sided:
             return abs(change)
-        if self.case.over is not None:
+        if self.case.denominator is not None:
             moved = ratio.moves(self.seen.sides, self.recorded_sides)
-            return ratio.loss(
-                change,
-                moved,
-                self.higher,
-                self.threshold / 2,
-            )
+            return ratio.loss(change, moved, self.higher, self.threshold / 2)
         if self.higher:
             return -change
         return change
@@ -94,22 +89,21 @@ class Comparison:
     def threshold(self) -> float:
         """The loss beyond which it is a regression, on as many launches as there are."""
         target = self.baseline.metric.target_effect
-        return alarm_line(
-            target,
-            self.noise,
-            len(self.seen.values),
-            self.higher,
+        return loss_threshold(
+            target, self.noise, len(self.seen.values), self.higher
         )
 
     @property
     def fast_pass_threshold(self) -> float:
         """The loss up to which a first launch passes alone."""
-        return clear_line(self.baseline.metric.target_effect, self.noise, self.higher)
+        return fast_pass_threshold(
+            self.baseline.metric.target_effect, self.noise, self.higher
+        )
 
     @property
     def mde(self) -> float:
         """Minimum detectable effect of as many launches, as a fraction."""
-        return self.noise.detectable(self.higher, len(self.seen.values))
+        return self.noise.mde(self.higher, len(self.seen.values))
 
     @property
     def is_above_floor(self) -> bool:
@@ -125,7 +119,10 @@ class Comparison:
         """Whether the launches of this run vary by more than the noise explains."""
         values = self.seen.values
         limit = max(UNSTEADY * self.noise.sigma, self.threshold)
-        return len(values) >= DECISION_LAUNCHES and coefficient_of_variation(values) > limit
+        return (
+            len(values) >= DECISION_LAUNCHES
+            and coefficient_of_variation(values) > limit
+        )
 
     def judgement(self, today: datetime.date | None) -> Judgement:
         """The outcome, with regard to a loss that is accepted until a day."""
@@ -146,16 +143,14 @@ class Comparison:
         if not self.is_above_floor:
             return Outcome.PASSED
         if self.loss > self.threshold:
-            return Outcome.INCONCLUSIVE if self.is_unsteady else Outcome.REGRESSED
+            return (
+                Outcome.INCONCLUSIVE if self.is_unsteady else Outcome.REGRESSED
+            )
         if self.loss < -self.threshold:
             return Outcome.IMPROVED
         return Outcome.PASSED
 
-    def _objection(
-        self,
-        known: Known,
-        today: datetime.date | None,
-    ) -> str:
+    def _objection(self, known: Known, today: datetime.date | None) -> str:
         """Why the accepted loss does not excuse this one; "" where it does."""
         day = today or datetime.date.today()
         if day > datetime.date.fromisoformat(known.until):
@@ -166,18 +161,18 @@ class Comparison:
             return wording.KNOWN_WORSE
         return ""
 
-    def report_only_reason(
-        self,
-        policy: Policy,
-        outcome: Outcome,
-    ) -> str:
+    def report_only_reason(self, policy: Policy, outcome: Outcome) -> str:
         """Why a case that the study judges is report-only here; "" where it is judged."""
         metric = self.baseline.metric
         if metric.gate != "hard":
             return metric.reason or wording.SET_IN_BASELINE
         widest = max(metric.target_effect, self.mde)
         # A loss beyond the threshold is more than the noise hides, and fails the run.
-        if metric.reason or widest <= policy.without_reason or outcome not in GREEN:
+        if (
+            metric.reason
+            or widest <= policy.without_reason
+            or outcome not in GREEN
+        ):
             return ""
         return wording.TOO_NOISY
 
@@ -193,11 +188,7 @@ class Comparison:
             return DECISION_LAUNCHES - 1
         return 0
 
-    def summary(
-        self,
-        judgement: Judgement,
-        unit: str,
-    ) -> str:
+    def summary(self, judgement: Judgement, unit: str) -> str:
         """What was decided, with change, baseline and threshold."""
         fields = {
             "change": formatting.change(self.change),
@@ -207,7 +198,7 @@ class Comparison:
         if known is not None and judgement.outcome is Outcome.INVALID:
             worse_by = formatting.percent(known.worse_by)
             return wording.KNOWN_GONE.format(worse_by=worse_by, **fields)
-        either_way = self.case.over is not None
+        either_way = self.case.denominator is not None
         limit = wording.threshold(self.threshold, self.higher, either_way)
         return wording.RECORDED.format(threshold=limit, **fields)
 
@@ -220,10 +211,7 @@ class Comparison:
         if judgement.objection:
             lines.append(judgement.objection)
         lines += ratio.side_details(
-            self.case,
-            metric.unit,
-            self.seen.sides,
-            self.recorded_sides,
+            self.case, metric.unit, self.seen.sides, self.recorded_sides
         )
         lines += self._about_baseline()
         lines.append(self._about_effect())
@@ -237,9 +225,13 @@ class Comparison:
         if self.seen.invalid:
             reasons = formatting.listed(self.seen.invalid)
             lines.append(wording.NOT_COUNTED.format(reasons=reasons))
-        changed = formatting.differences(self.seen.context, self.baseline.context)
+        changed = formatting.differences(
+            self.seen.context, self.baseline.context
+        )
         if changed:
-            lines.append(wording.CONTEXT.format(changes=formatting.listed(changed)))
+            lines.append(
+                wording.CONTEXT.format(changes=formatting.listed(changed))
+            )
         return lines
 
     def _about_baseline(self) -> list[str]:
@@ -247,21 +239,19 @@ class Comparison:
         machines, here = self.baseline.counted_machines, self.seen.machine
         if machines:
             count = formatting.count(machines, "machine")
-            return [wording.BASELINE_ELSEWHERE.format(machines=count, machine=here)]
+            return [
+                wording.BASELINE_ELSEWHERE.format(machines=count, machine=here)
+            ]
         template = wording.BASELINE
         if self.baseline.only_machine:
             template = wording.BASELINE_HERE
         launches = formatting.count(self.noise.launches, "launch")
         runs = formatting.count(self.noise.runs, "run")
-        lines = [
-            template.format(
-                launches=launches,
-                runs=runs,
-                machine=here,
-            )
-        ]
+        lines = [template.format(launches=launches, runs=runs, machine=here)]
         if self.noise.pooled_machines:
-            lenders = formatting.count(self.noise.pooled_machines, "other machine")
+            lenders = formatting.count(
+                self.noise.pooled_machines, "other machine"
+            )
             lines.append(wording.POOLED.format(machines=lenders))
         return lines
 
@@ -279,11 +269,17 @@ class Comparison:
         template = wording.PROVISIONAL
         if self.baseline.only_machine or self.baseline.counted_machines:
             template = wording.PROVISIONAL_HERE
-        return template.format(launches=ESTABLISHED_LAUNCHES, runs=ESTABLISHED_RUNS)
+        return template.format(
+            launches=ESTABLISHED_LAUNCHES, runs=ESTABLISHED_RUNS
+        )
 
     def _about_variation(self) -> str:
-        values = ", ".join(formatting.number(value) for value in self.seen.values)
-        variation = formatting.percent(coefficient_of_variation(self.seen.values))
+        values = ", ".join(
+            formatting.number(value) for value in self.seen.values
+        )
+        variation = formatting.percent(
+            coefficient_of_variation(self.seen.values)
+        )
         return wording.UNSTEADY.format(variation=variation, values=values)
 
     def advice(self, judgement: Judgement) -> str:
@@ -297,7 +293,9 @@ class Comparison:
             return wording.ACCEPT_LOSS.format(case=self.case.id)
         if outcome is not Outcome.INCONCLUSIVE:
             return ""
-        needed = launches_needed(self.noise, self.baseline.metric.target_effect, self.higher)
+        needed = launches_needed(
+            self.noise, self.baseline.metric.target_effect, self.higher
+        )
         if needed:
             return wording.QUIET_MACHINE_LAUNCHES.format(launches=needed)
         return wording.QUIET_MACHINE
@@ -306,7 +304,5 @@ class Comparison:
 def _about_known(known: Known) -> str:
     worse_by = formatting.percent(known.worse_by)
     return wording.KNOWN.format(
-        worse_by=worse_by,
-        until=known.until,
-        reason=known.reason,
+        worse_by=worse_by, until=known.until, reason=known.reason
     )

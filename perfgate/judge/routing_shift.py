@@ -41,7 +41,11 @@ def collapse(metric: str, now: Sequence[LayerShares]) -> str | None:
     if not now or metric not in (SHARES, TOP2):
         return None
     # Imported here, as below: other metrics are judged without numpy.
-    from perfgate.models.routing_stats import COLLAPSED_SHARE, collapsed_layers, merge
+    from perfgate.models.routing_stats import (
+        COLLAPSED_SHARE,
+        collapsed_layers,
+        merge,
+    )
 
     layers = []
     for layer, (first, second), share in collapsed_layers(merge(now).counts):
@@ -55,7 +59,9 @@ def collapse(metric: str, now: Sequence[LayerShares]) -> str | None:
     if not layers:
         return None
     limit = f"{COLLAPSED_SHARE:.0%}"
-    return wording.COLLAPSED.format(limit=limit, layers=formatting.listed(layers))
+    return wording.COLLAPSED.format(
+        limit=limit, layers=formatting.listed(layers)
+    )
 
 
 def compare(
@@ -67,7 +73,9 @@ def compare(
 
     None where these or this run have no shares, or shares of another shape.
     """
-    before = [point.shares for point in metric.launches if point.shares is not None]
+    before = [
+        point.shares for point in metric.launches if point.shares is not None
+    ]
     shapes = {_shape(shares) for shares in (*now, *before)}
     if not now or not before or len(shapes) != 1:
         return None
@@ -85,19 +93,11 @@ def compare(
         distance=formatting.percent(found.distance),
         threshold=formatting.percent(found.threshold),
     )
-    return Shift(
-        outcome,
-        found,
-        summary,
-        _details(found, metric.known),
-        advice,
-    )
+    return Shift(outcome, found, summary, _details(found, metric.known), advice)
 
 
 def _outcome(
-    found: Drift,
-    known: Known | None,
-    today: datetime.date | None,
+    found: Drift, known: Known | None, today: datetime.date | None
 ) -> Outcome:
     is_beyond = found.distance > found.threshold
     if known is None:

@@ -59,12 +59,7 @@ def counts(results: RunResults, required: bool) -> Counts:
     red = sum(is_red(row.outcome, "hard", required) for row in hard)
     not_green = sum(row.outcome not in GREEN for row in hard)
     report_only = len(results.verdicts) - len(hard)
-    return Counts(
-        len(hard),
-        red,
-        not_green - red,
-        report_only,
-    )
+    return Counts(len(hard), red, not_green - red, report_only)
 
 
 def missing(results: RunResults) -> int:

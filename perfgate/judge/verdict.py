@@ -37,11 +37,7 @@ class Decision(Verdict, frozen=True, kw_only=True, forbid_unknown_fields=True):
     needs_launches: int = 0
 
 
-def is_red(
-    outcome: Outcome,
-    gate_mode: GateMode,
-    required: bool,
-) -> bool:
+def is_red(outcome: Outcome, gate_mode: GateMode, required: bool) -> bool:
     """Whether the outcome fails the run.
 
     Args:
@@ -60,4 +56,6 @@ def is_red(
 def unjudged(cases: Iterable[Case], verdicts: Iterable[Verdict]) -> list[Case]:
     """Hard cases without a verdict; each fails a run with --gate=required."""
     judged = {verdict.case for verdict in verdicts}
-    return [case for case in cases if case.gate == "hard" and case.id not in judged]
+    return [
+        case for case in cases if case.gate == "hard" and case.id not in judged
+    ]

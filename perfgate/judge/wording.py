@@ -24,7 +24,9 @@ UNMEASURED = "{reason}"
 # Against a recorded baseline.
 RECORDED = "{change} vs the baseline {baseline}, threshold {threshold}"
 BASELINE = "Baseline: {launches} of {runs}."
-BASELINE_HERE = "Baseline: {launches} of {runs}, all on this machine ({machine})."
+BASELINE_HERE = (
+    "Baseline: {launches} of {runs}, all on this machine ({machine})."
+)
 BASELINE_ELSEWHERE = (
     "Baseline: {machines}, each counted once; {machine} has too few launches of its "
     "own."
@@ -65,17 +67,19 @@ KNOWN_GONE = (
 
 # Why a case is report-only.
 SET_IN_BASELINE = "set in the baseline"
-TOO_NOISY = (
-    "too few or too noisy launches; only a loss beyond the threshold fails the run"
-)
+TOO_NOISY = "too few or too noisy launches; only a loss beyond the threshold fails the run"
 
 # No comparison.
 NO_BASELINE = "no baseline is recorded on {label}"
-INCOMPARABLE = "the baseline {file} was recorded of something else: {differences}"
+INCOMPARABLE = (
+    "the baseline {file} was recorded of something else: {differences}"
+)
 VALUE_ALONE = "By value alone: {change} vs the baseline {baseline}."
 
 # Against a published figure.
-PUBLISHED = "{change} vs the published {baseline} ({source}), tolerance {tolerance}"
+PUBLISHED = (
+    "{change} vs the published {baseline} ({source}), tolerance {tolerance}"
+)
 PUBLISHED_UNLIKE = (
     "no baseline is recorded on {label}; {change} vs the published {baseline} "
     "({source}), tolerance {tolerance}, which does not apply here: {differences}"
@@ -85,7 +89,9 @@ COMPARISON_ONLY = "Comparison only: {differences}."
 DOES_NOT_HOLD = "the figure does not hold"
 
 # Where tokens are routed.
-COLLAPSED = "the router collapsed (two experts take {limit} or more) in {layers}"
+COLLAPSED = (
+    "the router collapsed (two experts take {limit} or more) in {layers}"
+)
 COLLAPSED_LAYER = "layer {layer}: experts {first} and {second} take {share}"
 SHIFT = (
     "in layer {layer}, {distance} of the choices go elsewhere than in the baseline, "
@@ -117,7 +123,7 @@ PAIRED_FEW = "{needed} pairs of positive values are needed, there are {pairs}"
 PAIRED_DIFFER = "The builds differ: {differences}."
 PAIRED_LOST = "Not counted: {reasons}."
 PAIRED_SMALL_LOSS = (
-    "It lost at least {loss}, less than the target effect: --against-delta sets a "
+    "It lost at least {loss}, less than the target effect: --target-effect sets a "
     "smaller one."
 )
 PAIRED_NOT_EXCLUDED = (
@@ -147,7 +153,9 @@ ACCEPT_REPLACE = (
     "Otherwise run what the baseline was recorded of, or compare two builds with "
     "--against-engine."
 )
-ACCEPT_SHAPE = f"`perfgate accept {RUN} --only '{{case}}' --replace` stores this run's."
+ACCEPT_SHAPE = (
+    f"`perfgate accept {RUN} --only '{{case}}' --replace` stores this run's."
+)
 ACCEPT_SHIFT = (
     "Find what changed (weights, dtype, router kernel, fine-tuning). If it is expected: "
     f"`perfgate accept {RUN} --only '*/routing_*' --reason 'WHY'`."
@@ -160,9 +168,7 @@ INJECTED = (
     "The servers were changed on purpose: measure again without that before you accept "
     "anything."
 )
-MEASURE_AGAIN = (
-    "Remove the cause (results.json names it for each repetition), then measure again."
-)
+MEASURE_AGAIN = "Remove the cause (results.json names it for each repetition), then measure again."
 UNMEASURED_ADVICE = "{remedy}"
 QUIET_MACHINE = "Find what else ran on the machine, then measure again."
 QUIET_MACHINE_LAUNCHES = (
@@ -196,11 +202,7 @@ PAIRED_ADVICE = {
 }
 
 
-def threshold(
-    line: float,
-    higher_is_better: bool,
-    either_way: bool,
-) -> str:
+def threshold(line: float, higher_is_better: bool, either_way: bool) -> str:
     """A threshold as the change of the value that it allows: "-5.0 %", "-4.8 % / +5.0 %".
 
     Args:

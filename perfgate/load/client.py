@@ -43,7 +43,9 @@ def no_progress(_done: int, _total: int) -> None:
     """For a caller that shows none."""
 
 
-class Recording(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Recording(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
     """Everything one run wrote down.
 
     Attributes:
@@ -121,7 +123,9 @@ class Run:
 
     async def open_connections(self) -> None:
         """Open as many as are needed at the start; further ones when they are needed."""
-        at_once = sum(exchange.request.arrival_ns == 0 for exchange in self.exchanges)
+        at_once = sum(
+            exchange.request.arrival_ns == 0 for exchange in self.exchanges
+        )
         count = max(1, min(at_once, self.sending.max_concurrency or at_once))
         for _ in range(count):
             try:
@@ -161,12 +165,17 @@ class Run:
                     timer.cancel()
             for connection in (*self.idle, *self.busy):
                 connection.transport.abort()
-        return self.start_ns, max(exchange.end_ns for exchange in self.exchanges)
+        return self.start_ns, max(
+            exchange.end_ns for exchange in self.exchanges
+        )
 
     def arrive(self) -> None:
         """Take in all that is due, and come back for the next."""
         now = time.monotonic_ns()
-        while self.coming and self.start_ns + self.coming[0].request.arrival_ns <= now:
+        while (
+            self.coming
+            and self.start_ns + self.coming[0].request.arrival_ns <= now
+        ):
             exchange = self.coming.popleft()
             exchange.due_ns = self.start_ns + exchange.request.arrival_ns
             slots = self.sending.max_concurrency
@@ -204,7 +213,9 @@ class Run:
         self.busy.add(connection)
         connection.send(exchange)
 
-    def finished(self, exchange: Exchange, connection: Connection | None) -> None:
+    def finished(
+        self, exchange: Exchange, connection: Connection | None
+    ) -> None:
         """One request is over, well or not; the next one takes its slot."""
         self.done += 1
         self.in_flight -= 1
@@ -250,7 +261,9 @@ class Run:
         if now - self.start_ns > sending.run_timeout_s * NS:
             return f"not complete when the run's {sending.run_timeout_s:g} s were over"
         if self.silent_ns(now) > sending.silence_timeout_s * NS:
-            self.hang = f"no token from any stream for {sending.silence_timeout_s:g} s"
+            self.hang = (
+                f"no token from any stream for {sending.silence_timeout_s:g} s"
+            )
             return self.hang
         return None
 

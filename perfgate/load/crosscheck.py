@@ -169,14 +169,15 @@ def _intercept(
 
 
 def table(
-    comparisons: Sequence[Comparison], client: str, rounds: int, tolerance: float
+    comparisons: Sequence[Comparison],
+    client: str,
+    rounds: int,
+    tolerance: float,
 ) -> Table:
     """For people."""
     caption = None
     if all(row.at_equal_server_speed for row in comparisons):
-        caption = (
-            "difference: of turns in which the server was equally fast by its own count"
-        )
+        caption = "difference: of turns in which the server was equally fast by its own count"
     shown = Table(
         title=f"perfgate against {client}: {rounds} interleaved rounds",
         caption=caption,
@@ -255,5 +256,7 @@ def _progress_line(number: int, rounds: int, our: Turn, their: Turn) -> str:
     """One round for people: "round 2 of 4, ours / theirs: ttft_median_ms 59.3 / 60.7, ..."."""
     pairs = []
     for name in COMPARED:
-        pairs.append(f"{name} {our.figures[name]:.4g} / {their.figures[name]:.4g}")
+        pairs.append(
+            f"{name} {our.figures[name]:.4g} / {their.figures[name]:.4g}"
+        )
     return f"round {number + 1} of {rounds}, ours / theirs: {', '.join(pairs)}"

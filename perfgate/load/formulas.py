@@ -140,7 +140,9 @@ def steady_output_throughput(sample: Sample) -> float | None:
     return tokens_within(sample.requests, sample.window) / length_s
 
 
-def mean_ms(get_distribution: DistributionGetter, sample: Sample) -> float | None:
+def mean_ms(
+    get_distribution: DistributionGetter, sample: Sample
+) -> float | None:
     """Arithmetic mean; None of no times."""
     import numpy as np
 
@@ -150,7 +152,9 @@ def mean_ms(get_distribution: DistributionGetter, sample: Sample) -> float | Non
     return float(np.mean(times_ms))
 
 
-def median_ms(get_distribution: DistributionGetter, sample: Sample) -> float | None:
+def median_ms(
+    get_distribution: DistributionGetter, sample: Sample
+) -> float | None:
     """Median; None of no times."""
     import numpy as np
 
@@ -161,9 +165,7 @@ def median_ms(get_distribution: DistributionGetter, sample: Sample) -> float | N
 
 
 def percentile_ms(
-    percentile: int,
-    get_distribution: DistributionGetter,
-    sample: Sample,
+    percentile: int, get_distribution: DistributionGetter, sample: Sample
 ) -> float | None:
     """A percentile; None of fewer independent samples than MLPerf's rule asks for."""
     import numpy as np

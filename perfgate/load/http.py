@@ -107,7 +107,9 @@ class Exchange:
 class Owner(Protocol):
     """Receiver of a connection's events."""
 
-    def finished(self, exchange: Exchange, connection: Connection | None) -> None:
+    def finished(
+        self, exchange: Exchange, connection: Connection | None
+    ) -> None:
         """A request is over; the connection is given back if it can be used again."""
 
     def lost(self, connection: Connection) -> None:
@@ -179,7 +181,9 @@ class Connection(asyncio.Protocol):
         self.owner.lost(self)
         if self.exchange:
             reason = error or "no error given"
-            self.fail(f"connection closed before the answer was complete ({reason})")
+            self.fail(
+                f"connection closed before the answer was complete ({reason})"
+            )
 
     def fail(self, reason: str) -> None:
         """Give up the request and the connection."""

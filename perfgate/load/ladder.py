@@ -33,7 +33,26 @@ from perfgate.load.response import read
 from perfgate.load.workload import Request, Workload
 
 # vllm/model_executor/layers/fused_moe/configs/*.json, and the same in SGLang.
-KEYS = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 256, 512, 1024, 1536, 2048, 3072, 4096)
+KEYS = (
+    1,
+    2,
+    4,
+    8,
+    16,
+    24,
+    32,
+    48,
+    64,
+    96,
+    128,
+    256,
+    512,
+    1024,
+    1536,
+    2048,
+    3072,
+    4096,
+)
 # Kinds of M by its remainder modulo 8: see the module's docstring.
 KINDS = ((0,), (4,), (1, 2, 3, 5, 6, 7))
 SLOWER_BY_S = 0.5
@@ -117,7 +136,9 @@ def token_counts(most: int, best: int | None = None) -> tuple[int, ...]:
         for remainders in KINDS:
             of_kind = [count for count in near if count % 8 in remainders]
             # Whatever is within `best`, or else all of this kind.
-            candidates = [count for count in of_kind if count <= best] or of_kind
+            candidates = [
+                count for count in of_kind if count <= best
+            ] or of_kind
             if candidates:
                 counts.add(_nearest(candidates, center))
     return tuple(sorted(counts))
@@ -213,10 +234,7 @@ class _Answers:
 
 
 def climb(
-    target: Target,
-    steps: Sequence[Rung],
-    *,
-    progress: Progress = no_progress,
+    target: Target, steps: Sequence[Rung], *, progress: Progress = no_progress
 ) -> Climb:
     """Send every rung, those that took long twice, and compare.
 
@@ -234,7 +252,9 @@ def climb(
             slow.append(steps[place].label)
             lost_s += longer_s
     errors = {**first.errors, **second.errors}
-    failed = [f"{steps[place].label}: {error}" for place, error in errors.items()]
+    failed = [
+        f"{steps[place].label}: {error}" for place, error in errors.items()
+    ]
     return Climb(
         sent=len(first),
         slow=tuple(slow),
@@ -246,9 +266,7 @@ def climb(
 
 
 def _send_all(
-    target: Target,
-    steps: Sequence[Rung],
-    progress: Progress,
+    target: Target, steps: Sequence[Rung], progress: Progress
 ) -> _Answers:
     """Send every rung once: single prompts one after the other, then the others."""
     single = {}
@@ -268,9 +286,7 @@ def _send_all(
 
 
 def _send_slow_again(
-    target: Target,
-    steps: Sequence[Rung],
-    first: _Answers,
+    target: Target, steps: Sequence[Rung], first: _Answers
 ) -> _Answers:
     """Send those that took over `SLOWER_BY_S` once more, with other prompts."""
     answers = _Answers({}, {}, first.hang)
@@ -283,11 +299,7 @@ def _send_slow_again(
     return answers
 
 
-def _send(
-    target: Target,
-    steps: Mapping[int, Rung],
-    attempt: int,
-) -> _Answers:
+def _send(target: Target, steps: Mapping[int, Rung], attempt: int) -> _Answers:
     """Send rungs of one prompt one after the other, or one rung with all prompts at once."""
     if not steps:
         return _Answers({}, {})

@@ -34,7 +34,12 @@ from perfgate.load.request_times import (
     ttft_ns,
 )
 from perfgate.load.response import Transcript, read
-from perfgate.load.server_metrics import Figures, ScrapeFailed, difference, scrape
+from perfgate.load.server_metrics import (
+    Figures,
+    ScrapeFailed,
+    difference,
+    scrape,
+)
 from perfgate.load.workload import (
     ShareGPT,
     Synthetic,
@@ -116,7 +121,9 @@ def measure(
     if before and after:
         server_values = difference(target.engine, before, after)
     transcripts = [read(record) for record in recording.requests]
-    findings = validity.examine(workload, transcripts, recording, server_values, policy)
+    findings = validity.examine(
+        workload, transcripts, recording, server_values, policy
+    )
     compiled: tuple[str, ...] = ()
     if target.log is not None:
         compiled = compile_lines(target.log, log_bytes, target.engine)
@@ -191,7 +198,9 @@ def send_repetition(
         return recording
     needed = math.ceil(2 * recording.client_busy / CLIENT_TOO_BUSY)
     processes = min(MOST_CLIENT_PROCESSES, needed)
-    requests = build_requests(workload, repetition_index, target.vocab_size, attempt=1)
+    requests = build_requests(
+        workload, repetition_index, target.vocab_size, attempt=1
+    )
     return send_with(processes, requests, how)
 
 
@@ -236,7 +245,9 @@ def compile_lines(log: Path, from_byte: int, engine: str) -> tuple[str, ...]:
     for line in lines:
         if compiles.search(line):
             text = line.strip()[:LOG_LINE_CHARACTERS]
-            reasons.append(f"the engine compiled during the measurement: {text}")
+            reasons.append(
+                f"the engine compiled during the measurement: {text}"
+            )
     return tuple(reasons)
 
 
@@ -320,7 +331,13 @@ def vllm_bench_arguments(target: Target, workload: Workload) -> list[str]:
     if workload.max_concurrency is not None:
         flags["--max-concurrency"] = str(workload.max_concurrency)
     arguments = [word for pair in flags.items() for word in pair]
-    arguments += ["--ignore-eos", "--temperature", "0", "--seed", str(workload.seed)]
+    arguments += [
+        "--ignore-eos",
+        "--temperature",
+        "0",
+        "--seed",
+        str(workload.seed),
+    ]
     return [*arguments, "--percentile-metrics", "ttft,tpot,itl,e2el"]
 
 
@@ -339,7 +356,10 @@ def dataset_flags(workload: Workload) -> dict[str, str]:
     }
     if prompts.shared_prefix_tokens:
         flags["--random-prefix-len"] = str(prompts.shared_prefix_tokens)
-    ratios = {"input": prompts.input_range_ratio, "output": prompts.output_range_ratio}
+    ratios = {
+        "input": prompts.input_range_ratio,
+        "output": prompts.output_range_ratio,
+    }
     flags["--random-range-ratio"] = "0"
     if any(ratios.values()):
         flags["--random-range-ratio"] = msgspec.json.encode(ratios).decode()

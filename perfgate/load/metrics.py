@@ -46,7 +46,9 @@ Family = Literal[
 FAMILIES: tuple[str, ...] = get_args(Family)
 
 
-class Metric(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Metric(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
     """A figure's name, unit, direction, definition and family.
 
     Attributes:
@@ -478,7 +480,10 @@ def _validate(metric: Metric) -> Metric:
         metric = msgspec.structs.replace(metric, family=known.family)
     # A run that was stored before metrics had families has none: a declared one counts.
     agrees = known.family in ("custom", metric.family)
-    if not agrees or msgspec.structs.replace(known, family=metric.family) != metric:
+    if (
+        not agrees
+        or msgspec.structs.replace(known, family=metric.family) != metric
+    ):
         raise BadMetric(
             tried=tried,
             seen=(

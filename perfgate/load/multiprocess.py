@@ -39,7 +39,9 @@ class SenderFailed(Failure):
     """A client process of several gave no recording."""
 
 
-class Share(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Share(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
     """What one process is to send; fields as of `perfgate.load.client.Sending`."""
 
     requests: tuple[Request, ...]

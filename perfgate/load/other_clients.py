@@ -84,7 +84,10 @@ VLLM_BENCH_SERVE = (
 
 
 def _vllm_arguments(
-    target: Target, workload: Workload, requests: Sequence[Request], folder: Path
+    target: Target,
+    workload: Workload,
+    requests: Sequence[Request],
+    folder: Path,
 ) -> list[str]:
     return [
         "-c",
@@ -100,7 +103,10 @@ def _vllm_arguments(
 
 
 def _sglang_arguments(
-    target: Target, workload: Workload, requests: Sequence[Request], folder: Path
+    target: Target,
+    workload: Workload,
+    requests: Sequence[Request],
+    folder: Path,
 ) -> list[str]:
     prompts = folder / "prompts.json"
     conversations = []
@@ -184,9 +190,7 @@ VLLM_NAMES = {
 }
 CLIENTS = {
     "vllm": OtherClient(
-        arguments=_vllm_arguments,
-        names=VLLM_NAMES,
-        ours=by_vllm_definitions,
+        arguments=_vllm_arguments, names=VLLM_NAMES, ours=by_vllm_definitions
     ),
     "sglang": OtherClient(
         arguments=_sglang_arguments,
@@ -240,13 +244,12 @@ def run_other(
     """
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder, RESULT)
-        command = [python, *client.arguments(target, workload, requests, Path(folder))]
+        command = [
+            python,
+            *client.arguments(target, workload, requests, Path(folder)),
+        ]
         ended = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd=folder,
+            command, capture_output=True, text=True, check=False, cwd=folder
         )
         if ended.returncode != 0 or not result.exists():
             output = (ended.stderr or ended.stdout).strip()
@@ -264,7 +267,9 @@ def run_other(
             seen=f"{completed} of {workload.num_prompts} requests completed",
             remedy="look at the server's log",
         )
-    return {ours: float(figures[theirs]) for ours, theirs in client.names.items()}
+    return {
+        ours: float(figures[theirs]) for ours, theirs in client.names.items()
+    }
 
 
 def run_ours(

@@ -61,11 +61,15 @@ class Synthetic(
             raise ValueError(
                 "input_len_tokens and output_len_tokens must be at least 1"
             )
-        if not (0 <= self.input_range_ratio < 1 and 0 <= self.output_range_ratio < 1):
+        if not (
+            0 <= self.input_range_ratio < 1 and 0 <= self.output_range_ratio < 1
+        ):
             raise ValueError("a range ratio must be in [0, 1)")
         shortest = self.input_len_tokens * (1 - self.input_range_ratio)
         if not 0 <= self.shared_prefix_tokens <= shortest:
-            raise ValueError("shared_prefix_tokens does not fit the shortest prompt")
+            raise ValueError(
+                "shared_prefix_tokens does not fit the shortest prompt"
+            )
 
 
 class ShareGPT(
@@ -130,8 +134,12 @@ def draw(
     prefix = np.random.default_rng([seed, GENERATOR_VERSION]).integers(
         spec.first_id, vocab_size, spec.shared_prefix_tokens
     )
-    lengths = _lengths(spec.input_len_tokens, spec.input_range_ratio, count, rng)
-    outputs = _lengths(spec.output_len_tokens, spec.output_range_ratio, count, rng)
+    lengths = _lengths(
+        spec.input_len_tokens, spec.input_range_ratio, count, rng
+    )
+    outputs = _lengths(
+        spec.output_len_tokens, spec.output_range_ratio, count, rng
+    )
     drawn = []
     for length, output in zip(lengths, outputs, strict=True):
         own = rng.integers(spec.first_id, vocab_size, length - len(prefix))
@@ -140,10 +148,7 @@ def draw(
 
 
 def _lengths(
-    mean: int,
-    ratio: float,
-    count: int,
-    rng: np.random.Generator,
+    mean: int, ratio: float, count: int, rng: np.random.Generator
 ) -> list[int]:
     low = max(1, math.floor(mean * (1 - ratio)))
     high = math.ceil(mean * (1 + ratio))
@@ -183,8 +188,12 @@ class PromptPool:
 
     def describe(self) -> str:
         """For messages: "90 usable prompts; left out: 3 too long"."""
-        reasons = ", ".join(f"{count} {reason}" for reason, count in self.left_out)
-        return f"{len(self.prompts)} usable prompts; left out: {reasons or 'none'}"
+        reasons = ", ".join(
+            f"{count} {reason}" for reason, count in self.left_out
+        )
+        return (
+            f"{len(self.prompts)} usable prompts; left out: {reasons or 'none'}"
+        )
 
 
 def from_file(spec: ShareGPT | PromptFile, part: FileSlice) -> list[Prompt]:
@@ -373,7 +382,9 @@ def _tokenizer(path: str) -> Encode:
         file = file / "tokenizer.json"
     try:
         tokenizer = tokenizers.Tokenizer.from_str(file.read_text())
-    except Exception as error:  # tokenizers raises plain Exception for a broken file
+    except (
+        Exception
+    ) as error:  # tokenizers raises plain Exception for a broken file
         raise UnusableWorkload(
             tried=f"read the tokenizer {file}",
             seen=str(error),

@@ -10,7 +10,9 @@ import msgspec
 from perfgate.machine.telemetry import GpuSummary
 
 
-class RequestRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class RequestRow(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
     """One request in the run's data.
 
     Attributes:
@@ -31,7 +33,9 @@ class RequestRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     error: str | None
 
 
-class Repetition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Repetition(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
     """What one repetition measured.
 
     Attributes:

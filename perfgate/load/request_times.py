@@ -63,7 +63,8 @@ def tpot_ns(t: Transcript) -> float:
 
 def itl_ns(t: Transcript) -> Times:
     """Gaps between consecutive content chunks."""
-    import numpy as np  # here and below: to read the names of the metrics takes none
+    # here and below: to read the names of the metrics takes none
+    import numpy as np
 
     at = np.asarray(t.chunk_ns, dtype=np.int64)
     return at[1:] - at[:-1]
@@ -113,7 +114,9 @@ def meets(t: Transcript, slo_ms: Sequence[tuple[str, float]]) -> bool:
 
     A single token has no TPOT and cannot miss a limit on it.
     """
-    return all(_limited_ns(t, word) <= limit * NS_PER_MS for word, limit in slo_ms)
+    return all(
+        _limited_ns(t, word) <= limit * NS_PER_MS for word, limit in slo_ms
+    )
 
 
 def _limited_ns(t: Transcript, word: str) -> float:
@@ -139,8 +142,7 @@ def tokens_within(good: Sequence[Transcript], window: Window) -> float:
 
 
 def steady_window(
-    transcripts: Sequence[Transcript],
-    open_loop: bool,
+    transcripts: Sequence[Transcript], open_loop: bool
 ) -> Window | None:
     """The part of a run between ramp-up and tail, (start_ns, end_ns); None if it has none.
 

@@ -1,11 +1,11 @@
 """Server-sent events: parse a streamed response into tokens with timestamps.
 
-Turns the bytes of a `RequestRecord` into a `Transcript`, after the measurement: events
-are put together, JSON is read, tokens are counted by the server's own `usage`. A content
-chunk is an event with choices, whatever its text: the text of a token may be empty
-(special tokens, halves of a character), so clients that wait for a non-empty one
-(`sglang.bench_serving`) see the first token late. The event carries the time of the read
-that completed it.
+Turns the bytes of a `RequestRecord` into a `Transcript`, after the measurement:
+events are put together, JSON is read, tokens are counted by the server's own
+`usage`. A content chunk is an event with choices, whatever its text: the text
+of a token may be empty (special tokens, halves of a character), so clients that
+wait for a non-empty one (`sglang.bench_serving`) see the first token late. The
+event carries the time of the read that completed it.
 """
 
 from __future__ import annotations
@@ -158,10 +158,7 @@ def body_start(record: RequestRecord, count: int) -> bytes:
 
 
 def incomplete(
-    record: RequestRecord,
-    chunks: list[int],
-    usage: Usage | None,
-    done: bool,
+    record: RequestRecord, chunks: list[int], usage: Usage | None, done: bool
 ) -> str | None:
     """What a complete answer has and this one lacks; None if it lacks nothing."""
     if not done and not chunks:

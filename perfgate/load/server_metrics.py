@@ -61,11 +61,7 @@ def scrape(url: str, timeout_s: float = 10.0) -> Figures:
     return parse(answer.text)
 
 
-def difference(
-    engine: str,
-    before: Figures,
-    after: Figures,
-) -> Figures:
+def difference(engine: str, before: Figures, after: Figures) -> Figures:
     """What happened between two scrapes: counts, and means in ms.
 
     A counter that a server shows only once it has counted something is taken as 0

@@ -138,9 +138,7 @@ def _sorted(times_ns: Sequence[int]) -> Ns:
 
 
 def find_stalls(
-    transcripts: Sequence[Transcript],
-    recording: Recording,
-    policy: Policy,
+    transcripts: Sequence[Transcript], recording: Recording, policy: Policy
 ) -> list[Stall]:
     """All gaps that break the rule in the module's docstring, in order."""
     good = completed(transcripts)
@@ -149,7 +147,9 @@ def find_stalls(
     spans = Spans.of_requests(good)
     starts, ends = silences(good, spans)
     expected = expected_ns(good, spans, starts, ends)
-    limit = np.maximum(policy.stall_floor_ms * MS, policy.stall_factor * expected)
+    limit = np.maximum(
+        policy.stall_floor_ms * MS, policy.stall_factor * expected
+    )
     in_flight = spans.in_flight(starts)
     stalls = []
     for i in np.flatnonzero(ends - starts > limit):
@@ -184,10 +184,7 @@ def silences(good: Sequence[Transcript], spans: Spans) -> tuple[Ns, Ns]:
 
 
 def expected_ns(
-    good: Sequence[Transcript],
-    spans: Spans,
-    starts: Ns,
-    ends: Ns,
+    good: Sequence[Transcript], spans: Spans, starts: Ns, ends: Ns
 ) -> Floats:
     """How long each silence may be: one decode step, and the requests that wait."""
     gaps = np.concatenate([itl_ns(t) for t in good])
@@ -251,7 +248,9 @@ def examine(
     client_stalls = []
     for stall in find_stalls(transcripts, recording, policy):
         if stall.client_absent:
-            client_stalls.append(f"the client itself did not run: {describe(stall)}")
+            client_stalls.append(
+                f"the client itself did not run: {describe(stall)}"
+            )
         else:
             server_stalls.append(describe(stall))
     invalid = [
@@ -284,7 +283,9 @@ def failures(transcripts: Sequence[Transcript]) -> list[str]:
     counts = Counter(t.error for t in transcripts if t.error is not None)
     reasons = []
     for error, count in counts.most_common(MOST_SHOWN):
-        reasons.append(f"{count} of {len(transcripts)} requests failed: {error}")
+        reasons.append(
+            f"{count} of {len(transcripts)} requests failed: {error}"
+        )
     return reasons
 
 
@@ -295,7 +296,9 @@ def wrong_counts(transcripts: Sequence[Transcript]) -> list[str]:
     short = [t for t in good if t.output_tokens != t.asked_tokens]
     if short:
         t = short[0]
-        detail = f"request {t.index}: asked {t.asked_tokens}, got {t.output_tokens}"
+        detail = (
+            f"request {t.index}: asked {t.asked_tokens}, got {t.output_tokens}"
+        )
         reasons.append(
             f"{len(short)} requests have other output lengths than asked for ({detail})"
         )
@@ -311,7 +314,9 @@ def wrong_counts(transcripts: Sequence[Transcript]) -> list[str]:
     miscounted = [t for t in good if t.input_tokens != t.sent_tokens]
     if miscounted:
         t = miscounted[0]
-        detail = f"request {t.index}: sent {t.sent_tokens}, counted {t.input_tokens}"
+        detail = (
+            f"request {t.index}: sent {t.sent_tokens}, counted {t.input_tokens}"
+        )
         reasons.append(
             "the server counts other input lengths than were sent in "
             f"{len(miscounted)} requests ({detail})"
@@ -371,9 +376,7 @@ def absence_reasons(recording: Recording, policy: Policy) -> list[str]:
 
 
 def lateness_reasons(
-    workload: Workload,
-    transcripts: Sequence[Transcript],
-    policy: Policy,
+    workload: Workload, transcripts: Sequence[Transcript], policy: Policy
 ) -> list[str]:
     """An open loop must send when a request is due, not when it can."""
     waits = lateness_ms(transcripts)

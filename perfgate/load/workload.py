@@ -73,7 +73,9 @@ class Request:
     text: str | None = None
 
 
-class Workload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Workload(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
     """What is sent and when.
 
     Attributes:
@@ -109,7 +111,10 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise ValueError(
                 f"{self.name}: num_prompts and repetitions must be at least 1"
             )
-        if self.request_rate is not None and not 0 < self.request_rate < math.inf:
+        if (
+            self.request_rate is not None
+            and not 0 < self.request_rate < math.inf
+        ):
             raise ValueError(
                 f"{self.name}: request_rate must be above 0 and finite; None sends all at once"
             )
@@ -129,7 +134,9 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def shares_prefixes(self) -> bool:
         """Whether answers out of the prefix cache are meant."""
         prompts = self.prompts
-        return isinstance(prompts, Synthetic) and prompts.shared_prefix_tokens > 0
+        return (
+            isinstance(prompts, Synthetic) and prompts.shared_prefix_tokens > 0
+        )
 
     @property
     def batch(self) -> int | None:
@@ -187,9 +194,7 @@ def _file_hash(path: Path) -> str:
 
 
 def arrivals_ns(
-    workload: Workload,
-    count: int,
-    rng: np.random.Generator,
+    workload: Workload, count: int, rng: np.random.Generator
 ) -> list[int]:
     """When each of `count` requests is due, ns after the start.
 

@@ -1,8 +1,9 @@
 """Data sheets: memory and memory bandwidth of each GPU product, from datasheets.toml.
 
-Bandwidths are those of the makers' data sheets. Memory is what the CUDA runtime reports,
-mostly less than the number in the product's name. Decode steps reach 60 to 90 % of a
-data sheet's bandwidth, so a step time computed from it is a lower bound.
+Bandwidths are those of the makers' data sheets. Memory is what the CUDA runtime
+reports, mostly less than the number in the product's name. Decode steps reach
+60 to 90 % of a data sheet's bandwidth, so a step time computed from it is a
+lower bound.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ class UnknownGpu(Failure):
     """The GPU is not in datasheets.toml."""
 
 
-class Gpu(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Gpu(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
     """One product.
 
     Attributes:
@@ -41,7 +44,9 @@ class Gpu(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     source: str
 
 
-class _Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class _Row(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
     """One table of datasheets.toml."""
 
     name: str

@@ -30,14 +30,12 @@ _VENDOR_WORDS = {"nvidia", "tesla", "graphics", "device", "generation"}
 # A word that names a product by itself, such as h200, l40s, gb200 or a10g.
 _PRODUCT_WORD = re.compile(r"[a-z]{1,3}\d{1,4}[a-z]?")
 # Flag of /proc/cpuinfo -> instruction set, the widest first.
-_ISA_OF_FLAG = {
-    "avx512f": "avx512",
-    "avx2": "avx2",
-    "asimd": "neon",
-}
+_ISA_OF_FLAG = {"avx512f": "avx512", "avx2": "avx2", "asimd": "neon"}
 
 
-class Gpu(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Gpu(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
     """One GPU as NVML describes it."""
 
     index: int
@@ -48,7 +46,9 @@ class Gpu(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     power_limit_w: float | None
 
 
-class Hardware(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Hardware(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
     """The machine that a run was measured on.
 
     Attributes:
@@ -294,7 +294,9 @@ def _describe_gpu(nvml: Any, index: int) -> Gpu:
     answer = nvml_queries.answer
     handle = nvml.nvmlDeviceGetHandleByIndex(index)
     mig = answer(nvml, nvml.nvmlDeviceGetMigMode, handle)
-    power_limit_mw = answer(nvml, nvml.nvmlDeviceGetPowerManagementLimit, handle)
+    power_limit_mw = answer(
+        nvml, nvml.nvmlDeviceGetPowerManagementLimit, handle
+    )
     power_limit_w = None
     if power_limit_mw is not None:
         power_limit_w = power_limit_mw / 1000

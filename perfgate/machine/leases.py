@@ -1,9 +1,10 @@
 """Leases: file locks that reserve GPUs or the CPU for one session, machine-wide.
 
-Each device has a lock file named after its UUID, because one index means different GPUs
-under different CUDA_VISIBLE_DEVICES. The kernel drops a lock with its last descriptor,
-so a killed owner leaves no stale lock. The supervisor inherits the descriptor, so a lease
-outlives its owner until the server's memory is free.
+Each device has a lock file named after its UUID, because one index means
+different GPUs under different CUDA_VISIBLE_DEVICES. The kernel drops a lock
+with its last descriptor, so a killed owner leaves no stale lock. The supervisor
+inherits the descriptor, so a lease outlives its owner until the server's memory
+is free.
 
 flock(2) is called directly: filelock, which is built on it, empties the file that it
 locks and hides the descriptor.
@@ -42,7 +43,9 @@ class LeaseExpired(Failure):
     """The lease has reached its announced end."""
 
 
-class Holder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Holder(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
     """The session that holds a device, written into the lock file for those who wait."""
 
     pid: int
@@ -73,7 +76,8 @@ class Lease:
 
     Attributes:
         devices: UUIDs, in the order of the candidates.
-        descriptors: of the lock files; a process that inherits one keeps the lease alive.
+        descriptors: of the lock files; a process that inherits one keeps the
+            lease alive.
     """
 
     def __init__(
@@ -170,10 +174,7 @@ def acquire(
 
 
 def _try(
-    candidates: Sequence[str],
-    count: int,
-    hold_s: float,
-    folder: Path,
+    candidates: Sequence[str], count: int, hold_s: float, folder: Path
 ) -> tuple[Lease | None, str]:
     """One attempt: the lease, or None and the holders of the devices."""
     locked: dict[str, int] = {}

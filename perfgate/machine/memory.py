@@ -28,7 +28,9 @@ class MemoryUnknown(Failure):
     """The memory of a server's processes or ranks cannot be read."""
 
 
-class Breakdown(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Breakdown(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
     """Parts of a server's memory, in bytes: of one GPU, or on the CPU of all processes together.
 
     Attributes:
@@ -54,7 +56,11 @@ def breakdown(values: Mapping[str, float], pieces: int) -> Breakdown | None:
             them on the CPU.
 
     """
-    for name in ("weights_bytes_per_rank", "kv_cache_bytes", "memory_peak_bytes"):
+    for name in (
+        "weights_bytes_per_rank",
+        "kv_cache_bytes",
+        "memory_peak_bytes",
+    ):
         if name not in values:
             return None
     weights = pieces * values["weights_bytes_per_rank"]
@@ -151,9 +157,7 @@ class PeakSampler:
     """
 
     def __init__(
-        self,
-        read: Callable[[], float],
-        every_s: float = SAMPLE_EVERY_S,
+        self, read: Callable[[], float], every_s: float = SAMPLE_EVERY_S
     ) -> None:
         self._read = read
         self._every_s = every_s

@@ -186,9 +186,7 @@ class Gpus:
         if rates is not None:
             utilisation = rates.gpu / 100
         temperature_c = self._answer(
-            nvml.nvmlDeviceGetTemperature,
-            handle,
-            nvml.NVML_TEMPERATURE_GPU,
+            nvml.nvmlDeviceGetTemperature, handle, nvml.NVML_TEMPERATURE_GPU
         )
         return Look(
             power_w=_thousandth(milliwatts),

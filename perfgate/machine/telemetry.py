@@ -1,11 +1,12 @@
 """Telemetry: sample the GPUs of a server during the run, and summarise each repetition.
 
-A thread looks at each GPU ten times a second: power, energy, clocks, temperature,
-utilisation, and throttle reasons. A look is a dozen NVML calls. ctypes releases the
-interpreter's lock during each, so the load client in the same process is not held up.
-The series is written as it comes, one JSON line a look; a repetition keeps the summary
-of its own time. Energy is the difference of NVML's counter at the begin and the end, and
-needs no series. It leaves out the host (CPUs, fans, power supplies).
+A thread looks at each GPU ten times a second: power, energy, clocks,
+temperature, utilisation, and throttle reasons. A look is a dozen NVML calls.
+ctypes releases the interpreter's lock during each, so the load client in the
+same process is not held up. The series is written as it comes, one JSON line a
+look; a repetition keeps the summary of its own time. Energy is the difference
+of NVML's counter at the begin and the end, and needs no series. It leaves out
+the host (CPUs, fans, power supplies).
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ class Moment(msgspec.Struct, frozen=True, array_like=True):
     gpus: tuple[Look, ...]
 
 
-class GpuSummary(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class GpuSummary(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
     """One GPU during one repetition; None where it did not answer.
 
     Attributes:
@@ -151,7 +154,9 @@ class Telemetry:
         except (Failure, OSError) as error:
             self.failure = f"telemetry ended: {error}"
 
-    def _open_series(self) -> contextlib.AbstractContextManager[IO[bytes] | None]:
+    def _open_series(
+        self,
+    ) -> contextlib.AbstractContextManager[IO[bytes] | None]:
         if self._path is None:
             return contextlib.nullcontext()
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -229,8 +234,7 @@ def _median(numbers: list[float]) -> float | None:
 
 
 def _rounded(
-    numbers: list[float],
-    statistic: Callable[[list[float]], float],
+    numbers: list[float], statistic: Callable[[list[float]], float]
 ) -> float | None:
     """The statistic, or None of no numbers."""
     if not numbers:

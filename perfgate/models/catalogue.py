@@ -45,7 +45,9 @@ class UnknownModel(Failure):
     """The catalogue has no model of that name."""
 
 
-class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Model(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
     """An entry of the catalogue.
 
     Attributes:

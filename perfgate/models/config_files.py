@@ -43,10 +43,7 @@ _WRITTEN = (
     "tie_word_embeddings",
 )
 # Family -> class of transformers, for the models that the suite makes.
-_CLASSES = {
-    "llama": "LlamaForCausalLM",
-    "mixtral": "MixtralForCausalLM",
-}
+_CLASSES = {"llama": "LlamaForCausalLM", "mixtral": "MixtralForCausalLM"}
 
 
 class UnknownArchitecture(Failure):

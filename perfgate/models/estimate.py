@@ -19,9 +19,9 @@ from perfgate.models.catalogue import BYTES_PER_PARAMETER, Architecture
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 # vLLM's default of --gpu-memory-utilization (0.26 and 0.32).
 UTILIZATION = 0.92
-# Within that, all but weights and KV cache: activations of the largest prefill, graphs,
-# the driver. Measured with vLLM 0.26 and Mixtral-8x7B on one H200: 0.92 x 139.8 GiB less
-# 87.0 GiB of weights left 38.97 GiB of KV cache.
+# Within that, all but weights and KV cache: activations of the largest prefill,
+# graphs, the driver. Measured with vLLM 0.26 and Mixtral-8x7B on one H200: 0.92
+# x 139.8 GiB less 87.0 GiB of weights left 38.97 GiB of KV cache.
 RESERVE_BYTES = int(2.6 * GIB)
 
 
@@ -29,7 +29,9 @@ class CannotSplit(Failure):
     """The number of ranks does not divide the model's heads or experts."""
 
 
-class Question(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Question(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
     """The GPUs and the precision that a model is estimated for.
 
     Attributes:
@@ -48,7 +50,9 @@ class Question(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     context_tokens: int = 0
 
 
-class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Step(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
     """One decode step of a batch.
 
     Attributes:
@@ -86,7 +90,9 @@ class Communication(
     all_to_all_once: float
 
 
-class Estimate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Estimate(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
     """One model on some GPUs.
 
     Attributes:
@@ -117,7 +123,9 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     communication: Communication
 
 
-class Claim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Claim(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
     """A published statement about the study's models, compared with the arithmetic."""
 
     claim: str
@@ -149,7 +157,9 @@ def estimate(
     size_bytes = BYTES_PER_PARAMETER[dtype]
     total = architecture.parameters * size_bytes
     weights = architecture.weights_bytes_per_rank(ranks, dtype)
-    data_parallel = architecture.weights_bytes_per_rank_data_parallel(ranks, dtype)
+    data_parallel = architecture.weights_bytes_per_rank_data_parallel(
+        ranks, dtype
+    )
     copied = 0.0
     if ranks > 1:
         copied = architecture.copied_parameters(ranks) * size_bytes
@@ -176,10 +186,7 @@ def estimate(
 def step(architecture: Architecture, question: Question, batch: int) -> Step:
     """One decode step of `batch` sequences."""
     bytes_per_rank = architecture.step_bytes_per_rank(
-        question.ranks,
-        question.dtype,
-        batch,
-        question.context_tokens,
+        question.ranks, question.dtype, batch, question.context_tokens
     )
     floor_s = bytes_per_rank / question.gpu.bandwidth_bytes_per_s
     return Step(
@@ -205,16 +212,20 @@ def step_ratio(
     return numerator_bytes / denominator_bytes
 
 
-def communication(architecture: Architecture, ranks: int, dtype: str) -> Communication:
+def communication(
+    architecture: Architecture, ranks: int, dtype: str
+) -> Communication:
     """Bytes that the ranks exchange per token; 0 on one rank.
 
-    A token's k experts are taken to be a uniform choice without repetition. An expert is
-    on another rank with probability (N - 1) / N. Of N ranks with E/N experts each,
-    another rank holds at least one of the k with probability
-    1 - C(E - E/N, k) / C(E, k).
+    A token's k experts are taken to be a uniform choice without repetition. An
+    expert is on another rank with probability (N - 1) / N. Of N ranks with E/N
+    experts each, another rank holds at least one of the k with probability 1 -
+    C(E - E/N, k) / C(E, k).
     """
     if ranks == 1:
-        return Communication(all_reduce=0.0, all_to_all=0.0, all_to_all_once=0.0)
+        return Communication(
+            all_reduce=0.0, all_to_all=0.0, all_to_all_once=0.0
+        )
     vector_bytes = architecture.hidden_size * BYTES_PER_PARAMETER[dtype]
     there_and_back = 2 * architecture.num_sparse_layers * vector_bytes
     copies = architecture.num_experts_per_tok * (ranks - 1)
@@ -276,17 +287,14 @@ def quantities(sparse: Architecture, dense: Architecture) -> dict[str, float]:
 
 
 def _kv_tokens(
-    architecture: Architecture,
-    question: Question,
-    weights_bytes: float,
+    architecture: Architecture, question: Question, weights_bytes: float
 ) -> tuple[int, str | None]:
     """Tokens of KV cache that fit, and why the model does not fit if it does not."""
     gpu = question.gpu
     usable_bytes = UTILIZATION * gpu.memory_bytes - RESERVE_BYTES
     free_bytes = usable_bytes - weights_bytes
     bytes_per_token = architecture.kv_bytes_per_token_per_rank(
-        question.ranks,
-        question.dtype,
+        question.ranks, question.dtype
     )
     if free_bytes >= bytes_per_token:
         return int(free_bytes / bytes_per_token), None
@@ -298,7 +306,9 @@ def _kv_tokens(
     return 0, why_not
 
 
-def _check_split(name: str, architecture: Architecture, question: Question) -> None:
+def _check_split(
+    name: str, architecture: Architecture, question: Question
+) -> None:
     counts = {"num_attention_heads": architecture.num_attention_heads}
     if architecture.is_moe and question.expert_parallel:
         counts["experts"] = architecture.num_local_experts
@@ -359,7 +369,9 @@ def too_small(
     A tenth of the GPU is left for the KV cache, activations and the driver: no engine
     starts with less.
     """
-    weights_bytes = architecture.weights_bytes_per_rank(tensor_parallel_size, dtype)
+    weights_bytes = architecture.weights_bytes_per_rank(
+        tensor_parallel_size, dtype
+    )
     if weights_bytes <= 0.9 * gpu_memory_bytes:
         return None
     return (

@@ -1,6 +1,7 @@
 """Routing of tokens to experts (MoE), as results.json and baselines store it.
 
-`perfgate.models.routing_stats` has the statistics; it loads numpy, this module does not.
+`perfgate.models.routing_stats` has the statistics; it loads numpy, this module
+does not.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ class RequestRouting(
     repeats_any: tuple[int, ...]
 
 
-class Routing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Routing(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
     """The experts that the tokens of one launch chose.
 
     Attributes:

@@ -35,7 +35,9 @@ Floats = npt.NDArray[np.float64]
 Experts = npt.NDArray[np.int64]
 
 
-class Drift(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Drift(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
     """The layer whose routing differs most from the recorded one, relative to its noise.
 
     Attributes:
@@ -82,10 +84,7 @@ def count(experts: Experts, num_experts: int) -> RequestRouting:
 
 
 def checked(
-    experts: Experts,
-    shape: tuple[int, int, int],
-    num_experts: int,
-    tried: str,
+    experts: Experts, shape: tuple[int, int, int], num_experts: int, tried: str
 ) -> Experts:
     """The experts, unless they are impossible.
 
@@ -114,9 +113,7 @@ def checked(
 
 
 def _problem(
-    experts: Experts,
-    shape: tuple[int, int, int],
-    num_experts: int,
+    experts: Experts, shape: tuple[int, int, int], num_experts: int
 ) -> str | None:
     if experts.shape != shape:
         return f"shape {experts.shape}, not {shape} (tokens, layers, choices)"
@@ -129,9 +126,7 @@ def _problem(
     is_equal = np.diff(ascending, axis=2) == 0
     repeats = int(is_equal.any(axis=2).sum())
     if repeats:
-        return (
-            f"{repeats} times a token chose the same expert twice; all zeros: {is_zero}"
-        )
+        return f"{repeats} times a token chose the same expert twice; all zeros: {is_zero}"
     if is_zero:
         return "expert 0 for every token in every layer, as a buffer that was never written"
     return None
@@ -202,7 +197,9 @@ def _mean_per_layer(repeats: Sequence[Sequence[int]]) -> float:
     return float(by_layer.mean())
 
 
-def intervals(routing: Routing, seed: int = 0) -> dict[str, tuple[float, float]]:
+def intervals(
+    routing: Routing, seed: int = 0
+) -> dict[str, tuple[float, float]]:
     """90 % bootstrap intervals of the metrics that follow from the counts."""
     draws = _resampled(routing, seed)
     bounds = {}
@@ -254,7 +251,9 @@ def drift(current: LayerShares, recorded: LayerShares) -> Drift:
     now = shares(current.counts)
     before = shares(recorded.counts)
     if now.shape != before.shape:
-        raise ValueError(f"{now.shape} layers and experts now, {before.shape} before")
+        raise ValueError(
+            f"{now.shape} layers and experts now, {before.shape} before"
+        )
     distances = distance(current.counts, recorded.counts)
     thresholds = np.maximum(recorded.noise, SMALLEST_DISTANCE)
     layer = int(np.argmax(distances / thresholds))

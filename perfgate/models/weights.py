@@ -22,7 +22,12 @@ import msgspec
 
 from perfgate import locations
 from perfgate.errors import Failure
-from perfgate.models.catalogue import Architecture, Model, config_json, read_config
+from perfgate.models.catalogue import (
+    Architecture,
+    Model,
+    config_json,
+    read_config,
+)
 from perfgate.models.config_files import written_fields
 
 if TYPE_CHECKING:
@@ -175,7 +180,9 @@ def _differences(actual: Architecture, expected: Architecture) -> list[str]:
         actual_value = getattr(actual, name)
         expected_value = getattr(expected, name)
         if name != "max_position_embeddings" and actual_value != expected_value:
-            differences.append(f"{name} is {actual_value}, not {expected_value}")
+            differences.append(
+                f"{name} is {actual_value}, not {expected_value}"
+            )
     return differences
 
 
@@ -248,7 +255,9 @@ def make(
         if _has_stamp(folder, stamp):
             return folder
         millions = model.architecture.parameters / 1e6
-        progress(f"making {model.name}: {millions:.0f} M random weights in {folder}")
+        progress(
+            f"making {model.name}: {millions:.0f} M random weights in {folder}"
+        )
         partial = folder.with_name(folder.name + ".partial")
         shutil.rmtree(partial, ignore_errors=True)
         make_shell(model, partial)
@@ -282,16 +291,21 @@ def _write_weights(architecture: Architecture, folder: Path, seed: int) -> None:
         for number, shapes in enumerate(_shards(architecture)):
             file = f"model-{number:05d}.safetensors"
             files |= dict.fromkeys(shapes, file)
-            shard = pool.submit(_write_shard, folder / file, shapes, [seed, number])
+            shard = pool.submit(
+                _write_shard, folder / file, shapes, [seed, number]
+            )
             shards.append(shard)
         total_bytes = sum(shard.result() for shard in shards)
     index = {"metadata": {"total_size": total_bytes}, "weight_map": files}
     _write_json(folder / "model.safetensors.index.json", index)
 
 
-def _write_shard(path: Path, shapes: Mapping[str, Shape], seed: list[int]) -> int:
+def _write_shard(
+    path: Path, shapes: Mapping[str, Shape], seed: list[int]
+) -> int:
     """Write one file of random tensors; norms are 1. Returns the bytes of its tensors."""
-    import numpy as np  # not at the top: collecting tests must not wait for numpy
+    # not at the top: collecting tests must not wait for numpy
+    import numpy as np
     from safetensors.numpy import save_file
 
     generator = np.random.default_rng(seed)
@@ -347,11 +361,7 @@ def _feed_forward(architecture: Architecture) -> dict[str, Shape]:
     up = (architecture.intermediate_size, hidden)
     down = (hidden, architecture.intermediate_size)
     if not architecture.is_moe:
-        return {
-            "mlp.gate_proj": up,
-            "mlp.up_proj": up,
-            "mlp.down_proj": down,
-        }
+        return {"mlp.gate_proj": up, "mlp.up_proj": up, "mlp.down_proj": down}
     experts = architecture.num_local_experts
     shapes: dict[str, Shape] = {}
     shapes["block_sparse_moe.gate"] = (experts, hidden)
@@ -365,7 +375,11 @@ def _feed_forward(architecture: Architecture) -> dict[str, Shape]:
 
 def _tokenizer(vocab_size: int) -> Tokenizer:
     """A word-level tokenizer: token id 7 is the word "t7"."""
-    from tokenizers import Tokenizer, models, pre_tokenizers  # not at the top, as numpy
+    from tokenizers import (
+        Tokenizer,
+        models,
+        pre_tokenizers,
+    )  # not at the top, as numpy
 
     special = ["<unk>", "<s>", "</s>"]
     vocabulary = {word: number for number, word in enumerate(special)}

@@ -19,10 +19,7 @@ JUNIT = "junit.xml"
 BENCHMARK = "pytest-benchmark.json"
 
 
-def write(
-    shown: Report,
-    folder: Path,
-) -> list[Path]:
+def write(shown: Report, folder: Path) -> list[Path]:
     """Write everything about the last of the runs into a folder, and the page about all of them.
 
     Raises:
@@ -41,9 +38,7 @@ def write(
 
 
 def write_safely(
-    make: Callable[[], Report],
-    folder: Path,
-    environment: Mapping[str, str],
+    make: Callable[[], Report], folder: Path, environment: Mapping[str, str]
 ) -> list[str]:
     """Write everything, and annotate in a CI service; returns lines for the terminal.
 

@@ -43,13 +43,7 @@ def junit(results: RunResults) -> str:
     for row in results.verdicts:
         case = cases[row.case]
         suite = suites.setdefault(case.subject, TestSuite(case.subject))
-        suite.add_testcase(
-            _junit_case(
-                case,
-                row,
-                results.gate == "required",
-            )
-        )
+        suite.add_testcase(_junit_case(case, row, results.gate == "required"))
     whole = JUnitXml("perfgate")
     for suite in suites.values():
         suite.timestamp = results.started
@@ -58,11 +52,7 @@ def junit(results: RunResults) -> str:
     return bytes(whole.tostring()).decode()
 
 
-def _junit_case(
-    case: Case,
-    row: Verdict,
-    required: bool,
-) -> Any:
+def _junit_case(case: Case, row: Verdict, required: bool) -> Any:
     from junitparser import Failure, Properties, Property, Skipped, TestCase
 
     name = f"{case.workload}/{case.metric}"
@@ -72,11 +62,7 @@ def _junit_case(
         properties.add_property(Property(field, text))
     entry.append(properties)
     result = None
-    if is_red(
-        row.outcome,
-        row.gate,
-        required,
-    ):
+    if is_red(row.outcome, row.gate, required):
         result = Failure(row.outcome.value)
     elif row.outcome not in GREEN and row.gate == "hard":
         result = Skipped(row.outcome.value)
@@ -141,14 +127,11 @@ def pytest_benchmark(results: RunResults) -> str:
     return json.dumps(content, indent=1) + "\n"
 
 
-def _benchmark(
-    case: Case,
-    values: list[float],
-) -> dict[str, Any]:
+def _benchmark(case: Case, values: list[float]) -> dict[str, Any]:
     from pytest_benchmark.stats import Stats
 
     unit = "ratio"
-    if case.over is None:
+    if case.denominator is None:
         unit = METRICS[case.metric].unit or unit
     stats = Stats()
     for value in values:
@@ -178,10 +161,7 @@ def _benchmark(
     }
 
 
-def _seconds(
-    value: float,
-    unit: str,
-) -> float:
+def _seconds(value: float, unit: str) -> float:
     """A latency in seconds, a rate as seconds per unit, anything else as it is."""
     if unit == "ms":
         return value / 1000

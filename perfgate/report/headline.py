@@ -24,11 +24,7 @@ SIGNS = {
     Outcome.INCOMPARABLE: "≠",
 }
 # How a run ended, and the sign that says so without colour.
-STATES = {
-    "Red": "✗",
-    "Green": "✓",
-    "Undecided": "?",
-}
+STATES = {"Red": "✗", "Green": "✓", "Undecided": "?"}
 # Cases of these outcomes stand alone: each has a change of its own.
 _ALONE = frozenset({Outcome.REGRESSED, Outcome.INCONCLUSIVE})
 
@@ -135,21 +131,24 @@ class Drift:
     def sentence(self) -> str:
         """In one line."""
         if not self.compared:
-            return "No case has a recorded baseline to compare the context with."
+            return (
+                "No case has a recorded baseline to compare the context with."
+            )
         names = list(dict.fromkeys(name for name, *_ in self.rows))
         if not names:
-            return "The context has not changed since the baselines were recorded."
+            return (
+                "The context has not changed since the baselines were recorded."
+            )
         changed = formatting.listed(names)
         return f"Context changed since the baselines were recorded: {changed}."
 
 
-def drift(
-    results: RunResults,
-    store: Store | None,
-) -> Drift:
+def drift(results: RunResults, store: Store | None) -> Drift:
     """Compare the context of each case with that of its recorded baseline."""
     if store is None or results.mode == "paired":
-        return Drift()  # no baseline is looked at where a base build is launched
+        return (
+            Drift()
+        )  # no baseline is looked at where a base build is launched
     counts: Counter[tuple[str, str, str]] = Counter()
     reader, compared = RunReader(results), 0
     for case in results.cases:

@@ -28,9 +28,15 @@ def lacking(results: RunResults) -> list[str]:
         lines.append(f"No verdict for {cases} ({consequence}): {reason}")
     if results.left_out:
         parts = ", ".join(results.left_out)
-        lines.append(f"Only part of the suite ran ({consequence}); not run: {parts}")
-    if results.verdicts and not any(row.gate == "hard" for row in results.verdicts):
-        lines.append(f"Nothing is judged, every case is report-only ({consequence})")
+        lines.append(
+            f"Only part of the suite ran ({consequence}); not run: {parts}"
+        )
+    if results.verdicts and not any(
+        row.gate == "hard" for row in results.verdicts
+    ):
+        lines.append(
+            f"Nothing is judged, every case is report-only ({consequence})"
+        )
     return lines
 
 
@@ -88,11 +94,15 @@ def ended_early(results: RunResults) -> list[str]:
     """That a run was cut off, and in which launches; empty where it was not."""
     if results.complete:
         return []
-    launches = [f"launch {row.index + 1} of {row.server}" for row in results.cut_off]
+    launches = [
+        f"launch {row.index + 1} of {row.server}" for row in results.cut_off
+    ]
     where = ""
     if launches:
         where = f" in {' and '.join(launches)}"
-    return [f"The run was cut off{where}; what it measured before that is judged"]
+    return [
+        f"The run was cut off{where}; what it measured before that is judged"
+    ]
 
 
 def injected(results: RunResults) -> list[str]:
@@ -116,24 +126,25 @@ def builds(results: RunResults) -> list[str]:
     if results.mode != "paired":
         return []
     servers = list(results.servers.values())
-    same = {server.config.engine for server in servers if _is_base(results, server)}
+    same = {
+        server.config.engine for server in servers if _is_base(results, server)
+    }
     lines = []
-    for engine, path in results.against.items():
+    for engine, path in results.base_builds.items():
         if engine in same:
             text = "only noise and injected changes differ"
-            lines.append(f"{engine}: base and candidate are the same {path}, so {text}")
+            lines.append(
+                f"{engine}: base and candidate are the same {path}, so {text}"
+            )
     lines += _versions(servers)
     return list(dict.fromkeys(lines))
 
 
-def _is_base(
-    results: RunResults,
-    server: Server,
-) -> bool:
+def _is_base(results: RunResults, server: Server) -> bool:
     """Whether a candidate's Python is that of the base build."""
     if server.config.build:
         return False
-    base = Path(results.against[server.config.engine])
+    base = Path(results.base_builds[server.config.engine])
     return server.python_path == base.absolute()
 
 
@@ -152,7 +163,9 @@ def _base_first(server: Server) -> tuple[str, bool]:
 def launches(results: RunResults) -> str:
     """How often each server was launched: "vllm-llama-small-tp2 x1", and what failed."""
     number = Counter(launch.server for launch in results.launches)
-    text = ", ".join(f"{key} x{times}" for key, times in number.items()) or "none"
+    text = (
+        ", ".join(f"{key} x{times}" for key, times in number.items()) or "none"
+    )
     if results.failures:
         text += f"; failed to start: {', '.join(results.failures)}"
     return text

@@ -58,11 +58,7 @@ class Report:
     history: Mapping[str, Trend] = field(default_factory=dict)
 
 
-def pictures(
-    shown: Report,
-    results: RunResults,
-    prefix: str,
-) -> list[Picture]:
+def pictures(shown: Report, results: RunResults, prefix: str) -> list[Picture]:
     """Every figure of one run; those that it has no data for say so."""
     reader = RunReader(results)
     run = reader.index
@@ -71,44 +67,24 @@ def pictures(
         find = shown.store.find
     return [
         *figures_server.launches(
-            reader,
-            run_status.ordered(results),
-            find,
-            prefix,
+            reader, run_status.ordered(results), find, prefix
         ),
         figures_load.throughput_over_ranks(run, prefix),
         figures_load.latency_over_batch(run, prefix),
         figures_load.throughput_over_batch(run, prefix),
         figures_load.sparse_over_dense(run, prefix),
         figures_sparse.decoding(run, prefix),
-        figures_load.over_rate(
-            run,
-            prefix,
-            "ttft_median_ms",
-            "TTFT",
-        ),
-        figures_load.over_rate(
-            run,
-            prefix,
-            "itl_median_ms",
-            "ITL",
-        ),
+        figures_load.over_rate(run, prefix, "ttft_median_ms", "TTFT"),
+        figures_load.over_rate(run, prefix, "itl_median_ms", "ITL"),
         figures_load.gap_distribution(run, prefix),
         *figures_load.timelines(run, prefix),
         figures_server.memory(run, prefix),
         figures_sparse.expert_parallelism(run, prefix),
-        *figures_sparse.experts(
-            run,
-            find,
-            prefix,
-        ),
+        *figures_sparse.experts(run, find, prefix),
     ]
 
 
-def _none(
-    case: Case,
-    label: str,
-) -> None:
+def _none(case: Case, label: str) -> None:
     return None
 
 
@@ -151,14 +127,13 @@ def rows(shown: Report) -> list[dict[str, Any]]:
     table = []
     for row in order:
         if row.case in known:
-            table.append(_row(row, [verdicts.get(row.case) for verdicts in by_run]))
+            table.append(
+                _row(row, [verdicts.get(row.case) for verdicts in by_run])
+            )
     return table
 
 
-def _row(
-    row: Verdict,
-    by_run: Sequence[Verdict | None],
-) -> dict[str, Any]:
+def _row(row: Verdict, by_run: Sequence[Verdict | None]) -> dict[str, Any]:
     values = []
     for verdict in by_run:
         value = None if verdict is None else verdict.value
@@ -211,7 +186,9 @@ def _launch_row(launch: Launch) -> tuple[str, ...]:
     ready = "-"
     if launch.start.ready_s is not None:
         ready = f"{launch.start.ready_s:.0f} s"
-    chosen = [f"{name} {value}" for name, value in sorted(launch.effective.items())]
+    chosen = [
+        f"{name} {value}" for name, value in sorted(launch.effective.items())
+    ]
     notes = list(launch.notes)
     if launch.injected:
         notes.append(f"INJECTED {format_injection(launch.injected)}")
@@ -229,7 +206,9 @@ def context(results: RunResults) -> str:
     """Machine and engines in one line."""
     versions = set()
     for server in results.servers.values():
-        versions |= {f"{name} {version}" for name, version in server.versions.items()}
+        versions |= {
+            f"{name} {version}" for name, version in server.versions.items()
+        }
     parts = [results.hardware.description, ", ".join(sorted(versions))]
     if not results.complete:
         parts.append("ended early")
@@ -240,7 +219,10 @@ def software(results: RunResults) -> Iterator[tuple[str, str]]:
     """(server, versions) of each server."""
     for key, server in results.servers.items():
         versions = sorted(server.versions.items())
-        yield key, ", ".join(f"{name} {version}" for name, version in versions) or "-"
+        yield (
+            key,
+            ", ".join(f"{name} {version}" for name, version in versions) or "-",
+        )
 
 
 def templates() -> Environment:
@@ -268,7 +250,9 @@ def _code(text: str) -> Markup:
     marked: list[str | Markup] = []
     for number, part in enumerate(parts):
         is_code = number % 2 == 1
-        marked.append(Markup("<code>{}</code>").format(part) if is_code else part)
+        marked.append(
+            Markup("<code>{}</code>").format(part) if is_code else part
+        )
     return Markup().join(marked)
 
 
@@ -287,13 +271,7 @@ def build(shown: Report) -> str:
     runs = []
     for number, results in enumerate(shown.runs):
         prefix = f"r{number}-" if several else ""
-        runs.append(
-            _run(
-                shown,
-                results,
-                prefix,
-            )
-        )
+        runs.append(_run(shown, results, prefix))
     table = rows(shown)
     values = {
         "runs": runs,
@@ -317,11 +295,7 @@ def _without_message(row: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
-def _run(
-    shown: Report,
-    results: RunResults,
-    prefix: str,
-) -> dict[str, Any]:
+def _run(shown: Report, results: RunResults, prefix: str) -> dict[str, Any]:
     changed, items = drift(results, shown.store), attention(results)
     state = run_status.state(results)
     is_required = results.gate == "required"
@@ -337,9 +311,7 @@ def _run(
         "common": terminal.in_common(results),
         "sentence": verdict_sentence(results),
         "counts": terminal.headline(
-            results,
-            is_required,
-            run_status.missing(results),
+            results, is_required, run_status.missing(results)
         ),
         "attention": items[:MOST_ITEMS],
         "more_attention": len(items) - MOST_ITEMS,
@@ -352,9 +324,5 @@ def _run(
         "more_drift": len(changed.rows) - MOST_FIELDS,
         "drifted": sentence,
         "reference": "base build" if results.mode == "paired" else "baseline",
-        "pictures": pictures(
-            shown,
-            results,
-            prefix,
-        ),
+        "pictures": pictures(shown, results, prefix),
     }

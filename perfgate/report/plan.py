@@ -92,13 +92,20 @@ def text(planned: PlannedSession, width: int) -> str:
     rows = servers(planned.cases, config.launches, is_pair, earlier)
     caught: dict[str, dict[str, list[float]]] = {}
     if not is_pair:
-        caught = promises(planned.cases, config.store, planned.hardware, planned.kind)
-    missing = [f"not on this machine: {reason}" for reason in planned.skip_reasons]
+        caught = promises(
+            planned.cases, config.store, planned.hardware, planned.kind
+        )
+    missing = [
+        f"not on this machine: {reason}" for reason in planned.skip_reasons
+    ]
     return "\n".join([told(rows, caught, width), *missing])
 
 
 def servers(
-    cases: Iterable[Case], launches: int, is_pair: bool, earlier: Iterable[RunResults]
+    cases: Iterable[Case],
+    launches: int,
+    is_pair: bool,
+    earlier: Iterable[RunResults],
 ) -> list[ServerRow]:
     """Each server that the cases need.
 
@@ -117,20 +124,26 @@ def servers(
         for row in [row for row in rows.values() if row.seconds is None]:
             seconds = _seconds(run, row.key, row.workloads)
             rows[row.key] = dataclasses.replace(
-                row, seconds=seconds, run=run.run_id if seconds is not None else ""
+                row,
+                seconds=seconds,
+                run=run.run_id if seconds is not None else "",
             )
         if all(row.seconds is not None for row in rows.values()):
             break
     return list(rows.values())
 
 
-def _seconds(run: RunResults, key: str, workloads: Sequence[Workload]) -> float | None:
+def _seconds(
+    run: RunResults, key: str, workloads: Sequence[Workload]
+) -> float | None:
     """Start, warm-up and these loads on one launch of the run; None if it has none that was sent all of them."""
     for launch in run.launches:
         if launch.server != key or not launch.measured:
             continue
         took = {
-            row.workload: sum(repetition.duration_s for repetition in row.repetitions)
+            row.workload: sum(
+                repetition.duration_s for repetition in row.repetitions
+            )
             for row in run.measurements
             if (row.server, row.launch) == (key, launch.index)
         }
@@ -148,7 +161,7 @@ def earlier_runs(folder: Path, hardware: Hardware) -> Iterator[RunResults]:
         if (run.hardware.kind, run.hardware.name) == (
             hardware.kind,
             hardware.name,
-        ) and not run.against:
+        ) and not run.base_builds:
             yield run
 
 
@@ -161,17 +174,23 @@ def promises(
         platform: that was selected; where this machine is another one, its baselines
             are those of any such machine.
     """
-    found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    found: dict[str, dict[str, list[float]]] = defaultdict(
+        lambda: defaultdict(list)
+    )
     for case in cases:
         gpus = max(load.server.gpu_count for load in case.loads)
         here = hardware.kind == platform or not gpus
         label = hardware.label(gpus) if here else f"{platform}x{gpus}"
-        policy = policy_for(label, case.metric, case.over is not None)
-        name = f"{case.metric}{', ratios' if case.over is not None else ''}"
+        policy = policy_for(label, case.metric, case.denominator is not None)
+        name = (
+            f"{case.metric}{', ratios' if case.denominator is not None else ''}"
+        )
         baseline = store.find(case, label)
         recorded = baseline if isinstance(baseline, Recorded) else None
         if (
-            gate_mode(case, policy, recorded.metric.gate if recorded else "hard")
+            gate_mode(
+                case, policy, recorded.metric.gate if recorded else "hard"
+            )
             != "hard"
         ):
             found[name][REPORTED].append(0.0)
@@ -186,16 +205,18 @@ def promises(
             noise = mine.noise(policy)
             loss = max(
                 mine.metric.target_effect,
-                noise.detectable(mine.metric.better == "higher"),
+                noise.mde(mine.metric.better == "higher"),
             )
-            found[name]["established" if noise.established else "provisional"].append(
-                loss
-            )
+            found[name][
+                "established" if noise.established else "provisional"
+            ].append(loss)
     return found
 
 
 def told(
-    rows: Sequence[ServerRow], caught: dict[str, dict[str, list[float]]], width: int
+    rows: Sequence[ServerRow],
+    caught: dict[str, dict[str, list[float]]],
+    width: int,
 ) -> str:
     """Both, as tables, and what they come to."""
     grid = _table("server", "launches", "loads", "one launch took")
@@ -207,7 +228,9 @@ def told(
             else f"{row.seconds / 60:.1f} min ({row.run})"
         )
         grid.add_row(row.key, str(row.launches), loads, took)
-    known = [row.launches * row.seconds for row in rows if row.seconds is not None]
+    known = [
+        row.launches * row.seconds for row in rows if row.seconds is not None
+    ]
     total = (
         f"{sum(known) / 60:.0f} min"
         if known
@@ -220,13 +243,16 @@ def told(
     for metric, found in sorted(caught.items()):
         losses.add_row(
             metric,
-            *(_cell(found.get(state, []), state in states[:2]) for state in states),
+            *(
+                _cell(found.get(state, []), state in states[:2])
+                for state in states
+            ),
         )
     if not caught:
         return "\n".join(
             [
                 _text(grid, width),
-                f"in all: {total}; judged in pairs, by what --against-delta asks for",
+                f"in all: {total}; judged in pairs, by what --target-effect asks for",
                 (
                     "a loss that they leave in doubt launches three more pairs, "
                     "once, for that load alone"

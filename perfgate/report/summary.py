@@ -14,7 +14,13 @@ from perfgate.judge import run_status
 from perfgate.judge.baseline_store import Store
 from perfgate.judge.verdict import Outcome, Verdict, is_red
 from perfgate.report import notices, terminal, verdict_text
-from perfgate.report.headline import STATES, Drift, attention, drift, verdict_sentence
+from perfgate.report.headline import (
+    STATES,
+    Drift,
+    attention,
+    drift,
+    verdict_sentence,
+)
 from perfgate.results import timing
 from perfgate.results.schema import RunResults
 
@@ -22,13 +28,12 @@ from perfgate.results.schema import RunResults
 STEP_LIMIT_BYTES = 1024 * 1024
 FENCE = "```"
 MOST_TO_DO = 4  # pieces of advice outside of what is folded away
-MOST_ANNOTATIONS = 10  # errors, and as many warnings, that GitHub shows of one step
+MOST_ANNOTATIONS = (
+    10  # errors, and as many warnings, that GitHub shows of one step
+)
 
 
-def markdown(
-    results: RunResults,
-    store: Store | None,
-) -> str:
+def markdown(results: RunResults, store: Store | None) -> str:
     """The run as a page of Markdown: verdict, advice, the table, the context."""
     sign = STATES[run_status.state(results)]
     lines = [f"## {sign} {verdict_sentence(results)}", ""]
@@ -55,34 +60,16 @@ def _attention(results: RunResults) -> list[str]:
         if item.advice and number < MOST_TO_DO:
             lines += [f"{item.title}. To do: {item.advice}", ""]
         heading = f"{item.title}: {item.finding}"
-        lines += [
-            f"<details><summary>{heading}</summary>",
-            "",
-            FENCE,
-        ]
-        lines += [
-            "\n\n".join(item.messages),
-            FENCE,
-            "",
-            "</details>",
-            "",
-        ]
+        lines += [f"<details><summary>{heading}</summary>", "", FENCE]
+        lines += ["\n\n".join(item.messages), FENCE, "", "</details>", ""]
     return lines
 
 
-def _folded(
-    heading: str,
-    rows: Sequence[Verdict],
-) -> list[str]:
+def _folded(heading: str, rows: Sequence[Verdict]) -> list[str]:
     if not rows:
         return []
     lines = [f"<details><summary>{heading}</summary>", ""]
-    return [
-        *lines,
-        *_table(rows),
-        "</details>",
-        "",
-    ]
+    return [*lines, *_table(rows), "</details>", ""]
 
 
 def _context(changed: Drift) -> list[str]:
@@ -104,21 +91,13 @@ def _time(results: RunResults) -> list[str]:
     steps = timing.phases(launch.start for launch in results.launches)
     if not steps:
         return lines
-    lines += [
-        "",
-        "<details><summary>Server start-up by step</summary>",
-        "",
-    ]
+    lines += ["", "<details><summary>Server start-up by step</summary>", ""]
     lines += [
         "| server | step | first launch, s | later launches (median), s |",
         "|---|---|--:|--:|",
     ]
     lines += [f"| {' | '.join(row.cells)} |" for row in steps]
-    return [
-        *lines,
-        "",
-        "</details>",
-    ]
+    return [*lines, "", "</details>"]
 
 
 def _title(row: Verdict) -> str:
@@ -149,10 +128,7 @@ def _table(rows: Sequence[Verdict]) -> list[str]:
     return [*lines, ""]
 
 
-def fitted(
-    text: str,
-    room_bytes: int,
-) -> str:
+def fitted(text: str, room_bytes: int) -> str:
     """The text, cut at the end of a line where it does not fit; a sentence says so.
 
     Args:
@@ -161,13 +137,17 @@ def fitted(
     raw = text.encode()
     if len(raw) <= room_bytes:
         return text
-    sizes = f"the summary has {len(raw):,} bytes, the limit here is {room_bytes:,}"
+    sizes = (
+        f"the summary has {len(raw):,} bytes, the limit here is {room_bytes:,}"
+    )
     note = f"\n**Cut here:** {sizes}; summary.md is whole.\n"
     # What may be open where it is cut is closed, so that the sentence stands outside.
     longest = len(f"\n{FENCE}\n\n</details>\n{note}".encode())
     if room_bytes < longest:
         return ""
-    kept = raw[: room_bytes - longest].decode(errors="ignore").rpartition("\n")[0]
+    kept = (
+        raw[: room_bytes - longest].decode(errors="ignore").rpartition("\n")[0]
+    )
     if not kept:
         return ""
     end = ""
@@ -178,10 +158,7 @@ def fitted(
     return f"{kept}\n{end}{note}"
 
 
-def append_to_step(
-    text: str,
-    environment: Mapping[str, str],
-) -> None:
+def append_to_step(text: str, environment: Mapping[str, str]) -> None:
     """Add the text to the job summary of GitHub Actions, if this is one.
 
     What earlier steps wrote counts to its limit.
@@ -199,8 +176,7 @@ def append_to_step(
 
 
 def workflow_commands(
-    results: RunResults,
-    environment: Mapping[str, str],
+    results: RunResults, environment: Mapping[str, str]
 ) -> list[str]:
     """Annotations for failed servers and for what needs attention.
 
@@ -211,21 +187,22 @@ def workflow_commands(
     lines = []
     for key, row in list(results.failures.items())[:MOST_ANNOTATIONS]:
         name = _property(f"{key} failed to start")
-        lines.append(f"::error title={name}::{_escaped(f'{row.seen}. {row.remedy}')}")
+        lines.append(
+            f"::error title={name}::{_escaped(f'{row.seen}. {row.remedy}')}"
+        )
     room = {"error": MOST_ANNOTATIONS - len(lines), "warning": MOST_ANNOTATIONS}
     for verdict in run_status.judged(results):
         if verdict.outcome is Outcome.PASSED:
             continue
         level = "warning"
-        if is_red(
-            verdict.outcome,
-            "hard",
-            results.gate == "required",
-        ):
+        if is_red(verdict.outcome, "hard", results.gate == "required"):
             level = "error"
         if room[level]:
             room[level] -= 1
-            name, text = _property(_title(verdict)), verdict_text.render(verdict)
+            name, text = (
+                _property(_title(verdict)),
+                verdict_text.render(verdict),
+            )
             lines.append(f"::{level} title={name}::{_escaped(text)}")
     return lines
 

@@ -41,10 +41,7 @@ LOG_WIDTH, NARROWEST = 170, 100
 MAX_ROWS = 24
 
 
-def shown(
-    results: RunResults,
-    everything: bool,
-) -> tuple[list[Verdict], str]:
+def shown(results: RunResults, everything: bool) -> tuple[list[Verdict], str]:
     """The rows to show, and a sentence about those left out.
 
     What needs attention always; what passed as long as there is room; what is
@@ -68,10 +65,7 @@ def shown(
 
 
 def table(
-    results: RunResults,
-    width: int,
-    terminal: bool,
-    everything: bool = True,
+    results: RunResults, width: int, terminal: bool, everything: bool = True
 ) -> str:
     """One row for each verdict, those that need attention first.
 
@@ -102,23 +96,12 @@ def table(
     return text
 
 
-def _grid(
-    rows: Sequence[Verdict],
-    reference: str,
-) -> Table:
-    grid = Table(
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        expand=False,
-    )
+def _grid(rows: Sequence[Verdict], reference: str) -> Table:
+    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=False)
     for name in ("test", "load", "metric"):
         grid.add_column(name, overflow="fold")
     for name in ("value", reference):
-        grid.add_column(
-            name,
-            justify="right",
-            overflow="fold",
-        )
+        grid.add_column(name, justify="right", overflow="fold")
     for name in ("change", "verdict"):
         grid.add_column(name, overflow="fold")
     for row in rows:
@@ -137,10 +120,7 @@ def _grid(
     return grid
 
 
-def attention(
-    results: RunResults,
-    run: str = "RUN",
-) -> list[str]:
+def attention(results: RunResults, run: str = "RUN") -> list[str]:
     """The text of each judged case that did not simply pass.
 
     Cases without a baseline, and with the same advice, share one text.
@@ -160,11 +140,7 @@ def attention(
     for rows in alike.values():
         text = verdict_text.render(rows[0], run)
         if len(rows) > 1:
-            text = verdict_text.render_alike(
-                rows[0],
-                len(rows),
-                run,
-            )
+            text = verdict_text.render_alike(rows[0], len(rows), run)
         texts.append(text)
     return texts
 
@@ -179,7 +155,9 @@ def in_common(results: RunResults) -> str:
     bad = [row for row in rows if row.outcome in ALWAYS_RED]
     if len(bad) < 2:
         return ""
-    shared = set.intersection(*(_moved_servers(row, cases[row.case]) for row in bad))
+    shared = set.intersection(
+        *(_moved_servers(row, cases[row.case]) for row in bad)
+    )
     servers = [_servers(cases[row.case]) for row in rows]
     if len(shared) != 1 or len(set().union(*servers)) == 1:
         return ""
@@ -192,14 +170,11 @@ def in_common(results: RunResults) -> str:
     return f"{text}."
 
 
-def _moved_servers(
-    row: Verdict,
-    case: Case,
-) -> set[str]:
+def _moved_servers(row: Verdict, case: Case) -> set[str]:
     if row.moved == "numerator":
-        return {case.of.server.key}
-    if row.moved == "denominator" and case.over is not None:
-        return {case.over.server.key}
+        return {case.numerator.server.key}
+    if row.moved == "denominator" and case.denominator is not None:
+        return {case.denominator.server.key}
     return _servers(case)
 
 
@@ -217,21 +192,14 @@ def engine_notes(results: RunResults) -> list[str]:
     return list(dict.fromkeys(lines))
 
 
-def improvements(
-    results: RunResults,
-    run: str = "RUN",
-) -> list[str]:
+def improvements(results: RunResults, run: str = "RUN") -> list[str]:
     """The texts that pytest does not show by itself as failed or skipped."""
     rows = judged(results)
     improved = [row for row in rows if row.outcome is Outcome.IMPROVED]
     return [verdict_text.render(row, run) for row in improved]
 
 
-def headline(
-    results: RunResults,
-    required: bool,
-    missing: int,
-) -> str:
+def headline(results: RunResults, required: bool, missing: int) -> str:
     """How many cases were judged, failed, undecided, report-only or without a verdict."""
     found = counts(results, required)
     words = [f"{found.judged} judged", f"{found.red} red"]

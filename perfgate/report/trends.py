@@ -42,8 +42,7 @@ def of_run(results: RunResults, entries: Iterable[Entry]) -> dict[str, Trend]:
 
 
 def by_case(
-    entries: Iterable[Entry],
-    hardware: str | None,
+    entries: Iterable[Entry], hardware: str | None
 ) -> dict[str, list[Entry]]:
     """Every case with two runs or more, by "case (hardware)"."""
     groups: dict[str, list[Entry]] = {}

@@ -63,10 +63,7 @@ def finding_with_side(verdict: Verdict) -> str:
     return f"{finding(verdict)}; {_MOVED[verdict.moved]}"
 
 
-def advice(
-    verdict: Verdict,
-    run: str = "RUN",
-) -> str:
+def advice(verdict: Verdict, run: str = "RUN") -> str:
     """What to do next.
 
     Args:
@@ -75,10 +72,7 @@ def advice(
     return verdict.advice.replace(RUN, run)
 
 
-def render(
-    verdict: Verdict,
-    run: str = "RUN",
-) -> str:
+def render(verdict: Verdict, run: str = "RUN") -> str:
     """The whole verdict: a line with the decision, a line for each fact, the advice.
 
     Args:
@@ -91,25 +85,20 @@ def render(
     if verdict.report_only_reason:
         lines.append(f"  Report-only: {verdict.report_only_reason}.")
     if verdict.injected:
-        lines.append(f"  Injected: {verdict.injected}. `accept` refuses such a run.")
+        lines.append(
+            f"  Injected: {verdict.injected}. `accept` refuses such a run."
+        )
     return "\n".join([*lines, *_advice_line(verdict, run)])
 
 
-def render_alike(
-    verdict: Verdict,
-    cases: int,
-    run: str = "RUN",
-) -> str:
+def render_alike(verdict: Verdict, cases: int, run: str = "RUN") -> str:
     """One text for several cases that have the same verdict, without their values."""
     count = formatting.count(cases, "case")
     line = f"{verdict.outcome}: {count}: {verdict.summary}"
     return "\n".join([line, *_advice_line(verdict, run)])
 
 
-def skip_reason(
-    verdict: Verdict,
-    run: str = "RUN",
-) -> str:
+def skip_reason(verdict: Verdict, run: str = "RUN") -> str:
     """Why a test is skipped.
 
     The same text for all cases without a baseline, since pytest counts equal reasons.
@@ -120,10 +109,7 @@ def skip_reason(
     return render(verdict, run)
 
 
-def _advice_line(
-    verdict: Verdict,
-    run: str,
-) -> list[str]:
+def _advice_line(verdict: Verdict, run: str) -> list[str]:
     if not verdict.advice:
         return []
     return [f"  do:   {advice(verdict, run)}"]

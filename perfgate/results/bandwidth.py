@@ -25,7 +25,9 @@ from perfgate.results.samples import RunIndex, values_of
 ITL = "itl_median_ms"
 
 
-class Point(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Point(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
     """One server under one workload: measured latency and calculated bytes, over all ranks.
 
     Attributes:
@@ -47,7 +49,9 @@ class Point(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     utilisation: float | None
 
 
-class RatioPoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class RatioPoint(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
     """The sparse model over the dense one at one batch.
 
     Attributes:
@@ -98,7 +102,9 @@ def values(
     metrics = {"decode_bandwidth_gb_s": total_gb_s}
     gpu = of_product(hardware.name) if server.device == "cuda" else None
     if gpu is not None:
-        metrics["bandwidth_utilisation"] = bytes_per_s / gpu.bandwidth_bytes_per_s
+        metrics["bandwidth_utilisation"] = (
+            bytes_per_s / gpu.bandwidth_bytes_per_s
+        )
     return metrics
 
 
@@ -124,10 +130,14 @@ def points(index: RunIndex) -> list[Point]:
         point = _point(index, server, workload)
         if point is not None:
             found.append(point)
-    return sorted(found, key=lambda point: (point.server, point.batch, point.workload))
+    return sorted(
+        found, key=lambda point: (point.server, point.batch, point.workload)
+    )
 
 
-def _point(index: RunIndex, server_key: str, workload_name: str) -> Point | None:
+def _point(
+    index: RunIndex, server_key: str, workload_name: str
+) -> Point | None:
     results = index.results
     server = results.servers[server_key].config
     workload = results.workloads[workload_name]
@@ -135,7 +145,9 @@ def _point(index: RunIndex, server_key: str, workload_name: str) -> Point | None
         return None
     batch = workload.batch
     bytes_per_rank = step_bytes(server, workload)
-    launches_itl_ms = values_of(index.samples_of(server_key, workload_name, ITL))
+    launches_itl_ms = values_of(
+        index.samples_of(server_key, workload_name, ITL)
+    )
     if batch is None or bytes_per_rank is None or not launches_itl_ms:
         return None
     itl_ms = statistics.median(launches_itl_ms)

@@ -15,12 +15,7 @@ import msgspec
 
 from perfgate.cases import Case
 from perfgate.results import schema as rundata
-from perfgate.results.schema import (
-    Launch,
-    Measurement,
-    RunResults,
-    Server,
-)
+from perfgate.results.schema import Launch, Measurement, RunResults, Server
 from perfgate.results.timing import Session
 from perfgate.results.verdict import Verdict
 
@@ -29,7 +24,9 @@ Key = TypeVar("Key")
 Value = TypeVar("Value")
 
 
-class Slice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Slice(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
     """What a run knows of one server."""
 
     server: Server
@@ -40,9 +37,13 @@ class Slice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 def cut(results: RunResults, key: str) -> bytes:
     """The slice of one server, encoded for another worker."""
     launches = tuple(row for row in results.launches if row.server == key)
-    measurements = tuple(row for row in results.measurements if row.server == key)
+    measurements = tuple(
+        row for row in results.measurements if row.server == key
+    )
     part = Slice(
-        server=results.servers[key], launches=launches, measurements=measurements
+        server=results.servers[key],
+        launches=launches,
+        measurements=measurements,
     )
     return msgspec.json.encode(part)
 

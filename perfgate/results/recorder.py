@@ -75,11 +75,7 @@ class Recorder:
         run_dir: where results.json is kept.
     """
 
-    def __init__(
-        self,
-        results: RunResults,
-        run_dir: Path,
-    ) -> None:
+    def __init__(self, results: RunResults, run_dir: Path) -> None:
         self.run_dir = run_dir
         self.results = results
         self._encoded: dict[int, tuple[Measurement, bytes]] = {}
@@ -89,11 +85,7 @@ class Recorder:
         """Replace fields of the results, and save."""
         self.results = msgspec.structs.replace(self.results, **changes)
         self._change_session(seen_unix_s=time.time())
-        rundata.save(
-            self.results,
-            self.run_dir,
-            self._encode,
-        )
+        rundata.save(self.results, self.run_dir, self._encode)
         current = {id(row) for row in self.results.measurements}
         for stale in self._encoded.keys() - current:
             del self._encoded[stale]
@@ -150,9 +142,7 @@ class Recorder:
         return max(indices, default=-1) + 1
 
     def measurements_of(
-        self,
-        server: str,
-        launch: int,
+        self, server: str, launch: int
     ) -> dict[str, Measurement]:
         """What was measured on a launch, by workload."""
         rows = {}
@@ -163,7 +153,11 @@ class Recorder:
 
     def put_measurement(self, row: Measurement) -> None:
         """Put a measurement in place of the one of the same launch and workload."""
-        rows = [other for other in self.results.measurements if not _same(other, row)]
+        rows = [
+            other
+            for other in self.results.measurements
+            if not _same(other, row)
+        ]
         self.update(measurements=(*rows, row))
 
     def _add_figures(self, entry: LaunchFigures) -> None:
@@ -171,26 +165,16 @@ class Recorder:
         row = self._launch(entry.server, entry.launch)
         notes = dict.fromkeys(row.notes + entry.notes)
         self._replace(
-            row,
-            values={**row.values, **entry.values},
-            notes=tuple(notes),
+            row, values={**row.values, **entry.values}, notes=tuple(notes)
         )
 
-    def _launch(
-        self,
-        server: str,
-        index: int,
-    ) -> Launch:
+    def _launch(self, server: str, index: int) -> Launch:
         for launch in self.launches_of(server):
             if launch.index == index:
                 return launch
         raise LookupError(f"the run has no launch {index} of {server}")
 
-    def _replace(
-        self,
-        old: Launch,
-        **changes: Any,
-    ) -> None:
+    def _replace(self, old: Launch, **changes: Any) -> None:
         new = msgspec.structs.replace(old, **changes)
         rows = [new if row is old else row for row in self.results.launches]
         self.update(launches=tuple(rows))

@@ -69,8 +69,12 @@ class RunIndex:
     def __init__(self, results: RunResults) -> None:
         self.results = results
         self._launches: dict[str, list[Launch]] = defaultdict(list)
-        self._measurements: dict[tuple[str, str], list[Measurement]] = defaultdict(list)
-        self._samples: dict[tuple[str, str | None, str], tuple[Sample, ...]] = {}
+        self._measurements: dict[tuple[str, str], list[Measurement]] = (
+            defaultdict(list)
+        )
+        self._samples: dict[
+            tuple[str, str | None, str], tuple[Sample, ...]
+        ] = {}
         self._shares: dict[tuple[str, str, int], LayerShares] = {}
         for launch in results.launches:
             self._launches[launch.server].append(launch)
@@ -93,7 +97,9 @@ class RunIndex:
         """Measurements of a load, one for each launch; those that do not count as well."""
         return self._measurements.get((server, workload), ())
 
-    def valid_measurements(self, server: str, workload: str) -> list[Measurement]:
+    def valid_measurements(
+        self, server: str, workload: str
+    ) -> list[Measurement]:
         """Measurements of a load with at least one repetition that counts."""
         rows = self.measurements(server, workload)
         return [row for row in rows if valid_repetitions(row)]
@@ -128,7 +134,9 @@ class RunIndex:
         sides = []
         for load in case.loads:
             workload = None if load.workload is None else load.workload.name
-            sides.append(self.samples_of(load.server.key, workload, case.metric))
+            sides.append(
+                self.samples_of(load.server.key, workload, case.metric)
+            )
         if len(sides) == 1:
             return sides[0]
         return _ratios(*sides)
@@ -181,7 +189,9 @@ class RunIndex:
             return None
         key = measurement.server, measurement.workload, measurement.launch
         if key not in self._shares:
-            from perfgate.models.routing_stats import summary  # here: it loads numpy
+            from perfgate.models.routing_stats import (
+                summary,
+            )  # here: it loads numpy
 
             self._shares[key] = summary(measurement.routing)
         return self._shares[key]
@@ -237,7 +247,9 @@ def _ratio(numerator: Sample, denominator: Sample) -> Sample:
     above, below = numerator.value, denominator.value
     assert above is not None
     assert below is not None
-    reasons = _on_side(numerator, "numerator") + _on_side(denominator, "denominator")
+    reasons = _on_side(numerator, "numerator") + _on_side(
+        denominator, "denominator"
+    )
     sample = Sample(
         run=numerator.run,
         launch=numerator.launch,
@@ -257,7 +269,10 @@ def _without_value(samples: Sequence[Sample], side: str) -> list[Sample]:
             reasons = _on_side(sample, side)
             lost.append(
                 Sample(
-                    run=sample.run, launch=sample.launch, value=None, invalid=reasons
+                    run=sample.run,
+                    launch=sample.launch,
+                    value=None,
+                    invalid=reasons,
                 )
             )
     return lost

@@ -42,7 +42,9 @@ Mode = Literal["sequential", "paired"]
 _NO_MEASUREMENTS = '\n "measurements": [],\n'
 
 
-class Launch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Launch(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
     """One start of one server process: the unit of replication.
 
     Attributes:
@@ -106,7 +108,9 @@ class Measurement(
         )
 
 
-class Server(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Server(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
     """A server configuration of this run and the software that ran it.
 
     Attributes:
@@ -127,7 +131,9 @@ class Server(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return Path(self.python.rpartition(" (")[0] or self.python).absolute()
 
 
-class RunResults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class RunResults(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
     """Everything that one run measured and decided.
 
     Attributes:
@@ -142,8 +148,8 @@ class RunResults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             "tests/perf/test_memory.py".
         mode: "sequential": each server is judged against its baseline. "paired": a
             candidate is launched in turn with its base build, and judged against it.
-        against: engine -> Python of the base build, in a paired run.
-        against_delta: the loss that was to be caught then, where it was not the
+        base_builds: engine -> Python of the base build, in a paired run.
+        target_effect: the loss that was to be caught then, where it was not the
             policy's.
         sessions: the commands that measured it, several where it was resumed.
         models: name -> shape of the models that it served. metrics: those that are not
@@ -172,8 +178,8 @@ class RunResults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     lacking: dict[str, str] = {}
     left_out: tuple[str, ...] = ()
     mode: Mode = "sequential"
-    against: dict[str, str] = {}
-    against_delta: float | None = None
+    base_builds: dict[str, str] = {}
+    target_effect: float | None = None
     sessions: tuple[Session, ...] = ()
     failures: dict[str, FailureRow] = {}
     models: dict[str, Architecture] = {}
@@ -185,7 +191,9 @@ class RunResults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         return (
             ()
             if self.complete
-            else tuple(launch for launch in self.launches if not launch.measured)
+            else tuple(
+                launch for launch in self.launches if not launch.measured
+            )
         )
 
 
@@ -211,7 +219,9 @@ def line(measurement: Measurement) -> bytes:
 
 
 def save(
-    results: RunResults, run_dir: Path, encode: Callable[[Measurement], bytes] = line
+    results: RunResults,
+    run_dir: Path,
+    encode: Callable[[Measurement], bytes] = line,
 ) -> Path:
     """Write results.json, each measurement (most of it are single gaps) on a line of its own; returns its path.
 
@@ -226,7 +236,9 @@ def save(
     text = to_json(msgspec.structs.replace(results, measurements=()))
     write_atomically(
         path,
-        text.replace(_NO_MEASUREMENTS, f'\n "measurements": [\n  {lines}\n ],\n', 1)
+        text.replace(
+            _NO_MEASUREMENTS, f'\n "measurements": [\n  {lines}\n ],\n', 1
+        )
         if lines
         else text,
     )
@@ -288,8 +300,12 @@ def _known(results: RunResults) -> RunResults:
     """Enter the models and metrics that the run brings along, where this process has none of that name."""
     for name, architecture in results.models.items():
         if name not in CATALOGUE:
-            register_models([Model(name=name, architecture=architecture, served=False)])
+            register_models(
+                [Model(name=name, architecture=architecture, served=False)]
+            )
     register_metrics(
-        metric for name, metric in results.metrics.items() if name not in METRICS
+        metric
+        for name, metric in results.metrics.items()
+        if name not in METRICS
     )
     return results

@@ -15,7 +15,9 @@ import msgspec
 from perfgate.servers.launch_record import LaunchRecord
 
 
-class Session(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Session(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
     """Where the time of one command went that measured for this run; in seconds.
 
     Attributes:
@@ -110,7 +112,9 @@ def phases(records: Iterable[LaunchRecord]) -> list[PhaseRow]:
     launches: dict[str, list[Mapping[str, float]]] = {}
     for record in records:
         if record.ready_s is not None and record.phases:
-            launches.setdefault(record.key, []).append(_steps(record, record.ready_s))
+            launches.setdefault(record.key, []).append(
+                _steps(record, record.ready_s)
+            )
     rows = []
     for server, all_steps in launches.items():
         names: dict[str, None] = {}

@@ -1,8 +1,8 @@
 """Schema upgrade: read a results.json of schema 1 as schema 2.
 
-Schema 2 renames fields, drops one and adds `mode`. `STEPS` lists, for each top-level key, what
-changes under it. Everything else is copied, above all the measurements: they are
-megabytes, and they stay undecoded bytes.
+Schema 2 renames fields, drops one and adds `mode`. `STEPS` lists, for each
+top-level key, what changes under it. Everything else is copied, above all the
+measurements: they are megabytes, and they stay undecoded bytes.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ def _renamed(row: Any, old: str, new: str) -> Any:
 
 def drop_gpu_clock(hardware: Any) -> Any:
     """Drop a GPU's maximum clock, which nothing read."""
-    if not isinstance(hardware, dict) or not isinstance(hardware.get("gpus"), list):
+    if not isinstance(hardware, dict) or not isinstance(
+        hardware.get("gpus"), list
+    ):
         return hardware
     gpus = [_without(gpu, "sm_clock_max_mhz") for gpu in hardware["gpus"]]
     return {**hardware, "gpus": gpus}
@@ -73,6 +75,9 @@ def _renamed_within(row: Any, key: str, old: str, new: str) -> Any:
     return {**row, key: _renamed(row[key], old, new)}
 
 
+RENAMED = {"against": "base_builds", "against_delta": "target_effect"}
+"""Top-level keys that schema 2 names otherwise; renamed after the steps."""
+
 STEPS: Mapping[str, tuple[Step, ...]] = {
     "hardware": (drop_gpu_clock,),
     "launches": (
@@ -80,6 +85,10 @@ STEPS: Mapping[str, tuple[Step, ...]] = {
         rename_field_within("start", "index", "session_index"),
     ),
     "against": (),
+    "cases": (
+        rename_field("of", "numerator"),
+        rename_field("over", "denominator"),
+    ),
     "verdicts": (upgrade_verdicts,),
 }
 """Top-level key -> steps, applied in this order; keys with steps are decoded."""
@@ -97,8 +106,13 @@ def upgrade_results(data: dict[str, Any]) -> dict[str, Any]:
             continue
         for step in steps:
             upgraded[key] = step(upgraded[key])
+    for old, new in RENAMED.items():
+        if old in upgraded:
+            upgraded[new] = upgraded.pop(old)
     if "mode" not in upgraded:
-        upgraded["mode"] = "paired" if upgraded.get("against") else "sequential"
+        upgraded["mode"] = (
+            "paired" if upgraded.get("base_builds") else "sequential"
+        )
     return upgraded
 
 
@@ -110,7 +124,9 @@ def upgrade_content(content: bytes) -> bytes:
     """
     if msgspec.json.decode(content, type=_Head).schema != OLD_SCHEMA:
         return content
-    fields: dict[str, Any] = msgspec.json.decode(content, type=dict[str, msgspec.Raw])
+    fields: dict[str, Any] = msgspec.json.decode(
+        content, type=dict[str, msgspec.Raw]
+    )
     for key in STEPS:
         if key in fields:
             fields[key] = msgspec.json.decode(fields[key])

@@ -29,7 +29,9 @@ class Outcome(enum.StrEnum):
     INCONCLUSIVE = "INCONCLUSIVE"
 
 
-class Verdict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Verdict(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
     """One case judged.
 
     Attributes:
@@ -82,12 +84,10 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     details: tuple[str, ...] = ()
     advice: str = ""
 
-    def row(
-        self,
-        case: Case,
-        test: str,
-    ) -> Verdict:
+    def row(self, case: Case, test: str) -> Verdict:
         """The verdict as it is stored, with its experiment and the test that asked."""
-        fields = {name: getattr(self, name) for name in Verdict.__struct_fields__}
+        fields = {
+            name: getattr(self, name) for name in Verdict.__struct_fields__
+        }
         fields |= {"experiment": case.experiment, "test": test}
         return Verdict(**fields)

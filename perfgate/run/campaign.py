@@ -86,12 +86,7 @@ class Campaign:
         self._pool = pool
         self._shared = shared
         self._schedule = schedule_of(settings)
-        self._own = PoolSource(
-            settings,
-            pool,
-            results.hardware,
-            tell,
-        )
+        self._own = PoolSource(settings, pool, results.hardware, tell)
         self._external: dict[tuple[str, str], ExternalSource] = {}
         for served, server in settings.attached.items():
             self._external[served] = ExternalSource(server)
@@ -109,11 +104,7 @@ class Campaign:
         """Everything so far."""
         return self._recorder.results
 
-    def judge(
-        self,
-        case: Case,
-        test: str,
-    ) -> Verdict:
+    def judge(self, case: Case, test: str) -> Verdict:
         """Measure what the case still needs, judge it, and record the verdict.
 
         Args:
@@ -157,10 +148,7 @@ class Campaign:
             if load.workload is not None:
                 workloads_by_name[load.workload.name] = load.workload
         cases = dict.fromkeys((*self.results.cases, case))
-        self._recorder.update(
-            cases=tuple(cases),
-            workloads=workloads_by_name,
-        )
+        self._recorder.update(cases=tuple(cases), workloads=workloads_by_name)
 
     def hold(self, config: ServerConfig) -> RunningServer:
         """A server that is ready, for a test that wants it in hand.
@@ -175,11 +163,7 @@ class Campaign:
                 runner = self._start(config, is_fresh=False)
         return runner.server
 
-    def load(
-        self,
-        config: ServerConfig,
-        workload: Workload,
-    ) -> Measurement:
+    def load(self, config: ServerConfig, workload: Workload) -> Measurement:
         """Send a workload to a server in hand, with all of its repetitions.
 
         What this launch was sent already is not sent again.
@@ -201,11 +185,7 @@ class Campaign:
         if workload.name not in rows or not rows[workload.name].is_sound:
             workloads = self.results.workloads | {workload.name: workload}
             self._recorder.update(workloads=workloads)
-            death = self._run(
-                runner,
-                [workload],
-                is_part=True,
-            )
+            death = self._run(runner, [workload], is_part=True)
             if death is not None:
                 del self._runners[config.key]
                 raise death
@@ -213,10 +193,7 @@ class Campaign:
         return rows[workload.name]
 
     def note_number(
-        self,
-        config: ServerConfig,
-        metric: Metric,
-        value: float,
+        self, config: ServerConfig, metric: Metric, value: float
     ) -> None:
         """Record a number that a test measured on a server in hand, as a metric of its launch.
 
@@ -233,13 +210,11 @@ class Campaign:
                 seen=f"it is {known:g} already: a server has one number of a name",
                 remedy="give each number a name of its own",
             )
-        self._recorder.update(metrics=self.results.metrics | {metric.name: metric})
+        self._recorder.update(
+            metrics=self.results.metrics | {metric.name: metric}
+        )
         self._recorder.add(
-            LaunchFigures(
-                config.key,
-                launch.index,
-                values={metric.name: value},
-            )
+            LaunchFigures(config.key, launch.index, values={metric.name: value})
         )
         self._recorder.add(LaunchEnd(config.key, launch.index))
 
@@ -261,11 +236,7 @@ class Campaign:
             left_out=tuple(left_out),
         )
 
-    def finish(
-        self,
-        complete: bool,
-        end_s: float = 0.0,
-    ) -> None:
+    def finish(self, complete: bool, end_s: float = 0.0) -> None:
         """Record the end of the session, and how each launch ended.
 
         Cases that an earlier command measured, and did not judge, are judged now.
@@ -312,10 +283,7 @@ class Campaign:
         try:
             for launch in self._source_of(config).schedule.first(config):
                 needed = resume.still_needed(
-                    self.results,
-                    launch.server.key,
-                    workloads,
-                    launch.number,
+                    self.results, launch.server.key, workloads, launch.number
                 )
                 if needed is not None:
                     self._measure_launch(launch, needed)
@@ -324,9 +292,7 @@ class Campaign:
             raise
 
     def _measure_launch(
-        self,
-        launch: ScheduledLaunch,
-        workloads: Sequence[Workload],
+        self, launch: ScheduledLaunch, workloads: Sequence[Workload]
     ) -> None:
         """Measure one launch here, or accept what another worker measured on it.
 
@@ -346,11 +312,7 @@ class Campaign:
                 return merge.cut(self.results, key)
 
             sent = self._shared.once(launch.task, measure)
-        merged = merge.paste(
-            self.results,
-            key,
-            sent,
-        )
+        merged = merge.paste(self.results, key, sent)
         self._recorder.update(
             servers=merged.servers,
             launches=merged.launches,
@@ -358,9 +320,7 @@ class Campaign:
         )
 
     def _launch(
-        self,
-        launch: ScheduledLaunch,
-        workloads: Sequence[Workload],
+        self, launch: ScheduledLaunch, workloads: Sequence[Workload]
     ) -> None:
         """Launch and measure, or go on with the running server; if it dies, try again."""
         config = launch.server
@@ -370,13 +330,7 @@ class Campaign:
         if runner is not None:
             self._say(config, "the server in hand is sent the rest of its load")
             death = self._run(
-                runner,
-                workloads,
-                self._is_part(
-                    runner,
-                    config,
-                    workloads,
-                ),
+                runner, workloads, self._is_part(runner, config, workloads)
             )
             if death is None:
                 return
@@ -386,19 +340,9 @@ class Campaign:
             place = ""
             if not launch.is_fresh:
                 place = f", server {len(self._scheduled)} of {len(self._needs)}"
-            runner = self._start(
-                config,
-                launch.is_fresh,
-                place,
-            )
+            runner = self._start(config, launch.is_fresh, place)
             death = self._run(
-                runner,
-                workloads,
-                self._is_part(
-                    runner,
-                    config,
-                    workloads,
-                ),
+                runner, workloads, self._is_part(runner, config, workloads)
             )
             if death is None:
                 return
@@ -409,10 +353,7 @@ class Campaign:
             workloads = self._left_by(config, workloads)
 
     def _start(
-        self,
-        config: ServerConfig,
-        is_fresh: bool,
-        place: str = "",
+        self, config: ServerConfig, is_fresh: bool, place: str = ""
     ) -> LaunchRunner:
         """Start a server, or take the running one; returns what measures this launch.
 
@@ -449,10 +390,7 @@ class Campaign:
         return runner
 
     def _run(
-        self,
-        runner: LaunchRunner,
-        workloads: Sequence[Workload],
-        is_part: bool,
+        self, runner: LaunchRunner, workloads: Sequence[Workload], is_part: bool
     ) -> ServerDied | None:
         """Measure these workloads, and record every entry at once; returns a death."""
         death = None
@@ -495,18 +433,9 @@ class Campaign:
         return _in_doubt(decision, reason)
 
     def _decide(self, case: Case) -> Decision:
-        return gate.judge_case(
-            self.results,
-            case,
-            self.store,
-        )
+        return gate.judge_case(self.results, case, self.store)
 
-    def _record_verdict(
-        self,
-        case: Case,
-        test: str,
-        verdict: Verdict,
-    ) -> None:
+    def _record_verdict(self, case: Case, test: str, verdict: Verdict) -> None:
         rows = (*self.results.verdicts, verdict.row(case, test))
         self._recorder.update(verdicts=rows)
 
@@ -522,7 +451,10 @@ class Campaign:
 
     def _is_own_number(self, case: Case) -> bool:
         """Whether a test measures the case's metric itself."""
-        return case.metric in self.results.metrics and case.of.workload is None
+        return (
+            case.metric in self.results.metrics
+            and case.numerator.workload is None
+        )
 
     def _escalate(self, case: Case) -> None:
         """Make more launches for each workload that is in doubt, once a session."""
@@ -586,23 +518,13 @@ class Campaign:
         return not timed <= sent
 
     def _left_by(
-        self,
-        config: ServerConfig,
-        workloads: Sequence[Workload],
+        self, config: ServerConfig, workloads: Sequence[Workload]
     ) -> Sequence[Workload]:
         """What the next launch is sent, after one that died."""
         launch = self._recorder.launches_of(config.key)[-1]
-        return resume.left_by(
-            self.results,
-            launch,
-            workloads,
-        )
+        return resume.left_by(self.results, launch, workloads)
 
-    def _say(
-        self,
-        config: ServerConfig,
-        text: str,
-    ) -> None:
+    def _say(self, config: ServerConfig, text: str) -> None:
         self._tell.line(f"{config.key}: {text}")
 
     @contextlib.contextmanager
@@ -628,10 +550,7 @@ class Campaign:
             launches = self._pool.launches[earlier:]
             if launches:
                 start_s = min(took_s, launches[-1].ready_s or took_s)
-            self._recorder.spend(
-                start_s=start_s,
-                end_s=took_s - start_s,
-            )
+            self._recorder.spend(start_s=start_s, end_s=took_s - start_s)
 
 
 def initial_results(
@@ -664,32 +583,22 @@ def initial_results(
         workloads=_workloads_of(needs),
         cases=tuple(planned),
         mode=schedule.mode,
-        against=dict(settings.base_builds),
-        against_delta=settings.target_effect,
-        sessions=(
-            Session(
-                started_unix_s=began_s,
-                seen_unix_s=now_s,
-            ),
-        ),
+        base_builds=dict(settings.base_builds),
+        target_effect=settings.target_effect,
+        sessions=(Session(started_unix_s=began_s, seen_unix_s=now_s),),
         metrics=_computed_metrics(),
     )
     if previous is None:
         return results
     results = resume.resumed(
-        results,
-        previous,
-        needs,
-        settings.recorded_injection,
+        results, previous, needs, settings.recorded_injection
     )
     kept, total = len(results.launches), len(previous.launches)
     tell.line(f"resuming {previous.run_id}: {kept} launches kept of {total}")
     for line in resume.cut_off(previous):
         tell.line(line)
     resume.refuse_other_builds(
-        results,
-        needs,
-        lambda config: software(settings, config),
+        results, needs, lambda config: software(settings, config)
     )
     return results
 
@@ -730,7 +639,9 @@ def _in_doubt(verdict: Verdict, reason: str) -> Verdict:
         return verdict
     detail = f"One launch does not decide this, and {reason}."
     return msgspec.structs.replace(
-        verdict, outcome=Outcome.INCONCLUSIVE, details=(*verdict.details, detail)
+        verdict,
+        outcome=Outcome.INCONCLUSIVE,
+        details=(*verdict.details, detail),
     )
 
 
@@ -753,11 +664,7 @@ def _of_one_launch(verdict: Verdict) -> Verdict:
 
 
 def _case_of(config: ServerConfig) -> Case:
-    return Case(
-        experiment="",
-        metric="",
-        of=Load(server=config),
-    )
+    return Case(experiment="", metric="", numerator=Load(server=config))
 
 
 def _process(record: LaunchRecord) -> tuple[int, float]:

@@ -142,14 +142,13 @@ class Hand:
         """
         server = self._campaign().hold(config)
         model = server.served_model or config.model
-        return ServerInHand(
-            config=config,
-            url=server.url,
-            model=model,
-        )
+        return ServerInHand(config=config, url=server.url, model=model)
 
     def load(
-        self, server: ServerInHand, workload: Workload | str | None, **fields: Any
+        self,
+        server: ServerInHand,
+        workload: Workload | str | None,
+        **fields: Any,
     ) -> LoadInHand:
         """Send a workload: warm up, then every repetition.
 
@@ -168,21 +167,15 @@ class Hand:
             workload = make_workload(workload or "own", fields)
         row = self._campaign().load(server.config, workload)
         return LoadInHand(
-            server=server,
-            workload=workload,
-            repetitions=row.repetitions,
+            server=server, workload=workload, repetitions=row.repetitions
         )
 
-    def judge(
-        self,
-        metric: str,
-        load: LoadInHand,
-    ) -> Verdict:
+    def judge(self, metric: str, load: LoadInHand) -> Verdict:
         """Judge a metric of a load against the stored baseline."""
         case = Case(
             experiment=EXPERIMENT,
             metric=metric,
-            of=Load(server=load.server.config, workload=load.workload),
+            numerator=Load(server=load.server.config, workload=load.workload),
         )
         return self._judge(case)
 
@@ -219,11 +212,7 @@ class Hand:
         self._campaign().note_number(server.config, own_metric, value)
         load = Load(server=server.config)
         return self._judge(
-            Case(
-                experiment=EXPERIMENT,
-                metric=metric,
-                of=load,
-            )
+            Case(experiment=EXPERIMENT, metric=metric, numerator=load)
         )
 
     def _judge(self, case: Case) -> Verdict:
@@ -255,7 +244,9 @@ def make_workload(name: str, fields: dict[str, Any]) -> Workload:
             remedy="use letters, digits and -",
         )
     lengths = Synthetic.__struct_fields__
-    _refuse_unknown(fields, (*Workload.__struct_fields__, *lengths), "perf_load")
+    _refuse_unknown(
+        fields, (*Workload.__struct_fields__, *lengths), "perf_load"
+    )
     workload_fields: dict[str, Any] = {"name": name}
     prompt_fields: dict[str, Any] = {}
     for key, value in fields.items():
@@ -270,9 +261,7 @@ def make_workload(name: str, fields: dict[str, Any]) -> Workload:
 
 
 def _refuse_unknown(
-    fields: Iterable[str],
-    known: Collection[str],
-    fixture: str,
+    fields: Iterable[str], known: Collection[str], fixture: str
 ) -> None:
     unknown = sorted(set(fields) - set(known))
     if not unknown:
@@ -285,16 +274,14 @@ def _refuse_unknown(
     )
 
 
-def _convert(
-    fields: dict[str, Any],
-    kind: type[Kind],
-    fixture: str,
-) -> Kind:
+def _convert(fields: dict[str, Any], kind: type[Kind], fixture: str) -> Kind:
     _refuse_unknown(fields, kind.__struct_fields__, fixture)
     try:
         return msgspec.convert(msgspec.to_builtins(fields), kind)
     except (msgspec.ValidationError, TypeError, ValueError) as error:
         seen = str(error).replace(" - at `$.", ": ").rstrip("`")
         raise BadRequest(
-            tried=f"calling {fixture}", seen=seen, remedy="correct these arguments"
+            tried=f"calling {fixture}",
+            seen=seen,
+            remedy="correct these arguments",
         ) from None

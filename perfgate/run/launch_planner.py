@@ -34,9 +34,7 @@ class Planner:
     """
 
     def __init__(
-        self,
-        settings: Config,
-        progress: Callable[[str], None],
+        self, settings: Config, progress: Callable[[str], None]
     ) -> None:
         self._settings = settings
         self._progress = progress
@@ -67,7 +65,9 @@ class Planner:
         """
         if config.key not in self._requests:
             self._requests[config.key] = self._request(config)
-        request = dataclasses.replace(self._requests[config.key], port=free_port())
+        request = dataclasses.replace(
+            self._requests[config.key], port=free_port()
+        )
         plan = engines.lookup(config.engine).plan(request)
         return self._settings.injection(config).apply_to(plan)
 
@@ -111,7 +111,9 @@ def software(settings: Config, config: ServerConfig) -> rundata.Server:
     )
 
 
-def find_python(settings: Config, config: ServerConfig) -> environment.EnginePython:
+def find_python(
+    settings: Config, config: ServerConfig
+) -> environment.EnginePython:
     """The Python of the server's engine, or of its base build.
 
     Raises:
@@ -120,11 +122,7 @@ def find_python(settings: Config, config: ServerConfig) -> environment.EnginePyt
     named = (settings.engine_pythons, "--engine-python")
     if config.build:
         named = (settings.base_builds, "--against-engine")
-    return environment.find_python(
-        config.engine,
-        config.device,
-        *named,
-    )
+    return environment.find_python(config.engine, config.device, *named)
 
 
 def free_port() -> int:

@@ -26,7 +26,12 @@ from perfgate.machine.hardware import Hardware
 from perfgate.models import catalogue as models
 from perfgate.progress import ProgressDisplay
 from perfgate.results import bandwidth
-from perfgate.results.recorder import LaunchEnd, LaunchEntry, LaunchFigures, Measured
+from perfgate.results.recorder import (
+    LaunchEnd,
+    LaunchEntry,
+    LaunchFigures,
+    Measured,
+)
 from perfgate.results.schema import Launch, Measurement
 from perfgate.run.probes import routing
 from perfgate.run.probes.probe import Figures, with_figures
@@ -82,11 +87,7 @@ class LaunchRunner:
         self._source = source
         self._hardware = hardware
         self._tell = tell
-        self._probes = source.probes(
-            config,
-            server,
-            launch,
-        )
+        self._probes = source.probes(config, server, launch)
         self._chunk_tokens = _chunk_tokens(launch.settings)
         self._hang: str | None = None
         self._is_climbed = False
@@ -102,9 +103,7 @@ class LaunchRunner:
         )
 
     def run(
-        self,
-        workloads: Sequence[Workload],
-        is_part: bool = False,
+        self, workloads: Sequence[Workload], is_part: bool = False
     ) -> Entries:
         """Measure these workloads on the launch.
 
@@ -123,16 +122,10 @@ class LaunchRunner:
             death = yield from self._measure(timed, is_part)
         for workload in asking:
             death = yield from self._ask_routing(workload, death)
-        yield LaunchEnd(
-            self._config.key,
-            self.index,
-            death,
-        )
+        yield LaunchEnd(self._config.key, self.index, death)
 
     def _measure(
-        self,
-        workloads: Sequence[Workload],
-        is_part: bool,
+        self, workloads: Sequence[Workload], is_part: bool
     ) -> EntriesUntilDeath:
         repetitions: dict[str, list[Repetition]] = {}
         for workload in workloads:
@@ -142,7 +135,9 @@ class LaunchRunner:
             yield self._warm_up(workloads, started)
             yield from self._take_turns(workloads, repetitions)
             if self._is_useful():
-                yield self._figures([probe.finish(is_part) for probe in self._probes])
+                yield self._figures(
+                    [probe.finish(is_part) for probe in self._probes]
+                )
                 return None
             during = "measuring"
             if self._hang is not None:
@@ -154,9 +149,7 @@ class LaunchRunner:
         for workload in workloads:
             if _lacks_valid(workload, repetitions[workload.name]):
                 yield self._row(
-                    workload,
-                    repetitions[workload.name],
-                    str(death),
+                    workload, repetitions[workload.name], str(death)
                 )
         return death
 
@@ -176,11 +169,7 @@ class LaunchRunner:
                     continue
                 repetition = self._repetition(workload, len(so_far))
                 so_far.append(repetition)
-                yield self._row(
-                    workload,
-                    so_far,
-                    load_s=repetition.duration_s,
-                )
+                yield self._row(workload, so_far, load_s=repetition.duration_s)
                 self._hang = repetition.hang
             unfinished = [
                 workload
@@ -188,27 +177,19 @@ class LaunchRunner:
                 if wants_more(workload, repetitions[workload.name])
             ]
 
-    def _repetition(
-        self,
-        workload: Workload,
-        index: int,
-    ) -> Repetition:
+    def _repetition(self, workload: Workload, index: int) -> Repetition:
         """One repetition, with the figures of all probes and its memory bandwidth."""
-        step = f"{workload.name}, repetition {index + 1} of {workload.repetitions}"
+        step = (
+            f"{workload.name}, repetition {index + 1} of {workload.repetitions}"
+        )
         began_s = time.monotonic()
         for probe in self._probes:
             probe.before()
         measured = measurement.measure(
-            self._target,
-            workload,
-            index,
-            progress=self._progress(step),
+            self._target, workload, index, progress=self._progress(step)
         )
         bandwidth_values = bandwidth.values(
-            self._config,
-            workload,
-            measured.values,
-            self._hardware,
+            self._config, workload, measured.values, self._hardware
         )
         figures = [Figures(values=bandwidth_values)]
         for probe in self._probes:
@@ -219,9 +200,7 @@ class LaunchRunner:
         return repetition
 
     def _ask_routing(
-        self,
-        workload: Workload,
-        death: ServerDied | None,
+        self, workload: Workload, death: ServerDied | None
     ) -> EntriesUntilDeath:
         """Ask which experts tokens choose: nothing is timed, so nothing is warmed up.
 
@@ -229,11 +208,7 @@ class LaunchRunner:
             death: how the server died before; then nothing is asked.
         """
         if death is not None:
-            yield self._row(
-                workload,
-                (),
-                str(death),
-            )
+            yield self._row(workload, (), str(death))
             return death
         self._say(f"{workload.name}, where do its tokens go?")
         began_s = time.monotonic()
@@ -254,9 +229,7 @@ class LaunchRunner:
         return death
 
     def _warm_up(
-        self,
-        workloads: Sequence[Workload],
-        started: Sequence[Figures],
+        self, workloads: Sequence[Workload], started: Sequence[Figures]
     ) -> LaunchFigures:
         """Warm the server up; returns what that took, and what the probes noted."""
         began_s = time.monotonic()
@@ -271,24 +244,14 @@ class LaunchRunner:
         if self._is_useful():
             notes = self._source.settle(self._config, self.server)
         values["warm_up_s"] = time.monotonic() - began_s
-        figures = [
-            *started,
-            Figures(
-                values=values,
-                notes=notes,
-            ),
-        ]
+        figures = [*started, Figures(values=values, notes=notes)]
         return self._figures(figures, load_s=values["warm_up_s"])
 
     def _warm_up_for(self, workload: Workload) -> None:
         self._say(f"warming up for {workload.name}")
         progress = self._progress(f"{workload.name}, warming up")
         try:
-            warmup.warm_up(
-                self._target,
-                workload,
-                progress=progress,
-            )
+            warmup.warm_up(self._target, workload, progress=progress)
         except warmup.WarmUpHung as failure:
             self._hang = failure.seen
         except warmup.WarmUpFailed:
@@ -299,15 +262,9 @@ class LaunchRunner:
         """Let the engine compile before the load; returns how often it did."""
         longest = self._config.max_model_len - ladder.ROOM_TOKENS
         chunk = self._chunk_tokens or longest
-        steps = ladder.rungs(
-            longest,
-            chunk,
-            ladder.batch_of(workloads),
-        )
+        steps = ladder.rungs(longest, chunk, ladder.batch_of(workloads))
         climbed = ladder.climb(
-            self._target,
-            steps,
-            progress=self._progress("ladder"),
+            self._target, steps, progress=self._progress("ladder")
         )
         self._say(f"ladder: {climbed}")
         self._hang = climbed.hang
@@ -335,9 +292,7 @@ class LaunchRunner:
         return Measured(row, load_s)
 
     def _figures(
-        self,
-        read: Sequence[Figures],
-        load_s: float = 0.0,
+        self, read: Sequence[Figures], load_s: float = 0.0
     ) -> LaunchFigures:
         values: dict[str, float] = {}
         notes: list[str] = []
@@ -345,11 +300,7 @@ class LaunchRunner:
             values |= figures.values
             notes += figures.notes
         return LaunchFigures(
-            self._config.key,
-            self.index,
-            values,
-            tuple(notes),
-            load_s,
+            self._config.key, self.index, values, tuple(notes), load_s
         )
 
     def _say(self, text: str) -> None:
@@ -357,9 +308,7 @@ class LaunchRunner:
 
     def _progress(self, step: str) -> Callable[[int, int], None]:
         return lambda done, total: self._tell.step(
-            f"{self._config.key}: {step}",
-            done,
-            total,
+            f"{self._config.key}: {step}", done, total
         )
 
 
@@ -380,15 +329,9 @@ def start_launch(
     """
     engine = engines.lookup(config.engine)
     record = server.launch_record(config.key)
-    facts = LaunchFacts(
-        values={},
-        effective={},
-    )
+    facts = LaunchFacts(values={}, effective={})
     if server.log is not None:
-        with server.log.open(
-            encoding="utf-8",
-            errors="replace",
-        ) as log:
+        with server.log.open(encoding="utf-8", errors="replace") as log:
             facts = engine.read_log(config, log)
     if injection.per_token_ms is not None:
         engine.inject_delay(server.url, injection.per_token_ms)
@@ -406,11 +349,7 @@ def start_launch(
         injected=injection.record(),
         measured=False,
     )
-    return StartedLaunch(
-        config,
-        server,
-        launch,
-    )
+    return StartedLaunch(config, server, launch)
 
 
 def wants_more(workload: Workload, repetitions: Sequence[Repetition]) -> bool:

@@ -41,7 +41,9 @@ class Requirements:
         if self._config.external_urls:
             return self._not_attached(case)
         servers = [load.server for load in case.loads]
-        reason = self._missing_engine(servers) or _no_expert_parallelism(servers)
+        reason = self._missing_engine(servers) or _no_expert_parallelism(
+            servers
+        )
         if reason is not None:
             return reason
         if self._study.device_of(platform) == "cpu":
@@ -91,12 +93,18 @@ class Requirements:
         reasons = {}
         for name in ENGINES:
             try:
-                environment.find_python(name, device, self._config.engine_pythons)
+                environment.find_python(
+                    name, device, self._config.engine_pythons
+                )
             except environment.EngineMissing as failure:
-                reasons[name] = f"needs {name}: {failure.seen}; {failure.remedy}"
+                reasons[name] = (
+                    f"needs {name}: {failure.seen}; {failure.remedy}"
+                )
         return reasons
 
-    def _few_gpus(self, platform: str, servers: Sequence[ServerConfig]) -> str | None:
+    def _few_gpus(
+        self, platform: str, servers: Sequence[ServerConfig]
+    ) -> str | None:
         gpu = self._study.gpu_of(platform)
         hardware = self._hardware()
         reason = hardware.lacks(gpu, _ranks(servers))

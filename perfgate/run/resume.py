@@ -53,13 +53,7 @@ def resumed(
     measurements: list[Measurement] = []
     for launch in previous.launches:
         rows = _rows_of(previous, launch)
-        if _is_kept(
-            launch,
-            rows,
-            previous,
-            needs,
-            injected,
-        ):
+        if _is_kept(launch, rows, previous, needs, injected):
             launches.append(launch)
             measurements += rows
     servers = sorted({launch.server for launch in launches})
@@ -72,12 +66,7 @@ def resumed(
         launches=tuple(launches),
         measurements=tuple(measurements),
         cases=(
-            *_earlier_cases(
-                fresh,
-                previous,
-                servers,
-                measurements,
-            ),
+            *_earlier_cases(fresh, previous, servers, measurements),
             *fresh.cases,
         ),
         sessions=(*previous.sessions, *fresh.sessions),
@@ -123,7 +112,9 @@ def _earlier_cases(
 ) -> list[Case]:
     """Cases that only an earlier session asked, and that kept launches measured."""
     asked = {case.id for case in fresh.cases}
-    measured: set[tuple[str, str | None]] = {(server, None) for server in servers}
+    measured: set[tuple[str, str | None]] = {
+        (server, None) for server in servers
+    }
     measured |= {(row.server, row.workload) for row in measurements}
     cases = []
     for case in previous.cases:
@@ -174,7 +165,9 @@ def _build(server: Server) -> tuple[object, ...]:
 
 
 def _describe_build(server: Server) -> str:
-    versions = [f"{name} {version}" for name, version in server.versions.items()]
+    versions = [
+        f"{name} {version}" for name, version in server.versions.items()
+    ]
     return f"{server.python}: {', '.join(versions)}"
 
 
@@ -228,9 +221,7 @@ def still_needed(
 
 
 def left_by(
-    results: RunResults,
-    launch: Launch,
-    workloads: Sequence[Workload],
+    results: RunResults, launch: Launch, workloads: Sequence[Workload]
 ) -> Sequence[Workload]:
     """What a fresh launch is sent after one that died.
 

@@ -62,9 +62,7 @@ class Schedule(Protocol):
         """The launches before a server's cases are judged."""
 
     def more(
-        self,
-        server: ServerConfig,
-        loads: str,
+        self, server: ServerConfig, loads: str
     ) -> Sequence[ScheduledLaunch]:
         """The launches after a verdict that asks for more, once a session.
 
@@ -97,10 +95,7 @@ class Sequential:
         if self.launches == 1:
             return [
                 ScheduledLaunch(
-                    server,
-                    number=1,
-                    task=server.key,
-                    is_fresh=False,
+                    server, number=1, task=server.key, is_fresh=False
                 )
             ]
         scheduled = []
@@ -120,9 +115,7 @@ class Sequential:
         return scheduled
 
     def more(
-        self,
-        server: ServerConfig,
-        loads: str,
+        self, server: ServerConfig, loads: str
     ) -> Sequence[ScheduledLaunch]:
         """`escalate_by` fresh launches."""
         return _escalation([server] * self.escalate_by, loads)
@@ -165,9 +158,7 @@ class Paired:
         return scheduled
 
     def more(
-        self,
-        server: ServerConfig,
-        loads: str,
+        self, server: ServerConfig, loads: str
     ) -> Sequence[ScheduledLaunch]:
         """Three more pairs."""
         builds = []
@@ -197,9 +188,7 @@ class External:
         return Sequential(launches=1).first(server)
 
     def more(
-        self,
-        server: ServerConfig,
-        loads: str,
+        self, server: ServerConfig, loads: str
     ) -> Sequence[ScheduledLaunch]:
         """None."""
         return ()
@@ -226,7 +215,9 @@ def ab_order(pairs: int = PAIRS, before: int = 0) -> str:
     return order
 
 
-def _escalation(builds: Sequence[ServerConfig], loads: str) -> list[ScheduledLaunch]:
+def _escalation(
+    builds: Sequence[ServerConfig], loads: str
+) -> list[ScheduledLaunch]:
     scheduled = []
     for place, build in enumerate(builds, start=1):
         scheduled.append(

@@ -54,11 +54,7 @@ class ServerSource(Protocol):
             Failure: nothing runs it here.
         """
 
-    def start(
-        self,
-        config: ServerConfig,
-        is_fresh: bool,
-    ) -> RunningServer:
+    def start(self, config: ServerConfig, is_fresh: bool) -> RunningServer:
         """A server that is ready.
 
         Args:
@@ -69,25 +65,16 @@ class ServerSource(Protocol):
         """
 
     def probes(
-        self,
-        config: ServerConfig,
-        server: RunningServer,
-        launch: Launch,
+        self, config: ServerConfig, server: RunningServer, launch: Launch
     ) -> Sequence[Probe]:
         """What is read of the server while it is measured."""
 
     def settle(
-        self,
-        config: ServerConfig,
-        server: RunningServer,
+        self, config: ServerConfig, server: RunningServer
     ) -> tuple[str, ...]:
         """Do what the engine advises after the warm-up; returns what failed, as notes."""
 
-    def give_up(
-        self,
-        server: RunningServer,
-        during: str,
-    ) -> ServerDied:
+    def give_up(self, server: RunningServer, during: str) -> ServerDied:
         """End a server that died or hung during something, and say how."""
 
 
@@ -123,11 +110,7 @@ class PoolSource:
         """Its Python, the versions in it, and the environment that it inherits."""
         return self._planner.software(config)
 
-    def start(
-        self,
-        config: ServerConfig,
-        is_fresh: bool,
-    ) -> RunningServer:
+    def start(self, config: ServerConfig, is_fresh: bool) -> RunningServer:
         """The running server, or a launch on a port of its own.
 
         If another process takes the port in between, a second port is tried.
@@ -135,19 +118,20 @@ class PoolSource:
         try:
             return self._pool.get(self._planner.plan(config), fresh=is_fresh)
         except PortInUse as failure:
-            self._tell.line(f"{config.key}: {failure.seen}; trying another port")
+            self._tell.line(
+                f"{config.key}: {failure.seen}; trying another port"
+            )
         return self._pool.get(self._planner.plan(config), fresh=is_fresh)
 
     def probes(
-        self,
-        config: ServerConfig,
-        server: RunningServer,
-        launch: Launch,
+        self, config: ServerConfig, server: RunningServer, launch: Launch
     ) -> Sequence[Probe]:
         """Memory and GPUs."""
         engine = engines.lookup(config.engine)
         return (
-            FootprintProbe(config, server, engine, self._hardware, launch.values),
+            FootprintProbe(
+                config, server, engine, self._hardware, launch.values
+            ),
             GpuProbe(
                 config.key,
                 launch.index,
@@ -158,9 +142,7 @@ class PoolSource:
         )
 
     def settle(
-        self,
-        config: ServerConfig,
-        server: RunningServer,
+        self, config: ServerConfig, server: RunningServer
     ) -> tuple[str, ...]:
         """Garbage collection, say: in the middle of a load it may stop all streams."""
         try:
@@ -173,11 +155,7 @@ class PoolSource:
             return (note,)
         return ()
 
-    def give_up(
-        self,
-        server: RunningServer,
-        during: str,
-    ) -> ServerDied:
+    def give_up(self, server: RunningServer, during: str) -> ServerDied:
         """End the pool's live server; its next launch is a fresh one."""
         return self._pool.abandon(during)
 
@@ -202,35 +180,22 @@ class ExternalSource:
             config=config, python=f"external ({url})", versions={}, attached=url
         )
 
-    def start(
-        self,
-        config: ServerConfig,
-        is_fresh: bool,
-    ) -> RunningServer:
+    def start(self, config: ServerConfig, is_fresh: bool) -> RunningServer:
         """The server as it is."""
         return self._server
 
     def probes(
-        self,
-        config: ServerConfig,
-        server: RunningServer,
-        launch: Launch,
+        self, config: ServerConfig, server: RunningServer, launch: Launch
     ) -> Sequence[Probe]:
         """None: its processes and GPUs are not known."""
         return ()
 
     def settle(
-        self,
-        config: ServerConfig,
-        server: RunningServer,
+        self, config: ServerConfig, server: RunningServer
     ) -> tuple[str, ...]:
         """Nothing: its operator decides."""
         return ()
 
-    def give_up(
-        self,
-        server: RunningServer,
-        during: str,
-    ) -> ServerDied:
+    def give_up(self, server: RunningServer, during: str) -> ServerDied:
         """Only say how: this suite does not stop it."""
         return server.death(during)

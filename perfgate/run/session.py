@@ -69,7 +69,9 @@ class PerfSession:
         self.server_tests: set[str] = set()
         self.skip_reasons: dict[str, str] = {}
         self.skipped_cases: dict[str, str] = {}
-        self._requirements = Requirements(config, self.study, lambda: self.hardware)
+        self._requirements = Requirements(
+            config, self.study, lambda: self.hardware
+        )
         self._hardware: Hardware | None = None
         self._open_session: OpenSession | None = None
         self._open_failure: Failure | None = None
@@ -132,7 +134,9 @@ class PerfSession:
                 reference = self.study.engines[0]
             for engine in engines:
                 if engine != reference:
-                    yield Versus(of=studies[engine], over=studies[reference])
+                    yield Versus(
+                        candidate=studies[engine], reference=studies[reference]
+                    )
 
     def add_case(self, case: Case) -> None:
         """Count a case as selected that a test asks while it runs."""
@@ -159,17 +163,21 @@ class PerfSession:
         Raises:
             BadOption: with what to do instead.
         """
-        machine_checks.refuse_impossible(self.config, self.study, lambda: self.hardware)
+        machine_checks.refuse_impossible(
+            self.config, self.study, lambda: self.hardware
+        )
 
     def skip_reason(self, platform: str, case: Case) -> str | None:
         """What the case requires and this machine lacks; None if it can run."""
         return self._requirements.skip_reason(platform, case)
 
-    def server_skip_reason(self, platform: str, server: ServerConfig) -> str | None:
+    def server_skip_reason(
+        self, platform: str, server: ServerConfig
+    ) -> str | None:
         """Why a test cannot start this server; None if it can."""
         if self.config.worker is not None:
             return "starts a server itself, which workers do not share: leave -n out"
-        case = Case(experiment="", metric="", of=Load(server=server))
+        case = Case(experiment="", metric="", numerator=Load(server=server))
         return self._requirements.skip_reason(platform, case)
 
     # Open and close.
@@ -191,7 +199,11 @@ class PerfSession:
             )
             try:
                 self._open_session = open_session(
-                    self._process_config(), self.hardware, planned, tell, self._shared()
+                    self._process_config(),
+                    self.hardware,
+                    planned,
+                    tell,
+                    self._shared(),
                 )
             except Failure as failure:
                 self._open_failure = failure
@@ -221,7 +233,9 @@ class PerfSession:
             return []
         if self.left_out() or self.config.base_builds:
             return []
-        return gate.unused_baselines(self.cases, self.hardware, self.config.store)
+        return gate.unused_baselines(
+            self.cases, self.hardware, self.config.store
+        )
 
     def unjudged(self) -> Sequence[Case]:
         """Selected cases without a verdict."""
@@ -288,7 +302,9 @@ class OpenSession:
     The caller must close it whatever happens.
     """
 
-    def __init__(self, campaign: Campaign, pool: ServerPool, lease: Lease) -> None:
+    def __init__(
+        self, campaign: Campaign, pool: ServerPool, lease: Lease
+    ) -> None:
         self.campaign = campaign
         self._pool = pool
         self._lease = lease
@@ -340,7 +356,9 @@ def open_session(
         owners=_owners(shared),
     )
     try:
-        results = initial_results(config, hardware, planned.cases, previous, tell)
+        results = initial_results(
+            config, hardware, planned.cases, previous, tell
+        )
         workers = None
         if shared is not None:
             workers = SharedResults(shared, tell.line)
@@ -360,10 +378,12 @@ def _previous_run(config: Config, tell: ProgressDisplay) -> RunResults | None:
     """
     if not (config.run_dir / schema.RESULTS_FILE).exists():
         if config.resume:
-            tell.line(f"nothing to resume in {config.run_dir}: a new run starts there")
+            tell.line(
+                f"nothing to resume in {config.run_dir}: a new run starts there"
+            )
         return None
     previous = schema.load(config.run_dir)
-    before = (previous.against, previous.against_delta)
+    before = (previous.base_builds, previous.target_effect)
     after = (dict(config.base_builds), config.target_effect)
     if before != after:
         raise BadOption(
@@ -373,7 +393,7 @@ def _previous_run(config: Config, tell: ProgressDisplay) -> RunResults | None:
                 f"{_comparison(*after)}"
             ),
             remedy=(
-                "name the same --against-engine and --against-delta as then, or "
+                "name the same --against-engine and --target-effect as then, or "
                 "another --run-dir"
             ),
         )
@@ -390,7 +410,10 @@ def _comparison(builds: dict[str, str], target_effect: float | None) -> str:
 
 
 def _lease(
-    config: Config, hardware: Hardware, planned: PlannedTests, tell: ProgressDisplay
+    config: Config,
+    hardware: Hardware,
+    planned: PlannedTests,
+    tell: ProgressDisplay,
 ) -> Lease:
     """The exclusive right to use the GPUs of the largest server, or the CPU."""
     gpu_count = 0

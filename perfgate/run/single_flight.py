@@ -39,20 +39,12 @@ class SharedResults:
         progress: called with a line of text while another worker is waited for.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        progress: Callable[[str], None],
-    ) -> None:
+    def __init__(self, folder: Path, progress: Callable[[str], None]) -> None:
         self._folder = folder
         self._progress = progress
         folder.mkdir(parents=True, exist_ok=True)
 
-    def once(
-        self,
-        key: str,
-        make: Callable[[], bytes],
-    ) -> bytes:
+    def once(self, key: str, make: Callable[[], bytes]) -> bytes:
         """Call `make` in the first worker that asks for `key`; return its result to all.
 
         Raises:
@@ -78,11 +70,7 @@ class SharedResults:
             write_atomically(result, made)
             return made
 
-    def _locked(
-        self,
-        key: str,
-        path: Path,
-    ) -> filelock.BaseFileLock:
+    def _locked(self, key: str, path: Path) -> filelock.BaseFileLock:
         """Lock a key, however long another worker takes.
 
         The kernel unlocks it if that worker is killed.
@@ -92,15 +80,13 @@ class SharedResults:
             try:
                 lock.acquire(timeout=_REPORT_S, poll_interval=0.2)
             except filelock.Timeout:
-                self._progress(f"waiting for another worker, which measures {key}")
+                self._progress(
+                    f"waiting for another worker, which measures {key}"
+                )
             else:
                 return lock
 
-    def _count_attempt(
-        self,
-        key: str,
-        path: Path,
-    ) -> None:
+    def _count_attempt(self, key: str, path: Path) -> None:
         """Count the marks that attempts left, and leave one."""
         attempts = 0
         if path.exists():

@@ -51,10 +51,7 @@ class ExternalServer:
     gpu_indices: tuple[int, ...] = ()
 
     def __init__(
-        self,
-        url: str,
-        served_model: str = "",
-        fresh_s: float = 5.0,
+        self, url: str, served_model: str = "", fresh_s: float = 5.0
     ) -> None:
         self.served_model = served_model
         self.url = url.rstrip("/")
@@ -66,7 +63,9 @@ class ExternalServer:
     @property
     def notes(self) -> tuple[str, ...]:
         """What cannot be read of it."""
-        return (f"external server {self.url}: start, log and memory are not known",)
+        return (
+            f"external server {self.url}: start, log and memory are not known",
+        )
 
     def pids(self) -> tuple[int, ...]:
         """Empty: its processes are not known."""
@@ -84,7 +83,12 @@ class ExternalServer:
             answer = requests.get(self.url + MODELS_PATH, timeout=_PROBE_S)
             answer.raise_for_status()
             return [str(entry["id"]) for entry in answer.json()["data"]]
-        except (requests.RequestException, KeyError, TypeError, ValueError) as error:
+        except (
+            requests.RequestException,
+            KeyError,
+            TypeError,
+            ValueError,
+        ) as error:
             raise NotReachable(
                 f"asked {self.url + MODELS_PATH} what is served there",
                 f"{type(error).__name__}: {error}",
@@ -154,7 +158,11 @@ def parse_attachment(text: str) -> tuple[str, ExternalServer]:
     """
     engine, _, url = text.partition("=")
     parts = urlsplit(url)
-    if not engine or parts.scheme not in ("http", "https") or not parts.hostname:
+    if (
+        not engine
+        or parts.scheme not in ("http", "https")
+        or not parts.hostname
+    ):
         raise BadAttachment(
             "read --attach",
             repr(text),
@@ -201,7 +209,9 @@ def attach(texts: Sequence[str]) -> dict[tuple[str, str], ExternalServer]:
         if not known:
             raise _unknown_deployment(server.url, served)
         for name, model in known.items():
-            servers[engine, model] = ExternalServer(server.url, served_model=name)
+            servers[engine, model] = ExternalServer(
+                server.url, served_model=name
+            )
     return servers
 
 

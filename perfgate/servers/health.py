@@ -34,7 +34,9 @@ def is_healthy(
     """
     deadline = time.monotonic() + patience_s
     host = address[0]
-    request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+    request = (
+        f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+    )
     connect_s = min(_CONNECT_S, patience_s)
     try:
         with socket.create_connection(address, timeout=connect_s) as connection:
@@ -47,7 +49,9 @@ def is_healthy(
 
 
 def _status_line(
-    connection: socket.socket, deadline: float, ended: Callable[[float, int], bool]
+    connection: socket.socket,
+    deadline: float,
+    ended: Callable[[float, int], bool],
 ) -> bytes:
     """Read up to the first end of line: b"HTTP/1.1 200 OK"."""
     head = b""

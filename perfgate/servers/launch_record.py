@@ -27,7 +27,9 @@ class RunDirectoryFull(Failure):
     """The disk has no room for the server's log."""
 
 
-class PhaseTime(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PhaseTime(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
     """A step of the start-up: seconds since the launch, and the log line that shows it."""
 
     name: str

@@ -74,9 +74,13 @@ UNKNOWN = "read the log; the first error in it is usually the cause, the last on
 class LogWatch:
     """Reads a growing log from `offset`, and finds each phase of the start-up once."""
 
-    def __init__(self, path: Path, phases: Sequence[LogPhase], offset: int = 0) -> None:
+    def __init__(
+        self, path: Path, phases: Sequence[LogPhase], offset: int = 0
+    ) -> None:
         self._path = path
-        self._phases = {phase.name: re.compile(phase.pattern) for phase in phases}
+        self._phases = {
+            phase.name: re.compile(phase.pattern) for phase in phases
+        }
         self._offset = offset
         self._partial = b""
 
@@ -131,7 +135,9 @@ def diagnosis(path: Path, known: Sequence[Remedy]) -> tuple[str, str]:
         end = text.find("\n", match.end())
         if end < 0:
             end = len(text)
-        line = textwrap.shorten(text[begin:end], LINE_LENGTH, placeholder=" ...")
+        line = textwrap.shorten(
+            text[begin:end], LINE_LENGTH, placeholder=" ..."
+        )
         return remedy.text, line
     return UNKNOWN, ""
 

@@ -127,7 +127,11 @@ class ServerPool:
         if failure is not None:
             raise failure.with_traceback(None)
         live = self._live
-        if live is not None and not fresh and _without_port(live.plan) == identity:
+        if (
+            live is not None
+            and not fresh
+            and _without_port(live.plan) == identity
+        ):
             return live
         reason = f"made room for {plan.key}"
         if fresh:
@@ -171,8 +175,12 @@ class ServerPool:
     def _launch(self, plan: LaunchPlan) -> Server:
         identity = _without_port(plan)
         if self._deaths[identity]:
-            self._progress(f"{plan.key}: launching it once more, because it died")
-        self._used_before = tuple(self._devices.gpu_memory_used(plan.gpu_indices))
+            self._progress(
+                f"{plan.key}: launching it once more, because it died"
+            )
+        self._used_before = tuple(
+            self._devices.gpu_memory_used(plan.gpu_indices)
+        )
         locks: Sequence[int] = ()
         if self._lease is not None:
             locks = self._lease.descriptors
@@ -197,8 +205,12 @@ class ServerPool:
                 self._failures[identity] = failure
             self._end_live(f"failed to start ({type(failure).__name__})")
             raise
-        except BaseException as error:  # a cancelled start must end the server too
-            self._end_live(f"interrupted while starting ({type(error).__name__})")
+        except (
+            BaseException
+        ) as error:  # a cancelled start must end the server too
+            self._end_live(
+                f"interrupted while starting ({type(error).__name__})"
+            )
             raise
         return server
 

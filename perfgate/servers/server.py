@@ -65,10 +65,7 @@ class Server:
     notes: tuple[str, ...] = ()
 
     def __init__(
-        self,
-        plan: LaunchPlan,
-        launched: Launched,
-        record: LaunchRecord,
+        self, plan: LaunchPlan, launched: Launched, record: LaunchRecord
     ) -> None:
         self.plan = plan
         self.url = plan.url
@@ -93,7 +90,9 @@ class Server:
 
     def pids(self) -> tuple[int, ...]:
         """Its processes, the engine's workers included."""
-        return tuple(sorted(process.pid for process in self._launched.members()))
+        return tuple(
+            sorted(process.pid for process in self._launched.members())
+        )
 
     def log_tail(self, lines: int = TAIL_LINES) -> str:
         """Last lines of its log."""
@@ -107,17 +106,15 @@ class Server:
             ServerNotReady: the plan's deadline passed first.
             PortInUse: another process answered.
         """
-        watch = LogWatch(self.log, self.plan.phases, offset=len(_header(self.plan)))
+        watch = LogWatch(
+            self.log, self.plan.phases, offset=len(_header(self.plan))
+        )
         deadline_s = self._began_s + self.plan.startup_timeout_s
         phase = "starting"
         reported_s = self._began_s
         while True:
             for name, line in watch.news():
-                entry = PhaseTime(
-                    name=name,
-                    at_s=self._age_s(),
-                    line=line,
-                )
+                entry = PhaseTime(name=name, at_s=self._age_s(), line=line)
                 self._note(phases=(*self.record.phases, entry))
                 phase = name
                 reported_s = 0.0
@@ -134,18 +131,16 @@ class Server:
         self._launched.note_ready()
         progress(f"ready ({self._age_s():.0f} s)")
 
-    def _check_start(
-        self,
-        phase: str,
-        left_s: float,
-    ) -> None:
+    def _check_start(self, phase: str, left_s: float) -> None:
         """Raise if the process ended, or its deadline passed, during this phase."""
         code = self._launched.exit_code()
         if code is not None:
             after = f"after {self._age_s():.1f} s, during: {phase}"
             raise self._failure(ServerExited, f"{_status(code)} {after}")
         if left_s <= 0:
-            waited = f"no healthy answer in {self._age_s():.0f} s, during: {phase}"
+            waited = (
+                f"no healthy answer in {self._age_s():.0f} s, during: {phase}"
+            )
             raise self._failure(ServerNotReady, waited)
 
     def death(self, during: str) -> ServerDied:
@@ -158,9 +153,7 @@ class Server:
         return self._failure(ServerDied, f"{status}, during: {during}")
 
     def stop(
-        self,
-        why: str = "stopped",
-        grace_s: float = STOP_GRACE_S,
+        self, why: str = "stopped", grace_s: float = STOP_GRACE_S
     ) -> Ending:
         """End it and every process it started; does nothing the second time."""
         if self._ending is None:
@@ -178,16 +171,10 @@ class Server:
     def _note(self, **changes: Any) -> None:
         self.record = msgspec.structs.replace(self.record, **changes)
 
-    def _failure(
-        self,
-        kind: type[_F],
-        seen: str,
-    ) -> _F:
+    def _failure(self, kind: type[_F], seen: str) -> _F:
         remedy, line = diagnosis(self.log, self.plan.remedies)
         if _free_bytes(self.log.parent) < 2**20:
-            remedy = (
-                f"make room in {self.log.parent}, where the log is: the disk is full"
-            )
+            remedy = f"make room in {self.log.parent}, where the log is: the disk is full"
         if line:
             seen = f"{seen}; it logged: {line}"
         indented = [f"    {last}" for last in self.log_tail().splitlines()]
@@ -199,7 +186,10 @@ class Server:
             return self._launched.exit_code(wait_s, readable) is not None
 
         return is_healthy(
-            (self.plan.host, self.plan.port), self.plan.health_path, patience_s, ended
+            (self.plan.host, self.plan.port),
+            self.plan.health_path,
+            patience_s,
+            ended,
         )
 
     def _check_who_answers(self) -> None:
@@ -285,11 +275,7 @@ def _free_bytes(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-def _full(
-    plan: LaunchPlan,
-    log: Path,
-    seen: str,
-) -> RunDirectoryFull:
+def _full(plan: LaunchPlan, log: Path, seen: str) -> RunDirectoryFull:
     remedy = (
         f"make room in {log.parent}, or put the run directory elsewhere; what was "
         "measured so far is untouched"

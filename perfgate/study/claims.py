@@ -8,9 +8,7 @@ from perfgate.study.reader import StudyFile
 
 
 def claims(
-    study: StudyFile,
-    sparse: Architecture,
-    dense: Architecture,
+    study: StudyFile, sparse: Architecture, dense: Architecture
 ) -> tuple[Claim, ...]:
     """The study's claims about this pair of shapes."""
     claims_of_pair = []

@@ -141,7 +141,9 @@ class _File:
             structs[key] = self.convert(table, kind, f"{name}.{key}")
         return structs
 
-    def convert(self, value: Mapping[str, Any], kind: type[Table], name: str) -> Table:
+    def convert(
+        self, value: Mapping[str, Any], kind: type[Table], name: str
+    ) -> Table:
         """The table as a struct; an unknown key or a wrong type is refused."""
         self.check_keys(value, kind.__struct_fields__, name)
         try:
@@ -151,10 +153,7 @@ class _File:
         self.refuse(name, seen, "correct this key")
 
     def check_keys(
-        self,
-        keys: Iterable[str],
-        known: Collection[str],
-        table: str,
+        self, keys: Iterable[str], known: Collection[str], table: str
     ) -> None:
         """Refuse an unknown key."""
         for key in keys:
@@ -163,11 +162,7 @@ class _File:
                 self.refuse(table, seen, remedy)
 
     def check_name(
-        self,
-        name: str,
-        declared: Collection[str],
-        table: str,
-        key: str,
+        self, name: str, declared: Collection[str], table: str, key: str
     ) -> None:
         """Refuse a name that is not declared; `table` and `key` are where it is used."""
         if name in declared:
@@ -245,9 +240,7 @@ def read_study(path: Path) -> StudyFile:
     version = data.get("schema", schema.SCHEMA)
     if version != schema.SCHEMA:
         file.refuse(
-            "",
-            f"schema is {version!r}",
-            f"this version reads {schema.SCHEMA}",
+            "", f"schema is {version!r}", f"this version reads {schema.SCHEMA}"
         )
     study = StudyFile(
         path=path,
@@ -270,9 +263,7 @@ def _engines(file: _File) -> tuple[str, ...]:
         return msgspec.convert(engines, tuple[str, ...])
     except msgspec.ValidationError:
         file.refuse(
-            "",
-            f"engines is {engines!r}",
-            'write a list: engines = ["vllm"]',
+            "", f"engines is {engines!r}", 'write a list: engines = ["vllm"]'
         )
 
 
@@ -310,10 +301,7 @@ def _resolve(file: _File, path: str) -> Path:
 
 
 def _architecture(
-    file: _File,
-    name: str,
-    row: ModelTable,
-    folder: Path | None,
+    file: _File, name: str, row: ModelTable, folder: Path | None
 ) -> Architecture:
     """The shape, from the table, a file that it names, or the model's folder."""
     table = f"models.{name}"
@@ -348,9 +336,7 @@ def _workloads(file: _File) -> dict[str, dict[str, Workload]]:
 def _workload(file: _File, place: str, name: str, value: Any) -> Workload:
     if not name.replace("-", "").isalnum():
         file.refuse(
-            place,
-            "the name becomes a file's name",
-            "use letters, digits and -",
+            place, "the name becomes a file's name", "use letters, digits and -"
         )
     table = file.table(value, place)
     row = file.convert(table, WorkloadTable, place)
@@ -369,9 +355,7 @@ def _platforms(file: _File) -> dict[str, PlatformTable]:
         place = f"platforms.{name}"
         if not name.isidentifier():
             file.refuse(
-                place,
-                "the name becomes a marker",
-                "use letters, digits and _",
+                place, "the name becomes a marker", "use letters, digits and _"
             )
         merged = _inherited(file, tables, name)
         # Converted here, so that an error names the inner table.
@@ -384,9 +368,7 @@ def _platforms(file: _File) -> dict[str, PlatformTable]:
 
 
 def _inherited(
-    file: _File,
-    tables: Mapping[str, dict[str, Any]],
-    name: str,
+    file: _File, tables: Mapping[str, dict[str, Any]], name: str
 ) -> dict[str, Any]:
     """A platform's keys, and those that it inherits through ``like``."""
     merged: dict[str, Any] = {}
@@ -397,9 +379,7 @@ def _inherited(
 
 
 def _ancestors(
-    file: _File,
-    tables: Mapping[str, dict[str, Any]],
-    name: str,
+    file: _File, tables: Mapping[str, dict[str, Any]], name: str
 ) -> list[str]:
     """The platform, the one that its ``like`` names, and so on."""
     chain = [name]
@@ -422,11 +402,7 @@ def _ancestors(
 def _claims(file: _File) -> tuple[ClaimTable, ...]:
     rows = file.data.get("claims", [])
     if not isinstance(rows, list):
-        file.refuse(
-            "claims",
-            "is not a list of tables",
-            "write [[claims]]",
-        )
+        file.refuse("claims", "is not a list of tables", "write [[claims]]")
     claims = []
     for row in rows:
         table = file.table(row, "claims")
@@ -448,10 +424,7 @@ def _check_names(file: _File, study: StudyFile) -> None:
 
 
 def _check_platform(
-    file: _File,
-    study: StudyFile,
-    platform: PlatformTable,
-    place: str,
+    file: _File, study: StudyFile, platform: PlatformTable, place: str
 ) -> None:
     file.check_name(platform.server, study.servers, place, "server")
     file.check_name(platform.pair, study.pairs, place, "pair")
@@ -461,11 +434,7 @@ def _check_platform(
     _check_roles(file, platform.slow_engines, members, f"{place}.slow_engines")
     server = study.servers[platform.server]
     if platform.gpu is not None and server.device == "cpu":
-        file.refuse(
-            place,
-            "gpu is set for a server on the CPU",
-            "remove gpu",
-        )
+        file.refuse(place, "gpu is set for a server on the CPU", "remove gpu")
 
 
 def _check_placeholders(file: _File, text: str) -> None:

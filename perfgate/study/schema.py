@@ -14,7 +14,9 @@ SCHEMA = 1
 Judged = Literal["all", "ratios"]
 
 
-class ModelTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ModelTable(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
     """``[models.NAME]``: a model, its shape and the source of its weights.
 
     Attributes:
@@ -33,7 +35,9 @@ class ModelTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     served: bool = True
 
 
-class PairTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PairTable(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
     """``[pairs.NAME]``: a sparse model and the dense one that it is compared with."""
 
     sparse: str
@@ -89,7 +93,9 @@ class WorkloadTable(
     asks_routing: bool = False
 
 
-class Roles(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Roles(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
     """``[platforms.NAME.roles]``: the workloads that the questions send, by name.
 
     Attributes:
@@ -114,7 +120,9 @@ class Roles(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     dense_alone: bool = True
 
 
-class SlowRoles(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class SlowRoles(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
     """``[platforms.NAME.slow_engines]``: roles of an engine that is slow on this device."""
 
     rates: tuple[str, ...] | None = None
@@ -150,7 +158,9 @@ class PlatformTable(
     slow_engines: SlowRoles = SlowRoles()
 
 
-class ClaimTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ClaimTable(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
     """``[[claims]]``: a published statement about a pair.
 
     Attributes:

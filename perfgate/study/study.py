@@ -1,8 +1,8 @@
 """Study: the servers and workloads of one platform and engine, for the questions.
 
-A question is a function of a `Study` (or of a `Versus`, two engines) that yields cases.
-All platforms have the same questions. They differ in the models, the lengths of prompts,
-and whether absolute values are judged.
+A question is a function of a `Study` (or of a `Versus`, two engines) that
+yields cases. All platforms have the same questions. They differ in the models,
+the lengths of prompts, and whether absolute values are judged.
 """
 
 from __future__ import annotations
@@ -61,7 +61,9 @@ class Study:
     batches: tuple[Workload, ...]
     sweep: tuple[Workload, ...]
     burst: Workload | None = None
-    workloads: Mapping[str, Workload] = field(default_factory=dict, compare=False)
+    workloads: Mapping[str, Workload] = field(
+        default_factory=dict, compare=False
+    )
     judged: Judged = "all"
     has_base_build: bool = False
     has_other_engines: bool = False
@@ -136,11 +138,13 @@ class Study:
         return Case(
             experiment=experiment,
             metric=metric,
-            of=Load(server=server, workload=workload),
+            numerator=Load(server=server, workload=workload),
             gate=self.absolute,
         )
 
-    def ratio(self, experiment: str, metric: str, of: Load, over: Load) -> Case:
+    def ratio(
+        self, experiment: str, metric: str, numerator: Load, denominator: Load
+    ) -> Case:
         """One load over another of the same session: judged unless a base build is compared."""
         gate: GateMode = "hard"
         if self.has_base_build:
@@ -148,15 +152,17 @@ class Study:
         return Case(
             experiment=experiment,
             metric=metric,
-            of=of,
-            over=over,
+            numerator=numerator,
+            denominator=denominator,
             gate=gate,
             two_sided=self.judged == "ratios",
         )
 
-    def shape(self, experiment: str, metric: str, of: Load, over: Load) -> Case:
+    def shape(
+        self, experiment: str, metric: str, numerator: Load, denominator: Load
+    ) -> Case:
         """A ratio that is judged only where absolute values are judged by default."""
-        case = self.ratio(experiment, metric, of, over)
+        case = self.ratio(experiment, metric, numerator, denominator)
         if self.judged == "ratios":
             return msgspec.structs.replace(case, gate="report")
         return case
@@ -167,22 +173,24 @@ class Versus:
     """The studies of two engines on one platform: the same models, prompts and limits.
 
     Attributes:
-        of: the engine that is judged.
-        over: the engine that it is compared with.
+        candidate: the engine that is judged.
+        reference: the engine that it is compared with.
     """
 
-    of: Study
-    over: Study
+    candidate: Study
+    reference: Study
 
     @property
     def platform(self) -> str:
         """The marker that selects it."""
-        return self.of.platform
+        return self.candidate.platform
 
     @property
     def models(self) -> tuple[tuple[ServerConfig, ServerConfig], ...]:
         """The sparse, then the dense model, as each engine serves it."""
-        return tuple(zip(self.of.models, self.over.models, strict=True))
+        return tuple(
+            zip(self.candidate.models, self.reference.models, strict=True)
+        )
 
     def ratio(
         self,
@@ -193,7 +201,7 @@ class Versus:
         """One engine over the other under the same workload."""
         numerator = Load(server=servers[0], workload=workload)
         denominator = Load(server=servers[1], workload=workload)
-        return self.of.ratio("E9", metric, numerator, denominator)
+        return self.candidate.ratio("E9", metric, numerator, denominator)
 
 
 def study_of(
@@ -219,7 +227,9 @@ def study_of(
     pair = file.pairs[table.pair]
     server = file.servers[table.server]
     members = file.workloads[table.workloads]
-    moe = _server(server, engine, pair.sparse, tensor_parallel_size, load_format)
+    moe = _server(
+        server, engine, pair.sparse, tensor_parallel_size, load_format
+    )
     dense = msgspec.structs.replace(moe, model=pair.dense)
     is_slow = server.device == "cpu" and lookup(engine).slow_on_cpu
     roles = _roles(table, is_slow)
@@ -247,8 +257,7 @@ def study_of(
 
 
 def _select(
-    members: Mapping[str, Workload],
-    names: Iterable[str],
+    members: Mapping[str, Workload], names: Iterable[str]
 ) -> tuple[Workload, ...]:
     return tuple(members[name] for name in names)
 

@@ -14,7 +14,9 @@ def bandwidth(study: Study) -> Iterator[Case]:
 
     It is report-only, because the ITL is judged.
     """
-    metric = "bandwidth_utilisation" if study.gpu_count else "decode_bandwidth_gb_s"
+    metric = (
+        "bandwidth_utilisation" if study.gpu_count else "decode_bandwidth_gb_s"
+    )
     for server in study.models:
         for workload in study.sweep:
             case = study.value("E11", metric, server, workload)

@@ -12,7 +12,9 @@ from perfgate.study import Study
 def per_gigabyte(study: Study) -> Iterator[Case]:
     """Each model's output throughput over the GPU memory that it holds."""
     for server in study.models:
-        yield study.value("E7", "output_throughput_per_gb", server, study.closed)
+        yield study.value(
+            "E7", "output_throughput_per_gb", server, study.closed
+        )
 
 
 def dense_over_moe(study: Study) -> Iterator[Case]:
@@ -20,8 +22,8 @@ def dense_over_moe(study: Study) -> Iterator[Case]:
     yield Case(
         experiment="E7",
         metric="output_throughput_per_gb",
-        of=Load(server=study.dense, workload=study.closed),
-        over=Load(server=study.moe, workload=study.closed),
+        numerator=Load(server=study.dense, workload=study.closed),
+        denominator=Load(server=study.moe, workload=study.closed),
         gate="report",
     )
 
@@ -32,7 +34,9 @@ def energy(study: Study) -> Iterator[Case]:
         return
     for server in study.models:
         for workload in (study.closed, study.single_stream):
-            case = study.value("E7", "energy_per_output_token_j", server, workload)
+            case = study.value(
+                "E7", "energy_per_output_token_j", server, workload
+            )
             yield msgspec.structs.replace(case, gate="report")
 
 

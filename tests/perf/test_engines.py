@@ -13,21 +13,23 @@ def fixed_concurrency(versus: Versus) -> Iterator[Case]:
     """Both engines at a fixed concurrency: output throughput and ITL."""
     for servers in versus.models:
         for metric in ("output_throughput", "itl_median_ms"):
-            yield versus.ratio(metric, servers, versus.of.closed)
+            yield versus.ratio(metric, servers, versus.candidate.closed)
 
 
 def tail_latency(versus: Versus) -> Iterator[Case]:
     """TTFT and the ITL's 90th percentile; too noisy on shared CPU cores to be judged there."""
     for servers in versus.models:
         for metric in ("ttft_median_ms", "itl_p90_ms"):
-            case = versus.ratio(metric, servers, versus.of.closed)
-            yield msgspec.structs.replace(case, gate=versus.of.absolute)
+            case = versus.ratio(metric, servers, versus.candidate.closed)
+            yield msgspec.structs.replace(case, gate=versus.candidate.absolute)
 
 
 def single_stream(versus: Versus) -> Iterator[Case]:
     """Both engines answering one request at a time."""
     for servers in versus.models:
-        yield versus.ratio("itl_median_ms", servers, versus.of.single_stream)
+        yield versus.ratio(
+            "itl_median_ms", servers, versus.candidate.single_stream
+        )
 
 
 @pytest.mark.perf(engines=fixed_concurrency)

@@ -12,7 +12,11 @@ def each_rate(study: Study) -> Iterator[Case]:
     """Each model under open-loop Poisson arrivals."""
     for server in study.models:
         for workload in study.rates:
-            for metric in ("itl_median_ms", "ttft_median_ms", "output_throughput"):
+            for metric in (
+                "itl_median_ms",
+                "ttft_median_ms",
+                "output_throughput",
+            ):
                 yield study.value("E3", metric, server, workload)
 
 

@@ -28,7 +28,13 @@ from perfgate.load.response import Transcript
 from perfgate.load.workload import Workload
 from perfgate.machine.hardware import Gpu, Hardware
 from perfgate.results.samples import Sample
-from perfgate.results.schema import Launch, Measurement, RunResults, Server, save
+from perfgate.results.schema import (
+    Launch,
+    Measurement,
+    RunResults,
+    Server,
+    save,
+)
 from perfgate.servers.launch_record import LaunchRecord
 
 MS = 1_000_000
@@ -47,23 +53,36 @@ TODAY = datetime.date(2026, 6, 1)
 CLOSED = Workload(name="closed-c32", num_prompts=256, max_concurrency=32)
 BURST = Workload(name="burst-100", num_prompts=100)
 MOE, DENSE = (
-    ServerConfig(engine="vllm", model=model, tensor_parallel_size=2, device="cuda")
+    ServerConfig(
+        engine="vllm", model=model, tensor_parallel_size=2, device="cuda"
+    )
     for model in ("mixtral-8x7b", "llama-3.1-8b")
 )
-MOE_CPU = ServerConfig(engine="vllm", model="mixtral-small", tensor_parallel_size=2)
-DENSE_CPU = ServerConfig(engine="vllm", model="llama-small", tensor_parallel_size=2)
+MOE_CPU = ServerConfig(
+    engine="vllm", model="mixtral-small", tensor_parallel_size=2
+)
+DENSE_CPU = ServerConfig(
+    engine="vllm", model="llama-small", tensor_parallel_size=2
+)
 MOE_LOAD = Load(server=MOE, workload=CLOSED)
 DENSE_LOAD = Load(server=DENSE, workload=CLOSED)
-THROUGHPUT = Case(experiment="E1", metric="output_throughput", of=MOE_LOAD)
-ITL = Case(experiment="E1", metric="itl_median_ms", of=MOE_LOAD)
-TTFT = Case(experiment="E3", metric="ttft_median_ms", of=MOE_LOAD)
-TTFT_P99 = Case(experiment="E3", metric="ttft_p99_ms", of=MOE_LOAD)
-RATIO = Case(experiment="E1", metric="output_throughput", of=DENSE_LOAD, over=MOE_LOAD)
+THROUGHPUT = Case(
+    experiment="E1", metric="output_throughput", numerator=MOE_LOAD
+)
+ITL = Case(experiment="E1", metric="itl_median_ms", numerator=MOE_LOAD)
+TTFT = Case(experiment="E3", metric="ttft_median_ms", numerator=MOE_LOAD)
+TTFT_P99 = Case(experiment="E3", metric="ttft_p99_ms", numerator=MOE_LOAD)
+RATIO = Case(
+    experiment="E1",
+    metric="output_throughput",
+    numerator=DENSE_LOAD,
+    denominator=MOE_LOAD,
+)
 CPU_RATIO = Case(
     experiment="E1",
     metric="output_throughput",
-    of=Load(server=DENSE_CPU, workload=CLOSED),
-    over=Load(server=MOE_CPU, workload=CLOSED),
+    numerator=Load(server=DENSE_CPU, workload=CLOSED),
+    denominator=Load(server=MOE_CPU, workload=CLOSED),
     two_sided=True,
 )
 SILENT = ("all streams fell silent for 1,400 ms",)
@@ -72,7 +91,9 @@ SILENT = ("all streams fell silent for 1,400 ms",)
 QUIET = (0.9979, 1.0021, 0.9979, 1.0021, 1.0, 1.0)
 
 
-def hardware(kind: str = "h200", count: int = 2, driver: str = "580.1") -> Hardware:
+def hardware(
+    kind: str = "h200", count: int = 2, driver: str = "580.1"
+) -> Hardware:
     """GPUs of one kind, or the CPU."""
     gpus = tuple(
         Gpu(
@@ -144,7 +165,9 @@ def measurement(
     )
 
 
-def launched(index: int = 0, server: ServerConfig = MOE_CPU, **more: object) -> Launch:
+def launched(
+    index: int = 0, server: ServerConfig = MOE_CPU, **more: object
+) -> Launch:
     """One launch of a server, which took 50 s."""
     start = LaunchRecord(
         key=server.key,
@@ -192,9 +215,13 @@ def run(
     for load, metrics in values.items():
         for index in range(max(len(row) for row in metrics.values())):
             rows = {
-                name: row[index] for name, row in metrics.items() if index < len(row)
+                name: row[index]
+                for name, row in metrics.items()
+                if index < len(row)
             }
-            good = {name: value for name, value in rows.items() if value is not None}
+            good = {
+                name: value for name, value in rows.items() if value is not None
+            }
             mine = launches.setdefault((load.server.key, index), {})
             if load.workload is None:
                 mine.update(good)
@@ -209,7 +236,10 @@ def run(
             )
             measurements.append(
                 measurement(
-                    index, *repetitions, server=load.server, workload=load.workload
+                    index,
+                    *repetitions,
+                    server=load.server,
+                    workload=load.workload,
                 )
             )
     return bare_run(
@@ -218,14 +248,20 @@ def run(
         complete=complete,
         hardware=machine or hardware(),
         servers={
-            key: Server(config=config, python="3.12", versions={"vllm": "0.26.0"})
+            key: Server(
+                config=config, python="3.12", versions={"vllm": "0.26.0"}
+            )
             for key, config in servers.items()
         },
         workloads={
-            load.workload.name: load.workload for load in values if load.workload
+            load.workload.name: load.workload
+            for load in values
+            if load.workload
         },
         launches=tuple(
-            launched(index, servers[key], values=own, injected=dict(injected or {}))
+            launched(
+                index, servers[key], values=own, injected=dict(injected or {})
+            )
             for (key, index), own in launches.items()
         ),
         measurements=tuple(measurements),
@@ -248,7 +284,7 @@ def seen(case: Case, *values: float | None, **changed: str) -> Observation:
 
     Keyword arguments change its identity.
     """
-    sides = case.over is not None
+    sides = case.denominator is not None
     run_id = "20260601-120000-1"
     samples = []
     for n, value in enumerate(values):
@@ -260,7 +296,7 @@ def seen(case: Case, *values: float | None, **changed: str) -> Observation:
                 sample, numerator=value * 100, denominator=100.0
             )
         samples.append(sample)
-    cpu = case.of.server.device == "cpu"
+    cpu = case.numerator.server.device == "cpu"
     return Observation(
         run=run_id,
         hardware_label="cpu-some-cpu-avx2-x2" if cpu else "h200x2",
@@ -284,8 +320,8 @@ def recorded(
             run=f"run-{n % (runs or len(values)):02}",
             launch=n // (runs or len(values)),
             value=value,
-            numerator=value * 100 if case.over else None,
-            denominator=100.0 if case.over else None,
+            numerator=value * 100 if case.denominator else None,
+            denominator=100.0 if case.denominator else None,
         )
         for n, value in enumerate(values)
     )
@@ -313,10 +349,14 @@ MACHINES = {"gpu-a": 980.0, "gpu-b": 1000.0, "gpu-c": 1020.0}
 def fleet(each: int = 6, **more: object) -> Recorded:
     """A baseline of `each` launches of every machine, each of a run of its own."""
     names = [name for name in MACHINES for _ in range(each)]
-    values = [MACHINES[name] * factor for name in MACHINES for factor in QUIET[:each]]
+    values = [
+        MACHINES[name] * factor for name in MACHINES for factor in QUIET[:each]
+    ]
     found = recorded(THROUGHPUT, values, delta=0.05, **more)
     runs = [point.run for point in found.metric.launches]
-    return dataclasses.replace(found, machines=dict(zip(runs, names, strict=True)))
+    return dataclasses.replace(
+        found, machines=dict(zip(runs, names, strict=True))
+    )
 
 
 def other_than_busy(reasons: Sequence[str]) -> list[str]:
@@ -383,7 +423,8 @@ def stalled(
     """The same streams with everything after `at_ms` that much later."""
     return [
         transcript(
-            chunks_ms=[t + (length_ms if t > at_ms else 0) for t in times], index=index
+            chunks_ms=[t + (length_ms if t > at_ms else 0) for t in times],
+            index=index,
         )
         for index, times in enumerate(streams)
     ]

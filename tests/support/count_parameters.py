@@ -12,10 +12,17 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 def count(fields: dict) -> int:
     """Parameters of the model that a config.json describes."""
-    config = AutoConfig.for_model(fields["model_type"], **{k: v for k, v in fields.items() if k != "model_type"})
+    config = AutoConfig.for_model(
+        fields["model_type"],
+        **{k: v for k, v in fields.items() if k != "model_type"},
+    )
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-sys.stdout.write(json.dumps({name: count(fields) for name, fields in json.load(sys.stdin).items()}))
+sys.stdout.write(
+    json.dumps(
+        {name: count(fields) for name, fields in json.load(sys.stdin).items()}
+    )
+)

@@ -1,12 +1,14 @@
 """What would an engine do, if it streamed at times that are known?
 
-An HTTP server with the endpoints the suite uses, on the standard library alone. It is an oracle: it writes down when
-it really sent each chunk (`GET /sent`, CLOCK_MONOTONIC, which every process of a Linux host reads alike), so a client's
+An HTTP server with the endpoints the suite uses, on the standard library alone.
+It is an oracle: it writes down when it really sent each chunk (`GET /sent`,
+CLOCK_MONOTONIC, which every process of a Linux host reads alike), so a client's
 figures are compared with what happened and not with what was asked for.
 
     python tests/support/fake_engine.py --port 8300 --set ttft_s=0.05 --set itl_s=0.01
 
-`--help` lists the ways in which the process itself misbehaves; `fake_stream.Behaviour` those in which the stream does.
+`--help` lists the ways in which the process itself misbehaves;
+`fake_stream.Behaviour` those in which the stream does.
 """
 
 from __future__ import annotations
@@ -50,19 +52,26 @@ class Connection(asyncio.Protocol):
         if not found:
             return
         request, *lines = head.decode().split("\r\n")
-        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        headers = {
+            name.lower(): value.strip()
+            for name, _, value in (line.partition(":") for line in lines)
+        }
         length = int(headers.get("content-length", 0))
         if len(rest) < length:
             return
         self.buffer = rest[length:]
         method, path, _ = request.split(" ")
-        self.answer(f"{method} {path}", json.loads(rest[:length] or b"null"), headers)
+        self.answer(
+            f"{method} {path}", json.loads(rest[:length] or b"null"), headers
+        )
 
     def answer(self, what: str, body: Any, headers: dict[str, str]) -> None:
         """Everything but completions is answered at once."""
         engine = self.engine
         if what == "POST /v1/completions":
-            return self.complete(body | {"request_id_header": headers.get("x-request-id", "")})
+            return self.complete(
+                body | {"request_id_header": headers.get("x-request-id", "")}
+            )
         if what == "POST /behaviour":
             engine.behaviour = Behaviour(**(engine.options.behaviour | body))
         if what in ("POST /behaviour", "POST /reset"):
@@ -70,7 +79,10 @@ class Connection(asyncio.Protocol):
         answers: dict[str, Any] = {
             "GET /health": "",
             "GET /version": {"version": "0.0.fake"},
-            "GET /v1/models": {"object": "list", "data": [{"id": engine.options.served_model}]},
+            "GET /v1/models": {
+                "object": "list",
+                "data": [{"id": engine.options.served_model}],
+            },
             "GET /sent": engine.sent,
             "POST /behaviour": asdict(engine.behaviour),
             "GET /behaviour": asdict(engine.behaviour),
@@ -80,23 +92,41 @@ class Connection(asyncio.Protocol):
             return self.respond(200, engine.metrics_text().encode())
         if what not in answers:
             return self.respond(404, b"not here")
-        if what == "GET /health" and time.monotonic() < self.engine.options.healthy_at:
+        if (
+            what == "GET /health"
+            and time.monotonic() < self.engine.options.healthy_at
+        ):
             return self.respond(503, b"not yet")
-        self.respond(200, json.dumps(answers[what]).encode() if answers[what] != "" else b"")
+        self.respond(
+            200,
+            json.dumps(answers[what]).encode() if answers[what] != "" else b"",
+        )
 
     def respond(self, status: int, body: bytes, extra: bytes = b"") -> None:
         """A whole response."""
-        head = b"HTTP/1.1 %d Fake\r\ncontent-length: %d\r\n%s\r\n" % (status, len(body), extra)
+        head = b"HTTP/1.1 %d Fake\r\ncontent-length: %d\r\n%s\r\n" % (
+            status,
+            len(body),
+            extra,
+        )
         self.transport.write(head + body)
 
     def complete(self, body: Any) -> None:
         """Start a stream, or the fault that takes its place."""
-        stream = self.stream = Stream(self.engine, self.write_chunk, self.end, body)
+        stream = self.stream = Stream(
+            self.engine, self.write_chunk, self.end, body
+        )
         at_once: dict[str, Callable[[], Any]] = {
-            "http_400": lambda: self.respond(400, b'{"error":{"message":"prompt too long"}}'),
+            "http_400": lambda: self.respond(
+                400, b'{"error":{"message":"prompt too long"}}'
+            ),
             "http_503": lambda: self.respond(503, b"overloaded"),
-            "redirect": lambda: self.respond(307, b"", b"location: http://127.0.0.1:9/elsewhere\r\n"),
-            "not_sse": lambda: self.respond(200, b"<html>hello</html>", b"content-type: text/html\r\n"),
+            "redirect": lambda: self.respond(
+                307, b"", b"location: http://127.0.0.1:9/elsewhere\r\n"
+            ),
+            "not_sse": lambda: self.respond(
+                200, b"<html>hello</html>", b"content-type: text/html\r\n"
+            ),
             "silence": lambda: None,
             "cut_at_once": self.transport.close,
         }
@@ -105,7 +135,10 @@ class Connection(asyncio.Protocol):
             at_once[stream.fault]()
             return
         kind = b"text/event-stream; charset=utf-8"
-        self.transport.write(b"HTTP/1.1 200 OK\r\ncontent-type: %s\r\ntransfer-encoding: chunked\r\n\r\n" % kind)
+        self.transport.write(
+            b"HTTP/1.1 200 OK\r\ncontent-type: %s\r\ntransfer-encoding: chunked\r\n\r\n"
+            % kind
+        )
         if stream.fault == "no_tokens":
             stream.timer.cancel()
             stream.close()
@@ -124,22 +157,82 @@ class Connection(asyncio.Protocol):
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line; arguments meant for a real engine are let through."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--port", type=int, default=0, help="0 takes a free one; the first line printed names it")
-    parser.add_argument("--served-model", default="fake", metavar="NAME", help="the name in /v1/models")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=JSON", help="a field of Behaviour")
-    parser.add_argument("--itl-s-in-turn", type=Path, help="each start takes the first line of this file as its itl_s")
-    parser.add_argument("--style", default="vllm", help="prefix of the names in /metrics: vllm or sglang")
-    parser.add_argument("--log-file-lines", type=Path, help="print this file's lines, one each 10 ms, before listening")
-    parser.add_argument("--exit-at-start", type=int, metavar="CODE", help="after the log lines")
-    parser.add_argument("--hang-at-start", action="store_true", help="never listen")
-    parser.add_argument("--ready-after", type=float, default=0.0, metavar="S", help="listen only then")
-    parser.add_argument("--healthy-after", type=float, default=0.0, metavar="S", help="/health says 503 until then")
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--port",
+        type=int,
+        default=0,
+        help="0 takes a free one; the first line printed names it",
+    )
+    parser.add_argument(
+        "--served-model",
+        default="fake",
+        metavar="NAME",
+        help="the name in /v1/models",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=JSON",
+        help="a field of Behaviour",
+    )
+    parser.add_argument(
+        "--itl-s-in-turn",
+        type=Path,
+        help="each start takes the first line of this file as its itl_s",
+    )
+    parser.add_argument(
+        "--style",
+        default="vllm",
+        help="prefix of the names in /metrics: vllm or sglang",
+    )
+    parser.add_argument(
+        "--log-file-lines",
+        type=Path,
+        help="print this file's lines, one each 10 ms, before listening",
+    )
+    parser.add_argument(
+        "--exit-at-start", type=int, metavar="CODE", help="after the log lines"
+    )
+    parser.add_argument(
+        "--hang-at-start", action="store_true", help="never listen"
+    )
+    parser.add_argument(
+        "--ready-after",
+        type=float,
+        default=0.0,
+        metavar="S",
+        help="listen only then",
+    )
+    parser.add_argument(
+        "--healthy-after",
+        type=float,
+        default=0.0,
+        metavar="S",
+        help="/health says 503 until then",
+    )
     parser.add_argument("--die-after-requests", type=int, metavar="N")
-    parser.add_argument("--exit-code", type=int, default=1, help="for --die-after-requests")
-    parser.add_argument("--stall-after-tokens", type=int, metavar="N", help="send no token any more")
+    parser.add_argument(
+        "--exit-code", type=int, default=1, help="for --die-after-requests"
+    )
+    parser.add_argument(
+        "--stall-after-tokens",
+        type=int,
+        metavar="N",
+        help="send no token any more",
+    )
     parser.add_argument("--ignore-sigterm", action="store_true")
-    parser.add_argument("--children", type=int, default=0, metavar="N", help="processes that sleep for ten minutes")
+    parser.add_argument(
+        "--children",
+        type=int,
+        default=0,
+        metavar="N",
+        help="processes that sleep for ten minutes",
+    )
     parser.add_argument("--children-own-session", action="store_true")
     parser.add_argument("--children-ignore-sigterm", action="store_true")
     options, extra = parser.parse_known_args(arguments)
@@ -149,7 +242,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     if unknown:
         parser.error(f"unknown behaviour {unknown}; known: {sorted(known)}")
     options.behaviour = {name: json.loads(value) for name, _, value in pairs}
-    options.healthy_at, options.extra = time.monotonic() + options.healthy_after, extra
+    options.healthy_at, options.extra = (
+        time.monotonic() + options.healthy_after,
+        extra,
+    )
     return options
 
 
@@ -164,8 +260,16 @@ def misbehave_at_start(options: argparse.Namespace) -> None:
     for _ in range(options.children):
         trap = "trap '' TERM; " if options.children_ignore_sigterm else ""
         command = ["sh", "-c", f"{trap}sleep 600 & wait; {trap}wait"]
-        subprocess.Popen(command, start_new_session=options.children_own_session, stdin=subprocess.DEVNULL)
-    for line in options.log_file_lines.read_text().splitlines() if options.log_file_lines else ():
+        subprocess.Popen(
+            command,
+            start_new_session=options.children_own_session,
+            stdin=subprocess.DEVNULL,
+        )
+    for line in (
+        options.log_file_lines.read_text().splitlines()
+        if options.log_file_lines
+        else ()
+    ):
         say(line)
         time.sleep(0.01)
     if options.exit_at_start is not None:
@@ -176,8 +280,12 @@ def misbehave_at_start(options: argparse.Namespace) -> None:
 async def serve(options: argparse.Namespace) -> None:
     """Listen until stopped."""
     engine, loop = Engine(options), asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Connection(engine), "127.0.0.1", options.port, backlog=4096)
-    say(f"fake engine listening on 127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    server = await loop.create_server(
+        lambda: Connection(engine), "127.0.0.1", options.port, backlog=4096
+    )
+    say(
+        f"fake engine listening on 127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    )
     if not options.ignore_sigterm:
         loop.add_signal_handler(signal.SIGTERM, server.close)
     try:

@@ -18,11 +18,25 @@ class FakeEngine:
     """A fake engine in a process of its own: `with FakeEngine(itl_s=0.02) as engine: ... engine.url, engine.sent()`."""
 
     def __init__(self, *arguments: str, **behaviour: Any) -> None:
-        settings = [f"--set={name}={json.dumps(value)}" for name, value in behaviour.items()]
-        self.command = [sys.executable, str(SCRIPT), "--port=0", *settings, *arguments]
+        settings = [
+            f"--set={name}={json.dumps(value)}"
+            for name, value in behaviour.items()
+        ]
+        self.command = [
+            sys.executable,
+            str(SCRIPT),
+            "--port=0",
+            *settings,
+            *arguments,
+        ]
 
     def __enter__(self) -> FakeEngine:
-        self.process = subprocess.Popen(self.command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+        self.process = subprocess.Popen(
+            self.command,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
         assert self.process.stdout is not None
         self.port = int(self.process.stdout.readline().rpartition(":")[2])
         self.url = f"http://127.0.0.1:{self.port}"
@@ -34,7 +48,9 @@ class FakeEngine:
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
         """One request on a connection of its own; the JSON that came back."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection(
+            "127.0.0.1", self.port, timeout=30
+        )
         connection.request(method, path, json.dumps(body))
         text = connection.getresponse().read()
         connection.close()

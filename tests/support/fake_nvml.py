@@ -1,7 +1,8 @@
 """What would NVML say, if its GPUs did what is known?
 
-A stub for unit tests: a module's worth of functions on an object. Power, clocks and reasons are as set; energy follows
-from power and time. `FakeNvml()` has one GPU that works at 400 W and 1,980 MHz.
+A stub for unit tests: a module's worth of functions on an object. Power, clocks
+and reasons are as set; energy follows from power and time. `FakeNvml()` has one
+GPU that works at 400 W and 1,980 MHz.
 """
 
 from __future__ import annotations
@@ -30,8 +31,17 @@ class FakeNvml(types.SimpleNamespace):
         """As pynvml's."""
 
     def __init__(self, count: int = 1, **said: Any) -> None:
-        defaults = {"power_w": 400.0, "sm_mhz": 1980, "memory_mhz": 3201, "temperature_c": 55, "busy": 97, "reasons": 0}
-        super().__init__(**defaults | {"refused": (), "open": 0, "looks": 0} | said)
+        defaults = {
+            "power_w": 400.0,
+            "sm_mhz": 1980,
+            "memory_mhz": 3201,
+            "temperature_c": 55,
+            "busy": 97,
+            "reasons": 0,
+        }
+        super().__init__(
+            **defaults | {"refused": (), "open": 0, "looks": 0} | said
+        )
         self.count, self.began = count, time.monotonic()
 
     def _answer(self, name: str, value: Any) -> Any:
@@ -66,11 +76,16 @@ class FakeNvml(types.SimpleNamespace):
     def nvmlDeviceGetTotalEnergyConsumption(self, handle: int) -> int:
         """Millijoules since it was made, more on later GPUs."""
         joules = self.power_w * (time.monotonic() - self.began) + 1e6 * handle
-        return self._answer("nvmlDeviceGetTotalEnergyConsumption", int(1e3 * joules))
+        return self._answer(
+            "nvmlDeviceGetTotalEnergyConsumption", int(1e3 * joules)
+        )
 
     def nvmlDeviceGetClockInfo(self, handle: int, clock: int) -> int:
         """MHz."""
-        return self._answer("nvmlDeviceGetClockInfo", self.sm_mhz if clock == self.NVML_CLOCK_SM else self.memory_mhz)
+        return self._answer(
+            "nvmlDeviceGetClockInfo",
+            self.sm_mhz if clock == self.NVML_CLOCK_SM else self.memory_mhz,
+        )
 
     def nvmlDeviceGetTemperature(self, handle: int, sensor: int) -> int:
         """Degrees Celsius."""
@@ -78,19 +93,28 @@ class FakeNvml(types.SimpleNamespace):
 
     def nvmlDeviceGetUtilizationRates(self, handle: int) -> Any:
         """Percent."""
-        return self._answer("nvmlDeviceGetUtilizationRates", types.SimpleNamespace(gpu=self.busy, memory=60))
+        return self._answer(
+            "nvmlDeviceGetUtilizationRates",
+            types.SimpleNamespace(gpu=self.busy, memory=60),
+        )
 
     def nvmlDeviceGetCurrentClocksEventReasons(self, handle: int) -> int:
         """A mask of bits."""
-        return self._answer("nvmlDeviceGetCurrentClocksEventReasons", self.reasons)
+        return self._answer(
+            "nvmlDeviceGetCurrentClocksEventReasons", self.reasons
+        )
 
     def nvmlDeviceGetCurrentClocksThrottleReasons(self, handle: int) -> int:
         """The same by its name before driver 535."""
-        return self._answer("nvmlDeviceGetCurrentClocksThrottleReasons", self.reasons)
+        return self._answer(
+            "nvmlDeviceGetCurrentClocksThrottleReasons", self.reasons
+        )
 
 
 def read_series(path: Path) -> tuple[Header, list[Moment]]:
     """A series as it was written; a last line that was cut short is left out."""
     first, *lines = path.read_bytes().splitlines(keepends=True)
     whole = [line for line in lines if line.endswith(b"\n")]
-    return msgspec.json.decode(first, type=Header), [msgspec.json.decode(line, type=Moment) for line in whole]
+    return msgspec.json.decode(first, type=Header), [
+        msgspec.json.decode(line, type=Moment) for line in whole
+    ]

@@ -17,8 +17,26 @@ from typing import Any
 TEXT = b'{"id":"cmpl-fake","object":"text_completion","created":1,"model":"fake","choices":[{"index":0,"text":'
 TAIL = b',"logprobs":null,"finish_reason":%s,"stop_reason":null}],"usage":null}'
 # Applied to whole streams; every one of them must end as a failed or a named request.
-FAULTS = ["http_400", "http_503", "redirect", "cut", "cut_at_once", "endless", "bad_json", "silence", "not_sse"]
-FAULTS += ["error_event", "no_tokens", "short_count", "wrong_usage", "wrong_prompt_usage", "no_usage", "no_done"]
+FAULTS = [
+    "http_400",
+    "http_503",
+    "redirect",
+    "cut",
+    "cut_at_once",
+    "endless",
+    "bad_json",
+    "silence",
+    "not_sse",
+]
+FAULTS += [
+    "error_event",
+    "no_tokens",
+    "short_count",
+    "wrong_usage",
+    "wrong_prompt_usage",
+    "no_usage",
+    "no_done",
+]
 
 
 @dataclass
@@ -26,13 +44,17 @@ class Behaviour:
     """How completions are streamed; set at the start or at any time by `POST /behaviour`.
 
     Attributes:
-        ttft_spread_s: the k-th request waits up to this much more, so that streams are not in step.
+        ttft_spread_s: the k-th request waits up to this much more, so that
+            streams are not in step.
         gaps_s: explicit gaps between chunks, used in turn instead of `itl_s`.
         extra_itl_s: added to every gap: the injected regression.
-        stalls: (start, length) in s since the first request after the last reset, in which nothing is sent to anyone.
+        stalls: (start, length) in s since the first request after the last
+            reset, in which nothing is sent to anyone.
         slow: (serial, chunk, length): one request that falls silent alone.
-        compiles: (prompt length, s): the first request of that length since the last reset waits so much longer.
-        fault: one of FAULTS; applied to `fault_serials`, or to every request where that is empty.
+        compiles: (prompt length, s): the first request of that length since the
+            last reset waits so much longer.
+        fault: one of FAULTS; applied to `fault_serials`, or to every request
+            where that is empty.
     """
 
     ttft_s: float = 0.02
@@ -52,7 +74,9 @@ class Behaviour:
 
     def gap_s(self, index: int) -> float:
         """Between chunk `index` and the one before it."""
-        return (self.gaps_s[index % len(self.gaps_s)] if self.gaps_s else self.itl_s) + self.extra_itl_s
+        return (
+            self.gaps_s[index % len(self.gaps_s)] if self.gaps_s else self.itl_s
+        ) + self.extra_itl_s
 
 
 class Engine:
@@ -68,13 +92,22 @@ class Engine:
         self.sent: list[dict[str, Any]] = []
         self.first_request_at: float | None = None
         self.lengths_met: set[int] = set()
-        self.counters = {"prompt_tokens": 0, "generation_tokens": 0, "num_preemptions": 0, "prefix_cache_hits": 0}
+        self.counters = {
+            "prompt_tokens": 0,
+            "generation_tokens": 0,
+            "num_preemptions": 0,
+            "prefix_cache_hits": 0,
+        }
         self.counters["prefix_cache_queries"] = self.finished = self.running = 0
 
     def stalled_until(self, now: float) -> float:
         """End of the injected stall that `now` (loop time, s) lies in; 0 outside one."""
         start = self.first_request_at or now
-        ends = [start + at + length for at, length in self.behaviour.stalls if start + at <= now < start + at + length]
+        ends = [
+            start + at + length
+            for at, length in self.behaviour.stalls
+            if start + at <= now < start + at + length
+        ]
         return max(ends, default=0.0)
 
     def silenced(self) -> bool:
@@ -85,20 +118,40 @@ class Engine:
     def finish(self) -> None:
         """One more request answered; die if this was the last one allowed."""
         self.finished += 1
-        if self.options.die_after_requests is not None and self.finished >= self.options.die_after_requests:
+        if (
+            self.options.die_after_requests is not None
+            and self.finished >= self.options.die_after_requests
+        ):
             say("fake engine: dying as told")
             os._exit(self.options.exit_code)
 
     def metrics_text(self) -> str:
         """Prometheus text with the engine's own names."""
         style = self.options.style
-        label = 'engine="0",model_name="fake"' if style == "vllm" else 'engine_type="unified",model_name="fake"'
+        label = (
+            'engine="0",model_name="fake"'
+            if style == "vllm"
+            else 'engine_type="unified",model_name="fake"'
+        )
         names = {name: name for name in self.counters}
         if style == "sglang":
-            names |= {"prefix_cache_hits": "cached_tokens", "num_preemptions": "num_retracted_requests"}
-        lines = [f"{style}:{names[name]}_total{{{label}}} {float(value)}" for name, value in self.counters.items()]
-        lines += [f"{style}:num_requests_running{{{label}}} {float(self.running)}"]
-        lines += [f'{style}:request_success_total{{{label},finished_reason="length"}} {float(self.finished)}']
+            names |= {
+                "prefix_cache_hits": "cached_tokens",
+                "num_preemptions": "num_retracted_requests",
+            }
+        lines = [
+            f"{style}:{names[name]}_total{{{label}}} {float(value)}"
+            for name, value in self.counters.items()
+        ]
+        lines += [
+            f"{style}:num_requests_running{{{label}}} {float(self.running)}"
+        ]
+        lines += [
+            (
+                f'{style}:request_success_total{{{label},finished_reason="length"}} '
+                f"{float(self.finished)}"
+            )
+        ]
         return "# HELP fake\n" + "\n".join(lines) + "\n"
 
 
@@ -111,7 +164,13 @@ def say(line: str) -> None:
 class Stream:
     """One completion, sent by timers."""
 
-    def __init__(self, engine: Engine, write: Callable[[bytes], None], end: Callable[[bool], None], body: Any) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        write: Callable[[bytes], None],
+        end: Callable[[bool], None],
+        body: Any,
+    ) -> None:
         self.engine, self.write, self.end, self.body = engine, write, end, body
         self.loop, self.index, self.tokens = asyncio.get_running_loop(), 0, 0
         self.serial = len(engine.sent)
@@ -121,14 +180,25 @@ class Stream:
             "sends": [],
             "done": False,
         }
-        self.log |= {"prompt": body["prompt"], "request_id": body.get("request_id_header", "")}
+        self.log |= {
+            "prompt": body["prompt"],
+            "request_id": body.get("request_id_header", ""),
+        }
         engine.sent.append(self.log)
         engine.first_request_at = engine.first_request_at or self.loop.time()
         behaviour = engine.behaviour
-        self.fault = behaviour.fault if self.serial in (behaviour.fault_serials or (self.serial,)) else ""
+        self.fault = (
+            behaviour.fault
+            if self.serial in (behaviour.fault_serials or (self.serial,))
+            else ""
+        )
         self.dead = False
         # the golden ratio spreads any number of requests evenly
-        self.due = self.loop.time() + behaviour.ttft_s + behaviour.ttft_spread_s * (self.serial * 0.6180339887 % 1)
+        self.due = (
+            self.loop.time()
+            + behaviour.ttft_s
+            + behaviour.ttft_spread_s * (self.serial * 0.6180339887 % 1)
+        )
         if (length := len(body["prompt"])) not in engine.lengths_met:
             engine.lengths_met.add(length)
             self.due += dict(behaviour.compiles).get(length, 0.0)
@@ -150,12 +220,23 @@ class Stream:
             self.due = until or now + 0.05
             self.timer = self.loop.call_at(self.due, self.tick)
             return
-        wanted = self.body["max_tokens"] - (2 if self.fault == "short_count" else 0)
-        count = min(engine.behaviour.tokens_per_chunk, wanted - self.tokens if self.fault != "endless" else 1)
+        wanted = self.body["max_tokens"] - (
+            2 if self.fault == "short_count" else 0
+        )
+        count = min(
+            engine.behaviour.tokens_per_chunk,
+            wanted - self.tokens if self.fault != "endless" else 1,
+        )
         self.tokens += count
         last = self.tokens >= wanted and self.fault != "endless"
         self.log["sends"].append((time.monotonic_ns(), count))
-        self.event(TEXT + b'"' + b" a" * count + b'"' + TAIL % (b'"length"' if last else b"null"))
+        self.event(
+            TEXT
+            + b'"'
+            + b" a" * count
+            + b'"'
+            + TAIL % (b'"length"' if last else b"null")
+        )
         engine.counters["generation_tokens"] += count
         self.index += 1
         if self.fault in ("cut", "bad_json", "error_event") and self.index == 3:
@@ -163,7 +244,11 @@ class Stream:
         if last:
             return self.close()
         gap = engine.behaviour.gap_s(self.index - 1)
-        gap += sum(length for serial, at, length in engine.behaviour.slow if (serial, at) == (self.serial, self.index))
+        gap += sum(
+            length
+            for serial, at, length in engine.behaviour.slow
+            if (serial, at) == (self.serial, self.index)
+        )
         self.due += gap
         self.timer = self.loop.call_at(self.due, self.tick)
 
@@ -181,7 +266,9 @@ class Stream:
         if self.fault == "bad_json":
             self.event(b'{"choices":[{"text": oops')
         if self.fault == "error_event":
-            self.event(b'{"error":{"message":"engine is dead","type":"InternalServerError","code":500}}')
+            self.event(
+                b'{"error":{"message":"engine is dead","type":"InternalServerError","code":500}}'
+            )
         self.stop()
         self.end(self.fault != "cut")
 
@@ -191,13 +278,23 @@ class Stream:
         said = self.tokens + (5 if self.fault == "wrong_usage" else 0)
         asked = prompt + (1 if self.fault == "wrong_prompt_usage" else 0)
         usage = f'{{"prompt_tokens":{asked},"total_tokens":{asked + said},"completion_tokens":{said}}}'
-        if self.fault != "no_usage" and (self.body.get("stream_options") or {}).get("include_usage"):
-            self.event(b'{"id":"cmpl-fake","choices":[],"usage":' + usage.encode() + b"}")
+        if self.fault != "no_usage" and (
+            self.body.get("stream_options") or {}
+        ).get("include_usage"):
+            self.event(
+                b'{"id":"cmpl-fake","choices":[],"usage":'
+                + usage.encode()
+                + b"}"
+            )
         if self.fault != "no_done":
             self.event(b"[DONE]")
         engine.counters["prompt_tokens"] += prompt
-        engine.counters["num_preemptions"] += engine.behaviour.preemptions_per_request
-        engine.counters["prefix_cache_hits"] += engine.behaviour.prefix_hits_per_request
+        engine.counters["num_preemptions"] += (
+            engine.behaviour.preemptions_per_request
+        )
+        engine.counters["prefix_cache_hits"] += (
+            engine.behaviour.prefix_hits_per_request
+        )
         engine.counters["prefix_cache_queries"] += prompt
         self.log["done"] = True
         self.stop()

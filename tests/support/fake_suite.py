@@ -1,11 +1,13 @@
 """What does the whole suite do, with the fake engine in place of a real one?
 
-A stub for unit tests: it enters an engine called "fake" whose servers are processes of `fake_engine.py`, so that the
-plugin, the campaign, the pool, the client and the gate run as they are. Sparse models answer at half the speed.
+A stub for unit tests: it enters an engine called "fake" whose servers are
+processes of `fake_engine.py`, so that the plugin, the campaign, the pool, the
+client and the gate run as they are. Sparse models answer at half the speed.
 
-Everything is sent and received, but the figures are those of the speed that the engine was told, and no repetition is
-INVALID because this machine is busy: what is tested here is what becomes of figures. Whether they are measured rightly
-is the question of the tests of `load`.
+Everything is sent and received, but the figures are those of the speed that the
+engine was told, and no repetition is INVALID because this machine is busy: what
+is tested here is what becomes of figures. Whether they are measured rightly is
+the question of the tests of `load`.
 """
 
 from __future__ import annotations
@@ -43,13 +45,27 @@ from perfgate.models.weights import make_shell
 from tests.support.fake_nvml import FakeNvml
 
 FAKE_ENGINE = Path(__file__).resolve().parent / "fake_engine.py"
-NO_LIMITS = validity.Policy(stall_floor_ms=1e9, stall_factor=1e9, client_absent_share=1e9, late_floor_ms=1e9)
-ITL_S = {"llama-small": 0.001, "mixtral-small": 0.002, "llama-3.1-8b": 0.001, "mixtral-8x7b": 0.002}
+NO_LIMITS = validity.Policy(
+    stall_floor_ms=1e9,
+    stall_factor=1e9,
+    client_absent_share=1e9,
+    late_floor_ms=1e9,
+)
+ITL_S = {
+    "llama-small": 0.001,
+    "mixtral-small": 0.002,
+    "llama-3.1-8b": 0.001,
+    "mixtral-8x7b": 0.002,
+}
 
 
 def _plan(request: LaunchRequest) -> LaunchPlan:
     behaviour = {"ttft_s": 0.005, "itl_s": ITL_S[request.config.model]}
-    settings = [arg for name, value in behaviour.items() for arg in ("--set", f"{name}={json.dumps(value)}")]
+    settings = [
+        arg
+        for name, value in behaviour.items()
+        for arg in ("--set", f"{name}={json.dumps(value)}")
+    ]
     return LaunchPlan(
         key=request.config.key,
         argv=(
@@ -60,7 +76,9 @@ def _plan(request: LaunchRequest) -> LaunchPlan:
             *settings,
             *_misbehaviour(request),
         ),
-        env=(("CUDA_VISIBLE_DEVICES", ",".join(map(str, request.gpu_indices))),),
+        env=(
+            ("CUDA_VISIBLE_DEVICES", ",".join(map(str, request.gpu_indices))),
+        ),
         host=request.host,
         port=request.port,
         health_path="/health",
@@ -74,9 +92,21 @@ def _plan(request: LaunchRequest) -> LaunchPlan:
 def _misbehaviour(request: LaunchRequest) -> list[str]:
     """What $FAKE_MISBEHAVIOUR asks: "MODEL: options of the fake engine; MODEL: ...", also MODEL-ep or MODEL-base."""
     config = request.config
-    mine = config.model + ("-ep" if config.expert_parallel else "") + ("-base" if config.build else "")
-    texts = [text.partition(":") for text in os.environ.get("FAKE_MISBEHAVIOUR", "").split(";")]
-    return [word for model, _, words in texts if model.strip() == mine for word in words.split()]
+    mine = (
+        config.model
+        + ("-ep" if config.expert_parallel else "")
+        + ("-base" if config.build else "")
+    )
+    texts = [
+        text.partition(":")
+        for text in os.environ.get("FAKE_MISBEHAVIOUR", "").split(";")
+    ]
+    return [
+        word
+        for model, _, words in texts
+        if model.strip() == mine
+        for word in words.split()
+    ]
 
 
 def _read_log(config: ServerConfig, lines: Iterator[str]) -> LaunchFacts:
@@ -88,10 +118,16 @@ def _weights(url: str) -> tuple[float, ...]:
 
 
 def _inject(url: str, per_token_ms: float) -> None:
-    requests.post(f"{url}/behaviour", json={"extra_itl_s": per_token_ms / 1000}, timeout=10).raise_for_status()
+    requests.post(
+        f"{url}/behaviour",
+        json={"extra_itl_s": per_token_ms / 1000},
+        timeout=10,
+    ).raise_for_status()
 
 
-def _told_speed(measure: Callable[..., Repetition]) -> Callable[..., Repetition]:
+def _told_speed(
+    measure: Callable[..., Repetition],
+) -> Callable[..., Repetition]:
     """Measure, and put the told speed in place of what a busy machine made of it: each figure a multiple of the ITL."""
 
     def told(target: Target, *args: Any, **more: Any) -> Repetition:
@@ -99,11 +135,16 @@ def _told_speed(measure: Callable[..., Repetition]) -> Callable[..., Repetition]
         if not measured.completed:
             return measured
         try:
-            behaviour = requests.get(f"{target.url}/behaviour", timeout=60).json()
+            behaviour = requests.get(
+                f"{target.url}/behaviour", timeout=60
+            ).json()
         except requests.ConnectionError:  # died in the middle
             return measured
         itl_ms = 1e3 * (behaviour["itl_s"] + behaviour["extra_itl_s"])
-        values = {name: 1e3 / itl_ms if METRICS[name].better == "higher" else itl_ms for name in measured.values}
+        values = {
+            name: 1e3 / itl_ms if METRICS[name].better == "higher" else itl_ms
+            for name in measured.values
+        }
         return msgspec.structs.replace(measured, values=values)
 
     return told
@@ -115,7 +156,11 @@ def enter() -> None:
     measurement.measure = _told_speed(measurement.measure)
     for name in ("fake", "rival"):
         engines.ENGINES[name] = Engine(
-            name=name, plan=_plan, read_log=_read_log, weights_bytes_per_rank=_weights, inject_delay=_inject
+            name=name,
+            plan=_plan,
+            read_log=_read_log,
+            weights_bytes_per_rank=_weights,
+            inject_delay=_inject,
         )
 
 
@@ -129,7 +174,9 @@ KINDS = {
 def enter_gpus(count: int, kind: str = "h200") -> None:
     """Make this process believe that it has GPUs of that kind, which do what $FAKE_NVML says (JSON, `FakeNvml`)."""
     name, memory_bytes = KINDS[kind]
-    sys.modules["pynvml"] = FakeNvml(count, **json.loads(os.environ.get("FAKE_NVML", "{}")))  # type: ignore[assignment]
+    sys.modules["pynvml"] = FakeNvml(
+        count, **json.loads(os.environ.get("FAKE_NVML", "{}"))
+    )  # type: ignore[assignment]
     gpus = tuple(
         Gpu(
             index=index,
@@ -158,19 +205,37 @@ def enter_gpus(count: int, kind: str = "h200") -> None:
 def options(models_dir: Path) -> list[str]:
     """The command line that selects the fake engine and models that are a config.json alone."""
     words = ["--engine", "fake", "--engine-python", f"fake={sys.executable}"]
-    words += ["--perf-report", "no"]  # it takes seconds: the tests of the report ask for it
-    words += ["-p", "xdist.plugin"]  # the one plugin that a project is given: others take a second to load
+    words += [
+        "--perf-report",
+        "no",
+    ]  # it takes seconds: the tests of the report ask for it
+    words += [
+        "-p",
+        "xdist.plugin",
+    ]  # the one plugin that a project is given: others take a second to load
     for name in ITL_S:
-        words += ["--model-dir", f"{name}={make_shell(CATALOGUE[name], models_dir / name)}"]
+        words += [
+            "--model-dir",
+            f"{name}={make_shell(CATALOGUE[name], models_dir / name)}",
+        ]
     return words
 
 
 @contextlib.contextmanager
 def running(itl_s: float) -> Iterator[str]:
     """A fake engine that was not launched by the suite, and its address."""
-    settings = ["--served-model", "llama-small", "--set", "ttft_s=0.005", "--set", f"itl_s={itl_s}"]
+    settings = [
+        "--served-model",
+        "llama-small",
+        "--set",
+        "ttft_s=0.005",
+        "--set",
+        f"itl_s={itl_s}",
+    ]
     command = [sys.executable, str(FAKE_ENGINE), *settings]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True
+    ) as process:
         try:
             assert process.stdout is not None
             yield "http://" + process.stdout.readline().split()[-1]

@@ -12,7 +12,9 @@ from typing import Any
 
 
 @contextmanager
-def front(answer: Callable[[str], dict[str, Any]], status: int = 200) -> Iterator[types.SimpleNamespace]:
+def front(
+    answer: Callable[[str], dict[str, Any]], status: int = 200
+) -> Iterator[types.SimpleNamespace]:
     """Answers every POST with JSON, by its path; `asked` holds (path, body) of each request, `url` is its address."""
     asked: list[tuple[str, Any]] = []
 
@@ -21,7 +23,14 @@ def front(answer: Callable[[str], dict[str, Any]], status: int = 200) -> Iterato
 
         def do_POST(self):
             """One request."""
-            asked.append((self.path, json.loads(self.rfile.read(int(self.headers["Content-Length"])))))
+            asked.append(
+                (
+                    self.path,
+                    json.loads(
+                        self.rfile.read(int(self.headers["Content-Length"]))
+                    ),
+                )
+            )
             self.send_response(status)
             self.end_headers()
             self.wfile.write(json.dumps(answer(self.path)).encode())
@@ -30,6 +39,10 @@ def front(answer: Callable[[str], dict[str, Any]], status: int = 200) -> Iterato
             """Quiet."""
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as found:
-        threading.Thread(target=found.serve_forever, args=(0.01,), daemon=True).start()
-        yield types.SimpleNamespace(url=f"http://127.0.0.1:{found.server_port}", asked=asked)
+        threading.Thread(
+            target=found.serve_forever, args=(0.01,), daemon=True
+        ).start()
+        yield types.SimpleNamespace(
+            url=f"http://127.0.0.1:{found.server_port}", asked=asked
+        )
         found.shutdown()

@@ -1,7 +1,8 @@
 """What does an engine leave behind, when it is killed?
 
-The fake engine, after it has mapped shared memory, bound a socket, and sent a daemon away that no parent knows of. All
-three bear the tag that it finds in SURVIVOR_TAG.
+The fake engine, after it has mapped shared memory, bound a socket, and sent a
+daemon away that no parent knows of. All three bear the tag that it finds in
+SURVIVOR_TAG.
 """
 
 from __future__ import annotations
@@ -49,4 +50,6 @@ def _hoard(tag: str) -> tuple[mmap.mmap, socket.socket]:
 
 if __name__ == "__main__":
     hoard = _hoard(os.environ["SURVIVOR_TAG"])
-    runpy.run_path(str(Path(__file__).with_name("fake_engine.py")), run_name="__main__")
+    runpy.run_path(
+        str(Path(__file__).with_name("fake_engine.py")), run_name="__main__"
+    )

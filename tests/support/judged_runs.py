@@ -9,10 +9,12 @@ from perfgate.load.workload import Workload
 from tests.support import builders as m
 
 ONE, EIGHT = (
-    Workload(name=f"batch-{n}", num_prompts=8 * n, max_concurrency=n) for n in (1, 8)
+    Workload(name=f"batch-{n}", num_prompts=8 * n, max_concurrency=n)
+    for n in (1, 8)
 )
 SLOW, FAST = (
-    Workload(name=f"rate-{n}", num_prompts=100, request_rate=float(n)) for n in (1, 2)
+    Workload(name=f"rate-{n}", num_prompts=100, request_rate=float(n))
+    for n in (1, 2)
 )
 DENSE_1 = msgspec.structs.replace(m.DENSE, tensor_parallel_size=1)
 
@@ -41,7 +43,7 @@ def judged(*outcomes, **how):
     }
     loads[Load(server=m.MOE)] = held
     cases = [
-        m.Case(experiment="E1", metric="output_throughput", of=load)
+        m.Case(experiment="E1", metric="output_throughput", numerator=load)
         for load in loads
         if load.workload
     ]

@@ -23,7 +23,9 @@ exit %d
 """
 
 
-def other_client(folder: Path, figures: Mapping[str, float], code: int = 0) -> str:
+def other_client(
+    folder: Path, figures: Mapping[str, float], code: int = 0
+) -> str:
     """A stand-in for another client's Python: it writes these figures to the result file."""
     script = folder / "python"
     script.write_text(SCRIPT % (json.dumps(figures), code))

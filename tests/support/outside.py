@@ -1,7 +1,7 @@
 """An environment outside the checkout: a wheel in a virtual environment of its own.
 
-Third-party packages are those of the environment that runs the tests, by links; neither the
-checkout nor its editable install can be imported there.
+Third-party packages are those of the environment that runs the tests, by links;
+neither the checkout nor its editable install can be imported there.
 """
 
 from __future__ import annotations
@@ -16,9 +16,17 @@ from pathlib import Path
 
 from tests.support.projects import ROOT
 
-BUILT_FROM = ("pyproject.toml", "README.md", "LICENSE", "perfgate", "fixtures", "baselines")
+BUILT_FROM = (
+    "pyproject.toml",
+    "README.md",
+    "LICENSE",
+    "perfgate",
+    "fixtures",
+    "baselines",
+)
 FAKES = ("fake_engine.py", "fake_stream.py", "fake_suite.py", "fake_nvml.py")
-# The checkout's own package and what makes it importable; and what is to be installed by a test.
+# The checkout's own package and what makes it importable; and what is to be
+# installed by a test.
 LEFT_OUT = ("perfgate", "__editable__", "fixtures")
 
 
@@ -56,7 +64,9 @@ if "FAKE_GPUS" in os.environ:
     fake_suite.enter_gpus(int(os.environ["FAKE_GPUS"]))
 """
 
-    def run(self, folder: Path, *command: str, **variables: str) -> subprocess.CompletedProcess:
+    def run(
+        self, folder: Path, *command: str, **variables: str
+    ) -> subprocess.CompletedProcess:
         """Run Python with these arguments in a folder, as if no checkout existed."""
         leases = str(self.fakes.parent / "leases")
         settings = {"COLUMNS": "200", "PERFGATE_LEASES_DIR": leases}
@@ -70,13 +80,27 @@ if "FAKE_GPUS" in os.environ:
             timeout=300,
         )
 
-    def pytest(self, folder: Path, *options: str, **variables: str) -> subprocess.CompletedProcess:
+    def pytest(
+        self, folder: Path, *options: str, **variables: str
+    ) -> subprocess.CompletedProcess:
         """Run pytest in a folder; only its cache is switched off."""
-        return self.run(folder, "-m", "pytest", "-p", "no:cacheprovider", *options, **variables)
+        return self.run(
+            folder,
+            "-m",
+            "pytest",
+            "-p",
+            "no:cacheprovider",
+            *options,
+            **variables,
+        )
 
-    def perfgate(self, folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    def perfgate(
+        self, folder: Path, *arguments: str
+    ) -> subprocess.CompletedProcess:
         """Run the command perfgate in a folder."""
-        return self.run(folder, str(self.folder / "bin" / "perfgate"), *arguments)
+        return self.run(
+            folder, str(self.folder / "bin" / "perfgate"), *arguments
+        )
 
     def install(self, *what: str | Path) -> subprocess.CompletedProcess:
         """Install with pip from outside, for it has none of its own."""
@@ -97,7 +121,9 @@ def _environ() -> dict[str, str]:
     return {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("PYTEST_", "PERFGATE_", "PYTHONPATH", "FAKE_", "CI"))
+        if not name.startswith(
+            ("PYTEST_", "PERFGATE_", "PYTHONPATH", "FAKE_", "CI")
+        )
     }
 
 
@@ -111,22 +137,47 @@ def build_wheel(folder: Path) -> Path:
         else:
             source.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, source / name)
-    shutil.copytree(ROOT / "tests" / "perf", source / "tests" / "perf", ignore=ignored)
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "--quiet"]
-    command += ["--no-deps", "--no-build-isolation", "--wheel-dir", folder, source]
-    subprocess.run(command, check=True, env=_environ(), capture_output=True, timeout=300)
+    shutil.copytree(
+        ROOT / "tests" / "perf", source / "tests" / "perf", ignore=ignored
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--disable-pip-version-check",
+        "wheel",
+        "--quiet",
+    ]
+    command += [
+        "--no-deps",
+        "--no-build-isolation",
+        "--wheel-dir",
+        folder,
+        source,
+    ]
+    subprocess.run(
+        command, check=True, env=_environ(), capture_output=True, timeout=300
+    )
     (wheel,) = folder.glob("*.whl")
     return wheel
 
 
 def bare_environment(folder: Path, fakes: Path) -> Environment:
     """A virtual environment with all third-party packages, and nothing of this project."""
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True, timeout=300)
+    subprocess.run(
+        [sys.executable, "-m", "venv", "--without-pip", folder],
+        check=True,
+        timeout=300,
+    )
     made = Environment(folder, fakes)
     for place in site.getsitepackages():
         for path in Path(place).iterdir():
             link = made.packages / path.name
-            if not path.name.startswith(LEFT_OUT) and path.suffix != ".pth" and not link.exists():
+            if (
+                not path.name.startswith(LEFT_OUT)
+                and path.suffix != ".pth"
+                and not link.exists()
+            ):
                 link.symlink_to(path)
     support = fakes / "tests" / "support"
     support.mkdir(parents=True, exist_ok=True)
@@ -153,6 +204,12 @@ def write(folder: Path, files: dict[str, str]) -> Path:
 
 def content(folder: Path) -> set[str]:
     """The files below a folder, what Python and pytest keep for themselves left out."""
-    own = {"__pycache__", ".benchmarks", ".hypothesis", ".pytest_cache", ".venv"}
+    own = {
+        "__pycache__",
+        ".benchmarks",
+        ".hypothesis",
+        ".pytest_cache",
+        ".venv",
+    }
     found = (path.relative_to(folder) for path in folder.rglob("*"))
     return {str(path) for path in found if not own & set(path.parts)}

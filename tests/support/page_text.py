@@ -1,8 +1,9 @@
 """The text of a report's page as a person reads it: a line for each element, for goldens.
 
-A heading keeps its level as `#`, a row of a table is one line, and a message that stands in a
-cell follows its row, indented. A drawing is told by its title and by how many marks it has of each
-tag. Of the numbers behind a figure the first rows are kept, the rest by their digest.
+A heading keeps its level as `#`, a row of a table is one line, and a message
+that stands in a cell follows its row, indented. A drawing is told by its title
+and by how many marks it has of each tag. Of the numbers behind a figure the
+first rows are kept, the rest by their digest.
 """
 
 from __future__ import annotations
@@ -12,8 +13,25 @@ from collections import Counter
 from html.parser import HTMLParser
 
 ROWS_OF_A_FIGURE = 10
-HEADINGS = {"title": "title: ", "h1": "# ", "h2": "## ", "h3": "### ", "li": "* ", "dd": "  "}
-LINES = {"p", "dt", "label", "option", "summary", "nav", "div", "section", "figcaption"}
+HEADINGS = {
+    "title": "title: ",
+    "h1": "# ",
+    "h2": "## ",
+    "h3": "### ",
+    "li": "* ",
+    "dd": "  ",
+}
+LINES = {
+    "p",
+    "dt",
+    "label",
+    "option",
+    "summary",
+    "nav",
+    "div",
+    "section",
+    "figcaption",
+}
 LINES |= {"pre", "details", "ul", "dl", "header", "main", "body"}
 UNSEEN = {"style", "script"}
 
@@ -34,7 +52,9 @@ class PageText(HTMLParser):
         self._svg_title = ""
         self._svg_tag = ""
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+    def handle_starttag(
+        self, tag: str, attrs: list[tuple[str, str | None]]
+    ) -> None:
         """A tag opens."""
         if tag in UNSEEN:
             self._unseen = True
@@ -104,7 +124,9 @@ class PageText(HTMLParser):
             self._text += " "
 
     def _end_line(self) -> None:
-        indent = "  " if self._text.startswith("  ") and self._text.strip() else ""
+        indent = (
+            "  " if self._text.startswith("  ") and self._text.strip() else ""
+        )
         line = " ".join(self._text.split())
         self._text = ""
         if line:

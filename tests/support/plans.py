@@ -32,12 +32,21 @@ def fake_plan(
     port = port or free_port()
     return LaunchPlan(
         key="fake-engine",
-        argv=(sys.executable, str(SUPPORT / engine), "--port", str(port), *arguments),
+        argv=(
+            sys.executable,
+            str(SUPPORT / engine),
+            "--port",
+            str(port),
+            *arguments,
+        ),
         env=env,
         host="127.0.0.1",
         port=port,
         health_path="/health",
-        phases=(LogPhase("loading weights", "Loading weights"), LogPhase("listening", "listening on")),
+        phases=(
+            LogPhase("loading weights", "Loading weights"),
+            LogPhase("listening", "listening on"),
+        ),
         remedies=(Remedy("a known mishap", "do what helps against it"),),
         startup_timeout_s=startup_timeout_s,
         gpu_indices=gpu_indices,
@@ -46,11 +55,31 @@ def fake_plan(
 
 def request_for(config, **changes):
     """A request to launch that server; on two cores, or on GPUs 4 and 5."""
-    devices = {"cores": (0, 1)} if config.device == "cpu" else {"gpu_indices": (4, 5)}
-    settings = {"offline": True, "host": "127.0.0.1", "port": 8171, "startup_timeout_s": 300.0} | devices | changes
-    return LaunchRequest(config=config, python=Path("/env/bin/python"), weights="/models/m", **settings)
+    devices = (
+        {"cores": (0, 1)} if config.device == "cpu" else {"gpu_indices": (4, 5)}
+    )
+    settings = (
+        {
+            "offline": True,
+            "host": "127.0.0.1",
+            "port": 8171,
+            "startup_timeout_s": 300.0,
+        }
+        | devices
+        | changes
+    )
+    return LaunchRequest(
+        config=config,
+        python=Path("/env/bin/python"),
+        weights="/models/m",
+        **settings,
+    )
 
 
 def options(argv):
     """Options of a command line that take a value, by name."""
-    return {name: value for name, value in itertools.pairwise(argv) if name.startswith("--")}
+    return {
+        name: value
+        for name, value in itertools.pairwise(argv)
+        if name.startswith("--")
+    }

@@ -65,27 +65,42 @@ H200 = ("-m", "h200", "--tp", "1")
 
 def outcomes(result) -> dict[str, int]:
     """Counts of pytest's own words, deselected ones left out."""
-    return {word: n for word, n in result.parseoutcomes().items() if word not in ("deselected", "warnings")}
+    return {
+        word: n
+        for word, n in result.parseoutcomes().items()
+        if word not in ("deselected", "warnings")
+    }
 
 
 def newest_run(pytester) -> Path:
     """The run directory made last."""
-    return max(path for path in (pytester.path / "runs").iterdir() if path.is_dir())
+    return max(
+        path for path in (pytester.path / "runs").iterdir() if path.is_dir()
+    )
 
 
 def verdicts(run_dir: Path) -> dict[str, str]:
     """What a run decided: hard case -> outcome."""
-    return {row.case: row.outcome for row in load(run_dir).verdicts if row.gate == "hard"}
+    return {
+        row.case: row.outcome
+        for row in load(run_dir).verdicts
+        if row.gate == "hard"
+    }
 
 
 def perfgate(pytester, *args):
     """The command `perfgate`."""
-    command = ["-c", f"import sys; sys.path[:0] = [{str(ROOT)!r}]; from perfgate.cli.main import main; main()"]
+    command = [
+        "-c",
+        f"import sys; sys.path[:0] = [{str(ROOT)!r}]; from perfgate.cli.main import main; main()",
+    ]
     return pytester.run(sys.executable, *command, *args)
 
 
 def record(project, pytester, *options: str) -> None:
     """Take what a run with these options measures over as its baselines."""
     project(*options, "--baseline-record", "--run-dir", "recorded")
-    accepted = perfgate(pytester, "accept", "recorded", "--baselines", "baselines")
+    accepted = perfgate(
+        pytester, "accept", "recorded", "--baselines", "baselines"
+    )
     assert 0 == accepted.ret, accepted.outlines + accepted.errlines

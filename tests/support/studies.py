@@ -9,10 +9,19 @@ from perfgate.study.shipped import shipped
 
 SHIPPED = read_study(shipped().study)
 PLATFORMS = tuple(SHIPPED.platforms)
-GPU_PLATFORMS = tuple(name for name in PLATFORMS if SHIPPED.device_of(name) == "cuda")
+GPU_PLATFORMS = tuple(
+    name for name in PLATFORMS if SHIPPED.device_of(name) == "cuda"
+)
 register(SHIPPED.models.values())
 
 
-def study_of(platform: str, engine: str, tensor_parallel_size: int = 2, load_format: str = "auto") -> Study:
+def study_of(
+    platform: str,
+    engine: str,
+    tensor_parallel_size: int = 2,
+    load_format: str = "auto",
+) -> Study:
     """The shipped study on one platform with one engine."""
-    return study_in(SHIPPED, platform, engine, tensor_parallel_size, load_format)
+    return study_in(
+        SHIPPED, platform, engine, tensor_parallel_size, load_format
+    )

@@ -1,7 +1,8 @@
 """Who is left of a session that was killed?
 
-Sessions are started with a tag in the environment, which every process of theirs inherits; the supervisor, which has
-none, names its session's pid on its command line.
+Sessions are started with a tag in the environment, which every process of
+theirs inherits; the supervisor, which has none, names its session's pid on its
+command line.
 """
 
 from __future__ import annotations
@@ -31,17 +32,31 @@ class Session:
         wait_s: how long it may wait for a lease.
     """
 
-    def __init__(self, folder: Path, command: tuple[str, ...], port: int, wait_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        command: tuple[str, ...],
+        port: int,
+        wait_s: float = 0.0,
+    ) -> None:
         self.tag = uuid.uuid4().hex
         self.output = folder / f"session-{self.tag}.txt"
-        argv = [sys.executable, str(SUPPORT / "fault_session.py"), str(folder), str(port), str(wait_s), *command]
+        argv = [
+            sys.executable,
+            str(SUPPORT / "fault_session.py"),
+            str(folder),
+            str(port),
+            str(wait_s),
+            *command,
+        ]
         with self.output.open("wb") as out:
             self._process = subprocess.Popen(
                 argv,
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env=os.environ | {"PYTHONPATH": str(ROOT), "SURVIVOR_TAG": self.tag},
+                env=os.environ
+                | {"PYTHONPATH": str(ROOT), "SURVIVOR_TAG": self.tag},
             )
         self.pid = self._process.pid
 
@@ -49,15 +64,21 @@ class Session:
         """Wait until it has printed that."""
         self.wait_until(lambda: text in self.output.read_text(), patience_s)
 
-    def wait_until(self, condition: Callable[[], bool], patience_s: float = 60.0) -> None:
+    def wait_until(
+        self, condition: Callable[[], bool], patience_s: float = 60.0
+    ) -> None:
         """Wait for anything, unless the session ends before."""
         until = time.monotonic() + patience_s
         while not condition():
             if self._process.poll() is not None or time.monotonic() > until:
                 self._process.send_signal(signal.SIGUSR1)  # shows where it is
                 time.sleep(0.5)
-                state = f"status {self._process.poll()}; running: {self.running()}"
-                raise AssertionError(f"it did not happen; {state}; it printed {self.output.read_text()}")
+                state = (
+                    f"status {self._process.poll()}; running: {self.running()}"
+                )
+                raise AssertionError(
+                    f"it did not happen; {state}; it printed {self.output.read_text()}"
+                )
             time.sleep(0.02)
 
     def send(self, *numbers: signal.Signals) -> None:
@@ -72,7 +93,9 @@ class Session:
             time.sleep(0.5)
             self._process.kill()
             self._process.wait()
-            raise AssertionError(f"it goes on after {numbers}; it printed {self.output.read_text()}") from None
+            raise AssertionError(
+                f"it goes on after {numbers}; it printed {self.output.read_text()}"
+            ) from None
 
     def send_group(self, number: signal.Signals) -> None:
         """Send a signal to its whole process group, as a CI runner does."""
@@ -89,7 +112,9 @@ class Session:
     def running(self) -> list[str]:
         """Its processes, each with pid and command."""
         return tagged(self.tag) + [
-            f"supervisor {pid}" for pid in running_processes() if f"for-pid-{self.pid}".encode() in arguments(pid)
+            f"supervisor {pid}"
+            for pid in running_processes()
+            if f"for-pid-{self.pid}".encode() in arguments(pid)
         ]
 
 

@@ -14,7 +14,11 @@ from tests.support.projects import CONFTEST, GPU_QUESTIONS, PROJECT_FILE, ROOT
 BUILT_IN_METRICS = dict(metrics.METRICS)
 
 # Other work may take the machine in the middle of an example.
-settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "shared machine",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("shared machine")
 
 
@@ -24,7 +28,13 @@ def libraries_that_load_once():
 
     Here and not at the top, for collecting tests must not wait for them.
     """
-    for name in ("numpy.fft", "scipy.special", "scipy.stats", "matplotlib.figure", "uvloop"):
+    for name in (
+        "numpy.fft",
+        "scipy.special",
+        "scipy.stats",
+        "matplotlib.figure",
+        "uvloop",
+    ):
         importlib.import_module(name)
 
 
@@ -44,7 +54,8 @@ def project(pytester, monkeypatch):
     """A project with the suite's own perf tests, and a way to run pytest in it with the fake engine."""
     monkeypatch.delenv("PERFGATE_GATE", raising=False)
     monkeypatch.delenv("CI", raising=False)
-    # Pytest is started a hundred times: without other plugins, and keeping what was compiled.
+    # Pytest is started a hundred times: without other plugins, and keeping what
+    # was compiled.
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
     # A lease of its own, or tests that run side by side would wait for each other.
@@ -56,9 +67,13 @@ def project(pytester, monkeypatch):
     perf.mkdir(parents=True)
     for file in (ROOT / "tests" / "perf").glob("test_*.py"):
         (perf / file.name).write_text(file.read_text())
-    (pytester.path / "tests" / "test_unit.py").write_text("def test_unit(): pass\n")
+    (pytester.path / "tests" / "test_unit.py").write_text(
+        "def test_unit(): pass\n"
+    )
     options = fake_suite.options(pytester.path / "models")
-    return lambda *args: pytester.runpytest_subprocess("-p", "no:cacheprovider", *options, *args, timeout=300)
+    return lambda *args: pytester.runpytest_subprocess(
+        "-p", "no:cacheprovider", *options, *args, timeout=300
+    )
 
 
 @pytest.fixture
@@ -66,6 +81,8 @@ def gpus(project, pytester, monkeypatch):
     """A project of three questions on one H200."""
     for file in (pytester.path / "tests" / "perf").iterdir():
         file.unlink()
-    (pytester.path / "tests" / "perf" / "test_small.py").write_text(GPU_QUESTIONS)
+    (pytester.path / "tests" / "perf" / "test_small.py").write_text(
+        GPU_QUESTIONS
+    )
     monkeypatch.setenv("FAKE_GPUS", "1")
     return project

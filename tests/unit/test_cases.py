@@ -15,7 +15,11 @@ SINGLE = Workload(name="single-stream", num_prompts=4, max_concurrency=1)
 @pytest.mark.parametrize(
     ("of", "over", "expected"),
     [
-        (Load(server=MOE, workload=CLOSED), None, "vllm-mixtral-small-tp2/closed-c16/itl_median_ms"),
+        (
+            Load(server=MOE, workload=CLOSED),
+            None,
+            "vllm-mixtral-small-tp2/closed-c16/itl_median_ms",
+        ),
         (Load(server=MOE), None, "vllm-mixtral-small-tp2/launch/itl_median_ms"),
         (
             Load(server=MOE, workload=CLOSED),
@@ -36,7 +40,9 @@ SINGLE = Workload(name="single-stream", num_prompts=4, max_concurrency=1)
 )
 def test_id_is_subject_workload_metric(of, over, expected):
     """The id names two servers or two workloads only where they differ."""
-    case = Case(experiment="E1", metric="itl_median_ms", of=of, over=over)
+    case = Case(
+        experiment="E1", metric="itl_median_ms", numerator=of, denominator=over
+    )
 
     assert expected == case.id
     assert expected == f"{case.subject}/{case.workload}/{case.metric}"
@@ -44,14 +50,26 @@ def test_id_is_subject_workload_metric(of, over, expected):
 
 def test_loads_to_measure():
     """The numerator comes first; an absolute needs one load alone."""
-    of, over = Load(server=MOE, workload=CLOSED), Load(server=DENSE, workload=CLOSED)
+    of, over = (
+        Load(server=MOE, workload=CLOSED),
+        Load(server=DENSE, workload=CLOSED),
+    )
 
-    assert (of,) == Case(experiment="E1", metric="itl_median_ms", of=of).loads
-    assert (of, over) == Case(experiment="E1", metric="itl_median_ms", of=of, over=over).loads
+    assert (of,) == Case(
+        experiment="E1", metric="itl_median_ms", numerator=of
+    ).loads
+    assert (of, over) == Case(
+        experiment="E1", metric="itl_median_ms", numerator=of, denominator=over
+    ).loads
 
 
 def test_cases_can_be_compared_and_kept_in_sets():
     """Equal questions are one question."""
     of = Load(server=MOE, workload=CLOSED)
 
-    assert 1 == len({Case(experiment="E1", metric="m", of=of), Case(experiment="E1", metric="m", of=of)})
+    assert 1 == len(
+        {
+            Case(experiment="E1", metric="m", numerator=of),
+            Case(experiment="E1", metric="m", numerator=of),
+        }
+    )

@@ -4,7 +4,9 @@ from pathlib import Path
 
 from perfgate.errors import Failure
 
-FULL = Failure("launching it", "exit 1", "look", Path("logs/x.log"), "last words")
+FULL = Failure(
+    "launching it", "exit 1", "look", Path("logs/x.log"), "last words"
+)
 
 
 def test_one_message():

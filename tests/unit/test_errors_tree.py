@@ -29,7 +29,9 @@ def existing_tree():
         module = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ClassDef):
-                bases = [ast.unparse(base).split(".")[-1] for base in node.bases]
+                bases = [
+                    ast.unparse(base).split(".")[-1] for base in node.bases
+                ]
                 classes.append((node.name, module, bases))
     found = {("Failure", "errors", None)}
     names = {"Failure"}
@@ -50,7 +52,9 @@ def test_the_drawing_is_the_tree():
     existing = existing_tree()
 
     assert set() == existing - set(drawn), "draw these in perfgate/errors.py"
-    assert set() == set(drawn) - existing, "remove these from perfgate/errors.py"
+    assert set() == set(drawn) - existing, (
+        "remove these from perfgate/errors.py"
+    )
     assert len(existing) == len(drawn)
 
 

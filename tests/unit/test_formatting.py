@@ -25,7 +25,13 @@ def test_numbers(value, unit, expected):
 
 
 @pytest.mark.parametrize(
-    ("change", "expected"), [(0.121, "+12.1 %"), (-0.0021, "-0.21 %"), (0.00004, "unchanged"), (0.0, "unchanged")]
+    ("change", "expected"),
+    [
+        (0.121, "+12.1 %"),
+        (-0.0021, "-0.21 %"),
+        (0.00004, "unchanged"),
+        (0.0, "unchanged"),
+    ],
 )
 def test_directions(change, expected):
     """A sign, and a second digit where one would say nothing; what prints as 0.00 % is unchanged."""
@@ -33,7 +39,12 @@ def test_directions(change, expected):
 
 
 @pytest.mark.parametrize(
-    ("number", "noun", "expected"), [(1, "launch", "1 launch"), (6, "launch", "6 launches"), (3, "run", "3 runs")]
+    ("number", "noun", "expected"),
+    [
+        (1, "launch", "1 launch"),
+        (6, "launch", "6 launches"),
+        (3, "run", "3 runs"),
+    ],
 )
 def test_counts(number, noun, expected):
     """One is singular."""
@@ -42,7 +53,10 @@ def test_counts(number, noun, expected):
 
 def test_differences_name_both_values():
     """A changed field, a new one and one that is gone; an empty value is visible."""
-    now, then = {"a": "1", "b": "2", "args": ""}, {"a": "1", "b": "3", "args": "--x", "gone": "4"}
+    now, then = (
+        {"a": "1", "b": "2", "args": ""},
+        {"a": "1", "b": "3", "args": "--x", "gone": "4"},
+    )
     expected = [
         "args: (empty) now, --x in the baseline",
         "b: 2 now, 3 in the baseline",

@@ -28,7 +28,14 @@ def screen():
 
 
 @pytest.mark.parametrize(
-    ("seconds", "shown"), [(0, " 0:00"), (59.9, " 0:59"), (60, " 1:00"), (754, "12:34"), (6000, "100:00")]
+    ("seconds", "shown"),
+    [
+        (0, " 0:00"),
+        (59.9, " 0:59"),
+        (60, " 1:00"),
+        (754, "12:34"),
+        (6000, "100:00"),
+    ],
 )
 def test_lines_bear_the_time_since_the_start(screen, seconds, shown):
     """Minutes and seconds since the session began, whatever the clock's origin."""
@@ -49,7 +56,11 @@ def test_terminal_line_is_rewritten(screen):
     progress.step("closed", 1, 48)
 
     first = "   0:00  warm-up: 9 of 10 requests"
-    assert [first, "\r" + " " * len(first) + "\r", "   0:01  closed: 1 of 48 requests"] == screen.written
+    assert [
+        first,
+        "\r" + " " * len(first) + "\r",
+        "   0:01  closed: 1 of 48 requests",
+    ] == screen.written
 
 
 def test_line_that_stays_replaces_the_rewritten_one(screen):
@@ -61,7 +72,11 @@ def test_line_that_stays_replaces_the_rewritten_one(screen):
     progress.line("next")
 
     width = len("   0:00  closed: 1 of 48 requests")
-    assert ["\r" + " " * width + "\r", "   0:00  done\n", "   0:00  next\n"] == screen.written[1:]
+    assert [
+        "\r" + " " * width + "\r",
+        "   0:00  done\n",
+        "   0:00  next\n",
+    ] == screen.written[1:]
 
 
 def test_terminal_is_written_rarely(screen):

@@ -56,7 +56,17 @@ LEAST_BATCHES = 32  # up to which the line of bytes read is drawn at least
 MOST_TIMELINES = 4  # servers whose repetition is shown
 MOST_BARS = 8  # pairs of numbers of ranks that are drawn
 MOST_INVALID = 2  # repetitions that do not count and are shown as timelines
-PERCENTILES = (1, 5, 10, 25, 50, 75, 90, 95, 99)  # of gaps, in the table of numbers
+PERCENTILES = (
+    1,
+    5,
+    10,
+    25,
+    50,
+    75,
+    90,
+    95,
+    99,
+)  # of gaps, in the table of numbers
 TWO_BATCHES = "it takes closed loops of two batch sizes with valid repetitions"
 BY_BYTES = "bytes read per step, by arithmetic"
 
@@ -104,7 +114,9 @@ def over_rate(index: RunIndex, prefix: str, metric: str, word: str) -> Picture:
     )
     series = series_over(index, rates(index), _rate, metric)
     if not series:
-        return left_out(figure.key, figure.title, "no open loop has a valid repetition")
+        return left_out(
+            figure.key, figure.title, "no open loop has a valid repetition"
+        )
     return figure.drawn(series)
 
 
@@ -145,7 +157,9 @@ class _Ranges:
         lines = []
         rows = []
         for line in series:
-            lines.append((line.server, [(row.x, row.median) for row in line.levels]))
+            lines.append(
+                (line.server, [(row.x, row.median) for row in line.levels])
+            )
             for row in line.levels:
                 numbers = map(number, (row.x, row.median, row.low, row.high))
                 rows.append((line.server, *numbers))
@@ -219,7 +233,9 @@ def throughput_over_ranks(index: RunIndex, prefix: str) -> Picture:
     pairs = _rank_pairs(index)
     if not pairs:
         return left_out(
-            key, title, "no model was measured under one load with two numbers of ranks"
+            key,
+            title,
+            "no model was measured under one load with two numbers of ranks",
         )
 
     def paint(figure: Figure) -> None:
@@ -239,7 +255,14 @@ def throughput_over_ranks(index: RunIndex, prefix: str) -> Picture:
         title=title,
         caption=caption,
         description=f"Output throughput under {', '.join(workloads)}. {'; '.join(ratios)}.",
-        columns=("workload", "fewer ranks", "tok/s", "more ranks", "tok/s", "ratio"),
+        columns=(
+            "workload",
+            "fewer ranks",
+            "tok/s",
+            "more ranks",
+            "tok/s",
+            "ratio",
+        ),
         rows=tuple(rows),
     )
     return picture.drawn(paint)
@@ -256,7 +279,9 @@ def _rank_pairs(index: RunIndex) -> list[_RankPair]:
     return pairs
 
 
-def _paint_ranks(figure: Figure, index: RunIndex, pairs: Sequence[_RankPair]) -> None:
+def _paint_ranks(
+    figure: Figure, index: RunIndex, pairs: Sequence[_RankPair]
+) -> None:
     axes = axis(figure, "", "output tokens/s")
     positions = np.arange(len(pairs))
     servers = configs(index)
@@ -320,7 +345,9 @@ def sparse_over_dense(index: RunIndex, prefix: str) -> Picture:
     for ratio in ratios:
         for point in ratio.points:
             measured, line = f"{point.measured:.2f}x", f"{point.line:.2f}x"
-            rows.append((ratio.name, point.workload, str(point.batch), measured, line))
+            rows.append(
+                (ratio.name, point.workload, str(point.batch), measured, line)
+            )
     caption = (
         "The dashed line is the ratio of the bytes that a decode step reads with "
         "uniform routing. Below it something "
@@ -332,7 +359,13 @@ def sparse_over_dense(index: RunIndex, prefix: str) -> Picture:
         title=title,
         caption=caption,
         description=description,
-        columns=("pair", "workload", "requests in flight", "measured", "by bytes read"),
+        columns=(
+            "pair",
+            "workload",
+            "requests in flight",
+            "measured",
+            "by bytes read",
+        ),
         rows=tuple(rows),
     )
     return picture.drawn(paint)
@@ -349,7 +382,9 @@ def _ratios(index: RunIndex) -> list[_Ratio]:
         if not points or sparse_shape is None or dense_shape is None:
             continue
         ranks, dtype = sparse_config.tensor_parallel_size, sparse_config.dtype
-        context = bandwidth.context_of(index.results.workloads[points[-1].workload])
+        context = bandwidth.context_of(
+            index.results.workloads[points[-1].workload]
+        )
         bound = []
         for batch in range(1, max(LEAST_BATCHES, points[-1].batch) + 1):
             ratio = estimate.step_ratio(
@@ -361,7 +396,9 @@ def _ratios(index: RunIndex) -> list[_Ratio]:
 
 
 def _paint_ratios(figure: Figure, ratios: Sequence[_Ratio]) -> None:
-    axes = axis(figure, "requests in flight", "median ITL, sparse / dense", log_x=True)
+    axes = axis(
+        figure, "requests in flight", "median ITL, sparse / dense", log_x=True
+    )
     batch, bound = zip(*ratios[0].bound, strict=True)
     axes.plot(batch, bound, color=TEXT, linestyle="--", label=BY_BYTES)
     for position, ratio in enumerate(ratios[:MOST_SERIES]):
@@ -392,7 +429,9 @@ def gap_distribution(index: RunIndex, prefix: str) -> Picture:
     rows = []
     parts = []
     for server, values in gaps.items():
-        percentiles = [number(float(p)) for p in np.percentile(values, PERCENTILES)]
+        percentiles = [
+            number(float(p)) for p in np.percentile(values, PERCENTILES)
+        ]
         rows.append((server, str(len(values)), *percentiles))
         half, most = np.percentile(values, (50, 99))
         parts.append(
@@ -426,7 +465,9 @@ def _gaps(index: RunIndex, workload: Workload) -> dict[str, np.ndarray]:
 
 def _paint_gaps(figure: Figure, gaps: dict[str, np.ndarray]) -> None:
     shares = np.concatenate([[0.1], np.arange(1, 100), [99.5, 99.9]])
-    axes = axis(figure, "gap between two tokens, ms (log)", "gaps at most so long, %")
+    axes = axis(
+        figure, "gap between two tokens, ms (log)", "gaps at most so long, %"
+    )
     axes.set_xscale("log")
     for position, server in enumerate(list(gaps)[:MOST_SERIES]):
         look = style(position) | {"markevery": 15}
@@ -454,7 +495,9 @@ def timelines(index: RunIndex, prefix: str) -> list[Picture]:
     for position, shown in enumerate(_shown(index)):
         line = timeline(shown.repetition)
         if line is not None:
-            pictures.append(_timeline(f"{prefix}timeline-{position}", shown, line))
+            pictures.append(
+                _timeline(f"{prefix}timeline-{position}", shown, line)
+            )
     if pictures:
         return pictures
     why = "no repetition has requests of two tokens or more"

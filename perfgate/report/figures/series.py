@@ -270,10 +270,16 @@ def timeline(repetition: Repetition, slices: int = SLICES) -> Timeline | None:
     return Timeline(middle / 1000, median, longest, np.array(in_flight))
 
 
-def _streams(repetition: Repetition) -> Iterator[tuple[float, float, RequestRow]]:
+def _streams(
+    repetition: Repetition,
+) -> Iterator[tuple[float, float, RequestRow]]:
     """(sent, time to first token, request) of the requests with two tokens or more; in ms."""
     for request in repetition.requests:
-        if request.sent_ms is None or request.ttft_ms is None or not request.itl_ms:
+        if (
+            request.sent_ms is None
+            or request.ttft_ms is None
+            or not request.itl_ms
+        ):
             continue
         yield request.sent_ms, request.ttft_ms, request
 

@@ -49,14 +49,19 @@ MEMORY_PARTS = ("weights", "KV cache", "graphs", "everything else")
 def memory(index: RunIndex, prefix: str) -> Picture:
     """What each rank's memory holds: weights, KV cache, graphs, the rest."""
     on_cpu = any(config.device == "cpu" for config in configs(index).values())
-    key, title = f"{prefix}memory", "Memory per rank" if on_cpu else "Memory per GPU"
+    key, title = (
+        f"{prefix}memory",
+        "Memory per rank" if on_cpu else "Memory per GPU",
+    )
     bars = {}
     for server in index.results.servers:
         parts_bytes = _memory_parts_bytes(index, server)
         if parts_bytes is not None:
             bars[server] = parts_bytes
     if not bars:
-        return left_out(key, title, "no launch reported its weights and its memory")
+        return left_out(
+            key, title, "no launch reported its weights and its memory"
+        )
 
     def paint(figure: Figure) -> None:
         _paint_memory(figure, bars)
@@ -69,9 +74,7 @@ def memory(index: RunIndex, prefix: str) -> Picture:
         parts = zip(MEMORY_PARTS, sizes, strict=True)
         text = ", ".join(f"{name} {size}" for name, size in parts)
         descriptions.append(f"{server}: {text}")
-    caption = (
-        "The first launch of each server. The KV cache is what the engine reserves."
-    )
+    caption = "The first launch of each server. The KV cache is what the engine reserves."
     if on_cpu:
         caption += " On the CPU it is the peak of all processes, shared evenly among the ranks."
     picture = Picture(
@@ -108,7 +111,9 @@ def _paint_memory(figure: Figure, bars: Mapping[str, Sequence[float]]) -> None:
     legend(figure, axes, columns=4)
 
 
-def _memory_parts_bytes(index: RunIndex, server: str) -> tuple[float, ...] | None:
+def _memory_parts_bytes(
+    index: RunIndex, server: str
+) -> tuple[float, ...] | None:
     """Bytes on each rank.
 
     A KV cache that the system has not given yet makes the rest negative: drawn as 0.
@@ -127,10 +132,7 @@ def _memory_parts_bytes(index: RunIndex, server: str) -> tuple[float, ...] | Non
 
 
 def launches(
-    reader: RunReader,
-    ordered: Sequence[Verdict],
-    find: Find,
-    prefix: str,
+    reader: RunReader, ordered: Sequence[Verdict], find: Find, prefix: str
 ) -> list[Picture]:
     """Each launch of the judged cases as a dot on the band in which it passes, in several figures.
 
@@ -167,15 +169,21 @@ def launches(
     return pictures
 
 
-def _launches(key: str, title: str, caption: str, lines: Sequence[_Line]) -> Picture:
+def _launches(
+    key: str, title: str, caption: str, lines: Sequence[_Line]
+) -> Picture:
     def paint(figure: Figure) -> None:
         _paint_launches(figure, lines)
 
     rows = []
     bad = []
     for line in lines:
-        changes = ", ".join(f"{change:+.1f} %" for change in line.changes(line.values))
-        rows.append((line.row.case, line.row.outcome, changes or "-", line.range))
+        changes = ", ".join(
+            f"{change:+.1f} %" for change in line.changes(line.values)
+        )
+        rows.append(
+            (line.row.case, line.row.outcome, changes or "-", line.range)
+        )
         if line.is_bad:
             bad.append(line.row.case)
     description = (
@@ -199,9 +207,13 @@ def _paint_launches(figure: Figure, lines: Sequence[_Line]) -> None:
     axes = axis(figure, "change from the baseline, %", "")
     for at, line in enumerate(lines):
         low, high = line.band
-        axes.barh(at, high - low, left=low, height=0.34, color=BAND, edgecolor=GRID)
+        axes.barh(
+            at, high - low, left=low, height=0.34, color=BAND, edgecolor=GRID
+        )
         tick: dict[str, Any] = {"color": TEXT, "markersize": 6, "alpha": 0.6}
-        axes.plot(line.changes(line.recorded), [at] * len(line.recorded), "|", **tick)
+        axes.plot(
+            line.changes(line.recorded), [at] * len(line.recorded), "|", **tick
+        )
         dot: dict[str, Any] = {"color": SERIES[0], "marker": "o"}
         if line.is_bad:
             dot = {"color": BAD, "marker": "X"}
@@ -226,7 +238,9 @@ def _paint_launches(figure: Figure, lines: Sequence[_Line]) -> None:
     axes.grid(visible=False, axis="y")
 
 
-def _lines(reader: RunReader, ordered: Sequence[Verdict], find: Find) -> list[_Line]:
+def _lines(
+    reader: RunReader, ordered: Sequence[Verdict], find: Find
+) -> list[_Line]:
     """The judged cases with a baseline, their launches and what they were compared with."""
     cases = {case.id: case for case in reader.results.cases}
     lines = []
@@ -252,7 +266,7 @@ def _recorded_values(
     baseline = find(case, label)
     if not isinstance(baseline, Recorded):
         return []
-    policy = policy_for(label, case.metric, case.over is not None)
+    policy = policy_for(label, case.metric, case.denominator is not None)
     narrowed = narrow_to(baseline, observation.machine, policy)
     return values_of(narrowed.metric.launches)
 
@@ -266,7 +280,9 @@ class _Line:
     recorded: tuple[float, ...]
 
     def changes(self, values: Sequence[float]) -> list[float]:
-        return [(value / (self.row.baseline or value) - 1) * 100 for value in values]
+        return [
+            (value / (self.row.baseline or value) - 1) * 100 for value in values
+        ]
 
     @property
     def is_bad(self) -> bool:
@@ -358,7 +374,11 @@ def _paint_trend(figure: Figure, line: Trend) -> None:
     for position, point in enumerate(line.points):
         label = "change point" if position == 0 else None
         axes.axvline(
-            point.index + 0.5, color=BAD, linestyle="--", linewidth=1, label=label
+            point.index + 0.5,
+            color=BAD,
+            linestyle="--",
+            linewidth=1,
+            label=label,
         )
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     legend(figure, axes, columns=3)

@@ -83,15 +83,23 @@ def decoding(index: RunIndex, prefix: str) -> Picture:
     key, title = f"{prefix}bandwidth", "Memory bandwidth that decoding got"
     points = bandwidth.points(index)
     if not points:
-        return left_out(key, title, "it takes a closed loop with valid repetitions")
+        return left_out(
+            key, title, "it takes a closed loop with valid repetitions"
+        )
     is_peak_known = all(point.utilisation is not None for point in points)
-    y = "% of the GPUs' peak bandwidth" if is_peak_known else "GB/s over all ranks"
+    y = (
+        "% of the GPUs' peak bandwidth"
+        if is_peak_known
+        else "GB/s over all ranks"
+    )
     by_server: dict[str, list[tuple[float, float]]] = {}
     for point in points:
         height = point.bandwidth_gb_s
         if is_peak_known:
             height = 100 * (point.utilisation or 0.0)
-        by_server.setdefault(point.server, []).append((float(point.batch), height))
+        by_server.setdefault(point.server, []).append(
+            (float(point.batch), height)
+        )
     lines = list(by_server.items())
 
     def paint(figure: Figure) -> None:
@@ -181,9 +189,17 @@ def expert_parallelism(index: RunIndex, prefix: str) -> Picture:
         ratio = f"{row.ratio:.2f}x"
         parts.append(f"{row.server}, {row.label}: {ratio}")
         rows.append(
-            (row.server, row.label, number(row.spread), number(row.split), ratio)
+            (
+                row.server,
+                row.label,
+                number(row.spread),
+                number(row.split),
+                ratio,
+            )
         )
-    exchanged = dict.fromkeys(_exchanged(servers[spread]) for spread, _ in pairs)
+    exchanged = dict.fromkeys(
+        _exchanged(servers[spread]) for spread, _ in pairs
+    )
     picture = Picture(
         key=key,
         title=title,
@@ -195,7 +211,9 @@ def expert_parallelism(index: RunIndex, prefix: str) -> Picture:
     return picture.drawn(paint, (WIDTH, 0.9 + 0.35 * len(found)))
 
 
-def _expert_parallel_pairs(servers: dict[str, ServerConfig]) -> list[tuple[str, str]]:
+def _expert_parallel_pairs(
+    servers: dict[str, ServerConfig],
+) -> list[tuple[str, str]]:
     """(expert parallel, tensor parallel) of servers that are alike but for that."""
     pairs = []
     for spread, config in servers.items():
@@ -223,7 +241,9 @@ def _spread_over_split(
                 below = level(index, split, workload, metric)
                 if above is not None and below is not None:
                     label = f"{workload}: {words}"
-                    found.append(_Spread(spread, label, above.median, below.median))
+                    found.append(
+                        _Spread(spread, label, above.median, below.median)
+                    )
     return found
 
 
@@ -232,7 +252,9 @@ def _exchanged(config: ServerConfig) -> str:
     shape = architecture_of(config)
     if shape is None:
         return ""
-    sent = estimate.communication(shape, config.tensor_parallel_size, config.dtype)
+    sent = estimate.communication(
+        shape, config.tensor_parallel_size, config.dtype
+    )
     return (
         f"By arithmetic each token of {config.model} makes {config.tensor_parallel_size} ranks sum "
         f"{sent.all_reduce / 1024:,.0f} KiB of vectors, with experts split as "
@@ -296,7 +318,7 @@ def _recorded(
     not_compared = (None, Outcome.INCOMPARABLE, Outcome.NO_BASELINE)
     outcomes = {row.case: row.outcome for row in results.verdicts}
     for case in results.cases:
-        load = case.of.server.key, case.of.workload_name
+        load = case.numerator.server.key, case.numerator.workload_name
         if case.metric != SHARES or load != (server, workload):
             continue
         if outcomes.get(case.id) in not_compared:
@@ -372,7 +394,9 @@ class _Heat:
             values: what the shares amount to, for the caption.
         """
         if self.load.size > MOST_CELLS:
-            why = f"{self.load.size:,} cells are too many; results.json has them"
+            why = (
+                f"{self.load.size:,} cells are too many; results.json has them"
+            )
             return left_out(key, title, why)
         layers = self.load.shape[0]
         caption = (
@@ -391,7 +415,9 @@ class _Heat:
 
     def _description(self) -> str:
         layers, experts = self.load.shape
-        layer, expert = np.unravel_index(int(self.load.argmax()), self.load.shape)
+        layer, expert = np.unravel_index(
+            int(self.load.argmax()), self.load.shape
+        )
         most = formatting.percent(float(self.load.max()))
         text = (
             f"{layers} layers of {experts} experts. The busiest, expert {expert} of "
@@ -419,13 +445,17 @@ class _Heat:
         rows = []
         for layer in range(self.load.shape[0]):
             cells = [str(layer)]
-            row = zip(self.load[layer], self.low[layer], self.high[layer], strict=True)
+            row = zip(
+                self.load[layer], self.low[layer], self.high[layer], strict=True
+            )
             for share, low, high in row:
                 within = f"{_bare_percent(low)} to {_bare_percent(high)}"
                 cells.append(f"{formatting.percent(float(share))} ({within})")
             if self.before is not None and self.moved is not None:
                 shares_before = [*self.before[layer], self.moved[layer]]
-                cells += [formatting.percent(float(share)) for share in shares_before]
+                cells += [
+                    formatting.percent(float(share)) for share in shares_before
+                ]
             rows.append(tuple(cells))
         return rows
 
@@ -434,7 +464,10 @@ class _Heat:
         maps = [("expert", self.load)]
         if self.before is not None:
             top = max(top, float(self.before.max()))
-            maps = [("expert, this run", self.load), ("expert, recorded", self.before)]
+            maps = [
+                ("expert, this run", self.load),
+                ("expert, recorded", self.before),
+            ]
         panels = figure.subplots(1, len(maps), sharey=True, squeeze=False)[0]
         for axes, (label, load) in zip(panels, maps, strict=True):
             _paint_cells(axes, load, top)

@@ -74,7 +74,9 @@ class FootprintProbe:
             memory_gb = self._memory_bytes() / 1e9
         except Failure:  # `finish` notes it
             return NOTHING
-        return Figures(values={"output_throughput_per_gb": throughput / memory_gb})
+        return Figures(
+            values={"output_throughput_per_gb": throughput / memory_gb}
+        )
 
     def finish(self, is_part: bool) -> Figures:
         """Weights, memory and its peak; after a part of the load the weights alone."""
@@ -96,10 +98,7 @@ class FootprintProbe:
             for name in LOAD_DEPENDENT & values.keys():
                 del values[name]
         values |= self._rest(values)
-        return Figures(
-            values=values,
-            notes=tuple(notes),
-        )
+        return Figures(values=values, notes=tuple(notes))
 
     def stop(self) -> None:
         """Sample no more."""
@@ -136,7 +135,9 @@ class FootprintProbe:
         if self._config.device == "cpu":
             return float(memory.process_peak_bytes(self._server.pids()))
         if self._sampler is None:
-            return max(self._peak_bytes, _largest_bytes(self._server.gpu_indices))
+            return max(
+                self._peak_bytes, _largest_bytes(self._server.gpu_indices)
+            )
         return max(self._peak_bytes, self._sampler.peak())
 
     def _kv_cache(self) -> dict[str, float]:

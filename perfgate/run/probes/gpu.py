@@ -38,11 +38,7 @@ class GpuProbe:
         run_dir: Path,
         is_sampled: bool,
     ) -> None:
-        self._header = Header(
-            server=server,
-            launch=launch,
-            gpus=gpu_indices,
-        )
+        self._header = Header(server=server, launch=launch, gpus=gpu_indices)
         self._path: Path | None = None
         if is_sampled:
             self._path = series_path(run_dir, server, launch)
@@ -79,16 +75,13 @@ class GpuProbe:
         used_j = energy_j(gpus)
         values: dict[str, float] = {}
         if used_j is not None and repetition.output_tokens:
-            values["energy_per_output_token_j"] = used_j / repetition.output_tokens
+            values["energy_per_output_token_j"] = (
+                used_j / repetition.output_tokens
+            )
         invalid, notes = throttled(gpus)
         if self._telemetry.failure is not None:
             notes = (*notes, self._telemetry.failure)
-        return Figures(
-            values=values,
-            notes=notes,
-            invalid=invalid,
-            gpus=gpus,
-        )
+        return Figures(values=values, notes=notes, invalid=invalid, gpus=gpus)
 
     def finish(self, is_part: bool) -> Figures:
         """Nothing: all figures are of repetitions."""

@@ -64,7 +64,9 @@ class Probe(Protocol):
         """Read no more; does nothing if it was not started."""
 
 
-def with_figures(repetition: Repetition, figures: Iterable[Figures]) -> Repetition:
+def with_figures(
+    repetition: Repetition, figures: Iterable[Figures]
+) -> Repetition:
     """The repetition with everything that probes read of it."""
     values = dict(repetition.values)
     invalid = repetition.invalid

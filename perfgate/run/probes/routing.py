@@ -120,7 +120,9 @@ def read_routing(
                 ),
                 remedy=failure.remedy,
             ) from failure
-        counts.append(routing_stats.count(experts, architecture.num_local_experts))
+        counts.append(
+            routing_stats.count(experts, architecture.num_local_experts)
+        )
     return Routing(
         top_k=architecture.num_experts_per_tok,
         ranks=ranks_of(config),
@@ -129,10 +131,7 @@ def read_routing(
 
 
 def _routing_request(
-    config: ServerConfig,
-    url: str,
-    request: Request,
-    architecture: Architecture,
+    config: ServerConfig, url: str, request: Request, architecture: Architecture
 ) -> RoutingRequest:
     return RoutingRequest(
         config=config,

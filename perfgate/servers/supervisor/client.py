@@ -186,7 +186,9 @@ class Launched:
             ready.append(number)
         with self._lock:
             if self._status in ready and not self._is_closed:
-                with contextlib.suppress(BlockingIOError):  # another thread was faster
+                with contextlib.suppress(
+                    BlockingIOError
+                ):  # another thread was faster
                     data = os.read(self._status, _READ_BYTES)
                     self._take(data)
         return or_readable in ready

@@ -229,7 +229,12 @@ def _wake_pipe() -> int:
     os.set_blocking(write_end, False)
     signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
     # Handlers, for the server would inherit signals that are ignored.
-    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in (
+        signal.SIGCHLD,
+        signal.SIGTERM,
+        signal.SIGINT,
+        signal.SIGHUP,
+    ):
         signal.signal(number, lambda *_: None)
     return read_end
 

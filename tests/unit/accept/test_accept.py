@@ -30,9 +30,14 @@ def saved(tmp_path):
 
     def save(number, *throughputs, cases=(m.THROUGHPUT,), **how):
         values = {
-            m.MOE_LOAD: {"output_throughput": throughputs, "itl_median_ms": [1e4 / (v or 1) for v in throughputs]}
+            m.MOE_LOAD: {
+                "output_throughput": throughputs,
+                "itl_median_ms": [1e4 / (v or 1) for v in throughputs],
+            }
         }
-        results = m.run(values, cases, run_id=f"202606{number:02}-120000-1", **how)
+        results = m.run(
+            values, cases, run_id=f"202606{number:02}-120000-1", **how
+        )
         rundata.save(results, tmp_path / f"run-{number}")
         return tmp_path / f"run-{number}"
 
@@ -54,8 +59,15 @@ def test_six_runs_at_once_make_a_firm_baseline(saved, store):
     folders = [saved(n, 1000 * factor) for n, factor in enumerate(m.QUIET, 1)]
     taken(folders, store)
     metric = metric_in(store)
-    assert (6, 6, 0.02, "hard") == (len(metric.launches), metric.runs, metric.target_effect, metric.gate)
-    assert 6 == len(read_recorded(store.path(m.THROUGHPUT, "h200x2")).provenance)
+    assert (6, 6, 0.02, "hard") == (
+        len(metric.launches),
+        metric.runs,
+        metric.target_effect,
+        metric.gate,
+    )
+    assert 6 == len(
+        read_recorded(store.path(m.THROUGHPUT, "h200x2")).provenance
+    )
 
 
 def test_first_run_is_provisional_and_then_judges(saved, store):
@@ -72,7 +84,9 @@ def test_passing_launches_join_and_double_runs_do_not(saved, store):
     second = saved(2, 1001.0)
     taken([second], store)
     taken([second], store)
-    assert [1000.0, 1001.0] == [point.value for point in metric_in(store).launches]
+    assert [1000.0, 1001.0] == [
+        point.value for point in metric_in(store).launches
+    ]
 
 
 def test_the_oldest_launches_go(saved, store):
@@ -87,7 +101,9 @@ def test_the_oldest_launches_go(saved, store):
 
 def test_improvement_replaces(saved, store):
     """A value that improved starts anew: the mean of before and after describes neither."""
-    taken([saved(n, 1000 * factor) for n, factor in enumerate(m.QUIET, 1)], store)
+    taken(
+        [saved(n, 1000 * factor) for n, factor in enumerate(m.QUIET, 1)], store
+    )
     accepted = taken([saved(9, 1200.0)], store)
     assert [1200.0] == [point.value for point in metric_in(store).launches]
     assert "replaces the recorded launches" in accepted.table
@@ -95,14 +111,18 @@ def test_improvement_replaces(saved, store):
 
 def test_worse_values_need_a_reason(saved, store):
     """A loss of 10 % is refused without a reason, and the file stays; with one it is stored with the run."""
-    taken([saved(n, 1000 * factor) for n, factor in enumerate(m.QUIET, 1)], store)
+    taken(
+        [saved(n, 1000 * factor) for n, factor in enumerate(m.QUIET, 1)], store
+    )
     worse = saved(9, 900.0)
     with pytest.raises(RecordingRefused, match="worse: give a --reason"):
         taken([worse], store)
     assert 6 == len(metric_in(store).launches)
     taken([worse], store, reason="determinism mode is on by default now")
     file = read_recorded(store.path(m.THROUGHPUT, "h200x2"))
-    assert ["determinism mode is on by default now"] == [entry.reason for entry in file.provenance]
+    assert ["determinism mode is on by default now"] == [
+        entry.reason for entry in file.provenance
+    ]
 
 
 def test_ci_never_accepts(saved, store):
@@ -116,39 +136,58 @@ def cut_off(folder, *servers):
     """The run was ended by somebody, while these servers were measured."""
     results = rundata.load(folder)
     launches = tuple(
-        msgspec.structs.replace(launch, measured=launch.server not in servers) for launch in results.launches
+        msgspec.structs.replace(launch, measured=launch.server not in servers)
+        for launch in results.launches
     )
-    rundata.save(msgspec.structs.replace(results, complete=False, launches=launches), folder)
+    rundata.save(
+        msgspec.structs.replace(results, complete=False, launches=launches),
+        folder,
+    )
 
 
 def test_run_without_a_whole_launch_is_refused(saved, store):
     """A session that was interrupted in its only launch is no baseline."""
     folder = saved(1, 1000.0)
     cut_off(folder, m.MOE_LOAD.server.key)
-    with pytest.raises(RecordingRefused, match="cut off before it had measured a whole launch"):
+    with pytest.raises(
+        RecordingRefused, match="cut off before it had measured a whole launch"
+    ):
         taken([folder], store)
 
 
 def test_whole_launch_of_a_run_that_was_cut_off_is_taken(saved, store):
     """What was measured is not lost with a machine; the launch that was cut off is refused by name, and its ratio."""
-    dense = msgspec.structs.replace(m.THROUGHPUT, of=m.DENSE_LOAD)
-    ratio = msgspec.structs.replace(m.THROUGHPUT, over=m.DENSE_LOAD)
+    dense = msgspec.structs.replace(m.THROUGHPUT, numerator=m.DENSE_LOAD)
+    ratio = msgspec.structs.replace(m.THROUGHPUT, denominator=m.DENSE_LOAD)
     folder = saved(1, 1000.0)
-    values = {load: {"output_throughput": [9000.0]} for load in (m.MOE_LOAD, m.DENSE_LOAD)}
+    values = {
+        load: {"output_throughput": [9000.0]}
+        for load in (m.MOE_LOAD, m.DENSE_LOAD)
+    }
     rundata.save(m.run(values, [m.THROUGHPUT, dense, ratio]), folder)
     cut_off(folder, m.MOE_LOAD.server.key)
 
-    with pytest.raises(RecordingRefused, match=f"was cut off in a launch of {m.MOE_LOAD.server.key}: finish it") as no:
+    with pytest.raises(
+        RecordingRefused,
+        match=f"was cut off in a launch of {m.MOE_LOAD.server.key}: finish it",
+    ) as no:
         taken([folder], store)
-    assert [f"{m.THROUGHPUT.id} and 1 more"] == [line.split(": ")[0].strip() for line in no.value.seen.splitlines()]
+    assert [f"{m.THROUGHPUT.id} and 1 more"] == [
+        line.split(": ")[0].strip() for line in no.value.seen.splitlines()
+    ]
     assert not store.path(dense, "h200x2").exists()
     taken([folder], store, only=(dense.id,))
-    assert [9000.0] == [point.value for point in metric_in(store, dense).launches]
+    assert [9000.0] == [
+        point.value for point in metric_in(store, dense).launches
+    ]
 
 
 def test_injected_run_is_refused(saved, store):
     """A run whose servers were changed on purpose is no baseline."""
-    with pytest.raises(RecordingRefused, match="changed on purpose: INJECTED token_delay_ms 5 ms"):
+    with pytest.raises(
+        RecordingRefused,
+        match="changed on purpose: INJECTED token_delay_ms 5 ms",
+    ):
         taken([saved(1, 1000.0, injected={"token_delay_ms": 5.0})], store)
 
 
@@ -158,13 +197,15 @@ def test_invalid_case_is_refused_and_the_rest_can_be_taken(saved, store):
         m.MOE_LOAD: {"output_throughput": [None]},
         m.DENSE_LOAD: {"output_throughput": [9000.0]},
     }
-    dense = msgspec.structs.replace(m.THROUGHPUT, of=m.DENSE_LOAD)
+    dense = msgspec.structs.replace(m.THROUGHPUT, numerator=m.DENSE_LOAD)
     folder = saved(1, 1000.0)
     rundata.save(m.run(values, [m.THROUGHPUT, dense]), folder)
     with pytest.raises(RecordingRefused, match="invalid for it"):
         taken([folder], store)
     taken([folder], store, only=("*llama*",))
-    assert [9000.0] == [point.value for point in metric_in(store, dense).launches]
+    assert [9000.0] == [
+        point.value for point in metric_in(store, dense).launches
+    ]
     assert not store.path(m.THROUGHPUT, "h200x2").exists()
 
 
@@ -189,34 +230,62 @@ def test_promise_that_cannot_be_kept_is_not_made(saved, store):
     folders = [saved(n, 1000 * factor) for n, factor in enumerate(NOISY, 1)]
     done = taken(folders, store)
     assert ("hard", None) == (metric_in(store).gate, metric_in(store).reason)
-    assert "report-only up to its threshold: the minimum detectable effect is" in done.table
+    assert (
+        "report-only up to its threshold: the minimum detectable effect is"
+        in done.table
+    )
     with pytest.raises(RecordingRefused, match="cannot be detected"):
-        taken(folders, store, delta=0.05, reason="I want it so")
+        taken(folders, store, target_effect=0.05, reason="I want it so")
     with pytest.raises(RecordingRefused, match="needs a reason"):
-        taken(folders, store, delta=0.25)
+        taken(folders, store, target_effect=0.25)
     taken(folders, store, report_only=True)
     assert "report" == metric_in(store).gate
-    taken(folders, store, delta=0.25, reason="shared host", replace=True)
-    assert ("hard", 0.25, "shared host") == (metric_in(store).gate, metric_in(store).target_effect, metric_in(store).reason)
+    taken(
+        folders, store, target_effect=0.25, reason="shared host", replace=True
+    )
+    assert ("hard", 0.25, "shared host") == (
+        metric_in(store).gate,
+        metric_in(store).target_effect,
+        metric_in(store).reason,
+    )
 
 
 def test_launches_that_detect_nothing_can_be_read_again(saved, store):
     """Launches that scatter by a factor of two detect neither the loss of all throughput nor a latency doubled."""
-    folders = [saved(n, 1000.0 * 2.0 ** (n % 3), cases=(m.THROUGHPUT, m.ITL)) for n in range(1, 7)]
+    folders = [
+        saved(n, 1000.0 * 2.0 ** (n % 3), cases=(m.THROUGHPUT, m.ITL))
+        for n in range(1, 7)
+    ]
     taken(folders, store, report_only=True)
 
     metrics = read_recorded(store.path(m.THROUGHPUT, "h200x2")).metrics
     assert 0.95 == metrics["output_throughput"].target_effect
     assert 1 < metrics["itl_median_ms"].target_effect
     with pytest.raises(RecordingRefused, match=r"cannot lose 100\.0 %"):
-        taken(folders, store, delta=1.0, reason="all of it", replace=True, only=("*/output_throughput",))
+        taken(
+            folders,
+            store,
+            target_effect=1.0,
+            reason="all of it",
+            replace=True,
+            only=("*/output_throughput",),
+        )
 
 
 def test_wide_promise_survives_further_launches(saved, store):
     """A reason once given for a wide promise need not be given again for each further run."""
-    taken([saved(n, 1000 * factor) for n, factor in enumerate(NOISY, 1)], store, delta=0.25, reason="shared host")
+    taken(
+        [saved(n, 1000 * factor) for n, factor in enumerate(NOISY, 1)],
+        store,
+        target_effect=0.25,
+        reason="shared host",
+    )
     taken([saved(7, 1001.0)], store)
-    assert (7, 0.25, "shared host") == (len(metric_in(store).launches), metric_in(store).target_effect, metric_in(store).reason)
+    assert (7, 0.25, "shared host") == (
+        len(metric_in(store).launches),
+        metric_in(store).target_effect,
+        metric_in(store).reason,
+    )
 
 
 def test_reported_only_stays_so_until_it_is_said_otherwise(saved, store):
@@ -229,13 +298,18 @@ def test_reported_only_stays_so_until_it_is_said_otherwise(saved, store):
         metric_in(store).gate,
         metric_in(store).reason,
     )
-    taken([saved(8, 1002.0)], store, delta=0.25, reason="quieter now")
-    assert ("hard", 0.25) == (metric_in(store).gate, metric_in(store).target_effect)
+    taken([saved(8, 1002.0)], store, target_effect=0.25, reason="quieter now")
+    assert ("hard", 0.25) == (
+        metric_in(store).gate,
+        metric_in(store).target_effect,
+    )
 
 
 def test_known_regression(saved, store):
     """A loss is let pass until a day: launches stay, the entry holds loss and reason, the run passes, then expires."""
-    taken([saved(n, 1000 * factor) for n, factor in enumerate(m.QUIET, 1)], store)
+    taken(
+        [saved(n, 1000 * factor) for n, factor in enumerate(m.QUIET, 1)], store
+    )
     worse = saved(9, 900.0)
     day = datetime.date(2026, 12, 31)
     with pytest.raises(RecordingRefused, match="needs a --reason"):
@@ -244,7 +318,8 @@ def test_known_regression(saved, store):
     assert 6 == len(metric_in(store).launches)
     results = rundata.load(worse)
     outcomes = [
-        judge_run(results, Store(store.root), today)[0].outcome for today in (day, day + datetime.timedelta(days=1))
+        judge_run(results, Store(store.root), today)[0].outcome
+        for today in (day, day + datetime.timedelta(days=1))
     ]
     assert [Outcome.PASSED, Outcome.REGRESSED] == outcomes
 
@@ -253,13 +328,25 @@ def test_known_regression_needs_a_regression(saved, store):
     """What did not regress cannot be let pass."""
     taken([saved(1, 1000.0)], store)
     with pytest.raises(RecordingRefused, match="not a regression"):
-        taken([saved(2, 1000.0)], store, known_until=datetime.date(2026, 12, 31), reason="just in case")
+        taken(
+            [saved(2, 1000.0)],
+            store,
+            known_until=datetime.date(2026, 12, 31),
+            reason="just in case",
+        )
 
 
 def test_accepting_anew_ends_a_known_regression(saved, store):
     """When the loss is gone, taking the run over removes the entry."""
-    taken([saved(n, 1000 * factor) for n, factor in enumerate(m.QUIET, 1)], store)
-    taken([saved(9, 900.0)], store, known_until=datetime.date(2026, 12, 31), reason="soon mended")
+    taken(
+        [saved(n, 1000 * factor) for n, factor in enumerate(m.QUIET, 1)], store
+    )
+    taken(
+        [saved(9, 900.0)],
+        store,
+        known_until=datetime.date(2026, 12, 31),
+        reason="soon mended",
+    )
     taken([saved(10, 1000.0)], store, reason="mended")
     assert metric_in(store).known is None
 
@@ -277,19 +364,35 @@ def test_other_identity_starts_anew_but_loses_nothing_in_silence(saved, store):
     taken([saved(1, 1000.0, cases=(m.THROUGHPUT, m.ITL))], store)
     dummy = msgspec.structs.replace(m.MOE, load_format="dummy")
     load = msgspec.structs.replace(m.MOE_LOAD, server=dummy)
-    case = msgspec.structs.replace(m.THROUGHPUT, of=load)
+    case = msgspec.structs.replace(m.THROUGHPUT, numerator=load)
     folder = saved(2, 1000.0)
-    rundata.save(m.run({load: {"output_throughput": [1000.0]}}, [case], run_id="20260602-120000-1"), folder)
+    rundata.save(
+        m.run(
+            {load: {"output_throughput": [1000.0]}},
+            [case],
+            run_id="20260602-120000-1",
+        ),
+        folder,
+    )
     with pytest.raises(RecordingRefused, match="itl_median_ms would be lost"):
         taken([folder], store)
 
 
 def test_runs_of_different_things_are_not_pooled(saved, store):
     """Two runs with other weights in one command are refused, and the field is named."""
-    load = msgspec.structs.replace(m.MOE_LOAD, server=msgspec.structs.replace(m.MOE, load_format="dummy"))
-    case = msgspec.structs.replace(m.THROUGHPUT, of=load)
+    load = msgspec.structs.replace(
+        m.MOE_LOAD, server=msgspec.structs.replace(m.MOE, load_format="dummy")
+    )
+    case = msgspec.structs.replace(m.THROUGHPUT, numerator=load)
     other = saved(2, 1000.0)
-    rundata.save(m.run({load: {"output_throughput": [1000.0]}}, [case], run_id="20260602-120000-1"), other)
+    rundata.save(
+        m.run(
+            {load: {"output_throughput": [1000.0]}},
+            [case],
+            run_id="20260602-120000-1",
+        ),
+        other,
+    )
     with pytest.raises(RecordingRefused, match="weights"):
         taken([saved(1, 1000.0), other], store)
 
@@ -303,36 +406,59 @@ def test_dry_run_writes_nothing(saved, store):
 
 def test_ratio_keeps_both_sides(tmp_path, store):
     """A recorded ratio holds what it was made of, so that a later message can say which side moved."""
-    values = {m.DENSE_LOAD: {"output_throughput": [9000.0]}, m.MOE_LOAD: {"output_throughput": [3000.0]}}
+    values = {
+        m.DENSE_LOAD: {"output_throughput": [9000.0]},
+        m.MOE_LOAD: {"output_throughput": [3000.0]},
+    }
     rundata.save(m.run(values, [m.RATIO]), tmp_path / "run")
     taken([tmp_path / "run"], store)
     point = metric_in(store, m.RATIO).launches[0]
-    assert (3.0, 9000.0, 3000.0) == (point.value, point.numerator, point.denominator)
+    assert (3.0, 9000.0, 3000.0) == (
+        point.value,
+        point.numerator,
+        point.denominator,
+    )
 
 
 def test_proposal_lies_beside_the_run(saved, store, tmp_path):
     """A run writes what the baseline would become, in the store's layout, and a table; the store stays untouched."""
     folder = saved(1, 1000.0)
-    written = propose(rundata.load(folder), store, folder / "proposed-baselines")
-    expected = folder / "proposed-baselines/h200x2/vllm-mixtral-8x7b-tp2/closed-c32.json"
+    written = propose(
+        rundata.load(folder), store, folder / "proposed-baselines"
+    )
+    expected = (
+        folder
+        / "proposed-baselines/h200x2/vllm-mixtral-8x7b-tp2/closed-c32.json"
+    )
     assert [expected] == written
-    assert 1 == len(read_recorded(expected).metrics["output_throughput"].launches)
-    assert m.THROUGHPUT.id in (folder / "proposed-baselines/diff.md").read_text()
+    assert 1 == len(
+        read_recorded(expected).metrics["output_throughput"].launches
+    )
+    assert (
+        m.THROUGHPUT.id in (folder / "proposed-baselines/diff.md").read_text()
+    )
     assert not store.root.exists()
 
 
 def test_proposal_of_an_interrupted_run_has_what_there_is(saved, store):
     """A run without any value proposes nothing, and says so in an empty table instead of failing."""
     folder = saved(1, None)
-    assert [] == propose(rundata.load(folder), store, folder / "proposed-baselines")
+    assert [] == propose(
+        rundata.load(folder), store, folder / "proposed-baselines"
+    )
 
 
 def test_losses_that_pass_one_by_one_are_stopped_together(saved, store):
     """Runs of six launches, each 0.4 % worse than the one before, pass and join until the sum is more than passes."""
-    taken([saved(n, 1000 * factor) for n, factor in enumerate(m.QUIET, 1)], store)
+    taken(
+        [saved(n, 1000 * factor) for n, factor in enumerate(m.QUIET, 1)], store
+    )
     anchor = metric_in(store).anchor
     losses = [0.996**number for number in range(1, 20)]
-    folders = [saved(n, *[1000 * loss * factor for factor in m.QUIET]) for n, loss in enumerate(losses, 7)]
+    folders = [
+        saved(n, *[1000 * loss * factor for factor in m.QUIET])
+        for n, loss in enumerate(losses, 7)
+    ]
     done = []
 
     def take_all() -> None:
@@ -340,7 +466,9 @@ def test_losses_that_pass_one_by_one_are_stopped_together(saved, store):
             taken([folder], store)
             done.append(folder)
 
-    with pytest.raises(RecordingRefused, match="step by step it became worse by"):
+    with pytest.raises(
+        RecordingRefused, match="step by step it became worse by"
+    ):
         take_all()
     assert (anchor, True) == (metric_in(store).anchor, 4 < len(done) < 15)
     taken([folders[len(done)]], store, reason="the new scheduler is worth it")
@@ -349,7 +477,9 @@ def test_losses_that_pass_one_by_one_are_stopped_together(saved, store):
 
 def test_to_begin_anew_is_no_way_around_the_sum(saved, store):
     """--replace without a reason keeps the value that losses are counted from; an improvement begins anew."""
-    taken([saved(n, 1000 * factor) for n, factor in enumerate(m.QUIET, 1)], store)
+    taken(
+        [saved(n, 1000 * factor) for n, factor in enumerate(m.QUIET, 1)], store
+    )
     anchor = metric_in(store).anchor
     for number, value in enumerate((995.0, 982.0, 969.0, 956.0), 7):
         taken([saved(number, *[value] * 6)], store, replace=True)
@@ -360,11 +490,22 @@ def test_to_begin_anew_is_no_way_around_the_sum(saved, store):
     assert metric_in(store).anchor == pytest.approx(1100.0)
 
 
-def test_what_is_recorded_of_something_else_is_not_thrown_away_unasked(saved, store):
+def test_what_is_recorded_of_something_else_is_not_thrown_away_unasked(
+    saved, store
+):
     """A run of another GPU product in the same folder takes the place of the recorded one only where that is asked."""
     taken([saved(1, 1000.0)], store)
-    other = saved(2, 1000.0, machine=msgspec.structs.replace(m.hardware(), name="NVIDIA H200 NVL"))
+    other = saved(
+        2,
+        1000.0,
+        machine=msgspec.structs.replace(m.hardware(), name="NVIDIA H200 NVL"),
+    )
     with pytest.raises(RecordingRefused, match="--replace"):
         taken([other], store)
     taken([other], store, replace=True)
-    assert "NVIDIA H200 NVL" == read_recorded(store.path(m.THROUGHPUT, "h200x2")).identity["hardware_name"]
+    assert (
+        "NVIDIA H200 NVL"
+        == read_recorded(store.path(m.THROUGHPUT, "h200x2")).identity[
+            "hardware_name"
+        ]
+    )

@@ -18,21 +18,31 @@ def taken(tmp_path):
 
     def take(machine, first, values, **choice):
         here = m.hardware()
-        gpus = tuple(msgspec.structs.replace(gpu, uuid=f"{machine}-{gpu.index}") for gpu in here.gpus)
+        gpus = tuple(
+            msgspec.structs.replace(gpu, uuid=f"{machine}-{gpu.index}")
+            for gpu in here.gpus
+        )
         folders = []
         for day, value in enumerate(values, first):
             measured = {m.MOE_LOAD: {"output_throughput": [value]}}
             results = m.run(
-                measured, (m.THROUGHPUT,), f"202606{day:02}-120000-1", machine=msgspec.structs.replace(here, gpus=gpus)
+                measured,
+                (m.THROUGHPUT,),
+                f"202606{day:02}-120000-1",
+                machine=msgspec.structs.replace(here, gpus=gpus),
             )
             folders.append(tmp_path / results.run_id)
             rundata.save(results, folders[-1])
-        return accept(folders, store, Choice(**choice), env={}).table, results.hardware.machine_id
+        return accept(
+            folders, store, Choice(**choice), env={}
+        ).table, results.hardware.machine_id
 
     def recorded():
         return [
             point.value
-            for point in read_recorded(store.path(m.THROUGHPUT, "h200x2")).metrics[m.THROUGHPUT.metric].launches
+            for point in read_recorded(store.path(m.THROUGHPUT, "h200x2"))
+            .metrics[m.THROUGHPUT.metric]
+            .launches
         ]
 
     return take, recorded
@@ -55,7 +65,10 @@ def test_a_faster_machine_does_not_throw_the_others_away(taken):
     take("one", 1, [1000.0 * factor for factor in m.QUIET])
     table, _ = take("two", 11, [1200.0])
 
-    assert "joins although it moved: nothing was recorded on this machine (--replace begins anew)" in table
+    assert (
+        "joins although it moved: nothing was recorded on this machine (--replace begins anew)"
+        in table
+    )
     assert "| 7 of 7 runs on 2 machines |" in table
     assert 7 == len(recorded())
     assert 1200.0 == recorded()[-1]
@@ -67,10 +80,19 @@ def test_an_improvement_on_one_machine_hides_no_loss_on_another(tmp_path):
 
     def saved(day, machine, value):
         here = m.hardware()
-        gpus = tuple(msgspec.structs.replace(gpu, uuid=f"{machine}-{gpu.index}") for gpu in here.gpus)
+        gpus = tuple(
+            msgspec.structs.replace(gpu, uuid=f"{machine}-{gpu.index}")
+            for gpu in here.gpus
+        )
         measured = {m.MOE_LOAD: {"output_throughput": [value]}}
-        run_id, hardware = f"202606{day:02}-120000-1", msgspec.structs.replace(here, gpus=gpus)
-        rundata.save(m.run(measured, (m.THROUGHPUT,), run_id, machine=hardware), tmp_path / run_id)
+        run_id, hardware = (
+            f"202606{day:02}-120000-1",
+            msgspec.structs.replace(here, gpus=gpus),
+        )
+        rundata.save(
+            m.run(measured, (m.THROUGHPUT,), run_id, machine=hardware),
+            tmp_path / run_id,
+        )
         return tmp_path / run_id
 
     def take(*folders):
@@ -89,7 +111,10 @@ def test_a_machine_that_moved_begins_anew_and_the_others_stay(taken):
     for day, (name, value) in enumerate({"one": 1000.0, "two": 1050.0}.items()):
         take(name, 1 + 10 * day, [value * factor for factor in m.QUIET])
     table, _ = take("two", 21, [1082.0])
-    assert "replaces the recorded launches: the value moved there; those of other machines stay" in table
+    assert (
+        "replaces the recorded launches: the value moved there; those of other machines stay"
+        in table
+    )
     assert 1082.0 == recorded()[-1]
     assert 7 == len(recorded())
 

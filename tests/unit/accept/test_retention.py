@@ -19,6 +19,13 @@ def test_a_better_machine_that_joins_raises_what_losses_are_counted_from():
 
     assert before == anchor_of(recorded, {"gpu-b"}, 800.0, POLICY)
     assert before == anchor_of(recorded, {"gpu-new"}, 0.9 * before, POLICY)
-    assert 1.1 * before == pytest.approx(anchor_of(recorded, {"gpu-new"}, 1.1 * before, POLICY))
-    begun = dataclasses.replace(recorded, metric=msgspec.structs.replace(recorded.metric, anchor=2 * before))
-    assert 2.2 * before == pytest.approx(anchor_of(begun, {"gpu-new"}, 1.1 * before, POLICY))
+    assert 1.1 * before == pytest.approx(
+        anchor_of(recorded, {"gpu-new"}, 1.1 * before, POLICY)
+    )
+    begun = dataclasses.replace(
+        recorded,
+        metric=msgspec.structs.replace(recorded.metric, anchor=2 * before),
+    )
+    assert 2.2 * before == pytest.approx(
+        anchor_of(begun, {"gpu-new"}, 1.1 * before, POLICY)
+    )

@@ -12,7 +12,9 @@ def call(tmp_path, monkeypatch):
     monkeypatch.delenv("CI", raising=False)
 
     def run(command, *arguments):
-        return CliRunner().invoke(command, [str(argument) for argument in arguments])
+        return CliRunner().invoke(
+            command, [str(argument) for argument in arguments]
+        )
 
     return run
 

@@ -16,12 +16,40 @@ VOCABULARY = {f"w{i}": i for i in range(9)}
 def test_the_command_prints_the_table_and_fails_on_disagreement(tmp_path):
     """Figures that nobody could agree with: the table names them and the exit code is 1."""
     (tmp_path / "tokenizer.json").write_text(
-        json.dumps({"version": "1.0", "model": {"type": "WordLevel", "vocab": VOCABULARY, "unk_token": "w0"}})
+        json.dumps(
+            {
+                "version": "1.0",
+                "model": {
+                    "type": "WordLevel",
+                    "vocab": VOCABULARY,
+                    "unk_token": "w0",
+                },
+            }
+        )
     )
-    absurd = FIGURES | dict.fromkeys([n for n in FIGURES if n.endswith("_ms")], 1e9)
+    absurd = FIGURES | dict.fromkeys(
+        [n for n in FIGURES if n.endswith("_ms")], 1e9
+    )
     with FakeEngine(ttft_s=0.01, itl_s=0.005) as engine:
-        arguments = ["--url", engine.url, "--client-python", other_client(tmp_path, absurd), "--tokenizer", str(tmp_path)]
-        arguments += ["--num-prompts", "4", "--max-concurrency", "2", "--lengths", "4", "3", "--rounds", "2"]
+        arguments = [
+            "--url",
+            engine.url,
+            "--client-python",
+            other_client(tmp_path, absurd),
+            "--tokenizer",
+            str(tmp_path),
+        ]
+        arguments += [
+            "--num-prompts",
+            "4",
+            "--max-concurrency",
+            "2",
+            "--lengths",
+            "4",
+            "3",
+            "--rounds",
+            "2",
+        ]
         result = CliRunner().invoke(crosscheck, arguments)
 
     assert 1 == result.exit_code
@@ -30,7 +58,14 @@ def test_the_command_prints_the_table_and_fails_on_disagreement(tmp_path):
 
 def test_a_client_that_is_not_there_is_named(tmp_path):
     """Before anything is sent."""
-    arguments = ["--url", "http://127.0.0.1:9", "--client-python", "nowhere/python", "--tokenizer", str(tmp_path)]
+    arguments = [
+        "--url",
+        "http://127.0.0.1:9",
+        "--client-python",
+        "nowhere/python",
+        "--tokenizer",
+        str(tmp_path),
+    ]
 
     with pytest.raises(ClientFailed, match="nowhere/python"):
         CliRunner().invoke(crosscheck, arguments, catch_exceptions=False)

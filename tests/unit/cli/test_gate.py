@@ -11,18 +11,29 @@ from tests.support import builders as m
 
 def saved(tmp_path, number, value, **how):
     """A run folder with this throughput."""
-    return tmp_path / "runs" / m.saved(tmp_path / "runs", number, value, **how).run_id
+    return (
+        tmp_path
+        / "runs"
+        / m.saved(tmp_path / "runs", number, value, **how).run_id
+    )
 
 
 def test_accept_then_judge(call, tmp_path):
     """Six runs are taken over; a further unchanged run is green (0), one 10 % down is red (1) and says what to do."""
     store = tmp_path / "baselines"
-    runs = [saved(tmp_path, n, 1000 * factor) for n, factor in enumerate(m.QUIET, 1)]
+    runs = [
+        saved(tmp_path, n, 1000 * factor) for n, factor in enumerate(m.QUIET, 1)
+    ]
     done = call(accept, *runs, "--baselines", store)
     assert 0 == done.exit_code, done.output
-    assert "| vllm-mixtral-8x7b-tp2/closed-c32/output_throughput | - | 1,000 tok/s | new | 6 of 6 runs |" in done.output
+    assert (
+        "| vllm-mixtral-8x7b-tp2/closed-c32/output_throughput | - | "
+        "1,000 tok/s | new | 6 of 6 runs |"
+    ) in done.output
     assert f"wrote {store}" in done.output
-    good = call(judge, saved(tmp_path, 8, 1000.0), "--baselines", store, "--required")
+    good = call(
+        judge, saved(tmp_path, 8, 1000.0), "--baselines", store, "--required"
+    )
     bad = call(judge, saved(tmp_path, 9, 900.0), "--baselines", store)
     assert [0, 1] == [good.exit_code, bad.exit_code]
     assert "-10.0 % (slower)" in bad.output
@@ -31,27 +42,39 @@ def test_accept_then_judge(call, tmp_path):
 def test_judge_without_baseline(call, tmp_path):
     """Nothing recorded: skipped at a desk (0), red in required mode (1)."""
     run = saved(tmp_path, 1, 1000.0)
-    codes = [call(judge, run, "--baselines", tmp_path, *more).exit_code for more in ((), ("--required",))]
+    codes = [
+        call(judge, run, "--baselines", tmp_path, *more).exit_code
+        for more in ((), ("--required",))
+    ]
     assert [0, 1] == codes
 
 
 def test_judge_of_a_run_without_cases_is_red(call, tmp_path):
     """A run that asked nothing is never green."""
     rundata.save(m.run({}, []), tmp_path / "empty")
-    assert 1 == call(judge, tmp_path / "empty", "--baselines", tmp_path).exit_code
+    assert (
+        1 == call(judge, tmp_path / "empty", "--baselines", tmp_path).exit_code
+    )
 
 
 def test_judge_of_a_run_whose_server_did_not_start_is_red(call, tmp_path):
     """Also where that server's values are only reported; it says why, and what to do."""
-    row = FailureRow(tried="launched it", seen="exited with status 1", remedy="use more GPUs")
+    row = FailureRow(
+        tried="launched it", seen="exited with status 1", remedy="use more GPUs"
+    )
     quiet = msgspec.structs.replace(m.THROUGHPUT, gate="report")
-    results = msgspec.structs.replace(m.run({}, [quiet]), failures={m.MOE.key: row})
+    results = msgspec.structs.replace(
+        m.run({}, [quiet]), failures={m.MOE.key: row}
+    )
     rundata.save(results, tmp_path / "run")
 
     done = call(judge, tmp_path / "run", "--baselines", tmp_path)
 
     assert 1 == done.exit_code
-    assert f"{m.MOE.key} failed to start: exited with status 1. To do: use more GPUs" in done.output
+    assert (
+        f"{m.MOE.key} failed to start: exited with status 1. To do: use more GPUs"
+        in done.output
+    )
 
 
 def test_judge_of_a_run_that_was_cut_off_says_so(call, tmp_path):
@@ -59,10 +82,19 @@ def test_judge_of_a_run_that_was_cut_off_says_so(call, tmp_path):
     store, run = tmp_path / "baselines", saved(tmp_path, 1, 1000.0)
     assert 0 == call(accept, run, "--baselines", store).exit_code
     results = rundata.load(saved(tmp_path, 2, 1000.0))
-    launches = tuple(msgspec.structs.replace(launch, measured=False) for launch in results.launches)
-    rundata.save(msgspec.structs.replace(results, complete=False, launches=launches), tmp_path / "run")
+    launches = tuple(
+        msgspec.structs.replace(launch, measured=False)
+        for launch in results.launches
+    )
+    rundata.save(
+        msgspec.structs.replace(results, complete=False, launches=launches),
+        tmp_path / "run",
+    )
 
-    done = [call(judge, tmp_path / "run", "--baselines", store, *more) for more in ((), ("--required",))]
+    done = [
+        call(judge, tmp_path / "run", "--baselines", store, *more)
+        for more in ((), ("--required",))
+    ]
 
     assert [0, 1] == [one.exit_code for one in done]
     assert f"The run was cut off in launch 1 of {m.MOE.key}" in done[0].output
@@ -83,14 +115,19 @@ def test_judge_of_a_run_that_was_cut_off_says_so(call, tmp_path):
     ],
     ids=["not-possible-here", "not-selected"],
 )
-def test_judge_of_a_run_that_did_not_ask_everything(call, tmp_path, missing, said):
+def test_judge_of_a_run_that_did_not_ask_everything(
+    call, tmp_path, missing, said
+):
     """What its machine could not run, or nobody asked, has no verdict: told, and red only where all is required."""
     store, run = tmp_path / "baselines", saved(tmp_path, 1, 1000.0)
     assert 0 == call(accept, run, "--baselines", store).exit_code
     results = rundata.load(saved(tmp_path, 2, 1000.0))
     rundata.save(msgspec.structs.replace(results, **missing), tmp_path / "run")
 
-    done = [call(judge, tmp_path / "run", "--baselines", store, *more) for more in ((), ("--required",))]
+    done = [
+        call(judge, tmp_path / "run", "--baselines", store, *more)
+        for more in ((), ("--required",))
+    ]
 
     assert [0, 1] == [one.exit_code for one in done]
     assert said in done[0].output
@@ -98,7 +135,13 @@ def test_judge_of_a_run_that_did_not_ask_everything(call, tmp_path, missing, sai
 
 def test_dry_run(call, tmp_path):
     """--dry-run shows and writes nothing."""
-    done = call(accept, saved(tmp_path, 1, 1000.0), "--baselines", tmp_path / "store", "--dry-run")
+    done = call(
+        accept,
+        saved(tmp_path, 1, 1000.0),
+        "--baselines",
+        tmp_path / "store",
+        "--dry-run",
+    )
     assert "would write" in done.output
     assert not (tmp_path / "store").exists()
 

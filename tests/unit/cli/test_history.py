@@ -6,7 +6,11 @@ from tests.support import builders as m
 
 def saved(tmp_path, number, value, **how):
     """A run folder with this throughput."""
-    return tmp_path / "runs" / m.saved(tmp_path / "runs", number, value, **how).run_id
+    return (
+        tmp_path
+        / "runs"
+        / m.saved(tmp_path / "runs", number, value, **how).run_id
+    )
 
 
 def test_history_lists_and_shows(call, tmp_path):
@@ -16,7 +20,11 @@ def test_history_lists_and_shows(call, tmp_path):
     listed = call(history, "--runs", tmp_path / "runs")
     shown = call(history, m.THROUGHPUT.id, "--runs", tmp_path / "runs")
     assert f"{m.THROUGHPUT.id}  (h200x2)" in listed.output
-    assert (0, True, True) == (shown.exit_code, "1000" in shown.output, "990" in shown.output)
+    assert (0, True, True) == (
+        shown.exit_code,
+        "1000" in shown.output,
+        "990" in shown.output,
+    )
 
 
 def test_history_is_drawn_and_exported(call, tmp_path):
@@ -24,13 +32,26 @@ def test_history_is_drawn_and_exported(call, tmp_path):
     saved(tmp_path, 1, 1000.0)
     saved(tmp_path, 2, 990.0)
     done = call(
-        history, "--runs", tmp_path / "runs", "--html", tmp_path / "h.html", "--openmetrics", tmp_path / "h.prom"
+        history,
+        "--runs",
+        tmp_path / "runs",
+        "--html",
+        tmp_path / "h.html",
+        "--openmetrics",
+        tmp_path / "h.prom",
     )
-    listed = call(history, "--runs", tmp_path / "runs", "--csv", "-").output.splitlines()
+    listed = call(
+        history, "--runs", tmp_path / "runs", "--csv", "-"
+    ).output.splitlines()
 
     assert 0 == done.exit_code, done.output
     assert 1 == (tmp_path / "h.html").read_text().count("<svg ")
-    assert 'metric="output_throughput",run="20260602-120000-1",unit="tok/s"} 990.0' in (tmp_path / "h.prom").read_text()
+    assert (
+        'metric="output_throughput",run="20260602-120000-1",unit="tok/s"} 990.0'
+        in (tmp_path / "h.prom").read_text()
+    )
     assert (tmp_path / "h.prom").read_text().endswith("# EOF\n")
-    assert ["run,started,hardware,case,metric,unit,value,launches,outcome"] == listed[:1]
+    assert [
+        "run,started,hardware,case,metric,unit,value,launches,outcome"
+    ] == listed[:1]
     assert 3 == len(listed)

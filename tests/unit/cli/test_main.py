@@ -14,7 +14,16 @@ def test_help_names_every_command(perfgate):
 
     assert [] == [
         c
-        for c in ("doctor", "engines", "judge", "accept", "history", "report", "crosscheck", "schema")
+        for c in (
+            "doctor",
+            "engines",
+            "judge",
+            "accept",
+            "history",
+            "report",
+            "crosscheck",
+            "schema",
+        )
         if c not in text
     ]
 

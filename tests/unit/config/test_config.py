@@ -32,7 +32,8 @@ def quiet_environment(monkeypatch):
 def project(tmp_path):
     """A project in an empty folder."""
     folders = {
-        name: tmp_path / name for name in ("engines", "models", "runs", "baselines")
+        name: tmp_path / name
+        for name in ("engines", "models", "runs", "baselines")
     }
     return Project(Locations(root=tmp_path, **folders), SHIPPED)
 
@@ -58,8 +59,14 @@ def parse(project, *words, markers="", worker=None, **pytest_options):
 def test_defaults_are_those_of_a_config_made_by_hand(project):
     """A library user's `Config(run_dir, store)` differs only in what the project names."""
     parsed = parse(project)
-    by_hand = Config(run_dir=parsed.run_dir, store=parsed.store, run_id=parsed.run_id)
-    fields = {"engines": parsed.engines, "history": parsed.history, "runs": parsed.runs}
+    by_hand = Config(
+        run_dir=parsed.run_dir, store=parsed.store, run_id=parsed.run_id
+    )
+    fields = {
+        "engines": parsed.engines,
+        "history": parsed.history,
+        "runs": parsed.runs,
+    }
 
     assert dataclasses.replace(by_hand, **fields) == parsed
 
@@ -85,9 +92,15 @@ def test_a_new_folder_names_the_run(project, tmp_path):
 
 def test_a_worker_writes_where_its_controller_says(project):
     """Pytest-xdist carries the folder and the worker's name."""
-    parsed = parse(project, worker={"perfgate_run_dir": "/r", "workerid": "gw1"})
+    parsed = parse(
+        project, worker={"perfgate_run_dir": "/r", "workerid": "gw1"}
+    )
 
-    assert (Path("/r"), "r", "gw1") == (parsed.run_dir, parsed.run_id, parsed.worker)
+    assert (Path("/r"), "r", "gw1") == (
+        parsed.run_dir,
+        parsed.run_id,
+        parsed.worker,
+    )
 
 
 def test_platforms_are_those_of_the_markers(project):
@@ -95,7 +108,10 @@ def test_platforms_are_those_of_the_markers(project):
     parsed = parse(project, markers="h200 and not slow or cpu")
 
     order = [name for name in SHIPPED.platforms if name in ("cpu", "h200")]
-    assert (tuple(order), {"h200", "cpu", "slow"}) == (parsed.platforms, parsed.markers)
+    assert (tuple(order), {"h200", "cpu", "slow"}) == (
+        parsed.platforms,
+        parsed.markers,
+    )
 
 
 @pytest.mark.parametrize(
@@ -115,7 +131,10 @@ def test_the_gate_by_option_variable_and_project(
 
     parsed = parse(strict, *option, markers="cpu")
 
-    assert (expected, expected == "required") == (parsed.gate, parsed.is_gate_required)
+    assert (expected, expected == "required") == (
+        parsed.gate,
+        parsed.is_gate_required,
+    )
 
 
 def test_engines_are_named_or_the_studys(project):
@@ -125,8 +144,14 @@ def test_engines_are_named_or_the_studys(project):
     compared = parse(project, "--against-engine", base)
     named = parse(project, "--engine", "vllm")
 
-    assert (SHIPPED.engines, False) == (default.engines, default.engines_are_required)
-    assert (("sglang",), False) == (compared.engines, compared.engines_are_required)
+    assert (SHIPPED.engines, False) == (
+        default.engines,
+        default.engines_are_required,
+    )
+    assert (("sglang",), False) == (
+        compared.engines,
+        compared.engines_are_required,
+    )
     assert (("vllm",), True) == (named.engines, named.engines_are_required)
 
 
@@ -134,20 +159,29 @@ def test_the_command_line_comes_before_the_project_file(project, tmp_path):
     """A Python and a folder that both name are the command line's."""
     pythons = {"vllm": "/nowhere", "sglang": sys.executable}
     folders = {"llama-small": "/nowhere"}
-    project = dataclasses.replace(project, engine_python=pythons, model_dir=folders)
+    project = dataclasses.replace(
+        project, engine_python=pythons, model_dir=folders
+    )
     python = ("--engine-python", f"vllm={sys.executable}")
     folder = ("--model-dir", f"llama-small={tmp_path}")
 
     parsed = parse(project, *python, *folder)
 
-    assert {"vllm": sys.executable, "sglang": sys.executable} == parsed.engine_pythons
+    assert {
+        "vllm": sys.executable,
+        "sglang": sys.executable,
+    } == parsed.engine_pythons
     assert {"llama-small": str(tmp_path)} == parsed.model_dirs
 
 
 def test_injections_go_into_the_candidate_alone(project):
     """A base build is what it is compared with; other models are left as they are."""
     parsed = parse(
-        project, "--inject-delay", "llama-small=5", "--plant-arg", "llama-small=--eager"
+        project,
+        "--inject-delay",
+        "llama-small=5",
+        "--plant-arg",
+        "llama-small=--eager",
     )
     candidate = ServerConfig(
         engine="vllm", model="llama-small", dtype="float32", max_model_len=512
@@ -181,7 +215,12 @@ def test_injections_go_into_the_candidate_alone(project):
             "--launches 3 or more",
         ),
         (
-            ["--against-engine", f"vllm={sys.executable}", "--engine", "sglang"],
+            [
+                "--against-engine",
+                f"vllm={sys.executable}",
+                "--engine",
+                "sglang",
+            ],
             "no base build for sglang",
         ),
         (["--engine", "vlm"], "did you mean vllm?"),
@@ -225,7 +264,9 @@ def test_an_occupied_folder_is_refused(tmp_path):
 
 def test_pairs_keep_equals_signs_of_the_value():
     """NAME=VALUE is cut at the first; the last of a name counts."""
-    assert {"a": "b=c", "d": "2"} == name_value_pairs("--x", ["a=b=c", "d=1", "d=2"])
+    assert {"a": "b=c", "d": "2"} == name_value_pairs(
+        "--x", ["a=b=c", "d=1", "d=2"]
+    )
 
 
 def test_switches_take_no_value():

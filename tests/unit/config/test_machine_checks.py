@@ -31,7 +31,9 @@ def test_the_machine_is_detected_only_where_an_option_depends_on_it():
 
 def test_an_asserted_kind_must_be_there():
     """--hardware names the kind, or the session ends before it measures."""
-    refuse_impossible(config(hardware_kind="h200"), SHIPPED, lambda: hardware(count=1))
+    refuse_impossible(
+        config(hardware_kind="h200"), SHIPPED, lambda: hardware(count=1)
+    )
 
     with pytest.raises(BadOption, match="this machine is 1x NVIDIA H200"):
         refuse_impossible(
@@ -64,4 +66,6 @@ def test_each_worker_needs_gpus_of_its_own(workers, ranks, gpu_count, remedy):
 def test_workers_are_refused_on_the_cpu():
     """Servers that share cores slow each other down."""
     with pytest.raises(BadOption, match="-m cpu"):
-        refuse_impossible(config(platforms=("cpu",), worker_count=2), SHIPPED, never)
+        refuse_impossible(
+            config(platforms=("cpu",), worker_count=2), SHIPPED, never
+        )

@@ -25,7 +25,9 @@ def test_old_option_is_an_alias(parser, name):
     """--plant-X sets what --inject-X sets, also together with it."""
     value = OLD[name]
 
-    option = parser.parse_args([f"--plant-{name}", value, f"--inject-{name}", value])
+    option = parser.parse_args(
+        [f"--plant-{name}", value, f"--inject-{name}", value]
+    )
 
     assert [value, value] == getattr(option, f"inject_{name}")
     assert [] == getattr(parser.parse_args([]), f"inject_{name}")

@@ -53,7 +53,9 @@ def test_paths_count_from_the_file(tmp_path, monkeypatch, name):
 
 def test_a_pyproject_of_somebody_else_is_no_project(tmp_path):
     """One that mentions perfgate as a dependency alone, or is not TOML, configures nothing."""
-    (tmp_path / "pyproject.toml").write_text('[project]\ndependencies = ["perfgate"]\n')
+    (tmp_path / "pyproject.toml").write_text(
+        '[project]\ndependencies = ["perfgate"]\n'
+    )
     assert read_project(tmp_path).file is None
 
     (tmp_path / "pyproject.toml").write_text("perfgate = [\n")
@@ -63,7 +65,10 @@ def test_a_pyproject_of_somebody_else_is_no_project(tmp_path):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ('baseline = "b"', ["unknown key 'baseline'", "did you mean baselines?"]),
+        (
+            'baseline = "b"',
+            ["unknown key 'baseline'", "did you mean baselines?"],
+        ),
         ('gate = "strict"', ["gate", "strict"]),
         ("runs = 3", ["runs", "str"]),
         ('tests = ["nowhere"]', ["there is no", "nowhere", "perfgate.study"]),
@@ -104,6 +109,9 @@ def test_an_engines_python_counts_from_the_file(tmp_path, monkeypatch):
 
     project = read_project(tmp_path)
 
-    expected = {"vllm": str(tmp_path / "env" / "bin" / "python"), "fork": "python3"}
+    expected = {
+        "vllm": str(tmp_path / "env" / "bin" / "python"),
+        "fork": "python3",
+    }
     assert expected == project.engine_python
     assert {"a": str(tmp_path / "weights" / "a")} == project.model_dir

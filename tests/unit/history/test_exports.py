@@ -6,7 +6,9 @@ from perfgate.history.exports import openmetrics, to_csv
 from perfgate.history.series import Entry
 
 
-def entry(number, value, outcome="PASSED", case="vllm-x-tp1/closed/itl_median_ms"):
+def entry(
+    number, value, outcome="PASSED", case="vllm-x-tp1/closed/itl_median_ms"
+):
     """One case in the run of that day of June."""
     return Entry(
         run=f"run-{number}",
@@ -25,7 +27,10 @@ def test_a_line_for_each_run_and_case():
     ratio = entry(2, 0.5, None, "a--over--b/closed/itl_median_ms")
     lines = to_csv([entry(1, 8.0), ratio]).splitlines()
 
-    assert "run,started,hardware,case,metric,unit,value,launches,outcome" == lines[0]
+    assert (
+        "run,started,hardware,case,metric,unit,value,launches,outcome"
+        == lines[0]
+    )
     first = "run-1,2026-06-01T12:00:00,h200x1,vllm-x-tp1/closed/itl_median_ms"
     assert f"{first},itl_median_ms,ms,8,8 8.08,PASSED" == lines[1]
     assert lines[2].endswith(",itl_median_ms,,0.5,0.5 0.505,")

@@ -33,7 +33,10 @@ def test_series_is_of_one_case_on_one_hardware(tmp_path):
     entries = refresh(tmp_path)
     with pytest.raises(HistoryError, match="h100x2, h200x2"):
         series(entries, m.THROUGHPUT.id)
-    assert [1000.0, 1001.0] == [pytest.approx(e.value) for e in series(entries, m.THROUGHPUT.id, "h200x2")]
+    assert [1000.0, 1001.0] == [
+        pytest.approx(e.value)
+        for e in series(entries, m.THROUGHPUT.id, "h200x2")
+    ]
     with pytest.raises(HistoryError, match="no/such/case"):
         series(entries, "no/such/case")
 
@@ -42,19 +45,32 @@ def test_told_draws_a_rule_where_the_level_changed(tmp_path):
     """The rule stands before the first run of the new level and names the context that changed with it."""
     saved(tmp_path, 1, 1000.0)
     saved(tmp_path, 2, 900.0, machine=m.hardware(driver="590.2"))
-    text = format_series(series(refresh(tmp_path), m.THROUGHPUT.id), [ChangePoint(index=1, change=-0.1, p_value=1e-5)])
+    text = format_series(
+        series(refresh(tmp_path), m.THROUGHPUT.id),
+        [ChangePoint(index=1, change=-0.1, p_value=1e-5)],
+    )
     first, rule, second = text.splitlines()
-    assert "-10.0 % from here on (p = 1e-05); driver: 580.1 before, 590.2 after" in rule
+    assert (
+        "-10.0 % from here on (p = 1e-05); driver: 580.1 before, 590.2 after"
+        in rule
+    )
     assert ("1000" in first, "900" in second) == (True, True)
-    _, drift, _ = format_series(series(refresh(tmp_path), m.THROUGHPUT.id), []).splitlines()
+    _, drift, _ = format_series(
+        series(refresh(tmp_path), m.THROUGHPUT.id), []
+    ).splitlines()
     assert "driver: 580.1 before, 590.2 after" == drift.strip()
 
 
 def test_otava_finds_a_step():
     """30 runs with 0.3 % noise and a step of 3 % after the 20th: one change point, there."""
-    pytest.importorskip("otava.analysis", reason="needs the extra perfgate[history]")
+    pytest.importorskip(
+        "otava.analysis", reason="needs the extra perfgate[history]"
+    )
     rng = random.Random(3)
-    values = [1000 * (0.97 if n >= 20 else 1.0) * (1 + rng.gauss(0, 0.003)) for n in range(30)]
+    values = [
+        1000 * (0.97 if n >= 20 else 1.0) * (1 + rng.gauss(0, 0.003))
+        for n in range(30)
+    ]
     (point,) = change_points(values)
     assert 20 == point.index
     assert pytest.approx(-0.03, abs=0.005) == point.change
@@ -62,9 +78,13 @@ def test_otava_finds_a_step():
 
 def test_otava_is_silent_without_a_step():
     """30 runs of noise alone have no change point, and five runs are never asked."""
-    pytest.importorskip("otava.analysis", reason="needs the extra perfgate[history]")
+    pytest.importorskip(
+        "otava.analysis", reason="needs the extra perfgate[history]"
+    )
     rng = random.Random(4)
-    assert [] == change_points([1000 * (1 + rng.gauss(0, 0.003)) for _ in range(30)])
+    assert [] == change_points(
+        [1000 * (1 + rng.gauss(0, 0.003)) for _ in range(30)]
+    )
     assert [] == change_points([1000.0, 500.0, 1000.0, 500.0, 1000.0])
 
 

@@ -43,7 +43,9 @@ def test_entries_outlive_run_directories(tmp_path):
     results = saved(tmp_path, 1, 1000.0)
     refresh(tmp_path)
     (tmp_path / results.run_id / rundata.RESULTS_FILE).unlink()
-    assert [1000.0] == [pytest.approx(entry.value) for entry in refresh(tmp_path)]
+    assert [1000.0] == [
+        pytest.approx(entry.value) for entry in refresh(tmp_path)
+    ]
 
 
 def test_injected_partial_and_broken_runs_stay_out(tmp_path):
@@ -66,16 +68,23 @@ def test_writers_wait_for_each_other(tmp_path):
     )
     command = [sys.executable, "-c", program, str(tmp_path / HISTORY_FILE)]
     folders = [str(tmp_path / "runs" / run) for run in runs]
-    writers = [subprocess.Popen([*command, *part], cwd=ROOT) for part in (folders[:5], folders[3:], folders[::-1])]
+    writers = [
+        subprocess.Popen([*command, *part], cwd=ROOT)
+        for part in (folders[:5], folders[3:], folders[::-1])
+    ]
     assert [0, 0, 0] == [writer.wait() for writer in writers]
-    assert sorted(runs) == [entry.run for entry in History(tmp_path / HISTORY_FILE).entries()]
+    assert sorted(runs) == [
+        entry.run for entry in History(tmp_path / HISTORY_FILE).entries()
+    ]
 
 
 def test_json_lines_are_taken_over(tmp_path):
     """The history that was kept before, as JSON lines, is in the new file; a broken line is named."""
     entries = entries_of(saved(tmp_path / "elsewhere", 1, 1000.0))
     former = tmp_path / FORMER_FILE
-    former.write_bytes(b"".join(msgspec.json.encode(entry) + b"\n" for entry in entries))
+    former.write_bytes(
+        b"".join(msgspec.json.encode(entry) + b"\n" for entry in entries)
+    )
     assert entries == History(tmp_path / HISTORY_FILE).entries()
     former.write_text('{"run": 1}\n')
     with pytest.raises(HistoryError, match="line 1"):
@@ -84,7 +93,9 @@ def test_json_lines_are_taken_over(tmp_path):
 
 def test_what_is_no_history_is_an_error(tmp_path):
     """A file of another kind, or of a later schema, is an error that names it and is left as it was."""
-    (tmp_path / "text").write_text("no database, but long enough to be read as one" * 50)
+    (tmp_path / "text").write_text(
+        "no database, but long enough to be read as one" * 50
+    )
     with sqlite3.connect(tmp_path / "later") as database:
         database.execute("PRAGMA user_version = 7")
     database.close()

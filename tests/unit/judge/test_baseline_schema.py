@@ -25,23 +25,46 @@ STEADY = [1000.0 * factor for factor in m.QUIET]
 
 def file_of(**metrics):
     """A recorded file with these metrics, or the throughput."""
-    chosen = metrics or {"output_throughput": m.recorded(m.THROUGHPUT, STEADY).metric}
-    entry = Provenance(run="run-00", accepted="2026-06-01", suite_version="0.1.0", metrics=tuple(chosen))
-    return BaselineFile(identity={"weights": "auto"}, context={"driver": "580.1"}, provenance=(entry,), metrics=chosen)
+    chosen = metrics or {
+        "output_throughput": m.recorded(m.THROUGHPUT, STEADY).metric
+    }
+    entry = Provenance(
+        run="run-00",
+        accepted="2026-06-01",
+        suite_version="0.1.0",
+        metrics=tuple(chosen),
+    )
+    return BaselineFile(
+        identity={"weights": "auto"},
+        context={"driver": "580.1"},
+        provenance=(entry,),
+        metrics=chosen,
+    )
 
 
 def published_file(value=3000.0):
     """A published file with one figure."""
     figure = PublishedFigure(
-        value=value, unit="tok/s", better="higher", tolerance=0.25, source="the study", date=None, holds=True, note="n"
+        value=value,
+        unit="tok/s",
+        better="higher",
+        tolerance=0.25,
+        source="the study",
+        date=None,
+        holds=True,
+        note="n",
     )
-    return PublishedFile(identity={"weights": "auto"}, metrics={"output_throughput": figure})
+    return PublishedFile(
+        identity={"weights": "auto"}, metrics={"output_throughput": figure}
+    )
 
 
 def test_what_is_written_is_read(tmp_path):
     """A file with every field set survives the disk, value for value (they have six digits or fewer)."""
     known = Known(until="2026-12-31", reason="upstream", worse_by=0.1)
-    ratio = m.recorded(m.RATIO, [3.5, 3.51], delta=0.05, known=known, reason="two launches").metric
+    ratio = m.recorded(
+        m.RATIO, [3.5, 3.51], delta=0.05, known=known, reason="two launches"
+    ).metric
     file = file_of(output_throughput=ratio)
     (tmp_path / "x.json").write_text(to_text(file))
     assert file == read_recorded(tmp_path / "x.json")
@@ -51,7 +74,9 @@ def test_values_are_rounded_to_six_digits(tmp_path):
     """1234.56789 is stored as 1234.57, 0.00123456789 as 0.00123457."""
     metric = m.recorded(m.THROUGHPUT, [1234.56789, 0.00123456789]).metric
     (tmp_path / "x.json").write_text(to_text(file_of(output_throughput=metric)))
-    launches = read_recorded(tmp_path / "x.json").metrics["output_throughput"].launches
+    launches = (
+        read_recorded(tmp_path / "x.json").metrics["output_throughput"].launches
+    )
     assert [1234.57, 0.00123457] == [point.value for point in launches]
 
 
@@ -60,7 +85,9 @@ def test_layout_is_stable():
     text = to_text(file_of())
     lines = text.splitlines()
     assert text.endswith("}\n")
-    assert 6 == sum('"launch": ' in line and '"value": ' in line for line in lines)
+    assert 6 == sum(
+        '"launch": ' in line and '"value": ' in line for line in lines
+    )
     assert sorted(json.loads(text)) == list(json.loads(text))
 
 
@@ -68,7 +95,11 @@ def test_one_more_launch_changes_two_lines():
     """A further launch adds its line and the comma before it, nothing else."""
     metric = m.recorded(m.THROUGHPUT, STEADY).metric
     more = msgspec.structs.replace(
-        metric, launches=(*metric.launches, Sample(run="run-99", launch=0, value=1001.0))
+        metric,
+        launches=(
+            *metric.launches,
+            Sample(run="run-99", launch=0, value=1001.0),
+        ),
     )
     before = to_text(file_of(output_throughput=metric)).splitlines()
     after = to_text(file_of(output_throughput=more)).splitlines()
@@ -93,19 +124,38 @@ def launches(tree):
         (lambda t: t.pop("identity"), "identity"),
         (lambda t: t.update(colour="red"), "colour"),
         (lambda t: t.update(schema=3), "schema: is 3, this suite reads 1 to 2"),
-        (lambda t: t["metrics"]["output_throughput"].pop("target_effect"), "metrics.output_throughput"),
-        (lambda t: t["metrics"]["output_throughput"].update(target_effect="wide"), "metrics.output_throughput.target_effect"),
-        (lambda t: t["metrics"]["output_throughput"].update(target_effect=5), "metrics.output_throughput.target_effect: is 5"),
-        (lambda t: t["metrics"]["output_throughput"].update(gate="soft"), "metrics.output_throughput.gate"),
+        (
+            lambda t: t["metrics"]["output_throughput"].pop("target_effect"),
+            "metrics.output_throughput",
+        ),
+        (
+            lambda t: t["metrics"]["output_throughput"].update(
+                target_effect="wide"
+            ),
+            "metrics.output_throughput.target_effect",
+        ),
+        (
+            lambda t: t["metrics"]["output_throughput"].update(target_effect=5),
+            "metrics.output_throughput.target_effect: is 5",
+        ),
+        (
+            lambda t: t["metrics"]["output_throughput"].update(gate="soft"),
+            "metrics.output_throughput.gate",
+        ),
         (
             lambda t: t["metrics"]["output_throughput"].update(launches=[]),
             "metrics.output_throughput.launches: is empty",
         ),
-        (lambda t: launches(t)[3].update(value=-1.0), "metrics.output_throughput.launches[3].value: is -1.0"),
+        (
+            lambda t: launches(t)[3].update(value=-1.0),
+            "metrics.output_throughput.launches[3].value: is -1.0",
+        ),
         (lambda t: launches(t)[3].update(value=float("nan")), "is not JSON"),
         (lambda t: launches(t)[0].update(vlaue=1.0), "vlaue"),
         (
-            lambda t: t["metrics"]["output_throughput"].update(known={"until": "soon", "reason": "r", "worse_by": 0.1}),
+            lambda t: t["metrics"]["output_throughput"].update(
+                known={"until": "soon", "reason": "r", "worse_by": 0.1}
+            ),
             "metrics.output_throughput.known.until",
         ),
     ],
@@ -122,7 +172,9 @@ def test_errors_name_file_and_field(tmp_path, change, field):
     assert "version control" in caught.value.remedy
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", "\xff", "{'a': 1}", '{"schema": 1'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", "\xff", "{'a': 1}", '{"schema": 1']
+)
 def test_not_json(tmp_path, text):
     """A file that is cut, empty or something else is refused, never taken for an absent one."""
     path = tmp_path / "x.json"
@@ -141,6 +193,8 @@ def test_unreadable_file(tmp_path):
 
 def test_published_tolerance_out_of_range(tmp_path):
     """A tolerance of 25 instead of 0.25 would guard nothing."""
-    (tmp_path / "x.json").write_text(to_text(published_file()).replace("0.25", "25.0"))
+    (tmp_path / "x.json").write_text(
+        to_text(published_file()).replace("0.25", "25.0")
+    )
     with pytest.raises(BaselineError, match=r"output_throughput\.tolerance"):
         read_published(tmp_path / "x.json")

@@ -23,25 +23,49 @@ STEADY = [1000.0 * factor for factor in m.QUIET]
 
 def file_of(**metrics):
     """A recorded file with these metrics, or the throughput."""
-    chosen = metrics or {"output_throughput": m.recorded(m.THROUGHPUT, STEADY).metric}
-    entry = Provenance(run="run-00", accepted="2026-06-01", suite_version="0.1.0", metrics=tuple(chosen))
-    return BaselineFile(identity={"weights": "auto"}, context={"driver": "580.1"}, provenance=(entry,), metrics=chosen)
+    chosen = metrics or {
+        "output_throughput": m.recorded(m.THROUGHPUT, STEADY).metric
+    }
+    entry = Provenance(
+        run="run-00",
+        accepted="2026-06-01",
+        suite_version="0.1.0",
+        metrics=tuple(chosen),
+    )
+    return BaselineFile(
+        identity={"weights": "auto"},
+        context={"driver": "580.1"},
+        provenance=(entry,),
+        metrics=chosen,
+    )
 
 
 def published_file(value=3000.0):
     """A published file with one figure."""
     figure = PublishedFigure(
-        value=value, unit="tok/s", better="higher", tolerance=0.25, source="the study", date=None, holds=True, note="n"
+        value=value,
+        unit="tok/s",
+        better="higher",
+        tolerance=0.25,
+        source="the study",
+        date=None,
+        holds=True,
+        note="n",
     )
-    return PublishedFile(identity={"weights": "auto"}, metrics={"output_throughput": figure})
+    return PublishedFile(
+        identity={"weights": "auto"}, metrics={"output_throughput": figure}
+    )
 
 
 def test_paths():
     """One folder for hardware, one for the server or pair, one file for the workload or pair."""
     store = Store(Path("baselines"))
-    assert "baselines/h200x2/vllm-mixtral-8x7b-tp2/closed-c32.json" == str(store.path(m.THROUGHPUT, "h200x2"))
-    assert "baselines/published/h200x2/vllm-llama-3.1-8b-tp2--over--vllm-mixtral-8x7b-tp2/closed-c32.json" == str(
-        store.published_path(m.RATIO, "h200x2")
+    assert "baselines/h200x2/vllm-mixtral-8x7b-tp2/closed-c32.json" == str(
+        store.path(m.THROUGHPUT, "h200x2")
+    )
+    assert (
+        "baselines/published/h200x2/vllm-llama-3.1-8b-tp2--over--vllm-mixtral-8x7b-tp2/closed-c32.json"
+        == str(store.published_path(m.RATIO, "h200x2"))
     )
 
 
@@ -73,8 +97,11 @@ def test_two_people_who_record_different_things_do_not_collide(tmp_path):
     def git(*args):
         subprocess.run(
             ["git", "-c", "user.name=a", "-c", "user.email=a@b", *args],
-            cwd=tmp_path, check=True, capture_output=True, timeout=60,
-        )  # fmt: skip
+            cwd=tmp_path,
+            check=True,
+            capture_output=True,
+            timeout=60,
+        )
 
     def write(path, run, throughput, itl):
         metrics = {
@@ -100,4 +127,6 @@ def test_two_people_who_record_different_things_do_not_collide(tmp_path):
     git("commit", "-qm", "two")
     git("merge", "-q", "one", "-m", "both")
     merged = read_recorded(tmp_path / "a.json")
-    assert [7, 7] == [len(metric.launches) for metric in merged.metrics.values()]
+    assert [7, 7] == [
+        len(metric.launches) for metric in merged.metrics.values()
+    ]

@@ -108,11 +108,13 @@ def launch_of(tree):
             "metrics.output_throughput: Object missing required field `delta`",
         ),
         (
-            lambda t: t["metrics"]["output_throughput"].update(target_effect=0.02),
+            lambda t: t["metrics"]["output_throughput"].update(
+                target_effect=0.02
+            ),
             "metrics.output_throughput: 'target_effect' is a field of schema 2",
         ),
         (
-            lambda t: launch_of(t).update(over=-1.0),
+            lambda t: launch_of(t).update(denominator=-1.0),
             "metrics.output_throughput.launches[0].over: is -1.0",
         ),
         (

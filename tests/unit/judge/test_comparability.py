@@ -18,51 +18,96 @@ from tests.support.studies import study_of
 def test_backends_may_differ():
     """They are what is compared."""
     assert [] == unequal(
-        {"attention_backend": "fa3", "graphs": "on"}, {"attention_backend": "FLASH_ATTN", "graphs": "on"}
+        {"attention_backend": "fa3", "graphs": "on"},
+        {"attention_backend": "FLASH_ATTN", "graphs": "on"},
     )
 
 
 @pytest.mark.parametrize(
-    "name", ["prefix_cache", "graphs", "dtype", "max_model_len", "weights", "chunked_prefill_tokens"]
+    "name",
+    [
+        "prefix_cache",
+        "graphs",
+        "dtype",
+        "max_model_len",
+        "weights",
+        "chunked_prefill_tokens",
+    ],
 )
 def test_what_decides_more_than_the_engines_is_named(name):
     """With both values; a setting that one engine does not tell counts as different."""
-    assert [(name, "a", "b")] == [row[:3] for row in unequal({name: "a"}, {name: "b"})]
-    assert [(name, "(unknown)", "b")] == [row[:3] for row in unequal({}, {name: "b"})]
+    assert [(name, "a", "b")] == [
+        row[:3] for row in unequal({name: "a"}, {name: "b"})
+    ]
+    assert [(name, "(unknown)", "b")] == [
+        row[:3] for row in unequal({}, {name: "b"})
+    ]
 
 
 def test_settings_stand_beside_the_ratio(tmp_path):
     """Both engines' settings and what is unfair are in the verdict's message and, once, under the table."""
-    versus = Versus(of=study_of("cpu", "sglang", 2, "auto"), over=study_of("cpu", "vllm", 2, "auto"))
-    cases = [versus.ratio(name, versus.models[0], versus.of.closed) for name in ("output_throughput", "itl_median_ms")]
-    values = {load: {"output_throughput": [50.0], "itl_median_ms": [9.0]} for load in cases[0].loads}
+    versus = Versus(
+        candidate=study_of("cpu", "sglang", 2, "auto"),
+        denominator=study_of("cpu", "vllm", 2, "auto"),
+    )
+    cases = [
+        versus.ratio(name, versus.models[0], versus.candidate.closed)
+        for name in ("output_throughput", "itl_median_ms")
+    ]
+    values = {
+        load: {"output_throughput": [50.0], "itl_median_ms": [9.0]}
+        for load in cases[0].loads
+    }
     results = run(values, cases, machine=hardware("cpu"))
     chosen = {"sglang": "torch_native", "vllm": "CPU_ATTN"}
     launches = tuple(
         msgspec.structs.replace(
             launch,
-            effective={"attention_backend": chosen[launch.server.split("-")[0]]},
-            settings={"prefix_cache": "on" if launch.server.startswith("vllm") else "off"},
+            effective={
+                "attention_backend": chosen[launch.server.split("-")[0]]
+            },
+            settings={
+                "prefix_cache": "on"
+                if launch.server.startswith("vllm")
+                else "off"
+            },
         )
         for launch in results.launches
     )
     results = msgspec.structs.replace(results, launches=launches)
     verdicts = judge_run(results, Store(tmp_path))
-    rows = tuple(verdict.row(case, "t") for verdict, case in zip(verdicts, cases, strict=True))
+    rows = tuple(
+        verdict.row(case, "t")
+        for verdict, case in zip(verdicts, cases, strict=True)
+    )
 
     shown = engine_notes(msgspec.structs.replace(results, verdicts=rows))
 
     assert shown == notes_of(results, cases[0])
-    assert ["sglang-mixtral-small-tp2", "vllm-mixtral-small-tp2"] == [line.split(":")[0] for line in shown[:2]]
-    assert ["attention_backend torch_native" in shown[0], "attention_backend CPU_ATTN" in shown[1]] == [True, True]
-    assert any(line.startswith("not comparable: prefix_cache is off vs on") for line in shown)
+    assert ["sglang-mixtral-small-tp2", "vllm-mixtral-small-tp2"] == [
+        line.split(":")[0] for line in shown[:2]
+    ]
+    assert [
+        "attention_backend torch_native" in shown[0],
+        "attention_backend CPU_ATTN" in shown[1],
+    ] == [True, True]
+    assert any(
+        line.startswith("not comparable: prefix_cache is off vs on")
+        for line in shown
+    )
     assert any("PyTorch's operators" in line for line in shown)
-    assert all(line in render(verdict) for verdict in verdicts for line in shown)
+    assert all(
+        line in render(verdict) for verdict in verdicts for line in shown
+    )
 
 
 def test_one_engine_needs_no_such_lines():
     """The models of one engine are compared as ever."""
     asked = study_of("cpu", "vllm", 2, "auto")
-    moe, dense = (Load(server=server, workload=asked.closed) for server in asked.models)
+    moe, dense = (
+        Load(server=server, workload=asked.closed) for server in asked.models
+    )
 
-    assert [] == notes_of(run({}, []), asked.ratio("E1", "output_throughput", dense, moe))
+    assert [] == notes_of(
+        run({}, []), asked.ratio("E1", "output_throughput", dense, moe)
+    )

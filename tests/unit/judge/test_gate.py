@@ -16,7 +16,7 @@ from perfgate.judge.baseline_schema import BaselineFile, Known
 from perfgate.judge.baseline_store import Store
 from perfgate.judge.gate import judge, judge_run
 from perfgate.judge.observation import RunReader
-from perfgate.judge.policy import alarm_line, noise_of_baseline, policy_for
+from perfgate.judge.policy import loss_threshold, noise_of_baseline, policy_for
 from perfgate.judge.verdict import Outcome, is_red
 from perfgate.report.verdict_text import render
 from tests.support import builders as m
@@ -44,48 +44,69 @@ def test_alarm_line_is_065_of_the_promise():
 def test_escalates_where_one_launch_cannot_tell():
     """Three launches catch a loss of 2 % and one scatters by 0.8 % (t(0.995; 5) = 4.03 of 0.19 % and its sixth).
 
-    So 1.1 % lost is clearly fine, and 1.3 %, still within the line, wants two fresh launches.
+    So 1.1 % lost is clearly fine, and 1.3 %, still within the line, wants two
+    fresh launches.
     """
     base = m.recorded(m.THROUGHPUT, STEADY)
     found = [verdict(m.THROUGHPUT, [value], base) for value in (989.0, 987.0)]
-    assert [(0, Outcome.PASSED), (2, Outcome.PASSED)] == [(v.needs_launches, v.outcome) for v in found]
+    assert [(0, Outcome.PASSED), (2, Outcome.PASSED)] == [
+        (v.needs_launches, v.outcome) for v in found
+    ]
 
 
 def test_escalates_only_once():
     """With three launches the decision stands, however close to the line."""
-    result = verdict(m.THROUGHPUT, [988.0, 988.0, 988.0], m.recorded(m.THROUGHPUT, STEADY))
+    result = verdict(
+        m.THROUGHPUT, [988.0, 988.0, 988.0], m.recorded(m.THROUGHPUT, STEADY)
+    )
     assert (Outcome.PASSED, 0) == (result.outcome, result.needs_launches)
 
 
 def test_decides_on_all_launches():
     """A bad first launch and two good ones pass: mean loss (3 + 0 + 0) / 3 = 1 %, below 1.3 %."""
     base = m.recorded(m.THROUGHPUT, STEADY)
-    assert Outcome.PASSED == verdict(m.THROUGHPUT, [970.0, 1000.0, 1000.0], base).outcome
+    assert (
+        Outcome.PASSED
+        == verdict(m.THROUGHPUT, [970.0, 1000.0, 1000.0], base).outcome
+    )
 
 
 @pytest.mark.parametrize(
     ("case", "worse", "better"),
-    [(m.THROUGHPUT, 970.0, 1030.0), (m.ITL, 1030.0, 970.0), (m.RATIO, 970.0, 1030.0)],
+    [
+        (m.THROUGHPUT, 970.0, 1030.0),
+        (m.ITL, 1030.0, 970.0),
+        (m.RATIO, 970.0, 1030.0),
+    ],
     ids=["higher is better", "lower is better", "ratio"],
 )
 def test_direction(case, worse, better):
     """3 % in the bad direction is a regression, 3 % in the good one an improvement."""
     base = m.recorded(case, STEADY)
-    outcomes = [verdict(case, [value] * 3, base).outcome for value in (worse, better)]
+    outcomes = [
+        verdict(case, [value] * 3, base).outcome for value in (worse, better)
+    ]
     assert [Outcome.REGRESSED, Outcome.IMPROVED] == outcomes
 
 
 def test_two_sided_ratio_fails_in_both_directions():
     """On the CPU a ratio that moves by 30 % either way is a regression: it cannot be told which side moved."""
     base = m.recorded(m.CPU_RATIO, STEADY, delta=0.15)
-    outcomes = [verdict(m.CPU_RATIO, [value] * 3, base).outcome for value in (700.0, 1300.0)]
+    outcomes = [
+        verdict(m.CPU_RATIO, [value] * 3, base).outcome
+        for value in (700.0, 1300.0)
+    ]
     assert [Outcome.REGRESSED, Outcome.REGRESSED] == outcomes
 
 
 def test_floor_spares_small_absolute_losses():
     """TTFT from 12 to 14.5 ms is 21 % more but below the floor of 3 ms; from 12 to 16 ms is not."""
-    base = m.recorded(m.TTFT, [12.0 * factor for factor in m.QUIET], delta=0.10, floor=3.0)
-    assert [Outcome.PASSED, Outcome.REGRESSED] == [verdict(m.TTFT, [v] * 3, base).outcome for v in (14.5, 16.0)]
+    base = m.recorded(
+        m.TTFT, [12.0 * factor for factor in m.QUIET], delta=0.10, floor=3.0
+    )
+    assert [Outcome.PASSED, Outcome.REGRESSED] == [
+        verdict(m.TTFT, [v] * 3, base).outcome for v in (14.5, 16.0)
+    ]
 
 
 def test_no_baseline_says_how_to_get_one():
@@ -98,14 +119,22 @@ def test_no_baseline_says_how_to_get_one():
 
 def test_other_identity_is_incomparable():
     """A run with made-up weights is not compared with a baseline of real ones; both values are named."""
-    result = judge(m.THROUGHPUT, m.seen(m.THROUGHPUT, 500.0, weights="dummy"), m.recorded(m.THROUGHPUT, STEADY))
+    result = judge(
+        m.THROUGHPUT,
+        m.seen(m.THROUGHPUT, 500.0, weights="dummy"),
+        m.recorded(m.THROUGHPUT, STEADY),
+    )
     assert Outcome.INCOMPARABLE == result.outcome
     assert "weights: dummy now, auto in the baseline" in render(result)
 
 
 def test_other_definition_is_incomparable():
     """A metric that is computed differently by now is not compared."""
-    base = m.recorded(m.THROUGHPUT, STEADY, definition="output tokens / wall time of the shell")
+    base = m.recorded(
+        m.THROUGHPUT,
+        STEADY,
+        definition="output tokens / wall time of the shell",
+    )
     result = verdict(m.THROUGHPUT, [1000.0], base)
     assert Outcome.INCOMPARABLE == result.outcome
     assert "wall time of the shell" in render(result)
@@ -114,7 +143,9 @@ def test_other_definition_is_incomparable():
 def test_context_is_printed_not_judged():
     """Another driver is told and does not forbid the comparison."""
     seen = m.seen(m.THROUGHPUT, 1000.0)
-    newer = type(seen)(**{**vars(seen), "context": {"driver": "590.2", "vllm": "0.26.0"}})
+    newer = type(seen)(
+        **{**vars(seen), "context": {"driver": "590.2", "vllm": "0.26.0"}}
+    )
     result = judge(m.THROUGHPUT, newer, m.recorded(m.THROUGHPUT, STEADY))
     assert Outcome.PASSED == result.outcome
     assert "driver: 590.2 now, 580.1 in the baseline" in render(result)
@@ -140,51 +171,77 @@ def test_nothing_measured_is_invalid():
 
 def test_contradicting_launches_are_inconclusive():
     """One launch 30 % down and two unchanged: the mean is red, the launches do not agree, nobody can tell."""
-    result = verdict(m.THROUGHPUT, [700.0, 1000.0, 1000.0], m.recorded(m.THROUGHPUT, STEADY))
+    result = verdict(
+        m.THROUGHPUT, [700.0, 1000.0, 1000.0], m.recorded(m.THROUGHPUT, STEADY)
+    )
     assert Outcome.INCONCLUSIVE == result.outcome
     assert "(CV)" in render(result)
 
 
 def test_agreeing_launches_are_a_regression():
     """Three launches that all lost about 10 % are a regression although they scatter more than the baseline."""
-    result = verdict(m.THROUGHPUT, [890.0, 900.0, 910.0], m.recorded(m.THROUGHPUT, STEADY))
+    result = verdict(
+        m.THROUGHPUT, [890.0, 900.0, 910.0], m.recorded(m.THROUGHPUT, STEADY)
+    )
     assert Outcome.REGRESSED == result.outcome
 
 
 @pytest.mark.parametrize("recorded", [[], STEADY])
 def test_what_was_injected_is_told(recorded):
     """Whatever the advice: the run becomes no baseline."""
-    launches = dataclasses.replace(m.seen(m.THROUGHPUT, *[800.0] * 3), injected="arguments --enforce-eager")
-    result = judge(m.THROUGHPUT, launches, m.recorded(m.THROUGHPUT, recorded) if recorded else None)
+    launches = dataclasses.replace(
+        m.seen(m.THROUGHPUT, *[800.0] * 3), injected="arguments --enforce-eager"
+    )
+    result = judge(
+        m.THROUGHPUT,
+        launches,
+        m.recorded(m.THROUGHPUT, recorded) if recorded else None,
+    )
 
-    assert (Outcome.REGRESSED if recorded else Outcome.NO_BASELINE) == result.outcome
-    assert "Injected: arguments --enforce-eager. `accept` refuses such a run." in render(result)
+    assert (
+        Outcome.REGRESSED if recorded else Outcome.NO_BASELINE
+    ) == result.outcome
+    assert (
+        "Injected: arguments --enforce-eager. `accept` refuses such a run."
+        in render(result)
+    )
 
 
 def test_provisional_baseline_widens_the_line_and_says_so():
     """Three launches are not enough: the line is wider than 0.65 x 5 %, and the message says provisional."""
-    result = verdict(m.THROUGHPUT, [1000.0], m.recorded(m.THROUGHPUT, STEADY[:3], delta=0.05))
+    result = verdict(
+        m.THROUGHPUT, [1000.0], m.recorded(m.THROUGHPUT, STEADY[:3], delta=0.05)
+    )
     assert result.threshold > 0.0325
     assert "Provisional" in render(result)
 
 
 def test_six_launches_of_two_runs_are_provisional():
     """Six launches need to come from three runs, or the machine's own part of the noise was not seen."""
-    result = verdict(m.THROUGHPUT, [1000.0], m.recorded(m.THROUGHPUT, STEADY, delta=0.05, runs=2))
+    result = verdict(
+        m.THROUGHPUT,
+        [1000.0],
+        m.recorded(m.THROUGHPUT, STEADY, delta=0.05, runs=2),
+    )
     assert "Provisional" in render(result)
 
 
 def test_single_recorded_launch_does_judge():
     """One recorded launch of 1,000: half of the throughput lost is a regression, 2 % lost is not."""
     base = m.recorded(m.THROUGHPUT, [1000.0], delta=0.05)
-    outcomes = [verdict(m.THROUGHPUT, [value] * 3, base).outcome for value in (500.0, 980.0)]
+    outcomes = [
+        verdict(m.THROUGHPUT, [value] * 3, base).outcome
+        for value in (500.0, 980.0)
+    ]
     assert [Outcome.REGRESSED, Outcome.PASSED] == outcomes
 
 
 def test_delta_smaller_than_the_noise_never_narrows_the_line():
     """A baseline edited to promise 0.5 % is judged by what its launches can tell."""
     noisy = [1000.0, 1040.0, 960.0, 1030.0, 970.0, 1000.0]
-    result = verdict(m.THROUGHPUT, [960.0] * 3, m.recorded(m.THROUGHPUT, noisy, delta=0.005))
+    result = verdict(
+        m.THROUGHPUT, [960.0] * 3, m.recorded(m.THROUGHPUT, noisy, delta=0.005)
+    )
     assert Outcome.PASSED == result.outcome
     assert result.threshold > 0.1
 
@@ -192,26 +249,47 @@ def test_delta_smaller_than_the_noise_never_narrows_the_line():
 def test_ratio_names_both_sides_and_who_moved():
     """Dense over sparse falls because the dense server fell: the message gives both and says which."""
     results = m.run(
-        {m.DENSE_LOAD: {"output_throughput": [9000.0] * 3}, m.MOE_LOAD: {"output_throughput": [3000.0] * 3}}, [m.RATIO]
+        {
+            m.DENSE_LOAD: {"output_throughput": [9000.0] * 3},
+            m.MOE_LOAD: {"output_throughput": [3000.0] * 3},
+        },
+        [m.RATIO],
     )
     observed = RunReader(results).observe(m.RATIO)
     base = m.recorded(m.RATIO, [3.4 * f for f in m.QUIET])
-    points = tuple(msgspec.structs.replace(p, numerator=p.value * 3000.0, denominator=3000.0) for p in base.metric.launches)
+    points = tuple(
+        msgspec.structs.replace(
+            p, numerator=p.value * 3000.0, denominator=3000.0
+        )
+        for p in base.metric.launches
+    )
     metric = msgspec.structs.replace(base.metric, launches=points)
-    baseline = type(base)(base.path, observed.identity, observed.context, metric)
+    baseline = type(base)(
+        base.path, observed.identity, observed.context, metric
+    )
     result = judge(m.RATIO, observed, baseline)
     assert Outcome.REGRESSED == result.outcome
-    assert "The numerator moved: vllm-llama-3.1-8b-tp2, closed-c32." in render(result)
-    denominator = "Denominator: vllm-mixtral-8x7b-tp2, closed-c32: 3,000 tok/s, unchanged vs the baseline 3,000 tok/s."
+    assert "The numerator moved: vllm-llama-3.1-8b-tp2, closed-c32." in render(
+        result
+    )
+    denominator = (
+        "Denominator: vllm-mixtral-8x7b-tp2, closed-c32: 3,000 tok/s, "
+        "unchanged vs the baseline 3,000 tok/s."
+    )
     assert denominator in render(result)
     assert "numerator" == result.moved
 
 
 def test_message_says_tried_seen_do():
     """The decision in the first line with change and threshold; the command that comes next in the last."""
-    message = render(verdict(m.THROUGHPUT, [900.0] * 3, m.recorded(m.THROUGHPUT, STEADY)))
+    message = render(
+        verdict(m.THROUGHPUT, [900.0] * 3, m.recorded(m.THROUGHPUT, STEADY))
+    )
     decision, launches, baseline, *_, do = message.splitlines()
-    assert "vllm mixtral-8x7b-tp2, closed-c32, output_throughput: 900 tok/s, -10.0 % vs" in decision
+    assert (
+        "vllm mixtral-8x7b-tp2, closed-c32, output_throughput: 900 tok/s, -10.0 % vs"
+        in decision
+    )
     assert "the baseline 1,000 tok/s, threshold -1.3 %" in decision
     assert "3 launches" in launches
     assert "6 launches of 6 runs" in baseline
@@ -221,7 +299,11 @@ def test_message_says_tried_seen_do():
 @pytest.mark.parametrize("how", ["case", "baseline", "platform", "tail"])
 def test_report_only(how):
     """A case, its baseline, the platform (absolute values on the CPU) or the metric (p99) can each forbid a red run."""
-    cpu = Case(experiment="E1", metric="output_throughput", of=Load(server=m.MOE_CPU, workload=m.CLOSED))
+    cpu = Case(
+        experiment="E1",
+        metric="output_throughput",
+        numerator=Load(server=m.MOE_CPU, workload=m.CLOSED),
+    )
     case, more = {
         "case": (msgspec.structs.replace(m.THROUGHPUT, gate="report"), {}),
         "baseline": (m.THROUGHPUT, {"gate": "report"}),
@@ -230,24 +312,49 @@ def test_report_only(how):
     }[how]
     worse = 2000.0 if how == "tail" else 400.0
     result = verdict(case, [worse], m.recorded(case, STEADY, **more))
-    assert ("report", Outcome.REGRESSED, 0) == (result.gate, result.outcome, result.needs_launches)
+    assert ("report", Outcome.REGRESSED, 0) == (
+        result.gate,
+        result.outcome,
+        result.needs_launches,
+    )
 
 
-KNOWN = Known(until="2026-12-31", reason="kernel tuning lost, upstream fix pending", worse_by=0.10)
+KNOWN = Known(
+    until="2026-12-31",
+    reason="kernel tuning lost, upstream fix pending",
+    worse_by=0.10,
+)
 
 
 def test_known_regression_passes_until_its_day():
     """A loss that was accepted passes with its reason, and is red from the day after."""
     base = m.recorded(m.THROUGHPUT, STEADY, known=KNOWN)
-    on_time = judge(m.THROUGHPUT, m.seen(m.THROUGHPUT, 900.0), base, today=datetime.date(2026, 12, 31))
-    late = judge(m.THROUGHPUT, m.seen(m.THROUGHPUT, 900.0), base, today=datetime.date(2027, 1, 1))
-    assert [Outcome.PASSED, Outcome.REGRESSED] == [on_time.outcome, late.outcome]
+    on_time = judge(
+        m.THROUGHPUT,
+        m.seen(m.THROUGHPUT, 900.0),
+        base,
+        today=datetime.date(2026, 12, 31),
+    )
+    late = judge(
+        m.THROUGHPUT,
+        m.seen(m.THROUGHPUT, 900.0),
+        base,
+        today=datetime.date(2027, 1, 1),
+    )
+    assert [Outcome.PASSED, Outcome.REGRESSED] == [
+        on_time.outcome,
+        late.outcome,
+    ]
     assert "upstream fix pending" in render(on_time)
 
 
 def test_known_regression_that_is_gone_is_red():
     """Once the loss is gone the entry must go too, or it would hide the next one."""
-    result = verdict(m.THROUGHPUT, [1000.0] * 3, m.recorded(m.THROUGHPUT, STEADY, known=KNOWN))
+    result = verdict(
+        m.THROUGHPUT,
+        [1000.0] * 3,
+        m.recorded(m.THROUGHPUT, STEADY, known=KNOWN),
+    )
     assert Outcome.INVALID == result.outcome
     assert "the accepted loss of 10.0 % is gone" in render(result)
     assert is_red(result.outcome, result.gate, required=False)
@@ -255,7 +362,9 @@ def test_known_regression_that_is_gone_is_red():
 
 def test_known_regression_does_not_hide_a_greater_one():
     """10 % were accepted, 20 % were not."""
-    result = verdict(m.THROUGHPUT, [800.0] * 3, m.recorded(m.THROUGHPUT, STEADY, known=KNOWN))
+    result = verdict(
+        m.THROUGHPUT, [800.0] * 3, m.recorded(m.THROUGHPUT, STEADY, known=KNOWN)
+    )
     assert Outcome.REGRESSED == result.outcome
 
 
@@ -267,36 +376,70 @@ def test_known_move_does_not_hide_one_the_other_way():
         delta=0.15,
         known=msgspec.structs.replace(KNOWN, worse_by=0.3, change=0.3),
     )
-    outcomes = [judge(m.CPU_RATIO, m.seen(m.CPU_RATIO, *[v] * 3), base, today=m.TODAY) for v in (2.6, 1.4)]
-    assert [Outcome.PASSED, Outcome.REGRESSED] == [result.outcome for result in outcomes]
+    outcomes = [
+        judge(m.CPU_RATIO, m.seen(m.CPU_RATIO, *[v] * 3), base, today=m.TODAY)
+        for v in (2.6, 1.4)
+    ]
+    assert [Outcome.PASSED, Outcome.REGRESSED] == [
+        result.outcome for result in outcomes
+    ]
     assert "The value now moved the other way." in render(outcomes[1])
 
 
 def test_what_drowns_in_noise_is_reported_only():
     """Launches that detect no 20 % do not say that a case passed; what loses even more than they hide is red."""
-    wide = {"target_effect": 0.5, "launches": m.recorded(m.THROUGHPUT, [1000, 1100, 900, 1050, 950, 1000]).metric.launches}
+    wide = {
+        "target_effect": 0.5,
+        "launches": m.recorded(
+            m.THROUGHPUT, [1000, 1100, 900, 1050, 950, 1000]
+        ).metric.launches,
+    }
     plain = m.recorded(m.THROUGHPUT, STEADY, **wide)
-    within, beyond = (verdict(m.THROUGHPUT, [value] * 3, plain) for value in (900.0, 400.0))
-    wanted = verdict(m.THROUGHPUT, [900.0] * 3, m.recorded(m.THROUGHPUT, STEADY, reason="shared host", **wide))
-    assert [Outcome.PASSED, Outcome.REGRESSED, Outcome.PASSED] == [each.outcome for each in (within, beyond, wanted)]
-    assert ["report", "hard", "hard"] == [each.gate for each in (within, beyond, wanted)]
-    assert "Report-only: too few or too noisy launches; only a loss beyond" in render(within)
+    within, beyond = (
+        verdict(m.THROUGHPUT, [value] * 3, plain) for value in (900.0, 400.0)
+    )
+    wanted = verdict(
+        m.THROUGHPUT,
+        [900.0] * 3,
+        m.recorded(m.THROUGHPUT, STEADY, reason="shared host", **wide),
+    )
+    assert [Outcome.PASSED, Outcome.REGRESSED, Outcome.PASSED] == [
+        each.outcome for each in (within, beyond, wanted)
+    ]
+    assert ["report", "hard", "hard"] == [
+        each.gate for each in (within, beyond, wanted)
+    ]
+    assert (
+        "Report-only: too few or too noisy launches; only a loss beyond"
+        in render(within)
+    )
 
 
 def test_a_first_launch_that_detects_nothing_does_not_pass():
     """A provisional TTFT, whose line lies at a doubling, is reported below it and red beyond."""
     base = m.recorded(m.TTFT, [15.0], delta=0.10)
-    within, beyond = (judge(m.TTFT, m.seen(m.TTFT, value), base) for value in (22.0, 90.0))
-    assert [(Outcome.PASSED, "report"), (Outcome.REGRESSED, "hard")] == [(v.outcome, v.gate) for v in (within, beyond)]
+    within, beyond = (
+        judge(m.TTFT, m.seen(m.TTFT, value), base) for value in (22.0, 90.0)
+    )
+    assert [(Outcome.PASSED, "report"), (Outcome.REGRESSED, "hard")] == [
+        (v.outcome, v.gate) for v in (within, beyond)
+    ]
     assert "Report-only: too few or too noisy launches" in render(within)
 
 
 def test_reported_only_says_so_also_where_it_is_worse():
     """A baseline that a person took out of the gate: the reason stands there, whatever the outcome."""
     base = m.recorded(m.THROUGHPUT, STEADY, gate="report", reason="shared host")
-    told = [verdict(m.THROUGHPUT, [value] * 3, base) for value in (1000.0, 500.0)]
-    assert [Outcome.PASSED, Outcome.REGRESSED] == [each.outcome for each in told]
-    assert all("Report-only: shared host" in render(each) and each.gate == "report" for each in told)
+    told = [
+        verdict(m.THROUGHPUT, [value] * 3, base) for value in (1000.0, 500.0)
+    ]
+    assert [Outcome.PASSED, Outcome.REGRESSED] == [
+        each.outcome for each in told
+    ]
+    assert all(
+        "Report-only: shared host" in render(each) and each.gate == "report"
+        for each in told
+    )
 
 
 @pytest.mark.parametrize(
@@ -318,20 +461,44 @@ def test_most_launches_must_count(values, outcome, more):
 def test_what_is_recorded_of_something_else_is_shown_and_not_judged():
     """The message has both values, so that a change of backend is not without an answer about speed."""
     base = m.recorded(m.THROUGHPUT, STEADY)
-    result = judge(m.THROUGHPUT, m.seen(m.THROUGHPUT, 900.0, weights="dummy"), base)
-    assert (Outcome.INCOMPARABLE, -0.1) == (result.outcome, pytest.approx(result.change, abs=1e-4))
-    assert "By value alone: -10.0 % vs the baseline 1,000 tok/s." in render(result)
+    result = judge(
+        m.THROUGHPUT, m.seen(m.THROUGHPUT, 900.0, weights="dummy"), base
+    )
+    assert (Outcome.INCOMPARABLE, -0.1) == (
+        result.outcome,
+        pytest.approx(result.change, abs=1e-4),
+    )
+    assert "By value alone: -10.0 % vs the baseline 1,000 tok/s." in render(
+        result
+    )
 
 
 def test_unused_baselines(tmp_path):
     """Two metrics recorded for a server and one case: the other is unused; another server's are nobody's business."""
     store = Store(tmp_path)
-    for case in (m.THROUGHPUT, msgspec.structs.replace(m.THROUGHPUT, of=m.DENSE_LOAD)):
-        metrics = {name: m.recorded(case, STEADY).metric for name in ("output_throughput", "itl_median_ms")}
-        store.write(store.path(case, "h200x2"), BaselineFile(identity={}, context={}, provenance=(), metrics=metrics))
-    assert [m.ITL.id] == gate.unused_baselines([m.THROUGHPUT], m.hardware(), store)
-    assert [] == gate.unused_baselines([m.THROUGHPUT, m.ITL], m.hardware(), store)
-    assert [] == gate.unused_baselines([m.THROUGHPUT], m.hardware("h100"), store)
+    for case in (
+        m.THROUGHPUT,
+        msgspec.structs.replace(m.THROUGHPUT, numerator=m.DENSE_LOAD),
+    ):
+        metrics = {
+            name: m.recorded(case, STEADY).metric
+            for name in ("output_throughput", "itl_median_ms")
+        }
+        store.write(
+            store.path(case, "h200x2"),
+            BaselineFile(
+                identity={}, context={}, provenance=(), metrics=metrics
+            ),
+        )
+    assert [m.ITL.id] == gate.unused_baselines(
+        [m.THROUGHPUT], m.hardware(), store
+    )
+    assert [] == gate.unused_baselines(
+        [m.THROUGHPUT, m.ITL], m.hardware(), store
+    )
+    assert [] == gate.unused_baselines(
+        [m.THROUGHPUT], m.hardware("h100"), store
+    )
 
 
 def test_unknown_metric_is_named():
@@ -349,14 +516,22 @@ def test_unknown_metric_is_named():
 )
 def test_judgement_is_scale_free_and_consistent(base, now, delta):
     """Units do not matter, a red loss lies beyond its line, and worse values never turn a red verdict green."""
-    small = verdict(m.THROUGHPUT, now, m.recorded(m.THROUGHPUT, base, delta=delta))
+    small = verdict(
+        m.THROUGHPUT, now, m.recorded(m.THROUGHPUT, base, delta=delta)
+    )
     large = verdict(
-        m.THROUGHPUT, [1000 * v for v in now], m.recorded(m.THROUGHPUT, [1000 * v for v in base], delta=delta)
+        m.THROUGHPUT,
+        [1000 * v for v in now],
+        m.recorded(m.THROUGHPUT, [1000 * v for v in base], delta=delta),
     )
     assert small.outcome == large.outcome
     if small.outcome in (Outcome.REGRESSED, Outcome.INCONCLUSIVE):
         assert small.worse_by > small.threshold
-        worse = verdict(m.THROUGHPUT, [v * 0.9 for v in now], m.recorded(m.THROUGHPUT, base, delta=delta))
+        worse = verdict(
+            m.THROUGHPUT,
+            [v * 0.9 for v in now],
+            m.recorded(m.THROUGHPUT, base, delta=delta),
+        )
         assert worse.outcome in (Outcome.REGRESSED, Outcome.INCONCLUSIVE)
 
 
@@ -365,10 +540,18 @@ def test_false_alarms_and_power_of_the_judge_itself():
     rng = random.Random(7)
 
     def red(loss):
-        base = m.recorded(m.THROUGHPUT, [1000 * math.exp(rng.gauss(0, 0.0107)) for _ in range(10)], delta=0.05)
-        now = [(1 - loss) * 1000 * math.exp(rng.gauss(0, 0.0107)) for _ in range(3)]
+        base = m.recorded(
+            m.THROUGHPUT,
+            [1000 * math.exp(rng.gauss(0, 0.0107)) for _ in range(10)],
+            delta=0.05,
+        )
+        now = [
+            (1 - loss) * 1000 * math.exp(rng.gauss(0, 0.0107)) for _ in range(3)
+        ]
         first = verdict(m.THROUGHPUT, now[:1], base)
-        decided = verdict(m.THROUGHPUT, now, base) if first.needs_launches else first
+        decided = (
+            verdict(m.THROUGHPUT, now, base) if first.needs_launches else first
+        )
         return is_red(decided.outcome, decided.gate, required=True)
 
     assert sum(red(0.0) for _ in range(300)) <= 2
@@ -377,19 +560,40 @@ def test_false_alarms_and_power_of_the_judge_itself():
 
 def test_a_thousand_cases_of_ten_launches_are_judged(tmp_path):
     """1,000 cases with 10 recorded launches and 10 of the run: each has its verdict."""
-    workloads = [msgspec.structs.replace(m.CLOSED, name=f"closed-{n}", num_prompts=n + 1) for n in range(100)]
-    metrics = [name for name, metric in gate.METRICS.items() if name.endswith("_ms") or "throughput" in name][:10]
-    values = {Load(server=m.MOE, workload=workload): {name: [100.0] * 10 for name in metrics} for workload in workloads}
-    cases = [Case(experiment="E1", metric=name, of=load) for load in values for name in metrics]
+    workloads = [
+        msgspec.structs.replace(m.CLOSED, name=f"closed-{n}", num_prompts=n + 1)
+        for n in range(100)
+    ]
+    metrics = [
+        name
+        for name, metric in gate.METRICS.items()
+        if name.endswith("_ms") or "throughput" in name
+    ][:10]
+    values = {
+        Load(server=m.MOE, workload=workload): {
+            name: [100.0] * 10 for name in metrics
+        }
+        for workload in workloads
+    }
+    cases = [
+        Case(experiment="E1", metric=name, numerator=load)
+        for load in values
+        for name in metrics
+    ]
     results = m.run(values, cases)
     store = Store(tmp_path)
     for load in values:
-        mine = [case for case in cases if case.of == load]
+        mine = [case for case in cases if case.numerator == load]
         observed = RunReader(results).observe(mine[0])
         launches = [100.0 * factor for factor in (*m.QUIET, 1.0, 1.0, 1.0, 1.0)]
-        metrics_of_file = {case.metric: m.recorded(case, launches).metric for case in mine}
+        metrics_of_file = {
+            case.metric: m.recorded(case, launches).metric for case in mine
+        }
         file = BaselineFile(
-            identity=dict(observed.identity), context=dict(observed.context), provenance=(), metrics=metrics_of_file
+            identity=dict(observed.identity),
+            context=dict(observed.context),
+            provenance=(),
+            metrics=metrics_of_file,
         )
         store.write(store.path(mine[0], observed.hardware_label), file)
     verdicts = judge_run(results, Store(tmp_path), m.TODAY)
@@ -400,6 +604,11 @@ def test_a_thousand_cases_of_ten_launches_are_judged(tmp_path):
 def test_line_of_the_judge_is_that_of_the_policy():
     """What the verdict prints is what `policy` computes, back on the scale of fractions."""
     base = m.recorded(m.THROUGHPUT, STEADY)
-    noise = noise_of_baseline(base.metric, policy_for("h200x2", "output_throughput", ratio=False))
-    line = alarm_line(0.02, noise, 3, higher_is_better=True)
-    assert pytest.approx(1 - math.exp(-line)) == verdict(m.THROUGHPUT, [1000.0] * 3, base).threshold
+    noise = noise_of_baseline(
+        base.metric, policy_for("h200x2", "output_throughput", ratio=False)
+    )
+    line = loss_threshold(0.02, noise, 3, higher_is_better=True)
+    assert (
+        pytest.approx(1 - math.exp(-line))
+        == verdict(m.THROUGHPUT, [1000.0] * 3, base).threshold
+    )

@@ -20,7 +20,8 @@ ROOT = Path(__file__).resolve().parents[3] / "baselines" / "published"
 MOE, DENSE = "vllm-mixtral-8x7b-tp2", "vllm-llama-3.1-8b-tp2"
 ONE = "vllm-llama-3.1-8b-tp1"
 
-# The study's own tables. Request, output and total token throughput of the burst at rate inf:
+# The study's own tables. Request, output and total token throughput of the
+# burst at rate inf:
 BURST = {
     f"h200x2/{MOE}": (23.5, 3000, 4865),
     f"h200x2/{DENSE}": (84.54, 10755, 16625),
@@ -31,7 +32,8 @@ BURST = {
     f"a100x2/{DENSE}": (32.43, 4126.16, 6378.33),
     f"h200x2/{DENSE}--over--{MOE}": (3.6, 3.6, 3.4),
 }
-# Average latency in s, per-token latency in ms, output throughput, by batch ("single-stream" is a batch of 1):
+# Average latency in s, per-token latency in ms, output throughput, by batch
+# ("single-stream" is a batch of 1):
 STREAMS = {
     f"h200x2/{MOE}/single-stream": (0.589, 9.21, 108.6),
     f"h200x2/{DENSE}/single-stream": (0.376, 5.87, 170.4),
@@ -46,7 +48,10 @@ STREAMS = {
     f"h200x2/{DENSE}/batch-32": (0.466, 7.27, 4398.95),
 }
 # TTFT median and p99, ITL median in ms, output throughput, by request rate:
-RATES = {f"h200x2/{MOE}/rate-1": (1033, 2762, 8.12, 112.5), f"h200x2/{MOE}/rate-4": (1677, 1808, 13.19, 417.1)}
+RATES = {
+    f"h200x2/{MOE}/rate-1": (1033, 2762, 8.12, 112.5),
+    f"h200x2/{MOE}/rate-4": (1677, 1808, 13.19, 417.1),
+}
 SPEED_UP = {"h100x2": 1.002, "a100x2": 0.999, "h200x2": 0.997}
 
 
@@ -54,7 +59,15 @@ def source():
     """Every published number, by "hardware/subject/workload/metric"."""
     numbers = {}
     for place, row in BURST.items():
-        for name, value in zip(("request_throughput", "output_throughput", "total_token_throughput"), row, strict=True):
+        for name, value in zip(
+            (
+                "request_throughput",
+                "output_throughput",
+                "total_token_throughput",
+            ),
+            row,
+            strict=True,
+        ):
             numbers[f"{place}/burst-100/{name}"] = value
     for place, (latency_s, per_token, throughput) in STREAMS.items():
         numbers |= {
@@ -64,8 +77,16 @@ def source():
             f"{place}/output_throughput": throughput,
         }
     for place, row in RATES.items():
-        names = ("ttft_median_ms", "ttft_p99_ms", "itl_median_ms", "output_throughput")
-        numbers |= {f"{place}/{name}": value for name, value in zip(names, row, strict=True)}
+        names = (
+            "ttft_median_ms",
+            "ttft_p99_ms",
+            "itl_median_ms",
+            "output_throughput",
+        )
+        numbers |= {
+            f"{place}/{name}": value
+            for name, value in zip(names, row, strict=True)
+        }
     for label, value in SPEED_UP.items():
         numbers |= {
             f"{label}/{DENSE}--over--{ONE}/burst-100/{name}": value
@@ -73,22 +94,38 @@ def source():
         }
     for name in ("e2el_median_ms", "tpot_median_ms", "itl_median_ms"):
         numbers[f"h200x2/{MOE}--over--{DENSE}/single-stream/{name}"] = 1.57
-    for name, value in (("tpot_median_ms", 1.21), ("itl_median_ms", 1.21), ("output_throughput", 26.4)):
+    for name, value in (
+        ("tpot_median_ms", 1.21),
+        ("itl_median_ms", 1.21),
+        ("output_throughput", 26.4),
+    ):
         numbers[f"h100x2/{DENSE}/batch-32--over--batch-1/{name}"] = value
     numbers[f"h200x2/{MOE}/launch/weights_bytes_per_rank"] = 46.7e9
-    numbers["h200x1/vllm-mixtral-8x7b-tp1/launch/weights_bytes_per_rank"] = 93.4e9
-    # The published bytes over the arithmetic ones: 46.7 / (46.7 x 2 / 2) and 93.4 / (46.7 x 2).
-    numbers[f"h200x2/{MOE}/launch/weights_over_arithmetic"] = 46.7 / (46.7 * 2 / 2)
-    numbers["h200x1/vllm-mixtral-8x7b-tp1/launch/weights_over_arithmetic"] = 93.4 / (46.7 * 2)
+    numbers["h200x1/vllm-mixtral-8x7b-tp1/launch/weights_bytes_per_rank"] = (
+        93.4e9
+    )
+    # The published bytes over the arithmetic ones: 46.7 / (46.7 x 2 / 2) and
+    # 93.4 / (46.7 x 2).
+    numbers[f"h200x2/{MOE}/launch/weights_over_arithmetic"] = 46.7 / (
+        46.7 * 2 / 2
+    )
+    numbers["h200x1/vllm-mixtral-8x7b-tp1/launch/weights_over_arithmetic"] = (
+        93.4 / (46.7 * 2)
+    )
     # Each expert's share within 15 % of uniform, which is 1 in both.
     uniform = ("routing_max_over_mean", "routing_min_over_mean")
-    return numbers | dict.fromkeys((f"h200x2/{MOE}-routing/routing/{name}" for name in uniform), 1.0)
+    return numbers | dict.fromkeys(
+        (f"h200x2/{MOE}-routing/routing/{name}" for name in uniform), 1.0
+    )
 
 
 def stored():
     """Every figure in the store, by the same key."""
     return {
-        f"{path.relative_to(ROOT).with_suffix('')}/{name}": (figure, read_published(path).identity)
+        f"{path.relative_to(ROOT).with_suffix('')}/{name}": (
+            figure,
+            read_published(path).identity,
+        )
         for path in sorted(ROOT.rglob("*.json"))
         for name, figure in read_published(path).metrics.items()
     }
@@ -96,11 +133,16 @@ def stored():
 
 def test_every_number_is_the_sources():
     """The store holds each of the source's numbers under its key, and no other."""
-    assert source() == {key: pytest.approx(figure.value, rel=1e-12) for key, (figure, _) in stored().items()}
+    assert source() == {
+        key: pytest.approx(figure.value, rel=1e-12)
+        for key, (figure, _) in stored().items()
+    }
 
 
 @pytest.mark.parametrize(
-    ("key", "figure", "identity"), [(k, f, i) for k, (f, i) in stored().items()], ids=list(stored())
+    ("key", "figure", "identity"),
+    [(k, f, i) for k, (f, i) in stored().items()],
+    ids=list(stored()),
 )
 def test_figure_is_of_a_known_metric(key, figure, identity):
     """Name, unit and direction are those of the metric as it is measured here, and the identity fits the place."""
@@ -109,23 +151,44 @@ def test_figure_is_of_a_known_metric(key, figure, identity):
     assert (metric.unit, metric.better) == (figure.unit, figure.better)
     ratio = "--over--" in key
     assert label == identity["numerator.hardware" if ratio else "hardware"]
-    assert subject.startswith(f"vllm-{identity['numerator.model' if ratio else 'model']}-tp")
-    assert "2026-04-12" == figure.date if "h200" in label else figure.date is None
+    assert subject.startswith(
+        f"vllm-{identity['numerator.model' if ratio else 'model']}-tp"
+    )
+    assert (
+        "2026-04-12" == figure.date if "h200" in label else figure.date is None
+    )
 
 
 def test_figures_that_do_not_hold_guard_nothing():
     """The published TTFT are those of a cold start, and a second H100 gains more than nothing; all others hold."""
-    assert {key for key, (figure, _) in stored().items() if not figure.holds} == {
-        key for key in stored() if "ttft" in key or key.startswith(f"h100x2/{DENSE}--over--{ONE}/")
+    assert {
+        key for key, (figure, _) in stored().items() if not figure.holds
+    } == {
+        key
+        for key in stored()
+        if "ttft" in key or key.startswith(f"h100x2/{DENSE}--over--{ONE}/")
     }
 
 
 def test_a_ratio_of_two_servers_meets_the_guards_identity():
     """TP=2 over TP=1 on the burst: both sides' identities fit the file, 1.02 beside 0.997 passes."""
     one = msgspec.structs.replace(m.DENSE, tensor_parallel_size=1)
-    of, over = (Load(server=server, workload=m.BURST) for server in (m.DENSE, one))
-    case = Case(experiment="E5", metric="output_throughput", of=of, over=over)
-    results = m.run({of: {"output_throughput": [10_200.0]}, over: {"output_throughput": [10_000.0]}}, [case])
+    of, over = (
+        Load(server=server, workload=m.BURST) for server in (m.DENSE, one)
+    )
+    case = Case(
+        experiment="E5",
+        metric="output_throughput",
+        numerator=of,
+        denominator=over,
+    )
+    results = m.run(
+        {
+            of: {"output_throughput": [10_200.0]},
+            over: {"output_throughput": [10_000.0]},
+        },
+        [case],
+    )
     result = judge_case(results, case, Store(ROOT.parent))
     assert (Outcome.PASSED, 0.997) == (result.outcome, result.baseline)
 
@@ -144,26 +207,44 @@ FIGURE = PublishedFigure(
 
 def published(**changed):
     """A published throughput of 3,000 tok/s with real weights."""
-    return Published(Path("p.json"), {"weights": "auto"}, msgspec.structs.replace(FIGURE, **changed))
+    return Published(
+        Path("p.json"),
+        {"weights": "auto"},
+        msgspec.structs.replace(FIGURE, **changed),
+    )
 
 
 @pytest.mark.parametrize(
-    ("value", "expected"), [(2300.0, Outcome.PASSED), (2200.0, Outcome.REGRESSED), (4300.0, Outcome.IMPROVED)]
+    ("value", "expected"),
+    [
+        (2300.0, Outcome.PASSED),
+        (2200.0, Outcome.REGRESSED),
+        (4300.0, Outcome.IMPROVED),
+    ],
 )
 def test_wide_guard(value, expected):
     """25 % below 3,000 is 2,250: 2,300 passes, 2,200 does not. 3,000 / 0.75 = 4,000 and more is an improvement."""
-    result = judge(m.THROUGHPUT, m.seen(m.THROUGHPUT, value, value, value), published())
+    result = judge(
+        m.THROUGHPUT, m.seen(m.THROUGHPUT, value, value, value), published()
+    )
     assert (expected, "hard") == (result.outcome, result.gate)
 
 
 def test_no_red_by_a_single_launch():
     """Beyond the tolerance on one launch, two more are asked for."""
-    assert 2 == judge(m.THROUGHPUT, m.seen(m.THROUGHPUT, 2000.0), published()).needs_launches
+    assert (
+        2
+        == judge(
+            m.THROUGHPUT, m.seen(m.THROUGHPUT, 2000.0), published()
+        ).needs_launches
+    )
 
 
 def test_other_weights_make_it_a_comparison():
     """With made-up weights a hard case has no guard: no baseline, with the comparison in the message."""
-    result = judge(m.THROUGHPUT, m.seen(m.THROUGHPUT, 1000.0, weights="dummy"), published())
+    result = judge(
+        m.THROUGHPUT, m.seen(m.THROUGHPUT, 1000.0, weights="dummy"), published()
+    )
     assert (Outcome.NO_BASELINE, 3000.0) == (result.outcome, result.baseline)
     assert "-66.7 % vs the published 3,000 tok/s" in render(result)
     assert "weights: dummy now, auto in the baseline" in render(result)
@@ -173,15 +254,26 @@ def test_figure_that_does_not_hold_is_shown_only():
     """A reported case beside a figure that does not hold gets its outcome, and stays a report."""
     case = msgspec.structs.replace(m.THROUGHPUT, gate="report")
     result = judge(case, m.seen(case, 1000.0), published(holds=False))
-    assert (Outcome.REGRESSED, "report", 0) == (result.outcome, result.gate, result.needs_launches)
+    assert (Outcome.REGRESSED, "report", 0) == (
+        result.outcome,
+        result.gate,
+        result.needs_launches,
+    )
     assert "Comparison only" in render(result)
 
 
 def test_a_run_with_real_weights_meets_the_guards_identity():
     """The identity that a run reports has every field that a published file names, with the values it names."""
-    server = ServerConfig(engine="vllm", model="mixtral-8x7b", tensor_parallel_size=2, device="cuda")
-    load = Load(server=server, workload=Workload(name="burst-100", num_prompts=100))
-    case = Case(experiment="E1", metric="output_throughput", of=load)
+    server = ServerConfig(
+        engine="vllm",
+        model="mixtral-8x7b",
+        tensor_parallel_size=2,
+        device="cuda",
+    )
+    load = Load(
+        server=server, workload=Workload(name="burst-100", num_prompts=100)
+    )
+    case = Case(experiment="E1", metric="output_throughput", numerator=load)
     results = m.run({load: {"output_throughput": [2900.0]}}, [case])
     result = judge_case(results, case, Store(ROOT.parent))
     assert (Outcome.PASSED, 3000.0) == (result.outcome, result.baseline)

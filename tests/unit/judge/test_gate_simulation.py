@@ -38,11 +38,17 @@ def judged_red(recorded, now, delta):
     """What the plugin does with the gate: one launch, two more if it asks for them."""
     base = m.recorded(m.THROUGHPUT, recorded, delta=delta)
     first = judge(m.THROUGHPUT, m.seen(m.THROUGHPUT, now[0]), base)
-    decided = judge(m.THROUGHPUT, m.seen(m.THROUGHPUT, *now), base) if first.needs_launches else first
+    decided = (
+        judge(m.THROUGHPUT, m.seen(m.THROUGHPUT, *now), base)
+        if first.needs_launches
+        else first
+    )
     return is_red(decided.outcome, decided.gate, required=True)
 
 
-@pytest.mark.parametrize("machine", [QUIET, TYPICAL, NOISY], ids=lambda machine: machine.name)
+@pytest.mark.parametrize(
+    "machine", [QUIET, TYPICAL, NOISY], ids=lambda machine: machine.name
+)
 @pytest.mark.parametrize("loss", [0.0, 0.03, 0.08])
 def test_vectorised_rule_is_the_judge(machine, loss):
     """On 100 random baselines and runs the simulation is red exactly where `judge` is."""
@@ -54,7 +60,9 @@ def test_vectorised_rule_is_the_judge(machine, loss):
     simulated = gate_red(now, drawn).tolist()
     judged = [
         judged_red(
-            [1000 * math.exp(v) for v in recorded[i]], [1000 * math.exp(v) for v in now[i]], float(drawn.delta[i])
+            [1000 * math.exp(v) for v in recorded[i]],
+            [1000 * math.exp(v) for v in now[i]],
+            float(drawn.delta[i]),
         )
         for i in range(100)
     ]
@@ -64,19 +72,26 @@ def test_vectorised_rule_is_the_judge(machine, loss):
 def test_medians_of_what_counts():
     """With half of the repetitions stalled and nine tries, the median is of the three that count: no stall in it."""
     rng = np.random.default_rng(6)
-    values = medians(rng, (4000,), H200[0], Stalls(share=0.5, cost=0.09, tries=9, named=True))
+    values = medians(
+        rng, (4000,), H200[0], Stalls(share=0.5, cost=0.09, tries=9, named=True)
+    )
     # The chance of no valid repetition in nine is 0.5^9 = 0.2 %.
     assert np.isnan(values).mean() < 0.01
     assert pytest.approx(0.0, abs=0.001) == np.nanmedian(values)
     assert np.nanmin(values) > -0.05
 
 
-@pytest.mark.parametrize("machine", [*H200, QUIET, TYPICAL, NOISY], ids=lambda machine: machine.name)
+@pytest.mark.parametrize(
+    "machine", [*H200, QUIET, TYPICAL, NOISY], ids=lambda machine: machine.name
+)
 @pytest.mark.parametrize("layout", [(3, 2), (6, 1), (20, 1)])
 def test_false_alarms_stay_below_a_thousandth(machine, layout):
     """At most 0.1 % false alarms per gate on every machine: of 40,000 at most 40, and three standard errors more."""
     rng = np.random.default_rng(7)
-    assert gate_rate(rng, Setup(machine, layout), 0.0, 40_000) <= (40 + 3 * math.sqrt(40)) / 40_000
+    assert (
+        gate_rate(rng, Setup(machine, layout), 0.0, 40_000)
+        <= (40 + 3 * math.sqrt(40)) / 40_000
+    )
 
 
 @pytest.mark.parametrize(
@@ -110,15 +125,26 @@ def test_simulated_pairs_are_judged_as_real_ones(scatter):
     """Red, excluding nothing, and launched again exactly where `judge_pairs` says so."""
 
     def judged(losses):
-        return judge_pairs(m.THROUGHPUT, [(1.0, math.exp(-loss)) for loss in losses], "h200x2")
+        return judge_pairs(
+            m.THROUGHPUT, [(1.0, math.exp(-loss)) for loss in losses], "h200x2"
+        )
 
     losses = np.random.default_rng(11).normal(0.04, scatter, (300, 6))
     first = [judged(row[:3]) for row in losses]
-    real = [judged(row) if verdict.needs_launches else verdict for verdict, row in zip(first, losses, strict=True)]
+    real = [
+        judged(row) if verdict.needs_launches else verdict
+        for verdict, row in zip(first, losses, strict=True)
+    ]
 
-    assert [bool(v.needs_launches) for v in first] == pairs_doubtful(losses, 0.05).tolist()
-    assert [v.outcome is Outcome.REGRESSED for v in real] == pairs_red(losses, 0.05).tolist()
-    assert [bool(v.report_only_reason) for v in real] == pairs_untold(losses, 0.05).tolist()
+    assert [bool(v.needs_launches) for v in first] == pairs_doubtful(
+        losses, 0.05
+    ).tolist()
+    assert [v.outcome is Outcome.REGRESSED for v in real] == pairs_red(
+        losses, 0.05
+    ).tolist()
+    assert [bool(v.report_only_reason) for v in real] == pairs_untold(
+        losses, 0.05
+    ).tolist()
     assert any(v.outcome is Outcome.REGRESSED for v in real)
     assert not any(v.needs_launches for v in real)
 
@@ -132,12 +158,19 @@ def test_pairs_seldom_exclude_nothing():
 
 def test_whole_runs_stay_green():
     """Of 1,000 unchanged runs of 72 gates on a quiet machine fewer than ten are red."""
-    assert run_rate(np.random.default_rng(10), Setup(QUIET, (10, 1)), 2000) < 0.01
+    assert (
+        run_rate(np.random.default_rng(10), Setup(QUIET, (10, 1)), 2000) < 0.01
+    )
 
 
 def test_tables_are_printed(capsys):
     """The command prints all four tables."""
     main(scale=0.0005)
     out = capsys.readouterr().out
-    titles = ("False alarms and power", "The rules that others use", "red runs of 1,000", "half the repetitions stall")
+    titles = (
+        "False alarms and power",
+        "The rules that others use",
+        "red runs of 1,000",
+        "half the repetitions stall",
+    )
     assert [True] * 4 == [title in out for title in titles]

@@ -17,19 +17,50 @@ CUDA = msgspec.structs.replace(MOE_CPU, device="cuda")
     [
         (msgspec.structs.replace(CUDA, model="llama-small"), CLOSED, {"model"}),
         (msgspec.structs.replace(CUDA, engine="sglang"), CLOSED, {"engine"}),
-        (msgspec.structs.replace(CUDA, tensor_parallel_size=1), CLOSED,
-         {"tensor_parallel_size", "gpu_count", "hardware"}),
-        (msgspec.structs.replace(CUDA, expert_parallel=True), CLOSED, {"expert_parallel"}),
-        (msgspec.structs.replace(CUDA, device="cpu"), CLOSED, {"gpu_count", "hardware", "hardware_name"}),
+        (
+            msgspec.structs.replace(CUDA, tensor_parallel_size=1),
+            CLOSED,
+            {"tensor_parallel_size", "gpu_count", "hardware"},
+        ),
+        (
+            msgspec.structs.replace(CUDA, expert_parallel=True),
+            CLOSED,
+            {"expert_parallel"},
+        ),
+        (
+            msgspec.structs.replace(CUDA, device="cpu"),
+            CLOSED,
+            {"gpu_count", "hardware", "hardware_name"},
+        ),
         (msgspec.structs.replace(CUDA, dtype="float16"), CLOSED, {"dtype"}),
-        (msgspec.structs.replace(CUDA, load_format="dummy"), CLOSED, {"weights"}),
-        (msgspec.structs.replace(CUDA, max_model_len=512), CLOSED, {"max_model_len"}),
-        (msgspec.structs.replace(CUDA, extra_args=("--enforce-eager",)), CLOSED, {"server_args"}),
-        (msgspec.structs.replace(CUDA, extra_env=(("A", "1"),)), CLOSED, {"server_env"}),
+        (
+            msgspec.structs.replace(CUDA, load_format="dummy"),
+            CLOSED,
+            {"weights"},
+        ),
+        (
+            msgspec.structs.replace(CUDA, max_model_len=512),
+            CLOSED,
+            {"max_model_len"},
+        ),
+        (
+            msgspec.structs.replace(CUDA, extra_args=("--enforce-eager",)),
+            CLOSED,
+            {"server_args"},
+        ),
+        (
+            msgspec.structs.replace(CUDA, extra_env=(("A", "1"),)),
+            CLOSED,
+            {"server_env"},
+        ),
         (CUDA, msgspec.structs.replace(CLOSED, num_prompts=49), {"workload"}),
-        (CUDA, msgspec.structs.replace(CLOSED, name="another", repetitions=5), set()),
+        (
+            CUDA,
+            msgspec.structs.replace(CLOSED, name="another", repetitions=5),
+            set(),
+        ),
     ],
-)  # fmt: skip
+)
 def test_identity_holds_what_must_be_equal(server, workload, changed):
     """Each setting of the server and each property of the load is in the identity; names and repeats are not."""
     results = bare_run(hardware=hardware())
@@ -42,8 +73,23 @@ def test_identity_holds_what_must_be_equal(server, workload, changed):
 
 def test_every_setting_of_a_server_is_in_the_identity():
     """A setting that is added to the configuration must be added to the identity too, or runs mix that may not."""
-    given = {"engine", "model", "dtype", "tensor_parallel_size", "expert_parallel", "max_model_len"}
-    renamed = {"device", "load_format", "extra_args", "extra_env", "routing", "build", "variant"}
+    given = {
+        "engine",
+        "model",
+        "dtype",
+        "tensor_parallel_size",
+        "expert_parallel",
+        "max_model_len",
+    }
+    renamed = {
+        "device",
+        "load_format",
+        "extra_args",
+        "extra_env",
+        "routing",
+        "build",
+        "variant",
+    }
 
     assert given | renamed == set(ServerConfig.__struct_fields__)
     assert given <= identity(bare_run(), Load(server=MOE_CPU)).keys()
@@ -51,10 +97,17 @@ def test_every_setting_of_a_server_is_in_the_identity():
 
 def test_identity_of_the_server_itself():
     """Without a workload there is none in the identity; what the engine chose is."""
-    found = identity(bare_run(launches=(launched(effective={"graphs": "off"}),)), Load(server=MOE_CPU))
+    found = identity(
+        bare_run(launches=(launched(effective={"graphs": "off"}),)),
+        Load(server=MOE_CPU),
+    )
 
     assert "workload" not in found
-    assert ("off", "cpu-some-cpu-avx2-x2", "0") == (found["graphs"], found["hardware"], found["gpu_count"])
+    assert ("off", "cpu-some-cpu-avx2-x2", "0") == (
+        found["graphs"],
+        found["hardware"],
+        found["gpu_count"],
+    )
     assert all(isinstance(value, str) for value in found.values())
 
 
@@ -62,10 +115,16 @@ def test_launches_that_chose_differently_are_nothing_recorded():
     """Each choice of any launch is in the identity, so that a second launch on another backend is not overlooked."""
     chosen = ("FLASH_ATTN", "FLASH_ATTN", "TRITON_ATTN")
     rows = tuple(
-        msgspec.structs.replace(launched(n), effective={"attention_backend": name}) for n, name in enumerate(chosen)
+        msgspec.structs.replace(
+            launched(n), effective={"attention_backend": name}
+        )
+        for n, name in enumerate(chosen)
     )
 
-    same, other = (identity(bare_run(launches=rows[:n]), Load(server=MOE_CPU)) for n in (2, 3))
+    same, other = (
+        identity(bare_run(launches=rows[:n]), Load(server=MOE_CPU))
+        for n in (2, 3)
+    )
 
     assert "FLASH_ATTN" == same["attention_backend"]
     assert "FLASH_ATTN or TRITON_ATTN" == other["attention_backend"]
@@ -74,7 +133,12 @@ def test_launches_that_chose_differently_are_nothing_recorded():
 def test_context_holds_what_may_differ():
     """Versions, driver and power limit are shown when they change, and keep nobody from comparing."""
     shell = {"NCCL_P2P_DISABLE": "1"}
-    server = Server(config=MOE_CPU, python="/env/bin/python", versions={"vllm": "0.26.0"}, environment=shell)
+    server = Server(
+        config=MOE_CPU,
+        python="/env/bin/python",
+        versions={"vllm": "0.26.0"},
+        environment=shell,
+    )
 
     assert {
         "suite": "0.1.0",
@@ -85,5 +149,12 @@ def test_context_holds_what_may_differ():
         "power_limit_w": "700",
         "vllm": "0.26.0",
         "$NCCL_P2P_DISABLE": "1",
-    } == context(bare_run(hardware=hardware(), servers={MOE_CPU.key: server}), Load(server=MOE_CPU))
-    assert {"suite": "0.1.0", "machine": "some CPU", "cores_or_gpus": "2"} == context(bare_run(), Load(server=MOE_CPU))
+    } == context(
+        bare_run(hardware=hardware(), servers={MOE_CPU.key: server}),
+        Load(server=MOE_CPU),
+    )
+    assert {
+        "suite": "0.1.0",
+        "machine": "some CPU",
+        "cores_or_gpus": "2",
+    } == context(bare_run(), Load(server=MOE_CPU))

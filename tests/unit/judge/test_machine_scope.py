@@ -9,7 +9,7 @@ import pytest
 from perfgate.judge.baseline_schema import BaselineFile, Known, Provenance
 from perfgate.judge.baseline_store import Store
 from perfgate.judge.gate import judge
-from perfgate.judge.machine_scope import narrow_to, promises
+from perfgate.judge.machine_scope import narrow_to, target_effects
 from perfgate.judge.observation import RunReader
 from perfgate.judge.policy import (
     PooledVariation,
@@ -39,10 +39,19 @@ def test_unchanged_passes_on_every_machine(machine):
     """Each is as fast as it was."""
     result = on(machine, MACHINES[machine])
 
-    assert (Outcome.PASSED, 0, 0.02) == (result.outcome, result.needs_launches, result.target_effect)
+    assert (Outcome.PASSED, 0, 0.02) == (
+        result.outcome,
+        result.needs_launches,
+        result.target_effect,
+    )
     message = render(result)
-    assert f"Baseline: 6 launches of 6 runs, all on this machine ({machine})." in message
-    assert "Launch-to-launch variation is pooled with 2 other machines." in message
+    assert (
+        f"Baseline: 6 launches of 6 runs, all on this machine ({machine})."
+        in message
+    )
+    assert (
+        "Launch-to-launch variation is pooled with 2 other machines." in message
+    )
 
 
 def test_a_loss_of_2_percent_is_caught_on_its_own_machine():
@@ -59,7 +68,9 @@ def test_where_nothing_tells_machines_apart_all_launches_count():
     assert "Baseline: 18 launches of 18 runs." in render(on(None, 1000.0))
 
     baseline = fleet()
-    some = dataclasses.replace(baseline, machines=dict(list(baseline.machines.items())[1:]))
+    some = dataclasses.replace(
+        baseline, machines=dict(list(baseline.machines.items())[1:])
+    )
     assert some is narrow_to(some, "gpu-a", POLICY)
 
 
@@ -67,19 +78,37 @@ def test_on_a_new_machine_each_recorded_one_counts_once():
     """Three machines tell little of a fourth, however often each was launched: the line is as wide as for three."""
     result = on("gpu-new", 1000.0)
 
-    assert "3 machines, each counted once; gpu-new has too few launches of its own." in render(result)
-    assert "the threshold is widened until 6 launches of 3 runs are recorded on this machine" in render(result)
+    assert (
+        "3 machines, each counted once; gpu-new has too few launches of its own."
+        in render(result)
+    )
+    assert (
+        "the threshold is widened until 6 launches of 3 runs are recorded on this machine"
+        in render(result)
+    )
     assert Outcome.PASSED == on("gpu-new", 960.0, 960.0, 960.0).outcome
     assert Outcome.REGRESSED == on("gpu-new", 850.0, 850.0, 850.0).outcome
 
 
 def mixed(**launches):
     """A baseline of so many launches of each machine, each of a run of its own, as gpu-c sees it."""
-    names = [f"gpu-{letter}" for letter, count in launches.items() for _ in range(count)]
-    values = [MACHINES[name] * m.QUIET[names[:n].count(name)] for n, name in enumerate(names)]
+    names = [
+        f"gpu-{letter}"
+        for letter, count in launches.items()
+        for _ in range(count)
+    ]
+    values = [
+        MACHINES[name] * m.QUIET[names[:n].count(name)]
+        for n, name in enumerate(names)
+    ]
     recorded = m.recorded(m.THROUGHPUT, values, delta=0.05)
-    machines = {point.run: name for point, name in zip(recorded.metric.launches, names, strict=True)}
-    return narrow_to(dataclasses.replace(recorded, machines=machines), "gpu-c", POLICY)
+    machines = {
+        point.run: name
+        for point, name in zip(recorded.metric.launches, names, strict=True)
+    }
+    return narrow_to(
+        dataclasses.replace(recorded, machines=machines), "gpu-c", POLICY
+    )
 
 
 def test_where_others_tell_how_launches_scatter_one_of_its_own_will_do():
@@ -87,8 +116,13 @@ def test_where_others_tell_how_launches_scatter_one_of_its_own_will_do():
     for seen in (mixed(a=6, c=1), mixed(a=4, b=3, c=1)):
         assert ("gpu-c", 1) == (seen.only_machine, len(seen.metric.launches))
         assert 0.02 <= seen.metric.target_effect <= 0.04
-        assert noise_of_baseline(seen.metric, POLICY, seen.elsewhere).established
-    assert mixed(a=6, c=3).metric.target_effect <= mixed(a=6, c=1).metric.target_effect
+        assert noise_of_baseline(
+            seen.metric, POLICY, seen.elsewhere
+        ).established
+    assert (
+        mixed(a=6, c=3).metric.target_effect
+        <= mixed(a=6, c=1).metric.target_effect
+    )
 
 
 def test_where_others_tell_too_little_two_launches_are_one_machine_among_others():
@@ -99,55 +133,89 @@ def test_where_others_tell_too_little_two_launches_are_one_machine_among_others(
     assert [value * m.QUIET[0] for value in MACHINES.values()] == pytest.approx(
         [point.value for point in two.metric.launches], rel=0.01
     )
-    assert (3, "gpu-c", 0.05) == (len(three.metric.launches), three.only_machine, three.metric.target_effect)
+    assert (3, "gpu-c", 0.05) == (
+        len(three.metric.launches),
+        three.only_machine,
+        three.metric.target_effect,
+    )
 
 
 def test_a_noisy_machine_widens_its_own_line():
     """What the others lend weighs no more than six launches do: twelve of its own that scatter more count for more."""
-    noisy = noise_of([1000 * (1 + 0.01 * (-1) ** n) for n in range(12)], [str(n) for n in range(12)], POLICY, QUIET)
+    noisy = noise_of(
+        [1000 * (1 + 0.01 * (-1) ** n) for n in range(12)],
+        [str(n) for n in range(12)],
+        POLICY,
+        QUIET,
+    )
 
     assert 0.006 < noisy.sigma < 0.0105
-    assert (16.0, True, 3) == (noisy.degrees_of_freedom, noisy.established, noisy.pooled_machines)
+    assert (16.0, True, 3) == (
+        noisy.degrees_of_freedom,
+        noisy.established,
+        noisy.pooled_machines,
+    )
 
 
 def test_launches_of_one_session_do_not_tell_how_much_launches_scatter():
     """Six of one run: neither do they lend anything, nor do they narrow what others lend."""
     points = [Sample(run="one", launch=n, value=1000.0 + n) for n in range(6)]
-    alone = noise_of([p.value for p in points], [p.run for p in points], POLICY, QUIET)
+    alone = noise_of(
+        [p.value for p in points], [p.run for p in points], POLICY, QUIET
+    )
 
     assert None is pooled_variation([points, points[:1]])
-    assert (5.0, pytest.approx(0.002), True) == (alone.degrees_of_freedom, alone.sigma, alone.established)
+    assert (5.0, pytest.approx(0.002), True) == (
+        alone.degrees_of_freedom,
+        alone.sigma,
+        alone.established,
+    )
 
 
 def test_sides_of_a_ratio_are_counted_by_machine_too():
     """The message says which side moved, beside those of the machines."""
     recorded = m.recorded(m.RATIO, [4.0, 16.0, 2.0])
-    machines = dict(zip((p.run for p in recorded.metric.launches), ("gpu-a", "gpu-a", "gpu-b"), strict=True))
-    points = narrow_to(dataclasses.replace(recorded, machines=machines), "gpu-new", POLICY).metric.launches
+    machines = dict(
+        zip(
+            (p.run for p in recorded.metric.launches),
+            ("gpu-a", "gpu-a", "gpu-b"),
+            strict=True,
+        )
+    )
+    points = narrow_to(
+        dataclasses.replace(recorded, machines=machines), "gpu-new", POLICY
+    ).metric.launches
 
-    assert [pytest.approx((8.0, 800.0, 100.0)), pytest.approx((2.0, 200.0, 100.0))] == [
-        (point.value, point.numerator, point.denominator) for point in points
-    ]
+    assert [
+        pytest.approx((8.0, 800.0, 100.0)),
+        pytest.approx((2.0, 200.0, 100.0)),
+    ] == [(point.value, point.numerator, point.denominator) for point in points]
 
 
 def test_only_machines_with_launches_enough_promise_by_themselves():
     """Six of each, or two that the others help; one of each promises nothing that is firm."""
-    assert dict.fromkeys(MACHINES, 0.02) == promises(fleet(), POLICY)
-    assert set(MACHINES) == set(promises(fleet(4), POLICY))
-    assert {} == promises(fleet(1), POLICY)
+    assert dict.fromkeys(MACHINES, 0.02) == target_effects(fleet(), POLICY)
+    assert set(MACHINES) == set(target_effects(fleet(4), POLICY))
+    assert {} == target_effects(fleet(1), POLICY)
 
 
 def test_one_machine_alone_is_as_it_was():
     """All launches are its own, whose promise a person took over."""
     baseline = fleet()
-    alone = dataclasses.replace(baseline, machines=dict.fromkeys(baseline.machines, "gpu-a"))
+    alone = dataclasses.replace(
+        baseline, machines=dict.fromkeys(baseline.machines, "gpu-a")
+    )
 
     assert alone is narrow_to(alone, "gpu-a", POLICY)
 
 
 def test_a_known_regression_stays_with_its_launches():
     """By how much it is worse was told beside all of them."""
-    known = Known(until=str(m.TODAY + datetime.timedelta(days=9)), reason="accepted", worse_by=0.03)
+    known = Known(
+        until=str(m.TODAY + datetime.timedelta(days=9)),
+        reason="accepted",
+        worse_by=0.03,
+    )
     baseline = fleet(known=known)
 
     assert baseline is narrow_to(baseline, "gpu-a", POLICY)
@@ -159,14 +227,27 @@ def test_the_store_tells_which_machine_each_run_was_on(tmp_path):
     runs = [point.run for point in metric.launches]
     told = {runs[0]: "gpu-a", runs[1]: "gpu-b", runs[2]: None}
     provenance = tuple(
-        Provenance(run=run, accepted="2026-06-01", suite_version="0.1.0", metrics=("output_throughput",), machine=name)
+        Provenance(
+            run=run,
+            accepted="2026-06-01",
+            suite_version="0.1.0",
+            metrics=("output_throughput",),
+            machine=name,
+        )
         for run, name in told.items()
     )
     store = Store(tmp_path)
-    file = BaselineFile(identity={}, context={}, provenance=provenance, metrics={"output_throughput": metric})
+    file = BaselineFile(
+        identity={},
+        context={},
+        provenance=provenance,
+        metrics={"output_throughput": metric},
+    )
     store.write(store.path(m.THROUGHPUT, "h200x2"), file)
 
-    assert {runs[0]: "gpu-a", runs[1]: "gpu-b"} == Store(tmp_path).find(m.THROUGHPUT, "h200x2").machines
+    assert {runs[0]: "gpu-a", runs[1]: "gpu-b"} == Store(tmp_path).find(
+        m.THROUGHPUT, "h200x2"
+    ).machines
 
 
 def test_a_run_says_which_machine_it_was_on():
@@ -174,25 +255,39 @@ def test_a_run_says_which_machine_it_was_on():
     results = m.run({m.MOE_LOAD: {"output_throughput": [1.0]}}, [m.THROUGHPUT])
     cpu = msgspec.structs.replace(results, hardware=m.hardware("cpu"))
 
-    assert m.hardware().machine_id == RunReader(results).observe(m.THROUGHPUT).machine
+    assert (
+        m.hardware().machine_id
+        == RunReader(results).observe(m.THROUGHPUT).machine
+    )
     assert None is RunReader(cpu).observe(m.THROUGHPUT).machine
 
 
 def test_a_host_of_many_gpus_is_a_machine_for_each_set_that_servers_ran_on():
     """Two GPUs of eight are another machine than the next two, and a ratio's machine is the GPUs of both servers."""
-    results = m.run({m.MOE_LOAD: {"output_throughput": [1.0]}, m.DENSE_LOAD: {"output_throughput": [1.0]}}, [m.RATIO])
+    results = m.run(
+        {
+            m.MOE_LOAD: {"output_throughput": [1.0]},
+            m.DENSE_LOAD: {"output_throughput": [1.0]},
+        },
+        [m.RATIO],
+    )
     results = msgspec.structs.replace(results, hardware=m.hardware(count=8))
 
     def launched_on(moe, dense):
         gpus = {m.MOE.key: moe, m.DENSE.key: dense}
         launches = tuple(
             msgspec.structs.replace(
-                row, start=msgspec.structs.replace(row.start, env={"CUDA_VISIBLE_DEVICES": gpus[row.server]})
+                row,
+                start=msgspec.structs.replace(
+                    row.start, env={"CUDA_VISIBLE_DEVICES": gpus[row.server]}
+                ),
             )
             for row in results.launches
         )
         reader = RunReader(msgspec.structs.replace(results, launches=launches))
-        return reader.observe(m.THROUGHPUT).machine, reader.observe(m.RATIO).machine
+        return reader.observe(m.THROUGHPUT).machine, reader.observe(
+            m.RATIO
+        ).machine
 
     first, second = launched_on("0,1", "0,1"), launched_on("2,3", "2,3")
 

@@ -1,7 +1,8 @@
 """Is an unchanged run green on a machine that nothing was recorded on, or little?
 
-No stub: the runs of docs/runs that were made on one GPU, each held against what others of its kind, or other runs,
-recorded. One of them was cut off with its machine: what is of a launch that was cut off is left out.
+No stub: the runs of docs/runs that were made on one GPU, each held against what
+others of its kind, or other runs, recorded. One of them was cut off with its
+machine: what is of a launch that was cut off is left out.
 """
 
 import itertools
@@ -20,12 +21,19 @@ from perfgate.results import schema as rundata
 
 ROOT = Path(__file__).resolve().parents[3]
 RUNS = ROOT / "docs" / "runs"
-FOLDERS = [*sorted(RUNS.glob("h[12]00x1-2*")), *sorted((RUNS / "h200x1-planted" / "unchanged").iterdir())]
+FOLDERS = [
+    *sorted(RUNS.glob("h[12]00x1-2*")),
+    *sorted((RUNS / "h200x1-planted" / "unchanged").iterdir()),
+]
 
 
 def only(baseline, machines):
     """The baseline with the launches of these machines alone."""
-    return baseline.with_launches(p for p in baseline.metric.launches if baseline.machines[p.run] in machines)
+    return baseline.with_launches(
+        p
+        for p in baseline.metric.launches
+        if baseline.machines[p.run] in machines
+    )
 
 
 def test_a_machine_is_not_red_for_being_another_one():
@@ -36,18 +44,36 @@ def test_a_machine_is_not_red_for_being_another_one():
         for case in results.cases:
             seen = reader.observe(case)
             baseline = store.find(case, seen.hardware_label)
-            if not seen.samples or reader.cut_off(case) or not isinstance(baseline, Recorded):
+            if (
+                not seen.samples
+                or reader.cut_off(case)
+                or not isinstance(baseline, Recorded)
+            ):
                 continue
-            others = sorted({baseline.machines[point.run] for point in baseline.metric.launches} - {seen.machine})
+            others = sorted(
+                {
+                    baseline.machines[point.run]
+                    for point in baseline.metric.launches
+                }
+                - {seen.machine}
+            )
             for count in range(1, len(others) + 1):
                 for some in itertools.combinations(others, count):
                     verdict = judge(case, seen, only(baseline, some))
                     if verdict.gate == "hard":
                         said[verdict.outcome] += 1
-                        most = max(most, verdict.worse_by if "itl" in case.metric else 0.0)
+                        most = max(
+                            most,
+                            verdict.worse_by if "itl" in case.metric else 0.0,
+                        )
 
     assert said[Outcome.PASSED] > 500
-    assert 0 == said[Outcome.REGRESSED] + said[Outcome.INVALID] + said[Outcome.INCOMPARABLE]
+    assert (
+        0
+        == said[Outcome.REGRESSED]
+        + said[Outcome.INVALID]
+        + said[Outcome.INCOMPARABLE]
+    )
     assert most == pytest.approx(0.052, abs=0.005)
 
 
@@ -56,9 +82,16 @@ def test_an_unchanged_run_is_green_beside_the_rest():
     store, said, narrow = Store(ROOT / "baselines"), Counter(), 0
     for results in map(rundata.load, FOLDERS):
         cut_off = RunReader(results).cut_off
-        rows = [row for row in judged(results, store) if row.verdict.gate == "hard" and not cut_off(row.case)]
+        rows = [
+            row
+            for row in judged(results, store)
+            if row.verdict.gate == "hard" and not cut_off(row.case)
+        ]
         said.update(row.verdict.outcome for row in rows)
-        narrow += sum("Launch-to-launch variation is pooled with " in render(row.verdict) for row in rows)
+        narrow += sum(
+            "Launch-to-launch variation is pooled with " in render(row.verdict)
+            for row in rows
+        )
 
     assert said[Outcome.PASSED] > 150
     assert narrow > 50

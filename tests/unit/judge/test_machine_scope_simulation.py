@@ -10,7 +10,11 @@ from click.testing import CliRunner
 from benchmarks.fleet_simulation import Fleet, drawn, main, red
 from perfgate.judge.gate import judge
 from perfgate.judge.machine_scope import for_any
-from perfgate.judge.policy import noise_of_baseline, policy_for, promised_delta
+from perfgate.judge.policy import (
+    noise_of_baseline,
+    policy_for,
+    smallest_target_effect,
+)
 from perfgate.judge.verdict import Outcome
 from tests.support import builders as m
 
@@ -20,24 +24,45 @@ POLICY = policy_for("h200x2", m.THROUGHPUT.metric, ratio=False)
 
 def judged_red(others, own, now):
     """What the plugin does on the machine "here": one launch, two more if the gate asks for them."""
-    launches = [(f"gpu-{n}", value) for n, row in enumerate(others) for value in row] + [("here", v) for v in own]
-    base = m.recorded(m.THROUGHPUT, [1000 * math.exp(value) for _, value in launches], delta=0.05)
-    machines = {p.run: name for p, (name, _) in zip(base.metric.launches, launches, strict=True)}
+    launches = [
+        (f"gpu-{n}", value) for n, row in enumerate(others) for value in row
+    ] + [("here", v) for v in own]
+    base = m.recorded(
+        m.THROUGHPUT,
+        [1000 * math.exp(value) for _, value in launches],
+        delta=0.05,
+    )
+    machines = {
+        p.run: name
+        for p, (name, _) in zip(base.metric.launches, launches, strict=True)
+    }
     base = dataclasses.replace(base, machines=machines)
-    delta = promised_delta(noise_of_baseline(for_any(base, POLICY).metric, POLICY), POLICY, True)
-    base = m.recorded(m.THROUGHPUT, [p.value for p in base.metric.launches], delta=delta)
+    delta = smallest_target_effect(
+        noise_of_baseline(for_any(base, POLICY).metric, POLICY), POLICY, True
+    )
+    base = m.recorded(
+        m.THROUGHPUT, [p.value for p in base.metric.launches], delta=delta
+    )
     base = dataclasses.replace(base, machines=machines)
     values = [1000 * math.exp(value) for value in now]
     for count in (1, 3):
         verdict = judge(
-            m.THROUGHPUT, dataclasses.replace(m.seen(m.THROUGHPUT, *values[:count]), machine="here"), base, POLICY
+            m.THROUGHPUT,
+            dataclasses.replace(
+                m.seen(m.THROUGHPUT, *values[:count]), machine="here"
+            ),
+            base,
+            POLICY,
         )
         if not verdict.needs_launches:
             break
     return verdict.outcome is Outcome.REGRESSED
 
 
-@pytest.mark.parametrize(("others", "own"), [(1, 0), (3, 0), (8, 0), (1, 1), (3, 1), (3, 2), (2, 3), (3, 6), (2, 9)])
+@pytest.mark.parametrize(
+    ("others", "own"),
+    [(1, 0), (3, 0), (8, 0), (1, 1), (3, 1), (3, 2), (2, 3), (3, 6), (2, 9)],
+)
 @pytest.mark.parametrize("loss", [0.0, 0.02, 0.05])
 def test_vectorised_rule_is_the_judge(others, own, loss):
     """On 60 random fleets the simulation is red exactly where `judge` is."""
@@ -82,9 +107,17 @@ def test_six_launches_of_its_own_find_2_percent():
 
 
 @pytest.mark.parametrize("own", [1, 2, 6])
-def test_a_machine_that_scatters_more_than_its_neighbours_is_hardly_ever_red_for_it(own):
+def test_a_machine_that_scatters_more_than_its_neighbours_is_hardly_ever_red_for_it(
+    own,
+):
     """Where the noise of launches itself differs from machine to machine, by a factor of 1.6 up or down."""
-    one = drawn(np.random.default_rng(11), Fleet(between=0.012, launch=0.003, uneven=0.5), 3, own, 40_000)
+    one = drawn(
+        np.random.default_rng(11),
+        Fleet(between=0.012, launch=0.003, uneven=0.5),
+        3,
+        own,
+        40_000,
+    )
 
     assert red(one.now, *one.by_machine).mean() <= 0.002
 

@@ -10,7 +10,10 @@ from tests.support import builders as m
 
 def ratio_of(dense, moe):
     """The samples of dense over sparse with these launches."""
-    values = {m.DENSE_LOAD: {"output_throughput": dense}, m.MOE_LOAD: {"output_throughput": moe}}
+    values = {
+        m.DENSE_LOAD: {"output_throughput": dense},
+        m.MOE_LOAD: {"output_throughput": moe},
+    }
     return RunReader(m.run(values, [m.RATIO])).observe(m.RATIO)
 
 
@@ -23,7 +26,9 @@ def test_a_dead_launch_is_replaced_in_the_pair():
     """The sparse server's launch 0 died and launch 1 replaced it: its pair is the dense server's launch 0."""
     seen = ratio_of([9000.0], [None, 3000.0])
     assert [3.0] == seen.values
-    assert ["launch 0: denominator: all streams fell silent for 1,400 ms"] == list(dict.fromkeys(seen.invalid))
+    assert [
+        "launch 0: denominator: all streams fell silent for 1,400 ms"
+    ] == list(dict.fromkeys(seen.invalid))
 
 
 def test_a_launch_without_partner_does_not_count():
@@ -35,45 +40,82 @@ def test_a_launch_without_partner_does_not_count():
 def test_ratio_has_both_identities():
     """Every field of both sides is there, told apart by its prefix; both sides' values are kept."""
     seen = ratio_of([9000.0], [3000.0])
-    assert ("llama-3.1-8b", "mixtral-8x7b") == (seen.identity["numerator.model"], seen.identity["denominator.model"])
+    assert ("llama-3.1-8b", "mixtral-8x7b") == (
+        seen.identity["numerator.model"],
+        seen.identity["denominator.model"],
+    )
     assert [(9000.0, 3000.0)] == seen.sides
 
 
 def test_growth_is_taken_on_one_launch():
     """Two workloads of one server: numerator and denominator come from the very same process."""
     burst = Load(server=m.MOE, workload=m.BURST)
-    case = Case(experiment="E4", metric="output_throughput", of=m.MOE_LOAD, over=burst)
-    values = {m.MOE_LOAD: {"output_throughput": [3000.0, 3300.0]}, burst: {"output_throughput": [1000.0, 1100.0]}}
-    assert [3.0, 3.0] == [pytest.approx(v) for v in RunReader(m.run(values, [case])).observe(case).values]
+    case = Case(
+        experiment="E4",
+        metric="output_throughput",
+        numerator=m.MOE_LOAD,
+        denominator=burst,
+    )
+    values = {
+        m.MOE_LOAD: {"output_throughput": [3000.0, 3300.0]},
+        burst: {"output_throughput": [1000.0, 1100.0]},
+    }
+    assert [3.0, 3.0] == [
+        pytest.approx(v)
+        for v in RunReader(m.run(values, [case])).observe(case).values
+    ]
 
 
 def test_server_metrics_are_read_from_the_launch():
     """A case without workload reads what the launch itself holds."""
     load = Load(server=m.MOE)
-    case = Case(experiment="E6", metric="kv_cache_tokens", of=load)
-    assert [300_000.0] == RunReader(m.run({load: {"kv_cache_tokens": [300_000.0]}}, [case])).observe(case).values
+    case = Case(experiment="E6", metric="kv_cache_tokens", numerator=load)
+    assert [300_000.0] == RunReader(
+        m.run({load: {"kv_cache_tokens": [300_000.0]}}, [case])
+    ).observe(case).values
 
 
 def test_value_without_logarithm_is_invalid():
     """A throughput of zero is no value to be judged, and says so."""
-    seen = RunReader(m.run({m.MOE_LOAD: {"output_throughput": [0.0]}}, [m.THROUGHPUT])).observe(m.THROUGHPUT)
-    assert ([], ["launch 0: the value 0.0 is not a positive number"]) == (seen.values, seen.invalid)
+    seen = RunReader(
+        m.run({m.MOE_LOAD: {"output_throughput": [0.0]}}, [m.THROUGHPUT])
+    ).observe(m.THROUGHPUT)
+    assert ([], ["launch 0: the value 0.0 is not a positive number"]) == (
+        seen.values,
+        seen.invalid,
+    )
 
 
 @pytest.mark.parametrize(
     ("tensor_parallel_size", "device", "expected"),
-    [(2, "cuda", "h200x2"), (1, "cuda", "h200x1"), (2, "cpu", "cpu-some-cpu-avx2-x2")],
+    [
+        (2, "cuda", "h200x2"),
+        (1, "cuda", "h200x1"),
+        (2, "cpu", "cpu-some-cpu-avx2-x2"),
+    ],
 )
 def test_label_follows_the_server(tensor_parallel_size, device, expected):
     """The folder is that of the GPUs the server uses, not of those the host has."""
-    server = msgspec.structs.replace(m.MOE, tensor_parallel_size=tensor_parallel_size, device=device)
-    case = Case(experiment="E1", metric="output_throughput", of=Load(server=server, workload=m.CLOSED))
+    server = msgspec.structs.replace(
+        m.MOE, tensor_parallel_size=tensor_parallel_size, device=device
+    )
+    case = Case(
+        experiment="E1",
+        metric="output_throughput",
+        numerator=Load(server=server, workload=m.CLOSED),
+    )
     assert expected == hardware_label(m.hardware(count=8), case)
 
 
 def test_injected_slowdowns_are_seen():
     """A slowdown in any server of the case is found, one in another server is not."""
-    results = m.run({m.MOE_LOAD: {"output_throughput": [1.0]}}, [m.THROUGHPUT], injected={"token_delay_ms": 5.0})
+    results = m.run(
+        {m.MOE_LOAD: {"output_throughput": [1.0]}},
+        [m.THROUGHPUT],
+        injected={"token_delay_ms": 5.0},
+    )
     reader = RunReader(results)
     assert {"token_delay_ms": 5.0} == reader.injected(m.RATIO)
-    assert {} == reader.injected(msgspec.structs.replace(m.THROUGHPUT, of=m.DENSE_LOAD))
+    assert {} == reader.injected(
+        msgspec.structs.replace(m.THROUGHPUT, numerator=m.DENSE_LOAD)
+    )

@@ -16,12 +16,19 @@ def judged(pairs, case=m.THROUGHPUT, delta=None):
 
 def test_drift_of_the_machine_cancels():
     """The machine loses 20 % over the session, both builds alike: no difference, so passed."""
-    assert Outcome.PASSED == judged([(1000.0, 1000.0), (900.0, 900.0), (800.0, 800.0)]).outcome
+    assert (
+        Outcome.PASSED
+        == judged([(1000.0, 1000.0), (900.0, 900.0), (800.0, 800.0)]).outcome
+    )
 
 
 @pytest.mark.parametrize(
     ("factor", "expected"),
-    [(0.95, Outcome.REGRESSED), (0.98, Outcome.PASSED), (1.06, Outcome.IMPROVED)],
+    [
+        (0.95, Outcome.REGRESSED),
+        (0.98, Outcome.PASSED),
+        (1.06, Outcome.IMPROVED),
+    ],
 )
 def test_line(factor, expected):
     """With 5 % promised the line is at 3.3 %: 5 % is red, 2 % is not, 6 % more is an improvement."""
@@ -35,7 +42,9 @@ def test_a_smaller_loss_is_caught_where_it_is_asked_for():
 
     assert Outcome.REGRESSED == judged(pairs, delta=0.02).outcome
     assert Outcome.PASSED == plain.outcome
-    assert "It lost at least 0.76 %, less than the target effect" in render(plain)
+    assert "It lost at least 0.76 %, less than the target effect" in render(
+        plain
+    )
     unsure = judged([(1000.0, 980.0), (1000.0, 1010.0), (1000.0, 990.0)])
     assert "It lost" not in render(unsure)
 
@@ -52,14 +61,18 @@ def test_contradicting_pairs_are_inconclusive():
     assert "contradict" in render(result)
 
 
-# Unchanged vLLM beside itself on two shared cores: single-stream ITL in ms, base and candidate, in launch order.
+# Unchanged vLLM beside itself on two shared cores: single-stream ITL in ms,
+# base and candidate, in launch order.
 UNCHANGED_ON_A_CPU = [(17.55, 14.14), (16.78, 15.83), (14.90, 13.47)]
 
 
 def test_no_gain_is_claimed_that_scatter_explains():
     """12 % better in the mean, and between 6 and 22 % in the pairs of a build beside itself."""
     case = msgspec.structs.replace(m.ITL, gate="hard")
-    assert Outcome.PASSED == judge_pairs(case, UNCHANGED_ON_A_CPU, "cpu-x2").outcome
+    assert (
+        Outcome.PASSED
+        == judge_pairs(case, UNCHANGED_ON_A_CPU, "cpu-x2").outcome
+    )
 
 
 def test_no_loss_is_claimed_that_scatter_explains():
@@ -68,10 +81,16 @@ def test_no_loss_is_claimed_that_scatter_explains():
     result = judge_pairs(m.ITL, turned, "cpu-x2")
 
     assert Outcome.INCONCLUSIVE == result.outcome
-    assert Outcome.REGRESSED == judge_pairs(m.ITL, [(base, 1.2 * new) for base, new in turned], "cpu-x2").outcome
+    assert (
+        Outcome.REGRESSED
+        == judge_pairs(
+            m.ITL, [(base, 1.2 * new) for base, new in turned], "cpu-x2"
+        ).outcome
+    )
 
 
-# Unchanged vLLM beside itself on one H100, Llama-3.1-8B at batch 32: ITL in ms, medians of a launch.
+# Unchanged vLLM beside itself on one H100, Llama-3.1-8B at batch 32: ITL in ms,
+# medians of a launch.
 UNCHANGED_ON_A_GPU = [(6.941, 6.945), (6.929, 6.939), (6.922, 6.935)]
 SCATTERED = [(1000.0, 1000.0), (1000.0, 975.0), (1000.0, 1025.0)]
 
@@ -89,11 +108,21 @@ def test_pairs_that_exclude_nothing_have_not_passed():
 
 def test_a_loss_beyond_the_line_is_never_only_reported():
     """Pairs that agree on no more than that something was lost are no verdict, which is red with --gate=required."""
-    result = judged([(1000.0, 970.0), (1000.0, 925.0), (1000.0, 1000.0)], delta=0.02)
+    result = judged(
+        [(1000.0, 970.0), (1000.0, 925.0), (1000.0, 1000.0)], delta=0.02
+    )
     assert (Outcome.INCONCLUSIVE, "hard") == (result.outcome, result.gate)
 
 
-@pytest.mark.parametrize("metric", ["output_throughput", "ttft_median_ms", "kv_cache_tokens", "memory_peak_bytes"])
+@pytest.mark.parametrize(
+    "metric",
+    [
+        "output_throughput",
+        "ttft_median_ms",
+        "kv_cache_tokens",
+        "memory_peak_bytes",
+    ],
+)
 @pytest.mark.parametrize("hardware", ["h200x2", "cpu-x2"])
 def test_pairs_that_agree_pass(metric, hardware):
     """However much is taken for granted of the metric: else nothing of it could ever pass."""
@@ -104,22 +133,38 @@ def test_pairs_that_agree_pass(metric, hardware):
 
 def test_pairs_that_happen_to_agree_prove_little_of_what_scatters():
     """A first token scatters by a tenth: three pairs at 7 % are no certain loss, though they agree."""
-    first_token = msgspec.structs.replace(m.ITL, metric="ttft_median_ms", gate="hard")
+    first_token = msgspec.structs.replace(
+        m.ITL, metric="ttft_median_ms", gate="hard"
+    )
 
-    assert Outcome.INCONCLUSIVE == judged([(100.0, 107.0), (100.0, 107.5), (100.0, 105.0)], first_token).outcome
-    assert Outcome.REGRESSED == judged([(100.0, 111.0), (100.0, 112.0), (100.0, 111.5)], first_token).outcome
+    assert (
+        Outcome.INCONCLUSIVE
+        == judged(
+            [(100.0, 107.0), (100.0, 107.5), (100.0, 105.0)], first_token
+        ).outcome
+    )
+    assert (
+        Outcome.REGRESSED
+        == judged(
+            [(100.0, 111.0), (100.0, 112.0), (100.0, 111.5)], first_token
+        ).outcome
+    )
 
 
 def test_floor_of_a_first_token():
     """2 ms more are nothing, however large a part of 10 ms they are; and the message says so."""
-    first_token = msgspec.structs.replace(m.ITL, metric="ttft_median_ms", gate="hard")
+    first_token = msgspec.structs.replace(
+        m.ITL, metric="ttft_median_ms", gate="hard"
+    )
     result = judged([(10.0, 12.0), (10.0, 12.1), (10.0, 12.0)], first_token)
 
     assert (Outcome.PASSED, "hard") == (result.outcome, result.gate)
     assert "A loss of less than 3 ms is never a regression." in render(result)
 
 
-@pytest.mark.parametrize("pairs", [[], [(1.0, 1.0)] * 2, [(1.0, 0.0)] * 3, [(1.0, float("nan"))] * 3])
+@pytest.mark.parametrize(
+    "pairs", [[], [(1.0, 1.0)] * 2, [(1.0, 0.0)] * 3, [(1.0, float("nan"))] * 3]
+)
 def test_too_few_or_impossible_pairs_are_invalid(pairs):
     """Two pairs, a zero or a NaN are no verdict."""
     assert Outcome.INVALID == judged(pairs).outcome
@@ -133,6 +178,11 @@ def test_reported_case_stays_reported():
 
 def test_message_has_interval_and_line():
     """Both values, the interval of the loss, the line and the promise."""
-    message = render(judged([(1000.0, 899.0), (1000.0, 900.0), (1000.0, 901.0)]))
-    for part in ("900 tok/s, -10.0 % vs the base build 1,000 tok/s, threshold -3.3 %", "90 % interval of the loss"):
+    message = render(
+        judged([(1000.0, 899.0), (1000.0, 900.0), (1000.0, 901.0)])
+    )
+    for part in (
+        "900 tok/s, -10.0 % vs the base build 1,000 tok/s, threshold -3.3 %",
+        "90 % interval of the loss",
+    ):
         assert part in message

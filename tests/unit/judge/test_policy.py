@@ -15,14 +15,14 @@ from perfgate.judge.policy import (
     GPU_TTFT,
     LINE_SHARE,
     Noise,
-    alarm_line,
-    clear_line,
+    fast_pass_threshold,
     fraction_of,
     launches_needed,
     log_loss,
+    loss_threshold,
     noise_of,
     policy_for,
-    promised_delta,
+    smallest_target_effect,
     step_up,
     t_quantile,
 )
@@ -36,9 +36,13 @@ def runs(count):
 
 def test_line_share_follows_from_the_error_rates():
     """z(0.999) / (z(0.999) + z(0.95)) = 3.090 / 4.735 = 0.653."""
-    from scipy.stats import norm  # here: all other tests are collected without it
+    from scipy.stats import (
+        norm,
+    )  # here: all other tests are collected without it
 
-    assert pytest.approx(LINE_SHARE, abs=0.005) == norm.ppf(0.999) / (norm.ppf(0.999) + norm.ppf(0.95))
+    assert pytest.approx(LINE_SHARE, abs=0.005) == norm.ppf(0.999) / (
+        norm.ppf(0.999) + norm.ppf(0.95)
+    )
 
 
 @pytest.mark.parametrize("freedom", [1, 3.5, 5, 29])
@@ -52,40 +56,63 @@ def test_quantile_is_students(freedom):
 def test_guard_of_a_known_spread():
     """Six launches, one a run, sd 1 %, three now: t(5) x 1 % x sqrt(2/3 + 1/9 + 1/6) = 5.893 x 0.9718 % = 5.727 %."""
     noise = Noise(0.0, 0.01, 5.0, 6, 6, True)
-    assert pytest.approx(5.893 * 0.01 * math.sqrt(2 / 3 + 1 / 9 + 1 / 6), rel=1e-3) == noise.guard(3)
+    assert pytest.approx(
+        5.893 * 0.01 * math.sqrt(2 / 3 + 1 / 9 + 1 / 6), rel=1e-3
+    ) == noise.noise_bound(3)
 
 
-@pytest.mark.parametrize(("sigma", "expected"), [(0.001, 1.0), (0.002, 0.875), (0.01, 0.779)])
+@pytest.mark.parametrize(
+    ("sigma", "expected"), [(0.001, 1.0), (0.002, 0.875), (0.01, 0.779)]
+)
 def test_one_launch_is_clearly_fine_up_to(sigma, expected):
     """Promise less t(0.995; 5) = 4.032 times what one launch scatters, sigma x sqrt(7/6), and the line at most.
 
-    At 1 %: the line is 5.727 %, so 5.727 / 0.65 - 4.032 x 1.0801 = 4.456 %, 0.778 of it. At 0.2 %: the line is 1.313 %,
-    so 2.020 - 0.871 = 1.149 %. At 0.1 % it would be 1.585 %.
+    At 1 %: the line is 5.727 %, so 5.727 / 0.65 - 4.032 x 1.0801 = 4.456 %,
+    0.778 of it. At 0.2 %: the line is 1.313 %, so 2.020 - 0.871 = 1.149 %. At
+    0.1 % it would be 1.585 %.
     """
     noise = Noise(0.0, sigma, 5.0, 6, 6, True)
-    line = alarm_line(0.02, noise, 3, higher_is_better=True)
-    assert pytest.approx(expected * line, rel=0.03) == clear_line(0.02, noise, higher_is_better=True)
+    line = loss_threshold(0.02, noise, 3, higher_is_better=True)
+    assert pytest.approx(expected * line, rel=0.03) == fast_pass_threshold(
+        0.02, noise, higher_is_better=True
+    )
 
 
-@given(sigma=st.floats(1e-5, 0.5), freedom=st.floats(1, 30), launches=st.integers(1, 30), delta=st.floats(0.02, 0.5))
-def test_one_launch_is_clearly_fine_between_half_the_line_and_the_line(sigma, freedom, launches, delta):
+@given(
+    sigma=st.floats(1e-5, 0.5),
+    freedom=st.floats(1, 30),
+    launches=st.integers(1, 30),
+    target_effect=st.floats(0.02, 0.5),
+)
+def test_one_launch_is_clearly_fine_between_half_the_line_and_the_line(
+    sigma, freedom, launches, target_effect
+):
     """Whatever is known of the noise: below half it always is, and beyond the line it never is."""
     noise = Noise(0.0, sigma, freedom, launches, launches, True)
-    line = alarm_line(delta, noise, 3, higher_is_better=True)
-    assert line / 2 <= clear_line(delta, noise, higher_is_better=True) <= line
+    line = loss_threshold(target_effect, noise, 3, higher_is_better=True)
+    assert (
+        line / 2
+        <= fast_pass_threshold(target_effect, noise, higher_is_better=True)
+        <= line
+    )
 
 
 def test_quiet_launches_promise_two_percent():
     """The spread measured on an H200 (0.2 %) with six launches detects 1.6 %, so the smallest promise is made."""
     noise = noise_of(QUIET, runs(6), GPU_RATE)
-    assert 0.02 == promised_delta(noise, GPU_RATE, higher_is_better=True)
+    assert 0.02 == smallest_target_effect(
+        noise, GPU_RATE, higher_is_better=True
+    )
 
 
 def test_no_credit_while_provisional():
     """Five launches, however quiet, promise 5 %; so do six launches of two runs."""
     five = noise_of(QUIET[:5], runs(5), GPU_RATE)
     two_runs = noise_of(QUIET, ["a", "a", "a", "b", "b", "b"], GPU_RATE)
-    assert [0.05, 0.05] == [promised_delta(noise, GPU_RATE, higher_is_better=True) for noise in (five, two_runs)]
+    assert [0.05, 0.05] == [
+        smallest_target_effect(noise, GPU_RATE, higher_is_better=True)
+        for noise in (five, two_runs)
+    ]
 
 
 def test_provisional_noise_lies_between_assumed_and_seen():
@@ -100,12 +127,24 @@ def test_provisional_noise_lies_between_assumed_and_seen():
 def test_launches_of_one_run_count_less():
     """Six launches of three runs know the spread with (6 + 3) / 2 - 1 = 3.5 degrees of freedom, of six runs with 5."""
     values = [1.0, 1.01, 0.99, 1.0, 1.02, 0.98]
-    assert 3.5 == noise_of(values, ["a", "a", "b", "b", "c", "c"], GPU_RATE).degrees_of_freedom
+    assert (
+        3.5
+        == noise_of(
+            values, ["a", "a", "b", "b", "c", "c"], GPU_RATE
+        ).degrees_of_freedom
+    )
     assert 5.0 == noise_of(values, runs(6), GPU_RATE).degrees_of_freedom
 
 
 @pytest.mark.parametrize(
-    ("fraction", "expected"), [(0.02, 0.02), (0.0201, 0.025), (0.0999, 0.10), (0.101, 0.11), (0.21, 0.25)]
+    ("fraction", "expected"),
+    [
+        (0.02, 0.02),
+        (0.0201, 0.025),
+        (0.0999, 0.10),
+        (0.101, 0.11),
+        (0.21, 0.25),
+    ],
 )
 def test_round_figures(fraction, expected):
     """Half percents below 10 %, whole ones below 20 %, then fives; a round figure stays."""
@@ -114,7 +153,9 @@ def test_round_figures(fraction, expected):
 
 def test_launches_needed_grows_with_noise():
     """0.3 % noise carries a promise of 2 % from 9 launches on; 2 % noise never does."""
-    quiet, loud = (Noise(0.0, sigma, 5.0, 6, 6, True) for sigma in (0.003, 0.02))
+    quiet, loud = (
+        Noise(0.0, sigma, 5.0, 6, 6, True) for sigma in (0.003, 0.02)
+    )
     assert 9 <= launches_needed(quiet, 0.02, higher_is_better=True) <= 16
     assert launches_needed(loud, 0.02, higher_is_better=True) is None
 
@@ -122,7 +163,9 @@ def test_launches_needed_grows_with_noise():
 @pytest.mark.parametrize("higher", [True, False])
 def test_loss_and_fraction_are_inverse(higher):
     """A throughput at half is ln 2 worse and a latency at double as well: 50 % and 100 %."""
-    assert pytest.approx(math.log(2)) == log_loss(0.5 if higher else 1.0, higher)
+    assert pytest.approx(math.log(2)) == log_loss(
+        0.5 if higher else 1.0, higher
+    )
     assert pytest.approx(0.07) == fraction_of(log_loss(0.07, higher), higher)
 
 

@@ -96,7 +96,13 @@ def declare(monkeypatch):
     added = []
 
     def enter(name, **family):
-        register([Metric(name=name, unit="", better="lower", definition="d", **family)])
+        register(
+            [
+                Metric(
+                    name=name, unit="", better="lower", definition="d", **family
+                )
+            ]
+        )
         added.append(name)
         return name
 
@@ -137,10 +143,16 @@ def test_policies_of_the_built_in_metrics(name):
 )
 def test_letters_of_a_name_decide_nothing(declare, name, family, expected):
     """A "share" in "shared" makes no share of a latency."""
-    assert expected == policy_for("h200x2", declare(name, family=family), ratio=False)
+    assert expected == policy_for(
+        "h200x2", declare(name, family=family), ratio=False
+    )
 
 
 def test_a_metric_without_family_is_judged_like_a_rate(declare):
     """Whatever its name contains."""
-    assert GPU_RATE == policy_for("h200x2", declare("memory_share_ttft_p99"), False)
-    assert GPU_RATE == policy_for("h200x2", "never_declared_ttft_ms", ratio=False)
+    assert GPU_RATE == policy_for(
+        "h200x2", declare("memory_share_ttft_p99"), False
+    )
+    assert GPU_RATE == policy_for(
+        "h200x2", "never_declared_ttft_ms", ratio=False
+    )

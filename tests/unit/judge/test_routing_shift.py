@@ -25,10 +25,16 @@ from perfgate.results.samples import Sample
 from perfgate.results.schema import save
 from tests.support import builders as m
 
-ASKED = Workload(name="routing", num_prompts=20, max_concurrency=1, repetitions=1, asks_routing=True)
+ASKED = Workload(
+    name="routing",
+    num_prompts=20,
+    max_concurrency=1,
+    repetitions=1,
+    asks_routing=True,
+)
 LOAD = Load(server=m.MOE_CPU, workload=ASKED)
-SHARES = Case(experiment="E8", metric="routing_shares", of=LOAD)
-TOP2 = Case(experiment="E8", metric="routing_top2_share", of=LOAD)
+SHARES = Case(experiment="E8", metric="routing_shares", numerator=LOAD)
+TOP2 = Case(experiment="E8", metric="routing_top2_share", numerator=LOAD)
 EVEN, SKEWED, COLLAPSED = (25, 25, 25, 25), (45, 15, 20, 20), (48, 46, 4, 2)
 
 
@@ -38,7 +44,10 @@ def run(*layers, run_id="20260601-120000-1", wobble=2):
         RequestRouting(
             tokens=50,
             counts=tuple(
-                tuple(n + (wobble if (number + place) % 2 else -wobble) for place, n in enumerate(row))
+                tuple(
+                    n + (wobble if (number + place) % 2 else -wobble)
+                    for place, n in enumerate(row)
+                )
                 for row in layers
             ),
             repeats_first=(10,) * len(layers),
@@ -49,12 +58,20 @@ def run(*layers, run_id="20260601-120000-1", wobble=2):
     routing = Routing(top_k=2, ranks=2, requests=requests)
     figures = values(routing)
     results = m.run(
-        {LOAD: {name: [figures[name]] for name in ("routing_shares", "routing_top2_share")}},
+        {
+            LOAD: {
+                name: [figures[name]]
+                for name in ("routing_shares", "routing_top2_share")
+            }
+        },
         [SHARES, TOP2],
         run_id=run_id,
         machine=m.hardware("cpu"),
     )
-    rows = tuple(msgspec.structs.replace(row, routing=routing) for row in results.measurements)
+    rows = tuple(
+        msgspec.structs.replace(row, routing=routing)
+        for row in results.measurements
+    )
     return msgspec.structs.replace(results, measurements=rows)
 
 
@@ -74,25 +91,46 @@ def take(store, folder, results, **choice):
 
 def test_same_routing_passes(store):
     """The same counts are no distance at all."""
-    verdict = judge_case(run(EVEN, SKEWED, run_id="20260602-120000-1"), SHARES, store)
+    verdict = judge_case(
+        run(EVEN, SKEWED, run_id="20260602-120000-1"), SHARES, store
+    )
 
-    assert (Outcome.PASSED, 0.0, 0) == (verdict.outcome, verdict.worse_by, verdict.needs_launches)
+    assert (Outcome.PASSED, 0.0, 0) == (
+        verdict.outcome,
+        verdict.worse_by,
+        verdict.needs_launches,
+    )
 
 
 def test_other_routing_is_red_and_names_the_layer(store):
     """Layer 0 has become skewed: REGRESSED, hard, with layer, expert and both shares."""
-    verdict = judge_case(run(SKEWED, SKEWED, run_id="20260602-120000-1"), SHARES, store)
+    verdict = judge_case(
+        run(SKEWED, SKEWED, run_id="20260602-120000-1"), SHARES, store
+    )
 
-    assert (Outcome.REGRESSED, "hard", 0) == (verdict.outcome, verdict.gate, verdict.needs_launches)
+    assert (Outcome.REGRESSED, "hard", 0) == (
+        verdict.outcome,
+        verdict.gate,
+        verdict.needs_launches,
+    )
     # |45 - 25| + |15 - 25| + |20 - 25| x 2, halved
     assert 0.20 == pytest.approx(verdict.worse_by, abs=0.001)
-    for text in ("in layer 0, 20.0 % of the choices", "Expert 0 has 45.0 % of them and had 25.0 %", "--reason"):
+    for text in (
+        "in layer 0, 20.0 % of the choices",
+        "Expert 0 has 45.0 % of them and had 25.0 %",
+        "--reason",
+    ):
         assert text in render(verdict)
 
 
 def test_more_even_is_another_routing_too(store):
     """It may be better, but it is not what was recorded."""
-    assert Outcome.REGRESSED == judge_case(run(EVEN, EVEN, run_id="20260602-120000-1"), SHARES, store).outcome
+    assert (
+        Outcome.REGRESSED
+        == judge_case(
+            run(EVEN, EVEN, run_id="20260602-120000-1"), SHARES, store
+        ).outcome
+    )
 
 
 @pytest.mark.parametrize("case", [SHARES, TOP2])
@@ -106,19 +144,30 @@ def test_collapse_needs_no_baseline(tmp_path, case):
 
 def test_no_more_launches_for_where_tokens_go(store, tmp_path):
     """The same prompts go the same ways on each launch: a loss that is near the line is decided at once."""
-    verdict = judge_case(run(EVEN, (48, 28, 12, 12), run_id="20260602-120000-1"), TOP2, store)
+    verdict = judge_case(
+        run(EVEN, (48, 28, 12, 12), run_id="20260602-120000-1"), TOP2, store
+    )
 
-    assert (Outcome.REGRESSED, "hard", 0) == (verdict.outcome, verdict.gate, verdict.needs_launches)
+    assert (Outcome.REGRESSED, "hard", 0) == (
+        verdict.outcome,
+        verdict.gate,
+        verdict.needs_launches,
+    )
 
 
 def test_nothing_recorded_is_said(tmp_path):
     """Without a collapse and a baseline there is nothing to judge by."""
-    assert Outcome.NO_BASELINE == judge_case(run(EVEN), SHARES, Store(tmp_path)).outcome
+    assert (
+        Outcome.NO_BASELINE
+        == judge_case(run(EVEN), SHARES, Store(tmp_path)).outcome
+    )
 
 
 def test_other_shape_is_incomparable(store):
     """A model of more layers is not compared."""
-    verdict = judge_case(run(EVEN, SKEWED, EVEN, run_id="20260602-120000-1"), SHARES, store)
+    verdict = judge_case(
+        run(EVEN, SKEWED, EVEN, run_id="20260602-120000-1"), SHARES, store
+    )
 
     assert Outcome.INCOMPARABLE == verdict.outcome
 
@@ -127,7 +176,10 @@ def test_baseline_without_shares_is_incomparable():
     """A recorded number alone says nothing of the layers."""
     seen = m.seen(SHARES, 0.1)
 
-    assert Outcome.INCOMPARABLE == judge(SHARES, seen, m.recorded(SHARES, [0.1])).outcome
+    assert (
+        Outcome.INCOMPARABLE
+        == judge(SHARES, seen, m.recorded(SHARES, [0.1])).outcome
+    )
 
 
 def test_shares_are_in_the_file(store):
@@ -156,10 +208,18 @@ def test_shares_that_cannot_be_are_refused(store, shares):
     path = store.path(SHARES, "cpu-some-cpu-avx2-x2")
     file = store.file(path)
     point = Sample(run="r", launch=0, value=0.1, shares=shares)
-    broken = msgspec.structs.replace(file.metrics["routing_shares"], launches=(point,))
-    path.write_text(to_text(msgspec.structs.replace(file, metrics={"routing_shares": broken})))
+    broken = msgspec.structs.replace(
+        file.metrics["routing_shares"], launches=(point,)
+    )
+    path.write_text(
+        to_text(
+            msgspec.structs.replace(file, metrics={"routing_shares": broken})
+        )
+    )
 
-    with pytest.raises(BaselineError, match=r"metrics\.routing_shares\.launches\[0\]\.shares"):
+    with pytest.raises(
+        BaselineError, match=r"metrics\.routing_shares\.launches\[0\]\.shares"
+    ):
         read_recorded(path)
 
 
@@ -167,7 +227,11 @@ def test_another_run_joins(store, tmp_path):
     """Launches that pass are added, and count together."""
     take(store, tmp_path, run(EVEN, SKEWED, run_id="20260602-120000-1"))
 
-    assert 2 == len(store.file(store.path(SHARES, "cpu-some-cpu-avx2-x2")).metrics["routing_shares"].launches)
+    assert 2 == len(
+        store.file(store.path(SHARES, "cpu-some-cpu-avx2-x2"))
+        .metrics["routing_shares"]
+        .launches
+    )
 
 
 def test_meant_change_is_taken_over_with_a_reason(store, tmp_path):
@@ -187,18 +251,37 @@ def test_known_change_passes_until_its_day(store):
     path = store.path(SHARES, "cpu-some-cpu-avx2-x2")
     file = store.file(path)
     known = Known(until="2026-06-30", reason="a fine-tune", worse_by=0.2)
-    metric = msgspec.structs.replace(file.metrics["routing_shares"], known=known)
-    store.write(path, msgspec.structs.replace(file, metrics=file.metrics | {"routing_shares": metric}))
+    metric = msgspec.structs.replace(
+        file.metrics["routing_shares"], known=known
+    )
+    store.write(
+        path,
+        msgspec.structs.replace(
+            file, metrics=file.metrics | {"routing_shares": metric}
+        ),
+    )
 
-    outcomes = [judge_case(changed, SHARES, store, datetime.date(2026, month, 15)).outcome for month in (6, 7)]
+    outcomes = [
+        judge_case(
+            changed, SHARES, store, datetime.date(2026, month, 15)
+        ).outcome
+        for month in (6, 7)
+    ]
     smaller = msgspec.structs.replace(known, worse_by=0.03)
     metric = msgspec.structs.replace(metric, known=smaller)
-    store.write(path, msgspec.structs.replace(file, metrics=file.metrics | {"routing_shares": metric}))
+    store.write(
+        path,
+        msgspec.structs.replace(
+            file, metrics=file.metrics | {"routing_shares": metric}
+        ),
+    )
     day = datetime.date(2026, 6, 15)
 
     assert [Outcome.PASSED, Outcome.REGRESSED] == outcomes
     # 20 % are more than the 3 % that were accepted, and none are less.
     assert Outcome.REGRESSED == judge_case(changed, SHARES, store, day).outcome
-    gone = judge_case(run(EVEN, SKEWED, run_id="20260603-120000-1"), SHARES, store, day)
+    gone = judge_case(
+        run(EVEN, SKEWED, run_id="20260603-120000-1"), SHARES, store, day
+    )
     assert Outcome.INVALID == gone.outcome
     assert "the accepted shift is gone" in render(gone)

@@ -76,6 +76,8 @@ def test_judged_again_by_what_is_recorded_now(tmp_path):
     """The tests' names stay; the outcomes are those of the store."""
     again = run_status.judged_again(judged("PASSED"), Store(tmp_path))
 
-    assert [("t", "NO_BASELINE")] == [(row.test, row.outcome) for row in again.verdicts]
+    assert [("t", "NO_BASELINE")] == [
+        (row.test, row.outcome) for row in again.verdicts
+    ]
     assert 0 == run_status.missing(again)
     assert 1 == run_status.missing(m.run({}, [m.THROUGHPUT]))

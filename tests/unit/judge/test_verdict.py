@@ -22,12 +22,23 @@ def test_which_outcomes_are_red(outcome):
         False,
         False,
     )
-    modes = (("hard", False), ("hard", True), ("report", False), ("report", True))
-    assert expected == tuple(is_red(outcome, mode, required) for mode, required in modes)
+    modes = (
+        ("hard", False),
+        ("hard", True),
+        ("report", False),
+        ("report", True),
+    )
+    assert expected == tuple(
+        is_red(outcome, mode, required) for mode, required in modes
+    )
 
 
 def test_unjudged_cases_are_listed():
     """Of two hard cases and a reported one, with one judged, one is missing."""
-    cases = [m.THROUGHPUT, m.ITL, msgspec.structs.replace(m.TTFT, gate="report")]
+    cases = [
+        m.THROUGHPUT,
+        m.ITL,
+        msgspec.structs.replace(m.TTFT, gate="report"),
+    ]
     verdicts = [verdict(m.THROUGHPUT, [1000.0], None)]
     assert [m.ITL] == unjudged(cases, verdicts)

@@ -14,7 +14,12 @@ from perfgate.load.response import read
 from perfgate.load.workload import Synthetic, Workload, build_requests
 from tests.support.fake_launch import FakeEngine
 
-WORKLOAD = Workload(name="test", num_prompts=8, max_concurrency=4, prompts=Synthetic(output_len_tokens=6))
+WORKLOAD = Workload(
+    name="test",
+    num_prompts=8,
+    max_concurrency=4,
+    prompts=Synthetic(output_len_tokens=6),
+)
 
 
 @pytest.fixture(scope="module")
@@ -26,9 +31,15 @@ def engine():
 
 def run(engine, workload=WORKLOAD, **how):
     """Send a workload with deadlines that only a failure reaches."""
-    how = {"max_concurrency": workload.max_concurrency, "request_timeout_s": 60.0} | how
+    how = {
+        "max_concurrency": workload.max_concurrency,
+        "request_timeout_s": 60.0,
+    } | how
     requests = build_requests(workload, 0, 1000)
-    return send(requests, Sending(url=engine.url + "/v1/completions", model="fake", **how))
+    return send(
+        requests,
+        Sending(url=engine.url + "/v1/completions", model="fake", **how),
+    )
 
 
 def read_all(recording):
@@ -38,19 +49,45 @@ def read_all(recording):
 
 def test_ground_truth(engine):
     """Figures are those of the engine's own record of what it received and sent, whatever was asked of it."""
-    engine.set(ttft_s=0.05, ttft_spread_s=0.02, itl_s=0.01, gaps_s=[0.01, 0.03, 0.005])
-    workload = msgspec.structs.replace(WORKLOAD, num_prompts=64, max_concurrency=None, request_rate=200.0)
+    engine.set(
+        ttft_s=0.05, ttft_spread_s=0.02, itl_s=0.01, gaps_s=[0.01, 0.03, 0.005]
+    )
+    workload = msgspec.structs.replace(
+        WORKLOAD, num_prompts=64, max_concurrency=None, request_rate=200.0
+    )
     by_id = {f"perfgate-{t.index}": t for t in read_all(run(engine, workload))}
-    sent = [(by_id[log["request_id"]], log["received_ns"], [ns for ns, _ in log["sends"]]) for log in engine.sent()]
+    sent = [
+        (
+            by_id[log["request_id"]],
+            log["received_ns"],
+            [ns for ns, _ in log["sends"]],
+        )
+        for log in engine.sent()
+    ]
 
     assert 64 == len(sent)
     assert {6} == {len(t.chunk_ns) for t, _, _ in sent}
-    # Nothing is seen before it was sent. How long after depends on who else has the machine, but a client that reads
-    # late or counts chunks wrongly does it to all 64 requests: for each chunk, the promptest one is within the
+    # Nothing is seen before it was sent. How long after depends on who else has
+    # the machine, but a client that reads late or counts chunks wrongly does it
+    # to all 64 requests: for each chunk, the promptest one is within the
     # shortest gap.
-    delays_ms = np.array([np.array(t.chunk_ns) - np.array(at) for t, _, at in sent]) / 1e6
-    assert (True, True) == (delays_ms.min() >= 0, delays_ms.min(axis=0).max() < 5)
-    ttfts = np.array([request_times.ttft_ns(t) - (at[0] - received) for t, received, at in sent]) / 1e6
+    delays_ms = (
+        np.array([np.array(t.chunk_ns) - np.array(at) for t, _, at in sent])
+        / 1e6
+    )
+    assert (True, True) == (
+        delays_ms.min() >= 0,
+        delays_ms.min(axis=0).max() < 5,
+    )
+    ttfts = (
+        np.array(
+            [
+                request_times.ttft_ns(t) - (at[0] - received)
+                for t, received, at in sent
+            ]
+        )
+        / 1e6
+    )
     assert (True, True) == (ttfts.min() >= 0, ttfts.min() < 5)
 
 
@@ -66,8 +103,12 @@ def test_the_prompts_arrive_as_built(engine):
 def test_closed_loop_never_exceeds_its_cap(engine):
     """At most max_concurrency requests are in flight, and the slots are refilled until all are sent."""
     engine.set(ttft_s=0.02, itl_s=0.005)
-    good = read_all(run(engine, msgspec.structs.replace(WORKLOAD, num_prompts=20)))
-    edges = sorted([(t.sent_ns, 1) for t in good] + [(t.end_ns, -1) for t in good])
+    good = read_all(
+        run(engine, msgspec.structs.replace(WORKLOAD, num_prompts=20))
+    )
+    edges = sorted(
+        [(t.sent_ns, 1) for t in good] + [(t.end_ns, -1) for t in good]
+    )
 
     assert 20 == len(good)
     assert 4 == max(np.cumsum([step for _, step in edges]))
@@ -76,13 +117,18 @@ def test_closed_loop_never_exceeds_its_cap(engine):
 def test_open_loop_does_not_wait_for_answers(engine):
     """Requests leave when they are due, though earlier ones are far from done; how late each left is recorded."""
     engine.set(ttft_s=2.0, itl_s=0.005)
-    workload = msgspec.structs.replace(WORKLOAD, max_concurrency=None, request_rate=40.0)
+    workload = msgspec.structs.replace(
+        WORKLOAD, max_concurrency=None, request_rate=40.0
+    )
     recording = run(engine, workload)
     good = read_all(recording)
 
     # all eight within 0.2 s, no answer before 2 s
     assert max(t.sent_ns for t in good) < min(t.first_ns for t in good)
-    dues = [recording.start_ns + r.arrival_ns for r in build_requests(workload, 0, 1000)]
+    dues = [
+        recording.start_ns + r.arrival_ns
+        for r in build_requests(workload, 0, 1000)
+    ]
     assert dues == [t.due_ns for t in good]
     # uvloop's timers count in ms and may be half of one early
     assert min(t.sent_ns - t.due_ns for t in good) > -1_000_000
@@ -91,7 +137,14 @@ def test_open_loop_does_not_wait_for_answers(engine):
 def test_cap_on_an_open_loop(engine):
     """A request that finds no slot is due when one becomes free."""
     engine.set(ttft_s=0.1, itl_s=0.001)
-    good = read_all(run(engine, msgspec.structs.replace(WORKLOAD, request_rate=1000.0, max_concurrency=1)))
+    good = read_all(
+        run(
+            engine,
+            msgspec.structs.replace(
+                WORKLOAD, request_rate=1000.0, max_concurrency=1
+            ),
+        )
+    )
     order = sorted(good, key=lambda t: t.sent_ns)
 
     assert [t.end_ns for t in order[:-1]] == [t.due_ns for t in order[1:]]
@@ -128,7 +181,9 @@ def test_silence_ends_at_the_requests_deadline(engine):
     engine.set(fault="silence", fault_serials=[2])
     found = read_all(run(engine, request_timeout_s=3.0))
 
-    assert ["no complete answer within 3 s (0 reads)"] == [t.error for t in found if t.error]
+    assert ["no complete answer within 3 s (0 reads)"] == [
+        t.error for t in found if t.error
+    ]
 
 
 def test_endless_stream_is_cut_off(engine):
@@ -144,20 +199,29 @@ def test_the_whole_run_has_a_deadline(engine):
     """What is in flight and what was not sent yet fail when the run's time is over."""
     engine.set(fault="silence")
     began = time.monotonic()
-    found = read_all(run(engine, run_timeout_s=0.5))  # each request would have 60 s
+    found = read_all(
+        run(engine, run_timeout_s=0.5)
+    )  # each request would have 60 s
 
-    assert {"not complete when the run's 0.5 s were over"} == {t.error for t in found}
+    assert {"not complete when the run's 0.5 s were over"} == {
+        t.error for t in found
+    }
     assert 4 == sum(t.sent_ns is None for t in found)
     assert time.monotonic() - began < 50
 
 
 def test_a_server_that_dies_ends_the_run():
     """Requests in flight, waiting and to come fail at once; none hangs."""
-    with FakeEngine("--die-after-requests", "3", ttft_s=0.02, itl_s=0.005) as engine:
-        found = read_all(run(engine, is_alive=lambda: engine.process.poll() is None))
+    with FakeEngine(
+        "--die-after-requests", "3", ttft_s=0.02, itl_s=0.005
+    ) as engine:
+        found = read_all(
+            run(engine, is_alive=lambda: engine.process.poll() is None)
+        )
 
     assert 8 == len(found)
-    # three are answered before it dies; what a busy client has not read by then is lost with the server
+    # three are answered before it dies; what a busy client has not read by then
+    # is lost with the server
     assert 5 <= sum(t.error is not None for t in found) <= 8
 
 
@@ -192,10 +256,18 @@ def test_progress_is_told():
 def test_an_interrupt_leaves_no_connection_open(engine):
     """A load that is broken off closes its connections: the collector's warnings of open ones would hide a Ctrl-C."""
     engine.set(ttft_s=30.0)
-    sending = Sending(url=engine.url + "/v1/completions", model="fake", max_concurrency=4, request_timeout_s=60.0)
+    sending = Sending(
+        url=engine.url + "/v1/completions",
+        model="fake",
+        max_concurrency=4,
+        request_timeout_s=60.0,
+    )
 
     async def broken_off():
-        exchanges = [Exchange(r, encode(r, sending.url, sending.model)) for r in build_requests(WORKLOAD, 0, 1000)]
+        exchanges = [
+            Exchange(r, encode(r, sending.url, sending.model))
+            for r in build_requests(WORKLOAD, 0, 1000)
+        ]
         load = Run(exchanges, sending)
         task = asyncio.create_task(load.go())
         while not load.busy:
@@ -211,4 +283,6 @@ def test_an_interrupt_leaves_no_connection_open(engine):
 
 def test_client_gaps_are_absences():
     """Heartbeats 20 ms apart or more are times in which the client did not run."""
-    assert ((5_000_000, 26_000_000),) == client_gaps([0, 5_000_000, 26_000_000, 31_000_000])
+    assert ((5_000_000, 26_000_000),) == client_gaps(
+        [0, 5_000_000, 26_000_000, 31_000_000]
+    )

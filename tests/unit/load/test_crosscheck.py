@@ -25,19 +25,34 @@ from perfgate.load.crosscheck import (
 )
 def test_verdicts(difference, uncertainty, verdict):
     """Agreement within 3 % is shown, not presumed: noise as large as the tolerance decides nothing."""
-    assert verdict == Comparison("x", 1.0, 1.0, difference, uncertainty).verdict(0.03)
+    assert verdict == Comparison(
+        "x", 1.0, 1.0, difference, uncertainty
+    ).verdict(0.03)
 
 
 def test_rounds_are_compared_in_pairs():
     """A machine that gets three times slower between rounds does not hide that ours is 10 % larger in each."""
-    names = ("ttft_median_ms", "itl_median_ms", "tpot_median_ms", "e2el_median_ms", "output_throughput")
+    names = (
+        "ttft_median_ms",
+        "itl_median_ms",
+        "tpot_median_ms",
+        "e2el_median_ms",
+        "output_throughput",
+    )
     rounds = (10.0, 30.0, 20.0)
     found = compare(
-        [Turn(dict.fromkeys(names, 1.1 * v)) for v in rounds], [Turn(dict.fromkeys(names, v)) for v in rounds]
+        [Turn(dict.fromkeys(names, 1.1 * v)) for v in rounds],
+        [Turn(dict.fromkeys(names, v)) for v in rounds],
     )
 
     assert {(22.0, 20.0, 0.1, 0.0)} == {
-        (round(c.ours, 9), c.theirs, round(c.difference, 9), round(c.uncertainty, 9)) for c in found
+        (
+            round(c.ours, 9),
+            c.theirs,
+            round(c.difference, 9),
+            round(c.uncertainty, 9),
+        )
+        for c in found
     }
 
 
@@ -53,13 +68,17 @@ def turns(server_ms, client_factor):
 def test_what_the_server_did_is_taken_out(rounds):
     """A server that is 10 % faster or slower from turn to turn; our client sees 1 % more of everything."""
     rng = random.Random(3)
-    ours, theirs = ([10 * rng.uniform(0.9, 1.1) for _ in range(rounds)] for _ in range(2))
+    ours, theirs = (
+        [10 * rng.uniform(0.9, 1.1) for _ in range(rounds)] for _ in range(2)
+    )
 
     found = compare(list(turns(ours, 1.01)), list(turns(theirs, 1.0)))
 
     if rounds < ENOUGH_ROUNDS:
         assert {False} == {c.at_equal_server_speed for c in found}
-        assert {"undecided: more rounds, less noise"} == {c.verdict(0.03) for c in found}
+        assert {"undecided: more rounds, less noise"} == {
+            c.verdict(0.03) for c in found
+        }
     else:
         assert [pytest.approx(0.01)] * 5 == [c.difference for c in found]
         assert {"agree"} == {c.verdict(0.03) for c in found}
@@ -69,13 +88,21 @@ def test_a_real_difference_is_not_taken_out():
     """Ours sees 5 % more than theirs on a noisy server, with 1 % of noise that the server does not explain."""
     rng = random.Random(4)
     ours = [
-        Turn({n: v * rng.gauss(1, 0.01) for n, v in turn.figures.items()}, turn.server)
+        Turn(
+            {n: v * rng.gauss(1, 0.01) for n, v in turn.figures.items()},
+            turn.server,
+        )
         for turn in turns([10 * rng.uniform(0.9, 1.1) for _ in range(24)], 1.05)
     ]
 
-    found = compare(ours, list(turns([10 * rng.uniform(0.9, 1.1) for _ in range(24)], 1.0)))
+    found = compare(
+        ours, list(turns([10 * rng.uniform(0.9, 1.1) for _ in range(24)], 1.0))
+    )
 
     assert {"DIFFER"} == {c.verdict(0.03) for c in found}
 
 
-FIGURES = {f"median_{word}_ms": 10.0 for word in ("ttft", "itl", "tpot", "e2el", "e2e_latency")}
+FIGURES = {
+    f"median_{word}_ms": 10.0
+    for word in ("ttft", "itl", "tpot", "e2el", "e2e_latency")
+}

@@ -4,7 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perfgate.load.ladder import KEYS, Rung, batch_of, climb, rungs, token_counts
+from perfgate.load.ladder import (
+    KEYS,
+    Rung,
+    batch_of,
+    climb,
+    rungs,
+    token_counts,
+)
 from perfgate.load.measurement import Target
 from perfgate.load.workload import Workload
 from tests.support.fake_launch import FakeEngine
@@ -25,8 +32,13 @@ def test_every_key_and_kind_that_a_step_can_have_is_met(most, best):
     """Of all numbers of tokens up to the most, whatever one prompt can hold."""
     met = {(key_of(m), kind_of(m)) for m in token_counts(most, min(most, best))}
 
-    # Within a key's range its three kinds lie at most eight apart, so looking at its ends and the key itself is enough.
-    assert {(key_of(m), kind_of(m)) for m in range(1, most + 1) if abs(m - key_of(m)) <= 8} <= met
+    # Within a key's range its three kinds lie at most eight apart, so looking
+    # at its ends and the key itself is enough.
+    assert {
+        (key_of(m), kind_of(m))
+        for m in range(1, most + 1)
+        if abs(m - key_of(m)) <= 8
+    } <= met
 
 
 def test_a_ladder_costs_little():
@@ -49,7 +61,11 @@ def test_more_than_one_prompt_holds_is_sent_as_several():
 
 def test_decoding_is_met_at_each_size():
     """Short prompts at once, from one to the largest batch."""
-    streams = [len(rung.prompts) for rung in rungs(4092, 8192, 32) if rung.output_len_tokens > 1]
+    streams = [
+        len(rung.prompts)
+        for rung in rungs(4092, 8192, 32)
+        if rung.output_len_tokens > 1
+    ]
 
     assert (1, 32) == (min(streams), max(streams))
     assert {key for key in KEYS if key <= 32} <= set(streams)
@@ -58,7 +74,13 @@ def test_decoding_is_met_at_each_size():
 @pytest.mark.parametrize(
     ("workloads", "batch"),
     [
-        ([Workload(name="a", num_prompts=256, max_concurrency=32), Workload(name="b", num_prompts=100)], 100),
+        (
+            [
+                Workload(name="a", num_prompts=256, max_concurrency=32),
+                Workload(name="b", num_prompts=100),
+            ],
+            100,
+        ),
         ([Workload(name="a", num_prompts=8, max_concurrency=64)], 8),
         ([Workload(name="a", num_prompts=100, request_rate=4.0)], 32),
     ],
@@ -68,7 +90,11 @@ def test_largest_batch_of_the_workloads(workloads, batch):
     assert batch == batch_of(workloads)
 
 
-STEPS = (*(Rung((length,)) for length in (1, 4, 5, 8)), Rung((40, 41)), Rung((16, 16, 16), 4))
+STEPS = (
+    *(Rung((length,)) for length in (1, 4, 5, 8)),
+    Rung((40, 41)),
+    Rung((16, 16, 16), 4),
+)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +106,13 @@ def engine():
 
 def target(engine):
     """The fake engine as a server to be measured."""
-    return Target(url=engine.url, served_model="fake", vocab_size=1000, engine="vllm", device="cuda")
+    return Target(
+        url=engine.url,
+        served_model="fake",
+        vocab_size=1000,
+        engine="vllm",
+        device="cuda",
+    )
 
 
 def test_what_is_compiled_is_told(engine):
@@ -92,7 +124,10 @@ def test_what_is_compiled_is_told(engine):
     assert {"prompt of 5 tokens", "2 prompts of 81 tokens"} <= set(climbed.slow)
     assert 6 == climbed.sent
     assert ((), None) == (climbed.failed, climbed.hang)
-    assert f"{len(climbed.slow)} of 6 lengths took over 0.5 s more than the second time" in str(climbed)
+    assert (
+        f"{len(climbed.slow)} of 6 lengths took over 0.5 s more than the second time"
+        in str(climbed)
+    )
     assert "the engine compiled" in str(climbed)
     prompts = [tuple(request["prompt"]) for request in engine.sent()]
     assert len(prompts) == len(set(prompts)) >= 9 + 1 + 2

@@ -3,7 +3,12 @@
 import msgspec
 import pytest
 
-from perfgate.load.measurement import Target, compile_lines, measure, vllm_bench_command
+from perfgate.load.measurement import (
+    Target,
+    compile_lines,
+    measure,
+    vllm_bench_command,
+)
 from perfgate.load.repetition import Repetition
 from perfgate.load.workload import Synthetic, Workload
 from tests.support.builders import other_than_busy
@@ -28,7 +33,14 @@ def engine():
 
 def target(engine, **fields):
     """The fake engine as a server to be measured, by the limits of a busy machine."""
-    return Target(url=engine.url, served_model="fake", vocab_size=1000, engine="vllm", device="cpu", **fields)
+    return Target(
+        url=engine.url,
+        served_model="fake",
+        vocab_size=1000,
+        engine="vllm",
+        device="cpu",
+        **fields,
+    )
 
 
 def test_a_good_repetition(engine):
@@ -37,12 +49,22 @@ def test_a_good_repetition(engine):
     result = measure(target(engine), WORKLOAD, 0)
 
     # 12 requests of 8 tokens in and 6 out
-    assert (12, 0, 96, 72) == (result.completed, result.failed, result.input_tokens, result.output_tokens)
-    assert (96.0, 72.0, 12.0) == tuple(
-        result.server_values[name] for name in ("prompt_tokens", "generation_tokens", "requests")
+    assert (12, 0, 96, 72) == (
+        result.completed,
+        result.failed,
+        result.input_tokens,
+        result.output_tokens,
     )
-    assert 72 / result.duration_s == pytest.approx(result.values["output_throughput"])
-    assert {(6, 5, None)} == {(r.output_tokens, len(r.itl_ms), r.error) for r in result.requests}
+    assert (96.0, 72.0, 12.0) == tuple(
+        result.server_values[name]
+        for name in ("prompt_tokens", "generation_tokens", "requests")
+    )
+    assert 72 / result.duration_s == pytest.approx(
+        result.values["output_throughput"]
+    )
+    assert {(6, 5, None)} == {
+        (r.output_tokens, len(r.itl_ms), r.error) for r in result.requests
+    }
     assert [] == other_than_busy(result.invalid)
 
 
@@ -51,31 +73,56 @@ def test_a_repetition_survives_json(engine):
     engine.set()
     result = measure(target(engine), WORKLOAD, 1)
 
-    assert result == msgspec.json.decode(msgspec.json.encode(result), type=Repetition)
+    assert result == msgspec.json.decode(
+        msgspec.json.encode(result), type=Repetition
+    )
 
 
 @pytest.mark.parametrize(
     ("behaviour", "reason"),
     [
-        ({"fault": "http_503", "fault_serials": [3]}, "1 of 12 requests failed: HTTP 503"),
-        ({"fault": "short_count"}, "12 requests have other output lengths than asked for"),
-        ({"fault": "wrong_usage"}, "12 requests have other output lengths than asked for"),
-        ({"fault": "wrong_prompt_usage"}, "the server counts other input lengths"),
+        (
+            {"fault": "http_503", "fault_serials": [3]},
+            "1 of 12 requests failed: HTTP 503",
+        ),
+        (
+            {"fault": "short_count"},
+            "12 requests have other output lengths than asked for",
+        ),
+        (
+            {"fault": "wrong_usage"},
+            "12 requests have other output lengths than asked for",
+        ),
+        (
+            {"fault": "wrong_prompt_usage"},
+            "the server counts other input lengths",
+        ),
         ({"stalls": [[0.05, 1.0]]}, "streams fell silent at once for 1"),
         ({"preemptions_per_request": 1}, "the engine preempted 12 requests"),
-        ({"prefix_hits_per_request": 8}, "the prefix cache answered 96 of 96 input tokens"),
+        (
+            {"prefix_hits_per_request": 8},
+            "the prefix cache answered 96 of 96 input tokens",
+        ),
     ],
 )
 def test_what_makes_it_invalid(engine, behaviour, reason):
     """Each injected fault is named as the reason.
 
-    Where others kept the client itself from running for most of a stall, that is the reason, and the stall its note.
+    Where others kept the client itself from running for most of a stall, that
+    is the reason, and the stall its note.
     """
     engine.set(**behaviour)
     result = measure(target(engine), WORKLOAD, 2)
 
     assert result.invalid
-    told = [*result.invalid, *(note for note in result.notes if note.startswith("the client itself did not run"))]
+    told = [
+        *result.invalid,
+        *(
+            note
+            for note in result.notes
+            if note.startswith("the client itself did not run")
+        ),
+    ]
     assert any(reason in why for why in told), told
 
 
@@ -84,9 +131,9 @@ def test_chunks_of_several_tokens_are_noted(engine):
     engine.set(tokens_per_chunk=3)
     result = measure(target(engine), WORKLOAD, 3)
 
-    assert ["72 tokens came in 24 chunks, some of several tokens: ITL is per chunk, not per token"] == other_than_busy(
-        result.notes
-    )
+    assert [
+        "72 tokens came in 24 chunks, some of several tokens: ITL is per chunk, not per token"
+    ] == other_than_busy(result.notes)
     assert [] == other_than_busy(result.invalid)
 
 
@@ -98,7 +145,9 @@ def test_a_server_without_metrics_is_said(engine):
 
     assert {} == result.server_values
     assert 12 == result.failed
-    assert any("no figures of the server's own" in note for note in result.notes), result.notes
+    assert any(
+        "no figures of the server's own" in note for note in result.notes
+    ), result.notes
 
 
 def test_compilation_in_the_log_is_a_reason(engine, tmp_path):
@@ -107,25 +156,53 @@ def test_compilation_in_the_log_is_a_reason(engine, tmp_path):
     log.write_text("Triton kernel JIT compilation during inference: old\n")
     size = log.stat().st_size
     with log.open("a") as file:
-        file.write("INFO nothing\nTriton kernel JIT compilation during inference: fused_moe_kernel\n")
+        file.write(
+            "INFO nothing\nTriton kernel JIT compilation during inference: fused_moe_kernel\n"
+        )
 
     assert (
-        "the engine compiled during the measurement: Triton kernel JIT compilation during inference: fused_moe_kernel",
+        (
+            "the engine compiled during the measurement: Triton kernel JIT "
+            "compilation during inference: fused_moe_kernel"
+        ),
     ) == compile_lines(log, size, "vllm")
     engine.set()
-    assert [] == other_than_busy(measure(target(engine, log=log), WORKLOAD, 4).invalid)
+    assert [] == other_than_busy(
+        measure(target(engine, log=log), WORKLOAD, 4).invalid
+    )
 
 
 def test_equivalent_command_lines(engine):
     """The same pattern in the words of `vllm bench serve`; a shared prefix comes on top of the length there."""
-    prompts = Synthetic(input_len_tokens=100, output_len_tokens=10, input_range_ratio=0.2, shared_prefix_tokens=60)
-    workload = Workload(name="open", num_prompts=7, request_rate=2.5, burstiness=0.5, prompts=prompts, seed=3)
-    where = Target(url="http://h:1", served_model="m", vocab_size=9, engine="vllm", tokenizer="/t")
+    prompts = Synthetic(
+        input_len_tokens=100,
+        output_len_tokens=10,
+        input_range_ratio=0.2,
+        shared_prefix_tokens=60,
+    )
+    workload = Workload(
+        name="open",
+        num_prompts=7,
+        request_rate=2.5,
+        burstiness=0.5,
+        prompts=prompts,
+        seed=3,
+    )
+    where = Target(
+        url="http://h:1",
+        served_model="m",
+        vocab_size=9,
+        engine="vllm",
+        tokenizer="/t",
+    )
 
     assert (
-        "vllm bench serve --backend openai --base-url http://h:1 --endpoint /v1/completions --model m --tokenizer /t "
+        "vllm bench serve --backend openai --base-url http://h:1 "
+        "--endpoint /v1/completions --model m --tokenizer /t "
         "--dataset-name random --random-output-len 10 --random-input-len 40 --random-prefix-len 60 "
         """--random-range-ratio '{"input":0.2,"output":0.0}' --num-prompts 7 --request-rate 2.5 --burstiness 0.5 """
         "--ignore-eos --temperature 0 --seed 3 --percentile-metrics ttft,tpot,itl,e2el"
     ) == vllm_bench_command(where, workload)
-    assert "--request-rate inf --max-concurrency 4" in vllm_bench_command(where, WORKLOAD)
+    assert "--request-rate inf --max-concurrency 4" in vllm_bench_command(
+        where, WORKLOAD
+    )

@@ -14,7 +14,9 @@ from perfgate.study.shipped import shipped
 
 WORKLOAD = Workload(name="many", num_prompts=10)
 # In the baselines of the shipped study.
-RECORDED = "sha256:3d537845a34bcd05d89e8cf0298b97f631b27ee38bf0c96ab0a77ec5bb36e300"
+RECORDED = (
+    "sha256:3d537845a34bcd05d89e8cf0298b97f631b27ee38bf0c96ab0a77ec5bb36e300"
+)
 
 
 def test_a_workload_that_declares_none_starts_with_one():

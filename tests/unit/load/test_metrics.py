@@ -20,7 +20,15 @@ def transcripts(draw):
         gaps = draw(st.lists(st.integers(0, 300), min_size=1, max_size=12))
         times = [sent + sum(gaps[: k + 1]) for k in range(len(gaps))]
         error = draw(st.sampled_from([None, None, None, "HTTP 503"]))
-        made.append(transcript(sent, [] if error else times, error=error, index=index, output_tokens=len(times)))
+        made.append(
+            transcript(
+                sent,
+                [] if error else times,
+                error=error,
+                index=index,
+                output_tokens=len(times),
+            )
+        )
     return made
 
 
@@ -31,15 +39,23 @@ def run(rows, end_ms=10_000.0, **more):
 
 def test_one_request_by_hand():
     """All figures of a single request follow from its times."""
-    values = run([transcript(sent_ms=100, chunks_ms=[120, 130, 150, 200])], end_ms=400)
+    values = run(
+        [transcript(sent_ms=100, chunks_ms=[120, 130, 150, 200])], end_ms=400
+    )
 
-    # TTFT 120 - 100; ITL 10, 20, 50; TPOT (200 - 120) / 3; E2EL 200 - 100; 4 tokens out and 8 in, in 0.4 s
+    # TTFT 120 - 100; ITL 10, 20, 50; TPOT (200 - 120) / 3; E2EL 200 - 100; 4
+    # tokens out and 8 in, in 0.4 s
     assert 20.0 == values["ttft_median_ms"]
     assert (20.0, 80 / 3) == (values["itl_median_ms"], values["itl_mean_ms"])
     assert 80 / 3 == values["tpot_median_ms"]
     assert 100.0 == values["e2el_median_ms"]
     assert (10.0, 30.0, 2.5) == tuple(
-        values[name] for name in ("output_throughput", "total_token_throughput", "request_throughput")
+        values[name]
+        for name in (
+            "output_throughput",
+            "total_token_throughput",
+            "request_throughput",
+        )
     )
 
 
@@ -87,10 +103,14 @@ def test_failed_requests_change_no_figure(rows):
 @given(transcripts())
 def test_every_figure_is_declared_finite_and_not_negative(rows):
     """No NaN, no infinity, no undeclared name; throughput is positive if anything completed."""
-    values = run(rows, slo_ms=(("ttft", 100.0),), window=steady_window(rows, False))
+    values = run(
+        rows, slo_ms=(("ttft", 100.0),), window=steady_window(rows, False)
+    )
 
     assert set() == values.keys() - METRICS.keys()
-    assert {True} >= {math.isfinite(value) and value >= 0 for value in values.values()}
+    assert {True} >= {
+        math.isfinite(value) and value >= 0 for value in values.values()
+    }
     assert any(r.error is None for r in rows) == ("output_throughput" in values)
 
 
@@ -118,12 +138,17 @@ def test_clock_offset_does_not_matter(rows, offset):
     ]
     start = (5000 + offset) * MS
 
-    assert run(rows) == pytest.approx(compute(later, start, start + 10_000 * MS))
+    assert run(rows) == pytest.approx(
+        compute(later, start, start + 10_000 * MS)
+    )
 
 
 def test_percentiles_refuse_to_exist_on_too_few_samples():
     """661 requests have no p99; 662 have."""
-    rows = [transcript(sent_ms=10 * k, chunks_ms=[10 * k + 5, 10 * k + 6]) for k in range(662)]
+    rows = [
+        transcript(sent_ms=10 * k, chunks_ms=[10 * k + 5, 10 * k + 6])
+        for k in range(662)
+    ]
 
     assert "ttft_p99_ms" not in run(rows[1:])
     assert 5.0 == pytest.approx(run(rows)["ttft_p99_ms"])
@@ -131,7 +156,10 @@ def test_percentiles_refuse_to_exist_on_too_few_samples():
 
 def test_streams_in_step_do_not_multiply_samples():
     """700 streams over 20 steps are 700 requests but not 14,000 independent gaps: there is no p99 of ITL."""
-    rows = [transcript(chunks_ms=[20 + 10 * k for k in range(20)]) for _ in range(700)]
+    rows = [
+        transcript(chunks_ms=[20 + 10 * k for k in range(20)])
+        for _ in range(700)
+    ]
     values = run(rows)
 
     assert "ttft_p99_ms" in values
@@ -149,7 +177,12 @@ def test_goodput_counts_requests_within_every_limit():
     ]
 
     # 2 good in 10 s
-    assert 0.2 == run(rows, slo_ms=(("ttft", 50.0), ("tpot", 100.0)))["request_goodput"]
+    assert (
+        0.2
+        == run(rows, slo_ms=(("ttft", 50.0), ("tpot", 100.0)))[
+            "request_goodput"
+        ]
+    )
     assert "request_goodput" not in run(rows)
 
 

@@ -18,7 +18,11 @@ from perfgate.load.metrics import (
 from tests.support.builders import MS, transcript
 
 LONGEST = Metric(
-    name="longest_gap_ms", unit="ms", better="lower", definition="d", family="itl"
+    name="longest_gap_ms",
+    unit="ms",
+    better="lower",
+    definition="d",
+    family="itl",
 )
 
 
@@ -41,7 +45,9 @@ def test_what_is_computed_has_a_formula_in_the_table():
     """700 requests with limits and a window have every metric of the client."""
     rows = []
     for k in range(700):
-        rows.append(transcript(sent_ms=10 * k, chunks_ms=[10 * k + 5, 10 * k + 9]))
+        rows.append(
+            transcript(sent_ms=10 * k, chunks_ms=[10 * k + 5, 10 * k + 9])
+        )
     values = compute(rows, 0, 10_000 * MS, (("ttft", 9.0),), (0, 5000 * MS))
 
     assert {row.metric.name for row in BUILT_IN if row.formula} == values.keys()
@@ -89,6 +95,8 @@ def test_two_declarations_must_agree(change):
 
 def test_a_custom_metric_keeps_its_function():
     """A later declaration without one does not remove it."""
-    register([CustomMetric(LONGEST, lambda _rows, duration_s: duration_s), LONGEST])
+    register(
+        [CustomMetric(LONGEST, lambda _rows, duration_s: duration_s), LONGEST]
+    )
 
     assert {"longest_gap_ms": 2.0} == metrics.computed([], 2.0)

@@ -11,7 +11,12 @@ from perfgate.load.response import read
 from perfgate.load.workload import Synthetic, Workload, build_requests
 from tests.support.fake_launch import FakeEngine
 
-WORKLOAD = Workload(name="many", num_prompts=10, max_concurrency=4, prompts=Synthetic(output_len_tokens=5))
+WORKLOAD = Workload(
+    name="many",
+    num_prompts=10,
+    max_concurrency=4,
+    prompts=Synthetic(output_len_tokens=5),
+)
 
 
 @pytest.fixture(scope="module")
@@ -25,12 +30,22 @@ def test_every_request_is_sent_once(engine):
     """Three processes send all requests, none twice, from one common start."""
     engine.set()
     requests = build_requests(WORKLOAD, 0, 1000)
-    recording = send_with(3, requests, Sending(url=engine.url + "/v1/completions", model="fake", max_concurrency=4))
+    recording = send_with(
+        3,
+        requests,
+        Sending(
+            url=engine.url + "/v1/completions", model="fake", max_concurrency=4
+        ),
+    )
     transcripts = [read(record) for record in recording.requests]
 
     assert 3 == recording.processes
-    assert [(k, None) for k in range(10)] == [(t.index, t.error) for t in transcripts]
-    assert {r.prompt_token_ids for r in requests} == {tuple(log["prompt"]) for log in engine.sent()}
+    assert [(k, None) for k in range(10)] == [
+        (t.index, t.error) for t in transcripts
+    ]
+    assert {r.prompt_token_ids for r in requests} == {
+        tuple(log["prompt"]) for log in engine.sent()
+    }
     # the first wave is due at the common start
     assert 4 == sum(t.due_ns == recording.start_ns for t in transcripts)
 
@@ -38,7 +53,10 @@ def test_every_request_is_sent_once(engine):
 def test_requests_and_slots_are_dealt_out():
     """Ten requests and four slots over three processes: 4, 3, 3 and 2, 1, 1."""
     requests = build_requests(WORKLOAD, 0, 1000)
-    shares = [share(k, 3, requests, Sending(url="u", model="m", max_concurrency=4), 0) for k in range(3)]
+    shares = [
+        share(k, 3, requests, Sending(url="u", model="m", max_concurrency=4), 0)
+        for k in range(3)
+    ]
 
     assert [4, 3, 3] == [len(part.requests) for part in shares]
     assert [2, 1, 1] == [part.max_concurrency for part in shares]
@@ -46,28 +64,49 @@ def test_requests_and_slots_are_dealt_out():
 
 def test_the_client_is_absent_only_where_all_are():
     """One process of several that is scheduled away silences only its own streams."""
-    assert ((5, 10), (25, 30)) == common_gaps(((0, 10), (20, 30)), ((5, 12), (25, 40)))
+    assert ((5, 10), (25, 30)) == common_gaps(
+        ((0, 10), (20, 30)), ((5, 12), (25, 40))
+    )
 
 
 def test_result_says_how_many_processes(engine):
     """A workload that asks for two is sent by two, and the result says so."""
     engine.set()
-    target = Target(url=engine.url, served_model="fake", vocab_size=1000, engine="vllm", device="cpu")
-    result = measure(target, msgspec.structs.replace(WORKLOAD, client_processes=2), 0)
+    target = Target(
+        url=engine.url,
+        served_model="fake",
+        vocab_size=1000,
+        engine="vllm",
+        device="cpu",
+    )
+    result = measure(
+        target, msgspec.structs.replace(WORKLOAD, client_processes=2), 0
+    )
 
     assert (10, 2.0) == (result.completed, result.client_values["processes"])
-    assert "sent by 2 client processes: as the workload declares (client_processes)" in result.notes
+    assert (
+        "sent by 2 client processes: as the workload declares (client_processes)"
+        in result.notes
+    )
 
 
 def test_a_client_too_busy_is_helped(engine, monkeypatch):
     """Where one process is too busy, all is sent again with other prompts by several."""
     monkeypatch.setattr(measurement, "CLIENT_TOO_BUSY", 1e-6)
     engine.set()
-    target = Target(url=engine.url, served_model="fake", vocab_size=1000, engine="vllm", device="cpu")
+    target = Target(
+        url=engine.url,
+        served_model="fake",
+        vocab_size=1000,
+        engine="vllm",
+        device="cpu",
+    )
     result = measure(target, WORKLOAD, 0)
 
     assert 8 >= result.client_values["processes"] > 1
     # both attempts arrived, and share no prompt
     assert 20 == len({tuple(log["prompt"]) for log in engine.sent()})
     # even so it is above this absurd limit, which then is a reason
-    assert any(why.startswith("the client was too busy") for why in result.invalid), result.invalid
+    assert any(
+        why.startswith("the client was too busy") for why in result.invalid
+    ), result.invalid

@@ -22,14 +22,28 @@ from perfgate.load.workload import Request, Synthetic, Workload
 from tests.support.other_client import FIGURES, other_client
 
 MS = 1_000_000
-WORKLOAD = Workload(name="c", num_prompts=4, max_concurrency=2, prompts=Synthetic(output_len_tokens=3))
+WORKLOAD = Workload(
+    name="c",
+    num_prompts=4,
+    max_concurrency=2,
+    prompts=Synthetic(output_len_tokens=3),
+)
 REQUESTS = [Request(i, (1, 2), 3, 0, text=f"w{i} w2") for i in range(4)]
-TARGET = Target(url="http://h:1", served_model="m", vocab_size=9, engine="vllm", tokenizer="/t")
+TARGET = Target(
+    url="http://h:1",
+    served_model="m",
+    vocab_size=9,
+    engine="vllm",
+    tokenizer="/t",
+)
 
 
 def one_request(texts=((20, ""), (30, "a"), (40, "b"))):
     """Sent at 0; chunks with text "", "a", "b" at 20, 30, 40 ms; [DONE] at 55 ms, complete at 60 ms."""
-    reads = [(at * MS, b'data: {"choices":[{"text":"%s"}]}\n\n' % text.encode()) for at, text in texts]
+    reads = [
+        (at * MS, b'data: {"choices":[{"text":"%s"}]}\n\n' % text.encode())
+        for at, text in texts
+    ]
     usage = b'data: {"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":3}}\n\n'
     reads += [(50 * MS, usage), (55 * MS, b"data: [DONE]\n\n")]
     record = RequestRecord(
@@ -42,55 +56,103 @@ def one_request(texts=((20, ""), (30, "a"), (40, "b"))):
         status=200,
         reads=tuple(reads),
     )
-    return Recording(start_ns=0, end_ns=60 * MS, requests=(record,), client_busy=0.0, client_gaps=())
+    return Recording(
+        start_ns=0,
+        end_ns=60 * MS,
+        requests=(record,),
+        client_busy=0.0,
+        client_gaps=(),
+    )
 
 
 def test_definitions_differ_as_said():
     """One counts every chunk and ends with the last; the other counts those with text and ends with the stream."""
-    vllm, sglang = by_vllm_definitions(one_request()), by_sglang_definitions(one_request())
+    vllm, sglang = (
+        by_vllm_definitions(one_request()),
+        by_sglang_definitions(one_request()),
+    )
 
-    # TTFT first chunk or first text; E2EL last chunk or end of stream; TPOT (40 - 20) / 2 or (60 - 30) / 2
-    assert (20.0, 40.0, 10.0) == tuple(vllm[f"{word}_median_ms"] for word in ("ttft", "e2el", "tpot"))
-    assert (30.0, 60.0, 15.0) == tuple(sglang[f"{word}_median_ms"] for word in ("ttft", "e2el", "tpot"))
+    # TTFT first chunk or first text; E2EL last chunk or end of stream; TPOT (40
+    # - 20) / 2 or (60 - 30) / 2
+    assert (20.0, 40.0, 10.0) == tuple(
+        vllm[f"{word}_median_ms"] for word in ("ttft", "e2el", "tpot")
+    )
+    assert (30.0, 60.0, 15.0) == tuple(
+        sglang[f"{word}_median_ms"] for word in ("ttft", "e2el", "tpot")
+    )
 
 
 def test_a_request_without_text_counts():
     """sglang.bench_serving gives it a TTFT of 0 and counts its tokens; none of its gaps is an ITL."""
     silent = one_request([(20, ""), (30, ""), (40, "")]).requests[0]
     both = Recording(
-        start_ns=0, end_ns=60 * MS, requests=(*one_request().requests, silent), client_busy=0.0, client_gaps=()
+        start_ns=0,
+        end_ns=60 * MS,
+        requests=(*one_request().requests, silent),
+        client_busy=0.0,
+        client_gaps=(),
     )
     found = by_sglang_definitions(both)
 
-    assert (15.0, 10.0, 60.0) == tuple(found[f"{word}_median_ms"] for word in ("ttft", "itl", "e2el"))
+    assert (15.0, 10.0, 60.0) == tuple(
+        found[f"{word}_median_ms"] for word in ("ttft", "itl", "e2el")
+    )
     assert 100.0 == pytest.approx(found["output_throughput"])
 
 
 @pytest.mark.parametrize("client", ["vllm", "sglang"])
 def test_figures_come_under_our_names(tmp_path, client):
     """Both clients' result files are read into the same names."""
-    found = run_other(other_client(tmp_path, FIGURES), CLIENTS[client], TARGET, WORKLOAD, REQUESTS)
+    found = run_other(
+        other_client(tmp_path, FIGURES),
+        CLIENTS[client],
+        TARGET,
+        WORKLOAD,
+        REQUESTS,
+    )
 
-    assert {"ttft_median_ms", "itl_median_ms", "tpot_median_ms", "e2el_median_ms", "output_throughput"} == found.keys()
+    assert {
+        "ttft_median_ms",
+        "itl_median_ms",
+        "tpot_median_ms",
+        "e2el_median_ms",
+        "output_throughput",
+    } == found.keys()
 
 
 def test_a_client_that_fails_is_an_error(tmp_path):
     """The command, its exit code and its last words."""
     with pytest.raises(ClientFailed, match="exit code 3; broken"):
-        run_other(other_client(tmp_path, FIGURES, code=3), CLIENTS["vllm"], TARGET, WORKLOAD, REQUESTS)
+        run_other(
+            other_client(tmp_path, FIGURES, code=3),
+            CLIENTS["vllm"],
+            TARGET,
+            WORKLOAD,
+            REQUESTS,
+        )
 
 
 def test_requests_that_the_client_lost_are_an_error(tmp_path):
     """Figures of fewer requests than were asked for are no comparison."""
     with pytest.raises(ClientFailed, match="3 of 4 requests completed"):
-        run_other(other_client(tmp_path, FIGURES | {"completed": 3}), CLIENTS["vllm"], TARGET, WORKLOAD, REQUESTS)
+        run_other(
+            other_client(tmp_path, FIGURES | {"completed": 3}),
+            CLIENTS["vllm"],
+            TARGET,
+            WORKLOAD,
+            REQUESTS,
+        )
 
 
 @pytest.fixture(scope="module")
 def merging():
     """A tokenizer that merges neighbours: text of random ids has fewer tokens than there were ids."""
-    vocabulary = {word: i for i, word in enumerate(["?", "a", "b", "c", "ab", "abc"])}
-    model = tokenizers.models.BPE(vocabulary, [("a", "b"), ("ab", "c")], unk_token="?")
+    vocabulary = {
+        word: i for i, word in enumerate(["?", "a", "b", "c", "ab", "abc"])
+    }
+    model = tokenizers.models.BPE(
+        vocabulary, [("a", "b"), ("ab", "c")], unk_token="?"
+    )
     tokenizer = tokenizers.Tokenizer(model)
     tokenizer.decoder = tokenizers.decoders.Fuse()
     return tokenizer
@@ -98,7 +160,10 @@ def merging():
 
 def test_text_has_as_many_tokens_as_were_drawn(merging):
     """Other clients send text, so ours does too, of the length that was asked for."""
-    drawn = [Request(0, (1, 2, 3, 1, 2, 3, 1, 2, 3, 3, 2, 1), 3, 0), Request(1, (3, 2, 1), 3, 0)]
+    drawn = [
+        Request(0, (1, 2, 3, 1, 2, 3, 1, 2, 3, 3, 2, 1), 3, 0),
+        Request(1, (3, 2, 1), 3, 0),
+    ]
 
     texts = [request.text for request in as_text(drawn, merging)]
 
@@ -108,16 +173,28 @@ def test_text_has_as_many_tokens_as_were_drawn(merging):
 
 def test_text_is_what_is_sent():
     """In place of the ids."""
-    body = encode(Request(0, (1, 2), 3, 0, text="w1 w2"), "http://h:1/v1/completions", "m").split(b"\r\n\r\n")[1]
+    body = encode(
+        Request(0, (1, 2), 3, 0, text="w1 w2"), "http://h:1/v1/completions", "m"
+    ).split(b"\r\n\r\n")[1]
 
     assert "w1 w2" == json.loads(body)["prompt"]
 
 
 def test_no_two_turns_share_a_prompt(merging):
     """A server's prefix cache would answer the later one."""
-    long = Workload(name="c", num_prompts=4, prompts=Synthetic(input_len_tokens=24, first_id=1))
-    target = Target(url="http://h:1", served_model="m", vocab_size=6, engine="vllm")
-    texts = [request.text for turn in range(4) for request in requests_of(target, turn_of(long, turn), merging)]
+    long = Workload(
+        name="c",
+        num_prompts=4,
+        prompts=Synthetic(input_len_tokens=24, first_id=1),
+    )
+    target = Target(
+        url="http://h:1", served_model="m", vocab_size=6, engine="vllm"
+    )
+    texts = [
+        request.text
+        for turn in range(4)
+        for request in requests_of(target, turn_of(long, turn), merging)
+    ]
 
     assert 16 == len(set(texts))
 
@@ -125,16 +202,26 @@ def test_no_two_turns_share_a_prompt(merging):
 def test_sglangs_client_reads_our_text(tmp_path):
     """As conversations of two turns, which its reader of ShareGPT asks for."""
     CLIENTS["sglang"].arguments(TARGET, WORKLOAD, REQUESTS, tmp_path)
-    conversations = [row["conversations"] for row in json.loads((tmp_path / "prompts.json").read_text())]
+    conversations = [
+        row["conversations"]
+        for row in json.loads((tmp_path / "prompts.json").read_text())
+    ]
 
-    assert [r.text for r in REQUESTS] == [turns[0]["value"] for turns in conversations]
+    assert [r.text for r in REQUESTS] == [
+        turns[0]["value"] for turns in conversations
+    ]
     assert {2} == {len(turns) for turns in conversations}
 
 
 def test_vllms_client_draws_other_text_in_each_turn(tmp_path):
     """By its seed."""
-    commands = [CLIENTS["vllm"].arguments(TARGET, turn_of(WORKLOAD, turn), (), tmp_path) for turn in range(4)]
+    commands = [
+        CLIENTS["vllm"].arguments(TARGET, turn_of(WORKLOAD, turn), (), tmp_path)
+        for turn in range(4)
+    ]
     seeds = {command[command.index("--seed") + 1] for command in commands}
 
     assert 4 == len(seeds)
-    assert {"random"} == {command[command.index("--dataset-name") + 1] for command in commands}
+    assert {"random"} == {
+        command[command.index("--dataset-name") + 1] for command in commands
+    }

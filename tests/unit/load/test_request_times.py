@@ -14,7 +14,9 @@ from perfgate.load.request_times import (
 from tests.support.builders import MS, steady_streams, transcript
 
 
-@pytest.mark.parametrize(("percentile", "needed"), [(90, 64), (95, 130), (99, 662)])
+@pytest.mark.parametrize(
+    ("percentile", "needed"), [(90, 64), (95, 130), (99, 662)]
+)
 def test_percentiles_need_samples(percentile, needed):
     """MLPerf's counts; p99 as published is 662."""
     assert needed == samples_needed(percentile)
@@ -31,21 +33,28 @@ def test_steady_window_leaves_out_ramp_and_tail():
     straggler = transcript(chunks_ms=[100, 1000])
     start, end = steady_window([*rows, straggler], open_loop=False)
 
-    # at most 11 decode; 90 % of that, 9.9, are reached when the tenth starts at 29 ms, and left when the second of the
-    # ten ends: the first ends at 20 + 49 x 10 = 510 ms, the second 1 ms later
+    # at most 11 decode; 90 % of that, 9.9, are reached when the tenth starts at
+    # 29 ms, and left when the second of the ten ends: the first ends at 20 + 49
+    # x 10 = 510 ms, the second 1 ms later
     assert (29 * MS, 511 * MS) == (start, end)
 
 
 def test_steady_window_of_an_open_loop_is_its_middle():
     """From the fifth's to the four fifths' sending."""
-    rows = [transcript(sent_ms=100 * k, chunks_ms=[100 * k + 20, 100 * k + 30]) for k in range(10)]
+    rows = [
+        transcript(sent_ms=100 * k, chunks_ms=[100 * k + 20, 100 * k + 30])
+        for k in range(10)
+    ]
 
     assert (200 * MS, 800 * MS) == steady_window(rows, open_loop=True)
 
 
 def test_no_steady_window_where_nothing_is_steady():
     """A single request has none, nor have requests one after the other whose peak is one moment."""
-    rows = [transcript(sent_ms=0, chunks_ms=[20, 1000]), transcript(sent_ms=0, chunks_ms=[990, 2000])]
+    rows = [
+        transcript(sent_ms=0, chunks_ms=[20, 1000]),
+        transcript(sent_ms=0, chunks_ms=[990, 2000]),
+    ]
 
     assert None is steady_window(rows[:1], open_loop=False)
     assert None is steady_window(rows, open_loop=False)

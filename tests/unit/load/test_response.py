@@ -16,12 +16,18 @@ def chunk(text=" a", reason=None):
     return {"choices": [{"index": 0, "text": text, "finish_reason": reason}]}
 
 
-USAGE = {"choices": [], "usage": {"prompt_tokens": 4, "completion_tokens": 3, "total_tokens": 7}}
+USAGE = {
+    "choices": [],
+    "usage": {"prompt_tokens": 4, "completion_tokens": 3, "total_tokens": 7},
+}
 
 
 def sse(*events):
     """Events on the wire; strings are sent as they are."""
-    return [f"data: {e if isinstance(e, str) else json.dumps(e)}\n\n".encode() for e in events]
+    return [
+        f"data: {e if isinstance(e, str) else json.dumps(e)}\n\n".encode()
+        for e in events
+    ]
 
 
 WHOLE = sse(chunk(), chunk(), chunk(reason="length"), USAGE, "[DONE]")
@@ -48,11 +54,18 @@ def test_a_whole_answer():
     """Each content chunk has the time of its read; tokens are the server's count."""
     t = read(answer(WHOLE))
 
-    assert ((10, 20, 30), 3, 4, None) == (t.chunk_ns, t.output_tokens, t.input_tokens, t.error)
+    assert ((10, 20, 30), 3, 4, None) == (
+        t.chunk_ns,
+        t.output_tokens,
+        t.input_tokens,
+        t.error,
+    )
 
 
 @settings(deadline=None)
-@given(st.lists(st.integers(1, len(b"".join(WHOLE)) - 1), unique=True, max_size=20))
+@given(
+    st.lists(st.integers(1, len(b"".join(WHOLE)) - 1), unique=True, max_size=20)
+)
 def test_however_it_is_cut_into_reads(cuts):
     """Events may be split and joined by the network: each has the time of the read that completed it."""
     whole = b"".join(WHOLE)
@@ -62,13 +75,22 @@ def test_however_it_is_cut_into_reads(cuts):
 
     ends = [sum(len(event) for event in WHOLE[: k + 1]) for k in range(3)]
     # the first read that reaches the event's end
-    assert tuple(min(e for e in edges if e >= end) for end in ends) == t.chunk_ns
+    assert (
+        tuple(min(e for e in edges if e >= end) for end in ends) == t.chunk_ns
+    )
     assert None is t.error
 
 
 def test_crlf_and_comments():
     """Comments are skipped, CRLF separates as LF does."""
-    t = read(answer([b": ping\r\n\r\n", *(event.replace(b"\n", b"\r\n") for event in WHOLE)]))
+    t = read(
+        answer(
+            [
+                b": ping\r\n\r\n",
+                *(event.replace(b"\n", b"\r\n") for event in WHOLE),
+            ]
+        )
+    )
 
     assert ((20, 30, 40), None) == (t.chunk_ns, t.error)
 
@@ -83,7 +105,9 @@ def test_empty_text_is_a_token():
 
 def test_a_finish_without_text_after_the_last_token_is_none():
     """An engine that sends the reason by itself does not get a token more for it."""
-    pieces = sse(chunk(), chunk(), chunk(), chunk("", "length"), USAGE, "[DONE]")
+    pieces = sse(
+        chunk(), chunk(), chunk(), chunk("", "length"), USAGE, "[DONE]"
+    )
 
     assert (10, 20, 30) == read(answer(pieces)).chunk_ns
 
@@ -93,11 +117,20 @@ def test_a_finish_without_text_after_the_last_token_is_none():
     [
         (answer([b"overloaded"], status=503), "HTTP 503: overloaded"),
         (answer([], status=400), "HTTP 400: no body"),
-        (answer([], status=307, location="http://x/"), "HTTP 307: redirected to http://x/, which is not followed"),
-        (answer([b"<html>hello</html>"]), "not a stream of completion events: it starts b'<html>hello</html>'"),
+        (
+            answer([], status=307, location="http://x/"),
+            "HTTP 307: redirected to http://x/, which is not followed",
+        ),
+        (
+            answer([b"<html>hello</html>"]),
+            "not a stream of completion events: it starts b'<html>hello</html>'",
+        ),
         (answer(WHOLE[:2]), "the stream ended after 2 chunks without [DONE]"),
         (answer(sse("[DONE]")), "the stream had no token"),
-        (answer(sse(chunk(), "[DONE]")), "the server reported no usage: its tokens cannot be counted"),
+        (
+            answer(sse(chunk(), "[DONE]")),
+            "the server reported no usage: its tokens cannot be counted",
+        ),
         (answer(WHOLE, error="cut"), "cut"),
         (answer([], status=None, error="cannot connect"), "cannot connect"),
     ],
@@ -107,17 +140,26 @@ def test_each_failure_has_its_reason(record, reason):
     assert reason == read(record).error
 
 
-@pytest.mark.parametrize("data", ['{"choices": [{"text": oops', '{"choices": 3}', "\\xff", "[1, 2]"])
+@pytest.mark.parametrize(
+    "data", ['{"choices": [{"text": oops', '{"choices": 3}', "\\xff", "[1, 2]"]
+)
 def test_invalid_json_is_a_failed_request(data):
     """Broken JSON, and JSON of another shape."""
-    assert read(answer(sse(chunk(), data, "[DONE]"))).error.startswith("invalid JSON in the stream")
+    assert read(answer(sse(chunk(), data, "[DONE]"))).error.startswith(
+        "invalid JSON in the stream"
+    )
 
 
 def test_an_error_within_the_stream():
     """An engine may report its errors in the stream with status 200."""
-    t = read(answer(sse(chunk(), {"error": {"message": "engine is dead"}}, "[DONE]")))
+    t = read(
+        answer(sse(chunk(), {"error": {"message": "engine is dead"}}, "[DONE]"))
+    )
 
-    assert "the server reported an error in the stream: {'message': 'engine is dead'}" == t.error
+    assert (
+        "the server reported an error in the stream: {'message': 'engine is dead'}"
+        == t.error
+    )
 
 
 @settings(deadline=None)

@@ -34,23 +34,36 @@ def test_labels_are_summed():
 
 def test_difference_under_names_of_both_engines():
     """Counts are differences, means are of the measurement alone; what the engine does not have is absent."""
-    # 1500 - 100 tokens, 13 - 3 requests, 1 preemption of a counter that did not show before, 0.5 s over 10 requests
-    assert {"prompt_tokens": 1400.0, "requests": 10.0, "preemptions": 1.0, "ttft_mean_ms": 50.0} == difference(
-        "vllm", parse(BEFORE), parse(AFTER)
-    )
+    # 1500 - 100 tokens, 13 - 3 requests, 1 preemption of a counter that did not
+    # show before, 0.5 s over 10 requests
+    assert {
+        "prompt_tokens": 1400.0,
+        "requests": 10.0,
+        "preemptions": 1.0,
+        "ttft_mean_ms": 50.0,
+    } == difference("vllm", parse(BEFORE), parse(AFTER))
 
 
 @pytest.mark.parametrize("style", ["vllm", "sglang"])
 def test_both_engines_counters(style):
     """One suite for both: the fake engine counts under either's names."""
-    with FakeEngine("--style", style, preemptions_per_request=2, prefix_hits_per_request=3) as engine:
+    with FakeEngine(
+        "--style", style, preemptions_per_request=2, prefix_hits_per_request=3
+    ) as engine:
         before = scrape(engine.url)
-        requests.post(f"{engine.url}/v1/completions", json={"prompt": [1, 2, 3, 4], "max_tokens": 2}, timeout=10)
+        requests.post(
+            f"{engine.url}/v1/completions",
+            json={"prompt": [1, 2, 3, 4], "max_tokens": 2},
+            timeout=10,
+        )
         found = difference(style, before, scrape(engine.url))
 
     assert 4.0 == found["prompt_tokens"]
     assert 2.0 == found["generation_tokens"]
-    assert (2.0, 3.0) == (found["preemptions"], found["prefix_cache_hit_tokens"])
+    assert (2.0, 3.0) == (
+        found["preemptions"],
+        found["prefix_cache_hit_tokens"],
+    )
 
 
 def test_no_server_is_an_error():

@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 
 from perfgate.load.validity import POLICIES, examine, find_stalls
 from perfgate.load.workload import Synthetic, Workload
-from tests.support.builders import MS, recording, stalled, steady_streams, transcript
+from tests.support.builders import (
+    MS,
+    recording,
+    stalled,
+    steady_streams,
+    transcript,
+)
 
 CUDA, CPU = POLICIES["cuda"], POLICIES["cpu"]
 CLOSED = Workload(name="closed", num_prompts=8, max_concurrency=8)
@@ -17,12 +23,25 @@ CLOSED = Workload(name="closed", num_prompts=8, max_concurrency=8)
 
 def stalls(rows, policy=CUDA, gaps_ms=()):
     """Those that are the server's."""
-    return [s for s in find_stalls(rows, recording(5000, gaps_ms), policy) if not s.client_absent]
+    return [
+        s
+        for s in find_stalls(rows, recording(5000, gaps_ms), policy)
+        if not s.client_absent
+    ]
 
 
-def reasons(rows, policy=CUDA, workload=CLOSED, gaps_ms=(), end_ms=5000.0, **server_values):
+def reasons(
+    rows,
+    policy=CUDA,
+    workload=CLOSED,
+    gaps_ms=(),
+    end_ms=5000.0,
+    **server_values,
+):
     """Why the run may not be judged."""
-    return examine(workload, rows, recording(end_ms, gaps_ms), server_values, policy).invalid
+    return examine(
+        workload, rows, recording(end_ms, gaps_ms), server_values, policy
+    ).invalid
 
 
 def changed(row, **fields):
@@ -38,7 +57,9 @@ def changed(row, **fields):
 )
 def test_every_global_gap_of_50_ms_is_found(length_ms, at_ms, count, itl_ms):
     """One gap of 50 ms to 2 s, anywhere once 1 to 32 streams decode, is found once with its length."""
-    streams = steady_streams(count=count, tokens=int(600 / itl_ms), itl_ms=itl_ms)
+    streams = steady_streams(
+        count=count, tokens=int(600 / itl_ms), itl_ms=itl_ms
+    )
     found = stalls(stalled(streams, at_ms, length_ms))
 
     assert 1 == len(found)
@@ -46,12 +67,22 @@ def test_every_global_gap_of_50_ms_is_found(length_ms, at_ms, count, itl_ms):
     assert length_ms <= found[0].length_ms + 0.01 <= length_ms + itl_ms + 0.02
 
 
-@given(length_ms=st.floats(50, 2000), chunk=st.integers(1, 49), count=st.integers(2, 32))
+@given(
+    length_ms=st.floats(50, 2000),
+    chunk=st.integers(1, 49),
+    count=st.integers(2, 32),
+)
 def test_one_slow_stream_is_no_stall(length_ms, chunk, count):
     """While the others go on, one silent stream is no stall, however long."""
     streams = steady_streams(count=count, tokens=500)
-    slow = [t + (length_ms if k >= chunk else 0) for k, t in enumerate(streams[0][:50])]
-    rows = [transcript(chunks_ms=times, index=i) for i, times in enumerate([slow, *streams[1:]])]
+    slow = [
+        t + (length_ms if k >= chunk else 0)
+        for k, t in enumerate(streams[0][:50])
+    ]
+    rows = [
+        transcript(chunks_ms=times, index=i)
+        for i, times in enumerate([slow, *streams[1:]])
+    ]
 
     assert [] == stalls(rows)
 
@@ -63,9 +94,23 @@ def test_steady_streams_have_no_stall():
 
 def test_prefill_of_other_requests_is_no_stall():
     """Decoding waits for prefill, in proportion to the requests that get their first token after it."""
-    rows = [transcript(chunks_ms=[400 + 30 * k + (120 if k > 5 else 0) for k in range(20)], index=i) for i in range(8)]
-    # first wave: 8 requests in 400 ms, 50 ms each; later two come together and take 120 ms
-    rows += [transcript(sent_ms=560, chunks_ms=[700 + 30 * k for k in range(20)], index=8 + i) for i in range(2)]
+    rows = [
+        transcript(
+            chunks_ms=[400 + 30 * k + (120 if k > 5 else 0) for k in range(20)],
+            index=i,
+        )
+        for i in range(8)
+    ]
+    # first wave: 8 requests in 400 ms, 50 ms each; later two come together and
+    # take 120 ms
+    rows += [
+        transcript(
+            sent_ms=560,
+            chunks_ms=[700 + 30 * k for k in range(20)],
+            index=8 + i,
+        )
+        for i in range(2)
+    ]
 
     assert [] == stalls(rows)
 
@@ -74,7 +119,12 @@ def test_a_stall_is_not_excused_by_a_request_that_happens_to_wait():
     """A second of silence is one, though a request got its first token at its end and others took 20 ms for theirs."""
     streams = steady_streams(count=8)
     rows = stalled(streams, 200, 1000)
-    rows += [transcript(sent_ms=30 * k, chunks_ms=[30 * k + 20, 30 * k + 30], index=20 + k) for k in range(1, 5)]
+    rows += [
+        transcript(
+            sent_ms=30 * k, chunks_ms=[30 * k + 20, 30 * k + 30], index=20 + k
+        )
+        for k in range(1, 5)
+    ]
     rows += [transcript(sent_ms=205, chunks_ms=[1210, 1220], index=30)]
 
     assert 1 == len(stalls(rows))
@@ -82,7 +132,10 @@ def test_a_stall_is_not_excused_by_a_request_that_happens_to_wait():
 
 def test_idle_time_of_an_open_loop_is_no_stall():
     """Between two requests nothing is in flight: that silence is the workload's."""
-    rows = [transcript(sent_ms=s, chunks_ms=[s + 20, s + 30, s + 40]) for s in (0, 2000, 4000)]
+    rows = [
+        transcript(sent_ms=s, chunks_ms=[s + 20, s + 30, s + 40])
+        for s in (0, 2000, 4000)
+    ]
 
     assert [] == stalls(rows)
 
@@ -108,9 +161,9 @@ def test_a_client_that_is_often_absent_cannot_measure():
     gaps = [(100 * k, 100 * k + 30) for k in range(1, 10)]
 
     # 9 x 30 ms of 5 s are 5.4 %
-    assert ("the client did not run for 270 ms in all: its machine is too busy to measure on",) == reasons(
-        stalled(steady_streams(), 0, 0), gaps_ms=gaps
-    )
+    assert (
+        "the client did not run for 270 ms in all: its machine is too busy to measure on",
+    ) == reasons(stalled(steady_streams(), 0, 0), gaps_ms=gaps)
 
 
 @pytest.mark.parametrize(("policy", "count"), [(CUDA, 1), (CPU, 0)])
@@ -128,7 +181,11 @@ def test_stalls_on_the_cpu_are_found_from_its_floor():
 @given(st.floats(-1000, 1000), st.randoms())
 def test_order_and_clock_do_not_matter(offset_ms, random):
     """The rule looks at differences of times."""
-    rows = stalled([[t + 2000 + offset_ms for t in times] for times in steady_streams()], 2200 + offset_ms, 100)
+    rows = stalled(
+        [[t + 2000 + offset_ms for t in times] for times in steady_streams()],
+        2200 + offset_ms,
+        100,
+    )
     rows = [changed(t, sent_ns=int((2000 + offset_ms) * MS)) for t in rows]
     random.shuffle(rows)
 
@@ -137,47 +194,69 @@ def test_order_and_clock_do_not_matter(offset_ms, random):
 
 def test_failed_and_short_requests_are_named():
     """Every way in which answers differ from what was asked for is a reason."""
-    rows = [transcript(index=0), transcript(index=1, error="HTTP 503: overloaded", chunks_ms=[])]
+    rows = [
+        transcript(index=0),
+        transcript(index=1, error="HTTP 503: overloaded", chunks_ms=[]),
+    ]
     rows.append(changed(transcript(index=2), output_tokens=2))
     rows.append(changed(transcript(index=3), input_tokens=9))
 
     assert (
         "1 of 4 requests failed: HTTP 503: overloaded",
         "1 requests have other output lengths than asked for (request 2: asked 3, got 2)",
-        "1 requests came in more chunks than tokens, so that no gap is a token's (request 2: 3 chunks, 2 tokens)",
-        "the server counts other input lengths than were sent in 1 requests (request 3: sent 8, counted 9)",
+        (
+            "1 requests came in more chunks than tokens, so that no gap is a "
+            "token's (request 2: 3 chunks, 2 tokens)"
+        ),
+        (
+            "the server counts other input lengths than were sent in 1 "
+            "requests (request 3: sent 8, counted 9)"
+        ),
     ) == reasons(rows)
 
 
 def test_more_chunks_than_tokens_are_a_reason():
     """Then no gap is the time of a token, and the server counts fewer tokens than it sends."""
-    rows = [transcript(), changed(transcript(index=1, output_tokens=2), asked_tokens=2)]
+    rows = [
+        transcript(),
+        changed(transcript(index=1, output_tokens=2), asked_tokens=2),
+    ]
 
     assert (
-        "1 requests came in more chunks than tokens, so that no gap is a token's (request 1: 3 chunks, 2 tokens)",
+        (
+            "1 requests came in more chunks than tokens, so that no gap is a "
+            "token's (request 1: 3 chunks, 2 tokens)"
+        ),
     ) == reasons(rows)
 
 
 def test_merged_chunks_are_noted():
     """Chunks of several tokens make ITL a time per chunk."""
-    found = examine(CLOSED, [transcript(output_tokens=6)], recording(), {}, CUDA)
+    found = examine(
+        CLOSED, [transcript(output_tokens=6)], recording(), {}, CUDA
+    )
 
-    assert ("6 tokens came in 3 chunks, some of several tokens: ITL is per chunk, not per token",) == found.notes
+    assert (
+        "6 tokens came in 3 chunks, some of several tokens: ITL is per chunk, not per token",
+    ) == found.notes
 
 
 def test_preemptions_and_prefix_hits_are_reasons():
     """The server's own counters: preempted requests, and prompts answered out of the cache."""
     rows = [transcript()] * 100
 
-    assert ("the engine preempted 2 requests: its KV cache was too small for the workload",) == reasons(
-        rows, preemptions=2.0
-    )
-    # 800 tokens sent: 8 are one per cent, which engines that cache single tokens reach by chance
+    assert (
+        "the engine preempted 2 requests: its KV cache was too small for the workload",
+    ) == reasons(rows, preemptions=2.0)
+    # 800 tokens sent: 8 are one per cent, which engines that cache single
+    # tokens reach by chance
     assert () == reasons(rows, prefix_cache_hit_tokens=8.0)
-    assert ("the prefix cache answered 9 of 800 input tokens: these prompts were sent before",) == reasons(
-        rows, prefix_cache_hit_tokens=9.0
+    assert (
+        "the prefix cache answered 9 of 800 input tokens: these prompts were sent before",
+    ) == reasons(rows, prefix_cache_hit_tokens=9.0)
+    shared = msgspec.structs.replace(
+        CLOSED, prompts=Synthetic(shared_prefix_tokens=8)
     )
-    shared = msgspec.structs.replace(CLOSED, prompts=Synthetic(shared_prefix_tokens=8))
     assert () == reasons(rows, workload=shared, prefix_cache_hit_tokens=700.0)
 
 
@@ -188,22 +267,25 @@ def test_an_open_loop_that_is_late_is_a_reason():
     loop = Workload(name="open", num_prompts=100, request_rate=10.0)
 
     assert () == reasons(on_time, workload=loop)
-    assert ("the client fell behind: requests left up to 40 ms late at p99, 25 ms is allowed",) == reasons(
-        behind, workload=loop
-    )
+    assert (
+        "the client fell behind: requests left up to 40 ms late at p99, 25 ms is allowed",
+    ) == reasons(behind, workload=loop)
     assert () == reasons(behind)
 
 
 def test_a_run_without_a_completed_request():
     """Nothing to look for stalls in; the failures say it all."""
-    assert ("2 of 2 requests failed: cut",) == reasons([transcript(chunks_ms=[], error="cut")] * 2)
+    assert ("2 of 2 requests failed: cut",) == reasons(
+        [transcript(chunks_ms=[], error="cut")] * 2
+    )
 
 
 def waves(stalled_at_ms=float("inf")):
     """Four waves of a closed loop as an H200 answers it, optionally with a stall of 1.3 s.
 
-    The prompts of a wave are prefilled in one step of 75 ms, their first chunks leave within 8 ms, and every step takes
-    5 ms; in the first wave one request is prefilled alone, before the others.
+    The prompts of a wave are prefilled in one step of 75 ms, their first chunks
+    leave within 8 ms, and every step takes 5 ms; in the first wave one request
+    is prefilled alone, before the others.
     """
 
     def at(time_ms):
@@ -215,7 +297,13 @@ def waves(stalled_at_ms=float("inf")):
         for k in range(32):
             first = begun + (15 if (wave, k) == (0, 0) else 90) + 0.25 * k
             later = [begun + 100 + 0.05 * k + 5 * step for step in range(60)]
-            rows.append(transcript(sent_ms=at(begun), chunks_ms=[at(t) for t in (first, *later)], index=len(rows)))
+            rows.append(
+                transcript(
+                    sent_ms=at(begun),
+                    chunks_ms=[at(t) for t in (first, *later)],
+                    index=len(rows),
+                )
+            )
     return rows
 
 
@@ -226,4 +314,6 @@ def test_prefill_of_a_whole_wave_is_no_stall():
 
 def test_a_stall_among_waves_is_found():
     """A silence of 1.3 s in the middle of decoding is found among such waves."""
-    assert [1300] == [round(stall.length_ms) for stall in stalls(waves(stalled_at_ms=700))]
+    assert [1300] == [
+        round(stall.length_ms) for stall in stalls(waves(stalled_at_ms=700))
+    ]

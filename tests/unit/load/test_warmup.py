@@ -26,7 +26,14 @@ def engine():
 
 def target(engine, **fields):
     """The fake engine as a server to be measured, by the limits of a busy machine."""
-    return Target(url=engine.url, served_model="fake", vocab_size=1000, engine="vllm", device="cpu", **fields)
+    return Target(
+        url=engine.url,
+        served_model="fake",
+        vocab_size=1000,
+        engine="vllm",
+        device="cpu",
+        **fields,
+    )
 
 
 def test_warm_up_stops_when_the_engine_gets_no_faster(engine):
@@ -38,11 +45,15 @@ def test_warm_up_stops_when_the_engine_gets_no_faster(engine):
     measure(target(engine), WORKLOAD, 0)
 
     assert 8 in {len(prompts) // 2, len(prompts) // 3}
-    assert set() == set(prompts) & {tuple(log["prompt"]) for log in engine.sent()}
+    assert set() == set(prompts) & {
+        tuple(log["prompt"]) for log in engine.sent()
+    }
 
 
 def test_warm_up_that_fails_says_why(engine):
     """A server that refuses the workload is found before anything is measured."""
     engine.set(fault="http_400")
-    with pytest.raises(WarmUpFailed, match="8 of 8 requests failed, the first: HTTP 400"):
+    with pytest.raises(
+        WarmUpFailed, match="8 of 8 requests failed, the first: HTTP 400"
+    ):
         warm_up(target(engine), WORKLOAD)

@@ -29,5 +29,7 @@ def test_product_names_of_nvml(product, name):
 
 def test_unknown_gpu_lists_the_table():
     """A misspelt GPU is answered with those that exist."""
-    with pytest.raises(UnknownGpu, match=", ".join(gpu.name for gpu in datasheets.GPUS)):
+    with pytest.raises(
+        UnknownGpu, match=", ".join(gpu.name for gpu in datasheets.GPUS)
+    ):
         by_name("h2000")

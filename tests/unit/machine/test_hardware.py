@@ -17,9 +17,16 @@ class FakeNvml(types.SimpleNamespace):
     class NVMLError(Exception):
         """As pynvml's."""
 
-    def __init__(self, count=2, name="NVIDIA H200", init_error=None, query_error=None):
+    def __init__(
+        self, count=2, name="NVIDIA H200", init_error=None, query_error=None
+    ):
         super().__init__()
-        self._count, self._name, self._init_error, self._query_error = count, name, init_error, query_error
+        self._count, self._name, self._init_error, self._query_error = (
+            count,
+            name,
+            init_error,
+            query_error,
+        )
 
     def nvmlInit(self):
         if self._init_error:
@@ -122,9 +129,17 @@ def test_gpus_found_by_nvml():
     """Two H200s are found with what NVML answers; a query that it refuses is left out, not fatal."""
     machine = detect(FakeNvml())
 
-    assert ("h200", 2, "13.0", "580.82") == (machine.kind, machine.count, machine.cuda, machine.driver)
+    assert ("h200", 2, "13.0", "580.82") == (
+        machine.kind,
+        machine.count,
+        machine.cuda,
+        machine.driver,
+    )
     assert "h200x2" == machine.label(2)
-    assert (False, 700.0) == (machine.gpus[1].mig, machine.gpus[1].power_limit_w)
+    assert (False, 700.0) == (
+        machine.gpus[1].mig,
+        machine.gpus[1].power_limit_w,
+    )
 
 
 def test_no_nvml_means_cpu(tmp_path):
@@ -132,7 +147,9 @@ def test_no_nvml_means_cpu(tmp_path):
     cpuinfo = tmp_path / "cpuinfo"
     cpuinfo.write_text("model name\t: A CPU\nflags\t\t: sse2 avx2\n")
 
-    machine = detect(FakeNvml(init_error=FakeNvml.NVMLError("no driver")), cpuinfo)
+    machine = detect(
+        FakeNvml(init_error=FakeNvml.NVMLError("no driver")), cpuinfo
+    )
 
     assert ("cpu", "A CPU", "avx2") == (machine.kind, machine.name, machine.isa)
     assert f"cpu-a-cpu-avx2-x{machine.count}" == machine.label(0)

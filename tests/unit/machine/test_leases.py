@@ -11,7 +11,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from perfgate.machine.leases import Holder, Lease, LeaseExpired, NotLeased, acquire
+from perfgate.machine.leases import (
+    Holder,
+    Lease,
+    LeaseExpired,
+    NotLeased,
+    acquire,
+)
 from perfgate.servers.supervisor.client import Launched
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -25,15 +31,36 @@ time.sleep(600)
 """
 
 
-def _acquire(folder: Path, devices: list[str], count: int, *, wait_s: float = 0.0, hold_s: float = 60.0) -> Lease:
-    return acquire(devices, count, wait_s=wait_s, hold_s=hold_s, progress=lambda _: None, folder=folder)
+def _acquire(
+    folder: Path,
+    devices: list[str],
+    count: int,
+    *,
+    wait_s: float = 0.0,
+    hold_s: float = 60.0,
+) -> Lease:
+    return acquire(
+        devices,
+        count,
+        wait_s=wait_s,
+        hold_s=hold_s,
+        progress=lambda _: None,
+        folder=folder,
+    )
 
 
 @contextmanager
-def _other_session(folder: Path, *devices: str) -> Iterator[subprocess.Popen[bytes]]:
+def _other_session(
+    folder: Path, *devices: str
+) -> Iterator[subprocess.Popen[bytes]]:
     """Another process that holds these devices."""
     argv = [sys.executable, "-c", _OTHER, str(folder), *devices]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}) as other:
+    with subprocess.Popen(
+        argv,
+        stdout=subprocess.PIPE,
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    ) as other:
         assert other.stdout is not None
         assert b"leased\n" == other.stdout.readline()
         try:
@@ -44,13 +71,19 @@ def _other_session(folder: Path, *devices: str) -> Iterator[subprocess.Popen[byt
 
 def test_the_preferred_free_devices_are_got(tmp_path: Path) -> None:
     """Two of four, in the order asked for, less what others hold."""
-    with _other_session(tmp_path, "GPU-0"), _acquire(tmp_path, ["GPU-0", "GPU-1", "GPU-2", "GPU-3"], 2) as lease:
+    with (
+        _other_session(tmp_path, "GPU-0"),
+        _acquire(tmp_path, ["GPU-0", "GPU-1", "GPU-2", "GPU-3"], 2) as lease,
+    ):
         assert ("GPU-1", "GPU-2") == lease.devices
 
 
 def test_holder_is_named_to_who_waits(tmp_path: Path) -> None:
     """Pid, user, command and the time limit of whoever holds it."""
-    with _other_session(tmp_path, "GPU-0") as other, pytest.raises(NotLeased) as caught:
+    with (
+        _other_session(tmp_path, "GPU-0") as other,
+        pytest.raises(NotLeased) as caught,
+    ):
         _acquire(tmp_path, ["GPU-0"], 1)
 
     assert f"GPU-0: pid {other.pid} of " in caught.value.seen
@@ -67,10 +100,14 @@ def test_waiting_is_told_and_ends_when_the_holder_dies(tmp_path: Path) -> None:
             said.append(text)
             other.kill()
 
-        lease = acquire(["GPU-0"], 1, wait_s=60, hold_s=60, progress=tell, folder=tmp_path)
+        lease = acquire(
+            ["GPU-0"], 1, wait_s=60, hold_s=60, progress=tell, folder=tmp_path
+        )
         lease.release()
 
-    assert [True] == [text.startswith(f"waiting for GPU-0: pid {other.pid}") for text in said]
+    assert [True] == [
+        text.startswith(f"waiting for GPU-0: pid {other.pid}") for text in said
+    ]
 
 
 def test_all_or_none(tmp_path: Path) -> None:
@@ -102,23 +139,39 @@ def test_expired_lease_is_refused(tmp_path: Path) -> None:
     """The time that was announced to others binds the holder."""
     with _acquire(tmp_path, ["GPU-0"], 1, hold_s=60) as lease:
         lease.check()
-    with _acquire(tmp_path, ["GPU-0"], 1, hold_s=-1) as lease, pytest.raises(LeaseExpired):
+    with (
+        _acquire(tmp_path, ["GPU-0"], 1, hold_s=-1) as lease,
+        pytest.raises(LeaseExpired),
+    ):
         lease.check()
 
 
 def test_overdue_holder_is_told_so() -> None:
     """Who waits learns that the holder is late."""
     now = time.time()
-    holder = Holder(pid=1, user="ci", command="pytest", since_unix_s=now - 7200, until_unix_s=now - 3600)
+    holder = Holder(
+        pid=1,
+        user="ci",
+        command="pytest",
+        since_unix_s=now - 7200,
+        until_unix_s=now - 3600,
+    )
 
     assert str(holder).endswith("overdue by 60 min")
 
 
-def test_lease_outlives_its_owner_until_the_server_is_gone(tmp_path: Path) -> None:
+def test_lease_outlives_its_owner_until_the_server_is_gone(
+    tmp_path: Path,
+) -> None:
     """The supervisor inherits the lock, so nobody else gets the device while the server still lives on it."""
     lease = _acquire(tmp_path, ["GPU-0"], 1)
     code = "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(600)"
-    launched = Launched((sys.executable, "-c", code), env=os.environ, log=tmp_path / "log", keep_open=lease.descriptors)
+    launched = Launched(
+        (sys.executable, "-c", code),
+        env=os.environ,
+        log=tmp_path / "log",
+        keep_open=lease.descriptors,
+    )
     lease.release()
 
     with pytest.raises(NotLeased):
@@ -149,7 +202,9 @@ def test_unsigned_lock_is_explained(tmp_path: Path) -> None:
 def test_signature_is_complete(tmp_path: Path) -> None:
     """What is written can be read back."""
     with _acquire(tmp_path, ["GPU-0"], 1, hold_s=60):
-        holder = msgspec.json.decode((tmp_path / "GPU-0.lock").read_bytes(), type=Holder)
+        holder = msgspec.json.decode(
+            (tmp_path / "GPU-0.lock").read_bytes(), type=Holder
+        )
 
     assert os.getpid() == holder.pid
     assert 60 == round(holder.until_unix_s - holder.since_unix_s)

@@ -32,7 +32,12 @@ class FakeNvml(types.SimpleNamespace):
 
     def __init__(self, used=(), processes=(), error=None, init_error=None):
         super().__init__(open=0)
-        self._used, self._processes, self._error, self._init_error = used, processes, error, init_error
+        self._used, self._processes, self._error, self._init_error = (
+            used,
+            processes,
+            error,
+            init_error,
+        )
 
     def nvmlInit(self):
         """Open it."""
@@ -58,7 +63,10 @@ class FakeNvml(types.SimpleNamespace):
         """Processes on a GPU."""
         if self._error:
             raise self._error
-        return [types.SimpleNamespace(pid=pid, usedGpuMemory=used) for pid, used in self._processes[handle]]
+        return [
+            types.SimpleNamespace(pid=pid, usedGpuMemory=used)
+            for pid, used in self._processes[handle]
+        ]
 
 
 def test_memory_of_processes_adds_up():
@@ -96,7 +104,9 @@ def test_gpus_are_told_by_index():
 def test_processes_on_gpus():
     """A process on two GPUs counts once with both; memory that NVML hides is 0; a foreign process has no command."""
     nobody = 2**22 + 1  # above the largest pid
-    nvml = FakeNvml(processes=[[(os.getpid(), 100), (nobody, None)], [(os.getpid(), 50)]])
+    nvml = FakeNvml(
+        processes=[[(os.getpid(), 100), (nobody, None)], [(os.getpid(), 50)]]
+    )
 
     first, second = gpu_processes((0, 1), command_of, nvml)
 
@@ -115,7 +125,9 @@ def test_processes_on_gpus():
 @pytest.mark.parametrize("when", ["error", "init_error"])
 def test_nvml_that_does_not_answer_is_told(read, when):
     """A driver that fails is an error with a remedy, whether it fails at once or later, and stays closed."""
-    nvml = FakeNvml(used=(0,), processes=[[]], **{when: FakeNvml.NVMLError("GPU is lost")})
+    nvml = FakeNvml(
+        used=(0,), processes=[[]], **{when: FakeNvml.NVMLError("GPU is lost")}
+    )
 
     with pytest.raises(NvmlError, match="GPU is lost") as error:
         read((0,), nvml=nvml)
@@ -125,10 +137,20 @@ def test_nvml_that_does_not_answer_is_told(read, when):
 
 def test_peak_of_processes_is_the_kernels_mark():
     """The most that a process has had stays when it gives memory back; marks of several add up."""
-    code = "import sys; x = bytearray(200 << 20); del x; print('done', flush=True); sys.stdin.read()"
-    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    code = (
+        "import sys; x = bytearray(200 << 20); del x; print('done', "
+        "flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
         process.stdout.readline()
-        peak, now = process_peak_bytes([process.pid]), process_bytes([process.pid])
+        peak, now = (
+            process_peak_bytes([process.pid]),
+            process_bytes([process.pid]),
+        )
         both = process_peak_bytes([process.pid, os.getpid()])
         forgotten = forget_peaks([process.pid])
         after = process_peak_bytes([process.pid])
@@ -184,26 +206,43 @@ def test_sampler_tells_its_failure():
 
 def test_breakdown_of_a_gpu():
     """What is not named is the rest; graphs count nothing where there are none."""
-    values = {"weights_bytes_per_rank": 47.0, "kv_cache_bytes": 60.0, "graphs_bytes": 1.0, "memory_peak_bytes": 120.0}
+    values = {
+        "weights_bytes_per_rank": 47.0,
+        "kv_cache_bytes": 60.0,
+        "graphs_bytes": 1.0,
+        "memory_peak_bytes": 120.0,
+    }
 
     # 120 - 47 - 60 - 1
-    assert Breakdown(weights=47, kv_cache=60, graphs=1, rest=12, peak=120) == breakdown(values, 1)
+    assert Breakdown(
+        weights=47, kv_cache=60, graphs=1, rest=12, peak=120
+    ) == breakdown(values, 1)
     del values["graphs_bytes"]
     assert 13 == breakdown(values, 1).rest
 
 
 def test_breakdown_of_processes():
     """On the CPU the peak is of all ranks, so their shares are taken together."""
-    values = {"weights_bytes_per_rank": 10.0, "kv_cache_bytes": 20.0, "memory_peak_bytes": 100.0}
+    values = {
+        "weights_bytes_per_rank": 10.0,
+        "kv_cache_bytes": 20.0,
+        "memory_peak_bytes": 100.0,
+    }
 
     # 100 - 2 x 10 - 2 x 20
     assert 40 == breakdown(values, 2).rest
 
 
-@pytest.mark.parametrize("missing", ["weights_bytes_per_rank", "kv_cache_bytes", "memory_peak_bytes"])
+@pytest.mark.parametrize(
+    "missing", ["weights_bytes_per_rank", "kv_cache_bytes", "memory_peak_bytes"]
+)
 def test_no_breakdown_of_half_of_it(missing):
     """What was not read is not taken for zero."""
-    values = {"weights_bytes_per_rank": 10.0, "kv_cache_bytes": 20.0, "memory_peak_bytes": 100.0}
+    values = {
+        "weights_bytes_per_rank": 10.0,
+        "kv_cache_bytes": 20.0,
+        "memory_peak_bytes": 100.0,
+    }
     del values[missing]
 
     assert breakdown(values, 1) is None

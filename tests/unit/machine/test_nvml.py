@@ -45,15 +45,29 @@ def test_look_is_in_common_units():
 
 def test_what_a_gpu_does_not_tell_is_none():
     """Neither zero watts nor zero joules."""
-    gpus = Gpus((0,), FakeNvml(refused=("nvmlDeviceGetPowerUsage", "nvmlDeviceGetTotalEnergyConsumption")))
+    gpus = Gpus(
+        (0,),
+        FakeNvml(
+            refused=(
+                "nvmlDeviceGetPowerUsage",
+                "nvmlDeviceGetTotalEnergyConsumption",
+            )
+        ),
+    )
 
-    assert (None, None, 1980) == (gpus.look()[0].power_w, gpus.look()[0].energy_j, gpus.look()[0].sm_mhz)
+    assert (None, None, 1980) == (
+        gpus.look()[0].power_w,
+        gpus.look()[0].energy_j,
+        gpus.look()[0].sm_mhz,
+    )
     assert (None,) == gpus.joules()
 
 
 def test_reasons_are_asked_by_the_name_that_the_driver_knows():
     """Drivers before 535 have another function for them; no reason at all is an answer, too."""
-    old = FakeNvml(refused=("nvmlDeviceGetCurrentClocksEventReasons",), reasons=8)
+    old = FakeNvml(
+        refused=("nvmlDeviceGetCurrentClocksEventReasons",), reasons=8
+    )
     assert 8 == Gpus((0,), old).look()[0].reasons
     assert 0 == Gpus((0,), FakeNvml()).look()[0].reasons
 
@@ -62,14 +76,19 @@ def test_a_gpu_that_tells_nothing_is_an_error():
     """It may have fallen off the bus."""
     nvml = FakeNvml()
     gpus = Gpus((0,), nvml)
-    nvml.refused = tuple(name for name in dir(nvml) if name.startswith("nvmlDeviceGet"))
+    nvml.refused = tuple(
+        name for name in dir(nvml) if name.startswith("nvmlDeviceGet")
+    )
 
     with pytest.raises(NvmlError, match="GPU 0"):
         gpus.look()
     assert 7 == len(Look.__struct_fields__)
 
 
-@pytest.mark.parametrize(("nvml", "indices"), [(FakeNvml(refused=("nvmlInit",)), (0,)), (FakeNvml(), (3,))])
+@pytest.mark.parametrize(
+    ("nvml", "indices"),
+    [(FakeNvml(refused=("nvmlInit",)), (0,)), (FakeNvml(), (3,))],
+)
 def test_nvml_that_does_not_open_is_an_error(nvml, indices):
     """Or a GPU that is not there."""
     with pytest.raises(NvmlError, match="nvidia-smi"):

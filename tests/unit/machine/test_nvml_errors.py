@@ -52,7 +52,10 @@ def test_a_lost_gpu_is_one_error(reader):
         reader(LostGpus())
 
     assert "NVMLError: GPU is lost" == caught.value.seen
-    assert "check that `nvidia-smi` works on this host and in this container" == caught.value.remedy
+    assert (
+        "check that `nvidia-smi` works on this host and in this container"
+        == caught.value.remedy
+    )
 
 
 @pytest.mark.parametrize("reader", READERS.values(), ids=READERS)

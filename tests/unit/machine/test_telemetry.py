@@ -49,7 +49,12 @@ def wait_for(what):
 
 def test_summary_of_looks():
     """Mean and most power, least and median clock, the share of each reason, energy by the counter."""
-    looks = [look(300.0, 1980), look(500.0, 1000, 0x4), look(700.0, 1900, 0x4 | 0x1), look(500.0, 1980, 0x1)]
+    looks = [
+        look(300.0, 1980),
+        look(500.0, 1000, 0x4),
+        look(700.0, 1900, 0x4 | 0x1),
+        look(500.0, 1980, 0x1),
+    ]
 
     seen = summary(0, looks, 100.0, 1100.5)
 
@@ -60,12 +65,18 @@ def test_summary_of_looks():
         seen.sm_clock_min_mhz,
         seen.sm_clock_median_mhz,
     )
-    assert ({"sw_power_cap": 0.5}, 1000.5, 4) == (seen.throttle, seen.energy_j, seen.looks)
+    assert ({"sw_power_cap": 0.5}, 1000.5, 4) == (
+        seen.throttle,
+        seen.energy_j,
+        seen.looks,
+    )
 
 
 def test_summary_without_looks_has_energy_alone():
     """Nothing is made up."""
-    assert GpuSummary(index=1, looks=0, energy_j=2.0) == summary(1, [], 1.0, 3.0)
+    assert GpuSummary(index=1, looks=0, energy_j=2.0) == summary(
+        1, [], 1.0, 3.0
+    )
     assert summary(1, [], None, 3.0).energy_j is None
 
 
@@ -83,12 +94,18 @@ def test_summary_without_looks_has_energy_alone():
 )
 def test_throttling_is_told(reason, counts):
     """A power cap is a note; heat and the hardware's own brakes make the repetition invalid; both name the clock."""
-    gpu = GpuSummary(index=1, looks=40, sm_clock_min_mhz=1200.0, throttle={reason: 0.25})
+    gpu = GpuSummary(
+        index=1, looks=40, sm_clock_min_mhz=1200.0, throttle={reason: 0.25}
+    )
 
     invalid, notes = throttled([gpu])
 
     told = f"GPU 1 was throttled: {reason} in 25% of 40 looks, SM clock down to 1200 MHz"
-    assert ((), (told,)) == (invalid, notes) if counts else ((told,), ()) == (invalid, notes)
+    assert (
+        ((), (told,)) == (invalid, notes)
+        if counts
+        else ((told,), ()) == (invalid, notes)
+    )
 
 
 def test_energy_is_of_all_gpus_or_unknown():
@@ -107,7 +124,9 @@ def test_series_is_written_and_a_repetition_keeps_its_own_part(tmp_path):
     wait_for(lambda: nvml.looks >= 4)
     nvml.power_w = 300.0
     changed = nvml.looks
-    wait_for(lambda: nvml.looks >= changed + 4)  # a look that is under way may have seen the old power
+    wait_for(
+        lambda: nvml.looks >= changed + 4
+    )  # a look that is under way may have seen the old power
     mark, before = watch.mark(), nvml.looks
     wait_for(lambda: nvml.looks >= before + 6)
     gpus = watch.since(mark)
@@ -115,7 +134,10 @@ def test_series_is_written_and_a_repetition_keeps_its_own_part(tmp_path):
 
     header, moments = read_series(path)
     assert (HEADER, 2) == (header, len(moments[0].gpus))
-    assert [600.0, 300.0] == [moments[0].gpus[0].power_w, moments[-1].gpus[0].power_w]
+    assert [600.0, 300.0] == [
+        moments[0].gpus[0].power_w,
+        moments[-1].gpus[0].power_w,
+    ]
     assert [0, 1] == [gpu.index for gpu in gpus]
     assert 300.0 == gpus[0].power_max_w
     assert 2 <= gpus[0].looks < len(moments)
@@ -141,7 +163,9 @@ def test_gpu_that_falls_silent_ends_the_series_with_its_reason(tmp_path):
     """The measurement goes on; who reads it is told."""
     nvml = FakeNvml()
     watch = Telemetry(Gpus((0,), nvml), HEADER).start()
-    nvml.refused = tuple(name for name in dir(nvml) if name.startswith("nvmlDeviceGet"))
+    nvml.refused = tuple(
+        name for name in dir(nvml) if name.startswith("nvmlDeviceGet")
+    )
     wait_for(lambda: watch.failure is not None)
     watch.stop()
 
@@ -151,7 +175,9 @@ def test_gpu_that_falls_silent_ends_the_series_with_its_reason(tmp_path):
 def test_series_that_cannot_be_written_is_told(tmp_path):
     """A full disk or a file in the way spoils no measurement."""
     (tmp_path / "telemetry").write_text("in the way")
-    watch = Telemetry(Gpus((0,), FakeNvml()), HEADER, series_path(tmp_path, "s", 0)).start()
+    watch = Telemetry(
+        Gpus((0,), FakeNvml()), HEADER, series_path(tmp_path, "s", 0)
+    ).start()
     wait_for(lambda: watch.failure is not None)
     watch.stop()
 
@@ -173,7 +199,12 @@ time.sleep(600)
     process = subprocess.Popen([sys.executable, "-c", script])
     try:
         # One flush is enough: a series of ten looks or so.
-        wait_for(lambda: (tmp_path / "s.jsonl").exists() and (tmp_path / "s.jsonl").stat().st_size > 300)
+        wait_for(
+            lambda: (
+                (tmp_path / "s.jsonl").exists()
+                and (tmp_path / "s.jsonl").stat().st_size > 300
+            )
+        )
     finally:
         os.kill(process.pid, signal.SIGKILL)
         process.wait()

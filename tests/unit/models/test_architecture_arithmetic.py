@@ -19,18 +19,28 @@ def test_experts_hold_nearly_all_of_mixtral():
     """45.10 B parameters are in experts, so what every rank would share is 1.61 B."""
     # 32 layers x 8 experts x 3 matrices x 4096 x 14336
     assert 32 * 8 * 3 * 4096 * 14336 == 8 * MIXTRAL.expert_parameters
-    assert 1_605_636_096 == MIXTRAL.parameters - 8 * MIXTRAL.expert_parameters - 0
+    assert (
+        1_605_636_096 == MIXTRAL.parameters - 8 * MIXTRAL.expert_parameters - 0
+    )
 
 
 def test_weights_per_rank():
     """At TP=2 each rank holds 46.7 GB of Mixtral; only routers and norms are held twice."""
-    assert 46.7 == pytest.approx(MIXTRAL.weights_bytes_per_rank(2, "bfloat16") / 1e9, rel=1e-3)
-    assert 2 * MIXTRAL.parameters == MIXTRAL.weights_bytes_per_rank(1, "bfloat16")
+    assert 46.7 == pytest.approx(
+        MIXTRAL.weights_bytes_per_rank(2, "bfloat16") / 1e9, rel=1e-3
+    )
+    assert 2 * MIXTRAL.parameters == MIXTRAL.weights_bytes_per_rank(
+        1, "bfloat16"
+    )
 
 
 def test_kv_cache_is_the_same_for_both():
     """Both models keep 131,072 bytes of KV cache per token: 2 x 32 layers x 8 heads x 128 x 2 bytes."""
-    assert 131_072 == MIXTRAL.kv_bytes_per_token("bfloat16") == LLAMA.kv_bytes_per_token("bfloat16")
+    assert (
+        131_072
+        == MIXTRAL.kv_bytes_per_token("bfloat16")
+        == LLAMA.kv_bytes_per_token("bfloat16")
+    )
 
 
 def test_experts_touched_grow_with_the_batch():

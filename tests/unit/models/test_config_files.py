@@ -18,7 +18,9 @@ def test_config_is_read_back(name):
     """A config.json that the suite writes is read back as the same architecture."""
     architecture = CATALOGUE[name].architecture
 
-    assert architecture == parse_config(config_json(architecture), "config.json")
+    assert architecture == parse_config(
+        config_json(architecture), "config.json"
+    )
 
 
 def test_another_family_is_refused_by_name():

@@ -17,10 +17,14 @@ from perfgate.models.estimate import (
 from perfgate.study.claims import claims
 from tests.support.studies import SHIPPED
 
-MIXTRAL, LLAMA, LLAMA_70B = (CATALOGUE[name].architecture for name in ("mixtral-8x7b", "llama-3.1-8b", "llama-3.1-70b"))
+MIXTRAL, LLAMA, LLAMA_70B = (
+    CATALOGUE[name].architecture
+    for name in ("mixtral-8x7b", "llama-3.1-8b", "llama-3.1-70b")
+)
 H200 = by_name("h200")
-# Of 46,702,792,704 parameters every rank holds the routers (32 x 4096 x 8) and norms (65 x 4096), and half of the rest:
-# (1,314,816 + 46,701,477,888 / 2) x 2 bytes
+# Of 46,702,792,704 parameters every rank holds the routers (32 x 4096 x 8) and
+# norms (65 x 4096), and half of the rest: (1,314,816 + 46,701,477,888 / 2) x 2
+# bytes
 MIXTRAL_TP2 = 46_704_107_520
 
 
@@ -31,14 +35,19 @@ def asked(ranks=1, gpu="h200", **more):
 
 def test_room_for_the_kv_cache_is_what_the_engine_found():
     """An engine (vLLM 0.26) logged 319,264 tokens for Mixtral on one H200; the reserve is from there."""
-    assert 319_264 == pytest.approx(estimate("m", MIXTRAL, asked()).kv_tokens, rel=0.01)
+    assert 319_264 == pytest.approx(
+        estimate("m", MIXTRAL, asked()).kv_tokens, rel=0.01
+    )
 
 
 def test_mixtral_on_two_gpus():
     """93.4 GB, half of it on each; what is on both is 1,314,816 parameters."""
     seen = estimate("m", MIXTRAL, asked(2))
 
-    assert [93.4, 46.7] == [round(n / 1e9, 1) for n in (seen.weights_bytes, seen.weights_bytes_per_gpu)]
+    assert [93.4, 46.7] == [
+        round(n / 1e9, 1)
+        for n in (seen.weights_bytes, seen.weights_bytes_per_gpu)
+    ]
     # routers 32 x 4096 x 8, norms 65 x 4096, 2 bytes each
     assert 2 * (32 * 4096 * 8 + 65 * 4096) == seen.copied_bytes_per_gpu
     assert 3.2 == round(seen.data_parallel_copied_bytes / 1e9, 1)
@@ -63,33 +72,47 @@ def test_whether_it_fits(architecture, gpu, ranks, fits):
     assert fits == seen.fits
     assert (seen.kv_tokens > 0) == fits
     if not fits:
-        assert f"{architecture.parameters * 2 / 1e9:.1f} GB of weights" in seen.why_not
+        assert (
+            f"{architecture.parameters * 2 / 1e9:.1f} GB of weights"
+            in seen.why_not
+        )
 
 
 def test_floor_of_a_step():
     """On one H200 a single token takes at least 5.3 ms of Mixtral and 3.1 ms of Llama."""
-    floors = [estimate("m", a, asked()).steps[0].floor_ms for a in (MIXTRAL, LLAMA)]
+    floors = [
+        estimate("m", a, asked()).steps[0].floor_ms for a in (MIXTRAL, LLAMA)
+    ]
 
     assert [5.3, 3.1] == [round(floor, 1) for floor in floors]
 
 
 def test_two_gpus_halve_the_floor():
     """Nearly: routers and norms are read by both."""
-    one, two = (estimate("m", MIXTRAL, asked(ranks)).steps[-1].floor_ms for ranks in (1, 2))
+    one, two = (
+        estimate("m", MIXTRAL, asked(ranks)).steps[-1].floor_ms
+        for ranks in (1, 2)
+    )
 
     assert 2 == pytest.approx(one / two, rel=1e-3)
 
 
 def test_line_of_the_ratio():
     """Bytes per step over the dense model's, over the batches of the study."""
-    line = [round(step_ratio(MIXTRAL, LLAMA, batch, 1, "bfloat16"), 1) for batch in (1, 2, 4, 8, 32, 64)]
+    line = [
+        round(step_ratio(MIXTRAL, LLAMA, batch, 1, "bfloat16"), 1)
+        for batch in (1, 2, 4, 8, 32, 64)
+    ]
 
     assert [1.7, 2.8, 4.3, 5.6, 6.2, 6.2] == line
 
 
 def test_long_contexts_bring_the_models_together():
     """The KV cache is the same for both, so that it takes the ratio down."""
-    short, long = (step_ratio(MIXTRAL, LLAMA, 32, 1, "bfloat16", context) for context in (0, 8000))
+    short, long = (
+        step_ratio(MIXTRAL, LLAMA, 32, 1, "bfloat16", context)
+        for context in (0, 8000)
+    )
 
     assert 1 < long < short
 
@@ -108,35 +131,58 @@ def test_communication_of_mixtral():
 
 def test_one_rank_exchanges_nothing():
     """There is nobody to talk to, and a dense model has no experts to send to."""
-    assert {0.0} == set(msgspec.structs.astuple(communication(MIXTRAL, 1, "bfloat16")))
+    assert {0.0} == set(
+        msgspec.structs.astuple(communication(MIXTRAL, 1, "bfloat16"))
+    )
     assert 0 == communication(LLAMA, 2, "bfloat16").all_to_all
 
 
 def test_published_claims_that_are_wrong_are_named():
     """Of the study's five, two hold; each has its figure."""
-    found = {claim.claim.split()[0]: claim for claim in claims(SHIPPED, MIXTRAL, LLAMA)}
+    found = {
+        claim.claim.split()[0]: claim
+        for claim in claims(SHIPPED, MIXTRAL, LLAMA)
+    }
 
-    assert [True, True] == [claim.holds for claim in claims(SHIPPED, MIXTRAL, LLAMA) if claim.holds]
-    wrong = [claim for claim in claims(SHIPPED, MIXTRAL, LLAMA) if not claim.holds]
+    assert [True, True] == [
+        claim.holds for claim in claims(SHIPPED, MIXTRAL, LLAMA) if claim.holds
+    ]
+    wrong = [
+        claim for claim in claims(SHIPPED, MIXTRAL, LLAMA) if not claim.holds
+    ]
     assert ["3.2 GB", "5.8 times", "512 KiB"] == [
-        text for text, claim in zip(("3.2 GB", "5.8 times", "512 KiB"), wrong, strict=True) if text in claim.arithmetic
+        text
+        for text, claim in zip(
+            ("3.2 GB", "5.8 times", "512 KiB"), wrong, strict=True
+        )
+        if text in claim.arithmetic
     ]
     assert "46.7" in found["46.7"].arithmetic
     assert () == claims(SHIPPED, LLAMA, MIXTRAL)
 
 
-@pytest.mark.parametrize(("ranks", "expert_parallel", "what"), [(3, False, "heads"), (16, True, "experts is 8")])
+@pytest.mark.parametrize(
+    ("ranks", "expert_parallel", "what"),
+    [(3, False, "heads"), (16, True, "experts is 8")],
+)
 def test_what_cannot_be_split_is_refused(ranks, expert_parallel, what):
     """Heads, and experts where they are spread whole, must divide."""
     with pytest.raises(CannotSplit, match=what):
-        estimate("mixtral", MIXTRAL, asked(ranks, expert_parallel=expert_parallel))
+        estimate(
+            "mixtral", MIXTRAL, asked(ranks, expert_parallel=expert_parallel)
+        )
 
 
 def test_weights_against_the_arithmetic():
     """The fullest rank counts, as bytes and over parameters x bytes / ranks."""
-    values = weights_values((MIXTRAL_TP2 * 1.02, MIXTRAL_TP2 * 1.0), MIXTRAL, 2, "bfloat16")
+    values = weights_values(
+        (MIXTRAL_TP2 * 1.02, MIXTRAL_TP2 * 1.0), MIXTRAL, 2, "bfloat16"
+    )
 
-    assert {"weights_bytes_per_rank", "weights_over_arithmetic"} == values.keys()
+    assert {
+        "weights_bytes_per_rank",
+        "weights_over_arithmetic",
+    } == values.keys()
     assert MIXTRAL_TP2 * 1.02 == values["weights_bytes_per_rank"]
     assert 1.02 == pytest.approx(values["weights_over_arithmetic"])
 

@@ -85,8 +85,13 @@ def test_one_sided_routing():
     """All on experts 0 and 1, which lie on rank 0: half of the experts are dead, one rank does it all."""
     seen = values(of(request((0, 1), (1, 0), (0, 1))))
 
-    # 6 choices on two of four experts: overlap with uniform 0.25 + 0.25; entropy log 2 / log 4
-    assert (0.5, 1.0, 2.0) == (seen["routing_shares"], seen["routing_top2_share"], seen["routing_max_over_mean"])
+    # 6 choices on two of four experts: overlap with uniform 0.25 + 0.25;
+    # entropy log 2 / log 4
+    assert (0.5, 1.0, 2.0) == (
+        seen["routing_shares"],
+        seen["routing_top2_share"],
+        seen["routing_max_over_mean"],
+    )
     assert (0.5, 0.5, 2.0) == (
         seen["routing_balancedness"],
         seen["routing_live_experts"],
@@ -96,7 +101,10 @@ def test_one_sided_routing():
     # nobody chose experts 2 and 3: (0 + 1/2) / (6/4 + 1/2)
     assert 0.25 == pytest.approx(seen["routing_min_over_mean"])
     # 0, 1, 0 never repeats a first choice; each token chooses both again
-    assert (0.0, 1.0) == (seen["routing_repeats_first"], seen["routing_repeats_any"])
+    assert (0.0, 1.0) == (
+        seen["routing_repeats_first"],
+        seen["routing_repeats_any"],
+    )
 
 
 def test_the_worst_layer_counts():
@@ -106,7 +114,10 @@ def test_the_worst_layer_counts():
 
     seen = values(of(count(experts, 4)))
 
-    assert (1.0, 0.5) == (seen["routing_top2_share"], seen["routing_balancedness"])
+    assert (1.0, 0.5) == (
+        seen["routing_top2_share"],
+        seen["routing_balancedness"],
+    )
     # mean of 1 and 2
     assert 1.5 == seen["routing_ep_cost"]
 
@@ -117,7 +128,8 @@ def test_the_worst_layer_counts():
         ([[1, 1, 1, 1]], 2, [1.0]),
         ([[4, 0, 0, 0]], 2, [0.5]),
         ([[4, 0, 0, 0]], 4, [0.25]),
-        # a layer that loads rank 0 and one that loads rank 1: each is one-sided, however even they are together
+        # a layer that loads rank 0 and one that loads rank 1: each is
+        # one-sided, however even they are together
         ([[4, 0, 0, 0], [0, 0, 0, 4]], 2, [0.5, 0.5]),
     ],
     ids=["uniform", "one-hot", "one-hot-of-four", "opposite-layers"],
@@ -143,13 +155,18 @@ def test_distance_is_the_share_that_would_have_to_move():
     assert 1 == distance([[1, 0]], [[0, 1]])[0]
 
 
-@given(st.lists(st.integers(0, 50), min_size=3, max_size=3), st.lists(st.integers(0, 50), min_size=3, max_size=3))
+@given(
+    st.lists(st.integers(0, 50), min_size=3, max_size=3),
+    st.lists(st.integers(0, 50), min_size=3, max_size=3),
+)
 @settings(max_examples=50, deadline=None)
 def test_distance_is_a_distance(one, other):
     """Between 0 and 1, and the same both ways."""
     one, other = [n + 1 for n in one], [n + 1 for n in other]
 
-    assert distance([one], [other]).tolist() == distance([other], [one]).tolist()
+    assert (
+        distance([one], [other]).tolist() == distance([other], [one]).tolist()
+    )
     assert 0 <= distance([one], [other])[0] <= 1
 
 
@@ -159,8 +176,14 @@ def test_distance_is_a_distance(one, other):
         (np.array([[[0, 1]]]), r"shape \(1, 1, 2\), not \(2, 1, 2\)"),
         (np.array([[[0, 1]], [[0, 4]]]), "experts 0 to 4 of 4"),
         (np.array([[[0, 1]], [[-1, 1]]]), "experts -1 to 1 of 4"),
-        (np.array([[[0, 0]], [[0, 0]]]), "2 times a token chose the same expert twice; all zeros: True"),
-        (np.array([[[0, 1]], [[3, 3]]]), "1 times a token chose the same expert twice; all zeros: False"),
+        (
+            np.array([[[0, 0]], [[0, 0]]]),
+            "2 times a token chose the same expert twice; all zeros: True",
+        ),
+        (
+            np.array([[[0, 1]], [[3, 3]]]),
+            "1 times a token chose the same expert twice; all zeros: False",
+        ),
     ],
     ids=["fewer-rows", "beyond", "negative", "zeros", "twice"],
 )
@@ -198,7 +221,9 @@ def test_other_requests_of_the_same_router_are_noise():
     shares = [0.2, 0.1, 0.3, 0.4]
     beyond = 0
     for seed in range(200):
-        before, now = (summary(drawn(n, shares, mood=0.4)) for n in (seed, 1000 + seed))
+        before, now = (
+            summary(drawn(n, shares, mood=0.4)) for n in (seed, 1000 + seed)
+        )
         seen = drift(now, before)
         beyond += seen.distance > seen.threshold
 
@@ -210,20 +235,27 @@ def test_tokens_taken_for_independent_would_cry_wolf():
     """The noise of requests is several times that of as many single tokens: this is why requests are drawn."""
     shares = [0.2, 0.1, 0.3, 0.4]
 
-    moody, plain = (summary(drawn(1, shares, mood=mood)).noise[0] for mood in (0.6, 0.0))
+    moody, plain = (
+        summary(drawn(1, shares, mood=mood)).noise[0] for mood in (0.6, 0.0)
+    )
 
     assert moody > 2 * plain
 
 
 def test_another_router_is_no_noise():
     """A tenth of the tokens on another expert is seen, with the layer, the expert and both shares."""
-    before, now = (summary(drawn(n, shares)) for n, shares in ((1, [0.25] * 4), (2, [0.35, 0.15, 0.25, 0.25])))
+    before, now = (
+        summary(drawn(n, shares))
+        for n, shares in ((1, [0.25] * 4), (2, [0.35, 0.15, 0.25, 0.25]))
+    )
 
     seen = drift(now, before)
 
     assert seen.distance > seen.threshold
     assert (0, True) == (seen.layer, seen.expert in (0, 1))
-    assert 0.1 == pytest.approx(abs(seen.share_now - seen.share_before), abs=0.03)
+    assert 0.1 == pytest.approx(
+        abs(seen.share_now - seen.share_before), abs=0.03
+    )
 
 
 def test_drift_names_the_layer_that_stands_out():
@@ -234,12 +266,19 @@ def test_drift_names_the_layer_that_stands_out():
     seen = drift(now, before)
 
     # layer 0: 0.10 of 0.30; layer 1: 0.05 of 0.02
-    assert (1, pytest.approx(0.05), 0.02) == (seen.layer, seen.distance, seen.threshold)
+    assert (1, pytest.approx(0.05), 0.02) == (
+        seen.layer,
+        seen.distance,
+        seen.threshold,
+    )
 
 
 def test_tiny_distances_never_count():
     """Where no noise was seen at all, one percent of the choices still may move."""
-    seen = drift(LayerShares(counts=((505, 495),), noise=(0.0,)), LayerShares(counts=((500, 500),), noise=(0.0,)))
+    seen = drift(
+        LayerShares(counts=((505, 495),), noise=(0.0,)),
+        LayerShares(counts=((500, 500),), noise=(0.0,)),
+    )
 
     assert routing.SMALLEST_DISTANCE == seen.threshold
     assert seen.distance < seen.threshold
@@ -248,12 +287,18 @@ def test_tiny_distances_never_count():
 def test_other_models_are_not_compared():
     """Another number of experts is an error."""
     with pytest.raises(ValueError, match=r"\(1, 2\).*\(1, 3\)"):
-        drift(LayerShares(counts=((1, 1),), noise=(0.1,)), LayerShares(counts=((1, 1, 1),), noise=(0.1,)))
+        drift(
+            LayerShares(counts=((1, 1),), noise=(0.1,)),
+            LayerShares(counts=((1, 1, 1),), noise=(0.1,)),
+        )
 
 
 def test_launches_are_put_together():
     """Counts add up; the larger noise stands."""
-    one, other = LayerShares(counts=((1, 2),), noise=(0.1,)), LayerShares(counts=((3, 4),), noise=(0.3,))
+    one, other = (
+        LayerShares(counts=((1, 2),), noise=(0.1,)),
+        LayerShares(counts=((3, 4),), noise=(0.3,)),
+    )
 
     assert LayerShares(counts=((4, 6),), noise=(0.3,)) == merge([one, other])
 
@@ -262,7 +307,10 @@ def test_collapse_is_named():
     """Two experts with 80 % are a collapse, with the layer and both; 79 % and two experts in all are none."""
     rows = [[10, 10, 10, 10], [5, 45, 5, 45], [39, 40, 11, 10]]
 
-    assert [(1, (3, 1), 0.9)] == [(layer, pair, round(share, 6)) for layer, pair, share in collapsed_layers(rows)]
+    assert [(1, (3, 1), 0.9)] == [
+        (layer, pair, round(share, 6))
+        for layer, pair, share in collapsed_layers(rows)
+    ]
     assert [] == collapsed_layers([[50, 50]])
 
 

@@ -30,7 +30,10 @@ TINY = {
 def tiny(base):
     """A model of a few thousand parameters in the shape of a small one."""
     model = CATALOGUE[base]
-    return Model(name=f"tiny-{base}", architecture=msgspec.structs.replace(model.architecture, **TINY))
+    return Model(
+        name=f"tiny-{base}",
+        architecture=msgspec.structs.replace(model.architecture, **TINY),
+    )
 
 
 def quiet(text):
@@ -51,7 +54,11 @@ def test_every_parameter_is_written(tmp_path, base):
                 count += tensors.get_tensor(name).size
 
     assert model.architecture.parameters == count
-    assert names == set(json.loads((folder / "model.safetensors.index.json").read_text())["weight_map"])
+    assert names == set(
+        json.loads((folder / "model.safetensors.index.json").read_text())[
+            "weight_map"
+        ]
+    )
 
 
 def test_weights_are_reproducible(tmp_path):
@@ -70,8 +77,14 @@ def test_layers_differ(tmp_path):
     folder = make(tiny("mixtral-small"), tmp_path / "m", quiet)
     gates = []
     for layer in (0, 1):
-        with safe_open(folder / f"model-{layer + 1:05d}.safetensors", framework="numpy") as tensors:
-            gates.append(tensors.get_tensor(f"model.layers.{layer}.block_sparse_moe.gate.weight"))
+        with safe_open(
+            folder / f"model-{layer + 1:05d}.safetensors", framework="numpy"
+        ) as tensors:
+            gates.append(
+                tensors.get_tensor(
+                    f"model.layers.{layer}.block_sparse_moe.gate.weight"
+                )
+            )
 
     assert (gates[0] != gates[1]).any()
 
@@ -94,16 +107,25 @@ def test_missing_weights_say_size_and_remedy(tmp_path, monkeypatch):
     monkeypatch.delenv(weights.variable("mixtral-8x7b"), raising=False)
     model = CATALOGUE["mixtral-8x7b"]
 
-    with pytest.raises(MissingWeights, match=r"93\.4 GB, and \d+ GB are free") as error:
+    with pytest.raises(
+        MissingWeights, match=r"93\.4 GB, and \d+ GB are free"
+    ) as error:
         locate(model, "auto", {}, False, quiet)
     assert "--allow-download" in error.value.remedy
-    assert (model.hub_id, False) == tuple(vars(locate(model, "auto", {}, True, quiet)).values())
+    assert (model.hub_id, False) == tuple(
+        vars(locate(model, "auto", {}, True, quiet)).values()
+    )
 
 
 def test_cached_weights_are_found(tmp_path, monkeypatch):
     """A complete snapshot in the hub's cache is used, offline."""
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    snapshot = tmp_path / "models--meta-llama--Llama-3.1-8B-Instruct" / "snapshots" / "abc"
+    snapshot = (
+        tmp_path
+        / "models--meta-llama--Llama-3.1-8B-Instruct"
+        / "snapshots"
+        / "abc"
+    )
     snapshot.mkdir(parents=True)
     make_shell(CATALOGUE["llama-3.1-8b"], snapshot)
     (snapshot / "model-1.safetensors").touch()
@@ -116,7 +138,12 @@ def test_cached_weights_are_found(tmp_path, monkeypatch):
 def test_cached_weights_of_another_model_are_refused(tmp_path, monkeypatch):
     """What lies under the hub's name may have been cut or trained to another shape since."""
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    snapshot = tmp_path / "models--meta-llama--Llama-3.1-8B-Instruct" / "snapshots" / "abc"
+    snapshot = (
+        tmp_path
+        / "models--meta-llama--Llama-3.1-8B-Instruct"
+        / "snapshots"
+        / "abc"
+    )
     make_shell(CATALOGUE["llama-small"], snapshot)
     (snapshot / "model-1.safetensors").touch()
 
@@ -130,7 +157,9 @@ def test_dummy_weights_need_a_shell_only(tmp_path, monkeypatch):
 
     found = locate(CATALOGUE["llama-3.1-8b"], "dummy", {}, False, quiet)
 
-    vocabulary = json.loads((tmp_path / "llama-3.1-8b-dummy" / "tokenizer.json").read_text())["model"]["vocab"]
+    vocabulary = json.loads(
+        (tmp_path / "llama-3.1-8b-dummy" / "tokenizer.json").read_text()
+    )["model"]["vocab"]
     assert str(tmp_path / "llama-3.1-8b-dummy") == found.path
     assert 128256 == len(vocabulary)
 
@@ -138,12 +167,26 @@ def test_dummy_weights_need_a_shell_only(tmp_path, monkeypatch):
 def test_missing_folder_is_named(tmp_path):
     """A folder that is named and is not there is an error that names it."""
     with pytest.raises(MissingWeights, match="nowhere"):
-        locate(CATALOGUE["llama-3.1-8b"], "auto", {"llama-3.1-8b": str(tmp_path / "nowhere")}, False, quiet)
+        locate(
+            CATALOGUE["llama-3.1-8b"],
+            "auto",
+            {"llama-3.1-8b": str(tmp_path / "nowhere")},
+            False,
+            quiet,
+        )
 
 
 def test_another_models_folder_is_refused(tmp_path):
     """A folder that holds another model is refused, with the fields that differ."""
-    (tmp_path / "config.json").write_text(json.dumps(config_json(CATALOGUE["llama-small"].architecture)))
+    (tmp_path / "config.json").write_text(
+        json.dumps(config_json(CATALOGUE["llama-small"].architecture))
+    )
 
     with pytest.raises(WrongWeights, match="hidden_size is 1024, not 4096"):
-        locate(CATALOGUE["llama-3.1-8b"], "auto", {"llama-3.1-8b": str(tmp_path)}, False, quiet)
+        locate(
+            CATALOGUE["llama-3.1-8b"],
+            "auto",
+            {"llama-3.1-8b": str(tmp_path)},
+            False,
+            quiet,
+        )

@@ -1,6 +1,7 @@
 """Are a base build and a candidate launched in turn and judged in pairs?
 
-Whole runs of pytest in a project of their own, with the fake engine in place of a real one.
+Whole runs of pytest in a project of their own, with the fake engine in place of
+a real one.
 """
 
 from __future__ import annotations
@@ -26,63 +27,133 @@ def test_base_and_candidate_in_turn(project, pytester):
     common = ("-m", "cpu", "-k", "test_output_throughput", *AGAINST)
 
     same = project(*common, "--run-dir", "same")
-    slowed = project(*common, "--run-dir", "slowed", "--inject-delay", "mixtral-small=1")
+    slowed = project(
+        *common, "--run-dir", "slowed", "--inject-delay", "mixtral-small=1"
+    )
 
     assert (0, {"passed": 2}) == (same.ret, outcomes(same)), same.stdout.str()
-    assert (1, {"failed": 1, "passed": 1}) == (slowed.ret, outcomes(slowed)), slowed.stdout.str()
-    moe, dense = (f"fake-{model}-small-tp2/closed-c16/output_throughput" for model in ("mixtral", "llama"))
+    assert (1, {"failed": 1, "passed": 1}) == (slowed.ret, outcomes(slowed)), (
+        slowed.stdout.str()
+    )
+    moe, dense = (
+        f"fake-{model}-small-tp2/closed-c16/output_throughput"
+        for model in ("mixtral", "llama")
+    )
     assert {moe: "PASSED", dense: "PASSED"} == verdicts(pytester.path / "same")
-    assert {moe: "REGRESSED", dense: "PASSED"} == verdicts(pytester.path / "slowed")
+    assert {moe: "REGRESSED", dense: "PASSED"} == verdicts(
+        pytester.path / "slowed"
+    )
     results = load(pytester.path / "slowed")
-    begun = sorted((launch.start.started_unix_s, launch.server) for launch in results.launches)
+    begun = sorted(
+        (launch.start.started_unix_s, launch.server)
+        for launch in results.launches
+    )
     for model in ("llama", "mixtral"):
-        order = ["A" if server.endswith("-base") else "B" for _, server in begun if model in server]
+        order = [
+            "A" if server.endswith("-base") else "B"
+            for _, server in begun
+            if model in server
+        ]
         assert "ABBAAB" == "".join(order)
-    assert {"fake-mixtral-small-tp2"} == {launch.server for launch in results.launches if launch.injected}
+    assert {"fake-mixtral-small-tp2"} == {
+        launch.server for launch in results.launches if launch.injected
+    }
     slowed.stdout.fnmatch_lines(
-        ["*metric*value*base*change*verdict*", "*-33.3 % (slower)*REGRESSED*", "*unchanged*PASSED*"]
+        [
+            "*metric*value*base*change*verdict*",
+            "*-33.3 % (slower)*REGRESSED*",
+            "*unchanged*PASSED*",
+        ]
     )
     slowed.stdout.fnmatch_lines(["base fake: *", "candidate fake: *"])
-    assert (0, 1) == tuple(perfgate(pytester, "judge", run).ret for run in ("same", "slowed"))
-    assert "--against-engine" in perfgate(pytester, "accept", "same").stderr.str()
+    assert (0, 1) == tuple(
+        perfgate(pytester, "judge", run).ret for run in ("same", "slowed")
+    )
+    assert (
+        "--against-engine" in perfgate(pytester, "accept", "same").stderr.str()
+    )
 
 
 def test_comparison_of_builds_is_gone_on_with(project, pytester):
     """--resume launches only what is missing of the six, and refuses a run of another base build."""
-    run = ("-m", "cpu", "-k", "test_output_throughput and llama", "--run-dir", "mine", *AGAINST)
+    run = (
+        "-m",
+        "cpu",
+        "-k",
+        "test_output_throughput and llama",
+        "--run-dir",
+        "mine",
+        *AGAINST,
+    )
     project(*run)
     results = load(pytester.path / "mine")
-    lost = msgspec.structs.replace(results, launches=results.launches[:-2], verdicts=())
+    lost = msgspec.structs.replace(
+        results, launches=results.launches[:-2], verdicts=()
+    )
     save(lost, pytester.path / "mine")
 
     resumed = project(*run, "--resume")
     other = project(*run[:-2], "--resume")
 
-    assert (0, {"passed": 1}) == (resumed.ret, outcomes(resumed)), resumed.stdout.str()
+    assert (0, {"passed": 1}) == (resumed.ret, outcomes(resumed)), (
+        resumed.stdout.str()
+    )
     assert "4 launches kept of 4" in resumed.stdout.str()
-    assert [0, 0, 1, 1, 2, 2] == sorted(launch.index for launch in load(pytester.path / "mine").launches)
+    assert [0, 0, 1, 1, 2, 2] == sorted(
+        launch.index for launch in load(pytester.path / "mine").launches
+    )
     assert 1 == other.ret
-    assert "name the same --against-engine and --against-delta as then" in other.stdout.str()
+    assert (
+        "name the same --against-engine and --against-delta as then"
+        in other.stdout.str()
+    )
 
 
 def test_a_loss_in_doubt_is_worth_three_more_pairs(project, pytester):
     """Two launches of the candidate lost 10 and 40 %, the third nothing: three more pairs, then all six decide."""
-    run = ("-m", "cpu", "-k", "test_output_throughput and llama", "--run-dir", "mine", *AGAINST)
+    run = (
+        "-m",
+        "cpu",
+        "-k",
+        "test_output_throughput and llama",
+        "--run-dir",
+        "mine",
+        *AGAINST,
+    )
     project(*run)
     results = load(pytester.path / "mine")
     slow = {("fake-llama-small-tp2", 0): 0.9, ("fake-llama-small-tp2", 1): 0.6}
-    measurements = tuple(_slowed(row, slow.get((row.server, row.launch), 1.0)) for row in results.measurements)
-    save(msgspec.structs.replace(results, measurements=measurements, verdicts=()), pytester.path / "mine")
+    measurements = tuple(
+        _slowed(row, slow.get((row.server, row.launch), 1.0))
+        for row in results.measurements
+    )
+    save(
+        msgspec.structs.replace(
+            results, measurements=measurements, verdicts=()
+        ),
+        pytester.path / "mine",
+    )
 
     before = perfgate(pytester, "judge", "mine").stdout.str()
     resumed = project(*run, "--resume")
 
     assert "INCONCLUSIVE" in before
-    assert (0, {"passed": 1}) == (resumed.ret, outcomes(resumed)), resumed.stdout.str()
-    resumed.stdout.fnmatch_lines(["*fake-llama-small-tp2: not clearly fine in closed-c16; launch 1 of 6 more"])
+    assert (0, {"passed": 1}) == (resumed.ret, outcomes(resumed)), (
+        resumed.stdout.str()
+    )
+    resumed.stdout.fnmatch_lines(
+        [
+            "*fake-llama-small-tp2: not clearly fine in closed-c16; launch 1 of 6 more"
+        ]
+    )
     results = load(pytester.path / "mine")
-    begun = sorted((launch.start.started_unix_s, launch.server) for launch in results.launches)
-    assert "ABBAABBAABBA" == "".join("A" if server.endswith("-base") else "B" for _, server in begun)
+    begun = sorted(
+        (launch.start.started_unix_s, launch.server)
+        for launch in results.launches
+    )
+    assert "ABBAABBAABBA" == "".join(
+        "A" if server.endswith("-base") else "B" for _, server in begun
+    )
     assert "6 pairs launched in turn" in render(results.verdicts[-1])
 
 
@@ -90,7 +161,9 @@ def _slowed(row, factor):
     """A measurement with all of its throughputs lowered."""
     repetitions = tuple(
         msgspec.structs.replace(
-            each, values=each.values | {"output_throughput": each.values["output_throughput"] * factor}
+            each,
+            values=each.values
+            | {"output_throughput": each.values["output_throughput"] * factor},
         )
         for each in row.repetitions
     )
@@ -99,35 +172,74 @@ def _slowed(row, factor):
 
 def test_more_pairs_where_three_tell_too_little(project, pytester):
     """--launches says how many of each build; fewer than three are refused."""
-    run = ("-m", "cpu", "-k", "test_output_throughput and llama", "--run-dir", "mine", *AGAINST)
+    run = (
+        "-m",
+        "cpu",
+        "-k",
+        "test_output_throughput and llama",
+        "--run-dir",
+        "mine",
+        *AGAINST,
+    )
     done = project(*run, "--launches", "4")
 
     assert (0, {"passed": 1}) == (done.ret, outcomes(done)), done.stdout.str()
-    begun = sorted((launch.start.started_unix_s, launch.server) for launch in load(pytester.path / "mine").launches)
-    assert "ABBAABBA" == "".join("A" if server.endswith("-base") else "B" for _, server in begun)
-    assert "4 pairs launched in turn" in render(load(pytester.path / "mine").verdicts[0])
+    begun = sorted(
+        (launch.start.started_unix_s, launch.server)
+        for launch in load(pytester.path / "mine").launches
+    )
+    assert "ABBAABBA" == "".join(
+        "A" if server.endswith("-base") else "B" for _, server in begun
+    )
+    assert "4 pairs launched in turn" in render(
+        load(pytester.path / "mine").verdicts[0]
+    )
 
 
-def test_base_build_that_does_not_start_is_invalid(project, pytester, monkeypatch):
+def test_base_build_that_does_not_start_is_invalid(
+    project, pytester, monkeypatch
+):
     """Without a base there is no comparison: red, and the run says which build could not be had."""
-    monkeypatch.setenv("FAKE_MISBEHAVIOUR", "mixtral-small-base: --exit-at-start 3")
-    result = project("-m", "cpu", "-k", "test_output_throughput and mixtral and not llama", *AGAINST)
+    monkeypatch.setenv(
+        "FAKE_MISBEHAVIOUR", "mixtral-small-base: --exit-at-start 3"
+    )
+    result = project(
+        "-m",
+        "cpu",
+        "-k",
+        "test_output_throughput and mixtral and not llama",
+        *AGAINST,
+    )
 
     assert (1, {"failed": 1}) == (result.ret, outcomes(result))
     results = load(newest_run(pytester))
     assert ["INVALID"] == [row.outcome for row in results.verdicts]
-    assert "fake-mixtral-small-tp2-base could not be had: exited with status 3" in render(results.verdicts[0])
+    assert (
+        "fake-mixtral-small-tp2-base could not be had: exited with status 3"
+        in render(results.verdicts[0])
+    )
     assert ["fake-mixtral-small-tp2-base"] == list(results.failures)
 
 
-def test_base_build_that_answers_wrongly_is_invalid(project, pytester, monkeypatch):
+def test_base_build_that_answers_wrongly_is_invalid(
+    project, pytester, monkeypatch
+):
     """A build of which nothing counts gives no pairs: INVALID, with the reason and whose it is."""
-    monkeypatch.setenv("FAKE_MISBEHAVIOUR", 'mixtral-small-base: --set fault="short_count"')
+    monkeypatch.setenv(
+        "FAKE_MISBEHAVIOUR", 'mixtral-small-base: --set fault="short_count"'
+    )
 
     result = project("-m", "cpu", "-k", "test_output_throughput", *AGAINST)
 
-    assert (1, {"failed": 1, "passed": 1}) == (result.ret, outcomes(result)), result.stdout.str()
-    result.stdout.fnmatch_lines(["*3 pairs of positive values are needed, there are none*", "*base: launch 0: 32 requests have*"])
+    assert (1, {"failed": 1, "passed": 1}) == (result.ret, outcomes(result)), (
+        result.stdout.str()
+    )
+    result.stdout.fnmatch_lines(
+        [
+            "*3 pairs of positive values are needed, there are none*",
+            "*base: launch 0: 32 requests have*",
+        ]
+    )
     assert "INVALID" in verdicts(newest_run(pytester)).values()
 
 
@@ -160,11 +272,22 @@ def test_a_launch_that_died_is_replaced_in_its_pair(project, pytester):
         f'exec {sys.executable} "$@"\n'
     )
     python.chmod(0o755)
-    run = ("-m", "cpu", "-k", "test_output_throughput and llama", "--run-dir", "mine")
+    run = (
+        "-m",
+        "cpu",
+        "-k",
+        "test_output_throughput and llama",
+        "--run-dir",
+        "mine",
+    )
 
     done = project(*run, "--engine-python", f"fake={python}", *AGAINST)
 
     (verdict,) = load(pytester.path / "mine").verdicts
     assert died.exists()
-    assert (0, "PASSED", 3) == (done.ret, verdict.outcome, verdict.launches), done.stdout.str()
-    done.stdout.fnmatch_lines(["*fake-llama-small-tp2, launch 1, closed-c16: *"])
+    assert (0, "PASSED", 3) == (done.ret, verdict.outcome, verdict.launches), (
+        done.stdout.str()
+    )
+    done.stdout.fnmatch_lines(
+        ["*fake-llama-small-tp2, launch 1, closed-c16: *"]
+    )

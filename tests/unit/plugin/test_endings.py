@@ -56,7 +56,9 @@ def test_a_server_of_somebody_else_is_reported(project, pytester):
     result.stdout.fnmatch_lines(["report: *report.html*"])
     assert WRITTEN == written(run_dir)
     results = load(run_dir)
-    assert {"fake-llama-small-tp2": url} == {key: server.attached for key, server in results.servers.items()}
+    assert {"fake-llama-small-tp2": url} == {
+        key: server.attached for key, server in results.servers.items()
+    }
     assert {results.run_id} == runs_in(pytester)
 
 
@@ -75,7 +77,16 @@ def test_workers_make_one_report(project, pytester, monkeypatch):
 def test_a_run_that_was_ended_early_has_a_report(project, pytester):
     """Ctrl-C in the middle: what was measured is reported as not whole, and no server stays."""
     options = fake_suite.options(pytester.path / "models")
-    command = [sys.executable, "-m", "pytest", *options, "-m", "cpu", "--run-dir", "run"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        *options,
+        "-m",
+        "cpu",
+        "--run-dir",
+        "run",
+    ]
     command += ["--perf-report=yes", "-k", "test_output_throughput"]
     # A shell ignores SIGINT for what it starts in the background.
     with subprocess.Popen(
@@ -84,7 +95,9 @@ def test_a_run_that_was_ended_early_has_a_report(project, pytester):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         env=os.environ | {"PYTHONUNBUFFERED": "1"},
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.default_int_handler
+        ),
     ) as process:
         deadline = time.monotonic() + 60
         results = pytester.path / "run" / "results.json"

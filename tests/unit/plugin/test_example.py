@@ -11,7 +11,8 @@ from perfgate.results.schema import load
 from tests.support.projects import ROOT
 
 EXAMPLE = ROOT / "examples" / "engine-repo"
-# The fake engine under the name of the study's own, and the speeds of the example's models.
+# The fake engine under the name of the study's own, and the speeds of the
+# example's models.
 FAKE = """
 import dataclasses, sys
 sys.path.insert(0, {fakes!r})
@@ -26,7 +27,10 @@ def pytest_perfgate_engines(config):
 """
 PAIR = "vllm-chat-sparse-tp2--over--vllm-chat-dense-tp2"
 RATIOS = {f"{PAIR}/{workload}/itl_median_ms" for workload in ("alone", "chat")}
-CHAT = {f"vllm-chat-sparse-tp2/chat/{name}" for name in ("itl_median_ms", "slowest_ttft_ms")}
+CHAT = {
+    f"vllm-chat-sparse-tp2/chat/{name}"
+    for name in ("itl_median_ms", "slowest_ttft_ms")
+}
 
 
 @pytest.fixture
@@ -40,11 +44,20 @@ def faked(installed, repository, tmp_path):
     """Run pytest in it with the fake engine in place of vLLM, outside the checkout."""
     plugins = tmp_path / "plugins"
     plugins.mkdir()
-    (plugins / "fake_engine_plugin.py").write_text(FAKE.format(fakes=str(installed.fakes)))
-    options = ("-p", "fake_engine_plugin", "--engine-python", f"vllm={installed.python}")
+    (plugins / "fake_engine_plugin.py").write_text(
+        FAKE.format(fakes=str(installed.fakes))
+    )
+    options = (
+        "-p",
+        "fake_engine_plugin",
+        "--engine-python",
+        f"vllm={installed.python}",
+    )
 
     def run(*words: str):
-        return installed.pytest(repository, *options, *words, PYTHONPATH=str(plugins))
+        return installed.pytest(
+            repository, *options, *words, PYTHONPATH=str(plugins)
+        )
 
     return run
 
@@ -66,20 +79,32 @@ def test_its_readme_holds(faked, installed, repository):
     plan = faked("-m", "cpu", "--plan")
     first = faked("-m", "cpu", "--baseline-record", "--run-dir=perf/runs/first")
     accepted = installed.perfgate(repository, "accept", "perf/runs/first")
-    again = faked("-m", "cpu", "--perf-report", "no", "--run-dir=perf/runs/again")
+    again = faked(
+        "-m", "cpu", "--perf-report", "no", "--run-dir=perf/runs/again"
+    )
     slow = ("--inject-delay", "chat-sparse=5", "--run-dir=perf/runs/slow")
     slower = faked("-m", "cpu", "--perf-report", "no", *slow)
 
     assert pytest.ExitCode.NO_TESTS_COLLECTED == plain.returncode, plain.stdout
-    assert (0, 0, 0) == (plan.returncode, first.returncode, accepted.returncode), first.stdout
+    assert (0, 0, 0) == (
+        plan.returncode,
+        first.returncode,
+        accepted.returncode,
+    ), first.stdout
     assert "vllm-chat-sparse-tp2" in plan.stdout
     assert "with servers in hand: 1 test" in plan.stdout
     runs = repository / "perf" / "runs"
-    assert dict.fromkeys(RATIOS | CHAT, "NO_BASELINE") == outcomes(runs / "first")
-    assert dict.fromkeys(RATIOS | CHAT, "PASSED") == outcomes(runs / "again"), again.stdout
+    assert dict.fromkeys(RATIOS | CHAT, "NO_BASELINE") == outcomes(
+        runs / "first"
+    )
+    assert dict.fromkeys(RATIOS | CHAT, "PASSED") == outcomes(runs / "again"), (
+        again.stdout
+    )
     assert 1 == slower.returncode, slower.stdout
     assert dict.fromkeys(RATIOS, "REGRESSED") == {
-        case: outcome for case, outcome in outcomes(runs / "slow").items() if case in RATIOS
+        case: outcome
+        for case, outcome in outcomes(runs / "slow").items()
+        if case in RATIOS
     }
     assert (repository / "perf" / "baselines").is_dir()
 

@@ -21,7 +21,8 @@ from tests.support.projects import newest_run, outcomes, record, verdicts
 pytest_plugins = ["pytester"]
 HERE = ("-m", "h200", "--tp", "1")
 REQUIRED = (*HERE, "--gate=required")
-# Five metrics of each of three servers, the third one being the sparse model under expert parallelism.
+# Five metrics of each of three servers, the third one being the sparse model
+# under expert parallelism.
 PERF = """
 import os
 import pytest
@@ -63,7 +64,11 @@ def pytest_make_collect_report(collector):
         report.result = [item for item in report.result if "test_compared" in item.nodeid]
     return report
 """
-MOE, DENSE, MOE_EP = "fake-mixtral-8x7b-tp1", "fake-llama-3.1-8b-tp1", "fake-mixtral-8x7b-tp1-ep"
+MOE, DENSE, MOE_EP = (
+    "fake-mixtral-8x7b-tp1",
+    "fake-llama-3.1-8b-tp1",
+    "fake-mixtral-8x7b-tp1-ep",
+)
 
 
 @pytest.fixture(params=[(), ("-n", "2")], ids=["alone", "two workers"])
@@ -91,17 +96,37 @@ def test_green_is_only_the_whole_suite(small, pytester, monkeypatch):
     (pytester.path / "tests" / "perf" / "test_more.py").write_text("")
     file = small(*REQUIRED, "tests/perf/test_small.py")
 
-    assert (0, {"passed": 4}) == (whole.ret, outcomes(whole)), whole.stdout.str()
+    assert (0, {"passed": 4}) == (whole.ret, outcomes(whole)), (
+        whole.stdout.str()
+    )
     assert (1, {"passed": 1}) == (some.ret, outcomes(some))
-    some.stdout.fnmatch_lines(["*Only part of the suite ran (fails the run); not run: 3 cases that -k*did not select*"])
+    some.stdout.fnmatch_lines(
+        [
+            "*Only part of the suite ran (fails the run); not run: 3 cases that -k*did not select*"
+        ]
+    )
     assert (1, {"passed": 1}) == (named.ret, outcomes(named))
-    named.stdout.fnmatch_lines(["*Only part of the suite ran (fails the run); not run: 3 cases that*a test's name*"])
+    named.stdout.fnmatch_lines(
+        [
+            "*Only part of the suite ran (fails the run); not run: 3 cases that*a test's name*"
+        ]
+    )
     assert 0 != crashed.ret
     assert 0 != stopped.ret
-    stopped.stdout.fnmatch_lines(["it ended early; to go on: the same command with --run-dir=*stopped --resume"])
-    assert [False, False] == [load(pytester.path / run).complete for run in ("crashed", "stopped")]
+    stopped.stdout.fnmatch_lines(
+        [
+            "it ended early; to go on: the same command with --run-dir=*stopped --resume"
+        ]
+    )
+    assert [False, False] == [
+        load(pytester.path / run).complete for run in ("crashed", "stopped")
+    ]
     assert 1 == file.ret
-    file.stdout.fnmatch_lines(["*Only part of the suite ran (fails the run); not run: tests/perf/test_more.py*"])
+    file.stdout.fnmatch_lines(
+        [
+            "*Only part of the suite ran (fails the run); not run: tests/perf/test_more.py*"
+        ]
+    )
 
 
 def test_parts_of_one_run_make_the_whole(small, pytester):
@@ -115,7 +140,11 @@ def test_parts_of_one_run_make_the_whole(small, pytester):
     assert (1, {"passed": 3}) == (first.ret, outcomes(first))
     assert (0, {"passed": 1}) == (last.ret, outcomes(last)), last.stdout.str()
     results = load(pytester.path / "run")
-    assert ((), 4, 4) == (results.left_out, len(results.verdicts), len(verdicts(pytester.path / "run")))
+    assert ((), 4, 4) == (
+        results.left_out,
+        len(results.verdicts),
+        len(verdicts(pytester.path / "run")),
+    )
 
 
 def test_what_drops_tests_unsaid_is_not_green(small, pytester, monkeypatch):
@@ -127,12 +156,21 @@ def test_what_drops_tests_unsaid_is_not_green(small, pytester, monkeypatch):
     dropping.unlink()
     monkeypatch.setenv("FAKE_MISBEHAVIOUR", "mixtral-8x7b-ep: --set itl_s=0.1")
     perf = pytester.path / "tests" / "perf" / "test_small.py"
-    perf.write_text("import pytest\npytestmark = pytest.mark.xfail(strict=False)\n" + PERF)
+    perf.write_text(
+        "import pytest\npytestmark = pytest.mark.xfail(strict=False)\n" + PERF
+    )
     expected = small(*REQUIRED)
 
     assert (1, {"passed": 1}) == (some.ret, outcomes(some))
-    some.stdout.fnmatch_lines(["*Only part of the suite ran (fails the run); not run: 3 cases that*--lf*"])
-    assert (1, {"xfailed": 1, "xpassed": 3}) == (expected.ret, outcomes(expected))
+    some.stdout.fnmatch_lines(
+        [
+            "*Only part of the suite ran (fails the run); not run: 3 cases that*--lf*"
+        ]
+    )
+    assert (1, {"xfailed": 1, "xpassed": 3}) == (
+        expected.ret,
+        outcomes(expected),
+    )
 
 
 def test_nothing_judged_is_never_green(small, pytester):
@@ -161,8 +199,13 @@ def test_every_verdict(small, pytester, monkeypatch):
     content["metrics"]["e2el_median_ms"]["definition"] = "another one"
     file.write_text(json.dumps(content))
     (pytester.path / "itl_s").write_text("0.003\n0.001\n0.003")
-    dense, sparse = f"--itl-s-in-turn {pytester.path / 'itl_s'}", '--set fault="short_count"'
-    monkeypatch.setenv("FAKE_MISBEHAVIOUR", f"llama-3.1-8b: {dense}; mixtral-8x7b-ep: {sparse}")
+    dense, sparse = (
+        f"--itl-s-in-turn {pytester.path / 'itl_s'}",
+        '--set fault="short_count"',
+    )
+    monkeypatch.setenv(
+        "FAKE_MISBEHAVIOUR", f"llama-3.1-8b: {dense}; mixtral-8x7b-ep: {sparse}"
+    )
 
     result = small(*REQUIRED, "--run-dir", "run")
 
@@ -174,7 +217,11 @@ def test_every_verdict(small, pytester, monkeypatch):
         "tpot_median_ms": "REGRESSED",
         "e2el_median_ms": "INCOMPARABLE",
         "ttft_median_ms": "NO_BASELINE",
-    } == {case.split("/")[-1]: outcome for case, outcome in found.items() if case.startswith(f"{MOE}/")}
+    } == {
+        case.split("/")[-1]: outcome
+        for case, outcome in found.items()
+        if case.startswith(f"{MOE}/")
+    }
     assert "INCONCLUSIVE" == found[f"{DENSE}/closed/itl_median_ms"]
     assert "INVALID" == found[f"{MOE_EP}/closed/itl_median_ms"]
     # The dense TTFT moved by less than its floor of 3 ms.
@@ -183,18 +230,39 @@ def test_every_verdict(small, pytester, monkeypatch):
 
 def test_interrupted_run_is_no_verdict(small, pytester, monkeypatch, request):
     """Ctrl-C while a server starts ends the run as interrupted and incomplete."""
-    monkeypatch.setenv("FAKE_MISBEHAVIOUR", "llama-3.1-8b: --ready-after 100; mixtral-8x7b: --ready-after 100")
-    options = (*fake_suite.options(pytester.path / "models"), *REQUIRED, *request.node.callspec.params["small"])
+    monkeypatch.setenv(
+        "FAKE_MISBEHAVIOUR",
+        "llama-3.1-8b: --ready-after 100; mixtral-8x7b: --ready-after 100",
+    )
+    options = (
+        *fake_suite.options(pytester.path / "models"),
+        *REQUIRED,
+        *request.node.callspec.params["small"],
+    )
     with subprocess.Popen(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--run-dir", "run", *options],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-p",
+            "no:cacheprovider",
+            "--run-dir",
+            "run",
+            *options,
+        ],
         cwd=pytester.path,
         start_new_session=True,
         # A shell ignores it for what it starts in the background.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.default_int_handler
+        ),
         stdout=subprocess.DEVNULL,
     ) as running:
         until = time.monotonic() + 120
-        while not list((pytester.path / "run").rglob("logs/*.log")) and time.monotonic() < until:
+        while (
+            not list((pytester.path / "run").rglob("logs/*.log"))
+            and time.monotonic() < until
+        ):
             time.sleep(0.1)
         os.killpg(running.pid, signal.SIGINT)
 
@@ -220,13 +288,19 @@ def test_unused_baselines_are_named_after_whole_runs(small, pytester):
     ("options", "gate", "said"),
     [
         (("--gate=required",), None, "it gates nothing without a platform"),
-        ((*REQUIRED, "--collect-only"), None, "--gate=required with --collect-only"),
+        (
+            (*REQUIRED, "--collect-only"),
+            None,
+            "--gate=required with --collect-only",
+        ),
         ((*REQUIRED, "--plan"), None, "--gate=required with --plan"),
         (HERE, "Required", "PERFGATE_GATE=Required"),
     ],
     ids=["no-platform", "no-test", "plan", "no-such-gate"],
 )
-def test_a_gate_that_gates_nothing_is_a_usage_error(project, monkeypatch, options, gate, said):
+def test_a_gate_that_gates_nothing_is_a_usage_error(
+    project, monkeypatch, options, gate, said
+):
     """Asked to gate, and told nothing to gate or not how: that is not green either."""
     if gate:
         monkeypatch.setenv("PERFGATE_GATE", gate)

@@ -1,8 +1,8 @@
 """Golden tests of what users see: ten stored runs judged, reported, accepted; the fake suite.
 
-The stored runs are judged by the baselines of the repository, so that new baselines of their kinds
-of hardware change these texts too. No baseline lets a known loss pass until a day: no verdict here
-depends on the date.
+The stored runs are judged by the baselines of the repository, so that new
+baselines of their kinds of hardware change these texts too. No baseline lets a
+known loss pass until a day: no verdict here depends on the date.
 """
 
 from __future__ import annotations
@@ -37,9 +37,10 @@ Perfgate = Callable[..., str]
 
 RUNS = ROOT / "docs" / "runs"
 BASELINES = ROOT / "baselines"
-# What each stands for: green; pairs of two builds, delayed and not; two ranks, some cases not
-# measured; green, but a value worse to accept; cut off; injected, found and not found; nothing
-# recorded, without and with an injection.
+# What each stands for: green; pairs of two builds, delayed and not; two ranks,
+# some cases not measured; green, but a value worse to accept; cut off;
+# injected, found and not found; nothing recorded, without and with an
+# injection.
 STORED = (
     "h100x1-20261124a",
     "h100x1-pairs/delay",
@@ -52,7 +53,8 @@ STORED = (
     "h200x2-20261128a",
     "h200x2-planted/no-custom-all-reduce",
 )
-# Of these the report is pinned as it was decided then, too: one of pairs, and one cut off.
+# Of these the report is pinned as it was decided then, too: one of pairs, and
+# one cut off.
 AS_DECIDED = ("h100x1-pairs/delay", "h200x1-20261125a")
 # Of this one every message is pinned at the terminal; the pages hold those of all.
 TOLD_IN_FULL = "h200x1-planted/eager/01"
@@ -76,12 +78,18 @@ def golden_names() -> list[str]:
     names = ["fake/accept.txt", "fake/wrong-hardware.txt", "fake/plan.txt"]
     names += [f"runs/{TOLD_IN_FULL}/judge-verbose.txt"]
     for live in LIVE_RUNS:
-        names += [f"fake/{live}.txt", f"fake/{live}-summary.md", f"fake/{live}-junit.xml"]
+        names += [
+            f"fake/{live}.txt",
+            f"fake/{live}-summary.md",
+            f"fake/{live}-junit.xml",
+        ]
     for run in STORED:
         for name in OF_A_RUN:
             names.append(f"runs/{run}/{name}")
             if run in AS_DECIDED and name.startswith("report-judge/"):
-                names.append(f"runs/{run}/{name.replace('report-judge', 'report')}")
+                names.append(
+                    f"runs/{run}/{name.replace('report-judge', 'report')}"
+                )
     return names
 
 
@@ -117,7 +125,9 @@ def perfgate(tmp_path):
 
     def run(*words: object) -> str:
         done = CliRunner().invoke(main, [str(word) for word in words])
-        if done.exception is not None and not isinstance(done.exception, SystemExit):
+        if done.exception is not None and not isinstance(
+            done.exception, SystemExit
+        ):
             raise done.exception
         text = f"exit code {done.exit_code}\n{done.output}"
         return normalised(text, {tmp_path: "TMP", ROOT: "PROJECT"}, ALWAYS)
@@ -134,7 +144,8 @@ def xml_lines(text: str) -> str:
 def live(project, pytester):
     """Run the fake suite and compare its words, from its failures or the gate's section on.
 
-    Called with `files=False` it writes no report, else summary.md and junit.xml are compared too.
+    Called with `files=False` it writes no report, else summary.md and junit.xml
+    are compared too.
     """
 
     def run(name: str, *options: str, files: bool = True) -> None:
@@ -173,14 +184,26 @@ def test_recorded_unchanged_and_delayed(live, pytester):
 
     store = pytester.path / "baselines"
     recorded = str(pytester.path / "no-baseline")
-    done = CliRunner().invoke(main, ["accept", recorded, "--baselines", str(store)])
+    done = CliRunner().invoke(
+        main, ["accept", recorded, "--baselines", str(store)]
+    )
     said = f"exit code {done.exit_code}\n{done.output}\n"
     for path in sorted(store.rglob("*.json")):
-        said += f"--- {path.relative_to(store)}\n{path.read_text(encoding='utf-8')}"
+        said += (
+            f"--- {path.relative_to(store)}\n{path.read_text(encoding='utf-8')}"
+        )
     compare_live("accept.txt", said, pytester.path)
 
     live("unchanged", "-m", "cpu", "-k", RATIO)
-    live("delayed", "-m", "cpu", "-k", RATIO, "--inject-delay", "mixtral-small=12")
+    live(
+        "delayed",
+        "-m",
+        "cpu",
+        "-k",
+        RATIO,
+        "--inject-delay",
+        "mixtral-small=12",
+    )
 
 
 def test_wrong_hardware(live):
@@ -206,7 +229,9 @@ def benchmark_lines(text: str) -> str:
         options.add(json.dumps(benchmark.pop("options")))
         assert benchmark.pop("fullname") == benchmark["name"]
         assert (None, None) == (benchmark.pop("params"), benchmark.pop("param"))
-        assert len(benchmark["stats"].pop("data")) == benchmark["stats"]["rounds"]
+        assert (
+            len(benchmark["stats"].pop("data")) == benchmark["stats"]["rounds"]
+        )
         lines.append(json.dumps(benchmark))
     return "\n".join([json.dumps(content), *sorted(options), *lines])
 
@@ -232,18 +257,32 @@ def report_of(run: str, folder: str, perfgate: Perfgate, out: Path) -> None:
     """Make the report of a stored run with or without `--judge`, and compare each of its files."""
     options = ["--judge"] if folder == "report-judge" else []
     nowhere = out / "no-history"
-    said = perfgate("report", RUNS / run, "--out", out, "--history", nowhere, *options)
-    texts = {path.name: path.read_text(encoding="utf-8") for path in sorted(out.iterdir())}
-    assert ["junit.xml", "pytest-benchmark.json", "report.html", "summary.md"] == list(texts)
+    said = perfgate(
+        "report", RUNS / run, "--out", out, "--history", nowhere, *options
+    )
+    texts = {
+        path.name: path.read_text(encoding="utf-8")
+        for path in sorted(out.iterdir())
+    }
+    assert [
+        "junit.xml",
+        "pytest-benchmark.json",
+        "report.html",
+        "summary.md",
+    ] == list(texts)
     readable = {
         f"{folder}/said.txt": said,
         f"{folder}/page.txt": page_text(texts["report.html"]),
         f"{folder}/summary.md": texts["summary.md"],
         f"{folder}/junit.xml": xml_lines(texts["junit.xml"]),
-        "benchmark.txt": benchmark_lines(texts["pytest-benchmark.json"]),  # holds no verdict
+        "benchmark.txt": benchmark_lines(
+            texts["pytest-benchmark.json"]
+        ),  # holds no verdict
     }
     for name, text in readable.items():
-        compare(f"runs/{run}/{name}", normalised(rounded(text), {}, ALWAYS), KNOWN)
+        compare(
+            f"runs/{run}/{name}", normalised(rounded(text), {}, ALWAYS), KNOWN
+        )
 
 
 @pytest.mark.parametrize("run", STORED)
@@ -265,13 +304,21 @@ def accepted_files(store: Path, before: Path | None) -> str:
         name = path.relative_to(store)
         text = path.read_text(encoding="utf-8")
         kept = before / name if before is not None else path
-        if before is not None and kept.exists() and kept.read_text(encoding="utf-8") == text:
+        if (
+            before is not None
+            and kept.exists()
+            and kept.read_text(encoding="utf-8") == text
+        ):
             continue
         texts[str(name)] = normalised(rounded(text), {}, ALWAYS)
     lines = [f"{len(texts)} files changed"]
     for name, text in texts.items():
-        lines.append(f"{hashlib.sha256(text.encode()).hexdigest()[:16]}  {name}")
-    for name in sorted(texts, key=lambda name: (len(texts[name]), name))[:FILES_IN_FULL]:
+        lines.append(
+            f"{hashlib.sha256(text.encode()).hexdigest()[:16]}  {name}"
+        )
+    for name in sorted(texts, key=lambda name: (len(texts[name]), name))[
+        :FILES_IN_FULL
+    ]:
         lines += [f"--- {name}", texts[name].rstrip("\n")]
     return "\n".join(lines) + "\n"
 
@@ -287,8 +334,19 @@ def test_accepted(run, perfgate, tmp_path):
     said = perfgate("accept", RUNS / run, "--baselines", store)
     if not said.startswith("exit code 0\n"):
         said += "\nwith a reason: "
-        said += perfgate("accept", RUNS / run, "--baselines", store, "--reason", "it is meant")
-    compare(f"runs/{run}/accept.txt", f"{said}\n{accepted_files(store, BASELINES)}", KNOWN)
+        said += perfgate(
+            "accept",
+            RUNS / run,
+            "--baselines",
+            store,
+            "--reason",
+            "it is meant",
+        )
+    compare(
+        f"runs/{run}/accept.txt",
+        f"{said}\n{accepted_files(store, BASELINES)}",
+        KNOWN,
+    )
 
 
 @pytest.mark.parametrize("run", STORED)
@@ -303,4 +361,6 @@ def test_accepted_into_nothing(run, perfgate, tmp_path):
 
 def test_no_golden_is_left_over():
     """Each file under tests/goldens/ is compared by a test here; an update deletes the others."""
-    assert [] == stale(KNOWN), f"no test compares these: delete them, or {MEANT}"
+    assert [] == stale(KNOWN), (
+        f"no test compares these: delete them, or {MEANT}"
+    )

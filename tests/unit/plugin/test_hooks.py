@@ -58,7 +58,7 @@ def pytest_perfgate_metrics(config):
 
 def pytest_perfgate_cases(subject, question, cases):
     if question == "test_closed":
-        (dense,) = [case for case in cases if case.of.server == subject.dense]
+        (dense,) = [case for case in cases if case.numerator.server == subject.dense]
         cases[:] = [msgspec.structs.replace(dense, gate="report")]
     if question == "test_ratio":
         cases.clear()
@@ -69,7 +69,10 @@ def pytest_perfgate_cases(subject, question, cases):
         for metric in ("itl_median_ms", "slowest_ttft_ms"):
             cases.append(subject.value("house", metric, server, workload))
 """
-HOUSE = ("house-house-1b-tp1/own/itl_median_ms", "house-house-1b-tp1/own/slowest_ttft_ms")
+HOUSE = (
+    "house-house-1b-tp1/own/itl_median_ms",
+    "house-house-1b-tp1/own/slowest_ttft_ms",
+)
 
 
 @pytest.fixture
@@ -98,9 +101,16 @@ def test_what_hooks_add_is_judged(house, pytester):
     assert 0 == accepted.ret, accepted.errlines
     results = load(pytester.path / "recorded")
     assert 8 == results.models["house-1b"].num_hidden_layers
-    assert "largest TTFT of a repetition" == results.metrics["slowest_ttft_ms"].definition
-    assert dict.fromkeys(HOUSE, "PASSED") == decided(pytester, "same"), same.stdout.str()
-    assert dict.fromkeys(HOUSE, "REGRESSED") == decided(pytester, "slower"), slower.stdout.str()
+    assert (
+        "largest TTFT of a repetition"
+        == results.metrics["slowest_ttft_ms"].definition
+    )
+    assert dict.fromkeys(HOUSE, "PASSED") == decided(pytester, "same"), (
+        same.stdout.str()
+    )
+    assert dict.fromkeys(HOUSE, "REGRESSED") == decided(pytester, "slower"), (
+        slower.stdout.str()
+    )
 
 
 def test_commands_know_what_a_run_brings_along(house, pytester):
@@ -113,7 +123,9 @@ def test_commands_know_what_a_run_brings_along(house, pytester):
     assert 0 == judged.ret, judged.errlines
     assert "slowest_ttft_ms" in judged.stdout.str()
     assert 0 == reported.ret, reported.errlines
-    assert "slowest_ttft_ms" in (pytester.path / "run" / "report.html").read_text()
+    assert (
+        "slowest_ttft_ms" in (pytester.path / "run" / "report.html").read_text()
+    )
 
 
 def test_cases_of_a_question_are_changed(house, pytester):

@@ -17,7 +17,15 @@ import pytest
 
 from perfgate.results.schema import load
 from tests.support import fake_suite
-from tests.support.projects import DENSE, H200, MOE, ROOT, outcomes, perfgate, verdicts
+from tests.support.projects import (
+    DENSE,
+    H200,
+    MOE,
+    ROOT,
+    outcomes,
+    perfgate,
+    verdicts,
+)
 
 pytest_plugins = ["pytester"]
 
@@ -100,7 +108,9 @@ def test_last(moe_server):
 """
     result = hand(text, "-p", "study_servers", "--run-dir", "run")
 
-    assert (0, {"passed": 4}) == (result.ret, outcomes(result)), result.stdout.str()
+    assert (0, {"passed": 4}) == (result.ret, outcomes(result)), (
+        result.stdout.str()
+    )
     launches = load(pytester.path / "run").launches
     assert [DENSE, MOE] == [launch.server for launch in launches]
     assert all(gone(launch.start.pid) for launch in launches)
@@ -132,9 +142,19 @@ def test_waits(perf_server):
     time.sleep(600)
 """
     (pytester.path / "tests" / "perf" / "test_small.py").write_text(text)
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *H200, "--run-dir=run"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "no:cacheprovider",
+        *H200,
+        "--run-dir=run",
+    ]
     command += fake_suite.options(pytester.path / "models")
-    with subprocess.Popen(command, cwd=pytester.path, stdout=subprocess.DEVNULL) as session:
+    with subprocess.Popen(
+        command, cwd=pytester.path, stdout=subprocess.DEVNULL
+    ) as session:
         pid = _pid_of_server(pytester.path / "run", session)
         os.kill(session.pid, signal.SIGKILL)
 
@@ -150,13 +170,20 @@ def _pid_of_server(run: Path, session: subprocess.Popen) -> int:
     raise AssertionError("no server was started")
 
 
-def test_a_server_that_dies_fails_the_test_with_one_message(hand, pytester, monkeypatch):
+def test_a_server_that_dies_fails_the_test_with_one_message(
+    hand, pytester, monkeypatch
+):
     """What was sent, how it died, what to do; no traceback, and the run says so too."""
-    monkeypatch.setenv("FAKE_MISBEHAVIOUR", "llama-3.1-8b: --die-after-requests 6 --exit-code 7")
+    monkeypatch.setenv(
+        "FAKE_MISBEHAVIOUR",
+        "llama-3.1-8b: --die-after-requests 6 --exit-code 7",
+    )
 
     result = hand(CHAT, "--run-dir", "run")
 
-    assert (1, {"failed": 1}) == (result.ret, outcomes(result)), result.stdout.str()
+    assert (1, {"failed": 1}) == (result.ret, outcomes(result)), (
+        result.stdout.str()
+    )
     text = result.stdout.str()
     assert "exited with status 7" in text
     assert "Traceback" not in text
@@ -165,33 +192,46 @@ def test_a_server_that_dies_fails_the_test_with_one_message(hand, pytester, monk
     assert "status 7" in row.error
 
 
-def test_a_server_that_does_not_start_is_tried_once(hand, pytester, monkeypatch):
+def test_a_server_that_does_not_start_is_tried_once(
+    hand, pytester, monkeypatch
+):
     """Its message is shown whole once, and named after that."""
     monkeypatch.setenv("FAKE_MISBEHAVIOUR", "llama-3.1-8b: --exit-at-start 3")
 
     result = hand(CHAT + another("test_again"), "--run-dir", "run")
 
-    assert (1, {"failed": 2}) == (result.ret, outcomes(result)), result.stdout.str()
+    assert (1, {"failed": 2}) == (result.ret, outcomes(result)), (
+        result.stdout.str()
+    )
     assert 1 == result.stdout.str().count("its last 40 lines")
     assert 1 == len(list((pytester.path / "run" / "logs").iterdir()))
 
 
 def test_from_no_baseline_to_a_regression(hand, pytester):
     """NO_BASELINE is skipped; once accepted it passes; a slower server is red after two more."""
-    first = hand(CHAT, "--baseline-record", "--run-dir", "recorded", "--launches", "3")
+    first = hand(
+        CHAT, "--baseline-record", "--run-dir", "recorded", "--launches", "3"
+    )
     accepted(pytester)
     same = hand(CHAT, "--run-dir", "same")
-    slower = hand(CHAT, "--run-dir", "slower", "--inject-delay", "llama-3.1-8b=1")
+    slower = hand(
+        CHAT, "--run-dir", "slower", "--inject-delay", "llama-3.1-8b=1"
+    )
 
     assert {"skipped": 1} == outcomes(first), first.stdout.str()
     assert {CASE: "NO_BASELINE"} == verdicts(pytester.path / "recorded")
     assert 3 == len(load(pytester.path / "recorded").launches)
-    assert ({"passed": 1}, {CASE: "PASSED"}) == (outcomes(same), verdicts(pytester.path / "same"))
+    assert ({"passed": 1}, {CASE: "PASSED"}) == (
+        outcomes(same),
+        verdicts(pytester.path / "same"),
+    )
     assert 1 == len(load(pytester.path / "same").launches)
     assert {"failed": 1} == outcomes(slower), slower.stdout.str()
     assert {CASE: "REGRESSED"} == verdicts(pytester.path / "slower")
     assert 3 == len(load(pytester.path / "slower").launches)
-    assert (0, 1) == tuple(perfgate(pytester, "judge", run).ret for run in ("same", "slower"))
+    assert (0, 1) == tuple(
+        perfgate(pytester, "judge", run).ret for run in ("same", "slower")
+    )
 
 
 def test_a_question_and_a_server_in_hand_share_a_launch(hand, pytester):
@@ -214,7 +254,9 @@ def test_question(check, case):
     assert {"skipped": 3} == outcomes(result), result.stdout.str()
     results = load(pytester.path / "run")
     assert {"NO_BASELINE"} == {row.outcome for row in results.verdicts}
-    assert [(DENSE, 0)] == [(launch.server, launch.index) for launch in results.launches]
+    assert [(DENSE, 0)] == [
+        (launch.server, launch.index) for launch in results.launches
+    ]
     assert {"chat", "other"} == {row.workload for row in results.measurements}
 
 
@@ -223,20 +265,36 @@ def test_a_number_of_ones_own_is_judged(hand, pytester):
     for number in range(3):
         (pytester.path / "value.txt").write_text("3.2")
         hand(NUMBER, "--baseline-record", "--run-dir", f"recorded-{number}")
-    done = perfgate(pytester, "accept", *(f"recorded-{number}" for number in range(3)))
+    done = perfgate(
+        pytester, "accept", *(f"recorded-{number}" for number in range(3))
+    )
     assert 0 == done.ret, done.outlines + done.errlines
     same = hand(NUMBER, "--run-dir", "same")
     (row,) = load(pytester.path / "same").verdicts
-    (pytester.path / "value.txt").write_text(str(3.2 * (1 + 1.2 * row.alarm_line)))
+    (pytester.path / "value.txt").write_text(
+        str(3.2 * (1 + 1.2 * row.loss_threshold))
+    )
     slower = hand(NUMBER, "--run-dir", "slower")
-    (pytester.path / "value.txt").write_text(str(3.2 * (1 + 2.1 * row.alarm_line)))
+    (pytester.path / "value.txt").write_text(
+        str(3.2 * (1 + 2.1 * row.loss_threshold))
+    )
     slowest = hand(NUMBER, "--run-dir", "slowest")
 
     case = f"{DENSE}/launch/tokenise_ms"
-    assert ({"passed": 1}, {case: "PASSED"}) == (outcomes(same), verdicts(pytester.path / "same"))
-    assert {case: "INCONCLUSIVE"} == verdicts(pytester.path / "slower"), slower.stdout.str()
-    slower.stdout.fnmatch_lines(["*the test itself measures this number, once a session: run it again*"])
-    assert ({"failed": 1}, {case: "REGRESSED"}) == (outcomes(slowest), verdicts(pytester.path / "slowest"))
+    assert ({"passed": 1}, {case: "PASSED"}) == (
+        outcomes(same),
+        verdicts(pytester.path / "same"),
+    )
+    assert {case: "INCONCLUSIVE"} == verdicts(pytester.path / "slower"), (
+        slower.stdout.str()
+    )
+    slower.stdout.fnmatch_lines(
+        ["*the test itself measures this number, once a session: run it again*"]
+    )
+    assert ({"failed": 1}, {case: "REGRESSED"}) == (
+        outcomes(slowest),
+        verdicts(pytester.path / "slowest"),
+    )
     slowest.stdout.fnmatch_lines(["*one launch, which the test cannot repeat*"])
     assert 0 == perfgate(pytester, "judge", "same").ret
 
@@ -294,7 +352,9 @@ def test_twice(perf_server, perf_gate):
 """
     result = hand(text)
 
-    assert (1, {"failed": 11}) == (result.ret, outcomes(result)), result.stdout.str()
+    assert (1, {"failed": 11}) == (result.ret, outcomes(result)), (
+        result.stdout.str()
+    )
     shown = result.stdout.str()
     for said in (
         "there is no argument tensor_paralel_size",
@@ -347,11 +407,15 @@ def test_two_builds_are_compared_with_a_server_in_hand(hand, pytester):
     load_ = hand(CHAT, *against, "--run-dir", "load")
     number = hand(NUMBER, *against)
 
-    assert (0, {"passed": 1}) == (load_.ret, outcomes(load_)), load_.stdout.str()
+    assert (0, {"passed": 1}) == (load_.ret, outcomes(load_)), (
+        load_.stdout.str()
+    )
     assert {CASE: "PASSED"} == verdicts(pytester.path / "load")
     assert 6 == len(load(pytester.path / "load").launches)
     assert (1, {"failed": 1}) == (number.ret, outcomes(number))
-    number.stdout.fnmatch_lines(["*leave --against-engine out, or judge a metric of a load*"])
+    number.stdout.fnmatch_lines(
+        ["*leave --against-engine out, or judge a metric of a load*"]
+    )
 
 
 def test_workers_start_no_server_in_hand(hand, pytester, monkeypatch):
@@ -361,7 +425,9 @@ def test_workers_start_no_server_in_hand(hand, pytester, monkeypatch):
     result = hand(CHAT, "-n", "2")
     required = hand(CHAT, "-n", "2", "--gate=required")
 
-    assert (0, {"skipped": 1}) == (result.ret, outcomes(result)), result.stdout.str()
+    assert (0, {"skipped": 1}) == (result.ret, outcomes(result)), (
+        result.stdout.str()
+    )
     result.stdout.fnmatch_lines(["*which workers do not share: leave -n out*"])
     assert 1 == required.ret
 
@@ -377,7 +443,9 @@ def test_large(perf_server):
     required = hand(text, "-k", "large", "--gate=required")
     both = hand(text, "--run-dir", "both")
 
-    assert (0, {"skipped": 1}) == (large.ret, outcomes(large)), large.stdout.str()
+    assert (0, {"skipped": 1}) == (large.ret, outcomes(large)), (
+        large.stdout.str()
+    )
     large.stdout.fnmatch_lines(["*needs 2x H200, found 1x NVIDIA H200*"])
     assert 1 == required.ret
     assert {"skipped": 2} == outcomes(both)
@@ -397,7 +465,9 @@ def test_the_plan_tells_of_servers_in_hand(hand):
     """What such a test launches is known when it runs."""
     result = hand(CHAT, "--plan")
 
-    result.stdout.fnmatch_lines(["with servers in hand: 1 test, whose launches *"])
+    result.stdout.fnmatch_lines(
+        ["with servers in hand: 1 test, whose launches *"]
+    )
     assert 0 == result.ret
 
 
@@ -418,7 +488,9 @@ def test_again(perf_server, perf_load):
 
     assert {"passed": 1, "skipped": 1} == outcomes(result), result.stdout.str()
     launches = load(pytester.path / "run").launches
-    assert [(DENSE, 0), (MOE, 0), (DENSE, 1)] == [(row.server, row.index) for row in launches]
+    assert [(DENSE, 0), (MOE, 0), (DENSE, 1)] == [
+        (row.server, row.index) for row in launches
+    ]
     assert 3.2 == launches[0].values["tokenise_ms"]
 
 
@@ -429,4 +501,6 @@ def test_one_gpu_is_enough_for_a_server_on_one(gpus, pytester):
     result = gpus("-m", "h200", "tests/perf", "--run-dir", "run")
 
     assert {"skipped": 1} == outcomes(result)
-    assert [DENSE] == [launch.server for launch in load(pytester.path / "run").launches]
+    assert [DENSE] == [
+        launch.server for launch in load(pytester.path / "run").launches
+    ]

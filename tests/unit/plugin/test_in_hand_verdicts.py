@@ -23,7 +23,10 @@ def test_chat(perf_server, perf_load, perf_gate):
     perf_gate("output_throughput", chat)
     print("the test went on")
 """
-CASES = {f"{DENSE}/chat/{metric}" for metric in ("itl_median_ms", "output_throughput")}
+CASES = {
+    f"{DENSE}/chat/{metric}"
+    for metric in ("itl_median_ms", "output_throughput")
+}
 
 
 @pytest.fixture
@@ -39,17 +42,23 @@ def hand(gpus, pytester):
 
 def test_all_are_judged_and_the_test_ends_once(hand, pytester):
     """Without baselines both cases are judged and the test is skipped; slower, both fail it with one report."""
-    first = hand("--baseline-record", "--run-dir", "recorded", "--launches", "3")
+    first = hand(
+        "--baseline-record", "--run-dir", "recorded", "--launches", "3"
+    )
     accepted = perfgate(pytester, "accept", "recorded")
     same = hand("--run-dir", "same")
     slower = hand("--run-dir", "slower", "--inject-delay", "llama-3.1-8b=1")
 
     assert {"skipped": 1} == outcomes(first), first.stdout.str()
-    assert dict.fromkeys(CASES, "NO_BASELINE") == verdicts(pytester.path / "recorded")
+    assert dict.fromkeys(CASES, "NO_BASELINE") == verdicts(
+        pytester.path / "recorded"
+    )
     assert 0 == accepted.ret, accepted.outlines + accepted.errlines
     assert {"passed": 1} == outcomes(same), same.stdout.str()
     assert {"failed": 1} == outcomes(slower), slower.stdout.str()
-    assert dict.fromkeys(CASES, "REGRESSED") == verdicts(pytester.path / "slower")
+    assert dict.fromkeys(CASES, "REGRESSED") == verdicts(
+        pytester.path / "slower"
+    )
     assert 3 == len(load(pytester.path / "slower").launches)
     for result in (first, same, slower):
         assert "the test went on" in result.stdout.str()

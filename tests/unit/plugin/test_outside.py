@@ -1,7 +1,7 @@
 """Outside the checkout: the wheel, a project of somebody's own, and a repository that is none.
 
-The wheel is built once and installed into a virtual environment. Nothing of the checkout can be
-imported there.
+The wheel is built once and installed into a virtual environment. Nothing of the
+checkout can be imported there.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ from tests.support import outside, studies
 from tests.support.outside import content, write
 from tests.support.projects import ROOT
 
-GPU_CASES = {f"fake-{model}-tp1/quick/itl_median_ms" for model in ("llama-3.1-8b", "mixtral-8x7b")}
+GPU_CASES = {
+    f"fake-{model}-tp1/quick/itl_median_ms"
+    for model in ("llama-3.1-8b", "mixtral-8x7b")
+}
 PROJECT = """
 # About twenty lines: where things lie, and what is asked of them.
 tests = ["perf"]
@@ -87,7 +90,12 @@ def options(tmp_path_factory, installed):
     """What selects the fake engine, and models that are a config.json alone."""
     folder = tmp_path_factory.mktemp("models")
     words = ["--engine", "fake", "--engine-python", f"fake={installed.python}"]
-    for name in ("llama-small", "mixtral-small", "llama-3.1-8b", "mixtral-8x7b"):
+    for name in (
+        "llama-small",
+        "mixtral-small",
+        "llama-3.1-8b",
+        "mixtral-8x7b",
+    ):
         shell = make_shell(studies.SHIPPED.models[name], folder / name)
         words += ["--model-dir", f"{name}={shell}"]
     return words
@@ -104,29 +112,47 @@ def test_the_wheel_is_whole(wheel):
     """It holds the study, its tests and figures, locks, plugins and templates, in one package."""
     names = set(zipfile.ZipFile(wheel).namelist())
 
-    expected = {"perfgate/study/builtin/study.toml", "perfgate/study/builtin/servers.py"}
-    expected |= {f"perfgate/study/tests/{path.name}" for path in (ROOT / "tests/perf").glob("*.py")}
+    expected = {
+        "perfgate/study/builtin/study.toml",
+        "perfgate/study/builtin/servers.py",
+    }
+    expected |= {
+        f"perfgate/study/tests/{path.name}"
+        for path in (ROOT / "tests/perf").glob("*.py")
+    }
     for path in (ROOT / "baselines").rglob("*.json"):
-        expected.add(f"perfgate/study/baselines/{path.relative_to(ROOT / 'baselines')}")
+        expected.add(
+            f"perfgate/study/baselines/{path.relative_to(ROOT / 'baselines')}"
+        )
     for path in (ROOT / "perfgate").rglob("*"):
         if path.is_file() and "__pycache__" not in path.parts:
             expected.add(str(path.relative_to(ROOT)))
     assert set() == expected - names
     tops = {name.partition("/")[0] for name in names}
-    assert {"perfgate"} == {name for name in tops if not name.endswith(".dist-info")}
+    assert {"perfgate"} == {
+        name for name in tops if not name.endswith(".dist-info")
+    }
 
 
 @pytest.mark.parametrize("order", ["before", "after"])
 def test_it_lives_beside_the_package_fixtures(tmp_path, wheel, order):
     """Whichever is installed first, both work, and no file belongs to both."""
     made = outside.bare_environment(tmp_path / "env", tmp_path / "fakes")
-    steps = [lambda: made.install("fixtures"), lambda: made.install("--no-deps", wheel)]
+    steps = [
+        lambda: made.install("fixtures"),
+        lambda: made.install("--no-deps", wheel),
+    ]
     if order == "after":
         steps.reverse()
     for step in steps:
         done = step()
-        if "No matching distribution" in done.stderr or "Connection" in done.stderr:
-            pytest.skip(f"PyPI cannot be reached: {done.stderr.splitlines()[-1]}")
+        if (
+            "No matching distribution" in done.stderr
+            or "Connection" in done.stderr
+        ):
+            pytest.skip(
+                f"PyPI cannot be reached: {done.stderr.splitlines()[-1]}"
+            )
         assert 0 == done.returncode, done.stderr
 
     works = "import fixtures, perfgate.plugin; fixtures.TempDir"
@@ -138,7 +164,9 @@ def test_it_lives_beside_the_package_fixtures(tmp_path, wheel, order):
 
 def files_of(name: str, made: outside.Environment) -> set[str]:
     """The files that a distribution has put into an environment."""
-    (found,) = importlib.metadata.distributions(name=name, path=[str(made.packages)])
+    (found,) = importlib.metadata.distributions(
+        name=name, path=[str(made.packages)]
+    )
     return {str(file) for file in found.files}
 
 
@@ -148,47 +176,86 @@ def test_the_checkout_is_not_there(installed, tmp_path):
 
     done = installed.run(tmp_path, "-c", code)
 
-    assert str(installed.packages / "perfgate" / "__init__.py") == done.stdout.splitlines()[0]
+    assert (
+        str(installed.packages / "perfgate" / "__init__.py")
+        == done.stdout.splitlines()[0]
+    )
     assert "No module named 'tests'" in done.stdout
 
 
 def test_a_project_in_an_empty_folder(installed, options, tmp_path):
     """From the plan to the history all works, and nothing is written outside the project."""
-    write(tmp_path, {"perfgate.toml": PROJECT, "conftest.py": installed.conftest})
+    write(
+        tmp_path, {"perfgate.toml": PROJECT, "conftest.py": installed.conftest}
+    )
     write(tmp_path, {"perf/test_own.py": QUESTION})
     before = content(installed.packages / "perfgate")
 
     plan = installed.pytest(tmp_path, "-m", "cpu", "--plan", *options)
-    looked = installed.pytest(tmp_path, "-m", "cpu", "--collect-only", "-q", *options)
-    assert (0, 0) == (plan.returncode, looked.returncode), plan.stdout + looked.stdout
+    looked = installed.pytest(
+        tmp_path, "-m", "cpu", "--collect-only", "-q", *options
+    )
+    assert (0, 0) == (plan.returncode, looked.returncode), (
+        plan.stdout + looked.stdout
+    )
     assert "fake-llama-small-tp2" in plan.stdout
     assert f"test_ratio[cpu-{RATIO}]" in looked.stdout
     assert not (tmp_path / "runs").exists()
 
     for number in range(2):
-        asked = ("-m", "cpu", "--baseline-record", "--perf-report", "no", "--run-dir")
-        first = installed.pytest(tmp_path, *asked, f"runs/first-{number}", *options)
+        asked = (
+            "-m",
+            "cpu",
+            "--baseline-record",
+            "--perf-report",
+            "no",
+            "--run-dir",
+        )
+        first = installed.pytest(
+            tmp_path, *asked, f"runs/first-{number}", *options
+        )
         assert 0 == first.returncode, first.stdout
-    accepted = installed.perfgate(tmp_path, "accept", "runs/first-0", "runs/first-1")
+    accepted = installed.perfgate(
+        tmp_path, "accept", "runs/first-0", "runs/first-1"
+    )
     assert 0 == accepted.returncode, accepted.stdout
-    again = installed.pytest(tmp_path, "-m", "cpu", "--run-dir", "runs/again", *options)
+    again = installed.pytest(
+        tmp_path, "-m", "cpu", "--run-dir", "runs/again", *options
+    )
 
     assert 0 == again.returncode, again.stdout
-    outcomes = {row.case: row.outcome for row in load(tmp_path / "runs/again").verdicts}
+    outcomes = {
+        row.case: row.outcome for row in load(tmp_path / "runs/again").verdicts
+    }
     assert "PASSED" == outcomes[RATIO]
     judged = installed.perfgate(tmp_path, "judge", "runs/again")
     history = installed.perfgate(tmp_path, "history", RATIO)
-    assert (0, 0) == (judged.returncode, history.returncode), judged.stdout + history.stdout
-    assert 3 == len(re.findall(r"\b20\d{6}-\d{6}-\d+", history.stdout)), history.stdout
+    assert (0, 0) == (judged.returncode, history.returncode), (
+        judged.stdout + history.stdout
+    )
+    assert 3 == len(re.findall(r"\b20\d{6}-\d{6}-\d+", history.stdout)), (
+        history.stdout
+    )
     made = content(tmp_path)
-    assert {"runs/history.sqlite3", "runs/again/results.json", "runs/again/report.html"} <= made
+    assert {
+        "runs/history.sqlite3",
+        "runs/again/results.json",
+        "runs/again/report.html",
+    } <= made
     assert any(name.startswith("baselines/cpu-") for name in made)
     assert before == content(installed.packages / "perfgate")
 
 
 def test_commands_know_the_project(installed, tmp_path):
     """Their own version, and where engines of this project would lie, also from a sub-folder."""
-    write(tmp_path, {"perfgate.toml": PROJECT, "perf/test_own.py": QUESTION, "sub/a.txt": ""})
+    write(
+        tmp_path,
+        {
+            "perfgate.toml": PROJECT,
+            "perf/test_own.py": QUESTION,
+            "sub/a.txt": "",
+        },
+    )
 
     version = installed.run(tmp_path, "-m", "perfgate", "--version")
     doctor = installed.perfgate(tmp_path / "sub", "doctor")
@@ -204,8 +271,12 @@ def elsewhere(tmp_path_factory):
 
 
 @pytest.mark.parametrize("place", ["", "sub"])
-@pytest.mark.parametrize("kind", ["empty file", "pyproject", "environment inside"])
-def test_the_shipped_tests_are_found(installed, wheel, tmp_path, elsewhere, kind, place):
+@pytest.mark.parametrize(
+    "kind", ["empty file", "pyproject", "environment inside"]
+)
+def test_the_shipped_tests_are_found(
+    installed, wheel, tmp_path, elsewhere, kind, place
+):
     """All of them, and the project's conftest.py is read, wherever pytest is started."""
     made = installed
     files = {"perfgate.toml": "", "sub/a.txt": "", "conftest.py": CONFTEST}
@@ -213,12 +284,16 @@ def test_the_shipped_tests_are_found(installed, wheel, tmp_path, elsewhere, kind
         del files["perfgate.toml"]
         files["pyproject.toml"] = "[tool.perfgate]\nshipped_baselines = false\n"
     if kind == "environment inside":
-        made = outside.environment(tmp_path / ".venv", wheel, tmp_path.parent / "fakes")
+        made = outside.environment(
+            tmp_path / ".venv", wheel, tmp_path.parent / "fakes"
+        )
     # A test file that is called as a shipped one is somebody's own.
     files["tests/test_engines.py"] = "def test_own(): pass\n"
     write(tmp_path, files)
     look = ("-m", "cpu", "--collect-only", "-q")
-    everywhere = installed.pytest(elsewhere, "--pyargs", "perfgate.study", *look)
+    everywhere = installed.pytest(
+        elsewhere, "--pyargs", "perfgate.study", *look
+    )
 
     looked = made.pytest(tmp_path / place, *look)
     own = made.pytest(tmp_path, "-q")
@@ -242,7 +317,11 @@ def test_the_shipped_tests_need_no_project(installed, tmp_path):
 
 def test_workers_find_the_same_tests(installed, options, tmp_path):
     """With -n 2 on two GPUs, started from a sub-folder: one run, each server launched once."""
-    files = {"perfgate.toml": PROJECT, "conftest.py": installed.conftest, "sub/a.txt": ""}
+    files = {
+        "perfgate.toml": PROJECT,
+        "conftest.py": installed.conftest,
+        "sub/a.txt": "",
+    }
     write(tmp_path, files | {"perf/test_own.py": QUESTION})
 
     asked = ("-m", "h200", "--tp", "1", "-n", "2", "--perf-report", "no")
@@ -271,24 +350,37 @@ LOOKS = (
 def said(done) -> list[str]:
     """What pytest said, line by line, less the plugins' names and the time."""
     text = re.sub(r"(?m)^plugins: .*\n", "", done.stdout)
-    text = re.sub(r"\d{8}_\d{6}", "NOW", text)  # in the help of pytest-benchmark
+    text = re.sub(
+        r"\d{8}_\d{6}", "NOW", text
+    )  # in the help of pytest-benchmark
     return re.sub(r"\d+\.\d+s", "SECONDS", text).splitlines()
 
 
 def test_somebody_elses_repository_is_left_alone(installed, tmp_path):
     """Without a project file pytest says what it says without the plugin, whatever it is asked."""
-    write(tmp_path, {"tests/test_engines.py": FOREIGN, "tests/test_memory.py": FOREIGN})
+    write(
+        tmp_path,
+        {"tests/test_engines.py": FOREIGN, "tests/test_memory.py": FOREIGN},
+    )
 
     for words in LOOKS:
         plugged = installed.pytest(tmp_path, *words)
         plain = installed.pytest(tmp_path, "-p", "no:perfgate.plugin", *words)
 
-        assert (plain.returncode, said(plain)) == (plugged.returncode, said(plugged)), words
+        assert (plain.returncode, said(plain)) == (
+            plugged.returncode,
+            said(plugged),
+        ), words
     registered = "[pytest]\nmarkers =\n    gpu\n    cpu\n    slow\n    perf\n"
     write(tmp_path, {"pytest.ini": registered})
     strict = installed.pytest(tmp_path, "--strict-markers", "-q")
     assert "12 passed" in strict.stdout
-    own = {"pytest.ini", "tests", "tests/test_engines.py", "tests/test_memory.py"}
+    own = {
+        "pytest.ini",
+        "tests",
+        "tests/test_engines.py",
+        "tests/test_memory.py",
+    }
     assert own == content(tmp_path)
 
 
@@ -307,8 +399,12 @@ def pytest_addoption(parser):
     assert "1 passed" in done.stdout, done.stdout
 
 
-@pytest.mark.parametrize("words", [("--plan",), ("--gate=required", "-m", "cpu"), ("--tp", "1")])
-def test_an_option_without_a_project_says_what_is_missing(installed, tmp_path, words):
+@pytest.mark.parametrize(
+    "words", [("--plan",), ("--gate=required", "-m", "cpu"), ("--tp", "1")]
+)
+def test_an_option_without_a_project_says_what_is_missing(
+    installed, tmp_path, words
+):
     """Not only that pytest does not know it."""
     done = installed.pytest(tmp_path, *words)
 

@@ -9,7 +9,15 @@ def test_nothing_is_started(project, pytester):
     other = project("-m", "h100", "--plan")
 
     assert (0, 0) == (result.ret, other.ret), result.stdout.str()
-    result.stdout.fnmatch_lines(["*fake-mixtral-small-tp2*not known yet*", "in all: not known*", "*output_throughput*"])
+    result.stdout.fnmatch_lines(
+        [
+            "*fake-mixtral-small-tp2*not known yet*",
+            "in all: not known*",
+            "*output_throughput*",
+        ]
+    )
     other.stdout.fnmatch_lines(["not on this machine: needs 2x H100, found*"])
     assert not (pytester.path / "runs").exists()
-    project("--plan").stdout.fnmatch_lines(["no perf test is selected: add -m cpu or -m gpu *"])
+    project("--plan").stdout.fnmatch_lines(
+        ["no perf test is selected: add -m cpu or -m gpu *"]
+    )

@@ -11,7 +11,9 @@ pytest_plugins = ["pytester"]
 ONE = ("--tp", "1", "-k", "test_closed")
 
 
-def test_any_gpu_is_measured_and_judged_by_its_product(gpus, pytester, monkeypatch):
+def test_any_gpu_is_measured_and_judged_by_its_product(
+    gpus, pytester, monkeypatch
+):
     """On an L40S -m gpu runs; what it records lies in its own folder and is judged next time."""
     monkeypatch.setenv("FAKE_GPU_KIND", "l40s")
     first = gpus("-m", "gpu", *ONE, "--weights", "dummy", "--run-dir", "run")
@@ -21,7 +23,9 @@ def test_any_gpu_is_measured_and_judged_by_its_product(gpus, pytester, monkeypat
     assert {"skipped": 2} == outcomes(first)
     assert "l40s" == load(pytester.path / "run").hardware.kind
     assert 0 == accepted.ret, accepted.outlines
-    assert ["l40sx1"] == [path.name for path in (pytester.path / "baselines").iterdir()]
+    assert ["l40sx1"] == [
+        path.name for path in (pytester.path / "baselines").iterdir()
+    ]
     # The sparse model does not fit its 48 GB.
     assert {"passed": 1, "skipped": 1} == outcomes(again)
     again.stdout.fnmatch_lines(["*93.4 GB of weights*"])
@@ -29,7 +33,11 @@ def test_any_gpu_is_measured_and_judged_by_its_product(gpus, pytester, monkeypat
 
 @pytest.mark.parametrize(
     ("kind", "platform", "expected"),
-    [("h100", "h100", "ran"), ("h100", "h200", "skipped"), ("l40s", "a100", "skipped")],
+    [
+        ("h100", "h100", "ran"),
+        ("h100", "h200", "skipped"),
+        ("l40s", "a100", "skipped"),
+    ],
 )
 def test_a_product_is_asserted(gpus, monkeypatch, kind, platform, expected):
     """On other GPUs every test is skipped with what it needs and what was found."""
@@ -49,10 +57,14 @@ def test_both_are_selected_together(gpus, monkeypatch, pytester):
     result = gpus("-m", "gpu or h200", *ONE, "--run-dir", "run")
 
     assert {"skipped": 4} == outcomes(result)
-    assert [0, 0] == [launch.index for launch in load(pytester.path / "run").launches]
+    assert [0, 0] == [
+        launch.index for launch in load(pytester.path / "run").launches
+    ]
 
 
-def test_two_servers_of_one_key_are_refused_before_anything_starts(gpus, pytester):
+def test_two_servers_of_one_key_are_refused_before_anything_starts(
+    gpus, pytester
+):
     """Also by --plan: the message names both and says how to tell them apart."""
     file = pytester.path / "tests" / "perf" / "test_small.py"
     file.write_text(
@@ -74,7 +86,9 @@ def test_twins(check, case):
         result = gpus("-m", "h200", "--tp", "1", "-k", "twins", *options)
 
         assert pytest.ExitCode.USAGE_ERROR == result.ret
-        result.stderr.fnmatch_lines(["*two configurations have this key*", '*variant="eager"*'])
+        result.stderr.fnmatch_lines(
+            ["*two configurations have this key*", '*variant="eager"*']
+        )
     assert not (pytester.path / "runs").exists()
 
 
@@ -87,7 +101,9 @@ def test_paths_are_the_suite_of_a_project_that_names_none(gpus, pytester):
     assert () == load(pytester.path / "run").left_out
 
 
-def test_a_misspelt_metric_is_refused_before_anything_is_measured(gpus, pytester):
+def test_a_misspelt_metric_is_refused_before_anything_is_measured(
+    gpus, pytester
+):
     """By a question of the suite: the nearest name is suggested."""
     file = pytester.path / "tests" / "perf" / "test_small.py"
     file.write_text(file.read_text().replace("itl_median_ms", "itl_medain_ms"))
@@ -95,7 +111,10 @@ def test_a_misspelt_metric_is_refused_before_anything_is_measured(gpus, pytester
 
     assert 0 != result.ret
     shown = result.stdout.str() + result.stderr.str()
-    assert "no metric is called 'itl_medain_ms'; did you mean itl_median_ms?" in shown
+    assert (
+        "no metric is called 'itl_medain_ms'; did you mean itl_median_ms?"
+        in shown
+    )
 
 
 def test_a_packed_run_is_not_written_over(gpus, pytester):
@@ -107,4 +126,6 @@ def test_a_packed_run_is_not_written_over(gpus, pytester):
         result = gpus("-m", "h200", "--tp", "1", "--run-dir", "run", *options)
 
         assert pytest.ExitCode.USAGE_ERROR == result.ret
-        result.stderr.fnmatch_lines(["*it holds a packed run*", "*gunzip*--resume*"])
+        result.stderr.fnmatch_lines(
+            ["*it holds a packed run*", "*gunzip*--resume*"]
+        )

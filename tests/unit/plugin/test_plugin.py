@@ -1,6 +1,7 @@
 """Is each verdict as red or as green as promised, and is nothing green because nothing ran?
 
-Whole runs of pytest in a project of their own, with the fake engine in place of a real one.
+Whole runs of pytest in a project of their own, with the fake engine in place of
+a real one.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ def test_plain_pytest_starts_no_server(project, pytester):
 
 
 @pytest.mark.parametrize("expression", ["not slow", "not h200", ""])
-def test_a_server_is_started_only_when_its_platform_is_named(project, pytester, expression):
+def test_a_server_is_started_only_when_its_platform_is_named(
+    project, pytester, expression
+):
     """An expression that merely does not exclude the perf tests does not select them."""
     assert {"passed": 1} == outcomes(project("-m", expression))
     assert not (pytester.path / "runs").exists()
@@ -47,7 +50,9 @@ def test_misspelt_marker_is_an_error(project, expression):
     result = project("-m", expression)
 
     assert pytest.ExitCode.USAGE_ERROR == result.ret
-    result.stderr.fnmatch_lines(["*which is no marker; did you mean h200? there are:*h200*"])
+    result.stderr.fnmatch_lines(
+        ["*which is no marker; did you mean h200? there are:*h200*"]
+    )
 
 
 @pytest.mark.parametrize(("gate", "status"), [("advisory", 0), ("required", 1)])
@@ -65,22 +70,36 @@ def test_workers_are_refused_on_the_cpu(project):
     result = project("-m", "cpu", "-n", "2", "-k", RATIO)
 
     assert 0 != result.ret
-    assert "-n is refused with -m cpu" in result.stdout.str() + result.stderr.str()
+    assert (
+        "-n is refused with -m cpu" in result.stdout.str() + result.stderr.str()
+    )
 
 
-@pytest.mark.parametrize(("gate", "status", "word"), [("advisory", 0, "skipped"), ("required", 1, "failed")])
+@pytest.mark.parametrize(
+    ("gate", "status", "word"),
+    [("advisory", 0, "skipped"), ("required", 1, "failed")],
+)
 def test_missing_baseline(project, pytester, gate, status, word):
     """Without a baseline a case is NO_BASELINE: shown at a desk, red as a gate; each server is launched once."""
-    result = project("-m", "cpu", "-k", RATIO, f"--gate={gate}", "--perf-report=yes")
+    result = project(
+        "-m", "cpu", "-k", RATIO, f"--gate={gate}", "--perf-report=yes"
+    )
 
     assert (status, {word: 1}) == (result.ret, outcomes(result))
     results = load(newest_run(pytester))
     assert ["NO_BASELINE"] == [row.outcome for row in results.verdicts]
     assert [0, 0] == [launch.index for launch in results.launches]
     beside = {path.name for path in newest_run(pytester).iterdir()}
-    assert {"report.html", "summary.md", "junit.xml", "pytest-benchmark.json"} <= beside
+    assert {
+        "report.html",
+        "summary.md",
+        "junit.xml",
+        "pytest-benchmark.json",
+    } <= beside
     result.stdout.fnmatch_lines(["report: *report.html*"])
-    assert {results.run_id} == History(pytester.path / "runs" / HISTORY_FILE).runs()
+    assert {results.run_id} == History(
+        pytester.path / "runs" / HISTORY_FILE
+    ).runs()
     assert 2 == len({launch.server for launch in results.launches})
 
 
@@ -89,11 +108,15 @@ def test_unchanged_passes_and_injected_slowdown_is_red(project, pytester):
     record_ratio(project, pytester)
 
     unchanged = project("-m", "cpu", "-k", RATIO)
-    slowed = project("-m", "cpu", "-k", RATIO, "--inject-delay", "mixtral-small=12")
+    slowed = project(
+        "-m", "cpu", "-k", RATIO, "--inject-delay", "mixtral-small=12"
+    )
 
     assert (0, {"passed": 1}) == (unchanged.ret, outcomes(unchanged))
     assert (1, {"failed": 1}) == (slowed.ret, outcomes(slowed))
-    assert ["REGRESSED"] == [row.outcome for row in load(newest_run(pytester)).verdicts]
+    assert ["REGRESSED"] == [
+        row.outcome for row in load(newest_run(pytester)).verdicts
+    ]
 
 
 def test_further_launches_are_sent_what_is_undecided_alone(project, pytester):
@@ -101,12 +124,34 @@ def test_further_launches_are_sent_what_is_undecided_alone(project, pytester):
     record_ratio(project, pytester)
     reported = "mixtral-small-tp2/single-stream/itl_median_ms"
 
-    project("-m", "cpu", "-k", f"({RATIO} or {reported}) and not -ep", "--inject-delay", "mixtral-small=12")
+    project(
+        "-m",
+        "cpu",
+        "-k",
+        f"({RATIO} or {reported}) and not -ep",
+        "--inject-delay",
+        "mixtral-small=12",
+    )
 
     results, sparse = load(newest_run(pytester)), "fake-mixtral-small-tp2"
-    sent = [{m.workload for m in results.measurements if m.server == sparse and m.launch == n} for n in range(3)]
-    held = ["memory_peak_bytes" in launch.values for launch in results.launches if launch.server == sparse]
-    assert [{"closed-c16", "single-stream"}, {"closed-c16"}, {"closed-c16"}] == sent
+    sent = [
+        {
+            m.workload
+            for m in results.measurements
+            if m.server == sparse and m.launch == n
+        }
+        for n in range(3)
+    ]
+    held = [
+        "memory_peak_bytes" in launch.values
+        for launch in results.launches
+        if launch.server == sparse
+    ]
+    assert [
+        {"closed-c16", "single-stream"},
+        {"closed-c16"},
+        {"closed-c16"},
+    ] == sent
     assert [True, False, False] == held
 
 
@@ -116,22 +161,41 @@ def test_run_directory_is_not_overwritten(project, pytester):
     again = project("-m", "cpu", "-k", RATIO, "--run-dir", "mine")
     resumed = project("-m", "cpu", "-k", RATIO, "--run-dir", "mine", "--resume")
 
-    assert (0, pytest.ExitCode.USAGE_ERROR, 0) == (first.ret, again.ret, resumed.ret)
+    assert (0, pytest.ExitCode.USAGE_ERROR, 0) == (
+        first.ret,
+        again.ret,
+        resumed.ret,
+    )
     again.stderr.fnmatch_lines(["*it holds a run already*", "*--resume*"])
     assert "2 launches kept of 2" in resumed.stdout.str()
     assert 2 == len(load(pytester.path / "mine").launches)
 
 
-def test_what_a_killed_worker_left_is_not_gone_on_with_unasked(project, pytester, monkeypatch):
+def test_what_a_killed_worker_left_is_not_gone_on_with_unasked(
+    project, pytester, monkeypatch
+):
     """A worker's own folder is looked at, too: workers that were killed leave no run of the whole session."""
     monkeypatch.setenv("FAKE_GPUS", "2")
     for worker in ("gw0", "gw1"):
         save(builders.run({}, []), pytester.path / "mine" / "workers" / worker)
 
-    result = project("-m", "h200", "--tp", "1", "-n", "2", "-k", "test_single_stream", "--run-dir", "mine")
+    result = project(
+        "-m",
+        "h200",
+        "--tp",
+        "1",
+        "-n",
+        "2",
+        "-k",
+        "test_single_stream",
+        "--run-dir",
+        "mine",
+    )
 
     assert 1 == result.ret
-    result.stdout.fnmatch_lines(["*starting a run in *workers/gw*", "*it holds a run already*"])
+    result.stdout.fnmatch_lines(
+        ["*starting a run in *workers/gw*", "*it holds a run already*"]
+    )
 
 
 def test_broken_baseline_names_file_and_field(project, pytester):
@@ -161,82 +225,158 @@ def test_unknown_engine_is_a_usage_error(project):
 
 def test_missing_engine_says_how_to_get_it(project):
     """A Python that is not there is refused before anything starts, with the remedy."""
-    result = project("-m", "cpu", "-k", RATIO, "--engine-python", "fake=/nowhere/python")
+    result = project(
+        "-m", "cpu", "-k", RATIO, "--engine-python", "fake=/nowhere/python"
+    )
 
     assert pytest.ExitCode.USAGE_ERROR == result.ret
-    result.stderr.fnmatch_lines(["*/nowhere/python is not an executable file*", "*correct the path*"])
+    result.stderr.fnmatch_lines(
+        ["*/nowhere/python is not an executable file*", "*correct the path*"]
+    )
 
 
 @pytest.mark.parametrize(
     ("misbehaviour", "launches", "said"),
     [
         ("mixtral-small: --exit-at-start 3", 0, "exit"),
-        ("mixtral-small: --die-after-requests 100", 2, "trying one fresh launch"),
-        ("mixtral-small: --stall-after-tokens 3000", 2, "trying one fresh launch"),
+        (
+            "mixtral-small: --die-after-requests 100",
+            2,
+            "trying one fresh launch",
+        ),
+        (
+            "mixtral-small: --stall-after-tokens 3000",
+            2,
+            "trying one fresh launch",
+        ),
     ],
     ids=["exits at start", "dies in the middle", "hangs in the middle"],
 )
-def test_a_server_that_fails_spoils_only_its_own_cases(project, pytester, monkeypatch, misbehaviour, launches, said):
+def test_a_server_that_fails_spoils_only_its_own_cases(
+    project, pytester, monkeypatch, misbehaviour, launches, said
+):
     """The other model's cases are judged; the failing server is launched once more if it had been ready."""
     monkeypatch.setenv("FAKE_MISBEHAVIOUR", misbehaviour)
 
-    result = project("-m", "cpu", "-k", "test_output_throughput", "--stall-timeout", "5")
+    result = project(
+        "-m", "cpu", "-k", "test_output_throughput", "--stall-timeout", "5"
+    )
 
     results = load(newest_run(pytester))
     launched = [launch.server for launch in results.launches]
-    assert (1, launches) == (launched.count("fake-llama-small-tp2"), launched.count("fake-mixtral-small-tp2"))
+    assert (1, launches) == (
+        launched.count("fake-llama-small-tp2"),
+        launched.count("fake-mixtral-small-tp2"),
+    )
     assert said in result.stdout.str()
     judged = {row.case.split("/")[0]: row.outcome for row in results.verdicts}
     assert "NO_BASELINE" == judged["fake-llama-small-tp2"]
     assert "INVALID" == judged["fake-mixtral-small-tp2"]
 
 
-def test_a_failed_start_is_told_whole_once_and_kept(project, pytester, monkeypatch):
+def test_a_failed_start_is_told_whole_once_and_kept(
+    project, pytester, monkeypatch
+):
     """Four cases need that server: one shows the log, the others point to it, and the run's data say why too."""
     monkeypatch.setenv("FAKE_GPUS", "1")
     monkeypatch.setenv("FAKE_MISBEHAVIOUR", "mixtral-8x7b: --exit-at-start 3")
 
-    result = project("-m", "h200", "--tp", "1", "-k", "test_single_stream", "--perf-report=yes", "--run-dir", "run")
+    result = project(
+        "-m",
+        "h200",
+        "--tp",
+        "1",
+        "-k",
+        "test_single_stream",
+        "--perf-report=yes",
+        "--run-dir",
+        "run",
+    )
 
     assert (1, {"failed": 4, "skipped": 3}) == (result.ret, outcomes(result))
     shown = result.stdout.str()
-    assert (1, 3) == (shown.count("its last 40 lines"), shown.count("; more by tests/"))
+    assert (1, 3) == (
+        shown.count("its last 40 lines"),
+        shown.count("; more by tests/"),
+    )
     assert "During handling" not in shown
     result.stdout.fnmatch_lines(
-        ["*7 judged, 4 red*", "*x1; failed to start: fake-mixtral-8x7b-tp1", "SKIPPED [[]3[]]*"]
+        [
+            "*7 judged, 4 red*",
+            "*x1; failed to start: fake-mixtral-8x7b-tp1",
+            "SKIPPED [[]3[]]*",
+        ]
     )
     results = load(pytester.path / "run")
     assert ["fake-mixtral-8x7b-tp1"] == list(results.failures)
-    assert "its last 40 lines" in results.failures["fake-mixtral-8x7b-tp1"].detail
+    assert (
+        "its last 40 lines" in results.failures["fake-mixtral-8x7b-tp1"].detail
+    )
     rows = [row for row in results.verdicts if "mixtral" in row.case]
     assert 4 * ["INVALID"] == [row.outcome for row in rows]
-    assert all("fake-mixtral-8x7b-tp1 could not be had: exited with status 3" in render(row) for row in rows)
+    assert all(
+        "fake-mixtral-8x7b-tp1 could not be had: exited with status 3"
+        in render(row)
+        for row in rows
+    )
     assert "4 INVALID" in (pytester.path / "run" / "summary.md").read_text()
 
 
-def test_a_failed_start_in_one_worker_stands_in_the_run(project, pytester, monkeypatch):
+def test_a_failed_start_in_one_worker_stands_in_the_run(
+    project, pytester, monkeypatch
+):
     """What another worker could not launch is INVALID here too, and their one run says why."""
     monkeypatch.setenv("FAKE_GPUS", "2")
     monkeypatch.setenv("FAKE_MISBEHAVIOUR", "mixtral-8x7b: --exit-at-start 3")
 
-    result = project("-m", "h200", "--tp", "1", "-n", "2", "-k", "test_single_stream", "--run-dir", "run")
+    result = project(
+        "-m",
+        "h200",
+        "--tp",
+        "1",
+        "-n",
+        "2",
+        "-k",
+        "test_single_stream",
+        "--run-dir",
+        "run",
+    )
 
-    assert (1, {"failed": 4, "skipped": 3}) == (result.ret, outcomes(result)), result.stdout.str()
+    assert (1, {"failed": 4, "skipped": 3}) == (result.ret, outcomes(result)), (
+        result.stdout.str()
+    )
     results = load(pytester.path / "run")
     assert ["fake-mixtral-8x7b-tp1"] == list(results.failures)
     assert 4 == sum(row.outcome == "INVALID" for row in results.verdicts)
 
 
-def test_workers_share_launches_and_make_one_run(project, pytester, monkeypatch):
+def test_workers_share_launches_and_make_one_run(
+    project, pytester, monkeypatch
+):
     """With -n 2 on two GPUs each server is launched once, on one GPU, and their ratio is judged in one run."""
     monkeypatch.setenv("FAKE_GPUS", "2")
 
-    result = project("-m", "h200", "--tp", "1", "-n", "2", "-k", "test_single_stream", "--run-dir", "run")
+    result = project(
+        "-m",
+        "h200",
+        "--tp",
+        "1",
+        "-n",
+        "2",
+        "-k",
+        "test_single_stream",
+        "--run-dir",
+        "run",
+    )
 
-    assert (0, {"skipped": 7}) == (result.ret, outcomes(result)), result.stdout.str()
+    assert (0, {"skipped": 7}) == (result.ret, outcomes(result)), (
+        result.stdout.str()
+    )
     results = load(pytester.path / "run")
     assert [0, 0] == [launch.index for launch in results.launches]
-    assert {launch.start.env["CUDA_VISIBLE_DEVICES"] for launch in results.launches} <= {"0", "1"}
+    assert {
+        launch.start.env["CUDA_VISIBLE_DEVICES"] for launch in results.launches
+    } <= {"0", "1"}
     assert 7 == len(results.verdicts)
     result.stdout.fnmatch_lines(["*7 judged, 0 red*", "launches: *x1, *x1"])
 
@@ -248,24 +388,41 @@ def test_more_workers_than_gpus_are_refused(project, monkeypatch):
     result = project("-m", "h200", "--tp", "2", "-n", "2")
 
     assert pytest.ExitCode.USAGE_ERROR == result.ret
-    result.stderr.fnmatch_lines(["*has room for 1 servers of TP=2 side by side*"])
+    result.stderr.fnmatch_lines(
+        ["*has room for 1 servers of TP=2 side by side*"]
+    )
 
 
 def test_attached_server_is_measured_and_left_alone(project, pytester):
     """A server that somebody else runs is measured, what cannot be known is said, and it lives on."""
     with fake_suite.running(itl_s=0.004) as url:
-        result = project("-m", "cpu", "-k", "test_output_throughput", "--attach", f"fake={url}")
+        result = project(
+            "-m",
+            "cpu",
+            "-k",
+            "test_output_throughput",
+            "--attach",
+            f"fake={url}",
+        )
 
         results = load(newest_run(pytester))
-        assert (1, 1) == (outcomes(result).get("skipped", 0), outcomes(result).get("passed", 0))
-        assert ["fake-llama-small-tp2"] == [launch.server for launch in results.launches]
+        assert (1, 1) == (
+            outcomes(result).get("skipped", 0),
+            outcomes(result).get("passed", 0),
+        )
+        assert ["fake-llama-small-tp2"] == [
+            launch.server for launch in results.launches
+        ]
         assert "external server" in results.launches[0].notes[0]
         assert 200 == fake_suite.health(url)
 
 
 def test_the_order_of_files_does_not_matter(project, pytester):
     """Files named in any order, comparisons first: each server is still launched once."""
-    files = [f"tests/perf/test_{name}.py" for name in ("single_stream", "saturated_throughput", "efficiency")]
+    files = [
+        f"tests/perf/test_{name}.py"
+        for name in ("single_stream", "saturated_throughput", "efficiency")
+    ]
 
     project("-m", "cpu", "-k", "over", *files, "--run-dir", "one")
     project("-m", "cpu", "-k", "over", *reversed(files), "--run-dir", "two")
@@ -278,7 +435,9 @@ def test_the_order_of_files_does_not_matter(project, pytester):
 
 def test_misspelt_mark_on_a_test_is_an_error(project, pytester):
     """A mark that does not exist stops the collection, on every supported pytest."""
-    (pytester.path / "tests" / "test_typo.py").write_text("import pytest\n@pytest.mark.h2oo\ndef test_it(): pass\n")
+    (pytester.path / "tests" / "test_typo.py").write_text(
+        "import pytest\n@pytest.mark.h2oo\ndef test_it(): pass\n"
+    )
 
     result = project()
 
@@ -292,10 +451,18 @@ def test_two_engines_are_compared(project, pytester):
     result = project("-m", "cpu", "-k", "test_engine_over_engine_alone", *rival)
 
     assert {"skipped": 2} == outcomes(result)  # nothing is recorded for them
-    result.stdout.fnmatch_lines(["*E9*rival-*-small-tp2 / fake-*-small-tp2, single-stream*NO_BASELINE*"])
-    result.stdout.fnmatch_lines(["rival-llama-small-tp2: kv_cache_tokens 4096, *max_model_len 1024*"])
+    result.stdout.fnmatch_lines(
+        ["*E9*rival-*-small-tp2 / fake-*-small-tp2, single-stream*NO_BASELINE*"]
+    )
+    result.stdout.fnmatch_lines(
+        ["rival-llama-small-tp2: kv_cache_tokens 4096, *max_model_len 1024*"]
+    )
     launched = load(newest_run(pytester)).launches
     assert sorted(
-        f"{engine}-{model}-small-tp2" for engine in ("fake", "rival") for model in ("llama", "mixtral")
+        f"{engine}-{model}-small-tp2"
+        for engine in ("fake", "rival")
+        for model in ("llama", "mixtral")
     ) == sorted(launch.server for launch in launched)
-    assert {} == outcomes(project("-m", "cpu", "-k", "test_engine_over_engine_alone"))
+    assert {} == outcomes(
+        project("-m", "cpu", "-k", "test_engine_over_engine_alone")
+    )

@@ -1,6 +1,7 @@
 """Does a session go on where an earlier command was cut off, or asked for something else?
 
-Whole runs of pytest with the fake engine and a fake NVML, on a study of two small workloads.
+Whole runs of pytest with the fake engine and a fake NVML, on a study of two
+small workloads.
 """
 
 from __future__ import annotations
@@ -19,7 +20,14 @@ from perfgate.errors import Failure
 from perfgate.judge.baseline_store import Store
 from perfgate.results.schema import RESULTS_FILE, load
 from tests.support import fake_suite
-from tests.support.projects import DENSE, H200, MOE, outcomes, perfgate, verdicts
+from tests.support.projects import (
+    DENSE,
+    H200,
+    MOE,
+    outcomes,
+    perfgate,
+    verdicts,
+)
 
 pytest_plugins = ["pytester"]
 
@@ -35,7 +43,9 @@ def interrupted(pytester, *args: str, when) -> int:
             stdout=log,
             stderr=log,
             # A shell ignores it for what it starts in the background.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+            preexec_fn=lambda: signal.signal(
+                signal.SIGINT, signal.default_int_handler
+            ),
         )
     until = time.monotonic() + 120
     while process.poll() is None and time.monotonic() < until:
@@ -45,7 +55,9 @@ def interrupted(pytester, *args: str, when) -> int:
         except Failure:
             pass
         time.sleep(0.02)
-    assert process.poll() is None, (pytester.path / "interrupted.log").read_text()
+    assert process.poll() is None, (
+        pytester.path / "interrupted.log"
+    ).read_text()
     process.send_signal(signal.SIGINT)
     return process.wait(timeout=120)
 
@@ -53,7 +65,10 @@ def interrupted(pytester, *args: str, when) -> int:
 def in_the_middle_of(server: str, index: int, workload: str):
     """Whether that launch has a repetition and wants more."""
     return lambda results: (
-        any((row.server, row.launch, row.workload) == (server, index, workload) for row in results.measurements)
+        any(
+            (row.server, row.launch, row.workload) == (server, index, workload)
+            for row in results.measurements
+        )
         and not all(launch.measured for launch in results.launches)
     )
 
@@ -62,7 +77,9 @@ def test_a_command_that_was_cut_is_gone_on_with(gpus, pytester, tmp_path):
     """Cut in launch 2 of 3, the next command begins with launch 2; judged elsewhere, packed, it says the same."""
     options = (*H200, "-k", "test_long", "--launches", "3", "--run-dir", "run")
 
-    status = interrupted(pytester, *options, when=in_the_middle_of(DENSE, 1, "long"))
+    status = interrupted(
+        pytester, *options, when=in_the_middle_of(DENSE, 1, "long")
+    )
 
     cut = load(pytester.path / "run")
     assert (pytest.ExitCode.INTERRUPTED, False) == (status, cut.complete)
@@ -72,12 +89,18 @@ def test_a_command_that_was_cut_is_gone_on_with(gpus, pytester, tmp_path):
     result = gpus(*options, "--resume", "--baseline-record")
 
     whole = load(pytester.path / "run")
-    result.stdout.fnmatch_lines(["*1 launches kept of 2*", "*launch 2 of 3*", "*launch 3 of 3*"])
+    result.stdout.fnmatch_lines(
+        ["*1 launches kept of 2*", "*launch 2 of 3*", "*launch 3 of 3*"]
+    )
     result.stdout.fnmatch_lines(["time: * s in 2 commands: *"])
     assert cut.launches[0] == whole.launches[0]
     assert [0, 1, 2] == [launch.index for launch in whole.launches]
     assert [True] * 3 == [launch.measured for launch in whole.launches]
-    assert (True, cut.run_id, 2) == (whole.complete, whole.run_id, len(whole.sessions))
+    assert (True, cut.run_id, 2) == (
+        whole.complete,
+        whole.run_id,
+        len(whole.sessions),
+    )
     assert 4 == len(logs | {launch.start.log for launch in whole.launches})
     assert [3] == [row.launches for row in whole.verdicts]
 
@@ -88,16 +111,22 @@ def test_a_command_that_was_cut_is_gone_on_with(gpus, pytester, tmp_path):
     file.unlink()
     (pytester.path / "baselines").mkdir()
     for named in (packed.parent, packed):
-        judged = perfgate(pytester, "judge", str(named), "--baselines", "baselines")
+        judged = perfgate(
+            pytester, "judge", str(named), "--baselines", "baselines"
+        )
         judged.stdout.fnmatch_lines(["*NO_BASELINE*", "1 judged, 0 red*"])
-    accepted = perfgate(pytester, "accept", str(packed), "--baselines", "baselines")
+    accepted = perfgate(
+        pytester, "accept", str(packed), "--baselines", "baselines"
+    )
     assert 0 == accepted.ret, accepted.errlines
     assert ["PASSED"] == list(verdicts_again(pytester, tmp_path / "elsewhere"))
 
 
 def verdicts_again(pytester, run_dir) -> list[str]:
     """The outcome of each case as `perfgate judge` shows it."""
-    lines = perfgate(pytester, "judge", str(run_dir), "--baselines", "baselines").outlines
+    lines = perfgate(
+        pytester, "judge", str(run_dir), "--baselines", "baselines"
+    ).outlines
     return [line.split()[-1] for line in lines if line.strip().startswith("E1")]
 
 
@@ -115,9 +144,16 @@ def test_a_killed_command_keeps_its_launches(gpus, pytester):
 
     resumed = gpus(*options, "--resume")
 
-    resumed.stdout.fnmatch_lines([f"*{DENSE}: cut off * s after its launch, measured anew; *parts of its load by -k*"])
+    resumed.stdout.fnmatch_lines(
+        [
+            f"*{DENSE}: cut off * s after its launch, measured anew; *parts of its load by -k*"
+        ]
+    )
     launches = load(pytester.path / "run").launches
-    assert (before.start.pid, None) == (launches[0].start.pid, launches[0].start.stop)
+    assert (before.start.pid, None) == (
+        launches[0].start.pid,
+        launches[0].start.stop,
+    )
     assert launches[1].start.stop is not None
 
 
@@ -129,14 +165,23 @@ def test_another_selection_keeps_what_it_does_not_ask(gpus, pytester):
 
     results = load(pytester.path / "run")
     assert list(first.launches) == list(results.launches[:2])
-    assert [(DENSE, 0), (DENSE, 1), (MOE, 0)] == sorted((x.server, x.index) for x in results.launches)
+    assert [(DENSE, 0), (DENSE, 1), (MOE, 0)] == sorted(
+        (x.server, x.index) for x in results.launches
+    )
     assert 3 == len(results.verdicts) == len(results.cases)
 
 
 def test_parts_of_a_load_make_the_whole(gpus, pytester):
     """Where no command has time for all of it: a launch for each part, and the whole suite launches nothing more."""
     for part in ("test_closed", "test_long"):
-        gpus(*H200, "-k", part, "--run-dir", "run", *(["--resume"] if part == "test_long" else []))
+        gpus(
+            *H200,
+            "-k",
+            part,
+            "--run-dir",
+            "run",
+            *(["--resume"] if part == "test_long" else []),
+        )
     parts = load(pytester.path / "run").launches
 
     gpus(*H200, "--run-dir", "run", "--resume")
@@ -153,9 +198,19 @@ def test_a_further_launch_is_sent_what_is_missing_alone(gpus, pytester):
     gpus(*H200, "--run-dir", "run", "--resume")
 
     results = load(pytester.path / "run")
-    sent = [(row.server, row.launch, row.workload) for row in results.measurements]
-    assert [(DENSE, 0, "closed"), (DENSE, 1, "long"), (MOE, 0, "closed")] == sorted(sent)
-    assert ["memory_bytes" in launch.values for launch in results.launches if launch.server == DENSE] == [True, False]
+    sent = [
+        (row.server, row.launch, row.workload) for row in results.measurements
+    ]
+    assert [
+        (DENSE, 0, "closed"),
+        (DENSE, 1, "long"),
+        (MOE, 0, "closed"),
+    ] == sorted(sent)
+    assert [
+        "memory_bytes" in launch.values
+        for launch in results.launches
+        if launch.server == DENSE
+    ] == [True, False]
 
 
 def test_what_an_ended_command_measured_is_decided_by_the_next(gpus, pytester):
@@ -169,28 +224,48 @@ def test_what_an_ended_command_measured_is_decided_by_the_next(gpus, pytester):
     result = gpus(*H200, "-k", "test_long", "--run-dir", "run", "--resume")
 
     rows = load(pytester.path / "run").verdicts
-    assert then == {row.case: row.outcome for row in rows if row.test == "(measured by an earlier command)"}
+    assert then == {
+        row.case: row.outcome
+        for row in rows
+        if row.test == "(measured by an earlier command)"
+    }
     assert 3 == len(rows)
     result.stdout.no_fnmatch_line("*without a verdict*")
 
 
 def test_parts_of_the_suite_are_recorded_one_by_one(gpus, pytester):
     """Runs with -k, taken over with and without --only, make the baselines that the whole suite passes by."""
-    for name, words in (("one", "test_closed or test_ratio"), ("two", "test_long")):
+    for name, words in (
+        ("one", "test_closed or test_ratio"),
+        ("two", "test_long"),
+    ):
         gpus(*H200, "-k", words, "--baseline-record", "--run-dir", name)
         assert (pytester.path / name / "proposed-baselines").exists()
-    only = perfgate(pytester, "accept", "one", "--only", "*/closed/*", "--baselines", "baselines")
+    only = perfgate(
+        pytester,
+        "accept",
+        "one",
+        "--only",
+        "*/closed/*",
+        "--baselines",
+        "baselines",
+    )
     assert 0 == only.ret, only.errlines
     stored = {
         str(path.relative_to(pytester.path / "baselines"))
         for path in Store(pytester.path / "baselines").root.rglob("*.json")
     }
-    assert {f"h200x1/{DENSE}/closed.json", f"h200x1/{MOE}/closed.json"} <= stored
+    assert {
+        f"h200x1/{DENSE}/closed.json",
+        f"h200x1/{MOE}/closed.json",
+    } <= stored
     assert f"h200x1/{DENSE}/long.json" not in stored
     rest = perfgate(pytester, "accept", "two", "--baselines", "baselines")
     assert 0 == rest.ret, rest.errlines
 
     result = gpus(*H200, "--run-dir", "whole")
 
-    assert {"PASSED"} == set(verdicts(pytester.path / "whole").values()), result.stdout.str()
+    assert {"PASSED"} == set(verdicts(pytester.path / "whole").values()), (
+        result.stdout.str()
+    )
     assert 4 == outcomes(result)["passed"]

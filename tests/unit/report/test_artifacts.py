@@ -8,13 +8,20 @@ from tests.support.judged_runs import judged
 
 def test_step_summary_and_annotations(tmp_path):
     """In GitHub Actions the summary is appended to the step's; red cases are errors, undecided ones warnings."""
-    results, step = judged("REGRESSED", "PASSED", "INCONCLUSIVE"), tmp_path / "step.md"
+    results, step = (
+        judged("REGRESSED", "PASSED", "INCONCLUSIVE"),
+        tmp_path / "step.md",
+    )
     step.write_text("before\n")
     environment = {"GITHUB_STEP_SUMMARY": str(step), "GITHUB_ACTIONS": "true"}
-    told = written.write_safely(lambda: Report([results]), tmp_path / "run", environment)
+    told = written.write_safely(
+        lambda: Report([results]), tmp_path / "run", environment
+    )
 
     assert step.read_text().startswith("before\n## ✗ Red: 1 of 3")
-    assert ["::error", "::warning", "report:"] == [line.split()[0] for line in told]
+    assert ["::error", "::warning", "report:"] == [
+        line.split()[0] for line in told
+    ]
     assert "%0A  do:   look" in told[0]
     assert [] == summary.workflow_commands(results, {})
 
@@ -34,4 +41,7 @@ def test_ctrl_c_ends_the_drawing_alone(tmp_path):
 
     (line,) = written.write_safely(interrupted, tmp_path, {})
 
-    assert f"no report: KeyboardInterrupt (`perfgate report {tmp_path}` tries again)" == line
+    assert (
+        f"no report: KeyboardInterrupt (`perfgate report {tmp_path}` tries again)"
+        == line
+    )

@@ -13,19 +13,31 @@ from tests.support.judged_runs import judged
 
 def test_junit_has_a_case_for_each_metric():
     """One suite a server, one case a workload and metric, figures as properties, red ones failed."""
-    tree = ElementTree.fromstring(exports.junit(judged("REGRESSED", "PASSED", "INCONCLUSIVE")))
-    case = next(c for c in tree.iter("testcase") if c.find("failure") is not None)
+    tree = ElementTree.fromstring(
+        exports.junit(judged("REGRESSED", "PASSED", "INCONCLUSIVE"))
+    )
+    case = next(
+        c for c in tree.iter("testcase") if c.find("failure") is not None
+    )
     properties = {p.get("name"): p.get("value") for p in case.iter("property")}
 
-    assert ("3", "1", "1") == (tree.get("tests"), tree.get("failures"), tree.get("skipped"))
+    assert ("3", "1", "1") == (
+        tree.get("tests"),
+        tree.get("failures"),
+        tree.get("skipped"),
+    )
     assert "batch-1/output_throughput" == case.get("name")
-    assert ("1000", "1050", "tok/s") == tuple(properties[name] for name in ("value", "baseline", "unit"))
+    assert ("1000", "1050", "tok/s") == tuple(
+        properties[name] for name in ("value", "baseline", "unit")
+    )
 
 
 def test_pytest_benchmark_reads_our_data(tmp_path):
     """Its own compare and histogram work on two of our runs; a rate is seconds per token there."""
     for name in ("a", "b"):
-        (tmp_path / f"{name}.json").write_text(exports.pytest_benchmark(judged("PASSED", "PASSED")))
+        (tmp_path / f"{name}.json").write_text(
+            exports.pytest_benchmark(judged("PASSED", "PASSED"))
+        )
     command = [
         sys.executable,
         "-W",
@@ -37,10 +49,15 @@ def test_pytest_benchmark_reads_our_data(tmp_path):
         "b.json",
         "--histogram=hist",
     ]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     first = json.loads((tmp_path / "a.json").read_text())["benchmarks"][0]
 
     assert 0 == done.returncode, done.stderr
     assert "vllm-mixtral-8x7b-tp2/batch-1/output_throughput" in done.stdout
     assert list(tmp_path.glob("hist*.svg"))
-    assert (0.001, "s per token") == (pytest.approx(first["stats"]["median"]), first["extra_info"]["unit"])
+    assert (0.001, "s per token") == (
+        pytest.approx(first["stats"]["median"]),
+        first["extra_info"]["unit"],
+    )

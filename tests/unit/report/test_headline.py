@@ -13,48 +13,83 @@ from tests.support.judged_runs import judged
 
 def test_incomplete_required_run_is_red():
     """In required mode a case without a verdict is red, and counted."""
-    results = msgspec.structs.replace(judged("PASSED", "PASSED"), gate="required")
-    assert "Red: 1 of 1 judged cases passed; 1 without a verdict" == verdict_sentence(
-        msgspec.structs.replace(results, verdicts=results.verdicts[:1])
+    results = msgspec.structs.replace(
+        judged("PASSED", "PASSED"), gate="required"
+    )
+    assert (
+        "Red: 1 of 1 judged cases passed; 1 without a verdict"
+        == verdict_sentence(
+            msgspec.structs.replace(results, verdicts=results.verdicts[:1])
+        )
     )
 
 
 def test_a_server_that_could_not_be_had_is_red_and_named():
     """Its values are only reported here, so that no case is red: the run is, and says why before anything else."""
-    row = FailureRow(tried="launched it", seen="exited with status 1", remedy="use more GPUs", detail="its log")
+    row = FailureRow(
+        tried="launched it",
+        seen="exited with status 1",
+        remedy="use more GPUs",
+        detail="its log",
+    )
     results = judged("PASSED")
     results = msgspec.structs.replace(
-        results, cases=results.cases[:1], failures={"vllm-mixtral-small-tp2": row, "vllm-other-tp2": row}
+        results,
+        cases=results.cases[:1],
+        failures={"vllm-mixtral-small-tp2": row, "vllm-other-tp2": row},
     )
 
-    assert "Red: 1 of 1 judged cases passed; 2 servers failed to start" == verdict_sentence(results)
+    assert (
+        "Red: 1 of 1 judged cases passed; 2 servers failed to start"
+        == verdict_sentence(results)
+    )
     for text in (summary.markdown(results, None), build(Report([results]))):
-        assert "vllm-mixtral-small-tp2 failed to start: exited with status 1. To do: use more GPUs" in text
-    assert "::error title=vllm-mixtral-small-tp2 failed to start::exited with status 1. use more GPUs" in (
-        summary.workflow_commands(results, {"GITHUB_ACTIONS": "true"})
+        assert (
+            "vllm-mixtral-small-tp2 failed to start: exited with status 1. To do: use more GPUs"
+            in text
+        )
+    assert (
+        "::error title=vllm-mixtral-small-tp2 failed to start::exited with status 1. use more GPUs"
+        in (summary.workflow_commands(results, {"GITHUB_ACTIONS": "true"}))
     )
 
 
 def test_what_was_not_judged_is_not_green():
     """A run in which a case was not decided is neither red nor green at a desk, and one that judged nothing too."""
     results = judged("PASSED", "NO_BASELINE")
-    reported = tuple(msgspec.structs.replace(row, gate="report") for row in results.verdicts)
+    reported = tuple(
+        msgspec.structs.replace(row, gate="report") for row in results.verdicts
+    )
 
-    assert "Undecided: 1 of 2 judged cases passed; 1 NO_BASELINE" == verdict_sentence(results)
-    assert "Undecided: nothing was judged, 2 values report-only" == verdict_sentence(
-        msgspec.structs.replace(results, verdicts=reported)
+    assert (
+        "Undecided: 1 of 2 judged cases passed; 1 NO_BASELINE"
+        == verdict_sentence(results)
+    )
+    assert (
+        "Undecided: nothing was judged, 2 values report-only"
+        == verdict_sentence(msgspec.structs.replace(results, verdicts=reported))
     )
     assert "<h1>? Undecided" in build(Report([results]))
 
 
 def test_cases_of_which_the_same_was_seen_are_one_item():
     """Ten cases without a baseline are one thing to do, told once, with all their names; a regression stands alone."""
-    items = attention(judged("NO_BASELINE", "REGRESSED", "NO_BASELINE", "REGRESSED"))
+    items = attention(
+        judged("NO_BASELINE", "REGRESSED", "NO_BASELINE", "REGRESSED")
+    )
 
-    assert ["batch-8, output_throughput", "rate-2, output_throughput", "2 cases"] == [
-        item.title.partition(": ")[2].removeprefix("vllm mixtral-8x7b-tp2, ") for item in items
+    assert [
+        "batch-8, output_throughput",
+        "rate-2, output_throughput",
+        "2 cases",
+    ] == [
+        item.title.partition(": ")[2].removeprefix("vllm mixtral-8x7b-tp2, ")
+        for item in items
     ]
-    assert "batch-1, output_throughput; vllm mixtral-8x7b-tp2, rate-1, output_throughput" in items[-1].finding
+    assert (
+        "batch-1, output_throughput; vllm mixtral-8x7b-tp2, rate-1, output_throughput"
+        in items[-1].finding
+    )
     assert "look" == items[-1].advice
     assert 2 == len(items[-1].messages)
 
@@ -67,4 +102,7 @@ def test_drift_is_counted(tmp_path):
     store.find = lambda case, label: recorded
     text = build(Report([results], store))
 
-    assert '<th scope="row">driver</th><td>590.9</td><td>580.1</td><td>1</td>' in text
+    assert (
+        '<th scope="row">driver</th><td>590.9</td><td>580.1</td><td>1</td>'
+        in text
+    )

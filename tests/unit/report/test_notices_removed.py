@@ -18,5 +18,8 @@ def test_removed_files_are_in_the_notices():
 
     (line,) = notices.removed(results)
 
-    assert f"{m.MOE.key}, launch 1: removed after the server ended: 1 socket" == line
+    assert (
+        f"{m.MOE.key}, launch 1: removed after the server ended: 1 socket"
+        == line
+    )
     assert line in notices.important(results)

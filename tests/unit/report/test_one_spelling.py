@@ -19,9 +19,13 @@ RUN = ROOT / "docs" / "runs" / "h200x1-planted" / "eager" / "01"
 @pytest.fixture(scope="module")
 def results():
     """A run of eight regressions, the first of which has an awkward value."""
-    judged = run_status.judged_again(schema.load(RUN), Store(ROOT / "baselines"))
+    judged = run_status.judged_again(
+        schema.load(RUN), Store(ROOT / "baselines")
+    )
     first, *others = run_status.ordered(judged)
-    awkward = msgspec.structs.replace(first, value=9999.6, baseline=1234.5, change=0.00004)
+    awkward = msgspec.structs.replace(
+        first, value=9999.6, baseline=1234.5, change=0.00004
+    )
     return msgspec.structs.replace(judged, verdicts=(awkward, *others))
 
 
@@ -30,7 +34,9 @@ def texts(results):
     """Every place that prints the run's numbers."""
     return {
         "table": terminal.table(results, 200, terminal=False),
-        "messages": "\n".join(verdict_text.render(row) for row in results.verdicts),
+        "messages": "\n".join(
+            verdict_text.render(row) for row in results.verdicts
+        ),
         "summary": summary.markdown(results, None),
         "page": page.build(page.Report([results])),
         "junit": exports.junit(results),
@@ -56,12 +62,20 @@ def test_failures_of_junit_read_as_the_message(results, texts):
     """The text of a failure is the message."""
     for row in results.verdicts:
         if row.gate == "hard" and row.outcome == "REGRESSED":
-            assert f", {row.metric}: {verdict_text.value(row)}, " in texts["junit"]
+            assert (
+                f", {row.metric}: {verdict_text.value(row)}, " in texts["junit"]
+            )
 
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [(9999.6, "10,000"), (1234.5, "1,234"), (999.96, "1,000"), (999.94, "999.9"), (0.0123456, "0.01235")],
+    [
+        (9999.6, "10,000"),
+        (1234.5, "1,234"),
+        (999.96, "1,000"),
+        (999.94, "999.9"),
+        (0.0123456, "0.01235"),
+    ],
 )
 def test_labels_of_figures_read_as_the_message(value, expected):
     """Figures label their numbers by the same function."""

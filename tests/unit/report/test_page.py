@@ -25,12 +25,19 @@ def page():
 def test_page_stands_alone(page):
     """The page needs nothing from outside and is small."""
     assert len(page.encode()) < MOST_BYTES
-    assert [] == [word for word in ("<link", "src=", "@import", "http://cdn", "url(http") if word in page]
+    assert [] == [
+        word
+        for word in ("<link", "src=", "@import", "http://cdn", "url(http")
+        if word in page
+    ]
 
 
 def test_page_says_it_in_words(page):
     """The headline, the change beside the noise, and what to do stand in the page; what is quoted is escaped."""
-    assert "<h1>✗ Red: 1 of 3 judged cases passed; 1 INCONCLUSIVE, 1 REGRESSED</h1>" in page
+    assert (
+        "<h1>✗ Red: 1 of 3 judged cases passed; 1 INCONCLUSIVE, 1 REGRESSED</h1>"
+        in page
+    )
     assert "-5.0 % (slower), 3.2x the noise" in page
     assert "<b>To do:</b> look" in page
     assert "&lt;less&gt; &amp; REGRESSED" in page
@@ -44,9 +51,13 @@ def test_every_figure_has_a_text_alternative(page):
     assert len(svgs) >= 10
     assert len(ids) == len(set(ids))
     for svg in svgs:
-        title, description = svg.split('aria-labelledby="')[1].split('"')[0].split()
+        title, description = (
+            svg.split('aria-labelledby="')[1].split('"')[0].split()
+        )
         assert f'<title id="{title}">' in svg
-        assert len(svg.split(f'<desc id="{description}">')[1].split("<")[0]) > 20
+        assert (
+            len(svg.split(f'<desc id="{description}">')[1].split("<")[0]) > 20
+        )
 
 
 def test_drawings_follow_the_theme(page):
@@ -57,7 +68,10 @@ def test_drawings_follow_the_theme(page):
 
 def test_what_a_run_lacks_is_said(page):
     """A figure without data is left out with its reason."""
-    assert "<b>Expert load</b> is left out: this run has no count of the tokens that each expert got." in page
+    assert (
+        "<b>Expert load</b> is left out: this run has no count of the tokens that each expert got."
+        in page
+    )
     assert "no history of two runs or more was given" in page
 
 
@@ -71,9 +85,14 @@ def test_a_run_that_measured_nothing_has_a_page():
 
 def test_two_runs_stand_side_by_side():
     """The table has a column for each run and the change between them; the last one is in question."""
-    before, after = judged("PASSED", run_id="20260601-120000-1"), judged("REGRESSED", run_id="20260602-120000-1")
+    before, after = (
+        judged("PASSED", run_id="20260601-120000-1"),
+        judged("REGRESSED", run_id="20260602-120000-1"),
+    )
     worse = msgspec.structs.replace(after.verdicts[0], value=900.0)
-    text = build(Report([before, msgspec.structs.replace(after, verdicts=(worse,))]))
+    text = build(
+        Report([before, msgspec.structs.replace(after, verdicts=(worse,))])
+    )
 
     assert "last vs first" in text
     assert "-10.0 % (slower)" in text
@@ -83,8 +102,18 @@ def test_two_runs_stand_side_by_side():
 def test_a_page_that_grows_too_large_says_what_it_leaves_out():
     """Beyond its limit the messages of passed cases go, never those of failed ones."""
     results = judged("PASSED", "REGRESSED")
-    long = msgspec.structs.replace(results.verdicts[0], summary="x" * MOST_BYTES)
-    text = build(Report([msgspec.structs.replace(results, verdicts=(long, results.verdicts[1]))]))
+    long = msgspec.structs.replace(
+        results.verdicts[0], summary="x" * MOST_BYTES
+    )
+    text = build(
+        Report(
+            [
+                msgspec.structs.replace(
+                    results, verdicts=(long, results.verdicts[1])
+                )
+            ]
+        )
+    )
 
     assert len(text.encode()) < MOST_BYTES
     assert "leaves out the details" in text
@@ -93,7 +122,10 @@ def test_a_page_that_grows_too_large_says_what_it_leaves_out():
 
 def test_model_that_left_the_catalogue_is_shown_without_arithmetic():
     """A run that was recorded with another catalogue still has its page."""
-    load = Load(server=msgspec.structs.replace(m.MOE, model="mixtral-gone"), workload=EIGHT)
+    load = Load(
+        server=msgspec.structs.replace(m.MOE, model="mixtral-gone"),
+        workload=EIGHT,
+    )
 
     assert "mixtral-gone" in build(Report([m.run({load: values()}, [])]))
 
@@ -101,10 +133,25 @@ def test_model_that_left_the_catalogue_is_shown_without_arithmetic():
 def test_beside_a_base_build():
     """Where base and candidate were launched in turn the page names them, and draws the base's launches."""
     case = m.THROUGHPUT
-    loads = {m.MOE_LOAD: {"output_throughput": [950.0] * 3}, case.base.of: {"output_throughput": [1000.0] * 3}}
-    results = msgspec.structs.replace(m.run(loads, [case]), against={"vllm": "/opt/base/bin/python3"}, mode="paired")
-    rows = tuple(verdict.row(case, "t") for verdict in gate.judge_run(results, Store(Path("none"))))
-    text = build(Report([msgspec.structs.replace(results, verdicts=rows)], Store(Path("none"))))
+    loads = {
+        m.MOE_LOAD: {"output_throughput": [950.0] * 3},
+        case.base.numerator: {"output_throughput": [1000.0] * 3},
+    }
+    results = msgspec.structs.replace(
+        m.run(loads, [case]),
+        base_builds={"vllm": "/opt/base/bin/python3"},
+        mode="paired",
+    )
+    rows = tuple(
+        verdict.row(case, "t")
+        for verdict in gate.judge_run(results, Store(Path("none")))
+    )
+    text = build(
+        Report(
+            [msgspec.structs.replace(results, verdicts=rows)],
+            Store(Path("none")),
+        )
+    )
 
     assert "Ticks: the launches of the base build." in text
     assert "-5.0 % (slower)" in text
@@ -114,15 +161,28 @@ def test_beside_a_base_build():
 def test_where_the_time_went_is_shown():
     """In the summary and on the page: the suite's own share, and each step of the servers' starts."""
     results = judged("PASSED")
-    steps = (PhaseTime(name="loading weights", at_s=4.0, line=""), PhaseTime(name="compiling", at_s=10.0, line=""))
+    steps = (
+        PhaseTime(name="loading weights", at_s=4.0, line=""),
+        PhaseTime(name="compiling", at_s=10.0, line=""),
+    )
     first, *others = results.launches
-    started = msgspec.structs.replace(first, start=msgspec.structs.replace(first.start, phases=steps, ready_s=50.0))
-    session = Session(started_unix_s=0.0, seen_unix_s=100.0, start_s=50.0, load_s=46.0)
-    results = msgspec.structs.replace(results, launches=(started, *others), sessions=(session,))
+    started = msgspec.structs.replace(
+        first,
+        start=msgspec.structs.replace(first.start, phases=steps, ready_s=50.0),
+    )
+    session = Session(
+        started_unix_s=0.0, seen_unix_s=100.0, start_s=50.0, load_s=46.0
+    )
+    results = msgspec.structs.replace(
+        results, launches=(started, *others), sessions=(session,)
+    )
 
     text, page = summary.markdown(results, None), build(Report([results]))
 
-    assert "Time: 100 s: servers' start 50 s, load 46 s, the suite itself 4 s, 4.0 %" in text
+    assert (
+        "Time: 100 s: servers' start 50 s, load 46 s, the suite itself 4 s, 4.0 %"
+        in text
+    )
     assert f"| {first.server} | compiling | 40.0 | - |" in text
     assert "the suite itself 4 s, 4.0 %" in page
     assert "<td>compiling</td><td>40.0</td><td>-</td>" in page

@@ -11,17 +11,28 @@ from perfgate.report.page import Report, build
 from tests.support.judged_runs import judged
 from tests.unit.report.figures.test_sparse import with_routing
 
-BROWSER = os.environ.get("PERFGATE_BROWSER") or shutil.which("chromium") or shutil.which("chromium-browser")
+BROWSER = (
+    os.environ.get("PERFGATE_BROWSER")
+    or shutil.which("chromium")
+    or shutil.which("chromium-browser")
+)
 
 
 @pytest.fixture(scope="module")
 def browser():
     """Chromium without a window."""
     if BROWSER is None:
-        pytest.skip("no chromium on PATH: install one, or name one by PERFGATE_BROWSER")
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright, which drives the browser")
+        pytest.skip(
+            "no chromium on PATH: install one, or name one by PERFGATE_BROWSER"
+        )
+    playwright = pytest.importorskip(
+        "playwright.sync_api",
+        reason="needs playwright, which drives the browser",
+    )
     with playwright.sync_playwright() as driver:
-        running = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        running = driver.chromium.launch(
+            executable_path=BROWSER, args=["--no-sandbox"]
+        )
         yield running
         running.close()
 
@@ -29,10 +40,28 @@ def browser():
 @pytest.fixture(scope="module")
 def file(tmp_path_factory):
     """A page of two runs with trends and maps of experts, on disk."""
-    runs = [with_routing(judged("REGRESSED", "PASSED", "INCONCLUSIVE", run_id=f"2026060{n}-120000-1")) for n in (1, 2)]
-    entries = tuple(entry for run in runs for entry in entries_of(run) if entry.case == run.cases[0].id)
+    runs = [
+        with_routing(
+            judged(
+                "REGRESSED",
+                "PASSED",
+                "INCONCLUSIVE",
+                run_id=f"2026060{n}-120000-1",
+            )
+        )
+        for n in (1, 2)
+    ]
+    entries = tuple(
+        entry
+        for run in runs
+        for entry in entries_of(run)
+        if entry.case == run.cases[0].id
+    )
     path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(build(Report(runs, history={runs[0].cases[0].id: Trend(entries)})), encoding="utf-8")
+    path.write_text(
+        build(Report(runs, history={runs[0].cases[0].id: Trend(entries)})),
+        encoding="utf-8",
+    )
     return path
 
 
@@ -40,11 +69,25 @@ def file(tmp_path_factory):
 def page(browser, file, request):
     """The page in a window; errors of its script and requests that leave the disk are collected."""
     width, scheme = getattr(request, "param", (1280, "light"))
-    window = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    window = browser.new_page(
+        viewport={"width": width, "height": 800}, color_scheme=scheme
+    )
     window.troubles = []
     window.on("pageerror", lambda error: window.troubles.append(str(error)))
-    window.on("console", lambda said: window.troubles.append(said.text) if said.type == "error" else None)
-    window.on("request", lambda asked: None if asked.url.startswith("file:") else window.troubles.append(asked.url))
+    window.on(
+        "console",
+        lambda said: (
+            window.troubles.append(said.text) if said.type == "error" else None
+        ),
+    )
+    window.on(
+        "request",
+        lambda asked: (
+            None
+            if asked.url.startswith("file:")
+            else window.troubles.append(asked.url)
+        ),
+    )
     window.goto(file.as_uri())
     yield window
     assert [] == window.troubles
@@ -53,7 +96,10 @@ def page(browser, file, request):
 
 def first_cells(page, column=0):
     """Texts of a column, of the rows that are shown."""
-    return [row.locator("td").nth(column).inner_text() for row in page.locator("#cases tbody tr:visible").all()]
+    return [
+        row.locator("td").nth(column).inner_text()
+        for row in page.locator("#cases tbody tr:visible").all()
+    ]
 
 
 def test_rows_are_sorted_by_keyboard(page):
@@ -63,9 +109,15 @@ def test_rows_are_sorted_by_keyboard(page):
     before = first_cells(page)
     button.focus()
     page.keyboard.press("Enter")
-    assert ("ascending", before) == (head.get_attribute("aria-sort"), first_cells(page))
+    assert ("ascending", before) == (
+        head.get_attribute("aria-sort"),
+        first_cells(page),
+    )
     page.keyboard.press("Enter")
-    assert ("descending", before[::-1]) == (head.get_attribute("aria-sort"), first_cells(page))
+    assert ("descending", before[::-1]) == (
+        head.get_attribute("aria-sort"),
+        first_cells(page),
+    )
 
 
 def test_rows_are_filtered(page):
@@ -85,21 +137,28 @@ def test_figures_have_names_and_descriptions(page):
     assert drawings.count() == page.get_by_role("img").count()
     assert drawings.count() == page.get_by_role("figure").count()
     assert (
-        2 == page.get_by_role("img", name="Expert load: vllm-mixtral-8x7b-tp2-routing, routing").count()
+        2
+        == page.get_by_role(
+            "img", name="Expert load: vllm-mixtral-8x7b-tp2-routing, routing"
+        ).count()
     )  # one for each run
     details = page.locator("figure details").first
     details.locator("summary").click()
     assert details.locator("table").is_visible()
 
 
-@pytest.mark.parametrize("page", [(390, "dark"), (390, "light"), (1280, "dark")], indirect=True)
+@pytest.mark.parametrize(
+    "page", [(390, "dark"), (390, "light"), (1280, "dark")], indirect=True
+)
 def test_nothing_is_wider_than_the_screen(page):
     """On a phone and on a desk, in dark and in light, nobody scrolls sideways."""
     width = page.evaluate("document.documentElement.scrollWidth")
     assert width == page.viewport_size["width"]
 
 
-@pytest.mark.parametrize("page", [(1280, "dark"), (1280, "light")], indirect=True)
+@pytest.mark.parametrize(
+    "page", [(1280, "dark"), (1280, "light")], indirect=True
+)
 def test_text_stands_out(page):
     """Text of the page and of the drawings has a contrast of 4.5 to its background, in dark and in light."""
     contrast = page.evaluate(

@@ -14,31 +14,53 @@ from tests.support import builders as m
 def run(run_id="20260601-120000-1", **how):
     """Both servers, launched twice; each repetition took 4 s, each start 50 s."""
     values = {
-        m.MOE_LOAD: {"output_throughput": [3000.0, 3010.0], "itl_median_ms": [10.0, 10.0]},
+        m.MOE_LOAD: {
+            "output_throughput": [3000.0, 3010.0],
+            "itl_median_ms": [10.0, 10.0],
+        },
         m.DENSE_LOAD: {"output_throughput": [9000.0, 9010.0]},
     }
     return m.run(values, [m.THROUGHPUT, m.ITL, m.RATIO], run_id, **how)
 
 
-@pytest.mark.parametrize(("launches", "is_pair", "count"), [(1, False, 1), (3, False, 3), (1, True, 6), (4, True, 8)])
-def test_what_a_launch_took_is_read_from_an_earlier_run(launches, is_pair, count):
+@pytest.mark.parametrize(
+    ("launches", "is_pair", "count"),
+    [(1, False, 1), (3, False, 3), (1, True, 6), (4, True, 8)],
+)
+def test_what_a_launch_took_is_read_from_an_earlier_run(
+    launches, is_pair, count
+):
     """Start and loads of the first whole launch that was sent all of them; of pairs both builds count."""
     rows = preview.servers([m.THROUGHPUT, m.RATIO], launches, is_pair, [run()])
 
     # A start of 50 s and three repetitions of 4 s.
-    assert [(m.MOE.key, count, 62.0), (m.DENSE.key, count, 62.0)] == [(r.key, r.launches, r.seconds) for r in rows]
-    assert f"in all: {2 * count * 62 / 60:.0f} min" in preview.told(rows, {}, 100)
+    assert [(m.MOE.key, count, 62.0), (m.DENSE.key, count, 62.0)] == [
+        (r.key, r.launches, r.seconds) for r in rows
+    ]
+    assert f"in all: {2 * count * 62 / 60:.0f} min" in preview.told(
+        rows, {}, 100
+    )
 
 
 def test_what_no_run_tells_is_not_known():
     """A load that no launch was sent, or only one that was cut off: no guess is made."""
     cut = run()
     cut = msgspec.structs.replace(
-        cut, launches=tuple(msgspec.structs.replace(launch, measured=False) for launch in cut.launches)
+        cut,
+        launches=tuple(
+            msgspec.structs.replace(launch, measured=False)
+            for launch in cut.launches
+        ),
     )
-    burst = msgspec.structs.replace(m.THROUGHPUT, of=msgspec.structs.replace(m.MOE_LOAD, workload=m.BURST))
+    burst = msgspec.structs.replace(
+        m.THROUGHPUT,
+        numerator=msgspec.structs.replace(m.MOE_LOAD, workload=m.BURST),
+    )
 
-    rows = [*preview.servers([burst], 1, False, [run()]), *preview.servers([m.THROUGHPUT], 1, False, [cut])]
+    rows = [
+        *preview.servers([burst], 1, False, [run()]),
+        *preview.servers([m.THROUGHPUT], 1, False, [cut]),
+    ]
 
     assert [None, None] == [row.seconds for row in rows]
     assert "in all: not known" in preview.told(rows, {}, 100)
@@ -47,15 +69,21 @@ def test_what_no_run_tells_is_not_known():
 def test_only_runs_of_such_hardware_tell(tmp_path):
     """The newest first; other machines, pairs of builds and what cannot be read are left out."""
     for number, how in enumerate(({}, {}, {"machine": m.hardware("h100")})):
-        rundata.save(run(f"2026060{number + 1}-120000-1", **how), tmp_path / str(number))
-    pair = msgspec.structs.replace(run("20260604-120000-1"), against={"vllm": "/base"})
+        rundata.save(
+            run(f"2026060{number + 1}-120000-1", **how), tmp_path / str(number)
+        )
+    pair = msgspec.structs.replace(
+        run("20260604-120000-1"), base_builds={"vllm": "/base"}
+    )
     rundata.save(pair, tmp_path / "3")
     (tmp_path / "4").mkdir()
     (tmp_path / "4" / rundata.RESULTS_FILE).write_text("{")
 
     found = list(preview.earlier_runs(tmp_path, m.hardware()))
 
-    assert ["20260602-120000-1", "20260601-120000-1"] == [each.run_id for each in found]
+    assert ["20260602-120000-1", "20260601-120000-1"] == [
+        each.run_id for each in found
+    ]
 
 
 def test_which_losses_are_caught(tmp_path):
@@ -64,13 +92,24 @@ def test_which_losses_are_caught(tmp_path):
     folders = []
     for number, factor in enumerate(m.QUIET, 1):
         values = {m.MOE_LOAD: {"output_throughput": [3000.0 * factor]}}
-        rundata.save(m.run(values, [m.THROUGHPUT], f"202606{number:02}-120000-1"), tmp_path / str(number))
+        rundata.save(
+            m.run(values, [m.THROUGHPUT], f"202606{number:02}-120000-1"),
+            tmp_path / str(number),
+        )
         folders.append(tmp_path / str(number))
     accept(folders, store, Choice(), env={})
     tail = msgspec.structs.replace(m.TTFT_P99, metric="itl_p99_ms")
 
     for machine in (m.hardware(), m.hardware("cpu")):
-        caught = preview.promises([m.THROUGHPUT, m.ITL, tail], store, machine, "h200")
+        caught = preview.promises(
+            [m.THROUGHPUT, m.ITL, tail], store, machine, "h200"
+        )
 
-        assert {"established": [0.02]} == {state: pytest.approx(v) for state, v in caught["output_throughput"].items()}
-        assert (["nothing recorded"], ["only reported"]) == (list(caught["itl_median_ms"]), list(caught["itl_p99_ms"]))
+        assert {"established": [0.02]} == {
+            state: pytest.approx(v)
+            for state, v in caught["output_throughput"].items()
+        }
+        assert (["nothing recorded"], ["only reported"]) == (
+            list(caught["itl_median_ms"]),
+            list(caught["itl_p99_ms"]),
+        )

@@ -15,7 +15,11 @@ def test_summary_is_cut_with_a_sentence():
 
 def test_a_cut_leaves_nothing_open():
     """Where a cut falls into a quoted message that ends first, so that the sentence is read."""
-    text = "<details><summary>all</summary>\n\n```\n" + "line\n" * 1000 + "```\n\n</details>\n"
+    text = (
+        "<details><summary>all</summary>\n\n```\n"
+        + "line\n" * 1000
+        + "```\n\n</details>\n"
+    )
     cut = summary.fitted(text, 500)
 
     assert 2 == cut.count("```")

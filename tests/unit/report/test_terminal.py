@@ -13,21 +13,35 @@ from perfgate.report import verdict_text
 from perfgate.results.schema import RunResults
 from perfgate.results.verdict import Outcome, Verdict
 
-SPARSE = ServerConfig(engine="vllm", model="mixtral-small", tensor_parallel_size=2)
+SPARSE = ServerConfig(
+    engine="vllm", model="mixtral-small", tensor_parallel_size=2
+)
 DENSE = msgspec.structs.replace(SPARSE, model="llama-small")
 CLOSED = Workload(name="closed-c16", num_prompts=48, max_concurrency=16)
 ALONE = Workload(name="single-stream", num_prompts=4, max_concurrency=1)
 
 
-def case(of, over=None, metric="output_throughput", gate="hard"):
+def case(of, denominator=None, metric="output_throughput", gate="hard"):
     """A case of loads that are (server, workload) pairs."""
-    loads = [None if pair is None else Load(server=pair[0], workload=pair[1]) for pair in (of, over)]
-    return Case(experiment="E1", metric=metric, of=loads[0], over=loads[1], gate=gate)
+    loads = [
+        None if pair is None else Load(server=pair[0], workload=pair[1])
+        for pair in (of, denominator)
+    ]
+    return Case(
+        experiment="E1",
+        metric=metric,
+        numerator=loads[0],
+        denominator=loads[1],
+        gate=gate,
+    )
 
 
 def results(*outcomes):
     """A run with one case for each (outcome, gate)."""
-    cases = [case((SPARSE, msgspec.structs.replace(CLOSED, name=f"w{n}"))) for n in range(len(outcomes))]
+    cases = [
+        case((SPARSE, msgspec.structs.replace(CLOSED, name=f"w{n}")))
+        for n in range(len(outcomes))
+    ]
     rows = [
         Verdict(
             case=c.id,
@@ -42,7 +56,9 @@ def results(*outcomes):
             baseline=100.0,
             change=-0.05,
         )
-        for n, (c, (outcome, gate)) in enumerate(zip(cases, outcomes, strict=True))
+        for n, (c, (outcome, gate)) in enumerate(
+            zip(cases, outcomes, strict=True)
+        )
     ]
     return RunResults(
         run_id="r",
@@ -60,8 +76,16 @@ def results(*outcomes):
     [
         ((SPARSE, CLOSED), None, "vllm mixtral-small-tp2, closed-c16"),
         ((SPARSE, None), None, "vllm mixtral-small-tp2, launch"),
-        ((DENSE, CLOSED), (SPARSE, CLOSED), "vllm llama-small-tp2 / mixtral-small-tp2, closed-c16"),
-        ((SPARSE, CLOSED), (SPARSE, ALONE), "vllm mixtral-small-tp2, closed-c16 / single-stream"),
+        (
+            (DENSE, CLOSED),
+            (SPARSE, CLOSED),
+            "vllm llama-small-tp2 / mixtral-small-tp2, closed-c16",
+        ),
+        (
+            (SPARSE, CLOSED),
+            (SPARSE, ALONE),
+            "vllm mixtral-small-tp2, closed-c16 / single-stream",
+        ),
         (
             (msgspec.structs.replace(SPARSE, engine="sglang"), CLOSED),
             (SPARSE, CLOSED),
@@ -76,18 +100,35 @@ def test_what_is_measured_is_named(of, over, words):
 
 def test_what_needs_attention_comes_first():
     """Regressions stand at the top and reported rows at the bottom."""
-    run = results(("PASSED", "hard"), ("REGRESSED", "report"), ("NO_BASELINE", "hard"), ("REGRESSED", "hard"))
-    lines = [line for line in report.table(run, 150, terminal=False).splitlines() if " w" in line]
+    run = results(
+        ("PASSED", "hard"),
+        ("REGRESSED", "report"),
+        ("NO_BASELINE", "hard"),
+        ("REGRESSED", "hard"),
+    )
+    lines = [
+        line
+        for line in report.table(run, 150, terminal=False).splitlines()
+        if " w" in line
+    ]
 
-    assert ["w3", "w2", "w0", "w1"] == [name for line in lines for name in line.split() if name.startswith("w")]
+    assert ["w3", "w2", "w0", "w1"] == [
+        name for line in lines for name in line.split() if name.startswith("w")
+    ]
     assert "REGRESSED (report-only)" in lines[-1]
 
 
 def test_change_is_told_in_words():
     """The change is told as what it means for the metric; beside the noise where that is known."""
-    assert "-5.0 % (slower)" in report.table(results(("PASSED", "hard")), 150, terminal=False)
-    row = msgspec.structs.replace(results(("PASSED", "hard")).verdicts[0], noise=0.02, change=0.062)
-    latency, ratio = (msgspec.structs.replace(row, unit=unit) for unit in ("ms", "x"))
+    assert "-5.0 % (slower)" in report.table(
+        results(("PASSED", "hard")), 150, terminal=False
+    )
+    row = msgspec.structs.replace(
+        results(("PASSED", "hard")).verdicts[0], noise=0.02, change=0.062
+    )
+    latency, ratio = (
+        msgspec.structs.replace(row, unit=unit) for unit in ("ms", "x")
+    )
 
     assert "+6.2 % (faster), 3.0x the noise" == verdict_text.change(row)
     assert "+6.2 % (slower), 3.0x the noise" == verdict_text.change(latency)
@@ -99,7 +140,10 @@ def test_quiet_when_all_is_well():
     well = results(*[("PASSED", "hard")] * 30, ("PASSED", "report"))
     ill = results(*[("PASSED", "hard")] * 30, ("REGRESSED", "hard"))
 
-    assert "not shown: 30 passed, 1 report-only (-v and the report show all)" == report.table(well, 150, False, False)
+    assert (
+        "not shown: 30 passed, 1 report-only (-v and the report show all)"
+        == report.table(well, 150, False, False)
+    )
     assert 1 == report.table(ill, 150, False, False).count("REGRESSED")
     assert 30 == report.table(well, 150, False, True).count("PASSED") - 1
 
@@ -108,7 +152,10 @@ def test_table_folds_at_a_terminal_and_not_in_a_log():
     """A terminal gets rows of its own width, a log rows on one line."""
     run = results(("REGRESSED", "hard"), ("PASSED", "hard"))
 
-    folded = [Text.from_ansi(line).cell_len for line in report.table(run, 110, terminal=True).splitlines()]
+    folded = [
+        Text.from_ansi(line).cell_len
+        for line in report.table(run, 110, terminal=True).splitlines()
+    ]
     log = report.table(run, 80, terminal=False).splitlines()
 
     assert max(folded) <= 110
@@ -117,28 +164,52 @@ def test_table_folds_at_a_terminal_and_not_in_a_log():
 
 def test_only_judged_cases_are_explained():
     """Messages are those of judged cases that did not simply pass; improvements are told by themselves too."""
-    run = results(("PASSED", "hard"), ("REGRESSED", "report"), ("IMPROVED", "hard"), ("REGRESSED", "hard"))
+    run = results(
+        ("PASSED", "hard"),
+        ("REGRESSED", "report"),
+        ("IMPROVED", "hard"),
+        ("REGRESSED", "hard"),
+    )
 
-    headings = ["REGRESSED: vllm mixtral-small-tp2, w3", "IMPROVED: vllm mixtral-small-tp2, w2"]
-    assert headings == [text.partition(", output")[0] for text in report.attention(run)]
-    assert headings[1:] == [text.partition(", output")[0] for text in report.improvements(run)]
+    headings = [
+        "REGRESSED: vllm mixtral-small-tp2, w3",
+        "IMPROVED: vllm mixtral-small-tp2, w2",
+    ]
+    assert headings == [
+        text.partition(", output")[0] for text in report.attention(run)
+    ]
+    assert headings[1:] == [
+        text.partition(", output")[0] for text in report.improvements(run)
+    ]
 
 
 def test_cases_of_which_nothing_is_recorded_are_told_together():
     """One message with their number, and what to do once."""
     nothing = results(*[("NO_BASELINE", "hard")] * 3)
-    rows = [msgspec.structs.replace(row, summary="nothing", advice="record it") for row in nothing.verdicts]
-    assert ["NO_BASELINE: 3 cases: nothing\n  do:   record it"] == report.attention(
+    rows = [
+        msgspec.structs.replace(row, summary="nothing", advice="record it")
+        for row in nothing.verdicts
+    ]
+    assert [
+        "NO_BASELINE: 3 cases: nothing\n  do:   record it"
+    ] == report.attention(
         msgspec.structs.replace(nothing, verdicts=tuple(rows))
     )
 
 
 def test_headline_counts():
     """The headline counts judged, red, undecided, reported and missing cases."""
-    run = results(("PASSED", "hard"), ("NO_BASELINE", "hard"), ("PASSED", "report"))
+    run = results(
+        ("PASSED", "hard"), ("NO_BASELINE", "hard"), ("PASSED", "report")
+    )
 
-    assert "2 judged, 0 red, 1 undecided, 1 report-only" == report.headline(run, required=False, missing=0)
-    assert "2 judged, 1 red, 1 report-only, 1 without a verdict" == report.headline(run, True, 1)
+    assert "2 judged, 0 red, 1 undecided, 1 report-only" == report.headline(
+        run, required=False, missing=0
+    )
+    assert (
+        "2 judged, 1 red, 1 report-only, 1 without a verdict"
+        == report.headline(run, True, 1)
+    )
 
 
 def run_of(*failed):
@@ -148,17 +219,29 @@ def run_of(*failed):
         "dense": case((DENSE, CLOSED)),
         "ratio": case((DENSE, CLOSED), (SPARSE, CLOSED)),
     }
-    rows = results(*[("REGRESSED" if name in failed else "PASSED", "hard") for name in cases]).verdicts
+    rows = results(
+        *[
+            ("REGRESSED" if name in failed else "PASSED", "hard")
+            for name in cases
+        ]
+    ).verdicts
     rows = tuple(
-        msgspec.structs.replace(row, case=c.id, moved="denominator" if c.over else None)
+        msgspec.structs.replace(
+            row, case=c.id, moved="denominator" if c.denominator else None
+        )
         for row, c in zip(rows, cases.values(), strict=True)
     )
-    return msgspec.structs.replace(results(), cases=tuple(cases.values()), verdicts=rows)
+    return msgspec.structs.replace(
+        results(), cases=tuple(cases.values()), verdicts=rows
+    )
 
 
 def test_what_all_failures_share_is_said():
     """Failures of one server alone are told in one sentence; a ratio counts for the side that moved."""
-    told = "All 2 failures are on vllm-mixtral-small-tp2; the 1 judged case without it did not fail."
+    told = (
+        "All 2 failures are on vllm-mixtral-small-tp2; the 1 judged case "
+        "without it did not fail."
+    )
     assert told == report.in_common(run_of("sparse", "ratio"))
     assert "" == report.in_common(run_of("sparse", "dense", "ratio"))
     assert "" == report.in_common(run_of("ratio"))

@@ -16,7 +16,12 @@ from perfgate.results import schema
 
 ROOT = Path(__file__).resolve().parents[3]
 # Regressions of one server; two builds in pairs; nothing recorded; some cases invalid.
-RUNS = ("h200x1-planted/eager/01", "h100x1-pairs/delay", "h100x2-20261125a", "h200x2-20261128a")
+RUNS = (
+    "h200x1-planted/eager/01",
+    "h100x1-pairs/delay",
+    "h100x2-20261125a",
+    "h200x2-20261128a",
+)
 
 
 def nonsense(number, template):
@@ -36,7 +41,10 @@ def reworded(patch):
             patch.setattr(wording, name, nonsense(number, value))
             number += 1
         if isinstance(value, dict):
-            texts = {key: text and nonsense(number, text) for key, text in value.items()}
+            texts = {
+                key: text and nonsense(number, text)
+                for key, text in value.items()
+            }
             patch.setattr(wording, name, texts)
             number += len(texts)
     return number
@@ -45,44 +53,70 @@ def reworded(patch):
 def structure(run):
     """Everything that a report of the run shows, less its sentences."""
     store = Store(ROOT / "baselines")
-    results = run_status.judged_again(schema.load(ROOT / "docs" / "runs" / run), store)
+    results = run_status.judged_again(
+        schema.load(ROOT / "docs" / "runs" / run), store
+    )
     return {
         "verdicts": [fields(row) for row in run_status.ordered(results)],
-        "exit codes": [run_status.fails(results, required) for required in (False, True)],
+        "exit codes": [
+            run_status.fails(results, required) for required in (False, True)
+        ],
         "sentence": headline.verdict_sentence(results),
-        "counts": terminal.headline(results, False, run_status.missing(results)),
+        "counts": terminal.headline(
+            results, False, run_status.missing(results)
+        ),
         "common": terminal.in_common(results),
         "table": terminal.table(results, 200, terminal=False),
         "messages": len(terminal.attention(results)),
         "items": [item_structure(item) for item in headline.attention(results)],
-        "notices": [len(part(results)) for part in (notices.lacking, notices.injected)],
+        "notices": [
+            len(part(results)) for part in (notices.lacking, notices.injected)
+        ],
         "summary": markdown_structure(summary.markdown(results, store)),
         "junit": junit_structure(exports.junit(results)),
         "annotations": annotations(results),
-        "page": [row_structure(row) for row in page.rows(page.Report([results], store))],
+        "page": [
+            row_structure(row)
+            for row in page.rows(page.Report([results], store))
+        ],
     }
 
 
 def fields(row):
     """A verdict less its texts; whether there is advice and a reason must stay."""
     names = ("summary", "details", "advice", "report_only_reason")
-    numbers = [getattr(row, name) for name in row.__struct_fields__ if name not in names]
-    return numbers, len(row.details), bool(row.summary), bool(row.advice), bool(row.report_only_reason)
+    numbers = [
+        getattr(row, name)
+        for name in row.__struct_fields__
+        if name not in names
+    ]
+    is_filled = [bool(getattr(row, name)) for name in names]
+    return numbers, len(row.details), is_filled
 
 
 def item_structure(item):
     """A card: title, level, how many messages, and that its columns are not empty."""
-    return item.title, item.level, len(item.messages), bool(item.finding), bool(item.advice)
+    return (
+        item.title,
+        item.level,
+        len(item.messages),
+        bool(item.finding),
+        bool(item.advice),
+    )
 
 
 def row_structure(row):
     """A row of the page less its message."""
-    return {name: value for name, value in row.items() if name != "message"}, bool(row["message"])
+    return {
+        name: value for name, value in row.items() if name != "message"
+    }, bool(row["message"])
 
 
 def markdown_structure(text):
     """Headings and table rows, and how many parts are folded away."""
-    rows = [line for line in text.splitlines() if line.startswith(("## ", "| "))]
+    rows = [
+        line for line in text.splitlines() if line.startswith(("## ", "| "))
+    ]
     return rows, text.count("<details>"), text.count("To do:")
 
 
@@ -90,8 +124,14 @@ def junit_structure(text):
     """Cases with their properties, and which of them failed or were skipped."""
     cases = []
     for case in ElementTree.fromstring(text).iter("testcase"):
-        properties = [(p.get("name"), p.get("value")) for p in case.iter("property")]
-        results = [(r.tag, r.get("message"), bool(r.text)) for r in case if r.tag != "properties"]
+        properties = [
+            (p.get("name"), p.get("value")) for p in case.iter("property")
+        ]
+        results = [
+            (r.tag, r.get("message"), bool(r.text))
+            for r in case
+            if r.tag != "properties"
+        ]
         cases.append((case.get("name"), properties, results))
     return cases
 
@@ -99,7 +139,9 @@ def junit_structure(text):
 def annotations(results):
     """Level and title of each annotation."""
     lines = summary.workflow_commands(results, {"GITHUB_ACTIONS": "true"})
-    return [re.match(r"::(\w+) title=([^:]*)::.", line).groups() for line in lines]
+    return [
+        re.match(r"::(\w+) title=([^:]*)::.", line).groups() for line in lines
+    ]
 
 
 @pytest.mark.parametrize("run", RUNS)
@@ -120,7 +162,9 @@ def test_exit_codes_do_not_depend_on_sentences(monkeypatch):
         for run in RUNS:
             command = ["judge", str(ROOT / "docs" / "runs" / run), *options]
             for more in ([], ["--required"]):
-                found.append(CliRunner().invoke(main, [*command, *more]).exit_code)
+                found.append(
+                    CliRunner().invoke(main, [*command, *more]).exit_code
+                )
         return found
 
     expected = codes()
@@ -134,6 +178,10 @@ def test_sentences_are_in_the_text(monkeypatch):
     """What is replaced is what is printed: the messages have the new words."""
     reworded(monkeypatch)
     store = Store(ROOT / "baselines")
-    results = run_status.judged_again(schema.load(ROOT / "docs" / "runs" / RUNS[0]), store)
+    results = run_status.judged_again(
+        schema.load(ROOT / "docs" / "runs" / RUNS[0]), store
+    )
 
-    assert all(message.count("§") >= 6 for message in terminal.attention(results))
+    assert all(
+        message.count("§") >= 6 for message in terminal.attention(results)
+    )

@@ -12,7 +12,9 @@ import pytest
 pytest.importorskip("importlinter")
 
 ROOT = Path(__file__).resolve().parents[3]
-LINT = "from importlinter.cli import lint_imports_command; lint_imports_command()"
+LINT = (
+    "from importlinter.cli import lint_imports_command; lint_imports_command()"
+)
 SUPERVISOR = "perfgate/servers/supervisor"
 
 
@@ -40,7 +42,11 @@ def foreign(path):
             assert 0 == node.level, f"{path} has a relative import"
             names.add(node.module)
     own = SUPERVISOR.replace("/", ".")
-    allowed = {name for name in names if name.partition(".")[0] in sys.stdlib_module_names}
+    allowed = {
+        name
+        for name in names
+        if name.partition(".")[0] in sys.stdlib_module_names
+    }
     return names - allowed - {name for name in names if name.startswith(own)}
 
 
@@ -65,16 +71,36 @@ def test_the_contracts_hold():
 @pytest.mark.parametrize(
     ("file", "line", "broken"),
     [
-        ("machine/memory.py", "from perfgate.models import catalogue", "A package imports only"),
-        ("run/campaign.py", "from perfgate.report import page", "A package imports only"),
-        ("config/options.py", "from perfgate.accept import accept", "A package imports only"),
+        (
+            "machine/memory.py",
+            "from perfgate.models import catalogue",
+            "A package imports only",
+        ),
+        (
+            "run/campaign.py",
+            "from perfgate.report import page",
+            "A package imports only",
+        ),
+        (
+            "config/options.py",
+            "from perfgate.accept import accept",
+            "A package imports only",
+        ),
         ("newcomer.py", "import os", "A package imports only"),
         ("judge/gate.py", "import pytest", "Only the plugin"),
         ("load/client.py", "import torch", "The engines run"),
         ("models/weights.py", "import transformers.models", "The engines run"),
         ("machine/memory.py", "import pynvml", "Only machine.nvml"),
-        ("servers/supervisor/client.py", "from perfgate.errors import Failure", "The supervisor"),
-        ("servers/supervisor/client.py", "from perfgate.servers import log", "The supervisor"),
+        (
+            "servers/supervisor/client.py",
+            "from perfgate.errors import Failure",
+            "The supervisor",
+        ),
+        (
+            "servers/supervisor/client.py",
+            "from perfgate.servers import log",
+            "The supervisor",
+        ),
     ],
 )
 def test_a_forbidden_import_is_refused(copy, file, line, broken):
@@ -91,7 +117,9 @@ def test_a_forbidden_import_is_refused(copy, file, line, broken):
     assert path.stem in done.stdout
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / SUPERVISOR).glob("*.py")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / SUPERVISOR).glob("*.py")), ids=lambda p: p.stem
+)
 def test_the_supervisor_needs_no_installed_package(path):
     """Its files import the standard library and each other: the supervisor has no site-packages."""
     assert set() == foreign(path)

@@ -19,32 +19,68 @@ COMMANDS = sorted(
     {
         line.removeprefix("$ ")
         for page in PAGES
-        for block in re.findall(r"```console\n(.*?)```", page.read_text(), re.DOTALL)
+        for block in re.findall(
+            r"```console\n(.*?)```", page.read_text(), re.DOTALL
+        )
         for line in block.splitlines()
         if line.startswith("$ ")
     }
 )
-# Commands that take minutes, GPUs or a reader's own runs: pytest only collects, perfgate only reads its options.
+# Commands that take minutes, GPUs or a reader's own runs: pytest only collects,
+# perfgate only reads its options.
 LONG = sorted(
     {
         line.partition("#")[0].strip()
         for page in [*PAGES, ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
-        for line in re.findall(r"^    ((?:pytest|perfgate|make) .*)", page.read_text(), re.MULTILINE)
+        for line in re.findall(
+            r"^    ((?:pytest|perfgate|make) .*)",
+            page.read_text(),
+            re.MULTILINE,
+        )
     }
 )
 PROGRAMS = {
-    "perfgate": [sys.executable, "-c", "from perfgate.cli.main import main; main()"],
+    "perfgate": [
+        sys.executable,
+        "-c",
+        "from perfgate.cli.main import main; main()",
+    ],
     "pytest": [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"],
 }
 
 
 def test_site_is_built(tmp_path):
     """Mkdocs builds all pages in strict mode, and the generated parts are in them."""
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore", "DISABLE_MKDOCS_2_WARNING": "true"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    reference = (tmp_path / "reference.html").read_text() if done.returncode == 0 else ""
-    measured = (tmp_path / "measured.html").read_text() if done.returncode == 0 else ""
+    command = [
+        sys.executable,
+        "-m",
+        "mkdocs",
+        "build",
+        "--strict",
+        "--site-dir",
+        str(tmp_path),
+    ]
+    environment = os.environ | {
+        "PYTHONPATH": str(ROOT),
+        "PYTHONWARNINGS": "ignore",
+        "DISABLE_MKDOCS_2_WARNING": "true",
+    }
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    reference = (
+        (tmp_path / "reference.html").read_text()
+        if done.returncode == 0
+        else ""
+    )
+    measured = (
+        (tmp_path / "measured.html").read_text() if done.returncode == 0 else ""
+    )
 
     assert 0 == done.returncode, done.stdout + done.stderr
     assert 3 == measured.count("measured / published")
@@ -52,7 +88,13 @@ def test_site_is_built(tmp_path):
     assert "cdnjs" not in reference  # the pages need no network
     assert [] == [
         word
-        for word in ("--inject-delay", "perfgate accept", "itl_median_ms", "Verdict", "shipped_baselines")
+        for word in (
+            "--inject-delay",
+            "perfgate accept",
+            "itl_median_ms",
+            "Verdict",
+            "shipped_baselines",
+        )
         if word not in reference
     ]
 
@@ -61,22 +103,41 @@ def test_site_is_built(tmp_path):
 def test_command_runs(command, tmp_path):
     """Each console block's command ends well and prints something."""
     program, *arguments = shlex.split(command)
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
+    environment = os.environ | {
+        "PYTHONPATH": str(ROOT),
+        "CUDA_VISIBLE_DEVICES": "",
+    }
     done = subprocess.run(
-        [*PROGRAMS[program], *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        [*PROGRAMS[program], *arguments],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
     assert 0 == done.returncode, done.stdout + done.stderr
     assert done.stdout.strip()
 
 
-@pytest.mark.parametrize("command", [line for line in LONG if re.match(r"pytest.*(-k| tests/)", line)])
+@pytest.mark.parametrize(
+    "command",
+    [line for line in LONG if re.match(r"pytest.*(-k| tests/)", line)],
+)
 def test_long_command_selects_tests(command):
     """Pytest finds tests for each command that selects some of them."""
     arguments = [*shlex.split(command)[1:], "--collect-only", "-q"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
+    environment = os.environ | {
+        "PYTHONPATH": str(ROOT),
+        "CUDA_VISIBLE_DEVICES": "",
+    }
     done = subprocess.run(
-        [*PROGRAMS["pytest"], *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        [*PROGRAMS["pytest"], *arguments],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
     assert 0 == done.returncode, done.stdout + done.stderr
@@ -86,22 +147,36 @@ def test_long_command_selects_tests(command):
 def test_options_of_pytest_that_are_named_exist(pytestconfig):
     """Pytest takes every option that a command names."""
     groups = [pytestconfig._parser._anonymous, *pytestconfig._parser._groups]
-    known = {name for group in groups for option in group.options for name in option.names()}
-    words = {word.partition("=")[0] for line in LONG if line.startswith("pytest") for word in shlex.split(line)}
+    known = {
+        name
+        for group in groups
+        for option in group.options
+        for name in option.names()
+    }
+    words = {
+        word.partition("=")[0]
+        for line in LONG
+        if line.startswith("pytest")
+        for word in shlex.split(line)
+    }
     named = {word for word in words if word.startswith("-")}
 
     assert {"--gate", "--baseline-record", "-k"} <= named
     assert set() == named - known
 
 
-@pytest.mark.parametrize("command", [line for line in LONG if not line.startswith("pytest")])
+@pytest.mark.parametrize(
+    "command", [line for line in LONG if not line.startswith("pytest")]
+)
 def test_long_command_is_understood(command):
     """Perfgate takes the options of each command that is named, and make has its target."""
     from perfgate.cli.main import main
 
     program, word, *arguments = shlex.split(command)
     if program == "make":
-        assert re.search(rf"^{word}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        assert re.search(
+            rf"^{word}:", (ROOT / "Makefile").read_text(), re.MULTILINE
+        )
         return
     context = click.Context(main)
     asked = main.get_command(context, word)
@@ -115,10 +190,20 @@ def test_files_that_are_named_exist():
     """Each file of the project that a page names is there."""
     pages = [*PAGES, ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
     folders = "perfgate|fixtures|tests|docs|baselines|benchmarks"
-    named = {path for page in pages for path in re.findall(rf"`((?:{folders})/[\w./-]+)`", page.read_text())}
-    stand_ins = {path for path in named if "NAME" in path or path == "baselines/attached-h100x2/"}
+    named = {
+        path
+        for page in pages
+        for path in re.findall(rf"`((?:{folders})/[\w./-]+)`", page.read_text())
+    }
+    stand_ins = {
+        path
+        for path in named
+        if "NAME" in path or path == "baselines/attached-h100x2/"
+    }
 
-    assert [] == sorted(path for path in named - stand_ins if not (ROOT / path).exists())
+    assert [] == sorted(
+        path for path in named - stand_ins if not (ROOT / path).exists()
+    )
 
 
 @pytest.mark.parametrize(
@@ -136,18 +221,27 @@ def test_files_that_are_named_exist():
 def test_every_key_of_a_study_has_its_row(heading, table):
     """The page of the study file has a row for each key of each table, and for no other."""
     page = (ROOT / "docs" / "study.md").read_text()
-    section = re.split(r"^##+ ", page.partition(f"# `[{heading}]`")[2], flags=re.MULTILINE)[0]
+    section = re.split(
+        r"^##+ ", page.partition(f"# `[{heading}]`")[2], flags=re.MULTILINE
+    )[0]
     inherited = {"like"} if table is schema.PlatformTable else set()
 
-    assert {*table.__struct_fields__, *inherited} == set(re.findall(r"^\| `(\w+)`", section, re.MULTILINE))
+    assert {*table.__struct_fields__, *inherited} == set(
+        re.findall(r"^\| `(\w+)`", section, re.MULTILINE)
+    )
 
 
 def test_question_of_the_how_to_is_asked(tmp_path):
     """Who copies the workload and the question of docs/how-to.md gets the tests that the page shows."""
-    below = (ROOT / "docs" / "how-to.md").read_text().partition("\n## A workload and a question")[2]
+    below = (
+        (ROOT / "docs" / "how-to.md")
+        .read_text()
+        .partition("\n## A workload and a question")[2]
+    )
     page = below.partition("\n## ")[0]
     workload, question, shown = (
-        re.search(rf"```{kind}\n(.*?)```", page, re.DOTALL)[1] for kind in ("toml", "python", "text")
+        re.search(rf"```{kind}\n(.*?)```", page, re.DOTALL)[1]
+        for kind in ("toml", "python", "text")
     )
     for name in ("fixtures/study.toml", "pytest.ini"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -156,10 +250,25 @@ def test_question_of_the_how_to_is_asked(tmp_path):
         file.write(f"\n{workload}")
     (tmp_path / "tests" / "perf").mkdir(parents=True)
     (tmp_path / "tests" / "perf" / "test_chat.py").write_text(question)
-    (tmp_path / "perfgate.toml").write_text('study = "fixtures/study.toml"\ntests = ["tests/perf"]\n')
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    (tmp_path / "perfgate.toml").write_text(
+        'study = "fixtures/study.toml"\ntests = ["tests/perf"]\n'
+    )
+    environment = os.environ | {
+        "PYTHONPATH": str(ROOT),
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+    }
     done = subprocess.run(
-        [*PROGRAMS["pytest"], "-p", "perfgate.plugin", "-m", "cpu", "--collect-only", "-q", "-k", "test_chat"],
+        [
+            *PROGRAMS["pytest"],
+            "-p",
+            "perfgate.plugin",
+            "-m",
+            "cpu",
+            "--collect-only",
+            "-q",
+            "-k",
+            "test_chat",
+        ],
         cwd=tmp_path,
         env=environment,
         capture_output=True,
@@ -167,12 +276,16 @@ def test_question_of_the_how_to_is_asked(tmp_path):
         check=False,
     )
 
-    assert sorted(shown.splitlines()) == sorted(re.findall(r"^tests/.*", done.stdout, re.MULTILINE)), done.stdout
+    assert sorted(shown.splitlines()) == sorted(
+        re.findall(r"^tests/.*", done.stdout, re.MULTILINE)
+    ), done.stdout
 
 
 def test_commands_exist():
     """There are commands to run, of both programs."""
-    assert {"perfgate", "pytest"} == {command.split()[0] for command in COMMANDS}
+    assert {"perfgate", "pytest"} == {
+        command.split()[0] for command in COMMANDS
+    }
 
 
 def test_every_command_of_perfgate_that_is_named_exists():
@@ -180,6 +293,13 @@ def test_every_command_of_perfgate_that_is_named_exists():
     from perfgate.cli.main import main
 
     named = {
-        word for page in [*PAGES, ROOT / "README.md"] for word in re.findall(r"perfgate ([a-z]+)\b", page.read_text())
+        word
+        for page in [*PAGES, ROOT / "README.md"]
+        for word in re.findall(r"perfgate ([a-z]+)\b", page.read_text())
     }
-    assert {"accept", "judge", "history", "report"} <= named & main.entries.keys()
+    assert {
+        "accept",
+        "judge",
+        "history",
+        "report",
+    } <= named & main.entries.keys()

@@ -15,7 +15,9 @@ CALL = "from perfgate.cli.main import main; main({arguments}, standalone_mode=Fa
 def loaded(code, modules):
     """Which of the modules a fresh interpreter has loaded after this code."""
     code = f"{code}\nimport sys; print(*[name for name in {modules!r} if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     return done.stdout.splitlines()[-1].split()
 
 
@@ -42,7 +44,14 @@ def test_help_of_a_command_loads_nothing_heavy(name):
 
 def test_the_plugin_loads_nothing_heavy():
     """Pytest loads the plugin in every run, also where only unit tests are collected."""
-    unwanted = (*HEAVY, "httptools", "prometheus_client", "pynvml", "tokenizers", "uvloop")
+    unwanted = (
+        *HEAVY,
+        "httptools",
+        "prometheus_client",
+        "pynvml",
+        "tokenizers",
+        "uvloop",
+    )
 
     assert [] == loaded("import perfgate.plugin", unwanted)
 
@@ -51,7 +60,10 @@ def test_data_of_a_run_are_read_without_the_client():
     """Who reads a run loads neither the load client nor numpy."""
     code = "import perfgate.results.schema, perfgate.judge.verdict"
 
-    assert [] == loaded(code, ("httptools", "numpy", "perfgate.load.client", "requests", "uvloop"))
+    assert [] == loaded(
+        code,
+        ("httptools", "numpy", "perfgate.load.client", "requests", "uvloop"),
+    )
 
 
 def test_the_benchmark_asks_every_command():

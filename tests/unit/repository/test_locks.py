@@ -1,6 +1,7 @@
 """Every Python that is promised finds a wheel of all that is pinned.
 
-The names of the wheels lie in tests/data/wheels.json, written by `make locks`, so nothing is asked here.
+The names of the wheels lie in tests/data/wheels.json, written by `make locks`,
+so nothing is asked here.
 """
 
 import functools
@@ -22,7 +23,11 @@ ROOT = Path(__file__).resolve().parents[3]
 WHEELS = json.loads((ROOT / "tests" / "data" / "wheels.json").read_text())
 METADATA = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 VERSION = "Programming Language :: Python :: "
-VERSIONS = [text.removeprefix(VERSION) for text in METADATA["classifiers"] if VERSION in text]
+VERSIONS = [
+    text.removeprefix(VERSION)
+    for text in METADATA["classifiers"]
+    if VERSION in text
+]
 PROMISED = [text for text in VERSIONS if text.startswith("3.")]
 ENGINES = sorted(LOCKS.glob("*.txt"))
 RUNTIME, DEVELOPERS = ROOT / "requirements.txt", ROOT / "requirements-dev.txt"
@@ -61,7 +66,13 @@ def pins(path):
     for block in path.read_text().replace("\\\n", " ").splitlines():
         if block.startswith("# torch: "):
             version = block.removeprefix("# torch: ").partition("+")[0]
-            found.append(Pin(f"torch=={version}", "", len(WHEELS[f"torch=={version}"]["wheels"])))
+            found.append(
+                Pin(
+                    f"torch=={version}",
+                    "",
+                    len(WHEELS[f"torch=={version}"]["wheels"]),
+                )
+            )
         elif not block.startswith("#"):
             requirement, *hashes = block.split("--hash=sha256:")
             key, _, marker = requirement.partition(" ; ")
@@ -72,7 +83,9 @@ def pins(path):
 def pythons(path):
     """Of what is promised the Pythons that a lock file is for."""
     lines = path.read_text().splitlines()
-    allowed = next(line for line in lines if line.startswith("# requires-python: "))
+    allowed = next(
+        line for line in lines if line.startswith("# requires-python: ")
+    )
     spec = SpecifierSet(allowed.removeprefix("# requires-python: "))
     return [python for python in PROMISED if spec.contains(python)]
 
@@ -81,14 +94,19 @@ def pythons(path):
 def tags(python, architecture):
     """The wheel tags that such a Python takes."""
     version = tuple(int(part) for part in python.split("."))
-    platforms = [f"manylinux_2_{minor}_{architecture}" for minor in range(GLIBC_MINOR, 4, -1)]
+    platforms = [
+        f"manylinux_2_{minor}_{architecture}"
+        for minor in range(GLIBC_MINOR, 4, -1)
+    ]
     older = ("manylinux2014", "manylinux2010", "manylinux1", "linux")
     platforms += [f"{name}_{architecture}" for name in older]
     interpreter = "cp" + python.replace(".", "")
     return frozenset(
         [
             *cpython_tags(version, platforms=platforms),
-            *compatible_tags(version, interpreter=interpreter, platforms=platforms),
+            *compatible_tags(
+                version, interpreter=interpreter, platforms=platforms
+            ),
         ]
     )
 
@@ -100,7 +118,10 @@ def without_wheel(path, python, architecture):
         pin.key
         for pin in pins(path)
         if pin.wanted(python, architecture)
-        and not any(able & parse_wheel_filename(name)[3] for name in WHEELS[pin.key]["wheels"])
+        and not any(
+            able & parse_wheel_filename(name)[3]
+            for name in WHEELS[pin.key]["wheels"]
+        )
     ]
 
 
@@ -114,7 +135,9 @@ def test_promise_is_told_once():
     allowed = SpecifierSet(METADATA["requires-python"])
 
     assert ["3.11", "3.12", "3.13", "3.14"] == PROMISED
-    assert PROMISED == [f"3.{minor}" for minor in range(30) if allowed.contains(f"3.{minor}")]
+    assert PROMISED == [
+        f"3.{minor}" for minor in range(30) if allowed.contains(f"3.{minor}")
+    ]
 
 
 @named(EVERY)
@@ -138,13 +161,19 @@ def test_no_python_is_left_out_without_need(lock):
     """A Python that the header leaves out lacks a wheel; the suite itself leaves out none."""
     left_out = [python for python in PROMISED if python not in pythons(lock)]
 
-    assert [] == [python for python in left_out if not without_wheel(lock, python, "x86_64")]
+    assert [] == [
+        python
+        for python in left_out
+        if not without_wheel(lock, python, "x86_64")
+    ]
     assert lock in ENGINES or [] == left_out
 
 
 def test_list_of_wheels_is_that_of_the_locks():
     """Each pin is listed and nothing else: lock files and list come of one run of `make locks`."""
-    assert sorted(WHEELS) == sorted({pin.key for lock in EVERY for pin in pins(lock)})
+    assert sorted(WHEELS) == sorted(
+        {pin.key for lock in EVERY for pin in pins(lock)}
+    )
 
 
 @named(EVERY)
@@ -152,14 +181,18 @@ def test_each_wheel_has_its_hash(lock):
     """As many hashes as wheels, at least one: nothing can be installed that was not there."""
     found = pins(lock)
 
-    assert [] == [pin.key for pin in found if len(WHEELS[pin.key]["wheels"]) != pin.hashes]
+    assert [] == [
+        pin.key for pin in found if len(WHEELS[pin.key]["wheels"]) != pin.hashes
+    ]
     assert 0 < min(pin.hashes for pin in found)
 
 
 @named(ENGINES)
 def test_torch_goes_first_and_alone(lock):
     """The header names a build for the CPU; no pin is torch, nor what must be built for it."""
-    written = [line.partition("==")[0] for line in lock.read_text().splitlines()]
+    written = [
+        line.partition("==")[0] for line in lock.read_text().splitlines()
+    ]
 
     assert lock_file.read(lock).torch.endswith("+cpu")
     assert set() == {"torch", "torchvision", "torchaudio"} & set(written)
@@ -167,10 +200,14 @@ def test_torch_goes_first_and_alone(lock):
 
 def test_developers_have_what_measures():
     """Their list holds all of the shorter one, in the same versions."""
-    assert {pin.key for pin in pins(RUNTIME)} < {pin.key for pin in pins(DEVELOPERS)}
+    assert {pin.key for pin in pins(RUNTIME)} < {
+        pin.key for pin in pins(DEVELOPERS)
+    }
 
 
-@pytest.mark.parametrize("tool", ["ruff", "mypy", "mkdocs", "playwright", "hypothesis", "uv"])
+@pytest.mark.parametrize(
+    "tool", ["ruff", "mypy", "mkdocs", "playwright", "hypothesis", "uv"]
+)
 def test_gpu_hosts_get_no_tools(tool):
     """Linters, documentation and browsers are for developers alone."""
     assert tool not in {pin.key.partition("==")[0] for pin in pins(RUNTIME)}

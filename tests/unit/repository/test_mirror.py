@@ -61,7 +61,9 @@ def is_of(test: Path, module: str) -> bool:
 def test_each_test_is_of_a_module():
     """Each lies where its module lies, and begins with its name."""
     known = modules()
-    lost = [str(t) for t in mirrored() if not any(is_of(t, name) for name in known)]
+    lost = [
+        str(t) for t in mirrored() if not any(is_of(t, name) for name in known)
+    ]
 
     assert [] == lost, "no module of perfgate/ has the path of these tests"
 
@@ -76,7 +78,9 @@ def test_each_long_module_is_tested():
     }
     long = {name for name, lines in without.items() if lines > LONG_LINES}
 
-    assert [] == sorted(long - TESTED_BY.keys()), "these have no test of their own"
+    assert [] == sorted(long - TESTED_BY.keys()), (
+        "these have no test of their own"
+    )
     assert [] == sorted(TESTED_BY.keys() - without.keys()), (
         "these have a test of their own now, or are no modules any more"
     )

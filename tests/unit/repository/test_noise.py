@@ -27,9 +27,22 @@ CASES = (m.THROUGHPUT, m.ITL)
 def saved(folder, number, *launches, uuid="GPU-0", injected=None):
     """A run with these throughputs, one a launch, on that GPU; repetitions scatter by 0.1 %."""
     machine = m.hardware()
-    machine = msgspec.structs.replace(machine, gpus=(msgspec.structs.replace(machine.gpus[0], uuid=uuid),))
-    values = {m.MOE_LOAD: {"output_throughput": launches, "itl_median_ms": [10.0] * len(launches)}}
-    results = m.run(values, CASES, run_id=f"202606{number:02}-120000-1", machine=machine, injected=injected)
+    machine = msgspec.structs.replace(
+        machine, gpus=(msgspec.structs.replace(machine.gpus[0], uuid=uuid),)
+    )
+    values = {
+        m.MOE_LOAD: {
+            "output_throughput": launches,
+            "itl_median_ms": [10.0] * len(launches),
+        }
+    }
+    results = m.run(
+        values,
+        CASES,
+        run_id=f"202606{number:02}-120000-1",
+        machine=machine,
+        injected=injected,
+    )
     rundata.save(results, folder / str(number))
     return folder / str(number)
 
@@ -43,13 +56,21 @@ def shown(*words):
 @pytest.fixture
 def six(tmp_path):
     """Six runs that scatter as on an H200, on two machines; an injected one that does not count."""
-    folders = [saved(tmp_path, n, 1000 * f, uuid=f"GPU-{n % 2}") for n, f in enumerate(m.QUIET, 1)]
-    return [*folders, saved(tmp_path, 9, 500.0, injected={"arguments": "--enforce-eager"})]
+    folders = [
+        saved(tmp_path, n, 1000 * f, uuid=f"GPU-{n % 2}")
+        for n, f in enumerate(m.QUIET, 1)
+    ]
+    return [
+        *folders,
+        saved(tmp_path, 9, 500.0, injected={"arguments": "--enforce-eager"}),
+    ]
 
 
 def test_noise_of_runs(six, tmp_path):
     """Spread between and within launches, and what the gate's own rule detects with it, by one launch and by three."""
-    status, lines = shown(*six, "--json", tmp_path / "noise.json", "--only", "*/output_throughput")
+    status, lines = shown(
+        *six, "--json", tmp_path / "noise.json", "--only", "*/output_throughput"
+    )
 
     table = noise.read(tmp_path / "noise.json").rows
     values = [1000 * factor for factor in m.QUIET]
@@ -57,13 +78,29 @@ def test_noise_of_runs(six, tmp_path):
     assert (0, 1) == (status, len(table))
     row = table[0]
     assert ("h200x2", m.MOE.key, "closed-c32", 6, 6, True, 3) == (
-        *(row.hardware, row.server, row.workload, row.launches, row.runs, row.established, row.repetitions),
+        *(
+            row.hardware,
+            row.server,
+            row.workload,
+            row.launches,
+            row.runs,
+            row.established,
+            row.repetitions,
+        ),
     )
-    assert pytest.approx(statistics.stdev(map(math.log, values))) == row.launch_cv
+    assert (
+        pytest.approx(statistics.stdev(map(math.log, values))) == row.launch_cv
+    )
     # Repetitions at 0.999, 1 and 1.001.
-    assert pytest.approx(statistics.stdev(map(math.log, (0.999, 1.0, 1.001)))) == row.repetition_cv
+    assert (
+        pytest.approx(statistics.stdev(map(math.log, (0.999, 1.0, 1.001))))
+        == row.repetition_cv
+    )
     detectable = row.detectable_one_launch, row.detectable_three_launches
-    assert pytest.approx((expected.detectable(True, 1), expected.detectable(True, 3))) == detectable
+    assert (
+        pytest.approx((expected.mde(True, 1), expected.mde(True, 3)))
+        == detectable
+    )
     assert "| 6 of 6 | 0.19 % | 0.10 % |" in lines[2]
 
 
@@ -82,7 +119,9 @@ def test_one_machine_says_nothing_about_others(tmp_path):
     """Where all launches were on one machine, that is said."""
     _, lines = shown(saved(tmp_path, 1, 1000.0, 1001.0))
 
-    assert lines[-1].startswith("Between machines the variation cannot be told: all launches whose machine is known")
+    assert lines[-1].startswith(
+        "Between machines the variation cannot be told: all launches whose machine is known"
+    )
     assert "(provisional)" in lines[2]
 
 
@@ -90,7 +129,14 @@ def test_noise_of_recorded_launches(six, tmp_path):
     """Launches and machines come from the store, repetitions from a run that is named beside it."""
     store = Store(tmp_path / "baselines")
     accept(six[:6], store, Choice(), env={})
-    words = ("--baselines", store.root, "--hardware", "h200x2", "--only", "*/output_throughput")
+    words = (
+        "--baselines",
+        store.root,
+        "--hardware",
+        "h200x2",
+        "--only",
+        "*/output_throughput",
+    )
     _, alone = shown(*words)
     _, with_run = shown(*words, six[0])
 
@@ -105,12 +151,16 @@ def test_nothing_to_read_is_said(tmp_path):
     """No launch, no metric that matches, and a file that is no noise are errors with what to do."""
     assert "no launch was read" in "".join(shown()[1])
     folder = saved(tmp_path, 1, 1000.0)
-    assert "none of them matches" in "".join(shown(folder, "--only", "no/such/metric")[1])
+    assert "none of them matches" in "".join(
+        shown(folder, "--only", "no/such/metric")[1]
+    )
     (tmp_path / "broken.json").write_text("{}")
     with pytest.raises(noise.NoNoise, match="rows"):
         from_noise(tmp_path / "broken.json")
     shown(folder, "--json", tmp_path / "one.json")
-    with pytest.raises(noise.NoNoise, match="no metric of it was measured on two launches"):
+    with pytest.raises(
+        noise.NoNoise, match="no metric of it was measured on two launches"
+    ):
         from_noise(tmp_path / "one.json")
 
 
@@ -121,7 +171,10 @@ def test_parts_of_measured_noise(repetitions):
     machine = measured_machine("x", 0.005, 0.002, repetitions)
     quiet = measured_machine("x", 0.0001, 0.002, repetitions)
 
-    assert pytest.approx(0.005**2) == machine.machine**2 + machine.launch**2 + explained
+    assert (
+        pytest.approx(0.005**2)
+        == machine.machine**2 + machine.launch**2 + explained
+    )
     assert (0.0, 0.0, 0.002) == (quiet.machine, quiet.launch, quiet.repetition)
 
 
@@ -132,7 +185,9 @@ def test_measured_noise_is_simulated(six, tmp_path, capsys):
 
     simulate(0.0005, machines)
     out = capsys.readouterr().out
-    assert f"h200x2 {m.THROUGHPUT.id}" in [machine.name for machine in machines.measured]
+    assert f"h200x2 {m.THROUGHPUT.id}" in [
+        machine.name for machine in machines.measured
+    ]
     assert CLASSES[1:] == machines.classes[1:]
     assert "measured, medians: " in out
     assert "\nquiet: " not in out

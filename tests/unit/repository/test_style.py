@@ -40,7 +40,9 @@ def docstring_lines(path):
 def tokens_and_lines(path):
     """Tokens of code, and lines of code that hold them."""
     documented, count, lines = docstring_lines(path), 0, set()
-    for token in tokenize.generate_tokens(io.StringIO(path.read_text()).readline):
+    for token in tokenize.generate_tokens(
+        io.StringIO(path.read_text()).readline
+    ):
         if token.type in NO_CODE or token.start[0] in documented:
             continue
         count += 1
@@ -63,7 +65,9 @@ def test_few_conditional_expressions():
     """At most 12 conditional expressions in 1,000 lines: an `if` reads better."""
     count = 0
     for path in MODULES:
-        count += sum(isinstance(node, ast.IfExp) for node in ast.walk(tree(path)))
+        count += sum(
+            isinstance(node, ast.IfExp) for node in ast.walk(tree(path))
+        )
     assert 1000 * count / total_lines() <= 12
 
 

@@ -29,13 +29,34 @@ def test_one_pair_has_no_uncertainty():
 
 def test_a_running_server_is_measured_with_and_without():
     """In pairs, against any server; here the fake engine and a fake NVML."""
-    options = ["--rounds", "3", "--prompts", "8", "--concurrency", "4", "--lengths", "8,60", "--device", "cpu"]
+    options = [
+        "--rounds",
+        "3",
+        "--prompts",
+        "8",
+        "--concurrency",
+        "4",
+        "--lengths",
+        "8,60",
+        "--device",
+        "cpu",
+    ]
     with FakeEngine(ttft_s=0.002, itl_s=0.004) as engine:
         done = CliRunner().invoke(
             main,
-            ["--url", engine.url, "--model", "llama-small", "--nvml", "tests.support.fake_nvml:FakeNvml", *options],
+            [
+                "--url",
+                engine.url,
+                "--model",
+                "llama-small",
+                "--nvml",
+                "tests.support.fake_nvml:FakeNvml",
+                *options,
+            ],
         )
 
     assert "round 3 of 3" in done.output, done.output
     # A busy machine may leave too few pairs that count; then it says so.
-    assert (0 == done.exit_code and "itl_median_ms" in done.output) or "use more rounds" in done.output
+    assert (
+        0 == done.exit_code and "itl_median_ms" in done.output
+    ) or "use more rounds" in done.output

@@ -13,7 +13,10 @@ from tests.support import builders
 from tests.support.builders import DENSE, MOE, MOE_CPU
 
 EIGHT = Workload(
-    name="eight", num_prompts=64, max_concurrency=8, prompts=Synthetic(input_len_tokens=128, output_len_tokens=64)
+    name="eight",
+    num_prompts=64,
+    max_concurrency=8,
+    prompts=Synthetic(input_len_tokens=128, output_len_tokens=64),
 )
 RATE = Workload(name="rate", num_prompts=8, request_rate=1.0)
 MIXTRAL = CATALOGUE["mixtral-8x7b"].architecture
@@ -37,14 +40,18 @@ def test_context_is_that_of_the_middle():
     """Half of the output has come when a step of the middle is made; lengths from a file are not known."""
     # 128 + 64 / 2
     assert 160 == context_of(EIGHT)
-    assert 0 == context_of(Workload(name="file", num_prompts=1, prompts=PromptFile(path="x.jsonl")))
+    assert 0 == context_of(
+        Workload(name="file", num_prompts=1, prompts=PromptFile(path="x.jsonl"))
+    )
 
 
 def test_utilisation_is_bytes_over_time_over_peak():
     """On two H200, half of the bytes on each."""
     read = MIXTRAL.step_bytes_per_rank(2, "bfloat16", 8, 160)
 
-    seen = bandwidth.values(MOE, EIGHT, {"itl_median_ms": 20.0}, builders.hardware())
+    seen = bandwidth.values(
+        MOE, EIGHT, {"itl_median_ms": 20.0}, builders.hardware()
+    )
 
     # both ranks' bytes in 20 ms; one rank's over 4.8 TB/s
     assert {
@@ -57,13 +64,17 @@ def test_no_peak_of_a_cpu():
     """There the bandwidth is told and no utilisation, and why."""
     machine = builders.hardware("cpu")
 
-    assert {"decode_bandwidth_gb_s"} == bandwidth.values(MOE_CPU, EIGHT, {"itl_median_ms": 20.0}, machine).keys()
+    assert {"decode_bandwidth_gb_s"} == bandwidth.values(
+        MOE_CPU, EIGHT, {"itl_median_ms": 20.0}, machine
+    ).keys()
     assert "no peak" in no_peak(MOE_CPU, machine)
     assert no_peak(MOE, builders.hardware()) is None
     assert "NVIDIA L4" in no_peak(MOE, builders.hardware("l4"))
 
 
-@pytest.mark.parametrize(("workload", "values"), [(RATE, {"itl_median_ms": 9.0}), (EIGHT, {})])
+@pytest.mark.parametrize(
+    ("workload", "values"), [(RATE, {"itl_median_ms": 9.0}), (EIGHT, {})]
+)
 def test_nothing_is_made_up(workload, values):
     """Without a batch, or without a time per token, there is no figure."""
     assert {} == bandwidth.values(MOE, workload, values, builders.hardware())
@@ -83,7 +94,9 @@ def test_points_of_a_run():
     """One for each server and batch, of the median launch; an open loop has none."""
     dense, moe = points(RunIndex(run_of_both()))
 
-    assert [(DENSE.key, 8, 5.0), (MOE.key, 8, 21.0)] == [(p.server, p.batch, p.itl_ms) for p in (dense, moe)]
+    assert [(DENSE.key, 8, 5.0), (MOE.key, 8, 21.0)] == [
+        (p.server, p.batch, p.itl_ms) for p in (dense, moe)
+    ]
     assert moe.bandwidth_gb_s == pytest.approx(moe.step_bytes / 0.021 / 1e9)
     assert moe.utilisation == pytest.approx(moe.bandwidth_gb_s / 9600)
 
@@ -99,4 +112,7 @@ def test_ratio_beside_its_line():
 
 def test_points_are_plain_values():
     """They go into a report as JSON."""
-    assert '"batch":8' in msgspec.json.encode(points(RunIndex(run_of_both()))).decode()
+    assert (
+        '"batch":8'
+        in msgspec.json.encode(points(RunIndex(run_of_both()))).decode()
+    )

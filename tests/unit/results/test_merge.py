@@ -11,7 +11,9 @@ def part(index, **changes):
     """The run of one worker, with one launch of the sparse server."""
     launch = m.launched(index)
     rows = {
-        "servers": {launch.server: Server(config=m.MOE_CPU, python="p", versions={})},
+        "servers": {
+            launch.server: Server(config=m.MOE_CPU, python="p", versions={})
+        },
         "launches": (launch,),
         "measurements": (m.measurement(index, m.repetition(0, 100.0 + index)),),
         "complete": True,
@@ -34,8 +36,12 @@ def test_a_server_travels_whole():
 
 def test_workers_make_one_run():
     """All launches in order, begun with the first, ended with the last."""
-    early = part(1, started="2026-06-01T11:00:00", finished="2026-06-01T12:00:00")
-    late = part(0, finished="2026-06-01T13:00:00", skipped={"t": "needs 2x H200"})
+    early = part(
+        1, started="2026-06-01T11:00:00", finished="2026-06-01T12:00:00"
+    )
+    late = part(
+        0, finished="2026-06-01T13:00:00", skipped={"t": "needs 2x H200"}
+    )
     found = merge.combine([late, early], "one")
 
     assert ("one", early.started, late.finished) == (
@@ -69,4 +75,8 @@ def test_what_workers_wrote_is_gathered(tmp_path):
     merge.gather(tmp_path, True, "one", lambda cases: ("x",))
 
     found = load(tmp_path)
-    assert ("one", 2, ("x",)) == (found.run_id, len(found.launches), found.left_out)
+    assert ("one", 2, ("x",)) == (
+        found.run_id,
+        len(found.launches),
+        found.left_out,
+    )

@@ -9,7 +9,12 @@ from tests.support.builders import bare_run, repetition
 
 def test_a_measurement_is_a_line_of_its_own(tmp_path):
     """Most of a large run does not change with each repetition: it is encoded once, and the file is the same."""
-    row = Measurement(server="s", launch=0, workload="w", repetitions=(repetition(0, {"itl_median_ms": 8.0}),))
+    row = Measurement(
+        server="s",
+        launch=0,
+        workload="w",
+        repetitions=(repetition(0, {"itl_median_ms": 8.0}),),
+    )
     other = msgspec.structs.replace(row, launch=1)
     recorder = Recorder(bare_run(measurements=(row, other)), tmp_path)
     again = msgspec.structs.replace(other, error="died")

@@ -44,8 +44,16 @@ LOADS = [
     for workload in BATCHES
 ]
 CASES = [
-    *(Case(experiment="E1", metric="output_throughput", of=load) for load in LOADS),
-    Case(experiment="E1", metric="output_throughput", of=LOADS[0], over=LOADS[2]),
+    *(
+        Case(experiment="E1", metric="output_throughput", numerator=load)
+        for load in LOADS
+    ),
+    Case(
+        experiment="E1",
+        metric="output_throughput",
+        numerator=LOADS[0],
+        denominator=LOADS[2],
+    ),
 ]
 
 
@@ -87,7 +95,9 @@ def measured(load, launch):
 def run() -> RunResults:
     """The run as `perfgate judge` would leave it."""
     servers = {
-        server.key: Server(config=server, python="3.12", versions={"vllm": "0.26.0"})
+        server.key: Server(
+            config=server, python="3.12", versions={"vllm": "0.26.0"}
+        )
         for server in (m.MOE, m.DENSE)
     }
     results = m.bare_run(
@@ -121,7 +131,7 @@ def judged(run, tmp_path_factory):
 
 def expected_launches(case):
     """Of one load the two good launches; of a ratio 1,000 / 1,000 and 1,100 / 1,100."""
-    if case.over is not None:
+    if case.denominator is not None:
         return [1.0, 1.0]
     return [1000.0, 1100.0]
 
@@ -250,7 +260,9 @@ def test_heat_map_is_of_the_last_launch_that_counts():
         measurements=(good, bad),
     )
 
-    (picture,) = figures_sparse.experts(RunIndex(results), lambda case, label: None, "")
+    (picture,) = figures_sparse.experts(
+        RunIndex(results), lambda case, label: None, ""
+    )
     assert "gets 60.0 % of its layer's choices" in picture.description
 
     only_bad = msgspec.structs.replace(results, measurements=(bad,))
@@ -263,7 +275,9 @@ def test_heat_map_is_of_the_last_launch_that_counts():
 def test_a_load_without_a_launch_that_counts_has_no_level(judged):
     """No zero and no NaN: nothing is drawn."""
     only_bad = [row for row in judged.measurements if row.launch == 1]
-    index = RunIndex(msgspec.structs.replace(judged, measurements=tuple(only_bad)))
+    index = RunIndex(
+        msgspec.structs.replace(judged, measurements=tuple(only_bad))
+    )
 
     assert level(index, m.MOE.key, "batch-8", "output_throughput") is None
     assert [] == points(index)

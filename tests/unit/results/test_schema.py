@@ -31,40 +31,77 @@ def whole_run():
     case = Case(
         experiment="E1",
         metric="output_throughput",
-        of=Load(server=MOE_CPU, workload=CLOSED),
-        over=Load(server=DENSE_CPU, workload=CLOSED),
+        numerator=Load(server=MOE_CPU, workload=CLOSED),
+        denominator=Load(server=DENSE_CPU, workload=CLOSED),
         two_sided=True,
     )
     start = msgspec.structs.replace(
-        launched().start, env={"A": "1"}, phases=(PhaseTime(name="loading weights", at_s=11.0, line="Loading"),)
+        launched().start,
+        env={"A": "1"},
+        phases=(PhaseTime(name="loading weights", at_s=11.0, line="Loading"),),
     )
     request = RequestRow(
-        scheduled_ms=0.0, sent_ms=0.1, ttft_ms=50.0, e2el_ms=70.25, output_tokens=3, itl_ms=(10.0, 10.25), error=None
+        scheduled_ms=0.0,
+        sent_ms=0.1,
+        ttft_ms=50.0,
+        e2el_ms=70.25,
+        output_tokens=3,
+        itl_ms=(10.0, 10.25),
+        error=None,
     )
     said = {"generation_tokens": 3.0}
-    good = repetition(0, 208.4, notes=("3 % busy",), requests=(request,), server_values=said, client_values=said)
+    good = repetition(
+        0,
+        208.4,
+        notes=("3 % busy",),
+        requests=(request,),
+        server_values=said,
+        client_values=said,
+    )
     return bare_run(
         finished="2026-01-31T14:32:33+00:00",
         complete=True,
         hardware=hardware(),
-        servers={MOE_CPU.key: Server(config=MOE_CPU, python="/env/bin/python", versions={"vllm": "0.26.0"})},
+        servers={
+            MOE_CPU.key: Server(
+                config=MOE_CPU,
+                python="/env/bin/python",
+                versions={"vllm": "0.26.0"},
+            )
+        },
         workloads={CLOSED.name: CLOSED},
         launches=(
             launched(
-                start=start, values={"memory_bytes": 4e9}, notes=("n",), effective={"a": "b"}, injected={"d": 1.0}
+                start=start,
+                values={"memory_bytes": 4e9},
+                notes=("n",),
+                effective={"a": "b"},
+                injected={"d": 1.0},
             ),
         ),
-        measurements=(measurement(0, good, repetition(1, invalid=("2 failed",)), error="died"),),
+        measurements=(
+            measurement(
+                0, good, repetition(1, invalid=("2 failed",)), error="died"
+            ),
+        ),
         cases=(case,),
         verdicts=(
             Verdict(
-                case=case.id, test="tests/perf/test_x.py::test_y", experiment="E1", metric="output_throughput",
-                outcome=Outcome.REGRESSED, gate="hard", summary="it is slower", value=0.3, baseline=0.4, change=-0.25,
+                case=case.id,
+                test="tests/perf/test_x.py::test_y",
+                experiment="E1",
+                metric="output_throughput",
+                outcome=Outcome.REGRESSED,
+                gate="hard",
+                summary="it is slower",
+                value=0.3,
+                baseline=0.4,
+                change=-0.25,
                 launches=3,
             ),
         ),
         skipped={"tests/perf/test_x.py::test_z": "needs 2x H200"},
-    )  # fmt: skip
+    )
 
 
 def test_run_is_read_back_whole(tmp_path):
@@ -101,19 +138,44 @@ def test_only_results_are_left_after_many_writes(tmp_path):
         (lambda text: "no JSON", "malformed"),
         (lambda text: text[: len(text) // 2], "truncated|malformed"),
         (lambda text: "", "truncated|malformed"),
-        (lambda text: edited(text, lambda run: run.pop("hardware")), "missing required field `hardware`"),
-        (lambda text: edited(text, lambda run: run.update(schema=3)), r"`\$\.schema`"),
-        (lambda text: edited(text, lambda run: run.update(colour="red")), "unknown field `colour`"),
         (
-            lambda text: edited(text, lambda run: run["launches"][0]["start"].update(pid="many")),
+            lambda text: edited(text, lambda run: run.pop("hardware")),
+            "missing required field `hardware`",
+        ),
+        (
+            lambda text: edited(text, lambda run: run.update(schema=3)),
+            r"`\$\.schema`",
+        ),
+        (
+            lambda text: edited(text, lambda run: run.update(colour="red")),
+            "unknown field `colour`",
+        ),
+        (
+            lambda text: edited(
+                text, lambda run: run["launches"][0]["start"].update(pid="many")
+            ),
             r"`\$\.launches\[0\]\.start\.pid`",
         ),
         (
-            lambda text: edited(text, lambda run: run["workloads"]["closed-c32"].update(num_prompts=0)),
+            lambda text: edited(
+                text,
+                lambda run: run["workloads"]["closed-c32"].update(
+                    num_prompts=0
+                ),
+            ),
             "num_prompts and repetitions must be at least 1",
         ),
     ],
-    ids=["no-json", "cut-short", "empty", "lacking", "other-schema", "unknown", "wrong-type", "senseless"],
+    ids=[
+        "no-json",
+        "cut-short",
+        "empty",
+        "lacking",
+        "other-schema",
+        "unknown",
+        "wrong-type",
+        "senseless",
+    ],
 )
 def test_unreadable_results_name_file_and_field(tmp_path, spoil, seen):
     """A file that was cut short, edited or written by another version is an error with its path and the field."""
@@ -163,8 +225,12 @@ def test_folder_that_cannot_be_written_is_told(tmp_path):
 
 def test_run_id_sorts_by_time():
     """Date, time and process, in this order."""
-    early = rundata.new_run_id(datetime.datetime(2026, 1, 31, 14, 22, 33, tzinfo=datetime.UTC))
-    late = rundata.new_run_id(datetime.datetime(2026, 2, 1, 9, 0, 0, tzinfo=datetime.UTC))
+    early = rundata.new_run_id(
+        datetime.datetime(2026, 1, 31, 14, 22, 33, tzinfo=datetime.UTC)
+    )
+    late = rundata.new_run_id(
+        datetime.datetime(2026, 2, 1, 9, 0, 0, tzinfo=datetime.UTC)
+    )
 
     assert early.startswith("20260131-142233-")
     assert early < late

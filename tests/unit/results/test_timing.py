@@ -6,20 +6,36 @@ from perfgate.servers.launch_record import LaunchRecord, PhaseTime
 
 def test_what_is_neither_start_nor_load_is_the_suites_own():
     """613 s less 301 s and 289 s are 23 s, 3.8 %."""
-    session = Session(started_unix_s=1000.0, seen_unix_s=1613.0, start_s=301.0, load_s=289.0, end_s=9.0)
-
-    assert "613 s: servers' start 301 s, load 289 s, the suite itself 23 s, 3.8 % (9 s of it ending servers)" == format_sessions(
-        [session]
+    session = Session(
+        started_unix_s=1000.0,
+        seen_unix_s=1613.0,
+        start_s=301.0,
+        load_s=289.0,
+        end_s=9.0,
     )
+
+    assert (
+        "613 s: servers' start 301 s, load 289 s, the suite itself 23 s, "
+        "3.8 % (9 s of it ending servers)"
+    ) == format_sessions([session])
 
 
 def test_time_between_two_commands_is_nobodys():
     """A run that was gone on with counts what its commands took."""
-    one = Session(started_unix_s=0.0, seen_unix_s=100.0, start_s=60.0, load_s=35.0)
-    two = Session(started_unix_s=9000.0, seen_unix_s=9100.0, start_s=50.0, load_s=45.0)
+    one = Session(
+        started_unix_s=0.0, seen_unix_s=100.0, start_s=60.0, load_s=35.0
+    )
+    two = Session(
+        started_unix_s=9000.0, seen_unix_s=9100.0, start_s=50.0, load_s=45.0
+    )
 
-    assert "200 s in 2 commands: servers' start 110 s, load 80 s, the suite itself 10 s, 5.0 %" == format_sessions([one, two])
-    assert format_sessions([one, two], now_unix_s=9200.0).startswith("300 s in 2 commands")
+    assert (
+        "200 s in 2 commands: servers' start 110 s, load 80 s, the suite itself 10 s, 5.0 %"
+        == format_sessions([one, two])
+    )
+    assert format_sessions([one, two], now_unix_s=9200.0).startswith(
+        "300 s in 2 commands"
+    )
 
 
 def test_data_of_older_suites_say_nothing():
@@ -29,9 +45,19 @@ def test_data_of_older_suites_say_nothing():
 
 def record(ready_s, *marks, key="vllm-mixtral-8x7b-tp1"):
     """One start with these (step, seconds since the launch)."""
-    steps = tuple(PhaseTime(name=name, at_s=at_s, line="") for name, at_s in marks)
+    steps = tuple(
+        PhaseTime(name=name, at_s=at_s, line="") for name, at_s in marks
+    )
     return LaunchRecord(
-        key=key, session_index=0, argv=(), env={}, pid=1, log="", started_unix_s=0.0, ready_s=ready_s, phases=steps
+        key=key,
+        session_index=0,
+        argv=(),
+        env={},
+        pid=1,
+        log="",
+        started_unix_s=0.0,
+        ready_s=ready_s,
+        phases=steps,
     )
 
 
@@ -55,8 +81,12 @@ def test_steps_of_the_first_and_of_later_launches():
 
 def test_each_server_has_its_own_steps():
     """Two engines call them by other names; one launch alone has no later ones."""
-    rows = phases([record(5.0, ("a", 1.0), key="x"), record(7.0, ("b", 2.0), key="y")])
+    rows = phases(
+        [record(5.0, ("a", 1.0), key="x"), record(7.0, ("b", 2.0), key="y")]
+    )
 
     assert [("x", "a", 4.0, None), ("y", "b", 5.0, None)] == [
-        (row.server, row.phase, row.first_s, row.later_s) for row in rows if row.phase in "ab"
+        (row.server, row.phase, row.first_s, row.later_s)
+        for row in rows
+        if row.phase in "ab"
     ]

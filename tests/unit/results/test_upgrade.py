@@ -24,7 +24,9 @@ def test_old_field_names_are_renamed():
     upgraded = upgrade_results(old)
 
     assert 2 == upgraded["schema"]
-    assert [{"server": "s", "injected": {"per_token_ms": 6.0}}] == upgraded["launches"]
+    assert [{"server": "s", "injected": {"per_token_ms": 6.0}}] == upgraded[
+        "launches"
+    ]
     assert old["measurements"] is upgraded["measurements"]
     assert LAUNCH is old["launches"][0]
     assert 1 == old["schema"]
@@ -33,7 +35,9 @@ def test_old_field_names_are_renamed():
 def test_measurements_are_copied_as_bytes():
     """Measurements are megabytes: they are copied, not decoded."""
     measurements = b'[{"gap_ms" : 1.10}]'
-    old = b'{"schema": 1, "launches": [], "measurements": ' + measurements + b"}"
+    old = (
+        b'{"schema": 1, "launches": [], "measurements": ' + measurements + b"}"
+    )
 
     assert measurements in upgrade_content(old)
 
@@ -82,7 +86,10 @@ def test_stored_runs_load(file):
 
 def test_gpu_clock_is_dropped():
     """A GPU's maximum clock is no field of schema 2; other fields stay."""
-    hardware = {"kind": "h200", "gpus": [{"index": 0, "sm_clock_max_mhz": 1980}]}
+    hardware = {
+        "kind": "h200",
+        "gpus": [{"index": 0, "sm_clock_max_mhz": 1980}],
+    }
 
     upgraded = upgrade_results({"schema": 1, "hardware": hardware})
 

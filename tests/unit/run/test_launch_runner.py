@@ -18,10 +18,18 @@ from perfgate.run.probes.probe import Figures
 from perfgate.servers.launch_record import ServerDied
 from tests.support import builders as m
 
-ONE, MANY = (Workload(name=f"at-{n}", num_prompts=64, max_concurrency=n) for n in (1, 32))
+ONE, MANY = (
+    Workload(name=f"at-{n}", num_prompts=64, max_concurrency=n) for n in (1, 32)
+)
 RATE = Workload(name="rate-2", num_prompts=8, request_rate=2.0)
 TIMED = Workload(name="timed", num_prompts=2, max_concurrency=1, repetitions=2)
-ASKED = Workload(name="routing", num_prompts=2, max_concurrency=1, repetitions=1, asks_routing=True)
+ASKED = Workload(
+    name="routing",
+    num_prompts=2,
+    max_concurrency=1,
+    repetitions=1,
+    asks_routing=True,
+)
 
 
 def test_every_workload_is_warmed_up_on_gpus():
@@ -32,8 +40,14 @@ def test_every_workload_is_warmed_up_on_gpus():
 def test_the_fastest_open_loop_warms_a_gpu_up_for_the_slower_ones():
     """Its batch passes through theirs; one with other prompts makes steps of its own."""
     slow = msgspec.structs.replace(RATE, name="rate-1", request_rate=1.0)
-    other = msgspec.structs.replace(slow, name="long", prompts=Synthetic(input_len_tokens=512, output_len_tokens=8))
-    assert [RATE, ONE, other] == warming.needing([slow, RATE, ONE, other], "cuda")
+    other = msgspec.structs.replace(
+        slow,
+        name="long",
+        prompts=Synthetic(input_len_tokens=512, output_len_tokens=8),
+    )
+    assert [RATE, ONE, other] == warming.needing(
+        [slow, RATE, ONE, other], "cuda"
+    )
 
 
 def test_the_largest_batch_warms_a_cpu_up():
@@ -47,7 +61,10 @@ class FakeProbe:
     """A probe that notes when its figures are read, and when it is stopped."""
 
     def __init__(self, at):
-        self.finish = lambda is_part: at("memory")() or Figures(values={"memory_bytes": 1e9}, notes=("read",))
+        self.finish = lambda is_part: (
+            at("memory")()
+            or Figures(values={"memory_bytes": 1e9}, notes=("read",))
+        )
         self.stop = at("memory no more")
 
     def start(self):
@@ -70,7 +87,11 @@ class Asked:
         config = m.MOE_CPU
         log = tmp_path / "log"
         log.touch()
-        record = m.run({m.MOE_LOAD: {"output_throughput": [1.0]}}, ()).launches[0].start
+        record = (
+            m.run({m.MOE_LOAD: {"output_throughput": [1.0]}}, ())
+            .launches[0]
+            .start
+        )
         server = types.SimpleNamespace(
             url="http://x",
             served_model="",
@@ -90,12 +111,21 @@ class Asked:
             return noted
 
         monkeypatch.setattr(warming, "warm_up", at("warm-up"))
-        monkeypatch.setattr(measurement, "measure", at("timed", m.repetition(0, {"output_throughput": 1.0})))
+        monkeypatch.setattr(
+            measurement,
+            "measure",
+            at("timed", m.repetition(0, {"output_throughput": 1.0})),
+        )
         row = Measurement(
-            server=config.key, launch=0, workload="routing", repetitions=(m.repetition(0, {"routing_shares": 0.5}),)
+            server=config.key,
+            launch=0,
+            workload="routing",
+            repetitions=(m.repetition(0, {"routing_shares": 0.5}),),
         )
         monkeypatch.setattr(probe, "measure", at("routing", row))
-        tell = types.SimpleNamespace(line=lambda text: None, step=lambda *args: None)
+        tell = types.SimpleNamespace(
+            line=lambda text: None, step=lambda *args: None
+        )
         death = ServerDied("measuring", "died", "look at the log")
         source = types.SimpleNamespace(
             probes=lambda *args: (FakeProbe(at),),
@@ -103,9 +133,13 @@ class Asked:
             give_up=lambda server, during: death,
         )
         started = start_launch(config, server, 0, NOTHING)
-        self.recorder = Recorder(m.run({}, (), machine=m.hardware("cpu")), tmp_path)
+        self.recorder = Recorder(
+            m.run({}, (), machine=m.hardware("cpu")), tmp_path
+        )
         self.recorder.add_launch(started.launch)
-        self.runner = LaunchRunner(started, source, m.hardware("cpu"), 1.0, tell)
+        self.runner = LaunchRunner(
+            started, source, m.hardware("cpu"), 1.0, tell
+        )
 
     def run(self, *workloads):
         """Measure these; returns the death, and by workload whether it has no error."""
@@ -114,7 +148,10 @@ class Asked:
             self.recorder.add(entry)
             if isinstance(entry, LaunchEnd):
                 death = entry.death
-        return death, {row.workload: row.error is None for row in self.recorder.results.measurements}
+        return death, {
+            row.workload: row.error is None
+            for row in self.recorder.results.measurements
+        }
 
 
 def test_routing_is_asked_when_nothing_is_timed_any_more(tmp_path, monkeypatch):
@@ -122,11 +159,20 @@ def test_routing_is_asked_when_nothing_is_timed_any_more(tmp_path, monkeypatch):
     asked = Asked(tmp_path, monkeypatch)
 
     assert (None, {"timed": True, "routing": True}) == asked.run(ASKED, TIMED)
-    assert ["warm-up", "timed", "timed", "memory", "memory no more", "routing"] == asked.order
+    assert [
+        "warm-up",
+        "timed",
+        "timed",
+        "memory",
+        "memory no more",
+        "routing",
+    ] == asked.order
     assert asked.recorder.results.launches[-1].measured
 
 
-def test_server_that_is_only_asked_for_routing_is_not_timed(tmp_path, monkeypatch):
+def test_server_that_is_only_asked_for_routing_is_not_timed(
+    tmp_path, monkeypatch
+):
     """No warm-up either, and no memory: it has seen no load."""
     asked = Asked(tmp_path, monkeypatch)
 
@@ -134,14 +180,21 @@ def test_server_that_is_only_asked_for_routing_is_not_timed(tmp_path, monkeypatc
     assert ["routing"] == asked.order
 
 
-def test_every_repetition_is_yielded_whole_before_the_next_one(tmp_path, monkeypatch):
+def test_every_repetition_is_yielded_whole_before_the_next_one(
+    tmp_path, monkeypatch
+):
     """A session that is killed loses the repetition under way alone; figures of probes are in it from the start."""
     asked = Asked(tmp_path, monkeypatch)
     sizes = []
     for entry in asked.runner.run([TIMED]):
         if isinstance(entry, Measured):
-            sizes.append((asked.order.count("timed"), len(entry.measurement.repetitions)))
-            values = [repetition.values for repetition in entry.measurement.repetitions]
+            sizes.append(
+                (asked.order.count("timed"), len(entry.measurement.repetitions))
+            )
+            values = [
+                repetition.values
+                for repetition in entry.measurement.repetitions
+            ]
             assert [2.0] * len(values) == [each["per_gb"] for each in values]
 
     assert [(1, 1), (2, 2)] == sizes
@@ -158,7 +211,9 @@ def test_figures_of_the_launch_come_from_the_probes(tmp_path, monkeypatch):
     assert "warm_up_s" in launch.values
 
 
-def test_probes_are_stopped_when_nobody_consumes_any_more(tmp_path, monkeypatch):
+def test_probes_are_stopped_when_nobody_consumes_any_more(
+    tmp_path, monkeypatch
+):
     """A failed write ends the measurement, and no thread goes on."""
     asked = Asked(tmp_path, monkeypatch)
     entries = asked.runner.run([TIMED])
@@ -170,7 +225,10 @@ def test_probes_are_stopped_when_nobody_consumes_any_more(tmp_path, monkeypatch)
 
 @pytest.mark.parametrize(
     ("dies_at", "kept"),
-    [("routing", {"timed": True, "routing": False}), ("timed", {"timed": False, "routing": False})],
+    [
+        ("routing", {"timed": True, "routing": False}),
+        ("timed", {"timed": False, "routing": False}),
+    ],
 )
 def test_death_costs_what_it_met(tmp_path, monkeypatch, dies_at, kept):
     """What was timed before the server died of the routing counts; what was not asked any more is in error."""
@@ -182,8 +240,15 @@ def test_death_costs_what_it_met(tmp_path, monkeypatch, dies_at, kept):
 
 def test_failed_requests_are_not_measured_away():
     """A repetition that stalled is replaced; one in which requests failed is the server's own, and ends its load."""
-    workload = Workload(name="closed", num_prompts=8, max_concurrency=4, repetitions=3)
+    workload = Workload(
+        name="closed", num_prompts=8, max_concurrency=4, repetitions=3
+    )
     stalled = m.repetition(0, 1.0, ("all streams fell silent",))
-    failed = msgspec.structs.replace(m.repetition(1, 1.0, ("3 of 8 requests failed: HTTP 503",)), failed=3)
+    failed = msgspec.structs.replace(
+        m.repetition(1, 1.0, ("3 of 8 requests failed: HTTP 503",)), failed=3
+    )
 
-    assert [True, False] == [rounds.wants_more(workload, taken) for taken in ([stalled], [stalled, failed])]
+    assert [True, False] == [
+        rounds.wants_more(workload, taken)
+        for taken in ([stalled], [stalled, failed])
+    ]

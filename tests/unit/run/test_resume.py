@@ -18,13 +18,18 @@ from perfgate.run.resume import (
 from tests.support import builders as m
 
 BURST_LOAD = Load(server=m.MOE, workload=m.BURST)
-BURST = m.Case(experiment="E1", metric="output_throughput", of=BURST_LOAD)
+BURST = m.Case(
+    experiment="E1", metric="output_throughput", numerator=BURST_LOAD
+)
 NEEDS = {m.MOE.key: (m.MOE, (m.CLOSED,)), m.DENSE.key: (m.DENSE, (m.CLOSED,))}
 
 
 def run(values=None, cases=(m.THROUGHPUT,), **how):
     """A run of three launches of the sparse server and two of the dense one."""
-    three = {m.MOE_LOAD: {"output_throughput": [1.0, 2.0, 3.0]}, m.DENSE_LOAD: {"output_throughput": [4.0, 5.0]}}
+    three = {
+        m.MOE_LOAD: {"output_throughput": [1.0, 2.0, 3.0]},
+        m.DENSE_LOAD: {"output_throughput": [4.0, 5.0]},
+    }
     return m.run(three if values is None else values, cases, **how)
 
 
@@ -33,7 +38,9 @@ def empty(cases=(m.THROUGHPUT,), machine=None):
     fresh = m.run({}, cases, run_id="20260602-120000-2", machine=machine)
     workloads = {m.CLOSED.name: m.CLOSED}
     session = Session(started_unix_s=5.0, seen_unix_s=6.0)
-    return msgspec.structs.replace(fresh, workloads=workloads, sessions=(session,))
+    return msgspec.structs.replace(
+        fresh, workloads=workloads, sessions=(session,)
+    )
 
 
 def kept(results):
@@ -43,20 +50,35 @@ def kept(results):
 
 def test_whole_launches_are_kept_and_the_run_goes_on():
     """Under its own name and start; the time of both commands is known."""
-    previous = msgspec.structs.replace(run(), sessions=(Session(started_unix_s=1.0, seen_unix_s=2.0),))
+    previous = msgspec.structs.replace(
+        run(), sessions=(Session(started_unix_s=1.0, seen_unix_s=2.0),)
+    )
 
     results = resumed(empty(), previous, NEEDS)
 
     assert kept(previous) == kept(results)
-    assert (previous.run_id, previous.started) == (results.run_id, results.started)
-    assert [1.0, 5.0] == [session.started_unix_s for session in results.sessions]
+    assert (previous.run_id, previous.started) == (
+        results.run_id,
+        results.started,
+    )
+    assert [1.0, 5.0] == [
+        session.started_unix_s for session in results.sessions
+    ]
 
 
 def test_what_earlier_commands_decided_is_decided_anew():
     """They may have had other baselines; what they asked stays asked."""
     previous = run(cases=(m.THROUGHPUT, m.RATIO))
-    row = Verdict(case=m.RATIO.id, metric="output_throughput", outcome=Outcome.PASSED, gate="hard", summary="")
-    previous = msgspec.structs.replace(previous, verdicts=(row.row(m.RATIO, "test_then"),))
+    row = Verdict(
+        case=m.RATIO.id,
+        metric="output_throughput",
+        outcome=Outcome.PASSED,
+        gate="hard",
+        summary="",
+    )
+    previous = msgspec.structs.replace(
+        previous, verdicts=(row.row(m.RATIO, "test_then"),)
+    )
 
     results = resumed(empty(), previous, NEEDS)
 
@@ -67,9 +89,15 @@ def test_what_earlier_commands_decided_is_decided_anew():
 def test_failed_requests_are_measured_anew():
     """As those of a launch that died: nothing that it says counts."""
     previous = run()
-    failed = msgspec.structs.replace(previous.measurements[0].repetitions[0], failed=3)
-    first = msgspec.structs.replace(previous.measurements[0], repetitions=(failed,))
-    previous = msgspec.structs.replace(previous, measurements=(first, *previous.measurements[1:]))
+    failed = msgspec.structs.replace(
+        previous.measurements[0].repetitions[0], failed=3
+    )
+    first = msgspec.structs.replace(
+        previous.measurements[0], repetitions=(failed,)
+    )
+    previous = msgspec.structs.replace(
+        previous, measurements=(first, *previous.measurements[1:])
+    )
 
     assert (m.MOE.key, 0) not in kept(resumed(empty(), previous, NEEDS))
 
@@ -77,24 +105,37 @@ def test_failed_requests_are_measured_anew():
 def test_a_launch_that_was_cut_is_measured_anew():
     """Though each of its workloads has a repetition or two."""
     previous = run()
-    cut = tuple(msgspec.structs.replace(row, measured=row.index != 1) for row in previous.launches)
+    cut = tuple(
+        msgspec.structs.replace(row, measured=row.index != 1)
+        for row in previous.launches
+    )
 
-    results = resumed(empty(), msgspec.structs.replace(previous, launches=cut), NEEDS)
+    results = resumed(
+        empty(), msgspec.structs.replace(previous, launches=cut), NEEDS
+    )
 
     assert [(m.MOE.key, 0), (m.MOE.key, 2), (m.DENSE.key, 0)] == kept(results)
-    assert {(row.server, row.launch) for row in results.measurements} == set(kept(results))
-    assert (None, [m.CLOSED]) == tuple(still_needed(results, m.MOE.key, (m.CLOSED,), n) for n in (2, 3))
+    assert {(row.server, row.launch) for row in results.measurements} == set(
+        kept(results)
+    )
+    assert (None, [m.CLOSED]) == tuple(
+        still_needed(results, m.MOE.key, (m.CLOSED,), n) for n in (2, 3)
+    )
 
 
 def test_a_launch_that_died_is_measured_anew():
     """It was not itself before, either."""
     previous = run()
     rows = tuple(
-        msgspec.structs.replace(row, error="died") if (row.server, row.launch) == (m.MOE.key, 0) else row
+        msgspec.structs.replace(row, error="died")
+        if (row.server, row.launch) == (m.MOE.key, 0)
+        else row
         for row in previous.measurements
     )
 
-    results = resumed(empty(), msgspec.structs.replace(previous, measurements=rows), NEEDS)
+    results = resumed(
+        empty(), msgspec.structs.replace(previous, measurements=rows), NEEDS
+    )
 
     assert (m.MOE.key, 0) not in kept(results)
 
@@ -107,12 +148,18 @@ def test_what_is_not_asked_this_time_is_kept():
     results = resumed(empty(cases=(BURST,)), previous, needs)
 
     assert kept(previous) == kept(results)
-    assert [m.THROUGHPUT.id, m.RATIO.id, BURST.id] == [case.id for case in results.cases]
+    assert [m.THROUGHPUT.id, m.RATIO.id, BURST.id] == [
+        case.id for case in results.cases
+    ]
     assert {m.CLOSED.name} <= results.workloads.keys()
     # None of the launches has had the other workload.
     assert [m.BURST] == still_needed(results, m.MOE.key, (m.BURST, m.CLOSED), 1)
-    assert [m.BURST, m.CLOSED] == still_needed(results, m.MOE.key, (m.BURST, m.CLOSED), 4)
-    assert (None, []) == tuple(still_needed(results, m.MOE.key, (), n) for n in (3, 4))
+    assert [m.BURST, m.CLOSED] == still_needed(
+        results, m.MOE.key, (m.BURST, m.CLOSED), 4
+    )
+    assert (None, []) == tuple(
+        still_needed(results, m.MOE.key, (), n) for n in (3, 4)
+    )
 
 
 def test_what_no_kept_launch_was_sent_is_not_asked_any_more():
@@ -125,16 +172,30 @@ def test_what_no_kept_launch_was_sent_is_not_asked_any_more():
     assert [m.THROUGHPUT.id] == [case.id for case in results.cases]
 
 
-@pytest.mark.parametrize(("died_in", "left"), [("routing", ["routing"]), (m.CLOSED.name, [m.CLOSED.name, "routing"])])
+@pytest.mark.parametrize(
+    ("died_in", "left"),
+    [("routing", ["routing"]), (m.CLOSED.name, [m.CLOSED.name, "routing"])],
+)
 def test_fresh_launch_is_sent_what_the_dead_one_left(died_in, left):
     """Where everything timed is whole it is asked for the routing alone, so that one launch has all that is timed."""
-    asked = Workload(name="routing", num_prompts=4, max_concurrency=1, asks_routing=True)
+    asked = Workload(
+        name="routing", num_prompts=4, max_concurrency=1, asks_routing=True
+    )
     results = m.run({m.MOE_LOAD: {"output_throughput": [1.0]}}, (m.THROUGHPUT,))
     timed = results.measurements[0]
     rows = (timed, msgspec.structs.replace(timed, workload="routing"))
-    rows = tuple(msgspec.structs.replace(row, error="died" if row.workload == died_in else None) for row in rows)
+    rows = tuple(
+        msgspec.structs.replace(
+            row, error="died" if row.workload == died_in else None
+        )
+        for row in rows
+    )
 
-    wanted = left_by(msgspec.structs.replace(results, measurements=rows), results.launches[0], (m.CLOSED, asked))
+    wanted = left_by(
+        msgspec.structs.replace(results, measurements=rows),
+        results.launches[0],
+        (m.CLOSED, asked),
+    )
 
     assert left == [workload.name for workload in wanted]
 
@@ -144,7 +205,9 @@ def test_what_is_measured_otherwise_now_is_measured_anew(what):
     """Another argument of the server, or more prompts."""
     config, workload = m.MOE, m.CLOSED
     if what == "server":
-        config = msgspec.structs.replace(config, extra_args=("--enforce-eager",))
+        config = msgspec.structs.replace(
+            config, extra_args=("--enforce-eager",)
+        )
     else:
         workload = msgspec.structs.replace(workload, num_prompts=7)
 
@@ -162,7 +225,9 @@ def test_two_machines_are_not_mixed():
 
 def test_memory_that_a_container_was_given_is_no_other_machine():
     """Nor the number of its cores, beside GPUs."""
-    fewer = msgspec.structs.replace(m.hardware(), host_memory_bytes=1, cpu_count=1)
+    fewer = msgspec.structs.replace(
+        m.hardware(), host_memory_bytes=1, cpu_count=1
+    )
     assert 5 == len(kept(resumed(empty(machine=fewer), run(), NEEDS)))
 
 
@@ -183,7 +248,9 @@ def test_a_run_is_of_one_build(changed, told):
     def software(config):
         return msgspec.structs.replace(results.servers[config.key], **changed)
 
-    refuse_other_builds(results, {}, lambda config: pytest.fail("nobody asks for it"))
+    refuse_other_builds(
+        results, {}, lambda config: pytest.fail("nobody asks for it")
+    )
     if told is None:
         refuse_other_builds(results, NEEDS, software)
     else:

@@ -4,7 +4,13 @@ import pytest
 
 from perfgate.config.config import Config
 from perfgate.judge.baseline_store import Store
-from perfgate.run.schedule import External, Paired, Sequential, ab_order, schedule_of
+from perfgate.run.schedule import (
+    External,
+    Paired,
+    Sequential,
+    ab_order,
+    schedule_of,
+)
 from tests.support import builders as m
 
 KEY = m.MOE_CPU.key

@@ -39,7 +39,9 @@ def source(tmp_path, monkeypatch):
     def make(*ports):
         remaining = iter(ports)
         monkeypatch.setattr(
-            Planner, "plan", lambda self, config: fake_plan(port=next(remaining))
+            Planner,
+            "plan",
+            lambda self, config: fake_plan(port=next(remaining)),
         )
         pool = ServerPool(log_dir=tmp_path / "logs", progress=lambda _: None)
         pools.append(pool)
@@ -56,9 +58,15 @@ def test_each_launch_has_a_port_of_its_own(source):
     first, second, third = free_port(), free_port(), free_port()
     here = source(first, second, third)
 
-    assert f"http://127.0.0.1:{first}" == here.start(m.MOE_CPU, is_fresh=False).url
-    assert f"http://127.0.0.1:{first}" == here.start(m.MOE_CPU, is_fresh=False).url
-    assert f"http://127.0.0.1:{third}" == here.start(m.MOE_CPU, is_fresh=True).url
+    assert (
+        f"http://127.0.0.1:{first}" == here.start(m.MOE_CPU, is_fresh=False).url
+    )
+    assert (
+        f"http://127.0.0.1:{first}" == here.start(m.MOE_CPU, is_fresh=False).url
+    )
+    assert (
+        f"http://127.0.0.1:{third}" == here.start(m.MOE_CPU, is_fresh=True).url
+    )
 
 
 def test_taken_port_costs_one_more_try(source):
@@ -99,7 +107,9 @@ def test_planner_chooses_a_port_for_each_plan(tmp_path, monkeypatch):
     monkeypatch.setattr(launch_planner, "free_port", lambda: next(ports))
     python = types.SimpleNamespace(path="/env/bin/python", origin="named")
     monkeypatch.setattr(launch_planner, "find_python", lambda *_args: python)
-    planner = Planner(Config(run_dir=tmp_path, store=Store(tmp_path)), lambda _: None)
+    planner = Planner(
+        Config(run_dir=tmp_path, store=Store(tmp_path)), lambda _: None
+    )
 
     plans = [planner.plan(m.MOE_CPU) for _ in range(2)]
 
@@ -110,7 +120,9 @@ def test_planner_chooses_a_port_for_each_plan(tmp_path, monkeypatch):
 
 def settling(monkeypatch, settle):
     """The engine does this once it is warm."""
-    engine = dataclasses.replace(registry.lookup(m.MOE_CPU.engine), settle=settle)
+    engine = dataclasses.replace(
+        registry.lookup(m.MOE_CPU.engine), settle=settle
+    )
     monkeypatch.setitem(registry.ENGINES, m.MOE_CPU.engine, engine)
 
 
@@ -123,7 +135,10 @@ def test_engine_that_does_not_settle_says_so(source, monkeypatch):
     settling(monkeypatch, refuse)
 
     server = types.SimpleNamespace(url="http://x")
-    expected = "not settled after its warm-up, so that its garbage collection may stop all streams: 404 Not Found"
+    expected = (
+        "not settled after its warm-up, so that its garbage collection may "
+        "stop all streams: 404 Not Found"
+    )
     assert (expected,) == source().settle(m.MOE_CPU, server)
 
 

@@ -24,7 +24,9 @@ def session(tmp_path, monkeypatch):
 
     def make(**options):
         project = Project(
-            default_locations(tmp_path), SHIPPED, tests=(tmp_path / "tests" / "perf",)
+            default_locations(tmp_path),
+            SHIPPED,
+            tests=(tmp_path / "tests" / "perf",),
         )
         fields = {
             "engines": SHIPPED.engines,
@@ -37,10 +39,19 @@ def session(tmp_path, monkeypatch):
     return make
 
 
-def case(engine, over=None):
+def case(engine, denominator=None):
     """A question to that engine's dense server, over another's."""
-    loads = [Load(server=study_of("cpu", name, 1, "auto").dense) for name in (engine, over) if name]
-    return Case(experiment="E9", metric="memory_bytes", of=loads[0], over=loads[1] if over else None)
+    loads = [
+        Load(server=study_of("cpu", name, 1, "auto").dense)
+        for name in (engine, denominator)
+        if name
+    ]
+    return Case(
+        experiment="E9",
+        metric="memory_bytes",
+        numerator=loads[0],
+        denominator=loads[1] if denominator else None,
+    )
 
 
 def test_engine_that_is_not_here_is_skipped_with_what_to_install(session):
@@ -48,7 +59,7 @@ def test_engine_that_is_not_here_is_skipped_with_what_to_install(session):
     here = session(engine_pythons={"vllm": sys.executable})
 
     assert here.skip_reason("cpu", case("vllm")) is None
-    for asked in (case("sglang"), case("sglang", over="vllm")):
+    for asked in (case("sglang"), case("sglang", denominator="vllm")):
         reason = here.skip_reason("cpu", asked)
         assert reason.startswith("needs sglang: no ")
         assert "`perfgate engines install sglang-cpu`" in reason
@@ -56,29 +67,46 @@ def test_engine_that_is_not_here_is_skipped_with_what_to_install(session):
 
 def test_what_was_asked_for_is_never_skipped(session):
     """An engine that --engine names, or the only thing there is to run, must be there: then the tests fail."""
-    assert session(engines=("sglang",), engines_are_required=True).skip_reason("cpu", case("sglang")) is None
+    assert (
+        session(engines=("sglang",), engines_are_required=True).skip_reason(
+            "cpu", case("sglang")
+        )
+        is None
+    )
     assert session().skip_reason("cpu", case("sglang")) is None
 
 
 def test_attached_server_is_not_asked_for_its_routing(session):
     """Nor is anything else asked that a server must be launched for."""
     server = ExternalServer("http://127.0.0.1:1")
-    attached = {("vllm", "mixtral-small"): server, ("vllm", "llama-small"): server}
-    here = session(external_urls=("vllm=http://127.0.0.1:1",), attached=attached)
+    attached = {
+        ("vllm", "mixtral-small"): server,
+        ("vllm", "llama-small"): server,
+    }
+    here = session(
+        external_urls=("vllm=http://127.0.0.1:1",), attached=attached
+    )
     study = study_of("cpu", "vllm", 1, "auto")
     timed = study.value("E2", "itl_median_ms", study.moe, study.single_stream)
 
     assert here.skip_reason("cpu", timed) is None
-    asked = study.value("E8", "routing_shares", study.moe_routing, study.routing)
+    asked = study.value(
+        "E8", "routing_shares", study.moe_routing, study.routing
+    )
     assert "--attach launches none" in here.skip_reason("cpu", asked)
 
 
 @pytest.mark.parametrize(
-    ("selected", "expected"), [(("vllm",), []), (("sglang", "vllm"), [("sglang", "vllm")])]
+    ("selected", "expected"),
+    [(("vllm",), []), (("sglang", "vllm"), [("sglang", "vllm")])],
 )
 def test_engines_are_judged_over_vllm(session, selected, expected):
     """Each other engine over it, on each platform; one engine alone is compared with nothing."""
-    pairs = [(v.of.moe.engine, v.over.moe.engine) for v in session(engines=selected).versus() if v.platform == "h200"]
+    pairs = [
+        (v.candidate.moe.engine, v.reference.moe.engine)
+        for v in session(engines=selected).versus()
+        if v.platform == "h200"
+    ]
 
     assert expected == pairs
 
@@ -103,7 +131,10 @@ def test_what_cannot_be_opened_is_not_tried_again(session, monkeypatch):
 
 def test_what_was_left_out_is_what_nobody_asked(session):
     """Cases that were not selected now but asked by an earlier command of the run are not missing from it."""
-    here, asked = session(), [case("vllm"), case("sglang"), case("vllm", "sglang")]
+    here, asked = (
+        session(),
+        [case("vllm"), case("sglang"), case("vllm", "sglang")],
+    )
     here.coverage.ids, here.cases = {each.id for each in asked}, (asked[0],)
 
     assert ["2 cases"] == [text[:7] for text in here.left_out()]

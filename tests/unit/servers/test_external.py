@@ -55,7 +55,16 @@ def test_attachment_is_read() -> None:
     assert ("sglang", "https://ray.example:8443/serve") == (engine, server.url)
 
 
-@pytest.mark.parametrize("text", ["http://host:8000", "vllm=host:8000", "vllm=", "=http://host", "vllm=http://"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "http://host:8000",
+        "vllm=host:8000",
+        "vllm=",
+        "=http://host",
+        "vllm=http://",
+    ],
+)
 def test_bad_attachment_is_refused(text: str) -> None:
     """A slip is told with an example of what is right."""
     with pytest.raises(BadAttachment, match="vllm=http://"):

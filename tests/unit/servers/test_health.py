@@ -62,7 +62,9 @@ def test_what_is_no_http_is_not_healthy() -> None:
 
 def test_nobody_listening_is_not_healthy() -> None:
     """A refused connection is the usual answer of a server that starts."""
-    assert not is_healthy(("127.0.0.1", free_port()), "/health", 10.0, _never_ends)
+    assert not is_healthy(
+        ("127.0.0.1", free_port()), "/health", 10.0, _never_ends
+    )
 
 
 def test_silence_is_bounded() -> None:
@@ -85,7 +87,9 @@ def test_end_of_the_server_ends_the_probe() -> None:
     """A probe that waits does not hide that the server has exited."""
     began = time.monotonic()
     with _server() as address:
-        assert not is_healthy(address, "/health", 60.0, lambda wait_s, descriptor: True)
+        assert not is_healthy(
+            address, "/health", 60.0, lambda wait_s, descriptor: True
+        )
     assert time.monotonic() - began < 20
 
 

@@ -11,7 +11,13 @@ from perfgate.servers.log import LINE_LENGTH, UNKNOWN, LogWatch, diagnosis, tail
 def test_each_phase_is_told_once_and_in_order(tmp_path: Path) -> None:
     """Every rank logs its own loading; the first one counts."""
     log = tmp_path / "log"
-    watch = LogWatch(log, (LogPhase("loading weights", "Loading"), LogPhase("capturing graphs", "Captur")))
+    watch = LogWatch(
+        log,
+        (
+            LogPhase("loading weights", "Loading"),
+            LogPhase("capturing graphs", "Captur"),
+        ),
+    )
 
     assert [] == watch.news()
 
@@ -31,7 +37,9 @@ def test_broken_utf8_is_survived(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_bytes(b"\xff\xfe Loading\n")
 
-    assert [("loading weights", "\ufffd\ufffd Loading")] == LogWatch(log, (LogPhase("loading weights", "Load"),)).news()
+    assert [("loading weights", "\ufffd\ufffd Loading")] == LogWatch(
+        log, (LogPhase("loading weights", "Load"),)
+    ).news()
 
 
 def test_tail_is_the_end(tmp_path: Path) -> None:
@@ -47,23 +55,45 @@ def test_tail_is_the_end(tmp_path: Path) -> None:
 
 # Lines as vLLM 0.26 and 0.32, SGLang 0.5.23 and their libraries print them.
 SIGNATURES = {
-    "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has": "do not fit",
-    "ValueError: No available memory for the cache blocks. Try increasing `gpu_memory_utilization`": "do not fit",
-    "[Errno 98] error while attempting to bind on address ('127.0.0.1', 8000): address already in use": "port",
-    "OSError: [Errno 28] No space left on device: '/home/user/.cache/vllm/torch_compile_cache'": "make room",
-    "huggingface_hub.errors.GatedRepoError: 401 Client Error. Cannot access gated repo for url": "licence",
+    (
+        "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 "
+        "GiB. GPU 0 has"
+    ): "do not fit",
+    (
+        "ValueError: No available memory for the cache blocks. Try "
+        "increasing `gpu_memory_utilization`"
+    ): "do not fit",
+    (
+        "[Errno 98] error while attempting to bind on address ('127.0.0.1', "
+        "8000): address already in use"
+    ): "port",
+    (
+        "OSError: [Errno 28] No space left on device: "
+        "'/home/user/.cache/vllm/torch_compile_cache'"
+    ): "make room",
+    (
+        "huggingface_hub.errors.GatedRepoError: 401 Client Error. Cannot "
+        "access gated repo for url"
+    ): "licence",
     "The checkpoint has model type `foo` but Transformers does not recognize this architecture": (
         "does not know the model"
     ),
-    "Model architectures ['FooForCausalLM'] are not supported for now. Supported architectures: []": (
-        "does not know the model"
-    ),
+    (
+        "Model architectures ['FooForCausalLM'] are not supported for now. "
+        "Supported architectures: []"
+    ): ("does not know the model"),
     "RuntimeError: Cannot find any model weights with `/models/empty`": "weights are not where",
-    "OSError: /models/none is not a local folder and is not a valid model identifier": "weights are not where",
+    (
+        "OSError: /models/none is not a local folder and is not a valid "
+        "model identifier"
+    ): "weights are not where",
     "api_server.py: error: unrecognized arguments: --no-such-flag": "--help",
     "/usr/bin/python3: No module named vllm": "not installed",
     # One that is only missed by a part of it is no reason to die.
-    "OpenAIServingResponses init failed (ModuleNotFoundError: No module named 'openai_harmony')": "read the log",
+    (
+        "OpenAIServingResponses init failed (ModuleNotFoundError: No module "
+        "named 'openai_harmony')"
+    ): "read the log",
     "RuntimeError: The NVIDIA driver on your system is too old (found version 11040).": "driver",
 }
 
@@ -83,7 +113,9 @@ def test_the_engines_own_remedies_come_first(tmp_path: Path) -> None:
     """An engine knows better than the general rule."""
     (tmp_path / "log").write_text("CUDA out of memory")
 
-    assert ("mine", "CUDA out of memory") == diagnosis(tmp_path / "log", (Remedy("out of memory", "mine"),))
+    assert ("mine", "CUDA out of memory") == diagnosis(
+        tmp_path / "log", (Remedy("out of memory", "mine"),)
+    )
 
 
 def test_unknown_signature_says_where_to_look(tmp_path: Path) -> None:
@@ -95,10 +127,14 @@ def test_unknown_signature_says_where_to_look(tmp_path: Path) -> None:
 
 def test_a_long_line_is_quoted_in_part(tmp_path: Path) -> None:
     """An engine may add half a screen of advice."""
-    (tmp_path / "log").write_text(f"ValueError: No available memory for the cache blocks. {'Try this. ' * 99}")
+    (tmp_path / "log").write_text(
+        f"ValueError: No available memory for the cache blocks. {'Try this. ' * 99}"
+    )
 
     _, line = diagnosis(tmp_path / "log", ())
 
-    assert line.startswith("ValueError: No available memory for the cache blocks. Try this.")
+    assert line.startswith(
+        "ValueError: No available memory for the cache blocks. Try this."
+    )
     assert line.endswith(" ...")
     assert len(line) <= LINE_LENGTH

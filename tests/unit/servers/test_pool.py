@@ -9,7 +9,12 @@ import pytest
 
 from perfgate.machine.leases import LeaseExpired, acquire
 from perfgate.servers.launch_record import ServerDied, ServerExited
-from perfgate.servers.pool import Devices, DevicesBusy, DevicesNotClean, ServerPool
+from perfgate.servers.pool import (
+    Devices,
+    DevicesBusy,
+    DevicesNotClean,
+    ServerPool,
+)
 from perfgate.servers.supervisor.processes import look_up
 from tests.support.plans import fake_plan
 
@@ -24,11 +29,17 @@ class _Gpus:
         self.visitors: list[tuple[int, str, int]] = []
 
     def devices(self, settle_s: float = 0.0) -> Devices:
-        return Devices(lambda: self.visitors, lambda indices: [self.used[index] for index in indices], settle_s)
+        return Devices(
+            lambda: self.visitors,
+            lambda indices: [self.used[index] for index in indices],
+            settle_s,
+        )
 
 
 def _pool(folder: Path, devices: Devices | None = None) -> ServerPool:
-    return ServerPool(log_dir=folder / "logs", progress=lambda _: None, devices=devices)
+    return ServerPool(
+        log_dir=folder / "logs", progress=lambda _: None, devices=devices
+    )
 
 
 def _kill(pid: int) -> None:
@@ -55,13 +66,17 @@ def test_two_are_never_alive_together(tmp_path: Path) -> None:
         for plan in (plans[0], plans[1], plans[0]):
             server = pool.get(plan)
 
-            assert [server.record.pid] == [r.pid for r in pool.launches if look_up(r.pid) is not None]
+            assert [server.record.pid] == [
+                r.pid for r in pool.launches if look_up(r.pid) is not None
+            ]
 
     assert [] == [r.pid for r in pool.launches if look_up(r.pid) is not None]
     assert [0, 1, 2] == [record.session_index for record in pool.launches]
-    assert ["made room for fake-engine", "made room for fake-engine", "closed"] == [
-        str(record.stop).partition(":")[0] for record in pool.launches
-    ]
+    assert [
+        "made room for fake-engine",
+        "made room for fake-engine",
+        "closed",
+    ] == [str(record.stop).partition(":")[0] for record in pool.launches]
 
 
 def test_fresh_launches_anew(tmp_path: Path) -> None:
@@ -89,7 +104,8 @@ def test_failed_start_is_remembered(tmp_path: Path) -> None:
         assert 2 == len(pool.launches)
         assert server.alive()
         assert (
-            "failed to start (ServerExited), exited with status 3 before: nothing ran any more" == pool.launches[0].stop
+            "failed to start (ServerExited), exited with status 3 before: nothing ran any more"
+            == pool.launches[0].stop
         )
 
 
@@ -115,7 +131,9 @@ def test_abandoned_server_counts_as_dead(tmp_path: Path) -> None:
         os.kill(server.record.pid, signal.SIGSTOP)
         failure = pool.abandon("no token for 30 s in closed-c16")
 
-        assert "it still runs, during: no token for 30 s in closed-c16" in str(failure)
+        assert "it still runs, during: no token for 30 s in closed-c16" in str(
+            failure
+        )
         assert look_up(server.record.pid) is None
         assert pool.get(plan).alive()
 
@@ -136,7 +154,9 @@ def test_stranger_on_the_gpu_is_named(tmp_path: Path) -> None:
     gpus.visitors = [(4711, "python train.py", 3 * GIB)]
     plan = fake_plan(gpu_indices=(0,))
     with _pool(tmp_path, gpus.devices()) as pool:
-        with pytest.raises(DevicesBusy, match=r"pid 4711 \(python train.py, 3.0 GiB\)"):
+        with pytest.raises(
+            DevicesBusy, match=r"pid 4711 \(python train.py, 3.0 GiB\)"
+        ):
             pool.get(plan)
 
         assert [] == pool.launches
@@ -150,7 +170,12 @@ def test_dead_server_may_be_listed_for_a_moment(tmp_path: Path) -> None:
     """The driver's list of processes lags; the pool's own last server is no stranger."""
     lagging = iter([[], [(4711, "vllm", GIB)], [(4711, "vllm", GIB)]])
     plan = fake_plan(gpu_indices=(0,))
-    with _pool(tmp_path, Devices(lambda: next(lagging, []), lambda indices: [0 for _ in indices])) as pool:
+    with _pool(
+        tmp_path,
+        Devices(
+            lambda: next(lagging, []), lambda indices: [0 for _ in indices]
+        ),
+    ) as pool:
         pool.get(plan)
 
         assert pool.get(plan, fresh=True).alive()
@@ -164,7 +189,10 @@ def test_memory_that_stays_stops_everything(tmp_path: Path) -> None:
     pool.get(plan)
     gpus.used[1] = 80 * GIB
     for asked in (fake_plan(), plan):
-        with pytest.raises(DevicesNotClean, match=r"GPU 1 holds 80.0 GiB \(1.0 GiB before the launch\)"):
+        with pytest.raises(
+            DevicesNotClean,
+            match=r"GPU 1 holds 80.0 GiB \(1.0 GiB before the launch\)",
+        ):
             pool.get(asked)
 
     assert 1 == len(pool.launches)
@@ -176,13 +204,20 @@ def test_memory_may_take_a_while(tmp_path: Path) -> None:
     """Memory that comes back within the time given is no fault."""
     said: list[str] = []
     falling = iter([40 * GIB, 20 * GIB])
-    devices = Devices(tuple, lambda _: [next(falling, 0)] if pool.launches else [0], settle_s=60)
+    devices = Devices(
+        tuple,
+        lambda _: [next(falling, 0)] if pool.launches else [0],
+        settle_s=60,
+    )
     pool = ServerPool(log_dir=tmp_path, progress=said.append, devices=devices)
     pool.get(fake_plan(gpu_indices=(0,)))
     pool.close()
 
     assert [] == list(falling)
-    assert "waiting for memory: GPU 0 holds 40.0 GiB (0.0 GiB before the launch)" in said[-1]
+    assert (
+        "waiting for memory: GPU 0 holds 40.0 GiB (0.0 GiB before the launch)"
+        in said[-1]
+    )
 
 
 def test_interrupted_start_leaves_nothing(tmp_path: Path) -> None:
@@ -197,13 +232,24 @@ def test_interrupted_start_leaves_nothing(tmp_path: Path) -> None:
         pool.get(plan)
 
     assert [None] == [look_up(record.pid) for record in pool.launches]
-    assert str(pool.launches[0].stop).startswith("interrupted while starting (KeyboardInterrupt)")
+    assert str(pool.launches[0].stop).startswith(
+        "interrupted while starting (KeyboardInterrupt)"
+    )
 
 
 def test_expired_lease_launches_nothing(tmp_path: Path) -> None:
     """A session that has had its time starts no server more."""
-    with acquire(["GPU-0"], 1, wait_s=0, hold_s=-1, progress=lambda _: None, folder=tmp_path) as lease:
-        pool = ServerPool(log_dir=tmp_path, progress=lambda _: None, lease=lease)
+    with acquire(
+        ["GPU-0"],
+        1,
+        wait_s=0,
+        hold_s=-1,
+        progress=lambda _: None,
+        folder=tmp_path,
+    ) as lease:
+        pool = ServerPool(
+            log_dir=tmp_path, progress=lambda _: None, lease=lease
+        )
         with pytest.raises(LeaseExpired):
             pool.get(fake_plan())
 

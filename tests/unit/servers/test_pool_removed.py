@@ -8,7 +8,9 @@ from perfgate.servers.pool import ServerPool
 from tests.support.hoarding_engine import shared_memory_of, socket_of
 from tests.support.plans import fake_plan
 
-REMOVED = "removed after the server ended: 1 shared-memory segment (4 KiB), 1 socket"
+REMOVED = (
+    "removed after the server ended: 1 shared-memory segment (4 KiB), 1 socket"
+)
 
 
 def test_cleanup_is_recorded_and_reported(tmp_path):

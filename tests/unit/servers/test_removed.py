@@ -6,7 +6,11 @@ import msgspec
 import pytest
 
 from perfgate.servers.launch_record import LaunchRecord
-from perfgate.servers.removed import describe_removed, removed_line, removed_notice
+from perfgate.servers.removed import (
+    describe_removed,
+    removed_line,
+    removed_notice,
+)
 from perfgate.servers.supervisor.processes import RemovedFile
 
 SOCKET = RemovedFile("/tmp/a.sock", is_socket=True, size_bytes=0)
@@ -28,7 +32,10 @@ RECORD = LaunchRecord(
     [
         ((), ""),
         ((SOCKET,), "removed after the server ended: 1 socket"),
-        ((SMALL,), "removed after the server ended: 1 shared-memory segment (4 KiB)"),
+        (
+            (SMALL,),
+            "removed after the server ended: 1 shared-memory segment (4 KiB)",
+        ),
         (
             (SEGMENT, SOCKET, SEGMENT),
             "removed after the server ended: 2 shared-memory segments (12 MiB), 1 socket",

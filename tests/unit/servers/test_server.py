@@ -30,7 +30,9 @@ def _log_lines(folder: Path, *lines: str) -> tuple[str, str]:
     return "--log-file-lines", str(path)
 
 
-def _ready(plan: LaunchPlan, folder: Path, said: list[str] | None = None) -> Server:
+def _ready(
+    plan: LaunchPlan, folder: Path, said: list[str] | None = None
+) -> Server:
     """A server that is up; gone again if it does not get there."""
     server = launch(plan, log_dir=folder, index=0)
     try:
@@ -41,17 +43,23 @@ def _ready(plan: LaunchPlan, folder: Path, said: list[str] | None = None) -> Ser
     return server
 
 
-def _start(plan_arguments: tuple[str, ...], folder: Path, said: list[str] | None = None) -> Server:
+def _start(
+    plan_arguments: tuple[str, ...], folder: Path, said: list[str] | None = None
+) -> Server:
     return _ready(fake_plan(*plan_arguments), folder / "logs", said)
 
 
 def test_start_returns_a_server_that_answers(tmp_path: Path) -> None:
     """It is up when it is ready, and gone when stop returns."""
     said: list[str] = []
-    server = _start(_log_lines(tmp_path, "INFO Loading weights took 3 s"), tmp_path, said)
+    server = _start(
+        _log_lines(tmp_path, "INFO Loading weights took 3 s"), tmp_path, said
+    )
 
     assert server.alive()
-    assert ["loading weights", "listening"] == [phase.name for phase in server.record.phases]
+    assert ["loading weights", "listening"] == [
+        phase.name for phase in server.record.phases
+    ]
     assert "INFO Loading weights took 3 s" == server.record.phases[0].line
     assert said[-1].startswith("ready (")
     assert str(tmp_path / "logs" / "fake-engine-0.log") == server.record.log
@@ -59,7 +67,11 @@ def test_start_returns_a_server_that_answers(tmp_path: Path) -> None:
 
     report = server.stop()
 
-    assert (("SIGTERM",), (), ()) == (report.signals, report.killed, report.survivors)
+    assert (("SIGTERM",), (), ()) == (
+        report.signals,
+        report.killed,
+        report.survivors,
+    )
     assert not server.alive()
     assert server.record.stop == f"stopped: {report}"
     with pytest.raises(ConnectionRefusedError):
@@ -69,15 +81,27 @@ def test_start_returns_a_server_that_answers(tmp_path: Path) -> None:
 def test_progress_shows_the_phase_and_the_seconds(tmp_path: Path) -> None:
     """A phase is told when the log tells it."""
     said: list[str] = []
-    _start((*_log_lines(tmp_path, "Loading weights"), "--ready-after", "2"), tmp_path, said).stop()
+    _start(
+        (*_log_lines(tmp_path, "Loading weights"), "--ready-after", "2"),
+        tmp_path,
+        said,
+    ).stop()
 
-    assert re.search(r"^loading weights \(\d+ s\)$", "\n".join(said), re.MULTILINE), said
+    assert re.search(
+        r"^loading weights \(\d+ s\)$", "\n".join(said), re.MULTILINE
+    ), said
 
 
 def test_environment_is_inherited_and_added_to(tmp_path: Path) -> None:
     """What the plan sets comes on top of what is there."""
-    code = "import os; print(os.environ['PATH'], os.environ['FROM_PLAN'], 'PERFGATE_SERVER_ID' in os.environ)"
-    plan = replace(fake_plan(env=(("FROM_PLAN", "yes"),)), argv=(sys.executable, "-c", code))
+    code = (
+        "import os; print(os.environ['PATH'], os.environ['FROM_PLAN'], "
+        "'PERFGATE_SERVER_ID' in os.environ)"
+    )
+    plan = replace(
+        fake_plan(env=(("FROM_PLAN", "yes"),)),
+        argv=(sys.executable, "-c", code),
+    )
     server = launch(plan, log_dir=tmp_path, index=3)
     try:
         with pytest.raises(ServerExited):
@@ -92,14 +116,24 @@ def test_environment_is_inherited_and_added_to(tmp_path: Path) -> None:
 @pytest.mark.parametrize("status", [0, 3])
 def test_exit_at_start(tmp_path: Path, status: int) -> None:
     """An exit is noticed long before the deadline, and its message holds all that is needed."""
-    arguments = (*_log_lines(tmp_path, "INFO hello", "this is a known mishap"), "--exit-at-start", str(status))
+    arguments = (
+        *_log_lines(tmp_path, "INFO hello", "this is a known mishap"),
+        "--exit-at-start",
+        str(status),
+    )
     began = time.monotonic()
     with pytest.raises(ServerExited) as caught:
         _start(arguments, tmp_path)
 
     assert time.monotonic() - began < 15  # of the 30 s that it might have taken
     message = str(caught.value)
-    for part in ("fake_engine.py", f"status {status}", "known mishap", "do what helps", "logs/fake-engine-0.log"):
+    for part in (
+        "fake_engine.py",
+        f"status {status}",
+        "known mishap",
+        "do what helps",
+        "logs/fake-engine-0.log",
+    ):
         assert part in message
 
 
@@ -132,7 +166,9 @@ def test_port_in_use_names_the_holder(tmp_path: Path) -> None:
 def test_port_taken_by_somebody_else_meanwhile(tmp_path: Path) -> None:
     """A healthy answer from another process is not ours."""
     port = free_port()
-    hanging = launch(fake_plan("--hang-at-start", port=port), log_dir=tmp_path, index=0)
+    hanging = launch(
+        fake_plan("--hang-at-start", port=port), log_dir=tmp_path, index=0
+    )
     other = _ready(fake_plan(port=port), tmp_path / "other")
     try:
         with pytest.raises(PortInUse, match=f"held by pid {other.record.pid}"):
@@ -161,7 +197,10 @@ def test_death_is_noticed_and_explained(tmp_path: Path) -> None:
 
     server.stop()
 
-    assert server.record.stop == "stopped, was killed by SIGKILL before: nothing ran any more"
+    assert (
+        server.record.stop
+        == "stopped, was killed by SIGKILL before: nothing ran any more"
+    )
 
 
 def test_full_disk(tmp_path: Path) -> None:

@@ -55,7 +55,9 @@ def config_table(name):
     return "\n".join(lines)
 
 
-TEXT = SMALL.format(sparse=config_table("mixtral-small"), dense=config_table("llama-small"))
+TEXT = SMALL.format(
+    sparse=config_table("mixtral-small"), dense=config_table("llama-small")
+)
 
 
 def read(tmp_path, *changes, text=TEXT):
@@ -80,17 +82,27 @@ def test_a_study_of_one_pair_and_one_platform(tmp_path):
     """A file of one pair is a study: both servers, their workloads, and what is left out."""
     study = study_of(read(tmp_path), "cpu", "vllm")
 
-    assert ("vllm-sparse-tp2", "vllm-dense-tp2") == (study.moe.key, study.dense.key)
+    assert ("vllm-sparse-tp2", "vllm-dense-tp2") == (
+        study.moe.key,
+        study.dense.key,
+    )
     assert ("closed", "alone") == (study.closed.name, study.single_stream.name)
     assert ((), None, "hard") == (study.rates, study.burst, study.absolute)
     assert {"closed", "alone"} == set(study.workloads)
-    assert SHIPPED.models["mixtral-small"].architecture == read(tmp_path).models["sparse"].architecture
+    assert (
+        SHIPPED.models["mixtral-small"].architecture
+        == read(tmp_path).models["sparse"].architecture
+    )
 
 
 def test_a_workload_is_one_table_more(tmp_path):
     """A question finds it by its name; another name is refused with those that there are."""
     more = "[workloads.short.long]\ninput_len_tokens = 64\noutput_len_tokens = 4\nnum_prompts = 2\n"
-    study = study_of(read(tmp_path, ("[platforms.cpu]", more + "[platforms.cpu]")), "cpu", "vllm")
+    study = study_of(
+        read(tmp_path, ("[platforms.cpu]", more + "[platforms.cpu]")),
+        "cpu",
+        "vllm",
+    )
 
     assert 64 == study.workload("long").prompts.input_len_tokens
     with pytest.raises(BadStudy, match="its set has closed, alone, long"):
@@ -102,7 +114,9 @@ def test_arguments_and_variables_belong_to_their_engine(tmp_path):
     table = 'max_model_len = 256\nextra_args = { vllm = ["--seed", "7"] }\n'
     table += 'extra_env = { sglang = { SGL_X = "1" } }'
     file = read(tmp_path, ("max_model_len = 256", table))
-    vllm, sglang = (study_of(file, "cpu", name).dense for name in ("vllm", "sglang"))
+    vllm, sglang = (
+        study_of(file, "cpu", name).dense for name in ("vllm", "sglang")
+    )
 
     assert ("--seed", "7") == vllm.extra_args[-2:]
     assert "--seed" not in sglang.extra_args
@@ -114,7 +128,9 @@ def test_a_platform_inherits_from_another(tmp_path):
     more = '[platforms.quiet]\nlike = "cpu"\nabout = "a quiet machine"\njudged = "ratios"\n'
     file = read(tmp_path, text=TEXT + more)
 
-    assert ("all", "ratios") == tuple(file.platforms[name].judged for name in ("cpu", "quiet"))
+    assert ("all", "ratios") == tuple(
+        file.platforms[name].judged for name in ("cpu", "quiet")
+    )
     assert file.platforms["cpu"].roles == file.platforms["quiet"].roles
 
 
@@ -127,29 +143,83 @@ def test_a_model_may_be_a_folder(tmp_path):
     table = f"[models.dense.config]\n{config_table('llama-small')}"
     file = read(tmp_path, (table, '[models.dense]\nfolder = "weights"'))
 
-    assert (shape, str(folder)) == (file.models["dense"].architecture, file.models["dense"].folder)
+    assert (shape, str(folder)) == (
+        file.models["dense"].architecture,
+        file.models["dense"].folder,
+    )
 
 
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (("max_model_len", "max_modle_len"), ["[servers.cpu]", "max_modle_len", "max_model_len?"]),
-        (("num_prompts", "prompts"), ["[workloads.short.closed]", "unknown key 'prompts'"]),
-        (("engines =", "engine ="), ["the file", "unknown key 'engine'", "did you mean engines?"]),
-        (('dense = "dense"', 'dense = "dnse"'), ["[pairs.both]", "'dnse'", "did you mean dense?"]),
-        (('pair = "both"', 'pair = "all"'), ["[platforms.cpu]", "pair names 'all'", "both"]),
-        (('server = "cpu"', 'server = "gpu"'), ["[platforms.cpu]", "server names 'gpu'", "cpu"]),
-        (('closed = "closed"', 'closed = "open"'), ["[platforms.cpu.roles]", "closed names 'open'"]),
-        (("num_prompts = 4", 'num_prompts = "4"'), ["[workloads.short.closed]", "num_prompts"]),
-        (("num_prompts = 4", "num_prompts = 0"), ["[workloads.short.closed]", "at least 1"]),
-        (("max_model_len = 256", 'max_model_len = "x"'), ["[servers.cpu]", "max_model_len", "int"]),
-        (('"cpu"\npair', '"cpu"\nlike = "cpu"\npair'), ["[platforms.cpu]", "cpu -> cpu"]),
-        (('"cpu"\npair', '"cpu"\ngpu = "h200"\npair'), ["[platforms.cpu]", "gpu is set"]),
-        (('model_type = "mixtral"', 'model_type = "mxtral"'), ["[models.sparse]", "'mxtral'"]),
-        (("[models.dense.config]", "[models.dense]"), ["[models.dense]", "unknown key 'model_type'"]),
-        (("[servers.cpu]", "[servers.cpu]\n[servers.cpu]"), ["it is not TOML", "line"]),
-        (("[platforms.cpu]", "[platforms.cp-u]"), ["[platforms.cp-u]", "marker"]),
-        (('engines = ["vllm"]', 'engines = "vllm"'), ["engines is 'vllm'", "write a list"]),
+        (
+            ("max_model_len", "max_modle_len"),
+            ["[servers.cpu]", "max_modle_len", "max_model_len?"],
+        ),
+        (
+            ("num_prompts", "prompts"),
+            ["[workloads.short.closed]", "unknown key 'prompts'"],
+        ),
+        (
+            ("engines =", "engine ="),
+            ["the file", "unknown key 'engine'", "did you mean engines?"],
+        ),
+        (
+            ('dense = "dense"', 'dense = "dnse"'),
+            ["[pairs.both]", "'dnse'", "did you mean dense?"],
+        ),
+        (
+            ('pair = "both"', 'pair = "all"'),
+            ["[platforms.cpu]", "pair names 'all'", "both"],
+        ),
+        (
+            ('server = "cpu"', 'server = "gpu"'),
+            ["[platforms.cpu]", "server names 'gpu'", "cpu"],
+        ),
+        (
+            ('closed = "closed"', 'closed = "open"'),
+            ["[platforms.cpu.roles]", "closed names 'open'"],
+        ),
+        (
+            ("num_prompts = 4", 'num_prompts = "4"'),
+            ["[workloads.short.closed]", "num_prompts"],
+        ),
+        (
+            ("num_prompts = 4", "num_prompts = 0"),
+            ["[workloads.short.closed]", "at least 1"],
+        ),
+        (
+            ("max_model_len = 256", 'max_model_len = "x"'),
+            ["[servers.cpu]", "max_model_len", "int"],
+        ),
+        (
+            ('"cpu"\npair', '"cpu"\nlike = "cpu"\npair'),
+            ["[platforms.cpu]", "cpu -> cpu"],
+        ),
+        (
+            ('"cpu"\npair', '"cpu"\ngpu = "h200"\npair'),
+            ["[platforms.cpu]", "gpu is set"],
+        ),
+        (
+            ('model_type = "mixtral"', 'model_type = "mxtral"'),
+            ["[models.sparse]", "'mxtral'"],
+        ),
+        (
+            ("[models.dense.config]", "[models.dense]"),
+            ["[models.dense]", "unknown key 'model_type'"],
+        ),
+        (
+            ("[servers.cpu]", "[servers.cpu]\n[servers.cpu]"),
+            ["it is not TOML", "line"],
+        ),
+        (
+            ("[platforms.cpu]", "[platforms.cp-u]"),
+            ["[platforms.cp-u]", "marker"],
+        ),
+        (
+            ('engines = ["vllm"]', 'engines = "vllm"'),
+            ["engines is 'vllm'", "write a list"],
+        ),
         (('engines = ["vllm"]', "schema = 9"), ["schema is 9", "reads 1"]),
     ],
     ids=lambda value: value[1][:24] if isinstance(value, tuple) else "",
@@ -186,5 +256,11 @@ def test_the_shipped_study_is_complete():
         for engine in SHIPPED.engines:
             assert platform == study_of(SHIPPED, platform, engine).platform
     asserted = {name: SHIPPED.gpu_of(name) for name in SHIPPED.platforms}
-    expected = {"cpu": None, "gpu": None, "h200": "h200", "h100": "h100", "a100": "a100"}
+    expected = {
+        "cpu": None,
+        "gpu": None,
+        "h200": "h200",
+        "h100": "h100",
+        "a100": "a100",
+    }
     assert expected == asserted

@@ -39,7 +39,9 @@ def workload_of(folder, more="", prompts=400):
 
 def variation(workload):
     """Coefficient of variation of the gaps between arrivals."""
-    arrivals = [request.arrival_ns for request in build_requests(workload, 0, 1000)]
+    arrivals = [
+        request.arrival_ns for request in build_requests(workload, 0, 1000)
+    ]
     gaps = [later - earlier for earlier, later in pairwise(arrivals)]
     return statistics.stdev(gaps) / statistics.fmean(gaps)
 
@@ -55,7 +57,9 @@ def engine():
 def target(engine):
     """The fake engine as a server to be measured."""
     engine.set()
-    return Target(url=engine.url, served_model="fake", vocab_size=1000, engine="vllm")
+    return Target(
+        url=engine.url, served_model="fake", vocab_size=1000, engine="vllm"
+    )
 
 
 @pytest.mark.parametrize(
@@ -64,7 +68,9 @@ def target(engine):
 )
 def test_burstiness_of_the_file_shapes_the_arrivals(tmp_path, key, expected):
     """Gaps vary by 1 / sqrt(burstiness); 400 of them estimate that within a quarter."""
-    assert pytest.approx(expected, rel=0.25) == variation(workload_of(tmp_path, key))
+    assert pytest.approx(expected, rel=0.25) == variation(
+        workload_of(tmp_path, key)
+    )
 
 
 def test_infinite_burstiness_gives_even_gaps(tmp_path):
@@ -79,8 +85,12 @@ def test_the_client_sends_at_the_arrivals_of_the_file(tmp_path, target):
     workload = workload_of(tmp_path, "burstiness = 0.5", prompts=20)
     repetition = measure(target, workload, 0)
 
-    arrivals_ms = [r.arrival_ns / 1e6 for r in build_requests(workload, 0, 1000)]
-    assert arrivals_ms == [request.scheduled_ms for request in repetition.requests]
+    arrivals_ms = [
+        r.arrival_ns / 1e6 for r in build_requests(workload, 0, 1000)
+    ]
+    assert arrivals_ms == [
+        request.scheduled_ms for request in repetition.requests
+    ]
 
 
 def test_two_processes_of_the_file_send(tmp_path, target, engine):
@@ -92,7 +102,10 @@ def test_two_processes_of_the_file_send(tmp_path, target, engine):
         repetition.completed,
         repetition.client_values["processes"],
     )
-    sent = {request.prompt_token_ids for request in build_requests(workload, 0, 1000)}
+    sent = {
+        request.prompt_token_ids
+        for request in build_requests(workload, 0, 1000)
+    }
     assert sent == {tuple(log["prompt"]) for log in engine.sent()}
     assert 20 == len(engine.sent())
     note = "sent by 2 client processes: as the workload declares (client_processes)"
@@ -103,8 +116,14 @@ def test_two_processes_of_the_file_send(tmp_path, target, engine):
     ("line", "seen"),
     [
         ("burstiness = 0", "burstiness must be above 0"),
-        ("client_processes = 0", "client_processes is 0, and must be from 1 to 64"),
-        ("client_processes = 65", "client_processes is 65, and must be from 1 to 64"),
+        (
+            "client_processes = 0",
+            "client_processes is 0, and must be from 1 to 64",
+        ),
+        (
+            "client_processes = 65",
+            "client_processes is 65, and must be from 1 to 64",
+        ),
         ("client_processes = 1.5", "client_processes: Expected `int"),
         ("client_process = 2", "did you mean client_processes?"),
     ],

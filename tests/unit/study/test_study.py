@@ -42,15 +42,26 @@ def test_only_the_model_differs(platform, engine):
     asked = study(platform, engine=engine)
     moe, dense, alone = asked.moe, asked.dense, asked.dense_tp1
 
-    differing = {name for name in moe.__struct_fields__ if getattr(moe, name) != getattr(dense, name)}
+    differing = {
+        name
+        for name in moe.__struct_fields__
+        if getattr(moe, name) != getattr(dense, name)
+    }
     assert {"model"} == differing
     if (engine, platform) == ("sglang", "cpu"):  # asked less: it is slow there
         assert alone is None
     else:
-        differing = {name for name in dense.__struct_fields__ if getattr(dense, name) != getattr(alone, name)}
+        differing = {
+            name
+            for name in dense.__struct_fields__
+            if getattr(dense, name) != getattr(alone, name)
+        }
         assert {"tensor_parallel_size"} == differing
         assert (engine, 1) == (alone.engine, alone.tensor_parallel_size)
-    assert (CATALOGUE[moe.model].architecture.is_moe, CATALOGUE[dense.model].architecture.is_moe) == (True, False)
+    assert (
+        CATALOGUE[moe.model].architecture.is_moe,
+        CATALOGUE[dense.model].architecture.is_moe,
+    ) == (True, False)
     assert (moe, dense) == asked.models
 
 
@@ -58,10 +69,17 @@ def test_only_the_model_differs(platform, engine):
 def test_requests_fit_the_context(platform):
     """No prompt with its answer is longer than the servers' context or than the model's."""
     asked = study(platform)
-    longest = max(w.prompts.input_len_tokens + w.prompts.output_len_tokens for w in workloads(asked))
+    longest = max(
+        w.prompts.input_len_tokens + w.prompts.output_len_tokens
+        for w in workloads(asked)
+    )
 
     for server in (asked.moe, asked.dense):
-        assert longest <= server.max_model_len <= CATALOGUE[server.model].architecture.max_position_embeddings
+        assert (
+            longest
+            <= server.max_model_len
+            <= CATALOGUE[server.model].architecture.max_position_embeddings
+        )
 
 
 @ANY_PLATFORM
@@ -70,21 +88,33 @@ def test_workload_names_are_slugs_and_name_one_thing(platform):
     by_name = {}
     for workload in workloads(study(platform)):
         assert workload.name.replace("-", "").isalnum()
-        assert workload.fingerprint() == by_name.setdefault(workload.name, workload.fingerprint())
+        assert workload.fingerprint() == by_name.setdefault(
+            workload.name, workload.fingerprint()
+        )
 
 
 @ANY_PLATFORM
 def test_sweeps_are_ordered(platform):
     """Batches are 1, 8 and 32 at once; rates rise; a closed loop fills its slots more than once.
 
-    Not the CPU's largest: its requests are of one length, so that they come and go in waves, one like the other.
+    Not the CPU's largest: its requests are of one length, so that they come and
+    go in waves, one like the other.
     """
     asked = study(platform)
 
-    assert [1, 8, 32] == [workload.max_concurrency for workload in asked.batches]
-    assert sorted(workload.request_rate for workload in asked.rates) == [w.request_rate for w in asked.rates]
-    waves = {w.name: w.num_prompts / w.max_concurrency for w in (asked.closed, asked.single_stream, *asked.batches)}
-    assert (["batch-32"] if platform == "cpu" else []) == [name for name, number in waves.items() if number < 2]
+    assert [1, 8, 32] == [
+        workload.max_concurrency for workload in asked.batches
+    ]
+    assert sorted(workload.request_rate for workload in asked.rates) == [
+        w.request_rate for w in asked.rates
+    ]
+    waves = {
+        w.name: w.num_prompts / w.max_concurrency
+        for w in (asked.closed, asked.single_stream, *asked.batches)
+    }
+    assert (["batch-32"] if platform == "cpu" else []) == [
+        name for name, number in waves.items() if number < 2
+    ]
     assert 1 <= min(waves.values())
     assert 1 == len({w.prompts for w in asked.batches})
 
@@ -95,17 +125,30 @@ def test_ratio_is_asked_from_one_stream_to_many(platform):
     asked = study(platform)
     batches = [workload.max_concurrency for workload in asked.sweep]
 
-    assert ([1, 8, 16, 32] if platform == "cpu" else [1, 2, 4, 8, 16, 32, 64]) == batches
+    assert (
+        [1, 8, 16, 32] if platform == "cpu" else [1, 2, 4, 8, 16, 32, 64]
+    ) == batches
     if platform == "cpu":
-        assert set(asked.sweep) <= {asked.closed, asked.single_stream, *asked.batches}
+        assert set(asked.sweep) <= {
+            asked.closed,
+            asked.single_stream,
+            *asked.batches,
+        }
 
 
 def test_routing_is_asked_of_a_server_of_its_own_where_it_changes_the_launch():
     """It differs from the timed one in that alone; where weights are made up, or the engine cannot tell, it is not."""
     timed, asked = study("h200").moe, study("h200").moe_routing
 
-    assert ["routing"] == [n for n in timed.__struct_fields__ if getattr(timed, n) != getattr(asked, n)]
-    assert ("vllm-mixtral-8x7b-tp2-routing", "returned") == (asked.key, asked.routing)
+    assert ["routing"] == [
+        n
+        for n in timed.__struct_fields__
+        if getattr(timed, n) != getattr(asked, n)
+    ]
+    assert ("vllm-mixtral-8x7b-tp2-routing", "returned") == (
+        asked.key,
+        asked.routing,
+    )
     assert study("h200", load_format="dummy").moe_routing is None
     assert study("h200", engine="sglang").moe_routing is None
 
@@ -116,12 +159,18 @@ def test_timed_server_is_asked_where_hooks_need_no_other_launch():
 
     assert asked.moe == asked.moe_routing
     assert "--enforce-eager" in asked.moe.extra_args
-    assert [True, False, False] == [w.asks_routing for w in (asked.routing, asked.closed, asked.single_stream)]
+    assert [True, False, False] == [
+        w.asks_routing
+        for w in (asked.routing, asked.closed, asked.single_stream)
+    ]
 
 
 def test_slow_engine_is_asked_for_its_routing_where_it_is_alone():
     """Beside another engine the launch would not fit the run's minutes; an engine that is fast is always asked."""
-    servers = {"sglang": ("sglang-mixtral-small-tp2-routing", None), "vllm": ("vllm-mixtral-small-tp2",) * 2}
+    servers = {
+        "sglang": ("sglang-mixtral-small-tp2-routing", None),
+        "vllm": ("vllm-mixtral-small-tp2",) * 2,
+    }
     for engine, (by_itself, beside) in servers.items():
         alone = study("cpu", engine=engine)
         asked = dataclasses.replace(alone, has_other_engines=True).moe_routing
@@ -133,7 +182,10 @@ def test_slow_engine_is_asked_for_its_routing_where_it_is_alone():
 @pytest.mark.parametrize("engine", ["vllm", "sglang"])
 def test_experts_are_not_spread_on_the_cpu(engine):
     """Both engines die of it there; it is skipped, and the reason names the engine and what was seen."""
-    assert "dies at the first request" in ENGINES[engine].no_expert_parallelism["cpu"]
+    assert (
+        "dies at the first request"
+        in ENGINES[engine].no_expert_parallelism["cpu"]
+    )
     assert "cuda" not in ENGINES[engine].no_expert_parallelism
 
 
@@ -143,27 +195,43 @@ def test_expert_parallelism_needs_ranks():
     assert "vllm-mixtral-8x7b-tp2-ep" == study("h200").moe_ep.key
 
 
-@pytest.mark.parametrize(("load_format", "alone"), [("auto", "hard"), ("dummy", "report")])
-def test_spread_experts_of_made_up_routers_are_judged_under_load_alone(load_format, alone):
+@pytest.mark.parametrize(
+    ("load_format", "alone"), [("auto", "hard"), ("dummy", "report")]
+)
+def test_spread_experts_of_made_up_routers_are_judged_under_load_alone(
+    load_format, alone
+):
     """Alike in every layer, they send one stream's token to one rank or to two: a toss, which nothing is judged by."""
-    cases = {case.workload: case.gate for case in ep_over_tp(study("h200", load_format=load_format))}
+    cases = {
+        case.workload: case.gate
+        for case in ep_over_tp(study("h200", load_format=load_format))
+    }
 
     assert {"closed-c32": "hard", "single-stream": alone} == cases
-    assert [] == list(ep_over_tp(study("h200", tensor_parallel_size=1, load_format=load_format)))
+    assert [] == list(
+        ep_over_tp(
+            study("h200", tensor_parallel_size=1, load_format=load_format)
+        )
+    )
 
 
 def test_absolute_values_are_judged_on_gpus_alone():
     """A shared CPU is no yardstick: there absolutes are reported and ratios are judged in both directions."""
     for platform in GPU_PLATFORMS:
         asked = study(platform)
-        loads = [Load(server=server, workload=asked.closed) for server in asked.models]
+        loads = [
+            Load(server=server, workload=asked.closed)
+            for server in asked.models
+        ]
         ratio = asked.ratio("E1", "itl_median_ms", *loads)
 
         assert ("hard", 2) == (asked.absolute, asked.gpu_count)
         assert ("hard", False) == (ratio.gate, ratio.two_sided)
 
     asked = study("cpu")
-    loads = [Load(server=server, workload=asked.closed) for server in asked.models]
+    loads = [
+        Load(server=server, workload=asked.closed) for server in asked.models
+    ]
     ratio = asked.ratio("E1", "itl_median_ms", *loads)
 
     assert ("report", 0, None) == (asked.absolute, asked.gpu_count, asked.burst)
@@ -171,14 +239,24 @@ def test_absolute_values_are_judged_on_gpus_alone():
     assert tuple(loads) == ratio.loads
 
 
-@pytest.mark.parametrize(("platform", "gate"), [("cpu", "report"), ("h200", "hard")])
+@pytest.mark.parametrize(
+    ("platform", "gate"), [("cpu", "report"), ("h200", "hard")]
+)
 def test_value_of_a_server(platform, gate):
     """A value is an absolute of one load; without a workload it is the server's own."""
     asked = study(platform)
 
     case = asked.value("E7", "memory_bytes", asked.moe, None)
 
-    assert Case(experiment="E7", metric="memory_bytes", of=Load(server=asked.moe), gate=gate) == case
+    assert (
+        Case(
+            experiment="E7",
+            metric="memory_bytes",
+            numerator=Load(server=asked.moe),
+            gate=gate,
+        )
+        == case
+    )
 
 
 def test_gpu_needed_follows_the_ranks():
@@ -192,7 +270,9 @@ def test_weights_are_chosen_on_gpus():
     assert "auto" == study("cpu", load_format="dummy").moe.load_format
 
 
-@pytest.mark.parametrize(("engine", "arguments"), [("vllm", ("--enforce-eager",)), ("sglang", ())])
+@pytest.mark.parametrize(
+    ("engine", "arguments"), [("vllm", ("--enforce-eager",)), ("sglang", ())]
+)
 def test_vllm_is_eager_on_the_cpu(engine, arguments):
     """An argument of one engine is not given to the other."""
     assert arguments == study("cpu", engine=engine).moe.extra_args
@@ -203,27 +283,44 @@ def test_engine_that_is_slow_on_the_cpu_is_asked_less():
     fast, slow = study("cpu"), study("cpu", engine="sglang")
 
     assert ((), (fast.single_stream, fast.closed)) == (slow.rates, slow.batches)
-    assert (fast.closed, fast.single_stream) == (slow.closed, slow.single_stream)
+    assert (fast.closed, fast.single_stream) == (
+        slow.closed,
+        slow.single_stream,
+    )
     assert workloads(study("h200")) == workloads(study("h200", engine="sglang"))
 
 
 @ANY_PLATFORM
 def test_engines_are_compared_in_nothing_else(platform):
     """One engine's server over the other's differs in the engine and its own arguments alone, under the same load."""
-    versus = Versus(of=study(platform, engine="sglang"), over=study(platform))
+    versus = Versus(
+        candidate=study(platform, engine="sglang"), denominator=study(platform)
+    )
 
     for servers in versus.models:
-        case = versus.ratio("output_throughput", servers, versus.of.closed)
+        case = versus.ratio(
+            "output_throughput", servers, versus.candidate.closed
+        )
         of, over = servers
-        differing = {name for name in of.__struct_fields__ if getattr(of, name) != getattr(over, name)}
+        differing = {
+            name
+            for name in of.__struct_fields__
+            if getattr(of, name) != getattr(over, name)
+        }
         assert differing <= {"engine", "extra_args"}
-        assert ("E9", platform == "cpu", case.of.workload) == (case.experiment, case.two_sided, case.over.workload)
+        assert ("E9", platform == "cpu", case.numerator.workload) == (
+            case.experiment,
+            case.two_sided,
+            case.denominator.workload,
+        )
 
 
 def test_servers_of_cases():
     """Each server is listed once, in order of first mention, with each of its workloads once."""
     asked = study("cpu")
-    moe, dense = (Load(server=server, workload=asked.closed) for server in asked.models)
+    moe, dense = (
+        Load(server=server, workload=asked.closed) for server in asked.models
+    )
     cases = [
         asked.value("E7", "memory_bytes", asked.dense, None),
         asked.ratio("E1", "itl_median_ms", moe, dense),
@@ -233,14 +330,20 @@ def test_servers_of_cases():
 
     assert [
         ("vllm-llama-small-tp2", (asked.dense, (asked.closed,))),
-        ("vllm-mixtral-small-tp2", (asked.moe, (asked.closed, asked.single_stream))),
+        (
+            "vllm-mixtral-small-tp2",
+            (asked.moe, (asked.closed, asked.single_stream)),
+        ),
     ] == list(servers_of(cases).items())
 
 
 def test_one_rank_needs_no_third_server():
     """With one rank the dense server and its one-rank twin are the same server, launched once."""
     asked = study("cpu", tensor_parallel_size=1)
-    cases = [asked.value("E3", "itl_median_ms", server, asked.closed) for server in (asked.dense, asked.dense_tp1)]
+    cases = [
+        asked.value("E3", "itl_median_ms", server, asked.closed)
+        for server in (asked.dense, asked.dense_tp1)
+    ]
 
     assert ["vllm-llama-small-tp1"] == list(servers_of(cases))
 
@@ -248,10 +351,17 @@ def test_one_rank_needs_no_third_server():
 def test_a_variant_joins_the_key():
     """Two servers of one shape that differ in an argument have a name each, and can be asked together."""
     asked = study("cpu")
-    eager = msgspec.structs.replace(asked.dense, extra_args=("--x",), variant="eager")
-    cases = [asked.value("E7", "memory_bytes", server, None) for server in (asked.dense, eager)]
+    eager = msgspec.structs.replace(
+        asked.dense, extra_args=("--x",), variant="eager"
+    )
+    cases = [
+        asked.value("E7", "memory_bytes", server, None)
+        for server in (asked.dense, eager)
+    ]
 
-    assert ["vllm-llama-small-tp2", "vllm-llama-small-tp2-eager"] == list(servers_of(cases))
+    assert ["vllm-llama-small-tp2", "vllm-llama-small-tp2-eager"] == list(
+        servers_of(cases)
+    )
     unnamed = msgspec.structs.replace(eager, variant="")
     with pytest.raises(AmbiguousServer, match='variant="eager"'):
         servers_of([cases[0], asked.value("E7", "memory_bytes", unnamed, None)])

@@ -40,8 +40,12 @@ def cuda(monkeypatch):
     """The engine's torch, and the folder that the engines find on PYTHONPATH; sleeping is no way to wait."""
     found = Cuda()
     monkeypatch.syspath_prepend(str(vllm.INSIDE))
-    monkeypatch.setitem(__import__("sys").modules, "torch", types.SimpleNamespace(cuda=found))
-    monkeypatch.setattr("time.sleep", lambda seconds: pytest.fail("the process slept"))
+    monkeypatch.setitem(
+        __import__("sys").modules, "torch", types.SimpleNamespace(cuda=found)
+    )
+    monkeypatch.setattr(
+        "time.sleep", lambda seconds: pytest.fail("the process slept")
+    )
     return found
 
 
@@ -49,7 +53,8 @@ def test_vllm_waits_in_the_queue_of_the_gpu(cuda):
     """Each step is queued behind a kernel that spins for each of its sequences; a delay of 0 queues nothing."""
     worker = importlib.import_module("perfgate_vllm_worker").PerfgateWorker()
     worker.model_runner = types.SimpleNamespace(
-        execute_model=lambda *args: cuda.queued.append("step"), device=types.SimpleNamespace(type="cuda")
+        execute_model=lambda *args: cuda.queued.append("step"),
+        device=types.SimpleNamespace(type="cuda"),
     )
     batch = types.SimpleNamespace(num_scheduled_tokens={"a": 1, "b": 1})
 
@@ -65,11 +70,15 @@ def test_vllm_waits_in_the_queue_of_the_gpu(cuda):
     assert ["step"] == cuda.queued
 
 
-@pytest.mark.parametrize(("overlaps", "stream"), [(True, "forward"), (False, None)])
+@pytest.mark.parametrize(
+    ("overlaps", "stream"), [(True, "forward"), (False, None)]
+)
 def test_sglang_waits_in_the_stream_of_its_steps(cuda, overlaps, stream):
     """With the overlap scheduler steps run in a stream of their own, and a wait elsewhere would pass beside them."""
     plugin = importlib.import_module("perfgate_sglang")
-    scheduler = types.SimpleNamespace(device="cuda:0", enable_overlap=overlaps, forward_stream="forward")
+    scheduler = types.SimpleNamespace(
+        device="cuda:0", enable_overlap=overlaps, forward_stream="forward"
+    )
     request = types.SimpleNamespace(server_args={sglang.DELAY: 1.0})
 
     plugin.take_delay(lambda *_: None, scheduler, request)

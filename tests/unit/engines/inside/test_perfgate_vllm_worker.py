@@ -11,14 +11,22 @@ from perfgate.engines import vllm
 from perfgate.engines.base import ServerConfig
 from tests.support.plans import options, request_for
 
-CPU = ServerConfig(engine="vllm", model="mixtral-small", tensor_parallel_size=2, max_model_len=1024, dtype="float32")
+CPU = ServerConfig(
+    engine="vllm",
+    model="mixtral-small",
+    tensor_parallel_size=2,
+    max_model_len=1024,
+    dtype="float32",
+)
 
 
 @pytest.fixture
 def worker(monkeypatch):
     """The worker as vLLM finds it: by the name on the command line, in the folder on PYTHONPATH."""
     launch = vllm.plan(request_for(CPU))
-    module, _, name = options(launch.argv)["--worker-extension-cls"].partition(".")
+    module, _, name = options(launch.argv)["--worker-extension-cls"].partition(
+        "."
+    )
     monkeypatch.syspath_prepend(str(vllm.INSIDE))
     return getattr(importlib.import_module(module), name)()
 
@@ -65,15 +73,31 @@ def test_shared_weights_count_once(worker):
     norm = Module(own=[Parameter(10, place=2)])
 
     # (100 + 10) x 4 bytes
-    assert {"weights_bytes": 440.0} == with_modules(worker, embedding, head, norm).perfgate_weights()
+    assert {"weights_bytes": 440.0} == with_modules(
+        worker, embedding, head, norm
+    ).perfgate_weights()
 
 
 @pytest.mark.parametrize(
     ("sizes", "expected"),
     [
-        ({"output_size_per_partition": 8, "output_size": 16, "input_size_per_partition": 4, "input_size": 4}, 8 * 4),
-        ({"output_size": 16, "input_size_per_partition": 2, "input_size": 4}, 16 * 2),  # split by columns
-        ({"output_size": 16, "input_size": 4}, 16 * 4),  # held whole by every rank: a router
+        (
+            {
+                "output_size_per_partition": 8,
+                "output_size": 16,
+                "input_size_per_partition": 4,
+                "input_size": 4,
+            },
+            8 * 4,
+        ),
+        (
+            {"output_size": 16, "input_size_per_partition": 2, "input_size": 4},
+            16 * 2,
+        ),  # split by columns
+        (
+            {"output_size": 16, "input_size": 4},
+            16 * 4,
+        ),  # held whole by every rank: a router
         ({}, 0),  # an empty parameter of a layer that is no matrix
     ],
 )
@@ -81,14 +105,18 @@ def test_packed_matrix_counts_with_its_share(worker, sizes, expected):
     """A layer whose matrix the CPU packed away leaves an empty parameter, and counts with this rank's shape."""
     packed = Module(own=[Parameter(0, place=0)], **sizes)
 
-    assert {"weights_bytes": 4.0 * expected} == with_modules(worker, packed).perfgate_weights()
+    assert {"weights_bytes": 4.0 * expected} == with_modules(
+        worker, packed
+    ).perfgate_weights()
 
 
 def test_injected_delay_grows_with_the_batch(worker, monkeypatch):
     """Each step waits once for each sequence in it, then runs as before with the same arguments."""
     waits, steps = [], []
     monkeypatch.setattr("time.sleep", waits.append)
-    worker.model_runner = types.SimpleNamespace(execute_model=lambda *args, **kwargs: steps.append((args, kwargs)))
+    worker.model_runner = types.SimpleNamespace(
+        execute_model=lambda *args, **kwargs: steps.append((args, kwargs))
+    )
     batch = types.SimpleNamespace(num_scheduled_tokens={"a": 1, "b": 1, "c": 1})
 
     assert {"per_token_ms": 2.0} == worker.perfgate_inject_delay("2.0")
@@ -103,11 +131,15 @@ def test_second_delay_replaces_the_first(worker, monkeypatch):
     """A delay of 0 ends an earlier one."""
     waits = []
     monkeypatch.setattr("time.sleep", waits.append)
-    worker.model_runner = types.SimpleNamespace(execute_model=lambda *args: None)
+    worker.model_runner = types.SimpleNamespace(
+        execute_model=lambda *args: None
+    )
     for delay in ("2.0", "0.0"):
         worker.perfgate_inject_delay(delay)
 
-    worker.model_runner.execute_model(types.SimpleNamespace(num_scheduled_tokens={"a": 1}))
+    worker.model_runner.execute_model(
+        types.SimpleNamespace(num_scheduled_tokens={"a": 1})
+    )
 
     assert [0.0] == waits
 
@@ -136,28 +168,50 @@ class Router(types.SimpleNamespace):
 def with_routers(worker, model_type, **modules):
     """The worker with a model of these modules, by name."""
     model = types.SimpleNamespace(named_modules=lambda: modules.items())
-    config = types.SimpleNamespace(hf_text_config=types.SimpleNamespace(model_type=model_type, num_experts_per_tok=2))
-    worker.model_runner = types.SimpleNamespace(get_model=lambda: model, model_config=config)
+    config = types.SimpleNamespace(
+        hf_text_config=types.SimpleNamespace(
+            model_type=model_type, num_experts_per_tok=2
+        )
+    )
+    worker.model_runner = types.SimpleNamespace(
+        get_model=lambda: model, model_config=config
+    )
     return worker
 
 
 def test_every_router_is_hooked_once(worker):
     """Routers of either family's name, each once however often it begins; a dense gate projection is none."""
-    routers = {"model.layers.0.block_sparse_moe.gate": Router(), "model.layers.1.mlp.gate": Router()}
-    others = {"model.layers.2.mlp.gate_proj": Router(), "model.layers.1.mlp.shared_expert_gate": Router()}
+    routers = {
+        "model.layers.0.block_sparse_moe.gate": Router(),
+        "model.layers.1.mlp.gate": Router(),
+    }
+    others = {
+        "model.layers.2.mlp.gate_proj": Router(),
+        "model.layers.1.mlp.shared_expert_gate": Router(),
+    }
     found = with_routers(worker, "mixtral", **routers, **others)
 
-    assert [{"layers": 2.0}] * 2 == [found.perfgate_routing_begin() for _ in range(2)]
+    assert [{"layers": 2.0}] * 2 == [
+        found.perfgate_routing_begin() for _ in range(2)
+    ]
     assert [1, 1] == [len(router.hooks) for router in routers.values()]
-    assert [False, False] == [hasattr(other, "hooks") for other in others.values()]
+    assert [False, False] == [
+        hasattr(other, "hooks") for other in others.values()
+    ]
 
 
 def test_routers_run_without_hooks_before_and_after(worker, monkeypatch):
     """A server that is asked where its tokens go may have been timed, or be timed again."""
     router = Router(hooks=[])
-    found = with_routers(worker, "mixtral", **{"model.layers.0.block_sparse_moe.gate": router})
+    found = with_routers(
+        worker, "mixtral", **{"model.layers.0.block_sparse_moe.gate": router}
+    )
     choices = np.zeros((3, 1, 2), np.int32).view(Tensor)
-    torch = types.SimpleNamespace(cat=lambda parts: parts, stack=lambda layers, dim: choices, int32=np.int32)
+    torch = types.SimpleNamespace(
+        cat=lambda parts: parts,
+        stack=lambda layers, dim: choices,
+        int32=np.int32,
+    )
     monkeypatch.setitem(sys.modules, "torch", torch)
 
     found.perfgate_routing_begin()

@@ -17,9 +17,14 @@ def test_batches_are_of_one_kind_of_prompts():
         max_concurrency=4,
         prompts=msgspec.structs.replace(ONE.prompts, output_len_tokens=7),
     )
-    results = msgspec.structs.replace(judged("PASSED"), workloads={w.name: w for w in (other, EIGHT, ONE, FAST)})
+    results = msgspec.structs.replace(
+        judged("PASSED"),
+        workloads={w.name: w for w in (other, EIGHT, ONE, FAST)},
+    )
 
-    assert ["batch-1", "batch-8"] == [w.name for w in batches(RunIndex(results))]
+    assert ["batch-1", "batch-8"] == [
+        w.name for w in batches(RunIndex(results))
+    ]
 
 
 def test_ratio_stands_beside_its_line_at_each_batch():
@@ -28,6 +33,9 @@ def test_ratio_stands_beside_its_line_at_each_batch():
 
     pair = "vllm-mixtral-8x7b-tp2 / vllm-llama-3.1-8b-tp2"
     lines = [row[-1] for row in picture.rows]
-    assert [(pair, "batch-1", "1", "1.00x"), (pair, "batch-8", "8", "1.00x")] == [row[:-1] for row in picture.rows]
+    assert [
+        (pair, "batch-1", "1", "1.00x"),
+        (pair, "batch-8", "8", "1.00x"),
+    ] == [row[:-1] for row in picture.rows]
     # 25.5 over 15.0 GB, and 84.3 over 15.1 GB, KV cache included
     assert ["1.70x", "5.59x"] == lines

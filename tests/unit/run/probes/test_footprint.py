@@ -17,7 +17,9 @@ def probe(monkeypatch):
         memory, "gpu_bytes", lambda indices: dict.fromkeys(indices, used[0])
     )
     server = types.SimpleNamespace(url="http://x", gpu_indices=(0, 1))
-    engine = types.SimpleNamespace(weights_bytes_per_rank=lambda url: (1e9, 1e9))
+    engine = types.SimpleNamespace(
+        weights_bytes_per_rank=lambda url: (1e9, 1e9)
+    )
     return FootprintProbe(m.MOE, server, engine, m.hardware(), {}), used
 
 
@@ -69,8 +71,12 @@ def test_memory_that_cannot_be_read_is_a_note(probe, monkeypatch):
     monkeypatch.setattr(memory, "gpu_bytes", refuse)
     figures = footprint.finish(is_part=False)
 
-    assert {} == footprint.after(m.repetition(0, {"output_throughput": 100.0})).values
+    assert (
+        {}
+        == footprint.after(m.repetition(0, {"output_throughput": 100.0})).values
+    )
     assert "memory_bytes" not in figures.values
     assert any(
-        note.startswith("memory: ") and "no answer" in note for note in figures.notes
+        note.startswith("memory: ") and "no answer" in note
+        for note in figures.notes
     )

@@ -11,7 +11,9 @@ def probe(tmp_path):
 
 def test_a_server_without_gpus_has_no_energy(tmp_path):
     """Nothing is opened, and the launch says why its energy is missing."""
-    assert ("energy: no GPU of this server counts it",) == probe(tmp_path).start().notes
+    assert ("energy: no GPU of this server counts it",) == probe(
+        tmp_path
+    ).start().notes
 
 
 def test_a_repetition_on_the_cpu_gets_no_figures(tmp_path):
@@ -22,5 +24,9 @@ def test_a_repetition_on_the_cpu_gets_no_figures(tmp_path):
     figures = gpu.after(m.repetition(0, 100.0))
     gpu.stop()
 
-    assert ({}, (), ()) == (dict(figures.values), figures.invalid, figures.notes)
+    assert ({}, (), ()) == (
+        dict(figures.values),
+        figures.invalid,
+        figures.notes,
+    )
     assert [] == list(tmp_path.iterdir())

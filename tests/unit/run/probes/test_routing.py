@@ -14,29 +14,52 @@ from perfgate.results.schema import RunResults
 from perfgate.run.probes import routing as probe
 from tests.support import builders
 
-SERVER = ServerConfig(engine="fake", model="mixtral-small", tensor_parallel_size=2, routing="returned")
+SERVER = ServerConfig(
+    engine="fake",
+    model="mixtral-small",
+    tensor_parallel_size=2,
+    routing="returned",
+)
 LOAD = Workload(
-    name="routing", num_prompts=5, max_concurrency=1, prompts=Synthetic(input_len_tokens=6, output_len_tokens=3)
+    name="routing",
+    num_prompts=5,
+    max_concurrency=1,
+    prompts=Synthetic(input_len_tokens=6, output_len_tokens=3),
 )
 
 
 def engine(answer):
     """An engine whose tokens go where `answer` says."""
     return Engine(
-        name="fake", plan=None, read_log=None, weights_bytes_per_rank=None, inject_delay=None, routed_experts=answer
+        name="fake",
+        plan=None,
+        read_log=None,
+        weights_bytes_per_rank=None,
+        inject_delay=None,
+        routed_experts=answer,
     )
 
 
 def by_token_id(request):
     """Every token of an answer goes to experts by its place."""
     tokens = np.arange(request.shape[0])[:, None, None]
-    return (tokens + np.arange(2)[None, None, :] + np.zeros((1, request.layers, 1), dtype=int)) % request.experts
+    return (
+        tokens
+        + np.arange(2)[None, None, :]
+        + np.zeros((1, request.layers, 1), dtype=int)
+    ) % request.experts
 
 
 def measured_with(answer):
     """The measurement of the workload on the first launch."""
     steps = []
-    return probe.measure(engine(answer), SERVER, "http://x", (0, LOAD), lambda n, of: steps.append((n, of))), steps
+    return probe.measure(
+        engine(answer),
+        SERVER,
+        "http://x",
+        (0, LOAD),
+        lambda n, of: steps.append((n, of)),
+    ), steps
 
 
 def test_each_request_is_counted_by_itself():
@@ -63,7 +86,11 @@ def test_prompts_are_the_same_in_every_run():
     """What differs between two runs is then the routing."""
     prompts = []
     for _ in range(2):
-        measured_with(lambda request: prompts.append(request.prompt_token_ids) or by_token_id(request))
+        measured_with(
+            lambda request: (
+                prompts.append(request.prompt_token_ids) or by_token_id(request)
+            )
+        )
 
     assert prompts[:5] == prompts[5:]
 
@@ -77,22 +104,29 @@ def test_unreadable_answer_is_invalid():
     row, _ = measured_with(answer)
 
     assert ({}, None) == (row.repetitions[0].values, row.routing)
-    assert ("request 1 of 5: all zeros (look at the log)",) == row.repetitions[0].invalid
+    assert ("request 1 of 5: all zeros (look at the log)",) == row.repetitions[
+        0
+    ].invalid
 
 
 def test_engine_that_cannot_tell_is_invalid():
     """It is named."""
     row, _ = measured_with(None)
 
-    assert ("fake cannot tell which experts its tokens choose",) == row.repetitions[0].invalid
+    assert (
+        "fake cannot tell which experts its tokens choose",
+    ) == row.repetitions[0].invalid
 
 
 def test_measurement_is_kept_whole(tmp_path):
     """Counts of each request are in results.json, and the launch's shares follow from them."""
     row, _ = measured_with(by_token_id)
     load = Load(server=SERVER, workload=LOAD)
-    case = Case(experiment="E8", metric="routing_shares", of=load)
-    results = msgspec.structs.replace(builders.run({load: {"routing_shares": [0.1]}}, [case]), measurements=(row,))
+    case = Case(experiment="E8", metric="routing_shares", numerator=load)
+    results = msgspec.structs.replace(
+        builders.run({load: {"routing_shares": [0.1]}}, [case]),
+        measurements=(row,),
+    )
 
     read = rundata.load(rundata.save(results, tmp_path))
 

@@ -63,13 +63,20 @@ def test_file_made_anew_under_an_old_name_is_removed(tmp_path: Path) -> None:
 def test_semaphore_is_removed_though_its_path_is_hidden() -> None:
     """Its maker shows only the temporary name under which sem_open made it."""
     cleanup = Cleanup()
-    code = "import multiprocessing as m, time; s = m.get_context('spawn').Lock(); print(s._semlock.name, flush=True)"
+    code = (
+        "import multiprocessing as m, time; s = "
+        "m.get_context('spawn').Lock(); print(s._semlock.name, flush=True)"
+    )
     argv = [sys.executable, "-c", f"{code}; time.sleep(600)"]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as maker:
         assert maker.stdout is not None
-        semaphore = Path("/dev/shm", "sem." + maker.stdout.readline().strip().lstrip("/"))
+        semaphore = Path(
+            "/dev/shm", "sem." + maker.stdout.readline().strip().lstrip("/")
+        )
         cleanup.sample([maker.pid])
-        for tracker in psutil.Process(maker.pid).children():  # it would remove the semaphore itself
+        for tracker in psutil.Process(
+            maker.pid
+        ).children():  # it would remove the semaphore itself
             tracker.kill()
         maker.kill()
 
@@ -93,7 +100,9 @@ def test_file_named_after_a_server_process_is_removed(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"")
     cleanup.sample([os.getpid()])
 
-    assert sorted(str(tmp_path / name) for name in names) == sorted(_removed(cleanup, []))
+    assert sorted(str(tmp_path / name) for name in names) == sorted(
+        _removed(cleanup, [])
+    )
     assert (tmp_path / "torch_1_77_0").exists()
 
 

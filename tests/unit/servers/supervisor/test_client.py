@@ -13,14 +13,22 @@ import pytest
 from perfgate.servers.supervisor.client import Launched
 from perfgate.servers.supervisor.processes import look_up, running_processes
 
-_SLEEP = (sys.executable, "-c", "import time; print('up', flush=True); time.sleep(600)")
+_SLEEP = (
+    sys.executable,
+    "-c",
+    "import time; print('up', flush=True); time.sleep(600)",
+)
 
 
-def _launch(argv: tuple[str, ...], folder: Path, owners: tuple[int, ...] = ()) -> Launched:
+def _launch(
+    argv: tuple[str, ...], folder: Path, owners: tuple[int, ...] = ()
+) -> Launched:
     return Launched(argv, env=os.environ, log=folder / "log", owners=owners)
 
 
-def _is_true_soon(condition: Callable[[], bool], patience_s: float = 20.0) -> bool:
+def _is_true_soon(
+    condition: Callable[[], bool], patience_s: float = 20.0
+) -> bool:
     until = time.monotonic() + patience_s
     while not condition() and time.monotonic() < until:
         time.sleep(0.05)
@@ -30,7 +38,9 @@ def _is_true_soon(condition: Callable[[], bool], patience_s: float = 20.0) -> bo
 @pytest.mark.parametrize("status", [0, 3])
 def test_exit_status_is_told(tmp_path: Path, status: int) -> None:
     """An exit is noticed at once, with status 0 too."""
-    launched = _launch((sys.executable, "-c", f"raise SystemExit({status})"), tmp_path)
+    launched = _launch(
+        (sys.executable, "-c", f"raise SystemExit({status})"), tmp_path
+    )
 
     assert status == launched.exit_code(wait_s=30.0)
 
@@ -98,7 +108,10 @@ def test_server_shares_our_session_and_not_our_group(tmp_path: Path) -> None:
 
 def test_killed_supervisor_takes_the_leader_along(tmp_path: Path) -> None:
     """The kernel kills the leader with its supervisor, and stop ends the rest without one."""
-    code = "import subprocess, time; subprocess.Popen(['sleep', '600'], start_new_session=True); time.sleep(600)"
+    code = (
+        "import subprocess, time; subprocess.Popen(['sleep', '600'], "
+        "start_new_session=True); time.sleep(600)"
+    )
     launched = _launch((sys.executable, "-c", code), tmp_path)
     assert _is_true_soon(lambda: len(launched.members()) == 2)
     stray = next(p for p in launched.members() if p.pid != launched.pid)
@@ -126,9 +139,21 @@ def test_supervisor_ends_the_server_on_sigterm(tmp_path: Path) -> None:
 
 def test_exit_code_can_be_asked_from_many_threads(tmp_path: Path) -> None:
     """Whoever measures asks while somebody else waits."""
-    launched = _launch((sys.executable, "-c", "import time; time.sleep(0.5); raise SystemExit(5)"), tmp_path)
+    launched = _launch(
+        (
+            sys.executable,
+            "-c",
+            "import time; time.sleep(0.5); raise SystemExit(5)",
+        ),
+        tmp_path,
+    )
     codes: list[int | None] = []
-    threads = [threading.Thread(target=lambda: codes.append(launched.exit_code(wait_s=30.0))) for _ in range(4)]
+    threads = [
+        threading.Thread(
+            target=lambda: codes.append(launched.exit_code(wait_s=30.0))
+        )
+        for _ in range(4)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

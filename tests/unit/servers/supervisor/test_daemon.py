@@ -1,7 +1,7 @@
 """Is the server gone when its session is, however that ended?
 
-The rows of kills; `real/test_faults.py` has the same with a real engine. Some run once, all of them 20 times with
-`-m slow`.
+The rows of kills; `real/test_faults.py` has the same with a real engine. Some
+run once, all of them 20 times with `-m slow`.
 """
 
 import shutil
@@ -24,27 +24,58 @@ WAYS: dict[str, Callable[[Session], None]] = {
     "sigkill-group": lambda session: session.send_group(signal.SIGKILL),
 }
 # What the session prints, and what the engine is told, at the moment of the kill.
-MOMENTS = {"start-up": ("starting", ("--ready-after", "60")), "load": ("measured", ())}
-# Children that leave the session and ignore SIGTERM: only SIGKILL, and only who knows them, ends them.
-CHILDREN = ("--children", "2", "--children-own-session", "--children-ignore-sigterm")
+MOMENTS = {
+    "start-up": ("starting", ("--ready-after", "60")),
+    "load": ("measured", ()),
+}
+# Children that leave the session and ignore SIGTERM: only SIGKILL, and only who
+# knows them, ends them.
+CHILDREN = (
+    "--children",
+    "2",
+    "--children-own-session",
+    "--children-ignore-sigterm",
+)
 
 
-def kill_and_count(folder: Path, way: str, moment: str, patience_s: float) -> list[str]:
+def kill_and_count(
+    folder: Path, way: str, moment: str, patience_s: float
+) -> list[str]:
     """Start a session, kill it that way at that moment; return what is left so much later, processes and files."""
     sign, faults = MOMENTS[moment]
     port = free_port()
-    command = (sys.executable, str(SUPPORT / "hoarding_engine.py"), "--port", str(port), *CHILDREN, *faults)
+    command = (
+        sys.executable,
+        str(SUPPORT / "hoarding_engine.py"),
+        "--port",
+        str(port),
+        *CHILDREN,
+        *faults,
+    )
     session = Session(folder, command, port)
     session.wait_for(sign)
     if moment == "start-up":
-        session.wait_until(lambda: socket_of(session.tag).exists() and len(session.running()) >= 5)
+        session.wait_until(
+            lambda: (
+                socket_of(session.tag).exists() and len(session.running()) >= 5
+            )
+        )
     WAYS[way](session)
     left = session.survivors(patience_s=patience_s)
-    return left + [str(path) for path in (shared_memory_of(session.tag), socket_of(session.tag)) if path.exists()]
+    return left + [
+        str(path)
+        for path in (shared_memory_of(session.tag), socket_of(session.tag))
+        if path.exists()
+    ]
 
 
 @pytest.mark.parametrize(
-    ("way", "moment"), [("sigkill", "start-up"), ("sigkill-group", "load"), ("sigint-twice", "load")]
+    ("way", "moment"),
+    [
+        ("sigkill", "start-up"),
+        ("sigkill-group", "load"),
+        ("sigint-twice", "load"),
+    ],
 )
 def test_nothing_survives(tmp_path: Path, way: str, moment: str) -> None:
     """After any death no process, supervisor included, no shared memory and no socket is left (busy machines: 60 s)."""
@@ -65,7 +96,9 @@ def test_nothing_survives_twenty_times(
         left += kill_and_count(folder, way, moment, patience_s=10.0)
         shutil.rmtree(folder)
     with capsys.disabled():
-        sys.stdout.write(f"\n{way} during {moment}: 20 kills, survivors: {len(left)}\n")
+        sys.stdout.write(
+            f"\n{way} during {moment}: 20 kills, survivors: {len(left)}\n"
+        )
 
     assert [] == left
 
@@ -73,10 +106,17 @@ def test_nothing_survives_twenty_times(
 def test_results_of_before_the_kill_are_there(tmp_path: Path) -> None:
     """What was measured is on disk, and so is the server's log with how it ended."""
     port = free_port()
-    session = Session(tmp_path, (sys.executable, str(SUPPORT / "fake_engine.py"), "--port", str(port)), port)
+    session = Session(
+        tmp_path,
+        (sys.executable, str(SUPPORT / "fake_engine.py"), "--port", str(port)),
+        port,
+    )
     session.wait_for("measured\nmeasured")
     session.send(signal.SIGKILL)
 
     assert [] == session.survivors()
     assert len((tmp_path / "measured").read_text().splitlines()) >= 2
-    assert "[supervisor] ended the server" in (tmp_path / "logs" / "session-0.log").read_text()
+    assert (
+        "[supervisor] ended the server"
+        in (tmp_path / "logs" / "session-0.log").read_text()
+    )

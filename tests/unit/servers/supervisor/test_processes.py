@@ -23,7 +23,9 @@ _ESCAPED = "import os, time\nif os.fork(): time.sleep(600)\nos.setsid()\ntime.sl
 
 def _start(code: str, mark: str, **more: str) -> subprocess.Popen[bytes]:
     env = os.environ | {MARK: mark} | more
-    return subprocess.Popen([sys.executable, "-c", code], env=env, start_new_session=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", code], env=env, start_new_session=True
+    )
 
 
 def _wait_until(condition: Callable[[], bool]) -> None:
@@ -52,7 +54,9 @@ def test_same_pid_later_is_another_process() -> None:
 
     assert me is not None
     assert me.is_running()
-    assert not type(me)(me.pid, me.parent, me.group, me.started_ticks - 1).is_running()
+    assert not type(me)(
+        me.pid, me.parent, me.group, me.started_ticks - 1
+    ).is_running()
 
 
 def test_child_in_its_own_session_is_family() -> None:
@@ -72,11 +76,18 @@ def test_child_in_its_own_session_is_family() -> None:
 def test_child_of_family_without_mark_is_family() -> None:
     """Descent finds who cleared its environment."""
     mark = uuid.uuid4().hex
-    code = "import subprocess\nsubprocess.Popen(['sleep', '600'], env={}, start_new_session=True).wait()"
+    code = (
+        "import subprocess\nsubprocess.Popen(['sleep', '600'], env={}, "
+        "start_new_session=True).wait()"
+    )
     process = _start(code, mark)
 
     def commands() -> list[str]:
-        return [command_of(p.pid) for p in family(mark, process.pid) if p.pid != process.pid]
+        return [
+            command_of(p.pid)
+            for p in family(mark, process.pid)
+            if p.pid != process.pid
+        ]
 
     try:
         # Between fork and exec a child still shows its parent's command.
@@ -95,33 +106,54 @@ def test_willing_process_ends_by_sigterm() -> None:
 
     ending = end(lambda: family(mark, process.pid), process.pid, lambda: 20.0)
 
-    assert (("SIGTERM",), (), ()) == (ending.signals, ending.killed, ending.survivors)
+    assert (("SIGTERM",), (), ()) == (
+        ending.signals,
+        ending.killed,
+        ending.survivors,
+    )
     assert -15 == process.wait()
 
 
-@pytest.mark.parametrize("is_stopped", [False, True], ids=["running", "stopped"])
+@pytest.mark.parametrize(
+    "is_stopped", [False, True], ids=["running", "stopped"]
+)
 def test_deaf_process_is_killed(is_stopped: bool) -> None:
     """Who ignores SIGTERM is killed after the grace, also while SIGSTOP holds it."""
     mark = uuid.uuid4().hex
-    code = "import signal, time; signal.signal(15, signal.SIG_IGN); print(flush=True); time.sleep(600)"
+    code = (
+        "import signal, time; signal.signal(15, signal.SIG_IGN); "
+        "print(flush=True); time.sleep(600)"
+    )
     with subprocess.Popen(
-        [sys.executable, "-c", code], env=os.environ | {MARK: mark}, start_new_session=True, stdout=subprocess.PIPE
+        [sys.executable, "-c", code],
+        env=os.environ | {MARK: mark},
+        start_new_session=True,
+        stdout=subprocess.PIPE,
     ) as process:
         assert process.stdout is not None
         process.stdout.readline()
         if is_stopped:
             os.kill(process.pid, 19)
 
-        ending = end(lambda: family(mark, process.pid), process.pid, lambda: 0.3)
+        ending = end(
+            lambda: family(mark, process.pid), process.pid, lambda: 0.3
+        )
 
-        assert (("SIGTERM", "SIGKILL"), 1, ()) == (ending.signals, len(ending.killed), ending.survivors)
+        assert (("SIGTERM", "SIGKILL"), 1, ()) == (
+            ending.signals,
+            len(ending.killed),
+            ending.survivors,
+        )
         assert -9 == process.wait()
 
 
 def test_orphans_of_a_dead_leader_are_ended() -> None:
     """When the leader is gone already, those it left are ended one by one."""
     mark = uuid.uuid4().hex
-    process = _start("import os, time\nif os.fork(): os._exit(7)\nos.setsid(); time.sleep(600)", mark)
+    process = _start(
+        "import os, time\nif os.fork(): os._exit(7)\nos.setsid(); time.sleep(600)",
+        mark,
+    )
     process.wait()
     _wait_until_there(mark, process.pid, 1)
 
