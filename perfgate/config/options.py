@@ -259,6 +259,7 @@ def _add_base_builds(add: AddOption) -> None:
     add(
         "--target-effect",
         type=float,
+        dest="target_effect",
         metavar="FRACTION",
         help=(
             "loss that these pairs must detect (0.02 is "

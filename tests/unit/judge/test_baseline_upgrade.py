@@ -114,7 +114,7 @@ def launch_of(tree):
             "metrics.output_throughput: 'target_effect' is a field of schema 2",
         ),
         (
-            lambda t: launch_of(t).update(denominator=-1.0),
+            lambda t: launch_of(t).update(over=-1.0),
             "metrics.output_throughput.launches[0].over: is -1.0",
         ),
         (

@@ -48,7 +48,7 @@ def test_settings_stand_beside_the_ratio(tmp_path):
     """Both engines' settings and what is unfair are in the verdict's message and, once, under the table."""
     versus = Versus(
         candidate=study_of("cpu", "sglang", 2, "auto"),
-        denominator=study_of("cpu", "vllm", 2, "auto"),
+        reference=study_of("cpu", "vllm", 2, "auto"),
     )
     cases = [
         versus.ratio(name, versus.models[0], versus.candidate.closed)

@@ -294,7 +294,7 @@ def test_engine_that_is_slow_on_the_cpu_is_asked_less():
 def test_engines_are_compared_in_nothing_else(platform):
     """One engine's server over the other's differs in the engine and its own arguments alone, under the same load."""
     versus = Versus(
-        candidate=study(platform, engine="sglang"), denominator=study(platform)
+        candidate=study(platform, engine="sglang"), reference=study(platform)
     )
 
     for servers in versus.models:
