@@ -25,6 +25,7 @@ test: $(VENV)/ready-dev lint
 lint: $(VENV)/ready-dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/complexipy perfgate --plain --failed
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --no-logo --no-cache
 
