@@ -1,4 +1,4 @@
-"""Which parts of the documentation are made from the code? A hook of mkdocs."""
+"""Generated documentation: tables and help texts made from the code, a hook of mkdocs."""
 
 from __future__ import annotations
 
@@ -106,9 +106,9 @@ def project() -> Iterator[str]:
 
 def published() -> Iterator[str]:
     """A table of the published figures; those of one load that share a note stand in one row."""
-    yield "| hardware | of | figures | tolerance | holds | note |\n|---|---|---|--:|---|---|"
+    yield "| hardware | load | figures | tolerance | holds | note |\n|---|---|---|--:|---|---|"
     for path in sorted(PUBLISHED.rglob("*.json")):
-        of = f"{path.parent.name}, {path.stem}".replace("--over--", " / ")
+        load = f"{path.parent.name}, {path.stem}".replace("--over--", " / ")
         shared: dict[tuple[str, str, str], list[str]] = {}
         for name, figure in sorted(
             json.loads(path.read_text())["metrics"].items()
@@ -127,13 +127,13 @@ def published() -> Iterator[str]:
             shared.setdefault(about, []).append(f"`{name}` {value}")
         for about, figures in shared.items():
             yield (
-                f"| {path.parent.parent.name} | {of} | "
+                f"| {path.parent.parent.name} | {load} | "
                 f"{'<br>'.join(figures)} | {' | '.join(about)} |"
             )
 
 
 def measured(*patterns: str) -> Iterator[str]:
-    """The published figures beside the recorded runs whose folders match."""
+    """The published figures compared with the recorded runs whose folders match."""
     folders = sorted(
         folder for pattern in patterns for folder in RUNS.glob(pattern)
     )
@@ -168,7 +168,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 
 def on_post_page(output: str, **_: Any) -> str:
-    """Wide tables scroll by themselves; two empty style sheets stand in for those that the theme's switch looks for.
+    """Let wide tables scroll, and add two empty style sheets that the theme's switch needs.
 
     They would be a highlighter's, which is fetched from outside and so left out.
     """

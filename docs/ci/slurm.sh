@@ -1,6 +1,6 @@
 #!/bin/bash
 # sbatch docs/ci/slurm.sh, from the project's folder. Two GPUs of one node, for this job alone; more options at its end.
-# One engine, weights made up. For both engines leave --engine out and set PERFGATE_SGLANG_PYTHON too; for real weights
+# One engine, random weights. For both engines leave --engine out and set PERFGATE_SGLANG_PYTHON too; for real weights
 # leave --weights out and set PERFGATE_MODEL_MIXTRAL_8X7B and PERFGATE_MODEL_LLAMA_3_1_8B to their folders.
 # First baselines: PERFGATE_GATE=advisory, then perfgate accept.
 #SBATCH --job-name=perfgate
@@ -22,5 +22,5 @@ if [[ ! -x .venv/bin/pytest ]]; then
 fi
 export PERFGATE_GATE="${PERFGATE_GATE:-required}"
 export PERFGATE_VLLM_PYTHON="${PERFGATE_VLLM_PYTHON:-/opt/vllm/bin/python3}"
-# exec: the interrupt two minutes before the end then reaches pytest, which stops its servers and writes the run down.
+# exec: the interrupt two minutes before the end then reaches pytest, which stops its servers and writes the run's data.
 exec .venv/bin/pytest -m h200 --engine vllm --weights dummy --run-dir="runs/slurm-${SLURM_JOB_ID:-local}" "$@"
