@@ -1,6 +1,6 @@
 """How often is the gate wrong?
 
-    python -m benchmarks.gate_simulation                 # the tables of docs/gating.md: a minute of one core
+    python -m benchmarks.gate_simulation                 # the tables of docs/error-rates.md: a minute of one core
     python -m benchmarks.gate_simulation --scale 0.02    # seconds, coarse
     python -m benchmarks.gate_simulation --noise FILE    # with noise that `benchmarks.noise --json FILE` measured
 

@@ -12,7 +12,7 @@ ALPHA. Student's t and not the normal quantile, because s is itself known from a
 of launches: with six, the normal quantile raises a false alarm 14 times as often as it
 claims. The threshold (alarm line) is LINE_SHARE of the target effect Delta, and never
 below the noise bound. (`python -m benchmarks.gate_simulation` checks these claims;
-docs/gating.md has its table.)
+docs/error-rates.md has its table.)
 """
 
 from __future__ import annotations

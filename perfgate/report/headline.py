@@ -160,7 +160,7 @@ def drift(results: RunResults, store: Store | None) -> Drift:
         now, before = observation.context, baseline.context
         changed = set()
         for name in formatting.differing(now, before):
-            field = name.removeprefix("of.").removeprefix("over.")
+            field = name.removeprefix("numerator.").removeprefix("denominator.")
             changed.add((field, now.get(name, "-"), before.get(name, "-")))
         counts.update(changed)
     rows = tuple((*field, cases) for field, cases in sorted(counts.items()))

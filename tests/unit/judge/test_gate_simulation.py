@@ -107,7 +107,7 @@ def test_false_alarms_stay_below_a_thousandth(machine, layout):
     ],
 )
 def test_power(machine, launches, loss, at_least):
-    """The losses that docs/gating.md says are caught are caught."""
+    """The losses that docs/error-rates.md says are caught are caught."""
     rng = np.random.default_rng(8)
     assert gate_rate(rng, Setup(machine, (launches, 1)), loss, 4000) >= at_least
 
