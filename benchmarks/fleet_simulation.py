@@ -1,4 +1,4 @@
-"""How often is the gate wrong where several machines of one kind share a baseline?
+"""Error rates of the gate where several machines of one kind share a baseline.
 
     python -m benchmarks.fleet_simulation                 # the table of docs/gating.md: seconds
     python -m benchmarks.fleet_simulation --between 0.02  # machines that differ by 2 %

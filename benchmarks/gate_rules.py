@@ -1,4 +1,4 @@
-"""How do the rules decide on noise that is known?
+"""Rules of the gate on simulated noise, vectorised.
 
 Logarithms of launch values are drawn with three parts of noise: what all launches of
 one session share (the machine that day), what a launch has for itself, and what a

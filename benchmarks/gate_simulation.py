@@ -1,4 +1,4 @@
-"""How often is the gate wrong?
+"""Error rates of the gate: false alarms and power, simulated.
 
     python -m benchmarks.gate_simulation                 # the tables of docs/gating.md: a minute of one core
     python -m benchmarks.gate_simulation --scale 0.02    # seconds, coarse

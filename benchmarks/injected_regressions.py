@@ -1,4 +1,4 @@
-"""Which injected changes does the gate catch, by which metrics, and does it name the right model?
+"""Injected changes: which metrics catch them, and whether the right model is named.
 
     python -m benchmarks.injected_regressions runs/injected --baselines baselines
 
@@ -70,7 +70,10 @@ class Judged:
 
     @property
     def names_injected(self) -> bool:
-        """Whether the reader is led to an injected server: it is the only one, or the message says that it moved."""
+        """Whether the message leads to an injected server.
+
+        It is the only server, or the message says that it moved.
+        """
         if not self.injected:
             return False
         if not self.others:
@@ -89,7 +92,7 @@ class Judged:
 
     @property
     def word(self) -> str:
-        """The outcome, and beside INCOMPARABLE what its speed alone would have been called."""
+        """The outcome; for INCOMPARABLE also what its speed alone would have been called."""
         beside = (
             ""
             if self.by_speed is None
@@ -99,7 +102,7 @@ class Judged:
 
 
 def judged(results: RunResults, store: Store) -> list[Judged]:
-    """Every case of a run that was measured, beside what other runs recorded."""
+    """Every case of a run that was measured, compared with what other runs recorded."""
     reader, injected = RunReader(results), injected_servers(results)
     reported = {
         name for launch in results.launches for name in launch.effective
@@ -154,7 +157,7 @@ def _of_others(baseline: Baseline | None, run_id: str) -> Baseline | None:
 def _by_speed(
     case: Case, seen: Observation, baseline: Recorded, reported: Iterable[str]
 ) -> Verdict | None:
-    """The verdict if the engine had not told what was injected; None where something else differs too."""
+    """The verdict if the engine had not reported the injection; None if something else differs."""
     names = {*seen.identity, *baseline.identity}
     apart = {
         name
@@ -175,7 +178,7 @@ def _by_speed(
 def summary(
     every: Sequence[Kind], decided: Mapping[str, Sequence[Judged]]
 ) -> list[str]:
-    """Markdown: each injected change, what the gate said, whom it named, and the unchanged runs around it."""
+    """Markdown: each injected change, its verdicts, its servers, and the unchanged runs around."""
     lines = [
         (
             "| injected | runs | launches | gate: cases | red | names the right model "
@@ -228,7 +231,7 @@ def summary(
 
 
 def _named(found: Sequence[Sequence[Judged]]) -> str:
-    """Of the runs in which something was found, in how many all of it leads to an injected server."""
+    """Of the runs with findings, in how many every finding leads to an injected server."""
     red = [mine for mine in found if mine]
     if not red:
         return "nothing to name"
@@ -246,7 +249,7 @@ def _named(found: Sequence[Sequence[Judged]]) -> str:
 def _neighbours(
     runs: Sequence[RunResults], calm: Sequence[RunResults]
 ) -> list[RunResults]:
-    """The unchanged runs right before the first of these runs, right after the last, and between them."""
+    """The unchanged runs directly before and after these runs, and between them."""
     begun, ended = (
         min(run.started for run in runs),
         max(run.started for run in runs),

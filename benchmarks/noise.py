@@ -93,7 +93,7 @@ class Table(
 
 @dataclass
 class Series:
-    """What was read of one metric: launches as (run, value), the repetitions of some, where runs were."""
+    """Samples of one metric: launches as (run, value), repetitions, and the machine of a run."""
 
     points: list[tuple[str, float]] = field(default_factory=list)
     repetitions: list[tuple[float, ...]] = field(default_factory=list)
@@ -104,7 +104,10 @@ Key = tuple[str, str, str, str]  # hardware, server, workload, metric
 
 
 def of_runs(runs: Iterable[RunResults]) -> dict[Key, Series]:
-    """Every metric of one load that a case of a run asks for; launches in which something was injected are left out."""
+    """Every metric of one load that a case asks for.
+
+    Launches in which something was injected are left out.
+    """
     found: dict[Key, Series] = defaultdict(Series)
     for run in runs:
         reader = RunReader(run)

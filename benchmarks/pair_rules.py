@@ -1,4 +1,4 @@
-"""How are pairs of base and candidate decided on noise that is known?
+"""Rules of pairs (base and candidate) on simulated noise.
 
 The rule of `perfgate.judge.paired`, for arrays and as of a throughput on a GPU: what is
 taken for granted of other metrics, and their floors, are not in it. A test holds it

@@ -1,4 +1,4 @@
-"""How do the study's figures compare with what one or two GPUs measured?
+"""Published figures of the study vs what one or two GPUs measured.
 
     python -m benchmarks.published_table runs/a runs/b
 
@@ -35,7 +35,7 @@ UNEXPLAINED = "unexplained"
 
 
 class NotOneKind(Failure):
-    """Runs that cannot stand beside one set of figures."""
+    """Runs that cannot be compared with one set of figures."""
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ def _values(
 
 
 def read_explanations(path: Path = EXPLANATIONS) -> dict[str, str]:
-    """Pattern of "HARDWARE/SUBJECT/WORKLOAD/METRIC" -> what makes the difference; the first that matches counts."""
+    """Pattern of "HARDWARE/SUBJECT/WORKLOAD/METRIC" -> explanation; the first match counts."""
     return {
         str(name): str(text)
         for name, text in tomllib.loads(path.read_text()).items()
@@ -251,7 +251,7 @@ def markdown(
     default=EXPLANATIONS,
 )
 def main(runs: tuple[Path, ...], baselines: Path, explanations: Path) -> None:
-    """Show what was published beside what RUNS measured."""
+    """Show published figures vs what RUNS measured."""
     try:
         loaded = [rundata.load(path) for path in runs]
         click.echo(

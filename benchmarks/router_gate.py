@@ -1,4 +1,4 @@
-"""Does the gate tell trained routers apart?
+"""Trained routers: whether the gate tells them apart.
 
     python -m benchmarks.router_gate BALANCED FREE --engine-python PYTHON --out DIR
 

@@ -1,4 +1,4 @@
-"""Do trained routers differ by their loss? Trains a small Mixtral-shaped model on the CPU, in a few minutes.
+"""Trained routers that differ by their loss: a small Mixtral-shaped model on the CPU.
 
 Run by an engine's Python (it has torch and transformers), once for each model:
 
@@ -96,7 +96,7 @@ def model(balance: float, layers: int) -> MixtralForCausalLM:
 def loss_of(
     trained: MixtralForCausalLM, ids: torch.Tensor, asked: argparse.Namespace
 ) -> torch.Tensor:
-    """The next byte's, and the balance's where each layer has its own; else transformers adds it."""
+    """The next byte's loss, and the balance's by layer; else transformers adds it."""
     if not asked.each_layer:
         return trained(input_ids=ids, labels=ids).loss
     told = trained(input_ids=ids, labels=ids, output_router_logits=True)

@@ -168,7 +168,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 
 def on_post_page(output: str, **_: Any) -> str:
-    """Wide tables scroll by themselves; two empty style sheets stand in for those that the theme's switch looks for.
+    """Let wide tables scroll; add two empty style sheets for the theme's switch.
 
     They would be a highlighter's, which is fetched from outside and so left out.
     """

@@ -1,4 +1,4 @@
-"""Does the simulation simulate the gate, and does the gate keep what its tables say?"""
+"""Simulation of the gate: same decisions as the gate, and the rates that its tables state."""
 
 import math
 
@@ -70,7 +70,7 @@ def test_vectorised_rule_is_the_judge(machine, loss):
 
 
 def test_medians_of_what_counts():
-    """With half of the repetitions stalled and nine tries, the median is of the three that count: no stall in it."""
+    """With half of the repetitions stalled and nine tries, the median has no stall in it."""
     rng = np.random.default_rng(6)
     values = medians(
         rng, (4000,), H200[0], Stalls(share=0.5, cost=0.09, tries=9, named=True)
@@ -86,7 +86,10 @@ def test_medians_of_what_counts():
 )
 @pytest.mark.parametrize("layout", [(3, 2), (6, 1), (20, 1)])
 def test_false_alarms_stay_below_a_thousandth(machine, layout):
-    """At most 0.1 % false alarms per gate on every machine: of 40,000 at most 40, and three standard errors more."""
+    """At most 0.1 % false alarms per gate on every machine.
+
+    Of 40,000 draws at most 40, and three standard errors more.
+    """
     rng = np.random.default_rng(7)
     assert (
         gate_rate(rng, Setup(machine, layout), 0.0, 40_000)
@@ -113,7 +116,7 @@ def test_power(machine, launches, loss, at_least):
 
 
 def test_pairs_see_more_than_any_baseline():
-    """Three pairs catch 99 % of 5 % with typical noise and 97 % of 2 % with the H200's, without false alarms."""
+    """Three pairs catch 99 % of 5 % (typical noise) and 97 % of 2 % (H200), no false alarms."""
     rng = np.random.default_rng(9)
     assert pairs_rate(rng, TYPICAL, 0.05, 0.05, 10_000) >= 0.99
     assert pairs_rate(rng, H200[0], 0.02, 0.02, 10_000) >= 0.97
@@ -150,7 +153,7 @@ def test_simulated_pairs_are_judged_as_real_ones(scatter):
 
 
 def test_pairs_seldom_exclude_nothing():
-    """Where the noise is as small as it is typically, unchanged code is only reported in less than 1 % of cases."""
+    """With typical noise, unchanged code is report-only in less than 1 % of cases."""
     rng = np.random.default_rng(8)
     assert pairs_untold_rate(rng, TYPICAL, 0.0, 0.05, 20_000) <= 0.01
     assert pairs_untold_rate(rng, TYPICAL, 0.0, 0.02, 20_000) >= 0.3

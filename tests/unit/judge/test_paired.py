@@ -1,4 +1,4 @@
-"""Are base and candidate judged by what differs within a pair?"""
+"""Paired verdicts: base and candidate judged by the differences within pairs."""
 
 import msgspec
 import pytest
@@ -31,12 +31,18 @@ def test_drift_of_the_machine_cancels():
     ],
 )
 def test_line(factor, expected):
-    """With 5 % promised the line is at 3.3 %: 5 % is red, 2 % is not, 6 % more is an improvement."""
+    """With a target effect of 5 % the threshold is 3.3 %: 5 % fails, 2 % does not.
+
+    6 % more is an improvement.
+    """
     assert expected == judged([(1000.0, 1000.0 * factor)] * 3).outcome
 
 
 def test_a_smaller_loss_is_caught_where_it_is_asked_for():
-    """Whoever knows that the machine is quiet asks for 2 %; else a certain loss below the line is told at least."""
+    """Whoever knows that the machine is quiet asks for 2 %.
+
+    Otherwise a certain loss below the threshold is at least reported.
+    """
     pairs = [(1000.0, 980.0), (1000.0, 981.0), (1000.0, 980.0)]
     plain = judged(pairs)
 
@@ -67,7 +73,7 @@ UNCHANGED_ON_A_CPU = [(17.55, 14.14), (16.78, 15.83), (14.90, 13.47)]
 
 
 def test_no_gain_is_claimed_that_scatter_explains():
-    """12 % better in the mean, and between 6 and 22 % in the pairs of a build beside itself."""
+    """12 % better in the mean, and between 6 and 22 % in the pairs of a build vs itself."""
     case = msgspec.structs.replace(m.ITL, gate="hard")
     assert (
         Outcome.PASSED
@@ -96,7 +102,7 @@ SCATTERED = [(1000.0, 1000.0), (1000.0, 975.0), (1000.0, 1025.0)]
 
 
 def test_pairs_that_exclude_nothing_have_not_passed():
-    """Where 2 % may well be lost the case is only reported, and says what would tell; 10 % are excluded."""
+    """Where 2 % may well be lost the case is report-only, with a remedy; 10 % are excluded."""
     untold = judged(SCATTERED, delta=0.02)
 
     assert (Outcome.PASSED, "report") == (untold.outcome, untold.gate)
@@ -107,7 +113,7 @@ def test_pairs_that_exclude_nothing_have_not_passed():
 
 
 def test_a_loss_beyond_the_line_is_never_only_reported():
-    """Pairs that agree on no more than that something was lost are no verdict, which is red with --gate=required."""
+    """Pairs that agree only on some loss are INCONCLUSIVE, which fails with --gate=required."""
     result = judged(
         [(1000.0, 970.0), (1000.0, 925.0), (1000.0, 1000.0)], delta=0.02
     )
@@ -132,7 +138,7 @@ def test_pairs_that_agree_pass(metric, hardware):
 
 
 def test_pairs_that_happen_to_agree_prove_little_of_what_scatters():
-    """A first token scatters by a tenth: three pairs at 7 % are no certain loss, though they agree."""
+    """TTFT varies by a tenth: three pairs at 7 % are no certain loss, though they agree."""
     first_token = msgspec.structs.replace(
         m.ITL, metric="ttft_median_ms", gate="hard"
     )

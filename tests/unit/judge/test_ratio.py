@@ -1,4 +1,4 @@
-"""Is a ratio that moved told apart by the side that moved?"""
+"""Verdicts of ratios: the side that moved is named."""
 
 import math
 
@@ -26,7 +26,7 @@ GPU_ITL = Case(
 
 
 def judged(case: Case, of: float, over: float) -> Outcome:
-    """The verdict on these sides beside a baseline of 300 over 100, whose launches scatter by 0.2 %."""
+    """The verdict on these sides; the baseline is 300 over 100, its launches vary by 0.2 %."""
     base = m.recorded(case, [3.0 * factor for factor in m.QUIET])
     seen = m.seen(case, *[of / over] * 3)
     samples = tuple(

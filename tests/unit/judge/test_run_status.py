@@ -1,4 +1,4 @@
-"""Is a run green only when all of the suite passed, and red for what is red?"""
+"""Status of a run: it passes when the whole suite passed, and says what failed it."""
 
 import msgspec
 import pytest

@@ -1,4 +1,4 @@
-"""Which outcomes are red, and which cases have none?"""
+"""Outcomes: which of them fail a run, and which cases have none."""
 
 import msgspec
 import pytest

@@ -1,4 +1,4 @@
-"""Are a base build and a candidate launched in turn and judged in pairs?
+"""Base build and candidate: launched in turn, judged in pairs.
 
 Whole runs of pytest in a project of their own, with the fake engine in place of
 a real one.
@@ -20,7 +20,9 @@ AGAINST = ("--against-engine", f"fake={sys.executable}")
 
 
 def test_base_and_candidate_in_turn(project, pytester):
-    """Two equal builds are launched ABBAAB and pass without a baseline; a delay in one model is red in its rows alone.
+    """Two equal builds are launched ABBAAB and pass without a baseline.
+
+    A delay in one model fails its rows alone.
 
     Both runs are judged again from their data, and an interrupted one is gone on with.
     """
@@ -75,7 +77,7 @@ def test_base_and_candidate_in_turn(project, pytester):
 
 
 def test_comparison_of_builds_is_gone_on_with(project, pytester):
-    """--resume launches only what is missing of the six, and refuses a run of another base build."""
+    """--resume launches only the missing ones of the six, and refuses another base build."""
     run = (
         "-m",
         "cpu",
@@ -110,7 +112,10 @@ def test_comparison_of_builds_is_gone_on_with(project, pytester):
 
 
 def test_a_loss_in_doubt_is_worth_three_more_pairs(project, pytester):
-    """Two launches of the candidate lost 10 and 40 %, the third nothing: three more pairs, then all six decide."""
+    """Two launches of the candidate lost 10 and 40 %, the third nothing: three more pairs.
+
+    Then all six decide.
+    """
     run = (
         "-m",
         "cpu",

@@ -235,7 +235,7 @@ def test_from_no_baseline_to_a_regression(hand, pytester):
 
 
 def test_a_question_and_a_server_in_hand_share_a_launch(hand, pytester):
-    """What a question needs beside the test's load is sent to the same server."""
+    """What a question needs besides the test's load is sent to the same server."""
     text = f"""{CHAT}
 from perfgate.load.workload import Synthetic, Workload
 
@@ -261,7 +261,11 @@ def test_question(check, case):
 
 
 def test_a_number_of_ones_own_is_judged(hand, pytester):
-    """Beside its baseline like any other; where one launch does not decide, it says so. Twice the line does."""
+    """Compared with its baseline like any other value.
+
+    Where one launch does not decide it says so; twice the threshold
+    decides.
+    """
     for number in range(3):
         (pytester.path / "value.txt").write_text("3.2")
         hand(NUMBER, "--baseline-record", "--run-dir", f"recorded-{number}")

@@ -1,4 +1,4 @@
-"""Is what cannot be meant refused once, before anything is started, with what to do instead?"""
+"""Usage errors: refused once, before anything is started, with the remedy."""
 
 from __future__ import annotations
 

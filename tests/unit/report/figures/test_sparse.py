@@ -1,4 +1,4 @@
-"""Are a sparse model's experts, bandwidth and ranks drawn from what a run measured, with every figure in words?"""
+"""Figures of a sparse model: experts, bandwidth and ranks, with every figure in words."""
 
 import dataclasses
 
@@ -108,7 +108,7 @@ def nothing(case, label):
 
 
 def test_heat_map_comes_from_the_run():
-    """Layers, experts and the busiest one in words; each share with its interval; what they amount to."""
+    """Layers, experts and the busiest one in words; shares with intervals; what they sum to."""
     (picture,) = figures_sparse.experts(
         RunIndex(with_routing(m.run({}, []))), nothing, ""
     )
@@ -137,7 +137,7 @@ def test_heat_map_comes_from_the_run():
 
 @pytest.mark.parametrize("asked_of", ["launched for it", "timed before"])
 def test_what_is_never_timed_is_no_batch(asked_of):
-    """The prompts by which the experts are learned are sent one at a time, and still are no point of the sweep."""
+    """Routing prompts are sent one at a time, and are still no point of the sweep."""
     loads = {Load(server=m.MOE, workload=CLOSED): {"itl_median_ms": [20.0]}}
     if asked_of == "timed before":
         asked = msgspec.structs.replace(LOAD.workload, asks_routing=True)
@@ -235,7 +235,7 @@ CLOSED = Workload(
 
 
 def test_bandwidth_beside_what_is_read():
-    """Bytes of a step by arithmetic over the measured time, and its part of the data sheet's peak."""
+    """Bytes of a step by arithmetic over the measured time, and its share of the peak."""
     load = Load(server=m.MOE, workload=CLOSED)
     picture = figures_sparse.decoding(
         RunIndex(m.run({load: {"itl_median_ms": [20.0] * 3}}, [])), ""
@@ -276,7 +276,7 @@ def test_bandwidth_where_no_peak_is_known():
 
 
 def test_expert_parallelism_beside_what_is_exchanged():
-    """The ratio of both servers under one load, and the bytes that each makes the ranks exchange."""
+    """The ratio of both servers under one load, and the bytes that their ranks exchange."""
     spread = msgspec.structs.replace(m.MOE, expert_parallel=True)
     loads = {
         Load(server=server, workload=CLOSED): {

@@ -1,4 +1,4 @@
-"""Is what a server left removed, and nothing else?"""
+"""Cleanup: what a server left is removed, and nothing else."""
 
 import mmap
 import os
