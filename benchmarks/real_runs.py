@@ -1,7 +1,8 @@
-"""Repeated runs on real servers: silent when unchanged, failing where slowed down.
+r"""Repeated runs on real servers: silent when unchanged, failing where slowed down.
 
     python -m benchmarks.real_runs measure runs/proof --losses 0.1,0.2 -- -m cpu --engine vllm
-    python -m benchmarks.real_runs measure runs/proof --inject "small=--inject-arg llama-small=--max-num-seqs 8" -- -m cpu
+    python -m benchmarks.real_runs measure runs/proof \
+        --inject "small=--inject-arg llama-small=--max-num-seqs 8" -- -m cpu
     python -m benchmarks.real_runs table runs/proof
 
 `measure` runs the whole suite with --gate=required again and again, each time in a

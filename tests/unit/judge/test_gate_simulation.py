@@ -15,18 +15,18 @@ from benchmarks.gate_rules import (
     baseline,
     gate_rate,
     gate_red,
-    lines,
     medians,
     run_rate,
     session,
+    thresholds,
 )
 from benchmarks.gate_simulation import main
 from benchmarks.pair_rules import (
     pairs_doubtful,
     pairs_rate,
     pairs_red,
-    pairs_untold,
-    pairs_untold_rate,
+    pairs_report_only,
+    pairs_report_only_rate,
 )
 from perfgate.judge.gate import judge
 from perfgate.judge.paired import judge_pairs
@@ -34,9 +34,9 @@ from perfgate.judge.verdict import Outcome, is_red
 from tests.support import builders as m
 
 
-def judged_red(recorded, now, delta):
+def judged_red(recorded, now, target_effect):
     """What the plugin does with the gate: one launch, two more if it asks for them."""
-    base = m.recorded(m.THROUGHPUT, recorded, delta=delta)
+    base = m.recorded(m.THROUGHPUT, recorded, delta=target_effect)
     first = judge(m.THROUGHPUT, m.seen(m.THROUGHPUT, now[0]), base)
     decided = (
         judge(m.THROUGHPUT, m.seen(m.THROUGHPUT, *now), base)
@@ -51,18 +51,18 @@ def judged_red(recorded, now, delta):
 )
 @pytest.mark.parametrize("loss", [0.0, 0.03, 0.08])
 def test_vectorised_rule_is_the_judge(machine, loss):
-    """On 100 random baselines and runs the simulation is red exactly where `judge` is."""
+    """On 100 random baselines and runs the simulation fails exactly where `judge` does."""
     rng = np.random.default_rng(5)
     setup = Setup(machine, (8, 1))
     recorded = baseline(rng, setup, 100)
     now = session(rng, machine, 100, 3) + math.log1p(-loss)
-    drawn = lines(recorded, setup)
-    simulated = gate_red(now, drawn).tolist()
+    limits = thresholds(recorded, setup)
+    simulated = gate_red(now, limits).tolist()
     judged = [
         judged_red(
             [1000 * math.exp(v) for v in recorded[i]],
             [1000 * math.exp(v) for v in now[i]],
-            float(drawn.delta[i]),
+            float(limits.target_effect[i]),
         )
         for i in range(100)
     ]
@@ -123,16 +123,16 @@ def test_pairs_see_more_than_any_baseline():
     assert pairs_rate(rng, TYPICAL, 0.0, 0.05, 20_000) <= 0.001
 
 
-@pytest.mark.parametrize("scatter", [0.002, 0.01, 0.03])
-def test_simulated_pairs_are_judged_as_real_ones(scatter):
-    """Red, excluding nothing, and launched again exactly where `judge_pairs` says so."""
+@pytest.mark.parametrize("variation", [0.002, 0.01, 0.03])
+def test_simulated_pairs_are_judged_as_real_ones(variation):
+    """Failed, report-only and launched again exactly where `judge_pairs` says so."""
 
     def judged(losses):
         return judge_pairs(
             m.THROUGHPUT, [(1.0, math.exp(-loss)) for loss in losses], "h200x2"
         )
 
-    losses = np.random.default_rng(11).normal(0.04, scatter, (300, 6))
+    losses = np.random.default_rng(11).normal(0.04, variation, (300, 6))
     first = [judged(row[:3]) for row in losses]
     real = [
         judged(row) if verdict.needs_launches else verdict
@@ -145,7 +145,7 @@ def test_simulated_pairs_are_judged_as_real_ones(scatter):
     assert [v.outcome is Outcome.REGRESSED for v in real] == pairs_red(
         losses, 0.05
     ).tolist()
-    assert [bool(v.report_only_reason) for v in real] == pairs_untold(
+    assert [bool(v.report_only_reason) for v in real] == pairs_report_only(
         losses, 0.05
     ).tolist()
     assert any(v.outcome is Outcome.REGRESSED for v in real)
@@ -155,12 +155,12 @@ def test_simulated_pairs_are_judged_as_real_ones(scatter):
 def test_pairs_seldom_exclude_nothing():
     """With typical noise, unchanged code is report-only in less than 1 % of cases."""
     rng = np.random.default_rng(8)
-    assert pairs_untold_rate(rng, TYPICAL, 0.0, 0.05, 20_000) <= 0.01
-    assert pairs_untold_rate(rng, TYPICAL, 0.0, 0.02, 20_000) >= 0.3
+    assert pairs_report_only_rate(rng, TYPICAL, 0.0, 0.05, 20_000) <= 0.01
+    assert pairs_report_only_rate(rng, TYPICAL, 0.0, 0.02, 20_000) >= 0.3
 
 
-def test_whole_runs_stay_green():
-    """Of 1,000 unchanged runs of 72 gates on a quiet machine fewer than ten are red."""
+def test_unchanged_runs_pass():
+    """Of 1,000 unchanged runs of 72 gates on a quiet machine fewer than ten fail."""
     assert (
         run_rate(np.random.default_rng(10), Setup(QUIET, (10, 1)), 2000) < 0.01
     )
@@ -173,7 +173,7 @@ def test_tables_are_printed(capsys):
     titles = (
         "False alarms and power",
         "The rules that others use",
-        "red runs of 1,000",
+        "failed runs of 1,000",
         "half the repetitions stall",
     )
     assert [True] * 4 == [title in out for title in titles]
