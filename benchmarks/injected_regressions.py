@@ -8,8 +8,8 @@ eager/01. Every run is judged anew against the store, and none against launches
 of its own: where an unchanged run is part of the baseline, the others are what
 it is held against. The first table has one row for each injected change, the
 second how far each metric of each model moved under each workload: the median
-over the launches beside the baseline. Of a injected run that was cut off, what
-it had measured is shown.
+over the launches vs the baseline. Of an injected run that was cut off, what it
+had measured is shown.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Judged:
         by_speed: what is decided where what the engine reports of itself is left out;
             None where that changes nothing.
         injected: whether something was injected in one of its servers.
-        others: servers beside those injected that the case holds.
+        others: servers of the case that were not injected.
     """
 
     case: Case
@@ -93,12 +93,10 @@ class Judged:
     @property
     def word(self) -> str:
         """The outcome; for INCOMPARABLE also what its speed alone would have been called."""
-        beside = (
-            ""
-            if self.by_speed is None
-            else f" (by its speed alone {self.by_speed.outcome})"
-        )
-        return f"{self.verdict.outcome}{beside}"
+        if self.by_speed is None:
+            return str(self.verdict.outcome)
+        by_speed = f"by its speed alone {self.by_speed.outcome}"
+        return f"{self.verdict.outcome} ({by_speed})"
 
 
 def judged(results: RunResults, store: Store) -> list[Judged]:

@@ -2,9 +2,9 @@
 
     python -m benchmarks.published_table runs/a runs/b
 
-Every published figure of that kind of GPU stands beside the median of the launches of
-these runs. Where a figure of two GPUs at tensor parallel size 2 was measured on one
-alone, it is set beside the same question at size 1, and says so. Why a difference is
+Every published figure of that kind of GPU is compared with the median of the launches
+of these runs. Where a figure of two GPUs at tensor parallel size 2 was measured on one
+alone, it is compared with the same question at size 1, and says so. Why a difference is
 what it is stands in published_explanations.toml, by case; what has no entry is
 unexplained.
 """
@@ -138,7 +138,7 @@ def kind_of(runs: Sequence[RunResults]) -> str:
     kinds = sorted({run.hardware.kind for run in runs if run.hardware.gpus})
     if len(kinds) != 1 or not all(run.hardware.gpus for run in runs):
         raise NotOneKind(
-            tried="setting runs beside what was published for their GPU",
+            tried="comparing runs with what was published for their GPU",
             seen=f"they were on {', '.join(run.hardware.description for run in runs) or 'nothing'}",
             remedy="name runs of one kind of GPU",
         )

@@ -119,7 +119,7 @@ def serve(
 
 
 def with_tokenizer(folder: Path) -> None:
-    """The suite's word-level tokenizer beside the weights: the engine wants one."""
+    """Write the suite's word-level tokenizer to the weights' folder: engines need one."""
     shell = weights.make_shell(CATALOGUE[NAME], folder / "shell")
     for file in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(shell / file, folder / file)

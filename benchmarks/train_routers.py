@@ -8,7 +8,7 @@ The text is that of the Python installation that runs it: the sources of its sta
 library and the documentation of `pydoc`, read as bytes. `--balance` is the weight of
 transformers' own load-balancing loss, 0 leaves it out. That loss takes all layers for
 one: a layer may be uneven if another makes up for it. `--each-layer` applies it to each
-layer by itself. OUT gets a model folder that vLLM serves, and prompts.jsonl beside it:
+layer by itself. OUT gets a model folder that vLLM serves, and prompts.jsonl in it:
 text that was not trained on.
 """
 

@@ -54,7 +54,7 @@ def metric_in(store, case=m.THROUGHPUT):
     return read_recorded(store.path(case, "h200x2")).metrics[case.metric]
 
 
-def test_six_runs_at_once_make_a_firm_baseline(saved, store):
+def test_six_runs_at_once_make_an_established_baseline(saved, store):
     """Six launches of six runs that vary as on an H200 have a target effect of 2 %.
 
     The file knows all six runs.
@@ -234,7 +234,7 @@ def test_only_that_matches_nothing_is_refused(saved, store):
 NOISY = (1.0, 1.042, 0.958, 1.028, 0.972, 1.0)
 
 
-def test_promise_that_cannot_be_kept_is_not_made(saved, store):
+def test_undetectable_target_effect_is_report_only(saved, store):
     """Launches that vary by 3 % detect no 20 %: report-only.
 
     Unless a person sets a target effect, with a reason.
@@ -284,8 +284,8 @@ def test_launches_that_detect_nothing_can_be_read_again(saved, store):
         )
 
 
-def test_wide_promise_survives_further_launches(saved, store):
-    """A reason once given for a wide promise need not be given again for each further run."""
+def test_wide_target_effect_survives_further_launches(saved, store):
+    """A reason for a wide target effect is given once, not again for each further run."""
     taken(
         [saved(n, 1000 * factor) for n, factor in enumerate(NOISY, 1)],
         store,
@@ -441,7 +441,7 @@ def test_ratio_keeps_both_sides(tmp_path, store):
     )
 
 
-def test_proposal_lies_beside_the_run(saved, store, tmp_path):
+def test_proposal_is_written_with_the_run(saved, store, tmp_path):
     """A run writes the baseline as it would become, in the store's layout, and a table.
 
     The store stays untouched.

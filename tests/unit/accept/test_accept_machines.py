@@ -48,8 +48,8 @@ def taken(tmp_path):
     return take, recorded
 
 
-def test_what_each_machine_promises_is_shown_when_runs_are_taken_over(taken):
-    """Two machines that differ by 1.5 % promise up to 5 % together, and each of them 2 %."""
+def test_target_effect_of_each_machine_is_shown_on_accept(taken):
+    """Two machines that differ by 1.5 % have up to 5 % together, and each of them 2 %."""
     take, recorded = taken
     alone, first = take("one", 1, [1000.0 * factor for factor in m.QUIET])
     both, second = take("two", 11, [1015.0 * factor for factor in m.QUIET])

@@ -52,7 +52,7 @@ def test_judge_without_baseline(call, tmp_path):
     assert [0, 1] == codes
 
 
-def test_judge_of_a_run_without_cases_is_red(call, tmp_path):
+def test_judge_of_a_run_without_cases_fails(call, tmp_path):
     """A run that asked nothing is never green."""
     rundata.save(m.run({}, []), tmp_path / "empty")
     assert (
@@ -60,7 +60,7 @@ def test_judge_of_a_run_without_cases_is_red(call, tmp_path):
     )
 
 
-def test_judge_of_a_run_whose_server_did_not_start_is_red(call, tmp_path):
+def test_judge_of_a_run_whose_server_did_not_start_fails(call, tmp_path):
     """Also where that server's values are only reported; it says why, and what to do."""
     row = FailureRow(
         tried="launched it", seen="exited with status 1", remedy="use more GPUs"

@@ -252,20 +252,20 @@ def test_pip_where_uv_fails():
 
 
 @pytest.mark.parametrize(
-    ("on_path", "beside", "command"),
+    ("on_path", "installed", "command"),
     [
         ("/usr/bin/uv", True, ["/usr/bin/uv"]),
         (None, True, [sys.executable, "-m", "uv"]),
         (None, False, []),
     ],
 )
-def test_uv_on_path_before_the_one_beside_the_suite(
-    monkeypatch, on_path, beside, command
+def test_uv_on_path_before_the_one_of_the_suite(
+    monkeypatch, on_path, installed, command
 ):
     """A module counts as well as a command; where there is neither, nothing is named."""
     monkeypatch.setattr(environment.shutil, "which", lambda name: on_path)
     monkeypatch.setattr(
-        environment.importlib.util, "find_spec", lambda name: beside or None
+        environment.importlib.util, "find_spec", lambda name: installed or None
     )
 
     assert command == environment.find_uv()

@@ -78,7 +78,7 @@ def test_writers_wait_for_each_other(tmp_path):
     ]
 
 
-def test_json_lines_are_taken_over(tmp_path):
+def test_json_lines_are_imported(tmp_path):
     """The former history in JSON lines is in the new file; a broken line is named."""
     entries = entries_of(saved(tmp_path / "elsewhere", 1, 1000.0))
     former = tmp_path / FORMER_FILE

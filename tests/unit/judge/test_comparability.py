@@ -44,7 +44,7 @@ def test_what_decides_more_than_the_engines_is_named(name):
     ]
 
 
-def test_settings_stand_beside_the_ratio(tmp_path):
+def test_settings_are_shown_with_the_ratio(tmp_path):
     """Both engines' settings and what is unfair are in the message, and once under the table."""
     versus = Versus(
         candidate=study_of("cpu", "sglang", 2, "auto"),

@@ -35,7 +35,7 @@ def test_unchanged_passes_without_escalation():
     assert (Outcome.PASSED, 0) == (result.outcome, result.needs_launches)
 
 
-def test_alarm_line_is_065_of_the_promise():
+def test_threshold_is_065_of_the_target_effect():
     """A quiet baseline with a target effect of 2 % has its threshold at 1.305 % lost.
 
     As a logarithm: 0.65 x ln(1/0.98) = 1.313 %.
@@ -222,7 +222,7 @@ def test_what_was_injected_is_told(recorded):
     )
 
 
-def test_provisional_baseline_widens_the_line_and_says_so():
+def test_provisional_baseline_widens_the_threshold_and_says_so():
     """Three launches are too few: the threshold exceeds 0.65 x 5 %, and is called provisional."""
     result = verdict(
         m.THROUGHPUT, [1000.0], m.recorded(m.THROUGHPUT, STEADY[:3], delta=0.05)
@@ -251,8 +251,8 @@ def test_single_recorded_launch_does_judge():
     assert [Outcome.REGRESSED, Outcome.PASSED] == outcomes
 
 
-def test_delta_smaller_than_the_noise_never_narrows_the_line():
-    """A baseline edited to promise 0.5 % is judged by what its launches can tell."""
+def test_target_effect_below_the_noise_never_narrows_the_threshold():
+    """A baseline edited to a target effect of 0.5 % is judged by what its launches detect."""
     noisy = [1000.0, 1040.0, 960.0, 1030.0, 970.0, 1000.0]
     result = verdict(
         m.THROUGHPUT, [960.0] * 3, m.recorded(m.THROUGHPUT, noisy, delta=0.005)
@@ -366,7 +366,7 @@ def test_known_regression_passes_until_its_day():
     assert "upstream fix pending" in render(on_time)
 
 
-def test_known_regression_that_is_gone_is_red():
+def test_known_regression_that_is_gone_fails():
     """Once the loss is gone the entry must go too, or it would hide the next one."""
     result = verdict(
         m.THROUGHPUT,

@@ -159,7 +159,7 @@ def test_figure_is_of_a_known_metric(key, figure, identity):
     )
 
 
-def test_figures_that_do_not_hold_guard_nothing():
+def test_figures_that_do_not_hold_limit_nothing():
     """Published TTFT is from a cold start, and a second H100 gains more than stated.
 
     All other figures hold.
@@ -173,7 +173,7 @@ def test_figures_that_do_not_hold_guard_nothing():
     }
 
 
-def test_a_ratio_of_two_servers_meets_the_guards_identity():
+def test_a_ratio_of_two_servers_meets_the_published_identity():
     """TP=2 over TP=1 on the burst: both identities fit the file, 1.02 vs 0.997 passes."""
     one = msgspec.structs.replace(m.DENSE, tensor_parallel_size=1)
     of, over = (
@@ -225,7 +225,7 @@ def published(**changed):
         (4300.0, Outcome.IMPROVED),
     ],
 )
-def test_wide_guard(value, expected):
+def test_wide_limit(value, expected):
     """25 % below 3,000 is 2,250: 2,300 passes, 2,200 does not.
 
     3,000 / 0.75 = 4,000 and more is an improvement.
@@ -268,7 +268,7 @@ def test_figure_that_does_not_hold_is_shown_only():
     assert "Comparison only" in render(result)
 
 
-def test_a_run_with_real_weights_meets_the_guards_identity():
+def test_a_run_with_real_weights_meets_the_published_identity():
     """A run's identity has every field and value that a published file names."""
     server = ServerConfig(
         engine="vllm",

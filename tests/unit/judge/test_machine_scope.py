@@ -114,7 +114,7 @@ def mixed(**launches):
     )
 
 
-def test_where_others_tell_how_launches_scatter_one_of_its_own_will_do():
+def test_one_own_launch_suffices_where_others_lend_their_variation():
     """Six of a neighbour, or four and three of two: known as well as by six of its own.
 
     The target effect is the same.
@@ -146,7 +146,7 @@ def test_where_others_tell_too_little_two_launches_are_one_machine_among_others(
     )
 
 
-def test_a_noisy_machine_widens_its_own_line():
+def test_a_noisy_machine_widens_its_own_threshold():
     """What the others lend weighs no more than six launches.
 
     Twelve of its own that vary more count for more.
@@ -166,7 +166,7 @@ def test_a_noisy_machine_widens_its_own_line():
     )
 
 
-def test_launches_of_one_session_do_not_tell_how_much_launches_scatter():
+def test_launches_of_one_session_do_not_tell_the_variation_of_launches():
     """Six of one run: neither do they lend anything, nor do they narrow what others lend."""
     points = [Sample(run="one", launch=n, value=1000.0 + n) for n in range(6)]
     alone = noise_of(
@@ -201,7 +201,7 @@ def test_sides_of_a_ratio_are_counted_by_machine_too():
     ] == [(point.value, point.numerator, point.denominator) for point in points]
 
 
-def test_only_machines_with_launches_enough_promise_by_themselves():
+def test_only_machines_with_enough_launches_have_their_own_target_effect():
     """Six of each, or two that the others help; one of each is not established."""
     assert dict.fromkeys(MACHINES, 0.02) == target_effects(fleet(), POLICY)
     assert set(MACHINES) == set(target_effects(fleet(4), POLICY))
@@ -209,7 +209,7 @@ def test_only_machines_with_launches_enough_promise_by_themselves():
 
 
 def test_one_machine_alone_is_as_it_was():
-    """All launches are its own, whose promise a person took over."""
+    """All launches are its own, with the target effect that a person accepted."""
     baseline = fleet()
     alone = dataclasses.replace(
         baseline, machines=dict.fromkeys(baseline.machines, "gpu-a")

@@ -74,7 +74,7 @@ def test_vectorised_rule_is_the_judge(others, own, loss):
 
 
 @pytest.mark.parametrize("others", [1, 2, 3, 5, 10])
-def test_a_new_machine_is_hardly_ever_red_for_being_one(others):
+def test_a_new_machine_hardly_ever_fails_for_being_one(others):
     """Where machines differ by 1.2 % (CV), at most 0.2 % of the gates fail.
 
     With all launches alike it is 1 to 15 %.
@@ -110,9 +110,7 @@ def test_six_launches_of_its_own_find_2_percent():
 
 
 @pytest.mark.parametrize("own", [1, 2, 6])
-def test_a_machine_that_scatters_more_than_its_neighbours_is_hardly_ever_red_for_it(
-    own,
-):
+def test_a_machine_that_varies_more_than_its_neighbours_hardly_ever_fails(own):
     """Where the noise of launches itself differs between machines, by a factor of 1.6."""
     one = drawn(
         np.random.default_rng(11),

@@ -67,12 +67,12 @@ def test_contradicting_pairs_are_inconclusive():
     assert "contradict" in render(result)
 
 
-# Unchanged vLLM beside itself on two shared cores: single-stream ITL in ms,
+# Unchanged vLLM vs itself on two shared cores: single-stream ITL in ms,
 # base and candidate, in launch order.
 UNCHANGED_ON_A_CPU = [(17.55, 14.14), (16.78, 15.83), (14.90, 13.47)]
 
 
-def test_no_gain_is_claimed_that_scatter_explains():
+def test_no_gain_is_claimed_that_variation_explains():
     """12 % better in the mean, and between 6 and 22 % in the pairs of a build vs itself."""
     case = msgspec.structs.replace(m.ITL, gate="hard")
     assert (
@@ -81,7 +81,7 @@ def test_no_gain_is_claimed_that_scatter_explains():
     )
 
 
-def test_no_loss_is_claimed_that_scatter_explains():
+def test_no_loss_is_claimed_that_variation_explains():
     """The same with the builds changed round: beyond the line, but there may be no loss."""
     turned = [(candidate, base) for base, candidate in UNCHANGED_ON_A_CPU]
     result = judge_pairs(m.ITL, turned, "cpu-x2")
@@ -95,24 +95,24 @@ def test_no_loss_is_claimed_that_scatter_explains():
     )
 
 
-# Unchanged vLLM beside itself on one H100, Llama-3.1-8B at batch 32: ITL in ms,
+# Unchanged vLLM vs itself on one H100, Llama-3.1-8B at batch 32: ITL in ms,
 # medians of a launch.
 UNCHANGED_ON_A_GPU = [(6.941, 6.945), (6.929, 6.939), (6.922, 6.935)]
-SCATTERED = [(1000.0, 1000.0), (1000.0, 975.0), (1000.0, 1025.0)]
+NOISY_PAIRS = [(1000.0, 1000.0), (1000.0, 975.0), (1000.0, 1025.0)]
 
 
 def test_pairs_that_exclude_nothing_have_not_passed():
     """Where 2 % may well be lost the case is report-only, with a remedy; 10 % are excluded."""
-    untold = judged(SCATTERED, delta=0.02)
+    verdict = judged(NOISY_PAIRS, delta=0.02)
 
-    assert (Outcome.PASSED, "report") == (untold.outcome, untold.gate)
-    assert f"Report-only: {untold.report_only_reason}" in render(untold)
-    assert "launch more of them (--launches)" in untold.report_only_reason
-    assert "hard" == judged(SCATTERED, delta=0.10).gate
+    assert (Outcome.PASSED, "report") == (verdict.outcome, verdict.gate)
+    assert f"Report-only: {verdict.report_only_reason}" in render(verdict)
+    assert "launch more of them (--launches)" in verdict.report_only_reason
+    assert "hard" == judged(NOISY_PAIRS, delta=0.10).gate
     assert "hard" == judged(UNCHANGED_ON_A_GPU, m.ITL, delta=0.02).gate
 
 
-def test_a_loss_beyond_the_line_is_never_only_reported():
+def test_a_loss_beyond_the_threshold_is_never_report_only():
     """Pairs that agree only on some loss are INCONCLUSIVE, which fails with --gate=required."""
     result = judged(
         [(1000.0, 970.0), (1000.0, 925.0), (1000.0, 1000.0)], delta=0.02
@@ -137,7 +137,7 @@ def test_pairs_that_agree_pass(metric, hardware):
     assert (Outcome.PASSED, "") == (result.outcome, result.report_only_reason)
 
 
-def test_pairs_that_happen_to_agree_prove_little_of_what_scatters():
+def test_pairs_that_happen_to_agree_prove_little_of_a_noisy_metric():
     """TTFT varies by a tenth: three pairs at 7 % are no certain loss, though they agree."""
     first_token = msgspec.structs.replace(
         m.ITL, metric="ttft_median_ms", gate="hard"
@@ -182,8 +182,8 @@ def test_reported_case_stays_reported():
     assert "report" == judged([(1000.0, 900.0)] * 3, case).gate
 
 
-def test_message_has_interval_and_line():
-    """Both values, the interval of the loss, the line and the promise."""
+def test_message_has_interval_and_threshold():
+    """Both values, interval of the loss, threshold and target effect."""
     message = render(
         judged([(1000.0, 899.0), (1000.0, 900.0), (1000.0, 901.0)])
     )

@@ -53,7 +53,7 @@ def test_quantile_is_students(freedom):
     assert pytest.approx(t.ppf(0.999, freedom)) == t_quantile(freedom)
 
 
-def test_guard_of_a_known_spread():
+def test_noise_bound_of_a_known_variation():
     """Six launches, one a run, sd 1 %, three now: the bound is 5.727 %.
 
     t(5) x 1 % x sqrt(2/3 + 1/9 + 1/6) = 5.893 x 0.9718 %.
@@ -67,7 +67,7 @@ def test_guard_of_a_known_spread():
 @pytest.mark.parametrize(
     ("sigma", "expected"), [(0.001, 1.0), (0.002, 0.875), (0.01, 0.779)]
 )
-def test_one_launch_is_clearly_fine_up_to(sigma, expected):
+def test_fast_pass_threshold(sigma, expected):
     """Target effect less t(0.995; 5) x sigma x sqrt(7/6), and at most the threshold.
 
     At 1 %: the line is 5.727 %, so 5.727 / 0.65 - 4.032 x 1.0801 = 4.456 %,
@@ -87,7 +87,7 @@ def test_one_launch_is_clearly_fine_up_to(sigma, expected):
     launches=st.integers(1, 30),
     target_effect=st.floats(0.02, 0.5),
 )
-def test_one_launch_is_clearly_fine_between_half_the_line_and_the_line(
+def test_fast_pass_is_between_half_the_threshold_and_the_threshold(
     sigma, freedom, launches, target_effect
 ):
     """Whatever is known of the noise: below half it always is, and beyond the line it never is."""
@@ -100,7 +100,7 @@ def test_one_launch_is_clearly_fine_between_half_the_line_and_the_line(
     )
 
 
-def test_quiet_launches_promise_two_percent():
+def test_quiet_launches_have_a_target_effect_of_two_percent():
     """The variation measured on an H200 (0.2 %), six launches: 1.6 % is detected.
 
     So the target effect is the smallest.
@@ -112,7 +112,7 @@ def test_quiet_launches_promise_two_percent():
 
 
 def test_no_credit_while_provisional():
-    """Five launches, however quiet, promise 5 %; so do six launches of two runs."""
+    """Five launches, however quiet, have 5 %; so have six launches of two runs."""
     five = noise_of(QUIET[:5], runs(5), GPU_RATE)
     two_runs = noise_of(QUIET, ["a", "a", "a", "b", "b", "b"], GPU_RATE)
     assert [0.05, 0.05] == [
@@ -158,7 +158,7 @@ def test_round_figures(fraction, expected):
 
 
 def test_launches_needed_grows_with_noise():
-    """0.3 % noise carries a promise of 2 % from 9 launches on; 2 % noise never does."""
+    """0.3 % noise allows a target effect of 2 % from 9 launches on; 2 % noise never."""
     quiet, loud = (
         Noise(0.0, sigma, 5.0, 6, 6, True) for sigma in (0.003, 0.02)
     )

@@ -91,7 +91,7 @@ def test_on_the_cpu_any_move_counts():
     assert [Outcome.REGRESSED] * 2 == moved
 
 
-def test_a_ratio_that_improved_is_taken_over_without_a_reason(tmp_path):
+def test_a_ratio_that_improved_is_accepted_without_a_reason(tmp_path):
     """A faster sparse model lowers dense over sparse; that is nothing that crept."""
     store = Store(tmp_path / "baselines")
 

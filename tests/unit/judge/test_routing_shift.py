@@ -234,7 +234,7 @@ def test_another_run_joins(store, tmp_path):
     )
 
 
-def test_meant_change_is_taken_over_with_a_reason(store, tmp_path):
+def test_intended_change_is_accepted_with_a_reason(store, tmp_path):
     """The new routing replaces the old one; a less even one needs a reason."""
     changed = run(SKEWED, SKEWED, run_id="20260602-120000-1")
     worse = run((70, 10, 10, 10), SKEWED, run_id="20260603-120000-1")

@@ -14,7 +14,7 @@ def verdict(case, values, baseline, **more):
 
 
 @pytest.mark.parametrize("outcome", list(Outcome))
-def test_which_outcomes_are_red(outcome):
+def test_which_outcomes_fail(outcome):
     """Advisory: regressed and invalid. Required: all but passed and improved. Report: none."""
     expected = (
         outcome in (Outcome.REGRESSED, Outcome.INVALID),

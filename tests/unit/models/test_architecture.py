@@ -164,7 +164,7 @@ def test_tied_head_is_read():
     assert 2 * tied.parameters == tied.step_bytes_per_rank(1, "bfloat16", 1)
 
 
-def test_context_is_read_beside_the_weights():
+def test_context_is_read_with_the_weights():
     """Each sequence's KV cache is read once a step."""
     dense = CATALOGUE["llama-3.1-8b"].architecture
 

@@ -24,7 +24,7 @@ def test_base_and_candidate_in_turn(project, pytester):
 
     A delay in one model fails its rows alone.
 
-    Both runs are judged again from their data, and an interrupted one is gone on with.
+    Both runs are judged again from their data, and an interrupted one is resumed.
     """
     common = ("-m", "cpu", "-k", "test_output_throughput", *AGAINST)
 
@@ -76,7 +76,7 @@ def test_base_and_candidate_in_turn(project, pytester):
     )
 
 
-def test_comparison_of_builds_is_gone_on_with(project, pytester):
+def test_comparison_of_builds_is_resumed(project, pytester):
     """--resume launches only the missing ones of the six, and refuses another base build."""
     run = (
         "-m",
@@ -204,7 +204,7 @@ def test_more_pairs_where_three_tell_too_little(project, pytester):
 def test_base_build_that_does_not_start_is_invalid(
     project, pytester, monkeypatch
 ):
-    """Without a base there is no comparison: red, and the run says which build could not be had."""
+    """Without a base the run fails, and says which build failed to start."""
     monkeypatch.setenv(
         "FAKE_MISBEHAVIOUR", "mixtral-small-base: --exit-at-start 3"
     )
@@ -220,7 +220,7 @@ def test_base_build_that_does_not_start_is_invalid(
     results = load(newest_run(pytester))
     assert ["INVALID"] == [row.outcome for row in results.verdicts]
     assert (
-        "fake-mixtral-small-tp2-base could not be had: exited with status 3"
+        "fake-mixtral-small-tp2-base failed to start: exited with status 3"
         in render(results.verdicts[0])
     )
     assert ["fake-mixtral-small-tp2-base"] == list(results.failures)

@@ -93,7 +93,7 @@ def small(project, pytester, monkeypatch, request):
     return lambda *args: project(*args, *request.param)
 
 
-def test_green_is_only_the_whole_suite(small, pytester, monkeypatch):
+def test_only_the_whole_suite_passes(small, pytester, monkeypatch):
     """All cases judged and passed is 0.
 
     A part of them, an early end or a lost worker is not, whatever passed.
@@ -162,7 +162,7 @@ def test_parts_of_one_run_make_the_whole(small, pytester):
     )
 
 
-def test_what_drops_tests_unsaid_is_not_green(small, pytester, monkeypatch):
+def test_dropping_tests_silently_does_not_pass(small, pytester, monkeypatch):
     """--lf drops tests and tells no plugin of it; an expected failure makes pytest itself green."""
     record(small, pytester, *HERE)
     dropping = pytester.path / "tests" / "conftest.py"
@@ -188,7 +188,7 @@ def test_what_drops_tests_unsaid_is_not_green(small, pytester, monkeypatch):
     )
 
 
-def test_nothing_judged_is_never_green(small, pytester):
+def test_nothing_judged_never_passes(small, pytester):
     """Nothing selected, nothing that can run on the GPU, nothing recorded: each fails with why."""
     nothing = small(*REQUIRED, "-k", "no_such_test")
     other = small("-m", "h100", "--tp", "1", "--gate=required")

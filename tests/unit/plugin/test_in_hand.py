@@ -380,7 +380,7 @@ def test_twice(perf_server, perf_gate):
     assert 1 == shown.count("ready (")
 
 
-def test_an_interrupted_session_is_gone_on_with(hand, pytester):
+def test_an_interrupted_session_is_resumed(hand, pytester):
     """--resume keeps the launch of before; the test, which runs again, adds one of its own."""
     hand(CHAT, "--run-dir", "run")
     again = hand(CHAT, "--run-dir", "run", "--resume")

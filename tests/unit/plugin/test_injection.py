@@ -79,7 +79,7 @@ def test_injected_variable_reaches_the_engine(project, pytester):
     )
     run = newest_run(pytester)
     values = {row.case: row.value for row in load(run).verdicts}
-    # 1,000 / 4 ms beside 1,000 / 1 ms.
+    # 1,000 / 4 ms vs 1,000 / 1 ms.
     assert {MOE: 250.0, DENSE: 1000.0} == {
         case: round(value) for case, value in values.items()
     }
@@ -88,7 +88,7 @@ def test_injected_variable_reaches_the_engine(project, pytester):
     assert "changed on purpose: INJECTED environment" in refused.stderr.str()
 
 
-def test_only_the_same_injection_is_gone_on_with(project, pytester):
+def test_only_the_same_injection_is_resumed(project, pytester):
     """--resume launches again what was injected otherwise."""
     run = (*TWO_SERVERS, "--run-dir", "mine")
     project(*run, "--inject-arg", "mixtral-small=--set itl_s=0.004")

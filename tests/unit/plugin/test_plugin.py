@@ -95,13 +95,13 @@ def test_missing_baseline(project, pytester, gate, status, word):
     results = load(newest_run(pytester))
     assert ["NO_BASELINE"] == [row.outcome for row in results.verdicts]
     assert [0, 0] == [launch.index for launch in results.launches]
-    beside = {path.name for path in newest_run(pytester).iterdir()}
+    names = {path.name for path in newest_run(pytester).iterdir()}
     assert {
         "report.html",
         "summary.md",
         "junit.xml",
         "pytest-benchmark.json",
-    } <= beside
+    } <= names
     result.stdout.fnmatch_lines(["report: *report.html*"])
     assert {results.run_id} == History(
         pytester.path / "runs" / HISTORY_FILE
@@ -109,7 +109,7 @@ def test_missing_baseline(project, pytester, gate, status, word):
     assert 2 == len({launch.server for launch in results.launches})
 
 
-def test_unchanged_passes_and_injected_slowdown_is_red(project, pytester):
+def test_unchanged_passes_and_injected_slowdown_fails(project, pytester):
     """Recorded and unchanged is green; a delay injected in one model's tokens is REGRESSED."""
     record_ratio(project, pytester)
 
@@ -177,7 +177,7 @@ def test_run_directory_is_not_overwritten(project, pytester):
     assert 2 == len(load(pytester.path / "mine").launches)
 
 
-def test_what_a_killed_worker_left_is_not_gone_on_with_unasked(
+def test_what_a_killed_worker_left_is_not_resumed_unasked(
     project, pytester, monkeypatch
 ):
     """A worker's own folder counts, too: killed workers leave no run of the whole session."""
@@ -321,7 +321,7 @@ def test_a_failed_start_is_told_whole_once_and_kept(
     rows = [row for row in results.verdicts if "mixtral" in row.case]
     assert 4 * ["INVALID"] == [row.outcome for row in rows]
     assert all(
-        "fake-mixtral-8x7b-tp1 could not be had: exited with status 3"
+        "fake-mixtral-8x7b-tp1 failed to start: exited with status 3"
         in render(row)
         for row in rows
     )

@@ -76,7 +76,7 @@ def in_the_middle_of(server: str, index: int, workload: str):
     )
 
 
-def test_a_command_that_was_cut_is_gone_on_with(gpus, pytester, tmp_path):
+def test_an_interrupted_command_is_resumed(gpus, pytester, tmp_path):
     """Cut in launch 2 of 3, the next command begins with launch 2.
 
     Judged elsewhere, packed, it says the same.

@@ -11,7 +11,7 @@ from tests.support import builders as m
 from tests.support.judged_runs import judged
 
 
-def test_incomplete_required_run_is_red():
+def test_incomplete_required_run_fails():
     """In required mode a case without a verdict is red, and counted."""
     results = msgspec.structs.replace(
         judged("PASSED", "PASSED"), gate="required"
@@ -24,7 +24,7 @@ def test_incomplete_required_run_is_red():
     )
 
 
-def test_a_server_that_could_not_be_had_is_red_and_named():
+def test_a_server_that_failed_to_start_fails_the_run():
     """Its values are report-only here, so that no case fails: the run does.
 
     It says why before anything else.
@@ -57,7 +57,7 @@ def test_a_server_that_could_not_be_had_is_red_and_named():
     )
 
 
-def test_what_was_not_judged_is_not_green():
+def test_what_was_not_judged_does_not_pass():
     """A run with an undecided case neither passes nor fails at a desk.
 
     The same holds for a run that judged nothing.

@@ -133,7 +133,7 @@ def test_model_that_left_the_catalogue_is_shown_without_arithmetic():
     assert "mixtral-gone" in build(Report([m.run({load: values()}, [])]))
 
 
-def test_beside_a_base_build():
+def test_comparison_with_a_base_build():
     """Where base and candidate were launched in turn, the page names both.
 
     It draws the base's launches.

@@ -107,7 +107,7 @@ def test_noise_of_runs(six, tmp_path):
     assert "| 6 of 6 | 0.19 % | 0.10 % |" in lines[2]
 
 
-def test_machines_stand_beside_each_other(six):
+def test_machines_are_compared(six):
     """Launches on two machines: each one's median, and the spread between them."""
     _, lines = shown(*six, "--only", "*/output_throughput")
 

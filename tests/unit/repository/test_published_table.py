@@ -73,7 +73,7 @@ def test_figures_of_one_gpu(table, tmp_path):
     ]  # 12,000 / 10,784
 
 
-def test_ratios_and_figures_of_two_gpus_stand_beside_one(table, tmp_path):
+def test_ratios_and_figures_of_two_gpus_vs_one(table, tmp_path):
     """What was published at TP=2 is compared with TP=1, ratios by launch.
 
     What only two GPUs can measure is left out.

@@ -101,7 +101,7 @@ def test_points_of_a_run():
     assert moe.utilisation == pytest.approx(moe.bandwidth_gb_s / 9600)
 
 
-def test_ratio_beside_its_line():
+def test_ratio_vs_its_prediction():
     """The measured ratio is of times, the line of bytes; both are told."""
     (point,) = ratio_points(RunIndex(run_of_both()), MOE, DENSE)
 

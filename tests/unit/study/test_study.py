@@ -177,12 +177,12 @@ def test_slow_engine_is_asked_for_its_routing_where_it_is_alone():
         "sglang": ("sglang-mixtral-small-tp2-routing", None),
         "vllm": ("vllm-mixtral-small-tp2",) * 2,
     }
-    for engine, (by_itself, beside) in servers.items():
+    for engine, (by_itself, with_others) in servers.items():
         alone = study("cpu", engine=engine)
         asked = dataclasses.replace(alone, has_other_engines=True).moe_routing
 
         assert by_itself == alone.moe_routing.key
-        assert beside == (asked and asked.key)
+        assert with_others == (asked and asked.key)
 
 
 @pytest.mark.parametrize("engine", ["vllm", "sglang"])

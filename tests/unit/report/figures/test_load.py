@@ -27,7 +27,7 @@ def test_batches_are_of_one_kind_of_prompts():
     ]
 
 
-def test_ratio_stands_beside_its_line_at_each_batch():
+def test_ratio_vs_its_prediction_at_each_batch():
     """Every closed loop of both models, each with the ratio of the bytes that its steps read."""
     picture = figures_load.sparse_over_dense(RunIndex(judged("PASSED")), "")
 

@@ -157,7 +157,7 @@ def test_what_is_never_timed_is_no_batch(asked_of):
     ]
 
 
-def test_recorded_shares_stand_beside():
+def test_shares_are_drawn_vs_recorded_ones():
     """Both maps are drawn, and the layer that moved most is named with how far."""
     (picture,) = figures_sparse.experts(
         RunIndex(with_routing(m.run({}, []))), recorded, ""
@@ -173,7 +173,7 @@ def test_recorded_shares_stand_beside():
 
 
 @pytest.mark.parametrize("outcome", ["INCOMPARABLE", "NO_BASELINE"])
-def test_what_cannot_be_compared_is_not_drawn_beside(outcome):
+def test_what_cannot_be_compared_is_not_drawn(outcome):
     """Shares of other weights would only mislead."""
     results = msgspec.structs.replace(
         with_routing(m.run({}, [])), verdicts=(verdict(outcome),)
@@ -234,7 +234,7 @@ CLOSED = Workload(
 )
 
 
-def test_bandwidth_beside_what_is_read():
+def test_bandwidth_with_the_bytes_of_a_step():
     """Bytes of a step by arithmetic over the measured time, and its share of the peak."""
     load = Load(server=m.MOE, workload=CLOSED)
     picture = figures_sparse.decoding(
@@ -275,7 +275,7 @@ def test_bandwidth_where_no_peak_is_known():
     assert figures_sparse.decoding(RunIndex(m.run({}, [])), "").missing
 
 
-def test_expert_parallelism_beside_what_is_exchanged():
+def test_expert_parallelism_with_the_exchanged_bytes():
     """The ratio of both servers under one load, and the bytes that their ranks exchange."""
     spread = msgspec.structs.replace(m.MOE, expert_parallel=True)
     loads = {

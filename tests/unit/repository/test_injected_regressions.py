@@ -147,9 +147,9 @@ def test_what_the_engine_reports_makes_it_incomparable(shown):
         }
     )
 
-    beside = "INCOMPARABLE (by its speed alone"
+    shown_as = "INCOMPARABLE (by its speed alone"
     assert (
-        f"| {beside} REGRESSED) 3, PASSED 1 | 1 of 1 | yes | 0 | none |"
+        f"| {shown_as} REGRESSED) 3, PASSED 1 | 1 of 1 | yes | 0 | none |"
         in lines[2]
     )
     assert any(
