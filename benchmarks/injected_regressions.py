@@ -5,8 +5,8 @@
 FOLDER holds run directories: unchanged/01, unchanged/02, ... and one folder for
 each injected change (`--inject-arg`, `--inject-env`, `--inject-delay`), such as
 eager/01. Every run is judged anew against the store, and none against launches
-of its own: where an unchanged run is part of the baseline, the others are what
-it is held against. The first table has one row for each injected change, the
+of its own: where an unchanged run is part of the baseline, it is
+compared with the others. The first table has one row for each injected change, the
 second how far each metric of each model moved under each workload: the median
 over the launches vs the baseline. Of an injected run that was cut off, what it
 had measured is shown.

@@ -79,7 +79,7 @@ class Line:
 
 
 def lines(runs: Sequence[RunResults], published: Path) -> Iterator[Line]:
-    """Every figure that the runs can be held against, those of one GPU first.
+    """Every figure that the runs can be compared with, those of one GPU first.
 
     Raises:
         NotOneKind: the runs were on GPUs of several kinds, or on none.

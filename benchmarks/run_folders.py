@@ -102,7 +102,7 @@ def injected_servers(results: RunResults) -> set[str]:
 def red_cases(
     results: RunResults, verdicts: Iterable[Verdict] | None = None
 ) -> list[str]:
-    """Hard cases that required mode turns red, those without a verdict included: "CASE OUTCOME".
+    """Hard cases that fail in required mode, also without a verdict: "CASE OUTCOME".
 
     Args:
         verdicts: decided anew; None takes those of the run itself.

@@ -114,7 +114,7 @@ class Engine:
         return max(ends, default=0.0)
 
     def silenced(self) -> bool:
-        """Has --stall-after-tokens been reached?"""
+        """Whether --stall-after-tokens is reached."""
         limit = self.options.stall_after_tokens
         return limit is not None and self.counters["generation_tokens"] >= limit
 

@@ -43,7 +43,7 @@ def test_accept_then_judge(call, tmp_path):
 
 
 def test_judge_without_baseline(call, tmp_path):
-    """Nothing recorded: skipped at a desk (0), red in required mode (1)."""
+    """Nothing recorded: skipped at a desk (0), failed in required mode (1)."""
     run = saved(tmp_path, 1, 1000.0)
     codes = [
         call(judge, run, "--baselines", tmp_path, *more).exit_code
@@ -53,7 +53,7 @@ def test_judge_without_baseline(call, tmp_path):
 
 
 def test_judge_of_a_run_without_cases_fails(call, tmp_path):
-    """A run that asked nothing is never green."""
+    """A run that asked nothing never passes."""
     rundata.save(m.run({}, []), tmp_path / "empty")
     assert (
         1 == call(judge, tmp_path / "empty", "--baselines", tmp_path).exit_code

@@ -30,7 +30,7 @@ def verdict(case, values, baseline, **more):
 
 
 def test_unchanged_passes_without_escalation():
-    """One launch that equals the baseline is clearly fine: no fresh launches are wanted."""
+    """One launch that equals the baseline passes fast: no fresh launches follow."""
     result = verdict(m.THROUGHPUT, [1000.0], m.recorded(m.THROUGHPUT, STEADY))
     assert (Outcome.PASSED, 0) == (result.outcome, result.needs_launches)
 
@@ -47,7 +47,7 @@ def test_threshold_is_065_of_the_target_effect():
 def test_escalates_where_one_launch_cannot_tell():
     """Three launches detect 2 % lost; one varies by 0.8 % (t(0.995; 5) = 4.03 of 0.19 %).
 
-    So 1.1 % lost is clearly fine, and 1.3 %, still within the line, wants two
+    So 1.1 % lost passes fast, and 1.3 %, still within the threshold, needs two
     fresh launches.
     """
     base = m.recorded(m.THROUGHPUT, STEADY)
@@ -58,7 +58,7 @@ def test_escalates_where_one_launch_cannot_tell():
 
 
 def test_escalates_only_once():
-    """With three launches the decision stands, however close to the line."""
+    """With three launches the decision stands, however close to the threshold."""
     result = verdict(
         m.THROUGHPUT, [988.0, 988.0, 988.0], m.recorded(m.THROUGHPUT, STEADY)
     )
@@ -173,7 +173,7 @@ def test_launch_without_valid_repetition_is_invalid_and_escalates_once():
 
 
 def test_nothing_measured_is_invalid():
-    """A case without a single launch is not green and asks for no launches."""
+    """A case without a single launch does not pass and asks for no launches."""
     result = verdict(m.THROUGHPUT, [], m.recorded(m.THROUGHPUT, STEADY))
     assert (Outcome.INVALID, 0) == (result.outcome, result.needs_launches)
 
@@ -345,7 +345,7 @@ KNOWN = Known(
 
 
 def test_known_regression_passes_until_its_day():
-    """A loss that was accepted passes with its reason, and is red from the day after."""
+    """A loss that was accepted passes with its reason, and fails from the day after."""
     base = m.recorded(m.THROUGHPUT, STEADY, known=KNOWN)
     on_time = judge(
         m.THROUGHPUT,
@@ -437,7 +437,7 @@ def test_what_drowns_in_noise_is_reported_only():
 
 
 def test_a_first_launch_that_detects_nothing_does_not_pass():
-    """A provisional TTFT, whose line lies at a doubling, is reported below it and red beyond."""
+    """A provisional TTFT has its threshold at a doubling: report-only below, failed beyond."""
     base = m.recorded(m.TTFT, [15.0], delta=0.10)
     within, beyond = (
         judge(m.TTFT, m.seen(m.TTFT, value), base) for value in (22.0, 90.0)

@@ -1,6 +1,6 @@
 """Machine scope on real runs: unchanged runs pass on machines with few or no launches.
 
-No stub: the runs of docs/runs that were made on one GPU, each held against what
+No stub: the runs of docs/runs that were made on one GPU, each compared with what
 others of its kind, or other runs, recorded. One of them was cut off with its
 machine: what is of a launch that was cut off is left out.
 """

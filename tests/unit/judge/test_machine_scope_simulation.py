@@ -65,7 +65,7 @@ def judged_red(others, own, now):
 )
 @pytest.mark.parametrize("loss", [0.0, 0.02, 0.05])
 def test_vectorised_rule_is_the_judge(others, own, loss):
-    """On 60 random fleets the simulation is red exactly where `judge` is."""
+    """On 60 random fleets the simulation fails exactly where `judge` does."""
     one = drawn(np.random.default_rng(8), H200, others, own, 60)
     now = one.now + math.log1p(-loss)
 

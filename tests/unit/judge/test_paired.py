@@ -82,7 +82,7 @@ def test_no_gain_is_claimed_that_variation_explains():
 
 
 def test_no_loss_is_claimed_that_variation_explains():
-    """The same with the builds changed round: beyond the line, but there may be no loss."""
+    """The same with the builds swapped: beyond the threshold, but there may be no loss."""
     turned = [(candidate, base) for base, candidate in UNCHANGED_ON_A_CPU]
     result = judge_pairs(m.ITL, turned, "cpu-x2")
 

@@ -70,8 +70,8 @@ def test_noise_bound_of_a_known_variation():
 def test_fast_pass_threshold(sigma, expected):
     """Target effect less t(0.995; 5) x sigma x sqrt(7/6), and at most the threshold.
 
-    At 1 %: the line is 5.727 %, so 5.727 / 0.65 - 4.032 x 1.0801 = 4.456 %,
-    0.778 of it. At 0.2 %: the line is 1.313 %, so 2.020 - 0.871 = 1.149 %. At
+    At 1 %: the threshold is 5.727 %, so 5.727 / 0.65 - 4.032 x 1.0801 = 4.456 %,
+    0.778 of it. At 0.2 %: the threshold is 1.313 %, so 2.020 - 0.871 = 1.149 %. At
     0.1 % it would be 1.585 %.
     """
     noise = Noise(0.0, sigma, 5.0, 6, 6, True)
@@ -90,7 +90,7 @@ def test_fast_pass_threshold(sigma, expected):
 def test_fast_pass_is_between_half_the_threshold_and_the_threshold(
     sigma, freedom, launches, target_effect
 ):
-    """Whatever is known of the noise: below half it always is, and beyond the line it never is."""
+    """Whatever the noise: below half the threshold it always passes, beyond it never does."""
     noise = Noise(0.0, sigma, freedom, launches, launches, True)
     line = loss_threshold(target_effect, noise, 3, higher_is_better=True)
     assert (

@@ -67,7 +67,7 @@ def judged(case: Case, of: float, over: float) -> Outcome:
     ],
 )
 def test_the_side_that_moved_decides(of, over, outcome):
-    """A faster sparse model makes no ratio red, and a slower one makes none an improvement."""
+    """A faster sparse model fails no ratio, and a slower one makes none an improvement."""
     assert outcome is judged(m.RATIO, of, over)
 
 

@@ -246,7 +246,7 @@ def test_intended_change_is_accepted_with_a_reason(store, tmp_path):
 
 
 def test_known_change_passes_until_its_day(store):
-    """As any known regression; after the day it is red."""
+    """As any known regression; after the day it fails the run."""
     changed = run(SKEWED, SKEWED, run_id="20260602-120000-1")
     path = store.path(SHARES, "cpu-some-cpu-avx2-x2")
     file = store.file(path)

@@ -24,7 +24,7 @@ FAILED = FailureRow(tried="launched it", seen="it exited", remedy="look")
     ],
 )
 def test_outcomes_decide(outcomes, is_green, is_red):
-    """--gate=required asks that each case passed; else only what is bad is red."""
+    """--gate=required asks that each case passed; else only a bad outcome fails the run."""
     run = judged(*outcomes)
 
     assert (is_green, is_red) == (

@@ -106,7 +106,7 @@ def test_comparison_of_builds_is_resumed(project, pytester):
     )
     assert 1 == other.ret
     assert (
-        "name the same --against-engine and --against-delta as then"
+        "name the same --against-engine and --target-effect as then"
         in other.stdout.str()
     )
 
@@ -220,7 +220,7 @@ def test_base_build_that_does_not_start_is_invalid(
     results = load(newest_run(pytester))
     assert ["INVALID"] == [row.outcome for row in results.verdicts]
     assert (
-        "fake-mixtral-small-tp2-base failed to start: exited with status 3"
+        "fake-mixtral-small-tp2-base could not be had: exited with status 3"
         in render(results.verdicts[0])
     )
     assert ["fake-mixtral-small-tp2-base"] == list(results.failures)

@@ -145,7 +145,7 @@ def test_only_the_whole_suite_passes(small, pytester, monkeypatch):
 
 
 def test_parts_of_one_run_make_the_whole(small, pytester):
-    """The first part is red because it is one; the last is green, each case decided once."""
+    """The first part fails because it is one; the last passes, each case decided once."""
     record(small, pytester, *HERE)
     run = (*REQUIRED, "--run-dir", "run")
 
@@ -163,7 +163,7 @@ def test_parts_of_one_run_make_the_whole(small, pytester):
 
 
 def test_dropping_tests_silently_does_not_pass(small, pytester, monkeypatch):
-    """--lf drops tests and tells no plugin of it; an expected failure makes pytest itself green."""
+    """--lf drops tests and tells no plugin of it; an expected failure makes pytest itself pass."""
     record(small, pytester, *HERE)
     dropping = pytester.path / "tests" / "conftest.py"
     dropping.write_text(DROPPING)
@@ -202,7 +202,7 @@ def test_nothing_judged_never_passes(small, pytester):
 
 
 def test_every_verdict(small, pytester, monkeypatch):
-    """One run in which each verdict occurs; all but PASSED and IMPROVED are red."""
+    """One run in which each verdict occurs; all but PASSED and IMPROVED fail."""
     monkeypatch.setenv("HOW_MANY", "5")
     record(small, pytester, *HERE)
     file = next((pytester.path / "baselines").glob(f"*/{MOE}/closed.json"))
@@ -319,7 +319,7 @@ def test_unused_baselines_are_named_after_whole_runs(small, pytester):
 def test_a_gate_that_gates_nothing_is_a_usage_error(
     project, monkeypatch, options, gate, said
 ):
-    """Asked to gate, and told nothing to gate or not how: that is not green either."""
+    """Asked to gate without anything to gate, or without a way: that does not pass either."""
     if gate:
         monkeypatch.setenv("PERFGATE_GATE", gate)
 

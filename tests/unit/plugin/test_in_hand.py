@@ -208,7 +208,7 @@ def test_a_server_that_does_not_start_is_tried_once(
 
 
 def test_from_no_baseline_to_a_regression(hand, pytester):
-    """NO_BASELINE is skipped; once accepted it passes; a slower server is red after two more."""
+    """NO_BASELINE is skipped; accepted it passes; a slower server fails after two more."""
     first = hand(
         CHAT, "--baseline-record", "--run-dir", "recorded", "--launches", "3"
     )
@@ -423,7 +423,7 @@ def test_two_builds_are_compared_with_a_server_in_hand(hand, pytester):
 
 
 def test_workers_start_no_server_in_hand(hand, pytester, monkeypatch):
-    """With -n such a test is skipped, with the reason; --gate=required is red then."""
+    """With -n such a test is skipped, with the reason; --gate=required fails then."""
     monkeypatch.setenv("FAKE_GPUS", "2")
 
     result = hand(CHAT, "-n", "2")
@@ -437,7 +437,7 @@ def test_workers_start_no_server_in_hand(hand, pytester, monkeypatch):
 
 
 def test_what_this_machine_lacks_is_the_reason_of_a_skip(hand, pytester):
-    """Advisory it is skipped, required it is red, whether or not something else was measured."""
+    """Advisory it is skipped, required it fails, whether or not anything else was measured."""
     text = f"""{CHAT}
 @pytest.mark.perf
 def test_large(perf_server):

@@ -110,7 +110,7 @@ def test_missing_baseline(project, pytester, gate, status, word):
 
 
 def test_unchanged_passes_and_injected_slowdown_fails(project, pytester):
-    """Recorded and unchanged is green; a delay injected in one model's tokens is REGRESSED."""
+    """Recorded and unchanged passes; a delay injected in one model's tokens is REGRESSED."""
     record_ratio(project, pytester)
 
     unchanged = project("-m", "cpu", "-k", RATIO)
@@ -321,7 +321,7 @@ def test_a_failed_start_is_told_whole_once_and_kept(
     rows = [row for row in results.verdicts if "mixtral" in row.case]
     assert 4 * ["INVALID"] == [row.outcome for row in rows]
     assert all(
-        "fake-mixtral-8x7b-tp1 failed to start: exited with status 3"
+        "fake-mixtral-8x7b-tp1 could not be had: exited with status 3"
         in render(row)
         for row in rows
     )

@@ -12,7 +12,7 @@ from tests.support.judged_runs import judged
 
 
 def test_incomplete_required_run_fails():
-    """In required mode a case without a verdict is red, and counted."""
+    """In required mode a case without a verdict fails the run, and is counted."""
     results = msgspec.structs.replace(
         judged("PASSED", "PASSED"), gate="required"
     )

@@ -18,7 +18,7 @@ from tests.support.judged_runs import EIGHT, judged, values
 
 @pytest.fixture(scope="module")
 def page():
-    """The page of a red run."""
+    """The page of a failed run."""
     return build(Report([judged("REGRESSED", "PASSED", "INCONCLUSIVE")]))
 
 
@@ -76,7 +76,7 @@ def test_what_a_run_lacks_is_said(page):
 
 
 def test_a_run_that_measured_nothing_has_a_page():
-    """Nothing measured is a red page, and no error."""
+    """Nothing measured is the page of a failed run, and no error."""
     text = build(Report([m.run({}, [])]))
 
     assert "No verdict: nothing was measured" in text
