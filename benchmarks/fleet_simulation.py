@@ -1,15 +1,14 @@
-"""How often is the gate wrong where several machines of one kind share a baseline?
+"""Error rates of the gate where several machines of one kind share a baseline.
 
     python -m benchmarks.fleet_simulation                 # the table of docs/error-rates.md: seconds
     python -m benchmarks.fleet_simulation --between 0.02  # machines that differ by 2 %
-    python -m benchmarks.fleet_simulation --uneven 0.5    # whose launches do not all scatter alike
+    python -m benchmarks.fleet_simulation --uneven 0.5    # whose launches vary unequally
 
 Machines of one kind differ, and so do launches of one of them. A run on one of them is
-held against what the others recorded, or against launches of its own
-(`perfgate.judge.machine_scope`), of which the others tell how much they scatter, and
-beside that against all launches alike, as if there were no machines.
-`benchmarks.gate_rules` has the rule, and here too a test holds it against
-`perfgate.judge.gate.judge`. Seeded.
+compared with what the others recorded, or with launches of its own, whose variation
+the others lend (`perfgate.judge.machine_scope`). For comparison it is also judged by
+all launches alike, as if there were no machines. `benchmarks.gate_rules` has the rule;
+a test compares it with `perfgate.judge.gate.judge`. Seeded.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from dataclasses import dataclass
 import click
 import numpy as np
 
-from benchmarks.gate_rules import Array, gate_red, lines_of
+from benchmarks.gate_rules import Array, gate_red, thresholds_of
 from benchmarks.gate_simulation import percent, row
 from perfgate.judge.policy import (
     DECISION_LAUNCHES,
@@ -39,7 +38,12 @@ LAUNCHES_EACH = 6
 
 @dataclass(frozen=True)
 class Fleet:
-    """Standard deviations (log): of machines, of launches of one, and of the logarithm of the latter by machine."""
+    """Variation of a fleet.
+
+    Attributes:
+        between: standard deviation (log) of machines. launch: of launches of one.
+        uneven: of the logarithm of `launch`, by machine.
+    """
 
     between: float
     launch: float
@@ -47,12 +51,12 @@ class Fleet:
 
 
 def red(now: Array, recorded: Array, lent: Array | None = None) -> Array:
-    """Where the gate is red: shape (draws).
+    """Where the gate fails: shape (draws).
 
     Args:
         now: launches of this run, logarithms: shape (draws, 3). The first decides alone
-            where it is clearly fine.
-        recorded: what it is held against, logarithms, each of a run of its own: shape
+            where it passes fast.
+        recorded: what it is compared with, logarithms, each of a run of its own: shape
             (draws, points).
         lent: variance of launches by other machines: shape (draws).
     """
@@ -60,7 +64,7 @@ def red(now: Array, recorded: Array, lent: Array | None = None) -> Array:
     variance = (
         recorded.var(axis=1, ddof=1) if points > 1 else np.zeros(len(recorded))
     )
-    freedom, promise = float(points - 1), None
+    freedom, target_effect = float(points - 1), None
     if lent is not None:
         variance = (
             freedom * variance + ESTABLISHED_DEGREES_OF_FREEDOM * lent
@@ -71,15 +75,15 @@ def red(now: Array, recorded: Array, lent: Array | None = None) -> Array:
         variance = (
             (points - 1) * variance + PRIOR_LAUNCHES * GPU_RATE.assumed_cv**2
         ) / freedom
-        promise = GPU_RATE.until_established
+        target_effect = GPU_RATE.until_established
     return gate_red(
         now,
-        lines_of(
+        thresholds_of(
             recorded.mean(axis=1),
             np.sqrt(variance),
             points,
             freedom,
-            promise=promise,
+            target_effect=target_effect,
         ),
     )
 
@@ -107,7 +111,10 @@ class Draws:
 
     @property
     def by_machine(self) -> tuple[Array, Array | None]:
-        """What the run is held against: its machine's own launches and what others lend, or each machine's mean."""
+        """What the run is compared with, and the variance that others lend.
+
+        The machine's own launches, or each machine's mean where it has none.
+        """
         if not self.own.shape[1]:
             return self.others.mean(axis=2), None
         return self.own, self.others.var(axis=2, ddof=1).mean(axis=1)
@@ -134,7 +141,7 @@ def drawn(
 
 
 def table(fleet: Fleet, draws: int) -> Iterator[str]:
-    """Markdown: red in %, by other machines and own launches."""
+    """Markdown: failed runs in %, by other machines and own launches."""
     losses = [f"{loss:.0%} lost" for loss in LOSSES[1:]]
     cells = [
         "other machines",
@@ -197,7 +204,10 @@ def table(fleet: Fleet, draws: int) -> Iterator[str]:
     help="Simulated runs for each row.",
 )
 def main(between: float, launch: float, uneven: float, draws: int) -> None:
-    """Show how often a run is red on a machine of a fleet that shares a baseline, unchanged and with losses, in %."""
+    """Show how often a run fails on a machine of a fleet that shares a baseline.
+
+    In %, unchanged and with losses.
+    """
     click.echo("\n".join(table(Fleet(between, launch, uneven), draws)))
 
 

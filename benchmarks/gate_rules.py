@@ -1,4 +1,4 @@
-"""How do the rules decide on noise that is known?
+"""Rules of the gate on simulated noise, vectorised.
 
 Logarithms of launch values are drawn with three parts of noise: what all launches of
 one session share (the machine that day), what a launch has for itself, and what a
@@ -68,7 +68,7 @@ def measured_machine(
 ) -> Machine:
     """The parts of noise that was measured between the medians of launches and within launches.
 
-    What the repetitions explain of the spread between launches is theirs. Of the rest
+    What the repetitions explain of the variation between launches is theirs. Of the rest
     the machine's part cannot be told from the launches' own by one launch a session: it
     is split as the gate assumes.
     """
@@ -136,15 +136,13 @@ def medians(
     values = rng.normal(0, noise, (*shape, stalls.tries))
     values[rng.random(values.shape) < stalls.share] = np.nan
     counted = np.cumsum(~np.isnan(values), axis=-1)
-    values[counted > wanted] = (
-        np.nan
-    )  # measured no further than the first that count
+    values[counted > wanted] = np.nan  # not measured any further
     order = np.sort(values, axis=-1)  # NaN last
-    have = np.minimum(counted[..., -1], wanted)
-    low, high = np.maximum(have - 1, 0) // 2, have // 2
+    count = np.minimum(counted[..., -1], wanted)
+    low, high = np.maximum(count - 1, 0) // 2, count // 2
     pick = np.take_along_axis(
         order,
-        np.stack([low, np.maximum(np.minimum(high, have - 1), 0)], axis=-1),
+        np.stack([low, np.maximum(np.minimum(high, count - 1), 0)], axis=-1),
         axis=-1,
     )
     return np.asarray(pick.mean(axis=-1))
@@ -186,44 +184,50 @@ def round_up(fraction: Array) -> Array:
 
 
 @dataclass(frozen=True)
-class Lines:
-    """What follows from recorded launches: reference, up to where one launch is fine, alarm line of three, promise."""
+class Thresholds:
+    """What follows from recorded launches, as logarithms but for the target effect.
 
-    center: Array
-    clear: Array
-    three: Array
-    delta: Array
+    Attributes:
+        reference: mean of the recorded launches. fast_pass: loss up to which one
+            launch passes. loss: threshold of three launches.
+        target_effect: fraction.
+    """
+
+    reference: Array
+    fast_pass: Array
+    loss: Array
+    target_effect: Array
 
 
-def lines(recorded: Array, setup: Setup) -> Lines:
-    """The gate's lines for a higher-is-better metric."""
+def thresholds(recorded: Array, setup: Setup) -> Thresholds:
+    """The gate's thresholds for a higher-is-better metric."""
     sessions, launches = setup.layout
     count = np.sum(~np.isnan(recorded), axis=1)
     sigma = np.nanstd(recorded, axis=1, ddof=1)
     freedom = degrees_of_freedom(sessions * launches, sessions)
-    return lines_of(
+    return thresholds_of(
         np.nanmean(recorded, axis=1), sigma, count, freedom, setup.quantile
     )
 
 
-def lines_of(
-    center: Array,
+def thresholds_of(
+    reference: Array,
     sigma: Array,
     count: npt.ArrayLike,
     freedom: float,
     quantile: float | None = None,
-    promise: float | None = None,
-) -> Lines:
-    """The gate's lines from the noise of what was recorded.
+    target_effect: float | None = None,
+) -> Thresholds:
+    """The gate's thresholds from the noise of what was recorded.
 
     Args:
         count: launches. freedom: with which sigma is known. quantile: replaces
             Student's t.
-        promise: None takes what the launches detect.
+        target_effect: None takes what the launches detect.
     """
     t = t_quantile(freedom) if quantile is None else quantile
     per_launch = 1 / np.asarray(count)
-    guard = (
+    noise_bound = (
         t
         * sigma
         * np.sqrt(
@@ -231,33 +235,40 @@ def lines_of(
         )
     )
     detectable = np.minimum(
-        np.maximum(GPU_RATE.smallest, round_up(-np.expm1(-guard / LINE_SHARE))),
+        np.maximum(
+            GPU_RATE.smallest, round_up(-np.expm1(-noise_bound / LINE_SHARE))
+        ),
         0.95,
     )
-    delta = detectable if promise is None else np.full_like(detectable, promise)
-    three = np.maximum(LINE_SHARE * -np.log1p(-delta), guard)
-    scatter = (
+    target = detectable
+    if target_effect is not None:
+        target = np.full_like(detectable, target_effect)
+    loss = np.maximum(LINE_SHARE * -np.log1p(-target), noise_bound)
+    variation = (
         t_quantile(freedom, 1 - OVERLOOKED) * sigma * np.sqrt(1 + per_launch)
     )
-    clear = np.minimum(
-        three, np.maximum(three / 2, three / LINE_SHARE - scatter)
+    fast_pass = np.minimum(
+        loss, np.maximum(loss / 2, loss / LINE_SHARE - variation)
     )
-    return Lines(center, clear, three, delta)
+    return Thresholds(reference, fast_pass, loss, target)
 
 
-def doubtful(first: Array, drawn: Lines) -> Array:
-    """Where two more launches are asked for: the first is not clearly fine, or has no value."""
-    return np.asarray(~(drawn.center - first <= drawn.clear))
+def doubtful(first: Array, limits: Thresholds) -> Array:
+    """Where two more launches follow: the first has no fast pass, or no value."""
+    return np.asarray(~(limits.reference - first <= limits.fast_pass))
 
 
-def gate_red(now: Array, drawn: Lines) -> Array:
-    """One launch, two more unless it is clearly fine, decided on all; red too if most of three launches are invalid."""
-    counts = ~np.isnan(now)
-    have = np.sum(counts, axis=1)
-    mean = np.where(counts, now, 0).sum(axis=1) / np.maximum(have, 1)
+def gate_red(now: Array, limits: Thresholds) -> Array:
+    """Where the gate fails: one launch, two more unless it passes fast, decided on all.
+
+    It fails, too, if most of three launches are invalid.
+    """
+    valid = ~np.isnan(now)
+    count = np.sum(valid, axis=1)
+    mean = np.where(valid, now, 0).sum(axis=1) / np.maximum(count, 1)
+    loss = limits.reference - mean
     return np.asarray(
-        doubtful(now[:, 0], drawn)
-        & ((have < 2) | (drawn.center - mean > drawn.three))
+        doubtful(now[:, 0], limits) & ((count < 2) | (loss > limits.loss))
     )
 
 
@@ -273,7 +284,7 @@ def retry_red(
     loss: float,
     limit: float,
 ) -> Array:
-    """The plain threshold, tried up to three times until it is green."""
+    """The plain threshold, retried up to three times until it passes."""
     red = np.ones(len(recorded), dtype=bool)
     for _ in range(3):
         now = session(rng, machine, len(recorded), 1) + np.log1p(-loss)
@@ -288,7 +299,10 @@ def mann_whitney_red(
     loss: float,
     sessions: int,
 ) -> Array:
-    """Mann-Whitney (p < 0.01, loss above 2 %) on repetitions as if each were independent, as is often done."""
+    """Mann-Whitney (p < 0.01, loss above 2 %) on repetitions, as is often done.
+
+    It takes each repetition for independent.
+    """
     from scipy.special import ndtr  # here: no other rule needs them
     from scipy.stats import rankdata
 
@@ -323,12 +337,12 @@ def rate(draw: Callable[[int], Array], runs: int, chunk: int = CHUNK) -> float:
 def gate_rate(
     rng: np.random.Generator, setup: Setup, loss: float, runs: int
 ) -> float:
-    """How often the gate is red at this true loss."""
+    """How often the gate fails at this true loss."""
 
     def draw(size: int) -> Array:
-        drawn = lines(baseline(rng, setup, size), setup)
+        limits = thresholds(baseline(rng, setup, size), setup)
         now = session(rng, setup.machine, size, DECISION_LAUNCHES, setup.stalls)
-        return gate_red(now + np.log1p(-loss), drawn)
+        return gate_red(now + np.log1p(-loss), limits)
 
     return rate(draw, runs)
 
@@ -337,16 +351,15 @@ def more_rate(rng: np.random.Generator, setup: Setup, runs: int) -> float:
     """How often unchanged code is measured on two more launches."""
 
     def draw(size: int) -> Array:
-        drawn = lines(baseline(rng, setup, size), setup)
-        return doubtful(
-            session(rng, setup.machine, size, 1, setup.stalls)[:, 0], drawn
-        )
+        limits = thresholds(baseline(rng, setup, size), setup)
+        now = session(rng, setup.machine, size, 1, setup.stalls)
+        return doubtful(now[:, 0], limits)
 
     return rate(draw, runs)
 
 
 def run_rate(rng: np.random.Generator, setup: Setup, runs: int) -> float:
-    """Share of unchanged runs of the whole suite with at least one red gate.
+    """Share of unchanged runs of the whole suite with at least one failed gate.
 
     All gates of a session share the machine's part, those of one server the launch's;
     the repetitions are their own.
@@ -370,9 +383,8 @@ def run_rate(rng: np.random.Generator, setup: Setup, runs: int) -> float:
         )
         now = several(DECISION_LAUNCHES)
         flat = size * GATES
-        red = gate_red(
-            now.reshape(flat, -1), lines(recorded.reshape(flat, -1), setup)
-        )
+        limits = thresholds(recorded.reshape(flat, -1), setup)
+        red = gate_red(now.reshape(flat, -1), limits)
         return np.asarray(red.reshape(size, GATES).any(axis=1))
 
     return rate(draw, runs, CHUNK // 20)

@@ -1,8 +1,8 @@
-"""How often is the gate wrong?
+"""Error rates of the gate: false alarms and power, simulated.
 
-    python -m benchmarks.gate_simulation                 # the tables of docs/error-rates.md: a minute of one core
-    python -m benchmarks.gate_simulation --scale 0.02    # seconds, coarse
-    python -m benchmarks.gate_simulation --noise FILE    # with noise that `benchmarks.noise --json FILE` measured
+    python -m benchmarks.gate_simulation               # tables of docs/error-rates.md: a minute
+    python -m benchmarks.gate_simulation --scale 0.02  # seconds, coarse
+    python -m benchmarks.gate_simulation --noise FILE  # by `benchmarks.noise --json FILE`
 
 Seeded: the same version of numpy prints the same tables. `benchmarks.gate_rules` has
 the noise and the rules, `benchmarks.pair_rules` those of pairs.
@@ -31,7 +31,6 @@ from benchmarks.gate_rules import (
     Stalls,
     baseline,
     gate_rate,
-    lines,
     mann_whitney_red,
     measured_machine,
     more_rate,
@@ -40,8 +39,9 @@ from benchmarks.gate_rules import (
     run_rate,
     session,
     threshold_red,
+    thresholds,
 )
-from benchmarks.pair_rules import pairs_rate, pairs_untold_rate
+from benchmarks.pair_rules import pairs_rate, pairs_report_only_rate
 
 SEED = 20260412
 LOSSES = (0.0, 0.02, 0.03, 0.05, 0.10)
@@ -68,7 +68,7 @@ Table = Callable[[np.random.Generator, float, Machines], list[str]]
 
 
 def from_noise(path: Path) -> Machines:
-    """Machines of a measured noise; their medians take the place of the assumed quiet one.
+    """Machines of a measured noise; their medians replace the assumed quiet one.
 
     Raises:
         NoNoise: the file cannot be read, or no metric of it was measured on two
@@ -126,9 +126,9 @@ def header(*names: str) -> list[str]:
     return [row(cells), row("---" for _ in cells)]
 
 
-def runs_for(loss: float, scale: float, alarms: int = 200_000) -> int:
+def runs_for(loss: float, scale: float, unchanged: int = 200_000) -> int:
     """More draws for rare false alarms than for power."""
-    return max(1000, int((alarms if loss == 0 else 20_000) * scale))
+    return max(1000, int((unchanged if loss == 0 else 20_000) * scale))
 
 
 def of_sessions(layout: tuple[int, int]) -> str:
@@ -139,14 +139,18 @@ def of_sessions(layout: tuple[int, int]) -> str:
 def this_gate(
     rng: np.random.Generator, scale: float, machines: Machines
 ) -> list[str]:
-    """False alarms and power in %, by machine and baseline; and how often unchanged code is launched again."""
+    """False alarms and power in %, by baseline; unchanged code launched again."""
     out = header(
-        "machine", "launches of sessions", "median promise", "launched again"
+        "machine",
+        "launches of sessions",
+        "median target effect",
+        "launched again",
     )
     for machine in (*machines.measured, *machines.classes):
         for layout in LAYOUTS:
             setup = Setup(machine, layout)
-            promise = np.median(lines(baseline(rng, setup, 4000), setup).delta)
+            limits = thresholds(baseline(rng, setup, 4000), setup)
+            target_effect = np.median(limits.target_effect)
             shares = (
                 gate_rate(rng, setup, loss, runs_for(loss, scale))
                 for loss in LOSSES
@@ -157,7 +161,7 @@ def this_gate(
                     [
                         machine.name,
                         of_sessions(layout),
-                        f"{100 * promise:.1f} %",
+                        f"{100 * target_effect:.1f} %",
                         again,
                         *map(percent, shares),
                     ]
@@ -169,7 +173,7 @@ def this_gate(
 def other_rules(
     rng: np.random.Generator, scale: float, machines: Machines
 ) -> list[str]:
-    """The rules that others use, against a baseline of 10 launches of 10 sessions; and pairs without any baseline."""
+    """The rules that others use, by 10 launches of 10 sessions; pairs without baseline."""
     out = header("machine", "rule")
     for machine in machines.classes:
         for name, rule in _rules(rng, machine, scale).items():
@@ -184,8 +188,8 @@ def other_rules(
             )
     for machine in machines.measured:
         for name, share in (
-            ("red", pairs_rate),
-            ("only reported", pairs_untold_rate),
+            ("failed", pairs_rate),
+            ("report-only", pairs_report_only_rate),
         ):
             shares = [
                 share(rng, machine, loss, 0.02, runs_for(loss, scale))
@@ -195,7 +199,7 @@ def other_rules(
                 row(
                     [
                         machine.name,
-                        f"A/B, 3 pairs, promise 2 %: {name}",
+                        f"A/B, 3 pairs, target effect 2 %: {name}",
                         *map(percent, shares),
                     ]
                 )
@@ -206,7 +210,7 @@ def other_rules(
 def _rules(
     rng: np.random.Generator, machine: Machine, scale: float
 ) -> dict[str, Callable[[float], float]]:
-    """Share of red by true loss, for each rule."""
+    """Share of failed runs by true loss, for each rule."""
 
     def recorded(size: int) -> Array:
         return baseline(rng, Setup(machine, (10, 1)), size)
@@ -227,7 +231,7 @@ def _rules(
     return {
         "threshold 5 %, one launch": threshold(0.05),
         "threshold 3 %, one launch": threshold(0.03),
-        "threshold 5 %, retried until green (3 times)": lambda loss: rate(
+        "threshold 5 %, retried until it passes (3 times)": lambda loss: rate(
             lambda size: retry_red(rng, machine, recorded(size), loss, 0.05),
             runs(loss),
         ),
@@ -240,11 +244,11 @@ def _rules(
         "this gate with the normal quantile, 6 of 6": lambda loss: gate_rate(
             rng, Setup(machine, (6, 1), quantile=3.09), loss, runs(loss)
         ),
-        "A/B, 3 pairs, promise 5 %": lambda loss: pairs_rate(
+        "A/B, 3 pairs, target effect 5 %": lambda loss: pairs_rate(
             rng, machine, loss, 0.05, runs(loss)
         ),
-        "A/B, 3 pairs, promise 5 %: only reported": lambda loss: (
-            pairs_untold_rate(rng, machine, loss, 0.05, runs(loss))
+        "A/B, 3 pairs, target effect 5 %: report-only": lambda loss: (
+            pairs_report_only_rate(rng, machine, loss, 0.05, runs(loss))
         ),
     }
 
@@ -252,11 +256,11 @@ def _rules(
 def whole_runs(
     rng: np.random.Generator, scale: float, machines: Machines
 ) -> list[str]:
-    """Red among 1,000 unchanged runs of 72 gates: of one machine and 3 servers, and if all were independent."""
+    """Failed runs of 1,000 unchanged ones: 72 gates, one machine, 3 servers."""
     cells = [
         "machine",
         "launches of sessions",
-        "red runs of 1,000",
+        "failed runs of 1,000",
         "if independent",
     ]
     out = [row(cells), row("---" for _ in cells)]
@@ -285,8 +289,8 @@ def whole_runs(
 def stalled(
     rng: np.random.Generator, scale: float, machines: Machines
 ) -> list[str]:
-    """Throughput of which half the repetitions stall and lose 9 %, as Mixtral's on the H200 did (4 of 8)."""
-    out = header("machine", "stalls", "median promise")
+    """Throughput when half the repetitions stall (9 % lost), as Mixtral's on an H200."""
+    out = header("machine", "stalls", "median target effect")
     for machine in (machines.measured[0], TYPICAL):
         for name, stalls in (
             ("none", None),
@@ -297,9 +301,8 @@ def stalled(
             ("rare (5 %), named, 5 at most", Stalls(0.05, 0.09, 5, named=True)),
         ):
             setup = Setup(machine, (10, 1), stalls)
-            promise = np.nanmedian(
-                lines(baseline(rng, setup, 4000), setup).delta
-            )
+            limits = thresholds(baseline(rng, setup, 4000), setup)
+            target_effect = np.nanmedian(limits.target_effect)
             shares = (
                 gate_rate(rng, setup, loss, runs_for(loss, scale, 100_000))
                 for loss in LOSSES
@@ -309,7 +312,7 @@ def stalled(
                     [
                         machine.name,
                         name,
-                        f"{100 * promise:.1f} %",
+                        f"{100 * target_effect:.1f} %",
                         *map(percent, shares),
                     ]
                 )
@@ -329,9 +332,8 @@ def main(scale: float, machines: Machines = ASSUMED) -> None:
             f"{parts.repetition:.2%} repetition"
         )
         click.echo(f"{parts.name}: {noise}")
-    for number, table in enumerate(
-        TABLES
-    ):  # each seeded by itself, so that a row more in one moves no other
+    # Each is seeded by itself, so that one more row in a table moves no other.
+    for number, table in enumerate(TABLES):
         rows = table(np.random.default_rng([SEED, number]), scale, machines)
         click.echo(f"\n{table.__doc__}\n\n" + "\n".join(rows))
     click.echo(f"\n{time.process_time() - began:.0f} s of one core")

@@ -1,15 +1,15 @@
-"""Which injected changes does the gate catch, by which metrics, and does it name the right model?
+"""Injected changes: which metrics catch them, and whether the right model is named.
 
     python -m benchmarks.injected_regressions runs/injected --baselines baselines
 
 FOLDER holds run directories: unchanged/01, unchanged/02, ... and one folder for
 each injected change (`--inject-arg`, `--inject-env`, `--inject-delay`), such as
 eager/01. Every run is judged anew against the store, and none against launches
-of its own: where an unchanged run is part of the baseline, the others are what
-it is held against. The first table has one row for each injected change, the
+of its own: where an unchanged run is part of the baseline, it is
+compared with the others. The first table has one row for each injected change, the
 second how far each metric of each model moved under each workload: the median
-over the launches beside the baseline. Of a injected run that was cut off, what
-it had measured is shown.
+over the launches vs the baseline. Of an injected run that was cut off, what it
+had measured is shown.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Judged:
         by_speed: what is decided where what the engine reports of itself is left out;
             None where that changes nothing.
         injected: whether something was injected in one of its servers.
-        others: servers beside those injected that the case holds.
+        others: servers of the case that were not injected.
     """
 
     case: Case
@@ -70,7 +70,10 @@ class Judged:
 
     @property
     def names_injected(self) -> bool:
-        """Whether the reader is led to an injected server: it is the only one, or the message says that it moved."""
+        """Whether the message leads to an injected server.
+
+        It is the only server, or the message says that it moved.
+        """
         if not self.injected:
             return False
         if not self.others:
@@ -89,17 +92,15 @@ class Judged:
 
     @property
     def word(self) -> str:
-        """The outcome, and beside INCOMPARABLE what its speed alone would have been called."""
-        beside = (
-            ""
-            if self.by_speed is None
-            else f" (by its speed alone {self.by_speed.outcome})"
-        )
-        return f"{self.verdict.outcome}{beside}"
+        """The outcome; for INCOMPARABLE also what its speed alone would have been called."""
+        if self.by_speed is None:
+            return str(self.verdict.outcome)
+        by_speed = f"by its speed alone {self.by_speed.outcome}"
+        return f"{self.verdict.outcome} ({by_speed})"
 
 
 def judged(results: RunResults, store: Store) -> list[Judged]:
-    """Every case of a run that was measured, beside what other runs recorded."""
+    """Every case of a run that was measured, compared with what other runs recorded."""
     reader, injected = RunReader(results), injected_servers(results)
     reported = {
         name for launch in results.launches for name in launch.effective
@@ -154,7 +155,7 @@ def _of_others(baseline: Baseline | None, run_id: str) -> Baseline | None:
 def _by_speed(
     case: Case, seen: Observation, baseline: Recorded, reported: Iterable[str]
 ) -> Verdict | None:
-    """The verdict if the engine had not told what was injected; None where something else differs too."""
+    """The verdict if the engine had not reported the injection; None if something else differs."""
     names = {*seen.identity, *baseline.identity}
     apart = {
         name
@@ -175,7 +176,7 @@ def _by_speed(
 def summary(
     every: Sequence[Kind], decided: Mapping[str, Sequence[Judged]]
 ) -> list[str]:
-    """Markdown: each injected change, what the gate said, whom it named, and the unchanged runs around it."""
+    """Markdown: each injected change, its verdicts, its servers, and the unchanged runs around."""
     lines = [
         (
             "| injected | runs | launches | gate: cases | red | names the right model "
@@ -228,7 +229,7 @@ def summary(
 
 
 def _named(found: Sequence[Sequence[Judged]]) -> str:
-    """Of the runs in which something was found, in how many all of it leads to an injected server."""
+    """Of the runs with findings, in how many every finding leads to an injected server."""
     red = [mine for mine in found if mine]
     if not red:
         return "nothing to name"
@@ -246,7 +247,7 @@ def _named(found: Sequence[Sequence[Judged]]) -> str:
 def _neighbours(
     runs: Sequence[RunResults], calm: Sequence[RunResults]
 ) -> list[RunResults]:
-    """The unchanged runs right before the first of these runs, right after the last, and between them."""
+    """The unchanged runs directly before and after these runs, and between them."""
     begun, ended = (
         min(run.started for run in runs),
         max(run.started for run in runs),

@@ -1,6 +1,6 @@
-"""How long does it take to judge a large run?
+"""Time that judging a large run takes.
 
-    python -m benchmarks.judge_speed                     # 1,000 cases, 10 recorded launches and 10 launches now
+    python -m benchmarks.judge_speed  # 1,000 cases, 10 recorded launches, 10 launches now
 
 Made up and seeded. Reading the run is part of it, reading the baselines too: what
 `perfgate judge RUN` does. Seconds are those of one core, so that a busy machine tells
@@ -50,7 +50,10 @@ RATES = (
 
 
 def made_up(run_id: str, launches: int, random_: random.Random) -> RunResults:
-    """A run of 10 servers x 10 workloads x 10 metrics; noise of 1 % between launches and of 0.5 % within them."""
+    """A run of 10 servers x 10 workloads x 10 metrics.
+
+    Noise is 1 % between launches and 0.5 % within them.
+    """
     servers = [
         ServerConfig(engine="vllm", model=f"model-{n}", device="cuda")
         for n in range(SERVERS)

@@ -93,7 +93,7 @@ class Table(
 
 @dataclass
 class Series:
-    """What was read of one metric: launches as (run, value), the repetitions of some, where runs were."""
+    """Samples of one metric: launches as (run, value), repetitions, and the machine of a run."""
 
     points: list[tuple[str, float]] = field(default_factory=list)
     repetitions: list[tuple[float, ...]] = field(default_factory=list)
@@ -104,7 +104,10 @@ Key = tuple[str, str, str, str]  # hardware, server, workload, metric
 
 
 def of_runs(runs: Iterable[RunResults]) -> dict[Key, Series]:
-    """Every metric of one load that a case of a run asks for; launches in which something was injected are left out."""
+    """Every metric of one load that a case asks for.
+
+    Launches in which something was injected are left out.
+    """
     found: dict[Key, Series] = defaultdict(Series)
     for run in runs:
         reader = RunReader(run)
@@ -114,22 +117,22 @@ def of_runs(runs: Iterable[RunResults]) -> dict[Key, Series]:
             if reader.injected(case) or case.numerator.server.build:
                 continue
             label = hardware_label(run.hardware, case)
-            mine = found[
+            series = found[
                 label, case.numerator.server.key, case.workload, case.metric
             ]
             values = values_of(reader.index.samples(case))
-            mine.points += [(run.run_id, value) for value in values]
+            series.points += [(run.run_id, value) for value in values]
             if case.numerator.workload is None:
-                mine.repetitions += [(value,) for value in values]
+                series.repetitions += [(value,) for value in values]
             else:
                 repetitions = reader.index.repetition_values(
                     case.numerator.server.key, case.workload, case.metric
                 )
                 for own in repetitions.values():
                     positive = tuple(value for value in own if value > 0)
-                    mine.repetitions.append(positive)
+                    series.repetitions.append(positive)
             if run.hardware.machine_id:
-                mine.machines[run.run_id] = run.hardware.machine_id
+                series.machines[run.run_id] = run.hardware.machine_id
     return {key: series for key, series in found.items() if series.points}
 
 
@@ -254,7 +257,7 @@ def markdown(table: Sequence[Row]) -> str:
         "|---|---|---|---|--:|---|--:|--:|--:|--:|",
     ]
     for row in table:
-        weak = "" if row.established else " (provisional)"
+        status = "" if row.established else " (provisional)"
         cells = [
             row.hardware,
             row.server,
@@ -268,14 +271,14 @@ def markdown(table: Sequence[Row]) -> str:
             _percent(row.repetition_cv),
         ]
         cells += [
-            f"{wording.percent(row.detectable_one_launch)}{weak}",
+            f"{wording.percent(row.detectable_one_launch)}{status}",
             wording.percent(row.detectable_three_launches),
         ]
         lines.append("| " + " | ".join(cells) + " |")
     several = [row for row in table if len(row.machines) > 1]
     if not several:
         known = {machine for row in table for machine in row.machines}
-        told = (
+        reason = (
             f"all launches whose machine is known were on {', '.join(known)}"
             if known
             else "no machine is known"
@@ -284,7 +287,7 @@ def markdown(table: Sequence[Row]) -> str:
             [
                 *lines,
                 "",
-                f"Between machines the variation cannot be told: {told}.",
+                f"Between machines the variation cannot be told: {reason}.",
             ]
         )
     machines = sorted({machine for row in several for machine in row.machines})

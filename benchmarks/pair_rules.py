@@ -1,8 +1,8 @@
-"""How are pairs of base and candidate decided on noise that is known?
+"""Rules of pairs (base and candidate) on simulated noise.
 
-The rule of `perfgate.judge.paired`, for arrays and as of a throughput on a GPU: what is
-taken for granted of other metrics, and their floors, are not in it. A test holds it
-against `judge_pairs` itself.
+The rule of `perfgate.judge.paired`, for arrays and for a throughput on a GPU: the
+assumed noise of other metrics, and their floors, are not in it. A test compares it
+with `judge_pairs` itself.
 """
 
 from __future__ import annotations
@@ -18,51 +18,60 @@ def pairs_rate(
     rng: np.random.Generator,
     machine: Machine,
     loss: float,
-    delta: float,
+    target_effect: float,
     runs: int,
 ) -> float:
-    """How often three pairs of base and candidate in one session are red."""
+    """How often three pairs of base and candidate in one session fail."""
     return rate(
-        lambda size: pairs_red(_pairs(rng, machine, loss, size), delta), runs
+        lambda size: pairs_red(_pairs(rng, machine, loss, size), target_effect),
+        runs,
     )
 
 
-def pairs_untold_rate(
+def pairs_report_only_rate(
     rng: np.random.Generator,
     machine: Machine,
     loss: float,
-    delta: float,
+    target_effect: float,
     runs: int,
 ) -> float:
-    """How often they lie below the line, and yet exclude no loss of delta: the case then is only reported."""
+    """How often they lie below the threshold, and yet exclude no loss of the target.
+
+    Such a case is report-only.
+    """
     return rate(
-        lambda size: pairs_untold(_pairs(rng, machine, loss, size), delta), runs
+        lambda size: pairs_report_only(
+            _pairs(rng, machine, loss, size), target_effect
+        ),
+        runs,
     )
 
 
-def pairs_red(losses: Array, delta: float) -> Array:
-    """Which sessions are red, by the losses of throughput within their pairs (logarithms, shape (size, 6)).
+def pairs_red(losses: Array, target_effect: float) -> Array:
+    """Which sessions fail, by the losses of throughput within their pairs.
 
+    Losses are logarithms, shape (size, 6).
     The last three pairs count only where the first three leave a loss in doubt.
     """
-    mean, error = _decided(losses, delta)
-    return np.asarray(mean > np.maximum(_line(delta), error))
+    mean, error = _decided(losses, target_effect)
+    return np.asarray(mean > np.maximum(_threshold(target_effect), error))
 
 
-def pairs_untold(losses: Array, delta: float) -> Array:
-    """Which of them lie below the line, and yet exclude no loss of delta."""
-    mean, error = _decided(losses, delta)
+def pairs_report_only(losses: Array, target_effect: float) -> Array:
+    """Which lie below the threshold, and yet exclude no loss of the target effect."""
+    mean, error = _decided(losses, target_effect)
     return np.asarray(
-        (mean <= _line(delta)) & (mean + error > log_loss(delta, True))
+        (mean <= _threshold(target_effect))
+        & (mean + error > log_loss(target_effect, True))
     )
 
 
-def pairs_doubtful(losses: Array, delta: float) -> Array:
+def pairs_doubtful(losses: Array, target_effect: float) -> Array:
     """Which of them are launched again."""
     first = losses[:, :PAIRS]
     return np.asarray(
-        (first.mean(axis=1) > _line(delta))
-        & (_interval(first, delta) > _line(delta))
+        (first.mean(axis=1) > _threshold(target_effect))
+        & (_interval(first, target_effect) > _threshold(target_effect))
     )
 
 
@@ -76,23 +85,29 @@ def _pairs(
     )
 
 
-def _decided(losses: Array, delta: float) -> tuple[Array, Array]:
+def _decided(losses: Array, target_effect: float) -> tuple[Array, Array]:
     """Mean and half of its interval of the pairs that count, shape (size,) each."""
-    again, first = pairs_doubtful(losses, delta), losses[:, :PAIRS]
-    mean = np.where(again, losses.mean(axis=1), first.mean(axis=1))
-    return mean, np.where(
-        again, _interval(losses, delta), _interval(first, delta)
+    is_doubtful, first = (
+        pairs_doubtful(losses, target_effect),
+        losses[:, :PAIRS],
     )
+    mean = np.where(is_doubtful, losses.mean(axis=1), first.mean(axis=1))
+    error = np.where(
+        is_doubtful,
+        _interval(losses, target_effect),
+        _interval(first, target_effect),
+    )
+    return mean, error
 
 
-def _line(delta: float) -> float:
-    return LINE_SHARE * log_loss(delta, True)
+def _threshold(target_effect: float) -> float:
+    return LINE_SHARE * log_loss(target_effect, True)
 
 
-def _interval(losses: Array, delta: float) -> Array:
+def _interval(losses: Array, target_effect: float) -> Array:
     return interval(
         losses.std(axis=1, ddof=1),
         losses.shape[1],
         GPU_RATE.assumed_cv,
-        _line(delta),
+        _threshold(target_effect),
     )

@@ -1,10 +1,10 @@
-"""How do the study's figures compare with what one or two GPUs measured?
+"""Published figures of the study vs what one or two GPUs measured.
 
     python -m benchmarks.published_table runs/a runs/b
 
-Every published figure of that kind of GPU stands beside the median of the launches of
-these runs. Where a figure of two GPUs at tensor parallel size 2 was measured on one
-alone, it is set beside the same question at size 1, and says so. Why a difference is
+Every published figure of that kind of GPU is compared with the median of the launches
+of these runs. Where a figure of two GPUs at tensor parallel size 2 was measured on one
+alone, it is compared with the same question at size 1, and says so. Why a difference is
 what it is stands in published_explanations.toml, by case; what has no entry is
 unexplained.
 """
@@ -35,7 +35,7 @@ UNEXPLAINED = "unexplained"
 
 
 class NotOneKind(Failure):
-    """Runs that cannot stand beside one set of figures."""
+    """Runs that cannot be compared with one set of figures."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Line:
 
 
 def lines(runs: Sequence[RunResults], published: Path) -> Iterator[Line]:
-    """Every figure that the runs can be held against, those of one GPU first.
+    """Every figure that the runs can be compared with, those of one GPU first.
 
     Raises:
         NotOneKind: the runs were on GPUs of several kinds, or on none.
@@ -138,7 +138,7 @@ def kind_of(runs: Sequence[RunResults]) -> str:
     kinds = sorted({run.hardware.kind for run in runs if run.hardware.gpus})
     if len(kinds) != 1 or not all(run.hardware.gpus for run in runs):
         raise NotOneKind(
-            tried="setting runs beside what was published for their GPU",
+            tried="comparing runs with what was published for their GPU",
             seen=f"they were on {', '.join(run.hardware.description for run in runs) or 'nothing'}",
             remedy="name runs of one kind of GPU",
         )
@@ -172,7 +172,7 @@ def _values(
 
 
 def read_explanations(path: Path = EXPLANATIONS) -> dict[str, str]:
-    """Pattern of "HARDWARE/SUBJECT/WORKLOAD/METRIC" -> what makes the difference; the first that matches counts."""
+    """Pattern of "HARDWARE/SUBJECT/WORKLOAD/METRIC" -> explanation; the first match counts."""
     return {
         str(name): str(text)
         for name, text in tomllib.loads(path.read_text()).items()
@@ -251,7 +251,7 @@ def markdown(
     default=EXPLANATIONS,
 )
 def main(runs: tuple[Path, ...], baselines: Path, explanations: Path) -> None:
-    """Show what was published beside what RUNS measured."""
+    """Show published figures vs what RUNS measured."""
     try:
         loaded = [rundata.load(path) for path in runs]
         click.echo(

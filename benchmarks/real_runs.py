@@ -1,7 +1,8 @@
-"""Is the gate silent when nothing changed on real servers, and red where something was slowed down?
+r"""Repeated runs on real servers: silent when unchanged, failing where slowed down.
 
     python -m benchmarks.real_runs measure runs/proof --losses 0.1,0.2 -- -m cpu --engine vllm
-    python -m benchmarks.real_runs measure runs/proof --inject "small=--inject-arg llama-small=--max-num-seqs 8" -- -m cpu
+    python -m benchmarks.real_runs measure runs/proof \
+        --inject "small=--inject-arg llama-small=--max-num-seqs 8" -- -m cpu
     python -m benchmarks.real_runs table runs/proof
 
 `measure` runs the whole suite with --gate=required again and again, each time in a
@@ -49,7 +50,9 @@ class NotRecorded(Failure):
 def recorded_itl_ms(
     baselines: Path, subject: str, here: Hardware
 ) -> tuple[str, float]:
-    """The model of a server under a workload and its recorded time per token, the geometric mean of its launches.
+    """Model of a server under a workload, and its recorded time per token.
+
+    The time is the geometric mean of its launches.
 
     Args:
         subject: "SERVER/WORKLOAD", as the files of the store are named.
@@ -86,7 +89,7 @@ def recorded_itl_ms(
 def wanted(
     unchanged: int, runs: int, injected: Mapping[str, Sequence[str]]
 ) -> list[tuple[str, Sequence[str]]]:
-    """(folder, options that inject something) of every run, in the order in which they are measured."""
+    """(folder, options that inject something) of every run, in the order of measuring."""
     plain: list[tuple[str, Sequence[str]]] = [
         (f"{UNCHANGED}/{n:02}", ()) for n in range(1, unchanged + 1)
     ]
@@ -138,7 +141,7 @@ def measure_one(
     injection: Sequence[str],
     pytest_args: Sequence[str],
 ) -> None:
-    """One run of the suite; its output goes beside its directory."""
+    """One run of the suite; its output goes next to its directory."""
     command = [
         sys.executable,
         "-m",
@@ -157,7 +160,7 @@ def measure_one(
 
 
 def table(folder: Path) -> str:
-    """Markdown: runs, red runs, which cases were red how often, and how many of these do not hold the slowed model."""
+    """Markdown: runs, failed runs, failed cases, and cases without the slowed model."""
     lines = [
         "| injected | runs | red runs | red in other cases | red cases (times) |",
         "|---|---|---|---|---|",

@@ -1,4 +1,6 @@
-"""How long does the report of a large run take? 1,000 cases with 10 launches each; the aim is below 10 s.
+"""Time that the report of a large run takes.
+
+1,000 cases with 10 launches each; the aim is below 10 s.
 
 python -m benchmarks.report_speed [OUT]
 """
@@ -33,7 +35,7 @@ ASKED = (
 
 
 def run() -> RunResults:
-    """A run of 10 servers, 20 workloads on each, 5 metrics of each, on 10 launches, with every request."""
+    """A run of 10 servers x 20 workloads x 5 metrics on 10 launches, with every request."""
     machine = Hardware(
         kind="h200",
         name="NVIDIA H200",

@@ -1,4 +1,4 @@
-"""Does the gate tell trained routers apart?
+"""Trained routers: whether the gate tells them apart.
 
     python -m benchmarks.router_gate BALANCED FREE --engine-python PYTHON --out DIR
 
@@ -119,7 +119,7 @@ def serve(
 
 
 def with_tokenizer(folder: Path) -> None:
-    """The suite's word-level tokenizer beside the weights: the engine wants one."""
+    """Write the suite's word-level tokenizer to the weights' folder: engines need one."""
     shell = weights.make_shell(CATALOGUE[NAME], folder / "shell")
     for file in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(shell / file, folder / file)

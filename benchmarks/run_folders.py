@@ -1,4 +1,4 @@
-"""Which runs lie under a folder, and what was red in them?
+"""Run folders: the runs below a folder, by what was injected, and their failures.
 
 A folder of whole runs holds one folder for each kind of run (`unchanged`, and one for
 each thing injected), and in each the run directories 01, 02, ... What did not end by
@@ -49,7 +49,10 @@ class Kind:
 
     @property
     def title(self) -> str:
-        """Its name and what was injected: "eager (arguments --enforce-eager)", and how many of its runs were cut off."""
+        """Its name and what was injected, and how many of its runs were cut off.
+
+        Such as "eager (arguments --enforce-eager)".
+        """
         texts = sorted(set(self.injected.values()))
         if cut_off := sum(not results.complete for results in self.runs):
             texts.append(f"{cut_off} of {len(self.runs)} cut off")
@@ -99,7 +102,7 @@ def injected_servers(results: RunResults) -> set[str]:
 def red_cases(
     results: RunResults, verdicts: Iterable[Verdict] | None = None
 ) -> list[str]:
-    """Hard cases that required mode turns red, those without a verdict included: "CASE OUTCOME".
+    """Hard cases that fail in required mode, also without a verdict: "CASE OUTCOME".
 
     Args:
         verdicts: decided anew; None takes those of the run itself.

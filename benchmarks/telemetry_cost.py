@@ -1,4 +1,4 @@
-"""What does looking at the GPUs cost the server that is measured?
+"""Cost of GPU telemetry to the server that is measured.
 
     python -m benchmarks.telemetry_cost --url http://127.0.0.1:8000 --model mixtral-8x7b --rounds 20
 

@@ -1,4 +1,4 @@
-"""Do trained routers differ by their loss? Trains a small Mixtral-shaped model on the CPU, in a few minutes.
+"""Trained routers that differ by their loss: a small Mixtral-shaped model on the CPU.
 
 Run by an engine's Python (it has torch and transformers), once for each model:
 
@@ -8,7 +8,7 @@ The text is that of the Python installation that runs it: the sources of its sta
 library and the documentation of `pydoc`, read as bytes. `--balance` is the weight of
 transformers' own load-balancing loss, 0 leaves it out. That loss takes all layers for
 one: a layer may be uneven if another makes up for it. `--each-layer` applies it to each
-layer by itself. OUT gets a model folder that vLLM serves, and prompts.jsonl beside it:
+layer by itself. OUT gets a model folder that vLLM serves, and prompts.jsonl in it:
 text that was not trained on.
 """
 
@@ -96,7 +96,7 @@ def model(balance: float, layers: int) -> MixtralForCausalLM:
 def loss_of(
     trained: MixtralForCausalLM, ids: torch.Tensor, asked: argparse.Namespace
 ) -> torch.Tensor:
-    """The next byte's, and the balance's where each layer has its own; else transformers adds it."""
+    """The next byte's loss, and the balance's by layer; else transformers adds it."""
     if not asked.each_layer:
         return trained(input_ids=ids, labels=ids).loss
     told = trained(input_ids=ids, labels=ids, output_router_logits=True)

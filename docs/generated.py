@@ -168,7 +168,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 
 def on_post_page(output: str, **_: Any) -> str:
-    """Let wide tables scroll, and add two empty style sheets that the theme's switch needs.
+    """Let wide tables scroll; add two empty style sheets for the theme's switch.
 
     They would be a highlighter's, which is fetched from outside and so left out.
     """

@@ -21,7 +21,7 @@ def shares(study: Study) -> Iterator[Case]:
 
 
 def near_uniform(study: Study) -> Iterator[Case]:
-    """The published guard: every expert of every layer within 15 % of an even share.
+    """The published limit: every expert of every layer within 15 % of an even share.
 
     Judged on GPUs: the small model's routers are random, and were not trained for
     balance.

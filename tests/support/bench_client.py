@@ -1,4 +1,4 @@
-"""What does the client cost, and how true are its times?
+"""Cost of the client, and the accuracy of its times.
 
 Not a test: absolute figures belong to the machine they are taken on. From the
 project's root:
@@ -51,7 +51,7 @@ def run(
 def differences_ms(
     transcripts: list[Transcript], sent: list[dict[str, Any]]
 ) -> dict[str, np.ndarray]:
-    """|client - oracle| of every sample, ms; the oracle's times are those at which it received and sent."""
+    """|client - oracle| of every sample, ms; the oracle's times are those of its own sockets."""
     by_id = {f"perfgate-{t.index}": t for t in transcripts}
     pairs = [
         (
@@ -112,10 +112,8 @@ def truth(streams: int, itl_s: float) -> None:
             for name, sample in found.items():
                 p50, p99 = np.percentile(sample, (50, 99))
                 click.echo(
-                    
-                        f"run {repetition} {name:6} median {p50:.3f} ms, p99 "
-                        f"{p99:.3f} ms, largest {sample.max():.3f} ms"
-                    
+                    f"run {repetition} {name:6} median {p50:.3f} ms, p99 "
+                    f"{p99:.3f} ms, largest {sample.max():.3f} ms"
                 )
 
 
@@ -131,7 +129,10 @@ def children_cpu_s() -> float:
 @click.option("--streams", default=64)
 @click.option("--rounds", default=3)
 def cost(vllm_python: str, tokenizer: str, streams: int, rounds: int) -> None:
-    """CPU per streamed chunk, ours and `vllm bench serve`'s, in turns: the slope between a short and a long run."""
+    """CPU per streamed chunk, ours and `vllm bench serve`'s, in turns.
+
+    It is the slope between a short and a long run.
+    """
     # Imported here: the other benchmarks need no statistics package.
     from perfgate.load.other_clients import VLLM_BENCH_SERVE
 
@@ -208,10 +209,8 @@ def overhead() -> None:
             begun = time.perf_counter()
             result = measure(target, load(64, 64), repetition)
             click.echo(
-                
-                    f"{1e3 * (time.perf_counter() - begun - result.duration_s):.0f} "
-                    f"ms beyond {result.duration_s:.2f} s"
-                
+                f"{1e3 * (time.perf_counter() - begun - result.duration_s):.0f} "
+                f"ms beyond {result.duration_s:.2f} s"
             )
 
 

@@ -86,8 +86,7 @@ CPU_RATIO = Case(
     two_sided=True,
 )
 SILENT = ("all streams fell silent for 1,400 ms",)
-# Six launches of six runs that scatter by 0.21 %, as the output throughput did on an
-# H200.
+# Six launches of six runs that vary by 0.21 %, as the output throughput did on an H200.
 QUIET = (0.9979, 1.0021, 0.9979, 1.0021, 1.0, 1.0)
 
 
@@ -399,7 +398,7 @@ def transcript(
 def recording(
     end_ms: float = 1000.0, gaps_ms: Sequence[tuple[float, float]] = ()
 ) -> Recording:
-    """What the client wrote down beside the requests: its length and own absences."""
+    """What the client records of itself: the length and its own gaps."""
     gaps = tuple((int(a * MS), int(b * MS)) for a, b in gaps_ms)
     return Recording(
         start_ns=0,

@@ -1,4 +1,6 @@
-"""How many parameters does `transformers` count? Run by an engine's Python: configs by name on stdin, counts on stdout.
+"""Parameter counts of `transformers`; configs by name on stdin, counts on stdout.
+
+Run by an engine's Python.
 
 The models are built on the meta device: shapes without memory.
 """

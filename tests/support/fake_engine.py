@@ -1,4 +1,4 @@
-"""What would an engine do, if it streamed at times that are known?
+"""Fake engine: an HTTP server that streams at known times.
 
 An HTTP server with the endpoints the suite uses, on the standard library alone.
 It is an oracle: it writes down when it really sent each chunk (`GET /sent`,

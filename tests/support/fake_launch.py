@@ -1,4 +1,4 @@
-"""How does a test get a fake engine of its own?"""
+"""Fake engine in a process of its own, for one test."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SCRIPT = Path(__file__).with_name("fake_engine.py").resolve()
 
 
 class FakeEngine:
-    """A fake engine in a process of its own: `with FakeEngine(itl_s=0.02) as engine: ... engine.url, engine.sent()`."""
+    """A fake engine in its own process: `with FakeEngine(itl_s=0.02) as engine: engine.url`."""
 
     def __init__(self, *arguments: str, **behaviour: Any) -> None:
         settings = [
@@ -61,6 +61,9 @@ class FakeEngine:
         self.call("POST", "/behaviour", behaviour)
 
     def sent(self) -> list[Any]:
-        """One dict per request in order of arrival: serial, prompt, received_ns, sends = [(ns, tokens)], done."""
+        """One dict per request in order of arrival.
+
+        Keys: serial, prompt, received_ns, sends = [(ns, tokens)], done.
+        """
         sent: list[Any] = self.call("GET", "/sent")
         return sent

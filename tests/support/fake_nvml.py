@@ -1,4 +1,4 @@
-"""What would NVML say, if its GPUs did what is known?
+"""Fake NVML: GPUs whose readings are known.
 
 A stub for unit tests: a module's worth of functions on an object. Power, clocks
 and reasons are as set; energy follows from power and time. `FakeNvml()` has one

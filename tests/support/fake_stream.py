@@ -1,4 +1,4 @@
-"""How does the fake engine stream, and what does it write down of it?
+"""Streams of the fake engine, their faults, and its own record of them.
 
 The part of `fake_engine.py` that knows tokens; HTTP and the process are there.
 """
@@ -14,7 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-TEXT = b'{"id":"cmpl-fake","object":"text_completion","created":1,"model":"fake","choices":[{"index":0,"text":'
+TEXT = (
+    b'{"id":"cmpl-fake","object":"text_completion","created":1,"model":"fake",'
+    b'"choices":[{"index":0,"text":'
+)
 TAIL = b',"logprobs":null,"finish_reason":%s,"stop_reason":null}],"usage":null}'
 # Applied to whole streams; every one of them must end as a failed or a named request.
 FAULTS = [
@@ -111,7 +114,7 @@ class Engine:
         return max(ends, default=0.0)
 
     def silenced(self) -> bool:
-        """Has --stall-after-tokens been reached?"""
+        """Whether --stall-after-tokens is reached."""
         limit = self.options.stall_after_tokens
         return limit is not None and self.counters["generation_tokens"] >= limit
 
@@ -277,7 +280,10 @@ class Stream:
         engine, prompt = self.engine, len(self.body["prompt"])
         said = self.tokens + (5 if self.fault == "wrong_usage" else 0)
         asked = prompt + (1 if self.fault == "wrong_prompt_usage" else 0)
-        usage = f'{{"prompt_tokens":{asked},"total_tokens":{asked + said},"completion_tokens":{said}}}'
+        usage = (
+            f'{{"prompt_tokens":{asked},"total_tokens":{asked + said},'
+            f'"completion_tokens":{said}}}'
+        )
         if self.fault != "no_usage" and (
             self.body.get("stream_options") or {}
         ).get("include_usage"):

@@ -1,4 +1,4 @@
-"""What does the whole suite do, with the fake engine in place of a real one?
+"""The whole suite with the fake engine in place of a real one.
 
 A stub for unit tests: it enters an engine called "fake" whose servers are
 processes of `fake_engine.py`, so that the plugin, the campaign, the pool, the
@@ -90,7 +90,10 @@ def _plan(request: LaunchRequest) -> LaunchPlan:
 
 
 def _misbehaviour(request: LaunchRequest) -> list[str]:
-    """What $FAKE_MISBEHAVIOUR asks: "MODEL: options of the fake engine; MODEL: ...", also MODEL-ep or MODEL-base."""
+    """Options by model from $FAKE_MISBEHAVIOUR: "MODEL: options; MODEL: ...".
+
+    The options are the fake engine's; MODEL may end in -ep or -base.
+    """
     config = request.config
     mine = (
         config.model
@@ -128,7 +131,10 @@ def _inject(url: str, per_token_ms: float) -> None:
 def _told_speed(
     measure: Callable[..., Repetition],
 ) -> Callable[..., Repetition]:
-    """Measure, and put the told speed in place of what a busy machine made of it: each figure a multiple of the ITL."""
+    """Measure, and replace what a busy machine measured by the set speed.
+
+    Each figure is a multiple of the ITL.
+    """
 
     def told(target: Target, *args: Any, **more: Any) -> Repetition:
         measured = measure(target, *args, policy=NO_LIMITS, **more)
@@ -172,7 +178,10 @@ KINDS = {
 
 
 def enter_gpus(count: int, kind: str = "h200") -> None:
-    """Make this process believe that it has GPUs of that kind, which do what $FAKE_NVML says (JSON, `FakeNvml`)."""
+    """Make this process believe that it has GPUs of that kind.
+
+    They do what $FAKE_NVML says (JSON, `FakeNvml`).
+    """
     name, memory_bytes = KINDS[kind]
     sys.modules["pynvml"] = FakeNvml(
         count, **json.loads(os.environ.get("FAKE_NVML", "{}"))

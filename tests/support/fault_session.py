@@ -1,4 +1,4 @@
-"""What happens to the servers of a session that is killed?
+"""A session that is killed, for tests of what happens to its servers.
 
 A stand-in for pytest, small enough to be killed many times: a pool, one server,
 requests one after another. It prints what it is at, one word a line:

@@ -1,4 +1,4 @@
-"""What does a server answer that is no more than its front?"""
+"""Front of a server: an HTTP endpoint that answers JSON by path."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 def front(
     answer: Callable[[str], dict[str, Any]], status: int = 200
 ) -> Iterator[types.SimpleNamespace]:
-    """Answers every POST with JSON, by its path; `asked` holds (path, body) of each request, `url` is its address."""
+    """Answers every POST with JSON by its path; `asked` holds (path, body), `url` its address."""
     asked: list[tuple[str, Any]] = []
 
     class Handler(http.server.BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""What does an engine leave behind, when it is killed?
+"""Fake engine that leaves files, memory and processes behind when it is killed.
 
 The fake engine, after it has mapped shared memory, bound a socket, and sent a
 daemon away that no parent knows of. All three bear the tag that it finds in
@@ -26,7 +26,7 @@ def socket_of(tag: str) -> Path:
 
 
 def _daemonise(tag: str) -> None:
-    """Leave a process behind as daemons do: session of its own, parent gone, environment cleared."""
+    """Leave a process behind as daemons do: own session, no parent, cleared environment."""
     if os.fork():
         return
     os.setsid()

@@ -1,4 +1,4 @@
-"""What does another client leave behind, if its figures are known?"""
+"""Fake of another benchmark client with known figures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is launched, when the engine is fake, and what is asked of a real one's module?"""
+"""Launch plans of fake engines, and settings of real ones' modules."""
 
 from __future__ import annotations
 

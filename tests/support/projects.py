@@ -1,4 +1,4 @@
-"""How does a test run the whole plugin in a project of its own?
+"""Whole runs of the plugin in a temporary project.
 
 The fixture `project` in conftest.py makes one; these are what is asked of it.
 """

@@ -1,4 +1,6 @@
-"""Which experts does `transformers` choose? Run by an engine's Python: a model folder, then token ids on stdin.
+"""Experts that `transformers` chooses: a model folder, then token ids on stdin.
+
+Run by an engine's Python.
 
 In float32, layer by layer; out come the experts of every token, the first choice first.
 """

@@ -1,4 +1,4 @@
-"""Who is left of a session that was killed?
+"""Processes and files that survive a killed session.
 
 Sessions are started with a tag in the environment, which every process of
 theirs inherits; the supervisor, which has none, names its session's pid on its
@@ -103,7 +103,7 @@ class Session:
         self._process.wait(timeout=60)
 
     def survivors(self, patience_s: float = 60.0) -> list[str]:
-        """Return which of its processes are there after that long, at once if none; supervisors included."""
+        """Return which of its processes remain after that time, at once if none; with daemons."""
         until = time.monotonic() + patience_s
         while (left := self.running()) and time.monotonic() < until:
             time.sleep(0.1)

@@ -51,7 +51,7 @@ def the_checkout():
 
 @pytest.fixture
 def project(pytester, monkeypatch):
-    """A project with the suite's own perf tests, and a way to run pytest in it with the fake engine."""
+    """A project with the suite's own perf tests, and a way to run pytest with the fake engine."""
     monkeypatch.delenv("PERFGATE_GATE", raising=False)
     monkeypatch.delenv("CI", raising=False)
     # Pytest is started a hundred times: without other plugins, and keeping what

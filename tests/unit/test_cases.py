@@ -1,4 +1,4 @@
-"""Is a case named by what it asks?"""
+"""Cases: a name by what is asked."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Does a failure say what was tried, what was seen and what to do?"""
+"""Failures: what was tried, what was seen, and the remedy."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Is a file replaced whole or not at all?"""
+"""Atomic files: replaced whole or not at all."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from perfgate.files import RunDataError, write_atomically
 
 
 def test_failed_write_leaves_the_old_file(tmp_path):
-    """What cannot be replaced stays as it was, and no temporary file stays beside it."""
+    """What cannot be replaced stays as it was, and no temporary file is left."""
     target = tmp_path / "results.json"
     (target / "inside").mkdir(parents=True)
 

@@ -1,4 +1,4 @@
-"""Do numbers, directions and differences read as a person would say them?"""
+"""Formatting: numbers, directions and differences as a person would say them."""
 
 import pytest
 
@@ -34,7 +34,7 @@ def test_numbers(value, unit, expected):
     ],
 )
 def test_directions(change, expected):
-    """A sign, and a second digit where one would say nothing; what prints as 0.00 % is unchanged."""
+    """A sign, and a second digit where one says nothing; what prints as 0.00 % is unchanged."""
     assert expected == wording.change(change)
 
 

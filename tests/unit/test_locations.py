@@ -1,4 +1,4 @@
-"""Are a project's folders where its file says, whatever the current folder?"""
+"""Locations: a project's folders by its file, whatever the current folder."""
 
 import pytest
 

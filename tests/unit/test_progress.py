@@ -1,4 +1,4 @@
-"""Does a person see what goes on, and no more than that?"""
+"""Progress display: the current step, and no more than that."""
 
 import pytest
 
@@ -48,7 +48,7 @@ def test_lines_bear_the_time_since_the_start(screen, seconds, shown):
 
 
 def test_terminal_line_is_rewritten(screen):
-    """The old text is blanked over whole before the new one, so that nothing of a longer line stays."""
+    """The old text is blanked before the new one, so that nothing of a longer line stays."""
     progress = screen.progress(rewritable=True)
 
     progress.step("warm-up", 9, 10)
@@ -64,7 +64,7 @@ def test_terminal_line_is_rewritten(screen):
 
 
 def test_line_that_stays_replaces_the_rewritten_one(screen):
-    """A line that stays never stands behind the rewritten one, and the next one finds nothing to blank."""
+    """A permanent line never follows the rewritten one; the next one finds nothing to blank."""
     progress = screen.progress(rewritable=True)
 
     progress.step("closed", 1, 48)
@@ -95,7 +95,7 @@ def test_terminal_is_written_rarely(screen):
 
 
 def test_ci_log_is_written_rarely(screen):
-    """Where nothing can be rewritten there is a line every ten seconds at most, whatever is under way."""
+    """Where nothing can be rewritten there is one line every ten seconds at most."""
     progress = screen.progress(rewritable=False)
     for second in range(30):
         progress.step("closed" if second % 2 else "burst", second, 30)

@@ -1,4 +1,4 @@
-"""Does only what should become a baseline become one?"""
+"""Accepting runs: which of them become a baseline, and which are refused."""
 
 import datetime
 
@@ -54,8 +54,11 @@ def metric_in(store, case=m.THROUGHPUT):
     return read_recorded(store.path(case, "h200x2")).metrics[case.metric]
 
 
-def test_six_runs_at_once_make_a_firm_baseline(saved, store):
-    """Six launches of six runs that scatter as on an H200 promise 2 % at once; the file knows all six runs."""
+def test_six_runs_at_once_make_an_established_baseline(saved, store):
+    """Six launches of six runs that vary as on an H200 have a target effect of 2 %.
+
+    The file knows all six runs.
+    """
     folders = [saved(n, 1000 * factor) for n, factor in enumerate(m.QUIET, 1)]
     taken(folders, store)
     metric = metric_in(store)
@@ -71,7 +74,7 @@ def test_six_runs_at_once_make_a_firm_baseline(saved, store):
 
 
 def test_first_run_is_provisional_and_then_judges(saved, store):
-    """After one accepted run the next one has a verdict, and is told that the baseline is provisional."""
+    """After one accepted run the next one has a verdict; its baseline is called provisional."""
     accepted = taken([saved(1, 1000.0)], store)
     assert "provisional" in accepted.table
     verdicts = judge_run(rundata.load(saved(2, 999.0)), store, m.TODAY)
@@ -110,7 +113,10 @@ def test_improvement_replaces(saved, store):
 
 
 def test_worse_values_need_a_reason(saved, store):
-    """A loss of 10 % is refused without a reason, and the file stays; with one it is stored with the run."""
+    """A loss of 10 % is refused without a reason, and the file stays.
+
+    With a reason it is stored with the run.
+    """
     taken(
         [saved(n, 1000 * factor) for n, factor in enumerate(m.QUIET, 1)], store
     )
@@ -126,7 +132,7 @@ def test_worse_values_need_a_reason(saved, store):
 
 
 def test_ci_never_accepts(saved, store):
-    """With CI set nothing is taken over, whatever the run."""
+    """With CI set nothing is accepted, whatever the run."""
     with pytest.raises(RecordingRefused, match="CI job"):
         accept([saved(1, 1000.0)], store, Choice(), env={"CI": "true"})
     assert not store.root.exists()
@@ -156,7 +162,10 @@ def test_run_without_a_whole_launch_is_refused(saved, store):
 
 
 def test_whole_launch_of_a_run_that_was_cut_off_is_taken(saved, store):
-    """What was measured is not lost with a machine; the launch that was cut off is refused by name, and its ratio."""
+    """What was measured is not lost with a machine.
+
+    The launch that was cut off is refused by name, and so is its ratio.
+    """
     dense = msgspec.structs.replace(m.THROUGHPUT, numerator=m.DENSE_LOAD)
     ratio = msgspec.structs.replace(m.THROUGHPUT, denominator=m.DENSE_LOAD)
     folder = saved(1, 1000.0)
@@ -225,8 +234,11 @@ def test_only_that_matches_nothing_is_refused(saved, store):
 NOISY = (1.0, 1.042, 0.958, 1.028, 0.972, 1.0)
 
 
-def test_promise_that_cannot_be_kept_is_not_made(saved, store):
-    """Launches that scatter by 3 % detect no 20 %: reported only, unless a person promises something for a reason."""
+def test_undetectable_target_effect_is_report_only(saved, store):
+    """Launches that vary by 3 % detect no 20 %: report-only.
+
+    Unless a person sets a target effect, with a reason.
+    """
     folders = [saved(n, 1000 * factor) for n, factor in enumerate(NOISY, 1)]
     done = taken(folders, store)
     assert ("hard", None) == (metric_in(store).gate, metric_in(store).reason)
@@ -251,7 +263,7 @@ def test_promise_that_cannot_be_kept_is_not_made(saved, store):
 
 
 def test_launches_that_detect_nothing_can_be_read_again(saved, store):
-    """Launches that scatter by a factor of two detect neither the loss of all throughput nor a latency doubled."""
+    """Launches that vary by a factor of two detect neither zero throughput nor twice the ITL."""
     folders = [
         saved(n, 1000.0 * 2.0 ** (n % 3), cases=(m.THROUGHPUT, m.ITL))
         for n in range(1, 7)
@@ -272,8 +284,8 @@ def test_launches_that_detect_nothing_can_be_read_again(saved, store):
         )
 
 
-def test_wide_promise_survives_further_launches(saved, store):
-    """A reason once given for a wide promise need not be given again for each further run."""
+def test_wide_target_effect_survives_further_launches(saved, store):
+    """A reason for a wide target effect is given once, not again for each further run."""
     taken(
         [saved(n, 1000 * factor) for n, factor in enumerate(NOISY, 1)],
         store,
@@ -289,7 +301,10 @@ def test_wide_promise_survives_further_launches(saved, store):
 
 
 def test_reported_only_stays_so_until_it_is_said_otherwise(saved, store):
-    """Further launches of a metric that left the gate need no flag again; --replace or --delta put it back."""
+    """Further launches of a report-only metric need no flag again.
+
+    --replace or --target-effect puts it back.
+    """
     folders = [saved(n, 1000 * factor) for n, factor in enumerate(NOISY, 1)]
     taken(folders, store, report_only=True, reason="shared host")
     taken([saved(7, 1001.0)], store)
@@ -306,7 +321,10 @@ def test_reported_only_stays_so_until_it_is_said_otherwise(saved, store):
 
 
 def test_known_regression(saved, store):
-    """A loss is let pass until a day: launches stay, the entry holds loss and reason, the run passes, then expires."""
+    """A loss is accepted until a day: the launches stay, the entry holds loss and reason.
+
+    The run passes until that day.
+    """
     taken(
         [saved(n, 1000 * factor) for n, factor in enumerate(m.QUIET, 1)], store
     )
@@ -360,7 +378,10 @@ def test_other_hardware_goes_to_another_folder(saved, store):
 
 
 def test_other_identity_starts_anew_but_loses_nothing_in_silence(saved, store):
-    """A baseline of something else is replaced; metrics that would vanish with it are named, and refused."""
+    """A baseline of something else is replaced.
+
+    Metrics that would vanish with it are named, and the run is refused.
+    """
     taken([saved(1, 1000.0, cases=(m.THROUGHPUT, m.ITL))], store)
     dummy = msgspec.structs.replace(m.MOE, load_format="dummy")
     load = msgspec.structs.replace(m.MOE_LOAD, server=dummy)
@@ -405,7 +426,7 @@ def test_dry_run_writes_nothing(saved, store):
 
 
 def test_ratio_keeps_both_sides(tmp_path, store):
-    """A recorded ratio holds what it was made of, so that a later message can say which side moved."""
+    """A recorded ratio holds both of its sides, so that a message can say which one moved."""
     values = {
         m.DENSE_LOAD: {"output_throughput": [9000.0]},
         m.MOE_LOAD: {"output_throughput": [3000.0]},
@@ -420,8 +441,11 @@ def test_ratio_keeps_both_sides(tmp_path, store):
     )
 
 
-def test_proposal_lies_beside_the_run(saved, store, tmp_path):
-    """A run writes what the baseline would become, in the store's layout, and a table; the store stays untouched."""
+def test_proposal_is_written_with_the_run(saved, store, tmp_path):
+    """A run writes the baseline as it would become, in the store's layout, and a table.
+
+    The store stays untouched.
+    """
     folder = saved(1, 1000.0)
     written = propose(
         rundata.load(folder), store, folder / "proposed-baselines"
@@ -441,7 +465,7 @@ def test_proposal_lies_beside_the_run(saved, store, tmp_path):
 
 
 def test_proposal_of_an_interrupted_run_has_what_there_is(saved, store):
-    """A run without any value proposes nothing, and says so in an empty table instead of failing."""
+    """A run without any value proposes nothing: an empty table, and no error."""
     folder = saved(1, None)
     assert [] == propose(
         rundata.load(folder), store, folder / "proposed-baselines"
@@ -449,7 +473,10 @@ def test_proposal_of_an_interrupted_run_has_what_there_is(saved, store):
 
 
 def test_losses_that_pass_one_by_one_are_stopped_together(saved, store):
-    """Runs of six launches, each 0.4 % worse than the one before, pass and join until the sum is more than passes."""
+    """Runs of six launches, each 0.4 % worse than the one before, pass and join.
+
+    They stop when the sum exceeds what passes.
+    """
     taken(
         [saved(n, 1000 * factor) for n, factor in enumerate(m.QUIET, 1)], store
     )
@@ -476,7 +503,10 @@ def test_losses_that_pass_one_by_one_are_stopped_together(saved, store):
 
 
 def test_to_begin_anew_is_no_way_around_the_sum(saved, store):
-    """--replace without a reason keeps the value that losses are counted from; an improvement begins anew."""
+    """--replace without a reason keeps the value that losses are counted from.
+
+    An improvement begins anew.
+    """
     taken(
         [saved(n, 1000 * factor) for n, factor in enumerate(m.QUIET, 1)], store
     )
@@ -493,7 +523,7 @@ def test_to_begin_anew_is_no_way_around_the_sum(saved, store):
 def test_what_is_recorded_of_something_else_is_not_thrown_away_unasked(
     saved, store
 ):
-    """A run of another GPU product in the same folder takes the place of the recorded one only where that is asked."""
+    """A run of another GPU product replaces the recorded one only on request."""
     taken([saved(1, 1000.0)], store)
     other = saved(
         2,

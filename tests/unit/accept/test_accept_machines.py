@@ -1,4 +1,4 @@
-"""Are launches of several machines taken over so that each keeps its own promise?"""
+"""Accepting runs of several machines: each machine keeps its own target effect."""
 
 import msgspec
 import pytest
@@ -13,7 +13,7 @@ from tests.support import builders as m
 
 @pytest.fixture
 def taken(tmp_path):
-    """Takes runs of one launch over that were made on one machine; returns the table of what was proposed."""
+    """Accepts runs of one launch, made on one machine; returns the table of the proposal."""
     store = Store(tmp_path / "baselines")
 
     def take(machine, first, values, **choice):
@@ -48,8 +48,8 @@ def taken(tmp_path):
     return take, recorded
 
 
-def test_what_each_machine_promises_is_shown_when_runs_are_taken_over(taken):
-    """Two machines that differ by 1.5 % promise up to 5 % together, and each of them 2 %."""
+def test_target_effect_of_each_machine_is_shown_on_accept(taken):
+    """Two machines that differ by 1.5 % have up to 5 % together, and each of them 2 %."""
     take, recorded = taken
     alone, first = take("one", 1, [1000.0 * factor for factor in m.QUIET])
     both, second = take("two", 11, [1015.0 * factor for factor in m.QUIET])
@@ -60,7 +60,7 @@ def test_what_each_machine_promises_is_shown_when_runs_are_taken_over(taken):
 
 
 def test_a_faster_machine_does_not_throw_the_others_away(taken):
-    """A machine that nothing was recorded on is 20 % faster: its launches join those of the other."""
+    """A machine without launches is 20 % faster: its launches join those of the other."""
     take, recorded = taken
     take("one", 1, [1000.0 * factor for factor in m.QUIET])
     table, _ = take("two", 11, [1200.0])
@@ -106,7 +106,10 @@ def test_an_improvement_on_one_machine_hides_no_loss_on_another(tmp_path):
 
 
 def test_a_machine_that_moved_begins_anew_and_the_others_stay(taken):
-    """By 3 %, less than machines differ by. What is slower there needs a reason; --replace begins anew everywhere."""
+    """By 3 %, less than machines differ by.
+
+    A slower value needs a reason; --replace begins anew everywhere.
+    """
     take, recorded = taken
     for day, (name, value) in enumerate({"one": 1000.0, "two": 1050.0}.items()):
         take(name, 1 + 10 * day, [value * factor for factor in m.QUIET])

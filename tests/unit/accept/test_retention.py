@@ -1,4 +1,4 @@
-"""From which launches are losses counted, when machines join?"""
+"""Retention: the launches from which losses are counted when machines join."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""Does `perfgate crosscheck` print its table, and fail where clients disagree?"""
+"""`perfgate crosscheck`: its table, and failing where clients disagree."""
 
 import json
 

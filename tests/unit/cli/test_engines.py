@@ -1,4 +1,4 @@
-"""Does `perfgate engines` list and install them, and say which failed?"""
+"""`perfgate engines`: listing and installing them, and which one failed."""
 
 import sys
 
@@ -29,7 +29,7 @@ def test_unknown_environment_is_answered_with_those_that_exist(perfgate):
 
 @pytest.fixture
 def made(monkeypatch):
-    """Stands in for the making of environments: name -> what went wrong with it, and what was asked."""
+    """Replaces the making of environments: name -> error, and a record of the calls."""
     wrong, asked = {}, []
 
     def install(name, echo, base, uv):
@@ -73,7 +73,10 @@ def no_build(name):
 def test_one_engine_is_enough_to_go_on(
     perfgate, made, option, failing, status, told
 ):
-    """Asked to keep going it fails only where no engine is there; each failure is told with its remedy."""
+    """With --keep-going it fails only where no engine is installed.
+
+    Each failure comes with its remedy.
+    """
     made[0].update({name: no_build(name) for name in failing})
 
     result = perfgate(

@@ -1,4 +1,4 @@
-"""Does `perfgate estimate` say what fits, what is wrong, and why?"""
+"""`perfgate estimate`: what fits, what is wrong, and why."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Do `judge` and `accept` say what they did, and end with the right exit code?"""
+"""`judge` and `accept`: messages and exit codes."""
 
 import msgspec
 import pytest
@@ -19,7 +19,10 @@ def saved(tmp_path, number, value, **how):
 
 
 def test_accept_then_judge(call, tmp_path):
-    """Six runs are taken over; a further unchanged run is green (0), one 10 % down is red (1) and says what to do."""
+    """Six runs are accepted; a further unchanged run passes (0).
+
+    One that lost 10 % fails (1) and says what to do.
+    """
     store = tmp_path / "baselines"
     runs = [
         saved(tmp_path, n, 1000 * factor) for n, factor in enumerate(m.QUIET, 1)
@@ -40,7 +43,7 @@ def test_accept_then_judge(call, tmp_path):
 
 
 def test_judge_without_baseline(call, tmp_path):
-    """Nothing recorded: skipped at a desk (0), red in required mode (1)."""
+    """Nothing recorded: skipped at a desk (0), failed in required mode (1)."""
     run = saved(tmp_path, 1, 1000.0)
     codes = [
         call(judge, run, "--baselines", tmp_path, *more).exit_code
@@ -49,15 +52,15 @@ def test_judge_without_baseline(call, tmp_path):
     assert [0, 1] == codes
 
 
-def test_judge_of_a_run_without_cases_is_red(call, tmp_path):
-    """A run that asked nothing is never green."""
+def test_judge_of_a_run_without_cases_fails(call, tmp_path):
+    """A run that asked nothing never passes."""
     rundata.save(m.run({}, []), tmp_path / "empty")
     assert (
         1 == call(judge, tmp_path / "empty", "--baselines", tmp_path).exit_code
     )
 
 
-def test_judge_of_a_run_whose_server_did_not_start_is_red(call, tmp_path):
+def test_judge_of_a_run_whose_server_did_not_start_fails(call, tmp_path):
     """Also where that server's values are only reported; it says why, and what to do."""
     row = FailureRow(
         tried="launched it", seen="exited with status 1", remedy="use more GPUs"
@@ -78,7 +81,7 @@ def test_judge_of_a_run_whose_server_did_not_start_is_red(call, tmp_path):
 
 
 def test_judge_of_a_run_that_was_cut_off_says_so(call, tmp_path):
-    """What it had measured may be fine (0); a run that is not whole is never green where that is required (1)."""
+    """What it had measured may pass (0); with --required an incomplete run never does (1)."""
     store, run = tmp_path / "baselines", saved(tmp_path, 1, 1000.0)
     assert 0 == call(accept, run, "--baselines", store).exit_code
     results = rundata.load(saved(tmp_path, 2, 1000.0))
@@ -118,7 +121,10 @@ def test_judge_of_a_run_that_was_cut_off_says_so(call, tmp_path):
 def test_judge_of_a_run_that_did_not_ask_everything(
     call, tmp_path, missing, said
 ):
-    """What its machine could not run, or nobody asked, has no verdict: told, and red only where all is required."""
+    """Cases that the machine could not run, or that nobody asked, have no verdict.
+
+    They are reported, and fail the run only where all is required.
+    """
     store, run = tmp_path / "baselines", saved(tmp_path, 1, 1000.0)
     assert 0 == call(accept, run, "--baselines", store).exit_code
     results = rundata.load(saved(tmp_path, 2, 1000.0))

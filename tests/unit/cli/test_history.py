@@ -1,4 +1,4 @@
-"""Does `perfgate history` show a series, and give it to other tools?"""
+"""`perfgate history`: series of cases, and their exports."""
 
 from perfgate.cli.history import history
 from tests.support import builders as m
@@ -28,7 +28,7 @@ def test_history_lists_and_shows(call, tmp_path):
 
 
 def test_history_is_drawn_and_exported(call, tmp_path):
-    """A page with a drawing for each case, CSV on the terminal, and OpenMetrics of the newest run."""
+    """A page with a drawing for each case, CSV on the terminal, OpenMetrics of the newest run."""
     saved(tmp_path, 1, 1000.0)
     saved(tmp_path, 2, 990.0)
     done = call(

@@ -1,4 +1,4 @@
-"""Does a command that is not imported yet look like one that is?"""
+"""Lazy commands: one that is not imported yet looks like one that is."""
 
 import click
 import pytest

@@ -1,4 +1,4 @@
-"""Does the command line say what it should, and nothing like a traceback?"""
+"""Command line: help, errors without a traceback, exit codes."""
 
 import json
 import subprocess
@@ -63,7 +63,10 @@ def test_schema_is_json_schema(perfgate, file):
 
 
 def test_doctor_names_every_platform(perfgate, monkeypatch, tmp_path):
-    """The doctor says for each platform whether it runs here, and fails where not even the CPU run does."""
+    """The doctor says for each platform whether it runs here.
+
+    It fails where not even the CPU run does.
+    """
     monkeypatch.setenv("PERFGATE_ENGINES_DIR", str(tmp_path))
     monkeypatch.delenv("PERFGATE_VLLM_PYTHON", raising=False)
     result = perfgate("doctor")

@@ -1,4 +1,4 @@
-"""Does `perfgate report` show what was decided, or decide anew?"""
+"""`perfgate report`: stored verdicts, or new ones."""
 
 from perfgate.cli.gate import accept
 from perfgate.cli.report import report as report_command

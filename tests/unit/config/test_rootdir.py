@@ -1,4 +1,4 @@
-"""Is the root directory not misled by the values of our options?"""
+"""Root directory of pytest: the values of our options do not change it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is a server named by its settings, and a launch by its address?"""
+"""Engine settings: the key of a server, the address of a launch."""
 
 import msgspec
 import pytest
@@ -25,7 +25,7 @@ def test_key_names_what_the_study_compares(settings, key):
 
 
 def test_stored_server_with_an_unknown_field_is_refused():
-    """A field that this version does not know is an error that names it, not a setting silently lost."""
+    """A field that this version does not know is an error that names it, not a lost setting."""
     stored = {
         "engine": "vllm",
         "model": "mixtral-8x7b",

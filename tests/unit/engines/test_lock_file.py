@@ -1,4 +1,4 @@
-"""Is the header of a lock file read, and what it lacks named?"""
+"""Lock file headers: fields are read, missing ones are named."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Is an engine found by its name?"""
+"""Engine registry: an engine is found by its name."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Is SGLang launched as the study needs it, and is what it says about itself understood?"""
+"""SGLang adapter: command line, environment, and what its log and server say."""
 
 import configparser
 import http.server
@@ -41,17 +41,19 @@ GPU = ServerConfig(
 # As 0.5.23 logged on the CPU, shortened within its second line.
 LOG = """\
 [2026-11-24 11:04:01] Cuda graph is disabled because of using torch native attention backend
-[2026-11-24 11:04:01] server_args={'model_path': '/models/mixtral-small', 'disable_radix_cache': True, \
-'attention_backend': 'torch_native', 'decode_attention_backend': None, 'disable_cuda_graph': False, \
-'moe_runner_backend': 'auto', 'speculative_moe_runner_backend': 'auto'}
+[2026-11-24 11:04:01] server_args={'model_path': '/models/mixtral-small', \
+'disable_radix_cache': True, 'attention_backend': 'torch_native', 'decode_attention_backend': \
+None, 'disable_cuda_graph': False, 'moe_runner_backend': 'auto', \
+'speculative_moe_runner_backend': 'auto'}
 [2026-11-24 11:04:16 TP1] Init parallel begin.
 [2026-11-24 11:04:17 TP0] Load weight begin. avail mem=21.00 GB
-[2026-11-24 11:04:23 TP0] Load weight end. elapsed=5.26 s, type=MixtralForCausalLM, avail mem=19.58 GB, \
-mem usage=1.43 GB.
-[2026-11-24 11:04:23 TP1] KV Cache is allocated. dtype: torch.float32, #tokens: 16384, K size: 0.03 GB, V size: 0.03 GB
+[2026-11-24 11:04:23 TP0] Load weight end. elapsed=5.26 s, type=MixtralForCausalLM, avail \
+mem=19.58 GB, mem usage=1.43 GB.
+[2026-11-24 11:04:23 TP1] KV Cache is allocated. dtype: torch.float32, #tokens: 16384, K size: \
+0.03 GB, V size: 0.03 GB
 [2026-11-24 11:04:23 TP0] Memory pool end. avail mem=19.40 GB
-[2026-11-24 11:04:23] max_total_num_tokens=16384, chunked_prefill_size=4096, max_prefill_tokens=16384, \
-max_running_requests=4096, context_len=1024, available_cpu_mem=19.40 GB
+[2026-11-24 11:04:23] max_total_num_tokens=16384, chunked_prefill_size=4096, \
+max_prefill_tokens=16384, max_running_requests=4096, context_len=1024, available_cpu_mem=19.40 GB
 [2026-11-24 11:04:23] INFO:     Started server process [12450]
 [2026-11-24 11:04:23] INFO:     Application startup complete.
 [2026-11-24 11:04:28] The server is fired up and ready to roll!
@@ -59,20 +61,21 @@ max_running_requests=4096, context_len=1024, available_cpu_mem=19.40 GB
 # Lines as 0.5.16's source formats them.
 GPU_LOG = """\
 [2026-06-01 10:00:00] Attention backend not specified. Use fa3 backend by default.
-[2026-06-01 10:00:00] server_args=ServerArgs(model_path='m', disable_radix_cache=True, attention_backend='fa3', \
-moe_runner_backend='auto', disable_cuda_graph=False)
-[2026-06-01 10:00:40 TP0] Load weight end. elapsed=31.2 s, type=MixtralForCausalLM, avail mem=52.1 GB, \
-mem usage=87.00 GB.
-[2026-06-01 10:00:41 TP0] KV Cache is allocated. dtype: torch.bfloat16, #tokens: 319264, K size: 19.50 GB, \
-V size: 19.50 GB
-[2026-06-01 10:00:50 TP0] Capture target decode CUDA graph end. elapsed=9.10 s, mem usage=0.65 GB, avail mem=12.1 GB.
-[2026-06-01 10:00:50] max_total_num_tokens=319264, chunked_prefill_size=8192, max_prefill_tokens=16384, \
-max_running_requests=2048, context_len=4096, available_gpu_mem=12.1 GB
+[2026-06-01 10:00:00] server_args=ServerArgs(model_path='m', disable_radix_cache=True, \
+attention_backend='fa3', moe_runner_backend='auto', disable_cuda_graph=False)
+[2026-06-01 10:00:40 TP0] Load weight end. elapsed=31.2 s, type=MixtralForCausalLM, avail \
+mem=52.1 GB, mem usage=87.00 GB.
+[2026-06-01 10:00:41 TP0] KV Cache is allocated. dtype: torch.bfloat16, #tokens: 319264, K \
+size: 19.50 GB, V size: 19.50 GB
+[2026-06-01 10:00:50 TP0] Capture target decode CUDA graph end. elapsed=9.10 s, mem usage=0.65 \
+GB, avail mem=12.1 GB.
+[2026-06-01 10:00:50] max_total_num_tokens=319264, chunked_prefill_size=8192, \
+max_prefill_tokens=16384, max_running_requests=2048, context_len=4096, available_gpu_mem=12.1 GB
 """
 
 
 def test_command_line():
-    """Every setting of the configuration is on the command line; no answer comes from the prefix cache."""
+    """Every setting of the configuration is on the command line; the prefix cache is off."""
     launch = plan(request_for(CPU))
 
     assert ("/env/bin/python", "-m", "sglang.launch_server") == launch.argv[:3]
@@ -119,7 +122,10 @@ def test_experts_are_returned_where_they_are_asked_for():
     ],
 )
 def test_environment_on_the_cpu(ranks, cores, threads, bound):
-    """No rank has more OpenMP threads than cores: those that spin would starve the all-reduce. Nothing is compiled."""
+    """No rank has more OpenMP threads than cores; nothing is compiled.
+
+    Threads that spin would starve the all-reduce.
+    """
     config = msgspec.structs.replace(CPU, tensor_parallel_size=ranks)
     env = dict(plan(request_for(config, cores=cores)).env)
 
@@ -164,7 +170,10 @@ def test_environment_on_gpus():
 
 
 def test_log_of_the_cpu():
-    """KV cache and what was chosen; what the whole machine's memory lost meanwhile is not the model's."""
+    """KV cache and chosen kernels are read.
+
+    What the whole machine's memory lost meanwhile is not the model's.
+    """
     facts = read_log(CPU, iter(LOG.splitlines()))
 
     # 2 x 0.03 GB
@@ -220,7 +229,7 @@ def test_phases_are_found_in_order(tmp_path):
 
 @pytest.fixture
 def ranks():
-    """A server whose scheduler reports what is put into `state`; `asked` holds what it was sent."""
+    """A server whose scheduler reports `state`; `asked` holds what it was sent."""
     told = types.SimpleNamespace(state={}, asked=[])
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -291,7 +300,7 @@ def test_injected_delay_is_confirmed_by_every_rank(ranks, confirmed, is_fine):
 
 
 def test_warm_server_is_told_to_freeze(ranks):
-    """What is in memory by then is out of its garbage collection; a server that does not answer is an error."""
+    """Objects in memory by then leave its garbage collection; a server without an answer fails."""
     settle(ranks.url)
 
     assert [("/freeze_gc", None)] == ranks.asked
@@ -300,7 +309,7 @@ def test_warm_server_is_told_to_freeze(ranks):
 
 
 def test_stand_ins_are_for_the_cpu_alone(monkeypatch):
-    """On a GPU the real torchvision must be found; the plugin's folder is first, the shell's last."""
+    """On a GPU the real torchvision is found; the plugin's folder is first, the shell's last."""
     monkeypatch.setenv("PYTHONPATH", "/mine")
 
     on_cpu = dict(plan(request_for(CPU)).env)["PYTHONPATH"]
@@ -313,7 +322,7 @@ def test_stand_ins_are_for_the_cpu_alone(monkeypatch):
 
 
 def test_stand_in_for_torchvision_loads_and_does_nothing():
-    """What SGLang and Transformers import is there, and using it is an error that names the name."""
+    """What SGLang and Transformers import exists; using it is an error that names the name."""
     script = """
 import importlib.util
 from torchvision.io import ImageReadMode, decode_image
@@ -388,7 +397,10 @@ def test_names_are_the_same_inside_and_outside(plugin):
 
 
 def test_injected_delay_grows_with_the_batch(plugin, monkeypatch):
-    """Each step waits once for each sequence in it; other settings reach the engine; without a delay nothing waits."""
+    """Each step waits once for each sequence in it; without a delay nothing waits.
+
+    Other settings reach the engine.
+    """
     waits, settings = [], []
     monkeypatch.setattr("time.sleep", waits.append)
     scheduler = types.SimpleNamespace()

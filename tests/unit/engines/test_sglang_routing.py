@@ -1,4 +1,4 @@
-"""Are the experts that SGLang returns read as it returns them?"""
+"""SGLang routing: the returned experts are read in their order."""
 
 import base64
 
@@ -54,7 +54,7 @@ def asking(url):
 
 
 def test_returned_experts():
-    """They are read in their order; the request does not stream, and asks for exactly its tokens."""
+    """Experts are read in order; the request does not stream, and asks for exactly its tokens."""
     with server({"choices": [{"text": "x"}]} | told(EXPERTS)) as front:
         seen = routed_experts(asking(front.url))
 

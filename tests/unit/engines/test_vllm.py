@@ -1,4 +1,4 @@
-"""Is vLLM launched as the study needs it, and is what it says about itself understood?"""
+"""vLLM adapter: command line, environment, and what its log and server say."""
 
 import http.server
 import json
@@ -37,33 +37,45 @@ GPU = ServerConfig(
 
 # As 0.32.0 logged on the CPU, shortened at the ends of lines.
 MIXTRAL_LOG = """\
-(APIServer pid=8158) INFO 11-24 06:33:24 [api_utils.py:347]  ▄▄ ▄█ █     █     █ ▀▄▀ █  version 0.32.0
-(APIServer pid=8158) WARNING 11-24 06:33:24 [vllm.py:1703] Enforce eager set, disabling torch.compile, CUDAGraphs, and
-(APIServer pid=8158) WARNING 11-24 06:33:24 [cpu.py:317] Reset SSM cache type to float32 for accelerated GDN mamba \
-backend 'none'.
-(EngineCore pid=8186) INFO 11-24 06:33:29 [core.py:133] Initializing a V1 LLM engine (v0.32.0) with config: model=
+(APIServer pid=8158) INFO 11-24 06:33:24 [api_utils.py:347]  ▄▄ ▄█ █     █     █ ▀▄▀ █  version \
+0.32.0
+(APIServer pid=8158) WARNING 11-24 06:33:24 [vllm.py:1703] Enforce eager set, disabling \
+torch.compile, CUDAGraphs, and
+(APIServer pid=8158) WARNING 11-24 06:33:24 [cpu.py:317] Reset SSM cache type to float32 for \
+accelerated GDN mamba backend 'none'.
+(EngineCore pid=8186) INFO 11-24 06:33:29 [core.py:133] Initializing a V1 LLM engine (v0.32.0) \
+with config: model=
 (EngineCore pid=8186) INFO 11-24 06:33:30 [ompmultiprocessing.py:185] OpenMP thread binding info:
-(EngineCore pid=8186) INFO 11-24 06:33:30 [ompmultiprocessing.py:185] 	VLLM_CPU_OMP_THREADS_BIND='0|1'
-(Worker_TP0 pid=8195) INFO 11-24 06:33:35 [cpu_model_runner.py:68] Starting to load model mixtral-small...
-(Worker_TP0 pid=8195) INFO 11-24 06:33:35 [unquantized.py:364] Using CPU Unquantized MoE backend out of potential \
-backends: ['CPU'].
-(Worker_TP0 pid=8195) INFO 11-24 06:33:35 [weight_utils.py:1108] Checkpoint size: 1.38 GiB. Available RAM: 16.12 GiB.
+(EngineCore pid=8186) INFO 11-24 06:33:30 [ompmultiprocessing.py:185] \
+	VLLM_CPU_OMP_THREADS_BIND='0|1'
+(Worker_TP0 pid=8195) INFO 11-24 06:33:35 [cpu_model_runner.py:68] Starting to load model \
+mixtral-small...
+(Worker_TP0 pid=8195) INFO 11-24 06:33:35 [unquantized.py:364] Using CPU Unquantized MoE \
+backend out of potential backends: ['CPU'].
+(Worker_TP0 pid=8195) INFO 11-24 06:33:35 [weight_utils.py:1108] Checkpoint size: 1.38 GiB. \
+Available RAM: 16.12 GiB.
 Loading safetensors checkpoint shards:   0% Completed | 0/5 [00:00<?, ?it/s]
 (Worker_TP0 pid=8195) INFO 11-24 06:33:38 [default_loader.py:501] Loading weights took 2.45 seconds
-(Worker_TP0 pid=8195) INFO 11-24 06:33:38 [unquantized.py:529] Using CPUUnquantizedExperts MoE backend
+(Worker_TP0 pid=8195) INFO 11-24 06:33:38 [unquantized.py:529] Using CPUUnquantizedExperts MoE \
+backend
 (EngineCore pid=8186) INFO 11-24 06:33:39 [utils.py:347] Using LBHNC KV cache layout.
-(Worker_TP0 pid=8195) INFO 11-24 06:33:39 [cpu_worker.py:260] Explicitly set (1.0/18.46) GiB for KV cache on node 0.
-(EngineCore pid=8186) INFO 11-24 06:33:39 [kv_cache_utils.py:2327] CPU KV cache size: 262,144 tokens, Maximum \
-concurrency for 1,024 tokens per request: 256.00x
-(EngineCore pid=8186) INFO 11-24 06:33:42 [core.py:402] init engine (profile, create kv cache, warmup model) took 2.68 s
-(APIServer pid=8158) INFO 11-24 06:33:42 [entry.py:140] Starting vLLM server on http://127.0.0.1:8171
+(Worker_TP0 pid=8195) INFO 11-24 06:33:39 [cpu_worker.py:260] Explicitly set (1.0/18.46) GiB \
+for KV cache on node 0.
+(EngineCore pid=8186) INFO 11-24 06:33:39 [kv_cache_utils.py:2327] CPU KV cache size: 262,144 \
+tokens, Maximum concurrency for 1,024 tokens per request: 256.00x
+(EngineCore pid=8186) INFO 11-24 06:33:42 [core.py:402] init engine (profile, create kv cache, \
+warmup model) took 2.68 s
+(APIServer pid=8158) INFO 11-24 06:33:42 [entry.py:140] Starting vLLM server on \
+http://127.0.0.1:8171
 INFO:     Application startup complete.
 """
 # Memory as 0.26 logged it for Mixtral-8x7B on one H200, in lines as its source
 # formats them, with a second rank added.
 GPU_LOG = """\
-(Worker_TP0 pid=12) INFO Using FLASH_ATTN attention backend out of potential backends: ['FLASH_ATTN'].
-(Worker_TP0 pid=12) INFO Using TRITON Unquantized MoE backend out of potential backends: ['TRITON'].
+(Worker_TP0 pid=12) INFO Using FLASH_ATTN attention backend out of potential backends: \
+['FLASH_ATTN'].
+(Worker_TP0 pid=12) INFO Using TRITON Unquantized MoE backend out of potential backends: \
+['TRITON'].
 (Worker_TP0 pid=12) INFO Model loading took 87.0 GiB memory and 31.210000 seconds
 (Worker_TP1 pid=13) INFO Model loading took 86.9 GiB memory and 31.340000 seconds
 (Worker_TP0 pid=12) INFO Available KV cache memory: 38.97 GiB
@@ -74,7 +86,7 @@ tokens per request: 77.95x
 
 
 def test_command_line():
-    """The module is run, not the `vllm` command, and every setting of the configuration is on the command line."""
+    """The module runs, not the `vllm` command, and every setting is on the command line."""
     launch = plan(request_for(CPU))
 
     assert (
@@ -160,7 +172,10 @@ def test_environment_on_the_cpu():
     ids=["eager", "not eager", "on a GPU"],
 )
 def test_nothing_is_compiled_where_all_is_eager(config, compiles):
-    """What vLLM compiles on the CPU though it was told to be eager costs more than it gains; else that is vLLM's."""
+    """Where all is eager, compilation on the CPU is off: it costs more than it gains.
+
+    Elsewhere vLLM's own default holds.
+    """
     assert compiles == (
         "TORCHDYNAMO_DISABLE" not in dict(plan(request_for(config)).env)
     )
@@ -202,7 +217,7 @@ def test_fewer_cores_than_ranks_are_refused():
 
 
 def test_log_of_a_cpu_server():
-    """The size of the KV cache and the kernels of the experts are read; what was not logged is left out."""
+    """KV cache size and expert kernels are read; what was not logged is left out."""
     facts = read_log(CPU, iter(MIXTRAL_LOG.splitlines(keepends=True)))
 
     assert {"kv_cache_tokens": 262_144} == facts.values
@@ -248,7 +263,10 @@ def test_attention_backend_is_told_in_two_ways(line, backend):
 
 
 def test_start_up_is_followed(tmp_path):
-    """The phases of an eager start are found in order, and turning compilation off is not taken for compiling."""
+    """The phases of an eager start are found in order.
+
+    Turning compilation off is not read as compiling.
+    """
     (tmp_path / "log").write_text(MIXTRAL_LOG)
 
     assert [
@@ -336,7 +354,7 @@ def test_healthy_log_bears_no_remedy():
 
 @pytest.fixture
 def ranks():
-    """A server whose ranks answer what is put into `results`; `asked` holds (path, body) of each request."""
+    """A server whose ranks answer with `results`; `asked` holds (path, body) of each request."""
     state = types.SimpleNamespace(results=[], status=200, asked=[])
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -386,7 +404,7 @@ def test_server_without_the_extension_is_an_error(ranks):
 
 
 def test_injected_delay_is_confirmed_by_every_rank(ranks):
-    """The delay travels as text, since HTTP's arguments are strings, and comes back as the number."""
+    """The delay travels as text, since HTTP arguments are strings, and returns as the number."""
     ranks.results = [{"per_token_ms": 2.5}, {"per_token_ms": 2.5}]
 
     inject_delay(ranks.url, 2.5)

@@ -1,4 +1,4 @@
-"""Are the experts that vLLM tells read as it tells them, in both of its ways?"""
+"""vLLM routing: experts returned by requests, and counts of hooked routers."""
 
 import base64
 import io

@@ -1,4 +1,4 @@
-"""Is the history exported so that a dashboard reads it?"""
+"""History exports: CSV and OpenMetrics that a dashboard reads."""
 
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 

@@ -1,4 +1,4 @@
-"""Is a case's series of one hardware, and a step found that the gate cannot see?"""
+"""History series: one hardware for each case; level shifts that the gate cannot detect."""
 
 import random
 
@@ -42,7 +42,7 @@ def test_series_is_of_one_case_on_one_hardware(tmp_path):
 
 
 def test_told_draws_a_rule_where_the_level_changed(tmp_path):
-    """The rule stands before the first run of the new level and names the context that changed with it."""
+    """The rule stands before the first run of the new level and names the changed context."""
     saved(tmp_path, 1, 1000.0)
     saved(tmp_path, 2, 900.0, machine=m.hardware(driver="590.2"))
     text = format_series(

@@ -1,4 +1,4 @@
-"""Does the history hold every run once, whoever writes?"""
+"""History store: every run once, with concurrent writers."""
 
 import sqlite3
 import subprocess
@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_runs_are_added_once(tmp_path):
-    """Appending a run twice, and refreshing beside it, leaves one entry."""
+    """Appending a run twice, with a concurrent refresh, leaves one entry."""
     results = saved(tmp_path, 1, 1000.0)
     store = History(tmp_path / HISTORY_FILE)
     assert [1, 0] == [store.append(results), store.append(results)]
@@ -78,8 +78,8 @@ def test_writers_wait_for_each_other(tmp_path):
     ]
 
 
-def test_json_lines_are_taken_over(tmp_path):
-    """The history that was kept before, as JSON lines, is in the new file; a broken line is named."""
+def test_json_lines_are_imported(tmp_path):
+    """The former history in JSON lines is in the new file; a broken line is named."""
     entries = entries_of(saved(tmp_path / "elsewhere", 1, 1000.0))
     former = tmp_path / FORMER_FILE
     former.write_bytes(
@@ -92,7 +92,7 @@ def test_json_lines_are_taken_over(tmp_path):
 
 
 def test_what_is_no_history_is_an_error(tmp_path):
-    """A file of another kind, or of a later schema, is an error that names it and is left as it was."""
+    """A file of another kind or a later schema is an error that names it; it stays as it was."""
     (tmp_path / "text").write_text(
         "no database, but long enough to be read as one" * 50
     )

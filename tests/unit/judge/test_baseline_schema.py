@@ -1,4 +1,4 @@
-"""Is a baseline read exactly, refused with a name, and written so that changes are small?"""
+"""Baseline schema: exact reading, errors that name the field, small diffs when written."""
 
 import json
 
@@ -60,7 +60,7 @@ def published_file(value=3000.0):
 
 
 def test_what_is_written_is_read(tmp_path):
-    """A file with every field set survives the disk, value for value (they have six digits or fewer)."""
+    """A file with every field set survives the disk, value for value (six digits or fewer)."""
     known = Known(until="2026-12-31", reason="upstream", worse_by=0.1)
     ratio = m.recorded(
         m.RATIO, [3.5, 3.51], delta=0.05, known=known, reason="two launches"
@@ -192,7 +192,7 @@ def test_unreadable_file(tmp_path):
 
 
 def test_published_tolerance_out_of_range(tmp_path):
-    """A tolerance of 25 instead of 0.25 would guard nothing."""
+    """A tolerance of 25 instead of 0.25 would never fail a run."""
     (tmp_path / "x.json").write_text(
         to_text(published_file()).replace("0.25", "25.0")
     )

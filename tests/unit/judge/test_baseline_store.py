@@ -1,4 +1,4 @@
-"""Is a baseline found where it was put, and does recording collide with nobody?"""
+"""Baseline store: lookup by path, and recordings that do not conflict."""
 
 import shutil
 import subprocess
@@ -70,7 +70,7 @@ def test_paths():
 
 
 def test_recorded_goes_before_published(tmp_path):
-    """With both, the recorded one judges; for a metric that only the published file has, that one."""
+    """With both, the recorded baseline judges; a metric only in the published file has that one."""
     store = Store(tmp_path)
     path = store.published_path(m.THROUGHPUT, "h200x2")
     path.parent.mkdir(parents=True)
@@ -83,7 +83,7 @@ def test_recorded_goes_before_published(tmp_path):
 
 
 def test_recorded_ids_find_what_nobody_asks_for(tmp_path):
-    """The ids of everything recorded for a kind of hardware, to be held against the cases of a complete run."""
+    """Ids of everything recorded for a kind of hardware, to compare with a run's cases."""
     store = Store(tmp_path)
     store.write(store.path(m.THROUGHPUT, "h200x2"), file_of())
     assert {m.THROUGHPUT.id} == store.recorded_ids("h200x2")
@@ -92,7 +92,7 @@ def test_recorded_ids_find_what_nobody_asks_for(tmp_path):
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="needs git on PATH")
 def test_two_people_who_record_different_things_do_not_collide(tmp_path):
-    """Two branches that change different metrics of one file, and add different files, merge by themselves."""
+    """Two branches that change different metrics, and add different files, merge cleanly."""
 
     def git(*args):
         subprocess.run(

@@ -1,4 +1,4 @@
-"""Is it said what makes a comparison of two engines unfair?"""
+"""Comparability: what makes a comparison of two engines unfair is named."""
 
 import msgspec
 import pytest
@@ -44,8 +44,8 @@ def test_what_decides_more_than_the_engines_is_named(name):
     ]
 
 
-def test_settings_stand_beside_the_ratio(tmp_path):
-    """Both engines' settings and what is unfair are in the verdict's message and, once, under the table."""
+def test_settings_are_shown_with_the_ratio(tmp_path):
+    """Both engines' settings and what is unfair are in the message, and once under the table."""
     versus = Versus(
         candidate=study_of("cpu", "sglang", 2, "auto"),
         reference=study_of("cpu", "vllm", 2, "auto"),

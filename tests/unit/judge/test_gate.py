@@ -1,4 +1,4 @@
-"""Is every verdict reached by the numbers that should reach it, and told so that a reader can act?"""
+"""Verdicts of single launches: thresholds, fast pass, escalation, messages."""
 
 import dataclasses
 import datetime
@@ -30,21 +30,24 @@ def verdict(case, values, baseline, **more):
 
 
 def test_unchanged_passes_without_escalation():
-    """One launch that equals the baseline is clearly fine: no fresh launches are wanted."""
+    """One launch that equals the baseline passes fast: no fresh launches follow."""
     result = verdict(m.THROUGHPUT, [1000.0], m.recorded(m.THROUGHPUT, STEADY))
     assert (Outcome.PASSED, 0) == (result.outcome, result.needs_launches)
 
 
-def test_alarm_line_is_065_of_the_promise():
-    """A quiet baseline that promises 2 % has its line at 0.65 x ln(1/0.98) = 1.313 %: 1.305 % as a fraction of loss."""
+def test_threshold_is_065_of_the_target_effect():
+    """A quiet baseline with a target effect of 2 % has its threshold at 1.305 % lost.
+
+    As a logarithm: 0.65 x ln(1/0.98) = 1.313 %.
+    """
     result = verdict(m.THROUGHPUT, [1000.0], m.recorded(m.THROUGHPUT, STEADY))
     assert pytest.approx(1 - 0.98**0.65) == result.threshold
 
 
 def test_escalates_where_one_launch_cannot_tell():
-    """Three launches catch a loss of 2 % and one scatters by 0.8 % (t(0.995; 5) = 4.03 of 0.19 % and its sixth).
+    """Three launches detect 2 % lost; one varies by 0.8 % (t(0.995; 5) = 4.03 of 0.19 %).
 
-    So 1.1 % lost is clearly fine, and 1.3 %, still within the line, wants two
+    So 1.1 % lost passes fast, and 1.3 %, still within the threshold, needs two
     fresh launches.
     """
     base = m.recorded(m.THROUGHPUT, STEADY)
@@ -55,7 +58,7 @@ def test_escalates_where_one_launch_cannot_tell():
 
 
 def test_escalates_only_once():
-    """With three launches the decision stands, however close to the line."""
+    """With three launches the decision stands, however close to the threshold."""
     result = verdict(
         m.THROUGHPUT, [988.0, 988.0, 988.0], m.recorded(m.THROUGHPUT, STEADY)
     )
@@ -90,7 +93,10 @@ def test_direction(case, worse, better):
 
 
 def test_two_sided_ratio_fails_in_both_directions():
-    """On the CPU a ratio that moves by 30 % either way is a regression: it cannot be told which side moved."""
+    """On the CPU a ratio that moves by 30 % either way is a regression.
+
+    Nobody can tell which side moved.
+    """
     base = m.recorded(m.CPU_RATIO, STEADY, delta=0.15)
     outcomes = [
         verdict(m.CPU_RATIO, [value] * 3, base).outcome
@@ -118,7 +124,7 @@ def test_no_baseline_says_how_to_get_one():
 
 
 def test_other_identity_is_incomparable():
-    """A run with made-up weights is not compared with a baseline of real ones; both values are named."""
+    """A run with made-up weights is not compared with real ones; both values are named."""
     result = judge(
         m.THROUGHPUT,
         m.seen(m.THROUGHPUT, 500.0, weights="dummy"),
@@ -152,7 +158,10 @@ def test_context_is_printed_not_judged():
 
 
 def test_launch_without_valid_repetition_is_invalid_and_escalates_once():
-    """A first launch of which nothing counts asks for two more; if most stay invalid, that is the verdict."""
+    """A first launch without a valid repetition asks for two more.
+
+    If most stay invalid, the verdict is INVALID.
+    """
     base = m.recorded(m.THROUGHPUT, STEADY)
     first = verdict(m.THROUGHPUT, [None], base)
     again = verdict(m.THROUGHPUT, [None, None, 1000.0], base)
@@ -164,13 +173,16 @@ def test_launch_without_valid_repetition_is_invalid_and_escalates_once():
 
 
 def test_nothing_measured_is_invalid():
-    """A case without a single launch is not green and asks for no launches."""
+    """A case without a single launch does not pass and asks for no launches."""
     result = verdict(m.THROUGHPUT, [], m.recorded(m.THROUGHPUT, STEADY))
     assert (Outcome.INVALID, 0) == (result.outcome, result.needs_launches)
 
 
 def test_contradicting_launches_are_inconclusive():
-    """One launch 30 % down and two unchanged: the mean is red, the launches do not agree, nobody can tell."""
+    """One launch 30 % down and two unchanged: the mean is below the threshold.
+
+    The launches do not agree, so that the verdict is INCONCLUSIVE.
+    """
     result = verdict(
         m.THROUGHPUT, [700.0, 1000.0, 1000.0], m.recorded(m.THROUGHPUT, STEADY)
     )
@@ -179,7 +191,10 @@ def test_contradicting_launches_are_inconclusive():
 
 
 def test_agreeing_launches_are_a_regression():
-    """Three launches that all lost about 10 % are a regression although they scatter more than the baseline."""
+    """Three launches that all lost about 10 % are a regression.
+
+    Even though they vary more than the baseline.
+    """
     result = verdict(
         m.THROUGHPUT, [890.0, 900.0, 910.0], m.recorded(m.THROUGHPUT, STEADY)
     )
@@ -207,8 +222,8 @@ def test_what_was_injected_is_told(recorded):
     )
 
 
-def test_provisional_baseline_widens_the_line_and_says_so():
-    """Three launches are not enough: the line is wider than 0.65 x 5 %, and the message says provisional."""
+def test_provisional_baseline_widens_the_threshold_and_says_so():
+    """Three launches are too few: the threshold exceeds 0.65 x 5 %, and is called provisional."""
     result = verdict(
         m.THROUGHPUT, [1000.0], m.recorded(m.THROUGHPUT, STEADY[:3], delta=0.05)
     )
@@ -217,7 +232,7 @@ def test_provisional_baseline_widens_the_line_and_says_so():
 
 
 def test_six_launches_of_two_runs_are_provisional():
-    """Six launches need to come from three runs, or the machine's own part of the noise was not seen."""
+    """Six launches must come from three runs, or the machine's part of the noise is unknown."""
     result = verdict(
         m.THROUGHPUT,
         [1000.0],
@@ -227,7 +242,7 @@ def test_six_launches_of_two_runs_are_provisional():
 
 
 def test_single_recorded_launch_does_judge():
-    """One recorded launch of 1,000: half of the throughput lost is a regression, 2 % lost is not."""
+    """One recorded launch of 1,000: half of the throughput lost is a regression, 2 % is not."""
     base = m.recorded(m.THROUGHPUT, [1000.0], delta=0.05)
     outcomes = [
         verdict(m.THROUGHPUT, [value] * 3, base).outcome
@@ -236,8 +251,8 @@ def test_single_recorded_launch_does_judge():
     assert [Outcome.REGRESSED, Outcome.PASSED] == outcomes
 
 
-def test_delta_smaller_than_the_noise_never_narrows_the_line():
-    """A baseline edited to promise 0.5 % is judged by what its launches can tell."""
+def test_target_effect_below_the_noise_never_narrows_the_threshold():
+    """A baseline edited to a target effect of 0.5 % is judged by what its launches detect."""
     noisy = [1000.0, 1040.0, 960.0, 1030.0, 970.0, 1000.0]
     result = verdict(
         m.THROUGHPUT, [960.0] * 3, m.recorded(m.THROUGHPUT, noisy, delta=0.005)
@@ -247,7 +262,7 @@ def test_delta_smaller_than_the_noise_never_narrows_the_line():
 
 
 def test_ratio_names_both_sides_and_who_moved():
-    """Dense over sparse falls because the dense server fell: the message gives both and says which."""
+    """Dense over sparse falls because the dense server fell: both values, and which side moved."""
     results = m.run(
         {
             m.DENSE_LOAD: {"output_throughput": [9000.0] * 3},
@@ -281,7 +296,7 @@ def test_ratio_names_both_sides_and_who_moved():
 
 
 def test_message_says_tried_seen_do():
-    """The decision in the first line with change and threshold; the command that comes next in the last."""
+    """The first line has change, threshold and decision; the last has the next command."""
     message = render(
         verdict(m.THROUGHPUT, [900.0] * 3, m.recorded(m.THROUGHPUT, STEADY))
     )
@@ -298,7 +313,10 @@ def test_message_says_tried_seen_do():
 
 @pytest.mark.parametrize("how", ["case", "baseline", "platform", "tail"])
 def test_report_only(how):
-    """A case, its baseline, the platform (absolute values on the CPU) or the metric (p99) can each forbid a red run."""
+    """A case, its baseline, the platform or the metric can each make a verdict report-only.
+
+    The platform: absolute values on the CPU. The metric: p99.
+    """
     cpu = Case(
         experiment="E1",
         metric="output_throughput",
@@ -327,7 +345,7 @@ KNOWN = Known(
 
 
 def test_known_regression_passes_until_its_day():
-    """A loss that was accepted passes with its reason, and is red from the day after."""
+    """A loss that was accepted passes with its reason, and fails from the day after."""
     base = m.recorded(m.THROUGHPUT, STEADY, known=KNOWN)
     on_time = judge(
         m.THROUGHPUT,
@@ -348,7 +366,7 @@ def test_known_regression_passes_until_its_day():
     assert "upstream fix pending" in render(on_time)
 
 
-def test_known_regression_that_is_gone_is_red():
+def test_known_regression_that_is_gone_fails():
     """Once the loss is gone the entry must go too, or it would hide the next one."""
     result = verdict(
         m.THROUGHPUT,
@@ -387,7 +405,10 @@ def test_known_move_does_not_hide_one_the_other_way():
 
 
 def test_what_drowns_in_noise_is_reported_only():
-    """Launches that detect no 20 % do not say that a case passed; what loses even more than they hide is red."""
+    """Launches that detect no 20 % do not let a case pass.
+
+    A loss beyond what their noise hides still fails the run.
+    """
     wide = {
         "target_effect": 0.5,
         "launches": m.recorded(
@@ -416,7 +437,7 @@ def test_what_drowns_in_noise_is_reported_only():
 
 
 def test_a_first_launch_that_detects_nothing_does_not_pass():
-    """A provisional TTFT, whose line lies at a doubling, is reported below it and red beyond."""
+    """A provisional TTFT has its threshold at a doubling: report-only below, failed beyond."""
     base = m.recorded(m.TTFT, [15.0], delta=0.10)
     within, beyond = (
         judge(m.TTFT, m.seen(m.TTFT, value), base) for value in (22.0, 90.0)
@@ -428,7 +449,7 @@ def test_a_first_launch_that_detects_nothing_does_not_pass():
 
 
 def test_reported_only_says_so_also_where_it_is_worse():
-    """A baseline that a person took out of the gate: the reason stands there, whatever the outcome."""
+    """A baseline that a person took out of the gate shows the reason, whatever the outcome."""
     base = m.recorded(m.THROUGHPUT, STEADY, gate="report", reason="shared host")
     told = [
         verdict(m.THROUGHPUT, [value] * 3, base) for value in (1000.0, 500.0)
@@ -459,7 +480,7 @@ def test_most_launches_must_count(values, outcome, more):
 
 
 def test_what_is_recorded_of_something_else_is_shown_and_not_judged():
-    """The message has both values, so that a change of backend is not without an answer about speed."""
+    """The message has both values, so that a change of backend still says what it did to speed."""
     base = m.recorded(m.THROUGHPUT, STEADY)
     result = judge(
         m.THROUGHPUT, m.seen(m.THROUGHPUT, 900.0, weights="dummy"), base
@@ -474,7 +495,10 @@ def test_what_is_recorded_of_something_else_is_shown_and_not_judged():
 
 
 def test_unused_baselines(tmp_path):
-    """Two metrics recorded for a server and one case: the other is unused; another server's are nobody's business."""
+    """Of two metrics recorded for a server and one case, the other one is unused.
+
+    Another server's baselines are not.
+    """
     store = Store(tmp_path)
     for case in (
         m.THROUGHPUT,
@@ -515,7 +539,10 @@ def test_unknown_metric_is_named():
     st.floats(0.02, 0.3),
 )
 def test_judgement_is_scale_free_and_consistent(base, now, delta):
-    """Units do not matter, a red loss lies beyond its line, and worse values never turn a red verdict green."""
+    """Units do not matter, and a regression lies beyond its threshold.
+
+    Worse values never turn a failed verdict into a passed one.
+    """
     small = verdict(
         m.THROUGHPUT, now, m.recorded(m.THROUGHPUT, base, delta=delta)
     )
@@ -536,7 +563,7 @@ def test_judgement_is_scale_free_and_consistent(base, now, delta):
 
 
 def test_false_alarms_and_power_of_the_judge_itself():
-    """300 unchanged runs with typical noise: at most 2 red. A loss of 15 % is red in at least 95 %."""
+    """300 unchanged runs with typical noise: at most 2 fail. A loss of 15 % fails at least 95 %."""
     rng = random.Random(7)
 
     def red(loss):

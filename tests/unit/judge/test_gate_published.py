@@ -1,4 +1,4 @@
-"""Are the published figures those of the source, and judged as wide guards only where they apply?"""
+"""Published figures: those of the source, judged as wide limits only where they apply."""
 
 from pathlib import Path
 
@@ -145,7 +145,7 @@ def test_every_number_is_the_sources():
     ids=list(stored()),
 )
 def test_figure_is_of_a_known_metric(key, figure, identity):
-    """Name, unit and direction are those of the metric as it is measured here, and the identity fits the place."""
+    """Name, unit and direction are the metric's own, and the identity fits the file's place."""
     label, subject, _, name = key.split("/")
     metric = METRICS[name]
     assert (metric.unit, metric.better) == (figure.unit, figure.better)
@@ -159,8 +159,11 @@ def test_figure_is_of_a_known_metric(key, figure, identity):
     )
 
 
-def test_figures_that_do_not_hold_guard_nothing():
-    """The published TTFT are those of a cold start, and a second H100 gains more than nothing; all others hold."""
+def test_figures_that_do_not_hold_limit_nothing():
+    """Published TTFT is from a cold start, and a second H100 gains more than stated.
+
+    All other figures hold.
+    """
     assert {
         key for key, (figure, _) in stored().items() if not figure.holds
     } == {
@@ -170,8 +173,8 @@ def test_figures_that_do_not_hold_guard_nothing():
     }
 
 
-def test_a_ratio_of_two_servers_meets_the_guards_identity():
-    """TP=2 over TP=1 on the burst: both sides' identities fit the file, 1.02 beside 0.997 passes."""
+def test_a_ratio_of_two_servers_meets_the_published_identity():
+    """TP=2 over TP=1 on the burst: both identities fit the file, 1.02 vs 0.997 passes."""
     one = msgspec.structs.replace(m.DENSE, tensor_parallel_size=1)
     of, over = (
         Load(server=server, workload=m.BURST) for server in (m.DENSE, one)
@@ -222,8 +225,11 @@ def published(**changed):
         (4300.0, Outcome.IMPROVED),
     ],
 )
-def test_wide_guard(value, expected):
-    """25 % below 3,000 is 2,250: 2,300 passes, 2,200 does not. 3,000 / 0.75 = 4,000 and more is an improvement."""
+def test_wide_limit(value, expected):
+    """25 % below 3,000 is 2,250: 2,300 passes, 2,200 does not.
+
+    3,000 / 0.75 = 4,000 and more is an improvement.
+    """
     result = judge(
         m.THROUGHPUT, m.seen(m.THROUGHPUT, value, value, value), published()
     )
@@ -241,7 +247,7 @@ def test_no_red_by_a_single_launch():
 
 
 def test_other_weights_make_it_a_comparison():
-    """With made-up weights a hard case has no guard: no baseline, with the comparison in the message."""
+    """With made-up weights a hard case has no limit: NO_BASELINE, with the comparison in it."""
     result = judge(
         m.THROUGHPUT, m.seen(m.THROUGHPUT, 1000.0, weights="dummy"), published()
     )
@@ -251,7 +257,7 @@ def test_other_weights_make_it_a_comparison():
 
 
 def test_figure_that_does_not_hold_is_shown_only():
-    """A reported case beside a figure that does not hold gets its outcome, and stays a report."""
+    """A reported case whose figure does not hold gets its outcome, and stays a report."""
     case = msgspec.structs.replace(m.THROUGHPUT, gate="report")
     result = judge(case, m.seen(case, 1000.0), published(holds=False))
     assert (Outcome.REGRESSED, "report", 0) == (
@@ -262,8 +268,8 @@ def test_figure_that_does_not_hold_is_shown_only():
     assert "Comparison only" in render(result)
 
 
-def test_a_run_with_real_weights_meets_the_guards_identity():
-    """The identity that a run reports has every field that a published file names, with the values it names."""
+def test_a_run_with_real_weights_meets_the_published_identity():
+    """A run's identity has every field and value that a published file names."""
     server = ServerConfig(
         engine="vllm",
         model="mixtral-8x7b",

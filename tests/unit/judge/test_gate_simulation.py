@@ -1,4 +1,4 @@
-"""Does the simulation simulate the gate, and does the gate keep what its tables say?"""
+"""Simulation of the gate: same decisions as the gate, and the rates that its tables state."""
 
 import math
 
@@ -15,18 +15,18 @@ from benchmarks.gate_rules import (
     baseline,
     gate_rate,
     gate_red,
-    lines,
     medians,
     run_rate,
     session,
+    thresholds,
 )
 from benchmarks.gate_simulation import main
 from benchmarks.pair_rules import (
     pairs_doubtful,
     pairs_rate,
     pairs_red,
-    pairs_untold,
-    pairs_untold_rate,
+    pairs_report_only,
+    pairs_report_only_rate,
 )
 from perfgate.judge.gate import judge
 from perfgate.judge.paired import judge_pairs
@@ -34,9 +34,9 @@ from perfgate.judge.verdict import Outcome, is_red
 from tests.support import builders as m
 
 
-def judged_red(recorded, now, delta):
+def judged_red(recorded, now, target_effect):
     """What the plugin does with the gate: one launch, two more if it asks for them."""
-    base = m.recorded(m.THROUGHPUT, recorded, delta=delta)
+    base = m.recorded(m.THROUGHPUT, recorded, delta=target_effect)
     first = judge(m.THROUGHPUT, m.seen(m.THROUGHPUT, now[0]), base)
     decided = (
         judge(m.THROUGHPUT, m.seen(m.THROUGHPUT, *now), base)
@@ -51,18 +51,18 @@ def judged_red(recorded, now, delta):
 )
 @pytest.mark.parametrize("loss", [0.0, 0.03, 0.08])
 def test_vectorised_rule_is_the_judge(machine, loss):
-    """On 100 random baselines and runs the simulation is red exactly where `judge` is."""
+    """On 100 random baselines and runs the simulation fails exactly where `judge` does."""
     rng = np.random.default_rng(5)
     setup = Setup(machine, (8, 1))
     recorded = baseline(rng, setup, 100)
     now = session(rng, machine, 100, 3) + math.log1p(-loss)
-    drawn = lines(recorded, setup)
-    simulated = gate_red(now, drawn).tolist()
+    limits = thresholds(recorded, setup)
+    simulated = gate_red(now, limits).tolist()
     judged = [
         judged_red(
             [1000 * math.exp(v) for v in recorded[i]],
             [1000 * math.exp(v) for v in now[i]],
-            float(drawn.delta[i]),
+            float(limits.target_effect[i]),
         )
         for i in range(100)
     ]
@@ -70,7 +70,7 @@ def test_vectorised_rule_is_the_judge(machine, loss):
 
 
 def test_medians_of_what_counts():
-    """With half of the repetitions stalled and nine tries, the median is of the three that count: no stall in it."""
+    """With half of the repetitions stalled and nine tries, the median has no stall in it."""
     rng = np.random.default_rng(6)
     values = medians(
         rng, (4000,), H200[0], Stalls(share=0.5, cost=0.09, tries=9, named=True)
@@ -86,7 +86,10 @@ def test_medians_of_what_counts():
 )
 @pytest.mark.parametrize("layout", [(3, 2), (6, 1), (20, 1)])
 def test_false_alarms_stay_below_a_thousandth(machine, layout):
-    """At most 0.1 % false alarms per gate on every machine: of 40,000 at most 40, and three standard errors more."""
+    """At most 0.1 % false alarms per gate on every machine.
+
+    Of 40,000 draws at most 40, and three standard errors more.
+    """
     rng = np.random.default_rng(7)
     assert (
         gate_rate(rng, Setup(machine, layout), 0.0, 40_000)
@@ -113,23 +116,23 @@ def test_power(machine, launches, loss, at_least):
 
 
 def test_pairs_see_more_than_any_baseline():
-    """Three pairs catch 99 % of 5 % with typical noise and 97 % of 2 % with the H200's, without false alarms."""
+    """Three pairs catch 99 % of 5 % (typical noise) and 97 % of 2 % (H200), no false alarms."""
     rng = np.random.default_rng(9)
     assert pairs_rate(rng, TYPICAL, 0.05, 0.05, 10_000) >= 0.99
     assert pairs_rate(rng, H200[0], 0.02, 0.02, 10_000) >= 0.97
     assert pairs_rate(rng, TYPICAL, 0.0, 0.05, 20_000) <= 0.001
 
 
-@pytest.mark.parametrize("scatter", [0.002, 0.01, 0.03])
-def test_simulated_pairs_are_judged_as_real_ones(scatter):
-    """Red, excluding nothing, and launched again exactly where `judge_pairs` says so."""
+@pytest.mark.parametrize("variation", [0.002, 0.01, 0.03])
+def test_simulated_pairs_are_judged_as_real_ones(variation):
+    """Failed, report-only and launched again exactly where `judge_pairs` says so."""
 
     def judged(losses):
         return judge_pairs(
             m.THROUGHPUT, [(1.0, math.exp(-loss)) for loss in losses], "h200x2"
         )
 
-    losses = np.random.default_rng(11).normal(0.04, scatter, (300, 6))
+    losses = np.random.default_rng(11).normal(0.04, variation, (300, 6))
     first = [judged(row[:3]) for row in losses]
     real = [
         judged(row) if verdict.needs_launches else verdict
@@ -142,7 +145,7 @@ def test_simulated_pairs_are_judged_as_real_ones(scatter):
     assert [v.outcome is Outcome.REGRESSED for v in real] == pairs_red(
         losses, 0.05
     ).tolist()
-    assert [bool(v.report_only_reason) for v in real] == pairs_untold(
+    assert [bool(v.report_only_reason) for v in real] == pairs_report_only(
         losses, 0.05
     ).tolist()
     assert any(v.outcome is Outcome.REGRESSED for v in real)
@@ -150,14 +153,14 @@ def test_simulated_pairs_are_judged_as_real_ones(scatter):
 
 
 def test_pairs_seldom_exclude_nothing():
-    """Where the noise is as small as it is typically, unchanged code is only reported in less than 1 % of cases."""
+    """With typical noise, unchanged code is report-only in less than 1 % of cases."""
     rng = np.random.default_rng(8)
-    assert pairs_untold_rate(rng, TYPICAL, 0.0, 0.05, 20_000) <= 0.01
-    assert pairs_untold_rate(rng, TYPICAL, 0.0, 0.02, 20_000) >= 0.3
+    assert pairs_report_only_rate(rng, TYPICAL, 0.0, 0.05, 20_000) <= 0.01
+    assert pairs_report_only_rate(rng, TYPICAL, 0.0, 0.02, 20_000) >= 0.3
 
 
-def test_whole_runs_stay_green():
-    """Of 1,000 unchanged runs of 72 gates on a quiet machine fewer than ten are red."""
+def test_unchanged_runs_pass():
+    """Of 1,000 unchanged runs of 72 gates on a quiet machine fewer than ten fail."""
     assert (
         run_rate(np.random.default_rng(10), Setup(QUIET, (10, 1)), 2000) < 0.01
     )
@@ -170,7 +173,7 @@ def test_tables_are_printed(capsys):
     titles = (
         "False alarms and power",
         "The rules that others use",
-        "red runs of 1,000",
+        "failed runs of 1,000",
         "half the repetitions stall",
     )
     assert [True] * 4 == [title in out for title in titles]

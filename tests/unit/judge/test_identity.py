@@ -1,4 +1,4 @@
-"""Is everything that two values must share in the identity, and nothing else?"""
+"""Identity: everything that two comparable values must share, and nothing else."""
 
 import msgspec
 import pytest
@@ -62,7 +62,7 @@ CUDA = msgspec.structs.replace(MOE_CPU, device="cuda")
     ],
 )
 def test_identity_holds_what_must_be_equal(server, workload, changed):
-    """Each setting of the server and each property of the load is in the identity; names and repeats are not."""
+    """Each setting of server and load is in the identity; names and repetitions are not."""
     results = bare_run(hardware=hardware())
     before = identity(results, Load(server=CUDA, workload=CLOSED))
     after = identity(results, Load(server=server, workload=workload))
@@ -72,7 +72,10 @@ def test_identity_holds_what_must_be_equal(server, workload, changed):
 
 
 def test_every_setting_of_a_server_is_in_the_identity():
-    """A setting that is added to the configuration must be added to the identity too, or runs mix that may not."""
+    """A setting added to the configuration is in the identity too.
+
+    Otherwise runs mix that must not.
+    """
     given = {
         "engine",
         "model",
@@ -112,7 +115,7 @@ def test_identity_of_the_server_itself():
 
 
 def test_launches_that_chose_differently_are_nothing_recorded():
-    """Each choice of any launch is in the identity, so that a second launch on another backend is not overlooked."""
+    """Each choice of any launch is in the identity: a second launch on another backend counts."""
     chosen = ("FLASH_ATTN", "FLASH_ATTN", "TRITON_ATTN")
     rows = tuple(
         msgspec.structs.replace(
@@ -131,7 +134,7 @@ def test_launches_that_chose_differently_are_nothing_recorded():
 
 
 def test_context_holds_what_may_differ():
-    """Versions, driver and power limit are shown when they change, and keep nobody from comparing."""
+    """Versions, driver and power limit are shown when they change, and prevent no comparison."""
     shell = {"NCCL_P2P_DISABLE": "1"}
     server = Server(
         config=MOE_CPU,

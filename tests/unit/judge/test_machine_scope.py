@@ -1,4 +1,4 @@
-"""Is a run held against launches of its own machine where there are some, and against machines where there are none?"""
+"""Machine scope: a run is compared with its own machine's launches, else with machines."""
 
 import dataclasses
 import datetime
@@ -75,7 +75,10 @@ def test_where_nothing_tells_machines_apart_all_launches_count():
 
 
 def test_on_a_new_machine_each_recorded_one_counts_once():
-    """Three machines tell little of a fourth, however often each was launched: the line is as wide as for three."""
+    """Three machines tell little of a fourth: the threshold is as wide as for three launches.
+
+    However often each of them was launched.
+    """
     result = on("gpu-new", 1000.0)
 
     assert (
@@ -91,7 +94,7 @@ def test_on_a_new_machine_each_recorded_one_counts_once():
 
 
 def mixed(**launches):
-    """A baseline of so many launches of each machine, each of a run of its own, as gpu-c sees it."""
+    """A baseline of so many launches of each machine, each of its own run, as gpu-c sees it."""
     names = [
         f"gpu-{letter}"
         for letter, count in launches.items()
@@ -111,8 +114,11 @@ def mixed(**launches):
     )
 
 
-def test_where_others_tell_how_launches_scatter_one_of_its_own_will_do():
-    """Six of a neighbour, or four and three of two: as well known as by six of its own, and promised accordingly."""
+def test_one_own_launch_suffices_where_others_lend_their_variation():
+    """Six of a neighbour, or four and three of two: known as well as by six of its own.
+
+    The target effect is the same.
+    """
     for seen in (mixed(a=6, c=1), mixed(a=4, b=3, c=1)):
         assert ("gpu-c", 1) == (seen.only_machine, len(seen.metric.launches))
         assert 0.02 <= seen.metric.target_effect <= 0.04
@@ -140,8 +146,11 @@ def test_where_others_tell_too_little_two_launches_are_one_machine_among_others(
     )
 
 
-def test_a_noisy_machine_widens_its_own_line():
-    """What the others lend weighs no more than six launches do: twelve of its own that scatter more count for more."""
+def test_a_noisy_machine_widens_its_own_threshold():
+    """What the others lend weighs no more than six launches.
+
+    Twelve of its own that vary more count for more.
+    """
     noisy = noise_of(
         [1000 * (1 + 0.01 * (-1) ** n) for n in range(12)],
         [str(n) for n in range(12)],
@@ -157,7 +166,7 @@ def test_a_noisy_machine_widens_its_own_line():
     )
 
 
-def test_launches_of_one_session_do_not_tell_how_much_launches_scatter():
+def test_launches_of_one_session_do_not_tell_the_variation_of_launches():
     """Six of one run: neither do they lend anything, nor do they narrow what others lend."""
     points = [Sample(run="one", launch=n, value=1000.0 + n) for n in range(6)]
     alone = noise_of(
@@ -173,7 +182,7 @@ def test_launches_of_one_session_do_not_tell_how_much_launches_scatter():
 
 
 def test_sides_of_a_ratio_are_counted_by_machine_too():
-    """The message says which side moved, beside those of the machines."""
+    """The message says which side moved, compared with the machines' values."""
     recorded = m.recorded(m.RATIO, [4.0, 16.0, 2.0])
     machines = dict(
         zip(
@@ -192,15 +201,15 @@ def test_sides_of_a_ratio_are_counted_by_machine_too():
     ] == [(point.value, point.numerator, point.denominator) for point in points]
 
 
-def test_only_machines_with_launches_enough_promise_by_themselves():
-    """Six of each, or two that the others help; one of each promises nothing that is firm."""
+def test_only_machines_with_enough_launches_have_their_own_target_effect():
+    """Six of each, or two that the others help; one of each is not established."""
     assert dict.fromkeys(MACHINES, 0.02) == target_effects(fleet(), POLICY)
     assert set(MACHINES) == set(target_effects(fleet(4), POLICY))
     assert {} == target_effects(fleet(1), POLICY)
 
 
 def test_one_machine_alone_is_as_it_was():
-    """All launches are its own, whose promise a person took over."""
+    """All launches are its own, with the target effect that a person accepted."""
     baseline = fleet()
     alone = dataclasses.replace(
         baseline, machines=dict.fromkeys(baseline.machines, "gpu-a")
@@ -210,7 +219,7 @@ def test_one_machine_alone_is_as_it_was():
 
 
 def test_a_known_regression_stays_with_its_launches():
-    """By how much it is worse was told beside all of them."""
+    """The loss was compared with all of them."""
     known = Known(
         until=str(m.TODAY + datetime.timedelta(days=9)),
         reason="accepted",
@@ -263,7 +272,10 @@ def test_a_run_says_which_machine_it_was_on():
 
 
 def test_a_host_of_many_gpus_is_a_machine_for_each_set_that_servers_ran_on():
-    """Two GPUs of eight are another machine than the next two, and a ratio's machine is the GPUs of both servers."""
+    """Two GPUs of eight are another machine than the next two.
+
+    A ratio's machine is the GPUs of both servers.
+    """
     results = m.run(
         {
             m.MOE_LOAD: {"output_throughput": [1.0]},

@@ -1,4 +1,4 @@
-"""Does the simulation of shared baselines simulate the gate, and does the gate keep what its table says?"""
+"""Simulation of shared baselines: same decisions as the gate, rates as its table states."""
 
 import dataclasses
 import math
@@ -23,7 +23,7 @@ POLICY = policy_for("h200x2", m.THROUGHPUT.metric, ratio=False)
 
 
 def judged_red(others, own, now):
-    """What the plugin does on the machine "here": one launch, two more if the gate asks for them."""
+    """What the plugin does on the machine "here": one launch, two more if the gate asks."""
     launches = [
         (f"gpu-{n}", value) for n, row in enumerate(others) for value in row
     ] + [("here", v) for v in own]
@@ -65,7 +65,7 @@ def judged_red(others, own, now):
 )
 @pytest.mark.parametrize("loss", [0.0, 0.02, 0.05])
 def test_vectorised_rule_is_the_judge(others, own, loss):
-    """On 60 random fleets the simulation is red exactly where `judge` is."""
+    """On 60 random fleets the simulation fails exactly where `judge` does."""
     one = drawn(np.random.default_rng(8), H200, others, own, 60)
     now = one.now + math.log1p(-loss)
 
@@ -74,8 +74,11 @@ def test_vectorised_rule_is_the_judge(others, own, loss):
 
 
 @pytest.mark.parametrize("others", [1, 2, 3, 5, 10])
-def test_a_new_machine_is_hardly_ever_red_for_being_one(others):
-    """Where machines differ by 1.2 % (CV), at most in 0.2 % of the gates; with all launches alike in 1 to 15 %."""
+def test_a_new_machine_hardly_ever_fails_for_being_one(others):
+    """Where machines differ by 1.2 % (CV), at most 0.2 % of the gates fail.
+
+    With all launches alike it is 1 to 15 %.
+    """
     one = drawn(np.random.default_rng(9), H200, others, 0, 40_000)
 
     assert red(one.now, *one.by_machine).mean() <= 0.002
@@ -83,7 +86,7 @@ def test_a_new_machine_is_hardly_ever_red_for_being_one(others):
 
 
 def found(own, loss):
-    """How often a loss is found by that many launches of the machine, and by those of all machines alike."""
+    """How often a loss is found by the machine's own launches, and by all machines' alike."""
     one = drawn(np.random.default_rng(10), H200, 3, own, 20_000)
     lost = one.now + math.log1p(-loss)
     return red(lost, *one.by_machine).mean(), red(lost, one.alike).mean()
@@ -107,10 +110,8 @@ def test_six_launches_of_its_own_find_2_percent():
 
 
 @pytest.mark.parametrize("own", [1, 2, 6])
-def test_a_machine_that_scatters_more_than_its_neighbours_is_hardly_ever_red_for_it(
-    own,
-):
-    """Where the noise of launches itself differs from machine to machine, by a factor of 1.6 up or down."""
+def test_a_machine_that_varies_more_than_its_neighbours_hardly_ever_fails(own):
+    """Where the noise of launches itself differs between machines, by a factor of 1.6."""
     one = drawn(
         np.random.default_rng(11),
         Fleet(between=0.012, launch=0.003, uneven=0.5),

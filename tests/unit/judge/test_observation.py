@@ -1,4 +1,4 @@
-"""Is each launch read once, and each ratio taken between launches that belong together?"""
+"""Observations: each launch read once, ratios taken between launches that are paired."""
 
 import msgspec
 import pytest
@@ -18,12 +18,15 @@ def ratio_of(dense, moe):
 
 
 def test_launches_of_the_same_number_are_paired():
-    """9,000 / 3,000 and 9,300 / 3,000: each launch over the other server's launch of the same number."""
+    """9,000 / 3,000 and 9,300 / 3,000: each over the other server's launch of the same number."""
     assert [3.0, 3.1] == ratio_of([9000.0, 9300.0], [3000.0, 3000.0]).values
 
 
 def test_a_dead_launch_is_replaced_in_the_pair():
-    """The sparse server's launch 0 died and launch 1 replaced it: its pair is the dense server's launch 0."""
+    """The sparse server's launch 1 replaced launch 0, which died.
+
+    Its pair is the dense server's launch 0.
+    """
     seen = ratio_of([9000.0], [None, 3000.0])
     assert [3.0] == seen.values
     assert [

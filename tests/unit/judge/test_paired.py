@@ -1,4 +1,4 @@
-"""Are base and candidate judged by what differs within a pair?"""
+"""Paired verdicts: base and candidate judged by the differences within pairs."""
 
 import msgspec
 import pytest
@@ -31,12 +31,18 @@ def test_drift_of_the_machine_cancels():
     ],
 )
 def test_line(factor, expected):
-    """With 5 % promised the line is at 3.3 %: 5 % is red, 2 % is not, 6 % more is an improvement."""
+    """With a target effect of 5 % the threshold is 3.3 %: 5 % fails, 2 % does not.
+
+    6 % more is an improvement.
+    """
     assert expected == judged([(1000.0, 1000.0 * factor)] * 3).outcome
 
 
 def test_a_smaller_loss_is_caught_where_it_is_asked_for():
-    """Whoever knows that the machine is quiet asks for 2 %; else a certain loss below the line is told at least."""
+    """Whoever knows that the machine is quiet asks for 2 %.
+
+    Otherwise a certain loss below the threshold is at least reported.
+    """
     pairs = [(1000.0, 980.0), (1000.0, 981.0), (1000.0, 980.0)]
     plain = judged(pairs)
 
@@ -61,13 +67,13 @@ def test_contradicting_pairs_are_inconclusive():
     assert "contradict" in render(result)
 
 
-# Unchanged vLLM beside itself on two shared cores: single-stream ITL in ms,
+# Unchanged vLLM vs itself on two shared cores: single-stream ITL in ms,
 # base and candidate, in launch order.
 UNCHANGED_ON_A_CPU = [(17.55, 14.14), (16.78, 15.83), (14.90, 13.47)]
 
 
-def test_no_gain_is_claimed_that_scatter_explains():
-    """12 % better in the mean, and between 6 and 22 % in the pairs of a build beside itself."""
+def test_no_gain_is_claimed_that_variation_explains():
+    """12 % better in the mean, and between 6 and 22 % in the pairs of a build vs itself."""
     case = msgspec.structs.replace(m.ITL, gate="hard")
     assert (
         Outcome.PASSED
@@ -75,8 +81,8 @@ def test_no_gain_is_claimed_that_scatter_explains():
     )
 
 
-def test_no_loss_is_claimed_that_scatter_explains():
-    """The same with the builds changed round: beyond the line, but there may be no loss."""
+def test_no_loss_is_claimed_that_variation_explains():
+    """The same with the builds swapped: beyond the threshold, but there may be no loss."""
     turned = [(candidate, base) for base, candidate in UNCHANGED_ON_A_CPU]
     result = judge_pairs(m.ITL, turned, "cpu-x2")
 
@@ -89,25 +95,25 @@ def test_no_loss_is_claimed_that_scatter_explains():
     )
 
 
-# Unchanged vLLM beside itself on one H100, Llama-3.1-8B at batch 32: ITL in ms,
+# Unchanged vLLM vs itself on one H100, Llama-3.1-8B at batch 32: ITL in ms,
 # medians of a launch.
 UNCHANGED_ON_A_GPU = [(6.941, 6.945), (6.929, 6.939), (6.922, 6.935)]
-SCATTERED = [(1000.0, 1000.0), (1000.0, 975.0), (1000.0, 1025.0)]
+NOISY_PAIRS = [(1000.0, 1000.0), (1000.0, 975.0), (1000.0, 1025.0)]
 
 
 def test_pairs_that_exclude_nothing_have_not_passed():
-    """Where 2 % may well be lost the case is only reported, and says what would tell; 10 % are excluded."""
-    untold = judged(SCATTERED, delta=0.02)
+    """Where 2 % may well be lost the case is report-only, with a remedy; 10 % are excluded."""
+    verdict = judged(NOISY_PAIRS, delta=0.02)
 
-    assert (Outcome.PASSED, "report") == (untold.outcome, untold.gate)
-    assert f"Report-only: {untold.report_only_reason}" in render(untold)
-    assert "launch more of them (--launches)" in untold.report_only_reason
-    assert "hard" == judged(SCATTERED, delta=0.10).gate
+    assert (Outcome.PASSED, "report") == (verdict.outcome, verdict.gate)
+    assert f"Report-only: {verdict.report_only_reason}" in render(verdict)
+    assert "launch more of them (--launches)" in verdict.report_only_reason
+    assert "hard" == judged(NOISY_PAIRS, delta=0.10).gate
     assert "hard" == judged(UNCHANGED_ON_A_GPU, m.ITL, delta=0.02).gate
 
 
-def test_a_loss_beyond_the_line_is_never_only_reported():
-    """Pairs that agree on no more than that something was lost are no verdict, which is red with --gate=required."""
+def test_a_loss_beyond_the_threshold_is_never_report_only():
+    """Pairs that agree only on some loss are INCONCLUSIVE, which fails with --gate=required."""
     result = judged(
         [(1000.0, 970.0), (1000.0, 925.0), (1000.0, 1000.0)], delta=0.02
     )
@@ -131,8 +137,8 @@ def test_pairs_that_agree_pass(metric, hardware):
     assert (Outcome.PASSED, "") == (result.outcome, result.report_only_reason)
 
 
-def test_pairs_that_happen_to_agree_prove_little_of_what_scatters():
-    """A first token scatters by a tenth: three pairs at 7 % are no certain loss, though they agree."""
+def test_pairs_that_happen_to_agree_prove_little_of_a_noisy_metric():
+    """TTFT varies by a tenth: three pairs at 7 % are no certain loss, though they agree."""
     first_token = msgspec.structs.replace(
         m.ITL, metric="ttft_median_ms", gate="hard"
     )
@@ -176,8 +182,8 @@ def test_reported_case_stays_reported():
     assert "report" == judged([(1000.0, 900.0)] * 3, case).gate
 
 
-def test_message_has_interval_and_line():
-    """Both values, the interval of the loss, the line and the promise."""
+def test_message_has_interval_and_threshold():
+    """Both values, interval of the loss, threshold and target effect."""
     message = render(
         judged([(1000.0, 899.0), (1000.0, 900.0), (1000.0, 901.0)])
     )

@@ -1,4 +1,4 @@
-"""Do the sums behind the alarm line hold?"""
+"""Policy: noise bound, loss threshold, fast-pass threshold, smallest target effect."""
 
 import math
 
@@ -47,14 +47,17 @@ def test_line_share_follows_from_the_error_rates():
 
 @pytest.mark.parametrize("freedom", [1, 3.5, 5, 29])
 def test_quantile_is_students(freedom):
-    """The light function used here agrees with scipy.stats, also between whole degrees of freedom."""
+    """The light function used here agrees with scipy.stats, also between whole degrees."""
     from scipy.stats import t
 
     assert pytest.approx(t.ppf(0.999, freedom)) == t_quantile(freedom)
 
 
-def test_guard_of_a_known_spread():
-    """Six launches, one a run, sd 1 %, three now: t(5) x 1 % x sqrt(2/3 + 1/9 + 1/6) = 5.893 x 0.9718 % = 5.727 %."""
+def test_noise_bound_of_a_known_variation():
+    """Six launches, one a run, sd 1 %, three now: the bound is 5.727 %.
+
+    t(5) x 1 % x sqrt(2/3 + 1/9 + 1/6) = 5.893 x 0.9718 %.
+    """
     noise = Noise(0.0, 0.01, 5.0, 6, 6, True)
     assert pytest.approx(
         5.893 * 0.01 * math.sqrt(2 / 3 + 1 / 9 + 1 / 6), rel=1e-3
@@ -64,11 +67,11 @@ def test_guard_of_a_known_spread():
 @pytest.mark.parametrize(
     ("sigma", "expected"), [(0.001, 1.0), (0.002, 0.875), (0.01, 0.779)]
 )
-def test_one_launch_is_clearly_fine_up_to(sigma, expected):
-    """Promise less t(0.995; 5) = 4.032 times what one launch scatters, sigma x sqrt(7/6), and the line at most.
+def test_fast_pass_threshold(sigma, expected):
+    """Target effect less t(0.995; 5) x sigma x sqrt(7/6), and at most the threshold.
 
-    At 1 %: the line is 5.727 %, so 5.727 / 0.65 - 4.032 x 1.0801 = 4.456 %,
-    0.778 of it. At 0.2 %: the line is 1.313 %, so 2.020 - 0.871 = 1.149 %. At
+    At 1 %: the threshold is 5.727 %, so 5.727 / 0.65 - 4.032 x 1.0801 = 4.456 %,
+    0.778 of it. At 0.2 %: the threshold is 1.313 %, so 2.020 - 0.871 = 1.149 %. At
     0.1 % it would be 1.585 %.
     """
     noise = Noise(0.0, sigma, 5.0, 6, 6, True)
@@ -84,10 +87,10 @@ def test_one_launch_is_clearly_fine_up_to(sigma, expected):
     launches=st.integers(1, 30),
     target_effect=st.floats(0.02, 0.5),
 )
-def test_one_launch_is_clearly_fine_between_half_the_line_and_the_line(
+def test_fast_pass_is_between_half_the_threshold_and_the_threshold(
     sigma, freedom, launches, target_effect
 ):
-    """Whatever is known of the noise: below half it always is, and beyond the line it never is."""
+    """Whatever the noise: below half the threshold it always passes, beyond it never does."""
     noise = Noise(0.0, sigma, freedom, launches, launches, True)
     line = loss_threshold(target_effect, noise, 3, higher_is_better=True)
     assert (
@@ -97,8 +100,11 @@ def test_one_launch_is_clearly_fine_between_half_the_line_and_the_line(
     )
 
 
-def test_quiet_launches_promise_two_percent():
-    """The spread measured on an H200 (0.2 %) with six launches detects 1.6 %, so the smallest promise is made."""
+def test_quiet_launches_have_a_target_effect_of_two_percent():
+    """The variation measured on an H200 (0.2 %), six launches: 1.6 % is detected.
+
+    So the target effect is the smallest.
+    """
     noise = noise_of(QUIET, runs(6), GPU_RATE)
     assert 0.02 == smallest_target_effect(
         noise, GPU_RATE, higher_is_better=True
@@ -106,7 +112,7 @@ def test_quiet_launches_promise_two_percent():
 
 
 def test_no_credit_while_provisional():
-    """Five launches, however quiet, promise 5 %; so do six launches of two runs."""
+    """Five launches, however quiet, have 5 %; so have six launches of two runs."""
     five = noise_of(QUIET[:5], runs(5), GPU_RATE)
     two_runs = noise_of(QUIET, ["a", "a", "a", "b", "b", "b"], GPU_RATE)
     assert [0.05, 0.05] == [
@@ -125,7 +131,7 @@ def test_provisional_noise_lies_between_assumed_and_seen():
 
 
 def test_launches_of_one_run_count_less():
-    """Six launches of three runs know the spread with (6 + 3) / 2 - 1 = 3.5 degrees of freedom, of six runs with 5."""
+    """Six launches of three runs have (6 + 3) / 2 - 1 = 3.5 degrees of freedom, of six runs 5."""
     values = [1.0, 1.01, 0.99, 1.0, 1.02, 0.98]
     assert (
         3.5
@@ -152,7 +158,7 @@ def test_round_figures(fraction, expected):
 
 
 def test_launches_needed_grows_with_noise():
-    """0.3 % noise carries a promise of 2 % from 9 launches on; 2 % noise never does."""
+    """0.3 % noise allows a target effect of 2 % from 9 launches on; 2 % noise never."""
     quiet, loud = (
         Noise(0.0, sigma, 5.0, 6, 6, True) for sigma in (0.003, 0.02)
     )

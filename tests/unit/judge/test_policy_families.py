@@ -121,7 +121,7 @@ def test_every_built_in_metric_has_its_family():
 
 @pytest.mark.parametrize("name", FAMILY_OF)
 def test_policies_of_the_built_in_metrics(name):
-    """What was promised of each before metrics had families is promised still."""
+    """The policies of each metric from before there were families still hold."""
     on_gpus, absolute, ratio = POLICIES_OF[FAMILY_OF[name]]
 
     assert on_gpus == policy_for("h200x2", name, ratio=False)

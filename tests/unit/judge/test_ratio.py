@@ -1,4 +1,4 @@
-"""Is a ratio that moved told apart by the side that moved?"""
+"""Verdicts of ratios: the side that moved is named."""
 
 import math
 
@@ -26,7 +26,7 @@ GPU_ITL = Case(
 
 
 def judged(case: Case, of: float, over: float) -> Outcome:
-    """The verdict on these sides beside a baseline of 300 over 100, whose launches scatter by 0.2 %."""
+    """The verdict on these sides; the baseline is 300 over 100, its launches vary by 0.2 %."""
     base = m.recorded(case, [3.0 * factor for factor in m.QUIET])
     seen = m.seen(case, *[of / over] * 3)
     samples = tuple(
@@ -67,7 +67,7 @@ def judged(case: Case, of: float, over: float) -> Outcome:
     ],
 )
 def test_the_side_that_moved_decides(of, over, outcome):
-    """A faster sparse model makes no ratio red, and a slower one makes none an improvement."""
+    """A faster sparse model fails no ratio, and a slower one makes none an improvement."""
     assert outcome is judged(m.RATIO, of, over)
 
 
@@ -91,7 +91,7 @@ def test_on_the_cpu_any_move_counts():
     assert [Outcome.REGRESSED] * 2 == moved
 
 
-def test_a_ratio_that_improved_is_taken_over_without_a_reason(tmp_path):
+def test_a_ratio_that_improved_is_accepted_without_a_reason(tmp_path):
     """A faster sparse model lowers dense over sparse; that is nothing that crept."""
     store = Store(tmp_path / "baselines")
 

@@ -1,4 +1,4 @@
-"""Is another routing told from noise, with the layer named, and a collapsed router from all others?"""
+"""Routing shift: a changed router vs noise, with the layer; a collapsed router."""
 
 import datetime
 
@@ -143,7 +143,7 @@ def test_collapse_needs_no_baseline(tmp_path, case):
 
 
 def test_no_more_launches_for_where_tokens_go(store, tmp_path):
-    """The same prompts go the same ways on each launch: a loss that is near the line is decided at once."""
+    """The same prompts take the same experts on each launch: one launch decides a near loss."""
     verdict = judge_case(
         run(EVEN, (48, 28, 12, 12), run_id="20260602-120000-1"), TOP2, store
     )
@@ -183,7 +183,7 @@ def test_baseline_without_shares_is_incomparable():
 
 
 def test_shares_are_in_the_file(store):
-    """Counts by layer, once, beside the metric that is judged by them; a file written and read is the same."""
+    """Counts by layer, once, with the metric that they judge; the file survives a round trip."""
     file = store.file(store.path(SHARES, "cpu-some-cpu-avx2-x2"))
 
     (point,) = file.metrics["routing_shares"].launches
@@ -234,7 +234,7 @@ def test_another_run_joins(store, tmp_path):
     )
 
 
-def test_meant_change_is_taken_over_with_a_reason(store, tmp_path):
+def test_intended_change_is_accepted_with_a_reason(store, tmp_path):
     """The new routing replaces the old one; a less even one needs a reason."""
     changed = run(SKEWED, SKEWED, run_id="20260602-120000-1")
     worse = run((70, 10, 10, 10), SKEWED, run_id="20260603-120000-1")
@@ -246,7 +246,7 @@ def test_meant_change_is_taken_over_with_a_reason(store, tmp_path):
 
 
 def test_known_change_passes_until_its_day(store):
-    """As any known regression; after the day it is red."""
+    """As any known regression; after the day it fails the run."""
     changed = run(SKEWED, SKEWED, run_id="20260602-120000-1")
     path = store.path(SHARES, "cpu-some-cpu-avx2-x2")
     file = store.file(path)

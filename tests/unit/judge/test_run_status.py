@@ -1,4 +1,4 @@
-"""Is a run green only when all of the suite passed, and red for what is red?"""
+"""Status of a run: it passes when the whole suite passed, and says what failed it."""
 
 import msgspec
 import pytest
@@ -24,7 +24,7 @@ FAILED = FailureRow(tried="launched it", seen="it exited", remedy="look")
     ],
 )
 def test_outcomes_decide(outcomes, is_green, is_red):
-    """--gate=required asks that each case passed; else only what is bad is red."""
+    """--gate=required asks that each case passed; else only a bad outcome fails the run."""
     run = judged(*outcomes)
 
     assert (is_green, is_red) == (
@@ -43,7 +43,7 @@ def test_outcomes_decide(outcomes, is_green, is_red):
         {"failures": {"server": FAILED}},
     ],
 )
-def test_a_part_of_the_suite_is_not_green(changed):
+def test_a_part_of_the_suite_does_not_pass(changed):
     """However well the cases did that were judged."""
     run = msgspec.structs.replace(judged("PASSED"), **changed)
 
@@ -63,7 +63,7 @@ def test_what_needs_attention_comes_first():
     assert found[:3] == [row.outcome for row in run_status.judged(run)]
 
 
-def test_a_session_without_its_cases_is_not_green():
+def test_a_session_without_its_cases_does_not_pass():
     """Nor is one that measured nothing."""
     run = judged("PASSED")
 

@@ -1,4 +1,4 @@
-"""Which outcomes are red, and which cases have none?"""
+"""Outcomes: which of them fail a run, and which cases have none."""
 
 import msgspec
 import pytest
@@ -14,7 +14,7 @@ def verdict(case, values, baseline, **more):
 
 
 @pytest.mark.parametrize("outcome", list(Outcome))
-def test_which_outcomes_are_red(outcome):
+def test_which_outcomes_fail(outcome):
     """Advisory: regressed and invalid. Required: all but passed and improved. Report: none."""
     expected = (
         outcome in (Outcome.REGRESSED, Outcome.INVALID),

@@ -1,4 +1,4 @@
-"""Does the client write down what happened, whatever happens?"""
+"""Load client: transcripts of streams against the fake engine's own record."""
 
 import asyncio
 import time
@@ -48,7 +48,7 @@ def read_all(recording):
 
 
 def test_ground_truth(engine):
-    """Figures are those of the engine's own record of what it received and sent, whatever was asked of it."""
+    """Figures are those of the engine's own record of what it received and sent."""
     engine.set(
         ttft_s=0.05, ttft_spread_s=0.02, itl_s=0.01, gaps_s=[0.01, 0.03, 0.005]
     )
@@ -101,7 +101,7 @@ def test_the_prompts_arrive_as_built(engine):
 
 
 def test_closed_loop_never_exceeds_its_cap(engine):
-    """At most max_concurrency requests are in flight, and the slots are refilled until all are sent."""
+    """At most max_concurrency requests are in flight; slots are refilled until all are sent."""
     engine.set(ttft_s=0.02, itl_s=0.005)
     good = read_all(
         run(engine, msgspec.structs.replace(WORKLOAD, num_prompts=20))
@@ -115,7 +115,10 @@ def test_closed_loop_never_exceeds_its_cap(engine):
 
 
 def test_open_loop_does_not_wait_for_answers(engine):
-    """Requests leave when they are due, though earlier ones are far from done; how late each left is recorded."""
+    """Requests leave when they are due, though earlier ones are not done.
+
+    How late each left is recorded.
+    """
     engine.set(ttft_s=2.0, itl_s=0.005)
     workload = msgspec.structs.replace(
         WORKLOAD, max_concurrency=None, request_rate=40.0
@@ -254,7 +257,10 @@ def test_progress_is_told():
 
 
 def test_an_interrupt_leaves_no_connection_open(engine):
-    """A load that is broken off closes its connections: the collector's warnings of open ones would hide a Ctrl-C."""
+    """An interrupted load closes its connections.
+
+    The collector's warnings of open ones would hide a Ctrl-C.
+    """
     engine.set(ttft_s=30.0)
     sending = Sending(
         url=engine.url + "/v1/completions",

@@ -1,4 +1,4 @@
-"""Are two clients compared by the same definitions?"""
+"""Cross-check: two clients compared by the same definitions."""
 
 import random
 
@@ -24,14 +24,14 @@ from perfgate.load.crosscheck import (
     ],
 )
 def test_verdicts(difference, uncertainty, verdict):
-    """Agreement within 3 % is shown, not presumed: noise as large as the tolerance decides nothing."""
+    """Agreement within 3 % is shown, not presumed: noise as large as that decides nothing."""
     assert verdict == Comparison(
         "x", 1.0, 1.0, difference, uncertainty
     ).verdict(0.03)
 
 
 def test_rounds_are_compared_in_pairs():
-    """A machine that gets three times slower between rounds does not hide that ours is 10 % larger in each."""
+    """A machine that gets three times slower between rounds hides no difference of 10 %."""
     names = (
         "ttft_median_ms",
         "itl_median_ms",
@@ -57,7 +57,7 @@ def test_rounds_are_compared_in_pairs():
 
 
 def turns(server_ms, client_factor):
-    """One client's turns on a server that takes so long by its own count; a throughput falls as latencies grow."""
+    """One client's turns on a server of that latency; throughput falls as latencies grow."""
     for ms in server_ms:
         seen = dict.fromkeys(SERVERS_OWN, client_factor * 2 * ms)
         own = dict.fromkeys(SERVERS_OWN.values(), ms)
@@ -66,7 +66,7 @@ def turns(server_ms, client_factor):
 
 @pytest.mark.parametrize("rounds", [ENOUGH_ROUNDS - 1, 40])
 def test_what_the_server_did_is_taken_out(rounds):
-    """A server that is 10 % faster or slower from turn to turn; our client sees 1 % more of everything."""
+    """The server changes by 10 % from turn to turn; our client measures 1 % more of everything."""
     rng = random.Random(3)
     ours, theirs = (
         [10 * rng.uniform(0.9, 1.1) for _ in range(rounds)] for _ in range(2)
@@ -85,7 +85,7 @@ def test_what_the_server_did_is_taken_out(rounds):
 
 
 def test_a_real_difference_is_not_taken_out():
-    """Ours sees 5 % more than theirs on a noisy server, with 1 % of noise that the server does not explain."""
+    """Ours measures 5 % more than theirs; 1 % of noise is not explained by the server."""
     rng = random.Random(4)
     ours = [
         Turn(

@@ -1,4 +1,4 @@
-"""Does a request say what it should, to the byte?"""
+"""HTTP requests: the bytes that are sent."""
 
 import json
 

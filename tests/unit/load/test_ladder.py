@@ -1,4 +1,4 @@
-"""Does the ladder meet every kernel that a step can need, and does it tell which ones were compiled?"""
+"""Ladder: prompt lengths that compile every kernel, and which ones were compiled."""
 
 import pytest
 from hypothesis import given
@@ -18,12 +18,15 @@ from tests.support.fake_launch import FakeEngine
 
 
 def key_of(tokens: int) -> int:
-    """The configuration that an engine takes for a step of so many tokens: that of the nearest key."""
+    """The configuration of an engine's step with so many tokens: that of the nearest key."""
     return min(KEYS, key=lambda key: abs(key - tokens))
 
 
 def kind_of(tokens: int) -> tuple[bool, bool]:
-    """Which of Triton's integer arguments are divisible by 16: two choices a token, and those padded (blocks of 64)."""
+    """Which of Triton's integer arguments are divisible by 16.
+
+    Two of them: the tokens, and those padded to blocks of 64.
+    """
     return (2 * tokens) % 16 == 0, (2 * tokens + 8 * 63) % 16 == 0
 
 
@@ -42,7 +45,7 @@ def test_every_key_and_kind_that_a_step_can_have_is_met(most, best):
 
 
 def test_a_ladder_costs_little():
-    """Some fifty lengths up to a chunk of 8,192 tokens; none of them longer than a prompt can be."""
+    """Some fifty lengths up to a chunk of 8,192 tokens; none is longer than a prompt can be."""
     found = token_counts(8192, 4092)
 
     assert len(found) < 50
@@ -50,7 +53,10 @@ def test_a_ladder_costs_little():
 
 
 def test_more_than_one_prompt_holds_is_sent_as_several():
-    """With a short context the keys above it are reached by prompts that are sent at once, and one step is full."""
+    """With a short context, keys above it are reached by prompts that are sent together.
+
+    One step is then full.
+    """
     steps = rungs(longest_prompt=1000, chunk=4096, batch=4)
 
     assert all(max(rung.prompts) <= 1000 for rung in steps)
@@ -155,7 +161,7 @@ def test_a_server_that_is_slow_every_time_did_not_compile(engine):
 
 
 def test_failed_lengths_are_counted_and_named(engine):
-    """A server that takes no prompt so long says so; the warm-up decides whether it can be measured."""
+    """A failed length is counted and named; the warm-up decides whether to measure."""
     engine.set(fault="http_400", fault_serials=[2])
 
     climbed = climb(target(engine), STEPS[:4])

@@ -1,4 +1,4 @@
-"""Does a repetition say what it came to, and whether it may be judged?"""
+"""Measurement of a repetition: values, validity, requests, equivalent commands."""
 
 import msgspec
 import pytest
@@ -173,7 +173,7 @@ def test_compilation_in_the_log_is_a_reason(engine, tmp_path):
 
 
 def test_equivalent_command_lines(engine):
-    """The same pattern in the words of `vllm bench serve`; a shared prefix comes on top of the length there."""
+    """The same pattern as `vllm bench serve` options; there a shared prefix adds to the length."""
     prompts = Synthetic(
         input_len_tokens=100,
         output_len_tokens=10,
@@ -200,7 +200,8 @@ def test_equivalent_command_lines(engine):
         "vllm bench serve --backend openai --base-url http://h:1 "
         "--endpoint /v1/completions --model m --tokenizer /t "
         "--dataset-name random --random-output-len 10 --random-input-len 40 --random-prefix-len 60 "
-        """--random-range-ratio '{"input":0.2,"output":0.0}' --num-prompts 7 --request-rate 2.5 --burstiness 0.5 """
+        """--random-range-ratio '{"input":0.2,"output":0.0}' --num-prompts 7 """
+        "--request-rate 2.5 --burstiness 0.5 "
         "--ignore-eos --temperature 0 --seed 3 --percentile-metrics ttft,tpot,itl,e2el"
     ) == vllm_bench_command(where, workload)
     assert "--request-rate inf --max-concurrency 4" in vllm_bench_command(

@@ -1,4 +1,4 @@
-"""Do the figures follow from the timestamps as their definitions say?"""
+"""Metrics of a load: figures from timestamps, by their definitions."""
 
 import math
 
@@ -68,7 +68,7 @@ def test_chunks_of_several_tokens():
 
 
 def test_nothing_completed_gives_no_figure():
-    """Zero would be the best latency there is: a run without a completed request has no figures at all."""
+    """A run without a completed request has no figures: zero would be the best latency."""
     assert {} == run([])
     assert {} == run([transcript(chunks_ms=[], error="HTTP 500")])
 
@@ -116,7 +116,10 @@ def test_every_figure_is_declared_finite_and_not_negative(rows):
 
 @given(transcripts())
 def test_itls_and_ttft_add_up_to_e2el(rows):
-    """For each completed request TTFT + sum of ITL = E2EL, and TPOT is their mean if chunks are tokens."""
+    """For each completed request TTFT + sum of ITL = E2EL.
+
+    TPOT is the mean of its ITLs if chunks are tokens.
+    """
     for t in rows:
         if t.error is None:
             assert t.last_ns - t.first_ns == itl_ns(t).sum()
@@ -155,7 +158,7 @@ def test_percentiles_refuse_to_exist_on_too_few_samples():
 
 
 def test_streams_in_step_do_not_multiply_samples():
-    """700 streams over 20 steps are 700 requests but not 14,000 independent gaps: there is no p99 of ITL."""
+    """700 streams over 20 steps are 700 requests, not 14,000 independent gaps: no p99 of ITL."""
     rows = [
         transcript(chunks_ms=[20 + 10 * k for k in range(20)])
         for _ in range(700)

@@ -1,4 +1,4 @@
-"""Table of the metrics: formulas beside the declarations, and what may be declared."""
+"""Table of the metrics: formulas with their declarations, and what may be declared."""
 
 from __future__ import annotations
 

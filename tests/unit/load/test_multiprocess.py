@@ -1,4 +1,4 @@
-"""Do several client processes send what one would have sent?"""
+"""Several client processes: together they send what one process would send."""
 
 import msgspec
 import pytest

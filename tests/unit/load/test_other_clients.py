@@ -1,4 +1,4 @@
-"""Are other clients asked as ours is, and their figures brought under our names?"""
+"""Other benchmark clients: the same load, and their figures under our names."""
 
 import json
 
@@ -39,7 +39,7 @@ TARGET = Target(
 
 
 def one_request(texts=((20, ""), (30, "a"), (40, "b"))):
-    """Sent at 0; chunks with text "", "a", "b" at 20, 30, 40 ms; [DONE] at 55 ms, complete at 60 ms."""
+    """Sent at 0; texts "", "a", "b" at 20, 30, 40 ms; [DONE] at 55 ms, complete at 60 ms."""
     reads = [
         (at * MS, b'data: {"choices":[{"text":"%s"}]}\n\n' % text.encode())
         for at, text in texts
@@ -66,7 +66,10 @@ def one_request(texts=((20, ""), (30, "a"), (40, "b"))):
 
 
 def test_definitions_differ_as_said():
-    """One counts every chunk and ends with the last; the other counts those with text and ends with the stream."""
+    """The client of vLLM counts every chunk and ends with the last one.
+
+    SGLang's counts chunks with text and ends with the stream.
+    """
     vllm, sglang = (
         by_vllm_definitions(one_request()),
         by_sglang_definitions(one_request()),
@@ -83,7 +86,7 @@ def test_definitions_differ_as_said():
 
 
 def test_a_request_without_text_counts():
-    """sglang.bench_serving gives it a TTFT of 0 and counts its tokens; none of its gaps is an ITL."""
+    """sglang.bench_serving gives it a TTFT of 0 and counts its tokens; it has no ITL."""
     silent = one_request([(20, ""), (30, ""), (40, "")]).requests[0]
     both = Recording(
         start_ns=0,
@@ -146,7 +149,7 @@ def test_requests_that_the_client_lost_are_an_error(tmp_path):
 
 @pytest.fixture(scope="module")
 def merging():
-    """A tokenizer that merges neighbours: text of random ids has fewer tokens than there were ids."""
+    """A tokenizer that merges neighbours: text of random ids has fewer tokens than ids."""
     vocabulary = {
         word: i for i, word in enumerate(["?", "a", "b", "c", "ab", "abc"])
     }

@@ -1,4 +1,4 @@
-"""Is a file of prompts used as it is, and is what is left out said?"""
+"""Prompt files: used as they are; what is left out is reported."""
 
 import json
 
@@ -148,7 +148,7 @@ def test_a_file_that_is_not_sharegpt_is_named(tmp_path, tokenizer, text):
 
 
 def test_missing_files_are_named(tmp_path):
-    """Neither a missing file of prompts nor its fingerprint is a traceback of the standard library."""
+    """A missing file of prompts is a failure that names it, also in its fingerprint."""
     workload = Workload(
         name="p",
         prompts=PromptFile(path=str(tmp_path / "none.jsonl")),

@@ -28,7 +28,7 @@ def test_one_token_cannot_miss_a_tpot_limit():
 
 
 def test_steady_window_leaves_out_ramp_and_tail():
-    """Ten streams that start 1 ms apart and end together, one straggler: the window is where all decode."""
+    """Ten streams start 1 ms apart and end together, one late: the window is where all decode."""
     rows = [transcript(chunks_ms=times) for times in steady_streams(count=10)]
     straggler = transcript(chunks_ms=[100, 1000])
     start, end = steady_window([*rows, straggler], open_loop=False)

@@ -1,4 +1,4 @@
-"""Are the bytes of an answer read for what they say?"""
+"""Streamed responses: events, tokens and times from bytes."""
 
 import json
 from itertools import pairwise
@@ -67,7 +67,7 @@ def test_a_whole_answer():
     st.lists(st.integers(1, len(b"".join(WHOLE)) - 1), unique=True, max_size=20)
 )
 def test_however_it_is_cut_into_reads(cuts):
-    """Events may be split and joined by the network: each has the time of the read that completed it."""
+    """Events split and joined by the network have the time of the read that completed them."""
     whole = b"".join(WHOLE)
     edges = [0, *sorted(cuts), len(whole)]
     pieces = [whole[a:b] for a, b in pairwise(edges)]

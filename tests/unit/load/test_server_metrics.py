@@ -1,4 +1,4 @@
-"""Are the server's own figures read for what they are?"""
+"""Server metrics: the engine's own counters before and after a measurement."""
 
 import pytest
 import requests
@@ -33,7 +33,7 @@ def test_labels_are_summed():
 
 
 def test_difference_under_names_of_both_engines():
-    """Counts are differences, means are of the measurement alone; what the engine does not have is absent."""
+    """Counts are differences, means are of the measurement alone; missing counters are absent."""
     # 1500 - 100 tokens, 13 - 3 requests, 1 preemption of a counter that did not
     # show before, 0.5 s over 10 requests
     assert {

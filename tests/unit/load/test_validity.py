@@ -1,4 +1,4 @@
-"""Is a measurement that proves nothing refused, and an ordinary one not?"""
+"""Validity of a measurement: invalid ones are refused, ordinary ones are not."""
 
 import dataclasses
 
@@ -56,7 +56,7 @@ def changed(row, **fields):
     itl_ms=st.floats(4, 12),
 )
 def test_every_global_gap_of_50_ms_is_found(length_ms, at_ms, count, itl_ms):
-    """One gap of 50 ms to 2 s, anywhere once 1 to 32 streams decode, is found once with its length."""
+    """One gap of 50 ms to 2 s while 1 to 32 streams decode is found once, with its length."""
     streams = steady_streams(
         count=count, tokens=int(600 / itl_ms), itl_ms=itl_ms
     )
@@ -93,7 +93,7 @@ def test_steady_streams_have_no_stall():
 
 
 def test_prefill_of_other_requests_is_no_stall():
-    """Decoding waits for prefill, in proportion to the requests that get their first token after it."""
+    """Decoding waits for prefill, in proportion to the requests prefilled: no stall."""
     rows = [
         transcript(
             chunks_ms=[400 + 30 * k + (120 if k > 5 else 0) for k in range(20)],
@@ -116,7 +116,11 @@ def test_prefill_of_other_requests_is_no_stall():
 
 
 def test_a_stall_is_not_excused_by_a_request_that_happens_to_wait():
-    """A second of silence is one, though a request got its first token at its end and others took 20 ms for theirs."""
+    """A second of silence is a stall.
+
+    Even if a request got its first token at its end and others took 20 ms
+    for theirs.
+    """
     streams = steady_streams(count=8)
     rows = stalled(streams, 200, 1000)
     rows += [
@@ -168,7 +172,10 @@ def test_a_client_that_is_often_absent_cannot_measure():
 
 @pytest.mark.parametrize(("policy", "count"), [(CUDA, 1), (CPU, 0)])
 def test_hiccups_of_a_busy_two_core_machine(policy, count):
-    """120 ms of silence are a stall on a GPU host, and ordinary scheduling where the engine takes every core."""
+    """120 ms of silence is a stall on a GPU host.
+
+    Where the engine takes every core it is ordinary scheduling.
+    """
     assert count == len(stalls(stalled(steady_streams(), 200, 120), policy))
 
 
@@ -261,7 +268,10 @@ def test_preemptions_and_prefix_hits_are_reasons():
 
 
 def test_an_open_loop_that_is_late_is_a_reason():
-    """At 10 requests/s 25 ms are allowed at p99, a quarter of the mean gap; a closed loop is never late."""
+    """At 10 requests/s 25 ms are allowed at p99, a quarter of the mean gap.
+
+    A closed loop is never late.
+    """
     on_time = [changed(transcript(), due_ns=-20 * MS)] * 100
     behind = [changed(transcript(), due_ns=-40 * MS)] * 100
     loop = Workload(name="open", num_prompts=100, request_rate=10.0)
@@ -308,7 +318,10 @@ def waves(stalled_at_ms=float("inf")):
 
 
 def test_prefill_of_a_whole_wave_is_no_stall():
-    """One stream is silent while 31 prompts are prefilled in one step, and so are all between two waves."""
+    """One stream is silent while 31 prompts are prefilled in one step: no stall.
+
+    The same holds for all streams between two waves.
+    """
     assert [] == stalls(waves())
 
 

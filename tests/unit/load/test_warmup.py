@@ -1,4 +1,4 @@
-"""Does the warm-up end when the engine gets no faster, and say why it failed?"""
+"""Warm-up: it ends when the engine gets no faster, and reports why it failed."""
 
 import pytest
 
@@ -37,7 +37,7 @@ def target(engine, **fields):
 
 
 def test_warm_up_stops_when_the_engine_gets_no_faster(engine):
-    """A steady engine is warmed up by two passes of eight requests (two per slot), none of them measured."""
+    """A steady engine needs two passes of eight requests (two per slot); none is measured."""
     engine.set()
     warm_up(target(engine), WORKLOAD)
     prompts = [tuple(log["prompt"]) for log in engine.sent()]

@@ -1,4 +1,4 @@
-"""Is what is sent what was declared?"""
+"""Workloads: the requests that are sent are those declared."""
 
 import msgspec
 import numpy as np

@@ -1,4 +1,4 @@
-"""Is a GPU found by its name and by what NVML calls it?"""
+"""Data sheets: a GPU is found by its name and by NVML's name."""
 
 import pytest
 

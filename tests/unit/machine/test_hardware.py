@@ -1,4 +1,4 @@
-"""Is the machine told for what it is?"""
+"""Hardware of the machine: CPU, GPUs, and the slug of each."""
 
 import types
 
@@ -90,7 +90,7 @@ def _all_gpus_visible(monkeypatch):
     ],
 )
 def test_gpu_kind_from_product_name(name, kind):
-    """NVML's product name gives a slug; form factors and memory sizes do not tell products apart."""
+    """NVML's product name gives a slug; form factor and memory size do not matter."""
     assert kind == gpu_kind(name)
 
 
@@ -117,7 +117,7 @@ def test_processor_in_a_path(name, slug):
 
 
 def test_cpu_of_a_gpu_host_is_named_by_its_processor(tmp_path):
-    """A CPU run beside GPUs is compared with the same processor's, not with the GPU's."""
+    """A CPU run on a GPU host is compared with the same processor's, not with the GPU's."""
     cpuinfo = tmp_path / "cpuinfo"
     cpuinfo.write_text("model name\t: A CPU\nflags\t\t: sse2 avx2\n")
     machine = detect(FakeNvml(), cpuinfo)
@@ -126,7 +126,7 @@ def test_cpu_of_a_gpu_host_is_named_by_its_processor(tmp_path):
 
 
 def test_gpus_found_by_nvml():
-    """Two H200s are found with what NVML answers; a query that it refuses is left out, not fatal."""
+    """Two H200s are found with what NVML answers; a refused query is left out, not fatal."""
     machine = detect(FakeNvml())
 
     assert ("h200", 2, "13.0", "580.82") == (
@@ -193,7 +193,7 @@ def test_hidden_gpus_leave_the_cpu(monkeypatch):
 
 
 def test_nvml_that_fails_midway_is_told():
-    """A driver that initialises and then fails is an error with a remedy, not a machine without GPUs."""
+    """A driver that initialises and then fails is an error with a remedy, not "no GPU"."""
     with pytest.raises(NvmlError, match="nvidia-smi"):
         detect(FakeNvml(query_error=FakeNvml.NVMLError("GPU is lost")))
 

@@ -1,4 +1,4 @@
-"""Does a device belong to one session at a time, machine-wide?"""
+"""Device leases: one session at a time on a device, machine-wide."""
 
 import os
 import subprocess
@@ -25,7 +25,14 @@ _OTHER = """
 import sys, time
 from pathlib import Path
 from perfgate.machine.leases import acquire
-lease = acquire(sys.argv[2:], len(sys.argv) - 2, wait_s=0, hold_s=60, progress=print, folder=Path(sys.argv[1]))
+lease = acquire(
+    sys.argv[2:],
+    len(sys.argv) - 2,
+    wait_s=0,
+    hold_s=60,
+    progress=print,
+    folder=Path(sys.argv[1]),
+)
 print("leased", flush=True)
 time.sleep(600)
 """
@@ -163,7 +170,7 @@ def test_overdue_holder_is_told_so() -> None:
 def test_lease_outlives_its_owner_until_the_server_is_gone(
     tmp_path: Path,
 ) -> None:
-    """The supervisor inherits the lock, so nobody else gets the device while the server still lives on it."""
+    """The supervisor inherits the lock: the device stays leased while the server lives."""
     lease = _acquire(tmp_path, ["GPU-0"], 1)
     code = "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(600)"
     launched = Launched(

@@ -1,4 +1,4 @@
-"""Is memory read where it is, and is a failed reading an error rather than a number?"""
+"""Memory of devices: readings, and errors instead of numbers."""
 
 import functools
 import os
@@ -102,7 +102,10 @@ def test_gpus_are_told_by_index():
 
 
 def test_processes_on_gpus():
-    """A process on two GPUs counts once with both; memory that NVML hides is 0; a foreign process has no command."""
+    """A process on two GPUs counts once with both; memory that NVML hides is 0.
+
+    An external process has no command.
+    """
     nobody = 2**22 + 1  # above the largest pid
     nvml = FakeNvml(
         processes=[[(os.getpid(), 100), (nobody, None)], [(os.getpid(), 50)]]
@@ -124,7 +127,7 @@ def test_processes_on_gpus():
 )
 @pytest.mark.parametrize("when", ["error", "init_error"])
 def test_nvml_that_does_not_answer_is_told(read, when):
-    """A driver that fails is an error with a remedy, whether it fails at once or later, and stays closed."""
+    """A driver that fails, at once or later, is an error with a remedy, and stays closed."""
     nvml = FakeNvml(
         used=(0,), processes=[[]], **{when: FakeNvml.NVMLError("GPU is lost")}
     )

@@ -1,4 +1,4 @@
-"""Does each GPU say what it does, and is what it does not say left out rather than made up?"""
+"""NVML readings of each GPU; what it does not report is absent."""
 
 import pytest
 

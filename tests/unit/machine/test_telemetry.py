@@ -1,4 +1,4 @@
-"""Is what the GPUs did meanwhile summed up rightly, and is throttling never silent?"""
+"""GPU telemetry: summaries of a measurement, and throttling."""
 
 import os
 import signal
@@ -48,7 +48,7 @@ def wait_for(what):
 
 
 def test_summary_of_looks():
-    """Mean and most power, least and median clock, the share of each reason, energy by the counter."""
+    """Mean and peak power, least and median clock, share of each reason, counted energy."""
     looks = [
         look(300.0, 1980),
         look(500.0, 1000, 0x4),
@@ -93,7 +93,10 @@ def test_summary_without_looks_has_energy_alone():
     ],
 )
 def test_throttling_is_told(reason, counts):
-    """A power cap is a note; heat and the hardware's own brakes make the repetition invalid; both name the clock."""
+    """A power cap is a note; thermal and hardware slowdown make the repetition invalid.
+
+    Both name the clock.
+    """
     gpu = GpuSummary(
         index=1, looks=40, sm_clock_min_mhz=1200.0, throttle={reason: 0.25}
     )
@@ -117,7 +120,10 @@ def test_energy_is_of_all_gpus_or_unknown():
 
 
 def test_series_is_written_and_a_repetition_keeps_its_own_part(tmp_path):
-    """What was before the mark is not in its summary; the file holds all, and NVML is closed at the end."""
+    """Samples before the mark are not in its summary.
+
+    The file holds all of them, and NVML is closed at the end.
+    """
     nvml = FakeNvml(count=2, power_w=600.0)
     path = series_path(tmp_path, HEADER.server, HEADER.launch)
     watch = Telemetry(Gpus((0, 1), nvml), HEADER, path).start()
@@ -193,7 +199,9 @@ from pathlib import Path
 from perfgate.machine.nvml import Gpus
 from perfgate.machine.telemetry import Header, Telemetry
 from tests.support.fake_nvml import FakeNvml
-Telemetry(Gpus((0,), FakeNvml()), Header(server="s", launch=0, gpus=(0,)), Path({str(tmp_path)!r}, "s.jsonl")).start()
+header = Header(server="s", launch=0, gpus=(0,))
+path = Path({str(tmp_path)!r}, "s.jsonl")
+Telemetry(Gpus((0,), FakeNvml()), header, path).start()
 time.sleep(600)
 """
     process = subprocess.Popen([sys.executable, "-c", script])

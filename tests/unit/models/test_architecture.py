@@ -1,4 +1,4 @@
-"""Does the arithmetic count what `transformers` counts, in every family that it understands?"""
+"""Architecture arithmetic vs `transformers`: parameter counts of every family."""
 
 import json
 import subprocess
@@ -36,7 +36,7 @@ def test_every_parameter_is_counted(name):
 
 @pytest.mark.engine
 def test_transformers_still_counts_so():
-    """The stored counts are those of the transformers that stands beside the engine."""
+    """The stored counts are those of the engine's own transformers."""
     python = environment.find_python("vllm", "cpu", {}).path
     configs = json.dumps({name: row["config"] for name, row in COUNTED.items()})
 
@@ -122,7 +122,7 @@ def test_latent_cache_is_not_split():
 
 
 def test_spreading_experts_alone_copies_the_rest():
-    """With attention data parallel each of two ranks holds Mixtral's 3.2 GB of shared weights whole."""
+    """With data-parallel attention each of two ranks holds Mixtral's 3.2 GB of shared weights."""
     mixtral = CATALOGUE["mixtral-8x7b"].architecture
 
     both = 2 * mixtral.weights_bytes_per_rank_data_parallel(2, "bfloat16")
@@ -136,7 +136,7 @@ def test_spreading_experts_alone_copies_the_rest():
     [(1, 1.7), (2, 2.8), (4, 4.3), (8, 5.6), (32, 6.2), (64, 6.2)],
 )
 def test_bytes_of_a_step_over_the_dense_models(batch, ratio):
-    """A sparse step reads more and more of the model as the batch grows, up to 6.2 times the dense one's bytes."""
+    """A sparse step reads more of the model as the batch grows: up to 6.2 times the dense one."""
     sparse, dense = (
         CATALOGUE[n].architecture for n in ("mixtral-8x7b", "llama-3.1-8b")
     )
@@ -164,7 +164,7 @@ def test_tied_head_is_read():
     assert 2 * tied.parameters == tied.step_bytes_per_rank(1, "bfloat16", 1)
 
 
-def test_context_is_read_beside_the_weights():
+def test_context_is_read_with_the_weights():
     """Each sequence's KV cache is read once a step."""
     dense = CATALOGUE["llama-3.1-8b"].architecture
 

@@ -1,4 +1,4 @@
-"""Is the arithmetic of the models right?"""
+"""Architecture arithmetic: bytes and FLOPs of the study's models."""
 
 import pytest
 
@@ -35,7 +35,7 @@ def test_weights_per_rank():
 
 
 def test_kv_cache_is_the_same_for_both():
-    """Both models keep 131,072 bytes of KV cache per token: 2 x 32 layers x 8 heads x 128 x 2 bytes."""
+    """Both models keep 131,072 bytes of KV cache per token: 2 x 32 layers x 8 heads x 128 x 2."""
     assert (
         131_072
         == MIXTRAL.kv_bytes_per_token("bfloat16")

@@ -1,4 +1,4 @@
-"""Are the study's models found by their names?"""
+"""Model catalogue: the study's models by name."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Is a config.json read for what it says, and what it lacks named?"""
+"""config.json: fields that are read, and missing ones named."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Does the estimate agree with what was measured and calculated for the study, and does it say what is wrong?"""
+"""Estimate: agreement with measured and published figures, and checks of the answers."""
 
 import msgspec
 import pytest
@@ -34,7 +34,7 @@ def asked(ranks=1, gpu="h200", **more):
 
 
 def test_room_for_the_kv_cache_is_what_the_engine_found():
-    """An engine (vLLM 0.26) logged 319,264 tokens for Mixtral on one H200; the reserve is from there."""
+    """The KV cache of Mixtral on one H200 as vLLM 0.26 logged it; the reserve is from there."""
     assert 319_264 == pytest.approx(
         estimate("m", MIXTRAL, asked()).kv_tokens, rel=0.01
     )
@@ -118,7 +118,7 @@ def test_long_contexts_bring_the_models_together():
 
 
 def test_communication_of_mixtral():
-    """Two sums of 4,096 x 2 bytes a layer; two experts there and back, half of them on the other rank."""
+    """Two sums of 4,096 x 2 bytes a layer; two experts both ways, half on the other rank."""
     sent = communication(MIXTRAL, 2, "bfloat16")
 
     # 32 layers x 2 x 8 KiB
@@ -207,7 +207,7 @@ def test_unsplit_weights_are_seen():
     ids=["none", "fewer", "more", "empty"],
 )
 def test_every_rank_must_answer(answers, seen):
-    """Fewer ranks than there should be, more, or one that holds nothing is an error that shows the answers."""
+    """Too few or too many ranks, or one that holds nothing, is an error with the answers."""
     with pytest.raises(MemoryUnknown, match=seen) as error:
         weights_values(answers, MIXTRAL, 2, "bfloat16")
     assert "each of 2 ranks" in error.value.tried

@@ -1,4 +1,4 @@
-"""Are routed tokens counted as they were routed, and is what follows from the counts right?"""
+"""Routing statistics: counts of routed tokens, distances, collapse and noise."""
 
 import math
 
@@ -35,7 +35,7 @@ def of(*requests, ranks=2):
 
 
 def drawn(seed, shares, requests=40, tokens=60, mood=0.0):
-    """Requests of one layer whose tokens choose one expert by these shares, each request with a mood of its own."""
+    """Requests of one layer; tokens choose one expert by these shares, varied by request."""
     rng = np.random.default_rng(seed)
     found = []
     for _ in range(requests):
@@ -56,7 +56,10 @@ def test_choices_are_counted_by_layer_and_expert():
 
 
 def test_repeats_are_of_consecutive_tokens():
-    """Layer 0: firsts 0, 1, 1 repeat once; every token shares an expert with the one before it. Layer 1: 3, 3, 2."""
+    """Layer 0: firsts 0, 1, 1 repeat once; each token shares an expert with the one before.
+
+    Layer 1: 3, 3, 2.
+    """
     experts = np.array([[[0, 1], [3, 2]], [[1, 0], [3, 0]], [[1, 2], [2, 1]]])
 
     seen = count(experts, 4)
@@ -82,7 +85,7 @@ def test_uniform_routing():
 
 
 def test_one_sided_routing():
-    """All on experts 0 and 1, which lie on rank 0: half of the experts are dead, one rank does it all."""
+    """All on experts 0 and 1, on rank 0: half of the experts are dead, one rank does it all."""
     seen = values(of(request((0, 1), (1, 0), (0, 1))))
 
     # 6 choices on two of four experts: overlap with uniform 0.25 + 0.25;
@@ -140,7 +143,7 @@ def test_balancedness(loads, ranks, expected):
 
 
 def test_published_cost_of_imbalance():
-    """One expert at 30 % and one at 5 % of 8: the rank of the first has 62.5 % where 50 were even, 25 % more work."""
+    """One expert at 30 % and one at 5 % of 8: its rank has 62.5 % of 50 %, 25 % more work."""
     others = (1 - 0.30 - 0.05) / 6
     shares = [0.30, others, others, others, 0.05, others, others, others]
 
@@ -149,7 +152,7 @@ def test_published_cost_of_imbalance():
 
 
 def test_distance_is_the_share_that_would_have_to_move():
-    """A tenth of the tokens from one expert to another is a distance of 0.1, whatever the totals."""
+    """A tenth of the tokens on another expert is a distance of 0.1, whatever the totals."""
     assert 0.1 == pytest.approx(distance([[50, 50]], [[600, 400]])[0])
     assert 0 == distance([[1, 2, 3]], [[10, 20, 30]])[0]
     assert 1 == distance([[1, 0]], [[0, 1]])[0]
@@ -188,7 +191,7 @@ def test_distance_is_a_distance(one, other):
     ids=["fewer-rows", "beyond", "negative", "zeros", "twice"],
 )
 def test_what_cannot_be_true_is_refused(experts, seen):
-    """A missing row, an expert that does not exist, and a buffer that was never written are errors."""
+    """A missing row, an unknown expert and an unwritten buffer are errors."""
     with pytest.raises(RoutingUnreadable, match=seen):
         checked(experts, (2, 1, 2), 4, "asking")
 
@@ -217,7 +220,7 @@ def test_intervals_come_from_requests():
 
 
 def test_other_requests_of_the_same_router_are_noise():
-    """Two hundred pairs of draws, requests with moods of their own: hardly any is beyond the line."""
+    """Two hundred pairs of draws with variation between requests: hardly any is a shift."""
     shares = [0.2, 0.1, 0.3, 0.4]
     beyond = 0
     for seed in range(200):
@@ -232,7 +235,7 @@ def test_other_requests_of_the_same_router_are_noise():
 
 
 def test_tokens_taken_for_independent_would_cry_wolf():
-    """The noise of requests is several times that of as many single tokens: this is why requests are drawn."""
+    """Noise of requests is several times that of single tokens: so requests are drawn."""
     shares = [0.2, 0.1, 0.3, 0.4]
 
     moody, plain = (
@@ -243,7 +246,7 @@ def test_tokens_taken_for_independent_would_cry_wolf():
 
 
 def test_another_router_is_no_noise():
-    """A tenth of the tokens on another expert is seen, with the layer, the expert and both shares."""
+    """A tenth of the tokens on another expert is a shift, with layer, expert and both shares."""
     before, now = (
         summary(drawn(n, shares))
         for n, shares in ((1, [0.25] * 4), (2, [0.35, 0.15, 0.25, 0.25]))
@@ -304,7 +307,10 @@ def test_launches_are_put_together():
 
 
 def test_collapse_is_named():
-    """Two experts with 80 % are a collapse, with the layer and both; 79 % and two experts in all are none."""
+    """Two experts with 80 % are a collapse, with layer and experts.
+
+    79 %, or two experts in all, are none.
+    """
     rows = [[10, 10, 10, 10], [5, 45, 5, 45], [39, 40, 11, 10]]
 
     assert [(1, (3, 1), 0.9)] == [

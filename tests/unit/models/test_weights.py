@@ -1,4 +1,4 @@
-"""Are weights found, made and refused as they should be?"""
+"""Weights: found, made, or refused."""
 
 import json
 
@@ -102,7 +102,10 @@ def test_made_once(tmp_path):
 
 
 def test_missing_weights_say_size_and_remedy(tmp_path, monkeypatch):
-    """Weights that are not here are announced with their size and the free space, and not fetched without consent."""
+    """Missing weights are announced with their size and the free space.
+
+    They are not downloaded without consent.
+    """
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.delenv(weights.variable("mixtral-8x7b"), raising=False)
     model = CATALOGUE["mixtral-8x7b"]

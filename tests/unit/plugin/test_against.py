@@ -1,4 +1,4 @@
-"""Are a base build and a candidate launched in turn and judged in pairs?
+"""Base build and candidate: launched in turn, judged in pairs.
 
 Whole runs of pytest in a project of their own, with the fake engine in place of
 a real one.
@@ -20,9 +20,11 @@ AGAINST = ("--against-engine", f"fake={sys.executable}")
 
 
 def test_base_and_candidate_in_turn(project, pytester):
-    """Two equal builds are launched ABBAAB and pass without a baseline; a delay in one model is red in its rows alone.
+    """Two equal builds are launched ABBAAB and pass without a baseline.
 
-    Both runs are judged again from their data, and an interrupted one is gone on with.
+    A delay in one model fails its rows alone.
+
+    Both runs are judged again from their data, and an interrupted one is resumed.
     """
     common = ("-m", "cpu", "-k", "test_output_throughput", *AGAINST)
 
@@ -74,8 +76,8 @@ def test_base_and_candidate_in_turn(project, pytester):
     )
 
 
-def test_comparison_of_builds_is_gone_on_with(project, pytester):
-    """--resume launches only what is missing of the six, and refuses a run of another base build."""
+def test_comparison_of_builds_is_resumed(project, pytester):
+    """--resume launches only the missing ones of the six, and refuses another base build."""
     run = (
         "-m",
         "cpu",
@@ -104,13 +106,16 @@ def test_comparison_of_builds_is_gone_on_with(project, pytester):
     )
     assert 1 == other.ret
     assert (
-        "name the same --against-engine and --against-delta as then"
+        "name the same --against-engine and --target-effect as then"
         in other.stdout.str()
     )
 
 
 def test_a_loss_in_doubt_is_worth_three_more_pairs(project, pytester):
-    """Two launches of the candidate lost 10 and 40 %, the third nothing: three more pairs, then all six decide."""
+    """Two launches of the candidate lost 10 and 40 %, the third nothing: three more pairs.
+
+    Then all six decide.
+    """
     run = (
         "-m",
         "cpu",
@@ -199,7 +204,7 @@ def test_more_pairs_where_three_tell_too_little(project, pytester):
 def test_base_build_that_does_not_start_is_invalid(
     project, pytester, monkeypatch
 ):
-    """Without a base there is no comparison: red, and the run says which build could not be had."""
+    """Without a base the run fails, and says which build failed to start."""
     monkeypatch.setenv(
         "FAKE_MISBEHAVIOUR", "mixtral-small-base: --exit-at-start 3"
     )

@@ -22,7 +22,7 @@ WRITTEN = {"report.html", "summary.md", "junit.xml", "pytest-benchmark.json"}
 
 
 def written(run_dir):
-    """What of the report lies beside a run."""
+    """Names of the report files of a run."""
     return {path.name for path in run_dir.iterdir()} & WRITTEN
 
 

@@ -1,4 +1,4 @@
-"""Does each verdict and each kind of incomplete run end as it should, alone and with workers?
+"""Exit codes: each verdict and each kind of incomplete run, with and without workers.
 
 Whole runs of pytest with --gate=required, on two H200s that do not exist.
 """
@@ -31,8 +31,20 @@ from perfgate.cases import Load
 from perfgate.load.workload import Synthetic, Workload
 
 
-LOAD = Workload(name="closed", num_prompts=8, max_concurrency=4, repetitions=1, prompts=Synthetic(output_len_tokens=8))
-METRICS = ("output_throughput", "itl_median_ms", "tpot_median_ms", "e2el_median_ms", "ttft_median_ms")
+LOAD = Workload(
+    name="closed",
+    num_prompts=8,
+    max_concurrency=4,
+    repetitions=1,
+    prompts=Synthetic(output_len_tokens=8),
+)
+METRICS = (
+    "output_throughput",
+    "itl_median_ms",
+    "tpot_median_ms",
+    "e2el_median_ms",
+    "ttft_median_ms",
+)
 
 def alone(study):
     for server in (study.moe, study.dense, replace(study.moe, expert_parallel=True)):
@@ -81,8 +93,11 @@ def small(project, pytester, monkeypatch, request):
     return lambda *args: project(*args, *request.param)
 
 
-def test_green_is_only_the_whole_suite(small, pytester, monkeypatch):
-    """All cases judged and passed is 0; a part of them, an early end or a lost worker is not, whatever passed."""
+def test_only_the_whole_suite_passes(small, pytester, monkeypatch):
+    """All cases judged and passed is 0.
+
+    A part of them, an early end or a lost worker is not, whatever passed.
+    """
     record(small, pytester, *HERE)
 
     whole = small(*REQUIRED)
@@ -130,7 +145,7 @@ def test_green_is_only_the_whole_suite(small, pytester, monkeypatch):
 
 
 def test_parts_of_one_run_make_the_whole(small, pytester):
-    """The first part is red because it is one; the last is green, each case decided once."""
+    """The first part fails because it is one; the last passes, each case decided once."""
     record(small, pytester, *HERE)
     run = (*REQUIRED, "--run-dir", "run")
 
@@ -147,8 +162,8 @@ def test_parts_of_one_run_make_the_whole(small, pytester):
     )
 
 
-def test_what_drops_tests_unsaid_is_not_green(small, pytester, monkeypatch):
-    """--lf drops tests and tells no plugin of it; an expected failure makes pytest itself green."""
+def test_dropping_tests_silently_does_not_pass(small, pytester, monkeypatch):
+    """--lf drops tests and tells no plugin of it; an expected failure makes pytest itself pass."""
     record(small, pytester, *HERE)
     dropping = pytester.path / "tests" / "conftest.py"
     dropping.write_text(DROPPING)
@@ -173,8 +188,8 @@ def test_what_drops_tests_unsaid_is_not_green(small, pytester, monkeypatch):
     )
 
 
-def test_nothing_judged_is_never_green(small, pytester):
-    """Nothing selected, everything skipped on another GPU, nothing recorded: each is red and says why."""
+def test_nothing_judged_never_passes(small, pytester):
+    """Nothing selected, nothing that can run on the GPU, nothing recorded: each fails with why."""
     nothing = small(*REQUIRED, "-k", "no_such_test")
     other = small("-m", "h100", "--tp", "1", "--gate=required")
     missing = small(*REQUIRED)
@@ -187,7 +202,7 @@ def test_nothing_judged_is_never_green(small, pytester):
 
 
 def test_every_verdict(small, pytester, monkeypatch):
-    """One run in which each verdict occurs; all but PASSED and IMPROVED are red."""
+    """One run in which each verdict occurs; all but PASSED and IMPROVED fail."""
     monkeypatch.setenv("HOW_MANY", "5")
     record(small, pytester, *HERE)
     file = next((pytester.path / "baselines").glob(f"*/{MOE}/closed.json"))
@@ -271,7 +286,10 @@ def test_interrupted_run_is_no_verdict(small, pytester, monkeypatch, request):
 
 
 def test_unused_baselines_are_named_after_whole_runs(small, pytester):
-    """A recorded case that no test asks for any more is named, but not where only some of the tests were asked."""
+    """A recorded case without a test is named.
+
+    Not where only some of the tests were selected.
+    """
     record(small, pytester, *HERE)
     perf = pytester.path / "tests" / "perf" / "test_small.py"
     perf.write_text(PERF.replace("cases=compared", "cases=lambda study: []"))
@@ -301,7 +319,7 @@ def test_unused_baselines_are_named_after_whole_runs(small, pytester):
 def test_a_gate_that_gates_nothing_is_a_usage_error(
     project, monkeypatch, options, gate, said
 ):
-    """Asked to gate, and told nothing to gate or not how: that is not green either."""
+    """Asked to gate without anything to gate, or without a way: that does not pass either."""
     if gate:
         monkeypatch.setenv("PERFGATE_GATE", gate)
 

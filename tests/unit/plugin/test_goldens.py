@@ -207,7 +207,7 @@ def test_recorded_unchanged_and_delayed(live, pytester):
 
 
 def test_wrong_hardware(live):
-    """Without the GPUs that are asked for every test is skipped, and a required gate is red."""
+    """Without the GPUs that are asked for every test is skipped, and a required gate fails."""
     live("wrong-hardware", "-m", "h200", "--gate=required", files=False)
 
 

@@ -1,4 +1,4 @@
-"""Does a session on GPUs look at them, warm every kernel up, and launch as often as asked?
+"""Sessions on GPUs: telemetry, kernel warm-up, number of launches.
 
 Whole runs of pytest with the fake engine and a fake NVML, on a study of two
 small workloads.
@@ -19,7 +19,10 @@ pytest_plugins = ["pytester"]
 
 
 def test_gpus_are_looked_at_and_warmed_up(gpus, pytester):
-    """Each repetition has the summary of its GPU, each launch its series and its ladder, the session its time."""
+    """Each repetition has its GPU's summary, each launch its series and its ladder.
+
+    The session has its time.
+    """
     result = gpus(*H200, "-k", "test_closed", "--run-dir", "run")
 
     results = load(pytester.path / "run")
@@ -85,7 +88,7 @@ def test_without_telemetry_energy_alone_is_counted(gpus, pytester):
 def test_a_throttled_gpu_is_told(
     gpus, pytester, monkeypatch, mask, outcome, told
 ):
-    """A power cap is a note; a repetition on a GPU that was too hot does not count, and the reason is named."""
+    """A power cap is a note; a repetition on an overheated GPU does not count, with the reason."""
     monkeypatch.setenv("FAKE_NVML", json.dumps({"reasons": mask}))
 
     gpus(*H200, "-k", "test_long", "--run-dir", "run")

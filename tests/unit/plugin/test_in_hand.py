@@ -208,7 +208,7 @@ def test_a_server_that_does_not_start_is_tried_once(
 
 
 def test_from_no_baseline_to_a_regression(hand, pytester):
-    """NO_BASELINE is skipped; once accepted it passes; a slower server is red after two more."""
+    """NO_BASELINE is skipped; accepted it passes; a slower server fails after two more."""
     first = hand(
         CHAT, "--baseline-record", "--run-dir", "recorded", "--launches", "3"
     )
@@ -235,7 +235,7 @@ def test_from_no_baseline_to_a_regression(hand, pytester):
 
 
 def test_a_question_and_a_server_in_hand_share_a_launch(hand, pytester):
-    """What a question needs beside the test's load is sent to the same server."""
+    """What a question needs besides the test's load is sent to the same server."""
     text = f"""{CHAT}
 from perfgate.load.workload import Synthetic, Workload
 
@@ -261,7 +261,11 @@ def test_question(check, case):
 
 
 def test_a_number_of_ones_own_is_judged(hand, pytester):
-    """Beside its baseline like any other; where one launch does not decide, it says so. Twice the line does."""
+    """Compared with its baseline like any other value.
+
+    Where one launch does not decide it says so; twice the threshold
+    decides.
+    """
     for number in range(3):
         (pytester.path / "value.txt").write_text("3.2")
         hand(NUMBER, "--baseline-record", "--run-dir", f"recorded-{number}")
@@ -272,11 +276,11 @@ def test_a_number_of_ones_own_is_judged(hand, pytester):
     same = hand(NUMBER, "--run-dir", "same")
     (row,) = load(pytester.path / "same").verdicts
     (pytester.path / "value.txt").write_text(
-        str(3.2 * (1 + 1.2 * row.loss_threshold))
+        str(3.2 * (1 + 1.2 * row.threshold))
     )
     slower = hand(NUMBER, "--run-dir", "slower")
     (pytester.path / "value.txt").write_text(
-        str(3.2 * (1 + 2.1 * row.loss_threshold))
+        str(3.2 * (1 + 2.1 * row.threshold))
     )
     slowest = hand(NUMBER, "--run-dir", "slowest")
 
@@ -295,7 +299,7 @@ def test_a_number_of_ones_own_is_judged(hand, pytester):
         outcomes(slowest),
         verdicts(pytester.path / "slowest"),
     )
-    slowest.stdout.fnmatch_lines(["*one launch, which the test cannot repeat*"])
+    slowest.stdout.fnmatch_lines(["*The test cannot repeat its one launch*"])
     assert 0 == perfgate(pytester, "judge", "same").ret
 
 
@@ -376,7 +380,7 @@ def test_twice(perf_server, perf_gate):
     assert 1 == shown.count("ready (")
 
 
-def test_an_interrupted_session_is_gone_on_with(hand, pytester):
+def test_an_interrupted_session_is_resumed(hand, pytester):
     """--resume keeps the launch of before; the test, which runs again, adds one of its own."""
     hand(CHAT, "--run-dir", "run")
     again = hand(CHAT, "--run-dir", "run", "--resume")
@@ -419,7 +423,7 @@ def test_two_builds_are_compared_with_a_server_in_hand(hand, pytester):
 
 
 def test_workers_start_no_server_in_hand(hand, pytester, monkeypatch):
-    """With -n such a test is skipped, with the reason; --gate=required is red then."""
+    """With -n such a test is skipped, with the reason; --gate=required fails then."""
     monkeypatch.setenv("FAKE_GPUS", "2")
 
     result = hand(CHAT, "-n", "2")
@@ -433,7 +437,7 @@ def test_workers_start_no_server_in_hand(hand, pytester, monkeypatch):
 
 
 def test_what_this_machine_lacks_is_the_reason_of_a_skip(hand, pytester):
-    """Advisory it is skipped, required it is red, whether or not something else was measured."""
+    """Advisory it is skipped, required it fails, whether or not anything else was measured."""
     text = f"""{CHAT}
 @pytest.mark.perf
 def test_large(perf_server):

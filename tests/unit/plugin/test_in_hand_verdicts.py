@@ -41,7 +41,10 @@ def hand(gpus, pytester):
 
 
 def test_all_are_judged_and_the_test_ends_once(hand, pytester):
-    """Without baselines both cases are judged and the test is skipped; slower, both fail it with one report."""
+    """Without baselines both cases are judged and the test is skipped.
+
+    Slower, both fail it with one report.
+    """
     first = hand(
         "--baseline-record", "--run-dir", "recorded", "--launches", "3"
     )

@@ -1,4 +1,4 @@
-"""Is an injected change seen where it was injected, and one that cannot be meant refused?"""
+"""Injections in whole runs: seen where they were injected; invalid ones are refused."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ TWO_SERVERS = ("-m", "cpu", "-k", "test_output_throughput")
 
 
 def test_injected_argument_is_red_in_its_model_alone(project, pytester):
-    """An engine argument slows the candidate's sparse model: red there, told as INJECTED, kept out of baselines."""
+    """An engine argument slows the candidate's sparse model: its cases alone fail.
+
+    They are INJECTED and kept out of baselines.
+    """
     injection = ("--inject-arg", "mixtral-small=--set itl_s=0.004")
     slowed = project(
         *TWO_SERVERS,
@@ -49,13 +52,11 @@ def test_injected_argument_is_red_in_its_model_alone(project, pytester):
 
 
 def test_injected_variable_reaches_the_engine(project, pytester):
-    """A variable reaches the engine through a script in place of its Python; accept refuses the run."""
+    """A variable reaches the engine through a script instead of its Python; accept refuses."""
     script = pytester.path / "engine-python"
     script.write_text(
-        
-            '#!/bin/sh\nexport PYTHONPATH="$PYTHONPATH:/opt/site"\nexec '
-            f'{sys.executable} "$@" $INJECTED_ARGUMENTS\n'
-        
+        '#!/bin/sh\nexport PYTHONPATH="$PYTHONPATH:/opt/site"\nexec '
+        f'{sys.executable} "$@" $INJECTED_ARGUMENTS\n'
     )
     script.chmod(0o755)
     slow = project(
@@ -78,7 +79,7 @@ def test_injected_variable_reaches_the_engine(project, pytester):
     )
     run = newest_run(pytester)
     values = {row.case: row.value for row in load(run).verdicts}
-    # 1,000 / 4 ms beside 1,000 / 1 ms.
+    # 1,000 / 4 ms vs 1,000 / 1 ms.
     assert {MOE: 250.0, DENSE: 1000.0} == {
         case: round(value) for case, value in values.items()
     }
@@ -87,7 +88,7 @@ def test_injected_variable_reaches_the_engine(project, pytester):
     assert "changed on purpose: INJECTED environment" in refused.stderr.str()
 
 
-def test_only_the_same_injection_is_gone_on_with(project, pytester):
+def test_only_the_same_injection_is_resumed(project, pytester):
     """--resume launches again what was injected otherwise."""
     run = (*TWO_SERVERS, "--run-dir", "mine")
     project(*run, "--inject-arg", "mixtral-small=--set itl_s=0.004")

@@ -135,7 +135,7 @@ def test_the_wheel_is_whole(wheel):
 
 
 @pytest.mark.parametrize("order", ["before", "after"])
-def test_it_lives_beside_the_package_fixtures(tmp_path, wheel, order):
+def test_it_works_with_the_package_fixtures(tmp_path, wheel, order):
     """Whichever is installed first, both work, and no file belongs to both."""
     made = outside.bare_environment(tmp_path / "env", tmp_path / "fakes")
     steps = [

@@ -1,4 +1,4 @@
-"""Does `--plan` tell what a session costs, and start nothing?"""
+"""`--plan`: the cost of a session; nothing is launched."""
 
 pytest_plugins = ["pytester"]
 

@@ -1,4 +1,4 @@
-"""Is each verdict as red or as green as promised, and is nothing green because nothing ran?
+"""Whole runs of the plugin: exit codes, verdicts, resuming, workers.
 
 Whole runs of pytest in a project of their own, with the fake engine in place of
 a real one.
@@ -57,7 +57,10 @@ def test_misspelt_marker_is_an_error(project, expression):
 
 @pytest.mark.parametrize(("gate", "status"), [("advisory", 0), ("required", 1)])
 def test_wrong_hardware_skips_and_says_so(project, gate, status):
-    """On a machine without the GPUs every test skips with need and finding; only required mode is red."""
+    """On a machine without the GPUs every test skips with need and finding.
+
+    Only required mode fails.
+    """
     result = project("-m", "h200", f"--gate={gate}")
 
     assert status == result.ret
@@ -80,7 +83,10 @@ def test_workers_are_refused_on_the_cpu(project):
     [("advisory", 0, "skipped"), ("required", 1, "failed")],
 )
 def test_missing_baseline(project, pytester, gate, status, word):
-    """Without a baseline a case is NO_BASELINE: shown at a desk, red as a gate; each server is launched once."""
+    """Without a baseline a case is NO_BASELINE: shown at a desk, failed as a gate.
+
+    Each server is launched once.
+    """
     result = project(
         "-m", "cpu", "-k", RATIO, f"--gate={gate}", "--perf-report=yes"
     )
@@ -89,13 +95,13 @@ def test_missing_baseline(project, pytester, gate, status, word):
     results = load(newest_run(pytester))
     assert ["NO_BASELINE"] == [row.outcome for row in results.verdicts]
     assert [0, 0] == [launch.index for launch in results.launches]
-    beside = {path.name for path in newest_run(pytester).iterdir()}
+    names = {path.name for path in newest_run(pytester).iterdir()}
     assert {
         "report.html",
         "summary.md",
         "junit.xml",
         "pytest-benchmark.json",
-    } <= beside
+    } <= names
     result.stdout.fnmatch_lines(["report: *report.html*"])
     assert {results.run_id} == History(
         pytester.path / "runs" / HISTORY_FILE
@@ -103,8 +109,8 @@ def test_missing_baseline(project, pytester, gate, status, word):
     assert 2 == len({launch.server for launch in results.launches})
 
 
-def test_unchanged_passes_and_injected_slowdown_is_red(project, pytester):
-    """Recorded and unchanged is green; a delay injected in one model's tokens is REGRESSED."""
+def test_unchanged_passes_and_injected_slowdown_fails(project, pytester):
+    """Recorded and unchanged passes; a delay injected in one model's tokens is REGRESSED."""
     record_ratio(project, pytester)
 
     unchanged = project("-m", "cpu", "-k", RATIO)
@@ -120,7 +126,7 @@ def test_unchanged_passes_and_injected_slowdown_is_red(project, pytester):
 
 
 def test_further_launches_are_sent_what_is_undecided_alone(project, pytester):
-    """What a server holds after a part of its load is no figure, so its memory stands in the first launch only."""
+    """Memory of a server after a part of its load is no figure; the first launch alone has it."""
     record_ratio(project, pytester)
     reported = "mixtral-small-tp2/single-stream/itl_median_ms"
 
@@ -156,7 +162,7 @@ def test_further_launches_are_sent_what_is_undecided_alone(project, pytester):
 
 
 def test_run_directory_is_not_overwritten(project, pytester):
-    """A run directory that holds a run is refused; --resume goes on with it and launches nothing again."""
+    """A run directory that holds a run is refused; --resume continues it without launches."""
     first = project("-m", "cpu", "-k", RATIO, "--run-dir", "mine")
     again = project("-m", "cpu", "-k", RATIO, "--run-dir", "mine")
     resumed = project("-m", "cpu", "-k", RATIO, "--run-dir", "mine", "--resume")
@@ -171,10 +177,10 @@ def test_run_directory_is_not_overwritten(project, pytester):
     assert 2 == len(load(pytester.path / "mine").launches)
 
 
-def test_what_a_killed_worker_left_is_not_gone_on_with_unasked(
+def test_what_a_killed_worker_left_is_not_resumed_unasked(
     project, pytester, monkeypatch
 ):
-    """A worker's own folder is looked at, too: workers that were killed leave no run of the whole session."""
+    """A worker's own folder counts, too: killed workers leave no run of the whole session."""
     monkeypatch.setenv("FAKE_GPUS", "2")
     for worker in ("gw0", "gw1"):
         save(builders.run({}, []), pytester.path / "mine" / "workers" / worker)
@@ -255,7 +261,7 @@ def test_missing_engine_says_how_to_get_it(project):
 def test_a_server_that_fails_spoils_only_its_own_cases(
     project, pytester, monkeypatch, misbehaviour, launches, said
 ):
-    """The other model's cases are judged; the failing server is launched once more if it had been ready."""
+    """The other model's cases are judged; a failing server that was ready is launched again."""
     monkeypatch.setenv("FAKE_MISBEHAVIOUR", misbehaviour)
 
     result = project(
@@ -277,7 +283,7 @@ def test_a_server_that_fails_spoils_only_its_own_cases(
 def test_a_failed_start_is_told_whole_once_and_kept(
     project, pytester, monkeypatch
 ):
-    """Four cases need that server: one shows the log, the others point to it, and the run's data say why too."""
+    """Four cases need that server: one shows the log, the others and the run's data refer to it."""
     monkeypatch.setenv("FAKE_GPUS", "1")
     monkeypatch.setenv("FAKE_MISBEHAVIOUR", "mixtral-8x7b: --exit-at-start 3")
 
@@ -353,7 +359,7 @@ def test_a_failed_start_in_one_worker_stands_in_the_run(
 def test_workers_share_launches_and_make_one_run(
     project, pytester, monkeypatch
 ):
-    """With -n 2 on two GPUs each server is launched once, on one GPU, and their ratio is judged in one run."""
+    """With -n 2 on two GPUs each server is launched once on one GPU; their ratio is judged."""
     monkeypatch.setenv("FAKE_GPUS", "2")
 
     result = project(
@@ -394,7 +400,7 @@ def test_more_workers_than_gpus_are_refused(project, monkeypatch):
 
 
 def test_attached_server_is_measured_and_left_alone(project, pytester):
-    """A server that somebody else runs is measured, what cannot be known is said, and it lives on."""
+    """An external server is measured and lives on; what cannot be known is reported."""
     with fake_suite.running(itl_s=0.004) as url:
         result = project(
             "-m",
@@ -446,7 +452,7 @@ def test_misspelt_mark_on_a_test_is_an_error(project, pytester):
 
 
 def test_two_engines_are_compared(project, pytester):
-    """With two engines selected each model's servers are set against each other, in one session; with one, none is."""
+    """With two engines each model's servers are compared in one session; with one, none is."""
     rival = ["--engine", "rival", "--engine-python", f"rival={sys.executable}"]
     result = project("-m", "cpu", "-k", "test_engine_over_engine_alone", *rival)
 

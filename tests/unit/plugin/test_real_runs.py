@@ -1,4 +1,4 @@
-"""Are many runs of the suite measured, gone on with and counted as they should?"""
+"""Repeated runs of the suite: measured, resumed and counted."""
 
 import os
 import sys
@@ -24,10 +24,17 @@ from perfgate.cases import Load
 from perfgate.load.workload import Synthetic, Workload
 
 
-LOAD = Workload(name="closed", num_prompts=8, max_concurrency=4, repetitions=1, prompts=Synthetic(output_len_tokens=8))
+LOAD = Workload(
+    name="closed",
+    num_prompts=8,
+    max_concurrency=4,
+    repetitions=1,
+    prompts=Synthetic(output_len_tokens=8),
+)
 
 def questions(study):
-    moe, dense, dense_tp1 = (Load(server=s, workload=LOAD) for s in (study.moe, study.dense, study.dense_tp1))
+    servers = (study.moe, study.dense, study.dense_tp1)
+    moe, dense, dense_tp1 = (Load(server=s, workload=LOAD) for s in servers)
     yield study.value("E1", "itl_median_ms", study.moe, LOAD)
     yield study.ratio("E1", "itl_median_ms", moe, dense)
     yield study.ratio("E1", "itl_median_ms", dense, dense_tp1)
@@ -79,7 +86,10 @@ def many(project, pytester, monkeypatch):
 
 
 def test_injected_losses_are_counted(many, pytester):
-    """Unchanged runs are green, 150 % are red in the one case that holds the slowed model; a lost run is done again."""
+    """Unchanged runs pass, 150 % fails the one case with the slowed model.
+
+    A lost run is repeated.
+    """
     first = many()
     done = load(pytester.path / "proof" / "loss-1.5" / "01").run_id
     (pytester.path / "proof" / "unchanged" / "01" / "results.json").unlink()
@@ -127,7 +137,7 @@ def test_an_injection_that_injects_nothing_is_refused(tmp_path):
 
 
 def test_the_share_is_of_this_machines_baseline(tmp_path):
-    """Other machines have theirs beside it, and one that has none of its own says so."""
+    """Other machines have theirs in the same folder; one without its own says so."""
     subject, times = (
         "vllm-mixtral-8x7b-tp2/closed-c32",
         {"h200": 20.0, "h100": 30.0},

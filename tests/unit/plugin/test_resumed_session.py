@@ -1,4 +1,4 @@
-"""Does a session go on where an earlier command was cut off, or asked for something else?
+"""Resumed sessions: after an interrupt, and with another selection.
 
 Whole runs of pytest with the fake engine and a fake NVML, on a study of two
 small workloads.
@@ -33,7 +33,10 @@ pytest_plugins = ["pytester"]
 
 
 def interrupted(pytester, *args: str, when) -> int:
-    """Run pytest until `when` says so of the run's results, then end it as `timeout -s INT` does; its exit status."""
+    """Run pytest until `when` holds for the run's results, then interrupt it.
+
+    As `timeout -s INT` does. Returns the exit status.
+    """
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
     command += [*fake_suite.options(pytester.path / "models"), *args]
     with (pytester.path / "interrupted.log").open("w") as log:
@@ -73,8 +76,11 @@ def in_the_middle_of(server: str, index: int, workload: str):
     )
 
 
-def test_a_command_that_was_cut_is_gone_on_with(gpus, pytester, tmp_path):
-    """Cut in launch 2 of 3, the next command begins with launch 2; judged elsewhere, packed, it says the same."""
+def test_an_interrupted_command_is_resumed(gpus, pytester, tmp_path):
+    """Cut in launch 2 of 3, the next command begins with launch 2.
+
+    Judged elsewhere, packed, it says the same.
+    """
     options = (*H200, "-k", "test_long", "--launches", "3", "--run-dir", "run")
 
     status = interrupted(
@@ -131,7 +137,7 @@ def verdicts_again(pytester, run_dir) -> list[str]:
 
 
 def test_a_killed_command_keeps_its_launches(gpus, pytester):
-    """Whatever ended it: launches that were whole by then are taken over, with their own ends."""
+    """Whatever ended it: launches that were whole are accepted, with their own ends."""
     options = (*H200, "-k", "test_long", "--launches", "2", "--run-dir", "run")
     interrupted(pytester, *options, when=in_the_middle_of(DENSE, 1, "long"))
     before, cut = load(pytester.path / "run").launches
@@ -172,7 +178,10 @@ def test_another_selection_keeps_what_it_does_not_ask(gpus, pytester):
 
 
 def test_parts_of_a_load_make_the_whole(gpus, pytester):
-    """Where no command has time for all of it: a launch for each part, and the whole suite launches nothing more."""
+    """No command has time for all: a launch for each part.
+
+    The whole suite then launches nothing.
+    """
     for part in ("test_closed", "test_long"):
         gpus(
             *H200,
@@ -214,7 +223,7 @@ def test_a_further_launch_is_sent_what_is_missing_alone(gpus, pytester):
 
 
 def test_what_an_ended_command_measured_is_decided_by_the_next(gpus, pytester):
-    """It was ended before its tests were over; the next command asks something else and leaves nothing undecided."""
+    """It ended before its tests; the next command asks others and leaves nothing undecided."""
     gpus(*H200, "-k", "test_closed", "--run-dir", "run")
     file = pytester.path / "run" / RESULTS_FILE
     results = json.loads(file.read_text())
@@ -234,7 +243,7 @@ def test_what_an_ended_command_measured_is_decided_by_the_next(gpus, pytester):
 
 
 def test_parts_of_the_suite_are_recorded_one_by_one(gpus, pytester):
-    """Runs with -k, taken over with and without --only, make the baselines that the whole suite passes by."""
+    """Runs with -k, accepted with and without --only, make baselines for the whole suite."""
     for name, words in (
         ("one", "test_closed or test_ratio"),
         ("two", "test_long"),

@@ -1,4 +1,4 @@
-"""Is what cannot be meant refused once, before anything is started, with what to do instead?"""
+"""Usage errors: refused once, before anything is started, with the remedy."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ pytest_plugins = ["pytester"]
             ["--against-engine", "fake=/nowhere"],
             "--against-engine*/nowhere is not an executable file",
         ),
-        (["--against-delta", "0.02"], "--against-delta*no pairs to judge"),
+        (["--target-effect", "0.02"], "--target-effect*no pairs to judge"),
         (
-            ["--against-engine", "fake=/bin/sh", "--against-delta", "2"],
-            "--against-delta 2*0.02 means 2 %",
+            ["--against-engine", "fake=/bin/sh", "--target-effect", "2"],
+            "--target-effect 2*0.02 means 2 %",
         ),
         (["--attach", "fake=http://127.0.0.1:9"], "127.0.0.1:9"),
     ],

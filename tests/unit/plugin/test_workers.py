@@ -1,4 +1,4 @@
-"""Do the workers of one session share GPUs and launches as they should?
+"""Workers of one session: they share GPUs and launches.
 
 A session of its own under pytest-xdist, with a conftest that does what a plugin
 must: each worker leases its GPUs, tests go to workers by server, and what is
@@ -30,13 +30,26 @@ HERE = Path(__file__).parent
 def measure():
     worker, shared = os.environ["PYTEST_XDIST_WORKER"], SharedResults(HERE / "shared", print)
     with (
-        acquire(["GPU-a", "GPU-b"], 1, wait_s=200, hold_s=600, progress=print, folder=HERE / "leases") as lease,
-        ServerPool(log_dir=HERE / "logs" / worker, progress=print, lease=lease, owners=(os.getppid(),)) as pool,
+        acquire(
+            ["GPU-a", "GPU-b"],
+            1,
+            wait_s=200,
+            hold_s=600,
+            progress=print,
+            folder=HERE / "leases",
+        ) as lease,
+        ServerPool(
+            log_dir=HERE / "logs" / worker,
+            progress=print,
+            lease=lease,
+            owners=(os.getppid(),),
+        ) as pool,
     ):
         def launch_and_measure(key):
             server = pool.get(fake_plan(env=(("KEY", key),)))
             with (HERE / "launches").open("a") as launches:
-                launches.write(json.dumps({"key": key, "gpu": lease.devices[0], "worker": worker}) + chr(10))
+                launch = {"key": key, "gpu": lease.devices[0], "worker": worker}
+                launches.write(json.dumps(launch) + chr(10))
             return server.url.encode()
 
         yield lambda key: shared.once(key, lambda: launch_and_measure(key))
@@ -74,7 +87,10 @@ def test_ratio(measure):
 def test_each_configuration_is_launched_once_in_all_workers(
     tmp_path: Path,
 ) -> None:
-    """Three servers, two workers on two GPUs: three launches, side by side, and the ratio finds both results."""
+    """Three servers, two workers on two GPUs: three launches, in parallel.
+
+    The ratio finds both results.
+    """
     (tmp_path / "conftest.py").write_text(_CONFTEST)
     (tmp_path / "test_perf.py").write_text(_TESTS)
     (tmp_path / "pytest.ini").write_text("[pytest]\n")

@@ -1,4 +1,4 @@
-"""Does each engine do what the suite asks of it?
+"""Contract of each engine: what the suite needs of it.
 
 For every engine of the suite, with the real thing on the CPU: one server of the
 small dense model, on two ranks where there are two cores. What the suite relies
@@ -112,7 +112,7 @@ def request_for(
 
 @pytest.fixture(scope="module", params=sorted(ENGINES))
 def running(request, tmp_path_factory):
-    """One server of each engine for all tests of this file; skipped where its environment is not installed."""
+    """One server of each engine for this file; skipped where its environment is missing."""
     engine = ENGINES[request.param]
     try:
         python = environment.find_python(engine.name, "cpu", {}).path
@@ -159,7 +159,7 @@ def test_version_is_tested(running):
 
 
 def test_flags_are_known(running):
-    """Every option that the suite gives, on the CPU and on GPUs, is one that the server's command takes."""
+    """Every option that the suite gives, on CPU and GPU, is one that the server accepts."""
     gpu = msgspec.structs.replace(
         running.config, device="cuda", expert_parallel=True
     )
@@ -217,7 +217,7 @@ def test_log_tells_what_was_chosen(running):
 
 
 def test_streams_exact_lengths(running):
-    """As many tokens as were asked for, in and out, in nearly as many chunks, and the usage comes last."""
+    """As many tokens as were asked, in and out, in nearly as many chunks; usage comes last."""
     chunks = running.stream(list(range(10, 42)), 32)
     usage = chunks[-1]["usage"]
 
@@ -226,7 +226,10 @@ def test_streams_exact_lengths(running):
 
 
 def test_ignores_the_end_of_sequence(running):
-    """With ignore_eos an answer has its full length even if every token ends it; without, such a one is shorter."""
+    """With ignore_eos an answer has its full length even if every token ends it.
+
+    Without it such an answer is shorter.
+    """
     ends = {"logit_bias": {"2": 100}}
 
     assert (
@@ -252,7 +255,7 @@ def test_greedy_answers_repeat(running):
 
 
 def test_seeded_answers_repeat(running):
-    """Sampling with a seed is repeatable, where the engine says so, and not where it says otherwise."""
+    """Seeded sampling is repeatable exactly where the engine says so."""
     told = {"temperature": 1.0, "seed": 7}
     answers = [
         running.complete(list(range(50, 70)), 8, **told)["choices"][0]["text"]
@@ -263,7 +266,10 @@ def test_seeded_answers_repeat(running):
 
 
 def test_counts_what_it_served(running):
-    """Its counters have the names that the suite reads and agree with what was sent; no prompt came from a cache."""
+    """Its counters have the names that the suite reads and agree with what was sent.
+
+    No prompt came from a cache.
+    """
     before = scrape(running.server.url)
     for _ in range(2):
         running.complete(list(range(100, 132)), 8)
@@ -303,7 +309,7 @@ def test_weights_are_what_the_arithmetic_says(running):
 
 
 def test_delay_is_injected_and_seen(running):
-    """A delay for each token makes an answer slower by its length; what cannot be injected is an error."""
+    """A delay for each token slows an answer by its length; an impossible one is an error."""
     running.engine.inject_delay(running.server.url, 200.0)
     try:
         answer = requests.post(

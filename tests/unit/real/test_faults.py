@@ -1,10 +1,12 @@
-"""What does the user see when a real engine fails, and what is left of it?
+"""Faults of a real engine: what the user sees, and what is left.
 
 The rows of the fault table that a real engine can play on the CPU. They need,
 and name in their skip reason:
 
-* PERFGATE_VLLM_PYTHON: the Python of an environment that has a CPU build of vLLM (default: that of this checkout);
-* PERFGATE_TEST_MODEL: a folder with a small model and its weights (default: the dense one that `make perf` makes);
+* PERFGATE_VLLM_PYTHON: the Python of an environment with a CPU build of vLLM
+  (default: that of this checkout);
+* PERFGATE_TEST_MODEL: a folder with a small model and its weights (default: the
+  dense one that `make perf` makes);
 * optionally PERFGATE_KILLS: how often each kill row runs (1).
 """
 
@@ -114,7 +116,10 @@ def _plan(
 
 
 def _left_files(since: float) -> set[str]:
-    """Shared memory, and sockets in /tmp, changed since and held by nobody; other engines may run beside us."""
+    """Shared memory, and sockets in /tmp, changed since and open in no process.
+
+    Other engines may run at the same time.
+    """
     found = [
         path
         for folder in ("/dev/shm", "/tmp")
@@ -215,7 +220,7 @@ def test_exit_at_start(tmp_path: Path) -> None:
 
 
 def test_unknown_model(tmp_path: Path) -> None:
-    """A model whose architecture vLLM does not know, and a folder that is not there: each its remedy."""
+    """An architecture that vLLM does not know, and a missing folder: each has its remedy."""
     strange = tmp_path / "strange"
     shutil.copytree(MODEL, strange)
     config = json.loads((strange / "config.json").read_text())
@@ -246,7 +251,10 @@ def test_port_in_use(tmp_path: Path) -> None:
 
 
 def test_death_and_stall_mid_run(tmp_path: Path) -> None:
-    """SIGSTOP of the engine under a stream, then, after a fresh launch, SIGKILL of the server: each is told."""
+    """SIGSTOP of the engine under a stream, then, after a fresh launch, SIGKILL of the server.
+
+    Each is reported.
+    """
     with _pool(tmp_path) as (pool, tag):
         plan = _plan(tag=tag)
         server = pool.get(plan)
@@ -298,7 +306,7 @@ def test_normal_stop(tmp_path: Path) -> None:
 def test_nothing_survives(
     tmp_path: Path, way: str, moment: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Within 10 s of the session's death nothing of vLLM is left: no process, shared memory, or socket."""
+    """Within 10 s of the session's death no process, shared memory or socket of vLLM is left."""
     left: list[str] = []
     for number in range(KILLS):
         began, port = time.time(), free_port()

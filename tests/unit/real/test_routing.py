@@ -1,4 +1,4 @@
-"""Does a real engine choose the experts that `transformers` chooses, token by token?"""
+"""Routing of real engines vs `transformers`, token by token."""
 
 import json
 import os
@@ -30,7 +30,7 @@ TWO = pytest.param(
 
 
 def choices(config, tmp_path):
-    """Every choice of every token of four prompts, as the engine tells, and as `transformers` has them."""
+    """Every choice of every token of four prompts, by the engine and by `transformers`."""
     model = models.lookup(config.model)
     folder = weights.locate(model, "auto", {}, False, lambda text: None)
     python = environment.find_python(config.engine, config.device, {}).path
@@ -96,7 +96,9 @@ def choices(config, tmp_path):
 @pytest.mark.parametrize("ranks", [1, TWO])
 @pytest.mark.parametrize("name", ["vllm", "sglang"])
 def test_engine_agrees_with_transformers(tmp_path, name, ranks):
-    """In float32 every choice of every token in every layer is the same, in the same order, on one rank and on two.
+    """In float32 every choice of every token in every layer is the same, in the same order.
+
+    On one rank and on two.
 
     vLLM is asked by hooks, SGLang returns its experts, and both get the same
     prompts: so both ways agree.
@@ -114,7 +116,7 @@ def test_engine_agrees_with_transformers(tmp_path, name, ranks):
 )
 @pytest.mark.parametrize("how", ["returned", ""], ids=["returned", "hooks"])
 def test_vllm_agrees_with_transformers_on_a_gpu(tmp_path, how):
-    """What vLLM returns, and what its routers are seen to choose, are the choices of `transformers`."""
+    """What vLLM returns, and what its hooked routers choose, are `transformers`' choices."""
     moe = study_of("cpu", "vllm", 1, "auto").moe
     config = msgspec.structs.replace(
         moe, device="cuda", routing=how, extra_args=("--enforce-eager",)

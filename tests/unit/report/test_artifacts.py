@@ -1,4 +1,4 @@
-"""Is a report written where it is looked for, and what went wrong told?"""
+"""Report files: their places, and what went wrong."""
 
 from perfgate.report import artifacts as written
 from perfgate.report import summary
@@ -7,7 +7,10 @@ from tests.support.judged_runs import judged
 
 
 def test_step_summary_and_annotations(tmp_path):
-    """In GitHub Actions the summary is appended to the step's; red cases are errors, undecided ones warnings."""
+    """In GitHub Actions the summary is appended to the step's.
+
+    Failed cases are errors, undecided ones warnings.
+    """
     results, step = (
         judged("REGRESSED", "PASSED", "INCONCLUSIVE"),
         tmp_path / "step.md",
@@ -34,7 +37,7 @@ def test_an_error_in_the_report_is_said(tmp_path):
 
 
 def test_ctrl_c_ends_the_drawing_alone(tmp_path):
-    """Who does not wait for the report has the verdicts all the same, and is told how to have it drawn."""
+    """After a Ctrl-C during drawing the verdicts are there, with the command to draw again."""
 
     def interrupted() -> Report:
         raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""Can other tools read what came out?"""
+"""Exports: what other tools can read of a run."""
 
 import json
 import subprocess
@@ -12,7 +12,7 @@ from tests.support.judged_runs import judged
 
 
 def test_junit_has_a_case_for_each_metric():
-    """One suite a server, one case a workload and metric, figures as properties, red ones failed."""
+    """One suite a server, one case a workload and metric, figures as properties, failures."""
     tree = ElementTree.fromstring(
         exports.junit(judged("REGRESSED", "PASSED", "INCONCLUSIVE"))
     )

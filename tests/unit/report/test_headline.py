@@ -1,4 +1,4 @@
-"""Does the headline say what came out, and what to look at first?"""
+"""Headline: the result of a run, and what to look at first."""
 
 import msgspec
 
@@ -11,8 +11,8 @@ from tests.support import builders as m
 from tests.support.judged_runs import judged
 
 
-def test_incomplete_required_run_is_red():
-    """In required mode a case without a verdict is red, and counted."""
+def test_incomplete_required_run_fails():
+    """In required mode a case without a verdict fails the run, and is counted."""
     results = msgspec.structs.replace(
         judged("PASSED", "PASSED"), gate="required"
     )
@@ -24,8 +24,11 @@ def test_incomplete_required_run_is_red():
     )
 
 
-def test_a_server_that_could_not_be_had_is_red_and_named():
-    """Its values are only reported here, so that no case is red: the run is, and says why before anything else."""
+def test_a_server_that_failed_to_start_fails_the_run():
+    """Its values are report-only here, so that no case fails: the run does.
+
+    It says why before anything else.
+    """
     row = FailureRow(
         tried="launched it",
         seen="exited with status 1",
@@ -54,8 +57,11 @@ def test_a_server_that_could_not_be_had_is_red_and_named():
     )
 
 
-def test_what_was_not_judged_is_not_green():
-    """A run in which a case was not decided is neither red nor green at a desk, and one that judged nothing too."""
+def test_what_was_not_judged_does_not_pass():
+    """A run with an undecided case neither passes nor fails at a desk.
+
+    The same holds for a run that judged nothing.
+    """
     results = judged("PASSED", "NO_BASELINE")
     reported = tuple(
         msgspec.structs.replace(row, gate="report") for row in results.verdicts
@@ -73,7 +79,7 @@ def test_what_was_not_judged_is_not_green():
 
 
 def test_cases_of_which_the_same_was_seen_are_one_item():
-    """Ten cases without a baseline are one thing to do, told once, with all their names; a regression stands alone."""
+    """Ten cases without a baseline are one item with all their names; a regression is its own."""
     items = attention(
         judged("NO_BASELINE", "REGRESSED", "NO_BASELINE", "REGRESSED")
     )

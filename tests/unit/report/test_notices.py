@@ -1,4 +1,4 @@
-"""Is told what a verdict does not say by itself?"""
+"""Notices: what a verdict does not say by itself."""
 
 import msgspec
 

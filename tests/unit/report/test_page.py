@@ -1,4 +1,4 @@
-"""Is a run shown whole, and in words?"""
+"""Page of a run: everything of the run, in words."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from tests.support.judged_runs import EIGHT, judged, values
 
 @pytest.fixture(scope="module")
 def page():
-    """The page of a red run."""
+    """The page of a failed run."""
     return build(Report([judged("REGRESSED", "PASSED", "INCONCLUSIVE")]))
 
 
@@ -33,7 +33,7 @@ def test_page_stands_alone(page):
 
 
 def test_page_says_it_in_words(page):
-    """The headline, the change beside the noise, and what to do stand in the page; what is quoted is escaped."""
+    """The page has the headline, the change vs the noise, and the advice; quotes are escaped."""
     assert (
         "<h1>✗ Red: 1 of 3 judged cases passed; 1 INCONCLUSIVE, 1 REGRESSED</h1>"
         in page
@@ -76,7 +76,7 @@ def test_what_a_run_lacks_is_said(page):
 
 
 def test_a_run_that_measured_nothing_has_a_page():
-    """Nothing measured is a red page, and no error."""
+    """Nothing measured is the page of a failed run, and no error."""
     text = build(Report([m.run({}, [])]))
 
     assert "No verdict: nothing was measured" in text
@@ -84,7 +84,10 @@ def test_a_run_that_measured_nothing_has_a_page():
 
 
 def test_two_runs_stand_side_by_side():
-    """The table has a column for each run and the change between them; the last one is in question."""
+    """The table has a column for each run and one for the change.
+
+    The last run is the one in question.
+    """
     before, after = (
         judged("PASSED", run_id="20260601-120000-1"),
         judged("REGRESSED", run_id="20260602-120000-1"),
@@ -130,8 +133,11 @@ def test_model_that_left_the_catalogue_is_shown_without_arithmetic():
     assert "mixtral-gone" in build(Report([m.run({load: values()}, [])]))
 
 
-def test_beside_a_base_build():
-    """Where base and candidate were launched in turn the page names them, and draws the base's launches."""
+def test_comparison_with_a_base_build():
+    """Where base and candidate were launched in turn, the page names both.
+
+    It draws the base's launches.
+    """
     case = m.THROUGHPUT
     loads = {
         m.MOE_LOAD: {"output_throughput": [950.0] * 3},
@@ -159,7 +165,7 @@ def test_beside_a_base_build():
 
 
 def test_where_the_time_went_is_shown():
-    """In the summary and on the page: the suite's own share, and each step of the servers' starts."""
+    """In the summary and on the page: the suite's own share, and each step of server starts."""
     results = judged("PASSED")
     steps = (
         PhaseTime(name="loading weights", at_s=4.0, line=""),

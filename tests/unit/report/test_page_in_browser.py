@@ -1,4 +1,4 @@
-"""Does the page work in a real browser: no script errors, sorted, filtered, by keyboard, on a phone?"""
+"""The page in a real browser: no script errors, sorting, filters, keyboard, phone."""
 
 import os
 import shutil
@@ -131,7 +131,7 @@ def test_rows_are_filtered(page):
 
 
 def test_figures_have_names_and_descriptions(page):
-    """Each drawing is an image with a name to assistive technology, and its numbers open as a table."""
+    """Each drawing is an image with an accessible name, and its numbers open as a table."""
     drawings = page.locator("svg.plot")
     assert drawings.count() >= 10
     assert drawings.count() == page.get_by_role("img").count()
@@ -160,7 +160,7 @@ def test_nothing_is_wider_than_the_screen(page):
     "page", [(1280, "dark"), (1280, "light")], indirect=True
 )
 def test_text_stands_out(page):
-    """Text of the page and of the drawings has a contrast of 4.5 to its background, in dark and in light."""
+    """Text of the page and of the drawings has a contrast of 4.5 in dark and in light."""
     contrast = page.evaluate(
         """() => {
           const level = text => text.match(/[\\d.]+/g).slice(0, 3).map(v => v / 255)
@@ -169,7 +169,8 @@ def test_text_stands_out(page):
           const ground = level(getComputedStyle(document.body).backgroundColor);
           const texts = [...document.querySelectorAll("h1, .dim, .pass, .fail, .open, summary")]
               .map(e => getComputedStyle(e).color);
-          const drawn = [...document.querySelectorAll("svg text")].map(e => getComputedStyle(e).fill);
+          const drawn = [...document.querySelectorAll("svg text")]
+              .map(e => getComputedStyle(e).fill);
           return Math.min(...[...texts, ...drawn].map(level)
               .map(l => (Math.max(l, ground) + 0.05) / (Math.min(l, ground) + 0.05)));
         }"""

@@ -1,4 +1,4 @@
-"""Is it told before a session what it costs and what it would catch?"""
+"""Plan of a session: its cost, and the losses that it would catch."""
 
 import msgspec
 import pytest
@@ -30,7 +30,7 @@ def run(run_id="20260601-120000-1", **how):
 def test_what_a_launch_took_is_read_from_an_earlier_run(
     launches, is_pair, count
 ):
-    """Start and loads of the first whole launch that was sent all of them; of pairs both builds count."""
+    """Start and loads of the first complete launch; of pairs both builds count."""
     rows = preview.servers([m.THROUGHPUT, m.RATIO], launches, is_pair, [run()])
 
     # A start of 50 s and three repetitions of 4 s.
@@ -87,7 +87,10 @@ def test_only_runs_of_such_hardware_tell(tmp_path):
 
 
 def test_which_losses_are_caught(tmp_path):
-    """By metric: established, provisional, not recorded, only reported; also on a machine that is none of these."""
+    """By metric: established, provisional, not recorded, report-only.
+
+    Also on a machine that is none of these.
+    """
     store = Store(tmp_path / "baselines")
     folders = []
     for number, factor in enumerate(m.QUIET, 1):

@@ -1,4 +1,4 @@
-"""Does the summary fit where it is shown, and say so where it was cut?"""
+"""Summary: fits where it is shown, and says where it was cut."""
 
 from perfgate.report import summary
 

@@ -1,4 +1,4 @@
-"""Is what came out told so that a person finds it at once?"""
+"""Terminal report: table, headline and messages."""
 
 import msgspec
 import pytest
@@ -119,7 +119,7 @@ def test_what_needs_attention_comes_first():
 
 
 def test_change_is_told_in_words():
-    """The change is told as what it means for the metric; beside the noise where that is known."""
+    """The change is told as what it means for the metric, vs the noise where that is known."""
     assert "-5.0 % (slower)" in report.table(
         results(("PASSED", "hard")), 150, terminal=False
     )
@@ -136,7 +136,10 @@ def test_change_is_told_in_words():
 
 
 def test_quiet_when_all_is_well():
-    """Many passed cases and those only reported are counted in one line; what needs attention is always shown."""
+    """Passed and report-only cases are counted in one line.
+
+    What needs attention is always shown.
+    """
     well = results(*[("PASSED", "hard")] * 30, ("PASSED", "report"))
     ill = results(*[("PASSED", "hard")] * 30, ("REGRESSED", "hard"))
 
@@ -163,7 +166,7 @@ def test_table_folds_at_a_terminal_and_not_in_a_log():
 
 
 def test_only_judged_cases_are_explained():
-    """Messages are those of judged cases that did not simply pass; improvements are told by themselves too."""
+    """Messages are those of judged cases that did not pass, and of improvements."""
     run = results(
         ("PASSED", "hard"),
         ("REGRESSED", "report"),
@@ -237,7 +240,7 @@ def run_of(*failed):
 
 
 def test_what_all_failures_share_is_said():
-    """Failures of one server alone are told in one sentence; a ratio counts for the side that moved."""
+    """Failures of one server alone are told in one sentence; a ratio counts for its moved side."""
     told = (
         "All 2 failures are on vllm-mixtral-small-tp2; the 1 judged case "
         "without it did not fail."

@@ -1,4 +1,4 @@
-"""Can the workflows in docs/ci be used as they are?"""
+"""Workflows in docs/ci: they can be used as they are."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Is what the documentation says true: does it build, and do its commands run?"""
+"""Documentation: it builds, its commands run, its claims hold."""
 
 import os
 import re
@@ -232,7 +232,7 @@ def test_every_key_of_a_study_has_its_row(heading, table):
 
 
 def test_question_of_the_how_to_is_asked(tmp_path):
-    """Who copies the workload and the question of docs/how-to.md gets the tests that the page shows."""
+    """The workload and question of docs/how-to.md give the tests that the page shows."""
     below = (
         (ROOT / "docs" / "how-to.md")
         .read_text()

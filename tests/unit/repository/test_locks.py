@@ -1,4 +1,4 @@
-"""Every Python that is promised finds a wheel of all that is pinned.
+"""Lock files: every supported Python finds a wheel of all that is pinned.
 
 The names of the wheels lie in tests/data/wheels.json, written by `make locks`,
 so nothing is asked here.
@@ -28,13 +28,13 @@ VERSIONS = [
     for text in METADATA["classifiers"]
     if VERSION in text
 ]
-PROMISED = [text for text in VERSIONS if text.startswith("3.")]
+SUPPORTED = [text for text in VERSIONS if text.startswith("3.")]
 ENGINES = sorted(LOCKS.glob("*.txt"))
 RUNTIME, DEVELOPERS = ROOT / "requirements.txt", ROOT / "requirements-dev.txt"
-# What the main job needs, and all. On the second architecture nobody promises linters.
+# What the main job needs, and all. On the second architecture linters are not supported.
 MAIN = [*ENGINES, RUNTIME]
 EVERY = [*MAIN, DEVELOPERS]
-# The oldest that README.md promises: Debian 12, Ubuntu 22.04 and RHEL 9 have it.
+# The oldest that README.md names: Debian 12, Ubuntu 22.04 and RHEL 9 have it.
 GLIBC_MINOR = 34
 
 
@@ -81,13 +81,13 @@ def pins(path):
 
 
 def pythons(path):
-    """Of what is promised the Pythons that a lock file is for."""
+    """The supported Pythons that a lock file is for."""
     lines = path.read_text().splitlines()
     allowed = next(
         line for line in lines if line.startswith("# requires-python: ")
     )
     spec = SpecifierSet(allowed.removeprefix("# requires-python: "))
-    return [python for python in PROMISED if spec.contains(python)]
+    return [python for python in SUPPORTED if spec.contains(python)]
 
 
 @functools.cache
@@ -130,18 +130,18 @@ def named(paths):
     return pytest.mark.parametrize("lock", paths, ids=lambda path: path.stem)
 
 
-def test_promise_is_told_once():
+def test_supported_pythons_are_named_once():
     """Classifiers and requires-python name the same Pythons, without a gap."""
     allowed = SpecifierSet(METADATA["requires-python"])
 
-    assert ["3.11", "3.12", "3.13", "3.14"] == PROMISED
-    assert PROMISED == [
+    assert ["3.11", "3.12", "3.13", "3.14"] == SUPPORTED
+    assert SUPPORTED == [
         f"3.{minor}" for minor in range(30) if allowed.contains(f"3.{minor}")
     ]
 
 
 @named(EVERY)
-@pytest.mark.parametrize("python", PROMISED)
+@pytest.mark.parametrize("python", SUPPORTED)
 def test_wheel_for_each_python(lock, python):
     """On x86-64 each pin has a wheel, or the lock's header leaves that Python out."""
     if python in pythons(lock):
@@ -149,7 +149,7 @@ def test_wheel_for_each_python(lock, python):
 
 
 @named(MAIN)
-@pytest.mark.parametrize("python", PROMISED)
+@pytest.mark.parametrize("python", SUPPORTED)
 def test_main_job_has_wheels_on_aarch64(lock, python):
     """What `make perf` installs could be installed there, too."""
     if python in pythons(lock):
@@ -159,7 +159,7 @@ def test_main_job_has_wheels_on_aarch64(lock, python):
 @named(EVERY)
 def test_no_python_is_left_out_without_need(lock):
     """A Python that the header leaves out lacks a wheel; the suite itself leaves out none."""
-    left_out = [python for python in PROMISED if python not in pythons(lock)]
+    left_out = [python for python in SUPPORTED if python not in pythons(lock)]
 
     assert [] == [
         python

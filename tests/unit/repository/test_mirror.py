@@ -1,4 +1,4 @@
-"""Where is the test of a module? `tests/unit` mirrors `perfgate`, path by path."""
+"""Layout of the tests: `tests/unit` mirrors `perfgate`, path by path."""
 
 from pathlib import Path
 

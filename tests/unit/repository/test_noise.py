@@ -1,4 +1,4 @@
-"""Is the noise that is stated that of the launches, the repetitions and the machines?"""
+"""Noise table: variation of launches, repetitions and machines."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CASES = (m.THROUGHPUT, m.ITL)
 
 
 def saved(folder, number, *launches, uuid="GPU-0", injected=None):
-    """A run with these throughputs, one a launch, on that GPU; repetitions scatter by 0.1 %."""
+    """A run with these throughputs, one a launch, on that GPU; repetitions vary by 0.1 %."""
     machine = m.hardware()
     machine = msgspec.structs.replace(
         machine, gpus=(msgspec.structs.replace(machine.gpus[0], uuid=uuid),)
@@ -55,7 +55,7 @@ def shown(*words):
 
 @pytest.fixture
 def six(tmp_path):
-    """Six runs that scatter as on an H200, on two machines; an injected one that does not count."""
+    """Six runs that vary as on an H200, on two machines; an injected one does not count."""
     folders = [
         saved(tmp_path, n, 1000 * f, uuid=f"GPU-{n % 2}")
         for n, f in enumerate(m.QUIET, 1)
@@ -67,7 +67,10 @@ def six(tmp_path):
 
 
 def test_noise_of_runs(six, tmp_path):
-    """Spread between and within launches, and what the gate's own rule detects with it, by one launch and by three."""
+    """Variation between and within launches, and the loss that the gate's rule detects.
+
+    By one launch and by three.
+    """
     status, lines = shown(
         *six, "--json", tmp_path / "noise.json", "--only", "*/output_throughput"
     )
@@ -104,7 +107,7 @@ def test_noise_of_runs(six, tmp_path):
     assert "| 6 of 6 | 0.19 % | 0.10 % |" in lines[2]
 
 
-def test_machines_stand_beside_each_other(six):
+def test_machines_are_compared(six):
     """Launches on two machines: each one's median, and the spread between them."""
     _, lines = shown(*six, "--only", "*/output_throughput")
 
@@ -126,7 +129,7 @@ def test_one_machine_says_nothing_about_others(tmp_path):
 
 
 def test_noise_of_recorded_launches(six, tmp_path):
-    """Launches and machines come from the store, repetitions from a run that is named beside it."""
+    """Launches and machines come from the store, repetitions from a run that is named as well."""
     store = Store(tmp_path / "baselines")
     accept(six[:6], store, Choice(), env={})
     words = (

@@ -1,4 +1,4 @@
-"""Do published figures stand beside what was measured, each with its explanation or none?"""
+"""Published figures vs measured ones, each with its explanation or none."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def table(tmp_path):
 
 
 def test_figures_of_one_gpu(table, tmp_path):
-    """The burst of the dense model on one H200: published, the median of three launches, and their ratio."""
+    """The burst of the dense model on one H200: published, median of three launches, ratio."""
     row = table(saved(tmp_path / "run"))[
         "1x H200, vllm-llama-3.1-8b-tp1, burst-100, output_throughput"
     ]
@@ -73,8 +73,11 @@ def test_figures_of_one_gpu(table, tmp_path):
     ]  # 12,000 / 10,784
 
 
-def test_ratios_and_figures_of_two_gpus_stand_beside_one(table, tmp_path):
-    """What was published at TP=2 is set beside TP=1, ratios by launch; what only two GPUs can say is left out."""
+def test_ratios_and_figures_of_two_gpus_vs_one(table, tmp_path):
+    """What was published at TP=2 is compared with TP=1, ratios by launch.
+
+    What only two GPUs can measure is left out.
+    """
     rows = table(saved(tmp_path / "run"))
 
     two = "2x H200, TP=2"
@@ -170,7 +173,7 @@ def test_every_explanation_is_of_a_figure():
 
 
 def test_injected_launches_are_left_out(table, tmp_path):
-    """What was slowed down on purpose stands beside nothing."""
+    """What was slowed down on purpose is compared with nothing."""
     run = saved(tmp_path / "run")
     results = rundata.load(run)
     injected = tuple(

@@ -1,4 +1,4 @@
-"""Is the cost of telemetry a ratio of pairs, with its uncertainty?"""
+"""Cost of telemetry: a ratio of pairs, with its uncertainty."""
 
 import math
 
@@ -10,7 +10,7 @@ from tests.support.fake_launch import FakeEngine
 
 
 def test_effect_is_the_mean_of_the_pairs_ratios():
-    """Two pairs of 1 % and 3 %: 2 % between them, and an interval that t with one degree of freedom makes wide."""
+    """Two pairs of 1 % and 3 %: 2 %, with a wide interval (t with one degree of freedom)."""
     found = effect("output_throughput", [(101.0, 100.0), (206.0, 200.0)])
 
     assert math.sqrt(1.01 * 1.03) == pytest.approx(found.ratio)

@@ -1,4 +1,4 @@
-"""Is the bandwidth of a decode step its bytes over its time, and absent where that cannot be known?"""
+"""Bandwidth of a decode step: bytes over time, absent where one is unknown."""
 
 import msgspec
 import pytest
@@ -37,7 +37,7 @@ def test_batch_of_a_workload(workload, batch):
 
 
 def test_context_is_that_of_the_middle():
-    """Half of the output has come when a step of the middle is made; lengths from a file are not known."""
+    """At a middle step half of the output exists; lengths from a file are unknown."""
     # 128 + 64 / 2
     assert 160 == context_of(EIGHT)
     assert 0 == context_of(
@@ -101,7 +101,7 @@ def test_points_of_a_run():
     assert moe.utilisation == pytest.approx(moe.bandwidth_gb_s / 9600)
 
 
-def test_ratio_beside_its_line():
+def test_ratio_vs_its_prediction():
     """The measured ratio is of times, the line of bytes; both are told."""
     (point,) = ratio_points(RunIndex(run_of_both()), MOE, DENSE)
 

@@ -1,4 +1,4 @@
-"""Do the runs of a session's workers make one run?"""
+"""Merging: the runs of a session's workers make one run."""
 
 import msgspec
 

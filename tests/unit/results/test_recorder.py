@@ -8,7 +8,10 @@ from tests.support.builders import bare_run, repetition
 
 
 def test_a_measurement_is_a_line_of_its_own(tmp_path):
-    """Most of a large run does not change with each repetition: it is encoded once, and the file is the same."""
+    """Most of a large run does not change with a repetition: it is encoded once.
+
+    The file is the same.
+    """
     row = Measurement(
         server="s",
         launch=0,

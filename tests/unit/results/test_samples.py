@@ -1,4 +1,4 @@
-"""Does each launch count with what it measured, and say why where it has no value?"""
+"""Samples: the value of each launch, or why it has none."""
 
 import msgspec
 import pytest
@@ -20,7 +20,7 @@ from tests.support.builders import (
     [([200.0, 210.0, 190.0], 200.0), ([200.0, 210.0], 205.0), ([200.0], 200.0)],
 )
 def test_launch_counts_with_its_median(values, median):
-    """One number for each launch: the median of its repetitions, which are kept beside it."""
+    """One number for each launch: the median of its repetitions, which are kept as well."""
     row = measurement(
         0, *(repetition(i, value) for i, value in enumerate(values))
     )
@@ -91,7 +91,7 @@ def test_launch_without_a_value_says_why(row, metric, reasons):
 
 
 def test_launches_are_in_order_and_of_one_server():
-    """Rows come in the order of the launches, and those of another server or workload are left out."""
+    """Rows are in the order of the launches; another server's or workload's are left out."""
     rows = (
         measurement(2, repetition(0, 220.0)),
         measurement(0, repetition(0, 200.0)),
@@ -126,7 +126,7 @@ def test_values_of_the_server_itself():
 
 
 def test_a_launch_that_failed_requests_has_no_value():
-    """However well it answered the others, and before and after: nobody judges a server's speed while it fails."""
+    """However well it answered the others: a server's speed is not judged while it fails."""
     failed = msgspec.structs.replace(
         repetition(1, 500.0, ("2 of 8 requests failed: HTTP 503",)), failed=2
     )

@@ -1,4 +1,4 @@
-"""Can a run be read back as it was measured, and is what cannot be read told?"""
+"""Schema of results: a run survives a round trip; unreadable files are errors."""
 
 import datetime
 import gzip
@@ -178,7 +178,7 @@ def test_only_results_are_left_after_many_writes(tmp_path):
     ],
 )
 def test_unreadable_results_name_file_and_field(tmp_path, spoil, seen):
-    """A file that was cut short, edited or written by another version is an error with its path and the field."""
+    """A truncated, edited or foreign file is an error with its path and the field."""
     path = save(whole_run(), tmp_path)
     path.write_text(spoil(path.read_text()))
 
@@ -215,7 +215,7 @@ def test_folder_without_a_run_is_told(tmp_path, name):
 
 
 def test_folder_that_cannot_be_written_is_told(tmp_path):
-    """A place where no folder can be made is an error that names the file and another place as the remedy."""
+    """Where no folder can be made, the error names the file and another place as the remedy."""
     (tmp_path / "file").touch()
 
     with pytest.raises(RunDataError, match=r"file/run/results\.json") as error:

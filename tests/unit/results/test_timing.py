@@ -1,4 +1,4 @@
-"""Does the session's time add up, and is each step of a start told?"""
+"""Timing: the session's time adds up, with each step of a start."""
 
 from perfgate.results.timing import PhaseRow, Session, format_sessions, phases
 from perfgate.servers.launch_record import LaunchRecord, PhaseTime
@@ -21,7 +21,7 @@ def test_what_is_neither_start_nor_load_is_the_suites_own():
 
 
 def test_time_between_two_commands_is_nobodys():
-    """A run that was gone on with counts what its commands took."""
+    """A resumed run counts the time of all its commands."""
     one = Session(
         started_unix_s=0.0, seen_unix_s=100.0, start_s=60.0, load_s=35.0
     )

@@ -51,7 +51,7 @@ def test_the_fastest_open_loop_warms_a_gpu_up_for_the_slower_ones():
 
 
 def test_the_largest_batch_warms_a_cpu_up():
-    """Steps of every size run the same code there; a server that is sent nothing is not warmed up."""
+    """On a CPU, steps of every size run the same code; an idle server is not warmed up."""
     assert [MANY] == warming.needing([ONE, MANY, RATE], "cpu")
     assert [RATE] == warming.needing([RATE], "cpu")
     assert [] == warming.needing([], "cpu")
@@ -80,7 +80,7 @@ class FakeProbe:
 
 
 class Asked:
-    """A launch in which everything that is asked of the server is noted, and it dies at what `dies_at` names."""
+    """A launch that records everything asked of its server; it dies at what `dies_at` names."""
 
     def __init__(self, tmp_path, monkeypatch, dies_at=""):
         self.order, self.dead = [], False
@@ -183,7 +183,7 @@ def test_server_that_is_only_asked_for_routing_is_not_timed(
 def test_every_repetition_is_yielded_whole_before_the_next_one(
     tmp_path, monkeypatch
 ):
-    """A session that is killed loses the repetition under way alone; figures of probes are in it from the start."""
+    """A killed session loses the current repetition alone; probe figures are in from the start."""
     asked = Asked(tmp_path, monkeypatch)
     sizes = []
     for entry in asked.runner.run([TIMED]):
@@ -201,7 +201,7 @@ def test_every_repetition_is_yielded_whole_before_the_next_one(
 
 
 def test_figures_of_the_launch_come_from_the_probes(tmp_path, monkeypatch):
-    """What they noted at the start, what the engine did not settle, and what they read at the end."""
+    """Notes at the start, what the engine did not settle, and readings at the end."""
     asked = Asked(tmp_path, monkeypatch)
     asked.run(TIMED)
 
@@ -231,7 +231,7 @@ def test_probes_are_stopped_when_nobody_consumes_any_more(
     ],
 )
 def test_death_costs_what_it_met(tmp_path, monkeypatch, dies_at, kept):
-    """What was timed before the server died of the routing counts; what was not asked any more is in error."""
+    """What was timed before the server died of the routing counts stays; the rest is in error."""
     death, whole = Asked(tmp_path, monkeypatch, dies_at).run(TIMED, ASKED)
 
     assert death is not None
@@ -239,7 +239,10 @@ def test_death_costs_what_it_met(tmp_path, monkeypatch, dies_at, kept):
 
 
 def test_failed_requests_are_not_measured_away():
-    """A repetition that stalled is replaced; one in which requests failed is the server's own, and ends its load."""
+    """A repetition that stalled is replaced.
+
+    One in which requests failed is the server's fault, and ends its load.
+    """
     workload = Workload(
         name="closed", num_prompts=8, max_concurrency=4, repetitions=3
     )

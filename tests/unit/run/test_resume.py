@@ -1,4 +1,4 @@
-"""Is what was measured whole kept, whatever was measured beside it, and nothing else?"""
+"""Resuming: complete measurements are kept, and nothing else."""
 
 import msgspec
 import pytest
@@ -177,7 +177,10 @@ def test_what_no_kept_launch_was_sent_is_not_asked_any_more():
     [("routing", ["routing"]), (m.CLOSED.name, [m.CLOSED.name, "routing"])],
 )
 def test_fresh_launch_is_sent_what_the_dead_one_left(died_in, left):
-    """Where everything timed is whole it is asked for the routing alone, so that one launch has all that is timed."""
+    """Where everything timed is complete, it is asked for the routing alone.
+
+    So one launch has all that is timed.
+    """
     asked = Workload(
         name="routing", num_prompts=4, max_concurrency=1, asks_routing=True
     )
@@ -217,14 +220,14 @@ def test_what_is_measured_otherwise_now_is_measured_anew(what):
 
 
 def test_two_machines_are_not_mixed():
-    """Launches of another machine are another run: what differs between machines is not noise of launches."""
+    """Launches of another machine are another run: machines differ by more than launches."""
     with pytest.raises(OtherMachine, match="name another --run-dir") as error:
         resumed(empty(machine=m.hardware(driver="590.2")), run(), NEEDS)
     assert "driver 580.1" in error.value.seen
 
 
 def test_memory_that_a_container_was_given_is_no_other_machine():
-    """Nor the number of its cores, beside GPUs."""
+    """On GPUs the number of CPU cores does not matter either."""
     fewer = msgspec.structs.replace(
         m.hardware(), host_memory_bytes=1, cpu_count=1
     )
@@ -242,7 +245,7 @@ def test_memory_that_a_container_was_given_is_no_other_machine():
     ids=["same", "version", "python", "named-otherwise"],
 )
 def test_a_run_is_of_one_build(changed, told):
-    """Launches of another build are no answer about this one: the run is not gone on with."""
+    """Launches of another build do not answer for this one: the run is not resumed."""
     results = run()
 
     def software(config):

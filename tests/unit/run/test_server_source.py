@@ -54,7 +54,7 @@ def source(tmp_path, monkeypatch):
 
 
 def test_each_launch_has_a_port_of_its_own(source):
-    """A fresh launch does not wait for the port of the one before; the running server keeps its own."""
+    """A fresh launch does not wait for the port of the last one; a running server keeps its own."""
     first, second, third = free_port(), free_port(), free_port()
     here = source(first, second, third)
 
@@ -70,7 +70,7 @@ def test_each_launch_has_a_port_of_its_own(source):
 
 
 def test_taken_port_costs_one_more_try(source):
-    """Another process took the port after it was chosen: the launch succeeds on another one, and says so."""
+    """Another process took the chosen port: the launch succeeds on another, and says so."""
     with socket.create_server(("127.0.0.1", 0)) as holder:
         port = holder.getsockname()[1]
         here = source(port, free_port())

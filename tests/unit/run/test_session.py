@@ -1,4 +1,4 @@
-"""Does a session know what can run here?"""
+"""Session: what can run on this machine."""
 
 import sys
 
@@ -66,7 +66,7 @@ def test_engine_that_is_not_here_is_skipped_with_what_to_install(session):
 
 
 def test_what_was_asked_for_is_never_skipped(session):
-    """An engine that --engine names, or the only thing there is to run, must be there: then the tests fail."""
+    """An engine named by --engine, or needed by all, must be there: else the tests fail."""
     assert (
         session(engines=("sglang",), engines_are_required=True).skip_reason(
             "cpu", case("sglang")
@@ -130,7 +130,7 @@ def test_what_cannot_be_opened_is_not_tried_again(session, monkeypatch):
 
 
 def test_what_was_left_out_is_what_nobody_asked(session):
-    """Cases that were not selected now but asked by an earlier command of the run are not missing from it."""
+    """Cases that an earlier command of the run asked are not missing when not selected now."""
     here, asked = (
         session(),
         [case("vllm"), case("sglang"), case("vllm", "sglang")],

@@ -1,4 +1,4 @@
-"""Is a thing done once in a session, however many workers want it?"""
+"""Single flight: a thing is done once in a session, for all workers."""
 
 import multiprocessing
 import os

@@ -1,4 +1,4 @@
-"""Is a server that somebody else runs left alone?"""
+"""External servers: measured and left alone."""
 
 import time
 
@@ -32,7 +32,7 @@ def test_attached_server_is_alive_until_it_is_not() -> None:
 
 
 def test_asking_again_does_not_wait() -> None:
-    """Whoever measures may ask ten times a second: one request to the server, the rest from memory."""
+    """Ten questions a second cost the server one request; the rest comes from memory."""
     with FakeEngine() as engine:
         server = ExternalServer(engine.url, fresh_s=600)
 

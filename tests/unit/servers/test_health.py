@@ -1,4 +1,4 @@
-"""Is a healthy server told from one that is not, in bounded time?"""
+"""Health checks: a healthy server and one that is not, in bounded time."""
 
 import os
 import select

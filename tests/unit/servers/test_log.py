@@ -1,4 +1,4 @@
-"""Is the log of a start read as its reader would?"""
+"""Log of a start: the lines that a reader needs."""
 
 from pathlib import Path
 

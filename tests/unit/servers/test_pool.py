@@ -1,4 +1,4 @@
-"""Does one server live at a time on a set of devices, and each launch happen once?"""
+"""Server pool: one live server on a set of devices, each launch once."""
 
 import os
 import signal
@@ -60,7 +60,7 @@ def test_same_plan_is_launched_once(tmp_path: Path) -> None:
 
 
 def test_two_are_never_alive_together(tmp_path: Path) -> None:
-    """The old server is gone before the next one is launched, in whichever order they are asked for."""
+    """The old server is gone before the next is launched, in whichever order they are asked."""
     plans = [fake_plan(), fake_plan(env=(("ANOTHER", "1"),))]
     with _pool(tmp_path) as pool:
         for plan in (plans[0], plans[1], plans[0]):
@@ -91,7 +91,7 @@ def test_fresh_launches_anew(tmp_path: Path) -> None:
 
 
 def test_failed_start_is_remembered(tmp_path: Path) -> None:
-    """A start that failed is not tried again, and the next ask tells the same, at no cost to the live server."""
+    """A failed start is not retried; the next call fails alike, and the live server stays."""
     bad, good = fake_plan("--exit-at-start", "3"), fake_plan()
     with _pool(tmp_path) as pool:
         with pytest.raises(ServerExited) as first:
@@ -149,7 +149,7 @@ def test_abandoning_nothing_is_a_mistake(tmp_path: Path) -> None:
 
 
 def test_stranger_on_the_gpu_is_named(tmp_path: Path) -> None:
-    """Nothing is launched beside somebody else's process, and when that is gone it can be."""
+    """Nothing is launched while an external process is there; after that it is."""
     gpus = _Gpus(0)
     gpus.visitors = [(4711, "python train.py", 3 * GIB)]
     plan = fake_plan(gpu_indices=(0,))
@@ -182,7 +182,7 @@ def test_dead_server_may_be_listed_for_a_moment(tmp_path: Path) -> None:
 
 
 def test_memory_that_stays_stops_everything(tmp_path: Path) -> None:
-    """If a GPU's memory does not come back nothing more is launched, and each later ask says why."""
+    """If a GPU's memory is not freed nothing more is launched, and each later call says why."""
     gpus = _Gpus(GIB, GIB)
     plan = fake_plan(gpu_indices=(1,))
     pool = _pool(tmp_path, gpus.devices(settle_s=0.3))

@@ -1,4 +1,4 @@
-"""What does the user see when a server fails, and what is left of it?
+"""Faults of a server: what the user sees, and what is left.
 
 The fault table, with the fake engine. After each row: what the message must
 say, that the other configuration can still be measured, that each was launched
@@ -49,7 +49,7 @@ DEAF_CHILDREN = (*CHILDREN, "--children-ignore-sigterm")
 
 @dataclass(frozen=True)
 class Row:
-    """A start that fails: what the engine does, what it had logged, and what the message must hold."""
+    """A start that fails: what the engine does, what it logged, what the message must hold."""
 
     faults: tuple[str, ...]
     log: str
@@ -119,7 +119,7 @@ ROWS = {
 def _pool(
     folder: Path, devices: Devices | None = None
 ) -> Iterator[tuple[ServerPool, tuple[str, str]]]:
-    """A pool, and a variable for the servers' environment by which what is left of them is found afterwards."""
+    """A pool, and an environment variable that marks its servers' processes for the check."""
     tag = uuid.uuid4().hex
     with ServerPool(
         log_dir=folder / "logs", progress=lambda _: None, devices=devices
@@ -146,7 +146,10 @@ def _complete(port: int, timeout_s: float = 20.0) -> None:
 
 @pytest.mark.parametrize("name", ROWS)
 def test_failed_start(tmp_path: Path, name: str) -> None:
-    """A failed start shows command, state, log and remedy; it is tried once; the other configuration goes on."""
+    """A failed start shows command, state, log and remedy, and is tried once.
+
+    The other configuration continues.
+    """
     row = ROWS[name]
     (tmp_path / "lines").write_text(row.log)
     with _pool(tmp_path) as (pool, tag):
@@ -180,7 +183,7 @@ def test_failed_start(tmp_path: Path, name: str) -> None:
 
 
 def test_port_in_use(tmp_path: Path) -> None:
-    """Who has the port is named, nothing is launched, and when the port is free the launch succeeds."""
+    """Whoever has the port is named and nothing is launched; with a free port it succeeds."""
     with _pool(tmp_path) as (pool, tag):
         with socket.create_server(("127.0.0.1", 0)) as holder:
             plan = fake_plan(port=holder.getsockname()[1], env=(tag,))
@@ -195,7 +198,10 @@ def test_port_in_use(tmp_path: Path) -> None:
 
 
 def test_death_mid_run(tmp_path: Path) -> None:
-    """A server that dies under load is told dead at once and launched once more; the second death is the last."""
+    """A server that dies under load is reported at once and launched once more.
+
+    The second death is the last.
+    """
     with _pool(tmp_path) as (pool, tag):
         plan = fake_plan(
             "--die-after-requests",
@@ -249,7 +255,7 @@ def test_stall_mid_stream(tmp_path: Path, is_stopped: bool) -> None:
 
 
 def test_stranger_on_the_gpu(tmp_path: Path) -> None:
-    """Somebody else's process is named by pid, command and memory, and nothing is launched beside it."""
+    """An external process is named by pid, command and memory, and nothing is launched."""
     devices = Devices(
         lambda: [(4711, "python train.py", 3 * 2**30)],
         lambda indices: [0 for _ in indices],
@@ -283,7 +289,10 @@ def test_memory_not_released(tmp_path: Path) -> None:
 
 
 def test_two_sessions_at_once(tmp_path: Path) -> None:
-    """The second says whom it waits for; if the first is killed it starts only when nothing of that is left."""
+    """The second one names the session that it waits for.
+
+    If the first is killed, it starts only when nothing of that is left.
+    """
     sessions = []
     for wait_s in (0.0, 60.0):
         port = free_port()
@@ -340,7 +349,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_disk_full_in_the_run_directory(small_disk: Path) -> None:
-    """A full disk is called by its name, the live server is ended, and what was written before stays."""
+    """A full disk is named, the live server is ended, and what was written before stays."""
     with _pool(small_disk) as (pool, tag):
         first = pool.get(fake_plan(*CHILDREN, env=(tag,)))
         (small_disk / "results").write_text("measured")

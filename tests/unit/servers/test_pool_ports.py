@@ -43,9 +43,11 @@ def test_deaths_are_counted_across_ports(tmp_path: Path) -> None:
 
 def test_taken_port_is_no_failure_of_the_server(tmp_path: Path) -> None:
     """After PortInUse the same server starts on another port."""
-    with ServerPool(log_dir=tmp_path, progress=lambda _: None) as pool:
-        with socket.create_server(("127.0.0.1", 0)) as holder:
-            with pytest.raises(PortInUse):
-                pool.get(fake_plan(port=holder.getsockname()[1]))
+    with (
+        ServerPool(log_dir=tmp_path, progress=lambda _: None) as pool,
+        socket.create_server(("127.0.0.1", 0)) as holder,
+    ):
+        with pytest.raises(PortInUse):
+            pool.get(fake_plan(port=holder.getsockname()[1]))
 
-            assert pool.get(fake_plan()).alive()
+        assert pool.get(fake_plan()).alive()

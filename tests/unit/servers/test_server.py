@@ -1,4 +1,4 @@
-"""Does a server come up as told, and fail in words that help?"""
+"""Launching a server: readiness, and failures with a remedy."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Does each platform ask what the study asks?"""
+"""The study on each platform: questions, servers, workloads."""
 
 import dataclasses
 
@@ -38,7 +38,10 @@ def workloads(of):
 @ANY_PLATFORM
 @ANY_ENGINE
 def test_only_the_model_differs(platform, engine):
-    """The sparse and the dense server differ in the model, and the third one in its ranks, so that a ratio says why."""
+    """The sparse and the dense server differ in the model, the third in its ranks.
+
+    So a ratio has one reason.
+    """
     asked = study(platform, engine=engine)
     moe, dense, alone = asked.moe, asked.dense, asked.dense_tp1
 
@@ -137,7 +140,10 @@ def test_ratio_is_asked_from_one_stream_to_many(platform):
 
 
 def test_routing_is_asked_of_a_server_of_its_own_where_it_changes_the_launch():
-    """It differs from the timed one in that alone; where weights are made up, or the engine cannot tell, it is not."""
+    """It differs from the timed one in the routing alone.
+
+    It is left out for made-up weights, or if the engine cannot report it.
+    """
     timed, asked = study("h200").moe, study("h200").moe_routing
 
     assert ["routing"] == [
@@ -154,7 +160,7 @@ def test_routing_is_asked_of_a_server_of_its_own_where_it_changes_the_launch():
 
 
 def test_timed_server_is_asked_where_hooks_need_no_other_launch():
-    """Every vLLM server on the CPU is eager; the workload says that it is not timed, and no other one does."""
+    """Every vLLM server on the CPU is eager; the workload says that it alone is not timed."""
     asked = study("cpu")
 
     assert asked.moe == asked.moe_routing
@@ -166,22 +172,22 @@ def test_timed_server_is_asked_where_hooks_need_no_other_launch():
 
 
 def test_slow_engine_is_asked_for_its_routing_where_it_is_alone():
-    """Beside another engine the launch would not fit the run's minutes; an engine that is fast is always asked."""
+    """With another engine the launch would exceed the run's minutes; a fast engine is asked."""
     servers = {
         "sglang": ("sglang-mixtral-small-tp2-routing", None),
         "vllm": ("vllm-mixtral-small-tp2",) * 2,
     }
-    for engine, (by_itself, beside) in servers.items():
+    for engine, (by_itself, with_others) in servers.items():
         alone = study("cpu", engine=engine)
         asked = dataclasses.replace(alone, has_other_engines=True).moe_routing
 
         assert by_itself == alone.moe_routing.key
-        assert beside == (asked and asked.key)
+        assert with_others == (asked and asked.key)
 
 
 @pytest.mark.parametrize("engine", ["vllm", "sglang"])
 def test_experts_are_not_spread_on_the_cpu(engine):
-    """Both engines die of it there; it is skipped, and the reason names the engine and what was seen."""
+    """Both engines fail there; it is skipped, and the reason has the engine and the error."""
     assert (
         "dies at the first request"
         in ENGINES[engine].no_expert_parallelism["cpu"]
@@ -201,7 +207,10 @@ def test_expert_parallelism_needs_ranks():
 def test_spread_experts_of_made_up_routers_are_judged_under_load_alone(
     load_format, alone
 ):
-    """Alike in every layer, they send one stream's token to one rank or to two: a toss, which nothing is judged by."""
+    """Routers alike in every layer send one stream's token to one rank or to two, by chance.
+
+    Nothing is judged by that.
+    """
     cases = {
         case.workload: case.gate
         for case in ep_over_tp(study("h200", load_format=load_format))
@@ -216,7 +225,7 @@ def test_spread_experts_of_made_up_routers_are_judged_under_load_alone(
 
 
 def test_absolute_values_are_judged_on_gpus_alone():
-    """A shared CPU is no yardstick: there absolutes are reported and ratios are judged in both directions."""
+    """On a shared CPU absolutes are report-only, and ratios are judged in both directions."""
     for platform in GPU_PLATFORMS:
         asked = study(platform)
         loads = [
@@ -265,7 +274,10 @@ def test_gpu_needed_follows_the_ranks():
 
 
 def test_weights_are_chosen_on_gpus():
-    """Made-up weights can be asked for where the real ones weigh 93 GB; the small models always have theirs."""
+    """Made-up weights can be asked for where the real ones weigh 93 GB.
+
+    The small models always have their own.
+    """
     assert "dummy" == study("h200", load_format="dummy").moe.load_format
     assert "auto" == study("cpu", load_format="dummy").moe.load_format
 
@@ -279,7 +291,10 @@ def test_vllm_is_eager_on_the_cpu(engine, arguments):
 
 
 def test_engine_that_is_slow_on_the_cpu_is_asked_less():
-    """There it has the two loads by which engines are compared, and they are the other engine's; on GPUs it has all."""
+    """There it has the two loads that compare engines, as the other engine has them.
+
+    On GPUs it has all.
+    """
     fast, slow = study("cpu"), study("cpu", engine="sglang")
 
     assert ((), (fast.single_stream, fast.closed)) == (slow.rates, slow.batches)
@@ -292,7 +307,10 @@ def test_engine_that_is_slow_on_the_cpu_is_asked_less():
 
 @ANY_PLATFORM
 def test_engines_are_compared_in_nothing_else(platform):
-    """One engine's server over the other's differs in the engine and its own arguments alone, under the same load."""
+    """One engine's server over the other's differs in the engine and its own arguments.
+
+    The load is the same.
+    """
     versus = Versus(
         candidate=study(platform, engine="sglang"), reference=study(platform)
     )
@@ -349,7 +367,7 @@ def test_one_rank_needs_no_third_server():
 
 
 def test_a_variant_joins_the_key():
-    """Two servers of one shape that differ in an argument have a name each, and can be asked together."""
+    """Two servers of one shape that differ in an argument have two names; both can be asked."""
     asked = study("cpu")
     eager = msgspec.structs.replace(
         asked.dense, extra_args=("--x",), variant="eager"

@@ -15,7 +15,7 @@ def test_chat_is_as_fast_as_before(perf_server, perf_load, perf_gate):
 
 
 def sparse_over_dense(study):
-    """A question: what the sparse model costs beside the dense one, alone and in company."""
+    """A question: the cost of the sparse model vs the dense one, alone and under load."""
     for workload in (study.single_stream, study.closed):
         of, over = (
             Load(server=server, workload=workload) for server in study.models

@@ -1,4 +1,4 @@
-"""Is an injected wait where a step cannot hide it?"""
+"""Injected delays: each wait is queued where a step cannot hide it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from perfgate.engines import sglang, vllm
 
 
 class Cuda:
-    """A GPU whose kernel spins 2,000,000 cycles in a millisecond; notes what is queued, and in which stream."""
+    """A GPU whose kernel spins 2,000,000 cycles a millisecond; notes each call and its stream."""
 
     def __init__(self):
         self.queued, self._streams, self._cycles = [], [None], 0
@@ -37,7 +37,7 @@ class Cuda:
 
 @pytest.fixture
 def cuda(monkeypatch):
-    """The engine's torch, and the folder that the engines find on PYTHONPATH; sleeping is no way to wait."""
+    """The engine's torch, and the folder on the engines' PYTHONPATH; sleeping is an error."""
     found = Cuda()
     monkeypatch.syspath_prepend(str(vllm.INSIDE))
     monkeypatch.setitem(
@@ -50,7 +50,7 @@ def cuda(monkeypatch):
 
 
 def test_vllm_waits_in_the_queue_of_the_gpu(cuda):
-    """Each step is queued behind a kernel that spins for each of its sequences; a delay of 0 queues nothing."""
+    """Each step queues behind a kernel that spins per sequence; a delay of 0 queues nothing."""
     worker = importlib.import_module("perfgate_vllm_worker").PerfgateWorker()
     worker.model_runner = types.SimpleNamespace(
         execute_model=lambda *args: cuda.queued.append("step"),
@@ -74,7 +74,10 @@ def test_vllm_waits_in_the_queue_of_the_gpu(cuda):
     ("overlaps", "stream"), [(True, "forward"), (False, None)]
 )
 def test_sglang_waits_in_the_stream_of_its_steps(cuda, overlaps, stream):
-    """With the overlap scheduler steps run in a stream of their own, and a wait elsewhere would pass beside them."""
+    """With the overlap scheduler steps run in their own stream.
+
+    A wait in another stream would not delay them.
+    """
     plugin = importlib.import_module("perfgate_sglang")
     scheduler = types.SimpleNamespace(
         device="cuda:0", enable_overlap=overlaps, forward_stream="forward"

@@ -1,4 +1,4 @@
-"""Does the extension of vLLM's workers count weights, delay steps and hear the routers as it should?"""
+"""Extension of vLLM's workers: weight counts, delayed steps, hooked routers."""
 
 import importlib
 import sys
@@ -102,7 +102,7 @@ def test_shared_weights_count_once(worker):
     ],
 )
 def test_packed_matrix_counts_with_its_share(worker, sizes, expected):
-    """A layer whose matrix the CPU packed away leaves an empty parameter, and counts with this rank's shape."""
+    """A matrix that the CPU packed leaves an empty parameter; it counts with this rank's shape."""
     packed = Module(own=[Parameter(0, place=0)], **sizes)
 
     assert {"weights_bytes": 4.0 * expected} == with_modules(
@@ -180,7 +180,7 @@ def with_routers(worker, model_type, **modules):
 
 
 def test_every_router_is_hooked_once(worker):
-    """Routers of either family's name, each once however often it begins; a dense gate projection is none."""
+    """Routers of either family's name, each hooked once; a dense gate projection is none."""
     routers = {
         "model.layers.0.block_sparse_moe.gate": Router(),
         "model.layers.1.mlp.gate": Router(),

@@ -1,4 +1,4 @@
-"""Is what depends on the load drawn from measurements that belong together?"""
+"""Figures by load: drawn from measurements that belong together."""
 
 import msgspec
 
@@ -27,8 +27,8 @@ def test_batches_are_of_one_kind_of_prompts():
     ]
 
 
-def test_ratio_stands_beside_its_line_at_each_batch():
-    """Every closed loop that both models had, each with the ratio of the bytes that its steps read."""
+def test_ratio_vs_its_prediction_at_each_batch():
+    """Every closed loop of both models, each with the ratio of the bytes that its steps read."""
     picture = figures_load.sparse_over_dense(RunIndex(judged("PASSED")), "")
 
     pair = "vllm-mixtral-8x7b-tp2 / vllm-llama-3.1-8b-tp2"

@@ -1,4 +1,4 @@
-"""Do the series behind the figures hold what was measured?"""
+"""Series behind the figures: the measured values."""
 
 from perfgate.report.figures.series import timeline
 from tests.support.judged_runs import judged

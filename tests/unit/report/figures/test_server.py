@@ -1,4 +1,4 @@
-"""Is a server's memory drawn for one rank?"""
+"""Figures of a server: memory of one rank."""
 
 import pytest
 
@@ -10,7 +10,10 @@ from tests.support import builders as m
 
 @pytest.mark.parametrize(("server", "share"), [(m.MOE, 1), (m.MOE_CPU, 2)])
 def test_memory_is_that_of_one_rank(server, share):
-    """On a GPU the peak is one rank's; on the CPU it is that of all processes, of which each rank has its share."""
+    """On a GPU the peak is one rank's.
+
+    On the CPU it is that of all processes, and each rank has its share.
+    """
     held = {
         "weights_bytes_per_rank": [10e9],
         "kv_cache_bytes": [20e9],

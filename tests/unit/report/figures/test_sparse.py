@@ -1,4 +1,4 @@
-"""Are a sparse model's experts, bandwidth and ranks drawn from what a run measured, with every figure in words?"""
+"""Figures of a sparse model: experts, bandwidth and ranks, with every figure in words."""
 
 import dataclasses
 
@@ -108,7 +108,7 @@ def nothing(case, label):
 
 
 def test_heat_map_comes_from_the_run():
-    """Layers, experts and the busiest one in words; each share with its interval; what they amount to."""
+    """Layers, experts and the busiest one in words; shares with intervals; what they sum to."""
     (picture,) = figures_sparse.experts(
         RunIndex(with_routing(m.run({}, []))), nothing, ""
     )
@@ -137,7 +137,7 @@ def test_heat_map_comes_from_the_run():
 
 @pytest.mark.parametrize("asked_of", ["launched for it", "timed before"])
 def test_what_is_never_timed_is_no_batch(asked_of):
-    """The prompts by which the experts are learned are sent one at a time, and still are no point of the sweep."""
+    """Routing prompts are sent one at a time, and are still no point of the sweep."""
     loads = {Load(server=m.MOE, workload=CLOSED): {"itl_median_ms": [20.0]}}
     if asked_of == "timed before":
         asked = msgspec.structs.replace(LOAD.workload, asks_routing=True)
@@ -157,7 +157,7 @@ def test_what_is_never_timed_is_no_batch(asked_of):
     ]
 
 
-def test_recorded_shares_stand_beside():
+def test_shares_are_drawn_vs_recorded_ones():
     """Both maps are drawn, and the layer that moved most is named with how far."""
     (picture,) = figures_sparse.experts(
         RunIndex(with_routing(m.run({}, []))), recorded, ""
@@ -173,7 +173,7 @@ def test_recorded_shares_stand_beside():
 
 
 @pytest.mark.parametrize("outcome", ["INCOMPARABLE", "NO_BASELINE"])
-def test_what_cannot_be_compared_is_not_drawn_beside(outcome):
+def test_what_cannot_be_compared_is_not_drawn(outcome):
     """Shares of other weights would only mislead."""
     results = msgspec.structs.replace(
         with_routing(m.run({}, [])), verdicts=(verdict(outcome),)
@@ -234,8 +234,8 @@ CLOSED = Workload(
 )
 
 
-def test_bandwidth_beside_what_is_read():
-    """Bytes of a step by arithmetic over the measured time, and its part of the data sheet's peak."""
+def test_bandwidth_with_the_bytes_of_a_step():
+    """Bytes of a step by arithmetic over the measured time, and its share of the peak."""
     load = Load(server=m.MOE, workload=CLOSED)
     picture = figures_sparse.decoding(
         RunIndex(m.run({load: {"itl_median_ms": [20.0] * 3}}, [])), ""
@@ -275,8 +275,8 @@ def test_bandwidth_where_no_peak_is_known():
     assert figures_sparse.decoding(RunIndex(m.run({}, [])), "").missing
 
 
-def test_expert_parallelism_beside_what_is_exchanged():
-    """The ratio of both servers under one load, and the bytes that each makes the ranks exchange."""
+def test_expert_parallelism_with_the_exchanged_bytes():
+    """The ratio of both servers under one load, and the bytes that their ranks exchange."""
     spread = msgspec.structs.replace(m.MOE, expert_parallel=True)
     loads = {
         Load(server=server, workload=CLOSED): {

@@ -1,4 +1,4 @@
-"""Does a drawing follow the reader's theme, and stay the same from run to run?"""
+"""SVG drawings: the reader's theme, and the same output from run to run."""
 
 from perfgate.report.figures import svg
 

@@ -1,4 +1,4 @@
-"""Is a server asked one request at a time, and does a failed answer make the measurement invalid?"""
+"""Routing probe: one request at a time; a failed answer makes it invalid."""
 
 import msgspec
 import numpy as np

@@ -1,4 +1,4 @@
-"""Is what a server left removed, and nothing else?"""
+"""Cleanup: what a server left is removed, and nothing else."""
 
 import mmap
 import os
@@ -84,7 +84,7 @@ def test_semaphore_is_removed_though_its_path_is_hidden() -> None:
 
 
 def test_file_that_was_never_seen_stays(tmp_path: Path) -> None:
-    """A file that came meanwhile and that no process of the server held is somebody else's."""
+    """A file that appeared meanwhile, and that no process of the server held, is external."""
     cleanup = Cleanup(tmp_path)
     (tmp_path / "psm_2").write_bytes(b"")
     cleanup.sample([os.getpid()])

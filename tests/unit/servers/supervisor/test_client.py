@@ -1,4 +1,4 @@
-"""Is a process launched under guard gone when it should be?"""
+"""Supervised processes: gone when their session is gone."""
 
 import os
 import signal
@@ -97,7 +97,10 @@ def test_process_outlives_no_owner(tmp_path: Path) -> None:
 
 
 def test_server_shares_our_session_and_not_our_group(tmp_path: Path) -> None:
-    """Linux shares the processor between sessions: in one of its own a server that spins starves the client."""
+    """Linux divides the processor between sessions.
+
+    In its own session a server that spins would starve the client.
+    """
     launched = _launch(_SLEEP, tmp_path)
 
     assert os.getsid(0) == os.getsid(launched.pid)

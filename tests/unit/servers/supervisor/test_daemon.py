@@ -1,4 +1,4 @@
-"""Is the server gone when its session is, however that ended?
+"""Supervisor daemon: a server ends with its session, however that ended.
 
 The rows of kills; `real/test_faults.py` has the same with a real engine. Some
 run once, all of them 20 times with `-m slow`.
@@ -41,7 +41,10 @@ CHILDREN = (
 def kill_and_count(
     folder: Path, way: str, moment: str, patience_s: float
 ) -> list[str]:
-    """Start a session, kill it that way at that moment; return what is left so much later, processes and files."""
+    """Start a session and kill it that way at that moment.
+
+    Returns the processes and files that are left some time later.
+    """
     sign, faults = MOMENTS[moment]
     port = free_port()
     command = (
@@ -78,7 +81,10 @@ def kill_and_count(
     ],
 )
 def test_nothing_survives(tmp_path: Path, way: str, moment: str) -> None:
-    """After any death no process, supervisor included, no shared memory and no socket is left (busy machines: 60 s)."""
+    """After any death no process, shared memory or socket is left (busy machines: 60 s).
+
+    The supervisor is gone as well.
+    """
     assert [] == kill_and_count(tmp_path, way, moment, patience_s=60.0)
 
 

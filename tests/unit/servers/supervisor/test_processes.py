@@ -1,4 +1,4 @@
-"""Are all processes of a server found, and ended?"""
+"""Processes of a server: all are found, and ended."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""One spelling: a number of one run reads the same wherever it is printed."""
+"""Verdict texts: one spelling of each number, wherever it is printed."""
 
 from pathlib import Path
 

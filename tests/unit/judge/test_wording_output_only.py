@@ -1,4 +1,4 @@
-"""Wording is output only: reports and exit codes depend on fields, never on sentences."""
+"""Verdict wording: output only; reports and exit codes depend on fields alone."""
 
 import re
 from pathlib import Path

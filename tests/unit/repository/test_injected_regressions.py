@@ -1,4 +1,4 @@
-"""Does the table of injected changes say what the gate said, and of whom?"""
+"""Table of injected changes: verdicts, and the servers that they name."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ EAGER = "arguments --enforce-eager"
 
 
 def run(number, moe=1.0, dense=1.0, injected=None, backend="FLASH_ATTN"):
-    """A run of both servers; speeds are shares of 1,000 and 4,000 tok/s, the injection is in the sparse one alone."""
+    """A run of both servers; the sparse one alone has the injection.
+
+    Speeds are shares of 1,000 and 4,000 tok/s.
+    """
     values = {
         m.MOE_LOAD: {
             "output_throughput": [1000.0 * moe],
@@ -48,7 +51,7 @@ def run(number, moe=1.0, dense=1.0, injected=None, backend="FLASH_ATTN"):
 
 @pytest.fixture
 def shown(tmp_path):
-    """Saves these runs beside recorded ones as quiet as an H200's; the lines of the table."""
+    """Saves these runs with recorded ones as quiet as an H200's; the lines of the table."""
     recorded = [tmp_path / "recorded" / str(n) for n in range(1, 7)]
     for n, (folder, factor) in enumerate(
         zip(recorded, m.QUIET, strict=True), 1
@@ -73,7 +76,7 @@ def shown(tmp_path):
 
 
 def test_injected_change_is_shown_with_its_model(shown):
-    """10 % lost in the sparse model: red there, named, and the unchanged runs around it are green."""
+    """10 % lost in the sparse model: it fails and is named; unchanged runs around it pass."""
     lines = shown(
         {
             "unchanged/01": run(10),
@@ -132,7 +135,10 @@ def test_median_over_launches_and_runs(shown):
 
 
 def test_what_the_engine_reports_makes_it_incomparable(shown):
-    """Another attention backend is INCOMPARABLE, which names the field; beside it stands what its speed alone is."""
+    """Another attention backend is INCOMPARABLE, which names the field.
+
+    The verdict of its speed alone is given as well.
+    """
     lines = shown(
         {
             "attention/01": run(
@@ -141,9 +147,9 @@ def test_what_the_engine_reports_makes_it_incomparable(shown):
         }
     )
 
-    beside = "INCOMPARABLE (by its speed alone"
+    shown_as = "INCOMPARABLE (by its speed alone"
     assert (
-        f"| {beside} REGRESSED) 3, PASSED 1 | 1 of 1 | yes | 0 | none |"
+        f"| {shown_as} REGRESSED) 3, PASSED 1 | 1 of 1 | yes | 0 | none |"
         in lines[2]
     )
     assert any(
@@ -154,7 +160,10 @@ def test_what_the_engine_reports_makes_it_incomparable(shown):
 
 
 def test_what_a_run_measured_before_it_was_cut_off_is_shown(shown):
-    """An injected run that was ended from outside counts and is marked; an unchanged one says nothing of a quiet gate."""
+    """An injected run that was ended from outside counts and is marked.
+
+    An unchanged one is no evidence of a quiet gate.
+    """
     ended, never = (
         msgspec.structs.replace(run(n, moe=0.9, injected=p), complete=False)
         for n, p in ((11, INJECTED), (12, None))
@@ -168,7 +177,10 @@ def test_what_a_run_measured_before_it_was_cut_off_is_shown(shown):
 
 
 def test_no_run_is_held_against_itself(shown, tmp_path):
-    """An unchanged run that is part of the baseline is judged by the other runs; where it is all of it, by nothing."""
+    """An unchanged run that is part of the baseline is judged by the other runs.
+
+    Where it is all of the baseline, by nothing.
+    """
     store = Store(tmp_path / "alone")
     accept([tmp_path / "recorded" / "1"], store, Choice(), env={})
     itself = rundata.load(tmp_path / "recorded" / "1")
@@ -184,7 +196,10 @@ def test_no_run_is_held_against_itself(shown, tmp_path):
 
 
 def test_wrong_model_is_said(shown):
-    """Where the model that was left alone is red, the table says so, and a red unchanged run beside it is seen."""
+    """If the model that was left alone fails, the table says so.
+
+    A failed unchanged run around it is shown, too.
+    """
     lines = shown(
         {
             "unchanged/01": run(10, dense=0.9),
@@ -199,7 +214,7 @@ def test_wrong_model_is_said(shown):
 
 
 def test_without_a_baseline_nothing_is_found(shown, tmp_path):
-    """A case that nothing was recorded for is counted as such, and is neither caught nor a false alarm."""
+    """A case without a baseline is counted as such: neither caught nor a false alarm."""
     for path in (tmp_path / "baselines").rglob("*.json"):
         path.unlink()
     lines = shown(
