@@ -1,6 +1,6 @@
 """Error rates of the gate where several machines of one kind share a baseline.
 
-    python -m benchmarks.fleet_simulation                 # the table of docs/error-rates.md: seconds
+    python -m benchmarks.fleet_simulation  # the table of docs/error-rates.md: seconds
     python -m benchmarks.fleet_simulation --between 0.02  # machines that differ by 2 %
     python -m benchmarks.fleet_simulation --uneven 0.5    # whose launches vary unequally
 
