@@ -95,6 +95,7 @@ class Campaign:
         self._failures: dict[str, Failure] = {}
         self._scheduled: set[str] = set()
         self._escalated: set[tuple[str, str]] = set()
+        self._escalation_failures: dict[str, Failure] = {}
         # By server key, what measures its latest launch.
         self._runners: dict[str, LaunchRunner] = {}
         self._recorder = Recorder(results, settings.run_dir)
@@ -111,8 +112,9 @@ class Campaign:
             test: id of the test that asks, for the report.
 
         Raises:
-            Failure: a server that it needs failed to start; other servers' cases go on.
-                The case is INVALID then, unless earlier launches say something of it.
+            Failure: a server that it needs failed to start; cases of other servers can
+                still be judged. A verdict is recorded first: INVALID if nothing of the
+                case was measured, INCONCLUSIVE if it needs the launch that failed.
         """
         try:
             for load in case.loads:
@@ -122,7 +124,12 @@ class Campaign:
             if decision.outcome is Outcome.INVALID:
                 self._record_verdict(case, test, decision)
             raise
-        verdict = self._final_verdict(case)
+        try:
+            verdict = self._final_verdict(case)
+        except Failure as failure:
+            verdict = _after_failed_launch(self._decide(case), failure)
+            self._record_verdict(case, test, verdict)
+            raise
         self._record_verdict(case, test, verdict)
         return verdict
 
@@ -457,19 +464,41 @@ class Campaign:
         )
 
     def _escalate(self, case: Case) -> None:
-        """Make more launches for each workload that is in doubt, once a session."""
-        wanted = self._doubtful_loads(case)
+        """Make more launches for each workload that is in doubt, once a session.
+
+        Raises:
+            Failure: a launch that this case needs failed, now or for another case.
+        """
         schedules = []
-        for key, workloads in wanted.items():
+        for key, workloads in self._doubtful_loads(case).items():
             config, _ = self._needs[key]
             names = ", ".join(workload.name for workload in workloads)
-            launches = self._source_of(config).schedule.more(config, names)
-            schedules.append([(launch, workloads) for launch in launches])
+            launches = self._source_of(config).schedule.further(config, names)
+            schedules.append([(key, launch, workloads) for launch in launches])
         # The servers take turns: one launch of each, then the next one of each.
         for turn in itertools.zip_longest(*schedules):
             for scheduled in turn:
                 if scheduled is not None:
-                    self._measure_launch(*scheduled)
+                    self._measure_further(*scheduled)
+        for load in case.loads:
+            failure = self._escalation_failures.get(load.server.key)
+            if failure is not None:
+                raise failure.with_traceback(None)
+
+    def _measure_further(
+        self, key: str, launch: ScheduledLaunch, workloads: Sequence[Workload]
+    ) -> None:
+        """Measure a launch of an escalation; after a failure none of that server.
+
+        Args:
+            key: of the server that is in doubt; the launch may be of its base build.
+        """
+        if key in self._escalation_failures:
+            return
+        try:
+            self._measure_launch(launch, workloads)
+        except Failure as failure:
+            self._escalation_failures[key] = failure
 
     def _doubtful_loads(self, case: Case) -> dict[str, list[Workload]]:
         """By server, the workloads of this case and of others that are in doubt now.
@@ -637,12 +666,22 @@ def _in_doubt(verdict: Verdict, reason: str) -> Verdict:
     """
     if verdict.outcome is Outcome.INVALID:
         return verdict
-    detail = f"One launch does not decide this, and {reason}."
+    launches = "One launch does"
+    if verdict.launches > 1:
+        launches = f"{verdict.launches} launches do"
+    detail = f"{launches} not decide this, and {reason}."
     return msgspec.structs.replace(
         verdict,
         outcome=Outcome.INCONCLUSIVE,
         details=(*verdict.details, detail),
     )
+
+
+def _after_failed_launch(decision: Decision, failure: Failure) -> Verdict:
+    """The verdict where a further launch failed: INCONCLUSIVE if it needs that launch."""
+    if not decision.needs_launches:
+        return decision
+    return _in_doubt(decision, f"a further launch failed ({failure.seen})")
 
 
 def _is_clearly_worse(verdict: Verdict) -> bool:

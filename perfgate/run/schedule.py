@@ -61,7 +61,7 @@ class Schedule(Protocol):
     def first(self, server: ServerConfig) -> Sequence[ScheduledLaunch]:
         """The launches before a server's cases are judged."""
 
-    def more(
+    def further(
         self, server: ServerConfig, loads: str
     ) -> Sequence[ScheduledLaunch]:
         """The launches after a verdict that asks for more, once a session.
@@ -114,7 +114,7 @@ class Sequential:
             )
         return scheduled
 
-    def more(
+    def further(
         self, server: ServerConfig, loads: str
     ) -> Sequence[ScheduledLaunch]:
         """`escalate_by` fresh launches."""
@@ -157,7 +157,7 @@ class Paired:
             )
         return scheduled
 
-    def more(
+    def further(
         self, server: ServerConfig, loads: str
     ) -> Sequence[ScheduledLaunch]:
         """Three more pairs."""
@@ -187,7 +187,7 @@ class External:
         """One."""
         return Sequential(launches=1).first(server)
 
-    def more(
+    def further(
         self, server: ServerConfig, loads: str
     ) -> Sequence[ScheduledLaunch]:
         """None."""
