@@ -1,4 +1,4 @@
-"""Doctor: what this machine can run, what is missing, and the remedy for each."""
+"""Doctor: what this machine can run, what is missing, and the remedies."""
 
 from __future__ import annotations
 

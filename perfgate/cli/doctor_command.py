@@ -1,4 +1,4 @@
-"""The command `doctor`: what this machine can run, what is missing, and the remedy for each."""
+"""The command `doctor`: what this machine can run, what is missing, and the remedies."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _STORE = click.Path(path_type=Path)
     "--tp",
     default=2,
     show_default=True,
-    help="Tensor parallel size that you want to run.",
+    help="Tensor parallel size to check for.",
 )
 @click.option(
     "--baselines", type=_STORE, help="Baseline store (default: the project's)."
@@ -45,7 +45,7 @@ def command(
     engine_python: tuple[str, ...],
     model_dir: tuple[str, ...],
 ) -> None:
-    """Say what this machine can run, what is missing, and the remedy for each.
+    """Check what this machine can run, and say how to install what is missing.
 
     Exits with 1 if no perf test can run here, neither on the CPU nor on GPUs.
     """

@@ -36,7 +36,7 @@ _FOLDER = click.Path(path_type=Path)
 def judge(
     run: Path, baselines: Path | None, required: bool, verbose: bool
 ) -> None:
-    """Judge the run RUN again from its data alone; exits with 1 if it fails."""
+    """Judge the run RUN again from its data; exits with 1 if it fails."""
     # Imported here: `--help` must not wait for scipy, numpy and rich.
     from perfgate.judge import run_status
     from perfgate.report import notices, terminal, verdict_text

@@ -17,7 +17,7 @@ from perfgate.machine.telemetry import (
 )
 from perfgate.run.probes.probe import NOTHING, Figures
 
-_NO_ENERGY = Figures(notes=("energy: no GPU of this server counts it",))
+_NO_ENERGY = Figures(notes=("energy: no GPU of this server counts energy",))
 
 
 class GpuProbe:

@@ -83,7 +83,7 @@ def test_external_server_has_one_launch():
     """It is measured once, and says why a verdict in doubt stays in doubt."""
     assert 1 == len(External().first(m.MOE_CPU))
     assert () == External().further(m.MOE_CPU, "closed")
-    assert "no other launch" in External().no_escalation
+    assert "cannot be launched again" in External().no_escalation
 
 
 @pytest.mark.parametrize(
