@@ -1,8 +1,8 @@
 """Case: one metric of one load, or a ratio of two.
 
-A case is one question of the study: a metric of one load, or the ratio of that metric
-between two loads of the same session. A load is a server under a workload, or (workload
-None) the server itself: its memory, its start-up.
+A ratio divides the metric of one load by that of another load of the same session. A
+load is a server under a workload. Without a workload it is the server itself, for its
+memory and its start-up.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from perfgate.engines.base import ServerConfig
 from perfgate.load.workload import Workload
 
 GateMode = Literal["hard", "report"]
+# Between the two sides of a ratio, in the id of its case.
+RATIO_SEPARATOR = "--over--"
 
 
 class Load(
@@ -29,7 +31,9 @@ class Load(
     @property
     def workload_name(self) -> str:
         """The workload's name, or "launch" for the server itself."""
-        return "launch" if self.workload is None else self.workload.name
+        if self.workload is None:
+            return "launch"
+        return self.workload.name
 
     @property
     def base(self) -> Load:
@@ -38,39 +42,41 @@ class Load(
 
     @property
     def asks_routing(self) -> bool:
-        """Whether it is asked where its tokens go, and not timed: all that a server is for that is launched for it."""
-        return bool(self.server.routing) or (
-            self.workload is not None and self.workload.asks_routing
-        )
+        """Whether it reads the routing of tokens and is not timed.
+
+        That is all that a server launched for routing is used for.
+        """
+        if self.server.routing:
+            return True
+        return self.workload is not None and self.workload.asks_routing
 
 
 def asking_routing(
     server: ServerConfig, workloads: Sequence[Workload]
 ) -> list[Workload]:
-    """Those of a server's workloads that ask where its tokens go; the others are timed."""
-    return [
-        workload
-        for workload in workloads
-        if Load(server=server, workload=workload).asks_routing
-    ]
+    """The workloads that read the routing of tokens; the others are timed."""
+    asking = []
+    for workload in workloads:
+        if Load(server=server, workload=workload).asks_routing:
+            asking.append(workload)
+    return asking
 
 
 class Case(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 ):
-    """One thing that is judged.
+    """A metric of a load, or a ratio of two, that is judged.
 
     Attributes:
         experiment: the study's number, "E1" to "E11".
         metric: a name in `perfgate.load.metrics.METRICS`.
         numerator: the load whose value is judged.
         denominator: the load by whose value it is divided, if the case is a ratio.
-        gate: "hard" cases turn a run red, "report" cases are shown beside their
-            baseline and never do.
-        two_sided: a move in either direction is a regression. True for ratios where
-            absolute values are not judged (the CPU): which of the two moved cannot be
-            told, so neither direction may pass.
-
+        gate: "hard" cases can fail a run; "report" cases are compared with their
+            baseline and never fail it.
+        two_sided: whether a change in either direction is a regression. True for ratios
+            where absolute values are not judged (the CPU): which side moved is unknown,
+            so neither direction may pass.
     """
 
     experiment: str
@@ -82,25 +88,19 @@ class Case(
 
     @property
     def subject(self) -> str:
-        """The server, or "A--over--B" where two servers are compared: a folder of the baseline store."""
-        if (
-            self.denominator is None
-            or self.denominator.server == self.numerator.server
-        ):
-            return self.numerator.server.key
-        return (
-            f"{self.numerator.server.key}--over--{self.denominator.server.key}"
-        )
+        """The server, or "A--over--B" of two servers: a folder of the baseline store."""
+        server = self.numerator.server
+        if self.denominator is None or self.denominator.server == server:
+            return server.key
+        return f"{server.key}{RATIO_SEPARATOR}{self.denominator.server.key}"
 
     @property
     def workload(self) -> str:
-        """The workload, or "A--over--B" where two workloads are compared: a file of the baseline store."""
-        if (
-            self.denominator is None
-            or self.denominator.workload_name == self.numerator.workload_name
-        ):
-            return self.numerator.workload_name
-        return f"{self.numerator.workload_name}--over--{self.denominator.workload_name}"
+        """The workload, or "A--over--B" of two workloads: a file of the baseline store."""
+        name = self.numerator.workload_name
+        if self.denominator is None or self.denominator.workload_name == name:
+            return name
+        return f"{name}{RATIO_SEPARATOR}{self.denominator.workload_name}"
 
     @property
     def id(self) -> str:
@@ -109,7 +109,7 @@ class Case(
 
     @property
     def base(self) -> Case:
-        """The same question, asked of the base build."""
+        """The same case of the base build."""
         numerator = self.numerator.base
         if self.denominator is None:
             return msgspec.structs.replace(self, numerator=numerator)
@@ -120,30 +120,26 @@ class Case(
     @property
     def loads(self) -> tuple[Load, ...]:
         """The loads that must be measured, the numerator first."""
-        return (
-            (self.numerator,)
-            if self.denominator is None
-            else (self.numerator, self.denominator)
-        )
-
-
-OVER = "--over--"
+        if self.denominator is None:
+            return (self.numerator,)
+        return self.numerator, self.denominator
 
 
 def is_ratio(case_id: str) -> bool:
     """Whether the case of this id is a ratio of two loads."""
-    return OVER in case_id
+    return RATIO_SEPARATOR in case_id
 
 
 def title(case_id: str) -> str:
-    """The loads of a case in words: "vllm llama-small-tp2 / mixtral-small-tp2, closed-c16"."""
+    """The loads of a case: "vllm llama-small-tp2 / mixtral-small-tp2, closed-c16"."""
     subject, _, rest = case_id.partition("/")
     workload = rest.rpartition("/")[0]
-    servers = subject.split(OVER)
+    servers = subject.split(RATIO_SEPARATOR)
     engines = {server.partition("-")[0] for server in servers}
     prefix = ""
     if len(engines) == 1:
         engine = engines.pop()
         servers = [server.removeprefix(f"{engine}-") for server in servers]
         prefix = f"{engine} "
-    return f"{prefix}{' / '.join(servers)}, {' / '.join(workload.split(OVER))}"
+    workloads = " / ".join(workload.split(RATIO_SEPARATOR))
+    return f"{prefix}{' / '.join(servers)}, {workloads}"

@@ -1,8 +1,8 @@
 """Collection: find the project's perf tests anywhere, also inside a virtual environment.
 
-Pytest enters no virtual environment that it meets, and drops an argument below another
-one. So this module enters the folders that lead to the perf tests, and reads nothing
-else in them.
+Pytest does not enter virtual environments, and drops an argument below another one. So
+this module enters the folders that lead to the perf tests, and reads nothing else in
+them.
 """
 
 from __future__ import annotations

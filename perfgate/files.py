@@ -6,9 +6,9 @@ import os
 import tempfile
 from pathlib import Path
 
-from perfgate.errors import Failure
+from perfgate.errors import Failure, describe_error
 
-# A temporary file can be read by its owner only, and CI collects as another user.
+# A temporary file is readable by its owner only, and CI collects files as another user.
 PUBLIC_MODE = 0o644
 
 
@@ -41,9 +41,9 @@ def write_atomically(path: Path, content: str | bytes) -> None:
             temporary.unlink(missing_ok=True)
         raise RunDataError(
             tried=f"writing {path}",
-            seen=f"{type(error).__name__}: {error}",
+            seen=describe_error(error),
             remedy=(
                 "free space on the disk, or choose another folder with --run-dir; "
-                "what was written before is kept"
+                "files that were written before are unchanged"
             ),
         ) from error

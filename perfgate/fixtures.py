@@ -52,7 +52,7 @@ def check(
     request: pytest.FixtureRequest,
     record_property: Callable[[str, object], None],
 ) -> Callable[[Case], None]:
-    """Judge a case: measure what is missing, then fail, skip or pass as the gate decides.
+    """Judge a case: measure what is missing, then fail, skip or pass by its verdict.
 
     Where many cases need a server that failed, the first shows the whole message.
     """
@@ -72,7 +72,7 @@ def check(
 def perf_platform(request: pytest.FixtureRequest) -> str:
     """The platform of this test; the plugin makes a test for each selected platform."""
     raise pytest.UsageError(
-        f"{request.node.nodeid}: mark it with @pytest.mark.perf and select a platform: -m cpu"
+        f"{request.node.nodeid}: it needs @pytest.mark.perf and a platform (-m cpu)"
     )
 
 
@@ -102,10 +102,10 @@ def perf_server(
 ) -> Callable[..., ServerInHand]:
     """Start a server: ``perf_server(engine=..., model=..., tensor_parallel_size=...)``.
 
-    Other fields come from the study on this platform. A whole `ServerConfig` works,
-    too. A server of the same configuration is started once in a session. One server
-    lives at a time: the next one stops it, and a later load starts it again. The test
-    is skipped where this machine cannot run the server.
+    Other fields come from the study on this platform. A complete `ServerConfig` is
+    accepted, too. A configuration is started once in a session. One server runs at a
+    time: the next one stops it, and a later load starts it again. The test is skipped
+    where this machine cannot run the server.
     """
 
     def start(
@@ -131,7 +131,8 @@ def perf_load(
 ) -> Callable[..., LoadInHand]:
     """Send a load: ``perf_load(server, "chat", num_prompts=16, max_concurrency=4)``.
 
-    A name alone is a workload of the study. It warms up, and sends every repetition.
+    A name without fields is a workload of the study. The server is warmed up, and every
+    repetition is sent.
     """
 
     def send(
@@ -176,7 +177,10 @@ def perf_gate(
                 raise Failure(
                     tried=f"judging {metric}",
                     seen="neither a load nor a value with its server was given",
-                    remedy=f'write perf_gate("{metric}", load), or value=, server= and unit=',
+                    remedy=(
+                        f'write perf_gate("{metric}", load), or '
+                        f'perf_gate("{metric}", value=..., server=..., unit=...)'
+                    ),
                 )
             return _perf_hand.judge_number(metric, value, server, unit, better)
 
@@ -235,7 +239,7 @@ def _campaign_of(request: pytest.FixtureRequest) -> Callable[[], Campaign]:
 def _run_or_fail(
     request: pytest.FixtureRequest, call: Callable[[], Result]
 ) -> Result:
-    """Call it; a Failure fails the test without a traceback, and is shown whole once."""
+    """Call it; a Failure fails the test without a traceback, with its details once."""
     shown_by = request.config.stash.setdefault(_SHOWN_BY, {})
     nodeid = request.node.nodeid
     try:
@@ -245,5 +249,5 @@ def _run_or_fail(
         first_test = shown_by.setdefault(text, nodeid)
         if first_test != nodeid:
             text = failure.brief(first_test)
-        # Without "from None" pytest would show it twice, as the cause of itself.
+        # Without "from None" pytest would show the message twice.
         raise pytest.fail.Exception(text, pytrace=False) from None

@@ -1,7 +1,7 @@
-"""Formatting: numbers, units, changes, counts and lists in print.
+"""Formatting: numbers, units, changes, counts and lists as text.
 
-The only place that turns a number into text. A message, a table, a figure label, a page
-and a summary therefore print one number in one spelling.
+The only place that turns a number into text, so that messages, tables, figures and
+pages print a number in the same way.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection, Mapping, Sequence
 
-MAX_LISTED = 6  # reasons or differing fields that a message lists
+MAX_LISTED = 6  # reasons, or differing fields, that a message lists
 RATIO_UNIT = "x"
 SMALLEST_CHANGE = 5e-5  # a smaller one would be printed as 0.00 %
 
-# Unit -> (more of it, less of it).
+# Unit -> what an increase and a decrease mean.
 _DIRECTIONS = {
     "ms": ("slower", "faster"),
     "s": ("slower", "faster"),
@@ -69,16 +69,16 @@ def change_in_words(fraction: float, unit: str) -> str:
     text = change(fraction)
     if text == "unchanged" or unit not in _DIRECTIONS:
         return text
-    more, less = _DIRECTIONS[unit]
-    word = more if fraction > 0 else less
+    increase, decrease = _DIRECTIONS[unit]
+    word = increase if fraction > 0 else decrease
     return f"{text} ({word})"
 
 
 def suggestion(name: str, known: Collection[str]) -> str:
-    """A question, "did you mean X? ", where one of the known names is near; else nothing."""
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    if near:
-        return f"did you mean {near[0]}? "
+    """A question, "did you mean X? ", where a known name is similar; else ""."""
+    matches = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if matches:
+        return f"did you mean {matches[0]}? "
     return ""
 
 
@@ -90,17 +90,21 @@ def count(number_of: int, noun: str) -> str:
     return f"{number_of} {noun}{ending}"
 
 
-def differing(now: Mapping[str, str], before: Mapping[str, str]) -> list[str]:
+def differing(
+    current: Mapping[str, str], reference: Mapping[str, str]
+) -> list[str]:
     """Names of the fields that differ; a field missing on one side differs."""
-    names = sorted(now.keys() | before.keys())
-    return [name for name in names if now.get(name) != before.get(name)]
+    names = sorted(current.keys() | reference.keys())
+    return [name for name in names if current.get(name) != reference.get(name)]
 
 
-def differences(now: Mapping[str, str], before: Mapping[str, str]) -> list[str]:
+def differences(
+    current: Mapping[str, str], reference: Mapping[str, str]
+) -> list[str]:
     """Fields that differ, each with both values."""
     lines = []
-    for name in differing(now, before):
-        new, old = _field(now, name), _field(before, name)
+    for name in differing(current, reference):
+        new, old = _field(current, name), _field(reference, name)
         lines.append(f"{name}: {new} now, {old} in the baseline")
     return lines
 
@@ -110,7 +114,7 @@ def _field(fields: Mapping[str, str], name: str) -> str:
 
 
 def listed(items: Sequence[str]) -> str:
-    """Some of the items, and how many more there are."""
+    """The first items, and the number of the others."""
     text = "; ".join(items[:MAX_LISTED])
     rest = len(items) - MAX_LISTED
     if rest > 0:

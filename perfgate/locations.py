@@ -83,7 +83,7 @@ def current() -> Locations:
 
 
 def find_root(start: Path) -> Path:
-    """The nearest folder from `start` upwards with a project file; `start` if there is none."""
+    """The nearest folder from `start` upwards with a project file, else `start`."""
     start = start.absolute()
     for folder in (start, *start.parents):
         if project_table(folder) is not None:
@@ -112,7 +112,7 @@ def _read(path: Path) -> str:
 
 
 def _has_table(text: str) -> bool:
-    if "perfgate" not in text:  # most files: no need to parse them
+    if "perfgate" not in text:  # most files, which are then not parsed
         return False
     try:
         return "perfgate" in tomllib.loads(text).get("tool", {})

@@ -119,9 +119,10 @@ def _cases_of(
     """Platform and case of everything that a perf test asks."""
     unknown = set(mark.kwargs) - {"cases", "engines"}
     if unknown or mark.args or not mark.kwargs:
+        arguments = mark.args or sorted(mark.kwargs)
         raise pytest.UsageError(
-            f"{metafunc.definition.nodeid}: write @pytest.mark.perf(cases=QUESTION), or "
-            f"engines=QUESTION; found {mark.args or sorted(mark.kwargs)}"
+            f"{metafunc.definition.nodeid}: wrong arguments of @pytest.mark.perf: "
+            f"{arguments}; write @pytest.mark.perf(cases=QUESTION), or engines=QUESTION"
         )
     questions: list[tuple[Any, Callable[[Any], Iterable[Case]]]] = []
     if "cases" in mark.kwargs:
@@ -145,8 +146,8 @@ def _refuse_unknown_metric(metafunc: pytest.Metafunc, case: Case) -> None:
     if case.metric not in METRICS:
         suggestion = formatting.suggestion(case.metric, METRICS)
         raise pytest.UsageError(
-            f"{metafunc.definition.nodeid}: no metric is called {case.metric!r}; "
-            f"{suggestion}there are: {', '.join(METRICS)}"
+            f"{metafunc.definition.nodeid}: no such metric: {case.metric!r}; "
+            f"{suggestion}metrics: {', '.join(METRICS)}"
         )
 
 
@@ -188,15 +189,15 @@ def pytest_collection_modifyitems(
 def _deselect_platforms(
     perf: PerfSession, items: list[pytest.Item]
 ) -> list[pytest.Item]:
-    """Sort the items in place, without perf tests of other platforms; returns those."""
-    kept: list[pytest.Item] = []
+    """Sort the items in place and remove perf tests of other platforms; returns these."""
+    selected: list[pytest.Item] = []
     deselected: list[pytest.Item] = []
     for item in items:
         if not _is_perf(item) or _platform(item) in perf.platforms:
-            kept.append(item)
+            selected.append(item)
         else:
             deselected.append(item)
-    items[:] = sorted(kept, key=_order)
+    items[:] = sorted(selected, key=_order)
     return deselected
 
 
@@ -215,7 +216,7 @@ def _skip_if_impossible(perf: PerfSession, item: pytest.Item) -> None:
 def pytest_pyfunc_call(
     pyfuncitem: pytest.Function,
 ) -> Generator[None, Any, Any]:
-    """Fail or skip a test after its function has judged everything."""
+    """Fail or skip a test by all of its verdicts, after its function returned."""
     result = yield
     apply_collected_verdicts(pyfuncitem)
     return result
@@ -223,7 +224,7 @@ def pytest_pyfunc_call(
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
-    """Let pytest's summary fold equal skip reasons by file, as for unmarked tests."""
+    """Let pytest's summary group equal skip reasons by file, as for unmarked tests."""
     report = yield
     if _is_perf(item):
         report.keywords.pop("pytestmark", None)
@@ -240,9 +241,9 @@ def _has_case(item: pytest.Item) -> bool:
     if not _is_perf(item) or _platform(item) is None:
         return False
     callspec = getattr(item, "callspec", None)
-    return callspec is not None and isinstance(
-        callspec.params.get("case"), Case
-    )
+    if callspec is None:
+        return False
+    return isinstance(callspec.params.get("case"), Case)
 
 
 def _starts_servers(item: pytest.Item) -> bool:
@@ -264,7 +265,7 @@ def _platform(item: pytest.Item) -> str | None:
 def _is_perf(item: pytest.Item) -> bool:
     """Whether it is a perf test.
 
-    One without a platform has no case, as where a single engine is selected.
+    A comparison of engines has no platform and no case if one engine is selected.
     """
     return item.get_closest_marker(MARK) is not None
 
@@ -274,9 +275,7 @@ def _order(item: pytest.Item) -> tuple[int, str]:
     if not _has_case(item):
         return 0, ""
     case = _case(item)
-    if (
-        case.denominator is not None
-        and case.denominator.server != case.numerator.server
-    ):
+    server = case.numerator.server
+    if case.denominator is not None and case.denominator.server != server:
         return 2, ""
-    return 1, case.numerator.server.key
+    return 1, server.key

@@ -25,7 +25,7 @@ from perfgate.study.shipped import PACKAGE, shipped
 if TYPE_CHECKING:
     from perfgate.config.project import Project
 
-# Longer words of a command line are no path.
+# A longer argument is no path.
 LONGEST_PATH = 1000
 
 _HAS_OPTIONS = pytest.StashKey[bool]()
@@ -39,7 +39,7 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 def pytest_addoption(
     parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager
 ) -> None:
-    """Declare the options in a project; elsewhere other plugins may use their names."""
+    """Declare the options, in a project only: other plugins may use their names."""
     config: Any = pluginmanager.get_plugin("pytestconfig")
     if _is_project_near(config):
         group = parser.getgroup("perfgate", "performance gate")
@@ -48,18 +48,18 @@ def pytest_addoption(
 
 
 def _is_project_near(config: pytest.Config) -> bool:
-    """Whether there is a project, as far as that is known before options are parsed."""
+    """Whether there is a project; a guess, before the options are parsed."""
     if options.are_inherited(config):
         return True
-    words = _words(config)
-    if PACKAGE in words or options.is_given("--study", words):
+    arguments = _all_arguments(config)
+    if PACKAGE in arguments or options.is_given("--study", arguments):
         return True
     folder = config.invocation_params.dir
     places = [config.rootpath, folder]
-    for word in words:
-        if word.startswith("-") or len(word) > LONGEST_PATH:
+    for argument in arguments:
+        if argument.startswith("-") or len(argument) > LONGEST_PATH:
             continue
-        path = folder / word.split("::")[0]
+        path = folder / argument.split("::")[0]
         if path.exists():
             places.append(path)
     return any(_has_project(place) for place in places)
@@ -71,7 +71,7 @@ def _has_project(place: Path) -> bool:
     return locations.project_table(root) is not None
 
 
-def _words(config: pytest.Config) -> list[str]:
+def _all_arguments(config: pytest.Config) -> list[str]:
     """The command line, with the options of the environment and the ini file."""
     return [
         *shlex.split(os.environ.get("PYTEST_ADDOPTS", "")),
@@ -127,15 +127,15 @@ def _corrected_arguments(
 def _refuse_own_options(
     config: pytest.Config, parser: pytest.Parser, args: Sequence[str]
 ) -> None:
-    """Say what is missing where an option is given that only a project has."""
-    given = [
+    """Refuse an option that exists in a project only, and say what is missing."""
+    names = [
         name for name in options.option_names() if options.is_given(name, args)
     ]
-    if not given:
+    if not names:
         return
     # Another plugin may have declared an option of this name.
     unknown = parser.parse_known_and_unknown_args(args)[1]
-    for name in given:
+    for name in names:
         if options.is_given(name, unknown):
             raise pytest.UsageError(str(_no_project(name, config.rootpath)))
 
@@ -143,10 +143,13 @@ def _refuse_own_options(
 def _no_project(option: str, folder: Path) -> Failure:
     return Failure(
         tried=f"{option} in {folder}",
-        seen=f"there is no {locations.PROJECT_FILE} and no [tool.perfgate]",
+        seen=(
+            f"this is no perfgate project: neither a {locations.PROJECT_FILE} nor "
+            "[tool.perfgate] in pyproject.toml"
+        ),
         remedy=(
-            f"make one (an empty {locations.PROJECT_FILE} will do), name --study "
-            "shipped, or run pytest where one is"
+            f"run pytest in a project, make one (touch {locations.PROJECT_FILE}), or "
+            "add --study shipped"
         ),
     )
 
@@ -221,14 +224,14 @@ def _start_session(config: pytest.Config, project: Project) -> None:
 
 
 def _names_other_tests(config: pytest.Config, project: Project) -> bool:
-    """Whether paths are given in a project that names no tests: they are its suite then."""
+    """Whether paths are given in a project without `tests`: they are its suite then."""
     if config.args_source is not pytest.Config.ArgsSource.ARGS:
         return False
     return not project.names_tests and str(shipped().tests) not in config.args
 
 
 def _refuse_without_project(config: pytest.Config) -> None:
-    """Refuse options that without a project would do nothing and exit with 0."""
+    """Refuse options that would do nothing without a project, and exit with 0."""
     for name in ("--gate", "--plan", "--resume"):
         if options.is_given(name, _arguments(config)):
             raise _no_project(name, config.rootpath)
@@ -238,8 +241,8 @@ def _register_markers(config: pytest.Config, project: Project) -> None:
     """Make each platform a marker, and refuse an unknown marker in -m."""
     config.addinivalue_line(
         "markers",
-        "perf(cases=QUESTION, engines=QUESTION): a perf test; `cases` is a function of a "
-        "perfgate.study.Study that yields cases, `engines` one of a perfgate.study.Versus",
+        "perf(cases=QUESTION, engines=QUESTION): a perf test; `cases` is a function that "
+        "yields cases of a perfgate.study.Study, `engines` one of a perfgate.study.Versus",
     )
     for name, table in project.study.platforms.items():
         config.addinivalue_line("markers", f"{name}: {table.about}")
@@ -247,13 +250,12 @@ def _register_markers(config: pytest.Config, project: Project) -> None:
     for line in config.getini("markers"):
         signature = line.split(":")[0]
         known.add(signature.split("(")[0].strip())
-    unknown = sorted(options.marker_words(config) - known)
+    unknown = sorted(options.marker_names(config) - known)
     if unknown:
         markers = ", ".join(sorted(known))
         suggestion = formatting.suggestion(unknown[0], known)
         raise pytest.UsageError(
-            f"-m names {', '.join(unknown)}, which is no marker; {suggestion}there are: "
-            f"{markers}"
+            f"-m {', '.join(unknown)}: no such marker; {suggestion}markers: {markers}"
         )
 
 

@@ -1,8 +1,8 @@
 """Session report: hooks that show the plan, the progress and the results of a session.
 
 When the session ends, the servers are stopped, the run and its reports are written, and
---gate=required turns what is missing into a failure. The plugin registers this module
-in a project.
+with --gate=required a missing verdict fails the session. The plugin registers this
+module in a project.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from perfgate.judge import run_status
 from perfgate.results.schema import RunResults
 from perfgate.run.session import PerfSession
 
-# What was written when the session ended, for the terminal.
-_WRITTEN = pytest.StashKey[list[str]]()
+# Lines about the files that were written at the end, for the terminal.
+_ARTIFACT_LINES = pytest.StashKey[list[str]]()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -44,7 +44,7 @@ def _plan(perf: PerfSession, width: int) -> Iterator[str]:
 
     if perf.server_tests:
         tests = formatting.count(len(perf.server_tests), "test")
-        yield f"with servers in hand: {tests}, whose launches are known when they run"
+        yield f"{tests} start servers themselves: their launches are not in this plan"
     cases = perf.runnable_cases or perf.cases
     if cases:
         gpus = {name: perf.study.gpu_of(name) for name in perf.platforms}
@@ -54,8 +54,14 @@ def _plan(perf: PerfSession, width: int) -> Iterator[str]:
         )
         yield plan.text(planned, width)
     elif not perf.server_tests:
-        names = " or -m ".join(perf.study.platforms)
-        yield f"no perf test is selected: add -m {names}"
+        yield _nothing_selected(perf)
+
+
+def _nothing_selected(perf: PerfSession) -> str:
+    if perf.platforms:
+        return "no perf test is selected: check -k, the paths and the test ids"
+    names = " or -m ".join(perf.study.platforms)
+    return f"no perf test is selected: add -m {names}"
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -73,7 +79,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     is_required = perf.config.is_gate_required
     if is_required and exitstatus == pytest.ExitCode.OK and not is_green:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
-    config.stash[_WRITTEN] = _write_artifacts(perf)
+    config.stash[_ARTIFACT_LINES] = _write_artifacts(perf)
 
 
 def _measures(perf: PerfSession) -> bool:
@@ -113,21 +119,26 @@ def pytest_terminal_summary(
     width = terminalreporter._tw.fullwidth
     has_colour = terminalreporter._tw.hasmarkup
     table = terminal.table(results, width, has_colour, perf.config.verbose)
-    lines = [table, *_notes(perf, results), *config.stash.get(_WRITTEN, [])]
+    lines = [
+        table,
+        *_notes(perf, results),
+        *config.stash.get(_ARTIFACT_LINES, []),
+    ]
     for line in lines:
         terminalreporter.write_line(line)
 
 
 def _show_nothing_measured(perf: PerfSession, terminalreporter: Any) -> None:
     write = terminalreporter.write_line
-    write("Nothing was measured: no perf test ran.", yellow=True)
+    write("Nothing was measured: no perf test ran", yellow=True)
     for reason, test_count in Counter(perf.skip_reasons.values()).items():
         write(f"{formatting.count(test_count, 'test')} skipped: {reason}")
     if perf.config.is_gate_required:
         case_count = len(perf.cases) + len(perf.server_tests)
         missing = formatting.count(case_count, "case")
+        verb = "has" if case_count == 1 else "have"
         write(
-            f"--gate=required: {missing} without a verdict: this run is red.",
+            f"--gate=required: the run fails, {missing} {verb} no verdict",
             red=True,
         )
 
@@ -153,13 +164,12 @@ def _notes(perf: PerfSession, results: RunResults) -> Iterator[str]:
     yield from notices.builds(results)
     for case in perf.unused_baselines():
         yield (
-            "recorded, but no test asks for it (remove it from its file, or bring the "
-            f"test back): {case}"
+            f"unused baseline (remove it from its file, or restore its test): {case}"
         )
     yield f"run data: {terminal.run_data_path(config.run_dir)}"
     if not results.complete:
         yield (
-            "it ended early; to go on: the same command with "
+            "The run ended early. Resume it: the same command with "
             f"--run-dir={config.run_dir} --resume"
         )
 

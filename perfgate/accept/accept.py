@@ -1,18 +1,16 @@
 """Accept: turn measurements into baselines, in two steps.
 
-A run only proposes: it writes files and a table into its own directory. A person
-accepts them with `perfgate accept`, which reads the runs again, shows old, new, change,
-launches and variation, and refuses what later runs should not be compared with. CI
-never does the second.
+A run only proposes baselines: it writes files and a table into its own directory. A
+person accepts runs with `perfgate accept`. It reads the runs again, shows old, new,
+change, launches and variation, and refuses bad references. It does not work in CI.
 """
 
 from __future__ import annotations
 
 import datetime
-import fnmatch
 import os
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,15 +38,36 @@ class RecordingRefused(Failure):
 
 @dataclass(frozen=True)
 class Accepted:
-    """What was accepted."""
+    """What was accepted.
+
+    Attributes:
+        proposals: the accepted cases.
+        paths: the baseline files with them.
+        skipped_count: cases left out, because all of their launches are in the
+            baseline already.
+        run_ids: the runs that were given.
+    """
 
     proposals: tuple[Proposal, ...]
     paths: tuple[Path, ...]
+    skipped_count: int = 0
+    run_ids: tuple[str, ...] = ()
 
     @property
     def table(self) -> str:
         """One row for each case."""
         return table(self.proposals)
+
+    @property
+    def skipped(self) -> str:
+        """What was left out, for the user; "" if nothing was."""
+        if not self.skipped_count:
+            return ""
+        runs = ", ".join(self.run_ids)
+        if not self.proposals:
+            return f"run {runs} is already in the baseline: nothing to accept"
+        cases = formatting.count(self.skipped_count, "case")
+        return f"{cases} of run {runs}: already in the baseline"
 
 
 def propose(results: RunResults, store: Store, out_dir: Path) -> list[Path]:
@@ -58,18 +77,20 @@ def propose(results: RunResults, store: Store, out_dir: Path) -> list[Path]:
         the proposed files, laid out as in the store. Objections are in the table.
 
     """
-    made = proposals([results], store, Choice())
-    valid = [proposal for proposal in made if not proposal.is_invalid]
-    written = []
+    valid = []
+    for proposal in proposals([results], store, Choice()):
+        if not (proposal.is_invalid or proposal.is_recorded):
+            valid.append(proposal)
+    targets = []
     for path, group in _by_file(valid).items():
         file, _ = merged(path, store.file(path), group)
         file = _with_provenance(file, group, [results], None)
         target = out_dir / path.relative_to(store.root)
         write_atomically(target, to_text(file))
-        written.append(target)
+        targets.append(target)
     text = f"# Proposed by run {results.run_id}\n\n{table(valid)}\n"
     write_atomically(out_dir / DIFF, text)
-    return written
+    return targets
 
 
 def accept(
@@ -82,43 +103,61 @@ def accept(
     """Accept runs into the store; several at once pool their launches.
 
     Args:
-        env: where CI is looked for.
-        write: False only shows.
+        env: environment variables; CI is read.
+        write: False checks and writes nothing.
 
     Raises:
-        RecordingRefused: in CI; a run was injected or invalid, or cut off in a launch
-            that a case is of; a value is worse without a reason; a target effect cannot
-            be detected. Nothing is written then.
+        RecordingRefused: in CI; a run is invalid, has an injection, or was cut off in
+            a launch that a case needs; a value is worse without a reason; a target
+            effect cannot be detected. Nothing is written then.
 
     """
     _refuse_ci(env)
     runs = [rundata.load(folder) for folder in run_dirs]
     runs.sort(key=lambda run: run.run_id)
     _refuse_runs(runs)
-    made = [p for p in proposals(runs, store, choice) if _is_chosen(p, choice)]
-    _refuse_injected(runs, made)
-    if not made:
-        seen = "nothing was measured in them"
-        if choice.only:
-            seen = "no measured case matches"
-        raise RecordingRefused(
-            tried=f"accepting {', '.join(str(folder) for folder in run_dirs)}",
-            seen=seen,
-            remedy=(
-                "`perfgate judge RUN` lists the cases; --only takes an id or a "
-                "pattern such as '*/closed-c32/*'"
-            ),
-        )
-    groups = _by_file(made)
+    measured = proposals(runs, store, choice)
+    matches = [p for p in measured if choice.matches(p.case)]
+    if not matches:
+        raise _no_match(run_dirs, measured, choice)
+    accepted = [p for p in matches if not p.is_recorded]
+    _refuse_injected(runs, accepted)
+    groups = _by_file(accepted)
     files, lost = {}, {}
     for path, group in groups.items():
         files[path], lost[path] = merged(path, store.file(path), group)
-    _refuse_cases(made, runs, lost)
+    _refuse_cases(accepted, runs, lost)
     if write:
         for path, group in groups.items():
             file = _with_provenance(files[path], group, runs, choice.reason)
             store.write(path, file)
-    return Accepted(tuple(made), tuple(files))
+    return Accepted(
+        proposals=tuple(accepted),
+        paths=tuple(files),
+        skipped_count=len(matches) - len(accepted),
+        run_ids=tuple(run.run_id for run in runs),
+    )
+
+
+def _no_match(
+    run_dirs: Sequence[Path], measured: Sequence[Proposal], choice: Choice
+) -> RecordingRefused:
+    """The refusal where no measured case is chosen."""
+    seen = "they contain no measured case"
+    suggestion = ""
+    if choice.only and measured:
+        patterns = " ".join(f"--only {pattern}" for pattern in choice.only)
+        seen = f"{patterns} matches none of {len(measured)} measured cases"
+        ids = [proposal.case.id for proposal in measured]
+        suggestion = formatting.suggestion(choice.only[0], ids)
+    return RecordingRefused(
+        tried=f"accepting {', '.join(str(folder) for folder in run_dirs)}",
+        seen=seen,
+        remedy=(
+            f"{suggestion}`perfgate judge {run_dirs[0]} -v` lists the cases; --only "
+            "takes an id or a pattern such as '*/closed-c32/*'"
+        ),
+    )
 
 
 _COLUMNS = (
@@ -135,11 +174,11 @@ _COLUMNS = (
 )
 
 
-def table(made: Sequence[Proposal]) -> str:
+def table(accepted: Sequence[Proposal]) -> str:
     """Markdown: old, new, change, launches, variation, target effect, MDE and notes."""
     head = f"| {' | '.join(_COLUMNS)} |"
     rule = f"|{'---|' * len(_COLUMNS)}"
-    return "\n".join([head, rule, *map(_row, made)])
+    return "\n".join([head, rule, *map(_row, accepted)])
 
 
 def _row(proposal: Proposal) -> str:
@@ -160,7 +199,7 @@ def _row(proposal: Proposal) -> str:
         formatting.number(old, unit),
         formatting.number(noise.reference, unit),
         change,
-        _rests_on(proposal),
+        _launch_count(proposal),
         formatting.percent(coefficient_of_variation(values_of(new.launches))),
         formatting.percent(new.target_effect),
         formatting.percent(mde),
@@ -170,7 +209,7 @@ def _row(proposal: Proposal) -> str:
     return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
 
 
-def _rests_on(proposal: Proposal) -> str:
+def _launch_count(proposal: Proposal) -> str:
     """How many launches of how many runs, and of how many machines if several."""
     runs = formatting.count(proposal.new.runs, "run")
     text = f"{len(proposal.new.launches)} of {runs}"
@@ -179,16 +218,9 @@ def _rests_on(proposal: Proposal) -> str:
     return text
 
 
-def _is_chosen(proposal: Proposal, choice: Choice) -> bool:
-    case_id = proposal.case.id
-    if not choice.only:
-        return True
-    return any(fnmatch.fnmatchcase(case_id, pattern) for pattern in choice.only)
-
-
-def _by_file(made: Sequence[Proposal]) -> dict[Path, list[Proposal]]:
+def _by_file(accepted: Sequence[Proposal]) -> dict[Path, list[Proposal]]:
     groups: dict[Path, list[Proposal]] = defaultdict(list)
-    for proposal in made:
+    for proposal in accepted:
         groups[proposal.path].append(proposal)
     return dict(groups)
 
@@ -200,8 +232,8 @@ def _refuse_ci(env: Mapping[str, str]) -> None:
         tried="accepting runs into the baselines",
         seen=f"CI={env['CI']}: this is a CI job",
         remedy=(
-            "let the job keep its run directory, and accept it at a desk, in a commit "
-            "of its own"
+            "keep the run directory as an artifact of the job, accept it outside CI, "
+            "and commit the baselines"
         ),
     )
 
@@ -213,14 +245,14 @@ def _refuse_runs(runs: Sequence[RunResults]) -> None:
             raise RecordingRefused(
                 tried=f"accepting run {run.run_id}",
                 seen="it was cut off before it had measured a whole launch",
-                remedy="finish it (pytest --resume with its --run-dir) or measure again",
+                remedy="resume it (pytest --run-dir=RUN --resume), or measure again",
             )
     paired = [run.run_id for run in runs if run.mode == "paired"]
     if paired:
         raise RecordingRefused(
             tried=f"accepting {', '.join(paired)}",
-            seen="it launched a candidate in turn with a base build (--against-engine)",
-            remedy="measure the build alone, with --baseline-record",
+            seen="it compared a candidate with a base build (--against-engine)",
+            remedy="measure the candidate alone, with --baseline-record",
         )
     ids = [run.run_id for run in runs]
     repeated = sorted({run_id for run_id in ids if ids.count(run_id) > 1})
@@ -233,50 +265,54 @@ def _refuse_runs(runs: Sequence[RunResults]) -> None:
 
 
 def _refuse_injected(
-    runs: Sequence[RunResults], made: Sequence[Proposal]
+    runs: Sequence[RunResults], accepted: Sequence[Proposal]
 ) -> None:
     for run in runs:
         reader = RunReader(run)
-        for proposal in made:
+        for proposal in accepted:
             injected = reader.injected(proposal.case)
             if injected:
                 changes = injection.format_injection(injected)
                 raise RecordingRefused(
                     tried=f"accepting {proposal.case.id} of run {run.run_id}",
-                    seen=f"its servers were changed on purpose: INJECTED {changes}",
+                    seen=f"its servers had an injection: INJECTED {changes}",
                     remedy=f"measure again without {injection.OPTIONS}",
                 )
 
 
-def _cut_off(made: Sequence[Proposal], runs: Sequence[RunResults]) -> list[str]:
+def _cut_off(
+    accepted: Sequence[Proposal], runs: Sequence[RunResults]
+) -> list[str]:
     """Objections to cases of a launch that was cut off, by run and server.
 
-    Whole launches of the same run are as good as any.
+    Complete launches of the same run can be accepted.
     """
     objections = []
     for run in runs:
         if not run.cut_off:
             continue
-        whole = next(
+        complete = next(
             launch.server for launch in run.launches if launch.measured
         )
-        for servers, cases in _cut_off_cases(made, run).items():
-            more = f" and {len(cases) - 1} more" if len(cases) > 1 else ""
+        for servers, cases in _cut_off_cases(accepted, run).items():
+            subject = cases[0]
+            if len(cases) > 1:
+                subject += f" and {len(cases) - 1} more"
             objections.append(
-                f"{cases[0]}{more}: run {run.run_id} was cut off in a launch of "
-                f"{servers}: finish it (pytest --resume with its --run-dir), or accept "
-                f"whole launches alone: --only '{whole}/*'"
+                f"{subject}: run {run.run_id} was cut off in a launch of {servers}: "
+                "resume it (pytest --run-dir=RUN --resume), or accept complete "
+                f"launches alone: --only '{complete}/*'"
             )
     return objections
 
 
 def _cut_off_cases(
-    made: Sequence[Proposal], run: RunResults
+    accepted: Sequence[Proposal], run: RunResults
 ) -> dict[str, list[str]]:
     """Servers whose launch was cut off -> the cases that need it."""
     reader = RunReader(run)
     cases: dict[str, list[str]] = defaultdict(list)
-    for proposal in made:
+    for proposal in accepted:
         servers = reader.cut_off(proposal.case)
         if run.run_id in proposal.runs and servers:
             cases[" and of ".join(servers)].append(proposal.case.id)
@@ -284,60 +320,84 @@ def _cut_off_cases(
 
 
 def _refuse_cases(
-    made: Sequence[Proposal],
+    accepted: Sequence[Proposal],
     runs: Sequence[RunResults],
     lost: Mapping[Path, Sequence[str]],
 ) -> None:
     objections = []
-    for proposal in made:
+    for proposal in accepted:
         for objection in proposal.objections:
             objections.append(f"{proposal.case.id}: {objection}")
-    objections += _cut_off(made, runs)
+    objections += _cut_off(accepted, runs)
     for path, names in lost.items():
         if names:
             objections.append(
-                f"{path}: it was recorded of something else, and {', '.join(names)} "
-                "would be lost; leave out --only"
+                f"{path}: its launches measured another configuration, so "
+                f"{', '.join(names)} would be lost; leave out --only"
             )
     if objections:
-        cases = formatting.count(len(made), "case")
+        cases = formatting.count(len(accepted), "case")
         raise RecordingRefused(
             tried=f"accepting {cases}; nothing was written",
             seen="\n        ".join(objections),
-            remedy="as each line says; --only accepts the rest",
+            remedy="see each line; --only CASE accepts the other cases",
         )
 
 
 def _with_provenance(
     file: BaselineFile,
-    made: Sequence[Proposal],
+    accepted: Sequence[Proposal],
     runs: Sequence[RunResults],
     reason: str | None,
 ) -> BaselineFile:
-    """The file with the runs of each metric; entries of runs that left the file go."""
-    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    """The file with an entry for each of its runs; entries of other runs are removed."""
     entries = {entry.run: entry for entry in file.provenance}
     for run in runs:
-        names = {p.case.metric for p in made if run.run_id in p.runs}
-        if not names:
-            continue
-        before = entries.get(run.run_id)
-        run_reason = reason
-        if before is not None:
-            names |= set(before.metrics)
-            run_reason = reason or before.reason
-        entries[run.run_id] = Provenance(
-            run=run.run_id,
-            accepted=today,
-            suite_version=run.suite_version,
-            metrics=tuple(sorted(names)),
-            reason=run_reason,
-            machine=made[0].machines.get(run.run_id),
-        )
-    used: set[str] = set()
+        metrics = {p.case.metric for p in accepted if run.run_id in p.runs}
+        if metrics:
+            entry = _provenance_entry(run, accepted[0], metrics, reason)
+            entries[run.run_id] = _joined(entry, entries.get(run.run_id))
+    run_ids = _runs_in(file)
+    if any(proposal.new.known for proposal in accepted):
+        run_ids |= {run.run_id for run in runs}
+    provenance = tuple(
+        entries[run] for run in sorted(entries) if run in run_ids
+    )
+    return msgspec.structs.replace(file, provenance=provenance)
+
+
+def _provenance_entry(
+    run: RunResults,
+    proposal: Proposal,
+    metrics: Collection[str],
+    reason: str | None,
+) -> Provenance:
+    today = datetime.datetime.now(datetime.UTC).date()
+    return Provenance(
+        run=run.run_id,
+        accepted=today.isoformat(),
+        suite_version=run.suite_version,
+        metrics=tuple(sorted(metrics)),
+        reason=reason,
+        machine=proposal.machines.get(run.run_id),
+    )
+
+
+def _joined(entry: Provenance, earlier: Provenance | None) -> Provenance:
+    """The entry with the metrics, and unless it has its own the reason, of an earlier one."""
+    if earlier is None:
+        return entry
+    metrics = {*earlier.metrics, *entry.metrics}
+    return msgspec.structs.replace(
+        entry,
+        metrics=tuple(sorted(metrics)),
+        reason=entry.reason or earlier.reason,
+    )
+
+
+def _runs_in(file: BaselineFile) -> set[str]:
+    """Runs whose launches are in the file."""
+    run_ids: set[str] = set()
     for metric in file.metrics.values():
-        used |= {point.run for point in metric.launches}
-    if any(proposal.new.known for proposal in made):
-        used |= {run.run_id for run in runs}
-    kept = tuple(entries[run] for run in sorted(entries) if run in used)
-    return msgspec.structs.replace(file, provenance=kept)
+        run_ids |= {point.run for point in metric.launches}
+    return run_ids

@@ -7,7 +7,9 @@ found here and decided on in `perfgate.accept.accept`.
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
+import fnmatch
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from perfgate import formatting
-from perfgate.accept.retention import kept, latest, lost_since
+from perfgate.accept.retention import latest, lost_since, retained
 from perfgate.cases import Case
 from perfgate.judge.baseline_schema import (
     BaselineFile,
@@ -55,7 +57,7 @@ class Choice:
         report_only: never fail a run by these cases; with a reason it stays so until
             `replace` or `target_effect`.
         known_until: keep the baseline, and let the loss pass until this day.
-        replace: begin anew even where the new launches pass.
+        replace: drop the recorded launches, even where the new ones pass.
 
     """
 
@@ -65,6 +67,17 @@ class Choice:
     report_only: bool = False
     known_until: datetime.date | None = None
     replace: bool = False
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether launches are added and nothing else about a case is decided."""
+        return dataclasses.replace(self, only=()) == Choice()
+
+    def matches(self, case: Case) -> bool:
+        """Whether the case is chosen."""
+        if not self.only:
+            return True
+        return any(fnmatch.fnmatchcase(case.id, name) for name in self.only)
 
 
 @dataclass(frozen=True)
@@ -76,6 +89,8 @@ class Proposal:
         notes: what the reader should know.
         machines: run -> which one of its kind it was on, as far as it is known.
         is_invalid: whether a run has no valid value for it.
+        is_recorded: whether all of its launches are in the baseline already, and
+            nothing else about the case is decided.
 
     """
 
@@ -91,6 +106,7 @@ class Proposal:
     notes: tuple[str, ...]
     machines: Mapping[str, str]
     is_invalid: bool = False
+    is_recorded: bool = False
 
     @property
     def noise(self) -> Noise:
@@ -128,6 +144,7 @@ class _Evidence:
             recorded.
         path: of the baseline file. recorded: what is in it; None if nothing is.
         machines: run -> machine, of the recorded runs and of these.
+        is_recorded: whether all launches of these runs are in the baseline already.
     """
 
     case: Case
@@ -138,6 +155,7 @@ class _Evidence:
     observations: Sequence[Observation]
     verdicts: Sequence[Verdict]
     machines: Mapping[str, str]
+    is_recorded: bool = False
 
     @property
     def points(self) -> list[Sample]:
@@ -147,7 +165,7 @@ class _Evidence:
             points += _points(self.case, observation)
         return points
 
-    def judged(self) -> list[tuple[Observation, Verdict]]:
+    def judged_runs(self) -> list[tuple[Observation, Verdict]]:
         """Each run with its verdict."""
         return list(zip(self.observations, self.verdicts, strict=True))
 
@@ -167,11 +185,11 @@ def proposals(
             if observation.samples:
                 cases[case.id] = case
                 observations[case.id].append(observation)
-    made = []
+    proposed = []
     for case in cases.values():
         evidence = _gather(case, observations[case.id], store, choice)
-        made.append(_propose(evidence))
-    return made
+        proposed.append(_propose(_with_new_runs(evidence)))
+    return proposed
 
 
 def _gather(
@@ -211,6 +229,39 @@ def _gather(
     )
 
 
+def _with_new_runs(evidence: _Evidence) -> _Evidence:
+    """The evidence without runs whose launches are all in the baseline already.
+
+    Compared with a baseline that contains them they look like a change. They stay where
+    there is no other run, or where the choice decides more than to add launches.
+    """
+    if not evidence.choice.is_plain:
+        return evidence
+    observations = []
+    verdicts = []
+    for observation, verdict in evidence.judged_runs():
+        if not _is_recorded(evidence, observation):
+            observations.append(observation)
+            verdicts.append(verdict)
+    if not observations:
+        return dataclasses.replace(evidence, is_recorded=True)
+    return dataclasses.replace(
+        evidence, observations=observations, verdicts=verdicts
+    )
+
+
+def _is_recorded(evidence: _Evidence, observation: Observation) -> bool:
+    """Whether every valid launch of a run is in the baseline."""
+    if evidence.recorded is None:
+        return False
+    launches = evidence.recorded.metric.launches
+    recorded = {(sample.run, sample.launch) for sample in launches}
+    points = list(_points(evidence.case, observation))
+    if not points:
+        return False
+    return all((point.run, point.launch) in recorded for point in points)
+
+
 def _propose(evidence: _Evidence) -> Proposal:
     last, recorded = evidence.observations[-1], evidence.recorded
     old = None if recorded is None else recorded.metric
@@ -224,9 +275,9 @@ def _propose(evidence: _Evidence) -> Proposal:
         comparable = None
     new = _new_metric(evidence, comparable, remarks)
     bare = _bare(new, evidence.machines)
-    remarks.notes += _targets_alone(target_effects(bare, evidence.policy))
+    remarks.notes += _machine_targets(target_effects(bare, evidence.policy))
     if recorded is not None and comparable is None:
-        _object_to_another(evidence, remarks)
+        _object_to_replacing(evidence, remarks)
     return Proposal(
         case=evidence.case,
         path=evidence.path,
@@ -240,37 +291,44 @@ def _propose(evidence: _Evidence) -> Proposal:
         notes=tuple(remarks.notes),
         machines=evidence.machines,
         is_invalid=bool(invalid),
+        is_recorded=evidence.is_recorded,
     )
 
 
-def _object_to_another(evidence: _Evidence, remarks: _Remarks) -> None:
-    """The baseline was recorded of something else: a person must ask to replace it."""
+def _object_to_replacing(evidence: _Evidence, remarks: _Remarks) -> None:
+    """The baseline measured another configuration: only --replace may remove it."""
     summary = evidence.verdicts[-1].summary
     remarks.notes.append(f"replaces the old baseline: {summary}")
     if not evidence.choice.replace:
         remarks.objections.append(
-            "the baseline was recorded of something else: --replace puts these "
-            "launches in its place, another --baselines keeps both"
+            "the baseline measured another configuration: replace it with --replace, "
+            "or keep both with another --baselines"
         )
 
 
 def _invalid_runs(evidence: _Evidence) -> list[str]:
-    return [
-        f"run {observation.run} is invalid for it ({verdict.summary}): leave it out by --only"
-        for observation, verdict in evidence.judged()
-        if verdict.outcome is Outcome.INVALID
-    ]
+    objections = []
+    for observation, verdict in evidence.judged_runs():
+        if verdict.outcome is Outcome.INVALID:
+            objections.append(
+                f"run {observation.run} is INVALID ({verdict.summary}): accept other "
+                "cases with --only"
+            )
+    return objections
 
 
 def _differing_runs(observations: Sequence[Observation]) -> list[str]:
     last = observations[-1]
     objections = []
-    for other in observations[:-1]:
-        differences = formatting.differences(last.identity, other.identity)
+    for observation in observations[:-1]:
+        differences = formatting.differences(
+            last.identity, observation.identity
+        )
         if differences:
             text = formatting.listed(differences)
             objections.append(
-                f"runs {other.run} and {last.run} measured different things: {text}"
+                f"runs {observation.run} and {last.run} measured different "
+                f"configurations: {text}"
             )
     return objections
 
@@ -288,21 +346,24 @@ def _new_metric(
     metric = metric_of(case)
     old = None if recorded is None else recorded.metric
     if old is not None and choice.known_until is not None:
-        return _known(old, evidence, remarks)
+        return _with_known_loss(old, evidence, remarks)
     points = _with_recorded(evidence, recorded, remarks)
-    is_report_only, reason = choice.report_only, choice.reason
+    mode, reason = gate_mode(case, policy), None
+    if choice.report_only:
+        mode, reason = "report", choice.reason
     if old is not None and _stays_report_only(old, choice):
-        is_report_only, reason = True, choice.reason or old.reason
+        mode, reason = "report", choice.reason or old.reason
         remarks.notes.append(f"report-only: {reason}")
+    floor = policy.floor if case.denominator is None else 0.0
     new = MetricBaseline(
         unit=metric.unit,
         better=metric.better,
         definition=metric.definition,
-        gate="report" if is_report_only else gate_mode(case, policy),
+        gate=mode,
         target_effect=policy.until_established,
-        floor=policy.floor if case.denominator is None else 0.0,
+        floor=floor,
         launches=latest(points, evidence.machines),
-        reason=reason if is_report_only else None,
+        reason=reason,
     )
     noise = _noise(new, evidence.machines, policy)
     new = _with_target(new, old, noise, evidence, remarks)
@@ -310,11 +371,11 @@ def _new_metric(
     if recorded is not None and not choice.reason:
         bare = _bare(new, evidence.machines)
         anchor, worse = lost_since(
-            case, recorded, bare, evidence.judged(), policy
+            case, recorded, bare, evidence.judged_runs(), policy
         )
         if worse:
             remarks.objections.append(
-                f"{worse}: give a --reason, or leave it out by --only"
+                f"{worse}: give a --reason, or accept other cases with --only"
             )
     return msgspec.structs.replace(new, anchor=anchor)
 
@@ -325,18 +386,21 @@ def _with_recorded(
     """The new launches and those recorded ones that stay."""
     points = evidence.points
     if recorded is not None:
-        kept_points, notes = kept(
+        retained_points, notes = retained(
             recorded,
             evidence.observations,
             evidence.verdicts,
             evidence.choice.replace,
         )
-        fresh = {(point.run, point.launch) for point in points}
-        older = [p for p in kept_points if (p.run, p.launch) not in fresh]
+        new_launches = {(point.run, point.launch) for point in points}
+        older = []
+        for point in retained_points:
+            if (point.run, point.launch) not in new_launches:
+                older.append(point)
         points = older + points
         remarks.notes += notes
     if not points:
-        # The objection is there already: the run is invalid for it.
+        # A placeholder: the run is INVALID, which forbids accepting it.
         run = evidence.observations[-1].run
         points = [Sample(run=run, launch=0, value=1.0)]
     return points
@@ -348,19 +412,20 @@ def _stays_report_only(old: MetricBaseline, choice: Choice) -> bool:
     return old.gate == "report" and bool(old.reason)
 
 
-def _targets_alone(own: Mapping[str, float]) -> list[str]:
-    """Target effects of single machines, those with the same one together."""
-    alike: dict[float, list[str]] = defaultdict(list)
-    for name, target in own.items():
-        alike[target].append(name)
-    return [
-        f"on {', '.join(names)} alone {formatting.percent(target)}"
-        for target, names in sorted(alike.items())
-    ]
+def _machine_targets(targets: Mapping[str, float]) -> list[str]:
+    """Target effects of single machines; equal ones share a line."""
+    machines: dict[float, list[str]] = defaultdict(list)
+    for machine, target in targets.items():
+        machines[target].append(machine)
+    lines = []
+    for target, names in sorted(machines.items()):
+        effect = formatting.percent(target)
+        lines.append(f"target effect {effect} on {', '.join(names)}")
+    return lines
 
 
 def _bare(metric: MetricBaseline, machines: Mapping[str, str]) -> Recorded:
-    """A metric as if it lay in a file; what it was measured of is not compared."""
+    """A metric as if it lay in a file, without identity and context."""
     return Recorded(Path(), {}, {}, metric, machines)
 
 
@@ -388,7 +453,8 @@ def _with_target(
     if higher and target >= 1:
         loss = formatting.percent(target)
         remarks.objections.append(
-            f"it cannot lose {loss}: give a --target-effect below 1, which is a fraction"
+            f"a target effect of {loss} is impossible: give a fraction below 1, such "
+            "as --target-effect 0.05"
         )
     if new.gate == "hard":
         _check_target(target, reason, noise, evidence, remarks)
@@ -419,23 +485,24 @@ def _check_target(
     enough = f"--target-effect {step_up(mde, higher):g}"
     if target > policy.without_reason and not reason:
         limit = formatting.percent(policy.without_reason)
-        needed = f"a target effect above {limit} needs a reason"
+        rule = f"a target effect above {limit} needs a reason"
         if choice.target_effect is not None:
-            remarks.objections.append(f"{needed}: add --reason WHY")
+            remarks.objections.append(f"{rule}: add --reason WHY")
             return
         remarks.notes.append(
-            f"report-only up to its threshold: the minimum detectable effect is {mde_text}, "
-            f"and {needed}: record more launches, or {enough} --reason WHY"
+            "report-only up to its threshold: the minimum detectable effect is "
+            f"{mde_text}, and {rule}; record more launches, or add {enough} "
+            "--reason WHY"
         )
     elif noise.established and target < mde - 1e-9:
         loss = formatting.percent(target)
         remarks.objections.append(
             f"a loss of {loss} cannot be detected, the minimum detectable effect is "
-            f"{mde_text}: {enough} or more, or --report-only"
+            f"{mde_text}: add {enough} or more, or --report-only"
         )
 
 
-def _known(
+def _with_known_loss(
     old: MetricBaseline, evidence: _Evidence, remarks: _Remarks
 ) -> MetricBaseline:
     """The old metric with a loss that may pass until a day."""
@@ -448,7 +515,7 @@ def _known(
         remarks.objections.append("a known regression needs a --reason")
     if not losses or choice.known_until is None:
         remarks.objections.append(
-            "it is not a regression in these runs: leave it out by --only"
+            "it is not a regression in these runs: accept other cases with --only"
         )
         return old
     worse_by, change = max(losses)
@@ -460,7 +527,7 @@ def _known(
     )
     loss = formatting.percent(known.worse_by)
     remarks.notes.append(
-        f"keeps the baseline; a loss of {loss} may pass until {known.until}"
+        f"keeps the baseline; a loss of {loss} passes until {known.until}"
     )
     return msgspec.structs.replace(old, known=known)
 

@@ -1,10 +1,10 @@
 """Retention: which recorded launches stay in a baseline when new ones are accepted.
 
-Launches that pass join the recorded ones. A value that moved begins anew on its
-machine, because a mean of before and after describes neither. Launches of other
-machines stay, until runs there show whether theirs moved too. On a machine without
-recorded launches new ones join in any case: whether the value moved or machines differ
-is unknown there, and a fast newcomer is no reason to drop the others.
+Launches that pass join the recorded ones. Where a value moved, the recorded launches of
+that machine are dropped, because a mean of before and after describes neither. Launches
+of other machines stay, until runs there show whether their values moved too. On a
+machine without recorded launches new ones always join: whether the value moved or the
+machines differ is unknown there.
 """
 
 from __future__ import annotations
@@ -28,13 +28,16 @@ from perfgate.judge.policy import LINE_SHARE, Policy, fraction_of, log_loss
 from perfgate.judge.verdict import Outcome, Verdict
 from perfgate.results.samples import Sample, values_of
 
-# Of a machine. With so many the CV is known to 13 %, and what is older describes other
+# Launches of one machine. With 30 the CV is known to 13 %; older ones describe other
 # software.
 LAUNCHES_KEPT = 30
-JOINS = "joins although it moved: nothing was recorded on this machine (--replace begins anew)"
+JOINS = (
+    "joins the recorded launches although the value moved: none of them is of this "
+    "machine (--replace drops them)"
+)
 
 
-def kept(
+def retained(
     recorded: Recorded,
     observations: Sequence[Observation],
     verdicts: Sequence[Verdict],
@@ -45,7 +48,7 @@ def kept(
     Args:
         observations: of the runs that would be accepted.
         verdicts: on each of them, compared with what was recorded.
-        replace: a person wants to begin anew.
+        replace: whether all recorded launches are dropped.
     """
     launches = recorded.metric.launches
     if replace or recorded.metric.known is not None:
@@ -57,30 +60,29 @@ def kept(
     if not moved:
         return launches, []
     if has_none_of(recorded, moved):
-        note = (
-            "joins although it moved: nothing was recorded on this machine "
-            "(--replace begins anew)"
-        )
-        return launches, [note]
-    others = _of_other_machines(recorded, moved)
+        return launches, [JOINS]
+    remaining = _of_other_machines(recorded, moved)
     note = "replaces the recorded launches: the value moved"
-    if others:
-        note += " there; those of other machines stay"
-    return others, [note]
+    if remaining:
+        note = (
+            "replaces the recorded launches of this machine: the value moved; those "
+            "of other machines stay"
+        )
+    return remaining, [note]
 
 
 def _of_other_machines(
     recorded: Recorded, moved: set[str | None]
 ) -> list[Sample]:
-    """Recorded launches of machines that are known and not among those where the value moved."""
-    others: list[Sample] = []
+    """Recorded launches of known machines on which the value did not move."""
+    launches: list[Sample] = []
     if None in moved:
-        return others
+        return launches
     for sample in recorded.metric.launches:
         machine = recorded.machines.get(sample.run)
         if machine is not None and machine not in moved:
-            others.append(sample)
-    return others
+            launches.append(sample)
+    return launches
 
 
 def latest(
@@ -131,9 +133,9 @@ def anchor_of(
 def crept(
     anchor: float, reference: float, higher: bool, case: Case, policy: Policy
 ) -> float:
-    """By which fraction it became worse than its anchor; 0 within the first target effect.
+    """The loss since the anchor, as a fraction; 0 within the first target effect.
 
-    A ratio may creep in either direction: its anchor does not tell which side lost.
+    A ratio may creep in either direction: its anchor does not say which side lost.
     """
     loss = math.log(reference / anchor)
     if higher:
@@ -149,21 +151,24 @@ def lost_since(
     case: Case,
     before: Recorded,
     new: Recorded,
-    judged: Sequence[tuple[Observation, Verdict]],
+    judged_runs: Sequence[tuple[Observation, Verdict]],
     policy: Policy,
 ) -> tuple[float, str]:
-    """The value from which small losses are summed, and how the launches became worse, if they did.
+    """The value from which small losses are summed, and why the new one is worse.
+
+    Returns:
+        the anchor; and how the launches became worse, "" if they did not.
 
     Args:
         before: what is recorded.
         new: what would be.
-        judged: the runs that would be accepted, each with its verdict.
+        judged_runs: those that would be accepted, each with its verdict.
     """
-    observations = [observation for observation, _ in judged]
+    observations = [observation for observation, _ in judged_runs]
     reference = for_any(new, policy).noise(policy).reference
     if is_worse(before, new, observations, policy):
         return reference, "the new value is worse"
-    if any(verdict.outcome is Outcome.IMPROVED for _, verdict in judged):
+    if any(verdict.outcome is Outcome.IMPROVED for _, verdict in judged_runs):
         return reference, ""
     machines = {observation.machine for observation in observations}
     anchor = anchor_of(before, machines, reference, policy)
@@ -172,8 +177,8 @@ def lost_since(
     if not lost:
         return anchor, ""
     return anchor, (
-        f"step by step it became worse by {formatting.percent(lost)} since it began, more "
-        "than is let pass"
+        f"step by step it became worse by {formatting.percent(lost)} since its first "
+        "launches, which is more than one target effect"
     )
 
 
@@ -183,17 +188,21 @@ def is_worse(
     observations: Sequence[Observation],
     policy: Policy,
 ) -> bool:
-    """Whether a machine's launches became worse by more than half of the threshold: less is noise.
+    """Whether a machine's launches became worse by more than half of the threshold.
+
+    A smaller loss is noise.
 
     Args:
         observations: of the runs that would be accepted; they name the machines.
     """
     launches = launches_by_machine(new.metric.launches, new.machines)
     for machine in {observation.machine for observation in observations}:
-        own: Sequence[Sample] = launches.get(machine, ())
+        samples: Sequence[Sample] = launches.get(machine, ())
         if None in launches:
-            own = new.metric.launches
-        if own and _lost_half(narrow_to(old, machine, policy), own, policy):
+            samples = new.metric.launches
+        if not samples:
+            continue
+        if _lost_half(narrow_to(old, machine, policy), samples, policy):
             return True
     return False
 

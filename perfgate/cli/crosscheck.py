@@ -1,4 +1,4 @@
-"""The command `crosscheck`: this suite's client against another one on a running server."""
+"""The command `crosscheck`: this suite's load client compared with another one."""
 
 from __future__ import annotations
 
@@ -31,12 +31,17 @@ _FILE = click.Path(exists=True, path_type=Path)
     "--client-python",
     default="python",
     show_default=True,
-    help="The Python that has the client installed.",
+    help="Python in which the client is installed.",
 )
-@click.option("--tokenizer", type=_FILE, required=True, help="Folder or file.")
+@click.option(
+    "--tokenizer",
+    type=_FILE,
+    required=True,
+    help="Folder or file of the tokenizer.",
+)
 @click.option(
     "--model",
-    help="Name under which it is served; the first of /v1/models if left out.",
+    help="Name under which it is served (default: the first of /v1/models).",
 )
 @click.option(
     "--engine",
@@ -51,7 +56,7 @@ _FILE = click.Path(exists=True, path_type=Path)
     type=(int, int),
     default=(32, 32),
     show_default=True,
-    help="Tokens in and out.",
+    help="Input and output tokens of each request.",
 )
 @click.option(
     "--rounds", type=click.IntRange(min=2), default=6, show_default=True
@@ -60,14 +65,15 @@ _FILE = click.Path(exists=True, path_type=Path)
     "--tolerance",
     default=0.03,
     show_default=True,
-    help="Largest relative difference that is agreement.",
+    help="Largest relative difference that counts as agreement.",
 )
 def crosscheck(
     url: str, client: str, client_python: str, tokenizer: Path, **options: Any
 ) -> None:
-    """Compare this suite's client with `vllm bench serve` or sglang.bench_serving on a running server.
+    """Compare this suite's load client with that of an engine on a running server.
 
-    Exits with 1 unless every metric agrees.
+    The other client is `vllm bench serve` or sglang.bench_serving. Exits with 1 unless
+    every metric agrees.
     """
     # Imported here: `--help` must not wait for scipy, tokenizers and rich.
     from rich.console import Console
@@ -86,15 +92,15 @@ def crosscheck(
     python = shutil.which(Path(client_python).expanduser())
     if python is None:
         raise ClientFailed(
-            tried=f"running the other client by --client-python {client_python}",
+            tried=f"running the {client} client with --client-python {client_python}",
             seen="there is no such executable file",
-            remedy="name the Python that has it installed",
+            remedy=f"name a Python in which {client} is installed",
         )
-    words = tokenizer_in(tokenizer)
+    loaded_tokenizer = tokenizer_in(tokenizer)
     target = Target(
         url=url.rstrip("/"),
         served_model=options["model"] or served_model(url.rstrip("/")),
-        vocab_size=words.get_vocab_size(),
+        vocab_size=loaded_tokenizer.get_vocab_size(),
         engine=options["engine"],
         tokenizer=str(tokenizer.resolve()),
     )
@@ -109,7 +115,7 @@ def crosscheck(
     )
     absolute = str(Path(python).absolute())
     comparisons = interleave(
-        CLIENTS[client], absolute, target, workload, words, rounds
+        CLIENTS[client], absolute, target, workload, loaded_tokenizer, rounds
     )
     Console(width=120).print(table(comparisons, client, rounds, tolerance))
     if any(row.verdict(tolerance) != "agree" for row in comparisons):

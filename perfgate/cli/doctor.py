@@ -1,7 +1,8 @@
-"""Doctor: what this machine can run, what is missing, and the remedy for each."""
+"""Doctor: what this machine can run, what is missing, and the remedies."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import sys
@@ -46,7 +47,7 @@ class Finding:
     """One thing that was examined.
 
     Attributes:
-        about: its name, as shown.
+        subject: what was examined, as shown: "engine vllm-cpu".
         device: of an engine or a platform.
         remedy: what to do; None if all is well.
         blocks: whether runs that need it are impossible. What is only untested, or has
@@ -55,7 +56,7 @@ class Finding:
     """
 
     kind: Kind
-    about: str
+    subject: str
     seen: str
     remedy: str | None = None
     blocks: bool = False
@@ -88,20 +89,55 @@ def examine(
     yield from _weights(hardware, model_dirs)
     gpu_counts = (1, 2) if hardware.gpus else (0,)
     for gpu_count in gpu_counts:
-        yield _recorded(store, hardware.label(gpu_count))
+        yield _baselines(store, hardware.label(gpu_count))
 
 
 def platforms(
-    hardware: Hardware, study: StudyFile, tensor_parallel_size: int
+    hardware: Hardware,
+    study: StudyFile,
+    tensor_parallel_size: int,
+    findings: Sequence[Finding] = (),
 ) -> Iterator[Finding]:
-    """Which selections run here: "pytest -m cpu", "pytest -m h200", ..."""
+    """Which selections run here: "pytest -m cpu", "pytest -m h200", ...
+
+    Args:
+        findings: of `examine`: a run needs an engine, memory and disk as well.
+    """
     for name in study.platforms:
         if study.device_of(name) == "cpu":
-            yield _on_cpu(name, tensor_parallel_size)
+            finding = _on_cpu(name, tensor_parallel_size)
         else:
-            yield _on_gpus(
+            finding = _on_gpus(
                 name, study.gpu_of(name), hardware, tensor_parallel_size
             )
+        yield _with_needs(finding, findings)
+
+
+def _with_needs(platform: Finding, findings: Sequence[Finding]) -> Finding:
+    """The platform, blocked by what else its device needs and lacks here."""
+    if platform.blocks:
+        return platform
+    needs: tuple[Kind, ...] = ("python",)
+    if platform.device == "cpu":
+        needs = _CPU_NEEDS
+    engines = []
+    for finding in findings:
+        if finding.kind == "engine" and finding.device == platform.device:
+            engines.append(finding)
+        elif finding.blocks and finding.kind in needs:
+            return _blocked(
+                platform, f"{finding.subject}: {finding.seen}", finding
+            )
+    if not engines or any(not engine.blocks for engine in engines):
+        return platform
+    names = ", ".join(engine.subject for engine in engines)
+    return _blocked(platform, f"no usable engine ({names})", engines[0])
+
+
+def _blocked(platform: Finding, seen: str, cause: Finding) -> Finding:
+    return dataclasses.replace(
+        platform, seen=seen, remedy=cause.remedy, blocks=True
+    )
 
 
 def can_run(findings: Sequence[Finding], selections: Sequence[Finding]) -> bool:
@@ -128,15 +164,15 @@ def _python() -> Finding:
 
 
 def _on_cpu(name: str, tensor_parallel_size: int) -> Finding:
-    about = f"pytest -m {name}"
+    subject = f"pytest -m {name}"
     cores = len(os.sched_getaffinity(0))
     if cores >= tensor_parallel_size:
-        return Finding("platform", about, "runs here", device="cpu")
+        return Finding("platform", subject, "runs here", device="cpu")
     return Finding(
         "platform",
-        about,
+        subject,
         f"needs {tensor_parallel_size} cores, found {cores}",
-        f"give this process {tensor_parallel_size} cores, or run with --tp {cores}",
+        f"give this process {tensor_parallel_size} cores, or add --tp {cores}",
         blocks=True,
         device="cpu",
     )
@@ -145,15 +181,16 @@ def _on_cpu(name: str, tensor_parallel_size: int) -> Finding:
 def _on_gpus(
     name: str, gpu: str | None, hardware: Hardware, tensor_parallel_size: int
 ) -> Finding:
-    about = f"pytest -m {name}"
+    subject = f"pytest -m {name}"
     lacking = hardware.lacks(gpu, tensor_parallel_size)
     if lacking is None:
-        return Finding("platform", about, "runs here", device="cuda")
-    remedy = f"run it on a machine with {(gpu or 'NVIDIA').upper()} GPUs"
+        return Finding("platform", subject, "runs here", device="cuda")
+    product = (gpu or "NVIDIA").upper()
+    remedy = f"run it on a machine with {product} GPUs"
     if hardware.lacks(gpu, 1) is None:
-        remedy = "run with --tp 1 what fits one GPU"
+        remedy = "add --tp 1 to run the models that fit one GPU"
     return Finding(
-        "platform", about, lacking, remedy, blocks=True, device="cuda"
+        "platform", subject, lacking, remedy, blocks=True, device="cuda"
     )
 
 
@@ -192,24 +229,22 @@ def _servers(hardware: Hardware, study: StudyFile) -> Iterator[Finding]:
 
 def _server(hardware: Hardware, server: ServerConfig) -> Finding:
     size = server.tensor_parallel_size
-    about = f"server {server.model} TP={size}"
+    subject = f"server {server.model} TP={size}"
     architecture = models.lookup(server.model).architecture
     memory_bytes = hardware.memory_bytes
     small = estimate.too_small(architecture, size, server.dtype, memory_bytes)
     if small:
-        remedy = (
-            "its tests are skipped here; it takes more GPUs, or larger ones"
-        )
-        return Finding("server", about, small, remedy)
+        remedy = "its tests are skipped here; use more GPUs, or larger ones"
+        return Finding("server", subject, small, remedy)
     weights_gb = architecture.weights_bytes_per_rank(size, server.dtype) / 1e9
     seen = (
         f"{weights_gb:.1f} GB of weights on each GPU, which has "
         f"{memory_bytes / 1e9:.1f} GB"
     )
     if hardware.count >= size:
-        return Finding("server", about, seen)
-    seen += f"; it takes {size} GPUs, found {hardware.count}"
-    return Finding("server", about, seen, "its tests are skipped here")
+        return Finding("server", subject, seen)
+    seen += f"; needs {size} GPUs, found {hardware.count}"
+    return Finding("server", subject, seen, "its tests are skipped here")
 
 
 def _memory(hardware: Hardware) -> Finding:
@@ -217,7 +252,7 @@ def _memory(hardware: Hardware) -> Finding:
     seen = f"{memory_gb:.0f} GB"
     if memory_gb >= CPU_MEMORY_GB:
         return Finding("memory", "memory", seen)
-    remedy = f"two CPU servers' ranks need {CPU_MEMORY_GB} GB"
+    remedy = f"the ranks of two CPU servers need {CPU_MEMORY_GB} GB"
     return Finding("memory", "memory", seen, remedy, blocks=True)
 
 
@@ -247,14 +282,14 @@ def _engines(
 
 
 def _engine(engine: str, device: Device, pythons: Mapping[str, str]) -> Finding:
-    about = f"engine {environment.environment_name(engine, device)}"
+    subject = f"engine {environment.environment_name(engine, device)}"
     try:
         python = environment.find_python(engine, device, pythons)
         versions = environment.versions(python.path)
     except Failure as failure:
         seen, remedy = failure.seen, failure.remedy
         return Finding(
-            "engine", about, seen, remedy, blocks=True, device=device
+            "engine", subject, seen, remedy, blocks=True, device=device
         )
     installed = {
         name: version
@@ -265,12 +300,12 @@ def _engine(engine: str, device: Device, pythons: Mapping[str, str]) -> Finding:
         seen = f"{python.path} has no {engine}"
         remedy = f"install {engine} there, or name another Python"
         return Finding(
-            "engine", about, seen, remedy, blocks=True, device=device
+            "engine", subject, seen, remedy, blocks=True, device=device
         )
     text = ", ".join(f"{name} {version}" for name, version in versions.items())
     return Finding(
         "engine",
-        about,
+        subject,
         f"{text} ({python.origin})",
         _untested(engine, installed),
         device=device,
@@ -298,31 +333,31 @@ def _weights(
     hardware: Hardware, model_dirs: Mapping[str, str]
 ) -> Iterator[Finding]:
     for model in models.CATALOGUE.values():
-        about = f"model {model.name}"
+        subject = f"model {model.name}"
         if model.hub_id is None:
-            seen = "not made yet; the first run makes it, in seconds"
+            seen = "not generated yet; the first run does it in seconds"
             if (weights.models_dir() / model.name / "perfgate.json").is_file():
-                seen = "made"
-            yield Finding("model", about, seen)
+                seen = "generated"
+            yield Finding("model", subject, seen)
         elif hardware.gpus and model.served:
             try:
-                found = weights.locate(
+                located = weights.locate(
                     model, "auto", model_dirs, False, lambda text: None
                 )
             except Failure as failure:
-                yield Finding("model", about, failure.seen, failure.remedy)
+                yield Finding("model", subject, failure.seen, failure.remedy)
             else:
-                yield Finding("model", about, found.path)
+                yield Finding("model", subject, located.path)
 
 
-def _recorded(store: Store, label: str) -> Finding:
-    own, shipped = store.count(label), 0
+def _baselines(store: Store, label: str) -> Finding:
+    own_files, shipped_files = store.count(label), 0
     if store.behind is not None:
-        shipped = store.behind.count(label)
-    seen = f"{own} files"
-    if shipped:
-        seen = f"{own} files of your own, {shipped} that come with perfgate"
+        shipped_files = store.behind.count(label)
+    seen = f"{own_files} files"
+    if shipped_files:
+        seen = f"{own_files} own files, {shipped_files} shipped with perfgate"
     remedy = None
-    if own + shipped == 0:
+    if own_files + shipped_files == 0:
         remedy = "record some: pytest -m PLATFORM --baseline-record, then perfgate accept"
     return Finding("baselines", f"baselines {label}", seen, remedy)

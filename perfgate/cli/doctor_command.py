@@ -1,4 +1,4 @@
-"""The command `doctor`: what this machine can run, what is missing, and the remedy for each."""
+"""The command `doctor`: what this machine can run, what is missing, and the remedies."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _STORE = click.Path(path_type=Path)
     "--tp",
     default=2,
     show_default=True,
-    help="Tensor parallel size that you want to run.",
+    help="Tensor parallel size to check for.",
 )
 @click.option(
     "--baselines", type=_STORE, help="Baseline store (default: the project's)."
@@ -45,9 +45,9 @@ def command(
     engine_python: tuple[str, ...],
     model_dir: tuple[str, ...],
 ) -> None:
-    """Say what this machine can run, what is missing, and the remedy for each.
+    """Check what this machine can run, and say how to install what is missing.
 
-    Exits with 1 if neither the CPU run nor one on GPUs is possible.
+    Exits with 1 if no perf test can run here, neither on the CPU nor on GPUs.
     """
     # Imported here: `--help` must not wait for them.
     from perfgate.cli import doctor
@@ -60,12 +60,11 @@ def command(
         **_pairs("--engine-python", engine_python),
     }
     folders = {**project.model_dir, **_pairs("--model-dir", model_dir)}
+    store = judging_store(baselines)
     findings = list(
-        doctor.examine(
-            machine, project.study, judging_store(baselines), pythons, folders
-        )
+        doctor.examine(machine, project.study, store, pythons, folders)
     )
-    selections = list(doctor.platforms(machine, project.study, tp))
+    selections = list(doctor.platforms(machine, project.study, tp, findings))
     _show(findings)
     click.echo()
     _show(selections)
@@ -79,7 +78,7 @@ def _show(findings: Iterable[Finding]) -> None:
         if finding.remedy is not None:
             word, colour = "todo", "yellow"
         click.echo(
-            f"{click.style(word, fg=colour)}  {finding.about}: {finding.seen}"
+            f"{click.style(word, fg=colour)}  {finding.subject}: {finding.seen}"
         )
         if finding.remedy is not None:
             click.echo(f"      -> {finding.remedy}")

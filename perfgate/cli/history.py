@@ -27,30 +27,29 @@ Without CASE list the cases.
 @click.option(
     "--runs",
     type=_FOLDER,
-    help="Run store (default: the project's); its complete runs are added first.",
+    help="Folder of runs (default: the project's); complete runs are added first.",
 )
 @click.option(
     "--history",
     "file",
     type=_FOLDER,
     envvar="PERFGATE_HISTORY",
-    help="The file (default: in the run store).",
+    help="History file (default: in the folder of runs).",
 )
 @click.option(
-    "--hardware",
-    help='Baseline folder, such as "h200x2", where a case ran on several.',
+    "--hardware", help='Hardware, such as "h200x2", if a case ran on several.'
 )
 @click.option(
     "--html",
     type=_FOLDER,
     metavar="FILE",
-    help="Draw CASE, or without it every case, on a page.",
+    help="Draw CASE, or all cases, on a page.",
 )
 @click.option(
     "--csv",
     type=_FOLDER,
     metavar="FILE",
-    help="Write every run and case as CSV; - prints it.",
+    help="Write all runs and cases as CSV; - prints it.",
 )
 @click.option(
     "--openmetrics",
@@ -80,7 +79,8 @@ def history(
     runs = runs or opened().locations.runs
     if not runs.is_dir() and not (file and file.exists()):
         raise click.UsageError(
-            f"there is no run store {runs}: name one by --runs, or a history by --history"
+            f"no folder of runs {runs}: name one with --runs, or a history file with "
+            "--history"
         )
     store = History(file or runs / HISTORY_FILE)
     store.refresh(runs)
@@ -124,7 +124,7 @@ def _list_cases(entries: Sequence[Entry], runs: Path) -> None:
     for name in sorted(names):
         click.echo(name)
     if not entries:
-        click.echo(f"no complete run in {runs} has a value")
+        click.echo(f"no complete run in {runs}")
 
 
 def _chosen(

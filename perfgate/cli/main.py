@@ -1,4 +1,4 @@
-"""The command `perfgate`: all that can be done without pytest.
+"""The command `perfgate`: everything besides running perf tests.
 
 Each subcommand has a module of its own, which is imported when it is called.
 """
@@ -17,22 +17,19 @@ COMMANDS = {
     ),
     "crosscheck": Entry(
         "perfgate.cli.crosscheck:crosscheck",
-        (
-            "Compare this suite's client with `vllm bench serve` or "
-            "sglang.bench_serving on a running server."
-        ),
+        "Compare this suite's load client with that of an engine on a running server.",
     ),
     "doctor": Entry(
         "perfgate.cli.doctor_command:command",
-        "Say what this machine can run, what is missing, and the remedy for each.",
+        "Check what this machine can run, and say how to install what is missing.",
     ),
     "engines": Entry(
         "perfgate.cli.engines:engines",
-        "Environments that the engines run in, apart from the suite's own.",
+        "List and install the Python environments of the engines.",
     ),
     "estimate": Entry(
         "perfgate.cli.estimate:command",
-        "Say what MODEL weighs, reads and exchanges on some GPUs, from its config.json alone.",
+        "Estimate weights, bytes read per step and communication of MODEL on some GPUs.",
     ),
     "history": Entry(
         "perfgate.cli.history:history",
@@ -40,11 +37,11 @@ COMMANDS = {
     ),
     "judge": Entry(
         "perfgate.cli.gate:judge",
-        "Judge the run RUN again from its data alone; exits with 1 if it fails.",
+        "Judge the run RUN again from its data; exits with 1 if it fails.",
     ),
     "report": Entry(
         "perfgate.cli.report:report",
-        "Make report.html, summary.md, junit.xml and pytest-benchmark.json of the run RUN.",
+        "Write report.html, summary.md, junit.xml and pytest-benchmark.json of the run RUN.",
     ),
     "schema": Entry(
         "perfgate.cli.schema:schema",
@@ -75,7 +72,7 @@ class _Group(LazyGroup):
 )
 @click.version_option(__version__, prog_name="perfgate")
 def main() -> None:
-    """A performance gate for LLM serving: the parts that need no pytest.
+    """A performance gate for LLM servers: the commands besides pytest.
 
     The gate itself is `pytest -m cpu` (or h200, h100, a100).
     """

@@ -1,4 +1,4 @@
-"""The command `report`: make the page and the exports of a run from its data."""
+"""The command `report`: write the page and the exports of a run from its data."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ _FOLDER = click.Path(path_type=Path)
 @click.argument("runs", metavar="RUN...", type=_FOLDER, nargs=-1, required=True)
 @click.option(
     "--out",
+    "out_dir",
     type=_FOLDER,
     help="Folder to write into (default: that of the last RUN).",
 )
@@ -23,7 +24,7 @@ _FOLDER = click.Path(path_type=Path)
     "--history",
     type=_FOLDER,
     envvar="PERFGATE_HISTORY",
-    help="The history, for trends.",
+    help="History file, for trends (default: the project's).",
 )
 @click.option(
     "--baselines", type=_FOLDER, help="Baseline store (default: the project's)."
@@ -31,18 +32,18 @@ _FOLDER = click.Path(path_type=Path)
 @click.option(
     "--judge",
     is_flag=True,
-    help="Judge again by these baselines, instead of showing the stored verdicts.",
+    help="Judge again with these baselines, instead of showing the stored verdicts.",
 )
 def report(
     runs: tuple[Path, ...],
-    out: Path | None,
+    out_dir: Path | None,
     baselines: Path | None,
     history: Path | None,
     judge: bool,
 ) -> None:
-    """Make report.html, summary.md, junit.xml and pytest-benchmark.json of the run RUN.
+    """Write report.html, summary.md, junit.xml and pytest-benchmark.json of the run RUN.
 
-    Of several runs the page compares them; the last one is judged.
+    With several runs the page compares them, and the verdicts are those of the last one.
     """
     # Imported here: `--help` must not wait for scipy, numpy and rich.
     from perfgate.history.store import History
@@ -57,8 +58,8 @@ def report(
     if judge:
         results = [judged_again(run, store) for run in results]
     last = runs[-1]
-    folder = out or last
-    if out is None and not last.is_dir():
+    folder = out_dir or last
+    if out_dir is None and not last.is_dir():
         folder = last.parent
     file = history or locations.current().history
     courses = {}

@@ -23,6 +23,7 @@ from perfgate.config.option_values import (
     refuse_combinations,
     refuse_unknown_engines,
 )
+from perfgate.config.options import Gate, LoadFormat
 from perfgate.config.project import Project
 from perfgate.engines import environment, injection
 from perfgate.engines.base import ServerConfig
@@ -42,22 +43,21 @@ class Config:
     """The configuration of one session, or of one worker of it.
 
     Attributes:
-        run_dir: folder of the run's data; of this worker's part in a worker's
-            campaign.
+        run_dir: folder of the run's data, or of this worker's part of it.
         store: the baselines to judge against.
-        gate: "advisory" or "required".
+        gate: "required": every outcome but PASSED and IMPROVED fails the run.
+            "advisory": only REGRESSED and INVALID do.
         platforms: selected by -m, in the study's order; without one nothing is
             measured.
         markers: every marker that -m names.
-        hardware_kind: what --hardware asserts of this machine; None for no
-            assertion.
+        hardware_kind: kind of machine that --hardware requires; None for any.
         engines: engines under test.
         engines_are_required: whether --engine names them. A missing engine then
             fails its tests, instead of skipping them.
         engine_pythons: engine -> path of its Python, or a name to find on PATH.
         model_dirs: model -> folder of its weights.
         tensor_parallel_size: of the compared servers; None is the study's.
-        load_format: "auto" for real weights, "dummy" for made-up ones on GPUs.
+        load_format: "auto" for real weights, "dummy" for random ones on GPUs.
         allow_download: whether an engine may download weights.
         injections: model -> the change injected in its servers.
         external_urls: ENGINE=URL of external servers, as given.
@@ -66,9 +66,9 @@ class Config:
         base_builds: engine -> Python of its base build; empty for no A/B
             comparison.
         target_effect: the loss, as a fraction, that an A/B comparison must
-            catch; None is the policy's.
+            detect; None is the policy's.
         launches: of each server, or of each build, before the first verdict.
-        silence_timeout_s: a server that sends no token for so long hangs.
+        silence_timeout_s: a server that sends no token for this long hangs.
         lease_wait_s: longest wait for devices that another session holds.
         leases_dir: folder of the lock files of devices.
         telemetry: whether GPU telemetry is recorded during the load.
@@ -90,7 +90,7 @@ class Config:
 
     run_dir: Path
     store: Store
-    gate: str = "advisory"
+    gate: Gate = "advisory"
     platforms: tuple[str, ...] = ()
     markers: frozenset[str] = frozenset()
     hardware_kind: str | None = None
@@ -99,7 +99,7 @@ class Config:
     engine_pythons: Mapping[str, str] = field(default_factory=dict)
     model_dirs: Mapping[str, str] = field(default_factory=dict)
     tensor_parallel_size: int | None = None
-    load_format: str = "auto"
+    load_format: LoadFormat = "auto"
     allow_download: bool = False
     injections: Mapping[str, Injection] = field(default_factory=dict)
     external_urls: tuple[str, ...] = ()
@@ -153,8 +153,8 @@ class Config:
     def from_pytest(cls, pytest_config: Any, project: Project) -> Config:
         """Parse and validate the options of a pytest session.
 
-        Servers named by --attach are asked for their models, unless the session only
-        collects.
+        The models of servers named by --attach are read from them, unless the session
+        only collects.
 
         Args:
             pytest_config: a `pytest.Config` with the options of
@@ -166,7 +166,7 @@ class Config:
             BadAttachment, NotReachable, UnknownDeployment: of --attach.
         """
         option = pytest_config.option
-        markers = options.marker_words(pytest_config)
+        markers = options.marker_names(pytest_config)
         platforms = tuple(
             name for name in project.study.platforms if name in markers
         )
@@ -182,6 +182,7 @@ class Config:
         config._refuse_contradictions()
         if not platforms:
             return config
+        config = dataclasses.replace(config, gate=_gate(option, project))
         config._refuse_unusable_session()
         if config.runs_tests:
             refuse_occupied(config.run_dir, config.resume)
@@ -200,33 +201,29 @@ class Config:
         if self.proposes_baselines:
             excluded.append("--baseline-record")
         if self.base_builds:
-            reason = "both builds are launched in turn, and neither becomes a baseline"
+            reason = (
+                "both builds are launched here, and neither becomes a baseline"
+            )
             refuse_combinations("--against-engine", reason, excluded)
         if self.injections:
             reason = (
-                "an injection changes servers that are launched here, and they become "
-                "no baseline"
+                "an injection changes servers that are launched here, and such a run "
+                "never becomes a baseline"
             )
             refuse_combinations(injection.OPTIONS, reason, excluded)
         if self.base_builds and 1 < self.launches < PAIRS:
             raise BadOption(
-                tried="--launches with --against-engine",
-                seen=f"{PAIRS} pairs are the fewest",
+                tried=f"--launches {self.launches} with --against-engine",
+                seen=f"a comparison needs at least {PAIRS} pairs",
                 remedy=f"write --launches {PAIRS} or more, or leave it out",
             )
 
     def _refuse_unusable_session(self) -> None:
         """Refuse what a session that selects a platform cannot use."""
-        if self.gate not in options.GATES:
-            raise BadOption(
-                tried=f"PERFGATE_GATE={self.gate}",
-                seen=f"a gate is {' or '.join(options.GATES)}",
-                remedy="correct the variable",
-            )
         if self.worker_count and self.plan:
             raise BadOption(
                 tried="-n with --plan",
-                seen="nothing is run",
+                seen="a plan runs no test",
                 remedy="leave -n out",
             )
         if self.worker_count and self.resume:
@@ -238,7 +235,7 @@ class Config:
         if has_run and not has_workers:
             raise BadOption(
                 tried="-n with --resume",
-                seen="each worker resumes its own part, and that run was made without -n",
+                seen="the run was started without -n, so no worker has a part to resume",
                 remedy="leave -n out",
             )
 
@@ -256,7 +253,7 @@ def refuse_occupied(run_dir: Path, resume: bool) -> None:
             tried=f"starting a run in {run_dir}",
             seen=f"it holds a packed run: {packed.name}",
             remedy=(
-                f"name another --run-dir, or resume that run: gunzip {packed}, then "
+                f"use another --run-dir, or resume that run: gunzip {packed}, then add "
                 "--resume"
             ),
         )
@@ -264,20 +261,20 @@ def refuse_occupied(run_dir: Path, resume: bool) -> None:
         raise BadOption(
             tried=f"starting a run in {run_dir}",
             seen="it holds a run already",
-            remedy="name another --run-dir, or resume that run with --resume",
+            remedy="use another --run-dir, or resume that run with --resume",
         )
 
 
 def _refuse_empty_gate(
     option: argparse.Namespace, project: Project, platforms: Sequence[str]
 ) -> None:
-    """Refuse --gate=required where nothing is judged: it must not exit with 0."""
+    """Refuse --gate=required where nothing is judged: it would exit with 0."""
     if option.gate != "required":
         return
     if not platforms:
         raise BadOption(
             tried="--gate=required",
-            seen="it gates nothing without a platform",
+            seen="no platform is selected, so nothing is judged",
             remedy=f"add -m {' or -m '.join(project.study.platforms)}",
         )
     for name, is_given in (
@@ -287,7 +284,7 @@ def _refuse_empty_gate(
         if is_given:
             raise BadOption(
                 tried=f"--gate=required with {name}",
-                seen="that gates nothing",
+                seen=f"{name} judges nothing",
                 remedy="leave one of them out",
             )
 
@@ -295,19 +292,18 @@ def _refuse_empty_gate(
 def _parse(
     option: argparse.Namespace, project: Project, run_dir: Path
 ) -> Config:
-    """Every option by itself; the caller adds what pytest and its workers know."""
+    """Every option by itself; the caller adds platforms, gate and worker."""
     _refuse_bad_numbers(option)
     if option.resume and not option.run_dir:
         raise BadOption(
             tried="--resume",
-            seen="no --run-dir names the run to resume",
-            remedy="name it: --run-dir=DIR --resume",
+            seen="the run to resume is not named",
+            remedy="add its folder: --run-dir=DIR --resume",
         )
     base_builds = _base_builds(option)
     return Config(
         run_dir=run_dir,
         store=_store(option, project),
-        gate=option.gate or os.environ.get("PERFGATE_GATE") or project.gate,
         hardware_kind=option.hardware,
         engines=_engines(option, project, base_builds),
         engines_are_required=bool(option.engine),
@@ -335,6 +331,19 @@ def _parse(
         proposes_baselines=option.baseline_record,
         worker_count=int(getattr(option, "numprocesses", None) or 0),
         run_id=_run_id(option, run_dir),
+    )
+
+
+def _gate(option: argparse.Namespace, project: Project) -> Gate:
+    """The gate of the option, else of the variable, else of the project."""
+    name = option.gate or os.environ.get("PERFGATE_GATE") or project.gate
+    for gate in options.GATES:
+        if name == gate:
+            return gate
+    raise BadOption(
+        tried=f"PERFGATE_GATE={name}",
+        seen="there is no such gate",
+        remedy=f"set PERFGATE_GATE to {' or '.join(options.GATES)}",
     )
 
 
@@ -376,7 +385,7 @@ def _refuse_missing_store(option: argparse.Namespace) -> None:
         raise BadOption(
             tried=f"--baselines={folder}",
             seen="there is no such folder",
-            remedy=f"correct it, or start a new store there: mkdir {folder}",
+            remedy=f"correct the path, or start a new store there: mkdir {folder}",
         )
 
 
@@ -400,7 +409,7 @@ def _engines(
         raise BadOption(
             tried="--against-engine",
             seen=f"no base build for {', '.join(missing)}",
-            remedy=f"name one: --against-engine {missing[0]}=PATH",
+            remedy=f"add --against-engine {missing[0]}=PATH",
         )
     for engines in (option.engine, sorted(base_builds), project.study.engines):
         if engines:
@@ -433,14 +442,14 @@ def _base_builds(option: argparse.Namespace) -> dict[str, str]:
     if not builds:
         raise BadOption(
             tried="--target-effect",
-            seen="there are no pairs to judge",
-            remedy=f"name a base build: {name}",
+            seen="without a base build there are no pairs to judge",
+            remedy=f"add {name} ENGINE=PATH",
         )
     if not 0 < effect < 1:
         raise BadOption(
             tried=f"--target-effect {effect:g}",
-            seen="it is no fraction between 0 and 1",
-            remedy="0.02 means 2 %",
+            seen="it is not a fraction between 0 and 1",
+            remedy="write --target-effect 0.02 for 2 %",
         )
     return builds
 
@@ -454,8 +463,8 @@ def _model_dirs(option: argparse.Namespace, project: Project) -> dict[str, str]:
         if not Path(folder).expanduser().is_dir():
             raise BadOption(
                 tried=f"--model-dir {model}={folder}",
-                seen=f"{folder} is no folder",
-                remedy="name the one with its config.json",
+                seen=f"there is no folder {folder}",
+                remedy="use the folder with the model's config.json",
             )
     return folders
 

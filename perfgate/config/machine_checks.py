@@ -26,8 +26,11 @@ def refuse_impossible(
     if kind and kind != hardware().kind:
         raise BadOption(
             tried=f"--hardware {kind}",
-            seen=f"this machine is {hardware().description}",
-            remedy="correct the option",
+            seen=(
+                f"this machine is of kind {hardware().kind}: "
+                f"{hardware().description}"
+            ),
+            remedy=f"run on a {kind} machine, or write --hardware {hardware().kind}",
         )
     if config.platforms and config.worker_count:
         _refuse_workers_on_cpu(config, study)
@@ -63,8 +66,7 @@ def _refuse_many_workers(
     raise BadOption(
         tried=f"-n {config.worker_count}",
         seen=(
-            f"{hardware.description} has room for {room} servers of TP={ranks} "
-            "side by side"
+            f"{hardware.description}: {room} servers of TP={ranks} fit at the same time"
         ),
         remedy=remedy,
     )

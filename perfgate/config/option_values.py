@@ -1,4 +1,4 @@
-"""Option values: parse NAME=VALUE pairs and numbers, and refuse a value with its remedy."""
+"""Option values: parse NAME=VALUE pairs and numbers, and refuse bad ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class BadOption(Failure):
 
 
 def name_value_pairs(option: str, texts: Sequence[str]) -> dict[str, str]:
-    """Parse the values of a repeatable NAME=VALUE option; a later value replaces an earlier one.
+    """Parse the values of a repeatable NAME=VALUE option; the last value of a name counts.
 
     Raises:
         BadOption: a value has another form.
@@ -25,29 +25,29 @@ def name_value_pairs(option: str, texts: Sequence[str]) -> dict[str, str]:
         if not (name and equals and value):
             raise BadOption(
                 tried=f"reading {option} {text}",
-                seen="no NAME=VALUE",
+                seen="it has no NAME=VALUE",
                 remedy=f"write {option} NAME=VALUE",
             )
         pairs[name] = value
     return pairs
 
 
-def refuse_below(option: str, value: float | None, least: float) -> None:
-    """Refuse a number below the least one that makes sense; None is the default.
+def refuse_below(option: str, value: float | None, minimum: float) -> None:
+    """Refuse a number below a minimum; None is the default.
 
     Raises:
-        BadOption: it is below.
+        BadOption: the number is too small.
     """
-    if value is not None and value < least:
+    if value is not None and value < minimum:
         raise BadOption(
             tried=f"{option} {value:g}",
-            seen=f"{least:g} is the least",
-            remedy=f"correct {option}",
+            seen=f"the minimum is {minimum:g}",
+            remedy=f"write {option} {minimum:g} or more",
         )
 
 
 def refuse_unknown_engines(origin: str, engines: Iterable[str]) -> None:
-    """Refuse engines that no adapter knows.
+    """Refuse engines that are not registered.
 
     Args:
         origin: the option or file that names them, for the message.
@@ -61,25 +61,25 @@ def refuse_unknown_engines(origin: str, engines: Iterable[str]) -> None:
         raise BadOption(
             tried=origin,
             seen=f"there is no engine {', '.join(unknown)}",
-            remedy=f"{suggestion}name one of {', '.join(ENGINES)}",
+            remedy=f"{suggestion}use one of {', '.join(ENGINES)}",
         )
 
 
 def refuse_combinations(
-    option: str, reason: str, others: Collection[str]
+    option: str, reason: str, excluded: Collection[str]
 ) -> None:
-    """Refuse options that exclude an option.
+    """Refuse an option together with others that it excludes.
 
     Args:
         reason: why they exclude each other.
-        others: the excluded options that were given; empty if none was.
+        excluded: the excluded options that were given; empty if none was.
 
     Raises:
         BadOption: one was given.
     """
-    for other in others:
+    for name in excluded:
         raise BadOption(
-            tried=f"{option} with {other}",
+            tried=f"{option} with {name}",
             seen=reason,
-            remedy=f"leave {other} out",
+            remedy=f"leave {name} out",
         )

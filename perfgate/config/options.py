@@ -10,9 +10,12 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Literal, get_args
 
-GATES = ("advisory", "required")
+Gate = Literal["advisory", "required"]
+LoadFormat = Literal["auto", "dummy"]
+GATES: tuple[Gate, ...] = get_args(Gate)
+LOAD_FORMATS: tuple[LoadFormat, ...] = get_args(LoadFormat)
 # Takes an option's name and the keywords of `argparse.ArgumentParser.add_argument`.
 AddOption = Callable[..., None]
 
@@ -44,9 +47,9 @@ def _declared() -> dict[str, dict[str, object]]:
     return declared
 
 
-def is_given(name: str, words: Iterable[str]) -> bool:
-    """Whether words of a command line contain an option, with or without "=VALUE"."""
-    return any(word.partition("=")[0] == name for word in words)
+def is_given(name: str, arguments: Iterable[str]) -> bool:
+    """Whether a command line contains an option, with or without "=VALUE"."""
+    return any(argument.partition("=")[0] == name for argument in arguments)
 
 
 def is_gate_explicit(pytest_config: Any) -> bool:
@@ -55,7 +58,7 @@ def is_gate_explicit(pytest_config: Any) -> bool:
 
 
 def are_inherited(pytest_config: Any) -> bool:
-    """Whether the options were parsed elsewhere: a pytest-xdist worker gets them so."""
+    """Whether the options were parsed elsewhere, as for a pytest-xdist worker."""
     return hasattr(pytest_config.option, "baseline_record")
 
 
@@ -65,12 +68,11 @@ def study_file(pytest_config: Any) -> str | None:
     return value
 
 
-def marker_words(pytest_config: Any) -> frozenset[str]:
+def marker_names(pytest_config: Any) -> frozenset[str]:
     """The markers in -m."""
     expression = pytest_config.option.markexpr or ""
-    return (
-        frozenset(re.findall(r"[A-Za-z_]\w*", expression)) - _MARKER_OPERATORS
-    )
+    names = frozenset(re.findall(r"[A-Za-z_]\w*", expression))
+    return names - _MARKER_OPERATORS
 
 
 def add_options(add: AddOption) -> None:
@@ -94,8 +96,8 @@ def _add_selection(add: AddOption) -> None:
         "--study",
         metavar="FILE",
         help=(
-            'study file that replaces the project\'s; "shipped" is the one that comes '
-            "with perfgate"
+            'use this study file instead of the project\'s; "shipped" is the study '
+            "that comes with perfgate"
         ),
     )
     add(
@@ -109,7 +111,7 @@ def _add_selection(add: AddOption) -> None:
     add(
         "--hardware",
         metavar="KIND",
-        help="assert the kind of this machine (h200, cpu); stop if it is another",
+        help="stop unless this machine is of this kind (h200, cpu)",
     )
 
 
@@ -133,7 +135,8 @@ def _add_engines(add: AddOption) -> None:
         default=[],
         metavar="ENGINE=URL",
         help=(
-            "measure an external server, repeatable; nothing is launched or stopped"
+            "measure a server that runs already, repeatable; it is neither launched "
+            "nor stopped"
         ),
     )
     add(
@@ -150,10 +153,11 @@ def _add_engines(add: AddOption) -> None:
 def _add_models(add: AddOption) -> None:
     add(
         "--weights",
-        choices=("auto", "dummy"),
+        choices=LOAD_FORMATS,
         default="auto",
         help=(
-            "dummy: GPU servers use random weights (times are valid, routing is not)"
+            "dummy: GPU servers use random weights; times are valid, routing is not "
+            "(default: auto)"
         ),
     )
     add(
@@ -179,7 +183,7 @@ def _add_run(add: AddOption) -> None:
     add(
         "--resume",
         action="store_true",
-        help="resume the run in --run-dir; launches that were measured whole are kept",
+        help="resume the run in --run-dir; complete launches are kept",
     )
     add(
         "--telemetry",
@@ -190,7 +194,7 @@ def _add_run(add: AddOption) -> None:
     add(
         "--history",
         metavar="FILE",
-        help="history that complete runs are added to (default: runs/history.sqlite3)",
+        help="history file; complete runs are added (default: runs/history.sqlite3)",
     )
     add(
         "--perf-report",
@@ -208,8 +212,8 @@ def _add_gate(add: AddOption) -> None:
         "--gate",
         choices=GATES,
         help=(
-            "required: every outcome but PASSED and IMPROVED fails the run, and so "
-            "does a skipped or missing case (for CI on GPUs). "
+            "required (for CI on GPUs): every outcome but PASSED and IMPROVED fails "
+            "the run, and so does a case without a verdict. "
             "advisory (default): only REGRESSED and INVALID fail the run"
         ),
     )
@@ -222,8 +226,8 @@ def _add_gate(add: AddOption) -> None:
         "--baseline-record",
         action="store_true",
         help=(
-            "write proposed baselines into the run's folder; `perfgate accept` accepts "
-            "them"
+            "write proposed baselines into the run's folder; accept them with "
+            "`perfgate accept RUN`"
         ),
     )
     add(
@@ -233,7 +237,7 @@ def _add_gate(add: AddOption) -> None:
         metavar="N",
         help=(
             "launches of each server before the first verdict (default: 1; with "
-            "--against-engine of each build, default: 3)"
+            "--against-engine: launches of each build, default: 3)"
         ),
     )
 
@@ -245,8 +249,8 @@ def _add_base_builds(add: AddOption) -> None:
         default=[],
         metavar="ENGINE=PATH",
         help=(
-            "Python of a base build: base and candidate are launched in turn (ABBAAB), "
-            "and the pairs are judged instead of baselines"
+            "Python of a base build: base and candidate are launched in turn (ABBAAB) "
+            "and compared in pairs, without baselines"
         ),
     )
     add(
@@ -262,28 +266,27 @@ def _add_base_builds(add: AddOption) -> None:
         dest="target_effect",
         metavar="FRACTION",
         help=(
-            "loss that these pairs must detect (0.02 is "
-            "2 %%; default: 0.05 on a GPU for all but TTFT, because three pairs do not "
-            "show how quiet the machine is)"
+            "with --against-engine: the loss that the pairs must detect, as a fraction "
+            "(0.02 is 2 %%; default: 0.05 on a GPU for all but TTFT)"
         ),
     )
 
 
 def _add_injections(add: AddOption) -> None:
-    """Changes on purpose; their names up to 0.1, --plant-*, still work and stay hidden."""
+    """Changes on purpose; their names up to version 0.1 (--plant-*) are hidden aliases."""
     injections = {
         "delay": (
             "MODEL=MS",
-            "slow a model's servers down by MS for each token, to see the gate fire",
+            "test the gate: delay each token of a model's servers by MS milliseconds",
         ),
         "arg": (
             "MODEL=ARGS",
-            "launch a model's servers with more engine arguments than their identity "
-            "tells, repeatable: they stand for a change inside the engine",
+            "test the gate: launch a model's servers with further engine arguments, "
+            "which do not count as another configuration, repeatable",
         ),
         "env": (
             "MODEL=NAME=VALUE",
-            "likewise with an environment variable, repeatable",
+            "test the gate: the same with an environment variable, repeatable",
         ),
     }
     for name, (metavar, text) in injections.items():
@@ -310,8 +313,8 @@ def _add_limits(add: AddOption) -> None:
         default=120.0,
         metavar="S",
         help=(
-            "a server that sends no token for so long hangs: it is stopped, and "
-            "launched once more (default: 120)"
+            "seconds without a token after which a server counts as hung: it is "
+            "stopped and launched again (default: 120)"
         ),
     )
     add(
@@ -320,7 +323,7 @@ def _add_limits(add: AddOption) -> None:
         default=600.0,
         metavar="S",
         help=(
-            "longest wait for GPUs (or the CPU) that another session holds "
+            "longest wait in seconds for GPUs (or the CPU) that another session uses "
             "(default: 600)"
         ),
     )

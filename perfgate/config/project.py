@@ -10,11 +10,12 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
 from perfgate import locations
+from perfgate.config.options import Gate
 from perfgate.engines import environment
 from perfgate.errors import Failure
 from perfgate.judge.baseline_store import Store
@@ -59,7 +60,7 @@ class ProjectTable(
     runs: str = "runs"
     engines_dir: str = ".engines"
     models_dir: str = ".models"
-    gate: Literal["advisory", "required"] = "advisory"
+    gate: Gate = "advisory"
     engine_python: dict[str, str] = {}
     model_dir: dict[str, str] = {}
 
@@ -82,7 +83,7 @@ class Project:
     tests: tuple[Path, ...] = ()
     names_tests: bool = False
     shipped_baselines: Path | None = None
-    gate: str = "advisory"
+    gate: Gate = "advisory"
     engine_python: Mapping[str, str] = field(default_factory=dict)
     model_dir: Mapping[str, str] = field(default_factory=dict)
 
@@ -125,9 +126,9 @@ def read_project(root: Path, study: str | None = None) -> Project:
         BadProject, BadStudy: a file cannot be used; file, table and key are named.
     """
     table, file = ProjectTable(), None
-    found = locations.project_table(root)
-    if found is not None:
-        file = found[0]
+    project_table = locations.project_table(root)
+    if project_table is not None:
+        file, _ = project_table
         table = _read_table(file)
     return Project(
         locations=_locations(root, table),
@@ -242,7 +243,7 @@ def _test_paths(
         if not path.exists():
             raise _bad_project(
                 file or root,
-                f"tests: there is no {path}",
+                f"tests: no such file or folder: {path}",
                 f'correct the path, or write "{PACKAGE}" for the shipped perf tests',
             )
         paths.append(path)

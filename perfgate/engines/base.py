@@ -18,8 +18,8 @@ if TYPE_CHECKING:  # starting an engine needs no numpy
     import numpy as np
     import numpy.typing as npt
 
-# What a server is launched for to report the experts that tokens choose: "returned" by
-# the engine itself. "" for a server that is timed.
+# How a server that is launched to report the experts of its tokens does so: "returned"
+# by the engine itself. "" for a server that is timed.
 RoutingProbe = Literal["", "returned"]
 
 
@@ -32,9 +32,9 @@ class ServerConfig(
         engine: family name, "vllm" or "sglang".
         model: name in the catalogue of `perfgate.models`.
         device: "cpu" or "cuda".
-        routing: launched to report the experts that tokens choose, in this way, and
-            never timed. "" for all others; one of those that runs in eager mode can
-            report them too, after it was timed.
+        routing: how a server that is launched to report the experts of its tokens does
+            so; it is never timed. "" for all other servers. A timed server in eager
+            mode can report them too, after its load.
         load_format: "auto" reads the weights, "dummy" makes some up in the engine.
         extra_args: appended to the engine's command line as they are.
         extra_env: (name, value) pairs set for the engine alone.
@@ -228,14 +228,14 @@ class MetricNames:
 
 @dataclass(frozen=True)
 class Engine:
-    """What differs between engines, in one place: one value of this class per engine's module.
+    """What differs between engines; one value of this class for each engine's module.
 
     Attributes:
         settle: called with the address of a server that is warmed up; does what its
             engine advises before a measurement.
         tested: distribution -> versions with which the suite was tested.
         metrics: names on its /metrics page.
-        compiles: what matches its log lines when it compiles while it serves.
+        compiles: regular expression of its log lines that show a compilation.
         bench_backend: what `sglang.bench_serving` calls it.
         cpu_arguments: given to every CPU server, and part of its identity.
         honours_seed: a request's seed makes sampling repeatable; the suite itself
@@ -243,14 +243,11 @@ class Engine:
         slow_on_cpu: it has no kernels for most CPUs; the study measures less of it
             there, so that the run stays short.
         cpu_note: why a comparison with another engine on the CPU says little; empty if
-            it says as much as elsewhere.
-        help_arguments: with them the server's command prints every option that it
-            takes.
-        routing_probes: device -> what a server must be launched for to report the
-            experts that tokens choose ("" if the timed server can); without an entry it
-            cannot.
-        no_expert_parallelism: device -> why it cannot run there with its experts spread
-            over the ranks.
+            it says as much as on GPUs.
+        help_arguments: arguments with which the server's command lists all options.
+        routing_probes: device -> how a server reports the experts of its tokens ("" if
+            the timed server can); without an entry it cannot.
+        no_expert_parallelism: device -> why expert parallelism is impossible there.
         routed_experts: experts by token, layer and choice; None for an engine that does
             not report them.
     """

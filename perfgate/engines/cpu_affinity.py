@@ -19,8 +19,8 @@ def bind_cores(ranks: int, cores: tuple[int, ...]) -> str:
     groups = []
     for rank in range(ranks):
         first = rank * share
-        own = cores[first : first + share]
-        groups.append(",".join(map(str, own)))
+        rank_cores = cores[first : first + share]
+        groups.append(",".join(map(str, rank_cores)))
     return "|".join(groups)
 
 
@@ -34,10 +34,7 @@ def cores_per_rank(ranks: int, cores: tuple[int, ...]) -> int:
     if share == 0:
         raise TooFewCores(
             tried=f"giving each of {ranks} ranks a core of its own",
-            seen=f"this process may use {len(cores)}",
-            remedy=(
-                "run on a machine with at least as many cores as ranks, or with "
-                "fewer ranks (--tp)"
-            ),
+            seen=f"this process may use {len(cores)} cores",
+            remedy=f"use a machine with at least {ranks} cores, or fewer ranks (--tp)",
         )
     return share

@@ -29,10 +29,10 @@ from pathlib import Path
 import filelock
 import msgspec
 
-from perfgate import locations
+from perfgate import formatting, locations
 from perfgate.engines import lock_file
 from perfgate.engines.lock_file import Lock
-from perfgate.errors import Failure
+from perfgate.errors import Failure, describe_error
 
 LOCKS = Path(__file__).resolve().parent / "locks"
 STAMP = "perfgate-lock.sha256"
@@ -54,13 +54,13 @@ VERSIONED = (
     "flashinfer-python",
 )
 
-# Variables by which a shell changes how an engine runs: reported where they differ from
-# those of the baseline.
-_RECORDED = re.compile(
+# Variables that change how an engine runs: reported where they differ from those of the
+# baseline.
+_ENGINE_VARIABLES = re.compile(
     "VLLM_|SGLANG_|SGL_|NCCL_|CUDA_|TORCH|PYTORCH_|TRITON_|FLASHINFER_"
     "|OMP_|MKL_|KMP_|GOMP_|LD_PRELOAD"
 )
-# Of those: secrets, locations, and the device.
+# Variables among them that hold secrets, locations or devices.
 _PRIVATE = re.compile(
     "(^|_)(KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASS|PWD|CREDENTIALS|AUTH|BEARER|ACCESS"
     "|URL|URI|PROXY|CACHE|DIR|PATH|ROOT|HOME|HOST|PORT|LOG|VISIBLE)(_|$)"
@@ -139,8 +139,8 @@ def find_python(
     if name in available_locks() and not is_installed(name):
         raise EngineMissing(
             tried=f"running {engine} in the environment {folder}",
-            seen="it was made from another version of its lock file",
-            remedy=f"`{_install_command(name)}` makes it anew",
+            seen="its lock file has changed since it was installed",
+            remedy=f"install it again: `{_install_command(name)}`",
         )
     return EnginePython(python, f"perfgate engines install {name}")
 
@@ -158,14 +158,14 @@ def _named_python(engine: str, origin: str, path: str) -> EnginePython:
 
 def _not_installed(engine: str, device: str, python: Path) -> EngineMissing:
     name = environment_name(engine, device)
-    where = "CPU" if device == "cpu" else "GPU"
-    seen = f"no {python}, {variable(engine)} is not set"
+    hardware = "CPU" if device == "cpu" else "GPU"
+    seen = f"not installed: no {python}, {variable(engine)} is not set"
     remedy = f"name one: --engine-python {engine}=/path/to/python or {variable(engine)}"
     if name in available_locks():
         seen += _no_build(name)
         remedy = f"`{_install_command(name)}`, or {remedy}"
     return EngineMissing(
-        tried=f"finding a Python that runs {engine} on the {where}",
+        tried=f"finding a Python that runs {engine} on the {hardware}",
         seen=seen,
         remedy=remedy,
     )
@@ -180,8 +180,10 @@ def _install_command(name: str) -> str:
     lock = read_lock(name)
     if lock.allows(platform.python_version()):
         return command
-    other = lock.newest_python()
-    return f"{command} --python {other}" if other else command
+    python = lock.newest_python()
+    if python is None:
+        return command
+    return f"{command} --python {python}"
 
 
 def _no_build(name: str) -> str:
@@ -204,10 +206,10 @@ def versions(python: Path) -> dict[str, str]:
     script = (
         "import importlib.metadata as m, json, platform\n"
         f"names = {VERSIONED!r}\n"
-        "found = {d.metadata['Name'].lower(): d.version for d in "
+        "versions = {d.metadata['Name'].lower(): d.version for d in "
         "m.distributions() if d.metadata['Name']}\n"
-        "print(json.dumps({'python': platform.python_version()} | {n: found[n] "
-        "for n in names if n in found}))"
+        "print(json.dumps({'python': platform.python_version()} | {n: versions[n] "
+        "for n in names if n in versions}))"
     )
     try:
         done = subprocess.run(
@@ -223,8 +225,8 @@ def versions(python: Path) -> dict[str, str]:
         stderr = getattr(error, "stderr", None) or ""
         raise EngineMissing(
             tried=f"reading the versions of {python}",
-            seen=f"{type(error).__name__}: {error} {stderr[-400:]}",
-            remedy="name a Python 3 interpreter that can run by itself",
+            seen=f"{describe_error(error)} {stderr[-400:]}".strip(),
+            remedy="name a Python 3 interpreter that runs on this machine",
         ) from error
 
 
@@ -236,14 +238,14 @@ def inherited(
     Args:
         replaced: names for which the engine gets another value.
     """
-    own = set(replaced)
-    return {
-        name: value
-        for name, value in sorted(environment.items())
-        if _RECORDED.match(name)
-        and not _PRIVATE.search(name)
-        and name not in own
-    }
+    replaced = set(replaced)
+    variables = {}
+    for name, value in sorted(environment.items()):
+        if name in replaced or _PRIVATE.search(name):
+            continue
+        if _ENGINE_VARIABLES.match(name):
+            variables[name] = value
+    return variables
 
 
 def is_installed(name: str) -> bool:
@@ -291,10 +293,11 @@ def install(
     if name not in available_locks():
         raise InstallFailed(
             tried=f"installing the engine environment {name!r}",
-            seen=f"there are lock files for: {', '.join(available_locks())}",
+            seen="there is no lock file for it",
             remedy=(
-                "choose one of these, or install the engine yourself and name its "
-                "Python with --engine-python"
+                f"{formatting.suggestion(name, available_locks())}use one of "
+                f"{', '.join(available_locks())}, or install the engine yourself and "
+                "name its Python: --engine-python ENGINE=PATH"
             ),
         )
     target = engines_dir() / name
@@ -308,7 +311,8 @@ def install(
         _refuse_without_builds(name, lock, base)
         shutil.rmtree(target, ignore_errors=True)
         echo(
-            f"making {target} ({lock.packages + 1} packages, several GB, a minute or two)"
+            f"installing {target} ({lock.packages + 1} packages, several GB, 1 to 2 "
+            "minutes)"
         )
         _step(run, [base, "-m", "venv", str(target)], echo)
         _install_torch(run, python, f"torch=={lock.torch}", echo)
@@ -325,7 +329,7 @@ def _refuse_without_builds(name: str, lock: Lock, base: str) -> None:
         raise InstallFailed(
             tried=f"installing the engine environment {name!r} with {base}",
             seen=f"{base} is not an executable file",
-            remedy="name a Python that is there: --python",
+            remedy="name an installed Python: --python PATH",
         )
     if base == sys.executable:
         version = platform.python_version()
@@ -333,17 +337,17 @@ def _refuse_without_builds(name: str, lock: Lock, base: str) -> None:
         version = versions(Path(path))["python"]
     if lock.allows(version):
         return
-    other = lock.newest_python()
+    python = lock.newest_python()
     raise NoBuild(
         tried=f"installing the engine environment {name!r} with Python {version} ({base})",
         seen=(
-            f"its packages are built for Python {lock.requires_python} alone "
+            f"its packages are built for Python {lock.requires_python} only "
             f"({lock.path.name})"
         ),
         remedy=(
-            "name such a Python for the engine, the suite may stay on its own: "
-            f"`perfgate engines install {name} --python {other}`, or "
-            f"`make perf ENGINE_PYTHON={other}`"
+            "use such a Python for the engine, the suite can use another one: "
+            f"`perfgate engines install {name} --python {python}`, or "
+            f"`make perf ENGINE_PYTHON={python}`"
         ),
     )
 
@@ -352,9 +356,7 @@ def _install_torch(run: Run, python: Path, torch: str, echo: Echo) -> None:
     """Install torch: from where pip looks by default, else from PyTorch's CPU index."""
     command = [*_pip(python), torch]
     if run(command) != 0:
-        echo(
-            f"{torch} is not where pip looks by default; asking PyTorch's CPU index"
-        )
+        echo(f"pip's default index has no {torch}; trying PyTorch's CPU index")
         _step(run, [*command[:-1], "--index-url", TORCH_CPU_INDEX, torch], echo)
 
 
@@ -378,9 +380,7 @@ def _install_pins(
         echo("  " + " ".join(command))
         if run(command) == 0:
             return
-        echo(
-            "uv could not install it; trying pip, which may have other settings"
-        )
+        echo("uv failed; trying pip, which may use another index")
     _step(run, [*_pip(python), *pins], echo)
 
 
@@ -402,10 +402,10 @@ def _step(run: Run, command: list[str], echo: Echo) -> None:
     if status != 0:
         raise InstallFailed(
             tried=" ".join(command),
-            seen=f"exit status {status}; its own message is above",
+            seen=f"exit status {status}; its message is above",
             remedy=(
-                "check the network, the free space and the Python version, then run "
-                "the same command again"
+                "check the network, the free disk space and the Python version, then "
+                "run the same command again"
             ),
         )
 

@@ -1,9 +1,9 @@
-"""Injection: a change made to a server on purpose, to see the gate fire.
+"""Injection: a change made to a server on purpose, to test the gate.
 
-An injection stands for a change inside the engine that nobody declared. It alters what
-is launched, not the identity under which the launch is judged. Every launch records its
-injections, and such a run becomes no baseline and no history. What the engine itself
-reports of an injection (another attention backend) is part of the identity as usual.
+An injection stands for an undeclared change inside the engine. It changes what is
+launched, but not the identity under which the launch is judged. Every launch records
+its injections, and such a run never becomes a baseline or part of the history. What the
+engine reports of an injection (another attention backend) is part of the identity.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from perfgate import formatting
 from perfgate.engines.base import LaunchPlan
 from perfgate.errors import Failure
 
@@ -104,8 +105,8 @@ def parse_injections(
         for text in texts:
             model, _, value = text.partition("=")
             if not (model and value):
-                advice = f"write {option} NAME=VALUE, NAME being a model"
-                raise _bad_option(option, text, "no NAME=VALUE", advice)
+                advice = f"write {option} MODEL=VALUE"
+                raise _bad_option(option, text, "it has no MODEL=VALUE", advice)
             injection = injections.get(model, NOTHING)
             injections[model] = _extended(injection, option, text, value)
     return injections
@@ -114,7 +115,7 @@ def parse_injections(
 def refuse_unserved(
     injections: Mapping[str, Injection], models: Sequence[str]
 ) -> None:
-    """An injection into a model that is not served would prove nothing.
+    """Refuse an injection into a model that no server serves.
 
     Args:
         models: models of the servers that this session plans.
@@ -127,9 +128,12 @@ def refuse_unserved(
         return
     served = ", ".join(sorted(set(models))) or "nothing"
     raise BadInjection(
-        tried=f"injecting something in {', '.join(unserved)}",
+        tried=f"injecting a change into {', '.join(unserved)}",
         seen=f"this session serves {served}",
-        remedy=f"correct the model in {OPTIONS}, or select tests that serve it",
+        remedy=(
+            f"{formatting.suggestion(unserved[0], models)}correct the model in "
+            f"{OPTIONS}, or select tests that serve it"
+        ),
     )
 
 
@@ -146,7 +150,7 @@ def _extended(
         return dataclasses.replace(injection, arguments=arguments)
     name, equals, setting = value.partition("=")
     if not (name and equals):
-        problem = f"{value!r} is no NAME=VALUE"
+        problem = f"{value!r} has no NAME=VALUE"
         advice = f"write {option} MODEL=NAME=VALUE"
         raise _bad_option(option, text, problem, advice)
     environment = (*injection.environment, (name, setting))
@@ -159,10 +163,8 @@ def _delay_ms(option: str, text: str, value: str) -> float:
     except ValueError:
         delay_ms = math.nan
     if not 0 <= delay_ms < math.inf:
-        problem = f"{value!r} is no number from 0 on"
-        advice = (
-            "give milliseconds for each token, such as --inject-delay MODEL=10"
-        )
+        problem = f"{value!r} is not a delay in milliseconds (0 or more)"
+        advice = "write the milliseconds per token: --inject-delay MODEL=10"
         raise _bad_option(option, text, problem, advice)
     return delay_ms
 
@@ -182,7 +184,7 @@ def _bad_option(option: str, text: str, seen: str, remedy: str) -> BadInjection:
 
 
 def _python_path(path: str, injected: str) -> str:
-    """A search path: the suite's own folder first, then the injected, then the inherited."""
-    own, separator, inherited = path.partition(os.pathsep)
-    parts = [part for part in (own, injected) if part]
+    """A search path: the suite's own folder, the injected one, then the inherited ones."""
+    first, separator, inherited = path.partition(os.pathsep)
+    parts = [part for part in (first, injected) if part]
     return os.pathsep.join(parts) + separator + inherited

@@ -87,5 +87,5 @@ def read(path: Path) -> Lock:
         raise BadLock(
             tried=f"reading the header of {path}",
             seen=f"no usable line for {error}",
-            remedy="make it anew: `make locks`",
+            remedy="write it again: `make locks`",
         ) from None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from perfgate import formatting
 from perfgate.engines import sglang, sglang_routing, vllm, vllm_routing
 from perfgate.engines.base import Engine
 from perfgate.errors import Failure
@@ -31,14 +32,18 @@ def lookup(name: str) -> Engine:
         UnknownEngine: there is none.
     """
     if name not in ENGINES:
+        suggestion = formatting.suggestion(name, ENGINES)
         raise UnknownEngine(
             tried=f"looking up the engine {name!r}",
-            seen=f"known are {', '.join(ENGINES)}",
-            remedy="use one of these; docs/how-to.md says how to add one",
+            seen="no engine has this name",
+            remedy=(
+                f"{suggestion}use one of {', '.join(ENGINES)}; docs/how-to.md says how "
+                "to add one"
+            ),
         )
     return ENGINES[name]
 
 
 def register(engine: Engine) -> None:
-    """Enter an engine under its name; one of the same name is replaced."""
+    """Register an engine; it replaces one of the same name."""
     ENGINES[engine.name] = engine

@@ -1,10 +1,9 @@
 """SGLang: command line, log, /metrics names, delays, and weights of each rank.
 
-Written for 0.5.16 on GPUs and 0.5.23 on the CPU. There SGLang has kernels of its own
-for AMX alone; on any other CPU it runs by PyTorch's operators, through a platform class
-that the suite gives it by SGLang's plugin interface
-(``inside/perfgate_sglang.dist-info``). The same interface reports what each rank holds
-and injects delays.
+Written for 0.5.16 on GPUs and 0.5.23 on the CPU. SGLang has CPU kernels for AMX only.
+On any other CPU it runs PyTorch's operators, through a platform class that the suite
+adds by SGLang's plugin interface (``inside/perfgate_sglang.dist-info``). The same
+interface reports the weights of each rank and injects delays.
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ from perfgate.engines.base import (
 )
 from perfgate.engines.cpu_affinity import bind_cores, cores_per_rank
 from perfgate.engines.variables import search_path, visible_gpus
+from perfgate.errors import describe_error
 
 INSIDE = Path(__file__).resolve().parent / "inside"
 # What stands in for torchvision on the CPU alone: on a GPU it would hide the real one.
@@ -61,8 +61,8 @@ PHASES = (
 REMEDIES = (
     Remedy(
         r"Not enough memory\. Please try to increase --mem-fraction-static",
-        "the model leaves no room for the KV cache: use more GPUs, or end what else "
-        "holds GPU memory",
+        "the model leaves no room for the KV cache: use more GPUs, or end other "
+        "processes on the GPU",
     ),
     Remedy(
         r"No module named 'sgl_kernel'|Could not load any common_ops library",
@@ -73,8 +73,8 @@ REMEDIES = (
     Remedy(
         r"Failed to (?:load|activate|execute) (?:platform |general )?plugin"
         r"|Failed to apply hooks",
-        "this SGLang does not take the suite's plugin: use a version that "
-        "`perfgate doctor` names as tested",
+        "this SGLang does not load the suite's plugin: use a version that "
+        "`perfgate doctor` lists as tested",
     ),
 )
 
@@ -251,7 +251,7 @@ def weights_bytes_per_rank(url: str) -> tuple[float, ...]:
 
 
 def inject_delay(url: str, per_token_ms: float) -> None:
-    """Delay each token of every rank, so that a test sees the gate fire; 0 ends it.
+    """Delay each token of every rank, to test the gate; 0 ends it.
 
     Raises:
         InjectionFailed: not every rank confirmed it.
@@ -267,7 +267,7 @@ def inject_delay(url: str, per_token_ms: float) -> None:
         answer.raise_for_status()
         ranks = _ranks(url)
     except requests.RequestException as error:
-        seen = str(error)
+        seen = describe_error(error)
     else:
         seen = f"the ranks answered {ranks}"
         delays_ms = [rank.get(DELAY) for rank in ranks]
@@ -275,7 +275,7 @@ def inject_delay(url: str, per_token_ms: float) -> None:
         raise InjectionFailed(
             tried=f"injecting a delay of {per_token_ms} ms per token at {url}",
             seen=seen,
-            remedy="look at the server's log; without the delay this run proves nothing",
+            remedy="read the server's log; without the delay this run tests nothing",
         )
 
 
@@ -322,8 +322,8 @@ ENGINE = Engine(
     # 0.5.23 returns the experts on the CPU; 0.5.16, for GPUs, dies of it with Mixtral.
     routing_probes={"cpu": "returned"},
     no_expert_parallelism={
-        "cpu": "SGLang 0.5.23 starts on the CPU with its experts spread and dies at the "
-        "first request: its kernel counts those of other ranks (index -1 in "
+        "cpu": "SGLang 0.5.23 starts on the CPU with expert parallelism and dies at the "
+        "first request: its kernel counts experts of other ranks (index -1 in "
         "fused_moe_native.py)"
     },
     # sglang/srt/observability/metrics_collector.py (0.5.23).
@@ -348,7 +348,6 @@ ENGINE = Engine(
     # Only with --enable-deterministic-inference, which uses other kernels.
     honours_seed=False,
     slow_on_cpu=True,
-    cpu_note="SGLang has kernels of its own for AMX CPUs alone and runs PyTorch's "
-    "operators here, with gloo between its ranks: of the two engines on GPUs this says "
-    "nothing",
+    cpu_note="SGLang has CPU kernels for AMX only. Here it runs PyTorch's operators, "
+    "with gloo between its ranks, so this comparison does not apply to GPUs",
 )

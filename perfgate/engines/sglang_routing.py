@@ -13,6 +13,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from perfgate.engines.base import RoutingRequest
+from perfgate.errors import describe_error
 from perfgate.models.routing import RoutingUnreadable
 
 if TYPE_CHECKING:
@@ -42,7 +43,9 @@ def routed_experts(request: RoutingRequest) -> npt.NDArray[np.int64]:
         answer.raise_for_status()
     except requests.RequestException as error:
         raise RoutingUnreadable(
-            tried=tried, seen=str(error), remedy="look at the server's log"
+            tried=tried,
+            seen=describe_error(error),
+            remedy="read the server's log",
         ) from error
     experts = decode(answer.json(), request.shape, tried)
     return checked(experts, request.shape, request.experts, tried)
@@ -64,12 +67,12 @@ def decode(
         raise RoutingUnreadable(
             tried=tried,
             seen="the answer has no sglext.routed_experts",
-            remedy="this SGLang may be too old; 0.5.23 was seen to return them",
+            remedy="this SGLang may be too old; 0.5.23 returns them",
         )
     try:
         data = base64.b64decode(text, validate=True)
     except binascii.Error as error:
-        raise _other_form(tried, f"no base64: {error}") from error
+        raise _other_form(tried, f"invalid base64: {error}") from error
     if len(data) != 4 * math.prod(shape):
         raise _other_form(
             tried,
@@ -80,8 +83,8 @@ def decode(
 
 def _other_form(tried: str, seen: str) -> RoutingUnreadable:
     remedy = (
-        "another version of SGLang may write them in another way; "
-        "perfgate/engines/sglang_routing.py reads them"
+        "this version of SGLang may use another format: adapt "
+        "perfgate/engines/sglang_routing.py"
     )
     return RoutingUnreadable(
         tried=tried, seen=f"routed_experts has {seen}", remedy=remedy

@@ -25,6 +25,7 @@ from perfgate.engines.base import (
 )
 from perfgate.engines.cpu_affinity import bind_cores
 from perfgate.engines.variables import search_path, visible_gpus
+from perfgate.errors import describe_error
 
 INSIDE = Path(__file__).resolve().parent / "inside"
 
@@ -51,7 +52,7 @@ PHASES = (
 REMEDIES = (
     Remedy(
         r"Free memory on device .* is less than desired GPU memory utilization",
-        "something else holds GPU memory: see `nvidia-smi`, end it, or lower "
+        "another process holds GPU memory: find it with `nvidia-smi` and end it, or lower "
         "--gpu-memory-utilization",
     ),
     Remedy(
@@ -66,7 +67,7 @@ REMEDIES = (
     ),
     Remedy(
         r"operator torchvision::nms does not exist",
-        "a torchvision of another build stands beside torch: uninstall it, text models need none",
+        "torchvision was built for another torch: uninstall it, text models do not need it",
     ),
 )
 
@@ -166,8 +167,8 @@ def _environment(request: LaunchRequest) -> dict[str, str]:
         env["VLLM_CPU_KVCACHE_SPACE"] = "1"
         env["VLLM_CPU_OMP_THREADS_BIND"] = bind_cores(ranks, request.cores)
         if "--enforce-eager" in config.extra_args:
-            # At TP=2 it compiles the mask of the embedding even so: 10 to 20 s at the
-            # first request, and no faster.
+            # At TP=2 vLLM compiles the mask of the embedding nevertheless: 10 to 20 s
+            # at the first request, for no speedup.
             env["TORCHDYNAMO_DISABLE"] = "1"
     elif request.gpu_indices:
         env |= visible_gpus(request.gpu_indices)
@@ -177,30 +178,38 @@ def _environment(request: LaunchRequest) -> dict[str, str]:
 def read_log(config: ServerConfig, lines: Iterator[str]) -> LaunchFacts:
     """Memory and chosen backends from the log of a ready server.
 
-    The first line with a fact counts, for the size of a prefill chunk the last.
+    The first line with a fact counts; for the size of a prefill chunk the last one.
     """
     values: dict[str, float] = {}
     effective: dict[str, str] = {}
     settings = {"chunked_prefill_tokens": "off", "prefix_cache": "on"}
     for line in lines:
-        for name, pattern, scale in _VALUES:
-            match = re.search(pattern, line)
-            if match and name not in values:
-                number = match.group(1).replace(",", "")
-                values[name] = float(number) * scale
-        for name, pattern in _EFFECTIVE:
-            match = re.search(pattern, line)
-            if match and name not in effective:
-                setting = next(group for group in match.groups() if group)
-                effective[name] = setting.strip(".'\"")
-        match = _CHUNK.search(line)
-        if match:
-            settings["chunked_prefill_tokens"] = match.group(1)
+        _read_values(line, values)
+        _read_backends(line, effective)
+        chunk = _CHUNK.search(line)
+        if chunk:
+            settings["chunked_prefill_tokens"] = chunk[1]
         if _NO_CACHE.search(line):
             settings["prefix_cache"] = "off"
     is_eager = "--enforce-eager" in config.extra_args
     effective["graphs"] = "off" if is_eager else "on"
     return LaunchFacts(values=values, effective=effective, settings=settings)
+
+
+def _read_values(line: str, values: dict[str, float]) -> None:
+    for name, pattern, scale in _VALUES:
+        match = re.search(pattern, line)
+        if match and name not in values:
+            number = match[1].replace(",", "")
+            values[name] = float(number) * scale
+
+
+def _read_backends(line: str, effective: dict[str, str]) -> None:
+    for name, pattern in _EFFECTIVE:
+        match = re.search(pattern, line)
+        if match and name not in effective:
+            backend = next(group for group in match.groups() if group)
+            effective[name] = backend.strip(".'\"")
 
 
 def weights_bytes_per_rank(url: str) -> tuple[float, ...]:
@@ -215,7 +224,7 @@ def weights_bytes_per_rank(url: str) -> tuple[float, ...]:
 
 
 def inject_delay(url: str, per_token_ms: float) -> None:
-    """Delay each token of every rank, so that a test sees the gate fire; 0 ends it.
+    """Delay each token of every rank, to test the gate; 0 ends it.
 
     Raises:
         InjectionFailed: not every rank confirmed it.
@@ -226,7 +235,7 @@ def inject_delay(url: str, per_token_ms: float) -> None:
     try:
         answers = call(url, "perfgate_inject_delay", [str(per_token_ms)])
     except requests.RequestException as error:
-        seen = str(error)
+        seen = describe_error(error)
     else:
         seen = f"the ranks answered {answers}"
         delays_ms = [answer.get("per_token_ms") for answer in answers]
@@ -234,14 +243,14 @@ def inject_delay(url: str, per_token_ms: float) -> None:
         raise InjectionFailed(
             tried=f"injecting a delay of {per_token_ms} ms per token at {url}",
             seen=seen,
-            remedy="look at the server's log; without the delay this run proves nothing",
+            remedy="read the server's log; without the delay this run tests nothing",
         )
 
 
 def call(
     url: str, method: str, args: list[str], timeout_s: float = 60
 ) -> list[dict[str, Any]]:
-    """Call a method of the worker's extension on each rank; their answers.
+    """Call a method of the worker's extension on each rank; returns their answers.
 
     Raises:
         requests.RequestException: the server does not answer, or was started without
@@ -271,8 +280,8 @@ ENGINE = Engine(
     # report them.
     routing_probes={"cpu": "", "cuda": "returned"},
     no_expert_parallelism={
-        "cpu": "vLLM 0.32 starts on the CPU with its experts spread and dies at the "
-        "first request: its kernel reads beyond the rank's own (segmentation fault in "
+        "cpu": "vLLM 0.32 starts on the CPU with expert parallelism and dies at the first "
+        "request: its kernel reads beyond the rank's experts (segmentation fault in "
         "cpu_fused_moe.cpp)"
     },
     # vllm/v1/metrics/loggers.py (0.32); prometheus_client appends _total.

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from perfgate.engines.base import RoutingRequest
 from perfgate.engines.vllm import call
+from perfgate.errors import describe_error
 from perfgate.models.routing import RoutingUnreadable
 
 if TYPE_CHECKING:
@@ -44,9 +45,9 @@ def routed_experts(request: RoutingRequest) -> npt.NDArray[np.int64]:
         else:
             experts = _from_hooks(request, tried)
     except requests.RequestException as error:
-        remedy = "look at the server's log"
+        remedy = "read the server's log"
         raise RoutingUnreadable(
-            tried=tried, seen=str(error), remedy=remedy
+            tried=tried, seen=describe_error(error), remedy=remedy
         ) from error
     return checked(experts, request.shape, request.experts, tried)
 
@@ -67,7 +68,7 @@ def decode_returned(text: str | None, tried: str) -> npt.NDArray[np.int64]:
             seen="the answer has no routed_experts",
             remedy=(
                 "this vLLM may be too old, or aborted the request; 0.26 and 0.32 "
-                "were seen to return them"
+                "return them"
             ),
         )
     try:
@@ -76,10 +77,10 @@ def decode_returned(text: str | None, tried: str) -> npt.NDArray[np.int64]:
     except (ValueError, EOFError, binascii.Error) as error:
         raise RoutingUnreadable(
             tried=tried,
-            seen=f"routed_experts is no .npy in base64: {error}",
+            seen=f"routed_experts is not a .npy file in base64: {error}",
             remedy=(
-                "another version of vLLM may write them in another way; "
-                "perfgate/engines/vllm_routing.py reads them"
+                "this version of vLLM may use another format: adapt "
+                "perfgate/engines/vllm_routing.py"
             ),
         ) from error
 
@@ -105,10 +106,10 @@ def _from_hooks(request: RoutingRequest, tried: str) -> npt.NDArray[np.int64]:
     if not is_complete or any(answer != noted[0] for answer in noted):
         raise RoutingUnreadable(
             tried=tried,
-            seen=f"{len(noted)} ranks answered, and not alike",
+            seen=f"the answers of {len(noted)} ranks differ",
             remedy=(
-                "their routers see different inputs: a sum over ranks may be broken; "
-                "look at the server's log"
+                "the routers of the ranks have different inputs, so an all-reduce may be "
+                "broken; read the server's log"
             ),
         )
     return decode_noted(noted[0])

@@ -156,7 +156,7 @@ def unused_baselines(
 
 
 def _servers_of(case_id: str) -> set[str]:
-    return set(case_id.split("/")[0].split(case_ids.OVER))
+    return set(case_id.split("/")[0].split(case_ids.RATIO_SEPARATOR))
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,8 @@ class Telemetry:
     Args:
         gpus: closed by `stop`.
         header: first line of the series.
-        path: file of the series; None keeps it in memory only.
+        path: file of the series, which an earlier part of it may have begun; None
+            keeps the series in memory only.
         sampled: False counts energy and nothing else.
 
     Attributes:
@@ -160,8 +161,10 @@ class Telemetry:
         if self._path is None:
             return contextlib.nullcontext()
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        file = self._path.open("wb")
-        file.write(_line(self._header))
+        # A launch that is sent more load later continues its series.
+        file = self._path.open("ab")
+        if file.tell() == 0:
+            file.write(_line(self._header))
         return file
 
     def _sample(self, file: IO[bytes] | None) -> None:

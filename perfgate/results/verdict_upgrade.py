@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from perfgate.cases import OVER, is_ratio
+from perfgate.cases import RATIO_SEPARATOR, is_ratio
 from perfgate.formatting import RATIO_UNIT
 from perfgate.load.metrics import METRICS
 
@@ -96,8 +96,8 @@ def _side(load: str, case_id: str) -> str:
     """Which side of the case's ratio the load is; its text is "SERVER under WORKLOAD"."""
     subject, _, rest = case_id.partition("/")
     workload = rest.rpartition("/")[0]
-    server = subject.partition(OVER)[0]
-    numerator = f"{server} under {workload.partition(OVER)[0]}"
+    server = subject.partition(RATIO_SEPARATOR)[0]
+    numerator = f"{server} under {workload.partition(RATIO_SEPARATOR)[0]}"
     if load in (numerator, server):
         return "numerator"
     return "denominator"

@@ -1,9 +1,9 @@
 """Campaign: launches, measurements and verdicts of one session, written as they come.
 
-A server is launched once, and everything that the session needs of it is measured then,
-so that the order of tests does not matter. A verdict that one launch leaves in doubt
-gets more launches, once; then all data decide. Nothing is measured again until it
-passes.
+A server is launched once, and everything that the session needs of it is measured on
+that launch, so that the order of tests does not matter. A verdict that one launch
+leaves in doubt gets more launches, once; then all data decide. Nothing is repeated
+until it passes.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ from perfgate.study import servers_of
 if TYPE_CHECKING:
     from perfgate.run.launch_runner import LaunchRunner
 
-# Times the alarm line: a loss from here on is a regression on one launch, where there
-# can be no second one. The line allows for the noise of one launch already.
+# Times the threshold: a larger loss is a regression on one launch, where no second one
+# is possible. The threshold allows for the noise of one launch already.
 CLEARLY_WORSE = 2.0
 EARLIER = "(measured by an earlier command)"  # in place of the test's id
 
@@ -86,7 +86,7 @@ class Campaign:
         self._pool = pool
         self._shared = shared
         self._schedule = schedule_of(settings)
-        self._own = PoolSource(settings, pool, results.hardware, tell)
+        self._pool_source = PoolSource(settings, pool, results.hardware, tell)
         self._external: dict[tuple[str, str], ExternalSource] = {}
         for served, server in settings.attached.items():
             self._external[served] = ExternalSource(server)
@@ -95,6 +95,7 @@ class Campaign:
         self._failures: dict[str, Failure] = {}
         self._scheduled: set[str] = set()
         self._escalated: set[tuple[str, str]] = set()
+        self._escalation_failures: dict[str, Failure] = {}
         # By server key, what measures its latest launch.
         self._runners: dict[str, LaunchRunner] = {}
         self._recorder = Recorder(results, settings.run_dir)
@@ -111,8 +112,9 @@ class Campaign:
             test: id of the test that asks, for the report.
 
         Raises:
-            Failure: a server that it needs failed to start; other servers' cases go on.
-                The case is INVALID then, unless earlier launches say something of it.
+            Failure: a server that it needs failed to start; cases of other servers can
+                still be judged. A verdict is recorded first: INVALID if nothing of the
+                case was measured, INCONCLUSIVE if it needs the launch that failed.
         """
         try:
             for load in case.loads:
@@ -122,7 +124,12 @@ class Campaign:
             if decision.outcome is Outcome.INVALID:
                 self._record_verdict(case, test, decision)
             raise
-        verdict = self._final_verdict(case)
+        try:
+            verdict = self._final_verdict(case)
+        except Failure as failure:
+            verdict = _after_failed_launch(self._decide(case), failure)
+            self._record_verdict(case, test, verdict)
+            raise
         self._record_verdict(case, test, verdict)
         return verdict
 
@@ -137,12 +144,15 @@ class Campaign:
         self._planned = (*self._planned, case)
         needs = servers_of(_measured_cases(self._schedule, [case]))
         for key, (config, workloads) in needs.items():
-            known, sent = self._needs.get(key, (config, ()))
+            known, planned = self._needs.get(key, (config, ()))
             if known != config:
                 servers_of(self._planned)  # raises, and names both
-            if not set(workloads) <= set(sent):
+            if not set(workloads) <= set(planned):
                 self._scheduled.discard(key)
-            self._needs[key] = config, tuple(dict.fromkeys((*sent, *workloads)))
+            self._needs[key] = (
+                config,
+                tuple(dict.fromkeys((*planned, *workloads))),
+            )
         workloads_by_name = dict(self.results.workloads)
         for load in case.loads:
             if load.workload is not None:
@@ -151,7 +161,7 @@ class Campaign:
         self._recorder.update(cases=tuple(cases), workloads=workloads_by_name)
 
     def hold(self, config: ServerConfig) -> RunningServer:
-        """A server that is ready, for a test that wants it in hand.
+        """A server that is ready, for a test that sends its own load.
 
         Raises:
             Failure: it failed to start.
@@ -164,9 +174,9 @@ class Campaign:
         return runner.server
 
     def load(self, config: ServerConfig, workload: Workload) -> Measurement:
-        """Send a workload to a server in hand, with all of its repetitions.
+        """Send a workload to a running server, with all of its repetitions.
 
-        What this launch was sent already is not sent again.
+        A workload that this launch has measured already is not sent again.
 
         Raises:
             TwoWorkloads: another workload has its name.
@@ -176,8 +186,8 @@ class Campaign:
         if known != workload:
             raise TwoWorkloads(
                 tried=f"sending the workload {workload.name} to {config.key}",
-                seen=f"another one has this name in this run: {known}",
-                remedy='give each a name of its own: perf_load(server, "NAME", ...)',
+                seen=f"another workload of this run has this name: {known}",
+                remedy='use another name: perf_load(server, "NAME", ...)',
             )
         self.hold(config)
         runner = self._runners[config.key]
@@ -195,10 +205,10 @@ class Campaign:
     def note_number(
         self, config: ServerConfig, metric: Metric, value: float
     ) -> None:
-        """Record a number that a test measured on a server in hand, as a metric of its launch.
+        """Record a number that a test measured, as a metric of its server's launch.
 
         Raises:
-            TwoNumbers: this launch has a number of that name.
+            TwoNumbers: this launch has another number of that name.
         """
         if config.key not in self._runners:
             self.hold(config)
@@ -206,9 +216,9 @@ class Campaign:
         if metric.name in launch.values:
             known = launch.values[metric.name]
             raise TwoNumbers(
-                tried=f"noting {metric.name} of {config.key}",
-                seen=f"it is {known:g} already: a server has one number of a name",
-                remedy="give each number a name of its own",
+                tried=f"recording {metric.name} of {config.key}",
+                seen=f"this launch has {metric.name} = {known:g} already",
+                remedy="use another metric name for each number",
             )
         self._recorder.update(
             metrics=self.results.metrics | {metric.name: metric}
@@ -239,18 +249,18 @@ class Campaign:
     def finish(self, complete: bool, end_s: float = 0.0) -> None:
         """Record the end of the session, and how each launch ended.
 
-        Cases that an earlier command measured, and did not judge, are judged now.
+        Cases that an earlier command measured and did not judge are judged here.
 
         Args:
             complete: whether the session ended by itself.
             end_s: seconds spent on ending servers.
         """
         self._recorder.spend(end_s=end_s)
-        judged = {row.case for row in self.results.verdicts}
-        judged |= {case.id for case in self._planned}
+        case_ids = {row.case for row in self.results.verdicts}
+        case_ids |= {case.id for case in self._planned}
         verdicts = list(self.results.verdicts)
         for case in self.results.cases:
-            if case.id not in judged:
+            if case.id not in case_ids:
                 verdicts.append(self._decide(case).row(case, EARLIER))
         records = {_process(record): record for record in self._pool.launches}
         launches = []
@@ -266,13 +276,13 @@ class Campaign:
             verdicts=tuple(verdicts),
         )
 
-    # The stair to a measurement: what a server needs, one launch of it, one attempt.
+    # From a server's needs to one launch of it, and to one attempt.
 
     def _measure_server(self, key: str) -> None:
-        """Make the scheduled launches of a server, but for what was measured before.
+        """Make the scheduled launches of a server that were not measured before.
 
         Raises:
-            Failure: it failed, now or before.
+            Failure: a launch failed, at this call or an earlier one.
         """
         if key in self._failures:
             raise self._failures[key].with_traceback(None)
@@ -282,11 +292,11 @@ class Campaign:
         config, workloads = self._needs[key]
         try:
             for launch in self._source_of(config).schedule.first(config):
-                needed = resume.still_needed(
+                missing = resume.missing_workloads(
                     self.results, launch.server.key, workloads, launch.number
                 )
-                if needed is not None:
-                    self._measure_launch(launch, needed)
+                if missing is not None:
+                    self._measure_launch(launch, missing)
         except Failure as failure:
             self._failures[key] = failure
             raise
@@ -311,8 +321,8 @@ class Campaign:
                 self._launch(launch, workloads)
                 return merge.cut(self.results, key)
 
-            sent = self._shared.once(launch.task, measure)
-        merged = merge.paste(self.results, key, sent)
+            measured = self._shared.run_once(launch.task, measure)
+        merged = merge.paste(self.results, key, measured)
         self._recorder.update(
             servers=merged.servers,
             launches=merged.launches,
@@ -322,19 +332,21 @@ class Campaign:
     def _launch(
         self, launch: ScheduledLaunch, workloads: Sequence[Workload]
     ) -> None:
-        """Launch and measure, or go on with the running server; if it dies, try again."""
+        """Measure on the running server or on a new launch; after a death try again."""
         config = launch.server
         runner = None
         if not launch.is_fresh:
             runner = self._running(config)
         if runner is not None:
-            self._say(config, "the server in hand is sent the rest of its load")
+            self._say(
+                config, "sending the rest of the load to the running server"
+            )
             death = self._run(
                 runner, workloads, self._is_part(runner, config, workloads)
             )
             if death is None:
                 return
-            workloads = self._left_by(config, workloads)
+            workloads = self._remaining(config, workloads)
         source = self._source_of(config)
         for attempt in range(1, source.attempts + 1):
             place = ""
@@ -348,9 +360,9 @@ class Campaign:
                 return
             retry = ""
             if attempt < source.attempts:
-                retry = "; trying one fresh launch"
+                retry = "; launching it again"
             self._say(config, f"{death.seen}{retry}")
-            workloads = self._left_by(config, workloads)
+            workloads = self._remaining(config, workloads)
 
     def _start(
         self, config: ServerConfig, is_fresh: bool, place: str = ""
@@ -417,10 +429,10 @@ class Campaign:
     def _source_of(self, config: ServerConfig) -> ServerSource:
         """Where a server comes from: the session's pool, unless an operator runs it."""
         external = self._external.get((config.engine, config.model))
-        return external or self._own
+        return external or self._pool_source
 
     def _final_verdict(self, case: Case) -> Verdict:
-        """The verdict, after the launches that it asks for where there can be any."""
+        """The verdict, after further launches where it needs them and they are possible."""
         decision = self._decide(case)
         if not decision.needs_launches:
             return decision
@@ -446,7 +458,7 @@ class Campaign:
             if reason:
                 return reason
         if self._is_own_number(case):
-            return "the test itself measures this number, once a session: run it again"
+            return "the test measures this number once a session: run it again"
         return ""
 
     def _is_own_number(self, case: Case) -> bool:
@@ -457,28 +469,50 @@ class Campaign:
         )
 
     def _escalate(self, case: Case) -> None:
-        """Make more launches for each workload that is in doubt, once a session."""
-        wanted = self._doubtful_loads(case)
+        """Make more launches for each workload that is in doubt, once a session.
+
+        Raises:
+            Failure: a launch that this case needs failed, now or for another case.
+        """
         schedules = []
-        for key, workloads in wanted.items():
+        for key, workloads in self._doubtful_loads(case).items():
             config, _ = self._needs[key]
             names = ", ".join(workload.name for workload in workloads)
-            launches = self._source_of(config).schedule.more(config, names)
-            schedules.append([(launch, workloads) for launch in launches])
+            launches = self._source_of(config).schedule.further(config, names)
+            schedules.append([(key, launch, workloads) for launch in launches])
         # The servers take turns: one launch of each, then the next one of each.
         for turn in itertools.zip_longest(*schedules):
             for scheduled in turn:
                 if scheduled is not None:
-                    self._measure_launch(*scheduled)
+                    self._measure_further(*scheduled)
+        for load in case.loads:
+            failure = self._escalation_failures.get(load.server.key)
+            if failure is not None:
+                raise failure.with_traceback(None)
+
+    def _measure_further(
+        self, key: str, launch: ScheduledLaunch, workloads: Sequence[Workload]
+    ) -> None:
+        """Measure a launch of an escalation; after a failure none of that server.
+
+        Args:
+            key: of the server that is in doubt; the launch may be of its base build.
+        """
+        if key in self._escalation_failures:
+            return
+        try:
+            self._measure_launch(launch, workloads)
+        except Failure as failure:
+            self._escalation_failures[key] = failure
 
     def _doubtful_loads(self, case: Case) -> dict[str, list[Workload]]:
-        """By server, the workloads of this case and of others that are in doubt now.
+        """Server -> workloads of this case and of other cases in doubt.
 
-        Those that had more launches already are left out.
+        Workloads that had further launches already are left out.
         """
-        wanted: dict[str, list[Workload]] = {}
-        for other in (case, *self._undecided()):
-            for load in other.loads:
+        doubtful: dict[str, list[Workload]] = {}
+        for doubtful_case in (case, *self._undecided()):
+            for load in doubtful_case.loads:
                 key = load.server.key
                 # Memory is recorded after all of the load.
                 workloads = self._timed(key)
@@ -487,11 +521,11 @@ class Campaign:
                 for workload in workloads:
                     if (key, workload.name) not in self._escalated:
                         self._escalated.add((key, workload.name))
-                        wanted.setdefault(key, []).append(workload)
-        return wanted
+                        doubtful.setdefault(key, []).append(workload)
+        return doubtful
 
     def _undecided(self) -> Iterator[Case]:
-        """Planned cases that were measured, and whose verdict asks for more launches."""
+        """Planned cases that were measured, and whose verdict needs more launches."""
         for case in self._planned:
             servers = [load.server.key for load in case.loads]
             if not all(self._recorder.launches_of(key) for key in servers):
@@ -500,7 +534,7 @@ class Campaign:
                 yield case
 
     def _timed(self, key: str) -> list[Workload]:
-        """All load of a server but what asks for the routing of tokens."""
+        """The workloads of a server that are timed: all but those that ask for routing."""
         config, workloads = self._needs[key]
         asking = asking_routing(config, workloads)
         return [workload for workload in workloads if workload not in asking]
@@ -511,18 +545,20 @@ class Campaign:
         config: ServerConfig,
         workloads: Sequence[Workload],
     ) -> bool:
-        """Whether a launch that is sent these has still not seen all of its load."""
-        sent = set(self._recorder.measurements_of(config.key, runner.index))
-        sent |= {workload.name for workload in workloads}
+        """Whether a launch, after these workloads, has still not had all of its load."""
+        workload_names = set(
+            self._recorder.measurements_of(config.key, runner.index)
+        )
+        workload_names |= {workload.name for workload in workloads}
         timed = {workload.name for workload in self._timed(config.key)}
-        return not timed <= sent
+        return not timed <= workload_names
 
-    def _left_by(
+    def _remaining(
         self, config: ServerConfig, workloads: Sequence[Workload]
     ) -> Sequence[Workload]:
-        """What the next launch is sent, after one that died."""
+        """The workloads for the next launch, after one that died."""
         launch = self._recorder.launches_of(config.key)[-1]
-        return resume.left_by(self.results, launch, workloads)
+        return resume.remaining_workloads(self.results, launch, workloads)
 
     def _say(self, config: ServerConfig, text: str) -> None:
         self._tell.line(f"{config.key}: {text}")
@@ -593,8 +629,10 @@ def initial_results(
     results = resume.resumed(
         results, previous, needs, settings.recorded_injection
     )
-    kept, total = len(results.launches), len(previous.launches)
-    tell.line(f"resuming {previous.run_id}: {kept} launches kept of {total}")
+    launch_count, total = len(results.launches), len(previous.launches)
+    tell.line(
+        f"resuming {previous.run_id}: {launch_count} of {total} launches kept"
+    )
     for line in resume.cut_off(previous):
         tell.line(line)
     resume.refuse_other_builds(
@@ -606,8 +644,8 @@ def initial_results(
 def _workloads_of(needs: resume.Needs) -> dict[str, Workload]:
     """Every workload of these servers, by name."""
     workloads = {}
-    for _, sent in needs.values():
-        for workload in sent:
+    for _, server_workloads in needs.values():
+        for workload in server_workloads:
             workloads[workload.name] = workload
     return workloads
 
@@ -623,10 +661,10 @@ def _computed_metrics() -> dict[str, Metric]:
 
 def _measured_cases(schedule: Schedule, cases: Sequence[Case]) -> list[Case]:
     """The cases, and those of their base builds where the schedule has any."""
-    found: list[Case] = []
+    measured: list[Case] = []
     for case in cases:
-        found += schedule.cases(case)
-    return found
+        measured += schedule.cases(case)
+    return measured
 
 
 def _in_doubt(verdict: Verdict, reason: str) -> Verdict:
@@ -637,12 +675,22 @@ def _in_doubt(verdict: Verdict, reason: str) -> Verdict:
     """
     if verdict.outcome is Outcome.INVALID:
         return verdict
-    detail = f"One launch does not decide this, and {reason}."
+    launches = "One launch does"
+    if verdict.launches > 1:
+        launches = f"{verdict.launches} launches do"
+    detail = f"{launches} not decide this, and {reason}."
     return msgspec.structs.replace(
         verdict,
         outcome=Outcome.INCONCLUSIVE,
         details=(*verdict.details, detail),
     )
+
+
+def _after_failed_launch(decision: Decision, failure: Failure) -> Verdict:
+    """The verdict where a further launch failed: INCONCLUSIVE if it needs that launch."""
+    if not decision.needs_launches:
+        return decision
+    return _in_doubt(decision, f"a further launch failed ({failure.seen})")
 
 
 def _is_clearly_worse(verdict: Verdict) -> bool:
@@ -655,10 +703,10 @@ def _is_clearly_worse(verdict: Verdict) -> bool:
 
 
 def _of_one_launch(verdict: Verdict) -> Verdict:
-    """A clear regression, which says that it rests on one launch."""
+    """A clear regression, with a note that it rests on one launch."""
     detail = (
-        "The test cannot repeat its one launch; REGRESSED, because the loss is at least "
-        f"{CLEARLY_WORSE:g} times the threshold."
+        "The test cannot repeat its one launch. It is REGRESSED, because the loss is "
+        f"at least {CLEARLY_WORSE:g} times the threshold."
     )
     return msgspec.structs.replace(verdict, details=(*verdict.details, detail))
 

@@ -1,8 +1,8 @@
 """Servers in hand: a test starts a server, sends it load, and has a number judged.
 
-What a test does with these handles is recorded in the session's run like everything
-else: the launch, each repetition, the verdict. The server lives in the session's pool:
-it is started once, and stopped afterwards whatever happens.
+The launch, each repetition and the verdict are recorded in the session's run. The
+server belongs to the session's pool: it is started once, and stopped afterwards
+whatever happens.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from perfgate.models.catalogue import lookup
 from perfgate.run.campaign import Campaign
 from perfgate.study import Study
 
-# Where the case of a test stands among the study's questions.
+# Experiment of such a test's cases, in place of the study's "E1" to "E11".
 EXPERIMENT = "own"
 
 
 class BadRequest(Failure):
-    """A test asks for a server, a load or a verdict in a way that makes no sense."""
+    """An invalid request of a test for a server, a load or a verdict."""
 
 
 Kind = TypeVar("Kind", bound=msgspec.Struct)
@@ -81,10 +81,12 @@ class LoadInHand:
                 values.append(repetition.values[metric])
         if values:
             return statistics.median(values)
+        metrics = self.repetitions[0].values
+        suggestion = formatting.suggestion(metric, metrics)
         raise BadRequest(
             tried=f"reading {metric} of {self.workload.name} on {self.server.config.key}",
-            seen="; ".join(reasons) or "no repetition has it",
-            remedy=f"the metrics are: {', '.join(self.repetitions[0].values)}",
+            seen="; ".join(reasons) or "no repetition has this metric",
+            remedy=f"{suggestion}the metrics are: {', '.join(metrics)}",
         )
 
 
@@ -196,12 +198,12 @@ class Hand:
             raise BadRequest(
                 tried=f"judging {metric} of {server.config.key}",
                 seen=f"its value is {value!r}",
-                remedy="give a positive, finite number",
+                remedy="give a positive and finite number",
             )
         if self._campaign().results.mode == "paired":
             raise BadRequest(
                 tried=f"judging {metric} of {server.config.key} against a base build",
-                seen="the test measures it on the candidate alone",
+                seen="the test measures this number on the candidate only",
                 remedy="leave --against-engine out, or judge a metric of a load",
             )
         definition = f"measured by the test {self._test.partition('[')[0]}"
@@ -219,10 +221,10 @@ class Hand:
         if case.metric not in METRICS:
             raise BadRequest(
                 tried=f"judging {case.id}",
-                seen=f"no metric is called {case.metric!r}",
+                seen=f"no such metric: {case.metric!r}",
                 remedy=(
-                    f"use one of {', '.join(sorted(METRICS))}, or give value=, unit= "
-                    "and server="
+                    f"{formatting.suggestion(case.metric, METRICS)}use one of "
+                    f"{', '.join(sorted(METRICS))}, or give value=, unit= and server="
                 ),
             )
         self._expect(case)
@@ -240,7 +242,7 @@ def make_workload(name: str, fields: dict[str, Any]) -> Workload:
     if not name.replace("-", "").isalnum():
         raise BadRequest(
             tried=f"calling perf_load for the workload {name!r}",
-            seen="the name becomes a file's name",
+            seen="the name is no valid file name",
             remedy="use letters, digits and -",
         )
     lengths = Synthetic.__struct_fields__
@@ -269,7 +271,7 @@ def _refuse_unknown(
     suggestion = formatting.suggestion(unknown[0], known)
     raise BadRequest(
         tried=f"calling {fixture}",
-        seen=f"there is no argument {', '.join(unknown)}",
+        seen=f"no such argument: {', '.join(unknown)}",
         remedy=f"{suggestion}the arguments are: {', '.join(known)}",
     )
 

@@ -119,10 +119,12 @@ def find_python(
     Raises:
         EngineMissing: there is none.
     """
-    named = (settings.engine_pythons, "--engine-python")
+    pythons, option = settings.engine_pythons, "--engine-python"
     if config.build:
-        named = (settings.base_builds, "--against-engine")
-    return environment.find_python(config.engine, config.device, *named)
+        pythons, option = settings.base_builds, "--against-engine"
+    return environment.find_python(
+        config.engine, config.device, pythons, option
+    )
 
 
 def free_port() -> int:

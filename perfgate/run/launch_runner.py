@@ -1,10 +1,10 @@
 """Launch runner: measures everything on one launch of one server.
 
-First it warms the server up. Then the workloads' repetitions take turns, so that a slow
-minute of the machine touches all of them a little instead of one of them whole. An
-invalid repetition is repeated, a bounded number of times, and all of them are kept. The
-probes report on the launch when the server has seen its load. Where tokens are routed
-is asked last, for that slows the server down.
+First it warms the server up. Then the repetitions of the workloads take turns, so that
+a slow minute of the machine affects all of them a little and none of them fully. An
+invalid repetition is replaced, a bounded number of times, and all of them are kept. The
+probes report after the load. The routing of tokens is read last, because that slows the
+server down.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ from perfgate.run.server_source import ServerSource
 from perfgate.servers.launch_record import ServerDied
 from perfgate.servers.running import RunningServer
 
-# Replacements of invalid repetitions. With half of the repetitions stalled, as seen
-# with Mixtral on an H200, 4 leave one launch in a hundred without a valid one.
+# Replacements of invalid repetitions. Where half of the repetitions stall (Mixtral on an
+# H200), 4 replacements leave 1 % of the launches without a valid repetition.
 EXTRA_REPETITIONS = 4
 
 Entries = Generator[LaunchEntry, None, None]
@@ -49,7 +49,7 @@ EntriesUntilDeath = Generator[LaunchEntry, None, ServerDied | None]
 
 @dataclass(frozen=True)
 class StartedLaunch:
-    """A server that is ready, and its launch as the run's data begin with it."""
+    """A server that is ready, and its launch as first recorded."""
 
     config: ServerConfig
     server: RunningServer
@@ -59,13 +59,14 @@ class StartedLaunch:
 class LaunchRunner:
     """Measures one launch of a server that is ready.
 
-    Every `run` yields what was measured, repetition by repetition, and at last its
-    `LaunchEnd`. It writes nothing: who consumes the entries does.
+    Every `run` yields what was measured, repetition by repetition, and finally a
+    `LaunchEnd`. It writes nothing: the caller records the entries.
 
     Args:
         source: where the server comes from.
         hardware: whose bandwidth is used.
-        silence_timeout_s: a server whose streams all send nothing for so long hangs.
+        silence_timeout_s: a server hangs if all of its streams are silent for this
+            long.
 
     Attributes:
         server: the server.
@@ -109,8 +110,8 @@ class LaunchRunner:
 
         Args:
             workloads: sent in turns; then those that ask for the routing of tokens.
-            is_part: whether they are a part of the server's load, so that its memory
-                afterwards is not recorded.
+            is_part: whether they are only a part of the server's load; its memory is
+                then not recorded.
 
         Raises:
             Failure: the server answers, but a warm-up fails.
@@ -139,10 +140,10 @@ class LaunchRunner:
                     [probe.finish(is_part) for probe in self._probes]
                 )
                 return None
-            during = "measuring"
+            activity = "measuring"
             if self._hang is not None:
-                during = f"measuring, {self._hang}"
-            death = self._source.give_up(self.server, during)
+                activity = f"measuring, {self._hang}"
+            death = self._source.give_up(self.server, activity)
         finally:
             for probe in self._probes:
                 probe.stop()
@@ -182,19 +183,24 @@ class LaunchRunner:
         step = (
             f"{workload.name}, repetition {index + 1} of {workload.repetitions}"
         )
+        if index >= workload.repetitions:
+            extra = index - workload.repetitions + 1
+            step = (
+                f"{workload.name}, replacement {extra} of {EXTRA_REPETITIONS}"
+            )
         began_s = time.monotonic()
         for probe in self._probes:
             probe.before()
-        measured = measurement.measure(
+        result = measurement.measure(
             self._target, workload, index, progress=self._progress(step)
         )
         bandwidth_values = bandwidth.values(
-            self._config, workload, measured.values, self._hardware
+            self._config, workload, result.values, self._hardware
         )
         figures = [Figures(values=bandwidth_values)]
         for probe in self._probes:
-            figures.append(probe.after(measured))
-        repetition = with_figures(measured, figures)
+            figures.append(probe.after(result))
+        repetition = with_figures(result, figures)
         took_s = time.monotonic() - began_s
         self._say(f"{step}: {_describe(repetition, took_s)}")
         return repetition
@@ -202,15 +208,15 @@ class LaunchRunner:
     def _ask_routing(
         self, workload: Workload, death: ServerDied | None
     ) -> EntriesUntilDeath:
-        """Ask which experts tokens choose: nothing is timed, so nothing is warmed up.
+        """Read which experts tokens choose: nothing is timed, so nothing is warmed up.
 
         Args:
-            death: how the server died before; then nothing is asked.
+            death: how the server died before; nothing is sent then.
         """
         if death is not None:
             yield self._row(workload, (), str(death))
             return death
-        self._say(f"{workload.name}, where do its tokens go?")
+        self._say(f"{workload.name}: reading which experts its tokens choose")
         began_s = time.monotonic()
         row = routing.measure(
             engines.lookup(self._config.engine),
@@ -224,7 +230,9 @@ class LaunchRunner:
         yield Measured(row, load_s)
         if is_alive:
             return None
-        death = self._source.give_up(self.server, "asking where its tokens go")
+        death = self._source.give_up(
+            self.server, "reading which experts tokens choose"
+        )
         yield Measured(msgspec.structs.replace(row, error=str(death)))
         return death
 
@@ -292,11 +300,11 @@ class LaunchRunner:
         return Measured(row, load_s)
 
     def _figures(
-        self, read: Sequence[Figures], load_s: float = 0.0
+        self, parts: Sequence[Figures], load_s: float = 0.0
     ) -> LaunchFigures:
         values: dict[str, float] = {}
         notes: list[str] = []
-        for figures in read:
+        for figures in parts:
             values |= figures.values
             notes += figures.notes
         return LaunchFigures(
@@ -318,11 +326,11 @@ def start_launch(
     index: int,
     injection: Injection,
 ) -> StartedLaunch:
-    """Inject what slows the server down on purpose, and read what it logged so far.
+    """Inject a slowdown if one is given, and read what the server logged so far.
 
     Args:
         index: which launch of the server it is.
-        injection: nothing, unless the gate is to be seen failing.
+        injection: the change to make on purpose; empty in normal runs.
 
     Raises:
         InjectionFailed: the delay was not accepted.
@@ -355,8 +363,7 @@ def start_launch(
 def wants_more(workload: Workload, repetitions: Sequence[Repetition]) -> bool:
     """Whether valid repetitions are missing, and more of them may be measured.
 
-    Failed requests are the server's own fault: they end the workload, for a launch with
-    failed requests is not judged.
+    Failed requests end the workload: a launch with failed requests is not judged.
     """
     if any(repetition.failed for repetition in repetitions):
         return False
@@ -380,7 +387,8 @@ def _chunk_tokens(settings: Mapping[str, str]) -> int | None:
 
 def _describe(repetition: Repetition, seconds: float) -> str:
     if repetition.invalid:
-        return f"INVALID, {'; '.join(repetition.invalid)} ({seconds:.0f} s)"
+        reasons = "; ".join(repetition.invalid)
+        return f"INVALID, {reasons} ({seconds:.0f} s)"
     texts = []
     for name, unit in (
         ("output_throughput", "tok/s"),

@@ -1,6 +1,6 @@
 """Requirements: why a case cannot run here.
 
-GPUs, cores, memory, an engine or an external server: what is missing becomes the reason
+A missing GPU, core, engine or external server, or too little memory, becomes the reason
 of a skipped test.
 """
 
@@ -61,9 +61,10 @@ class Requirements:
             if load.asks_routing or server.expert_parallel:
                 needs_launch = True
         if missing:
-            return f"needs {', '.join(sorted(missing))}, which --attach does not name"
+            names = ", ".join(sorted(missing))
+            return f"needs {names}: not served by a server of --attach"
         if needs_launch:
-            return "needs a server that is launched for it, and --attach launches none"
+            return "needs a server of its own: --attach launches none"
         return None
 
     def _missing_engine(self, servers: Sequence[ServerConfig]) -> str | None:
@@ -110,7 +111,7 @@ class Requirements:
         reason = hardware.lacks(gpu, _ranks(servers))
         if reason and hardware.is_product(gpu):
             fitting = 1 << (hardware.count.bit_length() - 1)  # a power of 2
-            return f"{reason} (--tp {fitting} asks what fits)"
+            return f"{reason} (add --tp {fitting} to run on fewer GPUs)"
         return reason
 
     def _small_gpus(self, servers: Sequence[ServerConfig]) -> str | None:

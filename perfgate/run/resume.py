@@ -1,8 +1,8 @@
 """Resume: which measurements of an earlier session are kept.
 
-Launches that were measured whole, of servers, workloads and injections that are still
-the same, whether or not this session asks for them. A launch that was cut off is
-measured anew: fewer repetitions are another statistic, and its memory was not read.
+A launch is kept if it was measured completely, and if server, workloads and injection
+are still the same, whether or not this session needs it. A launch that was cut off is
+measured again: fewer repetitions are another statistic, and its memory was not read.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def resumed(
     needs: Needs,
     injected: InjectionOf = lambda _: {},
 ) -> RunResults:
-    """The results to go on with.
+    """The results of a resumed session at its start.
 
     Args:
         fresh: those of a session that has measured nothing yet.
@@ -89,10 +89,10 @@ def _is_kept(
     needs: Needs,
     injected: InjectionOf,
 ) -> bool:
-    """Whether a launch was measured whole, and is what this session would measure."""
+    """Whether a launch was measured completely, and this session would make the same."""
     server = previous.servers.get(launch.server)
     if server is None or server.attached:
-        return False  # what an external server runs today is not known
+        return False  # the external server may be another one by now
     config, workloads = needs.get(launch.server, (server.config, ()))
     if not launch.measured or config != server.config:
         return False
@@ -110,19 +110,19 @@ def _earlier_cases(
     servers: Sequence[str],
     measurements: Sequence[Measurement],
 ) -> list[Case]:
-    """Cases that only an earlier session asked, and that kept launches measured."""
-    asked = {case.id for case in fresh.cases}
-    measured: set[tuple[str, str | None]] = {
+    """Cases of earlier sessions alone that the kept launches have measured."""
+    case_ids = {case.id for case in fresh.cases}
+    measured_loads: set[tuple[str, str | None]] = {
         (server, None) for server in servers
     }
-    measured |= {(row.server, row.workload) for row in measurements}
+    measured_loads |= {(row.server, row.workload) for row in measurements}
     cases = []
     for case in previous.cases:
         names = set()
         for load in case.loads:
             workload = load.workload.name if load.workload else None
             names.add((load.server.key, workload))
-        if case.id not in asked and names <= measured:
+        if case.id not in case_ids and names <= measured_loads:
             cases.append(case)
     return cases
 
@@ -132,30 +132,30 @@ def refuse_other_builds(
     needs: Needs,
     software: Callable[[ServerConfig], Server],
 ) -> None:
-    """Refuse to go on where an engine was replaced since the kept launches.
+    """Refuse to resume where an engine was replaced since the kept launches.
 
     Args:
-        results: of which launches were kept.
-        needs: what this session asks; other servers are not looked at.
-        software: what would run a server now.
+        results: with the kept launches.
+        needs: what this session asks; other servers are not checked.
+        software: returns what would run a server today.
 
     Raises:
-        OtherBuild: an engine of the run is another one by now.
+        OtherBuild: an engine of the run was replaced.
     """
     for key, before in results.servers.items():
         if key not in needs or before.attached:
             continue
-        now = software(before.config)
-        if _build(now) != _build(before):
+        current = software(before.config)
+        if _build(current) != _build(before):
             raise OtherBuild(
                 tried=f"resuming a run of another build of {before.config.engine}",
                 seen=(
-                    f"{key} was run by {_describe_build(before)}; "
-                    f"now there is {_describe_build(now)}"
+                    f"{key} was measured with {_describe_build(before)}; the engine "
+                    f"is now {_describe_build(current)}"
                 ),
                 remedy=(
-                    "name another --run-dir: a run is of one build (`perfgate judge` "
-                    "decides the old one again)"
+                    "use another --run-dir: a run has one build (`perfgate judge RUN` "
+                    "judges the old run again)"
                 ),
             )
 
@@ -172,10 +172,7 @@ def _describe_build(server: Server) -> str:
 
 
 def cut_off(previous: RunResults) -> list[str]:
-    """A line for each launch that the last command did not measure to its end.
-
-    It says how long the command had, for a launch that never fits is never whole.
-    """
+    """A line for each launch that the last command cut off, with the time it had."""
     ends_s = [session.seen_unix_s for session in previous.sessions]
     ended_s = max(ends_s, default=0.0)
     lines = []
@@ -183,76 +180,77 @@ def cut_off(previous: RunResults) -> list[str]:
         lasted_s = max(0.0, ended_s - launch.start.started_unix_s)
         lines.append(
             f"{launch.server}: cut off {lasted_s:.0f} s after its launch, measured "
-            "anew; where a command may not last longer than that, ask for parts of "
-            "its load by -k, one after the other"
+            "again; if a command has a time limit, select parts of the load with -k"
         )
     return lines
 
 
-def still_needed(
+def missing_workloads(
     results: RunResults,
     server: str,
     workloads: Sequence[Workload],
     launches: int,
 ) -> Sequence[Workload] | None:
-    """What the next launch of a server must be sent; None if it needs no launch.
+    """Workloads for the next launch of a server; None if it needs no launch.
 
-    Launches of a part of the load each will do: commands that had no time for all of
-    it have made such.
+    Several launches with a part of the load each are enough: a command with a time
+    limit makes such launches.
 
     Args:
-        launches: so many launches must have been sent each workload whole.
+        launches: how many launches must have measured each workload completely.
 
     Returns:
         Workloads; empty where a launch is missing, but no load.
     """
-    sent = []
+    workloads_by_launch = []
     for launch in results.launches:
         if launch.server == server:
-            sent.append(_sent(results, launch))
+            workloads_by_launch.append(_measured_workloads(results, launch))
     missing = []
     for workload in workloads:
-        count = sum(workload.name in names for names in sent)
+        count = sum(workload.name in names for names in workloads_by_launch)
         if count < launches:
             missing.append(workload)
-    if missing or len(sent) < launches:
+    if missing or len(workloads_by_launch) < launches:
         return missing
     return None
 
 
-def left_by(
+def remaining_workloads(
     results: RunResults, launch: Launch, workloads: Sequence[Workload]
 ) -> Sequence[Workload]:
-    """What a fresh launch is sent after one that died.
+    """Workloads for a fresh launch after one that died.
 
-    All of it; or, if everything timed was measured whole, what asks for the routing of
-    tokens. Either all repetitions of a launch count or none, so nothing timed is split
-    between two launches.
+    All of them; or only those that ask for the routing of tokens, if all timed ones
+    were measured completely. A timed load is never split between two launches.
     """
     asking = asking_routing(results.servers[launch.server].config, workloads)
     timed = {workload.name for workload in workloads if workload not in asking}
-    if timed and timed <= _sent(results, launch):
+    if timed and timed <= _measured_workloads(results, launch):
         return asking
     return workloads
 
 
-def _sent(results: RunResults, launch: Launch) -> set[str]:
-    """Workloads that were measured whole on a launch."""
+def _measured_workloads(results: RunResults, launch: Launch) -> set[str]:
+    """Workloads that were measured completely on a launch."""
     return {row.workload for row in _rows_of(results, launch) if row.is_sound}
 
 
-def _check_machine(here: Hardware, before: Hardware) -> None:
+def _check_machine(current: Hardware, before: Hardware) -> None:
     """Refuse another machine: other GPUs, or another driver.
 
     Cores and memory may differ between two commands in one container.
     """
-    if _machine(here) != _machine(before):
+    if _machine(current) != _machine(before):
         raise OtherMachine(
             tried="resuming a run that was measured elsewhere",
-            seen=f"then {_describe_machine(before)}, here {_describe_machine(here)}",
+            seen=(
+                f"the run is of {_describe_machine(before)}, this machine is "
+                f"{_describe_machine(current)}"
+            ),
             remedy=(
-                "name another --run-dir: `perfgate accept` takes the launches of "
-                "several runs together"
+                "use another --run-dir; `perfgate accept RUN RUN` pools the launches "
+                "of several runs"
             ),
         )
 

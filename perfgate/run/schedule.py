@@ -1,4 +1,4 @@
-"""Schedule: which launches a server needs, in which order, and what judges them.
+"""Schedule: which launches a server needs, in which order, and what they are judged by.
 
 `Sequential` launches each server by itself and judges it against its baseline. `Paired`
 launches a candidate in turn with its base build and judges it against that build.
@@ -26,11 +26,11 @@ class ScheduledLaunch:
 
     Attributes:
         server: what is launched: a server, or its base build.
-        number: so many launches of this server must then have been sent its load; 0
+        number: how many launches of this server have had its load after this one; 0
             where the launch is needed whatever was measured before.
         task: name of the work, the same in all workers of a session.
         progress: line for the terminal; empty for a server's only launch.
-        is_fresh: whether a server that runs already must be launched anew.
+        is_fresh: whether a server that runs already must be launched again.
     """
 
     server: ServerConfig
@@ -61,10 +61,10 @@ class Schedule(Protocol):
     def first(self, server: ServerConfig) -> Sequence[ScheduledLaunch]:
         """The launches before a server's cases are judged."""
 
-    def more(
+    def further(
         self, server: ServerConfig, loads: str
     ) -> Sequence[ScheduledLaunch]:
-        """The launches after a verdict that asks for more, once a session.
+        """The launches after a verdict that needs more of them, once a session.
 
         Args:
             loads: names of the workloads that they are for.
@@ -114,7 +114,7 @@ class Sequential:
             )
         return scheduled
 
-    def more(
+    def further(
         self, server: ServerConfig, loads: str
     ) -> Sequence[ScheduledLaunch]:
         """`escalate_by` fresh launches."""
@@ -157,7 +157,7 @@ class Paired:
             )
         return scheduled
 
-    def more(
+    def further(
         self, server: ServerConfig, loads: str
     ) -> Sequence[ScheduledLaunch]:
         """Three more pairs."""
@@ -177,7 +177,7 @@ class External:
 
     mode: Mode = "sequential"
     reference_name: str = "baseline"
-    no_escalation: str = "an external server has no other launch"
+    no_escalation: str = "an external server cannot be launched again"
 
     def cases(self, case: Case) -> tuple[Case, ...]:
         """The case alone."""
@@ -187,7 +187,7 @@ class External:
         """One."""
         return Sequential(launches=1).first(server)
 
-    def more(
+    def further(
         self, server: ServerConfig, loads: str
     ) -> Sequence[ScheduledLaunch]:
         """None."""
@@ -224,10 +224,10 @@ def _escalation(
             ScheduledLaunch(
                 build,
                 number=0,
-                task=f"{build.key}, launch {place} more for {loads}",
+                task=f"{build.key}, further launch {place} for {loads}",
                 progress=(
-                    f"{build.key}: not clearly fine in {loads}; "
-                    f"launch {place} of {len(builds)} more"
+                    f"{build.key}: {loads} is not decided yet; further launch "
+                    f"{place} of {len(builds)}"
                 ),
             )
         )

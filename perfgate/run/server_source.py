@@ -1,7 +1,7 @@
 """Server sources: where the servers of a session come from, and what may be done to them.
 
 `PoolSource` launches servers in the session's pool. `ExternalSource` measures one that
-an operator runs: nothing there is launched, changed or read but its answers.
+an operator runs: it launches and changes nothing, and reads nothing but answers.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import requests
 from perfgate.config.config import Config
 from perfgate.engines import registry as engines
 from perfgate.engines.base import ServerConfig
+from perfgate.errors import describe_error
 from perfgate.machine.hardware import Hardware
 from perfgate.progress import ProgressDisplay
 from perfgate.results import schema as rundata
@@ -34,11 +35,11 @@ class ServerSource(Protocol):
 
     @property
     def schedule(self) -> Schedule:
-        """Which launches these servers get."""
+        """Which launches these servers have."""
 
     @property
     def attempts(self) -> int:
-        """How often a launch is made until one lives through its load."""
+        """How many launches are tried until one survives its load."""
 
     def describe_start(self, place: str) -> str:
         """What `start` does, for the terminal.
@@ -58,7 +59,7 @@ class ServerSource(Protocol):
         """A server that is ready.
 
         Args:
-            is_fresh: launch it anew also if it runs already.
+            is_fresh: launch it again even if it runs already.
 
         Raises:
             Failure: it failed to start.
@@ -72,10 +73,10 @@ class ServerSource(Protocol):
     def settle(
         self, config: ServerConfig, server: RunningServer
     ) -> tuple[str, ...]:
-        """Do what the engine advises after the warm-up; returns what failed, as notes."""
+        """Do what the engine advises after the warm-up; returns failures as notes."""
 
-    def give_up(self, server: RunningServer, during: str) -> ServerDied:
-        """End a server that died or hung during something, and say how."""
+    def give_up(self, server: RunningServer, activity: str) -> ServerDied:
+        """End a server that died or hung during an activity; returns its death."""
 
 
 class PoolSource:
@@ -144,20 +145,20 @@ class PoolSource:
     def settle(
         self, config: ServerConfig, server: RunningServer
     ) -> tuple[str, ...]:
-        """Garbage collection, say: in the middle of a load it may stop all streams."""
+        """Freeze the garbage collector, for example: it may stop all streams."""
         try:
             engines.lookup(config.engine).settle(server.url)
         except requests.RequestException as error:
             note = (
-                "not settled after its warm-up, so that its garbage collection may "
-                f"stop all streams: {error}"
+                f"settling after the warm-up failed ({describe_error(error)}): garbage "
+                "collection may stop all streams"
             )
             return (note,)
         return ()
 
-    def give_up(self, server: RunningServer, during: str) -> ServerDied:
+    def give_up(self, server: RunningServer, activity: str) -> ServerDied:
         """End the pool's live server; its next launch is a fresh one."""
-        return self._pool.abandon(during)
+        return self._pool.abandon(activity)
 
 
 class ExternalSource:
@@ -174,7 +175,7 @@ class ExternalSource:
         return f"measuring the external server {self._server.url}"
 
     def software(self, config: ServerConfig) -> rundata.Server:
-        """Its address: Python and versions are not known."""
+        """Its address: Python and versions are unknown."""
         url = self._server.url
         return rundata.Server(
             config=config, python=f"external ({url})", versions={}, attached=url
@@ -187,7 +188,7 @@ class ExternalSource:
     def probes(
         self, config: ServerConfig, server: RunningServer, launch: Launch
     ) -> Sequence[Probe]:
-        """None: its processes and GPUs are not known."""
+        """None: its processes and GPUs are unknown."""
         return ()
 
     def settle(
@@ -196,6 +197,6 @@ class ExternalSource:
         """Nothing: its operator decides."""
         return ()
 
-    def give_up(self, server: RunningServer, during: str) -> ServerDied:
-        """Only say how: this suite does not stop it."""
-        return server.death(during)
+    def give_up(self, server: RunningServer, activity: str) -> ServerDied:
+        """Only its death: this suite does not stop it."""
+        return server.death(activity)

@@ -1,8 +1,8 @@
 """Session: the perf tests of one pytest session, or of one of its workers.
 
-It knows what is asked, what cannot run here, and where the data go. It opens its
-campaign at first use, so that collecting tests costs nothing. Under pytest-xdist each
-worker has a session, and the controller's merges their runs.
+It knows the selected cases, those that cannot run here, and the run directory. It opens
+its campaign at first use, so that collecting tests costs nothing. Under pytest-xdist
+each worker has a session, and the controller's session merges their runs.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ from perfgate.servers.pool import Devices, ServerPool
 from perfgate.servers.supervisor.processes import command_of
 from perfgate.study import Study, Versus, study_of
 
-# Shown to sessions that wait for the devices. A session that takes longer launches no
-# further server.
+# Shown to sessions that wait for the devices. A longer session launches no further
+# server.
 LONGEST_SESSION_S = 4 * 3600.0
 
 
@@ -50,12 +50,12 @@ class PerfSession:
     """The perf tests of one pytest session, or of one worker of it.
 
     Attributes:
-        coverage: which tests of the suite were read and asked.
+        coverage: which tests of the suite were read and selected.
         cases: every selected case, whether it can run here or not.
-        runnable_cases: those that can.
+        runnable_cases: the selected cases that can run here.
         server_tests: ids of the selected tests that start servers themselves.
         skip_reasons: test id -> what it requires and this machine lacks.
-        skipped_cases: the same by case id, of cases that are judged.
+        skipped_cases: the same by case id, of hard cases.
     """
 
     def __init__(self, config: Config, project: Project) -> None:
@@ -97,10 +97,10 @@ class PerfSession:
 
     @property
     def is_merged(self) -> bool:
-        """Whether the results were merged from workers, which ran side by side."""
+        """Whether the results were merged from workers, which ran at the same time."""
         return self._merged is not None
 
-    # What is asked.
+    # Selected cases.
 
     def studies(self) -> Iterator[Study]:
         """The study of each selected platform and engine."""
@@ -139,16 +139,16 @@ class PerfSession:
                     )
 
     def add_case(self, case: Case) -> None:
-        """Count a case as selected that a test asks while it runs."""
+        """Add a case that a test asks while it runs to the selected ones."""
         if case not in self.cases:
             self.cases = (*self.cases, case)
             self.coverage.ids.add(case.id)
 
     def left_out(self, earlier: Iterable[Case] = ()) -> tuple[str, ...]:
-        """What of the suite was not selected, in words.
+        """The part of the suite that was not selected, as text.
 
         Args:
-            earlier: cases that an earlier command of the same run has asked.
+            earlier: cases of an earlier command of the same run.
         """
         selected = set(self.server_tests)
         selected.update(case.id for case in self.cases)
@@ -176,7 +176,7 @@ class PerfSession:
     ) -> str | None:
         """Why a test cannot start this server; None if it can."""
         if self.config.worker is not None:
-            return "starts a server itself, which workers do not share: leave -n out"
+            return "starts a server of its own, which workers cannot share: leave -n out"
         case = Case(experiment="", metric="", numerator=Load(server=server))
         return self._requirements.skip_reason(platform, case)
 
@@ -186,8 +186,8 @@ class PerfSession:
         """The session's campaign with its devices leased; opened at the first call.
 
         Raises:
-            Failure: it cannot be opened. It is not tried again, because that may take
-                as long as the wait for GPUs.
+            Failure: it cannot be opened. There is no second attempt, because it may
+                take as long as the wait for GPUs.
         """
         if self._open_failure is not None:
             raise self._open_failure.with_traceback(None)
@@ -227,7 +227,7 @@ class PerfSession:
             )
 
     def unused_baselines(self) -> list[str]:
-        """Recorded cases that no test asks any more; known after a complete run only."""
+        """Recorded cases that no test asks; known after a complete run only."""
         results = self.results
         if results is None or not results.complete:
             return []
@@ -245,12 +245,12 @@ class PerfSession:
         return unjudged(self.cases, verdicts)
 
     def _process_config(self) -> Config:
-        """The configuration of this process: a worker writes to a folder of its own."""
+        """The configuration of this process; a worker has a folder of its own."""
         config = self.config
         if config.worker is None:
             return dataclasses.replace(config, began_unix_s=self._began_unix_s)
-        own_dir = config.run_dir / merge.FOLDER / config.worker
-        return dataclasses.replace(config, run_dir=own_dir)
+        worker_dir = config.run_dir / merge.FOLDER / config.worker
+        return dataclasses.replace(config, run_dir=worker_dir)
 
     def _shared(self) -> Path | None:
         """The folder that the workers of one session share; None without workers."""
@@ -343,8 +343,8 @@ def open_session(
     if not planned.has_server_tests:
         models = [server.model for server in planned.servers()]
         injection.refuse_unserved(config.injections, models)
-    # Nothing is refused after the lease: a lease that nobody releases would make the
-    # next attempt wait for this process.
+    # Nothing is refused after the lease: an unreleased lease would make the next attempt
+    # wait for this process.
     lease = _lease(config, hardware, planned, tell)
     leased = [gpu.index for gpu in hardware.gpus if gpu.uuid in lease.devices]
     config = dataclasses.replace(config, gpu_indices=tuple(leased))
@@ -379,7 +379,7 @@ def _previous_run(config: Config, tell: ProgressDisplay) -> RunResults | None:
     if not (config.run_dir / schema.RESULTS_FILE).exists():
         if config.resume:
             tell.line(
-                f"nothing to resume in {config.run_dir}: a new run starts there"
+                f"no run to resume in {config.run_dir}: starting a new run there"
             )
         return None
     previous = schema.load(config.run_dir)
@@ -389,12 +389,12 @@ def _previous_run(config: Config, tell: ProgressDisplay) -> RunResults | None:
         raise BadOption(
             tried=f"resuming the run in {config.run_dir}",
             seen=(
-                f"it was made with {_comparison(*before)}, and now there is "
+                f"it was started with {_comparison(*before)}, this command has "
                 f"{_comparison(*after)}"
             ),
             remedy=(
-                "name the same --against-engine and --target-effect as then, or "
-                "another --run-dir"
+                "use the same --against-engine and --target-effect, or another "
+                "--run-dir"
             ),
         )
     return previous
@@ -445,7 +445,7 @@ def _log_dir(run_dir: Path, previous: RunResults | None) -> Path:
 
 
 def _owners(shared: Path | None) -> tuple[int, ...]:
-    """Processes whose end must stop the servers, besides this one.
+    """Processes besides this one whose end must stop the servers.
 
     A worker outlives a killed controller for a while; its servers must not.
     """

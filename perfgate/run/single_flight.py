@@ -1,9 +1,9 @@
-"""Single flight: work that several pytest-xdist workers want is done by one of them.
+"""Single flight: work that several pytest-xdist workers need is done by one of them.
 
 Under pytest-xdist each worker is a session of its own, and a session fixture runs once
-in each. Work that must happen once in all of them (launch a configuration, and measure
-on it) goes through a folder that they share: the first worker does it, the others wait
-and read its result.
+in each. Work that must happen once in all of them (launch and measure a configuration)
+goes through a folder that they share: the first worker does it, the others wait and
+read its result.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class SharedResults:
         self._progress = progress
         folder.mkdir(parents=True, exist_ok=True)
 
-    def once(self, key: str, make: Callable[[], bytes]) -> bytes:
+    def run_once(self, key: str, make: Callable[[], bytes]) -> bytes:
         """Call `make` in the first worker that asks for `key`; return its result to all.
 
         Raises:
@@ -63,12 +63,12 @@ class SharedResults:
                 raise FailedElsewhere.from_row(row)
             self._count_attempt(key, self._folder / f"{stem}.attempts")
             try:
-                made = make()
+                content = make()
             except Failure as error:
                 write_atomically(failure, msgspec.json.encode(error.row()))
                 raise
-            write_atomically(result, made)
-            return made
+            write_atomically(result, content)
+            return content
 
     def _locked(self, key: str, path: Path) -> filelock.BaseFileLock:
         """Lock a key, however long another worker takes.
@@ -81,7 +81,7 @@ class SharedResults:
                 lock.acquire(timeout=_REPORT_S, poll_interval=0.2)
             except filelock.Timeout:
                 self._progress(
-                    f"waiting for another worker, which measures {key}"
+                    f"waiting for another worker that measures {key}"
                 )
             else:
                 return lock
@@ -93,12 +93,10 @@ class SharedResults:
             attempts = len(path.read_bytes())
         if attempts >= _ATTEMPTS:
             raise WorkersDied(
-                f"measured {key}",
-                f"{attempts} workers were killed while they did",
-                (
-                    "look for the kernel's out-of-memory killer in `dmesg`, and at "
-                    "the servers' logs in the run directory"
-                ),
+                f"measuring {key}",
+                f"{attempts} workers were killed while they measured it",
+                "look for the out-of-memory killer in `dmesg`, and read the servers' "
+                "logs in the run directory",
             )
         with path.open("ab") as marks:
             marks.write(b"x")

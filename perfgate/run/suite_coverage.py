@@ -1,7 +1,7 @@
 """Suite coverage: which perf tests of the suite a session left out.
 
-Not every way of leaving tests out (-k, --lf, a path) is reported by pytest. So what was
-left out is the whole suite, less what was selected.
+Pytest does not report every way of leaving tests out (-k, --lf, a path). So this module
+subtracts what was selected from the whole suite.
 """
 
 from __future__ import annotations
@@ -46,9 +46,7 @@ class SuiteCoverage:
         unselected = self.ids.difference(selected)
         if unselected:
             cases = formatting.count(len(unselected), "case")
-            lines.append(
-                f"{cases} that -k, -m, --lf, a test's name or the like did not select"
-            )
+            lines.append(f"{cases} not selected (-k, -m, --lf, or a test id)")
         return tuple(lines)
 
     def _test_files(self) -> set[Path]:

@@ -1,7 +1,7 @@
 """External server: a server that its operator runs, measured over HTTP alone.
 
-In a container, on Kubernetes, behind Ray Serve, on several machines: this suite
-launches nothing and stops nothing. Log, processes and memory stay with the operator.
+It may run in a container, on Kubernetes, behind Ray Serve, or on several machines. This
+suite neither launches nor stops it, and cannot read its log, processes or memory.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from perfgate.errors import Failure
+from perfgate import formatting
+from perfgate.errors import Failure, describe_error
 from perfgate.models.catalogue import CATALOGUE
 from perfgate.servers.launch_record import LaunchRecord, ServerDied
 
-# Every server that speaks the OpenAI protocol answers this, also where a proxy stands
-# in front of it.
+# Every server with the OpenAI protocol answers this path, also behind a proxy.
 MODELS_PATH = "/v1/models"
 _PROBE_S = 5.0
 
@@ -44,7 +44,7 @@ class ExternalServer:
 
     Attributes:
         log: None: the operator has it.
-        gpu_indices: empty: they are not known.
+        gpu_indices: empty: they are unknown.
     """
 
     log: Path | None = None
@@ -64,18 +64,18 @@ class ExternalServer:
     def notes(self) -> tuple[str, ...]:
         """What cannot be read of it."""
         return (
-            f"external server {self.url}: start, log and memory are not known",
+            f"external server {self.url}: start, log and memory are unknown",
         )
 
     def pids(self) -> tuple[int, ...]:
-        """Empty: its processes are not known."""
+        """Empty: its processes are unknown."""
         return ()
 
     def served_models(self) -> list[str]:
         """Names under which it serves models.
 
         Raises:
-            NotReachable: it does not answer, or not as the OpenAI protocol has it.
+            NotReachable: it does not answer, or not in the OpenAI protocol.
         """
         import requests  # here and below: collecting tests must not wait for it
 
@@ -90,11 +90,11 @@ class ExternalServer:
             ValueError,
         ) as error:
             raise NotReachable(
-                f"asked {self.url + MODELS_PATH} what is served there",
-                f"{type(error).__name__}: {error}",
-                (
-                    "check the address, and that it is an OpenAI-compatible server "
-                    "that is up and reachable from here"
+                tried=f"reading the served models from {self.url + MODELS_PATH}",
+                seen=_describe(error),
+                remedy=(
+                    "check the address, and that an OpenAI-compatible server is "
+                    "reachable there"
                 ),
             ) from error
 
@@ -124,12 +124,12 @@ class ExternalServer:
             stop="not ours",
         )
 
-    def death(self, during: str) -> ServerDied:
-        """The failure to raise when it stops answering during something."""
+    def death(self, activity: str) -> ServerDied:
+        """The failure to raise when it stops answering during an activity."""
         return ServerDied(
-            f"measured the external server {self.url}",
-            f"{self._probe()}, during: {during}",
-            "ask its operator: this suite neither launched nor stopped it",
+            tried=f"measuring the external server {self.url}",
+            seen=f"{self._probe()}, during: {activity}",
+            remedy="ask its operator: this suite neither launched nor stopped it",
         )
 
     def _is_stale(self) -> bool:
@@ -146,8 +146,15 @@ class ExternalServer:
         try:
             answer = requests.get(self.url + MODELS_PATH, timeout=_PROBE_S)
         except requests.RequestException as error:
-            return str(error)
+            return describe_error(error)
         return str(answer.status_code)
+
+
+def _describe(error: Exception) -> str:
+    """What is wrong with an answer of `MODELS_PATH`."""
+    if isinstance(error, (KeyError, TypeError)):
+        return "the answer is not a list of models"
+    return describe_error(error)
 
 
 def parse_attachment(text: str) -> tuple[str, ExternalServer]:
@@ -158,15 +165,12 @@ def parse_attachment(text: str) -> tuple[str, ExternalServer]:
     """
     engine, _, url = text.partition("=")
     parts = urlsplit(url)
-    if (
-        not engine
-        or parts.scheme not in ("http", "https")
-        or not parts.hostname
-    ):
+    is_http = parts.scheme in ("http", "https")
+    if not (engine and is_http and parts.hostname):
         raise BadAttachment(
-            "read --attach",
-            repr(text),
-            "give ENGINE=URL, such as vllm=http://10.0.0.7:8000",
+            tried=f"reading --attach {text}",
+            seen="it is not ENGINE=URL",
+            remedy="write for example --attach vllm=http://10.0.0.7:8000",
         )
     return engine, ExternalServer(url)
 
@@ -188,7 +192,7 @@ def model_of(served: str) -> str | None:
 
 
 def attach(texts: Sequence[str]) -> dict[tuple[str, str], ExternalServer]:
-    """Find out which models each external server serves.
+    """The external server of each engine and model.
 
     Args:
         texts: "ENGINE=URL" each.
@@ -227,9 +231,14 @@ def _in_catalogue(served: Sequence[str]) -> dict[str, str]:
 
 def _unknown_deployment(url: str, served: Sequence[str]) -> UnknownDeployment:
     names = ", ".join(served) or "nothing"
+    suggestion = ""
+    if served:
+        suggestion = formatting.suggestion(served[0], CATALOGUE)
     return UnknownDeployment(
-        f"looked for a model to measure at {url}",
-        f"it serves {names}; the catalogue has {', '.join(CATALOGUE)}",
-        "serve it under one of these names (vLLM: --served-model-name), or add it to "
-        "perfgate/models",
+        tried=f"choosing a model to measure at {url}",
+        seen=f"it serves {names}; the catalogue has {', '.join(CATALOGUE)}",
+        remedy=(
+            f"{suggestion}serve it under a name of the catalogue (vLLM: "
+            "--served-model-name), or add [models.NAME] to the study file"
+        ),
     )

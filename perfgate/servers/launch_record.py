@@ -1,4 +1,4 @@
-"""Launch record: what is known of one server start, and the ways in which it can fail."""
+"""Launch record: one server start, and the failures of servers."""
 
 from __future__ import annotations
 

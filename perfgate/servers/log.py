@@ -19,35 +19,34 @@ DEFAULT_REMEDIES = (
     Remedy(
         r"CUDA out of memory|OutOfMemoryError|[Nn]ot enough memory"
         r"|No available memory for the cache blocks|less than desired GPU memory",
-        "the model and its KV cache do not fit: look for other processes on the GPU, "
-        "use more GPUs (--tp), or lower the context length or the engine's memory "
-        "fraction",
+        "the model and its KV cache do not fit: end other processes on the GPU, use "
+        "more GPUs (--tp), or lower the context length or the engine's memory fraction",
     ),
     Remedy(
         r"[Aa]ddress already in use|EADDRINUSE|Errno 98",
-        "another process took the port: free it, or choose another port",
+        "another process uses the port: end it, or choose another port",
     ),
     Remedy(
         r"No space left on device|Errno 28|ENOSPC",
-        "make room on the disk (or in /dev/shm) that the log names; compiled "
-        "kernels and weights take the most",
+        "free space on the disk (or in /dev/shm) that the log names; compiled kernels "
+        "and weights need the most",
     ),
     Remedy(
         r"GatedRepoError|gated repo|401 Client Error|Access to model .* is restricted",
-        "accept the model's licence on its page and set HF_TOKEN to a token of that account",
+        "accept the model's licence on its page, and set HF_TOKEN to a token of that account",
     ),
     Remedy(
         r"does not recognize this architecture|Unsupported architecture"
         r"|[Mm]odel architectures? .*(not supported|failed to be inspected)",
         "this release of the engine does not know the model: use a newer one, or "
-        "mend `architectures` in config.json",
+        "correct `architectures` in config.json",
     ),
     Remedy(
         r"Cannot find any model weights|no file named .*safetensors"
         r"|LocalEntryNotFoundError|offline mode is enabled|RepositoryNotFoundError"
         r"|is not a local folder|Repo id must be|Can't load the configuration"
         r"|FileNotFoundError.*safetensors",
-        "the weights are not where the command says: check the path, or download them first",
+        "the weights are missing: check the path in the command, or download them first",
     ),
     Remedy(
         r"Illegal instruction|SIGILL",
@@ -55,20 +54,20 @@ DEFAULT_REMEDIES = (
     ),
     Remedy(
         r"unrecognized arguments|invalid choice:",
-        "this release of the engine does not take these arguments: compare with its --help",
+        "this release of the engine does not know these arguments: compare with its --help",
     ),
     Remedy(
         r"No module named '?(?:vllm|sglang)\b",
-        "the engine is not installed where the command looks for it: install it there",
+        "the engine is not installed in the Python of the command: install it there",
     ),
     Remedy(
         r"CUDA driver version is insufficient|no CUDA-capable device"
         r"|NVIDIA driver on your system is too old|Found no NVIDIA driver",
-        "the driver and the engine's CUDA do not fit: compare `nvidia-smi` with "
-        "what the engine was built for",
+        "the driver does not support the engine's CUDA version: compare it with "
+        "`nvidia-smi`",
     ),
 )
-UNKNOWN = "read the log; the first error in it is usually the cause, the last one its consequence"
+UNKNOWN = "read the log; its first error is usually the cause, the last one a consequence"
 
 
 class LogWatch:

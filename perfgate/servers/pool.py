@@ -1,8 +1,8 @@
 """Server pool: one live server at a time on a session's devices (GPUs, or the CPU).
 
 The pool stops the old server before it launches the next, and continues only if the
-devices are free again. A session fixture per server would leave two alive, and a
-fixture's failing teardown does not keep the next one from starting.
+devices are free again. With a session fixture for each server two would be alive, and
+the next one would start even after a failed teardown.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from perfgate.servers.supervisor.processes import Ending
 
 _POLL_S = 0.2
 _GIB = 2**30
-# The first death may come from outside (another job, a driver); the second is its own.
+# The first death may have an outside cause (another job, a driver).
 _DEATHS_ALLOWED = 1
 GpuProcess = tuple[int, str, int]
 
@@ -71,8 +71,8 @@ class ServerPool:
 
     Args:
         log_dir: where the servers' logs go.
-        progress: called with a line while something takes long, and with what was
-            cleaned up.
+        progress: called with a line while a step takes long, and with a line about
+            what was cleaned up.
         devices: how to read the GPUs; the default is for the CPU.
         lease: the right to use these devices; held until the last process is gone, even
             if this one is killed before.
@@ -111,12 +111,12 @@ class ServerPool:
 
         Args:
             plan: what must run. Two plans that differ in their port alone are the same.
-            fresh: launch a new one also if it runs already.
+            fresh: launch a new one even if it runs already.
 
         Raises:
-            ServerExited, ServerNotReady: the start failed, now or at an earlier call;
-                it is tried once.
-            ServerDied: it has died a second time.
+            ServerExited, ServerNotReady: the start failed, at this call or an earlier
+                one; it is tried once.
+            ServerDied: it died a second time.
             PortInUse: another process listens on the plan's port; try another port.
             DevicesBusy, DevicesNotClean, LeaseExpired: it cannot be launched here now.
         """
@@ -140,8 +140,8 @@ class ServerPool:
         self._check_devices(plan)
         return self._launch(plan)
 
-    def abandon(self, why: str) -> ServerDied:
-        """End the live server, which stalled for example; return that as its death.
+    def abandon(self, reason: str) -> ServerDied:
+        """End the live server, for example after a stall; returns its death.
 
         The next `get` launches it once more; after the second time it raises what this
         returns.
@@ -151,7 +151,7 @@ class ServerPool:
         """
         if self._live is None:
             raise LookupError("no server lives in this pool")
-        return self._end_dead(self._live, why)
+        return self._end_dead(self._live, reason)
 
     def close(self) -> None:
         """End the live server; the pool may be used again.
@@ -175,9 +175,7 @@ class ServerPool:
     def _launch(self, plan: LaunchPlan) -> Server:
         identity = _without_port(plan)
         if self._deaths[identity]:
-            self._progress(
-                f"{plan.key}: launching it once more, because it died"
-            )
+            self._progress(f"{plan.key}: launching it again, because it died")
         self._used_before = tuple(
             self._devices.gpu_memory_used(plan.gpu_indices)
         )
@@ -205,34 +203,33 @@ class ServerPool:
                 self._failures[identity] = failure
             self._end_live(f"failed to start ({type(failure).__name__})")
             raise
-        except (
-            BaseException
-        ) as error:  # a cancelled start must end the server too
+        except BaseException as error:
+            # A cancelled start must end the server too.
             self._end_live(
                 f"interrupted while starting ({type(error).__name__})"
             )
             raise
         return server
 
-    def _end_dead(self, server: Server, why: str) -> ServerDied:
-        failure = server.death(why)
+    def _end_dead(self, server: Server, reason: str) -> ServerDied:
+        failure = server.death(reason)
         identity = _without_port(server.plan)
         self._deaths[identity] += 1
         if self._deaths[identity] > _DEATHS_ALLOWED:
             self._failures[identity] = failure
-        self._end_live(f"died ({why})")
+        self._end_live(f"died ({reason})")
         return failure
 
-    def _end_live(self, why: str) -> None:
+    def _end_live(self, reason: str) -> None:
         if self._live is None:
             return
         server = self._live
-        ending = server.stop(why, grace_s=STOP_GRACE_S)
+        ending = server.stop(reason, grace_s=STOP_GRACE_S)
         self._live = None
         self._note_removed(server, ending)
         self._unclean = self._survivors(server, ending)
         if self._unclean is None:
-            self._unclean = self._held(server, ending)
+            self._unclean = self._unfreed_memory(server, ending)
         if self._unclean is not None:
             raise self._unclean
 
@@ -248,13 +245,13 @@ class ServerPool:
         if not ending.survivors:
             return None
         return DevicesNotClean(
-            tried=f"stopped {server.plan.key} ({ending})",
+            tried=f"stopping {server.plan.key} ({ending})",
             seen=f"SIGKILL did not end {'; '.join(ending.survivors)}",
-            remedy="the kernel holds them: look at `dmesg`, reset the GPU",
+            remedy="they hang in the kernel: read `dmesg`, and reset the GPU",
             log=server.log,
         )
 
-    def _held(self, server: Server, ending: Ending) -> Failure | None:
+    def _unfreed_memory(self, server: Server, ending: Ending) -> Failure | None:
         """Wait for the GPU memory of a stopped server; the failure if it is not freed."""
         settle_s = self._devices.settle_s
         deadline = time.monotonic() + settle_s
@@ -262,20 +259,20 @@ class ServerPool:
         while excess := "; ".join(self._excess(server.gpu_indices)):
             if not is_reported:
                 self._progress(
-                    f"{server.plan.key}: stopped; waiting for memory: {excess}"
+                    f"{server.plan.key}: stopped, waiting for GPU memory: {excess}"
                 )
                 is_reported = True
             if time.monotonic() >= deadline:
                 holders = _format_processes(self._devices.strangers())
                 if not holders:
-                    holders = "no process that can be seen"
+                    holders = "none is visible"
                 return DevicesNotClean(
-                    tried=f"stopped {server.plan.key} ({ending})",
+                    tried=f"stopping {server.plan.key} ({ending})",
                     seen=(
-                        f"{excess} {settle_s:.0f} s after its last process; "
-                        f"there: {holders}"
+                        f"{excess}, {settle_s:.0f} s after its last process ended; "
+                        f"processes on the GPU: {holders}"
                     ),
-                    remedy="end what holds the memory, or reset the GPU; then run again",
+                    remedy="end these processes, or reset the GPU; then run again",
                     log=server.log,
                 )
             time.sleep(_POLL_S)
@@ -283,8 +280,8 @@ class ServerPool:
 
     def _excess(self, indices: tuple[int, ...]) -> list[str]:
         """GPUs with more memory in use than before the launch, as text."""
-        used = self._devices.gpu_memory_used(indices)
-        rows = zip(indices, used, self._used_before, strict=True)
+        used_now = self._devices.gpu_memory_used(indices)
+        rows = zip(indices, used_now, self._used_before, strict=True)
         texts = []
         for index, used_bytes, before_bytes in rows:
             if used_bytes <= before_bytes + self._devices.tolerance_bytes:
@@ -298,18 +295,16 @@ class ServerPool:
     def _check_devices(self, plan: LaunchPlan) -> None:
         if self._lease is not None:
             self._lease.check()
-        # NVML may list our last server for a moment after its end, in a container under
-        # a pid that means nothing there.
+        # For a moment after its end NVML may list the previous server, in a container
+        # under a pid of the host.
         settle_s = self._devices.settle_s if self._servers else 0.0
         deadline = time.monotonic() + settle_s
         while strangers := _format_processes(self._devices.strangers()):
             if time.monotonic() >= deadline:
                 raise DevicesBusy(
-                    tried=f"looked at the GPUs before launching {plan.key}",
+                    tried=f"checking the GPUs before the launch of {plan.key}",
                     seen=f"in use by {strangers}",
-                    remedy=(
-                        "wait until they have ended, end them, or measure on other GPUs"
-                    ),
+                    remedy="wait for these processes, end them, or use other GPUs",
                 )
             time.sleep(_POLL_S)
 

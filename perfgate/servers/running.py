@@ -12,8 +12,7 @@ class RunningServer(Protocol):
     """A server that answers requests.
 
     Implemented by `perfgate.servers.server.Server`, which this suite launched, and by
-    `perfgate.servers.external.ExternalServer`, of which little can be read: it answers
-    with empty values.
+    `perfgate.servers.external.ExternalServer`, most of whose values are empty.
     """
 
     @property
@@ -30,17 +29,17 @@ class RunningServer(Protocol):
 
     @property
     def gpu_indices(self) -> tuple[int, ...]:
-        """NVML indices of its GPUs; empty on the CPU and where they are not known."""
+        """NVML indices of its GPUs; empty on the CPU and where they are unknown."""
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What cannot be read of this server, for the notes of its launch."""
 
     def pids(self) -> tuple[int, ...]:
-        """Its processes; empty where they are not known."""
+        """Its processes; empty where they are unknown."""
 
     def alive(self) -> bool:
-        """Whether it runs; cheap enough to be asked while requests are in flight."""
+        """Whether it runs; cheap enough to call while requests are in flight."""
 
     def launch_record(self, key: str) -> LaunchRecord:
         """What is known of its launch.
@@ -49,5 +48,5 @@ class RunningServer(Protocol):
             key: of the server's configuration.
         """
 
-    def death(self, during: str) -> ServerDied:
-        """The failure to raise when it died or hung during something."""
+    def death(self, activity: str) -> ServerDied:
+        """The failure to raise when it died or hung during an activity."""

@@ -1,8 +1,8 @@
-"""Server: one launched server process, from launch over readiness to its stop or death.
+"""Server: one launched server process, from its launch to its stop or death.
 
-Its output goes to a log file, never to a pipe: an engine logs more than a pipe holds,
-and then hangs. Who launches a server must stop it. If the launching process is killed,
-the supervisor stops it.
+Its output goes to a log file, not to a pipe: an engine logs more than a pipe holds, and
+would hang. The caller that launches a server must stop it. If the launching process is
+killed, the supervisor stops it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from perfgate.engines.base import LaunchPlan
-from perfgate.errors import Failure
+from perfgate.errors import Failure, describe_error
 from perfgate.servers.health import is_healthy, is_taken, listeners
 from perfgate.servers.launch_record import (
     LaunchRecord,
@@ -41,7 +41,7 @@ TAIL_LINES = 40
 _POLL_S = 0.2
 _PROBE_S = 5.0
 _TICK_S = 5.0
-# Below this a run directory counts as full: one start logs more.
+# With less a run directory counts as full: one start logs more.
 _MIN_FREE_BYTES = 16 * 2**20
 
 _F = TypeVar("_F", bound=Failure)
@@ -121,39 +121,39 @@ class Server:
             if time.monotonic() - reported_s >= _TICK_S:
                 progress(f"{phase} ({self._age_s():.0f} s)")
                 reported_s = time.monotonic()
-            left_s = deadline_s - time.monotonic()
-            self._check_start(phase, left_s)
-            if self._answers(min(left_s, _PROBE_S)):
+            remaining_s = deadline_s - time.monotonic()
+            self._check_start(phase, remaining_s)
+            if self._answers(min(remaining_s, _PROBE_S)):
                 break
-            self._launched.exit_code(wait_s=min(left_s, _POLL_S))
-        self._check_who_answers()
+            self._launched.exit_code(wait_s=min(remaining_s, _POLL_S))
+        self._check_port_owner()
         self._note(ready_s=self._age_s())
         self._launched.note_ready()
         progress(f"ready ({self._age_s():.0f} s)")
 
-    def _check_start(self, phase: str, left_s: float) -> None:
+    def _check_start(self, phase: str, remaining_s: float) -> None:
         """Raise if the process ended, or its deadline passed, during this phase."""
         code = self._launched.exit_code()
         if code is not None:
             after = f"after {self._age_s():.1f} s, during: {phase}"
             raise self._failure(ServerExited, f"{_status(code)} {after}")
-        if left_s <= 0:
+        if remaining_s <= 0:
             waited = (
                 f"no healthy answer in {self._age_s():.0f} s, during: {phase}"
             )
             raise self._failure(ServerNotReady, waited)
 
-    def death(self, during: str) -> ServerDied:
-        """The failure to raise when it died or hung during something."""
-        # A broken connection is seen before the exit that broke it.
+    def death(self, activity: str) -> ServerDied:
+        """The failure to raise when it died or hung during an activity."""
+        # The client notices a broken connection before the exit that caused it.
         code = self._launched.exit_code(wait_s=1.0)
-        status = "it still runs"
+        status = "the process still runs"
         if code is not None:
             status = _status(code)
-        return self._failure(ServerDied, f"{status}, during: {during}")
+        return self._failure(ServerDied, f"{status}, during: {activity}")
 
     def stop(
-        self, why: str = "stopped", grace_s: float = STOP_GRACE_S
+        self, reason: str = "stopped", grace_s: float = STOP_GRACE_S
     ) -> Ending:
         """End it and every process it started; does nothing the second time."""
         if self._ending is None:
@@ -162,7 +162,7 @@ class Server:
             before = ""
             if code is not None:
                 before = f", {_status(code)} before"
-            self._note(stop=f"{why}{before}: {self._ending}")
+            self._note(stop=f"{reason}{before}: {self._ending}")
         return self._ending
 
     def _age_s(self) -> float:
@@ -174,10 +174,10 @@ class Server:
     def _failure(self, kind: type[_F], seen: str) -> _F:
         remedy, line = diagnosis(self.log, self.plan.remedies)
         if _free_bytes(self.log.parent) < 2**20:
-            remedy = f"make room in {self.log.parent}, where the log is: the disk is full"
+            remedy = f"the disk is full: free space in {self.log.parent}"
         if line:
             seen = f"{seen}; it logged: {line}"
-        indented = [f"    {last}" for last in self.log_tail().splitlines()]
+        indented = [f"    {row}" for row in self.log_tail().splitlines()]
         details = "\n".join([f"its last {TAIL_LINES} lines:", *indented])
         return kind(_tried(self.plan), seen, remedy, self.log, details)
 
@@ -192,11 +192,11 @@ class Server:
             ended,
         )
 
-    def _check_who_answers(self) -> None:
+    def _check_port_owner(self) -> None:
         """Raise if another process listens on the port.
 
-        A server that lost the race for its port may live on for a moment while the
-        winner answers.
+        A server that lost the race for its port may run for a moment longer, while the
+        other process answers.
         """
         holders = listeners(self.plan.port)
         if holders and not set(holders) & set(self.pids()):
@@ -239,12 +239,12 @@ def launch(
         )
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            raise _full(plan, log, str(error)) from None
+            raise _full(plan, log, describe_error(error)) from None
         raise ServerExited(
-            _tried(plan),
-            str(error),
-            "check that the command exists and may be executed",
-            log,
+            tried=_tried(plan),
+            seen=describe_error(error),
+            remedy=f"check that {plan.argv[0]} exists and is executable",
+            log=log,
         ) from None
     record = LaunchRecord(
         key=plan.key,
@@ -265,7 +265,7 @@ def _make_room(plan: LaunchPlan, log: Path) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise _full(plan, log, str(error)) from None
+        raise _full(plan, log, describe_error(error)) from None
     free = _free_bytes(log.parent)
     if free < _MIN_FREE_BYTES:
         raise _full(plan, log, f"{free / 2**20:.1f} MiB free")
@@ -277,11 +277,11 @@ def _free_bytes(folder: Path) -> int:
 
 def _full(plan: LaunchPlan, log: Path, seen: str) -> RunDirectoryFull:
     remedy = (
-        f"make room in {log.parent}, or put the run directory elsewhere; what was "
-        "measured so far is untouched"
+        f"free space in {log.parent}, or use another --run-dir; what was measured so "
+        "far is unchanged"
     )
     return RunDirectoryFull(
-        f"opened the log of {plan.key} in {log.parent}", seen, remedy, log
+        f"opening the log of {plan.key} in {log.parent}", seen, remedy, log
     )
 
 
@@ -290,7 +290,7 @@ def _port_in_use(plan: LaunchPlan, holders: dict[int, str]) -> PortInUse:
     holder = "; ".join(names) or "a process of another user"
     return PortInUse(
         _tried(plan),
-        f"port {plan.port} of {plan.host} is held by {holder}",
+        f"port {plan.port} of {plan.host} is in use by {holder}",
         "end that process, or use another port",
     )
 
@@ -306,7 +306,7 @@ def _header(plan: LaunchPlan) -> bytes:
 
 
 def _tried(plan: LaunchPlan) -> str:
-    return f"launched {plan.key}: {_command(plan)}"
+    return f"launching {plan.key}: {_command(plan)}"
 
 
 def _status(code: int) -> str:

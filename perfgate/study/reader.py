@@ -16,7 +16,7 @@ from typing import Any, NoReturn, TypeVar
 import msgspec
 
 from perfgate import formatting
-from perfgate.errors import Failure
+from perfgate.errors import Failure, describe_error
 from perfgate.load.prompts import Synthetic
 from perfgate.load.workload import Workload
 from perfgate.models.catalogue import (
@@ -73,7 +73,7 @@ class StudyFile:
 
     Attributes:
         path: of the file.
-        name: for people.
+        name: shown to the user.
         engines: compared on every platform; others are judged relative to the first.
         models: by name, as the next three.
         workloads: set -> name -> workload.
@@ -186,30 +186,29 @@ def _validation_message(error: Exception) -> str:
 
 
 def unknown_key(key: str, known: Collection[str]) -> tuple[str, str]:
-    """What was seen, and the remedy, for a key that does not exist."""
+    """The problem, and the remedy, of a key that does not exist."""
     suggestion = formatting.suggestion(key, known)
     names = ", ".join(known)
     return f"unknown key {key!r}", f"{suggestion}the keys are: {names}"
 
 
-def load_toml(path: Path, what: str) -> dict[str, Any]:
+def load_toml(path: Path, kind: str) -> dict[str, Any]:
     """The content of a TOML file.
 
     Args:
         path: of the file.
-        what: its kind, for messages.
+        kind: of the file, for messages: "the study".
 
     Raises:
         BadStudy: the file cannot be read, or is not TOML; line and column are named.
     """
-    tried = f"reading {what} {path}"
+    tried = f"reading {kind} {path}"
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
         raise BadStudy(
             tried=tried,
-            seen=f"{type(error).__name__}: {reason}",
+            seen=describe_error(error),
             remedy="correct the path, or make the file readable",
         ) from None
     except tomllib.TOMLDecodeError as error:
@@ -222,7 +221,9 @@ def load_toml(path: Path, what: str) -> dict[str, Any]:
 
 def _toml_remedy(error: tomllib.TOMLDecodeError) -> str:
     if "twice" in str(error):
-        return "two tables have one name: rename one of them, or join them"
+        return (
+            "two tables have the same name: rename one of them, or merge them"
+        )
     return "correct that line"
 
 
@@ -240,7 +241,9 @@ def read_study(path: Path) -> StudyFile:
     version = data.get("schema", schema.SCHEMA)
     if version != schema.SCHEMA:
         file.refuse(
-            "", f"schema is {version!r}", f"this version reads {schema.SCHEMA}"
+            "",
+            f"schema is {version!r}",
+            f"write schema = {schema.SCHEMA}, the one of this version",
         )
     study = StudyFile(
         path=path,
@@ -336,7 +339,7 @@ def _workloads(file: _File) -> dict[str, dict[str, Workload]]:
 def _workload(file: _File, place: str, name: str, value: Any) -> Workload:
     if not name.replace("-", "").isalnum():
         file.refuse(
-            place, "the name becomes a file's name", "use letters, digits and -"
+            place, "the name is no valid file name", "use letters, digits and -"
         )
     table = file.table(value, place)
     row = file.convert(table, WorkloadTable, place)
@@ -355,7 +358,9 @@ def _platforms(file: _File) -> dict[str, PlatformTable]:
         place = f"platforms.{name}"
         if not name.isidentifier():
             file.refuse(
-                place, "the name becomes a marker", "use letters, digits and _"
+                place,
+                "the name is no valid marker",
+                "use letters, digits and _",
             )
         merged = _inherited(file, tables, name)
         # Converted here, so that an error names the inner table.
@@ -394,7 +399,7 @@ def _ancestors(
             file.refuse(
                 f"platforms.{name}",
                 f"like: {circle}",
-                "break the circle: one of them must stand by itself",
+                "remove one `like` of this circle",
             )
         chain.append(parent)
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 SCHEMA = 1
-Judged = Literal["all", "ratios"]
+JudgedValues = Literal["all", "ratios"]
 
 
 class ModelTable(
@@ -153,7 +153,7 @@ class PlatformTable(
     server: str
     pair: str
     workloads: str
-    judged: Judged = "all"
+    judged: JudgedValues = "all"
     roles: Roles
     slow_engines: SlowRoles = SlowRoles()
 

@@ -12,13 +12,19 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from perfgate import formatting
 from perfgate.cases import Case, GateMode, Load
 from perfgate.engines.base import ServerConfig
 from perfgate.engines.registry import lookup
 from perfgate.errors import Failure
 from perfgate.load.workload import Workload
 from perfgate.study.reader import BadStudy, StudyFile
-from perfgate.study.schema import Judged, PlatformTable, Roles, ServerTable
+from perfgate.study.schema import (
+    JudgedValues,
+    PlatformTable,
+    Roles,
+    ServerTable,
+)
 
 
 class AmbiguousServer(Failure):
@@ -64,7 +70,7 @@ class Study:
     workloads: Mapping[str, Workload] = field(
         default_factory=dict, compare=False
     )
-    judged: Judged = "all"
+    judged: JudgedValues = "all"
     has_base_build: bool = False
     has_other_engines: bool = False
 
@@ -94,11 +100,12 @@ class Study:
         if name in self.workloads:
             return self.workloads[name]
         names = ", ".join(self.workloads) or "none"
+        suggestion = formatting.suggestion(name, self.workloads)
         raise BadStudy(
             tried=f"looking up the workload {name!r} of platform {self.platform}",
-            seen=f"its set has {names}",
+            seen=f"its workloads are: {names}",
             remedy=(
-                f"add [workloads.SET.{name}] to the study file, or ask with "
+                f"{suggestion}add [workloads.SET.{name}] to the study file, or use "
                 "study.workloads.get"
             ),
         )
@@ -322,25 +329,23 @@ def servers_of(
     return {key: (servers[key], workloads[key]) for key in servers}
 
 
-def _check_unique(one: ServerConfig, other: ServerConfig) -> None:
-    if one == other:
+def _check_unique(first: ServerConfig, second: ServerConfig) -> None:
+    if first == second:
         return
     raise AmbiguousServer(
-        tried=f"planning the launch of {other.key}",
-        seen=f"two configurations have this key; {_difference(one, other)}",
+        tried=f"planning the launch of {first.key}",
+        seen=f"two configurations have this key: {_difference(first, second)}",
         remedy=(
-            'give one of them a name of its own, which joins its key: variant="eager"; '
-            "else baselines of one would be compared with the other's"
+            'give one of them a variant, which becomes part of its key: variant="eager"'
         ),
     )
 
 
-def _difference(one: ServerConfig, other: ServerConfig) -> str:
+def _difference(first: ServerConfig, second: ServerConfig) -> str:
     """The fields that differ: "max_model_len is 2048 or 1024"."""
     texts = []
     for name in ServerConfig.__struct_fields__:
-        value = getattr(one, name)
-        other_value = getattr(other, name)
-        if value != other_value:
-            texts.append(f"{name} is {value!r} or {other_value!r}")
+        values = getattr(first, name), getattr(second, name)
+        if values[0] != values[1]:
+            texts.append(f"{name} is {values[0]!r} or {values[1]!r}")
     return "; ".join(texts)

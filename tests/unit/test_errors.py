@@ -19,7 +19,7 @@ def test_one_message():
 
 def test_told_whole_only_once():
     """Where another test has told all of it, that test is named in place of the detail."""
-    assert "exit 1; more by test_a" in FULL.brief("test_a")
+    assert "exit 1; details in test_a" in FULL.brief("test_a")
     assert "last words" not in FULL.brief("test_a")
     assert str(Failure("a", "b", "c")) == Failure("a", "b", "c").brief("test_a")
 

@@ -24,7 +24,7 @@ from perfgate.servers.running import RunningServer
 
 # After a part of the load they are smaller than after all of it.
 LOAD_DEPENDENT = frozenset({"memory_bytes", "memory_peak_bytes"})
-_PART = "memory: not recorded, for the server was sent a part of its load"
+_PART = "memory: not recorded, because the server had only a part of its load"
 
 
 class FootprintProbe:
@@ -66,7 +66,7 @@ class FootprintProbe:
         """Nothing to do."""
 
     def after(self, repetition: Repetition) -> Figures:
-        """Output throughput per GB of memory; nothing if either is not known."""
+        """Output throughput per GB of memory; nothing if either is unknown."""
         throughput = repetition.values.get("output_throughput")
         if throughput is None:
             return NOTHING
@@ -101,7 +101,7 @@ class FootprintProbe:
         return Figures(values=values, notes=tuple(notes))
 
     def stop(self) -> None:
-        """Sample no more."""
+        """End sampling."""
         if self._sampler is None:
             return
         self._sampler.stop()

@@ -17,7 +17,7 @@ from perfgate.machine.telemetry import (
 )
 from perfgate.run.probes.probe import NOTHING, Figures
 
-_NO_ENERGY = Figures(notes=("energy: no GPU of this server counts it",))
+_NO_ENERGY = Figures(notes=("energy: no GPU of this server counts energy",))
 
 
 class GpuProbe:
@@ -42,6 +42,7 @@ class GpuProbe:
         self._path: Path | None = None
         if is_sampled:
             self._path = series_path(run_dir, server, launch)
+        self._is_continued = False
         self._telemetry: Telemetry | None = None
         self._mark: Mark | None = None
 
@@ -53,11 +54,18 @@ class GpuProbe:
             gpus = Gpus(self._header.gpus)
         except Failure as failure:
             return Figures(notes=(f"telemetry: {failure}",))
+        self._remove_stale_series()
         is_sampled = self._path is not None
         self._telemetry = Telemetry(gpus, self._header, self._path, is_sampled)
         if None in gpus.joules():
             return _NO_ENERGY
         return NOTHING
+
+    def _remove_stale_series(self) -> None:
+        """Remove the series of a launch of this index that a resumed run dropped."""
+        if self._path is not None and not self._is_continued:
+            self._path.unlink(missing_ok=True)
+        self._is_continued = True
 
     def before(self) -> None:
         """Mark the begin of a repetition; the first one starts the samples."""

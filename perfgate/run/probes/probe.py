@@ -1,6 +1,6 @@
-"""Probe: reads something besides the load on one launch, and returns figures.
+"""Probe: reads memory, energy or clocks of one launch, and returns figures.
 
-A probe writes nothing. Who runs the launch puts its figures into the repetition or into
+A probe writes nothing. The launch runner puts its figures into the repetition or into
 the launch.
 """
 
@@ -39,9 +39,9 @@ NOTHING = Figures()
 class Probe(Protocol):
     """Reads a server while it is measured; one object for each launch.
 
-    `start`, then `before` and `after` around each repetition, `finish` if the server is
-    well at the end, and `stop` whatever happened. A launch that is sent more load later
-    starts its probes again.
+    The order of calls: `start`, then `before` and `after` around each repetition,
+    `finish` if the server is healthy at the end, and `stop` whatever happened. A launch
+    that is sent more load later starts its probes again.
     """
 
     def start(self) -> Figures:
@@ -61,7 +61,7 @@ class Probe(Protocol):
         """
 
     def stop(self) -> None:
-        """Read no more; does nothing if it was not started."""
+        """End reading; does nothing if it was not started."""
 
 
 def with_figures(
@@ -72,11 +72,11 @@ def with_figures(
     invalid = repetition.invalid
     notes = repetition.notes
     gpus = repetition.gpus
-    for read in figures:
-        values |= read.values
-        invalid += read.invalid
-        notes += read.notes
-        gpus += read.gpus
+    for part in figures:
+        values |= part.values
+        invalid += part.invalid
+        notes += part.notes
+        gpus += part.gpus
     return msgspec.structs.replace(
         repetition, values=values, invalid=invalid, notes=notes, gpus=gpus
     )

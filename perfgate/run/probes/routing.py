@@ -1,7 +1,7 @@
-"""Routing probe: which experts a server's tokens choose, asked one request at a time.
+"""Routing probe: which experts a server's tokens choose, read one request at a time.
 
-One at a time, so that each choice belongs to a known request. After everything that is
-timed, for hooks and returned experts cost time.
+One request at a time, so that each choice belongs to a known request; and after all
+timed load, because hooks and returned experts cost time.
 """
 
 from __future__ import annotations
@@ -100,8 +100,8 @@ def read_routing(
     if engine.routed_experts is None:
         raise RoutingNotRead(
             tried=f"reading the routing of {workload.name}",
-            seen=f"{engine.name} cannot tell which experts its tokens choose",
-            remedy="ask an engine that can",
+            seen=f"{engine.name} does not report which experts its tokens choose",
+            remedy="use an engine that reports them (vllm, sglang)",
         )
     requests = build_requests(workload, 0, architecture.vocab_size)
     counts = []

@@ -1,4 +1,4 @@
-"""Client of the supervisor: starts a process under a daemon, so that it cannot outlive pytest.
+"""Supervisor client: starts a process under a daemon, so that it cannot outlive pytest.
 
 The suite's side of `perfgate.servers.supervisor.daemon`; standard library only, as all
 of this package.
@@ -92,8 +92,9 @@ class Launched:
             raise
         if "pid" not in self._answers:
             self._close()
-            message = self._answers.get("error", "the supervisor died at once")
-            raise OSError(self._answers.get("errno", 0), message)
+            text = self._answers.get("error", "the supervisor died at once")
+            number = self._answers.get("errno", 0)
+            raise OSError(number, text, self._answers.get("path"))
         self.pid: int = self._answers["pid"]
         self.daemon_pid: int = self._answers["daemon"]
         self._process = look_up(self.pid)
@@ -132,7 +133,7 @@ class Launched:
         return family(self.mark, self.pid, ancestors=(self.daemon_pid,))
 
     def note_ready(self) -> None:
-        """ProgressDisplay the daemon that start-up is over; it does not read /proc from then on."""
+        """Tell the daemon that start-up is over; it does not read /proc from then on."""
         self._send(b"ready")
 
     def stop(self, grace_s: float) -> Ending:
@@ -186,9 +187,8 @@ class Launched:
             ready.append(number)
         with self._lock:
             if self._status in ready and not self._is_closed:
-                with contextlib.suppress(
-                    BlockingIOError
-                ):  # another thread was faster
+                # Another thread may have read the answer.
+                with contextlib.suppress(BlockingIOError):
                     data = os.read(self._status, _READ_BYTES)
                     self._take(data)
         return or_readable in ready
@@ -207,8 +207,8 @@ class Launched:
         with contextlib.suppress(BrokenPipeError):
             view = memoryview(line + b"\n")
             while view:
-                written = os.write(self._orders, view)
-                view = view[written:]
+                count = os.write(self._orders, view)
+                view = view[count:]
 
     def _close(self) -> None:
         with self._lock:

@@ -110,21 +110,25 @@ class Supervisor:
         """Wait until the server must end; return the seconds that SIGTERM may take."""
         while True:
             ready, _, _ = select.select([_STDIN, self._wake], [], [], POLL_S)
-            if self._wake in ready:
-                signals = os.read(self._wake, 4096)
-                if signal.SIGTERM in signals:
-                    return ORPHAN_GRACE_S
-            if _STDIN in ready:
-                data = os.read(_STDIN, _READ_BYTES)
-                grace_s = self._obey(data)
-                if grace_s is not None:
-                    return grace_s
+            grace_s = self._read_end(ready)
+            if grace_s is not None:
+                return grace_s
             if self._is_orphaned():
                 return ORPHAN_GRACE_S
             self._note_exit()
             age_s = time.monotonic() - self._sampled_at
             if self._is_starting and age_s > SAMPLE_S:
                 self._sample()
+
+    def _read_end(self, ready: list[int]) -> float | None:
+        """The grace of a signal or an order to end the server; None if there is none."""
+        if self._wake in ready:
+            signals = os.read(self._wake, 4096)
+            if signal.SIGTERM in signals:
+                return ORPHAN_GRACE_S
+        if _STDIN not in ready:
+            return None
+        return self._obey(os.read(_STDIN, _READ_BYTES))
 
     def _is_orphaned(self) -> bool:
         return not all(owner.is_running() for owner in self._owners)
@@ -147,8 +151,8 @@ class Supervisor:
     def _note_exit(self) -> None:
         if self._exit is not None:
             return
-        # Left a zombie on purpose: its pid and group cannot be given to another process
-        # until all is over.
+        # It stays a zombie on purpose: its pid and group cannot be reused before the
+        # cleanup is done.
         options = os.WEXITED | os.WNOHANG | os.WNOWAIT
         result = os.waitid(os.P_PID, self.leader, options)
         if result is None:
@@ -166,12 +170,12 @@ class Supervisor:
     def finish(self, grace_s: float) -> None:
         """End the server, clean up after it, and report."""
         if self._is_starting:
-            # Nothing to save, and a start that goes on under SIGTERM makes files until
-            # the last moment.
+            # There is nothing to save, and a start that ignores SIGTERM would make more
+            # files.
             grace_s = 0.0
 
         def remaining_grace_s() -> float:
-            # Whoever allowed the grace may die during it.
+            # The owner that allowed the grace may die during it.
             if self._is_orphaned():
                 return min(grace_s, ORPHAN_GRACE_S)
             return grace_s
@@ -250,7 +254,8 @@ def main() -> None:
     try:
         supervisor = Supervisor(order, wake)
     except OSError as error:
-        send(error=str(error), errno=error.errno or 0)
+        text = error.strerror or str(error)
+        send(error=text, errno=error.errno or 0, path=error.filename)
         raise SystemExit(0) from None
     # Only now, so that the server is in pytest's session: Linux shares the processor
     # between sessions (autogroup), and a server that spins in one of its own starved

@@ -54,8 +54,11 @@ def test_target_effect_of_each_machine_is_shown_on_accept(taken):
     alone, first = take("one", 1, [1000.0 * factor for factor in m.QUIET])
     both, second = take("two", 11, [1015.0 * factor for factor in m.QUIET])
 
-    assert " alone " not in alone
-    assert f"on {min(first, second)}, {max(first, second)} alone 2.0 %" in both
+    assert "target effect 2.0 % on" not in alone
+    assert (
+        f"target effect 2.0 % on {min(first, second)}, {max(first, second)}"
+        in both
+    )
     assert 12 == len(recorded())
 
 
@@ -66,7 +69,7 @@ def test_a_faster_machine_does_not_throw_the_others_away(taken):
     table, _ = take("two", 11, [1200.0])
 
     assert (
-        "joins although it moved: nothing was recorded on this machine (--replace begins anew)"
+        "joins the recorded launches although the value moved: none of them is of this machine"
         in table
     )
     assert "| 7 of 7 runs on 2 machines |" in table
@@ -115,7 +118,7 @@ def test_a_machine_that_moved_begins_anew_and_the_others_stay(taken):
         take(name, 1 + 10 * day, [value * factor for factor in m.QUIET])
     table, _ = take("two", 21, [1082.0])
     assert (
-        "replaces the recorded launches: the value moved there; those of other machines stay"
+        "replaces the recorded launches of this machine: the value moved; those of other machines stay"
         in table
     )
     assert 1082.0 == recorded()[-1]

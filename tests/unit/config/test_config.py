@@ -224,7 +224,7 @@ def test_injections_go_into_the_candidate_alone(project):
             "no base build for sglang",
         ),
         (["--engine", "vlm"], "did you mean vllm?"),
-        (["--lease-wait", "-1"], "0 is the least"),
+        (["--lease-wait", "-1"], "the minimum is 0"),
     ],
 )
 def test_contradictions_are_refused_without_a_platform(project, words, message):

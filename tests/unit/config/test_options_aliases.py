@@ -52,4 +52,4 @@ def test_pytest_knows_the_old_options(pytester):
 
     shown.stdout.fnmatch_lines(["*--inject-delay*"])
     shown.stdout.no_fnmatch_line("*--plant*")
-    refused.stderr.fnmatch_lines(["*write --inject-delay NAME=VALUE*"])
+    refused.stderr.fnmatch_lines(["*write --inject-delay MODEL=VALUE*"])

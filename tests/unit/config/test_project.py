@@ -71,7 +71,7 @@ def test_a_pyproject_of_somebody_else_is_no_project(tmp_path):
         ),
         ('gate = "strict"', ["gate", "strict"]),
         ("runs = 3", ["runs", "str"]),
-        ('tests = ["nowhere"]', ["there is no", "nowhere", "perfgate.study"]),
+        ('tests = ["nowhere"]', ["no such file", "nowhere", "perfgate.study"]),
         ("runs = ", ["it is not TOML"]),
     ],
 )

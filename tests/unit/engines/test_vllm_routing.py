@@ -99,11 +99,11 @@ def test_more_than_256_experts_take_two_bytes():
     ("text", "seen"),
     [
         (None, "the answer has no routed_experts"),
-        ("not base64!", "no .npy in base64"),
-        (base64.b64encode(b"raw bytes").decode(), "no .npy in base64"),
+        ("not base64!", "not a .npy file in base64"),
+        (base64.b64encode(b"raw bytes").decode(), "not a .npy file in base64"),
         (
             base64.b64encode(base64.b64decode(RECORDED)[:-3]).decode(),
-            "no .npy in base64",
+            "not a .npy file in base64",
         ),
     ],
     ids=["null", "no-base64", "no-npy", "cut"],
@@ -150,7 +150,7 @@ def test_ranks_must_agree(ranks):
     """Routers that see different inputs, or a rank that is missing, are an error."""
     with (
         server({"text": "x"}, ranks=ranks) as front,
-        pytest.raises(RoutingUnreadable, match="not alike"),
+        pytest.raises(RoutingUnreadable, match="ranks differ"),
     ):
         routed_experts(asking(front.url, TIMED))
 

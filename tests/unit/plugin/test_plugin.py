@@ -303,7 +303,7 @@ def test_a_failed_start_is_told_whole_once_and_kept(
     shown = result.stdout.str()
     assert (1, 3) == (
         shown.count("its last 40 lines"),
-        shown.count("; more by tests/"),
+        shown.count("; details in tests/"),
     )
     assert "During handling" not in shown
     result.stdout.fnmatch_lines(

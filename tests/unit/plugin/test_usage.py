@@ -10,26 +10,26 @@ pytest_plugins = ["pytester"]
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["--tp", "0"], "--tp 0*1 is the least"),
-        (["--launches", "0"], "--launches 0*1 is the least"),
-        (["--stall-timeout", "0"], "--stall-timeout 0*1 is the least"),
+        (["--tp", "0"], "--tp 0*the minimum is 1"),
+        (["--launches", "0"], "--launches 0*the minimum is 1"),
+        (["--stall-timeout", "0"], "--stall-timeout 0*the minimum is 1"),
         (["--resume"], "--run-dir=DIR --resume"),
         (["--baselines=nowhere"], "no such folder*mkdir nowhere"),
         (
             ["--model-dir", "mixtral-8x7b=nowhere"],
-            "--model-dir mixtral-8x7b=nowhere*is no folder",
+            "--model-dir mixtral-8x7b=nowhere*there is no folder",
         ),
         (["--model-dir", "nosuch=."], "'nosuch'*the catalogue has*"),
-        (["--engine-python", "foo=/bin/sh"], "no engine foo*name one of"),
+        (["--engine-python", "foo=/bin/sh"], "no engine foo*use one of"),
         (
             ["--engine-python", "fake=/nowhere"],
             "/nowhere is not an executable file",
         ),
         (
             ["--inject-delay", "mixtral-small"],
-            "write --inject-delay NAME=VALUE",
+            "write --inject-delay MODEL=VALUE",
         ),
-        (["--inject-delay", "mixtral-small=-5"], "'-5' is no number from 0 on"),
+        (["--inject-delay", "mixtral-small=-5"], "'-5' is not a delay in milliseconds"),
         (["--inject-delay", "nosuch=5"], "'nosuch'*the catalogue has*"),
         (["--attach", "fake"], "ENGINE=URL"),
         (

@@ -52,7 +52,7 @@ def measure():
                 launches.write(json.dumps(launch) + chr(10))
             return server.url.encode()
 
-        yield lambda key: shared.once(key, lambda: launch_and_measure(key))
+        yield lambda key: shared.run_once(key, lambda: launch_and_measure(key))
 
 def server_of(nodeid):
     return nodeid.partition("[")[2].rstrip("]").partition("-")[0] or "ratio"

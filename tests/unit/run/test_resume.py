@@ -10,10 +10,10 @@ from perfgate.results.timing import Session
 from perfgate.run.resume import (
     OtherBuild,
     OtherMachine,
-    left_by,
+    remaining_workloads,
     refuse_other_builds,
     resumed,
-    still_needed,
+    missing_workloads,
 )
 from tests.support import builders as m
 
@@ -119,7 +119,7 @@ def test_a_launch_that_was_cut_is_measured_anew():
         kept(results)
     )
     assert (None, [m.CLOSED]) == tuple(
-        still_needed(results, m.MOE.key, (m.CLOSED,), n) for n in (2, 3)
+        missing_workloads(results, m.MOE.key, (m.CLOSED,), n) for n in (2, 3)
     )
 
 
@@ -153,12 +153,12 @@ def test_what_is_not_asked_this_time_is_kept():
     ]
     assert {m.CLOSED.name} <= results.workloads.keys()
     # None of the launches has had the other workload.
-    assert [m.BURST] == still_needed(results, m.MOE.key, (m.BURST, m.CLOSED), 1)
-    assert [m.BURST, m.CLOSED] == still_needed(
+    assert [m.BURST] == missing_workloads(results, m.MOE.key, (m.BURST, m.CLOSED), 1)
+    assert [m.BURST, m.CLOSED] == missing_workloads(
         results, m.MOE.key, (m.BURST, m.CLOSED), 4
     )
     assert (None, []) == tuple(
-        still_needed(results, m.MOE.key, (), n) for n in (3, 4)
+        missing_workloads(results, m.MOE.key, (), n) for n in (3, 4)
     )
 
 
@@ -194,7 +194,7 @@ def test_fresh_launch_is_sent_what_the_dead_one_left(died_in, left):
         for row in rows
     )
 
-    wanted = left_by(
+    wanted = remaining_workloads(
         msgspec.structs.replace(results, measurements=rows),
         results.launches[0],
         (m.CLOSED, asked),
@@ -220,8 +220,8 @@ def test_what_is_measured_otherwise_now_is_measured_anew(what):
 
 
 def test_two_machines_are_not_mixed():
-    """Launches of another machine are another run: machines differ by more than launches."""
-    with pytest.raises(OtherMachine, match="name another --run-dir") as error:
+    """Launches of another machine are another run: what differs between machines is not noise of launches."""
+    with pytest.raises(OtherMachine, match="use another --run-dir") as error:
         resumed(empty(machine=m.hardware(driver="590.2")), run(), NEEDS)
     assert "driver 580.1" in error.value.seen
 
@@ -238,8 +238,8 @@ def test_memory_that_a_container_was_given_is_no_other_machine():
     ("changed", "told"),
     [
         ({}, None),
-        ({"versions": {"vllm": "0.27.0"}}, "vllm 0.26.0; now.*vllm 0.27.0"),
-        ({"python": "/b"}, "now there is /b"),
+        ({"versions": {"vllm": "0.27.0"}}, "vllm 0.26.0; the engine is now .*vllm 0.27.0"),
+        ({"python": "/b"}, "is now /b"),
         ({"python": "3.12 (PERFGATE_VLLM_PYTHON)"}, None),
     ],
     ids=["same", "version", "python", "named-otherwise"],

@@ -55,8 +55,8 @@ def test_further_launches_are_fresh():
 
 def test_doubt_is_worth_two_launches_or_three_pairs():
     """Three pairs follow three pairs in the mirrored order."""
-    assert "BB" == builds(Sequential().more(m.MOE_CPU, "closed"))
-    assert "BAABBA" == builds(Paired().more(m.MOE_CPU, "closed"))
+    assert "BB" == builds(Sequential().further(m.MOE_CPU, "closed"))
+    assert "BAABBA" == builds(Paired().further(m.MOE_CPU, "closed"))
 
 
 def test_pairs_are_launched_in_turn():
@@ -72,8 +72,8 @@ def test_tasks_of_a_session_have_different_names():
     """Workers find each other's work by its name."""
     launches = [
         *Paired().first(m.MOE_CPU),
-        *Paired().more(m.MOE_CPU, "a"),
-        *Paired().more(m.MOE_CPU, "b"),
+        *Paired().further(m.MOE_CPU, "a"),
+        *Paired().further(m.MOE_CPU, "b"),
     ]
 
     assert len(launches) == len({launch.task for launch in launches})
@@ -82,8 +82,8 @@ def test_tasks_of_a_session_have_different_names():
 def test_external_server_has_one_launch():
     """It is measured once, and says why a verdict in doubt stays in doubt."""
     assert 1 == len(External().first(m.MOE_CPU))
-    assert () == External().more(m.MOE_CPU, "closed")
-    assert "no other launch" in External().no_escalation
+    assert () == External().further(m.MOE_CPU, "closed")
+    assert "cannot be launched again" in External().no_escalation
 
 
 @pytest.mark.parametrize(

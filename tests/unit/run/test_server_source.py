@@ -136,8 +136,8 @@ def test_engine_that_does_not_settle_says_so(source, monkeypatch):
 
     server = types.SimpleNamespace(url="http://x")
     expected = (
-        "not settled after its warm-up, so that its garbage collection may "
-        "stop all streams: 404 Not Found"
+        "settling after the warm-up failed (404 Not Found): garbage collection may "
+        "stop all streams"
     )
     assert (expected,) == source().settle(m.MOE_CPU, server)
 

@@ -61,7 +61,7 @@ def test_engine_that_is_not_here_is_skipped_with_what_to_install(session):
     assert here.skip_reason("cpu", case("vllm")) is None
     for asked in (case("sglang"), case("sglang", denominator="vllm")):
         reason = here.skip_reason("cpu", asked)
-        assert reason.startswith("needs sglang: no ")
+        assert reason.startswith("needs sglang: not installed: no ")
         assert "`perfgate engines install sglang-cpu`" in reason
 
 
@@ -138,5 +138,5 @@ def test_what_was_left_out_is_what_nobody_asked(session):
     here.coverage.ids, here.cases = {each.id for each in asked}, (asked[0],)
 
     assert ["2 cases"] == [text[:7] for text in here.left_out()]
-    assert ["1 case t"] == [text[:8] for text in here.left_out(asked[1:2])]
+    assert ["1 case n"] == [text[:8] for text in here.left_out(asked[1:2])]
     assert () == here.left_out(asked[1:])

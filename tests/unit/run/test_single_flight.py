@@ -40,7 +40,7 @@ def _measure(folder: Path, how: str) -> bytes:
 
 
 def _worker(folder: Path, how: str) -> None:
-    result = SharedResults(folder / "shared", lambda _: None).once(
+    result = SharedResults(folder / "shared", lambda _: None).run_once(
         "vllm-mixtral tp2", lambda: _measure(folder, how)
     )
     (folder / f"result-{os.getpid()}").write_bytes(result)
@@ -71,9 +71,9 @@ def test_failure_is_shared(tmp_path: Path) -> None:
     """A failed start is not tried again by the other workers, who tell the same."""
     results = SharedResults(tmp_path / "shared", lambda _: None)
     with pytest.raises(_Broken):
-        results.once("key", lambda: _measure(tmp_path, "fail"))
+        results.run_once("key", lambda: _measure(tmp_path, "fail"))
     with pytest.raises(FailedElsewhere, match="it exited") as caught:
-        results.once("key", lambda: _measure(tmp_path, "fail"))
+        results.run_once("key", lambda: _measure(tmp_path, "fail"))
 
     assert "x" == (tmp_path / "executions").read_text()
     assert Path("/runs/1/log") == caught.value.log
@@ -91,7 +91,7 @@ def test_killed_worker_is_replaced_once(tmp_path: Path) -> None:
     assert [-9] == _run(other, "die")
     assert [-9] == _run(other, "die")
     with pytest.raises(WorkersDied, match="2 workers were killed"):
-        SharedResults(other / "shared", lambda _: None).once(
+        SharedResults(other / "shared", lambda _: None).run_once(
             "vllm-mixtral tp2", lambda: b""
         )
 
@@ -101,5 +101,5 @@ def test_keys_are_apart(tmp_path: Path) -> None:
     results = SharedResults(tmp_path, lambda _: None)
 
     assert (b"1", b"2", b"1") == tuple(
-        results.once(key, key.encode) for key in ("1", "2", "1")
+        results.run_once(key, key.encode) for key in ("1", "2", "1")
     )

@@ -46,4 +46,4 @@ def test_cases_are_counted(tmp_path):
 
     (line,) = coverage.left_out({"two"})
 
-    assert line.startswith("2 cases that -k, -m")
+    assert line.startswith("2 cases not selected (-k, -m")

@@ -45,7 +45,7 @@ def test_silence_is_told_as_it_was_seen() -> None:
     """A server that does not answer is told by what was seen of it."""
     server = ExternalServer(f"http://127.0.0.1:{free_port()}")
 
-    assert "Connection refused" in server.death("measuring").seen
+    assert "connection refused" in server.death("measuring").seen
 
 
 def test_attachment_is_read() -> None:

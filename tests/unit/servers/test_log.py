@@ -70,7 +70,7 @@ SIGNATURES = {
     (
         "OSError: [Errno 28] No space left on device: "
         "'/home/user/.cache/vllm/torch_compile_cache'"
-    ): "make room",
+    ): "free space",
     (
         "huggingface_hub.errors.GatedRepoError: 401 Client Error. Cannot "
         "access gated repo for url"
@@ -82,11 +82,11 @@ SIGNATURES = {
         "Model architectures ['FooForCausalLM'] are not supported for now. "
         "Supported architectures: []"
     ): ("does not know the model"),
-    "RuntimeError: Cannot find any model weights with `/models/empty`": "weights are not where",
+    "RuntimeError: Cannot find any model weights with `/models/empty`": "weights are missing",
     (
         "OSError: /models/none is not a local folder and is not a valid "
         "model identifier"
-    ): "weights are not where",
+    ): "weights are missing",
     "api_server.py: error: unrecognized arguments: --no-such-flag": "--help",
     "/usr/bin/python3: No module named vllm": "not installed",
     # One that is only missed by a part of it is no reason to die.

@@ -104,7 +104,7 @@ def test_failed_start_is_remembered(tmp_path: Path) -> None:
         assert 2 == len(pool.launches)
         assert server.alive()
         assert (
-            "failed to start (ServerExited), exited with status 3 before: nothing ran any more"
+            "failed to start (ServerExited), exited with status 3 before: nothing was running"
             == pool.launches[0].stop
         )
 
@@ -131,7 +131,7 @@ def test_abandoned_server_counts_as_dead(tmp_path: Path) -> None:
         os.kill(server.record.pid, signal.SIGSTOP)
         failure = pool.abandon("no token for 30 s in closed-c16")
 
-        assert "it still runs, during: no token for 30 s in closed-c16" in str(
+        assert "the process still runs, during: no token for 30 s in closed-c16" in str(
             failure
         )
         assert look_up(server.record.pid) is None
@@ -215,7 +215,7 @@ def test_memory_may_take_a_while(tmp_path: Path) -> None:
 
     assert [] == list(falling)
     assert (
-        "waiting for memory: GPU 0 holds 40.0 GiB (0.0 GiB before the launch)"
+        "waiting for GPU memory: GPU 0 holds 40.0 GiB (0.0 GiB before the launch)"
         in said[-1]
     )
 

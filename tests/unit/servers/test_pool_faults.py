@@ -110,7 +110,7 @@ ROWS = {
         ("--exit-at-start", "1"),
         "OSError: [Errno 28] No space left on device",
         ServerExited,
-        ("make room",),
+        ("free space",),
     ),
 }
 
@@ -188,7 +188,7 @@ def test_port_in_use(tmp_path: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as holder:
             plan = fake_plan(port=holder.getsockname()[1], env=(tag,))
             with pytest.raises(
-                PortInUse, match=f"held by pid {os.getpid()}: .*python"
+                PortInUse, match=f"in use by pid {os.getpid()}: .*python"
             ):
                 pool.get(plan)
 
@@ -248,7 +248,7 @@ def test_stall_mid_stream(tmp_path: Path, is_stopped: bool) -> None:
 
         failure = pool.abandon("no token for 0.5 s in closed-c16")
 
-        assert "it still runs, during: no token for 0.5 s" in failure.seen
+        assert "the process still runs, during: no token for 0.5 s" in failure.seen
         assert "listening on" in failure.detail
         assert pool.get(plan) is not server
         assert 2 == len(pool.launches)
@@ -281,7 +281,7 @@ def test_memory_not_released(tmp_path: Path) -> None:
         for _ in range(2):
             with pytest.raises(
                 DevicesNotClean,
-                match=r"GPU 0 holds 70.0 GiB .* no process that can be seen",
+                match=r"GPU 0 holds 70.0 GiB .* none is visible",
             ):
                 pool.get(fake_plan(gpu_indices=(0,), env=(tag,)), fresh=True)
 
@@ -356,7 +356,7 @@ def test_disk_full_in_the_run_directory(small_disk: Path) -> None:
         with pytest.raises(OSError, match="No space left"):
             (small_disk / "filler").write_bytes(b"\0" * 25 * 2**20)
         _complete(first.plan.port)
-        with pytest.raises(RunDirectoryFull, match="make room in"):
+        with pytest.raises(RunDirectoryFull, match="free space in"):
             pool.get(fake_plan(env=(tag,)))
 
         assert not first.alive()

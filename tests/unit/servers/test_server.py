@@ -159,7 +159,7 @@ def test_port_in_use_names_the_holder(tmp_path: Path) -> None:
     """Who holds the port is told before anything is launched."""
     with socket.create_server(("127.0.0.1", 0)) as holder:
         plan = fake_plan(port=holder.getsockname()[1])
-        with pytest.raises(PortInUse, match=f"held by pid {os.getpid()}"):
+        with pytest.raises(PortInUse, match=f"in use by pid {os.getpid()}"):
             launch(plan, log_dir=tmp_path, index=0)
 
 
@@ -171,7 +171,7 @@ def test_port_taken_by_somebody_else_meanwhile(tmp_path: Path) -> None:
     )
     other = _ready(fake_plan(port=port), tmp_path / "other")
     try:
-        with pytest.raises(PortInUse, match=f"held by pid {other.record.pid}"):
+        with pytest.raises(PortInUse, match=f"in use by pid {other.record.pid}"):
             hanging.wait_until_ready(lambda _: None)
     finally:
         other.stop()
@@ -181,7 +181,7 @@ def test_port_taken_by_somebody_else_meanwhile(tmp_path: Path) -> None:
 def test_missing_command(tmp_path: Path) -> None:
     """A command that does not exist is a failed start."""
     plan = replace(fake_plan(), argv=("/no/such/python", "-m", "vllm"))
-    with pytest.raises(ServerExited, match="No such file"):
+    with pytest.raises(ServerExited, match="no such file: /no/such/python"):
         launch(plan, log_dir=tmp_path, index=0)
 
 
@@ -199,12 +199,12 @@ def test_death_is_noticed_and_explained(tmp_path: Path) -> None:
 
     assert (
         server.record.stop
-        == "stopped, was killed by SIGKILL before: nothing ran any more"
+        == "stopped, was killed by SIGKILL before: nothing was running"
     )
 
 
 def test_full_disk(tmp_path: Path) -> None:
     """A log that cannot be opened for lack of room says so."""
     (tmp_path / "fake-engine-0.log").symlink_to("/dev/full")
-    with pytest.raises(RunDirectoryFull, match="make room in"):
+    with pytest.raises(RunDirectoryFull, match="free space in"):
         launch(fake_plan(), log_dir=tmp_path, index=0)

@@ -41,8 +41,8 @@ class Missing:
 
     def __init__(self, *_args: Any, **_options: Any) -> None:
         raise RuntimeError(
-            f"torchvision is not there: {type(self).__name__} is a stand-in for servers of text "
-            "on the CPU (perfgate/engines/inside/sglang_cpu)"
+            f"torchvision is not installed: {type(self).__name__} is a stand-in for "
+            "text models on the CPU (perfgate/engines/inside/sglang_cpu)"
         )
 
 
@@ -54,13 +54,12 @@ class StandIn(ModuleType):
             raise AttributeError(
                 f"module {self.__name__!r} has no attribute {name!r}"
             )
-        found = (
-            InterpolationMode
-            if name == "InterpolationMode"
-            else type(name, (Missing,), {})
-        )
-        setattr(self, name, found)
-        return found
+        if name == "InterpolationMode":
+            attribute: type = InterpolationMode
+        else:
+            attribute = type(name, (Missing,), {})
+        setattr(self, name, attribute)
+        return attribute
 
 
 def enter_modules() -> None:

@@ -56,7 +56,7 @@ def test_part_of_the_load_has_no_memory(probe):
     assert not {"memory_bytes", "memory_peak_bytes"} & figures.values.keys()
     assert "weights_bytes_per_rank" in figures.values
     assert (
-        "memory: not recorded, for the server was sent a part of its load"
+        "memory: not recorded, because the server had only a part of its load"
         in figures.notes
     )
 

@@ -11,7 +11,7 @@ def probe(tmp_path):
 
 def test_a_server_without_gpus_has_no_energy(tmp_path):
     """Nothing is opened, and the launch says why its energy is missing."""
-    assert ("energy: no GPU of this server counts it",) == probe(
+    assert ("energy: no GPU of this server counts energy",) == probe(
         tmp_path
     ).start().notes
 

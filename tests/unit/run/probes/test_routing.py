@@ -114,7 +114,7 @@ def test_engine_that_cannot_tell_is_invalid():
     row, _ = measured_with(None)
 
     assert (
-        "fake cannot tell which experts its tokens choose",
+        "fake does not report which experts its tokens choose",
     ) == row.repetitions[0].invalid
 
 
