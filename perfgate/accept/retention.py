@@ -23,8 +23,9 @@ from perfgate.judge.machine_scope import (
     launches_by_machine,
     narrow_to,
 )
+from perfgate.judge.noise import LINE_SHARE, fraction_of, log_loss
 from perfgate.judge.observation import Observation
-from perfgate.judge.policy import LINE_SHARE, Policy, fraction_of, log_loss
+from perfgate.judge.policy import Policy
 from perfgate.judge.verdict import Outcome, Verdict
 from perfgate.results.samples import Sample, values_of
 

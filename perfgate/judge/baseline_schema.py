@@ -75,7 +75,7 @@ class MetricBaseline(
     Attributes:
         definition: how the value was computed when it was recorded; another definition
             is not comparable.
-        target_effect: the relative loss that the gate target_effects to catch.
+        target_effect: the relative loss that the gate must catch.
         floor: a loss smaller than this, in `unit`, never is a regression.
         launches: each with a value, and without reasons why it would not count.
         reason: why the target effect is larger than the policy allows, or why the

@@ -25,12 +25,8 @@ from perfgate.judge.baseline_schema import (
     read_recorded,
     to_text,
 )
-from perfgate.judge.policy import (
-    Noise,
-    Policy,
-    PooledVariation,
-    noise_of_baseline,
-)
+from perfgate.judge.noise import Noise, PooledVariation, noise_of_baseline
+from perfgate.judge.policy import Policy
 from perfgate.results.samples import Sample
 
 PUBLISHED = "published"

@@ -4,7 +4,7 @@ Every verdict can be decided again without a GPU. The unit is the launch, each b
 median of its valid repetitions; several launches count by their geometric mean. The
 first launch decides alone only where it is clearly within the threshold; else two more
 are asked for, once, and all three decide. Nothing is measured until it is green.
-`perfgate.judge.policy` has the formulas, docs/gating.md the error rates.
+`perfgate.judge.noise` has the formulas, docs/gating.md the error rates.
 """
 
 from __future__ import annotations
@@ -24,15 +24,10 @@ from perfgate.judge import comparability, ratio, routing_shift, wording
 from perfgate.judge.baseline_schema import MetricBaseline
 from perfgate.judge.baseline_store import Baseline, Published, Recorded, Store
 from perfgate.judge.machine_scope import narrow_to
+from perfgate.judge.noise import DECISION_LAUNCHES, fraction_of, log_loss
 from perfgate.judge.observation import Observation, RunReader, hardware_label
 from perfgate.judge.paired import judge_paired
-from perfgate.judge.policy import (
-    DECISION_LAUNCHES,
-    Policy,
-    fraction_of,
-    log_loss,
-    policy_for,
-)
+from perfgate.judge.policy import Policy, policy_for
 from perfgate.judge.recorded import Comparison
 from perfgate.judge.verdict import Decision, Outcome
 from perfgate.load.metrics import METRICS, Metric

@@ -22,11 +22,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from perfgate.judge.baseline_store import Recorded
-from perfgate.judge.policy import (
-    Policy,
-    pooled_variation,
-    smallest_target_effect,
-)
+from perfgate.judge.noise import pooled_variation, smallest_target_effect
+from perfgate.judge.policy import Policy
 from perfgate.results.samples import Sample, values_of
 
 # Launches of its own that a machine needs where others do not tell the variation. Two

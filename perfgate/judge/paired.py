@@ -24,15 +24,9 @@ import msgspec
 from perfgate import formatting
 from perfgate.cases import Case
 from perfgate.judge import wording
+from perfgate.judge.noise import LINE_SHARE, fraction_of, log_loss, t_quantile
 from perfgate.judge.observation import NOT_MEASURED, Observation, RunReader
-from perfgate.judge.policy import (
-    LINE_SHARE,
-    Policy,
-    fraction_of,
-    log_loss,
-    policy_for,
-    t_quantile,
-)
+from perfgate.judge.policy import Policy, policy_for
 from perfgate.judge.verdict import Decision, Outcome
 from perfgate.load.metrics import METRICS, Metric
 

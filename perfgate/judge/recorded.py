@@ -15,19 +15,19 @@ from perfgate.cases import Case
 from perfgate.judge import ratio, wording
 from perfgate.judge.baseline_schema import Known
 from perfgate.judge.baseline_store import Recorded
-from perfgate.judge.observation import Observation
-from perfgate.judge.policy import (
+from perfgate.judge.noise import (
     DECISION_LAUNCHES,
     ESTABLISHED_LAUNCHES,
     ESTABLISHED_RUNS,
     Noise,
-    Policy,
     coefficient_of_variation,
     fast_pass_threshold,
     launches_needed,
     log_loss,
     loss_threshold,
 )
+from perfgate.judge.observation import Observation
+from perfgate.judge.policy import Policy
 from perfgate.judge.verdict import GREEN, Outcome
 
 # Launches of one run that vary this many times as much as the baseline's are unsteady.

@@ -7,7 +7,7 @@ reports and exit codes depend on the fields of a verdict alone.
 from __future__ import annotations
 
 from perfgate.formatting import signed_percent
-from perfgate.judge.policy import fraction_of
+from perfgate.judge.noise import fraction_of
 from perfgate.results.verdict import Outcome
 
 # Stands in advice for the run directory. `perfgate.report.verdict_text` fills it in.

@@ -10,14 +10,14 @@ from perfgate.judge.baseline_schema import BaselineFile, Known, Provenance
 from perfgate.judge.baseline_store import Store
 from perfgate.judge.gate import judge
 from perfgate.judge.machine_scope import narrow_to, target_effects
-from perfgate.judge.observation import RunReader
-from perfgate.judge.policy import (
+from perfgate.judge.noise import (
     PooledVariation,
     noise_of,
     noise_of_baseline,
-    policy_for,
     pooled_variation,
 )
+from perfgate.judge.observation import RunReader
+from perfgate.judge.policy import policy_for
 from perfgate.judge.verdict import Outcome
 from perfgate.report.verdict_text import render
 from perfgate.results.samples import Sample
