@@ -6,7 +6,6 @@ launch, or for each pair of launches of a ratio.
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -15,7 +14,7 @@ from perfgate.engines import injection
 from perfgate.judge.identity import context, identity, ratio_fields
 from perfgate.machine.hardware import Hardware
 from perfgate.models.routing import LayerShares
-from perfgate.results.samples import RunIndex, Sample, values_of
+from perfgate.results.samples import RunIndex, Sample, mean_of, values_of
 from perfgate.results.schema import RunResults
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -58,7 +57,7 @@ class Observation:
     @property
     def value(self) -> float:
         """Geometric mean of the launches that count."""
-        return statistics.geometric_mean(self.values)
+        return mean_of(self.values)
 
     @property
     def shares(self) -> list[LayerShares]:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from perfgate import formatting
 from perfgate.cases import Case, Load
 from perfgate.judge import wording
-from perfgate.results.samples import Sample
+from perfgate.results.samples import Sample, mean_of
 from perfgate.results.verdict import Moved
 
 Side = tuple[float, float]
@@ -122,7 +122,7 @@ def load_name(load: Load) -> str:
 
 
 def _mean(sides: Sequence[Side], index: int) -> float:
-    return statistics.geometric_mean(side[index] for side in sides)
+    return mean_of(side[index] for side in sides)
 
 
 def _mean_log(sides: Sequence[Side], index: int) -> float:

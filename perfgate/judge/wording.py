@@ -117,7 +117,7 @@ SHIFT_SHAPE = (
 PAIRED = "{change} vs the base build {baseline}, threshold {threshold}"
 PAIRED_PAIRS = "{pairs} launched in turn."
 PAIRED_INTERVAL = (
-    "{level} interval of the loss: {low} to {high}; target effect {target}."
+    "{level} interval of the loss: {interval}; target effect {target}."
 )
 PAIRED_FEW = "{needed} pairs of positive values are needed, there are {pairs}"
 PAIRED_DIFFER = "The builds differ: {differences}."

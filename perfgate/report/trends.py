@@ -17,8 +17,8 @@ def course(entries: Sequence[Entry]) -> Trend:
     try:
         points = change_points(values)
     except HistoryError as error:
-        why = f"change points were not looked for: {error.seen}"
-        return Trend(tuple(entries), why=why)
+        reason = f"change points were not looked for: {error.seen}"
+        return Trend(tuple(entries), no_points_reason=reason)
     return Trend(tuple(entries), tuple(points))
 
 
@@ -35,9 +35,9 @@ def of_run(results: RunResults, entries: Iterable[Entry]) -> dict[str, Trend]:
         if labels.get(entry.case) == entry.hardware:
             by_case_id[entry.case].append(entry)
     courses = {}
-    for name, own in by_case_id.items():
-        if len(own) > 1:
-            courses[name] = course(own)
+    for case_id, case_entries in by_case_id.items():
+        if len(case_entries) > 1:
+            courses[case_id] = course(case_entries)
     return courses
 
 

@@ -308,7 +308,7 @@ def test_a_failed_start_is_told_whole_once_and_kept(
     assert "During handling" not in shown
     result.stdout.fnmatch_lines(
         [
-            "*7 judged, 4 red*",
+            "*7 judged, 4 failed*",
             "*x1; failed to start: fake-mixtral-8x7b-tp1",
             "SKIPPED [[]3[]]*",
         ]
@@ -384,7 +384,7 @@ def test_workers_share_launches_and_make_one_run(
         launch.start.env["CUDA_VISIBLE_DEVICES"] for launch in results.launches
     } <= {"0", "1"}
     assert 7 == len(results.verdicts)
-    result.stdout.fnmatch_lines(["*7 judged, 0 red*", "launches: *x1, *x1"])
+    result.stdout.fnmatch_lines(["*7 judged, 0 failed*", "launches: *x1, *x1"])
 
 
 def test_more_workers_than_gpus_are_refused(project, monkeypatch):

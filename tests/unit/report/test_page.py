@@ -69,10 +69,10 @@ def test_drawings_follow_the_theme(page):
 def test_what_a_run_lacks_is_said(page):
     """A figure without data is left out with its reason."""
     assert (
-        "<b>Expert load</b> is left out: this run has no count of the tokens that each expert got."
+        "<b>Expert load</b> is left out: no workload of this run records the routing."
         in page
     )
-    assert "no history of two runs or more was given" in page
+    assert "no case has a history of two runs or more" in page
 
 
 def test_a_run_that_measured_nothing_has_a_page():
