@@ -66,8 +66,8 @@ def itl_ns(t: Transcript) -> Times:
     # here and below: to read the names of the metrics takes none
     import numpy as np
 
-    at = np.asarray(t.chunk_ns, dtype=np.int64)
-    return at[1:] - at[:-1]
+    chunk_ns = np.asarray(t.chunk_ns, dtype=np.int64)
+    return chunk_ns[1:] - chunk_ns[:-1]
 
 
 def _sent_ns(t: Transcript) -> int:
@@ -136,8 +136,8 @@ def tokens_within(good: Sequence[Transcript], window: Window) -> float:
 
     total = 0.0
     for t in good:
-        before, until = np.searchsorted(t.chunk_ns, window, side="right")
-        total += float(until - before) * t.output_tokens / len(t.chunk_ns)
+        first, end = np.searchsorted(t.chunk_ns, window, side="right")
+        total += float(end - first) * t.output_tokens / len(t.chunk_ns)
     return total
 
 
@@ -182,7 +182,7 @@ def _full_decoding(good: Sequence[Transcript]) -> Window:
         edges.append((t.first_ns, 1))
         edges.append((t.last_ns, -1))
     edges.sort()
-    times = np.array([at for at, _ in edges])
+    times = np.array([time_ns for time_ns, _ in edges])
     decoding = np.cumsum([step for _, step in edges])
     full = np.flatnonzero(decoding >= 0.9 * decoding.max())
     first = full[0]

@@ -146,12 +146,12 @@ def shares(counts: npt.ArrayLike) -> Floats:
     return result
 
 
-def distance(one: npt.ArrayLike, other: npt.ArrayLike) -> Floats:
+def distance(first: npt.ArrayLike, second: npt.ArrayLike) -> Floats:
     """Total variation distance of two counts (..., layer, expert), for each layer.
 
     It is half the sum of the absolute differences of the shares.
     """
-    differences = shares(one) - shares(other)
+    differences = shares(first) - shares(second)
     total: Floats = np.abs(differences).sum(axis=-1)
     return total / 2
 
@@ -221,9 +221,7 @@ def summary(routing: Routing, seed: int = 0) -> LayerShares:
     """The routing that a baseline stores: counts, and the noise between two draws."""
     half = RESAMPLES // 2
     draws = _resampled(routing, seed)
-    one = draws[:half]
-    other = draws[half : 2 * half]
-    distances = distance(one, other)
+    distances = distance(draws[:half], draws[half : 2 * half])
     mean = distances.mean(axis=0)
     deviation = distances.std(axis=0)
     noise = mean + NOISE_QUANTILE * deviation
@@ -237,27 +235,27 @@ def merge(parts: Sequence[LayerShares]) -> LayerShares:
     return _layer_shares(np.sum(counts, axis=0), np.max(noise, axis=0))
 
 
-def drift(current: LayerShares, recorded: LayerShares) -> Drift:
+def drift(current: LayerShares, baseline: LayerShares) -> Drift:
     """The layer with the largest distance relative to its threshold.
 
     Args:
         current: of this run.
-        recorded: of the baseline; its noise gives the thresholds.
+        baseline: recorded; its noise gives the thresholds.
 
     Raises:
         ValueError: they have other layers or experts.
 
     """
-    now = shares(current.counts)
-    before = shares(recorded.counts)
-    if now.shape != before.shape:
+    after = shares(current.counts)
+    before = shares(baseline.counts)
+    if after.shape != before.shape:
         raise ValueError(
-            f"{now.shape} layers and experts now, {before.shape} before"
+            f"{after.shape} layers and experts now, {before.shape} before"
         )
-    distances = distance(current.counts, recorded.counts)
-    thresholds = np.maximum(recorded.noise, SMALLEST_DISTANCE)
+    distances = distance(current.counts, baseline.counts)
+    thresholds = np.maximum(baseline.noise, SMALLEST_DISTANCE)
     layer = int(np.argmax(distances / thresholds))
-    differences = now[layer] - before[layer]
+    differences = after[layer] - before[layer]
     expert = int(np.argmax(np.abs(differences)))
     return Drift(
         layer=layer,
@@ -265,7 +263,7 @@ def drift(current: LayerShares, recorded: LayerShares) -> Drift:
         threshold=float(thresholds[layer]),
         expert=expert,
         share_before=float(before[layer, expert]),
-        share_now=float(now[layer, expert]),
+        share_now=float(after[layer, expert]),
     )
 
 
@@ -324,9 +322,9 @@ def _top2_share(layer_shares: Floats) -> Floats:
 
 def _min_over_mean(counts: Floats) -> Floats:
     """Half a choice is added to both, so that an unused expert does not give 0."""
-    least: Floats = counts.min(axis=-1) + 0.5
+    minimum: Floats = counts.min(axis=-1) + 0.5
     mean: Floats = counts.mean(axis=-1) + 0.5
-    return least / mean
+    return minimum / mean
 
 
 def _entropy(layer_shares: Floats) -> Floats:

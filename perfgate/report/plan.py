@@ -169,7 +169,7 @@ def _load_seconds(run: RunResults, launch: Launch) -> dict[str, float]:
     seconds = {}
     for row in run.measurements:
         if (row.server, row.launch) == (launch.server, launch.index):
-            durations = [each.duration_s for each in row.repetitions]
+            durations = [item.duration_s for item in row.repetitions]
             seconds[row.workload] = sum(durations)
     return seconds
 
@@ -217,30 +217,21 @@ def _detectable_loss(
     is_here = hardware.kind == platform or not gpus
     label = hardware.label(gpus) if is_here else f"{platform}x{gpus}"
     policy = policy_for(label, case.metric, case.denominator is not None)
-    recorded = _recorded(store, case, label)
-    gate = "hard" if recorded is None else recorded.metric.gate
-    if gate_mode(case, policy, gate) != "hard":
-        return "report-only", 0.0
-    if recorded is None:
-        return "no baseline", 0.0
-    machine = hardware.machine_id if is_here else None
-    return _smallest_loss(recorded, policy, machine, is_here)
-
-
-def _recorded(store: Store, case: Case, label: str) -> Recorded | None:
     baseline = store.find(case, label)
-    if isinstance(baseline, Recorded):
-        return baseline
-    return None
-
-
-def _smallest_loss(
-    recorded: Recorded, policy: Policy, machine: str | None, is_here: bool
-) -> tuple[State, float]:
-    """Whether the baseline is established, and the larger of target effect and MDE."""
-    narrowed = for_any(recorded, policy)
+    if not isinstance(baseline, Recorded):
+        if gate_mode(case, policy) == "hard":
+            return "no baseline", 0.0
+        return "report-only", 0.0
+    if gate_mode(case, policy, baseline.metric.gate) != "hard":
+        return "report-only", 0.0
+    narrowed = for_any(baseline, policy)
     if is_here:
-        narrowed = narrow_to(recorded, machine, policy)
+        narrowed = narrow_to(baseline, hardware.machine_id, policy)
+    return _smallest_loss(narrowed, policy)
+
+
+def _smallest_loss(narrowed: Recorded, policy: Policy) -> tuple[State, float]:
+    """Whether the baseline is established, and the larger of target effect and MDE."""
     noise = narrowed.noise(policy)
     mde = noise.mde(narrowed.metric.better == "higher")
     loss = max(narrowed.metric.target_effect, mde)
@@ -338,7 +329,10 @@ def _table(*names: str) -> Table:
 def _rendered(grid: Table, width: int) -> str:
     output = io.StringIO()
     console = Console(
-        file=output, width=max(width, LINE_WIDTH), no_color=True, highlight=False
+        file=output,
+        width=max(width, LINE_WIDTH),
+        no_color=True,
+        highlight=False,
     )
     console.print(grid)
     return output.getvalue().rstrip("\n")

@@ -90,13 +90,13 @@ def select_rows(results: RunResults, everything: bool) -> Rows:
         verdicts = [row for row in candidates if not _is_passed(row)]
     hidden = []
     if passed:
-        hidden.append(f"{len(passed)} passed in one row for each experiment")
+        hidden.append(f"{len(passed)} passed are summarised by experiment")
     report_only = len(every_row) - len(candidates)
     if report_only:
-        hidden.append(f"{report_only} report-only not shown")
+        hidden.append(f"{report_only} report-only are not shown")
     note = ""
     if hidden:
-        note = f"{', '.join(hidden)}: -v and the report show all"
+        note = f"{', '.join(hidden)} (-v and the report show all)"
     return Rows(verdicts, _groups(passed), note)
 
 
@@ -109,11 +109,17 @@ def _groups(passed: Iterable[Verdict]) -> list[PassedGroup]:
     for row in passed:
         by_experiment.setdefault(row.experiment, []).append(row)
     groups = []
-    for experiment, rows in by_experiment.items():
+    for experiment, rows in sorted(by_experiment.items(), key=_experiment):
         compared = [row for row in rows if row.worse_by is not None]
         worst = max(compared, key=_share_of_threshold, default=None)
         groups.append(PassedGroup(experiment, len(rows), worst))
     return groups
+
+
+def _experiment(group: tuple[str, list[Verdict]]) -> tuple[int, str]:
+    """Sorts E2 before E10."""
+    name, _ = group
+    return len(name), name
 
 
 def _share_of_threshold(row: Verdict) -> float:
@@ -247,9 +253,9 @@ def in_common(results: RunResults) -> str:
         return ""
     (key,) = shared
     text = f"All {len(failed)} failures are on {key}"
-    without = sum(key not in keys for keys in servers)
-    if without:
-        count = formatting.count(without, "judged case")
+    unaffected = sum(key not in keys for keys in servers)
+    if unaffected:
+        count = formatting.count(unaffected, "judged case")
         text += f"; the {count} without it did not fail"
     return f"{text}."
 

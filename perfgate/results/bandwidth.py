@@ -111,11 +111,11 @@ def no_peak(server: ServerConfig, hardware: Hardware) -> str | None:
     """Why the utilisation is unknown; None if it is known."""
     if server.device == "cpu":
         return (
-            "bandwidth utilisation: no peak is known of a CPU, so its bandwidth is "
-            "compared within the run alone"
+            "bandwidth utilisation: the peak of a CPU is unknown; compare its bandwidth "
+            "within the run only"
         )
     if of_product(hardware.name) is None:
-        return f"bandwidth utilisation: perfgate/machine/datasheets.toml has no {hardware.name}"
+        return f"bandwidth utilisation: {hardware.name} is not in perfgate/machine/datasheets.toml"
     return None
 
 

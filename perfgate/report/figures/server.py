@@ -178,7 +178,7 @@ def _launches(
     for line in lines:
         changes = []
         for change in line.changes(line.values):
-            changes.append(formatting.signed_percent(change))
+            changes.append(formatting.change(change))
         text = ", ".join(changes) or "-"
         rows.append((line.row.case, line.row.outcome, text, line.range))
         if line.is_bad:

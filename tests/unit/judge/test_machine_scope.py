@@ -86,7 +86,7 @@ def test_on_a_new_machine_each_recorded_one_counts_once():
         in render(result)
     )
     assert (
-        "the threshold is widened until 6 launches of 3 runs are recorded on this machine"
+        "the threshold is wider until 6 launches of 3 runs are recorded on this machine"
         in render(result)
     )
     assert Outcome.PASSED == on("gpu-new", 960.0, 960.0, 960.0).outcome

@@ -321,7 +321,7 @@ def test_a_failed_start_is_told_whole_once_and_kept(
     rows = [row for row in results.verdicts if "mixtral" in row.case]
     assert 4 * ["INVALID"] == [row.outcome for row in rows]
     assert all(
-        "fake-mixtral-8x7b-tp1 could not be had: exited with status 3"
+        "fake-mixtral-8x7b-tp1 failed to start: exited with status 3"
         in render(row)
         for row in rows
     )

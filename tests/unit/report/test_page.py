@@ -186,9 +186,9 @@ def test_where_the_time_went_is_shown():
     text, page = summary.markdown(results, None), build(Report([results]))
 
     assert (
-        "Time: 100 s: servers' start 50 s, load 46 s, the suite itself 4 s, 4.0 %"
+        "Time: 100 s: server starts 50 s, load 46 s, suite overhead 4 s (4.0 %)"
         in text
     )
     assert f"| {first.server} | compiling | 40.0 | - |" in text
-    assert "the suite itself 4 s, 4.0 %" in page
+    assert "suite overhead 4 s (4.0 %)" in page
     assert "<td>compiling</td><td>40.0</td><td>-</td>" in page

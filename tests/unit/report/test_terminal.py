@@ -140,8 +140,8 @@ def test_passed_cases_share_a_row_where_many_are_judged():
     well = results(*[("PASSED", "hard")] * 30, ("PASSED", "report"))
     ill = results(*[("PASSED", "hard")] * 30, ("REGRESSED", "hard"))
     note = (
-        "30 passed in one row for each experiment, 1 report-only not shown: "
-        "-v and the report show all"
+        "30 passed are summarised by experiment, 1 report-only are not shown "
+        "(-v and the report show all)"
     )
 
     table = report.table(well, 150, False, False)

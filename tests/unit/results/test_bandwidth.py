@@ -69,7 +69,7 @@ def test_no_peak_of_a_cpu():
     assert {"decode_bandwidth_gb_s"} == bandwidth.values(
         MOE_CPU, EIGHT, {"itl_median_ms": 20.0}, machine
     ).keys()
-    assert "no peak" in no_peak(MOE_CPU, machine)
+    assert "peak of a CPU is unknown" in no_peak(MOE_CPU, machine)
     assert no_peak(MOE, builders.hardware()) is None
     assert "NVIDIA L4" in no_peak(MOE, builders.hardware("l4"))
 
