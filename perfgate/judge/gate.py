@@ -212,7 +212,7 @@ class _Bench:
         """A verdict with what is the same for every outcome."""
         launches = formatting.count(self.valid_launches, "launch")
         run = self.observation.run
-        source = wording.MEASURED.format(launches=launches, run=run)
+        source = wording.MEASURED_ON.format(launches=launches, run=run)
         if outcome is Outcome.INVALID and not self.valid_launches:
             source = wording.INVALID_RUN.format(run=run)
         if self.observation.injected and outcome is not Outcome.INVALID:

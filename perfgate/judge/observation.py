@@ -18,6 +18,7 @@ from perfgate.results.samples import RunIndex, Sample, mean_of, values_of
 from perfgate.results.schema import RunResults
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
+Fields = dict[str, str]
 NOT_MEASURED = (
     "this run did not measure it",
     "See the run's skipped tests and logs, then measure again.",
@@ -91,7 +92,8 @@ class Observation:
 
 def hardware_label(hardware: Hardware, case: Case) -> str:
     """The folder of the case's baselines; of two servers the one on more GPUs counts."""
-    return hardware.label(max(load.server.gpu_count for load in case.loads))
+    gpu_count = max(load.server.gpu_count for load in case.loads)
+    return hardware.label(gpu_count)
 
 
 class RunReader:
@@ -104,7 +106,7 @@ class RunReader:
     def __init__(self, results: RunResults) -> None:
         self.results = results
         self.index = RunIndex(results)
-        self._fields: dict[Load, tuple[dict[str, str], dict[str, str]]] = {}
+        self._fields: dict[Load, tuple[Fields, Fields]] = {}
 
     def observe(self, case: Case) -> Observation:
         """What the run measured of the case."""
@@ -130,8 +132,10 @@ class RunReader:
         gpus: set[int] = set()
         for load in case.loads:
             for launch in self.index.launches(load.server.key):
-                devices = launch.start.env.get(VISIBLE, "").split(",")
-                gpus.update(int(name) for name in devices if name.isdigit())
+                visible = launch.start.env.get(VISIBLE, "")
+                for name in visible.split(","):
+                    if name.isdigit():
+                        gpus.add(int(name))
         hardware = self.results.hardware
         if not gpus:
             return hardware.machine_id
@@ -164,7 +168,7 @@ class RunReader:
                 return f"{key} failed to start: {failure.seen}", remedy
         return NOT_MEASURED
 
-    def _fields_of(self, load: Load) -> tuple[dict[str, str], dict[str, str]]:
+    def _fields_of(self, load: Load) -> tuple[Fields, Fields]:
         if load not in self._fields:
             load_identity = identity(self.results, load)
             load_context = context(self.results, load)

@@ -196,7 +196,7 @@ class Comparison:
             return wording.KNOWN_GONE.format(worse_by=worse_by, **fields)
         either_way = self.case.denominator is not None
         limit = wording.threshold(self.threshold, self.higher, either_way)
-        return wording.RECORDED.format(threshold=limit, **fields)
+        return wording.AGAINST_RECORDED.format(threshold=limit, **fields)
 
     def details(self, judgement: Judgement) -> list[str]:
         """What qualifies the decision, a sentence each."""

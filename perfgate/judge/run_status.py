@@ -22,10 +22,8 @@ State = Literal["Red", "Green", "Undecided"]
 # The order of the table: what needs attention comes first.
 _FIRST = (Outcome.REGRESSED, Outcome.INVALID, Outcome.INCONCLUSIVE)
 _LAST = (Outcome.IMPROVED, Outcome.PASSED)
-_OTHERS = tuple(
-    outcome for outcome in Outcome if outcome not in (*_FIRST, *_LAST)
-)
-_ORDER = (*_FIRST, *_OTHERS, *_LAST)
+_MIDDLE = (Outcome.NO_BASELINE, Outcome.INCOMPARABLE)
+_ORDER = (*_FIRST, *_MIDDLE, *_LAST)
 
 
 @dataclass(frozen=True)
@@ -44,17 +42,18 @@ def ordered(results: RunResults) -> list[Verdict]:
 
 
 def _rank(row: Verdict) -> tuple[bool, int, str]:
-    return row.gate == "report", _ORDER.index(row.outcome), row.experiment
+    is_report_only = row.gate == "report"
+    return is_report_only, _ORDER.index(row.outcome), row.experiment
 
 
-def judged(results: RunResults) -> list[Verdict]:
+def judged_verdicts(results: RunResults) -> list[Verdict]:
     """The verdicts that can fail the run, what needs attention first."""
     return [row for row in ordered(results) if row.gate == "hard"]
 
 
 def counts(results: RunResults, required: bool) -> Counts:
     """How many verdicts are judged, red, undecided and report-only."""
-    hard = judged(results)
+    hard = judged_verdicts(results)
     red = undecided = 0
     for row in hard:
         if is_red(row.outcome, "hard", required):

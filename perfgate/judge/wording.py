@@ -14,7 +14,7 @@ from perfgate.results.verdict import Outcome
 RUN = "<run>"
 
 # What was measured.
-MEASURED = "Measured on {launches} of run {run}."
+MEASURED_ON = "Measured on {launches} of run {run}."
 INVALID_RUN = "Run {run}."
 VALID_LAUNCHES = "{valid} of {launches} gave a valid value"
 INVALID_REASONS = "Invalid: {reasons}."
@@ -22,7 +22,7 @@ NOT_COUNTED = "Not counted: {reasons}."
 UNMEASURED = "{reason}"
 
 # Against a recorded baseline.
-RECORDED = "{change} vs the baseline {baseline}, threshold {threshold}"
+AGAINST_RECORDED = "{change} vs the baseline {baseline}, threshold {threshold}"
 BASELINE = "Baseline: {launches} of {runs}."
 BASELINE_HERE = (
     "Baseline: {launches} of {runs}, all on this machine ({machine})."

@@ -230,9 +230,9 @@ def summary(routing: Routing, seed: int = 0) -> LayerShares:
 
 def merge(parts: Sequence[LayerShares]) -> LayerShares:
     """Several launches as one: the sum of their counts, the largest of their noise."""
-    counts = [part.counts for part in parts]
-    noise = [part.noise for part in parts]
-    return _layer_shares(np.sum(counts, axis=0), np.max(noise, axis=0))
+    counts = np.sum([part.counts for part in parts], axis=0)
+    noise = np.max([part.noise for part in parts], axis=0)
+    return _layer_shares(counts, noise)
 
 
 def drift(current: LayerShares, baseline: LayerShares) -> Drift:
@@ -256,7 +256,8 @@ def drift(current: LayerShares, baseline: LayerShares) -> Drift:
     thresholds = np.maximum(baseline.noise, SMALLEST_DISTANCE)
     layer = int(np.argmax(distances / thresholds))
     differences = after[layer] - before[layer]
-    expert = int(np.argmax(np.abs(differences)))
+    sizes = np.abs(differences)
+    expert = int(np.argmax(sizes))
     return Drift(
         layer=layer,
         distance=float(distances[layer]),
@@ -275,11 +276,12 @@ def collapsed_layers(
     for layer, row in enumerate(shares(counts)):
         if len(row) <= 2:
             continue
-        order = np.argsort(row)
-        pair = int(order[-1]), int(order[-2])
-        share = float(row[pair[0]] + row[pair[1]])
+        ascending = np.argsort(row)
+        first = int(ascending[-1])
+        second = int(ascending[-2])
+        share = float(row[first] + row[second])
         if share >= COLLAPSED_SHARE:
-            layers.append((layer, pair, share))
+            layers.append((layer, (first, second), share))
     return layers
 
 
@@ -316,7 +318,8 @@ def _evenness(layer_shares: Floats) -> Floats:
 
 def _top2_share(layer_shares: Floats) -> Floats:
     ascending = np.sort(layer_shares, axis=-1)
-    total: Floats = ascending[..., -2:].sum(axis=-1)
+    top2 = ascending[..., -2:]
+    total: Floats = top2.sum(axis=-1)
     return total
 
 
@@ -349,7 +352,8 @@ def _resampled(routing: Routing, seed: int) -> Floats:
     generator = np.random.default_rng(seed)
     probabilities = np.full(requests, 1 / requests)
     weights = generator.multinomial(requests, probabilities, size=RESAMPLES)
-    draws: Floats = np.tensordot(weights.astype(float), counts, axes=(1, 0))
+    factors = weights.astype(float)
+    draws: Floats = np.tensordot(factors, counts, axes=(1, 0))
     return draws
 
 

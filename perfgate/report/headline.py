@@ -34,7 +34,7 @@ def verdict_sentence(results: RunResults) -> str:
     """The run's verdict in one sentence."""
     if not results.verdicts:
         return "No verdict: nothing was measured"
-    hard = run_status.judged(results)
+    hard = run_status.judged_verdicts(results)
     by_outcome = Counter(row.outcome for row in hard)
     good = sum(by_outcome[outcome] for outcome in GREEN)
     parts = [f"{good} of {len(hard)} judged cases passed"]
@@ -80,7 +80,7 @@ def attention(results: RunResults) -> list[Item]:
     """What needs attention, failures first; cases with equal finding and advice are one."""
     cases = {case.id for case in results.cases}
     alike: dict[tuple[str, ...], list[Verdict]] = {}
-    for row in run_status.judged(results):
+    for row in run_status.judged_verdicts(results):
         if row.outcome is Outcome.PASSED or row.case not in cases:
             continue
         key: tuple[str, ...] = (row.outcome, row.summary, row.advice)

@@ -95,7 +95,8 @@ def hardware_facts(results: RunResults) -> list[tuple[str, str]]:
         ("machine", machine.description),
         ("memory", f"{machine.memory_bytes / 1e9:.0f} GB"),
     ]
-    for name, version in (("driver", machine.driver), ("CUDA", machine.cuda)):
+    versions = {"driver": machine.driver, "CUDA": machine.cuda}
+    for name, version in versions.items():
         if version:
             facts.append((name, version))
     if machine.gpus and machine.gpus[0].power_limit_w:
@@ -150,7 +151,8 @@ def _row(row: Verdict, by_run: Sequence[Verdict | None]) -> dict[str, Any]:
         value = None
         if verdict is not None:
             value = verdict.value
-        values.append((formatting.number(value, row.unit), _sort_key(value)))
+        text = formatting.number(value, row.unit)
+        values.append((text, _sort_key(value)))
     trend = _change_over_runs(by_run)
     trend_text = "-"
     if trend is not None:
@@ -199,9 +201,9 @@ def _launch_row(launch: Launch) -> tuple[str, ...]:
     ready = "-"
     if launch.start.ready_s is not None:
         ready = f"{launch.start.ready_s:.0f} s"
-    chosen = [
-        f"{name} {value}" for name, value in sorted(launch.effective.items())
-    ]
+    chosen = []
+    for name, value in sorted(launch.effective.items()):
+        chosen.append(f"{name} {value}")
     notes = list(launch.notes)
     if launch.injected:
         notes.append(f"INJECTED {format_injection(launch.injected)}")
@@ -219,9 +221,8 @@ def context(results: RunResults) -> str:
     """Machine and engines in one line."""
     versions = set()
     for server in results.servers.values():
-        versions |= {
-            f"{name} {version}" for name, version in server.versions.items()
-        }
+        for name, version in server.versions.items():
+            versions.add(f"{name} {version}")
     parts = [results.hardware.description, ", ".join(sorted(versions))]
     if not results.complete:
         parts.append("ended early")
@@ -231,11 +232,10 @@ def context(results: RunResults) -> str:
 def software(results: RunResults) -> Iterator[tuple[str, str]]:
     """(server, versions) of each server."""
     for key, server in results.servers.items():
-        versions = sorted(server.versions.items())
-        yield (
-            key,
-            ", ".join(f"{name} {version}" for name, version in versions) or "-",
-        )
+        versions = []
+        for name, version in sorted(server.versions.items()):
+            versions.append(f"{name} {version}")
+        yield key, ", ".join(versions) or "-"
 
 
 def templates() -> Environment:
@@ -309,7 +309,8 @@ def _without_message(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _run(report: Report, results: RunResults, prefix: str) -> dict[str, Any]:
-    changed, items = drift(results, report.store), attention(results)
+    changed = drift(results, report.store)
+    items = attention(results)
     state = run_status.state(results)
     is_required = results.gate == "required"
     starts = [launch.start for launch in results.launches]

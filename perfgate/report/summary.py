@@ -193,7 +193,7 @@ def workflow_commands(
         text = _escaped(f"{row.seen}. {row.remedy}")
         lines.append(f"::error title={name}::{text}")
     room = {"error": MOST_ANNOTATIONS - len(lines), "warning": MOST_ANNOTATIONS}
-    for verdict in run_status.judged(results):
+    for verdict in run_status.judged_verdicts(results):
         if verdict.outcome is Outcome.PASSED:
             continue
         level = "warning"

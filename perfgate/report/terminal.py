@@ -19,7 +19,7 @@ from rich.text import Text
 from perfgate import formatting
 from perfgate.cases import Case, title
 from perfgate.judge import comparability
-from perfgate.judge.run_status import counts, judged, ordered
+from perfgate.judge.run_status import counts, judged_verdicts, ordered
 from perfgate.judge.verdict import ALWAYS_RED, Outcome, Verdict
 from perfgate.report import verdict_text
 from perfgate.results.schema import RESULTS_FILE, RunResults
@@ -82,7 +82,7 @@ def select_rows(results: RunResults, everything: bool) -> Rows:
     every_row = ordered(results)
     if everything:
         return Rows(every_row)
-    candidates = judged(results) or every_row
+    candidates = judged_verdicts(results) or every_row
     verdicts = list(candidates)
     passed: list[Verdict] = []
     if len(candidates) > MAX_ROWS:
@@ -220,7 +220,7 @@ def attention(results: RunResults, run: str = "RUN") -> list[str]:
         run: the run directory, for commands that can be copied.
     """
     alike: dict[tuple[str, ...], list[Verdict]] = {}
-    for row in judged(results):
+    for row in judged_verdicts(results):
         if row.outcome is Outcome.PASSED:
             continue
         key: tuple[str, ...] = (row.case,)
@@ -242,14 +242,15 @@ def in_common(results: RunResults) -> str:
     A ratio counts for the side that moved.
     """
     cases = {case.id: case for case in results.cases}
-    rows = [row for row in judged(results) if row.case in cases]
+    rows = [row for row in judged_verdicts(results) if row.case in cases]
     failed = [row for row in rows if row.outcome in ALWAYS_RED]
     if len(failed) < 2:
         return ""
     moved = [_moved_servers(row, cases[row.case]) for row in failed]
     shared = set.intersection(*moved)
     servers = [_servers(cases[row.case]) for row in rows]
-    if len(shared) != 1 or len(set().union(*servers)) == 1:
+    every_server = set().union(*servers)
+    if len(shared) != 1 or len(every_server) == 1:
         return ""
     (key,) = shared
     text = f"All {len(failed)} failures are on {key}"
@@ -284,7 +285,7 @@ def engine_notes(results: RunResults) -> list[str]:
 
 def improvements(results: RunResults, run: str = "RUN") -> list[str]:
     """The texts that pytest does not show by itself as failed or skipped."""
-    rows = judged(results)
+    rows = judged_verdicts(results)
     improved = [row for row in rows if row.outcome is Outcome.IMPROVED]
     return [verdict_text.render(row, run) for row in improved]
 

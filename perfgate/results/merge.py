@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -30,6 +30,7 @@ _MAPPINGS = (
     "metrics",
     "failures",
 )
+Row = TypeVar("Row", Launch, Measurement)
 
 
 class Slice(
@@ -44,8 +45,8 @@ class Slice(
 
 def cut(results: RunResults, key: str) -> bytes:
     """The slice of one server, encoded for another worker."""
-    launches = [row for row in results.launches if row.server == key]
-    measurements = [row for row in results.measurements if row.server == key]
+    launches, _ = _split(results.launches, key)
+    measurements, _ = _split(results.measurements, key)
     part = Slice(
         server=results.servers[key],
         launches=tuple(launches),
@@ -57,14 +58,26 @@ def cut(results: RunResults, key: str) -> bytes:
 def paste(results: RunResults, key: str, encoded: bytes) -> RunResults:
     """The results with another worker's slice of a server in place of their own."""
     part = msgspec.json.decode(encoded, type=Slice)
-    launches = [row for row in results.launches if row.server != key]
-    measurements = [row for row in results.measurements if row.server != key]
+    _, launches = _split(results.launches, key)
+    _, measurements = _split(results.measurements, key)
     return msgspec.structs.replace(
         results,
         servers=results.servers | {key: part.server},
         launches=(*launches, *part.launches),
         measurements=(*measurements, *part.measurements),
     )
+
+
+def _split(rows: Iterable[Row], key: str) -> tuple[list[Row], list[Row]]:
+    """The rows of one server, and those of the others."""
+    own_rows = []
+    other_rows = []
+    for row in rows:
+        if row.server == key:
+            own_rows.append(row)
+        else:
+            other_rows.append(row)
+    return own_rows, other_rows
 
 
 def combine(parts: Sequence[RunResults], run_id: str) -> RunResults:
@@ -158,5 +171,6 @@ def gather(
 
 def read(run_dir: Path) -> Iterable[RunResults]:
     """The results of each worker, in the order of their names."""
-    for file in sorted((run_dir / FOLDER).glob(f"*/{rundata.RESULTS_FILE}")):
+    folder = run_dir / FOLDER
+    for file in sorted(folder.glob(f"*/{rundata.RESULTS_FILE}")):
         yield rundata.load(file)

@@ -119,13 +119,13 @@ class Recorder:
     def put_server(self, server: Server) -> None:
         """Note what runs a server, and the shape of the model that it serves."""
         config = server.config
-        if self.results.servers.get(config.key) == server:
+        servers = dict(self.results.servers)
+        if servers.get(config.key) == server:
             return
-        architecture = lookup(config.model).architecture
-        self.update(
-            servers=self.results.servers | {config.key: server},
-            models=self.results.models | {config.model: architecture},
-        )
+        servers[config.key] = server
+        models = dict(self.results.models)
+        models[config.model] = lookup(config.model).architecture
+        self.update(servers=servers, models=models)
 
     def add_launch(self, launch: Launch) -> None:
         """Note a launch."""

@@ -141,10 +141,11 @@ class RunIndex:
         """
         sides = []
         for load in case.loads:
-            workload = None if load.workload is None else load.workload.name
-            sides.append(
-                self.samples_of(load.server.key, workload, case.metric)
-            )
+            workload = None
+            if load.workload is not None:
+                workload = load.workload.name
+            key = load.server.key
+            sides.append(self.samples_of(key, workload, case.metric))
         if len(sides) == 1:
             return sides[0]
         return _ratios(*sides)
@@ -182,7 +183,9 @@ class RunIndex:
 
     def _sample(self, measurement: Measurement, metric: str) -> Sample:
         values = _values(measurement, metric)
-        value = statistics.median(values) if values else None
+        value = None
+        if values:
+            value = statistics.median(values)
         sample = Sample(
             run=self.results.run_id,
             launch=measurement.launch,
@@ -237,17 +240,28 @@ def _ratios(
 
     A launch that died is replaced by one of another number.
     """
-    above = {row.launch: row for row in numerators if row.value is not None}
-    below = {row.launch: row for row in denominators if row.value is not None}
+    above = _by_launch(numerators)
+    below = _by_launch(denominators)
     common = above.keys() & below.keys()
+    pairs = [(launch, launch) for launch in common]
     rest_above = sorted(above.keys() - common)
     rest_below = sorted(below.keys() - common)
-    ratios = [_ratio(above[launch], below[launch]) for launch in common]
-    for first, second in zip(rest_above, rest_below, strict=False):
+    pairs += zip(rest_above, rest_below, strict=False)
+    ratios = []
+    for first, second in pairs:
         ratios.append(_ratio(above[first], below[second]))
     ratios += _without_value(numerators, "numerator")
     ratios += _without_value(denominators, "denominator")
     return tuple(sorted(ratios, key=lambda sample: sample.launch))
+
+
+def _by_launch(samples: Sequence[Sample]) -> dict[int, Sample]:
+    """Launch -> its sample, for the launches that count."""
+    launches = {}
+    for sample in samples:
+        if sample.value is not None:
+            launches[sample.launch] = sample
+    return launches
 
 
 def _ratio(numerator: Sample, denominator: Sample) -> Sample:

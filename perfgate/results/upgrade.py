@@ -37,7 +37,9 @@ def rename_field(old: str, new: str) -> Step:
 
 
 def _renamed(row: Any, old: str, new: str) -> Any:
-    if not isinstance(row, dict) or old not in row or new in row:
+    if not isinstance(row, dict):
+        return row
+    if old not in row or new in row:
         return row
     renamed = {}
     for name, value in row.items():
@@ -60,7 +62,9 @@ def drop_gpu_clock(hardware: Any) -> Any:
 def _drop_field(row: Any, field: str) -> Any:
     if not isinstance(row, dict):
         return row
-    return {name: value for name, value in row.items() if name != field}
+    remaining = dict(row)
+    remaining.pop(field, None)
+    return remaining
 
 
 def rename_field_within(key: str, old: str, new: str) -> Step:
@@ -77,7 +81,8 @@ def rename_field_within(key: str, old: str, new: str) -> Step:
 def _renamed_within(row: Any, key: str, old: str, new: str) -> Any:
     if not isinstance(row, dict) or key not in row:
         return row
-    return {**row, key: _renamed(row[key], old, new)}
+    renamed = _renamed(row[key], old, new)
+    return {**row, key: renamed}
 
 
 RENAMED = {"against": "base_builds", "against_delta": "target_effect"}
