@@ -1,4 +1,4 @@
-"""Policy: noise bound, loss threshold, fast-pass threshold, smallest target effect."""
+"""Noise and policy: noise bound, loss threshold, fast-pass threshold, target effects."""
 
 import math
 
