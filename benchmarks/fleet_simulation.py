@@ -21,13 +21,13 @@ import numpy as np
 
 from benchmarks.gate_rules import Array, gate_red, thresholds_of
 from benchmarks.gate_simulation import percent, row
-from perfgate.judge.policy import (
+from perfgate.judge.noise import (
     DECISION_LAUNCHES,
     ESTABLISHED_DEGREES_OF_FREEDOM,
     ESTABLISHED_LAUNCHES,
-    GPU_RATE,
     PRIOR_LAUNCHES,
 )
+from perfgate.judge.policy import GPU_RATE
 
 SEED = 20261125
 LOSSES = (0.0, 0.02, 0.03, 0.05, 0.10)

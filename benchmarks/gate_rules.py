@@ -2,7 +2,7 @@
 
 Logarithms of launch values are drawn with three parts of noise: what all launches of
 one session share (the machine that day), what a launch has for itself, and what a
-repetition has. The rules are vectorised copies of those in `perfgate.judge.policy` and
+repetition has. The rules are vectorised copies of those in `perfgate.judge.noise` and
 `perfgate.judge.recorded`; a test holds them against `perfgate.judge.gate.judge` itself.
 """
 
@@ -14,15 +14,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from perfgate.judge.policy import (
+from perfgate.judge.noise import (
     DECISION_LAUNCHES,
-    GPU_RATE,
     LINE_SHARE,
     MACHINE_SHARE,
     OVERLOOKED,
     degrees_of_freedom,
     t_quantile,
 )
+from perfgate.judge.policy import GPU_RATE
 
 Array = npt.NDArray[np.float64]
 GATES = 72  # hard gates of one run of the whole suite on a GPU, on 3 servers
@@ -176,7 +176,7 @@ def baseline(rng: np.random.Generator, setup: Setup, runs: int) -> Array:
 
 
 def round_up(fraction: Array) -> Array:
-    """`perfgate.judge.policy.step_up`, for arrays."""
+    """`perfgate.judge.noise.step_up`, for arrays."""
     step = np.where(
         fraction <= 0.1, 0.005, np.where(fraction <= 0.2, 0.01, 0.05)
     )

@@ -26,8 +26,9 @@ import msgspec
 from perfgate import formatting as wording
 from perfgate.errors import Failure
 from perfgate.judge.baseline_store import Store
+from perfgate.judge.noise import coefficient_of_variation, noise_of
 from perfgate.judge.observation import RunReader, hardware_label
-from perfgate.judge.policy import coefficient_of_variation, noise_of, policy_for
+from perfgate.judge.policy import policy_for
 from perfgate.load.metrics import METRICS
 from perfgate.results import schema as rundata
 from perfgate.results.samples import values_of

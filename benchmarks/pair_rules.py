@@ -10,8 +10,9 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks.gate_rules import Array, Machine, rate, session
+from perfgate.judge.noise import LINE_SHARE, log_loss
 from perfgate.judge.paired import PAIRS, interval
-from perfgate.judge.policy import GPU_RATE, LINE_SHARE, log_loss
+from perfgate.judge.policy import GPU_RATE
 
 
 def pairs_rate(

@@ -23,7 +23,7 @@ from typing import Any
 import click
 import requests
 
-from perfgate.judge.policy import t_quantile
+from perfgate.judge.noise import t_quantile
 from perfgate.load.measurement import Target, measure
 from perfgate.load.repetition import Repetition
 from perfgate.load.warmup import warm_up

@@ -57,6 +57,16 @@ def signed_percent(fraction: float) -> str:
     return sign + percent(fraction)
 
 
+def signed_range(low: float, high: float) -> str:
+    """Two fractions with their signs: "-5.0 to +5.3 %"."""
+    return f"{signed_percent(low).removesuffix(' %')} to {signed_percent(high)}"
+
+
+def ratio(value: float) -> str:
+    """A ratio of two values: "2.674x"."""
+    return number(value, RATIO_UNIT)
+
+
 def change(fraction: float) -> str:
     """A change: "+3.2 %"; "unchanged" where it would print as 0.00 %."""
     if abs(fraction) < SMALLEST_CHANGE:

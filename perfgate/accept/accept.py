@@ -23,8 +23,8 @@ from perfgate.errors import Failure
 from perfgate.files import write_atomically
 from perfgate.judge.baseline_schema import BaselineFile, Provenance, to_text
 from perfgate.judge.baseline_store import Store
+from perfgate.judge.noise import coefficient_of_variation
 from perfgate.judge.observation import RunReader
-from perfgate.judge.policy import coefficient_of_variation
 from perfgate.results import schema as rundata
 from perfgate.results.samples import values_of
 from perfgate.results.schema import RunResults

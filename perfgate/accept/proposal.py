@@ -30,15 +30,14 @@ from perfgate.judge.baseline_schema import (
 from perfgate.judge.baseline_store import Recorded, Store
 from perfgate.judge.gate import gate_mode, judge, metric_of
 from perfgate.judge.machine_scope import for_any, target_effects
-from perfgate.judge.observation import Observation, RunReader
-from perfgate.judge.policy import (
+from perfgate.judge.noise import (
     Noise,
-    Policy,
     noise_of_baseline,
-    policy_for,
     smallest_target_effect,
     step_up,
 )
+from perfgate.judge.observation import Observation, RunReader
+from perfgate.judge.policy import Policy, policy_for
 from perfgate.judge.routing_shift import SHARES
 from perfgate.judge.verdict import Outcome, Verdict
 from perfgate.results.samples import Sample

@@ -23,8 +23,9 @@ from perfgate.judge.machine_scope import (
     launches_by_machine,
     narrow_to,
 )
+from perfgate.judge.noise import LINE_SHARE, fraction_of, log_loss
 from perfgate.judge.observation import Observation
-from perfgate.judge.policy import LINE_SHARE, Policy, fraction_of, log_loss
+from perfgate.judge.policy import Policy
 from perfgate.judge.verdict import Outcome, Verdict
 from perfgate.results.samples import Sample, values_of
 
@@ -215,9 +216,9 @@ def _lost_half(
     logs = [math.log(value) for value in values_of(samples)]
     change = statistics.fmean(logs) - before.noise(policy).center
     limit = 0.5 * LINE_SHARE * log_loss(before.metric.target_effect, higher)
-    recorded_sides = sides.recorded(before.metric.launches)
+    recorded_sides = sides.sides_of(before.metric.launches)
     loss = -change if higher else change
     if recorded_sides:
-        moves = sides.moves(sides.recorded(samples), recorded_sides)
+        moves = sides.moves(sides.sides_of(samples), recorded_sides)
         loss = sides.loss(change, moves, higher, limit / 2)
     return loss > limit

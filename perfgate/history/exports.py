@@ -31,8 +31,8 @@ LABELS = ("case", "hardware", "metric", "unit", "run")
 
 def to_csv(entries: Iterable[Entry]) -> str:
     """CSV with a line for each run and case; launches are separated by spaces."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
+    output = io.StringIO()
+    writer = csv.writer(output, lineterminator="\n")
     writer.writerow(COLUMNS)
     for entry in entries:
         metric, unit = _metric_and_unit(entry)
@@ -48,7 +48,7 @@ def to_csv(entries: Iterable[Entry]) -> str:
             entry.outcome or "",
         )
         writer.writerow(row)
-    return out.getvalue()
+    return output.getvalue()
 
 
 class _Newest:

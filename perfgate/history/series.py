@@ -16,11 +16,13 @@ from typing import Any
 import msgspec
 
 from perfgate import formatting
+from perfgate.cases import is_ratio
 from perfgate.errors import Failure
 from perfgate.judge.observation import RunReader
+from perfgate.load.metrics import METRICS
 from perfgate.results.schema import RunResults
 
-FEWEST = 6  # runs, below which a change point means nothing
+MIN_RUNS = 6  # with fewer a change point means nothing
 MAX_P = 0.001
 SMALLEST_STEP = 0.005
 BAR = 30  # columns
@@ -48,6 +50,19 @@ class Entry(
     launches: tuple[float, ...]
     outcome: str | None
     context: dict[str, str]
+
+    @property
+    def metric(self) -> str:
+        """The name of the metric."""
+        return self.case.rpartition("/")[2]
+
+    @property
+    def unit(self) -> str:
+        """Of the value: "x" for a ratio, "" for a metric that is not registered."""
+        if is_ratio(self.case):
+            return formatting.RATIO_UNIT
+        metric = METRICS.get(self.metric)
+        return "" if metric is None else metric.unit
 
 
 class ChangePoint(
@@ -101,25 +116,25 @@ def series(
 
     """
     cases = set()
-    own = []
+    matches = []
     for entry in entries:
         cases.add(entry.case)
         if entry.case == case_id and hardware in (None, entry.hardware):
-            own.append(entry)
-    if not own:
+            matches.append(entry)
+    if not matches:
         raise HistoryError(
             tried=f"looking for {case_id} on {hardware or 'any hardware'}",
-            seen=f"{len(cases)} other cases in the history",
-            remedy="`perfgate history` without a case lists them",
+            seen=f"the history has {len(cases)} cases, not this one",
+            remedy="list them with `perfgate history`",
         )
-    kinds = sorted({entry.hardware for entry in own})
+    kinds = sorted({entry.hardware for entry in matches})
     if len(kinds) > 1:
         raise HistoryError(
             tried=f"showing {case_id}",
             seen=f"it ran on {', '.join(kinds)}",
-            remedy="name one by --hardware",
+            remedy=f"choose one: --hardware {kinds[0]}",
         )
-    return sorted(own, key=lambda entry: (entry.started, entry.run))
+    return sorted(matches, key=lambda entry: (entry.started, entry.run))
 
 
 def change_points(values: Sequence[float]) -> list[ChangePoint]:
@@ -137,18 +152,18 @@ def change_points(values: Sequence[float]) -> list[ChangePoint]:
             tried="looking for change points",
             seen=f"Apache Otava cannot be imported ({error})",
             remedy=(
-                "`pip install -e '.[history]'` in the project; without it the values "
-                "are shown alone"
+                "`pip install -e '.[history]'` in the project; without it only the values "
+                "are shown"
             ),
         ) from error
-    if len(values) < FEWEST:
+    if len(values) < MIN_RUNS:
         return []
     # Lists, not arrays: Otava 0.8 raises ValueError for arrays of some lengths.
-    found, _ = otava.compute_change_points(
+    changes, _ = otava.compute_change_points(
         list(values), max_pvalue=MAX_P, min_magnitude=SMALLEST_STEP
     )
     points = []
-    for change in found:
+    for change in changes:
         point = ChangePoint(
             index=int(change.index),
             change=float(change.stats.forward_rel_change()),
@@ -178,8 +193,9 @@ def format_series(
         elif changed_context:
             lines.append(f"     {changed_context}")
         bar = "#" * _bar_length(entry.value, low, high)
+        value = formatting.number(entry.value, entry.unit)
         lines.append(
-            f"{entry.started[:16]}  {entry.value:>12.6g}  {bar:<{BAR}}  "
+            f"{entry.started[:16]}  {value:>14}  {bar:<{BAR}}  "
             f"{entry.outcome or '-':<12}  {entry.run}"
         )
     return "\n".join(lines)
@@ -201,6 +217,8 @@ def _context_changes(before: Entry, after: Entry) -> str:
 
 
 def _rule(point: ChangePoint, changed_context: str) -> str:
-    why = f"; {changed_context}" if changed_context else ""
     change = formatting.change(point.change)
-    return f"---- {change} from here on (p = {point.p_value:.1g}){why}"
+    rule = f"---- {change} from here on (p = {point.p_value:.1g})"
+    if changed_context:
+        rule += f"; {changed_context}"
+    return rule

@@ -69,9 +69,9 @@ class History:
 
         Runs that cannot be read are left out.
         """
-        known = self.runs()
+        run_ids = self.runs()
         for results in stored(runs_dir):
-            if results.run_id not in known:
+            if results.run_id not in run_ids:
                 self.append(results)
 
     def runs(self) -> set[str]:
@@ -105,8 +105,8 @@ class History:
                 tried=f"using the history {self.path}",
                 seen=f"{type(error).__name__}: {error}",
                 remedy=(
-                    "name another file by --history or PERFGATE_HISTORY, or take "
-                    "this one back from a copy"
+                    "name another file by --history or PERFGATE_HISTORY, or restore "
+                    "this one from a copy"
                 ),
             ) from error
 
@@ -194,7 +194,7 @@ def _former(path: Path) -> list[tuple[str, str, list[Entry]]]:
             raise HistoryError(
                 tried=f"importing {path}",
                 seen=f"line {number}: {error}",
-                remedy="delete that line; what the run directories still hold is added again",
+                remedy="delete that line; runs that still have a run directory are added again",
             ) from error
         runs.setdefault(entry.run, []).append(entry)
     return [(run, entries[0].started, entries) for run, entries in runs.items()]

@@ -75,7 +75,7 @@ class MetricBaseline(
     Attributes:
         definition: how the value was computed when it was recorded; another definition
             is not comparable.
-        target_effect: the relative loss that the gate target_effects to catch.
+        target_effect: the relative loss that the gate must catch.
         floor: a loss smaller than this, in `unit`, never is a regression.
         launches: each with a value, and without reasons why it would not count.
         reason: why the target effect is larger than the policy allows, or why the
@@ -141,11 +141,11 @@ class BaselineFile(
     @property
     def machines(self) -> dict[str, str]:
         """Run -> which one of its kind it was on, as far as it is known."""
-        return {
-            entry.run: entry.machine
-            for entry in self.provenance
-            if entry.machine
-        }
+        machines = {}
+        for entry in self.provenance:
+            if entry.machine:
+                machines[entry.run] = entry.machine
+        return machines
 
 
 class PublishedFigure(
@@ -246,7 +246,7 @@ class _Check:
         return BaselineError(
             tried=f"reading the baseline {self._path}",
             seen=f"{field}: {problem}",
-            remedy=f"mend {field} in that file, or take the file back from version "
+            remedy=f"correct {field} in that file, or restore the file from version "
             "control; `perfgate accept` writes files that can be read",
         )
 
@@ -256,12 +256,12 @@ def _check_metric(check: _Check, field: str, metric: MetricBaseline) -> None:
         raise check.wrong(f"{field}.launches", "is empty")
     for number, sample in enumerate(metric.launches):
         _check_sample(check, f"{field}.launches[{number}]", sample)
-    most = 1 if metric.better == "higher" else math.inf
+    limit = 1 if metric.better == "higher" else math.inf
     effect, floor = metric.target_effect, metric.floor
-    check.require(f"{field}.target_effect", 0 < effect < most, effect)
+    check.require(f"{field}.target_effect", 0 < effect < limit, effect)
     check.require(f"{field}.floor", math.isfinite(floor) and floor >= 0, floor)
     if metric.known is not None:
-        _check_known(check, f"{field}.known", metric.known, most)
+        _check_known(check, f"{field}.known", metric.known, limit)
     if metric.anchor is not None:
         check.require(
             f"{field}.anchor", _positive(metric.anchor), metric.anchor
@@ -280,11 +280,11 @@ def _check_sample(check: _Check, field: str, sample: Sample) -> None:
     check.require(f"{field}.shares", _complete(sample.shares), sample.shares)
 
 
-def _check_known(check: _Check, field: str, known: Known, most: float) -> None:
+def _check_known(check: _Check, field: str, known: Known, limit: float) -> None:
     check.require(f"{field}.until", _is_day(known.until), known.until)
     check.require(f"{field}.reason", bool(known.reason.strip()), known.reason)
     check.require(
-        f"{field}.worse_by", 0 < known.worse_by < most, known.worse_by
+        f"{field}.worse_by", 0 < known.worse_by < limit, known.worse_by
     )
 
 
@@ -295,7 +295,7 @@ def _decode(path: Path, kind: type[FileType]) -> tuple[FileType, _Check]:
         raise BaselineError(
             tried=f"reading the baseline {path}",
             seen=f"{type(error).__name__}: {error}",
-            remedy="make the file readable, or take it back from version control",
+            remedy="make the file readable, or restore it from version control",
         ) from error
     check = _Check(path, is_upgraded=False)
     try:
@@ -304,9 +304,9 @@ def _decode(path: Path, kind: type[FileType]) -> tuple[FileType, _Check]:
         if schema in ("", str(SCHEMA)):
             return msgspec.json.decode(raw, type=kind), check
         if schema != str(baseline_upgrade.OLDEST):
-            known = f"{baseline_upgrade.OLDEST} to {SCHEMA}"
+            readable = f"{baseline_upgrade.OLDEST} to {SCHEMA}"
             raise check.wrong(
-                "schema", f"is {schema}, this suite reads {known}"
+                "schema", f"is {schema}, this suite reads {readable}"
             )
         check = _Check(path, is_upgraded=True)
         tree = baseline_upgrade.upgraded(msgspec.json.decode(raw))

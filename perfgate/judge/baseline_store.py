@@ -25,12 +25,8 @@ from perfgate.judge.baseline_schema import (
     read_recorded,
     to_text,
 )
-from perfgate.judge.policy import (
-    Noise,
-    Policy,
-    PooledVariation,
-    noise_of_baseline,
-)
+from perfgate.judge.noise import Noise, PooledVariation, noise_of_baseline
+from perfgate.judge.policy import Policy
 from perfgate.results.samples import Sample
 
 PUBLISHED = "published"
@@ -38,7 +34,7 @@ PUBLISHED = "published"
 
 @dataclass(frozen=True)
 class Recorded:
-    """A recorded metric and the file that it lies in.
+    """A recorded metric and its file.
 
     Attributes:
         machines: run -> which one of its kind it was on, as far as it is known.
@@ -71,7 +67,7 @@ class Recorded:
 
 @dataclass(frozen=True)
 class Published:
-    """A published metric and the file that it lies in."""
+    """A published metric and its file."""
 
     path: Path
     identity: Mapping[str, str]
@@ -91,15 +87,18 @@ class Store:
 
     def __init__(self, root: Path, behind: Path | None = None) -> None:
         self.root = root
-        self.behind = None if behind is None else Store(behind)
-        self._read: dict[Path, BaselineFile | PublishedFile | None] = {}
+        self.behind: Store | None = None
+        if behind is not None:
+            self.behind = Store(behind)
+        self._recorded: dict[Path, BaselineFile | None] = {}
+        self._published: dict[Path, PublishedFile | None] = {}
 
     def path(self, case: Case, hardware_label: str) -> Path:
-        """Where the case's recorded baseline lies, or would lie."""
+        """The file of the case's recorded baseline, whether or not it exists."""
         return self._path(self.root, case, hardware_label)
 
     def published_path(self, case: Case, hardware_label: str) -> Path:
-        """Where the case's published figure lies, or would lie."""
+        """The file of the case's published figure, whether or not it exists."""
         return self._path(self.root / PUBLISHED, case, hardware_label)
 
     @staticmethod
@@ -131,29 +130,30 @@ class Store:
     def published(self, case: Case, hardware_label: str) -> Published | None:
         """The published figure, whether or not something was recorded."""
         path = self.published_path(case, hardware_label)
-        if path not in self._read:
-            self._read[path] = read_published(path) if path.exists() else None
-        file = self._read[path]
-        if (
-            not isinstance(file, PublishedFile)
-            or case.metric not in file.metrics
-        ):
+        file = self._published_file(path)
+        if file is None or case.metric not in file.metrics:
             return None
         return Published(path, file.identity, file.metrics[case.metric])
 
+    def _published_file(self, path: Path) -> PublishedFile | None:
+        if path not in self._published:
+            self._published[path] = None
+            if path.exists():
+                self._published[path] = read_published(path)
+        return self._published[path]
+
     def file(self, path: Path) -> BaselineFile | None:
         """A recorded file, or None where none was recorded."""
-        if path not in self._read:
-            self._read[path] = read_recorded(path) if path.exists() else None
-        file = self._read[path]
-        if not isinstance(file, BaselineFile):
-            return None
-        return file
+        if path not in self._recorded:
+            self._recorded[path] = None
+            if path.exists():
+                self._recorded[path] = read_recorded(path)
+        return self._recorded[path]
 
     def write(self, path: Path, file: BaselineFile) -> None:
         """Replace a recorded file whole."""
         write_atomically(path, to_text(file))
-        self._read[path] = file
+        self._recorded[path] = file
 
     def count(self, hardware_label: str) -> int:
         """Files recorded for this hardware, without those of the store behind."""
@@ -164,7 +164,8 @@ class Store:
         ids = set()
         for path in sorted((self.root / hardware_label).glob("*/*.json")):
             file = self.file(path)
-            metrics = file.metrics if file is not None else {}
-            for name in metrics:
+            if file is None:
+                continue
+            for name in file.metrics:
                 ids.add(f"{path.parent.name}/{path.stem}/{name}")
         return ids

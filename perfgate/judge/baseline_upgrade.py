@@ -32,10 +32,10 @@ def upgraded(tree: Any) -> Any:
             new[name] = with_new_prefixes(new[name])
     metrics = new.get("metrics")
     if isinstance(metrics, dict):
-        new["metrics"] = {
-            name: _metric(metric, f"$.metrics.{name}")
-            for name, metric in metrics.items()
-        }
+        new_metrics = {}
+        for name, metric in metrics.items():
+            new_metrics[name] = _metric(metric, f"$.metrics.{name}")
+        new["metrics"] = new_metrics
     new["schema"] = 2
     return new
 
@@ -66,10 +66,11 @@ def _metric(metric: Any, path: str) -> Any:
     renamed = _renamed(metric, _METRIC, path)
     launches = renamed.get("launches")
     if isinstance(launches, list):
-        renamed["launches"] = [
-            _renamed(launch, _LAUNCH, f"{path}.launches[{number}]")
-            for number, launch in enumerate(launches)
-        ]
+        new_launches = []
+        for number, launch in enumerate(launches):
+            place = f"{path}.launches[{number}]"
+            new_launches.append(_renamed(launch, _LAUNCH, place))
+        renamed["launches"] = new_launches
     return renamed
 
 

@@ -15,10 +15,10 @@ from perfgate.results.schema import RunResults
 
 # Setting -> what a difference means.
 _MUST_BE_EQUAL = {
-    "prefix_cache": "one side need not compute prompts that it has seen",
-    "graphs": "one side launches its kernels one by one",
+    "prefix_cache": "one side skips prompts that it has cached",
+    "graphs": "one side launches kernels without graphs",
     "dtype": "one side moves and computes more bits",
-    "max_model_len": "one side must be ready for longer requests",
+    "max_model_len": "one side reserves memory for longer requests",
     "weights": "one side has made-up weights, whose routing is not real",
     "ranks": "one side has more devices",
     "expert_parallel": "one side splits experts over ranks, the other each expert",
@@ -39,7 +39,7 @@ def compares_engines(case: Case) -> bool:
 def settings_of(results: RunResults, load: Load) -> dict[str, str]:
     """What the server of a load was given and what it chose, by name."""
     server = load.server
-    given = {
+    settings = {
         "dtype": server.dtype,
         "max_model_len": str(server.max_model_len),
         "weights": server.load_format,
@@ -52,8 +52,8 @@ def settings_of(results: RunResults, load: Load) -> dict[str, str]:
         chosen = launch.effective | launch.settings
         if _KV_CACHE in launch.values:
             chosen[_KV_CACHE] = f"{launch.values[_KV_CACHE]:.0f}"
-        return dict(sorted(chosen.items())) | given
-    return given
+        return dict(sorted(chosen.items())) | settings
+    return settings
 
 
 def unequal(
@@ -66,9 +66,10 @@ def unequal(
     """
     rows = []
     for name, meaning in _MUST_BE_EQUAL.items():
-        values = numerator.get(name, _UNKNOWN), denominator.get(name, _UNKNOWN)
-        if numerator.get(name) != denominator.get(name):
-            rows.append((name, *values, meaning))
+        first = numerator.get(name, _UNKNOWN)
+        second = denominator.get(name, _UNKNOWN)
+        if first != second:
+            rows.append((name, first, second, meaning))
     return rows
 
 
@@ -83,11 +84,10 @@ def engine_notes(results: RunResults, case: Case) -> list[str]:
     for load in case.loads:
         settings = settings_of(results, load).items()
         text = ", ".join(f"{name} {value}" for name, value in settings)
-        lines.append(
-            wording.ENGINE_SETTINGS.format(
-                server=load.server.key, settings=text
-            )
+        line = wording.ENGINE_SETTINGS.format(
+            server=load.server.key, settings=text
         )
+        lines.append(line)
     sides = (settings_of(results, load) for load in case.loads)
     for name, numerator, denominator, meaning in unequal(*sides):
         line = wording.UNEQUAL.format(

@@ -2,9 +2,9 @@
 
 Every verdict can be decided again without a GPU. The unit is the launch, each by the
 median of its valid repetitions; several launches count by their geometric mean. The
-first launch decides alone only where it is clearly within the threshold; else two more
-are asked for, once, and all three decide. Nothing is measured until it is green.
-`perfgate.judge.policy` has the formulas, docs/gating.md the error rates.
+first launch decides alone only where it is clearly within the threshold. Otherwise two
+more are launched, once, and all three decide; a case is never measured until it passes.
+`perfgate.judge.noise` has the formulas, docs/gating.md the error rates.
 """
 
 from __future__ import annotations
@@ -24,15 +24,10 @@ from perfgate.judge import comparability, ratio, routing_shift, wording
 from perfgate.judge.baseline_schema import MetricBaseline
 from perfgate.judge.baseline_store import Baseline, Published, Recorded, Store
 from perfgate.judge.machine_scope import narrow_to
+from perfgate.judge.noise import DECISION_LAUNCHES, fraction_of, log_loss
 from perfgate.judge.observation import Observation, RunReader, hardware_label
 from perfgate.judge.paired import judge_paired
-from perfgate.judge.policy import (
-    DECISION_LAUNCHES,
-    Policy,
-    fraction_of,
-    log_loss,
-    policy_for,
-)
+from perfgate.judge.policy import Policy, policy_for
 from perfgate.judge.recorded import Comparison
 from perfgate.judge.verdict import Decision, Outcome
 from perfgate.load.metrics import METRICS, Metric
@@ -61,10 +56,10 @@ def metric_of(case: Case) -> Metric:
 
 
 def gate_mode(
-    case: Case, policy: Policy, recorded: GateMode = "hard"
+    case: Case, policy: Policy, baseline_gate: GateMode = "hard"
 ) -> GateMode:
     """A metric is hard only where the case, the platform and the baseline all say so."""
-    if (case.gate, policy.gate, recorded) == ("hard", "hard", "hard"):
+    if (case.gate, policy.gate, baseline_gate) == ("hard", "hard", "hard"):
         return "hard"
     return "report"
 
@@ -85,10 +80,8 @@ def judge(
 
     """
     if policy is None:
-        label, is_ratio = (
-            observation.hardware_label,
-            case.denominator is not None,
-        )
+        is_ratio = case.denominator is not None
+        label = observation.hardware_label
         policy = policy_for(label, case.metric, is_ratio)
     bench = _Bench(case, metric_of(case), observation, policy)
     problem = bench.invalid() or bench.collapsed()
@@ -148,10 +141,11 @@ def unused_baselines(
     """
     cases = list(expected)
     servers = {load.server.key for case in cases for load in case.loads}
-    recorded: set[str] = set()
-    for label in {hardware_label(hardware, case) for case in cases}:
-        recorded |= store.recorded_ids(label)
-    unused = recorded - {case.id for case in cases}
+    labels = {hardware_label(hardware, case) for case in cases}
+    unused: set[str] = set()
+    for label in labels:
+        unused |= store.recorded_ids(label)
+    unused -= {case.id for case in cases}
     return sorted(name for name in unused if _servers_of(name) <= servers)
 
 
@@ -165,7 +159,7 @@ class _Bench:
 
     case: Case
     metric: Metric
-    seen: Observation
+    observation: Observation
     policy: Policy
 
     @property
@@ -184,7 +178,7 @@ class _Bench:
 
     @property
     def valid_launches(self) -> int:
-        return len(self.seen.values)
+        return len(self.observation.values)
 
     def escalation(
         self, gate: GateMode, launches: int = DECISION_LAUNCHES - 1
@@ -199,7 +193,7 @@ class _Bench:
 
     def loss(self, reference: float) -> float:
         """The loss (log) against a reference; for two-sided cases the size of the change."""
-        change = math.log(self.seen.value / reference)
+        change = math.log(self.observation.value / reference)
         if self.case.two_sided:
             return abs(change)
         if self.higher:
@@ -217,10 +211,11 @@ class _Bench:
     ) -> Decision:
         """A verdict with what is the same for every outcome."""
         launches = formatting.count(self.valid_launches, "launch")
-        measured = wording.MEASURED.format(launches=launches, run=self.seen.run)
+        run = self.observation.run
+        source = wording.MEASURED_ON.format(launches=launches, run=run)
         if outcome is Outcome.INVALID and not self.valid_launches:
-            measured = wording.INVALID_RUN.format(run=self.seen.run)
-        if self.seen.injected and outcome is not Outcome.INVALID:
+            source = wording.INVALID_RUN.format(run=run)
+        if self.observation.injected and outcome is not Outcome.INVALID:
             advice = wording.INJECTED
         common = {
             "case": self.case.id,
@@ -229,22 +224,22 @@ class _Bench:
             "outcome": outcome,
             "gate": gate,
             "unit": self.unit,
-            "value": self.seen.value if self.valid_launches else None,
+            "value": self.observation.value if self.valid_launches else None,
             "launches": self.valid_launches,
-            "injected": self.seen.injected,
+            "injected": self.observation.injected,
             "summary": summary,
-            "details": [measured, *details],
+            "details": [source, *details],
             "advice": advice,
         }
         return msgspec.convert(common | fields, Decision)
 
     def invalid(self) -> Decision | None:
         """The verdict if too little of what was measured is valid, else None."""
-        readings = self.seen.samples
+        readings = self.observation.samples
         if 2 * self.valid_launches > len(readings):
             return None
         if not readings:
-            reason, remedy = self.seen.unmeasured
+            reason, remedy = self.observation.unmeasured
             summary = wording.UNMEASURED.format(reason=reason)
             advice = wording.UNMEASURED_ADVICE.format(remedy=remedy)
             return self.decision(Outcome.INVALID, self.gate, summary, advice)
@@ -253,8 +248,8 @@ class _Bench:
             valid=self.valid_launches, launches=launches
         )
         details = []
-        if self.seen.invalid:
-            reasons = formatting.listed(self.seen.invalid)
+        if self.observation.invalid:
+            reasons = formatting.listed(self.observation.invalid)
             details = [wording.INVALID_REASONS.format(reasons=reasons)]
         was_repeated = any(reading.launch for reading in readings)
         is_first = self.valid_launches > 0 or not was_repeated
@@ -272,7 +267,9 @@ class _Bench:
 
     def collapsed(self) -> Decision | None:
         """The verdict if tokens go to hardly any experts, whatever was recorded; else None."""
-        summary = routing_shift.collapse(self.case.metric, self.seen.shares)
+        summary = routing_shift.collapse(
+            self.case.metric, self.observation.shares
+        )
         if summary is None:
             return None
         return self.decision(
@@ -281,7 +278,9 @@ class _Bench:
 
     def no_baseline(self) -> Decision:
         """The verdict where nothing is recorded or published."""
-        summary = wording.NO_BASELINE.format(label=self.seen.hardware_label)
+        summary = wording.NO_BASELINE.format(
+            label=self.observation.hardware_label
+        )
         return self.decision(
             Outcome.NO_BASELINE, self.gate, summary, wording.ACCEPT
         )
@@ -294,21 +293,23 @@ class _Bench:
         numbers: dict[str, object] = {
             "reference": "published",
             "baseline": figure.value,
-            "change": self.seen.value / figure.value - 1,
+            "change": self.observation.value / figure.value - 1,
             "worse_by": fraction_of(loss, self.higher),
             "threshold": figure.tolerance,
         }
         fields = {
-            "change": formatting.change(self.seen.value / figure.value - 1),
+            "change": formatting.change(
+                self.observation.value / figure.value - 1
+            ),
             "baseline": formatting.number(figure.value, self.unit),
             "source": figure.source,
             "tolerance": formatting.percent(figure.tolerance),
         }
-        unlike = formatting.listed(self.unlike_published(baseline))
-        if unlike and self.gate == "hard":
-            label = self.seen.hardware_label
+        differences = formatting.listed(self.unlike_published(baseline))
+        if differences and self.gate == "hard":
+            label = self.observation.hardware_label
             summary = wording.PUBLISHED_UNLIKE.format(
-                label=label, differences=unlike, **fields
+                label=label, differences=differences, **fields
             )
             return self.decision(
                 Outcome.NO_BASELINE,
@@ -319,12 +320,12 @@ class _Bench:
                 **numbers,
             )
         details = [wording.PUBLISHED_NOTE.format(note=figure.note)]
-        if unlike:
-            details.append(wording.COMPARISON_ONLY.format(differences=unlike))
-        outcome, advice = (
-            Outcome.PASSED,
-            wording.RECORD_OWN.format(case=self.case.id),
-        )
+        if differences:
+            details.append(
+                wording.COMPARISON_ONLY.format(differences=differences)
+            )
+        outcome = Outcome.PASSED
+        advice = wording.RECORD_OWN.format(case=self.case.id)
         if loss > line:
             outcome, advice = Outcome.REGRESSED, wording.PUBLISHED_LOSS
         elif loss < -line:
@@ -345,10 +346,10 @@ class _Bench:
     def unlike_published(self, baseline: Published) -> list[str]:
         """Why the published figure does not apply to what was measured."""
         published = dict(baseline.identity)
-        own = {
-            name: self.seen.identity.get(name, "(none)") for name in published
-        }
-        differences = formatting.differences(own, published)
+        identity = {}
+        for name in published:
+            identity[name] = self.observation.identity.get(name, "(none)")
+        differences = formatting.differences(identity, published)
         if not baseline.figure.holds:
             differences.append(wording.DOES_NOT_HOLD)
         return differences
@@ -363,9 +364,9 @@ class _Bench:
             return self.against_another(baseline, gate, differences)
         if self.case.metric == routing_shift.SHARES:
             return self.against_shares(baseline, gate, today)
-        baseline = narrow_to(baseline, self.seen.machine, self.policy)
+        baseline = narrow_to(baseline, self.observation.machine, self.policy)
         noise = baseline.noise(self.policy)
-        comparison = Comparison(self.case, self.seen, baseline, noise)
+        comparison = Comparison(self.case, self.observation, baseline, noise)
         judgement = comparison.judgement(today)
         outcome, reason = judgement.outcome, ""
         if self.gate == "hard":
@@ -389,7 +390,9 @@ class _Bench:
             target_effect=baseline.metric.target_effect,
             mde=comparison.mde,
             noise=noise.sigma,
-            moved=ratio.moved_side(self.seen.sides, comparison.recorded_sides),
+            moved=ratio.moved_side(
+                self.observation.sides, comparison.recorded_sides
+            ),
             report_only_reason=reason,
             needs_launches=needs_launches,
         )
@@ -397,17 +400,21 @@ class _Bench:
     def against_another(
         self, baseline: Recorded, gate: GateMode, differences: Sequence[str]
     ) -> Decision:
-        """Both values, and no judgement: the baseline was recorded of something else."""
+        """Both values, and no judgement: the baseline has another configuration."""
         summary = wording.INCOMPARABLE.format(
             file=baseline.path.name, differences=formatting.listed(differences)
         )
         advice = wording.ACCEPT_REPLACE.format(case=self.case.id)
-        recorded = baseline.metric.unit, baseline.metric.definition
+        recorded_metric = baseline.metric
         numbers: dict[str, object] = {"reference": "recorded"}
         details = []
-        if (self.metric.unit, self.metric.definition) == recorded:
+        is_same_metric = (self.metric.unit, self.metric.definition) == (
+            recorded_metric.unit,
+            recorded_metric.definition,
+        )
+        if is_same_metric:
             value = baseline.noise(self.policy).reference
-            change = self.seen.value / value - 1
+            change = self.observation.value / value - 1
             numbers |= {"baseline": value, "change": change}
             line = wording.VALUE_ALONE.format(
                 change=formatting.change(change),
@@ -429,10 +436,12 @@ class _Bench:
         numbers: dict[str, object] = {
             "reference": "recorded",
             "baseline": value,
-            "change": self.seen.value / value - 1,
+            "change": self.observation.value / value - 1,
             "target_effect": baseline.metric.target_effect,
         }
-        shift = routing_shift.compare(self.seen.shares, baseline.metric, today)
+        shift = routing_shift.compare(
+            self.observation.shares, baseline.metric, today
+        )
         if shift is None:
             summary = wording.SHIFT_SHAPE.format(file=baseline.path.name)
             advice = wording.ACCEPT_SHAPE.format(case=self.case.id)
@@ -454,11 +463,13 @@ class _Bench:
 
     def incomparable(self, baseline: Recorded) -> list[str]:
         """Differences that forbid the comparison."""
-        own, recorded = _definition(self.metric), _definition(baseline.metric)
         differences = formatting.differences(
-            self.seen.identity, baseline.identity
+            self.observation.identity, baseline.identity
         )
-        return differences + formatting.differences(own, recorded)
+        differences += formatting.differences(
+            _definition(self.metric), _definition(baseline.metric)
+        )
+        return differences
 
 
 def _definition(metric: Metric | MetricBaseline) -> Mapping[str, str]:

@@ -22,8 +22,8 @@ def ratio_fields(loads: Sequence[Mapping[str, str]]) -> dict[str, str]:
     if len(loads) == 1:
         return dict(loads[0])
     fields = {}
-    for prefix, own_fields in zip(SIDES, loads, strict=True):
-        for name, value in own_fields.items():
+    for prefix, load_fields in zip(SIDES, loads, strict=True):
+        for name, value in load_fields.items():
             fields[prefix + name] = value
     return fields
 
@@ -39,8 +39,11 @@ def identity(results: RunResults, load: Load) -> dict[str, str]:
 
 
 def _hardware_fields(hardware: Hardware, gpu_count: int) -> dict[str, str]:
-    name = hardware.name if gpu_count else f"cpu {hardware.isa}"
-    mig = gpu_count > 0 and any(gpu.mig for gpu in hardware.gpus)
+    name = f"cpu {hardware.isa}"
+    mig = False
+    if gpu_count:
+        name = hardware.name
+        mig = any(gpu.mig for gpu in hardware.gpus)
     return {
         "hardware": hardware.label(gpu_count),
         "hardware_name": name,
@@ -79,9 +82,10 @@ def _effective(results: RunResults, key: str) -> dict[str, str]:
         if launch.server == key:
             for name, value in launch.effective.items():
                 choices[name].add(value)
-    return {
-        name: " or ".join(sorted(choices[name])) for name in sorted(choices)
-    }
+    fields = {}
+    for name, values in sorted(choices.items()):
+        fields[name] = " or ".join(sorted(values))
+    return fields
 
 
 def context(results: RunResults, load: Load) -> dict[str, str]:
@@ -96,8 +100,10 @@ def context(results: RunResults, load: Load) -> dict[str, str]:
         fields["driver"] = hardware.driver
     if hardware.cuda:
         fields["cuda"] = hardware.cuda
-    if hardware.gpus and hardware.gpus[0].power_limit_w is not None:
-        fields["power_limit_w"] = f"{hardware.gpus[0].power_limit_w:g}"
+    if hardware.gpus:
+        limit_w = hardware.gpus[0].power_limit_w
+        if limit_w is not None:
+            fields["power_limit_w"] = f"{limit_w:g}"
     server = results.servers.get(load.server.key)
     if server is None:
         return fields

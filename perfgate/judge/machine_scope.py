@@ -15,19 +15,15 @@ machine than two.
 from __future__ import annotations
 
 import dataclasses
-import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
 from perfgate.judge.baseline_store import Recorded
-from perfgate.judge.policy import (
-    Policy,
-    pooled_variation,
-    smallest_target_effect,
-)
-from perfgate.results.samples import Sample, values_of
+from perfgate.judge.noise import pooled_variation, smallest_target_effect
+from perfgate.judge.policy import Policy
+from perfgate.results.samples import Sample, mean_of, values_of
 
 # Launches of its own that a machine needs where others do not tell the variation. Two
 # of its own detect less than three other machines and it as a fourth: of losses of 5 %
@@ -48,12 +44,12 @@ def narrow_to(
     """
     metric = baseline.metric
     by_machine = launches_by_machine(metric.launches, baseline.machines)
-    own = by_machine.get(machine, [])
     if machine is None or None in by_machine or metric.known is not None:
         return baseline
-    if len(own) == len(metric.launches):
+    own_launches = by_machine.get(machine, [])
+    if len(own_launches) == len(metric.launches):
         return baseline
-    if own:
+    if own_launches:
         narrowed = _own_baseline(baseline, machine, policy)
         if narrowed is not None:
             return narrowed
@@ -70,14 +66,14 @@ def _own_baseline(
     by_machine = launches_by_machine(
         baseline.metric.launches, baseline.machines
     )
-    own = by_machine.pop(machine)
+    own_launches = by_machine.pop(machine)
     narrowed = dataclasses.replace(
-        baseline.with_launches(own),
+        baseline.with_launches(own_launches),
         only_machine=machine,
         elsewhere=pooled_variation(by_machine.values()),
     )
     noise = narrowed.noise(policy)
-    if not noise.established and len(own) < OWN_LAUNCHES:
+    if not noise.established and len(own_launches) < OWN_LAUNCHES:
         return None
     metric = narrowed.metric
     effect = smallest_target_effect(noise, policy, metric.better == "higher")
@@ -128,13 +124,13 @@ def target_effects(baseline: Recorded, policy: Policy) -> dict[str, float]:
 
 def has_none_of(baseline: Recorded, machines: Iterable[str | None]) -> bool:
     """Whether it is known that no launch of the baseline ran on any of these machines."""
-    wanted = set(machines)
-    recorded = set(
-        launches_by_machine(baseline.metric.launches, baseline.machines)
+    by_machine = launches_by_machine(
+        baseline.metric.launches, baseline.machines
     )
-    if None in wanted or None in recorded:
+    candidates = set(machines)
+    if None in candidates or None in by_machine:
         return False
-    return wanted.isdisjoint(recorded)
+    return candidates.isdisjoint(by_machine)
 
 
 def _mean_sample(samples: Sequence[Sample]) -> Sample:
@@ -142,7 +138,7 @@ def _mean_sample(samples: Sequence[Sample]) -> Sample:
     return Sample(
         run=samples[0].run,
         launch=samples[0].launch,
-        value=statistics.geometric_mean(values_of(samples)),
+        value=mean_of(values_of(samples)),
         numerator=_mean(sample.numerator for sample in samples),
         denominator=_mean(sample.denominator for sample in samples),
     )
@@ -152,4 +148,4 @@ def _mean(sides: Iterable[float | None]) -> float | None:
     values = [value for value in sides if value is not None]
     if not values:
         return None
-    return statistics.geometric_mean(values)
+    return mean_of(values)

@@ -6,7 +6,6 @@ launch, or for each pair of launches of a ratio.
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -15,13 +14,14 @@ from perfgate.engines import injection
 from perfgate.judge.identity import context, identity, ratio_fields
 from perfgate.machine.hardware import Hardware
 from perfgate.models.routing import LayerShares
-from perfgate.results.samples import RunIndex, Sample, values_of
+from perfgate.results.samples import RunIndex, Sample, mean_of, values_of
 from perfgate.results.schema import RunResults
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
+Fields = dict[str, str]
 NOT_MEASURED = (
     "this run did not measure it",
-    "see the run's skipped tests and logs, then measure again",
+    "See the run's skipped tests and logs, then measure again.",
 )
 
 
@@ -58,7 +58,7 @@ class Observation:
     @property
     def value(self) -> float:
         """Geometric mean of the launches that count."""
-        return statistics.geometric_mean(self.values)
+        return mean_of(self.values)
 
     @property
     def shares(self) -> list[LayerShares]:
@@ -74,11 +74,9 @@ class Observation:
         """(numerator, denominator) of the launches that count."""
         sides = []
         for sample in self.samples:
-            if (
-                sample.value is not None
-                and sample.numerator
-                and sample.denominator
-            ):
+            if sample.value is None:
+                continue
+            if sample.numerator and sample.denominator:
                 sides.append((sample.numerator, sample.denominator))
         return sides
 
@@ -94,29 +92,30 @@ class Observation:
 
 def hardware_label(hardware: Hardware, case: Case) -> str:
     """The folder of the case's baselines; of two servers the one on more GPUs counts."""
-    return hardware.label(max(load.server.gpu_count for load in case.loads))
+    gpu_count = max(load.server.gpu_count for load in case.loads)
+    return hardware.label(gpu_count)
 
 
 class RunReader:
     """Observes the cases of one run; indexes the run once.
 
     Attributes:
-        index: the samples of the run, for whoever shows them beside the verdicts.
+        index: the samples of the run, which reports show with the verdicts.
     """
 
     def __init__(self, results: RunResults) -> None:
         self.results = results
         self.index = RunIndex(results)
-        self._fields: dict[Load, tuple[dict[str, str], dict[str, str]]] = {}
+        self._fields: dict[Load, tuple[Fields, Fields]] = {}
 
     def observe(self, case: Case) -> Observation:
         """What the run measured of the case."""
         identities = []
         contexts = []
         for load in case.loads:
-            own_identity, own_context = self._fields_of(load)
-            identities.append(own_identity)
-            contexts.append(own_context)
+            load_identity, load_context = self._fields_of(load)
+            identities.append(load_identity)
+            contexts.append(load_context)
         return Observation(
             run=self.results.run_id,
             hardware_label=hardware_label(self.results.hardware, case),
@@ -130,15 +129,17 @@ class RunReader:
 
     def _machine(self, case: Case) -> str | None:
         """By the GPUs that the case's servers were launched on."""
-        used: set[int] = set()
+        gpus: set[int] = set()
         for load in case.loads:
             for launch in self.index.launches(load.server.key):
-                devices = launch.start.env.get(VISIBLE, "").split(",")
-                used.update(int(word) for word in devices if word.isdigit())
+                visible = launch.start.env.get(VISIBLE, "")
+                for name in visible.split(","):
+                    if name.isdigit():
+                        gpus.add(int(name))
         hardware = self.results.hardware
-        if not used:
+        if not gpus:
             return hardware.machine_id
-        return hardware.machine_of(used)
+        return hardware.machine_of(gpus)
 
     def injected(self, case: Case) -> dict[str, float | str]:
         """What was changed on purpose in the servers of the case."""
@@ -161,17 +162,15 @@ class RunReader:
             key = load.server.key
             if key in failures:
                 failure = failures[key]
-                log = f" (log: {failure.log})" if failure.log else ""
-                return (
-                    f"{key} could not be had: {failure.seen}",
-                    failure.remedy + log,
-                )
+                remedy = failure.remedy
+                if failure.log:
+                    remedy += f" (log: {failure.log})"
+                return f"{key} failed to start: {failure.seen}", remedy
         return NOT_MEASURED
 
-    def _fields_of(self, load: Load) -> tuple[dict[str, str], dict[str, str]]:
+    def _fields_of(self, load: Load) -> tuple[Fields, Fields]:
         if load not in self._fields:
-            self._fields[load] = (
-                identity(self.results, load),
-                context(self.results, load),
-            )
+            load_identity = identity(self.results, load)
+            load_context = context(self.results, load)
+            self._fields[load] = load_identity, load_context
         return self._fields[load]

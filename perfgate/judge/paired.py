@@ -24,17 +24,12 @@ import msgspec
 from perfgate import formatting
 from perfgate.cases import Case
 from perfgate.judge import wording
+from perfgate.judge.noise import LINE_SHARE, fraction_of, log_loss, t_quantile
 from perfgate.judge.observation import NOT_MEASURED, Observation, RunReader
-from perfgate.judge.policy import (
-    LINE_SHARE,
-    Policy,
-    fraction_of,
-    log_loss,
-    policy_for,
-    t_quantile,
-)
+from perfgate.judge.policy import Policy, policy_for
 from perfgate.judge.verdict import Decision, Outcome
 from perfgate.load.metrics import METRICS, Metric
+from perfgate.results.samples import mean_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -241,8 +236,7 @@ class _Paired:
         high = fraction_of(self.loss + self.error, self.higher)
         interval_line = wording.PAIRED_INTERVAL.format(
             level=f"{100 * (1 - 2 * DOUBT):.0f} %",
-            low=f"{100 * low:+.1f}",
-            high=f"{100 * high:+.1f} %",
+            interval=formatting.signed_range(low, high),
             target=formatting.percent(self.target_effect),
         )
         return [wording.PAIRED_PAIRS.format(pairs=pairs), interval_line]
@@ -254,10 +248,9 @@ class _Paired:
             return [wording.BELOW_FLOOR.format(floor=floor)]
         if self.loss <= self.error:
             return []
-        least = formatting.percent(
-            fraction_of(self.loss - self.error, self.higher)
-        )
-        return [wording.PAIRED_SMALL_LOSS.format(loss=least)]
+        smallest = fraction_of(self.loss - self.error, self.higher)
+        loss = formatting.percent(smallest)
+        return [wording.PAIRED_SMALL_LOSS.format(loss=loss)]
 
 
 def interval(
@@ -276,25 +269,22 @@ def interval(
     """
     import numpy as np  # here: collecting tests must not wait for it
 
-    own = pairs - 1
-    freedom = own + ASSUMED_PAIRS
+    own_freedom = pairs - 1
+    freedom = own_freedom + ASSUMED_PAIRS
     smallest_freedom = PAIRS - 1 + ASSUMED_PAIRS
     quantile = t_quantile(smallest_freedom, 1 - DOUBT)
-    widest = (
-        threshold
-        / quantile
-        * math.sqrt(PAIRS * smallest_freedom / ASSUMED_PAIRS)
-    )
+    weight = math.sqrt(PAIRS * smallest_freedom / ASSUMED_PAIRS)
+    widest = threshold / quantile * weight
     assumed = min(math.sqrt(2) * assumed_cv, widest)
-    squares = own * np.square(deviation) + ASSUMED_PAIRS * assumed**2
+    squares = own_freedom * np.square(deviation) + ASSUMED_PAIRS * assumed**2
     pooled = np.sqrt(squares / freedom)
-    by_pairs = t_quantile(own, 1 - DOUBT) * np.asarray(deviation)
+    by_pairs = t_quantile(own_freedom, 1 - DOUBT) * np.asarray(deviation)
     by_pooled = t_quantile(freedom, 1 - DOUBT) * pooled
     return np.asarray(np.maximum(by_pairs, by_pooled) / math.sqrt(pairs))
 
 
 def _mean(pairs: Sequence[Pair], side: int) -> float:
-    return statistics.geometric_mean(pair[side] for pair in pairs)
+    return mean_of(pair[side] for pair in pairs)
 
 
 def _invalid(

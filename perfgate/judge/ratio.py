@@ -1,9 +1,9 @@
 """Ratio of two loads: which side moved, and whether that is a loss.
 
-A ratio has no direction of its own: dense over sparse falls where the dense model lost
-speed, and where the sparse one gained it. The recorded sides tell these apart. A
-machine that is faster today hides a loss of one side behind a gain of the other: that,
-too, looks like an improvement.
+A ratio has no direction of its own. Dense over sparse falls where the dense model lost
+speed, and also where the sparse one gained it. The recorded sides show which of the two
+happened. On a machine that is faster today one side's loss may hide behind the other's
+gain; that, too, looks like an improvement.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from collections.abc import Iterable, Sequence
 from perfgate import formatting
 from perfgate.cases import Case, Load
 from perfgate.judge import wording
-from perfgate.results.samples import Sample
+from perfgate.results.samples import Sample, mean_of
 from perfgate.results.verdict import Moved
 
 Side = tuple[float, float]
 
 
-def recorded(samples: Iterable[Sample]) -> list[Side]:
-    """(numerator, denominator) of recorded launches, as far as they hold them."""
+def sides_of(samples: Iterable[Sample]) -> list[Side]:
+    """(numerator, denominator) of the launches that have both."""
     sides = []
     for sample in samples:
         if sample.numerator is not None and sample.denominator is not None:
@@ -30,22 +30,22 @@ def recorded(samples: Iterable[Sample]) -> list[Side]:
     return sides
 
 
-def moves(now: Sequence[Side], before: Sequence[Side]) -> Side | None:
+def moves(current: Sequence[Side], baseline: Sequence[Side]) -> Side | None:
     """Change (log) of the numerator and of the denominator; None where one is unknown.
 
     Args:
-        now: (numerator, denominator) of each launch of this run.
-        before: those of the baseline.
+        current: (numerator, denominator) of each launch of this run.
+        baseline: those of the baseline.
     """
-    if not now or not before:
+    if not current or not baseline:
         return None
-    numerator = _mean_log(now, 0) - _mean_log(before, 0)
-    denominator = _mean_log(now, 1) - _mean_log(before, 1)
+    numerator = _mean_log(current, 0) - _mean_log(baseline, 0)
+    denominator = _mean_log(current, 1) - _mean_log(baseline, 1)
     return numerator, denominator
 
 
 def loss(
-    change: float, moved: Side | None, higher: bool, least: float
+    change: float, moved: Side | None, higher: bool, tolerance: float
 ) -> float:
     """A change (log) of a ratio as a loss, positive if one of its sides lost something.
 
@@ -56,19 +56,23 @@ def loss(
         moved: change (log) of each side. None, where it is unknown, makes any change a
             loss.
         higher: whether a larger value of either side is better.
-        least: a side has lost something if it lost more than this (log).
+        tolerance: a side has lost something if it lost more than this (log).
     """
     if moved is None:
         return abs(change)
-    losses = [-side if higher else side for side in moved]
-    if max(losses) > least:
+    losses = list(moved)
+    if higher:
+        losses = [-side for side in moved]
+    if max(losses) > tolerance:
         return abs(change)
     return -abs(change)
 
 
-def moved_side(now: Sequence[Side], before: Sequence[Side]) -> Moved | None:
+def moved_side(
+    current: Sequence[Side], baseline: Sequence[Side]
+) -> Moved | None:
     """Which side moved by more than twice the other; None where a side is unknown."""
-    changes = moves(now, before)
+    changes = moves(current, baseline)
     if changes is None:
         return None
     numerator, denominator = map(abs, changes)
@@ -80,32 +84,35 @@ def moved_side(now: Sequence[Side], before: Sequence[Side]) -> Moved | None:
 
 
 def side_details(
-    case: Case, unit: str, now: Sequence[Side], before: Sequence[Side]
+    case: Case, unit: str, current: Sequence[Side], baseline: Sequence[Side]
 ) -> list[str]:
     """Sentences for a ratio: both sides now and in the baseline, and which one moved.
 
     Args:
         unit: of each side.
-        now: (numerator, denominator) of each launch of this run.
-        before: those of the baseline; empty where it does not hold them.
+        current: (numerator, denominator) of each launch of this run.
+        baseline: those of the baseline; empty where it does not have them.
 
     """
-    if case.denominator is None or not now:
+    if case.denominator is None or not current:
         return []
     loads = {"numerator": case.numerator, "denominator": case.denominator}
     lines = []
     for index, (side, load) in enumerate(loads.items()):
-        value = _mean(now, index)
-        fields = {"side": side.capitalize(), "load": load_name(load)}
-        fields["value"] = formatting.number(value, unit)
+        value = _mean(current, index)
+        fields = {
+            "side": side.capitalize(),
+            "load": load_name(load),
+            "value": formatting.number(value, unit),
+        }
         template = wording.SIDE
-        if before:
-            reference = _mean(before, index)
+        if baseline:
+            reference = _mean(baseline, index)
             fields["baseline"] = formatting.number(reference, unit)
             fields["change"] = formatting.change(value / reference - 1)
             template = wording.SIDE_COMPARED
         lines.append(template.format(**fields))
-    moved = moved_side(now, before)
+    moved = moved_side(current, baseline)
     if moved == "both":
         lines.append(wording.MOVED_BOTH)
     elif moved is not None:
@@ -122,7 +129,7 @@ def load_name(load: Load) -> str:
 
 
 def _mean(sides: Sequence[Side], index: int) -> float:
-    return statistics.geometric_mean(side[index] for side in sides)
+    return mean_of(side[index] for side in sides)
 
 
 def _mean_log(sides: Sequence[Side], index: int) -> float:

@@ -15,19 +15,19 @@ from perfgate.cases import Case
 from perfgate.judge import ratio, wording
 from perfgate.judge.baseline_schema import Known
 from perfgate.judge.baseline_store import Recorded
-from perfgate.judge.observation import Observation
-from perfgate.judge.policy import (
+from perfgate.judge.noise import (
     DECISION_LAUNCHES,
     ESTABLISHED_LAUNCHES,
     ESTABLISHED_RUNS,
     Noise,
-    Policy,
     coefficient_of_variation,
     fast_pass_threshold,
     launches_needed,
     log_loss,
     loss_threshold,
 )
+from perfgate.judge.observation import Observation
+from perfgate.judge.policy import Policy
 from perfgate.judge.verdict import GREEN, Outcome
 
 # Launches of one run that vary this many times as much as the baseline's are unsteady.
@@ -36,10 +36,10 @@ UNSTEADY = 3.0
 
 @dataclass(frozen=True)
 class Judgement:
-    """The outcome, and what became of a loss that somebody accepted.
+    """The outcome, and the accepted loss that it depends on.
 
     Attributes:
-        known: that loss, where it decided or could have.
+        known: the accepted loss; None where the baseline has none.
         objection: why it does not excuse the loss of this run.
     """
 
@@ -53,7 +53,7 @@ class Comparison:
     """A run against recorded launches. Losses are logarithms, positive if worse."""
 
     case: Case
-    seen: Observation
+    observation: Observation
     baseline: Recorded
     noise: Noise
 
@@ -65,21 +65,21 @@ class Comparison:
     @property
     def change(self) -> float:
         """The value's change from the baseline, as a fraction."""
-        return self.seen.value / self.noise.reference - 1
+        return self.observation.value / self.noise.reference - 1
 
     @property
     def recorded_sides(self) -> list[ratio.Side]:
         """Both sides of a ratio on each recorded launch."""
-        return ratio.recorded(self.baseline.metric.launches)
+        return ratio.sides_of(self.baseline.metric.launches)
 
     @property
     def loss(self) -> float:
         """The loss; for two-sided cases the size of the change."""
-        change = math.log(self.seen.value / self.noise.reference)
+        change = math.log(self.observation.value / self.noise.reference)
         if self.case.two_sided:
             return abs(change)
         if self.case.denominator is not None:
-            moved = ratio.moves(self.seen.sides, self.recorded_sides)
+            moved = ratio.moves(self.observation.sides, self.recorded_sides)
             return ratio.loss(change, moved, self.higher, self.threshold / 2)
         if self.higher:
             return -change
@@ -90,7 +90,7 @@ class Comparison:
         """The loss beyond which it is a regression, on as many launches as there are."""
         target = self.baseline.metric.target_effect
         return loss_threshold(
-            target, self.noise, len(self.seen.values), self.higher
+            target, self.noise, len(self.observation.values), self.higher
         )
 
     @property
@@ -103,7 +103,7 @@ class Comparison:
     @property
     def mde(self) -> float:
         """Minimum detectable effect of as many launches, as a fraction."""
-        return self.noise.mde(self.higher, len(self.seen.values))
+        return self.noise.mde(self.higher, len(self.observation.values))
 
     @property
     def is_above_floor(self) -> bool:
@@ -112,17 +112,16 @@ class Comparison:
 
     @property
     def _difference(self) -> float:
-        return abs(self.seen.value - self.noise.reference)
+        return abs(self.observation.value - self.noise.reference)
 
     @property
     def is_unsteady(self) -> bool:
         """Whether the launches of this run vary by more than the noise explains."""
-        values = self.seen.values
+        values = self.observation.values
         limit = max(UNSTEADY * self.noise.sigma, self.threshold)
-        return (
-            len(values) >= DECISION_LAUNCHES
-            and coefficient_of_variation(values) > limit
-        )
+        if len(values) < DECISION_LAUNCHES:
+            return False
+        return coefficient_of_variation(values) > limit
 
     def judgement(self, today: datetime.date | None) -> Judgement:
         """The outcome, with regard to a loss that is accepted until a day."""
@@ -143,9 +142,9 @@ class Comparison:
         if not self.is_above_floor:
             return Outcome.PASSED
         if self.loss > self.threshold:
-            return (
-                Outcome.INCONCLUSIVE if self.is_unsteady else Outcome.REGRESSED
-            )
+            if self.is_unsteady:
+                return Outcome.INCONCLUSIVE
+            return Outcome.REGRESSED
         if self.loss < -self.threshold:
             return Outcome.IMPROVED
         return Outcome.PASSED
@@ -168,17 +167,14 @@ class Comparison:
             return metric.reason or wording.SET_IN_BASELINE
         widest = max(metric.target_effect, self.mde)
         # A loss beyond the threshold is more than the noise hides, and fails the run.
-        if (
-            metric.reason
-            or widest <= policy.without_reason
-            or outcome not in GREEN
-        ):
+        is_within_policy = widest <= policy.without_reason
+        if metric.reason or is_within_policy or outcome not in GREEN:
             return ""
         return wording.TOO_NOISY
 
     def needs_launches(self, outcome: Outcome) -> int:
         """Two after a single launch that does not pass alone, else none: asked for once."""
-        if len(self.seen.values) != 1:
+        if len(self.observation.values) != 1:
             return 0
         is_doubtful = self.loss > self.fast_pass_threshold
         if self.baseline.metric.known is not None:
@@ -200,7 +196,7 @@ class Comparison:
             return wording.KNOWN_GONE.format(worse_by=worse_by, **fields)
         either_way = self.case.denominator is not None
         limit = wording.threshold(self.threshold, self.higher, either_way)
-        return wording.RECORDED.format(threshold=limit, **fields)
+        return wording.AGAINST_RECORDED.format(threshold=limit, **fields)
 
     def details(self, judgement: Judgement) -> list[str]:
         """What qualifies the decision, a sentence each."""
@@ -211,7 +207,7 @@ class Comparison:
         if judgement.objection:
             lines.append(judgement.objection)
         lines += ratio.side_details(
-            self.case, metric.unit, self.seen.sides, self.recorded_sides
+            self.case, metric.unit, self.observation.sides, self.recorded_sides
         )
         lines += self._about_baseline()
         lines.append(self._about_effect())
@@ -222,11 +218,11 @@ class Comparison:
             lines.append(wording.BELOW_FLOOR.format(floor=floor))
         if self.is_unsteady:
             lines.append(self._about_variation())
-        if self.seen.invalid:
-            reasons = formatting.listed(self.seen.invalid)
+        if self.observation.invalid:
+            reasons = formatting.listed(self.observation.invalid)
             lines.append(wording.NOT_COUNTED.format(reasons=reasons))
         changed = formatting.differences(
-            self.seen.context, self.baseline.context
+            self.observation.context, self.baseline.context
         )
         if changed:
             lines.append(
@@ -236,23 +232,25 @@ class Comparison:
 
     def _about_baseline(self) -> list[str]:
         """How many launches the baseline rests on, and on which machines."""
-        machines, here = self.baseline.counted_machines, self.seen.machine
-        if machines:
-            count = formatting.count(machines, "machine")
-            return [
-                wording.BASELINE_ELSEWHERE.format(machines=count, machine=here)
-            ]
+        machine = self.observation.machine
+        counted_machines = self.baseline.counted_machines
+        if counted_machines:
+            line = wording.BASELINE_ELSEWHERE.format(
+                machines=formatting.count(counted_machines, "machine"),
+                machine=machine,
+            )
+            return [line]
         template = wording.BASELINE
         if self.baseline.only_machine:
             template = wording.BASELINE_HERE
         launches = formatting.count(self.noise.launches, "launch")
         runs = formatting.count(self.noise.runs, "run")
-        lines = [template.format(launches=launches, runs=runs, machine=here)]
+        lines = [template.format(launches=launches, runs=runs, machine=machine)]
         if self.noise.pooled_machines:
-            lenders = formatting.count(
+            pooled = formatting.count(
                 self.noise.pooled_machines, "other machine"
             )
-            lines.append(wording.POOLED.format(machines=lenders))
+            lines.append(wording.POOLED.format(machines=pooled))
         return lines
 
     def _about_effect(self) -> str:
@@ -274,13 +272,12 @@ class Comparison:
         )
 
     def _about_variation(self) -> str:
-        values = ", ".join(
-            formatting.number(value) for value in self.seen.values
+        values = self.observation.values
+        texts = [formatting.number(value) for value in values]
+        variation = coefficient_of_variation(values)
+        return wording.UNSTEADY.format(
+            variation=formatting.percent(variation), values=", ".join(texts)
         )
-        variation = formatting.percent(
-            coefficient_of_variation(self.seen.values)
-        )
-        return wording.UNSTEADY.format(variation=variation, values=values)
 
     def advice(self, judgement: Judgement) -> str:
         """What to do next; "" where nothing is."""
@@ -293,12 +290,12 @@ class Comparison:
             return wording.ACCEPT_LOSS.format(case=self.case.id)
         if outcome is not Outcome.INCONCLUSIVE:
             return ""
-        needed = launches_needed(
+        launches = launches_needed(
             self.noise, self.baseline.metric.target_effect, self.higher
         )
-        if needed:
-            return wording.QUIET_MACHINE_LAUNCHES.format(launches=needed)
-        return wording.QUIET_MACHINE
+        if launches is None:
+            return wording.QUIET_MACHINE
+        return wording.QUIET_MACHINE_LAUNCHES.format(launches=launches)
 
 
 def _about_known(known: Known) -> str:

@@ -36,9 +36,9 @@ class Shift:
     advice: str
 
 
-def collapse(metric: str, now: Sequence[LayerShares]) -> str | None:
+def collapse(metric: str, current: Sequence[LayerShares]) -> str | None:
     """The collapsed layers in a sentence, for the two metrics that show it; else None."""
-    if not now or metric not in (SHARES, TOP2):
+    if not current or metric not in (SHARES, TOP2):
         return None
     # Imported here, as below: other metrics are judged without numpy.
     from perfgate.models.routing_stats import (
@@ -48,7 +48,9 @@ def collapse(metric: str, now: Sequence[LayerShares]) -> str | None:
     )
 
     layers = []
-    for layer, (first, second), share in collapsed_layers(merge(now).counts):
+    for layer, (first, second), share in collapsed_layers(
+        merge(current).counts
+    ):
         text = wording.COLLAPSED_LAYER.format(
             layer=layer,
             first=first,
@@ -58,14 +60,14 @@ def collapse(metric: str, now: Sequence[LayerShares]) -> str | None:
         layers.append(text)
     if not layers:
         return None
-    limit = f"{COLLAPSED_SHARE:.0%}"
     return wording.COLLAPSED.format(
-        limit=limit, layers=formatting.listed(layers)
+        limit=formatting.percent(COLLAPSED_SHARE),
+        layers=formatting.listed(layers),
     )
 
 
 def compare(
-    now: Sequence[LayerShares],
+    current: Sequence[LayerShares],
     metric: MetricBaseline,
     today: datetime.date | None = None,
 ) -> Shift | None:
@@ -73,49 +75,51 @@ def compare(
 
     None where these or this run have no shares, or shares of another shape.
     """
-    before = [
-        point.shares for point in metric.launches if point.shares is not None
-    ]
-    shapes = {_shape(shares) for shares in (*now, *before)}
-    if not now or not before or len(shapes) != 1:
+    baseline = []
+    for sample in metric.launches:
+        if sample.shares is not None:
+            baseline.append(sample.shares)
+    shapes = {_shape(shares) for shares in (*current, *baseline)}
+    if not current or not baseline or len(shapes) != 1:
         return None
     from perfgate.models.routing_stats import drift, merge
 
-    found = drift(merge(now), merge(before))
-    outcome = _outcome(found, metric.known, today)
+    furthest = drift(merge(current), merge(baseline))
+    outcome = _outcome(furthest, metric.known, today)
     template, advice = wording.SHIFT, ""
     if outcome is Outcome.INVALID:
         template, advice = wording.SHIFT_GONE, wording.ACCEPT_SHIFT_ANEW
     elif outcome is Outcome.REGRESSED:
         advice = wording.ACCEPT_SHIFT
     summary = template.format(
-        layer=found.layer,
-        distance=formatting.percent(found.distance),
-        threshold=formatting.percent(found.threshold),
+        layer=furthest.layer,
+        distance=formatting.percent(furthest.distance),
+        threshold=formatting.percent(furthest.threshold),
     )
-    return Shift(outcome, found, summary, _details(found, metric.known), advice)
+    details = _details(furthest, metric.known)
+    return Shift(outcome, furthest, summary, details, advice)
 
 
 def _outcome(
-    found: Drift, known: Known | None, today: datetime.date | None
+    furthest: Drift, known: Known | None, today: datetime.date | None
 ) -> Outcome:
-    is_beyond = found.distance > found.threshold
+    is_beyond = furthest.distance > furthest.threshold
     if known is None:
         return Outcome.REGRESSED if is_beyond else Outcome.PASSED
     if not is_beyond:
         return Outcome.INVALID
     day = today or datetime.date.today()
     is_over = day > datetime.date.fromisoformat(known.until)
-    if not is_over and found.distance <= known.worse_by + found.threshold:
+    if not is_over and furthest.distance <= known.worse_by + furthest.threshold:
         return Outcome.PASSED
     return Outcome.REGRESSED
 
 
-def _details(found: Drift, known: Known | None) -> tuple[str, ...]:
+def _details(furthest: Drift, known: Known | None) -> tuple[str, ...]:
     expert = wording.SHIFT_EXPERT.format(
-        expert=found.expert,
-        now=formatting.percent(found.share_now),
-        before=formatting.percent(found.share_before),
+        expert=furthest.expert,
+        now=formatting.percent(furthest.share_now),
+        before=formatting.percent(furthest.share_before),
     )
     lines = [expert, wording.SHIFT_NOISE]
     if known is not None:

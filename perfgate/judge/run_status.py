@@ -20,13 +20,10 @@ from perfgate.results.schema import RunResults
 State = Literal["Red", "Green", "Undecided"]
 
 # The order of the table: what needs attention comes first.
-_RANK = {outcome: rank for rank, outcome in enumerate(Outcome)} | {
-    Outcome.REGRESSED: -4,
-    Outcome.INVALID: -3,
-    Outcome.INCONCLUSIVE: -2,
-    Outcome.PASSED: 98,
-    Outcome.IMPROVED: 97,
-}
+_FIRST = (Outcome.REGRESSED, Outcome.INVALID, Outcome.INCONCLUSIVE)
+_LAST = (Outcome.IMPROVED, Outcome.PASSED)
+_MIDDLE = (Outcome.NO_BASELINE, Outcome.INCOMPARABLE)
+_ORDER = (*_FIRST, *_MIDDLE, *_LAST)
 
 
 @dataclass(frozen=True)
@@ -45,26 +42,36 @@ def ordered(results: RunResults) -> list[Verdict]:
 
 
 def _rank(row: Verdict) -> tuple[bool, int, str]:
-    return row.gate == "report", _RANK[row.outcome], row.experiment
+    is_report_only = row.gate == "report"
+    return is_report_only, _ORDER.index(row.outcome), row.experiment
 
 
-def judged(results: RunResults) -> list[Verdict]:
+def judged_verdicts(results: RunResults) -> list[Verdict]:
     """The verdicts that can fail the run, what needs attention first."""
     return [row for row in ordered(results) if row.gate == "hard"]
 
 
 def counts(results: RunResults, required: bool) -> Counts:
     """How many verdicts are judged, red, undecided and report-only."""
-    hard = judged(results)
-    red = sum(is_red(row.outcome, "hard", required) for row in hard)
-    not_green = sum(row.outcome not in GREEN for row in hard)
-    report_only = len(results.verdicts) - len(hard)
-    return Counts(len(hard), red, not_green - red, report_only)
+    hard = judged_verdicts(results)
+    red = undecided = 0
+    for row in hard:
+        if is_red(row.outcome, "hard", required):
+            red += 1
+        elif row.outcome not in GREEN:
+            undecided += 1
+    return Counts(
+        judged=len(hard),
+        red=red,
+        undecided=undecided,
+        report_only=len(results.verdicts) - len(hard),
+    )
 
 
 def missing(results: RunResults) -> int:
     """Cases that were to be judged and have no verdict: not measured, or not possible."""
-    return len(unjudged(results.cases, results.verdicts)) + len(results.lacking)
+    without_verdict = unjudged(results.cases, results.verdicts)
+    return len(without_verdict) + len(results.lacking)
 
 
 def judged_again(results: RunResults, store: Store) -> RunResults:
@@ -84,8 +91,8 @@ def is_green(results: RunResults) -> bool:
         return False
     if results.failures or missing(results):
         return False
-    found = counts(results, required=True)
-    return found.judged > 0 and found.red == 0
+    totals = counts(results, required=True)
+    return totals.judged > 0 and totals.red == 0
 
 
 def fails(results: RunResults, required: bool) -> bool:
@@ -101,9 +108,9 @@ def state(results: RunResults) -> State:
     """Red as the run's own gate has it, green if every case was judged and passed."""
     if fails(results, results.gate == "required"):
         return "Red"
-    found = counts(results, required=True)
+    totals = counts(results, required=True)
     is_whole = not unjudged(results.cases, results.verdicts)
-    if found.judged and is_whole and not found.red:
+    if totals.judged and is_whole and not totals.red:
         return "Green"
     return "Undecided"
 

@@ -55,7 +55,6 @@ def is_red(outcome: Outcome, gate_mode: GateMode, required: bool) -> bool:
 
 def unjudged(cases: Iterable[Case], verdicts: Iterable[Verdict]) -> list[Case]:
     """Hard cases without a verdict; each fails a run with --gate=required."""
-    judged = {verdict.case for verdict in verdicts}
-    return [
-        case for case in cases if case.gate == "hard" and case.id not in judged
-    ]
+    with_verdict = {verdict.case for verdict in verdicts}
+    hard = [case for case in cases if case.gate == "hard"]
+    return [case for case in hard if case.id not in with_verdict]

@@ -7,14 +7,14 @@ reports and exit codes depend on the fields of a verdict alone.
 from __future__ import annotations
 
 from perfgate.formatting import signed_percent
-from perfgate.judge.policy import fraction_of
+from perfgate.judge.noise import fraction_of
 from perfgate.results.verdict import Outcome
 
 # Stands in advice for the run directory. `perfgate.report.verdict_text` fills it in.
 RUN = "<run>"
 
 # What was measured.
-MEASURED = "Measured on {launches} of run {run}."
+MEASURED_ON = "Measured on {launches} of run {run}."
 INVALID_RUN = "Run {run}."
 VALID_LAUNCHES = "{valid} of {launches} gave a valid value"
 INVALID_REASONS = "Invalid: {reasons}."
@@ -22,7 +22,7 @@ NOT_COUNTED = "Not counted: {reasons}."
 UNMEASURED = "{reason}"
 
 # Against a recorded baseline.
-RECORDED = "{change} vs the baseline {baseline}, threshold {threshold}"
+AGAINST_RECORDED = "{change} vs the baseline {baseline}, threshold {threshold}"
 BASELINE = "Baseline: {launches} of {runs}."
 BASELINE_HERE = (
     "Baseline: {launches} of {runs}, all on this machine ({machine})."
@@ -38,11 +38,11 @@ EFFECT_LATER = (
     "until then {mde}."
 )
 PROVISIONAL = (
-    "Provisional baseline: the threshold is widened until {launches} launches of {runs} "
+    "Provisional baseline: the threshold is wider until {launches} launches of {runs} "
     "runs are recorded."
 )
 PROVISIONAL_HERE = (
-    "Provisional baseline: the threshold is widened until {launches} launches of {runs} "
+    "Provisional baseline: the threshold is wider until {launches} launches of {runs} "
     "runs are recorded on this machine."
 )
 BELOW_FLOOR = "A loss of less than {floor} is never a regression."
@@ -55,7 +55,7 @@ SIDE_COMPARED = "{side}: {load}: {value}, {change} vs the baseline {baseline}."
 MOVED_ONE = "The {side} moved: {load}."
 MOVED_BOTH = "Both sides moved, as they do on a slower or busier machine."
 
-# A loss that somebody accepted until a day.
+# A loss that is accepted until a day.
 KNOWN = "A loss of {worse_by} is accepted until {until}: {reason}."
 KNOWN_EXPIRED = "That day has passed."
 KNOWN_OTHER_WAY = "The value now moved the other way."
@@ -71,9 +71,7 @@ TOO_NOISY = "too few or too noisy launches; only a loss beyond the threshold fai
 
 # No comparison.
 NO_BASELINE = "no baseline is recorded on {label}"
-INCOMPARABLE = (
-    "the baseline {file} was recorded of something else: {differences}"
-)
+INCOMPARABLE = "the baseline {file} was recorded under another configuration: {differences}"
 VALUE_ALONE = "By value alone: {change} vs the baseline {baseline}."
 
 # Against a published figure.
@@ -86,7 +84,7 @@ PUBLISHED_UNLIKE = (
 )
 PUBLISHED_NOTE = "Note: {note}"
 COMPARISON_ONLY = "Comparison only: {differences}."
-DOES_NOT_HOLD = "the figure does not hold"
+DOES_NOT_HOLD = "the figure contradicts arithmetic or measurement"
 
 # Where tokens are routed.
 COLLAPSED = (
@@ -94,41 +92,38 @@ COLLAPSED = (
 )
 COLLAPSED_LAYER = "layer {layer}: experts {first} and {second} take {share}"
 SHIFT = (
-    "in layer {layer}, {distance} of the choices go elsewhere than in the baseline, "
+    "layer {layer}: {distance} of the choices go to other experts than in the baseline, "
     "threshold {threshold}"
 )
 SHIFT_EXPERT = (
-    "Expert {expert} has {now} of them and had {before}; no layer is further beyond its "
-    "threshold."
+    "Expert {expert} of that layer gets {now} of its choices, {before} in the baseline. "
+    "No layer is further beyond its threshold."
 )
-SHIFT_NOISE = "The threshold is the noise of drawing other requests."
+SHIFT_NOISE = "The threshold is the noise between two draws of requests."
 SHIFT_KNOWN = "A shift of {worse_by} is accepted until {until}: {reason}."
 SHIFT_GONE = (
-    "in layer {layer}, {distance} of the choices go elsewhere than in the baseline, "
+    "layer {layer}: {distance} of the choices go to other experts than in the baseline, "
     "threshold {threshold}; the accepted shift is gone, so the entry in the baseline is "
     "out of date"
 )
-SHIFT_SHAPE = (
-    "the baseline {file} cannot be compared: it has no shares of as many layers and "
-    "experts"
-)
+SHIFT_SHAPE = "the baseline {file} has no shares for the same number of layers and experts"
 
 # Candidate against base build.
 PAIRED = "{change} vs the base build {baseline}, threshold {threshold}"
 PAIRED_PAIRS = "{pairs} launched in turn."
 PAIRED_INTERVAL = (
-    "{level} interval of the loss: {low} to {high}; target effect {target}."
+    "{level} interval of the loss: {interval}; target effect {target}."
 )
 PAIRED_FEW = "{needed} pairs of positive values are needed, there are {pairs}"
 PAIRED_DIFFER = "The builds differ: {differences}."
 PAIRED_LOST = "Not counted: {reasons}."
 PAIRED_SMALL_LOSS = (
-    "It lost at least {loss}, less than the target effect: --target-effect sets a "
-    "smaller one."
+    "The loss is at least {loss}, below the target effect: set a smaller one with "
+    "--target-effect."
 )
 PAIRED_NOT_EXCLUDED = (
-    "the pairs do not exclude a loss of the target size: launch more of them "
-    "(--launches), or set a larger target effect"
+    "the pairs do not exclude a loss of the target size: launch more pairs "
+    "(--launches), or set a larger target effect (--target-effect)"
 )
 
 # Two engines compared.
@@ -149,15 +144,14 @@ ACCEPT_ANEW = (
     f"`perfgate accept {RUN} --only '{{case}}' --reason 'WHY'`."
 )
 ACCEPT_REPLACE = (
-    f"If that is intended: `perfgate accept {RUN} --only '{{case}}' --replace`. "
-    "Otherwise run what the baseline was recorded of, or compare two builds with "
+    f"If the change is intended: `perfgate accept {RUN} --only '{{case}}' --replace`. "
+    "Otherwise run the recorded configuration, or compare two builds with "
     "--against-engine."
 )
-ACCEPT_SHAPE = (
-    f"`perfgate accept {RUN} --only '{{case}}' --replace` stores this run's."
-)
+ACCEPT_SHAPE = f"Store the shares of this run: `perfgate accept {RUN} --only '{{case}}' --replace`."
 ACCEPT_SHIFT = (
-    "Find what changed (weights, dtype, router kernel, fine-tuning). If it is expected: "
+    "Find what changed (weights, dtype, router kernel, fine-tuning). If the shift is "
+    "expected: "
     f"`perfgate accept {RUN} --only '*/routing_*' --reason 'WHY'`."
 )
 ACCEPT_SHIFT_ANEW = (
@@ -165,10 +159,13 @@ ACCEPT_SHIFT_ANEW = (
     f"`perfgate accept {RUN} --only '*/routing_*' --reason 'WHY'`."
 )
 INJECTED = (
-    "The servers were changed on purpose: measure again without that before you accept "
-    "anything."
+    "The servers were changed on purpose. Measure again without the injection before "
+    "you accept anything."
 )
-MEASURE_AGAIN = "Remove the cause (results.json names it for each repetition), then measure again."
+MEASURE_AGAIN = (
+    "Remove the cause (results.json has the reason for each repetition), then measure "
+    "again."
+)
 UNMEASURED_ADVICE = "{remedy}"
 QUIET_MACHINE = "Find what else ran on the machine, then measure again."
 QUIET_MACHINE_LAUNCHES = (
@@ -176,7 +173,7 @@ QUIET_MACHINE_LAUNCHES = (
     "launches would detect the target effect."
 )
 ROUTER_WEIGHTS = (
-    "Look at the router's weights: they were trained without a load-balancing loss, or "
+    "Check the router's weights: they were trained without a load-balancing loss, or "
     "are damaged."
 )
 RECORD_OWN = (
@@ -184,15 +181,15 @@ RECORD_OWN = (
     f"`perfgate accept {RUN} --only '{{case}}'`."
 )
 PUBLISHED_LOSS = (
-    "Look for what this machine lacks (clocks, power limit, NVLink, attention backend). "
-    "If its own figure is right, record it: it replaces the published one."
+    "Check clocks, power limit, NVLink and attention backend of this machine. If its "
+    "value is right, record it: it replaces the published one."
 )
 PAIRED_ADVICE = {
     Outcome.PASSED: "",
     Outcome.IMPROVED: "Record a baseline once the change is merged.",
     Outcome.REGRESSED: (
-        "Look at what the candidate changed for this load; the logs of both builds are "
-        "in the run."
+        "Find what the candidate changed for this load; the logs of both builds are in "
+        "the run."
     ),
     Outcome.INCONCLUSIVE: (
         "The pairs contradict each other: find what else ran on the machine, then "

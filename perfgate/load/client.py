@@ -170,14 +170,15 @@ class Run:
         )
 
     def arrive(self) -> None:
-        """Take in all that is due, and come back for the next."""
-        now = time.monotonic_ns()
-        while (
-            self.coming
-            and self.start_ns + self.coming[0].request.arrival_ns <= now
-        ):
-            exchange = self.coming.popleft()
-            exchange.due_ns = self.start_ns + exchange.request.arrival_ns
+        """Begin, or queue, every request that is due; call again when the next is."""
+        now_ns = time.monotonic_ns()
+        while self.coming:
+            exchange = self.coming[0]
+            due_ns = self.start_ns + exchange.request.arrival_ns
+            if due_ns > now_ns:
+                break
+            self.coming.popleft()
+            exchange.due_ns = due_ns
             slots = self.sending.max_concurrency
             if slots is None or self.in_flight < slots:
                 self.begin(exchange)
@@ -242,32 +243,32 @@ class Run:
 
     def watch(self) -> None:
         """Enforce the deadlines."""
-        now = time.monotonic_ns()
+        now_ns = time.monotonic_ns()
         self.sending.progress(self.done, len(self.exchanges))
-        end_reason = self.reason_to_end(now)
+        end_reason = self.reason_to_end(now_ns)
         if end_reason is not None:
             self.abandon(end_reason)
         for connection in list(self.busy):
-            reason = end_reason or self.overdue(connection, now)
+            reason = end_reason or self.overdue(connection, now_ns)
             if reason is not None:
                 connection.fail(reason)
         self.watch_timer = self.loop.call_later(WATCH_S, self.watch)
 
-    def reason_to_end(self, now: int) -> str | None:
+    def reason_to_end(self, now_ns: int) -> str | None:
         """Why the whole run must end, if it must; notes a hang."""
         sending = self.sending
         if not sending.is_alive():
             return "the server process is gone"
-        if now - self.start_ns > sending.run_timeout_s * NS:
-            return f"not complete when the run's {sending.run_timeout_s:g} s were over"
-        if self.silent_ns(now) > sending.silence_timeout_s * NS:
+        if now_ns - self.start_ns > sending.run_timeout_s * NS:
+            return f"not complete at the run's timeout of {sending.run_timeout_s:g} s"
+        if self.silent_ns(now_ns) > sending.silence_timeout_s * NS:
             self.hang = (
                 f"no token from any stream for {sending.silence_timeout_s:g} s"
             )
             return self.hang
         return None
 
-    def silent_ns(self, now: int) -> int:
+    def silent_ns(self, now_ns: int) -> int:
         """How long no request in flight received anything; 0 if none is in flight."""
         latest = None
         for connection in self.busy:
@@ -281,9 +282,9 @@ class Run:
                 latest = at_ns
         if latest is None:
             return 0
-        return now - latest
+        return now_ns - latest
 
-    def overdue(self, connection: Connection, now: int) -> str | None:
+    def overdue(self, connection: Connection, now_ns: int) -> str | None:
         """Why the request on this connection should be given up, if it should."""
         exchange = connection.exchange
         if exchange is None or exchange.sent_ns is None:
@@ -291,7 +292,7 @@ class Run:
         reads = len(exchange.reads)
         tokens = exchange.request.output_len_tokens
         timeout_s = self.sending.request_timeout_s
-        if now - exchange.sent_ns > timeout_s * NS:
+        if now_ns - exchange.sent_ns > timeout_s * NS:
             return f"no complete answer within {timeout_s:g} s ({reads} reads)"
         if reads > 2 * tokens + 64:
             return f"endless: {reads} reads for {tokens} tokens"

@@ -1,7 +1,7 @@
 """Crosscheck: this suite's client compared with another load client on one running server.
 
 Sends the same pattern to one running server with this suite's client and with another
-one, in turns (ours, theirs, theirs, ours, ...), and compares round by round. What each
+one, in turns (suite, client, client, suite, ...), and compares round by round. What each
 turn sends is text of its own, of the same distribution and with as many tokens.
 `other_clients` has where definitions differ.
 
@@ -30,7 +30,7 @@ from perfgate.load.other_clients import (
     OtherClient,
     requests_of,
     run_other,
-    run_ours,
+    run_suite,
     turn_of,
 )
 from perfgate.load.server_metrics import difference
@@ -68,8 +68,8 @@ class Comparison:
     """One metric as the two clients measure it.
 
     Attributes:
-        ours, theirs: medians over the rounds.
-        difference: geometric mean over the rounds of ours / theirs, minus one. Each
+        suite, client: medians over the rounds, of this suite and of the other client.
+        difference: geometric mean over the rounds of suite / client, minus one. Each
             round's two runs are neighbours in time, so that a slow spell of the machine
             cancels.
         uncertainty: half of the 90 % interval of the difference (Student's t on the
@@ -80,8 +80,8 @@ class Comparison:
     """
 
     metric: str
-    ours: float
-    theirs: float
+    suite: float
+    client: float
     difference: float
     uncertainty: float
     at_equal_server_speed: bool = False
@@ -99,20 +99,22 @@ class Comparison:
         return "undecided: more rounds, less noise"
 
 
-def compare(ours: Sequence[Turn], theirs: Sequence[Turn]) -> list[Comparison]:
-    """Each client's medians, and the ratio over the paired rounds, at least two of them."""
-    return [_compare_metric(name, ours, theirs) for name in COMPARED]
+def compare(suite: Sequence[Turn], client: Sequence[Turn]) -> list[Comparison]:
+    """Both medians of each metric, and the ratio over the paired rounds, at least two."""
+    return [_compare_metric(name, suite, client) for name in COMPARED]
 
 
 def _compare_metric(
-    name: str, ours: Sequence[Turn], theirs: Sequence[Turn]
+    name: str, suite: Sequence[Turn], client: Sequence[Turn]
 ) -> Comparison:
-    our_values = [turn.figures[name] for turn in ours]
-    their_values = [turn.figures[name] for turn in theirs]
+    suite_values = [turn.figures[name] for turn in suite]
+    client_values = [turn.figures[name] for turn in client]
     ratios = []
-    for our, their in zip(our_values, their_values, strict=True):
-        ratios.append(math.log(our / their))
-    server_ratios = _server_ratios(SERVERS_OWN[name], ours, theirs)
+    for suite_value, client_value in zip(
+        suite_values, client_values, strict=True
+    ):
+        ratios.append(math.log(suite_value / client_value))
+    server_ratios = _server_ratios(SERVERS_OWN[name], suite, client)
     is_line = _has_line(server_ratios, ratios)
     if is_line:
         mean, error = _intercept(server_ratios, ratios)
@@ -120,8 +122,8 @@ def _compare_metric(
         mean, error = _mean(ratios)
     return Comparison(
         metric=name,
-        ours=statistics.median(our_values),
-        theirs=statistics.median(their_values),
+        suite=statistics.median(suite_values),
+        client=statistics.median(client_values),
         difference=math.expm1(mean),
         uncertainty=math.expm1(error),
         at_equal_server_speed=is_line,
@@ -129,15 +131,15 @@ def _compare_metric(
 
 
 def _server_ratios(
-    name: str, ours: Sequence[Turn], theirs: Sequence[Turn]
+    name: str, suite: Sequence[Turn], client: Sequence[Turn]
 ) -> list[float]:
     """Logarithms of the server's own ratio, of those rounds in which it has both means."""
     ratios = []
-    for our, their in zip(ours, theirs, strict=True):
-        our_mean = our.server.get(name, 0.0)
-        their_mean = their.server.get(name, 0.0)
-        if our_mean > 0 and their_mean > 0:
-            ratios.append(math.log(our_mean / their_mean))
+    for suite_turn, client_turn in zip(suite, client, strict=True):
+        suite_mean = suite_turn.server.get(name, 0.0)
+        client_mean = client_turn.server.get(name, 0.0)
+        if suite_mean > 0 and client_mean > 0:
+            ratios.append(math.log(suite_mean / client_mean))
     return ratios
 
 
@@ -177,24 +179,26 @@ def table(
     """For people."""
     caption = None
     if all(row.at_equal_server_speed for row in comparisons):
-        caption = "difference: of turns in which the server was equally fast by its own count"
-    shown = Table(
-        title=f"perfgate against {client}: {rounds} interleaved rounds",
+        caption = (
+            "difference at equal server speed, by the server's own metrics"
+        )
+    grid = Table(
+        title=f"perfgate vs {client}: {rounds} interleaved rounds",
         caption=caption,
     )
-    shown.add_column("metric", justify="left")
+    grid.add_column("metric", justify="left")
     for heading in ("perfgate", client, "difference"):
-        shown.add_column(heading, justify="right")
-    shown.add_column("", justify="left")
+        grid.add_column(heading, justify="right")
+    grid.add_column("", justify="left")
     for row in comparisons:
-        shown.add_row(
+        grid.add_row(
             row.metric,
-            f"{row.ours:.2f}",
-            f"{row.theirs:.2f}",
+            f"{row.suite:.2f}",
+            f"{row.client:.2f}",
             f"{row.difference:+.2%} ± {row.uncertainty:.2%}",
             row.verdict(tolerance),
         )
-    return shown
+    return grid
 
 
 def served_model(url: str) -> str:
@@ -229,34 +233,39 @@ def interleave(
     tokenizer: tokenizers.Tokenizer,
     rounds: int,
 ) -> list[Comparison]:
-    """Warm up, then ours, theirs, theirs, ours, ...: a drift of the machine falls on both alike."""
+    """Warm up, then run both in turns: suite, client, client, suite, ...
+
+    A drift of the machine falls on both alike.
+    """
     warm_up(target, workload)
-    ours: list[Turn] = []
-    theirs: list[Turn] = []
+    suite_turns: list[Turn] = []
+    client_turns: list[Turn] = []
     for number in range(rounds):
-        order = [ours, theirs]
+        order = [suite_turns, client_turns]
         if number % 2:
             order.reverse()
         for place, turns in enumerate(order):
             turn = turn_of(workload, 2 * number + place)
             prompts = requests_of(target, turn, tokenizer)
             before, _ = server_figures(target)
-            if turns is ours:
-                figures = run_ours(client, target, turn, prompts)
+            if turns is suite_turns:
+                figures = run_suite(client, target, turn, prompts)
             else:
                 figures = run_other(python, client, target, turn, prompts)
             after, _ = server_figures(target)
             server = difference(target.engine, before, after)
             turns.append(Turn(figures, server))
-        click.echo(_progress_line(number, rounds, ours[-1], theirs[-1]))
-    return compare(ours, theirs)
+        click.echo(
+            _progress_line(number, rounds, suite_turns[-1], client_turns[-1])
+        )
+    return compare(suite_turns, client_turns)
 
 
-def _progress_line(number: int, rounds: int, our: Turn, their: Turn) -> str:
-    """One round for people: "round 2 of 4, ours / theirs: ttft_median_ms 59.3 / 60.7, ..."."""
+def _progress_line(number: int, rounds: int, suite: Turn, client: Turn) -> str:
+    """One round for people: "round 2 of 4, suite / client: ttft_median_ms 59.3 / 60.7, ..."."""
     pairs = []
     for name in COMPARED:
         pairs.append(
-            f"{name} {our.figures[name]:.4g} / {their.figures[name]:.4g}"
+            f"{name} {suite.figures[name]:.4g} / {client.figures[name]:.4g}"
         )
-    return f"round {number + 1} of {rounds}, ours / theirs: {', '.join(pairs)}"
+    return f"round {number + 1} of {rounds}, suite / client: {', '.join(pairs)}"

@@ -124,7 +124,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, owner: Owner) -> None:
         self.owner = owner
         self.exchange: Exchange | None = None
-        self.now = self.idle_since_ns = time.monotonic_ns()
+        self.read_ns = self.idle_since_ns = time.monotonic_ns()
         self.parser = httptools.HttpResponseParser(self)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -139,7 +139,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """One timestamp per read, taken before anything else is done with it."""
-        self.now = time.monotonic_ns()
+        self.read_ns = time.monotonic_ns()
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserError as error:
@@ -158,14 +158,14 @@ class Connection(asyncio.Protocol):
     def on_body(self, body: bytes) -> None:
         """Some bytes of the body."""
         if self.exchange:
-            self.reads.append((self.now, body))
+            self.reads.append((self.read_ns, body))
 
     def on_message_complete(self) -> None:
         """The answer is whole: the connection is free again."""
         exchange, self.exchange = self.exchange, None
         if exchange is None:
             return
-        exchange.end_ns = self.idle_since_ns = self.now
+        exchange.end_ns = self.idle_since_ns = self.read_ns
         keep = self.parser.should_keep_alive()
         # A response parser starts anew with the next status line only if the last
         # message is done with it.

@@ -91,7 +91,7 @@ class Climb:
     """Result of a ladder.
 
     Attributes:
-        sent: number of rungs.
+        rungs: how many were sent.
         slow: rungs that were faster the second time, by more than `SLOWER_BY_S`.
         failed: rungs with a failed request, and why.
         lost_s: what the slow rungs took longer than the second time.
@@ -99,7 +99,7 @@ class Climb:
         hang: how the engine hung; None if it did not.
     """
 
-    sent: int
+    rungs: int
     slow: tuple[str, ...]
     failed: tuple[str, ...]
     lost_s: float
@@ -108,59 +108,57 @@ class Climb:
 
     def __str__(self) -> str:
         text = (
-            f"{len(self.slow)} of {self.sent} lengths took over {SLOWER_BY_S} s more "
-            "than the second time"
+            f"{len(self.slow)} of {self.rungs} lengths were over {SLOWER_BY_S} s slower "
+            "the first time"
         )
         if self.slow:
-            text += f": the engine compiled, {self.lost_s:.0f} s in all"
-        text += f" ({self.seconds:.0f} s)"
+            text += f" (the engine compiled for {self.lost_s:.0f} s)"
+        text += f"; the ladder took {self.seconds:.0f} s"
         if self.failed:
             text += f"; {len(self.failed)} failed, the first: {self.failed[0]}"
         return text
 
 
-def token_counts(most: int, best: int | None = None) -> tuple[int, ...]:
-    """One M of each kind for each key up to `most`, as near to the key as possible.
+def token_counts(largest: int, best: int | None = None) -> tuple[int, ...]:
+    """One M of each kind for each key up to `largest`, as near to the key as possible.
 
     Args:
         best: no more than that where the key's range allows it.
     """
-    best = best or most
+    best = best or largest
     counts: set[int] = set()
     for place, key in enumerate(KEYS):
-        low, high = _range_of_key(place, most)
+        low, high = _range_of_key(place, largest)
         center = min(key, max(best, low))
         first = max(low, center - 8)
         last = min(high, center + 8)
-        near = range(first, last + 1)
         for remainders in KINDS:
-            of_kind = [count for count in near if count % 8 in remainders]
-            # Whatever is within `best`, or else all of this kind.
-            candidates = [
-                count for count in of_kind if count <= best
-            ] or of_kind
+            candidates = []
+            for count in range(first, last + 1):
+                if count % 8 in remainders:
+                    candidates.append(count)
             if candidates:
-                counts.add(_nearest(candidates, center))
+                counts.add(_nearest(candidates, center, best))
     return tuple(sorted(counts))
 
 
-def _range_of_key(place: int, most: int) -> tuple[int, int]:
+def _range_of_key(place: int, largest: int) -> tuple[int, int]:
     """The smallest and the largest M nearest to this key; a tie goes to the smaller key."""
     key = KEYS[place]
     low = 1
     if place > 0:
         low = (KEYS[place - 1] + key) // 2 + 1
-    high = most
+    high = largest
     if place + 1 < len(KEYS):
-        high = min((key + KEYS[place + 1]) // 2, most)
+        high = min((key + KEYS[place + 1]) // 2, largest)
     return low, high
 
 
-def _nearest(counts: Sequence[int], center: int) -> int:
-    """The count nearest to the center, the smaller of two."""
+def _nearest(counts: Sequence[int], center: int, best: int) -> int:
+    """The count nearest to the center, the smaller of two; up to `best` if there is one."""
 
-    def distance(count: int) -> tuple[int, int]:
-        return abs(count - center), count
+    def distance(count: int) -> tuple[bool, int, int]:
+        return count > best, abs(count - center), count
 
     return min(counts, key=distance)
 
@@ -225,11 +223,11 @@ class _Answers:
     def __contains__(self, place: int) -> bool:
         return place in self.seconds or place in self.errors
 
-    def __or__(self, other: _Answers) -> _Answers:
+    def joined(self, later: _Answers) -> _Answers:
         return _Answers(
-            seconds={**self.seconds, **other.seconds},
-            errors={**self.errors, **other.errors},
-            hang=self.hang or other.hang,
+            seconds={**self.seconds, **later.seconds},
+            errors={**self.errors, **later.errors},
+            hang=self.hang or later.hang,
         )
 
 
@@ -256,7 +254,7 @@ def climb(
         f"{steps[place].label}: {error}" for place, error in errors.items()
     ]
     return Climb(
-        sent=len(first),
+        rungs=len(first),
         slow=tuple(slow),
         failed=tuple(failed),
         lost_s=lost_s,
@@ -280,7 +278,7 @@ def _send_all(
             continue
         if answers.hang is not None or not target.is_alive():
             break
-        answers |= _send(target, {place: rung}, attempt=0)
+        answers = answers.joined(_send(target, {place: rung}, attempt=0))
         progress(len(answers), len(steps))
     return answers
 
@@ -295,7 +293,8 @@ def _send_slow_again(
             continue
         if answers.hang is not None or not target.is_alive():
             break
-        answers |= _send(target, {place: steps[place]}, attempt=1)
+        answer = _send(target, {place: steps[place]}, attempt=1)
+        answers = answers.joined(answer)
     return answers
 
 
@@ -329,8 +328,7 @@ def _send(target: Target, steps: Mapping[int, Rung], attempt: int) -> _Answers:
             errors[place] = transcript.error or "was never sent"
             continue
         took_s = (transcript.end_ns - transcript.sent_ns) / NS_PER_S
-        known_s = seconds.get(place, 0.0)
-        seconds[place] = max(took_s, known_s)
+        seconds[place] = max(took_s, seconds.get(place, 0.0))
     for place in errors:
         seconds.pop(place, None)
     return _Answers(seconds, errors, recording.hang)

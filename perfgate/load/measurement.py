@@ -1,8 +1,7 @@
 """Measurement of one repetition of one workload on one server.
 
-The seam to those who decide what is measured: `measure` gives a `Repetition` with its
-figures, the reasons why it may not be judged, and every request's times. Warm up before
-(`perfgate.load.warmup`).
+`measure` returns a `Repetition`: its metrics, the reasons why it may not be judged, and
+the times of every request. Warm up before (`perfgate.load.warmup`).
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from perfgate import formatting
 from perfgate.engines.registry import ENGINES
 from perfgate.load import metrics, validity
 from perfgate.load.client import Progress, Recording, Sending, no_progress
@@ -188,20 +188,20 @@ def send_repetition(
             may use CPU cores.
     """
     processes = client_processes(workload)
-    how = sending(target, workload, progress)
+    settings = sending(target, workload, progress)
     requests = build_requests(workload, repetition_index, target.vocab_size)
-    recording = send_with(processes, requests, how)
+    recording = send_with(processes, requests, settings)
     is_repeatable = isinstance(workload.prompts, Synthetic)
     if workload.client_processes is not None or not is_repeatable:
         return recording
     if recording.client_busy <= CLIENT_TOO_BUSY:
         return recording
-    needed = math.ceil(2 * recording.client_busy / CLIENT_TOO_BUSY)
-    processes = min(MOST_CLIENT_PROCESSES, needed)
+    enough = math.ceil(2 * recording.client_busy / CLIENT_TOO_BUSY)
+    processes = min(MOST_CLIENT_PROCESSES, enough)
     requests = build_requests(
         workload, repetition_index, target.vocab_size, attempt=1
     )
-    return send_with(processes, requests, how)
+    return send_with(processes, requests, settings)
 
 
 def client_processes(workload: Workload) -> int:
@@ -230,7 +230,7 @@ def server_figures(target: Target) -> tuple[Figures, tuple[str, ...]]:
         return scrape(target.url), ()
     except ScrapeFailed as failure:
         reason = f"{failure.tried}: {failure.seen} ({failure.remedy})"
-        return {}, (f"no figures of the server's own: {reason}",)
+        return {}, (f"no server metrics: {reason}",)
 
 
 def compile_lines(log: Path, from_byte: int, engine: str) -> tuple[str, ...]:
@@ -255,10 +255,12 @@ def busy_reasons(recording: Recording) -> tuple[str, ...]:
     """A client that is busy reads late."""
     if recording.client_busy <= CLIENT_TOO_BUSY:
         return ()
-    busy = f"{recording.client_busy:.0%} of a core, {CLIENT_TOO_BUSY:.0%} is the most"
+    busy = formatting.percent(recording.client_busy)
+    limit = formatting.percent(CLIENT_TOO_BUSY)
+    processes = formatting.count(recording.processes, "client process")
     reason = (
-        f"the client was too busy ({busy}, with {recording.processes} "
-        "processes): its times are late"
+        f"the client was too busy: {busy} of a core, limit {limit} ({processes}); its "
+        "timestamps are late"
     )
     return (reason,)
 

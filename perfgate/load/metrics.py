@@ -473,22 +473,20 @@ def _validate(metric: Metric) -> Metric:
             seen=f"there is no family {metric.family!r}",
             remedy=f"{suggestion}use one of: {', '.join(FAMILIES)}",
         )
-    known = METRICS.get(metric.name)
-    if known is None:
+    declared = METRICS.get(metric.name)
+    if declared is None:
         return metric
     if metric.family == "custom":
-        metric = msgspec.structs.replace(metric, family=known.family)
+        metric = msgspec.structs.replace(metric, family=declared.family)
     # A run that was stored before metrics had families has none: a declared one counts.
-    agrees = known.family in ("custom", metric.family)
-    if (
-        not agrees
-        or msgspec.structs.replace(known, family=metric.family) != metric
-    ):
+    agrees = declared.family in ("custom", metric.family)
+    expected = msgspec.structs.replace(declared, family=metric.family)
+    if not agrees or expected != metric:
         raise BadMetric(
             tried=tried,
             seen=(
-                f"it is declared already: {known.unit or 'no unit'}, better "
-                f"{known.better}, family {known.family}: {known.definition}"
+                f"it is declared already: {declared.unit or 'no unit'}, better "
+                f"{declared.better}, family {declared.family}: {declared.definition}"
             ),
             remedy="choose another name, or declare it in the same way everywhere",
         )

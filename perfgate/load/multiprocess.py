@@ -185,13 +185,13 @@ def merge_recordings(recordings: Sequence[Recording]) -> Recording:
     )
 
 
-def common_gaps(one: Gaps, other: Gaps) -> Gaps:
+def common_gaps(first: Gaps, second: Gaps) -> Gaps:
     """The times that lie in gaps of both."""
     overlaps = []
-    for one_start, one_end in one:
-        for other_start, other_end in other:
-            start = max(one_start, other_start)
-            end = min(one_end, other_end)
+    for first_start, first_end in first:
+        for second_start, second_end in second:
+            start = max(first_start, second_start)
+            end = min(first_end, second_end)
             if start < end:
                 overlaps.append((start, end))
     return tuple(overlaps)

@@ -66,13 +66,13 @@ class OtherClient:
         arguments: (target, workload, requests with text, folder to write to) -> what
             follows the Python interpreter. Its figures are to go to `RESULT` in the
             folder.
-        names: our name -> its name in the result file.
-        ours: our figures by its definitions.
+        names: this suite's name -> its name in the result file.
+        by_definitions: this suite's figures by its definitions.
     """
 
     arguments: Callable[[Target, Workload, Sequence[Request], Path], list[str]]
     names: dict[str, str]
-    ours: Callable[[Recording], dict[str, float]]
+    by_definitions: Callable[[Recording], dict[str, float]]
 
 
 # What `vllm bench serve` runs. The command itself asks for the distribution "vllm",
@@ -190,12 +190,14 @@ VLLM_NAMES = {
 }
 CLIENTS = {
     "vllm": OtherClient(
-        arguments=_vllm_arguments, names=VLLM_NAMES, ours=by_vllm_definitions
+        arguments=_vllm_arguments,
+        names=VLLM_NAMES,
+        by_definitions=by_vllm_definitions,
     ),
     "sglang": OtherClient(
         arguments=_sglang_arguments,
         names=VLLM_NAMES | {"e2el_median_ms": "median_e2e_latency_ms"},
-        ours=by_sglang_definitions,
+        by_definitions=by_sglang_definitions,
     ),
 }
 
@@ -267,12 +269,13 @@ def run_other(
             seen=f"{completed} of {workload.num_prompts} requests completed",
             remedy="look at the server's log",
         )
-    return {
-        ours: float(figures[theirs]) for ours, theirs in client.names.items()
-    }
+    values = {}
+    for name, client_name in client.names.items():
+        values[name] = float(figures[client_name])
+    return values
 
 
-def run_ours(
+def run_suite(
     client: OtherClient,
     target: Target,
     workload: Workload,
@@ -280,7 +283,7 @@ def run_ours(
 ) -> dict[str, float]:
     """One run of this suite's client, by the other one's definitions."""
     recording = send(requests, sending(target, workload, no_progress))
-    figures = client.ours(recording)
+    figures = client.by_definitions(recording)
     return {name: figures[name] for name in COMPARED if name in figures}
 
 

@@ -140,11 +140,12 @@ def draw(
     outputs = _lengths(
         spec.output_len_tokens, spec.output_range_ratio, count, rng
     )
-    drawn = []
+    prompts = []
     for length, output in zip(lengths, outputs, strict=True):
-        own = rng.integers(spec.first_id, vocab_size, length - len(prefix))
-        drawn.append(((*prefix.tolist(), *own.tolist()), output))
-    return drawn
+        rest = rng.integers(spec.first_id, vocab_size, length - len(prefix))
+        token_ids = (*prefix.tolist(), *rest.tolist())
+        prompts.append((token_ids, output))
+    return prompts
 
 
 def _lengths(

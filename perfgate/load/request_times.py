@@ -66,17 +66,18 @@ def itl_ns(t: Transcript) -> Times:
     # here and below: to read the names of the metrics takes none
     import numpy as np
 
-    at = np.asarray(t.chunk_ns, dtype=np.int64)
-    return at[1:] - at[:-1]
+    chunk_ns = np.asarray(t.chunk_ns, dtype=np.int64)
+    return chunk_ns[1:] - chunk_ns[:-1]
 
 
 def _sent_ns(t: Transcript) -> int:
-    if t.sent_ns is None or not t.chunk_ns or t.chunk_ns[0] < t.sent_ns:
+    sent_ns = t.sent_ns
+    if sent_ns is None or not t.chunk_ns or t.first_ns < sent_ns:
         raise ValueError(
-            f"request {t.index}: sent at {t.sent_ns}, first chunk "
+            f"request {t.index}: sent at {sent_ns}, first chunk "
             f"{t.chunk_ns[:1]}: not a completed request"
         )
-    return t.sent_ns
+    return sent_ns
 
 
 @functools.cache
@@ -89,9 +90,12 @@ def samples_needed(percentile: float) -> int:
     """
     p = percentile / 100
     n = 2
-    while p**n + n * (1 - p) * p ** (n - 1) > 0.01:
+    while True:
+        none_above = p**n
+        one_above = n * (1 - p) * p ** (n - 1)
+        if none_above + one_above <= 0.01:
+            return n
         n += 1
-    return n
 
 
 def independent_gaps(good: Sequence[Transcript], gaps: int) -> int:
@@ -114,16 +118,15 @@ def meets(t: Transcript, slo_ms: Sequence[tuple[str, float]]) -> bool:
 
     A single token has no TPOT and cannot miss a limit on it.
     """
-    return all(
-        _limited_ns(t, word) <= limit * NS_PER_MS for word, limit in slo_ms
-    )
+    limits = ((name, limit_ms * NS_PER_MS) for name, limit_ms in slo_ms)
+    return all(_limited_ns(t, name) <= limit for name, limit in limits)
 
 
-def _limited_ns(t: Transcript, word: str) -> float:
+def _limited_ns(t: Transcript, metric: str) -> float:
     """The time that a limit on "ttft", "e2el" or "tpot" is about."""
-    if word == "ttft":
+    if metric == "ttft":
         return ttft_ns(t)
-    if word == "e2el":
+    if metric == "e2el":
         return e2el_ns(t)
     if t.output_tokens < 2:
         return 0.0
@@ -136,8 +139,8 @@ def tokens_within(good: Sequence[Transcript], window: Window) -> float:
 
     total = 0.0
     for t in good:
-        before, until = np.searchsorted(t.chunk_ns, window, side="right")
-        total += float(until - before) * t.output_tokens / len(t.chunk_ns)
+        first, end = np.searchsorted(t.chunk_ns, window, side="right")
+        total += float(end - first) * t.output_tokens / len(t.chunk_ns)
     return total
 
 
@@ -182,7 +185,7 @@ def _full_decoding(good: Sequence[Transcript]) -> Window:
         edges.append((t.first_ns, 1))
         edges.append((t.last_ns, -1))
     edges.sort()
-    times = np.array([at for at, _ in edges])
+    times = np.array([time_ns for time_ns, _ in edges])
     decoding = np.cumsum([step for _, step in edges])
     full = np.flatnonzero(decoding >= 0.9 * decoding.max())
     first = full[0]

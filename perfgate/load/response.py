@@ -11,7 +11,7 @@ event carries the time of the read that completed it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -51,8 +51,8 @@ class Transcript:
     """One request as it went.
 
     Attributes:
-        output_tokens, input_tokens: as counted by the server; what was asked for, where
-            the request failed.
+        output_tokens, input_tokens: as counted by the server; as requested, where the
+            request failed.
         sent_ns: None if it never left.
         chunk_ns: when each content chunk was complete.
         error: why the request failed; None if it did not.
@@ -80,44 +80,42 @@ class Transcript:
         return self.chunk_ns[-1]
 
 
+@dataclass(slots=True)
+class Stream:
+    """Events of one answer, as far as they were read.
+
+    Attributes:
+        chunk_ns: when each content chunk was complete.
+        last: the choice of the last content chunk.
+        is_done: whether the end mark came.
+    """
+
+    chunk_ns: list[int] = field(default_factory=list)
+    usage: Usage | None = None
+    last: Choice | None = None
+    is_done: bool = False
+
+
 def read(record: RequestRecord, only_text: bool = False) -> Transcript:
-    """What the bytes of one answer mean; never raises for anything a server may send.
+    """The transcript of one answer; never raises for anything a server may send.
 
     Args:
         record: the bytes.
         only_text: count only chunks whose text is not empty, as some clients do.
 
     """
-    chunks: list[int] = []
-    usage: Usage | None = None
-    last: Choice | None = None
-    done = False
+    stream = Stream()
     error = record.error or status_error(record)
-    reads = record.reads if error is None else ()
-    try:
-        for at_ns, data in events(reads):
-            if data == b"[DONE]":
-                done = True
-                continue
-            event = DECODE.decode(data)
-            if event.error is not None:
-                text = str(event.error)[:300]
-                error = f"the server reported an error in the stream: {text}"
-                break
-            usage = event.usage or usage
-            if event.choices and (event.choices[0].text or not only_text):
-                chunks.append(at_ns)
-                last = event.choices[0]
-    except (msgspec.DecodeError, UnicodeDecodeError) as problem:
-        error = f"invalid JSON in the stream: {problem}"
-    if usage and last and ends_without_token(len(chunks), usage, last):
-        chunks.pop()
-    error = error or incomplete(record, chunks, usage, done)
+    if error is None:
+        error = read_events(record.reads, stream, only_text)
+    if ends_without_token(stream):
+        stream.chunk_ns.pop()
+    error = error or incomplete(record, stream)
     input_tokens = record.input_tokens
     output_tokens = record.asked_tokens
-    if usage is not None:
-        input_tokens = usage.prompt_tokens
-        output_tokens = usage.completion_tokens
+    if stream.usage is not None:
+        input_tokens = stream.usage.prompt_tokens
+        output_tokens = stream.usage.completion_tokens
     return Transcript(
         index=record.index,
         input_tokens=input_tokens,
@@ -127,14 +125,40 @@ def read(record: RequestRecord, only_text: bool = False) -> Transcript:
         due_ns=record.due_ns,
         sent_ns=record.sent_ns,
         end_ns=record.end_ns,
-        chunk_ns=tuple(chunks),
+        chunk_ns=tuple(stream.chunk_ns),
         error=error,
     )
 
 
-def ends_without_token(chunks: int, usage: Usage, last: Choice) -> bool:
-    """Whether the last chunk has only the finish reason, which some engines send apart."""
-    if chunks != usage.completion_tokens + 1:
+def read_events(
+    reads: Iterable[Timed], stream: Stream, only_text: bool
+) -> str | None:
+    """Add the events of an answer to `stream`; returns why they cannot be read."""
+    try:
+        for at_ns, data in events(reads):
+            if data == b"[DONE]":
+                stream.is_done = True
+                continue
+            event = DECODE.decode(data)
+            if event.error is not None:
+                text = str(event.error)[:300]
+                return f"the server reported an error in the stream: {text}"
+            if event.usage is not None:
+                stream.usage = event.usage
+            if event.choices and (event.choices[0].text or not only_text):
+                stream.chunk_ns.append(at_ns)
+                stream.last = event.choices[0]
+    except (msgspec.DecodeError, UnicodeDecodeError) as problem:
+        return f"invalid JSON in the stream: {problem}"
+    return None
+
+
+def ends_without_token(stream: Stream) -> bool:
+    """Whether the last chunk has only the finish reason, which some engines send alone."""
+    usage, last = stream.usage, stream.last
+    if usage is None or last is None:
+        return False
+    if len(stream.chunk_ns) != usage.completion_tokens + 1:
         return False
     return not last.text and bool(last.finish_reason)
 
@@ -157,18 +181,17 @@ def body_start(record: RequestRecord, count: int) -> bytes:
     return body[:count]
 
 
-def incomplete(
-    record: RequestRecord, chunks: list[int], usage: Usage | None, done: bool
-) -> str | None:
+def incomplete(record: RequestRecord, stream: Stream) -> str | None:
     """What a complete answer has and this one lacks; None if it lacks nothing."""
-    if not done and not chunks:
+    chunks = len(stream.chunk_ns)
+    if not stream.is_done and not chunks:
         start = body_start(record, 80)
         return f"not a stream of completion events: it starts {start!r}"
-    if not done:
-        return f"the stream ended after {len(chunks)} chunks without [DONE]"
+    if not stream.is_done:
+        return f"the stream ended after {chunks} chunks without [DONE]"
     if not chunks:
         return "the stream had no token"
-    if usage is None:
+    if stream.usage is None:
         return "the server reported no usage: its tokens cannot be counted"
     return None
 

@@ -34,6 +34,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from perfgate import formatting
 from perfgate.load.client import Recording
 from perfgate.load.request_times import Window, completed, itl_ns
 from perfgate.load.response import Transcript
@@ -103,34 +104,34 @@ class Stall:
 class Spans:
     """When requests were sent, had their first chunk and their last, each sorted."""
 
-    sent: Ns
+    sending: Ns
     first: Ns
     last: Ns
 
     @classmethod
     def of_requests(cls, transcripts: Sequence[Transcript]) -> Spans:
         """Of those requests that were sent and had a token."""
-        sent = []
+        sending = []
         first = []
         last = []
         for t in transcripts:
             if t.sent_ns is not None and t.chunk_ns:
-                sent.append(t.sent_ns)
+                sending.append(t.sent_ns)
                 first.append(t.first_ns)
                 last.append(t.last_ns)
-        return cls(_sorted(sent), _sorted(first), _sorted(last))
+        return cls(_sorted(sending), _sorted(first), _sorted(last))
 
     def in_flight(self, moments: Ns) -> Ns:
         """How many requests were in flight at each moment."""
-        sent = np.searchsorted(self.sent, moments, "right")
+        started = np.searchsorted(self.sending, moments, "right")
         complete = np.searchsorted(self.last, moments, "right")
-        return sent - complete
+        return started - complete
 
     def waiting(self, starts: Ns, ends: Ns) -> Ns:
         """How many requests waited for their first token at some time of each interval."""
-        sent = np.searchsorted(self.sent, ends, "right")
+        started = np.searchsorted(self.sending, ends, "right")
         answered = np.searchsorted(self.first, starts, "right")
-        return sent - answered
+        return started - answered
 
 
 def _sorted(times_ns: Sequence[int]) -> Ns:
@@ -175,10 +176,10 @@ def silences(good: Sequence[Transcript], spans: Spans) -> tuple[Ns, Ns]:
     """
     chunks = [np.asarray(t.chunk_ns, dtype=np.int64) for t in good]
     ends = np.sort(np.concatenate(chunks))
-    starts = np.concatenate([spans.sent[:1], ends[:-1]])
-    following = np.searchsorted(spans.sent, starts, "right")
-    last = len(spans.sent) - 1
-    next_sent = spans.sent[np.minimum(following, last)]
+    starts = np.concatenate([spans.sending[:1], ends[:-1]])
+    following = np.searchsorted(spans.sending, starts, "right")
+    last = len(spans.sending) - 1
+    next_sent = spans.sending[np.minimum(following, last)]
     from_sending = np.minimum(np.maximum(starts, next_sent), ends)
     return np.where(spans.in_flight(starts) > 0, starts, from_sending), ends
 
@@ -201,11 +202,11 @@ def cost_of_one(good: Sequence[Transcript], spans: Spans, step: float) -> float:
 
     The median of (TTFT - step) / requests that waited meanwhile.
     """
-    sent = np.array([t.sent_ns for t in good], dtype=np.int64)
+    sending = np.array([t.sent_ns for t in good], dtype=np.int64)
     first = np.array([t.first_ns for t in good], dtype=np.int64)
     # From just before it was sent, so that it counts itself.
-    waiting = np.maximum(spans.waiting(sent - 1, first), 1)
-    beyond_step = np.maximum(first - sent - step, 0)
+    waiting = np.maximum(spans.waiting(sending - 1, first), 1)
+    beyond_step = np.maximum(first - sending - step, 0)
     return float(np.median(beyond_step / waiting))
 
 
@@ -272,9 +273,9 @@ def examine(
 def describe(stall: Stall) -> str:
     """One stall as a sentence."""
     return (
-        f"all {stall.streams} streams fell silent at once for "
-        f"{stall.length_ms:.0f} ms, {stall.start_ms / 1e3:.2f} s "
-        f"after the start (expected there: {stall.expected_ms:.0f} ms)"
+        f"all {stall.streams} streams fell silent at once for {stall.length_ms:.0f} ms, "
+        f"{stall.start_ms / 1e3:.2f} s after the start (expected: "
+        f"{stall.expected_ms:.0f} ms)"
     )
 
 
@@ -297,29 +298,33 @@ def wrong_counts(transcripts: Sequence[Transcript]) -> list[str]:
     if short:
         t = short[0]
         detail = (
-            f"request {t.index}: asked {t.asked_tokens}, got {t.output_tokens}"
+            f"request {t.index}: requested {t.asked_tokens} tokens, got "
+            f"{t.output_tokens}"
         )
+        count = formatting.count(len(short), "request")
         reasons.append(
-            f"{len(short)} requests have other output lengths than asked for ({detail})"
+            f"{count} with another output length than requested ({detail})"
         )
     split = [t for t in good if len(t.chunk_ns) > t.output_tokens]
     if split:
         t = split[0]
         chunks = len(t.chunk_ns)
         detail = f"request {t.index}: {chunks} chunks, {t.output_tokens} tokens"
+        count = formatting.count(len(split), "request")
         reasons.append(
-            f"{len(split)} requests came in more chunks than tokens, so that no "
-            f"gap is a token's ({detail})"
+            f"{count} with more chunks than tokens: a gap is not the time of a token "
+            f"({detail})"
         )
     miscounted = [t for t in good if t.input_tokens != t.sent_tokens]
     if miscounted:
         t = miscounted[0]
         detail = (
-            f"request {t.index}: sent {t.sent_tokens}, counted {t.input_tokens}"
+            f"request {t.index}: sent {t.sent_tokens} tokens, the server counted "
+            f"{t.input_tokens}"
         )
+        count = formatting.count(len(miscounted), "request")
         reasons.append(
-            "the server counts other input lengths than were sent in "
-            f"{len(miscounted)} requests ({detail})"
+            f"{count} with another input length than sent ({detail})"
         )
     return reasons
 
@@ -353,11 +358,12 @@ def counter_reasons(
             "too small for the workload"
         )
     hits = server_values.get("prefix_cache_hit_tokens", 0.0)
-    sent = sum(t.sent_tokens for t in transcripts)
-    if hits > policy.prefix_hit_share * sent and not workload.shares_prefixes:
+    input_tokens = sum(t.sent_tokens for t in transcripts)
+    limit = policy.prefix_hit_share * input_tokens
+    if hits > limit and not workload.shares_prefixes:
         reasons.append(
-            f"the prefix cache answered {hits:.0f} of {sent} input tokens: these "
-            "prompts were sent before"
+            f"the prefix cache answered {hits:.0f} of {input_tokens} input tokens: "
+            "these prompts were sent before"
         )
     return reasons
 
@@ -369,7 +375,7 @@ def absence_reasons(recording: Recording, policy: Policy) -> list[str]:
     if absent_ns <= max(ABSENT_FLOOR_NS, policy.client_absent_share * run_ns):
         return []
     reason = (
-        f"the client did not run for {absent_ns / MS:.0f} ms in all: its "
+        f"the client did not run for a total of {absent_ns / MS:.0f} ms: its "
         "machine is too busy to measure on"
     )
     return [reason]
@@ -388,8 +394,8 @@ def lateness_reasons(
     if p99_ms <= limit_ms:
         return []
     reason = (
-        f"the client fell behind: requests left up to {p99_ms:.0f} ms late at p99, "
-        f"{limit_ms:.0f} ms is allowed"
+        f"the client fell behind: p99 lateness of its requests {p99_ms:.0f} ms, limit "
+        f"{limit_ms:.0f} ms"
     )
     return [reason]
 

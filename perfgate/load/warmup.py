@@ -33,25 +33,25 @@ class WarmUpHung(WarmUpFailed):
 def needing(workloads: Sequence[Workload], device: str) -> Sequence[Workload]:
     """The workloads that are sent once before they count.
 
-    On GPUs each, since graphs and kernels are made for one size. But of open loops with
-    the same prompts only the fastest: as it fills and empties it has as many streams at
-    once as the slower ones, whose warm-up takes ten seconds of arrivals and more,
-    twice. On the CPU steps of every size run the same code, so that the one with the
-    most requests at once stands for all.
+    On GPUs each of them, since graphs and kernels are made for one size. Of open loops
+    with the same prompts only the fastest: while it fills and empties it passes through
+    the batch sizes of the slower ones, whose warm-up takes ten seconds and more, twice.
+    On the CPU the one with the most requests at once: steps of every size run the same
+    code there.
     """
     if device != "cuda":
         return sorted(workloads, key=lambda w: w.max_concurrency or 0)[-1:]
     fastest: dict[Prompts, float] = {}
     for workload in workloads:
         if workload.request_rate is not None:
-            known = fastest.get(workload.prompts, 0.0)
-            fastest[workload.prompts] = max(workload.request_rate, known)
-    chosen = []
+            rate = fastest.get(workload.prompts, 0.0)
+            fastest[workload.prompts] = max(workload.request_rate, rate)
+    warmed = []
     for workload in workloads:
-        rate = workload.request_rate
-        if rate is None or rate == fastest[workload.prompts]:
-            chosen.append(workload)
-    return chosen
+        own_rate = workload.request_rate
+        if own_rate is None or own_rate == fastest[workload.prompts]:
+            warmed.append(workload)
+    return warmed
 
 
 def warm_up(

@@ -209,9 +209,10 @@ def arrivals_ns(
     gaps = np.ones(count)
     if math.isfinite(workload.burstiness):
         gaps = rng.gamma(workload.burstiness, 1.0, count)
-    at = np.cumsum(gaps)
+    arrivals = np.cumsum(gaps)
     last_due_s = count / workload.request_rate
-    return [int(ns) for ns in at * (last_due_s / at[-1]) * NS]
+    due_ns = arrivals * (last_due_s / arrivals[-1]) * NS
+    return [int(ns) for ns in due_ns]
 
 
 def build_requests(
@@ -245,12 +246,12 @@ def build_requests(
     rng = np.random.default_rng(seeds)
     arrivals = arrivals_ns(workload, count, rng)
     if isinstance(workload.prompts, Synthetic):
-        drawn = draw(workload.prompts, count, vocab_size, rng, workload.seed)
+        prompts = draw(workload.prompts, count, vocab_size, rng, workload.seed)
     else:
         part = FileSlice(workload.seed, repetition, count, workload.num_prompts)
-        drawn = from_file(workload.prompts, part)
+        prompts = from_file(workload.prompts, part)
     requests: list[Request] = []
-    for (ids, output_len), arrival_ns in zip(drawn, arrivals, strict=True):
+    for (ids, output_len), arrival_ns in zip(prompts, arrivals, strict=True):
         request = Request(
             index=len(requests),
             prompt_token_ids=ids,

@@ -30,7 +30,7 @@ class Gpu(
     """One product.
 
     Attributes:
-        words: NVML's name of the product has all of them.
+        name_words: NVML's name of the product has all of them.
         memory_bytes: as the CUDA runtime reports.
         bandwidth_bytes_per_s: of its memory, by the data sheet.
         source: of the bandwidth.
@@ -38,7 +38,7 @@ class Gpu(
     """
 
     name: str
-    words: tuple[str, ...]
+    name_words: tuple[str, ...]
     memory_bytes: int
     bandwidth_bytes_per_s: float
     source: str
@@ -62,7 +62,7 @@ def _read() -> tuple[Gpu, ...]:
     for row in msgspec.convert(table["gpu"], list[_Row]):
         gpu = Gpu(
             name=row.name,
-            words=row.words,
+            name_words=row.words,
             memory_bytes=int(row.memory_gib * GIB),
             bandwidth_bytes_per_s=row.bandwidth_tb_s * 1e12,
             source=row.source,
@@ -97,8 +97,8 @@ def by_name(name: str) -> Gpu:
 
 def of_product(product: str) -> Gpu | None:
     """The GPU with that NVML name ("NVIDIA H100 80GB HBM3"); None if it is not in the table."""
-    words = set(re.findall(r"[a-z0-9]+", product.lower()))
+    product_words = set(re.findall(r"[a-z0-9]+", product.lower()))
     for gpu in GPUS:
-        if words.issuperset(gpu.words):
+        if product_words.issuperset(gpu.name_words):
             return gpu
     return None

@@ -134,7 +134,7 @@ def attached(platform: str) -> Hardware:
     """The machine of an external server, known only by the platform that the user named."""
     return Hardware(
         kind=f"attached-{platform}",
-        name="unknown: somebody else runs the server",
+        name="unknown: external server",
         count=0,
         memory_bytes=0,
         isa="unknown",
@@ -148,19 +148,19 @@ def gpu_kind(name: str) -> str:
     "NVIDIA H100 80GB HBM3" is "h100", because a word such as h100 names a product by
     itself. "NVIDIA RTX 6000 Ada Generation" has no such word and is "rtx-6000-ada".
     """
-    words: list[str] = _WORD.findall(name.lower())
-    for word in words:
+    name_words: list[str] = _WORD.findall(name.lower())
+    for word in name_words:
         if _PRODUCT_WORD.fullmatch(word):
             return word
-    product_words = [word for word in words if word not in _VENDOR_WORDS]
+    product_words = [word for word in name_words if word not in _VENDOR_WORDS]
     return "-".join(product_words) or "gpu"
 
 
 def processor_slug(name: str) -> str:
     """A slug for a processor: "Intel(R) Xeon(R) CPU @ 2.20GHz" is "intel-xeon-cpu-2-20ghz"."""
     text = re.sub(r"\((r|tm)\)", " ", name.lower())
-    words = _WORD.findall(text)
-    return "-".join(words) or "unknown"
+    name_words = _WORD.findall(text)
+    return "-".join(name_words) or "unknown"
 
 
 def cpu_isa(flags: Iterable[str], machine: str) -> str:

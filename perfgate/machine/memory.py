@@ -224,9 +224,9 @@ def gpu_processes(
                 used_bytes.setdefault(process.pid, 0)
                 used_bytes[process.pid] += int(process.usedGpuMemory or 0)
     processes = []
-    for pid, used in sorted(used_bytes.items()):
+    for pid, process_bytes in sorted(used_bytes.items()):
         command = command_of(pid, "of another container or user")
-        processes.append((pid, command, used))
+        processes.append((pid, command, process_bytes))
     return processes
 
 

@@ -132,7 +132,7 @@ class Telemetry:
     def since(self, mark: Mark) -> tuple[GpuSummary, ...]:
         """A summary of each GPU from the mark until now."""
         end = self.mark()
-        moments = self._between(mark.unix_s, end.unix_s)
+        moments = self._moments_within(mark.unix_s, end.unix_s)
         summaries = []
         for position, index in enumerate(self._gpus.indices):
             looks = [moment.gpus[position] for moment in moments]
@@ -141,7 +141,9 @@ class Telemetry:
             summaries.append(summary(index, looks, before_j, after_j))
         return tuple(summaries)
 
-    def _between(self, begin_unix_s: float, end_unix_s: float) -> list[Moment]:
+    def _moments_within(
+        self, begin_unix_s: float, end_unix_s: float
+    ) -> list[Moment]:
         moments = []
         for moment in list(self._moments):
             if begin_unix_s <= moment.unix_s <= end_unix_s:

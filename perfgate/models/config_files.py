@@ -28,7 +28,7 @@ _PLAIN = (
 )
 # Fields of the config.json that the suite writes. They are also the stamp of the models
 # that it makes, so neither names nor order may change.
-_WRITTEN = (
+_STAMP_FIELDS = (
     "model_type",
     "hidden_size",
     "intermediate_size",
@@ -128,7 +128,7 @@ def read_config(path: Path) -> Architecture:
 
 def written_fields(architecture: Architecture) -> dict[str, Any]:
     """The fields of a model that the suite makes, under their names in config.json."""
-    return {name: getattr(architecture, name) for name in _WRITTEN}
+    return {name: getattr(architecture, name) for name in _STAMP_FIELDS}
 
 
 def config_json(architecture: Architecture) -> dict[str, Any]:

@@ -146,12 +146,12 @@ def shares(counts: npt.ArrayLike) -> Floats:
     return result
 
 
-def distance(one: npt.ArrayLike, other: npt.ArrayLike) -> Floats:
+def distance(first: npt.ArrayLike, second: npt.ArrayLike) -> Floats:
     """Total variation distance of two counts (..., layer, expert), for each layer.
 
     It is half the sum of the absolute differences of the shares.
     """
-    differences = shares(one) - shares(other)
+    differences = shares(first) - shares(second)
     total: Floats = np.abs(differences).sum(axis=-1)
     return total / 2
 
@@ -221,9 +221,7 @@ def summary(routing: Routing, seed: int = 0) -> LayerShares:
     """The routing that a baseline stores: counts, and the noise between two draws."""
     half = RESAMPLES // 2
     draws = _resampled(routing, seed)
-    one = draws[:half]
-    other = draws[half : 2 * half]
-    distances = distance(one, other)
+    distances = distance(draws[:half], draws[half : 2 * half])
     mean = distances.mean(axis=0)
     deviation = distances.std(axis=0)
     noise = mean + NOISE_QUANTILE * deviation
@@ -232,40 +230,41 @@ def summary(routing: Routing, seed: int = 0) -> LayerShares:
 
 def merge(parts: Sequence[LayerShares]) -> LayerShares:
     """Several launches as one: the sum of their counts, the largest of their noise."""
-    counts = [part.counts for part in parts]
-    noise = [part.noise for part in parts]
-    return _layer_shares(np.sum(counts, axis=0), np.max(noise, axis=0))
+    counts = np.sum([part.counts for part in parts], axis=0)
+    noise = np.max([part.noise for part in parts], axis=0)
+    return _layer_shares(counts, noise)
 
 
-def drift(current: LayerShares, recorded: LayerShares) -> Drift:
+def drift(current: LayerShares, baseline: LayerShares) -> Drift:
     """The layer with the largest distance relative to its threshold.
 
     Args:
         current: of this run.
-        recorded: of the baseline; its noise gives the thresholds.
+        baseline: recorded; its noise gives the thresholds.
 
     Raises:
         ValueError: they have other layers or experts.
 
     """
-    now = shares(current.counts)
-    before = shares(recorded.counts)
-    if now.shape != before.shape:
+    after = shares(current.counts)
+    before = shares(baseline.counts)
+    if after.shape != before.shape:
         raise ValueError(
-            f"{now.shape} layers and experts now, {before.shape} before"
+            f"{after.shape} layers and experts now, {before.shape} before"
         )
-    distances = distance(current.counts, recorded.counts)
-    thresholds = np.maximum(recorded.noise, SMALLEST_DISTANCE)
+    distances = distance(current.counts, baseline.counts)
+    thresholds = np.maximum(baseline.noise, SMALLEST_DISTANCE)
     layer = int(np.argmax(distances / thresholds))
-    differences = now[layer] - before[layer]
-    expert = int(np.argmax(np.abs(differences)))
+    differences = after[layer] - before[layer]
+    sizes = np.abs(differences)
+    expert = int(np.argmax(sizes))
     return Drift(
         layer=layer,
         distance=float(distances[layer]),
         threshold=float(thresholds[layer]),
         expert=expert,
         share_before=float(before[layer, expert]),
-        share_now=float(now[layer, expert]),
+        share_now=float(after[layer, expert]),
     )
 
 
@@ -277,11 +276,12 @@ def collapsed_layers(
     for layer, row in enumerate(shares(counts)):
         if len(row) <= 2:
             continue
-        order = np.argsort(row)
-        pair = int(order[-1]), int(order[-2])
-        share = float(row[pair[0]] + row[pair[1]])
+        ascending = np.argsort(row)
+        first = int(ascending[-1])
+        second = int(ascending[-2])
+        share = float(row[first] + row[second])
         if share >= COLLAPSED_SHARE:
-            layers.append((layer, pair, share))
+            layers.append((layer, (first, second), share))
     return layers
 
 
@@ -318,15 +318,16 @@ def _evenness(layer_shares: Floats) -> Floats:
 
 def _top2_share(layer_shares: Floats) -> Floats:
     ascending = np.sort(layer_shares, axis=-1)
-    total: Floats = ascending[..., -2:].sum(axis=-1)
+    top2 = ascending[..., -2:]
+    total: Floats = top2.sum(axis=-1)
     return total
 
 
 def _min_over_mean(counts: Floats) -> Floats:
     """Half a choice is added to both, so that an unused expert does not give 0."""
-    least: Floats = counts.min(axis=-1) + 0.5
+    minimum: Floats = counts.min(axis=-1) + 0.5
     mean: Floats = counts.mean(axis=-1) + 0.5
-    return least / mean
+    return minimum / mean
 
 
 def _entropy(layer_shares: Floats) -> Floats:
@@ -351,7 +352,8 @@ def _resampled(routing: Routing, seed: int) -> Floats:
     generator = np.random.default_rng(seed)
     probabilities = np.full(requests, 1 / requests)
     weights = generator.multinomial(requests, probabilities, size=RESAMPLES)
-    draws: Floats = np.tensordot(weights.astype(float), counts, axes=(1, 0))
+    factors = weights.astype(float)
+    draws: Floats = np.tensordot(factors, counts, axes=(1, 0))
     return draws
 
 

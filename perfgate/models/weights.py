@@ -96,9 +96,9 @@ def locate(
         WrongWeights: the folder or the hub's cache holds another architecture.
 
     """
-    named = _named_folder(model, chosen)
-    if named is not None:
-        return _offline(_check_folder(model, named))
+    folder = _named_folder(model, chosen)
+    if folder is not None:
+        return _offline(_check_folder(model, folder))
     if model.hub_id is None:
         folder = models_dir() / model.name
         return _offline(make(model, folder, progress))
@@ -358,28 +358,29 @@ def _layer(architecture: Architecture) -> dict[str, Shape]:
 def _feed_forward(architecture: Architecture) -> dict[str, Shape]:
     """Tensor shapes of a dense feed-forward, or of a router and its experts."""
     hidden = architecture.hidden_size
-    up = (architecture.intermediate_size, hidden)
-    down = (hidden, architecture.intermediate_size)
+    widening = (architecture.intermediate_size, hidden)
+    narrowing = (hidden, architecture.intermediate_size)
     if not architecture.is_moe:
-        return {"mlp.gate_proj": up, "mlp.up_proj": up, "mlp.down_proj": down}
+        return {
+            "mlp.gate_proj": widening,
+            "mlp.up_proj": widening,
+            "mlp.down_proj": narrowing,
+        }
     experts = architecture.num_local_experts
     shapes: dict[str, Shape] = {}
     shapes["block_sparse_moe.gate"] = (experts, hidden)
     for expert in range(experts):
         prefix = f"block_sparse_moe.experts.{expert}"
-        shapes[f"{prefix}.w1"] = up
-        shapes[f"{prefix}.w2"] = down
-        shapes[f"{prefix}.w3"] = up
+        shapes[f"{prefix}.w1"] = widening
+        shapes[f"{prefix}.w2"] = narrowing
+        shapes[f"{prefix}.w3"] = widening
     return shapes
 
 
 def _tokenizer(vocab_size: int) -> Tokenizer:
     """A word-level tokenizer: token id 7 is the word "t7"."""
-    from tokenizers import (
-        Tokenizer,
-        models,
-        pre_tokenizers,
-    )  # not at the top, as numpy
+    # Imported here, as numpy is.
+    from tokenizers import Tokenizer, models, pre_tokenizers
 
     special = ["<unk>", "<s>", "</s>"]
     vocabulary = {word: number for number, word in enumerate(special)}

@@ -19,16 +19,16 @@ JUNIT = "junit.xml"
 BENCHMARK = "pytest-benchmark.json"
 
 
-def write(shown: Report, folder: Path) -> list[Path]:
-    """Write everything about the last of the runs into a folder, and the page about all of them.
+def write(report: Report, folder: Path) -> list[Path]:
+    """Write summary and exports of the last run, and the page of all runs, into a folder.
 
     Raises:
         RunDataError: the folder cannot be written.
     """
-    results = shown.runs[-1]
+    results = report.runs[-1]
     texts = {
-        PAGE: build(shown),
-        SUMMARY: summary.markdown(results, shown.store),
+        PAGE: build(report),
+        SUMMARY: summary.markdown(results, report.store),
         JUNIT: exports.junit(results),
         BENCHMARK: exports.pytest_benchmark(results),
     }
@@ -49,14 +49,17 @@ def write_safely(
         environment: tells whether this is a CI service.
     """
     try:
-        shown = make()
-        write(shown, folder)
+        report = make()
+        write(report, folder)
         summary.append_to_step(
             (folder / SUMMARY).read_text(encoding="utf-8"), environment
         )
-        commands = summary.workflow_commands(shown.runs[-1], environment)
-    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  the verdict stands, whatever stops the report
-        why = ": ".join(filter(None, (type(error).__name__, str(error))))
-        return [f"no report: {why} (`perfgate report {folder}` tries again)"]
-    others = f"{SUMMARY}, {JUNIT} and {BENCHMARK} in the same folder"
-    return [*commands, f"report: {folder / PAGE} ({others})"]
+        commands = summary.workflow_commands(report.runs[-1], environment)
+    # Whatever stops the report must not change the verdict.
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001
+        reason = type(error).__name__
+        if str(error):
+            reason += f": {error}"
+        return [f"no report: {reason} (try again: `perfgate report {folder}`)"]
+    exported = f"{SUMMARY}, {JUNIT} and {BENCHMARK} in the same folder"
+    return [*commands, f"report: {folder / PAGE} ({exported})"]

@@ -10,6 +10,7 @@ import os
 import time
 from pathlib import Path
 
+from perfgate import formatting
 from perfgate.accept import accept
 from perfgate.config.config import Config
 from perfgate.errors import Failure
@@ -62,7 +63,8 @@ def _propose(results: RunResults, baselines: Path, run_dir: Path) -> str:
         files = accept.propose(results, Store(baselines), folder)
     except Failure as failure:
         return f"no proposed baselines: {failure}"
+    count = formatting.count(len(files), "file")
     return (
-        f"proposed baselines: {len(files)} files in {folder}; take them over with "
+        f"proposed baselines: {count} in {folder}; accept them with "
         f"`perfgate accept {run_dir}`"
     )

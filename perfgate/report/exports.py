@@ -136,7 +136,7 @@ def _benchmark(case: Case, values: list[float]) -> dict[str, Any]:
     stats = Stats()
     for value in values:
         stats.update(_seconds(value, unit))
-    shown = "s" if unit == "ms" else PER_UNIT.get(unit, unit)
+    exported_unit = "s" if unit == "ms" else PER_UNIT.get(unit, unit)
     return {
         "group": case.metric,
         "name": case.id,
@@ -144,7 +144,7 @@ def _benchmark(case: Case, values: list[float]) -> dict[str, Any]:
         "params": None,
         "param": None,
         "extra_info": {
-            "unit": shown,
+            "unit": exported_unit,
             "experiment": case.experiment,
             "launches": values,
             "launches_unit": unit,

@@ -1,14 +1,15 @@
-"""Headline: the run in one sentence, what needs attention, and context that drifted."""
+"""Headline: the run in one sentence, what needs attention, and changed context."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from perfgate import formatting
 from perfgate.judge import run_status
 from perfgate.judge.baseline_store import Recorded, Store
+from perfgate.judge.identity import SIDES
 from perfgate.judge.observation import RunReader
 from perfgate.judge.verdict import ALWAYS_RED, GREEN, Outcome, Verdict
 from perfgate.report import verdict_text
@@ -33,7 +34,7 @@ def verdict_sentence(results: RunResults) -> str:
     """The run's verdict in one sentence."""
     if not results.verdicts:
         return "No verdict: nothing was measured"
-    hard = run_status.judged(results)
+    hard = run_status.judged_verdicts(results)
     by_outcome = Counter(row.outcome for row in hard)
     good = sum(by_outcome[outcome] for outcome in GREEN)
     parts = [f"{good} of {len(hard)} judged cases passed"]
@@ -49,10 +50,10 @@ def verdict_sentence(results: RunResults) -> str:
     if results.failures:
         servers = formatting.count(len(results.failures), "server")
         parts.append(f"{servers} failed to start")
-    said, *others = parts
-    sentence = f"{run_status.state(results)}: {said}"
-    if others:
-        sentence += f"; {', '.join(others)}"
+    first, *rest = parts
+    sentence = f"{run_status.state(results)}: {first}"
+    if rest:
+        sentence += f"; {', '.join(rest)}"
     return sentence
 
 
@@ -79,7 +80,7 @@ def attention(results: RunResults) -> list[Item]:
     """What needs attention, failures first; cases with equal finding and advice are one."""
     cases = {case.id for case in results.cases}
     alike: dict[tuple[str, ...], list[Verdict]] = {}
-    for row in run_status.judged(results):
+    for row in run_status.judged_verdicts(results):
         if row.outcome is Outcome.PASSED or row.case not in cases:
             continue
         key: tuple[str, ...] = (row.outcome, row.summary, row.advice)
@@ -91,8 +92,10 @@ def attention(results: RunResults) -> list[Item]:
 
 def _item(rows: Sequence[Verdict]) -> Item:
     row = rows[0]
-    headings = [verdict_text.heading(each) for each in rows]
-    subject, finding = headings[0], verdict_text.finding_with_side(row)
+    headings = [verdict_text.heading(similar) for similar in rows]
+    messages = [verdict_text.render(similar) for similar in rows]
+    subject = headings[0]
+    finding = verdict_text.finding_with_side(row)
     if len(rows) > 1:
         subject = f"{len(rows)} cases"
         finding = f"{row.summary}. {formatting.listed(headings)}"
@@ -101,12 +104,12 @@ def _item(rows: Sequence[Verdict]) -> Item:
         level=level(row.outcome),
         finding=finding,
         advice=verdict_text.advice(row),
-        messages=tuple(verdict_text.render(each) for each in rows),
+        messages=tuple(messages),
     )
 
 
 def level(outcome: Outcome) -> str:
-    """How loudly an outcome is shown."""
+    """Whether an outcome always fails a run, passes, or is left open."""
     if outcome in GREEN:
         return "pass"
     if outcome in ALWAYS_RED:
@@ -146,9 +149,8 @@ class Drift:
 def drift(results: RunResults, store: Store | None) -> Drift:
     """Compare the context of each case with that of its recorded baseline."""
     if store is None or results.mode == "paired":
-        return (
-            Drift()
-        )  # no baseline is looked at where a base build is launched
+        # A run with a base build has no baseline.
+        return Drift()
     counts: Counter[tuple[str, str, str]] = Counter()
     reader, compared = RunReader(results), 0
     for case in results.cases:
@@ -157,11 +159,21 @@ def drift(results: RunResults, store: Store | None) -> Drift:
         if not isinstance(baseline, Recorded):
             continue
         compared += 1
-        now, before = observation.context, baseline.context
-        changed = set()
-        for name in formatting.differing(now, before):
-            field = name.removeprefix("numerator.").removeprefix("denominator.")
-            changed.add((field, now.get(name, "-"), before.get(name, "-")))
-        counts.update(changed)
-    rows = tuple((*field, cases) for field, cases in sorted(counts.items()))
-    return Drift(rows, compared)
+        counts.update(_changes(observation.context, baseline.context))
+    rows = []
+    for change, cases in sorted(counts.items()):
+        rows.append((*change, cases))
+    return Drift(tuple(rows), compared)
+
+
+def _changes(
+    current: Mapping[str, str], recorded: Mapping[str, str]
+) -> set[tuple[str, str, str]]:
+    """(field, now, in the baseline) of the fields that differ; sides of a ratio as one."""
+    changes = set()
+    for name in formatting.differing(current, recorded):
+        field = name
+        for prefix in SIDES:
+            field = field.removeprefix(prefix)
+        changes.add((field, current.get(name, "-"), recorded.get(name, "-")))
+    return changes

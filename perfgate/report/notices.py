@@ -1,4 +1,4 @@
-"""Notices: lines about a run besides its verdicts.
+"""Notices: lines about a run that are no verdicts.
 
 One line each, for a terminal as for a page: what did not run, what went wrong with
 servers, what was changed on purpose.
@@ -18,7 +18,7 @@ from perfgate.servers.removed import removed_notice
 
 
 def lacking(results: RunResults) -> list[str]:
-    """What of the suite has no verdict and why, equal reasons together."""
+    """Cases of the suite without a verdict and why, equal reasons together."""
     consequence = "fails with --gate=required"
     if results.gate == "required":
         consequence = "fails the run"
@@ -35,7 +35,7 @@ def lacking(results: RunResults) -> list[str]:
         row.gate == "hard" for row in results.verdicts
     ):
         lines.append(
-            f"Nothing is judged, every case is report-only ({consequence})"
+            f"No case is judged: every case is report-only ({consequence})"
         )
     return lines
 
@@ -65,8 +65,8 @@ def faults(results: RunResults) -> list[str]:
 def _fault(row: Measurement) -> str:
     if row.error:
         # A stored failure: what was tried, then what was seen.
-        seen = row.error.partition("\n  seen: ")[2] or row.error
-        return seen.partition("\n")[0]
+        finding = row.error.partition("\n  seen: ")[2] or row.error
+        return finding.partition("\n")[0]
     for repetition in row.repetitions:
         if repetition.failed and repetition.invalid:
             return repetition.invalid[0]
@@ -80,10 +80,11 @@ def report_only(results: RunResults) -> list[str]:
         if row.report_only_reason:
             outcomes.setdefault(row.report_only_reason, []).append(row.outcome)
     lines = []
-    for reason, found in outcomes.items():
-        verb = "is" if len(found) == 1 else "are"
-        line = f"{formatting.count(len(found), 'case')} {verb} report-only: {reason}"
-        regressed = found.count(Outcome.REGRESSED)
+    for reason, cases in outcomes.items():
+        count = formatting.count(len(cases), "case")
+        verb = "is" if len(cases) == 1 else "are"
+        line = f"{count} {verb} report-only: {reason}"
+        regressed = cases.count(Outcome.REGRESSED)
         if regressed:
             line += f"; {regressed} of them {Outcome.REGRESSED}"
         lines.append(line)
@@ -97,12 +98,10 @@ def ended_early(results: RunResults) -> list[str]:
     launches = [
         f"launch {row.index + 1} of {row.server}" for row in results.cut_off
     ]
-    where = ""
+    text = "The run was cut off"
     if launches:
-        where = f" in {' and '.join(launches)}"
-    return [
-        f"The run was cut off{where}; what it measured before that is judged"
-    ]
+        text += f" in {' and '.join(launches)}"
+    return [f"{text}; only what it measured before is judged"]
 
 
 def injected(results: RunResults) -> list[str]:
@@ -126,15 +125,16 @@ def builds(results: RunResults) -> list[str]:
     if results.mode != "paired":
         return []
     servers = list(results.servers.values())
-    same = {
-        server.config.engine for server in servers if _is_base(results, server)
-    }
+    unchanged = set()
+    for server in servers:
+        if _is_base(results, server):
+            unchanged.add(server.config.engine)
     lines = []
     for engine, path in results.base_builds.items():
-        if engine in same:
-            text = "only noise and injected changes differ"
+        if engine in unchanged:
             lines.append(
-                f"{engine}: base and candidate are the same {path}, so {text}"
+                f"{engine}: base and candidate are the same {path}: only noise and "
+                "injected changes differ"
             )
     lines += _versions(servers)
     return list(dict.fromkeys(lines))
@@ -163,16 +163,15 @@ def _base_first(server: Server) -> tuple[str, bool]:
 def launches(results: RunResults) -> str:
     """How often each server was launched: "vllm-llama-small-tp2 x1", and what failed."""
     number = Counter(launch.server for launch in results.launches)
-    text = (
-        ", ".join(f"{key} x{times}" for key, times in number.items()) or "none"
-    )
+    counts = [f"{key} x{count}" for key, count in number.items()]
+    text = ", ".join(counts) or "none"
     if results.failures:
         text += f"; failed to start: {', '.join(results.failures)}"
     return text
 
 
 def important(results: RunResults) -> list[str]:
-    """What stands before the verdicts on a page."""
+    """The lines before the verdicts on a page."""
     return [
         *failures(results),
         *faults(results),

@@ -58,13 +58,13 @@ class Report:
     history: Mapping[str, Trend] = field(default_factory=dict)
 
 
-def pictures(shown: Report, results: RunResults, prefix: str) -> list[Picture]:
+def pictures(report: Report, results: RunResults, prefix: str) -> list[Picture]:
     """Every figure of one run; those that it has no data for say so."""
     reader = RunReader(results)
     run = reader.index
-    find: Callable[[Case, str], Baseline | None] = _none
-    if shown.store is not None:
-        find = shown.store.find
+    find: Callable[[Case, str], Baseline | None] = _no_baseline
+    if report.store is not None:
+        find = report.store.find
     return [
         *figures_server.launches(
             reader, run_status.ordered(results), find, prefix
@@ -84,7 +84,7 @@ def pictures(shown: Report, results: RunResults, prefix: str) -> list[Picture]:
     ]
 
 
-def _none(case: Case, label: str) -> None:
+def _no_baseline(case: Case, label: str) -> None:
     return None
 
 
@@ -95,12 +95,13 @@ def hardware_facts(results: RunResults) -> list[tuple[str, str]]:
         ("machine", machine.description),
         ("memory", f"{machine.memory_bytes / 1e9:.0f} GB"),
     ]
-    for name, version in (("driver", machine.driver), ("CUDA", machine.cuda)):
+    versions = {"driver": machine.driver, "CUDA": machine.cuda}
+    for name, version in versions.items():
         if version:
             facts.append((name, version))
     if machine.gpus and machine.gpus[0].power_limit_w:
         facts.append(("power limit", f"{machine.gpus[0].power_limit_w:g} W"))
-    complete = "yes" if results.complete else "no: it ended early"
+    complete = "yes" if results.complete else "no (ended early)"
     facts += [
         ("run", results.run_id),
         ("started", results.started),
@@ -115,33 +116,47 @@ def hardware_facts(results: RunResults) -> list[tuple[str, str]]:
     return [*facts, ("command", " ".join(results.command))]
 
 
-def rows(shown: Report) -> list[dict[str, Any]]:
+def rows(report: Report) -> list[dict[str, Any]]:
     """The table: every case of the last run, then those that only earlier runs have."""
-    by_run = [{row.case: row for row in run.verdicts} for run in shown.runs]
-    known = {case.id for run in shown.runs for case in run.cases}
-    order = list(run_status.ordered(shown.runs[-1]))
-    listed = set(by_run[-1])
-    for earlier in by_run[:-1]:
-        order += [row for name, row in earlier.items() if name not in listed]
-        listed |= set(earlier)
+    by_run = [_verdicts_by_case(run) for run in report.runs]
+    case_ids: set[str] = set()
+    for run in report.runs:
+        case_ids |= {case.id for case in run.cases}
     table = []
-    for row in order:
-        if row.case in known:
-            table.append(
-                _row(row, [verdicts.get(row.case) for verdicts in by_run])
-            )
+    for case_id, row in _latest_verdicts(report).items():
+        if case_id in case_ids:
+            verdicts = [verdicts.get(case_id) for verdicts in by_run]
+            table.append(_row(row, verdicts))
     return table
+
+
+def _verdicts_by_case(run: RunResults) -> dict[str, Verdict]:
+    return {row.case: row for row in run.verdicts}
+
+
+def _latest_verdicts(report: Report) -> dict[str, Verdict]:
+    """Case -> its verdict in the last run, else in the first run that has one."""
+    verdicts = {}
+    for row in run_status.ordered(report.runs[-1]):
+        verdicts[row.case] = row
+    for run in report.runs[:-1]:
+        for row in run.verdicts:
+            verdicts.setdefault(row.case, row)
+    return verdicts
 
 
 def _row(row: Verdict, by_run: Sequence[Verdict | None]) -> dict[str, Any]:
     values = []
     for verdict in by_run:
-        value = None if verdict is None else verdict.value
-        values.append((formatting.number(value, row.unit), _sort_key(value)))
-    between = _change_between(by_run)
-    between_text = "-"
-    if between is not None:
-        between_text = formatting.change_in_words(between, row.unit)
+        value = None
+        if verdict is not None:
+            value = verdict.value
+        text = formatting.number(value, row.unit)
+        values.append((text, _sort_key(value)))
+    trend = _change_over_runs(by_run)
+    trend_text = "-"
+    if trend is not None:
+        trend_text = formatting.change_in_words(trend, row.unit)
     return {
         "id": row.case,
         "outcome": row.outcome.value,
@@ -157,13 +172,13 @@ def _row(row: Verdict, by_run: Sequence[Verdict | None]) -> dict[str, Any]:
         "baseline_sort": _sort_key(row.baseline),
         "change": verdict_text.change(row),
         "change_sort": _sort_key(row.change),
-        "between": between_text,
-        "between_sort": _sort_key(between),
+        "between": trend_text,
+        "between_sort": _sort_key(trend),
         "message": verdict_text.render(row),
     }
 
 
-def _change_between(by_run: Sequence[Verdict | None]) -> float | None:
+def _change_over_runs(by_run: Sequence[Verdict | None]) -> float | None:
     """The change from the first run to the last; None where there is none."""
     first, last = by_run[0], by_run[-1]
     if len(by_run) < 2 or first is None or last is None:
@@ -186,9 +201,9 @@ def _launch_row(launch: Launch) -> tuple[str, ...]:
     ready = "-"
     if launch.start.ready_s is not None:
         ready = f"{launch.start.ready_s:.0f} s"
-    chosen = [
-        f"{name} {value}" for name, value in sorted(launch.effective.items())
-    ]
+    chosen = []
+    for name, value in sorted(launch.effective.items()):
+        chosen.append(f"{name} {value}")
     notes = list(launch.notes)
     if launch.injected:
         notes.append(f"INJECTED {format_injection(launch.injected)}")
@@ -206,9 +221,8 @@ def context(results: RunResults) -> str:
     """Machine and engines in one line."""
     versions = set()
     for server in results.servers.values():
-        versions |= {
-            f"{name} {version}" for name, version in server.versions.items()
-        }
+        for name, version in server.versions.items():
+            versions.add(f"{name} {version}")
     parts = [results.hardware.description, ", ".join(sorted(versions))]
     if not results.complete:
         parts.append("ended early")
@@ -218,11 +232,10 @@ def context(results: RunResults) -> str:
 def software(results: RunResults) -> Iterator[tuple[str, str]]:
     """(server, versions) of each server."""
     for key, server in results.servers.items():
-        versions = sorted(server.versions.items())
-        yield (
-            key,
-            ", ".join(f"{name} {version}" for name, version in versions) or "-",
-        )
+        versions = []
+        for name, version in sorted(server.versions.items()):
+            versions.append(f"{name} {version}")
+        yield key, ", ".join(versions) or "-"
 
 
 def templates() -> Environment:
@@ -249,14 +262,14 @@ def _code(text: str) -> Markup:
         return Markup().join([text])
     marked: list[str | Markup] = []
     for number, part in enumerate(parts):
-        is_code = number % 2 == 1
-        marked.append(
-            Markup("<code>{}</code>").format(part) if is_code else part
-        )
+        if number % 2 == 1:
+            marked.append(Markup("<code>{}</code>").format(part))
+        else:
+            marked.append(part)
     return Markup().join(marked)
 
 
-def build(shown: Report) -> str:
+def build(report: Report) -> str:
     """The whole page.
 
     Where it would grow beyond MOST_BYTES it leaves out the texts of cases that passed
@@ -265,18 +278,18 @@ def build(shown: Report) -> str:
     Raises:
         ValueError: no run is given.
     """
-    if not shown.runs:
+    if not report.runs:
         raise ValueError("a report needs a run")
-    several = len(shown.runs) > 1
+    several = len(report.runs) > 1
     runs = []
-    for number, results in enumerate(shown.runs):
+    for number, results in enumerate(report.runs):
         prefix = f"r{number}-" if several else ""
-        runs.append(_run(shown, results, prefix))
-    table = rows(shown)
+        runs.append(_run(report, results, prefix))
+    table = rows(report)
     values = {
         "runs": runs,
         "rows": table,
-        "trends": figures_server.trends(shown.history, ""),
+        "trends": figures_server.trends(report.history, ""),
         "outcomes": sorted({row["outcome"] for row in table}),
         "several": several,
         "cut": False,
@@ -295,13 +308,14 @@ def _without_message(row: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
-def _run(shown: Report, results: RunResults, prefix: str) -> dict[str, Any]:
-    changed, items = drift(results, shown.store), attention(results)
+def _run(report: Report, results: RunResults, prefix: str) -> dict[str, Any]:
+    changed = drift(results, report.store)
+    items = attention(results)
     state = run_status.state(results)
     is_required = results.gate == "required"
     starts = [launch.start for launch in results.launches]
     sentence = changed.sentence
-    if shown.store is None or results.mode == "paired":
+    if report.store is None or results.mode == "paired":
         sentence = ""
     return {
         "id": results.run_id,
@@ -324,5 +338,5 @@ def _run(shown: Report, results: RunResults, prefix: str) -> dict[str, Any]:
         "more_drift": len(changed.rows) - MOST_FIELDS,
         "drifted": sentence,
         "reference": "base build" if results.mode == "paired" else "baseline",
-        "pictures": pictures(shown, results, prefix),
+        "pictures": pictures(report, results, prefix),
     }

@@ -1,8 +1,8 @@
-"""Plan: what a session would launch, how long that took before, and which losses it would catch.
+"""Plan: the servers to launch, the time they took before, and the losses that are detected.
 
-Nothing is started. How long a server takes is what an earlier run of the same machine
-kind took for it; which loss is caught follows from the recorded launches, as in the
-judgement itself.
+Nothing is started. The time of a server is what an earlier run on the same kind of
+machine took for it. The loss that is detected follows from the recorded launches, as in
+the judgement itself.
 """
 
 from __future__ import annotations
@@ -13,25 +13,31 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from perfgate import formatting as wording
+from perfgate import formatting
 from perfgate.cases import Case
 from perfgate.config.config import Config
 from perfgate.judge.baseline_store import Recorded, Store
 from perfgate.judge.gate import gate_mode
 from perfgate.judge.machine_scope import for_any, narrow_to
+from perfgate.judge.noise import DECISION_LAUNCHES
 from perfgate.judge.paired import PAIRS
-from perfgate.judge.policy import policy_for
+from perfgate.judge.policy import Policy, policy_for
 from perfgate.load.workload import Workload
 from perfgate.machine.hardware import Hardware
-from perfgate.results.schema import RunResults, stored
+from perfgate.results.schema import Launch, Mode, RunResults, stored
 from perfgate.study import servers_of
 
-NOTHING, REPORTED = "nothing recorded", "only reported"
+State = Literal["established", "provisional", "no baseline", "report-only"]
+# With a loss that is detected, and without one.
+WITH_LOSS: tuple[State, ...] = ("established", "provisional")
+WITHOUT_LOSS: tuple[State, ...] = ("no baseline", "report-only")
+DetectableLosses = Mapping[str, Mapping[State, Sequence[float]]]
 LINE_WIDTH = 140
 
 
@@ -41,9 +47,9 @@ class ServerRow:
 
     Attributes:
         launches: how often it is launched before anything is decided.
-        seconds: that one launch took in an earlier run, with what it is sent here; None
-            where none had it all.
-        run: that run.
+        seconds: that one launch took in an earlier run under these workloads; None
+            where no run measured all of them.
+        run: id of that run.
     """
 
     key: str
@@ -83,206 +89,234 @@ class PlannedSession:
             return self.hardware.kind
         return kinds[0]
 
+    @property
+    def mode(self) -> Mode:
+        """Whether servers are judged against baselines, or in turn with a base build."""
+        return "paired" if self.config.base_builds else "sequential"
+
 
 def text(planned: PlannedSession, width: int) -> str:
-    """The servers to launch, their time in earlier runs, and the losses that would be caught."""
-    config = planned.config
-    is_pair = bool(config.base_builds)
-    earlier = earlier_runs(config.runs, planned.hardware)
-    rows = servers(planned.cases, config.launches, is_pair, earlier)
-    caught: dict[str, dict[str, list[float]]] = {}
-    if not is_pair:
-        caught = promises(
-            planned.cases, config.store, planned.hardware, planned.kind
+    """The servers to launch, their time in earlier runs, and the losses that are detected."""
+    config, hardware = planned.config, planned.hardware
+    earlier = earlier_runs(config.runs, hardware)
+    rows = servers(planned.cases, config.launches, planned.mode, earlier)
+    lines = format_servers(rows, planned.mode, width)
+    if planned.mode == "sequential":
+        losses = detectable_losses(
+            planned.cases, config.store, hardware, planned.kind
         )
-    missing = [
-        f"not on this machine: {reason}" for reason in planned.skip_reasons
-    ]
-    return "\n".join([told(rows, caught, width), *missing])
+        lines += ["", *format_losses(losses, planned.kind, width)]
+    for reason in planned.skip_reasons:
+        lines.append(f"not on this machine: {reason}")
+    return "\n".join(lines)
 
 
 def servers(
     cases: Iterable[Case],
     launches: int,
-    is_pair: bool,
+    mode: Mode,
     earlier: Iterable[RunResults],
 ) -> list[ServerRow]:
     """Each server that the cases need.
 
     Args:
-        launches: asked for, of each server or of each build.
-        is_pair: whether a base build is launched in turn with each.
-        earlier: runs that may tell how long it takes, the newest first; read as far as
-            they are needed.
+        launches: of each server, or of each of its builds.
+        mode: "paired" launches a base build in turn with each server.
+        earlier: runs to take the times from, the newest first; read as far as they are
+            needed.
     """
-    count = 2 * max(PAIRS, launches) if is_pair else launches
-    rows = {
-        key: ServerRow(key, count, workloads, None)
-        for key, (_, workloads) in servers_of(cases).items()
-    }
+    count = launches
+    if mode == "paired":
+        count = 2 * max(PAIRS, launches)
+    rows = {}
+    for key, (_, workloads) in servers_of(cases).items():
+        rows[key] = ServerRow(key, count, workloads, seconds=None)
     for run in earlier:
-        for row in [row for row in rows.values() if row.seconds is None]:
-            seconds = _seconds(run, row.key, row.workloads)
-            rows[row.key] = dataclasses.replace(
-                row,
-                seconds=seconds,
-                run=run.run_id if seconds is not None else "",
-            )
-        if all(row.seconds is not None for row in rows.values()):
+        for row in _untimed(rows):
+            seconds = _launch_seconds(run, row.key, row.workloads)
+            if seconds is not None:
+                rows[row.key] = dataclasses.replace(
+                    row, seconds=seconds, run=run.run_id
+                )
+        if not _untimed(rows):
             break
     return list(rows.values())
 
 
-def _seconds(
+def _untimed(rows: Mapping[str, ServerRow]) -> list[ServerRow]:
+    return [row for row in rows.values() if row.seconds is None]
+
+
+def _launch_seconds(
     run: RunResults, key: str, workloads: Sequence[Workload]
 ) -> float | None:
-    """Start, warm-up and these loads on one launch of the run; None if it has none that was sent all of them."""
+    """Start, warm-up and these workloads on the first launch that has all of them."""
+    names = [workload.name for workload in workloads]
     for launch in run.launches:
         if launch.server != key or not launch.measured:
             continue
-        took = {
-            row.workload: sum(
-                repetition.duration_s for repetition in row.repetitions
-            )
-            for row in run.measurements
-            if (row.server, row.launch) == (key, launch.index)
-        }
-        if all(workload.name in took for workload in workloads):
-            start_s = (launch.start.ready_s or 0.0) + launch.values.get(
-                "warm_up_s", 0.0
-            )
-            return start_s + sum(took[workload.name] for workload in workloads)
+        load_seconds = _load_seconds(run, launch)
+        if load_seconds.keys() >= set(names):
+            start_s = launch.start.ready_s or 0.0
+            warm_up_s = launch.values.get("warm_up_s", 0.0)
+            measuring_s = sum(load_seconds[name] for name in names)
+            return start_s + warm_up_s + measuring_s
     return None
 
 
+def _load_seconds(run: RunResults, launch: Launch) -> dict[str, float]:
+    """Workload -> seconds that its repetitions took on a launch."""
+    seconds = {}
+    for row in run.measurements:
+        if (row.server, row.launch) == (launch.server, launch.index):
+            durations = [item.duration_s for item in row.repetitions]
+            seconds[row.workload] = sum(durations)
+    return seconds
+
+
 def earlier_runs(folder: Path, hardware: Hardware) -> Iterator[RunResults]:
-    """The runs of a store that were made on hardware of this kind, the newest first."""
+    """Sequential runs of a store on hardware of this kind, the newest first."""
     for run in stored(folder, newest_first=True):
-        if (run.hardware.kind, run.hardware.name) == (
+        machine = run.hardware
+        is_alike = (machine.kind, machine.name) == (
             hardware.kind,
             hardware.name,
-        ) and not run.base_builds:
+        )
+        if is_alike and run.mode == "sequential":
             yield run
 
 
-def promises(
+def detectable_losses(
     cases: Iterable[Case], store: Store, hardware: Hardware, platform: str
-) -> dict[str, dict[str, list[float]]]:
-    """Metric -> state of its baselines -> the loss, as a fraction, that three launches would catch of each case.
+) -> DetectableLosses:
+    """Metric -> state of its baseline -> the smallest loss detected in each case, as a fraction.
+
+    In cases without a baseline, or that are report-only, it is 0.
 
     Args:
-        platform: that was selected; where this machine is another one, its baselines
-            are those of any such machine.
+        platform: that was selected. Where this machine is of another kind, the
+            baselines are those of any such machine.
     """
-    found: dict[str, dict[str, list[float]]] = defaultdict(
+    losses: dict[str, dict[State, list[float]]] = defaultdict(
         lambda: defaultdict(list)
     )
     for case in cases:
-        gpus = max(load.server.gpu_count for load in case.loads)
-        here = hardware.kind == platform or not gpus
-        label = hardware.label(gpus) if here else f"{platform}x{gpus}"
-        policy = policy_for(label, case.metric, case.denominator is not None)
-        name = (
-            f"{case.metric}{', ratios' if case.denominator is not None else ''}"
-        )
-        baseline = store.find(case, label)
-        recorded = baseline if isinstance(baseline, Recorded) else None
-        if (
-            gate_mode(
-                case, policy, recorded.metric.gate if recorded else "hard"
-            )
-            != "hard"
-        ):
-            found[name][REPORTED].append(0.0)
-        elif recorded is None:
-            found[name][NOTHING].append(0.0)
-        else:
-            mine = (
-                narrow_to(recorded, hardware.machine_id, policy)
-                if here
-                else for_any(recorded, policy)
-            )
-            noise = mine.noise(policy)
-            loss = max(
-                mine.metric.target_effect,
-                noise.mde(mine.metric.better == "higher"),
-            )
-            found[name][
-                "established" if noise.established else "provisional"
-            ].append(loss)
-    return found
+        name = case.metric
+        if case.denominator is not None:
+            name += ", ratios"
+        state, loss = _detectable_loss(case, store, hardware, platform)
+        losses[name][state].append(loss)
+    return losses
 
 
-def told(
-    rows: Sequence[ServerRow],
-    caught: dict[str, dict[str, list[float]]],
-    width: int,
-) -> str:
-    """Both, as tables, and what they come to."""
-    grid = _table("server", "launches", "loads", "one launch took")
+def _detectable_loss(
+    case: Case, store: Store, hardware: Hardware, platform: str
+) -> tuple[State, float]:
+    """State of the case's baseline, and the smallest loss that the gate detects."""
+    gpus = max(load.server.gpu_count for load in case.loads)
+    is_here = hardware.kind == platform or not gpus
+    label = hardware.label(gpus) if is_here else f"{platform}x{gpus}"
+    policy = policy_for(label, case.metric, case.denominator is not None)
+    baseline = store.find(case, label)
+    if not isinstance(baseline, Recorded):
+        if gate_mode(case, policy) == "hard":
+            return "no baseline", 0.0
+        return "report-only", 0.0
+    if gate_mode(case, policy, baseline.metric.gate) != "hard":
+        return "report-only", 0.0
+    narrowed = for_any(baseline, policy)
+    if is_here:
+        narrowed = narrow_to(baseline, hardware.machine_id, policy)
+    return _smallest_loss(narrowed, policy)
+
+
+def _smallest_loss(narrowed: Recorded, policy: Policy) -> tuple[State, float]:
+    """Whether the baseline is established, and the larger of target effect and MDE."""
+    noise = narrowed.noise(policy)
+    mde = noise.mde(narrowed.metric.better == "higher")
+    loss = max(narrowed.metric.target_effect, mde)
+    if noise.established:
+        return "established", loss
+    return "provisional", loss
+
+
+def format_servers(
+    rows: Sequence[ServerRow], mode: Mode, width: int
+) -> list[str]:
+    """Lines: a table of the servers, the total time, and what may be launched on top."""
+    grid = _table("server", "launches", "loads", "time of one launch")
     for row in rows:
-        loads = ", ".join(workload.name for workload in row.workloads) or "none"
-        took = (
-            "not known yet"
-            if row.seconds is None
-            else f"{row.seconds / 60:.1f} min ({row.run})"
-        )
-        grid.add_row(row.key, str(row.launches), loads, took)
-    known = [
-        row.launches * row.seconds for row in rows if row.seconds is not None
-    ]
-    total = (
-        f"{sum(known) / 60:.0f} min"
-        if known
-        else "not known: no earlier run had all of it"
-    )
-    if known and len(known) < len(rows):
-        total += f", and {wording.count(len(rows) - len(known), 'server')} of which it is not known"
-    states = ("established", "provisional", NOTHING, REPORTED)
-    losses = _table("metric", *states)
-    for metric, found in sorted(caught.items()):
-        losses.add_row(
-            metric,
-            *(
-                _cell(found.get(state, []), state in states[:2])
-                for state in states
-            ),
-        )
-    if not caught:
-        return "\n".join(
-            [
-                _text(grid, width),
-                f"in all: {total}; judged in pairs, by what --target-effect asks for",
-                (
-                    "a loss that they leave in doubt launches three more pairs, "
-                    "once, for that load alone"
-                ),
-            ]
-        )
-    return "\n".join(
-        [
-            _text(grid, width),
-            (
-                f"in all: {total}; a case that is not clearly fine launches its "
-                "server twice more, for that load alone"
-            ),
-            "",
-            (
-                "cases by the state of their baselines, and the smallest losses that "
-                "three launches would catch:"
-            ),
-            _text(losses, width),
+        loads = ", ".join(workload.name for workload in row.workloads)
+        duration = "unknown"
+        if row.seconds is not None:
+            duration = f"{row.seconds / 60:.1f} min (run {row.run})"
+        grid.add_row(row.key, str(row.launches), loads or "none", duration)
+    lines = [_rendered(grid, width), _total_time(rows)]
+    if mode == "paired":
+        lines += [
+            "Base build and candidate are launched in turn, and judged in pairs.",
+            f"A case that they leave undecided launches {PAIRS} more pairs, once, for "
+            "its load alone.",
         ]
-    )
+    else:
+        lines.append(
+            "A case near or beyond its threshold launches its server twice more, for "
+            "its load alone."
+        )
+    return lines
 
 
-def _cell(losses: Sequence[float], caught: bool) -> str:
+def _total_time(rows: Sequence[ServerRow]) -> str:
+    known_s = []
+    for row in rows:
+        if row.seconds is not None:
+            known_s.append(row.launches * row.seconds)
+    if not known_s:
+        return (
+            "Total time unknown: no earlier run measured all of these servers."
+        )
+    total = f"Total time: {sum(known_s) / 60:.0f} min"
+    unknown = len(rows) - len(known_s)
+    if unknown:
+        count = formatting.count(unknown, "server")
+        total += f", without {count} that no earlier run measured"
+    return f"{total}."
+
+
+def format_losses(losses: DetectableLosses, kind: str, width: int) -> list[str]:
+    """Lines: a table of the smallest loss that is detected in each metric."""
+    grid = _table("metric", *WITH_LOSS, *WITHOUT_LOSS)
+    for metric, by_state in sorted(losses.items()):
+        cells = []
+        for state in WITH_LOSS:
+            cells.append(_loss_cell(by_state.get(state, ())))
+        for state in WITHOUT_LOSS:
+            count = len(by_state.get(state, ()))
+            cells.append(_count_cell(count))
+        grid.add_row(metric, *cells)
+    return [
+        f"Losses that {DECISION_LAUNCHES} launches on {kind} detect, by the state of "
+        "the baseline:",
+        _rendered(grid, width),
+    ]
+
+
+def _loss_cell(losses: Sequence[float]) -> str:
+    """The cases and their losses: "3 cases: 2.0 % or more"."""
     if not losses:
         return "-"
-    if not caught:
-        return str(len(losses))
-    low, high = (wording.percent(loss) for loss in (min(losses), max(losses)))
-    return f"{len(losses)}: {low if low == high else f'{low} to {high}'}"
+    low = formatting.percent(min(losses))
+    high = formatting.percent(max(losses))
+    count = _count_cell(len(losses))
+    if low == high:
+        return f"{count}: {low} or more"
+    return f"{count}: {low} to {high}"
+
+
+def _count_cell(count: int) -> str:
+    if not count:
+        return "-"
+    return formatting.count(count, "case")
 
 
 def _table(*names: str) -> Table:
@@ -292,9 +326,13 @@ def _table(*names: str) -> Table:
     return grid
 
 
-def _text(grid: Table, width: int) -> str:
-    out = io.StringIO()
-    Console(
-        file=out, width=max(width, LINE_WIDTH), no_color=True, highlight=False
-    ).print(grid)
-    return out.getvalue().rstrip("\n")
+def _rendered(grid: Table, width: int) -> str:
+    output = io.StringIO()
+    console = Console(
+        file=output,
+        width=max(width, LINE_WIDTH),
+        no_color=True,
+        highlight=False,
+    )
+    console.print(grid)
+    return output.getvalue().rstrip("\n")

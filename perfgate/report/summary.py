@@ -27,10 +27,10 @@ from perfgate.results.schema import RunResults
 # Of one step's summary; of a larger one GitHub shows nothing.
 STEP_LIMIT_BYTES = 1024 * 1024
 FENCE = "```"
+DETAILS = ("<details>", "</details>")
 MOST_TO_DO = 4  # pieces of advice outside of what is folded away
-MOST_ANNOTATIONS = (
-    10  # errors, and as many warnings, that GitHub shows of one step
-)
+# Errors, and as many warnings, that GitHub shows of one step.
+MOST_ANNOTATIONS = 10
 
 
 def markdown(results: RunResults, store: Store | None) -> str:
@@ -43,12 +43,12 @@ def markdown(results: RunResults, store: Store | None) -> str:
             lines += [f"**{line}**", ""]
     rows = run_status.ordered(results)
     hard = [row for row in rows if row.gate == "hard"]
-    others = [row for row in rows if row.gate != "hard"]
+    report_only = [row for row in rows if row.gate != "hard"]
     passed = [row for row in hard if row.outcome is Outcome.PASSED]
     lines += _table([row for row in hard if row.outcome is not Outcome.PASSED])
     lines += _attention(results)
     lines += _folded(f"{len(passed)} passed", passed)
-    lines += _folded(f"{len(others)} report-only values", others)
+    lines += _folded(f"{len(report_only)} report-only values", report_only)
     lines += _context(drift(results, store))
     lines += _time(results)
     return "\n".join(lines).rstrip() + "\n"
@@ -76,9 +76,11 @@ def _context(changed: Drift) -> list[str]:
     if not changed.rows:
         return []
     lines = ["Context changed since the baselines were recorded:", ""]
-    for name, now, before, cases in changed.rows:
+    for name, current, recorded, cases in changed.rows:
         count = formatting.count(cases, "case")
-        lines.append(f"* {name}: {now} now, {before} in the baseline ({count})")
+        lines.append(
+            f"* {name}: {current} now, {recorded} in the baseline ({count})"
+        )
     return lines
 
 
@@ -140,22 +142,21 @@ def fitted(text: str, room_bytes: int) -> str:
     sizes = (
         f"the summary has {len(raw):,} bytes, the limit here is {room_bytes:,}"
     )
-    note = f"\n**Cut here:** {sizes}; summary.md is whole.\n"
-    # What may be open where it is cut is closed, so that the sentence stands outside.
+    note = f"\n**Truncated:** {sizes}; see summary.md for all of it.\n"
+    # What is open at the cut is closed, so that the note is outside of it.
     longest = len(f"\n{FENCE}\n\n</details>\n{note}".encode())
     if room_bytes < longest:
         return ""
-    kept = (
-        raw[: room_bytes - longest].decode(errors="ignore").rpartition("\n")[0]
-    )
-    if not kept:
+    start = raw[: room_bytes - longest].decode(errors="ignore")
+    whole_lines = start.rpartition("\n")[0]
+    if not whole_lines:
         return ""
     end = ""
-    if kept.split("\n").count(FENCE) % 2:
+    if whole_lines.split("\n").count(FENCE) % 2:
         end = f"\n{FENCE}\n"
-    open_details = kept.count("<details>") - kept.count("</details>")
-    end += "\n</details>\n" * open_details
-    return f"{kept}\n{end}{note}"
+    opened, closed = (whole_lines.count(tag) for tag in DETAILS)
+    end += "\n</details>\n" * (opened - closed)
+    return f"{whole_lines}\n{end}{note}"
 
 
 def append_to_step(text: str, environment: Mapping[str, str]) -> None:
@@ -166,11 +167,13 @@ def append_to_step(text: str, environment: Mapping[str, str]) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    named = environment.get("GITHUB_STEP_SUMMARY")
-    if not named:
+    file_name = environment.get("GITHUB_STEP_SUMMARY")
+    if not file_name:
         return
-    path = Path(named)
-    used_bytes = path.stat().st_size if path.exists() else 0
+    path = Path(file_name)
+    used_bytes = 0
+    if path.exists():
+        used_bytes = path.stat().st_size
     with path.open("a", encoding="utf-8") as file:
         file.write(fitted(text, STEP_LIMIT_BYTES - used_bytes))
 
@@ -187,11 +190,10 @@ def workflow_commands(
     lines = []
     for key, row in list(results.failures.items())[:MOST_ANNOTATIONS]:
         name = _property(f"{key} failed to start")
-        lines.append(
-            f"::error title={name}::{_escaped(f'{row.seen}. {row.remedy}')}"
-        )
+        text = _escaped(f"{row.seen}. {row.remedy}")
+        lines.append(f"::error title={name}::{text}")
     room = {"error": MOST_ANNOTATIONS - len(lines), "warning": MOST_ANNOTATIONS}
-    for verdict in run_status.judged(results):
+    for verdict in run_status.judged_verdicts(results):
         if verdict.outcome is Outcome.PASSED:
             continue
         level = "warning"
@@ -199,11 +201,9 @@ def workflow_commands(
             level = "error"
         if room[level]:
             room[level] -= 1
-            name, text = (
-                _property(_title(verdict)),
-                verdict_text.render(verdict),
-            )
-            lines.append(f"::{level} title={name}::{_escaped(text)}")
+            name = _property(_title(verdict))
+            text = _escaped(verdict_text.render(verdict))
+            lines.append(f"::{level} title={name}::{text}")
     return lines
 
 

@@ -6,7 +6,9 @@ Text is made here and printed elsewhere.
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich import box
@@ -17,7 +19,7 @@ from rich.text import Text
 from perfgate import formatting
 from perfgate.cases import Case, title
 from perfgate.judge import comparability
-from perfgate.judge.run_status import counts, judged, ordered
+from perfgate.judge.run_status import counts, judged_verdicts, ordered
 from perfgate.judge.verdict import ALWAYS_RED, Outcome, Verdict
 from perfgate.report import verdict_text
 from perfgate.results.schema import RESULTS_FILE, RunResults
@@ -36,32 +38,95 @@ _STYLES = {
 # A log has no width: there a row takes one line. A terminal folds its cells, as long as
 # their words stay whole.
 LOG_WIDTH, NARROWEST = 170, 100
-# Passed rows are shown up to so many rows in all; beyond, a person would scroll past
-# what matters.
+# With more rows, those that passed are one row for each experiment.
 MAX_ROWS = 24
 
 
-def shown(results: RunResults, everything: bool) -> tuple[list[Verdict], str]:
-    """The rows to show, and a sentence about those left out.
+@dataclass(frozen=True)
+class PassedGroup:
+    """Passed cases of one experiment, which the table shows as one row.
 
-    What needs attention always; what passed as long as there is room; what is
-    report-only when asked for.
+    Attributes:
+        worst: the case whose loss is closest to its threshold; None where no case has
+            both.
     """
-    rows = ordered(results)
+
+    experiment: str
+    cases: int
+    worst: Verdict | None
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What the table shows.
+
+    Attributes:
+        verdicts: one row each, those that need attention first.
+        groups: passed cases that share a row.
+        note: what is not shown on its own, and how to see it; "" where all is shown.
+    """
+
+    verdicts: Sequence[Verdict]
+    groups: Sequence[PassedGroup] = ()
+    note: str = ""
+
+
+def select_rows(results: RunResults, everything: bool) -> Rows:
+    """What needs attention always; what passed as far as it fits, else in groups.
+
+    Report-only cases are shown on demand, or where a run has no others.
+
+    Args:
+        everything: a row for each verdict.
+    """
+    every_row = ordered(results)
     if everything:
-        return rows, ""
-    hard = judged(results)
-    kept = hard
-    if len(hard) > MAX_ROWS:
-        kept = [row for row in hard if row.outcome is not Outcome.PASSED]
+        return Rows(every_row)
+    candidates = judged_verdicts(results) or every_row
+    verdicts = list(candidates)
+    passed: list[Verdict] = []
+    if len(candidates) > MAX_ROWS:
+        passed = [row for row in candidates if _is_passed(row)]
+        verdicts = [row for row in candidates if not _is_passed(row)]
     hidden = []
-    if len(hard) > len(kept):
-        hidden.append(f"{len(hard) - len(kept)} passed")
-    if len(rows) > len(hard):
-        hidden.append(f"{len(rows) - len(hard)} report-only")
-    if not hidden:
-        return kept, ""
-    return kept, f"not shown: {', '.join(hidden)} (-v and the report show all)"
+    if passed:
+        hidden.append(f"{len(passed)} passed are summarised by experiment")
+    report_only = len(every_row) - len(candidates)
+    if report_only:
+        hidden.append(f"{report_only} report-only are not shown")
+    note = ""
+    if hidden:
+        note = f"{', '.join(hidden)} (-v and the report show all)"
+    return Rows(verdicts, _groups(passed), note)
+
+
+def _is_passed(row: Verdict) -> bool:
+    return row.outcome is Outcome.PASSED
+
+
+def _groups(passed: Iterable[Verdict]) -> list[PassedGroup]:
+    by_experiment: dict[str, list[Verdict]] = {}
+    for row in passed:
+        by_experiment.setdefault(row.experiment, []).append(row)
+    groups = []
+    for experiment, rows in sorted(by_experiment.items(), key=_experiment):
+        compared = [row for row in rows if row.worse_by is not None]
+        worst = max(compared, key=_share_of_threshold, default=None)
+        groups.append(PassedGroup(experiment, len(rows), worst))
+    return groups
+
+
+def _experiment(group: tuple[str, list[Verdict]]) -> tuple[int, str]:
+    """Sorts E2 before E10."""
+    name, _ = group
+    return len(name), name
+
+
+def _share_of_threshold(row: Verdict) -> float:
+    """The loss in units of the threshold."""
+    if row.worse_by is None or not row.threshold:
+        return -math.inf
+    return row.worse_by / row.threshold
 
 
 def table(
@@ -76,27 +141,28 @@ def table(
         everything: False leaves out what needs no attention.
 
     """
-    rows, rest = shown(results, everything)
-    if not rows:
-        return rest
+    rows = select_rows(results, everything)
+    if not rows.verdicts and not rows.groups:
+        return ""
     reference = "base" if results.mode == "paired" else "baseline"
     grid = _grid(rows, reference)
-    out = io.StringIO()
+    output = io.StringIO()
+    narrowest = NARROWEST if terminal else LOG_WIDTH
     console = Console(
-        file=out,
-        width=max(width, NARROWEST if terminal else LOG_WIDTH),
+        file=output,
+        width=max(width, narrowest),
         force_terminal=terminal,
         no_color=not terminal,
         highlight=False,
     )
     console.print(grid)
-    text = out.getvalue().rstrip("\n")
-    if rest:
-        text += f"\n{rest}"
+    text = output.getvalue().rstrip("\n")
+    if rows.note:
+        text += f"\n{rows.note}"
     return text
 
 
-def _grid(rows: Sequence[Verdict], reference: str) -> Table:
+def _grid(rows: Rows, reference: str) -> Table:
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=False)
     for name in ("test", "load", "metric"):
         grid.add_column(name, overflow="fold")
@@ -104,7 +170,7 @@ def _grid(rows: Sequence[Verdict], reference: str) -> Table:
         grid.add_column(name, justify="right", overflow="fold")
     for name in ("change", "verdict"):
         grid.add_column(name, overflow="fold")
-    for row in rows:
+    for row in rows.verdicts:
         style = _STYLES[row.outcome]
         if row.gate == "report":
             style = "dim"
@@ -117,7 +183,32 @@ def _grid(rows: Sequence[Verdict], reference: str) -> Table:
             verdict_text.change(row),
             Text(verdict_text.outcome(row), style=style),
         )
+    for group in rows.groups:
+        grid.add_row(*_group_cells(group))
     return grid
+
+
+def _group_cells(group: PassedGroup) -> list[str | Text]:
+    """A row of passed cases, with the one that is closest to its threshold."""
+    count = Text(f"{group.cases} PASSED", style=_STYLES[Outcome.PASSED])
+    row = group.worst
+    if row is None:
+        cases = formatting.count(group.cases, "case")
+        return [group.experiment, cases, "-", "-", "-", "-", count]
+    change = "-"
+    if row.change is not None:
+        change = formatting.change_in_words(row.change, row.unit)
+    if row.threshold is not None:
+        change += f", threshold {formatting.percent(row.threshold)}"
+    return [
+        group.experiment,
+        f"worst: {title(row.case)}",
+        row.metric,
+        verdict_text.value(row),
+        verdict_text.baseline(row),
+        change,
+        count,
+    ]
 
 
 def attention(results: RunResults, run: str = "RUN") -> list[str]:
@@ -129,7 +220,7 @@ def attention(results: RunResults, run: str = "RUN") -> list[str]:
         run: the run directory, for commands that can be copied.
     """
     alike: dict[tuple[str, ...], list[Verdict]] = {}
-    for row in judged(results):
+    for row in judged_verdicts(results):
         if row.outcome is Outcome.PASSED:
             continue
         key: tuple[str, ...] = (row.case,)
@@ -151,21 +242,21 @@ def in_common(results: RunResults) -> str:
     A ratio counts for the side that moved.
     """
     cases = {case.id: case for case in results.cases}
-    rows = [row for row in judged(results) if row.case in cases]
-    bad = [row for row in rows if row.outcome in ALWAYS_RED]
-    if len(bad) < 2:
+    rows = [row for row in judged_verdicts(results) if row.case in cases]
+    failed = [row for row in rows if row.outcome in ALWAYS_RED]
+    if len(failed) < 2:
         return ""
-    shared = set.intersection(
-        *(_moved_servers(row, cases[row.case]) for row in bad)
-    )
+    moved = [_moved_servers(row, cases[row.case]) for row in failed]
+    shared = set.intersection(*moved)
     servers = [_servers(cases[row.case]) for row in rows]
-    if len(shared) != 1 or len(set().union(*servers)) == 1:
+    every_server = set().union(*servers)
+    if len(shared) != 1 or len(every_server) == 1:
         return ""
     (key,) = shared
-    text = f"All {len(bad)} failures are on {key}"
-    others = sum(key not in keys for keys in servers)
-    if others:
-        count = formatting.count(others, "judged case")
+    text = f"All {len(failed)} failures are on {key}"
+    unaffected = sum(key not in keys for keys in servers)
+    if unaffected:
+        count = formatting.count(unaffected, "judged case")
         text += f"; the {count} without it did not fail"
     return f"{text}."
 
@@ -194,21 +285,21 @@ def engine_notes(results: RunResults) -> list[str]:
 
 def improvements(results: RunResults, run: str = "RUN") -> list[str]:
     """The texts that pytest does not show by itself as failed or skipped."""
-    rows = judged(results)
+    rows = judged_verdicts(results)
     improved = [row for row in rows if row.outcome is Outcome.IMPROVED]
     return [verdict_text.render(row, run) for row in improved]
 
 
 def headline(results: RunResults, required: bool, missing: int) -> str:
     """How many cases were judged, failed, undecided, report-only or without a verdict."""
-    found = counts(results, required)
-    words = [f"{found.judged} judged", f"{found.red} red"]
-    if found.undecided:
-        words.append(f"{found.undecided} undecided")
-    words.append(f"{found.report_only} report-only")
+    totals = counts(results, required)
+    parts = [f"{totals.judged} judged", f"{totals.red} failed"]
+    if totals.undecided:
+        parts.append(f"{totals.undecided} undecided")
+    parts.append(f"{totals.report_only} report-only")
     if missing:
-        words.append(f"{missing} without a verdict")
-    return ", ".join(words)
+        parts.append(f"{missing} without a verdict")
+    return ", ".join(parts)
 
 
 def run_data_path(run_dir: Path) -> str:

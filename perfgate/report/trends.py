@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from perfgate.history.series import Entry, HistoryError, change_points
 from perfgate.judge import run_status
 from perfgate.judge.observation import hardware_label
+from perfgate.report.figures.figure import Picture
 from perfgate.report.figures.server import Trend, trend
 from perfgate.results.schema import RunResults
 
@@ -17,8 +18,8 @@ def course(entries: Sequence[Entry]) -> Trend:
     try:
         points = change_points(values)
     except HistoryError as error:
-        why = f"change points were not looked for: {error.seen}"
-        return Trend(tuple(entries), why=why)
+        reason = f"change points were not looked for: {error.seen}"
+        return Trend(tuple(entries), no_points_reason=reason)
     return Trend(tuple(entries), tuple(points))
 
 
@@ -27,17 +28,18 @@ def of_run(results: RunResults, entries: Iterable[Entry]) -> dict[str, Trend]:
     cases = {case.id: case for case in results.cases}
     labels: dict[str, str] = {}
     by_case_id: dict[str, list[Entry]] = {}
-    for row in run_status.judged(results):
-        if row.case in cases:
-            labels[row.case] = hardware_label(results.hardware, cases[row.case])
-            by_case_id[row.case] = []
+    for row in run_status.judged_verdicts(results):
+        case = cases.get(row.case)
+        if case is not None:
+            labels[case.id] = hardware_label(results.hardware, case)
+            by_case_id[case.id] = []
     for entry in entries:
         if labels.get(entry.case) == entry.hardware:
             by_case_id[entry.case].append(entry)
     courses = {}
-    for name, own in by_case_id.items():
-        if len(own) > 1:
-            courses[name] = course(own)
+    for case_id, case_entries in by_case_id.items():
+        if len(case_entries) > 1:
+            courses[case_id] = course(case_entries)
     return courses
 
 
@@ -50,17 +52,28 @@ def by_case(
         if hardware in (None, entry.hardware):
             name = f"{entry.case} ({entry.hardware})"
             groups.setdefault(name, []).append(entry)
-    return {name: group for name, group in groups.items() if len(group) > 1}
+    cases = {}
+    for name, group in groups.items():
+        if len(group) > 1:
+            cases[name] = group
+    return cases
 
 
 def page(cases: Mapping[str, Sequence[Entry]]) -> str:
     """A page of trends, one for each case; those whose level changed come first."""
     from perfgate.report.page import templates
 
-    courses = {name: course(entries) for name, entries in cases.items()}
-    ordered = sorted(courses, key=lambda name: (not courses[name].points, name))
-    pictures = []
-    for position, name in enumerate(ordered):
-        pictures.append(trend(f"t{position}", name, courses[name]))
+    changed = {}
+    unchanged = {}
+    for name, entries in sorted(cases.items()):
+        line = course(entries)
+        if line.points:
+            changed[name] = line
+        else:
+            unchanged[name] = line
+    pictures: list[Picture] = []
+    for name, line in (changed | unchanged).items():
+        key = f"t{len(pictures)}"
+        pictures.append(trend(key, name, line))
     template = templates().get_template("history.html.j2")
     return str(template.render(pictures=pictures))

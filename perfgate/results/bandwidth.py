@@ -8,7 +8,6 @@ has no such figure: its bandwidth is compared between models and batches only.
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping
 
 import msgspec
@@ -20,7 +19,7 @@ from perfgate.machine.datasheets import of_product
 from perfgate.machine.hardware import Hardware
 from perfgate.models import catalogue as models
 from perfgate.models import estimate
-from perfgate.results.samples import RunIndex, values_of
+from perfgate.results.samples import RunIndex, mean_of, values_of
 
 ITL = "itl_median_ms"
 
@@ -32,7 +31,7 @@ class Point(
 
     Attributes:
         batch: sequences that decode at once.
-        itl_ms: median of the launches' medians.
+        itl_ms: mean of the launches, each with the median of its gaps.
         step_bytes: that a step reads, with uniform routing.
         bandwidth_gb_s: step_bytes over itl_ms.
         utilisation: of the GPUs' peak; None where no data sheet is known.
@@ -89,12 +88,12 @@ def step_bytes(server: ServerConfig, workload: Workload) -> float | None:
 def values(
     server: ServerConfig,
     workload: Workload,
-    measured: Mapping[str, float],
+    repetition_values: Mapping[str, float],
     hardware: Hardware,
 ) -> dict[str, float]:
     """Bandwidth metrics of one repetition; empty where batch or time per token is unknown."""
     bytes_per_rank = step_bytes(server, workload)
-    itl_ms = measured.get(ITL)
+    itl_ms = repetition_values.get(ITL)
     if bytes_per_rank is None or not itl_ms:
         return {}
     bytes_per_s = bytes_per_rank / (itl_ms / 1e3)
@@ -112,11 +111,11 @@ def no_peak(server: ServerConfig, hardware: Hardware) -> str | None:
     """Why the utilisation is unknown; None if it is known."""
     if server.device == "cpu":
         return (
-            "bandwidth utilisation: no peak is known of a CPU, so its bandwidth is "
-            "compared within the run alone"
+            "bandwidth utilisation: the peak of a CPU is unknown; compare its bandwidth "
+            "within the run only"
         )
     if of_product(hardware.name) is None:
-        return f"bandwidth utilisation: perfgate/machine/datasheets.toml has no {hardware.name}"
+        return f"bandwidth utilisation: {hardware.name} is not in perfgate/machine/datasheets.toml"
     return None
 
 
@@ -125,14 +124,12 @@ def points(index: RunIndex) -> list[Point]:
 
     Ordered by server and batch. Launches that do not count take no part.
     """
-    found = []
+    rows = []
     for server, workload in index.loads:
         point = _point(index, server, workload)
         if point is not None:
-            found.append(point)
-    return sorted(
-        found, key=lambda point: (point.server, point.batch, point.workload)
-    )
+            rows.append(point)
+    return sorted(rows, key=lambda row: (row.server, row.batch, row.workload))
 
 
 def _point(
@@ -150,7 +147,7 @@ def _point(
     )
     if batch is None or bytes_per_rank is None or not launches_itl_ms:
         return None
-    itl_ms = statistics.median(launches_itl_ms)
+    itl_ms = mean_of(launches_itl_ms)
     metrics = values(server, workload, {ITL: itl_ms}, results.hardware)
     return Point(
         server=server.key,

@@ -7,9 +7,9 @@ the slices become one run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -20,8 +20,17 @@ from perfgate.results.timing import Session
 from perfgate.results.verdict import Verdict
 
 FOLDER = "workers"
-Key = TypeVar("Key")
-Value = TypeVar("Value")
+# Fields of a run that are mappings; those of all workers are joined.
+_MAPPINGS = (
+    "servers",
+    "workloads",
+    "skipped",
+    "lacking",
+    "models",
+    "metrics",
+    "failures",
+)
+Row = TypeVar("Row", Launch, Measurement)
 
 
 class Slice(
@@ -36,29 +45,39 @@ class Slice(
 
 def cut(results: RunResults, key: str) -> bytes:
     """The slice of one server, encoded for another worker."""
-    launches = tuple(row for row in results.launches if row.server == key)
-    measurements = tuple(
-        row for row in results.measurements if row.server == key
-    )
+    launches, _ = _split(results.launches, key)
+    measurements, _ = _split(results.measurements, key)
     part = Slice(
         server=results.servers[key],
-        launches=launches,
-        measurements=measurements,
+        launches=tuple(launches),
+        measurements=tuple(measurements),
     )
     return msgspec.json.encode(part)
 
 
-def paste(results: RunResults, key: str, sent: bytes) -> RunResults:
+def paste(results: RunResults, key: str, encoded: bytes) -> RunResults:
     """The results with another worker's slice of a server in place of their own."""
-    part = msgspec.json.decode(sent, type=Slice)
-    launches = [row for row in results.launches if row.server != key]
-    measurements = [row for row in results.measurements if row.server != key]
+    part = msgspec.json.decode(encoded, type=Slice)
+    _, launches = _split(results.launches, key)
+    _, measurements = _split(results.measurements, key)
     return msgspec.structs.replace(
         results,
         servers=results.servers | {key: part.server},
         launches=(*launches, *part.launches),
         measurements=(*measurements, *part.measurements),
     )
+
+
+def _split(rows: Iterable[Row], key: str) -> tuple[list[Row], list[Row]]:
+    """The rows of one server, and those of the others."""
+    own_rows = []
+    other_rows = []
+    for row in rows:
+        if row.server == key:
+            own_rows.append(row)
+        else:
+            other_rows.append(row)
+    return own_rows, other_rows
 
 
 def combine(parts: Sequence[RunResults], run_id: str) -> RunResults:
@@ -72,39 +91,34 @@ def combine(parts: Sequence[RunResults], run_id: str) -> RunResults:
     finished = [part.finished for part in parts if part.finished]
     cases: dict[Case, None] = {}
     sessions: list[Session] = []
-    # The worker that was asked last decides.
+    # Of a case that several workers judged, the last verdict counts.
     verdicts: dict[str, Verdict] = {}
     for part in parts:
         cases |= dict.fromkeys(part.cases)
         sessions += part.sessions
         for verdict in part.verdicts:
             verdicts[verdict.case] = verdict
+    unions = {name: _union(parts, name) for name in _MAPPINGS}
     return msgspec.structs.replace(
         parts[0],
         run_id=run_id,
         started=min(part.started for part in parts),
         finished=max(finished, default=None),
         complete=all(part.complete for part in parts),
-        servers=_union(part.servers for part in parts),
-        workloads=_union(part.workloads for part in parts),
         launches=_launches(parts),
         measurements=_measurements(parts),
         cases=tuple(cases),
         verdicts=tuple(verdicts.values()),
         sessions=tuple(sessions),
-        skipped=_union(part.skipped for part in parts),
-        lacking=_union(part.lacking for part in parts),
-        models=_union(part.models for part in parts),
-        metrics=_union(part.metrics for part in parts),
-        failures=_union(part.failures for part in parts),
+        **unions,
     )
 
 
-def _union(mappings: Iterable[Mapping[Key, Value]]) -> dict[Key, Value]:
-    """All entries; of a key that several have, the last."""
-    union: dict[Key, Value] = {}
-    for mapping in mappings:
-        union.update(mapping)
+def _union(parts: Sequence[RunResults], field: str) -> dict[str, Any]:
+    """All entries of a mapping of the runs; of a key that several have, the last."""
+    union: dict[str, Any] = {}
+    for part in parts:
+        union.update(getattr(part, field))
     return union
 
 
@@ -113,8 +127,8 @@ def _launches(parts: Sequence[RunResults]) -> tuple[Launch, ...]:
     for part in parts:
         for launch in part.launches:
             key = launch.server, launch.index
-            known = launches.get(key)
-            if known is None or known.start.stop is None:
+            earlier = launches.get(key)
+            if earlier is None or earlier.start.stop is None:
                 launches[key] = launch
     return tuple(launches[key] for key in sorted(launches))
 
@@ -157,5 +171,6 @@ def gather(
 
 def read(run_dir: Path) -> Iterable[RunResults]:
     """The results of each worker, in the order of their names."""
-    for file in sorted((run_dir / FOLDER).glob(f"*/{rundata.RESULTS_FILE}")):
+    folder = run_dir / FOLDER
+    for file in sorted(folder.glob(f"*/{rundata.RESULTS_FILE}")):
         yield rundata.load(file)

@@ -119,13 +119,13 @@ class Recorder:
     def put_server(self, server: Server) -> None:
         """Note what runs a server, and the shape of the model that it serves."""
         config = server.config
-        if self.results.servers.get(config.key) == server:
+        servers = dict(self.results.servers)
+        if servers.get(config.key) == server:
             return
-        architecture = lookup(config.model).architecture
-        self.update(
-            servers=self.results.servers | {config.key: server},
-            models=self.results.models | {config.model: architecture},
-        )
+        servers[config.key] = server
+        models = dict(self.results.models)
+        models[config.model] = lookup(config.model).architecture
+        self.update(servers=servers, models=models)
 
     def add_launch(self, launch: Launch) -> None:
         """Note a launch."""
@@ -153,20 +153,18 @@ class Recorder:
 
     def put_measurement(self, row: Measurement) -> None:
         """Put a measurement in place of the one of the same launch and workload."""
-        rows = [
-            other
-            for other in self.results.measurements
-            if not _same(other, row)
-        ]
+        rows = []
+        for earlier in self.results.measurements:
+            if _key(earlier) != _key(row):
+                rows.append(earlier)
         self.update(measurements=(*rows, row))
 
     def _add_figures(self, entry: LaunchFigures) -> None:
         self.spend(load_s=entry.load_s)
         row = self._launch(entry.server, entry.launch)
         notes = dict.fromkeys(row.notes + entry.notes)
-        self._replace(
-            row, values={**row.values, **entry.values}, notes=tuple(notes)
-        )
+        values = {**row.values, **entry.values}
+        self._replace(row, values=values, notes=tuple(notes))
 
     def _launch(self, server: str, index: int) -> Launch:
         for launch in self.launches_of(server):
@@ -176,7 +174,9 @@ class Recorder:
 
     def _replace(self, old: Launch, **changes: Any) -> None:
         new = msgspec.structs.replace(old, **changes)
-        rows = [new if row is old else row for row in self.results.launches]
+        rows = []
+        for row in self.results.launches:
+            rows.append(new if row is old else row)
         self.update(launches=tuple(rows))
 
     def _change_session(self, **changes: Any) -> None:
@@ -190,17 +190,15 @@ class Recorder:
 
     def _encode(self, row: Measurement) -> bytes:
         """A measurement as JSON, encoded once: most of a large run does not change."""
-        known = self._encoded.get(id(row))
-        if known is None:
-            # The row is kept, so that no other row gets its id.
-            known = row, rundata.line(row)
-            self._encoded[id(row)] = known
-        return known[1]
+        if id(row) not in self._encoded:
+            # The row is stored too, so that no other row gets its id.
+            self._encoded[id(row)] = row, rundata.line(row)
+        _, encoded = self._encoded[id(row)]
+        return encoded
 
 
-def _same(row: Measurement, other: Measurement) -> bool:
-    names = (other.server, other.launch, other.workload)
-    return (row.server, row.launch, row.workload) == names
+def _key(row: Measurement) -> tuple[str, int, str]:
+    return row.server, row.launch, row.workload
 
 
 def now() -> str:

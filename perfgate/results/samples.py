@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -19,6 +19,9 @@ from perfgate.cases import Case
 from perfgate.load.repetition import Repetition
 from perfgate.models.routing import LayerShares
 from perfgate.results.schema import Launch, Measurement, RunResults
+
+LoadKey = tuple[str, str]  # server, workload
+SampleKey = tuple[str, str | None, str]  # server, workload, metric
 
 
 class Sample(
@@ -63,18 +66,23 @@ def values_of(samples: Sequence[Sample]) -> list[float]:
     return [sample.value for sample in samples if sample.value is not None]
 
 
+def mean_of(values: Iterable[float]) -> float:
+    """The value of several launches, as the gate judges it: their geometric mean.
+
+    Args:
+        values: at least one, each positive.
+    """
+    return statistics.geometric_mean(values)
+
+
 class RunIndex:
     """Index of one run by server and workload; built once, read by all who judge or show it."""
 
     def __init__(self, results: RunResults) -> None:
         self.results = results
         self._launches: dict[str, list[Launch]] = defaultdict(list)
-        self._measurements: dict[tuple[str, str], list[Measurement]] = (
-            defaultdict(list)
-        )
-        self._samples: dict[
-            tuple[str, str | None, str], tuple[Sample, ...]
-        ] = {}
+        self._measurements: dict[LoadKey, list[Measurement]] = defaultdict(list)
+        self._samples: dict[SampleKey, tuple[Sample, ...]] = {}
         self._shares: dict[tuple[str, str, int], LayerShares] = {}
         for launch in results.launches:
             self._launches[launch.server].append(launch)
@@ -133,10 +141,11 @@ class RunIndex:
         """
         sides = []
         for load in case.loads:
-            workload = None if load.workload is None else load.workload.name
-            sides.append(
-                self.samples_of(load.server.key, workload, case.metric)
-            )
+            workload = None
+            if load.workload is not None:
+                workload = load.workload.name
+            key = load.server.key
+            sides.append(self.samples_of(key, workload, case.metric))
         if len(sides) == 1:
             return sides[0]
         return _ratios(*sides)
@@ -174,7 +183,9 @@ class RunIndex:
 
     def _sample(self, measurement: Measurement, metric: str) -> Sample:
         values = _values(measurement, metric)
-        value = statistics.median(values) if values else None
+        value = None
+        if values:
+            value = statistics.median(values)
         sample = Sample(
             run=self.results.run_id,
             launch=measurement.launch,
@@ -189,9 +200,8 @@ class RunIndex:
             return None
         key = measurement.server, measurement.workload, measurement.launch
         if key not in self._shares:
-            from perfgate.models.routing_stats import (
-                summary,
-            )  # here: it loads numpy
+            # Imported here: it loads numpy.
+            from perfgate.models.routing_stats import summary
 
             self._shares[key] = summary(measurement.routing)
         return self._shares[key]
@@ -230,52 +240,61 @@ def _ratios(
 
     A launch that died is replaced by one of another number.
     """
-    above = {row.launch: row for row in numerators if row.value is not None}
-    below = {row.launch: row for row in denominators if row.value is not None}
-    same = above.keys() & below.keys()
-    rest_above = sorted(above.keys() - same)
-    rest_below = sorted(below.keys() - same)
-    ratios = [_ratio(above[launch], below[launch]) for launch in same]
-    for first, second in zip(rest_above, rest_below, strict=False):
+    above = _by_launch(numerators)
+    below = _by_launch(denominators)
+    common = above.keys() & below.keys()
+    pairs = [(launch, launch) for launch in common]
+    rest_above = sorted(above.keys() - common)
+    rest_below = sorted(below.keys() - common)
+    pairs += zip(rest_above, rest_below, strict=False)
+    ratios = []
+    for first, second in pairs:
         ratios.append(_ratio(above[first], below[second]))
     ratios += _without_value(numerators, "numerator")
     ratios += _without_value(denominators, "denominator")
     return tuple(sorted(ratios, key=lambda sample: sample.launch))
 
 
+def _by_launch(samples: Sequence[Sample]) -> dict[int, Sample]:
+    """Launch -> its sample, for the launches that count."""
+    launches = {}
+    for sample in samples:
+        if sample.value is not None:
+            launches[sample.launch] = sample
+    return launches
+
+
 def _ratio(numerator: Sample, denominator: Sample) -> Sample:
     above, below = numerator.value, denominator.value
     assert above is not None
     assert below is not None
-    reasons = _on_side(numerator, "numerator") + _on_side(
-        denominator, "denominator"
-    )
+    above_reasons = _on_side(numerator, "numerator")
+    below_reasons = _on_side(denominator, "denominator")
     sample = Sample(
         run=numerator.run,
         launch=numerator.launch,
         value=above / below,
         numerator=above,
         denominator=below,
-        invalid=reasons,
+        invalid=above_reasons + below_reasons,
     )
     return _positive(sample)
 
 
 def _without_value(samples: Sequence[Sample], side: str) -> list[Sample]:
     """One side's launches that do not count, each with its reasons."""
-    lost = []
+    invalid = []
     for sample in samples:
         if sample.value is None:
             reasons = _on_side(sample, side)
-            lost.append(
-                Sample(
-                    run=sample.run,
-                    launch=sample.launch,
-                    value=None,
-                    invalid=reasons,
-                )
+            row = Sample(
+                run=sample.run,
+                launch=sample.launch,
+                value=None,
+                invalid=reasons,
             )
-    return lost
+            invalid.append(row)
+    return invalid
 
 
 def _on_side(sample: Sample, side: str) -> tuple[str, ...]:

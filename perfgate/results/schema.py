@@ -1,4 +1,4 @@
-"""What has this run measured, and where does it lie?
+"""Schema of a run: results.json with everything that it measured and decided.
 
 A run directory holds ``results.json`` (everything: hardware, servers, launches,
 repetitions, verdicts), rewritten whole and atomically after every step, and ``logs/``
@@ -115,8 +115,8 @@ class Server(
 
     Attributes:
         environment: variables that it inherited and that may change how it runs.
-        attached: address of a server that somebody else runs, and that was measured in
-            its place; "" for ours.
+        attached: address of the external server that was measured instead; "" for a
+            server that the suite launched.
     """
 
     config: ServerConfig
@@ -140,7 +140,7 @@ class RunResults(
         run_id: unique, sorts by time.
         complete: True once the session ended by itself with every selected test run.
         servers: by server key. workloads: by workload name.
-        cases: every case that was asked, judged or not.
+        cases: every case that was selected, judged or not.
         skipped: test id -> reason, for perf tests that did not run.
         lacking: case id -> reason, for those of their cases that would have been
             judged.
@@ -149,13 +149,11 @@ class RunResults(
         mode: "sequential": each server is judged against its baseline. "paired": a
             candidate is launched in turn with its base build, and judged against it.
         base_builds: engine -> Python of the base build, in a paired run.
-        target_effect: the loss that was to be caught then, where it was not the
-            policy's.
+        target_effect: the loss to catch in a paired run; None for the policy's.
         sessions: the commands that measured it, several where it was resumed.
         models: name -> shape of the models that it served. metrics: those that are not
             built in.
-        failures: server key -> how it could not be had: it did not start, or not take
-            its load.
+        failures: server key -> how it failed to start, or to take its load.
 
     """
 
@@ -187,30 +185,23 @@ class RunResults(
 
     @property
     def cut_off(self) -> tuple[Launch, ...]:
-        """Launches in whose middle the run ended; one that ended by itself has none, whatever became of its servers."""
-        return (
-            ()
-            if self.complete
-            else tuple(
-                launch for launch in self.launches if not launch.measured
-            )
-        )
+        """Launches in whose middle the run ended; none in a run that ended by itself."""
+        if self.complete:
+            return ()
+        launches = self.launches
+        return tuple(launch for launch in launches if not launch.measured)
 
 
-def new_run_id(now: datetime.datetime | None = None) -> str:
+def new_run_id(started: datetime.datetime | None = None) -> str:
     """Unique per process, sorts by time: "20260131-142233-4711"."""
-    moment = now or datetime.datetime.now(datetime.UTC)
+    moment = started or datetime.datetime.now(datetime.UTC)
     return f"{moment:%Y%m%d-%H%M%S}-{os.getpid()}"
 
 
 def to_json(value: Any) -> str:
     """Readable JSON with keys in a stable order and a newline at the end."""
-    return (
-        msgspec.json.format(
-            msgspec.json.encode(value, order="deterministic"), indent=1
-        ).decode()
-        + "\n"
-    )
+    encoded = msgspec.json.encode(value, order="deterministic")
+    return msgspec.json.format(encoded, indent=1).decode() + "\n"
 
 
 def line(measurement: Measurement) -> bytes:
@@ -223,40 +214,36 @@ def save(
     run_dir: Path,
     encode: Callable[[Measurement], bytes] = line,
 ) -> Path:
-    """Write results.json, each measurement (most of it are single gaps) on a line of its own; returns its path.
+    """Write results.json, with each measurement on one line; returns its path.
 
     Args:
-        encode: may remember what it made: what was measured long ago need not be
-            encoded again after each repetition.
+        encode: encodes a measurement; it may cache, since most of them do not change
+            from one repetition to the next.
     """
     path = run_dir / RESULTS_FILE
-    lines = b",\n  ".join(
-        encode(measurement) for measurement in results.measurements
-    ).decode()
     text = to_json(msgspec.structs.replace(results, measurements=()))
-    write_atomically(
-        path,
-        text.replace(
-            _NO_MEASUREMENTS, f'\n "measurements": [\n  {lines}\n ],\n', 1
-        )
-        if lines
-        else text,
-    )
+    if results.measurements:
+        rows = [encode(measurement) for measurement in results.measurements]
+        lines = b",\n  ".join(rows).decode()
+        measurements = f'\n "measurements": [\n  {lines}\n ],\n'
+        text = text.replace(_NO_MEASUREMENTS, measurements, 1)
+    write_atomically(path, text)
     return path
 
 
 def stored(folder: Path, newest_first: bool = False) -> Iterator[RunResults]:
-    """The runs of a run store in the order of their folders' names, read one by one; unreadable ones are left out."""
-    for path in sorted(
-        {file.parent for file in folder.glob(f"*/{RESULTS_FILE}*")},
-        reverse=newest_first,
-    ):
+    """The runs of a run store in the order of their folders' names, read one by one.
+
+    Runs that cannot be read are left out.
+    """
+    run_dirs = {file.parent for file in folder.glob(f"*/{RESULTS_FILE}*")}
+    for run_dir in sorted(run_dirs, reverse=newest_first):
         with contextlib.suppress(RunDataError):
-            yield load(path)
+            yield load(run_dir)
 
 
 def load(run_dir: Path) -> RunResults:
-    """Read a run directory, or a results.json named directly, also where it was packed (results.json.gz).
+    """Read a run directory, or its results.json, which may be packed (results.json.gz).
 
     Raises:
         RunDataError: it is missing, not JSON, of another schema, or a field is wrong;
@@ -272,7 +259,7 @@ def load(run_dir: Path) -> RunResults:
         if path.suffix == ".gz":
             content = gzip.decompress(content)
         content = upgrade_content(content)
-        return _known(msgspec.json.decode(content, type=RunResults))
+        return _registered(msgspec.json.decode(content, type=RunResults))
     except (
         msgspec.DecodeError,
         UnicodeDecodeError,
@@ -284,28 +271,25 @@ def load(run_dir: Path) -> RunResults:
             tried=f"reading {path}",
             seen=str(error),
             remedy=(
-                "the file was edited, cut short or written by another version of the "
-                "suite; use the run as it was"
+                "the file was edited, truncated or written by another version of the "
+                "suite; restore it, or use another run"
             ),
         ) from error
     except OSError as error:
         raise RunDataError(
             tried=f"reading the run at {run_dir}",
             seen=error.strerror or str(error),
-            remedy="name a run directory: a folder that holds results.json, as in runs/",
+            remedy="name a run directory: a folder with results.json, as in runs/",
         ) from error
 
 
-def _known(results: RunResults) -> RunResults:
-    """Enter the models and metrics that the run brings along, where this process has none of that name."""
+def _registered(results: RunResults) -> RunResults:
+    """The run, after its models and metrics were registered where they are unknown."""
     for name, architecture in results.models.items():
         if name not in CATALOGUE:
-            register_models(
-                [Model(name=name, architecture=architecture, served=False)]
-            )
-    register_metrics(
-        metric
-        for name, metric in results.metrics.items()
-        if name not in METRICS
-    )
+            model = Model(name=name, architecture=architecture, served=False)
+            register_models([model])
+    for name, metric in results.metrics.items():
+        if name not in METRICS:
+            register_metrics([metric])
     return results

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from perfgate import formatting
 from perfgate.servers.launch_record import LaunchRecord
 
 
@@ -37,7 +38,7 @@ class Session(
 def format_sessions(
     sessions: Sequence[Session], now_unix_s: float | None = None
 ) -> str | None:
-    """One line: "613 s: servers' start 301 s, load 289 s, the suite itself 23 s, 3.8 %".
+    """One line: "613 s: server starts 301 s, load 289 s, suite overhead 23 s (3.8 %)".
 
     The suite's own time is what is neither a start nor load. None if nothing is known.
 
@@ -50,16 +51,16 @@ def format_sessions(
     start_s = sum(session.start_s for session in sessions)
     load_s = sum(session.load_s for session in sessions)
     end_s = sum(session.end_s for session in sessions)
-    own_s = wall_s - start_s - load_s
+    overhead_s = wall_s - start_s - load_s
     text = f"{wall_s:.0f} s"
     if len(sessions) > 1:
         text += f" in {len(sessions)} commands"
     text += (
-        f": servers' start {start_s:.0f} s, load {load_s:.0f} s, "
-        f"the suite itself {own_s:.0f} s, {100 * own_s / wall_s:.1f} %"
+        f": server starts {start_s:.0f} s, load {load_s:.0f} s, "
+        f"suite overhead {overhead_s:.0f} s ({formatting.percent(overhead_s / wall_s)})"
     )
     if end_s >= 0.5:
-        text += f" ({end_s:.0f} s of it ending servers)"
+        text += f", of which {end_s:.0f} s for stopping servers"
     return text
 
 
@@ -112,9 +113,8 @@ def phases(records: Iterable[LaunchRecord]) -> list[PhaseRow]:
     launches: dict[str, list[Mapping[str, float]]] = {}
     for record in records:
         if record.ready_s is not None and record.phases:
-            launches.setdefault(record.key, []).append(
-                _steps(record, record.ready_s)
-            )
+            launch_steps = _steps(record, record.ready_s)
+            launches.setdefault(record.key, []).append(launch_steps)
     rows = []
     for server, all_steps in launches.items():
         names: dict[str, None] = {}
@@ -130,7 +130,9 @@ def _phase_row(
 ) -> PhaseRow:
     first, *later = launches
     later_s = [steps[phase] for steps in later if phase in steps]
-    median_s = statistics.median(later_s) if later_s else None
+    median_s = None
+    if later_s:
+        median_s = statistics.median(later_s)
     return PhaseRow(server, phase, first.get(phase), median_s)
 
 
@@ -142,7 +144,7 @@ def _steps(record: LaunchRecord, ready_s: float) -> dict[str, float]:
     marks = sorted(record.phases, key=lambda phase: phase.at_s)
     ends_s = [mark.at_s for mark in marks[1:]]
     ends_s.append(ready_s)
-    steps = {"until the log's first step": marks[0].at_s}
+    steps = {"before the first logged step": marks[0].at_s}
     for mark, end_s in zip(marks, ends_s, strict=True):
         steps[mark.name] = max(0.0, end_s - mark.at_s)
     steps["ready"] = ready_s

@@ -37,25 +37,34 @@ def rename_field(old: str, new: str) -> Step:
 
 
 def _renamed(row: Any, old: str, new: str) -> Any:
-    if not isinstance(row, dict) or old not in row or new in row:
+    if not isinstance(row, dict):
         return row
-    return {new if name == old else name: value for name, value in row.items()}
+    if old not in row or new in row:
+        return row
+    renamed = {}
+    for name, value in row.items():
+        new_name = new if name == old else name
+        renamed[new_name] = value
+    return renamed
 
 
 def drop_gpu_clock(hardware: Any) -> Any:
     """Drop a GPU's maximum clock, which nothing read."""
-    if not isinstance(hardware, dict) or not isinstance(
-        hardware.get("gpus"), list
-    ):
+    if not isinstance(hardware, dict):
         return hardware
-    gpus = [_without(gpu, "sm_clock_max_mhz") for gpu in hardware["gpus"]]
-    return {**hardware, "gpus": gpus}
+    gpus = hardware.get("gpus")
+    if not isinstance(gpus, list):
+        return hardware
+    upgraded = [_drop_field(gpu, "sm_clock_max_mhz") for gpu in gpus]
+    return {**hardware, "gpus": upgraded}
 
 
-def _without(row: Any, field: str) -> Any:
+def _drop_field(row: Any, field: str) -> Any:
     if not isinstance(row, dict):
         return row
-    return {name: value for name, value in row.items() if name != field}
+    remaining = dict(row)
+    remaining.pop(field, None)
+    return remaining
 
 
 def rename_field_within(key: str, old: str, new: str) -> Step:
@@ -72,7 +81,8 @@ def rename_field_within(key: str, old: str, new: str) -> Step:
 def _renamed_within(row: Any, key: str, old: str, new: str) -> Any:
     if not isinstance(row, dict) or key not in row:
         return row
-    return {**row, key: _renamed(row[key], old, new)}
+    renamed = _renamed(row[key], old, new)
+    return {**row, key: renamed}
 
 
 RENAMED = {"against": "base_builds", "against_delta": "target_effect"}
@@ -109,10 +119,8 @@ def upgrade_results(data: dict[str, Any]) -> dict[str, Any]:
     for old, new in RENAMED.items():
         if old in upgraded:
             upgraded[new] = upgraded.pop(old)
-    if "mode" not in upgraded:
-        upgraded["mode"] = (
-            "paired" if upgraded.get("base_builds") else "sequential"
-        )
+    mode = "paired" if upgraded.get("base_builds") else "sequential"
+    upgraded.setdefault("mode", mode)
     return upgraded
 
 
@@ -122,7 +130,8 @@ def upgrade_content(content: bytes) -> bytes:
     Raises:
         msgspec.DecodeError: the content is no JSON object.
     """
-    if msgspec.json.decode(content, type=_Head).schema != OLD_SCHEMA:
+    head = msgspec.json.decode(content, type=_Head)
+    if head.schema != OLD_SCHEMA:
         return content
     fields: dict[str, Any] = msgspec.json.decode(
         content, type=dict[str, msgspec.Raw]

@@ -86,8 +86,9 @@ class Verdict(
 
     def row(self, case: Case, test: str) -> Verdict:
         """The verdict as it is stored, with its experiment and the test that asked."""
-        fields = {
-            name: getattr(self, name) for name in Verdict.__struct_fields__
-        }
-        fields |= {"experiment": case.experiment, "test": test}
+        fields = {}
+        for name in Verdict.__struct_fields__:
+            fields[name] = getattr(self, name)
+        fields["experiment"] = case.experiment
+        fields["test"] = test
         return Verdict(**fields)

@@ -19,7 +19,7 @@ _RENAMED = {
     "detectable": "mde",
     "demoted": "report_only_reason",
 }
-_SEEN, _DO, _INJECTED = "seen:", "do:", "planted:"
+_FINDING, _ADVICE, _INJECTED = "seen:", "do:", "planted:"
 _REPORT_ONLY = "reported only:"  # a field, and said in the message, too
 _INJECTED_END = "; such a run becomes no baseline"
 _NOTHING = "nothing"  # the advice where there was nothing to do
@@ -36,7 +36,9 @@ def upgrade_verdicts(rows: Any) -> Any:
 def _upgraded(row: Any) -> Any:
     if not isinstance(row, dict) or "message" not in row:
         return row
-    fields = {_RENAMED.get(name, name): value for name, value in row.items()}
+    fields = {}
+    for name, value in row.items():
+        fields[_RENAMED.get(name, name)] = value
     message = str(fields.pop("message"))
     fields["unit"] = _unit(str(row["case"]), str(row["metric"]))
     fields["reference"] = _reference(message, row.get("baseline"))
@@ -64,14 +66,18 @@ def _reference(message: str, baseline: object) -> str:
 def _parsed(message: str, case_id: str) -> dict[str, Any]:
     tried, *lines = [line.strip() for line in message.splitlines()]
     fields: dict[str, Any] = {"summary": tried}
-    measured = tried.partition(": ")[2]
-    details = [measured] if measured else []
+    details = []
+    source = tried.partition(": ")[2]
+    if source:
+        details.append(source)
     for line in lines:
-        if line.startswith(_SEEN):
-            fields["summary"] = line.removeprefix(_SEEN).strip()
-        elif line.startswith(_DO):
-            advice = line.removeprefix(_DO).strip()
-            fields["advice"] = "" if advice == _NOTHING else advice
+        if line.startswith(_FINDING):
+            fields["summary"] = line.removeprefix(_FINDING).strip()
+        elif line.startswith(_ADVICE):
+            advice = line.removeprefix(_ADVICE).strip()
+            if advice == _NOTHING:
+                advice = ""
+            fields["advice"] = advice
         elif line.startswith(_INJECTED):
             text = line.removeprefix(_INJECTED).strip()
             fields["injected"] = text.removesuffix(_INJECTED_END)

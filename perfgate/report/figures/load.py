@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from perfgate import formatting
 from perfgate.load.repetition import Repetition
 from perfgate.load.workload import Workload
 from perfgate.models import estimate
@@ -56,18 +57,9 @@ LEAST_BATCHES = 32  # up to which the line of bytes read is drawn at least
 MOST_TIMELINES = 4  # servers whose repetition is shown
 MOST_BARS = 8  # pairs of numbers of ranks that are drawn
 MOST_INVALID = 2  # repetitions that do not count and are shown as timelines
-PERCENTILES = (
-    1,
-    5,
-    10,
-    25,
-    50,
-    75,
-    90,
-    95,
-    99,
-)  # of gaps, in the table of numbers
-TWO_BATCHES = "it takes closed loops of two batch sizes with valid repetitions"
+# Of gaps, in the table of numbers.
+PERCENTILES = (1, 5, 10, 25, 50, 75, 90, 95, 99)
+TWO_BATCHES = "needs valid repetitions of closed loops of two batch sizes"
 BY_BYTES = "bytes read per step, by arithmetic"
 
 
@@ -92,7 +84,7 @@ def throughput_over_batch(index: RunIndex, prefix: str) -> Picture:
     figure = _Ranges(
         key=f"{prefix}throughput",
         title="Throughput over batch size",
-        caption="What a larger batch earns. Bars: range of the repetitions.",
+        caption="Bars: range of the repetitions.",
         x="requests in flight",
         y="output tokens/s",
     )
@@ -117,7 +109,7 @@ def over_rate(index: RunIndex, prefix: str, metric: str, word: str) -> Picture:
         return left_out(
             figure.key, figure.title, "no open loop has a valid repetition"
         )
-    return figure.drawn(series)
+    return figure.picture(series)
 
 
 def _over_batch(index: RunIndex, figure: _Ranges, metric: str) -> Picture:
@@ -125,7 +117,7 @@ def _over_batch(index: RunIndex, figure: _Ranges, metric: str) -> Picture:
     series = series_over(index, workloads, _batch, metric)
     if len(workloads) < 2 or not series:
         return left_out(figure.key, figure.title, TWO_BATCHES)
-    return figure.drawn(series)
+    return figure.picture(series)
 
 
 def _batch(workload: Workload) -> float:
@@ -146,39 +138,46 @@ class _Ranges:
     x: str
     y: str
 
-    def drawn(self, series: Sequence[Series]) -> Picture:
+    def picture(self, series: Sequence[Series]) -> Picture:
         def paint(figure: Figure) -> None:
             self._paint(figure, series)
 
         caption = self.caption
-        more = len(series) - MOST_SERIES
-        if more > 0:
-            caption += f" {more} more servers are in the numbers below."
+        undrawn = len(series) - MOST_SERIES
+        if undrawn > 0:
+            count = formatting.count(undrawn, "server")
+            caption += f" {count} not drawn: see the numbers below."
         lines = []
         rows = []
         for line in series:
             lines.append(
-                (line.server, [(row.x, row.median) for row in line.levels])
+                (line.server, [(row.x, row.value) for row in line.levels])
             )
             for row in line.levels:
-                numbers = map(number, (row.x, row.median, row.low, row.high))
+                numbers = map(number, (row.x, row.value, row.low, row.high))
                 rows.append((line.server, *numbers))
         picture = Picture(
             key=self.key,
             title=self.title,
             caption=caption,
             description=describe_lines(lines, self.x, self.y),
-            columns=("server", self.x, "median", "least", "most"),
+            columns=(
+                "server",
+                self.x,
+                "mean of launches",
+                "lowest repetition",
+                "highest repetition",
+            ),
             rows=tuple(rows),
         )
-        return picture.drawn(paint)
+        return picture.with_drawing(paint)
 
     def _paint(self, figure: Figure, series: Sequence[Series]) -> None:
         axes = axis(figure, self.x, self.y, log_x=True)
         for position, line in enumerate(series[:MOST_SERIES]):
             axes.errorbar(
                 [row.x for row in line.levels],
-                [row.median for row in line.levels],
+                [row.value for row in line.levels],
                 yerr=_reach(line.levels),
                 capsize=3,
                 label=line.server,
@@ -194,9 +193,9 @@ class _Ranges:
 
 
 def _reach(levels: Sequence[Level]) -> np.ndarray:
-    """How far the repetitions lie below and above each median; shape (2, levels)."""
-    below = [row.median - row.low for row in levels]
-    above = [row.high - row.median for row in levels]
+    """How far the repetitions lie below and above each value; shape (2, levels)."""
+    below = [row.value - row.low for row in levels]
+    above = [row.high - row.value for row in levels]
     return np.array([below, above]).clip(min=0)
 
 
@@ -207,19 +206,19 @@ class _RankPair:
     small: str
     large: str
     workload: str
-    fewer: Level
-    more: Level
+    small_level: Level
+    large_level: Level
 
     @property
     def cells(self) -> tuple[str, ...]:
-        ratio = self.more.median / self.fewer.median
+        ratio = self.large_level.value / self.small_level.value
         return (
             self.workload,
             self.small,
-            number(self.fewer.median),
+            number(self.small_level.value),
             self.large,
-            number(self.more.median),
-            f"{ratio:.2f}x",
+            number(self.large_level.value),
+            formatting.ratio(ratio),
         )
 
     @property
@@ -229,13 +228,13 @@ class _RankPair:
 
 def throughput_over_ranks(index: RunIndex, prefix: str) -> Picture:
     """Throughput of the same model on fewer and on more ranks."""
-    key, title = f"{prefix}ranks", "Throughput, TP=1 against TP=2"
+    key, title = f"{prefix}ranks", "Throughput, TP=2 vs TP=1"
     pairs = _rank_pairs(index)
     if not pairs:
         return left_out(
             key,
             title,
-            "no model was measured under one load with two numbers of ranks",
+            "no model was measured under the same load with TP=1 and TP=2",
         )
 
     def paint(figure: Figure) -> None:
@@ -243,11 +242,11 @@ def throughput_over_ranks(index: RunIndex, prefix: str) -> Picture:
 
     rows = [pair.cells for pair in pairs]
     ratios = []
-    for workload, small, _fewer, large, _more, ratio in rows:
-        ratios.append(f"{workload}: {ratio} of {large} over {small}")
+    for workload, small, _, large, _, ratio in rows:
+        ratios.append(f"{workload}: {large} / {small} = {ratio}")
     workloads = dict.fromkeys(pair.workload for pair in pairs)
     caption = (
-        "What a second rank earns for the same model under the same load. Bars: "
+        "How much faster the same model serves the same load on more ranks. Bars: "
         "range of the repetitions."
     )
     picture = Picture(
@@ -258,24 +257,24 @@ def throughput_over_ranks(index: RunIndex, prefix: str) -> Picture:
         columns=(
             "workload",
             "fewer ranks",
-            "tok/s",
+            "output tok/s",
             "more ranks",
-            "tok/s",
-            "ratio",
+            "output tok/s",
+            "more / fewer",
         ),
         rows=tuple(rows),
     )
-    return picture.drawn(paint)
+    return picture.with_drawing(paint)
 
 
 def _rank_pairs(index: RunIndex) -> list[_RankPair]:
     pairs = []
     for small, large in tensor_parallel_pairs(index):
         for workload in index.results.workloads:
-            fewer = level(index, small, workload, "output_throughput")
-            more = level(index, large, workload, "output_throughput")
-            if fewer is not None and more is not None:
-                pairs.append(_RankPair(small, large, workload, fewer, more))
+            first = level(index, small, workload, "output_throughput")
+            second = level(index, large, workload, "output_throughput")
+            if first is not None and second is not None:
+                pairs.append(_RankPair(small, large, workload, first, second))
     return pairs
 
 
@@ -286,13 +285,13 @@ def _paint_ranks(
     positions = np.arange(len(pairs))
     servers = configs(index)
     sides = (
-        (pairs[0].small, [pair.fewer for pair in pairs], ""),
-        (pairs[0].large, [pair.more for pair in pairs], "//"),
+        (pairs[0].small, [pair.small_level for pair in pairs], ""),
+        (pairs[0].large, [pair.large_level for pair in pairs], "//"),
     )
     for side, (server, levels, hatch) in enumerate(sides):
         axes.bar(
             positions + (side - 0.5) * 0.38,
-            [row.median for row in levels],
+            [row.value for row in levels],
             0.36,
             color=SERIES[side],
             hatch=hatch,
@@ -315,44 +314,47 @@ class _Ratio:
     bound: Sequence[tuple[float, float]]
 
     @property
-    def measured(self) -> list[tuple[float, float]]:
+    def points_by_batch(self) -> list[tuple[float, float]]:
         return [(float(point.batch), point.measured) for point in self.points]
 
 
 def sparse_over_dense(index: RunIndex, prefix: str) -> Picture:
     """What the sparse model costs per token compared with the dense one, and with what it reads."""
     key = f"{prefix}ratio"
-    title = "Sparse over dense, against what memory bandwidth allows"
+    title = "Sparse / dense, and the ratio of the bytes they read"
     ratios = _ratios(index)
     if not ratios:
         return left_out(
             key,
             title,
-            "it takes a sparse and a dense model of the catalogue under the same closed loop",
+            "needs a sparse and a dense model of the catalogue under the same closed loop",
         )
 
     def paint(figure: Figure) -> None:
         _paint_ratios(figure, ratios)
 
     first_batch, last_batch = ratios[0].bound[0], ratios[0].bound[-1]
-    lines = [(ratio.name, ratio.measured) for ratio in ratios]
+    lines = [(ratio.name, ratio.points_by_batch) for ratio in ratios]
     description = (
-        describe_lines(lines, "batch", "Median ITL, sparse over dense")
-        + f" By the bytes that a step reads it would be {first_batch[1]:.2f} at batch 1 "
-        f"and {last_batch[1]:.2f} at batch {last_batch[0]:.0f}."
+        describe_lines(lines, "batch", "Median ITL, sparse / dense")
+        + f" The bytes that a step reads predict {formatting.ratio(first_batch[1])} at batch 1 "
+        f"and {formatting.ratio(last_batch[1])} at batch {number(last_batch[0])}."
     )
     rows = []
     for ratio in ratios:
         for point in ratio.points:
-            measured, line = f"{point.measured:.2f}x", f"{point.line:.2f}x"
-            rows.append(
-                (ratio.name, point.workload, str(point.batch), measured, line)
+            row = (
+                ratio.name,
+                point.workload,
+                str(point.batch),
+                formatting.ratio(point.measured),
+                formatting.ratio(point.line),
             )
+            rows.append(row)
     caption = (
-        "The dashed line is the ratio of the bytes that a decode step reads with "
-        "uniform routing. Below it something "
-        "other than reading weights costs time in both models; above it the "
-        "sparse model has a cost of its own."
+        "Dashed: ratio of the bytes that a decode step reads with uniform routing. "
+        "Points below it: something other than reading weights costs time in both "
+        "models. Points above it: the sparse model has a cost of its own."
     )
     picture = Picture(
         key=key,
@@ -363,12 +365,12 @@ def sparse_over_dense(index: RunIndex, prefix: str) -> Picture:
             "pair",
             "workload",
             "requests in flight",
-            "measured",
-            "by bytes read",
+            "ITL ratio, measured",
+            "ratio of bytes read",
         ),
         rows=tuple(rows),
     )
-    return picture.drawn(paint)
+    return picture.with_drawing(paint)
 
 
 def _ratios(index: RunIndex) -> list[_Ratio]:
@@ -402,7 +404,7 @@ def _paint_ratios(figure: Figure, ratios: Sequence[_Ratio]) -> None:
     batch, bound = zip(*ratios[0].bound, strict=True)
     axes.plot(batch, bound, color=TEXT, linestyle="--", label=BY_BYTES)
     for position, ratio in enumerate(ratios[:MOST_SERIES]):
-        x, y = zip(*ratio.measured, strict=True)
+        x, y = zip(*ratio.points_by_batch, strict=True)
         axes.plot(x, y, label=f"measured: {ratio.name}", **style(position))
     powers = int(np.log2(batch[-1])) + 1
     axes.set_xticks([float(2**power) for power in range(powers)])
@@ -420,7 +422,7 @@ def gap_distribution(index: RunIndex, prefix: str) -> Picture:
         return left_out(
             key,
             title,
-            "no closed loop has a valid repetition with two tokens or more for each request",
+            "needs a closed loop with a valid repetition of two tokens or more a request",
         )
 
     def paint(figure: Figure) -> None:
@@ -433,24 +435,24 @@ def gap_distribution(index: RunIndex, prefix: str) -> Picture:
             number(float(p)) for p in np.percentile(values, PERCENTILES)
         ]
         rows.append((server, str(len(values)), *percentiles))
-        half, most = np.percentile(values, (50, 99))
+        p50, p99 = np.percentile(values, (50, 99))
         parts.append(
-            f"{server}: half of {len(values)} gaps are at most {number(float(half))} ms, "
-            f"99 % at most {number(float(most))} ms"
+            f"{server}: p50 {number(float(p50))} ms, p99 {number(float(p99))} ms of "
+            f"{len(values)} gaps"
         )
     caption = (
-        f"Under {workload.name}, all valid repetitions. A step is a second kind of "
-        "gap: a prefill, or a stall."
+        f"All valid repetitions of {workload.name}. A step in a line is a second kind "
+        "of gap: a prefill, or a stall."
     )
     picture = Picture(
         key=key,
         title=title,
         caption=caption,
         description=f"{'; '.join(parts)}.",
-        columns=("server", "gaps", *(f"{share} %" for share in PERCENTILES)),
+        columns=("server", "gaps", *(f"p{share}, ms" for share in PERCENTILES)),
         rows=tuple(rows),
     )
-    return picture.drawn(paint)
+    return picture.with_drawing(paint)
 
 
 def _gaps(index: RunIndex, workload: Workload) -> dict[str, np.ndarray]:
@@ -465,9 +467,7 @@ def _gaps(index: RunIndex, workload: Workload) -> dict[str, np.ndarray]:
 
 def _paint_gaps(figure: Figure, gaps: dict[str, np.ndarray]) -> None:
     shares = np.concatenate([[0.1], np.arange(1, 100), [99.5, 99.9]])
-    axes = axis(
-        figure, "gap between two tokens, ms (log)", "gaps at most so long, %"
-    )
+    axes = axis(figure, "gap between two tokens, ms (log)", "share of gaps, %")
     axes.set_xscale("log")
     for position, server in enumerate(list(gaps)[:MOST_SERIES]):
         look = style(position) | {"markevery": 15}
@@ -481,8 +481,8 @@ def _paint_gaps(figure: Figure, gaps: dict[str, np.ndarray]) -> None:
 
 
 @dataclass(frozen=True)
-class _Shown:
-    """A repetition to be shown as a timeline; `invalid` says why it does not count."""
+class _TimelineSource:
+    """A repetition that a timeline shows; `invalid` says why it does not count."""
 
     name: str
     repetition: Repetition
@@ -492,20 +492,19 @@ class _Shown:
 def timelines(index: RunIndex, prefix: str) -> list[Picture]:
     """How one repetition of each server went, and those that do not count."""
     pictures = []
-    for position, shown in enumerate(_shown(index)):
-        line = timeline(shown.repetition)
+    for position, source in enumerate(_timeline_sources(index)):
+        line = timeline(source.repetition)
         if line is not None:
-            pictures.append(
-                _timeline(f"{prefix}timeline-{position}", shown, line)
-            )
+            key = f"{prefix}timeline-{position}"
+            pictures.append(_timeline(key, source, line))
     if pictures:
         return pictures
-    why = "no repetition has requests of two tokens or more"
-    return [left_out(f"{prefix}timeline", "Timeline of a repetition", why)]
+    reason = "no repetition has requests of two tokens or more"
+    return [left_out(f"{prefix}timeline", "Timeline of a repetition", reason)]
 
 
-def _shown(index: RunIndex) -> list[_Shown]:
-    shown = []
+def _timeline_sources(index: RunIndex) -> list[_TimelineSource]:
+    sources = []
     workload = busiest(index)
     servers = list(index.results.servers)[:MOST_TIMELINES]
     for server in servers:
@@ -515,22 +514,24 @@ def _shown(index: RunIndex) -> list[_Shown]:
         if workload is not None and repetitions:
             last = repetitions[-1]
             name = f"{server}, {workload.name}, repetition {last.index + 1}"
-            shown.append(_Shown(name, last))
+            sources.append(_TimelineSource(name, last))
     for row, repetition in stalled(index, MOST_INVALID):
         name = (
             f"{row.server}, {row.workload}, launch {row.launch + 1}, repetition "
             f"{repetition.index + 1}"
         )
-        shown.append(_Shown(name, repetition, "; ".join(repetition.invalid)))
-    return shown
+        sources.append(
+            _TimelineSource(name, repetition, "; ".join(repetition.invalid))
+        )
+    return sources
 
 
-def _timeline(key: str, shown: _Shown, line: Timeline) -> Picture:
-    title = f"Timeline: {shown.name}"
+def _timeline(key: str, source: _TimelineSource, line: Timeline) -> Picture:
+    title = f"Timeline: {source.name}"
     caption = "The last valid repetition."
-    if shown.invalid:
-        title += " (does not count)"
-        caption = f"Does not count: {shown.invalid}."
+    if source.invalid:
+        title += " (invalid)"
+        caption = f"Invalid: {source.invalid}."
 
     def paint(figure: Figure) -> None:
         _paint_timeline(figure, line)
@@ -539,9 +540,9 @@ def _timeline(key: str, shown: _Shown, line: Timeline) -> Picture:
     peak = number(float(line.longest_ms[longest]))
     usual = number(float(np.nanmedian(line.median_ms)))
     description = (
-        f"Gaps between tokens over {line.at_s[-1]:.1f} s. The longest, {peak} ms, "
-        f"ended at {line.at_s[longest]:.1f} s; the median slice is at {usual} ms; "
-        f"{int(line.streams.max())} requests in flight at most."
+        f"Gaps between tokens over {line.at_s[-1]:.1f} s: median {usual} ms, longest "
+        f"{peak} ms, at {line.at_s[longest]:.1f} s; at most {int(line.streams.max())} "
+        "requests in flight."
     )
     rows = []
     for slot in range(0, len(line.at_s), 4):
@@ -557,10 +558,10 @@ def _timeline(key: str, shown: _Shown, line: Timeline) -> Picture:
         title=title,
         caption=caption,
         description=description,
-        columns=("s", "median ITL, ms", "longest, ms", "in flight"),
+        columns=("time, s", "median ITL, ms", "longest ITL, ms", "in flight"),
         rows=tuple(rows),
     )
-    return picture.drawn(paint)
+    return picture.with_drawing(paint)
 
 
 def _paint_timeline(figure: Figure, line: Timeline) -> None:

@@ -8,7 +8,6 @@ leaves them out.
 
 from __future__ import annotations
 
-import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from perfgate.engines.base import ServerConfig
 from perfgate.load.repetition import Repetition, RequestRow
 from perfgate.load.workload import Workload
 from perfgate.models.catalogue import CATALOGUE, Architecture
-from perfgate.results.samples import RunIndex, values_of
+from perfgate.results.samples import RunIndex, mean_of, values_of
 from perfgate.results.schema import Measurement
 
 SLICES = 60  # of a timeline
@@ -30,7 +29,7 @@ SLICES = 60  # of a timeline
 
 @dataclass(frozen=True)
 class Level:
-    """A metric of one load: median of its launches, and the range of their repetitions.
+    """A metric of one load: its value as judged, and the range of the repetitions.
 
     Attributes:
         x: concurrency or rate.
@@ -43,9 +42,9 @@ class Level:
     repetitions: tuple[float, ...]
 
     @property
-    def median(self) -> float:
-        """Of the launches."""
-        return statistics.median(self.launches)
+    def value(self) -> float:
+        """The mean of the launches, as the gate judges it."""
+        return mean_of(self.launches)
 
     @property
     def low(self) -> float:
@@ -106,9 +105,9 @@ def series_over(
     for server in index.results.servers:
         levels = []
         for workload in workloads:
-            found = level(index, server, workload.name, metric, x(workload))
-            if found is not None:
-                levels.append(found)
+            row = level(index, server, workload.name, metric, x(workload))
+            if row is not None:
+                levels.append(row)
         if levels:
             series.append(Series(server, tuple(levels)))
     return series
@@ -249,25 +248,45 @@ def timeline(repetition: Repetition, slices: int = SLICES) -> Timeline | None:
     ends_ms = []
     spans_ms = []
     for sent_ms, ttft_ms, request in _streams(repetition):
-        own_gaps = np.asarray(request.itl_ms, dtype=float)
-        own_ends_ms = sent_ms + ttft_ms + np.cumsum(own_gaps)
-        gaps.append(own_gaps)
-        ends_ms.append(own_ends_ms)
-        spans_ms.append((sent_ms, float(own_ends_ms[-1])))
+        request_gaps = np.asarray(request.itl_ms, dtype=float)
+        request_ends_ms = sent_ms + ttft_ms + np.cumsum(request_gaps)
+        gaps.append(request_gaps)
+        ends_ms.append(request_ends_ms)
+        spans_ms.append((sent_ms, float(request_ends_ms[-1])))
     if not gaps:
         return None
-    gap, end = np.concatenate(gaps), np.concatenate(ends_ms)
-    last_ms = max(float(end.max()), repetition.duration_s * 1000)
+    all_gaps = np.concatenate(gaps)
+    all_ends_ms = np.concatenate(ends_ms)
+    duration_ms = repetition.duration_s * 1000
+    last_ms = max(float(all_ends_ms.max()), duration_ms)
     edges = np.linspace(0.0, last_ms, slices + 1)
-    slot = np.clip(np.searchsorted(edges, end, side="right") - 1, 0, slices - 1)
-    median, longest = np.full(slices, np.nan), np.full(slices, np.nan)
-    for number in np.unique(slot):
-        inside = gap[slot == number]
-        median[number], longest[number] = np.median(inside), inside.max()
-    middle = (edges[1:] + edges[:-1]) / 2
-    sent, done = np.array(spans_ms).T
-    in_flight = [int(np.sum((sent <= at) & (at < done))) for at in middle]
-    return Timeline(middle / 1000, median, longest, np.array(in_flight))
+    slots = np.searchsorted(edges, all_ends_ms, side="right") - 1
+    slots = np.clip(slots, 0, slices - 1)
+    median = np.full(slices, np.nan)
+    longest = np.full(slices, np.nan)
+    for slot in np.unique(slots):
+        slot_gaps = all_gaps[slots == slot]
+        median[slot] = np.median(slot_gaps)
+        longest[slot] = slot_gaps.max()
+    middles = (edges[1:] + edges[:-1]) / 2
+    return Timeline(
+        at_s=middles / 1000,
+        median_ms=median,
+        longest_ms=longest,
+        streams=_in_flight(spans_ms, middles),
+    )
+
+
+def _in_flight(
+    spans_ms: Sequence[tuple[float, float]], moments_ms: np.ndarray
+) -> np.ndarray:
+    """How many of the spans (start, end) hold each moment."""
+    starts, ends = np.array(spans_ms).T
+    counts = []
+    for moment in moments_ms:
+        is_inside = (starts <= moment) & (moment < ends)
+        counts.append(int(np.sum(is_inside)))
+    return np.array(counts)
 
 
 def _streams(
@@ -275,20 +294,19 @@ def _streams(
 ) -> Iterator[tuple[float, float, RequestRow]]:
     """(sent, time to first token, request) of the requests with two tokens or more; in ms."""
     for request in repetition.requests:
-        if (
-            request.sent_ms is None
-            or request.ttft_ms is None
-            or not request.itl_ms
-        ):
+        sent_ms, ttft_ms = request.sent_ms, request.ttft_ms
+        if sent_ms is None or ttft_ms is None or not request.itl_ms:
             continue
-        yield request.sent_ms, request.ttft_ms, request
+        yield sent_ms, ttft_ms, request
 
 
-def stalled(index: RunIndex, most: int) -> list[tuple[Measurement, Repetition]]:
-    """Repetitions that do not count and have requests to show, `most` of them at most."""
+def stalled(
+    index: RunIndex, limit: int
+) -> list[tuple[Measurement, Repetition]]:
+    """The first repetitions that do not count and have requests to show."""
     rows: list[tuple[Measurement, Repetition]] = []
     for measurement in index.results.measurements:
         for repetition in measurement.repetitions:
             if repetition.invalid and repetition.requests:
                 rows.append((measurement, repetition))
-    return rows[:most]
+    return rows[:limit]

@@ -18,7 +18,7 @@ from perfgate.judge.policy import policy_for
 from perfgate.judge.verdict import ALWAYS_RED
 from perfgate.load.metrics import METRICS
 from perfgate.machine.memory import breakdown
-from perfgate.report.figures.figure import Picture, left_out, number
+from perfgate.report.figures.figure import Picture, left_out
 from perfgate.report.figures.series import configs
 from perfgate.report.figures.svg import (
     BAD,
@@ -49,10 +49,8 @@ MEMORY_PARTS = ("weights", "KV cache", "graphs", "everything else")
 def memory(index: RunIndex, prefix: str) -> Picture:
     """What each rank's memory holds: weights, KV cache, graphs, the rest."""
     on_cpu = any(config.device == "cpu" for config in configs(index).values())
-    key, title = (
-        f"{prefix}memory",
-        "Memory per rank" if on_cpu else "Memory per GPU",
-    )
+    key = f"{prefix}memory"
+    title = "Memory per rank" if on_cpu else "Memory per GPU"
     bars = {}
     for server in index.results.servers:
         parts_bytes = _memory_parts_bytes(index, server)
@@ -85,7 +83,7 @@ def memory(index: RunIndex, prefix: str) -> Picture:
         columns=("server", *MEMORY_PARTS),
         rows=tuple(rows),
     )
-    return picture.drawn(paint, (WIDTH, 1.4 + 0.35 * len(bars)))
+    return picture.with_drawing(paint, (WIDTH, 1.4 + 0.35 * len(bars)))
 
 
 def _paint_memory(figure: Figure, bars: Mapping[str, Sequence[float]]) -> None:
@@ -141,7 +139,7 @@ def launches(
         find: a case's baseline on a kind of hardware; its launches are drawn as small
             ticks.
     """
-    key, title = f"{prefix}launches", "Each launch against its baseline"
+    key, title = f"{prefix}launches", "Each launch vs its baseline"
     lines = _lines(reader, ordered, find)
     if not lines:
         return [left_out(key, title, "no judged case has a baseline here")]
@@ -152,7 +150,7 @@ def launches(
     ticks = "recorded launches, or machines where each counts once"
     if reader.results.mode == "paired":
         ticks = "launches of the base build"
-    more = len(lines) - sum(len(part) for part in parts)
+    undrawn = len(lines) - sum(len(part) for part in parts)
     pictures = []
     for position, part in enumerate(parts, 1):
         part_key = key if position == 1 else f"{key}-{position}"
@@ -163,8 +161,8 @@ def launches(
             "Dots: this run (a cross where it is REGRESSED or INVALID). Band: where "
             f"it passes. Ticks: the {ticks}."
         )
-        if more and position == len(parts):
-            caption += f" {more} more are in the table."
+        if undrawn and position == len(parts):
+            caption += f" {formatting.count(undrawn, 'case')} not drawn: see the table."
         pictures.append(_launches(part_key, part_title, caption, part))
     return pictures
 
@@ -178,12 +176,11 @@ def _launches(
     rows = []
     bad = []
     for line in lines:
-        changes = ", ".join(
-            f"{change:+.1f} %" for change in line.changes(line.values)
-        )
-        rows.append(
-            (line.row.case, line.row.outcome, changes or "-", line.range)
-        )
+        changes = []
+        for change in line.changes(line.values):
+            changes.append(formatting.change(change))
+        text = ", ".join(changes) or "-"
+        rows.append((line.row.case, line.row.outcome, text, line.range))
         if line.is_bad:
             bad.append(line.row.case)
     description = (
@@ -200,33 +197,35 @@ def _launches(
         columns=("case", "verdict", "launches", "passes within"),
         rows=tuple(rows),
     )
-    return picture.drawn(paint, (WIDTH, 0.8 + 0.4 * len(lines)))
+    return picture.with_drawing(paint, (WIDTH, 0.8 + 0.4 * len(lines)))
 
 
 def _paint_launches(figure: Figure, lines: Sequence[_Line]) -> None:
     axes = axis(figure, "change from the baseline, %", "")
-    for at, line in enumerate(lines):
-        low, high = line.band
+    for row, line in enumerate(lines):
+        low, high = (100 * edge for edge in line.band)
         axes.barh(
-            at, high - low, left=low, height=0.34, color=BAND, edgecolor=GRID
+            row, high - low, left=low, height=0.34, color=BAND, edgecolor=GRID
         )
-        tick: dict[str, Any] = {"color": TEXT, "markersize": 6, "alpha": 0.6}
+        reference_percent = _percents(line.changes(line.reference))
         axes.plot(
-            line.changes(line.recorded), [at] * len(line.recorded), "|", **tick
+            reference_percent,
+            [row] * len(reference_percent),
+            "|",
+            color=TEXT,
+            markersize=6,
+            alpha=0.6,
         )
         dot: dict[str, Any] = {"color": SERIES[0], "marker": "o"}
         if line.is_bad:
             dot = {"color": BAD, "marker": "X"}
+        percent = _percents(line.changes(line.values))
         axes.plot(
-            line.changes(line.values),
-            [at] * len(line.values),
-            linestyle="none",
-            markersize=6,
-            **dot,
+            percent, [row] * len(percent), linestyle="none", markersize=6, **dot
         )
         axes.text(
             0.0,
-            at - 0.42,
+            row - 0.42,
             line.row.case,
             transform=axes.get_yaxis_transform(),
             fontsize=7.5,
@@ -236,6 +235,10 @@ def _paint_launches(figure: Figure, lines: Sequence[_Line]) -> None:
     axes.set_ylim(len(lines) - 0.5, -0.8)
     axes.set_yticks([])
     axes.grid(visible=False, axis="y")
+
+
+def _percents(fractions: Sequence[float]) -> list[float]:
+    return [100 * fraction for fraction in fractions]
 
 
 def _lines(
@@ -251,12 +254,12 @@ def _lines(
         if row.baseline is None or row.threshold is None:
             continue
         observation = reader.observe(case)
-        recorded = _recorded_values(reader, case, observation, find)
-        lines.append(_Line(row, tuple(observation.values), tuple(recorded)))
+        reference = _reference_values(reader, case, observation, find)
+        lines.append(_Line(row, tuple(observation.values), tuple(reference)))
     return lines
 
 
-def _recorded_values(
+def _reference_values(
     reader: RunReader, case: Case, observation: Observation, find: Find
 ) -> list[float]:
     """The launches that the case was compared with."""
@@ -273,16 +276,22 @@ def _recorded_values(
 
 @dataclass(frozen=True)
 class _Line:
-    """One case of the figure of launches; changes and band in percent of the baseline."""
+    """One case of the figure of launches; changes and band as fractions of the baseline.
+
+    Attributes:
+        reference: launches that the case was compared with.
+    """
 
     row: Verdict
     values: tuple[float, ...]
-    recorded: tuple[float, ...]
+    reference: tuple[float, ...]
 
     def changes(self, values: Sequence[float]) -> list[float]:
-        return [
-            (value / (self.row.baseline or value) - 1) * 100 for value in values
-        ]
+        changes = []
+        for value in values:
+            baseline = self.row.baseline or value
+            changes.append(value / baseline - 1)
+        return changes
 
     @property
     def is_bad(self) -> bool:
@@ -293,13 +302,13 @@ class _Line:
         # The threshold is the same distance on the logarithm in either direction.
         reach = self.row.threshold or 0.0
         if METRICS[self.row.metric].better == "higher":
-            return -100 * reach, 100 * (1 / (1 - min(reach, 0.99)) - 1)
-        return -100 * (1 - 1 / (1 + reach)), 100 * reach
+            return -reach, 1 / (1 - min(reach, 0.99)) - 1
+        return 1 / (1 + reach) - 1, reach
 
     @property
     def range(self) -> str:
         low, high = self.band
-        return f"{low:+.1f} to {high:+.1f} %"
+        return formatting.signed_range(low, high)
 
 
 @dataclass(frozen=True)
@@ -307,12 +316,12 @@ class Trend:
     """One case over the runs of a history, in order of time.
 
     Attributes:
-        why: why change points were not looked for.
+        no_points_reason: why change points were not looked for.
     """
 
     entries: tuple[Entry, ...]
     points: tuple[ChangePoint, ...] = ()
-    why: str = ""
+    no_points_reason: str = ""
 
 
 def trend(key: str, case_id: str, line: Trend) -> Picture:
@@ -327,17 +336,21 @@ def trend(key: str, case_id: str, line: Trend) -> Picture:
         run = line.entries[point.index].run
         change = formatting.change(point.change)
         changes.append(f"{change} from run {run} on (p = {point.p_value:.1g})")
-    found = "; ".join(changes) or line.why or "no change point"
+    summary = "; ".join(changes) or line.no_points_reason or "no change point"
     values = [entry.value for entry in line.entries]
+    unit = line.entries[0].unit
+    lowest = formatting.number(min(values), unit)
+    highest = formatting.number(max(values), unit)
     description = (
-        f"{len(values)} runs, from {number(min(values))} to {number(max(values))}. "
-        f"{found[0].upper()}{found[1:]}."
+        f"{len(values)} runs, from {lowest} to {highest}. "
+        f"{summary[0].upper()}{summary[1:]}."
     )
     changed = {point.index for point in line.points}
     rows = []
     for position, entry in enumerate(line.entries):
         mark = "changed here" if position in changed else ""
-        value, outcome = number(entry.value), entry.outcome or "-"
+        value = formatting.number(entry.value, entry.unit)
+        outcome = entry.outcome or "-"
         rows.append((entry.started[:16], entry.run, value, outcome, mark))
     picture = Picture(
         key=key,
@@ -347,14 +360,15 @@ def trend(key: str, case_id: str, line: Trend) -> Picture:
         columns=("started", "run", "value", "verdict", "level"),
         rows=tuple(rows),
     )
-    return picture.drawn(paint)
+    return picture.with_drawing(paint)
 
 
 def _paint_trend(figure: Figure, line: Trend) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    metric = line.entries[0].case.rsplit("/", 1)[-1]
-    axes = axis(figure, "run, the newest last", metric)
+    first = line.entries[0]
+    y = f"{first.metric}, {first.unit}" if first.unit else first.metric
+    axes = axis(figure, "run, the newest last", y)
     launches_at: list[int] = []
     launch_values: list[float] = []
     for run, entry in enumerate(line.entries, 1):
@@ -386,19 +400,20 @@ def _paint_trend(figure: Figure, line: Trend) -> None:
 
 def trends(history: Mapping[str, Trend], prefix: str) -> list[Picture]:
     """The first few cases of a history; cases with a change point come first."""
-    changed = []
-    others = []
+    with_points = []
+    without_points = []
     for case, line in history.items():
         if len(line.entries) < 2:
             continue
         if line.points:
-            changed.append(case)
+            with_points.append(case)
         else:
-            others.append(case)
-    if not changed and not others:
-        why = "no history of two runs or more was given"
-        return [left_out(f"{prefix}trend", "Trends", why)]
+            without_points.append(case)
+    cases = [*with_points, *without_points]
+    if not cases:
+        reason = "no case has a history of two runs or more"
+        return [left_out(f"{prefix}trend", "Trends", reason)]
     pictures = []
-    for position, case in enumerate([*changed, *others][:MOST_TRENDS]):
+    for position, case in enumerate(cases[:MOST_TRENDS]):
         pictures.append(trend(f"{prefix}trend-{position}", case, history[case]))
     return pictures

@@ -71,27 +71,25 @@ DECODING_COLUMNS = (
     "workload",
     "requests in flight",
     "median ITL",
-    "read per step",
-    "so",
-    "of the peak",
-    "ITL that the peak allows",
+    "bytes read a step",
+    "bandwidth",
+    "share of peak",
+    "ITL at peak bandwidth",
 )
 
 
 def decoding(index: RunIndex, prefix: str) -> Picture:
     """Bytes that a decode step reads, by arithmetic, over its time, by server and batch."""
-    key, title = f"{prefix}bandwidth", "Memory bandwidth that decoding got"
+    key, title = f"{prefix}bandwidth", "Memory bandwidth of decoding"
     points = bandwidth.points(index)
     if not points:
         return left_out(
-            key, title, "it takes a closed loop with valid repetitions"
+            key, title, "needs a closed loop with valid repetitions"
         )
     is_peak_known = all(point.utilisation is not None for point in points)
-    y = (
-        "% of the GPUs' peak bandwidth"
-        if is_peak_known
-        else "GB/s over all ranks"
-    )
+    y = "GB/s over all ranks"
+    if is_peak_known:
+        y = "% of the GPUs' peak bandwidth"
     by_server: dict[str, list[tuple[float, float]]] = {}
     for point in points:
         height = point.bandwidth_gb_s
@@ -113,12 +111,11 @@ def decoding(index: RunIndex, prefix: str) -> Picture:
         legend(figure, axes)
 
     caption = (
-        "The bytes that a decode step reads by arithmetic, with uniform routing, "
-        "over the median time between two "
-        "tokens. While reading weights is what takes the time, the line is flat and high."
+        "Bytes that a decode step reads with uniform routing, by arithmetic, over the "
+        "median ITL. The line is flat and high while reading weights takes the time."
     )
     if not is_peak_known:
-        caption += " No peak is known of this machine, so servers and batches are compared alone."
+        caption += " The peak of this machine is unknown: compare servers and batches only."
     picture = Picture(
         key=key,
         title=title,
@@ -127,14 +124,14 @@ def decoding(index: RunIndex, prefix: str) -> Picture:
         columns=DECODING_COLUMNS,
         rows=tuple(_decoding_row(point) for point in points),
     )
-    return picture.drawn(paint)
+    return picture.with_drawing(paint)
 
 
 def _decoding_row(point: bandwidth.Point) -> tuple[str, ...]:
-    of_the_peak, allowed_itl = "-", "-"
+    share_of_peak, itl_at_peak = "-", "-"
     if point.utilisation is not None:
-        of_the_peak = formatting.percent(point.utilisation)
-        allowed_itl = formatting.number(point.utilisation * point.itl_ms, "ms")
+        share_of_peak = formatting.percent(point.utilisation)
+        itl_at_peak = formatting.number(point.utilisation * point.itl_ms, "ms")
     return (
         point.server,
         point.workload,
@@ -142,8 +139,8 @@ def _decoding_row(point: bandwidth.Point) -> tuple[str, ...]:
         formatting.number(point.itl_ms, "ms"),
         formatting.number(point.step_bytes, "bytes"),
         formatting.number(point.bandwidth_gb_s, "GB/s"),
-        of_the_peak,
-        allowed_itl,
+        share_of_peak,
+        itl_at_peak,
     )
 
 
@@ -163,30 +160,29 @@ class _Spread:
 
 def expert_parallelism(index: RunIndex, prefix: str) -> Picture:
     """Experts that lie whole on the ranks over experts that are split."""
-    key, title = f"{prefix}spread", "Expert parallelism over tensor parallelism"
+    key, title = f"{prefix}spread", "Expert parallelism vs tensor parallelism"
     servers = configs(index)
     pairs = _expert_parallel_pairs(servers)
-    found = _spread_over_split(index, pairs)
-    if not found:
-        return left_out(
-            key,
-            title,
-            "no sparse model was measured with its experts spread and with them split",
+    ratios = _spread_over_split(index, pairs)
+    if not ratios:
+        reason = (
+            "no sparse model was measured with and without expert parallelism"
         )
+        return left_out(key, title, reason)
 
     def paint(figure: Figure) -> None:
-        axes = axis(figure, "spread / split", "")
-        names = [f"{row.server}, {row.label}" for row in found]
-        ratios = [row.ratio for row in found]
-        axes.barh(names, ratios, color=SERIES[0], height=0.6)
+        axes = axis(figure, "expert parallel / tensor parallel", "")
+        names = [f"{row.server}, {row.label}" for row in ratios]
+        widths = [row.ratio for row in ratios]
+        axes.barh(names, widths, color=SERIES[0], height=0.6)
         axes.axvline(1, color=TEXT, linestyle="--", linewidth=1)
         axes.invert_yaxis()
         axes.grid(visible=False, axis="y")
 
     parts = []
     rows = []
-    for row in found:
-        ratio = f"{row.ratio:.2f}x"
+    for row in ratios:
+        ratio = formatting.ratio(row.ratio)
         parts.append(f"{row.server}, {row.label}: {ratio}")
         rows.append(
             (
@@ -205,10 +201,10 @@ def expert_parallelism(index: RunIndex, prefix: str) -> Picture:
         title=title,
         caption=" ".join(exchanged),
         description="; ".join(parts) + ".",
-        columns=("server", "of", "spread", "split", "ratio"),
+        columns=("server", "load and metric", "EP", "TP", "EP / TP"),
         rows=tuple(rows),
     )
-    return picture.drawn(paint, (WIDTH, 0.9 + 0.35 * len(found)))
+    return picture.with_drawing(paint, (WIDTH, 0.9 + 0.35 * len(ratios)))
 
 
 def _expert_parallel_pairs(
@@ -220,8 +216,8 @@ def _expert_parallel_pairs(
         if not config.expert_parallel:
             continue
         alike = msgspec.structs.replace(config, expert_parallel=False)
-        for split, other in servers.items():
-            if alike == other:
+        for split, split_config in servers.items():
+            if alike == split_config:
                 pairs.append((spread, split))
     return pairs
 
@@ -233,18 +229,18 @@ def _spread_over_split(
         ("output_throughput", "tok/s"),
         ("itl_median_ms", "median ITL, ms"),
     )
-    found = []
+    ratios = []
     for spread, split in pairs:
         for workload in index.results.workloads:
-            for metric, words in metrics:
+            for metric, name in metrics:
                 above = level(index, spread, workload, metric)
                 below = level(index, split, workload, metric)
                 if above is not None and below is not None:
-                    label = f"{workload}: {words}"
-                    found.append(
-                        _Spread(spread, label, above.median, below.median)
+                    label = f"{workload}: {name}"
+                    ratios.append(
+                        _Spread(spread, label, above.value, below.value)
                     )
-    return found
+    return ratios
 
 
 def _exchanged(config: ServerConfig) -> str:
@@ -252,15 +248,15 @@ def _exchanged(config: ServerConfig) -> str:
     shape = architecture_of(config)
     if shape is None:
         return ""
-    sent = estimate.communication(
+    traffic = estimate.communication(
         shape, config.tensor_parallel_size, config.dtype
     )
     return (
         f"By arithmetic each token of {config.model} makes {config.tensor_parallel_size} ranks sum "
-        f"{sent.all_reduce / 1024:,.0f} KiB of vectors, with experts split as "
+        f"{traffic.all_reduce / 1024:,.0f} KiB of vectors, with experts split as "
         "with experts spread; where attention is "
-        f"data parallel, {sent.all_to_all_once / 1024:,.0f} to "
-        f"{sent.all_to_all / 1024:,.0f} KiB travel instead."
+        f"data parallel, {traffic.all_to_all_once / 1024:,.0f} to "
+        f"{traffic.all_to_all / 1024:,.0f} KiB travel instead."
     )
 
 
@@ -280,16 +276,17 @@ def experts(index: RunIndex, find: Find, prefix: str) -> list[Picture]:
         title = f"Expert load: {server}, {workload}"
         measurement = _last_with_routing(index, server, workload)
         if measurement is None or measurement.routing is None:
-            why = "; ".join(_invalid_reasons(index, server, workload))
-            pictures.append(left_out(key, title, why or "it did not tell"))
+            reasons = _invalid_reasons(index, server, workload)
+            reason = "; ".join(reasons) or "no launch recorded its routing"
+            pictures.append(left_out(key, title, reason))
             continue
-        recorded = _recorded(index, server, workload, find)
-        heat = _Heat.of(measurement.routing, recorded)
+        baseline_shares = _baseline_shares(index, server, workload, find)
+        heat = _Heat.from_routing(measurement.routing, baseline_shares)
         pictures.append(heat.picture(key, title, _routing_values(measurement)))
     if pictures:
         return pictures
-    why_not = "this run has no count of the tokens that each expert got"
-    return [left_out(f"{prefix}experts", "Expert load", why_not)]
+    reason = "no workload of this run records the routing"
+    return [left_out(f"{prefix}experts", "Expert load", reason)]
 
 
 def _last_with_routing(
@@ -310,10 +307,10 @@ def _invalid_reasons(index: RunIndex, server: str, workload: str) -> list[str]:
     return reasons
 
 
-def _recorded(
+def _baseline_shares(
     index: RunIndex, server: str, workload: str, find: Find
 ) -> LayerShares | None:
-    """What the shares were judged by; None where they were not, or could not be compared."""
+    """The shares that the run was compared with; None where it was compared with none."""
     results = index.results
     not_compared = (None, Outcome.INCOMPARABLE, Outcome.NO_BASELINE)
     outcomes = {row.case: row.outcome for row in results.verdicts}
@@ -325,11 +322,11 @@ def _recorded(
             continue
         baseline = find(case, hardware_label(results.hardware, case))
         if isinstance(baseline, Recorded):
-            return _recorded_shares(baseline)
+            return _merged_shares(baseline)
     return None
 
 
-def _recorded_shares(baseline: Recorded) -> LayerShares | None:
+def _merged_shares(baseline: Recorded) -> LayerShares | None:
     parts = []
     for sample in baseline.metric.launches:
         if sample.shares is not None:
@@ -343,10 +340,10 @@ def _routing_values(measurement: Measurement) -> str:
     """What the shares amount to, each figure with its interval."""
     values = valid_repetitions(measurement)[-1].values
     parts = []
-    for name, words in FIGURES.items():
+    for name, label in FIGURES.items():
         if name not in values:
             continue
-        text = f"{words} {number(values[name])}"
+        text = f"{label} {number(values[name])}"
         if name in measurement.intervals:
             low, high = measurement.intervals[name]
             text += f" ({number(low)} to {number(high)})"
@@ -354,8 +351,8 @@ def _routing_values(measurement: Measurement) -> str:
     if not parts:
         return ""
     return (
-        f"{'; '.join(parts)}. In brackets: 90 % of what drawing the requests "
-        "again gives, which is a little less even."
+        f"{'; '.join(parts)}. In brackets: 90 % bootstrap interval (drawing requests "
+        "again gives slightly less even shares)."
     )
 
 
@@ -377,15 +374,18 @@ class _Heat:
     moved: Floats | None = None
 
     @classmethod
-    def of(cls, routing: Routing, recorded: LayerShares | None) -> _Heat:
+    def from_routing(
+        cls, routing: Routing, baseline: LayerShares | None
+    ) -> _Heat:
         """The map of a launch; a baseline of other layers or experts is left out."""
         counts = totals(routing)
         load = shares(counts)
         low, high = share_intervals(routing)
-        if recorded is None or np.shape(recorded.counts) != load.shape:
+        if baseline is None or np.shape(baseline.counts) != load.shape:
             return cls(load, low, high)
-        before = shares(recorded.counts)
-        return cls(load, low, high, before, distance(counts, recorded.counts))
+        before = shares(baseline.counts)
+        moved = distance(counts, baseline.counts)
+        return cls(load, low, high, before, moved)
 
     def picture(self, key: str, title: str, values: str) -> Picture:
         """The figure; left out where it would fill the page.
@@ -394,10 +394,8 @@ class _Heat:
             values: what the shares amount to, for the caption.
         """
         if self.load.size > MOST_CELLS:
-            why = (
-                f"{self.load.size:,} cells are too many; results.json has them"
-            )
-            return left_out(key, title, why)
+            reason = f"{self.load.size:,} cells are too many: see results.json"
+            return left_out(key, title, reason)
         layers = self.load.shape[0]
         caption = (
             "The darker, the more tokens; numbers in % of the layer's choices. "
@@ -411,25 +409,27 @@ class _Heat:
             columns=tuple(self._columns()),
             rows=tuple(self._rows()),
         )
-        return picture.drawn(self._paint, (WIDTH, min(6.5, 1.2 + 0.3 * layers)))
+        return picture.with_drawing(
+            self._paint, (WIDTH, min(6.5, 1.2 + 0.3 * layers))
+        )
 
     def _description(self) -> str:
         layers, experts = self.load.shape
         layer, expert = np.unravel_index(
             int(self.load.argmax()), self.load.shape
         )
-        most = formatting.percent(float(self.load.max()))
+        largest = formatting.percent(float(self.load.max()))
         text = (
             f"{layers} layers of {experts} experts. The busiest, expert {expert} of "
-            f"layer {layer}, gets {most} of its layer's choices; spread evenly it "
-            f"would be {formatting.percent(1 / experts)}."
+            f"layer {layer}, gets {largest} of its layer's choices; even shares are "
+            f"{formatting.percent(1 / experts)}."
         )
         if self.moved is not None:
             furthest = int(self.moved.argmax())
             part = formatting.percent(float(self.moved[furthest]))
             text += (
-                f" Most has moved since it was recorded in layer {furthest}: {part} of "
-                "its choices."
+                f" Largest change since the baseline: {part} of the choices of layer "
+                f"{furthest}."
             )
         return text
 
@@ -438,7 +438,7 @@ class _Heat:
         columns = ["layer", *(str(expert) for expert in experts)]
         if self.before is not None:
             columns += [f"{expert}, recorded" for expert in experts]
-            columns.append("moved")
+            columns.append("changed")
         return columns
 
     def _rows(self) -> list[tuple[str, ...]]:

@@ -22,8 +22,8 @@ def test_history_lists_and_shows(call, tmp_path):
     assert f"{m.THROUGHPUT.id}  (h200x2)" in listed.output
     assert (0, True, True) == (
         shown.exit_code,
-        "1000" in shown.output,
-        "990" in shown.output,
+        "1,000 tok/s" in shown.output,
+        "990 tok/s" in shown.output,
     )
 
 

@@ -15,8 +15,9 @@ from perfgate.judge import gate
 from perfgate.judge.baseline_schema import BaselineFile, Known
 from perfgate.judge.baseline_store import Store
 from perfgate.judge.gate import judge, judge_run
+from perfgate.judge.noise import loss_threshold, noise_of_baseline
 from perfgate.judge.observation import RunReader
-from perfgate.judge.policy import loss_threshold, noise_of_baseline, policy_for
+from perfgate.judge.policy import policy_for
 from perfgate.judge.verdict import Outcome, is_red
 from perfgate.report.verdict_text import render
 from tests.support import builders as m

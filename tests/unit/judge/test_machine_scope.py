@@ -10,14 +10,14 @@ from perfgate.judge.baseline_schema import BaselineFile, Known, Provenance
 from perfgate.judge.baseline_store import Store
 from perfgate.judge.gate import judge
 from perfgate.judge.machine_scope import narrow_to, target_effects
-from perfgate.judge.observation import RunReader
-from perfgate.judge.policy import (
+from perfgate.judge.noise import (
     PooledVariation,
     noise_of,
     noise_of_baseline,
-    policy_for,
     pooled_variation,
 )
+from perfgate.judge.observation import RunReader
+from perfgate.judge.policy import policy_for
 from perfgate.judge.verdict import Outcome
 from perfgate.report.verdict_text import render
 from perfgate.results.samples import Sample
@@ -86,7 +86,7 @@ def test_on_a_new_machine_each_recorded_one_counts_once():
         in render(result)
     )
     assert (
-        "the threshold is widened until 6 launches of 3 runs are recorded on this machine"
+        "the threshold is wider until 6 launches of 3 runs are recorded on this machine"
         in render(result)
     )
     assert Outcome.PASSED == on("gpu-new", 960.0, 960.0, 960.0).outcome

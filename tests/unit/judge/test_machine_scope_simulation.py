@@ -10,11 +10,8 @@ from click.testing import CliRunner
 from benchmarks.fleet_simulation import Fleet, drawn, main, red
 from perfgate.judge.gate import judge
 from perfgate.judge.machine_scope import for_any
-from perfgate.judge.policy import (
-    noise_of_baseline,
-    policy_for,
-    smallest_target_effect,
-)
+from perfgate.judge.noise import noise_of_baseline, smallest_target_effect
+from perfgate.judge.policy import policy_for
 from perfgate.judge.verdict import Outcome
 from tests.support import builders as m
 

@@ -48,7 +48,7 @@ def test_a_smaller_loss_is_caught_where_it_is_asked_for():
 
     assert Outcome.REGRESSED == judged(pairs, delta=0.02).outcome
     assert Outcome.PASSED == plain.outcome
-    assert "It lost at least 0.76 %, less than the target effect" in render(
+    assert "The loss is at least 0.76 %, below the target effect" in render(
         plain
     )
     unsure = judged([(1000.0, 980.0), (1000.0, 1010.0), (1000.0, 990.0)])
@@ -107,7 +107,7 @@ def test_pairs_that_exclude_nothing_have_not_passed():
 
     assert (Outcome.PASSED, "report") == (verdict.outcome, verdict.gate)
     assert f"Report-only: {verdict.report_only_reason}" in render(verdict)
-    assert "launch more of them (--launches)" in verdict.report_only_reason
+    assert "launch more pairs (--launches)" in verdict.report_only_reason
     assert "hard" == judged(NOISY_PAIRS, delta=0.10).gate
     assert "hard" == judged(UNCHANGED_ON_A_GPU, m.ITL, delta=0.02).gate
 

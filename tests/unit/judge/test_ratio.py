@@ -122,8 +122,8 @@ def test_sides_that_are_not_known():
     """Without the sides of then, any move counts."""
     assert None is moves([(3.0, 1.0)], [])
     assert math.log(2) == pytest.approx(
-        loss(math.log(0.5), None, higher=True, least=0.01)
+        loss(math.log(0.5), None, higher=True, tolerance=0.01)
     )
     assert math.log(2) == pytest.approx(
-        loss(math.log(2), None, higher=True, least=0.01)
+        loss(math.log(2), None, higher=True, tolerance=0.01)
     )

@@ -116,8 +116,8 @@ def test_other_routing_is_red_and_names_the_layer(store):
     # |45 - 25| + |15 - 25| + |20 - 25| x 2, halved
     assert 0.20 == pytest.approx(verdict.worse_by, abs=0.001)
     for text in (
-        "in layer 0, 20.0 % of the choices",
-        "Expert 0 has 45.0 % of them and had 25.0 %",
+        "layer 0: 20.0 % of the choices",
+        "Expert 0 of that layer gets 45.0 % of its choices, 25.0 % in the baseline",
         "--reason",
     ):
         assert text in render(verdict)

@@ -60,7 +60,7 @@ def test_what_needs_attention_comes_first():
 
     found = [row.outcome for row in run_status.ordered(run)]
     assert ["REGRESSED", "NO_BASELINE", "PASSED", "INVALID"] == found
-    assert found[:3] == [row.outcome for row in run_status.judged(run)]
+    assert found[:3] == [row.outcome for row in run_status.judged_verdicts(run)]
 
 
 def test_a_session_without_its_cases_does_not_pass():

@@ -206,7 +206,7 @@ def test_the_whole_run_has_a_deadline(engine):
         run(engine, run_timeout_s=0.5)
     )  # each request would have 60 s
 
-    assert {"not complete when the run's 0.5 s were over"} == {
+    assert {"not complete at the run's timeout of 0.5 s"} == {
         t.error for t in found
     }
     assert 4 == sum(t.sent_ns is None for t in found)

@@ -47,8 +47,8 @@ def test_rounds_are_compared_in_pairs():
 
     assert {(22.0, 20.0, 0.1, 0.0)} == {
         (
-            round(c.ours, 9),
-            c.theirs,
+            round(c.suite, 9),
+            c.client,
             round(c.difference, 9),
             round(c.uncertainty, 9),
         )

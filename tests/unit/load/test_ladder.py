@@ -128,10 +128,10 @@ def test_what_is_compiled_is_told(engine):
     climbed = climb(target(engine), STEPS)
 
     assert {"prompt of 5 tokens", "2 prompts of 81 tokens"} <= set(climbed.slow)
-    assert 6 == climbed.sent
+    assert 6 == climbed.rungs
     assert ((), None) == (climbed.failed, climbed.hang)
     assert (
-        f"{len(climbed.slow)} of 6 lengths took over 0.5 s more than the second time"
+        f"{len(climbed.slow)} of 6 lengths were over 0.5 s slower the first time"
         in str(climbed)
     )
     assert "the engine compiled" in str(climbed)
@@ -156,7 +156,7 @@ def test_a_server_that_is_slow_every_time_did_not_compile(engine):
 
     climbed = climb(target(engine), STEPS[:2])
 
-    assert ((), 2) == (climbed.slow, climbed.sent)
+    assert ((), 2) == (climbed.slow, climbed.rungs)
     assert "0 of 2 lengths" in str(climbed)
 
 

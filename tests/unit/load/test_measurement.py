@@ -87,15 +87,15 @@ def test_a_repetition_survives_json(engine):
         ),
         (
             {"fault": "short_count"},
-            "12 requests have other output lengths than asked for",
+            "12 requests with another output length than requested",
         ),
         (
             {"fault": "wrong_usage"},
-            "12 requests have other output lengths than asked for",
+            "12 requests with another output length than requested",
         ),
         (
             {"fault": "wrong_prompt_usage"},
-            "the server counts other input lengths",
+            "12 requests with another input length than sent",
         ),
         ({"stalls": [[0.05, 1.0]]}, "streams fell silent at once for 1"),
         ({"preemptions_per_request": 1}, "the engine preempted 12 requests"),
@@ -145,9 +145,9 @@ def test_a_server_without_metrics_is_said(engine):
 
     assert {} == result.server_values
     assert 12 == result.failed
-    assert any(
-        "no figures of the server's own" in note for note in result.notes
-    ), result.notes
+    assert any("no server metrics" in note for note in result.notes), (
+        result.notes
+    )
 
 
 def test_compilation_in_the_log_is_a_reason(engine, tmp_path):

@@ -86,7 +86,7 @@ def test_a_ladder_ends_at_a_hang(engine, target):
     engine.set(fault="silence")
     climbed = climb(target, [Rung((8,)), Rung((9,)), Rung((4, 4))])
 
-    assert (HANG, 2) == (climbed.hang, climbed.sent)
+    assert (HANG, 2) == (climbed.hang, climbed.rungs)
     assert 1 == len(engine.sent())
 
 

@@ -166,7 +166,7 @@ def test_a_client_that_is_often_absent_cannot_measure():
 
     # 9 x 30 ms of 5 s are 5.4 %
     assert (
-        "the client did not run for 270 ms in all: its machine is too busy to measure on",
+        "the client did not run for a total of 270 ms: its machine is too busy to measure on",
     ) == reasons(stalled(steady_streams(), 0, 0), gaps_ms=gaps)
 
 
@@ -210,14 +210,15 @@ def test_failed_and_short_requests_are_named():
 
     assert (
         "1 of 4 requests failed: HTTP 503: overloaded",
-        "1 requests have other output lengths than asked for (request 2: asked 3, got 2)",
+        "1 request with another output length than requested (request 2: requested 3 "
+        "tokens, got 2)",
         (
-            "1 requests came in more chunks than tokens, so that no gap is a "
-            "token's (request 2: 3 chunks, 2 tokens)"
+            "1 request with more chunks than tokens: a gap is not the time of a token "
+            "(request 2: 3 chunks, 2 tokens)"
         ),
         (
-            "the server counts other input lengths than were sent in 1 "
-            "requests (request 3: sent 8, counted 9)"
+            "1 request with another input length than sent (request 3: sent 8 tokens, "
+            "the server counted 9)"
         ),
     ) == reasons(rows)
 
@@ -231,8 +232,8 @@ def test_more_chunks_than_tokens_are_a_reason():
 
     assert (
         (
-            "1 requests came in more chunks than tokens, so that no gap is a "
-            "token's (request 1: 3 chunks, 2 tokens)"
+            "1 request with more chunks than tokens: a gap is not the time of a token "
+            "(request 1: 3 chunks, 2 tokens)"
         ),
     ) == reasons(rows)
 
@@ -278,7 +279,7 @@ def test_an_open_loop_that_is_late_is_a_reason():
 
     assert () == reasons(on_time, workload=loop)
     assert (
-        "the client fell behind: requests left up to 40 ms late at p99, 25 ms is allowed",
+        "the client fell behind: p99 lateness of its requests 40 ms, limit 25 ms",
     ) == reasons(behind, workload=loop)
     assert () == reasons(behind)
 

@@ -220,7 +220,7 @@ def test_base_build_that_does_not_start_is_invalid(
     results = load(newest_run(pytester))
     assert ["INVALID"] == [row.outcome for row in results.verdicts]
     assert (
-        "fake-mixtral-small-tp2-base could not be had: exited with status 3"
+        "fake-mixtral-small-tp2-base failed to start: exited with status 3"
         in render(results.verdicts[0])
     )
     assert ["fake-mixtral-small-tp2-base"] == list(results.failures)

@@ -11,8 +11,8 @@ def test_nothing_is_started(project, pytester):
     assert (0, 0) == (result.ret, other.ret), result.stdout.str()
     result.stdout.fnmatch_lines(
         [
-            "*fake-mixtral-small-tp2*not known yet*",
-            "in all: not known*",
+            "*fake-mixtral-small-tp2*unknown*",
+            "Total time unknown: no earlier run measured all of these servers.",
             "*output_throughput*",
         ]
     )

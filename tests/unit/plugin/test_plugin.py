@@ -308,7 +308,7 @@ def test_a_failed_start_is_told_whole_once_and_kept(
     assert "During handling" not in shown
     result.stdout.fnmatch_lines(
         [
-            "*7 judged, 4 red*",
+            "*7 judged, 4 failed*",
             "*x1; failed to start: fake-mixtral-8x7b-tp1",
             "SKIPPED [[]3[]]*",
         ]
@@ -321,7 +321,7 @@ def test_a_failed_start_is_told_whole_once_and_kept(
     rows = [row for row in results.verdicts if "mixtral" in row.case]
     assert 4 * ["INVALID"] == [row.outcome for row in rows]
     assert all(
-        "fake-mixtral-8x7b-tp1 could not be had: exited with status 3"
+        "fake-mixtral-8x7b-tp1 failed to start: exited with status 3"
         in render(row)
         for row in rows
     )
@@ -384,7 +384,7 @@ def test_workers_share_launches_and_make_one_run(
         launch.start.env["CUDA_VISIBLE_DEVICES"] for launch in results.launches
     } <= {"0", "1"}
     assert 7 == len(results.verdicts)
-    result.stdout.fnmatch_lines(["*7 judged, 0 red*", "launches: *x1, *x1"])
+    result.stdout.fnmatch_lines(["*7 judged, 0 failed*", "launches: *x1, *x1"])
 
 
 def test_more_workers_than_gpus_are_refused(project, monkeypatch):

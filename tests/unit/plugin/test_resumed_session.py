@@ -120,7 +120,7 @@ def test_an_interrupted_command_is_resumed(gpus, pytester, tmp_path):
         judged = perfgate(
             pytester, "judge", str(named), "--baselines", "baselines"
         )
-        judged.stdout.fnmatch_lines(["*NO_BASELINE*", "1 judged, 0 red*"])
+        judged.stdout.fnmatch_lines(["*NO_BASELINE*", "1 judged, 0 failed*"])
     accepted = perfgate(
         pytester, "accept", str(packed), "--baselines", "baselines"
     )

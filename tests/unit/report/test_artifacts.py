@@ -45,6 +45,6 @@ def test_ctrl_c_ends_the_drawing_alone(tmp_path):
     (line,) = written.write_safely(interrupted, tmp_path, {})
 
     assert (
-        f"no report: KeyboardInterrupt (`perfgate report {tmp_path}` tries again)"
+        f"no report: KeyboardInterrupt (try again: `perfgate report {tmp_path}`)"
         == line
     )

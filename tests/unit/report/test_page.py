@@ -69,10 +69,10 @@ def test_drawings_follow_the_theme(page):
 def test_what_a_run_lacks_is_said(page):
     """A figure without data is left out with its reason."""
     assert (
-        "<b>Expert load</b> is left out: this run has no count of the tokens that each expert got."
+        "<b>Expert load</b> is left out: no workload of this run records the routing."
         in page
     )
-    assert "no history of two runs or more was given" in page
+    assert "no case has a history of two runs or more" in page
 
 
 def test_a_run_that_measured_nothing_has_a_page():
@@ -186,9 +186,9 @@ def test_where_the_time_went_is_shown():
     text, page = summary.markdown(results, None), build(Report([results]))
 
     assert (
-        "Time: 100 s: servers' start 50 s, load 46 s, the suite itself 4 s, 4.0 %"
+        "Time: 100 s: server starts 50 s, load 46 s, suite overhead 4 s (4.0 %)"
         in text
     )
     assert f"| {first.server} | compiling | 40.0 | - |" in text
-    assert "the suite itself 4 s, 4.0 %" in page
+    assert "suite overhead 4 s (4.0 %)" in page
     assert "<td>compiling</td><td>40.0</td><td>-</td>" in page

@@ -24,22 +24,24 @@ def run(run_id="20260601-120000-1", **how):
 
 
 @pytest.mark.parametrize(
-    ("launches", "is_pair", "count"),
-    [(1, False, 1), (3, False, 3), (1, True, 6), (4, True, 8)],
+    ("launches", "mode", "count"),
+    [
+        (1, "sequential", 1),
+        (3, "sequential", 3),
+        (1, "paired", 6),
+        (4, "paired", 8),
+    ],
 )
-def test_what_a_launch_took_is_read_from_an_earlier_run(
-    launches, is_pair, count
-):
+def test_what_a_launch_took_is_read_from_an_earlier_run(launches, mode, count):
     """Start and loads of the first complete launch; of pairs both builds count."""
-    rows = preview.servers([m.THROUGHPUT, m.RATIO], launches, is_pair, [run()])
+    rows = preview.servers([m.THROUGHPUT, m.RATIO], launches, mode, [run()])
 
     # A start of 50 s and three repetitions of 4 s.
     assert [(m.MOE.key, count, 62.0), (m.DENSE.key, count, 62.0)] == [
         (r.key, r.launches, r.seconds) for r in rows
     ]
-    assert f"in all: {2 * count * 62 / 60:.0f} min" in preview.told(
-        rows, {}, 100
-    )
+    total = f"Total time: {2 * count * 62 / 60:.0f} min."
+    assert total in preview.format_servers(rows, mode, 100)
 
 
 def test_what_no_run_tells_is_not_known():
@@ -58,12 +60,15 @@ def test_what_no_run_tells_is_not_known():
     )
 
     rows = [
-        *preview.servers([burst], 1, False, [run()]),
-        *preview.servers([m.THROUGHPUT], 1, False, [cut]),
+        *preview.servers([burst], 1, "sequential", [run()]),
+        *preview.servers([m.THROUGHPUT], 1, "sequential", [cut]),
     ]
 
     assert [None, None] == [row.seconds for row in rows]
-    assert "in all: not known" in preview.told(rows, {}, 100)
+    assert (
+        "Total time unknown: no earlier run measured all of these servers."
+        in preview.format_servers(rows, "sequential", 100)
+    )
 
 
 def test_only_runs_of_such_hardware_tell(tmp_path):
@@ -73,7 +78,7 @@ def test_only_runs_of_such_hardware_tell(tmp_path):
             run(f"2026060{number + 1}-120000-1", **how), tmp_path / str(number)
         )
     pair = msgspec.structs.replace(
-        run("20260604-120000-1"), base_builds={"vllm": "/base"}
+        run("20260604-120000-1"), base_builds={"vllm": "/base"}, mode="paired"
     )
     rundata.save(pair, tmp_path / "3")
     (tmp_path / "4").mkdir()
@@ -86,8 +91,8 @@ def test_only_runs_of_such_hardware_tell(tmp_path):
     ]
 
 
-def test_which_losses_are_caught(tmp_path):
-    """By metric: established, provisional, not recorded, report-only.
+def test_smallest_loss_that_is_detected(tmp_path):
+    """By metric: established, provisional, no baseline, report-only.
 
     Also on a machine that is none of these.
     """
@@ -104,7 +109,7 @@ def test_which_losses_are_caught(tmp_path):
     tail = msgspec.structs.replace(m.TTFT_P99, metric="itl_p99_ms")
 
     for machine in (m.hardware(), m.hardware("cpu")):
-        caught = preview.promises(
+        caught = preview.detectable_losses(
             [m.THROUGHPUT, m.ITL, tail], store, machine, "h200"
         )
 
@@ -112,7 +117,7 @@ def test_which_losses_are_caught(tmp_path):
             state: pytest.approx(v)
             for state, v in caught["output_throughput"].items()
         }
-        assert (["nothing recorded"], ["only reported"]) == (
+        assert (["no baseline"], ["report-only"]) == (
             list(caught["itl_median_ms"]),
             list(caught["itl_p99_ms"]),
         )

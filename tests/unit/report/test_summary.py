@@ -24,5 +24,5 @@ def test_a_cut_leaves_nothing_open():
 
     assert 2 == cut.count("```")
     assert 1 == cut.count("</details>")
-    assert cut.index("</details>") < cut.index("**Cut here:**")
+    assert cut.index("</details>") < cut.index("**Truncated:**")
     assert len(cut.encode()) <= 500

@@ -17,7 +17,8 @@ from perfgate.accept.accept import accept
 from perfgate.accept.proposal import Choice
 from perfgate.judge.baseline_schema import read_recorded
 from perfgate.judge.baseline_store import Store
-from perfgate.judge.policy import GPU_RATE, noise_of
+from perfgate.judge.noise import noise_of
+from perfgate.judge.policy import GPU_RATE
 from perfgate.results import schema as rundata
 from tests.support import builders as m
 

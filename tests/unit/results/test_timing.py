@@ -15,8 +15,8 @@ def test_what_is_neither_start_nor_load_is_the_suites_own():
     )
 
     assert (
-        "613 s: servers' start 301 s, load 289 s, the suite itself 23 s, "
-        "3.8 % (9 s of it ending servers)"
+        "613 s: server starts 301 s, load 289 s, suite overhead 23 s (3.8 %), of which "
+        "9 s for stopping servers"
     ) == format_sessions([session])
 
 
@@ -30,7 +30,7 @@ def test_time_between_two_commands_is_nobodys():
     )
 
     assert (
-        "200 s in 2 commands: servers' start 110 s, load 80 s, the suite itself 10 s, 5.0 %"
+        "200 s in 2 commands: server starts 110 s, load 80 s, suite overhead 10 s (5.0 %)"
         == format_sessions([one, two])
     )
     assert format_sessions([one, two], now_unix_s=9200.0).startswith(
@@ -72,7 +72,7 @@ def test_steps_of_the_first_and_of_later_launches():
 
     server = "vllm-mixtral-8x7b-tp1"
     assert [
-        PhaseRow(server, "until the log's first step", 10.0, 11.0),
+        PhaseRow(server, "before the first logged step", 10.0, 11.0),
         PhaseRow(server, "loading weights", 30.0, 30.0),
         PhaseRow(server, "compiling", 60.0, 14.0),
         PhaseRow(server, "ready", 100.0, 55.0),

@@ -118,7 +118,7 @@ def test_heat_map_comes_from_the_run():
         # 70 of 100 choices, more or less one in every second request
         "2 layers of 4 experts. The busiest, expert 0 of layer 1, gets "
         "70.0 % of its layer's choices; "
-        "spread evenly it would be 25.0 %."
+        "even shares are 25.0 %."
     )
     assert ("layer", "0", "1", "2", "3") == picture.columns
     assert ["0", "1"] == [row[0] for row in picture.rows]
@@ -166,9 +166,9 @@ def test_shares_are_drawn_vs_recorded_ones():
     assert "expert, recorded" in picture.svg
     # |0.70 - 0.25| + 3 x |0.10 - 0.25| = 0.9, and half of it
     assert picture.description.endswith(
-        "Most has moved since it was recorded in layer 1: 45.0 % of its choices."
+        "Largest change since the baseline: 45.0 % of the choices of layer 1."
     )
-    assert ("3, recorded", "moved") == picture.columns[-2:]
+    assert ("3, recorded", "changed") == picture.columns[-2:]
     assert ("25.0 %", "45.0 %") == picture.rows[1][-2:]
 
 
@@ -194,7 +194,7 @@ def test_server_that_did_not_tell():
         for p in figures_sparse.experts(RunIndex(results), nothing, "")
     ]
     (none,) = figures_sparse.experts(RunIndex(m.run({}, [])), nothing, "")
-    assert "no count of the tokens" in none.missing
+    assert "no workload of this run records the routing" in none.missing
 
 
 def test_each_workload_has_its_own_map():
@@ -211,7 +211,7 @@ def test_each_workload_has_its_own_map():
 
     judged, others = figures_sparse.experts(RunIndex(results), recorded, "")
     assert "expert 0 of layer 1, gets 70.0 %" in judged.description
-    assert "moved since it was recorded" in judged.description
+    assert "Largest change since the baseline" in judged.description
     assert "recorded" not in others.svg + others.description
 
 
@@ -220,7 +220,7 @@ def test_map_that_is_too_large_is_left_out():
     found = with_routing(m.run({}, []), *((30,) * 256,) * 60)
 
     (picture,) = figures_sparse.experts(RunIndex(found), nothing, "")
-    assert (None, "15,360 cells are too many; results.json has them") == (
+    assert (None, "15,360 cells are too many: see results.json") == (
         picture.svg,
         picture.missing,
     )
@@ -270,7 +270,7 @@ def test_bandwidth_where_no_peak_is_known():
     )
     picture = figures_sparse.decoding(RunIndex(results), "")
 
-    assert "No peak is known of this machine" in picture.caption
+    assert "The peak of this machine is unknown" in picture.caption
     assert ("-", "-") == picture.rows[0][-2:]
     assert figures_sparse.decoding(RunIndex(m.run({}, [])), "").missing
 
@@ -287,7 +287,7 @@ def test_expert_parallelism_with_the_exchanged_bytes():
     }
     picture = figures_sparse.expert_parallelism(RunIndex(m.run(loads, [])), "")
 
-    assert ["0.80x", "1.25x"] == [row[-1] for row in picture.rows]
+    assert ["0.8x", "1.25x"] == [row[-1] for row in picture.rows]
     # 2 x 32 layers x 4096 values of 2 bytes
     assert "makes 2 ranks sum 512 KiB of vectors" in picture.caption
     assert figures_sparse.expert_parallelism(

@@ -1,4 +1,4 @@
-"""Policy: noise bound, loss threshold, fast-pass threshold, smallest target effect."""
+"""Noise and policy: noise bound, loss threshold, fast-pass threshold, target effects."""
 
 import math
 
@@ -6,13 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perfgate.judge.policy import (
-    CPU_ABSOLUTE,
-    CPU_RATIO,
-    EXACT,
-    GPU_RATE,
-    GPU_TAIL,
-    GPU_TTFT,
+from perfgate.judge.noise import (
     LINE_SHARE,
     Noise,
     fast_pass_threshold,
@@ -21,10 +15,18 @@ from perfgate.judge.policy import (
     log_loss,
     loss_threshold,
     noise_of,
-    policy_for,
     smallest_target_effect,
     step_up,
     t_quantile,
+)
+from perfgate.judge.policy import (
+    CPU_ABSOLUTE,
+    CPU_RATIO,
+    EXACT,
+    GPU_RATE,
+    GPU_TAIL,
+    GPU_TTFT,
+    policy_for,
 )
 from tests.support.builders import QUIET
 
