@@ -8,7 +8,7 @@ None) the server itself: its memory, its start-up.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -130,6 +130,23 @@ class Case(
 OVER = "--over--"
 
 
+class CaseId(NamedTuple):
+    """The parts of a case's id; a ratio of two servers, or workloads, names both."""
+
+    servers: tuple[str, ...]
+    workloads: tuple[str, ...]
+    metric: str
+
+
+def parse_id(case_id: str) -> CaseId:
+    """The parts of "SERVER/WORKLOAD/METRIC", the inverse of `Case.id`."""
+    subject, _, rest = case_id.partition("/")
+    workload, _, metric = rest.rpartition("/")
+    return CaseId(
+        tuple(subject.split(OVER)), tuple(workload.split(OVER)), metric
+    )
+
+
 def is_ratio(case_id: str) -> bool:
     """Whether the case of this id is a ratio of two loads."""
     return OVER in case_id
@@ -137,13 +154,12 @@ def is_ratio(case_id: str) -> bool:
 
 def title(case_id: str) -> str:
     """The loads of a case in words: "vllm llama-small-tp2 / mixtral-small-tp2, closed-c16"."""
-    subject, _, rest = case_id.partition("/")
-    workload = rest.rpartition("/")[0]
-    servers = subject.split(OVER)
+    servers, workloads, _ = parse_id(case_id)
     engines = {server.partition("-")[0] for server in servers}
+    names = list(servers)
     prefix = ""
     if len(engines) == 1:
         engine = engines.pop()
-        servers = [server.removeprefix(f"{engine}-") for server in servers]
+        names = [server.removeprefix(f"{engine}-") for server in servers]
         prefix = f"{engine} "
-    return f"{prefix}{' / '.join(servers)}, {' / '.join(workload.split(OVER))}"
+    return f"{prefix}{' / '.join(names)}, {' / '.join(workloads)}"

@@ -16,9 +16,8 @@ from dataclasses import dataclass
 
 import msgspec
 
-from perfgate import cases as case_ids
 from perfgate import formatting
-from perfgate.cases import Case, GateMode
+from perfgate.cases import Case, GateMode, parse_id
 from perfgate.errors import Failure
 from perfgate.judge import comparability, ratio, routing_shift, wording
 from perfgate.judge.baseline_schema import MetricBaseline
@@ -152,11 +151,11 @@ def unused_baselines(
     for label in {hardware_label(hardware, case) for case in cases}:
         recorded |= store.recorded_ids(label)
     unused = recorded - {case.id for case in cases}
-    return sorted(name for name in unused if _servers_of(name) <= servers)
-
-
-def _servers_of(case_id: str) -> set[str]:
-    return set(case_id.split("/")[0].split(case_ids.OVER))
+    return sorted(
+        case_id
+        for case_id in unused
+        if servers.issuperset(parse_id(case_id).servers)
+    )
 
 
 @dataclass(frozen=True)

@@ -63,10 +63,8 @@ def faults(results: RunResults) -> list[str]:
 
 
 def _fault(row: Measurement) -> str:
-    if row.error:
-        # A stored failure: what was tried, then what was seen.
-        seen = row.error.partition("\n  seen: ")[2] or row.error
-        return seen.partition("\n")[0]
+    if row.failure is not None:
+        return row.failure.seen
     for repetition in row.repetitions:
         if repetition.failed and repetition.invalid:
             return repetition.invalid[0]
@@ -153,7 +151,7 @@ def _versions(servers: list[Server]) -> Iterator[str]:
         versions = server.versions.items()
         text = ", ".join(f"{name} {version}" for name, version in versions)
         build = server.config.build or "candidate"
-        yield f"{build} {server.config.engine}: {server.python}, {text}"
+        yield f"{build} {server.config.engine}: {server.python_label}, {text}"
 
 
 def _base_first(server: Server) -> tuple[str, bool]:

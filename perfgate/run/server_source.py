@@ -177,7 +177,11 @@ class ExternalSource:
         """Its address: Python and versions are not known."""
         url = self._server.url
         return rundata.Server(
-            config=config, python=f"external ({url})", versions={}, attached=url
+            config=config,
+            python="external",
+            python_origin=url,
+            versions={},
+            attached=url,
         )
 
     def start(self, config: ServerConfig, is_fresh: bool) -> RunningServer:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from perfgate import formatting
-from perfgate.cases import Case
+from perfgate.cases import Case, parse_id
 from perfgate.history.series import ChangePoint, Entry
 from perfgate.judge.baseline_store import Baseline, Recorded
 from perfgate.judge.machine_scope import narrow_to
@@ -353,7 +353,7 @@ def trend(key: str, case_id: str, line: Trend) -> Picture:
 def _paint_trend(figure: Figure, line: Trend) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    metric = line.entries[0].case.rsplit("/", 1)[-1]
+    metric = parse_id(line.entries[0].case).metric
     axes = axis(figure, "run, the newest last", metric)
     launches_at: list[int] = []
     launch_values: list[float] = []

@@ -127,7 +127,7 @@ def test_a_launch_that_died_is_measured_anew():
     """It was not itself before, either."""
     previous = run()
     rows = tuple(
-        msgspec.structs.replace(row, error="died")
+        msgspec.structs.replace(row, failure=m.DIED)
         if (row.server, row.launch) == (m.MOE.key, 0)
         else row
         for row in previous.measurements
@@ -189,7 +189,7 @@ def test_fresh_launch_is_sent_what_the_dead_one_left(died_in, left):
     rows = (timed, msgspec.structs.replace(timed, workload="routing"))
     rows = tuple(
         msgspec.structs.replace(
-            row, error="died" if row.workload == died_in else None
+            row, failure=m.DIED if row.workload == died_in else None
         )
         for row in rows
     )
@@ -240,7 +240,7 @@ def test_memory_that_a_container_was_given_is_no_other_machine():
         ({}, None),
         ({"versions": {"vllm": "0.27.0"}}, "vllm 0.26.0; now.*vllm 0.27.0"),
         ({"python": "/b"}, "now there is /b"),
-        ({"python": "3.12 (PERFGATE_VLLM_PYTHON)"}, None),
+        ({"python_origin": "PERFGATE_VLLM_PYTHON"}, None),
     ],
     ids=["same", "version", "python", "named-otherwise"],
 )
