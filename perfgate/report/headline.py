@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from perfgate import formatting
 from perfgate.judge import run_status
 from perfgate.judge.baseline_store import Recorded, Store
+from perfgate.judge.identity import without_side
 from perfgate.judge.observation import RunReader
 from perfgate.judge.verdict import ALWAYS_RED, GREEN, Outcome, Verdict
 from perfgate.report import verdict_text
@@ -160,7 +161,7 @@ def drift(results: RunResults, store: Store | None) -> Drift:
         now, before = observation.context, baseline.context
         changed = set()
         for name in formatting.differing(now, before):
-            field = name.removeprefix("numerator.").removeprefix("denominator.")
+            field = without_side(name)
             changed.add((field, now.get(name, "-"), before.get(name, "-")))
         counts.update(changed)
     rows = tuple((*field, cases) for field, cases in sorted(counts.items()))
