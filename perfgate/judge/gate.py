@@ -1,4 +1,4 @@
-"""Gate: judge a case against its baseline. Pure: numbers in, verdicts out.
+"""Gate: judge a case against its baseline. Pure: numbers in, decisions out.
 
 Every verdict can be decided again without a GPU. The unit is the launch, each by the
 median of its valid repetitions; several launches count by their geometric mean. The

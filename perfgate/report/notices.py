@@ -1,7 +1,6 @@
-"""Notices: lines about a run besides its verdicts.
+"""Notices: what did not run, failed servers and injected changes, a line each.
 
-One line each, for a terminal as for a page: what did not run, what went wrong with
-servers, what was changed on purpose.
+For a terminal as for a page. Verdicts are shown elsewhere.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What has this run measured, and where does it lie?
+"""Run data: results.json, the schema of everything that a run measured, read and written.
 
 A run directory holds ``results.json`` (everything: hardware, servers, launches,
 repetitions, verdicts), rewritten whole and atomically after every step, and ``logs/``

@@ -1,4 +1,4 @@
-"""External server: a server that its operator runs, measured over HTTP alone.
+"""External server (--attach): a server that its operator runs, measured over HTTP alone.
 
 In a container, on Kubernetes, behind Ray Serve, on several machines: this suite
 launches nothing and stops nothing. Log, processes and memory stay with the operator.
