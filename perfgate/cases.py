@@ -8,7 +8,7 @@ memory and its start-up.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -125,21 +125,38 @@ class Case(
         return self.numerator, self.denominator
 
 
+class CaseId(NamedTuple):
+    """The parts of a case's id; a ratio of two servers, or workloads, names both."""
+
+    servers: tuple[str, ...]
+    workloads: tuple[str, ...]
+    metric: str
+
+
+def parse_id(case_id: str) -> CaseId:
+    """The parts of "SERVER/WORKLOAD/METRIC", the inverse of `Case.id`."""
+    subject, _, rest = case_id.partition("/")
+    workload, _, metric = rest.rpartition("/")
+    return CaseId(
+        tuple(subject.split(RATIO_SEPARATOR)),
+        tuple(workload.split(RATIO_SEPARATOR)),
+        metric,
+    )
+
+
 def is_ratio(case_id: str) -> bool:
     """Whether the case of this id is a ratio of two loads."""
     return RATIO_SEPARATOR in case_id
 
 
 def title(case_id: str) -> str:
-    """The loads of a case: "vllm llama-small-tp2 / mixtral-small-tp2, closed-c16"."""
-    subject, _, rest = case_id.partition("/")
-    workload = rest.rpartition("/")[0]
-    servers = subject.split(RATIO_SEPARATOR)
+    """The loads of a case in words: "vllm llama-small-tp2 / mixtral-small-tp2, closed-c16"."""
+    servers, workloads, _ = parse_id(case_id)
     engines = {server.partition("-")[0] for server in servers}
+    names = list(servers)
     prefix = ""
     if len(engines) == 1:
         engine = engines.pop()
-        servers = [server.removeprefix(f"{engine}-") for server in servers]
+        names = [server.removeprefix(f"{engine}-") for server in servers]
         prefix = f"{engine} "
-    workloads = " / ".join(workload.split(RATIO_SEPARATOR))
-    return f"{prefix}{' / '.join(servers)}, {workloads}"
+    return f"{prefix}{' / '.join(names)}, {' / '.join(workloads)}"

@@ -1,4 +1,4 @@
-"""Config: every option of a session, parsed, validated and frozen.
+"""Config: options, environment variables and project file of a session, parsed and frozen.
 
 `Config.from_pytest` reads pytest's options, the environment variables and the project
 file. After it, no other module sees an option as text. Checks that need the machine are

@@ -1,4 +1,4 @@
-"""Engine interface: server configuration, launch plan, and what differs by engine.
+"""Engine interface: server configuration (tensor parallel size, ...), launch plan, adapters.
 
 The values that an engine's module and the code that launches it exchange.
 """

@@ -8,6 +8,7 @@ import io
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from perfgate.cases import is_ratio, parse_id
 from perfgate.history.series import Entry
 from perfgate.judge.verdict import GREEN
 from perfgate.load.metrics import METRICS
@@ -97,9 +98,9 @@ def openmetrics(entries: Sequence[Entry]) -> str:
 
 def _metric_and_unit(entry: Entry) -> tuple[str, str]:
     """(metric, unit); a ratio has no unit."""
-    name = entry.case.rsplit("/", 1)[-1]
+    name = parse_id(entry.case).metric
     metric = METRICS.get(name)
-    if metric is None or "--over--" in entry.case:
+    if metric is None or is_ratio(entry.case):
         return name, ""
     return name, metric.unit
 

@@ -1,4 +1,4 @@
-"""Gate: judge a case against its baseline. Pure: numbers in, verdicts out.
+"""Gate: judge a case against its baseline. Pure: numbers in, decisions out.
 
 Every verdict can be decided again without a GPU. The unit is the launch, each by the
 median of its valid repetitions; several launches count by their geometric mean. The
@@ -16,9 +16,8 @@ from dataclasses import dataclass
 
 import msgspec
 
-from perfgate import cases as case_ids
 from perfgate import formatting
-from perfgate.cases import Case, GateMode
+from perfgate.cases import Case, GateMode, parse_id
 from perfgate.errors import Failure
 from perfgate.judge import comparability, ratio, routing_shift, wording
 from perfgate.judge.baseline_schema import MetricBaseline
@@ -141,16 +140,15 @@ def unused_baselines(
     """
     cases = list(expected)
     servers = {load.server.key for case in cases for load in case.loads}
-    labels = {hardware_label(hardware, case) for case in cases}
-    unused: set[str] = set()
-    for label in labels:
-        unused |= store.recorded_ids(label)
-    unused -= {case.id for case in cases}
-    return sorted(name for name in unused if _servers_of(name) <= servers)
-
-
-def _servers_of(case_id: str) -> set[str]:
-    return set(case_id.split("/")[0].split(case_ids.RATIO_SEPARATOR))
+    recorded: set[str] = set()
+    for label in {hardware_label(hardware, case) for case in cases}:
+        recorded |= store.recorded_ids(label)
+    unused = recorded - {case.id for case in cases}
+    return sorted(
+        case_id
+        for case_id in unused
+        if servers.issuperset(parse_id(case_id).servers)
+    )
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,13 @@ def ratio_fields(loads: Sequence[Mapping[str, str]]) -> dict[str, str]:
     return fields
 
 
+def without_side(name: str) -> str:
+    """Name of a field without the side of the ratio that it is of."""
+    for prefix in SIDES:
+        name = name.removeprefix(prefix)
+    return name
+
+
 def identity(results: RunResults, load: Load) -> dict[str, str]:
     """What must be equal for two values of a metric to be compared; flat, every value a string."""
     server = load.server

@@ -1,4 +1,4 @@
-"""Paired comparison: a candidate against a base build, launched in turn.
+"""Paired comparison (A/B): a candidate against a base build, launched in turn.
 
 For those who change an engine: the base build and the candidate are launched in turn in
 one session (ABBAAB) and judged in pairs. What the machine does that day falls on both

@@ -1,4 +1,4 @@
-"""Comparison with a recorded baseline: the loss, its threshold and the outcome.
+"""Comparison with a recorded baseline: the loss, its threshold, and whether it is a regression.
 
 The last step of a judgement: the case is measured, comparable, and has a recorded
 baseline.

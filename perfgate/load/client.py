@@ -1,4 +1,4 @@
-"""Load client: sends the requests of one measurement and records every read of the answers.
+"""Load client: sends the requests of one measurement, with timeouts, and records every read.
 
 Requests go in, a `Recording` comes out. Garbage collection is off while it runs, the
 event loop is uvloop's, and the answers are only written down (`perfgate.load.http`).

@@ -1,4 +1,4 @@
-"""Crosscheck: this suite's client compared with another load client on one running server.
+"""Crosscheck: this suite's load client compared with another one on one running server.
 
 Sends the same pattern to one running server with this suite's client and with another
 one, in turns (suite, client, client, suite, ...), and compares round by round. What each

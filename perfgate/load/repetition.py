@@ -1,4 +1,4 @@
-"""Repetition: result of one repetition of one workload on one server, as results.json holds it.
+"""Repetition: result of one repetition of one workload on one server, as a run stores it.
 
 Apart from `perfgate.load.measurement`, so that reading a run loads no client.
 """

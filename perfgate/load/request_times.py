@@ -1,4 +1,4 @@
-"""Times of one request (TTFT, ITL, TPOT, E2EL) and of a run (steady window), in nanoseconds.
+"""Times of one request (TTFT, inter-token latency ITL, TPOT, E2EL) and of a run (steady window).
 
 The words are those of `vllm bench serve`. Only completed requests have times: a
 transcript without them raises instead of returning 0 or NaN.

@@ -1,4 +1,4 @@
-"""Server-sent events: parse a streamed response into tokens with timestamps.
+"""Server-sent events (SSE): parse a streamed response into tokens with timestamps.
 
 Turns the bytes of a `RequestRecord` into a `Transcript`, after the measurement:
 events are put together, JSON is read, tokens are counted by the server's own

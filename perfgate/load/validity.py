@@ -1,4 +1,4 @@
-"""Validity of a repetition: reasons why it may not be judged, and notes.
+"""Validity of a repetition: reasons why it is invalid (stalls, lateness, ...), and notes.
 
 Each rule reads what was recorded and gives reasons; a repetition with a reason is
 INVALID and proves nothing, good or bad. What spoils nothing becomes a note.

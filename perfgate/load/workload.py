@@ -1,4 +1,4 @@
-"""Workload: which prompts are sent, how many, and how they arrive.
+"""Workload: number of prompts, arrivals (Poisson rate, burst) and concurrency.
 
 A workload is a frozen value: which prompts, how many, how they arrive. From it, a
 repetition number and a vocabulary size follow the requests, always the same ones. Every

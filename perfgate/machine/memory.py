@@ -1,4 +1,4 @@
-"""Memory of a server: per GPU from NVML, on the CPU from its processes (PSS, VmHWM).
+"""Memory of a server: GPU memory from NVML, on the CPU that of its processes (PSS, VmHWM).
 
 The parts (weights, KV cache, graphs) come from the engine: its log and its ranks.
 """

@@ -1,4 +1,4 @@
-"""config.json: read a model's architecture, one reader per family.
+"""config.json: read a model's architecture, one reader per family; refuse quantization.
 
 An unknown family, or an unsupported field that would change the arithmetic, is an error
 that names it: a wrong parameter count would make every memory gate a guess.

@@ -1,4 +1,4 @@
-"""Routing of tokens to experts (MoE), as results.json and baselines store it.
+"""Expert routing (MoE): which experts tokens choose, as runs and baselines store it.
 
 `perfgate.models.routing_stats` has the statistics; it loads numpy, this module
 does not.

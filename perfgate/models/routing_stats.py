@@ -1,4 +1,4 @@
-"""Statistics of MoE routing: shares of experts, balancedness, drift, bootstrap intervals.
+"""Statistics of expert routing (MoE): shares, balancedness, drift, confidence intervals.
 
 Each token chooses some experts in each sparse layer; a count is kept for each request,
 layer and expert. Tokens of one request resemble each other, so intervals and noise

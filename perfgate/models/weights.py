@@ -1,4 +1,4 @@
-"""Weights: find a model's folder, or make a small model with random weights.
+"""Weights: find a model's folder, or make a small model with random weights and a tokenizer.
 
 A small model has seeded random matrices in float32, one safetensors file a layer, and a
 word-level tokenizer. Each token id is a word, so every streamed token is visible text.

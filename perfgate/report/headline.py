@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from perfgate import formatting
 from perfgate.judge import run_status
 from perfgate.judge.baseline_store import Recorded, Store
-from perfgate.judge.identity import SIDES
+from perfgate.judge.identity import without_side
 from perfgate.judge.observation import RunReader
 from perfgate.judge.verdict import ALWAYS_RED, GREEN, Outcome, Verdict
 from perfgate.report import verdict_text
@@ -159,21 +159,11 @@ def drift(results: RunResults, store: Store | None) -> Drift:
         if not isinstance(baseline, Recorded):
             continue
         compared += 1
-        counts.update(_changes(observation.context, baseline.context))
-    rows = []
-    for change, cases in sorted(counts.items()):
-        rows.append((*change, cases))
-    return Drift(tuple(rows), compared)
-
-
-def _changes(
-    current: Mapping[str, str], recorded: Mapping[str, str]
-) -> set[tuple[str, str, str]]:
-    """(field, now, in the baseline) of the fields that differ; sides of a ratio as one."""
-    changes = set()
-    for name in formatting.differing(current, recorded):
-        field = name
-        for prefix in SIDES:
-            field = field.removeprefix(prefix)
-        changes.add((field, current.get(name, "-"), recorded.get(name, "-")))
-    return changes
+        now, before = observation.context, baseline.context
+        changed = set()
+        for name in formatting.differing(now, before):
+            field = without_side(name)
+            changed.add((field, now.get(name, "-"), before.get(name, "-")))
+        counts.update(changed)
+    rows = tuple((*field, cases) for field, cases in sorted(counts.items()))
+    return Drift(rows, compared)

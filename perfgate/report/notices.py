@@ -1,7 +1,6 @@
-"""Notices: lines about a run that are no verdicts.
+"""Notices: what did not run, failed servers and injected changes, a line each.
 
-One line each, for a terminal as for a page: what did not run, what went wrong with
-servers, what was changed on purpose.
+For a terminal as for a page. Verdicts are shown elsewhere.
 """
 
 from __future__ import annotations
@@ -63,10 +62,8 @@ def faults(results: RunResults) -> list[str]:
 
 
 def _fault(row: Measurement) -> str:
-    if row.error:
-        # A stored failure: what was tried, then what was seen.
-        finding = row.error.partition("\n  seen: ")[2] or row.error
-        return finding.partition("\n")[0]
+    if row.failure is not None:
+        return row.failure.seen
     for repetition in row.repetitions:
         if repetition.failed and repetition.invalid:
             return repetition.invalid[0]
@@ -153,7 +150,7 @@ def _versions(servers: list[Server]) -> Iterator[str]:
         versions = server.versions.items()
         text = ", ".join(f"{name} {version}" for name, version in versions)
         build = server.config.build or "candidate"
-        yield f"{build} {server.config.engine}: {server.python}, {text}"
+        yield f"{build} {server.config.engine}: {server.python_label}, {text}"
 
 
 def _base_first(server: Server) -> tuple[str, bool]:

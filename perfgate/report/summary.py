@@ -1,4 +1,4 @@
-"""Summary: summary.md and the annotations that a CI service shows.
+"""Summary: summary.md and GitHub annotations, for a CI job.
 
 A job summary takes summary.md as well; annotations are GitHub's workflow commands.
 """

@@ -1,4 +1,4 @@
-"""Terminal: the table of verdicts, what needs attention, and counts in one line.
+"""Terminal: the table of cases, what needs attention, and counts in one line.
 
 Text is made here and printed elsewhere.
 """

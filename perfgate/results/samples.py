@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from perfgate.cases import Case
+from perfgate.errors import FailureRow
 from perfgate.load.repetition import Repetition
 from perfgate.models.routing import LayerShares
 from perfgate.results.schema import Launch, Measurement, RunResults
@@ -226,11 +227,18 @@ def _reasons(measurement: Measurement, metric: str) -> tuple[str, ...]:
         if not repetition.invalid:
             has_valid = True
             has_metric = has_metric or metric in repetition.values
-    if measurement.error:
-        reasons.append(measurement.error)
+    if measurement.failure is not None:
+        reasons.append(_death(measurement.failure))
     if has_valid and not has_metric:
         reasons.append(f"{metric} could not be computed from this workload")
     return tuple(reasons)
+
+
+def _death(failure: FailureRow) -> str:
+    """How the server died, and the log that has more."""
+    if failure.log is None:
+        return failure.seen
+    return f"{failure.seen} (log: {failure.log})"
 
 
 def _ratios(

@@ -1,4 +1,4 @@
-"""Schema of a run: results.json with everything that it measured and decided.
+"""Run data: results.json, the schema of everything that a run measured, read and written.
 
 A run directory holds ``results.json`` (everything: hardware, servers, launches,
 repetitions, verdicts), rewritten whole and atomically after every step, and ``logs/``
@@ -82,7 +82,7 @@ class Measurement(
     """One workload on one launch: all of its repetitions, the invalid ones included.
 
     Attributes:
-        error: how the server died or hung before it was done; then nothing of it is
+        failure: how the server died or hung before it was done; then nothing of it is
             judged.
         by_hand: the command line of `vllm bench serve` that sends the same pattern to
             that server.
@@ -95,7 +95,7 @@ class Measurement(
     launch: int
     workload: str
     repetitions: tuple[Repetition, ...]
-    error: str | None = None
+    failure: FailureRow | None = None
     by_hand: str = ""
     routing: Routing | None = None
     intervals: dict[str, tuple[float, float]] = {}
@@ -103,7 +103,7 @@ class Measurement(
     @property
     def is_sound(self) -> bool:
         """Whether the server lived through it and failed no request."""
-        return self.error is None and not any(
+        return self.failure is None and not any(
             repetition.failed for repetition in self.repetitions
         )
 
@@ -114,6 +114,9 @@ class Server(
     """A server configuration of this run and the software that ran it.
 
     Attributes:
+        python: path of its Python; "external" for a server that its operator runs.
+        python_origin: what named that Python, such as "--engine-python"; for an external
+            server its address.
         environment: variables that it inherited and that may change how it runs.
         attached: address of the external server that was measured instead; "" for a
             server that the suite launched.
@@ -121,14 +124,22 @@ class Server(
 
     config: ServerConfig
     python: str
+    python_origin: str = ""
     versions: dict[str, str]
     environment: dict[str, str] = {}
     attached: str = ""
 
     @property
     def python_path(self) -> Path:
-        """Its Python, however it was named."""
-        return Path(self.python.rpartition(" (")[0] or self.python).absolute()
+        """Absolute path of its Python, whatever named it."""
+        return Path(self.python).absolute()
+
+    @property
+    def python_label(self) -> str:
+        """Its Python and what named it: "/opt/vllm/bin/python (--engine-python)"."""
+        if not self.python_origin:
+            return self.python
+        return f"{self.python} ({self.python_origin})"
 
 
 class RunResults(

@@ -1,8 +1,8 @@
 """Schema upgrade: read a results.json of schema 1 as schema 2.
 
-Schema 2 renames fields, drops one and adds `mode`. `STEPS` lists, for each
-top-level key, what changes under it. Everything else is copied, above all the
-measurements: they are megabytes, and they stay undecoded bytes.
+Schema 2 renames and splits fields, drops one and adds `mode`. `STEPS` lists, for each
+top-level key, what changes under it. Everything else is copied. Measurements are
+megabytes: of each row only the field that changes is decoded.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from perfgate.results.failure_upgrade import upgrade_failures
 from perfgate.results.verdict_upgrade import upgrade_verdicts
 
 OLD_SCHEMA, NEW_SCHEMA = 1, 2
@@ -85,11 +86,29 @@ def _renamed_within(row: Any, key: str, old: str, new: str) -> Any:
     return {**row, key: renamed}
 
 
+def split_python(servers: Any) -> Any:
+    """Split "PATH (what named it)" of each server into two fields."""
+    if not isinstance(servers, dict):
+        return servers
+    return {key: _split_python(server) for key, server in servers.items()}
+
+
+def _split_python(server: Any) -> Any:
+    if not isinstance(server, dict) or "python_origin" in server:
+        return server
+    path, opening, origin = str(server.get("python", "")).partition(" (")
+    if not opening:
+        return server
+    origin = origin.removesuffix(")")
+    return {**server, "python": path, "python_origin": origin}
+
+
 RENAMED = {"against": "base_builds", "against_delta": "target_effect"}
 """Top-level keys that schema 2 names otherwise; renamed after the steps."""
 
 STEPS: Mapping[str, tuple[Step, ...]] = {
     "hardware": (drop_gpu_clock,),
+    "servers": (split_python,),
     "launches": (
         rename_field("planted", "injected"),
         rename_field_within("start", "index", "session_index"),
@@ -100,15 +119,19 @@ STEPS: Mapping[str, tuple[Step, ...]] = {
         rename_field("over", "denominator"),
     ),
     "verdicts": (upgrade_verdicts,),
+    "measurements": (upgrade_failures,),
 }
 """Top-level key -> steps, applied in this order; keys with steps are decoded."""
+
+_SHALLOW = {"measurements": list[dict[str, msgspec.Raw]]}
 
 
 def upgrade_results(data: dict[str, Any]) -> dict[str, Any]:
     """The tree of a schema-1 results.json (decoded JSON) as schema 2.
 
     Args:
-        data: left unchanged; keys without a step may hold undecoded `msgspec.Raw`.
+        data: left unchanged; keys without a step, and the fields of a measurement, may
+            hold undecoded `msgspec.Raw`.
     """
     upgraded = {**data, "schema": NEW_SCHEMA}
     for key, steps in STEPS.items():
@@ -138,5 +161,13 @@ def upgrade_content(content: bytes) -> bytes:
     )
     for key in STEPS:
         if key in fields:
-            fields[key] = msgspec.json.decode(fields[key])
+            fields[key] = _decoded(key, fields[key])
     return msgspec.json.encode(upgrade_results(fields))
+
+
+def _decoded(key: str, content: msgspec.Raw) -> Any:
+    """A top-level value; a malformed one stays undecoded, and loading names the field."""
+    try:
+        return msgspec.json.decode(content, type=_SHALLOW.get(key, Any))
+    except msgspec.ValidationError:
+        return content

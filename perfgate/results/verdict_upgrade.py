@@ -1,6 +1,6 @@
 """Verdict upgrade: read the verdicts of schema 1, which held their text in one message.
 
-The only place that takes a message apart. Its lines were: what was tried; "seen:";
+Only this module takes the message of a verdict apart. Its lines were: what was tried; "seen:";
 facts, one a line; "do:"; what was injected.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from perfgate.cases import RATIO_SEPARATOR, is_ratio
+from perfgate.cases import is_ratio, parse_id
 from perfgate.formatting import RATIO_UNIT
 from perfgate.load.metrics import METRICS
 
@@ -100,10 +100,9 @@ def _moved(details: Sequence[str], case_id: str) -> str | None:
 
 def _side(load: str, case_id: str) -> str:
     """Which side of the case's ratio the load is; its text is "SERVER under WORKLOAD"."""
-    subject, _, rest = case_id.partition("/")
-    workload = rest.rpartition("/")[0]
-    server = subject.partition(RATIO_SEPARATOR)[0]
-    numerator = f"{server} under {workload.partition(RATIO_SEPARATOR)[0]}"
+    servers, workloads, _ = parse_id(case_id)
+    server = servers[0]
+    numerator = f"{server} under {workloads[0]}"
     if load in (numerator, server):
         return "numerator"
     return "denominator"

@@ -1,4 +1,4 @@
-"""Campaign: launches, measurements and verdicts of one session, written as they come.
+"""Campaign: launches, retries and escalation of one session; records all that is measured.
 
 A server is launched once, and everything that the session needs of it is measured on
 that launch, so that the order of tests does not matter. A verdict that one launch

@@ -106,7 +106,8 @@ def software(settings: Config, config: ServerConfig) -> rundata.Server:
     python = find_python(settings, config)
     return rundata.Server(
         config=config,
-        python=f"{python.path} ({python.origin})",
+        python=str(python.path),
+        python_origin=python.origin,
         versions=environment.versions(python.path),
     )
 

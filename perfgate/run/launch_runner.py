@@ -149,9 +149,7 @@ class LaunchRunner:
                 probe.stop()
         for workload in workloads:
             if _lacks_valid(workload, repetitions[workload.name]):
-                yield self._row(
-                    workload, repetitions[workload.name], str(death)
-                )
+                yield self._row(workload, repetitions[workload.name], death)
         return death
 
     def _take_turns(
@@ -214,7 +212,7 @@ class LaunchRunner:
             death: how the server died before; nothing is sent then.
         """
         if death is not None:
-            yield self._row(workload, (), str(death))
+            yield self._row(workload, (), death)
             return death
         self._say(f"{workload.name}: reading which experts its tokens choose")
         began_s = time.monotonic()
@@ -233,7 +231,7 @@ class LaunchRunner:
         death = self._source.give_up(
             self.server, "reading which experts tokens choose"
         )
-        yield Measured(msgspec.structs.replace(row, error=str(death)))
+        yield Measured(msgspec.structs.replace(row, failure=death.row()))
         return death
 
     def _warm_up(
@@ -286,15 +284,18 @@ class LaunchRunner:
         self,
         workload: Workload,
         repetitions: Sequence[Repetition],
-        error: str | None = None,
+        death: ServerDied | None = None,
         load_s: float = 0.0,
     ) -> Measured:
+        failure = None
+        if death is not None:
+            failure = death.row()
         row = Measurement(
             server=self._config.key,
             launch=self.index,
             workload=workload.name,
             repetitions=tuple(repetitions),
-            error=error,
+            failure=failure,
             by_hand=measurement.vllm_bench_command(self._target, workload),
         )
         return Measured(row, load_s)

@@ -168,7 +168,7 @@ def _describe_build(server: Server) -> str:
     versions = [
         f"{name} {version}" for name, version in server.versions.items()
     ]
-    return f"{server.python}: {', '.join(versions)}"
+    return f"{server.python_label}: {', '.join(versions)}"
 
 
 def cut_off(previous: RunResults) -> list[str]:

@@ -178,7 +178,11 @@ class ExternalSource:
         """Its address: Python and versions are unknown."""
         url = self._server.url
         return rundata.Server(
-            config=config, python=f"external ({url})", versions={}, attached=url
+            config=config,
+            python="external",
+            python_origin=url,
+            versions={},
+            attached=url,
         )
 
     def start(self, config: ServerConfig, is_fresh: bool) -> RunningServer:

@@ -1,4 +1,4 @@
-"""External server: a server that its operator runs, measured over HTTP alone.
+"""External server (--attach): a server that its operator runs, measured over HTTP alone.
 
 It may run in a container, on Kubernetes, behind Ray Serve, or on several machines. This
 suite neither launches nor stops it, and cannot read its log, processes or memory.

@@ -18,6 +18,7 @@ import msgspec
 
 from perfgate.cases import Case, Load
 from perfgate.engines.base import ServerConfig
+from perfgate.errors import FailureRow
 from perfgate.judge.baseline_schema import MetricBaseline
 from perfgate.judge.baseline_store import Recorded
 from perfgate.judge.gate import metric_of
@@ -49,6 +50,9 @@ BUSY_MACHINE = (
     "fell silent at once",
 )
 
+DIED = FailureRow(
+    tried="measuring", seen="the server died", remedy="read its log"
+)
 TODAY = datetime.date(2026, 6, 1)
 CLOSED = Workload(name="closed-c32", num_prompts=256, max_concurrency=32)
 BURST = Workload(name="burst-100", num_prompts=100)
@@ -152,7 +156,7 @@ def measurement(
     *repetitions: Repetition,
     server: ServerConfig = MOE_CPU,
     workload: Workload = CLOSED,
-    error: str | None = None,
+    failure: FailureRow | None = None,
 ) -> Measurement:
     """Those repetitions of a workload on that launch."""
     return Measurement(
@@ -160,7 +164,7 @@ def measurement(
         launch=launch,
         workload=workload.name,
         repetitions=repetitions,
-        error=error,
+        failure=failure,
     )
 
 

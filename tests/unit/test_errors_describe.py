@@ -13,7 +13,7 @@ def raised_by(call):
     """The exception that a call raises."""
     try:
         call()
-    except Exception as error:
+    except (OSError, requests.RequestException) as error:
         return error
     raise AssertionError("nothing was raised")
 

@@ -118,8 +118,8 @@ def test_a_machine_that_moved_begins_anew_and_the_others_stay(taken):
         take(name, 1 + 10 * day, [value * factor for factor in m.QUIET])
     table, _ = take("two", 21, [1082.0])
     assert (
-        "replaces the recorded launches of this machine: the value moved; those of other machines stay"
-        in table
+        "replaces the recorded launches of this machine: the value moved; "
+        "those of other machines stay" in table
     )
     assert 1082.0 == recorded()[-1]
     assert 7 == len(recorded())

@@ -35,7 +35,7 @@ def cpu_selection(*findings):
 
 
 def test_no_engine_is_installed():
-    """Without any engine the CPU run is no option; all engines are named, and an install command."""
+    """Without an engine there is no CPU run: engines and an install command are named."""
     finding = cpu_selection(
         engine("sglang-cpu", True), engine("vllm-cpu", True)
     )

@@ -35,7 +35,9 @@ def test_an_asserted_kind_must_be_there():
         config(hardware_kind="h200"), SHIPPED, lambda: hardware(count=1)
     )
 
-    with pytest.raises(BadOption, match="this machine is of kind h200: 1x NVIDIA H200"):
+    with pytest.raises(
+        BadOption, match="this machine is of kind h200: 1x NVIDIA H200"
+    ):
         refuse_impossible(
             config(hardware_kind="b200"), SHIPPED, lambda: hardware(count=1)
         )

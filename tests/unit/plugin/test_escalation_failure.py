@@ -8,7 +8,7 @@ RATIO = "test_dense_over_moe_throughput"
 
 
 def test_case_is_inconclusive(project, pytester, monkeypatch):
-    """The first launch is slow, the second exits at its start: a verdict stands, and the test fails."""
+    """The second launch exits at its start: the verdict stands, and the test fails."""
     selection = ("-m", "cpu", "-k", RATIO)
     record(project, pytester, *selection)
     speeds = pytester.path / "itl_s"

@@ -305,7 +305,11 @@ def test_unused_baselines_are_named_after_whole_runs(small, pytester):
 @pytest.mark.parametrize(
     ("options", "gate", "said"),
     [
-        (("--gate=required",), None, "no platform is selected, so nothing is judged"),
+        (
+            ("--gate=required",),
+            None,
+            "no platform is selected, so nothing is judged",
+        ),
         (
             (*REQUIRED, "--collect-only"),
             None,

@@ -189,7 +189,7 @@ def test_a_server_that_dies_fails_the_test_with_one_message(
     assert "Traceback" not in text
     assert "in_hand.py" not in text
     (row,) = load(pytester.path / "run").measurements
-    assert "status 7" in row.error
+    assert "status 7" in row.failure.seen
 
 
 def test_a_server_that_does_not_start_is_tried_once(

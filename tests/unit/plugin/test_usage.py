@@ -29,7 +29,10 @@ pytest_plugins = ["pytester"]
             ["--inject-delay", "mixtral-small"],
             "write --inject-delay MODEL=VALUE",
         ),
-        (["--inject-delay", "mixtral-small=-5"], "'-5' is not a delay in milliseconds"),
+        (
+            ["--inject-delay", "mixtral-small=-5"],
+            "'-5' is not a delay in milliseconds",
+        ),
         (["--inject-delay", "nosuch=5"], "'nosuch'*the catalogue has*"),
         (["--attach", "fake"], "ENGINE=URL"),
         (

@@ -38,13 +38,11 @@ def test_failed_requests_are_named():
 def test_a_death_is_named_by_what_was_seen():
     """Not by what was tried, which is the first line of its message."""
     results = run()
-    death = str(
-        Failure(
-            "measured it", "killed by signal 9 (SIGKILL)", "look into its log"
-        )
-    )
+    death = Failure(
+        "measured it", "killed by signal 9 (SIGKILL)", "look into its log"
+    ).row()
     rows = tuple(
-        msgspec.structs.replace(row, error=death)
+        msgspec.structs.replace(row, failure=death)
         for row in results.measurements
     )
 

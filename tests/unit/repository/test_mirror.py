@@ -11,25 +11,12 @@ OWN = ("plugin", "real", "repository")
 LONG_LINES = 60
 # Modules of more lines that have no test of their own, and what tests them.
 TESTED_BY = {
-    "accept/proposal": "accept/test_accept.py",
-    "cli/doctor_command": "cli/test_main.py",
-    "collection": "plugin/test_exit_codes.py, plugin/test_platforms.py",
-    "config/settings": "plugin/test_injection.py",
-    "config/usage": "plugin/test_usage.py",
-    "engines/inside/perfgate_sglang": "engines/inside/test_perfgate_delay.py, real/",
     "engines/inside/sglang_cpu/torchvision": "real/test_engine_contract.py",
     "fixtures": "plugin/test_plugin.py, plugin/test_in_hand.py",
-    "judge/recorded": "judge/test_gate.py, judge/test_gate_published.py",
     "perf_tests": "plugin/test_plugin.py, plugin/test_hooks.py",
     "plugin": "plugin/",
-    "report/ending": "plugin/test_endings.py",
     "run/campaign": "plugin/test_plugin.py, plugin/test_against.py",
     "run/in_hand": "plugin/test_in_hand.py",
-    "run/launch_planner": "plugin/test_plugin.py, plugin/test_injection.py",
-    "run/probes/probe": "run/test_launch_runner.py",
-    "run/requirements": "run/test_session.py, plugin/test_platforms.py",
-    "servers/launch_record": "servers/test_server.py, servers/test_pool.py",
-    "study/schema": "study/test_reader.py",
 }
 
 

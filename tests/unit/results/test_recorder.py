@@ -4,7 +4,7 @@ import msgspec
 
 from perfgate.results.recorder import Recorder
 from perfgate.results.schema import Measurement, load, save
-from tests.support.builders import bare_run, repetition
+from tests.support.builders import DIED, bare_run, repetition
 
 
 def test_a_measurement_is_a_line_of_its_own(tmp_path):
@@ -20,7 +20,7 @@ def test_a_measurement_is_a_line_of_its_own(tmp_path):
     )
     other = msgspec.structs.replace(row, launch=1)
     recorder = Recorder(bare_run(measurements=(row, other)), tmp_path)
-    again = msgspec.structs.replace(other, error="died")
+    again = msgspec.structs.replace(other, failure=DIED)
     recorder.put_measurement(again)
 
     assert (row, again) == load(tmp_path).measurements

@@ -7,6 +7,7 @@ from perfgate.results.samples import RunIndex
 from tests.support.builders import (
     CLOSED,
     DENSE_CPU,
+    DIED,
     MOE_CPU,
     bare_run,
     launched,
@@ -68,11 +69,7 @@ def test_invalid_repetitions_do_not_count():
             "output_throughput",
             ("late", "2 failed", "late"),
         ),
-        (
-            measurement(0, error="the server died"),
-            "output_throughput",
-            ("the server died",),
-        ),
+        (measurement(0, failure=DIED), "output_throughput", (DIED.seen,)),
         (
             measurement(0, repetition(0, 200.0)),
             "ttft_p99_ms",

@@ -17,6 +17,7 @@ from perfgate.servers.launch_record import PhaseTime
 from tests.support.builders import (
     CLOSED,
     DENSE_CPU,
+    DIED,
     MOE_CPU,
     bare_run,
     hardware,
@@ -81,7 +82,7 @@ def whole_run():
         ),
         measurements=(
             measurement(
-                0, good, repetition(1, invalid=("2 failed",)), error="died"
+                0, good, repetition(1, invalid=("2 failed",)), failure=DIED
             ),
         ),
         cases=(case,),

@@ -19,7 +19,7 @@ LAUNCH = {"server": "s", "planted": {"per_token_ms": 6.0}}
 
 def test_old_field_names_are_renamed():
     """`planted` becomes `injected`; the old tree and all other keys stay as they are."""
-    old = {"schema": 1, "launches": [LAUNCH], "measurements": [{"server": "s"}]}
+    old = {"schema": 1, "launches": [LAUNCH], "workloads": {"w": {}}}
 
     upgraded = upgrade_results(old)
 
@@ -27,19 +27,47 @@ def test_old_field_names_are_renamed():
     assert [{"server": "s", "injected": {"per_token_ms": 6.0}}] == upgraded[
         "launches"
     ]
-    assert old["measurements"] is upgraded["measurements"]
+    assert old["workloads"] is upgraded["workloads"]
     assert LAUNCH is old["launches"][0]
     assert 1 == old["schema"]
 
 
 def test_measurements_are_copied_as_bytes():
-    """Measurements are megabytes: they are copied, not decoded."""
-    measurements = b'[{"gap_ms" : 1.10}]'
-    old = (
-        b'{"schema": 1, "launches": [], "measurements": ' + measurements + b"}"
-    )
+    """Repetitions are megabytes: they are copied, not decoded."""
+    repetitions = b'[{"gap_ms" : 1.10}]'
+    old = b'{"schema": 1, "measurements": [{"repetitions": %s, "error": null}]}'
 
-    assert measurements in upgrade_content(old)
+    upgraded = upgrade_content(old % repetitions)
+
+    assert b'"measurements":[{"repetitions":%s}]' % repetitions in upgraded
+
+
+@pytest.mark.parametrize("rows", [3, [3], {"a": 1}])
+def test_malformed_measurements_are_reported_with_their_field(tmp_path, rows):
+    """What is no list of objects is left for the reader, which names the field."""
+    tree = msgspec.to_builtins(m.run({}, []))
+    tree |= {"schema": 1, "measurements": rows}
+    (tmp_path / "results.json").write_bytes(msgspec.json.encode(tree))
+
+    with pytest.raises(RunDataError, match=r"\$\.measurements"):
+        schema.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "python", "origin"),
+    [
+        ("/env/python (--engine-python)", "/env/python", "--engine-python"),
+        ("external (http://x:1)", "external", "http://x:1"),
+        ("/env/python", "/env/python", None),
+    ],
+)
+def test_python_is_split_from_what_named_it(text, python, origin):
+    """Schema 1 held both in one text."""
+    old = {"schema": 1, "servers": {"s": {"python": text}}}
+
+    server = upgrade_results(old)["servers"]["s"]
+
+    assert (python, origin) == (server["python"], server.get("python_origin"))
 
 
 def test_current_schema_is_not_touched():

@@ -149,7 +149,7 @@ class Asked:
             if isinstance(entry, LaunchEnd):
                 death = entry.death
         return death, {
-            row.workload: row.error is None
+            row.workload: row.failure is None
             for row in self.recorder.results.measurements
         }
 

@@ -10,10 +10,10 @@ from perfgate.results.timing import Session
 from perfgate.run.resume import (
     OtherBuild,
     OtherMachine,
-    remaining_workloads,
-    refuse_other_builds,
-    resumed,
     missing_workloads,
+    refuse_other_builds,
+    remaining_workloads,
+    resumed,
 )
 from tests.support import builders as m
 
@@ -127,7 +127,7 @@ def test_a_launch_that_died_is_measured_anew():
     """It was not itself before, either."""
     previous = run()
     rows = tuple(
-        msgspec.structs.replace(row, error="died")
+        msgspec.structs.replace(row, failure=m.DIED)
         if (row.server, row.launch) == (m.MOE.key, 0)
         else row
         for row in previous.measurements
@@ -153,7 +153,9 @@ def test_what_is_not_asked_this_time_is_kept():
     ]
     assert {m.CLOSED.name} <= results.workloads.keys()
     # None of the launches has had the other workload.
-    assert [m.BURST] == missing_workloads(results, m.MOE.key, (m.BURST, m.CLOSED), 1)
+    assert [m.BURST] == missing_workloads(
+        results, m.MOE.key, (m.BURST, m.CLOSED), 1
+    )
     assert [m.BURST, m.CLOSED] == missing_workloads(
         results, m.MOE.key, (m.BURST, m.CLOSED), 4
     )
@@ -189,7 +191,7 @@ def test_fresh_launch_is_sent_what_the_dead_one_left(died_in, left):
     rows = (timed, msgspec.structs.replace(timed, workload="routing"))
     rows = tuple(
         msgspec.structs.replace(
-            row, error="died" if row.workload == died_in else None
+            row, failure=m.DIED if row.workload == died_in else None
         )
         for row in rows
     )
@@ -220,7 +222,7 @@ def test_what_is_measured_otherwise_now_is_measured_anew(what):
 
 
 def test_two_machines_are_not_mixed():
-    """Launches of another machine are another run: what differs between machines is not noise of launches."""
+    """Launches of another machine are another run: machines differ by more than launches."""
     with pytest.raises(OtherMachine, match="use another --run-dir") as error:
         resumed(empty(machine=m.hardware(driver="590.2")), run(), NEEDS)
     assert "driver 580.1" in error.value.seen
@@ -238,7 +240,10 @@ def test_memory_that_a_container_was_given_is_no_other_machine():
     ("changed", "told"),
     [
         ({}, None),
-        ({"versions": {"vllm": "0.27.0"}}, "vllm 0.26.0; the engine is now .*vllm 0.27.0"),
+        (
+            {"versions": {"vllm": "0.27.0"}},
+            "vllm 0.26.0; the engine is now .*vllm 0.27.0",
+        ),
         ({"python": "/b"}, "is now /b"),
         ({"python": "3.12 (PERFGATE_VLLM_PYTHON)"}, None),
     ],

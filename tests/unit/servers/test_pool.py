@@ -131,8 +131,9 @@ def test_abandoned_server_counts_as_dead(tmp_path: Path) -> None:
         os.kill(server.record.pid, signal.SIGSTOP)
         failure = pool.abandon("no token for 30 s in closed-c16")
 
-        assert "the process still runs, during: no token for 30 s in closed-c16" in str(
-            failure
+        assert (
+            "the process still runs, during: no token for 30 s in closed-c16"
+            in str(failure)
         )
         assert look_up(server.record.pid) is None
         assert pool.get(plan).alive()

@@ -248,7 +248,9 @@ def test_stall_mid_stream(tmp_path: Path, is_stopped: bool) -> None:
 
         failure = pool.abandon("no token for 0.5 s in closed-c16")
 
-        assert "the process still runs, during: no token for 0.5 s" in failure.seen
+        assert (
+            "the process still runs, during: no token for 0.5 s" in failure.seen
+        )
         assert "listening on" in failure.detail
         assert pool.get(plan) is not server
         assert 2 == len(pool.launches)

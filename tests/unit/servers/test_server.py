@@ -171,7 +171,9 @@ def test_port_taken_by_somebody_else_meanwhile(tmp_path: Path) -> None:
     )
     other = _ready(fake_plan(port=port), tmp_path / "other")
     try:
-        with pytest.raises(PortInUse, match=f"in use by pid {other.record.pid}"):
+        with pytest.raises(
+            PortInUse, match=f"in use by pid {other.record.pid}"
+        ):
             hanging.wait_until_ready(lambda _: None)
     finally:
         other.stop()

@@ -105,7 +105,9 @@ def test_a_workload_is_one_table_more(tmp_path):
     )
 
     assert 64 == study.workload("long").prompts.input_len_tokens
-    with pytest.raises(BadStudy, match="its workloads are: closed, alone, long"):
+    with pytest.raises(
+        BadStudy, match="its workloads are: closed, alone, long"
+    ):
         study.workload("lnog")
 
 
@@ -220,7 +222,10 @@ def test_a_model_may_be_a_folder(tmp_path):
             ('engines = ["vllm"]', 'engines = "vllm"'),
             ["engines is 'vllm'", "write a list"],
         ),
-        (('engines = ["vllm"]', "schema = 9"), ["schema is 9", "write schema = 1"]),
+        (
+            ('engines = ["vllm"]', "schema = 9"),
+            ["schema is 9", "write schema = 1"],
+        ),
     ],
     ids=lambda value: value[1][:24] if isinstance(value, tuple) else "",
 )

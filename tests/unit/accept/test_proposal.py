@@ -1,0 +1,129 @@
+"""A proposal: one metric before and after, with notes and objections. Nothing is written."""
+
+import msgspec
+import pytest
+
+from perfgate.accept.accept import accept
+from perfgate.accept.proposal import Choice, proposals
+from perfgate.judge.baseline_store import Store
+from perfgate.results import schema
+from tests.support import builders as m
+
+
+def run(number, *throughputs, **how):
+    """A run of that day with these launches."""
+    values = {m.MOE_LOAD: {"output_throughput": throughputs}}
+    return m.run(
+        values, [m.THROUGHPUT], run_id=f"202606{number:02}-120000-1", **how
+    )
+
+
+@pytest.fixture
+def store(tmp_path):
+    """An empty store."""
+    return Store(tmp_path / "baselines")
+
+
+@pytest.fixture
+def recorded(tmp_path, store):
+    """The store after six runs were accepted."""
+    folders = []
+    for number, factor in enumerate(m.QUIET, 1):
+        folder = tmp_path / f"run-{number}"
+        schema.save(run(number, 1000.0 * factor), folder)
+        folders.append(folder)
+    accept(folders, store, Choice(), env={})
+    return store
+
+
+def test_the_first_run_has_nothing_before(store, tmp_path):
+    """Its launches become the baseline; the store stays as it is."""
+    (proposal,) = proposals([run(1, 990.0, 1010.0)], store, Choice())
+
+    assert None is proposal.old is proposal.old_value
+    assert (990.0, 1010.0) == tuple(
+        sample.value for sample in proposal.new.launches
+    )
+    assert () == proposal.objections
+    assert not store.path(m.THROUGHPUT, "h200x2").exists()
+
+
+def test_launches_that_pass_join_the_recorded_ones(recorded):
+    """Seven launches then; the noise is that of all of them."""
+    (proposal,) = proposals([run(7, 1001.0)], recorded, Choice())
+
+    assert 6 == len(proposal.old.launches)
+    assert 7 == len(proposal.new.launches)
+    assert 1000.0 == pytest.approx(proposal.old_value, rel=0.01)
+    assert proposal.noise.established
+
+
+def test_a_value_that_moved_needs_a_reason(recorded):
+    """Without one it is an objection, with the remedy."""
+    slower = run(7, 800.0, 801.0, 802.0)
+
+    (bare,) = proposals([slower], recorded, Choice())
+    (reasoned,) = proposals([slower], recorded, Choice(reason="safer"))
+
+    (objection,) = bare.objections
+    assert "--reason" in objection
+    assert () == reasoned.objections
+    assert 3 == len(reasoned.new.launches)
+
+
+def test_another_identity_is_an_objection_until_replaced(recorded):
+    """Launches of another server do not become its baseline unseen."""
+    other = run(7, 1000.0)
+    servers = {
+        key: msgspec.structs.replace(
+            server,
+            config=msgspec.structs.replace(server.config, max_model_len=99),
+        )
+        for key, server in other.servers.items()
+    }
+    load = msgspec.structs.replace(m.MOE_LOAD, server=servers[m.MOE.key].config)
+    case = msgspec.structs.replace(m.THROUGHPUT, numerator=load)
+    other = msgspec.structs.replace(other, servers=servers, cases=(case,))
+
+    (proposal,) = proposals([other], recorded, Choice())
+    (replaced,) = proposals([other], recorded, Choice(replace=True))
+
+    assert any("--replace" in line for line in proposal.objections)
+    assert () == replaced.objections
+
+
+def test_runs_of_different_things_do_not_pool(store):
+    """The fields that differ are named."""
+    first, second = run(1, 1000.0), run(2, 1000.0)
+    dummy = msgspec.structs.replace(m.MOE, load_format="dummy")
+    load = msgspec.structs.replace(m.MOE_LOAD, server=dummy)
+    case = msgspec.structs.replace(m.THROUGHPUT, numerator=load)
+    server = msgspec.structs.replace(second.servers[m.MOE.key], config=dummy)
+    second = msgspec.structs.replace(
+        second, cases=(case,), servers={m.MOE.key: server}
+    )
+
+    (proposal,) = proposals([first, second], store, Choice())
+
+    (objection,) = proposal.objections
+    assert "measured different things: weights: dummy now, auto" in objection
+
+
+def test_an_invalid_run_is_marked(store):
+    """No launch of it counts; nothing invalid is written."""
+    (proposal,) = proposals([run(1, None)], store, Choice())
+
+    assert proposal.is_invalid
+    assert "leave it out by --only" in proposal.objections[0]
+
+
+def test_report_only_is_a_decision_of_a_person(store):
+    """With its reason in the file; so it never fails a run."""
+    choice = Choice(report_only=True, reason="too noisy here")
+
+    (proposal,) = proposals([run(1, 1000.0)], store, choice)
+
+    assert ("report", "too noisy here") == (
+        proposal.new.gate,
+        proposal.new.reason,
+    )

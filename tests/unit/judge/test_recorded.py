@@ -1,0 +1,133 @@
+"""A run is compared with recorded launches: loss, threshold, outcome."""
+
+import datetime
+import math
+
+import msgspec
+import pytest
+
+from perfgate.judge.baseline_schema import Known
+from perfgate.judge.policy import Noise
+from perfgate.judge.recorded import Comparison
+from perfgate.judge.verdict import Outcome
+from tests.support.builders import CPU_RATIO, ITL, THROUGHPUT, recorded, seen
+
+TODAY = datetime.date(2026, 6, 1)
+LAUNCHES = (100.0,) * 6
+
+
+def noise(sigma=0.001, established=True):
+    """Of launches whose geometric mean is 100."""
+    return Noise(
+        center=math.log(100.0),
+        sigma=sigma,
+        degrees_of_freedom=5.0,
+        launches=6,
+        runs=6,
+        established=established,
+    )
+
+
+def compared(*values, case=THROUGHPUT, sigma=0.001, **baseline):
+    """Launches of a run with these values, against a baseline of 100."""
+    return Comparison(
+        case,
+        seen(case, *values),
+        recorded(case, LAUNCHES, **baseline),
+        noise(sigma),
+    )
+
+
+@pytest.mark.parametrize(
+    ("case", "value", "loss"),
+    [
+        (THROUGHPUT, 90.0, -math.log(0.9)),
+        (THROUGHPUT, 110.0, -math.log(1.1)),
+        (ITL, 110.0, math.log(1.1)),
+        (ITL, 90.0, math.log(0.9)),
+        (CPU_RATIO, 110.0, math.log(1.1)),
+        (CPU_RATIO, 90.0, -math.log(0.9)),
+    ],
+)
+def test_loss_is_positive_where_it_got_worse(case, value, loss):
+    """Of a throughput where it fell, of a latency where it rose; of a two-sided case always."""
+    assert loss == pytest.approx(compared(value, case=case).loss)
+
+
+def test_the_geometric_mean_of_the_launches_counts():
+    """100 and 81 come to 90: 10 % less than the baseline."""
+    assert -0.1 == pytest.approx(compared(100.0, 81.0).change)
+
+
+def test_the_threshold_falls_with_the_launches():
+    """Three launches are known better than one; more noise allows for more."""
+    one, three = compared(90.0), compared(90.0, 90.0, 90.0)
+    noisy = compared(90.0, sigma=0.05)
+
+    assert three.threshold <= one.threshold < noisy.threshold
+    assert one.fast_pass_threshold <= one.threshold
+
+
+@pytest.mark.parametrize(
+    ("values", "outcome"),
+    [
+        ((100.0,), Outcome.PASSED),
+        ((90.0, 90.0, 90.0), Outcome.REGRESSED),
+        ((110.0, 110.0, 110.0), Outcome.IMPROVED),
+        ((60.0, 90.0, 120.0), Outcome.INCONCLUSIVE),
+    ],
+    ids=["same", "less", "more", "unsteady"],
+)
+def test_the_outcome_follows_from_loss_and_threshold(values, outcome):
+    """Launches that vary beyond the noise decide nothing."""
+    assert outcome is compared(*values).judgement(TODAY).outcome
+
+
+def test_a_loss_below_the_floor_passes():
+    """10 tok/s of 100 are a tenth, and less than what counts."""
+    below = compared(90.0, 90.0, 90.0, floor=11.0)
+
+    assert Outcome.PASSED is below.judgement(TODAY).outcome
+    assert any(
+        "11 tok/s" in line for line in below.details(below.judgement(TODAY))
+    )
+
+
+KNOWN = Known(
+    worse_by=0.1, change=-0.1, reason="a safer kernel", until="2026-07-01"
+)
+
+
+@pytest.mark.parametrize(
+    ("value", "today", "outcome"),
+    [
+        (90.0, TODAY, Outcome.PASSED),
+        (70.0, TODAY, Outcome.REGRESSED),
+        (90.0, datetime.date(2026, 7, 2), Outcome.REGRESSED),
+        (100.0, TODAY, Outcome.INVALID),
+    ],
+    ids=["as-accepted", "worse", "expired", "gone"],
+)
+def test_an_accepted_loss_excuses_no_other(value, today, outcome):
+    """Until its day, and up to its size; where it is gone the baseline is to be made anew."""
+    baseline = compared(value, value, value)
+    metric = msgspec.structs.replace(baseline.baseline.metric, known=KNOWN)
+    judged = compared(value, value, value, known=metric.known)
+
+    judgement = judged.judgement(today)
+
+    assert outcome is judgement.outcome
+    assert KNOWN == judgement.known
+    assert (outcome is Outcome.REGRESSED) == bool(judgement.objection)
+
+
+@pytest.mark.parametrize(
+    ("values", "launches"),
+    [((100.0,), 0), ((90.0,), 2), ((90.0, 90.0, 90.0), 0)],
+)
+def test_more_launches_are_asked_for_once(values, launches):
+    """After a single launch that does not pass alone."""
+    comparison = compared(*values)
+    outcome = comparison.judgement(TODAY).outcome
+
+    assert launches == comparison.needs_launches(outcome)

@@ -1,0 +1,58 @@
+"""Context that changed since the baselines were recorded, on both sides of a ratio."""
+
+import types
+
+import msgspec
+
+from perfgate.judge.identity import ratio_fields
+from perfgate.report import headline
+from tests.support import builders as m
+
+
+def test_a_field_of_both_sides_is_one_row(monkeypatch):
+    """A driver is the same on both sides: it counts once for the case."""
+    results = m.run(
+        {
+            m.MOE_LOAD: {"output_throughput": [1.0]},
+            m.DENSE_LOAD: {"output_throughput": [2.0]},
+        },
+        [m.RATIO, m.THROUGHPUT],
+    )
+    single = m.recorded(m.THROUGHPUT, [1.0])
+    baselines = {
+        m.THROUGHPUT: {"driver": "then"},
+        m.RATIO: ratio_fields([{"driver": "then"}] * 2),
+    }
+    now = {
+        m.THROUGHPUT: {"driver": "now"},
+        m.RATIO: ratio_fields([{"driver": "now"}] * 2),
+    }
+
+    class Reader:
+        def __init__(self, results):
+            pass
+
+        def observe(self, case):
+            return types.SimpleNamespace(
+                context=now[case], hardware_label="h200x2"
+            )
+
+    def find(case, label):
+        from dataclasses import replace
+
+        return replace(single, context=baselines[case])
+
+    monkeypatch.setattr(headline, "RunReader", Reader)
+
+    drift = headline.drift(results, types.SimpleNamespace(find=find))
+
+    assert (("driver", "now", "then", 2),) == drift.rows
+    assert 2 == drift.compared
+
+
+def test_a_paired_run_has_no_drift():
+    """Its base build ran on the same day."""
+    results = m.run({m.MOE_LOAD: {"output_throughput": [1.0]}}, [])
+    paired = msgspec.structs.replace(results, mode="paired")
+
+    assert headline.Drift() == headline.drift(paired, object())

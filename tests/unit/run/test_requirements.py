@@ -1,0 +1,103 @@
+"""Why a case cannot run here: what is required and what this machine has."""
+
+import os
+import sys
+import types
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from perfgate.cases import Case, Load
+from perfgate.config.config import Config
+from perfgate.judge.baseline_store import Store
+from perfgate.run.requirements import Requirements
+from tests.support.builders import hardware
+from tests.support.studies import SHIPPED, study_of
+
+
+@pytest.fixture
+def requirements():
+    """Those of a session on a machine of H200s, with a Python for both engines."""
+
+    def make(machine=None, **fields):
+        pythons = dict.fromkeys(SHIPPED.engines, sys.executable)
+        config = Config(
+            run_dir=Path("r"),
+            store=Store(Path("b")),
+            engine_pythons=pythons,
+            **fields,
+        )
+        return Requirements(config, SHIPPED, lambda: machine or hardware())
+
+    return make
+
+
+def case(platform="h200", ranks=2, **changes):
+    """A question to the sparse server of a platform."""
+    server = study_of(platform, "vllm", ranks).moe
+    server = msgspec.structs.replace(server, **changes)
+    return Case(
+        experiment="E1", metric="ready_s", numerator=Load(server=server)
+    )
+
+
+def test_a_machine_with_all_of_it_runs_the_case(requirements):
+    """Two H200s, which hold the model on two ranks."""
+    assert requirements().skip_reason("h200", case()) is None
+
+
+def test_too_few_gpus_are_said_with_what_fits(requirements):
+    """Three of four: two is the largest power of 2."""
+    here = requirements(hardware(count=3))
+
+    reason = here.skip_reason("h200", case(ranks=4))
+
+    assert reason.startswith("needs 4x H200, found ")
+    assert reason.endswith("(--tp 2 asks what fits)")
+
+
+@pytest.mark.parametrize("kind", ["h100", "cpu"])
+def test_another_product_is_no_substitute(requirements, kind):
+    """No --tp helps there."""
+    reason = requirements(hardware(kind)).skip_reason("h200", case())
+
+    assert reason.startswith("needs 2x H200, found ")
+    assert "--tp" not in reason
+
+
+def test_a_gpu_that_is_too_small_is_said(requirements):
+    """Weights of 93 GB do not fit one of 80 GB."""
+    small = msgspec.structs.replace(hardware(), memory_bytes=80 * 10**9)
+
+    reason = requirements(small).skip_reason("h200", case(ranks=1))
+
+    assert reason.startswith("mixtral-8x7b ")
+
+
+def test_each_rank_of_the_cpu_needs_a_core(requirements, monkeypatch):
+    """The machine is not looked at for it: only its cores are."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0})
+    here = requirements()
+
+    assert here.skip_reason("cpu", case("cpu", 1)) is None
+    assert "needs 2 CPU cores, one for each rank, found 1" == (
+        here.skip_reason("cpu", case("cpu", 2))
+    )
+
+
+def test_an_external_server_must_be_named(requirements):
+    """By engine and model; one that is launched for it cannot be external."""
+    attached = {("vllm", "mixtral-8x7b"): types.SimpleNamespace()}
+    urls = ("vllm=http://x:1",)
+
+    with_it = requirements(external_urls=urls, attached=attached)
+    without = requirements(external_urls=urls)
+
+    assert with_it.skip_reason("h200", case()) is None
+    assert "needs vllm:mixtral-8x7b, which --attach does not name" == (
+        without.skip_reason("h200", case())
+    )
+    assert "--attach launches none" in with_it.skip_reason(
+        "h200", case(expert_parallel=True)
+    )
