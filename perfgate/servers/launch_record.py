@@ -37,6 +37,22 @@ class PhaseTime(
     line: str
 
 
+class Removed(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
+    """What was cleaned up after a server ended.
+
+    Attributes:
+        segments: shared-memory segments.
+        segment_bytes: their size.
+        sockets: socket files. vLLM leaves some whenever it stops.
+    """
+
+    segments: int = 0
+    segment_bytes: int = 0
+    sockets: int = 0
+
+
 class LaunchRecord(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 ):
@@ -49,7 +65,7 @@ class LaunchRecord(
         ready_s: seconds from launch to the first healthy answer; None if there was
             none.
         stop: how it ended; None while it runs.
-        removed: what was cleaned up after it ended: "1 socket".
+        removed: what was cleaned up after it ended; None if nothing was.
     """
 
     key: str
@@ -62,4 +78,4 @@ class LaunchRecord(
     ready_s: float | None = None
     phases: tuple[PhaseTime, ...] = ()
     stop: str | None = None
-    removed: tuple[str, ...] = ()
+    removed: Removed | None = None

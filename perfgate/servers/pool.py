@@ -21,7 +21,7 @@ from perfgate.engines.base import LaunchPlan
 from perfgate.errors import Failure
 from perfgate.machine.leases import Lease
 from perfgate.servers.launch_record import LaunchRecord, PortInUse, ServerDied
-from perfgate.servers.removed import describe_removed, removed_line
+from perfgate.servers.removed import count_removed, removed_line
 from perfgate.servers.server import STOP_GRACE_S, Server, launch
 from perfgate.servers.supervisor.processes import Ending
 
@@ -234,8 +234,8 @@ class ServerPool:
             raise self._unclean
 
     def _note_removed(self, server: Server, ending: Ending) -> None:
-        removed = describe_removed(ending.removed)
-        if not removed:
+        removed = count_removed(ending.removed)
+        if removed is None:
             return
         server.record = msgspec.structs.replace(server.record, removed=removed)
         self._progress(f"{server.plan.key}: {removed_line(removed)}")

@@ -2,50 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from perfgate.formatting import count
-from perfgate.servers.launch_record import LaunchRecord
+from perfgate.servers.launch_record import LaunchRecord, Removed
 from perfgate.servers.supervisor.processes import RemovedFile
 
 _MIB = 2**20
 _KIB = 2**10
 
 
-def describe_removed(files: Iterable[RemovedFile]) -> tuple[str, ...]:
-    """A text for each kind: "2 shared-memory segments (12 MiB)", "1 socket"."""
-    sizes = []
-    sockets = 0
+def count_removed(files: Iterable[RemovedFile]) -> Removed | None:
+    """Shared memory and sockets among the removed files; None if there are none."""
+    segments = segment_bytes = sockets = 0
     for file in files:
         if file.is_socket:
             sockets += 1
         else:
-            sizes.append(file.size_bytes)
+            segments += 1
+            segment_bytes += file.size_bytes
+    if not segments and not sockets:
+        return None
+    return Removed(
+        segments=segments, segment_bytes=segment_bytes, sockets=sockets
+    )
+
+
+def removed_line(removed: Removed) -> str:
+    """The line for the user: "removed after the server ended: 1 socket"."""
     texts = []
-    if sizes:
-        segments = count(len(sizes), "shared-memory segment")
-        texts.append(f"{segments} ({_format_size(sum(sizes))})")
-    if sockets:
-        texts.append(count(sockets, "socket"))
-    return tuple(texts)
-
-
-def removed_line(removed: Sequence[str]) -> str:
-    """The line for the user: "removed after the server ended: 1 socket"; "" if nothing.
-
-    Args:
-        removed: texts of `describe_removed`, as a launch's record has them.
-    """
-    if not removed:
-        return ""
-    return f"removed after the server ended: {', '.join(removed)}"
+    if removed.segments:
+        segments = count(removed.segments, "shared-memory segment")
+        texts.append(f"{segments} ({_format_size(removed.segment_bytes)})")
+    if removed.sockets:
+        texts.append(count(removed.sockets, "socket"))
+    return f"removed after the server ended: {', '.join(texts)}"
 
 
 def removed_notice(record: LaunchRecord) -> str:
-    """`removed_line` with the server and the number of its launch; "" if nothing."""
-    line = removed_line(record.removed)
-    if not line:
+    """`removed_line` with the server and its launch, where memory would have stayed; else "".
+
+    Sockets alone are no notice: vLLM leaves some whenever it stops.
+    """
+    if record.removed is None or not record.removed.segments:
         return ""
+    line = removed_line(record.removed)
     return f"{record.key}, launch {record.session_index + 1}: {line}"
 
 

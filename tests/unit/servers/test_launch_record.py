@@ -5,7 +5,7 @@ import pytest
 
 from perfgate.errors import Failure
 from perfgate.servers import launch_record
-from perfgate.servers.launch_record import LaunchRecord, PhaseTime
+from perfgate.servers.launch_record import LaunchRecord, PhaseTime, Removed
 
 RECORD = LaunchRecord(
     key="vllm-moe-tp2",
@@ -18,7 +18,7 @@ RECORD = LaunchRecord(
     ready_s=41.5,
     phases=(PhaseTime(name="loading weights", at_s=11.0, line="Loading"),),
     stop="stopped: exit status 0",
-    removed=("1 socket",),
+    removed=Removed(sockets=1),
 )
 
 
@@ -37,7 +37,7 @@ def test_a_launch_that_was_never_ready_is_a_record_too():
 
     record = msgspec.convert(tree, LaunchRecord)
 
-    assert (None, (), None, ()) == (
+    assert (None, (), None, None) == (
         record.ready_s,
         record.phases,
         record.stop,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 
+from perfgate.servers.launch_record import Removed
 from perfgate.servers.pool import ServerPool
 from tests.support.hoarding_engine import shared_memory_of, socket_of
 from tests.support.plans import fake_plan
@@ -22,7 +23,8 @@ def test_cleanup_is_recorded_and_reported(tmp_path):
         pool.get(plan)
 
     (record,) = pool.launches
-    assert ("1 shared-memory segment (4 KiB)", "1 socket") == record.removed
+    expected = Removed(segments=1, segment_bytes=4096, sockets=1)
+    assert expected == record.removed
     assert f"fake-engine: {REMOVED}" == lines[-1]
     assert not shared_memory_of(tag).exists()
     assert not socket_of(tag).exists()
@@ -34,5 +36,5 @@ def test_clean_server_is_not_mentioned(tmp_path):
     with ServerPool(log_dir=tmp_path, progress=lines.append) as pool:
         pool.get(fake_plan())
 
-    assert () == pool.launches[0].removed
+    assert pool.launches[0].removed is None
     assert [] == [line for line in lines if "removed" in line]

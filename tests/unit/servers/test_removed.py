@@ -5,12 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from perfgate.servers.launch_record import LaunchRecord
-from perfgate.servers.removed import (
-    describe_removed,
-    removed_line,
-    removed_notice,
-)
+from perfgate.servers.launch_record import LaunchRecord, Removed
+from perfgate.servers.removed import count_removed, removed_line, removed_notice
 from perfgate.servers.supervisor.processes import RemovedFile
 
 SOCKET = RemovedFile("/tmp/a.sock", is_socket=True, size_bytes=0)
@@ -30,7 +26,6 @@ RECORD = LaunchRecord(
 @pytest.mark.parametrize(
     ("files", "expected"),
     [
-        ((), ""),
         ((SOCKET,), "removed after the server ended: 1 socket"),
         (
             (SMALL,),
@@ -41,17 +36,31 @@ RECORD = LaunchRecord(
             "removed after the server ended: 2 shared-memory segments (12 MiB), 1 socket",
         ),
     ],
-    ids=["nothing", "socket", "small", "both"],
+    ids=["socket", "small", "both"],
 )
 def test_line_counts_each_kind(files, expected):
-    """Each kind has its count, shared memory its size; there is no line for nothing."""
-    assert expected == removed_line(describe_removed(files))
+    """Each kind has its count, and shared memory its size."""
+    assert expected == removed_line(count_removed(files))
+
+
+def test_nothing_is_no_record():
+    """A server that left nothing has none."""
+    assert count_removed(()) is None
 
 
 def test_notice_names_server_and_launch():
     """The notice of a report adds the server and the number of its launch."""
-    cleaned = msgspec.structs.replace(RECORD, removed=("1 socket",))
+    left = Removed(segments=2, segment_bytes=12 * 2**20, sockets=1)
+    cleaned = msgspec.structs.replace(RECORD, removed=left)
 
-    expected = "vllm-m-tp2, launch 2: removed after the server ended: 1 socket"
-    assert "" == removed_notice(RECORD)
+    expected = (
+        "vllm-m-tp2, launch 2: removed after the server ended: "
+        "2 shared-memory segments (12 MiB), 1 socket"
+    )
     assert expected == removed_notice(cleaned)
+
+
+@pytest.mark.parametrize("left", [None, Removed(sockets=3)])
+def test_sockets_alone_are_no_notice(left):
+    """An engine that leaves sockets at every stop would have one for every launch."""
+    assert "" == removed_notice(msgspec.structs.replace(RECORD, removed=left))
