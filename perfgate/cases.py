@@ -138,9 +138,9 @@ def parse_id(case_id: str) -> CaseId:
     subject, _, rest = case_id.partition("/")
     workload, _, metric = rest.rpartition("/")
     return CaseId(
-        tuple(subject.split(RATIO_SEPARATOR)),
-        tuple(workload.split(RATIO_SEPARATOR)),
-        metric,
+        servers=tuple(subject.split(RATIO_SEPARATOR)),
+        workloads=tuple(workload.split(RATIO_SEPARATOR)),
+        metric=metric,
     )
 
 
@@ -150,7 +150,7 @@ def is_ratio(case_id: str) -> bool:
 
 
 def title(case_id: str) -> str:
-    """The loads of a case in words: "vllm llama-small-tp2 / mixtral-small-tp2, closed-c16"."""
+    """The loads of a case: "vllm llama-small-tp2 / mixtral-small-tp2, closed-c16"."""
     servers, workloads, _ = parse_id(case_id)
     engines = {server.partition("-")[0] for server in servers}
     names = list(servers)

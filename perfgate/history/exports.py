@@ -8,10 +8,9 @@ import io
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from perfgate.cases import is_ratio, parse_id
+from perfgate.cases import is_ratio
 from perfgate.history.series import Entry
 from perfgate.judge.verdict import GREEN
-from perfgate.load.metrics import METRICS
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
@@ -98,11 +97,9 @@ def openmetrics(entries: Sequence[Entry]) -> str:
 
 def _metric_and_unit(entry: Entry) -> tuple[str, str]:
     """(metric, unit); a ratio has no unit."""
-    name = parse_id(entry.case).metric
-    metric = METRICS.get(name)
-    if metric is None or is_ratio(entry.case):
-        return name, ""
-    return name, metric.unit
+    if is_ratio(entry.case):
+        return entry.metric, ""
+    return entry.metric, entry.unit
 
 
 def _unix_s(started: str) -> float:

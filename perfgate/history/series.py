@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from perfgate import formatting
-from perfgate.cases import is_ratio
+from perfgate.cases import is_ratio, parse_id
 from perfgate.errors import Failure
 from perfgate.judge.observation import RunReader
 from perfgate.load.metrics import METRICS
@@ -54,7 +54,7 @@ class Entry(
     @property
     def metric(self) -> str:
         """The name of the metric."""
-        return self.case.rpartition("/")[2]
+        return parse_id(self.case).metric
 
     @property
     def unit(self) -> str:

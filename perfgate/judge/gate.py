@@ -140,10 +140,11 @@ def unused_baselines(
     """
     cases = list(expected)
     servers = {load.server.key for case in cases for load in case.loads}
-    recorded: set[str] = set()
-    for label in {hardware_label(hardware, case) for case in cases}:
-        recorded |= store.recorded_ids(label)
-    unused = recorded - {case.id for case in cases}
+    labels = {hardware_label(hardware, case) for case in cases}
+    unused: set[str] = set()
+    for label in labels:
+        unused |= store.recorded_ids(label)
+    unused -= {case.id for case in cases}
     return sorted(
         case_id
         for case_id in unused

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from perfgate import formatting
@@ -159,11 +159,19 @@ def drift(results: RunResults, store: Store | None) -> Drift:
         if not isinstance(baseline, Recorded):
             continue
         compared += 1
-        now, before = observation.context, baseline.context
-        changed = set()
-        for name in formatting.differing(now, before):
-            field = without_side(name)
-            changed.add((field, now.get(name, "-"), before.get(name, "-")))
-        counts.update(changed)
-    rows = tuple((*field, cases) for field, cases in sorted(counts.items()))
-    return Drift(rows, compared)
+        counts.update(_changes(observation.context, baseline.context))
+    rows = []
+    for change, cases in sorted(counts.items()):
+        rows.append((*change, cases))
+    return Drift(tuple(rows), compared)
+
+
+def _changes(
+    current: Mapping[str, str], recorded: Mapping[str, str]
+) -> set[tuple[str, str, str]]:
+    """(field, now, in the baseline) of the fields that differ; sides of a ratio as one."""
+    changes = set()
+    for name in formatting.differing(current, recorded):
+        field = without_side(name)
+        changes.add((field, current.get(name, "-"), recorded.get(name, "-")))
+    return changes

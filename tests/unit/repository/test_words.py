@@ -73,6 +73,8 @@ WORDS = {
     "JSON Schema": "cli/schema",
     # The verdict.
     "threshold": "judge/recorded",
+    "noise": "judge/noise",
+    "target effect": "judge/policy",
     "regression": "judge/recorded",
     "A/B": "judge/paired",
     "baseline store": "judge/baseline_store",

@@ -245,7 +245,7 @@ def test_memory_that_a_container_was_given_is_no_other_machine():
             "vllm 0.26.0; the engine is now .*vllm 0.27.0",
         ),
         ({"python": "/b"}, "is now /b"),
-        ({"python": "3.12 (PERFGATE_VLLM_PYTHON)"}, None),
+        ({"python_origin": "PERFGATE_VLLM_PYTHON"}, None),
     ],
     ids=["same", "version", "python", "named-otherwise"],
 )

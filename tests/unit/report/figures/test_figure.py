@@ -24,7 +24,9 @@ def test_a_drawing_is_added_to_what_is_known():
     """Everything else stays; the drawing has the title and the text alternative."""
     picture = Picture("k", "Title & more", description="a line", rows=(("1",),))
 
-    drawn = picture.drawn(lambda figure: figure.subplots().plot([1, 2], [3, 4]))
+    drawn = picture.with_drawing(
+        lambda figure: figure.subplots().plot([1, 2], [3, 4])
+    )
 
     assert picture.svg is None
     assert (picture.key, picture.title, picture.rows) == (
