@@ -242,7 +242,7 @@ def test_base_build_that_answers_wrongly_is_invalid(
     result.stdout.fnmatch_lines(
         [
             "*3 pairs of positive values are needed, there are none*",
-            "*base: launch 0: 32 requests have*",
+            "*base: launch 0: 32 requests with another output length*",
         ]
     )
     assert "INVALID" in verdicts(newest_run(pytester)).values()
