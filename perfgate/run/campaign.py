@@ -631,7 +631,7 @@ def initial_results(
     )
     launch_count, total = len(results.launches), len(previous.launches)
     tell.line(
-        f"resuming {previous.run_id}: {launch_count} of {total} launches kept"
+        f"resuming {previous.run_id}: {launch_count} launches kept of {total}"
     )
     for line in resume.cut_off(previous):
         tell.line(line)

@@ -272,11 +272,11 @@ def test_a_number_of_ones_own_is_judged(hand, pytester):
     same = hand(NUMBER, "--run-dir", "same")
     (row,) = load(pytester.path / "same").verdicts
     (pytester.path / "value.txt").write_text(
-        str(3.2 * (1 + 1.2 * row.loss_threshold))
+        str(3.2 * (1 + 1.2 * row.threshold))
     )
     slower = hand(NUMBER, "--run-dir", "slower")
     (pytester.path / "value.txt").write_text(
-        str(3.2 * (1 + 2.1 * row.loss_threshold))
+        str(3.2 * (1 + 2.1 * row.threshold))
     )
     slowest = hand(NUMBER, "--run-dir", "slowest")
 
@@ -357,19 +357,19 @@ def test_twice(perf_server, perf_gate):
     )
     shown = result.stdout.str()
     for said in (
-        "there is no argument tensor_paralel_size",
+        "no such argument: tensor_paralel_size",
         "did you mean llama-3.1-8b?",
         "looking up the workload 'no-such' of platform h200",
-        "there is no argument num_promts",
+        "no such argument: num_promts",
         "num_prompts, request_rate",
         "asks_routing, input_len_tokens",
         "Expected `int`, got `str`: max_model_len",
-        "the name becomes a file's name",
-        "no metric is called 'itl_medain_ms'",
-        "give each a name of its own: perf_load",
+        "the name is no valid file name",
+        "no such metric: 'itl_medain_ms'",
+        "use another name: perf_load",
         "neither a load nor a value with its server was given",
         "its value is -1.0",
-        "a server has one number of a name",
+        "use another metric name for each number",
     ):
         assert said in shown, said
     assert "Traceback" not in shown
@@ -428,7 +428,7 @@ def test_workers_start_no_server_in_hand(hand, pytester, monkeypatch):
     assert (0, {"skipped": 1}) == (result.ret, outcomes(result)), (
         result.stdout.str()
     )
-    result.stdout.fnmatch_lines(["*which workers do not share: leave -n out*"])
+    result.stdout.fnmatch_lines(["*which workers cannot share: leave -n out*"])
     assert 1 == required.ret
 
 
@@ -458,7 +458,7 @@ def test_what_is_not_selected_is_told(hand, pytester):
     hand(CHAT + another("test_other"), "-k", "test_chat", "--run-dir", "run")
 
     (told,) = load(pytester.path / "run").left_out
-    assert "1 case that -k" in told
+    assert "1 case not selected (-k" in told
 
 
 def test_the_plan_tells_of_servers_in_hand(hand):
@@ -466,7 +466,7 @@ def test_the_plan_tells_of_servers_in_hand(hand):
     result = hand(CHAT, "--plan")
 
     result.stdout.fnmatch_lines(
-        ["with servers in hand: 1 test, whose launches *"]
+        ["1 test with servers of its own: *"]
     )
     assert 0 == result.ret
 
