@@ -44,7 +44,7 @@ def _plan(perf: PerfSession, width: int) -> Iterator[str]:
 
     if perf.server_tests:
         tests = formatting.count(len(perf.server_tests), "test")
-        yield f"{tests} start servers themselves: their launches are not in this plan"
+        yield f"{tests} with servers of its own: not in this plan"
     cases = perf.runnable_cases or perf.cases
     if cases:
         gpus = {name: perf.study.gpu_of(name) for name in perf.platforms}

@@ -116,10 +116,10 @@ def accept(
     runs = [rundata.load(folder) for folder in run_dirs]
     runs.sort(key=lambda run: run.run_id)
     _refuse_runs(runs)
-    measured = proposals(runs, store, choice)
-    matches = [p for p in measured if choice.matches(p.case)]
+    candidates = proposals(runs, store, choice)
+    matches = [p for p in candidates if choice.matches(p.case)]
     if not matches:
-        raise _no_match(run_dirs, measured, choice)
+        raise _no_match(run_dirs, candidates, choice)
     accepted = [p for p in matches if not p.is_recorded]
     _refuse_injected(runs, accepted)
     groups = _by_file(accepted)
@@ -140,15 +140,15 @@ def accept(
 
 
 def _no_match(
-    run_dirs: Sequence[Path], measured: Sequence[Proposal], choice: Choice
+    run_dirs: Sequence[Path], candidates: Sequence[Proposal], choice: Choice
 ) -> RecordingRefused:
     """The refusal where no measured case is chosen."""
     seen = "they contain no measured case"
     suggestion = ""
-    if choice.only and measured:
+    if choice.only and candidates:
         patterns = " ".join(f"--only {pattern}" for pattern in choice.only)
-        seen = f"{patterns} matches none of {len(measured)} measured cases"
-        ids = [proposal.case.id for proposal in measured]
+        seen = f"{patterns} matches none of {len(candidates)} measured cases"
+        ids = [proposal.case.id for proposal in candidates]
         suggestion = formatting.suggestion(choice.only[0], ids)
     return RecordingRefused(
         tried=f"accepting {', '.join(str(folder) for folder in run_dirs)}",

@@ -321,8 +321,8 @@ class Campaign:
                 self._launch(launch, workloads)
                 return merge.cut(self.results, key)
 
-            measured = self._shared.run_once(launch.task, measure)
-        merged = merge.paste(self.results, key, measured)
+            content = self._shared.run_once(launch.task, measure)
+        merged = merge.paste(self.results, key, content)
         self._recorder.update(
             servers=merged.servers,
             launches=merged.launches,
@@ -631,7 +631,7 @@ def initial_results(
     )
     launch_count, total = len(results.launches), len(previous.launches)
     tell.line(
-        f"resuming {previous.run_id}: {launch_count} of {total} launches kept"
+        f"resuming {previous.run_id}: {launch_count} launches kept of {total}"
     )
     for line in resume.cut_off(previous):
         tell.line(line)
@@ -661,10 +661,10 @@ def _computed_metrics() -> dict[str, Metric]:
 
 def _measured_cases(schedule: Schedule, cases: Sequence[Case]) -> list[Case]:
     """The cases, and those of their base builds where the schedule has any."""
-    measured: list[Case] = []
+    all_cases: list[Case] = []
     for case in cases:
-        measured += schedule.cases(case)
-    return measured
+        all_cases += schedule.cases(case)
+    return all_cases
 
 
 def _in_doubt(verdict: Verdict, reason: str) -> Verdict:

@@ -148,7 +148,7 @@ def test_a_loss_in_doubt_is_worth_three_more_pairs(project, pytester):
     )
     resumed.stdout.fnmatch_lines(
         [
-            "*fake-llama-small-tp2: not clearly fine in closed-c16; launch 1 of 6 more"
+            "*fake-llama-small-tp2: closed-c16 is not decided yet; further launch 1 of 6"
         ]
     )
     results = load(pytester.path / "mine")
@@ -254,7 +254,7 @@ def test_base_build_that_answers_wrongly_is_invalid(
         (("--against-engine", "vlm=python"), "there is no engine vlm"),
         (("--against-engine", "vllm=python"), "no base build for fake"),
         ((*AGAINST, "--baseline-record"), "leave --baseline-record out"),
-        ((*AGAINST, "--launches", "2"), "3 pairs are the fewest"),
+        ((*AGAINST, "--launches", "2"), "at least 3 pairs"),
         (("--against-engine", "fake"), "write --against-engine NAME=VALUE"),
     ],
     ids=["unknown", "other", "record", "two-pairs", "no-path"],

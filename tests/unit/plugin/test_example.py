@@ -92,7 +92,7 @@ def test_its_readme_holds(faked, installed, repository):
         accepted.returncode,
     ), first.stdout
     assert "vllm-chat-sparse-tp2" in plan.stdout
-    assert "with servers in hand: 1 test" in plan.stdout
+    assert "1 test with servers of its own" in plan.stdout
     runs = repository / "perf" / "runs"
     assert dict.fromkeys(RATIOS | CHAT, "NO_BASELINE") == outcomes(
         runs / "first"

@@ -188,5 +188,7 @@ def test_too_few_gpus_name_the_size_that_fits(gpus):
 
     assert {"skipped": 4} == outcomes(result)
     result.stdout.fnmatch_lines(
-        ["*needs 2x H200, found 1x NVIDIA H200 (--tp 1 asks what fits)*"]
+        [
+            "*needs 2x H200, found 1x NVIDIA H200 (add --tp 1 to run on fewer GPUs)*"
+        ]
     )

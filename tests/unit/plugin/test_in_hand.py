@@ -361,19 +361,19 @@ def test_twice(perf_server, perf_gate):
     )
     shown = result.stdout.str()
     for said in (
-        "there is no argument tensor_paralel_size",
+        "no such argument: tensor_paralel_size",
         "did you mean llama-3.1-8b?",
         "looking up the workload 'no-such' of platform h200",
-        "there is no argument num_promts",
+        "no such argument: num_promts",
         "num_prompts, request_rate",
         "asks_routing, input_len_tokens",
         "Expected `int`, got `str`: max_model_len",
-        "the name becomes a file's name",
-        "no metric is called 'itl_medain_ms'",
-        "give each a name of its own: perf_load",
+        "the name is no valid file name",
+        "no such metric: 'itl_medain_ms'",
+        "use another name: perf_load",
         "neither a load nor a value with its server was given",
         "its value is -1.0",
-        "a server has one number of a name",
+        "use another metric name for each number",
     ):
         assert said in shown, said
     assert "Traceback" not in shown
@@ -432,7 +432,7 @@ def test_workers_start_no_server_in_hand(hand, pytester, monkeypatch):
     assert (0, {"skipped": 1}) == (result.ret, outcomes(result)), (
         result.stdout.str()
     )
-    result.stdout.fnmatch_lines(["*which workers do not share: leave -n out*"])
+    result.stdout.fnmatch_lines(["*which workers cannot share: leave -n out*"])
     assert 1 == required.ret
 
 
@@ -462,16 +462,14 @@ def test_what_is_not_selected_is_told(hand, pytester):
     hand(CHAT + another("test_other"), "-k", "test_chat", "--run-dir", "run")
 
     (told,) = load(pytester.path / "run").left_out
-    assert "1 case that -k" in told
+    assert "1 case not selected (-k" in told
 
 
 def test_the_plan_tells_of_servers_in_hand(hand):
     """What such a test launches is known when it runs."""
     result = hand(CHAT, "--plan")
 
-    result.stdout.fnmatch_lines(
-        ["with servers in hand: 1 test, whose launches *"]
-    )
+    result.stdout.fnmatch_lines(["1 test with servers of its own: *"])
     assert 0 == result.ret
 
 

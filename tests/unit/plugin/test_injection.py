@@ -85,7 +85,7 @@ def test_injected_variable_reaches_the_engine(project, pytester):
     }
     refused = perfgate(pytester, "accept", str(run))
     assert 1 == refused.ret
-    assert "changed on purpose: INJECTED environment" in refused.stderr.str()
+    assert "had an injection: INJECTED environment" in refused.stderr.str()
 
 
 def test_only_the_same_injection_is_resumed(project, pytester):

@@ -51,7 +51,7 @@ def test_misspelt_marker_is_an_error(project, expression):
 
     assert pytest.ExitCode.USAGE_ERROR == result.ret
     result.stderr.fnmatch_lines(
-        ["*which is no marker; did you mean h200? there are:*h200*"]
+        ["*no such marker; did you mean h200? markers:*h200*"]
     )
 
 
@@ -226,7 +226,7 @@ def test_unknown_engine_is_a_usage_error(project):
     result = project("-m", "cpu", "--engine", "vlm")
 
     assert pytest.ExitCode.USAGE_ERROR == result.ret
-    result.stderr.fnmatch_lines(["*no engine vlm*", "*name one of*vllm*"])
+    result.stderr.fnmatch_lines(["*no engine vlm*", "*use one of*vllm*"])
 
 
 def test_missing_engine_says_how_to_get_it(project):
@@ -245,16 +245,8 @@ def test_missing_engine_says_how_to_get_it(project):
     ("misbehaviour", "launches", "said"),
     [
         ("mixtral-small: --exit-at-start 3", 0, "exit"),
-        (
-            "mixtral-small: --die-after-requests 100",
-            2,
-            "trying one fresh launch",
-        ),
-        (
-            "mixtral-small: --stall-after-tokens 3000",
-            2,
-            "trying one fresh launch",
-        ),
+        ("mixtral-small: --die-after-requests 100", 2, "launching it again"),
+        ("mixtral-small: --stall-after-tokens 3000", 2, "launching it again"),
     ],
     ids=["exits at start", "dies in the middle", "hangs in the middle"],
 )
@@ -394,9 +386,7 @@ def test_more_workers_than_gpus_are_refused(project, monkeypatch):
     result = project("-m", "h200", "--tp", "2", "-n", "2")
 
     assert pytest.ExitCode.USAGE_ERROR == result.ret
-    result.stderr.fnmatch_lines(
-        ["*has room for 1 servers of TP=2 side by side*"]
-    )
+    result.stderr.fnmatch_lines(["*1 servers of TP=2 fit at the same time*"])
 
 
 def test_attached_server_is_measured_and_left_alone(project, pytester):

@@ -152,7 +152,7 @@ def test_a_killed_command_keeps_its_launches(gpus, pytester):
 
     resumed.stdout.fnmatch_lines(
         [
-            f"*{DENSE}: cut off * s after its launch, measured anew; *parts of its load by -k*"
+            f"*{DENSE}: cut off * s after its launch, measured again; *parts of the load with -k*"
         ]
     )
     launches = load(pytester.path / "run").launches

@@ -39,10 +39,10 @@ pytest_plugins = ["pytester"]
             ["--against-engine", "fake=/nowhere"],
             "--against-engine*/nowhere is not an executable file",
         ),
-        (["--target-effect", "0.02"], "--target-effect*no pairs to judge"),
+        (["--against-delta", "0.02"], "--target-effect*no pairs to judge"),
         (
-            ["--against-engine", "fake=/bin/sh", "--target-effect", "2"],
-            "--target-effect 2*0.02 means 2 %",
+            ["--against-engine", "fake=/bin/sh", "--against-delta", "2"],
+            "--target-effect 2*0.02 for 2 %",
         ),
         (["--attach", "fake=http://127.0.0.1:9"], "127.0.0.1:9"),
     ],
