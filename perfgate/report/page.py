@@ -217,6 +217,15 @@ def _launch_row(launch: Launch) -> tuple[str, ...]:
     )
 
 
+def load_commands(results: RunResults) -> list[tuple[str, str, str]]:
+    """(server, workload, command) of each load, to send it by hand with `vllm bench serve`."""
+    commands = {}
+    for row in results.measurements:
+        if row.vllm_bench_command:
+            commands[row.server, row.workload] = row.vllm_bench_command
+    return [(*load, command) for load, command in commands.items()]
+
+
 def context(results: RunResults) -> str:
     """Machine and engines in one line."""
     versions = set()
@@ -333,6 +342,7 @@ def _run(report: Report, results: RunResults, prefix: str) -> dict[str, Any]:
         "facts": hardware_facts(results),
         "software": list(software(results)),
         "launches": launch_rows(results),
+        "commands": load_commands(results),
         "phases": [row.cells for row in timing.phases(starts)],
         "drift": changed.rows[:MOST_FIELDS],
         "more_drift": len(changed.rows) - MOST_FIELDS,

@@ -84,7 +84,7 @@ class Measurement(
     Attributes:
         failure: how the server died or hung before it was done; then nothing of it is
             judged.
-        by_hand: the command line of `vllm bench serve` that sends the same pattern to
+        vllm_bench_command: `vllm bench serve` with arguments that send the same load to
             that server.
         routing: of a workload that asks for it: which experts each request's tokens
             chose.
@@ -96,7 +96,7 @@ class Measurement(
     workload: str
     repetitions: tuple[Repetition, ...]
     failure: FailureRow | None = None
-    by_hand: str = ""
+    vllm_bench_command: str = msgspec.field(default="", name="by_hand")
     routing: Routing | None = None
     intervals: dict[str, tuple[float, float]] = {}
 

@@ -296,7 +296,9 @@ class LaunchRunner:
             workload=workload.name,
             repetitions=tuple(repetitions),
             failure=failure,
-            by_hand=measurement.vllm_bench_command(self._target, workload),
+            vllm_bench_command=measurement.vllm_bench_command(
+                self._target, workload
+            ),
         )
         return Measured(row, load_s)
 
