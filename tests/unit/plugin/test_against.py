@@ -106,7 +106,7 @@ def test_comparison_of_builds_is_resumed(project, pytester):
     )
     assert 1 == other.ret
     assert (
-        "name the same --against-engine and --target-effect as then"
+        "use the same --against-engine and --target-effect"
         in other.stdout.str()
     )
 

@@ -293,7 +293,7 @@ def test_a_number_of_ones_own_is_judged(hand, pytester):
         slower.stdout.str()
     )
     slower.stdout.fnmatch_lines(
-        ["*the test itself measures this number, once a session: run it again*"]
+        ["*the test measures this number once a session: run it again*"]
     )
     assert ({"failed": 1}, {case: "REGRESSED"}) == (
         outcomes(slowest),
