@@ -21,7 +21,7 @@ from pathlib import Path
 import click
 
 from perfgate import formatting as wording
-from perfgate.cases import OVER, Case, Load
+from perfgate.cases import RATIO_SEPARATOR, Case, Load
 from perfgate.errors import Failure
 from perfgate.judge.baseline_schema import PublishedFigure, read_published
 from perfgate.judge.baseline_store import PUBLISHED
@@ -73,7 +73,7 @@ class Line:
     @property
     def unit(self) -> str:
         """The metric's unit; "x" for a ratio."""
-        if OVER in self.subject or OVER in self.workload:
+        if RATIO_SEPARATOR in self.subject or RATIO_SEPARATOR in self.workload:
             return wording.RATIO_UNIT
         return METRICS[self.metric].unit
 

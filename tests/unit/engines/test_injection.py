@@ -55,12 +55,12 @@ def test_options_are_read():
 @pytest.mark.parametrize(
     ("options", "seen"),
     [
-        ((["a"], [], []), "no MODEL=VALUE"),
+        ((["a"], [], []), "has no MODEL=VALUE"),
         ((["a=slow"], [], []), "'slow' is not a delay in milliseconds"),
         ((["a=-5"], [], []), "'-5' is not a delay in milliseconds"),
-        (([], ["=--eager"], []), "no MODEL=VALUE"),
+        (([], ["=--eager"], []), "has no MODEL=VALUE"),
         (([], ["a='"], []), "No closing quotation"),
-        (([], [], ["a=VALUE"]), "no MODEL=VALUE"),
+        (([], [], ["a=VALUE"]), "has no NAME=VALUE"),
     ],
     ids=[
         "no-value",

@@ -123,7 +123,8 @@ def test_only_the_whole_suite_passes(small, pytester, monkeypatch):
     assert (1, {"passed": 1}) == (named.ret, outcomes(named))
     named.stdout.fnmatch_lines(
         [
-            "*Only part of the suite ran (fails the run); not run: 3 cases not selected (*a test id*"
+            "*Only part of the suite ran (fails the run); "
+            "not run: 3 cases not selected (*a test id*"
         ]
     )
     assert 0 != crashed.ret

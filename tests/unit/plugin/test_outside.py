@@ -409,4 +409,4 @@ def test_an_option_without_a_project_says_what_is_missing(
     done = installed.pytest(tmp_path, *words)
 
     assert pytest.ExitCode.USAGE_ERROR == done.returncode
-    assert "an empty perfgate.toml will do" in done.stdout
+    assert "make one (touch perfgate.toml)" in done.stdout
