@@ -118,6 +118,11 @@ class Case(
         )
 
     @property
+    def is_ratio(self) -> bool:
+        """Whether it is a ratio of two loads."""
+        return self.denominator is not None
+
+    @property
     def loads(self) -> tuple[Load, ...]:
         """The loads that must be measured, the numerator first."""
         if self.denominator is None:

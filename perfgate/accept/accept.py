@@ -28,6 +28,7 @@ from perfgate.judge.observation import RunReader
 from perfgate.results import schema as rundata
 from perfgate.results.samples import values_of
 from perfgate.results.schema import RunResults
+from perfgate.results.verdict import unit_of
 
 DIFF = "diff.md"
 
@@ -183,9 +184,7 @@ def table(accepted: Sequence[Proposal]) -> str:
 
 def _row(proposal: Proposal) -> str:
     new, noise = proposal.new, proposal.noise
-    unit = new.unit
-    if proposal.case.denominator is not None:
-        unit = formatting.RATIO_UNIT
+    unit = unit_of(proposal.case.id, proposal.case.metric)
     old = proposal.old_value
     change = "new"
     if old is not None:

@@ -201,7 +201,7 @@ def _gather(
     label = observations[-1].hardware_label
     path = store.path(case, observations[0].hardware_label)
     file = store.file(path)
-    policy = policy_for(label, case.metric, case.denominator is not None)
+    policy = policy_for(label, case.metric, case.is_ratio)
     machines: dict[str, str] = {}
     if file is not None:
         machines |= file.machines
@@ -353,7 +353,7 @@ def _new_metric(
     if old is not None and _stays_report_only(old, choice):
         mode, reason = "report", choice.reason or old.reason
         remarks.notes.append(f"report-only: {reason}")
-    floor = policy.floor if case.denominator is None else 0.0
+    floor = 0.0 if case.is_ratio else policy.floor
     new = MetricBaseline(
         unit=metric.unit,
         better=metric.better,

@@ -27,7 +27,7 @@ from perfgate.judge.noise import LINE_SHARE, fraction_of, log_loss
 from perfgate.judge.observation import Observation
 from perfgate.judge.policy import Policy
 from perfgate.judge.verdict import Outcome, Verdict
-from perfgate.results.samples import Sample, values_of
+from perfgate.results.samples import Sample, sides_of, values_of
 
 # Launches of one machine. With 30 the CV is known to 13 %; older ones describe other
 # software.
@@ -141,7 +141,7 @@ def crept(
     loss = math.log(reference / anchor)
     if higher:
         loss = -loss
-    if case.denominator is not None:
+    if case.is_ratio:
         loss = abs(loss)
     if loss <= log_loss(policy.until_established, higher):
         return 0.0
@@ -216,9 +216,9 @@ def _lost_half(
     logs = [math.log(value) for value in values_of(samples)]
     change = statistics.fmean(logs) - before.noise(policy).center
     limit = 0.5 * LINE_SHARE * log_loss(before.metric.target_effect, higher)
-    recorded_sides = sides.sides_of(before.metric.launches)
+    recorded_sides = sides_of(before.metric.launches)
     loss = -change if higher else change
     if recorded_sides:
-        moves = sides.moves(sides.sides_of(samples), recorded_sides)
+        moves = sides.moves(sides_of(samples), recorded_sides)
         loss = sides.loss(change, moves, higher, limit / 2)
     return loss > limit

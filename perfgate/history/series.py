@@ -16,11 +16,11 @@ from typing import Any
 import msgspec
 
 from perfgate import formatting
-from perfgate.cases import is_ratio, parse_id
+from perfgate.cases import parse_id
 from perfgate.errors import Failure
 from perfgate.judge.observation import RunReader
-from perfgate.load.metrics import METRICS
 from perfgate.results.schema import RunResults
+from perfgate.results.verdict import unit_of
 
 MIN_RUNS = 6  # with fewer a change point means nothing
 MAX_P = 0.001
@@ -59,10 +59,7 @@ class Entry(
     @property
     def unit(self) -> str:
         """Of the value: "x" for a ratio, "" for a metric that is not registered."""
-        if is_ratio(self.case):
-            return formatting.RATIO_UNIT
-        metric = METRICS.get(self.metric)
-        return "" if metric is None else metric.unit
+        return unit_of(self.case, self.metric)
 
 
 class ChangePoint(

@@ -32,6 +32,7 @@ from perfgate.judge.verdict import Decision, Outcome
 from perfgate.load.metrics import METRICS, Metric
 from perfgate.machine.hardware import Hardware
 from perfgate.results.schema import RunResults
+from perfgate.results.verdict import unit_of
 
 
 class UnknownMetric(Failure):
@@ -79,7 +80,7 @@ def judge(
 
     """
     if policy is None:
-        is_ratio = case.denominator is not None
+        is_ratio = case.is_ratio
         label = observation.hardware_label
         policy = policy_for(label, case.metric, is_ratio)
     bench = _Bench(case, metric_of(case), observation, policy)
@@ -167,9 +168,7 @@ class _Bench:
 
     @property
     def unit(self) -> str:
-        if self.case.denominator is not None:
-            return formatting.RATIO_UNIT
-        return self.metric.unit
+        return unit_of(self.case.id, self.case.metric)
 
     @property
     def gate(self) -> GateMode:

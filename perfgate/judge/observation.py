@@ -14,7 +14,14 @@ from perfgate.engines import injection
 from perfgate.judge.identity import context, identity, ratio_fields
 from perfgate.machine.hardware import Hardware
 from perfgate.models.routing import LayerShares
-from perfgate.results.samples import RunIndex, Sample, mean_of, values_of
+from perfgate.results.samples import (
+    RunIndex,
+    Sample,
+    Side,
+    mean_of,
+    sides_of,
+    values_of,
+)
 from perfgate.results.schema import RunResults
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -70,15 +77,9 @@ class Observation:
         return shares
 
     @property
-    def sides(self) -> list[tuple[float, float]]:
+    def sides(self) -> list[Side]:
         """(numerator, denominator) of the launches that count."""
-        sides = []
-        for sample in self.samples:
-            if sample.value is None:
-                continue
-            if sample.numerator and sample.denominator:
-                sides.append((sample.numerator, sample.denominator))
-        return sides
+        return sides_of(self.samples)
 
     @property
     def invalid(self) -> list[str]:

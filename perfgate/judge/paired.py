@@ -30,6 +30,7 @@ from perfgate.judge.policy import Policy, policy_for
 from perfgate.judge.verdict import Decision, Outcome
 from perfgate.load.metrics import METRICS, Metric
 from perfgate.results.samples import mean_of
+from perfgate.results.verdict import unit_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,21 +44,6 @@ PAIRS = 3
 DOUBT = 0.05
 ASSUMED_PAIRS = 1  # weight of the assumed variation, in pairs
 Pair = tuple[float, float]
-
-
-def ab_order(pairs: int = PAIRS, before: int = 0) -> str:
-    """The order in which builds are launched: "ABBAAB" for three pairs.
-
-    A drift of the machine then favours neither.
-
-    Args:
-        before: pairs that were launched already: "BAABBA" comes after three.
-
-    """
-    order = ""
-    for index in range(before, before + pairs):
-        order += "AB" if index % 2 == 0 else "BA"
-    return order
 
 
 def judge_paired(reader: RunReader, case: Case) -> Decision:
@@ -141,9 +127,7 @@ class _Paired:
 
     @property
     def unit(self) -> str:
-        if self.case.denominator is not None:
-            return formatting.RATIO_UNIT
-        return self.metric.unit
+        return unit_of(self.case.id, self.case.metric)
 
     @property
     def target(self) -> float:
@@ -156,7 +140,7 @@ class _Paired:
     @property
     def floor(self) -> float:
         """The smallest loss that counts; latencies alone have one."""
-        if self.case.denominator is not None:
+        if self.case.is_ratio:
             return 0.0
         return math.log1p(self.policy.floor / _mean(self.pairs, 0))
 

@@ -10,24 +10,13 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from perfgate import formatting
 from perfgate.cases import Case, Load
 from perfgate.judge import wording
-from perfgate.results.samples import Sample, mean_of
+from perfgate.results.samples import Side, mean_of
 from perfgate.results.verdict import Moved
-
-Side = tuple[float, float]
-
-
-def sides_of(samples: Iterable[Sample]) -> list[Side]:
-    """(numerator, denominator) of the launches that have both."""
-    sides = []
-    for sample in samples:
-        if sample.numerator is not None and sample.denominator is not None:
-            sides.append((sample.numerator, sample.denominator))
-    return sides
 
 
 def moves(current: Sequence[Side], baseline: Sequence[Side]) -> Side | None:

@@ -29,6 +29,7 @@ from perfgate.judge.noise import (
 from perfgate.judge.observation import Observation
 from perfgate.judge.policy import Policy
 from perfgate.judge.verdict import GREEN, Outcome
+from perfgate.results.samples import Side, sides_of
 
 # Launches of one run that vary this many times as much as the baseline's are unsteady.
 UNSTEADY = 3.0
@@ -68,9 +69,9 @@ class Comparison:
         return self.observation.value / self.noise.reference - 1
 
     @property
-    def recorded_sides(self) -> list[ratio.Side]:
+    def recorded_sides(self) -> list[Side]:
         """Both sides of a ratio on each recorded launch."""
-        return ratio.sides_of(self.baseline.metric.launches)
+        return sides_of(self.baseline.metric.launches)
 
     @property
     def loss(self) -> float:
@@ -78,7 +79,7 @@ class Comparison:
         change = math.log(self.observation.value / self.noise.reference)
         if self.case.two_sided:
             return abs(change)
-        if self.case.denominator is not None:
+        if self.case.is_ratio:
             moved = ratio.moves(self.observation.sides, self.recorded_sides)
             return ratio.loss(change, moved, self.higher, self.threshold / 2)
         if self.higher:
@@ -194,7 +195,7 @@ class Comparison:
         if known is not None and judgement.outcome is Outcome.INVALID:
             worse_by = formatting.percent(known.worse_by)
             return wording.KNOWN_GONE.format(worse_by=worse_by, **fields)
-        either_way = self.case.denominator is not None
+        either_way = self.case.is_ratio
         limit = wording.threshold(self.threshold, self.higher, either_way)
         return wording.AGAINST_RECORDED.format(threshold=limit, **fields)
 

@@ -9,7 +9,6 @@ from perfgate.results.verdict import Moved, Outcome, Reference, Verdict
 
 __all__ = [
     "ALWAYS_RED",
-    "GATES",
     "GREEN",
     "Decision",
     "Moved",
@@ -20,7 +19,6 @@ __all__ = [
     "unjudged",
 ]
 
-GATES = ("advisory", "required")  # what --gate may be
 GREEN = frozenset({Outcome.PASSED, Outcome.IMPROVED})
 ALWAYS_RED = frozenset({Outcome.REGRESSED, Outcome.INVALID})
 

@@ -1,6 +1,6 @@
 """Formulas of the client's metrics: throughputs, goodput, mean, median and percentiles.
 
-Each takes a `Sample`, one repetition's completed requests, and returns the value, or
+Each takes a `CompletedRequests`, one repetition's completed requests, and returns the value, or
 None where the repetition has no such figure. `perfgate.load.metrics` declares which
 metric has which formula.
 """
@@ -46,7 +46,7 @@ class Distribution:
 
 
 @dataclass(frozen=True)
-class Sample:
+class CompletedRequests:
     """One repetition, as the formulas read it.
 
     Attributes:
@@ -104,73 +104,77 @@ class Sample:
         return Distribution(times_ms, len(self.requests))
 
 
-Formula = Callable[[Sample], float | None]
-DistributionGetter = Callable[[Sample], Distribution]
+Formula = Callable[[CompletedRequests], float | None]
+DistributionGetter = Callable[[CompletedRequests], Distribution]
 
 
-def output_throughput(sample: Sample) -> float:
+def output_throughput(completed: CompletedRequests) -> float:
     """Output tokens / duration, tok/s."""
-    return sample.output_tokens / sample.duration_s
+    return completed.output_tokens / completed.duration_s
 
 
-def total_token_throughput(sample: Sample) -> float:
+def total_token_throughput(completed: CompletedRequests) -> float:
     """Input and output tokens / duration, tok/s."""
-    return (sample.output_tokens + sample.input_tokens) / sample.duration_s
+    return (
+        completed.output_tokens + completed.input_tokens
+    ) / completed.duration_s
 
 
-def request_throughput(sample: Sample) -> float:
+def request_throughput(completed: CompletedRequests) -> float:
     """Completed requests / duration, req/s."""
-    return len(sample.requests) / sample.duration_s
+    return len(completed.requests) / completed.duration_s
 
 
-def request_goodput(sample: Sample) -> float | None:
+def request_goodput(completed: CompletedRequests) -> float | None:
     """Completed requests that meet every SLO / duration, req/s; None without an SLO."""
-    if not sample.slo_ms:
+    if not completed.slo_ms:
         return None
-    good = sum(meets(t, sample.slo_ms) for t in sample.requests)
-    return good / sample.duration_s
+    good = sum(meets(t, completed.slo_ms) for t in completed.requests)
+    return good / completed.duration_s
 
 
-def steady_output_throughput(sample: Sample) -> float | None:
+def steady_output_throughput(completed: CompletedRequests) -> float | None:
     """Output tokens within the steady window / its length, tok/s; None without a window."""
-    if sample.window is None:
+    if completed.window is None:
         return None
-    start, end = sample.window
+    start, end = completed.window
     length_s = (end - start) / NS_PER_S
-    return tokens_within(sample.requests, sample.window) / length_s
+    return tokens_within(completed.requests, completed.window) / length_s
 
 
 def mean_ms(
-    get_distribution: DistributionGetter, sample: Sample
+    get_distribution: DistributionGetter, completed: CompletedRequests
 ) -> float | None:
     """Arithmetic mean; None of no times."""
     import numpy as np
 
-    times_ms = get_distribution(sample).times_ms
+    times_ms = get_distribution(completed).times_ms
     if not len(times_ms):
         return None
     return float(np.mean(times_ms))
 
 
 def median_ms(
-    get_distribution: DistributionGetter, sample: Sample
+    get_distribution: DistributionGetter, completed: CompletedRequests
 ) -> float | None:
     """Median; None of no times."""
     import numpy as np
 
-    times_ms = get_distribution(sample).times_ms
+    times_ms = get_distribution(completed).times_ms
     if not len(times_ms):
         return None
     return float(np.median(times_ms))
 
 
 def percentile_ms(
-    percentile: int, get_distribution: DistributionGetter, sample: Sample
+    percentile: int,
+    get_distribution: DistributionGetter,
+    completed: CompletedRequests,
 ) -> float | None:
     """A percentile; None of fewer independent samples than MLPerf's rule asks for."""
     import numpy as np
 
-    distribution = get_distribution(sample)
+    distribution = get_distribution(completed)
     count = min(distribution.independent, len(distribution.times_ms))
     if count < samples_needed(percentile):
         return None

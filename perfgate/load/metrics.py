@@ -19,7 +19,11 @@ import msgspec
 from perfgate import formatting
 from perfgate.errors import Failure
 from perfgate.load import formulas
-from perfgate.load.formulas import DistributionGetter, Formula, Sample
+from perfgate.load.formulas import (
+    CompletedRequests,
+    DistributionGetter,
+    Formula,
+)
 from perfgate.load.request_times import NS_PER_S, Window, completed
 from perfgate.load.response import Transcript
 
@@ -326,7 +330,7 @@ ROUTING_METRICS = (
 
 
 def _latency_metrics(word: Family, definition: str) -> Iterator[BuiltIn]:
-    """Mean, median and percentiles of a distribution of times, an attribute of `Sample`."""
+    """Mean, median and percentiles of a distribution of times of `CompletedRequests`."""
     get_distribution: DistributionGetter = operator.attrgetter(word)
 
     def declare(statistic: str, family: Family, formula: Formula) -> BuiltIn:
@@ -413,12 +417,12 @@ def compute(
     if not good:
         return {}
     duration_s = (end_ns - start_ns) / NS_PER_S
-    sample = Sample(good, duration_s, slo_ms, window)
+    requests = CompletedRequests(good, duration_s, slo_ms, window)
     values = {}
     for row in BUILT_IN:
         if row.formula is None:
             continue
-        value = row.formula(sample)
+        value = row.formula(requests)
         if value is not None:
             values[row.metric.name] = value
     return values

@@ -202,7 +202,7 @@ def detectable_losses(
     )
     for case in cases:
         name = case.metric
-        if case.denominator is not None:
+        if case.is_ratio:
             name += ", ratios"
         state, loss = _detectable_loss(case, store, hardware, platform)
         losses[name][state].append(loss)
@@ -216,7 +216,7 @@ def _detectable_loss(
     gpus = max(load.server.gpu_count for load in case.loads)
     is_here = hardware.kind == platform or not gpus
     label = hardware.label(gpus) if is_here else f"{platform}x{gpus}"
-    policy = policy_for(label, case.metric, case.denominator is not None)
+    policy = policy_for(label, case.metric, case.is_ratio)
     baseline = store.find(case, label)
     if not isinstance(baseline, Recorded):
         if gate_mode(case, policy) == "hard":

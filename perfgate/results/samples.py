@@ -22,6 +22,7 @@ from perfgate.models.routing import LayerShares
 from perfgate.results.schema import Launch, Measurement, RunResults
 
 LoadKey = tuple[str, str]  # server, workload
+Side = tuple[float, float]  # numerator, denominator
 SampleKey = tuple[str, str | None, str]  # server, workload, metric
 
 
@@ -65,6 +66,15 @@ def valid_repetitions(measurement: Measurement) -> list[Repetition]:
 def values_of(samples: Sequence[Sample]) -> list[float]:
     """Values of the launches that count."""
     return [sample.value for sample in samples if sample.value is not None]
+
+
+def sides_of(samples: Iterable[Sample]) -> list[Side]:
+    """(numerator, denominator) of the launches of a ratio that have both."""
+    sides = []
+    for sample in samples:
+        if sample.numerator is not None and sample.denominator is not None:
+            sides.append((sample.numerator, sample.denominator))
+    return sides
 
 
 def mean_of(values: Iterable[float]) -> float:

@@ -196,7 +196,7 @@ class RunResults(
 
     @property
     def cut_off(self) -> tuple[Launch, ...]:
-        """Launches in whose middle the run ended; none in a run that ended by itself."""
+        """Launches that were still measured when the run was cut off."""
         if self.complete:
             return ()
         launches = self.launches

@@ -11,10 +11,21 @@ from typing import Literal
 
 import msgspec
 
-from perfgate.cases import Case, GateMode
+from perfgate.cases import Case, GateMode, is_ratio
+from perfgate.formatting import RATIO_UNIT
+from perfgate.load.metrics import METRICS
 
 Reference = Literal["recorded", "published", "paired", "none"]
 Moved = Literal["numerator", "denominator", "both"]
+
+
+def unit_of(case_id: str, metric: str) -> str:
+    """Unit of a case's values: "x" for a ratio, "" for a metric that is not registered."""
+    if is_ratio(case_id):
+        return RATIO_UNIT
+    if metric in METRICS:
+        return METRICS[metric].unit
+    return ""
 
 
 class Outcome(enum.StrEnum):

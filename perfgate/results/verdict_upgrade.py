@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from perfgate.cases import is_ratio, parse_id
-from perfgate.formatting import RATIO_UNIT
-from perfgate.load.metrics import METRICS
+from perfgate.cases import parse_id
+from perfgate.results.verdict import unit_of
 
 _RENAMED = {
     "alarm_line": "threshold",
@@ -40,17 +39,9 @@ def _upgraded(row: Any) -> Any:
     for name, value in row.items():
         fields[_RENAMED.get(name, name)] = value
     message = str(fields.pop("message"))
-    fields["unit"] = _unit(str(row["case"]), str(row["metric"]))
+    fields["unit"] = unit_of(str(row["case"]), str(row["metric"]))
     fields["reference"] = _reference(message, row.get("baseline"))
     return fields | _parsed(message, str(row["case"]))
-
-
-def _unit(case_id: str, metric: str) -> str:
-    if is_ratio(case_id):
-        return RATIO_UNIT
-    if metric in METRICS:
-        return METRICS[metric].unit
-    return ""
 
 
 def _reference(message: str, baseline: object) -> str:

@@ -48,10 +48,6 @@ class Schedule(Protocol):
         """How the gate judges such a run (`perfgate.results.schema.RunResults.mode`)."""
 
     @property
-    def reference_name(self) -> str:
-        """What a case is compared with: "baseline", "base build"."""
-
-    @property
     def no_escalation(self) -> str:
         """Why there are no further launches of a server; empty if there are."""
 
@@ -83,7 +79,6 @@ class Sequential:
     launches: int = 1
     escalate_by: int = ESCALATION_LAUNCHES
     mode: Mode = "sequential"
-    reference_name: str = "baseline"
     no_escalation: str = ""
 
     def cases(self, case: Case) -> tuple[Case, ...]:
@@ -131,7 +126,6 @@ class Paired:
 
     pairs: int = PAIRS
     mode: Mode = "paired"
-    reference_name: str = "base build"
     no_escalation: str = ""
 
     def cases(self, case: Case) -> tuple[Case, ...]:
@@ -176,7 +170,6 @@ class External:
     """
 
     mode: Mode = "sequential"
-    reference_name: str = "baseline"
     no_escalation: str = "an external server cannot be launched again"
 
     def cases(self, case: Case) -> tuple[Case, ...]:

@@ -269,7 +269,7 @@ def _reference_values(
     baseline = find(case, label)
     if not isinstance(baseline, Recorded):
         return []
-    policy = policy_for(label, case.metric, case.denominator is not None)
+    policy = policy_for(label, case.metric, case.is_ratio)
     narrowed = narrow_to(baseline, observation.machine, policy)
     return values_of(narrowed.metric.launches)
 
