@@ -7,11 +7,7 @@ import pytest
 
 from perfgate.judge.baseline_schema import (
     BaselineError,
-    BaselineFile,
     Known,
-    Provenance,
-    PublishedFigure,
-    PublishedFile,
     read_published,
     read_recorded,
     to_text,
@@ -19,44 +15,7 @@ from perfgate.judge.baseline_schema import (
 from perfgate.judge.baseline_store import Store
 from perfgate.results.samples import Sample
 from tests.support import builders as m
-
-STEADY = [1000.0 * factor for factor in m.QUIET]
-
-
-def file_of(**metrics):
-    """A recorded file with these metrics, or the throughput."""
-    chosen = metrics or {
-        "output_throughput": m.recorded(m.THROUGHPUT, STEADY).metric
-    }
-    entry = Provenance(
-        run="run-00",
-        accepted="2026-06-01",
-        suite_version="0.1.0",
-        metrics=tuple(chosen),
-    )
-    return BaselineFile(
-        identity={"weights": "auto"},
-        context={"driver": "580.1"},
-        provenance=(entry,),
-        metrics=chosen,
-    )
-
-
-def published_file(value=3000.0):
-    """A published file with one figure."""
-    figure = PublishedFigure(
-        value=value,
-        unit="tok/s",
-        better="higher",
-        tolerance=0.25,
-        source="the study",
-        date=None,
-        holds=True,
-        note="n",
-    )
-    return PublishedFile(
-        identity={"weights": "auto"}, metrics={"output_throughput": figure}
-    )
+from tests.support.baseline_files import STEADY, published_file, recorded_file
 
 
 def test_what_is_written_is_read(tmp_path):
@@ -65,7 +24,7 @@ def test_what_is_written_is_read(tmp_path):
     ratio = m.recorded(
         m.RATIO, [3.5, 3.51], delta=0.05, known=known, reason="two launches"
     ).metric
-    file = file_of(output_throughput=ratio)
+    file = recorded_file({"output_throughput": ratio})
     (tmp_path / "x.json").write_text(to_text(file))
     assert file == read_recorded(tmp_path / "x.json")
 
@@ -73,7 +32,9 @@ def test_what_is_written_is_read(tmp_path):
 def test_values_are_rounded_to_six_digits(tmp_path):
     """1234.56789 is stored as 1234.57, 0.00123456789 as 0.00123457."""
     metric = m.recorded(m.THROUGHPUT, [1234.56789, 0.00123456789]).metric
-    (tmp_path / "x.json").write_text(to_text(file_of(output_throughput=metric)))
+    (tmp_path / "x.json").write_text(
+        to_text(recorded_file({"output_throughput": metric}))
+    )
     launches = (
         read_recorded(tmp_path / "x.json").metrics["output_throughput"].launches
     )
@@ -82,7 +43,7 @@ def test_values_are_rounded_to_six_digits(tmp_path):
 
 def test_layout_is_stable():
     """Keys are sorted, a launch takes one line, the file ends with a newline, and is JSON."""
-    text = to_text(file_of())
+    text = to_text(recorded_file())
     lines = text.splitlines()
     assert text.endswith("}\n")
     assert 6 == sum(
@@ -101,14 +62,14 @@ def test_one_more_launch_changes_two_lines():
             Sample(run="run-99", launch=0, value=1001.0),
         ),
     )
-    before = to_text(file_of(output_throughput=metric)).splitlines()
-    after = to_text(file_of(output_throughput=more)).splitlines()
+    before = to_text(recorded_file({"output_throughput": metric})).splitlines()
+    after = to_text(recorded_file({"output_throughput": more})).splitlines()
     assert 2 == len(set(after) - set(before))
 
 
 def broken(change):
     """The text of a file after a change to its JSON."""
-    tree = json.loads(to_text(file_of()))
+    tree = json.loads(to_text(recorded_file()))
     change(tree)
     return json.dumps(tree)
 

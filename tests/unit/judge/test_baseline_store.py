@@ -7,54 +7,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from perfgate.judge.baseline_schema import (
-    BaselineFile,
-    Provenance,
-    PublishedFigure,
-    PublishedFile,
-    read_recorded,
-    to_text,
-)
+from perfgate.judge.baseline_schema import read_recorded, to_text
 from perfgate.judge.baseline_store import Published, Recorded, Store
 from tests.support import builders as m
-
-STEADY = [1000.0 * factor for factor in m.QUIET]
-
-
-def file_of(**metrics):
-    """A recorded file with these metrics, or the throughput."""
-    chosen = metrics or {
-        "output_throughput": m.recorded(m.THROUGHPUT, STEADY).metric
-    }
-    entry = Provenance(
-        run="run-00",
-        accepted="2026-06-01",
-        suite_version="0.1.0",
-        metrics=tuple(chosen),
-    )
-    return BaselineFile(
-        identity={"weights": "auto"},
-        context={"driver": "580.1"},
-        provenance=(entry,),
-        metrics=chosen,
-    )
-
-
-def published_file(value=3000.0):
-    """A published file with one figure."""
-    figure = PublishedFigure(
-        value=value,
-        unit="tok/s",
-        better="higher",
-        tolerance=0.25,
-        source="the study",
-        date=None,
-        holds=True,
-        note="n",
-    )
-    return PublishedFile(
-        identity={"weights": "auto"}, metrics={"output_throughput": figure}
-    )
+from tests.support.baseline_files import STEADY, published_file, recorded_file
 
 
 def test_paths():
@@ -76,7 +32,7 @@ def test_recorded_goes_before_published(tmp_path):
     path.parent.mkdir(parents=True)
     path.write_text(to_text(published_file()))
     assert isinstance(store.find(m.THROUGHPUT, "h200x2"), Published)
-    store.write(store.path(m.THROUGHPUT, "h200x2"), file_of())
+    store.write(store.path(m.THROUGHPUT, "h200x2"), recorded_file())
     assert isinstance(store.find(m.THROUGHPUT, "h200x2"), Recorded)
     assert store.find(m.ITL, "h200x2") is None
     assert store.find(m.THROUGHPUT, "h100x2") is None
@@ -85,7 +41,7 @@ def test_recorded_goes_before_published(tmp_path):
 def test_recorded_ids_find_what_nobody_asks_for(tmp_path):
     """Ids of everything recorded for a kind of hardware, to compare with a run's cases."""
     store = Store(tmp_path)
-    store.write(store.path(m.THROUGHPUT, "h200x2"), file_of())
+    store.write(store.path(m.THROUGHPUT, "h200x2"), recorded_file())
     assert {m.THROUGHPUT.id} == store.recorded_ids("h200x2")
     assert set() == store.recorded_ids("h100x2")
 
@@ -108,7 +64,7 @@ def test_two_people_who_record_different_things_do_not_collide(tmp_path):
             "output_throughput": m.recorded(m.THROUGHPUT, throughput).metric,
             "itl_median_ms": m.recorded(m.ITL, itl).metric,
         }
-        file = msgspec.structs.replace(file_of(**metrics))
+        file = msgspec.structs.replace(recorded_file(metrics))
         (tmp_path / path).write_text(to_text(file))
 
     git("init", "-q", "-b", "main")

@@ -7,9 +7,6 @@ import pytest
 
 from perfgate.judge.baseline_schema import (
     BaselineError,
-    BaselineFile,
-    Provenance,
-    PublishedFigure,
     PublishedFile,
     read_published,
     read_recorded,
@@ -17,6 +14,7 @@ from perfgate.judge.baseline_schema import (
 )
 from perfgate.judge.baseline_upgrade import with_new_prefixes
 from tests.support import builders as m
+from tests.support.baseline_files import figure, recorded_file
 
 ROOT = Path(__file__).parents[3]
 NEW_TO_OLD = {
@@ -32,17 +30,10 @@ NEW_TO_OLD = {
 def ratio_file():
     """A recorded ratio."""
     metric = m.recorded(m.RATIO, [3.5, 3.51]).metric
-    entry = Provenance(
-        run="run-00",
-        accepted="2026-06-01",
-        suite_version="0.1.0",
-        metrics=("output_throughput",),
-    )
-    return BaselineFile(
+    return recorded_file(
+        {"output_throughput": metric},
         identity={"numerator.model": "a", "denominator.model": "b"},
         context={"numerator.driver": "580.1", "denominator.driver": "580.1"},
-        provenance=(entry,),
-        metrics={"output_throughput": metric},
     )
 
 
@@ -68,18 +59,9 @@ def test_schema_1_is_read_as_schema_2(tmp_path):
 
 def test_published_schema_1_is_read(tmp_path):
     """Its identity has the prefixes of a ratio, too."""
-    figure = PublishedFigure(
-        value=1.57,
-        unit="",
-        better="lower",
-        tolerance=0.15,
-        source="the study",
-        date=None,
-        holds=True,
-        note="n",
-    )
+    ratio = figure(value=1.57, unit="", better="lower", tolerance=0.15)
     file = PublishedFile(
-        identity={"numerator.model": "a"}, metrics={"itl_median_ms": figure}
+        identity={"numerator.model": "a"}, metrics={"itl_median_ms": ratio}
     )
     path = tmp_path / "x.json"
     path.write_text(as_schema_1(file))

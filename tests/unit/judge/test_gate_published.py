@@ -7,7 +7,7 @@ import pytest
 
 from perfgate.cases import Case, Load
 from perfgate.engines.base import ServerConfig
-from perfgate.judge.baseline_schema import PublishedFigure, read_published
+from perfgate.judge.baseline_schema import read_published
 from perfgate.judge.baseline_store import Published, Store
 from perfgate.judge.gate import judge, judge_case
 from perfgate.judge.verdict import Outcome
@@ -15,6 +15,7 @@ from perfgate.load.metrics import METRICS
 from perfgate.load.workload import Workload
 from perfgate.report.verdict_text import render
 from tests.support import builders as m
+from tests.support.baseline_files import figure
 
 ROOT = Path(__file__).resolve().parents[3] / "baselines" / "published"
 MOE, DENSE = "vllm-mixtral-8x7b-tp2", "vllm-llama-3.1-8b-tp2"
@@ -196,16 +197,7 @@ def test_a_ratio_of_two_servers_meets_the_published_identity():
     assert (Outcome.PASSED, 0.997) == (result.outcome, result.baseline)
 
 
-FIGURE = PublishedFigure(
-    value=3000.0,
-    unit="tok/s",
-    better="higher",
-    tolerance=0.25,
-    source="the study",
-    date=None,
-    holds=True,
-    note="a burst",
-)
+FIGURE = figure(note="a burst")
 
 
 def published(**changed):

@@ -7,7 +7,7 @@ import operator
 import pytest
 
 from perfgate.load import formulas
-from perfgate.load.formulas import Sample
+from perfgate.load.formulas import CompletedRequests
 from tests.support.builders import MS, transcript
 
 # 8 tokens in each; 4 and 2 out.
@@ -20,7 +20,7 @@ ITL = operator.attrgetter("itl")
 
 def test_throughputs():
     """Tokens and requests over two seconds."""
-    sample = Sample(REQUESTS, duration_s=2.0)
+    sample = CompletedRequests(REQUESTS, duration_s=2.0)
 
     assert 3.0 == formulas.output_throughput(sample)
     assert 11.0 == formulas.total_token_throughput(sample)
@@ -29,7 +29,7 @@ def test_throughputs():
 
 def test_goodput_and_the_steady_throughput_need_what_they_are_of():
     """Without limits or a window there is no figure, rather than 0."""
-    sample = Sample(REQUESTS, duration_s=2.0)
+    sample = CompletedRequests(REQUESTS, duration_s=2.0)
 
     assert formulas.request_goodput(sample) is None
     assert formulas.steady_output_throughput(sample) is None
@@ -38,7 +38,9 @@ def test_goodput_and_the_steady_throughput_need_what_they_are_of():
 def test_goodput_and_the_steady_throughput():
     """One request is within 30 ms; five tokens came in the window of 80 ms."""
     window = (20 * MS, 100 * MS)
-    sample = Sample(REQUESTS, 2.0, slo_ms=(("ttft", 30.0),), window=window)
+    sample = CompletedRequests(
+        REQUESTS, 2.0, slo_ms=(("ttft", 30.0),), window=window
+    )
 
     # chunks at 30, 50, 100 and at 40, 60: five, each of one token
     assert 0.5 == formulas.request_goodput(sample)
@@ -47,7 +49,7 @@ def test_goodput_and_the_steady_throughput():
 
 def test_statistics_of_the_gaps():
     """Gaps of 10, 20, 50 and 20 ms."""
-    sample = Sample(REQUESTS, duration_s=2.0)
+    sample = CompletedRequests(REQUESTS, duration_s=2.0)
 
     assert 25.0 == formulas.mean_ms(ITL, sample)
     assert 20.0 == formulas.median_ms(ITL, sample)
@@ -57,4 +59,7 @@ def test_statistics_of_the_gaps():
 @pytest.mark.parametrize("statistic", [formulas.mean_ms, formulas.median_ms])
 def test_no_gaps_have_no_statistic(statistic):
     """A request of one token has none."""
-    assert statistic(ITL, Sample((transcript(chunks_ms=[20]),), 1.0)) is None
+    assert (
+        statistic(ITL, CompletedRequests((transcript(chunks_ms=[20]),), 1.0))
+        is None
+    )

@@ -15,6 +15,7 @@ from perfgate.load.ladder import (
 from perfgate.load.measurement import Target
 from perfgate.load.workload import Workload
 from tests.support.fake_launch import FakeEngine
+from tests.support.load_targets import target_of
 
 
 def key_of(tokens: int) -> int:
@@ -112,13 +113,7 @@ def engine():
 
 def target(engine):
     """The fake engine as a server to be measured."""
-    return Target(
-        url=engine.url,
-        served_model="fake",
-        vocab_size=1000,
-        engine="vllm",
-        device="cuda",
-    )
+    return target_of(engine, device="cuda")
 
 
 def test_what_is_compiled_is_told(engine):

@@ -13,15 +13,7 @@ from perfgate.load.repetition import Repetition
 from perfgate.load.workload import Synthetic, Workload
 from tests.support.builders import other_than_busy
 from tests.support.fake_launch import FakeEngine
-
-# One client process: a busy machine is no reason to send it all again.
-WORKLOAD = Workload(
-    name="closed",
-    num_prompts=12,
-    max_concurrency=4,
-    client_processes=1,
-    prompts=Synthetic(input_len_tokens=8, output_len_tokens=6),
-)
+from tests.support.load_targets import SMALL, target_of
 
 
 @pytest.fixture(scope="module")
@@ -33,20 +25,13 @@ def engine():
 
 def target(engine, **fields):
     """The fake engine as a server to be measured, by the limits of a busy machine."""
-    return Target(
-        url=engine.url,
-        served_model="fake",
-        vocab_size=1000,
-        engine="vllm",
-        device="cpu",
-        **fields,
-    )
+    return target_of(engine, device="cpu", **fields)
 
 
 def test_a_good_repetition(engine):
     """Counts, figures and the server's own counters agree, and every request has its row."""
     engine.set()
-    result = measure(target(engine), WORKLOAD, 0)
+    result = measure(target(engine), SMALL, 0)
 
     # 12 requests of 8 tokens in and 6 out
     assert (12, 0, 96, 72) == (
@@ -71,7 +56,7 @@ def test_a_good_repetition(engine):
 def test_a_repetition_survives_json(engine):
     """It is written to the run's data as it is."""
     engine.set()
-    result = measure(target(engine), WORKLOAD, 1)
+    result = measure(target(engine), SMALL, 1)
 
     assert result == msgspec.json.decode(
         msgspec.json.encode(result), type=Repetition
@@ -112,7 +97,7 @@ def test_what_makes_it_invalid(engine, behaviour, reason):
     is the reason, and the stall its note.
     """
     engine.set(**behaviour)
-    result = measure(target(engine), WORKLOAD, 2)
+    result = measure(target(engine), SMALL, 2)
 
     assert result.invalid
     told = [
@@ -129,7 +114,7 @@ def test_what_makes_it_invalid(engine, behaviour, reason):
 def test_chunks_of_several_tokens_are_noted(engine):
     """ITL then means something else, and the result says so."""
     engine.set(tokens_per_chunk=3)
-    result = measure(target(engine), WORKLOAD, 3)
+    result = measure(target(engine), SMALL, 3)
 
     assert [
         "72 tokens came in 24 chunks, some of several tokens: ITL is per chunk, not per token"
@@ -141,7 +126,7 @@ def test_a_server_without_metrics_is_said(engine):
     """The client's figures stand; that the server's are missing is a note with the remedy."""
     with FakeEngine() as other:
         other.process.kill()
-    result = measure(target(other), WORKLOAD, 0)
+    result = measure(target(other), SMALL, 0)
 
     assert {} == result.server_values
     assert 12 == result.failed
@@ -168,7 +153,7 @@ def test_compilation_in_the_log_is_a_reason(engine, tmp_path):
     ) == compile_lines(log, size, "vllm")
     engine.set()
     assert [] == other_than_busy(
-        measure(target(engine, log=log), WORKLOAD, 4).invalid
+        measure(target(engine, log=log), SMALL, 4).invalid
     )
 
 
@@ -205,5 +190,5 @@ def test_equivalent_command_lines(engine):
         "--ignore-eos --temperature 0 --seed 3 --percentile-metrics ttft,tpot,itl,e2el"
     ) == vllm_bench_command(where, workload)
     assert "--request-rate inf --max-concurrency 4" in vllm_bench_command(
-        where, WORKLOAD
+        where, SMALL
     )

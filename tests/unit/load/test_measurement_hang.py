@@ -9,12 +9,13 @@ import pytest
 
 from perfgate.load.client import Recording
 from perfgate.load.ladder import Rung, climb
-from perfgate.load.measurement import Target, measure
+from perfgate.load.measurement import measure
 from perfgate.load.multiprocess import merge_recordings
 from perfgate.load.repetition import Repetition
 from perfgate.load.warmup import WarmUpFailed, WarmUpHung, warm_up
 from perfgate.load.workload import Synthetic, Workload
 from tests.support.fake_launch import FakeEngine
+from tests.support.load_targets import target_of
 
 WORKLOAD = Workload(
     name="closed",
@@ -36,13 +37,7 @@ def engine():
 @pytest.fixture
 def target(engine):
     """The fake engine as a server that hangs after half a second of silence."""
-    return Target(
-        url=engine.url,
-        served_model="fake",
-        vocab_size=1000,
-        engine="vllm",
-        silence_timeout_s=0.5,
-    )
+    return target_of(engine, silence_timeout_s=0.5)
 
 
 def test_a_repetition_says_that_the_server_hung(engine, target):

@@ -5,11 +5,12 @@ import pytest
 
 from perfgate.load import measurement
 from perfgate.load.client import Sending
-from perfgate.load.measurement import Target, measure
+from perfgate.load.measurement import measure
 from perfgate.load.multiprocess import common_gaps, send_with, share
 from perfgate.load.response import read
 from perfgate.load.workload import Synthetic, Workload, build_requests
 from tests.support.fake_launch import FakeEngine
+from tests.support.load_targets import target_of
 
 WORKLOAD = Workload(
     name="many",
@@ -72,13 +73,7 @@ def test_the_client_is_absent_only_where_all_are():
 def test_result_says_how_many_processes(engine):
     """A workload that asks for two is sent by two, and the result says so."""
     engine.set()
-    target = Target(
-        url=engine.url,
-        served_model="fake",
-        vocab_size=1000,
-        engine="vllm",
-        device="cpu",
-    )
+    target = target_of(engine, device="cpu")
     result = measure(
         target, msgspec.structs.replace(WORKLOAD, client_processes=2), 0
     )
@@ -94,13 +89,7 @@ def test_a_client_too_busy_is_helped(engine, monkeypatch):
     """Where one process is too busy, all is sent again with other prompts by several."""
     monkeypatch.setattr(measurement, "CLIENT_TOO_BUSY", 1e-6)
     engine.set()
-    target = Target(
-        url=engine.url,
-        served_model="fake",
-        vocab_size=1000,
-        engine="vllm",
-        device="cpu",
-    )
+    target = target_of(engine, device="cpu")
     result = measure(target, WORKLOAD, 0)
 
     assert 8 >= result.client_values["processes"] > 1

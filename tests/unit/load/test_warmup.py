@@ -2,19 +2,10 @@
 
 import pytest
 
-from perfgate.load.measurement import Target, measure
+from perfgate.load.measurement import measure
 from perfgate.load.warmup import WarmUpFailed, warm_up
-from perfgate.load.workload import Synthetic, Workload
 from tests.support.fake_launch import FakeEngine
-
-# One client process: a busy machine is no reason to send it all again.
-WORKLOAD = Workload(
-    name="closed",
-    num_prompts=12,
-    max_concurrency=4,
-    client_processes=1,
-    prompts=Synthetic(input_len_tokens=8, output_len_tokens=6),
-)
+from tests.support.load_targets import SMALL, target_of
 
 
 @pytest.fixture(scope="module")
@@ -26,23 +17,16 @@ def engine():
 
 def target(engine, **fields):
     """The fake engine as a server to be measured, by the limits of a busy machine."""
-    return Target(
-        url=engine.url,
-        served_model="fake",
-        vocab_size=1000,
-        engine="vllm",
-        device="cpu",
-        **fields,
-    )
+    return target_of(engine, device="cpu", **fields)
 
 
 def test_warm_up_stops_when_the_engine_gets_no_faster(engine):
     """A steady engine needs two passes of eight requests (two per slot); none is measured."""
     engine.set()
-    warm_up(target(engine), WORKLOAD)
+    warm_up(target(engine), SMALL)
     prompts = [tuple(log["prompt"]) for log in engine.sent()]
     engine.set()
-    measure(target(engine), WORKLOAD, 0)
+    measure(target(engine), SMALL, 0)
 
     assert 8 in {len(prompts) // 2, len(prompts) // 3}
     assert set() == set(prompts) & {
@@ -56,4 +40,4 @@ def test_warm_up_that_fails_says_why(engine):
     with pytest.raises(
         WarmUpFailed, match="8 of 8 requests failed, the first: HTTP 400"
     ):
-        warm_up(target(engine), WORKLOAD)
+        warm_up(target(engine), SMALL)

@@ -17,6 +17,15 @@ from tests.support.projects import newest_run, outcomes, perfgate, verdicts
 
 pytest_plugins = ["pytester"]
 AGAINST = ("--against-engine", f"fake={sys.executable}")
+RUN = (
+    "-m",
+    "cpu",
+    "-k",
+    "test_output_throughput and llama",
+    "--run-dir",
+    "mine",
+)
+PAIRED_RUN = (*RUN, *AGAINST)
 
 
 def test_base_and_candidate_in_turn(project, pytester):
@@ -78,24 +87,15 @@ def test_base_and_candidate_in_turn(project, pytester):
 
 def test_comparison_of_builds_is_resumed(project, pytester):
     """--resume launches only the missing ones of the six, and refuses another base build."""
-    run = (
-        "-m",
-        "cpu",
-        "-k",
-        "test_output_throughput and llama",
-        "--run-dir",
-        "mine",
-        *AGAINST,
-    )
-    project(*run)
+    project(*PAIRED_RUN)
     results = load(pytester.path / "mine")
     lost = msgspec.structs.replace(
         results, launches=results.launches[:-2], verdicts=()
     )
     save(lost, pytester.path / "mine")
 
-    resumed = project(*run, "--resume")
-    other = project(*run[:-2], "--resume")
+    resumed = project(*PAIRED_RUN, "--resume")
+    other = project(*PAIRED_RUN[:-2], "--resume")
 
     assert (0, {"passed": 1}) == (resumed.ret, outcomes(resumed)), (
         resumed.stdout.str()
@@ -116,16 +116,7 @@ def test_a_loss_in_doubt_is_worth_three_more_pairs(project, pytester):
 
     Then all six decide.
     """
-    run = (
-        "-m",
-        "cpu",
-        "-k",
-        "test_output_throughput and llama",
-        "--run-dir",
-        "mine",
-        *AGAINST,
-    )
-    project(*run)
+    project(*PAIRED_RUN)
     results = load(pytester.path / "mine")
     slow = {("fake-llama-small-tp2", 0): 0.9, ("fake-llama-small-tp2", 1): 0.6}
     measurements = tuple(
@@ -140,7 +131,7 @@ def test_a_loss_in_doubt_is_worth_three_more_pairs(project, pytester):
     )
 
     before = perfgate(pytester, "judge", "mine").stdout.str()
-    resumed = project(*run, "--resume")
+    resumed = project(*PAIRED_RUN, "--resume")
 
     assert "INCONCLUSIVE" in before
     assert (0, {"passed": 1}) == (resumed.ret, outcomes(resumed)), (
@@ -177,16 +168,7 @@ def _slowed(row, factor):
 
 def test_more_pairs_where_three_tell_too_little(project, pytester):
     """--launches says how many of each build; fewer than three are refused."""
-    run = (
-        "-m",
-        "cpu",
-        "-k",
-        "test_output_throughput and llama",
-        "--run-dir",
-        "mine",
-        *AGAINST,
-    )
-    done = project(*run, "--launches", "4")
+    done = project(*PAIRED_RUN, "--launches", "4")
 
     assert (0, {"passed": 1}) == (done.ret, outcomes(done)), done.stdout.str()
     begun = sorted(
@@ -277,16 +259,7 @@ def test_a_launch_that_died_is_replaced_in_its_pair(project, pytester):
         f'exec {sys.executable} "$@"\n'
     )
     python.chmod(0o755)
-    run = (
-        "-m",
-        "cpu",
-        "-k",
-        "test_output_throughput and llama",
-        "--run-dir",
-        "mine",
-    )
-
-    done = project(*run, "--engine-python", f"fake={python}", *AGAINST)
+    done = project(*RUN, "--engine-python", f"fake={python}", *AGAINST)
 
     (verdict,) = load(pytester.path / "mine").verdicts
     assert died.exists()
