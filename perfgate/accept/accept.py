@@ -200,7 +200,7 @@ def _row(proposal: Proposal) -> str:
         change,
         _launch_count(proposal),
         formatting.percent(coefficient_of_variation(values_of(new.launches))),
-        formatting.percent(new.target_effect),
+        formatting.percent(proposal.target_effect),
         formatting.percent(mde),
         new.gate,
         "; ".join(notes),

@@ -29,17 +29,24 @@ from perfgate.judge.baseline_schema import (
 )
 from perfgate.judge.baseline_store import Recorded, Store
 from perfgate.judge.gate import gate_mode, judge, metric_of
-from perfgate.judge.machine_scope import for_any, target_effects
+from perfgate.judge.machine_scope import (
+    for_any,
+    target_effect_of,
+    target_effects,
+)
 from perfgate.judge.noise import (
     Noise,
+    fraction_of,
+    log_loss,
     noise_of_baseline,
-    smallest_target_effect,
     step_up,
 )
+from perfgate.judge.noise_table import GroupNoise
 from perfgate.judge.observation import Observation, RunReader
 from perfgate.judge.policy import Policy, policy_for
 from perfgate.judge.routing_shift import SHARES
 from perfgate.judge.verdict import Outcome, Verdict
+from perfgate.load.workload import Arrivals
 from perfgate.results.samples import Sample
 from perfgate.results.schema import RunResults
 
@@ -90,6 +97,7 @@ class Proposal:
         is_invalid: whether a run has no valid value for it.
         is_recorded: whether all of its launches are in the baseline already, and
             nothing else about the case is decided.
+        group: what the store says of such a metric.
 
     """
 
@@ -106,11 +114,23 @@ class Proposal:
     machines: Mapping[str, str]
     is_invalid: bool = False
     is_recorded: bool = False
+    group: GroupNoise | None = None
+
+    @property
+    def _baseline(self) -> Recorded:
+        """The new launches, for a machine that none of them was on."""
+        bare = _bare(self.new, self.machines, self.group)
+        return for_any(bare, self.policy)
 
     @property
     def noise(self) -> Noise:
         """Noise of the new launches, for a machine that none of them was on."""
-        return _noise(self.new, self.machines, self.policy)
+        return self._baseline.noise(self.policy)
+
+    @property
+    def target_effect(self) -> float:
+        """The loss to catch there, as a fraction."""
+        return target_effect_of(self._baseline, self.policy)
 
     @property
     def machine_count(self) -> int:
@@ -144,6 +164,7 @@ class _Evidence:
         path: of the baseline file. recorded: what is in it; None if nothing is.
         machines: run -> machine, of the recorded runs and of these.
         is_recorded: whether all launches of these runs are in the baseline already.
+        group: what the store says of such a metric.
     """
 
     case: Case
@@ -155,6 +176,7 @@ class _Evidence:
     verdicts: Sequence[Verdict]
     machines: Mapping[str, str]
     is_recorded: bool = False
+    group: GroupNoise | None = None
 
     @property
     def points(self) -> list[Sample]:
@@ -201,17 +223,21 @@ def _gather(
     label = observations[-1].hardware_label
     path = store.path(case, observations[0].hardware_label)
     file = store.file(path)
-    policy = policy_for(label, case.metric, case.is_ratio)
+    policy = policy_for(
+        label, case.metric, case.is_ratio, observations[-1].fail_over
+    )
     machines: dict[str, str] = {}
     if file is not None:
         machines |= file.machines
     for observation in observations:
         if observation.machine:
             machines[observation.run] = observation.machine
-    recorded = None
+    recorded, group = None, store.group(case, label)
     if file is not None and case.metric in file.metrics:
         metric = file.metrics[case.metric]
-        recorded = Recorded(path, file.identity, file.context, metric, machines)
+        recorded = Recorded(
+            path, file.identity, file.context, metric, machines, group=group
+        )
     verdicts = [
         judge(case, observation, recorded, policy, datetime.date.min)
         for observation in observations
@@ -225,6 +251,7 @@ def _gather(
         observations=observations,
         verdicts=verdicts,
         machines=machines,
+        group=group,
     )
 
 
@@ -273,7 +300,7 @@ def _propose(evidence: _Evidence) -> Proposal:
     if evidence.verdicts[-1].outcome is Outcome.INCOMPARABLE:
         comparable = None
     new = _new_metric(evidence, comparable, remarks)
-    bare = _bare(new, evidence.machines)
+    bare = _bare(new, evidence.machines, evidence.group)
     remarks.notes += _machine_targets(target_effects(bare, evidence.policy))
     if recorded is not None and comparable is None:
         _object_to_replacing(evidence, remarks)
@@ -291,6 +318,7 @@ def _propose(evidence: _Evidence) -> Proposal:
         machines=evidence.machines,
         is_invalid=bool(invalid),
         is_recorded=evidence.is_recorded,
+        group=evidence.group,
     )
 
 
@@ -359,16 +387,16 @@ def _new_metric(
         better=metric.better,
         definition=metric.definition,
         gate=mode,
-        target_effect=policy.until_established,
         floor=floor,
         launches=latest(points, evidence.machines),
         reason=reason,
     )
-    noise = _noise(new, evidence.machines, policy)
+    bare = _bare(new, evidence.machines, evidence.group)
+    noise = for_any(bare, policy).noise(policy)
     new = _with_target(new, old, noise, evidence, remarks)
     anchor = noise.reference
     if recorded is not None and not choice.reason:
-        bare = _bare(new, evidence.machines)
+        bare = _bare(new, evidence.machines, evidence.group)
         anchor, worse = lost_since(
             case, recorded, bare, evidence.judged_runs(), policy
         )
@@ -423,15 +451,13 @@ def _machine_targets(targets: Mapping[str, float]) -> list[str]:
     return lines
 
 
-def _bare(metric: MetricBaseline, machines: Mapping[str, str]) -> Recorded:
+def _bare(
+    metric: MetricBaseline,
+    machines: Mapping[str, str],
+    group: GroupNoise | None,
+) -> Recorded:
     """A metric as if it lay in a file, without identity and context."""
-    return Recorded(Path(), {}, {}, metric, machines)
-
-
-def _noise(
-    metric: MetricBaseline, machines: Mapping[str, str], policy: Policy
-) -> Noise:
-    return for_any(_bare(metric, machines), policy).noise(policy)
+    return Recorded(Path(), {}, {}, metric, machines, group=group)
 
 
 def _with_target(
@@ -441,15 +467,19 @@ def _with_target(
     evidence: _Evidence,
     remarks: _Remarks,
 ) -> MetricBaseline:
-    """The metric with its target effect: the policy's, or a person's with a reason."""
-    policy, choice = evidence.policy, evidence.choice
-    higher = new.better == "higher"
-    target, reason = smallest_target_effect(noise, policy, higher), new.reason
-    if choice.target_effect is not None:
-        target, reason = choice.target_effect, choice.reason
-    elif old is not None and _keeps_wide_target(old, target, policy):
+    """The metric with a person's target effect; without one the noise decides."""
+    choice = evidence.choice
+    target, reason = choice.target_effect, choice.reason
+    if target is None and old is not None and not choice.replace:
         target, reason = old.target_effect, old.reason
-    if higher and target >= 1:
+    if target is None:
+        if new.gate == "hard":
+            remarks.notes += _about_noise(noise, evidence)
+        return new
+    new = msgspec.structs.replace(
+        new, target_effect=target, reason=reason or new.reason
+    )
+    if new.better == "higher" and target >= 1:
         loss = formatting.percent(target)
         remarks.objections.append(
             f"a target effect of {loss} is impossible: give a fraction below 1, such "
@@ -457,16 +487,21 @@ def _with_target(
         )
     if new.gate == "hard":
         _check_target(target, reason, noise, evidence, remarks)
-    return msgspec.structs.replace(new, target_effect=target, reason=reason)
+    return new
 
 
-def _keeps_wide_target(
-    old: MetricBaseline, target: float, policy: Policy
-) -> bool:
-    """Whether a target effect that a person gave a reason for stays."""
-    if not old.reason or old.gate != "hard":
-        return False
-    return target > policy.widest and old.target_effect >= target
+def _about_noise(noise: Noise, evidence: _Evidence) -> list[str]:
+    """A note where the launches cannot detect the loss that the policy lets pass."""
+    higher = metric_of(evidence.case).better == "higher"
+    ceiling = log_loss(evidence.policy.fail_over, higher)
+    if noise.margin(1) <= ceiling:
+        return []
+    margin = formatting.percent(fraction_of(noise.margin(1), higher))
+    limit = formatting.percent(evidence.policy.fail_over)
+    return [
+        f"will be NOT_EXCLUDED: these launches tell a loss to {margin}, and {limit} is "
+        "wanted; record more launches"
+    ]
 
 
 def _check_target(
@@ -477,27 +512,20 @@ def _check_target(
     remarks: _Remarks,
 ) -> None:
     """Object to a target effect that needs a reason, or that cannot be detected."""
-    policy, choice = evidence.policy, evidence.choice
+    policy = evidence.policy
     higher = metric_of(evidence.case).better == "higher"
     mde = noise.mde(higher)
-    mde_text = formatting.percent(mde)
-    enough = f"--target-effect {step_up(mde, higher):g}"
-    if target > policy.without_reason and not reason:
-        limit = formatting.percent(policy.without_reason)
-        rule = f"a target effect above {limit} needs a reason"
-        if choice.target_effect is not None:
-            remarks.objections.append(f"{rule}: add --reason WHY")
-            return
-        remarks.notes.append(
-            "report-only up to its threshold: the minimum detectable effect is "
-            f"{mde_text}, and {rule}; record more launches, or add {enough} "
-            "--reason WHY"
+    if target > policy.fail_over and not reason:
+        limit = formatting.percent(policy.fail_over)
+        remarks.objections.append(
+            f"a target effect above {limit} needs a reason: add --reason WHY"
         )
     elif noise.established and target < mde - 1e-9:
         loss = formatting.percent(target)
+        enough = f"--target-effect {step_up(mde, higher):g}"
         remarks.objections.append(
             f"a loss of {loss} cannot be detected, the minimum detectable effect is "
-            f"{mde_text}: add {enough} or more, or --report-only"
+            f"{formatting.percent(mde)}: add {enough} or more, or --report-only"
         )
 
 
@@ -561,5 +589,14 @@ def merged(
         context=last.context,
         provenance=provenance,
         metrics=kept_metrics | new_metrics,
+        arrivals=_arrivals(last.case),
     )
     return new_file, lost
+
+
+def _arrivals(case: Case) -> Arrivals | None:
+    """How requests arrive; None for a server without load."""
+    workload = case.numerator.workload
+    if workload is None:
+        return None
+    return workload.arrivals

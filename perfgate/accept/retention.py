@@ -22,6 +22,7 @@ from perfgate.judge.machine_scope import (
     has_none_of,
     launches_by_machine,
     narrow_to,
+    target_effect_of,
 )
 from perfgate.judge.noise import LINE_SHARE, fraction_of, log_loss
 from perfgate.judge.observation import Observation
@@ -143,7 +144,7 @@ def crept(
         loss = -loss
     if case.is_ratio:
         loss = abs(loss)
-    if loss <= log_loss(policy.until_established, higher):
+    if loss <= log_loss(policy.fail_over, higher):
         return 0.0
     return fraction_of(loss, higher)
 
@@ -215,7 +216,8 @@ def _lost_half(
     higher = before.metric.better == "higher"
     logs = [math.log(value) for value in values_of(samples)]
     change = statistics.fmean(logs) - before.noise(policy).center
-    limit = 0.5 * LINE_SHARE * log_loss(before.metric.target_effect, higher)
+    target = target_effect_of(before, policy)
+    limit = 0.5 * LINE_SHARE * log_loss(target, higher)
     recorded_sides = sides_of(before.metric.launches)
     loss = -change if higher else change
     if recorded_sides:

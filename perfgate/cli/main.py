@@ -39,6 +39,10 @@ COMMANDS = {
         "perfgate.cli.gate:judge",
         "Judge the run RUN again from its data; exits with 1 if it fails.",
     ),
+    "noise": Entry(
+        "perfgate.cli.noise:noise",
+        "Show how much each metric varies from launch to launch.",
+    ),
     "report": Entry(
         "perfgate.cli.report:report",
         "Write report.html, summary.md, junit.xml and pytest-benchmark.json of the run RUN.",

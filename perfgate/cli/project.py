@@ -38,7 +38,4 @@ def judging_store(baselines: Path | None) -> Store:
 
 def own_store(baselines: Path | None) -> Store:
     """The baseline store that accepted launches are written to."""
-    from perfgate.judge.baseline_store import Store
-
-    project = opened()
-    return Store(baselines or project.locations.baselines)
+    return opened().own_store(baselines)

@@ -94,8 +94,17 @@ class Project:
         the project declines them.
         """
         if folder is not None:
-            return Store(folder)
-        return Store(self.locations.baselines, self.shipped_baselines)
+            return Store(folder, noise=shipped().baselines)
+        return Store(
+            self.locations.baselines,
+            self.shipped_baselines,
+            noise=shipped().baselines,
+        )
+
+    def own_store(self, folder: Path | None = None) -> Store:
+        """The baselines that accepted launches are written to; the shipped ones are not."""
+        root = folder or self.locations.baselines
+        return Store(root, noise=shipped().baselines)
 
     @property
     def root(self) -> Path:

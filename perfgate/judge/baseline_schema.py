@@ -21,6 +21,7 @@ import msgspec
 from perfgate.cases import GateMode
 from perfgate.errors import Failure
 from perfgate.judge import baseline_upgrade
+from perfgate.load.workload import Arrivals
 from perfgate.models.routing import LayerShares
 from perfgate.results.samples import Sample
 
@@ -75,7 +76,8 @@ class MetricBaseline(
     Attributes:
         definition: how the value was computed when it was recorded; another definition
             is not comparable.
-        target_effect: the relative loss that the gate must catch.
+        target_effect: the relative loss that the gate must catch, where a person chose
+            it; None: what the noise permits at each judgement.
         floor: a loss smaller than this, in `unit`, never is a regression.
         launches: each with a value, and without reasons why it would not count.
         reason: why the target effect is larger than the policy allows, or why the
@@ -90,9 +92,9 @@ class MetricBaseline(
     better: Better
     definition: str
     gate: GateMode
-    target_effect: float
     floor: float
     launches: tuple[Sample, ...]
+    target_effect: float | None = None
     reason: str | None = None
     known: Known | None = None
     anchor: float | None = None
@@ -130,6 +132,10 @@ class BaselineFile(
     """Recorded metrics of one server under one workload on one kind of hardware.
 
     Of a ratio, of a pair of servers or of workloads.
+
+    Attributes:
+        arrivals: how requests arrive, of a ratio those of its numerator; None for a
+            server without load, and in files of older versions.
     """
 
     schema: Literal[2] = SCHEMA
@@ -137,6 +143,7 @@ class BaselineFile(
     context: dict[str, str]
     provenance: tuple[Provenance, ...]
     metrics: dict[str, MetricBaseline]
+    arrivals: Arrivals | None = None
 
     @property
     def machines(self) -> dict[str, str]:
@@ -258,7 +265,8 @@ def _check_metric(check: _Check, field: str, metric: MetricBaseline) -> None:
         _check_sample(check, f"{field}.launches[{number}]", sample)
     limit = 1 if metric.better == "higher" else math.inf
     effect, floor = metric.target_effect, metric.floor
-    check.require(f"{field}.target_effect", 0 < effect < limit, effect)
+    is_possible = effect is None or 0 < effect < limit
+    check.require(f"{field}.target_effect", is_possible, effect)
     check.require(f"{field}.floor", math.isfinite(floor) and floor >= 0, floor)
     if metric.known is not None:
         _check_known(check, f"{field}.known", metric.known, limit)

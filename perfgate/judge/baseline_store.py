@@ -8,14 +8,18 @@ things never touch the same file. Figures that others published lie in
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+import functools
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
-from perfgate.cases import Case
+from perfgate.cases import Case, is_ratio
 from perfgate.files import write_atomically
+from perfgate.judge import noise_table
 from perfgate.judge.baseline_schema import (
     BaselineFile,
     MetricBaseline,
@@ -25,7 +29,13 @@ from perfgate.judge.baseline_schema import (
     read_recorded,
     to_text,
 )
-from perfgate.judge.noise import Noise, PooledVariation, noise_of_baseline
+from perfgate.judge.noise import (
+    MACHINE_SHARE,
+    Noise,
+    PooledVariation,
+    noise_of_baseline,
+)
+from perfgate.judge.noise_table import GroupNoise, NoiseTable, Series
 from perfgate.judge.policy import Policy
 from perfgate.results.samples import Sample
 
@@ -44,6 +54,8 @@ class Recorded:
             where they are launches.
         elsewhere: launch-to-launch variation of other machines, where the metric's
             launches are narrowed to one.
+        group: what the whole store says of such a metric under such a load; None where
+            it does not know it.
     """
 
     path: Path
@@ -54,10 +66,22 @@ class Recorded:
     only_machine: str | None = None
     counted_machines: int = 0
     elsewhere: PooledVariation | None = None
+    group: GroupNoise | None = None
 
     def noise(self, policy: Policy) -> Noise:
-        """Its launch-to-launch variation, pooled with other machines if narrowed to one."""
-        return noise_of_baseline(self.metric, policy, self.elsewhere)
+        """Its launch-to-launch variation; machine to machine where each counts once."""
+        prior, shared = None, MACHINE_SHARE
+        if self.group is not None:
+            prior = self.group.launches
+        if self.counted_machines:
+            # What a machine differs by does not average out over its launches.
+            shared = 1.0
+            prior = None
+            if self.group is not None:
+                prior = self.group.machines
+        return noise_of_baseline(
+            self.metric, policy, self.elsewhere, prior, shared
+        )
 
     def with_launches(self, launches: Iterable[Sample]) -> Recorded:
         """The same with these launches in place of its own."""
@@ -83,15 +107,21 @@ class Store:
     Args:
         root: the folder; what is accepted is written here.
         behind: another store for what this one does not have; never written to.
+        noise: folder whose noise table counts where neither store has one.
     """
 
-    def __init__(self, root: Path, behind: Path | None = None) -> None:
+    def __init__(
+        self, root: Path, behind: Path | None = None, noise: Path | None = None
+    ) -> None:
         self.root = root
         self.behind: Store | None = None
         if behind is not None:
             self.behind = Store(behind)
         self._recorded: dict[Path, BaselineFile | None] = {}
         self._published: dict[Path, PublishedFile | None] = {}
+        self._noise_folders = [
+            folder for folder in (root, behind, noise) if folder is not None
+        ]
 
     def path(self, case: Case, hardware_label: str) -> Path:
         """The file of the case's recorded baseline, whether or not it exists."""
@@ -121,11 +151,36 @@ class Store:
                 context=file.context,
                 metric=file.metrics[case.metric],
                 machines=file.machines,
+                group=self.group(case, hardware_label),
             )
         published = self.published(case, hardware_label)
         if published is None and self.behind is not None:
             return self.behind.find(case, hardware_label)
         return published
+
+    @functools.cached_property
+    def noise_table(self) -> NoiseTable | None:
+        """The noise learned from this store, else from another one; None without any.
+
+        Raises:
+            BadNoiseTable: a file is there and cannot be read.
+        """
+        for folder in self._noise_folders:
+            table = noise_table.read(folder / noise_table.FILE)
+            if table is not None:
+                return table
+        return None
+
+    def group(self, case: Case, hardware_label: str) -> GroupNoise | None:
+        """What the store says of such a metric under such a load; None if it is unknown."""
+        table = self.noise_table
+        if table is None:
+            return None
+        arrivals = None
+        if case.numerator.workload is not None:
+            arrivals = case.numerator.workload.arrivals
+        platform = noise_table.platform_of(hardware_label)
+        return table.find(platform, case.metric, arrivals, case.is_ratio)
 
     def published(self, case: Case, hardware_label: str) -> Published | None:
         """The published figure, whether or not something was recorded."""
@@ -169,3 +224,39 @@ class Store:
             for name in file.metrics:
                 ids.add(f"{path.parent.name}/{path.stem}/{name}")
         return ids
+
+    def series(self) -> Iterator[Series]:
+        """Every recorded metric as the noise table is learned from it.
+
+        Raises:
+            BaselineError: a file is there and cannot be read.
+        """
+        for path in sorted(self.root.glob("*/*/*.json")):
+            label, subject = path.parent.parent.name, path.parent.name
+            file = None
+            if label != PUBLISHED:
+                file = self.file(path)
+            if file is None:
+                continue
+            is_ratio_case = is_ratio(f"{subject}/{path.stem}/")
+            for name, metric in file.metrics.items():
+                yield Series(
+                    platform=noise_table.platform_of(label),
+                    metric=name,
+                    arrivals=file.arrivals,
+                    is_ratio=is_ratio_case,
+                    machines=_logs(metric.launches, file.machines),
+                )
+
+
+def _logs(
+    launches: Iterable[Sample], machines: Mapping[str, str]
+) -> dict[str | None, list[float]]:
+    """Machine -> logarithms of its launches, in time order."""
+    logs: dict[str | None, list[float]] = defaultdict(list)
+    in_order = sorted(launches, key=lambda sample: (sample.run, sample.launch))
+    for sample in in_order:
+        if sample.value is not None:
+            machine = machines.get(sample.run)
+            logs[machine].append(math.log(sample.value))
+    return dict(logs)

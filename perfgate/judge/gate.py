@@ -22,7 +22,7 @@ from perfgate.errors import Failure
 from perfgate.judge import comparability, ratio, routing_shift, wording
 from perfgate.judge.baseline_schema import MetricBaseline
 from perfgate.judge.baseline_store import Baseline, Published, Recorded, Store
-from perfgate.judge.machine_scope import narrow_to
+from perfgate.judge.machine_scope import narrow_to, target_effect_of
 from perfgate.judge.noise import DECISION_LAUNCHES, fraction_of, log_loss
 from perfgate.judge.observation import Observation, RunReader, hardware_label
 from perfgate.judge.paired import judge_paired
@@ -82,7 +82,7 @@ def judge(
     if policy is None:
         is_ratio = case.is_ratio
         label = observation.hardware_label
-        policy = policy_for(label, case.metric, is_ratio)
+        policy = policy_for(label, case.metric, is_ratio, observation.fail_over)
     bench = _Bench(case, metric_of(case), observation, policy)
     problem = bench.invalid() or bench.collapsed()
     if problem is not None:
@@ -364,13 +364,13 @@ class _Bench:
             return self.against_shares(baseline, gate, today)
         baseline = narrow_to(baseline, self.observation.machine, self.policy)
         noise = baseline.noise(self.policy)
-        comparison = Comparison(self.case, self.observation, baseline, noise)
+        comparison = Comparison(
+            self.case, self.observation, baseline, noise, self.policy
+        )
         judgement = comparison.judgement(today)
         outcome, reason = judgement.outcome, ""
         if self.gate == "hard":
-            reason = comparison.report_only_reason(self.policy, outcome)
-        if reason:
-            gate = "report"
+            reason = comparison.report_only_reason
         needs_launches = self.escalation(
             gate, comparison.needs_launches(outcome)
         )
@@ -385,8 +385,10 @@ class _Bench:
             change=comparison.change,
             worse_by=fraction_of(comparison.loss, self.higher),
             threshold=fraction_of(comparison.threshold, self.higher),
-            target_effect=baseline.metric.target_effect,
+            target_effect=comparison.target_effect,
             mde=comparison.mde,
+            excluded=comparison.excluded,
+            fail_over=comparison.ceiling,
             noise=noise.sigma,
             moved=ratio.moved_side(
                 self.observation.sides, comparison.recorded_sides
@@ -435,7 +437,7 @@ class _Bench:
             "reference": "recorded",
             "baseline": value,
             "change": self.observation.value / value - 1,
-            "target_effect": baseline.metric.target_effect,
+            "target_effect": target_effect_of(baseline, self.policy),
         }
         shift = routing_shift.compare(
             self.observation.shares, baseline.metric, today

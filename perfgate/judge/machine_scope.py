@@ -18,17 +18,14 @@ import dataclasses
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-import msgspec
-
 from perfgate.judge.baseline_store import Recorded
-from perfgate.judge.noise import pooled_variation, smallest_target_effect
+from perfgate.judge.noise import (
+    DECISION_LAUNCHES,
+    pooled_variation,
+    smallest_target_effect,
+)
 from perfgate.judge.policy import Policy
 from perfgate.results.samples import Sample, mean_of, values_of
-
-# Launches of its own that a machine needs where others do not tell the variation. Two
-# of its own detect less than three other machines and it as a fourth: of losses of 5 %
-# none, where these find a half. From three on it is the other way round.
-OWN_LAUNCHES = 3
 
 
 def narrow_to(
@@ -49,37 +46,43 @@ def narrow_to(
     own_launches = by_machine.get(machine, [])
     if len(own_launches) == len(metric.launches):
         return baseline
-    if own_launches:
-        narrowed = _own_baseline(baseline, machine, policy)
-        if narrowed is not None:
-            return narrowed
     means = [_mean_sample(samples) for samples in by_machine.values()]
-    return dataclasses.replace(
+    machines = dataclasses.replace(
         baseline.with_launches(means), counted_machines=len(by_machine)
     )
+    if not own_launches:
+        return machines
+    own = _own_baseline(baseline, machine)
+    # One launch of its own may say less than many other machines do.
+    if _noise_bound(own, policy) <= _noise_bound(machines, policy):
+        return own
+    return machines
 
 
-def _own_baseline(
-    baseline: Recorded, machine: str, policy: Policy
-) -> Recorded | None:
-    """The machine's own launches with the variation of the others; None where they are too few."""
+def _own_baseline(baseline: Recorded, machine: str) -> Recorded:
+    """The machine's own launches with the variation of the others."""
     by_machine = launches_by_machine(
         baseline.metric.launches, baseline.machines
     )
     own_launches = by_machine.pop(machine)
-    narrowed = dataclasses.replace(
+    return dataclasses.replace(
         baseline.with_launches(own_launches),
         only_machine=machine,
         elsewhere=pooled_variation(by_machine.values()),
     )
-    noise = narrowed.noise(policy)
-    if not noise.established and len(own_launches) < OWN_LAUNCHES:
-        return None
-    metric = narrowed.metric
-    effect = smallest_target_effect(noise, policy, metric.better == "higher")
-    return dataclasses.replace(
-        narrowed, metric=msgspec.structs.replace(metric, target_effect=effect)
-    )
+
+
+def _noise_bound(baseline: Recorded, policy: Policy) -> float:
+    return baseline.noise(policy).noise_bound(DECISION_LAUNCHES)
+
+
+def target_effect_of(baseline: Recorded, policy: Policy) -> float:
+    """The loss to catch, as a fraction: the owner's choice, else what the noise permits."""
+    metric = baseline.metric
+    if metric.target_effect is not None and metric.reason:
+        return metric.target_effect
+    noise = baseline.noise(policy)
+    return smallest_target_effect(noise, policy, metric.better == "higher")
 
 
 def for_any(baseline: Recorded, policy: Policy) -> Recorded:
@@ -118,7 +121,7 @@ def target_effects(baseline: Recorded, policy: Policy) -> dict[str, float]:
     for machine in sorted(filter(None, by_machine)):
         narrowed = narrow_to(baseline, machine, policy)
         if narrowed.only_machine and narrowed.noise(policy).established:
-            effects[machine] = narrowed.metric.target_effect
+            effects[machine] = target_effect_of(narrowed, policy)
     return effects
 
 

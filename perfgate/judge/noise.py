@@ -17,35 +17,46 @@ has its table.)
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import itertools
 import math
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from perfgate.judge.baseline_schema import MetricBaseline
+from perfgate.judge.noise_table import Spread
 from perfgate.judge.policy import Policy
 from perfgate.results.samples import Sample, values_of
 
 ALPHA = 0.001  # false alarms per gate that the noise bound allows
+# Where the noise bound lies above the ceiling, the ceiling is the threshold as long as
+# unchanged launches exceed it no more often than this.
+CEILING_ALPHA = 0.01
+# One-sided confidence with which a loss is called excluded.
+EXCLUSION = 0.95
 # Losses of the target size that a single launch may call clearly fine.
 OVERLOOKED = 0.005
 # z(0.999) / (z(0.999) + z(0.95)): a loss of Delta then lies 1.645 standard errors
 # beyond the line.
 LINE_SHARE = 0.65
 # Of the variance between launches, the part that all launches of one session share.
-# Assumed, on the careful side of the 34 to 63 % of the simulated machines; it decides
-# how much two more launches are worth.
-MACHINE_SHARE = 2 / 3
+# Assumed: the simulated machines have 34 to 63 %. It decides how much two more launches
+# are worth.
+MACHINE_SHARE = 1 / 2
 ESTABLISHED_LAUNCHES, ESTABLISHED_RUNS = 6, 3
 DECISION_LAUNCHES = 3  # one, and two more when that one is borderline
-# Weight of the assumed noise while a baseline is provisional.
+# Weight of the assumed noise where the store does not know that of the metric.
 PRIOR_LAUNCHES = 4
 # Most degrees of freedom that pooled machines add, and the fewest that one needs with
 # them: those of six launches. With fifteen, where machines vary unevenly
 # (`fleet_simulation --uneven 0.5`), 0.3 % of unchanged runs would fail with one launch
 # of their own, and not 0.07 %.
 ESTABLISHED_DEGREES_OF_FREEDOM = 5.0
+# Successive differences count where they vary so much less than the launches do: with
+# probability 5 % for launches that do not drift.
+DRIFT_QUANTILE = 1.645
 
 
 @dataclass(frozen=True)
@@ -69,12 +80,15 @@ class Noise:
 
     Attributes:
         center: mean of the logarithms.
-        sigma: standard deviation of the logarithms; while provisional, drawn towards
-            the assumed one.
+        sigma: standard deviation of the logarithms, drawn towards what the store says
+            of the metric.
         degrees_of_freedom: with which sigma is known.
-        established: at least ESTABLISHED_LAUNCHES launches of ESTABLISHED_RUNS runs, or
-            known as well with the help of pooled machines.
+        established: known with ESTABLISHED_DEGREES_OF_FREEDOM or more, by launches of
+            its own, of other machines or of the whole store.
         pooled_machines: other machines whose variation is part of sigma.
+        prior: what the store says of the metric; None where it does not know it.
+        shared: of the variance, what launches of one session share; 1 where each launch
+            stands for another machine.
 
     """
 
@@ -85,11 +99,23 @@ class Noise:
     runs: int
     established: bool
     pooled_machines: int = 0
+    prior: Spread | None = None
+    shared: float = MACHINE_SHARE
 
     @property
     def reference(self) -> float:
         """The baseline's value: the geometric mean of its launches."""
         return math.exp(self.center)
+
+    def error(self, launches_now: int) -> float:
+        """Standard error (log) of the loss, by so many launches of one session."""
+        shared = self.shared + (1 - self.shared) / launches_now
+        return self.sigma * math.sqrt(shared + 1 / self.launches)
+
+    def bound(self, launches_now: int, false_alarms: float) -> float:
+        """Loss (log) that unchanged code exceeds with that probability."""
+        quantile = t_quantile(self.degrees_of_freedom, 1 - false_alarms)
+        return quantile * self.error(launches_now)
 
     def noise_bound(self, launches_now: int) -> float:
         """Noise bound: loss (log) that unchanged code exceeds with probability ALPHA.
@@ -97,9 +123,11 @@ class Noise:
         Args:
             launches_now: of one session.
         """
-        shared = MACHINE_SHARE + (1 - MACHINE_SHARE) / launches_now
-        error = self.sigma * math.sqrt(shared + 1 / self.launches)
-        return t_quantile(self.degrees_of_freedom) * error
+        return self.bound(launches_now, ALPHA)
+
+    def margin(self, launches_now: int) -> float:
+        """What a loss may be larger (log) than it looks, with confidence EXCLUSION."""
+        return self.bound(launches_now, 1 - EXCLUSION)
 
     def mde(
         self, higher_is_better: bool, launches_now: int = DECISION_LAUNCHES
@@ -115,47 +143,49 @@ def noise_of(
     runs: Sequence[str],
     policy: Policy,
     elsewhere: PooledVariation | None = None,
+    prior: Spread | None = None,
+    shared: float = MACHINE_SHARE,
 ) -> Noise:
     """The noise of a baseline's launches.
 
+    Their variance is averaged with that of other machines and with the prior, each
+    weighted by its degrees of freedom.
+
     Args:
-        points: value of each launch, positive.
+        points: value of each launch in time order, positive.
         runs: the run that each launch belongs to.
         elsewhere: variation of other machines' launches, where the points are of one
             machine.
+        prior: what the store says of the metric. None: the policy's assumed CV counts
+            until the launches are established.
+        shared: of the variance, what launches of one session share.
 
     """
     logs = [math.log(value) for value in points]
     launches, sessions = len(logs), len(set(runs))
-    variance = statistics.variance(logs) if launches > 1 else 0.0
-    freedom = degrees_of_freedom(launches, sessions)
+    is_known_elsewhere = elsewhere is not None or prior is not None
+    sources = []
+    # Launches of one session alone do not tell how much a machine changes from one
+    # session to the next.
+    if sessions > 1 or not is_known_elsewhere:
+        sources.append(_own_variance(logs, sessions))
+    pooled_machines = 0
+    if elsewhere is not None:
+        freedom = min(
+            elsewhere.degrees_of_freedom, ESTABLISHED_DEGREES_OF_FREEDOM
+        )
+        sources.append((elsewhere.variance, freedom))
+        pooled_machines = elsewhere.machines
     is_established = (
         launches >= ESTABLISHED_LAUNCHES and sessions >= ESTABLISHED_RUNS
     )
-    # Launches of one session alone do not tell how much a machine changes from one
-    # session to the next.
-    own_freedom = freedom if sessions > 1 else 0.0
-    pooled_freedom = 0.0
-    if elsewhere is not None:
-        pooled_freedom = min(
-            elsewhere.degrees_of_freedom, ESTABLISHED_DEGREES_OF_FREEDOM
-        )
-    total_freedom = own_freedom + pooled_freedom
-    is_enough = (
-        is_established or total_freedom >= ESTABLISHED_DEGREES_OF_FREEDOM
-    )
-    pooled_machines = 0
-    if elsewhere is not None and is_enough:
-        squares = own_freedom * variance + pooled_freedom * elsewhere.variance
-        variance = squares / total_freedom
-        freedom = total_freedom
-        is_established = True
-        pooled_machines = elsewhere.machines
-    elif not is_established:
-        freedom = float(launches - 1 + PRIOR_LAUNCHES)
-        assumed_squares = PRIOR_LAUNCHES * policy.assumed_cv**2
-        squares = (launches - 1) * variance + assumed_squares
-        variance = squares / freedom
+    if prior is not None:
+        sources.append((prior.cv**2, prior.degrees_of_freedom))
+    known = sum(freedom for _, freedom in sources)
+    is_established = is_established or known >= ESTABLISHED_DEGREES_OF_FREEDOM
+    if prior is None and not is_established:
+        sources.append((policy.assumed_cv**2, float(PRIOR_LAUNCHES)))
+    variance, freedom = _averaged(sources)
     return Noise(
         center=statistics.fmean(logs),
         sigma=math.sqrt(variance),
@@ -164,17 +194,70 @@ def noise_of(
         runs=sessions,
         established=is_established,
         pooled_machines=pooled_machines,
+        prior=prior,
+        shared=shared,
     )
+
+
+def _own_variance(logs: Sequence[float], sessions: int) -> tuple[float, float]:
+    """Variance of the launches, and its degrees of freedom.
+
+    A drift must not widen its own threshold: where neighbouring launches differ far
+    less than all of them vary, their differences count.
+    """
+    launches = len(logs)
+    if launches < 2:
+        return 0.0, 0.0
+    variance = statistics.variance(logs)
+    freedom = degrees_of_freedom(launches, sessions)
+    if launches < ESTABLISHED_LAUNCHES:
+        return variance, freedom
+    successive, successive_freedom = successive_variance(logs)
+    deviation = math.sqrt((launches - 2) / (launches**2 - 1))
+    if successive < variance * (1 - DRIFT_QUANTILE * deviation):
+        return successive, min(freedom, successive_freedom)
+    return variance, freedom
+
+
+def successive_variance(logs: Sequence[float]) -> tuple[float, float]:
+    """Variance by differences of neighbours, and its degrees of freedom.
+
+    Half the mean square of successive differences. A slow drift hardly enters it (von
+    Neumann, "Distribution of the ratio of the mean square successive difference to the
+    variance", Ann. Math. Stat. 12, 1941).
+
+    Args:
+        logs: in time order, at least two.
+    """
+    launches = len(logs)
+    squares = [
+        (later - earlier) ** 2 for earlier, later in itertools.pairwise(logs)
+    ]
+    variance = statistics.fmean(squares) / 2
+    freedom = 2 * (launches - 1) ** 2 / (3 * launches - 4)
+    return variance, freedom
+
+
+def _averaged(sources: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Mean of variances, weighted by their degrees of freedom, and the sum of these."""
+    total = math.fsum(freedom for _, freedom in sources)
+    squares = math.fsum(variance * freedom for variance, freedom in sources)
+    return squares / total, max(1.0, total)
 
 
 def noise_of_baseline(
     metric: MetricBaseline,
     policy: Policy,
     elsewhere: PooledVariation | None = None,
+    prior: Spread | None = None,
+    shared: float = MACHINE_SHARE,
 ) -> Noise:
-    """The noise of a recorded metric."""
-    runs = [sample.run for sample in metric.launches]
-    return noise_of(values_of(metric.launches), runs, policy, elsewhere)
+    """The noise of a recorded metric; arguments as of `noise_of`."""
+    samples = sorted(
+        metric.launches, key=lambda sample: (sample.run, sample.launch)
+    )
+    runs = [sample.run for sample in samples]
+    return noise_of(values_of(samples), runs, policy, elsewhere, prior, shared)
 
 
 def pooled_variation(
@@ -211,14 +294,30 @@ def loss_threshold(
     noise: Noise,
     launches_now: int,
     higher_is_better: bool,
+    ceiling: float | None = None,
 ) -> float:
-    """Threshold: loss (log) beyond which it is a regression."""
+    """Threshold: loss (log) beyond which it is a regression.
+
+    Args:
+        ceiling: the largest loss, as a fraction, that may pass. It is the threshold
+            where the noise bound lies above it, unless unchanged launches would exceed
+            it more often than CEILING_ALPHA.
+    """
     share_of_target = LINE_SHARE * log_loss(target_effect, higher_is_better)
-    return max(share_of_target, noise.noise_bound(launches_now))
+    threshold = max(share_of_target, noise.noise_bound(launches_now))
+    if ceiling is None:
+        return threshold
+    limit = log_loss(ceiling, higher_is_better)
+    if limit < noise.bound(launches_now, CEILING_ALPHA):
+        return threshold
+    return min(threshold, limit)
 
 
 def fast_pass_threshold(
-    target_effect: float, noise: Noise, higher_is_better: bool
+    target_effect: float,
+    noise: Noise,
+    higher_is_better: bool,
+    ceiling: float | None = None,
 ) -> float:
     """Fast-pass threshold: loss (log) up to which one launch is enough.
 
@@ -227,7 +326,7 @@ def fast_pass_threshold(
     it: a launch beyond the threshold never decides alone.
     """
     three = loss_threshold(
-        target_effect, noise, DECISION_LAUNCHES, higher_is_better
+        target_effect, noise, DECISION_LAUNCHES, higher_is_better, ceiling
     )
     quantile = t_quantile(noise.degrees_of_freedom, 1 - OVERLOOKED)
     variation = quantile * noise.sigma * math.sqrt(1 + 1 / noise.launches)
@@ -253,12 +352,11 @@ def smallest_target_effect(
 ) -> float:
     """Target effect: the smallest round fraction that the launches can detect.
 
-    Provisional launches get no credit for being quiet.
+    At most what the policy lets pass: a noisier metric is judged for that, and says
+    when it cannot exclude it.
     """
-    if not noise.established:
-        return max(policy.until_established, policy.smallest)
-    mde = noise.mde(higher_is_better)
-    return max(policy.smallest, step_up(mde, higher_is_better))
+    mde = step_up(noise.mde(higher_is_better), higher_is_better)
+    return max(policy.smallest, min(mde, policy.fail_over))
 
 
 def step_up(fraction: float, higher_is_better: bool = False) -> float:
@@ -294,13 +392,34 @@ def launches_needed(
         grown = Noise(
             center=noise.center,
             sigma=noise.sigma,
-            degrees_of_freedom=count - 1,
+            degrees_of_freedom=max(count - 1, noise.degrees_of_freedom),
             launches=count,
             runs=count,
             established=True,
+            shared=noise.shared,
         )
         if grown.mde(higher_is_better) <= target_effect:
             return count
+    return None
+
+
+def launches_to_exclude(
+    noise: Noise, ceiling: float, max_launches: int = 30
+) -> tuple[int, int] | None:
+    """(recorded, current) launches that exclude a loss above the ceiling.
+
+    Where the code is unchanged and no slower than recorded. More current launches are
+    tried first, then more recorded ones. None where neither is enough.
+
+    Args:
+        ceiling: the loss (log).
+        max_launches: recorded ones to be tried.
+    """
+    for recorded in range(noise.launches, max_launches + 1):
+        grown = dataclasses.replace(noise, launches=recorded)
+        for current in (1, DECISION_LAUNCHES):
+            if grown.margin(current) <= ceiling / 2:
+                return recorded, current
     return None
 
 

@@ -7,7 +7,7 @@ launch, or for each pair of launches of a ratio.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from perfgate.cases import Case, Load
 from perfgate.engines import injection
@@ -45,6 +45,7 @@ class Observation:
             that is unknown.
         unmeasured: where there is no sample, why and what to do about it.
         injected: what was changed on purpose in its servers, as text.
+        fail_over: ceilings that the run asks for, as in `RunResults.fail_over`.
 
     """
 
@@ -56,6 +57,7 @@ class Observation:
     machine: str | None = None
     unmeasured: tuple[str, str] = NOT_MEASURED
     injected: str = ""
+    fail_over: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def values(self) -> list[float]:
@@ -126,6 +128,7 @@ class RunReader:
             machine=self._machine(case),
             unmeasured=self._unmeasured(case),
             injected=injection.format_injection(self.injected(case)),
+            fail_over=self.results.fail_over,
         )
 
     def _machine(self, case: Case) -> str | None:

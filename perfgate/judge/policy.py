@@ -6,6 +6,7 @@ statistics that tell whether the recorded launches can detect it.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -20,12 +21,11 @@ class Policy:
     Attributes:
         smallest: the target effect never is less, however quiet the launches were:
             context (driver, clocks) changes values by that much.
-        until_established: target effect while fewer than 6 launches of 3 runs are
-            recorded.
-        widest: a larger target effect needs a reason; without one nothing but a loss
-            beyond the threshold is judged.
+        fail_over: the ceiling: a case passes only where a loss above this is excluded.
+            The threshold is no larger, as far as the noise permits.
         floor: a loss below this, in the metric's unit, never is a regression.
-        assumed_cv: launch-to-launch variation (CV) until enough launches show it.
+        assumed_cv: launch-to-launch variation (CV) where neither the launches nor the
+            store tell it.
         paired: target effect of three pairs of base and candidate, which do not tell
             how quiet the machine is.
         gate: "report" where the metric is never judged there.
@@ -33,68 +33,40 @@ class Policy:
     """
 
     smallest: float
-    until_established: float
-    widest: float
+    fail_over: float
     floor: float
     assumed_cv: float
     paired: float
     gate: GateMode = "hard"
 
-    @property
-    def without_reason(self) -> float:
-        """The largest target effect that is promised without a reason."""
-        return max(self.widest, self.until_established)
-
 
 GPU_RATE = Policy(
-    smallest=0.02,
-    until_established=0.05,
-    widest=0.20,
-    floor=0.0,
-    assumed_cv=0.011,
-    paired=0.05,
+    smallest=0.02, fail_over=0.05, floor=0.0, assumed_cv=0.011, paired=0.05
 )
 # Single-stream TTFT is the server's own Python: launches of one H200 vary by 6
 # %, of one H100 by 15 %.
 GPU_TTFT = Policy(
-    smallest=0.10,
-    until_established=0.10,
-    widest=0.30,
-    floor=3.0,
-    assumed_cv=0.10,
-    paired=0.10,
+    smallest=0.05, fail_over=0.10, floor=3.0, assumed_cv=0.10, paired=0.10
 )
 # Energy for a token: of eight H200 four take 6 to 15 % more than the others, whatever
 # they serve; launches of one of them agree within 1 to 2 %.
 GPU_ENERGY = Policy(
-    smallest=0.05,
-    until_established=0.20,
-    widest=0.30,
-    floor=0.0,
-    assumed_cv=0.05,
-    paired=0.05,
+    smallest=0.05, fail_over=0.10, floor=0.0, assumed_cv=0.05, paired=0.05
 )
 GPU_TAIL = Policy(
     smallest=0.15,
-    until_established=0.20,
-    widest=0.30,
+    fail_over=0.20,
     floor=3.0,
     assumed_cv=0.06,
     paired=0.20,
     gate="report",
 )
 CPU_RATIO = Policy(
-    smallest=0.15,
-    until_established=0.20,
-    widest=0.30,
-    floor=0.0,
-    assumed_cv=0.07,
-    paired=0.15,
+    smallest=0.15, fail_over=0.30, floor=0.0, assumed_cv=0.07, paired=0.15
 )
 CPU_ABSOLUTE = Policy(
     smallest=0.15,
-    until_established=0.25,
-    widest=0.50,
+    fail_over=0.50,
     floor=0.0,
     assumed_cv=0.06,
     paired=0.15,
@@ -102,38 +74,22 @@ CPU_ABSOLUTE = Policy(
 )
 START_UP = Policy(
     smallest=0.25,
-    until_established=0.50,
-    widest=0.50,
+    fail_over=0.50,
     floor=0.0,
     assumed_cv=0.15,
     paired=0.25,
     gate="report",
 )
 EXACT = Policy(
-    smallest=0.02,
-    until_established=0.02,
-    widest=0.05,
-    floor=0.0,
-    assumed_cv=0.001,
-    paired=0.02,
+    smallest=0.02, fail_over=0.05, floor=0.0, assumed_cv=0.001, paired=0.02
 )
 PEAK = Policy(
-    smallest=0.05,
-    until_established=0.05,
-    widest=0.10,
-    floor=0.0,
-    assumed_cv=0.003,
-    paired=0.05,
+    smallest=0.05, fail_over=0.10, floor=0.0, assumed_cv=0.003, paired=0.05
 )
 # The same prompts take the same ways, but for the few tokens that another sum rounds to
 # another expert.
 ROUTING = Policy(
-    smallest=0.10,
-    until_established=0.10,
-    widest=0.20,
-    floor=0.0,
-    assumed_cv=0.005,
-    paired=0.10,
+    smallest=0.10, fail_over=0.20, floor=0.0, assumed_cv=0.005, paired=0.10
 )
 _ON_EVERY_MACHINE: Mapping[Family, Policy] = {
     "start_up": START_UP,
@@ -150,15 +106,38 @@ _ON_GPUS: Mapping[Family, Policy] = {
 }
 
 
-def policy_for(hardware_label: str, metric: str, ratio: bool) -> Policy:
+# Families whose ceiling `--fail-over 5%` sets; that of any other is set by its name.
+RATE_FAMILIES: frozenset[Family] = frozenset(
+    {"throughput", "ttft", "itl", "tpot", "e2el", "tail", "bandwidth", "custom"}
+)
+EVERY_RATE = "all"
+
+
+def policy_for(
+    hardware_label: str,
+    metric: str,
+    ratio: bool,
+    fail_over: Mapping[str, float] | None = None,
+) -> Policy:
     """The policy by kind of machine, family of the metric, and absolute value or ratio.
 
     Args:
         hardware_label: "cpu..." or that of GPUs, "h200x2".
         metric: a name in `perfgate.load.metrics.METRICS`; any other counts as "custom".
         ratio: whether the ratio of two values is judged.
+        fail_over: ceilings that replace those of the table, by family or EVERY_RATE.
     """
     family = family_of(metric)
+    policy = _table_policy(hardware_label, family, ratio)
+    ceilings = fail_over or {}
+    if family in ceilings:
+        return dataclasses.replace(policy, fail_over=ceilings[family])
+    if family in RATE_FAMILIES and EVERY_RATE in ceilings:
+        return dataclasses.replace(policy, fail_over=ceilings[EVERY_RATE])
+    return policy
+
+
+def _table_policy(hardware_label: str, family: Family, ratio: bool) -> Policy:
     policy = _ON_EVERY_MACHINE.get(family)
     if policy is not None:
         return policy

@@ -15,20 +15,21 @@ from perfgate.cases import Case
 from perfgate.judge import ratio, wording
 from perfgate.judge.baseline_schema import Known
 from perfgate.judge.baseline_store import Recorded
+from perfgate.judge.machine_scope import target_effect_of
 from perfgate.judge.noise import (
     DECISION_LAUNCHES,
-    ESTABLISHED_LAUNCHES,
-    ESTABLISHED_RUNS,
     Noise,
     coefficient_of_variation,
     fast_pass_threshold,
+    fraction_of,
     launches_needed,
+    launches_to_exclude,
     log_loss,
     loss_threshold,
 )
 from perfgate.judge.observation import Observation
 from perfgate.judge.policy import Policy
-from perfgate.judge.verdict import GREEN, Outcome
+from perfgate.judge.verdict import Outcome
 from perfgate.results.samples import Side, sides_of
 
 # Launches of one run that vary this many times as much as the baseline's are unsteady.
@@ -57,6 +58,7 @@ class Comparison:
     observation: Observation
     baseline: Recorded
     noise: Noise
+    policy: Policy
 
     @property
     def higher(self) -> bool:
@@ -87,24 +89,54 @@ class Comparison:
         return change
 
     @property
+    def target_effect(self) -> float:
+        """The loss to catch, as a fraction."""
+        return target_effect_of(self.baseline, self.policy)
+
+    @property
+    def ceiling(self) -> float:
+        """The largest loss, as a fraction, that may pass: the policy's or the owner's."""
+        return max(self.policy.fail_over, self.target_effect)
+
+    @property
     def threshold(self) -> float:
         """The loss beyond which it is a regression, on as many launches as there are."""
-        target = self.baseline.metric.target_effect
         return loss_threshold(
-            target, self.noise, len(self.observation.values), self.higher
+            self.target_effect,
+            self.noise,
+            len(self.observation.values),
+            self.higher,
+            self.ceiling,
         )
 
     @property
     def fast_pass_threshold(self) -> float:
         """The loss up to which a first launch passes alone."""
         return fast_pass_threshold(
-            self.baseline.metric.target_effect, self.noise, self.higher
+            self.target_effect, self.noise, self.higher, self.ceiling
         )
+
+    @property
+    def margin(self) -> float:
+        """What the loss may be larger than it looks."""
+        return self.noise.margin(len(self.observation.values))
 
     @property
     def mde(self) -> float:
         """Minimum detectable effect of as many launches, as a fraction."""
-        return self.noise.mde(self.higher, len(self.observation.values))
+        return fraction_of(self.threshold + self.margin, self.higher)
+
+    @property
+    def excluded(self) -> float:
+        """The smallest loss that is excluded, as a fraction; 0 where any is."""
+        return max(0.0, fraction_of(self.loss + self.margin, self.higher))
+
+    @property
+    def is_excluded(self) -> bool:
+        """Whether a loss above the ceiling, or of more than the floor, is excluded."""
+        floor = self.baseline.metric.floor / self.noise.reference
+        limit = max(log_loss(self.ceiling, self.higher), math.log1p(floor))
+        return self.loss + self.margin <= limit
 
     @property
     def is_above_floor(self) -> bool:
@@ -140,14 +172,14 @@ class Comparison:
         return Judgement(Outcome.PASSED, known)
 
     def _plain_outcome(self) -> Outcome:
-        if not self.is_above_floor:
-            return Outcome.PASSED
-        if self.loss > self.threshold:
+        if self.is_above_floor and self.loss > self.threshold:
             if self.is_unsteady:
                 return Outcome.INCONCLUSIVE
             return Outcome.REGRESSED
-        if self.loss < -self.threshold:
+        if self.is_above_floor and self.loss < -self.threshold:
             return Outcome.IMPROVED
+        if not self.is_excluded:
+            return Outcome.NOT_EXCLUDED
         return Outcome.PASSED
 
     def _objection(self, known: Known, today: datetime.date | None) -> str:
@@ -161,17 +193,13 @@ class Comparison:
             return wording.KNOWN_WORSE
         return ""
 
-    def report_only_reason(self, policy: Policy, outcome: Outcome) -> str:
+    @property
+    def report_only_reason(self) -> str:
         """Why a case that the study judges is report-only here; "" where it is judged."""
         metric = self.baseline.metric
-        if metric.gate != "hard":
-            return metric.reason or wording.SET_IN_BASELINE
-        widest = max(metric.target_effect, self.mde)
-        # A loss beyond the threshold is more than the noise hides, and fails the run.
-        is_within_policy = widest <= policy.without_reason
-        if metric.reason or is_within_policy or outcome not in GREEN:
+        if metric.gate == "hard":
             return ""
-        return wording.TOO_NOISY
+        return metric.reason or wording.SET_IN_BASELINE
 
     def needs_launches(self, outcome: Outcome) -> int:
         """Two after a single launch that does not pass alone, else none: asked for once."""
@@ -196,8 +224,19 @@ class Comparison:
             worse_by = formatting.percent(known.worse_by)
             return wording.KNOWN_GONE.format(worse_by=worse_by, **fields)
         either_way = self.case.is_ratio
-        limit = wording.threshold(self.threshold, self.higher, either_way)
-        return wording.AGAINST_RECORDED.format(threshold=limit, **fields)
+        fields["threshold"] = wording.threshold(
+            self.threshold, self.higher, either_way
+        )
+        template = wording.AGAINST_RECORDED
+        if judgement.outcome is Outcome.PASSED and known is None:
+            template = wording.PASSED
+        elif judgement.outcome is Outcome.NOT_EXCLUDED:
+            template = wording.NOT_EXCLUDED
+        return template.format(
+            excluded=formatting.percent(self.excluded),
+            ceiling=formatting.percent(self.ceiling),
+            **fields,
+        )
 
     def details(self, judgement: Judgement) -> list[str]:
         """What qualifies the decision, a sentence each."""
@@ -211,9 +250,8 @@ class Comparison:
             self.case, metric.unit, self.observation.sides, self.recorded_sides
         )
         lines += self._about_baseline()
+        lines.append(self._about_noise())
         lines.append(self._about_effect())
-        if not self.noise.established:
-            lines.append(self._about_provisional())
         if self.loss > self.threshold and not self.is_above_floor:
             floor = formatting.number(metric.floor, metric.unit)
             lines.append(wording.BELOW_FLOOR.format(floor=floor))
@@ -254,22 +292,26 @@ class Comparison:
             lines.append(wording.POOLED.format(machines=pooled))
         return lines
 
-    def _about_effect(self) -> str:
-        """Which loss is caught; a provisional baseline detects no more than it can."""
-        target = self.baseline.metric.target_effect
-        template = wording.EFFECT
-        if not self.noise.established and self.mde > target:
-            template = wording.EFFECT_LATER
-        return template.format(
-            target=formatting.percent(target), mde=formatting.percent(self.mde)
-        )
+    def _about_noise(self) -> str:
+        """How much launches vary, and from what that is known."""
+        fields = {
+            "noise": formatting.percent(self.noise.sigma),
+            "freedom": formatting.number(self.noise.degrees_of_freedom),
+        }
+        template = wording.NOISE
+        if self.noise.prior is not None:
+            fields["prior"] = formatting.percent(self.noise.prior.cv)
+            template = wording.NOISE_LEARNED
+        elif not self.noise.established:
+            fields["assumed"] = formatting.percent(self.policy.assumed_cv)
+            template = wording.NOISE_ASSUMED
+        return template.format(**fields)
 
-    def _about_provisional(self) -> str:
-        template = wording.PROVISIONAL
-        if self.baseline.only_machine or self.baseline.counted_machines:
-            template = wording.PROVISIONAL_HERE
-        return template.format(
-            launches=ESTABLISHED_LAUNCHES, runs=ESTABLISHED_RUNS
+    def _about_effect(self) -> str:
+        """Which loss is to be caught, and which one would be."""
+        return wording.EFFECT.format(
+            target=formatting.percent(self.target_effect),
+            mde=formatting.percent(self.mde),
         )
 
     def _about_variation(self) -> str:
@@ -282,21 +324,40 @@ class Comparison:
 
     def advice(self, judgement: Judgement) -> str:
         """What to do next; "" where nothing is."""
+        templates = {
+            Outcome.INVALID: wording.ACCEPT_ANEW,
+            Outcome.IMPROVED: wording.ACCEPT_GAIN,
+            Outcome.REGRESSED: wording.ACCEPT_LOSS,
+        }
         outcome = judgement.outcome
-        if outcome is Outcome.INVALID:
-            return wording.ACCEPT_ANEW.format(case=self.case.id)
-        if outcome is Outcome.IMPROVED:
-            return wording.ACCEPT_GAIN.format(case=self.case.id)
-        if outcome is Outcome.REGRESSED:
-            return wording.ACCEPT_LOSS.format(case=self.case.id)
-        if outcome is not Outcome.INCONCLUSIVE:
-            return ""
-        launches = launches_needed(
-            self.noise, self.baseline.metric.target_effect, self.higher
-        )
+        if outcome in templates:
+            return templates[outcome].format(case=self.case.id)
+        if outcome is Outcome.NOT_EXCLUDED:
+            return self._advice_to_see()
+        if outcome is Outcome.INCONCLUSIVE:
+            return self._advice_to_quiet()
+        return ""
+
+    def _advice_to_quiet(self) -> str:
+        """What would make the launches agree."""
+        launches = launches_needed(self.noise, self.target_effect, self.higher)
         if launches is None:
             return wording.QUIET_MACHINE
         return wording.QUIET_MACHINE_LAUNCHES.format(launches=launches)
+
+    def _advice_to_see(self) -> str:
+        """What would exclude a loss above the ceiling."""
+        ceiling = log_loss(self.ceiling, self.higher)
+        needed = launches_to_exclude(self.noise, ceiling)
+        fields = {"ceiling": formatting.percent(self.ceiling)}
+        if needed is None:
+            return wording.TOO_NOISY.format(**fields)
+        recorded, current = needed
+        if recorded <= self.noise.launches:
+            return wording.LAUNCH_MORE.format(launches=current, **fields)
+        return wording.RECORD_MORE.format(
+            recorded=recorded - self.noise.launches, launches=current, **fields
+        )
 
 
 def _about_known(known: Known) -> str:

@@ -23,6 +23,14 @@ UNMEASURED = "{reason}"
 
 # Against a recorded baseline.
 AGAINST_RECORDED = "{change} vs the baseline {baseline}, threshold {threshold}"
+PASSED = (
+    "{change} vs the baseline {baseline}, threshold {threshold}; a loss above {excluded} "
+    "is excluded"
+)
+NOT_EXCLUDED = (
+    "{change} vs the baseline {baseline}, threshold {threshold}; a loss of {ceiling} is "
+    "not excluded, it may be up to {excluded}"
+)
 BASELINE = "Baseline: {launches} of {runs}."
 BASELINE_HERE = (
     "Baseline: {launches} of {runs}, all on this machine ({machine})."
@@ -33,17 +41,14 @@ BASELINE_ELSEWHERE = (
 )
 POOLED = "Launch-to-launch variation is pooled with {machines}."
 EFFECT = "Target effect {target}, minimum detectable effect {mde}."
-EFFECT_LATER = (
-    "Target effect {target} once more launches are recorded; minimum detectable effect "
-    "until then {mde}."
+NOISE = "Launches vary by {noise} (CV, {freedom} degrees of freedom, by these launches)."
+NOISE_LEARNED = (
+    "Launches vary by {noise} (CV, {freedom} degrees of freedom; the store as a whole "
+    "says {prior})."
 )
-PROVISIONAL = (
-    "Provisional baseline: the threshold is wider until {launches} launches of {runs} "
-    "runs are recorded."
-)
-PROVISIONAL_HERE = (
-    "Provisional baseline: the threshold is wider until {launches} launches of {runs} "
-    "runs are recorded on this machine."
+NOISE_ASSUMED = (
+    "Launches vary by {noise} (CV, {freedom} degrees of freedom; {assumed} is assumed "
+    "until more are recorded)."
 )
 BELOW_FLOOR = "A loss of less than {floor} is never a regression."
 UNSTEADY = "The launches vary by {variation} (CV): {values}."
@@ -67,7 +72,6 @@ KNOWN_GONE = (
 
 # Why a case is report-only.
 SET_IN_BASELINE = "set in the baseline"
-TOO_NOISY = "too few or too noisy launches; only a loss beyond the threshold fails the run"
 
 # No comparison.
 NO_BASELINE = "no baseline is recorded on {label}"
@@ -171,6 +175,16 @@ QUIET_MACHINE = "Find what else ran on the machine, then measure again."
 QUIET_MACHINE_LAUNCHES = (
     "Find what else ran on the machine, then measure again; {launches} recorded "
     "launches would detect the target effect."
+)
+# What would exclude a loss.
+LAUNCH_MORE = "To exclude a loss of {ceiling}: launch it {launches} times (--launches {launches})."
+RECORD_MORE = (
+    "To exclude a loss of {ceiling}: record {recorded} more launches (`perfgate accept "
+    f"{RUN}`), or launch it in turn with the last good build (--against-engine)."
+)
+TOO_NOISY = (
+    "No number of launches excludes a loss of {ceiling} at this noise: launch it in turn "
+    "with the last good build (--against-engine), or send a longer load."
 )
 ROUTER_WEIGHTS = (
     "Check the router's weights: they were trained without a load-balancing loss, or "

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 __all__ = [
+    "Arrivals",
     "PromptFile",
     "Prompts",
     "Request",
@@ -54,6 +55,8 @@ CLIENT_PROCESSES_LIMIT = 64
 
 
 Prompts = Synthetic | ShareGPT | PromptFile
+# One request at a time, a closed loop, all at once, or at a rate.
+Arrivals = Literal["single", "closed", "burst", "open"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +140,17 @@ class Workload(
         return (
             isinstance(prompts, Synthetic) and prompts.shared_prefix_tokens > 0
         )
+
+    @property
+    def arrivals(self) -> Arrivals:
+        """How requests arrive; what a metric's noise depends on most."""
+        if self.request_rate is not None:
+            return "open"
+        if self.max_concurrency is None:
+            return "burst"
+        if self.max_concurrency == 1:
+            return "single"
+        return "closed"
 
     @property
     def batch(self) -> int | None:

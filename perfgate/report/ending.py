@@ -45,7 +45,7 @@ def write_artifacts(
     if time_spent:
         lines.append(f"time: {time_spent}")
     if config.proposes_baselines:
-        lines.append(_propose(results, config.store.root, config.run_dir))
+        lines.append(_propose(results, config.store, config.run_dir))
     return lines
 
 
@@ -57,10 +57,10 @@ def _report(results: RunResults, config: Config) -> Report:
     return Report([results], config.store, trend)
 
 
-def _propose(results: RunResults, baselines: Path, run_dir: Path) -> str:
+def _propose(results: RunResults, store: Store, run_dir: Path) -> str:
     folder = run_dir / PROPOSED
     try:
-        files = accept.propose(results, Store(baselines), folder)
+        files = accept.propose(results, store, folder)
     except Failure as failure:
         return f"no proposed baselines: {failure}"
     count = formatting.count(len(files), "file")

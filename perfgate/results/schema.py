@@ -161,6 +161,8 @@ class RunResults(
             candidate is launched in turn with its base build, and judged against it.
         base_builds: engine -> Python of the base build, in a paired run.
         target_effect: the loss to catch in a paired run; None for the policy's.
+        fail_over: ceilings in place of the policy's, as fractions, by family of
+            metrics; "all" is that of every rate.
         sessions: the commands that measured it, several where it was resumed.
         models: name -> shape of the models that it served. metrics: those that are not
             built in.
@@ -189,6 +191,7 @@ class RunResults(
     mode: Mode = "sequential"
     base_builds: dict[str, str] = {}
     target_effect: float | None = None
+    fail_over: dict[str, float] = {}
     sessions: tuple[Session, ...] = ()
     failures: dict[str, FailureRow] = {}
     models: dict[str, Architecture] = {}

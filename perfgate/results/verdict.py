@@ -29,9 +29,13 @@ def unit_of(case_id: str, metric: str) -> str:
 
 
 class Outcome(enum.StrEnum):
-    """What a judgement can end in. "Not judged" is no outcome, because it is never green."""
+    """What a judgement can end in. "Not judged" is no outcome, because it is never green.
+
+    NOT_EXCLUDED: no loss beyond the threshold, but one above the ceiling is possible.
+    """
 
     PASSED = "PASSED"
+    NOT_EXCLUDED = "NOT_EXCLUDED"
     IMPROVED = "IMPROVED"
     REGRESSED = "REGRESSED"
     NO_BASELINE = "NO_BASELINE"
@@ -58,6 +62,10 @@ class Verdict(
         threshold: the loss, as a fraction, beyond which it is a regression.
         target_effect: the loss, as a fraction, that the gate is to catch.
         mde: minimum detectable effect, the smallest loss that these launches detect.
+        excluded: the smallest loss, as a fraction, that is excluded with 95 %
+            confidence.
+        fail_over: the ceiling, as a fraction: a case passes only where a loss above it
+            is excluded.
         noise: launch-to-launch variation of the baseline, as a fraction.
         launches: valid launches, or pairs, that the verdict rests on.
         moved: which side of a ratio moved, where both are known.
@@ -85,6 +93,8 @@ class Verdict(
     threshold: float | None = None
     target_effect: float | None = None
     mde: float | None = None
+    excluded: float | None = None
+    fail_over: float | None = None
     noise: float | None = None
     launches: int = 0
     moved: Moved | None = None

@@ -1,0 +1,310 @@
+"""Noise table: launch-to-launch variation by metric and kind of load, learned from a whole store.
+
+One baseline has a handful of launches, and their standard deviation says little. All
+baselines together say how much a metric varies under a kind of load. The table keeps
+that as a prior (empirical Bayes): a typical variance, and the degrees of freedom with
+which it counts beside the launches of one series. `perfgate noise --update` makes the
+file anew from the recorded launches.
+
+The variances of series are taken as scaled F: s_i^2 ~ s_0^2 F(d_i, d_0), as in Smyth,
+"Linear models and empirical Bayes methods", Stat. Appl. Genet. Mol. Biol. 3 (2004). s_0
+and d_0 are fitted by maximum likelihood. Series that vary unevenly give a small d_0: the
+table then promises little.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from perfgate.errors import Failure
+from perfgate.files import write_atomically
+from perfgate.load.metrics import family_of
+from perfgate.load.workload import Arrivals
+
+FILE = "noise.json"
+# Of these families the variation is learned. The others are exact, or have a policy of
+# their own.
+LEARNED_FAMILIES = frozenset(
+    {
+        "throughput",
+        "ttft",
+        "itl",
+        "tpot",
+        "e2el",
+        "tail",
+        "bandwidth",
+        "energy",
+        "custom",
+    }
+)
+FEWEST_SERIES, FEWEST_DEGREES_OF_FREEDOM = 3, 6
+# Stored values have six digits; launches that agree to the last one have no logarithm.
+SMALLEST_CV = 1e-4
+# Between these the weight of the prior is fitted.
+WEIGHT_LIMITS = (1.0, 60.0)
+Platform = Literal["gpu", "cpu"]
+
+
+class BadNoiseTable(Failure):
+    """A noise table that cannot be read; names the file and the field."""
+
+
+class Spread(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
+    """A variance and how well it is known.
+
+    Attributes:
+        cv: standard deviation of the logarithms.
+        degrees_of_freedom: the weight with which it counts beside measured variances.
+    """
+
+    cv: float
+    degrees_of_freedom: float
+
+
+class GroupNoise(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    omit_defaults=True,
+):
+    """What the store says about one metric under one kind of load.
+
+    Attributes:
+        launches: between launches of one machine.
+        machines: between machines of one kind; None where too few were recorded.
+        series: how many series (one baseline on one machine) it was learned from.
+    """
+
+    launches: Spread
+    machines: Spread | None = None
+    series: int
+
+
+class NoiseTable(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
+    """The whole table.
+
+    Attributes:
+        learned: ISO day on which it was made.
+        launches: recorded values that it was made from.
+        groups: `group_name` -> noise.
+    """
+
+    schema: Literal[1] = 1
+    learned: str
+    launches: int
+    groups: dict[str, GroupNoise]
+
+    def find(
+        self,
+        platform: Platform,
+        metric: str,
+        arrivals: Arrivals | None,
+        is_ratio: bool,
+    ) -> GroupNoise | None:
+        """The noise of the metric under that load, else that of its family, else None."""
+        names = [family_name(platform, metric, is_ratio)]
+        if arrivals is not None:
+            exact = group_name(platform, metric, arrivals, is_ratio)
+            names.insert(0, exact)
+        for name in names:
+            if name in self.groups:
+                return self.groups[name]
+        return None
+
+
+@dataclass(frozen=True)
+class Series:
+    """The recorded launches of one metric in one baseline.
+
+    Attributes:
+        arrivals: how requests arrive; None where the file does not say.
+        machines: for each machine the logarithms of its launches, in time order.
+    """
+
+    platform: Platform
+    metric: str
+    arrivals: Arrivals | None
+    is_ratio: bool
+    machines: Mapping[str | None, Sequence[float]]
+
+
+def group_name(
+    platform: Platform, metric: str, arrivals: Arrivals, is_ratio: bool
+) -> str:
+    """Key of one metric under one kind of load: "gpu/itl_median_ms/closed"."""
+    name = f"{platform}/{metric}/{arrivals}"
+    if is_ratio:
+        name += "/ratio"
+    return name
+
+
+def family_name(platform: Platform, metric: str, is_ratio: bool) -> str:
+    """Key of a family under any load: "gpu/itl"."""
+    name = f"{platform}/{family_of(metric)}"
+    if is_ratio:
+        name += "/ratio"
+    return name
+
+
+def platform_of(hardware_label: str) -> Platform:
+    """The platform by the label of the hardware: that of "h200x2" is "gpu"."""
+    if hardware_label.startswith("cpu"):
+        return "cpu"
+    return "gpu"
+
+
+def learn(series: Iterable[Series], day: str) -> NoiseTable:
+    """The table of all series.
+
+    Args:
+        day: ISO date that is stored with it.
+    """
+    groups: dict[str, list[Series]] = defaultdict(list)
+    launches = 0
+    for row in series:
+        if family_of(row.metric) not in LEARNED_FAMILIES:
+            continue
+        launches += sum(len(logs) for logs in row.machines.values())
+        family = family_name(row.platform, row.metric, row.is_ratio)
+        groups[family].append(row)
+        if row.arrivals is not None:
+            exact = group_name(
+                row.platform, row.metric, row.arrivals, row.is_ratio
+            )
+            groups[exact].append(row)
+    learned = {}
+    for name, members in sorted(groups.items()):
+        noise = _group_noise(members)
+        if noise is not None:
+            learned[name] = noise
+    return NoiseTable(learned=day, launches=launches, groups=learned)
+
+
+def _group_noise(members: Sequence[Series]) -> GroupNoise | None:
+    """None where too few launches were recorded to learn from."""
+    variances: list[float] = []
+    freedoms: list[int] = []
+    for row in members:
+        for logs in row.machines.values():
+            if len(logs) > 1:
+                variances.append(statistics.variance(logs))
+                freedoms.append(len(logs) - 1)
+    is_enough = sum(freedoms) >= FEWEST_DEGREES_OF_FREEDOM
+    if len(variances) < FEWEST_SERIES or not is_enough:
+        return None
+    return GroupNoise(
+        launches=fit(variances, freedoms),
+        machines=_between_machines(members),
+        series=len(variances),
+    )
+
+
+def _between_machines(members: Sequence[Series]) -> Spread | None:
+    """Variation of machines' means, pooled over baselines with three machines or more."""
+    squares, freedom = 0.0, 0
+    for row in members:
+        means = []
+        for machine, logs in row.machines.items():
+            if machine is not None and logs:
+                means.append(statistics.fmean(logs))
+        if len(means) >= 3:
+            squares += statistics.variance(means) * (len(means) - 1)
+            freedom += len(means) - 1
+    if not freedom:
+        return None
+    cv = math.sqrt(squares / freedom)
+    return _rounded(max(cv, SMALLEST_CV), float(freedom))
+
+
+def fit(variances: Sequence[float], freedoms: Sequence[int]) -> Spread:
+    """Typical variance and weight of the prior, by maximum likelihood of scaled F.
+
+    Args:
+        variances: of the logarithms, one for each series.
+        freedoms: degrees of freedom of each.
+    """
+    # Imported here: they take a second, and judging needs neither.
+    import numpy as np
+    from scipy import optimize, stats
+
+    observed = np.maximum(np.asarray(variances), SMALLEST_CV**2)
+    own = np.asarray(freedoms, dtype=float)
+
+    def loss(parameters: Sequence[float]) -> float:
+        scale, weight = np.exp(parameters)
+        density = stats.f.logpdf(observed / scale, own, weight)
+        return float(-np.sum(density - np.log(scale)))
+
+    pooled = float(np.sum(observed * own) / np.sum(own))
+    low, high = WEIGHT_LIMITS
+    result = optimize.minimize(
+        loss,
+        x0=[math.log(pooled), math.log(math.sqrt(low * high))],
+        bounds=[(None, None), (math.log(low), math.log(high))],
+        method="L-BFGS-B",
+    )
+    scale, weight = np.exp(result.x)
+    known = min(float(weight), float(np.sum(own)))
+    return _rounded(math.sqrt(float(scale)), known)
+
+
+def _rounded(cv: float, degrees_of_freedom: float) -> Spread:
+    """As it is stored: three digits of the CV, one decimal of the weight."""
+    return Spread(
+        cv=float(f"{cv:.3g}"), degrees_of_freedom=round(degrees_of_freedom, 1)
+    )
+
+
+def read(path: Path) -> NoiseTable | None:
+    """Read a table; None where there is no such file.
+
+    Raises:
+        BadNoiseTable: it cannot be read, or a field is wrong.
+    """
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _bad(path, f"{type(error).__name__}: {error}") from error
+    try:
+        table = msgspec.json.decode(raw, type=NoiseTable)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _bad(path, str(error)) from error
+    for name, group in table.groups.items():
+        for spread in (group.launches, group.machines):
+            if spread is None:
+                continue
+            is_good = spread.cv > 0 and spread.degrees_of_freedom > 0
+            if not is_good:
+                raise _bad(path, f"groups.{name}: {spread} must be above 0")
+    return table
+
+
+def write(path: Path, table: NoiseTable) -> None:
+    """Write a table as JSON with sorted keys."""
+    encoded = msgspec.json.encode(table, order="deterministic")
+    write_atomically(
+        path, msgspec.json.format(encoded, indent=1).decode() + "\n"
+    )
+
+
+def _bad(path: Path, problem: str) -> BadNoiseTable:
+    return BadNoiseTable(
+        tried=f"reading the noise table {path}",
+        seen=problem,
+        remedy="make it again: `perfgate noise --update`",
+    )
