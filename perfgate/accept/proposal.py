@@ -29,11 +29,7 @@ from perfgate.judge.baseline_schema import (
 )
 from perfgate.judge.baseline_store import Recorded, Store
 from perfgate.judge.gate import gate_mode, judge, metric_of
-from perfgate.judge.machine_scope import (
-    for_any,
-    target_effect_of,
-    target_effects,
-)
+from perfgate.judge.machine_scope import for_any, machine_mdes, target_effect_of
 from perfgate.judge.noise import (
     Noise,
     fraction_of,
@@ -301,7 +297,7 @@ def _propose(evidence: _Evidence) -> Proposal:
         comparable = None
     new = _new_metric(evidence, comparable, remarks)
     bare = _bare(new, evidence.machines, evidence.group)
-    remarks.notes += _machine_targets(target_effects(bare, evidence.policy))
+    remarks.notes += _machine_notes(machine_mdes(bare, evidence.policy))
     if recorded is not None and comparable is None:
         _object_to_replacing(evidence, remarks)
     return Proposal(
@@ -439,15 +435,14 @@ def _stays_report_only(old: MetricBaseline, choice: Choice) -> bool:
     return old.gate == "report" and bool(old.reason)
 
 
-def _machine_targets(targets: Mapping[str, float]) -> list[str]:
-    """Target effects of single machines; equal ones share a line."""
-    machines: dict[float, list[str]] = defaultdict(list)
-    for machine, target in targets.items():
-        machines[target].append(machine)
+def _machine_notes(mdes: Mapping[str, float]) -> list[str]:
+    """What single machines detect; equal ones share a line."""
+    machines: dict[str, list[str]] = defaultdict(list)
+    for machine, mde in mdes.items():
+        machines[formatting.percent(step_up(mde))].append(machine)
     lines = []
-    for target, names in sorted(machines.items()):
-        effect = formatting.percent(target)
-        lines.append(f"target effect {effect} on {', '.join(names)}")
+    for effect, names in sorted(machines.items()):
+        lines.append(f"detects a loss of {effect} on {', '.join(names)}")
     return lines
 
 

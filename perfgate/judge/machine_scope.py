@@ -19,11 +19,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from perfgate.judge.baseline_store import Recorded
-from perfgate.judge.noise import (
-    DECISION_LAUNCHES,
-    pooled_variation,
-    smallest_target_effect,
-)
+from perfgate.judge.noise import DECISION_LAUNCHES, pooled_variation
 from perfgate.judge.policy import Policy
 from perfgate.results.samples import Sample, mean_of, values_of
 
@@ -77,12 +73,18 @@ def _noise_bound(baseline: Recorded, policy: Policy) -> float:
 
 
 def target_effect_of(baseline: Recorded, policy: Policy) -> float:
-    """The loss to catch, as a fraction: the owner's choice, else what the noise permits."""
+    """The loss to catch, as a fraction: the owner's choice, else the policy's."""
     metric = baseline.metric
     if metric.target_effect is not None and metric.reason:
         return metric.target_effect
-    noise = baseline.noise(policy)
-    return smallest_target_effect(noise, policy, metric.better == "higher")
+    return policy.smallest
+
+
+def detectable(baseline: Recorded, policy: Policy) -> float:
+    """Minimum detectable effect of a judgement, as a fraction."""
+    higher = baseline.metric.better == "higher"
+    mde = baseline.noise(policy).mde(higher)
+    return max(target_effect_of(baseline, policy), mde)
 
 
 def for_any(baseline: Recorded, policy: Policy) -> Recorded:
@@ -112,8 +114,8 @@ def launches_by_machine(
     return dict(by_machine)
 
 
-def target_effects(baseline: Recorded, policy: Policy) -> dict[str, float]:
-    """Machine -> its target effect, as a fraction, where its own baseline is established."""
+def machine_mdes(baseline: Recorded, policy: Policy) -> dict[str, float]:
+    """Machine -> its minimum detectable effect, where its own baseline is established."""
     effects = {}
     by_machine = launches_by_machine(
         baseline.metric.launches, baseline.machines
@@ -121,7 +123,7 @@ def target_effects(baseline: Recorded, policy: Policy) -> dict[str, float]:
     for machine in sorted(filter(None, by_machine)):
         narrowed = narrow_to(baseline, machine, policy)
         if narrowed.only_machine and narrowed.noise(policy).established:
-            effects[machine] = target_effect_of(narrowed, policy)
+            effects[machine] = detectable(narrowed, policy)
     return effects
 
 

@@ -347,18 +347,6 @@ def fraction_of(loss: float, higher_is_better: bool) -> float:
     return math.expm1(loss)
 
 
-def smallest_target_effect(
-    noise: Noise, policy: Policy, higher_is_better: bool
-) -> float:
-    """Target effect: the smallest round fraction that the launches can detect.
-
-    At most what the policy lets pass: a noisier metric is judged for that, and says
-    when it cannot exclude it.
-    """
-    mde = step_up(noise.mde(higher_is_better), higher_is_better)
-    return max(policy.smallest, min(mde, policy.fail_over))
-
-
 def step_up(fraction: float, higher_is_better: bool = False) -> float:
     """The next round fraction; at most 95 % for a throughput.
 

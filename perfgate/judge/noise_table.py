@@ -45,12 +45,14 @@ LEARNED_FAMILIES = frozenset(
         "custom",
     }
 )
-FEWEST_SERIES, FEWEST_DEGREES_OF_FREEDOM = 3, 6
+FEWEST_SERIES, FEWEST_DEGREES_OF_FREEDOM = 2, 5
 # Stored values have six digits; launches that agree to the last one have no logarithm.
 SMALLEST_CV = 1e-4
 # Between these the weight of the prior is fitted.
 WEIGHT_LIMITS = (1.0, 60.0)
-Platform = Literal["gpu", "cpu"]
+# "gpu" is any number of them: it counts where the other two have too few launches.
+Platform = Literal["one-gpu", "several-gpus", "gpu", "cpu"]
+_WIDER: Mapping[Platform, Platform] = {"one-gpu": "gpu", "several-gpus": "gpu"}
 
 
 class BadNoiseTable(Failure):
@@ -114,15 +116,30 @@ class NoiseTable(
         arrivals: Arrivals | None,
         is_ratio: bool,
     ) -> GroupNoise | None:
-        """The noise of the metric under that load, else that of its family, else None."""
-        names = [family_name(platform, metric, is_ratio)]
-        if arrivals is not None:
-            exact = group_name(platform, metric, arrivals, is_ratio)
-            names.insert(0, exact)
-        for name in names:
+        """The noise of the metric under that load, else that of its family, else None.
+
+        Of GPUs that of as many (one, several) counts first.
+        """
+        for name in names_of(platform, metric, arrivals, is_ratio):
             if name in self.groups:
                 return self.groups[name]
         return None
+
+
+def names_of(
+    platform: Platform, metric: str, arrivals: Arrivals | None, is_ratio: bool
+) -> list[str]:
+    """Names of the groups that a metric belongs to, the narrowest first."""
+    platforms = [platform]
+    if platform in _WIDER:
+        platforms.append(_WIDER[platform])
+    names = []
+    if arrivals is not None:
+        for place in platforms:
+            names.append(group_name(place, metric, arrivals, is_ratio))
+    for place in platforms:
+        names.append(family_name(place, metric, is_ratio))
+    return names
 
 
 @dataclass(frozen=True)
@@ -144,7 +161,7 @@ class Series:
 def group_name(
     platform: Platform, metric: str, arrivals: Arrivals, is_ratio: bool
 ) -> str:
-    """Key of one metric under one kind of load: "gpu/itl_median_ms/closed"."""
+    """Key of one metric under one kind of load: "one-gpu/itl_median_ms/closed"."""
     name = f"{platform}/{metric}/{arrivals}"
     if is_ratio:
         name += "/ratio"
@@ -152,7 +169,7 @@ def group_name(
 
 
 def family_name(platform: Platform, metric: str, is_ratio: bool) -> str:
-    """Key of a family under any load: "gpu/itl"."""
+    """Key of a family under any load: "one-gpu/itl"."""
     name = f"{platform}/{family_of(metric)}"
     if is_ratio:
         name += "/ratio"
@@ -160,10 +177,13 @@ def family_name(platform: Platform, metric: str, is_ratio: bool) -> str:
 
 
 def platform_of(hardware_label: str) -> Platform:
-    """The platform by the label of the hardware: that of "h200x2" is "gpu"."""
+    """The platform by the label of the hardware, "h200x2" or "cpu-..."."""
     if hardware_label.startswith("cpu"):
         return "cpu"
-    return "gpu"
+    _, _, count = hardware_label.rpartition("x")
+    if count == "1":
+        return "one-gpu"
+    return "several-gpus"
 
 
 def learn(series: Iterable[Series], day: str) -> NoiseTable:
@@ -178,13 +198,9 @@ def learn(series: Iterable[Series], day: str) -> NoiseTable:
         if family_of(row.metric) not in LEARNED_FAMILIES:
             continue
         launches += sum(len(logs) for logs in row.machines.values())
-        family = family_name(row.platform, row.metric, row.is_ratio)
-        groups[family].append(row)
-        if row.arrivals is not None:
-            exact = group_name(
-                row.platform, row.metric, row.arrivals, row.is_ratio
-            )
-            groups[exact].append(row)
+        names = names_of(row.platform, row.metric, row.arrivals, row.is_ratio)
+        for name in names:
+            groups[name].append(row)
     learned = {}
     for name, members in sorted(groups.items()):
         noise = _group_noise(members)

@@ -24,7 +24,7 @@ from perfgate.cases import Case
 from perfgate.config.config import Config
 from perfgate.judge.baseline_store import Recorded, Store
 from perfgate.judge.gate import gate_mode
-from perfgate.judge.machine_scope import for_any, narrow_to, target_effect_of
+from perfgate.judge.machine_scope import detectable, for_any, narrow_to
 from perfgate.judge.noise import DECISION_LAUNCHES
 from perfgate.judge.paired import PAIRS
 from perfgate.judge.policy import Policy, policy_for
@@ -231,11 +231,9 @@ def _detectable_loss(
 
 
 def _smallest_loss(narrowed: Recorded, policy: Policy) -> tuple[State, float]:
-    """Whether the baseline is established, and the larger of target effect and MDE."""
-    noise = narrowed.noise(policy)
-    mde = noise.mde(narrowed.metric.better == "higher")
-    loss = max(target_effect_of(narrowed, policy), mde)
-    if noise.established:
+    """Whether the baseline is established, and the loss that is detected."""
+    loss = detectable(narrowed, policy)
+    if narrowed.noise(policy).established:
         return "established", loss
     return "provisional", loss
 
