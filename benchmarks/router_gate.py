@@ -5,7 +5,8 @@
 BALANCED and FREE are folders that `benchmarks/train_routers.py` wrote, with and without
 the load-balancing loss. The first is served and recorded as the baseline, then served
 again, then the second in its place: three launches of the real engine, judged as any
-run is. Other prompts of the same text show what is noise.
+run is. Other prompts of the same text show what is noise. Choices that are moved by
+arithmetic show the smallest shift that is red, by shares and request by request.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from benchmarks.moved_choices import table
 from perfgate.accept.accept import accept
 from perfgate.accept.proposal import Choice
 from perfgate.cases import Case, Load
@@ -145,6 +147,15 @@ def tell_shares(title: str, results: RunResults) -> None:
         )
 
 
+def tell_smallest_shifts(results: RunResults) -> None:
+    """The smallest shift of the judged workload that is red, by the old and the new rule."""
+    for row in results.measurements:
+        if row.routing is not None and row.workload == "routing":
+            print("\nsmallest share of moved choices that is red")
+            print("\n".join(table(row.routing)))
+            return
+
+
 def main() -> None:
     """Three runs."""
     parser = argparse.ArgumentParser(
@@ -176,6 +187,7 @@ def main() -> None:
         ("without it", free),
     ):
         tell_shares(title, results)
+    tell_smallest_shifts(first)
 
 
 if __name__ == "__main__":

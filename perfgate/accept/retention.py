@@ -13,6 +13,8 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
+import msgspec
+
 from perfgate import formatting
 from perfgate.cases import Case
 from perfgate.judge import ratio as sides
@@ -27,12 +29,16 @@ from perfgate.judge.machine_scope import (
 from perfgate.judge.noise import LINE_SHARE, fraction_of, log_loss
 from perfgate.judge.observation import Observation
 from perfgate.judge.policy import Policy
+from perfgate.judge.routing_shift import SHARES
 from perfgate.judge.verdict import Outcome, Verdict
 from perfgate.results.samples import Sample, sides_of, values_of
 
 # Launches of one machine. With 30 the CV is known to 13 %; older ones describe other
 # software.
 LAUNCHES_KEPT = 30
+# Routing: the launch that others are compared with, and the one that shows how far a
+# repeat of it is.
+REFERENCE_LAUNCHES = 2
 JOINS = (
     "joins the recorded launches although the value moved: none of them is of this "
     "machine (--replace drops them)"
@@ -61,6 +67,9 @@ def retained(
             moved.add(observation.machine)
     if not moved:
         return launches, []
+    if any(sample.shares is not None for sample in launches):
+        # Routing is of the model, not of the machine.
+        return (), ["replaces the recorded launches: the routing changed"]
     if has_none_of(recorded, moved):
         return launches, [JOINS]
     remaining = _of_other_machines(recorded, moved)
@@ -100,7 +109,27 @@ def latest(
     last: list[Sample] = []
     for launches in launches_by_machine(in_order, machines).values():
         last += launches[-LAUNCHES_KEPT:]
-    return tuple(sorted(last, key=_place))
+    in_order = sorted(last, key=_place)
+    return tuple(_with_reference_requests(in_order))
+
+
+def _with_reference_requests(samples: Iterable[Sample]) -> list[Sample]:
+    """The launches, of which the first two that can keep their counts by request.
+
+    Later ones pass within the threshold, and must not widen it; and the file stays
+    short.
+    """
+    kept = []
+    references = 0
+    for sample in samples:
+        shares = sample.shares
+        if shares is not None and shares.requests is not None:
+            references += 1
+            if references > REFERENCE_LAUNCHES:
+                shares = msgspec.structs.replace(shares, requests=None)
+                sample = msgspec.structs.replace(sample, shares=shares)
+        kept.append(sample)
+    return kept
 
 
 def _place(sample: Sample) -> tuple[str, int]:
@@ -168,6 +197,8 @@ def lost_since(
     """
     observations = [observation for observation, _ in judged_runs]
     reference = for_any(new, policy).noise(policy).reference
+    if case.metric == SHARES and _has_regression(judged_runs):
+        return reference, "its tokens go to other experts"
     if is_worse(before, new, observations, policy):
         return reference, "the new value is worse"
     if any(verdict.outcome is Outcome.IMPROVED for _, verdict in judged_runs):
@@ -182,6 +213,10 @@ def lost_since(
         f"step by step it became worse by {formatting.percent(lost)} since its first "
         "launches, which is more than one target effect"
     )
+
+
+def _has_regression(judged_runs: Sequence[tuple[Observation, Verdict]]) -> bool:
+    return any(row.outcome is Outcome.REGRESSED for _, row in judged_runs)
 
 
 def is_worse(

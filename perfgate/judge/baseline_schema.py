@@ -22,7 +22,8 @@ from perfgate.cases import GateMode
 from perfgate.errors import Failure
 from perfgate.judge import baseline_upgrade
 from perfgate.load.workload import Arrivals
-from perfgate.models.routing import LayerShares
+from perfgate.models.routing import LayerShares, RoutingUnreadable
+from perfgate.models.routing_requests import decode
 from perfgate.results.samples import Sample
 
 SCHEMA: Final = 2
@@ -286,6 +287,13 @@ def _check_sample(check: _Check, field: str, sample: Sample) -> None:
         )
     check.require(f"{field}.invalid", not sample.invalid, sample.invalid)
     check.require(f"{field}.shares", _complete(sample.shares), sample.shares)
+    if sample.shares is not None and sample.shares.requests is not None:
+        try:
+            decode(sample.shares)
+        except RoutingUnreadable as failure:
+            raise check.wrong(
+                f"{field}.shares.requests", failure.seen
+            ) from failure
 
 
 def _check_known(check: _Check, field: str, known: Known, limit: float) -> None:

@@ -1,9 +1,11 @@
 """Routing shift: tokens that go to other experts than recorded, and router collapse.
 
-A layer's shares are compared with the recorded ones by total variation distance. The
-threshold is the distance that two draws of as many requests hardly ever have, recorded
-with them. A collapsed router needs no baseline: two experts that take 80 % of a layer's
-choices are a regression anywhere.
+The same prompts are sent in every run, so the choices of each request are compared with
+the recorded ones. The threshold is the distance between two recorded launches, plus 1 %.
+An older baseline has no counts by request: each layer's shares are compared there, and
+the threshold is the distance that two draws of as many requests hardly ever have. A
+collapsed router needs no baseline: two experts that take 80 % of a layer's choices are
+a regression anywhere.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from perfgate.judge.verdict import Outcome
 from perfgate.models.routing import LayerShares
 
 if TYPE_CHECKING:
+    from perfgate.models.rerouting import Rerouting
     from perfgate.models.routing_stats import Drift
 
 SHARES, TOP2 = "routing_shares", "routing_top2_share"
@@ -82,22 +85,42 @@ def compare(
     shapes = {_shape(shares) for shares in (*current, *baseline)}
     if not current or not baseline or len(shapes) != 1:
         return None
-    from perfgate.models.routing_stats import drift, merge
+    references = _by_request(baseline)
+    if not references or len(_by_request(current)) < len(current):
+        from perfgate.models.routing_stats import drift, merge
 
-    furthest = drift(merge(current), merge(baseline))
+        furthest = drift(merge(current), merge(baseline))
+        return _judged(furthest, _aggregate_details(furthest), metric, today)
+    requests = {_requests(shares) for shares in (*current, *references)}
+    if len(requests) != 1:
+        return None
+    from perfgate.models.rerouting import rerouting
+
+    moved = rerouting(current, references)
+    return _judged(moved, _request_details(moved), metric, today)
+
+
+def _judged(
+    furthest: Drift,
+    details: Sequence[str],
+    metric: MetricBaseline,
+    today: datetime.date | None,
+) -> Shift:
     outcome = _outcome(furthest, metric.known, today)
     template, advice = wording.SHIFT, ""
     if outcome is Outcome.INVALID:
         template, advice = wording.SHIFT_GONE, wording.ACCEPT_SHIFT_ANEW
     elif outcome is Outcome.REGRESSED:
         advice = wording.ACCEPT_SHIFT
+    elif furthest.distance == 0:
+        template = wording.SHIFT_NONE
     summary = template.format(
         layer=furthest.layer,
         distance=formatting.percent(furthest.distance),
         threshold=formatting.percent(furthest.threshold),
     )
-    details = _details(furthest, metric.known)
-    return Shift(outcome, furthest, summary, details, advice)
+    known = _known_details(metric.known)
+    return Shift(outcome, furthest, summary, (*details, *known), advice)
 
 
 def _outcome(
@@ -115,21 +138,57 @@ def _outcome(
     return Outcome.REGRESSED
 
 
-def _details(furthest: Drift, known: Known | None) -> tuple[str, ...]:
+def _aggregate_details(furthest: Drift) -> list[str]:
+    """Of the comparison of each layer's shares."""
     expert = wording.SHIFT_EXPERT.format(
         expert=furthest.expert,
         now=formatting.percent(furthest.share_now),
         before=formatting.percent(furthest.share_before),
     )
-    lines = [expert, wording.SHIFT_NOISE]
-    if known is not None:
-        line = wording.SHIFT_KNOWN.format(
-            worse_by=formatting.percent(known.worse_by),
-            until=known.until,
-            reason=known.reason,
+    return [expert, wording.SHIFT_NOISE, wording.SHIFT_OLD]
+
+
+def _request_details(moved: Rerouting) -> list[str]:
+    """Of the comparison request by request."""
+    lines = []
+    if moved.distance:
+        line = wording.REROUTED_EXPERT.format(
+            expert=moved.expert,
+            lost=formatting.percent(moved.lost),
+            gained=formatting.percent(moved.gained),
+            now=formatting.percent(moved.share_now),
+            before=formatting.percent(moved.share_before),
         )
         lines.append(line)
-    return tuple(lines)
+    template = wording.REPEAT
+    if moved.recorded_launches == 1:
+        template = wording.REPEAT_ASSUMED
+    requests = formatting.count(moved.requests, "request")
+    line = template.format(
+        requests=requests, repeat=formatting.percent(moved.repeat)
+    )
+    return [*lines, line]
+
+
+def _known_details(known: Known | None) -> list[str]:
+    if known is None:
+        return []
+    line = wording.SHIFT_KNOWN.format(
+        worse_by=formatting.percent(known.worse_by),
+        until=known.until,
+        reason=known.reason,
+    )
+    return [line]
+
+
+def _by_request(launches: Sequence[LayerShares]) -> list[LayerShares]:
+    """The launches with counts by request."""
+    return [shares for shares in launches if shares.requests is not None]
+
+
+def _requests(shares: LayerShares) -> tuple[int, int]:
+    assert shares.requests is not None
+    return shares.requests.requests, shares.requests.group_size
 
 
 def _shape(shares: LayerShares) -> tuple[int, int]:

@@ -104,13 +104,34 @@ SHIFT_EXPERT = (
     "No layer is further beyond its threshold."
 )
 SHIFT_NOISE = "The threshold is the noise between two draws of requests."
+SHIFT_OLD = (
+    "The baseline has no counts by request, so only shifts of whole layers show. To see "
+    f"1 % of the choices, record anew: `perfgate accept {RUN} --only '*/routing_shares'`."
+)
+SHIFT_NONE = "every request's choices are those of the baseline (0.00 %), threshold {threshold}"
+REROUTED_EXPERT = (
+    "Expert {expert} of that layer lost {lost} and gained {gained} of the layer's "
+    "choices, request by request; its share is {now}, {before} in the baseline. No layer "
+    "is further beyond its threshold."
+)
+REPEAT = (
+    "{requests} compared one by one. The threshold is the distance between two recorded "
+    "launches, {repeat}, plus 1 %."
+)
+REPEAT_ASSUMED = (
+    "{requests} compared one by one. One recorded launch: the threshold is an assumed "
+    "repeat distance of {repeat}, plus 1 %. `--launches 2` and accept record it."
+)
 SHIFT_KNOWN = "A shift of {worse_by} is accepted until {until}: {reason}."
 SHIFT_GONE = (
     "layer {layer}: {distance} of the choices go to other experts than in the baseline, "
     "threshold {threshold}; the accepted shift is gone, so the entry in the baseline is "
     "out of date"
 )
-SHIFT_SHAPE = "the baseline {file} has no shares for the same number of layers and experts"
+SHIFT_SHAPE = (
+    "the baseline {file} has no shares for the same number of layers, experts and "
+    "requests"
+)
 
 # Candidate against base build.
 PAIRED = "{change} vs the base build {baseline}, threshold {threshold}"

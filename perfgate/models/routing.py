@@ -51,8 +51,33 @@ class Routing(
     requests: tuple[RequestRouting, ...]
 
 
-class LayerShares(
+class RequestCounts(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
+    """The choices of each request, or of each few requests, as a baseline stores them.
+
+    `perfgate.models.routing_requests` writes and reads the text.
+
+    Attributes:
+        requests: of the launch.
+        group_size: consecutive requests that are counted together; the last group may
+            have fewer.
+        encoded: base64 of zlib of the counts by group, layer and expert, each an
+            unsigned little-endian integer of 1, 2 or 4 bytes.
+
+    """
+
+    requests: int
+    group_size: int
+    encoded: str
+
+
+class LayerShares(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    omit_defaults=True,
 ):
     """The routing that a baseline stores of a launch.
 
@@ -60,8 +85,11 @@ class LayerShares(
         counts: by layer and expert, over all requests.
         noise: by layer, the total variation distance that two draws of as many requests
             hardly ever exceed.
+        requests: the same counts by request; None in older baselines, and in launches
+            that are not the reference.
 
     """
 
     counts: tuple[tuple[int, ...], ...]
     noise: tuple[float, ...]
+    requests: RequestCounts | None = None

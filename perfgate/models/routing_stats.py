@@ -16,10 +16,12 @@ import numpy.typing as npt
 
 from perfgate.models.routing import (
     LayerShares,
+    RequestCounts,
     RequestRouting,
     Routing,
     RoutingUnreadable,
 )
+from perfgate.models.routing_requests import encode, group_size
 
 RESAMPLES = 2000
 INTERVAL = (0.05, 0.95)
@@ -218,18 +220,35 @@ def share_intervals(routing: Routing, seed: int = 0) -> tuple[Floats, Floats]:
 
 @functools.lru_cache(maxsize=16)  # every metric of a launch asks for it
 def summary(routing: Routing, seed: int = 0) -> LayerShares:
-    """The routing that a baseline stores: counts, and the noise between two draws."""
+    """The routing that a baseline stores: counts, also by request, and the noise.
+
+    The noise is the distance between two draws of requests.
+    """
     half = RESAMPLES // 2
     draws = _resampled(routing, seed)
     distances = distance(draws[:half], draws[half : 2 * half])
     mean = distances.mean(axis=0)
     deviation = distances.std(axis=0)
     noise = mean + NOISE_QUANTILE * deviation
-    return _layer_shares(totals(routing), noise)
+    plain = _layer_shares(totals(routing), noise)
+    return msgspec.structs.replace(plain, requests=_by_request(routing))
+
+
+def _by_request(routing: Routing) -> RequestCounts:
+    """Each request's counts, or those of a few requests together."""
+    counts = _request_counts(routing).astype(np.int64)
+    requests, layers, experts = counts.shape
+    size = group_size(requests, layers, experts)
+    starts = np.arange(0, requests, size)
+    groups = np.add.reduceat(counts, starts, axis=0)
+    return encode(requests, size, groups.ravel().tolist())
 
 
 def merge(parts: Sequence[LayerShares]) -> LayerShares:
-    """Several launches as one: the sum of their counts, the largest of their noise."""
+    """Several launches as one: the sum of their counts, the largest of their noise.
+
+    Counts by request are left out.
+    """
     counts = np.sum([part.counts for part in parts], axis=0)
     noise = np.max([part.noise for part in parts], axis=0)
     return _layer_shares(counts, noise)

@@ -117,7 +117,9 @@ def test_other_routing_is_red_and_names_the_layer(store):
     assert 0.20 == pytest.approx(verdict.worse_by, abs=0.001)
     for text in (
         "layer 0: 20.0 % of the choices",
-        "Expert 0 of that layer gets 45.0 % of its choices, 25.0 % in the baseline",
+        "Expert 0 of that layer lost 0.0 % and gained 20.0 %",
+        "its share is 45.0 %, 25.0 % in the baseline",
+        "20 requests compared one by one",
         "--reason",
     ):
         assert text in render(verdict)
