@@ -76,7 +76,8 @@ def compare(
 ) -> Shift | None:
     """The comparison with the recorded launches.
 
-    None where these or this run have no shares, or shares of another shape.
+    None where these or this run have no shares, or shares of other layers, experts or
+    requests.
     """
     baseline = []
     for sample in metric.launches:
@@ -90,30 +91,33 @@ def compare(
         from perfgate.models.routing_stats import drift, merge
 
         furthest = drift(merge(current), merge(baseline))
-        return _judged(furthest, _aggregate_details(furthest), metric, today)
+        details = _aggregate_details(furthest)
+        return _judged(furthest, details, wording.SHIFT, metric, today)
     requests = {_requests(shares) for shares in (*current, *references)}
     if len(requests) != 1:
         return None
     from perfgate.models.rerouting import rerouting
 
     moved = rerouting(current, references)
-    return _judged(moved, _request_details(moved), metric, today)
+    template = wording.SHIFT
+    if moved.distance == 0:
+        template = wording.SHIFT_NONE
+    return _judged(moved, _request_details(moved), template, metric, today)
 
 
 def _judged(
     furthest: Drift,
     details: Sequence[str],
+    template: str,
     metric: MetricBaseline,
     today: datetime.date | None,
 ) -> Shift:
     outcome = _outcome(furthest, metric.known, today)
-    template, advice = wording.SHIFT, ""
+    advice = ""
     if outcome is Outcome.INVALID:
         template, advice = wording.SHIFT_GONE, wording.ACCEPT_SHIFT_ANEW
     elif outcome is Outcome.REGRESSED:
         advice = wording.ACCEPT_SHIFT
-    elif furthest.distance == 0:
-        template = wording.SHIFT_NONE
     summary = template.format(
         layer=furthest.layer,
         distance=formatting.percent(furthest.distance),

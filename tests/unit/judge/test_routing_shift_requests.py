@@ -153,6 +153,7 @@ def test_old_baseline_is_judged_by_shares_and_hints(tmp_path):
     assert verdict.threshold > 0.05
     text = render(verdict)
     assert "no counts by request" in text
+    assert "every request" not in render(judge_case(run(PLAIN), CASE, store))
     assert "--only '*/routing_shares'" in text
     take(store, tmp_path, run(PLAIN))
     anew = judge_case(run(moved(PLAIN, 0, 0.02), day=3), CASE, store)
