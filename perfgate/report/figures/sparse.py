@@ -428,8 +428,8 @@ class _Heat:
             furthest = int(self.moved.argmax())
             part = formatting.percent(float(self.moved[furthest]))
             text += (
-                f" Largest change since the baseline: {part} of the choices of layer "
-                f"{furthest}."
+                f" Largest change of the shares since the baseline: {part} in layer "
+                f"{furthest}; the verdict compares each request."
             )
         return text
 

@@ -166,7 +166,8 @@ def test_shares_are_drawn_vs_recorded_ones():
     assert "expert, recorded" in picture.svg
     # |0.70 - 0.25| + 3 x |0.10 - 0.25| = 0.9, and half of it
     assert picture.description.endswith(
-        "Largest change since the baseline: 45.0 % of the choices of layer 1."
+        "Largest change of the shares since the baseline: 45.0 % in layer 1; "
+        "the verdict compares each request."
     )
     assert ("3, recorded", "changed") == picture.columns[-2:]
     assert ("25.0 %", "45.0 %") == picture.rows[1][-2:]
@@ -211,7 +212,9 @@ def test_each_workload_has_its_own_map():
 
     judged, others = figures_sparse.experts(RunIndex(results), recorded, "")
     assert "expert 0 of layer 1, gets 70.0 %" in judged.description
-    assert "Largest change since the baseline" in judged.description
+    assert (
+        "Largest change of the shares since the baseline" in judged.description
+    )
     assert "recorded" not in others.svg + others.description
 
 
