@@ -86,6 +86,7 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
     "TTFT": ("ttft",),
 }
 
+PriorKey = tuple[Key, str, frozenset[tuple[str, int]]]
 State = Literal["red", "asks", "passed", "not excluded", "undecided"]
 
 
@@ -410,13 +411,13 @@ class Trials:
     """Makes the trials of every situation out of the recorded launches.
 
     Attributes:
-        priors: machine -> what the launches of all other machines say of the noise.
+        priors: what the launches that are not judged say of the noise.
     """
 
     def __init__(self, rows: Sequence[Row], seed: int = SEED) -> None:
         self.rows = judged_rows(rows)
         self.seed = seed
-        self.priors: dict[str, NoiseTable] = {}
+        self.priors: dict[PriorKey, GroupNoise | None] = {}
 
     def places(self, situation: Situation) -> Iterator[Place]:
         """Each series on each machine that has a trial of that situation."""
@@ -430,9 +431,9 @@ class Trials:
     def _trials(
         self, situation: Situation, rows: Sequence[Row], own: Sequence[Row]
     ) -> list[Trial]:
-        group = self._group(own[0])
         trials = []
         for current in self._current(own, situation.launches):
+            group = self._group(situation, current)
             for recorded in _recorded(situation, rows, own, current):
                 if len(recorded) >= situation.fewest_recorded:
                     trials.append(Trial(recorded, current, group))
@@ -449,17 +450,42 @@ class Trials:
             chosen = rng.sample(chosen, MOST_TRIPLES)
         return chosen
 
-    def _group(self, row: Row) -> GroupNoise | None:
-        """What the store knows without the machine of that row."""
-        if row.machine not in self.priors:
-            others = [
-                other for other in self.rows if other.machine != row.machine
-            ]
-            self.priors[row.machine] = prior_of(others)
-        platform = noise_table.platform_of(row.hardware)
-        return self.priors[row.machine].find(
-            platform, row.metric, row.arrivals, False
-        )
+    def _group(
+        self, situation: Situation, current: Sequence[Row]
+    ) -> GroupNoise | None:
+        """What the store knows without the launches that are judged.
+
+        Where the machine has fewer launches than were recorded of it, without all of
+        its launches of that series.
+        """
+        first = current[0]
+        launches = {(row.run, row.launch) for row in current}
+        is_known = situation.kind == "known"
+        if not is_known:
+            launches = set()
+        key = first.series, first.machine, frozenset(launches)
+        if key not in self.priors:
+            others = []
+            for row in self._alike(first):
+                is_same = row.series == first.series
+                is_same = is_same and row.machine == first.machine
+                is_judged = (row.run, row.launch) in launches
+                if not is_same or (is_known and not is_judged):
+                    others.append(row)
+            platform = noise_table.platform_of(first.hardware)
+            table = prior_of(others)
+            self.priors[key] = table.find(
+                platform, first.metric, first.arrivals, False
+            )
+        return self.priors[key]
+
+    def _alike(self, first: Row) -> list[Row]:
+        """The rows of that metric under that kind of load."""
+        rows = []
+        for row in self.rows:
+            if (row.metric, row.arrivals) == (first.metric, first.arrivals):
+                rows.append(row)
+        return rows
 
 
 def _recorded(

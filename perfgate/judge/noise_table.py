@@ -50,6 +50,8 @@ FEWEST_SERIES, FEWEST_DEGREES_OF_FREEDOM = 2, 5
 SMALLEST_CV = 1e-4
 # Between these the weight of the prior is fitted.
 WEIGHT_LIMITS = (1.0, 60.0)
+# With which one GPU and several must differ to count separately.
+SPLIT_CONFIDENCE = 0.95
 # "gpu" is any number of them: it counts where the other two have too few launches.
 Platform = Literal["one-gpu", "several-gpus", "gpu", "cpu"]
 _WIDER: Mapping[Platform, Platform] = {"one-gpu": "gpu", "several-gpus": "gpu"}
@@ -204,13 +206,35 @@ def learn(series: Iterable[Series], day: str) -> NoiseTable:
     learned = {}
     for name, members in sorted(groups.items()):
         noise = _group_noise(members)
-        if noise is not None:
+        if noise is not None and _is_of_its_own(name, groups):
             learned[name] = noise
     return NoiseTable(learned=day, launches=launches, groups=learned)
 
 
-def _group_noise(members: Sequence[Series]) -> GroupNoise | None:
-    """None where too few launches were recorded to learn from."""
+def _is_of_its_own(name: str, groups: Mapping[str, Sequence[Series]]) -> bool:
+    """Whether one GPU and several differ in the noise of a metric, for a group of either.
+
+    By a likelihood-ratio test: where they do not, their launches tell more together.
+    """
+    platform, _, rest = name.partition("/")
+    if platform not in _WIDER:
+        return True
+    # Imported here: it takes a second, and judging does not need it.
+    from scipy.stats import chi2
+
+    likelihood = 0.0
+    for narrow in _WIDER:
+        variances, freedoms = _variances(groups.get(f"{narrow}/{rest}", ()))
+        if not variances:
+            return False
+        likelihood += fit(variances, freedoms).log_likelihood
+    variances, freedoms = _variances(groups[f"gpu/{rest}"])
+    gain = likelihood - fit(variances, freedoms).log_likelihood
+    return bool(2 * gain > chi2.ppf(SPLIT_CONFIDENCE, 2))
+
+
+def _variances(members: Iterable[Series]) -> tuple[list[float], list[int]]:
+    """Variance and degrees of freedom of each machine's launches, where it has several."""
     variances: list[float] = []
     freedoms: list[int] = []
     for row in members:
@@ -218,11 +242,17 @@ def _group_noise(members: Sequence[Series]) -> GroupNoise | None:
             if len(logs) > 1:
                 variances.append(statistics.variance(logs))
                 freedoms.append(len(logs) - 1)
+    return variances, freedoms
+
+
+def _group_noise(members: Sequence[Series]) -> GroupNoise | None:
+    """None where too few launches were recorded to learn from."""
+    variances, freedoms = _variances(members)
     is_enough = sum(freedoms) >= FEWEST_DEGREES_OF_FREEDOM
     if len(variances) < FEWEST_SERIES or not is_enough:
         return None
     return GroupNoise(
-        launches=fit(variances, freedoms),
+        launches=fit(variances, freedoms).spread,
         machines=_between_machines(members),
         series=len(variances),
     )
@@ -245,7 +275,15 @@ def _between_machines(members: Sequence[Series]) -> Spread | None:
     return _rounded(max(cv, SMALLEST_CV), float(freedom))
 
 
-def fit(variances: Sequence[float], freedoms: Sequence[int]) -> Spread:
+@dataclass(frozen=True)
+class Fit:
+    """A fitted prior, and how well it explains the variances."""
+
+    spread: Spread
+    log_likelihood: float
+
+
+def fit(variances: Sequence[float], freedoms: Sequence[int]) -> Fit:
     """Typical variance and weight of the prior, by maximum likelihood of scaled F.
 
     Args:
@@ -274,7 +312,10 @@ def fit(variances: Sequence[float], freedoms: Sequence[int]) -> Spread:
     )
     scale, weight = np.exp(result.x)
     known = min(float(weight), float(np.sum(own)))
-    return _rounded(math.sqrt(float(scale)), known)
+    return Fit(
+        spread=_rounded(math.sqrt(float(scale)), known),
+        log_likelihood=-float(result.fun),
+    )
 
 
 def _rounded(cv: float, degrees_of_freedom: float) -> Spread:
