@@ -1,11 +1,14 @@
 """Noise and policy: noise bound, loss threshold, fast-pass threshold, target effects."""
 
 import math
+import random
+import statistics
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from perfgate.errors import Failure
 from perfgate.judge.noise import (
     LINE_SHARE,
     Noise,
@@ -17,6 +20,7 @@ from perfgate.judge.noise import (
     noise_of,
     smallest_target_effect,
     step_up,
+    successive_variance,
     t_quantile,
 )
 from perfgate.judge.policy import (
@@ -194,3 +198,39 @@ def test_loss_and_fraction_are_inverse(higher):
 def test_policy_table(label, metric, ratio, expected):
     """Which row of the table applies to what."""
     assert expected == policy_for(label, metric, ratio)
+
+
+def test_neighbouring_differences_hardly_see_a_drift():
+    """0.3 % of noise over 20 weeks, with and without 1 % a week: CV below 1 %, not 6 %."""
+    rng = random.Random(20261128)
+    unchanged = [rng.gauss(0.0, 0.003) for _ in range(20)]
+    drifting = [log + 0.01 * week for week, log in enumerate(unchanged)]
+    noise, _ = successive_variance(unchanged)
+    with_drift, _ = successive_variance(drifting)
+
+    # The drift adds half of its square.
+    assert math.sqrt(with_drift) < 0.01
+    assert statistics.stdev(drifting) > 0.05
+    assert with_drift - noise == pytest.approx(0.01**2 / 2, rel=0.3)
+
+
+def test_neighbouring_differences_agree_with_the_variance():
+    """Of 4,000 unchanged series of eight: in the mean, and in how much they vary."""
+    rng = random.Random(8)
+    variances = []
+    for _ in range(4000):
+        series = [rng.gauss(0.0, 1.0) for _ in range(8)]
+        variance, freedom = successive_variance(series)
+        variances.append(variance)
+
+    assert 1.0 == pytest.approx(statistics.fmean(variances), abs=0.05)
+    assert 2 * 7**2 / 20 == freedom
+    spread = statistics.variance(variances)
+    assert 2 / freedom == pytest.approx(spread, rel=0.15)
+
+
+def test_one_launch_has_no_neighbour():
+    """Two have one difference, and one degree of freedom."""
+    with pytest.raises(Failure, match="1 launch"):
+        successive_variance([0.0])
+    assert (0.5, 1.0) == successive_variance([0.0, 1.0])
