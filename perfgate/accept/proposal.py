@@ -18,7 +18,8 @@ from pathlib import Path
 import msgspec
 
 from perfgate import formatting
-from perfgate.accept.retention import latest, lost_since, retained
+from perfgate.accept.creep import NEWEST, begun, lost_since, unexplained_change
+from perfgate.accept.retention import latest, retained
 from perfgate.cases import Case
 from perfgate.judge.baseline_schema import (
     BaselineFile,
@@ -161,6 +162,7 @@ class _Evidence:
         machines: run -> machine, of the recorded runs and of these.
         is_recorded: whether all launches of these runs are in the baseline already.
         group: what the store says of such a metric.
+        reasons: recorded run -> the reason with which it was accepted, if any.
     """
 
     case: Case
@@ -173,6 +175,7 @@ class _Evidence:
     machines: Mapping[str, str]
     is_recorded: bool = False
     group: GroupNoise | None = None
+    reasons: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def points(self) -> list[Sample]:
@@ -248,7 +251,18 @@ def _gather(
         verdicts=verdicts,
         machines=machines,
         group=group,
+        reasons=_reasons(file, case.metric),
     )
+
+
+def _reasons(file: BaselineFile | None, metric: str) -> dict[str, str]:
+    """Run -> the reason with which its launches of the metric were accepted."""
+    reasons = {}
+    if file is not None:
+        for entry in file.provenance:
+            if entry.reason and metric in entry.metrics:
+                reasons[entry.run] = entry.reason
+    return reasons
 
 
 def _with_new_runs(evidence: _Evidence) -> _Evidence:
@@ -390,17 +404,49 @@ def _new_metric(
     bare = _bare(new, evidence.machines, evidence.group)
     noise = for_any(bare, policy).noise(policy)
     new = _with_target(new, old, noise, evidence, remarks)
-    anchor = noise.reference
-    if recorded is not None and not choice.reason:
-        bare = _bare(new, evidence.machines, evidence.group)
-        anchor, worse = lost_since(
+    return _with_anchors(new, evidence, recorded, remarks)
+
+
+def _with_anchors(
+    new: MetricBaseline,
+    evidence: _Evidence,
+    recorded: Recorded | None,
+    remarks: _Remarks,
+) -> MetricBaseline:
+    """The metric with its anchors; objects to losses that have no reason."""
+    case, policy = evidence.case, evidence.policy
+    bare = _bare(new, evidence.machines, evidence.group)
+    worse = ""
+    if recorded is None:
+        anchors = begun(new, evidence.machines, None)
+    elif evidence.choice.reason:
+        anchors = begun(new, evidence.machines, NEWEST)
+    else:
+        anchors, worse = lost_since(
             case, recorded, bare, evidence.judged_runs(), policy
         )
-        if worse:
-            remarks.objections.append(
-                f"{worse}: give a --reason, or accept other cases with --only"
-            )
-    return msgspec.structs.replace(new, anchor=anchor)
+    if not worse and not evidence.choice.reason:
+        worse = _unexplained_change(evidence, bare)
+    if worse:
+        remarks.objections.append(
+            f"{worse}: give a --reason, or accept other cases with --only"
+        )
+    return msgspec.structs.replace(
+        new, anchor=anchors.value, anchors=dict(anchors.by_machine)
+    )
+
+
+def _unexplained_change(evidence: _Evidence, new: Recorded) -> str:
+    """A change point towards worse; "" where the metric is only reported."""
+    if new.metric.gate != "hard":
+        return ""
+    return unexplained_change(
+        evidence.case,
+        new,
+        evidence.observations,
+        evidence.reasons,
+        evidence.policy,
+    )
 
 
 def _with_recorded(

@@ -15,21 +15,17 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from perfgate import formatting
-from perfgate.cases import Case
 from perfgate.judge import ratio as sides
 from perfgate.judge.baseline_store import Recorded
 from perfgate.judge.machine_scope import (
-    for_any,
     has_none_of,
     launches_by_machine,
     narrow_to,
     target_effect_of,
 )
-from perfgate.judge.noise import LINE_SHARE, fraction_of, log_loss
+from perfgate.judge.noise import LINE_SHARE, log_loss
 from perfgate.judge.observation import Observation
 from perfgate.judge.policy import Policy
-from perfgate.judge.routing_shift import SHARES
 from perfgate.judge.verdict import Outcome, Verdict
 from perfgate.results.samples import Sample, sides_of, values_of
 
@@ -105,11 +101,11 @@ def latest(
         machines: run -> machine; launches whose machine is unknown count as those of
             one.
     """
-    in_order = sorted(samples, key=_place)
+    in_order = sorted(samples, key=place)
     last: list[Sample] = []
     for launches in launches_by_machine(in_order, machines).values():
         last += launches[-LAUNCHES_KEPT:]
-    in_order = sorted(last, key=_place)
+    in_order = sorted(last, key=place)
     return tuple(_with_reference_requests(in_order))
 
 
@@ -132,91 +128,9 @@ def _with_reference_requests(samples: Iterable[Sample]) -> list[Sample]:
     return kept
 
 
-def _place(sample: Sample) -> tuple[str, int]:
+def place(sample: Sample) -> tuple[str, int]:
+    """Order of time: ids of runs begin with their time."""
     return sample.run, sample.launch
-
-
-def anchor_of(
-    recorded: Recorded,
-    machines: Iterable[str | None],
-    reference: float,
-    policy: Policy,
-) -> float:
-    """The value with which small losses that passed one by one are compared as a sum.
-
-    Where better machines join, it moves with the mean of all; where worse ones do, it
-    stays.
-
-    Args:
-        machines: of the runs that would be accepted.
-        reference: the baseline's value with them.
-    """
-    before = for_any(recorded, policy).noise(policy).reference
-    anchor = recorded.metric.anchor or before
-    if not has_none_of(recorded, machines):
-        return anchor
-    scaled = anchor * reference / before
-    if recorded.metric.better == "higher":
-        return max(anchor, scaled)
-    return min(anchor, scaled)
-
-
-def crept(
-    anchor: float, reference: float, higher: bool, case: Case, policy: Policy
-) -> float:
-    """The loss since the anchor, as a fraction; 0 within the first target effect.
-
-    A ratio may creep in either direction: its anchor does not say which side lost.
-    """
-    loss = math.log(reference / anchor)
-    if higher:
-        loss = -loss
-    if case.is_ratio:
-        loss = abs(loss)
-    if loss <= log_loss(policy.fail_over, higher):
-        return 0.0
-    return fraction_of(loss, higher)
-
-
-def lost_since(
-    case: Case,
-    before: Recorded,
-    new: Recorded,
-    judged_runs: Sequence[tuple[Observation, Verdict]],
-    policy: Policy,
-) -> tuple[float, str]:
-    """The value from which small losses are summed, and why the new one is worse.
-
-    Returns:
-        the anchor; and how the launches became worse, "" if they did not.
-
-    Args:
-        before: what is recorded.
-        new: what would be.
-        judged_runs: those that would be accepted, each with its verdict.
-    """
-    observations = [observation for observation, _ in judged_runs]
-    reference = for_any(new, policy).noise(policy).reference
-    if case.metric == SHARES and _has_regression(judged_runs):
-        return reference, "its tokens go to other experts"
-    if is_worse(before, new, observations, policy):
-        return reference, "the new value is worse"
-    if any(verdict.outcome is Outcome.IMPROVED for _, verdict in judged_runs):
-        return reference, ""
-    machines = {observation.machine for observation in observations}
-    anchor = anchor_of(before, machines, reference, policy)
-    higher = new.metric.better == "higher"
-    lost = crept(anchor, reference, higher, case, policy)
-    if not lost:
-        return anchor, ""
-    return anchor, (
-        f"step by step it became worse by {formatting.percent(lost)} since its first "
-        "launches, which is more than one target effect"
-    )
-
-
-def _has_regression(judged_runs: Sequence[tuple[Observation, Verdict]]) -> bool:
-    return any(row.outcome is Outcome.REGRESSED for _, row in judged_runs)
 
 
 def is_worse(

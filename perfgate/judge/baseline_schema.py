@@ -86,6 +86,7 @@ class MetricBaseline(
         anchor: the value when launches were last accepted as a beginning or for a
             reason; None: that of the launches. Small losses that join one after the
             other are compared with it.
+        anchors: machine -> the same of its own launches, where the machine is known.
 
     """
 
@@ -99,6 +100,7 @@ class MetricBaseline(
     reason: str | None = None
     known: Known | None = None
     anchor: float | None = None
+    anchors: dict[str, float] = {}
 
     @property
     def runs(self) -> int:
@@ -275,6 +277,9 @@ def _check_metric(check: _Check, field: str, metric: MetricBaseline) -> None:
         check.require(
             f"{field}.anchor", _positive(metric.anchor), metric.anchor
         )
+    for machine, anchor in metric.anchors.items():
+        name = f"{field}.anchors.{machine}"
+        check.require(name, _positive(anchor), anchor)
 
 
 def _check_sample(check: _Check, field: str, sample: Sample) -> None:

@@ -25,8 +25,6 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from perfgate import formatting
-from perfgate.errors import Failure
 from perfgate.judge.baseline_schema import MetricBaseline
 from perfgate.judge.noise_table import Spread
 from perfgate.judge.policy import Policy
@@ -289,36 +287,6 @@ def pooled_variation(
 def degrees_of_freedom(launches: int, sessions: int) -> float:
     """Of the variance between launches, when launches of one session share the machine's part."""
     return max(1.0, (launches + sessions) / 2 - 1)
-
-
-def successive_variance(logs: Sequence[float]) -> tuple[float, float]:
-    """Variance from differences of neighbours, which a slow drift hardly changes.
-
-    Half of the mean squared successive difference (von Neumann, Kent, Bellinson and
-    Hart, Annals of Mathematical Statistics 12, 1941).
-
-    Args:
-        logs: logarithms of the launches in order of time, at least two.
-
-    Returns:
-        the variance; and its degrees of freedom for unchanged normal values.
-
-    Raises:
-        Failure: fewer than two launches.
-
-    """
-    count = len(logs)
-    if count < 2:
-        raise Failure(
-            tried="estimating the variation of launches from their differences",
-            seen=formatting.count(count, "launch"),
-            remedy="record at least two launches",
-        )
-    squares = []
-    for earlier, later in itertools.pairwise(logs):
-        squares.append((later - earlier) ** 2)
-    freedom = 2 * (count - 1) ** 2 / (3 * count - 4)
-    return statistics.fmean(squares) / 2, freedom
 
 
 def loss_threshold(

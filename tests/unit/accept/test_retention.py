@@ -1,4 +1,4 @@
-"""Retention: the launches from which losses are counted when machines join."""
+"""Retention: which launches stay, and when the new ones are worse."""
 
 import dataclasses
 from types import SimpleNamespace
@@ -6,39 +6,65 @@ from types import SimpleNamespace
 import msgspec
 import pytest
 
-from perfgate.accept.retention import anchor_of, retained
-from perfgate.judge.policy import policy_for
+from perfgate.accept.retention import is_worse, latest, retained
+from perfgate.judge.policy import GPU_RATE
 from perfgate.judge.verdict import Outcome
 from perfgate.models.routing_stats import summary
+from perfgate.results.samples import Sample
 from tests.support import builders as m
-from tests.support.builders import fleet
 from tests.support.routings import varied
 
-POLICY = policy_for("h200x2", "output_throughput", ratio=False)
+
+def test_the_last_launches_of_each_machine_stay():
+    """30 of one machine, and the only one of another."""
+    samples = [
+        Sample(run=f"run-{number:02}", launch=0, value=1.0)
+        for number in range(33)
+    ]
+    machines = {sample.run: "gpu-a" for sample in samples}
+    machines["run-00"] = "gpu-b"
+
+    runs = [sample.run for sample in latest(reversed(samples), machines)]
+
+    assert ["run-00", *(f"run-{number:02}" for number in range(3, 33))] == runs
 
 
-def test_a_better_machine_that_joins_raises_what_losses_are_counted_from():
-    """With the mean of all; a worse one, or a known one, leaves it."""
-    recorded = fleet()
-    before = anchor_of(recorded, {"gpu-a"}, 900.0, POLICY)
+@pytest.mark.parametrize(
+    ("outcome", "kept"), [(Outcome.PASSED, 18), (Outcome.REGRESSED, 12)]
+)
+def test_launches_of_a_machine_whose_value_moved_go(outcome, kept):
+    """Those of the two other machines stay."""
+    recorded = m.fleet()
+    observation = dataclasses.replace(
+        m.seen(m.THROUGHPUT, 900.0), machine="gpu-a"
+    )
+    verdict = dataclasses.make_dataclass("Verdict", ["outcome"])(outcome)
 
-    assert before == anchor_of(recorded, {"gpu-b"}, 800.0, POLICY)
-    assert before == anchor_of(recorded, {"gpu-new"}, 0.9 * before, POLICY)
-    assert 1.1 * before == pytest.approx(
-        anchor_of(recorded, {"gpu-new"}, 1.1 * before, POLICY)
+    launches, notes = retained(recorded, [observation], [verdict], False)
+
+    assert (kept, kept < 18) == (len(launches), bool(notes))
+
+
+@pytest.mark.parametrize(
+    ("value", "worse"), [(975.0, False), (960.0, True), (1100.0, False)]
+)
+def test_worse_is_more_than_half_of_the_threshold(value, worse):
+    """Of the machine's own launches, 980 tok/s, with a target effect of 2 %."""
+    recorded = m.fleet()
+    observation = dataclasses.replace(
+        m.seen(m.THROUGHPUT, value), machine="gpu-a"
     )
-    begun = dataclasses.replace(
-        recorded,
-        metric=msgspec.structs.replace(recorded.metric, anchor=2 * before),
+    new = dataclasses.replace(
+        recorded.with_launches(observation.samples),
+        machines={observation.run: "gpu-a"},
     )
-    assert 2.2 * before == pytest.approx(
-        anchor_of(begun, {"gpu-new"}, 1.1 * before, POLICY)
-    )
+
+    assert worse is is_worse(recorded, new, [observation], GPU_RATE)
 
 
 def test_changed_routing_replaces_the_launches_of_every_machine():
     """Where tokens go depends on the model: no other machine keeps the old routing."""
-    recorded = fleet()
+    recorded = m.fleet()
     routing = summary(varied())
     launches = []
     for launch in recorded.metric.launches:

@@ -96,6 +96,12 @@ def launches(tree):
             "metrics.output_throughput.target_effect",
         ),
         (
+            lambda t: t["metrics"]["output_throughput"].update(
+                anchors={"gpu-a": 0.0}
+            ),
+            "metrics.output_throughput.anchors.gpu-a: is 0.0",
+        ),
+        (
             lambda t: t["metrics"]["output_throughput"].update(target_effect=5),
             "metrics.output_throughput.target_effect: is 5",
         ),
