@@ -14,7 +14,6 @@ had measured is shown.
 
 from __future__ import annotations
 
-import dataclasses
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -28,7 +27,7 @@ from perfgate import formatting
 from perfgate.cases import Case
 from perfgate.judge.baseline_store import Baseline, Recorded, Store
 from perfgate.judge.gate import judge
-from perfgate.judge.observation import Observation, RunReader
+from perfgate.judge.observation import RunReader
 from perfgate.judge.verdict import Outcome, Verdict
 from perfgate.load.metrics import METRICS
 from perfgate.results.schema import RunResults
@@ -50,8 +49,6 @@ class Judged:
 
     Attributes:
         moves: of each launch, value / baseline - 1.
-        by_speed: what is decided where what the engine reports of itself is left out;
-            None where that changes nothing.
         injected: whether something was injected in one of its servers.
         others: servers of the case that were not injected.
     """
@@ -59,7 +56,6 @@ class Judged:
     case: Case
     verdict: Verdict
     moves: tuple[float, ...]
-    by_speed: Verdict | None
     injected: bool
     others: tuple[str, ...]
 
@@ -78,33 +74,27 @@ class Judged:
             return False
         if not self.others:
             return True
-        verdicts = [self.verdict]
-        if self.by_speed is not None:
-            verdicts.append(self.by_speed)
-        return not any(self._blames_another(verdict) for verdict in verdicts)
+        return not self._blames_another()
 
-    def _blames_another(self, verdict: Verdict) -> bool:
-        if verdict.moved == "numerator":
+    def _blames_another(self) -> bool:
+        moved = self.verdict.moved
+        if moved == "numerator":
             return self.case.numerator.server.key in self.others
-        if verdict.moved == "denominator" and self.case.denominator is not None:
+        if moved == "denominator" and self.case.denominator is not None:
             return self.case.denominator.server.key in self.others
-        return verdict.moved == "both"
+        return moved == "both"
 
     @property
     def word(self) -> str:
-        """The outcome; for INCOMPARABLE also what its speed alone would have been called."""
-        if self.by_speed is None:
+        """The outcome, and whether it names what the engine reports as the cause."""
+        if not self.verdict.cause:
             return str(self.verdict.outcome)
-        by_speed = f"by its speed alone {self.by_speed.outcome}"
-        return f"{self.verdict.outcome} ({by_speed})"
+        return f"{self.verdict.outcome} (names its cause)"
 
 
 def judged(results: RunResults, store: Store) -> list[Judged]:
     """Every case of a run that was measured, compared with what other runs recorded."""
     reader, injected = RunReader(results), injected_servers(results)
-    reported = {
-        name for launch in results.launches for name in launch.effective
-    }
     found = []
     for case in results.cases:
         seen = reader.observe(case)
@@ -115,18 +105,7 @@ def judged(results: RunResults, store: Store) -> list[Judged]:
         )
         verdict = judge(case, seen, baseline)
         servers = {load.server.key for load in case.loads}
-        by_speed = None
-        if (
-            isinstance(baseline, Recorded)
-            and verdict.outcome is Outcome.INCOMPARABLE
-            and servers & injected
-        ):
-            by_speed = _by_speed(case, seen, baseline, reported)
-        reference = (
-            (by_speed or verdict).baseline
-            if isinstance(baseline, Recorded)
-            else None
-        )
+        reference = verdict.baseline if isinstance(baseline, Recorded) else None
         found.append(
             Judged(
                 case=case,
@@ -134,7 +113,6 @@ def judged(results: RunResults, store: Store) -> list[Judged]:
                 moves=tuple(value / reference - 1 for value in seen.values)
                 if reference
                 else (),
-                by_speed=by_speed,
                 injected=bool(servers & injected),
                 others=tuple(sorted(servers - injected)),
             )
@@ -150,27 +128,6 @@ def _of_others(baseline: Baseline | None, run_id: str) -> Baseline | None:
         point for point in baseline.metric.launches if point.run != run_id
     ]
     return baseline.with_launches(others) if others else None
-
-
-def _by_speed(
-    case: Case, seen: Observation, baseline: Recorded, reported: Iterable[str]
-) -> Verdict | None:
-    """The verdict if the engine had not reported the injection; None if something else differs."""
-    names = {*seen.identity, *baseline.identity}
-    apart = {
-        name
-        for name in names
-        if seen.identity.get(name) != baseline.identity.get(name)
-    }
-    if not {
-        name.removeprefix("numerator.").removeprefix("denominator.")
-        for name in apart
-    } <= set(reported):
-        return None
-    verdict = judge(
-        case, dataclasses.replace(seen, identity=baseline.identity), baseline
-    )
-    return None if verdict.outcome is Outcome.INCOMPARABLE else verdict
 
 
 def summary(

@@ -21,6 +21,7 @@ from perfgate import formatting
 from perfgate.accept.creep import NEWEST, begun, lost_since, unexplained_change
 from perfgate.accept.retention import latest, retained
 from perfgate.cases import Case
+from perfgate.judge import choices
 from perfgate.judge.baseline_schema import (
     BaselineFile,
     Known,
@@ -88,6 +89,7 @@ class Proposal:
     """One metric of one file, before and after.
 
     Attributes:
+        chosen: what the engine chose by itself, as the file would have it.
         objections: what forbids accepting it, each with its remedy.
         notes: what the reader should know.
         machines: run -> which one of its kind it was on, as far as it is known.
@@ -101,6 +103,7 @@ class Proposal:
     case: Case
     path: Path
     identity: dict[str, str]
+    chosen: dict[str, str]
     context: dict[str, str]
     old: MetricBaseline | None
     new: MetricBaseline
@@ -235,7 +238,13 @@ def _gather(
     if file is not None and case.metric in file.metrics:
         metric = file.metrics[case.metric]
         recorded = Recorded(
-            path, file.identity, file.context, metric, machines, group=group
+            path,
+            file.identity,
+            file.context,
+            metric,
+            machines,
+            group=group,
+            chosen=file.chosen,
         )
     verdicts = [
         judge(case, observation, recorded, policy, datetime.date.min)
@@ -314,10 +323,12 @@ def _propose(evidence: _Evidence) -> Proposal:
     remarks.notes += _machine_notes(machine_mdes(bare, evidence.policy))
     if recorded is not None and comparable is None:
         _object_to_replacing(evidence, remarks)
+    chosen = _chosen(evidence, comparable, remarks)
     return Proposal(
         case=evidence.case,
         path=evidence.path,
         identity=dict(last.identity),
+        chosen=chosen,
         context=dict(last.context),
         old=old,
         new=new,
@@ -330,6 +341,36 @@ def _propose(evidence: _Evidence) -> Proposal:
         is_recorded=evidence.is_recorded,
         group=evidence.group,
     )
+
+
+def _chosen(
+    evidence: _Evidence, recorded: Recorded | None, remarks: _Remarks
+) -> dict[str, str]:
+    """What the engine chose by itself, as the file would have it: in the newest run.
+
+    A known loss keeps the baseline, and with it the choices.
+
+    Args:
+        recorded: what the runs are compared with; None where nothing can be.
+        remarks: notes are added.
+    """
+    *earlier, last = evidence.observations
+    if recorded is not None and evidence.choice.known_until is not None:
+        return dict(recorded.chosen)
+    for observation in earlier:
+        changed = choices.changes(last.chosen, observation.chosen)
+        if changed:
+            text = formatting.listed(changed)
+            remarks.notes.append(
+                f"from run {observation.run} to {last.run} the engine chose "
+                f"otherwise: {text}"
+            )
+    if recorded is not None:
+        changed = choices.changes(last.chosen, recorded.chosen)
+        if changed:
+            text = formatting.listed(changed)
+            remarks.notes.append(f"the engine chose otherwise: {text}")
+    return dict(last.chosen)
 
 
 def _object_to_replacing(evidence: _Evidence, remarks: _Remarks) -> None:
@@ -627,6 +668,7 @@ def merged(
         lost = sorted(set(file.metrics) - set(kept_metrics) - set(new_metrics))
     new_file = BaselineFile(
         identity=last.identity,
+        chosen=last.chosen,
         context=last.context,
         provenance=provenance,
         metrics=kept_metrics | new_metrics,

@@ -26,12 +26,15 @@ from perfgate.models.routing import LayerShares, RoutingUnreadable
 from perfgate.models.routing_requests import decode
 from perfgate.results.samples import Sample
 
-SCHEMA: Final = 2
+SCHEMA: Final = 3
 # Significant digits of a stored value: a hundredth of the smallest noise measured on a
 # GPU.
 DIGITS = 6
 # Of what is measured here; squares of the differences of its logarithms stay numbers.
 SMALLEST = 1e-30
+
+# As it stands in a file -> the schema.
+_OLDER = {str(n): n for n in range(baseline_upgrade.OLDEST, SCHEMA)}
 
 Better = Literal["higher", "lower"]
 FileType = TypeVar("FileType", "BaselineFile", "PublishedFile")
@@ -139,10 +142,15 @@ class BaselineFile(
     Attributes:
         arrivals: how requests arrive, of a ratio those of its numerator; None for a
             server without load, and in files of older versions.
+        identity: what a person fixed; equal, or nothing is compared.
+        chosen: what the engine chose by itself in the newest accepted run. A change is
+            named as the cause of a verdict.
+        context: what may differ, and is printed.
     """
 
-    schema: Literal[2] = SCHEMA
+    schema: Literal[3] = SCHEMA
     identity: dict[str, str]
+    chosen: dict[str, str] = {}
     context: dict[str, str]
     provenance: tuple[Provenance, ...]
     metrics: dict[str, MetricBaseline]
@@ -188,7 +196,7 @@ class PublishedFile(
 ):
     """Published figures; identity names only the fields that the source states."""
 
-    schema: Literal[2] = SCHEMA
+    schema: Literal[3] = SCHEMA
     identity: dict[str, str]
     metrics: dict[str, PublishedFigure]
 
@@ -241,16 +249,16 @@ def to_text(file: BaselineFile | PublishedFile) -> str:
 class _Check:
     """Raises for a value that is out of its range, by the field name that stands in the file."""
 
-    def __init__(self, path: Path, is_upgraded: bool) -> None:
+    def __init__(self, path: Path, has_old_names: bool) -> None:
         self._path = path
-        self._is_upgraded = is_upgraded
+        self._has_old_names = has_old_names
 
     def require(self, field: str, is_good: bool, value: object) -> None:
         if not is_good:
             raise self.wrong(field, f"is {value!r}, which is out of its range")
 
     def wrong(self, field: str, problem: str) -> BaselineError:
-        if self._is_upgraded:
+        if self._has_old_names:
             field = baseline_upgrade.old_names(f".{field}")[1:]
             problem = baseline_upgrade.old_names(problem)
         return BaselineError(
@@ -318,19 +326,19 @@ def _decode(path: Path, kind: type[FileType]) -> tuple[FileType, _Check]:
             seen=f"{type(error).__name__}: {error}",
             remedy="make the file readable, or restore it from version control",
         ) from error
-    check = _Check(path, is_upgraded=False)
+    check = _Check(path, has_old_names=False)
     try:
         fields = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
         schema = bytes(fields.get("schema", b"")).decode().strip()
         if schema in ("", str(SCHEMA)):
             return msgspec.json.decode(raw, type=kind), check
-        if schema != str(baseline_upgrade.OLDEST):
+        if schema not in _OLDER:
             readable = f"{baseline_upgrade.OLDEST} to {SCHEMA}"
             raise check.wrong(
                 "schema", f"is {schema}, this suite reads {readable}"
             )
-        check = _Check(path, is_upgraded=True)
-        tree = baseline_upgrade.upgraded(msgspec.json.decode(raw))
+        check = _Check(path, has_old_names=_OLDER[schema] == 1)
+        tree = _upgraded(msgspec.json.decode(raw), kind)
         return msgspec.convert(tree, kind), check
     except msgspec.ValidationError as error:
         raise _invalid(raw, kind, check, error) from error
@@ -338,6 +346,15 @@ def _decode(path: Path, kind: type[FileType]) -> tuple[FileType, _Check]:
         raise check.wrong(
             "the file as a whole", f"is not JSON ({error})"
         ) from error
+
+
+def _upgraded(tree: Any, kind: type[BaselineFile] | type[PublishedFile]) -> Any:
+    """The tree in this schema, from whichever it is of."""
+    schema = tree.get("schema", SCHEMA)
+    if schema == SCHEMA:
+        return tree
+    is_recorded = kind is BaselineFile
+    return baseline_upgrade.upgraded(tree, schema, is_recorded)
 
 
 def _invalid(
@@ -357,9 +374,7 @@ def _invalid(
 
 def _culprit(raw: bytes, kind: type[BaselineFile] | type[PublishedFile]) -> str:
     """Name of the first metric that cannot be read; the decoder says only that one could not."""
-    tree = msgspec.json.decode(raw)
-    if tree.get("schema") == baseline_upgrade.OLDEST:
-        tree = baseline_upgrade.upgraded(tree)
+    tree = _upgraded(msgspec.json.decode(raw), kind)
     metric = MetricBaseline if kind is BaselineFile else PublishedFigure
     for name, value in tree["metrics"].items():
         try:

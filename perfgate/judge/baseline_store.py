@@ -56,6 +56,7 @@ class Recorded:
             launches are narrowed to one.
         group: what the whole store says of such a metric under such a load; None where
             it does not know it.
+        chosen: what the engine chose by itself.
     """
 
     path: Path
@@ -67,6 +68,7 @@ class Recorded:
     counted_machines: int = 0
     elsewhere: PooledVariation | None = None
     group: GroupNoise | None = None
+    chosen: Mapping[str, str] = field(default_factory=dict)
 
     def noise(self, policy: Policy) -> Noise:
         """Its launch-to-launch variation; machine to machine where each counts once."""
@@ -152,6 +154,7 @@ class Store:
                 metric=file.metrics[case.metric],
                 machines=file.machines,
                 group=self.group(case, hardware_label),
+                chosen=file.chosen,
             )
         published = self.published(case, hardware_label)
         if published is None and self.behind is not None:

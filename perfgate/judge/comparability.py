@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from perfgate.cases import Case, Load
 from perfgate.engines.registry import ENGINES
 from perfgate.judge import wording
+from perfgate.judge.identity import chosen
 from perfgate.results.schema import RunResults
 
 # Setting -> what a difference means.
@@ -37,7 +38,10 @@ def compares_engines(case: Case) -> bool:
 
 
 def settings_of(results: RunResults, load: Load) -> dict[str, str]:
-    """What the server of a load was given and what it chose, by name."""
+    """What the server of a load was given and what it chose, by name.
+
+    Where its launches chose differently: "A or B".
+    """
     server = load.server
     settings = {
         "dtype": server.dtype,
@@ -46,14 +50,12 @@ def settings_of(results: RunResults, load: Load) -> dict[str, str]:
         "ranks": str(server.tensor_parallel_size),
         "expert_parallel": str(server.expert_parallel).lower(),
     }
+    choices = chosen(results, load)
     for launch in results.launches:
-        if launch.server != server.key:
-            continue
-        chosen = launch.effective | launch.settings
-        if _KV_CACHE in launch.values:
-            chosen[_KV_CACHE] = f"{launch.values[_KV_CACHE]:.0f}"
-        return dict(sorted(chosen.items())) | settings
-    return settings
+        if launch.server == server.key and _KV_CACHE in launch.values:
+            choices[_KV_CACHE] = f"{launch.values[_KV_CACHE]:.0f}"
+            break
+    return dict(sorted(choices.items())) | settings
 
 
 def unequal(

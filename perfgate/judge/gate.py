@@ -19,7 +19,7 @@ import msgspec
 from perfgate import formatting
 from perfgate.cases import Case, GateMode, parse_id
 from perfgate.errors import Failure
-from perfgate.judge import comparability, ratio, routing_shift, wording
+from perfgate.judge import choices, comparability, ratio, routing_shift, wording
 from perfgate.judge.baseline_schema import MetricBaseline
 from perfgate.judge.baseline_store import Baseline, Published, Recorded, Store
 from perfgate.judge.machine_scope import narrow_to, target_effect_of
@@ -91,7 +91,8 @@ def judge(
         return bench.no_baseline()
     if isinstance(baseline, Published):
         return bench.against_published(baseline)
-    return bench.against_recorded(baseline, today)
+    decision = bench.against_recorded(baseline, today)
+    return choices.explained(decision, observation, baseline.chosen)
 
 
 def judge_case(
@@ -344,9 +345,10 @@ class _Bench:
     def unlike_published(self, baseline: Published) -> list[str]:
         """Why the published figure does not apply to what was measured."""
         published = dict(baseline.identity)
+        known = {**self.observation.chosen, **self.observation.identity}
         identity = {}
         for name in published:
-            identity[name] = self.observation.identity.get(name, "(none)")
+            identity[name] = known.get(name, "(none)")
         differences = formatting.differences(identity, published)
         if not baseline.figure.holds:
             differences.append(wording.DOES_NOT_HOLD)

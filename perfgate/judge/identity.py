@@ -1,7 +1,8 @@
-"""Identity and context of a load, as flat text fields.
+"""Identity, choices and context of a load, as flat text fields.
 
-Two values are compared only where the identities are equal. Where contexts differ, the
-difference is printed.
+Two values are compared only where the identities are equal: that is what a person fixed.
+Where the engine chose otherwise, the value decides and the choice is named as the cause.
+Where contexts differ, the difference is printed.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def identity(results: RunResults, load: Load) -> dict[str, str]:
     fields |= _server_fields(server)
     if load.workload is not None:
         fields["workload"] = load.workload.fingerprint()
-    return fields | _effective(results, server.key)
+    return fields
 
 
 def _hardware_fields(hardware: Hardware, gpu_count: int) -> dict[str, str]:
@@ -79,16 +80,17 @@ def _server_fields(server: ServerConfig) -> dict[str, str]:
     return fields
 
 
-def _effective(results: RunResults, key: str) -> dict[str, str]:
-    """What the engine chose itself.
+def chosen(results: RunResults, load: Load) -> dict[str, str]:
+    """What the engine chose by itself: backends, graphs, chunk size.
 
-    Where launches differ, all that they chose ("A or B"): no baseline equals that.
+    Where launches differ, all that they chose: "A or B".
     """
     choices: dict[str, set[str]] = defaultdict(set)
     for launch in results.launches:
-        if launch.server == key:
-            for name, value in launch.effective.items():
-                choices[name].add(value)
+        if launch.server != load.server.key:
+            continue
+        for name, value in (launch.effective | launch.settings).items():
+            choices[name].add(value)
     fields = {}
     for name, values in sorted(choices.items()):
         fields[name] = " or ".join(sorted(values))

@@ -1,4 +1,4 @@
-"""Observation: what one run measured of a case, with the identity and context of its servers.
+"""Observation: what one run measured of a case, with identity, choices and context of its servers.
 
 The samples come from the index of the run (`perfgate.results.samples`), one for each
 launch, or for each pair of launches of a ratio.
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from perfgate.cases import Case, Load
 from perfgate.engines import injection
-from perfgate.judge.identity import context, identity, ratio_fields
+from perfgate.judge.identity import chosen, context, identity, ratio_fields
 from perfgate.machine.hardware import Hardware
 from perfgate.models.routing import LayerShares
 from perfgate.results.samples import (
@@ -40,6 +40,7 @@ class Observation:
         identity: fields that must equal the baseline's; for a ratio each prefixed
             "numerator." or "denominator.".
         context: fields that may differ and are printed when they do; prefixed alike.
+        chosen: what the engine chose by itself; prefixed alike.
         samples: one for each launch; those that do not count as well.
         machine: which one of its kind it ran on, by the GPUs of its servers; None where
             that is unknown.
@@ -58,6 +59,7 @@ class Observation:
     unmeasured: tuple[str, str] = NOT_MEASURED
     injected: str = ""
     fail_over: Mapping[str, float] = field(default_factory=dict)
+    chosen: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def values(self) -> list[float]:
@@ -109,15 +111,17 @@ class RunReader:
     def __init__(self, results: RunResults) -> None:
         self.results = results
         self.index = RunIndex(results)
-        self._fields: dict[Load, tuple[Fields, Fields]] = {}
+        self._fields: dict[Load, tuple[Fields, Fields, Fields]] = {}
 
     def observe(self, case: Case) -> Observation:
         """What the run measured of the case."""
         identities = []
+        choices = []
         contexts = []
         for load in case.loads:
-            load_identity, load_context = self._fields_of(load)
+            load_identity, load_choices, load_context = self._fields_of(load)
             identities.append(load_identity)
+            choices.append(load_choices)
             contexts.append(load_context)
         return Observation(
             run=self.results.run_id,
@@ -129,6 +133,7 @@ class RunReader:
             unmeasured=self._unmeasured(case),
             injected=injection.format_injection(self.injected(case)),
             fail_over=self.results.fail_over,
+            chosen=ratio_fields(choices),
         )
 
     def _machine(self, case: Case) -> str | None:
@@ -172,9 +177,12 @@ class RunReader:
                 return f"{key} failed to start: {failure.seen}", remedy
         return NOT_MEASURED
 
-    def _fields_of(self, load: Load) -> tuple[Fields, Fields]:
+    def _fields_of(self, load: Load) -> tuple[Fields, Fields, Fields]:
+        """Identity, choices and context."""
         if load not in self._fields:
-            load_identity = identity(self.results, load)
-            load_context = context(self.results, load)
-            self._fields[load] = load_identity, load_context
+            self._fields[load] = (
+                identity(self.results, load),
+                chosen(self.results, load),
+                context(self.results, load),
+            )
         return self._fields[load]

@@ -23,7 +23,7 @@ import msgspec
 
 from perfgate import formatting
 from perfgate.cases import Case
-from perfgate.judge import wording
+from perfgate.judge import choices, wording
 from perfgate.judge.noise import LINE_SHARE, fraction_of, log_loss, t_quantile
 from perfgate.judge.observation import NOT_MEASURED, Observation, RunReader
 from perfgate.judge.policy import Policy, policy_for
@@ -61,7 +61,8 @@ def judge_paired(reader: RunReader, case: Case) -> Decision:
         reader.results.target_effect,
         details,
     )
-    return msgspec.structs.replace(decision, injected=candidate.injected)
+    decision = msgspec.structs.replace(decision, injected=candidate.injected)
+    return choices.explained(decision, candidate, base.chosen)
 
 
 def _details_of(candidate: Observation, base: Observation) -> list[str]:

@@ -156,6 +156,14 @@ ENGINE_SETTINGS = "{server}: {settings}"
 UNEQUAL = "not comparable: {name} is {numerator} vs {denominator}: {meaning}"
 UNEQUAL_CPU = "not comparable: {note}"
 
+# What the engine chose by itself.
+CHOICE = "{name} {before} -> {now}"
+CHOICE_OF_SIDE = "{choice} ({side})"
+CHOSEN = "{changes}, chosen by the engine"
+CHOSEN_INJECTED = "{changes}, under the injection"
+CHOICE_CHANGED = "Changed: {cause}."
+NOT_REPORTED = "(not reported)"
+
 # What to do next.
 ACCEPT = f"`perfgate accept {RUN}` makes this run the baseline."
 ACCEPT_GAIN = f"Keep the gain: `perfgate accept {RUN} --only '{{case}}'`."

@@ -80,6 +80,8 @@ def _properties(row: Verdict) -> dict[str, str]:
         "experiment": row.experiment,
         "unit": row.unit,
     }
+    if row.cause:
+        fields["cause"] = row.cause
     for name in _NUMBERS:
         value = getattr(row, name)
         if value is not None:

@@ -1,16 +1,16 @@
-"""Headline: the run in one sentence, what needs attention, and changed context."""
+"""Headline: the run in one sentence, what needs attention, changed choices and context."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from perfgate import formatting
-from perfgate.judge import run_status
+from perfgate.judge import choices, run_status
 from perfgate.judge.baseline_store import Recorded, Store
 from perfgate.judge.identity import without_side
-from perfgate.judge.observation import RunReader
+from perfgate.judge.observation import Observation, RunReader
 from perfgate.judge.verdict import ALWAYS_RED, GREEN, Outcome, Verdict
 from perfgate.report import verdict_text
 from perfgate.results.schema import RunResults
@@ -83,7 +83,8 @@ def attention(results: RunResults) -> list[Item]:
     for row in run_status.judged_verdicts(results):
         if row.outcome is Outcome.PASSED or row.case not in cases:
             continue
-        key: tuple[str, ...] = (row.outcome, row.summary, row.advice)
+        finding = verdict_text.summary(row)
+        key: tuple[str, ...] = (row.outcome, finding, row.advice)
         if row.outcome in _ALONE:
             key = (row.case,)
         alike.setdefault(key, []).append(row)
@@ -98,7 +99,8 @@ def _item(rows: Sequence[Verdict]) -> Item:
     finding = verdict_text.finding_with_side(row)
     if len(rows) > 1:
         subject = f"{len(rows)} cases"
-        finding = f"{row.summary}. {formatting.listed(headings)}"
+        summary = verdict_text.summary(row)
+        finding = f"{summary}. {formatting.listed(headings)}"
     return Item(
         title=f"{SIGNS[row.outcome]} {row.outcome}: {subject}",
         level=level(row.outcome),
@@ -119,7 +121,7 @@ def level(outcome: Outcome) -> str:
 
 @dataclass(frozen=True)
 class Drift:
-    """What of the context changed since the baselines were recorded.
+    """What of choices and context changed since the baselines were recorded.
 
     Attributes:
         rows: (field, now, in the baseline, cases).
@@ -147,7 +149,7 @@ class Drift:
 
 
 def drift(results: RunResults, store: Store | None) -> Drift:
-    """Compare the context of each case with that of its recorded baseline."""
+    """Compare choices and context of each case with those of its recorded baseline."""
     if store is None or results.mode == "paired":
         # A run with a base build has no baseline.
         return Drift()
@@ -159,7 +161,7 @@ def drift(results: RunResults, store: Store | None) -> Drift:
         if not isinstance(baseline, Recorded):
             continue
         compared += 1
-        counts.update(_changes(observation.context, baseline.context))
+        counts.update(_changes(observation, baseline))
     rows = []
     for change, cases in sorted(counts.items()):
         rows.append((*change, cases))
@@ -167,11 +169,15 @@ def drift(results: RunResults, store: Store | None) -> Drift:
 
 
 def _changes(
-    current: Mapping[str, str], recorded: Mapping[str, str]
+    observation: Observation, baseline: Recorded
 ) -> set[tuple[str, str, str]]:
     """(field, now, in the baseline) of the fields that differ; sides of a ratio as one."""
+    context = formatting.differing(observation.context, baseline.context)
+    chosen = choices.differing(observation.chosen, baseline.chosen)
+    current = {**observation.chosen, **observation.context}
+    recorded = {**baseline.chosen, **baseline.context}
     changes = set()
-    for name in formatting.differing(current, recorded):
+    for name in (*context, *chosen):
         field = without_side(name)
         changes.add((field, current.get(name, "-"), recorded.get(name, "-")))
     return changes

@@ -225,7 +225,7 @@ def attention(results: RunResults, run: str = "RUN") -> list[str]:
             continue
         key: tuple[str, ...] = (row.case,)
         if row.outcome is Outcome.NO_BASELINE:
-            key = (row.summary, row.advice)
+            key = (row.summary, row.cause, row.advice)
         alike.setdefault(key, []).append(row)
     texts = []
     for rows in alike.values():

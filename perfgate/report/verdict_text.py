@@ -49,11 +49,18 @@ def outcome(verdict: Verdict) -> str:
     return verdict.outcome.value
 
 
+def summary(verdict: Verdict) -> str:
+    """The summary and, where something explains the change, its cause."""
+    if not verdict.cause:
+        return verdict.summary
+    return f"{verdict.summary}, cause: {verdict.cause}"
+
+
 def finding(verdict: Verdict) -> str:
     """Value and summary: "24.74 ms, +413.1 % vs the baseline 4.821 ms, threshold +2.3 %"."""
     if verdict.value is None:
-        return verdict.summary
-    return f"{value(verdict)}, {verdict.summary}"
+        return summary(verdict)
+    return f"{value(verdict)}, {summary(verdict)}"
 
 
 def finding_with_side(verdict: Verdict) -> str:
@@ -80,8 +87,6 @@ def render(verdict: Verdict, run: str = "RUN") -> str:
     """
     lines = [f"{outcome(verdict)}: {heading(verdict)}: {finding(verdict)}"]
     lines += [f"  {detail}" for detail in verdict.details]
-    if verdict.cause:
-        lines.append(f"  Cause: {verdict.cause}.")
     if verdict.report_only_reason:
         lines.append(f"  Report-only: {verdict.report_only_reason}.")
     if verdict.injected:
@@ -94,7 +99,7 @@ def render(verdict: Verdict, run: str = "RUN") -> str:
 def render_alike(verdict: Verdict, cases: int, run: str = "RUN") -> str:
     """One text for several cases that have the same verdict, without their values."""
     count = formatting.count(cases, "case")
-    line = f"{verdict.outcome}: {count}: {verdict.summary}"
+    line = f"{verdict.outcome}: {count}: {summary(verdict)}"
     return "\n".join([line, *_advice_line(verdict, run)])
 
 
@@ -104,7 +109,7 @@ def skip_reason(verdict: Verdict, run: str = "RUN") -> str:
     The same text for all cases without a baseline, since pytest counts equal reasons.
     """
     if verdict.outcome is Outcome.NO_BASELINE and verdict.baseline is None:
-        line = f"{verdict.outcome}: {verdict.summary}"
+        line = f"{verdict.outcome}: {summary(verdict)}"
         return "\n".join([line, *_advice_line(verdict, run)])
     return render(verdict, run)
 

@@ -20,22 +20,24 @@ def recorded_file(
     metrics: dict[str, MetricBaseline] | None = None,
     identity: dict[str, str] | None = None,
     context: dict[str, str] | None = None,
+    chosen: dict[str, str] | None = None,
 ) -> BaselineFile:
     """A recorded file with these metrics, or the throughput."""
-    chosen = metrics or {
+    kept = metrics or {
         "output_throughput": m.recorded(m.THROUGHPUT, STEADY).metric
     }
     entry = Provenance(
         run="run-00",
         accepted="2026-06-01",
         suite_version="0.1.0",
-        metrics=tuple(chosen),
+        metrics=tuple(kept),
     )
     return BaselineFile(
         identity=identity or {"weights": "auto"},
+        chosen=chosen or {},
         context=context or {"driver": "580.1"},
         provenance=(entry,),
-        metrics=chosen,
+        metrics=kept,
     )
 
 

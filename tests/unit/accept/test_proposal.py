@@ -1,10 +1,12 @@
 """A proposal: one metric before and after, with notes and objections. Nothing is written."""
 
+import datetime
+
 import msgspec
 import pytest
 
 from perfgate.accept.accept import accept
-from perfgate.accept.proposal import Choice, proposals
+from perfgate.accept.proposal import Choice, merged, proposals
 from perfgate.judge.baseline_store import Store
 from perfgate.results import schema
 from tests.support import builders as m
@@ -90,6 +92,75 @@ def test_another_identity_is_an_objection_until_replaced(recorded):
 
     assert any("--replace" in line for line in proposal.objections)
     assert () == replaced.objections
+
+
+def choosing(results, backend):
+    """The run with another backend, chosen by the engine."""
+    launches = tuple(
+        msgspec.structs.replace(launch, effective={"moe_backend": backend})
+        for launch in results.launches
+    )
+    return msgspec.structs.replace(results, launches=launches)
+
+
+@pytest.fixture
+def triton(recorded, tmp_path):
+    """The store after a seventh run, whose engine reported a backend."""
+    schema.save(choosing(run(7, 1000.0), "TRITON"), tmp_path / "run-7")
+    accept([tmp_path / "run-7"], recorded, Choice(), env={})
+    return recorded
+
+
+def test_another_choice_of_the_engine_joins_and_is_said(triton):
+    """Its launches pass; the file then has the choice of the newest run."""
+    other = choosing(run(8, 1001.0), "CUTLASS")
+
+    (proposal,) = proposals([other], triton, Choice())
+    file, lost = merged(proposal.path, triton.file(proposal.path), [proposal])
+
+    assert () == proposal.objections
+    assert (
+        "the engine chose otherwise: moe_backend TRITON -> CUTLASS"
+        in proposal.notes
+    )
+    assert 8 == len(proposal.new.launches)
+    assert ({"moe_backend": "CUTLASS"}, []) == (file.chosen, lost)
+
+
+def test_runs_whose_engines_chose_otherwise_pool_and_it_is_said(store):
+    """They are the same configuration."""
+    first = choosing(run(1, 1000.0), "TRITON")
+    second = choosing(run(2, 1001.0), "CUTLASS")
+
+    (proposal,) = proposals([first, second], store, Choice())
+
+    assert () == proposal.objections
+    (note,) = [line for line in proposal.notes if "chose" in line]
+    assert note.endswith("moe_backend TRITON -> CUTLASS")
+    assert "20260601-120000-1 to 20260602-120000-1" in note
+
+
+def test_a_loss_by_another_choice_needs_a_reason(triton):
+    """The engine's choice excuses nothing."""
+    slower = choosing(run(8, 520.0, 521.0, 522.0), "CUTLASS")
+
+    (bare,) = proposals([slower], triton, Choice())
+    (reasoned,) = proposals([slower], triton, Choice(reason="safer"))
+
+    assert "--reason" in bare.objections[0]
+    assert () == reasoned.objections
+    assert {"moe_backend": "CUTLASS"} == reasoned.chosen
+
+
+def test_a_known_loss_keeps_the_choices_of_the_baseline(triton):
+    """So the cause is named as long as the loss is accepted."""
+    slower = choosing(run(8, 520.0, 521.0, 522.0), "CUTLASS")
+    choice = Choice(reason="upstream", known_until=datetime.date(2027, 1, 1))
+
+    (proposal,) = proposals([slower], triton, choice)
+
+    assert {"moe_backend": "TRITON"} == proposal.chosen
+    assert not any("chose" in note for note in proposal.notes)
 
 
 def test_runs_of_different_things_do_not_pool(store):

@@ -29,6 +29,18 @@ def test_what_is_written_is_read(tmp_path):
     assert file == read_recorded(tmp_path / "x.json")
 
 
+def test_a_target_effect_is_stored_where_a_person_chose_it(tmp_path):
+    """Without one the file has no such field; it is derived at each judgement."""
+    metric = m.recorded(m.THROUGHPUT, STEADY, target_effect=None).metric
+    text = to_text(recorded_file({"output_throughput": metric}))
+    (tmp_path / "x.json").write_text(text)
+
+    read = read_recorded(tmp_path / "x.json")
+
+    assert "target_effect" not in text
+    assert read.metrics["output_throughput"].target_effect is None
+
+
 def test_values_are_rounded_to_six_digits(tmp_path):
     """1234.56789 is stored as 1234.57, 0.00123456789 as 0.00123457."""
     metric = m.recorded(m.THROUGHPUT, [1234.56789, 0.00123456789]).metric
@@ -84,9 +96,10 @@ def launches(tree):
     [
         (lambda t: t.pop("identity"), "identity"),
         (lambda t: t.update(colour="red"), "colour"),
-        (lambda t: t.update(schema=3), "schema: is 3, this suite reads 1 to 2"),
+        (lambda t: t.update(schema=4), "schema: is 4, this suite reads 1 to 3"),
+        (lambda t: t.update(chosen=["on"]), "chosen: "),
         (
-            lambda t: t["metrics"]["output_throughput"].pop("target_effect"),
+            lambda t: t["metrics"]["output_throughput"].pop("floor"),
             "metrics.output_throughput",
         ),
         (

@@ -1,10 +1,12 @@
-"""Baseline files of schema 1 are read as schema 2; errors name the fields of the file."""
+"""Baseline files of schemas 1 and 2 are read as schema 3; errors name the fields of the file."""
 
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from perfgate.cases import Load
 from perfgate.judge.baseline_schema import (
     BaselineError,
     PublishedFile,
@@ -12,7 +14,8 @@ from perfgate.judge.baseline_schema import (
     read_recorded,
     to_text,
 )
-from perfgate.judge.baseline_upgrade import with_new_prefixes
+from perfgate.judge.baseline_upgrade import upgraded, with_new_prefixes
+from perfgate.judge.identity import identity
 from tests.support import builders as m
 from tests.support.baseline_files import figure, recorded_file
 
@@ -23,38 +26,105 @@ NEW_TO_OLD = {
     '"denominator"': '"over"',
     '"numerator.': '"of.',
     '"denominator.': '"over.',
-    '"schema": 2': '"schema": 1',
+    '"schema": 3': '"schema": 1',
 }
 
 
 def ratio_file():
-    """A recorded ratio."""
-    metric = m.recorded(m.RATIO, [3.5, 3.51]).metric
+    """A recorded ratio, with a target effect that its owner gave a reason for."""
+    metric = m.recorded(m.RATIO, [3.5, 3.51], reason="two launches").metric
     return recorded_file(
         {"output_throughput": metric},
         identity={"numerator.model": "a", "denominator.model": "b"},
         context={"numerator.driver": "580.1", "denominator.driver": "580.1"},
+        chosen={
+            "numerator.moe_backend": "TRITON",
+            "denominator.graphs": "on",
+            "denominator.made_up": "1",
+        },
     )
 
 
+def as_schema_2(file):
+    """The JSON that an older suite would have written: choices in the identity."""
+    tree = json.loads(to_text(file))
+    chosen = tree.pop("chosen", {})
+    return tree | {"schema": 2, "identity": tree["identity"] | chosen}
+
+
 def as_schema_1(file):
-    """The text that an older suite would have written."""
-    text = to_text(file)
+    """The text that an even older suite would have written."""
+    text = json.dumps(as_schema_2(file) | {"schema": 3})
     for new, old in NEW_TO_OLD.items():
         text = text.replace(new, old)
     return text
 
 
-def test_schema_1_is_read_as_schema_2(tmp_path):
-    """Value for value, with the new names; written again it is of schema 2."""
+def written(tree):
+    """The text of a schema-2 file."""
+    return json.dumps(tree)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [as_schema_1(ratio_file()), written(as_schema_2(ratio_file()))],
+    ids=["1", "2"],
+)
+def test_older_schemas_are_read(tmp_path, text):
+    """Value for value, with the new names; written again it is of schema 3.
+
+    What the engine chose is no identity, of whichever name it is.
+    """
     path = tmp_path / "x.json"
-    path.write_text(as_schema_1(ratio_file()))
+    path.write_text(text)
 
     read = read_recorded(path)
 
     assert ratio_file() == read
-    assert '"schema": 2' in to_text(read)
+    assert '"schema": 3' in to_text(read)
     assert '"delta"' not in to_text(read)
+
+
+def test_every_field_that_a_person_fixes_stays_identity():
+    """Of servers, workloads and hardware, and nothing else."""
+    config = msgspec.structs.replace(
+        m.MOE_CPU, variant="base", routing="returned"
+    )
+    load = Load(server=config, workload=m.CLOSED)
+    tree = {
+        "identity": identity(m.bare_run(), load) | {"graphs": "off"},
+        "metrics": {},
+    }
+
+    new = upgraded(tree, 2)
+
+    assert identity(m.bare_run(), load) == new["identity"]
+    assert {"graphs": "off"} == new["chosen"]
+
+
+def test_a_target_effect_without_a_reason_is_dropped(tmp_path):
+    """It followed from the noise; with a reason it is its owner's."""
+    path = tmp_path / "x.json"
+    tree = as_schema_2(ratio_file())
+    path.write_text(written(tree))
+    owned = read_recorded(path).metrics["output_throughput"].target_effect
+    del tree["metrics"]["output_throughput"]["reason"]
+    path.write_text(written(tree))
+    derived = read_recorded(path).metrics["output_throughput"].target_effect
+
+    assert 0.02 == owned
+    assert derived is None
+
+
+def test_choices_stand_in_no_older_file(tmp_path):
+    """The field is of schema 3."""
+    path = tmp_path / "x.json"
+    path.write_text(written(as_schema_2(ratio_file()) | {"chosen": {}}))
+
+    with pytest.raises(BaselineError) as caught:
+        read_recorded(path)
+
+    assert "'chosen' is a field of schema 3" in caught.value.seen
 
 
 def test_published_schema_1_is_read(tmp_path):
@@ -66,6 +136,8 @@ def test_published_schema_1_is_read(tmp_path):
     path = tmp_path / "x.json"
     path.write_text(as_schema_1(file))
 
+    assert file == read_published(path)
+    path.write_text(written(as_schema_2(file)))
     assert file == read_published(path)
 
 

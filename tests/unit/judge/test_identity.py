@@ -1,11 +1,11 @@
-"""Identity: everything that two comparable values must share, and nothing else."""
+"""Identity: everything that two comparable values must share; choices and context besides."""
 
 import msgspec
 import pytest
 
 from perfgate.cases import Load
 from perfgate.engines.base import ServerConfig
-from perfgate.judge.identity import context, identity
+from perfgate.judge.identity import chosen, context, identity
 from perfgate.results.schema import Server
 from tests.support.builders import CLOSED, MOE_CPU, bare_run, hardware, launched
 
@@ -99,33 +99,48 @@ def test_every_setting_of_a_server_is_in_the_identity():
 
 
 def test_identity_of_the_server_itself():
-    """Without a workload there is none in the identity; what the engine chose is."""
+    """Without a workload there is none in the identity, nor is what the engine chose."""
     found = identity(
         bare_run(launches=(launched(effective={"graphs": "off"}),)),
         Load(server=MOE_CPU),
     )
 
     assert "workload" not in found
-    assert ("off", "cpu-some-cpu-avx2-x2", "0") == (
-        found["graphs"],
+    assert "graphs" not in found
+    assert ("cpu-some-cpu-avx2-x2", "0") == (
         found["hardware"],
         found["gpu_count"],
     )
     assert all(isinstance(value, str) for value in found.values())
 
 
-def test_launches_that_chose_differently_are_nothing_recorded():
-    """Each choice of any launch is in the identity: a second launch on another backend counts."""
-    chosen = ("FLASH_ATTN", "FLASH_ATTN", "TRITON_ATTN")
+def test_choices_are_what_the_server_reports():
+    """Backends and other settings, of this server alone."""
+    own = msgspec.structs.replace(
+        launched(effective={"graphs": "off"}),
+        settings={"chunked_prefill_tokens": "512"},
+    )
+    other = msgspec.structs.replace(
+        launched(effective={"graphs": "on"}), server="another"
+    )
+
+    assert {"graphs": "off", "chunked_prefill_tokens": "512"} == chosen(
+        bare_run(launches=(own, other)), Load(server=MOE_CPU)
+    )
+
+
+def test_launches_that_chose_differently_have_all_choices():
+    """A second launch on another backend counts."""
+    names = ("FLASH_ATTN", "FLASH_ATTN", "TRITON_ATTN")
     rows = tuple(
         msgspec.structs.replace(
             launched(n), effective={"attention_backend": name}
         )
-        for n, name in enumerate(chosen)
+        for n, name in enumerate(names)
     )
 
     same, other = (
-        identity(bare_run(launches=rows[:n]), Load(server=MOE_CPU))
+        chosen(bare_run(launches=rows[:n]), Load(server=MOE_CPU))
         for n in (2, 3)
     )
 

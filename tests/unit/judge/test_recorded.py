@@ -8,6 +8,7 @@ import pytest
 
 from perfgate.judge.baseline_schema import Known
 from perfgate.judge.noise import Noise
+from perfgate.judge.policy import GPU_RATE
 from perfgate.judge.recorded import Comparison
 from perfgate.judge.verdict import Outcome
 from tests.support.builders import CPU_RATIO, ITL, THROUGHPUT, recorded, seen
@@ -35,6 +36,7 @@ def compared(*values, case=THROUGHPUT, sigma=0.001, **baseline):
         seen(case, *values),
         recorded(case, LAUNCHES, **baseline),
         noise(sigma),
+        GPU_RATE,
     )
 
 

@@ -1,6 +1,7 @@
-"""Context that changed since the baselines were recorded, on both sides of a ratio."""
+"""Choices and context that changed since the baselines were recorded, on both sides of a ratio."""
 
 import types
+from dataclasses import replace
 
 import msgspec
 
@@ -10,7 +11,10 @@ from tests.support import builders as m
 
 
 def test_a_field_of_both_sides_is_one_row(monkeypatch):
-    """A driver is the same on both sides: it counts once for the case."""
+    """A driver is the same on both sides: it counts once for the case.
+
+    Changed choices of the engine are rows, too; unknown ones are not.
+    """
     results = m.run(
         {
             m.MOE_LOAD: {"output_throughput": [1.0]},
@@ -18,7 +22,9 @@ def test_a_field_of_both_sides_is_one_row(monkeypatch):
         },
         [m.RATIO, m.THROUGHPUT],
     )
-    single = m.recorded(m.THROUGHPUT, [1.0])
+    single = replace(
+        m.recorded(m.THROUGHPUT, [1.0]), chosen={"graphs": "on", "chunk": "8"}
+    )
     baselines = {
         m.THROUGHPUT: {"driver": "then"},
         m.RATIO: ratio_fields([{"driver": "then"}] * 2),
@@ -33,20 +39,23 @@ def test_a_field_of_both_sides_is_one_row(monkeypatch):
             pass
 
         def observe(self, case):
-            return types.SimpleNamespace(
-                context=now[case], hardware_label="h200x2"
+            return replace(
+                m.seen(case, 1.0),
+                context=now[case],
+                chosen={"graphs": "off", "chunk": "8", "unknown": "x"},
             )
 
     def find(case, label):
-        from dataclasses import replace
-
         return replace(single, context=baselines[case])
 
     monkeypatch.setattr(headline, "RunReader", Reader)
 
     drift = headline.drift(results, types.SimpleNamespace(find=find))
 
-    assert (("driver", "now", "then", 2),) == drift.rows
+    assert (
+        ("driver", "now", "then", 2),
+        ("graphs", "off", "on", 2),
+    ) == drift.rows
     assert 2 == drift.compared
 
 

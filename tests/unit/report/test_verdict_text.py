@@ -87,22 +87,34 @@ def test_a_whole_verdict_is_a_line_for_each_fact():
     ] == verdict_text.render(VERDICT, "runs/1").splitlines()
 
 
-def test_cause_reason_and_injection_have_a_line_each():
+def test_reason_and_injection_have_a_line_each():
     """Only where there are any; without advice there is no last line."""
     text = verdict_text.render(
         changed(
-            cause="throttled",
-            report_only_reason="too noisy",
-            injected="2 ms a token",
-            advice="",
+            report_only_reason="too noisy", injected="2 ms a token", advice=""
         )
     )
 
     assert [
-        "  Cause: throttled.",
         "  Report-only: too noisy.",
         "  Injected: 2 ms a token. `accept` refuses such a run.",
     ] == text.splitlines()[3:]
+
+
+def test_the_cause_comes_right_after_the_summary():
+    """In the first line of a verdict, in one line, and in the text of several cases."""
+    caused = changed(cause="graphs on -> off, chosen by the engine")
+    summary = (
+        f"{VERDICT.summary}, cause: graphs on -> off, chosen by the engine"
+    )
+
+    assert summary == verdict_text.summary(caused)
+    assert f"9 ms, {summary}" == verdict_text.finding(caused)
+    assert verdict_text.render(caused).splitlines()[0].endswith(summary)
+    assert (
+        f"REGRESSED: 3 cases: {summary}"
+        == verdict_text.render_alike(caused, 3).splitlines()[0]
+    )
 
 
 def test_alike_verdicts_are_one_text():

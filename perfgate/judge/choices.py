@@ -1,0 +1,97 @@
+"""Choices of the engine: what it chose by itself, against what it chose for the baseline.
+
+Attention backend, MoE backend, graphs, chunk size. A person who fixes one of them changes
+the identity of the load. What the engine chose is judged by value and named as the cause.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+
+import msgspec
+
+from perfgate import formatting
+from perfgate.judge import wording
+from perfgate.judge.identity import without_side
+from perfgate.judge.observation import Observation
+from perfgate.judge.verdict import Decision, Outcome
+
+# Outcomes of a value that changed, or may have.
+_CHANGED = frozenset(
+    {Outcome.REGRESSED, Outcome.IMPROVED, Outcome.INCONCLUSIVE, Outcome.INVALID}
+)
+
+
+def differing(
+    current: Mapping[str, str], recorded: Mapping[str, str]
+) -> list[str]:
+    """Names of the choices that changed.
+
+    One that was never recorded is unknown, and says nothing. One that is no longer
+    reported counts as changed.
+    """
+    return [
+        name
+        for name, choice in sorted(recorded.items())
+        if current.get(name) != choice
+    ]
+
+
+def changes(
+    current: Mapping[str, str], recorded: Mapping[str, str]
+) -> list[str]:
+    """Each changed choice: "moe_backend TRITON -> FLASHINFER_CUTLASS (numerator)".
+
+    What changed alike on both sides of a ratio is one entry.
+    """
+    sides: dict[str, list[str]] = defaultdict(list)
+    for field in differing(current, recorded):
+        name = without_side(field)
+        choice = wording.CHOICE.format(
+            name=name,
+            before=recorded[field],
+            now=current.get(field, wording.NOT_REPORTED),
+        )
+        sides[choice].append(field.removesuffix(name).rstrip("."))
+    lines = []
+    for choice, names in sides.items():
+        side = " and ".join(filter(None, names))
+        line = choice
+        if side:
+            line = wording.CHOICE_OF_SIDE.format(choice=choice, side=side)
+        lines.append(line)
+    return lines
+
+
+def cause(observation: Observation, recorded: Mapping[str, str]) -> str:
+    """The changed choices as the cause of a verdict; "" where nothing changed.
+
+    Args:
+        recorded: what the engine chose for the baseline.
+    """
+    changed = changes(observation.chosen, recorded)
+    if not changed:
+        return ""
+    template = wording.CHOSEN
+    if observation.injected:
+        template = wording.CHOSEN_INJECTED
+    return template.format(changes=formatting.listed(changed))
+
+
+def explained(
+    decision: Decision, observation: Observation, recorded: Mapping[str, str]
+) -> Decision:
+    """The decision with what the engine chose otherwise than for the baseline.
+
+    It is the cause of a change, and a detail where nothing is lost. What cannot be
+    compared has no cause.
+    """
+    text = cause(observation, recorded)
+    if not text or decision.outcome is Outcome.INCOMPARABLE:
+        return decision
+    if decision.outcome in _CHANGED:
+        return msgspec.structs.replace(decision, cause=text)
+    line = wording.CHOICE_CHANGED.format(cause=text)
+    details = (*decision.details, line)
+    return msgspec.structs.replace(decision, details=details)
