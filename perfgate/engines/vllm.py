@@ -91,6 +91,8 @@ _EFFECTIVE = (
 _CHUNK = re.compile(
     r"Chunked prefill is enabled with max_num_batched_tokens=(\d+)"
 )
+# A launch that captures no graphs has no such line: seen with --enforce-eager on an H200.
+_CAPTURED = re.compile(r"Graph capturing finished")
 _NO_CACHE = re.compile(r"non-default args: .*'enable_prefix_caching': False")
 
 
@@ -181,7 +183,7 @@ def read_log(config: ServerConfig, lines: Iterator[str]) -> LaunchFacts:
     The first line with a fact counts; for the size of a prefill chunk the last one.
     """
     values: dict[str, float] = {}
-    effective: dict[str, str] = {}
+    effective = {"graphs": "off"}
     settings = {"chunked_prefill_tokens": "off", "prefix_cache": "on"}
     for line in lines:
         _read_values(line, values)
@@ -191,8 +193,8 @@ def read_log(config: ServerConfig, lines: Iterator[str]) -> LaunchFacts:
             settings["chunked_prefill_tokens"] = chunk[1]
         if _NO_CACHE.search(line):
             settings["prefix_cache"] = "off"
-    is_eager = "--enforce-eager" in config.extra_args
-    effective["graphs"] = "off" if is_eager else "on"
+        if _CAPTURED.search(line):
+            effective["graphs"] = "on"
     return LaunchFacts(values=values, effective=effective, settings=settings)
 
 
@@ -209,7 +211,9 @@ def _read_backends(line: str, effective: dict[str, str]) -> None:
         match = re.search(pattern, line)
         if match and name not in effective:
             backend = next(group for group in match.groups() if group)
-            effective[name] = backend.strip(".'\"")
+            # A forced backend is logged with the name of its class.
+            plain = backend.removeprefix("AttentionBackendEnum.")
+            effective[name] = plain.strip(".'\"")
 
 
 def weights_bytes_per_rank(url: str) -> tuple[float, ...]:

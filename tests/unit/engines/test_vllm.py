@@ -241,12 +241,23 @@ def test_log_of_a_gpu_server():
     } == facts.effective
 
 
+def test_graphs_that_were_not_captured_are_off():
+    """Nothing was asked for: the engine, or an injected argument, switched them off."""
+    lines = [
+        line
+        for line in GPU_LOG.splitlines(keepends=True)
+        if "Graph capturing" not in line
+    ]
+
+    assert "off" == read_log(GPU, iter(lines)).effective["graphs"]
+
+
 @pytest.mark.parametrize(
     ("line", "backend"),
     [
         (
             "INFO [cuda.py:446] Using AttentionBackendEnum.FLASHINFER backend.\n",
-            "AttentionBackendEnum.FLASHINFER",
+            "FLASHINFER",
         ),
         (
             "INFO [cuda.py:310] Using FLASHINFER attention backend out of potential backends: []",
@@ -256,7 +267,7 @@ def test_log_of_a_gpu_server():
     ],
 )
 def test_attention_backend_is_told_in_two_ways(line, backend):
-    """A chosen and a forced backend are logged in different words."""
+    """A chosen and a forced backend are logged in different words, and have one name."""
     assert backend == read_log(GPU, iter([line])).effective.get(
         "attention_backend"
     )
