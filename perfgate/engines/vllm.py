@@ -87,6 +87,14 @@ _EFFECTIVE = (
         r"Using (\S+) attention backend|Using (\S+) backend\.?$",
     ),
     ("moe_backend", r"Using (\S+) (?:Unquantized )?MoE backend"),
+    # The words of the next two are those of 0.32's source. A file of the package is
+    # named without its folder, which differs from machine to machine.
+    (
+        "moe_config",
+        r"Using configuration from (?:\S*/vllm/model_executor/\S*/)?(\S+) for MoE layer"
+        r"|Using (default) MoE config",
+    ),
+    ("all_reduce", r"Using \[([^\]]+)\] all-reduce backends .* for group 'tp"),
 )
 _CHUNK = re.compile(
     r"Chunked prefill is enabled with max_num_batched_tokens=(\d+)"
@@ -213,7 +221,7 @@ def _read_backends(line: str, effective: dict[str, str]) -> None:
             backend = next(group for group in match.groups() if group)
             # A forced backend is logged with the name of its class.
             plain = backend.removeprefix("AttentionBackendEnum.")
-            effective[name] = plain.strip(".'\"")
+            effective[name] = plain.replace("'", "").strip('."')
 
 
 def weights_bytes_per_rank(url: str) -> tuple[float, ...]:

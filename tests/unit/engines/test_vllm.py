@@ -273,6 +273,43 @@ def test_attention_backend_is_told_in_two_ways(line, backend):
     )
 
 
+@pytest.mark.parametrize(
+    ("line", "chosen"),
+    [
+        (
+            "INFO Using configuration from /env/lib/python3.12/site-packages/vllm/"
+            "model_executor/layers/fused_moe/configs/E=8,N=14336.json for MoE layer.",
+            {"moe_config": "E=8,N=14336.json"},
+        ),
+        (
+            "INFO Using configuration from /tuned/E=8,N=14336.json for MoE layer.",
+            {"moe_config": "/tuned/E=8,N=14336.json"},
+        ),
+        (
+            "WARNING Using default MoE config. Performance might be sub-optimal! "
+            "Config file not found at /env/E=8,N=14336.json",
+            {"moe_config": "default"},
+        ),
+        (
+            "INFO Using ['CUSTOM', 'PYNCCL'] all-reduce backends (in dispatch order) for "
+            "group 'tp:0' out of potential backends: ['CUSTOM', 'PYNCCL'].",
+            {"all_reduce": "CUSTOM, PYNCCL"},
+        ),
+        (
+            "INFO Using ['PYNCCL'] all-reduce backends (in dispatch order) for group "
+            "'dp:0' out of potential backends: ['PYNCCL'].",
+            {},
+        ),
+    ],
+    ids=["tuned", "own-file", "default", "all-reduce", "other-group"],
+)
+def test_kernel_files_and_all_reduce_are_choices(line, chosen):
+    """What is missing or slower there explains a loss."""
+    facts = read_log(GPU, iter([line]))
+
+    assert chosen | {"graphs": "off"} == facts.effective
+
+
 def test_start_up_is_followed(tmp_path):
     """The phases of an eager start are found in order.
 
