@@ -155,10 +155,10 @@ class LaunchFacts:
 
     Attributes:
         values: numbers by metric name, bytes and tokens.
-        effective: settings that the engine chose, such as its attention backend: part
-            of a measurement's identity.
-        settings: others that two engines are compared by, such as the size of a prefill
-            chunk.
+        effective: what the engine chose, such as its attention backend. A change is
+            named as the cause of a verdict.
+        settings: others, such as the size of a prefill chunk, by which two engines are
+            compared as well.
     """
 
     values: dict[str, float]

@@ -3,7 +3,7 @@
 An injection stands for an undeclared change inside the engine. It changes what is
 launched, but not the identity under which the launch is judged. Every launch records
 its injections, and such a run never becomes a baseline or part of the history. What the
-engine reports of an injection (another attention backend) is part of the identity.
+engine reports of an injection (another attention backend) is named as the cause.
 """
 
 from __future__ import annotations

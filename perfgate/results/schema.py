@@ -55,9 +55,10 @@ class Launch(
         values: metrics of the server itself, such as its memory. "ready_s" is
             `start.ready_s` as a metric, so that it can be judged like the others.
         notes: what could not be read, and why.
-        effective: settings that the engine chose itself (attention backend, ...), as it
-            reported them.
-        settings: others, by which two engines are compared; not part of the identity.
+        effective: what the engine chose itself (attention backend, ...), as it reported
+            it.
+        settings: others, by which two engines are compared as well. Neither is identity:
+            a change is named as the cause of a verdict.
         injected: what was changed on purpose (`perfgate.engines.injection`), delays in
             ms; such a run never becomes a baseline.
         measured: False while it is measured, and for good where the session ended

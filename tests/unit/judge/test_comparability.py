@@ -6,7 +6,7 @@ import pytest
 from perfgate.cases import Load
 from perfgate.judge.baseline_store import Store
 from perfgate.judge.comparability import engine_notes as notes_of
-from perfgate.judge.comparability import unequal
+from perfgate.judge.comparability import settings_of, unequal
 from perfgate.judge.gate import judge_run
 from perfgate.report.terminal import engine_notes
 from perfgate.report.verdict_text import render
@@ -98,6 +98,25 @@ def test_settings_are_shown_with_the_ratio(tmp_path):
     assert any("PyTorch's operators" in line for line in shown)
     assert all(
         line in render(verdict) for verdict in verdicts for line in shown
+    )
+
+
+def test_settings_of_launches_that_chose_differently():
+    """Both choices are shown: neither is that of the server."""
+    load = Load(server=study_of("cpu", "vllm", 2, "auto").models[0])
+    results = run({load: {"kv_cache_tokens": [9.0, 9.0]}}, [])
+    launches = tuple(
+        msgspec.structs.replace(launch, effective={"moe_backend": backend})
+        for launch, backend in zip(results.launches, "AB", strict=True)
+    )
+
+    settings = settings_of(
+        msgspec.structs.replace(results, launches=launches), load
+    )
+
+    assert ("A or B", "9") == (
+        settings["moe_backend"],
+        settings["kv_cache_tokens"],
     )
 
 

@@ -50,6 +50,25 @@ def test_ratio_has_both_identities():
     assert [(9000.0, 3000.0)] == seen.sides
 
 
+def test_ratio_has_the_choices_of_both_sides():
+    """Of each server, told apart by its prefix."""
+    values = {
+        m.DENSE_LOAD: {"output_throughput": [9000.0]},
+        m.MOE_LOAD: {"output_throughput": [3000.0]},
+    }
+    results = m.run(values, [m.RATIO])
+    launches = tuple(
+        msgspec.structs.replace(launch, effective={"of": launch.server})
+        for launch in results.launches
+    )
+    results = msgspec.structs.replace(results, launches=launches)
+
+    assert {
+        "numerator.of": m.DENSE.key,
+        "denominator.of": m.MOE.key,
+    } == RunReader(results).observe(m.RATIO).chosen
+
+
 def test_growth_is_taken_on_one_launch():
     """Two workloads of one server: numerator and denominator come from the very same process."""
     burst = Load(server=m.MOE, workload=m.BURST)

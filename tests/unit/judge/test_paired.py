@@ -3,7 +3,8 @@
 import msgspec
 import pytest
 
-from perfgate.judge.paired import judge_pairs
+from perfgate.judge.observation import RunReader
+from perfgate.judge.paired import judge_paired, judge_pairs
 from perfgate.judge.verdict import Outcome
 from perfgate.report.verdict_text import render
 from tests.support import builders as m
@@ -53,6 +54,38 @@ def test_a_smaller_loss_is_caught_where_it_is_asked_for():
     )
     unsure = judged([(1000.0, 980.0), (1000.0, 1010.0), (1000.0, 990.0)])
     assert "It lost" not in render(unsure)
+
+
+def builds(candidate, backend):
+    """The verdict on a run of both builds, in which the candidate chose this backend."""
+    base = m.THROUGHPUT.base.numerator
+    values = {
+        base: {"output_throughput": [1000.0] * 3},
+        m.MOE_LOAD: {"output_throughput": [candidate] * 3},
+    }
+    results = m.run(values, [m.THROUGHPUT])
+    chosen = {base.server.key: "TRITON", m.MOE.key: backend}
+    launches = tuple(
+        msgspec.structs.replace(
+            launch, effective={"moe_backend": chosen[launch.server]}
+        )
+        for launch in results.launches
+    )
+    results = msgspec.structs.replace(results, launches=launches, mode="paired")
+    return judge_paired(RunReader(results), m.THROUGHPUT)
+
+
+def test_what_the_candidate_chose_otherwise_is_the_cause():
+    """Of a loss; without one it is a detail, and the same choice is neither."""
+    lost = builds(520.0, "CUTLASS")
+    passed = builds(1000.0, "CUTLASS")
+    same = builds(520.0, "TRITON")
+    cause = "moe_backend TRITON -> CUTLASS, chosen by the engine"
+
+    assert (Outcome.REGRESSED, cause) == (lost.outcome, lost.cause)
+    assert (Outcome.PASSED, "") == (passed.outcome, passed.cause)
+    assert f"Changed: {cause}." in passed.details
+    assert (Outcome.REGRESSED, "") == (same.outcome, same.cause)
 
 
 def test_direction_of_latencies():

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from xml.etree import ElementTree
 
+import msgspec
 import pytest
 
 from perfgate.report import exports
@@ -30,6 +31,22 @@ def test_junit_has_a_case_for_each_metric():
     assert ("1000", "1050", "tok/s") == tuple(
         properties[name] for name in ("value", "baseline", "unit")
     )
+
+
+def test_junit_names_the_cause():
+    """As a property of the case, and in the text of the failure."""
+    results = judged("REGRESSED")
+    cause = "graphs on -> off, chosen by the engine"
+    caused = tuple(
+        msgspec.structs.replace(row, cause=cause) for row in results.verdicts
+    )
+    text = exports.junit(msgspec.structs.replace(results, verdicts=caused))
+    tree = ElementTree.fromstring(text)
+    properties = {p.get("name"): p.get("value") for p in tree.iter("property")}
+
+    assert cause == properties["cause"]
+    assert f"cause: {cause}" in next(tree.iter("failure")).text
+    assert '"cause"' not in exports.junit(results)
 
 
 def test_pytest_benchmark_reads_our_data(tmp_path):

@@ -100,6 +100,26 @@ def test_cases_of_which_the_same_was_seen_are_one_item():
     assert 2 == len(items[-1].messages)
 
 
+def test_items_of_another_cause_stand_alone():
+    """And say it after their summary."""
+    results = judged("IMPROVED", "IMPROVED", "IMPROVED")
+    causes = ("graphs off -> on", "graphs off -> on", "chunk 8 -> 9")
+    rows = tuple(
+        msgspec.structs.replace(row, cause=cause)
+        for row, cause in zip(results.verdicts, causes, strict=True)
+    )
+
+    items = attention(msgspec.structs.replace(results, verdicts=rows))
+
+    assert [", cause: graphs off -> on. ", ", cause: chunk 8 -> 9"] == [
+        end
+        for item in items
+        for end in (", cause: graphs off -> on. ", ", cause: chunk 8 -> 9")
+        if end in item.finding
+    ]
+    assert 2 == len(items)
+
+
 def test_drift_is_counted(tmp_path):
     """What differs from the baseline's context stands in the page with both values."""
     results = judged("PASSED", machine=m.hardware(driver="590.9"))
