@@ -42,6 +42,49 @@ def test_accept_then_judge(call, tmp_path):
     assert "-10.0 % (slower)" in bad.output
 
 
+def chosen(folder, backend):
+    """The saved run with another MoE backend, chosen by the engine."""
+    results = rundata.load(folder)
+    launches = tuple(
+        msgspec.structs.replace(launch, effective={"moe_backend": backend})
+        for launch in results.launches
+    )
+    rundata.save(msgspec.structs.replace(results, launches=launches), folder)
+    return folder
+
+
+def test_a_loss_with_another_backend_fails_and_names_it(call, tmp_path):
+    """Half of the speed is gone, and the engine chose otherwise: the run is red.
+
+    The same choice without a loss is accepted, and said.
+    """
+    store = tmp_path / "baselines"
+    runs = [
+        chosen(saved(tmp_path, n, 1000 * factor), "TRITON")
+        for n, factor in enumerate(m.QUIET, 1)
+    ]
+    call(accept, *runs, "--baselines", store)
+    slower = chosen(saved(tmp_path, 8, 520.0), "CUTLASS")
+    equal = chosen(saved(tmp_path, 9, 1000.0), "CUTLASS")
+
+    bad = call(judge, slower, "--baselines", store)
+    good = call(judge, equal, "--baselines", store, "--required")
+    refused = call(accept, slower, "--baselines", store)
+    joined = call(accept, equal, "--baselines", store)
+
+    assert [1, 0] == [bad.exit_code, good.exit_code]
+    assert (
+        "cause: moe_backend TRITON -> CUTLASS, chosen by the engine"
+        in bad.output
+    )
+    assert 0 != refused.exit_code
+    assert 0 == joined.exit_code, joined.output
+    assert (
+        "the engine chose otherwise: moe_backend TRITON -> CUTLASS"
+        in joined.output
+    )
+
+
 def test_judge_without_baseline(call, tmp_path):
     """Nothing recorded: skipped at a desk (0), failed in required mode (1)."""
     run = saved(tmp_path, 1, 1000.0)
