@@ -18,6 +18,7 @@ import msgspec
 from perfgate import formatting
 from perfgate.cases import parse_id
 from perfgate.errors import Failure
+from perfgate.judge import answers
 from perfgate.judge.observation import RunReader
 from perfgate.results.schema import RunResults
 from perfgate.results.verdict import unit_of
@@ -206,9 +207,10 @@ def _bar_length(value: float, low: float, high: float) -> int:
 
 def _context_changes(before: Entry, after: Entry) -> str:
     changes = []
-    for name in formatting.differing(before.context, after.context):
-        old = before.context.get(name, "-")
-        new = after.context.get(name, "-")
+    current, earlier = answers.with_counts(after.context, before.context)
+    for name in formatting.differing(current, earlier):
+        old = earlier.get(name, "-")
+        new = current.get(name, "-")
         changes.append(f"{name}: {old} before, {new} after")
     return formatting.listed(changes)
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from perfgate.cases import Load
 from perfgate.engines.base import ServerConfig
+from perfgate.judge import answers
 from perfgate.machine.hardware import Hardware
 from perfgate.results.schema import RunResults
 
@@ -116,7 +117,19 @@ def context(results: RunResults, load: Load) -> dict[str, str]:
     server = results.servers.get(load.server.key)
     if server is None:
         return fields
+    hashes = _answers(results, load.server.key)
+    if hashes:
+        fields[answers.FIELD] = hashes
     fields |= server.versions
     for name, value in server.environment.items():
         fields[f"${name}"] = value
     return fields
+
+
+def _answers(results: RunResults, key: str) -> str:
+    """What the launches of a server answered to the fixed prompts."""
+    launches = []
+    for launch in results.launches:
+        if launch.server == key:
+            launches.append(launch.answers)
+    return answers.joined(launches)

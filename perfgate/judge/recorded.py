@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from perfgate import formatting
 from perfgate.cases import Case
 from perfgate.judge import ratio, wording
+from perfgate.judge.answers import context_differences
 from perfgate.judge.baseline_schema import Known
 from perfgate.judge.baseline_store import Recorded
 from perfgate.judge.machine_scope import target_effect_of
@@ -260,7 +261,7 @@ class Comparison:
         if self.observation.invalid:
             reasons = formatting.listed(self.observation.invalid)
             lines.append(wording.NOT_COUNTED.format(reasons=reasons))
-        changed = formatting.differences(
+        changed = context_differences(
             self.observation.context, self.baseline.context
         )
         if changed:

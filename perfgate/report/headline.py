@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from perfgate import formatting
-from perfgate.judge import choices, run_status
+from perfgate.judge import answers, choices, run_status
 from perfgate.judge.baseline_store import Recorded, Store
 from perfgate.judge.identity import without_side
 from perfgate.judge.observation import Observation, RunReader
@@ -172,12 +172,13 @@ def _changes(
     observation: Observation, baseline: Recorded
 ) -> set[tuple[str, str, str]]:
     """(field, now, in the baseline) of the fields that differ; sides of a ratio as one."""
-    context = formatting.differing(observation.context, baseline.context)
-    chosen = choices.differing(observation.chosen, baseline.chosen)
-    current = {**observation.chosen, **observation.context}
-    recorded = {**baseline.chosen, **baseline.context}
+    context = answers.with_counts(observation.context, baseline.context)
+    changed = formatting.differing(*context)
+    changed += choices.differing(observation.chosen, baseline.chosen)
+    current = {**observation.chosen, **context[0]}
+    recorded = {**baseline.chosen, **context[1]}
     changes = set()
-    for name in (*context, *chosen):
+    for name in changed:
         field = without_side(name)
         changes.add((field, current.get(name, "-"), recorded.get(name, "-")))
     return changes

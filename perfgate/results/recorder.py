@@ -41,6 +41,7 @@ class LaunchFigures:
     Attributes:
         server: key of the server. launch: its index.
         load_s: seconds of load since the entry before, such as the warm-up.
+        answers: hashes of its answers to the fixed prompts, if they were read.
     """
 
     server: str
@@ -48,6 +49,7 @@ class LaunchFigures:
     values: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     load_s: float = 0.0
+    answers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,12 @@ class Recorder:
         row = self._launch(entry.server, entry.launch)
         notes = dict.fromkeys(row.notes + entry.notes)
         values = {**row.values, **entry.values}
-        self._replace(row, values=values, notes=tuple(notes))
+        self._replace(
+            row,
+            values=values,
+            notes=tuple(notes),
+            answers=entry.answers or row.answers,
+        )
 
     def _launch(self, server: str, index: int) -> Launch:
         for launch in self.launches_of(server):

@@ -63,6 +63,9 @@ class Launch(
             ms; such a run never becomes a baseline.
         measured: False while it is measured, and for good where the session ended
             meanwhile.
+        answers: first 12 hex digits of the SHA-256 of each greedy answer to the fixed
+            prompts (`perfgate.run.probes.answers`), in their order; empty where they
+            were not read.
 
     """
 
@@ -75,6 +78,7 @@ class Launch(
     settings: dict[str, str] = {}
     injected: dict[str, float | str] = {}
     measured: bool = True
+    answers: tuple[str, ...] = ()
 
 
 class Measurement(

@@ -3,7 +3,8 @@
 First it warms the server up. Then the repetitions of the workloads take turns, so that
 a slow minute of the machine affects all of them a little and none of them fully. An
 invalid repetition is replaced, a bounded number of times, and all of them are kept. The
-probes report after the load. The routing of tokens is read last, because that slows the
+probes report after the load. Then fixed prompts are answered, which tells whether the
+tokens are those of before. The routing of tokens is read last, because that slows the
 server down.
 """
 
@@ -33,7 +34,7 @@ from perfgate.results.recorder import (
     Measured,
 )
 from perfgate.results.schema import Launch, Measurement
-from perfgate.run.probes import routing
+from perfgate.run.probes import answers, routing
 from perfgate.run.probes.probe import Figures, with_figures
 from perfgate.run.server_source import ServerSource
 from perfgate.servers.launch_record import ServerDied
@@ -92,6 +93,7 @@ class LaunchRunner:
         self._chunk_tokens = _chunk_tokens(launch.settings)
         self._hang: str | None = None
         self._is_climbed = False
+        self._is_answered = False
         self._target = measurement.Target(
             url=server.url,
             served_model=server.served_model or config.model,
@@ -121,6 +123,7 @@ class LaunchRunner:
         death: ServerDied | None = None
         if timed or not asking:
             death = yield from self._measure(timed, is_part)
+            yield from self._read_answers()
         for workload in asking:
             death = yield from self._ask_routing(workload, death)
         yield LaunchEnd(self._config.key, self.index, death)
@@ -202,6 +205,21 @@ class LaunchRunner:
         took_s = time.monotonic() - began_s
         self._say(f"{step}: {_describe(repetition, took_s)}")
         return repetition
+
+    def _read_answers(self) -> Entries:
+        """Have the fixed prompts answered, once: nothing that was measured knows of it."""
+        if self._is_answered or not self._is_useful():
+            return
+        self._is_answered = True
+        began_s = time.monotonic()
+        answered = answers.read(self._target)
+        yield LaunchFigures(
+            self._config.key,
+            self.index,
+            notes=answered.notes,
+            load_s=time.monotonic() - began_s,
+            answers=answered.hashes,
+        )
 
     def _ask_routing(
         self, workload: Workload, death: ServerDied | None

@@ -112,7 +112,11 @@ class Connection(asyncio.Protocol):
         self.transport.write(head + body)
 
     def complete(self, body: Any) -> None:
-        """Start a stream, or the fault that takes its place."""
+        """Start a stream, or the fault that takes its place; answer others at once."""
+        if not body.get("stream"):
+            text = f" {self.engine.behaviour.answer}" * body["max_tokens"]
+            answer = {"choices": [{"text": text}]}
+            return self.respond(200, json.dumps(answer).encode())
         stream = self.stream = Stream(
             self.engine, self.write_chunk, self.end, body
         )

@@ -56,6 +56,7 @@ class Behaviour:
         slow: (serial, chunk, length): one request that falls silent alone.
         compiles: (prompt length, s): the first request of that length since the
             last reset waits so much longer.
+        answer: the word that answers which are not streamed are made of.
         fault: one of FAULTS; applied to `fault_serials`, or to every request
             where that is empty.
     """
@@ -70,6 +71,7 @@ class Behaviour:
     slow: tuple[tuple[int, int, float], ...] = ()
     compiles: tuple[tuple[int, float], ...] = ()
     split_writes: bool = False
+    answer: str = "a"
     fault: str = ""
     fault_serials: tuple[int, ...] = ()
     preemptions_per_request: int = 0

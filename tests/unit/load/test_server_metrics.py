@@ -53,7 +53,7 @@ def test_both_engines_counters(style):
         before = scrape(engine.url)
         requests.post(
             f"{engine.url}/v1/completions",
-            json={"prompt": [1, 2, 3, 4], "max_tokens": 2},
+            json={"prompt": [1, 2, 3, 4], "max_tokens": 2, "stream": True},
             timeout=10,
         )
         found = difference(style, before, scrape(engine.url))

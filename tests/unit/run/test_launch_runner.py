@@ -13,7 +13,9 @@ from perfgate.results.recorder import LaunchEnd, Measured, Recorder
 from perfgate.results.schema import Measurement
 from perfgate.run import launch_runner as rounds
 from perfgate.run.launch_runner import LaunchRunner, start_launch
+from perfgate.run.probes import answers
 from perfgate.run.probes import routing as probe
+from perfgate.run.probes.answers import Answers
 from perfgate.run.probes.probe import Figures
 from perfgate.servers.launch_record import ServerDied
 from tests.support import builders as m
@@ -123,6 +125,8 @@ class Asked:
             repetitions=(m.repetition(0, {"routing_shares": 0.5}),),
         )
         monkeypatch.setattr(probe, "measure", at("routing", row))
+        answered = Answers(("0123456789ab",))
+        monkeypatch.setattr(answers, "read", at("answers", answered))
         tell = types.SimpleNamespace(
             line=lambda text: None, step=lambda *args: None
         )
@@ -165,6 +169,7 @@ def test_routing_is_asked_when_nothing_is_timed_any_more(tmp_path, monkeypatch):
         "timed",
         "memory",
         "memory no more",
+        "answers",
         "routing",
     ] == asked.order
     assert asked.recorder.results.launches[-1].measured
@@ -209,6 +214,26 @@ def test_figures_of_the_launch_come_from_the_probes(tmp_path, monkeypatch):
     assert ("started", "settled", "read") == launch.notes
     assert 1e9 == launch.values["memory_bytes"]
     assert "warm_up_s" in launch.values
+
+
+def test_answers_are_read_once_after_all_that_is_timed(tmp_path, monkeypatch):
+    """A launch that is sent more load later has answered already."""
+    asked = Asked(tmp_path, monkeypatch)
+    asked.run(TIMED)
+    asked.run(MANY)
+
+    launch = asked.recorder.results.launches[-1]
+    assert ("0123456789ab",) == launch.answers
+    assert 1 == asked.order.count("answers")
+    assert asked.order.index("answers") > asked.order.index("memory no more")
+
+
+def test_a_server_that_died_is_not_asked_for_answers(tmp_path, monkeypatch):
+    """It would only wait for the connection to fail."""
+    asked = Asked(tmp_path, monkeypatch, dies_at="timed")
+    asked.run(TIMED)
+
+    assert "answers" not in asked.order
 
 
 def test_probes_are_stopped_when_nobody_consumes_any_more(
