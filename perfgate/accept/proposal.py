@@ -387,12 +387,26 @@ def _object_to_replacing(evidence: _Evidence, remarks: _Remarks) -> None:
 def _invalid_runs(evidence: _Evidence) -> list[str]:
     objections = []
     for observation, verdict in evidence.judged_runs():
-        if verdict.outcome is Outcome.INVALID:
+        if verdict.implausible:
+            objections += _implausible(observation, verdict, evidence.choice)
+        elif verdict.outcome is Outcome.INVALID:
             objections.append(
                 f"run {observation.run} is INVALID ({verdict.summary}): accept other "
                 "cases with --only"
             )
     return objections
+
+
+def _implausible(
+    observation: Observation, verdict: Verdict, choice: Choice
+) -> list[str]:
+    """A value that is too good to be true needs a person's reason."""
+    if choice.reason:
+        return []
+    return [
+        f"run {observation.run}: {verdict.summary}: give a --reason, or accept other "
+        "cases with --only"
+    ]
 
 
 def _differing_runs(observations: Sequence[Observation]) -> list[str]:

@@ -59,7 +59,8 @@ def retained(
         return (), ["replaces the recorded launches"]
     moved: set[str | None] = set()
     for observation, verdict in zip(observations, verdicts, strict=True):
-        if verdict.outcome in (Outcome.REGRESSED, Outcome.IMPROVED):
+        has_moved = verdict.outcome in (Outcome.REGRESSED, Outcome.IMPROVED)
+        if has_moved or verdict.implausible:
             moved.add(observation.machine)
     if not moved:
         return launches, []

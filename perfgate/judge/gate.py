@@ -19,7 +19,14 @@ import msgspec
 from perfgate import formatting
 from perfgate.cases import Case, GateMode, parse_id
 from perfgate.errors import Failure
-from perfgate.judge import choices, comparability, ratio, routing_shift, wording
+from perfgate.judge import (
+    choices,
+    comparability,
+    plausibility,
+    ratio,
+    routing_shift,
+    wording,
+)
 from perfgate.judge.baseline_schema import MetricBaseline
 from perfgate.judge.baseline_store import Baseline, Published, Recorded, Store
 from perfgate.judge.machine_scope import narrow_to, target_effect_of
@@ -87,12 +94,11 @@ def judge(
     problem = bench.invalid() or bench.collapsed()
     if problem is not None:
         return problem
-    if baseline is None:
-        return bench.no_baseline()
-    if isinstance(baseline, Published):
-        return bench.against_published(baseline)
-    decision = bench.against_recorded(baseline, today)
-    return choices.explained(decision, observation, baseline.chosen)
+    decision = bench.against(baseline, today)
+    if isinstance(baseline, Recorded):
+        decision = choices.explained(decision, observation, baseline.chosen)
+    reference = plausibility.reference_of(baseline)
+    return plausibility.checked(decision, case, observation, reference)
 
 
 def judge_case(
@@ -274,6 +280,16 @@ class _Bench:
         return self.decision(
             Outcome.REGRESSED, self.gate, summary, wording.ROUTER_WEIGHTS
         )
+
+    def against(
+        self, baseline: Baseline | None, today: datetime.date | None
+    ) -> Decision:
+        """The verdict by value alone."""
+        if baseline is None:
+            return self.no_baseline()
+        if isinstance(baseline, Published):
+            return self.against_published(baseline)
+        return self.against_recorded(baseline, today)
 
     def no_baseline(self) -> Decision:
         """The verdict where nothing is recorded or published."""

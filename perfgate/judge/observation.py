@@ -33,6 +33,20 @@ NOT_MEASURED = (
 
 
 @dataclass(frozen=True)
+class Decoding:
+    """What tells whether a load's decode speed is possible.
+
+    Attributes:
+        itl_over_tpot: median of the inter-token latency over that of the time per
+            output token; None where one is unknown.
+        bandwidth_utilisation: of the GPUs' data sheet; None where it is unknown.
+    """
+
+    itl_over_tpot: float | None = None
+    bandwidth_utilisation: float | None = None
+
+
+@dataclass(frozen=True)
 class Observation:
     """What a judgement needs to know about a case of this run.
 
@@ -47,6 +61,7 @@ class Observation:
         unmeasured: where there is no sample, why and what to do about it.
         injected: what was changed on purpose in its servers, as text.
         fail_over: ceilings that the run asks for, as in `RunResults.fail_over`.
+        decoding: of each load, the numerator first.
 
     """
 
@@ -60,6 +75,7 @@ class Observation:
     injected: str = ""
     fail_over: Mapping[str, float] = field(default_factory=dict)
     chosen: Mapping[str, str] = field(default_factory=dict)
+    decoding: tuple[Decoding, ...] = ()
 
     @property
     def values(self) -> list[float]:
@@ -134,7 +150,30 @@ class RunReader:
             injected=injection.format_injection(self.injected(case)),
             fail_over=self.results.fail_over,
             chosen=ratio_fields(choices),
+            decoding=tuple(map(self._decoding, case.loads)),
         )
+
+    def _decoding(self, load: Load) -> Decoding:
+        """Decode figures of a load, by the launches that count."""
+        itl_ms = self._mean(load, "itl_median_ms")
+        tpot_ms = self._mean(load, "tpot_median_ms")
+        itl_over_tpot = None
+        if itl_ms is not None and tpot_ms is not None:
+            itl_over_tpot = itl_ms / tpot_ms
+        utilisation = self._mean(load, "bandwidth_utilisation")
+        return Decoding(itl_over_tpot, utilisation)
+
+    def _mean(self, load: Load, metric: str) -> float | None:
+        """A metric of a load; None where no launch has it."""
+        if load.workload is None:
+            return None
+        samples = self.index.samples_of(
+            load.server.key, load.workload.name, metric
+        )
+        values = values_of(samples)
+        if not values:
+            return None
+        return mean_of(values)
 
     def _machine(self, case: Case) -> str | None:
         """By the GPUs that the case's servers were launched on."""

@@ -23,7 +23,8 @@ import msgspec
 
 from perfgate import formatting
 from perfgate.cases import Case
-from perfgate.judge import choices, wording
+from perfgate.judge import choices, plausibility, wording
+from perfgate.judge.answers import context_differences
 from perfgate.judge.noise import LINE_SHARE, fraction_of, log_loss, t_quantile
 from perfgate.judge.observation import NOT_MEASURED, Observation, RunReader
 from perfgate.judge.policy import Policy, policy_for
@@ -61,6 +62,9 @@ def judge_paired(reader: RunReader, case: Case) -> Decision:
         reader.results.target_effect,
         details,
     )
+    decision = plausibility.checked(
+        decision, case, candidate, plausibility.Reference(base.context)
+    )
     decision = msgspec.structs.replace(decision, injected=candidate.injected)
     return choices.explained(decision, candidate, base.chosen)
 
@@ -68,7 +72,7 @@ def judge_paired(reader: RunReader, case: Case) -> Decision:
 def _details_of(candidate: Observation, base: Observation) -> list[str]:
     """How the two builds differ, and which of their launches do not count."""
     differences = formatting.differences(candidate.identity, base.identity)
-    differences += formatting.differences(candidate.context, base.context)
+    differences += context_differences(candidate.context, base.context)
     details = []
     if differences:
         text = formatting.listed(differences)

@@ -240,6 +240,37 @@ PAIRED_ADVICE = {
     ),
     Outcome.INVALID: "Remove the cause, then measure the missing launches again.",
 }
+# Too good to be true.
+BURSTS = "tokens arrive in bursts: the ITL median is {share} of the TPOT median, below {bound}"
+IMPOSSIBLE_BANDWIDTH = (
+    "physically impossible: decoding would use {utilisation} of the data sheet's memory "
+    "bandwidth"
+)
+ANSWERS_CHANGED = "the answers changed: {change}"
+IMPLAUSIBLE_GAIN = (
+    "too good to be true: {gain} as good as before, more than {bound}"
+)
+VALUE_SAYS = "By value alone: {summary}."
+LOOK_AT_BURSTS = (
+    "Judge this load by TPOT and throughput. Look for multi-step scheduling, or a proxy "
+    "that buffers."
+)
+LOOK_AT_BANDWIDTH = (
+    "Check that the server did the work: its model, its weights, its token counts, a "
+    "cache or a proxy in front of it."
+)
+LOOK_AT_ANSWERS = "Compare the quality of the answers of both builds."
+LOOK_AT_GAIN = (
+    "Find what made it so much faster, and compare the answers of both builds."
+)
+ACCEPT_IMPLAUSIBLE = (
+    "Not IMPROVED until a person says so. {look} If the value is right: "
+    f"`perfgate accept {RUN} --only '{{case}}' --reason 'WHY'`."
+)
+ACCEPT_IMPLAUSIBLE_PAIRED = (
+    "Not IMPROVED until a person says so. {look} If the value is right, record a "
+    "baseline with a reason once the change is merged."
+)
 
 
 def threshold(line: float, higher_is_better: bool, either_way: bool) -> str:

@@ -72,6 +72,8 @@ class Verdict(
         cause: what explains the change, where something does.
         report_only_reason: why a case that the study judges is report-only.
         injected: what was changed on purpose in its servers, in words.
+        implausible: whether the value is too good to be true: INVALID until a person
+            accepts it with a reason (`perfgate.judge.plausibility`).
         summary: what was decided, with the number that decided. No value, no subject.
         details: further facts, one sentence each.
         advice: what to do next; "" where there is nothing to do.
@@ -101,6 +103,7 @@ class Verdict(
     cause: str = ""
     report_only_reason: str = ""
     injected: str = ""
+    implausible: bool = False
     summary: str
     details: tuple[str, ...] = ()
     advice: str = ""

@@ -1,0 +1,207 @@
+"""Plausibility: gains and values too good to be true, which a person must accept.
+
+A number is not better because the work was not done, or because tokens arrive in
+another pattern. Such a case is INVALID until a person accepts it with a reason. Where the
+value was accepted before, it passes, and is not asked about again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from perfgate import formatting
+from perfgate.cases import Case
+from perfgate.judge import ratio, wording
+from perfgate.judge.answers import largest_change
+from perfgate.judge.baseline_store import Baseline, Recorded
+from perfgate.judge.observation import Observation
+from perfgate.judge.verdict import Decision, Outcome
+from perfgate.load.metrics import METRICS, family_of
+from perfgate.results.samples import Side, sides_of
+
+# ITL median over TPOT median of one load. In the 288 loads of docs/runs the smallest is
+# 0.83 (single stream; batches 0.86, rates 0.86, bursts 0.89), in 28 on a CPU 0.85.
+LEAST_ITL_OVER_TPOT = 0.5
+# So many times as good as the baseline. Nothing in docs/runs gains 1.3x in speed.
+MOST_GAIN_GPU = 1.3
+MOST_GAIN_CPU = 2.0
+# Of these a large gain is usual: a warm cache, one stall less, another draw.
+_JUMPY = frozenset({"start_up", "tail", "routing"})
+# A small difference of large numbers: a smaller prefill chunk makes it 26 % less.
+_REMAINDER = "memory_rest_bytes"
+_DECODE = frozenset({"throughput", "itl", "tpot", "e2el", "bandwidth"})
+_DECODE_TAILS = ("itl_", "tpot_", "e2el_")
+# Outcomes that may rest on an impossible value. PASSED is none: a value that a person
+# accepted equals its baseline.
+_DOUBTFUL = frozenset(
+    {
+        Outcome.IMPROVED,
+        Outcome.REGRESSED,
+        Outcome.INCONCLUSIVE,
+        Outcome.NO_BASELINE,
+    }
+)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What a value was compared with.
+
+    Attributes:
+        context: as in a baseline file; its answers count.
+        sides: (numerator, denominator) of each launch of a ratio.
+    """
+
+    context: Mapping[str, str] = field(default_factory=dict)
+    sides: Sequence[Side] = ()
+
+
+def reference_of(baseline: Baseline | None) -> Reference:
+    """The reference of a recorded baseline; a published figure has none of it."""
+    if not isinstance(baseline, Recorded):
+        return Reference()
+    return Reference(baseline.context, sides_of(baseline.metric.launches))
+
+
+@dataclass(frozen=True)
+class Objection:
+    """Why a value is too good to be true, and what to look at."""
+
+    summary: str
+    advice: str
+
+
+def checked(
+    decision: Decision,
+    case: Case,
+    observation: Observation,
+    reference: Reference,
+) -> Decision:
+    """The decision; INVALID in its place where the value is too good to be true."""
+    if decision.outcome not in _DOUBTFUL:
+        return decision
+    check = _Check(decision, case, observation, reference)
+    objection = check.objection()
+    if objection is None:
+        return decision
+    value_alone = wording.VALUE_SAYS.format(summary=decision.summary)
+    template = wording.ACCEPT_IMPLAUSIBLE
+    if decision.reference == "paired":
+        template = wording.ACCEPT_IMPLAUSIBLE_PAIRED
+    advice = template.format(look=objection.advice, case=case.id)
+    if observation.injected:
+        advice = wording.INJECTED
+    return msgspec.structs.replace(
+        decision,
+        outcome=Outcome.INVALID,
+        implausible=True,
+        summary=objection.summary,
+        details=(value_alone, *decision.details),
+        advice=advice,
+        needs_launches=0,
+    )
+
+
+@dataclass(frozen=True)
+class _Check:
+    """One decision, and what speaks against it."""
+
+    decision: Decision
+    case: Case
+    observation: Observation
+    reference: Reference
+
+    def objection(self) -> Objection | None:
+        """The first reason why the value is too good to be true; None where it may be."""
+        tests: list[Callable[[], Objection | None]] = [
+            self._bursts,
+            self._bandwidth,
+        ]
+        if self.decision.outcome is Outcome.IMPROVED:
+            tests += [self._answers]
+            if self.decision.reference in ("recorded", "paired"):
+                tests += [self._gain]
+        for test in tests:
+            found = test()
+            if found is not None:
+                return found
+        return None
+
+    def _bursts(self) -> Objection | None:
+        """Several tokens of a stream arrive at once: the median gap says nothing then."""
+        metric = self.case.metric
+        is_itl = metric.startswith("itl_") or family_of(metric) == "bandwidth"
+        shares = []
+        for figures in self.observation.decoding:
+            if figures.itl_over_tpot is not None:
+                shares.append(figures.itl_over_tpot)
+        if not is_itl or not shares or min(shares) >= LEAST_ITL_OVER_TPOT:
+            return None
+        summary = wording.BURSTS.format(
+            share=formatting.percent(min(shares)),
+            bound=formatting.percent(LEAST_ITL_OVER_TPOT),
+        )
+        return Objection(summary, wording.LOOK_AT_BURSTS)
+
+    def _bandwidth(self) -> Objection | None:
+        """More bytes a second than the memory can deliver: the work was not done."""
+        used = []
+        for figures in self.observation.decoding:
+            if figures.bandwidth_utilisation is not None:
+                used.append(figures.bandwidth_utilisation)
+        if not used or max(used) <= 1 or not self._is_of_decoding():
+            return None
+        summary = wording.IMPOSSIBLE_BANDWIDTH.format(
+            utilisation=formatting.percent(max(used))
+        )
+        return Objection(summary, wording.LOOK_AT_BANDWIDTH)
+
+    def _is_of_decoding(self) -> bool:
+        """Whether it gained by the speed of decoding, or is the bandwidth itself."""
+        metric = self.case.metric
+        if family_of(metric) == "bandwidth":
+            return True
+        if self.decision.outcome is not Outcome.IMPROVED:
+            return False
+        return family_of(metric) in _DECODE or metric.startswith(_DECODE_TAILS)
+
+    def _answers(self) -> Objection | None:
+        """Faster, and most of the answers to the fixed prompts are others."""
+        change = largest_change(
+            self.observation.context, self.reference.context
+        )
+        if change is None or not change.is_most:
+            return None
+        summary = wording.ANSWERS_CHANGED.format(change=change)
+        return Objection(summary, wording.LOOK_AT_ANSWERS)
+
+    def _gain(self) -> Objection | None:
+        """More than a change of software usually gives."""
+        bound = MOST_GAIN_GPU
+        if self.observation.hardware_label.startswith("cpu"):
+            bound = MOST_GAIN_CPU
+        metric = self.case.metric
+        gain = self._largest_gain()
+        if gain <= bound or metric == _REMAINDER or family_of(metric) in _JUMPY:
+            return None
+        summary = wording.IMPLAUSIBLE_GAIN.format(
+            gain=formatting.ratio(gain), bound=formatting.ratio(bound)
+        )
+        return Objection(summary, wording.LOOK_AT_GAIN)
+
+    def _largest_gain(self) -> float:
+        """How many times as good it is; of a ratio, a side of it if that gained more."""
+        value, baseline = self.decision.value, self.decision.baseline
+        if not value or not baseline:
+            return 1.0
+        gains = [abs(math.log(value / baseline))]
+        moved = ratio.moves(self.observation.sides, self.reference.sides)
+        for change in moved or ():
+            if METRICS[self.case.metric].better == "lower":
+                change = -change
+            gains.append(change)
+        return math.exp(max(gains))
