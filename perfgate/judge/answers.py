@@ -115,12 +115,13 @@ def context_differences(
 def with_counts(
     current: Mapping[str, str], reference: Mapping[str, str]
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """Both contexts for a table, with the number of changed answers in place of hashes."""
+    """Both contexts for a table: "3 of 16 changed", and "0 of 16 changed", for hashes."""
     shown, recorded = _without_answers(current), _without_answers(reference)
     for field in filter(is_answers, current):
         change = compare(current[field], reference.get(field, ""))
         if change is not None and change.changed:
             shown[field] = f"{change} changed"
+            recorded[field] = f"0 of {change.compared} changed"
     return shown, recorded
 
 

@@ -2,6 +2,7 @@
 
 import random
 
+import msgspec
 import pytest
 
 from perfgate.history import series as history
@@ -14,6 +15,7 @@ from perfgate.history.series import (
 )
 from perfgate.history.store import History
 from perfgate.locations import HISTORY_FILE
+from perfgate.results.schema import save
 from tests.support import builders as m
 from tests.support.builders import saved
 
@@ -59,6 +61,25 @@ def test_told_draws_a_rule_where_the_level_changed(tmp_path):
         series(refresh(tmp_path), m.THROUGHPUT.id), []
     ).splitlines()
     assert "driver: 580.1 before, 590.2 after" == drift.strip()
+
+
+def test_changed_answers_are_counted_and_not_shown(tmp_path):
+    """Their hashes mean nothing to a reader."""
+    for day, answers in enumerate((("aaaaaa", "bbbbbb"), ("aaaaaa", "x")), 1):
+        run = saved(tmp_path, day, 1000.0)
+        launches = [
+            msgspec.structs.replace(row, answers=answers)
+            for row in run.launches
+        ]
+        run = msgspec.structs.replace(run, launches=tuple(launches))
+        save(run, tmp_path / run.run_id)
+    entries = series(refresh(tmp_path), m.THROUGHPUT.id)
+
+    _, changed, _ = format_series(entries, []).splitlines()
+    assert (
+        "answers: 0 of 2 changed before, 1 of 2 changed after"
+        == changed.strip()
+    )
 
 
 def test_otava_finds_a_step():

@@ -94,6 +94,6 @@ def test_a_table_of_contexts_has_counts_in_place_of_hashes():
 
     assert (
         {"driver": "1", "answers": "1 of 3 changed"},
-        {"driver": "1"},
+        {"driver": "1", "answers": "0 of 3 changed"},
     ) == with_counts(current, {"driver": "1", "answers": "a b c"})
     assert ({"driver": "1"}, {}) == with_counts(current, {})

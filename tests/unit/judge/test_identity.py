@@ -176,3 +176,15 @@ def test_context_holds_what_may_differ():
         "machine": "some CPU",
         "cores_or_gpus": "2",
     } == context(bare_run(), Load(server=MOE_CPU))
+
+
+def test_answers_of_the_launches_are_context():
+    """Short hashes, and none where no launch has any: a run of before is read alike."""
+    load = Load(server=MOE_CPU)
+    software = Server(config=MOE_CPU, python="3.12", versions={})
+    row = launched(answers=("0123456789ab", "ba9876543210"))
+    run = bare_run(servers={MOE_CPU.key: software}, launches=(row,))
+    without = bare_run(servers=run.servers, launches=(launched(),))
+
+    assert "012345 ba9876" == context(run, load)["answers"]
+    assert "answers" not in context(without, load)

@@ -14,6 +14,7 @@ from perfgate.judge.paired import judge_paired
 from perfgate.judge.verdict import Outcome
 from perfgate.results import schema as rundata
 from tests.support import builders as m
+from tests.support.projects import ROOT
 
 UTILISATION = msgspec.structs.replace(m.ITL, metric="bandwidth_utilisation")
 READY = msgspec.structs.replace(
@@ -294,6 +295,15 @@ def test_a_server_without_load_has_no_figures():
 
     assert (Decoding(),) == reader.observe(ready).decoding
     assert (Decoding(),) == reader.observe(m.THROUGHPUT).decoding
+
+
+@pytest.mark.parametrize("name", ["h200x1-20261125a", "h100x1-20261126a"])
+def test_measured_runs_are_plausible(name):
+    """Every kind of load of both engines on GPUs; nothing of them is doubted."""
+    results = rundata.load(ROOT / "docs" / "runs" / name)
+    verdicts = judge_run(results, Store(ROOT / "baselines"), m.TODAY)
+
+    assert [] == [row.case for row in verdicts if row.implausible]
 
 
 def test_a_person_accepts_it_with_a_reason_and_it_passes_from_then_on(tmp_path):

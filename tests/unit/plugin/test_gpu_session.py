@@ -19,7 +19,7 @@ pytest_plugins = ["pytester"]
 
 
 def test_gpus_are_looked_at_and_warmed_up(gpus, pytester):
-    """Each repetition has its GPU's summary, each launch its series and its ladder.
+    """Each repetition has its GPU's summary, each launch series, ladder and answers.
 
     The session has its time.
     """
@@ -41,6 +41,7 @@ def test_gpus_are_looked_at_and_warmed_up(gpus, pytester):
     for launch in results.launches:
         assert launch.measured
         assert {"warm_up_compiles", "warm_up_s"} <= launch.values.keys()
+        assert 16 == len(launch.answers)
         header, moments = read_series(
             series_path(pytester.path / "run", launch.server, launch.index)
         )

@@ -1,11 +1,14 @@
 """Choices and context that changed since the baselines were recorded, on both sides of a ratio."""
 
+import dataclasses
 import types
 from dataclasses import replace
 
 import msgspec
+import pytest
 
 from perfgate.judge.identity import ratio_fields
+from perfgate.judge.observation import RunReader
 from perfgate.report import headline
 from tests.support import builders as m
 
@@ -57,6 +60,34 @@ def test_a_field_of_both_sides_is_one_row(monkeypatch):
         ("graphs", "off", "on", 2),
     ) == drift.rows
     assert 2 == drift.compared
+
+
+@pytest.mark.parametrize(
+    ("recorded", "rows"),
+    [
+        (
+            "aaaaaa xxxxxx",
+            (("answers", "1 of 2 changed", "0 of 2 changed", 1),),
+        ),
+        ("aaaaaa bbbbbb", ()),
+        ("", ()),
+    ],
+    ids=["changed", "same", "unknown"],
+)
+def test_changed_answers_are_counted(recorded, rows):
+    """Hashes are not shown; equal answers, and those of one side alone, are no change."""
+    results = m.run({m.MOE_LOAD: {"output_throughput": [1.0]}}, [m.THROUGHPUT])
+    (launch,) = results.launches
+    answered = msgspec.structs.replace(launch, answers=("aaaaaa", "bbbbbb"))
+    results = msgspec.structs.replace(results, launches=(answered,))
+    context = dict(RunReader(results).observe(m.THROUGHPUT).context)
+    context["answers"] = recorded
+    baseline = dataclasses.replace(
+        m.recorded(m.THROUGHPUT, [1.0]), context=context
+    )
+    store = types.SimpleNamespace(find=lambda case, label: baseline)
+
+    assert rows == headline.drift(results, store).rows
 
 
 def test_a_paired_run_has_no_drift():

@@ -2,9 +2,9 @@
 
 import msgspec
 
-from perfgate.results.recorder import Recorder
+from perfgate.results.recorder import LaunchFigures, Recorder
 from perfgate.results.schema import Measurement, load, save
-from tests.support.builders import DIED, bare_run, repetition
+from tests.support.builders import DIED, MOE_CPU, bare_run, launched, repetition
 
 
 def test_a_measurement_is_a_line_of_its_own(tmp_path):
@@ -27,3 +27,15 @@ def test_a_measurement_is_a_line_of_its_own(tmp_path):
     text = (tmp_path / "results.json").read_text()
     assert 2 == sum('"workload":"w"' in line for line in text.splitlines())
     assert text == save(recorder.results, tmp_path / "plain").read_text()
+
+
+def test_answers_stay_when_other_figures_follow(tmp_path):
+    """They are read once; a launch that is measured further keeps them."""
+    recorder = Recorder(bare_run(launches=(launched(),)), tmp_path)
+    answers = ("0123456789ab",)
+    recorder.add(LaunchFigures(MOE_CPU.key, 0, answers=answers))
+    recorder.add(LaunchFigures(MOE_CPU.key, 0, values={"warm_up_s": 1.0}))
+
+    (launch,) = load(tmp_path).launches
+    assert answers == launch.answers
+    assert 1.0 == launch.values["warm_up_s"]
