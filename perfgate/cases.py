@@ -68,7 +68,7 @@ class Case(
     """A metric of a load, or a ratio of two, that is judged.
 
     Attributes:
-        experiment: the study's number, "E1" to "E11".
+        experiment: the study's number, "E1" to "E12".
         metric: a name in `perfgate.load.metrics.METRICS`.
         numerator: the load whose value is judged.
         denominator: the load by whose value it is divided, if the case is a ratio.
@@ -116,6 +116,11 @@ class Case(
         return msgspec.structs.replace(
             self, numerator=numerator, denominator=self.denominator.base
         )
+
+    @property
+    def report_only(self) -> Case:
+        """The same case, which is compared and never fails a run."""
+        return msgspec.structs.replace(self, gate="report")
 
     @property
     def is_ratio(self) -> bool:

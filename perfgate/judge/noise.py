@@ -54,6 +54,8 @@ PRIOR_LAUNCHES = 4
 # (`fleet_simulation --uneven 0.5`), 0.3 % of unchanged runs would fail with one launch
 # of their own, and not 0.07 %.
 ESTABLISHED_DEGREES_OF_FREEDOM = 5.0
+# Of a variation that the policy fixes.
+FIXED_DEGREES_OF_FREEDOM = 30.0
 # Successive differences count where they vary so much less than the launches do: with
 # probability 5 % for launches that do not drift.
 DRIFT_QUANTILE = 1.645
@@ -186,6 +188,9 @@ def noise_of(
     if prior is None and not is_established:
         sources.append((policy.assumed_cv**2, float(PRIOR_LAUNCHES)))
     variance, freedom = _averaged(sources)
+    if policy.fixed_cv is not None:
+        variance, freedom = policy.fixed_cv**2, FIXED_DEGREES_OF_FREEDOM
+        is_established = True
     return Noise(
         center=statistics.fmean(logs),
         sigma=math.sqrt(variance),

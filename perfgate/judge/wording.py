@@ -88,7 +88,9 @@ PUBLISHED_UNLIKE = (
 )
 PUBLISHED_NOTE = "Note: {note}"
 COMPARISON_ONLY = "Comparison only: {differences}."
-DOES_NOT_HOLD = "the figure contradicts arithmetic or measurement"
+DOES_NOT_HOLD = (
+    "the figure contradicts arithmetic or measurement, or is of another load"
+)
 
 # Where tokens are routed.
 COLLAPSED = (

@@ -37,7 +37,8 @@ Family = Literal[
     "itl",
     "tpot",
     "e2el",
-    "tail",  # a percentile of a latency
+    "tail",  # a percentile of TTFT, ITL or TPOT
+    "e2el_tail",  # a percentile of whole answers, which average over many tokens
     "start_up",
     "memory",  # bytes or tokens that a launch allots by its configuration
     "memory_peak",
@@ -332,6 +333,9 @@ ROUTING_METRICS = (
 def _latency_metrics(word: Family, definition: str) -> Iterator[BuiltIn]:
     """Mean, median and percentiles of a distribution of times of `CompletedRequests`."""
     get_distribution: DistributionGetter = operator.attrgetter(word)
+    tail: Family = "tail"
+    if word == "e2el":
+        tail = "e2el_tail"
 
     def declare(statistic: str, family: Family, formula: Formula) -> BuiltIn:
         metric = Metric(
@@ -351,7 +355,7 @@ def _latency_metrics(word: Family, definition: str) -> Iterator[BuiltIn]:
         formula = functools.partial(
             formulas.percentile_ms, percentile, get_distribution
         )
-        yield declare(f"p{percentile}", "tail", formula)
+        yield declare(f"p{percentile}", tail, formula)
 
 
 LATENCIES = (

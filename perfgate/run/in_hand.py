@@ -29,7 +29,7 @@ from perfgate.models.catalogue import lookup
 from perfgate.run.campaign import Campaign
 from perfgate.study import Study
 
-# Experiment of such a test's cases, in place of the study's "E1" to "E11".
+# Experiment of such a test's cases, in place of the study's "E1" to "E12".
 EXPERIMENT = "own"
 
 

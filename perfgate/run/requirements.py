@@ -14,6 +14,7 @@ from perfgate.config.config import Config
 from perfgate.engines import environment
 from perfgate.engines.base import ServerConfig
 from perfgate.engines.registry import ENGINES
+from perfgate.load.metrics import family_of
 from perfgate.machine.hardware import Hardware
 from perfgate.models import catalogue, estimate
 from perfgate.study import StudyFile
@@ -60,6 +61,8 @@ class Requirements:
                 missing.add(f"{server.engine}:{server.model}")
             if load.asks_routing or server.expert_parallel:
                 needs_launch = True
+        if family_of(case.metric) == "start_up":
+            needs_launch = True
         if missing:
             names = ", ".join(sorted(missing))
             return f"needs {names}: not served by a server of --attach"

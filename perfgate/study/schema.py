@@ -11,7 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 SCHEMA = 1
-JudgedValues = Literal["all", "ratios"]
+JudgedValues = Literal["all", "coarse", "ratios"]
 
 
 class ModelTable(
@@ -141,8 +141,9 @@ class PlatformTable(
         gpu: product that it asserts, as in a baseline's folder ("h200"); None takes any
             GPU.
         server, pair, workloads: names of a server table, a pair and a workload set.
-        judged: "all", or "ratios" where absolute values are only reported and a ratio
-            that moves in either direction is a regression.
+        judged: "all"; "coarse" or "ratios" where a ratio that moves in either direction
+            is a regression. Absolute values are then judged against the wide thresholds
+            of CPUs ("coarse"), or only reported ("ratios").
         roles: the workloads of the set that the questions send.
         slow_engines: replaces some of them for an engine without kernels for this
             device.

@@ -48,7 +48,8 @@ class Study:
             bytes read.
         burst: many prompts at once; None where the platform has none.
         workloads: every workload of the platform's set, by name.
-        judged: "all", or "ratios" where absolute values are only reported.
+        judged: "all"; "coarse" where absolute values have the wide thresholds of CPUs;
+            "ratios" where they are only reported.
         has_base_build: a base build is launched in turn with the candidate. Then each
             server's own values are judged on every platform, and ratios of servers are
             report-only: both of their sides are judged already.
@@ -81,10 +82,15 @@ class Study:
 
     @property
     def absolute(self) -> GateMode:
-        """Whether absolute values are judged here or only reported."""
+        """Whether absolute values are judged here, if only coarsely, or reported."""
         if self.judged == "ratios" and not self.has_base_build:
             return "report"
         return "hard"
+
+    @property
+    def is_yardstick(self) -> bool:
+        """Whether absolute values repeat here well enough for a tight threshold."""
+        return self.judged == "all" or self.has_base_build
 
     @property
     def models(self) -> tuple[ServerConfig, ServerConfig]:
@@ -162,16 +168,16 @@ class Study:
             numerator=numerator,
             denominator=denominator,
             gate=gate,
-            two_sided=self.judged == "ratios",
+            two_sided=self.judged != "all",
         )
 
     def shape(
         self, experiment: str, metric: str, numerator: Load, denominator: Load
     ) -> Case:
-        """A ratio that is judged only where absolute values are judged by default."""
+        """A ratio that is judged only where absolute values have tight thresholds."""
         case = self.ratio(experiment, metric, numerator, denominator)
-        if self.judged == "ratios":
-            return msgspec.structs.replace(case, gate="report")
+        if self.judged != "all":
+            return case.report_only
         return case
 
 

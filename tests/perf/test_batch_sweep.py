@@ -9,11 +9,12 @@ from perfgate.study import Study
 
 
 def each_batch(study: Study) -> Iterator[Case]:
-    """Each model at concurrency 1, 8 and 32."""
+    """Each model at every concurrency of the study, on GPUs 1 to 64."""
+    # In test_single_stream.py and test_saturated_throughput.py.
+    others = (study.single_stream, study.closed)
     for server in study.models:
-        for workload in study.batches:
-            if workload in (study.single_stream, study.closed):
-                # In test_single_stream.py and test_saturated_throughput.py.
+        for workload in dict.fromkeys((*study.batches, *study.sweep)):
+            if workload in others:
                 continue
             for metric in ("itl_median_ms", "output_throughput"):
                 yield study.value("E4", metric, server, workload)

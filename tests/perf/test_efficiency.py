@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-import msgspec
 import pytest
 
 from perfgate.cases import Case, Load
@@ -10,15 +9,19 @@ from perfgate.study import Study
 
 
 def per_gigabyte(study: Study) -> Iterator[Case]:
-    """Each model's output throughput over the GPU memory that it holds."""
+    """Each model's output throughput over the memory that it holds.
+
+    It is report-only: the throughput and the peak of memory are judged.
+    """
     for server in study.models:
-        yield study.value(
+        case = study.value(
             "E7", "output_throughput_per_gb", server, study.closed
         )
+        yield case.report_only
 
 
 def dense_over_moe(study: Study) -> Iterator[Case]:
-    """The dense model's efficiency over the sparse one's; report-only, both are judged."""
+    """The dense model's efficiency over the sparse one's; report-only as both are."""
     yield Case(
         experiment="E7",
         metric="output_throughput_per_gb",
@@ -37,7 +40,7 @@ def energy(study: Study) -> Iterator[Case]:
             case = study.value(
                 "E7", "energy_per_output_token_j", server, workload
             )
-            yield msgspec.structs.replace(case, gate="report")
+            yield case.report_only
 
 
 @pytest.mark.perf(cases=per_gigabyte)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-import msgspec
 import pytest
 
 from perfgate.cases import Case, Load
@@ -28,7 +27,7 @@ def ep_over_tp(study: Study) -> Iterator[Case]:
         tensor_parallel = Load(server=study.moe, workload=workload)
         case = study.shape("E10", metric, expert_parallel, tensor_parallel)
         if workload == study.single_stream and study.moe.load_format == "dummy":
-            case = msgspec.structs.replace(case, gate="report")
+            case = case.report_only
         yield case
 
 

@@ -26,6 +26,7 @@ from perfgate.judge.noise import (
 from perfgate.judge.policy import (
     CPU_ABSOLUTE,
     CPU_RATIO,
+    CPU_THROUGHPUT,
     EXACT,
     GPU_RATE,
     GPU_TAIL,
@@ -189,7 +190,7 @@ def test_loss_and_fraction_are_inverse(higher):
         ("a100x1", "ttft_median_ms", False, GPU_TTFT),
         ("h100x2", "itl_p99_ms", False, GPU_TAIL),
         ("cpu-avx2", "output_throughput", True, CPU_RATIO),
-        ("cpu-avx2", "output_throughput", False, CPU_ABSOLUTE),
+        ("cpu-avx2", "output_throughput", False, CPU_THROUGHPUT),
         ("cpu-avx2", "ttft_p99_ms", True, CPU_ABSOLUTE),
         ("cpu-avx2", "kv_cache_tokens", False, EXACT),
         ("h200x2", "weights_over_arithmetic", False, EXACT),

@@ -6,8 +6,12 @@ import pytest
 
 from perfgate.judge.policy import (
     CPU_ABSOLUTE,
+    CPU_LATENCY,
     CPU_RATIO,
+    CPU_THROUGHPUT,
+    CPU_TTFT,
     EXACT,
+    GPU_E2EL_TAIL,
     GPU_ENERGY,
     GPU_RATE,
     GPU_TAIL,
@@ -65,20 +69,22 @@ FAMILY_OF = {
     "tpot_p99_ms": "tail",
     "e2el_mean_ms": "e2el",
     "e2el_median_ms": "e2el",
-    "e2el_p90_ms": "tail",
-    "e2el_p95_ms": "tail",
-    "e2el_p99_ms": "tail",
+    "e2el_p90_ms": "e2el_tail",
+    "e2el_p95_ms": "e2el_tail",
+    "e2el_p99_ms": "e2el_tail",
 }
 # On GPUs, absolute or ratio; on the CPU absolute; on the CPU a ratio.
-RATE = (GPU_RATE, CPU_ABSOLUTE, CPU_RATIO)
+RATE = (GPU_RATE, CPU_THROUGHPUT, CPU_RATIO)
+LATENCY = (GPU_RATE, CPU_LATENCY, CPU_RATIO)
 POLICIES_OF = {
     "throughput": RATE,
-    "itl": RATE,
-    "tpot": RATE,
-    "e2el": RATE,
+    "itl": LATENCY,
+    "tpot": LATENCY,
+    "e2el": LATENCY,
     "bandwidth": RATE,
-    "custom": RATE,
-    "ttft": (GPU_TTFT, CPU_ABSOLUTE, CPU_RATIO),
+    "custom": (GPU_RATE, CPU_ABSOLUTE, CPU_RATIO),
+    "ttft": (GPU_TTFT, CPU_TTFT, CPU_RATIO),
+    "e2el_tail": (GPU_E2EL_TAIL, CPU_ABSOLUTE, CPU_ABSOLUTE),
     "energy": (GPU_ENERGY, CPU_ABSOLUTE, CPU_RATIO),
     "tail": (GPU_TAIL, CPU_ABSOLUTE, CPU_ABSOLUTE),
     "start_up": (START_UP, START_UP, START_UP),

@@ -38,7 +38,7 @@ def case(platform="h200", ranks=2, **changes):
     server = study_of(platform, "vllm", ranks).moe
     server = msgspec.structs.replace(server, **changes)
     return Case(
-        experiment="E1", metric="ready_s", numerator=Load(server=server)
+        experiment="E1", metric="memory_bytes", numerator=Load(server=server)
     )
 
 
@@ -100,3 +100,5 @@ def test_an_external_server_must_be_named(requirements):
     assert "--attach" in reason
     special = case(expert_parallel=True)
     assert "--attach" in with_it.skip_reason("h200", special)
+    start = msgspec.structs.replace(case(), metric="ready_s")
+    assert "--attach" in with_it.skip_reason("h200", start)

@@ -224,8 +224,8 @@ def test_spread_experts_of_made_up_routers_are_judged_under_load_alone(
     )
 
 
-def test_absolute_values_are_judged_on_gpus_alone():
-    """On a shared CPU absolutes are report-only, and ratios are judged in both directions."""
+def test_absolute_values_are_a_yardstick_on_gpus_alone():
+    """On a shared CPU absolutes are judged coarsely, and ratios in both directions."""
     for platform in GPU_PLATFORMS:
         asked = study(platform)
         loads = [
@@ -235,6 +235,7 @@ def test_absolute_values_are_judged_on_gpus_alone():
         ratio = asked.ratio("E1", "itl_median_ms", *loads)
 
         assert ("hard", 2) == (asked.absolute, asked.gpu_count)
+        assert asked.is_yardstick
         assert ("hard", False) == (ratio.gate, ratio.two_sided)
 
     asked = study("cpu")
@@ -243,17 +244,19 @@ def test_absolute_values_are_judged_on_gpus_alone():
     ]
     ratio = asked.ratio("E1", "itl_median_ms", *loads)
 
-    assert ("report", 0, None) == (asked.absolute, asked.gpu_count, asked.burst)
+    assert ("hard", 0, None) == (asked.absolute, asked.gpu_count, asked.burst)
+    assert not asked.is_yardstick
     assert ("hard", True) == (ratio.gate, ratio.two_sided)
     assert tuple(loads) == ratio.loads
 
 
 @pytest.mark.parametrize(
-    ("platform", "gate"), [("cpu", "report"), ("h200", "hard")]
+    ("judged", "gate"),
+    [("all", "hard"), ("coarse", "hard"), ("ratios", "report")],
 )
-def test_value_of_a_server(platform, gate):
+def test_value_of_a_server(judged, gate):
     """A value is an absolute of one load; without a workload it is the server's own."""
-    asked = study(platform)
+    asked = dataclasses.replace(study("cpu"), judged=judged)
 
     case = asked.value("E7", "memory_bytes", asked.moe, None)
 

@@ -1,0 +1,259 @@
+"""Records baselines again from stored runs, for the cases that the study has today.
+
+    python -m tools.record_stored_runs docs/runs/h200x1-20261128a
+    python -m tools.record_stored_runs --unchanged --targets
+
+A stored run lists the cases of its day. Its repetitions have every metric, so that
+cases which came later can be accepted from it, too. Runs are accepted one by one in the
+order of their time, by the rules of `perfgate accept`; launches that are recorded stay.
+A launch that would replace recorded ones is left out and named: these are runs of
+unchanged servers, so that a value that moved is noise. --unchanged takes every such run
+under docs/runs. --targets writes target effects and gates of recorded launches again,
+by today's policy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from perfgate.accept.accept import accept
+from perfgate.accept.proposal import Choice, Proposal, proposals
+from perfgate.cases import Case, Load
+from perfgate.judge.baseline_schema import MetricBaseline
+from perfgate.judge.baseline_store import PUBLISHED, Recorded, Store
+from perfgate.judge.gate import gate_mode
+from perfgate.judge.machine_scope import for_any
+from perfgate.judge.noise import smallest_target_effect
+from perfgate.judge.observation import RunReader
+from perfgate.judge.policy import policy_for
+from perfgate.models.catalogue import register
+from perfgate.results import schema as rundata
+from perfgate.results.schema import RunResults
+from perfgate.study import Study, StudyFile, Versus, read_study, study_of
+from perfgate.study.shipped import shipped
+
+ROOT = Path(__file__).resolve().parent.parent
+RUNS = ROOT / "docs" / "runs"
+# Under docs/runs: runs in which nothing was injected.
+UNCHANGED = ("h*-2*", "h200x1-planted/unchanged/*", "h100x1-pairs/unchanged")
+Question = tuple[Sequence[Any], Callable[[Any], Iterable[Case]]]
+REASON = "unchanged servers, recorded from the stored run"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Accept the runs, then write target effects again where that is asked."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("runs", nargs="*", type=Path)
+    parser.add_argument("--unchanged", action="store_true")
+    parser.add_argument("--targets", action="store_true")
+    parser.add_argument("--baselines", type=Path, default=ROOT / "baselines")
+    options = parser.parse_args(argv)
+    file = read_study(shipped().study)
+    register(file.models.values())
+    folders = list(options.runs)
+    if options.unchanged:
+        for pattern in UNCHANGED:
+            folders += sorted(RUNS.glob(pattern))
+    results = [candidate_alone(rundata.load(folder)) for folder in folders]
+    for run in sorted(results, key=lambda run: run.run_id):
+        cases = tuple(cases_of_run(run, file))
+        run = msgspec.structs.replace(run, cases=cases)
+        for line in record(run, Store(options.baselines)):
+            print(line)
+    if options.targets:
+        for line in renew_targets(Store(options.baselines), file):
+            print(line)
+
+
+def candidate_alone(run: RunResults) -> RunResults:
+    """A paired run without its base build; any other run as it is."""
+    if run.mode != "paired":
+        return run
+    keys = set()
+    for key, server in run.servers.items():
+        if not server.config.build:
+            keys.add(key)
+    launches = [row for row in run.launches if row.server in keys]
+    measurements = [row for row in run.measurements if row.server in keys]
+    return msgspec.structs.replace(
+        run,
+        mode="sequential",
+        base_builds={},
+        launches=tuple(launches),
+        measurements=tuple(measurements),
+    )
+
+
+def cases_of_run(run: RunResults, file: StudyFile) -> Iterator[Case]:
+    """The study's cases whose servers and workloads are those of the run."""
+    ranks = set()
+    formats = set()
+    engines = set()
+    for server in run.servers.values():
+        ranks.add(server.config.tensor_parallel_size)
+        formats.add(server.config.load_format)
+        engines.add(server.config.engine)
+    platform = "cpu"
+    if run.hardware.gpus:
+        platform = "gpu"
+    load_format = max(formats)
+    studies = []
+    for engine in file.engines:
+        if engine in engines:
+            study = study_of(file, platform, engine, max(ranks), load_format)
+            studies.append(study)
+    for case in study_cases(studies):
+        if all(_is_of_run(run, load) for load in case.loads):
+            yield case
+
+
+def _is_of_run(run: RunResults, load: Load) -> bool:
+    """Whether the run has this very server and workload."""
+    server = run.servers.get(load.server.key)
+    if server is None or server.config != load.server:
+        return False
+    if load.workload is None:
+        return True
+    workload = run.workloads.get(load.workload.name)
+    if workload is None:
+        return False
+    return workload.fingerprint() == load.workload.fingerprint()
+
+
+def study_cases(studies: Sequence[Study]) -> Iterator[Case]:
+    """What the perf tests of the shipped study ask of these studies, each once."""
+    cases: dict[str, Case] = {}
+    for subjects, question in _questions(studies):
+        for subject in subjects:
+            for case in question(subject):
+                cases.setdefault(case.id, case)
+    yield from cases.values()
+
+
+def _questions(studies: Sequence[Study]) -> Iterator[Question]:
+    """Each question, and the studies or pairs of engines that it is asked of."""
+    pairs = [
+        Versus(candidate=study, reference=studies[0]) for study in studies[1:]
+    ]
+    for path in sorted(shipped().tests.glob("test_*.py")):
+        module = importlib.import_module(f"tests.perf.{path.stem}")
+        for function in vars(module).values():
+            for mark in getattr(function, "pytestmark", ()):
+                if "cases" in mark.kwargs:
+                    yield studies, mark.kwargs["cases"]
+                if "engines" in mark.kwargs:
+                    yield pairs, mark.kwargs["engines"]
+
+
+def record(run: RunResults, store: Store) -> Iterator[str]:
+    """Accept what the run adds to the store; yields a line about what was done."""
+    chosen = []
+    reader = RunReader(run)
+    for proposal in proposals([run], store, Choice()):
+        if proposal.is_recorded or proposal.is_invalid:
+            continue
+        if reader.cut_off(proposal.case):
+            continue
+        lost = _lost_launches(proposal)
+        if lost:
+            yield f"{run.run_id} {proposal.case.id}: left out, {lost} would go"
+        else:
+            chosen.append(proposal)
+    for reason, group in _by_objection(chosen).items():
+        ids = tuple(proposal.case.id for proposal in group)
+        choice = Choice(only=ids, reason=reason)
+        with tempfile.TemporaryDirectory() as folder:
+            rundata.save(run, Path(folder))
+            accept([Path(folder)], store, choice, env={})
+    yield f"{run.run_id}: {len(chosen)} cases"
+
+
+def _by_objection(
+    chosen: Iterable[Proposal],
+) -> dict[str | None, list[Proposal]]:
+    """Proposals by the reason that accepting them takes; None where it takes none."""
+    groups: dict[str | None, list[Proposal]] = {}
+    for proposal in chosen:
+        reason = None
+        if proposal.objections:
+            reason = REASON
+        groups.setdefault(reason, []).append(proposal)
+    return groups
+
+
+def _lost_launches(proposal: Proposal) -> int:
+    """Recorded launches that accepting the proposal would drop."""
+    if proposal.old is None:
+        return 0
+    recorded = {(row.run, row.launch) for row in proposal.old.launches}
+    kept = {(row.run, row.launch) for row in proposal.new.launches}
+    return len(recorded - kept)
+
+
+def renew_targets(store: Store, file: StudyFile) -> Iterator[str]:
+    """Write gates, floors and target effects of recorded launches by today's policy."""
+    for folder in sorted(store.root.iterdir()):
+        if folder.name == PUBLISHED:
+            continue
+        changed = 0
+        for case in study_cases(_studies_on(folder.name, file)):
+            path = store.path(case, folder.name)
+            recorded = store.file(path)
+            if recorded is None or case.metric not in recorded.metrics:
+                continue
+            old = recorded.metrics[case.metric]
+            new = _renewed(case, old, folder.name, recorded.machines)
+            if new != old:
+                changed += 1
+                metrics = recorded.metrics | {case.metric: new}
+                store.write(
+                    path, msgspec.structs.replace(recorded, metrics=metrics)
+                )
+        yield f"{folder.name}: {changed} target effects written again"
+
+
+def _studies_on(label: str, file: StudyFile) -> list[Study]:
+    """The study of each engine on one kind of machine."""
+    studies = []
+    for engine in file.engines:
+        if label.startswith("cpu"):
+            studies.append(study_of(file, "cpu", engine))
+        else:
+            ranks = int(label.rpartition("x")[2])
+            studies.append(study_of(file, "gpu", engine, ranks, "dummy"))
+    return studies
+
+
+def _renewed(
+    case: Case, metric: MetricBaseline, label: str, machines: Mapping[str, str]
+) -> MetricBaseline:
+    """The metric by today's policy; what a person gave a reason for stays."""
+    policy = policy_for(label, case.metric, case.is_ratio)
+    gate = gate_mode(case, policy)
+    is_of_person = bool(metric.reason)
+    if is_of_person and (metric.gate == gate or case.is_ratio):
+        return metric
+    bare = Recorded(Path(), {}, {}, metric, machines)
+    noise = for_any(bare, policy).noise(policy)
+    floor = policy.floor
+    if case.is_ratio:
+        floor = 0.0
+    higher = metric.better == "higher"
+    return msgspec.structs.replace(
+        metric,
+        gate=gate,
+        floor=floor,
+        target_effect=smallest_target_effect(noise, policy, higher),
+        reason=None,
+    )
+
+
+if __name__ == "__main__":
+    main()
