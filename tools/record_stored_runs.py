@@ -1,15 +1,16 @@
 """Records baselines again from stored runs, for the cases that the study has today.
 
     python -m tools.record_stored_runs docs/runs/h200x1-20261128a
-    python -m tools.record_stored_runs --unchanged --targets
+    python -m tools.record_stored_runs --unchanged --policy
 
 A stored run lists the cases of its day. Its repetitions have every metric, so that
 cases which came later can be accepted from it, too. Runs are accepted one by one in the
 order of their time, by the rules of `perfgate accept`; launches that are recorded stay.
 A launch that would replace recorded ones is left out and named: these are runs of
 unchanged servers, so that a value that moved is noise. --unchanged takes every such run
-under docs/runs. --targets writes target effects and gates of recorded launches again,
-by today's policy.
+under docs/runs. --policy writes what is not measured in recorded files again: gates and
+floors by today's policy, arrivals by today's workloads, and no target effect but those
+that a person gave a reason for.
 """
 
 from __future__ import annotations
@@ -17,20 +18,19 @@ from __future__ import annotations
 import argparse
 import importlib
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from perfgate import formatting
 from perfgate.accept.accept import accept
 from perfgate.accept.proposal import Choice, Proposal, proposals
 from perfgate.cases import Case, Load
-from perfgate.judge.baseline_schema import MetricBaseline
-from perfgate.judge.baseline_store import PUBLISHED, Recorded, Store
+from perfgate.judge.baseline_schema import BaselineFile, MetricBaseline
+from perfgate.judge.baseline_store import PUBLISHED, Store
 from perfgate.judge.gate import gate_mode
-from perfgate.judge.machine_scope import for_any
-from perfgate.judge.noise import smallest_target_effect
 from perfgate.judge.observation import RunReader
 from perfgate.judge.policy import policy_for
 from perfgate.models.catalogue import register
@@ -48,11 +48,11 @@ REASON = "unchanged servers, recorded from the stored run"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Accept the runs, then write target effects again where that is asked."""
+    """Accept the runs, then write gates and floors again where that is asked."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", nargs="*", type=Path)
     parser.add_argument("--unchanged", action="store_true")
-    parser.add_argument("--targets", action="store_true")
+    parser.add_argument("--policy", action="store_true")
     parser.add_argument("--baselines", type=Path, default=ROOT / "baselines")
     options = parser.parse_args(argv)
     file = read_study(shipped().study)
@@ -67,8 +67,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         run = msgspec.structs.replace(run, cases=cases)
         for line in record(run, Store(options.baselines)):
             print(line)
-    if options.targets:
-        for line in renew_targets(Store(options.baselines), file):
+    if options.policy:
+        for line in renew_policy(Store(options.baselines), file):
             print(line)
 
 
@@ -197,26 +197,33 @@ def _lost_launches(proposal: Proposal) -> int:
     return len(recorded - kept)
 
 
-def renew_targets(store: Store, file: StudyFile) -> Iterator[str]:
-    """Write gates, floors and target effects of recorded launches by today's policy."""
+def renew_policy(store: Store, file: StudyFile) -> Iterator[str]:
+    """Write what is not measured again; yields a line for each kind of machine."""
     for folder in sorted(store.root.iterdir()):
-        if folder.name == PUBLISHED:
+        if folder.name == PUBLISHED or not folder.is_dir():
             continue
         changed = 0
         for case in study_cases(_studies_on(folder.name, file)):
             path = store.path(case, folder.name)
-            recorded = store.file(path)
-            if recorded is None or case.metric not in recorded.metrics:
+            old = store.file(path)
+            if old is None or case.metric not in old.metrics:
                 continue
-            old = recorded.metrics[case.metric]
-            new = _renewed(case, old, folder.name, recorded.machines)
+            new = _with_policy(case, old, folder.name)
             if new != old:
                 changed += 1
-                metrics = recorded.metrics | {case.metric: new}
-                store.write(
-                    path, msgspec.structs.replace(recorded, metrics=metrics)
-                )
-        yield f"{folder.name}: {changed} target effects written again"
+                store.write(path, new)
+        yield f"{folder.name}: {formatting.count(changed, 'metric')} written again"
+
+
+def _with_policy(case: Case, file: BaselineFile, label: str) -> BaselineFile:
+    """The file with one metric by today's policy, and with its arrivals."""
+    metric = _renewed(case, file.metrics[case.metric], label)
+    arrivals = file.arrivals
+    if case.numerator.workload is not None:
+        arrivals = case.numerator.workload.arrivals
+    return msgspec.structs.replace(
+        file, metrics=file.metrics | {case.metric: metric}, arrivals=arrivals
+    )
 
 
 def _studies_on(label: str, file: StudyFile) -> list[Study]:
@@ -231,27 +238,17 @@ def _studies_on(label: str, file: StudyFile) -> list[Study]:
     return studies
 
 
-def _renewed(
-    case: Case, metric: MetricBaseline, label: str, machines: Mapping[str, str]
-) -> MetricBaseline:
+def _renewed(case: Case, metric: MetricBaseline, label: str) -> MetricBaseline:
     """The metric by today's policy; what a person gave a reason for stays."""
     policy = policy_for(label, case.metric, case.is_ratio)
     gate = gate_mode(case, policy)
-    is_of_person = bool(metric.reason)
-    if is_of_person and (metric.gate == gate or case.is_ratio):
+    if metric.reason and (metric.gate == gate or case.is_ratio):
         return metric
-    bare = Recorded(Path(), {}, {}, metric, machines)
-    noise = for_any(bare, policy).noise(policy)
     floor = policy.floor
     if case.is_ratio:
         floor = 0.0
-    higher = metric.better == "higher"
     return msgspec.structs.replace(
-        metric,
-        gate=gate,
-        floor=floor,
-        target_effect=smallest_target_effect(noise, policy, higher),
-        reason=None,
+        metric, gate=gate, floor=floor, target_effect=None, reason=None
     )
 
 

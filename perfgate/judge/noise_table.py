@@ -39,6 +39,7 @@ LEARNED_FAMILIES = frozenset(
         "itl",
         "tpot",
         "e2el",
+        "e2el_tail",
         "tail",
         "bandwidth",
         "energy",

@@ -32,19 +32,20 @@ def closed_loop_latency(study: Study) -> Iterator[Case]:
 def burst(study: Study) -> Iterator[Case]:
     """Each model under the study's burst of 100 prompts, where the platform has it.
 
-    Of four throughputs one is judged: that of the steady window varies least. At fixed
-    lengths the others are the same figure in other units, with the ends of the burst.
+    The throughput of the steady window varies least, and sees no prefill. That of the
+    whole burst does: a smaller prefill chunk cost 6 % of it and 1 % of the other. At
+    fixed lengths the last two are the same figure in other units.
     """
     if study.burst is None:
         return
     for server in study.models:
-        for metric in ("steady_output_throughput", "ttft_mean_ms"):
-            yield study.value("E1", metric, server, study.burst)
         for metric in (
             "output_throughput",
-            "total_token_throughput",
-            "request_throughput",
+            "steady_output_throughput",
+            "ttft_mean_ms",
         ):
+            yield study.value("E1", metric, server, study.burst)
+        for metric in ("total_token_throughput", "request_throughput"):
             case = study.value("E1", metric, server, study.burst)
             yield case.report_only
 

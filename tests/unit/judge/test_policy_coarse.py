@@ -12,8 +12,7 @@ import pytest
 from perfgate.cases import Case, Load
 from perfgate.judge.baseline_schema import read_recorded
 from perfgate.judge.gate import judge
-from perfgate.judge.noise import noise_of, smallest_target_effect
-from perfgate.judge.policy import START_UP, policy_for
+from perfgate.judge.policy import START_UP
 from perfgate.judge.verdict import Outcome
 from perfgate.load.metrics import METRICS, family_of
 from perfgate.results.samples import values_of
@@ -21,7 +20,6 @@ from tests.support import builders as m
 
 BASELINES = Path(__file__).resolve().parents[3] / "baselines"
 COARSE = ("throughput", "itl", "tpot", "e2el", "ttft")
-LABEL = "cpu-some-cpu-avx2-x2"
 FACTORS = (1.0, 1.1, 0.93, 1.04, 0.9, 1.07)
 
 
@@ -29,16 +27,6 @@ def cpu_case(metric):
     """A metric of one load on a CPU."""
     load = Load(server=m.MOE_CPU, workload=m.CLOSED)
     return Case(experiment="E1", metric=metric, numerator=load)
-
-
-def baseline(case, values):
-    """These launches, with the target effect that accepting them gives."""
-    policy = policy_for(LABEL, case.metric, ratio=False)
-    runs = [str(number) for number in range(len(values))]
-    noise = noise_of(values, runs, policy)
-    higher = METRICS[case.metric].better == "higher"
-    target = smallest_target_effect(noise, policy, higher)
-    return m.recorded(case, values, delta=target)
 
 
 def recorded_rows():
@@ -66,7 +54,9 @@ def test_no_recorded_launch_of_a_cpu_fails():
             rest = runs[:number] + runs[number + 1 :]
             others = list(itertools.chain.from_iterable(rest))
             decision = judge(
-                case, m.seen(case, *values), baseline(case, others)
+                case,
+                m.seen(case, *values),
+                m.recorded(case, others, delta=None),
             )
             judged.append(decision.outcome)
             assert decision.outcome is Outcome.PASSED, (row_id, decision)
@@ -92,7 +82,9 @@ def test_half_the_rate_fails_on_a_cpu(metric, slower, outcome):
     center = math.exp(math.fsum(map(math.log, values)) / len(values))
 
     decision = judge(
-        case, m.seen(case, *[center * factor] * 3), baseline(case, values)
+        case,
+        m.seen(case, *[center * factor] * 3),
+        m.recorded(case, values, delta=None),
     )
 
     assert (outcome, "hard") == (decision.outcome, decision.gate)
@@ -106,7 +98,9 @@ def test_ten_times_slower_fails_beside_one_recorded_launch(metric):
     if METRICS[metric].better == "higher":
         value = 10.0
 
-    decision = judge(case, m.seen(case, value), baseline(case, [100.0]))
+    decision = judge(
+        case, m.seen(case, value), m.recorded(case, [100.0], delta=None)
+    )
 
     assert (Outcome.REGRESSED, "hard") == (decision.outcome, decision.gate)
 
@@ -121,7 +115,7 @@ def test_a_slow_start_fails_and_a_cold_one_passes(ready_s, outcome):
         experiment="E12", metric="ready_s", numerator=Load(server=m.MOE)
     )
     recorded = m.recorded(
-        case, [40.0, 38.0, 42.0], delta=START_UP.smallest, floor=START_UP.floor
+        case, [40.0, 38.0, 42.0], delta=None, floor=START_UP.floor
     )
 
     decision = judge(case, m.seen(case, *[ready_s] * 3), recorded)

@@ -63,14 +63,14 @@ def test_only_the_candidate_of_pairs_is_recorded():
     assert {SERVER} == {row.server for row in alone.measurements}
 
 
-def test_targets_follow_the_policy(record):
-    """A target effect that is not today's is written again, and its launches stay."""
+def test_gates_and_floors_follow_the_policy(record):
+    """What is not today's policy is written again, and the launches stay."""
     folder = record("h100x1-20261124a")
     path = folder / "h100x1" / SERVER / "launch.json"
     text = path.read_text()
-    path.write_text(text.replace('"target_effect": 5.9', '"target_effect": 2'))
+    path.write_text(text.replace('"floor": 100.0', '"floor": 0.0'))
 
-    lines = list(tool.renew_targets(Store(folder), SHIPPED))
+    lines = list(tool.renew_policy(Store(folder), SHIPPED))
 
-    assert ["h100x1: 1 target effects written again"] == lines
+    assert ["h100x1: 1 metric written again"] == lines
     assert text == path.read_text()
