@@ -48,7 +48,7 @@ REASON = "unchanged servers, recorded from the stored run"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Accept the runs, then write gates and floors again where that is asked."""
+    """Write gates and floors again where that is asked, then accept the runs."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", nargs="*", type=Path)
     parser.add_argument("--unchanged", action="store_true")
@@ -57,6 +57,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
     file = read_study(shipped().study)
     register(file.models.values())
+    if options.policy:
+        for line in renew_policy(Store(options.baselines), file):
+            print(line)
     folders = list(options.runs)
     if options.unchanged:
         for pattern in UNCHANGED:
@@ -66,9 +69,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         cases = tuple(cases_of_run(run, file))
         run = msgspec.structs.replace(run, cases=cases)
         for line in record(run, Store(options.baselines)):
-            print(line)
-    if options.policy:
-        for line in renew_policy(Store(options.baselines), file):
             print(line)
 
 

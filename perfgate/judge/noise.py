@@ -187,10 +187,7 @@ def noise_of(
     is_established = is_established or known >= ESTABLISHED_DEGREES_OF_FREEDOM
     if prior is None and not is_established:
         sources.append((policy.assumed_cv**2, float(PRIOR_LAUNCHES)))
-    variance, freedom = _averaged(sources)
-    if policy.fixed_cv is not None:
-        variance, freedom = policy.fixed_cv**2, FIXED_DEGREES_OF_FREEDOM
-        is_established = True
+    variance, freedom = _variance(sources, policy)
     return Noise(
         center=statistics.fmean(logs),
         sigma=math.sqrt(variance),
@@ -241,6 +238,15 @@ def successive_variance(logs: Sequence[float]) -> tuple[float, float]:
     variance = statistics.fmean(squares) / 2
     freedom = 2 * (launches - 1) ** 2 / (3 * launches - 4)
     return variance, freedom
+
+
+def _variance(
+    sources: Sequence[tuple[float, float]], policy: Policy
+) -> tuple[float, float]:
+    """Variance and its degrees of freedom: what the policy fixes, else of the sources."""
+    if policy.fixed_cv is not None:
+        return policy.fixed_cv**2, FIXED_DEGREES_OF_FREEDOM
+    return _averaged(sources)
 
 
 def _averaged(sources: Sequence[tuple[float, float]]) -> tuple[float, float]:
