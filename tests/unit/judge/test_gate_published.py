@@ -1,5 +1,6 @@
 """Published figures: those of the source, judged as wide limits only where they apply."""
 
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -189,7 +190,14 @@ def test_figures_that_hold_are_of_the_load_that_is_sent():
     }
 
 
-def test_a_ratio_of_two_servers_meets_the_published_identity():
+@pytest.fixture
+def store(tmp_path):
+    """The published figures alone: recorded launches would replace them."""
+    shutil.copytree(ROOT, tmp_path / "published")
+    return Store(tmp_path)
+
+
+def test_a_ratio_of_two_servers_meets_the_published_identity(store):
     """TP=2 over TP=1 on the burst: both identities fit; 0.997 is contradicted, and no limit."""
     one = msgspec.structs.replace(m.DENSE, tensor_parallel_size=1)
     of, over = (
@@ -208,7 +216,7 @@ def test_a_ratio_of_two_servers_meets_the_published_identity():
         },
         [case],
     )
-    result = judge_case(results, case, Store(ROOT.parent))
+    result = judge_case(results, case, store)
     assert (Outcome.NO_BASELINE, 0.997) == (result.outcome, result.baseline)
     assert "or is of another load" in render(result)
 
@@ -276,7 +284,7 @@ def test_figure_that_does_not_hold_is_shown_only():
     assert "Comparison only" in render(result)
 
 
-def test_a_run_with_real_weights_meets_the_published_identity():
+def test_a_run_with_real_weights_meets_the_published_identity(store):
     """A run's identity has every field and value that a published file names."""
     server = ServerConfig(
         engine="vllm",
@@ -289,5 +297,5 @@ def test_a_run_with_real_weights_meets_the_published_identity():
     )
     case = Case(experiment="E3", metric="itl_median_ms", numerator=load)
     results = m.run({load: {"itl_median_ms": [8.0]}}, [case])
-    result = judge_case(results, case, Store(ROOT.parent))
+    result = judge_case(results, case, store)
     assert (Outcome.PASSED, 8.12) == (result.outcome, result.baseline)
