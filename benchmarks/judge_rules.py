@@ -554,50 +554,66 @@ def compare(
     for situation in situations:
         places = list(trials.places(situation))
         for rule in rules():
-            states = [_states(rule, place, losses) for place in places]
+            answers = [_answers(rule, place, losses) for place in places]
             for name, members in families.items():
-                chosen = []
-                for place, judged in zip(places, states, strict=True):
-                    if place.family in members and judged[0]:
-                        chosen.append(judged)
-                if chosen:
-                    lines.append(_line(name, situation, rule, losses, chosen))
+                line = _line(
+                    name, situation, rule, _of_families(answers, members)
+                )
+                if line is not None:
+                    lines.append(line)
     return lines
 
 
-def _states(
-    rule: Rule, place: Place, losses: Sequence[float]
-) -> list[list[State]]:
-    """For each loss the rule's answers to the trials of a place."""
-    answers: list[list[State]] = []
+@dataclass(frozen=True)
+class Answers:
+    """A rule's answers to the trials of one place, for each loss."""
+
+    family: str
+    by_loss: Mapping[float, Sequence[State]]
+
+
+def _answers(rule: Rule, place: Place, losses: Sequence[float]) -> Answers:
+    by_loss: dict[float, list[State]] = {}
     for loss in losses:
-        states = []
+        by_loss[loss] = []
         for trial in place.trials:
             current = tuple(worsened(row, loss) for row in trial.current)
             state = rule.state(Trial(trial.recorded, current, trial.group))
             if state is not None:
-                states.append(state)
-        answers.append(states)
-    return answers
+                by_loss[loss].append(state)
+    return Answers(place.family, by_loss)
+
+
+def _of_families(
+    answers: Iterable[Answers], families: Sequence[str]
+) -> list[Answers]:
+    """Those of some families, where the rule could answer."""
+    chosen = []
+    for place in answers:
+        if place.family in families and all(place.by_loss.values()):
+            chosen.append(place)
+    return chosen
 
 
 def _line(
-    family: str,
-    situation: Situation,
-    rule: Rule,
-    losses: Sequence[float],
-    places: Sequence[Sequence[Sequence[State]]],
-) -> Line:
+    family: str, situation: Situation, rule: Rule, places: Sequence[Answers]
+) -> Line | None:
+    """None where the rule answered nowhere."""
+    if not places:
+        return None
     cells = []
-    for index, loss in enumerate(losses):
-        at_loss = [place[index] for place in places]
+    for loss in places[0].by_loss:
+        at_loss = [place.by_loss[loss] for place in places]
         cells.append(Cell(loss=loss, shares=_shares(at_loss)))
+    gates = 0
+    for place in places:
+        gates += len(next(iter(place.by_loss.values())))
     return Line(
         family=family,
         situation=situation.name,
         rule=rule.name,
         places=len(places),
-        gates=sum(len(place[0]) for place in places),
+        gates=gates,
         cells=tuple(cells),
     )
 
