@@ -578,41 +578,19 @@ def _slower_sample(sample: Sample, case: Case, factor: float) -> Sample:
 # --- Two H200 against one recorded launch ---------------------------------------------
 
 
-def one_launch(results: RunResults, index: int) -> RunResults:
-    """The launches of that number alone, as a run of its own."""
-    launches = []
-    for launch in results.launches:
-        if launch.index == index:
-            launches.append(msgspec.structs.replace(launch, index=0))
-    measurements = []
-    for row in results.measurements:
-        if row.launch == index:
-            measurements.append(msgspec.structs.replace(row, launch=0))
-    part = msgspec.structs.replace(
-        results,
-        run_id=f"{results.run_id}-launch-{index}",
-        launches=tuple(launches),
-        measurements=tuple(measurements),
-        verdicts=(),
-    )
-    measured = RunIndex(part)
-    cases = [case for case in results.cases if measured.samples(case)]
-    return msgspec.structs.replace(part, cases=tuple(cases))
-
-
 def against_one_launch(
     runs: Path, baselines: Path, folder: Path
 ) -> list[Tally]:
-    """A planted loss and unchanged launches on two H200 against one recorded launch."""
-    stored = rundata.load(runs / PAIR)
-    recorded = folder / "recorded"
-    rundata.save(one_launch(stored, 0), recorded)
+    """A planted loss and unchanged runs on two H200 against the launch of one run.
+
+    That run has launched each server once for each load.
+    """
     root = folder / "store"
-    recording.accept([recorded], Store(root), Choice(), env={})
+    recording.accept([runs / PAIR], Store(root), Choice(), env={})
     table = temporary_store(baselines, folder / "shipped").noise_table
     if table is not None:
         noise_table.write(root / noise_table.FILE, table)
-    judged = {"launched again in the same session": one_launch(stored, 1)}
+    judged = {}
     for path in sorted(runs.glob("h200x2-*")):
         is_run = any(path.glob(f"{rundata.RESULTS_FILE}*"))
         if is_run and path.name != PAIR:
