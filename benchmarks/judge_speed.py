@@ -2,9 +2,9 @@
 
     python -m benchmarks.judge_speed  # 1,000 cases, 10 recorded launches, 10 launches now
 
-Made up and seeded. Reading the run is part of it, reading the baselines too: what
-`perfgate judge RUN` does. Seconds are those of one core, so that a busy machine tells
-the same.
+Made up and seeded; the recorded launches are of three machines, and the store has a
+noise table. Reading the run is part of it, reading the baselines too: what `perfgate
+judge RUN` does. Seconds are those of one core, so that a busy machine tells the same.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import datetime
 import random
 import tempfile
 import time
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -22,17 +24,18 @@ from perfgate.accept import accept as recording
 from perfgate.accept.proposal import Choice
 from perfgate.cases import Case, Load
 from perfgate.engines.base import ServerConfig
+from perfgate.judge import noise_table
 from perfgate.judge.baseline_store import Store
 from perfgate.judge.gate import judge_run
 from perfgate.load.repetition import Repetition
 from perfgate.load.workload import Workload
-from perfgate.machine.hardware import Hardware
+from perfgate.machine.hardware import Gpu, Hardware
 from perfgate.results import schema as rundata
 from perfgate.results.schema import Launch, Measurement, RunResults, Server
 from perfgate.servers.launch_record import LaunchRecord
 
 SEED = 20260412
-SERVERS, WORKLOADS = 10, 10
+SERVERS, WORKLOADS, MACHINES = 10, 10, 3
 TIMES = (
     "itl_median_ms",
     "tpot_median_ms",
@@ -49,14 +52,29 @@ RATES = (
 )
 
 
-def made_up(run_id: str, launches: int, random_: random.Random) -> RunResults:
-    """A run of 10 servers x 10 workloads x 10 metrics.
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of one core that judging a run took, and its outcomes."""
+
+    read_s: float
+    judged_s: float
+    outcomes: Counter[str]
+
+
+def made_up(
+    run_id: str,
+    launches: int,
+    random_: random.Random,
+    servers_count: int = SERVERS,
+    machine: int = 0,
+) -> RunResults:
+    """A run of some servers x 10 workloads x 10 metrics.
 
     Noise is 1 % between launches and 0.5 % within them.
     """
     servers = [
         ServerConfig(engine="vllm", model=f"model-{n}", device="cuda")
-        for n in range(SERVERS)
+        for n in range(servers_count)
     ]
     workloads = [
         Workload(name=f"closed-{n}", num_prompts=8 * (n + 1), max_concurrency=8)
@@ -67,13 +85,22 @@ def made_up(run_id: str, launches: int, random_: random.Random) -> RunResults:
         for server in servers
         for workload in workloads
     ]
-    gpu = Hardware(
+    gpu = Gpu(
+        index=0,
+        uuid=f"GPU-{machine}",
+        name="NVIDIA H200",
+        memory_total_bytes=1,
+        mig=False,
+        power_limit_w=None,
+    )
+    hardware = Hardware(
         kind="h200",
         name="NVIDIA H200",
         count=1,
         memory_bytes=1,
         isa="avx512",
         host_memory_bytes=1,
+        gpus=(gpu,),
     )
     return RunResults(
         run_id=run_id,
@@ -81,7 +108,7 @@ def made_up(run_id: str, launches: int, random_: random.Random) -> RunResults:
         command=("made up",),
         started="2026-01-01T00:00:00+00:00",
         complete=True,
-        hardware=gpu,
+        hardware=hardware,
         servers={
             server.key: Server(config=server, python="3", versions={})
             for server in servers
@@ -150,8 +177,45 @@ def repetitions(random_: random.Random) -> tuple[Repetition, ...]:
     )
 
 
+def timing(launches: int, servers_count: int = SERVERS) -> Timing:
+    """Record, write, read and judge; the seconds of the last two.
+
+    Args:
+        launches: recorded, and again of the run that is judged.
+        servers_count: each has a hundred cases.
+    """
+    random_ = random.Random(SEED)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        store = Store(folder / "baselines")
+        runs = []
+        for day in range(launches):
+            runs.append(folder / f"run-{day}")
+            run_id = f"202601{day + 1:02}-000000-1"
+            machine = day % MACHINES
+            recorded = made_up(run_id, 1, random_, servers_count, machine)
+            rundata.save(recorded, runs[-1])
+        choice = Choice(target_effect=0.2, reason="made up")
+        recording.accept(runs, store, choice, env={})
+        table = noise_table.learn(store.series(), "2026-02-01")
+        noise_table.write(store.root / noise_table.FILE, table)
+        current = made_up("20260201-000000-1", launches, random_, servers_count)
+        rundata.save(current, folder / "now")
+        return _judged(folder / "now", store.root)
+
+
+def _judged(run_dir: Path, baselines: Path) -> Timing:
+    began = time.process_time()
+    results = rundata.load(run_dir)
+    read = time.process_time()
+    verdicts = judge_run(results, Store(baselines), datetime.date(2026, 2, 1))
+    judged = time.process_time()
+    outcomes = Counter(verdict.outcome.value for verdict in verdicts)
+    return Timing(read - began, judged - read, outcomes)
+
+
 def main() -> None:
-    """Record, write, read and judge; print the seconds of each part."""
+    """Print the seconds of each part."""
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -163,37 +227,14 @@ def main() -> None:
         help="recorded, and again of the run that is judged",
     )
     launches = parser.parse_args().launches
-    random_ = random.Random(SEED)
-    with tempfile.TemporaryDirectory() as folder:
-        store = Store(Path(folder, "baselines"))
-        runs = []
-        for day in range(launches):
-            runs.append(Path(folder, f"run-{day}"))
-            rundata.save(
-                made_up(f"202601{day + 1:02}-000000-1", 1, random_), runs[-1]
-            )
-        recording.accept(
-            runs, store, Choice(target_effect=0.2, reason="made up"), env={}
-        )
-        now = Path(folder, "now")
-        rundata.save(made_up("20260201-000000-1", launches, random_), now)
-
-        began = time.process_time()
-        results = rundata.load(now)
-        read = time.process_time()
-        verdicts = judge_run(
-            results, Store(store.root), datetime.date(2026, 2, 1)
-        )
-        judged = time.process_time()
-    counts: dict[str, int] = {}
-    for verdict in verdicts:
-        counts[verdict.outcome.value] = counts.get(verdict.outcome.value, 0) + 1
+    result = timing(launches)
     click.echo(
-        f"{len(verdicts)} cases, {launches} recorded launches each, {launches} "
-        f"launches now: {counts}"
+        f"{result.outcomes.total()} cases, {launches} recorded launches each, "
+        f"{launches} launches now: {dict(result.outcomes)}"
     )
     click.echo(
-        f"reading the run {read - began:.2f} s, judging with the baselines {judged - read:.2f} s"
+        f"reading the run {result.read_s:.2f} s, judging with the baselines "
+        f"{result.judged_s:.2f} s"
     )
 
 
