@@ -75,7 +75,7 @@ def _noise_bound(baseline: Recorded, policy: Policy) -> float:
 def target_effect_of(baseline: Recorded, policy: Policy) -> float:
     """The loss to catch, as a fraction: the owner's choice, else the policy's."""
     metric = baseline.metric
-    if metric.target_effect is not None and metric.reason:
+    if metric.target_effect is not None:
         return metric.target_effect
     return policy.smallest
 

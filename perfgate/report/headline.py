@@ -21,6 +21,7 @@ SIGNS = {
     Outcome.REGRESSED: "✗",
     Outcome.INVALID: "!",
     Outcome.INCONCLUSIVE: "?",
+    Outcome.NOT_EXCLUDED: "~",
     Outcome.NO_BASELINE: "–",
     Outcome.INCOMPARABLE: "≠",
 }
