@@ -77,7 +77,10 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         return
     is_green = run_status.is_green_session(perf.results, perf.unjudged())
     is_required = perf.config.is_gate_required
-    if is_required and exitstatus == pytest.ExitCode.OK and not is_green:
+    is_red = is_required and not is_green
+    if perf.results is not None and run_status.red_groups(perf.results):
+        is_red = True
+    if is_red and exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
     config.stash[_ARTIFACT_LINES] = _write_artifacts(perf)
 
@@ -152,6 +155,7 @@ def _notes(perf: PerfSession, results: RunResults) -> Iterator[str]:
     yield from filter(None, terminal.engine_notes(results))
     yield from terminal.improvements(results, str(config.run_dir))
     yield from filter(None, [terminal.in_common(results)])
+    yield from terminal.groups(results, str(config.run_dir))
     unjudged_count = len(perf.unjudged())
     headline = terminal.headline(
         results, config.is_gate_required, unjudged_count

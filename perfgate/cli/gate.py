@@ -54,6 +54,8 @@ def judge(
         ]
     for message in messages:
         click.echo(message)
+    for message in terminal.groups(results, str(run)):
+        click.echo(message)
     missing = run_status.missing(results)
     click.echo(terminal.headline(results, required, missing))
     for line in [*notices.important(results), *notices.ended_early(results)]:

@@ -14,7 +14,9 @@ import msgspec
 from perfgate.cases import Case
 from perfgate.judge import gate
 from perfgate.judge.baseline_store import Store
+from perfgate.judge.groups import with_group_verdicts
 from perfgate.judge.verdict import GREEN, Outcome, Verdict, is_red, unjudged
+from perfgate.results.group_verdict import GroupVerdict
 from perfgate.results.schema import RunResults
 
 State = Literal["Red", "Green", "Undecided"]
@@ -72,6 +74,12 @@ def counts(results: RunResults, required: bool) -> Counts:
     )
 
 
+def red_groups(results: RunResults) -> list[GroupVerdict]:
+    """The group verdicts that fail the run, whatever its gate."""
+    rows = results.group_verdicts
+    return [row for row in rows if is_red(row.outcome, row.gate, False)]
+
+
 def missing(results: RunResults) -> int:
     """Cases that were to be judged and have no verdict: not measured, or not possible."""
     without_verdict = unjudged(results.cases, results.verdicts)
@@ -86,14 +94,15 @@ def judged_again(results: RunResults, store: Store) -> RunResults:
     for decision in gate.judge_run(results, store):
         test = tests.get(decision.case, "(judged again)")
         rows.append(decision.row(cases[decision.case], test))
-    return msgspec.structs.replace(results, verdicts=tuple(rows))
+    results = msgspec.structs.replace(results, verdicts=tuple(rows))
+    return with_group_verdicts(results, store)
 
 
 def is_green(results: RunResults) -> bool:
     """Whether the run passes --gate=required: the whole suite ran, each case passed."""
     if not results.complete or results.left_out:
         return False
-    if results.failures or missing(results):
+    if results.failures or missing(results) or red_groups(results):
         return False
     totals = counts(results, required=True)
     return totals.judged > 0 and totals.red == 0
@@ -103,7 +112,7 @@ def fails(results: RunResults, required: bool) -> bool:
     """Whether the run fails: by a case, by a failed server, or because it says nothing."""
     if required:
         return not is_green(results)
-    if results.failures or not results.verdicts:
+    if results.failures or red_groups(results) or not results.verdicts:
         return True
     return counts(results, required=False).red > 0
 

@@ -15,6 +15,7 @@ from perfgate.judge.observation import RunReader
 from perfgate.judge.verdict import GREEN, Verdict, is_red
 from perfgate.load.metrics import METRICS
 from perfgate.report import verdict_text
+from perfgate.results.group_verdict import GroupVerdict
 from perfgate.results.schema import RunResults
 
 _NUMBERS = (
@@ -44,6 +45,10 @@ def junit(results: RunResults) -> str:
         case = cases[row.case]
         suite = suites.setdefault(case.subject, TestSuite(case.subject))
         suite.add_testcase(_junit_case(case, row, results.gate == "required"))
+    if results.group_verdicts:
+        suites["groups of rows"] = suite = TestSuite("groups of rows")
+        for group in results.group_verdicts:
+            suite.add_testcase(_junit_group(group))
     whole = JUnitXml("perfgate")
     for suite in suites.values():
         suite.timestamp = results.started
@@ -69,6 +74,18 @@ def _junit_case(case: Case, row: Verdict, required: bool) -> Any:
     if result is not None:
         result.text = verdict_text.render(row)
         entry.result = [result]
+    return entry
+
+
+def _junit_group(row: GroupVerdict) -> Any:
+    from junitparser import Failure, TestCase
+
+    name = verdict_text.group_heading(row)
+    entry = TestCase(name, classname="perfgate.groups")
+    if is_red(row.outcome, row.gate, required=False):
+        failure = Failure(row.outcome.value)
+        failure.text = verdict_text.render_group(row)
+        entry.result = [failure]
     return entry
 
 

@@ -13,6 +13,7 @@ from perfgate.judge.identity import without_side
 from perfgate.judge.observation import Observation, RunReader
 from perfgate.judge.verdict import ALWAYS_RED, GREEN, Outcome, Verdict
 from perfgate.report import verdict_text
+from perfgate.results.group_verdict import GroupVerdict
 from perfgate.results.schema import RunResults
 
 SIGNS = {
@@ -45,6 +46,7 @@ def verdict_sentence(results: RunResults) -> str:
     for outcome, number in sorted(by_outcome.items()):
         if outcome not in GREEN:
             parts.append(f"{number} {outcome}")
+    parts += _groups_in_words(run_status.red_groups(results))
     missing = run_status.missing(results)
     if missing:
         parts.append(f"{missing} without a verdict")
@@ -56,6 +58,18 @@ def verdict_sentence(results: RunResults) -> str:
     if rest:
         sentence += f"; {', '.join(rest)}"
     return sentence
+
+
+def _groups_in_words(rows: Sequence[GroupVerdict]) -> list[str]:
+    """Check, subject and outcome of one; the checks alone where there are more."""
+    if not rows:
+        return []
+    if len(rows) == 1:
+        row = rows[0]
+        subject = row.subject or "the run"
+        return [f"{row.check} of {subject} {row.outcome}"]
+    checks = list(dict.fromkeys(row.check for row in rows))
+    return [f"{len(rows)} groups of rows failed ({formatting.listed(checks)})"]
 
 
 @dataclass(frozen=True)
@@ -89,7 +103,19 @@ def attention(results: RunResults) -> list[Item]:
         if row.outcome in _ALONE:
             key = (row.case,)
         alike.setdefault(key, []).append(row)
-    return [_item(rows) for rows in alike.values()]
+    items = [_group_item(row) for row in run_status.red_groups(results)]
+    items += [_item(rows) for rows in alike.values()]
+    return items
+
+
+def _group_item(row: GroupVerdict) -> Item:
+    return Item(
+        title=f"{SIGNS[row.outcome]} {row.outcome}: {verdict_text.group_heading(row)}",
+        level=level(row.outcome),
+        finding=row.summary,
+        advice=verdict_text.advice(row),
+        messages=(verdict_text.render_group(row),),
+    )
 
 
 def _item(rows: Sequence[Verdict]) -> Item:

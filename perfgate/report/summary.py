@@ -192,6 +192,7 @@ def workflow_commands(
         name = _property(f"{key} failed to start")
         text = _escaped(f"{row.seen}. {row.remedy}")
         lines.append(f"::error title={name}::{text}")
+    lines += _group_commands(results)[: MOST_ANNOTATIONS - len(lines)]
     room = {"error": MOST_ANNOTATIONS - len(lines), "warning": MOST_ANNOTATIONS}
     for verdict in run_status.judged_verdicts(results):
         if verdict.outcome is Outcome.PASSED:
@@ -204,6 +205,16 @@ def workflow_commands(
             name = _property(_title(verdict))
             text = _escaped(verdict_text.render(verdict))
             lines.append(f"::{level} title={name}::{text}")
+    return lines
+
+
+def _group_commands(results: RunResults) -> list[str]:
+    lines = []
+    for row in run_status.red_groups(results):
+        heading = verdict_text.group_heading(row)
+        name = _property(f"{row.outcome}: {heading}")
+        text = _escaped(verdict_text.render_group(row))
+        lines.append(f"::error title={name}::{text}")
     return lines
 
 

@@ -19,7 +19,12 @@ from rich.text import Text
 from perfgate import formatting
 from perfgate.cases import Case, title
 from perfgate.judge import comparability
-from perfgate.judge.run_status import counts, judged_verdicts, ordered
+from perfgate.judge.run_status import (
+    counts,
+    judged_verdicts,
+    ordered,
+    red_groups,
+)
 from perfgate.judge.verdict import ALWAYS_RED, Outcome, Verdict
 from perfgate.report import verdict_text
 from perfgate.results.schema import RESULTS_FILE, RunResults
@@ -236,6 +241,17 @@ def attention(results: RunResults, run: str = "RUN") -> list[str]:
     return texts
 
 
+def groups(results: RunResults, run: str = "RUN") -> list[str]:
+    """The text of each verdict over several rows, those that fail the run first.
+
+    Args:
+        run: the run directory, for commands that can be copied.
+    """
+    hard = red_groups(results)
+    others = [row for row in results.group_verdicts if row not in hard]
+    return [verdict_text.render_group(row, run) for row in [*hard, *others]]
+
+
 def in_common(results: RunResults) -> str:
     """The server that all failures share, while the others are fine; "" where none is.
 
@@ -294,6 +310,10 @@ def headline(results: RunResults, required: bool, missing: int) -> str:
     """How many cases were judged, failed, undecided, report-only or without a verdict."""
     totals = counts(results, required)
     parts = [f"{totals.judged} judged", f"{totals.red} failed"]
+    failed_groups = len(red_groups(results))
+    if failed_groups:
+        rows = formatting.count(failed_groups, "group")
+        parts.append(f"{rows} of rows failed")
     if totals.undecided:
         parts.append(f"{totals.undecided} undecided")
     parts.append(f"{totals.report_only} report-only")

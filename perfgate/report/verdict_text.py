@@ -8,6 +8,7 @@ from perfgate import formatting
 from perfgate.cases import title
 from perfgate.judge.verdict import Outcome, Verdict
 from perfgate.judge.wording import RUN
+from perfgate.results.group_verdict import GroupVerdict
 
 _MOVED = {
     "numerator": "the numerator moved",
@@ -70,7 +71,7 @@ def finding_with_side(verdict: Verdict) -> str:
     return f"{finding(verdict)}; {_MOVED[verdict.moved]}"
 
 
-def advice(verdict: Verdict, run: str = "RUN") -> str:
+def advice(verdict: Verdict | GroupVerdict, run: str = "RUN") -> str:
     """What to do next.
 
     Args:
@@ -114,7 +115,28 @@ def skip_reason(verdict: Verdict, run: str = "RUN") -> str:
     return render(verdict, run)
 
 
-def _advice_line(verdict: Verdict, run: str) -> list[str]:
+def group_heading(row: GroupVerdict) -> str:
+    """The check and what it speaks of: "stalls, vllm-llama-small-tp2, closed-c8"."""
+    if not row.subject:
+        return row.check
+    return f"{row.check}, {row.subject}"
+
+
+def render_group(row: GroupVerdict, run: str = "RUN") -> str:
+    """A verdict over several rows: the decision, a line for each fact, the advice.
+
+    Args:
+        run: the run directory, for commands that can be copied.
+    """
+    kind = row.outcome.value
+    if row.gate == "report":
+        kind += " (report-only)"
+    lines = [f"{kind}: {group_heading(row)}: {row.summary}"]
+    lines += [f"  {detail}" for detail in row.details]
+    return "\n".join([*lines, *_advice_line(row, run)])
+
+
+def _advice_line(verdict: Verdict | GroupVerdict, run: str) -> list[str]:
     if not verdict.advice:
         return []
     return [f"  do:   {advice(verdict, run)}"]

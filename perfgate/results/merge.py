@@ -109,6 +109,8 @@ def combine(parts: Sequence[RunResults], run_id: str) -> RunResults:
         measurements=_measurements(parts),
         cases=tuple(cases),
         verdicts=tuple(verdicts.values()),
+        # Of the whole run, which no worker has.
+        group_verdicts=(),
         sessions=tuple(sessions),
         **unions,
     )
@@ -146,6 +148,7 @@ def gather(
     complete: bool,
     run_id: str,
     left_out: Callable[[Sequence[Case]], tuple[str, ...]],
+    conclude: Callable[[RunResults], RunResults] | None = None,
 ) -> RunResults | None:
     """Merge the workers' runs and save them as one; None if no worker measured anything.
 
@@ -153,6 +156,7 @@ def gather(
         complete: whether the session ended by itself, as far as its controller knows.
         run_id: of their one run.
         left_out: what the run's cases lack of the whole suite, in words.
+        conclude: adds what only the whole run can say.
 
     Raises:
         RunDataError: a worker's results cannot be read.
@@ -165,6 +169,8 @@ def gather(
     results = msgspec.structs.replace(
         results, complete=complete, left_out=left_out(results.cases)
     )
+    if conclude is not None:
+        results = conclude(results)
     rundata.save(results, run_dir)
     return results
 

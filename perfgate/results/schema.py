@@ -31,6 +31,7 @@ from perfgate.machine.hardware import Hardware
 from perfgate.models.catalogue import CATALOGUE, Architecture, Model
 from perfgate.models.catalogue import register as register_models
 from perfgate.models.routing import Routing
+from perfgate.results.group_verdict import GroupVerdict
 from perfgate.results.timing import Session
 from perfgate.results.upgrade import upgrade_content
 from perfgate.results.verdict import Verdict
@@ -157,6 +158,7 @@ class RunResults(
         complete: True once the session ended by itself with every selected test run.
         servers: by server key. workloads: by workload name.
         cases: every case that was selected, judged or not.
+        group_verdicts: what is wrong with several rows together.
         skipped: test id -> reason, for perf tests that did not run.
         lacking: case id -> reason, for those of their cases that would have been
             judged.
@@ -190,6 +192,7 @@ class RunResults(
     measurements: tuple[Measurement, ...] = ()
     cases: tuple[Case, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
+    group_verdicts: tuple[GroupVerdict, ...] = ()
     skipped: dict[str, str] = {}
     lacking: dict[str, str] = {}
     left_out: tuple[str, ...] = ()

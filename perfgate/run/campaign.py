@@ -24,6 +24,7 @@ from perfgate.engines.base import ServerConfig
 from perfgate.engines.injection import format_injection
 from perfgate.errors import Failure
 from perfgate.judge import gate
+from perfgate.judge.groups import with_group_verdicts
 from perfgate.judge.verdict import Decision, Outcome, Verdict
 from perfgate.load.metrics import CUSTOM, Metric
 from perfgate.load.workload import Workload
@@ -275,6 +276,8 @@ class Campaign:
             launches=tuple(launches),
             verdicts=tuple(verdicts),
         )
+        judged = with_group_verdicts(self.results, self.store)
+        self._recorder.update(group_verdicts=judged.group_verdicts)
 
     # From a server's needs to one launch of it, and to one attempt.
 

@@ -25,6 +25,7 @@ from perfgate.engines import injection
 from perfgate.engines.base import ServerConfig
 from perfgate.errors import Failure
 from perfgate.judge import gate
+from perfgate.judge.groups import with_group_verdicts
 from perfgate.judge.verdict import unjudged
 from perfgate.machine import hardware, memory
 from perfgate.machine.hardware import Hardware
@@ -223,8 +224,16 @@ class PerfSession:
             self._open_session.close(complete)
         elif self.config.worker is None:
             self._merged = merge.gather(
-                self.config.run_dir, complete, self.config.run_id, self.left_out
+                self.config.run_dir,
+                complete,
+                self.config.run_id,
+                self.left_out,
+                self._conclude,
             )
+
+    def _conclude(self, results: RunResults) -> RunResults:
+        """The merged run with the verdicts over several of its rows."""
+        return with_group_verdicts(results, self.config.store)
 
     def unused_baselines(self) -> list[str]:
         """Recorded cases that no test asks; known after a complete run only."""

@@ -1,0 +1,42 @@
+"""Groups: verdicts over several rows of a run, one function for each check.
+
+What no single case shows: stalls, slow repetitions, trends, losses of most rows. A check
+gives group verdicts only for what it objects to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import msgspec
+
+from perfgate.judge.baseline_store import Store
+from perfgate.judge.observation import RunReader
+from perfgate.results.group_verdict import GroupVerdict
+from perfgate.results.schema import RunResults
+from perfgate.results.verdict import Verdict
+
+Check = Callable[[RunReader, Sequence[Verdict], Store], Iterable[GroupVerdict]]
+
+CHECKS: tuple[Check, ...] = ()
+
+
+def judge_groups(
+    results: RunResults, store: Store, verdicts: Sequence[Verdict]
+) -> tuple[GroupVerdict, ...]:
+    """What the checks object to, in the order of the checks.
+
+    Args:
+        verdicts: on the cases of the run.
+    """
+    reader = RunReader(results)
+    rows: list[GroupVerdict] = []
+    for check in CHECKS:
+        rows += check(reader, verdicts, store)
+    return tuple(rows)
+
+
+def with_group_verdicts(results: RunResults, store: Store) -> RunResults:
+    """The run with its group verdicts, by the verdicts that it has."""
+    rows = judge_groups(results, store, results.verdicts)
+    return msgspec.structs.replace(results, group_verdicts=rows)
