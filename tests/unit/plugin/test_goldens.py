@@ -39,8 +39,8 @@ RUNS = ROOT / "docs" / "runs"
 BASELINES = ROOT / "baselines"
 # What each stands for: green; pairs of two builds, delayed and not; two ranks,
 # some cases not measured; green, but a value worse to accept; cut off;
-# injected, found and not found; nothing recorded, without and with an
-# injection.
+# injected, found and not found; two GPUs with few launches recorded, without
+# and with an injection.
 STORED = (
     "h100x1-20261124a",
     "h100x1-pairs/delay",
