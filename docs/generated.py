@@ -153,6 +153,7 @@ PARTS: dict[str, Callable[[], Iterator[str]]] = {
     "measured_h200": functools.partial(
         measured, "h200x1-2*", "h200x1-planted/unchanged/*"
     ),
+    "measured_h200x2": functools.partial(measured, "h200x2-2*"),
     "measured_h100": functools.partial(measured, "h100x1-2*"),
     "measured_h100x2": functools.partial(measured, "h100x2-2*"),
 }
