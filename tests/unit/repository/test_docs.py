@@ -83,7 +83,7 @@ def test_site_is_built(tmp_path):
     )
 
     assert 0 == done.returncode, done.stdout + done.stderr
-    assert 3 == measured.count("measured / published")
+    assert 4 == measured.count("measured / published")
     assert not (tmp_path / "runs").exists()  # megabytes that no page links to
     assert "cdnjs" not in reference  # the pages need no network
     assert [] == [
