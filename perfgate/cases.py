@@ -41,6 +41,11 @@ class Load(
         return msgspec.structs.replace(self, server=self.server.base)
 
     @property
+    def candidate(self) -> Load:
+        """The same load on its server, launched in pairs after a screen."""
+        return msgspec.structs.replace(self, server=self.server.candidate)
+
+    @property
     def asks_routing(self) -> bool:
         """Whether it reads the routing of tokens and is not timed.
 
@@ -121,6 +126,16 @@ class Case(
     def report_only(self) -> Case:
         """The same case, which is compared and never fails a run."""
         return msgspec.structs.replace(self, gate="report")
+
+    @property
+    def candidate(self) -> Case:
+        """The same case on launches in pairs, after a screen."""
+        numerator = self.numerator.candidate
+        if self.denominator is None:
+            return msgspec.structs.replace(self, numerator=numerator)
+        return msgspec.structs.replace(
+            self, numerator=numerator, denominator=self.denominator.candidate
+        )
 
     @property
     def is_ratio(self) -> bool:

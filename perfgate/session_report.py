@@ -164,6 +164,7 @@ def _notes(perf: PerfSession, results: RunResults) -> Iterator[str]:
     yield from notices.faults(results)
     yield from notices.lacking(results)
     yield from notices.report_only(results)
+    yield from notices.screened(results)
     yield f"launches: {notices.launches(results)}"
     yield from notices.builds(results)
     for case in perf.unused_baselines():

@@ -246,7 +246,7 @@ def _refuse_runs(runs: Sequence[RunResults]) -> None:
                 seen="it was cut off before it had measured a whole launch",
                 remedy="resume it (pytest --run-dir=RUN --resume), or measure again",
             )
-    paired = [run.run_id for run in runs if run.mode == "paired"]
+    paired = [run.run_id for run in runs if run.is_paired]
     if paired:
         raise RecordingRefused(
             tried=f"accepting {', '.join(paired)}",

@@ -23,7 +23,7 @@ from perfgate.config.option_values import (
     refuse_combinations,
     refuse_unknown_engines,
 )
-from perfgate.config.options import Gate, LoadFormat
+from perfgate.config.options import Gate, LoadFormat, PairsFor
 from perfgate.config.project import Project
 from perfgate.engines import environment, injection
 from perfgate.engines.base import ServerConfig
@@ -65,8 +65,10 @@ class Config:
             launch; empty in a session that only collects.
         base_builds: engine -> Python of its base build; empty for no A/B
             comparison.
+        pairs: "all": base builds judge every case. "suspect": baselines judge
+            first, and base builds only the cases that they do not clear.
         target_effect: the loss, as a fraction, that an A/B comparison must
-            detect; None is the policy's.
+            detect; None is the baseline's, or the policy's.
         launches: of each server, or of each build, before the first verdict.
         silence_timeout_s: a server that sends no token for this long hangs.
         lease_wait_s: longest wait for devices that another session holds.
@@ -107,6 +109,7 @@ class Config:
         default_factory=dict
     )
     base_builds: Mapping[str, str] = field(default_factory=dict)
+    pairs: PairsFor = "all"
     target_effect: float | None = None
     launches: int = 1
     silence_timeout_s: float = 120.0
@@ -137,9 +140,19 @@ class Config:
         """Whether tests are run: neither --plan nor --collect-only."""
         return not (self.plan or self.collect_only)
 
+    @property
+    def is_paired(self) -> bool:
+        """Whether base builds judge every case, so that no baseline counts."""
+        return bool(self.base_builds) and self.pairs == "all"
+
+    @property
+    def is_screened(self) -> bool:
+        """Whether baselines judge first, and base builds the suspect cases then."""
+        return bool(self.base_builds) and self.pairs == "suspect"
+
     def injection(self, server: ServerConfig) -> Injection:
         """The change injected in a server; none in a base build, the reference."""
-        if server.build:
+        if server.build == "base":
             return injection.NOTHING
         return self.injections.get(server.model, injection.NOTHING)
 
@@ -200,18 +213,21 @@ class Config:
             excluded.append("--attach")
         if self.proposes_baselines:
             excluded.append("--baseline-record")
-        if self.base_builds:
+        if self.is_paired:
             reason = (
                 "both builds are launched here, and neither becomes a baseline"
             )
             refuse_combinations("--against-engine", reason, excluded)
+        if self.is_screened and self.external_urls:
+            reason = "an external server cannot be launched in pairs"
+            refuse_combinations("--against-engine", reason, ["--attach"])
         if self.injections:
             reason = (
                 "an injection changes servers that are launched here, and such a run "
                 "never becomes a baseline"
             )
             refuse_combinations(injection.OPTIONS, reason, excluded)
-        if self.base_builds and 1 < self.launches < PAIRS:
+        if self.is_paired and 1 < self.launches < PAIRS:
             raise BadOption(
                 tried=f"--launches {self.launches} with --against-engine",
                 seen=f"a comparison needs at least {PAIRS} pairs",
@@ -225,6 +241,12 @@ class Config:
                 tried="-n with --plan",
                 seen="a plan runs no test",
                 remedy="leave -n out",
+            )
+        if self.worker_count and self.is_screened:
+            raise BadOption(
+                tried="-n with --pairs suspect",
+                seen="pairs are neighbours, and each worker knows only its own suspects",
+                remedy="leave -n out, or write --pairs all",
             )
         if self.worker_count and self.resume:
             self._refuse_run_without_workers()
@@ -300,12 +322,13 @@ def _parse(
             seen="the run to resume is not named",
             remedy="add its folder: --run-dir=DIR --resume",
         )
-    base_builds = _base_builds(option)
+    base_builds = _base_builds(option, project)
+    pairs = option.pairs or project.pairs
     return Config(
         run_dir=run_dir,
         store=_store(option, project),
         hardware_kind=option.hardware,
-        engines=_engines(option, project, base_builds),
+        engines=_engines(option, project, base_builds, pairs),
         engines_are_required=bool(option.engine),
         engine_pythons=_engine_pythons(option, project),
         model_dirs=_model_dirs(option, project),
@@ -315,6 +338,7 @@ def _parse(
         injections=_injections(option),
         external_urls=tuple(option.attach),
         base_builds=base_builds,
+        pairs=pairs,
         target_effect=option.target_effect,
         launches=option.launches,
         silence_timeout_s=option.stall_timeout,
@@ -397,9 +421,17 @@ def _earlier_runs(option: argparse.Namespace, project: Project) -> Path:
 
 
 def _engines(
-    option: argparse.Namespace, project: Project, base_builds: Mapping[str, str]
+    option: argparse.Namespace,
+    project: Project,
+    base_builds: Mapping[str, str],
+    pairs: PairsFor,
 ) -> tuple[str, ...]:
-    """Engines under test: the named ones, those with a base build, the study's, or all."""
+    """Engines under test: the named ones, those with a base build, the study's, or all.
+
+    Those without a base build are judged too where their baselines judge them.
+    """
+    if pairs == "suspect":
+        base_builds = {}
     refuse_unknown_engines("--engine", option.engine or ())
     refuse_unknown_engines(
         f"engines in {project.study.path}", project.study.engines
@@ -429,10 +461,21 @@ def _engine_pythons(
     return pythons
 
 
-def _base_builds(option: argparse.Namespace) -> dict[str, str]:
-    """Engine -> Python of its base build."""
+def _base_builds(
+    option: argparse.Namespace, project: Project
+) -> dict[str, str]:
+    """Engine -> Python of its base build; the command line overrides the project file."""
     name = "--against-engine"
     builds = name_value_pairs(name, option.against_engine)
+    if not option.attach:
+        # An external server is launched by its operator, never in pairs.
+        builds = dict(project.against_engine) | builds
+    if option.pairs and not builds:
+        raise BadOption(
+            tried=f"--pairs {option.pairs}",
+            seen="without a base build there are no pairs",
+            remedy=f"add {name} ENGINE=PATH",
+        )
     refuse_unknown_engines(name, builds)
     for engine in builds:
         environment.find_python(engine, "cuda", builds, name)

@@ -14,8 +14,10 @@ from typing import Any, Literal, get_args
 
 Gate = Literal["advisory", "required"]
 LoadFormat = Literal["auto", "dummy"]
+PairsFor = Literal["all", "suspect"]
 GATES: tuple[Gate, ...] = get_args(Gate)
 LOAD_FORMATS: tuple[LoadFormat, ...] = get_args(LoadFormat)
+PAIRS_FOR: tuple[PairsFor, ...] = get_args(PairsFor)
 # Takes an option's name and the keywords of `argparse.ArgumentParser.add_argument`.
 AddOption = Callable[..., None]
 
@@ -237,7 +239,7 @@ def _add_gate(add: AddOption) -> None:
         metavar="N",
         help=(
             "launches of each server before the first verdict (default: 1; with "
-            "--against-engine: launches of each build, default: 3)"
+            "--against-engine and --pairs all: launches of each build, default: 3)"
         ),
     )
 
@@ -254,6 +256,15 @@ def _add_base_builds(add: AddOption) -> None:
         ),
     )
     add(
+        "--pairs",
+        choices=PAIRS_FOR,
+        help=(
+            "with --against-engine: which rows are launched in pairs. all (default): "
+            "every one, without baselines. suspect: one launch is judged by the "
+            "baselines; pairs decide the rows that it does not clear"
+        ),
+    )
+    add(
         "--against-delta",
         type=float,
         dest="target_effect",
@@ -267,7 +278,8 @@ def _add_base_builds(add: AddOption) -> None:
         metavar="FRACTION",
         help=(
             "with --against-engine: the loss that the pairs must detect, as a fraction "
-            "(0.02 is 2 %%; default: 0.05 on a GPU for all but TTFT)"
+            "(0.02 is 2 %%; default: the baseline's with --pairs suspect, else 0.05 on "
+            "a GPU for all but TTFT)"
         ),
     )
 

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from perfgate import locations
-from perfgate.config.options import Gate
+from perfgate.config.options import Gate, PairsFor
 from perfgate.engines import environment
 from perfgate.errors import Failure
 from perfgate.judge.baseline_store import Store
@@ -51,6 +51,9 @@ class ProjectTable(
         gate: "advisory" or "required", as ``--gate``.
         engine_python: engine -> its Python, as ``--engine-python``.
         model_dir: model -> folder of its weights, as ``--model-dir``.
+        against_engine: engine -> Python of its last good build, as
+            ``--against-engine``; without effect with ``--attach``.
+        pairs: "all" or "suspect", as ``--pairs``.
     """
 
     study: str = SHIPPED
@@ -63,6 +66,8 @@ class ProjectTable(
     gate: Gate = "advisory"
     engine_python: dict[str, str] = {}
     model_dir: dict[str, str] = {}
+    against_engine: dict[str, str] = {}
+    pairs: PairsFor = "all"
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,8 @@ class Project:
     gate: Gate = "advisory"
     engine_python: Mapping[str, str] = field(default_factory=dict)
     model_dir: Mapping[str, str] = field(default_factory=dict)
+    against_engine: Mapping[str, str] = field(default_factory=dict)
+    pairs: PairsFor = "all"
 
     def store(self, folder: Path | None = None) -> Store:
         """The baselines to judge against: those in a folder, or the project's own.
@@ -149,6 +156,8 @@ def read_project(root: Path, study: str | None = None) -> Project:
         gate=table.gate,
         engine_python=_engine_pythons(root, table),
         model_dir=_model_dirs(root, table),
+        against_engine=_base_builds(root, table),
+        pairs=table.pairs,
     )
 
 
@@ -177,6 +186,8 @@ def _read_table(file: Path) -> ProjectTable:
         remedy = f"correct {key}"
         if key == "gate":
             remedy = 'write gate = "advisory" or gate = "required"'
+        if key == "pairs":
+            remedy = 'write pairs = "all" or pairs = "suspect"'
         seen = f"{table_name}: {key}: {message}"
         raise _bad_project(file, seen, remedy) from None
 
@@ -222,10 +233,23 @@ def _engine_pythons(root: Path, table: ProjectTable) -> dict[str, str]:
     for engine, path in table.engine_python.items():
         if os.environ.get(environment.variable(engine)):
             continue
-        if "/" in path:
-            path = str(root / Path(path).expanduser())
-        pythons[engine] = path
+        pythons[engine] = _python(root, path)
     return pythons
+
+
+def _base_builds(root: Path, table: ProjectTable) -> dict[str, str]:
+    """Engine -> Python of its base build."""
+    builds = {}
+    for engine, path in table.against_engine.items():
+        builds[engine] = _python(root, path)
+    return builds
+
+
+def _python(root: Path, path: str) -> str:
+    """A path of the project file; a bare name is looked for on PATH."""
+    if "/" not in path:
+        return path
+    return str(root / Path(path).expanduser())
 
 
 def _model_dirs(root: Path, table: ProjectTable) -> dict[str, str]:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:  # starting an engine needs no numpy
 # How a server that is launched to report the experts of its tokens does so: "returned"
 # by the engine itself. "" for a server that is timed.
 RoutingProbe = Literal["", "returned"]
+# Side of a server in launches in pairs; "" where it is launched by itself.
+Build = Literal["", "base", "candidate"]
 
 
 class ServerConfig(
@@ -39,8 +41,8 @@ class ServerConfig(
         extra_args: appended to the engine's command line as they are.
         extra_env: (name, value) pairs set for the engine alone.
         variant: appended to the key, for servers that would have the same one: "eager".
-        build: "base" for the build that a candidate is compared with in one session,
-            else "".
+        build: which side of launches in pairs it is: "base", or "candidate" where the
+            same server is screened by launches of its own; else "".
 
     """
 
@@ -54,7 +56,7 @@ class ServerConfig(
     load_format: str = "auto"
     extra_args: tuple[str, ...] = ()
     extra_env: tuple[tuple[str, str], ...] = ()
-    build: Literal["", "base"] = ""
+    build: Build = ""
     routing: RoutingProbe = ""
     variant: str = ""
 
@@ -72,7 +74,7 @@ class ServerConfig(
         if self.routing:
             parts.append("routing")
         if self.build:
-            parts.append("base")
+            parts.append(self.build)
         return "-".join(parts)
 
     @property
@@ -84,6 +86,11 @@ class ServerConfig(
     def base(self) -> ServerConfig:
         """The same server of the base build."""
         return msgspec.structs.replace(self, build="base")
+
+    @property
+    def candidate(self) -> ServerConfig:
+        """The same server, launched in pairs after a screen."""
+        return msgspec.structs.replace(self, build="candidate")
 
 
 @dataclass(frozen=True)

@@ -78,9 +78,8 @@ def entries_of(results: RunResults) -> list[Entry]:
 
     A run in which something was changed on purpose adds nothing.
     """
-    if results.mode == "paired" or any(
-        launch.injected for launch in results.launches
-    ):
+    is_injected = any(launch.injected for launch in results.launches)
+    if results.is_paired or is_injected:
         return []
     reader = RunReader(results)
     outcomes = {row.case: row.outcome for row in results.verdicts}

@@ -35,6 +35,7 @@ from perfgate.judge.observation import Observation, RunReader, hardware_label
 from perfgate.judge.paired import judge_paired
 from perfgate.judge.policy import Policy, policy_for
 from perfgate.judge.recorded import Comparison
+from perfgate.judge.screen import advise_pairs, judge_suspect
 from perfgate.judge.verdict import Decision, Outcome
 from perfgate.load.metrics import METRICS, Metric
 from perfgate.machine.hardware import Hardware
@@ -107,7 +108,7 @@ def judge_case(
     store: Store,
     today: datetime.date | None = None,
 ) -> Decision:
-    """Decide one case of a run, against its base build where the run has one."""
+    """Decide one case of a run, against its base build where it was launched in pairs."""
     return _judge_in(RunReader(results), case, store, today)
 
 
@@ -122,8 +123,17 @@ def judge_run(
 def _judge_in(
     reader: RunReader, case: Case, store: Store, today: datetime.date | None
 ) -> Decision:
-    if reader.results.mode == "paired":
+    if reader.results.is_paired:
         return judge_paired(reader, case)
+    decision = _judge_by_baseline(reader, case, store, today)
+    if case.id in reader.results.suspects:
+        return judge_suspect(reader, case, decision)
+    return advise_pairs(reader.results, case, decision)
+
+
+def _judge_by_baseline(
+    reader: RunReader, case: Case, store: Store, today: datetime.date | None
+) -> Decision:
     observation = reader.observe(case)
     baseline = store.find(case, observation.hardware_label)
     decision = judge(case, observation, baseline, today=today)

@@ -23,7 +23,7 @@ import msgspec
 
 from perfgate import formatting
 from perfgate.cases import Case
-from perfgate.judge import choices, plausibility, wording
+from perfgate.judge import choices, plausibility, ratio, wording
 from perfgate.judge.answers import context_differences
 from perfgate.judge.noise import LINE_SHARE, fraction_of, log_loss, t_quantile
 from perfgate.judge.observation import NOT_MEASURED, Observation, RunReader
@@ -43,6 +43,8 @@ PAIRS = 3
 # One-sided: so many unchanged cases at most are called slower, however noisy the
 # machine is.
 DOUBT = 0.05
+# What a screened case is whose pairs leave the target effect possible.
+_NOT_EXCLUDED = getattr(Outcome, "NOT_EXCLUDED", Outcome.INCONCLUSIVE)
 ASSUMED_PAIRS = 1  # weight of the assumed variation, in pairs
 Pair = tuple[float, float]
 
@@ -50,17 +52,87 @@ Pair = tuple[float, float]
 def judge_paired(reader: RunReader, case: Case) -> Decision:
     """Judge a case of a run in which base and candidate were launched in turn."""
     candidate, base = reader.observe(case), reader.observe(case.base)
+    target_effect = reader.results.target_effect
+    return _judge_builds(case, candidate, base, target_effect)
+
+
+def judge_candidate(
+    reader: RunReader, case: Case, target_effect: float | None
+) -> Decision:
+    """Judge a suspect case of a screened run by the pairs that it was launched in.
+
+    A ratio is judged by the direction in which one of its sides lost something. A pass
+    that leaves the target effect possible is no pass: the screen did not clear it.
+
+    Args:
+        target_effect: the loss to be caught; None: the policy's.
+    """
+    candidate, base = reader.observe(case.candidate), reader.observe(case.base)
+    metric = _directed(case, candidate, base, target_effect)
+    decision = _judge_builds(case, candidate, base, target_effect, metric)
+    if decision.report_only_reason and decision.outcome is Outcome.PASSED:
+        decision = _not_excluded(decision)
+    if not case.is_ratio:
+        return decision
+    moved = ratio.moved_side(candidate.sides, base.sides)
+    return msgspec.structs.replace(decision, moved=moved)
+
+
+def _not_excluded(decision: Decision) -> Decision:
+    """A pass that leaves a loss of the target size possible; worth more pairs, once."""
+    needs_launches = 0
+    if decision.launches == PAIRS:
+        needs_launches = PAIRS
+    return msgspec.structs.replace(
+        decision,
+        outcome=_NOT_EXCLUDED,
+        gate="hard",
+        report_only_reason="",
+        details=(*decision.details, wording.PAIRS_LEAVE_LOSS),
+        advice=wording.MORE_PAIRS,
+        needs_launches=needs_launches,
+    )
+
+
+def _directed(
+    case: Case,
+    candidate: Observation,
+    base: Observation,
+    target_effect: float | None,
+) -> Metric:
+    """The metric, for a ratio with the direction in which a side lost something."""
+    metric = METRICS[case.metric]
+    if not case.is_ratio or not candidate.values or not base.values:
+        return metric
+    if target_effect is None:
+        label = candidate.hardware_label
+        target_effect = policy_for(label, case.metric, ratio=True).paired
+    is_higher = metric.better == "higher"
+    tolerance = LINE_SHARE * log_loss(target_effect, is_higher) / 2
+    moved = None
+    if not case.two_sided:
+        moved = ratio.moves(candidate.sides, base.sides)
+    change = math.log(candidate.value / base.value)
+    loss = ratio.loss(change, moved, is_higher, tolerance)
+    if (change < 0) == (loss > 0):
+        return msgspec.structs.replace(metric, better="higher")
+    return msgspec.structs.replace(metric, better="lower")
+
+
+def _judge_builds(
+    case: Case,
+    candidate: Observation,
+    base: Observation,
+    target_effect: float | None,
+    metric: Metric | None = None,
+) -> Decision:
     policy = policy_for(candidate.hardware_label, case.metric, ratio=True)
     if policy.gate != "hard":
         case = msgspec.structs.replace(case, gate="report")
     details = _details_of(candidate, base)
     pairs = list(zip(base.values, candidate.values, strict=False))
     decision = judge_pairs(
-        case,
-        pairs,
-        candidate.hardware_label,
-        reader.results.target_effect,
-        details,
+        case, pairs, candidate.hardware_label, target_effect, details, metric
     )
     decision = plausibility.checked(
         decision, case, candidate, plausibility.Reference(base.context)
@@ -77,15 +149,21 @@ def _details_of(candidate: Observation, base: Observation) -> list[str]:
     if differences:
         text = formatting.listed(differences)
         details.append(wording.PAIRED_DIFFER.format(differences=text))
-    lost = [f"base: {reason}" for reason in base.invalid]
-    lost += [f"candidate: {reason}" for reason in candidate.invalid]
-    for observation in (base, candidate):
-        if observation.unmeasured != NOT_MEASURED:
-            lost.append(observation.unmeasured[0])
+    lost = reasons_not_counted(candidate, base)
     if lost:
         reasons = formatting.listed(lost)
         details.append(wording.PAIRED_LOST.format(reasons=reasons))
     return details
+
+
+def reasons_not_counted(candidate: Observation, base: Observation) -> list[str]:
+    """Why launches of either build, or repetitions of them, do not count."""
+    reasons = [f"base: {reason}" for reason in base.invalid]
+    reasons += [f"candidate: {reason}" for reason in candidate.invalid]
+    for observation in (base, candidate):
+        if observation.unmeasured != NOT_MEASURED:
+            reasons.append(observation.unmeasured[0])
+    return reasons
 
 
 def judge_pairs(
@@ -94,6 +172,7 @@ def judge_pairs(
     hardware_label: str,
     target_effect: float | None = None,
     details: Sequence[str] = (),
+    metric: Metric | None = None,
 ) -> Decision:
     """Judge a candidate by (base, candidate) values of neighbouring launches.
 
@@ -103,9 +182,10 @@ def judge_pairs(
         hardware_label: "h200x2", "cpu-...": which row of the policy applies.
         target_effect: the loss to be caught; None: the policy's.
         details: sentences of the verdict besides those of the decision.
+        metric: the case's, with another direction; None: as it is registered.
 
     """
-    metric = METRICS[case.metric]
+    metric = metric or METRICS[case.metric]
     policy = policy_for(hardware_label, case.metric, ratio=True)
     if target_effect is None:
         target_effect = policy.paired

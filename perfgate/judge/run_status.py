@@ -102,7 +102,7 @@ def is_green(results: RunResults) -> bool:
     """Whether the run passes --gate=required: the whole suite ran, each case passed."""
     if not results.complete or results.left_out:
         return False
-    if results.failures or missing(results) or red_groups(results):
+    if results.failed_servers or missing(results) or red_groups(results):
         return False
     totals = counts(results, required=True)
     return totals.judged > 0 and totals.red == 0
@@ -112,7 +112,7 @@ def fails(results: RunResults, required: bool) -> bool:
     """Whether the run fails: by a case, by a failed server, or because it says nothing."""
     if required:
         return not is_green(results)
-    if results.failures or red_groups(results) or not results.verdicts:
+    if results.failed_servers or red_groups(results) or not results.verdicts:
         return True
     return counts(results, required=False).red > 0
 

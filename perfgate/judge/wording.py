@@ -153,6 +153,22 @@ PAIRED_NOT_EXCLUDED = (
     "(--launches), or set a larger target effect (--target-effect)"
 )
 
+# Screened by a baseline, then decided by pairs.
+SCREENED = "Screened: {outcome}, {summary}. Decided by {pairs}."
+SCREEN_STANDS = (
+    "The pairs decide nothing ({reasons}): the verdict of the screen stands."
+)
+PAIRS_LEAVE_LOSS = "The pairs do not exclude a loss of the target size."
+MORE_PAIRS = (
+    "Measure again on a quieter machine, or set a larger target effect "
+    "(--target-effect)."
+)
+FEW_PAIRS = "{needed} pairs of values are needed"
+PAIRS_ADVICE = (
+    "To let pairs of launches decide, name the last good build: add "
+    "`{options} --pairs suspect`."
+)
+
 # Two engines compared.
 ENGINE_SETTINGS = "{server}: {settings}"
 UNEQUAL = "not comparable: {name} is {numerator} vs {denominator}: {meaning}"

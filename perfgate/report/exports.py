@@ -99,6 +99,9 @@ def _properties(row: Verdict) -> dict[str, str]:
     }
     if row.cause:
         fields["cause"] = row.cause
+    if row.screen is not None:
+        fields["reference"] = row.reference
+        fields["screened"] = row.screen.outcome.value
     for name in _NUMBERS:
         value = getattr(row, name)
         if value is not None:

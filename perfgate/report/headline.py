@@ -50,8 +50,9 @@ def verdict_sentence(results: RunResults) -> str:
     missing = run_status.missing(results)
     if missing:
         parts.append(f"{missing} without a verdict")
-    if results.failures:
-        servers = formatting.count(len(results.failures), "server")
+    failed_servers = results.failed_servers
+    if failed_servers:
+        servers = formatting.count(len(failed_servers), "server")
         parts.append(f"{servers} failed to start")
     first, *rest = parts
     sentence = f"{run_status.state(results)}: {first}"
@@ -177,7 +178,7 @@ class Drift:
 
 def drift(results: RunResults, store: Store | None) -> Drift:
     """Compare choices and context of each case with those of its recorded baseline."""
-    if store is None or results.mode == "paired":
+    if store is None or results.is_paired:
         # A run with a base build has no baseline.
         return Drift()
     counts: Counter[tuple[str, str, str]] = Counter()

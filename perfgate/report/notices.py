@@ -118,8 +118,8 @@ def removed(results: RunResults) -> list[str]:
 
 
 def builds(results: RunResults) -> list[str]:
-    """Python and versions of both builds of each engine; empty without a base build."""
-    if results.mode != "paired":
+    """Python and versions of both builds of each engine; empty if no pairs were launched."""
+    if not (results.is_paired or results.suspects):
         return []
     servers = list(results.servers.values())
     unchanged = set()
@@ -139,10 +139,10 @@ def builds(results: RunResults) -> list[str]:
 
 def _is_base(results: RunResults, server: Server) -> bool:
     """Whether a candidate's Python is that of the base build."""
-    if server.config.build:
+    base = results.base_builds.get(server.config.engine)
+    if base is None or server.config.build == "base":
         return False
-    base = Path(results.base_builds[server.config.engine])
-    return server.python_path == base.absolute()
+    return server.python_path == Path(base).absolute()
 
 
 def _versions(servers: list[Server]) -> Iterator[str]:
@@ -155,6 +155,20 @@ def _versions(servers: list[Server]) -> Iterator[str]:
 
 def _base_first(server: Server) -> tuple[str, bool]:
     return server.config.engine, server.config.build != "base"
+
+
+def screened(results: RunResults) -> list[str]:
+    """Which cases pairs decided, and which of them kept the screen's verdict."""
+    if not results.is_screened:
+        return []
+    decided = sum(row.screen is not None for row in results.verdicts)
+    judged = sum(row.gate == "hard" for row in results.verdicts)
+    cases = formatting.count(judged, "judged case")
+    line = f"Pairs decided {decided} of {cases}, baselines the others"
+    undecided = len(results.suspects) - decided
+    if undecided:
+        line += f"; {undecided} suspect without valid pairs"
+    return [line]
 
 
 def launches(results: RunResults) -> str:
@@ -174,6 +188,7 @@ def important(results: RunResults) -> list[str]:
         *faults(results),
         *lacking(results),
         *report_only(results),
+        *screened(results),
         *injected(results),
         *removed(results),
     ]

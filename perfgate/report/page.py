@@ -324,7 +324,7 @@ def _run(report: Report, results: RunResults, prefix: str) -> dict[str, Any]:
     is_required = results.gate == "required"
     starts = [launch.start for launch in results.launches]
     sentence = changed.sentence
-    if report.store is None or results.mode == "paired":
+    if report.store is None or results.is_paired:
         sentence = ""
     return {
         "id": results.run_id,
@@ -347,6 +347,6 @@ def _run(report: Report, results: RunResults, prefix: str) -> dict[str, Any]:
         "drift": changed.rows[:MOST_FIELDS],
         "more_drift": len(changed.rows) - MOST_FIELDS,
         "drifted": sentence,
-        "reference": "base build" if results.mode == "paired" else "baseline",
+        "reference": "base build" if results.is_paired else "baseline",
         "pictures": pictures(report, results, prefix),
     }

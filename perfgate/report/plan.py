@@ -92,7 +92,11 @@ class PlannedSession:
     @property
     def mode(self) -> Mode:
         """Whether servers are judged against baselines, or in turn with a base build."""
-        return "paired" if self.config.base_builds else "sequential"
+        if self.config.is_screened:
+            return "screened"
+        if self.config.is_paired:
+            return "paired"
+        return "sequential"
 
 
 def text(planned: PlannedSession, width: int) -> str:
@@ -101,14 +105,89 @@ def text(planned: PlannedSession, width: int) -> str:
     earlier = earlier_runs(config.runs, hardware)
     rows = servers(planned.cases, config.launches, planned.mode, earlier)
     lines = format_servers(rows, planned.mode, width)
-    if planned.mode == "sequential":
+    if not config.external_urls:
+        most = most_launches(planned)
+        lines.append(f"At most {most} launches, if no server dies.")
+    if planned.mode != "paired":
         losses = detectable_losses(
             planned.cases, config.store, hardware, planned.kind
         )
         lines += ["", *format_losses(losses, planned.kind, width)]
+        lines += format_beginning(planned, losses)
     for reason in planned.skip_reasons:
         lines.append(f"not on this machine: {reason}")
     return "\n".join(lines)
+
+
+def most_launches(planned: PlannedSession) -> int:
+    """Launches of the session if every case needs all that it may get.
+
+    In a screened session a suspect ratio may need pairs that its servers have not had.
+    """
+    config = planned.config
+    pairs = 2 * PAIRS
+    total = 0
+    for server, _ in servers_of(planned.cases).values():
+        if planned.mode == "paired":
+            total += 2 * max(PAIRS, config.launches) + pairs
+        elif server.engine in config.base_builds:
+            ratios = _partners(planned.cases, server.key)
+            total += config.launches + 2 * pairs * (1 + ratios)
+        else:
+            total += config.launches + DECISION_LAUNCHES - 1
+    return total
+
+
+def _partners(cases: Iterable[Case], key: str) -> int:
+    """How many other servers a server is compared with in ratios."""
+    partners = set()
+    for case in cases:
+        keys = {load.server.key for load in case.loads}
+        if key in keys:
+            partners |= keys - {key}
+    return len(partners)
+
+
+def format_beginning(
+    planned: PlannedSession, losses: DetectableLosses
+) -> list[str]:
+    """Lines: how to begin where cases have no baseline; none where all have one."""
+    missing = judged = 0
+    for by_state in losses.values():
+        missing += len(by_state.get("no baseline", ()))
+        for state in (*WITH_LOSS, "no baseline"):
+            judged += len(by_state.get(state, ()))
+    if not missing or planned.config.external_urls:
+        return []
+    cases = formatting.count(judged, "judged case")
+    start = f"No baseline here for {missing} of {cases}"
+    if planned.mode == "screened":
+        return [
+            "",
+            f"{start}: pairs decide them. Record meanwhile: --baseline-record, then "
+            "`perfgate accept RUN`.",
+        ]
+    return [
+        "",
+        f"{start}. Begin with pairs, and record meanwhile (PYTHON: of the last good "
+        "build):",
+        f"    {_first_command(planned)}",
+    ]
+
+
+def _first_command(planned: PlannedSession) -> str:
+    """The command that begins with pairs: `pytest -m h200 --against-engine ...`."""
+    platforms = " or ".join(planned.gpus)
+    if len(planned.gpus) > 1:
+        platforms = f'"{platforms}"'
+    words = ["pytest", "-m", platforms]
+    engines: dict[str, None] = {}
+    for server, _ in servers_of(planned.cases).values():
+        engines[server.engine] = None
+    for engine in engines:
+        words.append(f"--against-engine {engine}=PYTHON")
+    words += ["--pairs", "suspect", "--baseline-record"]
+    return " ".join(words)
 
 
 def servers(
@@ -175,14 +254,14 @@ def _load_seconds(run: RunResults, launch: Launch) -> dict[str, float]:
 
 
 def earlier_runs(folder: Path, hardware: Hardware) -> Iterator[RunResults]:
-    """Sequential runs of a store on hardware of this kind, the newest first."""
+    """Runs of a store, but those in pairs alone, on hardware of this kind, the newest first."""
     for run in stored(folder, newest_first=True):
         machine = run.hardware
         is_alike = (machine.kind, machine.name) == (
             hardware.kind,
             hardware.name,
         )
-        if is_alike and run.mode == "sequential":
+        if is_alike and not run.is_paired:
             yield run
 
 
@@ -255,6 +334,12 @@ def format_servers(
             "Base build and candidate are launched in turn, and judged in pairs.",
             f"A case that they leave undecided launches {PAIRS} more pairs, once, for "
             "its load alone.",
+        ]
+    elif mode == "screened":
+        lines += [
+            "A suspect row launches base build and candidate of its server in turn, "
+            "for its load alone:",
+            f"{PAIRS} pairs, and {PAIRS} more where they leave it undecided.",
         ]
     else:
         lines.append(

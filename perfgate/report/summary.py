@@ -117,8 +117,11 @@ def _table(rows: Sequence[Verdict]) -> list[str]:
         "|---|---|---|---|--:|--:|---|",
     ]
     for row in rows:
+        outcome = row.outcome.value
+        if row.screen is not None:
+            outcome = verdict_text.outcome(row)
         cells = (
-            row.outcome.value,
+            outcome,
             row.experiment,
             title(row.case),
             row.metric,

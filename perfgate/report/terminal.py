@@ -149,7 +149,7 @@ def table(
     rows = select_rows(results, everything)
     if not rows.verdicts and not rows.groups:
         return ""
-    reference = "base" if results.mode == "paired" else "baseline"
+    reference = "base" if results.is_paired else "baseline"
     grid = _grid(rows, reference)
     output = io.StringIO()
     narrowest = NARROWEST if terminal else LOG_WIDTH

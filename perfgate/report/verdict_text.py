@@ -44,9 +44,11 @@ def change(verdict: Verdict) -> str:
 
 
 def outcome(verdict: Verdict) -> str:
-    """The outcome, marked where the case never fails a run."""
+    """The outcome, marked where pairs decided it, or where it never fails a run."""
     if verdict.gate == "report":
         return f"{verdict.outcome} (report-only)"
+    if verdict.screen is not None:
+        return f"{verdict.outcome} (pairs)"
     return verdict.outcome.value
 
 

@@ -39,7 +39,7 @@ from perfgate.servers.launch_record import LaunchRecord
 
 SCHEMA: Literal[2] = 2
 RESULTS_FILE = "results.json"
-Mode = Literal["sequential", "paired"]
+Mode = Literal["sequential", "paired", "screened"]
 _NO_MEASUREMENTS = '\n "measurements": [],\n'
 
 
@@ -166,8 +166,11 @@ class RunResults(
             "tests/perf/test_memory.py".
         mode: "sequential": each server is judged against its baseline. "paired": a
             candidate is launched in turn with its base build, and judged against it.
-        base_builds: engine -> Python of the base build, in a paired run.
-        target_effect: the loss to catch in a paired run; None for the policy's.
+            "screened": sequential first; then suspect cases are judged in pairs.
+        base_builds: engine -> Python of the base build, where pairs are launched.
+        target_effect: the loss that pairs must catch; None for the baseline's in a
+            screened run, and for the policy's.
+        suspects: ids of the cases that a screened run launched in pairs, or tried to.
         fail_over: ceilings in place of the policy's, as fractions, by family of
             metrics; "all" is that of every rate.
         sessions: the commands that measured it, several where it was resumed.
@@ -199,11 +202,36 @@ class RunResults(
     mode: Mode = "sequential"
     base_builds: dict[str, str] = {}
     target_effect: float | None = None
+    suspects: tuple[str, ...] = ()
     fail_over: dict[str, float] = {}
     sessions: tuple[Session, ...] = ()
     failures: dict[str, FailureRow] = {}
     models: dict[str, Architecture] = {}
     metrics: dict[str, Metric] = {}
+
+    @property
+    def is_paired(self) -> bool:
+        """Whether base builds judge every case, so that no baseline counts."""
+        return self.mode == "paired"
+
+    @property
+    def is_screened(self) -> bool:
+        """Whether baselines judge first, and base builds the suspect cases then."""
+        return self.mode == "screened"
+
+    @property
+    def failed_servers(self) -> list[str]:
+        """Servers that failed to start, less those launched in pairs after a screen.
+
+        The verdict of the screen stands in for pairs that failed.
+        """
+        replaceable = set()
+        for case in self.cases:
+            if case.id in self.suspects:
+                for load in case.loads:
+                    replaceable.add(load.server.base.key)
+                    replaceable.add(load.server.candidate.key)
+        return [key for key in self.failures if key not in replaceable]
 
     @property
     def cut_off(self) -> tuple[Launch, ...]:

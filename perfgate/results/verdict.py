@@ -44,6 +44,23 @@ class Outcome(enum.StrEnum):
     INCONCLUSIVE = "INCONCLUSIVE"
 
 
+class Screen(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
+    """What a launch showed by its baseline, before pairs decided the case instead.
+
+    Attributes: as those of `Verdict`.
+    """
+
+    outcome: Outcome
+    reference: Reference
+    value: float | None = None
+    baseline: float | None = None
+    change: float | None = None
+    threshold: float | None = None
+    launches: int = 0
+
+
 class Verdict(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 ):
@@ -74,6 +91,7 @@ class Verdict(
         injected: what was changed on purpose in its servers, in words.
         implausible: whether the value is too good to be true: INVALID until a person
             accepts it with a reason (`perfgate.judge.plausibility`).
+        screen: what the baseline said of a case that pairs decided then; else None.
         summary: what was decided, with the number that decided. No value, no subject.
         details: further facts, one sentence each.
         advice: what to do next; "" where there is nothing to do.
@@ -104,6 +122,7 @@ class Verdict(
     report_only_reason: str = ""
     injected: str = ""
     implausible: bool = False
+    screen: Screen | None = None
     summary: str
     details: tuple[str, ...] = ()
     advice: str = ""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -25,6 +25,7 @@ from perfgate.engines.injection import format_injection
 from perfgate.errors import Failure
 from perfgate.judge import gate
 from perfgate.judge.groups import with_group_verdicts
+from perfgate.judge import screen as screening
 from perfgate.judge.verdict import Decision, Outcome, Verdict
 from perfgate.load.metrics import CUSTOM, Metric
 from perfgate.load.workload import Workload
@@ -36,7 +37,12 @@ from perfgate.results.schema import Measurement, RunResults
 from perfgate.results.timing import Session
 from perfgate.run import resume
 from perfgate.run.launch_planner import software
-from perfgate.run.schedule import Schedule, ScheduledLaunch, schedule_of
+from perfgate.run.schedule import (
+    Schedule,
+    ScheduledLaunch,
+    Screened,
+    schedule_of,
+)
 from perfgate.run.server_source import ExternalSource, PoolSource, ServerSource
 from perfgate.run.single_flight import SharedResults
 from perfgate.servers.launch_record import LaunchRecord, ServerDied
@@ -292,17 +298,26 @@ class Campaign:
         if key in self._scheduled:
             return
         self._scheduled.add(key)
-        config, workloads = self._needs[key]
         try:
-            for launch in self._source_of(config).schedule.first(config):
-                missing = resume.missing_workloads(
-                    self.results, launch.server.key, workloads, launch.number
-                )
-                if missing is not None:
-                    self._measure_launch(launch, missing)
+            self._measure_first(*self._needs[key])
         except Failure as failure:
             self._failures[key] = failure
             raise
+
+    def _measure_first(
+        self, config: ServerConfig, workloads: Sequence[Workload]
+    ) -> None:
+        """Make the first launches of a server's schedule that are missing.
+
+        Raises:
+            Failure: a launch failed.
+        """
+        for launch in self._source_of(config).schedule.first(config):
+            missing = resume.missing_workloads(
+                self.results, launch.server.key, workloads, launch.number
+            )
+            if missing is not None:
+                self._measure_launch(launch, missing)
 
     def _measure_launch(
         self, launch: ScheduledLaunch, workloads: Sequence[Workload]
@@ -354,7 +369,9 @@ class Campaign:
         for attempt in range(1, source.attempts + 1):
             place = ""
             if not launch.is_fresh:
-                place = f", server {len(self._scheduled)} of {len(self._needs)}"
+                place = (
+                    f", server {len(self._scheduled)} of {self._server_count}"
+                )
             runner = self._start(config, launch.is_fresh, place)
             death = self._run(
                 runner, workloads, self._is_part(runner, config, workloads)
@@ -366,6 +383,11 @@ class Campaign:
                 retry = "; launching it again"
             self._say(config, f"{death.seen}{retry}")
             workloads = self._remaining(config, workloads)
+
+    @property
+    def _server_count(self) -> int:
+        """Servers of the session, without those that pairs add."""
+        return sum(not config.build for config, _ in self._needs.values())
 
     def _start(
         self, config: ServerConfig, is_fresh: bool, place: str = ""
@@ -437,6 +459,9 @@ class Campaign:
     def _final_verdict(self, case: Case) -> Verdict:
         """The verdict, after further launches where it needs them and they are possible."""
         decision = self._decide(case)
+        if self._goes_to_pairs(case, decision):
+            self._launch_pairs()
+            decision = self._decide(case)
         if not decision.needs_launches:
             return decision
         reason = self._cannot_repeat(case)
@@ -453,6 +478,40 @@ class Campaign:
     def _record_verdict(self, case: Case, test: str, verdict: Verdict) -> None:
         rows = (*self.results.verdicts, verdict.row(case, test))
         self._recorder.update(verdicts=rows)
+
+    # From a suspect case to launches in pairs.
+
+    def _goes_to_pairs(self, case: Case, screen: Decision) -> bool:
+        """Whether pairs decide the case, as the screen does not clear it."""
+        schedule = self._schedule
+        if not isinstance(schedule, Screened) or not schedule.has_pairs(case):
+            return False
+        if case.id in self.results.suspects:
+            return True
+        is_suspect = screening.is_suspect(case, screen)
+        return is_suspect and screening.can_repeat(self.results, case)
+
+    def _launch_pairs(self) -> None:
+        """Launch the servers of all suspect cases in turn with their base builds.
+
+        Of each server once a session, and with the workloads of suspect cases alone.
+        After a failure the verdict of the screen stands.
+        """
+        suspects = []
+        for case in self._measured():
+            if self._goes_to_pairs(case, self._decide(case)):
+                suspects.append(case)
+        ids = [case.id for case in suspects]
+        known = dict.fromkeys((*self.results.suspects, *ids))
+        self._recorder.update(suspects=tuple(known))
+        self._needs |= _in_pairs(self._needs, suspects)
+        loads = self._new_loads([case.candidate for case in suspects])
+        for key, workloads in loads.items():
+            config = self._needs[key][0]
+            try:
+                self._measure_first(config, workloads)
+            except Failure as failure:
+                self._say(config, f"no pairs: {failure.seen}")
 
     def _cannot_repeat(self, case: Case) -> str:
         """Why the case cannot be measured on more launches; empty if it can."""
@@ -478,7 +537,9 @@ class Campaign:
             Failure: a launch that this case needs failed, now or for another case.
         """
         schedules = []
-        for key, workloads in self._doubtful_loads(case).items():
+        case = self._judged_case(case)
+        undecided = (case, *self._undecided())
+        for key, workloads in self._new_loads(undecided).items():
             config, _ = self._needs[key]
             names = ", ".join(workload.name for workload in workloads)
             launches = self._source_of(config).schedule.further(config, names)
@@ -508,14 +569,20 @@ class Campaign:
         except Failure as failure:
             self._escalation_failures[key] = failure
 
-    def _doubtful_loads(self, case: Case) -> dict[str, list[Workload]]:
-        """Server -> workloads of this case and of other cases in doubt.
+    def _judged_case(self, case: Case) -> Case:
+        """The case; on the servers in pairs where pairs left a suspect one undecided."""
+        if self._decide(case).screen is None:
+            return case
+        return case.candidate
 
-        Workloads that had further launches already are left out.
+    def _new_loads(self, cases: Iterable[Case]) -> dict[str, list[Workload]]:
+        """Server -> workloads of these cases that ask for launches.
+
+        Workloads that had such launches already are left out.
         """
         doubtful: dict[str, list[Workload]] = {}
-        for doubtful_case in (case, *self._undecided()):
-            for load in doubtful_case.loads:
+        for case in cases:
+            for load in case.loads:
                 key = load.server.key
                 # Memory is recorded after all of the load.
                 workloads = self._timed(key)
@@ -529,11 +596,15 @@ class Campaign:
 
     def _undecided(self) -> Iterator[Case]:
         """Planned cases that were measured, and whose verdict needs more launches."""
+        for case in self._measured():
+            if self._decide(case).needs_launches:
+                yield self._judged_case(case)
+
+    def _measured(self) -> Iterator[Case]:
+        """Planned cases whose servers were launched."""
         for case in self._planned:
             servers = [load.server.key for load in case.loads]
-            if not all(self._recorder.launches_of(key) for key in servers):
-                continue
-            if self._decide(case).needs_launches:
+            if all(self._recorder.launches_of(key) for key in servers):
                 yield case
 
     def _timed(self, key: str) -> list[Workload]:
@@ -638,6 +709,9 @@ def initial_results(
     )
     for line in resume.cut_off(previous):
         tell.line(line)
+    if isinstance(schedule, Screened):
+        in_pairs = [case for case in planned if schedule.has_pairs(case)]
+        needs |= _in_pairs(needs, in_pairs)
     resume.refuse_other_builds(
         results, needs, lambda config: software(settings, config)
     )
@@ -668,6 +742,19 @@ def _measured_cases(schedule: Schedule, cases: Sequence[Case]) -> list[Case]:
     for case in cases:
         all_cases += schedule.cases(case)
     return all_cases
+
+
+def _in_pairs(
+    needs: resume.Needs, cases: Iterable[Case]
+) -> dict[str, tuple[ServerConfig, tuple[Workload, ...]]]:
+    """Both builds of each server of the cases, with the load of that server."""
+    builds = {}
+    for case in cases:
+        for load in case.loads:
+            config, workloads = needs[load.server.key]
+            for build in (config.base, config.candidate):
+                builds[build.key] = build, workloads
+    return builds
 
 
 def _in_doubt(verdict: Verdict, reason: str) -> Verdict:

@@ -200,7 +200,7 @@ class Hand:
                 seen=f"its value is {value!r}",
                 remedy="give a positive and finite number",
             )
-        if self._campaign().results.mode == "paired":
+        if self._campaign().results.is_paired:
             raise BadRequest(
                 tried=f"judging {metric} of {server.config.key} against a base build",
                 seen="the test measures this number on the candidate only",

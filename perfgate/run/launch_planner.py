@@ -121,7 +121,7 @@ def find_python(
         EngineMissing: there is none.
     """
     pythons, option = settings.engine_pythons, "--engine-python"
-    if config.build:
+    if config.build == "base":
         pythons, option = settings.base_builds, "--against-engine"
     return environment.find_python(
         config.engine, config.device, pythons, option

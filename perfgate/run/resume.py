@@ -72,6 +72,7 @@ def resumed(
         sessions=(*previous.sessions, *fresh.sessions),
         models=previous.models | fresh.models,
         metrics=previous.metrics | fresh.metrics,
+        suspects=previous.suspects,
     )
 
 

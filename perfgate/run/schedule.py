@@ -2,6 +2,7 @@
 
 `Sequential` launches each server by itself and judges it against its baseline. `Paired`
 launches a candidate in turn with its base build and judges it against that build.
+`Screened` launches each server by itself, and the suspect ones in pairs then.
 `External` measures a server of an operator, which has no second launch.
 """
 
@@ -162,6 +163,47 @@ class Paired:
 
 
 @dataclass(frozen=True)
+class Screened:
+    """Each server is judged against its baseline first; pairs decide what is suspect.
+
+    A suspect server is asked for as its `candidate`, which is launched in turn with
+    the base build. Its launch for the screen is in no pair: no base is its neighbour.
+
+    Attributes:
+        screen: the launches of every server before anything is judged.
+        engines: those with a base build; servers of others are judged by their
+            baselines alone.
+    """
+
+    screen: Sequential
+    engines: frozenset[str]
+    mode: Mode = "screened"
+    no_escalation: str = ""
+
+    def cases(self, case: Case) -> tuple[Case, ...]:
+        """The case alone: what is suspect is not known yet."""
+        return (case,)
+
+    def first(self, server: ServerConfig) -> Sequence[ScheduledLaunch]:
+        """The launches of the screen; of a candidate three pairs."""
+        if server.build:
+            return Paired().first(server)
+        return self.screen.first(server)
+
+    def further(
+        self, server: ServerConfig, loads: str
+    ) -> Sequence[ScheduledLaunch]:
+        """Fresh launches; of a candidate three more pairs."""
+        if server.build:
+            return Paired().further(server, loads)
+        return self.screen.further(server, loads)
+
+    def has_pairs(self, case: Case) -> bool:
+        """Whether every server of the case has a base build."""
+        return all(load.server.engine in self.engines for load in case.loads)
+
+
+@dataclass(frozen=True)
 class External:
     """A server of an operator: one launch, which this suite did not make.
 
@@ -188,10 +230,13 @@ class External:
 
 
 def schedule_of(settings: Config) -> Schedule:
-    """The schedule of a session: in pairs if it has a base build."""
-    if settings.base_builds:
-        return Paired(pairs=max(PAIRS, settings.launches))
-    return Sequential(launches=settings.launches)
+    """The schedule of a session: with a base build all servers, or some, in pairs."""
+    sequential = Sequential(launches=settings.launches)
+    if not settings.base_builds:
+        return sequential
+    if settings.pairs == "suspect":
+        return Screened(sequential, frozenset(settings.base_builds))
+    return Paired(pairs=max(PAIRS, settings.launches))
 
 
 def ab_order(pairs: int = PAIRS, before: int = 0) -> str:

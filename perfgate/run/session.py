@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,10 +32,11 @@ from perfgate.machine.hardware import Hardware
 from perfgate.machine.leases import CPU, Lease, acquire
 from perfgate.progress import ProgressDisplay
 from perfgate.results import merge, schema
-from perfgate.results.schema import RunResults
+from perfgate.results.schema import Mode, RunResults
 from perfgate.results.verdict import Verdict
 from perfgate.run.campaign import Campaign, initial_results
 from perfgate.run.requirements import Requirements
+from perfgate.run.schedule import schedule_of
 from perfgate.run.single_flight import SharedResults
 from perfgate.run.suite_coverage import SuiteCoverage
 from perfgate.servers.pool import Devices, ServerPool
@@ -117,13 +118,13 @@ class PerfSession:
                 )
                 yield dataclasses.replace(
                     study,
-                    has_base_build=bool(config.base_builds),
+                    has_base_build=config.is_paired,
                     has_other_engines=len(config.engines) > 1,
                 )
 
     def versus(self) -> Iterator[Versus]:
-        """Each engine relative to the study's first one; none with base builds."""
-        if self.config.base_builds:
+        """Each engine relative to the study's first one; none if all are launched in pairs."""
+        if self.config.is_paired:
             return
         by_platform: dict[str, dict[str, Study]] = {}
         for study in self.studies():
@@ -240,7 +241,7 @@ class PerfSession:
         results = self.results
         if results is None or not results.complete:
             return []
-        if self.left_out() or self.config.base_builds:
+        if self.left_out() or self.config.is_paired:
             return []
         return gate.unused_baselines(
             self.cases, self.hardware, self.config.store
@@ -392,30 +393,35 @@ def _previous_run(config: Config, tell: ProgressDisplay) -> RunResults | None:
             )
         return None
     previous = schema.load(config.run_dir)
-    before = (previous.base_builds, previous.target_effect)
-    after = (dict(config.base_builds), config.target_effect)
+    before = _comparison(
+        previous.base_builds, previous.target_effect, previous.mode
+    )
+    after = _comparison(
+        config.base_builds, config.target_effect, schedule_of(config).mode
+    )
     if before != after:
         raise BadOption(
             tried=f"resuming the run in {config.run_dir}",
-            seen=(
-                f"it was started with {_comparison(*before)}, this command has "
-                f"{_comparison(*after)}"
-            ),
+            seen=(f"it was started with {before}, this command has {after}"),
             remedy=(
-                "use the same --against-engine and --target-effect, or another "
-                "--run-dir"
+                "use the same --against-engine and --target-effect, and the same "
+                "--pairs, or another --run-dir"
             ),
         )
     return previous
 
 
-def _comparison(builds: dict[str, str], target_effect: float | None) -> str:
-    """Base builds and target effect, for a message."""
+def _comparison(
+    builds: Mapping[str, str], target_effect: float | None, mode: Mode
+) -> str:
+    """Base builds, target effect and mode, for a message."""
     names = [f"{engine}={python}" for engine, python in builds.items()]
-    base_builds = " ".join(names) or "no base build"
+    text = " ".join(names) or "no base build"
+    if mode == "screened":
+        text += " for suspect rows"
     if target_effect is None:
-        return base_builds
-    return f"{base_builds} and a target effect of {target_effect:g}"
+        return text
+    return f"{text} and a target effect of {target_effect:g}"
 
 
 def _lease(

@@ -92,13 +92,13 @@ def _plan(request: LaunchRequest) -> LaunchPlan:
 def _misbehaviour(request: LaunchRequest) -> list[str]:
     """Options by model from $FAKE_MISBEHAVIOUR: "MODEL: options; MODEL: ...".
 
-    The options are the fake engine's; MODEL may end in -ep or -base.
+    The options are the fake engine's; MODEL may end in -ep, -base or -candidate.
     """
     config = request.config
     mine = (
         config.model
         + ("-ep" if config.expert_parallel else "")
-        + ("-base" if config.build else "")
+        + (f"-{config.build}" if config.build else "")
     )
     texts = [
         text.partition(":")

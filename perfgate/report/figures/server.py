@@ -148,8 +148,10 @@ def launches(
         parts.append(lines[start : start + MOST_ROWS])
     parts = parts[:MOST_LAUNCH_FIGURES]
     ticks = "recorded launches, or machines where each counts once"
-    if reader.results.mode == "paired":
+    if reader.results.is_paired:
         ticks = "launches of the base build"
+    elif reader.results.suspects:
+        ticks += "; of cases that pairs decided, launches of the base build"
     undrawn = len(lines) - sum(len(part) for part in parts)
     pictures = []
     for position, part in enumerate(parts, 1):
@@ -253,17 +255,24 @@ def _lines(
             continue
         if row.baseline is None or row.threshold is None:
             continue
-        observation = reader.observe(case)
-        reference = _reference_values(reader, case, observation, find)
+        if row.screen is not None:
+            observation = reader.observe(case.candidate)
+        else:
+            observation = reader.observe(case)
+        reference = _reference_values(reader, row, case, observation, find)
         lines.append(_Line(row, tuple(observation.values), tuple(reference)))
     return lines
 
 
 def _reference_values(
-    reader: RunReader, case: Case, observation: Observation, find: Find
+    reader: RunReader,
+    row: Verdict,
+    case: Case,
+    observation: Observation,
+    find: Find,
 ) -> list[float]:
     """The launches that the case was compared with."""
-    if reader.results.mode == "paired":
+    if reader.results.is_paired or row.screen is not None:
         return reader.observe(case.base).values
     label = observation.hardware_label
     baseline = find(case, label)
