@@ -185,6 +185,7 @@ def judge_pairs(
         metric: the case's, with another direction; None: as it is registered.
 
     """
+    is_directed = case.is_ratio and metric is not None
     metric = metric or METRICS[case.metric]
     policy = policy_for(hardware_label, case.metric, ratio=True)
     if target_effect is None:
@@ -193,18 +194,27 @@ def judge_pairs(
     is_possible = all(math.isfinite(value) and value > 0 for value in values)
     if len(pairs) < PAIRS or not is_possible:
         return _invalid(case, pairs, details)
-    return _Paired(case, metric, policy, pairs, target_effect).decision(details)
+    doubt = DOUBT
+    if is_directed:
+        doubt = DOUBT / 2  # either direction may have been the loss
+    bench = _Paired(case, metric, policy, pairs, target_effect, doubt)
+    return bench.decision(details)
 
 
 @dataclass(frozen=True)
 class _Paired:
-    """Pairs of launches and the loss they show. Losses are logarithms."""
+    """Pairs of launches and the loss they show. Losses are logarithms.
+
+    Attributes:
+        doubt: share of unchanged cases, at most, that are called slower.
+    """
 
     case: Case
     metric: Metric
     policy: Policy
     pairs: Sequence[Pair]
     target_effect: float
+    doubt: float = DOUBT
 
     @property
     def higher(self) -> bool:
@@ -244,7 +254,8 @@ class _Paired:
         """Half of the interval of the loss."""
         deviation = statistics.stdev(self.losses)
         cv = self.policy.assumed_cv
-        return float(interval(deviation, len(self.pairs), cv, self.threshold))
+        count, threshold = len(self.pairs), self.threshold
+        return float(interval(deviation, count, cv, threshold, self.doubt))
 
     def outcome(self) -> Outcome:
         loss, error = self.loss, self.error
@@ -304,7 +315,7 @@ class _Paired:
         low = fraction_of(self.loss - self.error, self.higher)
         high = fraction_of(self.loss + self.error, self.higher)
         interval_line = wording.PAIRED_INTERVAL.format(
-            level=f"{100 * (1 - 2 * DOUBT):.0f} %",
+            level=f"{100 * (1 - 2 * self.doubt):.0f} %",
             interval=formatting.signed_range(low, high),
             target=formatting.percent(self.target_effect),
         )
@@ -323,7 +334,11 @@ class _Paired:
 
 
 def interval(
-    deviation: float | Array, pairs: int, assumed_cv: float, threshold: float
+    deviation: float | Array,
+    pairs: int,
+    assumed_cv: float,
+    threshold: float,
+    doubt: float = DOUBT,
 ) -> Array:
     """Half of the interval of the loss, shaped like `deviation`.
 
@@ -334,6 +349,7 @@ def interval(
         assumed_cv: of single launches of the metric. It counts as one more pair, but
             never so much that three pairs which agree could not tell the threshold.
         threshold: the loss (log) beyond which it is a regression.
+        doubt: share of unchanged cases, at most, whose loss is called certain.
 
     """
     import numpy as np  # here: collecting tests must not wait for it
@@ -341,14 +357,14 @@ def interval(
     own_freedom = pairs - 1
     freedom = own_freedom + ASSUMED_PAIRS
     smallest_freedom = PAIRS - 1 + ASSUMED_PAIRS
-    quantile = t_quantile(smallest_freedom, 1 - DOUBT)
+    quantile = t_quantile(smallest_freedom, 1 - doubt)
     weight = math.sqrt(PAIRS * smallest_freedom / ASSUMED_PAIRS)
     widest = threshold / quantile * weight
     assumed = min(math.sqrt(2) * assumed_cv, widest)
     squares = own_freedom * np.square(deviation) + ASSUMED_PAIRS * assumed**2
     pooled = np.sqrt(squares / freedom)
-    by_pairs = t_quantile(own_freedom, 1 - DOUBT) * np.asarray(deviation)
-    by_pooled = t_quantile(freedom, 1 - DOUBT) * pooled
+    by_pairs = t_quantile(own_freedom, 1 - doubt) * np.asarray(deviation)
+    by_pooled = t_quantile(freedom, 1 - doubt) * pooled
     return np.asarray(np.maximum(by_pairs, by_pooled) / math.sqrt(pairs))
 
 

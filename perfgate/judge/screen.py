@@ -66,6 +66,9 @@ def judge_suspect(reader: RunReader, case: Case, screen: Decision) -> Decision:
         return _without_pairs(reader, case, screen)
     if screen.gate != "hard":
         pairs = msgspec.structs.replace(pairs, gate=screen.gate)
+    is_new = screen.outcome is Outcome.NO_BASELINE
+    if is_new and pairs.outcome is Outcome.PASSED:
+        pairs = msgspec.structs.replace(pairs, advice=screen.advice)
     line = wording.SCREENED.format(
         outcome=screen.outcome,
         summary=screen.summary,
@@ -79,14 +82,15 @@ def judge_suspect(reader: RunReader, case: Case, screen: Decision) -> Decision:
 def advise_pairs(
     results: RunResults, case: Case, decision: Decision
 ) -> Decision:
-    """The decision with the option that lets pairs decide it, if the run had none."""
-    if results.base_builds or decision.injected:
+    """The decision with the option that lets pairs decide it, if the run lacked that."""
+    engines = dict.fromkeys(load.server.engine for load in case.loads)
+    missing = [name for name in engines if name not in results.base_builds]
+    if not missing or decision.injected:
         return decision
     is_undecided = decision.outcome in SUSPECT and is_suspect(case, decision)
     if not is_undecided or not can_repeat(results, case):
         return decision
-    engines = dict.fromkeys(load.server.engine for load in case.loads)
-    words = [f"--against-engine {engine}=PYTHON" for engine in engines]
+    words = [f"--against-engine {engine}=PYTHON" for engine in missing]
     line = wording.PAIRS_ADVICE.format(options=" ".join(words))
     advice = f"{decision.advice} {line}".strip()
     return msgspec.structs.replace(decision, advice=advice)

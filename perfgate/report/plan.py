@@ -108,7 +108,7 @@ def text(planned: PlannedSession, width: int) -> str:
     if not config.external_urls:
         most = most_launches(planned)
         lines.append(f"At most {most} launches, if no server dies.")
-    if planned.mode != "paired":
+    if not config.is_paired:
         losses = detectable_losses(
             planned.cases, config.store, hardware, planned.kind
         )
@@ -128,7 +128,7 @@ def most_launches(planned: PlannedSession) -> int:
     pairs = 2 * PAIRS
     total = 0
     for server, _ in servers_of(planned.cases).values():
-        if planned.mode == "paired":
+        if config.is_paired:
             total += 2 * max(PAIRS, config.launches) + pairs
         elif server.engine in config.base_builds:
             ratios = _partners(planned.cases, server.key)
@@ -161,7 +161,7 @@ def format_beginning(
         return []
     cases = formatting.count(judged, "judged case")
     start = f"No baseline here for {missing} of {cases}"
-    if planned.mode == "screened":
+    if planned.config.is_screened:
         return [
             "",
             f"{start}: pairs decide them. Record meanwhile: --baseline-record, then "

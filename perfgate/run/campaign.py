@@ -507,11 +507,16 @@ class Campaign:
         self._needs |= _in_pairs(self._needs, suspects)
         loads = self._new_loads([case.candidate for case in suspects])
         for key, workloads in loads.items():
-            config = self._needs[key][0]
+            candidate, _ = self._needs[key]
+            names = ", ".join(workload.name for workload in workloads)
+            self._say(
+                candidate, f"launching pairs for {names}, which is suspect"
+            )
             try:
-                self._measure_first(config, workloads)
+                self._measure_first(candidate, workloads)
             except Failure as failure:
-                self._say(config, f"no pairs: {failure.seen}")
+                text = f"no pairs, the verdict of the screen stands: {failure.seen}"
+                self._say(candidate, text)
 
     def _cannot_repeat(self, case: Case) -> str:
         """Why the case cannot be measured on more launches; empty if it can."""

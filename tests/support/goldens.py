@@ -45,6 +45,7 @@ LIVE: Patterns = (
         r"\bcpu-[a-z0-9-]+-x\d+\b",
         "cpu-HOST",
     ),  # the same host as a label of baselines
+    (r"(?m)^((base|candidate) fake: .*\)), .*$", r"\1, VERSIONS"),
     (r"(?m)^(time|Time): .*$", r"\1: SPENT"),
     (r"\bin \d+\.\d+s\b( \([\d:]+\))?", "in SECONDS"),  # pytest's last line
     # Seconds of each step of a server's start, first and later launches.

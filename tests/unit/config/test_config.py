@@ -274,3 +274,66 @@ def test_switches_take_no_value():
     names = options_with_value()
 
     assert ("--run-dir" in names, "--resume" in names) == (True, False)
+
+
+def with_base_build(project, **changes):
+    """A project whose file names a base build of vLLM."""
+    fields = {"against_engine": {"vllm": sys.executable}, "pairs": "suspect"}
+    return dataclasses.replace(project, **fields | changes)
+
+
+def test_base_build_and_pairs_of_the_project_file(project):
+    """The command line overrides both; engines without a base build are judged too."""
+    named = with_base_build(project)
+
+    screened = parse(named)
+    paired = parse(named, "--pairs", "all", "--against-engine", "vllm=/bin/sh")
+    alone = parse(dataclasses.replace(project, pairs="suspect"))
+
+    assert (True, False) == (screened.is_screened, screened.is_paired)
+    assert parse(project).engines == screened.engines
+    assert (False, True) == (paired.is_screened, paired.is_paired)
+    assert ("vllm",) == paired.engines
+    assert {"vllm": "/bin/sh"} == paired.base_builds
+    assert (False, False) == (alone.is_screened, alone.is_paired)
+
+
+def test_a_screened_run_may_record(project):
+    """Its launches for the screen are launches as any others, and any number of them."""
+    config = parse(
+        with_base_build(project), "--baseline-record", "--launches", "2"
+    )
+
+    assert (True, 2) == (config.proposes_baselines, config.launches)
+
+
+def test_an_external_server_leaves_the_projects_base_build_out(project):
+    """Nobody here launches it in pairs; a base build on the command line is refused."""
+    named = with_base_build(project)
+    attach = ("--attach", "vllm=http://127.0.0.1:1")
+
+    assert {} == parse(named, *attach).base_builds
+    with pytest.raises(BadOption, match="cannot be launched in pairs"):
+        parse(named, *attach, "--against-engine", f"vllm={sys.executable}")
+
+
+def test_pairs_without_a_base_build_are_refused(project):
+    """The message names the option that is missing."""
+    with pytest.raises(BadOption, match="--against-engine ENGINE=PATH"):
+        parse(project, "--pairs", "suspect")
+
+
+def test_workers_do_not_launch_pairs_of_suspects(project):
+    """A worker knows only its own suspects."""
+    with pytest.raises(BadOption, match="leave -n out"):
+        parse(with_base_build(project), markers="h200", numprocesses=2)
+
+
+def test_only_the_base_is_without_an_injection(project):
+    """A candidate in pairs is changed like the launch that was screened."""
+    config = parse(project, "--inject-delay", "mixtral-8x7b=1")
+    server = ServerConfig(engine="vllm", model="mixtral-8x7b")
+
+    assert injection.NOTHING == config.injection(server.base)
+    assert config.injection(server) == config.injection(server.candidate)
+    assert injection.NOTHING != config.injection(server)

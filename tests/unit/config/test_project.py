@@ -115,3 +115,22 @@ def test_an_engines_python_counts_from_the_file(tmp_path, monkeypatch):
     }
     assert expected == project.engine_python
     assert {"a": str(tmp_path / "weights" / "a")} == project.model_dir
+
+
+def test_the_last_good_build_counts_from_the_file(tmp_path):
+    """A path counts from the folder of the file; pairs have two values."""
+    file = tmp_path / "perfgate.toml"
+    file.write_text(
+        'pairs = "suspect"\n[against_engine]\nvllm = "good/python"\nsglang = "py"'
+    )
+
+    project = read_project(tmp_path)
+
+    assert "suspect" == project.pairs
+    assert {
+        "vllm": str(tmp_path / "good/python"),
+        "sglang": "py",
+    } == project.against_engine
+    file.write_text('pairs = "some"')
+    with pytest.raises(BadProject, match='write pairs = "all"'):
+        read_project(tmp_path)

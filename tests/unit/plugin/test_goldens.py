@@ -11,6 +11,7 @@ import functools
 import hashlib
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -69,7 +70,7 @@ OF_A_RUN = (
     "report-judge/junit.xml",
 )
 RATIO = "test_dense_over_moe_throughput"
-LIVE_RUNS = ("no-baseline", "unchanged", "delayed")
+LIVE_RUNS = ("no-baseline", "unchanged", "delayed", "screened")
 FILES_IN_FULL = 2  # of those that were accepted, the smallest
 
 
@@ -174,12 +175,16 @@ def gate_section(text: str) -> str:
 
 def compare_live(name: str, text: str, folder: Path) -> None:
     """Compare what a live run in that folder made."""
-    places = {folder: "TMP", ROOT: "PROJECT"}
+    python = Path(sys.executable)
+    places = {folder: "TMP", python: "PYTHON", ROOT: "PROJECT"}
     compare(f"fake/{name}", normalised(text, places, (*ALWAYS, *LIVE)), KNOWN)
 
 
 def test_recorded_unchanged_and_delayed(live, pytester):
-    """The fake suite is NO_BASELINE at first; once accepted, PASSED; delayed, REGRESSED."""
+    """The fake suite is NO_BASELINE at first; once accepted, PASSED; delayed, REGRESSED.
+
+    Delayed and screened it is REGRESSED by pairs.
+    """
     live("no-baseline", "-m", "cpu", "-k", RATIO, "--baseline-record")
 
     store = pytester.path / "baselines"
@@ -203,6 +208,19 @@ def test_recorded_unchanged_and_delayed(live, pytester):
         RATIO,
         "--inject-delay",
         "mixtral-small=12",
+    )
+    live(
+        "screened",
+        "-m",
+        "cpu",
+        "-k",
+        RATIO,
+        "--inject-delay",
+        "mixtral-small=12",
+        "--against-engine",
+        f"fake={sys.executable}",
+        "--pairs",
+        "suspect",
     )
 
 

@@ -26,6 +26,7 @@ from tests.support.projects import (
 
 pytest_plugins = ["pytester"]
 CLOSED = (*H200, "-k", "test_closed")
+ONE = (*H200, "-k", "test_closed and mixtral")
 PYTHON = f"fake={sys.executable}"
 SUSPECT = ("--against-engine", PYTHON, "--pairs", "suspect")
 SCREENED = (*CLOSED, *SUSPECT, "--run-dir", "mine")
@@ -43,13 +44,6 @@ def row(run_dir, case):
     """The verdict of a case."""
     (found,) = (each for each in load(run_dir).verdicts if each.case == case)
     return found
-
-
-def said_again(pytester):
-    """The verdicts of a run, and those of `perfgate judge`, without their tests."""
-    stored = perfgate(pytester, "judge", "mine", "--verbose").stdout.str()
-    rows = [render(each, "mine") for each in load("mine").verdicts]
-    return rows, stored
 
 
 def test_a_loss_is_decided_by_pairs_of_its_server_alone(gpus, pytester):
@@ -139,10 +133,11 @@ def test_what_the_baseline_clears_is_launched_once(gpus, pytester):
 
 def test_a_new_machine_begins_with_pairs_and_records(gpus, pytester):
     """Without a baseline pairs decide every row; the launch of each is proposed."""
-    result = gpus(*SCREENED, "--baseline-record")
+    command = (*ONE, *SUSPECT, "--run-dir")
+    result = gpus(*command, "mine", "--baseline-record")
 
     mine = pytester.path / "mine"
-    assert (0, {"passed": 2}) == (result.ret, outcomes(result)), (
+    assert (0, {"passed": 1}) == (result.ret, outcomes(result)), (
         result.stdout.str()
     )
     assert {"NO_BASELINE"} == {
@@ -150,14 +145,9 @@ def test_a_new_machine_begins_with_pairs_and_records(gpus, pytester):
     }
     accepted = perfgate(pytester, "accept", "mine", "--baselines", "baselines")
     assert 0 == accepted.ret, accepted.errlines
-    assert (0, {"passed": 2}) == _again(gpus, "second")
-    assert {MOE: 1, DENSE: 1} == launches(pytester.path / "second")
-
-
-def _again(gpus, run_dir):
-    """Exit code and outcomes of a second run with the same options."""
-    result = gpus(*CLOSED, *SUSPECT, "--run-dir", run_dir)
-    return result.ret, outcomes(result)
+    second = gpus(*command, "second")
+    assert (0, {"passed": 1}) == (second.ret, outcomes(second))
+    assert {MOE: 1} == launches(pytester.path / "second")
 
 
 def test_base_build_that_does_not_start(gpus, pytester, monkeypatch):
@@ -185,7 +175,10 @@ def test_base_build_that_does_not_start(gpus, pytester, monkeypatch):
     ) in verdict.details[-1]
     assert "the verdict of the screen stands" in verdict.details[-1]
     result.stdout.fnmatch_lines(
-        [f"{MOE}-base: no pairs: *", "*1 suspect without valid pairs"]
+        [
+            f"*{MOE}-candidate: no pairs, the verdict of the screen stands: *",
+            "*1 suspect without valid pairs",
+        ]
     )
     assert render(verdict, "mine") in perfgate(
         pytester, "judge", "mine"
@@ -196,7 +189,7 @@ def test_base_build_that_fails_alone_fails_no_run(gpus, pytester, monkeypatch):
     """A row that its further launches clear stays green without a base build."""
     record(gpus, pytester, *CLOSED)
     speeds = pytester.path / "itl_s"
-    speeds.write_text("0.00204\n0.002\n0.002")
+    speeds.write_text("0.0022\n0.002\n0.002")
     monkeypatch.setenv(
         "FAKE_MISBEHAVIOUR",
         f"mixtral-8x7b-base: --exit-at-start 3; mixtral-8x7b: --itl-s-in-turn {speeds}",
@@ -236,7 +229,8 @@ def test_a_ratio_launches_both_servers_in_pairs(gpus, pytester):
 
 def test_missing_pairs_are_launched_on_resume(gpus, pytester):
     """A run that was cut off in its pairs resumes with those that it lacks."""
-    gpus(*SCREENED)
+    command = (*ONE, *SUSPECT, "--run-dir", "mine")
+    gpus(*command)
     mine = pytester.path / "mine"
     results = load(mine)
     lost = msgspec.structs.replace(
@@ -244,16 +238,16 @@ def test_missing_pairs_are_launched_on_resume(gpus, pytester):
     )
     save(lost, mine)
 
-    resumed = gpus(*SCREENED, "--resume")
+    resumed = gpus(*command, "--resume")
     other = gpus(
-        *CLOSED, "--against-engine", PYTHON, "--run-dir", "mine", "--resume"
+        *ONE, "--against-engine", PYTHON, "--run-dir", "mine", "--resume"
     )
 
-    assert (0, {"passed": 2}) == (resumed.ret, outcomes(resumed)), (
+    assert (0, {"passed": 1}) == (resumed.ret, outcomes(resumed)), (
         resumed.stdout.str()
     )
-    assert 14 == len(load(mine).launches)
-    assert "12 launches kept of 12" in resumed.stdout.str()
+    assert {MOE: 1, **PAIRS} == launches(mine)
+    assert "5 launches kept of 5" in resumed.stdout.str()
     assert 1 == other.ret
     assert "for suspect rows, this command has" in other.stdout.str()
 
@@ -263,14 +257,14 @@ def test_the_project_names_its_last_good_build(gpus, pytester):
     file = pytester.path / "perfgate.toml"
     text = f'pairs = "suspect"\n{file.read_text()}'
     file.write_text(f'{text}\n[against_engine]\nfake = "{sys.executable}"\n')
-    record(gpus, pytester, *CLOSED)
+    record(gpus, pytester, *ONE)
 
-    screened = gpus(*CLOSED, "--run-dir", "mine")
-    paired = gpus(*CLOSED, "--pairs", "all", "--run-dir", "all")
+    screened = gpus(*ONE, "--run-dir", "mine")
+    paired = gpus(*ONE, "--pairs", "all", "--run-dir", "all")
 
     assert (0, 0) == (screened.ret, paired.ret), paired.stdout.str()
-    assert {MOE: 1, DENSE: 1} == launches(pytester.path / "mine")
-    assert 12 == launches(pytester.path / "all").total()
+    assert {MOE: 1} == launches(pytester.path / "mine")
+    assert 6 == launches(pytester.path / "all").total()
 
 
 @pytest.mark.parametrize(

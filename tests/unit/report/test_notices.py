@@ -4,6 +4,7 @@ import msgspec
 
 from perfgate.errors import Failure
 from perfgate.report import notices
+from perfgate.results.verdict import Screen, Verdict
 from tests.support import builders as m
 
 
@@ -76,3 +77,26 @@ def test_equal_builds_are_named():
         )
     )
     assert [] == notices.builds(results)
+
+
+def test_pairs_of_a_screened_run_are_counted():
+    """How many rows pairs decided, and how many they should have."""
+    screen = Screen(outcome="REGRESSED", reference="recorded")
+    row = Verdict(
+        case=m.THROUGHPUT.id,
+        metric="output_throughput",
+        outcome="PASSED",
+        gate="hard",
+        screen=screen,
+        summary="",
+    )
+    alone = msgspec.structs.replace(row, screen=None)
+    results = msgspec.structs.replace(
+        run(), mode="screened", suspects=("a", "b"), verdicts=(row, alone)
+    )
+
+    assert [
+        "Pairs decided 1 of 2 judged cases, baselines the others; 1 suspect without "
+        "valid pairs"
+    ] == notices.screened(results)
+    assert [] == notices.screened(run())

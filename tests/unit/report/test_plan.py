@@ -5,6 +5,7 @@ import pytest
 
 from perfgate.accept.accept import accept
 from perfgate.accept.proposal import Choice
+from perfgate.config.config import Config
 from perfgate.judge.baseline_store import Store
 from perfgate.report import plan as preview
 from perfgate.results import schema as rundata
@@ -121,3 +122,62 @@ def test_smallest_loss_that_is_detected(tmp_path):
             list(caught["itl_median_ms"]),
             list(caught["itl_p99_ms"]),
         )
+
+
+def planned(tmp_path, cases=(m.THROUGHPUT, m.ITL), **chosen):
+    """A session of these cases without a baseline."""
+    folders = {"run_dir": tmp_path, "store": Store(tmp_path), "runs": tmp_path}
+    config = Config(**folders | chosen)
+    return preview.PlannedSession(
+        config, cases, m.hardware(), {"h200": None}, ()
+    )
+
+
+BASE = {"base_builds": {"vllm": "/base/python"}}
+SCREEN = {**BASE, "pairs": "suspect"}
+
+
+@pytest.mark.parametrize(
+    ("chosen", "cases", "launches"),
+    [
+        ({}, [m.ITL], 3),
+        (BASE, [m.ITL], 12),
+        (SCREEN, [m.ITL], 13),
+        ({**SCREEN, "launches": 2}, [m.ITL], 14),
+        ({**SCREEN, "base_builds": {"sglang": "python"}}, [m.ITL], 3),
+        # Each server once for its own rows, once for a ratio that is suspect alone.
+        (SCREEN, [m.ITL, m.RATIO], 50),
+    ],
+)
+def test_most_launches(tmp_path, chosen, cases, launches):
+    """What a session launches if every case needs all that it may get."""
+    session = planned(tmp_path, cases, **chosen)
+
+    assert launches == preview.most_launches(session)
+    assert f"At most {launches} launches" in preview.text(session, 100)
+
+
+def test_a_plan_without_baselines_begins_with_pairs(tmp_path):
+    """The command can be copied; where it is that command already, recording is named."""
+    text = preview.text(planned(tmp_path), 100)
+    screened = preview.text(planned(tmp_path, **SCREEN), 100)
+    paired = preview.text(planned(tmp_path, **BASE), 100)
+
+    assert "No baseline here for 2 of 2 judged cases. Begin with pairs" in text
+    assert (
+        "\n    pytest -m h200 --against-engine vllm=PYTHON --pairs suspect "
+        "--baseline-record"
+    ) in text
+    assert "pairs decide them. Record meanwhile" in screened
+    assert "A suspect row launches base build and candidate" in screened
+    assert "Begin with" not in paired
+
+
+def test_a_plan_of_an_external_server_names_no_pairs(tmp_path):
+    """Its operator launches it."""
+    text = preview.text(
+        planned(tmp_path, external_urls=("vllm=http://host",)), 100
+    )
+
+    assert "--pairs" not in text
+    assert "At most" not in text

@@ -6,6 +6,7 @@ import pytest
 from perfgate.judge.verdict import Outcome, Verdict
 from perfgate.judge.wording import RUN
 from perfgate.report import verdict_text
+from perfgate.results.verdict import Screen
 
 VERDICT = Verdict(
     case="vllm-moe-tp2/closed-c32/itl_median_ms",
@@ -135,3 +136,15 @@ def test_cases_without_a_baseline_have_one_reason():
 
     assert verdict_text.skip_reason(first) == verdict_text.skip_reason(second)
     assert verdict_text.render(published) == verdict_text.skip_reason(published)
+
+
+def test_pairs_after_a_screen_are_marked():
+    """What is report-only is marked so first: it fails no run."""
+    screen = Screen(outcome="REGRESSED", reference="recorded")
+    row = msgspec.structs.replace(
+        VERDICT, outcome=Outcome.PASSED, gate="hard", screen=screen
+    )
+    report = msgspec.structs.replace(row, gate="report")
+
+    assert "PASSED (pairs)" == verdict_text.outcome(row)
+    assert "PASSED (report-only)" == verdict_text.outcome(report)

@@ -1,5 +1,6 @@
 """Schedule: which launches a server needs first, and which after a verdict in doubt."""
 
+import msgspec
 import pytest
 
 from perfgate.config.config import Config
@@ -7,6 +8,7 @@ from perfgate.judge.baseline_store import Store
 from perfgate.run.schedule import (
     External,
     Paired,
+    Screened,
     Sequential,
     ab_order,
     schedule_of,
@@ -93,6 +95,11 @@ def test_external_server_has_one_launch():
         ({"launches": 3}, Sequential(launches=3)),
         ({"base_builds": {"vllm": "python"}}, Paired(pairs=3)),
         ({"base_builds": {"vllm": "python"}, "launches": 5}, Paired(pairs=5)),
+        ({"pairs": "suspect"}, Sequential(launches=1)),
+        (
+            {"base_builds": {"vllm": "python"}, "pairs": "suspect"},
+            Screened(Sequential(launches=1), frozenset({"vllm"})),
+        ),
     ],
 )
 def test_base_builds_make_pairs(tmp_path, chosen, expected):
@@ -100,3 +107,32 @@ def test_base_builds_make_pairs(tmp_path, chosen, expected):
     settings = Config(run_dir=tmp_path, store=Store(tmp_path), **chosen)
 
     assert expected == schedule_of(settings)
+
+
+def test_a_screened_server_is_launched_by_itself_and_its_candidate_in_pairs():
+    """One launch, or two more; the candidate of a suspect row three pairs, or three more."""
+    schedule = Screened(Sequential(launches=1), frozenset({"vllm"}))
+    candidate = m.MOE_CPU.candidate
+
+    assert [KEY] == [each.server.key for each in schedule.first(m.MOE_CPU)]
+    assert [KEY, KEY] == [
+        each.server.key for each in schedule.further(m.MOE_CPU, "closed")
+    ]
+    in_turn = schedule.first(candidate)
+    assert [KEY + "-base", KEY + "-candidate", KEY + "-candidate"] == [
+        each.server.key for each in in_turn[:3]
+    ]
+    assert 6 == len(in_turn) == len(schedule.further(candidate, "closed"))
+    assert (m.THROUGHPUT,) == schedule.cases(m.THROUGHPUT)
+
+
+def test_pairs_need_a_base_build_of_every_server():
+    """A ratio of two engines has pairs if both have one."""
+    other = msgspec.structs.replace(m.DENSE_LOAD.server, engine="sglang")
+    load = msgspec.structs.replace(m.DENSE_LOAD, server=other)
+    ratio = msgspec.structs.replace(m.RATIO, denominator=load)
+
+    schedule = Screened(Sequential(), frozenset({"vllm"}))
+
+    assert schedule.has_pairs(m.RATIO)
+    assert not schedule.has_pairs(ratio)
