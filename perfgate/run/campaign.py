@@ -101,7 +101,9 @@ class Campaign:
         self._needs = servers_of(_measured_cases(self._schedule, planned))
         self._failures: dict[str, Failure] = {}
         self._scheduled: set[str] = set()
+        # (server, workload) that had further launches, and those launched in pairs.
         self._escalated: set[tuple[str, str]] = set()
+        self._paired: set[tuple[str, str]] = set()
         self._escalation_failures: dict[str, Failure] = {}
         # By server key, what measures its latest launch.
         self._runners: dict[str, LaunchRunner] = {}
@@ -505,7 +507,8 @@ class Campaign:
         known = dict.fromkeys((*self.results.suspects, *ids))
         self._recorder.update(suspects=tuple(known))
         self._needs |= _in_pairs(self._needs, suspects)
-        loads = self._new_loads([case.candidate for case in suspects])
+        candidates = [case.candidate for case in suspects]
+        loads = self._new_loads(candidates, self._paired)
         for key, workloads in loads.items():
             candidate, _ = self._needs[key]
             names = ", ".join(workload.name for workload in workloads)
@@ -544,7 +547,9 @@ class Campaign:
         schedules = []
         case = self._judged_case(case)
         undecided = (case, *self._undecided())
-        for key, workloads in self._new_loads(undecided).items():
+        for key, workloads in self._new_loads(
+            undecided, self._escalated
+        ).items():
             config, _ = self._needs[key]
             names = ", ".join(workload.name for workload in workloads)
             launches = self._source_of(config).schedule.further(config, names)
@@ -580,10 +585,14 @@ class Campaign:
             return case
         return case.candidate
 
-    def _new_loads(self, cases: Iterable[Case]) -> dict[str, list[Workload]]:
+    def _new_loads(
+        self, cases: Iterable[Case], known: set[tuple[str, str]]
+    ) -> dict[str, list[Workload]]:
         """Server -> workloads of these cases that ask for launches.
 
-        Workloads that had such launches already are left out.
+        Args:
+            known: (server, workload) that had such launches, to leave out; the new
+                ones are added.
         """
         doubtful: dict[str, list[Workload]] = {}
         for case in cases:
@@ -594,8 +603,8 @@ class Campaign:
                 if load.workload is not None:
                     workloads = [load.workload]
                 for workload in workloads:
-                    if (key, workload.name) not in self._escalated:
-                        self._escalated.add((key, workload.name))
+                    if (key, workload.name) not in known:
+                        known.add((key, workload.name))
                         doubtful.setdefault(key, []).append(workload)
         return doubtful
 

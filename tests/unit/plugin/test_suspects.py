@@ -252,6 +252,41 @@ def test_missing_pairs_are_launched_on_resume(gpus, pytester):
     assert "for suspect rows, this command has" in other.stdout.str()
 
 
+def test_a_loss_that_pairs_leave_in_doubt_has_three_more(gpus, pytester):
+    """Two launches of the candidate lost 10 and 40 %, the third nothing: six pairs decide."""
+    command = (*ONE, *SUSPECT, "--run-dir", "mine")
+    gpus(*command)
+    mine = pytester.path / "mine"
+    results = load(mine)
+    slow = {(f"{MOE}-candidate", 0): 1.1, (f"{MOE}-candidate", 1): 1.4}
+    rows = []
+    for each in results.measurements:
+        factor = slow.get((each.server, each.launch), 1.0)
+        rows.append(_slowed(each, factor))
+    changed = msgspec.structs.replace(
+        results, measurements=tuple(rows), verdicts=()
+    )
+    save(changed, mine)
+
+    before = perfgate(pytester, "judge", "mine").stdout.str()
+    resumed = gpus(*command, "--resume")
+
+    assert "INCONCLUSIVE" in before
+    assert 0 == resumed.ret, resumed.stdout.str()
+    assert {MOE: 1, f"{MOE}-base": 6, f"{MOE}-candidate": 6} == launches(mine)
+    assert "Decided by 6 pairs." in row(mine, ITL_MOE).details[0]
+
+
+def _slowed(measured, factor):
+    """A measurement with all of its inter-token latencies raised."""
+    repetitions = []
+    for each in measured.repetitions:
+        itl_ms = each.values["itl_median_ms"] * factor
+        values = each.values | {"itl_median_ms": itl_ms}
+        repetitions.append(msgspec.structs.replace(each, values=values))
+    return msgspec.structs.replace(measured, repetitions=tuple(repetitions))
+
+
 def test_the_project_names_its_last_good_build(gpus, pytester):
     """Base build and pairs stand in the project file; --pairs overrides it."""
     file = pytester.path / "perfgate.toml"
