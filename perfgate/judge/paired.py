@@ -43,8 +43,6 @@ PAIRS = 3
 # One-sided: so many unchanged cases at most are called slower, however noisy the
 # machine is.
 DOUBT = 0.05
-# What a screened case is whose pairs leave the target effect possible.
-_NOT_EXCLUDED = getattr(Outcome, "NOT_EXCLUDED", Outcome.INCONCLUSIVE)
 ASSUMED_PAIRS = 1  # weight of the assumed variation, in pairs
 Pair = tuple[float, float]
 
@@ -85,7 +83,7 @@ def _not_excluded(decision: Decision) -> Decision:
         needs_launches = PAIRS
     return msgspec.structs.replace(
         decision,
-        outcome=_NOT_EXCLUDED,
+        outcome=Outcome.NOT_EXCLUDED,
         gate="hard",
         report_only_reason="",
         details=(*decision.details, wording.PAIRS_LEAVE_LOSS),

@@ -18,14 +18,15 @@ from perfgate.judge.verdict import Decision, Outcome
 from perfgate.results.schema import RunResults
 from perfgate.results.verdict import Screen
 
-_NAMES = (
-    "REGRESSED",
-    "INCONCLUSIVE",
-    "NOT_EXCLUDED",
-    "NO_BASELINE",
-    "INCOMPARABLE",
+SUSPECT = frozenset(
+    {
+        Outcome.REGRESSED,
+        Outcome.INCONCLUSIVE,
+        Outcome.NOT_EXCLUDED,
+        Outcome.NO_BASELINE,
+        Outcome.INCOMPARABLE,
+    }
 )
-SUSPECT = frozenset(outcome for outcome in Outcome if outcome in _NAMES)
 
 
 def is_suspect(case: Case, screen: Decision) -> bool:

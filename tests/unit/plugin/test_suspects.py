@@ -189,7 +189,7 @@ def test_base_build_that_fails_alone_fails_no_run(gpus, pytester, monkeypatch):
     """A row that its further launches clear stays green without a base build."""
     record(gpus, pytester, *CLOSED)
     speeds = pytester.path / "itl_s"
-    speeds.write_text("0.0022\n0.002\n0.002")
+    speeds.write_text("0.0022\n0.0019\n0.0019")
     monkeypatch.setenv(
         "FAKE_MISBEHAVIOUR",
         f"mixtral-8x7b-base: --exit-at-start 3; mixtral-8x7b: --itl-s-in-turn {speeds}",
