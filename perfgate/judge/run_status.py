@@ -24,11 +24,7 @@ State = Literal["Red", "Green", "Undecided"]
 # The order of the table: what needs attention comes first.
 _FIRST = (Outcome.REGRESSED, Outcome.INVALID, Outcome.INCONCLUSIVE)
 _LAST = (Outcome.IMPROVED, Outcome.PASSED)
-_MIDDLE = (
-    Outcome.NOT_EXCLUDED,
-    Outcome.INCOMPARABLE,
-    Outcome.NO_BASELINE,
-)
+_MIDDLE = (Outcome.NOT_EXCLUDED, Outcome.INCOMPARABLE, Outcome.NO_BASELINE)
 _ORDER = (*_FIRST, *_MIDDLE, *_LAST)
 
 

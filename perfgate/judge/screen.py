@@ -63,7 +63,7 @@ def judge_suspect(reader: RunReader, case: Case, screen: Decision) -> Decision:
     if target_effect is None and screen.reference == "recorded":
         target_effect = screen.target_effect
     pairs = judge_candidate(reader, case, target_effect)
-    if pairs.outcome is Outcome.INVALID:
+    if pairs.outcome is Outcome.INVALID and not pairs.implausible:
         return _without_pairs(reader, case, screen)
     if screen.gate != "hard":
         pairs = msgspec.structs.replace(pairs, gate=screen.gate)

@@ -24,8 +24,8 @@ from perfgate.engines.base import ServerConfig
 from perfgate.engines.injection import format_injection
 from perfgate.errors import Failure
 from perfgate.judge import gate
-from perfgate.judge.groups import with_group_verdicts
 from perfgate.judge import screen as screening
+from perfgate.judge.groups import with_group_verdicts
 from perfgate.judge.verdict import Decision, Outcome, Verdict
 from perfgate.load.metrics import CUSTOM, Metric
 from perfgate.load.workload import Workload
