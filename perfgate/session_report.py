@@ -162,6 +162,8 @@ def _notes(perf: PerfSession, results: RunResults) -> Iterator[str]:
     )
     yield f"gate={config.gate}: {headline}"
     yield from notices.faults(results)
+    yield from notices.not_counted(results)
+    yield from notices.not_compared(results)
     yield from notices.lacking(results)
     yield from notices.report_only(results)
     yield from notices.screened(results)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
+from perfgate.judge import repetition_trend, report_majority, stalls
 from perfgate.judge.baseline_store import Store
 from perfgate.judge.observation import RunReader
 from perfgate.results.group_verdict import GroupVerdict
@@ -18,7 +19,12 @@ from perfgate.results.verdict import Verdict
 
 Check = Callable[[RunReader, Sequence[Verdict], Store], Iterable[GroupVerdict]]
 
-CHECKS: tuple[Check, ...] = ()
+CHECKS: tuple[Check, ...] = (
+    stalls.check,
+    repetition_trend.check_slow,
+    repetition_trend.check_trend,
+    report_majority.check,
+)
 
 
 def judge_groups(

@@ -17,6 +17,7 @@ from perfgate.judge.answers import context_differences
 from perfgate.judge.baseline_schema import Known
 from perfgate.judge.baseline_store import Recorded
 from perfgate.judge.machine_scope import target_effect_of
+from perfgate.judge.mixture import Mixture, mixture
 from perfgate.judge.noise import (
     DECISION_LAUNCHES,
     Noise,
@@ -157,6 +158,17 @@ class Comparison:
             return False
         return coefficient_of_variation(values) > limit
 
+    @property
+    def mixed(self) -> Mixture | None:
+        """Slow launches beside launches that match the baseline; None without a mixture."""
+        threshold = loss_threshold(
+            self.target_effect, self.noise, 1, self.higher
+        )
+        if not self.is_unsteady or self.case.is_ratio or self.case.two_sided:
+            return None
+        values = self.observation.values
+        return mixture(values, self.noise.reference, threshold, self.higher)
+
     def judgement(self, today: datetime.date | None) -> Judgement:
         """The outcome, with regard to a loss that is accepted until a day."""
         plain = self._plain_outcome()
@@ -174,7 +186,7 @@ class Comparison:
 
     def _plain_outcome(self) -> Outcome:
         if self.is_above_floor and self.loss > self.threshold:
-            if self.is_unsteady:
+            if self.is_unsteady and self.mixed is None:
                 return Outcome.INCONCLUSIVE
             return Outcome.REGRESSED
         if self.is_above_floor and self.loss < -self.threshold:
@@ -233,11 +245,14 @@ class Comparison:
             template = wording.PASSED
         elif judgement.outcome is Outcome.NOT_EXCLUDED:
             template = wording.NOT_EXCLUDED
-        return template.format(
+        text = template.format(
             excluded=formatting.percent(self.excluded),
             ceiling=formatting.percent(self.ceiling),
             **fields,
         )
+        if judgement.outcome is Outcome.REGRESSED and self.mixed is not None:
+            text += f"; {self.mixed.sentence(self.higher)}"
+        return text
 
     def details(self, judgement: Judgement) -> list[str]:
         """What qualifies the decision, a sentence each."""

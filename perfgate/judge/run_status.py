@@ -76,6 +76,15 @@ def red_groups(results: RunResults) -> list[GroupVerdict]:
     return [row for row in rows if is_red(row.outcome, row.gate, False)]
 
 
+def regressed_report_only(results: RunResults) -> int:
+    """How many report-only rows are worse than their threshold."""
+    number = 0
+    for row in results.verdicts:
+        if row.gate == "report" and row.outcome is Outcome.REGRESSED:
+            number += 1
+    return number
+
+
 def missing(results: RunResults) -> int:
     """Cases that were to be judged and have no verdict: not measured, or not possible."""
     without_verdict = unjudged(results.cases, results.verdicts)

@@ -290,6 +290,40 @@ ACCEPT_IMPLAUSIBLE_PAIRED = (
     "baseline with a reason once the change is merged."
 )
 
+# Several rows.
+STALLS = (
+    "{invalid} of {repetitions} did not count because of the server; at most {usual} "
+    "do not by chance"
+)
+STALLS_ADVICE = (
+    "Read the server's log at these moments: a kernel that is compiled, a collector, a "
+    "graph that is captured anew."
+)
+SLOW_REPETITION = (
+    "repetition {number} of {repetitions} of {load} took {factor} times the launch's "
+    "median, threshold {threshold}; the median hides it"
+)
+SLOW_LOADS = "So it is on {loads}."
+SLOW_ADVICE = (
+    "Look for a leak, a cache that fills, or clocks that fall: plot the repetitions with "
+    f"`perfgate report {RUN}`."
+)
+REPETITION_TREND = (
+    "the last repetition is slower by {drift} (median of {loads}), threshold "
+    "{threshold}; it is the slowest on {slowest} of them"
+)
+REPORT_MAJORITY = (
+    "{regressed} of {compared} report-only rows with a baseline are REGRESSED, by {loss} "
+    "(median)"
+)
+REPORT_MAJORITY_ADVICE = (
+    f"See them with `perfgate judge -v {RUN}`: they share a cause."
+)
+MIXED_LAUNCHES = (
+    "{slow} of {launches} {verb} {loss} worse than the baseline, the others match it: a "
+    "regression of the start"
+)
+
 
 def threshold(line: float, higher_is_better: bool, either_way: bool) -> str:
     """A threshold as the change of the value that it allows: "-5.0 %", "-4.8 % / +5.0 %".

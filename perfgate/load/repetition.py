@@ -9,6 +9,9 @@ import msgspec
 
 from perfgate.machine.telemetry import GpuSummary
 
+# How each reason begins that the client or its machine causes, and no other one.
+CLIENT_REASON = "the client "
+
 
 class RequestRow(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
@@ -62,3 +65,8 @@ class Repetition(
     requests: tuple[RequestRow, ...]
     gpus: tuple[GpuSummary, ...] = ()
     hang: str | None = None
+
+    @property
+    def is_spoilt_by_client(self) -> bool:
+        """Whether the client, or its machine, made it invalid; the server may have too."""
+        return any(row.startswith(CLIENT_REASON) for row in self.invalid)

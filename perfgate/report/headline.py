@@ -46,6 +46,7 @@ def verdict_sentence(results: RunResults) -> str:
     for outcome, number in sorted(by_outcome.items()):
         if outcome not in GREEN:
             parts.append(f"{number} {outcome}")
+    parts += _report_only_in_words(run_status.regressed_report_only(results))
     parts += _groups_in_words(run_status.red_groups(results))
     missing = run_status.missing(results)
     if missing:
@@ -59,6 +60,12 @@ def verdict_sentence(results: RunResults) -> str:
     if rest:
         sentence += f"; {', '.join(rest)}"
     return sentence
+
+
+def _report_only_in_words(regressed: int) -> list[str]:
+    if not regressed:
+        return []
+    return [f"{regressed} report-only {Outcome.REGRESSED}"]
 
 
 def _groups_in_words(rows: Sequence[GroupVerdict]) -> list[str]:

@@ -12,8 +12,11 @@ from pathlib import Path
 from perfgate import formatting
 from perfgate.engines.injection import format_injection
 from perfgate.judge.verdict import Outcome
+from perfgate.load.repetition import Repetition
 from perfgate.results.schema import Measurement, RunResults, Server
 from perfgate.servers.removed import removed_notice
+
+_NOT_COMPARED = frozenset({Outcome.NO_BASELINE, Outcome.INCOMPARABLE})
 
 
 def lacking(results: RunResults) -> list[str]:
@@ -68,6 +71,43 @@ def _fault(row: Measurement) -> str:
         if repetition.failed and repetition.invalid:
             return repetition.invalid[0]
     return ""
+
+
+def not_counted(results: RunResults) -> list[str]:
+    """How many repetitions were invalid, by server, though others replaced them."""
+    lines = []
+    repetitions: dict[str, list[Repetition]] = {}
+    for row in results.measurements:
+        repetitions.setdefault(row.server, []).extend(row.repetitions)
+    for server, rows in repetitions.items():
+        invalid = [row for row in rows if row.invalid]
+        if not invalid:
+            continue
+        spoilt = sum(row.is_spoilt_by_client for row in invalid)
+        count = formatting.count(len(rows), "repetition")
+        line = f"{server}: {len(invalid)} of {count} did not count"
+        if spoilt:
+            line += f", {spoilt} because of the client's machine"
+        lines.append(f"{line}; first: {invalid[0].invalid[0]}")
+    return lines
+
+
+def not_compared(results: RunResults) -> list[str]:
+    """How many judged cases were not compared, and the commonest reason; by outcome."""
+    reasons: dict[Outcome, Counter[str]] = {}
+    for row in results.verdicts:
+        if row.gate == "hard" and row.outcome in _NOT_COMPARED:
+            reasons.setdefault(row.outcome, Counter())[row.summary] += 1
+    lines = []
+    for outcome, numbers in reasons.items():
+        cases = formatting.count(numbers.total(), "case")
+        ((summary, _),) = numbers.most_common(1)
+        line = f"{cases} not compared, {outcome}: {summary}"
+        if len(numbers) > 1:
+            others = formatting.count(len(numbers) - 1, "other reason")
+            line += f" ({others})"
+        lines.append(line)
+    return lines
 
 
 def report_only(results: RunResults) -> list[str]:
@@ -186,6 +226,8 @@ def important(results: RunResults) -> list[str]:
     return [
         *failures(results),
         *faults(results),
+        *not_counted(results),
+        *not_compared(results),
         *lacking(results),
         *report_only(results),
         *screened(results),

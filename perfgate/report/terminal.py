@@ -24,6 +24,7 @@ from perfgate.judge.run_status import (
     judged_verdicts,
     ordered,
     red_groups,
+    regressed_report_only,
 )
 from perfgate.judge.verdict import ALWAYS_RED, Outcome, Verdict
 from perfgate.report import verdict_text
@@ -316,7 +317,11 @@ def headline(results: RunResults, required: bool, missing: int) -> str:
         parts.append(f"{rows} of rows failed")
     if totals.undecided:
         parts.append(f"{totals.undecided} undecided")
-    parts.append(f"{totals.report_only} report-only")
+    report_only = f"{totals.report_only} report-only"
+    regressed = regressed_report_only(results)
+    if regressed:
+        report_only += f" ({regressed} of them {Outcome.REGRESSED})"
+    parts.append(report_only)
     if missing:
         parts.append(f"{missing} without a verdict")
     return ", ".join(parts)

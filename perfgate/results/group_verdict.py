@@ -52,3 +52,7 @@ class GroupVerdict(
     summary: str
     details: tuple[str, ...] = ()
     advice: str = ""
+
+    def with_cases(self, cases: tuple[str, ...]) -> GroupVerdict:
+        """The verdict with the ids of the cases that it speaks of."""
+        return msgspec.structs.replace(self, cases=cases)

@@ -179,13 +179,19 @@ def test_nothing_measured_is_invalid():
     assert (Outcome.INVALID, 0) == (result.outcome, result.needs_launches)
 
 
-def test_contradicting_launches_are_inconclusive():
-    """One launch 30 % down and two unchanged: the mean is below the threshold.
-
-    The launches do not agree, so that the verdict is INCONCLUSIVE.
-    """
+def test_a_slow_launch_beside_unchanged_ones_is_a_regression():
+    """One launch 30 % down and two unchanged: the start decides how fast it is."""
     result = verdict(
         m.THROUGHPUT, [700.0, 1000.0, 1000.0], m.recorded(m.THROUGHPUT, STEADY)
+    )
+    assert Outcome.REGRESSED == result.outcome
+    assert "1 of 3 launches" in result.summary
+
+
+def test_contradicting_launches_are_inconclusive():
+    """One launch 50 % down, one unchanged and one faster: they do not agree."""
+    result = verdict(
+        m.THROUGHPUT, [500.0, 1000.0, 1200.0], m.recorded(m.THROUGHPUT, STEADY)
     )
     assert Outcome.INCONCLUSIVE == result.outcome
     assert "(CV)" in render(result)

@@ -77,12 +77,21 @@ def test_the_threshold_falls_with_the_launches():
         ((90.0, 90.0, 90.0), Outcome.REGRESSED),
         ((110.0, 110.0, 110.0), Outcome.IMPROVED),
         ((60.0, 90.0, 120.0), Outcome.INCONCLUSIVE),
+        ((100.0, 70.0, 100.0), Outcome.REGRESSED),
     ],
-    ids=["same", "less", "more", "unsteady"],
+    ids=["same", "less", "more", "unsteady", "mixed"],
 )
 def test_the_outcome_follows_from_loss_and_threshold(values, outcome):
     """Launches that vary beyond the noise decide nothing."""
     assert outcome is compared(*values).judgement(TODAY).outcome
+
+
+def test_mixed_launches_are_a_regression_of_the_start():
+    """The summary says which share of the launches is slow."""
+    mixed = compared(100.0, 70.0, 100.0)
+    summary = mixed.summary(mixed.judgement(TODAY), "tok/s")
+
+    assert "1 of 3 launches is 30.0 % worse" in summary
 
 
 def test_a_loss_below_the_floor_passes():

@@ -6,6 +6,7 @@ from perfgate.errors import Failure
 from perfgate.report import notices
 from perfgate.results.verdict import Screen, Verdict
 from tests.support import builders as m
+from tests.support.judged_runs import judged
 
 
 def run(**repetition):
@@ -100,3 +101,32 @@ def test_pairs_of_a_screened_run_are_counted():
         "valid pairs"
     ] == notices.screened(results)
     assert [] == notices.screened(run())
+
+
+def test_repetitions_that_did_not_count_are_counted():
+    """By server; those that the client's machine spoilt are told apart."""
+    stall = ("all 8 streams fell silent at once for 900 ms",)
+    late = ("the client fell behind: p99 lateness 9 ms",)
+    rows = [
+        m.repetition(0, 1.0),
+        m.repetition(1, 1.0, stall),
+        m.repetition(2, 1.0, late),
+    ]
+    run = m.bare_run(measurements=(m.measurement(0, *rows),))
+    (line,) = notices.not_counted(run)
+
+    assert "2 of 3 repetitions did not count" in line
+    assert "1 because of the client's machine" in line
+    steady = m.bare_run(measurements=(m.measurement(0, rows[0]),))
+    assert [] == notices.not_counted(steady)
+
+
+def test_cases_that_were_not_compared_are_counted():
+    """With the commonest reason of each outcome."""
+    run = judged("PASSED", "INCOMPARABLE", "INCOMPARABLE")
+    other = msgspec.structs.replace(run.verdicts[1], summary="versions")
+    run = msgspec.structs.replace(run, verdicts=(*run.verdicts, other, other))
+    (line,) = notices.not_compared(run)
+
+    assert "4 cases not compared, INCOMPARABLE: " in line
+    assert "1 other reason" in line

@@ -1,0 +1,38 @@
+"""Mixed launches: some as the baseline, the others slower; what is of neither kind is none."""
+
+import pytest
+
+from perfgate.judge.mixture import mixture
+
+THRESHOLD = 0.05
+
+
+@pytest.mark.parametrize(
+    ("values", "higher", "slow"),
+    [
+        ((100.0, 70.0, 101.0), True, 1),
+        ((100.0, 70.0, 71.0), True, 2),
+        ((100.0, 130.0, 101.0), False, 1),
+        ((100.0, 130.0, 101.0), True, None),
+        ((70.0, 70.0, 70.0), True, None),
+        ((100.0, 101.0, 99.0), True, None),
+        ((60.0, 90.0, 120.0), True, None),
+    ],
+)
+def test_two_kinds_of_launches_are_told_apart(values, higher, slow):
+    """Of throughputs as of latencies; a launch that is faster belongs to neither kind."""
+    kinds = mixture(values, 100.0, THRESHOLD, higher)
+
+    if slow is None:
+        assert kinds is None
+    else:
+        assert (slow, 3 - slow) == (len(kinds.slow), kinds.matching)
+
+
+def test_the_sentence_says_how_many_are_how_much_worse():
+    """In the unit of the metric: 30 % less throughput."""
+    kinds = mixture((100.0, 70.0, 100.0), 100.0, THRESHOLD, True)
+    sentence = kinds.sentence(True)
+
+    assert "1 of 3 launches is 30.0 % worse" in sentence
+    assert "a regression of the start" in sentence
