@@ -1,63 +1,22 @@
-"""A repetition is stored and read without the load client."""
+"""Repetition: what the client spoilt is told apart from what the server did."""
 
-import subprocess
-import sys
-
-import msgspec
 import pytest
 
-from perfgate.load.repetition import Repetition, RequestRow
-from tests.support.builders import repetition
+from tests.support import builders as m
 
-REQUEST = RequestRow(
-    scheduled_ms=0.0,
-    sent_ms=None,
-    ttft_ms=None,
-    e2el_ms=None,
-    output_tokens=0,
-    itl_ms=(),
-    error="HTTP 503",
+
+@pytest.mark.parametrize(
+    ("reasons", "is_spoilt"),
+    [
+        ((), False),
+        (("all 8 streams fell silent at once for 900 ms",), False),
+        (("the client fell behind: p99 lateness 9 ms",), True),
+        (("the client did not run for a total of 270 ms",), True),
+        (("the client was too busy: 90 % of a core",), True),
+    ],
 )
+def test_a_reason_of_the_client_spoils_a_repetition(reasons, is_spoilt):
+    """A stall of all streams is the server's."""
+    row = m.repetition(0, 1.0, reasons)
 
-
-def test_json_holds_every_field():
-    """What is written is what is read, of failed requests and hangs, too."""
-    row = repetition(
-        2,
-        {"itl_median_ms": 8.25},
-        ("late",),
-        requests=(REQUEST,),
-        hang="all streams fell silent",
-    )
-
-    assert row == msgspec.json.decode(msgspec.json.encode(row), type=Repetition)
-
-
-@pytest.mark.parametrize("field", ["hang", "gpus"])
-def test_rows_without_newer_fields_are_read(field):
-    """They have a default."""
-    tree = msgspec.to_builtins(repetition(0, 1.0))
-    del tree[field]
-
-    assert repetition(0, 1.0) == msgspec.convert(tree, Repetition)
-
-
-def test_an_unknown_field_is_refused():
-    """Rather than lost when the run is saved again."""
-    tree = msgspec.to_builtins(repetition(0, 1.0)) | {"extra": 1}
-
-    with pytest.raises(msgspec.ValidationError, match="extra"):
-        msgspec.convert(tree, Repetition)
-
-
-def test_reading_a_run_loads_no_client():
-    """Judging a stored run needs neither an event loop nor an HTTP parser."""
-    code = (
-        "import sys, perfgate.load.repetition\n"
-        "print(sorted({'uvloop', 'httptools', 'numpy'} & sys.modules.keys()))"
-    )
-    found = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
-
-    assert "[]" == found.stdout.strip()
+    assert is_spoilt == row.is_spoilt_by_client
