@@ -25,7 +25,7 @@ from perfgate.results.verdict import Outcome, Verdict
 SLOW = "slow repetition"
 TREND = "repetition trend"
 FEWEST = 3  # repetitions of a launch, and loads of a trend
-# Times the median duration of the same work. The slowest repetition of the 241 launches
+# Times the median duration of the same work. The slowest repetition of the 243 launches
 # of docs/runs took 1.09 times of it under a closed loop, 1.36 times in a burst.
 SLOW_FACTOR = {"closed": 1.2, "burst": 1.6, "rate": 1.6}
 # On a CPU neighbours take the machine away: only what is several times slower is hard.

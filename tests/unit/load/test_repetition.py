@@ -1,8 +1,66 @@
-"""Repetition: what the client spoilt is told apart from what the server did."""
+"""A repetition is stored and read without the load client."""
 
+import subprocess
+import sys
+
+import msgspec
 import pytest
 
-from tests.support import builders as m
+from perfgate.load.repetition import Repetition, RequestRow
+from tests.support.builders import repetition
+
+REQUEST = RequestRow(
+    scheduled_ms=0.0,
+    sent_ms=None,
+    ttft_ms=None,
+    e2el_ms=None,
+    output_tokens=0,
+    itl_ms=(),
+    error="HTTP 503",
+)
+
+
+def test_json_holds_every_field():
+    """What is written is what is read, of failed requests and hangs, too."""
+    row = repetition(
+        2,
+        {"itl_median_ms": 8.25},
+        ("late",),
+        requests=(REQUEST,),
+        hang="all streams fell silent",
+    )
+
+    assert row == msgspec.json.decode(msgspec.json.encode(row), type=Repetition)
+
+
+@pytest.mark.parametrize("field", ["hang", "gpus"])
+def test_rows_without_newer_fields_are_read(field):
+    """They have a default."""
+    tree = msgspec.to_builtins(repetition(0, 1.0))
+    del tree[field]
+
+    assert repetition(0, 1.0) == msgspec.convert(tree, Repetition)
+
+
+def test_an_unknown_field_is_refused():
+    """Rather than lost when the run is saved again."""
+    tree = msgspec.to_builtins(repetition(0, 1.0)) | {"extra": 1}
+
+    with pytest.raises(msgspec.ValidationError, match="extra"):
+        msgspec.convert(tree, Repetition)
+
+
+def test_reading_a_run_loads_no_client():
+    """Judging a stored run needs neither an event loop nor an HTTP parser."""
+    code = (
+        "import sys, perfgate.load.repetition\n"
+        "print(sorted({'uvloop', 'httptools', 'numpy'} & sys.modules.keys()))"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+
+    assert "[]" == found.stdout.strip()
 
 
 @pytest.mark.parametrize(
@@ -17,6 +75,6 @@ from tests.support import builders as m
 )
 def test_a_reason_of_the_client_spoils_a_repetition(reasons, is_spoilt):
     """A stall of all streams is the server's."""
-    row = m.repetition(0, 1.0, reasons)
+    row = repetition(0, 1.0, reasons)
 
     assert is_spoilt == row.is_spoilt_by_client

@@ -1,0 +1,55 @@
+"""Verdicts over several rows of the recorded runs: none, and the constants are theirs."""
+
+from pathlib import Path
+
+import pytest
+
+from perfgate.judge import repetition_trend, stalls
+from perfgate.judge.observation import RunReader
+from perfgate.results.schema import load
+
+RUNS = Path(__file__).resolve().parents[3] / "docs" / "runs"
+
+
+@pytest.fixture(scope="module")
+def readers():
+    """Every recorded run whose servers were not changed on purpose."""
+    found = []
+    for path in sorted(RUNS.rglob("results.json.gz")):
+        results = load(path)
+        if not any(launch.injected for launch in results.launches):
+            found.append(RunReader(results))
+    return found
+
+
+@pytest.mark.parametrize(
+    "check",
+    [stalls.check, repetition_trend.check_slow, repetition_trend.check_trend],
+)
+def test_no_unchanged_run_is_called_red(readers, check):
+    """Neither hard nor report-only."""
+    for reader in readers:
+        assert [] == list(check(reader, (), None)), reader.results.run_id
+
+
+def test_the_base_rate_of_invalid_repetitions_is_the_recorded_one(readers):
+    """Its 95 % upper limit (Clopper and Pearson), a little rounded up."""
+    from scipy.stats import beta
+
+    repetitions = invalid = 0
+    for reader in readers:
+        for row in reader.results.measurements:
+            count = stalls.tally(row.repetitions)
+            repetitions += count.repetitions
+            invalid += count.invalid
+    limit = beta.ppf(0.95, invalid + 1, repetitions - invalid)
+
+    assert limit <= stalls.BASE_RATE["gpu"] < 1.2 * limit
+
+
+def test_recorded_repetitions_are_well_below_the_factors(readers):
+    """The slowest lies less than two thirds of the way from 1 to the factor."""
+    for reader in readers:
+        for course in repetition_trend.courses(reader):
+            factor = repetition_trend.slow_factor(course, "gpu")
+            assert course.worst - 1 < 2 / 3 * (factor - 1)
