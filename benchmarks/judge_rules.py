@@ -6,7 +6,7 @@
 
 Every recorded launch is left out of its own baseline and judged, as it is and made worse
 by arithmetic (leave-one-out). The gate is `perfgate.judge.gate.judge` itself. What the
-store would know of the noise is learned from the launches of all other machines. Each
+store would know of the noise is learned from the launches that are not judged. Each
 (series, machine) weighs the same, however many launches it has.
 
 In a situation the store holds the machine's own other launches and those of other

@@ -221,22 +221,38 @@ def test_of_many_threes_the_same_are_drawn():
     assert {3} == {len({row.run for row in one.current}) for one in first}
 
 
-def test_noise_is_learned_from_other_machines():
-    """The prior of a trial holds nothing of the machine that is judged."""
+def wild_machine(kind):
+    """Noise of the first trial on a machine that varies by a tenth, and all other rows."""
     others = []
     for name, level in (("gpu-b", 990.0), ("gpu-c", 1005.0), ("gpu-d", 1e3)):
         others += launches(name, level=level)
     wild = [row(1000.0 * (1 + day / 10), day) for day in range(1, 7)]
-
-    trials = places("known", 1, wild + others, 2)
+    trials = places(kind, 1, wild + others, 1)
     own = next(place for place in trials if place.machine == "gpu-a")
-    group = own.trials[0].group
+    return own.trials[0], wild, others
 
-    assert group == prior_of(others).find(
-        "gpu", "output_throughput", "closed", False
-    )
-    assert group is not None
-    assert group.launches.cv < 0.01
+
+def known_noise(rows):
+    """What a store of these rows says of their metric."""
+    return prior_of(rows).find("gpu", "output_throughput", "closed", False)
+
+
+@pytest.mark.parametrize("kind", ["one", "unknown"])
+def test_noise_of_a_new_machine_is_that_of_others(kind):
+    """The prior holds nothing of a machine that the store hardly knows."""
+    found, _, others = wild_machine(kind)
+
+    assert known_noise(others) == found.group
+    assert found.group is not None
+    assert found.group.launches.cv < 0.01
+
+
+def test_noise_of_a_known_machine_leaves_out_what_is_judged():
+    """The prior holds every launch but the one that is judged."""
+    found, wild, others = wild_machine("known")
+
+    assert found.current == (wild[0],)
+    assert known_noise(wild[1:] + others) == found.group
 
 
 def test_metrics_that_say_nothing_are_left_out():
