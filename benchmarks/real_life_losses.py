@@ -498,6 +498,9 @@ def slower_cpu(store: Store, label: str, factor: float) -> list[Decision]:
         file = store.file(path)
         assert file is not None
         for metric in sorted(file.metrics):
+            # Where tokens go is no matter of speed.
+            if METRICS[metric].family == "routing":
+                continue
             case_id = f"{path.parent.name}/{path.stem}/{metric}"
             decisions.append(_slower(store, label, case_id, file, factor))
     return decisions
@@ -555,9 +558,10 @@ def _cpu_case(case_id: str) -> Case:
 
 
 def _cpu_server(key: str) -> ServerConfig:
-    """A server with that key: "vllm-llama-small-tp2"."""
+    """A server with that key: "vllm-llama-small-tp2", or "...-tp2-routing"."""
     engine, _, rest = key.partition("-")
-    model, _, size = rest.rpartition("-tp")
+    model, _, options = rest.rpartition("-tp")
+    size, _, _ = options.partition("-")
     return ServerConfig(
         engine=engine, model=model, tensor_parallel_size=int(size)
     )

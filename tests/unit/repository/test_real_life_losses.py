@@ -280,6 +280,21 @@ def test_a_slower_cpu(tmp_path):
     assert pytest.approx(0.0) == decisions[m.CPU_RATIO.id]
 
 
+@pytest.mark.parametrize(
+    ("key", "size"),
+    [("vllm-llama-small-tp2", 2), ("vllm-llama-small-tp1-routing", 1)],
+)
+def test_servers_by_their_keys(key, size):
+    """A key names engine, model and ranks; what follows does not matter here."""
+    server = losses._cpu_server(key)
+
+    assert ("vllm", "llama-small", size) == (
+        server.engine,
+        server.model,
+        server.tensor_parallel_size,
+    )
+
+
 def test_against_one_recorded_launch(tmp_path):
     """The planted run and every other run of two GPUs is judged against the stored one."""
     itl = {m.MOE_LOAD: {"itl_median_ms": [10.0]}}
