@@ -25,7 +25,7 @@ State = Literal["Red", "Green", "Undecided"]
 _FIRST = (Outcome.REGRESSED, Outcome.INVALID, Outcome.INCONCLUSIVE)
 _LAST = (Outcome.IMPROVED, Outcome.PASSED)
 _MIDDLE = (Outcome.NOT_EXCLUDED, Outcome.INCOMPARABLE, Outcome.NO_BASELINE)
-_ORDER = (*_FIRST, *_MIDDLE, *_LAST)
+ORDER = (*_FIRST, *_MIDDLE, *_LAST)
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def ordered(results: RunResults) -> list[Verdict]:
 
 def _rank(row: Verdict) -> tuple[bool, int, str]:
     is_report_only = row.gate == "report"
-    return is_report_only, _ORDER.index(row.outcome), row.experiment
+    return is_report_only, ORDER.index(row.outcome), row.experiment
 
 
 def judged_verdicts(results: RunResults) -> list[Verdict]:

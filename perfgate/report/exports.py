@@ -26,6 +26,8 @@ _NUMBERS = (
     "threshold",
     "target_effect",
     "mde",
+    "excluded",
+    "fail_over",
     "noise",
     "launches",
 )

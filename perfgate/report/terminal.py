@@ -30,12 +30,13 @@ from perfgate.judge.verdict import ALWAYS_RED, Outcome, Verdict
 from perfgate.report import verdict_text
 from perfgate.results.schema import RESULTS_FILE, RunResults
 
-_STYLES = {
+STYLES = {
     Outcome.PASSED: "green",
     Outcome.IMPROVED: "green",
     Outcome.REGRESSED: "bold red",
     Outcome.INVALID: "red",
     Outcome.INCONCLUSIVE: "yellow",
+    Outcome.NOT_EXCLUDED: "yellow",
     Outcome.NO_BASELINE: "yellow",
     Outcome.INCOMPARABLE: "yellow",
 }
@@ -177,7 +178,7 @@ def _grid(rows: Rows, reference: str) -> Table:
     for name in ("change", "verdict"):
         grid.add_column(name, overflow="fold")
     for row in rows.verdicts:
-        style = _STYLES[row.outcome]
+        style = STYLES[row.outcome]
         if row.gate == "report":
             style = "dim"
         grid.add_row(
@@ -196,7 +197,7 @@ def _grid(rows: Rows, reference: str) -> Table:
 
 def _group_cells(group: PassedGroup) -> list[str | Text]:
     """A row of passed cases, with the one that is closest to its threshold."""
-    count = Text(f"{group.cases} PASSED", style=_STYLES[Outcome.PASSED])
+    count = Text(f"{group.cases} PASSED", style=STYLES[Outcome.PASSED])
     row = group.worst
     if row is None:
         cases = formatting.count(group.cases, "case")
