@@ -30,10 +30,10 @@ from perfgate.judge.noise_table import Spread
 from perfgate.judge.policy import Policy
 from perfgate.results.samples import Sample, values_of
 
-ALPHA = 0.001  # false alarms per gate that the noise bound allows
-# Where the noise bound lies above the ceiling, the ceiling is the threshold as long as
-# unchanged launches exceed it no more often than this.
-CEILING_ALPHA = 0.01
+ALPHA = 0.001  # false alarms of one row, however few rows a run has
+# Unchanged runs that fail by any of their rows, at most. The rows of a run share it: a
+# run with more rows has a smaller ALPHA for each.
+FALSE_ALARMS_PER_RUN = 0.005
 # One-sided confidence with which a loss is called excluded.
 EXCLUSION = 0.95
 # Losses of the target size that a single launch may call clearly fine.
@@ -119,13 +119,13 @@ class Noise:
         quantile = t_quantile(self.degrees_of_freedom, 1 - false_alarms)
         return quantile * self.error(launches_now)
 
-    def noise_bound(self, launches_now: int) -> float:
-        """Noise bound: loss (log) that unchanged code exceeds with probability ALPHA.
+    def noise_bound(self, launches_now: int, alpha: float = ALPHA) -> float:
+        """Noise bound: loss (log) that unchanged code exceeds with probability alpha.
 
         Args:
             launches_now: of one session.
         """
-        return self.bound(launches_now, ALPHA)
+        return self.bound(launches_now, alpha)
 
     def margin(self, launches_now: int) -> float:
         """What a loss may be larger (log) than it looks, with confidence EXCLUSION."""
@@ -300,35 +300,32 @@ def degrees_of_freedom(launches: int, sessions: int) -> float:
     return max(1.0, (launches + sessions) / 2 - 1)
 
 
+def row_alpha(rows: int) -> float:
+    """False alarms of one row, of a run with so many rows that may fail it."""
+    return min(ALPHA, FALSE_ALARMS_PER_RUN / max(1, rows))
+
+
 def loss_threshold(
     target_effect: float,
     noise: Noise,
     launches_now: int,
     higher_is_better: bool,
-    ceiling: float | None = None,
+    alpha: float = ALPHA,
 ) -> float:
     """Threshold: loss (log) beyond which it is a regression.
 
     Args:
-        ceiling: the largest loss, as a fraction, that may pass. It is the threshold
-            where the noise bound lies above it, unless unchanged launches would exceed
-            it more often than CEILING_ALPHA.
+        alpha: false alarms that the noise bound allows.
     """
     share_of_target = LINE_SHARE * log_loss(target_effect, higher_is_better)
-    threshold = max(share_of_target, noise.noise_bound(launches_now))
-    if ceiling is None:
-        return threshold
-    limit = log_loss(ceiling, higher_is_better)
-    if limit < noise.bound(launches_now, CEILING_ALPHA):
-        return threshold
-    return min(threshold, limit)
+    return max(share_of_target, noise.noise_bound(launches_now, alpha))
 
 
 def fast_pass_threshold(
     target_effect: float,
     noise: Noise,
     higher_is_better: bool,
-    ceiling: float | None = None,
+    alpha: float = ALPHA,
 ) -> float:
     """Fast-pass threshold: loss (log) up to which one launch is enough.
 
@@ -337,7 +334,7 @@ def fast_pass_threshold(
     it: a launch beyond the threshold never decides alone.
     """
     three = loss_threshold(
-        target_effect, noise, DECISION_LAUNCHES, higher_is_better, ceiling
+        target_effect, noise, DECISION_LAUNCHES, higher_is_better, alpha
     )
     quantile = t_quantile(noise.degrees_of_freedom, 1 - OVERLOOKED)
     variation = quantile * noise.sigma * math.sqrt(1 + 1 / noise.launches)

@@ -121,12 +121,32 @@ class NoiseTable(
     ) -> GroupNoise | None:
         """The noise of the metric under that load, else that of its family, else None.
 
-        Of GPUs that of as many (one, several) counts first.
+        Of GPUs that of as many (one, several) counts first. A ratio of which none is
+        recorded has the noise of two loads.
         """
         for name in names_of(platform, metric, arrivals, is_ratio):
             if name in self.groups:
                 return self.groups[name]
-        return None
+        if not is_ratio:
+            return None
+        group = self.find(platform, metric, arrivals, is_ratio=False)
+        if group is None:
+            return None
+        return _of_two(group)
+
+
+def _of_two(group: GroupNoise) -> GroupNoise:
+    """The noise of a ratio of two loads that vary independently."""
+    machines = group.machines
+    if machines is not None:
+        machines = _doubled(machines)
+    return msgspec.structs.replace(
+        group, launches=_doubled(group.launches), machines=machines
+    )
+
+
+def _doubled(spread: Spread) -> Spread:
+    return msgspec.structs.replace(spread, cv=math.sqrt(2) * spread.cv)
 
 
 def names_of(

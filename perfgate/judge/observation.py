@@ -6,12 +6,14 @@ launch, or for each pair of launches of a ratio.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from perfgate.cases import Case, Load
 from perfgate.engines import injection
 from perfgate.judge.identity import chosen, context, identity, ratio_fields
+from perfgate.judge.noise_table import LEARNED_FAMILIES
+from perfgate.load.metrics import family_of
 from perfgate.machine.hardware import Hardware
 from perfgate.models.routing import LayerShares
 from perfgate.results.samples import (
@@ -60,6 +62,7 @@ class Observation:
             that is unknown.
         unmeasured: where there is no sample, why and what to do about it.
         injected: what was changed on purpose in its servers, as text.
+        judged_rows: cases of the run that noise may fail; they share its false alarms.
         fail_over: ceilings that the run asks for, as in `RunResults.fail_over`.
         decoding: of each load, the numerator first.
 
@@ -73,6 +76,7 @@ class Observation:
     machine: str | None = None
     unmeasured: tuple[str, str] = NOT_MEASURED
     injected: str = ""
+    judged_rows: int = 1
     fail_over: Mapping[str, float] = field(default_factory=dict)
     chosen: Mapping[str, str] = field(default_factory=dict)
     decoding: tuple[Decoding, ...] = ()
@@ -127,6 +131,7 @@ class RunReader:
     def __init__(self, results: RunResults) -> None:
         self.results = results
         self.index = RunIndex(results)
+        self._judged_rows = _noisy_rows(results.cases)
         self._fields: dict[Load, tuple[Fields, Fields, Fields]] = {}
 
     def observe(self, case: Case) -> Observation:
@@ -148,6 +153,7 @@ class RunReader:
             machine=self._machine(case),
             unmeasured=self._unmeasured(case),
             injected=injection.format_injection(self.injected(case)),
+            judged_rows=self._judged_rows,
             fail_over=self.results.fail_over,
             chosen=ratio_fields(choices),
             decoding=tuple(map(self._decoding, case.loads)),
@@ -225,3 +231,12 @@ class RunReader:
                 context(self.results, load),
             )
         return self._fields[load]
+
+
+def _noisy_rows(cases: Sequence[Case]) -> int:
+    """How many of the cases are judged and vary from launch to launch."""
+    rows = 0
+    for case in cases:
+        if case.gate == "hard" and family_of(case.metric) in LEARNED_FAMILIES:
+            rows += 1
+    return rows

@@ -20,6 +20,7 @@ from perfgate.judge.machine_scope import target_effect_of
 from perfgate.judge.mixture import Mixture, mixture
 from perfgate.judge.noise import (
     DECISION_LAUNCHES,
+    FALSE_ALARMS_PER_RUN,
     Noise,
     coefficient_of_variation,
     fast_pass_threshold,
@@ -28,6 +29,7 @@ from perfgate.judge.noise import (
     launches_to_exclude,
     log_loss,
     loss_threshold,
+    row_alpha,
 )
 from perfgate.judge.observation import Observation
 from perfgate.judge.policy import Policy
@@ -101,21 +103,29 @@ class Comparison:
         return max(self.policy.fail_over, self.target_effect)
 
     @property
+    def alpha(self) -> float:
+        """False alarms that the threshold allows; a ratio may move in two directions."""
+        alpha = row_alpha(self.observation.judged_rows)
+        if self.case.is_ratio or self.case.two_sided:
+            return alpha / 2
+        return alpha
+
+    @property
     def threshold(self) -> float:
         """The loss beyond which it is a regression, on as many launches as there are."""
+        return self.threshold_of(len(self.observation.values))
+
+    def threshold_of(self, launches: int) -> float:
+        """The threshold with so many launches."""
         return loss_threshold(
-            self.target_effect,
-            self.noise,
-            len(self.observation.values),
-            self.higher,
-            self.ceiling,
+            self.target_effect, self.noise, launches, self.higher, self.alpha
         )
 
     @property
     def fast_pass_threshold(self) -> float:
         """The loss up to which a first launch passes alone."""
         return fast_pass_threshold(
-            self.target_effect, self.noise, self.higher, self.ceiling
+            self.target_effect, self.noise, self.higher, self.alpha
         )
 
     @property
@@ -161,13 +171,14 @@ class Comparison:
     @property
     def mixed(self) -> Mixture | None:
         """Slow launches beside launches that match the baseline; None without a mixture."""
-        threshold = loss_threshold(
-            self.target_effect, self.noise, 1, self.higher
-        )
         if not self.is_unsteady or self.case.is_ratio or self.case.two_sided:
             return None
-        values = self.observation.values
-        return mixture(values, self.noise.reference, threshold, self.higher)
+        return mixture(
+            self.observation.values,
+            self.noise.reference,
+            self.threshold_of(1),
+            self.higher,
+        )
 
     def judgement(self, today: datetime.date | None) -> Judgement:
         """The outcome, with regard to a loss that is accepted until a day."""
@@ -328,6 +339,8 @@ class Comparison:
         return wording.EFFECT.format(
             target=formatting.percent(self.target_effect),
             mde=formatting.percent(self.mde),
+            rows=formatting.count(self.observation.judged_rows, "row"),
+            alarms=formatting.percent(FALSE_ALARMS_PER_RUN),
         )
 
     def _about_variation(self) -> str:

@@ -40,7 +40,10 @@ BASELINE_ELSEWHERE = (
     "own."
 )
 POOLED = "Launch-to-launch variation is pooled with {machines}."
-EFFECT = "Target effect {target}, minimum detectable effect {mde}."
+EFFECT = (
+    "Target effect {target}, minimum detectable effect {mde}; of unchanged runs with "
+    "{rows} at most {alarms} fail."
+)
 NOISE = "Launches vary by {noise} (CV, {freedom} degrees of freedom, by these launches)."
 NOISE_LEARNED = (
     "Launches vary by {noise} (CV, {freedom} degrees of freedom; the store as a whole "
