@@ -210,7 +210,7 @@ def _own_variance(logs: Sequence[float], sessions: int) -> tuple[float, float]:
     launches = len(logs)
     if launches < 2:
         return 0.0, 0.0
-    variance = statistics.variance(logs)
+    variance = sample_variance(logs)
     freedom = degrees_of_freedom(launches, sessions)
     if launches < ESTABLISHED_LAUNCHES:
         return variance, freedom
@@ -219,6 +219,13 @@ def _own_variance(logs: Sequence[float], sessions: int) -> tuple[float, float]:
     if successive < variance * (1 - DRIFT_QUANTILE * deviation):
         return successive, min(freedom, successive_freedom)
     return variance, freedom
+
+
+def sample_variance(values: Sequence[float]) -> float:
+    """Variance of at least two values. `statistics.variance` computes exact fractions."""
+    mean = statistics.fmean(values)
+    squares = math.fsum((value - mean) ** 2 for value in values)
+    return squares / (len(values) - 1)
 
 
 def successive_variance(logs: Sequence[float]) -> tuple[float, float]:
@@ -287,7 +294,7 @@ def pooled_variation(
             continue
         freedom = degrees_of_freedom(len(launches), sessions)
         logs = [math.log(value) for value in values_of(launches)]
-        sums.append(freedom * statistics.variance(logs))
+        sums.append(freedom * sample_variance(logs))
         freedoms.append(freedom)
     if not freedoms:
         return None
