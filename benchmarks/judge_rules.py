@@ -20,6 +20,7 @@ that passed is an error: what cannot be excluded must not be called passed.
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import itertools
 import math
@@ -62,6 +63,8 @@ from perfgate.results.samples import Sample
 SEED = 20261128
 LOSSES = (0.0, 0.02, 0.03, 0.05, 0.07, 0.10)
 P_VALUE = 0.01
+# A session of one engine on GPUs judges as many rows; they share its false alarms.
+SESSION_ROWS = 100
 MOST_TRIPLES = 12  # of the launches of one machine, drawn where there are more
 STEADY = (
     "itl_median_ms",
@@ -156,8 +159,12 @@ def worsened(row: Row, loss: float) -> Row:
 # --- The gate -------------------------------------------------------------------------
 
 
-def gate_decision(trial: Trial, launches: int) -> Decision:
-    """The product's verdict on the first launches of a trial."""
+def gate_decision(trial: Trial, launches: int, rows: int = 1) -> Decision:
+    """The product's verdict on the first launches of a trial.
+
+    Args:
+        rows: judged in the same run; they share its false alarms.
+    """
     current = trial.current[:launches]
     first = current[0]
     case = case_of(first)
@@ -188,6 +195,7 @@ def gate_decision(trial: Trial, launches: int) -> Decision:
         context={},
         samples=tuple(sample_of(row) for row in current),
         machine=first.machine,
+        judged_rows=rows,
     )
     return judge(case, observation, baseline)
 
@@ -225,11 +233,11 @@ def prior_of(rows: Iterable[Row]) -> NoiseTable:
     return noise_table.learn(series, "2026-01-01")
 
 
-def gate_state(trial: Trial) -> State:
+def gate_state(trial: Trial, rows: int = 1) -> State:
     """The gate's verdict: by the first launch, and by all where it asks for them."""
-    decision = gate_decision(trial, 1)
+    decision = gate_decision(trial, 1, rows)
     if decision.needs_launches and len(trial.current) > 1:
-        decision = gate_decision(trial, len(trial.current))
+        decision = gate_decision(trial, len(trial.current), rows)
     if decision.gate != "hard":
         return "undecided"
     if decision.outcome is Outcome.REGRESSED:
@@ -374,6 +382,10 @@ def rules() -> list[Rule]:
     """The gate and what it is compared with; Otava where it is installed."""
     chosen = [
         Rule("perfgate", gate_state),
+        Rule(
+            f"perfgate, one of {SESSION_ROWS} rows",
+            functools.partial(gate_state, rows=SESSION_ROWS),
+        ),
         _threshold_rule(0.03),
         _threshold_rule(0.05),
         _threshold_rule(0.10),
