@@ -318,14 +318,22 @@ def loss_threshold(
     launches_now: int,
     higher_is_better: bool,
     alpha: float = ALPHA,
+    ceiling: float | None = None,
 ) -> float:
     """Threshold: loss (log) beyond which it is a regression.
 
     Args:
         alpha: false alarms that the noise bound allows.
+        ceiling: the largest loss, as a fraction, that may pass. The threshold is cut
+            down to it where this row alone exceeds it no more often than ALPHA.
     """
     share_of_target = LINE_SHARE * log_loss(target_effect, higher_is_better)
-    return max(share_of_target, noise.noise_bound(launches_now, alpha))
+    bound = noise.noise_bound(launches_now, alpha)
+    if ceiling is not None:
+        limit = log_loss(ceiling, higher_is_better)
+        if noise.noise_bound(launches_now) <= limit:
+            bound = min(bound, limit)
+    return max(share_of_target, bound)
 
 
 def fast_pass_threshold(
@@ -333,6 +341,7 @@ def fast_pass_threshold(
     noise: Noise,
     higher_is_better: bool,
     alpha: float = ALPHA,
+    ceiling: float | None = None,
 ) -> float:
     """Fast-pass threshold: loss (log) up to which one launch is enough.
 
@@ -341,7 +350,12 @@ def fast_pass_threshold(
     it: a launch beyond the threshold never decides alone.
     """
     three = loss_threshold(
-        target_effect, noise, DECISION_LAUNCHES, higher_is_better, alpha
+        target_effect,
+        noise,
+        DECISION_LAUNCHES,
+        higher_is_better,
+        alpha,
+        ceiling,
     )
     quantile = t_quantile(noise.degrees_of_freedom, 1 - OVERLOOKED)
     variation = quantile * noise.sigma * math.sqrt(1 + 1 / noise.launches)

@@ -19,8 +19,8 @@ from perfgate.judge.baseline_store import Recorded
 from perfgate.judge.machine_scope import target_effect_of
 from perfgate.judge.mixture import Mixture, mixture
 from perfgate.judge.noise import (
+    ALPHA,
     DECISION_LAUNCHES,
-    FALSE_ALARMS_PER_RUN,
     Noise,
     coefficient_of_variation,
     fast_pass_threshold,
@@ -118,15 +118,32 @@ class Comparison:
     def threshold_of(self, launches: int) -> float:
         """The threshold with so many launches."""
         return loss_threshold(
-            self.target_effect, self.noise, launches, self.higher, self.alpha
+            self.target_effect,
+            self.noise,
+            launches,
+            self.higher,
+            self.alpha,
+            self.ceiling,
         )
 
     @property
     def fast_pass_threshold(self) -> float:
         """The loss up to which a first launch passes alone."""
         return fast_pass_threshold(
-            self.target_effect, self.noise, self.higher, self.alpha
+            self.target_effect,
+            self.noise,
+            self.higher,
+            self.alpha,
+            self.ceiling,
         )
+
+    @property
+    def false_alarms(self) -> float:
+        """Share of unchanged launches, at most, that exceed the threshold."""
+        launches = len(self.observation.values)
+        if self.threshold < self.noise.noise_bound(launches, self.alpha):
+            return ALPHA
+        return self.alpha
 
     @property
     def margin(self) -> float:
@@ -339,8 +356,7 @@ class Comparison:
         return wording.EFFECT.format(
             target=formatting.percent(self.target_effect),
             mde=formatting.percent(self.mde),
-            rows=formatting.count(self.observation.judged_rows, "row"),
-            alarms=formatting.percent(FALSE_ALARMS_PER_RUN),
+            alarms=f"{100 * self.false_alarms:.2g} %",
         )
 
     def _about_variation(self) -> str:

@@ -41,8 +41,8 @@ BASELINE_ELSEWHERE = (
 )
 POOLED = "Launch-to-launch variation is pooled with {machines}."
 EFFECT = (
-    "Target effect {target}, minimum detectable effect {mde}; of unchanged runs with "
-    "{rows} at most {alarms} fail."
+    "Target effect {target}, minimum detectable effect {mde}; at most {alarms} of "
+    "unchanged launches exceed the threshold."
 )
 NOISE = "Launches vary by {noise} (CV, {freedom} degrees of freedom, by these launches)."
 NOISE_LEARNED = (
