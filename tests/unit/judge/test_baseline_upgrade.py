@@ -221,9 +221,9 @@ def test_fields_that_only_begin_alike_keep_their_names():
 
 
 def test_every_baseline_of_the_repository_is_read():
-    """Of whichever schema it is."""
+    """Of whichever schema it is; the noise table beside them is no baseline."""
     folder = ROOT / "baselines"
-    for path in folder.rglob("*.json"):
+    for path in folder.glob("**/*/*/*.json"):
         if path.is_relative_to(folder / "published"):
             read_published(path)
         else:

@@ -58,7 +58,7 @@ def test_another_backend_without_a_loss_passes_with_a_detail():
 
 def test_a_gain_has_its_cause():
     """A faster backend is worth knowing before the gain is recorded."""
-    verdict = judged(1500.0)
+    verdict = judged(1200.0)
 
     assert (Outcome.IMPROVED, CAUSE) == (verdict.outcome, verdict.cause)
 

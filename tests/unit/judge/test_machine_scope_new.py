@@ -1,4 +1,4 @@
-"""Machine scope on real runs: unchanged runs pass on machines with few or no launches.
+"""Machine scope on real runs: unchanged runs on machines with few or no launches.
 
 No stub: the runs of docs/runs that were made on one GPU, each compared with what
 others of its kind, or other runs, recorded. One of them was cut off with its
@@ -14,8 +14,9 @@ import pytest
 from benchmarks.injected_regressions import judged
 from perfgate.judge.baseline_store import Recorded, Store
 from perfgate.judge.gate import judge
+from perfgate.judge.noise import CEILING_ALPHA
 from perfgate.judge.observation import RunReader
-from perfgate.judge.verdict import Outcome
+from perfgate.judge.verdict import ALWAYS_RED, Outcome
 from perfgate.report.verdict_text import render
 from perfgate.results import schema as rundata
 
@@ -36,52 +37,49 @@ def only(baseline, machines):
     )
 
 
-def test_a_machine_does_not_fail_for_being_another_one():
-    """Whichever of the others are recorded.
-
-    One of them decodes a single stream 5 % slower than another.
-    """
-    store, said, most = Store(ROOT / "baselines"), Counter(), 0.0
+def judged_elsewhere():
+    """Hard verdicts on every run, each vs every choice of other recorded machines."""
+    store = Store(ROOT / "baselines")
     for results in map(rundata.load, FOLDERS):
         reader = RunReader(results)
         for case in results.cases:
             seen = reader.observe(case)
             baseline = store.find(case, seen.hardware_label)
-            if (
-                not seen.samples
-                or reader.cut_off(case)
-                or not isinstance(baseline, Recorded)
-            ):
+            is_recorded = isinstance(baseline, Recorded)
+            if not seen.samples or reader.cut_off(case) or not is_recorded:
                 continue
-            others = sorted(
-                {
-                    baseline.machines[point.run]
-                    for point in baseline.metric.launches
-                }
-                - {seen.machine}
-            )
+            runs = {point.run for point in baseline.metric.launches}
+            others = {baseline.machines[run] for run in runs} - {seen.machine}
             for count in range(1, len(others) + 1):
-                for some in itertools.combinations(others, count):
+                for some in itertools.combinations(sorted(others), count):
                     verdict = judge(case, seen, only(baseline, some))
                     if verdict.gate == "hard":
-                        said[verdict.outcome] += 1
-                        most = max(
-                            most,
-                            verdict.worse_by if "itl" in case.metric else 0.0,
-                        )
-
-    assert said[Outcome.PASSED] > 500
-    assert (
-        0
-        == said[Outcome.REGRESSED]
-        + said[Outcome.INVALID]
-        + said[Outcome.INCOMPARABLE]
-    )
-    assert most == pytest.approx(0.052, abs=0.005)
+                        yield verdict
 
 
-def test_an_unchanged_run_passes_vs_the_rest():
-    """Also where its machine had recorded one launch at most, and others lend their variation."""
+def test_a_machine_hardly_ever_fails_for_being_another_one():
+    """Whichever of the others are recorded: no more often than the ceiling may.
+
+    One of them decodes a single stream 5 % slower than another. A first launch beyond
+    the threshold does not decide: it asks for two more.
+    """
+    verdicts = list(judged_elsewhere())
+    outcomes = Counter(verdict.outcome for verdict in verdicts)
+    failed = [row for row in verdicts if row.outcome in ALWAYS_RED]
+    latencies = [row.worse_by for row in verdicts if "itl" in row.metric]
+
+    assert outcomes[Outcome.PASSED] > 500
+    assert outcomes[Outcome.INVALID] == outcomes[Outcome.INCOMPARABLE] == 0
+    assert len(failed) < CEILING_ALPHA * len(verdicts)
+    assert {2} >= {row.needs_launches for row in failed}
+    assert max(latencies) == pytest.approx(0.052, abs=0.005)
+
+
+def test_an_unchanged_run_never_fails_vs_the_rest():
+    """Also where its machine had recorded one launch at most, and others lend their variation.
+
+    Only a TTFT, or a value close to the ceiling, leaves a loss open.
+    """
     store, said, narrow = Store(ROOT / "baselines"), Counter(), 0
     for results in map(rundata.load, FOLDERS):
         cut_off = RunReader(results).cut_off
@@ -98,4 +96,5 @@ def test_an_unchanged_run_passes_vs_the_rest():
 
     assert said[Outcome.PASSED] > 150
     assert narrow > 50
-    assert {Outcome.PASSED, Outcome.IMPROVED, Outcome.NO_BASELINE} >= set(said)
+    assert set(said).isdisjoint(ALWAYS_RED | {Outcome.INCOMPARABLE})
+    assert said[Outcome.NOT_EXCLUDED] < 0.15 * said[Outcome.PASSED]

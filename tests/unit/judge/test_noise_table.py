@@ -1,0 +1,291 @@
+"""Noise table: variation learned from all recorded launches, by metric and kind of load."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from perfgate.judge import noise_table
+from perfgate.judge.noise_table import (
+    BadNoiseTable,
+    GroupNoise,
+    NoiseTable,
+    Series,
+    Spread,
+)
+
+ITL = "itl_median_ms"
+SHIPPED = Path(__file__).resolve().parents[3] / "baselines"
+
+
+@pytest.fixture
+def rng():
+    """Seeded."""
+    return np.random.default_rng(20261128)
+
+
+def drawn(rng, cv, launches=6, metric=ITL, platform="one-gpu", machines=1):
+    """A baseline whose launches vary by that much."""
+    values = {}
+    for number in range(machines):
+        values[f"gpu-{number}"] = list(rng.normal(0.0, cv, launches))
+    return Series(platform, metric, "closed", False, values)
+
+
+@pytest.mark.parametrize("weight", [4.0, 12.0])
+def test_fit_recovers_cv_and_weight(rng, weight):
+    """Variances of 2,000 series, drawn as the model has it: s_0^2 F(5, weight)."""
+    variances = 0.01**2 * rng.f(5, weight, 2000)
+
+    spread = noise_table.fit(variances, [5] * 2000).spread
+
+    assert 0.01 == pytest.approx(spread.cv, rel=0.05)
+    assert weight == pytest.approx(spread.degrees_of_freedom, rel=0.25)
+
+
+def test_series_that_vary_alike_have_the_largest_weight(rng):
+    """Their variances differ as those of six launches do."""
+    variances = 0.01**2 * rng.chisquare(5, 2000) / 5
+
+    spread = noise_table.fit(variances, [5] * 2000).spread
+
+    assert 0.01 == pytest.approx(spread.cv, rel=0.03)
+    assert 40.0 < spread.degrees_of_freedom <= noise_table.WEIGHT_LIMITS[1]
+
+
+def test_the_weight_is_no_more_than_was_measured(rng):
+    """Two series of five launches have eight degrees of freedom together."""
+    spread = noise_table.fit([1e-4, 1e-4], [4, 4]).spread
+
+    assert 8.0 >= spread.degrees_of_freedom
+
+
+@pytest.mark.parametrize(
+    ("series", "launches"), [(1, 12), (2, 3), (0, 0)], ids=str
+)
+def test_few_launches_give_no_group(rng, series, launches):
+    """One series does not tell how much series differ; two of three launches too little."""
+    rows = [drawn(rng, 0.01, launches) for _ in range(series)]
+
+    table = noise_table.learn(rows, "2026-11-28")
+
+    assert {} == table.groups
+    assert series * launches == table.launches
+
+
+def test_each_machine_is_a_series(rng):
+    """Three machines of one baseline suffice, and tell how machines differ."""
+    rows = [drawn(rng, 0.01, machines=3)]
+
+    group = noise_table.learn(rows, "2026-11-28").groups["gpu/itl"]
+
+    assert 3 == group.series
+    assert 2.0 == group.machines.degrees_of_freedom
+
+
+def test_two_machines_do_not_tell_how_machines_differ(rng):
+    """Their launches still tell the noise."""
+    rows = [drawn(rng, 0.01, machines=2)]
+
+    group = noise_table.learn(rows, "2026-11-28").groups["gpu/itl"]
+
+    assert group.machines is None
+
+
+def test_one_gpu_and_several_that_vary_alike_are_one_group(rng):
+    """The likelihood ratio does not tell them apart."""
+    rows = []
+    for platform in ("one-gpu", "several-gpus"):
+        rows += [drawn(rng, 0.01, platform=platform) for _ in range(8)]
+
+    groups = noise_table.learn(rows, "2026-11-28").groups
+
+    assert {"gpu/itl", f"gpu/{ITL}/closed"} == set(groups)
+    assert 16 == groups["gpu/itl"].series
+
+
+def test_one_gpu_and_several_that_differ_are_groups_of_their_own(rng):
+    """0.2 % and 2 %; the wider group stays for what neither knows."""
+    rows = [drawn(rng, 0.002) for _ in range(8)]
+    rows += [drawn(rng, 0.02, platform="several-gpus") for _ in range(8)]
+
+    groups = noise_table.learn(rows, "2026-11-28").groups
+
+    assert 0.002 == pytest.approx(groups["one-gpu/itl"].launches.cv, rel=0.3)
+    assert 0.02 == pytest.approx(
+        groups["several-gpus/itl"].launches.cv, rel=0.3
+    )
+    assert "gpu/itl" in groups
+
+
+def test_one_gpu_alone_is_no_group_of_its_own(rng):
+    """Nothing tells whether several GPUs vary otherwise."""
+    rows = [drawn(rng, 0.01) for _ in range(8)]
+
+    groups = noise_table.learn(rows, "2026-11-28").groups
+
+    assert {"gpu/itl", f"gpu/{ITL}/closed"} == set(groups)
+
+
+def test_exact_metrics_are_not_learned(rng):
+    """Bytes of weights do not vary; starts have a policy of their own."""
+    rows = []
+    for metric in ("weights_bytes_per_rank", "ready_s", "routing_shares"):
+        rows += [drawn(rng, 0.01, metric=metric) for _ in range(4)]
+
+    table = noise_table.learn(rows, "2026-11-28")
+
+    assert (0, {}) == (table.launches, table.groups)
+
+
+def test_launches_that_agree_to_the_last_digit_have_the_smallest_cv():
+    """No variance is no logarithm."""
+    rows = [Series("cpu", ITL, "closed", False, {None: [0.0] * 6})] * 3
+
+    spread = noise_table.learn(rows, "2026-11-28").groups["cpu/itl"].launches
+
+    assert noise_table.SMALLEST_CV == spread.cv
+
+
+def group(cv):
+    """A group that is known by its CV."""
+    spread = Spread(cv=cv, degrees_of_freedom=10.0)
+    return GroupNoise(launches=spread, series=4)
+
+
+CHAIN = (f"one-gpu/{ITL}/closed", f"gpu/{ITL}/closed", "one-gpu/itl", "gpu/itl")
+
+
+@pytest.mark.parametrize("first", range(len(CHAIN)))
+def test_find_takes_the_narrowest_group(first):
+    """The metric under that load, on as many GPUs and on any; then its family."""
+    groups = {}
+    for number, name in enumerate(CHAIN[first:], 1):
+        groups[name] = group(number / 100)
+    table = NoiseTable(learned="2026-11-28", launches=9, groups=groups)
+
+    assert groups[CHAIN[first]] == table.find("one-gpu", ITL, "closed", False)
+
+
+def test_find_knows_neither_other_platforms_nor_ratios():
+    """What GPUs do says nothing of CPUs, absolute values nothing of ratios."""
+    groups = dict.fromkeys(CHAIN, group(0.01))
+    table = NoiseTable(learned="2026-11-28", launches=9, groups=groups)
+
+    assert table.find("cpu", ITL, "closed", False) is None
+    assert table.find("one-gpu", ITL, "closed", True) is None
+    assert table.find("one-gpu", "ttft_median_ms", "closed", False) is None
+    assert group(0.01) == table.find("several-gpus", ITL, "closed", False)
+
+
+def test_a_load_of_unknown_arrivals_has_the_noise_of_its_family():
+    """A group of one kind of load is not taken for another."""
+    groups = {CHAIN[0]: group(0.01), CHAIN[3]: group(0.02)}
+    table = NoiseTable(learned="2026-11-28", launches=9, groups=groups)
+
+    assert group(0.02) == table.find("one-gpu", ITL, None, False)
+    assert group(0.02) == table.find("one-gpu", ITL, "open", False)
+
+
+@pytest.mark.parametrize(
+    ("label", "platform"),
+    [
+        ("h200x1", "one-gpu"),
+        ("h200x2", "several-gpus"),
+        ("h100x8", "several-gpus"),
+        ("cpu-amd-epyc-avx2-x1", "cpu"),
+    ],
+)
+def test_platform_by_label(label, platform):
+    """A CPU is one, whatever number its label ends with."""
+    assert platform == noise_table.platform_of(label)
+
+
+def test_a_table_is_read_as_it_was_written(tmp_path, rng):
+    """With sorted keys, so that two tables can be compared line by line."""
+    rows = [drawn(rng, 0.01, machines=3) for _ in range(4)]
+    table = noise_table.learn(rows, "2026-11-28")
+    path = tmp_path / noise_table.FILE
+
+    noise_table.write(path, table)
+
+    assert table == noise_table.read(path)
+    written = json.loads(path.read_text())
+    assert sorted(written["groups"]) == list(written["groups"])
+
+
+def test_no_file_is_no_table(tmp_path):
+    """A store need not have one."""
+    assert noise_table.read(tmp_path / noise_table.FILE) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"launches": "many"}, "$.launches"),
+        ({"schema": 2}, "$.schema"),
+        ({"more": 1}, "more"),
+        ({"groups": {"gpu/itl": {"series": 3}}}, "launches"),
+        (
+            {
+                "groups": {
+                    "gpu/itl": {
+                        "launches": {"cv": 0.0, "degrees_of_freedom": 3.0},
+                        "series": 3,
+                    }
+                }
+            },
+            "groups.gpu/itl",
+        ),
+    ],
+    ids=["type", "schema", "unknown-field", "missing-field", "zero"],
+)
+def test_an_error_names_file_and_field(tmp_path, change, said):
+    """And the command that makes the table anew."""
+    tree = {"schema": 1, "learned": "2026-11-28", "launches": 9, "groups": {}}
+    path = tmp_path / noise_table.FILE
+    path.write_text(json.dumps(tree | change))
+
+    with pytest.raises(BadNoiseTable) as caught:
+        noise_table.read(path)
+
+    assert str(path) in caught.value.tried
+    assert said in caught.value.seen
+    assert "perfgate noise --update" in caught.value.remedy
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff\xfe"], ids=["json", "utf-8"])
+def test_what_is_no_json_is_named(tmp_path, content):
+    """Also bytes that are no text."""
+    path = tmp_path / noise_table.FILE
+    path.write_bytes(content)
+
+    with pytest.raises(BadNoiseTable, match=r"noise\.json"):
+        noise_table.read(path)
+
+
+def test_a_folder_in_its_place_is_named(tmp_path):
+    """With the error of the system."""
+    path = tmp_path / noise_table.FILE
+    path.mkdir()
+
+    with pytest.raises(BadNoiseTable, match="IsADirectoryError"):
+        noise_table.read(path)
+
+
+def test_the_shipped_table_knows_rates_and_latencies_of_gpus_and_cpus():
+    """Every CV is a positive fraction."""
+    table = noise_table.read(SHIPPED / noise_table.FILE)
+
+    for platform in ("one-gpu", "several-gpus", "cpu"):
+        for metric in ("output_throughput", ITL, "ttft_median_ms"):
+            found = table.find(platform, metric, "closed", False)
+            assert 0.0 < found.launches.cv < 0.5
+    assert all(
+        math.isfinite(row.launches.degrees_of_freedom)
+        for row in table.groups.values()
+    )
