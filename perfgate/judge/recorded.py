@@ -38,6 +38,8 @@ from perfgate.results.samples import Side, sides_of
 
 # Launches of one run that vary this many times as much as the baseline's are unsteady.
 UNSTEADY = 3.0
+# Of a rate, as a fraction: a floor may be larger than the recorded value.
+LARGEST_LOSS = 0.999
 
 
 @dataclass(frozen=True)
@@ -164,8 +166,10 @@ class Comparison:
     def is_excluded(self) -> bool:
         """Whether a loss above the ceiling, or of more than the floor, is excluded."""
         floor = self.baseline.metric.floor / self.noise.reference
-        limit = max(log_loss(self.ceiling, self.higher), math.log1p(floor))
-        return self.loss + self.margin <= limit
+        if self.higher:
+            floor = min(floor, LARGEST_LOSS)
+        largest = max(self.ceiling, floor)
+        return self.loss + self.margin <= log_loss(largest, self.higher)
 
     @property
     def is_above_floor(self) -> bool:
@@ -398,11 +402,16 @@ class Comparison:
         if needed is None:
             return wording.TOO_NOISY.format(**fields)
         recorded, current = needed
-        if recorded <= self.noise.launches:
-            return wording.LAUNCH_MORE.format(launches=current, **fields)
-        return wording.RECORD_MORE.format(
-            recorded=recorded - self.noise.launches, launches=current, **fields
-        )
+        if recorded > self.noise.launches:
+            more = recorded - self.noise.launches
+            return wording.RECORD_MORE.format(recorded=more, **fields)
+        launched = len(self.observation.values)
+        if launched >= DECISION_LAUNCHES:
+            # As many would do for an unchanged value: the loss itself leaves it open.
+            return wording.CLOSE_TO_CEILING.format(**fields)
+        if current <= launched:
+            current = DECISION_LAUNCHES
+        return wording.LAUNCH_MORE.format(launches=current, **fields)
 
 
 def _about_known(known: Known) -> str:

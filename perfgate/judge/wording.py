@@ -232,6 +232,10 @@ RECORD_MORE = (
     "To exclude a loss of {ceiling}: record {recorded} more launches (`perfgate accept "
     f"{RUN}`), or launch it in turn with the last good build (--against-engine)."
 )
+CLOSE_TO_CEILING = (
+    "The loss is too close to {ceiling}: launch it in turn with the last good build "
+    "(--against-engine)."
+)
 TOO_NOISY = (
     "No number of launches excludes a loss of {ceiling} at this noise: launch it in turn "
     "with the last good build (--against-engine), or send a longer load."

@@ -312,11 +312,15 @@ def seen(case: Case, *values: float | None, **changed: str) -> Observation:
 def recorded(
     case: Case,
     values: Sequence[float],
-    delta: float = 0.02,
+    delta: float | None = 0.02,
     runs: int | None = None,
     **more: object,
 ) -> Recorded:
-    """A baseline of these launches, one a run unless `runs` says how many runs."""
+    """A baseline of these launches, one a run unless `runs` says how many runs.
+
+    Args:
+        delta: the owner's target effect; None for the policy's.
+    """
     metric = metric_of(case)
     points = tuple(
         Sample(
@@ -355,7 +359,7 @@ def fleet(each: int = 6, **more: object) -> Recorded:
     values = [
         MACHINES[name] * factor for name in MACHINES for factor in QUIET[:each]
     ]
-    found = recorded(THROUGHPUT, values, delta=0.05, **more)
+    found = recorded(THROUGHPUT, values, delta=None, **more)
     runs = [point.run for point in found.metric.launches]
     return dataclasses.replace(
         found, machines=dict(zip(runs, names, strict=True))

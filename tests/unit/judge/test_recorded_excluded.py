@@ -1,0 +1,180 @@
+"""What a run excludes: NOT_EXCLUDED, what PASSED promises, and what would exclude a loss."""
+
+from __future__ import annotations
+
+import datetime
+import math
+import random
+from pathlib import Path
+
+import pytest
+
+from perfgate.judge import noise_table
+from perfgate.judge.noise import LINE_SHARE, Noise, log_loss, noise_of
+from perfgate.judge.policy import GPU_RATE
+from perfgate.judge.recorded import Comparison
+from perfgate.judge.verdict import Outcome
+from tests.support.builders import ITL, THROUGHPUT, recorded, seen
+
+TODAY = datetime.date(2026, 6, 1)
+SHIPPED = Path(__file__).resolve().parents[3] / "baselines" / noise_table.FILE
+
+
+def compared(*values, sigma=0.001, case=THROUGHPUT, delta=None):
+    """Launches of a run against six of 100, with five degrees of freedom."""
+    noise = Noise(math.log(100.0), sigma, 5.0, 6, 6, True)
+    baseline = recorded(case, [100.0] * 6, delta=delta)
+    return Comparison(case, seen(case, *values), baseline, noise, GPU_RATE)
+
+
+def outcome_of(comparison):
+    """The outcome without an accepted loss."""
+    return comparison.judgement(TODAY).outcome
+
+
+@pytest.mark.parametrize(
+    ("values", "sigma", "outcome"),
+    [
+        ((100.0,), 0.01, Outcome.PASSED),
+        ((100.0,), 0.03, Outcome.NOT_EXCLUDED),
+        ((97.0,), 0.01, Outcome.NOT_EXCLUDED),
+        ((94.0,) * 3, 0.01, Outcome.REGRESSED),
+        ((112.0,) * 3, 0.01, Outcome.IMPROVED),
+        ((60.0, 90.0, 120.0), 0.01, Outcome.INCONCLUSIVE),
+    ],
+    ids=["equal", "noisy", "slower", "lost", "gained", "contradict"],
+)
+def test_each_outcome(values, sigma, outcome):
+    """One launch has a margin of 2.18 % at 1 %, 6.5 % at 3 %; the ceiling is 5.13 %.
+
+    2.015 x sigma x sqrt(1 + 1/6). A throughput of 97 is 3.05 % less, as a logarithm.
+    """
+    assert outcome is outcome_of(compared(*values, sigma=sigma))
+
+
+@pytest.mark.parametrize(
+    ("case", "value", "loss"),
+    [(THROUGHPUT, 99.0, -math.log(0.99)), (ITL, 101.0, math.log(1.01))],
+)
+def test_passed_states_what_is_excluded(case, value, loss):
+    """The loss and its margin, as a fraction: of a rate 1 - e^-x, of a time e^x - 1."""
+    comparison = compared(value, case=case)
+    judgement = comparison.judgement(TODAY)
+    margin = 2.015 * 0.001 * math.sqrt(7 / 6)
+
+    expected = math.expm1(loss + margin)
+    if case is THROUGHPUT:
+        expected = -math.expm1(-loss - margin)
+    assert Outcome.PASSED is judgement.outcome
+    assert expected == pytest.approx(comparison.excluded, rel=1e-3)
+    text = comparison.summary(judgement, "")
+    assert f"a loss above {100 * expected:.1f} % is excluded" in text
+
+
+def test_not_excluded_states_what_may_be_lost():
+    """The ceiling, and how large the loss may be."""
+    comparison = compared(97.0, sigma=0.01)
+    text = comparison.summary(comparison.judgement(TODAY), "tok/s")
+
+    most = -math.expm1(math.log(0.97) - 2.015 * 0.01 * math.sqrt(7 / 6))
+    assert f"not excluded, it may be up to {100 * most:.1f} %" in text
+    assert "a loss of 5.0 % is not excluded" in text
+
+
+def test_what_is_excluded_is_true_in_95_of_100_runs():
+    """2,000 runs that lost 2 %, each with a baseline of its own; half the noise is the day's."""
+    rng = random.Random(20261128)
+    share = math.sqrt(1 / 2)
+    runs = [f"run-{number}" for number in range(6)]
+    held = 0
+    for _ in range(2000):
+        before = [100 * math.exp(rng.gauss(0.0, 0.01)) for _ in runs]
+        day = 98 * math.exp(rng.gauss(0.0, 0.01 * share))
+        values = []
+        for _ in range(3):
+            values.append(day * math.exp(rng.gauss(0.0, 0.01 * share)))
+        comparison = Comparison(
+            THROUGHPUT,
+            seen(THROUGHPUT, *values),
+            recorded(THROUGHPUT, before),
+            noise_of(before, runs, GPU_RATE),
+            GPU_RATE,
+        )
+        held += comparison.excluded >= 0.02
+
+    assert 0.95 == pytest.approx(held / 2000, abs=0.015)
+
+
+def test_a_gain_beyond_its_margin_excludes_any_loss():
+    """Of at least nothing: not a negative one."""
+    assert 0.0 == compared(103.0).excluded
+
+
+def test_an_owner_who_lets_more_pass_needs_less_excluded():
+    """The ceiling is the larger of the policy's and the owner's target effect."""
+    noisy = {"sigma": 0.03}
+
+    assert Outcome.NOT_EXCLUDED is outcome_of(compared(100.0, **noisy))
+    assert Outcome.PASSED is outcome_of(compared(100.0, delta=0.10, **noisy))
+    assert 0.05 == compared(100.0, delta=0.01).ceiling
+
+
+def test_minimum_detectable_effect_is_threshold_and_margin():
+    """A loss of that size is beyond the threshold in 95 of 100 runs."""
+    quiet = compared(100.0)
+    expected = quiet.threshold + quiet.margin
+
+    assert quiet.threshold == pytest.approx(-LINE_SHARE * math.log(0.98))
+    assert -math.expm1(-expected) == pytest.approx(quiet.mde)
+
+
+@pytest.mark.parametrize(
+    ("values", "sigma", "advice"),
+    [
+        ((96.0,), 0.0125, "launch it 3 times (--launches 3)"),
+        ((97.0,), 0.01, "launch it 3 times (--launches 3)"),
+        ((96.0,) * 3, 0.01, "The loss is too close to 5.0 %"),
+        ((96.0,), 0.0145, "record 4 more launches"),
+        ((100.0,), 0.03, "No number of launches excludes a loss of 5.0 %"),
+    ],
+    ids=[
+        "launch-more",
+        "launch-again",
+        "too-close",
+        "record-more",
+        "too-noisy",
+    ],
+)
+def test_advice_where_a_loss_is_not_excluded(values, sigma, advice):
+    """The margin must come down to half of 5.13 %.
+
+    It is 2.015 x sigma x sqrt(1/2 + 1/2k + 1/n). At 1.25 % it is 2.72 % with n = 6 and
+    k = 1, 2.30 % with k = 3. At 1 % one launch would do, were it not slower. At 1.45 %
+    it is 2.577 % with n = 9 and k = 3, 2.558 % with n = 10. At 3 % n = 30 is too few.
+    """
+    comparison = compared(*values, sigma=sigma)
+    judgement = comparison.judgement(TODAY)
+
+    assert Outcome.NOT_EXCLUDED is judgement.outcome
+    assert advice in comparison.advice(judgement)
+
+
+def test_one_recorded_launch_finds_a_loss_of_2_percent_of_the_itl():
+    """Day one: with the shipped noise table the threshold of three launches is below 2 %.
+
+    On two GPUs, closed loop. Without the table the assumed noise would count.
+    """
+    table = noise_table.read(SHIPPED)
+    group = table.find("several-gpus", "itl_median_ms", "closed", False)
+    learned = noise_of([100.0], ["run-0"], GPU_RATE, prior=group.launches)
+    assumed = noise_of([100.0], ["run-0"], GPU_RATE)
+    baseline = recorded(ITL, [100.0], delta=None)
+    thresholds = []
+    for noise in (learned, assumed):
+        comparison = Comparison(
+            ITL, seen(ITL, *[100.0] * 3), baseline, noise, GPU_RATE
+        )
+        thresholds.append(comparison.threshold)
+
+    assert log_loss(0.02, higher_is_better=False) > thresholds[0]
+    assert thresholds[0] < thresholds[1]
