@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import math
 import random
+import statistics
 
 import msgspec
 import pytest
@@ -229,16 +230,16 @@ def test_what_was_injected_is_told(recorded):
     )
 
 
-def test_few_launches_are_judged_at_the_ceiling_and_say_what_is_assumed():
-    """Three launches and an assumed 1.1 %: 5 %, and not what their noise bound allows.
-
-    Of six degrees of freedom, with t 5.208 (ALPHA) and 3.143 (CEILING_ALPHA): sigma is
-    at least 0.9 %, so the bounds are above 5.4 % and below 5 %.
-    """
+def test_few_launches_count_beside_an_assumed_noise_and_say_so():
+    """Three launches have 2 degrees of freedom, the assumed 1.1 % has 4: t is 5.208."""
     result = verdict(
         m.THROUGHPUT, [1000.0], m.recorded(m.THROUGHPUT, STEADY[:3])
     )
-    assert 0.05 == pytest.approx(result.threshold)
+    own = statistics.variance(map(math.log, STEADY[:3]))
+    sigma = math.sqrt((2 * own + 4 * 0.011**2) / 6)
+    bound = 5.208 * sigma * math.sqrt(1 + 1 / 3)
+
+    assert 1 - math.exp(-bound) == pytest.approx(result.threshold, rel=1e-3)
     assert "1.1 % is assumed until more are recorded" in render(result)
 
 

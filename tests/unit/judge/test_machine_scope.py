@@ -84,9 +84,9 @@ def test_on_a_new_machine_each_recorded_one_counts_once():
     """Three machines tell little of a fourth, however often each of them was launched.
 
     They vary by 2 % (2 degrees of freedom), 1.1 % is assumed (4): 1.46 %. A machine's
-    part does not average out, so the error is 1.46 % x sqrt(1 + 1/3) = 1.69 %. The
-    noise bound is 5.208 of it, 8.8 %; the bound at CEILING_ALPHA, 3.143 of it, is
-    above the ceiling. 4 % less leaves a loss of 5 % open (1.943 x 1.69 % = 3.3 %).
+    part does not average out, so the error is 1.46 % x sqrt(1 + 1/3) = 1.69 %, and the
+    noise bound 5.208 of it, 8.8 %. 4 % less leaves a loss of 5 % open (1.943 x 1.69 %
+    = 3.3 %).
     """
     equal = on("gpu-new", 1000.0)
 

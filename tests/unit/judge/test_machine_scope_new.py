@@ -14,7 +14,6 @@ import pytest
 from benchmarks.injected_regressions import judged
 from perfgate.judge.baseline_store import Recorded, Store
 from perfgate.judge.gate import judge
-from perfgate.judge.noise import CEILING_ALPHA
 from perfgate.judge.observation import RunReader
 from perfgate.judge.verdict import ALWAYS_RED, Outcome
 from perfgate.report.verdict_text import render
@@ -57,21 +56,17 @@ def judged_elsewhere():
                         yield verdict
 
 
-def test_a_machine_hardly_ever_fails_for_being_another_one():
-    """Whichever of the others are recorded: no more often than the ceiling may.
+def test_a_machine_does_not_fail_for_being_another_one():
+    """Whichever of the others are recorded.
 
-    One of them decodes a single stream 5 % slower than another. A first launch beyond
-    the threshold does not decide: it asks for two more.
+    One of them decodes a single stream 5 % slower than another.
     """
     verdicts = list(judged_elsewhere())
     outcomes = Counter(verdict.outcome for verdict in verdicts)
-    failed = [row for row in verdicts if row.outcome in ALWAYS_RED]
     latencies = [row.worse_by for row in verdicts if "itl" in row.metric]
 
     assert outcomes[Outcome.PASSED] > 500
-    assert outcomes[Outcome.INVALID] == outcomes[Outcome.INCOMPARABLE] == 0
-    assert len(failed) < CEILING_ALPHA * len(verdicts)
-    assert {2} >= {row.needs_launches for row in failed}
+    assert set(outcomes).isdisjoint(ALWAYS_RED | {Outcome.INCOMPARABLE})
     assert max(latencies) == pytest.approx(0.052, abs=0.005)
 
 

@@ -1,4 +1,4 @@
-"""Noise with what the store knows: prior, drift, ceiling, margin, launches to exclude."""
+"""Noise with what the store knows: prior, drift, rows, margin, launches to exclude."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import pytest
 
 from perfgate.judge.noise import (
     ALPHA,
-    CEILING_ALPHA,
+    FALSE_ALARMS_PER_RUN,
     Noise,
     launches_to_exclude,
-    log_loss,
     loss_threshold,
     noise_of,
+    row_alpha,
     t_quantile,
 )
 from perfgate.judge.noise_table import Spread
@@ -106,43 +106,36 @@ def test_a_variation_that_the_policy_fixes_counts_alone():
 
 
 @pytest.mark.parametrize(
-    ("sigma", "expected"),
-    [(0.001, "target"), (0.007, "noise"), (0.012, "ceiling"), (0.03, "noise")],
+    ("rows", "alpha"),
+    [(0, 0.001), (1, 0.001), (5, 0.001), (10, 0.0005), (500, 1e-5)],
 )
-def test_the_ceiling_is_the_threshold_only_where_unchanged_launches_stay_below(
-    sigma, expected
-):
-    """Of 5 % (5.13 % as a logarithm), six launches recorded and three now.
+def test_the_rows_of_a_run_share_its_false_alarms(rows, alpha):
+    """5 in 1,000 runs, divided among the rows; never more than 1 in 1,000 for one."""
+    assert alpha == pytest.approx(row_alpha(rows))
+    assert (0.001, 0.005) == (ALPHA, FALSE_ALARMS_PER_RUN)
 
-    Their standard error is 0.9129 sigma; t(5) is 5.893 at ALPHA, 3.365 at
-    CEILING_ALPHA. At 0.7 % the noise bound is 3.8 %. At 1.2 % it is 6.5 %, and the
-    bound at CEILING_ALPHA 3.7 %. At 3 % that one is 9.2 %, above the ceiling.
+
+@pytest.mark.parametrize(
+    ("sigma", "alpha", "expected"),
+    [
+        (0.001, 0.001, -0.65 * math.log(0.98)),
+        (0.01, 0.001, 5.893 * 0.009129),
+        (0.01, 0.0005, 6.869 * 0.009129),
+        (0.03, 0.001, 5.893 * 0.027386),
+    ],
+    ids=["target", "noise", "many-rows", "above-the-ceiling"],
+)
+def test_threshold_is_the_larger_of_target_and_noise(sigma, alpha, expected):
+    """Six launches recorded and three now: the error is sigma x sqrt(1/2 + 1/6 + 1/6).
+
+    t(5) is 5.893 at 1 in 1,000, 6.869 at 1 in 2,000. Nothing cuts it down: a loss that
+    the noise hides is NOT_EXCLUDED, and no regression.
     """
-    noise = known(sigma)
-    error = sigma * math.sqrt(1 / 2 + 1 / 6 + 1 / 6)
-    limits = {
-        "target": -0.65 * math.log(0.98),
-        "noise": 5.893 * error,
-        "ceiling": -math.log(0.95),
-    }
-
-    line = loss_threshold(0.02, noise, 3, higher_is_better=True, ceiling=0.05)
-
-    assert pytest.approx(limits[expected], rel=1e-3) == line
-
-
-def test_a_target_effect_above_the_ceiling_is_cut_down_to_it():
-    """65 % of a target of 10 % are 6.8 %; the ceiling is 5 %."""
     line = loss_threshold(
-        0.10, known(0.001), 3, higher_is_better=True, ceiling=0.05
+        0.02, known(sigma), 3, higher_is_better=True, alpha=alpha
     )
 
-    assert pytest.approx(log_loss(0.05, higher_is_better=True)) == line
-
-
-def test_alphas_are_one_in_a_thousand_and_one_in_a_hundred():
-    """A run with a ceiling raises at most ten times as many false alarms."""
-    assert (0.001, 0.01) == (ALPHA, CEILING_ALPHA)
+    assert pytest.approx(expected, rel=1e-3) == line
 
 
 @pytest.mark.parametrize("launches", [1, 3])

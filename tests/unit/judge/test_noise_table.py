@@ -171,15 +171,36 @@ def test_find_takes_the_narrowest_group(first):
     assert groups[CHAIN[first]] == table.find("one-gpu", ITL, "closed", False)
 
 
-def test_find_knows_neither_other_platforms_nor_ratios():
-    """What GPUs do says nothing of CPUs, absolute values nothing of ratios."""
+def test_find_knows_neither_other_platforms_nor_other_families():
+    """What GPUs do says nothing of CPUs, an ITL nothing of a TTFT."""
     groups = dict.fromkeys(CHAIN, group(0.01))
     table = NoiseTable(learned="2026-11-28", launches=9, groups=groups)
 
     assert table.find("cpu", ITL, "closed", False) is None
-    assert table.find("one-gpu", ITL, "closed", True) is None
+    assert table.find("cpu", ITL, "closed", True) is None
     assert table.find("one-gpu", "ttft_median_ms", "closed", False) is None
     assert group(0.01) == table.find("several-gpus", ITL, "closed", False)
+
+
+def test_a_ratio_has_a_group_of_its_own_or_the_noise_of_two_loads():
+    """Independent ones: sqrt(2) times that of one; machines as well."""
+    spread = Spread(cv=0.01, degrees_of_freedom=10.0)
+    single = GroupNoise(launches=spread, machines=spread, series=4)
+    table = NoiseTable(
+        learned="2026-11-28", launches=9, groups={"gpu/itl": single}
+    )
+    own = NoiseTable(
+        learned="2026-11-28",
+        launches=9,
+        groups={"gpu/itl": single, "gpu/itl/ratio": group(0.003)},
+    )
+
+    found = table.find("one-gpu", ITL, "closed", True)
+
+    assert 0.01 * math.sqrt(2) == pytest.approx(found.launches.cv)
+    assert 0.01 * math.sqrt(2) == pytest.approx(found.machines.cv)
+    assert 10.0 == found.launches.degrees_of_freedom
+    assert group(0.003) == own.find("one-gpu", ITL, "closed", True)
 
 
 def test_a_load_of_unknown_arrivals_has_the_noise_of_its_family():
