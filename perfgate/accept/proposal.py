@@ -563,7 +563,7 @@ def _with_target(
     evidence: _Evidence,
     remarks: _Remarks,
 ) -> MetricBaseline:
-    """The metric with a person's target effect; without one the noise decides."""
+    """The metric with a person's target effect; without one the policy's counts."""
     choice = evidence.choice
     target, reason = choice.target_effect, choice.reason
     if target is None and old is not None and not choice.replace:

@@ -9,7 +9,6 @@ import pytest
 from perfgate.accept.accept import RecordingRefused, accept
 from perfgate.accept.creep import (
     NEWEST,
-    allowed_creep,
     anchor_of,
     lost_since,
     machine_values,
@@ -18,7 +17,7 @@ from perfgate.accept.creep import (
 from perfgate.accept.proposal import Choice
 from perfgate.judge.baseline_schema import read_recorded
 from perfgate.judge.baseline_store import Store
-from perfgate.judge.policy import FAIL_OVER, GPU_RATE, GPU_TTFT, policy_for
+from perfgate.judge.policy import GPU_RATE, policy_for
 from perfgate.judge.verdict import Outcome
 from perfgate.results import schema as rundata
 from perfgate.results.samples import Sample
@@ -147,10 +146,19 @@ def test_launches_of_unknown_machines_count_as_those_of_one():
     assert {} == anchors.by_machine
 
 
-def test_a_rate_may_creep_by_the_ceiling_and_noisier_metrics_by_their_own():
-    """TTFT by as much as a provisional baseline detects."""
-    assert FAIL_OVER == allowed_creep(GPU_RATE)
-    assert GPU_TTFT.until_established == allowed_creep(GPU_TTFT)
+@pytest.mark.parametrize(("ceiling", "is_told"), [(0.05, True), (0.10, False)])
+def test_a_metric_may_creep_by_its_ceiling(ceiling, is_told):
+    """A loss of 6.5 % adds up to more than 5 %, and to less than 10 %."""
+    policy = dataclasses.replace(POLICY, fail_over=ceiling)
+    recorded = with_metric(fleet(), anchor=1000.0, anchors=ANCHORS)
+    new = joined(recorded, "gpu-a", [980.0 * 0.935] * NEWEST)
+    worn = with_metric(
+        joined(recorded, "gpu-a", [980.0 * 0.935] * 9), anchors=ANCHORS
+    )
+
+    _, text = lost_since(m.THROUGHPUT, worn, new, [judged("gpu-a")], policy)
+
+    assert is_told is ("may add up" in text)
 
 
 SEEN = [m.seen(m.THROUGHPUT, 1.0)]

@@ -30,15 +30,22 @@ def test_the_last_launches_of_each_machine_stay():
 
 
 @pytest.mark.parametrize(
-    ("outcome", "kept"), [(Outcome.PASSED, 18), (Outcome.REGRESSED, 12)]
+    ("outcome", "implausible", "kept"),
+    [
+        (Outcome.PASSED, False, 18),
+        (Outcome.NOT_EXCLUDED, False, 18),
+        (Outcome.REGRESSED, False, 12),
+        (Outcome.IMPROVED, False, 12),
+        (Outcome.INVALID, True, 12),
+    ],
 )
-def test_launches_of_a_machine_whose_value_moved_go(outcome, kept):
+def test_launches_of_a_machine_whose_value_moved_go(outcome, implausible, kept):
     """Those of the two other machines stay."""
     recorded = m.fleet()
     observation = dataclasses.replace(
         m.seen(m.THROUGHPUT, 900.0), machine="gpu-a"
     )
-    verdict = dataclasses.make_dataclass("Verdict", ["outcome"])(outcome)
+    verdict = SimpleNamespace(outcome=outcome, implausible=implausible)
 
     launches, notes = retained(recorded, [observation], [verdict], False)
 
@@ -74,7 +81,7 @@ def test_changed_routing_replaces_the_launches_of_every_machine():
     observation = dataclasses.replace(
         m.seen(m.THROUGHPUT, 900.0), machine="gpu-a"
     )
-    verdict = SimpleNamespace(outcome=Outcome.REGRESSED)
+    verdict = SimpleNamespace(outcome=Outcome.REGRESSED, implausible=False)
 
     remaining, notes = retained(
         recorded, [observation], [verdict], replace=False
