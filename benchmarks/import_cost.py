@@ -28,6 +28,7 @@ SUBCOMMANDS = (
     "estimate",
     "history",
     "judge",
+    "noise",
     "report",
     "schema",
 )

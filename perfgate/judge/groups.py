@@ -1,4 +1,4 @@
-"""Groups: verdicts over several rows of a run, one function for each check.
+"""Groups: checks over several rows of a run, one function for each.
 
 What no single case shows: stalls, slow repetitions, trends, losses of most rows. A check
 gives group verdicts only for what it objects to.

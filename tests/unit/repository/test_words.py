@@ -74,6 +74,7 @@ WORDS = {
     # The verdict.
     "threshold": "judge/recorded",
     "noise": "judge/noise",
+    "noise table": "judge/noise_table",
     "target effect": "judge/policy",
     "regression": "judge/recorded",
     "A/B": "judge/paired",
