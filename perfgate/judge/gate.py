@@ -4,7 +4,7 @@ Every verdict can be decided again without a GPU. The unit is the launch, each b
 median of its valid repetitions; several launches count by their geometric mean. The
 first launch decides alone only where it is clearly within the threshold. Otherwise two
 more are launched, once, and all three decide; a case is never measured until it passes.
-`perfgate.judge.noise` has the formulas, docs/gating.md the error rates.
+`perfgate.judge.noise` has the formulas, docs/error-rates.md the error rates.
 """
 
 from __future__ import annotations

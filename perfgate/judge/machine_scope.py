@@ -2,10 +2,11 @@
 
 GPUs of one kind differ by more than one of them does from launch to launch: five H200
 by 0.7 to 1.9 % in the metrics of one server, launches of one of them by 0.2 to 0.3 %
-(docs/gpu-measured.md). So a run is compared with the launches of its own machine where
-there are enough. The others, however fast they are, are no reason to call it slow. But
-their launch-to-launch variation is as good as its own: where several machines were
-launched again and again, one launch of the machine at hand is enough.
+(docs/gpu-measured.md). So a run is compared with the launches of its own machine, or
+with machines as units: whichever noise bound is smaller. How fast other machines are is
+then no reason to call this one slow, and their launch-to-launch variation is as good as
+its own: where several machines were launched again and again, one launch of the machine
+at hand is enough.
 
 On a machine without recorded launches the unit is the machine: each counts once, by the
 mean of its launches. Ten launches of one neighbour say no more about an unmeasured

@@ -7,12 +7,19 @@ change at all, the estimate "how much worse" has the standard deviation
     s * sqrt(m + (1 - m) / k + 1 / K)
 
 because the launches of one session share what the machine does that day: of the
-variance, m does not average out. The noise bound is that times Student's t at 1 -
-ALPHA. Student's t and not the normal quantile, because s is itself known from a handful
-of launches: with six, the normal quantile raises a false alarm 14 times as often as it
-claims. The threshold is LINE_SHARE of the target effect Delta, and never below the
-noise bound. (`python -m benchmarks.gate_simulation` checks these claims; docs/gating.md
-has its table.)
+variance, m does not average out.
+
+s is averaged from the launches, those of other machines, and what the whole store says
+of the metric (`perfgate.judge.noise_table`), each weighted by its degrees of freedom.
+Where the store says nothing, the policy assumes a variation.
+
+The noise bound is that error times Student's t at 1 - alpha. Student's t and not the
+normal quantile, because s is itself an estimate: with six launches, the normal quantile
+raises a false alarm 14 times as often as it claims. The rows of a run share its false
+alarms (`row_alpha`). The threshold is LINE_SHARE of the target effect, and never below
+the noise bound. The margin is the error times Student's t at EXCLUSION: a loss larger
+than seen by more than that is excluded. (`python -m benchmarks.gate_simulation` checks
+these claims; docs/error-rates.md has its table.)
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Wording: every sentence of a verdict, as a template with named places.
+"""Wording: every sentence that the judge says, as a template with named places.
 
 Output only: no code reads a sentence again, so any template may be reworded. Outcomes,
 reports and exit codes depend on the fields of a verdict alone.

@@ -141,3 +141,17 @@ def test_injected_slowdowns_are_seen():
     assert {} == reader.injected(
         msgspec.structs.replace(m.THROUGHPUT, numerator=m.DENSE_LOAD)
     )
+
+
+def test_rows_that_noise_may_fail_are_counted():
+    """Judged ones that vary from launch to launch: neither bytes nor reported values."""
+    weights = Case(
+        experiment="E1",
+        metric="weights_bytes_per_rank",
+        numerator=Load(server=m.MOE),
+    )
+    reported = msgspec.structs.replace(m.ITL, gate="report")
+    cases = [m.THROUGHPUT, m.TTFT, weights, reported]
+    results = m.run({m.MOE_LOAD: {"output_throughput": [1.0]}}, cases)
+
+    assert 2 == RunReader(results).observe(m.THROUGHPUT).judged_rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import math
 import random
@@ -14,7 +15,14 @@ from perfgate.judge.noise import LINE_SHARE, Noise, log_loss, noise_of
 from perfgate.judge.policy import GPU_RATE
 from perfgate.judge.recorded import Comparison
 from perfgate.judge.verdict import Outcome
-from tests.support.builders import ITL, THROUGHPUT, recorded, seen
+from tests.support.builders import (
+    CPU_RATIO,
+    ITL,
+    RATIO,
+    THROUGHPUT,
+    recorded,
+    seen,
+)
 
 TODAY = datetime.date(2026, 6, 1)
 SHIPPED = Path(__file__).resolve().parents[3] / "baselines" / noise_table.FILE
@@ -126,6 +134,26 @@ def test_minimum_detectable_effect_is_threshold_and_margin():
 
     assert quiet.threshold == pytest.approx(-LINE_SHARE * math.log(0.98))
     assert -math.expm1(-expected) == pytest.approx(quiet.mde)
+
+
+@pytest.mark.parametrize(
+    ("case", "rows", "alpha"),
+    [
+        (THROUGHPUT, 1, 0.001),
+        (THROUGHPUT, 100, 5e-5),
+        (RATIO, 1, 0.0005),
+        (CPU_RATIO, 100, 2.5e-5),
+    ],
+)
+def test_the_threshold_allows_its_share_of_false_alarms(case, rows, alpha):
+    """5 in 1,000 runs divided among the rows; a ratio may move in two directions."""
+    plain = compared(100.0, sigma=0.01, case=case)
+    observation = dataclasses.replace(plain.observation, judged_rows=rows)
+    comparison = dataclasses.replace(plain, observation=observation)
+
+    assert alpha == pytest.approx(comparison.alpha)
+    bound = comparison.noise.noise_bound(1, alpha)
+    assert bound == pytest.approx(comparison.threshold)
 
 
 @pytest.mark.parametrize(
