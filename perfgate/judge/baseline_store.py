@@ -234,11 +234,10 @@ class Store:
         Raises:
             BaselineError: a file is there and cannot be read.
         """
+        # Published figures lie one folder deeper.
         for path in sorted(self.root.glob("*/*/*.json")):
             label, subject = path.parent.parent.name, path.parent.name
-            file = None
-            if label != PUBLISHED:
-                file = self.file(path)
+            file = self.file(path)
             if file is None:
                 continue
             is_ratio_case = is_ratio(f"{subject}/{path.stem}/")
