@@ -17,9 +17,12 @@ The noise bound is that error times Student's t at 1 - alpha. Student's t and no
 normal quantile, because s is itself an estimate: with six launches, the normal quantile
 raises a false alarm 14 times as often as it claims. The rows of a run share its false
 alarms (`row_alpha`). The threshold is LINE_SHARE of the target effect, and never below
-the noise bound. The margin is the error times Student's t at EXCLUSION: a loss larger
-than seen by more than that is excluded. (`python -m benchmarks.gate_simulation` checks
-these claims; docs/error-rates.md has its table.)
+the noise bound. That is cut down to the ceiling, the largest loss that may pass, where
+the row alone exceeds it no more often than ALPHA.
+
+The margin is the error times Student's t at EXCLUSION: a loss larger than seen by more
+than that is excluded. (`python -m benchmarks.gate_simulation` checks these claims;
+docs/error-rates.md has its table.)
 """
 
 from __future__ import annotations

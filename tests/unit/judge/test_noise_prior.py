@@ -128,11 +128,39 @@ def test_the_rows_of_a_run_share_its_false_alarms(rows, alpha):
 def test_threshold_is_the_larger_of_target_and_noise(sigma, alpha, expected):
     """Six launches recorded and three now: the error is sigma x sqrt(1/2 + 1/6 + 1/6).
 
-    t(5) is 5.893 at 1 in 1,000, 6.869 at 1 in 2,000. Nothing cuts it down: a loss that
-    the noise hides is NOT_EXCLUDED, and no regression.
+    t(5) is 5.893 at 1 in 1,000, 6.869 at 1 in 2,000.
     """
     line = loss_threshold(
         0.02, known(sigma), 3, higher_is_better=True, alpha=alpha
+    )
+
+    assert pytest.approx(expected, rel=1e-3) == line
+
+
+@pytest.mark.parametrize(
+    ("sigma", "expected"),
+    [
+        (0.005, 6.869 * 0.0045644),
+        (0.009, -math.log(0.95)),
+        (0.01, 6.869 * 0.0091287),
+    ],
+    ids=["below", "cut", "too-noisy"],
+)
+def test_the_noise_bound_is_cut_to_the_ceiling_where_one_row_permits_it(
+    sigma, expected
+):
+    """Of 5 % (5.13 % as a logarithm), in a run of ten rows: alpha is 1 in 2,000.
+
+    At 0.5 % the bound is 3.1 %. At 0.9 % it is 5.64 %, and that of a single row 4.84 %.
+    At 1 % that one is 5.38 %: the ceiling would fail too many unchanged launches.
+    """
+    line = loss_threshold(
+        0.02,
+        known(sigma),
+        3,
+        higher_is_better=True,
+        alpha=row_alpha(10),
+        ceiling=0.05,
     )
 
     assert pytest.approx(expected, rel=1e-3) == line

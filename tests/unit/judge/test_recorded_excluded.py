@@ -157,6 +157,32 @@ def test_the_threshold_allows_its_share_of_false_alarms(case, rows, alpha):
 
 
 @pytest.mark.parametrize(
+    ("sigma", "alarms", "said"),
+    [
+        (0.005, 0.0005, "0.05 %"),
+        (0.009, 0.001, "0.1 %"),
+        (0.01, 0.0005, "0.05"),
+    ],
+    ids=["below-the-ceiling", "cut-to-it", "above-it"],
+)
+def test_it_says_how_many_unchanged_launches_exceed_the_threshold(
+    sigma, alarms, said
+):
+    """Three launches of a run of ten rows: their share, but ALPHA at the ceiling.
+
+    At 0.9 % the noise bound is 5.64 %, that of a single row 4.84 %, the ceiling 5.13 %.
+    """
+    plain = compared(100.0, 100.0, 100.0, sigma=sigma)
+    observation = dataclasses.replace(plain.observation, judged_rows=10)
+    comparison = dataclasses.replace(plain, observation=observation)
+
+    assert alarms == pytest.approx(comparison.false_alarms)
+    details = comparison.details(comparison.judgement(TODAY))
+    text = f"at most {said}"
+    assert any(text in line for line in details)
+
+
+@pytest.mark.parametrize(
     ("values", "sigma", "advice"),
     [
         ((96.0,), 0.0125, "launch it 3 times (--launches 3)"),
