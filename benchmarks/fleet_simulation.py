@@ -1,214 +1,194 @@
 """Error rates of the gate where several machines of one kind share a baseline.
 
-    python -m benchmarks.fleet_simulation  # the table of docs/error-rates.md: seconds
-    python -m benchmarks.fleet_simulation --between 0.02  # machines that differ by 2 %
-    python -m benchmarks.fleet_simulation --uneven 0.5    # whose launches vary unequally
+    python -m benchmarks.fleet_simulation               # the table of docs/error-rates.md: a minute
+    python -m benchmarks.fleet_simulation --metric itl_median_ms
+    python -m benchmarks.fleet_simulation --trials 200  # seconds, coarse
 
-Machines of one kind differ, and so do launches of one of them. A run on one of them is
-compared with what the others recorded, or with launches of its own, whose variation
-the others lend (`perfgate.judge.machine_scope`). For comparison it is also judged by
-all launches alike, as if there were no machines. `benchmarks.gate_rules` has the rule;
-a test compares it with `perfgate.judge.gate.judge`. Seeded.
+Machines of one kind differ, and so do launches of one of them: by what the store learned
+of the metric. A run on one of them is judged by the gate's own code
+(`benchmarks.gate_trials`): compared with launches of its own, whose variation the others
+lend, or with what the others recorded (`perfgate.judge.machine_scope`). For comparison
+all launches are judged alike, as if there were no machines. Seeded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import click
 import numpy as np
 
-from benchmarks.gate_rules import Array, gate_red, thresholds_of
-from benchmarks.gate_simulation import percent, row
-from perfgate.judge.noise import (
-    DECISION_LAUNCHES,
-    ESTABLISHED_DEGREES_OF_FREEDOM,
-    ESTABLISHED_LAUNCHES,
-    PRIOR_LAUNCHES,
-)
-from perfgate.judge.policy import GPU_RATE
+from benchmarks import noise
+from benchmarks.gate_simulation import percent, row, subject_of
+from benchmarks.gate_trials import HERE, Result, Subject, decide, rates
+from benchmarks.simulated_launches import Array, sigmas
+from perfgate.judge import noise_table
+from perfgate.judge.noise import DECISION_LAUNCHES, MACHINE_SHARE, log_loss
+from perfgate.judge.noise_table import GroupNoise, Spread
+from perfgate.results.samples import Sample
 
 SEED = 20261125
 LOSSES = (0.0, 0.02, 0.03, 0.05, 0.10)
-# of every other machine, each of a run of its own: enough for one of them to lend all
-# that is taken
+# Of every other machine, each of a run of its own: enough for one of them to lend all
+# that is taken.
 LAUNCHES_EACH = 6
+# Where the store knows no machines: five H200 differed by 0.7 to 1.9 %.
+BETWEEN = Spread(cv=0.012, degrees_of_freedom=4.0)
+# (other machines, launches of the machine of the run)
+FLEETS = ((1, 0), (3, 0), (10, 0), (0, 1), (1, 1), (3, 1), (3, 3), (3, 6))
 
 
 @dataclass(frozen=True)
 class Fleet:
-    """Variation of a fleet.
+    """Losses (log) of one trial: what is recorded, and a run of unchanged code.
 
     Attributes:
-        between: standard deviation (log) of machines. launch: of launches of one.
-        uneven: of the logarithm of `launch`, by machine.
-    """
-
-    between: float
-    launch: float
-    uneven: float = 0.0
-
-
-def red(now: Array, recorded: Array, lent: Array | None = None) -> Array:
-    """Where the gate fails: shape (draws).
-
-    Args:
-        now: launches of this run, logarithms: shape (draws, 3). The first decides alone
-            where it passes fast.
-        recorded: what it is compared with, logarithms, each of a run of its own: shape
-            (draws, points).
-        lent: variance of launches by other machines: shape (draws).
-    """
-    points = recorded.shape[1]
-    variance = (
-        recorded.var(axis=1, ddof=1) if points > 1 else np.zeros(len(recorded))
-    )
-    freedom, target_effect = float(points - 1), None
-    if lent is not None:
-        variance = (
-            freedom * variance + ESTABLISHED_DEGREES_OF_FREEDOM * lent
-        ) / (freedom + ESTABLISHED_DEGREES_OF_FREEDOM)
-        freedom += ESTABLISHED_DEGREES_OF_FREEDOM
-    elif points < ESTABLISHED_LAUNCHES:
-        freedom += PRIOR_LAUNCHES
-        variance = (
-            (points - 1) * variance + PRIOR_LAUNCHES * GPU_RATE.assumed_cv**2
-        ) / freedom
-        target_effect = GPU_RATE.until_established
-    return gate_red(
-        now,
-        thresholds_of(
-            recorded.mean(axis=1),
-            np.sqrt(variance),
-            points,
-            freedom,
-            target_effect=target_effect,
-        ),
-    )
-
-
-@dataclass(frozen=True)
-class Draws:
-    """Logarithms of launches.
-
-    Attributes:
-        others: of every other machine: shape (draws, machines, LAUNCHES_EACH).
-        own: recorded on the machine at hand: shape (draws, launches).
-        now: of the run that is judged, unchanged: shape (draws, 3).
+        others: of every other machine: shape (machines, LAUNCHES_EACH).
+        own: recorded on the machine of the run.
+        current: of the run: shape (DECISION_LAUNCHES,).
     """
 
     others: Array
     own: Array
-    now: Array
+    current: Array
 
-    @property
-    def alike(self) -> Array:
-        """All recorded launches, as if there were no machines: shape (draws, launches)."""
-        return np.concatenate(
-            [self.others.reshape(len(self.others), -1), self.own], axis=1
-        )
-
-    @property
-    def by_machine(self) -> tuple[Array, Array | None]:
-        """What the run is compared with, and the variance that others lend.
-
-        The machine's own launches, or each machine's mean where it has none.
-        """
-        if not self.own.shape[1]:
-            return self.others.mean(axis=2), None
-        return self.own, self.others.var(axis=2, ddof=1).mean(axis=1)
+    def recorded(self, subject: Subject) -> tuple[list[Sample], dict[str, str]]:
+        """Recorded launches, a run each, and the machine of each run."""
+        launches: list[Sample] = []
+        machines: dict[str, str] = {}
+        for number, losses in enumerate([self.own, *self.others]):
+            machine = HERE
+            if number:
+                machine = f"gpu-{number}"
+            for launch, loss in enumerate(losses):
+                run = f"{machine}-{launch}"
+                machines[run] = machine
+                launches.append(subject.sample(run, 0, float(loss)))
+        return launches, machines
 
 
 def drawn(
-    rng: np.random.Generator, fleet: Fleet, others: int, own: int, draws: int
-) -> Draws:
-    """Launches of a machine and of so many others."""
-    here, elsewhere = (
-        rng.normal(0, fleet.between, (draws, 1)),
-        rng.normal(0, fleet.between, (draws, others, 1)),
-    )
-    launch, theirs = (
-        fleet.launch * np.exp(rng.normal(0, fleet.uneven, at.shape))
-        for at in (here, elsewhere)
-    )
-    return Draws(
-        others=elsewhere
-        + theirs * rng.normal(0, 1, (draws, others, LAUNCHES_EACH)),
-        own=here + launch * rng.normal(0, 1, (draws, own)),
-        now=here + launch * rng.normal(0, 1, (draws, DECISION_LAUNCHES)),
-    )
+    rng: np.random.Generator, group: GroupNoise, others: int, own: int
+) -> Fleet:
+    """Launches of a machine and of so many others, by the noise of a group.
+
+    How much machines differ is drawn, and how much the launches of each of them do.
+    """
+    between = group.machines or BETWEEN
+    levels = sigmas(rng, between, (1,)) * rng.normal(0, 1, 1 + others)
+    sigma = sigmas(rng, group.launches, (1 + others,))
+    noise_elsewhere = rng.normal(0, 1, (others, LAUNCHES_EACH))
+    elsewhere = levels[1:, None] + sigma[1:, None] * noise_elsewhere
+    here = levels[0] + sigma[0] * rng.normal(0, 1, own)
+    shared = rng.normal(0, np.sqrt(MACHINE_SHARE))
+    launches = rng.normal(0, np.sqrt(1 - MACHINE_SHARE), DECISION_LAUNCHES)
+    return Fleet(elsewhere, here, levels[0] + sigma[0] * (shared + launches))
 
 
-def table(fleet: Fleet, draws: int) -> Iterator[str]:
+def result(
+    subject: Subject, fleet: Fleet, loss: float, by_machine: bool = True
+) -> Result:
+    """How the gate judges the run at this true loss (log).
+
+    Args:
+        by_machine: whether it is known which launch is of which machine.
+    """
+    launches, machines = fleet.recorded(subject)
+    known: Mapping[str, str] = {}
+    if by_machine:
+        known = machines
+    baseline = subject.baseline(launches, known)
+    current = []
+    for launch, value in enumerate(fleet.current + loss):
+        current.append(subject.sample("now", launch, float(value)))
+    return decide(subject, baseline, current)
+
+
+def red_rate(
+    subject: Subject,
+    others: int,
+    own: int,
+    loss: float,
+    trials: int,
+    by_machine: bool = True,
+) -> float:
+    """Share of runs that fail at this true loss, as fractions.
+
+    Raises:
+        ValueError: the store knows nothing of the subject's noise.
+    """
+    if subject.group is None:
+        raise ValueError(f"no noise is known of {subject.case.metric}")
+    rng = np.random.default_rng([SEED, others, own])
+    shift = log_loss(loss, subject.higher)
+    results = []
+    for _ in range(trials):
+        fleet = drawn(rng, subject.group, others, own)
+        results.append(result(subject, fleet, shift, by_machine))
+    return rates(results).red
+
+
+def table(subject: Subject, trials: int) -> Iterator[str]:
     """Markdown: failed runs in %, by other machines and own launches."""
     losses = [f"{loss:.0%} lost" for loss in LOSSES[1:]]
-    cells = [
-        "other machines",
-        "own launches",
-        "false alarms",
-        *losses,
-        "alike: false alarms",
-        *losses,
-    ]
+    cells = ["other machines", "own launches", "false alarms", *losses]
+    cells += ["alike: false alarms", "alike: 5 % lost"]
     yield row(cells)
     yield row("--:" for _ in cells)
-    rng = np.random.default_rng(SEED)
-    for others, own in (
-        (1, 0),
-        (2, 0),
-        (3, 0),
-        (5, 0),
-        (10, 0),
-        (1, 1),
-        (3, 1),
-        (3, 2),
-        (3, 3),
-        (3, 6),
-        (3, 10),
-    ):
-        one = drawn(rng, fleet, others, own, draws)
-        parts = [
-            red(one.now + np.log1p(-loss), *held)
-            for held in (one.by_machine, (one.alike,))
-            for loss in LOSSES
-        ]
-        yield row(
-            [others, own, *(percent(float(part.mean())) for part in parts)]
+    for others, own in FLEETS:
+        shares = []
+        for loss in LOSSES:
+            shares.append(red_rate(subject, others, own, loss, trials))
+        for loss in (0.0, 0.05):
+            shares.append(red_rate(subject, others, own, loss, trials, False))
+        yield row([others, own, *map(percent, shares)])
+
+
+def subject_in(baselines: Path, metric: str) -> Subject:
+    """The metric under closed-loop load on one GPU, with the noise of the store.
+
+    Raises:
+        NoNoise: the store knows nothing of it.
+    """
+    learned = noise_table.read(baselines / noise_table.FILE)
+    group = None
+    if learned is not None:
+        group = learned.find("one-gpu", metric, "closed", is_ratio=False)
+    if group is None:
+        raise noise.NoNoise(
+            tried=f"simulating a fleet by {baselines / noise_table.FILE}",
+            seen=f"it knows nothing of {metric}",
+            remedy="make it: `perfgate noise --update`",
         )
+    return dataclasses.replace(subject_of(metric), group=group)
 
 
 @click.command()
+@click.option("--metric", default="output_throughput", show_default=True)
 @click.option(
-    "--between",
-    default=0.012,
+    "--baselines",
+    type=click.Path(path_type=Path, exists=True),
+    default=Path("baselines"),
     show_default=True,
-    help="How much machines differ (CV); H200: 0.007 to 0.019.",
 )
 @click.option(
-    "--launch",
-    default=0.003,
+    "--trials",
+    default=3000,
     show_default=True,
-    help="How much launches of one machine differ (CV).",
+    help="Simulated runs for each cell.",
 )
-@click.option(
-    "--uneven",
-    default=0.0,
-    show_default=True,
-    help="How much the logarithm of that differs from machine to machine.",
-)
-@click.option(
-    "--draws",
-    default=200_000,
-    show_default=True,
-    help="Simulated runs for each row.",
-)
-def main(between: float, launch: float, uneven: float, draws: int) -> None:
+def main(metric: str, baselines: Path, trials: int) -> None:
     """Show how often a run fails on a machine of a fleet that shares a baseline.
 
     In %, unchanged and with losses.
     """
-    click.echo("\n".join(table(Fleet(between, launch, uneven), draws)))
+    subject = subject_in(baselines, metric)
+    click.echo(f"{metric}: {subject.group}\n")
+    for text in table(subject, trials):
+        click.echo(text)
 
 
 if __name__ == "__main__":

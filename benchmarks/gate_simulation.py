@@ -1,18 +1,20 @@
-"""Error rates of the gate: false alarms and power, simulated.
+"""Error rates of the gate: false alarms and power of one row, simulated.
 
-    python -m benchmarks.gate_simulation               # tables of docs/error-rates.md: a minute
+    python -m benchmarks.gate_simulation               # tables of docs/error-rates.md: minutes
     python -m benchmarks.gate_simulation --scale 0.02  # seconds, coarse
     python -m benchmarks.gate_simulation --noise FILE  # by `benchmarks.noise --json FILE`
 
-Seeded: the same version of numpy prints the same tables. `benchmarks.gate_rules` has
-the noise and the rules, `benchmarks.pair_rules` those of pairs.
+Launches are drawn with the noise that the store learned (`benchmarks.simulated_launches`)
+and judged by the gate's own code (`benchmarks.gate_trials`). `benchmarks.whole_runs` has
+whole runs, `benchmarks.fleet_simulation` several machines. Seeded: the same version of
+numpy prints the same tables.
 """
 
 from __future__ import annotations
 
-import argparse
+import dataclasses
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,95 +22,99 @@ import click
 import numpy as np
 
 from benchmarks import noise
-from benchmarks.gate_rules import (
+from benchmarks.gate_trials import Subject, gate_rates
+from benchmarks.pair_rules import pair_rates
+from benchmarks.simulated_launches import (
     CLASSES,
-    GATES,
-    H200,
     TYPICAL,
-    Array,
+    LearnedNoise,
     Machine,
-    Setup,
+    Source,
     Stalls,
-    baseline,
-    gate_rate,
-    mann_whitney_red,
     measured_machine,
-    more_rate,
-    rate,
-    retry_red,
-    run_rate,
-    session,
-    threshold_red,
-    thresholds,
 )
-from benchmarks.pair_rules import pairs_rate, pairs_report_only_rate
+from perfgate.cases import Case, Load
+from perfgate.engines.base import ServerConfig
+from perfgate.judge import noise_table
+from perfgate.judge.noise import log_loss
+from perfgate.judge.noise_table import NoiseTable
+from perfgate.load.metrics import METRICS
+from perfgate.load.workload import Arrivals, Workload
 
 SEED = 20260412
 LOSSES = (0.0, 0.02, 0.03, 0.05, 0.10)
-# Launches of a baseline as (sessions, launches of each): the fewest that are allowed,
-# then one launch a session.
-LAYOUTS = ((3, 2), (6, 1), (10, 1), (20, 1), (30, 1))
+RECORDED = (1, 3, 6, 10)
+ROWS = 103  # of a run of vLLM on one H200
+# What is judged in the tables: metric and arrivals.
+LEARNED: tuple[tuple[str, str, Arrivals], ...] = (
+    ("ITL, closed", "itl_median_ms", "closed"),
+    ("ITL, single stream", "itl_median_ms", "single"),
+    ("output throughput, closed", "output_throughput", "closed"),
+    ("E2EL, single stream", "e2el_mean_ms", "single"),
+)
 
 
 @dataclass(frozen=True)
-class Machines:
-    """Whose noise is simulated.
+class Setting:
+    """A row of a table: what is judged, and the noise that it has."""
 
-    Attributes:
-        measured: metrics whose noise was measured. classes: machines of which it is
-            assumed, the quiet one first.
-    """
-
-    measured: tuple[Machine, ...] = H200
-    classes: tuple[Machine, ...] = CLASSES
+    subject: Subject
+    source: Source
 
 
-ASSUMED = Machines()
-Table = Callable[[np.random.Generator, float, Machines], list[str]]
+def subject_of(metric: str) -> Subject:
+    """A subject of that metric: the server and the prompts do not matter."""
+    workload = Workload(name="closed-c32", num_prompts=1)
+    server = ServerConfig(engine="vllm", model="llama", device="cuda")
+    load = Load(server=server, workload=workload)
+    return Subject(Case(experiment="-", metric=metric, numerator=load))
 
 
-def from_noise(path: Path) -> Machines:
-    """Machines of a measured noise; their medians replace the assumed quiet one.
+def learned_settings(table: NoiseTable) -> Iterator[Setting]:
+    """Metrics of one GPU, with the noise that the store learned of them."""
+    for name, metric, arrivals in LEARNED:
+        group = table.find("one-gpu", metric, arrivals, is_ratio=False)
+        if group is None:
+            continue
+        subject = dataclasses.replace(subject_of(metric), group=group)
+        yield Setting(subject, LearnedNoise(name, group.launches))
+
+
+def measured_settings(path: Path) -> list[Setting]:
+    """Metrics with a noise that was measured; the gate knows nothing of it.
 
     Raises:
         NoNoise: the file cannot be read, or no metric of it was measured on two
             launches.
     """
-    rows = [row for row in noise.read(path).rows if row.launch_cv is not None]
-    if not rows:
+    settings = []
+    for measured in noise.read(path).rows:
+        if measured.launch_cv is None:
+            continue
+        metric = measured.name.rpartition("/")[2]
+        if metric not in METRICS:
+            metric = "output_throughput"
+        machine = measured_machine(
+            f"{measured.hardware} {measured.name}",
+            measured.launch_cv,
+            measured.repetition_cv or 0.0,
+            measured.repetitions,
+        )
+        settings.append(Setting(subject_of(metric), machine))
+    if not settings:
         raise noise.NoNoise(
             tried=f"simulating the noise in {path}",
             seen="no metric of it was measured on two launches",
             remedy="measure more launches",
         )
-    measured = tuple(
-        measured_machine(
-            f"{row.hardware} {row.name}",
-            row.launch_cv or 0.0,
-            row.repetition_cv or 0.0,
-            row.repetitions,
-        )
-        for row in rows
-    )
-    middle = {
-        part: float(np.median([getattr(machine, part) for machine in measured]))
-        for part in ("machine", "launch", "repetition")
-    }
-    repetitions = round(
-        np.median([machine.repetitions for machine in measured])
-    )
-    return Machines(
-        measured,
-        (
-            Machine("measured, medians", **middle, repetitions=repetitions),
-            *CLASSES[1:],
-        ),
-    )
+    return settings
 
 
 def percent(share: float) -> str:
     """Three digits where they matter: false alarms are rare."""
-    return f"{100 * share:.3f}" if share < 0.005 else f"{100 * share:.1f}"
+    if share < 0.005:
+        return f"{100 * share:.2f}"
+    return f"{100 * share:.1f}"
 
 
 def row(cells: Iterable[object]) -> str:
@@ -118,240 +124,156 @@ def row(cells: Iterable[object]) -> str:
 
 def header(*names: str) -> list[str]:
     """The head of a Markdown table: the names, then a column for each loss."""
-    cells = [
-        *names,
-        "false alarms",
-        *(f"{loss:.0%} lost" for loss in LOSSES[1:]),
-    ]
+    losses = [f"{loss:.0%} lost" for loss in LOSSES[1:]]
+    cells = [*names, "false alarms", *losses]
     return [row(cells), row("---" for _ in cells)]
 
 
-def runs_for(loss: float, scale: float, unchanged: int = 200_000) -> int:
-    """More draws for rare false alarms than for power."""
-    return max(1000, int((unchanged if loss == 0 else 20_000) * scale))
+def trials_for(loss: float, scale: float) -> int:
+    """More trials for rare false alarms than for power."""
+    trials = 4000
+    if loss == 0:
+        trials = 20_000
+    return max(10, int(trials * scale))
 
 
-def of_sessions(layout: tuple[int, int]) -> str:
-    """Launches of sessions: "6 of 3"."""
-    return f"{layout[0] * layout[1]} of {layout[0]}"
-
-
-def this_gate(
-    rng: np.random.Generator, scale: float, machines: Machines
+def rows_table(
+    rng: np.random.Generator, scale: float, settings: Sequence[Setting]
 ) -> list[str]:
-    """False alarms and power in %, by baseline; unchanged code launched again."""
-    out = header(
-        "machine",
-        "launches of sessions",
-        "median target effect",
-        "launched again",
-    )
-    for machine in (*machines.measured, *machines.classes):
-        for layout in LAYOUTS:
-            setup = Setup(machine, layout)
-            limits = thresholds(baseline(rng, setup, 4000), setup)
-            target_effect = np.median(limits.target_effect)
-            shares = (
-                gate_rate(rng, setup, loss, runs_for(loss, scale))
-                for loss in LOSSES
-            )
-            again = percent(more_rate(rng, setup, runs_for(0, scale, 40_000)))
-            out.append(
-                row(
-                    [
-                        machine.name,
-                        of_sessions(layout),
-                        f"{100 * target_effect:.1f} %",
-                        again,
-                        *map(percent, shares),
-                    ]
-                )
-            )
-    return out
+    """Failed rows in %, by recorded launches, of a run with one row and of one with 103."""
+    names = ("metric", "launches", "rows", "again", "not excluded")
+    lines = header(*names)
+    for setting in settings:
+        for recorded in RECORDED:
+            for rows in (1, ROWS):
+                lines.append(_rates(rng, scale, setting, recorded, rows))
+    return lines
 
 
-def other_rules(
-    rng: np.random.Generator, scale: float, machines: Machines
-) -> list[str]:
-    """The rules that others use, by 10 launches of 10 sessions; pairs without baseline."""
-    out = header("machine", "rule")
-    for machine in machines.classes:
-        for name, rule in _rules(rng, machine, scale).items():
-            out.append(
-                row(
-                    [
-                        machine.name,
-                        name,
-                        *(percent(rule(loss)) for loss in LOSSES),
-                    ]
-                )
-            )
-    for machine in machines.measured:
-        for name, share in (
-            ("failed", pairs_rate),
-            ("report-only", pairs_report_only_rate),
-        ):
-            shares = [
-                share(rng, machine, loss, 0.02, runs_for(loss, scale))
-                for loss in LOSSES
-            ]
-            out.append(
-                row(
-                    [
-                        machine.name,
-                        f"A/B, 3 pairs, target effect 2 %: {name}",
-                        *map(percent, shares),
-                    ]
-                )
-            )
-    return out
-
-
-def _rules(
-    rng: np.random.Generator, machine: Machine, scale: float
-) -> dict[str, Callable[[float], float]]:
-    """Share of failed runs by true loss, for each rule."""
-
-    def recorded(size: int) -> Array:
-        return baseline(rng, Setup(machine, (10, 1)), size)
-
-    def runs(loss: float) -> int:
-        return runs_for(loss, scale, 100_000)
-
-    def threshold(limit: float) -> Callable[[float], float]:
-        def draw(loss: float, size: int) -> Array:
-            return threshold_red(
-                session(rng, machine, size, 1) + np.log1p(-loss),
-                recorded(size),
-                limit,
-            )
-
-        return lambda loss: rate(lambda size: draw(loss, size), runs(loss))
-
-    return {
-        "threshold 5 %, one launch": threshold(0.05),
-        "threshold 3 %, one launch": threshold(0.03),
-        "threshold 5 %, retried until it passes (3 times)": lambda loss: rate(
-            lambda size: retry_red(rng, machine, recorded(size), loss, 0.05),
-            runs(loss),
-        ),
-        "Mann-Whitney p < 0.01 on repetitions, loss above 2 %": lambda loss: (
-            rate(
-                lambda size: mann_whitney_red(rng, machine, size, loss, 10),
-                runs(loss) // 2,
-            )
-        ),
-        "this gate with the normal quantile, 6 of 6": lambda loss: gate_rate(
-            rng, Setup(machine, (6, 1), quantile=3.09), loss, runs(loss)
-        ),
-        "A/B, 3 pairs, target effect 5 %": lambda loss: pairs_rate(
-            rng, machine, loss, 0.05, runs(loss)
-        ),
-        "A/B, 3 pairs, target effect 5 %: report-only": lambda loss: (
-            pairs_report_only_rate(rng, machine, loss, 0.05, runs(loss))
-        ),
-    }
-
-
-def whole_runs(
-    rng: np.random.Generator, scale: float, machines: Machines
-) -> list[str]:
-    """Failed runs of 1,000 unchanged ones: 72 gates, one machine, 3 servers."""
+def _rates(
+    rng: np.random.Generator,
+    scale: float,
+    setting: Setting,
+    recorded: int,
+    rows: int,
+) -> str:
+    subject = dataclasses.replace(setting.subject, judged_rows=rows)
+    rates = []
+    for loss in LOSSES:
+        trials = trials_for(loss, scale)
+        rates.append(
+            gate_rates(rng, subject, setting.source, recorded, loss, trials)
+        )
+    unchanged = rates[0]
     cells = [
-        "machine",
-        "launches of sessions",
-        "failed runs of 1,000",
-        "if independent",
+        setting.source.name,
+        recorded,
+        rows,
+        percent(unchanged.again),
+        percent(unchanged.not_excluded),
     ]
-    out = [row(cells), row("---" for _ in cells)]
-    for machine in (machines.measured[0], *machines.classes):
-        for layout in LAYOUTS[1:]:
-            shared = run_rate(
-                rng, Setup(machine, layout), max(500, int(30_000 * scale))
-            )
-            one = gate_rate(
-                rng, Setup(machine, layout), 0.0, runs_for(0, scale)
-            )
-            independent = 1 - (1 - one) ** GATES
-            out.append(
-                row(
-                    [
-                        machine.name,
-                        of_sessions(layout),
-                        f"{1000 * shared:.1f}",
-                        f"{1000 * independent:.1f}",
-                    ]
-                )
-            )
-    return out
+    return row([*cells, *(percent(rate.red) for rate in rates)])
 
 
-def stalled(
-    rng: np.random.Generator, scale: float, machines: Machines
+def pairs_table(
+    rng: np.random.Generator, scale: float, settings: Sequence[Setting]
 ) -> list[str]:
-    """Throughput when half the repetitions stall (9 % lost), as Mixtral's on an H200."""
-    out = header("machine", "stalls", "median target effect")
-    for machine in (machines.measured[0], TYPICAL):
-        for name, stalls in (
-            ("none", None),
-            ("unseen", Stalls(0.5, 0.09, 3, named=False)),
-            ("named, 5 repetitions at most", Stalls(0.5, 0.09, 5, named=True)),
-            ("named, 9 repetitions at most", Stalls(0.5, 0.09, 9, named=True)),
-            ("rare (5 %), unseen", Stalls(0.05, 0.09, 3, named=False)),
-            ("rare (5 %), named, 5 at most", Stalls(0.05, 0.09, 5, named=True)),
-        ):
-            setup = Setup(machine, (10, 1), stalls)
-            limits = thresholds(baseline(rng, setup, 4000), setup)
-            target_effect = np.nanmedian(limits.target_effect)
-            shares = (
-                gate_rate(rng, setup, loss, runs_for(loss, scale, 100_000))
-                for loss in LOSSES
-            )
-            out.append(
-                row(
-                    [
-                        machine.name,
-                        name,
-                        f"{100 * target_effect:.1f} %",
-                        *map(percent, shares),
-                    ]
+    """Three pairs of base and candidate, in %: failed, and passed without excluding a loss."""
+    lines = header("noise", "target effect", "")
+    subject = subject_of("output_throughput")
+    machines = [
+        setting.source
+        for setting in settings
+        if isinstance(setting.source, Machine)
+    ]
+    for machine in (*machines, *CLASSES):
+        for target in (0.02, 0.05):
+            rates = []
+            for loss in LOSSES:
+                shift = log_loss(loss, subject.higher)
+                trials = trials_for(loss, scale / 4)
+                rates.append(
+                    pair_rates(rng, subject, machine, shift, target, trials)
                 )
-            )
-    return out
+            names = [machine.name, f"{target:.0%}"]
+            red = [percent(rate.red) for rate in rates]
+            open_cells = [percent(rate.not_excluded) for rate in rates]
+            lines.append(row([*names, "failed", *red]))
+            lines.append(row([*names, "not excluded", *open_cells]))
+    return lines
 
 
-TABLES: tuple[Table, ...] = (this_gate, other_rules, whole_runs, stalled)
+def stalls_table(
+    rng: np.random.Generator, scale: float, settings: Sequence[Setting]
+) -> list[str]:
+    """Throughput whose repetitions stall (9 % lost), by 10 recorded launches, failed in %."""
+    lines = header("noise", "stalls")
+    subject = subject_of("output_throughput")
+    kinds = {
+        "none": None,
+        "half, unseen": Stalls(0.5, 0.09, 3, named=False),
+        "half, named, 5 repetitions at most": Stalls(0.5, 0.09, 5, named=True),
+        "half, named, 9 repetitions at most": Stalls(0.5, 0.09, 9, named=True),
+        "rare (5 %), unseen": Stalls(0.05, 0.09, 3, named=False),
+        "rare (5 %), named": Stalls(0.05, 0.09, 5, named=True),
+    }
+    for name, stalls in kinds.items():
+        machine = dataclasses.replace(TYPICAL, stalls=stalls)
+        shares = []
+        for loss in LOSSES:
+            trials = trials_for(loss, scale / 4)
+            rates = gate_rates(rng, subject, machine, 10, loss, trials)
+            shares.append(percent(rates.red))
+        lines.append(row([machine.name, name, *shares]))
+    return lines
 
 
-def main(scale: float, machines: Machines = ASSUMED) -> None:
+Table = Callable[[np.random.Generator, float, Sequence[Setting]], list[str]]
+TABLES: tuple[Table, ...] = (rows_table, pairs_table, stalls_table)
+
+
+@click.command()
+@click.option(
+    "--scale", default=1.0, show_default=True, help="Share of the trials."
+)
+@click.option(
+    "--noise",
+    "measured",
+    type=click.Path(path_type=Path),
+    help="Measured, in place of what the store learned.",
+)
+@click.option(
+    "--baselines",
+    type=click.Path(path_type=Path, exists=True),
+    default=Path("baselines"),
+    show_default=True,
+)
+def main(scale: float, measured: Path | None, baselines: Path) -> None:
     """Print every table."""
     began = time.process_time()
-    for parts in (*machines.classes, *machines.measured):
-        noise = (
-            f"{parts.machine:.2%} machine, {parts.launch:.2%} launch, "
-            f"{parts.repetition:.2%} repetition"
-        )
-        click.echo(f"{parts.name}: {noise}")
+    if measured is not None:
+        settings = measured_settings(measured)
+    else:
+        settings = list(learned_settings(_table_in(baselines)))
+    for setting in settings:
+        click.echo(f"{setting.source}")
     # Each is seeded by itself, so that one more row in a table moves no other.
     for number, table in enumerate(TABLES):
-        rows = table(np.random.default_rng([SEED, number]), scale, machines)
-        click.echo(f"\n{table.__doc__}\n\n" + "\n".join(rows))
+        lines = table(np.random.default_rng([SEED, number]), scale, settings)
+        click.echo(f"\n{table.__doc__}\n\n" + "\n".join(lines))
     click.echo(f"\n{time.process_time() - began:.0f} s of one core")
 
 
+def _table_in(baselines: Path) -> NoiseTable:
+    table = noise_table.read(baselines / noise_table.FILE)
+    if table is None:
+        raise noise.NoNoise(
+            tried=f"simulating the noise in {baselines}",
+            seen=f"no {noise_table.FILE} there",
+            remedy="make it: `perfgate noise --update`",
+        )
+    return table
+
+
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--scale", type=float, default=1.0, help="share of the draws"
-    )
-    parser.add_argument(
-        "--noise",
-        type=Path,
-        metavar="FILE",
-        help="measured, in place of the assumed quiet machine",
-    )
-    options = parser.parse_args()
-    main(
-        options.scale,
-        ASSUMED if options.noise is None else from_noise(options.noise),
-    )
+    main()

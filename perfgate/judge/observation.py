@@ -131,7 +131,7 @@ class RunReader:
     def __init__(self, results: RunResults) -> None:
         self.results = results
         self.index = RunIndex(results)
-        self._judged_rows = _noisy_rows(results.cases)
+        self._judged_rows = noisy_rows(results.cases)
         self._fields: dict[Load, tuple[Fields, Fields, Fields]] = {}
 
     def observe(self, case: Case) -> Observation:
@@ -233,8 +233,8 @@ class RunReader:
         return self._fields[load]
 
 
-def _noisy_rows(cases: Sequence[Case]) -> int:
-    """How many of the cases are judged and vary from launch to launch."""
+def noisy_rows(cases: Sequence[Case]) -> int:
+    """How many of the cases are judged and vary from launch to launch: they share false alarms."""
     rows = 0
     for case in cases:
         if case.gate == "hard" and family_of(case.metric) in LEARNED_FAMILIES:

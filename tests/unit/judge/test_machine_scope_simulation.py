@@ -1,129 +1,97 @@
-"""Simulation of shared baselines: same decisions as the gate, rates as its table states."""
+"""Simulation of shared baselines: the gate narrows them to a machine, at the stated rates."""
 
 import dataclasses
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from benchmarks.fleet_simulation import Fleet, drawn, main, red
-from perfgate.judge.gate import judge
-from perfgate.judge.machine_scope import for_any
-from perfgate.judge.noise import noise_of_baseline, smallest_target_effect
-from perfgate.judge.policy import policy_for
-from perfgate.judge.verdict import Outcome
-from tests.support import builders as m
-
-H200 = Fleet(between=0.012, launch=0.003)
-POLICY = policy_for("h200x2", m.THROUGHPUT.metric, ratio=False)
-
-
-def judged_red(others, own, now):
-    """What the plugin does on the machine "here": one launch, two more if the gate asks."""
-    launches = [
-        (f"gpu-{n}", value) for n, row in enumerate(others) for value in row
-    ] + [("here", v) for v in own]
-    base = m.recorded(
-        m.THROUGHPUT,
-        [1000 * math.exp(value) for _, value in launches],
-        delta=0.05,
-    )
-    machines = {
-        p.run: name
-        for p, (name, _) in zip(base.metric.launches, launches, strict=True)
-    }
-    base = dataclasses.replace(base, machines=machines)
-    delta = smallest_target_effect(
-        noise_of_baseline(for_any(base, POLICY).metric, POLICY), POLICY, True
-    )
-    base = m.recorded(
-        m.THROUGHPUT, [p.value for p in base.metric.launches], delta=delta
-    )
-    base = dataclasses.replace(base, machines=machines)
-    values = [1000 * math.exp(value) for value in now]
-    for count in (1, 3):
-        verdict = judge(
-            m.THROUGHPUT,
-            dataclasses.replace(
-                m.seen(m.THROUGHPUT, *values[:count]), machine="here"
-            ),
-            base,
-            POLICY,
-        )
-        if not verdict.needs_launches:
-            break
-    return verdict.outcome is Outcome.REGRESSED
-
-
-@pytest.mark.parametrize(
-    ("others", "own"),
-    [(1, 0), (3, 0), (8, 0), (1, 1), (3, 1), (3, 2), (2, 3), (3, 6), (2, 9)],
+from benchmarks.fleet_simulation import (
+    FLEETS,
+    Fleet,
+    drawn,
+    main,
+    red_rate,
+    result,
+    subject_in,
 )
-@pytest.mark.parametrize("loss", [0.0, 0.02, 0.05])
-def test_vectorised_rule_is_the_judge(others, own, loss):
-    """On 60 random fleets the simulation fails exactly where `judge` does."""
-    one = drawn(np.random.default_rng(8), H200, others, own, 60)
-    now = one.now + math.log1p(-loss)
+from benchmarks.gate_simulation import subject_of
+from benchmarks.gate_trials import decide_by_gate
+from perfgate.judge.noise_table import GroupNoise, Spread
+from perfgate.judge.verdict import Outcome
 
-    judged = [judged_red(one.others[n], one.own[n], now[n]) for n in range(60)]
-    assert judged == red(now, *one.by_machine).tolist()
+BASELINES = Path(__file__).resolve().parents[3] / "baselines"
+H200 = GroupNoise(
+    launches=Spread(cv=0.003, degrees_of_freedom=12.0),
+    machines=Spread(cv=0.012, degrees_of_freedom=14.0),
+    series=6,
+)
+SUBJECT = dataclasses.replace(subject_of("output_throughput"), group=H200)
 
 
-@pytest.mark.parametrize("others", [1, 2, 3, 5, 10])
-def test_a_new_machine_hardly_ever_fails_for_being_one(others):
-    """Where machines differ by 1.2 % (CV), at most 0.2 % of the gates fail.
+@pytest.mark.parametrize(("others", "own"), FLEETS)
+@pytest.mark.parametrize("loss", [0.0, 0.03])
+def test_fleets_are_judged_by_the_gate(others, own, loss):
+    """On random fleets the simulation fails exactly where the whole gate does."""
+    rng = np.random.default_rng(8)
+    for _ in range(15):
+        fleet = drawn(rng, H200, others, own)
+        launches, machines = fleet.recorded(SUBJECT)
+        baseline = SUBJECT.baseline(launches, machines)
+        current = []
+        for launch, value in enumerate(fleet.current + loss):
+            current.append(SUBJECT.sample("now", launch, float(value)))
+        expected = decide_by_gate(SUBJECT, baseline, current)
+        assert expected == result(SUBJECT, fleet, loss)
 
-    With all launches alike it is 1 to 15 %.
+
+def test_a_fast_neighbour_is_no_reason_to_fail():
+    """A run as fast as its own machine passes, beside machines that are 8 % faster.
+
+    All launches alike it would be a loss.
     """
-    one = drawn(np.random.default_rng(9), H200, others, 0, 40_000)
-
-    assert red(one.now, *one.by_machine).mean() <= 0.002
-    assert red(one.now, one.alike).mean() > 0.005
-
-
-def found(own, loss):
-    """How often a loss is found by the machine's own launches, and by all machines' alike."""
-    one = drawn(np.random.default_rng(10), H200, 3, own, 20_000)
-    lost = one.now + math.log1p(-loss)
-    return red(lost, *one.by_machine).mean(), red(lost, one.alike).mean()
-
-
-def test_one_launch_of_its_own_finds_3_percent():
-    """In 84 % of the runs; launches of all machines alike in less than half of them."""
-    own, alike = found(1, 0.03)
-
-    assert own > 0.8
-    assert alike < 0.5
-
-
-def test_six_launches_of_its_own_find_2_percent():
-    """In 97 % of the runs, and ten of them in 99 %; launches of all machines alike find a fifth."""
-    six, ten = found(6, 0.02), found(10, 0.02)
-
-    assert six[0] > 0.95
-    assert ten[0] > 0.94
-    assert max(six[1], ten[1]) < 0.25
-
-
-@pytest.mark.parametrize("own", [1, 2, 6])
-def test_a_machine_that_varies_more_than_its_neighbours_hardly_ever_fails(own):
-    """Where the noise of launches itself differs between machines, by a factor of 1.6."""
-    one = drawn(
-        np.random.default_rng(11),
-        Fleet(between=0.012, launch=0.003, uneven=0.5),
-        3,
-        own,
-        40_000,
+    fleet = Fleet(
+        others=np.full((3, 6), -0.08), own=np.zeros(1), current=np.zeros(3)
     )
 
-    assert red(one.now, *one.by_machine).mean() <= 0.002
+    assert Outcome.PASSED is result(SUBJECT, fleet, 0.0).outcome
+    alike = result(SUBJECT, fleet, 0.0, by_machine=False)
+    assert Outcome.REGRESSED is alike.outcome
+
+
+@pytest.mark.parametrize("others", [1, 3, 10])
+def test_a_new_machine_hardly_ever_fails_for_being_one(others):
+    """At most 0.1 % of unchanged runs fail: of 600 at most 0.6, and three errors more."""
+    red = red_rate(SUBJECT, others, 0, 0.0, 600)
+
+    assert red <= (0.6 + 3 * math.sqrt(0.6)) / 600
+
+
+def test_machines_counted_alike_fail():
+    """All launches alike, more than 2 % of unchanged runs fail on a new machine."""
+    assert red_rate(SUBJECT, 1, 0, 0.0, 300, by_machine=False) > 0.02
+
+
+def test_own_launches_find_what_others_do_not():
+    """One launch of its own finds 3 %, three find 2 %; three other machines find neither."""
+    assert red_rate(SUBJECT, 3, 0, 0.03, 150) < 0.2
+    assert red_rate(SUBJECT, 3, 1, 0.03, 150) > 0.9
+    assert red_rate(SUBJECT, 3, 3, 0.02, 150) > 0.9
 
 
 def test_table():
-    """A row for each fleet, with both rules."""
-    done = CliRunner().invoke(main, ["--draws", "2000", "--between", "0.008"])
+    """A row for each fleet, below the noise of the metric."""
+    words = ["--trials", "5", "--baselines", str(BASELINES)]
+    done = CliRunner().invoke(main, words)
 
     assert 0 == done.exit_code, done.output
-    assert 13 == len(done.output.splitlines())
+    assert 4 + len(FLEETS) == len(done.output.splitlines())
     assert "| 3 | 6 | " in done.output
+
+
+def test_a_metric_without_noise_is_named(tmp_path):
+    """Where the store does not know the metric, it is said how to learn it."""
+    with pytest.raises(Exception, match="knows nothing of itl_median_ms"):
+        subject_in(tmp_path, "itl_median_ms")

@@ -10,9 +10,9 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks import noise
-from benchmarks.gate_rules import MEDIAN_VARIANCE, measured_machine
-from benchmarks.gate_simulation import CLASSES, from_noise
 from benchmarks.gate_simulation import main as simulate
+from benchmarks.gate_simulation import measured_settings
+from benchmarks.simulated_launches import MEDIAN_VARIANCE, measured_machine
 from perfgate.accept.accept import accept
 from perfgate.accept.proposal import Choice
 from perfgate.judge.baseline_schema import read_recorded
@@ -160,12 +160,12 @@ def test_nothing_to_read_is_said(tmp_path):
     )
     (tmp_path / "broken.json").write_text("{}")
     with pytest.raises(noise.NoNoise, match="rows"):
-        from_noise(tmp_path / "broken.json")
+        measured_settings(tmp_path / "broken.json")
     shown(folder, "--json", tmp_path / "one.json")
     with pytest.raises(
         noise.NoNoise, match="no metric of it was measured on two launches"
     ):
-        from_noise(tmp_path / "one.json")
+        measured_settings(tmp_path / "one.json")
 
 
 @pytest.mark.parametrize("repetitions", [1, 3, 5])
@@ -182,16 +182,12 @@ def test_parts_of_measured_noise(repetitions):
     assert (0.0, 0.0, 0.002) == (quiet.machine, quiet.launch, quiet.repetition)
 
 
-def test_measured_noise_is_simulated(six, tmp_path, capsys):
-    """The simulation takes the measured machines in place of the assumed quiet one."""
+def test_measured_noise_is_simulated(six, tmp_path):
+    """The simulation takes the measured metrics in place of those of the store."""
     shown(*six, "--json", tmp_path / "noise.json")
-    machines = from_noise(tmp_path / "noise.json")
+    words = ["--noise", str(tmp_path / "noise.json"), "--scale", "0.0005"]
+    done = CliRunner().invoke(simulate, words)
 
-    simulate(0.0005, machines)
-    out = capsys.readouterr().out
-    assert f"h200x2 {m.THROUGHPUT.id}" in [
-        machine.name for machine in machines.measured
-    ]
-    assert CLASSES[1:] == machines.classes[1:]
-    assert "measured, medians: " in out
-    assert "\nquiet: " not in out
+    assert 0 == done.exit_code, done.output
+    assert f"| h200x2 {m.THROUGHPUT.id} | 10 | 1 |" in done.output
+    assert "ITL, closed" not in done.output
