@@ -83,7 +83,7 @@ def sigmas(
     freedom = spread.degrees_of_freedom
     chi_square = rng.chisquare(freedom, shape)
     sigma = spread.cv * np.sqrt(freedom / chi_square)
-    return np.minimum(sigma, LARGEST_SIGMA)
+    return np.asarray(np.minimum(sigma, LARGEST_SIGMA))
 
 
 @dataclass(frozen=True)

@@ -192,7 +192,7 @@ class StudyRun:
         cv = np.array([row.cv for row in self.quantities])
         freedom = np.array([row.degrees_of_freedom for row in self.quantities])
         sigma = cv * np.sqrt(freedom / chdtri(freedom, uniform))
-        return np.minimum(sigma, LARGEST_SIGMA)
+        return np.asarray(np.minimum(sigma, LARGEST_SIGMA))
 
     def _normal(
         self,
