@@ -360,7 +360,7 @@ def assumptions_table(
 
 @click.command()
 @click.option(
-    "--runs", default=4000, show_default=True, help="Drawn for each cell."
+    "--runs", default=2000, show_default=True, help="Drawn for each cell."
 )
 @click.option(
     "--baselines",
