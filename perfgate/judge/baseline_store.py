@@ -29,14 +29,21 @@ from perfgate.judge.baseline_schema import (
     read_recorded,
     to_text,
 )
+from perfgate.judge.contrast import ServerRows, recorded_row
 from perfgate.judge.noise import (
     MACHINE_SHARE,
     Noise,
     PooledVariation,
     noise_of_baseline,
 )
-from perfgate.judge.noise_table import GroupNoise, NoiseTable, Series
+from perfgate.judge.noise_table import (
+    ContrastName,
+    GroupNoise,
+    NoiseTable,
+    Series,
+)
 from perfgate.judge.policy import Policy
+from perfgate.load.workload import Arrivals
 from perfgate.results.samples import Sample
 
 PUBLISHED = "published"
@@ -185,6 +192,24 @@ class Store:
         platform = noise_table.platform_of(hardware_label)
         return table.find(platform, case.metric, arrivals, case.is_ratio)
 
+    def contrast_group(
+        self,
+        hardware_label: str,
+        contrast: ContrastName,
+        metric: str,
+        arrivals: Arrivals | None = None,
+    ) -> GroupNoise | None:
+        """What the store says of a contrast of several rows; None if it is unknown.
+
+        Args:
+            metric: of a shift the kind of its rows.
+        """
+        table = self.noise_table
+        if table is None:
+            return None
+        platform = noise_table.platform_of(hardware_label)
+        return table.find_contrast(platform, contrast, metric, arrivals)
+
     def published(self, case: Case, hardware_label: str) -> Published | None:
         """The published figure, whether or not something was recorded."""
         path = self.published_path(case, hardware_label)
@@ -229,17 +254,40 @@ class Store:
         return ids
 
     def series(self) -> Iterator[Series]:
-        """Every recorded metric as the noise table is learned from it.
+        """Every recorded metric, and contrast, as the noise table is learned from it.
 
         Raises:
             BaselineError: a file is there and cannot be read.
         """
+        yield from self._metric_series()
+        servers: dict[Path, ServerRows] = {}
+        for path, file in self._files():
+            if is_ratio(f"{path.parent.name}/{path.stem}/"):
+                continue
+            platform = noise_table.platform_of(path.parent.parent.name)
+            server = servers.setdefault(path.parent, ServerRows(platform))
+            server.machines |= file.machines
+            for name, metric in file.metrics.items():
+                if metric.gate == "hard":
+                    higher = metric.better == "higher"
+                    row = recorded_row(
+                        path.stem, name, file.arrivals, metric.launches, higher
+                    )
+                    server.add(row)
+        for server in servers.values():
+            yield from server.series()
+
+    def _files(self) -> Iterator[tuple[Path, BaselineFile]]:
+        """Every recorded file, by its path."""
         # Published figures lie one folder deeper.
         for path in sorted(self.root.glob("*/*/*.json")):
-            label, subject = path.parent.parent.name, path.parent.name
             file = self.file(path)
-            if file is None:
-                continue
+            if file is not None:
+                yield path, file
+
+    def _metric_series(self) -> Iterator[Series]:
+        for path, file in self._files():
+            label, subject = path.parent.parent.name, path.parent.name
             is_ratio_case = is_ratio(f"{subject}/{path.stem}/")
             for name, metric in file.metrics.items():
                 yield Series(

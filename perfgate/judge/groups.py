@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
-from perfgate.judge import repetition_trend, report_majority, stalls
+from perfgate.judge import joint, repetition_trend, report_majority, stalls
 from perfgate.judge.baseline_store import Store
 from perfgate.judge.observation import RunReader
 from perfgate.results.group_verdict import GroupVerdict
@@ -24,6 +24,7 @@ CHECKS: tuple[Check, ...] = (
     repetition_trend.check_slow,
     repetition_trend.check_trend,
     report_majority.check,
+    joint.check,
 )
 
 

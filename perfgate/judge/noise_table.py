@@ -55,6 +55,9 @@ WEIGHT_LIMITS = (1.0, 60.0)
 SPLIT_CONFIDENCE = 0.95
 # "gpu" is any number of them: it counts where the other two have too few launches.
 Platform = Literal["one-gpu", "several-gpus", "gpu", "cpu"]
+# Of several rows of a server: their mean, and one beside the others
+# (`perfgate.judge.contrast`).
+ContrastName = Literal["shift", "outlier"]
 _WIDER: Mapping[Platform, Platform] = {"one-gpu": "gpu", "several-gpus": "gpu"}
 
 
@@ -134,6 +137,19 @@ class NoiseTable(
             return None
         return _of_two(group)
 
+    def find_contrast(
+        self,
+        platform: Platform,
+        contrast: ContrastName,
+        metric: str,
+        arrivals: Arrivals | None = None,
+    ) -> GroupNoise | None:
+        """The noise of a contrast; arguments as of `contrast_names`."""
+        for name in contrast_names(platform, contrast, metric, arrivals):
+            if name in self.groups:
+                return self.groups[name]
+        return None
+
 
 def _of_two(group: GroupNoise) -> GroupNoise:
     """The noise of a ratio of two loads that vary independently."""
@@ -165,13 +181,41 @@ def names_of(
     return names
 
 
+def contrast_names(
+    platform: Platform,
+    contrast: ContrastName,
+    metric: str,
+    arrivals: Arrivals | None = None,
+) -> list[str]:
+    """Names of the groups that a contrast belongs to, the narrowest first.
+
+    Args:
+        metric: of a shift the kind of its rows ("decode_speed").
+    """
+    places: list[Platform] = [platform]
+    if platform in _WIDER:
+        places.append(_WIDER[platform])
+    parts = [metric]
+    if contrast == "outlier":
+        parts = [family_of(metric)]
+        if arrivals is not None:
+            parts = [f"{metric}/{arrivals}", *parts]
+    names = []
+    for part in parts:
+        for place in places:
+            names.append(f"{place}/{part}/{contrast}")
+    return names
+
+
 @dataclass(frozen=True)
 class Series:
     """The recorded launches of one metric in one baseline.
 
     Attributes:
+        metric: of a shift the kind of its rows.
         arrivals: how requests arrive; None where the file does not say.
         machines: for each machine the logarithms of its launches, in time order.
+        contrast: which one of several rows it is; None for a metric.
     """
 
     platform: Platform
@@ -179,6 +223,27 @@ class Series:
     arrivals: Arrivals | None
     is_ratio: bool
     machines: Mapping[str | None, Sequence[float]]
+    contrast: ContrastName | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """Groups that it is learned for; none for a metric that is not learned."""
+        if self.contrast is not None:
+            return contrast_names(
+                self.platform, self.contrast, self.metric, self.arrivals
+            )
+        if family_of(self.metric) not in LEARNED_FAMILIES:
+            return []
+        return names_of(
+            self.platform, self.metric, self.arrivals, self.is_ratio
+        )
+
+    @property
+    def launches(self) -> int:
+        """Recorded values; a contrast has none of its own."""
+        if self.contrast is not None:
+            return 0
+        return sum(len(logs) for logs in self.machines.values())
 
 
 def group_name(
@@ -218,10 +283,9 @@ def learn(series: Iterable[Series], day: str) -> NoiseTable:
     groups: dict[str, list[Series]] = defaultdict(list)
     launches = 0
     for row in series:
-        if family_of(row.metric) not in LEARNED_FAMILIES:
-            continue
-        launches += sum(len(logs) for logs in row.machines.values())
-        names = names_of(row.platform, row.metric, row.arrivals, row.is_ratio)
+        names = row.names
+        if names:
+            launches += row.launches
         for name in names:
             groups[name].append(row)
     learned = {}

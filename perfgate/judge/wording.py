@@ -331,6 +331,49 @@ MIXED_LAUNCHES = (
     "regression of the start"
 )
 
+# Rows of a server, and of a session, judged together.
+SHIFT_OF = {
+    "decode_speed": (
+        "decoding is slower by {loss} on the mean of {loads}, threshold {threshold}"
+    ),
+    "throughput": (
+        "throughput is lower by {loss} on the mean of {loads}, threshold {threshold}"
+    ),
+}
+SHIFT_RANGE = "Single rows lose {smallest} to {largest}; {red} of {rows} fail by themselves."
+SHIFT_BY_SESSIONS = (
+    "They were recorded together in {sessions}; their mean varies by {noise} "
+    "from launch to launch."
+)
+SHIFT_BY_ROWS = (
+    "The noise of their mean is not known: taken as if all rows erred alike, by "
+    "{noise}."
+)
+SHIFT_SERVER = "{server}: a loss of {loss}, threshold {threshold}."
+SHIFT_SHARED = (
+    "No server fails by its own rows together. Launches of one session are taken to share "
+    "{shared} of their variance."
+)
+JOINT_RATE = "Unchanged code gives this in one of {runs} runs."
+JOINT_CAUSE = "Rows name a cause: {causes}."
+LOOK_AT_SHARED = (
+    "Find what all loads share: clocks, driver, communication between GPUs, flags, "
+    f"commits of the engine. If it is expected: `perfgate accept {RUN} --reason 'WHY'`."
+)
+OUTLIER = (
+    "{metric} lost {loss}, and {distance} beside the other {loads} of the server, "
+    "threshold {threshold}"
+)
+OUTLIER_BY = (
+    "Recorded together in {sessions}; the distance varies by {noise} from launch to "
+    "launch."
+)
+LOOK_AT_LOAD = (
+    "Find what this load alone depends on: its batch size, its lengths, a kernel or "
+    "graph chosen for them. If it is expected: "
+    f"`perfgate accept {RUN} --only '{{case}}' --reason 'WHY'`."
+)
+
 
 def threshold(line: float, higher_is_better: bool, either_way: bool) -> str:
     """A threshold as the change of the value that it allows: "-5.0 %", "-4.8 % / +5.0 %".
