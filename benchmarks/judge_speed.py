@@ -27,6 +27,7 @@ from perfgate.engines.base import ServerConfig
 from perfgate.judge import noise_table
 from perfgate.judge.baseline_store import Store
 from perfgate.judge.gate import judge_run
+from perfgate.judge.groups import judge_groups
 from perfgate.load.repetition import Repetition
 from perfgate.load.workload import Workload
 from perfgate.machine.hardware import Gpu, Hardware
@@ -54,10 +55,15 @@ RATES = (
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of one core that judging a run took, and its outcomes."""
+    """Seconds of one core that judging a run took, and its outcomes.
+
+    Attributes:
+        grouped_s: for the verdicts over several rows, after those on each.
+    """
 
     read_s: float
     judged_s: float
+    grouped_s: float
     outcomes: Counter[str]
 
 
@@ -208,10 +214,13 @@ def _judged(run_dir: Path, baselines: Path) -> Timing:
     began = time.process_time()
     results = rundata.load(run_dir)
     read = time.process_time()
-    verdicts = judge_run(results, Store(baselines), datetime.date(2026, 2, 1))
+    store = Store(baselines)
+    decisions = judge_run(results, store, datetime.date(2026, 2, 1))
     judged = time.process_time()
-    outcomes = Counter(verdict.outcome.value for verdict in verdicts)
-    return Timing(read - began, judged - read, outcomes)
+    judge_groups(results, store, decisions)
+    grouped = time.process_time()
+    outcomes = Counter(decision.outcome.value for decision in decisions)
+    return Timing(read - began, judged - read, grouped - judged, outcomes)
 
 
 def main() -> None:
@@ -234,7 +243,7 @@ def main() -> None:
     )
     click.echo(
         f"reading the run {result.read_s:.2f} s, judging with the baselines "
-        f"{result.judged_s:.2f} s"
+        f"{result.judged_s:.2f} s, and rows together {result.grouped_s:.2f} s"
     )
 
 
