@@ -119,7 +119,7 @@ class Team:
             lost = -math.log1p(-creep) * week
             loss = -math.expm1(-lost)
             results, decision = self._judged(machine, lost)
-            if is_red(decision.outcome, decision.gate, required=False):
+            if is_red(decision.outcome, decision.gate, "advisory"):
                 return Year("gate", week, loss)
             if not self._is_accepted(results):
                 return Year("accept", week, loss)

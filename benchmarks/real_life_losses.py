@@ -455,13 +455,15 @@ def count(
     """Count verdicts; those of no single case are of a group."""
     case_ids = {case.id for case in cases}
     hard = [row for row in decided if row.gate == "hard"]
-    red = [row.case for row in hard if is_red(row.outcome, row.gate, False)]
+    red = [
+        row.case for row in hard if is_red(row.outcome, row.gate, "advisory")
+    ]
     outcomes = Counter(row.outcome for row in hard)
     reported = 0
     for row in decided:
         if row.gate != "hard" and row.outcome is Outcome.REGRESSED:
             reported += 1
-    first_red = sum(is_red(row.outcome, row.gate, False) for row in first)
+    first_red = sum(is_red(row.outcome, row.gate, "advisory") for row in first)
     return Tally(
         name=name,
         red=tuple(case for case in red if case in case_ids),

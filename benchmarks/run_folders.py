@@ -112,7 +112,7 @@ def red_cases(
     red = [
         f"{case} {outcome}"
         for case, outcome in hard
-        if is_red(outcome, "hard", required=True)
+        if is_red(outcome, "hard", "required")
     ]
     return red + [
         f"{case.id} (no verdict)" for case in unjudged(results.cases, rows)

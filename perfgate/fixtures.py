@@ -207,9 +207,9 @@ def apply_verdicts(perf: PerfSession, verdicts: Sequence[Verdict]) -> None:
     failures = []
     skips = []
     for verdict in verdicts:
-        if is_red(verdict.outcome, verdict.gate, perf.config.is_gate_required):
+        if is_red(verdict.outcome, verdict.gate, perf.config.gate):
             failures.append(verdict_text.render(verdict, run))
-        elif is_red(verdict.outcome, verdict.gate, required=True):
+        elif is_red(verdict.outcome, verdict.gate, "strict"):
             skips.append(verdict_text.skip_reason(verdict, run))
     if failures:
         pytest.fail("\n".join(failures), pytrace=False)

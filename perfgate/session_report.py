@@ -1,7 +1,7 @@
 """Session report: hooks that show the plan, the progress and the results of a session.
 
 When the session ends, the servers are stopped, the run and its reports are written, and
-with --gate=required a missing verdict fails the session. The plugin registers this
+a missing verdict fails the session but with --gate=advisory. The plugin registers this
 module in a project.
 """
 
@@ -66,7 +66,7 @@ def _nothing_selected(perf: PerfSession) -> str:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Stop the servers, write the run and its reports, and apply --gate=required."""
+    """Stop the servers, write the run and its reports, and apply --gate."""
     config = session.config
     perf = config.stash[SESSION]
     if not _measures(perf):
@@ -75,11 +75,9 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if hasattr(config, "workeroutput"):
         perf_tests.send_to_controller(perf, config.workeroutput)
         return
-    is_green = run_status.is_green_session(perf.results, perf.unjudged())
-    is_required = perf.config.is_gate_required
-    is_red = is_required and not is_green
-    if perf.results is not None and run_status.red_groups(perf.results):
-        is_red = True
+    is_red = run_status.session_fails(
+        perf.results, perf.unjudged(), perf.config.gate
+    )
     if is_red and exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
     config.stash[_ARTIFACT_LINES] = _write_artifacts(perf)
@@ -136,12 +134,12 @@ def _show_nothing_measured(perf: PerfSession, terminalreporter: Any) -> None:
     write("Nothing was measured: no perf test ran", yellow=True)
     for reason, test_count in Counter(perf.skip_reasons.values()).items():
         write(f"{formatting.count(test_count, 'test')} skipped: {reason}")
-    if perf.config.is_gate_required:
+    if perf.config.gate != "advisory":
         case_count = len(perf.cases) + len(perf.server_tests)
         missing = formatting.count(case_count, "case")
         verb = "has" if case_count == 1 else "have"
         write(
-            f"--gate=required: the run fails, {missing} {verb} no verdict",
+            f"--gate={perf.config.gate}: the run fails, {missing} {verb} no verdict",
             red=True,
         )
 
@@ -157,9 +155,7 @@ def _notes(perf: PerfSession, results: RunResults) -> Iterator[str]:
     yield from filter(None, [terminal.in_common(results)])
     yield from terminal.groups(results, str(config.run_dir))
     unjudged_count = len(perf.unjudged())
-    headline = terminal.headline(
-        results, config.is_gate_required, unjudged_count
-    )
+    headline = terminal.headline(results, config.gate, unjudged_count)
     yield f"gate={config.gate}: {headline}"
     yield from notices.faults(results)
     yield from notices.not_counted(results)

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from perfgate.cli.project import judging_store, own_store
+from perfgate.results.gates import Gate
 
 _FOLDER = click.Path(path_type=Path)
 
@@ -21,10 +22,27 @@ _FOLDER = click.Path(path_type=Path)
 )
 @click.option(
     "--required",
-    is_flag=True,
+    "gate",
+    flag_value="required",
     help=(
-        "Fail on every outcome but PASSED and IMPROVED, on a case without a verdict, "
-        "on a part of the suite, and on a run that was cut off."
+        "Fail on INCONCLUSIVE and INCOMPARABLE, too, on a case without a verdict, on a "
+        "part of the suite, on a run that was cut off, and without any baseline."
+    ),
+)
+@click.option(
+    "--strict",
+    "gate",
+    flag_value="strict",
+    help="Like --required, and fail on every outcome but PASSED and IMPROVED.",
+)
+@click.option(
+    "--fail-over",
+    "fail_over",
+    multiple=True,
+    metavar="[FAMILY=]SHARE",
+    help=(
+        "Judge by this ceiling instead of the run's: 5% for every rate, itl=3% for a "
+        "family of metrics; repeatable."
     ),
 )
 @click.option(
@@ -34,17 +52,27 @@ _FOLDER = click.Path(path_type=Path)
     help="Show every case in full, not only those that did not pass.",
 )
 def judge(
-    run: Path, baselines: Path | None, required: bool, verbose: bool
+    run: Path,
+    baselines: Path | None,
+    gate: Gate | None,
+    fail_over: tuple[str, ...],
+    verbose: bool,
 ) -> None:
     """Judge the run RUN again from its data; exits with 1 if it fails."""
     # Imported here: `--help` must not wait for scipy, numpy and rich.
+    import msgspec
+
     from perfgate.judge import run_status
+    from perfgate.load.ceilings import parse_ceilings
     from perfgate.report import notices, terminal, verdict_text
     from perfgate.results import schema as rundata
 
-    results = run_status.judged_again(
-        rundata.load(run), judging_store(baselines)
-    )
+    gate = gate or "advisory"
+    results = msgspec.structs.replace(rundata.load(run), gate=gate)
+    if fail_over:
+        ceilings = parse_ceilings(fail_over)
+        results = msgspec.structs.replace(results, fail_over=ceilings)
+    results = run_status.judged_again(results, judging_store(baselines))
     width = shutil.get_terminal_size().columns
     click.echo(terminal.table(results, width, sys.stdout.isatty(), verbose))
     messages = terminal.attention(results, str(run))
@@ -57,10 +85,10 @@ def judge(
     for message in terminal.groups(results, str(run)):
         click.echo(message)
     missing = run_status.missing(results)
-    click.echo(terminal.headline(results, required, missing))
+    click.echo(terminal.headline(results, gate, missing))
     for line in [*notices.important(results), *notices.ended_early(results)]:
         click.echo(line)
-    if run_status.fails(results, required):
+    if run_status.fails(results, gate):
         sys.exit(1)
 
 

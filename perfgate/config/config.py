@@ -23,7 +23,7 @@ from perfgate.config.option_values import (
     refuse_combinations,
     refuse_unknown_engines,
 )
-from perfgate.config.options import Gate, LoadFormat, PairsFor
+from perfgate.config.options import LoadFormat, PairsFor
 from perfgate.config.project import Project
 from perfgate.engines import environment, injection
 from perfgate.engines.base import ServerConfig
@@ -31,9 +31,11 @@ from perfgate.engines.injection import Injection
 from perfgate.engines.registry import ENGINES
 from perfgate.judge.baseline_store import Store
 from perfgate.judge.paired import PAIRS
+from perfgate.load.ceilings import BadCeiling, parse_ceilings, with_option
 from perfgate.machine.leases import LEASES
 from perfgate.models import catalogue
 from perfgate.results import merge
+from perfgate.results.gates import GATES, Gate
 from perfgate.results.schema import RESULTS_FILE, new_run_id
 from perfgate.servers.external import ExternalServer, attach
 
@@ -45,8 +47,9 @@ class Config:
     Attributes:
         run_dir: folder of the run's data, or of this worker's part of it.
         store: the baselines to judge against.
-        gate: "required": every outcome but PASSED and IMPROVED fails the run.
-            "advisory": only REGRESSED and INVALID do.
+        gate: what fails the run: "advisory", "required" or "strict", see
+            `perfgate.judge.verdict.is_red`.
+        fail_over: ceilings in place of the policy's, as in `RunResults.fail_over`.
         platforms: selected by -m, in the study's order; without one nothing is
             measured.
         markers: every marker that -m names.
@@ -93,6 +96,7 @@ class Config:
     run_dir: Path
     store: Store
     gate: Gate = "advisory"
+    fail_over: Mapping[str, float] = field(default_factory=dict)
     platforms: tuple[str, ...] = ()
     markers: frozenset[str] = frozenset()
     hardware_kind: str | None = None
@@ -129,11 +133,6 @@ class Config:
     gpu_indices: tuple[int, ...] = ()
     run_id: str = field(default_factory=new_run_id)
     began_unix_s: float | None = None
-
-    @property
-    def is_gate_required(self) -> bool:
-        """Whether every outcome but PASSED and IMPROVED fails the run."""
-        return self.gate == "required"
 
     @property
     def runs_tests(self) -> bool:
@@ -290,12 +289,13 @@ def refuse_occupied(run_dir: Path, resume: bool) -> None:
 def _refuse_empty_gate(
     option: argparse.Namespace, project: Project, platforms: Sequence[str]
 ) -> None:
-    """Refuse --gate=required where nothing is judged: it would exit with 0."""
-    if option.gate != "required":
+    """Refuse a gate where nothing is judged: it would exit with 0."""
+    if option.gate == "advisory":
         return
+    gate = f"--gate={option.gate}"
     if not platforms:
         raise BadOption(
-            tried="--gate=required",
+            tried=gate,
             seen="no platform is selected, so nothing is judged",
             remedy=f"add -m {' or -m '.join(project.study.platforms)}",
         )
@@ -305,7 +305,7 @@ def _refuse_empty_gate(
     ):
         if is_given:
             raise BadOption(
-                tried=f"--gate=required with {name}",
+                tried=f"{gate} with {name}",
                 seen=f"{name} judges nothing",
                 remedy="leave one of them out",
             )
@@ -327,6 +327,7 @@ def _parse(
     return Config(
         run_dir=run_dir,
         store=_store(option, project),
+        fail_over=_fail_over(option, project),
         hardware_kind=option.hardware,
         engines=_engines(option, project, base_builds, pairs),
         engines_are_required=bool(option.engine),
@@ -361,14 +362,36 @@ def _parse(
 def _gate(option: argparse.Namespace, project: Project) -> Gate:
     """The gate of the option, else of the variable, else of the project."""
     name = option.gate or os.environ.get("PERFGATE_GATE") or project.gate
-    for gate in options.GATES:
+    for gate in GATES:
         if name == gate:
             return gate
     raise BadOption(
         tried=f"PERFGATE_GATE={name}",
         seen="there is no such gate",
-        remedy=f"set PERFGATE_GATE to {' or '.join(options.GATES)}",
+        remedy=f"set PERFGATE_GATE to {', '.join(GATES)}",
     )
+
+
+def _fail_over(
+    option: argparse.Namespace, project: Project
+) -> dict[str, float]:
+    """The ceilings of the study, replaced by those of the option."""
+    try:
+        given = parse_ceilings(option.fail_over)
+    except BadCeiling as failure:
+        raise BadOption(
+            tried=f"--fail-over: {failure.tried}",
+            seen=failure.seen,
+            remedy=failure.remedy,
+        ) from None
+    pairs = option.pairs or project.pairs
+    if given and option.against_engine and pairs == "all":
+        raise BadOption(
+            tried="--fail-over with --against-engine",
+            seen="pairs are judged by their target effect",
+            remedy="write --target-effect instead, or add --pairs suspect",
+        )
+    return with_option(project.study.fail_over, given)
 
 
 def _refuse_bad_numbers(option: argparse.Namespace) -> None:

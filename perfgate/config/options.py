@@ -12,10 +12,10 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, get_args
 
-Gate = Literal["advisory", "required"]
+from perfgate.results.gates import GATES
+
 LoadFormat = Literal["auto", "dummy"]
 PairsFor = Literal["all", "suspect"]
-GATES: tuple[Gate, ...] = get_args(Gate)
 LOAD_FORMATS: tuple[LoadFormat, ...] = get_args(LoadFormat)
 PAIRS_FOR: tuple[PairsFor, ...] = get_args(PairsFor)
 # Takes an option's name and the keywords of `argparse.ArgumentParser.add_argument`.
@@ -214,9 +214,21 @@ def _add_gate(add: AddOption) -> None:
         "--gate",
         choices=GATES,
         help=(
-            "required (for CI on GPUs): every outcome but PASSED and IMPROVED fails "
-            "the run, and so does a case without a verdict. "
-            "advisory (default): only REGRESSED and INVALID fail the run"
+            "advisory (default): only REGRESSED and INVALID fail the run. required (for "
+            "CI on GPUs): INCONCLUSIVE, INCOMPARABLE, a case without a verdict, a part "
+            "of the suite and a run without any baseline fail it, too. strict: every "
+            "outcome but PASSED and IMPROVED fails it"
+        ),
+    )
+    add(
+        "--fail-over",
+        action="append",
+        default=[],
+        metavar="[FAMILY=]SHARE",
+        help=(
+            "ceiling: a case passes only where a larger loss is excluded: 5%% for every "
+            "rate, itl=3%% for a family of metrics, repeatable (default: the study's, "
+            "else by metric)"
         ),
     )
     add(

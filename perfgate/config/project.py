@@ -15,13 +15,14 @@ from typing import Any
 import msgspec
 
 from perfgate import locations
-from perfgate.config.options import Gate, PairsFor
+from perfgate.config.options import PairsFor
 from perfgate.engines import environment
 from perfgate.errors import Failure
 from perfgate.judge.baseline_store import Store
 from perfgate.locations import PROJECT_FILE, Locations
 from perfgate.models import weights
 from perfgate.models.catalogue import register
+from perfgate.results.gates import GATES, Gate
 from perfgate.study.reader import StudyFile, load_toml, read_study, unknown_key
 from perfgate.study.shipped import PACKAGE, shipped
 
@@ -48,7 +49,7 @@ class ProjectTable(
         runs: folder of all runs, and of the history.
         engines_dir: folder of the environments that `perfgate engines install` makes.
         models_dir: folder of the models that the suite makes.
-        gate: "advisory" or "required", as ``--gate``.
+        gate: "advisory", "required" or "strict", as ``--gate``.
         engine_python: engine -> its Python, as ``--engine-python``.
         model_dir: model -> folder of its weights, as ``--model-dir``.
         against_engine: engine -> Python of its last good build, as
@@ -185,7 +186,7 @@ def _read_table(file: Path) -> ProjectTable:
         key = path.rstrip("`")
         remedy = f"correct {key}"
         if key == "gate":
-            remedy = 'write gate = "advisory" or gate = "required"'
+            remedy = f"write gate = with one of {', '.join(GATES)}"
         if key == "pairs":
             remedy = 'write pairs = "all" or pairs = "suspect"'
         seen = f"{table_name}: {key}: {message}"

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from perfgate.cases import GateMode
+from perfgate.load.ceilings import EVERY_RATE
 from perfgate.load.metrics import Family, family_of
 
 
@@ -154,7 +155,6 @@ RATE_FAMILIES: frozenset[Family] = frozenset(
         "custom",
     }
 )
-EVERY_RATE = "all"
 
 
 def policy_for(

@@ -300,6 +300,7 @@ class Comparison:
         lines += self._about_baseline()
         lines.append(self._about_noise())
         lines.append(self._about_effect())
+        lines += self._about_ceiling()
         if self.loss > self.threshold and not self.is_above_floor:
             floor = formatting.number(metric.floor, metric.unit)
             lines.append(wording.BELOW_FLOOR.format(floor=floor))
@@ -362,6 +363,21 @@ class Comparison:
             mde=formatting.percent(self.mde),
             alarms=f"{100 * self.false_alarms:.2g} %",
         )
+
+    def _about_ceiling(self) -> list[str]:
+        """Where the target effect or the noise leaves the ceiling without effect."""
+        ceiling = formatting.percent(self.ceiling)
+        lines = []
+        if self.policy.fail_over < self.target_effect:
+            lines.append(wording.CEILING_RAISED.format(ceiling=ceiling))
+        threshold = fraction_of(self.threshold, self.higher)
+        if threshold > self.ceiling:
+            lines.append(
+                wording.CEILING_HIDDEN.format(
+                    ceiling=ceiling, threshold=formatting.percent(threshold)
+                )
+            )
+        return lines
 
     def _about_variation(self) -> str:
         values = self.observation.values

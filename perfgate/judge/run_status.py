@@ -16,6 +16,7 @@ from perfgate.judge import gate
 from perfgate.judge.baseline_store import Store
 from perfgate.judge.groups import with_group_verdicts
 from perfgate.judge.verdict import GREEN, Outcome, Verdict, is_red, unjudged
+from perfgate.results.gates import Gate
 from perfgate.results.group_verdict import GroupVerdict
 from perfgate.results.schema import RunResults
 
@@ -53,12 +54,12 @@ def judged_verdicts(results: RunResults) -> list[Verdict]:
     return [row for row in ordered(results) if row.gate == "hard"]
 
 
-def counts(results: RunResults, required: bool) -> Counts:
+def counts(results: RunResults, gate: Gate) -> Counts:
     """How many verdicts are judged, red, undecided and report-only."""
     hard = judged_verdicts(results)
     red = undecided = 0
     for row in hard:
-        if is_red(row.outcome, "hard", required):
+        if is_red(row.outcome, "hard", gate):
             red += 1
         elif row.outcome not in GREEN:
             undecided += 1
@@ -73,7 +74,7 @@ def counts(results: RunResults, required: bool) -> Counts:
 def red_groups(results: RunResults) -> list[GroupVerdict]:
     """The group verdicts that fail the run, whatever its gate."""
     rows = results.group_verdicts
-    return [row for row in rows if is_red(row.outcome, row.gate, False)]
+    return [row for row in rows if is_red(row.outcome, row.gate, "advisory")]
 
 
 def regressed_report_only(results: RunResults) -> int:
@@ -103,43 +104,56 @@ def judged_again(results: RunResults, store: Store) -> RunResults:
     return with_group_verdicts(results, store)
 
 
-def is_green(results: RunResults) -> bool:
-    """Whether the run passes --gate=required: the whole suite ran, each case passed."""
-    if not results.complete or results.left_out:
-        return False
-    if results.failed_servers or missing(results) or red_groups(results):
-        return False
-    totals = counts(results, required=True)
-    return totals.judged > 0 and totals.red == 0
+def is_compared(results: RunResults) -> bool:
+    """Whether any judged case has something to be compared with."""
+    for row in results.verdicts:
+        if row.gate == "hard" and row.outcome is not Outcome.NO_BASELINE:
+            return True
+    return False
 
 
-def fails(results: RunResults, required: bool) -> bool:
-    """Whether the run fails: by a case, by a failed server, or because it says nothing."""
-    if required:
-        return not is_green(results)
+def fails(results: RunResults, gate: Gate) -> bool:
+    """Whether the run fails: by a case, a group, a failed server, or as it says nothing.
+
+    Args:
+        gate: with "required" and "strict" a part of the suite, a run that was cut off,
+            a missing verdict and a run without any baseline fail, too.
+    """
     if results.failed_servers or red_groups(results) or not results.verdicts:
         return True
-    return counts(results, required=False).red > 0
+    if counts(results, gate).red:
+        return True
+    if gate == "advisory":
+        return False
+    is_whole = results.complete and not results.left_out
+    if not is_whole or missing(results):
+        return True
+    return not is_compared(results)
 
 
 def state(results: RunResults) -> State:
     """Red as the run's own gate has it, green if every case was judged and passed."""
-    if fails(results, results.gate == "required"):
+    if fails(results, results.gate):
         return "Red"
-    totals = counts(results, required=True)
+    totals = counts(results, "strict")
     is_whole = not unjudged(results.cases, results.verdicts)
     if totals.judged and is_whole and not totals.red:
         return "Green"
     return "Undecided"
 
 
-def is_green_session(
-    results: RunResults | None, without_verdict: Sequence[Case]
+def session_fails(
+    results: RunResults | None, without_verdict: Sequence[Case], gate: Gate
 ) -> bool:
-    """Whether a session passes --gate=required.
+    """Whether a session fails, apart from its tests.
 
     Args:
         results: None if nothing was measured.
         without_verdict: cases that were selected and not judged.
+        gate: with "advisory" only verdicts over several rows fail it.
     """
-    return results is not None and not without_verdict and is_green(results)
+    if gate == "advisory":
+        return results is not None and bool(red_groups(results))
+    if results is None or without_verdict:
+        return True
+    return fails(results, gate)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from perfgate.cases import Case, GateMode
+from perfgate.results.gates import Gate
 from perfgate.results.verdict import Moved, Outcome, Reference, Verdict
 
 __all__ = [
     "ALWAYS_RED",
     "GREEN",
     "Decision",
+    "Gate",
     "Moved",
     "Outcome",
     "Reference",
@@ -21,6 +23,13 @@ __all__ = [
 
 GREEN = frozenset({Outcome.PASSED, Outcome.IMPROVED})
 ALWAYS_RED = frozenset({Outcome.REGRESSED, Outcome.INVALID})
+# Nothing is wrong: nothing is recorded, or the noise hides the ceiling.
+NOT_JUDGED = frozenset({Outcome.NO_BASELINE, Outcome.NOT_EXCLUDED})
+RED: Mapping[Gate, frozenset[Outcome]] = {
+    "advisory": ALWAYS_RED,
+    "required": frozenset(Outcome) - GREEN - NOT_JUDGED,
+    "strict": frozenset(Outcome) - GREEN,
+}
 
 
 class Decision(Verdict, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -35,24 +44,22 @@ class Decision(Verdict, frozen=True, kw_only=True, forbid_unknown_fields=True):
     needs_launches: int = 0
 
 
-def is_red(outcome: Outcome, gate_mode: GateMode, required: bool) -> bool:
+def is_red(outcome: Outcome, gate_mode: GateMode, gate: Gate) -> bool:
     """Whether the outcome fails the run.
 
     Args:
         gate_mode: a "report" case never fails it.
-        required: everything but PASSED and IMPROVED fails it. Otherwise only what
-            regressed or is invalid does, and the rest is skipped.
+        gate: "advisory": only REGRESSED and INVALID fail it. "required": INCONCLUSIVE
+            and INCOMPARABLE do, too. "strict": everything but PASSED and IMPROVED does.
 
     """
     if gate_mode == "report":
         return False
-    if required:
-        return outcome not in GREEN
-    return outcome in ALWAYS_RED
+    return outcome in RED[gate]
 
 
 def unjudged(cases: Iterable[Case], verdicts: Iterable[Verdict]) -> list[Case]:
-    """Hard cases without a verdict; each fails a run with --gate=required."""
+    """Hard cases without a verdict; each fails a run but with --gate=advisory."""
     with_verdict = {verdict.case for verdict in verdicts}
     hard = [case for case in cases if case.gate == "hard"]
     return [case for case in hard if case.id not in with_verdict]

@@ -374,6 +374,13 @@ LOOK_AT_LOAD = (
     f"`perfgate accept {RUN} --only '{{case}}' --reason 'WHY'`."
 )
 
+# The ceiling, and what the noise makes of it.
+CEILING_HIDDEN = (
+    "The noise bound lies above the ceiling: a loss between {ceiling} and {threshold} is "
+    "NOT_EXCLUDED, and no regression."
+)
+CEILING_RAISED = "A ceiling below the target effect counts as {ceiling}."
+
 
 def threshold(line: float, higher_is_better: bool, either_way: bool) -> str:
     """A threshold as the change of the value that it allows: "-5.0 %", "-4.8 % / +5.0 %".

@@ -15,6 +15,7 @@ from perfgate.judge.observation import RunReader
 from perfgate.judge.verdict import GREEN, Verdict, is_red
 from perfgate.load.metrics import METRICS
 from perfgate.report import verdict_text
+from perfgate.results.gates import Gate
 from perfgate.results.group_verdict import GroupVerdict
 from perfgate.results.schema import RunResults
 
@@ -46,7 +47,7 @@ def junit(results: RunResults) -> str:
     for row in results.verdicts:
         case = cases[row.case]
         suite = suites.setdefault(case.subject, TestSuite(case.subject))
-        suite.add_testcase(_junit_case(case, row, results.gate == "required"))
+        suite.add_testcase(_junit_case(case, row, results.gate))
     if results.group_verdicts:
         suites["groups of rows"] = suite = TestSuite("groups of rows")
         for group in results.group_verdicts:
@@ -59,7 +60,7 @@ def junit(results: RunResults) -> str:
     return bytes(whole.tostring()).decode()
 
 
-def _junit_case(case: Case, row: Verdict, required: bool) -> Any:
+def _junit_case(case: Case, row: Verdict, gate: Gate) -> Any:
     from junitparser import Failure, Properties, Property, Skipped, TestCase
 
     name = f"{case.workload}/{case.metric}"
@@ -69,7 +70,7 @@ def _junit_case(case: Case, row: Verdict, required: bool) -> Any:
         properties.add_property(Property(field, text))
     entry.append(properties)
     result = None
-    if is_red(row.outcome, row.gate, required):
+    if is_red(row.outcome, row.gate, gate):
         result = Failure(row.outcome.value)
     elif row.outcome not in GREEN and row.gate == "hard":
         result = Skipped(row.outcome.value)
@@ -84,7 +85,7 @@ def _junit_group(row: GroupVerdict) -> Any:
 
     name = verdict_text.group_heading(row)
     entry = TestCase(name, classname="perfgate.groups")
-    if is_red(row.outcome, row.gate, required=False):
+    if is_red(row.outcome, row.gate, "advisory"):
         failure = Failure(row.outcome.value)
         failure.text = verdict_text.render_group(row)
         entry.result = [failure]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from perfgate import formatting
 from perfgate.engines.injection import format_injection
+from perfgate.judge.run_status import is_compared
 from perfgate.judge.verdict import Outcome
 from perfgate.load.repetition import Repetition
 from perfgate.results.schema import Measurement, RunResults, Server
@@ -22,7 +23,7 @@ _NOT_COMPARED = frozenset({Outcome.NO_BASELINE, Outcome.INCOMPARABLE})
 def lacking(results: RunResults) -> list[str]:
     """Cases of the suite without a verdict and why, equal reasons together."""
     consequence = "fails with --gate=required"
-    if results.gate == "required":
+    if results.gate != "advisory":
         consequence = "fails the run"
     lines = []
     for reason, number in Counter(results.lacking.values()).items():
@@ -38,6 +39,11 @@ def lacking(results: RunResults) -> list[str]:
     ):
         lines.append(
             f"No case is judged: every case is report-only ({consequence})"
+        )
+    elif results.verdicts and not is_compared(results):
+        lines.append(
+            "Nothing was judged against a baseline: no judged case has one "
+            f"({consequence})"
         )
     return lines
 

@@ -321,7 +321,6 @@ def _run(report: Report, results: RunResults, prefix: str) -> dict[str, Any]:
     changed = drift(results, report.store)
     items = attention(results)
     state = run_status.state(results)
-    is_required = results.gate == "required"
     starts = [launch.start for launch in results.launches]
     sentence = changed.sentence
     if report.store is None or results.is_paired:
@@ -334,7 +333,7 @@ def _run(report: Report, results: RunResults, prefix: str) -> dict[str, Any]:
         "common": terminal.in_common(results),
         "sentence": verdict_sentence(results),
         "counts": terminal.headline(
-            results, is_required, run_status.missing(results)
+            results, results.gate, run_status.missing(results)
         ),
         "attention": items[:MOST_ITEMS],
         "more_attention": len(items) - MOST_ITEMS,

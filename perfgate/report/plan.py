@@ -24,8 +24,17 @@ from perfgate.cases import Case
 from perfgate.config.config import Config
 from perfgate.judge.baseline_store import Recorded, Store
 from perfgate.judge.gate import gate_mode
-from perfgate.judge.machine_scope import detectable, for_any, narrow_to
-from perfgate.judge.noise import DECISION_LAUNCHES
+from perfgate.judge.machine_scope import (
+    detectable,
+    for_any,
+    narrow_to,
+    target_effect_of,
+)
+from perfgate.judge.noise import (
+    DECISION_LAUNCHES,
+    launches_to_exclude,
+    log_loss,
+)
 from perfgate.judge.paired import PAIRS
 from perfgate.judge.policy import Policy, policy_for
 from perfgate.load.workload import Workload
@@ -113,6 +122,7 @@ def text(planned: PlannedSession, width: int) -> str:
             planned.cases, config.store, hardware, planned.kind
         )
         lines += ["", *format_losses(losses, planned.kind, width)]
+        lines += format_exclusions(exclusions(planned), config.launches)
         lines += format_beginning(planned, losses)
     for reason in planned.skip_reasons:
         lines.append(f"not on this machine: {reason}")
@@ -292,9 +302,7 @@ def _detectable_loss(
     case: Case, store: Store, hardware: Hardware, platform: str
 ) -> tuple[State, float]:
     """State of the case's baseline, and the smallest loss that the gate detects."""
-    gpus = max(load.server.gpu_count for load in case.loads)
-    is_here = hardware.kind == platform or not gpus
-    label = hardware.label(gpus) if is_here else f"{platform}x{gpus}"
+    label = _label(case, hardware, platform)
     policy = policy_for(label, case.metric, case.is_ratio)
     baseline = store.find(case, label)
     if not isinstance(baseline, Recorded):
@@ -303,10 +311,117 @@ def _detectable_loss(
         return "report-only", 0.0
     if gate_mode(case, policy, baseline.metric.gate) != "hard":
         return "report-only", 0.0
-    narrowed = for_any(baseline, policy)
-    if is_here:
-        narrowed = narrow_to(baseline, hardware.machine_id, policy)
+    narrowed = _narrowed(case, baseline, hardware, platform, policy)
     return _smallest_loss(narrowed, policy)
+
+
+def _is_here(case: Case, hardware: Hardware, platform: str) -> bool:
+    """Whether the case can be measured on this machine."""
+    gpus = max(load.server.gpu_count for load in case.loads)
+    return hardware.kind == platform or not gpus
+
+
+def _label(case: Case, hardware: Hardware, platform: str) -> str:
+    """The kind of hardware whose baselines count."""
+    gpus = max(load.server.gpu_count for load in case.loads)
+    if _is_here(case, hardware, platform):
+        return hardware.label(gpus)
+    return f"{platform}x{gpus}"
+
+
+def _narrowed(
+    case: Case,
+    baseline: Recorded,
+    hardware: Hardware,
+    platform: str,
+    policy: Policy,
+) -> Recorded:
+    """The baseline for this machine; for any of its kind where this is another kind."""
+    if _is_here(case, hardware, platform):
+        return narrow_to(baseline, hardware.machine_id, policy)
+    return for_any(baseline, policy)
+
+
+@dataclass(frozen=True)
+class Exclusion:
+    """A row that is recorded and judged.
+
+    Attributes:
+        ceiling: the largest loss, as a fraction, that may pass.
+        launches: as many exclude a larger loss, of code that is no slower; None where
+            more launches have to be recorded.
+    """
+
+    ceiling: float
+    launches: int | None
+
+
+def exclusions(planned: PlannedSession) -> list[Exclusion]:
+    """How many launches exclude a loss above the ceiling, of each recorded row."""
+    hardware, platform = planned.hardware, planned.kind
+    rows = []
+    for case in planned.cases:
+        label = _label(case, hardware, platform)
+        policy = policy_for(
+            label, case.metric, case.is_ratio, planned.config.fail_over
+        )
+        baseline = planned.config.store.find(case, label)
+        if not isinstance(baseline, Recorded):
+            continue
+        if gate_mode(case, policy, baseline.metric.gate) != "hard":
+            continue
+        narrowed = _narrowed(case, baseline, hardware, platform, policy)
+        rows.append(_exclusion(narrowed, policy))
+    return rows
+
+
+def _exclusion(narrowed: Recorded, policy: Policy) -> Exclusion:
+    ceiling = max(policy.fail_over, target_effect_of(narrowed, policy))
+    higher = narrowed.metric.better == "higher"
+    noise = narrowed.noise(policy)
+    needed = launches_to_exclude(
+        noise, log_loss(ceiling, higher), max_launches=noise.launches
+    )
+    if needed is None:
+        return Exclusion(ceiling, None)
+    _, launches = needed
+    return Exclusion(ceiling, launches)
+
+
+def format_exclusions(rows: Sequence[Exclusion], launches: int) -> list[str]:
+    """Lines: how many rows can exclude their ceiling by what is recorded.
+
+    Args:
+        launches: of each server.
+    """
+    by_ceiling = defaultdict(list)
+    for row in rows:
+        by_ceiling[row.ceiling].append(row)
+    lines = []
+    for ceiling, alike in sorted(by_ceiling.items()):
+        lines.append(_exclusion_line(ceiling, alike, launches))
+    return lines
+
+
+def _exclusion_line(
+    ceiling: float, rows: Sequence[Exclusion], launches: int
+) -> str:
+    now = more = 0
+    for row in rows:
+        if row.launches is None:
+            continue
+        if row.launches <= launches:
+            now += 1
+        else:
+            more += 1
+    loss = formatting.percent(ceiling)
+    line = f"{now} of {len(rows)} recorded rows exclude a loss of {loss}"
+    if more:
+        line += f", {more} more with --launches {DECISION_LAUNCHES}"
+    hidden = len(rows) - now - more
+    if hidden:
+        line += f"; {hidden} more after further recorded launches"
+    return f"{line}."
 
 
 def _smallest_loss(narrowed: Recorded, policy: Policy) -> tuple[State, float]:

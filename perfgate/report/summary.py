@@ -201,7 +201,7 @@ def workflow_commands(
         if verdict.outcome is Outcome.PASSED:
             continue
         level = "warning"
-        if is_red(verdict.outcome, "hard", results.gate == "required"):
+        if is_red(verdict.outcome, "hard", results.gate):
             level = "error"
         if room[level]:
             room[level] -= 1

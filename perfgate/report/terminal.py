@@ -28,6 +28,7 @@ from perfgate.judge.run_status import (
 )
 from perfgate.judge.verdict import ALWAYS_RED, Outcome, Verdict
 from perfgate.report import verdict_text
+from perfgate.results.gates import Gate
 from perfgate.results.schema import RESULTS_FILE, RunResults
 
 STYLES = {
@@ -308,9 +309,9 @@ def improvements(results: RunResults, run: str = "RUN") -> list[str]:
     return [verdict_text.render(row, run) for row in improved]
 
 
-def headline(results: RunResults, required: bool, missing: int) -> str:
+def headline(results: RunResults, gate: Gate, missing: int) -> str:
     """How many cases were judged, failed, undecided, report-only or without a verdict."""
-    totals = counts(results, required)
+    totals = counts(results, gate)
     parts = [f"{totals.judged} judged", f"{totals.red} failed"]
     failed_groups = len(red_groups(results))
     if failed_groups:

@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 import msgspec
 
 from perfgate.cases import Case
+from perfgate.errors import Failure
+from perfgate.load.ceilings import format_ceilings
 from perfgate.results import schema as rundata
 from perfgate.results.schema import Launch, Measurement, RunResults, Server
 from perfgate.results.timing import Session
@@ -31,6 +33,10 @@ _MAPPINGS = (
     "failures",
 )
 Row = TypeVar("Row", Launch, Measurement)
+
+
+class UnlikeParts(Failure):
+    """The workers of one session judged by different settings."""
 
 
 class Slice(
@@ -87,7 +93,11 @@ def combine(parts: Sequence[RunResults], run_id: str) -> RunResults:
 
     Args:
         parts: at least one.
+
+    Raises:
+        UnlikeParts: they were judged by different ceilings.
     """
+    _refuse_unlike(parts)
     finished = [part.finished for part in parts if part.finished]
     cases: dict[Case, None] = {}
     sessions: list[Session] = []
@@ -114,6 +124,20 @@ def combine(parts: Sequence[RunResults], run_id: str) -> RunResults:
         sessions=tuple(sessions),
         **unions,
     )
+
+
+def _refuse_unlike(parts: Sequence[RunResults]) -> None:
+    """Refuse parts of different ceilings: their verdicts do not mean the same."""
+    first = parts[0].fail_over
+    for part in parts:
+        if part.fail_over != first:
+            raise UnlikeParts(
+                tried="merging the runs of several workers",
+                seen=(
+                    f"{format_ceilings(first)} and {format_ceilings(part.fail_over)}"
+                ),
+                remedy="use another --run-dir, where no earlier worker has a part",
+            )
 
 
 def _union(parts: Sequence[RunResults], field: str) -> dict[str, Any]:

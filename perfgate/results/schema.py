@@ -31,6 +31,7 @@ from perfgate.machine.hardware import Hardware
 from perfgate.models.catalogue import CATALOGUE, Architecture, Model
 from perfgate.models.catalogue import register as register_models
 from perfgate.models.routing import Routing
+from perfgate.results.gates import Gate
 from perfgate.results.group_verdict import GroupVerdict
 from perfgate.results.timing import Session
 from perfgate.results.upgrade import upgrade_content
@@ -187,7 +188,7 @@ class RunResults(
     started: str
     finished: str | None = None
     complete: bool = False
-    gate: str = "advisory"
+    gate: Gate = "advisory"
     hardware: Hardware
     servers: dict[str, Server] = {}
     workloads: dict[str, Workload] = {}

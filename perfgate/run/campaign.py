@@ -709,6 +709,7 @@ def initial_results(
         mode=schedule.mode,
         base_builds=dict(settings.base_builds),
         target_effect=settings.target_effect,
+        fail_over=dict(settings.fail_over),
         sessions=(Session(started_unix_s=began_s, seen_unix_s=now_s),),
         metrics=_computed_metrics(),
     )

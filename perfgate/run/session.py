@@ -27,6 +27,7 @@ from perfgate.errors import Failure
 from perfgate.judge import gate
 from perfgate.judge.groups import with_group_verdicts
 from perfgate.judge.verdict import unjudged
+from perfgate.load.ceilings import format_ceilings
 from perfgate.machine import hardware, memory
 from perfgate.machine.hardware import Hardware
 from perfgate.machine.leases import CPU, Lease, acquire
@@ -384,7 +385,7 @@ def _previous_run(config: Config, tell: ProgressDisplay) -> RunResults | None:
     """The run to resume; None where a new one starts.
 
     Raises:
-        BadOption: it compares other builds, or has another target effect.
+        BadOption: it compares other builds, or has another target effect or ceiling.
     """
     if not (config.run_dir / schema.RESULTS_FILE).exists():
         if config.resume:
@@ -408,7 +409,24 @@ def _previous_run(config: Config, tell: ProgressDisplay) -> RunResults | None:
                 "--pairs, or another --run-dir"
             ),
         )
+    _refuse_other_ceilings(config, previous)
     return previous
+
+
+def _refuse_other_ceilings(config: Config, previous: RunResults) -> None:
+    """Refuse to judge a part of a run by one ceiling, and the rest by another."""
+    if previous.fail_over == config.fail_over:
+        return
+    before = format_ceilings(previous.fail_over)
+    after = format_ceilings(config.fail_over)
+    raise BadOption(
+        tried=f"resuming the run in {config.run_dir}",
+        seen=f"it was started with {before}, this command has {after}",
+        remedy=(
+            "use the same --fail-over and study, or another --run-dir; `perfgate judge "
+            f"{config.run_dir} --fail-over SHARE` judges it by another ceiling"
+        ),
+    )
 
 
 def _comparison(

@@ -9,7 +9,7 @@ import functools
 import string
 import tomllib
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -17,6 +17,7 @@ import msgspec
 
 from perfgate import formatting
 from perfgate.errors import Failure, describe_error
+from perfgate.load.ceilings import BadCeiling, parse_ceilings
 from perfgate.load.prompts import Synthetic
 from perfgate.load.workload import Workload
 from perfgate.models.catalogue import (
@@ -41,6 +42,7 @@ _TOP = (
     "schema",
     "name",
     "engines",
+    "fail_over",
     "models",
     "pairs",
     "servers",
@@ -78,6 +80,8 @@ class StudyFile:
         models: by name, as the next three.
         workloads: set -> name -> workload.
         claims: published statements about the pairs.
+        fail_over: ceilings, as fractions, by family of metrics; see
+            `perfgate.load.ceilings`.
     """
 
     path: Path
@@ -89,6 +93,7 @@ class StudyFile:
     workloads: Mapping[str, Mapping[str, Workload]]
     platforms: Mapping[str, PlatformTable]
     claims: tuple[ClaimTable, ...] = ()
+    fail_over: Mapping[str, float] = field(default_factory=dict)
 
     def device_of(self, platform: str) -> str:
         """The device of its servers: "cpu" or "cuda"."""
@@ -255,6 +260,7 @@ def read_study(path: Path) -> StudyFile:
         workloads=_workloads(file),
         platforms=_platforms(file),
         claims=_claims(file),
+        fail_over=_fail_over(file),
     )
     _check_names(file, study)
     return study
@@ -268,6 +274,24 @@ def _engines(file: _File) -> tuple[str, ...]:
         file.refuse(
             "", f"engines is {engines!r}", 'write a list: engines = ["vllm"]'
         )
+
+
+def _fail_over(file: _File) -> dict[str, float]:
+    """The ceilings, by family of metrics."""
+    value = file.data.get("fail_over", ())
+    try:
+        texts = msgspec.convert(value, tuple[str, ...])
+    except msgspec.ValidationError:
+        file.refuse(
+            "",
+            f"fail_over is {value!r}",
+            'write a list of texts: fail_over = ["5 %", "ttft = 10 %"]',
+        )
+    try:
+        return parse_ceilings(texts)
+    except BadCeiling as failure:
+        seen = f"fail_over: {failure.tried}: {failure.seen}"
+        file.refuse("", seen, failure.remedy)
 
 
 def _models(file: _File) -> dict[str, Model]:

@@ -42,7 +42,6 @@ def session(tmp_path):
             "runs_tests": True,
             "verbose": False,
             "gate": "advisory",
-            "is_gate_required": False,
             "run_dir": tmp_path,
         } | options
         perf = types.SimpleNamespace(
@@ -99,9 +98,11 @@ def show(session):
 @pytest.mark.parametrize(
     ("outcome", "options", "status"),
     [
-        ("PASSED", {"is_gate_required": True}, OK),
-        ("NO_BASELINE", {"is_gate_required": False}, OK),
-        ("NO_BASELINE", {"is_gate_required": True}, FAILED),
+        ("PASSED", {"gate": "required"}, OK),
+        ("NO_BASELINE", {"gate": "advisory"}, OK),
+        ("NO_BASELINE", {"gate": "required"}, FAILED),
+        ("NOT_EXCLUDED", {"gate": "required"}, OK),
+        ("NOT_EXCLUDED", {"gate": "strict"}, FAILED),
     ],
 )
 def test_what_is_missing_fails_a_required_gate(
@@ -118,7 +119,7 @@ def test_what_is_missing_fails_a_required_gate(
 
 def test_an_unjudged_case_fails_a_required_gate(session, written):
     """A case that was selected has no verdict."""
-    ended = session(judged("PASSED"), [THROUGHPUT], is_gate_required=True)
+    ended = session(judged("PASSED"), [THROUGHPUT], gate="required")
 
     session_report.pytest_sessionfinish(ended, OK)
 
@@ -182,7 +183,7 @@ def test_a_run_that_was_cut_off_says_how_to_resume(session, written, tmp_path):
 
 def test_nothing_measured_says_why(session):
     """Equal reasons are counted; a required gate is red."""
-    ended = session(is_gate_required=True)
+    ended = session(gate="required")
     ended.perf.skip_reasons = {"a": "no GPU", "b": "no GPU"}
 
     first, *others = show(ended)

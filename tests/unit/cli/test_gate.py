@@ -202,3 +202,24 @@ def test_accept_refuses_in_ci(call, tmp_path, monkeypatch):
     done = call(accept, run, "--baselines", tmp_path / "store")
     assert 0 != done.exit_code
     assert "CI job" in str(done.exception)
+
+
+def test_judge_by_another_ceiling(call, tmp_path):
+    """A loss of 1.2 % passes where 5 % may pass; 1.5 % is not excluded then."""
+    store = tmp_path / "baselines"
+    runs = [
+        saved(tmp_path, n, 1000 * factor) for n, factor in enumerate(m.QUIET, 1)
+    ]
+    call(accept, *runs, "--baselines", store)
+    run = saved(tmp_path, 8, 988.0)
+
+    usual, tight = (
+        call(judge, run, "--baselines", store, "--strict", *more)
+        for more in ((), ("--fail-over", "2 %"))
+    )
+    typo = call(judge, run, "--fail-over", "thruput=3%")
+
+    assert [0, 1] == [usual.exit_code, tight.exit_code], tight.output
+    assert "NOT_EXCLUDED" in tight.output
+    assert 0 != typo.exit_code
+    assert "did you mean throughput?" in str(typo.output) + str(typo.exception)

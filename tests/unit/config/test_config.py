@@ -120,6 +120,7 @@ def test_platforms_are_those_of_the_markers(project):
         ((), "", "required"),
         ((), "advisory", "advisory"),
         (("--gate", "required"), "advisory", "required"),
+        (("--gate", "strict"), "", "strict"),
     ],
 )
 def test_the_gate_by_option_variable_and_project(
@@ -131,10 +132,7 @@ def test_the_gate_by_option_variable_and_project(
 
     parsed = parse(strict, *option, markers="cpu")
 
-    assert (expected, expected == "required") == (
-        parsed.gate,
-        parsed.is_gate_required,
-    )
+    assert expected == parsed.gate
 
 
 def test_engines_are_named_or_the_studys(project):
@@ -337,3 +335,34 @@ def test_only_the_base_is_without_an_injection(project):
     assert injection.NOTHING == config.injection(server.base)
     assert config.injection(server) == config.injection(server.candidate)
     assert injection.NOTHING != config.injection(server)
+
+
+def test_ceilings_of_option_and_study(project):
+    """The option decides before the study."""
+    study = dataclasses.replace(SHIPPED, fail_over={"all": 0.05, "itl": 0.04})
+    strict = dataclasses.replace(project, study=study)
+
+    assert {} == parse(project).fail_over
+    assert study.fail_over == parse(strict).fail_over
+    assert {"all": 0.05, "itl": 0.03} == parse(
+        strict, "--fail-over", "itl=3%"
+    ).fail_over
+    assert {"all": 0.03} == parse(strict, "--fail-over", "3 %").fail_over
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--fail-over", "tpt=3%"), "did you mean tpot?"),
+        (
+            ("--fail-over", "3%", "--against-engine", f"vllm={sys.executable}"),
+            "write --target-effect instead",
+        ),
+    ],
+)
+def test_bad_ceilings_are_refused(project, words, message):
+    """What is misspelled, and what pairs do not use."""
+    with pytest.raises(BadOption) as caught:
+        parse(project, *words)
+
+    assert message in str(caught.value)

@@ -69,7 +69,7 @@ def test_a_pyproject_of_somebody_else_is_no_project(tmp_path):
             'baseline = "b"',
             ["unknown key 'baseline'", "did you mean baselines?"],
         ),
-        ('gate = "strict"', ["gate", "strict"]),
+        ('gate = "strikt"', ["gate", "strikt", "advisory, required, strict"]),
         ("runs = 3", ["runs", "str"]),
         ('tests = ["nowhere"]', ["no such file", "nowhere", "perfgate.study"]),
         ("runs = ", ["it is not TOML"]),

@@ -392,7 +392,7 @@ def test_known_regression_that_is_gone_fails():
     )
     assert Outcome.INVALID == result.outcome
     assert "the accepted loss of 10.0 % is gone" in render(result)
-    assert is_red(result.outcome, result.gate, required=False)
+    assert is_red(result.outcome, result.gate, "advisory")
 
 
 def test_known_regression_does_not_hide_a_greater_one():
@@ -600,7 +600,7 @@ def test_false_alarms_and_power_of_the_judge_itself():
         decided = (
             verdict(m.THROUGHPUT, now, base) if first.needs_launches else first
         )
-        return is_red(decided.outcome, decided.gate, required=True)
+        return is_red(decided.outcome, decided.gate, "strict")
 
     assert sum(red(0.0) for _ in range(300)) <= 2
     assert sum(red(0.15) for _ in range(300)) >= 285

@@ -29,8 +29,8 @@ def test_a_hard_group_verdict_fails_the_run(gate):
     run = msgspec.structs.replace(run, group_verdicts=(group(gate),))
 
     is_hard = gate == "hard"
-    assert is_hard == run_status.fails(run, required=False)
-    assert is_hard == run_status.fails(run, required=True)
+    assert is_hard == run_status.fails(run, "advisory")
+    assert is_hard == run_status.fails(run, "strict")
     assert (run_status.state(run) == "Red") == is_hard
 
 

@@ -1,5 +1,6 @@
 """A run is compared with recorded launches: loss, threshold, outcome."""
 
+import dataclasses
 import datetime
 import math
 
@@ -154,3 +155,27 @@ def test_more_launches_are_asked_for_once(values, launches):
     outcome = comparison.judgement(TODAY).outcome
 
     assert launches == comparison.needs_launches(outcome)
+
+
+@pytest.mark.parametrize(
+    ("sigma", "is_hidden"), [(0.001, False), (0.009, False), (0.020, True)]
+)
+def test_noise_above_the_ceiling_is_said(sigma, is_hidden):
+    """Three launches, six recorded, five degrees of freedom: an error of 0.91 sigma.
+
+    The noise bound is 5.4 sigma; the ceiling is 0.051 as a logarithm.
+    """
+    comparison = compared(99.0, 99.0, 99.0, sigma=sigma)
+    details = " ".join(comparison.details(comparison.judgement(TODAY)))
+
+    assert is_hidden == ("The noise bound lies above the ceiling" in details)
+
+
+def test_a_ceiling_below_the_target_effect_is_raised_and_says_so():
+    """The target effect is 2 %: no smaller loss is to be caught."""
+    comparison = dataclasses.replace(
+        compared(100.0), policy=dataclasses.replace(GPU_RATE, fail_over=0.01)
+    )
+    details = comparison.details(comparison.judgement(TODAY))
+
+    assert "A ceiling below the target effect counts as 2.0 %." in details

@@ -6,6 +6,7 @@ import pytest
 from perfgate.errors import FailureRow
 from perfgate.judge import run_status
 from perfgate.judge.baseline_store import Store
+from perfgate.results.gates import GATES
 from tests.support import builders as m
 from tests.support.judged_runs import judged
 
@@ -13,25 +14,53 @@ FAILED = FailureRow(tried="launched it", seen="it exited", remedy="look")
 
 
 @pytest.mark.parametrize(
-    ("outcomes", "is_green", "is_red"),
+    ("outcomes", "red"),
     [
-        (("PASSED", "IMPROVED"), True, False),
-        (("PASSED", "NO_BASELINE"), False, False),
-        (("PASSED", "INCONCLUSIVE"), False, False),
-        (("PASSED", "REGRESSED"), False, True),
-        (("PASSED", "INVALID"), False, True),
-        ((), False, True),
+        (("PASSED", "IMPROVED"), ()),
+        (("PASSED", "NO_BASELINE"), ("strict",)),
+        (("PASSED", "NOT_EXCLUDED"), ("strict",)),
+        (("NOT_EXCLUDED",), ("strict",)),
+        (("NO_BASELINE", "NO_BASELINE"), ("required", "strict")),
+        (("PASSED", "INCONCLUSIVE"), ("required", "strict")),
+        (("PASSED", "INCOMPARABLE"), ("required", "strict")),
+        (("PASSED", "REGRESSED"), GATES),
+        (("PASSED", "INVALID"), GATES),
+        ((), GATES),
     ],
 )
-def test_outcomes_decide(outcomes, is_green, is_red):
-    """--gate=required asks that each case passed; else only a bad outcome fails the run."""
+def test_outcomes_decide(outcomes, red):
+    """Each gate fails a run by what it does not let pass, and by having nothing to say."""
     run = judged(*outcomes)
 
-    assert (is_green, is_red) == (
-        run_status.is_green(run),
-        run_status.fails(run, required=False),
-    )
-    assert is_green is not run_status.fails(run, required=True)
+    assert red == tuple(gate for gate in GATES if run_status.fails(run, gate))
+
+
+def test_nothing_but_reported_values_is_no_comparison():
+    """A required gate that compared nothing would pass without a reason."""
+    run = judged("PASSED", "REGRESSED")
+    rows = [msgspec.structs.replace(row, gate="report") for row in run.verdicts]
+    run = msgspec.structs.replace(run, verdicts=tuple(rows))
+
+    assert not run_status.is_compared(run)
+    assert run_status.fails(run, "required")
+    assert not run_status.fails(run, "advisory")
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "gate", "state"),
+    [
+        (("PASSED", "IMPROVED"), "required", "Green"),
+        (("PASSED", "NOT_EXCLUDED"), "required", "Undecided"),
+        (("PASSED", "NO_BASELINE"), "advisory", "Undecided"),
+        (("PASSED", "INCOMPARABLE"), "required", "Red"),
+        (("PASSED", "NOT_EXCLUDED"), "strict", "Red"),
+    ],
+)
+def test_green_means_that_every_judged_case_passed(outcomes, gate, state):
+    """What the gate lets pass without a verdict is not green."""
+    run = msgspec.structs.replace(judged(*outcomes), gate=gate)
+
+    assert state == run_status.state(run)
 
 
 @pytest.mark.parametrize(
@@ -47,8 +76,8 @@ def test_a_part_of_the_suite_does_not_pass(changed):
     """However well the cases did that were judged."""
     run = msgspec.structs.replace(judged("PASSED"), **changed)
 
-    assert not run_status.is_green(run)
-    assert ("failures" in changed) == run_status.fails(run, required=False)
+    assert run_status.fails(run, "required")
+    assert ("failures" in changed) == run_status.fails(run, "advisory")
 
 
 def test_what_needs_attention_comes_first():
@@ -63,13 +92,15 @@ def test_what_needs_attention_comes_first():
     assert found[:3] == [row.outcome for row in run_status.judged_verdicts(run)]
 
 
-def test_a_session_without_its_cases_does_not_pass():
-    """Nor is one that measured nothing."""
+@pytest.mark.parametrize("gate", ["required", "strict"])
+def test_a_session_without_its_cases_does_not_pass(gate):
+    """Nor does one that measured nothing; an advisory one is decided by its tests."""
     run = judged("PASSED")
 
-    assert run_status.is_green_session(run, ())
-    assert not run_status.is_green_session(run, run.cases)
-    assert not run_status.is_green_session(None, ())
+    assert not run_status.session_fails(run, (), gate)
+    assert run_status.session_fails(run, run.cases, gate)
+    assert run_status.session_fails(None, (), gate)
+    assert not run_status.session_fails(None, run.cases, "advisory")
 
 
 def test_judged_again_by_what_is_recorded_now(tmp_path):

@@ -286,8 +286,8 @@ def test_a_base_build_that_fails_to_start_fails_no_run(tmp_path):
 
     assert ([], [m.MOE.key]) == (results.failed_servers, own.failed_servers)
     assert (False, True) == (
-        run_status.fails(results, required=False),
-        run_status.fails(own, required=False),
+        run_status.fails(results, "advisory"),
+        run_status.fails(own, "advisory"),
     )
 
 

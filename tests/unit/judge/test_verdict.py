@@ -5,6 +5,7 @@ import pytest
 
 from perfgate.judge.gate import judge
 from perfgate.judge.verdict import Outcome, is_red, unjudged
+from perfgate.results.gates import GATES
 from tests.support import builders as m
 
 
@@ -15,22 +16,18 @@ def verdict(case, values, baseline, **more):
 
 @pytest.mark.parametrize("outcome", list(Outcome))
 def test_which_outcomes_fail(outcome):
-    """Advisory: regressed and invalid. Required: all but passed and improved. Report: none."""
+    """Strict: all but passed and improved; required: not what has nothing to say.
+
+    Advisory: regressed and invalid. A report-only case never fails.
+    """
     expected = (
         outcome in (Outcome.REGRESSED, Outcome.INVALID),
+        outcome in ("REGRESSED", "INVALID", "INCONCLUSIVE", "INCOMPARABLE"),
         outcome not in (Outcome.PASSED, Outcome.IMPROVED),
-        False,
-        False,
     )
-    modes = (
-        ("hard", False),
-        ("hard", True),
-        ("report", False),
-        ("report", True),
-    )
-    assert expected == tuple(
-        is_red(outcome, mode, required) for mode, required in modes
-    )
+
+    assert expected == tuple(is_red(outcome, "hard", gate) for gate in GATES)
+    assert not any(is_red(outcome, "report", gate) for gate in GATES)
 
 
 def test_unjudged_cases_are_listed():

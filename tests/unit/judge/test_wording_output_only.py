@@ -13,6 +13,7 @@ from perfgate.judge import run_status, wording
 from perfgate.judge.baseline_store import Store
 from perfgate.report import exports, headline, notices, page, summary, terminal
 from perfgate.results import schema
+from perfgate.results.gates import GATES
 
 ROOT = Path(__file__).resolve().parents[3]
 # Regressions of one server; two builds in pairs; nothing recorded; some cases invalid.
@@ -58,12 +59,10 @@ def structure(run):
     )
     return {
         "verdicts": [fields(row) for row in run_status.ordered(results)],
-        "exit codes": [
-            run_status.fails(results, required) for required in (False, True)
-        ],
+        "exit codes": [run_status.fails(results, gate) for gate in GATES],
         "sentence": headline.verdict_sentence(results),
         "counts": terminal.headline(
-            results, False, run_status.missing(results)
+            results, "advisory", run_status.missing(results)
         ),
         "common": terminal.in_common(results),
         "table": terminal.table(results, 200, terminal=False),

@@ -181,3 +181,50 @@ def test_a_plan_of_an_external_server_names_no_pairs(tmp_path):
 
     assert "--pairs" not in text
     assert "At most" not in text
+
+
+def test_exclusions_are_counted_by_ceiling():
+    """Rows that are excluded now, by three launches, and by no number of launches."""
+    rows = [
+        preview.Exclusion(0.05, 1),
+        preview.Exclusion(0.05, 3),
+        preview.Exclusion(0.05, None),
+        preview.Exclusion(0.10, 3),
+    ]
+
+    assert [
+        "1 of 3 recorded rows exclude a loss of 5.0 %, 1 more with --launches 3; "
+        "1 more after further recorded launches.",
+        "0 of 1 recorded rows exclude a loss of 10.0 %, 1 more with --launches 3.",
+    ] == preview.format_exclusions(rows, 1)
+    assert [
+        "2 of 3 recorded rows exclude a loss of 5.0 %; 1 more after further recorded "
+        "launches.",
+        "1 of 1 recorded rows exclude a loss of 10.0 %.",
+    ] == preview.format_exclusions(rows, 3)
+
+
+def test_recorded_rows_are_compared_with_their_ceiling(tmp_path):
+    """Quiet launches exclude 5 % by one launch; a smaller ceiling by more of them, or none."""
+    store = Store(tmp_path / "baselines")
+    folders = []
+    for number, factor in enumerate(m.QUIET, 1):
+        values = {m.MOE_LOAD: {"output_throughput": [3000.0 * factor]}}
+        rundata.save(
+            m.run(values, [m.THROUGHPUT], f"202606{number:02}-120000-1"),
+            tmp_path / str(number),
+        )
+        folders.append(tmp_path / str(number))
+    accept(folders, store, Choice(), env={})
+
+    def rows(**options):
+        config = Config(run_dir=tmp_path, store=store, **options)
+        planned = preview.PlannedSession(
+            config, [m.THROUGHPUT, m.ITL], m.hardware(), {"h200": "h200"}, ()
+        )
+        return preview.exclusions(planned)
+
+    assert [preview.Exclusion(0.05, 1)] == rows()
+    # The target effect is 2 %: no smaller ceiling counts.
+    (tight,) = rows(fail_over={"all": 0.001})
+    assert 0.02 == tight.ceiling

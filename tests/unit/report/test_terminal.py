@@ -207,11 +207,11 @@ def test_headline_counts():
     )
 
     assert "2 judged, 0 failed, 1 undecided, 1 report-only" == report.headline(
-        run, required=False, missing=0
+        run, "advisory", missing=0
     )
     assert (
         "2 judged, 1 failed, 1 report-only, 1 without a verdict"
-        == report.headline(run, True, 1)
+        == report.headline(run, "strict", 1)
     )
 
 

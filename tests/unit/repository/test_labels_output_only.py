@@ -29,6 +29,7 @@ from perfgate.report import (
     verdict_text,
 )
 from perfgate.results import schema
+from perfgate.results.gates import GATES
 from tests.support.relabel import relabel_report
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -72,7 +73,7 @@ def texts(results):
         "short table": terminal.table(results, 200, False, False),
         "messages": "\n".join(terminal.attention(results)),
         "common": terminal.in_common(results),
-        "counts": terminal.headline(results, True, 3),
+        "counts": terminal.headline(results, "required", 3),
         "notices": "\n".join(notices.important(results)),
         "ended early": "\n".join(notices.ended_early(results)),
         "launches": notices.launches(results),
@@ -110,7 +111,7 @@ def decisions(results):
     names = ("outcome", "kind", "gate", "baseline_sort", "change_sort")
     rows = page.rows(page.Report([results], STORE))
     return {
-        "exit codes": [run_status.fails(results, gate) for gate in (0, 1)],
+        "exit codes": [run_status.fails(results, gate) for gate in GATES],
         "rows": [[row[name] for name in names] for row in rows],
         "levels": [item.level for item in headline.attention(results)],
         "drift": headline.drift(results, STORE).rows,

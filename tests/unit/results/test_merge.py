@@ -1,6 +1,7 @@
 """Merging: the runs of a session's workers make one run."""
 
 import msgspec
+import pytest
 
 from perfgate.results import merge
 from perfgate.results.schema import Server, load, save
@@ -80,3 +81,12 @@ def test_what_workers_wrote_is_gathered(tmp_path):
         len(found.launches),
         found.left_out,
     )
+
+
+def test_parts_of_other_ceilings_are_refused():
+    """Their verdicts would not mean the same."""
+    with pytest.raises(merge.UnlikeParts, match="--fail-over 3%"):
+        merge.combine([part(0), part(1, fail_over={"all": 0.03})], "one")
+
+    alike = [part(index, fail_over={"all": 0.03}) for index in (0, 1)]
+    assert {"all": 0.03} == merge.combine(alike, "one").fail_over

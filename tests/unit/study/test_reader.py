@@ -269,3 +269,32 @@ def test_the_shipped_study_is_complete():
         "a100": "a100",
     }
     assert expected == asserted
+
+
+def test_ceilings_of_a_study(tmp_path):
+    """As on the command line; without them the policy decides."""
+    line = 'fail_over = ["5 %", "ttft = 10 %"]\nengines ='
+
+    assert {"all": 0.05, "ttft": 0.10} == read(
+        tmp_path, ("engines =", line)
+    ).fail_over
+    assert {} == SHIPPED.fail_over
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ('"5 %"', ("fail_over is '5 %'", "write a list")),
+        ("[5]", ("fail_over is [5]", "write a list")),
+        ('["tftt = 10 %"]', ("fail_over", "'tftt'", "did you mean ttft?")),
+        ('["5"]', ("fail_over", "500%", "write 5%")),
+    ],
+)
+def test_bad_ceilings_are_named(tmp_path, value, words):
+    """With file, key and remedy."""
+    message = refused(
+        tmp_path, ("engines =", f"fail_over = {value}\nengines =")
+    )
+
+    for word in words:
+        assert word in message
