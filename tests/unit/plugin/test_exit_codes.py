@@ -198,12 +198,13 @@ def test_nothing_judged_never_passes(small, pytester):
     assert pytest.ExitCode.NO_TESTS_COLLECTED == nothing.ret
     assert (1, {"skipped": 4}) == (other.ret, outcomes(other))
     other.stdout.fnmatch_lines(["*needs 1x H100, found 2x*H200*"])
-    assert (1, {"failed": 4}) == (missing.ret, outcomes(missing))
+    assert (1, {"skipped": 4}) == (missing.ret, outcomes(missing))
+    missing.stdout.fnmatch_lines(["Nothing was judged against a baseline*"])
     assert {"NO_BASELINE"} == set(verdicts(newest_run(pytester)).values())
 
 
 def test_every_verdict(small, pytester, monkeypatch):
-    """One run in which each verdict occurs; all but PASSED and IMPROVED fail."""
+    """One run in which each verdict occurs; all but PASSED and IMPROVED fail a strict gate."""
     monkeypatch.setenv("HOW_MANY", "5")
     record(small, pytester, *HERE)
     file = next((pytester.path / "baselines").glob(f"*/{MOE}/closed.json"))
@@ -223,7 +224,7 @@ def test_every_verdict(small, pytester, monkeypatch):
         "FAKE_MISBEHAVIOUR", f"llama-3.1-8b: {dense}; mixtral-8x7b-ep: {sparse}"
     )
 
-    result = small(*REQUIRED, "--run-dir", "run")
+    result = small(*HERE, "--gate=strict", "--run-dir", "run")
 
     found = verdicts(pytester.path / "run")
     assert 1 == result.ret

@@ -80,10 +80,16 @@ def test_workers_are_refused_on_the_cpu(project):
 
 @pytest.mark.parametrize(
     ("gate", "status", "word"),
-    [("advisory", 0, "skipped"), ("required", 1, "failed")],
+    [
+        ("advisory", 0, "skipped"),
+        ("required", 1, "skipped"),
+        ("strict", 1, "failed"),
+    ],
 )
 def test_missing_baseline(project, pytester, gate, status, word):
-    """Without a baseline a case is NO_BASELINE: shown at a desk, failed as a gate.
+    """Without a baseline a case is NO_BASELINE: skipped, and failed by a strict gate.
+
+    A run without any baseline fails a required gate, too.
 
     Each server is launched once.
     """
