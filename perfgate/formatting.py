@@ -7,10 +7,11 @@ pages print a number in the same way.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 MAX_LISTED = 6  # reasons, or differing fields, that a message lists
 RATIO_UNIT = "x"
+MOST_EXTRA_DIGITS = 4
 SMALLEST_CHANGE = 5e-5  # a smaller one would be printed as 0.00 %
 
 # Unit -> what an increase and a decrease mean.
@@ -43,18 +44,33 @@ def number(value: float | None, unit: str = "") -> str:
     return f"{text} {unit}".rstrip()
 
 
-def percent(fraction: float) -> str:
-    """A fraction without its sign: "3.3 %"; a second digit below one per cent: "0.21 %"."""
+def percent(fraction: float, extra_digits: int = 0) -> str:
+    """A fraction without its sign: "3.3 %"; a second digit below one per cent: "0.21 %".
+
+    Args:
+        extra_digits: more than these, see `extra_digits`.
+    """
     size = abs(fraction) * 100
+    digits = 1
     if 0 < size < 0.995:
-        return f"{size:.2f} %"
-    return f"{size:.1f} %"
+        digits = 2
+    return f"{size:.{digits + extra_digits}f} %"
 
 
-def signed_percent(fraction: float) -> str:
+def signed_percent(fraction: float, extra_digits: int = 0) -> str:
     """A fraction with its sign: "+3.2 %", "-0.21 %"."""
     sign = "-" if fraction < 0 else "+"
-    return sign + percent(fraction)
+    return sign + percent(fraction, extra_digits)
+
+
+def extra_digits(fraction: float, limits: Iterable[float]) -> int:
+    """How many more digits tell a fraction from its limits; 0 where the usual ones do."""
+    others = [limit for limit in limits if limit != fraction]
+    for digits in range(MOST_EXTRA_DIGITS):
+        text = signed_percent(fraction, digits)
+        if all(signed_percent(other, digits) != text for other in others):
+            return digits
+    return MOST_EXTRA_DIGITS
 
 
 def signed_range(low: float, high: float) -> str:
@@ -67,16 +83,16 @@ def ratio(value: float) -> str:
     return number(value, RATIO_UNIT)
 
 
-def change(fraction: float) -> str:
+def change(fraction: float, extra_digits: int = 0) -> str:
     """A change: "+3.2 %"; "unchanged" where it would print as 0.00 %."""
-    if abs(fraction) < SMALLEST_CHANGE:
+    if abs(fraction) < SMALLEST_CHANGE and not extra_digits:
         return "unchanged"
-    return signed_percent(fraction)
+    return signed_percent(fraction, extra_digits)
 
 
-def change_in_words(fraction: float, unit: str) -> str:
+def change_in_words(fraction: float, unit: str, extra_digits: int = 0) -> str:
     """A change and what it means for the unit: "+6.2 % (slower)"; a ratio has no word."""
-    text = change(fraction)
+    text = change(fraction, extra_digits)
     if text == "unchanged" or unit not in _DIRECTIONS:
         return text
     increase, decrease = _DIRECTIONS[unit]

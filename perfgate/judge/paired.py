@@ -300,12 +300,13 @@ class _Paired:
         )
 
     def _summary(self, base: float, new: float) -> str:
+        change = new / base - 1
+        limits = wording.limits(self.threshold, self.higher, either_way=False)
+        extra = formatting.extra_digits(change, limits)
         return wording.PAIRED.format(
-            change=formatting.change(new / base - 1),
+            change=formatting.change(change, extra),
             baseline=formatting.number(base, self.unit),
-            threshold=wording.threshold(
-                self.threshold, self.higher, either_way=False
-            ),
+            threshold=wording.threshold(limits, extra),
         )
 
     def _details(self) -> list[str]:

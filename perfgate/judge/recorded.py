@@ -260,26 +260,26 @@ class Comparison:
 
     def summary(self, judgement: Judgement, unit: str) -> str:
         """What was decided, with change, baseline and threshold."""
+        limits = wording.limits(self.threshold, self.higher, self.case.is_ratio)
+        extra = formatting.extra_digits(self.change, limits)
         fields = {
-            "change": formatting.change(self.change),
+            "change": formatting.change(self.change, extra),
             "baseline": formatting.number(self.noise.reference, unit),
         }
         known = judgement.known
         if known is not None and judgement.outcome is Outcome.INVALID:
             worse_by = formatting.percent(known.worse_by)
             return wording.KNOWN_GONE.format(worse_by=worse_by, **fields)
-        either_way = self.case.is_ratio
-        fields["threshold"] = wording.threshold(
-            self.threshold, self.higher, either_way
-        )
+        fields["threshold"] = wording.threshold(limits, extra)
         template = wording.AGAINST_RECORDED
         if judgement.outcome is Outcome.PASSED and known is None:
             template = wording.PASSED
         elif judgement.outcome is Outcome.NOT_EXCLUDED:
             template = wording.NOT_EXCLUDED
+        extra = formatting.extra_digits(self.excluded, [self.ceiling])
         text = template.format(
-            excluded=formatting.percent(self.excluded),
-            ceiling=formatting.percent(self.ceiling),
+            excluded=formatting.percent(self.excluded, extra),
+            ceiling=formatting.percent(self.ceiling, extra),
             **fields,
         )
         if judgement.outcome is Outcome.REGRESSED and self.mixed is not None:

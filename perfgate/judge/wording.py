@@ -6,6 +6,8 @@ reports and exit codes depend on the fields of a verdict alone.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from perfgate.formatting import signed_percent
 from perfgate.judge.noise import fraction_of
 from perfgate.results.verdict import Outcome
@@ -382,17 +384,30 @@ CEILING_HIDDEN = (
 CEILING_RAISED = "A ceiling below the target effect counts as {ceiling}."
 
 
-def threshold(line: float, higher_is_better: bool, either_way: bool) -> str:
-    """A threshold as the change of the value that it allows: "-5.0 %", "-4.8 % / +5.0 %".
+def limits(
+    line: float, higher_is_better: bool, either_way: bool
+) -> tuple[float, ...]:
+    """The changes of the value, as fractions, at which a loss reaches the line.
 
     Args:
         line: the loss that is allowed (log).
         either_way: whether a change in either direction may be a regression.
     """
-    fall = signed_percent(-fraction_of(line, higher_is_better=True))
-    rise = signed_percent(fraction_of(line, higher_is_better=False))
+    fall = -fraction_of(line, higher_is_better=True)
+    rise = fraction_of(line, higher_is_better=False)
     if either_way:
-        return f"{fall} / {rise}"
+        return fall, rise
     if higher_is_better:
-        return fall
-    return rise
+        return (fall,)
+    return (rise,)
+
+
+def threshold(changes: Iterable[float], extra_digits: int = 0) -> str:
+    """A threshold as the change of the value that it allows: "-5.0 %", "-4.8 % / +5.0 %".
+
+    Args:
+        changes: see `limits`.
+        extra_digits: see `perfgate.formatting.extra_digits`.
+    """
+    texts = [signed_percent(change, extra_digits) for change in changes]
+    return " / ".join(texts)

@@ -172,6 +172,8 @@ def _row(row: Verdict, by_run: Sequence[Verdict | None]) -> dict[str, Any]:
         "baseline_sort": _sort_key(row.baseline),
         "change": verdict_text.change(row),
         "change_sort": _sort_key(row.change),
+        "allowed": verdict_text.allowed(row),
+        "allowed_sort": _sort_key(row.threshold),
         "between": trend_text,
         "between_sort": _sort_key(trend),
         "message": verdict_text.render(row),

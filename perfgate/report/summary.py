@@ -113,8 +113,8 @@ def _table(rows: Sequence[Verdict]) -> list[str]:
     if not rows:
         return []
     lines = [
-        "| verdict | test | load | metric | value | baseline | change |",
-        "|---|---|---|---|--:|--:|---|",
+        "| verdict | test | load | metric | value | baseline | change | allowed |",
+        "|---|---|---|---|--:|--:|---|---|",
     ]
     for row in rows:
         outcome = row.outcome.value
@@ -128,6 +128,7 @@ def _table(rows: Sequence[Verdict]) -> list[str]:
             verdict_text.value(row),
             verdict_text.baseline(row),
             verdict_text.change(row),
+            verdict_text.allowed(row),
         )
         lines.append(f"| {' | '.join(cells)} |")
     return [*lines, ""]

@@ -176,7 +176,7 @@ def _grid(rows: Rows, reference: str) -> Table:
         grid.add_column(name, overflow="fold")
     for name in ("value", reference):
         grid.add_column(name, justify="right", overflow="fold")
-    for name in ("change", "verdict"):
+    for name in ("change", "allowed", "verdict"):
         grid.add_column(name, overflow="fold")
     for row in rows.verdicts:
         style = STYLES[row.outcome]
@@ -189,6 +189,7 @@ def _grid(rows: Rows, reference: str) -> Table:
             verdict_text.value(row),
             verdict_text.baseline(row),
             verdict_text.change(row),
+            verdict_text.allowed(row),
             Text(verdict_text.outcome(row), style=style),
         )
     for group in rows.groups:
@@ -202,19 +203,15 @@ def _group_cells(group: PassedGroup) -> list[str | Text]:
     row = group.worst
     if row is None:
         cases = formatting.count(group.cases, "case")
-        return [group.experiment, cases, "-", "-", "-", "-", count]
-    change = "-"
-    if row.change is not None:
-        change = formatting.change_in_words(row.change, row.unit)
-    if row.threshold is not None:
-        change += f", threshold {formatting.percent(row.threshold)}"
+        return [group.experiment, cases, "-", "-", "-", "-", "-", count]
     return [
         group.experiment,
         f"worst: {title(row.case)}",
         row.metric,
         verdict_text.value(row),
         verdict_text.baseline(row),
-        change,
+        verdict_text.change(row),
+        verdict_text.allowed(row),
         count,
     ]
 

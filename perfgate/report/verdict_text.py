@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 from perfgate import formatting
-from perfgate.cases import title
+from perfgate.cases import is_ratio, title
+from perfgate.judge import wording
+from perfgate.judge.noise import fraction_of, log_loss
 from perfgate.judge.verdict import Outcome, Verdict
 from perfgate.judge.wording import RUN
+from perfgate.load.metrics import METRICS
 from perfgate.results.group_verdict import GroupVerdict
 
 _MOVED = {
@@ -33,14 +34,68 @@ def baseline(verdict: Verdict) -> str:
 
 
 def change(verdict: Verdict) -> str:
-    """The change, also in units of noise: "+6.2 % (slower), 3.1x the noise"."""
+    """The change in words: "-3.5 % (slower)"; of NOT_EXCLUDED also "may be -7.9 %"."""
     if verdict.change is None:
         return "-"
-    text = formatting.change_in_words(verdict.change, verdict.unit)
-    if not verdict.noise or abs(verdict.change) < formatting.SMALLEST_CHANGE:
-        return text
-    multiple = abs(math.log1p(verdict.change)) / verdict.noise
-    return f"{text}, {multiple:.1f}x the noise"
+    extra = formatting.extra_digits(verdict.change, _limits(verdict))
+    text = formatting.change_in_words(verdict.change, verdict.unit, extra)
+    if verdict.outcome is Outcome.NOT_EXCLUDED and verdict.excluded:
+        possible = _signed_loss(verdict, verdict.excluded)
+        extra = formatting.extra_digits(possible, _limits(verdict))
+        text += f", may be {formatting.signed_percent(possible, extra)}"
+    return text
+
+
+def allowed(verdict: Verdict) -> str:
+    """The change that decides: "+1.3 %", of a ratio "-4.8 % / +5.0 %".
+
+    A value beyond it never passed. Of NOT_EXCLUDED it is the ceiling, which it may
+    exceed; else the threshold.
+    """
+    limits = _limits(verdict)
+    if not limits:
+        return "-"
+    if verdict.change is None:
+        return formatting.percent(verdict.threshold or 0.0)
+    extra = formatting.extra_digits(verdict.change, limits)
+    if verdict.outcome is Outcome.NOT_EXCLUDED and verdict.excluded:
+        possible = _signed_loss(verdict, verdict.excluded)
+        extra = max(extra, formatting.extra_digits(possible, limits))
+    return wording.threshold(limits, extra)
+
+
+def _limits(verdict: Verdict) -> tuple[float, ...]:
+    """The changes, as fractions, that decide; none where nothing was compared."""
+    loss = verdict.threshold
+    if verdict.outcome is Outcome.NOT_EXCLUDED and verdict.fail_over:
+        loss = verdict.fail_over
+    if loss is None:
+        return ()
+    higher = _is_higher_better(verdict)
+    # Pairs see the sides of a ratio by themselves, so that it has a direction.
+    either_way = is_ratio(verdict.case) and verdict.reference != "paired"
+    return wording.limits(log_loss(loss, higher), higher, either_way)
+
+
+def _signed_loss(verdict: Verdict, loss: float) -> float:
+    """A loss as a change of the value, in the direction of this one's loss."""
+    higher = _is_higher_better(verdict)
+    falls = higher
+    if is_ratio(verdict.case) and verdict.change is not None:
+        falls = verdict.change < 0
+    size = log_loss(loss, higher)
+    if falls:
+        return -fraction_of(size, higher_is_better=True)
+    return fraction_of(size, higher_is_better=False)
+
+
+def _is_higher_better(verdict: Verdict) -> bool:
+    """By the metric; one that is not registered shows it by the sign of its loss."""
+    if verdict.metric in METRICS:
+        return METRICS[verdict.metric].better == "higher"
+    if not verdict.change or not verdict.worse_by:
+        return False
+    return (verdict.change > 0) != (verdict.worse_by > 0)
 
 
 def outcome(verdict: Verdict) -> str:

@@ -19,6 +19,6 @@ def test_threshold_is_told_as_the_change_it_allows(
     higher_is_better, either_way, expected
 ):
     """A loss of ln 1.1: a throughput may fall to 1 / 1.1, a latency may rise to 1.1."""
-    assert expected == wording.threshold(
-        math.log(1.1), higher_is_better, either_way
-    )
+    limits = wording.limits(math.log(1.1), higher_is_better, either_way)
+
+    assert expected == wording.threshold(limits)

@@ -68,7 +68,7 @@ def test_one_row_for_each_experiment(many):
     assert "24 PASSED" in first
     assert "6 PASSED" in second
     assert "vllm mixtral, w29" in second
-    assert "-12.0 % (slower), threshold 15.0 %" in second
+    assert "-12.0 % (slower)   -15.0 %" in second
 
 
 def test_cases_that_did_not_pass_have_their_own_rows(many):
