@@ -146,7 +146,7 @@ def _show_nothing_measured(perf: PerfSession, terminalreporter: Any) -> None:
 
 def _notes(perf: PerfSession, results: RunResults) -> Iterator[str]:
     """The lines below the table."""
-    from perfgate.report import notices, terminal
+    from perfgate.report import headline, notices, terminal
 
     config = perf.config
     yield from notices.injected(results)
@@ -155,11 +155,13 @@ def _notes(perf: PerfSession, results: RunResults) -> Iterator[str]:
     yield from filter(None, [terminal.in_common(results)])
     yield from terminal.groups(results, str(config.run_dir))
     unjudged_count = len(perf.unjudged())
-    headline = terminal.headline(results, config.gate, unjudged_count)
-    yield f"gate={config.gate}: {headline}"
+    counted = terminal.headline(results, config.gate, unjudged_count)
+    yield f"gate={config.gate}: {counted}"
     yield from notices.faults(results)
     yield from notices.not_counted(results)
     yield from notices.not_compared(results)
+    yield from notices.not_excluded(results)
+    yield from filter(None, [headline.other_versions(results, config.store)])
     yield from notices.lacking(results)
     yield from notices.report_only(results)
     yield from notices.screened(results)

@@ -64,7 +64,7 @@ def judge(
 
     from perfgate.judge import run_status
     from perfgate.load.ceilings import parse_ceilings
-    from perfgate.report import notices, terminal, verdict_text
+    from perfgate.report import headline, notices, terminal, verdict_text
     from perfgate.results import schema as rundata
 
     gate = gate or "advisory"
@@ -72,7 +72,8 @@ def judge(
     if fail_over:
         ceilings = parse_ceilings(fail_over)
         results = msgspec.structs.replace(results, fail_over=ceilings)
-    results = run_status.judged_again(results, judging_store(baselines))
+    store = judging_store(baselines)
+    results = run_status.judged_again(results, store)
     width = shutil.get_terminal_size().columns
     click.echo(terminal.table(results, width, sys.stdout.isatty(), verbose))
     messages = terminal.attention(results, str(run))
@@ -86,6 +87,9 @@ def judge(
         click.echo(message)
     missing = run_status.missing(results)
     click.echo(terminal.headline(results, gate, missing))
+    versions = headline.other_versions(results, store)
+    if versions:
+        click.echo(versions)
     for line in [*notices.important(results), *notices.ended_early(results)]:
         click.echo(line)
     if run_status.fails(results, gate):

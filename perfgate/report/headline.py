@@ -26,6 +26,16 @@ SIGNS = {
     Outcome.NO_BASELINE: "–",
     Outcome.INCOMPARABLE: "≠",
 }
+# After a number of rows.
+WORDS = {
+    Outcome.REGRESSED: "regressed",
+    Outcome.INVALID: "invalid",
+    Outcome.INCONCLUSIVE: "inconclusive",
+    Outcome.INCOMPARABLE: "cannot be compared",
+    Outcome.NO_BASELINE: "without a baseline",
+    Outcome.IMPROVED: "improved",
+    Outcome.PASSED: "passed",
+}
 # How a run ended, and the sign that says so without colour.
 STATES = {"Red": "✗", "Green": "✓", "Undecided": "?"}
 # Cases of these outcomes stand alone: each has a change of its own.
@@ -36,16 +46,10 @@ def verdict_sentence(results: RunResults) -> str:
     """The run's verdict in one sentence."""
     if not results.verdicts:
         return "No verdict: nothing was measured"
-    hard = run_status.judged_verdicts(results)
-    by_outcome = Counter(row.outcome for row in hard)
-    good = sum(by_outcome[outcome] for outcome in GREEN)
-    parts = [f"{good} of {len(hard)} judged cases passed"]
-    if not hard:
+    parts = _outcomes_in_words(run_status.judged_verdicts(results))
+    if not parts:
         count = formatting.count(len(results.verdicts), "value")
         parts = [f"nothing was judged, {count} report-only"]
-    for outcome, number in sorted(by_outcome.items()):
-        if outcome not in GREEN:
-            parts.append(f"{number} {outcome}")
     parts += _report_only_in_words(run_status.regressed_report_only(results))
     parts += _groups_in_words(run_status.red_groups(results))
     missing = run_status.missing(results)
@@ -55,11 +59,35 @@ def verdict_sentence(results: RunResults) -> str:
     if failed_servers:
         servers = formatting.count(len(failed_servers), "server")
         parts.append(f"{servers} failed to start")
-    first, *rest = parts
-    sentence = f"{run_status.state(results)}: {first}"
-    if rest:
-        sentence += f"; {', '.join(rest)}"
-    return sentence
+    return f"{run_status.state(results)}: {'; '.join(parts)}"
+
+
+def _outcomes_in_words(rows: Sequence[Verdict]) -> list[str]:
+    """How many rows came out how, what needs attention first; the first part has the total."""
+    numbers = Counter(row.outcome for row in rows)
+    counted = []
+    for outcome in run_status.ORDER:
+        if numbers[outcome] and outcome not in GREEN:
+            words = _words(outcome, rows)
+            counted.append((numbers[outcome], words))
+    passed = sum(numbers[outcome] for outcome in GREEN)
+    if passed:
+        words = "passed"
+        if numbers[Outcome.IMPROVED]:
+            words += f" ({numbers[Outcome.IMPROVED]} of them improved)"
+        counted.append((passed, words))
+    parts = [f"{number} {words}" for number, words in counted]
+    if counted:
+        number, words = counted[0]
+        parts[0] = f"{number} of {len(rows)} rows {words}"
+    return parts
+
+
+def _words(outcome: Outcome, rows: Sequence[Verdict]) -> str:
+    """What happened to rows, as a person says it."""
+    if outcome is Outcome.NOT_EXCLUDED:
+        return f"cannot exclude {verdict_text.ceilings(rows)}"
+    return WORDS[outcome]
 
 
 def _report_only_in_words(regressed: int) -> list[str]:
@@ -110,6 +138,8 @@ def attention(results: RunResults) -> list[Item]:
         key: tuple[str, ...] = (row.outcome, finding, row.advice)
         if row.outcome in _ALONE:
             key = (row.case,)
+        elif row.outcome is Outcome.NOT_EXCLUDED:
+            key = (row.outcome,)
         alike.setdefault(key, []).append(row)
     items = [_group_item(row) for row in run_status.red_groups(results)]
     items += [_item(rows) for rows in alike.values()]
@@ -128,6 +158,8 @@ def _group_item(row: GroupVerdict) -> Item:
 
 def _item(rows: Sequence[Verdict]) -> Item:
     row = rows[0]
+    if row.outcome is Outcome.NOT_EXCLUDED:
+        return _not_excluded_item(rows)
     headings = [verdict_text.heading(similar) for similar in rows]
     messages = [verdict_text.render(similar) for similar in rows]
     subject = headings[0]
@@ -143,6 +175,42 @@ def _item(rows: Sequence[Verdict]) -> Item:
         advice=verdict_text.advice(row),
         messages=tuple(messages),
     )
+
+
+def _not_excluded_item(rows: Sequence[Verdict]) -> Item:
+    """What may have been lost, row by row, and what would show it, once."""
+    outcome = rows[0].outcome
+    losses = []
+    for row in rows:
+        change = verdict_text.change(row)
+        losses.append(f"{verdict_text.heading(row)}: {change}")
+    count = formatting.count(len(rows), "row")
+    ceilings = verdict_text.ceilings(rows)
+    return Item(
+        title=f"{SIGNS[outcome]} {outcome}: {count} cannot exclude {ceilings}",
+        level=level(outcome),
+        finding=formatting.listed(losses),
+        advice=verdict_text.most_common_advice(rows),
+        messages=tuple(verdict_text.render(row) for row in rows),
+    )
+
+
+def other_versions(results: RunResults, store: Store | None) -> str:
+    """The engine, torch and the like that are newer or older than in the baselines.
+
+    "" where none is, or where nothing is recorded.
+    """
+    names: set[str] = set()
+    for server in results.servers.values():
+        names |= server.versions.keys() - {"python"}
+    changes = []
+    for name, current, recorded, _ in drift(results, store).rows:
+        if name in names:
+            changes.append(f"{name} {recorded} -> {current}")
+    if not changes:
+        return ""
+    listed = ", ".join(dict.fromkeys(changes))
+    return f"Built against other versions than the baseline: {listed}"
 
 
 def level(outcome: Outcome) -> str:

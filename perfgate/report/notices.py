@@ -14,6 +14,7 @@ from perfgate.engines.injection import format_injection
 from perfgate.judge.run_status import is_compared
 from perfgate.judge.verdict import Outcome
 from perfgate.load.repetition import Repetition
+from perfgate.report import verdict_text
 from perfgate.results.schema import Measurement, RunResults, Server
 from perfgate.servers.removed import removed_notice
 
@@ -46,6 +47,20 @@ def lacking(results: RunResults) -> list[str]:
             f"({consequence})"
         )
     return lines
+
+
+def not_excluded(results: RunResults) -> list[str]:
+    """How many judged rows may hide a loss, and what would show it, once."""
+    hard = [row for row in results.verdicts if row.gate == "hard"]
+    hidden = [row for row in hard if row.outcome is Outcome.NOT_EXCLUDED]
+    if not hidden:
+        return []
+    ceilings = verdict_text.ceilings(hidden)
+    line = f"{len(hidden)} of {len(hard)} rows cannot exclude {ceilings}"
+    advice = verdict_text.most_common_advice(hidden)
+    if advice:
+        line += f". {advice}"
+    return [line]
 
 
 def failures(results: RunResults) -> list[str]:

@@ -29,6 +29,7 @@ from perfgate.report.headline import (
     attention,
     drift,
     level,
+    other_versions,
     verdict_sentence,
 )
 from perfgate.results import timing
@@ -321,6 +322,7 @@ def _without_message(row: dict[str, Any]) -> dict[str, Any]:
 
 def _run(report: Report, results: RunResults, prefix: str) -> dict[str, Any]:
     changed = drift(results, report.store)
+    versions = filter(None, [other_versions(results, report.store)])
     items = attention(results)
     state = run_status.state(results)
     starts = [launch.start for launch in results.launches]
@@ -339,7 +341,7 @@ def _run(report: Report, results: RunResults, prefix: str) -> dict[str, Any]:
         ),
         "attention": items[:MOST_ITEMS],
         "more_attention": len(items) - MOST_ITEMS,
-        "first": notices.important(results),
+        "first": [*notices.important(results), *versions],
         "facts": hardware_facts(results),
         "software": list(software(results)),
         "launches": launch_rows(results),

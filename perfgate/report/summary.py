@@ -19,6 +19,7 @@ from perfgate.report.headline import (
     Drift,
     attention,
     drift,
+    other_versions,
     verdict_sentence,
 )
 from perfgate.results import timing
@@ -38,7 +39,9 @@ def markdown(results: RunResults, store: Store | None) -> str:
     sign = STATES[run_status.state(results)]
     lines = [f"## {sign} {verdict_sentence(results)}", ""]
     lines += [f"Run `{results.run_id}` on {results.hardware.description}.", ""]
-    for line in [*notices.important(results), terminal.in_common(results)]:
+    versions = other_versions(results, store)
+    notes = [*notices.important(results), versions]
+    for line in [*notes, terminal.in_common(results)]:
         if line:
             lines += [f"**{line}**", ""]
     rows = run_status.ordered(results)

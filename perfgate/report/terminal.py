@@ -219,7 +219,8 @@ def _group_cells(group: PassedGroup) -> list[str | Text]:
 def attention(results: RunResults, run: str = "RUN") -> list[str]:
     """The text of each judged case that did not simply pass.
 
-    Cases without a baseline, and with the same advice, share one text.
+    Cases without a baseline, and with the same advice, share one text, and so do those
+    whose loss is not excluded.
 
     Args:
         run: the run directory, for commands that can be copied.
@@ -231,14 +232,21 @@ def attention(results: RunResults, run: str = "RUN") -> list[str]:
         key: tuple[str, ...] = (row.case,)
         if row.outcome is Outcome.NO_BASELINE:
             key = (row.summary, row.cause, row.advice)
+        elif row.outcome is Outcome.NOT_EXCLUDED:
+            key = (row.outcome,)
         alike.setdefault(key, []).append(row)
     texts = []
     for rows in alike.values():
-        text = verdict_text.render(rows[0], run)
-        if len(rows) > 1:
-            text = verdict_text.render_alike(rows[0], len(rows), run)
-        texts.append(text)
+        texts.append(_text_of_alike(rows, run))
     return texts
+
+
+def _text_of_alike(rows: Sequence[Verdict], run: str) -> str:
+    if len(rows) == 1:
+        return verdict_text.render(rows[0], run)
+    if rows[0].outcome is Outcome.NOT_EXCLUDED:
+        return verdict_text.render_not_excluded(rows, run)
+    return verdict_text.render_alike(rows[0], len(rows), run)
 
 
 def groups(results: RunResults, run: str = "RUN") -> list[str]:

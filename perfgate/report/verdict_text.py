@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
 from perfgate import formatting
 from perfgate.cases import is_ratio, title
 from perfgate.judge import wording
@@ -161,14 +164,55 @@ def render_alike(verdict: Verdict, cases: int, run: str = "RUN") -> str:
     return "\n".join([line, *_advice_line(verdict, run)])
 
 
+def ceilings(rows: Iterable[Verdict]) -> str:
+    """What rows cannot exclude: "a loss of 5.0 %", "a loss of 5.0 to 10.0 %"."""
+    limits = set()
+    for row in rows:
+        if row.outcome is Outcome.NOT_EXCLUDED and row.fail_over is not None:
+            limits.add(row.fail_over)
+    if not limits:
+        return "a loss"
+    low = formatting.percent(min(limits))
+    high = formatting.percent(max(limits))
+    if low == high:
+        return f"a loss of {low}"
+    return f"a loss of {low.removesuffix(' %')} to {high}"
+
+
+def most_common_advice(rows: Sequence[Verdict], run: str = "RUN") -> str:
+    """The advice that most rows have; the first one of several equally common."""
+    ((text, _),) = Counter(advice(row, run) for row in rows).most_common(1)
+    return text
+
+
+def render_not_excluded(rows: Sequence[Verdict], run: str = "RUN") -> str:
+    """What may have been lost, a line each, and the commonest advice once.
+
+    Args:
+        run: the run directory, for commands that can be copied.
+    """
+    count = formatting.count(len(rows), "case")
+    lines = [f"{rows[0].outcome}: {count} cannot exclude {ceilings(rows)}:"]
+    for row in rows:
+        line = f"{heading(row)}: {value(row)}, {change(row)}"
+        lines.append(f"  {line}, allowed {allowed(row)}")
+    text = most_common_advice(rows, run)
+    if text:
+        lines.append(f"  do:   {text}")
+    return "\n".join(lines)
+
+
 def skip_reason(verdict: Verdict, run: str = "RUN") -> str:
     """Why a test is skipped.
 
     The same text for all cases without a baseline, since pytest counts equal reasons.
+    In one line where a loss is not excluded: what to do is said once for all of them.
     """
     if verdict.outcome is Outcome.NO_BASELINE and verdict.baseline is None:
         line = f"{verdict.outcome}: {summary(verdict)}"
         return "\n".join([line, *_advice_line(verdict, run)])
+    if verdict.outcome is Outcome.NOT_EXCLUDED:
+        return f"{verdict.outcome}: {heading(verdict)}: {finding(verdict)}"
     return render(verdict, run)
 
 

@@ -43,6 +43,7 @@ def session(tmp_path):
             "verbose": False,
             "gate": "advisory",
             "run_dir": tmp_path,
+            "store": None,
         } | options
         perf = types.SimpleNamespace(
             config=types.SimpleNamespace(**config),

@@ -16,11 +16,8 @@ def test_incomplete_required_run_fails():
     results = msgspec.structs.replace(
         judged("PASSED", "PASSED"), gate="required"
     )
-    assert (
-        "Red: 1 of 1 judged cases passed; 1 without a verdict"
-        == verdict_sentence(
-            msgspec.structs.replace(results, verdicts=results.verdicts[:1])
-        )
+    assert "Red: 1 of 1 rows passed; 1 without a verdict" == verdict_sentence(
+        msgspec.structs.replace(results, verdicts=results.verdicts[:1])
     )
 
 
@@ -43,7 +40,7 @@ def test_a_server_that_failed_to_start_fails_the_run():
     )
 
     assert (
-        "Red: 1 of 1 judged cases passed; 2 servers failed to start"
+        "Red: 1 of 1 rows passed; 2 servers failed to start"
         == verdict_sentence(results)
     )
     for text in (summary.markdown(results, None), build(Report([results]))):
@@ -68,7 +65,7 @@ def test_what_was_not_judged_does_not_pass():
     )
 
     assert (
-        "Undecided: 1 of 2 judged cases passed; 1 NO_BASELINE"
+        "Undecided: 1 of 2 rows without a baseline; 1 passed"
         == verdict_sentence(results)
     )
     assert (

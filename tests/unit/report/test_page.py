@@ -35,7 +35,7 @@ def test_page_stands_alone(page):
 def test_page_says_it_in_words(page):
     """The page has the headline, the change vs the noise, and the advice; quotes are escaped."""
     assert (
-        "<h1>✗ Red: 1 of 3 judged cases passed; 1 INCONCLUSIVE, 1 REGRESSED</h1>"
+        "<h1>✗ Red: 1 of 3 rows regressed; 1 inconclusive; 1 passed</h1>"
         in page
     )
     assert "-5.0 % (slower)" in page
@@ -99,7 +99,9 @@ def test_two_runs_stand_side_by_side():
 
     assert "last vs first" in text
     assert "-10.0 % (slower)" in text
-    assert text.index("Red: 0 of 1") < text.index("Green: 1 of 1")
+    assert text.index("Red: 1 of 1 rows regressed") < text.index(
+        "Green: 1 of 1 rows passed"
+    )
 
 
 def test_a_page_that_grows_too_large_says_what_it_leaves_out():

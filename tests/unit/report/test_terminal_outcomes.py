@@ -5,7 +5,7 @@ import pytest
 from perfgate.judge import run_status
 from perfgate.judge.verdict import Outcome
 from perfgate.report import exports, summary, terminal, verdict_text
-from perfgate.report.headline import SIGNS
+from perfgate.report.headline import SIGNS, WORDS
 from perfgate.report.page import Report, build
 from tests.support.judged_runs import judged
 
@@ -34,3 +34,8 @@ def test_reports_show_every_outcome(outcome):
     assert outcome in exports.junit(results)
     commands = summary.workflow_commands(results, environment)
     assert (outcome != "PASSED") == (outcome in "".join(commands))
+
+
+def test_every_outcome_has_words():
+    """Of what is not excluded they name the ceiling."""
+    assert set(Outcome) == {*WORDS, Outcome.NOT_EXCLUDED}
