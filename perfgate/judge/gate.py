@@ -416,6 +416,7 @@ class _Bench:
             target_effect=comparison.target_effect,
             mde=comparison.mde,
             excluded=comparison.excluded,
+            allowed=fraction_of(comparison.allowed, self.higher),
             fail_over=comparison.ceiling,
             noise=noise.sigma,
             moved=ratio.moved_side(

@@ -163,13 +163,28 @@ class Comparison:
         return max(0.0, fraction_of(self.loss + self.margin, self.higher))
 
     @property
+    def _floor_loss(self) -> float:
+        """The loss of which the floor is the difference."""
+        share = self.baseline.metric.floor / self.noise.reference
+        if self.higher:
+            share = min(share, LARGEST_LOSS)
+        return log_loss(share, self.higher)
+
+    @property
+    def allowed(self) -> float:
+        """The loss beyond which it cannot pass: of threshold and ceiling the smaller one.
+
+        Never below the floor.
+        """
+        ceiling = log_loss(self.ceiling, self.higher)
+        return max(min(self.threshold, ceiling), self._floor_loss)
+
+    @property
     def is_excluded(self) -> bool:
         """Whether a loss above the ceiling, or of more than the floor, is excluded."""
-        floor = self.baseline.metric.floor / self.noise.reference
-        if self.higher:
-            floor = min(floor, LARGEST_LOSS)
-        largest = max(self.ceiling, floor)
-        return self.loss + self.margin <= log_loss(largest, self.higher)
+        ceiling = log_loss(self.ceiling, self.higher)
+        limit = max(ceiling, self._floor_loss)
+        return self.loss + self.margin <= limit
 
     @property
     def is_above_floor(self) -> bool:

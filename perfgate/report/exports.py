@@ -28,6 +28,7 @@ _NUMBERS = (
     "target_effect",
     "mde",
     "excluded",
+    "allowed",
     "fail_over",
     "noise",
     "launches",

@@ -14,6 +14,8 @@ from perfgate.judge.wording import RUN
 from perfgate.load.metrics import METRICS
 from perfgate.results.group_verdict import GroupVerdict
 
+# A threshold of more says that the noise hides any loss.
+LARGEST_FALL = 0.9999
 _MOVED = {
     "numerator": "the numerator moved",
     "denominator": "the denominator moved",
@@ -52,8 +54,7 @@ def change(verdict: Verdict) -> str:
 def allowed(verdict: Verdict) -> str:
     """The change that decides: "+1.3 %", of a ratio "-4.8 % / +5.0 %".
 
-    A value beyond it never passed. Of NOT_EXCLUDED it is the ceiling, which it may
-    exceed; else the threshold.
+    A loss beyond it never passed: the smaller of threshold and ceiling.
     """
     limits = _limits(verdict)
     if not limits:
@@ -69,12 +70,14 @@ def allowed(verdict: Verdict) -> str:
 
 def _limits(verdict: Verdict) -> tuple[float, ...]:
     """The changes, as fractions, that decide; none where nothing was compared."""
-    loss = verdict.threshold
-    if verdict.outcome is Outcome.NOT_EXCLUDED and verdict.fail_over:
-        loss = verdict.fail_over
+    loss = verdict.allowed
+    if loss is None:
+        loss = verdict.threshold  # pairs, a published figure, an older run
     if loss is None:
         return ()
     higher = _is_higher_better(verdict)
+    if higher:
+        loss = min(loss, LARGEST_FALL)
     # Pairs see the sides of a ratio by themselves, so that it has a direction.
     either_way = is_ratio(verdict.case) and verdict.reference != "paired"
     return wording.limits(log_loss(loss, higher), higher, either_way)
@@ -84,6 +87,8 @@ def _signed_loss(verdict: Verdict, loss: float) -> float:
     """A loss as a change of the value, in the direction of this one's loss."""
     higher = _is_higher_better(verdict)
     falls = higher
+    if higher:
+        loss = min(loss, LARGEST_FALL)
     if is_ratio(verdict.case) and verdict.change is not None:
         falls = verdict.change < 0
     size = log_loss(loss, higher)

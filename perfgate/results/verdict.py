@@ -81,6 +81,8 @@ class Verdict(
         mde: minimum detectable effect, the smallest loss that these launches detect.
         excluded: the smallest loss, as a fraction, that is excluded with 95 %
             confidence.
+        allowed: the loss, as a fraction, beyond which it cannot pass: the smaller of
+            threshold and ceiling, but never below the floor.
         fail_over: the ceiling, as a fraction: a case passes only where a loss above it
             is excluded.
         noise: launch-to-launch variation of the baseline, as a fraction.
@@ -114,6 +116,7 @@ class Verdict(
     target_effect: float | None = None
     mde: float | None = None
     excluded: float | None = None
+    allowed: float | None = None
     fail_over: float | None = None
     noise: float | None = None
     launches: int = 0

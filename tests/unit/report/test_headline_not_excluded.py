@@ -29,6 +29,7 @@ def hidden(*advices, ceilings=(0.05,)):
                 advice=advice,
                 change=-0.03,
                 excluded=0.2,
+                allowed=ceiling,
                 fail_over=ceiling,
             )
         )

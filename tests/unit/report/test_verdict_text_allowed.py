@@ -43,20 +43,22 @@ def is_equal(change, allowed):
     change=st.floats(-0.6, 1.2),
     target=st.sampled_from([0.02, 0.1, 0.4, 0.6]),
     spread=st.floats(0.0001, 0.1),
+    floor=st.sampled_from([0.0, 3.0, 20.0]),
 )
 def test_what_is_beyond_what_is_allowed_never_passed(
-    case, change, target, spread
+    case, change, target, spread, floor
 ):
     """And what is within it never counts as a loss, whatever the digits."""
     recorded = [100.0 * (1 + spread * n) for n in (-1, 1, -0.5, 0.5, 0, 0)]
-    base = m.recorded(case, recorded, delta=target)
+    base = m.recorded(case, recorded, delta=target, floor=floor)
 
     verdict = judge(case, m.seen(case, *[100.0 * (1 + change)] * 3), base)
 
     printed = number(verdict_text.change(verdict))
     allowed = verdict_text.allowed(verdict)
     assert not is_equal(printed, allowed)
-    if is_beyond(printed, allowed):
+    # A ratio that moved by a gain lost nothing.
+    if is_beyond(printed, allowed) and verdict.worse_by > 0:
         assert Outcome.PASSED is not verdict.outcome
     else:
         assert verdict.outcome not in LOST
@@ -88,7 +90,7 @@ def test_what_is_not_excluded_shows_what_it_may_be():
     """The ceiling decides, and the possible loss is beyond it."""
     (row,) = judged("NOT_EXCLUDED").verdicts
     row = msgspec.structs.replace(
-        row, change=-0.03, excluded=0.079, fail_over=0.05
+        row, change=-0.03, excluded=0.079, allowed=0.05
     )
     ratio = msgspec.structs.replace(
         row, case="A--over--B/w/output_throughput", unit="x", change=0.02
@@ -108,6 +110,8 @@ def test_what_is_not_excluded_shows_what_it_may_be():
         ({"metric": "of_a_project", "change": 0.1, "worse_by": 0.1}, "+2.0 %"),
         ({"metric": "of_a_project", "change": 0.1, "worse_by": -0.1}, "-2.0 %"),
         ({"metric": "of_a_project", "change": None}, "2.0 %"),
+        ({"threshold": 1.0}, "-100.0 %"),
+        ({"allowed": 0.05}, "-5.0 %"),
         ({"threshold": None}, "-"),
     ],
 )
