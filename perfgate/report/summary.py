@@ -201,18 +201,40 @@ def workflow_commands(
         lines.append(f"::error title={name}::{text}")
     lines += _group_commands(results)[: MOST_ANNOTATIONS - len(lines)]
     room = {"error": MOST_ANNOTATIONS - len(lines), "warning": MOST_ANNOTATIONS}
+    hidden = []
     for verdict in run_status.judged_verdicts(results):
         if verdict.outcome is Outcome.PASSED:
             continue
-        level = "warning"
-        if is_red(verdict.outcome, "hard", results.gate):
-            level = "error"
+        if verdict.outcome is Outcome.NOT_EXCLUDED:
+            hidden.append(verdict)
+            continue
+        level = _level(verdict, results)
         if room[level]:
             room[level] -= 1
             name = _property(_title(verdict))
             text = _escaped(verdict_text.render(verdict))
             lines.append(f"::{level} title={name}::{text}")
+    if hidden and room[_level(hidden[0], results)]:
+        lines.append(_not_excluded_command(hidden, _level(hidden[0], results)))
     return lines
+
+
+def _level(verdict: Verdict, results: RunResults) -> str:
+    """Whether GitHub shows it as an error or as a warning."""
+    if is_red(verdict.outcome, "hard", results.gate):
+        return "error"
+    return "warning"
+
+
+def _not_excluded_command(rows: Sequence[Verdict], level: str) -> str:
+    """One annotation for all rows that may hide a loss."""
+    count = formatting.count(len(rows), "row")
+    ceilings = verdict_text.ceilings(rows)
+    name = _property(
+        f"{Outcome.NOT_EXCLUDED}: {count} cannot exclude {ceilings}"
+    )
+    text = _escaped(verdict_text.render_not_excluded(rows))
+    return f"::{level} title={name}::{text}"
 
 
 def _group_commands(results: RunResults) -> list[str]:

@@ -122,3 +122,18 @@ def test_other_versions_are_said_though_all_is_green(tmp_path):
     assert line in summary.markdown(other, store)
     page = build(Report([other], store))
     assert line.replace(">", "&gt;") in page
+
+
+@pytest.mark.parametrize(
+    ("gate", "level"), [("required", "warning"), ("strict", "error")]
+)
+def test_one_annotation_is_for_all_that_may_hide_a_loss(gate, level):
+    """GitHub shows ten of a step: a dozen equal ones would hide the others."""
+    results = msgspec.structs.replace(hidden(MORE, MORE, FEWER), gate=gate)
+
+    (command,) = summary.workflow_commands(results, {"GITHUB_ACTIONS": "true"})
+
+    assert command.startswith(
+        f"::{level} title=NOT_EXCLUDED%3A 3 rows cannot exclude a loss of 5.0 %25::"
+    )
+    assert 1 == command.count(MORE)

@@ -130,3 +130,14 @@ def test_cases_that_were_not_compared_are_counted():
 
     assert "4 cases not compared, INCOMPARABLE: " in line
     assert "1 other reason" in line
+
+
+def test_a_run_without_any_baseline_says_that_it_compared_nothing():
+    """As the gate decides: it fails a required one."""
+    nothing = judged("NO_BASELINE", "NO_BASELINE")
+    required = msgspec.structs.replace(nothing, gate="required")
+    line = "Nothing was judged against a baseline: no judged case has one"
+
+    assert [f"{line} (fails with --gate=required)"] == notices.lacking(nothing)
+    assert [f"{line} (fails the run)"] == notices.lacking(required)
+    assert [] == notices.lacking(judged("PASSED", "NO_BASELINE"))
