@@ -17,8 +17,8 @@ The noise bound is that error times Student's t at 1 - alpha. Student's t and no
 normal quantile, because s is itself an estimate: with six launches, the normal quantile
 raises a false alarm 14 times as often as it claims. The rows of a run share its false
 alarms (`row_alpha`). The threshold is LINE_SHARE of the target effect, and never below
-the noise bound. That is cut down to the ceiling, the largest loss that may pass, where
-the row alone exceeds it no more often than ALPHA.
+the noise bound. That is at most MOST_CEILINGS of the ceiling, the largest loss that may
+pass, unless the launches vary that much.
 
 The margin is the error times Student's t at EXCLUSION: a loss larger than seen by more
 than that is excluded. (`python -m benchmarks.gate_simulation` checks these claims;
@@ -41,11 +41,12 @@ from perfgate.judge.policy import Policy
 from perfgate.results.samples import Sample, values_of
 
 ALPHA = 0.001  # false alarms of one row, however few rows a run has
-# Nominal share of unchanged runs that fail by any of their rows: the rows share it, so
-# that each of more rows has a smaller ALPHA. Where launches vary as the noise table
-# says, a fifth of that fails (`python -m benchmarks.gate_simulation`): the bounds also
-# cover that the noise of a series is known badly.
-FALSE_ALARMS_PER_RUN = 0.02
+# Unchanged runs that fail by any of their rows, at most. The rows of a run share it, so
+# that each of more rows has a smaller ALPHA. (`python -m benchmarks.whole_runs`)
+FALSE_ALARMS_PER_RUN = 0.005
+# Where the noise is hardly known, Student's t has no bound worth the name. A loss of so
+# many ceilings, and of so many standard errors, is a regression all the same.
+MOST_CEILINGS, MOST_ERRORS = 4, 12
 # One-sided confidence with which a loss is called excluded.
 EXCLUSION = 0.95
 # Losses of the target size that a single launch may call clearly fine.
@@ -336,15 +337,15 @@ def loss_threshold(
 
     Args:
         alpha: false alarms that the noise bound allows.
-        ceiling: the largest loss, as a fraction, that may pass. The threshold is cut
-            down to it where this row alone exceeds it no more often than ALPHA.
+        ceiling: the largest loss, as a fraction, that may pass. The threshold is at most
+            MOST_CEILINGS of it, unless the launches vary that much.
     """
     share_of_target = LINE_SHARE * log_loss(target_effect, higher_is_better)
     bound = noise.noise_bound(launches_now, alpha)
     if ceiling is not None:
-        limit = log_loss(ceiling, higher_is_better)
-        if noise.noise_bound(launches_now) <= limit:
-            bound = min(bound, limit)
+        limit = MOST_CEILINGS * log_loss(ceiling, higher_is_better)
+        errors = MOST_ERRORS * noise.error(launches_now)
+        bound = min(bound, max(limit, errors))
     return max(share_of_target, bound)
 
 

@@ -49,8 +49,9 @@ LEARNED_FAMILIES = frozenset(
 FEWEST_SERIES, FEWEST_DEGREES_OF_FREEDOM = 2, 5
 # Stored values have six digits; launches that agree to the last one have no logarithm.
 SMALLEST_CV = 1e-4
-# Between these the weight of the prior is fitted.
-WEIGHT_LIMITS = (1.0, 60.0)
+# Between these the weight of the prior is fitted. With 2 or less the variance that it
+# stands for has no mean, and a few uneven series would promise nothing.
+WEIGHT_LIMITS = (3.0, 60.0)
 # With which one GPU and several must differ to count separately.
 SPLIT_CONFIDENCE = 0.95
 # "gpu" is any number of them: it counts where the other two have too few launches.

@@ -19,7 +19,6 @@ from perfgate.judge.baseline_store import Recorded
 from perfgate.judge.machine_scope import target_effect_of
 from perfgate.judge.mixture import Mixture, mixture
 from perfgate.judge.noise import (
-    ALPHA,
     DECISION_LAUNCHES,
     Noise,
     coefficient_of_variation,
@@ -138,14 +137,6 @@ class Comparison:
             self.alpha,
             self.ceiling,
         )
-
-    @property
-    def false_alarms(self) -> float:
-        """Share of unchanged launches, at most, that exceed the threshold."""
-        launches = len(self.observation.values)
-        if self.threshold < self.noise.noise_bound(launches, self.alpha):
-            return ALPHA
-        return self.alpha
 
     @property
     def margin(self) -> float:
@@ -376,7 +367,7 @@ class Comparison:
         return wording.EFFECT.format(
             target=formatting.percent(self.target_effect),
             mde=formatting.percent(self.mde),
-            alarms=f"{100 * self.false_alarms:.2g} %",
+            alarms=f"{100 * self.alpha:.2g} %",
         )
 
     def _about_ceiling(self) -> list[str]:

@@ -438,8 +438,8 @@ def test_what_drowns_in_noise_does_not_pass():
         each.outcome for each in (equal, within, beyond)
     ]
     assert {"hard"} == {each.gate for each in (equal, within, beyond)}
-    assert not is_red(equal.outcome, equal.gate, required=False)
-    assert is_red(equal.outcome, equal.gate, required=True)
+    assert not is_red(equal.outcome, equal.gate, "required")
+    assert is_red(equal.outcome, equal.gate, "strict")
 
 
 def test_an_owner_may_let_a_larger_loss_pass():

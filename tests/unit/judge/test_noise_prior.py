@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import statistics
 
@@ -138,29 +139,24 @@ def test_threshold_is_the_larger_of_target_and_noise(sigma, alpha, expected):
 
 
 @pytest.mark.parametrize(
-    ("sigma", "expected"),
+    ("sigma", "freedom", "expected"),
     [
-        (0.005, 6.869 * 0.0045644),
-        (0.009, -math.log(0.95)),
-        (0.01, 6.869 * 0.0091287),
+        (0.005, 5.0, 6.869 * 0.0045644),
+        (0.005, 1.0, -4 * math.log(0.95)),
+        (0.05, 1.0, 12 * 0.045644),
     ],
-    ids=["below", "cut", "too-noisy"],
+    ids=["known", "four-ceilings", "twelve-errors"],
 )
-def test_the_noise_bound_is_cut_to_the_ceiling_where_one_row_permits_it(
-    sigma, expected
+def test_a_loss_of_four_ceilings_and_of_twelve_errors_never_passes(
+    sigma, freedom, expected
 ):
-    """Of 5 % (5.13 % as a logarithm), in a run of ten rows: alpha is 1 in 2,000.
+    """Of 5 %, in a run of ten rows. With one degree of freedom t is 637 at 1 in 2,000.
 
-    At 0.5 % the bound is 3.1 %. At 0.9 % it is 5.64 %, and that of a single row 4.84 %.
-    At 1 % that one is 5.38 %: the ceiling would fail too many unchanged launches.
+    The error is sigma x sqrt(1/2 + 1/6 + 1/6).
     """
+    noise = dataclasses.replace(known(sigma), degrees_of_freedom=freedom)
     line = loss_threshold(
-        0.02,
-        known(sigma),
-        3,
-        higher_is_better=True,
-        alpha=row_alpha(10),
-        ceiling=0.05,
+        0.02, noise, 3, higher_is_better=True, alpha=row_alpha(10), ceiling=0.05
     )
 
     assert pytest.approx(expected, rel=1e-3) == line
