@@ -44,12 +44,14 @@ from perfgate.judge import noise_table
 from perfgate.judge.baseline_schema import BaselineFile
 from perfgate.judge.baseline_store import PUBLISHED, Recorded, Store
 from perfgate.judge.gate import judge, judge_run
+from perfgate.judge.groups import judge_groups
 from perfgate.judge.observation import Observation
 from perfgate.judge.verdict import Decision, Outcome, is_red
 from perfgate.load.metrics import METRICS
 from perfgate.load.workload import Workload
 from perfgate.results import merge
 from perfgate.results import schema as rundata
+from perfgate.results.group_verdict import GroupVerdict
 from perfgate.results.samples import RunIndex, Sample
 from perfgate.results.schema import Launch, RunResults
 
@@ -86,7 +88,7 @@ class Tally(
         first_red: how many are red on the first launch.
         invalid: of the red ones, those that no valid repetition measured.
         reported: report-only cases that regressed.
-        groups: ids of red verdicts that are of no single case.
+        groups: checks over several rows that fail the run, and how often.
     """
 
     name: str
@@ -435,25 +437,33 @@ def tally(name: str, results: RunResults, store: Store) -> Tally:
     cases = recorded_cases(results, store)
     results = msgspec.structs.replace(results, cases=cases)
     first = judge_run(results, store)
-    if not any(decision.needs_launches for decision in first):
-        return count(name, first, first, cases)
-    decided = []
+    decided = list(first)
+    if any(decision.needs_launches for decision in first):
+        decided = _after_more_launches(first, results, store)
+    groups = judge_groups(results, store, decided)
+    return count(name, first, decided, groups)
+
+
+def _after_more_launches(
+    first: Iterable[Decision], results: RunResults, store: Store
+) -> list[Decision]:
+    """The decisions by three launches where the first asks for more."""
     third = {row.case: row for row in judge_run(three_launches(results), store)}
+    decided = []
     for decision in first:
         if decision.needs_launches:
             decision = third[decision.case]
         decided.append(decision)
-    return count(name, first, decided, cases)
+    return decided
 
 
 def count(
     name: str,
     first: Iterable[Decision],
     decided: Sequence[Decision],
-    cases: Iterable[Case],
+    groups: Iterable[GroupVerdict] = (),
 ) -> Tally:
-    """Count verdicts; those of no single case are of a group."""
-    case_ids = {case.id for case in cases}
+    """Count the verdicts, and name those of a group that fail the run."""
     hard = [row for row in decided if row.gate == "hard"]
     red = [
         row.case for row in hard if is_red(row.outcome, row.gate, "advisory")
@@ -466,7 +476,7 @@ def count(
     first_red = sum(is_red(row.outcome, row.gate, "advisory") for row in first)
     return Tally(
         name=name,
-        red=tuple(case for case in red if case in case_ids),
+        red=tuple(red),
         first_red=first_red,
         invalid=outcomes[Outcome.INVALID],
         not_excluded=outcomes[Outcome.NOT_EXCLUDED],
@@ -474,8 +484,14 @@ def count(
         improved=outcomes[Outcome.IMPROVED],
         not_judged=sum(outcomes[outcome] for outcome in NOT_JUDGED),
         reported=reported,
-        groups=tuple(case for case in red if case not in case_ids),
+        groups=_failing(groups),
     )
+
+
+def _failing(groups: Iterable[GroupVerdict]) -> tuple[str, ...]:
+    """How many group verdicts of each check fail the run."""
+    checks = Counter(row.check for row in groups if row.gate == "hard")
+    return tuple(f"{check} ({number})" for check, number in checks.items())
 
 
 def tallies(
@@ -679,9 +695,8 @@ def report(
     for label in sorted(path.name for path in baselines.glob("cpu-*")):
         for factor in (1.0, 2.0, 10.0):
             decisions = slower_cpu(store, label, factor)
-            cases = [_cpu_case(row.case) for row in decisions]
             name = f"{label}: everything {factor:g}x slower"
-            row = count(name, decisions, decisions, cases)
+            row = count(name, decisions, decisions)
             tables.setdefault("CPU", []).append(row)
     if (runs / PAIR).exists():
         tables[TWO_GPUS] = against_one_launch(runs, baselines, folder)

@@ -16,6 +16,7 @@ from perfgate.engines.base import ServerConfig
 from perfgate.judge.baseline_store import Store
 from perfgate.load.workload import Workload
 from perfgate.results import schema as rundata
+from perfgate.results.group_verdict import GroupVerdict
 from tests.support import builders as m
 from tests.support.even_requests import repetition
 
@@ -236,17 +237,21 @@ def test_more_launches_decide(store, monkeypatch):
     assert (1, ()) == (row.first_red, row.red)
 
 
-def test_verdicts_of_several_rows_are_told_apart(store):
-    """A red verdict that is of no case is counted as one of a group."""
-    cases = losses.recorded_cases(session(), store)
+def test_verdicts_over_several_rows_are_named(store):
+    """Those that fail the run, by their check."""
     rows = losses.judge_run(session(), store)
-    group = msgspec.structs.replace(
-        rows[0], case="vllm/decode", outcome=losses.Outcome.REGRESSED
+    shift = GroupVerdict(
+        scope="server",
+        check="shift",
+        outcome=losses.Outcome.REGRESSED,
+        gate="hard",
+        summary="",
     )
+    told = msgspec.structs.replace(shift, gate="report")
 
-    row = losses.count("x", rows, [*rows, group], cases)
+    row = losses.count("x", rows, rows, [shift, shift, told])
 
-    assert (("vllm/decode",), ()) == (row.groups, row.red)
+    assert (("shift (2)",), ()) == (row.groups, row.red)
 
 
 def cpu_store(tmp_path):
