@@ -23,7 +23,7 @@ from perfgate.judge.machine_scope import (
     narrow_to,
     target_effect_of,
 )
-from perfgate.judge.noise import LINE_SHARE, log_loss
+from perfgate.judge.noise import loss_threshold
 from perfgate.judge.observation import Observation
 from perfgate.judge.policy import Policy
 from perfgate.judge.verdict import Outcome, Verdict
@@ -165,9 +165,10 @@ def _lost_half(
     """Whether the samples are worse than the baseline by more than half of the threshold."""
     higher = before.metric.better == "higher"
     logs = [math.log(value) for value in values_of(samples)]
-    change = statistics.fmean(logs) - before.noise(policy).center
+    noise = before.noise(policy)
+    change = statistics.fmean(logs) - noise.center
     target = target_effect_of(before, policy)
-    limit = 0.5 * LINE_SHARE * log_loss(target, higher)
+    limit = loss_threshold(target, noise, len(samples), higher) / 2
     recorded_sides = sides_of(before.metric.launches)
     loss = -change if higher else change
     if recorded_sides:
