@@ -69,9 +69,8 @@ def test_injected_variable_reaches_the_engine(project, pytester):
         ),
     )
 
-    assert {"passed": 2} == outcomes(slow), (
-        slow.stdout.str()
-    )  # only reported on the CPU
+    # Nothing is recorded.
+    assert {"skipped": 2} == outcomes(slow), slow.stdout.str()
     slow.stdout.fnmatch_lines(
         [
             "INJECTED in fake-mixtral-small-tp2: environment 'INJECTED_ARGUMENTS=--set itl_s=0.004'"
