@@ -231,7 +231,8 @@ def test_unknown_model(tmp_path: Path) -> None:
         with pytest.raises(ServerExited, match="does not know the model"):
             pool.get(_plan(model=str(strange), tag=tag))
         with pytest.raises(
-            ServerExited, match="weights are not where the command says"
+            ServerExited,
+            match="the weights are missing: check the path in the command",
         ):
             pool.get(_plan(model=str(tmp_path / "nowhere"), tag=tag))
 
@@ -244,7 +245,7 @@ def test_port_in_use(tmp_path: Path) -> None:
         socket.create_server(("127.0.0.1", 0)) as holder,
         _pool(tmp_path) as (pool, tag),
     ):
-        with pytest.raises(PortInUse, match=f"held by pid {os.getpid()}"):
+        with pytest.raises(PortInUse, match=f"in use by pid {os.getpid()}"):
             pool.get(_plan(port=holder.getsockname()[1], tag=tag))
 
         assert [] == pool.launches
@@ -271,7 +272,7 @@ def test_death_and_stall_mid_run(tmp_path: Path) -> None:
         failure = pool.abandon("no token for 3 s in closed-c1")
 
         assert (
-            "it still runs, during: no token for 3 s in closed-c1"
+            "the process still runs, during: no token for 3 s in closed-c1"
             in failure.seen
         )
 
