@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from perfgate.engines.base import ServerConfig
-from perfgate.load.workload import Workload
+from perfgate.load.workload import Arrivals, Workload
 
 GateMode = Literal["hard", "report"]
 # Between the two sides of a ratio, in the id of its case.
@@ -34,6 +34,13 @@ class Load(
         if self.workload is None:
             return "launch"
         return self.workload.name
+
+    @property
+    def arrivals(self) -> Arrivals | None:
+        """How requests arrive; None for the server itself."""
+        if self.workload is None:
+            return None
+        return self.workload.arrivals
 
     @property
     def base(self) -> Load:

@@ -17,23 +17,25 @@ from dataclasses import dataclass, field
 
 from perfgate import formatting
 from perfgate.accept.change_points import MAX_P, Worsening, worsening
-from perfgate.accept.retention import is_worse, place
+from perfgate.accept.retention import is_worse
 from perfgate.cases import Case
 from perfgate.judge import ratio as sides
 from perfgate.judge.baseline_schema import MetricBaseline
 from perfgate.judge.baseline_store import Recorded
-from perfgate.judge.machine_scope import (
-    for_any,
-    has_none_of,
-    launches_by_machine,
-    narrow_to,
-)
+from perfgate.judge.machine_scope import for_any, has_none_of, narrow_to
 from perfgate.judge.noise import fraction_of, log_loss
 from perfgate.judge.observation import Observation
 from perfgate.judge.policy import Policy
 from perfgate.judge.routing_shift import SHARES
 from perfgate.judge.verdict import Outcome, Verdict
-from perfgate.results.samples import Sample, mean_of, sides_of, values_of
+from perfgate.results.samples import (
+    Sample,
+    in_time_order,
+    launches_by_machine,
+    mean_of,
+    sides_of,
+    values_of,
+)
 
 # Launches that say where a machine is now.
 NEWEST = 3
@@ -89,7 +91,7 @@ def _series_by_machine(
     samples: Iterable[Sample], machines: Mapping[str, str]
 ) -> dict[Machine, list[Sample]]:
     """Machine -> its launches in order of time; None -> all, where any is unknown."""
-    launches = sorted(samples, key=place)
+    launches = in_time_order(samples)
     by_machine = launches_by_machine(launches, machines)
     if None in by_machine:
         return {None: launches}

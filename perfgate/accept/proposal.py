@@ -44,7 +44,6 @@ from perfgate.judge.observation import Observation, RunReader
 from perfgate.judge.policy import Policy, policy_for
 from perfgate.judge.routing_shift import SHARES
 from perfgate.judge.verdict import Outcome, Verdict
-from perfgate.load.workload import Arrivals
 from perfgate.results.samples import Sample
 from perfgate.results.schema import RunResults
 
@@ -686,14 +685,6 @@ def merged(
         context=last.context,
         provenance=provenance,
         metrics=kept_metrics | new_metrics,
-        arrivals=_arrivals(last.case),
+        arrivals=last.case.numerator.arrivals,
     )
     return new_file, lost
-
-
-def _arrivals(case: Case) -> Arrivals | None:
-    """How requests arrive; None for a server without load."""
-    workload = case.numerator.workload
-    if workload is None:
-        return None
-    return workload.arrivals

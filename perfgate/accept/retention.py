@@ -19,7 +19,6 @@ from perfgate.judge import ratio as sides
 from perfgate.judge.baseline_store import Recorded
 from perfgate.judge.machine_scope import (
     has_none_of,
-    launches_by_machine,
     narrow_to,
     target_effect_of,
 )
@@ -27,7 +26,13 @@ from perfgate.judge.noise import loss_threshold
 from perfgate.judge.observation import Observation
 from perfgate.judge.policy import Policy
 from perfgate.judge.verdict import Outcome, Verdict
-from perfgate.results.samples import Sample, sides_of, values_of
+from perfgate.results.samples import (
+    Sample,
+    in_time_order,
+    launches_by_machine,
+    sides_of,
+    values_of,
+)
 
 # Launches of one machine. With 30 the CV is known to 13 %; older ones describe other
 # software.
@@ -102,11 +107,11 @@ def latest(
         machines: run -> machine; launches whose machine is unknown count as those of
             one.
     """
-    in_order = sorted(samples, key=place)
+    in_order = in_time_order(samples)
     last: list[Sample] = []
     for launches in launches_by_machine(in_order, machines).values():
         last += launches[-LAUNCHES_KEPT:]
-    in_order = sorted(last, key=place)
+    in_order = in_time_order(last)
     return tuple(_with_reference_requests(in_order))
 
 
@@ -127,11 +132,6 @@ def _with_reference_requests(samples: Iterable[Sample]) -> list[Sample]:
                 sample = msgspec.structs.replace(sample, shares=shares)
         kept.append(sample)
     return kept
-
-
-def place(sample: Sample) -> tuple[str, int]:
-    """Order of time: ids of runs begin with their time."""
-    return sample.run, sample.launch
 
 
 def is_worse(

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -186,9 +184,7 @@ class Store:
         table = self.noise_table
         if table is None:
             return None
-        arrivals = None
-        if case.numerator.workload is not None:
-            arrivals = case.numerator.workload.arrivals
+        arrivals = case.numerator.arrivals
         platform = noise_table.platform_of(hardware_label)
         return table.find(platform, case.metric, arrivals, case.is_ratio)
 
@@ -295,18 +291,7 @@ class Store:
                     metric=name,
                     arrivals=file.arrivals,
                     is_ratio=is_ratio_case,
-                    machines=_logs(metric.launches, file.machines),
+                    machines=noise_table.machine_logs(
+                        metric.launches, file.machines
+                    ),
                 )
-
-
-def _logs(
-    launches: Iterable[Sample], machines: Mapping[str, str]
-) -> dict[str | None, list[float]]:
-    """Machine -> logarithms of its launches, in time order."""
-    logs: dict[str | None, list[float]] = defaultdict(list)
-    in_order = sorted(launches, key=lambda sample: (sample.run, sample.launch))
-    for sample in in_order:
-        if sample.value is not None:
-            machine = machines.get(sample.run)
-            logs[machine].append(math.log(sample.value))
-    return dict(logs)

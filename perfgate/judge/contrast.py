@@ -20,10 +20,10 @@ from collections.abc import (
 from dataclasses import dataclass, field
 from typing import Literal
 
-from perfgate.judge.noise_table import Platform, Series
+from perfgate.judge.noise_table import Platform, Series, machine_logs
 from perfgate.load.metrics import Family, family_of
 from perfgate.load.workload import Arrivals
-from perfgate.results.samples import Sample
+from perfgate.results.samples import Sample, in_time_order
 
 Kind = Literal["decode_speed", "throughput"]
 # TTFT, tails and energy vary by much more, and would hide what the others tell.
@@ -73,8 +73,7 @@ def recorded_row(
 ) -> Row:
     """The row of a recorded metric."""
     sessions: dict[str, list[float]] = defaultdict(list)
-    in_order = sorted(launches, key=lambda sample: (sample.run, sample.launch))
-    for sample in in_order:
+    for sample in in_time_order(launches):
         if sample.value is not None:
             loss = turned(sample.value, higher_is_better)
             sessions[sample.run].append(loss)
@@ -287,12 +286,8 @@ class ServerRows:
         self, contrast: Contrast, rows: Sequence[Row], sessions: Iterable[str]
     ) -> dict[str | None, list[float]]:
         """Machine -> the contrast of its launches, in time order."""
-        logs: dict[str | None, list[float]] = defaultdict(list)
-        for sample in contrast.samples(rows, sessions):
-            assert sample.value is not None
-            machine = self.machines.get(sample.run)
-            logs[machine].append(math.log(sample.value))
-        return dict(logs)
+        samples = contrast.samples(rows, sessions)
+        return machine_logs(samples, self.machines)
 
 
 def _selections(

@@ -110,10 +110,11 @@ class Effect:
 
     def without_worst_load(self) -> float:
         """The mean loss (log) of the rows of all loads but the worst."""
-        loads = [row.load for row in self.rows]
+        losses: dict[str, list[float]] = defaultdict(list)
+        for row in self.rows:
+            losses[row.load].append(row.loss)
         means = {}
-        for load in loads:
-            members = [row.loss for row in self.rows if row.load == load]
+        for load, members in losses.items():
             means[load] = math.fsum(members) / len(members)
         worst = max(means, key=means.__getitem__)
         del means[worst]

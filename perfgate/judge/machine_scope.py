@@ -16,13 +16,17 @@ machine than two.
 from __future__ import annotations
 
 import dataclasses
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from perfgate.judge.baseline_store import Recorded
 from perfgate.judge.noise import DECISION_LAUNCHES, pooled_variation
 from perfgate.judge.policy import Policy
-from perfgate.results.samples import Sample, mean_of, values_of
+from perfgate.results.samples import (
+    Sample,
+    launches_by_machine,
+    mean_of,
+    values_of,
+)
 
 
 def narrow_to(
@@ -99,20 +103,6 @@ def for_any(baseline: Recorded, policy: Policy) -> Recorded:
     if len(by_machine) == 1:
         return baseline
     return narrow_to(baseline, "", policy)
-
-
-def launches_by_machine(
-    launches: Iterable[Sample], machines: Mapping[str, str]
-) -> dict[str | None, list[Sample]]:
-    """Machine -> its launches; None for those whose machine is unknown.
-
-    Args:
-        machines: run -> machine.
-    """
-    by_machine: dict[str | None, list[Sample]] = defaultdict(list)
-    for sample in launches:
-        by_machine[machines.get(sample.run)].append(sample)
-    return dict(by_machine)
 
 
 def machine_mdes(baseline: Recorded, policy: Policy) -> dict[str, float]:

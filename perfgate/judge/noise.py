@@ -38,7 +38,7 @@ from dataclasses import dataclass
 from perfgate.judge.baseline_schema import MetricBaseline
 from perfgate.judge.noise_table import Spread
 from perfgate.judge.policy import Policy
-from perfgate.results.samples import Sample, values_of
+from perfgate.results.samples import Sample, in_time_order, values_of
 
 ALPHA = 0.001  # false alarms of one row, however few rows a run has
 # Unchanged runs that fail by any of their rows, at most. The rows of a run share it, so
@@ -127,22 +127,18 @@ class Noise:
         shared = self.shared + (1 - self.shared) / launches_now
         return self.sigma * math.sqrt(shared + 1 / self.launches)
 
-    def bound(self, launches_now: int, false_alarms: float) -> float:
-        """Loss (log) that unchanged code exceeds with that probability."""
-        quantile = t_quantile(self.degrees_of_freedom, 1 - false_alarms)
-        return quantile * self.error(launches_now)
-
     def noise_bound(self, launches_now: int, alpha: float = ALPHA) -> float:
         """Noise bound: loss (log) that unchanged code exceeds with probability alpha.
 
         Args:
             launches_now: of one session.
         """
-        return self.bound(launches_now, alpha)
+        quantile = t_quantile(self.degrees_of_freedom, 1 - alpha)
+        return quantile * self.error(launches_now)
 
     def margin(self, launches_now: int) -> float:
         """What a loss may be larger (log) than it looks, with confidence EXCLUSION."""
-        return self.bound(launches_now, 1 - EXCLUSION)
+        return self.noise_bound(launches_now, 1 - EXCLUSION)
 
     def mde(
         self, higher_is_better: bool, launches_now: int = DECISION_LAUNCHES
@@ -284,9 +280,7 @@ def noise_of_baseline(
     shared: float = MACHINE_SHARE,
 ) -> Noise:
     """The noise of a recorded metric; arguments as of `noise_of`."""
-    samples = sorted(
-        metric.launches, key=lambda sample: (sample.run, sample.launch)
-    )
+    samples = in_time_order(metric.launches)
     runs = [sample.run for sample in samples]
     return noise_of(values_of(samples), runs, policy, elsewhere, prior, shared)
 
@@ -419,14 +413,10 @@ def launches_needed(
     for count in range(
         max(ESTABLISHED_LAUNCHES, noise.launches), max_launches + 1
     ):
-        grown = Noise(
-            center=noise.center,
-            sigma=noise.sigma,
+        grown = dataclasses.replace(
+            noise,
             degrees_of_freedom=max(count - 1, noise.degrees_of_freedom),
             launches=count,
-            runs=count,
-            established=True,
-            shared=noise.shared,
         )
         if grown.mde(higher_is_better) <= target_effect:
             return count

@@ -26,26 +26,20 @@ import msgspec
 
 from perfgate.errors import Failure
 from perfgate.files import write_atomically
+from perfgate.judge.policy import RATE_FAMILIES
 from perfgate.load.metrics import family_of
 from perfgate.load.workload import Arrivals
+from perfgate.results.samples import (
+    Sample,
+    in_time_order,
+    launches_by_machine,
+    values_of,
+)
 
 FILE = "noise.json"
 # Of these families the variation is learned. The others are exact, or have a policy of
 # their own.
-LEARNED_FAMILIES = frozenset(
-    {
-        "throughput",
-        "ttft",
-        "itl",
-        "tpot",
-        "e2el",
-        "e2el_tail",
-        "tail",
-        "bandwidth",
-        "energy",
-        "custom",
-    }
-)
+LEARNED_FAMILIES = RATE_FAMILIES | {"energy"}
 FEWEST_SERIES, FEWEST_DEGREES_OF_FREEDOM = 2, 5
 # Stored values have six digits; launches that agree to the last one have no logarithm.
 SMALLEST_CV = 1e-4
@@ -128,11 +122,9 @@ class NoiseTable(
         Of GPUs that of as many (one, several) counts first. A ratio of which none is
         recorded has the noise of two loads.
         """
-        for name in names_of(platform, metric, arrivals, is_ratio):
-            if name in self.groups:
-                return self.groups[name]
-        if not is_ratio:
-            return None
+        group = self._first(names_of(platform, metric, arrivals, is_ratio))
+        if group is not None or not is_ratio:
+            return group
         group = self.find(platform, metric, arrivals, is_ratio=False)
         if group is None:
             return None
@@ -146,7 +138,12 @@ class NoiseTable(
         arrivals: Arrivals | None = None,
     ) -> GroupNoise | None:
         """The noise of a contrast; arguments as of `contrast_names`."""
-        for name in contrast_names(platform, contrast, metric, arrivals):
+        names = contrast_names(platform, contrast, metric, arrivals)
+        return self._first(names)
+
+    def _first(self, names: Iterable[str]) -> GroupNoise | None:
+        """The first of these groups that was learned."""
+        for name in names:
             if name in self.groups:
                 return self.groups[name]
         return None
@@ -166,18 +163,24 @@ def _doubled(spread: Spread) -> Spread:
     return msgspec.structs.replace(spread, cv=math.sqrt(2) * spread.cv)
 
 
+def _places(platform: Platform) -> list[Platform]:
+    """The platform, then the wider one that it is part of."""
+    places = [platform]
+    if platform in _WIDER:
+        places.append(_WIDER[platform])
+    return places
+
+
 def names_of(
     platform: Platform, metric: str, arrivals: Arrivals | None, is_ratio: bool
 ) -> list[str]:
     """Names of the groups that a metric belongs to, the narrowest first."""
-    platforms = [platform]
-    if platform in _WIDER:
-        platforms.append(_WIDER[platform])
+    places = _places(platform)
     names = []
     if arrivals is not None:
-        for place in platforms:
+        for place in places:
             names.append(group_name(place, metric, arrivals, is_ratio))
-    for place in platforms:
+    for place in places:
         names.append(family_name(place, metric, is_ratio))
     return names
 
@@ -193,9 +196,6 @@ def contrast_names(
     Args:
         metric: of a shift the kind of its rows ("decode_speed").
     """
-    places: list[Platform] = [platform]
-    if platform in _WIDER:
-        places.append(_WIDER[platform])
     parts = [metric]
     if contrast == "outlier":
         parts = [family_of(metric)]
@@ -203,7 +203,7 @@ def contrast_names(
             parts = [f"{metric}/{arrivals}", *parts]
     names = []
     for part in parts:
-        for place in places:
+        for place in _places(platform):
             names.append(f"{place}/{part}/{contrast}")
     return names
 
@@ -245,6 +245,21 @@ class Series:
         if self.contrast is not None:
             return 0
         return sum(len(logs) for logs in self.machines.values())
+
+
+def machine_logs(
+    samples: Iterable[Sample], machines: Mapping[str, str]
+) -> dict[str | None, list[float]]:
+    """Machine -> logarithms of its launches, in time order.
+
+    Args:
+        machines: run -> machine.
+    """
+    by_machine = launches_by_machine(in_time_order(samples), machines)
+    logs = {}
+    for machine, launches in by_machine.items():
+        logs[machine] = [math.log(value) for value in values_of(launches)]
+    return logs
 
 
 def group_name(

@@ -235,8 +235,9 @@ class RunReader:
 
 def noisy_rows(cases: Sequence[Case]) -> int:
     """How many of the cases are judged and vary from launch to launch: they share false alarms."""
-    rows = 0
-    for case in cases:
-        if case.gate == "hard" and family_of(case.metric) in LEARNED_FAMILIES:
-            rows += 1
-    return rows
+    return sum(is_noisy(case) for case in cases)
+
+
+def is_noisy(case: Case) -> bool:
+    """Whether the case is judged and varies from launch to launch."""
+    return case.gate == "hard" and family_of(case.metric) in LEARNED_FAMILIES

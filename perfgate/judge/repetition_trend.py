@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from perfgate import formatting
@@ -17,7 +17,7 @@ from perfgate.judge import wording
 from perfgate.judge.baseline_store import Store
 from perfgate.judge.observation import RunReader
 from perfgate.judge.stalls import cases_of, platform_of
-from perfgate.load.workload import Workload
+from perfgate.load.workload import Arrivals
 from perfgate.results.group_verdict import GroupVerdict, Scope
 from perfgate.results.samples import valid_repetitions
 from perfgate.results.verdict import Outcome, Verdict
@@ -27,7 +27,12 @@ TREND = "repetition trend"
 FEWEST = 3  # repetitions of a launch, and loads of a trend
 # Times the median duration of the same work. The slowest repetition of the 243 launches
 # of docs/runs took 1.09 times of it under a closed loop, 1.36 times in a burst.
-SLOW_FACTOR = {"closed": 1.2, "burst": 1.6, "rate": 1.6}
+SLOW_FACTOR: Mapping[Arrivals, float] = {
+    "single": 1.2,
+    "closed": 1.2,
+    "burst": 1.6,
+    "open": 1.6,
+}
 # On a CPU neighbours take the machine away: only what is several times slower is hard.
 SLOW_FACTOR_CPU, HARD_FACTOR_CPU = 1.6, 2.5
 # The last repetition was 1.02 times as slow at most, as the median over a server's loads.
@@ -45,7 +50,7 @@ class Course:
 
     server: str
     workload: str
-    shape: str
+    arrivals: Arrivals
     launch: int
     losses: tuple[float, ...]
 
@@ -75,31 +80,22 @@ def courses(reader: RunReader) -> Iterator[Course]:
         workload = reader.results.workloads.get(row.workload)
         if workload is None:
             continue
-        shape = shape_of(workload)
+        arrivals = workload.arrivals
         costs = []
         for repetition in valid_repetitions(row):
-            cost = cost_of(repetition.values, shape)
+            cost = cost_of(repetition.values, arrivals)
             if cost is not None:
                 costs.append(cost)
         if len(costs) < FEWEST:
             continue
         median = statistics.median(costs)
         losses = tuple(cost - median for cost in costs)
-        yield Course(row.server, row.workload, shape, row.launch, losses)
+        yield Course(row.server, row.workload, arrivals, row.launch, losses)
 
 
-def shape_of(workload: Workload) -> str:
-    """Whether requests come one after another, at a rate, or all at once."""
-    if workload.request_rate is not None:
-        return "rate"
-    if workload.max_concurrency is None:
-        return "burst"
-    return "closed"
-
-
-def cost_of(values: dict[str, float], shape: str) -> float | None:
+def cost_of(values: dict[str, float], arrivals: Arrivals) -> float | None:
     """What the work took, as a logarithm; an open loop's rate is given, its latency is not."""
-    if shape == "rate":
+    if arrivals == "open":
         latency = values.get("e2el_mean_ms", 0.0)
         if latency > 0:
             return math.log(latency)
@@ -127,12 +123,12 @@ def slow_factor(course: Course, platform: str) -> float:
     """Times the median duration above which a repetition is too slow."""
     if platform == "cpu":
         return SLOW_FACTOR_CPU
-    return SLOW_FACTOR[course.shape]
+    return SLOW_FACTOR[course.arrivals]
 
 
 def gate_of(course: Course, platform: str) -> GateMode:
     """Hard where recorded repetitions show how much is usual; else several times."""
-    is_known = platform == "gpu" and course.shape != "rate"
+    is_known = platform == "gpu" and course.arrivals != "open"
     if is_known or course.worst > HARD_FACTOR_CPU:
         return "hard"
     return "report"

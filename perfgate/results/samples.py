@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -66,6 +66,25 @@ def valid_repetitions(measurement: Measurement) -> list[Repetition]:
 def values_of(samples: Sequence[Sample]) -> list[float]:
     """Values of the launches that count."""
     return [sample.value for sample in samples if sample.value is not None]
+
+
+def in_time_order(samples: Iterable[Sample]) -> list[Sample]:
+    """The samples in the order of their launches: ids of runs begin with their time."""
+    return sorted(samples, key=lambda sample: (sample.run, sample.launch))
+
+
+def launches_by_machine(
+    launches: Iterable[Sample], machines: Mapping[str, str]
+) -> dict[str | None, list[Sample]]:
+    """Machine -> its launches; None for those whose machine is unknown.
+
+    Args:
+        machines: run -> machine.
+    """
+    by_machine: dict[str | None, list[Sample]] = defaultdict(list)
+    for sample in launches:
+        by_machine[machines.get(sample.run)].append(sample)
+    return dict(by_machine)
 
 
 def sides_of(samples: Iterable[Sample]) -> list[Side]:

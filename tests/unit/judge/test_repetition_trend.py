@@ -133,7 +133,7 @@ def test_a_base_build_and_an_unknown_workload_are_left_out():
         assert [] == list(repetition_trend.courses(RunReader(changed)))
 
 
-@pytest.mark.parametrize("shape", ["rate", "closed"])
-def test_a_repetition_without_its_metric_has_no_cost(shape):
+@pytest.mark.parametrize("arrivals", ["open", "closed"])
+def test_a_repetition_without_its_metric_has_no_cost(arrivals):
     """Nothing is made up."""
-    assert repetition_trend.cost_of({}, shape) is None
+    assert repetition_trend.cost_of({}, arrivals) is None
