@@ -217,7 +217,8 @@ def cases_on(label: str, engines: Sequence[str] = ()) -> Iterator[Case]:
     studies = []
     for engine in file.engines:
         if not engines or engine in engines:
-            studies.append(study_of(file, "gpu", engine, ranks, "dummy"))
+            # As recorded: by the made-up routers.
+            studies.append(study_of(file, "gpu", engine, ranks, "dummy", ""))
     yield from study_cases(studies)
 
 

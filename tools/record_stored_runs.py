@@ -96,9 +96,11 @@ def cases_of_run(run: RunResults, file: StudyFile) -> Iterator[Case]:
     ranks = set()
     formats = set()
     engines = set()
+    stated = set()
     for server in run.servers.values():
         ranks.add(server.config.tensor_parallel_size)
         formats.add(server.config.load_format)
+        stated.add(server.config.stated_routing)
         engines.add(server.config.engine)
     platform = "cpu"
     if run.hardware.gpus:
@@ -107,7 +109,9 @@ def cases_of_run(run: RunResults, file: StudyFile) -> Iterator[Case]:
     studies = []
     for engine in file.engines:
         if engine in engines:
-            study = study_of(file, platform, engine, max(ranks), load_format)
+            study = study_of(
+                file, platform, engine, max(ranks), load_format, max(stated)
+            )
             studies.append(study)
     for case in study_cases(studies):
         if all(_is_of_run(run, load) for load in case.loads):
@@ -234,7 +238,8 @@ def _studies_on(label: str, file: StudyFile) -> list[Study]:
             studies.append(study_of(file, "cpu", engine))
         else:
             ranks = int(label.rpartition("x")[2])
-            studies.append(study_of(file, "gpu", engine, ranks, "dummy"))
+            # Their routers were made up, as all that is recorded so far.
+            studies.append(study_of(file, "gpu", engine, ranks, "dummy", ""))
     return studies
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from perfgate.errors import Failure
+from perfgate.models.stated_routing import StatedRouting
 
 if TYPE_CHECKING:  # starting an engine needs no numpy
     import numpy as np
@@ -37,6 +38,9 @@ class ServerConfig(
         routing: how a server that is launched to report the experts of its tokens does
             so; it is never timed. "" for all other servers. A timed server in eager
             mode can report them too, after its load.
+        stated_routing: how the tokens of a sparse model with made-up weights are told
+            to choose their experts: "uniform", "skewed" or "few". "" leaves it to the
+            model's routers.
         load_format: "auto" reads the weights, "dummy" makes some up in the engine.
         extra_args: appended to the engine's command line as they are.
         extra_env: (name, value) pairs set for the engine alone.
@@ -58,17 +62,21 @@ class ServerConfig(
     extra_env: tuple[tuple[str, str], ...] = ()
     build: Build = ""
     routing: RoutingProbe = ""
+    stated_routing: StatedRouting = ""
     variant: str = ""
 
     @property
     def key(self) -> str:
         """Slug of file names and messages: "vllm-mixtral-8x7b-tp2-ep".
 
-        "-routing" is part of it if the server is launched for that.
+        A stated routing is part of it, and "-routing" if the server is launched for
+        that.
         """
         parts = [self.engine, self.model, f"tp{self.tensor_parallel_size}"]
         if self.expert_parallel:
             parts.append("ep")
+        if self.stated_routing:
+            parts.append(self.stated_routing)
         if self.variant:
             parts.append(self.variant)
         if self.routing:

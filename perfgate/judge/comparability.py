@@ -21,6 +21,7 @@ _MUST_BE_EQUAL = {
     "dtype": "one side moves and computes more bits",
     "max_model_len": "one side reserves memory for longer requests",
     "weights": "one side has made-up weights, whose routing is not real",
+    "stated_routing": "the tokens of the sides are told to choose other experts",
     "ranks": "one side has more devices",
     "expert_parallel": "one side splits experts over ranks, the other each expert",
     "chunked_prefill_tokens": (
@@ -50,6 +51,8 @@ def settings_of(results: RunResults, load: Load) -> dict[str, str]:
         "ranks": str(server.tensor_parallel_size),
         "expert_parallel": str(server.expert_parallel).lower(),
     }
+    if server.stated_routing:
+        settings["stated_routing"] = server.stated_routing
     choices = chosen(results, load)
     for launch in results.launches:
         if launch.server == server.key and _KV_CACHE in launch.values:

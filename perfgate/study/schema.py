@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from perfgate.models.stated_routing import StatedRouting
+
 SCHEMA = 1
 JudgedValues = Literal["all", "coarse", "ratios"]
 
@@ -52,6 +54,9 @@ class ServerTable(
     Attributes:
         device: "cuda" or "cpu".
         tensor_parallel_size: ranks; ``--tp`` replaces it.
+        stated_routing: how the tokens of a sparse model with made-up weights are told
+            to choose their experts; "" leaves it to the model's routers. Real weights
+            always route by themselves.
         extra_args: engine -> arguments appended to its command line.
         extra_env: engine -> (variable -> value) set for it alone.
     """
@@ -60,6 +65,7 @@ class ServerTable(
     tensor_parallel_size: int = 2
     max_model_len: int = 4096
     dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+    stated_routing: StatedRouting = ""
     extra_args: dict[str, tuple[str, ...]] = {}
     extra_env: dict[str, dict[str, str]] = {}
 

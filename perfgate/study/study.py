@@ -18,6 +18,8 @@ from perfgate.engines.base import ServerConfig
 from perfgate.engines.registry import lookup
 from perfgate.errors import Failure
 from perfgate.load.workload import Workload
+from perfgate.models.catalogue import Model
+from perfgate.models.stated_routing import StatedRouting
 from perfgate.study.reader import BadStudy, StudyFile
 from perfgate.study.schema import (
     JudgedValues,
@@ -53,6 +55,7 @@ class Study:
         has_base_build: a base build is launched in turn with the candidate. Then each
             server's own values are judged on every platform, and ratios of servers are
             report-only: both of their sides are judged already.
+        stated_routings: with which the sparse model is served, too, to compare them.
         has_other_engines: other engines are selected too. A slow one then does not
             return its routing: there is no time for another launch.
     """
@@ -72,6 +75,7 @@ class Study:
         default_factory=dict, compare=False
     )
     judged: JudgedValues = "all"
+    stated_routings: tuple[StatedRouting, ...] = ()
     has_base_build: bool = False
     has_other_engines: bool = False
 
@@ -117,11 +121,17 @@ class Study:
         )
 
     @property
+    def has_random_routers(self) -> bool:
+        """Whether made-up routers choose the experts: alike in all layers, by chance."""
+        is_stated = bool(self.moe.stated_routing)
+        return self.moe.load_format == "dummy" and not is_stated
+
+    @property
     def moe_routing(self) -> ServerConfig | None:
         """The sparse server that returns its routing: the timed one, or another launch.
 
-        None where the routing is unknown or meaningless: dummy weights make every
-        router alike. With a base build it is omitted, because it takes six more
+        None where the routing is unknown or says nothing: that of dummy weights is
+        chance, or stated. With a base build it is omitted, because it takes six more
         launches.
         """
         engine = lookup(self.moe.engine)
@@ -223,6 +233,7 @@ def study_of(
     engine: str,
     tensor_parallel_size: int | None = None,
     load_format: str = "auto",
+    stated_routing: StatedRouting | None = None,
 ) -> Study:
     """The study on one platform with one engine.
 
@@ -234,16 +245,20 @@ def study_of(
             file's.
         load_format: "auto" for real weights, "dummy" for random ones. On the CPU, where
             the suite makes the models, always "auto".
+        stated_routing: of the sparse model, if its weights are made up; None takes the
+            file's.
 
     """
     table = file.platforms[platform]
     pair = file.pairs[table.pair]
     server = file.servers[table.server]
+    if stated_routing is not None:
+        server = msgspec.structs.replace(server, stated_routing=stated_routing)
     members = file.workloads[table.workloads]
-    moe = _server(
-        server, engine, pair.sparse, tensor_parallel_size, load_format
-    )
-    dense = msgspec.structs.replace(moe, model=pair.dense)
+    moe, dense = [
+        _server(server, engine, model, tensor_parallel_size, load_format)
+        for model in (file.models[pair.sparse], file.models[pair.dense])
+    ]
     is_slow = server.device == "cpu" and lookup(engine).slow_on_cpu
     roles = _roles(table, is_slow)
     dense_tp1 = None
@@ -278,7 +293,7 @@ def _select(
 def _server(
     table: ServerTable,
     engine: str,
-    model: str,
+    model: Model,
     tensor_parallel_size: int | None,
     load_format: str,
 ) -> ServerConfig:
@@ -290,7 +305,7 @@ def _server(
     variables = table.extra_env.get(engine, {})
     return ServerConfig(
         engine=engine,
-        model=model,
+        model=model.name,
         tensor_parallel_size=tensor_parallel_size or table.tensor_parallel_size,
         device=table.device,
         max_model_len=table.max_model_len,
@@ -298,7 +313,23 @@ def _server(
         load_format=load_format,
         extra_args=arguments,
         extra_env=tuple(sorted(variables.items())),
+        stated_routing=_stated_routing(table, model, load_format),
     )
+
+
+def _stated_routing(
+    table: ServerTable, model: Model, load_format: str
+) -> StatedRouting:
+    """The table's for a sparse model whose weights are made up, else none."""
+    if model.architecture.is_moe and is_made_up(model, load_format):
+        return table.stated_routing
+    return ""
+
+
+def is_made_up(model: Model, load_format: str) -> bool:
+    """Whether a model's weights are random: made by the engine, or by the suite."""
+    has_weights = bool(model.hub_id or model.folder)
+    return load_format == "dummy" or not has_weights
 
 
 def _roles(table: PlatformTable, is_slow: bool) -> Roles:

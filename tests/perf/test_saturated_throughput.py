@@ -36,8 +36,8 @@ def burst(study: Study) -> Iterator[Case]:
     whole burst does: a smaller prefill chunk cost 6 % of it and 1 % of the other. At
     fixed lengths the last two are the same figure in other units.
 
-    The window of the sparse model is report-only with dummy weights. Routers that are
-    alike in all layers give its bursts one of three speeds, 5 % apart, by chance.
+    The window of the sparse model is report-only with made-up routers. They are alike
+    in all layers, and give its bursts one of three speeds, 5 % apart, by chance.
     """
     if study.burst is None:
         return
@@ -47,7 +47,7 @@ def burst(study: Study) -> Iterator[Case]:
         case = study.value(
             "E1", "steady_output_throughput", server, study.burst
         )
-        if server == study.moe and server.load_format == "dummy":
+        if server == study.moe and study.has_random_routers:
             case = case.report_only
         yield case
         for metric in ("total_token_throughput", "request_throughput"):

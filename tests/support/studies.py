@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from perfgate.models.catalogue import register
+from perfgate.models.stated_routing import StatedRouting
 from perfgate.study import Study, read_study
 from perfgate.study import study_of as study_in
 from perfgate.study.shipped import shipped
@@ -20,8 +21,14 @@ def study_of(
     engine: str,
     tensor_parallel_size: int = 2,
     load_format: str = "auto",
+    stated_routing: StatedRouting | None = None,
 ) -> Study:
     """The shipped study on one platform with one engine."""
     return study_in(
-        SHIPPED, platform, engine, tensor_parallel_size, load_format
+        SHIPPED,
+        platform,
+        engine,
+        tensor_parallel_size,
+        load_format,
+        stated_routing,
     )

@@ -71,6 +71,17 @@ def test_identity_holds_what_must_be_equal(server, workload, changed):
     assert before.keys() == after.keys()
 
 
+@pytest.mark.parametrize("field", ["routing", "stated_routing", "variant"])
+def test_what_most_servers_lack_is_in_the_identity_of_the_others(field):
+    """Baselines that were recorded before such a field existed stay comparable."""
+    results = bare_run(hardware=hardware())
+    server = msgspec.structs.replace(CUDA, **{field: "few"})
+    before = identity(results, Load(server=CUDA, workload=CLOSED))
+    after = identity(results, Load(server=server, workload=CLOSED))
+
+    assert before | {field: "few"} == after
+
+
 def test_every_setting_of_a_server_is_in_the_identity():
     """A setting added to the configuration is in the identity too.
 
@@ -90,6 +101,7 @@ def test_every_setting_of_a_server_is_in_the_identity():
         "extra_args",
         "extra_env",
         "routing",
+        "stated_routing",
         "build",
         "variant",
     }

@@ -202,19 +202,24 @@ def test_expert_parallelism_needs_ranks():
 
 
 @pytest.mark.parametrize(
-    ("load_format", "alone"), [("auto", "hard"), ("dummy", "report")]
+    ("load_format", "stated", "alone"),
+    [
+        ("auto", None, "hard"),
+        ("dummy", "uniform", "hard"),
+        ("dummy", "", "report"),
+    ],
 )
 def test_spread_experts_of_made_up_routers_are_judged_under_load_alone(
-    load_format, alone
+    load_format, stated, alone
 ):
     """Routers alike in every layer send one stream's token to one rank or to two, by chance.
 
-    Nothing is judged by that.
+    Nothing is judged by that; where the routing is stated, both are.
     """
-    cases = {
-        case.workload: case.gate
-        for case in ep_over_tp(study("h200", load_format=load_format))
-    }
+    asked = study_of(
+        "h200", "vllm", load_format=load_format, stated_routing=stated
+    )
+    cases = {case.workload: case.gate for case in ep_over_tp(asked)}
 
     assert {"closed-c32": "hard", "single-stream": alone} == cases
     assert [] == list(
@@ -386,3 +391,51 @@ def test_a_variant_joins_the_key():
     unnamed = msgspec.structs.replace(eager, variant="")
     with pytest.raises(AmbiguousServer, match='variant="eager"'):
         servers_of([cases[0], asked.value("E7", "memory_bytes", unnamed, None)])
+
+
+@pytest.mark.parametrize(
+    ("platform", "load_format", "stated", "expected"),
+    [
+        ("h200", "dummy", "uniform", ("uniform", "")),
+        ("h200", "dummy", "few", ("few", "")),
+        ("h200", "dummy", "", ("", "")),
+        ("h200", "auto", None, ("", "")),
+        ("h200", "auto", "few", ("", "")),
+        ("cpu", "auto", None, ("", "")),
+        ("cpu", "auto", "skewed", ("skewed", "")),
+    ],
+)
+def test_routing_is_stated_for_made_up_weights_alone(
+    platform, load_format, stated, expected
+):
+    """Real weights route by themselves, and a dense model routes nothing.
+
+    The study states it on GPUs; the CPU's small models have weights of the suite.
+    """
+    servers = study_of(
+        platform, "vllm", load_format=load_format, stated_routing=stated
+    ).models
+
+    assert expected == tuple(server.stated_routing for server in servers)
+
+
+def test_a_stated_routing_is_another_server():
+    """Its values are compared with those of no other routing."""
+    keys = []
+    for stated in ("", "uniform", "few"):
+        asked = study_of(
+            "h200", "vllm", load_format="dummy", stated_routing=stated
+        )
+        keys += [asked.moe.key, asked.moe_ep.key, asked.dense.key]
+
+    assert [
+        "vllm-mixtral-8x7b-tp2",
+        "vllm-mixtral-8x7b-tp2-ep",
+        "vllm-llama-3.1-8b-tp2",
+        "vllm-mixtral-8x7b-tp2-uniform",
+        "vllm-mixtral-8x7b-tp2-ep-uniform",
+        "vllm-llama-3.1-8b-tp2",
+        "vllm-mixtral-8x7b-tp2-few",
+        "vllm-mixtral-8x7b-tp2-ep-few",
+        "vllm-llama-3.1-8b-tp2",
+    ] == keys

@@ -82,11 +82,21 @@ def test_every_batch_of_the_sweep_is_judged():
     assert expected == batches
 
 
-@pytest.mark.parametrize("load_format", ["auto", "dummy"])
-def test_random_routers_make_a_burst_window_chance(load_format):
-    """With random weights the sparse model's steady window is report-only, else judged."""
-    study = study_of("gpu", "vllm", load_format=load_format)
-    expected = {"auto": "hard", "dummy": "report"}[load_format]
+@pytest.mark.parametrize(
+    ("load_format", "stated", "expected"),
+    [
+        ("auto", None, "hard"),
+        ("dummy", "uniform", "hard"),
+        ("dummy", "", "report"),
+    ],
+)
+def test_random_routers_make_a_burst_window_chance(
+    load_format, stated, expected
+):
+    """Where made-up routers choose, the sparse model's steady window is report-only."""
+    study = study_of(
+        "gpu", "vllm", load_format=load_format, stated_routing=stated
+    )
     found = []
     for case in burst(study):
         is_sparse = case.numerator.server == study.moe
