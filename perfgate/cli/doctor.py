@@ -86,7 +86,7 @@ def examine(
     yield _memory(hardware)
     yield _disk()
     yield from _engines(hardware, pythons)
-    yield from _weights(hardware, model_dirs)
+    yield from _weights(hardware, study, model_dirs)
     gpu_counts = (1, 2) if hardware.gpus else (0,)
     for gpu_count in gpu_counts:
         yield _baselines(store, hardware.label(gpu_count))
@@ -330,24 +330,41 @@ def _untested(engine: str, installed: Mapping[str, str]) -> str | None:
 
 
 def _weights(
-    hardware: Hardware, model_dirs: Mapping[str, str]
+    hardware: Hardware, study: StudyFile, model_dirs: Mapping[str, str]
 ) -> Iterator[Finding]:
+    asked = {server.model for server in _gpu_servers(hardware, study)}
+    asked |= model_dirs.keys()
     for model in models.CATALOGUE.values():
-        subject = f"model {model.name}"
         if model.hub_id is None:
-            seen = "not generated yet; the first run does it in seconds"
-            if (weights.models_dir() / model.name / "perfgate.json").is_file():
-                seen = "generated"
-            yield Finding("model", subject, seen)
+            yield _made(model)
         elif hardware.gpus and model.served:
-            try:
-                located = weights.locate(
-                    model, "auto", model_dirs, False, lambda text: None
-                )
-            except Failure as failure:
-                yield Finding("model", subject, failure.seen, failure.remedy)
-            else:
-                yield Finding("model", subject, located.path)
+            yield _found(model, model_dirs, model.name in asked)
+
+
+def _made(model: models.Model) -> Finding:
+    """A model that the suite makes."""
+    seen = "not generated yet; the first run does it in seconds"
+    if (weights.models_dir() / model.name / "perfgate.json").is_file():
+        seen = "generated"
+    return Finding("model", f"model {model.name}", seen)
+
+
+def _found(
+    model: models.Model, model_dirs: Mapping[str, str], is_asked: bool
+) -> Finding:
+    """A model of the hub; one that nobody asks for may be missing."""
+    subject = f"model {model.name}"
+    try:
+        located = weights.locate(
+            model, "auto", model_dirs, False, lambda text: None
+        )
+    except Failure as failure:
+        if is_asked:
+            return Finding("model", subject, failure.seen, failure.remedy)
+        return Finding(
+            "model", subject, f"no platform serves it; {failure.seen}"
+        )
+    return Finding("model", subject, located.path)
 
 
 def _baselines(store: Store, label: str) -> Finding:

@@ -8,6 +8,7 @@ It is empty until a study is read (`perfgate.study`), a plugin adds models
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 
@@ -20,7 +21,7 @@ from perfgate.models.architecture import (
 )
 from perfgate.models.config_files import (
     UnknownArchitecture,
-    config_json,
+    load_config,
     parse_config,
     read_config,
 )
@@ -33,7 +34,7 @@ __all__ = [
     "Model",
     "UnknownArchitecture",
     "UnknownModel",
-    "config_json",
+    "load_config",
     "lookup",
     "parse_config",
     "read_config",
@@ -52,6 +53,8 @@ class Model(
 
     Attributes:
         name: used in server keys and baselines.
+        config: its config.json, whole. Folders that the suite makes get it back; it is
+            empty where only the arithmetic is known.
         hub_id: repository on the Hugging Face hub; None for models that the suite makes
             or that are in a folder.
         folder: of its weights; None where an option or the hub's cache names it.
@@ -61,6 +64,7 @@ class Model(
 
     name: str
     architecture: Architecture
+    config: dict[str, Any] = {}
     hub_id: str | None = None
     folder: str | None = None
     served: bool = True

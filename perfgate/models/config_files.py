@@ -26,24 +26,6 @@ _PLAIN = (
     "vocab_size",
     "max_position_embeddings",
 )
-# Fields of the config.json that the suite writes. They are also the stamp of the models
-# that it makes, so neither names nor order may change.
-_STAMP_FIELDS = (
-    "model_type",
-    "hidden_size",
-    "intermediate_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "num_key_value_heads",
-    "head_dim",
-    "vocab_size",
-    "max_position_embeddings",
-    "num_local_experts",
-    "num_experts_per_tok",
-    "tie_word_embeddings",
-)
-# Family -> class of transformers, for the models that the suite makes.
-_CLASSES = {"llama": "LlamaForCausalLM", "mixtral": "MixtralForCausalLM"}
 
 
 class UnknownArchitecture(Failure):
@@ -112,39 +94,31 @@ def read_config(path: Path) -> Architecture:
         UnknownArchitecture: as `parse_config`, and for a file that cannot be read.
 
     """
-    file = path
-    if path.suffix != ".json":
-        file = path / "config.json"
+    return parse_config(load_config(path), str(_config_file(path)))
+
+
+def load_config(path: Path) -> dict[str, Any]:
+    """The whole content of a config.json, given the file or its folder.
+
+    Raises:
+        UnknownArchitecture: the file cannot be read.
+
+    """
+    file = _config_file(path)
     try:
-        config = msgspec.json.decode(file.read_bytes(), type=dict[str, Any])
+        return msgspec.json.decode(file.read_bytes(), type=dict[str, Any])
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UnknownArchitecture(
             tried=f"reading {file}",
             seen=f"{type(error).__name__}: {error}",
             remedy="name a folder that holds the model's config.json",
         ) from error
-    return parse_config(config, str(file))
 
 
-def written_fields(architecture: Architecture) -> dict[str, Any]:
-    """The fields of a model that the suite makes, under their names in config.json."""
-    return {name: getattr(architecture, name) for name in _STAMP_FIELDS}
-
-
-def config_json(architecture: Architecture) -> dict[str, Any]:
-    """A config.json for both engines and transformers; Llama and Mixtral only."""
-    fields = written_fields(architecture)
-    if not architecture.is_moe:
-        del fields["num_local_experts"]
-        del fields["num_experts_per_tok"]
-    fields["architectures"] = [_CLASSES[architecture.model_type]]
-    fields["hidden_act"] = "silu"
-    fields["rms_norm_eps"] = 1e-5
-    fields["rope_theta"] = 10000.0
-    fields["bos_token_id"] = 1
-    fields["eos_token_id"] = 2
-    fields["torch_dtype"] = "float32"
-    return fields
+def _config_file(path: Path) -> Path:
+    if path.suffix == ".json":
+        return path
+    return path / "config.json"
 
 
 def _check_supported(config: Config) -> None:

@@ -80,6 +80,7 @@ class Planner:
             settings.model_dirs,
             settings.allow_download,
             self._progress,
+            python.path,
         )
         cores: tuple[int, ...] = ()
         if not config.gpu_count:

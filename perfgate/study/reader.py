@@ -21,11 +21,10 @@ from perfgate.load.ceilings import BadCeiling, parse_ceilings
 from perfgate.load.prompts import Synthetic
 from perfgate.load.workload import Workload
 from perfgate.models.catalogue import (
-    Architecture,
     Model,
     UnknownArchitecture,
+    load_config,
     parse_config,
-    read_config,
 )
 from perfgate.models.estimate import QUANTITIES
 from perfgate.study import schema
@@ -298,10 +297,15 @@ def _models(file: _File) -> dict[str, Model]:
     models = {}
     for name, row in file.structs("models", ModelTable).items():
         folder = _model_folder(file, name, row)
-        architecture = _architecture(file, name, row, folder)
+        config, origin = _config(file, name, row, folder)
+        try:
+            architecture = parse_config(config, origin)
+        except UnknownArchitecture as failure:
+            _refuse_config(file, name, failure)
         models[name] = Model(
             name=name,
             architecture=architecture,
+            config=config,
             hub_id=row.hub_id,
             folder=None if folder is None else str(folder),
             served=row.served,
@@ -327,27 +331,33 @@ def _resolve(file: _File, path: str) -> Path:
     return (file.path.parent / Path(path).expanduser()).resolve()
 
 
-def _architecture(
+def _config(
     file: _File, name: str, row: ModelTable, folder: Path | None
-) -> Architecture:
-    """The shape, from the table, a file that it names, or the model's folder."""
+) -> tuple[dict[str, Any], str]:
+    """The config.json, and where it stands: the table, a file, or the model's folder."""
     table = f"models.{name}"
-    config = row.config
+    if isinstance(row.config, dict):
+        return row.config, f"{file.path} [{table}.config]"
+    path = folder
+    if row.config is not None:
+        path = _resolve(file, row.config)
+    if path is None:
+        file.refuse(
+            table,
+            "neither config nor folder is given",
+            f"add [{table}.config] with the fields of its config.json, or folder = PATH",
+        )
     try:
-        if isinstance(config, dict):
-            return parse_config(config, f"{file.path} [{table}.config]")
-        if isinstance(config, str):
-            return read_config(_resolve(file, config))
-        if folder is not None:
-            return read_config(folder)
+        return load_config(path), str(path)
     except UnknownArchitecture as failure:
-        seen = f"config: {failure.tried}: {failure.seen}"
-        file.refuse(table, seen, failure.remedy)
-    file.refuse(
-        table,
-        "neither config nor folder is given",
-        f"add [{table}.config] with the fields of its config.json, or folder = PATH",
-    )
+        _refuse_config(file, name, failure)
+
+
+def _refuse_config(
+    file: _File, name: str, failure: UnknownArchitecture
+) -> NoReturn:
+    seen = f"config: {failure.tried}: {failure.seen}"
+    file.refuse(f"models.{name}", seen, failure.remedy)
 
 
 def _workloads(file: _File) -> dict[str, dict[str, Workload]]:

@@ -26,8 +26,9 @@ class ModelTable(
             the suite makes seeded random weights of this shape.
         folder: of its weights and config.json; relative paths count from the study
             file.
-        config: its config.json as a table (the fields that matter to its size), or the
-            path of one. It may be left out where `folder` holds a config.json.
+        config: its config.json, as the path of the file or of its folder, or as a table
+            of the fields that matter. Models that the suite makes get it back. It may be
+            left out where `folder` holds a config.json.
         served: false for a model that only `perfgate estimate` knows.
     """
 

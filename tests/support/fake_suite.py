@@ -41,7 +41,7 @@ from perfgate.load.repetition import Repetition
 from perfgate.machine import hardware, memory
 from perfgate.machine.hardware import Gpu, Hardware
 from perfgate.models.catalogue import CATALOGUE
-from perfgate.models.weights import make_shell
+from perfgate.models.made import make_shell
 from tests.support.fake_nvml import FakeNvml
 
 FAKE_ENGINE = Path(__file__).resolve().parent / "fake_engine.py"

@@ -364,6 +364,14 @@ def test_study_models_matter_on_gpus_alone(places):
     ]
 
 
+def test_models_of_no_platform_are_no_fault(places):
+    """A pair that is shipped beside the platforms' own is asked for by nobody yet."""
+    finding = look(gpu_machine(), places, "model qwen3-30b-a3b")
+
+    assert finding.seen.startswith("no platform serves it; not in")
+    assert finding.remedy is None
+
+
 def test_wrong_folder_of_a_model_is_told(places):
     """A folder that the user named and that is not there is a finding, not a crash."""
     finding = look(

@@ -5,7 +5,7 @@ import json
 from click.testing import CliRunner
 
 from perfgate.cli.main import main
-from perfgate.models.catalogue import CATALOGUE, config_json
+from perfgate.models.catalogue import CATALOGUE
 
 MIXTRAL, LLAMA, LLAMA_70B = (
     CATALOGUE[name].architecture
@@ -40,7 +40,9 @@ def test_command_shows_what_is_wrong():
 
 def test_command_reads_a_config(tmp_path):
     """A folder or its config.json; without another model there is no ratio and no claim."""
-    (tmp_path / "config.json").write_text(json.dumps(config_json(LLAMA)))
+    (tmp_path / "config.json").write_text(
+        json.dumps(CATALOGUE["llama-3.1-8b"].config)
+    )
 
     for where in (tmp_path, tmp_path / "config.json"):
         answer = json.loads(

@@ -12,7 +12,7 @@ import zipfile
 
 import pytest
 
-from perfgate.models.weights import make_shell
+from perfgate.models.made import make_shell
 from perfgate.results.schema import load
 from tests.support import outside, studies
 from tests.support.outside import content, write
@@ -115,6 +115,10 @@ def test_the_wheel_is_whole(wheel):
     expected = {
         "perfgate/study/builtin/study.toml",
         "perfgate/study/builtin/servers.py",
+    }
+    expected |= {
+        f"perfgate/study/builtin/configs/{path.name}"
+        for path in (ROOT / "fixtures/configs").glob("*.json")
     }
     expected |= {
         f"perfgate/study/tests/{path.name}"

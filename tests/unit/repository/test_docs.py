@@ -243,9 +243,8 @@ def test_question_of_the_how_to_is_asked(tmp_path):
         re.search(rf"```{kind}\n(.*?)```", page, re.DOTALL)[1]
         for kind in ("toml", "python", "text")
     )
-    for name in ("fixtures/study.toml", "pytest.ini"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        shutil.copy(ROOT / name, tmp_path / name)
+    shutil.copytree(ROOT / "fixtures", tmp_path / "fixtures")
+    shutil.copy(ROOT / "pytest.ini", tmp_path)
     with (tmp_path / "fixtures" / "study.toml").open("a") as file:
         file.write(f"\n{workload}")
     (tmp_path / "tests" / "perf").mkdir(parents=True)

@@ -6,7 +6,6 @@ import json
 
 import pytest
 
-from perfgate.models.catalogue import config_json
 from perfgate.study import BadStudy, read_study, study_of
 from tests.support.studies import SHIPPED
 
@@ -50,7 +49,7 @@ sweep = ["alone"]
 def config_table(name):
     """The config.json of a shipped model, as TOML."""
     lines = []
-    for key, value in config_json(SHIPPED.models[name].architecture).items():
+    for key, value in SHIPPED.models[name].config.items():
         lines.append(f"{key} = {json.dumps(value)}")
     return "\n".join(lines)
 
@@ -140,14 +139,29 @@ def test_a_model_may_be_a_folder(tmp_path):
     """The shape is read from its config.json; a relative path counts from the study file."""
     folder = tmp_path / "weights"
     folder.mkdir()
-    shape = SHIPPED.models["llama-small"].architecture
-    (folder / "config.json").write_text(json.dumps(config_json(shape)))
+    small = SHIPPED.models["llama-small"]
+    (folder / "config.json").write_text(json.dumps(small.config))
     table = f"[models.dense.config]\n{config_table('llama-small')}"
     file = read(tmp_path, (table, '[models.dense]\nfolder = "weights"'))
 
-    assert (shape, str(folder)) == (
+    assert (small.architecture, small.config, str(folder)) == (
         file.models["dense"].architecture,
+        file.models["dense"].config,
         file.models["dense"].folder,
+    )
+
+
+def test_a_config_may_be_a_file(tmp_path):
+    """It is kept whole, also the fields that the arithmetic does not need."""
+    small = SHIPPED.models["llama-small"]
+    config = small.config | {"house_field": [1, None]}
+    (tmp_path / "shape.json").write_text(json.dumps(config))
+    table = f"[models.dense.config]\n{config_table('llama-small')}"
+    file = read(tmp_path, (table, '[models.dense]\nconfig = "shape.json"'))
+
+    assert (small.architecture, config) == (
+        file.models["dense"].architecture,
+        file.models["dense"].config,
     )
 
 

@@ -1,0 +1,165 @@
+"""Made models: a folder with config.json, a word-level tokenizer and seeded random weights.
+
+The config.json is the model's own, so that any family can be made. Each token id is a
+word, so every streamed token is visible text. Weights are float32, one safetensors file
+a layer.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import filelock
+import msgspec
+
+from perfgate.errors import Failure
+from perfgate.models import tensors
+from perfgate.models.catalogue import Model
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+SEED = 20260412
+STAMP_FILE = "perfgate.json"
+# Fields that name code or a format of files which a made folder does not have.
+_LEFT_OUT = ("auto_map",)
+
+
+class CannotMake(Failure):
+    """A model that the suite cannot make."""
+
+
+def make_shell(model: Model, folder: Path) -> Path:
+    """Write a model without weights: config.json and a tokenizer. Returns the folder."""
+    config = written_config(model)
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_json(folder / "config.json", config)
+    tokenizer = _tokenizer(model.architecture.vocab_size)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    tokenizer_config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": "<s>",
+        "eos_token": "</s>",
+        "unk_token": "<unk>",
+        "model_max_length": model.architecture.max_position_embeddings,
+    }
+    _write_json(folder / "tokenizer_config.json", tokenizer_config)
+    return folder
+
+
+def make(
+    model: Model,
+    folder: Path,
+    progress: Callable[[str], None],
+    python: Path | None = None,
+    seed: int = SEED,
+) -> Path:
+    """Write the model with seeded random weights; keep a folder of the same recipe.
+
+    Args:
+        model: the catalogue's entry.
+        folder: written whole or not at all.
+        progress: called before the weights are made.
+        python: of an engine; its transformers names the tensors of most families.
+        seed: of all tensors.
+
+    Returns:
+        The folder.
+
+    Raises:
+        CannotMake: its config.json is unknown, or asks for quantized weights.
+        UnknownTensors: the tensors of this family cannot be listed.
+
+    """
+    config = written_config(model)
+    if config.get("quantization_config"):
+        raise CannotMake(
+            tried=f"making the model {model.name}",
+            seen="quantization_config: made weights are float32, never quantized",
+            remedy=(
+                "remove quantization_config from its config, or measure without "
+                "weights: --weights dummy"
+            ),
+        )
+    config.pop("dtype", None)
+    config["torch_dtype"] = "float32"
+    stamp = msgspec.json.encode(tensors.recipe(config, seed))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(f"{folder}.lock"):
+        if _has_stamp(folder, stamp):
+            return folder
+        millions = model.architecture.parameters / 1e6
+        progress(
+            f"making {model.name}: {millions:.0f} M random weights in {folder}"
+        )
+        partial = folder.with_name(folder.name + ".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        make_shell(model, partial)
+        _write_json(partial / "config.json", config)
+        index = tensors.write(config, partial, seed, python)
+        _write_json(partial / "model.safetensors.index.json", index)
+        (partial / STAMP_FILE).write_bytes(stamp)
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+    return folder
+
+
+def written_config(model: Model) -> dict[str, Any]:
+    """The model's config.json, with what an engine needs and a study may leave out.
+
+    The class is added by the rule that most families keep: qwen3_moe is served by
+    Qwen3MoeForCausalLM.
+
+    Raises:
+        CannotMake: its config.json is unknown.
+
+    """
+    if not model.config:
+        raise CannotMake(
+            tried=f"writing the config.json of {model.name}",
+            seen="only its shape is known, not its config.json",
+            remedy=(
+                f"name a folder of the model with --model-dir {model.name}=DIR, or "
+                "give its config in the study file"
+            ),
+        )
+    config = dict(model.config)
+    for name in _LEFT_OUT:
+        config.pop(name, None)
+    words = config["model_type"].split("_")
+    class_name = "".join(word.capitalize() for word in words)
+    config.setdefault("tie_word_embeddings", False)
+    config.setdefault("architectures", [f"{class_name}ForCausalLM"])
+    config.setdefault("bos_token_id", 1)
+    config.setdefault("eos_token_id", 2)
+    if "dtype" not in config:
+        config.setdefault("torch_dtype", "float32")
+    return config
+
+
+def _has_stamp(folder: Path, stamp: bytes) -> bool:
+    file = folder / STAMP_FILE
+    return file.is_file() and file.read_bytes() == stamp
+
+
+def _tokenizer(vocab_size: int) -> Tokenizer:
+    """A word-level tokenizer: token id 7 is the word "t7"."""
+    # Imported here: collecting tests must not wait for it.
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    special = ["<unk>", "<s>", "</s>"]
+    vocabulary = {word: number for number, word in enumerate(special)}
+    for number in range(len(special), vocab_size):
+        vocabulary[f"t{number}"] = number
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.add_special_tokens(special)
+    return tokenizer
+
+
+def _write_json(path: Path, value: Any) -> None:
+    text = msgspec.json.encode(value)
+    path.write_bytes(msgspec.json.format(text, indent=1))
