@@ -174,11 +174,14 @@ class LaunchFacts:
             named as the cause of a verdict.
         settings: others, such as the size of a prefill chunk, by which two engines are
             compared as well.
+        facts: what is worth reading and explains no speed, such as whether a start found
+            a compile cache.
     """
 
     values: dict[str, float]
     effective: dict[str, str]
     settings: dict[str, str] = field(default_factory=dict)
+    facts: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -246,6 +249,7 @@ class Engine:
     """What differs between engines; one value of this class for each engine's module.
 
     Attributes:
+        read_choices: address of a server -> what it says it chose beyond what it logs.
         settle: called with the address of a server that is warmed up; does what its
             engine advises before a measurement.
         tested: distribution -> versions with which the suite was tested.
@@ -272,6 +276,7 @@ class Engine:
     read_log: Callable[[ServerConfig, Iterator[str]], LaunchFacts]
     weights_bytes_per_rank: Callable[[str], tuple[float, ...]]
     inject_delay: Callable[[str, float], None]
+    read_choices: Callable[[str], dict[str, str]] = lambda _url: {}
     settle: Callable[[str], None] = lambda _url: None
     tested: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     metrics: MetricNames = field(default_factory=MetricNames)

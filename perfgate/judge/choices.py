@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import msgspec
 
 from perfgate import formatting
+from perfgate.engines import chosen
 from perfgate.judge import wording
 from perfgate.judge.identity import without_side
 from perfgate.judge.observation import Observation
@@ -26,16 +27,33 @@ _CHANGED = frozenset(
 def differing(
     current: Mapping[str, str], recorded: Mapping[str, str]
 ) -> list[str]:
-    """Names of the choices that changed.
+    """Names of the choices that changed, whatever they were called when recorded.
 
-    One that was never recorded is unknown, and says nothing. One that is no longer
-    reported counts as changed.
+    One that was not recorded, or not seen on one side, is unknown and says nothing.
     """
-    return [
-        name
-        for name, choice in sorted(recorded.items())
-        if current.get(name) != choice
-    ]
+    now = chosen.canonical_all(current)
+    names = []
+    for name, choice in sorted(chosen.canonical_all(recorded).items()):
+        current_choice = now.get(name, chosen.NOT_SEEN)
+        if chosen.NOT_SEEN in (choice, current_choice):
+            continue
+        if current_choice != choice:
+            names.append(name)
+    return names
+
+
+def not_seen(
+    current: Mapping[str, str], recorded: Mapping[str, str]
+) -> list[str]:
+    """Names of the choices that were recorded and are not seen now: unknown."""
+    now = chosen.canonical_all(current)
+    names = []
+    for name, choice in sorted(chosen.canonical_all(recorded).items()):
+        if choice == chosen.NOT_SEEN:
+            continue
+        if now.get(name, chosen.NOT_SEEN) == chosen.NOT_SEEN:
+            names.append(name)
+    return names
 
 
 def changes(
@@ -50,8 +68,8 @@ def changes(
         name = without_side(field)
         choice = wording.CHOICE.format(
             name=name,
-            before=recorded[field],
-            now=current.get(field, wording.NOT_REPORTED),
+            before=chosen.canonical(name, recorded[field]),
+            now=chosen.canonical(name, current[field]),
         )
         sides[choice].append(field.removesuffix(name).rstrip("."))
     lines = []
@@ -87,6 +105,13 @@ def explained(
     It is the cause of a change, and a detail where nothing is lost. What cannot be
     compared has no cause.
     """
+    unknown = not_seen(observation.chosen, recorded)
+    if unknown and decision.outcome in _CHANGED:
+        line = wording.CHOICE_NOT_SEEN.format(
+            choices=formatting.listed(unknown)
+        )
+        details = (*decision.details, line)
+        decision = msgspec.structs.replace(decision, details=details)
     text = cause(observation, recorded)
     if not text or decision.outcome is Outcome.INCOMPARABLE:
         return decision

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from perfgate.cases import Case, Load
+from perfgate.engines.chosen import NOT_SEEN
 from perfgate.engines.registry import ENGINES
 from perfgate.judge import wording
 from perfgate.judge.identity import chosen
@@ -53,7 +54,10 @@ def settings_of(results: RunResults, load: Load) -> dict[str, str]:
     }
     if server.stated_routing:
         settings["stated_routing"] = server.stated_routing
-    choices = chosen(results, load)
+    choices = {}
+    for name, choice in chosen(results, load).items():
+        if choice != NOT_SEEN:
+            choices[name] = choice
     for launch in results.launches:
         if launch.server == server.key and _KV_CACHE in launch.values:
             choices[_KV_CACHE] = f"{launch.values[_KV_CACHE]:.0f}"

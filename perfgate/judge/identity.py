@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from perfgate.cases import Load
 from perfgate.engines.base import ServerConfig
+from perfgate.engines.chosen import EITHER, NOT_SEEN
 from perfgate.judge import answers
 from perfgate.machine.hardware import Hardware
 from perfgate.results.schema import RunResults
@@ -96,7 +97,8 @@ def chosen(results: RunResults, load: Load) -> dict[str, str]:
             choices[name].add(value)
     fields = {}
     for name, values in sorted(choices.items()):
-        fields[name] = " or ".join(sorted(values))
+        known = values - {NOT_SEEN}
+        fields[name] = EITHER.join(sorted(known)) or NOT_SEEN
     return fields
 
 

@@ -185,7 +185,9 @@ CHOICE_OF_SIDE = "{choice} ({side})"
 CHOSEN = "{changes}, chosen by the engine"
 CHOSEN_INJECTED = "{changes}, under the injection"
 CHOICE_CHANGED = "Changed: {cause}."
-NOT_REPORTED = "(not reported)"
+CHOICE_NOT_SEEN = (
+    "Not seen in this run, so unknown: {choices}. The baseline has them."
+)
 
 # What to do next.
 ACCEPT = f"`perfgate accept {RUN}` makes this run the baseline."

@@ -61,6 +61,7 @@ class Launch(
             it.
         settings: others, by which two engines are compared as well. Neither is identity:
             a change is named as the cause of a verdict.
+        facts: what it logged besides, and what explains no speed: "compile_cache".
         injected: what was changed on purpose (`perfgate.engines.injection`), delays in
             ms; such a run never becomes a baseline.
         measured: False while it is measured, and for good where the session ended
@@ -78,6 +79,7 @@ class Launch(
     notes: tuple[str, ...] = ()
     effective: dict[str, str] = {}
     settings: dict[str, str] = {}
+    facts: dict[str, str] = {}
     injected: dict[str, float | str] = {}
     measured: bool = True
     answers: tuple[str, ...] = ()

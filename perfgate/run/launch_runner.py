@@ -15,11 +15,14 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
+import requests
 
 from perfgate.cases import asking_routing
+from perfgate.engines import chosen
 from perfgate.engines import registry as engines
-from perfgate.engines.base import LaunchFacts, ServerConfig
+from perfgate.engines.base import Engine, LaunchFacts, ServerConfig
 from perfgate.engines.injection import Injection
+from perfgate.errors import describe_error
 from perfgate.load import ladder, measurement, warmup
 from perfgate.load.repetition import Repetition
 from perfgate.load.workload import Workload
@@ -362,6 +365,7 @@ def start_launch(
     if server.log is not None:
         with server.log.open(encoding="utf-8", errors="replace") as log:
             facts = engine.read_log(config, log)
+    choices, notes = _choices(engine, server, facts)
     if injection.per_token_ms is not None:
         engine.inject_delay(server.url, injection.per_token_ms)
     values = dict(facts.values)
@@ -372,13 +376,33 @@ def start_launch(
         index=index,
         start=record,
         values=values,
-        notes=server.notes,
-        effective=facts.effective,
+        notes=(*server.notes, *notes),
+        effective=choices,
         settings=facts.settings,
+        facts=facts.facts,
         injected=injection.record(),
         measured=False,
     )
     return StartedLaunch(config, server, launch)
+
+
+def _choices(
+    engine: Engine, server: RunningServer, facts: LaunchFacts
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """What the engine chose, by its log and by what it says itself; and notes."""
+    told: dict[str, str] = {}
+    notes: tuple[str, ...] = ()
+    try:
+        told = engine.read_choices(server.url)
+    except (requests.RequestException, ValueError) as error:
+        notes = (f"choices of the engine: {describe_error(error)}",)
+    if not told and not facts.effective:
+        return {}, notes
+    choices = chosen.complete(facts.effective)
+    for name, value in chosen.complete(told).items():
+        if choices[name] == chosen.NOT_SEEN:
+            choices[name] = value
+    return choices, notes
 
 
 def wants_more(workload: Workload, repetitions: Sequence[Repetition]) -> bool:

@@ -20,11 +20,11 @@ from perfgate.engines.cpu_affinity import TooFewCores
 from perfgate.engines.sglang import (
     inject_delay,
     plan,
-    read_log,
     settle,
     weights_bytes_per_rank,
 )
 from perfgate.servers.log import LogWatch
+from tests.support.engine_logs import SGLANG_CPU_LOG
 from tests.support.plans import options, request_for
 
 CPU = ServerConfig(
@@ -37,41 +37,6 @@ CPU = ServerConfig(
 GPU = ServerConfig(
     engine="sglang", model="mixtral-8x7b", tensor_parallel_size=2, device="cuda"
 )
-
-# As 0.5.23 logged on the CPU, shortened within its second line.
-LOG = """\
-[2026-11-24 11:04:01] Cuda graph is disabled because of using torch native attention backend
-[2026-11-24 11:04:01] server_args={'model_path': '/models/mixtral-small', \
-'disable_radix_cache': True, 'attention_backend': 'torch_native', 'decode_attention_backend': \
-None, 'disable_cuda_graph': False, 'moe_runner_backend': 'auto', \
-'speculative_moe_runner_backend': 'auto'}
-[2026-11-24 11:04:16 TP1] Init parallel begin.
-[2026-11-24 11:04:17 TP0] Load weight begin. avail mem=21.00 GB
-[2026-11-24 11:04:23 TP0] Load weight end. elapsed=5.26 s, type=MixtralForCausalLM, avail \
-mem=19.58 GB, mem usage=1.43 GB.
-[2026-11-24 11:04:23 TP1] KV Cache is allocated. dtype: torch.float32, #tokens: 16384, K size: \
-0.03 GB, V size: 0.03 GB
-[2026-11-24 11:04:23 TP0] Memory pool end. avail mem=19.40 GB
-[2026-11-24 11:04:23] max_total_num_tokens=16384, chunked_prefill_size=4096, \
-max_prefill_tokens=16384, max_running_requests=4096, context_len=1024, available_cpu_mem=19.40 GB
-[2026-11-24 11:04:23] INFO:     Started server process [12450]
-[2026-11-24 11:04:23] INFO:     Application startup complete.
-[2026-11-24 11:04:28] The server is fired up and ready to roll!
-"""
-# Lines as 0.5.16's source formats them.
-GPU_LOG = """\
-[2026-06-01 10:00:00] Attention backend not specified. Use fa3 backend by default.
-[2026-06-01 10:00:00] server_args=ServerArgs(model_path='m', disable_radix_cache=True, \
-attention_backend='fa3', moe_runner_backend='auto', disable_cuda_graph=False)
-[2026-06-01 10:00:40 TP0] Load weight end. elapsed=31.2 s, type=MixtralForCausalLM, avail \
-mem=52.1 GB, mem usage=87.00 GB.
-[2026-06-01 10:00:41 TP0] KV Cache is allocated. dtype: torch.bfloat16, #tokens: 319264, K \
-size: 19.50 GB, V size: 19.50 GB
-[2026-06-01 10:00:50 TP0] Capture target decode CUDA graph end. elapsed=9.10 s, mem usage=0.65 \
-GB, avail mem=12.1 GB.
-[2026-06-01 10:00:50] max_total_num_tokens=319264, chunked_prefill_size=8192, \
-max_prefill_tokens=16384, max_running_requests=2048, context_len=4096, available_gpu_mem=12.1 GB
-"""
 
 
 def test_command_line():
@@ -169,52 +134,10 @@ def test_environment_on_gpus():
     }.isdisjoint(env)
 
 
-def test_log_of_the_cpu():
-    """KV cache and chosen kernels are read.
-
-    What the whole machine's memory lost meanwhile is not the model's.
-    """
-    facts = read_log(CPU, iter(LOG.splitlines()))
-
-    # 2 x 0.03 GB
-    assert {
-        "kv_cache_tokens": 16384.0,
-        "kv_cache_bytes": 0.06 * 2**30,
-    } == facts.values
-    assert {
-        "attention_backend": "torch_native",
-        "moe_backend": "auto",
-        "graphs": "off",
-    } == facts.effective
-    assert {
-        "chunked_prefill_tokens": "4096",
-        "prefix_cache": "off",
-    } == facts.settings
-
-
-def test_log_of_a_gpu():
-    """Memory of weights, KV cache and graphs, and the backend that it chose by itself."""
-    facts = read_log(GPU, iter(GPU_LOG.splitlines()))
-
-    gib = {
-        "kv_cache_bytes": 39.0,
-        "graphs_bytes": 0.65,
-        "model_loading_bytes": 87.0,
-    }
-    assert {"kv_cache_tokens": 319264.0} | {
-        name: size * 2**30 for name, size in gib.items()
-    } == facts.values
-    assert {
-        "attention_backend": "fa3",
-        "moe_backend": "auto",
-        "graphs": "on",
-    } == facts.effective
-
-
 def test_phases_are_found_in_order(tmp_path):
     """A good start goes through the phases of the CPU."""
     log = tmp_path / "server.log"
-    log.write_text(LOG)
+    log.write_text(SGLANG_CPU_LOG)
 
     assert [
         "initialising the ranks",

@@ -14,13 +14,9 @@ import requests
 from perfgate.engines import vllm
 from perfgate.engines.base import InjectionFailed, ServerConfig
 from perfgate.engines.cpu_affinity import TooFewCores
-from perfgate.engines.vllm import (
-    inject_delay,
-    plan,
-    read_log,
-    weights_bytes_per_rank,
-)
+from perfgate.engines.vllm import inject_delay, plan, weights_bytes_per_rank
 from perfgate.servers.log import LogWatch
+from tests.support.engine_logs import VLLM_CPU_LOG, VLLM_GPU_LOG
 from tests.support.plans import options, request_for
 
 CPU = ServerConfig(
@@ -34,55 +30,6 @@ CPU = ServerConfig(
 GPU = ServerConfig(
     engine="vllm", model="mixtral-8x7b", tensor_parallel_size=2, device="cuda"
 )
-
-# As 0.32.0 logged on the CPU, shortened at the ends of lines.
-MIXTRAL_LOG = """\
-(APIServer pid=8158) INFO 11-24 06:33:24 [api_utils.py:347]  ▄▄ ▄█ █     █     █ ▀▄▀ █  version \
-0.32.0
-(APIServer pid=8158) WARNING 11-24 06:33:24 [vllm.py:1703] Enforce eager set, disabling \
-torch.compile, CUDAGraphs, and
-(APIServer pid=8158) WARNING 11-24 06:33:24 [cpu.py:317] Reset SSM cache type to float32 for \
-accelerated GDN mamba backend 'none'.
-(EngineCore pid=8186) INFO 11-24 06:33:29 [core.py:133] Initializing a V1 LLM engine (v0.32.0) \
-with config: model=
-(EngineCore pid=8186) INFO 11-24 06:33:30 [ompmultiprocessing.py:185] OpenMP thread binding info:
-(EngineCore pid=8186) INFO 11-24 06:33:30 [ompmultiprocessing.py:185] \
-	VLLM_CPU_OMP_THREADS_BIND='0|1'
-(Worker_TP0 pid=8195) INFO 11-24 06:33:35 [cpu_model_runner.py:68] Starting to load model \
-mixtral-small...
-(Worker_TP0 pid=8195) INFO 11-24 06:33:35 [unquantized.py:364] Using CPU Unquantized MoE \
-backend out of potential backends: ['CPU'].
-(Worker_TP0 pid=8195) INFO 11-24 06:33:35 [weight_utils.py:1108] Checkpoint size: 1.38 GiB. \
-Available RAM: 16.12 GiB.
-Loading safetensors checkpoint shards:   0% Completed | 0/5 [00:00<?, ?it/s]
-(Worker_TP0 pid=8195) INFO 11-24 06:33:38 [default_loader.py:501] Loading weights took 2.45 seconds
-(Worker_TP0 pid=8195) INFO 11-24 06:33:38 [unquantized.py:529] Using CPUUnquantizedExperts MoE \
-backend
-(EngineCore pid=8186) INFO 11-24 06:33:39 [utils.py:347] Using LBHNC KV cache layout.
-(Worker_TP0 pid=8195) INFO 11-24 06:33:39 [cpu_worker.py:260] Explicitly set (1.0/18.46) GiB \
-for KV cache on node 0.
-(EngineCore pid=8186) INFO 11-24 06:33:39 [kv_cache_utils.py:2327] CPU KV cache size: 262,144 \
-tokens, Maximum concurrency for 1,024 tokens per request: 256.00x
-(EngineCore pid=8186) INFO 11-24 06:33:42 [core.py:402] init engine (profile, create kv cache, \
-warmup model) took 2.68 s
-(APIServer pid=8158) INFO 11-24 06:33:42 [entry.py:140] Starting vLLM server on \
-http://127.0.0.1:8171
-INFO:     Application startup complete.
-"""
-# Memory as 0.26 logged it for Mixtral-8x7B on one H200, in lines as its source
-# formats them, with a second rank added.
-GPU_LOG = """\
-(Worker_TP0 pid=12) INFO Using FLASH_ATTN attention backend out of potential backends: \
-['FLASH_ATTN'].
-(Worker_TP0 pid=12) INFO Using TRITON Unquantized MoE backend out of potential backends: \
-['TRITON'].
-(Worker_TP0 pid=12) INFO Model loading took 87.0 GiB memory and 31.210000 seconds
-(Worker_TP1 pid=13) INFO Model loading took 86.9 GiB memory and 31.340000 seconds
-(Worker_TP0 pid=12) INFO Available KV cache memory: 38.97 GiB
-(EngineCore pid=11) INFO GPU KV cache size: 319,264 tokens, Maximum concurrency for 4,096 \
-tokens per request: 77.95x
-(Worker_TP0 pid=12) INFO Graph capturing finished in 12 secs, took 0.65 GiB
-"""
 
 
 def test_command_line():
@@ -216,106 +163,12 @@ def test_fewer_cores_than_ranks_are_refused():
         plan(request_for(CPU, cores=(3,)))
 
 
-def test_log_of_a_cpu_server():
-    """KV cache size and expert kernels are read; what was not logged is left out."""
-    facts = read_log(CPU, iter(MIXTRAL_LOG.splitlines(keepends=True)))
-
-    assert {"kv_cache_tokens": 262_144} == facts.values
-    assert {"moe_backend": "CPU", "graphs": "off"} == facts.effective
-
-
-def test_log_of_a_gpu_server():
-    """What memory is made of is read in bytes; of several ranks the first one counts."""
-    facts = read_log(GPU, iter(GPU_LOG.splitlines(keepends=True)))
-
-    assert {
-        "kv_cache_tokens": 319_264,
-        "kv_cache_bytes": 38.97 * 2**30,
-        "graphs_bytes": 0.65 * 2**30,
-        "model_loading_bytes": 87.0 * 2**30,
-    } == facts.values
-    assert {
-        "attention_backend": "FLASH_ATTN",
-        "moe_backend": "TRITON",
-        "graphs": "on",
-    } == facts.effective
-
-
-def test_graphs_that_were_not_captured_are_off():
-    """Nothing was asked for: the engine, or an injected argument, switched them off."""
-    lines = [
-        line
-        for line in GPU_LOG.splitlines(keepends=True)
-        if "Graph capturing" not in line
-    ]
-
-    assert "off" == read_log(GPU, iter(lines)).effective["graphs"]
-
-
-@pytest.mark.parametrize(
-    ("line", "backend"),
-    [
-        (
-            "INFO [cuda.py:446] Using AttentionBackendEnum.FLASHINFER backend.\n",
-            "FLASHINFER",
-        ),
-        (
-            "INFO [cuda.py:310] Using FLASHINFER attention backend out of potential backends: []",
-            "FLASHINFER",
-        ),
-        ("INFO [utils.py:347] Using LBHNC KV cache layout.\n", None),
-    ],
-)
-def test_attention_backend_is_told_in_two_ways(line, backend):
-    """A chosen and a forced backend are logged in different words, and have one name."""
-    assert backend == read_log(GPU, iter([line])).effective.get(
-        "attention_backend"
-    )
-
-
-@pytest.mark.parametrize(
-    ("line", "chosen"),
-    [
-        (
-            "INFO Using configuration from /env/lib/python3.12/site-packages/vllm/"
-            "model_executor/layers/fused_moe/configs/E=8,N=14336.json for MoE layer.",
-            {"moe_config": "E=8,N=14336.json"},
-        ),
-        (
-            "INFO Using configuration from /tuned/E=8,N=14336.json for MoE layer.",
-            {"moe_config": "/tuned/E=8,N=14336.json"},
-        ),
-        (
-            "WARNING Using default MoE config. Performance might be sub-optimal! "
-            "Config file not found at /env/E=8,N=14336.json",
-            {"moe_config": "default"},
-        ),
-        (
-            "INFO Using ['CUSTOM', 'PYNCCL'] all-reduce backends (in dispatch order) for "
-            "group 'tp:0' out of potential backends: ['CUSTOM', 'PYNCCL'].",
-            {"all_reduce": "CUSTOM, PYNCCL"},
-        ),
-        (
-            "INFO Using ['PYNCCL'] all-reduce backends (in dispatch order) for group "
-            "'dp:0' out of potential backends: ['PYNCCL'].",
-            {},
-        ),
-    ],
-    ids=["tuned", "own-file", "default", "all-reduce", "other-group"],
-)
-def test_kernel_files_and_all_reduce_are_choices(line, chosen):
-    """What is missing or slower there explains a loss."""
-    facts = read_log(GPU, iter([line]))
-
-    assert chosen | {"graphs": "off"} == facts.effective
-
-
 def test_start_up_is_followed(tmp_path):
     """The phases of an eager start are found in order.
 
     Turning compilation off is not read as compiling.
     """
-    (tmp_path / "log").write_text(MIXTRAL_LOG)
+    (tmp_path / "log").write_text(VLLM_CPU_LOG)
 
     assert [
         "initialising the engine",
@@ -396,7 +249,7 @@ def test_healthy_log_bears_no_remedy():
     assert [] == [
         known.text
         for known in vllm.REMEDIES
-        if re.search(known.pattern, MIXTRAL_LOG + GPU_LOG)
+        if re.search(known.pattern, VLLM_CPU_LOG + VLLM_GPU_LOG)
     ]
 
 

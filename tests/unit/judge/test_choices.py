@@ -111,7 +111,14 @@ def test_a_ratio_names_the_side():
             {"attention_backend": "A"},
             ["attention_backend A -> A or B"],
         ),
-        ({}, {"a": "1"}, ["a 1 -> (not reported)"]),
+        ({}, {"a": "1"}, []),
+        ({"a": "not seen"}, {"a": "1"}, []),
+        ({"moe_backend": "triton"}, {"moe_backend": "auto"}, []),
+        (
+            {"attention_backend": "FLASH_ATTN"},
+            {"attention_backend": "AttentionBackendEnum.FLASH_ATTN"},
+            [],
+        ),
         ({"a": "1"}, {}, []),
         (
             {"numerator.a": "2", "denominator.a": "2"},
@@ -119,8 +126,29 @@ def test_a_ratio_names_the_side():
             ["a 1 -> 2 (denominator and numerator)"],
         ),
     ],
-    ids=["same", "several", "launches-differ", "gone", "unknown", "both-sides"],
+    ids=[
+        "same",
+        "several",
+        "launches-differ",
+        "gone",
+        "not-seen",
+        "only-asked-for",
+        "other-spelling",
+        "unknown",
+        "both-sides",
+    ],
 )
 def test_changes_from_the_baseline_to_the_run(current, recorded, said):
     """In this direction; what no baseline knows says nothing."""
     assert said == choices.changes(current, recorded)
+
+
+def test_a_choice_that_is_not_seen_is_told_beside_a_loss():
+    """It may be the cause, but nobody knows: no cause is named."""
+    verdict = judged(520.0, chosen={"graphs": "on"})
+
+    assert (Outcome.REGRESSED, "") == (verdict.outcome, verdict.cause)
+    assert (
+        "Not seen in this run, so unknown: moe_backend. The baseline has them."
+        in verdict.details
+    )

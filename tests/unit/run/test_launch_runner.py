@@ -1,10 +1,14 @@
 """Launch runner: warm-up, repetitions in turns, probes, routing last, and what a death costs."""
 
+import dataclasses
 import types
 
 import msgspec
 import pytest
+import requests
 
+from perfgate.engines import registry as engines
+from perfgate.engines.chosen import NOT_SEEN
 from perfgate.engines.injection import NOTHING
 from perfgate.load import measurement
 from perfgate.load import warmup as warming
@@ -84,9 +88,14 @@ class FakeProbe:
 class Asked:
     """A launch that records everything asked of its server; it dies at what `dies_at` names."""
 
-    def __init__(self, tmp_path, monkeypatch, dies_at=""):
+    def __init__(self, tmp_path, monkeypatch, dies_at="", choices=None):
         self.order, self.dead = [], False
         config = m.MOE_CPU
+        engine = dataclasses.replace(
+            engines.ENGINES[config.engine],
+            read_choices=choices or (lambda url: {"max_num_seqs": "16"}),
+        )
+        monkeypatch.setitem(engines.ENGINES, config.engine, engine)
         log = tmp_path / "log"
         log.touch()
         record = (
@@ -203,6 +212,29 @@ def test_every_repetition_is_yielded_whole_before_the_next_one(
             assert [2.0] * len(values) == [each["per_gb"] for each in values]
 
     assert [(1, 1), (2, 2)] == sizes
+
+
+def test_choices_come_from_the_log_and_from_the_server(tmp_path, monkeypatch):
+    """What the log does not say the server does; the rest is not seen."""
+    launch = Asked(tmp_path, monkeypatch).recorder.results.launches[-1]
+
+    assert "16" == launch.effective["max_num_seqs"]
+    assert NOT_SEEN == launch.effective["moe_backend"]
+
+
+def test_server_that_does_not_tell_its_choices_is_measured(
+    tmp_path, monkeypatch
+):
+    """What is unknown is noted."""
+
+    def refuse(url):
+        raise requests.ConnectionError("no route")
+
+    asked = Asked(tmp_path, monkeypatch, choices=refuse)
+    launch = asked.recorder.results.launches[-1]
+
+    assert ("choices of the engine: no route",) == launch.notes
+    assert NOT_SEEN == launch.effective["max_num_seqs"]
 
 
 def test_figures_of_the_launch_come_from_the_probes(tmp_path, monkeypatch):
