@@ -20,6 +20,7 @@ from perfgate.engines.cpu_affinity import TooFewCores
 from perfgate.engines.sglang import (
     inject_delay,
     plan,
+    read_choices,
     settle,
     weights_bytes_per_rank,
 )
@@ -153,14 +154,14 @@ def test_phases_are_found_in_order(tmp_path):
 @pytest.fixture
 def ranks():
     """A server whose scheduler reports `state`; `asked` holds what it was sent."""
-    told = types.SimpleNamespace(state={}, asked=[])
+    told = types.SimpleNamespace(state={}, asked=[], info={})
 
     class Handler(http.server.BaseHTTPRequestHandler):
         """Answers like SGLang's /server_info and /set_internal_state."""
 
         def do_GET(self):
             """The state of the first scheduler."""
-            self._answer({"internal_states": [told.state]})
+            self._answer({"internal_states": [told.state]} | told.info)
 
         def do_POST(self):
             """Something is set."""
@@ -317,6 +318,38 @@ def test_names_are_the_same_inside_and_outside(plugin):
         plugin.DELAY,
         plugin.REPORT,
     )
+
+
+@pytest.mark.parametrize(
+    ("device", "expected"), [("cuda", {"moe_backend": "triton"}), ("cpu", {})]
+)
+def test_runner_of_the_experts_is_told(plugin, device, expected):
+    """By the layers that have one; on a CPU they do not use it."""
+    backend = types.SimpleNamespace(value="triton")
+    runner = types.SimpleNamespace(runner_backend=backend)
+    expert = types.SimpleNamespace(
+        quant_method=types.SimpleNamespace(runner=runner)
+    )
+    model = types.SimpleNamespace(modules=lambda: [object(), expert, expert])
+    scheduler = types.SimpleNamespace(
+        device=device,
+        tp_worker=types.SimpleNamespace(
+            model_runner=types.SimpleNamespace(model=model)
+        ),
+    )
+
+    assert expected == plugin.choices(scheduler)
+
+
+def test_choices_are_read_from_its_information(ranks):
+    """What it lists of itself, and what the plugin adds of the first rank."""
+    ranks.state = {"perfgate_ranks": [{"choices": {"moe_backend": "triton"}}]}
+    ranks.info = {"attention_backend": "fa3", "quantization": None}
+
+    assert {
+        "attention_backend": "fa3",
+        "moe_backend": "triton",
+    } == read_choices(ranks.url)
 
 
 def test_injected_delay_grows_with_the_batch(plugin, monkeypatch):

@@ -225,3 +225,24 @@ def test_other_ways_of_choosing_are_refused(worker):
     """A family that chooses in groups, or with corrections, is not read as if it did not."""
     with pytest.raises(ValueError, match="deepseek_v3"):
         with_routers(worker, "deepseek_v3").perfgate_routing_begin()
+
+
+def test_choices_that_are_not_logged(worker):
+    """Largest batch, block and attention; what this release lacks is left out."""
+    backend = types.SimpleNamespace(get_name=lambda: "FLASH_ATTN")
+    layers = {
+        "one": types.SimpleNamespace(attn_backend=backend),
+        "two": types.SimpleNamespace(attn_backend=backend),
+        "experts": types.SimpleNamespace(),
+    }
+    config = types.SimpleNamespace(
+        scheduler_config=types.SimpleNamespace(max_num_seqs=256),
+        cache_config=types.SimpleNamespace(),
+        compilation_config=types.SimpleNamespace(static_forward_context=layers),
+    )
+    worker.model_runner = types.SimpleNamespace(vllm_config=config)
+
+    assert {
+        "max_num_seqs": "256",
+        "attention_backend": "FLASH_ATTN",
+    } == worker.perfgate_choices()
