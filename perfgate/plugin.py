@@ -20,10 +20,12 @@ import pytest
 from perfgate import formatting, hookspec, locations
 from perfgate.config import options, rootdir
 from perfgate.errors import Failure
+from perfgate.machine import products
 from perfgate.study.shipped import PACKAGE, shipped
 
 if TYPE_CHECKING:
     from perfgate.config.project import Project
+    from perfgate.study import StudyFile
 
 # A longer argument is no path.
 LONGEST_PATH = 1000
@@ -256,7 +258,28 @@ def _register_markers(config: pytest.Config, project: Project) -> None:
         suggestion = formatting.suggestion(unknown[0], known)
         raise pytest.UsageError(
             f"-m {', '.join(unknown)}: no such marker; {suggestion}markers: {markers}"
+            + _gpu_hint(unknown, project.study)
         )
+
+
+def _gpu_hint(unknown: Sequence[str], study: StudyFile) -> str:
+    """How to run on a GPU that no platform names; "" where no marker looks like one."""
+    gpus = [marker for marker in unknown if products.is_gpu_name(marker)]
+    any_gpu = [
+        name
+        for name in study.platforms
+        if study.device_of(name) == "cuda" and study.gpu_of(name) is None
+    ]
+    if not gpus or not any_gpu:
+        return ""
+    name = gpus[0].lower()
+    return (
+        f"\nuse -m {any_gpu[0]} for the GPUs that are found, whatever they are; or add a "
+        f"platform that asserts them to {study.path}:\n\n"
+        f"    [platforms.{name}]\n"
+        f'    like = "{any_gpu[0]}"\n'
+        f'    gpu = "{name}"'
+    )
 
 
 def _register_additions(config: pytest.Config) -> None:

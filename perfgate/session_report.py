@@ -25,6 +25,14 @@ from perfgate.run.session import PerfSession
 _ARTIFACT_LINES = pytest.StashKey[list[str]]()
 
 
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """GPUs that are left out, and a driver that does not answer; nothing as a rule."""
+    perf = config.stash[SESSION]
+    if not _measures(perf):
+        return []
+    return [f"perfgate: {note}" for note in perf.hardware.gpu_notes]
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> bool | None:
     """With --plan show the plan, and run nothing."""

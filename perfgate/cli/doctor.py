@@ -6,10 +6,10 @@ import dataclasses
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from perfgate.cli import doctor_gpus
+from perfgate.cli.finding import Device, Finding, Kind
 from perfgate.engines import environment
 from perfgate.engines.base import ServerConfig
 from perfgate.engines.registry import ENGINES
@@ -23,44 +23,8 @@ from perfgate.study import StudyFile, study_of
 # Both engines' environments (3.5 and 2.6 GB) and the models made here.
 CPU_DISK_GB = 8
 CPU_MEMORY_GB = 8
-
-
-Kind = Literal[
-    "python",
-    "machine",
-    "gpu",
-    "server",
-    "memory",
-    "disk",
-    "engine",
-    "model",
-    "baselines",
-    "platform",
-]
-Device = Literal["cpu", "cuda"]
 # What the CPU run needs besides an engine; GPU runs need Python alone.
 _CPU_NEEDS: tuple[Kind, ...] = ("python", "memory", "disk")
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was examined.
-
-    Attributes:
-        subject: what was examined, as shown: "engine vllm-cpu".
-        device: of an engine or a platform.
-        remedy: what to do; None if all is well.
-        blocks: whether runs that need it are impossible. What is only untested, or has
-            a remedy that can wait, does not block.
-
-    """
-
-    kind: Kind
-    subject: str
-    seen: str
-    remedy: str | None = None
-    blocks: bool = False
-    device: Device | None = None
 
 
 def examine(
@@ -81,7 +45,7 @@ def examine(
     """
     yield _python()
     yield Finding("machine", "machine", hardware.description)
-    yield from _gpus(hardware)
+    yield from doctor_gpus.examine(hardware)
     yield from _servers(hardware, study)
     yield _memory(hardware)
     yield _disk()
@@ -97,19 +61,23 @@ def platforms(
     study: StudyFile,
     tensor_parallel_size: int,
     findings: Sequence[Finding] = (),
+    detect: Callable[[str], Hardware] | None = None,
 ) -> Iterator[Finding]:
     """Which selections run here: "pytest -m cpu", "pytest -m h200", ...
 
     Args:
         findings: of `examine`: a run needs an engine, memory and disk as well.
+        detect: the machine of a run that asks for a product, where it has several.
     """
     for name in study.platforms:
         if study.device_of(name) == "cpu":
             finding = _on_cpu(name, tensor_parallel_size)
         else:
-            finding = _on_gpus(
-                name, study.gpu_of(name), hardware, tensor_parallel_size
-            )
+            gpu = study.gpu_of(name)
+            machine = hardware
+            if gpu is not None and detect is not None and hardware.omitted:
+                machine = detect(gpu)
+            finding = _on_gpus(name, gpu, machine, tensor_parallel_size)
         yield _with_needs(finding, findings)
 
 
@@ -189,21 +157,12 @@ def _on_gpus(
     remedy = f"run it on a machine with {product} GPUs"
     if hardware.lacks(gpu, 1) is None:
         remedy = "add --tp 1 to run the models that fit one GPU"
+    if hardware.gpu_fault is not None:
+        lacking = hardware.gpu_fault.seen
+        remedy = hardware.gpu_fault.remedy
     return Finding(
         "platform", subject, lacking, remedy, blocks=True, device="cuda"
     )
-
-
-def _gpus(hardware: Hardware) -> Iterator[Finding]:
-    for gpu in hardware.gpus:
-        parts = [gpu.name, f"{gpu.memory_total_bytes / 2**30:.0f} GiB"]
-        if gpu.power_limit_w is not None:
-            parts.append(f"power limit {gpu.power_limit_w:g} W")
-        parts.append("MIG on" if gpu.mig else "MIG off")
-        remedy = None
-        if gpu.mig:
-            remedy = "baselines are for whole GPUs: use one without MIG"
-        yield Finding("gpu", f"GPU {gpu.index}", ", ".join(parts), remedy)
 
 
 def _gpu_servers(hardware: Hardware, study: StudyFile) -> list[ServerConfig]:
@@ -232,6 +191,9 @@ def _server(hardware: Hardware, server: ServerConfig) -> Finding:
     subject = f"server {server.model} TP={size}"
     architecture = models.lookup(server.model).architecture
     memory_bytes = hardware.memory_bytes
+    if memory_bytes is None:
+        seen = f"{hardware.name} does not report its memory: whether it fits is unknown"
+        return Finding("server", subject, seen)
     small = estimate.too_small(architecture, size, server.dtype, memory_bytes)
     if small:
         remedy = "its tests are skipped here; use more GPUs, or larger ones"

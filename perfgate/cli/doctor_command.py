@@ -12,7 +12,7 @@ import click
 from perfgate.cli.project import judging_store, opened
 
 if TYPE_CHECKING:
-    from perfgate.cli.doctor import Finding
+    from perfgate.cli.finding import Finding
 
 _STORE = click.Path(path_type=Path)
 
@@ -64,7 +64,11 @@ def command(
     findings = list(
         doctor.examine(machine, project.study, store, pythons, folders)
     )
-    selections = list(doctor.platforms(machine, project.study, tp, findings))
+    selections = list(
+        doctor.platforms(
+            machine, project.study, tp, findings, hardware.detect_product
+        )
+    )
     _show(findings)
     click.echo()
     _show(selections)

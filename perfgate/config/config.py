@@ -89,6 +89,7 @@ class Config:
             without -n.
         worker_count: of -n, 0 without it.
         gpu_indices: GPUs leased for this session, by NVML index; empty before.
+        gpu_uuids: the same by UUID, where a GPU that does not answer may shift indices.
         run_id: of the run that the session makes.
         began_unix_s: start of the session; None is the start of its campaign.
     """
@@ -131,6 +132,7 @@ class Config:
     worker: str | None = None
     worker_count: int = 0
     gpu_indices: tuple[int, ...] = ()
+    gpu_uuids: tuple[str, ...] = ()
     run_id: str = field(default_factory=new_run_id)
     began_unix_s: float | None = None
 

@@ -6,14 +6,16 @@ from collections.abc import Callable
 
 from perfgate.config.config import Config
 from perfgate.config.option_values import BadOption
+from perfgate.errors import FailureRow
 from perfgate.machine.hardware import Hardware
+from perfgate.machine.nvml import NvmlError
 from perfgate.study import StudyFile
 
 
 def refuse_impossible(
     config: Config, study: StudyFile, hardware: Callable[[], Hardware]
 ) -> None:
-    """Refuse an assertion that does not hold, and more workers than devices.
+    """Refuse a false assertion, a driver that fails, and more workers than devices.
 
     Args:
         study: names the platforms and the ranks of their servers.
@@ -21,6 +23,7 @@ def refuse_impossible(
 
     Raises:
         BadOption: with what to do instead.
+        NvmlError: GPUs are selected, and their driver does not answer.
     """
     kind = config.hardware_kind
     if kind and kind != hardware().kind:
@@ -32,9 +35,29 @@ def refuse_impossible(
             ),
             remedy=f"run on a {kind} machine, or write --hardware {hardware().kind}",
         )
+    if config.runs_tests and _names_gpus(config, study):
+        _refuse_broken_driver(hardware().gpu_fault)
     if config.platforms and config.worker_count:
         _refuse_workers_on_cpu(config, study)
         _refuse_many_workers(config, study, hardware())
+
+
+def _names_gpus(config: Config, study: StudyFile) -> bool:
+    """Whether a selected platform needs GPUs of this machine."""
+    if config.external_urls:
+        return False
+    devices = {study.device_of(platform) for platform in config.platforms}
+    return "cuda" in devices
+
+
+def _refuse_broken_driver(fault: FailureRow | None) -> None:
+    """A driver that does not answer is not a machine without GPUs.
+
+    Raises:
+        NvmlError: with what to do about the driver.
+    """
+    if fault is not None:
+        raise NvmlError(fault.tried, fault.seen, fault.remedy)
 
 
 def _refuse_workers_on_cpu(config: Config, study: StudyFile) -> None:

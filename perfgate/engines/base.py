@@ -151,6 +151,8 @@ class LaunchRequest:
         weights: folder or hub id of the model.
         offline: whether the engine must not contact the hub.
         cores: cores that a CPU server may use, in order.
+        gpu_indices: NVML indices of its GPUs; empty on the CPU.
+        gpu_uuids: their UUIDs, where indices are not safe.
     """
 
     config: ServerConfig
@@ -162,6 +164,12 @@ class LaunchRequest:
     startup_timeout_s: float
     cores: tuple[int, ...] = ()
     gpu_indices: tuple[int, ...] = ()
+    gpu_uuids: tuple[str, ...] = ()
+
+    @property
+    def visible_gpus(self) -> tuple[str, ...]:
+        """How the engine is told its GPUs."""
+        return self.gpu_uuids or tuple(map(str, self.gpu_indices))
 
 
 @dataclass(frozen=True)

@@ -170,7 +170,7 @@ def _environment(request: LaunchRequest) -> dict[str, str]:
         env["SGLANG_CPU_OMP_THREADS_BIND"] = bind_cores(ranks, request.cores)
         env["OMP_NUM_THREADS"] = str(cores_per_rank(ranks, request.cores))
     elif request.gpu_indices:
-        env |= visible_gpus(request.gpu_indices)
+        env |= visible_gpus(request.visible_gpus)
     return env | dict(config.extra_env)
 
 

@@ -20,10 +20,10 @@ def search_path(*folders: Path) -> str:
     return os.pathsep.join(parts)
 
 
-def visible_gpus(indices: Sequence[int]) -> dict[str, str]:
-    """Variables that restrict a server to the GPUs of these NVML indices."""
+def visible_gpus(names: Sequence[str]) -> dict[str, str]:
+    """Variables that restrict a server to these GPUs: NVML indices, or UUIDs."""
     return {
-        "CUDA_VISIBLE_DEVICES": ",".join(str(index) for index in indices),
+        "CUDA_VISIBLE_DEVICES": ",".join(names),
         # The order of NVML's indices; CUDA's own default is the fastest first.
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
     }

@@ -147,7 +147,7 @@ def _environment(request: LaunchRequest) -> dict[str, str]:
             # at the first request, for no speedup.
             env["TORCHDYNAMO_DISABLE"] = "1"
     elif request.gpu_indices:
-        env |= visible_gpus(request.gpu_indices)
+        env |= visible_gpus(request.visible_gpus)
     return env | dict(config.extra_env)
 
 

@@ -1,7 +1,7 @@
 """Hardware: detect the GPUs (NVML) or the CPU, and name the machine's baselines.
 
-GPUs come from NVML (nvidia-ml-py), never from a flag. Without a usable GPU the machine
-is its CPU. The label ("h200x2", "cpu-amd-epyc-avx512-x2") names the baselines that
+GPUs come from NVML (nvidia-ml-py), never from a flag. Without a GPU the machine is its
+CPU. The label ("h200x2", "cpu-amd-epyc-avx512-x2") names the baselines that
 apply. A CPU's label holds the processor and its number of cores: caches and memory
 bandwidth decide the ratio of a sparse to a dense model (2.67 on one server processor,
 2.20 on another with the same vector instructions). It also holds the vector
@@ -15,35 +15,21 @@ import os
 import platform
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import psutil
 
+from perfgate.errors import FailureRow
 from perfgate.machine import nvml as nvml_queries
+from perfgate.machine.discovery import discover
+from perfgate.machine.gpu import Gpu, OmittedGpu
+from perfgate.machine.products import gpu_kind, is_of
 
 _WORD = re.compile(r"[a-z0-9]+")
-# Words of NVML's product names that many products share.
-_VENDOR_WORDS = {"nvidia", "tesla", "graphics", "device", "generation"}
-# A word that names a product by itself, such as h200, l40s, gb200 or a10g.
-_PRODUCT_WORD = re.compile(r"[a-z]{1,3}\d{1,4}[a-z]?")
 # Flag of /proc/cpuinfo -> instruction set, the widest first.
 _ISA_OF_FLAG = {"avx512f": "avx512", "avx2": "avx2", "asimd": "neon"}
-
-
-class Gpu(
-    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
-):
-    """One GPU as NVML describes it."""
-
-    index: int
-    uuid: str
-    name: str
-    memory_total_bytes: int
-    mig: bool
-    power_limit_w: float | None
 
 
 class Hardware(
@@ -56,19 +42,23 @@ class Hardware(
             "cpu".
         name: product name of the GPU or the CPU.
         count: GPUs, or CPU cores that this process may use.
-        memory_bytes: of one GPU, or of the machine.
+        memory_bytes: of one GPU, or of the machine; None where the GPU does not report
+            it.
         isa: widest vector instruction set of the CPU: "avx512", "avx2", "neon" or
             "base". (AMX does not matter: the models of the CPU run are in float32.)
         cpu_name, cpu_count: product name of the CPU and the cores that this process may
             use, on hosts with GPUs too; "" and 0 in data of older suites.
         gpus: empty on the CPU.
+        omitted: visible GPUs that a run does not use.
+        gpu_note: why there is no GPU; "" where there is nothing to say.
+        gpu_fault: why the GPUs cannot be asked although there are some.
 
     """
 
     kind: str
     name: str
     count: int
-    memory_bytes: int
+    memory_bytes: int | None
     isa: str
     host_memory_bytes: int
     cpu_name: str = ""
@@ -76,6 +66,9 @@ class Hardware(
     driver: str | None = None
     cuda: str | None = None
     gpus: tuple[Gpu, ...] = ()
+    omitted: tuple[OmittedGpu, ...] = ()
+    gpu_note: str = ""
+    gpu_fault: FailureRow | None = None
 
     @property
     def description(self) -> str:
@@ -83,6 +76,24 @@ class Hardware(
         if self.gpus:
             return f"{self.count}x {self.name}"
         return f"no GPU ({self.name}, {self.count} cores, {self.isa})"
+
+    @property
+    def gpu_notes(self) -> tuple[str, ...]:
+        """What a user must know of the GPUs that are not used; empty as a rule."""
+        notes = [f"left out: {gpu}" for gpu in self.omitted]
+        if self.gpu_note:
+            notes.append(self.gpu_note)
+        if self.gpu_fault is not None:
+            fault = self.gpu_fault
+            notes.append(
+                f"the GPUs do not answer: {fault.seen}; {fault.remedy}"
+            )
+        return tuple(notes)
+
+    @property
+    def has_lost_gpu(self) -> bool:
+        """Whether a GPU does not answer: the runtime may then number the others anew."""
+        return any(not gpu.name for gpu in self.omitted)
 
     @property
     def machine_id(self) -> str | None:
@@ -112,8 +123,10 @@ class Hardware(
         return f"cpu-{processor}-{self.isa}-x{cores}"
 
     def is_product(self, gpu: str | None) -> bool:
-        """Whether its GPUs are of that product; None is any GPU."""
-        return bool(self.gpus) and gpu in (None, self.kind)
+        """Whether its GPUs are of that product, in any of its forms; None is any GPU."""
+        if not self.gpus:
+            return False
+        return gpu is None or is_of(self.kind, gpu)
 
     def lacks(self, gpu: str | None, gpu_count: int) -> str | None:
         """Why a test on `gpu_count` GPUs of a product cannot run here, or None if it can.
@@ -127,7 +140,8 @@ class Hardware(
         if self.is_product(gpu) and self.count >= gpu_count:
             return None
         product = (gpu or "GPU").upper()
-        return f"needs {gpu_count}x {product}, found {self.description}"
+        reason = f"needs {gpu_count}x {product}, found {self.description}"
+        return "; ".join([reason, *self.gpu_notes])
 
 
 def attached(platform: str) -> Hardware:
@@ -140,20 +154,6 @@ def attached(platform: str) -> Hardware:
         isa="unknown",
         host_memory_bytes=0,
     )
-
-
-def gpu_kind(name: str) -> str:
-    """A slug for an NVML product name.
-
-    "NVIDIA H100 80GB HBM3" is "h100", because a word such as h100 names a product by
-    itself. "NVIDIA RTX 6000 Ada Generation" has no such word and is "rtx-6000-ada".
-    """
-    name_words: list[str] = _WORD.findall(name.lower())
-    for word in name_words:
-        if _PRODUCT_WORD.fullmatch(word):
-            return word
-    product_words = [word for word in name_words if word not in _VENDOR_WORDS]
-    return "-".join(product_words) or "gpu"
 
 
 def processor_slug(name: str) -> str:
@@ -174,33 +174,52 @@ def cpu_isa(flags: Iterable[str], machine: str) -> str:
     return "base"
 
 
-def detect(nvml: Any = None, cpuinfo: Path = Path("/proc/cpuinfo")) -> Hardware:
+def detect(
+    nvml: Any = None,
+    cpuinfo: Path = Path("/proc/cpuinfo"),
+    *,
+    wanted: Sequence[str] = (),
+    root: Path = Path("/"),
+) -> Hardware:
     """The hardware that this process may use: the visible GPUs if any, else the CPU.
 
-    Args:
-        nvml: a module with pynvml's functions; None imports it. A host without NVML has
-            no GPU.
-        cpuinfo: file with the CPU's name and flags.
+    It never fails: a driver that does not answer is a `gpu_fault`, and a GPU that does
+    not is omitted.
 
-    Raises:
-        NvmlError: NVML initialises but a query fails.
+    Args:
+        nvml: a module with pynvml's functions; None imports it.
+        cpuinfo: file with the CPU's name and flags.
+        wanted: products that were asked for ("h200"), the preferred first; of others
+            those with the most memory are used.
+        root: of the file system with the devices, for tests.
 
     """
     cpu = _detect_cpu(cpuinfo)
-    visible = _detect_gpus(nvml or nvml_queries.load())
-    if not visible.gpus:
-        return cpu
-    first = visible.gpus[0]
-    return msgspec.structs.replace(
+    found = discover(nvml or nvml_queries.load(), os.environ, wanted, root)
+    machine = msgspec.structs.replace(
         cpu,
+        driver=found.driver,
+        cuda=found.cuda,
+        omitted=found.omitted,
+        gpu_note=found.note,
+        gpu_fault=found.fault,
+    )
+    if not found.gpus:
+        return machine
+    first = found.gpus[0]
+    return msgspec.structs.replace(
+        machine,
         kind=gpu_kind(first.name),
         name=first.name,
-        count=len(visible.gpus),
+        count=len(found.gpus),
         memory_bytes=first.memory_total_bytes,
-        driver=visible.driver,
-        cuda=visible.cuda,
-        gpus=visible.gpus,
+        gpus=found.gpus,
     )
+
+
+def detect_product(product: str) -> Hardware:
+    """The hardware of a run that asks for a product."""
+    return detect(wanted=[product])
 
 
 def _detect_cpu(cpuinfo: Path) -> Hardware:
@@ -229,82 +248,3 @@ def _cpu_field(info: str, *names: str) -> str:
         if match:
             return match.group(1).strip()
     return ""
-
-
-@dataclass(frozen=True)
-class _Gpus:
-    """The visible GPUs and their driver; empty where NVML cannot be opened."""
-
-    gpus: tuple[Gpu, ...] = ()
-    driver: str | None = None
-    cuda: str | None = None
-
-
-def _detect_gpus(nvml: Any) -> _Gpus:
-    try:
-        nvml.nvmlInit()
-    except nvml.NVMLError:
-        return _Gpus()
-    try:
-        with nvml_queries.errors(nvml, "asking NVML what GPUs are here"):
-            return _query_gpus(nvml)
-    finally:
-        nvml.nvmlShutdown()
-
-
-def _query_gpus(nvml: Any) -> _Gpus:
-    gpus = []
-    for index in range(nvml.nvmlDeviceGetCount()):
-        gpus.append(_describe_gpu(nvml, index))
-    cuda_version = nvml.nvmlSystemGetCudaDriverVersion()
-    major = cuda_version // 1000
-    minor = cuda_version % 1000 // 10
-    return _Gpus(
-        gpus=_visible(gpus),
-        driver=str(nvml.nvmlSystemGetDriverVersion()),
-        cuda=f"{major}.{minor}",
-    )
-
-
-def _visible(gpus: Sequence[Gpu]) -> tuple[Gpu, ...]:
-    """The GPUs in CUDA_VISIBLE_DEVICES, in its order; all where it is not set.
-
-    An entry is an index, a UUID, or the beginning of one. The first entry that names no
-    GPU of this host ends the list, as in CUDA itself.
-    """
-    setting = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if setting is None:
-        return tuple(gpus)
-    visible: list[Gpu] = []
-    for entry in setting.split(","):
-        matches = [gpu for gpu in gpus if _is_named(gpu, entry.strip())]
-        if len(matches) != 1 or matches[0] in visible:
-            break
-        visible += matches
-    return tuple(visible)
-
-
-def _is_named(gpu: Gpu, entry: str) -> bool:
-    if entry in (str(gpu.index), gpu.uuid):
-        return True
-    return entry.startswith(("GPU-", "MIG-")) and gpu.uuid.startswith(entry)
-
-
-def _describe_gpu(nvml: Any, index: int) -> Gpu:
-    answer = nvml_queries.answer
-    handle = nvml.nvmlDeviceGetHandleByIndex(index)
-    mig = answer(nvml, nvml.nvmlDeviceGetMigMode, handle)
-    power_limit_mw = answer(
-        nvml, nvml.nvmlDeviceGetPowerManagementLimit, handle
-    )
-    power_limit_w = None
-    if power_limit_mw is not None:
-        power_limit_w = power_limit_mw / 1000
-    return Gpu(
-        index=index,
-        uuid=str(nvml.nvmlDeviceGetUUID(handle)),
-        name=str(nvml.nvmlDeviceGetName(handle)),
-        memory_total_bytes=int(nvml.nvmlDeviceGetMemoryInfo(handle).total),
-        mig=bool(mig and mig[0]),
-        power_limit_w=power_limit_w,
-    )

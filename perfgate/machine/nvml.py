@@ -7,12 +7,15 @@ The only module that imports pynvml, and the place of its errors: all of them be
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Callable, Iterator, Sequence
+from importlib import metadata
 from typing import Any
 
 import msgspec
 
 from perfgate.errors import Failure
+from perfgate.machine.visible import CUDA
 
 # Bits of nvmlDeviceGetCurrentClocksEventReasons, under the names that
 # `nvidia-smi -q -d PERFORMANCE` shows.
@@ -42,6 +45,7 @@ _REASON_QUERIES = (
     "nvmlDeviceGetCurrentClocksEventReasons",
     "nvmlDeviceGetCurrentClocksThrottleReasons",
 )
+REMEDY = "check that `nvidia-smi` works on this host and in this container"
 
 
 class NvmlError(Failure):
@@ -61,10 +65,34 @@ class Look(msgspec.Struct, frozen=True, array_like=True):
 
 
 def load() -> Any:
-    """The module pynvml, imported at the first call: a host without GPUs need not load it."""
-    import pynvml
+    """The module pynvml, imported at the first call: a host without GPUs need not load it.
+
+    The deprecated distribution pynvml warns where it is installed beside nvidia-ml-py.
+    `deprecated_binding` names it.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import pynvml
 
     return pynvml
+
+
+def deprecated_binding(
+    version_of: Callable[[str], str] = metadata.version,
+) -> str | None:
+    """Version of the deprecated distribution pynvml, if it is installed.
+
+    It has a module of the same name as nvidia-ml-py's, or redirects to that.
+    """
+    try:
+        return version_of("pynvml")
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def filters(nvml: Any) -> Sequence[Sequence[str]]:
+    """The variables that restrict what the GPUs' runtime shows."""
+    return getattr(nvml, "VISIBLE_FILTERS", CUDA)
 
 
 @contextlib.contextmanager
@@ -80,9 +108,7 @@ def errors(nvml: Any, tried: str) -> Iterator[None]:
         yield
     except nvml.NVMLError as error:
         raise NvmlError(
-            tried=tried,
-            seen=f"{type(error).__name__}: {error}",
-            remedy="check that `nvidia-smi` works on this host and in this container",
+            tried=tried, seen=f"{type(error).__name__}: {error}", remedy=REMEDY
         ) from error
 
 
@@ -108,6 +134,14 @@ def answer(nvml: Any, query: Callable[..., Any], *args: Any) -> Any:
         return query(*args)
     except nvml.NVMLError:
         return None
+
+
+def ask(nvml: Any, name: str, *args: Any) -> Any:
+    """What a function of NVML answers; None where product or library lack it."""
+    query = getattr(nvml, name, None)
+    if query is None:
+        return None
+    return answer(nvml, query, *args)
 
 
 def reasons(mask: int) -> tuple[str, ...]:

@@ -92,16 +92,16 @@ def _no_baseline(case: Case, label: str) -> None:
 def hardware_facts(results: RunResults) -> list[tuple[str, str]]:
     """The machine and the run, as names and texts."""
     machine = results.hardware
-    facts = [
-        ("machine", machine.description),
-        ("memory", f"{machine.memory_bytes / 1e9:.0f} GB"),
-    ]
+    facts = [("machine", machine.description)]
+    if machine.memory_bytes is not None:
+        facts.append(("memory", f"{machine.memory_bytes / 1e9:.0f} GB"))
     versions = {"driver": machine.driver, "CUDA": machine.cuda}
     for name, version in versions.items():
         if version:
             facts.append((name, version))
     if machine.gpus and machine.gpus[0].power_limit_w:
         facts.append(("power limit", f"{machine.gpus[0].power_limit_w:g} W"))
+    facts += [("GPUs", note) for note in machine.gpu_notes]
     complete = "yes" if results.complete else "no (ended early)"
     facts += [
         ("run", results.run_id),

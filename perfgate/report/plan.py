@@ -92,10 +92,10 @@ class PlannedSession:
         If none does, that of the first platform.
         """
         kinds = [gpu or platform for platform, gpu in self.gpus.items()]
-        if self.hardware.kind in kinds:
-            return self.hardware.kind
-        if self.hardware.gpus and "gpu" in kinds:
-            return self.hardware.kind
+        for platform, gpu in self.gpus.items():
+            is_here = self.hardware.is_product(gpu)
+            if is_here and (gpu is not None or platform == "gpu"):
+                return self.hardware.kind
         return kinds[0]
 
     @property
@@ -126,6 +126,8 @@ def text(planned: PlannedSession, width: int) -> str:
         lines += format_beginning(planned, losses)
     for reason in planned.skip_reasons:
         lines.append(f"not on this machine: {reason}")
+    for note in hardware.gpu_notes:
+        lines.append(f"GPUs: {note}")
     return "\n".join(lines)
 
 

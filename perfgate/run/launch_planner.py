@@ -95,6 +95,7 @@ class Planner:
             startup_timeout_s=STARTUP_TIMEOUT_S[config.device],
             cores=cores,
             gpu_indices=settings.gpu_indices[: config.gpu_count],
+            gpu_uuids=settings.gpu_uuids[: config.gpu_count],
         )
 
 

@@ -118,12 +118,15 @@ class Requirements:
         return reason
 
     def _small_gpus(self, servers: Sequence[ServerConfig]) -> str | None:
+        memory_bytes = self._hardware().memory_bytes
+        if memory_bytes is None:  # doctor and header say so
+            return None
         for server in servers:
             reason = estimate.too_small(
                 catalogue.lookup(server.model).architecture,
                 server.tensor_parallel_size,
                 server.dtype,
-                self._hardware().memory_bytes,
+                memory_bytes,
             )
             if reason:
                 return f"{server.model} {reason}"

@@ -40,7 +40,7 @@ from perfgate.run.requirements import Requirements
 from perfgate.run.schedule import schedule_of
 from perfgate.run.single_flight import SharedResults
 from perfgate.run.suite_coverage import SuiteCoverage
-from perfgate.servers.pool import Devices, ServerPool
+from perfgate.servers.pool import Devices, GpuProcess, ServerPool
 from perfgate.servers.supervisor.processes import command_of
 from perfgate.study import Study, Versus, study_of
 
@@ -88,8 +88,15 @@ class PerfSession:
             if self.config.external_urls and self.platforms:
                 self._hardware = hardware.attached(self.platforms[0])
             else:
-                self._hardware = hardware.detect()
+                self._hardware = hardware.detect(wanted=self._wanted_gpus())
         return self._hardware
+
+    def _wanted_gpus(self) -> list[str]:
+        """The GPU products that this session asks for."""
+        products = [self.study.gpu_of(name) for name in self.platforms]
+        if self.config.hardware_kind:
+            products.insert(0, self.config.hardware_kind)
+        return [product for product in products if product]
 
     @property
     def results(self) -> RunResults | None:
@@ -357,12 +364,11 @@ def open_session(
     # Nothing is refused after the lease: an unreleased lease would make the next attempt
     # wait for this process.
     lease = _lease(config, hardware, planned, tell)
-    leased = [gpu.index for gpu in hardware.gpus if gpu.uuid in lease.devices]
-    config = dataclasses.replace(config, gpu_indices=tuple(leased))
+    config = _with_leased(config, hardware, lease)
     pool = ServerPool(
         log_dir=_log_dir(config.run_dir, previous),
         progress=tell.line,
-        devices=_devices(config.gpu_indices),
+        devices=_devices(config.gpu_indices, hardware, tell),
         lease=lease,
         owners=_owners(shared),
     )
@@ -467,6 +473,17 @@ def _lease(
     )
 
 
+def _with_leased(config: Config, hardware: Hardware, lease: Lease) -> Config:
+    """The configuration with the leased GPUs."""
+    leased = [gpu for gpu in hardware.gpus if gpu.uuid in lease.devices]
+    uuids: tuple[str, ...] = ()
+    if hardware.has_lost_gpu:
+        uuids = tuple(gpu.uuid for gpu in leased)
+    return dataclasses.replace(
+        config, gpu_indices=tuple(gpu.index for gpu in leased), gpu_uuids=uuids
+    )
+
+
 def _log_dir(run_dir: Path, previous: RunResults | None) -> Path:
     """Folder of the servers' logs.
 
@@ -487,15 +504,24 @@ def _owners(shared: Path | None) -> tuple[int, ...]:
     return (os.getppid(),)
 
 
-def _devices(gpu_indices: tuple[int, ...]) -> Devices | None:
+def _devices(
+    gpu_indices: tuple[int, ...], hardware: Hardware, tell: ProgressDisplay
+) -> Devices | None:
     """How the pool inspects its GPUs; None if only the CPU is used."""
     if not gpu_indices:
         return None
 
+    def strangers() -> Sequence[GpuProcess]:
+        return memory.gpu_processes(gpu_indices, command_of)
+
+    if hardware.memory_bytes is None:
+        tell.line(
+            f"{hardware.name} does not report its memory: whether a stopped server "
+            "has freed it is not checked"
+        )
+        return Devices(strangers=strangers)
+
     def gpu_memory_used(indices: Sequence[int]) -> list[int]:
         return list(memory.gpu_bytes(indices).values())
 
-    return Devices(
-        strangers=lambda: memory.gpu_processes(gpu_indices, command_of),
-        gpu_memory_used=gpu_memory_used,
-    )
+    return Devices(strangers=strangers, gpu_memory_used=gpu_memory_used)

@@ -2,13 +2,16 @@
 
 A stub for unit tests: a module's worth of functions on an object. Power, clocks
 and reasons are as set; energy follows from power and time. `FakeNvml()` has one
-GPU that works at 400 W and 1,980 MHz.
+GPU that works at 400 W and 1,980 MHz. `FakeNvml(gpus=...)` has those, which may
+differ, drive a display, be in MIG mode, or not answer.
 """
 
 from __future__ import annotations
 
 import time
 import types
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +19,56 @@ import msgspec
 
 from perfgate.machine.telemetry import Header, Moment
 
+# Product -> NVML's name of it, and its memory in bytes.
+PRODUCTS = {
+    "l40s": ("NVIDIA L40S", 48_305_799_168),
+    "h200": ("NVIDIA H200", 150_754_820_096),
+    "h100": ("NVIDIA H100 80GB HBM3", 85_520_809_984),
+    "b200": ("NVIDIA B200", 191_503_532_032),
+    "h100-nvl": ("NVIDIA H100 NVL", 100_485_038_080),
+    "t400": ("NVIDIA T400 4GB", 4_294_967_296),
+    "gb10": ("NVIDIA GB10", None),
+}
+
+
+@dataclass(frozen=True)
+class FakeGpu:
+    """One GPU of a `FakeNvml`.
+
+    Attributes:
+        memory_bytes: None is refused.
+        lost: name of NVML's error with which it answers each query.
+    """
+
+    uuid: str
+    name: str = "NVIDIA H200"
+    memory_bytes: int | None = 150_754_820_096
+    mig: bool = False
+    display: bool = False
+    lost: str = ""
+
+
+def gpus_of(*products: str) -> tuple[FakeGpu, ...]:
+    """GPUs of these products, in this order."""
+    gpus = []
+    for index, product in enumerate(products):
+        name, memory_bytes = PRODUCTS[product]
+        gpus.append(
+            FakeGpu(uuid=f"GPU-{index}", name=name, memory_bytes=memory_bytes)
+        )
+    return tuple(gpus)
+
+
+class NvmlFailure(Exception):
+    """As pynvml's NVMLError, with NVML's code."""
+
+    def __init__(self, text: str, value: int = 999) -> None:
+        super().__init__(text)
+        self.value = value
+
 
 class FakeNvml(types.SimpleNamespace):
-    """NVML with `count` GPUs that all do the same.
+    """NVML with `count` GPUs that all do the same, or with `gpus`.
 
     Attributes:
         refused: names of functions that this product does not answer.
@@ -26,11 +76,15 @@ class FakeNvml(types.SimpleNamespace):
     """
 
     NVML_CLOCK_SM, NVML_CLOCK_MEM, NVML_TEMPERATURE_GPU = 1, 2, 0
+    NVMLError = NvmlFailure
 
-    class NVMLError(Exception):
-        """As pynvml's."""
-
-    def __init__(self, count: int = 1, **said: Any) -> None:
+    def __init__(
+        self,
+        count: int = 1,
+        gpus: Sequence[FakeGpu] = (),
+        init_error: NvmlFailure | None = None,
+        **said: Any,
+    ) -> None:
         defaults = {
             "power_w": 400.0,
             "sm_mhz": 1980,
@@ -42,15 +96,23 @@ class FakeNvml(types.SimpleNamespace):
         super().__init__(
             **defaults | {"refused": (), "open": 0, "looks": 0} | said
         )
-        self.count, self.began = count, time.monotonic()
+        self.gpus = tuple(gpus) or gpus_of(*["h200"] * count)
+        self.init_error, self.began = init_error, time.monotonic()
+
+    @property
+    def count(self) -> int:
+        """GPUs."""
+        return len(self.gpus)
 
     def _answer(self, name: str, value: Any) -> Any:
         if name in self.refused:
-            raise self.NVMLError("Not Supported")
+            raise self.NVMLError("Not Supported", 3)
         return value
 
     def nvmlInit(self) -> None:
         """Open."""
+        if self.init_error is not None:
+            raise self.init_error
         self._answer("nvmlInit", None)
         self.open += 1
 
@@ -58,15 +120,55 @@ class FakeNvml(types.SimpleNamespace):
         """Close."""
         self.open -= 1
 
+    def nvmlSystemGetDriverVersion(self) -> str:
+        """The version of the driver."""
+        return self._answer("nvmlSystemGetDriverVersion", "580.82")
+
+    def nvmlSystemGetCudaDriverVersion(self) -> int:
+        """CUDA 13.0."""
+        return self._answer("nvmlSystemGetCudaDriverVersion", 13000)
+
     def nvmlDeviceGetCount(self) -> int:
         """GPUs."""
-        return self.count
+        return self._answer("nvmlDeviceGetCount", self.count)
 
     def nvmlDeviceGetHandleByIndex(self, index: int) -> int:
         """The index is the handle."""
         if index >= self.count:
-            raise self.NVMLError("Invalid Argument")
-        return index
+            raise self.NVMLError("Invalid Argument", 2)
+        if self.gpus[index].lost:
+            raise self.NVMLError(self.gpus[index].lost, 15)
+        return self._answer("nvmlDeviceGetHandleByIndex", index)
+
+    def nvmlDeviceGetUUID(self, handle: int) -> str:
+        """As it was made."""
+        return self._answer("nvmlDeviceGetUUID", self.gpus[handle].uuid)
+
+    def nvmlDeviceGetName(self, handle: int) -> str:
+        """The product."""
+        return self._answer("nvmlDeviceGetName", self.gpus[handle].name)
+
+    def nvmlDeviceGetMemoryInfo(self, handle: int) -> Any:
+        """Bytes, of which 1 GB are used."""
+        total = self.gpus[handle].memory_bytes
+        if total is None:
+            raise self.NVMLError("Not Supported", 3)
+        memory = types.SimpleNamespace(total=total, used=10**9)
+        return self._answer("nvmlDeviceGetMemoryInfo", memory)
+
+    def nvmlDeviceGetMigMode(self, handle: int) -> list[int]:
+        """The mode now, and after a restart."""
+        mode = int(self.gpus[handle].mig)
+        return self._answer("nvmlDeviceGetMigMode", [mode, mode])
+
+    def nvmlDeviceGetDisplayActive(self, handle: int) -> int:
+        """Whether a display is active."""
+        is_active = int(self.gpus[handle].display)
+        return self._answer("nvmlDeviceGetDisplayActive", is_active)
+
+    def nvmlDeviceGetPowerManagementLimit(self, handle: int) -> int:
+        """Milliwatts."""
+        return self._answer("nvmlDeviceGetPowerManagementLimit", 700_000)
 
     def nvmlDeviceGetPowerUsage(self, handle: int) -> int:
         """Milliwatts."""

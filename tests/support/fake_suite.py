@@ -39,10 +39,9 @@ from perfgate.load.measurement import Target
 from perfgate.load.metrics import METRICS
 from perfgate.load.repetition import Repetition
 from perfgate.machine import hardware, memory
-from perfgate.machine.hardware import Gpu, Hardware
 from perfgate.models.catalogue import CATALOGUE
 from perfgate.models.made import make_shell
-from tests.support.fake_nvml import FakeNvml
+from tests.support.fake_nvml import FakeNvml, NvmlFailure, gpus_of
 
 FAKE_ENGINE = Path(__file__).resolve().parent / "fake_engine.py"
 NO_LIMITS = validity.Policy(
@@ -170,45 +169,48 @@ def enter() -> None:
         )
 
 
-KINDS = {
-    "l40s": ("NVIDIA L40S", 48_305_799_168),
-    "h200": ("NVIDIA H200", 150_754_820_096),
-    "h100": ("NVIDIA H100 80GB HBM3", 85_520_809_984),
-}
-
-
 def enter_gpus(count: int, kind: str = "h200") -> None:
     """Make this process believe that it has GPUs of that kind.
 
     They do what $FAKE_NVML says (JSON, `FakeNvml`).
+
+    Args:
+        kind: a product, or the product of each of several GPUs: "h200,t400".
     """
-    name, memory_bytes = KINDS[kind]
+    kinds = kind.split(",")
+    if len(kinds) == 1:
+        kinds *= count
+    gpus = gpus_of(*kinds)
     sys.modules["pynvml"] = FakeNvml(
-        count, **json.loads(os.environ.get("FAKE_NVML", "{}"))
+        gpus=gpus, **json.loads(os.environ.get("FAKE_NVML", "{}"))
     )  # type: ignore[assignment]
-    gpus = tuple(
-        Gpu(
-            index=index,
-            uuid=f"GPU-{index}",
-            name=name,
-            memory_total_bytes=memory_bytes,
-            mig=False,
-            power_limit_w=700.0,
+    _enter_machine(FakeNvml(gpus=gpus))
+
+
+def _enter_machine(nvml: FakeNvml) -> None:
+    """The GPUs that NVML lists, on a host whose CPU is not this machine's."""
+    detect = hardware.detect
+
+    def fake_host(**more: Any) -> hardware.Hardware:
+        return msgspec.structs.replace(
+            detect(nvml, **more),
+            isa="avx512",
+            host_memory_bytes=10**11,
+            cpu_name="",
+            cpu_count=0,
+            driver=None,
+            cuda=None,
         )
-        for index in range(count)
-    )
-    machine = Hardware(
-        kind=kind,
-        name=name,
-        count=count,
-        memory_bytes=memory_bytes,
-        isa="avx512",
-        host_memory_bytes=10**11,
-        gpus=gpus,
-    )
-    hardware.detect = lambda: machine
+
+    hardware.detect = fake_host
     memory.gpu_bytes = lambda indices: dict.fromkeys(indices, 10**9)
     memory.gpu_processes = lambda indices, command_of: []
+
+
+def enter_broken_driver(text: str, code: str) -> None:
+    """Make this process believe that NVML is here and does not open."""
+    error = NvmlFailure(text, int(code))
+    sys.modules["pynvml"] = FakeNvml(init_error=error)  # type: ignore[assignment]
 
 
 def options(models_dir: Path) -> list[str]:

@@ -18,6 +18,8 @@ from tests.support import fake_suite
 fake_suite.enter()
 if "FAKE_GPUS" in os.environ:
     fake_suite.enter_gpus(int(os.environ["FAKE_GPUS"]), os.environ.get("FAKE_GPU_KIND", "h200"))
+if "FAKE_DRIVER" in os.environ:
+    fake_suite.enter_broken_driver(*os.environ["FAKE_DRIVER"].split("|"))
 pytest_plugins = ["perfgate.plugin"]
 """
 # The shipped study, and no baselines but the project's own.

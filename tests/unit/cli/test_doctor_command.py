@@ -3,7 +3,7 @@
 import pytest
 
 from perfgate.cli import doctor, doctor_command
-from perfgate.cli.doctor import Finding
+from perfgate.cli.finding import Finding
 from perfgate.machine import hardware
 
 OK = Finding("platform", "pytest -m cpu", "2 cores")
@@ -22,7 +22,7 @@ def findings(monkeypatch):
             asked.update(pythons=dict(pythons), folders=dict(folders))
             return iter(found)
 
-        def platforms(machine, study, ranks, found):
+        def platforms(machine, study, ranks, found, detect):
             asked["ranks"] = ranks
             return iter([OK])
 

@@ -2,10 +2,14 @@
 
 import os
 
+import msgspec
 import pytest
 
-from perfgate.cli.doctor import Finding, platforms
-from perfgate.machine.hardware import Hardware
+from perfgate.cli.doctor import platforms
+from perfgate.cli.finding import Finding
+from perfgate.errors import FailureRow
+from perfgate.machine.hardware import Hardware, detect
+from tests.support.fake_nvml import FakeNvml, gpus_of
 from tests.support.studies import SHIPPED
 
 CPU = Hardware(
@@ -32,6 +36,46 @@ def cpu_selection(*findings):
         if finding.subject == "pytest -m cpu":
             return finding
     raise LookupError
+
+
+def gpu_selection(machine, platform, detect=None):
+    """What is said about a GPU platform."""
+    for finding in platforms(machine, SHIPPED, 1, (), detect):
+        if finding.subject == f"pytest -m {platform}":
+            return finding
+    raise LookupError
+
+
+def test_a_driver_that_fails_blocks_with_its_remedy():
+    """It is not told as a machine without GPUs."""
+    fault = FailureRow(tried="asking", seen="mismatch", remedy="restart it")
+    finding = gpu_selection(
+        msgspec.structs.replace(CPU, gpu_fault=fault), "h200"
+    )
+
+    assert ("mismatch", "restart it") == (finding.seen, finding.remedy)
+    assert finding.blocks
+
+
+@pytest.mark.parametrize(
+    ("platform", "seen"),
+    [
+        ("h200", "runs here"),
+        ("h100", "runs here"),
+        ("a100", "needs 1x A100, found 2x NVIDIA H200"),
+    ],
+)
+def test_each_product_of_a_mixed_machine_can_be_selected(
+    monkeypatch, platform, seen
+):
+    """A session that asks for the smaller GPUs gets them."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    nvml = FakeNvml(gpus=gpus_of("h200", "h200", "h100"))
+    finding = gpu_selection(
+        detect(nvml), platform, lambda product: detect(nvml, wanted=[product])
+    )
+
+    assert finding.seen.startswith(seen)
 
 
 def test_no_engine_is_installed():

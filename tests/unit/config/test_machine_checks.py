@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from perfgate.config.config import Config
 from perfgate.config.machine_checks import refuse_impossible
 from perfgate.config.option_values import BadOption
+from perfgate.errors import FailureRow
 from perfgate.judge.baseline_store import Store
+from perfgate.machine.nvml import NvmlError
 from tests.support.builders import hardware
 from tests.support.studies import SHIPPED
 
@@ -25,8 +28,19 @@ def never():
 
 def test_the_machine_is_detected_only_where_an_option_depends_on_it():
     """NVML takes its time, and most sessions need no answer here."""
-    refuse_impossible(config(), SHIPPED, never)
+    refuse_impossible(config(platforms=("cpu",)), SHIPPED, never)
+    refuse_impossible(config(plan=True), SHIPPED, never)
     refuse_impossible(config(platforms=(), worker_count=2), SHIPPED, never)
+
+
+def test_a_driver_that_fails_is_not_a_machine_without_gpus():
+    """A session on GPUs ends before it begins; one on the CPU needs no driver."""
+    fault = FailureRow(tried="asking", seen="mismatch", remedy="restart")
+    broken = msgspec.structs.replace(hardware("cpu"), gpu_fault=fault)
+
+    with pytest.raises(NvmlError, match="restart"):
+        refuse_impossible(config(), SHIPPED, lambda: broken)
+    refuse_impossible(config(platforms=("cpu",)), SHIPPED, lambda: broken)
 
 
 def test_an_asserted_kind_must_be_there():

@@ -1,67 +1,9 @@
 """Hardware of the machine: CPU, GPUs, and the slug of each."""
 
-import types
-
-import msgspec
 import pytest
 
-from perfgate.machine import hardware
-from perfgate.machine.hardware import cpu_isa, detect, gpu_kind, processor_slug
-from perfgate.machine.nvml import NvmlError
-from tests.support import builders
-
-
-class FakeNvml(types.SimpleNamespace):
-    """NVML with `count` H200s; a stub for unit tests alone."""
-
-    class NVMLError(Exception):
-        """As pynvml's."""
-
-    def __init__(
-        self, count=2, name="NVIDIA H200", init_error=None, query_error=None
-    ):
-        super().__init__()
-        self._count, self._name, self._init_error, self._query_error = (
-            count,
-            name,
-            init_error,
-            query_error,
-        )
-
-    def nvmlInit(self):
-        if self._init_error:
-            raise self._init_error
-
-    def nvmlShutdown(self): ...
-
-    def nvmlSystemGetDriverVersion(self):
-        return "580.82"
-
-    def nvmlSystemGetCudaDriverVersion(self):
-        return 13000
-
-    def nvmlDeviceGetCount(self):
-        return self._count
-
-    def nvmlDeviceGetHandleByIndex(self, index):
-        return index
-
-    def nvmlDeviceGetUUID(self, handle):
-        return f"GPU-{handle}"
-
-    def nvmlDeviceGetName(self, handle):
-        if self._query_error:
-            raise self._query_error
-        return self._name
-
-    def nvmlDeviceGetMemoryInfo(self, handle):
-        return types.SimpleNamespace(total=150_754_820_096, used=0)
-
-    def nvmlDeviceGetMigMode(self, handle):
-        raise self.NVMLError("not supported")
-
-    def nvmlDeviceGetPowerManagementLimit(self, handle):
-        return 700_000
+from perfgate.machine.hardware import cpu_isa, detect, processor_slug
+from tests.support.fake_nvml import FakeGpu, FakeNvml, NvmlFailure, gpus_of
 
 
 @pytest.fixture(autouse=True)
@@ -69,29 +11,12 @@ def _all_gpus_visible(monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
 
-@pytest.mark.parametrize(
-    ("name", "kind"),
-    [
-        ("NVIDIA H200", "h200"),
-        ("NVIDIA H200 NVL", "h200"),
-        ("NVIDIA H100 80GB HBM3", "h100"),
-        ("NVIDIA A100-PCIE-80GB", "a100"),
-        ("NVIDIA A100-SXM4-40GB", "a100"),
-        ("NVIDIA L4", "l4"),
-        ("Tesla V100-SXM2-16GB", "v100"),
-        ("NVIDIA L40S", "l40s"),
-        ("NVIDIA A10G", "a10g"),
-        ("NVIDIA B200", "b200"),
-        ("NVIDIA GB200", "gb200"),
-        ("NVIDIA GH200 480GB", "gh200"),
-        ("NVIDIA RTX 6000 Ada Generation", "rtx-6000-ada"),
-        ("NVIDIA GeForce RTX 4090", "geforce-rtx-4090"),
-        ("NVIDIA Graphics Device", "gpu"),
-    ],
-)
-def test_gpu_kind_from_product_name(name, kind):
-    """NVML's product name gives a slug; form factor and memory size do not matter."""
-    assert kind == gpu_kind(name)
+@pytest.fixture
+def cpuinfo(tmp_path):
+    """A processor with AVX2."""
+    path = tmp_path / "cpuinfo"
+    path.write_text("model name\t: A CPU\nflags\t\t: sse2 avx2\n")
+    return path
 
 
 def test_widest_instructions_win():
@@ -116,18 +41,16 @@ def test_processor_in_a_path(name, slug):
     assert slug == processor_slug(name)
 
 
-def test_cpu_of_a_gpu_host_is_named_by_its_processor(tmp_path):
+def test_cpu_of_a_gpu_host_is_named_by_its_processor(cpuinfo):
     """A CPU run on a GPU host is compared with the same processor's, not with the GPU's."""
-    cpuinfo = tmp_path / "cpuinfo"
-    cpuinfo.write_text("model name\t: A CPU\nflags\t\t: sse2 avx2\n")
-    machine = detect(FakeNvml(), cpuinfo)
+    machine = detect(FakeNvml(2), cpuinfo)
 
     assert f"cpu-a-cpu-avx2-x{machine.cpu_count}" == machine.label(0)
 
 
 def test_gpus_found_by_nvml():
     """Two H200s are found with what NVML answers; a refused query is left out, not fatal."""
-    machine = detect(FakeNvml())
+    machine = detect(FakeNvml(2, refused=("nvmlDeviceGetMigMode",)))
 
     assert ("h200", 2, "13.0", "580.82") == (
         machine.kind,
@@ -140,67 +63,57 @@ def test_gpus_found_by_nvml():
         machine.gpus[1].mig,
         machine.gpus[1].power_limit_w,
     )
+    assert () == machine.gpu_notes
 
 
-def test_no_nvml_means_cpu(tmp_path):
-    """Without a usable NVML the machine is its CPU."""
-    cpuinfo = tmp_path / "cpuinfo"
-    cpuinfo.write_text("model name\t: A CPU\nflags\t\t: sse2 avx2\n")
-
-    machine = detect(
-        FakeNvml(init_error=FakeNvml.NVMLError("no driver")), cpuinfo
-    )
+def test_no_library_means_cpu(cpuinfo, tmp_path):
+    """Without NVML and without a device the machine is its CPU, and nothing is wrong."""
+    absent = FakeNvml(init_error=NvmlFailure("NVML Shared Library", 12))
+    machine = detect(absent, cpuinfo, root=tmp_path)
 
     assert ("cpu", "A CPU", "avx2") == (machine.kind, machine.name, machine.isa)
     assert f"cpu-a-cpu-avx2-x{machine.count}" == machine.label(0)
+    assert (None, ()) == (machine.gpu_fault, machine.gpu_notes)
+
+
+def test_broken_driver_is_a_fault_of_a_machine_with_a_cpu(cpuinfo, tmp_path):
+    """The CPU can still be used; a GPU case says why the GPUs cannot."""
+    broken = FakeNvml(init_error=NvmlFailure("version mismatch", 18))
+    machine = detect(broken, cpuinfo, root=tmp_path)
+
+    assert "cpu" == machine.kind
+    assert "version mismatch" in machine.gpu_fault.seen
+    assert "restart the machine" in machine.lacks("h200", 1)
+    assert machine.lacks(None, 0) is None
 
 
 def test_cuda_visible_devices_is_obeyed(monkeypatch):
     """A GPU that this process may not use does not count."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
 
-    assert [1] == [gpu.index for gpu in detect(FakeNvml()).gpus]
+    assert [1] == [gpu.index for gpu in detect(FakeNvml(2)).gpus]
 
 
 @pytest.mark.parametrize(
-    ("chosen", "visible"),
+    ("setting", "note"),
     [
-        ("1,0", [1, 0]),
-        ("GPU-second", [1]),
-        ("GPU-f", [0]),
-        ("GPU-", []),  # two of them
-        ("1,7,0", [1]),  # what names no GPU ends the list
-        ("-1", []),
-        ("GPU-nosuch", []),
+        ("", "CUDA_VISIBLE_DEVICES= hides all 2 GPUs of this host"),
+        ("-1", "CUDA_VISIBLE_DEVICES=-1 hides all 2 GPUs of this host"),
+        ("MIG-1f2e", "CUDA_VISIBLE_DEVICES=MIG-1f2e is a MIG slice"),
     ],
 )
-def test_gpus_are_chosen_by_index_or_uuid(monkeypatch, chosen, visible):
-    """As CUDA reads the variable; schedulers of containers name UUIDs."""
-    gpus = [
-        msgspec.structs.replace(builders.hardware().gpus[0], index=n, uuid=uuid)
-        for n, uuid in enumerate(("GPU-first", "GPU-second"))
-    ]
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
+def test_hidden_gpus_leave_the_cpu(monkeypatch, setting, note):
+    """What hides them is in the reason of a skip."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", setting)
+    machine = detect(FakeNvml(2))
 
-    assert visible == [gpu.index for gpu in hardware._visible(gpus)]
-
-
-def test_hidden_gpus_leave_the_cpu(monkeypatch):
-    """An empty CUDA_VISIBLE_DEVICES hides all GPUs."""
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-
-    assert "cpu" == detect(FakeNvml()).kind
-
-
-def test_nvml_that_fails_midway_is_told():
-    """A driver that initialises and then fails is an error with a remedy, not "no GPU"."""
-    with pytest.raises(NvmlError, match="nvidia-smi"):
-        detect(FakeNvml(query_error=FakeNvml.NVMLError("GPU is lost")))
+    assert "cpu" == machine.kind
+    assert note in machine.lacks("h200", 1)
 
 
 def test_what_is_lacking_names_need_and_finding():
     """The reason of a skip says what is needed and what was found."""
-    one = detect(FakeNvml(count=1))
+    one = detect(FakeNvml())
 
     assert "needs 2x H200, found 1x NVIDIA H200" == one.lacks("h200", 2)
     assert one.lacks("h200", 1) is None
@@ -208,3 +121,55 @@ def test_what_is_lacking_names_need_and_finding():
     assert "needs 2x GPU, found 1x NVIDIA H200" == one.lacks(None, 2)
     assert one.lacks(None, 0) is None
     assert "needs 1x H100, found 1x NVIDIA H200" == one.lacks("h100", 1)
+
+
+def test_forms_of_a_product_are_of_it_and_have_labels_of_their_own():
+    """`-m h100` runs on an H100 NVL, whose baselines are not those of the SXM module."""
+    machine = detect(FakeNvml(gpus=gpus_of("h100-nvl", "h100-nvl")))
+
+    assert machine.lacks("h100", 2) is None
+    assert "h100-nvlx2" == machine.label(2)
+
+
+def test_eight_gpus_are_one_machine():
+    """Servers on two of eight have labels and machines of their own."""
+    machine = detect(FakeNvml(gpus=gpus_of(*["b200"] * 8)))
+
+    assert ("b200", 8) == (machine.kind, machine.count)
+    assert ["b200x1", "b200x8"] == [machine.label(1), machine.label(8)]
+    assert 4 == len({machine.machine_of((n, n + 1)) for n in (0, 2, 4, 6)})
+
+
+def test_asked_product_of_a_mixed_machine_is_used():
+    """Of two products the one that was asked for; the other is named."""
+    mixed = FakeNvml(gpus=gpus_of("h200", "h100", "h200", "h100"))
+
+    machine = detect(mixed, wanted=["h100"])
+    assert ("h100", [1, 3]) == (machine.kind, [g.index for g in machine.gpus])
+    machine = detect(mixed)
+    assert ("h200", [0, 2]) == (machine.kind, [g.index for g in machine.gpus])
+    assert (
+        "left out: GPU 1 NVIDIA H100 80GB HBM3: another product than NVIDIA H200"
+        == machine.gpu_notes[0]
+    )
+
+
+def test_refused_memory_is_unknown():
+    """A GPU that shares the processor's memory is there; its memory is not a number."""
+    machine = detect(FakeNvml(gpus=gpus_of("gb10")))
+
+    assert ("gb10", 1, None) == (
+        machine.kind,
+        machine.count,
+        machine.memory_bytes,
+    )
+
+
+def test_a_lost_gpu_leaves_the_others():
+    """It is named, and the others are told to the engine by UUID."""
+    gpus = (*gpus_of("h200"), FakeGpu(uuid="GPU-b", lost="GPU is lost"))
+    machine = detect(FakeNvml(gpus=gpus))
+
+    assert 1 == machine.count
+    assert machine.has_lost_gpu
+    assert "GPU 1: does not answer" in machine.gpu_notes[0]

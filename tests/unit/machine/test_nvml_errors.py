@@ -4,7 +4,7 @@ import functools
 
 import pytest
 
-from perfgate.machine import hardware, memory
+from perfgate.machine import memory
 from perfgate.machine.nvml import Gpus, NvmlError
 
 
@@ -38,7 +38,6 @@ def processes(nvml):
 
 
 READERS = {
-    "detect": hardware.detect,
     "bytes": functools.partial(memory.gpu_bytes, (0,)),
     "processes": processes,
     "look": functools.partial(Gpus, (0,)),

@@ -16,7 +16,7 @@ from perfgate.locations import HISTORY_FILE
 from perfgate.report.verdict_text import render
 from perfgate.results.schema import load, save
 from tests.support import builders, fake_suite
-from tests.support.projects import newest_run, outcomes, record
+from tests.support.projects import ROOT, newest_run, outcomes, record
 
 pytest_plugins = ["pytester"]
 RATIO = "test_dense_over_moe_throughput"
@@ -53,6 +53,37 @@ def test_misspelt_marker_is_an_error(project, expression):
     result.stderr.fnmatch_lines(
         ["*no such marker; did you mean h200? markers:*h200*"]
     )
+
+
+def test_marker_of_an_unknown_gpu_says_how_to_run_on_it(project):
+    """`-m gpu`, or a platform of three lines in the study file."""
+    result = project("-m", "b200")
+
+    assert pytest.ExitCode.USAGE_ERROR == result.ret
+    result.stderr.fnmatch_lines(
+        [
+            "*no such marker*",
+            "use -m gpu for the GPUs that are found*study.toml:",
+            "    [[]platforms.b200[]]",
+            '    like = "gpu"',
+            '    gpu = "b200"',
+        ]
+    )
+
+
+def test_those_three_lines_make_a_platform(project, pytester, monkeypatch):
+    """The study runs on that product, under its name."""
+    monkeypatch.setenv("FAKE_GPUS", "2")
+    monkeypatch.setenv("FAKE_GPU_KIND", "b200")
+    study = (ROOT / "fixtures" / "study.toml").read_text()
+    lines = '[platforms.b200]\nlike = "gpu"\ngpu = "b200"\n'
+    (pytester.path / "study.toml").write_text(f"{study}\n{lines}")
+
+    result = project("-m", "b200", "--plan", "--study", "study.toml")
+
+    assert 0 == result.ret
+    result.stdout.fnmatch_lines(["*b200*"])
+    result.stdout.no_fnmatch_line("*not on this machine*")
 
 
 @pytest.mark.parametrize(("gate", "status"), [("advisory", 0), ("required", 1)])
