@@ -92,7 +92,11 @@ def _perf_hand(request: pytest.FixtureRequest, perf_study: Study) -> Hand:
 
     perf = request.config.stash[SESSION]
     return Hand(
-        perf_study, _campaign_of(request), perf.add_case, request.node.nodeid
+        perf_study,
+        _campaign_of(request),
+        perf.add_case,
+        perf.judged_metrics(perf_study.platform),
+        request.node.nodeid,
     )
 
 

@@ -6,7 +6,8 @@ test for each case and selected platform. The plugin registers this module in a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+import contextlib
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from perfgate.fixtures import SESSION, apply_collected_verdicts
 from perfgate.load.metrics import METRICS
 from perfgate.run.session import PerfSession
 from perfgate.study import servers_of
+from perfgate.study.study import SingleModel
 
 MARK = "perf"
 # Key of a worker's report in its output.
@@ -131,14 +133,32 @@ def _cases_of(
     if "engines" in mark.kwargs:
         for versus in perf.versus():
             questions.append((versus, mark.kwargs["engines"]))
+    known: dict[str, set[str]] = {}
     for subject, question in questions:
-        cases = list(question(subject))
+        platform = subject.platform
+        ids = known.setdefault(platform, set())
+        cases = _new_cases(question(subject), ids)
         metafunc.config.hook.pytest_perfgate_cases(
             subject=subject, question=metafunc.function.__name__, cases=cases
         )
+        judged = perf.judged_metrics(platform)
         for case in cases:
             _refuse_unknown_metric(metafunc, case)
-            yield subject.platform, case
+            ids.add(case.id)
+            yield platform, judged.apply(case)
+
+
+def _new_cases(cases: Iterable[Case], known: Collection[str]) -> list[Case]:
+    """The cases that no other pair has asked yet: two pairs may share a model.
+
+    A question about a pair ends where a model is measured alone.
+    """
+    new = []
+    with contextlib.suppress(SingleModel):
+        for case in cases:
+            if case.id not in known:
+                new.append(case)
+    return new
 
 
 def _refuse_unknown_metric(metafunc: pytest.Metafunc, case: Case) -> None:

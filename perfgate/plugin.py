@@ -193,6 +193,7 @@ def _start_folder(config: pytest.Config) -> Path:
 def _open_project(config: pytest.Config, names_shipped: bool) -> None:
     """Open the project and start a session; nothing where there is no project."""
     from perfgate.config.project import SHIPPED, open_project
+    from perfgate.study.judged import check_metrics
 
     study = options.study_file(config)
     names_study = study is not None
@@ -204,6 +205,7 @@ def _open_project(config: pytest.Config, names_shipped: bool) -> None:
         return
     _register_markers(config, project)
     _register_additions(config)
+    check_metrics(project.study)
     _start_session(config, project)
 
 

@@ -36,7 +36,14 @@ from perfgate.judge.policy import policy_for
 from perfgate.models.catalogue import register
 from perfgate.results import schema as rundata
 from perfgate.results.schema import RunResults
-from perfgate.study import Study, StudyFile, Versus, read_study, study_of
+from perfgate.study import (
+    ServerChoices,
+    Study,
+    StudyFile,
+    Versus,
+    read_study,
+    study_of,
+)
 from perfgate.study.shipped import shipped
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -109,9 +116,8 @@ def cases_of_run(run: RunResults, file: StudyFile) -> Iterator[Case]:
     studies = []
     for engine in file.engines:
         if engine in engines:
-            study = study_of(
-                file, platform, engine, max(ranks), load_format, max(stated)
-            )
+            choices = ServerChoices(max(ranks), load_format, max(stated))
+            study = study_of(file, platform, engine, choices=choices)
             studies.append(study)
     for case in study_cases(studies):
         if all(_is_of_run(run, load) for load in case.loads):
@@ -239,7 +245,8 @@ def _studies_on(label: str, file: StudyFile) -> list[Study]:
         else:
             ranks = int(label.rpartition("x")[2])
             # Their routers were made up, as all that is recorded so far.
-            studies.append(study_of(file, "gpu", engine, ranks, "dummy", ""))
+            choices = ServerChoices(ranks, "dummy", "")
+            studies.append(study_of(file, "gpu", engine, choices=choices))
     return studies
 
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import product
 
 from perfgate.cli import doctor_gpus
 from perfgate.cli.finding import Device, Finding, Kind
@@ -18,7 +19,7 @@ from perfgate.judge.baseline_store import Store
 from perfgate.machine.hardware import Hardware
 from perfgate.models import catalogue as models
 from perfgate.models import estimate, weights
-from perfgate.study import StudyFile, study_of
+from perfgate.study import ServerChoices, StudyFile, study_of, subjects_of
 
 # Both engines' environments (3.5 and 2.6 GB) and the models made here.
 CPU_DISK_GB = 8
@@ -174,9 +175,12 @@ def _gpu_servers(hardware: Hardware, study: StudyFile) -> list[ServerConfig]:
         name for name in study.platforms if study.device_of(name) == "cuda"
     ]
     servers: dict[ServerConfig, None] = {}
-    for size in (1, 2):
-        for name in names:
-            servers |= dict.fromkeys(study_of(study, name, engine, size).models)
+    for size, name in product((1, 2), names):
+        choices = ServerChoices(tensor_parallel_size=size)
+        for subject in subjects_of(study, name):
+            servers |= dict.fromkeys(
+                study_of(study, name, engine, subject, choices).models
+            )
     return list(servers)
 
 

@@ -174,7 +174,7 @@ def _answer(
 
 def _first_dense(study: StudyFile) -> str:
     for pair in study.pairs.values():
-        return pair.dense
+        return pair.reference
     return "none"
 
 

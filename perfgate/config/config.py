@@ -38,6 +38,7 @@ from perfgate.results import merge
 from perfgate.results.gates import GATES, Gate
 from perfgate.results.schema import RESULTS_FILE, new_run_id
 from perfgate.servers.external import ExternalServer, attach
+from perfgate.study.selection import Subject, select
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,8 @@ class Config:
             fails its tests, instead of skipping them.
         engine_pythons: engine -> path of its Python, or a name to find on PATH.
         model_dirs: model -> folder of its weights.
+        subjects: pairs and single models that --pair and --model name; empty for
+            those of each platform.
         tensor_parallel_size: of the compared servers; None is the study's.
         load_format: "auto" for real weights, "dummy" for random ones on GPUs.
         allow_download: whether an engine may download weights.
@@ -105,6 +108,7 @@ class Config:
     engines_are_required: bool = False
     engine_pythons: Mapping[str, str] = field(default_factory=dict)
     model_dirs: Mapping[str, str] = field(default_factory=dict)
+    subjects: tuple[Subject, ...] = ()
     tensor_parallel_size: int | None = None
     load_format: LoadFormat = "auto"
     allow_download: bool = False
@@ -335,6 +339,7 @@ def _parse(
         engines_are_required=bool(option.engine),
         engine_pythons=_engine_pythons(option, project),
         model_dirs=_model_dirs(option, project),
+        subjects=select(project.study, option.pair, option.model),
         tensor_parallel_size=option.tp,
         load_format=option.weights,
         allow_download=option.allow_download,

@@ -154,6 +154,26 @@ def _add_engines(add: AddOption) -> None:
 
 def _add_models(add: AddOption) -> None:
     add(
+        "--pair",
+        action="append",
+        default=[],
+        metavar="PAIR",
+        help=(
+            "pair of models to measure, repeatable (default: the platform's): a pair "
+            "of the study, or MODEL:REFERENCE of any two of its models"
+        ),
+    )
+    add(
+        "--model",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help=(
+            "model of the study to measure alone, repeatable: all questions that "
+            "need one server, and no ratio of two models"
+        ),
+    )
+    add(
         "--weights",
         choices=LOAD_FORMATS,
         default="auto",

@@ -23,8 +23,9 @@ from perfgate.locations import PROJECT_FILE, Locations
 from perfgate.models import weights
 from perfgate.models.catalogue import register
 from perfgate.results.gates import GATES, Gate
-from perfgate.study.reader import StudyFile, load_toml, read_study, unknown_key
+from perfgate.study.reader import StudyFile, read_study
 from perfgate.study.shipped import PACKAGE, shipped
+from perfgate.study.toml_file import load_toml, unknown_key
 
 SHIPPED = "shipped"
 

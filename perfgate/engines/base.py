@@ -34,7 +34,17 @@ class ServerConfig(
     Attributes:
         engine: family name, "vllm" or "sglang".
         model: name in the catalogue of `perfgate.models`.
+        tensor_parallel_size: ranks that split each matrix.
+        data_parallel_size: copies of the attention, each on as many ranks as
+            `tensor_parallel_size`; of the whole model where it is dense.
+        data_parallel_attention: whether the copies share the experts, or each layer's
+            feed-forward, in an engine that has the choice (SGLang). In vLLM the copies
+            of a sparse model always do.
+        expert_parallel: whether experts lie whole on the ranks, on all of them.
         device: "cpu" or "cuda".
+        quantization: method by which the engine quantizes the weights or reads
+            quantized ones; "" for the one in the model's config.json, or none.
+        kv_cache_dtype: number format of the KV cache; "auto" is that of `dtype`.
         routing: how a server that is launched to report the experts of its tokens does
             so; it is never timed. "" for all other servers. A timed server in eager
             mode can report them too, after its load.
@@ -53,10 +63,14 @@ class ServerConfig(
     engine: str
     model: str
     tensor_parallel_size: int = 1
+    data_parallel_size: int = 1
+    data_parallel_attention: bool = False
     expert_parallel: bool = False
     device: str = "cpu"
     max_model_len: int = 4096
     dtype: str = "bfloat16"
+    quantization: str = ""
+    kv_cache_dtype: str = "auto"
     load_format: str = "auto"
     extra_args: tuple[str, ...] = ()
     extra_env: tuple[tuple[str, str], ...] = ()
@@ -70,11 +84,17 @@ class ServerConfig(
         """Slug of file names and messages: "vllm-mixtral-8x7b-tp2-ep".
 
         A stated routing is part of it, and "-routing" if the server is launched for
-        that.
+        that. A quantization is part of it unless the model's name ends with it:
+        "llama-3.1-8b-fp8".
         """
         parts = [self.engine, self.model, f"tp{self.tensor_parallel_size}"]
+        if self.data_parallel_size > 1:
+            parts.append(f"dp{self.data_parallel_size}")
+        if self.data_parallel_attention:
+            parts.append("dpa")
         if self.expert_parallel:
             parts.append("ep")
+        parts += self._precision_words()
         if self.stated_routing:
             parts.append(self.stated_routing)
         if self.variant:
@@ -85,10 +105,24 @@ class ServerConfig(
             parts.append(self.build)
         return "-".join(parts)
 
+    def _precision_words(self) -> list[str]:
+        """Words of the key for quantized weights and another KV cache."""
+        words = []
+        if self.quantization and not self.model.endswith(self.quantization):
+            words.append(self.quantization)
+        if self.kv_cache_dtype != "auto":
+            words.append(f"kv-{self.kv_cache_dtype}")
+        return words
+
+    @property
+    def ranks(self) -> int:
+        """Processes that each hold a part of the model: one a GPU."""
+        return self.tensor_parallel_size * self.data_parallel_size
+
     @property
     def gpu_count(self) -> int:
         """GPUs that it needs; 0 on the CPU."""
-        return self.tensor_parallel_size if self.device == "cuda" else 0
+        return self.ranks if self.device == "cuda" else 0
 
     @property
     def base(self) -> ServerConfig:

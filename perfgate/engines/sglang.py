@@ -19,8 +19,10 @@ from perfgate.engines.base import (
     LogPhase,
     MetricNames,
     Remedy,
+    ServerConfig,
 )
 from perfgate.engines.cpu_affinity import bind_cores, cores_per_rank
+from perfgate.engines.precision import precision_flags
 from perfgate.engines.sglang_log import read_log
 from perfgate.engines.variables import search_path, visible_gpus
 from perfgate.errors import describe_error
@@ -99,8 +101,7 @@ def plan(request: LaunchRequest) -> LaunchPlan:
         request.weights,
         "--served-model-name",
         config.model,
-        "--tp-size",
-        str(config.tensor_parallel_size),
+        *_layout(config),
         "--context-length",
         str(config.max_model_len),
         "--dtype",
@@ -125,8 +126,7 @@ def plan(request: LaunchRequest) -> LaunchPlan:
         argv += ["--sampling-backend", "pytorch"]
     if config.routing == "returned":
         argv.append("--enable-return-routed-experts")
-    if config.expert_parallel:
-        argv += ["--ep-size", str(config.tensor_parallel_size)]
+    argv += precision_flags(config)
     return LaunchPlan(
         key=config.key,
         argv=(*argv, *config.extra_args),
@@ -139,6 +139,25 @@ def plan(request: LaunchRequest) -> LaunchPlan:
         startup_timeout_s=request.startup_timeout_s,
         gpu_indices=request.gpu_indices,
     )
+
+
+def _layout(config: ServerConfig) -> list[str]:
+    """Flags of the ranks.
+
+    With data parallel attention SGLang counts all ranks in --tp-size; each copy of the
+    attention is then split over --tp-size / --dp-size of them.
+    """
+    tensor_parallel_size = config.tensor_parallel_size
+    if config.data_parallel_attention:
+        tensor_parallel_size = config.ranks
+    flags = ["--tp-size", str(tensor_parallel_size)]
+    if config.data_parallel_size > 1:
+        flags += ["--dp-size", str(config.data_parallel_size)]
+    if config.data_parallel_attention:
+        flags.append("--enable-dp-attention")
+    if config.expert_parallel:
+        flags += ["--ep-size", str(tensor_parallel_size)]
+    return flags
 
 
 def _environment(request: LaunchRequest) -> dict[str, str]:
@@ -157,7 +176,7 @@ def _environment(request: LaunchRequest) -> dict[str, str]:
     if request.offline:
         env["HF_HUB_OFFLINE"] = "1"
     if config.device == "cpu":
-        ranks = config.tensor_parallel_size
+        ranks = config.ranks
         env[PLAIN_CPU] = "1"
         env["CUDA_VISIBLE_DEVICES"] = ""
         # It would compile the mask of the embedding at the first request, 5 to 20 s,

@@ -21,6 +21,7 @@ from perfgate.engines.base import (
     ServerConfig,
 )
 from perfgate.engines.cpu_affinity import bind_cores
+from perfgate.engines.precision import precision_flags
 from perfgate.engines.variables import search_path, visible_gpus
 from perfgate.engines.vllm_log import read_log
 from perfgate.errors import describe_error
@@ -101,6 +102,9 @@ def plan(request: LaunchRequest) -> LaunchPlan:
         "--port",
         str(request.port),
     ]
+    argv += precision_flags(config)
+    if config.data_parallel_size > 1:
+        argv += ["--data-parallel-size", str(config.data_parallel_size)]
     if config.expert_parallel:
         argv.append("--enable-expert-parallel")
     return LaunchPlan(
@@ -138,7 +142,7 @@ def _environment(request: LaunchRequest) -> dict[str, str]:
     if request.offline:
         env["HF_HUB_OFFLINE"] = "1"
     if config.device == "cpu":
-        ranks = config.tensor_parallel_size
+        ranks = config.ranks
         # GiB per rank; the default takes most of the machine.
         env["VLLM_CPU_KVCACHE_SPACE"] = "1"
         env["VLLM_CPU_OMP_THREADS_BIND"] = bind_cores(ranks, request.cores)

@@ -75,12 +75,27 @@ def _server_fields(server: ServerConfig) -> dict[str, str]:
         "server_args": " ".join(server.extra_args),
         "server_env": " ".join(variables),
     }
+    fields |= _layout_and_precision(server)
     if server.variant:
         fields["variant"] = server.variant
     if server.routing:
         fields["routing"] = server.routing
     if server.stated_routing:
         fields["stated_routing"] = server.stated_routing
+    return fields
+
+
+def _layout_and_precision(server: ServerConfig) -> dict[str, str]:
+    """Fields of servers that use them; older baselines have none of these."""
+    fields = {}
+    if server.data_parallel_size > 1:
+        fields["data_parallel_size"] = str(server.data_parallel_size)
+    if server.data_parallel_attention:
+        fields["data_parallel_attention"] = "true"
+    if server.quantization:
+        fields["quantization"] = server.quantization
+    if server.kv_cache_dtype != "auto":
+        fields["kv_cache_dtype"] = server.kv_cache_dtype
     return fields
 
 

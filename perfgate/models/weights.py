@@ -108,7 +108,7 @@ def _offline(folder: Path) -> Weights:
 
 
 def _missing(model: Model) -> MissingWeights:
-    cache = _hub_cache()
+    cache = hub_cache()
     size_gb = model.architecture.parameters * 2 / 1e9
     free_gb = _free_bytes(cache) / 1e9
     return MissingWeights(
@@ -166,7 +166,7 @@ def _differences(actual: Architecture, expected: Architecture) -> list[str]:
     return differences
 
 
-def _hub_cache() -> Path:
+def hub_cache() -> Path:
     """The Hugging Face cache, by the environment variables of huggingface_hub."""
     cache = os.environ.get("HF_HUB_CACHE")
     if cache is not None:
@@ -177,13 +177,29 @@ def _hub_cache() -> Path:
     return Path.home() / ".cache" / "huggingface" / "hub"
 
 
-def _hub_snapshot(hub_id: str) -> Path | None:
-    """The newest snapshot in the cache that has a config.json and weights."""
-    folder = f"models--{hub_id.replace('/', '--')}"
+def cached_config(hub_id: str) -> Path | None:
+    """The newest config.json of a model in the hub's cache, with or without weights."""
     newest: Path | None = None
     newest_s = 0.0
-    snapshots = _hub_cache() / folder / "snapshots"
-    for config in snapshots.glob("*/config.json"):
+    for config in _snapshots(hub_id).glob("*/config.json"):
+        modified_s = config.parent.stat().st_mtime
+        if newest is None or modified_s > newest_s:
+            newest = config
+            newest_s = modified_s
+    return newest
+
+
+def _snapshots(hub_id: str) -> Path:
+    """Folder of a model's snapshots in the hub's cache."""
+    folder = f"models--{hub_id.replace('/', '--')}"
+    return hub_cache() / folder / "snapshots"
+
+
+def _hub_snapshot(hub_id: str) -> Path | None:
+    """The newest snapshot in the cache that has a config.json and weights."""
+    newest: Path | None = None
+    newest_s = 0.0
+    for config in _snapshots(hub_id).glob("*/config.json"):
         snapshot = config.parent
         modified_s = snapshot.stat().st_mtime
         is_complete = any(snapshot.glob("*.safetensors"))

@@ -28,6 +28,7 @@ from perfgate.load.workload import Workload
 from perfgate.models.catalogue import lookup
 from perfgate.run.campaign import Campaign
 from perfgate.study import Study
+from perfgate.study.judged import JudgedMetrics
 
 # Experiment of such a test's cases, in place of the study's "E1" to "E12".
 EXPERIMENT = "own"
@@ -97,6 +98,7 @@ class Hand:
         study: the study on the selected platform, for whatever the test leaves out.
         campaign: opens the session's campaign at the first call.
         expect: called with each case that the test asks.
+        judged: which metrics can fail a run on this platform.
         test: id of the test.
     """
 
@@ -105,11 +107,13 @@ class Hand:
         study: Study,
         campaign: Callable[[], Campaign],
         expect: Callable[[Case], None],
+        judged: JudgedMetrics,
         test: str,
     ) -> None:
         self._study = study
         self._campaign = campaign
         self._expect = expect
+        self._judged = judged
         self._test = test
 
     def config(
@@ -118,14 +122,14 @@ class Hand:
         """A server configuration: the study's for this platform, with changes.
 
         Args:
-            model: name in the catalogue; None means the study's dense model. A
+            model: name in the catalogue; None means the reference's of the study. A
                 configuration stays as it is, but for the changes.
             changes: fields of `perfgate.engines.base.ServerConfig`.
 
         Raises:
             BadRequest: there is no such field, or a value has the wrong type.
         """
-        base = self._study.dense
+        base = self._study.models[-1]
         if isinstance(model, ServerConfig):
             base = model
         fields = msgspec.structs.asdict(base) | changes
@@ -227,6 +231,7 @@ class Hand:
                     f"{', '.join(sorted(METRICS))}, or give value=, unit= and server="
                 ),
             )
+        case = self._judged.apply(case)
         self._expect(case)
         campaign = self._campaign()
         campaign.adopt(case)

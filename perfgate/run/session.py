@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import psutil
@@ -42,7 +43,8 @@ from perfgate.run.single_flight import SharedResults
 from perfgate.run.suite_coverage import SuiteCoverage
 from perfgate.servers.pool import Devices, GpuProcess, ServerPool
 from perfgate.servers.supervisor.processes import command_of
-from perfgate.study import Study, Versus, study_of
+from perfgate.study import ServerChoices, Study, Versus, study_of, subjects_of
+from perfgate.study.judged import JudgedMetrics, judged_metrics
 
 # Shown to sessions that wait for the devices. A longer session launches no further
 # server.
@@ -113,17 +115,16 @@ class PerfSession:
     # Selected cases.
 
     def studies(self) -> Iterator[Study]:
-        """The study of each selected platform and engine."""
+        """The study of each selected platform, engine and pair."""
         config = self.config
+        choices = ServerChoices(
+            tensor_parallel_size=config.tensor_parallel_size,
+            load_format=config.load_format,
+        )
         for platform in self.platforms:
-            for engine in config.engines:
-                study = study_of(
-                    self.study,
-                    platform,
-                    engine,
-                    config.tensor_parallel_size,
-                    config.load_format,
-                )
+            subjects = config.subjects or subjects_of(self.study, platform)
+            for engine, subject in product(config.engines, subjects):
+                study = study_of(self.study, platform, engine, subject, choices)
                 yield dataclasses.replace(
                     study,
                     has_base_build=config.is_paired,
@@ -134,10 +135,11 @@ class PerfSession:
         """Each engine relative to the study's first one; none if all are launched in pairs."""
         if self.config.is_paired:
             return
-        by_platform: dict[str, dict[str, Study]] = {}
+        groups: dict[tuple[str, str], dict[str, Study]] = {}
         for study in self.studies():
-            by_platform.setdefault(study.platform, {})[study.moe.engine] = study
-        for studies in by_platform.values():
+            group = groups.setdefault((study.platform, study.pair), {})
+            group[study.engine] = study
+        for studies in groups.values():
             engines = sorted(studies)
             reference = engines[0]
             if self.study.engines and self.study.engines[0] in studies:
@@ -147,6 +149,10 @@ class PerfSession:
                     yield Versus(
                         candidate=studies[engine], reference=studies[reference]
                     )
+
+    def judged_metrics(self, platform: str) -> JudgedMetrics:
+        """Which metrics can fail a run on a platform."""
+        return judged_metrics(self.study, platform)
 
     def add_case(self, case: Case) -> None:
         """Add a case that a test asks while it runs to the selected ones."""

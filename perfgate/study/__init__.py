@@ -6,15 +6,26 @@ its baselines are in this folder; in a checkout they are ``fixtures/study.toml``
 ``tests/perf`` and ``baselines``.
 """
 
-from perfgate.study.reader import BadStudy, StudyFile, read_study
-from perfgate.study.study import Study, Versus, servers_of, study_of
+from perfgate.study.reader import StudyFile, read_study
+from perfgate.study.selection import Subject, subjects_of
+from perfgate.study.study import (
+    ServerChoices,
+    Study,
+    Versus,
+    servers_of,
+    study_of,
+)
+from perfgate.study.toml_file import BadStudy
 
 __all__ = [
     "BadStudy",
+    "ServerChoices",
     "Study",
     "StudyFile",
+    "Subject",
     "Versus",
     "read_study",
     "servers_of",
     "study_of",
+    "subjects_of",
 ]

@@ -14,8 +14,8 @@ def claims(
     claims_of_pair = []
     for row in study.claims:
         pair = study.pairs[row.pair]
-        pair_sparse = study.models[pair.sparse].architecture
-        pair_dense = study.models[pair.dense].architecture
+        pair_sparse = study.models[pair.model].architecture
+        pair_dense = study.models[pair.reference].architecture
         if (pair_sparse, pair_dense) != (sparse, dense):
             continue
         figures = quantities(sparse, dense)

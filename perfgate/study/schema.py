@@ -6,7 +6,7 @@ Every table of study.toml is one of these structs; `reader` turns the file into 
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -14,6 +14,27 @@ from perfgate.models.stated_routing import StatedRouting
 
 SCHEMA = 1
 JudgedValues = Literal["all", "coarse", "ratios"]
+Dtype = Literal["bfloat16", "float16", "float32"]
+Size = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class ModelServer(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
+    """``[models.NAME.server]``: what replaces a key of the platform's server table.
+
+    Attributes:
+        extra_args, extra_env: of an engine that is named here they replace the
+            server table's.
+    """
+
+    tensor_parallel_size: Size | None = None
+    data_parallel_size: Size | None = None
+    data_parallel_attention: bool | None = None
+    expert_parallel: bool | None = None
+    max_model_len: Size | None = None
+    extra_args: dict[str, tuple[str, ...]] | None = None
+    extra_env: dict[str, dict[str, str]] | None = None
 
 
 class ModelTable(
@@ -26,25 +47,35 @@ class ModelTable(
             the suite makes seeded random weights of this shape.
         folder: of its weights and config.json; relative paths count from the study
             file.
-        config: its config.json, as the path of the file or of its folder, or as a table
+            config: its config.json, as the path of the file or of its folder, or as a table
             of the fields that matter. Models that the suite makes get it back. It may be
-            left out where `folder` holds a config.json.
+            left out where `folder`, or the hub's cache, holds a config.json.
         served: false for a model that only `perfgate estimate` knows.
+        quantization, dtype, kv_cache_dtype: its precision, in place of the platform's
+            server table.
+        server: what else replaces keys of that table.
     """
 
     hub_id: str | None = None
     folder: str | None = None
     config: dict[str, Any] | str | None = None
     served: bool = True
+    quantization: str | None = None
+    dtype: Dtype | None = None
+    kv_cache_dtype: str | None = None
+    server: ModelServer = ModelServer()
 
 
 class PairTable(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 ):
-    """``[pairs.NAME]``: a sparse model and the dense one that it is compared with."""
+    """``[pairs.NAME]``: a model, and the reference that it is compared with.
 
-    sparse: str
-    dense: str
+    The file may name them `sparse` and `dense` as well.
+    """
+
+    model: str
+    reference: str
 
 
 class ServerTable(
@@ -58,17 +89,40 @@ class ServerTable(
         stated_routing: how the tokens of a sparse model with made-up weights are told
             to choose their experts; "" leaves it to the model's routers. Real weights
             always route by themselves.
+        data_parallel_size, data_parallel_attention, expert_parallel, quantization,
+        kv_cache_dtype: see `perfgate.engines.base.ServerConfig`; what spreads experts
+            has no effect on a dense model.
         extra_args: engine -> arguments appended to its command line.
         extra_env: engine -> (variable -> value) set for it alone.
     """
 
     device: Literal["cpu", "cuda"] = "cuda"
-    tensor_parallel_size: int = 2
-    max_model_len: int = 4096
-    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+    tensor_parallel_size: Size = 2
+    data_parallel_size: Size = 1
+    data_parallel_attention: bool = False
+    expert_parallel: bool = False
+    max_model_len: Size = 4096
+    dtype: Dtype = "bfloat16"
     stated_routing: StatedRouting = ""
+    quantization: str = ""
+    kv_cache_dtype: str = "auto"
     extra_args: dict[str, tuple[str, ...]] = {}
     extra_env: dict[str, dict[str, str]] = {}
+
+
+class JudgedTable(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
+    """``[judged]``: which metrics can fail a run, on every platform.
+
+    Attributes:
+        only: metrics, or families of them; all others are report-only. Without it all
+            are judged.
+        report_only: metrics, or families of them, that never fail a run.
+    """
+
+    only: tuple[str, ...] | None = None
+    report_only: tuple[str, ...] = ()
 
 
 class WorkloadTable(
@@ -114,7 +168,8 @@ class Roles(
         batches: fixed concurrency, smallest first.
         sweep: batches at which the ratio of the models is compared with that of the
             bytes read.
-        dense_alone: whether the dense model is served on one rank, too.
+        dense_alone: whether the dense model is served on one rank, too: the reference,
+            or the model itself where it is measured alone.
     """
 
     closed: str
@@ -147,10 +202,13 @@ class PlatformTable(
         about: one line for ``pytest --markers``.
         gpu: product that it asserts, as in a baseline's folder ("h200"); None takes any
             GPU.
-        server, pair, workloads: names of a server table, a pair and a workload set.
+        server, workloads: names of a server table and a workload set.
+        pairs: names of pairs. The file may name one as `pair`.
+        models: names of models that are measured alone.
         judged: "all"; "coarse" or "ratios" where a ratio that moves in either direction
             is a regression. Absolute values are then judged against the wide thresholds
             of CPUs ("coarse"), or only reported ("ratios").
+        report_only: metrics, or families of them, that never fail a run here.
         roles: the workloads of the set that the questions send.
         slow_engines: replaces some of them for an engine without kernels for this
             device.
@@ -159,9 +217,11 @@ class PlatformTable(
     about: str
     gpu: str | None = None
     server: str
-    pair: str
+    pairs: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
     workloads: str
     judged: JudgedValues = "all"
+    report_only: tuple[str, ...] = ()
     roles: Roles
     slow_engines: SlowRoles = SlowRoles()
 

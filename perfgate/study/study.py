@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -20,27 +21,50 @@ from perfgate.errors import Failure
 from perfgate.load.workload import Workload
 from perfgate.models.catalogue import Model
 from perfgate.models.stated_routing import StatedRouting
-from perfgate.study.reader import BadStudy, StudyFile
+from perfgate.study.reader import StudyFile
 from perfgate.study.schema import (
     JudgedValues,
+    ModelTable,
     PlatformTable,
     Roles,
     ServerTable,
 )
+from perfgate.study.selection import Subject, subjects_of
+from perfgate.study.toml_file import BadStudy
+
+# Keys of a server table that a model may replace, and that are fields of a server.
+_SERVER_KEYS = (
+    "tensor_parallel_size",
+    "data_parallel_size",
+    "data_parallel_attention",
+    "expert_parallel",
+    "max_model_len",
+    "dtype",
+    "quantization",
+    "kv_cache_dtype",
+)
+Setting = TypeVar("Setting")
 
 
 class AmbiguousServer(Failure):
     """Two different servers under one key."""
 
 
+class SingleModel(Failure):
+    """A question about a pair, asked of a model that is measured alone."""
+
+
 @dataclass(frozen=True)
 class Study:
-    """The servers and workloads of one platform for one engine.
+    """The servers and workloads of one platform, engine, and pair of models.
 
     Attributes:
         platform: the marker that selects it.
-        moe, dense: the sparse and the dense server of the same size.
-        dense_tp1: the dense server on one rank; None where the study omits it.
+        pair: name of the pair, or of the model that is measured alone.
+        models: the model's server, and that of its reference in a pair.
+        sparse: those of them whose models route tokens among experts.
+        dense_tp1: the dense server on one rank: of the reference, or of the model that
+            is measured alone. None where it is sparse, or the study omits it.
         closed: fixed concurrency, the steady state that is judged.
         single_stream: one request at a time.
         routing: sent to a server that returns the experts of its tokens.
@@ -55,14 +79,15 @@ class Study:
         has_base_build: a base build is launched in turn with the candidate. Then each
             server's own values are judged on every platform, and ratios of servers are
             report-only: both of their sides are judged already.
-        stated_routings: with which the sparse model is served, too, to compare them.
+        stated_routings: with which a sparse model is served, too, to compare them.
         has_other_engines: other engines are selected too. A slow one then does not
             return its routing: there is no time for another launch.
     """
 
     platform: str
-    moe: ServerConfig
-    dense: ServerConfig
+    pair: str
+    models: tuple[ServerConfig, ...]
+    sparse: tuple[ServerConfig, ...]
     dense_tp1: ServerConfig | None
     closed: Workload
     single_stream: Workload
@@ -80,9 +105,49 @@ class Study:
     has_other_engines: bool = False
 
     @property
+    def model(self) -> ServerConfig:
+        """The model's server; a ratio of latencies has it above."""
+        return self.models[0]
+
+    @property
+    def is_pair(self) -> bool:
+        """Whether there is a reference to compare the model with."""
+        return len(self.models) > 1
+
+    @property
+    def reference(self) -> ServerConfig:
+        """The server that the model's is compared with.
+
+        Raises:
+            SingleModel: the model is measured alone; see `is_pair`.
+        """
+        if self.is_pair:
+            return self.models[1]
+        raise SingleModel(
+            tried=f"comparing {self.model.key} with its reference",
+            seen="the model is measured alone (--model)",
+            remedy="ask for study.is_pair before study.reference",
+        )
+
+    @property
+    def moe(self) -> ServerConfig:
+        """The model's server, in a pair of a sparse and a dense model the sparse one's."""
+        return self.model
+
+    @property
+    def dense(self) -> ServerConfig:
+        """The reference's server, in a pair of a sparse and a dense model the dense one's."""
+        return self.reference
+
+    @property
+    def engine(self) -> str:
+        """Name of the engine."""
+        return self.model.engine
+
+    @property
     def gpu_count(self) -> int:
         """GPUs that its largest server needs; 0 on the CPU."""
-        return self.moe.gpu_count
+        return max(server.gpu_count for server in self.models)
 
     @property
     def absolute(self) -> GateMode:
@@ -95,11 +160,6 @@ class Study:
     def is_yardstick(self) -> bool:
         """Whether absolute values repeat here well enough for a tight threshold."""
         return self.judged == "all" or self.has_base_build
-
-    @property
-    def models(self) -> tuple[ServerConfig, ServerConfig]:
-        """The sparse and the dense server of the same size."""
-        return self.moe, self.dense
 
     def workload(self, name: str) -> Workload:
         """The workload of that name in this platform's set.
@@ -123,32 +183,56 @@ class Study:
     @property
     def has_random_routers(self) -> bool:
         """Whether made-up routers choose the experts: alike in all layers, by chance."""
-        is_stated = bool(self.moe.stated_routing)
-        return self.moe.load_format == "dummy" and not is_stated
+        for server in self.sparse:
+            if server.load_format == "dummy" and not server.stated_routing:
+                return True
+        return False
 
     @property
     def moe_routing(self) -> ServerConfig | None:
-        """The sparse server that returns its routing: the timed one, or another launch.
+        """The first sparse server that returns its routing; None if there is none."""
+        for server in self.routed:
+            return server
+        return None
 
-        None where the routing is unknown or says nothing: that of dummy weights is
+    @property
+    def routed(self) -> tuple[ServerConfig, ...]:
+        """Of each sparse model the server that returns its routing.
+
+        It is the timed one, or another launch.
+
+        Empty where the routing is unknown or says nothing: that of dummy weights is
         chance, or stated. With a base build it is omitted, because it takes six more
         launches.
         """
-        engine = lookup(self.moe.engine)
-        probe = engine.routing_probes.get(self.moe.device)
-        if probe is None or self.moe.load_format == "dummy":
-            return None
-        is_slow = self.moe.device == "cpu" and engine.slow_on_cpu
-        if self.has_base_build or (self.has_other_engines and is_slow):
-            return None
-        return msgspec.structs.replace(self.moe, routing=probe)
+        servers = []
+        for server in self.sparse:
+            probe = lookup(server.engine).routing_probes.get(server.device)
+            if probe is not None and self._asks_routing(server):
+                servers.append(msgspec.structs.replace(server, routing=probe))
+        return tuple(servers)
+
+    def _asks_routing(self, server: ServerConfig) -> bool:
+        """Whether its routing says something, and there is time to record it."""
+        if server.load_format == "dummy" or self.has_base_build:
+            return False
+        is_slow = server.device == "cpu" and lookup(server.engine).slow_on_cpu
+        return not (self.has_other_engines and is_slow)
 
     @property
-    def moe_ep(self) -> ServerConfig | None:
-        """The sparse server with expert parallelism; None on one rank."""
-        if self.moe.tensor_parallel_size == 1:
-            return None
-        return msgspec.structs.replace(self.moe, expert_parallel=True)
+    def spread_and_split(self) -> tuple[tuple[ServerConfig, ServerConfig], ...]:
+        """Of each sparse model the server with expert parallelism, and the one without.
+
+        Empty on one rank.
+        """
+        pairs = []
+        for server in self.sparse:
+            if server.ranks > 1:
+                replace = msgspec.structs.replace
+                spread = replace(server, expert_parallel=True)
+                split = replace(server, expert_parallel=False)
+                pairs.append((spread, split))
+        return tuple(pairs)
 
     def value(
         self,
@@ -210,7 +294,7 @@ class Versus:
 
     @property
     def models(self) -> tuple[tuple[ServerConfig, ServerConfig], ...]:
-        """The sparse, then the dense model, as each engine serves it."""
+        """Each model, as each engine serves it."""
         return tuple(
             zip(self.candidate.models, self.reference.models, strict=True)
         )
@@ -227,50 +311,61 @@ class Versus:
         return self.candidate.ratio("E9", metric, numerator, denominator)
 
 
+@dataclass(frozen=True)
+class ServerChoices:
+    """What options change in the servers of a study file.
+
+    Attributes:
+        tensor_parallel_size: of the compared servers; None takes the file's.
+        load_format: "auto" for real weights, "dummy" for random ones. On the CPU, where
+            the suite makes the models, always "auto".
+        stated_routing: of sparse models whose weights are made up; None takes the
+            file's.
+    """
+
+    tensor_parallel_size: int | None = None
+    load_format: str = "auto"
+    stated_routing: StatedRouting | None = None
+
+
 def study_of(
     file: StudyFile,
     platform: str,
     engine: str,
-    tensor_parallel_size: int | None = None,
-    load_format: str = "auto",
-    stated_routing: StatedRouting | None = None,
+    subject: Subject | None = None,
+    choices: ServerChoices | None = None,
 ) -> Study:
-    """The study on one platform with one engine.
+    """The study on one platform with one engine and one pair.
 
     Args:
         file: the study file.
         platform: name of a platform in it.
         engine: name of a registered engine.
-        tensor_parallel_size: of the two servers that are compared; None takes the
-            file's.
-        load_format: "auto" for real weights, "dummy" for random ones. On the CPU, where
-            the suite makes the models, always "auto".
-        stated_routing: of the sparse model, if its weights are made up; None takes the
-            file's.
+        subject: a pair, or a model that is measured alone; None takes the platform's
+            first.
+        choices: what options change in the file's servers; None changes nothing.
 
     """
     table = file.platforms[platform]
-    pair = file.pairs[table.pair]
+    if subject is None:
+        subject = subjects_of(file, platform)[0]
     server = file.servers[table.server]
-    if stated_routing is not None:
-        server = msgspec.structs.replace(server, stated_routing=stated_routing)
     members = file.workloads[table.workloads]
-    moe, dense = [
-        _server(server, engine, model, tensor_parallel_size, load_format)
-        for model in (file.models[pair.sparse], file.models[pair.dense])
-    ]
+    models = _models(file, server, engine, subject, choices or ServerChoices())
     is_slow = server.device == "cpu" and lookup(engine).slow_on_cpu
     roles = _roles(table, is_slow)
+    sparse = _sparse(file, models)
     dense_tp1 = None
-    if roles.dense_alone:
-        dense_tp1 = msgspec.structs.replace(dense, tensor_parallel_size=1)
+    if roles.dense_alone and models[-1] not in sparse:
+        dense_tp1 = _on_one_rank(models[-1])
     burst = None
     if roles.burst is not None:
         burst = members[roles.burst]
     return Study(
         platform=platform,
-        moe=moe,
-        dense=dense,
+        pair=subject.name,
+        models=models,
+        sparse=sparse,
         dense_tp1=dense_tp1,
         closed=members[roles.closed],
         single_stream=members[roles.single_stream],
@@ -284,37 +379,110 @@ def study_of(
     )
 
 
+def _models(
+    file: StudyFile,
+    table: ServerTable,
+    engine: str,
+    subject: Subject,
+    choices: ServerChoices,
+) -> tuple[ServerConfig, ...]:
+    """The server of each model."""
+    if choices.stated_routing is not None:
+        table = msgspec.structs.replace(
+            table, stated_routing=choices.stated_routing
+        )
+    models = []
+    for name in subject.models:
+        own = file.model_tables[name]
+        if choices.tensor_parallel_size is not None:
+            own = _with_ranks(own, choices.tensor_parallel_size)
+        model = file.models[name]
+        models.append(_server(table, own, engine, model, choices.load_format))
+    return tuple(models)
+
+
 def _select(
     members: Mapping[str, Workload], names: Iterable[str]
 ) -> tuple[Workload, ...]:
     return tuple(members[name] for name in names)
 
 
+def _sparse(
+    file: StudyFile, servers: Iterable[ServerConfig]
+) -> tuple[ServerConfig, ...]:
+    """Those whose models route tokens among experts."""
+    sparse = []
+    for server in servers:
+        if file.models[server.model].architecture.is_moe:
+            sparse.append(server)
+    return tuple(sparse)
+
+
+def _on_one_rank(server: ServerConfig) -> ServerConfig:
+    return msgspec.structs.replace(
+        server, tensor_parallel_size=1, data_parallel_size=1
+    )
+
+
+def _with_ranks(own: ModelTable, tensor_parallel_size: int) -> ModelTable:
+    """The model's table with another tensor parallel size, which decides."""
+    server = msgspec.structs.replace(
+        own.server, tensor_parallel_size=tensor_parallel_size
+    )
+    return msgspec.structs.replace(own, server=server)
+
+
 def _server(
     table: ServerTable,
+    own: ModelTable,
     engine: str,
     model: Model,
-    tensor_parallel_size: int | None,
     load_format: str,
 ) -> ServerConfig:
-    """The server of one model; the CPU ignores `load_format`."""
-    arguments = table.extra_args.get(engine, ())
+    """The server of one model; the CPU ignores `load_format`.
+
+    Args:
+        table: of the platform.
+        own: of the model; it replaces keys of the platform's.
+    """
+    arguments = _of_engine(table.extra_args, own.server.extra_args, engine, ())
     if table.device == "cpu":
         arguments = (*lookup(engine).cpu_arguments, *arguments)
         load_format = "auto"
-    variables = table.extra_env.get(engine, {})
-    return ServerConfig(
+    variables = _of_engine(table.extra_env, own.server.extra_env, engine, {})
+    fields: dict[str, Any] = {}
+    for source in (table, own.server, own):
+        for name in _SERVER_KEYS:
+            value = getattr(source, name, None)
+            if value is not None:
+                fields[name] = value
+    config = ServerConfig(
         engine=engine,
         model=model.name,
-        tensor_parallel_size=tensor_parallel_size or table.tensor_parallel_size,
         device=table.device,
-        max_model_len=table.max_model_len,
-        dtype=table.dtype,
         load_format=load_format,
         extra_args=arguments,
         extra_env=tuple(sorted(variables.items())),
         stated_routing=_stated_routing(table, model, load_format),
+        **fields,
     )
+    if model.architecture.is_moe:
+        return config
+    return msgspec.structs.replace(
+        config, expert_parallel=False, data_parallel_attention=False
+    )
+
+
+def _of_engine(
+    table: Mapping[str, Setting],
+    own: Mapping[str, Setting] | None,
+    engine: str,
+    default: Setting,
+) -> Setting:
+    """An engine's entry of a model, else of the platform's server table."""
+    if own is not None and engine in own:
+        return own[engine]
+    return table.get(engine, default)
 
 
 def _stated_routing(

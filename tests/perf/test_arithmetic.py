@@ -1,4 +1,4 @@
-"""E11: How near does decoding come to the memory bandwidth, and the sparse to the dense model?"""
+"""E11: How near does decoding come to the memory bandwidth, and a model to its reference?"""
 
 from collections.abc import Iterator
 
@@ -23,27 +23,31 @@ def bandwidth(study: Study) -> Iterator[Case]:
 
 
 def moe_over_dense(study: Study) -> Iterator[Case]:
-    """The sparse model's ITL over the dense one's, from batch 2 to the largest.
+    """The model's ITL over its reference's, from batch 2 to the largest.
 
     Batch 1 belongs to test_single_stream.py. The others are judged where absolute
     values are.
     """
+    if not study.is_pair:
+        return
     for workload in study.sweep:
         if workload != study.single_stream:
-            sparse = Load(server=study.moe, workload=workload)
-            dense = Load(server=study.dense, workload=workload)
-            yield study.shape("E11", "itl_median_ms", sparse, dense)
+            model = Load(server=study.model, workload=workload)
+            reference = Load(server=study.reference, workload=workload)
+            yield study.shape("E11", "itl_median_ms", model, reference)
 
 
 def bandwidth_ratio(study: Study) -> Iterator[Case]:
-    """The sparse model's bandwidth over the dense one's.
+    """The model's bandwidth over its reference's.
 
     It is 1 where the ratio of the times is the ratio of the bytes.
     """
+    if not study.is_pair:
+        return
     for workload in study.sweep:
-        sparse = Load(server=study.moe, workload=workload)
-        dense = Load(server=study.dense, workload=workload)
-        case = study.ratio("E11", "decode_bandwidth_gb_s", sparse, dense)
+        model = Load(server=study.model, workload=workload)
+        reference = Load(server=study.reference, workload=workload)
+        case = study.ratio("E11", "decode_bandwidth_gb_s", model, reference)
         yield case.report_only
 
 
@@ -55,7 +59,7 @@ def test_bandwidth(check, case):
 
 @pytest.mark.perf(cases=moe_over_dense)
 def test_moe_over_dense_latency_at_batch(check, case):
-    """At each batch size the sparse model's ITL is the same multiple of the dense one's."""
+    """At each batch size a model's ITL is the same multiple of its reference's."""
     check(case)
 
 

@@ -9,7 +9,7 @@ from perfgate.study import Study
 
 
 def ep_over_tp(study: Study) -> Iterator[Case]:
-    """The sparse model with expert parallelism over tensor parallelism, on as many ranks.
+    """Each sparse model with expert parallelism over tensor parallelism, on as many ranks.
 
     Report-only on the CPU, where it is skipped until an engine runs it. A single stream
     is report-only with made-up routers, too. They are alike, and send a token to the
@@ -17,18 +17,18 @@ def ep_over_tp(study: Study) -> Iterator[Case]:
     ms on two H100): both experts are on one rank, or on two. The median of that is
     chance.
     """
-    if study.moe_ep is None:
-        return
-    for workload, metric in (
-        (study.closed, "output_throughput"),
-        (study.single_stream, "itl_median_ms"),
-    ):
-        expert_parallel = Load(server=study.moe_ep, workload=workload)
-        tensor_parallel = Load(server=study.moe, workload=workload)
-        case = study.shape("E10", metric, expert_parallel, tensor_parallel)
-        if workload == study.single_stream and study.has_random_routers:
-            case = case.report_only
-        yield case
+    for spread, split in study.spread_and_split:
+        for workload, metric in (
+            (study.closed, "output_throughput"),
+            (study.single_stream, "itl_median_ms"),
+        ):
+            expert_parallel = Load(server=spread, workload=workload)
+            tensor_parallel = Load(server=split, workload=workload)
+            case = study.shape("E10", metric, expert_parallel, tensor_parallel)
+            is_single = workload == study.single_stream
+            if is_single and study.has_random_routers:
+                case = case.report_only
+            yield case
 
 
 @pytest.mark.perf(cases=ep_over_tp)

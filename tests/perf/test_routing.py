@@ -14,9 +14,9 @@ def shares(study: Study) -> Iterator[Case]:
 
     Judged on every platform.
     """
-    if study.moe_routing is not None:
+    for server in study.routed:
         for metric in ("routing_shares", "routing_top2_share"):
-            case = study.value("E8", metric, study.moe_routing, study.routing)
+            case = study.value("E8", metric, server, study.routing)
             yield msgspec.structs.replace(case, gate="hard")
 
 
@@ -26,9 +26,9 @@ def near_uniform(study: Study) -> Iterator[Case]:
     Judged on GPUs: the small model's routers are random, and were not trained for
     balance.
     """
-    if study.moe_routing is not None:
+    for server in study.routed:
         for metric in ("routing_max_over_mean", "routing_min_over_mean"):
-            case = study.value("E8", metric, study.moe_routing, study.routing)
+            case = study.value("E8", metric, server, study.routing)
             if not study.is_yardstick:
                 case = case.report_only
             yield case
@@ -36,7 +36,7 @@ def near_uniform(study: Study) -> Iterator[Case]:
 
 def statistics(study: Study) -> Iterator[Case]:
     """Balance, live experts, repeats, and the cost of imbalance under EP; report-only."""
-    if study.moe_routing is not None:
+    for server in study.routed:
         for name in (
             "entropy",
             "balancedness",
@@ -46,7 +46,7 @@ def statistics(study: Study) -> Iterator[Case]:
             "ep_cost",
         ):
             metric = f"routing_{name}"
-            case = study.value("E8", metric, study.moe_routing, study.routing)
+            case = study.value("E8", metric, server, study.routing)
             yield case.report_only
 
 

@@ -36,7 +36,7 @@ def burst(study: Study) -> Iterator[Case]:
     whole burst does: a smaller prefill chunk cost 6 % of it and 1 % of the other. At
     fixed lengths the last two are the same figure in other units.
 
-    The window of the sparse model is report-only with made-up routers. They are alike
+    The window of a sparse model is report-only with made-up routers. They are alike
     in all layers, and give its bursts one of three speeds, 5 % apart, by chance.
     """
     if study.burst is None:
@@ -47,7 +47,7 @@ def burst(study: Study) -> Iterator[Case]:
         case = study.value(
             "E1", "steady_output_throughput", server, study.burst
         )
-        if server == study.moe and study.has_random_routers:
+        if server in study.sparse and study.has_random_routers:
             case = case.report_only
         yield case
         for metric in ("total_token_throughput", "request_throughput"):
@@ -56,12 +56,14 @@ def burst(study: Study) -> Iterator[Case]:
 
 
 def dense_over_moe(study: Study) -> Iterator[Case]:
-    """The dense model's throughput over the sparse one's, under the same prompts."""
+    """The reference's throughput over the model's, under the same prompts."""
+    if not study.is_pair:
+        return
     for workload in (study.closed, study.burst):
         if workload is not None:
-            dense = Load(server=study.dense, workload=workload)
-            sparse = Load(server=study.moe, workload=workload)
-            yield study.ratio("E1", "output_throughput", dense, sparse)
+            reference = Load(server=study.reference, workload=workload)
+            model = Load(server=study.model, workload=workload)
+            yield study.ratio("E1", "output_throughput", reference, model)
 
 
 @pytest.mark.perf(cases=steady_state)
@@ -84,5 +86,5 @@ def test_burst_throughput(check, case):
 
 @pytest.mark.perf(cases=dense_over_moe)
 def test_dense_over_moe_throughput(check, case):
-    """The dense model's throughput is the same multiple of the sparse one's as before."""
+    """The reference's throughput is the same multiple of the model's as before."""
     check(case)

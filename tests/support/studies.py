@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from perfgate.models.catalogue import register
 from perfgate.models.stated_routing import StatedRouting
-from perfgate.study import Study, read_study
+from perfgate.study import ServerChoices, Study, read_study
 from perfgate.study import study_of as study_in
 from perfgate.study.shipped import shipped
 
@@ -24,11 +24,5 @@ def study_of(
     stated_routing: StatedRouting | None = None,
 ) -> Study:
     """The shipped study on one platform with one engine."""
-    return study_in(
-        SHIPPED,
-        platform,
-        engine,
-        tensor_parallel_size,
-        load_format,
-        stated_routing,
-    )
+    choices = ServerChoices(tensor_parallel_size, load_format, stated_routing)
+    return study_in(SHIPPED, platform, engine, choices=choices)

@@ -15,13 +15,45 @@ from perfgate.engines.base import LaunchPlan, ServerConfig
             {"tensor_parallel_size": 2, "expert_parallel": True},
             "vllm-mixtral-8x7b-tp2-ep",
         ),
+        ({"data_parallel_size": 2}, "vllm-mixtral-8x7b-tp1-dp2"),
+        (
+            {"data_parallel_size": 2, "data_parallel_attention": True},
+            "vllm-mixtral-8x7b-tp1-dp2-dpa",
+        ),
+        (
+            {"quantization": "fp8", "kv_cache_dtype": "fp8"},
+            "vllm-mixtral-8x7b-tp1-fp8-kv-fp8",
+        ),
     ],
 )
 def test_key_names_what_the_study_compares(settings, key):
-    """Engine, model, tensor and expert parallelism are in the key."""
+    """Engine, model, layout of the ranks and precision are in the key."""
     assert (
         key == ServerConfig(engine="vllm", model="mixtral-8x7b", **settings).key
     )
+
+
+def test_a_name_that_tells_the_precision_is_not_repeated():
+    """A model that is declared for one precision has it in its name."""
+    server = ServerConfig(
+        engine="vllm", model="llama-3.1-8b-fp8", quantization="fp8"
+    )
+
+    assert "vllm-llama-3.1-8b-fp8-tp1" == server.key
+
+
+@pytest.mark.parametrize(("device", "gpus"), [("cuda", 8), ("cpu", 0)])
+def test_gpus_are_ranks_of_all_copies(device, gpus):
+    """Tensor parallel ranks times data parallel copies; the CPU has ranks and no GPU."""
+    server = ServerConfig(
+        engine="vllm",
+        model="mixtral-8x7b",
+        device=device,
+        tensor_parallel_size=2,
+        data_parallel_size=4,
+    )
+
+    assert (8, gpus) == (server.ranks, server.gpu_count)
 
 
 def test_stored_server_with_an_unknown_field_is_refused():

@@ -71,6 +71,31 @@ def test_expert_parallelism_is_asked_for(wanted, expected):
     assert expected == options(plan(request_for(config)).argv).get("--ep-size")
 
 
+@pytest.mark.parametrize(
+    ("attention", "expected"),
+    [(False, ("2", "4", False, "2")), (True, ("8", "4", True, "8"))],
+    ids=["copies of the model", "copies of the attention"],
+)
+def test_data_parallelism_is_asked_for(attention, expected):
+    """With shared experts --tp-size counts all ranks, else those of one copy."""
+    config = msgspec.structs.replace(
+        GPU,
+        tensor_parallel_size=2,
+        data_parallel_size=4,
+        data_parallel_attention=attention,
+        expert_parallel=True,
+    )
+    argv = plan(request_for(config)).argv
+    found = options(argv)
+
+    assert expected == (
+        found["--tp-size"],
+        found["--dp-size"],
+        "--enable-dp-attention" in argv,
+        found["--ep-size"],
+    )
+
+
 def test_experts_are_returned_where_they_are_asked_for():
     """A timed server is never asked to keep them."""
     asked = msgspec.structs.replace(CPU, routing="returned")

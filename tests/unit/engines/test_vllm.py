@@ -77,6 +77,28 @@ def test_expert_parallelism_is_asked_for(wanted, count):
     )
 
 
+def test_data_parallelism_and_precision_are_asked_for():
+    """Attention has as many copies as are wanted; the experts are over all ranks by themselves."""
+    config = msgspec.structs.replace(
+        GPU,
+        data_parallel_size=4,
+        data_parallel_attention=True,
+        quantization="fp8",
+        kv_cache_dtype="fp8",
+    )
+    argv = plan(request_for(config)).argv
+    added = argv[len(plan(request_for(GPU)).argv) :]
+
+    assert (
+        "--quantization",
+        "fp8",
+        "--kv-cache-dtype",
+        "fp8",
+        "--data-parallel-size",
+        "4",
+    ) == added
+
+
 def test_extra_arguments_and_variables_come_last():
     """What the configuration adds stands after what the suite says, so that it wins."""
     config = msgspec.structs.replace(

@@ -95,6 +95,12 @@ def test_every_setting_of_a_server_is_in_the_identity():
         "expert_parallel",
         "max_model_len",
     }
+    where_set = {
+        "data_parallel_size": 2,
+        "data_parallel_attention": True,
+        "quantization": "fp8",
+        "kv_cache_dtype": "fp8",
+    }
     renamed = {
         "device",
         "load_format",
@@ -106,8 +112,17 @@ def test_every_setting_of_a_server_is_in_the_identity():
         "variant",
     }
 
-    assert given | renamed == set(ServerConfig.__struct_fields__)
-    assert given <= identity(bare_run(), Load(server=MOE_CPU)).keys()
+    assert given | renamed | where_set.keys() == set(
+        ServerConfig.__struct_fields__
+    )
+    plain = identity(bare_run(), Load(server=MOE_CPU)).keys()
+    assert given <= plain
+    # Baselines from before these settings stay comparable.
+    assert plain.isdisjoint(where_set)
+    for name, value in where_set.items():
+        server = msgspec.structs.replace(MOE_CPU, **{name: value})
+        fields = identity(bare_run(), Load(server=server))
+        assert str(value).lower() == fields[name]
 
 
 def test_identity_of_the_server_itself():

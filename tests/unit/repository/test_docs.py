@@ -210,11 +210,13 @@ def test_files_that_are_named_exist():
     ("heading", "table"),
     [
         ("models.NAME", schema.ModelTable),
+        ("models.NAME.server", schema.ModelServer),
         ("pairs.NAME", schema.PairTable),
         ("servers.NAME", schema.ServerTable),
         ("workloads.SET.NAME", schema.WorkloadTable),
         ("platforms.NAME", schema.PlatformTable),
         ("platforms.NAME.roles", schema.Roles),
+        ("judged", schema.JudgedTable),
         ("[claims]", schema.ClaimTable),
     ],
 )
@@ -224,9 +226,13 @@ def test_every_key_of_a_study_has_its_row(heading, table):
     section = re.split(
         r"^##+ ", page.partition(f"# `[{heading}]`")[2], flags=re.MULTILINE
     )[0]
-    inherited = {"like"} if table is schema.PlatformTable else set()
+    further = {
+        schema.ModelTable: {"like"},
+        schema.PairTable: {"sparse", "dense"},
+        schema.PlatformTable: {"like", "pair"},
+    }
 
-    assert {*table.__struct_fields__, *inherited} == set(
+    assert {*table.__struct_fields__, *further.get(table, ())} == set(
         re.findall(r"^\| `(\w+)`", section, re.MULTILINE)
     )
 

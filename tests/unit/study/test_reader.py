@@ -2,71 +2,18 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
-from perfgate.study import BadStudy, read_study, study_of
+from perfgate.study import BadStudy, study_of
 from tests.support.studies import SHIPPED
+from tests.support.study_files import SMALL, read_small
 
-SMALL = """
-engines = ["vllm"]
-[models.sparse.config]
-{sparse}
-[models.dense.config]
-{dense}
-[pairs.both]
-sparse = "sparse"
-dense = "dense"
-[servers.cpu]
-device = "cpu"
-max_model_len = 256
-dtype = "float32"
-[workloads.short.closed]
-input_len_tokens = 8
-output_len_tokens = 8
-num_prompts = 4
-max_concurrency = 2
-[workloads.short.alone]
-input_len_tokens = 8
-output_len_tokens = 8
-num_prompts = 1
-max_concurrency = 1
-[platforms.cpu]
-about = "any machine"
-server = "cpu"
-pair = "both"
-workloads = "short"
-[platforms.cpu.roles]
-closed = "closed"
-single_stream = "alone"
-routing = "alone"
-batches = ["alone", "closed"]
-sweep = ["alone"]
-"""
-
-
-def config_table(name):
-    """The config.json of a shipped model, as TOML."""
-    lines = []
-    for key, value in SHIPPED.models[name].config.items():
-        lines.append(f"{key} = {json.dumps(value)}")
-    return "\n".join(lines)
-
-
-TEXT = SMALL.format(
-    sparse=config_table("mixtral-small"), dense=config_table("llama-small")
-)
+TEXT = SMALL
 
 
 def read(tmp_path, *changes, text=TEXT):
     """The small study, with (old, new) pieces of text replaced."""
-    for old, new in changes:
-        assert old in text
-        text = text.replace(old, new, 1)
-    path = tmp_path / "study.toml"
-    path.write_text(text)
-    return read_study(path)
+    return read_small(tmp_path, *changes, text=text)
 
 
 def refused(tmp_path, *changes, text=TEXT):
@@ -124,6 +71,25 @@ def test_arguments_and_variables_belong_to_their_engine(tmp_path):
     assert ((), (("SGL_X", "1"),)) == (vllm.extra_env, sglang.extra_env)
 
 
+def test_a_pair_names_a_model_and_its_reference(tmp_path):
+    """`sparse` and `dense` are other words for them."""
+    plain = read(
+        tmp_path,
+        ('sparse = "sparse"\n', 'model = "sparse"\n'),
+        ('dense = "dense"\n', 'reference = "dense"\n'),
+    )
+
+    assert read(tmp_path).pairs == plain.pairs
+
+
+def test_a_platform_that_names_models_inherits_no_pair(tmp_path):
+    """Pairs and single models count as one key."""
+    more = '[platforms.one]\nlike = "cpu"\nmodels = ["dense"]\n'
+    platform = read_small(tmp_path, more=more).platforms["one"]
+
+    assert ((), ("dense",)) == (platform.pairs, platform.models)
+
+
 def test_a_platform_inherits_from_another(tmp_path):
     """`like` takes every key of the other platform; its own keys come on top."""
     more = '[platforms.quiet]\nlike = "cpu"\nabout = "a quiet machine"\njudged = "ratios"\n'
@@ -133,36 +99,6 @@ def test_a_platform_inherits_from_another(tmp_path):
         file.platforms[name].judged for name in ("cpu", "quiet")
     )
     assert file.platforms["cpu"].roles == file.platforms["quiet"].roles
-
-
-def test_a_model_may_be_a_folder(tmp_path):
-    """The shape is read from its config.json; a relative path counts from the study file."""
-    folder = tmp_path / "weights"
-    folder.mkdir()
-    small = SHIPPED.models["llama-small"]
-    (folder / "config.json").write_text(json.dumps(small.config))
-    table = f"[models.dense.config]\n{config_table('llama-small')}"
-    file = read(tmp_path, (table, '[models.dense]\nfolder = "weights"'))
-
-    assert (small.architecture, small.config, str(folder)) == (
-        file.models["dense"].architecture,
-        file.models["dense"].config,
-        file.models["dense"].folder,
-    )
-
-
-def test_a_config_may_be_a_file(tmp_path):
-    """It is kept whole, also the fields that the arithmetic does not need."""
-    small = SHIPPED.models["llama-small"]
-    config = small.config | {"house_field": [1, None]}
-    (tmp_path / "shape.json").write_text(json.dumps(config))
-    table = f"[models.dense.config]\n{config_table('llama-small')}"
-    file = read(tmp_path, (table, '[models.dense]\nconfig = "shape.json"'))
-
-    assert (small.architecture, config) == (
-        file.models["dense"].architecture,
-        file.models["dense"].config,
-    )
 
 
 @pytest.mark.parametrize(
@@ -217,6 +153,35 @@ def test_a_config_may_be_a_file(tmp_path):
             ["[platforms.cpu]", "gpu is set"],
         ),
         (
+            ('pair = "both"', 'pairs = ["all"]'),
+            ["[platforms.cpu]", "pairs names 'all'", "both"],
+        ),
+        (
+            ('pair = "both"', 'models = ["dens"]'),
+            ["[platforms.cpu]", "models names 'dens'", "did you mean dense?"],
+        ),
+        (
+            ('pair = "both"', 'pair = "both"\npairs = ["both"]'),
+            ["[platforms.cpu]", "pair and pairs are given"],
+        ),
+        (
+            ('pair = "both"', "pairs = []"),
+            ["[platforms.cpu]", "neither pair, pairs nor models", "pairs = ["],
+        ),
+        (
+            ('dense = "dense"', 'dense = "dense"\nreference = "dense"'),
+            ["[pairs.both]", "dense and reference say the same"],
+        ),
+        (
+            ('dense = "dense"', 'dense = "sparse"'),
+            ["[pairs.both]", "compared with itself", 'like = "sparse"'],
+        ),
+        (('dense = "dense"', ""), ["[pairs.both]", "reference"]),
+        (
+            ("max_model_len = 256", "tensor_parallel_size = 0"),
+            ["[servers.cpu]", "tensor_parallel_size", "1"],
+        ),
+        (
             ('model_type = "mixtral"', 'model_type = "mxtral"'),
             ["[models.sparse]", "'mxtral'"],
         ),
@@ -255,18 +220,6 @@ def test_a_claim_of_an_unknown_quantity_is_refused(tmp_path):
     claim = '[[claims]]\npair = "both"\nclaim = "x"\nholds = true\narithmetic = "{shard_gb:.1f}"\n'
 
     assert "did you mean shared_gb?" in refused(tmp_path, text=TEXT + claim)
-
-
-def test_a_file_that_cannot_be_read_is_named(tmp_path):
-    """A path that does not exist, a folder, and bytes that are no text."""
-    for name, make in (
-        ("nowhere.toml", lambda path: None),
-        ("folder.toml", lambda path: path.mkdir()),
-        ("bytes.toml", lambda path: path.write_bytes(b"\xff\xfe")),
-    ):
-        make(tmp_path / name)
-        with pytest.raises(BadStudy, match=name):
-            read_study(tmp_path / name)
 
 
 def test_the_shipped_study_is_complete():

@@ -6,8 +6,9 @@ import pytest
 from perfgate.study import schema
 
 WHOLE = {
+    schema.ModelServer: {},
     schema.ModelTable: {},
-    schema.PairTable: {"sparse": "a", "dense": "b"},
+    schema.PairTable: {"model": "a", "reference": "b"},
     schema.ServerTable: {},
     schema.WorkloadTable: {
         "input_len_tokens": 8,
@@ -25,7 +26,6 @@ WHOLE = {
     schema.PlatformTable: {
         "about": "a GPU",
         "server": "s",
-        "pair": "p",
         "workloads": "w",
         "roles": {
             "closed": "c",
@@ -35,6 +35,7 @@ WHOLE = {
             "sweep": ["b"],
         },
     },
+    schema.JudgedTable: {},
     schema.ClaimTable: {
         "pair": "p",
         "claim": "c",

@@ -197,8 +197,10 @@ def test_experts_are_not_spread_on_the_cpu(engine):
 
 def test_expert_parallelism_needs_ranks():
     """One rank has nobody to spread the experts over; the key says which it is."""
-    assert study("h200", tensor_parallel_size=1).moe_ep is None
-    assert "vllm-mixtral-8x7b-tp2-ep" == study("h200").moe_ep.key
+    assert () == study("h200", tensor_parallel_size=1).spread_and_split
+    ((spread, split),) = study("h200").spread_and_split
+    assert "vllm-mixtral-8x7b-tp2-ep" == spread.key
+    assert study("h200").moe == split
 
 
 @pytest.mark.parametrize(
@@ -426,7 +428,11 @@ def test_a_stated_routing_is_another_server():
         asked = study_of(
             "h200", "vllm", load_format="dummy", stated_routing=stated
         )
-        keys += [asked.moe.key, asked.moe_ep.key, asked.dense.key]
+        keys += [
+            asked.moe.key,
+            asked.spread_and_split[0][0].key,
+            asked.dense.key,
+        ]
 
     assert [
         "vllm-mixtral-8x7b-tp2",

@@ -1,0 +1,123 @@
+"""Model tables: each model's shape, from config.json, and what it changes in its server.
+
+The shape comes from the table, from a file that it names, from the model's folder, or
+from the hub's cache.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NoReturn
+
+from perfgate.models import weights
+from perfgate.models.catalogue import (
+    Model,
+    UnknownArchitecture,
+    load_config,
+    parse_config,
+)
+from perfgate.study.schema import ModelServer, ModelTable
+from perfgate.study.toml_file import StudyToml
+
+# Key of a model -> keys that it does not inherit then: other weights have their own
+# config.json.
+_REPLACED = {"folder": ("hub_id", "config"), "hub_id": ("folder", "config")}
+
+
+def read_models(
+    file: StudyToml,
+) -> tuple[dict[str, Model], dict[str, ModelTable]]:
+    """The models of a study file, and their tables, by name.
+
+    Raises:
+        BadStudy: a table is wrong, or the shape of a model is unknown.
+    """
+    models = {}
+    tables = {}
+    for name in file.tables("models"):
+        place = f"models.{name}"
+        merged = file.inherited("models", name, _REPLACED)
+        server = merged.get("server")
+        if isinstance(server, dict):
+            # Converted here, so that an error names the inner table.
+            merged["server"] = file.convert(
+                server, ModelServer, f"{place}.server"
+            )
+        row = file.convert(merged, ModelTable, place)
+        folder = _model_folder(file, name, row)
+        config, origin = _config(file, name, row, folder)
+        try:
+            architecture = parse_config(config, origin)
+        except UnknownArchitecture as failure:
+            _refuse_config(file, name, failure)
+        models[name] = Model(
+            name=name,
+            architecture=architecture,
+            config=config,
+            hub_id=row.hub_id,
+            folder=None if folder is None else str(folder),
+            served=row.served,
+        )
+        tables[name] = row
+    return models, tables
+
+
+def _model_folder(file: StudyToml, name: str, row: ModelTable) -> Path | None:
+    if row.folder is None:
+        return None
+    folder = _resolve(file, row.folder)
+    if not folder.is_dir():
+        file.refuse(
+            f"models.{name}",
+            f"folder: there is no {folder}",
+            "correct the path",
+        )
+    return folder
+
+
+def _resolve(file: StudyToml, path: str) -> Path:
+    """A path in the study file; a relative one starts at the file's folder."""
+    return (file.path.parent / Path(path).expanduser()).resolve()
+
+
+def _config(
+    file: StudyToml, name: str, row: ModelTable, folder: Path | None
+) -> tuple[dict[str, Any], str]:
+    """The config.json, and where it stands: the first place that has it."""
+    table = f"models.{name}"
+    if isinstance(row.config, dict):
+        return row.config, f"{file.path} [{table}.config]"
+    path = folder
+    if row.config is not None:
+        path = _resolve(file, row.config)
+    elif path is None and row.hub_id is not None:
+        path = _cached_config(file, table, row.hub_id)
+    if path is None:
+        file.refuse(
+            table,
+            "neither config, folder nor hub_id is given",
+            f"add [{table}.config] with the fields of its config.json, or folder = PATH",
+        )
+    try:
+        return load_config(path), str(path)
+    except UnknownArchitecture as failure:
+        _refuse_config(file, name, failure)
+
+
+def _cached_config(file: StudyToml, table: str, hub_id: str) -> Path:
+    config = weights.cached_config(hub_id)
+    if config is None:
+        file.refuse(
+            table,
+            f"no config.json of {hub_id} in {weights.hub_cache()}",
+            f"fetch it: hf download {hub_id} config.json (the weights are not needed for "
+            "it), or add config = PATH",
+        )
+    return config
+
+
+def _refuse_config(
+    file: StudyToml, name: str, failure: UnknownArchitecture
+) -> NoReturn:
+    seen = f"config: {failure.tried}: {failure.seen}"
+    file.refuse(f"models.{name}", seen, failure.remedy)
