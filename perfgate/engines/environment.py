@@ -35,6 +35,7 @@ from perfgate.engines.lock_file import Lock
 from perfgate.errors import Failure, describe_error
 
 LOCKS = Path(__file__).resolve().parent / "locks"
+INSIDE = Path(__file__).resolve().parent / "inside"
 STAMP = "perfgate-lock.sha256"
 # CPU builds of torch are on PyTorch's own index. It is given to the one command that
 # installs torch and to no other: where it cannot be reached, every package looked up
@@ -196,24 +197,32 @@ def _no_build(name: str) -> str:
     )
 
 
-@functools.cache
 def versions(python: Path) -> dict[str, str]:
     """Versions of the `VERSIONED` distributions, from that interpreter's metadata.
 
     Raises:
         EngineMissing: the interpreter does not run.
     """
-    script = (
-        "import importlib.metadata as m, json, platform\n"
-        f"names = {VERSIONED!r}\n"
-        "versions = {d.metadata['Name'].lower(): d.version for d in "
-        "m.distributions() if d.metadata['Name']}\n"
-        "print(json.dumps({'python': platform.python_version()} | {n: versions[n] "
-        "for n in names if n in versions}))"
-    )
+    installed = distributions(python)
+    known = {"python": installed["python"]}
+    for name in VERSIONED:
+        if name in installed:
+            known[name] = installed[name]
+    return known
+
+
+@functools.cache
+def distributions(python: Path) -> dict[str, str]:
+    """Every distribution of that interpreter with its version, and "python".
+
+    Of an engine that knows the commit that it was built from: "vllm commit".
+
+    Raises:
+        EngineMissing: the interpreter does not run.
+    """
     try:
         done = subprocess.run(
-            [python, "-c", script],
+            [python, INSIDE / "perfgate_distributions.py"],
             capture_output=True,
             text=True,
             errors="replace",

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from perfgate import formatting
+from perfgate.judge import packages
 
 FIELD = "answers"
 DIGITS = (
@@ -98,9 +99,9 @@ def context_differences(
 ) -> list[str]:
     """Fields of a context that differ, each with both values; of answers how many changed.
 
-    Answers that one side does not have are no difference.
+    Answers and packages that one side does not have are no difference.
     """
-    others, recorded = _without_answers(current), _without_answers(reference)
+    others, recorded = _others(current, reference)
     lines = formatting.differences(others, recorded)
     for field in filter(is_answers, current):
         change = compare(current[field], reference.get(field, ""))
@@ -116,13 +117,22 @@ def with_counts(
     current: Mapping[str, str], reference: Mapping[str, str]
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Both contexts for a table: "3 of 16 changed", and "0 of 16 changed", for hashes."""
-    shown, recorded = _without_answers(current), _without_answers(reference)
+    shown, recorded = _others(current, reference)
     for field in filter(is_answers, current):
         change = compare(current[field], reference.get(field, ""))
         if change is not None and change.changed:
             shown[field] = f"{change} changed"
             recorded[field] = f"0 of {change.compared} changed"
     return shown, recorded
+
+
+def _others(
+    current: Mapping[str, str], reference: Mapping[str, str]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Both contexts without answers, and with packages where both know them."""
+    return packages.comparable(
+        _without_answers(current), _without_answers(reference)
+    )
 
 
 def _without_answers(context: Mapping[str, str]) -> dict[str, str]:

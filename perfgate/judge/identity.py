@@ -13,11 +13,10 @@ from collections.abc import Mapping, Sequence
 from perfgate.cases import Load
 from perfgate.engines.base import ServerConfig
 from perfgate.engines.chosen import EITHER, NOT_SEEN
-from perfgate.judge import answers
+from perfgate.judge import answers, packages
+from perfgate.judge.packages import SIDES
 from perfgate.machine.hardware import Hardware
 from perfgate.results.schema import RunResults
-
-SIDES = ("numerator.", "denominator.")  # prefixes of a ratio's fields
 
 
 def ratio_fields(loads: Sequence[Mapping[str, str]]) -> dict[str, str]:
@@ -140,6 +139,8 @@ def context(results: RunResults, load: Load) -> dict[str, str]:
     if hashes:
         fields[answers.FIELD] = hashes
     fields |= server.versions
+    environment = results.environments.get(server.python, {})
+    fields |= packages.fields(environment, server.versions)
     for name, value in server.environment.items():
         fields[f"${name}"] = value
     return fields

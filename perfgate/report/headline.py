@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from perfgate import formatting
-from perfgate.judge import answers, choices, run_status
+from perfgate.judge import answers, choices, packages, run_status
 from perfgate.judge.baseline_store import Recorded, Store
 from perfgate.judge.identity import without_side
 from perfgate.judge.observation import Observation, RunReader
@@ -36,6 +36,9 @@ WORDS = {
     Outcome.IMPROVED: "improved",
     Outcome.PASSED: "passed",
 }
+MOST_CHANGES = 8  # of the environment, in one line
+# Of a context, what is neither a version nor a variable and may change a speed.
+_ENVIRONMENT = frozenset({"driver", "cuda", "power_limit_w", "python"})
 # How a run ended, and the sign that says so without colour.
 STATES = {"Red": "✗", "Green": "✓", "Undecided": "?"}
 # Cases of these outcomes stand alone: each has a change of its own.
@@ -196,21 +199,40 @@ def _not_excluded_item(rows: Sequence[Verdict]) -> Item:
 
 
 def other_versions(results: RunResults, store: Store | None) -> str:
-    """The engine, torch and the like that are newer or older than in the baselines.
+    """What of the environment differs from the baselines': versions, driver, variables.
 
-    "" where none is, or where nothing is recorded.
+    "" where nothing does, or where nothing is recorded.
     """
-    names: set[str] = set()
+    versions: set[str] = set()
     for server in results.servers.values():
-        names |= server.versions.keys() - {"python"}
-    changes = []
+        versions |= server.versions.keys() - {"python"}
+    built = []
+    others = []
     for name, current, recorded, _ in drift(results, store).rows:
-        if name in names:
-            changes.append(f"{name} {recorded} -> {current}")
-    if not changes:
-        return ""
-    listed = ", ".join(dict.fromkeys(changes))
-    return f"Built against other versions than the baseline: {listed}"
+        change = f"{name} {recorded} -> {current}"
+        if name in versions or packages.is_package(name):
+            built.append(change.removeprefix(packages.PREFIX))
+        elif name in _ENVIRONMENT or name.startswith("$"):
+            others.append(change)
+    parts = []
+    if built:
+        listed = _first(built)
+        parts.append(
+            f"Built against other versions than the baseline: {listed}"
+        )
+    if others:
+        parts.append(f"Other environment than the baseline: {_first(others)}")
+    return "; ".join(parts)
+
+
+def _first(changes: Sequence[str]) -> str:
+    """Different changes, and the number of those beyond the first ones."""
+    different = list(dict.fromkeys(changes))
+    text = ", ".join(different[:MOST_CHANGES])
+    rest = len(different) - MOST_CHANGES
+    if rest > 0:
+        text += f" and {rest} more"
+    return text
 
 
 def level(outcome: Outcome) -> str:
@@ -230,10 +252,12 @@ class Drift:
         rows: (field, now, in the baseline, cases).
         compared: cases of the run that have a recorded baseline; 0 where none was
             looked at.
+        unknown_packages: whether baselines do not say which packages they had.
     """
 
     rows: tuple[tuple[str, str, str, int], ...] = ()
     compared: int = 0
+    unknown_packages: bool = False
 
     @property
     def sentence(self) -> str:
@@ -243,12 +267,15 @@ class Drift:
                 "No case has a recorded baseline to compare the context with."
             )
         names = list(dict.fromkeys(name for name, *_ in self.rows))
-        if not names:
-            return (
-                "The context has not changed since the baselines were recorded."
+        text = "The context has not changed since the baselines were recorded."
+        if names:
+            changed = formatting.listed(names)
+            text = (
+                f"Context changed since the baselines were recorded: {changed}."
             )
-        changed = formatting.listed(names)
-        return f"Context changed since the baselines were recorded: {changed}."
+        if self.unknown_packages:
+            text += " Their packages are not recorded, so unknown."
+        return text
 
 
 def drift(results: RunResults, store: Store | None) -> Drift:
@@ -257,18 +284,21 @@ def drift(results: RunResults, store: Store | None) -> Drift:
         # A run with a base build has no baseline.
         return Drift()
     counts: Counter[tuple[str, str, str]] = Counter()
-    reader, compared = RunReader(results), 0
+    reader, compared, unknown = RunReader(results), 0, False
     for case in results.cases:
         observation = reader.observe(case)
         baseline = store.find(case, observation.hardware_label)
         if not isinstance(baseline, Recorded):
             continue
         compared += 1
+        unknown = unknown or packages.are_unknown(
+            observation.context, baseline.context
+        )
         counts.update(_changes(observation, baseline))
     rows = []
     for change, cases in sorted(counts.items()):
         rows.append((*change, cases))
-    return Drift(tuple(rows), compared)
+    return Drift(tuple(rows), compared, unknown)
 
 
 def _changes(

@@ -25,6 +25,7 @@ FOLDER = "workers"
 # Fields of a run that are mappings; those of all workers are joined.
 _MAPPINGS = (
     "servers",
+    "environments",
     "workloads",
     "skipped",
     "lacking",
@@ -45,6 +46,7 @@ class Slice(
     """What a run knows of one server."""
 
     server: Server
+    packages: dict[str, str] = {}
     launches: tuple[Launch, ...]
     measurements: tuple[Measurement, ...]
 
@@ -55,6 +57,7 @@ def cut(results: RunResults, key: str) -> bytes:
     measurements, _ = _split(results.measurements, key)
     part = Slice(
         server=results.servers[key],
+        packages=results.environments.get(results.servers[key].python, {}),
         launches=tuple(launches),
         measurements=tuple(measurements),
     )
@@ -66,9 +69,13 @@ def paste(results: RunResults, key: str, encoded: bytes) -> RunResults:
     part = msgspec.json.decode(encoded, type=Slice)
     _, launches = _split(results.launches, key)
     _, measurements = _split(results.measurements, key)
+    environments = dict(results.environments)
+    if part.packages:
+        environments[part.server.python] = part.packages
     return msgspec.structs.replace(
         results,
         servers=results.servers | {key: part.server},
+        environments=environments,
         launches=(*launches, *part.launches),
         measurements=(*measurements, *part.measurements),
     )

@@ -122,12 +122,16 @@ class Recorder:
         """Note what runs a server, and the shape of the model that it serves."""
         config = server.config
         servers = dict(self.results.servers)
+        environments = dict(self.results.environments)
+        if server.packages:
+            environments[server.python] = server.packages
+        server = msgspec.structs.replace(server, packages={})
         if servers.get(config.key) == server:
             return
         servers[config.key] = server
         models = dict(self.results.models)
         models[config.model] = lookup(config.model).architecture
-        self.update(servers=servers, models=models)
+        self.update(servers=servers, models=models, environments=environments)
 
     def add_launch(self, launch: Launch) -> None:
         """Note a launch."""

@@ -127,6 +127,8 @@ class Server(
         python_origin: what named that Python, such as "--engine-python"; for an external
             server its address.
         environment: variables that it inherited and that may change how it runs.
+        packages: every distribution of its environment with its version; in a run they
+            stand once for each environment, in `RunResults.environments`.
         attached: address of the external server that was measured instead; "" for a
             server that the suite launched.
     """
@@ -136,6 +138,7 @@ class Server(
     python_origin: str = ""
     versions: dict[str, str]
     environment: dict[str, str] = {}
+    packages: dict[str, str] = {}
     attached: str = ""
 
     @property
@@ -160,6 +163,7 @@ class RunResults(
         run_id: unique, sorts by time.
         complete: True once the session ended by itself with every selected test run.
         servers: by server key. workloads: by workload name.
+        environments: path of an engine's Python -> its distributions with versions.
         cases: every case that was selected, judged or not.
         group_verdicts: what is wrong with several rows together.
         skipped: test id -> reason, for perf tests that did not run.
@@ -193,6 +197,7 @@ class RunResults(
     gate: Gate = "advisory"
     hardware: Hardware
     servers: dict[str, Server] = {}
+    environments: dict[str, dict[str, str]] = {}
     workloads: dict[str, Workload] = {}
     launches: tuple[Launch, ...] = ()
     measurements: tuple[Measurement, ...] = ()

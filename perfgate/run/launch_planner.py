@@ -111,6 +111,7 @@ def software(settings: Config, config: ServerConfig) -> rundata.Server:
         python=str(python.path),
         python_origin=python.origin,
         versions=environment.versions(python.path),
+        packages=environment.distributions(python.path),
     )
 
 

@@ -62,6 +62,7 @@ def resumed(
         run_id=previous.run_id,
         started=previous.started,
         servers={key: previous.servers[key] for key in servers},
+        environments=previous.environments,
         workloads=previous.workloads | fresh.workloads,
         launches=tuple(launches),
         measurements=tuple(measurements),

@@ -7,7 +7,12 @@ from perfgate.accept.accept import accept
 from perfgate.accept.proposal import Choice
 from perfgate.judge.baseline_store import Store
 from perfgate.report import notices, summary, terminal, verdict_text
-from perfgate.report.headline import attention, other_versions, verdict_sentence
+from perfgate.report.headline import (
+    attention,
+    drift,
+    other_versions,
+    verdict_sentence,
+)
 from perfgate.report.page import Report, build
 from perfgate.results import schema
 from tests.support import builders as m
@@ -137,3 +142,34 @@ def test_one_annotation_is_for_all_that_may_hide_a_loss(gate, level):
         f"::{level} title=NOT_EXCLUDED%3A 3 rows cannot exclude a loss of 5.0 %25::"
     )
     assert 1 == command.count(MORE)
+
+
+def test_other_packages_and_driver_are_said_in_the_same_line(tmp_path):
+    """What a baseline does not know is unknown, and no difference."""
+    old = run_of(1, "0.26.0")
+    (python,) = {server.python for server in old.servers.values()}
+
+    def with_nccl(run, version, driver):
+        hardware = msgspec.structs.replace(run.hardware, driver=driver)
+        packages = {"nvidia-nccl-cu13": version, "rich": "14"}
+        return msgspec.structs.replace(
+            run, hardware=hardware, environments={python: packages}
+        )
+
+    for name, run in (
+        ("old", old),
+        ("new", with_nccl(run_of(2, "0.26.0"), "2.28", "580")),
+    ):
+        schema.save(run, tmp_path / name)
+        store = Store(tmp_path / f"baselines-{name}")
+        accept([tmp_path / name], store, Choice(), env={})
+    now = with_nccl(run_of(3, "0.26.0"), "2.29", "590")
+    before = Store(tmp_path / "baselines-old")
+
+    assert (
+        "Built against other versions than the baseline: nvidia-nccl-cu13 2.28 -> 2.29; "
+        "Other environment than the baseline: driver 580 -> 590"
+    ) == other_versions(now, store)
+    assert "nccl" not in other_versions(now, before)
+    assert "not recorded, so unknown" in drift(now, before).sentence
+    assert "unknown" not in drift(now, store).sentence

@@ -3,8 +3,15 @@
 import msgspec
 
 from perfgate.results.recorder import LaunchFigures, Recorder
-from perfgate.results.schema import Measurement, load, save
-from tests.support.builders import DIED, MOE_CPU, bare_run, launched, repetition
+from perfgate.results.schema import Measurement, Server, load, save
+from tests.support.builders import (
+    DENSE_CPU,
+    DIED,
+    MOE_CPU,
+    bare_run,
+    launched,
+    repetition,
+)
 
 
 def test_a_measurement_is_a_line_of_its_own(tmp_path):
@@ -39,3 +46,21 @@ def test_answers_stay_when_other_figures_follow(tmp_path):
     (launch,) = load(tmp_path).launches
     assert answers == launch.answers
     assert 1.0 == launch.values["warm_up_s"]
+
+
+def test_packages_are_kept_once_for_each_environment(tmp_path):
+    """Two servers of one Python share them."""
+    recorder = Recorder(bare_run(), tmp_path)
+    for config in (MOE_CPU, DENSE_CPU):
+        server = Server(
+            config=config,
+            python="/env/bin/python",
+            versions={"vllm": "1"},
+            packages={"vllm": "1", "triton": "3"},
+        )
+        recorder.put_server(server)
+    recorder.put_server(server)
+    results = load(tmp_path)
+
+    assert {"/env/bin/python": server.packages} == results.environments
+    assert [{}, {}] == [row.packages for row in results.servers.values()]
