@@ -112,7 +112,7 @@ def count(number_of: int, noun: str) -> str:
     """A number and its noun: "1 launch", "6 launches"."""
     if number_of == 1:
         return f"1 {noun}"
-    ending = "es" if noun.endswith("ch") else "s"
+    ending = "es" if noun.endswith(("ch", "s")) else "s"
     return f"{number_of} {noun}{ending}"
 
 

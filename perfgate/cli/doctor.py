@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product
 
-from perfgate.cli import doctor_gpus
+from perfgate.cli import doctor_container, doctor_gpus
 from perfgate.cli.finding import Device, Finding, Kind
 from perfgate.engines import environment
 from perfgate.engines.base import ServerConfig
 from perfgate.engines.registry import ENGINES
 from perfgate.errors import Failure
 from perfgate.judge.baseline_store import Store
+from perfgate.machine import container
 from perfgate.machine.hardware import Hardware
 from perfgate.models import catalogue as models
 from perfgate.models import estimate, weights
@@ -49,6 +49,7 @@ def examine(
     yield from doctor_gpus.examine(hardware)
     yield from _servers(hardware, study)
     yield _memory(hardware)
+    yield from doctor_container.examine(container.limits())
     yield _disk()
     yield from _engines(hardware, pythons)
     yield from _weights(hardware, study, model_dirs)
@@ -134,14 +135,14 @@ def _python() -> Finding:
 
 def _on_cpu(name: str, tensor_parallel_size: int) -> Finding:
     subject = f"pytest -m {name}"
-    cores = len(os.sched_getaffinity(0))
+    cores = container.usable_cores()
     if cores >= tensor_parallel_size:
         return Finding("platform", subject, "runs here", device="cpu")
     return Finding(
         "platform",
         subject,
-        f"needs {tensor_parallel_size} cores, found {cores}",
-        f"give this process {tensor_parallel_size} cores, or add --tp {cores}",
+        f"needs {tensor_parallel_size} cores, found {cores:g}",
+        f"give this process {tensor_parallel_size} cores, or add --tp {int(cores) or 1}",
         blocks=True,
         device="cpu",
     )

@@ -87,7 +87,7 @@ _DATA_PARALLEL: dict[str, Callable[[Estimate], str]] = {
 @click.argument("model")
 @click.option(
     "--gpu",
-    default=datasheets.GPUS[0].name,
+    default="h200",
     show_default=True,
     help=", ".join(gpu.name for gpu in datasheets.GPUS),
 )

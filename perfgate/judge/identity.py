@@ -118,20 +118,8 @@ def chosen(results: RunResults, load: Load) -> dict[str, str]:
 
 def context(results: RunResults, load: Load) -> dict[str, str]:
     """What may differ between two compared values, and is printed when it does."""
-    hardware = results.hardware
-    fields = {
-        "suite": results.suite_version,
-        "machine": hardware.name,
-        "cores_or_gpus": str(hardware.count),
-    }
-    if hardware.driver:
-        fields["driver"] = hardware.driver
-    if hardware.cuda:
-        fields["cuda"] = hardware.cuda
-    if hardware.gpus:
-        limit_w = hardware.gpus[0].power_limit_w
-        if limit_w is not None:
-            fields["power_limit_w"] = f"{limit_w:g}"
+    fields = {"suite": results.suite_version}
+    fields |= _machine_fields(results.hardware)
     server = results.servers.get(load.server.key)
     if server is None:
         return fields
@@ -143,6 +131,21 @@ def context(results: RunResults, load: Load) -> dict[str, str]:
     fields |= packages.fields(environment, server.versions)
     for name, value in server.environment.items():
         fields[f"${name}"] = value
+    return fields
+
+
+def _machine_fields(hardware: Hardware) -> dict[str, str]:
+    fields = {"machine": hardware.name, "cores_or_gpus": str(hardware.count)}
+    if hardware.driver:
+        fields["driver"] = hardware.driver
+    if hardware.cuda:
+        fields["cuda"] = hardware.cuda
+    if hardware.gpus:
+        limit_w = hardware.gpus[0].power_limit_w
+        if limit_w is not None:
+            fields["power_limit_w"] = f"{limit_w:g}"
+    if hardware.cpu_quota_cores is not None:
+        fields["cpu_quota_cores"] = f"{hardware.cpu_quota_cores:g}"
     return fields
 
 

@@ -15,8 +15,12 @@ from pathlib import Path
 import msgspec
 
 from perfgate.errors import Failure
+from perfgate.machine.products import gpu_kind
 
 GIB = 2**30
+# A runtime reports up to 4 % less than NVML or a driver of another year; forms of a
+# product differ by 9 % at least.
+MEMORY_TOLERANCE = 0.08
 TABLE = Path(__file__).resolve().parent / "datasheets.toml"
 
 
@@ -95,10 +99,39 @@ def by_name(name: str) -> Gpu:
     )
 
 
-def of_product(product: str) -> Gpu | None:
-    """The GPU with that NVML name ("NVIDIA H100 80GB HBM3"); None if it is not in the table."""
-    product_words = set(re.findall(r"[a-z0-9]+", product.lower()))
-    for gpu in GPUS:
-        if product_words.issuperset(gpu.name_words):
+def of_product(product: str, memory_bytes: int | None = None) -> Gpu | None:
+    """The GPU with that name ("NVIDIA H100 80GB HBM3"); None if it is not in the table.
+
+    Args:
+        memory_bytes: of the GPU; None where it is unknown. Some products have one name
+            and two sizes, whose bandwidths differ.
+    """
+    for gpu in _named(product):
+        if memory_bytes is None or _has_memory(gpu, memory_bytes):
             return gpu
     return None
+
+
+def kind_of(product: str, memory_bytes: int | None) -> str:
+    """The slug of a product, with its memory where that is not the usual one of the name.
+
+    "NVIDIA GB300" is "gb300" with 276 GiB, and "gb300-251gib" in a workstation.
+    """
+    kind = gpu_kind(product)
+    named = _named(product)
+    if memory_bytes is None or not named or _has_memory(named[0], memory_bytes):
+        return kind
+    return f"{kind}-{memory_bytes / GIB:.0f}gib"
+
+
+def _named(product: str) -> list[Gpu]:
+    """The rows whose words are all in a product's name, special forms first."""
+    product_words = set(re.findall(r"[a-z0-9]+", product.lower()))
+    return [gpu for gpu in GPUS if product_words.issuperset(gpu.name_words)]
+
+
+def _has_memory(gpu: Gpu, memory_bytes: int) -> bool:
+    return (
+        abs(memory_bytes - gpu.memory_bytes)
+        <= MEMORY_TOLERANCE * gpu.memory_bytes
+    )

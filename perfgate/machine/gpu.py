@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import msgspec
 
-from perfgate.machine.products import gpu_kind, is_of
+from perfgate.machine.datasheets import kind_of
+from perfgate.machine.products import is_of
 
 _MIG_REMEDY = (
     "baselines are for whole GPUs: use one without MIG, or switch it off "
@@ -40,6 +41,11 @@ class Gpu(
     mig: bool
     power_limit_w: float | None
     display: bool = False
+
+    @property
+    def kind(self) -> str:
+        """The slug of its product and memory: "h200", "gb300-251gib"."""
+        return kind_of(self.name, self.memory_total_bytes)
 
 
 class OmittedGpu(
@@ -84,11 +90,12 @@ def choose(
     omitted = [_omitted_mig(gpu) for gpu in gpus if gpu.mig]
     groups: dict[str, list[Gpu]] = defaultdict(list)
     for gpu in whole:
-        groups[gpu.name].append(gpu)
+        groups[gpu.kind].append(gpu)
     if not groups:
         return Selection(omitted=tuple(omitted))
-    name = _preferred(groups, wanted)
-    chosen = groups[name]
+    kind = _preferred(groups, wanted)
+    chosen = groups[kind]
+    name = chosen[0].name
     if not named:
         chosen = _without_display(chosen)
     for gpu in whole:
@@ -101,22 +108,14 @@ def choose(
 def _preferred(
     groups: Mapping[str, Sequence[Gpu]], wanted: Sequence[str]
 ) -> str:
-    """The product that was asked for, else the one with the most memory."""
+    """The kind that was asked for, else the one with the most memory."""
     for product in wanted:
-        matching = []
-        for name in groups:
-            if is_of(gpu_kind(name), product):
-                matching.append(name)
+        if product in groups:  # the usual form: "h100" before "h100-nvl"
+            return product
+        matching = [kind for kind in groups if is_of(kind, product)]
         if matching:
-            # The usual form first: "h100" before "h100-nvl".
-            return min(
-                matching,
-                key=lambda name: (
-                    gpu_kind(name) != product,
-                    -_size(groups[name])[0],
-                ),
-            )
-    return max(groups, key=lambda name: _size(groups[name]))
+            return max(matching, key=lambda kind: _size(groups[kind]))
+    return max(groups, key=lambda kind: _size(groups[kind]))
 
 
 def _size(gpus: Sequence[Gpu]) -> tuple[int, int]:

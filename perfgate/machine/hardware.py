@@ -22,10 +22,11 @@ import msgspec
 import psutil
 
 from perfgate.errors import FailureRow
+from perfgate.machine import container
 from perfgate.machine import nvml as nvml_queries
 from perfgate.machine.discovery import discover
 from perfgate.machine.gpu import Gpu, OmittedGpu
-from perfgate.machine.products import gpu_kind, is_of
+from perfgate.machine.products import is_of
 
 _WORD = re.compile(r"[a-z0-9]+")
 # Flag of /proc/cpuinfo -> instruction set, the widest first.
@@ -46,8 +47,11 @@ class Hardware(
             it.
         isa: widest vector instruction set of the CPU: "avx512", "avx2", "neon" or
             "base". (AMX does not matter: the models of the CPU run are in float32.)
+        host_memory_bytes: of the machine, or the limit of the container if that is less.
         cpu_name, cpu_count: product name of the CPU and the cores that this process may
             use, on hosts with GPUs too; "" and 0 in data of older suites.
+        cpu_quota_cores: by the CPU quota of the container, if that is less; may be a
+            fraction.
         gpus: empty on the CPU.
         omitted: visible GPUs that a run does not use.
         gpu_note: why there is no GPU; "" where there is nothing to say.
@@ -63,6 +67,7 @@ class Hardware(
     host_memory_bytes: int
     cpu_name: str = ""
     cpu_count: int = 0
+    cpu_quota_cores: float | None = None
     driver: str | None = None
     cuda: str | None = None
     gpus: tuple[Gpu, ...] = ()
@@ -75,7 +80,10 @@ class Hardware(
         """For messages: "2x NVIDIA H200" or "no GPU (name, 2 cores, avx2)"."""
         if self.gpus:
             return f"{self.count}x {self.name}"
-        return f"no GPU ({self.name}, {self.count} cores, {self.isa})"
+        cores = f"{self.count} cores"
+        if self.cpu_quota_cores is not None:
+            cores += f" with a quota of {self.cpu_quota_cores:g}"
+        return f"no GPU ({self.name}, {cores}, {self.isa})"
 
     @property
     def gpu_notes(self) -> tuple[str, ...]:
@@ -120,7 +128,12 @@ class Hardware(
             return self.kind
         processor = processor_slug(self.cpu_name or self.name)
         cores = self.cpu_count or self.count
-        return f"cpu-{processor}-{self.isa}-x{cores}"
+        label = f"cpu-{processor}-{self.isa}-x{cores}"
+        if self.cpu_quota_cores is None:
+            return label
+        # The engines start a thread for each core and share the quota: neither as fast
+        # as so many cores of their own nor as all of them.
+        return f"{label}-quota{self.cpu_quota_cores:g}"
 
     def is_product(self, gpu: str | None) -> bool:
         """Whether its GPUs are of that product, in any of its forms; None is any GPU."""
@@ -194,7 +207,7 @@ def detect(
         root: of the file system with the devices, for tests.
 
     """
-    cpu = _detect_cpu(cpuinfo)
+    cpu = _detect_cpu(cpuinfo, root)
     found = discover(nvml or nvml_queries.load(), os.environ, wanted, root)
     machine = msgspec.structs.replace(
         cpu,
@@ -209,7 +222,7 @@ def detect(
     first = found.gpus[0]
     return msgspec.structs.replace(
         machine,
-        kind=gpu_kind(first.name),
+        kind=first.kind,
         name=first.name,
         count=len(found.gpus),
         memory_bytes=first.memory_total_bytes,
@@ -222,14 +235,22 @@ def detect_product(product: str) -> Hardware:
     return detect(wanted=[product])
 
 
-def _detect_cpu(cpuinfo: Path) -> Hardware:
+def _detect_cpu(cpuinfo: Path, root: Path) -> Hardware:
     info = ""
     if cpuinfo.exists():
         info = cpuinfo.read_text(encoding="utf-8", errors="replace")
     name = _cpu_field(info, "model name") or platform.machine()
     flags = _cpu_field(info, "flags", "Features")
     cores = len(os.sched_getaffinity(0))
+    limits = container.limits(root)
+    quota = limits.cpu_quota_cores
+    if quota is not None:
+        quota = round(quota, 2)
+        if quota >= cores:
+            quota = None
     memory_bytes = psutil.virtual_memory().total
+    if limits.memory_bytes is not None:
+        memory_bytes = min(memory_bytes, limits.memory_bytes)
     return Hardware(
         kind="cpu",
         name=name,
@@ -239,6 +260,7 @@ def _detect_cpu(cpuinfo: Path) -> Hardware:
         host_memory_bytes=memory_bytes,
         cpu_name=name,
         cpu_count=cores,
+        cpu_quota_cores=quota,
     )
 
 

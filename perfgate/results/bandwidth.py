@@ -99,7 +99,9 @@ def values(
     bytes_per_s = bytes_per_rank / (itl_ms / 1e3)
     total_gb_s = bytes_per_s * server.tensor_parallel_size / 1e9
     metrics = {"decode_bandwidth_gb_s": total_gb_s}
-    gpu = of_product(hardware.name) if server.device == "cuda" else None
+    gpu = None
+    if server.device == "cuda":
+        gpu = of_product(hardware.name, hardware.memory_bytes)
     if gpu is not None:
         metrics["bandwidth_utilisation"] = (
             bytes_per_s / gpu.bandwidth_bytes_per_s
@@ -114,9 +116,15 @@ def no_peak(server: ServerConfig, hardware: Hardware) -> str | None:
             "bandwidth utilisation: the peak of a CPU is unknown; compare its bandwidth "
             "within the run only"
         )
-    if of_product(hardware.name) is None:
-        return f"bandwidth utilisation: {hardware.name} is not in perfgate/machine/datasheets.toml"
-    return None
+    if of_product(hardware.name, hardware.memory_bytes) is not None:
+        return None
+    memory = ""
+    if hardware.memory_bytes is not None:
+        memory = f" with {hardware.memory_bytes / 2**30:.0f} GiB"
+    return (
+        f"bandwidth utilisation: {hardware.name}{memory} is not in "
+        "perfgate/machine/datasheets.toml"
+    )
 
 
 def points(index: RunIndex) -> list[Point]:

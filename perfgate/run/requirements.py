@@ -6,7 +6,6 @@ of a skipped test.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 
 from perfgate.cases import Case
@@ -15,6 +14,7 @@ from perfgate.engines import environment
 from perfgate.engines.base import ServerConfig
 from perfgate.engines.registry import ENGINES
 from perfgate.load.metrics import family_of
+from perfgate.machine import container
 from perfgate.machine.hardware import Hardware
 from perfgate.models import catalogue, estimate
 from perfgate.study import StudyFile
@@ -144,9 +144,9 @@ def _no_expert_parallelism(servers: Sequence[ServerConfig]) -> str | None:
 
 def _few_cores(servers: Sequence[ServerConfig]) -> str | None:
     ranks = _ranks(servers)
-    cores = len(os.sched_getaffinity(0))
+    cores = container.usable_cores()
     if cores < ranks:
-        return f"needs {ranks} CPU cores, one for each rank, found {cores}"
+        return f"needs {ranks} CPU cores, one for each rank, found {cores:g}"
     return None
 
 

@@ -27,6 +27,13 @@ DEFAULT_REMEDIES = (
         "another process uses the port: end it, or choose another port",
     ),
     Remedy(
+        r"Insufficient space in /dev/shm|[Ii]ncreas\w+ /dev/shm|/dev/shm/\S+.*No space left"
+        r"|No space left on device.*/dev/shm|creating shared memory segment"
+        r"|unable to write to file </torch_|Bus error",
+        "/dev/shm is too small: start the container with --shm-size=2g or --ipc=host "
+        "(docker), or mount an emptyDir of medium Memory there (Kubernetes)",
+    ),
+    Remedy(
         r"No space left on device|Errno 28|ENOSPC",
         "free space on the disk (or in /dev/shm) that the log names; compiled kernels "
         "and weights need the most",

@@ -21,6 +21,7 @@ import msgspec
 
 from perfgate.engines.base import LaunchPlan
 from perfgate.errors import Failure, describe_error
+from perfgate.machine.container import OomWatch
 from perfgate.servers.health import is_healthy, is_taken, listeners
 from perfgate.servers.launch_record import (
     LaunchRecord,
@@ -43,6 +44,11 @@ _PROBE_S = 5.0
 _TICK_S = 5.0
 # With less a run directory counts as full: one start logs more.
 _MIN_FREE_BYTES = 16 * 2**20
+
+_OUT_OF_MEMORY = (
+    "give the container or the host more memory, serve with fewer ranks (--tp), or "
+    "lower the engine's KV cache; `dmesg | grep -i oom` names what was killed"
+)
 
 _F = TypeVar("_F", bound=Failure)
 
@@ -74,6 +80,7 @@ class Server:
         self.log = Path(record.log)
         self._began_s = time.monotonic()
         self._ending: Ending | None = None
+        self._oom_watch = OomWatch()
 
     @property
     def gpu_indices(self) -> tuple[int, ...]:
@@ -177,6 +184,10 @@ class Server:
             remedy = f"the disk is full: free space in {self.log.parent}"
         if line:
             seen = f"{seen}; it logged: {line}"
+        killed = self._oom_watch.told()
+        if killed:
+            seen = f"{seen}; {killed}"
+            remedy = _OUT_OF_MEMORY
         indented = [f"    {row}" for row in self.log_tail().splitlines()]
         details = "\n".join([f"its last {TAIL_LINES} lines:", *indented])
         return kind(_tried(self.plan), seen, remedy, self.log, details)

@@ -173,3 +173,21 @@ def test_a_lost_gpu_leaves_the_others():
     assert 1 == machine.count
     assert machine.has_lost_gpu
     assert "GPU 1: does not answer" in machine.gpu_notes[0]
+
+
+def test_quota_of_a_container_is_in_the_label(cpuinfo, tmp_path):
+    """Half a core is another machine than all of them; memory is the limit."""
+    (tmp_path / "proc" / "self").mkdir(parents=True)
+    (tmp_path / "proc" / "self" / "cgroup").write_text("0::/\n")
+    group = tmp_path / "sys" / "fs" / "cgroup"
+    group.mkdir(parents=True)
+    (group / "cpu.max").write_text("50000 100000\n")
+    (group / "memory.max").write_text("2000000000\n")
+    absent = FakeNvml(init_error=NvmlFailure("absent", 12))
+
+    machine = detect(absent, cpuinfo, root=tmp_path)
+
+    cores = machine.cpu_count
+    assert f"cpu-a-cpu-avx2-x{cores}-quota0.5" == machine.label(0)
+    assert 2_000_000_000 == machine.host_memory_bytes
+    assert f"{cores} cores with a quota of 0.5" in machine.description

@@ -68,6 +68,14 @@ SIGNATURES = {
         "8000): address already in use"
     ): "port",
     (
+        "RuntimeError: Insufficient space in /dev/shm for shared-memory message queue: "
+        "160 MiB required, 64 MiB free. Increase /dev/shm (e.g. --shm-size or --ipc=host)."
+    ): "--shm-size=2g",
+    (
+        "misc/shmutils.cc:72 NCCL WARN Error: failed to extend /dev/shm/nccl-kQ1 to "
+        "33030532 bytes, error: No space left on device (28)"
+    ): "--shm-size=2g",
+    (
         "OSError: [Errno 28] No space left on device: "
         "'/home/user/.cache/vllm/torch_compile_cache'"
     ): "free space",
