@@ -14,6 +14,7 @@ import msgspec
 
 from perfgate.engines.base import ServerConfig
 from perfgate.load.workload import Arrivals, Workload
+from perfgate.models.stated_routing import StatedRouting
 
 GateMode = Literal["hard", "report"]
 # Between the two sides of a ratio, in the id of its case.
@@ -51,6 +52,12 @@ class Load(
     def candidate(self) -> Load:
         """The same load on its server, launched in pairs after a screen."""
         return msgspec.structs.replace(self, server=self.server.candidate)
+
+    @property
+    def routed_by_model(self) -> Load:
+        """The same load on its server without a stated routing."""
+        server = msgspec.structs.replace(self.server, stated_routing="")
+        return msgspec.structs.replace(self, server=server)
 
     @property
     def asks_routing(self) -> bool:
@@ -127,6 +134,23 @@ class Case(
             return msgspec.structs.replace(self, numerator=numerator)
         return msgspec.structs.replace(
             self, numerator=numerator, denominator=self.denominator.base
+        )
+
+    @property
+    def stated_routings(self) -> set[StatedRouting]:
+        """Those of its servers; empty where the models' own routers choose."""
+        return {load.server.stated_routing for load in self.loads} - {""}
+
+    @property
+    def routed_by_model(self) -> Case:
+        """The same case of servers without a stated routing."""
+        numerator = self.numerator.routed_by_model
+        if self.denominator is None:
+            return msgspec.structs.replace(self, numerator=numerator)
+        return msgspec.structs.replace(
+            self,
+            numerator=numerator,
+            denominator=self.denominator.routed_by_model,
         )
 
     @property

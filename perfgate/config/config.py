@@ -34,6 +34,7 @@ from perfgate.judge.paired import PAIRS
 from perfgate.load.ceilings import BadCeiling, parse_ceilings, with_option
 from perfgate.machine.leases import LEASES
 from perfgate.models import catalogue
+from perfgate.models.stated_routing import StatedRouting
 from perfgate.results import merge
 from perfgate.results.gates import GATES, Gate
 from perfgate.results.schema import RESULTS_FILE, new_run_id
@@ -64,6 +65,7 @@ class Config:
             those of each platform.
         tensor_parallel_size: of the compared servers; None is the study's.
         load_format: "auto" for real weights, "dummy" for random ones on GPUs.
+        stated_routings: with which the sparse model is served, too.
         allow_download: whether an engine may download weights.
         injections: model -> the change injected in its servers.
         external_urls: ENGINE=URL of external servers, as given.
@@ -111,6 +113,7 @@ class Config:
     subjects: tuple[Subject, ...] = ()
     tensor_parallel_size: int | None = None
     load_format: LoadFormat = "auto"
+    stated_routings: tuple[StatedRouting, ...] = ()
     allow_download: bool = False
     injections: Mapping[str, Injection] = field(default_factory=dict)
     external_urls: tuple[str, ...] = ()
@@ -226,6 +229,10 @@ class Config:
         if self.is_screened and self.external_urls:
             reason = "an external server cannot be launched in pairs"
             refuse_combinations("--against-engine", reason, ["--attach"])
+        if self.stated_routings:
+            reason = "an external server routes its tokens by itself"
+            attached = ["--attach"] if self.external_urls else []
+            refuse_combinations("--stated-routing", reason, attached)
         if self.injections:
             reason = (
                 "an injection changes servers that are launched here, and such a run "
@@ -342,6 +349,7 @@ def _parse(
         subjects=select(project.study, option.pair, option.model),
         tensor_parallel_size=option.tp,
         load_format=option.weights,
+        stated_routings=tuple(dict.fromkeys(option.stated_routing)),
         allow_download=option.allow_download,
         injections=_injections(option),
         external_urls=tuple(option.attach),

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, get_args
 
+from perfgate.models.stated_routing import STATED
 from perfgate.results.gates import GATES
 
 LoadFormat = Literal["auto", "dummy"]
@@ -174,12 +175,22 @@ def _add_models(add: AddOption) -> None:
         ),
     )
     add(
+        "--stated-routing",
+        action="append",
+        choices=STATED,
+        default=[],
+        help=(
+            "serve the sparse model also with tokens that are told to choose experts so, "
+            "and compare it; repeatable, for made-up weights (--weights dummy) alone"
+        ),
+    )
+    add(
         "--weights",
         choices=LOAD_FORMATS,
         default="auto",
         help=(
-            "dummy: GPU servers use random weights; times are valid, routing is not "
-            "(default: auto)"
+            "dummy: GPU servers use random weights; times are valid, and tokens route as "
+            "the study states (default: auto)"
         ),
     )
     add(

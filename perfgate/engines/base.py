@@ -187,6 +187,8 @@ class LaunchRequest:
         cores: cores that a CPU server may use, in order.
         gpu_indices: NVML indices of its GPUs; empty on the CPU.
         gpu_uuids: their UUIDs, where indices are not safe.
+        expert_chances: by expert, the stated probability that a token chooses it; empty
+            where the model's routers choose.
     """
 
     config: ServerConfig
@@ -204,6 +206,8 @@ class LaunchRequest:
     def visible_gpus(self) -> tuple[str, ...]:
         """How the engine is told its GPUs."""
         return self.gpu_uuids or tuple(map(str, self.gpu_indices))
+
+    expert_chances: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -311,6 +315,9 @@ class Engine:
         no_expert_parallelism: device -> why expert parallelism is impossible there.
         routed_experts: experts by token, layer and choice; None for an engine that does
             not report them.
+        stated_draws: of each rank of the server at an address, how often a token of a
+            layer got stated experts since the start; None for an engine that cannot be
+            told how to route.
     """
 
     name: str
@@ -334,3 +341,4 @@ class Engine:
     routed_experts: Callable[[RoutingRequest], npt.NDArray[np.int64]] | None = (
         None
     )
+    stated_draws: Callable[[str], tuple[int, ...]] | None = None

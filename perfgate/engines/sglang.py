@@ -24,7 +24,7 @@ from perfgate.engines.base import (
 from perfgate.engines.cpu_affinity import bind_cores, cores_per_rank
 from perfgate.engines.precision import precision_flags
 from perfgate.engines.sglang_log import read_log
-from perfgate.engines.variables import search_path, visible_gpus
+from perfgate.engines.variables import search_path, stated_chances, visible_gpus
 from perfgate.errors import describe_error
 
 INSIDE = Path(__file__).resolve().parent / "inside"
@@ -41,6 +41,7 @@ TIMEOUT_S = 60.0
 # The plugin (inside/perfgate_sglang.py) has the same names.
 PLAIN_CPU = "PERFGATE_SGLANG_PLAIN_CPU"
 DELAY = "perfgate_delay_ms"
+DRAWS = "stated_draws"
 REPORT = "perfgate_ranks"
 CHOICES = "choices"
 # Choice -> field of /server_info, where it lists the arguments as they were resolved.
@@ -190,6 +191,8 @@ def _environment(request: LaunchRequest) -> dict[str, str]:
         env["OMP_NUM_THREADS"] = str(cores_per_rank(ranks, request.cores))
     elif request.gpu_indices:
         env |= visible_gpus(request.visible_gpus)
+    if config.stated_routing:
+        env |= stated_chances(request.expert_chances)
     return env | dict(config.extra_env)
 
 
@@ -218,6 +221,16 @@ def read_choices(url: str) -> dict[str, str]:
     ranks = states[0].get(REPORT) or [{}]
     choices.update(ranks[0].get(CHOICES, {}))
     return choices
+
+
+def stated_draws(url: str) -> tuple[int, ...]:
+    """How often tokens got stated experts, by rank: tokens times layers since the start.
+
+    Raises:
+        requests.RequestException: the server does not answer, or was started without
+            the plugin.
+    """
+    return tuple(int(rank[DRAWS]) for rank in _ranks(url))
 
 
 def inject_delay(url: str, per_token_ms: float) -> None:
@@ -296,6 +309,7 @@ ENGINE = Engine(
     inject_delay=inject_delay,
     read_choices=read_choices,
     settle=settle,
+    stated_draws=stated_draws,
     tested={"sglang": ("0.5.16", "0.5.23")},
     # 0.5.23 returns the experts on the CPU; 0.5.16, for GPUs, dies of it with Mixtral.
     routing_probes={"cpu": "returned"},

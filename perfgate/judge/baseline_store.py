@@ -135,7 +135,12 @@ class Store:
         return self._path(self.root, case, hardware_label)
 
     def published_path(self, case: Case, hardware_label: str) -> Path:
-        """The file of the case's published figure, whether or not it exists."""
+        """The file of the case's published figure, whether or not it exists.
+
+        Even routing stands for that of the model, with which figures were published.
+        """
+        if case.stated_routings == {"uniform"}:
+            case = case.routed_by_model
         return self._path(self.root / PUBLISHED, case, hardware_label)
 
     @staticmethod

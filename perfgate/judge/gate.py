@@ -138,11 +138,26 @@ def _judge_by_baseline(
     baseline = store.find(case, observation.hardware_label)
     decision = judge(case, observation, baseline, today=today)
     notes = comparability.engine_notes(reader.results, case)
+    if not isinstance(baseline, Recorded):
+        notes += _other_routing(case, store, observation.hardware_label)
     if not notes:
         return decision
     return msgspec.structs.replace(
         decision, details=(*decision.details, *notes)
     )
+
+
+def _other_routing(case: Case, store: Store, label: str) -> list[str]:
+    """That the model's own routing has a baseline, where a stated one has none."""
+    if not case.stated_routings:
+        return []
+    other = store.find(case.routed_by_model, label)
+    if not isinstance(other, Recorded):
+        return []
+    line = wording.OTHER_ROUTING.format(
+        stated=formatting.listed(sorted(case.stated_routings)), path=other.path
+    )
+    return [line]
 
 
 def unused_baselines(

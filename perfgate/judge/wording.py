@@ -80,6 +80,10 @@ SET_IN_BASELINE = "set in the baseline"
 
 # No comparison.
 NO_BASELINE = "no baseline is recorded on {label}"
+OTHER_ROUTING = (
+    "{path} was measured with the model's own routers; here tokens are told to choose "
+    "their experts ({stated}), so it does not apply"
+)
 INCOMPARABLE = "the baseline {file} was recorded under another configuration: {differences}"
 VALUE_ALONE = "By value alone: {change} vs the baseline {baseline}."
 

@@ -97,9 +97,11 @@ def mismatch(
             deviation = math.sqrt(tokens * chance * (1 - chance))
             # Half a token, so that a chance of 0 or 1 is no division by zero.
             deviations = off / max(deviation, 0.5 / MOST_DEVIATIONS)
+            if deviations <= worst[0]:
+                continue
             text = (
                 f"in layer {layer} {count} of {tokens} tokens chose expert {expert}, "
                 f"stated are {tokens * chance:.0f}"
             )
-            worst = max(worst, (deviations, text))
+            worst = (deviations, text)
     return worst[1] if worst[0] > MOST_DEVIATIONS else None

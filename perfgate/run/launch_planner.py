@@ -19,6 +19,7 @@ from perfgate.engines import registry as engines
 from perfgate.engines.base import LaunchPlan, LaunchRequest, ServerConfig
 from perfgate.models import catalogue as models
 from perfgate.models import weights
+from perfgate.models.stated_routing import chances
 from perfgate.results import schema as rundata
 
 STARTUP_TIMEOUT_S = {"cpu": 300.0, "cuda": 1200.0}
@@ -85,6 +86,14 @@ class Planner:
         cores: tuple[int, ...] = ()
         if not config.gpu_count:
             cores = tuple(sorted(os.sched_getaffinity(0)))
+        expert_chances: list[float] = []
+        if config.stated_routing:
+            architecture = models.lookup(config.model).architecture
+            expert_chances = chances(
+                config.stated_routing,
+                architecture.num_local_experts,
+                architecture.num_experts_per_tok,
+            )
         return LaunchRequest(
             config=config,
             python=python.path,
@@ -96,6 +105,7 @@ class Planner:
             cores=cores,
             gpu_indices=settings.gpu_indices[: config.gpu_count],
             gpu_uuids=settings.gpu_uuids[: config.gpu_count],
+            expert_chances=tuple(expert_chances),
         )
 
 

@@ -37,7 +37,7 @@ from perfgate.results.recorder import (
     Measured,
 )
 from perfgate.results.schema import Launch, Measurement
-from perfgate.run.probes import answers, routing
+from perfgate.run.probes import answers, routing, stated_routing
 from perfgate.run.probes.probe import Figures, with_figures
 from perfgate.run.server_source import ServerSource
 from perfgate.servers.launch_record import ServerDied
@@ -358,6 +358,7 @@ def start_launch(
 
     Raises:
         InjectionFailed: the delay was not accepted.
+        RoutingNotStated: tokens get other experts than stated.
     """
     engine = engines.lookup(config.engine)
     record = server.launch_record(config.key)
@@ -366,6 +367,8 @@ def start_launch(
         with server.log.open(encoding="utf-8", errors="replace") as log:
             facts = engine.read_log(config, log)
     choices, notes = _choices(engine, server, facts)
+    if config.stated_routing:
+        stated_routing.confirm(engine, config, server.url)
     if injection.per_token_ms is not None:
         engine.inject_delay(server.url, injection.per_token_ms)
     values = dict(facts.values)

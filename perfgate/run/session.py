@@ -120,6 +120,7 @@ class PerfSession:
         choices = ServerChoices(
             tensor_parallel_size=config.tensor_parallel_size,
             load_format=config.load_format,
+            stated_routing="" if config.external_urls else None,
         )
         for platform in self.platforms:
             subjects = config.subjects or subjects_of(self.study, platform)
@@ -127,6 +128,7 @@ class PerfSession:
                 study = study_of(self.study, platform, engine, subject, choices)
                 yield dataclasses.replace(
                     study,
+                    stated_routings=config.stated_routings,
                     has_base_build=config.is_paired,
                     has_other_engines=len(config.engines) > 1,
                 )

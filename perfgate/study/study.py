@@ -20,6 +20,7 @@ from perfgate.engines.registry import lookup
 from perfgate.errors import Failure
 from perfgate.load.workload import Workload
 from perfgate.models.catalogue import Model
+from perfgate.models.catalogue import lookup as lookup_model
 from perfgate.models.stated_routing import StatedRouting
 from perfgate.study.reader import StudyFile
 from perfgate.study.schema import (
@@ -207,9 +208,9 @@ class Study:
         """
         servers = []
         for server in self.sparse:
-            probe = lookup(server.engine).routing_probes.get(server.device)
-            if probe is not None and self._asks_routing(server):
-                servers.append(msgspec.structs.replace(server, routing=probe))
+            asked = self.asked_routing(server)
+            if asked is not None and self._asks_routing(server):
+                servers.append(asked)
         return tuple(servers)
 
     def _asks_routing(self, server: ServerConfig) -> bool:
@@ -218,6 +219,36 @@ class Study:
             return False
         is_slow = server.device == "cpu" and lookup(server.engine).slow_on_cpu
         return not (self.has_other_engines and is_slow)
+
+    def asked_routing(self, server: ServerConfig) -> ServerConfig | None:
+        """What serves that model and returns its routing: itself, or another launch.
+
+        None where the engine reports no routing.
+        """
+        probe = lookup(server.engine).routing_probes.get(server.device)
+        if probe is None:
+            return None
+        return msgspec.structs.replace(server, routing=probe)
+
+    def stated(
+        self, server: ServerConfig, routing: StatedRouting
+    ) -> ServerConfig:
+        """A sparse model's server with tokens that are told to choose experts so.
+
+        Raises:
+            BadStudy: its weights are real, or its engine cannot be told.
+        """
+        model = lookup_model(server.model)
+        if not _can_state_routing(server.engine, model, server.load_format):
+            raise BadStudy(
+                tried=f"stating the routing of {server.key}: {routing}",
+                seen=(
+                    "its weights are real, and their routers choose, or its engine "
+                    "cannot be told"
+                ),
+                remedy="add --weights dummy, or leave --stated-routing out",
+            )
+        return msgspec.structs.replace(server, stated_routing=routing)
 
     @property
     def spread_and_split(self) -> tuple[tuple[ServerConfig, ServerConfig], ...]:
@@ -463,7 +494,7 @@ def _server(
         load_format=load_format,
         extra_args=arguments,
         extra_env=tuple(sorted(variables.items())),
-        stated_routing=_stated_routing(table, model, load_format),
+        stated_routing=_stated_routing(engine, table, model, load_format),
         **fields,
     )
     if model.architecture.is_moe:
@@ -486,18 +517,23 @@ def _of_engine(
 
 
 def _stated_routing(
-    table: ServerTable, model: Model, load_format: str
+    engine: str, table: ServerTable, model: Model, load_format: str
 ) -> StatedRouting:
     """The table's for a sparse model whose weights are made up, else none."""
-    if model.architecture.is_moe and is_made_up(model, load_format):
+    if _can_state_routing(engine, model, load_format):
         return table.stated_routing
     return ""
 
 
-def is_made_up(model: Model, load_format: str) -> bool:
-    """Whether a model's weights are random: made by the engine, or by the suite."""
+def _can_state_routing(engine: str, model: Model, load_format: str) -> bool:
+    """Whether a sparse model's weights are random, and the engine can be told.
+
+    The engine makes them, or the suite: real ones have routers that mean something.
+    """
     has_weights = bool(model.hub_id or model.folder)
-    return load_format == "dummy" or not has_weights
+    is_made_up = load_format == "dummy" or not has_weights
+    can_be_told = lookup(engine).stated_draws is not None
+    return model.architecture.is_moe and is_made_up and can_be_told
 
 
 def _roles(table: PlatformTable, is_slow: bool) -> Roles:

@@ -17,6 +17,7 @@ from perfgate.models import catalogue as models
 from perfgate.models import routing_stats
 from perfgate.models.architecture import Architecture
 from perfgate.models.routing import RequestRouting, Routing
+from perfgate.models.stated_routing import chances, mismatch
 from perfgate.results.schema import Measurement
 
 Progress = Callable[[int, int], None]
@@ -35,7 +36,8 @@ def measure(
 ) -> Measurement:
     """The workload's one repetition: routing, and no times.
 
-    If a request fails, the repetition is invalid and has no values.
+    If a request fails, the repetition is invalid and has no values. It is invalid, too,
+    where a stated routing is not what tokens chose.
 
     Args:
         place: index of the launch, and what is sent.
@@ -53,6 +55,7 @@ def measure(
     intervals: dict[str, tuple[float, float]] = {}
     requests: tuple[RequestRouting, ...] = ()
     if routing is not None:
+        invalid = unlike_stated(config, routing)
         values = routing_stats.values(routing)
         intervals = routing_stats.intervals(routing)
         requests = routing.requests
@@ -61,7 +64,7 @@ def measure(
         started_unix_s=started_unix_s,
         duration_s=time.monotonic() - began_s,
         completed=len(requests),
-        failed=len(invalid),
+        failed=int(routing is None),
         input_tokens=sum(request.tokens for request in requests),
         output_tokens=0,
         values=values,
@@ -127,6 +130,22 @@ def read_routing(
         top_k=architecture.num_experts_per_tok,
         ranks=ranks_of(config),
         requests=tuple(counts),
+    )
+
+
+def unlike_stated(config: ServerConfig, routing: Routing) -> tuple[str, ...]:
+    """Why tokens did not choose as stated; empty if they did, or nothing is stated."""
+    if not config.stated_routing:
+        return ()
+    counts = routing_stats.totals(routing).astype(int).tolist()
+    tokens = sum(request.tokens for request in routing.requests)
+    expected = chances(config.stated_routing, len(counts[0]), routing.top_k)
+    problem = mismatch(counts, tokens, expected)
+    if problem is None:
+        return ()
+    return (
+        f"the experts are not those that are stated ({config.stated_routing}): "
+        f"{problem}",
     )
 
 

@@ -160,6 +160,19 @@ def test_environment_on_gpus():
     }.isdisjoint(env)
 
 
+@pytest.mark.parametrize("config", [CPU, GPU])
+def test_a_stated_routing_is_told_to_the_plugin(config):
+    """As chances of experts; SGLang's own simulators stay off."""
+    stated = msgspec.structs.replace(config, stated_routing="few")
+    told = plan(request_for(stated, expert_chances=(1.0, 0.25, 0.75)))
+    plain = plan(request_for(config))
+
+    assert {"PERFGATE_STATED_ROUTING": "1,0.25,0.75"} == dict(
+        set(told.env) - set(plain.env)
+    )
+    assert plain.argv == told.argv
+
+
 def test_phases_are_found_in_order(tmp_path):
     """A good start goes through the phases of the CPU."""
     log = tmp_path / "server.log"
@@ -397,3 +410,11 @@ def test_injected_delay_grows_with_the_batch(plugin, monkeypatch):
 
     # 3 sequences x 2 ms
     assert ([0.006], [{"other": 1}]) == (waits, settings)
+
+
+def test_ranks_say_how_often_tokens_got_stated_experts(monkeypatch):
+    """Each rank counts by itself; the first scheduler reports for all."""
+    ranks = [{"stated_draws": 12}, {"stated_draws": 13}]
+    monkeypatch.setattr(sglang, "_ranks", lambda url: ranks)
+
+    assert (12, 13) == sglang.stated_draws("http://x")

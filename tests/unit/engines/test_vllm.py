@@ -364,3 +364,31 @@ def test_delay_for_a_server_that_is_gone(ranks):
 
     with pytest.raises(InjectionFailed, match="HTTP status 500"):
         inject_delay(ranks.url, 2.5)
+
+
+@pytest.mark.parametrize("config", [CPU, GPU])
+def test_a_stated_routing_is_a_strategy_of_the_simulator(config):
+    """The one that the workers' extension adds, and the chances that it draws by."""
+    stated = msgspec.structs.replace(config, stated_routing="few")
+    told = plan(request_for(stated, expert_chances=(1.0, 0.25, 0.75)))
+    plain = plan(request_for(config))
+
+    assert {
+        "VLLM_MOE_ROUTING_SIMULATION_STRATEGY": "perfgate",
+        "PERFGATE_STATED_ROUTING": "1,0.25,0.75",
+    } == dict(set(told.env) - set(plain.env))
+    assert plain.argv == told.argv
+
+
+def test_ranks_say_how_often_tokens_got_stated_experts(monkeypatch):
+    """Each rank counts by itself."""
+    asked = []
+
+    def call(url, method, args):
+        asked.append((url, method, args))
+        return [{"draws": 12.0}, {"draws": 13.0}]
+
+    monkeypatch.setattr(vllm, "call", call)
+
+    assert (12, 13) == vllm.stated_draws("http://x")
+    assert [("http://x", "perfgate_stated_draws", [])] == asked

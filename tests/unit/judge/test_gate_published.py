@@ -299,3 +299,27 @@ def test_a_run_with_real_weights_meets_the_published_identity(store):
     results = m.run({load: {"itl_median_ms": [8.0]}}, [case])
     result = judge_case(results, case, store)
     assert (Outcome.PASSED, 8.12) == (result.outcome, result.baseline)
+
+
+def test_even_routing_is_compared_with_what_was_published(tmp_path):
+    """It stands for the model's own; with a stated routing that is not even nothing is."""
+    store = Store(ROOT.parent)
+    found = {}
+    for stated in ("", "uniform", "few"):
+        server = ServerConfig(
+            engine="vllm",
+            model="mixtral-8x7b",
+            device="cuda",
+            load_format="dummy",
+            stated_routing=stated,
+        )
+        case = Case(
+            experiment="E6",
+            metric="weights_over_arithmetic",
+            numerator=Load(server=server),
+        )
+        found[stated] = store.published(case, "h200x1")
+
+    assert isinstance(found[""], Published)
+    assert found[""] == found["uniform"]
+    assert found["few"] is None

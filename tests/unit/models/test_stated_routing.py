@@ -52,7 +52,7 @@ def test_an_unknown_routing_has_no_chances():
 @pytest.mark.parametrize("batch", [1, 2, 8, 32, 64])
 def test_even_chances_reach_most_experts(batch):
     """They reach what the arithmetic takes as its bound, and no others reach more."""
-    architecture = lookup(SHIPPED.pairs["large"].sparse).architecture
+    architecture = lookup(SHIPPED.pairs["large"].model).architecture
     touched = [
         experts_touched(chances(stated, 8, 2), batch) for stated in STATED
     ]

@@ -3,11 +3,13 @@
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from perfgate.config.config import Config
 from perfgate.engines.environment import EngineMissing
 from perfgate.engines.injection import Injection
+from perfgate.engines.variables import STATED_ROUTING
 from perfgate.judge.baseline_store import Store
 from perfgate.run import launch_planner
 from perfgate.run.launch_planner import Planner
@@ -98,3 +100,12 @@ def test_the_port_is_free():
 
     with socket.socket() as server:
         server.bind((launch_planner.HOST, launch_planner.free_port()))
+
+
+def test_a_stated_routing_reaches_the_engine(planner):
+    """As the chances of the model's eight experts; other servers are told nothing."""
+    stated = msgspec.structs.replace(MOE_CPU, stated_routing="few")
+    told = dict(planner().plan(stated).env)
+
+    assert "1,1,0,0,0,0,0,0" == told[STATED_ROUTING]
+    assert STATED_ROUTING not in dict(planner().plan(MOE_CPU).env)

@@ -1,6 +1,7 @@
 """The plugin inside SGLang: platform, weights of each rank, delays."""
 
 import importlib
+import sys
 import types
 from pathlib import Path
 
@@ -107,5 +108,30 @@ def test_the_suite_and_the_plugin_agree_on_names(plugin):
     """Both sides write them down: the plugin imports nothing of the suite."""
     source = Path(sglang.__file__).read_text()
 
-    for name in (plugin.PLAIN_CPU, plugin.DELAY, plugin.REPORT):
+    for name in (plugin.PLAIN_CPU, plugin.DELAY, plugin.DRAWS, plugin.REPORT):
         assert f'"{name}"' in source
+
+
+@pytest.mark.parametrize("stated", ["", "0.5,0.5"])
+def test_experts_are_stated_where_the_suite_says_so(
+    plugin, monkeypatch, stated
+):
+    """A server of which nothing is stated keeps what its routers chose."""
+    registered = []
+    registry = types.ModuleType("hook_registry")
+    registry.HookType = types.SimpleNamespace(
+        AFTER="after", AROUND="around", BEFORE="before"
+    )
+    registry.HookRegistry = types.SimpleNamespace(
+        register=lambda target, hook, kind: registered.append((target, kind))
+    )
+    for name in ("sglang", "sglang.srt", "sglang.srt.plugins"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    monkeypatch.setitem(
+        sys.modules, "sglang.srt.plugins.hook_registry", registry
+    )
+    monkeypatch.setenv("PERFGATE_STATED_ROUTING", stated)
+
+    plugin.register_hooks()
+
+    assert bool(stated) == ((plugin.CHOSEN, "before") in registered)

@@ -246,3 +246,40 @@ def test_choices_that_are_not_logged(worker):
         "max_num_seqs": "256",
         "attention_backend": "FLASH_ATTN",
     } == worker.perfgate_choices()
+
+
+class Choosing(types.SimpleNamespace):
+    """A router of vLLM that tells which experts it takes."""
+
+    def set_capture_fn(self, function):
+        """Called with the experts of each step from now on."""
+        self.capture = function
+
+
+def test_where_experts_are_stated_vllm_says_what_it_takes(worker, monkeypatch):
+    """A router's outputs say nothing there; its capture ends when the experts are taken."""
+    monkeypatch.setenv("PERFGATE_STATED_ROUTING", "0.5,0.5,0.5,0.5")
+    routers = [Choosing(), Choosing()]
+    layers = [types.SimpleNamespace(router=router) for router in routers]
+    found = with_modules(worker, types.SimpleNamespace(), *layers)
+    torch = types.SimpleNamespace(
+        cat=lambda parts: np.concatenate(parts),
+        stack=lambda parts, dim: np.stack(parts, axis=dim).view(Tensor),
+        int32=np.int32,
+    )
+    monkeypatch.setitem(sys.modules, "torch", torch)
+
+    assert {"layers": 2.0} == found.perfgate_routing_begin()
+    for step in ([[0, 1], [2, 3]], [[1, 0]]):
+        for router in routers:
+            experts = np.array(step)
+            router.capture(types.SimpleNamespace(cpu=lambda it=experts: it))
+    taken = found.perfgate_routing_take()
+
+    assert [3, 2, 2] == taken["shape"]
+    assert [None, None] == [router.capture for router in routers]
+
+
+def test_a_server_of_which_nothing_is_stated_has_drawn_nothing(worker):
+    """The suite asks before it trusts a launch."""
+    assert {"draws": 0.0} == worker.perfgate_stated_draws()

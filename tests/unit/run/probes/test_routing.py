@@ -135,3 +135,34 @@ def test_measurement_is_kept_whole(tmp_path):
     (value,) = RunIndex(read).samples(case)
     assert ((10,) * 8,) * 4 == value.shares.counts
     assert "returned" == identity(read, load)["routing"]
+
+
+def test_experts_that_are_not_those_stated_are_invalid():
+    """The launch is not judged: an engine, or a kernel of it, has chosen by itself."""
+    stated = msgspec.structs.replace(SERVER, stated_routing="few")
+    row = probe.measure(
+        engine(by_token_id),
+        stated,
+        "http://x",
+        (0, LOAD),
+        lambda done, total: None,
+    )
+
+    (reason,) = row.repetitions[0].invalid
+    assert "not those that are stated (few): in layer 0 10 of 40 " in reason
+    assert 0 == row.repetitions[0].failed
+
+
+def test_experts_as_stated_are_valid():
+    """Counts within chance of the stated ones; the values are those of any routing."""
+    even = msgspec.structs.replace(SERVER, stated_routing="uniform")
+    row = probe.measure(
+        engine(by_token_id),
+        even,
+        "http://x",
+        (0, LOAD),
+        lambda done, total: None,
+    )
+
+    assert () == row.repetitions[0].invalid
+    assert 1.0 == row.repetitions[0].values["routing_ep_cost"]
