@@ -11,10 +11,31 @@ from collections.abc import Sequence
 
 import msgspec
 
-from perfgate.errors import Failure
 from perfgate.machine.datasheets import GIB, Gpu
 from perfgate.machine.memory import MemoryUnknown
+from perfgate.models.architecture import Shares
 from perfgate.models.catalogue import BYTES_PER_PARAMETER, Architecture
+from perfgate.models.shapes.split import CannotSplit, Split
+
+__all__ = [
+    "BATCHES",
+    "QUANTITIES",
+    "RESERVE_BYTES",
+    "UTILIZATION",
+    "CannotSplit",
+    "Claim",
+    "Communication",
+    "Estimate",
+    "Question",
+    "Step",
+    "communication",
+    "estimate",
+    "quantities",
+    "step",
+    "step_ratio",
+    "too_small",
+    "weights_values",
+]
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 # vLLM's default of --gpu-memory-utilization (0.26 and 0.32).
@@ -25,10 +46,6 @@ UTILIZATION = 0.92
 RESERVE_BYTES = int(2.6 * GIB)
 
 
-class CannotSplit(Failure):
-    """The number of ranks does not divide the model's heads or experts."""
-
-
 class Question(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 ):
@@ -36,8 +53,15 @@ class Question(
 
     Attributes:
         gpu: the product.
-        ranks: GPUs, tensor parallel size.
+        ranks: GPUs that divide attention, tensor parallel size.
+        data_parallel: groups of such GPUs, each with all of the attention for its own
+            requests.
         expert_parallel: whether experts are spread over the ranks whole.
+        redundant_experts: copies of experts in each layer beyond the first.
+        dtype: of weights that are not quantized.
+        cache_dtype: of the KV cache; None for that of the weights.
+        quantization: what the engine makes of the weights while it loads them; None to
+            leave them as they are published.
         context_tokens: mean tokens in a sequence's KV cache while it decodes; 0 leaves
             the KV cache out of a step.
 
@@ -45,9 +69,28 @@ class Question(
 
     gpu: Gpu
     ranks: int
+    data_parallel: int = 1
     expert_parallel: bool = False
+    redundant_experts: int = 0
     dtype: str = "bfloat16"
+    cache_dtype: str | None = None
+    quantization: str | None = None
     context_tokens: int = 0
+
+    @property
+    def split(self) -> Split:
+        """How the ranks divide a model."""
+        return Split(
+            tensor_parallel=self.ranks,
+            data_parallel=self.data_parallel,
+            expert_parallel=self.expert_parallel,
+            redundant_experts=self.redundant_experts,
+        )
+
+    @property
+    def kv_dtype(self) -> str:
+        """Of the KV cache."""
+        return self.cache_dtype or self.dtype
 
 
 class Step(
@@ -56,8 +99,8 @@ class Step(
     """One decode step of a batch.
 
     Attributes:
-        experts_touched: of each sparse layer, expected with uniform routing; 1 for a
-            dense model.
+        experts_touched: of each sparse layer, expected with uniform routing or with the
+            shares that were given; 1 for a dense model.
         bytes_read: over all ranks.
         floor_ms: the shortest time that the memory bandwidth allows.
 
@@ -90,19 +133,47 @@ class Communication(
     all_to_all_once: float
 
 
+class CacheSize(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
+    """What a sequence keeps on all ranks, copies not counted.
+
+    Attributes:
+        bytes_per_token: that grow with each token, indexes included.
+        index_bytes_per_token: of these, what says where sparse attention looks.
+        window_bytes: that a sequence keeps at most in layers that see a window.
+        fixed_bytes: state of linear attention, Mamba and convolutions.
+        bytes_per_sequence: of a sequence of `context_tokens`.
+
+    """
+
+    bytes_per_token: int
+    index_bytes_per_token: float
+    window_bytes: float
+    fixed_bytes: float
+    context_tokens: int
+    bytes_per_sequence: float
+
+
 class Estimate(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 ):
     """One model on some GPUs.
 
     Attributes:
+        active_parameters: that one token uses; the mean, where that varies.
+        active_range: the fewest and the most.
+        draft_parameters: that predict further tokens; loaded only on request.
+        layers: kinds of attention and feed-forward -> layers.
+        quantization: format of the weights; None for the data type alone.
         copied_bytes_per_gpu: weights that each rank holds whole.
         data_parallel_weights_bytes_per_gpu: weights where only experts are spread and
             attention is data parallel.
         data_parallel_copied_bytes: copies of those beyond the first, over all ranks; 0
             on one rank.
-        kv_tokens: tokens of KV cache on all ranks together; 0 if the weights do not
-            fit.
+        kv_bytes_per_token: of the cache's growing part.
+        kv_tokens: tokens of KV cache on all ranks together, in sequences as long as
+            `cache` says; 0 if the weights do not fit.
         why_not: why the model does not fit; None if it does.
 
     """
@@ -110,12 +181,18 @@ class Estimate(
     name: str
     parameters: int
     active_parameters: int
+    active_range: tuple[int, int]
+    draft_parameters: int
+    layers: dict[str, int]
+    quantization: str | None
     weights_bytes: float
+    draft_bytes: float
     weights_bytes_per_gpu: float
     copied_bytes_per_gpu: float
     data_parallel_weights_bytes_per_gpu: float
     data_parallel_copied_bytes: float
     kv_bytes_per_token: int
+    cache: CacheSize
     kv_tokens: int
     fits: bool
     why_not: str | None
@@ -138,6 +215,7 @@ def estimate(
     architecture: Architecture,
     question: Question,
     batches: Sequence[int] = BATCHES,
+    shares: Shares | None = None,
 ) -> Estimate:
     """Estimate one model.
 
@@ -146,53 +224,95 @@ def estimate(
         architecture: the model's shape.
         question: GPUs, precision and context.
         batches: sequences that decode at once, a step each.
+        shares: of the experts, of all choices of a layer; uniform if they are unknown.
 
     Raises:
-        CannotSplit: heads or experts cannot be divided among so many ranks.
+        CannotSplit: heads, widths or experts cannot be divided among so many ranks.
 
     """
-    _check_split(name, architecture, question)
-    ranks = question.ranks
+    if question.quantization is not None:
+        architecture = architecture.quantized(question.quantization)
+    split = question.split
+    architecture.check_split(name, split)
     dtype = question.dtype
-    size_bytes = BYTES_PER_PARAMETER[dtype]
-    total = architecture.parameters * size_bytes
-    weights = architecture.weights_bytes_per_rank(ranks, dtype)
+    total = architecture.weights_bytes(dtype)
+    weights = architecture.weights_bytes_per_rank(split, dtype)
     data_parallel = architecture.weights_bytes_per_rank_data_parallel(
-        ranks, dtype
+        split.ranks, dtype
     )
-    copied = 0.0
-    if ranks > 1:
-        copied = architecture.copied_parameters(ranks) * size_bytes
     kv_tokens, why_not = _kv_tokens(architecture, question, weights)
-    steps = [step(architecture, question, batch) for batch in batches]
+    steps = [step(architecture, question, batch, shares) for batch in batches]
     return Estimate(
         name=name,
         parameters=architecture.parameters,
         active_parameters=architecture.active_parameters,
+        active_range=architecture.active_range,
+        draft_parameters=architecture.draft_parameters,
+        layers=layer_kinds(architecture),
+        quantization=architecture.quantization,
         weights_bytes=total,
+        draft_bytes=architecture.draft_bytes(dtype),
         weights_bytes_per_gpu=weights,
-        copied_bytes_per_gpu=copied,
+        copied_bytes_per_gpu=architecture.copied_bytes(split, dtype),
         data_parallel_weights_bytes_per_gpu=data_parallel,
-        data_parallel_copied_bytes=data_parallel * ranks - total,
-        kv_bytes_per_token=architecture.kv_bytes_per_token(dtype),
+        data_parallel_copied_bytes=data_parallel * split.ranks - total,
+        kv_bytes_per_token=architecture.kv_bytes_per_token(question.kv_dtype),
+        cache=cache_size(architecture, question),
         kv_tokens=kv_tokens,
         fits=why_not is None,
         why_not=why_not,
         steps=tuple(steps),
-        communication=communication(architecture, ranks, dtype),
+        communication=communication(architecture, split.ranks, dtype),
     )
 
 
-def step(architecture: Architecture, question: Question, batch: int) -> Step:
+def layer_kinds(architecture: Architecture) -> dict[str, int]:
+    """Kinds of attention and of feed-forward, and how many layers have each."""
+    kinds: dict[str, int] = {}
+    for times, layer in architecture.told.counted():
+        for kind in (layer.attention, layer.feed_forward):
+            if kind != "none":
+                kinds[kind] = kinds.get(kind, 0) + times
+    return kinds
+
+
+def cache_size(architecture: Architecture, question: Question) -> CacheSize:
+    """What one sequence keeps, at the question's context or the longest that it may have."""
+    dtype = question.kv_dtype
+    longest = architecture.max_position_embeddings
+    tokens = question.context_tokens or longest
+    size = architecture.cache_bytes_per_sequence
+    return CacheSize(
+        bytes_per_token=architecture.kv_bytes_per_token(dtype),
+        index_bytes_per_token=architecture.index_bytes_per_token(dtype),
+        window_bytes=size(longest, dtype, kinds=("window",)),
+        fixed_bytes=size(0, dtype, kinds=("fixed",)),
+        context_tokens=tokens,
+        bytes_per_sequence=size(tokens, dtype),
+    )
+
+
+def step(
+    architecture: Architecture,
+    question: Question,
+    batch: int,
+    shares: Shares | None = None,
+) -> Step:
     """One decode step of `batch` sequences."""
+    split = question.split
     bytes_per_rank = architecture.step_bytes_per_rank(
-        question.ranks, question.dtype, batch, question.context_tokens
+        split,
+        question.dtype,
+        batch,
+        question.context_tokens,
+        shares=shares,
+        cache_dtype=question.kv_dtype,
     )
     floor_s = bytes_per_rank / question.gpu.bandwidth_bytes_per_s
     return Step(
         batch=batch,
-        experts_touched=architecture.expected_experts_touched(batch),
-        bytes_read=bytes_per_rank * question.ranks,
+        experts_touched=architecture.expected_experts_touched(batch, shares),
+        bytes_read=bytes_per_rank * split.ranks,
         floor_ms=floor_s * 1e3,
     )
 
@@ -293,11 +413,10 @@ def _kv_tokens(
     gpu = question.gpu
     usable_bytes = UTILIZATION * gpu.memory_bytes - RESERVE_BYTES
     free_bytes = usable_bytes - weights_bytes
-    bytes_per_token = architecture.kv_bytes_per_token_per_rank(
-        question.ranks, question.dtype
-    )
+    bytes_per_token = _cache_bytes_per_token(architecture, question)
     if free_bytes >= bytes_per_token:
-        return int(free_bytes / bytes_per_token), None
+        tokens = free_bytes / bytes_per_token
+        return int(tokens * question.data_parallel), None
     why_not = (
         f"{weights_bytes / 1e9:.1f} GB of weights on each GPU, "
         f"{usable_bytes / 1e9:.1f} GB usable of {gpu.name}'s "
@@ -306,19 +425,23 @@ def _kv_tokens(
     return 0, why_not
 
 
-def _check_split(
-    name: str, architecture: Architecture, question: Question
-) -> None:
-    counts = {"num_attention_heads": architecture.num_attention_heads}
-    if architecture.is_moe and question.expert_parallel:
-        counts["experts"] = architecture.num_local_experts
-    for field, count in counts.items():
-        if count % question.ranks:
-            raise CannotSplit(
-                tried=f"dividing {name} among {question.ranks} GPUs",
-                seen=f"{field} is {count}",
-                remedy="choose a number of GPUs that divides it (--tp)",
-            )
+def _cache_bytes_per_token(
+    architecture: Architecture, question: Question
+) -> float:
+    """Bytes on each rank for a token of a sequence, its bounded and fixed parts included."""
+    dtype = question.kv_dtype
+    split = question.split
+    bounded = architecture.cache_bytes_per_sequence(
+        architecture.max_position_embeddings,
+        dtype,
+        split,
+        kinds=("window", "fixed"),
+    )
+    if not bounded:
+        return architecture.kv_bytes_per_token_per_rank(split, dtype)
+    tokens = question.context_tokens or architecture.max_position_embeddings
+    size_bytes = architecture.cache_bytes_per_sequence(tokens, dtype, split)
+    return size_bytes / tokens
 
 
 def weights_values(
@@ -360,7 +483,7 @@ def weights_values(
 
 def too_small(
     architecture: Architecture,
-    tensor_parallel_size: int,
+    tensor_parallel_size: int | Split,
     dtype: str,
     gpu_memory_bytes: int,
 ) -> str | None:

@@ -52,12 +52,15 @@ WORDS = {
     # Models and engines.
     "tensor parallel": "engines/base",
     "KV cache": "models/architecture",
+    "mxfp4": "models/shapes/formats",
+    "latent attention": "models/shapes/attention",
+    "Mamba": "models/shapes/recurrent",
     "expert routing": "models/routing",
     "bytes per decode step": "models/architecture",
     "tokenizer": "models/made",
     "random weights": "models/made",
     "config.json": "models/config_files",
-    "quantization": "models/config_files",
+    "quantization": "models/quantization",
     "memory bandwidth": "results/bandwidth",
     "injection": "engines/injection",
     # A session.

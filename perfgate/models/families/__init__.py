@@ -1,0 +1,1 @@
+"""Families: one reader for each group of model families."""

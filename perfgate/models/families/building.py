@@ -1,0 +1,122 @@
+"""Building: an architecture from layers that are told one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from perfgate.models.architecture import Architecture
+from perfgate.models.families.fields import Common
+from perfgate.models.families.plain import convert
+from perfgate.models.shapes.attention import Mixer
+from perfgate.models.shapes.layers import Layer, outside, stack
+from perfgate.models.shapes.tensors import Tensor
+from perfgate.models.shapes.uniform import draft_of
+
+
+class Widths(NamedTuple):
+    """Widths of a model, for the architecture's own fields.
+
+    Attributes:
+        kv_heads: key-value heads of an attention layer.
+        head_dim: of a key.
+        intermediate: of a dense feed-forward, or of an expert if all layers have some.
+
+    """
+
+    kv_heads: int
+    head_dim: int
+    intermediate: int
+
+
+class Experts(NamedTuple):
+    """The experts of a model, for the architecture's own fields.
+
+    Attributes:
+        number: routed experts of a layer.
+        chosen: that one token visits.
+        width: of one.
+        shared_width: of the shared experts of a layer together.
+        zero: experts without weights.
+
+    """
+
+    number: int = 1
+    chosen: int = 1
+    width: int = 0
+    shared_width: int = 0
+    zero: int = 0
+
+
+def layer(
+    attention: str,
+    mixer: Mixer,
+    feed_forward: str,
+    tensors: Iterable[Tensor],
+    hidden: int,
+    norms: int = 2,
+) -> Layer:
+    """A layer with so many norms of the model's width."""
+    norm = Tensor("norms", "norms", (hidden,), count=norms)
+    return Layer(
+        attention=attention,
+        feed_forward=feed_forward,
+        tensors=(*mixer.tensors, *tensors, norm),
+        cache=mixer.cache,
+    )
+
+
+def built(
+    common: Common,
+    layers: Sequence[Layer],
+    widths: Widths,
+    experts: Experts,
+    *,
+    around: Sequence[Tensor] = (),
+    draft_layers: int = 0,
+) -> Architecture:
+    """The architecture of these layers.
+
+    Args:
+        common: fields that all families share.
+        layers: from the first to the last.
+        widths: of heads and feed-forwards.
+        experts: of a sparse layer.
+        around: what is outside of the layers; empty for the usual.
+        draft_layers: that predict further tokens, each like the last layer.
+
+    """
+    scalars: dict[str, Any] = common.scalars()
+    scalars |= {
+        "num_hidden_layers": len(layers),
+        "num_key_value_heads": widths.kv_heads,
+        "head_dim": widths.head_dim,
+        "intermediate_size": widths.intermediate,
+        "num_local_experts": experts.number,
+        "num_experts_per_tok": experts.chosen,
+        "moe_intermediate_size": experts.width or None,
+        "shared_expert_intermediate_size": experts.shared_width,
+        "zero_experts": experts.zero,
+        "num_dense_layers": sum(not one.is_sparse for one in layers),
+    }
+    if experts.number == 1:
+        scalars["num_dense_layers"] = 0
+    architecture = convert(scalars)
+    if not around:
+        around = outside(common.hidden, common.vocabulary, tied=common.tied)
+    draft = draft_of(layers[-1], common.hidden, draft_layers)
+    return msgspec.structs.replace(
+        architecture, stack=stack(layers, around, draft)
+    )
+
+
+Block = tuple[str, tuple[Tensor, ...]]
+
+
+def blocks(
+    experts: tuple[Tensor, ...], dense: tuple[Tensor, ...]
+) -> dict[bool, Block]:
+    """Kind and tensors of a layer's feed-forward, by whether it has experts."""
+    return {True: ("sparse", experts), False: ("dense", dense)}

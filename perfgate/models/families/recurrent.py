@@ -1,0 +1,527 @@
+"""Readers of families with a fixed state: Qwen3-Next and 3.5, Kimi Linear, Nemotron-H, LFM2."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from perfgate.models.architecture import Architecture
+from perfgate.models.families.building import (
+    Experts,
+    Widths,
+    blocks,
+    built,
+    layer,
+)
+from perfgate.models.families.fields import (
+    Common,
+    FieldInvalid,
+    Fields,
+    Unsupported,
+)
+from perfgate.models.families.latent import hyper_connections, own_index
+from perfgate.models.families.plain import latent_attention
+from perfgate.models.families.sparse import (
+    checked_experts,
+    sparse_layers,
+    stepped_layers,
+)
+from perfgate.models.shapes.attention import (
+    Bias,
+    Heads,
+    Index,
+    Mixer,
+    grouped,
+    latent,
+    with_index,
+)
+from perfgate.models.shapes.feed_forward import Routed, dense, routed
+from perfgate.models.shapes.layers import Layer
+from perfgate.models.shapes.recurrent import (
+    DeltaNet,
+    KimiDelta,
+    Mamba2,
+    delta_net,
+    kimi_delta,
+    mamba2,
+    short_convolution,
+)
+from perfgate.models.shapes.tensors import Tensor, matrix, vector
+from perfgate.models.shapes.uniform import draft_of, shared_expert
+
+_TYPES = ("linear_attention", "full_attention")
+# Bytes of a value of a state whose precision the config.json names.
+_STATE_BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
+
+
+def read_qwen3_next(fields: Fields) -> Architecture:
+    """Qwen3-Next: three of four layers are a gated delta net; a shared expert."""
+    return _qwen(fields, fused=True)
+
+
+def read_qwen3_5(fields: Fields) -> Architecture:
+    """Qwen3.5 and 3.6, sparse or dense: a gated delta net with four projections."""
+    return _qwen(fields, fused=False)
+
+
+def _qwen(fields: Fields, *, fused: bool) -> Architecture:
+    common = Common(fields)
+    if not fields.flag("attn_output_gate", default=True):
+        fields.unsupported("attn_output_gate")
+    experts, feed_forwards = _qwen_blocks(common)
+    sparse = (False,) * common.num_layers
+    if experts.number > 1:
+        sparse = stepped_layers(common)
+    full = grouped(
+        Heads(
+            hidden=common.hidden,
+            heads=common.heads,
+            kv_heads=common.kv_heads,
+            head_dim=common.head_dim,
+            bias=_bias(fields),
+            norm="head",
+            gated=True,
+        )
+    )
+    linear = delta_net(_delta_shape(common, fused=fused))
+    layers = []
+    for name, is_sparse in zip(_qwen_types(common), sparse, strict=True):
+        block = feed_forwards[is_sparse]
+        if name == "full_attention":
+            layers.append(layer("full", full, *block, common.hidden))
+        else:
+            layers.append(layer("linear", linear, *block, common.hidden))
+    width = fields.first_count("intermediate_size", "moe_intermediate_size")
+    architecture = built(
+        common, layers, Widths(common.kv_heads, common.head_dim, width), experts
+    )
+    predicting = layer("full", full, *feed_forwards[sparse[-1]], common.hidden)
+    depth = fields.count("mtp_num_hidden_layers", 0, least=0)
+    return _with_draft(architecture, predicting, depth)
+
+
+def _with_draft(
+    architecture: Architecture, predicting: Layer, depth: int
+) -> Architecture:
+    draft = draft_of(predicting, architecture.hidden_size, depth)
+    told = msgspec.structs.replace(architecture.told, draft=draft)
+    return msgspec.structs.replace(architecture, stack=told)
+
+
+def _bias(fields: Fields) -> Bias:
+    if fields.flag("attention_bias"):
+        return "qkvo"
+    return "none"
+
+
+def _qwen_blocks(
+    common: Common,
+) -> tuple[Experts, dict[bool, tuple[str, tuple[Tensor, ...]]]]:
+    fields = common.fields
+    dense_tensors: tuple[Tensor, ...] = ()
+    if fields.has("intermediate_size"):
+        dense_tensors = dense(common.hidden, common.intermediate)
+    if not fields.has("num_experts"):
+        dense(common.hidden, common.intermediate)
+        return Experts(), blocks((), dense_tensors)
+    experts, chosen = checked_experts(
+        fields, "num_experts", "num_experts_per_tok"
+    )
+    width = fields.count("moe_intermediate_size")
+    shared = fields.count("shared_expert_intermediate_size", least=0)
+    tensors = routed(Routed(common.hidden, width, experts))
+    tensors += shared_expert(
+        common.hidden, shared, name="mlp.shared_expert", gated=True
+    )
+    return (
+        Experts(experts, chosen, width, shared),
+        blocks(tensors, dense_tensors),
+    )
+
+
+def _qwen_types(common: Common) -> tuple[str, ...]:
+    interval = common.fields.count("full_attention_interval", 4)
+    default = tuple(
+        _TYPES[(number + 1) % interval == 0]
+        for number in range(common.num_layers)
+    )
+    return common.layer_names("layer_types", _TYPES, default)
+
+
+def _delta_shape(common: Common, *, fused: bool) -> DeltaNet:
+    fields = common.fields
+    return DeltaNet(
+        hidden=common.hidden,
+        key_heads=fields.count("linear_num_key_heads"),
+        value_heads=fields.count("linear_num_value_heads"),
+        key_dim=fields.count("linear_key_head_dim"),
+        value_dim=fields.count("linear_value_head_dim"),
+        kernel=fields.count("linear_conv_kernel_dim"),
+        fused=fused,
+        state_bytes=_state_bytes(fields, "mamba_ssm_dtype"),
+    )
+
+
+def _state_bytes(fields: Fields, name: str) -> float:
+    """Bytes of a value of the state; 0 where the cache's precision counts."""
+    dtype = fields.text(name, "auto")
+    if dtype == "auto":
+        return 0
+    if dtype not in _STATE_BYTES:
+        fields.unsupported(name)
+    return _STATE_BYTES[dtype]
+
+
+# Fields of Kimi K3, whose layers have further weights.
+_KIMI_UNKNOWN = ("attn_res_block_size", "routed_expert_hidden_size")
+
+
+def read_kimi_linear(fields: Fields) -> Architecture:
+    """Kimi Linear: Kimi's delta attention, and latent attention in some layers."""
+    common = Common(fields)
+    for name in _KIMI_UNKNOWN:
+        if fields.has(name):
+            fields.unsupported(name)
+    experts, chosen = checked_experts(
+        fields, "num_experts", _chosen_name(fields)
+    )
+    width = fields.count("moe_intermediate_size")
+    shared = width * fields.count("num_shared_experts", 0, least=0)
+    expert_tensors = routed(Routed(common.hidden, width, experts))
+    expert_tensors += shared_expert(common.hidden, shared)
+    feed_forwards = blocks(
+        expert_tensors, dense(common.hidden, common.intermediate)
+    )
+    shape = latent_attention(
+        Fields({"q_lora_rank": None} | dict(fields.values))
+    )
+    full = latent(common.hidden, common.heads, shape)
+    types, linear = _kimi_linear_layers(common)
+    layers = []
+    for name, is_sparse in zip(types, sparse_layers(common), strict=True):
+        block = feed_forwards[is_sparse]
+        if name == "full_attention":
+            layers.append(layer("latent", full, *block, common.hidden))
+        else:
+            layers.append(layer("linear", linear, *block, common.hidden))
+    return built(
+        common,
+        layers,
+        Widths(common.heads, shape.head_dim, common.intermediate),
+        Experts(experts, chosen, width, shared),
+        draft_layers=fields.count("num_nextn_predict_layers", 0, least=0),
+    )
+
+
+def _chosen_name(fields: Fields) -> str:
+    if fields.has("num_experts_per_token"):
+        return "num_experts_per_token"
+    return "num_experts_per_tok"
+
+
+def _kimi_linear_layers(common: Common) -> tuple[tuple[str, ...], Mixer]:
+    """Which layers are linear, and the mixer of those."""
+    fields = common.fields
+    table = fields.table("linear_attn_config")
+    if table is None:
+        types = common.layer_names("layer_types", _TYPES)
+        return types, kimi_delta(
+            KimiDelta(
+                hidden=common.hidden,
+                heads=fields.count("linear_num_heads"),
+                head_dim=fields.count("linear_head_dim"),
+                kernel=fields.count("linear_conv_kernel_dim"),
+            )
+        )
+    if table.flag("use_full_rank_gate"):
+        table.unsupported("use_full_rank_gate")
+    # Counted from 1.
+    full = table.counts("full_attn_layers")
+    types = tuple(
+        _TYPES[number + 1 in full] for number in range(common.num_layers)
+    )
+    return types, kimi_delta(
+        KimiDelta(
+            hidden=common.hidden,
+            heads=table.count("num_heads"),
+            head_dim=table.count("head_dim"),
+            kernel=table.count("short_conv_kernel_size"),
+        )
+    )
+
+
+def read_glm5_next(fields: Fields) -> Architecture:
+    """GLM-5-Next: delta attention, latent attention with a pooled index, hyper-connections."""
+    common = Common(fields)
+    experts, chosen = checked_experts(
+        fields, "n_routed_experts", "num_experts_per_tok"
+    )
+    width = fields.count("moe_intermediate_size")
+    shared = width * fields.count("n_shared_experts", 0, least=0)
+    streams = fields.count("hc_mult")
+    mixing = hyper_connections(common.hidden, streams)
+    expert_tensors = routed(Routed(common.hidden, width, experts))
+    expert_tensors += shared_expert(common.hidden, shared)
+    feed_forwards = blocks(
+        (*expert_tensors, *mixing),
+        (*dense(common.hidden, common.intermediate), *mixing),
+    )
+    shape = latent_attention(fields)
+    if shape.q_lora_rank is None:
+        fields.unsupported("q_lora_rank")
+    main = latent(common.hidden, common.heads, shape)
+    index = Index(
+        hidden=common.hidden,
+        query_inputs=shape.q_lora_rank,
+        heads=fields.count("index_n_heads"),
+        head_dim=fields.count("index_head_dim"),
+        tokens_per_entry=fields.count("index_kpool"),
+        pooled=True,
+    )
+    if not all(own_index(common)):
+        fields.unsupported("indexer_types")
+    full = with_index(main, index, fields.count("index_topk"))
+    names = ("linear_attention", "indexed_attention")
+    types = common.layer_names("layer_types", names)
+    linear = kimi_delta(
+        KimiDelta(
+            hidden=common.hidden,
+            heads=fields.count("linear_num_heads"),
+            head_dim=fields.count("linear_head_dim"),
+            kernel=fields.count("linear_conv_kernel_dim"),
+        )
+    )
+    layers = []
+    for name, is_sparse in zip(types, sparse_layers(common), strict=True):
+        block = feed_forwards[is_sparse]
+        if name == "indexed_attention":
+            layers.append(layer("sparse index", full, *block, common.hidden))
+        else:
+            layers.append(layer("linear", linear, *block, common.hidden))
+    return built(
+        common,
+        layers,
+        Widths(common.heads, shape.head_dim, common.intermediate),
+        Experts(experts, chosen, width, shared),
+    )
+
+
+class _Nemotron(NamedTuple):
+    """Layers of Nemotron-H by their letter in its pattern, and its experts."""
+
+    layers: dict[str, Layer]
+    experts: Experts
+
+
+# Letters of a pattern, and the names that stand for them in newer files.
+_LETTERS = {"M": "mamba", "*": "attention", "-": "mlp", "E": "moe"}
+_NEMOTRON_NAMES = {
+    "linear_attention": "M",
+    "mamba": "M",
+    "full_attention": "*",
+    "attention": "*",
+    "mlp": "-",
+    "moe": "E",
+}
+
+
+def read_nemotron(fields: Fields) -> Architecture:
+    """Nemotron-H and Nemotron-3: each layer is Mamba-2, attention, dense, or experts."""
+    letters = _pattern(fields, "hybrid_override_pattern", "layers_block_type")
+    named = dict(fields.values) | {"num_hidden_layers": len(letters)}
+    common = Common(Fields(named))
+    model = _nemotron(common, letters)
+    layers = [model.layers[letter] for letter in letters]
+    architecture = built(
+        common,
+        layers,
+        Widths(common.kv_heads, common.head_dim, common.intermediate),
+        model.experts,
+    )
+    depth = fields.count("num_nextn_predict_layers", 0, least=0)
+    if depth == 0:
+        return architecture
+    predicting = _pattern(
+        fields, "mtp_hybrid_override_pattern", "mtp_layers_block_type"
+    )
+    draft = _nemotron_draft(model, predicting, common.hidden)
+    told = msgspec.structs.replace(architecture.told, draft=draft * depth)
+    return msgspec.structs.replace(architecture, stack=told)
+
+
+def _pattern(fields: Fields, letters_name: str, names_name: str) -> str:
+    """A letter for each layer."""
+    letters = fields.text(letters_name, "")
+    if not letters:
+        names = fields.texts(names_name)
+        unknown = sorted(set(names) - set(_NEMOTRON_NAMES))
+        if unknown:
+            raise Unsupported(f"{names_name} names {', '.join(unknown)}")
+        letters = "".join(_NEMOTRON_NAMES[name] for name in names)
+    if not letters:
+        fields.raw(letters_name)
+        fields.refuse(letters_name, "no layers")
+    if not set(letters) <= set(_LETTERS):
+        fields.unsupported(letters_name)
+    if fields.has("num_hidden_layers") and letters_name.startswith("hybrid"):
+        number = fields.count("num_hidden_layers")
+        if number != len(letters):
+            raise FieldInvalid(
+                f"{letters_name} has {len(letters)} layers, and "
+                f"num_hidden_layers is {number}"
+            )
+    return letters
+
+
+def _nemotron(common: Common, letters: str) -> _Nemotron:
+    fields = common.fields
+    hidden = common.hidden
+    layers = {}
+    experts = Experts()
+    if "M" in letters:
+        mixer = mamba2(_mamba_shape(common))
+        layers["M"] = layer("mamba", mixer, "none", (), hidden, norms=1)
+    heads = Heads(
+        hidden=hidden,
+        heads=common.heads,
+        kv_heads=common.kv_heads,
+        head_dim=common.head_dim,
+        bias=_bias(fields),
+        module="mixer",
+    )
+    full = grouped(heads)
+    layers["*"] = layer("full", full, "none", (), hidden, norms=1)
+    nothing = Mixer((), ())
+    tensors = dense(
+        hidden,
+        common.intermediate,
+        name="mixer",
+        gated=False,
+        bias=fields.flag("mlp_bias"),
+    )
+    layers["-"] = layer("none", nothing, "dense", tensors, hidden, norms=1)
+    if "E" in letters:
+        experts, tensors = _nemotron_experts(common)
+        layers["E"] = layer("none", nothing, "sparse", tensors, hidden, norms=1)
+    return _Nemotron(layers, experts)
+
+
+def _mamba_shape(common: Common) -> Mamba2:
+    fields = common.fields
+    return Mamba2(
+        hidden=common.hidden,
+        heads=fields.count("mamba_num_heads"),
+        head_dim=fields.count("mamba_head_dim"),
+        groups=fields.count("n_groups"),
+        state=fields.count("ssm_state_size"),
+        kernel=fields.count("conv_kernel"),
+        bias=fields.flag("use_bias"),
+        convolution_bias=fields.flag("use_conv_bias", default=True),
+        # vLLM and SGLang keep it in float32 where the file does not say.
+        state_bytes=_state_bytes(fields, "mamba_ssm_cache_dtype") or 4,
+    )
+
+
+def _nemotron_experts(common: Common) -> tuple[Experts, tuple[Tensor, ...]]:
+    """Experts of two matrices, which may work at a smaller width than the model."""
+    fields = common.fields
+    experts, chosen = checked_experts(
+        fields, "n_routed_experts", "num_experts_per_tok"
+    )
+    width = fields.count("moe_intermediate_size")
+    shared = fields.count("moe_shared_expert_intermediate_size", 0, least=0)
+    latent_width = fields.count("moe_latent_size", common.hidden)
+    has_bias = fields.flag("mlp_bias")
+    tensors = routed(
+        Routed(
+            latent_width,
+            width,
+            experts,
+            name="mixer",
+            router_inputs=common.hidden,
+            gated=False,
+            bias=has_bias,
+        )
+    )
+    tensors += dense(
+        common.hidden,
+        shared,
+        name="mixer.shared_experts",
+        group="shared",
+        gated=False,
+        bias=has_bias,
+    )
+    if latent_width != common.hidden:
+        tensors += (
+            matrix(
+                "mixer.fc1_latent_proj", "shared", latent_width, common.hidden
+            ),
+            matrix(
+                "mixer.fc2_latent_proj", "shared", common.hidden, latent_width
+            ),
+        )
+    return Experts(experts, chosen, width, shared), tensors
+
+
+def _nemotron_draft(
+    model: _Nemotron, letters: Sequence[str], hidden: int
+) -> tuple[Tensor, ...]:
+    tensors: list[Tensor] = []
+    for letter in letters:
+        if letter not in model.layers:
+            raise Unsupported(
+                "mtp_hybrid_override_pattern has layers that the model has not"
+            )
+        tensors += model.layers[letter].tensors
+    tensors.append(matrix("eh_proj", "other", hidden, 2 * hidden))
+    tensors.append(vector("norms", "norms", 3 * hidden))
+    return tuple(tensors)
+
+
+def read_lfm2_moe(fields: Fields) -> Architecture:
+    """LFM2-MoE: short convolutions, and attention in some layers."""
+    common = Common(fields)
+    is_tied = fields.flag("tie_embedding", default=True)
+    common.tied = fields.flag("tie_word_embeddings", default=is_tied)
+    experts, chosen = checked_experts(
+        fields, "num_experts", "num_experts_per_tok"
+    )
+    width = fields.count("moe_intermediate_size")
+    name = "feed_forward"
+    feed_forwards = blocks(
+        routed(Routed(common.hidden, width, experts, name=name)),
+        dense(common.hidden, common.intermediate, name=name),
+    )
+    full = grouped(
+        Heads(
+            hidden=common.hidden,
+            heads=common.heads,
+            kv_heads=common.kv_heads,
+            head_dim=common.head_dim,
+            norm="head",
+            output="out_proj",
+        )
+    )
+    convolution = short_convolution(
+        common.hidden,
+        fields.count("conv_L_cache"),
+        bias=fields.flag("conv_bias"),
+    )
+    types = common.layer_names("layer_types", ("conv", "full_attention"))
+    layers = []
+    for name, is_sparse in zip(types, sparse_layers(common), strict=True):
+        block = feed_forwards[is_sparse]
+        if name == "conv":
+            layers.append(
+                layer("convolution", convolution, *block, common.hidden)
+            )
+        else:
+            layers.append(layer("full", full, *block, common.hidden))
+    return built(
+        common,
+        layers,
+        Widths(common.kv_heads, common.head_dim, common.intermediate),
+        Experts(experts, chosen, width),
+    )

@@ -1,0 +1,1 @@
+"""Shapes: what a model is made of, layer by layer: tensors, caches, formats, splits."""
