@@ -41,7 +41,7 @@ from perfgate.judge.verdict import Outcome
 from perfgate.load.metrics import Family, family_of
 from perfgate.models.catalogue import register
 from perfgate.results.samples import Sample, mean_of, values_of
-from perfgate.study import read_study, study_of
+from perfgate.study import ServerChoices, read_study, study_of
 from perfgate.study.shipped import shipped
 from tools.record_stored_runs import study_cases
 
@@ -218,7 +218,8 @@ def cases_on(label: str, engines: Sequence[str] = ()) -> Iterator[Case]:
     for engine in file.engines:
         if not engines or engine in engines:
             # As recorded: by the made-up routers.
-            studies.append(study_of(file, "gpu", engine, ranks, "dummy", ""))
+            choices = ServerChoices(ranks, "dummy", "")
+            studies.append(study_of(file, "gpu", engine, choices=choices))
     yield from study_cases(studies)
 
 

@@ -244,9 +244,10 @@ def _studies_on(label: str, file: StudyFile) -> list[Study]:
             studies.append(study_of(file, "cpu", engine))
         else:
             ranks = int(label.rpartition("x")[2])
-            # Their routers were made up, as all that is recorded so far.
-            choices = ServerChoices(ranks, "dummy", "")
-            studies.append(study_of(file, "gpu", engine, choices=choices))
+            # By made-up routers, as the first ones were recorded, and as stated now.
+            for stated in ("", None):
+                choices = ServerChoices(ranks, "dummy", stated)
+                studies.append(study_of(file, "gpu", engine, choices=choices))
     return studies
 
 

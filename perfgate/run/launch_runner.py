@@ -210,7 +210,13 @@ class LaunchRunner:
         return repetition
 
     def _read_answers(self) -> Entries:
-        """Have the fixed prompts answered, once: nothing that was measured knows of it."""
+        """Have the fixed prompts answered, once: nothing that was measured knows of it.
+
+        Not where experts are stated: the next ones are drawn for each token, so the
+        same prompt is answered otherwise.
+        """
+        if self._config.stated_routing:
+            return
         if self._is_answered or not self._is_useful():
             return
         self._is_answered = True

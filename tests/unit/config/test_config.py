@@ -201,6 +201,10 @@ def test_injections_go_into_the_candidate_alone(project):
             "leave --attach out",
         ),
         (
+            ["--stated-routing", "few", "--attach", "vllm=http://h"],
+            "leave --attach out",
+        ),
+        (
             ["--inject-env", "llama-small=A=1", "--baseline-record"],
             "leave --baseline-record out",
         ),
@@ -366,3 +370,12 @@ def test_bad_ceilings_are_refused(project, words, message):
         parse(project, *words)
 
     assert message in str(caught.value)
+
+
+def test_stated_routings_are_kept_in_order_and_once(project):
+    """Each names a server."""
+    words = ("few", "skewed", "few")
+    options = [word for way in words for word in ("--stated-routing", way)]
+
+    assert ("few", "skewed") == parse(project, *options).stated_routings
+    assert () == parse(project).stated_routings

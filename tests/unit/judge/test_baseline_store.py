@@ -9,6 +9,8 @@ import pytest
 
 from perfgate.judge.baseline_schema import read_recorded, to_text
 from perfgate.judge.baseline_store import Published, Recorded, Store
+from perfgate.judge.gate import judge_case
+from perfgate.judge.verdict import Outcome
 from tests.support import builders as m
 from tests.support.baseline_files import STEADY, published_file, recorded_file
 
@@ -36,6 +38,28 @@ def test_recorded_goes_before_published(tmp_path):
     assert isinstance(store.find(m.THROUGHPUT, "h200x2"), Recorded)
     assert store.find(m.ITL, "h200x2") is None
     assert store.find(m.THROUGHPUT, "h100x2") is None
+
+
+def test_another_routing_has_baselines_of_its_own(tmp_path):
+    """Those of the model's routers do not judge it, and the verdict says which they are."""
+    store = Store(tmp_path)
+    path = store.path(m.THROUGHPUT, "h200x2")
+    store.write(path, recorded_file())
+    server = msgspec.structs.replace(
+        m.MOE, load_format="dummy", stated_routing="uniform"
+    )
+    load = msgspec.structs.replace(m.MOE_LOAD, server=server)
+    case = msgspec.structs.replace(m.THROUGHPUT, numerator=load)
+    results = m.run({load: {"output_throughput": [1000.0]}}, [case])
+
+    verdict = judge_case(results, case, store)
+
+    assert Outcome.NO_BASELINE == verdict.outcome
+    assert any(
+        str(path) in line and "(uniform), so it does not apply" in line
+        for line in verdict.details
+    )
+    assert case.routed_by_model.id == m.THROUGHPUT.id
 
 
 def test_recorded_ids_find_what_nobody_asks_for(tmp_path):

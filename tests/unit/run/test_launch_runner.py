@@ -17,7 +17,7 @@ from perfgate.results.recorder import LaunchEnd, Measured, Recorder
 from perfgate.results.schema import Measurement
 from perfgate.run import launch_runner as rounds
 from perfgate.run.launch_runner import LaunchRunner, start_launch
-from perfgate.run.probes import answers
+from perfgate.run.probes import answers, stated_routing
 from perfgate.run.probes import routing as probe
 from perfgate.run.probes.answers import Answers
 from perfgate.run.probes.probe import Figures
@@ -88,9 +88,11 @@ class FakeProbe:
 class Asked:
     """A launch that records everything asked of its server; it dies at what `dies_at` names."""
 
-    def __init__(self, tmp_path, monkeypatch, dies_at="", choices=None):
+    def __init__(
+        self, tmp_path, monkeypatch, dies_at="", choices=None, stated=""
+    ):
         self.order, self.dead = [], False
-        config = m.MOE_CPU
+        config = msgspec.structs.replace(m.MOE_CPU, stated_routing=stated)
         engine = dataclasses.replace(
             engines.ENGINES[config.engine],
             read_choices=choices or (lambda url: {"max_num_seqs": "16"}),
@@ -134,6 +136,7 @@ class Asked:
             repetitions=(m.repetition(0, {"routing_shares": 0.5}),),
         )
         monkeypatch.setattr(probe, "measure", at("routing", row))
+        monkeypatch.setattr(stated_routing, "confirm", at("stated"))
         answered = Answers(("0123456789ab",))
         monkeypatch.setattr(answers, "read", at("answers", answered))
         tell = types.SimpleNamespace(
@@ -182,6 +185,18 @@ def test_routing_is_asked_when_nothing_is_timed_any_more(tmp_path, monkeypatch):
         "routing",
     ] == asked.order
     assert asked.recorder.results.launches[-1].measured
+
+
+def test_stated_routing_is_confirmed_before_anything_is_timed(
+    tmp_path, monkeypatch
+):
+    """The fixed prompts are not sent: other experts are drawn for them each time."""
+    asked = Asked(tmp_path, monkeypatch, stated="few")
+    asked.run(ASKED, TIMED)
+
+    assert ["stated", "warm-up", "timed"] == asked.order[:3]
+    assert "answers" not in asked.order
+    assert "routing" == asked.order[-1]
 
 
 def test_server_that_is_only_asked_for_routing_is_not_timed(

@@ -205,11 +205,7 @@ def test_expert_parallelism_needs_ranks():
 
 @pytest.mark.parametrize(
     ("load_format", "stated", "alone"),
-    [
-        ("auto", None, "hard"),
-        ("dummy", "uniform", "hard"),
-        ("dummy", "", "report"),
-    ],
+    [("auto", None, "hard"), ("dummy", None, "hard"), ("dummy", "", "report")],
 )
 def test_spread_experts_of_made_up_routers_are_judged_under_load_alone(
     load_format, stated, alone
@@ -398,7 +394,7 @@ def test_a_variant_joins_the_key():
 @pytest.mark.parametrize(
     ("platform", "load_format", "stated", "expected"),
     [
-        ("h200", "dummy", "uniform", ("uniform", "")),
+        ("h200", "dummy", None, ("uniform", "")),
         ("h200", "dummy", "few", ("few", "")),
         ("h200", "dummy", "", ("", "")),
         ("h200", "auto", None, ("", "")),

@@ -84,11 +84,7 @@ def test_every_batch_of_the_sweep_is_judged():
 
 @pytest.mark.parametrize(
     ("load_format", "stated", "expected"),
-    [
-        ("auto", None, "hard"),
-        ("dummy", "uniform", "hard"),
-        ("dummy", "", "report"),
-    ],
+    [("auto", None, "hard"), ("dummy", None, "hard"), ("dummy", "", "report")],
 )
 def test_random_routers_make_a_burst_window_chance(
     load_format, stated, expected
