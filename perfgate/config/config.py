@@ -214,6 +214,19 @@ class Config:
             config, attached=attach(config.external_urls)
         )
 
+    @property
+    def selection(self) -> tuple[str, ...]:
+        """The options that choose pairs and servers, as words of a command."""
+        words = []
+        for subject in self.subjects:
+            option = "--pair" if len(subject.models) > 1 else "--model"
+            words += [option, subject.name]
+        if self.tensor_parallel_size is not None:
+            words += ["--tp", str(self.tensor_parallel_size)]
+        if self.load_format != "auto":
+            words += ["--weights", self.load_format]
+        return tuple(words)
+
     def _refuse_contradictions(self) -> None:
         """Refuse options that exclude each other, with or without a platform."""
         excluded = []

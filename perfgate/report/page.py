@@ -73,7 +73,7 @@ def pictures(report: Report, results: RunResults, prefix: str) -> list[Picture]:
         figures_load.throughput_over_ranks(run, prefix),
         figures_load.latency_over_batch(run, prefix),
         figures_load.throughput_over_batch(run, prefix),
-        figures_load.sparse_over_dense(run, prefix),
+        figures_load.model_over_reference(run, prefix),
         figures_sparse.decoding(run, prefix),
         figures_load.over_rate(run, prefix, "ttft_median_ms", "TTFT"),
         figures_load.over_rate(run, prefix, "itl_median_ms", "ITL"),

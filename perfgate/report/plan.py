@@ -192,7 +192,7 @@ def _first_command(planned: PlannedSession) -> str:
     platforms = " or ".join(planned.gpus)
     if len(planned.gpus) > 1:
         platforms = f'"{platforms}"'
-    words = ["pytest", "-m", platforms]
+    words = ["pytest", "-m", platforms, *planned.config.selection]
     engines: dict[str, None] = {}
     for server, _ in servers_of(planned.cases).values():
         engines[server.engine] = None

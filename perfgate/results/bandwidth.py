@@ -18,7 +18,6 @@ from perfgate.load.workload import Workload
 from perfgate.machine.datasheets import of_product
 from perfgate.machine.hardware import Hardware
 from perfgate.models import catalogue as models
-from perfgate.models import estimate
 from perfgate.results.samples import RunIndex, mean_of, values_of
 
 ITL = "itl_median_ms"
@@ -51,7 +50,7 @@ class Point(
 class RatioPoint(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 ):
-    """The sparse model over the dense one at one batch.
+    """A model over its reference at one batch.
 
     Attributes:
         measured: ratio of the inter-token latencies.
@@ -76,13 +75,27 @@ def step_bytes(server: ServerConfig, workload: Workload) -> float | None:
     """Bytes that a decode step of the workload reads on each rank; None in an open loop."""
     if workload.batch is None:
         return None
+    return _step_bytes(server, workload.batch, context_of(workload))
+
+
+def _step_bytes(
+    server: ServerConfig, batch: int, context_tokens: float
+) -> float:
     architecture = models.lookup(server.model).architecture
     return architecture.step_bytes_per_rank(
-        server.tensor_parallel_size,
-        server.dtype,
-        workload.batch,
-        context_of(workload),
+        server.tensor_parallel_size, server.dtype, batch, context_tokens
     )
+
+
+def step_ratio(
+    numerator: ServerConfig,
+    denominator: ServerConfig,
+    batch: int,
+    context_tokens: float,
+) -> float:
+    """Ratio of the bytes that a rank of each server reads in a decode step."""
+    above = _step_bytes(numerator, batch, context_tokens)
+    return above / _step_bytes(denominator, batch, context_tokens)
 
 
 def values(
@@ -183,14 +196,8 @@ def ratio_points(
     ratios = []
     for name in above.keys() & below.keys():
         batch = above[name].batch
-        line = estimate.step_ratio(
-            models.lookup(numerator.model).architecture,
-            models.lookup(denominator.model).architecture,
-            batch,
-            numerator.tensor_parallel_size,
-            numerator.dtype,
-            context_of(index.results.workloads[name]),
-        )
+        context = context_of(index.results.workloads[name])
+        line = step_ratio(numerator, denominator, batch, context)
         ratio = RatioPoint(
             workload=name,
             batch=batch,

@@ -11,7 +11,6 @@ import numpy as np
 from perfgate import formatting
 from perfgate.load.repetition import Repetition
 from perfgate.load.workload import Workload
-from perfgate.models import estimate
 from perfgate.report.figures.figure import (
     Picture,
     describe_lines,
@@ -22,15 +21,15 @@ from perfgate.report.figures.series import (
     Level,
     Series,
     Timeline,
-    architecture_of,
     batches,
     busiest,
+    compared_models,
     configs,
     gaps_ms,
+    is_sparse_over_dense,
     level,
     rates,
     series_over,
-    sparse_and_dense,
     stalled,
     tensor_parallel_pairs,
     timeline,
@@ -307,39 +306,46 @@ def _paint_ranks(
 
 @dataclass(frozen=True)
 class _Ratio:
-    """A sparse over a dense server: measured points, and (batch, ratio) by the bytes read."""
+    """A model's server over its reference's: measured points, and by the bytes read.
+
+    Attributes:
+        bound: (batch, ratio) by the bytes that a step reads.
+        is_sparse: whether a sparse model is compared with a dense one.
+    """
 
     name: str
     points: Sequence[bandwidth.RatioPoint]
     bound: Sequence[tuple[float, float]]
+    is_sparse: bool
 
     @property
     def points_by_batch(self) -> list[tuple[float, float]]:
         return [(float(point.batch), point.measured) for point in self.points]
 
 
-def sparse_over_dense(index: RunIndex, prefix: str) -> Picture:
-    """What the sparse model costs per token compared with the dense one, and with what it reads."""
+def model_over_reference(index: RunIndex, prefix: str) -> Picture:
+    """What a model costs per token compared with its reference, and with what it reads."""
     key = f"{prefix}ratio"
-    title = "Sparse / dense, and the ratio of the bytes they read"
     ratios = _ratios(index)
+    sides = "Sparse / dense"
+    if not all(ratio.is_sparse for ratio in ratios):
+        sides = "Model / reference"
+    title = f"{sides}, and the ratio of the bytes they read"
     if not ratios:
         return left_out(
             key,
             title,
-            "needs a sparse and a dense model of the catalogue under the same closed loop",
+            "needs two models that the study compares, under the same closed loop",
         )
 
     def paint(figure: Figure) -> None:
-        _paint_ratios(figure, ratios)
+        _paint_ratios(figure, ratios, sides.lower())
 
-    first_batch, last_batch = ratios[0].bound[0], ratios[0].bound[-1]
+    first = "sparse model" if sides == "Sparse / dense" else "model"
     lines = [(ratio.name, ratio.points_by_batch) for ratio in ratios]
-    description = (
-        describe_lines(lines, "batch", "Median ITL, sparse / dense")
-        + f" The bytes that a step reads predict {formatting.ratio(first_batch[1])} at batch 1 "
-        f"and {formatting.ratio(last_batch[1])} at batch {number(last_batch[0])}."
-    )
+    description = describe_lines(
+        lines, "batch", f"Median ITL, {sides.lower()}"
+    ) + _describe_bounds(ratios)
     rows = []
     for ratio in ratios:
         for point in ratio.points:
@@ -354,7 +360,7 @@ def sparse_over_dense(index: RunIndex, prefix: str) -> Picture:
     caption = (
         "Dashed: ratio of the bytes that a decode step reads with uniform routing. "
         "Points below it: something other than reading weights costs time in both "
-        "models. Points above it: the sparse model has a cost of its own."
+        f"models. Points above it: the {first} has a cost of its own."
     )
     picture = Picture(
         key=key,
@@ -376,37 +382,66 @@ def sparse_over_dense(index: RunIndex, prefix: str) -> Picture:
 def _ratios(index: RunIndex) -> list[_Ratio]:
     servers = configs(index)
     ratios = []
-    for sparse, dense in sparse_and_dense(index):
-        sparse_config, dense_config = servers[sparse], servers[dense]
-        points = bandwidth.ratio_points(index, sparse_config, dense_config)
-        sparse_shape = architecture_of(sparse_config)
-        dense_shape = architecture_of(dense_config)
-        if not points or sparse_shape is None or dense_shape is None:
+    for model, reference in compared_models(index):
+        above, below = servers[model], servers[reference]
+        points = bandwidth.ratio_points(index, above, below)
+        if not points:
             continue
-        ranks, dtype = sparse_config.tensor_parallel_size, sparse_config.dtype
         context = bandwidth.context_of(
             index.results.workloads[points[-1].workload]
         )
         bound = []
         for batch in range(1, max(LEAST_BATCHES, points[-1].batch) + 1):
-            ratio = estimate.step_ratio(
-                sparse_shape, dense_shape, batch, ranks, dtype, context
-            )
+            ratio = bandwidth.step_ratio(above, below, batch, context)
             bound.append((float(batch), ratio))
-        ratios.append(_Ratio(f"{sparse} / {dense}", points, bound))
+        is_sparse = is_sparse_over_dense(index, model, reference)
+        name = f"{model} / {reference}"
+        ratios.append(_Ratio(name, points, bound, is_sparse))
     return ratios
 
 
-def _paint_ratios(figure: Figure, ratios: Sequence[_Ratio]) -> None:
+def _bounds(ratios: Sequence[_Ratio]) -> list[_Ratio]:
+    """Of each pair of models one ratio, the one with the longest line by arithmetic."""
+    longest: dict[tuple[tuple[float, float], ...], _Ratio] = {}
+    for ratio in ratios:
+        start = tuple(ratio.bound[:LEAST_BATCHES])
+        best = longest.setdefault(start, ratio)
+        if len(ratio.bound) > len(best.bound):
+            longest[start] = ratio
+    return list(longest.values())
+
+
+def _describe_bounds(ratios: Sequence[_Ratio]) -> str:
+    bounds = _bounds(ratios)
+    text = ""
+    for ratio in bounds:
+        models = f" of {ratio.name}" if len(bounds) > 1 else ""
+        (_, first), (last_batch, last) = ratio.bound[0], ratio.bound[-1]
+        text += (
+            f" The bytes that a step reads{models} predict {formatting.ratio(first)} at "
+            f"batch 1 and {formatting.ratio(last)} at batch {number(last_batch)}."
+        )
+    return text
+
+
+def _paint_ratios(figure: Figure, ratios: Sequence[_Ratio], sides: str) -> None:
     axes = axis(
-        figure, "requests in flight", "median ITL, sparse / dense", log_x=True
+        figure, "requests in flight", f"median ITL, {sides}", log_x=True
     )
-    batch, bound = zip(*ratios[0].bound, strict=True)
-    axes.plot(batch, bound, color=TEXT, linestyle="--", label=BY_BYTES)
+    bounds = _bounds(ratios)
+    largest = 1.0
     for position, ratio in enumerate(ratios[:MOST_SERIES]):
+        line = style(position)
+        if ratio in bounds:
+            batch, bound = zip(*ratio.bound, strict=True)
+            label, colour = BY_BYTES, TEXT
+            if len(bounds) > 1:
+                label, colour = f"by arithmetic: {ratio.name}", line["color"]
+            axes.plot(batch, bound, color=colour, linestyle="--", label=label)
+            largest = max(largest, batch[-1])
         x, y = zip(*ratio.points_by_batch, strict=True)
-        axes.plot(x, y, label=f"measured: {ratio.name}", **style(position))
-    powers = int(np.log2(batch[-1])) + 1
+        axes.plot(x, y, label=f"measured: {ratio.name}", **line)
+    powers = int(np.log2(largest)) + 1
     axes.set_xticks([float(2**power) for power in range(powers)])
     axes.minorticks_off()
     axes.set_ylim(bottom=0)

@@ -16,7 +16,7 @@ from itertools import pairwise
 import msgspec
 import numpy as np
 
-from perfgate.cases import Load
+from perfgate.cases import Case, Load
 from perfgate.engines.base import ServerConfig
 from perfgate.load.repetition import Repetition, RequestRow
 from perfgate.load.workload import Workload
@@ -25,6 +25,7 @@ from perfgate.results.samples import RunIndex, mean_of, values_of
 from perfgate.results.schema import Measurement
 
 SLICES = 60  # of a timeline
+_LATENCY = "itl_median_ms"
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,45 @@ def tensor_parallel_pairs(index: RunIndex) -> list[tuple[str, str]]:
     return pairs
 
 
-def sparse_and_dense(index: RunIndex) -> list[tuple[str, str]]:
+def compared_models(index: RunIndex) -> list[tuple[str, str]]:
+    """(model, reference) of servers whose latencies a case compares, of each build.
+
+    Where no case does, each sparse model is compared with each dense one.
+    """
+    compared = {}
+    servers = list(configs(index))
+    for case in index.results.cases:
+        for pair in _compared_servers(case):
+            if set(pair) <= set(servers):
+                compared[pair] = [servers.index(key) for key in pair]
+    if not compared:
+        return _sparse_and_dense(index)
+    return sorted(compared, key=lambda pair: compared[pair])
+
+
+def _compared_servers(case: Case) -> Iterator[tuple[str, str]]:
+    """The servers of two models whose ITL a case compares, and those of other builds."""
+    if case.denominator is None or case.metric != _LATENCY:
+        return
+    model, reference = case.numerator.server, case.denominator.server
+    if model.model == reference.model or model.engine != reference.engine:
+        return
+    yield model.key, reference.key
+    yield model.base.key, reference.base.key
+    yield model.candidate.key, reference.candidate.key
+
+
+def is_sparse_over_dense(index: RunIndex, model: str, reference: str) -> bool:
+    """Whether the first server's model routes tokens among experts and the other's does not."""
+    servers = configs(index)
+    above = architecture_of(servers[model])
+    below = architecture_of(servers[reference])
+    if above is None or below is None:
+        return False
+    return above.is_moe and not below.is_moe
+
+
+def _sparse_and_dense(index: RunIndex) -> list[tuple[str, str]]:
     """(sparse, dense) of servers of one engine and build with as many ranks."""
     sparse: list[tuple[str, ServerConfig]] = []
     dense: list[tuple[str, ServerConfig]] = []

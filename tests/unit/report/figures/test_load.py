@@ -29,7 +29,7 @@ def test_batches_are_of_one_kind_of_prompts():
 
 def test_ratio_vs_its_prediction_at_each_batch():
     """Every closed loop of both models, each with the ratio of the bytes that its steps read."""
-    picture = figures_load.sparse_over_dense(RunIndex(judged("PASSED")), "")
+    picture = figures_load.model_over_reference(RunIndex(judged("PASSED")), "")
 
     pair = "vllm-mixtral-8x7b-tp2 / vllm-llama-3.1-8b-tp2"
     lines = [row[-1] for row in picture.rows]
