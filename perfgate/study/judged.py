@@ -55,22 +55,29 @@ def check_metrics(file: StudyFile) -> None:
     """
     _check(file, "[judged]: only", file.judged.only or ())
     _check(file, "[judged]: report_only", file.judged.report_only)
+    for set_name, members in file.judged_workloads.items():
+        for name, metrics in members.items():
+            place = f"[workloads.{set_name}.{name}]: judged"
+            _check(file, place, metrics, families=())
     for name, platform in file.platforms.items():
         place = f"[platforms.{name}]: report_only"
         _check(file, place, platform.report_only)
 
 
-def _check(file: StudyFile, place: str, names: Iterable[str]) -> None:
-    known = (*FAMILIES, *METRICS)
+def _check(
+    file: StudyFile,
+    place: str,
+    names: Iterable[str],
+    families: tuple[str, ...] = FAMILIES,
+) -> None:
+    known = (*families, *METRICS)
+    kinds = "neither a metric nor a family" if families else "no metric"
     for name in names:
         if name in known:
             continue
         suggestion = formatting.suggestion(name, known)
         raise BadStudy(
             tried=f"reading the study {file.path}",
-            seen=f"{place} names {name!r}, which is neither a metric nor a family",
-            remedy=(
-                f"{suggestion}families: {', '.join(FAMILIES)}; metrics: "
-                f"{', '.join(METRICS)}"
-            ),
+            seen=f"{place} names {name!r}, which is {kinds}",
+            remedy=f"{suggestion}use one of: {', '.join(known)}",
         )

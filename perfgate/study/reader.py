@@ -20,6 +20,7 @@ from perfgate.load.workload import Workload
 from perfgate.models.catalogue import Model
 from perfgate.models.estimate import QUANTITIES
 from perfgate.study import schema
+from perfgate.study.layers import load_study
 from perfgate.study.model_tables import read_models
 from perfgate.study.schema import (
     ClaimTable,
@@ -30,9 +31,10 @@ from perfgate.study.schema import (
     ServerTable,
     WorkloadTable,
 )
-from perfgate.study.toml_file import StudyToml, load_toml
+from perfgate.study.toml_file import StudyToml
 
 _TOP = (
+    "like",
     "schema",
     "name",
     "engines",
@@ -83,6 +85,7 @@ class StudyFile:
         models: by name, as the next four.
         model_tables: what each model changes in the server table of a platform.
         workloads: set -> name -> workload.
+        judged_workloads: set -> name -> metrics, of the workloads that name some.
         claims: published statements about the pairs.
         judged: which metrics can fail a run, on every platform.
         fail_over: ceilings, as fractions, by family of metrics; see
@@ -98,6 +101,9 @@ class StudyFile:
     servers: Mapping[str, ServerTable]
     workloads: Mapping[str, Mapping[str, Workload]]
     platforms: Mapping[str, PlatformTable]
+    judged_workloads: Mapping[str, Mapping[str, tuple[str, ...]]] = field(
+        default_factory=dict
+    )
     claims: tuple[ClaimTable, ...] = ()
     judged: JudgedTable = field(default_factory=JudgedTable)
     fail_over: Mapping[str, float] = field(default_factory=dict)
@@ -120,8 +126,8 @@ def read_study(path: Path) -> StudyFile:
         BadStudy: the file is missing or not TOML, a key is unknown or of the wrong
             type, or a name is not declared; file, table and key are named.
     """
-    data = load_toml(path, "the study")
-    file = StudyToml(path, data)
+    file = load_study(path)
+    data = file.data
     file.check_keys(data, _TOP, "")
     models, model_tables = read_models(file)
     version = data.get("schema", schema.SCHEMA)
@@ -140,6 +146,7 @@ def read_study(path: Path) -> StudyFile:
         pairs=_pairs(file),
         servers=file.structs("servers", ServerTable),
         workloads=_workloads(file),
+        judged_workloads=_judged_workloads(file),
         platforms=_platforms(file),
         claims=_claims(file),
         judged=_judged(file),
@@ -219,6 +226,19 @@ def _workloads(file: StudyToml) -> dict[str, dict[str, Workload]]:
     return workloads
 
 
+def _judged_workloads(file: StudyToml) -> dict[str, dict[str, tuple[str, ...]]]:
+    """Set -> name -> metrics, of the workloads that name some."""
+    judged: dict[str, dict[str, tuple[str, ...]]] = {}
+    for set_name, members in file.tables("workloads").items():
+        judged[set_name] = {}
+        for name, value in members.items():
+            place = f"workloads.{set_name}.{name}"
+            metrics = file.convert(value, WorkloadTable, place).judged
+            if metrics:
+                judged[set_name][name] = metrics
+    return judged
+
+
 def _workload(file: StudyToml, place: str, name: str, value: Any) -> Workload:
     if not name.replace("-", "").isalnum():
         file.refuse(
@@ -227,6 +247,7 @@ def _workload(file: StudyToml, place: str, name: str, value: Any) -> Workload:
     table = file.table(value, place)
     row = file.convert(table, WorkloadTable, place)
     fields = msgspec.structs.asdict(row)
+    del fields["judged"]
     lengths = {key: fields.pop(key) for key in _LENGTHS}
     try:
         return Workload(name=name, prompts=Synthetic(**lengths), **fields)

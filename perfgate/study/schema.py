@@ -137,6 +137,8 @@ class WorkloadTable(
         client_processes: processes of the client that send, 1 to 64; without it one,
             and more where one is too busy.
         asks_routing: the server returns the experts of each token, and is not timed.
+        judged: metrics that are judged under this workload, of each model and as the
+            ratio of a pair; for workloads without a role.
     """
 
     input_len_tokens: int
@@ -152,6 +154,7 @@ class WorkloadTable(
     warm_up_prompts: int | None = None
     client_processes: int | None = None
     asks_routing: bool = False
+    judged: tuple[str, ...] = ()
 
 
 class Roles(

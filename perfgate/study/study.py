@@ -75,6 +75,7 @@ class Study:
             bytes read.
         burst: many prompts at once; None where the platform has none.
         workloads: every workload of the platform's set, by name.
+        judged_workloads: workload -> metrics, of those that name what is judged.
         judged: "all"; "coarse" where absolute values have the wide thresholds of CPUs;
             "ratios" where they are only reported.
         has_base_build: a base build is launched in turn with the candidate. Then each
@@ -98,6 +99,9 @@ class Study:
     sweep: tuple[Workload, ...]
     burst: Workload | None = None
     workloads: Mapping[str, Workload] = field(
+        default_factory=dict, compare=False
+    )
+    judged_workloads: Mapping[str, tuple[str, ...]] = field(
         default_factory=dict, compare=False
     )
     judged: JudgedValues = "all"
@@ -406,6 +410,7 @@ def study_of(
         sweep=_select(members, roles.sweep),
         burst=burst,
         workloads=members,
+        judged_workloads=file.judged_workloads[table.workloads],
         judged=table.judged,
     )
 

@@ -5,6 +5,9 @@ import pytest
 from perfgate.cases import Case, Load
 from perfgate.study import BadStudy, study_of
 from perfgate.study.judged import check_metrics, judged_metrics
+from tests.perf.test_workloads import each_model, model_over_reference
+from tests.support.studies import PLATFORMS
+from tests.support.studies import study_of as shipped_study
 from tests.support.study_files import read_small
 
 METRICS = ("itl_median_ms", "itl_mean_ms", "ttft_median_ms", "ready_s")
@@ -76,3 +79,25 @@ def test_an_unknown_name_of_a_platform_is_refused(tmp_path):
 
     with pytest.raises(BadStudy, match=r"\[platforms.cpu\]: report_only"):
         check_metrics(read_small(tmp_path, change))
+
+
+def test_a_workload_names_what_is_judged(tmp_path):
+    """Of each model, and as the ratio of the pair; a misspelt metric is refused."""
+    change = ("num_prompts = 4", 'num_prompts = 4\njudged = ["ttft_p95_ms"]')
+    study = study_of(read_small(tmp_path, change), "cpu", "vllm")
+    cases = [*each_model(study), *model_over_reference(study)]
+
+    assert [
+        "vllm-sparse-tp2/closed/ttft_p95_ms",
+        "vllm-dense-tp2/closed/ttft_p95_ms",
+        "vllm-sparse-tp2--over--vllm-dense-tp2/closed/ttft_p95_ms",
+    ] == [case.id for case in cases]
+    misspelt = (change[0], change[1].replace("p95", "p59"))
+    with pytest.raises(BadStudy, match=r"\[workloads.short.closed\]: judged"):
+        check_metrics(read_small(tmp_path, misspelt))
+
+
+def test_the_shipped_study_asks_no_further_workload():
+    """All of its workloads have roles."""
+    for platform in PLATFORMS:
+        assert [] == list(each_model(shipped_study(platform, "vllm")))

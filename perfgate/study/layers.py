@@ -1,0 +1,82 @@
+"""Layers: a study file on top of another one, as its ``like`` says.
+
+A table of the upper file replaces the one of that name; all others are as below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from perfgate.study.shipped import shipped
+from perfgate.study.toml_file import StudyToml, load_toml
+
+SHIPPED = "shipped"
+# Keys with a table of tables.
+_BY_NAME = ("models", "pairs", "servers", "platforms")
+
+
+def load_study(path: Path) -> StudyToml:
+    """A study file, whole: with the tables of the files that it is based on.
+
+    Raises:
+        BadStudy: a file cannot be read, is not TOML, or is based on itself.
+    """
+    file = StudyToml(path, load_toml(path, "the study"))
+    below = _below(file, [path.resolve()])
+    if below is None:
+        return file
+    return StudyToml(path, _merged(below, file))
+
+
+def _below(file: StudyToml, above: list[Path]) -> StudyToml | None:
+    """The file that this one is based on, whole; None if it stands alone."""
+    name = file.data.get("like")
+    if name is None:
+        return None
+    if not isinstance(name, str):
+        file.refuse("", f"like is {name!r}", f'write like = "{SHIPPED}"')
+    path = shipped().study
+    if name != SHIPPED:
+        path = (file.path.parent / Path(name).expanduser()).resolve()
+    if path.resolve() in above:
+        file.refuse("", f"like: {path} is based on this file", "remove `like`")
+    below = StudyToml(path, load_toml(path, "the study"))
+    further = _below(below, [*above, path.resolve()])
+    if further is not None:
+        below = StudyToml(path, _merged(further, below))
+    return StudyToml(path, _with_whole_paths(below))
+
+
+def _merged(below: StudyToml, file: StudyToml) -> dict[str, Any]:
+    data = {**below.data, **file.data}
+    if "name" not in file.data:
+        data.pop("name", None)
+    for kind in _BY_NAME:
+        data[kind] = {**below.tables(kind), **file.tables(kind)}
+    sets = dict(below.tables("workloads"))
+    for name, members in file.tables("workloads").items():
+        sets[name] = {**sets.get(name, {}), **members}
+    data["workloads"] = sets
+    claims = file.data.get("claims", [])
+    if isinstance(claims, list):
+        data["claims"] = [*below.data.get("claims", []), *claims]
+    return data
+
+
+def _with_whole_paths(file: StudyToml) -> dict[str, Any]:
+    """The content, with the paths of models counted from this file."""
+    models = {}
+    for name, table in file.tables("models").items():
+        models[name] = _with_whole_path(file.path.parent, table)
+    return {**file.data, "models": models}
+
+
+def _with_whole_path(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
+    whole = dict(table)
+    for key in ("folder", "config"):
+        value = whole.get(key)
+        if isinstance(value, str):
+            whole[key] = str((folder / Path(value).expanduser()).resolve())
+    return whole
