@@ -167,6 +167,7 @@ def _notes(perf: PerfSession, results: RunResults) -> Iterator[str]:
     yield f"gate={config.gate}: {counted}"
     yield from notices.faults(results)
     yield from notices.not_counted(results)
+    yield from notices.unchecked(results)
     yield from notices.not_compared(results)
     yield from notices.not_excluded(results)
     yield from filter(None, [headline.other_versions(results, config.store)])

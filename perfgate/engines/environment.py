@@ -33,6 +33,7 @@ from perfgate import formatting, locations
 from perfgate.engines import lock_file
 from perfgate.engines.lock_file import Lock
 from perfgate.errors import Failure, describe_error
+from perfgate.foreign_text import secret_value
 
 LOCKS = Path(__file__).resolve().parent / "locks"
 INSIDE = Path(__file__).resolve().parent / "inside"
@@ -253,7 +254,7 @@ def inherited(
         if name in replaced or _PRIVATE.search(name):
             continue
         if _ENGINE_VARIABLES.match(name):
-            variables[name] = value
+            variables[name] = secret_value(name, value)
     return variables
 
 

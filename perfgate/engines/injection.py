@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from perfgate import formatting
 from perfgate.engines.base import LaunchPlan
 from perfgate.errors import Failure
+from perfgate.foreign_text import secret_value, without_secrets
 
 DELAY, ARGUMENTS, ENVIRONMENT = "per_token_ms", "arguments", "environment"
 OPTIONS = "--inject-delay, --inject-arg and --inject-env"
@@ -65,9 +66,13 @@ class Injection:
         if self.per_token_ms is not None:
             fields[DELAY] = self.per_token_ms
         if self.arguments:
-            fields[ARGUMENTS] = shlex.join(self.arguments)
+            arguments = shlex.join(self.arguments)
+            fields[ARGUMENTS] = without_secrets(arguments)
         if self.environment:
-            settings = [f"{name}={value}" for name, value in self.environment]
+            settings = [
+                f"{name}={secret_value(name, value)}"
+                for name, value in self.environment
+            ]
             fields[ENVIRONMENT] = shlex.join(settings)
         return fields
 

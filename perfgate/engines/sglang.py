@@ -11,6 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from perfgate import web
 from perfgate.engines.base import (
     Engine,
     InjectionFailed,
@@ -25,7 +26,7 @@ from perfgate.engines.cpu_affinity import bind_cores, cores_per_rank
 from perfgate.engines.precision import precision_flags
 from perfgate.engines.sglang_log import read_log
 from perfgate.engines.variables import search_path, stated_chances, visible_gpus
-from perfgate.errors import describe_error
+from perfgate.web import NoAnswer
 
 INSIDE = Path(__file__).resolve().parent / "inside"
 # What stands in for torchvision on the CPU alone: on a GPU it would hide the real one.
@@ -200,8 +201,7 @@ def weights_bytes_per_rank(url: str) -> tuple[float, ...]:
     """Bytes of parameters that each rank holds, as the ranks themselves count them.
 
     Raises:
-        requests.RequestException: the server does not answer, or was started without
-            the plugin.
+        NoAnswer: the server does not answer, or was started without the plugin.
     """
     return tuple(float(rank["weights_bytes"]) for rank in _ranks(url))
 
@@ -210,7 +210,7 @@ def read_choices(url: str) -> dict[str, str]:
     """What /server_info says of itself, and what the plugin adds of the first rank.
 
     Raises:
-        requests.RequestException: the server does not answer.
+        NoAnswer: the server does not answer.
     """
     info = _info(url)
     choices: dict[str, str] = {}
@@ -227,8 +227,7 @@ def stated_draws(url: str) -> tuple[int, ...]:
     """How often tokens got stated experts, by rank: tokens times layers since the start.
 
     Raises:
-        requests.RequestException: the server does not answer, or was started without
-            the plugin.
+        NoAnswer: the server does not answer, or was started without the plugin.
     """
     return tuple(int(rank[DRAWS]) for rank in _ranks(url))
 
@@ -239,18 +238,13 @@ def inject_delay(url: str, per_token_ms: float) -> None:
     Raises:
         InjectionFailed: not every rank confirmed it.
     """
-    import requests  # here and below: collecting tests must not wait for it
-
     body = {"server_args": {DELAY: per_token_ms}}
     delays_ms: list[float | None] = []
     try:
-        answer = requests.post(
-            f"{url}/set_internal_state", json=body, timeout=TIMEOUT_S
-        )
-        answer.raise_for_status()
+        web.post(f"{url}/set_internal_state", body, timeout_s=TIMEOUT_S)
         ranks = _ranks(url)
-    except requests.RequestException as error:
-        seen = describe_error(error)
+    except NoAnswer as error:
+        seen = error.seen
     else:
         seen = f"the ranks answered {ranks}"
         delays_ms = [rank.get(DELAY) for rank in ranks]
@@ -270,33 +264,28 @@ def settle(url: str) -> None:
     0.5.16) does so once it serves, before the load has allocated anything.
 
     Raises:
-        requests.RequestException: the server does not answer, or does not know the
-            request.
+        NoAnswer: the server does not answer, or does not know the request.
     """
-    import requests
-
-    requests.post(f"{url}/freeze_gc", timeout=TIMEOUT_S).raise_for_status()
+    web.post(f"{url}/freeze_gc", timeout_s=TIMEOUT_S)
 
 
 def _info(url: str) -> dict[str, Any]:
-    import requests
-
-    answer = requests.get(f"{url}/server_info", timeout=TIMEOUT_S)
-    answer.raise_for_status()
-    info: dict[str, Any] = answer.json()
+    info: dict[str, Any] = web.get_json(
+        f"{url}/server_info", timeout_s=TIMEOUT_S
+    )
     return info
 
 
 def _ranks(url: str) -> list[dict[str, Any]]:
     """What the plugin adds to the first scheduler's state: an entry for each rank."""
-    import requests
-
     info = _info(url)
     try:
         ranks: list[dict[str, Any]] = info["internal_states"][0][REPORT]
-    except (KeyError, IndexError) as error:
-        raise requests.RequestException(
-            f"{url}/server_info has no {REPORT}: SGLang did not load the plugin"
+    except (KeyError, IndexError, TypeError) as error:
+        raise NoAnswer(
+            tried=f"GET {url}/server_info",
+            seen=f"it has no {REPORT}: SGLang did not load the plugin",
+            remedy="use a version that `perfgate doctor` lists as tested",
         ) from error
     return ranks
 

@@ -12,9 +12,10 @@ import binascii
 import math
 from typing import TYPE_CHECKING, Any
 
+from perfgate import web
 from perfgate.engines.base import RoutingRequest
-from perfgate.errors import describe_error
 from perfgate.models.routing import RoutingUnreadable
+from perfgate.web import NoAnswer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,27 +28,20 @@ def routed_experts(request: RoutingRequest) -> npt.NDArray[np.int64]:
     Raises:
         RoutingUnreadable: the server does not answer, or with impossible experts.
     """
-    # Imported here, as numpy below: collecting tests must not wait for them.
-    import requests
-
+    # Imported here, as numpy below: collecting tests must not wait for it.
     from perfgate.models.routing_stats import checked
 
     tried = f"asking {request.config.key} for the experts of a request"
     body = request.body | {"return_routed_experts": True}
     try:
-        answer = requests.post(
-            f"{request.url}/v1/completions",
-            json=body,
-            timeout=request.timeout_s,
+        answer = web.post_json(
+            f"{request.url}/v1/completions", body, timeout_s=request.timeout_s
         )
-        answer.raise_for_status()
-    except requests.RequestException as error:
+    except NoAnswer as error:
         raise RoutingUnreadable(
-            tried=tried,
-            seen=describe_error(error),
-            remedy="read the server's log",
+            tried=tried, seen=error.seen, remedy="read the server's log"
         ) from error
-    experts = decode(answer.json(), request.shape, tried)
+    experts = decode(answer, request.shape, tried)
     return checked(experts, request.shape, request.experts, tried)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from perfgate import web
 from perfgate.engines.base import (
     Engine,
     InjectionFailed,
@@ -24,7 +25,7 @@ from perfgate.engines.cpu_affinity import bind_cores
 from perfgate.engines.precision import precision_flags
 from perfgate.engines.variables import search_path, stated_chances, visible_gpus
 from perfgate.engines.vllm_log import read_log
-from perfgate.errors import describe_error
+from perfgate.web import NoAnswer
 
 INSIDE = Path(__file__).resolve().parent / "inside"
 SIMULATION = "VLLM_MOE_ROUTING_SIMULATION_STRATEGY"
@@ -165,8 +166,7 @@ def weights_bytes_per_rank(url: str) -> tuple[float, ...]:
     """Bytes of parameters that each rank holds, as the ranks themselves count them.
 
     Raises:
-        requests.RequestException: the server does not answer, or was started without
-            the extension.
+        NoAnswer: the server does not answer, or was started without the extension.
     """
     answers = call(url, "perfgate_weights", [])
     return tuple(float(answer["weights_bytes"]) for answer in answers)
@@ -176,8 +176,7 @@ def read_choices(url: str) -> dict[str, str]:
     """What the first rank says it chose, beyond what is logged.
 
     Raises:
-        requests.RequestException: the server does not answer, or was started without
-            the extension.
+        NoAnswer: the server does not answer, or was started without the extension.
     """
     (first, *_) = call(url, "perfgate_choices", [])
     return {name: str(value) for name, value in first.items()}
@@ -187,7 +186,7 @@ def stated_draws(url: str) -> tuple[int, ...]:
     """How often tokens got stated experts, by rank: tokens times layers since the start.
 
     Raises:
-        requests.RequestException: the server does not answer.
+        NoAnswer: the server does not answer.
     """
     answers = call(url, "perfgate_stated_draws", [])
     return tuple(int(answer["draws"]) for answer in answers)
@@ -199,13 +198,11 @@ def inject_delay(url: str, per_token_ms: float) -> None:
     Raises:
         InjectionFailed: not every rank confirmed it.
     """
-    import requests  # here and below: collecting tests must not wait for it
-
     delays_ms: list[float | None] = []
     try:
         answers = call(url, "perfgate_inject_delay", [str(per_token_ms)])
-    except requests.RequestException as error:
-        seen = describe_error(error)
+    except NoAnswer as error:
+        seen = error.seen
     else:
         seen = f"the ranks answered {answers}"
         delays_ms = [answer.get("per_token_ms") for answer in answers]
@@ -223,18 +220,13 @@ def call(
     """Call a method of the worker's extension on each rank; returns their answers.
 
     Raises:
-        requests.RequestException: the server does not answer, or was started without
-            the extension.
+        NoAnswer: the server does not answer, or was started without the extension.
     """
-    import requests
-
-    answer = requests.post(
-        f"{url}/collective_rpc",
-        json={"method": method, "args": args},
-        timeout=timeout_s,
+    document = {"method": method, "args": args}
+    answer = web.post_json(
+        f"{url}/collective_rpc", document, timeout_s=timeout_s
     )
-    answer.raise_for_status()
-    results: list[dict[str, Any]] = answer.json()["results"]
+    results: list[dict[str, Any]] = answer["results"]
     return results
 
 

@@ -16,10 +16,11 @@ import binascii
 import io
 from typing import TYPE_CHECKING, Any
 
+from perfgate import web
 from perfgate.engines.base import RoutingRequest
 from perfgate.engines.vllm import call
-from perfgate.errors import describe_error
 from perfgate.models.routing import RoutingUnreadable
+from perfgate.web import NoAnswer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,9 +33,7 @@ def routed_experts(request: RoutingRequest) -> npt.NDArray[np.int64]:
     Raises:
         RoutingUnreadable: the server does not answer, or with impossible experts.
     """
-    # Imported here, as numpy below: collecting tests must not wait for them.
-    import requests
-
+    # Imported here, as numpy below: collecting tests must not wait for it.
     from perfgate.models.routing_stats import checked
 
     tried = f"asking {request.config.key} for the experts of a request"
@@ -44,10 +43,10 @@ def routed_experts(request: RoutingRequest) -> npt.NDArray[np.int64]:
             experts = decode_returned(choice.get("routed_experts"), tried)
         else:
             experts = _from_hooks(request, tried)
-    except requests.RequestException as error:
+    except NoAnswer as error:
         remedy = "read the server's log"
         raise RoutingUnreadable(
-            tried=tried, seen=describe_error(error), remedy=remedy
+            tried=tried, seen=error.seen, remedy=remedy
         ) from error
     return checked(experts, request.shape, request.experts, tried)
 
@@ -116,13 +115,10 @@ def _from_hooks(request: RoutingRequest, tried: str) -> npt.NDArray[np.int64]:
 
 
 def _completion(request: RoutingRequest) -> dict[str, Any]:
-    import requests
-
-    answer = requests.post(
+    answer = web.post_json(
         f"{request.url}/v1/completions",
-        json=request.body,
-        timeout=request.timeout_s,
+        request.body,
+        timeout_s=request.timeout_s,
     )
-    answer.raise_for_status()
-    choice: dict[str, Any] = answer.json()["choices"][0]
+    choice: dict[str, Any] = answer["choices"][0]
     return choice

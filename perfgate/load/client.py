@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +29,7 @@ from urllib.parse import urlsplit
 import msgspec
 import uvloop
 
+from perfgate import web
 from perfgate.load.http import Connection, Exchange, RequestRecord, encode
 from perfgate.load.workload import NS, Request
 
@@ -36,6 +38,9 @@ CONNECT_S = 10.0
 WATCH_S = 0.1  # how often deadlines are looked at
 HEARTBEAT_S = 0.005  # how often the client notes that it runs
 ABSENT_NS = 20_000_000
+LIFE_NS = (
+    1_000_000_000  # how old a token may be that shows that the server lives
+)
 Progress = Callable[[int, int], None]
 
 
@@ -80,6 +85,9 @@ class Sending:
         silence_timeout_s: where no stream sends anything for so long, the server hangs,
             and the run ends.
         is_alive: called ten times a second; once it is false, what is in flight fails.
+        death_reason: why, then.
+        note_life: called while tokens come: they are life as well.
+        authorization: value of the header; "" sends none.
         progress: called with (done, total), ten times a second at most.
         start_ns: arrival 0; None starts at once.
     """
@@ -93,6 +101,9 @@ class Sending:
     start_ns: int | None = None
     is_alive: Callable[[], bool] = lambda: True
     progress: Progress = no_progress
+    death_reason: str = "the server process is gone"
+    note_life: Callable[[], None] = lambda: None
+    authorization: str = ""
 
 
 class Run:
@@ -119,7 +130,10 @@ class Run:
         self.beat_timer: asyncio.TimerHandle | None = None
         self.watch_timer: asyncio.TimerHandle | None = None
         parts = urlsplit(sending.url)
-        self.address = (parts.hostname or "127.0.0.1", parts.port or 80)
+        self.address = (parts.hostname or "127.0.0.1", web.port_of(parts))
+        self.tls = None
+        if parts.scheme == "https":
+            self.tls = web.tls()
 
     async def open_connections(self) -> None:
         """Open as many as are needed at the start; further ones when they are needed."""
@@ -141,7 +155,7 @@ class Run:
         """
         async with asyncio.timeout(CONNECT_S):
             _, connection = await self.loop.create_connection(
-                lambda: Connection(self), *self.address
+                lambda: Connection(self), *self.address, ssl=self.tls
             )
         return connection
 
@@ -257,8 +271,10 @@ class Run:
     def reason_to_end(self, now_ns: int) -> str | None:
         """Why the whole run must end, if it must; notes a hang."""
         sending = self.sending
+        if self.received_lately(now_ns):
+            sending.note_life()
         if not sending.is_alive():
-            return "the server process is gone"
+            return sending.death_reason
         if now_ns - self.start_ns > sending.run_timeout_s * NS:
             return f"not complete at the run's timeout of {sending.run_timeout_s:g} s"
         if self.silent_ns(now_ns) > sending.silence_timeout_s * NS:
@@ -267,6 +283,16 @@ class Run:
             )
             return self.hang
         return None
+
+    def received_lately(self, now_ns: int) -> bool:
+        """Whether a token came since about the last time that deadlines were looked at."""
+        for connection in self.busy:
+            exchange = connection.exchange
+            if exchange is None or not exchange.reads:
+                continue
+            if now_ns - exchange.reads[-1][0] < LIFE_NS:
+                return True
+        return False
 
     def silent_ns(self, now_ns: int) -> int:
         """How long no request in flight received anything; 0 if none is in flight."""
@@ -296,6 +322,9 @@ class Run:
             return f"no complete answer within {timeout_s:g} s ({reads} reads)"
         if reads > 2 * tokens + 64:
             return f"endless: {reads} reads for {tokens} tokens"
+        if exchange.received_bytes > exchange.most_bytes:
+            size = f"{exchange.received_bytes / 2**20:.0f} MiB"
+            return f"endless: {size} for {tokens} tokens"
         return None
 
     def abandon(self, reason: str) -> None:
@@ -338,9 +367,13 @@ def client_gaps(beats: Sequence[int]) -> tuple[tuple[int, int], ...]:
 
 def send(requests: Sequence[Request], sending: Sending) -> Recording:
     """Send all requests in this process; blocks until the last answer is over."""
+    # Engines refuse a request whose id is running, and an aborted one may still run.
+    sender = secrets.token_hex(6)
     exchanges = []
     for request in requests:
-        payload = encode(request, sending.url, sending.model)
+        payload = encode(
+            request, sending.url, sending.model, sender, sending.authorization
+        )
         exchanges.append(Exchange(request, payload))
 
     async def main() -> tuple[Run, int, int]:

@@ -19,10 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
-import requests
 import tokenizers
 from rich.table import Table
 
+from perfgate import web
 from perfgate.load.measurement import Target, server_figures
 from perfgate.load.other_clients import (
     COMPARED,
@@ -208,12 +208,16 @@ def served_model(url: str) -> str:
         ClientFailed: the server does not answer, or has no list.
     """
     try:
-        answer = requests.get(f"{url}/v1/models", timeout=10)
-        return str(answer.json()["data"][0]["id"])
-    except (requests.RequestException, LookupError, ValueError) as error:
+        answer = web.get_json(
+            f"{url}/v1/models",
+            timeout_s=10,
+            authorization=web.key_authorization(),
+        )
+        return str(answer["data"][0]["id"])
+    except (web.NoAnswer, LookupError, TypeError) as error:
         raise ClientFailed(
             tried=f"GET {url}/v1/models",
-            seen=repr(error),
+            seen=getattr(error, "seen", "the answer is not a list of models"),
             remedy="is the server up? otherwise give --model",
         ) from error
 

@@ -18,7 +18,12 @@ from urllib.parse import urlsplit
 import httptools
 import msgspec
 
+from perfgate import web
 from perfgate.load.workload import Request
+
+# Of one answer: more than any server needs for its headers, and for a token.
+FREE_BYTES = 1024 * 1024
+TOKEN_BYTES = 16 * 1024
 
 
 class RequestRecord(
@@ -46,8 +51,15 @@ class RequestRecord(
     location: str | None = None
 
 
-def encode(request: Request, url: str, model: str) -> bytes:
-    """The whole HTTP request: greedy, to the full length, with the server's usage at the end."""
+def encode(
+    request: Request, url: str, model: str, sender: str, authorization: str = ""
+) -> bytes:
+    """The whole HTTP request: greedy, to the full length, with the server's usage at the end.
+
+    Args:
+        sender: makes its id unlike those of other repetitions, processes and clients.
+        authorization: value of the header; "" sends none.
+    """
     parts = urlsplit(url)
     prompt: str | tuple[int, ...] = request.prompt_token_ids
     if request.text is not None:
@@ -65,13 +77,14 @@ def encode(request: Request, url: str, model: str) -> bytes:
     )
     head = (
         f"POST {parts.path} HTTP/1.1\r\n"
-        f"host: {parts.netloc}\r\n"
+        f"host: {web.host_header(parts)}\r\n"
         "content-type: application/json\r\n"
-        f"x-request-id: perfgate-{request.index}\r\n"
+        f"x-request-id: perfgate-{sender}-{request.index}\r\n"
         f"content-length: {len(body)}\r\n"
-        "\r\n"
     )
-    return head.encode() + body
+    if authorization:
+        head += f"authorization: {authorization}\r\n"
+    return f"{head}\r\n".encode() + body
 
 
 @dataclass(slots=True)
@@ -87,6 +100,24 @@ class Exchange:
     reads: list[tuple[int, bytes]] = field(default_factory=list)
     error: str | None = None
     location: str | None = None
+    received_bytes: int = 0
+    has_length: bool = False
+
+    @property
+    def most_bytes(self) -> int:
+        """More is no answer to this request."""
+        return FREE_BYTES + TOKEN_BYTES * self.request.output_len_tokens
+
+    @property
+    def is_interim(self) -> bool:
+        """Whether the answer itself is still to come (100 Continue, 103 Early Hints)."""
+        status = self.status
+        return status is not None and 100 <= status < 200 and status != 101
+
+    @property
+    def ends_with_connection(self) -> bool:
+        """Whether nothing but the end of the connection ends the body, as in HTTP/1.0."""
+        return self.status == 200 and not self.has_length
 
     def record(self) -> RequestRecord:
         """What is kept of it."""
@@ -140,20 +171,30 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """One timestamp per read, taken before anything else is done with it."""
         self.read_ns = time.monotonic_ns()
+        if self.exchange:
+            self.exchange.received_bytes += len(data)
         try:
             self.parser.feed_data(data)
-        except httptools.HttpParserError as error:
+        except (
+            httptools.HttpParserError,
+            httptools.HttpParserUpgrade,
+        ) as error:
             self.fail(f"not HTTP: {error!r}")
 
-    def on_status(self, _reason: bytes) -> None:
-        """The status line is there."""
+    def on_headers_complete(self) -> None:
+        """The status line and the headers are there."""
         if self.exchange:
             self.exchange.status = self.parser.get_status_code()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Only where a redirect leads is of interest."""
-        if self.exchange and name.lower() == b"location":
+        """Where a redirect leads, and whether the end of the body is told."""
+        if self.exchange is None:
+            return
+        name = name.lower()
+        if name == b"location":
             self.exchange.location = value.decode("latin-1")
+        elif name in (b"content-length", b"transfer-encoding"):
+            self.exchange.has_length = True
 
     def on_body(self, body: bytes) -> None:
         """Some bytes of the body."""
@@ -162,9 +203,14 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """The answer is whole: the connection is free again."""
-        exchange, self.exchange = self.exchange, None
+        exchange = self.exchange
         if exchange is None:
             return
+        if exchange.is_interim:
+            exchange.status = exchange.location = None
+            exchange.has_length = False
+            return
+        self.exchange = None
         exchange.end_ns = self.idle_since_ns = self.read_ns
         keep = self.parser.should_keep_alive()
         # A response parser starts anew with the next status line only if the last
@@ -179,11 +225,18 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """The server closed it."""
         self.owner.lost(self)
-        if self.exchange:
-            reason = error or "no error given"
-            self.fail(
-                f"connection closed before the answer was complete ({reason})"
-            )
+        exchange = self.exchange
+        if exchange is None:
+            return
+        if error is None and exchange.ends_with_connection:
+            self.exchange = None
+            exchange.end_ns = self.read_ns
+            self.owner.finished(exchange, None)
+            return
+        reason = error or "no error given"
+        self.fail(
+            f"connection closed before the answer was complete ({reason})"
+        )
 
     def fail(self, reason: str) -> None:
         """Give up the request and the connection."""

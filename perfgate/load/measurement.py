@@ -38,6 +38,7 @@ from perfgate.load.server_metrics import (
     Figures,
     ScrapeFailed,
     difference,
+    renamed,
     scrape,
 )
 from perfgate.load.workload import (
@@ -67,6 +68,7 @@ class Target:
             invalid.
         tokenizer: only for the equivalent command lines.
         silence_timeout_s: the server hangs if no stream sends a token for so long.
+        death_reason, note_life, authorization: as of `perfgate.load.client.Sending`.
     """
 
     url: str
@@ -78,6 +80,9 @@ class Target:
     log: Path | None = None
     tokenizer: str | None = None
     silence_timeout_s: float = 120.0
+    death_reason: str = "the server process is gone"
+    note_life: Callable[[], None] = lambda: None
+    authorization: str = ""
 
 
 def sending(target: Target, workload: Workload, progress: Progress) -> Sending:
@@ -89,6 +94,9 @@ def sending(target: Target, workload: Workload, progress: Progress) -> Sending:
         silence_timeout_s=target.silence_timeout_s,
         is_alive=target.is_alive,
         progress=progress,
+        death_reason=target.death_reason,
+        note_life=target.note_life,
+        authorization=target.authorization,
     )
 
 
@@ -128,6 +136,7 @@ def measure(
     if target.log is not None:
         compiled = compile_lines(target.log, log_bytes, target.engine)
     missing = tuple(dict.fromkeys(missing_before + missing_after))
+    missing += renamed(target.engine, after)
     good = completed(transcripts)
     rows = tuple(request_row(t, recording.start_ns) for t in transcripts)
     return Repetition(
@@ -145,6 +154,7 @@ def measure(
         client_values=client_values(recording, transcripts),
         requests=rows,
         hang=recording.hang,
+        unchecked=validity.unchecked(workload, target.engine, server_values),
     )
 
 
@@ -227,7 +237,7 @@ def client_processes(workload: Workload) -> int:
 def server_figures(target: Target) -> tuple[Figures, tuple[str, ...]]:
     """The server's own figures until now, or none and a note with the reason."""
     try:
-        return scrape(target.url), ()
+        return scrape(target.url, authorization=target.authorization), ()
     except ScrapeFailed as failure:
         reason = f"{failure.tried}: {failure.seen} ({failure.remedy})"
         return {}, (f"no server metrics: {reason}",)

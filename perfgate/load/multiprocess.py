@@ -52,6 +52,7 @@ class Share(
     run_timeout_s: float
     silence_timeout_s: float
     start_ns: int
+    authorization: str
 
     def sending(self) -> Sending:
         """How this process sends."""
@@ -63,6 +64,7 @@ class Share(
             run_timeout_s=self.run_timeout_s,
             silence_timeout_s=self.silence_timeout_s,
             start_ns=self.start_ns,
+            authorization=self.authorization,
         )
 
 
@@ -145,6 +147,7 @@ def share(
         run_timeout_s=sending.run_timeout_s,
         silence_timeout_s=sending.silence_timeout_s,
         start_ns=start_ns,
+        authorization=sending.authorization,
     )
 
 

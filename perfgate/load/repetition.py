@@ -48,6 +48,7 @@ class Repetition(
         client_values: how the client fared: busy share, processes, lateness.
         gpus: what each GPU of the server did meanwhile.
         hang: how the server hung in the middle of it; None if it did not.
+        unchecked: rules of validity that could not be applied, and why.
     """
 
     index: int
@@ -65,6 +66,7 @@ class Repetition(
     requests: tuple[RequestRow, ...]
     gpus: tuple[GpuSummary, ...] = ()
     hang: str | None = None
+    unchecked: tuple[str, ...] = ()
 
     @property
     def is_spoilt_by_client(self) -> bool:

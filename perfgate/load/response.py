@@ -12,9 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
+
+from perfgate.foreign_text import one_line
 
 if TYPE_CHECKING:  # it loads httptools, which only sending needs
     from perfgate.load.http import RequestRecord
@@ -35,15 +37,50 @@ class Usage(msgspec.Struct):
 
 
 class Event(msgspec.Struct):
-    """One event of the stream."""
+    """One event of the stream.
 
-    choices: list[Choice] = []
+    Attributes:
+        error, object, message, detail: how different servers report an error.
+    """
+
+    choices: list[Choice] | None = None
     usage: Usage | None = None
     error: Any = None
+    object: Any = None
+    message: Any = None
+    detail: Any = None
+
+    @property
+    def complaint(self) -> Any:
+        """What the server says is wrong; None where nothing is."""
+        if self.error is not None:
+            return self.error
+        if self.object == "error":
+            return self.message or self.detail or "no words"
+        if not self.choices and self.usage is None:
+            return self.message or self.detail
+        return None
 
 
 DECODE = msgspec.json.Decoder(Event)
 Timed = tuple[int, bytes]  # ns, and what was complete then
+BODY_BYTES = 2400  # of an error's body that is read for a message
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+class Incoming(NamedTuple):
+    """An event of the stream as it was sent.
+
+    Attributes:
+        at_ns: when it was complete.
+        name: its kind; completion servers name none but "error".
+        data: its data lines, joined.
+    """
+
+    at_ns: int
+    name: bytes
+    data: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,23 +171,81 @@ def read_events(
     reads: Iterable[Timed], stream: Stream, only_text: bool
 ) -> str | None:
     """Add the events of an answer to `stream`; returns why they cannot be read."""
-    try:
-        for at_ns, data in events(reads):
-            if data == b"[DONE]":
+    for arrived in events(reads):
+        if arrived.name == b"error":
+            return in_stream(words_of(arrived.data))
+        try:
+            documents = decoded(arrived.data)
+        except msgspec.ValidationError as problem:
+            return f"an event of another form than a completion's: {problem}"
+        except UNREADABLE as problem:
+            return f"invalid JSON in the stream: {problem}"
+        for event in documents:
+            if event is None:
                 stream.is_done = True
-                continue
-            event = DECODE.decode(data)
-            if event.error is not None:
-                text = str(event.error)[:300]
-                return f"the server reported an error in the stream: {text}"
-            if event.usage is not None:
-                stream.usage = event.usage
-            if event.choices and (event.choices[0].text or not only_text):
-                stream.chunk_ns.append(at_ns)
-                stream.last = event.choices[0]
-    except (msgspec.DecodeError, UnicodeDecodeError) as problem:
-        return f"invalid JSON in the stream: {problem}"
+            elif event.complaint is not None:
+                return in_stream(event.complaint)
+            else:
+                add_event(event, arrived.at_ns, stream, only_text)
     return None
+
+
+def add_event(
+    event: Event, at_ns: int, stream: Stream, only_text: bool
+) -> None:
+    """Add what one document says to `stream`."""
+    if event.usage is not None:
+        stream.usage = event.usage
+    choices = event.choices
+    if choices and (choices[0].text or not only_text):
+        stream.chunk_ns.append(at_ns)
+        stream.last = choices[0]
+
+
+def decoded(data: bytes) -> list[Event | None]:
+    """The documents of one event, None for the end mark.
+
+    Data lines are one document. Some servers forget the empty line between two.
+
+    Raises:
+        msgspec.DecodeError: it is no JSON, or of another form.
+    """
+    if data == b"[DONE]":
+        return [None]
+    try:
+        return [DECODE.decode(data)]
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError:
+        lines = [line for line in data.split(b"\n") if line]
+        if len(lines) < 2:
+            raise
+        documents: list[Event | None] = []
+        for line in lines:
+            documents += decoded(line)
+        return documents
+
+
+def in_stream(complaint: Any) -> str:
+    """The reason of a request that failed within its stream."""
+    return f"the server reported an error in the stream: {words(complaint)}"
+
+
+def words_of(data: bytes) -> Any:
+    """The complaint in the data of an event that is named "error"."""
+    try:
+        return DECODE.decode(data).complaint or data
+    except UNREADABLE:
+        return data
+
+
+def words(complaint: Any) -> str:
+    """What a server says is wrong, on one line: its message, where it has one."""
+    if isinstance(complaint, dict):
+        complaint = complaint.get("message") or complaint
+    if isinstance(complaint, bytes):
+        complaint = complaint.decode(errors="replace")
+    return one_line(str(complaint))
 
 
 def ends_without_token(stream: Stream) -> bool:
@@ -168,11 +263,12 @@ def status_error(record: RequestRecord) -> str | None:
     if record.status == 200:
         return None
     if record.location is not None:
-        target = f"redirected to {record.location}, which is not followed"
+        target = (
+            f"redirected to {one_line(record.location)}, which is not followed"
+        )
         return f"HTTP {record.status}: {target}"
-    start = body_start(record, 300)
-    body = start.decode(errors="replace").strip() or "no body"
-    return f"HTTP {record.status}: {body}"
+    start = body_start(record, BODY_BYTES).decode(errors="replace")
+    return f"HTTP {record.status}: {one_line(start) or 'no body'}"
 
 
 def body_start(record: RequestRecord, count: int) -> bytes:
@@ -196,28 +292,42 @@ def incomplete(record: RequestRecord, stream: Stream) -> str | None:
     return None
 
 
-def events(reads: Iterable[Timed]) -> Iterator[Timed]:
-    """(ns, data) of each event, at the time of the read that completed it.
+def events(reads: Iterable[Timed]) -> Iterator[Incoming]:
+    """Each event at the time of the read that completed it.
 
-    Comments and other fields are skipped.
+    A line ends with LF, CR or CRLF, which may lie in two reads. Comments and other
+    fields are skipped.
     """
     rest = b""
     at_ns = 0
+    after_cr = False
     for at_ns, data in reads:
-        rest += data.replace(b"\r\n", b"\n")
+        if b"\r" in data or after_cr:
+            # An event is complete with its CR; the LF that belongs to it adds no line.
+            ends_with_cr = data.endswith(b"\r")
+            if after_cr:
+                data = data.removeprefix(b"\n")
+            after_cr = ends_with_cr
+            data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        rest += data
         while True:
             event, separator, after = rest.partition(b"\n\n")
             if not separator:
                 break
             rest = after
-            for line in data_of(event):
-                yield at_ns, line
-    for line in data_of(rest):
-        yield at_ns, line
+            yield from incoming(at_ns, event)
+    yield from incoming(at_ns, rest)
 
 
-def data_of(event: bytes) -> Iterator[bytes]:
-    """The data lines of one event. Completion servers put one JSON document on one line."""
-    for line in event.split(b"\n"):
-        if line.startswith(b"data:"):
-            yield line[5:].strip()
+def incoming(at_ns: int, event: bytes) -> Iterator[Incoming]:
+    """The event of these lines; none where they have no data."""
+    lines = []
+    name = b""
+    for line in event.removeprefix(BYTE_ORDER_MARK).split(b"\n"):
+        field, _, value = line.partition(b":")
+        if field == b"data":
+            lines.append(value.strip())
+        elif field == b"event":
+            name = value.strip()
+    if lines:
+        yield Incoming(at_ns, name, b"\n".join(lines))

@@ -27,7 +27,7 @@ any stream while at least one stream is in flight:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +38,7 @@ from perfgate import formatting
 from perfgate.load.client import Recording
 from perfgate.load.request_times import Window, completed, itl_ns
 from perfgate.load.response import Transcript
+from perfgate.load.server_metrics import counter_of
 from perfgate.load.workload import Workload
 
 MS = 1_000_000
@@ -366,6 +367,24 @@ def counter_reasons(
             "these prompts were sent before"
         )
     return reasons
+
+
+def unchecked(
+    workload: Workload, engine: str, server_values: Mapping[str, float]
+) -> tuple[str, ...]:
+    """The rules that cannot be applied, for the server does not say what they need."""
+    rules = {"preemptions": "preempted requests"}
+    if not workload.shares_prefixes:
+        rules["prefix_cache_hit_tokens"] = "hits of the prefix cache"
+    lines = []
+    for name, subject in rules.items():
+        if name in server_values:
+            continue
+        counter = counter_of(engine, name) or "such a counter"
+        lines.append(
+            f"{subject} are not known: the server's /metrics has no {counter}"
+        )
+    return tuple(lines)
 
 
 def absence_reasons(recording: Recording, policy: Policy) -> list[str]:

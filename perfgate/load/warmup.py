@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from perfgate import web
 from perfgate.errors import Failure
 from perfgate.load.client import Progress, Recording, no_progress, send
 from perfgate.load.measurement import Target, sending
@@ -99,6 +100,14 @@ def _check(
     raise kind(
         tried=f"warm up {target.url} with {workload.name}",
         seen=f"{len(errors)} of {len(transcripts)} requests failed, the first: {error}",
-        remedy="look at the server's log",
+        remedy=web.remedy_of(_refused(recording), "look at the server's log"),
         log=target.log,
     )
+
+
+def _refused(recording: Recording) -> int | None:
+    """The status of the first answer that is not a 200; None where there is none."""
+    for record in recording.requests:
+        if record.status not in (None, 200):
+            return record.status
+    return None

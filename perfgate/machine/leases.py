@@ -27,6 +27,7 @@ from types import TracebackType
 import msgspec
 
 from perfgate.errors import Failure
+from perfgate.foreign_text import one_line, without_secrets
 
 # Not the temporary directory, which CI gives each job anew.
 LEASES = Path("/tmp/perfgate-leases")
@@ -212,7 +213,7 @@ def _sign(locked: dict[str, int], hold_s: float) -> Lease:
     holder = Holder(
         pid=os.getpid(),
         user=getpass.getuser(),
-        command=shlex.join(sys.orig_argv)[:200],
+        command=without_secrets(shlex.join(sys.orig_argv))[:200],
         since_unix_s=now_unix_s,
         until_unix_s=now_unix_s + hold_s,
     )
@@ -230,8 +231,10 @@ def _sign(locked: dict[str, int], hold_s: float) -> Lease:
 def _holder(descriptor: int) -> str:
     text = os.pread(descriptor, 4096, 0)
     try:
-        return str(msgspec.json.decode(text, type=Holder))
-    except msgspec.MsgspecError:
+        holder = msgspec.json.decode(text, type=Holder)
+        return one_line(str(holder))
+    # Another user may have written anything, a time beyond all calendars too.
+    except (msgspec.MsgspecError, ValueError, OverflowError, OSError):
         return "a session that has not written its name yet"
 
 

@@ -11,6 +11,7 @@ import json
 from typing import Any
 
 from perfgate.cases import Case
+from perfgate.foreign_text import printable
 from perfgate.judge.observation import RunReader
 from perfgate.judge.verdict import GREEN, Verdict, is_red
 from perfgate.load.metrics import METRICS
@@ -58,7 +59,8 @@ def junit(results: RunResults) -> str:
         suite.timestamp = results.started
         whole.add_testsuite(suite)
     whole.update_statistics()
-    return bytes(whole.tostring()).decode()
+    # A stored run may hold what a server sent: XML has no control characters at all.
+    return printable(bytes(whole.tostring()).decode(errors="replace"))
 
 
 def _junit_case(case: Case, row: Verdict, gate: Gate) -> Any:
@@ -76,7 +78,7 @@ def _junit_case(case: Case, row: Verdict, gate: Gate) -> Any:
     elif row.outcome not in GREEN and row.gate == "hard":
         result = Skipped(row.outcome.value)
     if result is not None:
-        result.text = verdict_text.render(row)
+        result.text = printable(verdict_text.render(row))
         entry.result = [result]
     return entry
 
@@ -88,7 +90,7 @@ def _junit_group(row: GroupVerdict) -> Any:
     entry = TestCase(name, classname="perfgate.groups")
     if is_red(row.outcome, row.gate, "advisory"):
         failure = Failure(row.outcome.value)
-        failure.text = verdict_text.render_group(row)
+        failure.text = printable(verdict_text.render_group(row))
         entry.result = [failure]
     return entry
 

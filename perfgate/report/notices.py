@@ -11,6 +11,7 @@ from pathlib import Path
 
 from perfgate import formatting
 from perfgate.engines.injection import format_injection
+from perfgate.foreign_text import one_line
 from perfgate.judge.run_status import is_compared
 from perfgate.judge.verdict import Outcome
 from perfgate.load.repetition import Repetition
@@ -66,7 +67,7 @@ def not_excluded(results: RunResults) -> list[str]:
 def failures(results: RunResults) -> list[str]:
     """Which servers failed to start, why, and what to do about it."""
     return [
-        f"{key} failed to start: {row.seen}. To do: {row.remedy}"
+        f"{key} failed to start: {one_line(row.seen)}. To do: {one_line(row.remedy)}"
         for key, row in results.failures.items()
     ]
 
@@ -81,7 +82,7 @@ def faults(results: RunResults) -> list[str]:
         reason = _fault(row)
         if reason:
             place = f"{row.server}, launch {row.launch + 1}, {row.workload}"
-            lines.append(f"{place}: {reason}")
+            lines.append(f"{place}: {one_line(reason)}")
     return lines
 
 
@@ -109,8 +110,21 @@ def not_counted(results: RunResults) -> list[str]:
         line = f"{server}: {len(invalid)} of {count} did not count"
         if spoilt:
             line += f", {spoilt} because of the client's machine"
-        lines.append(f"{line}; first: {invalid[0].invalid[0]}")
+        lines.append(f"{line}; first: {one_line(invalid[0].invalid[0])}")
     return lines
+
+
+def unchecked(results: RunResults) -> list[str]:
+    """Which rules of validity could not be applied, and on which servers."""
+    servers: dict[str, dict[str, None]] = {}
+    for row in results.measurements:
+        for repetition in row.repetitions:
+            for rule in repetition.unchecked:
+                servers.setdefault(rule, {})[row.server] = None
+    return [
+        f"Not checked on {', '.join(keys)}: {rule}"
+        for rule, keys in servers.items()
+    ]
 
 
 def not_compared(results: RunResults) -> list[str]:
@@ -248,6 +262,7 @@ def important(results: RunResults) -> list[str]:
         *failures(results),
         *faults(results),
         *not_counted(results),
+        *unchecked(results),
         *not_compared(results),
         *lacking(results),
         *report_only(results),

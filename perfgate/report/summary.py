@@ -5,6 +5,7 @@ A job summary takes summary.md as well; annotations are GitHub's workflow comman
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -28,6 +29,8 @@ from perfgate.results.schema import RunResults
 # Of one step's summary; of a larger one GitHub shows nothing.
 STEP_LIMIT_BYTES = 1024 * 1024
 FENCE = "```"
+BROKEN_FENCE = "` ` `"
+_TAG = re.compile("<(?=[A-Za-z/!?])")
 DETAILS = ("<details>", "</details>")
 MOST_TO_DO = 4  # pieces of advice outside of what is folded away
 # Errors, and as many warnings, that GitHub shows of one step.
@@ -43,7 +46,7 @@ def markdown(results: RunResults, store: Store | None) -> str:
     notes = [*notices.important(results), versions]
     for line in [*notes, terminal.in_common(results)]:
         if line:
-            lines += [f"**{line}**", ""]
+            lines += [f"**{_inert(line)}**", ""]
     rows = run_status.ordered(results)
     hard = [row for row in rows if row.gate == "hard"]
     report_only = [row for row in rows if row.gate != "hard"]
@@ -61,11 +64,19 @@ def _attention(results: RunResults) -> list[str]:
     lines = []
     for number, item in enumerate(attention(results)):
         if item.advice and number < MOST_TO_DO:
-            lines += [f"{item.title}. To do: {item.advice}", ""]
-        heading = f"{item.title}: {item.finding}"
+            lines += [_inert(f"{item.title}. To do: {item.advice}"), ""]
+        heading = _inert(f"{item.title}: {item.finding}")
+        messages = "\n\n".join(item.messages)
         lines += [f"<details><summary>{heading}</summary>", "", FENCE]
-        lines += ["\n\n".join(item.messages), FENCE, "", "</details>", ""]
+        lines += [messages.replace(FENCE, BROKEN_FENCE), FENCE]
+        lines += ["", "</details>", ""]
     return lines
+
+
+def _inert(text: str) -> str:
+    """One line of text in which no tag or image of Markdown is obeyed."""
+    line = " ".join(text.split())
+    return _TAG.sub("&lt;", line).replace("![", "!\\[")
 
 
 def _folded(heading: str, rows: Sequence[Verdict]) -> list[str]:
@@ -82,7 +93,9 @@ def _context(changed: Drift) -> list[str]:
     for name, current, recorded, cases in changed.rows:
         count = formatting.count(cases, "case")
         lines.append(
-            f"* {name}: {current} now, {recorded} in the baseline ({count})"
+            _inert(
+                f"* {name}: {current} now, {recorded} in the baseline ({count})"
+            )
         )
     return lines
 

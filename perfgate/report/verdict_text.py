@@ -1,4 +1,7 @@
-"""Verdict text: the one renderer that turns the fields of a verdict into lines."""
+"""Verdict text: the one renderer that turns the fields of a verdict into lines.
+
+A summary or a detail may quote what a server said, also that of an older run.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from perfgate import formatting
 from perfgate.cases import is_ratio, title
+from perfgate.foreign_text import continued
 from perfgate.judge import wording
 from perfgate.judge.noise import fraction_of, log_loss
 from perfgate.judge.verdict import Outcome, Verdict
@@ -117,9 +121,10 @@ def outcome(verdict: Verdict) -> str:
 
 def summary(verdict: Verdict) -> str:
     """The summary and, where something explains the change, its cause."""
+    text = continued(verdict.summary)
     if not verdict.cause:
-        return verdict.summary
-    return f"{verdict.summary}, cause: {verdict.cause}"
+        return text
+    return f"{text}, cause: {continued(verdict.cause)}"
 
 
 def finding(verdict: Verdict) -> str:
@@ -142,7 +147,7 @@ def advice(verdict: Verdict | GroupVerdict, run: str = "RUN") -> str:
     Args:
         run: the run directory, for commands that can be copied.
     """
-    return verdict.advice.replace(RUN, run)
+    return continued(verdict.advice).replace(RUN, run)
 
 
 def render(verdict: Verdict, run: str = "RUN") -> str:
@@ -152,7 +157,7 @@ def render(verdict: Verdict, run: str = "RUN") -> str:
         run: the run directory, for commands that can be copied.
     """
     lines = [f"{outcome(verdict)}: {heading(verdict)}: {finding(verdict)}"]
-    lines += [f"  {detail}" for detail in verdict.details]
+    lines += [f"  {continued(detail)}" for detail in verdict.details]
     if verdict.report_only_reason:
         lines.append(f"  Report-only: {verdict.report_only_reason}.")
     if verdict.injected:
@@ -237,8 +242,8 @@ def render_group(row: GroupVerdict, run: str = "RUN") -> str:
     kind = row.outcome.value
     if row.gate == "report":
         kind += " (report-only)"
-    lines = [f"{kind}: {group_heading(row)}: {row.summary}"]
-    lines += [f"  {detail}" for detail in row.details]
+    lines = [f"{kind}: {group_heading(row)}: {continued(row.summary)}"]
+    lines += [f"  {continued(detail)}" for detail in row.details]
     return "\n".join([*lines, *_advice_line(row, run)])
 
 

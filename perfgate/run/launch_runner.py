@@ -15,7 +15,6 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
-import requests
 
 from perfgate.cases import asking_routing
 from perfgate.engines import chosen
@@ -42,6 +41,7 @@ from perfgate.run.probes.probe import Figures, with_figures
 from perfgate.run.server_source import ServerSource
 from perfgate.servers.launch_record import ServerDied
 from perfgate.servers.running import RunningServer
+from perfgate.web import NoAnswer
 
 # Replacements of invalid repetitions. Where half of the repetitions stall (Mixtral on an
 # H200), 4 replacements leave 1 % of the launches without a valid repetition.
@@ -104,6 +104,9 @@ class LaunchRunner:
             engine=config.engine,
             device=config.device,
             is_alive=server.alive,
+            death_reason=server.death_reason,
+            note_life=server.note_life,
+            authorization=server.authorization,
             log=server.log,
             silence_timeout_s=silence_timeout_s,
         )
@@ -403,7 +406,9 @@ def _choices(
     notes: tuple[str, ...] = ()
     try:
         told = engine.read_choices(server.url)
-    except (requests.RequestException, ValueError) as error:
+    except NoAnswer as failure:
+        notes = (f"choices of the engine: {failure.seen}",)
+    except ValueError as error:
         notes = (f"choices of the engine: {describe_error(error)}",)
     if not told and not facts.effective:
         return {}, notes

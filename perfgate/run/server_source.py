@@ -9,12 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-import requests
-
 from perfgate.config.config import Config
 from perfgate.engines import registry as engines
 from perfgate.engines.base import ServerConfig
-from perfgate.errors import describe_error
 from perfgate.machine.hardware import Hardware
 from perfgate.progress import ProgressDisplay
 from perfgate.results import schema as rundata
@@ -28,6 +25,7 @@ from perfgate.servers.external import ExternalServer
 from perfgate.servers.launch_record import PortInUse, ServerDied
 from perfgate.servers.pool import ServerPool
 from perfgate.servers.running import RunningServer
+from perfgate.web import NoAnswer
 
 
 class ServerSource(Protocol):
@@ -148,9 +146,9 @@ class PoolSource:
         """Freeze the garbage collector, for example: it may stop all streams."""
         try:
             engines.lookup(config.engine).settle(server.url)
-        except requests.RequestException as error:
+        except NoAnswer as failure:
             note = (
-                f"settling after the warm-up failed ({describe_error(error)}): garbage "
+                f"settling after the warm-up failed ({failure.seen}): garbage "
                 "collection may stop all streams"
             )
             return (note,)

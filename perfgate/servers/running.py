@@ -32,6 +32,14 @@ class RunningServer(Protocol):
         """NVML indices of its GPUs; empty on the CPU and where they are unknown."""
 
     @property
+    def death_reason(self) -> str:
+        """Why requests in flight fail once it is not alive."""
+
+    @property
+    def authorization(self) -> str:
+        """Value of the header that it asks for; "" where it asks for none."""
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What cannot be read of this server, for the notes of its launch."""
 
@@ -40,6 +48,9 @@ class RunningServer(Protocol):
 
     def alive(self) -> bool:
         """Whether it runs; cheap enough to call while requests are in flight."""
+
+    def note_life(self) -> None:
+        """Take note that it has just sent a token."""
 
     def launch_record(self, key: str) -> LaunchRecord:
         """What is known of its launch.

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from perfgate import foreign_text
 from perfgate.engines.base import LaunchPlan
 from perfgate.errors import Failure, describe_error
 from perfgate.machine.container import OomWatch
@@ -63,11 +64,14 @@ class Server:
         url: base address, without a trailing slash.
         served_model: "": it serves the model under the catalogue's name.
         log: its log file.
+        authorization: "": it asks for no key.
         notes: empty: everything can be read.
         record: what is known of this launch so far.
     """
 
     served_model = ""
+    authorization = ""
+    death_reason = "the server process is gone"
     notes: tuple[str, ...] = ()
 
     def __init__(
@@ -95,6 +99,9 @@ class Server:
         """Whether the launched process still runs; takes some 0.05 ms."""
         return self._launched.is_running()
 
+    def note_life(self) -> None:
+        """Nothing: its process is known."""
+
     def pids(self) -> tuple[int, ...]:
         """Its processes, the engine's workers included."""
         return tuple(
@@ -121,7 +128,8 @@ class Server:
         reported_s = self._began_s
         while True:
             for name, line in watch.news():
-                entry = PhaseTime(name=name, at_s=self._age_s(), line=line)
+                text = foreign_text.one_line(line)
+                entry = PhaseTime(name=name, at_s=self._age_s(), line=text)
                 self._note(phases=(*self.record.phases, entry))
                 phase = name
                 reported_s = 0.0
@@ -188,8 +196,8 @@ class Server:
         if killed:
             seen = f"{seen}; {killed}"
             remedy = _OUT_OF_MEMORY
-        indented = [f"    {row}" for row in self.log_tail().splitlines()]
-        details = "\n".join([f"its last {TAIL_LINES} lines:", *indented])
+        last = foreign_text.quoted(self.log_tail())
+        details = f"its last {TAIL_LINES} lines:\n{last}"
         return kind(_tried(self.plan), seen, remedy, self.log, details)
 
     def _answers(self, patience_s: float) -> bool:
@@ -260,8 +268,11 @@ def launch(
     record = LaunchRecord(
         key=plan.key,
         session_index=index,
-        argv=plan.argv,
-        env=dict(plan.env),
+        argv=foreign_text.shown_arguments(plan.argv),
+        env={
+            name: foreign_text.secret_value(name, value)
+            for name, value in plan.env
+        },
         pid=launched.pid,
         log=str(log),
         started_unix_s=time.time(),
@@ -308,7 +319,8 @@ def _port_in_use(plan: LaunchPlan, holders: dict[int, str]) -> PortInUse:
 
 def _command(plan: LaunchPlan) -> str:
     env = [f"{name}={shlex.quote(value)}" for name, value in plan.env]
-    return " ".join([*env, shlex.join(plan.argv)])
+    command = " ".join([*env, shlex.join(plan.argv)])
+    return foreign_text.without_secrets(command)
 
 
 def _header(plan: LaunchPlan) -> bytes:

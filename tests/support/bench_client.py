@@ -52,10 +52,10 @@ def differences_ms(
     transcripts: list[Transcript], sent: list[dict[str, Any]]
 ) -> dict[str, np.ndarray]:
     """|client - oracle| of every sample, ms; the oracle's times are those of its own sockets."""
-    by_id = {f"perfgate-{t.index}": t for t in transcripts}
+    by_index = {t.index: t for t in transcripts}
     pairs = [
         (
-            by_id[log["request_id"]],
+            by_index[int(log["request_id"].rpartition("-")[2])],
             log["received_ns"],
             [ns for ns, _ in log["sends"]],
         )

@@ -10,9 +10,8 @@ import hashlib
 from dataclasses import dataclass
 
 import msgspec
-import requests
 
-from perfgate.errors import describe_error
+from perfgate import web
 from perfgate.load.measurement import COMPLETIONS, Target
 from perfgate.load.prompts import Synthetic
 from perfgate.load.workload import Request, Workload, build_requests
@@ -56,10 +55,9 @@ def read(target: Target) -> Answers:
     for number, prompt in enumerate(prompts, 1):
         try:
             text = _completion(target, prompt)
-        except (requests.RequestException, msgspec.DecodeError) as error:
+        except web.NoAnswer as failure:
             place = f"request {number} of {len(prompts)}"
-            note = f"answers: {place}: {describe_error(error)}"
-            return Answers(notes=(note,))
+            return Answers(notes=(f"answers: {place}: {failure.seen}",))
         digest = hashlib.sha256(text.encode()).hexdigest()
         hashes.append(digest[:DIGITS])
     return Answers(hashes=tuple(hashes))
@@ -73,9 +71,16 @@ def _completion(target: Target, prompt: Request) -> str:
         "temperature": 0.0,
         "ignore_eos": True,
     }
-    answer = requests.post(
-        target.url + COMPLETIONS, json=body, timeout=TIMEOUT_S
+    url = target.url + COMPLETIONS
+    answer = web.post(
+        url, body, timeout_s=TIMEOUT_S, authorization=target.authorization
     )
-    answer.raise_for_status()
-    content = msgspec.json.decode(answer.content, type=Completion)
+    try:
+        content = msgspec.json.decode(answer, type=Completion)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise web.NoAnswer(
+            tried=f"POST {url}",
+            seen=f"the answer is no completion: {error}",
+            remedy="read the server's log",
+        ) from error
     return content.choices[0].text

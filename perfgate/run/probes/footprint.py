@@ -9,8 +9,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 
-import requests
-
 from perfgate.engines.base import Engine, ServerConfig
 from perfgate.errors import Failure
 from perfgate.load.repetition import Repetition
@@ -91,8 +89,8 @@ class FootprintProbe:
         ):
             try:
                 values |= read()
-            except (Failure, requests.RequestException) as error:
-                notes.append(f"{subject}: {error}")
+            except Failure as failure:
+                notes.append(f"{subject}: {failure}")
         if is_part:
             notes.append(_PART)
             for name in LOAD_DEPENDENT & values.keys():

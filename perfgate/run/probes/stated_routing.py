@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from typing import Final
 
-import requests
-
+from perfgate import web
 from perfgate.engines.base import Engine, RoutingRequest, ServerConfig
-from perfgate.errors import Failure, describe_error
+from perfgate.errors import Failure
 from perfgate.models import catalogue as models
 
 # Token ids that every vocabulary has.
@@ -53,17 +52,13 @@ def confirm(engine: Engine, config: ServerConfig, url: str) -> None:
         )
     try:
         before = engine.stated_draws(url)
-        requests.post(
-            f"{url}/v1/completions",
-            json=request.body,
-            timeout=request.timeout_s,
-        ).raise_for_status()
+        web.post(
+            f"{url}/v1/completions", request.body, timeout_s=request.timeout_s
+        )
         after = engine.stated_draws(url)
-    except requests.RequestException as error:
+    except web.NoAnswer as error:
         raise RoutingNotStated(
-            tried=tried,
-            seen=describe_error(error),
-            remedy="read the server's log",
+            tried=tried, seen=error.seen, remedy="read the server's log"
         ) from error
     drawn = [now - then for now, then in zip(after, before, strict=True)]
     tokens, layers, _ = request.shape

@@ -12,7 +12,6 @@ import types
 
 import msgspec
 import pytest
-import requests
 
 from perfgate.engines import sglang
 from perfgate.engines.base import InjectionFailed, ServerConfig
@@ -25,6 +24,7 @@ from perfgate.engines.sglang import (
     weights_bytes_per_rank,
 )
 from perfgate.servers.log import LogWatch
+from perfgate.web import NoAnswer
 from tests.support.engine_logs import SGLANG_CPU_LOG
 from tests.support.plans import options, request_for
 
@@ -235,9 +235,7 @@ def test_each_rank_says_what_it_holds(ranks):
 
 def test_server_without_the_plugin_is_an_error(ranks):
     """Nothing is read as zero bytes."""
-    with pytest.raises(
-        requests.RequestException, match="did not load the plugin"
-    ):
+    with pytest.raises(NoAnswer, match="did not load the plugin"):
         weights_bytes_per_rank(ranks.url)
 
 
@@ -266,7 +264,7 @@ def test_warm_server_is_told_to_freeze(ranks):
     settle(ranks.url)
 
     assert [("/freeze_gc", None)] == ranks.asked
-    with pytest.raises(requests.RequestException):
+    with pytest.raises(NoAnswer):
         settle("http://127.0.0.1:9")
 
 

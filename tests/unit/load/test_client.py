@@ -55,10 +55,10 @@ def test_ground_truth(engine):
     workload = msgspec.structs.replace(
         WORKLOAD, num_prompts=64, max_concurrency=None, request_rate=200.0
     )
-    by_id = {f"perfgate-{t.index}": t for t in read_all(run(engine, workload))}
+    by_index = {str(t.index): t for t in read_all(run(engine, workload))}
     sent = [
         (
-            by_id[log["request_id"]],
+            by_index[log["request_id"].rpartition("-")[2]],
             log["received_ns"],
             [ns for ns, _ in log["sends"]],
         )
@@ -271,7 +271,7 @@ def test_an_interrupt_leaves_no_connection_open(engine):
 
     async def broken_off():
         exchanges = [
-            Exchange(r, encode(r, sending.url, sending.model))
+            Exchange(r, encode(r, sending.url, sending.model, "5e"))
             for r in build_requests(WORKLOAD, 0, 1000)
         ]
         load = Run(exchanges, sending)

@@ -17,7 +17,7 @@ TEXT = Request(3, (5, 6), 7, 0, text="zwölf")
 def test_a_request_is_greedy_and_of_full_length(request_, prompt):
     """Ids, or text where there is some; the length of the body is that of its bytes."""
     head, _, body = encode(
-        request_, "http://h:1/v1/completions", "m"
+        request_, "http://me:pw@h:1/v1/completions", "m", "5e", "Bearer k1"
     ).partition(b"\r\n\r\n")
     first, *lines = head.decode().split("\r\n")
     headers = dict(line.split(": ", 1) for line in lines)
@@ -28,7 +28,8 @@ def test_a_request_is_greedy_and_of_full_length(request_, prompt):
         headers["host"],
         headers["content-length"],
     )
-    assert "perfgate-3" == headers["x-request-id"]
+    assert "perfgate-5e-3" == headers["x-request-id"]
+    assert "Bearer k1" == headers["authorization"]
     assert (prompt, 7) == (said["prompt"], said["max_tokens"])
     assert (True, 0.0, True) == (
         said["ignore_eos"],

@@ -177,7 +177,10 @@ def test_text_has_as_many_tokens_as_were_drawn(merging):
 def test_text_is_what_is_sent():
     """In place of the ids."""
     body = encode(
-        Request(0, (1, 2), 3, 0, text="w1 w2"), "http://h:1/v1/completions", "m"
+        Request(0, (1, 2), 3, 0, text="w1 w2"),
+        "http://h:1/v1/completions",
+        "m",
+        "5e",
     ).split(b"\r\n\r\n")[1]
 
     assert "w1 w2" == json.loads(body)["prompt"]

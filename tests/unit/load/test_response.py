@@ -140,11 +140,9 @@ def test_each_failure_has_its_reason(record, reason):
     assert reason == read(record).error
 
 
-@pytest.mark.parametrize(
-    "data", ['{"choices": [{"text": oops', '{"choices": 3}', "\\xff", "[1, 2]"]
-)
+@pytest.mark.parametrize("data", ['{"choices": [{"text": oops', "\\xff"])
 def test_invalid_json_is_a_failed_request(data):
-    """Broken JSON, and JSON of another shape."""
+    """Broken JSON, and what is none."""
     assert read(answer(sse(chunk(), data, "[DONE]"))).error.startswith(
         "invalid JSON in the stream"
     )
@@ -157,8 +155,7 @@ def test_an_error_within_the_stream():
     )
 
     assert (
-        "the server reported an error in the stream: {'message': 'engine is dead'}"
-        == t.error
+        "the server reported an error in the stream: engine is dead" == t.error
     )
 
 

@@ -17,6 +17,7 @@ TESTED_BY = {
     "plugin": "plugin/",
     "run/campaign": "plugin/test_plugin.py, plugin/test_against.py",
     "run/in_hand": "plugin/test_in_hand.py",
+    "servers/running": "servers/test_server.py, servers/test_external.py",
 }
 
 

@@ -5,7 +5,6 @@ import types
 
 import msgspec
 import pytest
-import requests
 
 from perfgate.engines import registry as engines
 from perfgate.engines.chosen import NOT_SEEN
@@ -22,6 +21,7 @@ from perfgate.run.probes import routing as probe
 from perfgate.run.probes.answers import Answers
 from perfgate.run.probes.probe import Figures
 from perfgate.servers.launch_record import ServerDied
+from perfgate.web import NoAnswer
 from tests.support import builders as m
 
 ONE, MANY = (
@@ -111,6 +111,9 @@ class Asked:
             log=log,
             gpu_indices=(),
             notes=(),
+            authorization="",
+            death_reason="gone",
+            note_life=lambda: None,
             alive=lambda: not self.dead,
             launch_record=lambda key: record,
         )
@@ -243,7 +246,7 @@ def test_server_that_does_not_tell_its_choices_is_measured(
     """What is unknown is noted."""
 
     def refuse(url):
-        raise requests.ConnectionError("no route")
+        raise NoAnswer("GET", "no route", "look")
 
     asked = Asked(tmp_path, monkeypatch, choices=refuse)
     launch = asked.recorder.results.launches[-1]

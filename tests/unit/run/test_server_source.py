@@ -5,7 +5,6 @@ import socket
 import types
 
 import pytest
-import requests
 
 from perfgate.config.config import Config
 from perfgate.engines import registry
@@ -16,6 +15,7 @@ from perfgate.run.server_source import ExternalSource, PoolSource
 from perfgate.servers.external import ExternalServer
 from perfgate.servers.launch_record import PortInUse
 from perfgate.servers.pool import ServerPool
+from perfgate.web import Address, NoAnswer
 from tests.support import builders as m
 from tests.support.plans import fake_plan, free_port
 
@@ -130,13 +130,13 @@ def test_engine_that_does_not_settle_says_so(source, monkeypatch):
     """A release without that request is no reason to measure nothing."""
 
     def refuse(url):
-        raise requests.HTTPError("404 Not Found")
+        raise NoAnswer("POST", "HTTP 404: not here", "look")
 
     settling(monkeypatch, refuse)
 
     server = types.SimpleNamespace(url="http://x")
     expected = (
-        "settling after the warm-up failed (404 Not Found): garbage collection may "
+        "settling after the warm-up failed (HTTP 404: not here): garbage collection may "
         "stop all streams"
     )
     assert (expected,) == source().settle(m.MOE_CPU, server)
@@ -146,7 +146,7 @@ def test_external_server_is_left_as_it_is(monkeypatch):
     """Its operator decides what it collects; nothing is read of it, and nothing launched."""
     settled = []
     settling(monkeypatch, settled.append)
-    server = ExternalServer("http://127.0.0.1:1", served_model="m")
+    server = ExternalServer(Address("http://127.0.0.1:1"), served_model="m")
     here = ExternalSource(server)
 
     assert () == here.settle(m.MOE_CPU, server)

@@ -16,6 +16,7 @@ from perfgate.results import schema
 from perfgate.run import session as run_session
 from perfgate.run.session import PerfSession
 from perfgate.servers.external import ExternalServer
+from perfgate.web import Address
 from tests.support import builders as m
 from tests.support.studies import SHIPPED, study_of
 
@@ -83,7 +84,7 @@ def test_what_was_asked_for_is_never_skipped(session):
 
 def test_attached_server_is_not_asked_for_its_routing(session):
     """Nor is anything else asked that a server must be launched for."""
-    server = ExternalServer("http://127.0.0.1:1")
+    server = ExternalServer(Address("http://127.0.0.1:1"))
     attached = {
         ("vllm", "mixtral-small"): server,
         ("vllm", "llama-small"): server,

@@ -10,6 +10,7 @@ from perfgate.servers.external import (
     NotReachable,
     parse_attachment,
 )
+from perfgate.web import address_of
 from tests.support.fake_launch import FakeEngine
 from tests.support.plans import free_port
 
@@ -17,7 +18,7 @@ from tests.support.plans import free_port
 def test_attached_server_is_alive_until_it_is_not() -> None:
     """Life is what it answers."""
     with FakeEngine() as engine:
-        server = ExternalServer(engine.url + "/", fresh_s=0.05)
+        server = ExternalServer(address_of(engine.url + "/"), fresh_s=0.05)
 
         assert server.alive()
         assert engine.url == server.url
@@ -34,7 +35,7 @@ def test_attached_server_is_alive_until_it_is_not() -> None:
 def test_asking_again_does_not_wait() -> None:
     """Ten questions a second cost the server one request; the rest comes from memory."""
     with FakeEngine() as engine:
-        server = ExternalServer(engine.url, fresh_s=600)
+        server = ExternalServer(address_of(engine.url), fresh_s=600)
 
         assert server.alive()
 
@@ -43,7 +44,7 @@ def test_asking_again_does_not_wait() -> None:
 
 def test_silence_is_told_as_it_was_seen() -> None:
     """A server that does not answer is told by what was seen of it."""
-    server = ExternalServer(f"http://127.0.0.1:{free_port()}")
+    server = ExternalServer(address_of(f"http://127.0.0.1:{free_port()}"))
 
     assert "connection refused" in server.death("measuring").seen
 

@@ -7,6 +7,7 @@ from perfgate.load.workload import build_requests
 from perfgate.run.probes import answers
 from perfgate.run.probes.answers import PROMPTS, Answers
 from tests.support.fake_launch import FakeEngine
+from tests.support.raw_server import serving, whole
 
 
 def target(url):
@@ -56,18 +57,10 @@ def test_a_server_that_is_gone_makes_a_note():
     assert ("answers: request 1 of 16: connection refused",) == answered.notes
 
 
-def test_an_answer_of_another_form_makes_a_note(monkeypatch):
+def test_an_answer_of_another_form_makes_a_note():
     """Such as that of a proxy."""
-
-    class Reply:
-        content = b'{"choices": []}'
-
-        def raise_for_status(self):
-            pass
-
-    monkeypatch.setattr(answers.requests, "post", lambda *args, **more: Reply())
-
-    (note,) = answers.read(target("http://x")).notes
+    with serving(whole(b'{"choices": []}')) as server:
+        (note,) = answers.read(target(server.url)).notes
 
     assert note.startswith("answers: request 1 of 16: ")
     assert "choices" in note

@@ -3,10 +3,11 @@
 import dataclasses
 
 import pytest
-import requests
 
+from perfgate import web
 from perfgate.engines.base import Engine, ServerConfig
 from perfgate.run.probes.stated_routing import RoutingNotStated, confirm
+from perfgate.web import NoAnswer
 from tests.support import studies
 
 SERVER = ServerConfig(
@@ -28,14 +29,12 @@ ENGINE = Engine(
 def asked(monkeypatch):
     """The requests that are sent; each is answered."""
     bodies = []
-    answer = requests.Response()
-    answer.status_code = 200
 
-    def post(url, json, timeout):
-        bodies.append(json)
-        return answer
+    def post(url, document, timeout_s):
+        bodies.append(document)
+        return b"{}"
 
-    monkeypatch.setattr(requests, "post", post)
+    monkeypatch.setattr(web, "post", post)
     return bodies
 
 
@@ -79,7 +78,7 @@ def test_a_server_without_an_answer_is_refused():
     """What it did instead is in the message."""
 
     def silent(url):
-        raise requests.ConnectionError("nobody listens")
+        raise NoAnswer("POST", "nobody listens", "look")
 
     engine = dataclasses.replace(ENGINE, stated_draws=silent)
     with pytest.raises(RoutingNotStated, match="nobody listens"):
