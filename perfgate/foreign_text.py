@@ -25,7 +25,10 @@ _UNPRINTABLE = re.compile(
 )
 # Azure DevOps and older GitHub runners read these anywhere in a line.
 _COMMAND = re.compile(r"##(?=(?:vso)?\[)")
-_LINE_END = re.compile(rf"\n(?![ \t]*{re.escape(CONTINUED)})")
+# Lines of a list that the suite itself writes are indented by eight spaces.
+_LINE_END = re.compile(
+    r"\n(?![ \t]*\| )(?! {8}(?!do:|seen:|log:|tried:)[^\s:])"
+)
 
 _SECRET_NAME = (
     r"(?:[A-Z0-9]+_)*(?:TOKEN|SECRET|PASSWORD|PASSWD|APIKEY|CREDENTIALS"

@@ -78,14 +78,10 @@ def crosscheck(
     # Imported here: `--help` must not wait for scipy, tokenizers and rich.
     from rich.console import Console
 
-    from perfgate.load.crosscheck import (
-        interleave,
-        served_model,
-        table,
-        tokenizer_in,
-    )
+    from perfgate.load.crosscheck import interleave, served_model, table
     from perfgate.load.measurement import Target
     from perfgate.load.other_clients import CLIENTS, ClientFailed
+    from perfgate.load.prompts import load_tokenizer
     from perfgate.load.workload import Synthetic, Workload
 
     rounds, tolerance = options["rounds"], options["tolerance"]
@@ -96,7 +92,7 @@ def crosscheck(
             seen="there is no such executable file",
             remedy=f"name a Python in which {client} is installed",
         )
-    loaded_tokenizer = tokenizer_in(tokenizer)
+    loaded_tokenizer = load_tokenizer(tokenizer)
     target = Target(
         url=url.rstrip("/"),
         served_model=options["model"] or served_model(url.rstrip("/")),

@@ -42,10 +42,14 @@ class Decoding:
         itl_over_tpot: median of the inter-token latency over that of the time per
             output token; None where one is unknown.
         bandwidth_utilisation: of the GPUs' data sheet; None where it is unknown.
+        short_gap_share: of the gaps between chunks; None of an older run.
+        tokens_per_chunk: None of an older run.
     """
 
     itl_over_tpot: float | None = None
     bandwidth_utilisation: float | None = None
+    short_gap_share: float | None = None
+    tokens_per_chunk: float | None = None
 
 
 @dataclass(frozen=True)
@@ -167,7 +171,26 @@ class RunReader:
         if itl_ms is not None and tpot_ms is not None:
             itl_over_tpot = itl_ms / tpot_ms
         utilisation = self._mean(load, "bandwidth_utilisation")
-        return Decoding(itl_over_tpot, utilisation)
+        return Decoding(
+            itl_over_tpot,
+            utilisation,
+            self._pieces(load, "short_gap_share"),
+            self._pieces(load, "tokens_per_chunk"),
+        )
+
+    def _pieces(self, load: Load, name: str) -> float | None:
+        """In what pieces tokens came, by the launches that count; None if unknown."""
+        if load.workload is None:
+            return None
+        values = []
+        server, workload = load.server.key, load.workload.name
+        for row in self.index.valid_measurements(server, workload):
+            for repetition in row.repetitions:
+                if name in repetition.client_values:
+                    values.append(repetition.client_values[name])
+        if not values:
+            return None
+        return sum(values) / len(values)
 
     def _mean(self, load: Load, metric: str) -> float | None:
         """A metric of a load; None where no launch has it."""

@@ -275,6 +275,11 @@ PAIRED_ADVICE = {
 }
 # Too good to be true.
 BURSTS = "tokens arrive in bursts: the ITL median is {share} of the TPOT median, below {bound}"
+BURSTS_OF_GAPS = (
+    "tokens arrive in bursts: {share} of the gaps between chunks are far shorter than a "
+    "step"
+)
+MERGED = "chunks hold {tokens} tokens each: ITL is the time of a chunk, not of a token"
 IMPOSSIBLE_BANDWIDTH = (
     "physically impossible: decoding would use {utilisation} of the data sheet's memory "
     "bandwidth"
@@ -287,6 +292,10 @@ VALUE_SAYS = "By value alone: {summary}."
 LOOK_AT_BURSTS = (
     "Judge this load by TPOT and throughput. Look for multi-step scheduling, or a proxy "
     "that buffers."
+)
+LOOK_AT_MERGED = (
+    "Judge this load by TPOT and throughput. Look for speculative decoding, multi-step "
+    "scheduling, or a front that joins chunks."
 )
 LOOK_AT_BANDWIDTH = (
     "Check that the server did the work: its model, its weights, its token counts, a "

@@ -322,9 +322,11 @@ class Run:
             return f"no complete answer within {timeout_s:g} s ({reads} reads)"
         if reads > 2 * tokens + 64:
             return f"endless: {reads} reads for {tokens} tokens"
-        if exchange.received_bytes > exchange.most_bytes:
-            size = f"{exchange.received_bytes / 2**20:.0f} MiB"
-            return f"endless: {size} for {tokens} tokens"
+        size = exchange.excess_bytes()
+        if size:
+            return f"endless: {size / 2**20:.0f} MiB for {tokens} tokens"
+        if exchange.is_head_endless(connection.read_ns, now_ns):
+            return "the headers of the answer have no end"
         return None
 
     def abandon(self, reason: str) -> None:

@@ -16,7 +16,6 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import click
 import tokenizers
@@ -220,13 +219,6 @@ def served_model(url: str) -> str:
             seen=getattr(error, "seen", "the answer is not a list of models"),
             remedy="is the server up? otherwise give --model",
         ) from error
-
-
-def tokenizer_in(path: Path) -> tokenizers.Tokenizer:
-    """The tokenizer of a folder, or of a tokenizer.json."""
-    if path.is_dir():
-        path = path / "tokenizer.json"
-    return tokenizers.Tokenizer.from_file(str(path))
 
 
 def interleave(

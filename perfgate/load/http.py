@@ -24,6 +24,7 @@ from perfgate.load.workload import Request
 # Of one answer: more than any server needs for its headers, and for a token.
 FREE_BYTES = 1024 * 1024
 TOKEN_BYTES = 16 * 1024
+HEAD_NS = 2_000_000_000  # from the first byte of the headers to their last
 
 
 class RequestRecord(
@@ -89,7 +90,13 @@ def encode(
 
 @dataclass(slots=True)
 class Exchange:
-    """One request on its way."""
+    """One request on its way.
+
+    Attributes:
+        has_length: whether the headers tell where the body ends.
+        answer_from_ns: later reads belong to the answer itself.
+        head_seen_ns: when its head was first seen to have begun; 0 before.
+    """
 
     request: Request
     payload: bytes
@@ -100,13 +107,33 @@ class Exchange:
     reads: list[tuple[int, bytes]] = field(default_factory=list)
     error: str | None = None
     location: str | None = None
-    received_bytes: int = 0
     has_length: bool = False
+    answer_from_ns: int = 0
+    head_seen_ns: int = 0
 
-    @property
-    def most_bytes(self) -> int:
-        """More is no answer to this request."""
-        return FREE_BYTES + TOKEN_BYTES * self.request.output_len_tokens
+    def excess_bytes(self) -> int:
+        """Bytes of a body that is larger than any answer to this request; else 0.
+
+        Called while it comes: small reads cost nothing, and their number is limited.
+        """
+        if not self.reads or len(self.reads[-1][1]) < TOKEN_BYTES:
+            return 0
+        size = sum(len(data) for _, data in self.reads)
+        if size > FREE_BYTES + TOKEN_BYTES * self.request.output_len_tokens:
+            return size
+        return 0
+
+    def is_head_endless(self, read_ns: int, now_ns: int) -> bool:
+        """Whether the head of the answer began long ago and has not ended.
+
+        Args:
+            read_ns: of the connection's last read.
+            now_ns: of this look; the first one that sees a beginning counts.
+        """
+        if self.status is not None or read_ns <= self.answer_from_ns:
+            return False
+        self.head_seen_ns = self.head_seen_ns or now_ns
+        return now_ns - self.head_seen_ns > HEAD_NS
 
     @property
     def is_interim(self) -> bool:
@@ -165,14 +192,12 @@ class Connection(asyncio.Protocol):
     def send(self, exchange: Exchange) -> None:
         """Write the request down and out."""
         self.exchange, self.reads = exchange, exchange.reads
-        exchange.sent_ns = time.monotonic_ns()
+        exchange.sent_ns = exchange.answer_from_ns = time.monotonic_ns()
         self.transport.write(exchange.payload)
 
     def data_received(self, data: bytes) -> None:
         """One timestamp per read, taken before anything else is done with it."""
         self.read_ns = time.monotonic_ns()
-        if self.exchange:
-            self.exchange.received_bytes += len(data)
         try:
             self.parser.feed_data(data)
         except (
@@ -209,6 +234,7 @@ class Connection(asyncio.Protocol):
         if exchange.is_interim:
             exchange.status = exchange.location = None
             exchange.has_length = False
+            exchange.answer_from_ns, exchange.head_seen_ns = self.read_ns, 0
             return
         self.exchange = None
         exchange.end_ns = self.idle_since_ns = self.read_ns

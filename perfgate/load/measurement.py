@@ -30,7 +30,9 @@ from perfgate.load.request_times import (
     completed,
     e2el_ns,
     itl_ns,
+    short_gap_share,
     steady_window,
+    tokens_per_chunk,
     ttft_ns,
 )
 from perfgate.load.response import Transcript, read
@@ -278,7 +280,7 @@ def busy_reasons(recording: Recording) -> tuple[str, ...]:
 def client_values(
     recording: Recording, transcripts: Sequence[Transcript]
 ) -> dict[str, float]:
-    """How the client fared: busy share, processes, absence and lateness."""
+    """How the client fared, and in what pieces it received the tokens."""
     absent_ns = sum(end - start for start, end in recording.client_gaps)
     values = {
         "busy": recording.client_busy,
@@ -289,6 +291,13 @@ def client_values(
     if len(waits_ms):
         values["late_median_ms"] = float(np.median(waits_ms))
         values["late_max_ms"] = float(np.max(waits_ms))
+    good = completed(transcripts)
+    for name, value in (
+        ("tokens_per_chunk", tokens_per_chunk(good)),
+        ("short_gap_share", short_gap_share(good)),
+    ):
+        if value is not None:
+            values[name] = value
     return values
 
 

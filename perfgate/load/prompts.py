@@ -6,6 +6,8 @@ holds that cannot be used is counted, and errors say so.
 
 from __future__ import annotations
 
+import codecs
+import json
 import math
 from collections import Counter
 from collections.abc import Callable
@@ -16,10 +18,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from perfgate.errors import Failure
+from perfgate.errors import Failure, describe_error
 
 if TYPE_CHECKING:
     import numpy as np
+    import tokenizers
 
 # Raised whenever the same fields would send something else.
 GENERATOR_VERSION = 1
@@ -244,6 +247,9 @@ def _load_sharegpt(spec: ShareGPT) -> PromptPool:
         if turns is None:
             left_out["without two turns of text"] += 1
             continue
+        if not all(map(_is_unicode, turns)):
+            left_out["with half of a surrogate pair"] += 1
+            continue
         ids = encode(turns[0])
         output = spec.output_len_tokens or len(encode(turns[1]))
         reason = unfit(spec, len(ids), output)
@@ -255,13 +261,15 @@ def _load_sharegpt(spec: ShareGPT) -> PromptPool:
 
 
 def _conversations(path: str) -> list[Any]:
+    data = _bytes_of(path, "give a ShareGPT JSON file")
     try:
-        entries = msgspec.json.decode(Path(path).read_bytes())
-    except (OSError, msgspec.DecodeError) as error:
+        # Not msgspec, which refuses the whole file for one half of a surrogate pair.
+        entries = json.loads(data)
+    except (ValueError, RecursionError) as error:
         raise UnusableWorkload(
             tried=f"read {path}",
             seen=str(error),
-            remedy="give a ShareGPT JSON file",
+            remedy="give a ShareGPT JSON file, in UTF-8",
         ) from error
     if not isinstance(entries, list):
         raise UnusableWorkload(
@@ -270,6 +278,29 @@ def _conversations(path: str) -> list[Any]:
             remedy="give a ShareGPT JSON file: a list of conversations",
         )
     return entries
+
+
+def _bytes_of(path: str, remedy: str) -> bytes:
+    """The content of a file in UTF-8, without a byte order mark.
+
+    Raises:
+        UnusableWorkload: it cannot be read, or has another encoding.
+    """
+    try:
+        data = Path(path).read_bytes().removeprefix(codecs.BOM_UTF8)
+        data.decode()
+    except OSError as error:
+        raise UnusableWorkload(
+            tried=f"read {path}", seen=describe_error(error), remedy=remedy
+        ) from error
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise UnusableWorkload(
+            tried=f"read {path}",
+            seen=f"line {line} is not UTF-8: {error.reason}",
+            remedy=f"convert it, for example: iconv -f LATIN1 -t UTF-8 {path}",
+        ) from error
+    return data
 
 
 def first_turns(entry: Any) -> tuple[str, str] | None:
@@ -283,6 +314,15 @@ def first_turns(entry: Any) -> tuple[str, str] | None:
     if first is None or second is None:
         return None
     return first, second
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether the text has no half of a surrogate pair, which no tokenizer takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _text_of(turn: Any) -> str | None:
@@ -320,14 +360,8 @@ class PromptLine(msgspec.Struct, frozen=True):
 
 
 def _load_jsonl(spec: PromptFile) -> PromptPool:
-    try:
-        lines = Path(spec.path).read_bytes().splitlines()
-    except OSError as error:
-        raise UnusableWorkload(
-            tried=f"read {spec.path}",
-            seen=str(error),
-            remedy="give a file with one JSON object a line",
-        ) from error
+    remedy = "give a file with one JSON object a line"
+    lines = _bytes_of(spec.path, remedy).splitlines()
     encode = None
     if spec.tokenizer:
         encode = _tokenizer(spec.tokenizer)
@@ -347,7 +381,7 @@ def _prompt_of(
 ) -> Prompt:
     try:
         entry = msgspec.json.decode(line, type=PromptLine)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise UnusableWorkload(
             tried=tried,
             seen=str(error),
@@ -375,24 +409,37 @@ Encode = Callable[[str], tuple[int, ...]]
 
 
 def _tokenizer(path: str) -> Encode:
-    # Imported where needed: most workloads are synthetic and do without.
-    import tokenizers
-
-    file = Path(path)
-    if file.is_dir():
-        file = file / "tokenizer.json"
-    try:
-        tokenizer = tokenizers.Tokenizer.from_str(file.read_text())
-    except (
-        Exception
-    ) as error:  # tokenizers raises plain Exception for a broken file
-        raise UnusableWorkload(
-            tried=f"read the tokenizer {file}",
-            seen=str(error),
-            remedy="give a tokenizer.json",
-        ) from error
+    tokenizer = load_tokenizer(Path(path))
 
     def encode(text: str) -> tuple[int, ...]:
         return tuple(tokenizer.encode(text).ids)
 
     return encode
+
+
+def load_tokenizer(path: Path) -> tokenizers.Tokenizer:
+    """The tokenizer of a folder, or of a tokenizer.json, without truncation and padding.
+
+    Some models ship a file in which they are switched on. Engines ignore both.
+
+    Raises:
+        UnusableWorkload: there is none, or it is broken.
+    """
+    # Imported where needed: most workloads are synthetic and do without.
+    import tokenizers
+
+    if path.is_dir():
+        path = path / "tokenizer.json"
+    try:
+        tokenizer = tokenizers.Tokenizer.from_str(path.read_text("utf-8"))
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+    except (
+        Exception
+    ) as error:  # tokenizers raises plain Exception for a broken file
+        raise UnusableWorkload(
+            tried=f"read the tokenizer {path}",
+            seen=str(error),
+            remedy="give a tokenizer.json",
+        ) from error
+    return tokenizer

@@ -45,7 +45,8 @@ class Repetition(
         values: metric name -> value, of those metrics that this repetition has.
         invalid: reasons why it may not be judged; empty if it may.
         server_values: what the server counted meanwhile.
-        client_values: how the client fared: busy share, processes, lateness.
+        client_values: how the client fared: busy share, processes, lateness, tokens of
+            a chunk, share of gaps that are far shorter than a step.
         gpus: what each GPU of the server did meanwhile.
         hang: how the server hung in the middle of it; None if it did not.
         unchecked: rules of validity that could not be applied, and why.

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 NS_PER_MS = 1e6
 NS_PER_S = 1e9
+SHORT_GAP = 0.25  # of a step
+FEWEST_GAPS = 7  # of a request, so that a quarter of them are several
 Window = tuple[int, int]  # start_ns, end_ns
 
 
@@ -68,6 +70,35 @@ def itl_ns(t: Transcript) -> Times:
 
     chunk_ns = np.asarray(t.chunk_ns, dtype=np.int64)
     return chunk_ns[1:] - chunk_ns[:-1]
+
+
+def tokens_per_chunk(good: Sequence[Transcript]) -> float | None:
+    """Output tokens over content chunks; None without a chunk."""
+    chunks = sum(len(t.chunk_ns) for t in good)
+    if not chunks:
+        return None
+    return sum(t.output_tokens for t in good) / chunks
+
+
+def short_gap_share(good: Sequence[Transcript]) -> float | None:
+    """Share of gaps that are far shorter than a step; None where answers are short.
+
+    A step is the 75th percentile of a request's gaps: one that waits for prompts of
+    others has a few long gaps, one whose chunks come in twos to fours has many.
+    """
+    import numpy as np
+
+    short = gaps = 0
+    for t in good:
+        gaps_ns = itl_ns(t)
+        if len(gaps_ns) < FEWEST_GAPS:
+            continue
+        step_ns = float(np.percentile(gaps_ns, 75))
+        short += int(np.count_nonzero(gaps_ns < SHORT_GAP * step_ns))
+        gaps += len(gaps_ns)
+    if not gaps:
+        return None
+    return short / gaps
 
 
 def _sent_ns(t: Transcript) -> int:

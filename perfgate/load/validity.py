@@ -380,10 +380,11 @@ def unchecked(
     for name, subject in rules.items():
         if name in server_values:
             continue
-        counter = counter_of(engine, name) or "such a counter"
-        lines.append(
-            f"{subject} are not known: the server's /metrics has no {counter}"
-        )
+        reason = f"no counter of them is known for the engine {engine}"
+        counter = counter_of(engine, name)
+        if counter:
+            reason = f"the server's /metrics has no {counter}"
+        lines.append(f"{subject} are not known: {reason}")
     return tuple(lines)
 
 

@@ -172,6 +172,7 @@ def enter() -> None:
             read_log=_read_log,
             weights_bytes_per_rank=_weights,
             inject_delay=_inject,
+            metrics=engines.lookup("vllm").metrics,
         )
 
 

@@ -143,6 +143,37 @@ def test_tokens_in_bursts_make_no_itl(value, reference):
     assert "multi-step scheduling" in decision.advice
 
 
+@pytest.mark.parametrize(
+    ("figures", "said"),
+    [
+        (
+            Decoding(0.9, short_gap_share=0.5),
+            "50.0 % of the gaps between chunks are far shorter than a step",
+        ),
+        (
+            Decoding(4.0, tokens_per_chunk=4.0),
+            "chunks hold 4 tokens each: ITL is the time of a chunk, not of a token",
+        ),
+    ],
+)
+@pytest.mark.parametrize("value", [4.0, 16.0], ids=["gain", "loss"])
+def test_chunks_in_other_pieces_make_no_itl(figures, said, value):
+    """Of two tokens that come together, and of chunks that hold several."""
+    decision = decided(value, m.ITL, 8.0, figures)
+
+    assert Outcome.INVALID is decision.outcome
+    assert said in decision.summary
+    assert Outcome.IMPROVED is decided(110.0, decoding=figures).outcome
+
+
+def test_chunks_of_one_token_each_do():
+    """As real servers send them; of an older run nothing is known."""
+    usual = Decoding(0.9, short_gap_share=0.03, tokens_per_chunk=1.02)
+
+    assert Outcome.REGRESSED is decided(16.0, m.ITL, 8.0, usual).outcome
+    assert Outcome.REGRESSED is decided(16.0, m.ITL, 8.0, HONEST).outcome
+
+
 def test_bursts_say_nothing_about_throughput():
     """The tokens did arrive."""
     decision = decided(110.0, decoding=BURSTS)

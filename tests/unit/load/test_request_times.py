@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+from itertools import accumulate
+
 import pytest
 
 from perfgate.load.request_times import (
     independent_gaps,
     meets,
     samples_needed,
+    short_gap_share,
     steady_window,
+    tokens_per_chunk,
     tokens_within,
 )
 from tests.support.builders import MS, steady_streams, transcript
@@ -82,3 +87,37 @@ def test_streams_one_after_the_other_share_nothing():
     rows = [transcript(chunks_ms=[10, 20]), transcript(chunks_ms=[30, 40])]
 
     assert 2 == independent_gaps(rows, 2)
+
+
+@pytest.mark.parametrize(
+    ("gaps", "share"),
+    [
+        ([10] * 20, 0.0),
+        ([1, 19] * 10, 0.5),  # two at a time
+        ([1, 1, 1, 37] * 5, 0.75),  # four at a time
+        ([0, 20] * 10, 0.5),  # two in one read
+        ([5] * 14 + [400], 0.0),  # one stall
+        ([5] * 13 + [90, 90], 0.0),  # the prompts of others
+    ],
+)
+def test_gaps_of_chunks_that_come_together_are_short(gaps, share):
+    """Against the step of their own request, which a few long waits do not move."""
+    times = list(accumulate([100, *gaps]))
+
+    assert share == pytest.approx(
+        short_gap_share([transcript(chunks_ms=times)])
+    )
+
+
+def test_too_few_gaps_show_no_bursts():
+    """Answers of some tokens say nothing."""
+    assert None is short_gap_share([transcript(chunks_ms=[1, 2, 3])])
+    assert None is short_gap_share([])
+
+
+def test_tokens_of_a_chunk():
+    """By the server's count, over all requests."""
+    assert 1.0 == tokens_per_chunk([transcript(chunks_ms=[1, 2, 3])])
+    merged = dataclasses.replace(transcript(chunks_ms=[1, 2]), output_tokens=8)
+    assert 4.0 == tokens_per_chunk([merged])
+    assert None is tokens_per_chunk([])

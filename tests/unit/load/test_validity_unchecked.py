@@ -23,22 +23,21 @@ def test_nothing_is_said_where_both_counters_are_known():
 
 
 @pytest.mark.parametrize(
-    ("engine", "counter"),
+    ("engine", "reason"),
     [
-        ("vllm", "vllm:num_preemptions_total"),
-        ("sglang", "sglang:num_retracted_requests_total"),
-        ("another", "such a counter"),
+        ("vllm", "the server's /metrics has no vllm:num_preemptions_total"),
+        (
+            "sglang",
+            "the server's /metrics has no sglang:num_retracted_requests_total",
+        ),
+        ("another", "no counter of them is known for the engine another"),
     ],
 )
-def test_a_missing_counter_names_its_rule_and_itself(engine, counter):
+def test_a_missing_counter_names_its_rule_and_itself(engine, reason):
     """So that one knows what to look for on the page."""
     line = unchecked(LOAD, engine, {"prefix_cache_hit_tokens": 0.0})
 
-    expected = (
-        "preempted requests are not known: the server's /metrics has no "
-        f"{counter}"
-    )
-    assert (expected,) == line
+    assert (f"preempted requests are not known: {reason}",) == line
 
 
 def test_hits_are_asked_for_only_where_they_are_wrong():
