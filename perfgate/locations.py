@@ -82,6 +82,14 @@ def current() -> Locations:
     return locations
 
 
+def home() -> Path:
+    """The user's home folder; the root folder for a user without one (an arbitrary UID)."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return Path("/")
+
+
 def find_root(start: Path) -> Path:
     """The nearest folder from `start` upwards with a project file, else `start`."""
     start = start.absolute()
@@ -120,8 +128,17 @@ def _has_table(text: str) -> bool:
         return False
 
 
+def expanded(text: str) -> Path:
+    """A path with the user's home folder in place of "~"; as it is for a user without one."""
+    path = Path(text)
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
+
+
 def _path_from_environment(variable: str) -> Path | None:
     value = os.environ.get(variable)
     if not value:
         return None
-    return Path(value).expanduser().absolute()
+    return expanded(value).absolute()

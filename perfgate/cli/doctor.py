@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product
 
+from perfgate import locations
 from perfgate.cli import doctor_container, doctor_gpus
 from perfgate.cli.finding import Device, Finding, Kind
 from perfgate.engines import environment
@@ -50,6 +52,9 @@ def examine(
     yield from _servers(hardware, study)
     yield _memory(hardware)
     yield from doctor_container.examine(container.limits())
+    yield from doctor_container.examine_folders(
+        locations.home(), tempfile.gettempdir
+    )
     yield _disk()
     yield from _engines(hardware, pythons)
     yield from _weights(hardware, study, model_dirs)

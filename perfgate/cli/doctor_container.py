@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from perfgate.cli.finding import Finding
+from perfgate.errors import describe_error
 from perfgate.machine.container import Limits
 
 _GIB = 2**30
@@ -42,6 +44,32 @@ def examine(limits: Limits) -> Iterator[Finding]:
             "process limit",
             f"{limits.pids} processes and threads",
             f"engines start hundreds of threads: allow {ENOUGH_PIDS} (--pids-limit)",
+        )
+
+
+def examine_folders(
+    home: Path, temporary: Callable[[], str]
+) -> Iterator[Finding]:
+    """Folders in which engines keep caches and sockets; none where they can be written.
+
+    Args:
+        temporary: finds the temporary folder, as `tempfile.gettempdir`.
+    """
+    if not (home.is_dir() and os.access(home, os.W_OK)):
+        yield Finding(
+            "container",
+            "home folder",
+            f"{home} cannot be written",
+            "engines keep caches there: set HOME to a folder that can be written",
+        )
+    try:
+        temporary()
+    except OSError as error:
+        yield Finding(
+            "container",
+            "temporary folder",
+            f"none can be written ({describe_error(error)})",
+            "set TMPDIR to a folder that can be written",
         )
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from perfgate import locations
 from perfgate.config import options
 from perfgate.config.option_values import (
     BadOption,
@@ -32,7 +33,7 @@ from perfgate.engines.registry import ENGINES
 from perfgate.judge.baseline_store import Store
 from perfgate.judge.paired import PAIRS
 from perfgate.load.ceilings import BadCeiling, parse_ceilings, with_option
-from perfgate.machine.leases import LEASES
+from perfgate.machine.leases import LEASES, usable_folder
 from perfgate.models import catalogue
 from perfgate.models.stated_routing import StatedRouting
 from perfgate.results import merge
@@ -372,7 +373,7 @@ def _parse(
         launches=option.launches,
         silence_timeout_s=option.stall_timeout,
         lease_wait_s=option.lease_wait,
-        leases_dir=Path(os.environ.get("PERFGATE_LEASES_DIR", LEASES)),
+        leases_dir=_leases_dir(),
         telemetry=option.telemetry == "yes",
         resume=option.resume,
         plan=option.plan,
@@ -385,6 +386,14 @@ def _parse(
         worker_count=int(getattr(option, "numprocesses", None) or 0),
         run_id=_run_id(option, run_dir),
     )
+
+
+def _leases_dir() -> Path:
+    """The folder of leases: $PERFGATE_LEASES_DIR, else the machine's."""
+    folder = os.environ.get("PERFGATE_LEASES_DIR")
+    if folder:
+        return Path(folder)
+    return usable_folder()
 
 
 def _gate(option: argparse.Namespace, project: Project) -> Gate:
@@ -436,7 +445,7 @@ def _run_dir(
     if "perfgate_run_dir" in worker:
         return Path(worker["perfgate_run_dir"])
     if option.run_dir:
-        return Path(option.run_dir).expanduser().resolve()
+        return locations.expanded(option.run_dir).resolve()
     return project.locations.runs / new_run_id()
 
 
@@ -451,7 +460,7 @@ def _store(option: argparse.Namespace, project: Project) -> Store:
     """The baselines to judge against: the named store, or the project's."""
     if not option.baselines:
         return project.store()
-    return project.store(Path(option.baselines).expanduser().resolve())
+    return project.store(locations.expanded(option.baselines).resolve())
 
 
 def _refuse_missing_store(option: argparse.Namespace) -> None:
@@ -554,7 +563,7 @@ def _model_dirs(option: argparse.Namespace, project: Project) -> dict[str, str]:
     folders |= name_value_pairs("--model-dir", option.model_dir)
     for model, folder in folders.items():
         catalogue.lookup(model)
-        if not Path(folder).expanduser().is_dir():
+        if not locations.expanded(folder).is_dir():
             raise BadOption(
                 tried=f"--model-dir {model}={folder}",
                 seen=f"there is no folder {folder}",

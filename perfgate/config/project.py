@@ -196,7 +196,7 @@ def _read_table(file: Path) -> ProjectTable:
 
 def _absolute(root: Path, text: str) -> Path:
     """A path of the project file, which counts from its folder."""
-    return (root / Path(text).expanduser()).absolute()
+    return (root / locations.expanded(text)).absolute()
 
 
 def _locations(root: Path, table: ProjectTable) -> Locations:
@@ -212,10 +212,10 @@ def _locations(root: Path, table: ProjectTable) -> Locations:
 def _study_file(root: Path, table: ProjectTable, study: str | None) -> Path:
     """The study file: --study, else the project's, else the shipped one."""
     if study is not None:
-        return Path(study).expanduser().absolute()
+        return locations.expanded(study).absolute()
     if table.study == SHIPPED:
         return shipped().study
-    return root / Path(table.study).expanduser()
+    return root / locations.expanded(table.study)
 
 
 def _shipped_baselines(root: Path, table: ProjectTable) -> Path | None:
@@ -251,7 +251,7 @@ def _python(root: Path, path: str) -> str:
     """A path of the project file; a bare name is looked for on PATH."""
     if "/" not in path:
         return path
-    return str(root / Path(path).expanduser())
+    return str(root / locations.expanded(path))
 
 
 def _model_dirs(root: Path, table: ProjectTable) -> dict[str, str]:
@@ -259,7 +259,7 @@ def _model_dirs(root: Path, table: ProjectTable) -> dict[str, str]:
     folders = {}
     for model, path in table.model_dir.items():
         if not os.environ.get(weights.variable(model)):
-            folders[model] = str(root / Path(path).expanduser())
+            folders[model] = str(root / locations.expanded(path))
     return folders
 
 

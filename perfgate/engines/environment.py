@@ -148,7 +148,7 @@ def find_python(
 
 
 def _named_python(engine: str, origin: str, path: str) -> EnginePython:
-    resolved = shutil.which(Path(path).expanduser())
+    resolved = shutil.which(locations.expanded(path))
     if resolved is None:
         raise EngineMissing(
             tried=f"running {engine} with the Python that {origin} names",

@@ -26,18 +26,24 @@ from types import TracebackType
 
 import msgspec
 
-from perfgate.errors import Failure
+from perfgate.errors import Failure, describe_error
 from perfgate.foreign_text import one_line, without_secrets
 
 # Not the temporary directory, which CI gives each job anew.
 LEASES = Path("/tmp/perfgate-leases")
+# The first that can be used, so that all sessions of a machine choose the same.
+PLACES = (
+    LEASES,
+    Path("/var/tmp/perfgate-leases"),
+    Path("/dev/shm/perfgate-leases"),
+)
 CPU = "cpu"
 _POLL_S = 0.5
 _PROGRESS_EVERY_S = 15.0
 
 
 class NotLeased(Failure):
-    """Other sessions held the devices for longer than this one may wait."""
+    """Other sessions held the devices for too long, or leases cannot be written here."""
 
 
 class LeaseExpired(Failure):
@@ -212,7 +218,7 @@ def _sign(locked: dict[str, int], hold_s: float) -> Lease:
     now_unix_s = time.time()
     holder = Holder(
         pid=os.getpid(),
-        user=getpass.getuser(),
+        user=user_name(),
         command=without_secrets(shlex.join(sys.orig_argv))[:200],
         since_unix_s=now_unix_s,
         until_unix_s=now_unix_s + hold_s,
@@ -228,6 +234,25 @@ def _sign(locked: dict[str, int], hold_s: float) -> Lease:
     return Lease(devices, descriptors, holder.until_unix_s)
 
 
+def user_name() -> str:
+    """Name of the user, or "uid 12345" where the system knows none (an arbitrary UID)."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        return f"uid {os.getuid()}"
+
+
+def usable_folder(places: Sequence[Path] = PLACES) -> Path:
+    """The first place where this user can make leases; the first of all if there is none."""
+    for place in places:
+        existing = place
+        if not place.exists():
+            existing = place.parent
+        if existing.is_dir() and os.access(existing, os.W_OK | os.X_OK):
+            return place
+    return places[0]
+
+
 def _holder(descriptor: int) -> str:
     text = os.pread(descriptor, 4096, 0)
     try:
@@ -239,7 +264,26 @@ def _holder(descriptor: int) -> str:
 
 
 def _open(folder: Path, device: str) -> int:
-    """Open a device's lock file, shared by all users of the machine and never removed."""
+    """Open a device's lock file.
+
+    Raises:
+        NotLeased: it can neither be opened nor made.
+    """
+    try:
+        return _open_or_make(folder, device)
+    except OSError as error:
+        raise NotLeased(
+            tried=f"opening the lease of {device} in {folder}",
+            seen=describe_error(error),
+            remedy=(
+                "set PERFGATE_LEASES_DIR to a folder that every user of this machine "
+                "can write"
+            ),
+        ) from None
+
+
+def _open_or_make(folder: Path, device: str) -> int:
+    """The lock file is shared by all users of the machine and never removed."""
     if not folder.is_dir():
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o1777)

@@ -100,7 +100,7 @@ def _named_folder(model: Model, chosen: Mapping[str, str]) -> Path | None:
     path = option or setting or model.folder
     if not path:
         return None
-    return Path(path).expanduser()
+    return locations.expanded(path)
 
 
 def _offline(folder: Path) -> Weights:
@@ -178,7 +178,7 @@ def hub_cache() -> Path:
     home = os.environ.get("HF_HOME")
     if home is not None:
         return Path(home) / "hub"
-    return Path.home() / ".cache" / "huggingface" / "hub"
+    return locations.home() / ".cache" / "huggingface" / "hub"
 
 
 def cached_config(hub_id: str) -> Path | None:

@@ -1,5 +1,7 @@
 """Locations: a project's folders by its file, whatever the current folder."""
 
+from pathlib import Path
+
 import pytest
 
 from perfgate import locations
@@ -36,3 +38,15 @@ def test_variables_come_first(tmp_path, monkeypatch):
     assert found.runs / locations.HISTORY_FILE == found.history
     monkeypatch.setenv("PERFGATE_HISTORY", str(tmp_path / "all.sqlite"))
     assert tmp_path / "all.sqlite" == found.history
+
+
+def test_a_user_without_a_home_has_the_root_folder(monkeypatch):
+    """An arbitrary UID in a container: neither HOME nor a passwd entry."""
+
+    def homeless(path):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", homeless)
+
+    assert Path("/") == locations.home()
+    assert Path("~/x") == locations.expanded("~/x")

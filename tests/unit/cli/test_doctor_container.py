@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from perfgate.cli.doctor_container import examine
+from perfgate.cli.doctor_container import examine, examine_folders
 from perfgate.machine.container import Limits
 
 CORES = len(os.sched_getaffinity(0))
@@ -45,3 +45,20 @@ def test_quota_and_memory_are_told():
 def test_few_processes_are_a_todo():
     """An engine fails with strange errors there."""
     assert "--pids-limit" in findings(pids=100)["process limit"].remedy
+
+
+def test_folders_that_can_be_written_are_not_mentioned(tmp_path):
+    """As on most machines."""
+    assert [] == list(examine_folders(tmp_path, lambda: "/tmp"))
+
+
+def test_no_home_and_no_temporary_folder_name_the_variables(tmp_path):
+    """Under an arbitrary UID on a read-only file system."""
+
+    def nowhere():
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    home, temporary = examine_folders(tmp_path / "nowhere", nowhere)
+
+    assert "set HOME" in home.remedy
+    assert "set TMPDIR" in temporary.remedy

@@ -17,6 +17,8 @@ from perfgate.machine.leases import (
     LeaseExpired,
     NotLeased,
     acquire,
+    usable_folder,
+    user_name,
 )
 from perfgate.servers.supervisor.client import Launched
 
@@ -215,3 +217,36 @@ def test_signature_is_complete(tmp_path: Path) -> None:
 
     assert os.getpid() == holder.pid
     assert 60 == round(holder.until_unix_s - holder.since_unix_s)
+
+
+def test_a_user_without_a_name_can_lease(tmp_path, monkeypatch):
+    """An arbitrary UID has no passwd entry: those who wait are told the number."""
+
+    def unknown():
+        raise KeyError("getpwuid(): uid not found: 12345")
+
+    monkeypatch.setattr("getpass.getuser", unknown)
+    with _acquire(tmp_path, ["cpu"], 1):
+        signature = (tmp_path / "cpu.lock").read_bytes()
+
+    holder = msgspec.json.decode(signature, type=Holder)
+    assert f"uid {os.getuid()}" == user_name() == holder.user
+
+
+def test_a_folder_that_cannot_be_made_names_the_variable(tmp_path):
+    """A file is in its place."""
+    (tmp_path / "file").touch()
+
+    with pytest.raises(NotLeased, match="PERFGATE_LEASES_DIR"):
+        _acquire(tmp_path / "file" / "leases", ["cpu"], 1)
+
+
+def test_the_first_usable_place_is_taken(tmp_path):
+    """All sessions of a machine choose the same; the first of all where none can be used."""
+    nowhere = tmp_path / "nowhere" / "leases"
+    made = tmp_path / "made"
+    made.mkdir()
+
+    assert made == usable_folder([nowhere, made, tmp_path / "other"])
+    assert tmp_path / "new" == usable_folder([tmp_path / "new", made])
+    assert nowhere == usable_folder([nowhere])
