@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from pathlib import Path
@@ -42,8 +43,12 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         raise RunDataError(
             tried=f"writing {path}",
             seen=describe_error(error),
-            remedy=(
-                "free space on the disk, or choose another folder with --run-dir; "
-                "files that were written before are unchanged"
-            ),
+            remedy=_remedy(error),
         ) from error
+
+
+def _remedy(error: OSError) -> str:
+    remedy = "free space on the disk, or choose another folder with --run-dir"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        remedy = "choose a folder that can be written with --run-dir"
+    return f"{remedy}; files that were written before are unchanged"

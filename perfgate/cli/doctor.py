@@ -160,8 +160,9 @@ def _on_gpus(
     lacking = hardware.lacks(gpu, tensor_parallel_size)
     if lacking is None:
         return Finding("platform", subject, "runs here", device="cuda")
-    product = (gpu or "NVIDIA").upper()
-    remedy = f"run it on a machine with {product} GPUs"
+    remedy = "run it on a machine with GPUs"
+    if gpu is not None:
+        remedy = f"run it on a machine with {gpu.upper()} GPUs"
     if hardware.lacks(gpu, 1) is None:
         remedy = "add --tp 1 to run the models that fit one GPU"
     if hardware.gpu_fault is not None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 # What the servers read (inside/perfgate_stated_routing.py) has the same name.
 STATED_ROUTING: Final = "PERFGATE_STATED_ROUTING"
+
+from perfgate.machine import devices
 
 
 def search_path(*folders: Path) -> str:
@@ -24,8 +26,22 @@ def search_path(*folders: Path) -> str:
     return os.pathsep.join(parts)
 
 
-def visible_gpus(names: Sequence[str]) -> dict[str, str]:
-    """Variables that restrict a server to these GPUs: NVML indices, or UUIDs."""
+def visible_gpus(
+    names: Sequence[str],
+    is_amd: bool | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> dict[str, str]:
+    """Variables that restrict a server to these GPUs.
+
+    Args:
+        names: their indices in the whole machine, or UUIDs.
+        is_amd: None looks for AMD's driver.
+        environ: that the server inherits.
+    """
+    if is_amd is None:
+        is_amd = devices.has_amd()
+    if is_amd:
+        return _visible_to_hip(names, environ)
     return {
         "CUDA_VISIBLE_DEVICES": ",".join(names),
         # The order of NVML's indices; CUDA's own default is the fastest first.
@@ -39,3 +55,18 @@ def stated_chances(expert_chances: Sequence[float]) -> dict[str, str]:
         return {}
     text = ",".join(f"{chance:.9g}" for chance in expert_chances)
     return {STATED_ROUTING: text}
+
+
+def _visible_to_hip(
+    names: Sequence[str], environ: Mapping[str, str]
+) -> dict[str, str]:
+    """Both of HIP's variables: vLLM refuses them where they differ."""
+    joined = ",".join(names)
+    variables = {"CUDA_VISIBLE_DEVICES": joined, "HIP_VISIBLE_DEVICES": joined}
+    if "ROCR_VISIBLE_DEVICES" in environ:
+        # HIP numbers what the inherited one lets through: let all through, up to the
+        # last GPU that is used.
+        last = max(map(int, names))
+        indices = [str(index) for index in range(last + 1)]
+        variables["ROCR_VISIBLE_DEVICES"] = ",".join(indices)
+    return variables

@@ -6,19 +6,17 @@ answer does not take the others along.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from perfgate.errors import FailureRow
+from perfgate.machine import devices
 from perfgate.machine import nvml as nvml_queries
 from perfgate.machine.gpu import Gpu, OmittedGpu, choose
 from perfgate.machine.visible import Device, hidden_by_container, visible
 
-_NVIDIA = "0x10de"
-_DISPLAY_CLASS = "0x03"  # of PCI: graphics cards and accelerators
 # NVML's codes of errors (nvmlReturn_t).
 _NO_PERMISSION, _DRIVER_NOT_LOADED, _NO_LIBRARY = 4, 9, 12
 _GPU_IS_LOST, _VERSION_MISMATCH, _UNKNOWN = 15, 18, 999
@@ -89,59 +87,40 @@ def discover(
     try:
         nvml.nvmlInit()
     except nvml.NVMLError as error:
-        return _without_library(error, environ, root)
+        return _without_library(nvml, error, environ, root)
     try:
         return _query(nvml, environ, wanted)
     except nvml.NVMLError as error:
-        return Discovery(fault=_fault(error))
+        return Discovery(fault=_fault(nvml, error))
     finally:
         nvml.nvmlShutdown()
 
 
 def _without_library(
-    error: Exception, environ: Mapping[str, str], root: Path
+    nvml: Any, error: Exception, environ: Mapping[str, str], root: Path
 ) -> Discovery:
     """No GPU, where no driver is to be seen; else a fault."""
     code = getattr(error, "value", None)
-    is_absent = code == _NO_LIBRARY and not has_devices(root)
+    is_absent = code == _NO_LIBRARY and not devices.has_nvidia(root)
     if code == _DRIVER_NOT_LOADED:
-        is_absent = not has_devices(root) and not _has_card(root)
+        is_absent = not devices.has_nvidia(
+            root
+        ) and not devices.has_nvidia_card(root)
     if is_absent:
         return Discovery(note=hidden_by_container(environ))
-    return Discovery(fault=_fault(error))
+    return Discovery(fault=_fault(nvml, error))
 
 
-def _fault(error: Exception) -> FailureRow:
-    code = getattr(error, "value", _UNKNOWN)
+def _fault(nvml: Any, error: Exception) -> FailureRow:
+    remedy = nvml_queries.remedy(nvml)
+    code = getattr(error, "value", None)
+    if code is not None:
+        remedy = _REMEDIES.get(code, remedy)
     return FailureRow(
-        tried="asking NVML what GPUs are here",
+        tried="asking the driver what GPUs are here",
         seen=f"{type(error).__name__}: {error}",
-        remedy=_REMEDIES.get(code, nvml_queries.REMEDY),
+        remedy=remedy,
     )
-
-
-def has_devices(root: Path = Path("/")) -> bool:
-    """Whether NVIDIA's kernel module, or a device of it, is here."""
-    if (root / "proc" / "driver" / "nvidia" / "version").exists():
-        return True
-    folder = root / "dev"
-    if not folder.is_dir():
-        return False
-    names = (path.name for path in folder.glob("nvidia*"))
-    return any(re.fullmatch(r"nvidia(\d+|ctl)", name) for name in names)
-
-
-def _has_card(root: Path) -> bool:
-    """Whether a graphics card of NVIDIA is on the bus."""
-    for vendor in (root / "sys" / "bus" / "pci" / "devices").glob("*/vendor"):
-        try:
-            is_nvidia = vendor.read_text().strip() == _NVIDIA
-            pci_class = (vendor.parent / "class").read_text()
-        except OSError:
-            continue
-        if is_nvidia and pci_class.startswith(_DISPLAY_CLASS):
-            return True
-    return False
 
 
 def _query(
@@ -149,7 +128,7 @@ def _query(
 ) -> Discovery:
     handles: dict[int, Any] = {}
     lost: dict[int, str] = {}
-    devices = []
+    listed = []
     for index in range(nvml.nvmlDeviceGetCount()):
         uuid = ""
         try:
@@ -158,8 +137,8 @@ def _query(
             handles[index] = handle
         except nvml.NVMLError as error:
             lost[index] = _lost(error)
-        devices.append(Device(index, uuid))
-    seen = visible(devices, environ, nvml_queries.filters(nvml))
+        listed.append(Device(index, uuid))
+    seen = visible(listed, environ, nvml_queries.filters(nvml))
     gpus = []
     for device in seen.devices:
         if device.index in lost:
@@ -179,7 +158,7 @@ def _query(
         omitted=tuple(omitted),
         driver=_text(nvml, "nvmlSystemGetDriverVersion"),
         cuda=_cuda(nvml),
-        note=seen.note or _note(devices, environ),
+        note=seen.note or _note(listed, environ),
     )
 
 
@@ -196,8 +175,8 @@ def _omitted_lost(index: int, reason: str) -> OmittedGpu:
     )
 
 
-def _note(devices: Sequence[Device], environ: Mapping[str, str]) -> str:
-    if devices:
+def _note(listed: Sequence[Device], environ: Mapping[str, str]) -> str:
+    if listed:
         return ""
     return hidden_by_container(environ)
 

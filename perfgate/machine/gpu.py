@@ -20,6 +20,9 @@ _MIG_REMEDY = (
     "baselines are for whole GPUs: use one without MIG, or switch it off "
     "(`nvidia-smi -i {index} -mig 0`)"
 )
+_PARTITION_REMEDY = (
+    "baselines are for whole GPUs: `amd-smi set --compute-partition SPX`"
+)
 
 
 class Gpu(
@@ -31,6 +34,7 @@ class Gpu(
         index: of the library; engines are launched on it.
         memory_total_bytes: None where the library refuses it, as on a GPU that shares
             the memory of its processor.
+        mig: whether it is divided into several: MIG mode, or a partition of AMD.
         display: whether a display is active on it.
     """
 
@@ -41,6 +45,11 @@ class Gpu(
     mig: bool
     power_limit_w: float | None
     display: bool = False
+
+    @property
+    def is_amd(self) -> bool:
+        """Whether it is AMD's."""
+        return self.name.startswith("AMD")
 
     @property
     def kind(self) -> str:
@@ -130,11 +139,11 @@ def _without_display(gpus: list[Gpu]) -> list[Gpu]:
 
 
 def _omitted_mig(gpu: Gpu) -> OmittedGpu:
+    reason, remedy = "in MIG mode", _MIG_REMEDY.format(index=gpu.index)
+    if gpu.is_amd:
+        reason, remedy = "partitioned", _PARTITION_REMEDY
     return OmittedGpu(
-        index=gpu.index,
-        name=gpu.name,
-        reason="in MIG mode",
-        remedy=_MIG_REMEDY.format(index=gpu.index),
+        index=gpu.index, name=gpu.name, reason=reason, remedy=remedy
     )
 
 

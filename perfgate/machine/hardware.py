@@ -1,6 +1,6 @@
 """Hardware: detect the GPUs (NVML) or the CPU, and name the machine's baselines.
 
-GPUs come from NVML (nvidia-ml-py), never from a flag. Without a GPU the machine is its
+GPUs come from NVML (nvidia-ml-py) or amdsmi, never from a flag. Without a GPU the machine is its
 CPU. The label ("h200x2", "cpu-amd-epyc-avx512-x2") names the baselines that
 apply. A CPU's label holds the processor and its number of cores: caches and memory
 bandwidth decide the ratio of a sparse to a dense model (2.67 on one server processor,
@@ -100,8 +100,9 @@ class Hardware(
 
     @property
     def has_lost_gpu(self) -> bool:
-        """Whether a GPU does not answer: the runtime may then number the others anew."""
-        return any(not gpu.name for gpu in self.omitted)
+        """Whether a GPU does not answer: CUDA may then number the others anew."""
+        is_lost = any(not gpu.name for gpu in self.omitted)
+        return is_lost and not any(gpu.is_amd for gpu in self.gpus)
 
     @property
     def machine_id(self) -> str | None:

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from perfgate.errors import Failure
+from perfgate.machine import amd, devices
 from perfgate.machine.visible import CUDA
 
 # Bits of nvmlDeviceGetCurrentClocksEventReasons, under the names that
@@ -65,11 +66,15 @@ class Look(msgspec.Struct, frozen=True, array_like=True):
 
 
 def load() -> Any:
-    """The module pynvml, imported at the first call: a host without GPUs need not load it.
+    """The module pynvml, or AMD's library where its GPUs are.
+
+    It is imported at the first call: a host without GPUs need not load it.
 
     The deprecated distribution pynvml warns where it is installed beside nvidia-ml-py.
     `deprecated_binding` names it.
     """
+    if devices.has_amd():
+        return amd.load()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import pynvml
@@ -90,6 +95,11 @@ def deprecated_binding(
         return None
 
 
+def remedy(nvml: Any) -> str:
+    """What to do where the library fails."""
+    return str(getattr(nvml, "REMEDY", REMEDY))
+
+
 def filters(nvml: Any) -> Sequence[Sequence[str]]:
     """The variables that restrict what the GPUs' runtime shows."""
     return getattr(nvml, "VISIBLE_FILTERS", CUDA)
@@ -108,7 +118,9 @@ def errors(nvml: Any, tried: str) -> Iterator[None]:
         yield
     except nvml.NVMLError as error:
         raise NvmlError(
-            tried=tried, seen=f"{type(error).__name__}: {error}", remedy=REMEDY
+            tried=tried,
+            seen=f"{type(error).__name__}: {error}",
+            remedy=remedy(nvml),
         ) from error
 
 

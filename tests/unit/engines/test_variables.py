@@ -1,0 +1,39 @@
+"""Variables of a server: its search path, and the GPUs that it sees."""
+
+from pathlib import Path
+
+from perfgate.engines.variables import search_path, visible_gpus
+
+
+def test_own_folder_is_first(monkeypatch):
+    """Before the inherited search path."""
+    monkeypatch.setenv("PYTHONPATH", "/inherited")
+
+    assert "/own:/inherited" == search_path(Path("/own"))
+
+
+def test_cuda_counts_as_nvml_does():
+    """Its own order is the fastest first."""
+    expected = {
+        "CUDA_VISIBLE_DEVICES": "2,5",
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+    }
+
+    assert expected == visible_gpus(["2", "5"], is_amd=False)
+
+
+def test_hip_has_both_variables():
+    """Refused by vLLM where they differ."""
+    expected = {"CUDA_VISIBLE_DEVICES": "2,5", "HIP_VISIBLE_DEVICES": "2,5"}
+
+    assert expected == visible_gpus(["2", "5"], is_amd=True, environ={})
+
+
+def test_an_inherited_filter_of_rocr_is_widened():
+    """Else HIP would number what it lets through, and 5 would name nothing."""
+    variables = visible_gpus(
+        ["2", "5"], is_amd=True, environ={"ROCR_VISIBLE_DEVICES": "2,5"}
+    )
+
+    assert "2,5" == variables["HIP_VISIBLE_DEVICES"]
+    assert "0,1,2,3,4,5" == variables["ROCR_VISIBLE_DEVICES"]
