@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from perfgate.machine import devices
+
 # What the servers read (inside/perfgate_stated_routing.py) has the same name.
 STATED_ROUTING: Final = "PERFGATE_STATED_ROUTING"
-
-from perfgate.machine import devices
 
 
 def search_path(*folders: Path) -> str:
