@@ -51,6 +51,13 @@ def _zipf(experts: int, top_k: int) -> list[float]:
     return [1.0] * certain + [scale * weight for weight in weights[certain:]]
 
 
+def expert_shares(
+    stated: StatedRouting, experts: int, top_k: int
+) -> list[float]:
+    """By expert, the share of a layer's choices that is stated; together 1."""
+    return [chance / top_k for chance in chances(stated, experts, top_k)]
+
+
 def experts_touched(expert_chances: Sequence[float], tokens: int) -> float:
     """How many experts of a layer some of the tokens are expected to choose.
 

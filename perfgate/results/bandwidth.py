@@ -18,6 +18,7 @@ from perfgate.load.workload import Workload
 from perfgate.machine.datasheets import of_product
 from perfgate.machine.hardware import Hardware
 from perfgate.models import catalogue as models
+from perfgate.models.stated_routing import expert_shares
 from perfgate.results.samples import RunIndex, mean_of, values_of
 
 ITL = "itl_median_ms"
@@ -31,7 +32,7 @@ class Point(
     Attributes:
         batch: sequences that decode at once.
         itl_ms: mean of the launches, each with the median of its gaps.
-        step_bytes: that a step reads, with uniform routing.
+        step_bytes: that a step reads, with uniform routing or as it is stated.
         bandwidth_gb_s: step_bytes over itl_ms.
         utilisation: of the GPUs' peak; None where no data sheet is known.
 
@@ -72,7 +73,10 @@ def context_of(workload: Workload) -> float:
 
 
 def step_bytes(server: ServerConfig, workload: Workload) -> float | None:
-    """Bytes that a decode step of the workload reads on each rank; None in an open loop."""
+    """Bytes that a decode step of the workload reads on each rank; None in an open loop.
+
+    Routing is uniform, or as it is stated.
+    """
     if workload.batch is None:
         return None
     return _step_bytes(server, workload.batch, context_of(workload))
@@ -82,8 +86,19 @@ def _step_bytes(
     server: ServerConfig, batch: int, context_tokens: float
 ) -> float:
     architecture = models.lookup(server.model).architecture
+    shares = None
+    if server.stated_routing:
+        shares = expert_shares(
+            server.stated_routing,
+            architecture.num_local_experts,
+            architecture.num_experts_per_tok,
+        )
     return architecture.step_bytes_per_rank(
-        server.tensor_parallel_size, server.dtype, batch, context_tokens
+        server.tensor_parallel_size,
+        server.dtype,
+        batch,
+        context_tokens,
+        shares=shares,
     )
 
 

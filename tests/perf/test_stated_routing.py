@@ -45,6 +45,20 @@ def over_even(study: Study) -> Iterator[Case]:
                 yield study.shape("E8", metric, above, below)
 
 
+def as_predicted(study: Study) -> Iterator[Case]:
+    """The same ratio of the bandwidths: 1 where time follows the bytes of reached experts.
+
+    Report-only: it is the ratio of the latencies again, over the calculated one.
+    """
+    for even, uneven in ways(study):
+        for server in uneven:
+            for workload in (study.closed, study.single_stream):
+                above = Load(server=server, workload=workload)
+                below = Load(server=even, workload=workload)
+                case = study.ratio("E8", "decode_bandwidth_gb_s", above, below)
+                yield case.report_only
+
+
 def spread_over_even(study: Study) -> Iterator[Case]:
     """The same with whole experts on each of several ranks: the busiest one decides."""
     for even, uneven in ways(study):
@@ -90,6 +104,12 @@ def test_each_stated_routing(check, case):
 @pytest.mark.perf(cases=over_even)
 def test_uneven_over_even(check, case):
     """Uneven routing gains or costs as much as before."""
+    check(case)
+
+
+@pytest.mark.perf(cases=as_predicted)
+def test_uneven_over_prediction(check, case):
+    """Uneven routing takes the time of the experts that its tokens reach, as before."""
     check(case)
 
 

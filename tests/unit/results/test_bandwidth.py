@@ -62,6 +62,21 @@ def test_utilisation_is_bytes_over_time_over_peak():
     } == seen
 
 
+def test_a_stated_routing_reads_what_its_tokens_reach():
+    """All on two experts read less than even routing, which reads what no statement does."""
+    read = {}
+    for stated in ("", "uniform", "skewed", "few"):
+        server = msgspec.structs.replace(MOE, stated_routing=stated)
+        read[stated] = bandwidth.step_bytes(server, EIGHT)
+    one = msgspec.structs.replace(EIGHT, max_concurrency=1)
+
+    assert read[""] == pytest.approx(read["uniform"])
+    assert read["uniform"] > read["skewed"] > read["few"]
+    # Two experts at any batch, but for the KV cache of the other seven sequences.
+    cache = 7 * 160 * 131072 / 2
+    assert bandwidth.step_bytes(MOE, one) + cache == pytest.approx(read["few"])
+
+
 def test_no_peak_of_a_cpu():
     """There the bandwidth is told and no utilisation, and why."""
     machine = builders.hardware("cpu")

@@ -6,6 +6,7 @@ import pytest
 
 from perfgate.study import BadStudy
 from tests.perf.test_stated_routing import (
+    as_predicted,
     as_stated,
     each_way,
     over_even,
@@ -13,7 +14,7 @@ from tests.perf.test_stated_routing import (
 )
 from tests.support.studies import study_of
 
-QUESTIONS = (each_way, over_even, spread_over_even, as_stated)
+QUESTIONS = (each_way, over_even, as_predicted, spread_over_even, as_stated)
 
 
 def asked(platform, *stated, ranks=1, engine="vllm", **fields):
@@ -65,6 +66,16 @@ def test_uneven_routing_is_compared_with_even_routing(platform, gate):
         f"{subject}/{load}/itl_median_ms": gate,
         f"{subject}/single-stream/itl_median_ms": gate,
     } == gates(over_even, study)
+
+
+def test_the_ratio_is_shown_beside_its_prediction():
+    """As a ratio of bandwidths, which is the latencies' ratio over that of the bytes."""
+    found = gates(as_predicted, asked("h200", "few"))
+
+    assert {"report"} == set(found.values())
+    assert {"decode_bandwidth_gb_s"} == {
+        name.rpartition("/")[2] for name in found
+    }
 
 
 @pytest.mark.parametrize(("ranks", "expected"), [(1, []), (2, ["hard"])])
