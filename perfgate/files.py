@@ -1,16 +1,31 @@
-"""Files: replace a file atomically, so that no reader finds half of one."""
+"""Files: replace a file atomically, and read JSON of which nothing is lost.
+
+A reader never finds half of a file, and waits for no pipe or device. A file that cannot
+be read in full is refused.
+"""
 
 from __future__ import annotations
 
 import errno
+import gzip
+import io
+import json
 import os
+import re
+import stat
 import tempfile
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from perfgate.errors import Failure, describe_error
 
 # A temporary file is readable by its owner only, and CI collects files as another user.
 PUBLIC_MODE = 0o644
+# Ten times the largest run that was seen; more is no run, or is packed to do harm.
+MOST_BYTES = 512 * 2**20
+TEMPORARY = ".perfgate-"  # how names of temporary files begin
 
 
 class RunDataError(Failure):
@@ -27,19 +42,10 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     """
     if isinstance(content, str):
         content = content.encode()
-    temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            temporary = Path(file.name)
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(PUBLIC_MODE)
-        temporary.replace(path)
+        _replace(path, content)
     except OSError as error:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
         raise RunDataError(
             tried=f"writing {path}",
             seen=describe_error(error),
@@ -52,3 +58,93 @@ def _remedy(error: OSError) -> str:
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         remedy = "choose a folder that can be written with --run-dir"
     return f"{remedy}; files that were written before are unchanged"
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a temporary file in the same folder, and rename it; nothing is left of it."""
+    with tempfile.NamedTemporaryFile(
+        dir=path.parent, prefix=TEMPORARY, delete=False
+    ) as file:
+        temporary = Path(file.name)
+        try:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+            temporary.chmod(PUBLIC_MODE)
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def remove_temporary(folder: Path) -> None:
+    """Remove what killed writers left in a folder that no other writer uses."""
+    for path in folder.glob(f"{TEMPORARY}*"):
+        path.unlink(missing_ok=True)
+
+
+class RepeatedKey(ValueError):
+    """A JSON object has a key twice: readers keep one of the values, and lose the other."""
+
+
+def read_bounded(path: Path) -> bytes:
+    """Content of a regular file; of one that is packed (.gz) the unpacked content.
+
+    Raises:
+        OSError: it cannot be read, is no regular file, or is too large.
+        EOFError, zlib.error: it is not packed properly.
+    """
+    # A pipe without a writer would block.
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+    with open(os.open(path, flags), "rb") as file:  # noqa: PTH123
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        content = file.read(MOST_BYTES + 1)
+    if path.suffix == ".gz":
+        with gzip.GzipFile(fileobj=io.BytesIO(content)) as packed:
+            content = packed.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        size = f"larger than {MOST_BYTES // 2**20} MiB"
+        raise OSError(errno.EFBIG, size, str(path))
+    return content
+
+
+def is_named(path: Path) -> bool:
+    """Whether there is such a name, though it may be a link to nothing."""
+    return os.path.lexists(path)
+
+
+def refuse_repeated_keys(content: bytes) -> None:
+    """Refuse JSON that has a key twice in one object.
+
+    Args:
+        content: valid JSON.
+
+    Raises:
+        RepeatedKey: with the key.
+    """
+    # Decoding drops repeated keys: most files are settled by two counts.
+    try:
+        decoded = msgspec.json.encode(msgspec.json.decode(content))
+    except msgspec.ValidationError:  # a number that is too large
+        decoded = b""
+    if _count_keys(content) != _count_keys(decoded):
+        json.loads(
+            content,
+            object_pairs_hook=_without_repeated,
+            parse_int=float,
+            parse_float=str,
+        )
+
+
+def _count_keys(content: bytes) -> int:
+    return len(re.findall(rb'"\s*:', content))
+
+
+def _without_repeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        names = [name for name, _ in pairs]
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise RepeatedKey(f"{repeated}: it stands there twice")
+    return fields

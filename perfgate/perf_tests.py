@@ -43,9 +43,10 @@ class WorkerReport(msgspec.Struct, frozen=True, kw_only=True):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Send the run directory to each worker."""
-    run_dir = node.config.stash[SESSION].config.run_dir
-    node.workerinput["perfgate_run_dir"] = str(run_dir)
+    """Send the run directory and the session's id to each worker."""
+    config = node.config.stash[SESSION].config
+    node.workerinput["perfgate_run_dir"] = str(config.run_dir)
+    node.workerinput["perfgate_session"] = config.run_id
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -233,6 +234,14 @@ def _skip_if_impossible(perf: PerfSession, item: pytest.Item) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
+def pytest_runtestloop(session: pytest.Session) -> Generator[None, Any, Any]:
+    """Note that the loop returned: after -x, Ctrl-C or pytest.exit() it raises."""
+    result = yield
+    session.config.stash[SESSION].has_finished_loop = True
+    return result
+
+
+@pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(
     pyfuncitem: pytest.Function,
 ) -> Generator[None, Any, Any]:
@@ -244,10 +253,16 @@ def pytest_pyfunc_call(
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
-    """Let pytest's summary group equal skip reasons by file, as for unmarked tests."""
+    """Let pytest's summary group equal skip reasons by file, as for unmarked tests.
+
+    A case that its test skips before it was judged is noted with the reason.
+    """
     report = yield
     if _is_perf(item):
         report.keywords.pop("pytestmark", None)
+        if report.skipped and _has_case(item):
+            perf = item.config.stash[SESSION]
+            perf.note_skip(item.nodeid, _case(item), report.longrepr)
     return report
 
 

@@ -221,6 +221,8 @@ def _start_session(config: pytest.Config, project: Project) -> None:
         config.pluginmanager.register(module, module.__name__)
     if perf.config.worker is None:
         perf.refuse_impossible()
+    if perf.platforms and perf.config.runs_tests and not perf.config.worker:
+        perf.reserve()
     if _names_other_tests(config, project):
         perf.coverage.suite = ()
     if perf.platforms:

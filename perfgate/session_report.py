@@ -10,12 +10,13 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
 
 from perfgate import formatting, perf_tests
+from perfgate.errors import Failure
 from perfgate.fixtures import SESSION
 from perfgate.judge import run_status
 from perfgate.results.schema import RunResults
@@ -79,7 +80,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     perf = config.stash[SESSION]
     if not _measures(perf):
         return
-    perf.close(complete=_is_complete(session, exitstatus))
+    lines = _close(session, perf)
     if hasattr(config, "workeroutput"):
         perf_tests.send_to_controller(perf, config.workeroutput)
         return
@@ -88,18 +89,27 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     )
     if is_red and exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
-    config.stash[_ARTIFACT_LINES] = _write_artifacts(perf)
+    config.stash[_ARTIFACT_LINES] = [*lines, *_write_artifacts(perf)]
+
+
+def _close(session: pytest.Session, perf: PerfSession) -> list[str]:
+    """Stop the servers and write the run; a failure fails the session and is a line."""
+    try:
+        perf.close(complete=perf.has_finished_loop)
+    except Failure as failure:
+        if session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        return [f"The session did not end properly: {failure}"]
+    return []
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Let other sessions use the run directory."""
+    config.stash[SESSION].release()
 
 
 def _measures(perf: PerfSession) -> bool:
     return bool(perf.platforms) and perf.config.runs_tests
-
-
-def _is_complete(session: pytest.Session, exitstatus: int) -> bool:
-    """Whether every selected test ran; --maxfail stops a session earlier."""
-    if session.shouldfail or session.shouldstop:
-        return False
-    return exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
 
 
 def _write_artifacts(perf: PerfSession) -> list[str]:
@@ -170,22 +180,34 @@ def _notes(perf: PerfSession, results: RunResults) -> Iterator[str]:
     yield from notices.unchecked(results)
     yield from notices.not_compared(results)
     yield from notices.not_excluded(results)
-    yield from filter(None, [headline.other_versions(results, config.store)])
+    yield from _shown(
+        lambda: filter(None, [headline.other_versions(results, config.store)])
+    )
     yield from notices.lacking(results)
     yield from notices.report_only(results)
     yield from notices.screened(results)
     yield f"launches: {notices.launches(results)}"
     yield from notices.builds(results)
-    for case in perf.unused_baselines():
-        yield (
-            f"unused baseline (remove it from its file, or restore its test): {case}"
-        )
+    yield from _shown(lambda: map(_unused, perf.unused_baselines()))
     yield f"run data: {terminal.run_data_path(config.run_dir)}"
-    if not results.complete:
+    if not results.is_whole:
+        yield from notices.ended_early(results)
         yield (
             "The run ended early. Resume it: the same command with "
             f"--run-dir={config.run_dir} --resume"
         )
+
+
+def _unused(case: str) -> str:
+    return f"unused baseline (remove it from its file, or restore its test): {case}"
+
+
+def _shown(lines: Callable[[], Iterable[str]]) -> Iterator[str]:
+    """Lines that need a baseline; where one cannot be read, the reason in their place."""
+    try:
+        yield from lines()
+    except Failure as failure:
+        yield str(failure)
 
 
 @contextlib.contextmanager

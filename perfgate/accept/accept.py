@@ -240,7 +240,8 @@ def _refuse_ci(env: Mapping[str, str]) -> None:
 def _refuse_runs(runs: Sequence[RunResults]) -> None:
     for run in runs:
         is_measured = any(launch.measured for launch in run.launches)
-        if not run.complete and not is_measured:
+        is_cut_off = bool(run.cut_off) or not run.complete
+        if is_cut_off and not is_measured:
             raise RecordingRefused(
                 tried=f"accepting run {run.run_id}",
                 seen="it was cut off before it had measured a whole launch",
@@ -318,16 +319,29 @@ def _cut_off_cases(
     return dict(cases)
 
 
+def _objections(
+    accepted: Sequence[Proposal], runs: Sequence[RunResults]
+) -> list[str]:
+    """The proposals' own objections, but of launches that were cut off."""
+    cut_off: set[str] = set()
+    for run in runs:
+        for case_ids in _cut_off_cases(accepted, run).values():
+            cut_off.update(case_ids)
+    objections = []
+    for proposal in accepted:
+        if proposal.is_invalid and proposal.case.id in cut_off:
+            continue
+        for objection in proposal.objections:
+            objections.append(f"{proposal.case.id}: {objection}")
+    return objections
+
+
 def _refuse_cases(
     accepted: Sequence[Proposal],
     runs: Sequence[RunResults],
     lost: Mapping[Path, Sequence[str]],
 ) -> None:
-    objections = []
-    for proposal in accepted:
-        for objection in proposal.objections:
-            objections.append(f"{proposal.case.id}: {objection}")
-    objections += _cut_off(accepted, runs)
+    objections = [*_objections(accepted, runs), *_cut_off(accepted, runs)]
     for path, names in lost.items():
         if names:
             objections.append(

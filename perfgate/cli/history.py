@@ -83,7 +83,8 @@ def history(
             "--history"
         )
     store = History(file or runs / HISTORY_FILE)
-    store.refresh(runs)
+    for failure in store.refresh(runs):
+        click.echo(f"left out: {failure}", err=True)
     entries = store.entries()
     if exports["csv"]:
         _write(exports["csv"], to_csv(entries))

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from perfgate import locations
 from perfgate.cli.project import judging_store
+
+if TYPE_CHECKING:
+    from perfgate.report.figures.server import Trend
 
 _FOLDER = click.Path(path_type=Path)
 
@@ -62,10 +67,17 @@ def report(
     if out_dir is None and not last.is_dir():
         folder = last.parent
     file = history or locations.current().history
-    courses = {}
-    if file.exists():
-        courses = trends.of_run(results[-1], History(file).entries())
-    paths = artifacts.write(Report(results, store, courses), folder)
+
+    def courses() -> dict[str, Trend]:
+        if not file.exists():
+            return {}
+        return trends.of_run(results[-1], History(file).entries())
+
+    written = artifacts.write(Report(results, store), courses, folder)
     click.echo(verdict_sentence(results[-1]))
-    for path in paths:
+    for path in written.paths:
         click.echo(f"wrote {path}")
+    for problem in written.problems:
+        click.echo(problem, err=True)
+    if written.problems:
+        sys.exit(1)

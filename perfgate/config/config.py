@@ -93,6 +93,7 @@ class Config:
         proposes_baselines: whether to write proposed baselines next to the run.
         worker: name of this pytest-xdist worker; None in the controller and
             without -n.
+        session: of a worker: id of its controller's session.
         worker_count: of -n, 0 without it.
         gpu_indices: GPUs leased for this session, by NVML index; empty before.
         gpu_uuids: the same by UUID, where a GPU that does not answer may shift indices.
@@ -138,6 +139,7 @@ class Config:
     writes_report: bool = True
     proposes_baselines: bool = False
     worker: str | None = None
+    session: str = ""
     worker_count: int = 0
     gpu_indices: tuple[int, ...] = ()
     gpu_uuids: tuple[str, ...] = ()
@@ -200,6 +202,7 @@ class Config:
             platforms=platforms,
             markers=markers,
             worker=worker.get("workerid"),
+            session=worker.get("perfgate_session", ""),
         )
         config._refuse_contradictions()
         if not platforms:
@@ -274,18 +277,6 @@ class Config:
                 seen="pairs are neighbours, and each worker knows only its own suspects",
                 remedy="leave -n out, or write --pairs all",
             )
-        if self.worker_count and self.resume:
-            self._refuse_run_without_workers()
-
-    def _refuse_run_without_workers(self) -> None:
-        has_run = (self.run_dir / RESULTS_FILE).exists()
-        has_workers = (self.run_dir / merge.FOLDER).exists()
-        if has_run and not has_workers:
-            raise BadOption(
-                tried="-n with --resume",
-                seen="the run was started without -n, so no worker has a part to resume",
-                remedy="leave -n out",
-            )
 
 
 def refuse_occupied(run_dir: Path, resume: bool) -> None:
@@ -296,6 +287,7 @@ def refuse_occupied(run_dir: Path, resume: bool) -> None:
     """
     results = run_dir / RESULTS_FILE
     packed = run_dir / f"{RESULTS_FILE}.gz"
+    has_run = results.exists() or merge.has_parts(run_dir)
     if packed.exists() and not results.exists():
         raise BadOption(
             tried=f"starting a run in {run_dir}",
@@ -305,7 +297,7 @@ def refuse_occupied(run_dir: Path, resume: bool) -> None:
                 "--resume"
             ),
         )
-    if results.exists() and not resume:
+    if has_run and not resume:
         raise BadOption(
             tried=f"starting a run in {run_dir}",
             seen="it holds a run already",

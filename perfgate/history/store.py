@@ -16,13 +16,14 @@ from typing import Any
 
 import msgspec
 
+from perfgate.errors import Failure
 from perfgate.history.series import Entry, HistoryError, entries_of
 from perfgate.judge.baseline_upgrade import with_new_prefixes
 from perfgate.results.schema import RunResults, stored
 
 FORMER_FILE = "history.jsonl"
 VERSION = 1
-WAIT_S = 60.0  # for another writer
+WAIT_S = 10.0  # for another writer, which takes milliseconds
 _TABLES = """
 CREATE TABLE runs (run TEXT PRIMARY KEY, started TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE entries (
@@ -58,21 +59,24 @@ class History:
 
         A run in which something was changed on purpose is noted without entries.
         """
-        if not results.complete:
+        if not results.is_whole:
             return 0
         with self._open() as database:
             entries = entries_of(results)
             return _insert(database, results.run_id, results.started, entries)
 
-    def refresh(self, runs_dir: Path) -> None:
+    def refresh(self, runs_dir: Path) -> list[Failure]:
         """Add the complete runs of a run store that are not here.
 
-        Runs that cannot be read are left out.
+        Returns:
+            why each run that cannot be read was left out.
         """
+        failures: list[Failure] = []
         run_ids = self.runs()
-        for results in stored(runs_dir):
+        for results in stored(runs_dir, on_failure=failures.append):
             if results.run_id not in run_ids:
                 self.append(results)
+        return failures
 
     def runs(self) -> set[str]:
         """Ids of the runs that were added."""
@@ -101,14 +105,23 @@ class History:
             finally:
                 database.close()
         except (sqlite3.Error, OSError, msgspec.DecodeError) as error:
-            raise HistoryError(
-                tried=f"using the history {self.path}",
-                seen=f"{type(error).__name__}: {error}",
-                remedy=(
-                    "name another file by --history or PERFGATE_HISTORY, or restore "
-                    "this one from a copy"
-                ),
-            ) from error
+            raise self._unusable(error) from error
+
+    def _unusable(self, error: Exception) -> HistoryError:
+        remedy = (
+            "name another file by --history or PERFGATE_HISTORY, or restore this one "
+            "from a copy"
+        )
+        if getattr(error, "sqlite_errorname", "") == "SQLITE_BUSY":
+            remedy = (
+                f"wait for the process that writes to it (`fuser {self.path}` names "
+                "it), or name another file by --history or PERFGATE_HISTORY"
+            )
+        return HistoryError(
+            tried=f"using the history {self.path}",
+            seen=f"{type(error).__name__}: {error}",
+            remedy=remedy,
+        )
 
     def _prepare(self, database: sqlite3.Connection) -> None:
         (version,) = database.execute("PRAGMA user_version").fetchone()

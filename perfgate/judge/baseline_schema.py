@@ -20,6 +20,7 @@ import msgspec
 
 from perfgate.cases import GateMode
 from perfgate.errors import Failure
+from perfgate.files import RepeatedKey, read_bounded, refuse_repeated_keys
 from perfgate.judge import baseline_upgrade
 from perfgate.load.workload import Arrivals
 from perfgate.models.routing import LayerShares, RoutingUnreadable
@@ -319,7 +320,7 @@ def _check_known(check: _Check, field: str, known: Known, limit: float) -> None:
 
 def _decode(path: Path, kind: type[FileType]) -> tuple[FileType, _Check]:
     try:
-        raw = path.read_bytes()
+        raw = read_bounded(path)
     except OSError as error:
         raise BaselineError(
             tried=f"reading the baseline {path}",
@@ -330,6 +331,7 @@ def _decode(path: Path, kind: type[FileType]) -> tuple[FileType, _Check]:
     try:
         fields = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
         schema = bytes(fields.get("schema", b"")).decode().strip()
+        refuse_repeated_keys(raw)
         if schema in ("", str(SCHEMA)):
             return msgspec.json.decode(raw, type=kind), check
         if schema not in _OLDER:
@@ -342,7 +344,10 @@ def _decode(path: Path, kind: type[FileType]) -> tuple[FileType, _Check]:
         return msgspec.convert(tree, kind), check
     except msgspec.ValidationError as error:
         raise _invalid(raw, kind, check, error) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except RepeatedKey as error:
+        field, _, problem = str(error).partition(": ")
+        raise check.wrong(field, problem) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise check.wrong(
             "the file as a whole", f"is not JSON ({error})"
         ) from error
@@ -374,13 +379,26 @@ def _invalid(
 
 def _culprit(raw: bytes, kind: type[BaselineFile] | type[PublishedFile]) -> str:
     """Name of the first metric that cannot be read; the decoder says only that one could not."""
-    tree = _upgraded(msgspec.json.decode(raw), kind)
     metric = MetricBaseline if kind is BaselineFile else PublishedFigure
-    for name, value in tree["metrics"].items():
+    try:
+        fields = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+        values = msgspec.json.decode(
+            fields["metrics"], type=dict[str, msgspec.Raw]
+        )
+        schema = bytes(fields.get("schema", b"")).decode().strip()
+        if schema in _OLDER:
+            tree = _upgraded(msgspec.json.decode(raw), kind)["metrics"]
+            values = {
+                name: msgspec.Raw(msgspec.json.encode(value))
+                for name, value in tree.items()
+            }
+    except (msgspec.MsgspecError, KeyError, TypeError):
+        return "?"
+    for name, value in values.items():
         try:
-            msgspec.convert(value, metric)
+            msgspec.json.decode(value, type=metric)
         except msgspec.ValidationError:
-            return str(name)
+            return name
     return "?"
 
 

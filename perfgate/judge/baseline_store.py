@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from perfgate.cases import Case, is_ratio
-from perfgate.files import write_atomically
+from perfgate.files import is_named, write_atomically
 from perfgate.judge import noise_table
 from perfgate.judge.baseline_schema import (
     BaselineFile,
@@ -221,17 +221,20 @@ class Store:
 
     def _published_file(self, path: Path) -> PublishedFile | None:
         if path not in self._published:
-            self._published[path] = None
-            if path.exists():
-                self._published[path] = read_published(path)
+            file = None
+            if is_named(path):
+                file = read_published(path)
+            # Only now: a file that cannot be read fails every case that asks it.
+            self._published[path] = file
         return self._published[path]
 
     def file(self, path: Path) -> BaselineFile | None:
         """A recorded file, or None where none was recorded."""
         if path not in self._recorded:
-            self._recorded[path] = None
-            if path.exists():
-                self._recorded[path] = read_recorded(path)
+            file = None
+            if is_named(path):
+                file = read_recorded(path)
+            self._recorded[path] = file
         return self._recorded[path]
 
     def write(self, path: Path, file: BaselineFile) -> None:

@@ -125,8 +125,8 @@ def fails(results: RunResults, gate: Gate) -> bool:
         return True
     if gate == "advisory":
         return False
-    is_whole = results.complete and not results.left_out
-    if not is_whole or missing(results):
+    has_all = results.is_whole and not results.left_out
+    if not has_all or missing(results):
         return True
     return not is_compared(results)
 

@@ -1,16 +1,20 @@
 """Artifacts: the page, summary and exports that are written into a run directory.
 
-Nothing here may change a verdict: what cannot be written is reported, and the session
-goes on.
+Each is written by itself, what a CI service reads first: one that fails takes nothing
+else along. Nothing here may change a verdict, so that an error becomes a line.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+from perfgate.errors import Failure, describe_error
 from perfgate.files import write_atomically
 from perfgate.report import exports, summary
+from perfgate.report.figures.server import Trend
 from perfgate.report.page import Report, build
 
 PAGE = "report.html"
@@ -18,48 +22,121 @@ SUMMARY = "summary.md"
 JUNIT = "junit.xml"
 BENCHMARK = "pytest-benchmark.json"
 
+Trends = Callable[[], Mapping[str, Trend]]
+"""Reads the courses of the last run's cases; it may fail."""
 
-def write(report: Report, folder: Path) -> list[Path]:
-    """Write summary and exports of the last run, and the page of all runs, into a folder.
+_MAKERS: Mapping[str, Callable[[Report], str]] = {
+    JUNIT: lambda report: exports.junit(report.runs[-1]),
+    SUMMARY: lambda report: summary.markdown(report.runs[-1], report.store),
+    BENCHMARK: lambda report: exports.pytest_benchmark(report.runs[-1]),
+    PAGE: build,
+}
+"""File -> its text: exports of the last run, and the page of all runs."""
 
-    Raises:
-        RunDataError: the folder cannot be written.
-    """
-    results = report.runs[-1]
-    texts = {
-        PAGE: build(report),
-        SUMMARY: summary.markdown(results, report.store),
-        JUNIT: exports.junit(results),
-        BENCHMARK: exports.pytest_benchmark(results),
-    }
-    for name, text in texts.items():
-        write_atomically(folder / name, text)
-    return [folder / name for name in texts]
+
+@dataclass(frozen=True)
+class Written:
+    """What was written, and a line for each thing that was not, or not in full."""
+
+    paths: tuple[Path, ...] = ()
+    problems: tuple[str, ...] = ()
+
+    def __add__(self, other: Written) -> Written:
+        return Written(self.paths + other.paths, self.problems + other.problems)
+
+
+def write(report: Report, trends: Trends, folder: Path) -> Written:
+    """Write the exports of the last run, then the page of all runs, into a folder."""
+    return _write_exports(report, folder) + _write_page(report, trends, folder)
 
 
 def write_safely(
-    make: Callable[[], Report], folder: Path, environment: Mapping[str, str]
+    report: Report, trends: Trends, folder: Path, environment: Mapping[str, str]
 ) -> list[str]:
     """Write everything, and annotate in a CI service; returns lines for the terminal.
 
-    An error becomes a line, too.
-
     Args:
-        make: puts the report together; it may fail.
         environment: tells whether this is a CI service.
     """
+    commands: list[str] = []
+
+    def annotate() -> None:
+        commands.extend(summary.workflow_commands(report.runs[-1], environment))
+
+    def add_to_step() -> None:
+        text = (folder / SUMMARY).read_text(encoding="utf-8")
+        summary.append_to_step(text, environment)
+
+    written = _write_exports(report, folder)
+    problems = [
+        *_problem("job summary", folder, add_to_step),
+        *_problem("annotations", folder, annotate),
+    ]
+    written += _write_page(report, trends, folder)
+    lines = [*commands, *written.problems, *problems]
+    if written.paths:
+        *others, last = written.paths
+        names = ", ".join(path.name for path in others)
+        more = f" ({names} in the same folder)" if names else ""
+        lines.append(f"report: {last}{more}")
+    return lines
+
+
+def _write_exports(report: Report, folder: Path) -> Written:
+    written = Written()
+    for name in (JUNIT, SUMMARY, BENCHMARK):
+        written += _write_file(name, report, folder)
+    return written
+
+
+def _write_page(report: Report, trends: Trends, folder: Path) -> Written:
+    """The page, without trends where the history cannot be read."""
+    courses: dict[str, Trend] = {}
+    problems = _problem("trends", folder, lambda: courses.update(trends()))
+    report = dataclasses.replace(report, history=courses)
+    return Written(problems=problems) + _write_file(PAGE, report, folder)
+
+
+def _write_file(name: str, report: Report, folder: Path) -> Written:
+    """Write one file; without the baselines where one of them cannot be read."""
+    notes: list[str] = []
+
+    def make() -> None:
+        try:
+            text = _MAKERS[name](report)
+        except Failure as failure:
+            if report.store is None:
+                raise
+            notes.append(f"{name} is without baselines: {failure}")
+            bare = dataclasses.replace(report, store=None)
+            text = _MAKERS[name](bare)
+        write_atomically(folder / name, text)
+
+    problems = _problem(name, folder, make)
+    if problems:
+        return Written(problems=problems)
+    return Written(paths=(folder / name,), problems=tuple(notes))
+
+
+def _problem(
+    what: str, folder: Path, step: Callable[[], None]
+) -> tuple[str, ...]:
+    """Do a step; a line with the reason if it fails, whatever stops it."""
     try:
-        report = make()
-        write(report, folder)
-        summary.append_to_step(
-            (folder / SUMMARY).read_text(encoding="utf-8"), environment
-        )
-        commands = summary.workflow_commands(report.runs[-1], environment)
-    # Whatever stops the report must not change the verdict.
+        step()
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001
-        reason = type(error).__name__
-        if str(error):
-            reason += f": {error}"
-        return [f"no report: {reason} (try again: `perfgate report {folder}`)"]
-    exported = f"{SUMMARY}, {JUNIT} and {BENCHMARK} in the same folder"
-    return [*commands, f"report: {folder / PAGE} ({exported})"]
+        return (
+            f"no {what}: {_reason(error)} (try again: `perfgate report {folder}`)",
+        )
+    return ()
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, Failure):
+        return str(error)
+    if isinstance(error, OSError):
+        return describe_error(error)
+    reason = type(error).__name__
+    if str(error):
+        reason += f": {error}"
+    return reason

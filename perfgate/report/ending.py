@@ -18,6 +18,7 @@ from perfgate.history.store import History
 from perfgate.judge.baseline_store import Store
 from perfgate.report import trends
 from perfgate.report.artifacts import write_safely
+from perfgate.report.figures.server import Trend
 from perfgate.report.page import Report
 from perfgate.results import timing
 from perfgate.results.schema import RunResults
@@ -35,8 +36,9 @@ def write_artifacts(
     """
     lines: list[str] = []
     if config.writes_report:
+        report = Report([results], config.store)
         lines += write_safely(
-            lambda: _report(results, config), config.run_dir, os.environ
+            report, lambda: _trends(results, config), config.run_dir, os.environ
         )
     until_unix_s = None
     if not is_merged:
@@ -49,12 +51,11 @@ def write_artifacts(
     return lines
 
 
-def _report(results: RunResults, config: Config) -> Report:
-    """The report, after the run was added to the history."""
+def _trends(results: RunResults, config: Config) -> dict[str, Trend]:
+    """The courses of the run's cases, after the run was added to the history."""
     history = History(config.history)
     history.append(results)
-    trend = trends.of_run(results, history.entries())
-    return Report([results], config.store, trend)
+    return trends.of_run(results, history.entries())
 
 
 def _propose(results: RunResults, store: Store, run_dir: Path) -> str:

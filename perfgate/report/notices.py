@@ -19,6 +19,8 @@ from perfgate.report import verdict_text
 from perfgate.results.schema import Measurement, RunResults, Server
 from perfgate.servers.removed import removed_notice
 
+MOST_NAMES = 3  # of cases in a line
+
 _NOT_COMPARED = frozenset({Outcome.NO_BASELINE, Outcome.INCOMPARABLE})
 
 
@@ -164,8 +166,8 @@ def report_only(results: RunResults) -> list[str]:
 
 
 def ended_early(results: RunResults) -> list[str]:
-    """That a run was cut off, and in which launches; empty where it was not."""
-    if results.complete:
+    """That a run is not whole, and what is missing; empty where it is."""
+    if results.is_whole:
         return []
     launches = [
         f"launch {row.index + 1} of {row.server}" for row in results.cut_off
@@ -173,7 +175,17 @@ def ended_early(results: RunResults) -> list[str]:
     text = "The run was cut off"
     if launches:
         text += f" in {' and '.join(launches)}"
-    return [f"{text}; only what it measured before is judged"]
+    lines = [f"{text}; only what it measured before is judged"]
+    missing = [case.id for case in results.unanswered]
+    if missing:
+        count = formatting.count(len(missing), "case")
+        verb = "has" if len(missing) == 1 else "have"
+        shown = ", ".join(missing[:MOST_NAMES])
+        more = ", ..." if len(missing) > MOST_NAMES else ""
+        lines.append(
+            f"{count} {verb} neither a verdict nor a reason: {shown}{more}"
+        )
+    return lines
 
 
 def injected(results: RunResults) -> list[str]:

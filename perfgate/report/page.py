@@ -102,7 +102,7 @@ def hardware_facts(results: RunResults) -> list[tuple[str, str]]:
     if machine.gpus and machine.gpus[0].power_limit_w:
         facts.append(("power limit", f"{machine.gpus[0].power_limit_w:g} W"))
     facts += [("GPUs", note) for note in machine.gpu_notes]
-    complete = "yes" if results.complete else "no (ended early)"
+    complete = "yes" if results.is_whole else "no (ended early)"
     facts += [
         ("run", results.run_id),
         ("started", results.started),
@@ -236,7 +236,7 @@ def context(results: RunResults) -> str:
         for name, version in server.versions.items():
             versions.add(f"{name} {version}")
     parts = [results.hardware.description, ", ".join(sorted(versions))]
-    if not results.complete:
+    if not results.is_whole:
         parts.append("ended early")
     return "; ".join(parts)
 

@@ -92,6 +92,12 @@ class Recorder:
         for stale in self._encoded.keys() - current:
             del self._encoded[stale]
 
+    def begin(self, server: str, launch: int) -> None:
+        """Note that a launch is measured (again): it is not whole until its `LaunchEnd`."""
+        row = self._launch(server, launch)
+        if row.measured:
+            self._replace(row, measured=False)
+
     def add(self, entry: LaunchEntry) -> None:
         """Add what was measured on a launch, and save."""
         match entry:

@@ -24,6 +24,11 @@ from perfgate.results.schema import Launch, Measurement, RunResults
 LoadKey = tuple[str, str]  # server, workload
 Side = tuple[float, float]  # numerator, denominator
 SampleKey = tuple[str, str | None, str]  # server, workload, metric
+CUT_OFF = FailureRow(
+    tried="measuring a launch",
+    seen="cut off: the session ended while this launch was measured",
+    remedy="resume the run: pytest --run-dir=RUN --resume",
+)
 
 
 class Sample(
@@ -116,8 +121,11 @@ class RunIndex:
         self._shares: dict[tuple[str, str, int], LayerShares] = {}
         for launch in results.launches:
             self._launches[launch.server].append(launch)
+        self._cut_off = {(row.server, row.index) for row in results.cut_off}
         for measurement in results.measurements:
             load = measurement.server, measurement.workload
+            if (measurement.server, measurement.launch) in self._cut_off:
+                measurement = _not_whole(measurement)
             self._measurements[load].append(measurement)
         for measurements in self._measurements.values():
             measurements.sort(key=lambda row: row.launch)
@@ -202,13 +210,18 @@ class RunIndex:
     def _server_samples(self, server: str, metric: str) -> list[Sample]:
         samples = []
         for launch in self.launches(server):
-            if metric in launch.values:
-                sample = Sample(
-                    run=self.results.run_id,
-                    launch=launch.index,
-                    value=launch.values[metric],
+            if metric not in launch.values:
+                continue
+            sample = Sample(
+                run=self.results.run_id,
+                launch=launch.index,
+                value=launch.values[metric],
+            )
+            if (server, launch.index) in self._cut_off:
+                sample = msgspec.structs.replace(
+                    sample, value=None, invalid=(CUT_OFF.seen,)
                 )
-                samples.append(_positive(sample))
+            samples.append(_positive(sample))
         return samples
 
     def _sample(self, measurement: Measurement, metric: str) -> Sample:
@@ -235,6 +248,13 @@ class RunIndex:
 
             self._shares[key] = summary(measurement.routing)
         return self._shares[key]
+
+
+def _not_whole(measurement: Measurement) -> Measurement:
+    """A measurement of a launch that was cut off: fewer repetitions are another statistic."""
+    if measurement.failure is not None:
+        return measurement
+    return msgspec.structs.replace(measurement, failure=CUT_OFF)
 
 
 def _values(measurement: Measurement, metric: str) -> list[float]:

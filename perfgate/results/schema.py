@@ -8,7 +8,6 @@ and every verdict can be decided again from the file alone.
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import gzip
 import os
@@ -22,7 +21,14 @@ import msgspec
 from perfgate.cases import Case
 from perfgate.engines.base import ServerConfig
 from perfgate.errors import FailureRow
-from perfgate.files import RunDataError, write_atomically
+from perfgate.files import (
+    RepeatedKey,
+    RunDataError,
+    is_named,
+    read_bounded,
+    refuse_repeated_keys,
+    write_atomically,
+)
 from perfgate.load.metrics import METRICS, Metric
 from perfgate.load.metrics import register as register_metrics
 from perfgate.load.repetition import Repetition
@@ -42,6 +48,10 @@ SCHEMA: Literal[2] = 2
 RESULTS_FILE = "results.json"
 Mode = Literal["sequential", "paired", "screened"]
 _NO_MEASUREMENTS = '\n "measurements": [],\n'
+
+
+class BadReference(ValueError):
+    """A part of a run refers to another part that is not there, or is there twice."""
 
 
 class Launch(
@@ -161,7 +171,8 @@ class RunResults(
 
     Attributes:
         run_id: unique, sorts by time.
-        complete: True once the session ended by itself with every selected test run.
+        complete: True once the test loop returned by itself, with every launch measured
+            and every case answered; see `is_whole`.
         servers: by server key. workloads: by workload name.
         environments: path of an engine's Python -> its distributions with versions.
         cases: every case that was selected, judged or not.
@@ -243,11 +254,37 @@ class RunResults(
 
     @property
     def cut_off(self) -> tuple[Launch, ...]:
-        """Launches that were still measured when the run was cut off."""
-        if self.complete:
-            return ()
+        """Launches whose measurement began and did not end."""
         launches = self.launches
         return tuple(launch for launch in launches if not launch.measured)
+
+    @property
+    def unanswered(self) -> tuple[Case, ...]:
+        """Cases without a verdict, a skip or a failed server."""
+        answered = {row.case for row in self.verdicts}
+        answered |= self.lacking.keys()
+        tests = "\n".join(self.skipped)
+        cases = []
+        for case in self.cases:
+            is_skipped = f"-{case.id}]" in tests
+            if case.id in answered or is_skipped or self._has_failed(case):
+                continue
+            cases.append(case)
+        return tuple(cases)
+
+    def _has_failed(self, case: Case) -> bool:
+        """Whether a server of the case, or another build of it, failed."""
+        for load in case.loads:
+            server = load.server
+            keys = {server.key, server.base.key, server.candidate.key}
+            if keys & self.failures.keys():
+                return True
+        return False
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the run says that it is complete, and its launches do not deny it."""
+        return self.complete and not self.cut_off
 
 
 def new_run_id(started: datetime.datetime | None = None) -> str:
@@ -289,15 +326,26 @@ def save(
     return path
 
 
-def stored(folder: Path, newest_first: bool = False) -> Iterator[RunResults]:
+def stored(
+    folder: Path,
+    newest_first: bool = False,
+    on_failure: Callable[[RunDataError], None] = lambda _: None,
+) -> Iterator[RunResults]:
     """The runs of a run store in the order of their folders' names, read one by one.
 
-    Runs that cannot be read are left out.
+    Args:
+        on_failure: called for each run that cannot be read, which is left out.
     """
-    run_dirs = {file.parent for file in folder.glob(f"*/{RESULTS_FILE}*")}
+    run_dirs: set[Path] = set()
+    for name in (RESULTS_FILE, f"{RESULTS_FILE}.gz"):
+        run_dirs |= {file.parent for file in folder.glob(f"*/{name}")}
     for run_dir in sorted(run_dirs, reverse=newest_first):
-        with contextlib.suppress(RunDataError):
-            yield load(run_dir)
+        try:
+            results = load(run_dir)
+        except RunDataError as failure:
+            on_failure(failure)
+        else:
+            yield results
 
 
 def load(run_dir: Path) -> RunResults:
@@ -310,20 +358,19 @@ def load(run_dir: Path) -> RunResults:
     """
     path = run_dir / RESULTS_FILE if run_dir.is_dir() else run_dir
     packed = path.with_name(path.name + ".gz")
-    if run_dir.is_dir() and packed.exists() and not path.exists():
+    if run_dir.is_dir() and packed.exists() and not is_named(path):
         path = packed
     try:
-        content = path.read_bytes()
-        if path.suffix == ".gz":
-            content = gzip.decompress(content)
-        content = upgrade_content(content)
-        return _registered(msgspec.json.decode(content, type=RunResults))
+        return _registered(_decoded(read_bounded(path)))
     except (
         msgspec.DecodeError,
         UnicodeDecodeError,
+        RecursionError,
+        RepeatedKey,
         gzip.BadGzipFile,
         EOFError,
         zlib.error,
+        BadReference,
     ) as error:
         raise RunDataError(
             tried=f"reading {path}",
@@ -341,6 +388,13 @@ def load(run_dir: Path) -> RunResults:
         ) from error
 
 
+def _decoded(content: bytes) -> RunResults:
+    results = msgspec.json.decode(upgrade_content(content), type=RunResults)
+    refuse_repeated_keys(content)
+    check_references(results)
+    return results
+
+
 def _registered(results: RunResults) -> RunResults:
     """The run, after its models and metrics were registered where they are unknown."""
     for name, architecture in results.models.items():
@@ -351,3 +405,35 @@ def _registered(results: RunResults) -> RunResults:
         if name not in METRICS:
             register_metrics([metric])
     return results
+
+
+def check_references(results: RunResults) -> None:
+    """Refuse a run whose parts do not belong together.
+
+    Raises:
+        BadReference: with the field.
+    """
+    launches: set[tuple[str, int]] = set()
+    for number, launch in enumerate(results.launches):
+        field = f"$.launches[{number}]"
+        if launch.server not in results.servers:
+            raise BadReference(f"{field}.server: no server {launch.server!r}")
+        key = launch.server, launch.index
+        if key in launches:
+            raise BadReference(f"{field}.index: {launch.index} is there twice")
+        launches.add(key)
+    rows: set[tuple[str, int, str]] = set()
+    for number, row in enumerate(results.measurements):
+        field = f"$.measurements[{number}]"
+        if (row.server, row.launch) not in launches:
+            raise BadReference(
+                f"{field}.launch: no launch {row.launch} of {row.server!r}"
+            )
+        if row.workload not in results.workloads:
+            raise BadReference(
+                f"{field}.workload: no workload {row.workload!r}"
+            )
+        name = row.server, row.launch, row.workload
+        if name in rows:
+            raise BadReference(f"{field}: the same load is there twice")
+        rows.add(name)

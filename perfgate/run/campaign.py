@@ -23,6 +23,7 @@ from perfgate.config.config import Config
 from perfgate.engines.base import ServerConfig
 from perfgate.engines.injection import format_injection
 from perfgate.errors import Failure
+from perfgate.files import RunDataError
 from perfgate.judge import gate
 from perfgate.judge import screen as screening
 from perfgate.judge.groups import with_group_verdicts
@@ -180,6 +181,8 @@ class Campaign:
         if runner is None:
             with self._recording_failures(config.key):
                 runner = self._start(config, is_fresh=False)
+            # Nothing is measured on it before a load is sent.
+            self._recorder.add(LaunchEnd(config.key, runner.index))
         return runner.server
 
     def load(self, config: ServerConfig, workload: Workload) -> Measurement:
@@ -261,7 +264,8 @@ class Campaign:
         Cases that an earlier command measured and did not judge are judged here.
 
         Args:
-            complete: whether the session ended by itself.
+            complete: whether the test loop returned by itself. The run is complete
+                if its data lack nothing, too.
             end_s: seconds spent on ending servers.
         """
         self._recorder.spend(end_s=end_s)
@@ -279,13 +283,27 @@ class Campaign:
                 start = records.get(_process(start), start)
             launches.append(msgspec.structs.replace(launch, start=start))
         self._recorder.update(
-            finished=now(),
-            complete=complete,
-            launches=tuple(launches),
-            verdicts=tuple(verdicts),
+            finished=now(), launches=tuple(launches), verdicts=tuple(verdicts)
         )
-        judged = with_group_verdicts(self.results, self.store)
-        self._recorder.update(group_verdicts=judged.group_verdicts)
+        judged = self.results
+        broken: Failure | None = None
+        try:
+            judged = with_group_verdicts(self.results, self.store)
+        except Failure as failure:
+            broken = failure
+        self._recorder.update(
+            complete=complete and self._lacks_nothing(),
+            group_verdicts=judged.group_verdicts,
+        )
+        if broken is not None:
+            raise broken
+
+    def _lacks_nothing(self) -> bool:
+        """Whether nothing is missing; a worker has only some of the session's cases."""
+        if self.results.cut_off:
+            return False
+        is_worker = self._shared is not None
+        return is_worker or not self.results.unanswered
 
     # From a server's needs to one launch of it, and to one attempt.
 
@@ -432,12 +450,21 @@ class Campaign:
         self, runner: LaunchRunner, workloads: Sequence[Workload], is_part: bool
     ) -> ServerDied | None:
         """Measure these workloads, and record every entry at once; returns a death."""
+        key = runner.server_key
         death = None
-        with contextlib.closing(runner.run(workloads, is_part)) as entries:
-            for entry in entries:
-                self._recorder.add(entry)
-                if isinstance(entry, LaunchEnd):
-                    death = entry.death
+        self._recorder.begin(key, runner.index)
+        try:
+            with contextlib.closing(runner.run(workloads, is_part)) as entries:
+                for entry in entries:
+                    self._recorder.add(entry)
+                    if isinstance(entry, LaunchEnd):
+                        death = entry.death
+        except RunDataError:
+            raise
+        except Failure:
+            # Nothing more is measured on it; any other exception cuts it off.
+            self._recorder.add(LaunchEnd(key, runner.index))
+            raise
         return death
 
     def _running(self, config: ServerConfig) -> LaunchRunner | None:

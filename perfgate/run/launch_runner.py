@@ -73,7 +73,7 @@ class LaunchRunner:
             long.
 
     Attributes:
-        server: the server.
+        server: the server. server_key: key of its configuration.
         index: which launch of the server it is.
     """
 
@@ -87,6 +87,7 @@ class LaunchRunner:
     ) -> None:
         config, server, launch = started.config, started.server, started.launch
         self.server = server
+        self.server_key = config.key
         self.index = launch.index
         self._config = config
         self._source = source
@@ -95,6 +96,7 @@ class LaunchRunner:
         self._probes = source.probes(config, server, launch)
         self._chunk_tokens = _chunk_tokens(launch.settings)
         self._hang: str | None = None
+        self._is_dead = False
         self._is_climbed = False
         self._is_answered = False
         self._target = measurement.Target(
@@ -179,6 +181,7 @@ class LaunchRunner:
                 so_far.append(repetition)
                 yield self._row(workload, so_far, load_s=repetition.duration_s)
                 self._hang = repetition.hang
+                self._look_after(repetition.failed)
             unfinished = [
                 workload
                 for workload in unfinished
@@ -291,8 +294,14 @@ class LaunchRunner:
         except warmup.WarmUpHung as failure:
             self._hang = failure.seen
         except warmup.WarmUpFailed:
-            if self.server.alive():
+            self._look_after(failed=1)
+            if not self._is_dead:
                 raise
+
+    def _look_after(self, failed: int) -> None:
+        """After failed requests, whether the server dies: it may outlive them by seconds."""
+        if failed and self._hang is None:
+            self._is_dead = not self.server.survives()
 
     def _climb(self, workloads: Sequence[Workload]) -> dict[str, float]:
         """Let the engine compile before the load; returns how often it did."""
@@ -308,7 +317,9 @@ class LaunchRunner:
 
     def _is_useful(self) -> bool:
         """Whether the server runs and does not hang."""
-        return self._hang is None and self.server.alive()
+        if self._is_dead or self._hang is not None:
+            return False
+        return self.server.alive()
 
     def _row(
         self,

@@ -25,6 +25,7 @@ from perfgate.config.project import Project
 from perfgate.engines import injection
 from perfgate.engines.base import ServerConfig
 from perfgate.errors import Failure
+from perfgate.files import remove_temporary
 from perfgate.judge import gate
 from perfgate.judge.groups import with_group_verdicts
 from perfgate.judge.verdict import unjudged
@@ -36,13 +37,16 @@ from perfgate.progress import ProgressDisplay
 from perfgate.results import merge, schema
 from perfgate.results.schema import Mode, RunResults
 from perfgate.results.verdict import Verdict
+from perfgate.run import run_lock
 from perfgate.run.campaign import Campaign, initial_results
 from perfgate.run.requirements import Requirements
+from perfgate.run.run_lock import Reservation
 from perfgate.run.schedule import schedule_of
 from perfgate.run.single_flight import SharedResults
 from perfgate.run.suite_coverage import SuiteCoverage
+from perfgate.servers import orphans
 from perfgate.servers.pool import Devices, GpuProcess, ServerPool
-from perfgate.servers.supervisor.processes import command_of
+from perfgate.servers.supervisor.processes import Process, command_of
 from perfgate.study import ServerChoices, Study, Versus, study_of, subjects_of
 from perfgate.study.judged import JudgedMetrics, judged_metrics
 
@@ -61,6 +65,8 @@ class PerfSession:
         server_tests: ids of the selected tests that start servers themselves.
         skip_reasons: test id -> what it requires and this machine lacks.
         skipped_cases: the same by case id, of hard cases.
+        has_finished_loop: whether the test loop returned by itself: an exit status does
+            not tell, for a second Ctrl-C may come before pytest has set it.
     """
 
     def __init__(self, config: Config, project: Project) -> None:
@@ -74,6 +80,7 @@ class PerfSession:
         self.server_tests: set[str] = set()
         self.skip_reasons: dict[str, str] = {}
         self.skipped_cases: dict[str, str] = {}
+        self.has_finished_loop = False
         self._requirements = Requirements(
             config, self.study, lambda: self.hardware
         )
@@ -81,6 +88,7 @@ class PerfSession:
         self._open_session: OpenSession | None = None
         self._open_failure: Failure | None = None
         self._merged: RunResults | None = None
+        self._reservation: Reservation | None = None
         self._began_unix_s = psutil.Process().create_time()
 
     @property
@@ -162,6 +170,18 @@ class PerfSession:
             self.cases = (*self.cases, case)
             self.coverage.ids.add(case.id)
 
+    def note_skip(self, test: str, case: Case, reason: object) -> None:
+        """Note that a test skipped its case, unless the case has a verdict."""
+        verdicts: Sequence[Verdict] = ()
+        if self.results is not None:
+            verdicts = self.results.verdicts
+        is_judged = any(row.case == case.id for row in verdicts)
+        if is_judged or test in self.skip_reasons:
+            return
+        if isinstance(reason, tuple):
+            reason = reason[-1]
+        self.skip_reasons[test] = str(reason).removeprefix("Skipped: ")
+
     def left_out(self, earlier: Iterable[Case] = ()) -> tuple[str, ...]:
         """The part of the suite that was not selected, as text.
 
@@ -200,6 +220,27 @@ class PerfSession:
 
     # Open and close.
 
+    def reserve(self) -> None:
+        """Keep other sessions out of the run directory until `release`.
+
+        What an earlier session left is made ready to be resumed.
+
+        Raises:
+            BadOption: the run directory holds a run. RunInUse: another session uses it.
+            RunDataError: it cannot be written, or its data cannot be read.
+        """
+        config = self.config
+        self._reservation = run_lock.reserve(config.run_dir)
+        refuse_occupied(config.run_dir, config.resume)
+        remove_temporary(config.run_dir)
+        if config.resume:
+            merge.recover(config.run_dir)
+
+    def release(self) -> None:
+        """Let other sessions use the run directory."""
+        if self._reservation is not None:
+            self._reservation.release()
+
     def open(self, tell: ProgressDisplay) -> OpenSession:
         """The session's campaign with its devices leased; opened at the first call.
 
@@ -221,7 +262,7 @@ class PerfSession:
                     self.hardware,
                     planned,
                     tell,
-                    self._shared(),
+                    self._crew(),
                 )
             except Failure as failure:
                 self._open_failure = failure
@@ -242,8 +283,8 @@ class PerfSession:
         elif self.config.worker is None:
             self._merged = merge.gather(
                 self.config.run_dir,
-                complete,
                 self.config.run_id,
+                complete,
                 self.left_out,
                 self._conclude,
             )
@@ -255,7 +296,7 @@ class PerfSession:
     def unused_baselines(self) -> list[str]:
         """Recorded cases that no test asks; known after a complete run only."""
         results = self.results
-        if results is None or not results.complete:
+        if results is None or not results.is_whole:
             return []
         if self.left_out() or self.config.is_paired:
             return []
@@ -275,14 +316,16 @@ class PerfSession:
         config = self.config
         if config.worker is None:
             return dataclasses.replace(config, began_unix_s=self._began_unix_s)
-        worker_dir = config.run_dir / merge.FOLDER / config.worker
-        return dataclasses.replace(config, run_dir=worker_dir)
+        folder = merge.session_dir(config.run_dir, config.session)
+        return dataclasses.replace(config, run_dir=folder / config.worker)
 
-    def _shared(self) -> Path | None:
-        """The folder that the workers of one session share; None without workers."""
-        if self.config.worker is None:
+    def _crew(self) -> Crew | None:
+        """What the workers of this session have in common; None without workers."""
+        config = self.config
+        if config.worker is None:
             return None
-        return self.config.run_dir / "shared"
+        folder = merge.session_dir(config.run_dir, config.session)
+        return Crew(run_dir=config.run_dir, shared=folder / "shared")
 
     def _server_test_gpus(self) -> int:
         """GPUs to lease for tests that start servers: as many as the study's servers use."""
@@ -322,6 +365,19 @@ class PlannedTests:
                 yield load.server
 
 
+@dataclass(frozen=True)
+class Crew:
+    """What the workers of one session have in common.
+
+    Attributes:
+        run_dir: of the whole run; an earlier session left its results there.
+        shared: folder through which they do work once; of this session alone.
+    """
+
+    run_dir: Path
+    shared: Path
+
+
 class OpenSession:
     """A campaign with its server pool and the lease of its devices.
 
@@ -350,14 +406,14 @@ def open_session(
     hardware: Hardware,
     planned: PlannedTests,
     tell: ProgressDisplay,
-    shared: Path | None = None,
+    crew: Crew | None = None,
 ) -> OpenSession:
     """Lease the devices, and make the server pool and the campaign.
 
     Args:
         config: of this process.
         planned: the tests that will run.
-        shared: folder that the workers of one session share; None without workers.
+        crew: what the workers of one session have in common; None without workers.
 
     Raises:
         BadOption: the run directory holds a run that cannot be resumed so.
@@ -365,7 +421,8 @@ def open_session(
         NotLeased: another session holds the devices.
     """
     refuse_occupied(config.run_dir, config.resume)
-    previous = _previous_run(config, tell)
+    earlier_dir = crew.run_dir if crew else config.run_dir
+    previous = _previous_run(config, earlier_dir, tell)
     if not planned.has_server_tests:
         models = [server.model for server in planned.servers()]
         injection.refuse_unserved(config.injections, models)
@@ -378,15 +435,16 @@ def open_session(
         progress=tell.line,
         devices=_devices(config.gpu_indices, hardware, tell),
         lease=lease,
-        owners=_owners(shared),
+        owners=_owners(crew),
+        leased=_names(config, lease.devices),
     )
     try:
         results = initial_results(
             config, hardware, planned.cases, previous, tell
         )
         workers = None
-        if shared is not None:
-            workers = SharedResults(shared, tell.line)
+        if crew is not None:
+            workers = SharedResults(crew.shared, tell.line)
         campaign = Campaign(config, results, planned.cases, pool, tell, workers)
     except BaseException:
         pool.close()
@@ -395,19 +453,23 @@ def open_session(
     return OpenSession(campaign, pool, lease)
 
 
-def _previous_run(config: Config, tell: ProgressDisplay) -> RunResults | None:
+def _previous_run(
+    config: Config, run_dir: Path, tell: ProgressDisplay
+) -> RunResults | None:
     """The run to resume; None where a new one starts.
+
+    Args:
+        run_dir: of the whole run.
 
     Raises:
         BadOption: it compares other builds, or has another target effect or ceiling.
     """
-    if not (config.run_dir / schema.RESULTS_FILE).exists():
-        if config.resume:
-            tell.line(
-                f"no run to resume in {config.run_dir}: starting a new run there"
-            )
+    if not config.resume:
         return None
-    previous = schema.load(config.run_dir)
+    if not (run_dir / schema.RESULTS_FILE).exists():
+        tell.line(f"no run to resume in {run_dir}: starting a new run there")
+        return None
+    previous = schema.load(run_dir)
     before = _comparison(
         previous.base_builds, previous.target_effect, previous.mode
     )
@@ -416,29 +478,31 @@ def _previous_run(config: Config, tell: ProgressDisplay) -> RunResults | None:
     )
     if before != after:
         raise BadOption(
-            tried=f"resuming the run in {config.run_dir}",
+            tried=f"resuming the run in {run_dir}",
             seen=(f"it was started with {before}, this command has {after}"),
             remedy=(
                 "use the same --against-engine and --target-effect, and the same "
                 "--pairs, or another --run-dir"
             ),
         )
-    _refuse_other_ceilings(config, previous)
+    _refuse_other_ceilings(config, run_dir, previous)
     return previous
 
 
-def _refuse_other_ceilings(config: Config, previous: RunResults) -> None:
+def _refuse_other_ceilings(
+    config: Config, run_dir: Path, previous: RunResults
+) -> None:
     """Refuse to judge a part of a run by one ceiling, and the rest by another."""
     if previous.fail_over == config.fail_over:
         return
     before = format_ceilings(previous.fail_over)
     after = format_ceilings(config.fail_over)
     raise BadOption(
-        tried=f"resuming the run in {config.run_dir}",
+        tried=f"resuming the run in {run_dir}",
         seen=f"it was started with {before}, this command has {after}",
         remedy=(
             "use the same --fail-over and study, or another --run-dir; `perfgate judge "
-            f"{config.run_dir} --fail-over SHARE` judges it by another ceiling"
+            f"{run_dir} --fail-over SHARE` judges it by another ceiling"
         ),
     )
 
@@ -471,6 +535,7 @@ def _lease(
     devices = [CPU]
     if gpu_count:
         devices = [gpu.uuid for gpu in hardware.gpus]
+    devices = _without_orphans(config, devices, max(gpu_count, 1))
     return acquire(
         devices,
         max(gpu_count, 1),
@@ -492,6 +557,35 @@ def _with_leased(config: Config, hardware: Hardware, lease: Lease) -> Config:
     )
 
 
+def _without_orphans(
+    config: Config, devices: list[str], count: int
+) -> list[str]:
+    """The devices that no process of an earlier session's server uses unwatched.
+
+    Raises:
+        ServerLeft: they are too few.
+    """
+    free = []
+    found: dict[str, list[Process]] = {}
+    for device in devices:
+        left = orphans.orphans(_names(config, [device]))
+        if left:
+            found[device] = left
+        else:
+            free.append(device)
+    if found and len(free) < count:
+        processes = {row for rows in found.values() for row in rows}
+        raise orphans.refusal(
+            sorted(processes, key=lambda row: row.pid), list(found)
+        )
+    return free
+
+
+def _names(config: Config, devices: Sequence[str]) -> list[str]:
+    """Names of leased devices; another folder of leases is another machine."""
+    return [f"{config.leases_dir}/{device}" for device in devices]
+
+
 def _log_dir(run_dir: Path, previous: RunResults | None) -> Path:
     """Folder of the servers' logs.
 
@@ -502,12 +596,12 @@ def _log_dir(run_dir: Path, previous: RunResults | None) -> Path:
     return run_dir / "logs" / f"session-{len(previous.sessions) + 1}"
 
 
-def _owners(shared: Path | None) -> tuple[int, ...]:
+def _owners(crew: Crew | None) -> tuple[int, ...]:
     """Processes besides this one whose end must stop the servers.
 
     A worker outlives a killed controller for a while; its servers must not.
     """
-    if shared is None:
+    if crew is None:
         return ()
     return (os.getppid(),)
 

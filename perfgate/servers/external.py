@@ -162,6 +162,11 @@ class ExternalServer:
         """Take note that it has just sent a token: a busy one is late with the rest."""
         self._token_at_s = time.monotonic()
 
+    def survives(self) -> bool:
+        """Whether it lives, after a health check."""
+        self._check()
+        return self.alive()
+
     def launch_record(self, key: str) -> LaunchRecord:
         """A record without process, log and start-up time: this suite launched nothing."""
         return LaunchRecord(

@@ -74,6 +74,12 @@ DEFAULT_REMEDIES = (
         "`nvidia-smi`",
     ),
 )
+# "ValueError: ...", and what vLLM says of a rank that was killed.
+_ERROR = re.compile(
+    r"\b\w*(?:Error|Exception): \S|\bdied unexpectedly\b|\bkilled by signal\b"
+)
+# Warnings quote errors that were handled.
+_ECHO = re.compile(r"\b(?:WARNING|INFO|DEBUG)\b|Warning: ")
 UNKNOWN = "read the log; its first error is usually the cause, the last one a consequence"
 
 
@@ -146,6 +152,25 @@ def diagnosis(path: Path, known: Sequence[Remedy]) -> tuple[str, str]:
         )
         return remedy.text, line
     return UNKNOWN, ""
+
+
+def first_error(path: Path, from_byte: int = 0) -> str:
+    """The first line with an error; "" if there is none.
+
+    The last lines of a log show the consequence, and may not hold the cause.
+    """
+    try:
+        with path.open("rb") as log:
+            log.seek(from_byte)
+            for raw in log:
+                line = raw.decode(errors="replace")
+                if _ERROR.search(line) and not _ECHO.search(line):
+                    return textwrap.shorten(
+                        line, LINE_LENGTH, placeholder=" ..."
+                    )
+    except FileNotFoundError:
+        return ""
+    return ""
 
 
 def _end_of(path: Path) -> str:

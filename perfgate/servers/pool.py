@@ -77,6 +77,7 @@ class ServerPool:
         lease: the right to use these devices; held until the last process is gone, even
             if this one is killed before.
         owners: pids whose death ends the servers, besides this process.
+        leased: names of what the session has leased, see `perfgate.servers.orphans`.
     """
 
     def __init__(
@@ -87,12 +88,14 @@ class ServerPool:
         devices: Devices | None = None,
         lease: Lease | None = None,
         owners: Sequence[int] = (),
+        leased: Sequence[str] = (),
     ) -> None:
         self._log_dir = log_dir
         self._progress = progress
         self._devices = devices or Devices()
         self._lease = lease
         self._owners = tuple(owners)
+        self._leased = tuple(leased)
         self._servers: list[Server] = []
         self._live: Server | None = None
         self._used_before: Sequence[int] = ()
@@ -188,6 +191,7 @@ class ServerPool:
             index=len(self._servers),
             owners=self._owners,
             keep_open=locks,
+            leased=self._leased,
         )
         self._live = server
         self._servers.append(server)

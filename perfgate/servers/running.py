@@ -52,6 +52,9 @@ class RunningServer(Protocol):
     def note_life(self) -> None:
         """Take note that it has just sent a token."""
 
+    def survives(self) -> bool:
+        """Whether it still serves after requests failed; may wait for its end."""
+
     def launch_record(self, key: str) -> LaunchRecord:
         """What is known of its launch.
 

@@ -23,6 +23,7 @@ from perfgate import foreign_text
 from perfgate.engines.base import LaunchPlan
 from perfgate.errors import Failure, describe_error
 from perfgate.machine.container import OomWatch
+from perfgate.servers import orphans
 from perfgate.servers.health import is_healthy, is_taken, listeners
 from perfgate.servers.launch_record import (
     LaunchRecord,
@@ -33,13 +34,15 @@ from perfgate.servers.launch_record import (
     ServerExited,
     ServerNotReady,
 )
-from perfgate.servers.log import LogWatch, diagnosis, tail
+from perfgate.servers.log import LogWatch, diagnosis, first_error, tail
 from perfgate.servers.supervisor.client import Launched
 from perfgate.servers.supervisor.processes import Ending
 
 # Patience after SIGTERM: SGLang needed 7 s on an H200.
 STOP_GRACE_S = 20.0
 TAIL_LINES = 40
+# vLLM's front end ended 1 to 4 s after one of its ranks was killed.
+DEATH_S = 6.0
 _POLL_S = 0.2
 _PROBE_S = 5.0
 _TICK_S = 5.0
@@ -85,6 +88,8 @@ class Server:
         self._began_s = time.monotonic()
         self._ending: Ending | None = None
         self._oom_watch = OomWatch()
+        self._is_healthy = True
+        self._ready_at_byte = 0
 
     @property
     def gpu_indices(self) -> tuple[int, ...]:
@@ -101,6 +106,19 @@ class Server:
 
     def note_life(self) -> None:
         """Nothing: its process is known."""
+
+    def survives(self, patience_s: float = DEATH_S) -> bool:
+        """Whether it still serves some time after requests failed.
+
+        An engine whose rank died ends after seconds, and breaks its streams at once: its
+        exit is waited for, and then its health page decides.
+        """
+        deadline = time.monotonic() + patience_s
+        while time.monotonic() < deadline:
+            if self._launched.exit_code(wait_s=_POLL_S) is not None:
+                return False
+        self._is_healthy = self.alive() and self._answers(_PROBE_S)
+        return self._is_healthy
 
     def pids(self) -> tuple[int, ...]:
         """Its processes, the engine's workers included."""
@@ -144,6 +162,7 @@ class Server:
         self._check_port_owner()
         self._note(ready_s=self._age_s())
         self._launched.note_ready()
+        self._ready_at_byte = self.log.stat().st_size
         progress(f"ready ({self._age_s():.0f} s)")
 
     def _check_start(self, phase: str, remaining_s: float) -> None:
@@ -163,6 +182,8 @@ class Server:
         # The client notices a broken connection before the exit that caused it.
         code = self._launched.exit_code(wait_s=1.0)
         status = "the process still runs"
+        if not self._is_healthy:
+            status += f", but {self.plan.health_path} does not answer with 200"
         if code is not None:
             status = _status(code)
         return self._failure(ServerDied, f"{status}, during: {activity}")
@@ -190,6 +211,7 @@ class Server:
         remedy, line = diagnosis(self.log, self.plan.remedies)
         if _free_bytes(self.log.parent) < 2**20:
             remedy = f"the disk is full: free space in {self.log.parent}"
+        line = line or first_error(self.log, self._ready_at_byte)
         if line:
             seen = f"{seen}; it logged: {line}"
         killed = self._oom_watch.told()
@@ -229,6 +251,7 @@ def launch(
     index: int,
     owners: Sequence[int] = (),
     keep_open: Sequence[int] = (),
+    leased: Sequence[str] = (),
 ) -> Server:
     """Launch a server without waiting for it; the caller must stop it.
 
@@ -239,6 +262,7 @@ def launch(
         owners: pids whose death ends the server, besides this process.
         keep_open: descriptors of locks to hold until the server is gone, also after
             this process is.
+        leased: names of what the session has leased, see `perfgate.servers.orphans`.
 
     Raises:
         PortInUse: another process listens on the port.
@@ -249,12 +273,13 @@ def launch(
         raise _port_in_use(plan, listeners(plan.port))
     log = log_dir.resolve() / f"{plan.key}-{index}.log"
     _make_room(plan, log)
-    # setproctitle, which both engines use, would write its title over the mark:
-    # SPT_NOENV forbids it.
-    env = {"SPT_NOENV": "1", **os.environ, **dict(plan.env)}
     try:
         launched = Launched(
-            plan.argv, env=env, log=log, owners=owners, keep_open=keep_open
+            plan.argv,
+            env=_environment(plan, leased),
+            log=log,
+            owners=owners,
+            keep_open=keep_open,
         )
     except OSError as error:
         if error.errno == errno.ENOSPC:
@@ -278,6 +303,17 @@ def launch(
         started_unix_s=time.time(),
     )
     return Server(plan, launched, record)
+
+
+def _environment(plan: LaunchPlan, leased: Sequence[str]) -> dict[str, str]:
+    # setproctitle, which both engines use, would write its title over the mark:
+    # SPT_NOENV forbids it.
+    return {
+        "SPT_NOENV": "1",
+        **os.environ,
+        **dict(plan.env),
+        **orphans.variables(leased),
+    }
 
 
 def _make_room(plan: LaunchPlan, log: Path) -> None:

@@ -224,6 +224,13 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "--exit-code", type=int, default=1, help="for --die-after-requests"
     )
     parser.add_argument(
+        "--linger",
+        type=float,
+        default=0.0,
+        metavar="S",
+        help="the process of --die-after-requests outlives its sockets by so long",
+    )
+    parser.add_argument(
         "--stall-after-tokens",
         type=int,
         metavar="N",

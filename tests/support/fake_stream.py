@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import os
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 TEXT = (
@@ -40,6 +42,14 @@ FAULTS += [
     "no_usage",
     "no_done",
 ]
+
+
+def close_sockets() -> None:
+    """Break every connection and stop listening, as if the process had ended."""
+    for path in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            if str(path.readlink()).startswith("socket:"):
+                os.close(int(path.name))
 
 
 @dataclass
@@ -128,6 +138,9 @@ class Engine:
             and self.finished >= self.options.die_after_requests
         ):
             say("fake engine: dying as told")
+            if self.options.linger:
+                close_sockets()
+                time.sleep(self.options.linger)
             os._exit(self.options.exit_code)
 
     def metrics_text(self) -> str:

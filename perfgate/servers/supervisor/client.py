@@ -34,6 +34,9 @@ _BOOT = (
     "import sys; sys.path.append(sys.argv[1]); from "
     "perfgate.servers.supervisor.daemon import main; main()"
 )
+# Begins the last argument of a daemon, which ignores it; it tells daemons apart in a
+# list of processes.
+DAEMON_ARGUMENT = "for-pid-"
 # The daemon answers at once; this is for a machine that is swapping.
 _ANSWER_S = 30.0
 _KILL_S = 5.0
@@ -50,8 +53,8 @@ class Launched:
         env: the whole environment.
         log: absolute path of the file that takes its output.
         owners: pids whose death ends the process, besides this one.
-        keep_open: descriptors that the daemon holds until the process is gone: a lock
-            on one of them stays locked.
+        keep_open: descriptors that the daemon and the process hold: a lock on one of
+            them stays locked until both are gone.
 
     Raises:
         OSError: the command or the log cannot be opened.
@@ -81,6 +84,7 @@ class Launched:
             "log": str(log),
             "mark": self.mark,
             "owners": _start_times((own_pid, *owners)),
+            "keep_open": list(keep_open),
         }
         self._orders, self._status = _start_daemon(keep_open)
         text = json.dumps(order)
@@ -248,8 +252,7 @@ def _start_daemon(keep_open: Sequence[int]) -> tuple[int, int]:
     status, daemon_out = os.pipe()
     python = [sys.executable, "-I", "-S"]
     command = [*python, "-c", _BOOT, str(_ROOT)]
-    # The daemon ignores it; it tells daemons apart in a list of processes.
-    command.append(f"for-pid-{os.getpid()}")
+    command.append(f"{DAEMON_ARGUMENT}{os.getpid()}")
     try:
         first = subprocess.Popen(
             command,

@@ -91,6 +91,7 @@ class Supervisor:
                 env=env,
                 cwd=self._order["cwd"],
                 process_group=0,
+                pass_fds=self._order["keep_open"],
                 preexec_fn=_die_with_parent,
             )
         return self._child.pid

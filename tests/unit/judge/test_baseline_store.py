@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from perfgate.judge.baseline_schema import read_recorded, to_text
+from perfgate.judge.baseline_schema import BaselineError, read_recorded, to_text
 from perfgate.judge.baseline_store import Published, Recorded, Store
 from perfgate.judge.gate import judge_case
 from perfgate.judge.verdict import Outcome
@@ -110,3 +110,19 @@ def test_two_people_who_record_different_things_do_not_collide(tmp_path):
     assert [7, 7] == [
         len(metric.launches) for metric in merged.metrics.values()
     ]
+
+
+@pytest.mark.parametrize("damage", ["text", "dangling link"])
+def test_a_broken_file_fails_each_case_that_asks_it(tmp_path, damage):
+    """The second one as the first: it never counts as a file that is not there."""
+    store = Store(tmp_path)
+    path = store.path(m.THROUGHPUT, "h200x2")
+    path.parent.mkdir(parents=True)
+    if damage == "text":
+        path.write_text("<<<<<<< HEAD")
+    else:
+        path.symlink_to("nowhere.json")
+
+    for _ in range(2):
+        with pytest.raises(BaselineError, match="closed-c32"):
+            store.find(m.THROUGHPUT, "h200x2")

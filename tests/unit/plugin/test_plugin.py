@@ -214,31 +214,19 @@ def test_run_directory_is_not_overwritten(project, pytester):
     assert 2 == len(load(pytester.path / "mine").launches)
 
 
-def test_what_a_killed_worker_left_is_not_resumed_unasked(
+def test_what_killed_workers_left_is_not_resumed_unasked(
     project, pytester, monkeypatch
 ):
-    """A worker's own folder counts, too: killed workers leave no run of the whole session."""
+    """Their folders count, too: a killed controller leaves no run of the whole session."""
     monkeypatch.setenv("FAKE_GPUS", "2")
+    parts = pytester.path / "mine" / "workers" / "20260601-120000-1"
     for worker in ("gw0", "gw1"):
-        save(builders.run({}, []), pytester.path / "mine" / "workers" / worker)
+        save(builders.run({}, []), parts / worker)
 
-    result = project(
-        "-m",
-        "h200",
-        "--tp",
-        "1",
-        "-n",
-        "2",
-        "-k",
-        "test_single_stream",
-        "--run-dir",
-        "mine",
-    )
+    result = project("-m", "h200", "--tp", "1", "-n", "2", "--run-dir", "mine")
 
-    assert 1 == result.ret
-    result.stdout.fnmatch_lines(
-        ["*starting a run in *workers/gw*", "*it holds a run already*"]
-    )
+    assert pytest.ExitCode.USAGE_ERROR == result.ret
+    result.stderr.fnmatch_lines(["*it holds a run already*", "*--resume*"])
 
 
 def test_broken_baseline_names_file_and_field(project, pytester):
@@ -283,9 +271,19 @@ def test_missing_engine_says_how_to_get_it(project):
     [
         ("mixtral-small: --exit-at-start 3", 0, "exit"),
         ("mixtral-small: --die-after-requests 100", 2, "launching it again"),
+        (
+            "mixtral-small: --die-after-requests 100 --linger 1.5",
+            2,
+            "exited with status 1, during: measuring; launching it again",
+        ),
         ("mixtral-small: --stall-after-tokens 3000", 2, "launching it again"),
     ],
-    ids=["exits at start", "dies in the middle", "hangs in the middle"],
+    ids=[
+        "exits at start",
+        "dies in the middle",
+        "outlives its connections",
+        "hangs in the middle",
+    ],
 )
 def test_a_server_that_fails_spoils_only_its_own_cases(
     project, pytester, monkeypatch, misbehaviour, launches, said

@@ -6,6 +6,7 @@ from perfgate.config.config import Config
 from perfgate.history.store import History
 from perfgate.judge.baseline_store import Store
 from perfgate.report import ending
+from perfgate.report.artifacts import BENCHMARK, JUNIT, PAGE, SUMMARY
 from tests.support.builders import MOE_LOAD, THROUGHPUT, run
 
 
@@ -54,14 +55,35 @@ def test_the_report_is_written_after_the_run_entered_the_history(
     assert [THROUGHPUT.id] == [entry.case for entry in entries]
 
 
-def test_a_report_that_fails_is_a_line(config, tmp_path):
-    """The verdict stands, whatever stops the report."""
+def test_a_broken_history_takes_nothing_else_along(config, tmp_path):
+    """It is a line; the four files are written, the page without trends."""
     (tmp_path / "history.sqlite3").write_text("no database")
 
-    (line,) = ending.write_artifacts(results(), config(writes_report=True))
+    broken, report = ending.write_artifacts(
+        results(), config(writes_report=True)
+    )
 
-    assert line.startswith("no report: ")
-    assert f"perfgate report {tmp_path / 'run'}" in line
+    assert broken.startswith("no trends: using the history")
+    assert f"perfgate report {tmp_path / 'run'}" in broken
+    assert report.startswith("report: ")
+    assert sorted([PAGE, SUMMARY, JUNIT, BENCHMARK]) == sorted(
+        path.name for path in (tmp_path / "run").iterdir()
+    )
+
+
+def test_a_broken_baseline_takes_nothing_else_along(config, tmp_path):
+    """What shows baselines is written without them, and names the file."""
+    settings = config(writes_report=True)
+    broken = settings.store.path(THROUGHPUT, "h200x2")
+    broken.parent.mkdir(parents=True)
+    broken.write_text("<<<<<<< HEAD")
+
+    lines = ending.write_artifacts(results(), settings)
+
+    assert [SUMMARY, PAGE] == [
+        line.split()[0] for line in lines if str(broken) in line
+    ]
+    assert 4 == len(list((tmp_path / "run").iterdir()))
 
 
 def test_proposed_baselines_are_written_next_to_the_run(config, tmp_path):

@@ -5,6 +5,7 @@ import pytest
 
 from perfgate.results import merge
 from perfgate.results.schema import Server, load, save
+from perfgate.results.timing import Session
 from tests.support import builders as m
 
 
@@ -15,6 +16,7 @@ def part(index, **changes):
         "servers": {
             launch.server: Server(config=m.MOE_CPU, python="p", versions={})
         },
+        "workloads": {m.CLOSED.name: m.CLOSED},
         "launches": (launch,),
         "measurements": (m.measurement(index, m.repetition(0, 100.0 + index)),),
         "complete": True,
@@ -69,11 +71,11 @@ def test_one_that_was_cut_off_makes_all_incomplete():
 
 def test_what_workers_wrote_is_gathered(tmp_path):
     """None where no worker measured anything; else one run in the session's folder."""
-    assert merge.gather(tmp_path, True, "one", lambda cases: ()) is None
+    assert merge.gather(tmp_path, "one", True, lambda cases: ()) is None
 
     for index in (0, 1):
-        save(part(index), tmp_path / merge.FOLDER / f"gw{index}")
-    merge.gather(tmp_path, True, "one", lambda cases: ("x",))
+        save(part(index), merge.session_dir(tmp_path, "one") / f"gw{index}")
+    merge.gather(tmp_path, "one", True, lambda cases: ("x",))
 
     found = load(tmp_path)
     assert ("one", 2, ("x",)) == (
@@ -90,3 +92,42 @@ def test_parts_of_other_ceilings_are_refused():
 
     alike = [part(index, fail_over={"all": 0.03}) for index in (0, 1)]
     assert {"all": 0.03} == merge.combine(alike, "one").fail_over
+
+
+def test_a_killed_workers_rows_do_not_replace_those_of_its_successor():
+    """Both count their launches from 0; rows go with the launch that was measured."""
+    whole = part(0)
+    killed = msgspec.structs.replace(
+        m.launched(0),
+        measured=False,
+        start=msgspec.structs.replace(m.launched(0).start, pid=7),
+    )
+    row = m.measurement(0, m.repetition(0, 1.0))
+    cut = part(0, launches=(killed,), measurements=(row,), complete=False)
+
+    for order in ([whole, cut], [cut, whole]):
+        found = merge.combine(order, "one")
+        assert (whole.launches, whole.measurements) == (
+            found.launches,
+            found.measurements,
+        )
+
+
+def test_what_a_killed_controller_did_not_merge_is_recovered(tmp_path):
+    """Once: a run that has the last session's parts is left as it is."""
+    session = Session(started_unix_s=5.0, seen_unix_s=6.0)
+    save(
+        part(0, sessions=(session,)), merge.session_dir(tmp_path, "one") / "gw0"
+    )
+
+    merge.recover(tmp_path)
+
+    found = load(tmp_path)
+    assert ("one", 1, False) == (
+        found.run_id,
+        len(found.launches),
+        found.complete,
+    )
+    save(msgspec.structs.replace(found, launches=(), measurements=()), tmp_path)
+    merge.recover(tmp_path)
+    assert () == load(tmp_path).launches

@@ -2,9 +2,10 @@
 
 import msgspec
 
-from perfgate.results.recorder import LaunchFigures, Recorder
+from perfgate.results.recorder import LaunchEnd, LaunchFigures, Recorder
 from perfgate.results.schema import Measurement, Server, load, save
 from tests.support.builders import (
+    CLOSED,
     DENSE_CPU,
     DIED,
     MOE_CPU,
@@ -13,6 +14,8 @@ from tests.support.builders import (
     repetition,
 )
 
+SERVERS = {MOE_CPU.key: Server(config=MOE_CPU, python="p", versions={})}
+
 
 def test_a_measurement_is_a_line_of_its_own(tmp_path):
     """Most of a large run does not change with a repetition: it is encoded once.
@@ -20,25 +23,33 @@ def test_a_measurement_is_a_line_of_its_own(tmp_path):
     The file is the same.
     """
     row = Measurement(
-        server="s",
+        server=MOE_CPU.key,
         launch=0,
-        workload="w",
+        workload=CLOSED.name,
         repetitions=(repetition(0, {"itl_median_ms": 8.0}),),
     )
     other = msgspec.structs.replace(row, launch=1)
-    recorder = Recorder(bare_run(measurements=(row, other)), tmp_path)
+    run = bare_run(
+        servers=SERVERS,
+        workloads={CLOSED.name: CLOSED},
+        launches=(launched(0), launched(1)),
+        measurements=(row, other),
+    )
+    recorder = Recorder(run, tmp_path)
     again = msgspec.structs.replace(other, failure=DIED)
     recorder.put_measurement(again)
 
     assert (row, again) == load(tmp_path).measurements
     text = (tmp_path / "results.json").read_text()
-    assert 2 == sum('"workload":"w"' in line for line in text.splitlines())
+    word = f'"workload":"{CLOSED.name}"'
+    assert 2 == sum(word in line for line in text.splitlines())
     assert text == save(recorder.results, tmp_path / "plain").read_text()
 
 
 def test_answers_stay_when_other_figures_follow(tmp_path):
     """They are read once; a launch that is measured further keeps them."""
-    recorder = Recorder(bare_run(launches=(launched(),)), tmp_path)
+    run = bare_run(servers=SERVERS, launches=(launched(),))
+    recorder = Recorder(run, tmp_path)
     answers = ("0123456789ab",)
     recorder.add(LaunchFigures(MOE_CPU.key, 0, answers=answers))
     recorder.add(LaunchFigures(MOE_CPU.key, 0, values={"warm_up_s": 1.0}))
@@ -64,3 +75,14 @@ def test_packages_are_kept_once_for_each_environment(tmp_path):
 
     assert {"/env/bin/python": server.packages} == results.environments
     assert [{}, {}] == [row.packages for row in results.servers.values()]
+
+
+def test_a_launch_that_is_measured_further_is_not_whole_meanwhile(tmp_path):
+    """It was whole after its first part; cut in the second it is not."""
+    run = bare_run(servers=SERVERS, launches=(launched(),))
+    recorder = Recorder(run, tmp_path)
+
+    recorder.begin(MOE_CPU.key, 0)
+    assert not load(tmp_path).launches[0].measured
+    recorder.add(LaunchEnd(MOE_CPU.key, 0))
+    assert load(tmp_path).launches[0].measured

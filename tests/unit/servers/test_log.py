@@ -5,7 +5,14 @@ from pathlib import Path
 import pytest
 
 from perfgate.engines.base import LogPhase, Remedy
-from perfgate.servers.log import LINE_LENGTH, UNKNOWN, LogWatch, diagnosis, tail
+from perfgate.servers.log import (
+    LINE_LENGTH,
+    UNKNOWN,
+    LogWatch,
+    diagnosis,
+    first_error,
+    tail,
+)
 
 
 def test_each_phase_is_told_once_and_in_order(tmp_path: Path) -> None:
@@ -146,3 +153,18 @@ def test_a_long_line_is_quoted_in_part(tmp_path: Path) -> None:
     )
     assert line.endswith(" ...")
     assert len(line) <= LINE_LENGTH
+
+
+def test_the_first_error_is_the_cause(tmp_path):
+    """Not what was logged before the given byte, nor a warning that quotes an error."""
+    log = tmp_path / "log"
+    log.write_text("ImportError: no flash attention\n")
+    before = log.stat().st_size
+    with log.open("a") as file:
+        file.write("WARNING 12:00 retrying after ValueError: odd\n")
+        file.write("ERROR 12:01 Worker proc VllmWorker-1 died unexpectedly\n")
+        file.write("RuntimeError: Engine core initialization failed\n")
+
+    assert "VllmWorker-1 died unexpectedly" in first_error(log, before)
+    assert first_error(log).startswith("ImportError")
+    assert "" == first_error(tmp_path / "none")

@@ -228,6 +228,41 @@ def test_death_mid_run(tmp_path: Path) -> None:
         assert pool.get(fake_plan(env=(tag,))).alive()
 
 
+def test_a_server_that_outlives_its_connections_is_dying(
+    tmp_path: Path,
+) -> None:
+    """Its exit is waited for after broken requests; one that goes on serving survives."""
+    with _pool(tmp_path) as (pool, tag):
+        plan = fake_plan(
+            "--die-after-requests", "1", "--linger", "1.5", env=(tag,)
+        )
+        server = pool.get(plan)
+        assert server.survives(patience_s=0.5)
+        _complete(plan.port)
+
+        assert server.alive()
+        assert not server.survives()
+
+        assert "exited with status 1, during: load" in server.death("load").seen
+
+
+def test_a_server_without_health_is_dead_though_it_runs(tmp_path: Path) -> None:
+    """An engine whose front end outlives it answers no health check; its death says so."""
+    with _pool(tmp_path) as (pool, tag):
+        plan = fake_plan(
+            "--die-after-requests", "1", "--linger", "60", env=(tag,)
+        )
+        server = pool.get(plan)
+        _complete(plan.port)
+
+        assert not server.survives(patience_s=0.5)
+
+        assert (
+            "the process still runs, but /health does not answer with 200"
+            in server.death("load").seen
+        )
+
+
 @pytest.mark.parametrize("is_stopped", [False, True], ids=["silent", "sigstop"])
 def test_stall_mid_stream(tmp_path: Path, is_stopped: bool) -> None:
     """A server that lives but sends nothing is given up, with its log, and launched once more."""
