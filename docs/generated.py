@@ -19,11 +19,22 @@ from perfgate.config.options import add_options
 from perfgate.config.project import ProjectTable
 from perfgate.judge.baseline_schema import BaselineFile
 from perfgate.load.metrics import METRICS
+from perfgate.machine.datasheets import Gpu, by_name
+from perfgate.models.catalogue import Architecture, parse_config
+from perfgate.models.estimate import CannotSplit, Question, cache_size, estimate
 from perfgate.results import schema as rundata
 from perfgate.results.schema import RunResults
 
 PUBLISHED = Path(__file__).resolve().parent.parent / "baselines" / "published"
 RUNS = Path(__file__).resolve().parent / "runs"
+MODEL_CONFIGS = (
+    Path(__file__).resolve().parent.parent
+    / "tests"
+    / "data"
+    / "model_configs.json"
+)
+# GPUs on which published models are tried.
+FITS = ("h100", "h200", "b200", "mi300x")
 
 
 def options() -> Iterator[str]:
@@ -132,6 +143,44 @@ def published() -> Iterator[str]:
             )
 
 
+def models() -> Iterator[str]:
+    """Published models: what they weigh, keep of a sequence, and on how many GPUs they fit."""
+    heads = " | ".join(f"fits {name}" for name in FITS)
+    yield (
+        "| model | parameters | of these used by a token | format | weights | "
+        f"cache per token | cache per sequence | {heads} |"
+    )
+    yield f"|---|--:|--:|---|--:|--:|--:|{'--:|' * len(FITS)}"
+    content = json.loads(MODEL_CONFIGS.read_text(encoding="utf-8"))
+    for name, row in content["models"].items():
+        shape = parse_config(row["config"], name, row.get("beside"))
+        cache = cache_size(shape, Question(gpu=by_name(FITS[0]), ranks=1))
+        bounded = cache.window_bytes + cache.fixed_bytes
+        cells = [
+            name,
+            f"{shape.parameters / 1e9:,.2f} B",
+            f"{shape.active_parameters / 1e9:,.2f} B",
+            shape.quantization or "bfloat16",
+            f"{shape.weights_bytes('bfloat16') / 1e9:,.1f} GB",
+            f"{cache.bytes_per_token:,} B",
+            f"{bounded / 1e6:,.1f} MB",
+        ]
+        cells += [_fewest(name, shape, by_name(gpu)) for gpu in FITS]
+        yield f"| {' | '.join(cells)} |"
+
+
+def _fewest(name: str, shape: Architecture, gpu: Gpu) -> str:
+    """The fewest GPUs that hold a model; "-" if eight do not."""
+    for ranks in (1, 2, 4, 8):
+        question = Question(gpu=gpu, ranks=ranks, expert_parallel=shape.is_moe)
+        try:
+            if estimate(name, shape, question).fits:
+                return str(ranks)
+        except CannotSplit:
+            continue
+    return "-"
+
+
 def measured(*patterns: str) -> Iterator[str]:
     """The published figures compared with the recorded runs whose folders match."""
     folders = sorted(
@@ -150,6 +199,7 @@ PARTS: dict[str, Callable[[], Iterator[str]]] = {
     "files": files,
     "project": project,
     "published": published,
+    "models": models,
     "measured_h200": functools.partial(
         measured, "h200x1-2*", "h200x1-planted/unchanged/*"
     ),

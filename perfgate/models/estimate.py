@@ -64,6 +64,7 @@ class Question(
             leave them as they are published.
         context_tokens: mean tokens in a sequence's KV cache while it decodes; 0 leaves
             the KV cache out of a step.
+        routing: run or file with the experts' shares; None for uniform routing.
 
     """
 
@@ -76,6 +77,7 @@ class Question(
     cache_dtype: str | None = None
     quantization: str | None = None
     context_tokens: int = 0
+    routing: str | None = None
 
     @property
     def split(self) -> Split:

@@ -206,18 +206,20 @@ def _compressed(table: Fields, _: Fields) -> Quantization:
         table.refuse("config_groups", "no group that says what is quantized")
     default = None
     targets = []
+    names = []
     for name in groups.values:
         group = groups.table(name)
         if group is None:
             groups.refuse(name, "no table of fields")
         form = _compressed_format(group)
+        names.append(form.name)
         named = group.texts("targets")
         if "Linear" in named:
             default = form
         else:
             targets.append((Patterns(named), form))
     return Quantization(
-        "compressed-tensors",
+        " and ".join(dict.fromkeys(names)),
         default,
         Patterns(table.texts("ignore")),
         targets=tuple(targets),

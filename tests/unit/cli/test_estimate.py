@@ -69,3 +69,48 @@ def test_bad_input_is_a_message():
 
     assert 1 == result.exit_code
     assert "nowhere/config.json" in result.output
+
+
+def test_another_precision_can_be_asked_for():
+    """Of the weights, as an engine makes it while loading, and of the KV cache."""
+    words = ("--tp", "1", "--versus", "none")
+    shown = run(
+        "llama-3.1-8b", *words, "--quantization", "fp8", "--kv-dtype", "fp8"
+    ).output
+
+    assert "fp8 made while loading" in shown
+    assert "9.08 GB" in shown
+    assert "65,536 B" in shown
+
+
+def test_data_parallel_groups():
+    """Eight GPUs in four groups."""
+    shown = run("mixtral-8x7b", "--tp", "2", "--dp", "4", "--ep").output
+
+    assert "8x h200, 4 data parallel groups of 2" in shown
+
+
+def test_recorded_popularity_takes_the_place_of_the_bound(tmp_path):
+    """With all tokens on two of eight experts, a step reads two."""
+    path = tmp_path / "shares.json"
+    path.write_text(json.dumps([[1, 1, 0, 0, 0, 0, 0, 0]]))
+
+    result = run("mixtral-8x7b", "--tp", "1", "--routing", str(path), "--json")
+    steps = json.loads(result.output)["model"]["steps"]
+
+    assert {2.0} == {step["experts_touched"] for step in steps}
+    assert (
+        f"the routing of {path}"
+        in run("mixtral-8x7b", "--tp", "1", "--routing", str(path)).output
+    )
+
+
+def test_a_file_without_routing_is_a_message(tmp_path):
+    """With what it has and what would do."""
+    path = tmp_path / "shares.json"
+    path.write_text("[[1, 2]]")
+
+    result = run("mixtral-8x7b", "--routing", str(path))
+
+    assert 1 == result.exit_code
+    assert "lists of [2] numbers, for 8 experts" in result.output

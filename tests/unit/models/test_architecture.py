@@ -13,6 +13,7 @@ from perfgate.models.catalogue import (
     UnknownArchitecture,
     parse_config,
 )
+from tests.support.model_configs import shape_of
 
 ROOT = Path(__file__).resolve().parents[3]
 # The file says where its counts come from.
@@ -243,4 +244,59 @@ def test_architecture_travels_as_json():
 
     assert deepseek == msgspec.json.decode(
         msgspec.json.encode(deepseek), type=type(deepseek)
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "seen"),
+    [
+        ("llama-3.1-8b", {"num_hidden_layers": 0}, "num_hidden_layers is 0"),
+        (
+            "llama-3.1-8b",
+            {"num_key_value_heads": 0},
+            "num_key_value_heads is 0",
+        ),
+        ("qwen3-30b-a3b", {"num_experts": 0}, "num_experts is 0"),
+        (
+            "qwen3-30b-a3b",
+            {"num_experts_per_tok": 200},
+            "num_experts_per_tok is 200: there are 128 experts",
+        ),
+        (
+            "qwen3-30b-a3b",
+            {"num_experts_per_tok": 0},
+            "num_experts_per_tok is 0",
+        ),
+        (
+            "qwen3-30b-a3b",
+            {"decoder_sparse_step": 0},
+            "decoder_sparse_step is 0",
+        ),
+        ("llama-3.1-8b", {"quantization_config": ["fp8"]}, "no table"),
+        ("llama-3.1-8b", {"hidden_size": True}, "hidden_size is True"),
+    ],
+)
+def test_impossible_values_are_refused(name, changes, seen):
+    """With the field, its value, and the file."""
+    with pytest.raises(UnknownArchitecture, match=seen):
+        architecture(name, **changes)
+
+
+def test_stored_shapes_are_checked_too():
+    """A shape in a run's results is no guess either."""
+    stored = msgspec.to_builtins(architecture("qwen3-30b-a3b"))
+
+    with pytest.raises(msgspec.ValidationError, match="200, of 128 experts"):
+        msgspec.convert(
+            stored | {"num_experts_per_tok": 200},
+            type(architecture("qwen3-8b")),
+        )
+
+
+def test_layers_travel_as_json():
+    """Those that are told one by one, with their formats, as well."""
+    shape = shape_of("gpt-oss-20b")
+
+    assert shape == msgspec.json.decode(
+        msgspec.json.encode(shape), type=type(shape)
     )

@@ -50,3 +50,39 @@ def test_experts_touched_grow_with_the_batch():
     assert 3.5 == pytest.approx(MIXTRAL.expected_experts_touched(2))
     assert 8 == pytest.approx(MIXTRAL.expected_experts_touched(64), rel=1e-6)
     assert 1 == LLAMA.expected_experts_touched(32)
+
+
+def test_a_measured_popularity_is_below_the_bound():
+    """Where half of the experts are never chosen, many tokens touch four of eight."""
+    popular = [0.25] * 4 + [0.0] * 4
+
+    assert MIXTRAL.expected_experts_touched(8) == pytest.approx(
+        MIXTRAL.expected_experts_touched(8, [1 / 8] * 8)
+    )
+    assert 4 * (1 - 0.5**8) == pytest.approx(
+        MIXTRAL.expected_experts_touched(8, popular)
+    )
+
+
+def test_layers_may_differ_in_popularity():
+    """Their mean counts; an expert that every token chooses is certain."""
+    layers = [[1 / 8] * 8, [0.5, 0.5] + [0.0] * 6]
+
+    even = MIXTRAL.expected_experts_touched(4)
+
+    assert (even + 2) / 2 == pytest.approx(
+        MIXTRAL.expected_experts_touched(4, layers)
+    )
+
+
+def test_a_step_reads_fewer_of_uneven_experts():
+    """The bytes of a step follow."""
+    read = [
+        MIXTRAL.step_bytes_per_rank(1, "bfloat16", 64, shares=shares)
+        for shares in (None, [0.5, 0.5] + [0.0] * 6)
+    ]
+
+    # six of eight experts are not read
+    assert 6 * MIXTRAL.expert_parameters * 2 == pytest.approx(
+        read[0] - read[1], rel=1e-3
+    )
