@@ -26,6 +26,7 @@ from perfgate.study import ServerChoices, StudyFile, study_of, subjects_of
 # Both engines' environments (3.5 and 2.6 GB) and the models made here.
 CPU_DISK_GB = 8
 CPU_MEMORY_GB = 8
+LARGEST_SIZE = 8  # tensor parallel; heads of most models divide by no more
 # What the CPU run needs besides an engine; GPU runs need Python alone.
 _CPU_NEEDS: tuple[Kind, ...] = ("python", "memory", "disk")
 
@@ -58,8 +59,7 @@ def examine(
     yield _disk()
     yield from _engines(hardware, pythons)
     yield from _weights(hardware, study, model_dirs)
-    gpu_counts = (1, 2) if hardware.gpus else (0,)
-    for gpu_count in gpu_counts:
+    for gpu_count in _sizes(hardware) or (0,):
         yield _baselines(store, hardware.label(gpu_count))
 
 
@@ -174,21 +174,32 @@ def _on_gpus(
 
 
 def _gpu_servers(hardware: Hardware, study: StudyFile) -> list[ServerConfig]:
-    """Both servers of each pair that a GPU platform serves, on one and on two GPUs."""
-    if not hardware.gpus:
+    """Both servers of each pair that a GPU platform serves, on one GPU, two, and so on."""
+    sizes = _sizes(hardware)
+    if not sizes:
         return []
     engine = next(iter(study.engines or ENGINES))
     names = [
         name for name in study.platforms if study.device_of(name) == "cuda"
     ]
     servers: dict[ServerConfig, None] = {}
-    for size, name in product((1, 2), names):
+    for size, name in product(sizes, names):
         choices = ServerChoices(tensor_parallel_size=size)
         for subject in subjects_of(study, name):
             servers |= dict.fromkeys(
                 study_of(study, name, engine, subject, choices).models
             )
     return list(servers)
+
+
+def _sizes(hardware: Hardware) -> tuple[int, ...]:
+    """Numbers of GPUs that a server may have here: powers of 2 up to 8, and 2 in any case."""
+    if not hardware.gpus:
+        return ()
+    sizes = [1, 2]
+    while 2 * sizes[-1] <= min(hardware.count, LARGEST_SIZE):
+        sizes.append(2 * sizes[-1])
+    return tuple(sizes)
 
 
 def _servers(hardware: Hardware, study: StudyFile) -> Iterator[Finding]:

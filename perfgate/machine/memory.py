@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import re
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -220,7 +220,7 @@ def gpu_processes(
     with nvml_queries.session(nvml, "asking NVML which processes use the GPUs"):
         for index in indices:
             handle = nvml.nvmlDeviceGetHandleByIndex(index)
-            for process in nvml.nvmlDeviceGetComputeRunningProcesses(handle):
+            for process in _compute_processes(nvml, handle):
                 used_bytes.setdefault(process.pid, 0)
                 used_bytes[process.pid] += int(process.usedGpuMemory or 0)
     processes = []
@@ -230,11 +230,25 @@ def gpu_processes(
     return processes
 
 
+def _compute_processes(nvml: Any, handle: Any) -> Sequence[Any]:
+    """NVML's processes; none where the product does not list them (a virtual GPU)."""
+    try:
+        processes: Sequence[Any] = nvml.nvmlDeviceGetComputeRunningProcesses(
+            handle
+        )
+    except nvml.NVMLError as error:
+        if nvml_queries.is_unsupported(error):
+            return ()
+        raise
+    return processes
+
+
 def gpu_bytes(indices: Iterable[int], nvml: Any = None) -> dict[int, int]:
     """Memory used on each GPU in bytes, by NVML index, whichever process uses it.
 
     Raises:
         NvmlError: NVML does not answer.
+        MemoryUnknown: a GPU does not report its memory.
 
     """
     nvml = nvml or nvml_queries.load()
@@ -242,5 +256,18 @@ def gpu_bytes(indices: Iterable[int], nvml: Any = None) -> dict[int, int]:
     with nvml_queries.session(nvml, "asking NVML how much GPU memory is used"):
         for index in indices:
             handle = nvml.nvmlDeviceGetHandleByIndex(index)
-            used_bytes[index] = int(nvml.nvmlDeviceGetMemoryInfo(handle).used)
+            used_bytes[index] = _used_bytes(nvml, index, handle)
     return used_bytes
+
+
+def _used_bytes(nvml: Any, index: int, handle: Any) -> int:
+    try:
+        return int(nvml.nvmlDeviceGetMemoryInfo(handle).used)
+    except nvml.NVMLError as error:
+        if not nvml_queries.is_unsupported(error):
+            raise
+        raise MemoryUnknown(
+            tried=f"reading the memory of GPU {index}",
+            seen="this product does not report it",
+            remedy="do without figures of memory on this GPU",
+        ) from error

@@ -46,6 +46,7 @@ _REASON_QUERIES = (
     "nvmlDeviceGetCurrentClocksEventReasons",
     "nvmlDeviceGetCurrentClocksThrottleReasons",
 )
+_NOT_SUPPORTED = 3
 REMEDY = "check that `nvidia-smi` works on this host and in this container"
 
 
@@ -146,6 +147,11 @@ def answer(nvml: Any, query: Callable[..., Any], *args: Any) -> Any:
         return query(*args)
     except nvml.NVMLError:
         return None
+
+
+def is_unsupported(error: Exception) -> bool:
+    """Whether the product does not answer this query at all (NVML_ERROR_NOT_SUPPORTED)."""
+    return getattr(error, "value", None) == _NOT_SUPPORTED
 
 
 def ask(nvml: Any, name: str, *args: Any) -> Any:

@@ -481,3 +481,17 @@ def test_selections_of_a_gpu_machine(machine, seen, remedy):
     assert seen == found.seen
     assert (remedy or "") in (found.remedy or "")
     assert (remedy is None) == (found.remedy is None)
+
+
+def test_eight_gpus_are_looked_at_in_all_sizes(places):
+    """Servers of one to eight ranks, and the baselines of each."""
+    machine = gpu_machine(8)
+    store = Store(places / "baselines")
+    about = [
+        finding.subject for finding in examine(machine, SHIPPED, store, {}, {})
+    ]
+
+    for size in (1, 2, 4, 8):
+        assert f"server mixtral-8x7b TP={size}" in about
+        assert f"baselines h200x{size}" in about
+    assert "baselines h200x16" not in about

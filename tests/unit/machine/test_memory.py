@@ -22,6 +22,8 @@ from perfgate.machine.memory import (
 )
 from perfgate.machine.nvml import NvmlError
 from perfgate.servers.supervisor.processes import command_of
+from tests.support.fake_nvml import FakeNvml as WholeNvml
+from tests.support.fake_nvml import NvmlFailure, gpus_of
 
 
 class FakeNvml(types.SimpleNamespace):
@@ -249,3 +251,28 @@ def test_no_breakdown_of_half_of_it(missing):
     del values[missing]
 
     assert breakdown(values, 1) is None
+
+
+def test_refused_memory_is_told_as_such():
+    """It is no fault of the driver, and no number."""
+    with pytest.raises(MemoryUnknown, match="does not report it"):
+        gpu_bytes((0,), WholeNvml(gpus=gpus_of("gb10")))
+
+
+def test_refused_processes_are_none():
+    """A virtual GPU does not list them; a lost one is an error all the same."""
+    nvml = FakeNvml(used=(0,), processes=[[]])
+    nvml.NVMLError = NvmlFailure
+
+    def refuse(code):
+        def query(handle):
+            raise NvmlFailure("its words", code)
+
+        return query
+
+    nvml.nvmlDeviceGetComputeRunningProcesses = refuse(3)
+    assert [] == gpu_processes((0,), command_of, nvml)
+
+    nvml.nvmlDeviceGetComputeRunningProcesses = refuse(15)
+    with pytest.raises(NvmlError, match="its words"):
+        gpu_processes((0,), command_of, nvml)

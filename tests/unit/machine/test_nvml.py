@@ -1,8 +1,19 @@
 """NVML readings of each GPU; what it does not report is absent."""
 
+import sys
+import warnings
+from importlib import metadata
+
 import pytest
 
-from perfgate.machine.nvml import Gpus, Look, NvmlError, reasons
+from perfgate.machine.nvml import (
+    Gpus,
+    Look,
+    NvmlError,
+    deprecated_binding,
+    load,
+    reasons,
+)
 from tests.support.fake_nvml import FakeNvml
 
 
@@ -93,3 +104,28 @@ def test_nvml_that_does_not_open_is_an_error(nvml, indices):
     """Or a GPU that is not there."""
     with pytest.raises(NvmlError, match="nvidia-smi"):
         Gpus(indices, nvml)
+
+
+def test_a_binding_that_warns_can_be_loaded(tmp_path, monkeypatch):
+    """The deprecated distribution does, and tests may treat warnings as errors."""
+    module = "import warnings\nwarnings.warn('deprecated', FutureWarning)\n"
+    (tmp_path / "pynvml.py").write_text(module)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "pynvml", raising=False)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        module = load()
+
+    monkeypatch.delitem(sys.modules, "pynvml")
+    assert str(tmp_path / "pynvml.py") == module.__file__
+
+
+def test_the_deprecated_distribution_is_found():
+    """By its version; without it there is nothing to say."""
+
+    def absent(name):
+        raise metadata.PackageNotFoundError(name)
+
+    assert "13.0.1" == deprecated_binding(lambda name: "13.0.1")
+    assert deprecated_binding(absent) is None
