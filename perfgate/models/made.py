@@ -18,12 +18,14 @@ import msgspec
 from perfgate.errors import Failure
 from perfgate.models import tensors
 from perfgate.models.catalogue import Model
+from perfgate.models.checkpoint import read_checkpoint
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 SEED = 20260412
 STAMP_FILE = "perfgate.json"
+_SHELL_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json")
 # Fields that name code or a format of files which a made folder does not have.
 _LEFT_OUT = ("auto_map",)
 
@@ -89,7 +91,7 @@ def make(
     stamp = msgspec.json.encode(tensors.recipe(config, seed))
     folder.parent.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(f"{folder}.lock"):
-        if _has_stamp(folder, stamp):
+        if _is_kept(folder, stamp):
             return folder
         millions = model.architecture.parameters / 1e6
         progress(
@@ -140,9 +142,20 @@ def written_config(model: Model) -> dict[str, Any]:
     return config
 
 
-def _has_stamp(folder: Path, stamp: bytes) -> bool:
+def _is_kept(folder: Path, stamp: bytes) -> bool:
+    """Whether the folder has this stamp, and each file is still whole."""
     file = folder / STAMP_FILE
-    return file.is_file() and file.read_bytes() == stamp
+    if not file.is_file() or file.read_bytes() != stamp:
+        return False
+    try:
+        read_checkpoint(folder)
+    except Failure:
+        return False
+    return all(_has_content(folder / name) for name in _SHELL_FILES)
+
+
+def _has_content(file: Path) -> bool:
+    return file.is_file() and file.stat().st_size > 0
 
 
 def _tokenizer(vocab_size: int) -> Tokenizer:

@@ -1,11 +1,13 @@
 """Weights: find a model's folder on this machine, or make a small model.
 
 Models of the hub are searched in the user's folder, then in the Hugging Face cache. A
-download needs consent. Other models are made: see `perfgate.models.made`.
+download needs consent. Whatever is found is checked: see `perfgate.models.checkpoint`.
+Other models are made: see `perfgate.models.made`.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shutil
@@ -13,18 +15,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from perfgate import locations
-from perfgate.errors import Failure
+from perfgate import formatting, locations
+from perfgate.models import hub_cache
 from perfgate.models.catalogue import Architecture, Model, read_config
+from perfgate.models.checkpoint import (
+    MissingWeights,
+    WrongWeights,
+    check_against_config,
+    check_against_list,
+    check_tokenizer,
+    read_checkpoint,
+)
+from perfgate.models.hub_cache import CachedModel
 from perfgate.models.made import make, make_shell
-
-
-class MissingWeights(Failure):
-    """The weights are not on this machine."""
-
-
-class WrongWeights(Failure):
-    """The folder holds another model."""
+from perfgate.models.tensors import UnknownTensors, list_tensors
 
 
 @dataclass(frozen=True)
@@ -72,25 +76,32 @@ def locate(
 
     Raises:
         CannotMake, UnknownTensors: it must be made, and cannot be.
-        MissingWeights: the weights are not here, and a download was not agreed to.
-        WrongWeights: the folder or the hub's cache holds another architecture.
+        BrokenFile: a file is cut short, or contradicts itself.
+        MissingWeights: the weights are not all here, and a download was not agreed to.
+        WrongWeights: the folder or the hub's cache holds another model.
 
     """
     folder = _named_folder(model, chosen)
     if folder is not None:
-        return _offline(_check_folder(model, folder))
+        return _offline(_checked(model, folder, load_format, progress, python))
     if model.hub_id is None:
         folder = models_dir() / model.name
         return _offline(make(model, folder, progress, python))
     if load_format == "dummy":
         folder = models_dir() / f"{model.name}-dummy"
         return _offline(make_shell(model, folder))
-    snapshot = _hub_snapshot(model.hub_id)
-    if snapshot is not None:
-        return _offline(_check_folder(model, snapshot))
-    if allow_download:
-        return Weights(path=model.hub_id, offline=False)
-    raise _missing(model)
+    cached = hub_cache.find(model.hub_id)
+    try:
+        if cached.snapshot is None:
+            raise _not_cached(model)
+        checked = _checked(
+            model, cached.snapshot, load_format, progress, python
+        )
+        return _offline(checked)
+    except MissingWeights as failure:
+        if allow_download:
+            return Weights(path=model.hub_id, offline=False)
+        raise _missing(model, cached, failure) from failure
 
 
 def _named_folder(model: Model, chosen: Mapping[str, str]) -> Path | None:
@@ -107,9 +118,9 @@ def _offline(folder: Path) -> Weights:
     return Weights(path=str(folder), offline=True)
 
 
-def _missing(model: Model) -> MissingWeights:
-    cache = hub_cache()
-    size_gb = model.architecture.parameters * 2 / 1e9
+def _not_cached(model: Model) -> MissingWeights:
+    cache = hub_cache.cache_dir()
+    size_gb = model.architecture.weights_bytes("bfloat16") / 1e9
     free_gb = _free_bytes(cache) / 1e9
     return MissingWeights(
         tried=f"finding the weights of {model.name} ({model.hub_id})",
@@ -117,10 +128,32 @@ def _missing(model: Model) -> MissingWeights:
             f"not in {cache}; they are {size_gb:.1f} GB, and {free_gb:.0f} GB are "
             "free there"
         ),
+        remedy="",
+    )
+
+
+def _missing(
+    model: Model, cached: CachedModel, failure: MissingWeights
+) -> MissingWeights:
+    """The failure, with what else the cache holds and what can be done."""
+    notes = [failure.seen]
+    if cached.unfinished:
+        size_gb = sum(size for _, size in cached.unfinished) / 1e9
+        downloads = formatting.count(len(cached.unfinished), "download")
+        first, _ = cached.unfinished[0]
+        notes.append(
+            f"{downloads} stopped before the end ({size_gb:.1f} GB, {first})"
+        )
+    if cached.others:
+        names = ", ".join(path.name for path in cached.others)
+        notes.append(f"other revisions are not taken: {names}")
+    return MissingWeights(
+        tried=failure.tried,
+        seen="; ".join(notes),
         remedy=(
             f"name a folder with --model-dir {model.name}=DIR or "
-            f"{variable(model.name)}, agree to the download with --allow-download, or "
-            "measure without weights: --weights dummy"
+            f"{variable(model.name)}, agree to the download with --allow-download, "
+            "which resumes what stopped, or measure without weights: --weights dummy"
         ),
     )
 
@@ -132,13 +165,25 @@ def _free_bytes(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-def _check_folder(model: Model, folder: Path) -> Path:
-    """The folder, if it holds this model."""
+def _checked(
+    model: Model,
+    folder: Path,
+    load_format: str,
+    progress: Callable[[str], None],
+    python: Path | None,
+) -> Path:
+    """The folder, if it holds this model, and all of it."""
     if not folder.is_dir():
         raise MissingWeights(
             tried=f"finding the weights of {model.name} in {folder}",
             seen="there is no such folder",
             remedy=f"correct --model-dir {model.name}=DIR or {variable(model.name)}",
+        )
+    if not (folder / "config.json").is_file():
+        raise MissingWeights(
+            tried=f"finding the weights of {model.name} in {folder}",
+            seen="there is no config.json",
+            remedy="copy or download the model's config.json as well",
         )
     differences = _differences(read_config(folder), model.architecture)
     if differences:
@@ -150,7 +195,38 @@ def _check_folder(model: Model, folder: Path) -> Path:
                 "never be compared with another's"
             ),
         )
+    check_tokenizer(folder)
+    if load_format != "dummy":
+        _check_weights(model, folder, progress, python)
     return folder
+
+
+def _check_weights(
+    model: Model,
+    folder: Path,
+    progress: Callable[[str], None],
+    python: Path | None,
+) -> None:
+    checkpoint = read_checkpoint(folder)
+    check_against_config(checkpoint, model.architecture)
+    if python is None:
+        return
+    try:
+        listed = _listed(folder / "config.json", python)
+    except UnknownTensors as failure:
+        progress(
+            f"{model.name}: shapes were compared by their number alone, as "
+            f"{python} does not list them: {failure.seen}"
+        )
+        return
+    is_quantized = model.architecture.quantization is not None
+    check_against_list(checkpoint, listed, is_quantized)
+
+
+@functools.cache
+def _listed(config_file: Path, python: Path) -> dict[str, tuple[int, ...]]:
+    """The listed tensors; several servers of a session have one model."""
+    return list_tensors(config_file, python)
 
 
 def _differences(actual: Architecture, expected: Architecture) -> list[str]:
@@ -168,46 +244,3 @@ def _differences(actual: Architecture, expected: Architecture) -> list[str]:
                 f"{name} is {actual_value}, not {expected_value}"
             )
     return differences
-
-
-def hub_cache() -> Path:
-    """The Hugging Face cache, by the environment variables of huggingface_hub."""
-    cache = os.environ.get("HF_HUB_CACHE")
-    if cache is not None:
-        return Path(cache)
-    home = os.environ.get("HF_HOME")
-    if home is not None:
-        return Path(home) / "hub"
-    return locations.home() / ".cache" / "huggingface" / "hub"
-
-
-def cached_config(hub_id: str) -> Path | None:
-    """The newest config.json of a model in the hub's cache, with or without weights."""
-    newest: Path | None = None
-    newest_s = 0.0
-    for config in _snapshots(hub_id).glob("*/config.json"):
-        modified_s = config.parent.stat().st_mtime
-        if newest is None or modified_s > newest_s:
-            newest = config
-            newest_s = modified_s
-    return newest
-
-
-def _snapshots(hub_id: str) -> Path:
-    """Folder of a model's snapshots in the hub's cache."""
-    folder = f"models--{hub_id.replace('/', '--')}"
-    return hub_cache() / folder / "snapshots"
-
-
-def _hub_snapshot(hub_id: str) -> Path | None:
-    """The newest snapshot in the cache that has a config.json and weights."""
-    newest: Path | None = None
-    newest_s = 0.0
-    for config in _snapshots(hub_id).glob("*/config.json"):
-        snapshot = config.parent
-        modified_s = snapshot.stat().st_mtime
-        is_complete = any(snapshot.glob("*.safetensors"))
-        if is_complete and (newest is None or modified_s > newest_s):
-            newest = snapshot
-            newest_s = modified_s
-    return newest

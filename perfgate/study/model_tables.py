@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NoReturn
 
-from perfgate.models import weights
+from perfgate.models import hub_cache
 from perfgate.models.catalogue import (
     Model,
     UnknownArchitecture,
@@ -105,11 +105,11 @@ def _config(
 
 
 def _cached_config(file: StudyToml, table: str, hub_id: str) -> Path:
-    config = weights.cached_config(hub_id)
+    config = hub_cache.config_file(hub_id)
     if config is None:
         file.refuse(
             table,
-            f"no config.json of {hub_id} in {weights.hub_cache()}",
+            f"no config.json of {hub_id} in {hub_cache.cache_dir()}",
             f"fetch it: hf download {hub_id} config.json (the weights are not needed for "
             "it), or add config = PATH",
         )

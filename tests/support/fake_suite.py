@@ -40,7 +40,7 @@ from perfgate.load.metrics import METRICS
 from perfgate.load.repetition import Repetition
 from perfgate.machine import hardware, memory
 from perfgate.models.catalogue import CATALOGUE
-from perfgate.models.made import make_shell
+from tests.support.checkpoints import hollow
 from tests.support.fake_nvml import FakeNvml, NvmlFailure, gpus_of
 
 FAKE_ENGINE = Path(__file__).resolve().parent / "fake_engine.py"
@@ -221,7 +221,7 @@ def enter_broken_driver(text: str, code: str) -> None:
 
 
 def options(models_dir: Path) -> list[str]:
-    """The command line that selects the fake engine and models that are a config.json alone."""
+    """The command line that selects the fake engine and models whose weights are hollow."""
     words = ["--engine", "fake", "--engine-python", f"fake={sys.executable}"]
     words += [
         "--perf-report",
@@ -234,7 +234,7 @@ def options(models_dir: Path) -> list[str]:
     for name in ITL_S:
         words += [
             "--model-dir",
-            f"{name}={make_shell(CATALOGUE[name], models_dir / name)}",
+            f"{name}={hollow(CATALOGUE[name], models_dir / name)}",
         ]
     return words
 

@@ -17,6 +17,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 def listed(config_file: Path) -> dict[str, list[int]]:
     """Name -> shape of every tensor, in the order of the model."""
     fields = json.loads(config_file.read_text())
+    # Quantized tensors have names of their own, which no model has before it is loaded.
+    fields.pop("quantization_config", None)
     config = AutoConfig.for_model(fields.pop("model_type"), **fields)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)

@@ -98,6 +98,20 @@ def test_made_once(tmp_path):
     assert 2 == len(told)
 
 
+@pytest.mark.parametrize(
+    "name", ["model-00001.safetensors", "tokenizer.json", "config.json"]
+)
+def test_a_stamp_is_no_proof_of_the_rest(tmp_path, name):
+    """A folder that lost a file since, or a part of one, is made again."""
+    model = tiny("llama-small")
+    folder = make(model, tmp_path / "m", quiet)
+    before = (folder / name).read_bytes()
+    (folder / name).write_bytes(b"")
+    make(model, folder, quiet)
+
+    assert before == (folder / name).read_bytes()
+
+
 @pytest.mark.parametrize("name", CATALOGUE)
 def test_any_config_is_written_back(tmp_path, name):
     """Whatever the family, the folder's config.json is the model's own and reads as its shape."""

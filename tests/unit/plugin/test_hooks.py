@@ -23,7 +23,7 @@ from perfgate.engines.registry import ENGINES
 from perfgate.load.metrics import CustomMetric, Metric
 from perfgate.load.workload import Synthetic, Workload
 from perfgate.models.catalogue import Model, parse_config
-from perfgate.models.made import make_shell
+from tests.support.checkpoints import hollow
 
 CONFIG = dict(
     model_type="llama", hidden_size=1024, intermediate_size=4096, num_hidden_layers=8,
@@ -48,7 +48,7 @@ def pytest_perfgate_models(config):
     folder = Path(config.rootpath, "models", "house-1b")
     shape = parse_config(CONFIG, "conftest.py")
     model = Model(name="house-1b", architecture=shape, config=CONFIG, folder=str(folder))
-    make_shell(model, folder)
+    hollow(model, folder)
     fake_suite.ITL_S["house-1b"] = 0.003
     return [model]
 

@@ -12,9 +12,9 @@ import zipfile
 
 import pytest
 
-from perfgate.models.made import make_shell
 from perfgate.results.schema import load
 from tests.support import outside, studies
+from tests.support.checkpoints import hollow
 from tests.support.outside import content, write
 from tests.support.projects import ROOT
 
@@ -87,7 +87,7 @@ def test_check(check): assert check == 3
 
 @pytest.fixture(scope="module")
 def options(tmp_path_factory, installed):
-    """What selects the fake engine, and models that are a config.json alone."""
+    """What selects the fake engine, and models whose weights are hollow."""
     folder = tmp_path_factory.mktemp("models")
     words = ["--engine", "fake", "--engine-python", f"fake={installed.python}"]
     for name in (
@@ -96,7 +96,7 @@ def options(tmp_path_factory, installed):
         "llama-3.1-8b",
         "mixtral-8x7b",
     ):
-        shell = make_shell(studies.SHIPPED.models[name], folder / name)
+        shell = hollow(studies.SHIPPED.models[name], folder / name)
         words += ["--model-dir", f"{name}={shell}"]
     return words
 
