@@ -191,8 +191,9 @@ def state_experts(*args: Any, **arguments: Any) -> Any:
         chosen.dtype,
         chosen.device,
     )
-    arguments["topk_ids"] = torch.cat([ids, chosen[:, own.choices :]], dim=1)
-    arguments["topk_weights"] = torch.cat(
-        [weights.to(by_router.dtype), by_router[:, own.choices :]], dim=1
-    )
+    weights = weights.to(by_router.dtype)
+    if chosen.shape[1] > own.choices:
+        ids = torch.cat([ids, chosen[:, own.choices :]], dim=1)
+        weights = torch.cat([weights, by_router[:, own.choices :]], dim=1)
+    arguments.update(topk_ids=ids, topk_weights=weights)
     return args, arguments

@@ -17,7 +17,7 @@ from perfgate.models import catalogue as models
 from perfgate.models import routing_stats
 from perfgate.models.architecture import Architecture
 from perfgate.models.routing import RequestRouting, Routing
-from perfgate.models.stated_routing import chances, mismatch
+from perfgate.models.stated_routing import chances, mismatch, rank_cost
 from perfgate.results.schema import Measurement
 
 Progress = Callable[[int, int], None]
@@ -69,7 +69,7 @@ def measure(
         output_tokens=0,
         values=values,
         invalid=invalid,
-        notes=("asked where its tokens go: not timed",),
+        notes=("asked where its tokens go: not timed", *_predicted(config)),
         server_values={},
         client_values={},
         requests=(),
@@ -130,6 +130,24 @@ def read_routing(
         top_k=architecture.num_experts_per_tok,
         ranks=ranks_of(config),
         requests=tuple(counts),
+    )
+
+
+def _predicted(config: ServerConfig) -> tuple[str, ...]:
+    """What a stated routing costs expert parallelism, by arithmetic."""
+    if not config.stated_routing:
+        return ()
+    architecture = models.lookup(config.model).architecture
+    expected = chances(
+        config.stated_routing,
+        architecture.num_local_experts,
+        architecture.num_experts_per_tok,
+    )
+    ranks = ranks_of(config)
+    cost = rank_cost(expected, ranks)
+    return (
+        f"stated is {config.stated_routing}: of {ranks} ranks the busiest has {cost:.2f} "
+        "times the mean",
     )
 
 

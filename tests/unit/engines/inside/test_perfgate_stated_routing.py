@@ -176,23 +176,27 @@ def test_vllm_gets_weights_and_experts(inside, torch, monkeypatch):
     assert 3 == inside.drawer().drawn
 
 
+@pytest.mark.parametrize("shared", [[], [4]])
 def test_sglang_gets_other_experts_than_its_router_chose(
-    inside, torch, monkeypatch
+    inside, torch, monkeypatch, shared
 ):
     """Shared experts in further columns stay as they are."""
     monkeypatch.setenv(inside.VARIABLE, "0,0,1,1")
-    arguments = {
-        "topk_ids": np.array([[0, 1, 4], [1, 0, 4]], np.int32).view(Array),
-        "topk_weights": np.array([[0.9, 0.1, 1.0]] * 2).view(Array),
-        "router_logits": np.zeros((2, 4)),
-        "layer_id": 7,
-    }
+    chosen = np.array([[0, 1, *shared], [1, 0, *shared]], np.int32)
+    by_router = np.array([[0.9, 0.1, *[1.0 for _ in shared]]] * 2)
 
-    _, stated = inside.state_experts(**arguments)
+    _, stated = inside.state_experts(
+        topk_ids=chosen.view(Array),
+        topk_weights=by_router.view(Array),
+        router_logits=np.zeros((2, 4)),
+        layer_id=7,
+    )
 
     assert [{2, 3}] * 2 == [set(row[:2]) for row in stated["topk_ids"]]
-    assert [4, 4] == [row[2] for row in stated["topk_ids"]]
-    assert [[0.5, 0.5, 1.0]] * 2 == stated["topk_weights"].tolist()
+    assert [shared] * 2 == stated["topk_ids"][:, 2:].tolist()
+    assert [[0.5, 0.5, *by_router[0, 2:]]] * 2 == (
+        stated["topk_weights"].tolist()
+    )
     assert 7 == stated["layer_id"]
 
 

@@ -166,3 +166,7 @@ def test_experts_as_stated_are_valid():
 
     assert () == row.repetitions[0].invalid
     assert 1.0 == row.repetitions[0].values["routing_ep_cost"]
+    assert (
+        "stated is uniform: of 2 ranks the busiest has 1.00 times the mean"
+        in (row.repetitions[0].notes)
+    )
