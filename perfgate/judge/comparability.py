@@ -12,7 +12,7 @@ from perfgate.cases import Case, Load
 from perfgate.engines.chosen import NOT_SEEN
 from perfgate.engines.registry import ENGINES
 from perfgate.judge import wording
-from perfgate.judge.identity import chosen
+from perfgate.judge.identity import chosen, layout_and_precision
 from perfgate.results.schema import RunResults
 
 # Setting -> what a difference means.
@@ -24,6 +24,10 @@ _MUST_BE_EQUAL = {
     "weights": "one side has made-up weights, whose routing is not real",
     "stated_routing": "the tokens of the sides are told to choose other experts",
     "ranks": "one side has more devices",
+    "data_parallel_size": "one side has other copies of the attention",
+    "data_parallel_attention": "the copies of one side share their experts",
+    "quantization": "one side moves and computes fewer bits of the weights",
+    "kv_cache_dtype": "one side moves fewer bits of the KV cache",
     "expert_parallel": "one side splits experts over ranks, the other each expert",
     "chunked_prefill_tokens": (
         "with more prompt tokens waiting than the smaller chunk, prefills take turns "
@@ -49,9 +53,10 @@ def settings_of(results: RunResults, load: Load) -> dict[str, str]:
         "dtype": server.dtype,
         "max_model_len": str(server.max_model_len),
         "weights": server.load_format,
-        "ranks": str(server.tensor_parallel_size),
+        "ranks": str(server.ranks),
         "expert_parallel": str(server.expert_parallel).lower(),
     }
+    settings |= layout_and_precision(server)
     if server.stated_routing:
         settings["stated_routing"] = server.stated_routing
     choices = {}

@@ -74,7 +74,7 @@ def _server_fields(server: ServerConfig) -> dict[str, str]:
         "server_args": " ".join(server.extra_args),
         "server_env": " ".join(variables),
     }
-    fields |= _layout_and_precision(server)
+    fields |= layout_and_precision(server)
     if server.variant:
         fields["variant"] = server.variant
     if server.routing:
@@ -84,7 +84,7 @@ def _server_fields(server: ServerConfig) -> dict[str, str]:
     return fields
 
 
-def _layout_and_precision(server: ServerConfig) -> dict[str, str]:
+def layout_and_precision(server: ServerConfig) -> dict[str, str]:
     """Fields of servers that use them; older baselines have none of these."""
     fields = {}
     if server.data_parallel_size > 1:

@@ -15,7 +15,7 @@ from perfgate.machine.datasheets import GIB, Gpu
 from perfgate.machine.memory import MemoryUnknown
 from perfgate.models.architecture import Shares
 from perfgate.models.catalogue import BYTES_PER_PARAMETER, Architecture
-from perfgate.models.shapes.split import CannotSplit, Split
+from perfgate.models.shapes.split import CannotSplit, Split, as_split
 
 __all__ = [
     "BATCHES",
@@ -449,15 +449,15 @@ def _cache_bytes_per_token(
 def weights_values(
     bytes_per_rank: tuple[float, ...],
     architecture: Architecture,
-    tensor_parallel_size: int,
+    ranks: int | Split,
     dtype: str,
 ) -> dict[str, float]:
     """Metrics of the ranks' weights: bytes, and their ratio to the arithmetic.
 
     Args:
-        bytes_per_rank: as the ranks count them.
+        bytes_per_rank: as the ranks count them; of data parallel copies one is enough.
         architecture: the model's shape.
-        tensor_parallel_size: ranks.
+        ranks: how they divide the model, or the tensor parallel size.
         dtype: of the weights.
 
     Raises:
@@ -466,9 +466,10 @@ def weights_values(
     """
     answers = len(bytes_per_rank)
     smallest = min(bytes_per_rank, default=0)
-    if answers != tensor_parallel_size or smallest <= 0:
+    split = as_split(ranks)
+    if answers not in (split.tensor_parallel, split.ranks) or smallest <= 0:
         raise MemoryUnknown(
-            tried=f"reading what each of {tensor_parallel_size} ranks holds",
+            tried=f"reading what each of {split.ranks} ranks holds",
             seen=f"{answers} answers: {bytes_per_rank}",
             remedy=(
                 "look at the server's log; the engine may count its ranks in another "
@@ -476,7 +477,7 @@ def weights_values(
             ),
         )
     largest = max(bytes_per_rank)
-    computed = architecture.weights_bytes_per_rank(tensor_parallel_size, dtype)
+    computed = architecture.weights_bytes_per_rank(split, dtype)
     return {
         "weights_bytes_per_rank": largest,
         "weights_over_arithmetic": largest / computed,
@@ -485,7 +486,7 @@ def weights_values(
 
 def too_small(
     architecture: Architecture,
-    tensor_parallel_size: int | Split,
+    ranks: int | Split,
     dtype: str,
     gpu_memory_bytes: int,
 ) -> str | None:
@@ -494,12 +495,14 @@ def too_small(
     A tenth of the GPU is left for the KV cache, activations and the driver: no engine
     starts with less.
     """
-    weights_bytes = architecture.weights_bytes_per_rank(
-        tensor_parallel_size, dtype
-    )
+    split = as_split(ranks)
+    weights_bytes = architecture.weights_bytes_per_rank(split, dtype)
     if weights_bytes <= 0.9 * gpu_memory_bytes:
         return None
+    layout = f"TP={split.tensor_parallel}"
+    if split.data_parallel > 1:
+        layout += f", DP={split.data_parallel}"
     return (
-        f"needs {weights_bytes / 1e9:.1f} GB of weights on each GPU at "
-        f"TP={tensor_parallel_size}, which has {gpu_memory_bytes / 1e9:.1f} GB"
+        f"needs {weights_bytes / 1e9:.1f} GB of weights on each GPU at {layout}, "
+        f"which has {gpu_memory_bytes / 1e9:.1f} GB"
     )

@@ -13,12 +13,12 @@ from collections.abc import Mapping
 import msgspec
 
 from perfgate.engines.base import ServerConfig
+from perfgate.engines.served import step_bytes_per_rank
 from perfgate.load.prompts import Synthetic
 from perfgate.load.workload import Workload
 from perfgate.machine.datasheets import of_product
 from perfgate.machine.hardware import Hardware
 from perfgate.models import catalogue as models
-from perfgate.models.stated_routing import expert_shares
 from perfgate.results.samples import RunIndex, mean_of, values_of
 
 ITL = "itl_median_ms"
@@ -79,27 +79,7 @@ def step_bytes(server: ServerConfig, workload: Workload) -> float | None:
     """
     if workload.batch is None:
         return None
-    return _step_bytes(server, workload.batch, context_of(workload))
-
-
-def _step_bytes(
-    server: ServerConfig, batch: int, context_tokens: float
-) -> float:
-    architecture = models.lookup(server.model).architecture
-    shares = None
-    if server.stated_routing:
-        shares = expert_shares(
-            server.stated_routing,
-            architecture.num_local_experts,
-            architecture.num_experts_per_tok,
-        )
-    return architecture.step_bytes_per_rank(
-        server.tensor_parallel_size,
-        server.dtype,
-        batch,
-        context_tokens,
-        shares=shares,
-    )
+    return step_bytes_per_rank(server, workload.batch, context_of(workload))
 
 
 def step_ratio(
@@ -109,8 +89,8 @@ def step_ratio(
     context_tokens: float,
 ) -> float:
     """Ratio of the bytes that a rank of each server reads in a decode step."""
-    above = _step_bytes(numerator, batch, context_tokens)
-    return above / _step_bytes(denominator, batch, context_tokens)
+    above = step_bytes_per_rank(numerator, batch, context_tokens)
+    return above / step_bytes_per_rank(denominator, batch, context_tokens)
 
 
 def values(
@@ -125,7 +105,7 @@ def values(
     if bytes_per_rank is None or not itl_ms:
         return {}
     bytes_per_s = bytes_per_rank / (itl_ms / 1e3)
-    total_gb_s = bytes_per_s * server.tensor_parallel_size / 1e9
+    total_gb_s = bytes_per_s * server.ranks / 1e9
     metrics = {"decode_bandwidth_gb_s": total_gb_s}
     gpu = None
     if server.device == "cuda":
@@ -191,7 +171,7 @@ def _point(
         workload=workload.name,
         batch=batch,
         itl_ms=itl_ms,
-        step_bytes=bytes_per_rank * server.tensor_parallel_size,
+        step_bytes=bytes_per_rank * server.ranks,
         bandwidth_gb_s=metrics["decode_bandwidth_gb_s"],
         utilisation=metrics.get("bandwidth_utilisation"),
     )

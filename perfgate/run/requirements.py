@@ -13,10 +13,11 @@ from perfgate.config.config import Config
 from perfgate.engines import environment
 from perfgate.engines.base import ServerConfig
 from perfgate.engines.registry import ENGINES
+from perfgate.engines.served import served_architecture, split_of
 from perfgate.load.metrics import family_of
 from perfgate.machine import container
 from perfgate.machine.hardware import Hardware
-from perfgate.models import catalogue, estimate
+from perfgate.models import estimate
 from perfgate.study import StudyFile
 
 
@@ -112,7 +113,8 @@ class Requirements:
         gpu = self._study.gpu_of(platform)
         hardware = self._hardware()
         reason = hardware.lacks(gpu, _ranks(servers))
-        if reason and hardware.is_product(gpu):
+        is_split = all(server.data_parallel_size == 1 for server in servers)
+        if reason and is_split and hardware.is_product(gpu):
             fitting = 1 << (hardware.count.bit_length() - 1)  # a power of 2
             return f"{reason} (add --tp {fitting} to run on fewer GPUs)"
         return reason
@@ -123,8 +125,8 @@ class Requirements:
             return None
         for server in servers:
             reason = estimate.too_small(
-                catalogue.lookup(server.model).architecture,
-                server.tensor_parallel_size,
+                served_architecture(server),
+                split_of(server),
                 server.dtype,
                 memory_bytes,
             )
@@ -151,5 +153,5 @@ def _few_cores(servers: Sequence[ServerConfig]) -> str | None:
 
 
 def _ranks(servers: Sequence[ServerConfig]) -> int:
-    """The largest tensor parallel size."""
-    return max(server.tensor_parallel_size for server in servers)
+    """Those of the largest server."""
+    return max(server.ranks for server in servers)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NoReturn
 
+from perfgate import formatting
 from perfgate.models import hub_cache
 from perfgate.models.catalogue import (
     Model,
@@ -16,6 +17,7 @@ from perfgate.models.catalogue import (
     load_config,
     parse_config,
 )
+from perfgate.models.shapes.formats import ONLINE
 from perfgate.study.schema import ModelServer, ModelTable
 from perfgate.study.toml_file import StudyToml
 
@@ -50,6 +52,8 @@ def read_models(
             architecture = parse_config(config, origin)
         except UnknownArchitecture as failure:
             _refuse_config(file, name, failure)
+        if row.quantization and architecture.quantization is None:
+            check_quantization(file, place, row.quantization)
         models[name] = Model(
             name=name,
             architecture=architecture,
@@ -60,6 +64,19 @@ def read_models(
         )
         tables[name] = row
     return models, tables
+
+
+def check_quantization(file: StudyToml, place: str, name: str) -> None:
+    """Refuse a method whose sizes the arithmetic does not know."""
+    if name in ONLINE:
+        return
+    suggestion = formatting.suggestion(name, ONLINE)
+    file.refuse(
+        place,
+        f"quantization is {name!r}: the size of such weights is not known",
+        f"{suggestion}use one of {', '.join(ONLINE)}, or a model whose config.json says "
+        "how it is quantized",
+    )
 
 
 def _model_folder(file: StudyToml, name: str, row: ModelTable) -> Path | None:

@@ -21,7 +21,7 @@ from perfgate.models.catalogue import Model
 from perfgate.models.estimate import QUANTITIES
 from perfgate.study import schema
 from perfgate.study.layers import load_study
-from perfgate.study.model_tables import read_models
+from perfgate.study.model_tables import check_quantization, read_models
 from perfgate.study.schema import (
     ClaimTable,
     JudgedTable,
@@ -332,6 +332,10 @@ def _check_platform(
     _check_roles(file, platform.roles, members, f"{place}.roles")
     _check_roles(file, platform.slow_engines, members, f"{place}.slow_engines")
     server = study.servers[platform.server]
+    if server.quantization:
+        check_quantization(
+            file, f"servers.{platform.server}", server.quantization
+        )
     if platform.gpu is not None and server.device == "cpu":
         file.refuse(place, "gpu is set for a server on the CPU", "remove gpu")
 

@@ -15,6 +15,7 @@ from perfgate.models.stated_routing import StatedRouting
 SCHEMA = 1
 JudgedValues = Literal["all", "coarse", "ratios"]
 Dtype = Literal["bfloat16", "float16", "float32"]
+CacheDtype = Literal["auto", "fp8", "fp8_e4m3", "fp8_e5m2"]
 Size = Annotated[int, msgspec.Meta(ge=1)]
 
 
@@ -62,7 +63,7 @@ class ModelTable(
     served: bool = True
     quantization: str | None = None
     dtype: Dtype | None = None
-    kv_cache_dtype: str | None = None
+    kv_cache_dtype: CacheDtype | None = None
     server: ModelServer = ModelServer()
 
 
@@ -105,7 +106,7 @@ class ServerTable(
     dtype: Dtype = "bfloat16"
     stated_routing: StatedRouting = ""
     quantization: str = ""
-    kv_cache_dtype: str = "auto"
+    kv_cache_dtype: CacheDtype = "auto"
     extra_args: dict[str, tuple[str, ...]] = {}
     extra_env: dict[str, dict[str, str]] = {}
 

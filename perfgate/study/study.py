@@ -503,9 +503,20 @@ def _server(
         **fields,
     )
     if model.architecture.is_moe:
-        return config
+        return _with_sharing(config)
     return msgspec.structs.replace(
         config, expert_parallel=False, data_parallel_attention=False
+    )
+
+
+def _with_sharing(config: ServerConfig) -> ServerConfig:
+    """The server of a sparse model; it says whether data parallel copies share experts."""
+    shares = (
+        config.data_parallel_attention
+        or lookup(config.engine).copies_share_experts
+    )
+    return msgspec.structs.replace(
+        config, data_parallel_attention=shares and config.data_parallel_size > 1
     )
 
 

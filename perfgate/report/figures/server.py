@@ -117,7 +117,7 @@ def _memory_parts_bytes(
     A KV cache that the system has not given yet makes the rest negative: drawn as 0.
     """
     config = index.results.servers[server].config
-    ranks = 1 if config.device == "cuda" else config.tensor_parallel_size
+    ranks = 1 if config.device == "cuda" else config.ranks
     for launch in index.launches(server):
         if not launch.values:
             continue

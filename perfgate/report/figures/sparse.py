@@ -248,11 +248,9 @@ def _exchanged(config: ServerConfig) -> str:
     shape = architecture_of(config)
     if shape is None:
         return ""
-    traffic = estimate.communication(
-        shape, config.tensor_parallel_size, config.dtype
-    )
+    traffic = estimate.communication(shape, config.ranks, config.dtype)
     return (
-        f"By arithmetic each token of {config.model} makes {config.tensor_parallel_size} ranks sum "
+        f"By arithmetic each token of {config.model} makes {config.ranks} ranks sum "
         f"{traffic.all_reduce / 1024:,.0f} KiB of vectors, with experts split as "
         "with experts spread; where attention is "
         f"data parallel, {traffic.all_to_all_once / 1024:,.0f} to "

@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 
+from perfgate.engines import served
 from perfgate.engines.base import Engine, ServerConfig
 from perfgate.errors import Failure
 from perfgate.load.repetition import Repetition
 from perfgate.machine import memory
 from perfgate.machine.hardware import Hardware
-from perfgate.models import catalogue as models
 from perfgate.models import estimate
 from perfgate.results import bandwidth
 from perfgate.run.probes.probe import NOTHING, Figures
@@ -110,8 +110,8 @@ class FootprintProbe:
     def _weights(self) -> dict[str, float]:
         return estimate.weights_values(
             self._engine.weights_bytes_per_rank(self._server.url),
-            models.lookup(self._config.model).architecture,
-            self._config.tensor_parallel_size,
+            served.served_architecture(self._config),
+            served.split_of(self._config),
             self._config.dtype,
         )
 
@@ -143,15 +143,15 @@ class FootprintProbe:
         known = self._start_values
         if "kv_cache_tokens" not in known or "kv_cache_bytes" in known:
             return {}
-        architecture = models.lookup(self._config.model).architecture
+        architecture = served.served_architecture(self._config)
         bytes_per_token = architecture.kv_bytes_per_token_per_rank(
-            self._config.tensor_parallel_size, self._config.dtype
+            served.split_of(self._config), served.cache_dtype(self._config)
         )
         return {"kv_cache_bytes": known["kv_cache_tokens"] * bytes_per_token}
 
     def _rest(self, values: Mapping[str, float]) -> dict[str, float]:
         """What the peak holds besides weights, KV cache and graphs."""
-        ranks = self._config.tensor_parallel_size
+        ranks = self._config.ranks
         if self._config.device == "cuda":
             ranks = 1  # the peak is that of one GPU
         parts = memory.breakdown({**self._start_values, **values}, ranks)

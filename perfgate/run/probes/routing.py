@@ -183,4 +183,4 @@ def _routing_request(
 
 def ranks_of(config: ServerConfig) -> int:
     """Ranks over which expert parallelism would spread the experts: at least two."""
-    return max(2, config.tensor_parallel_size)
+    return max(2, config.ranks)

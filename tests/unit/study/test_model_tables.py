@@ -138,7 +138,11 @@ extra_args = {vllm = ["--seed", "7"]}
 
 def test_what_spreads_experts_is_for_sparse_models_alone(tmp_path):
     """A dense model has no experts: an engine refuses to spread them."""
-    spread = "max_model_len = 256\nexpert_parallel = true\ndata_parallel_attention = true"
+    spread = """max_model_len = 256
+expert_parallel = true
+data_parallel_size = 2
+data_parallel_attention = true
+"""
     file = read_small(tmp_path, ("max_model_len = 256", spread))
     study = study_of(file, "cpu", "sglang")
 
@@ -146,7 +150,8 @@ def test_what_spreads_experts_is_for_sparse_models_alone(tmp_path):
         study.model.expert_parallel,
         study.model.data_parallel_attention,
     )
-    assert (False, False) == (
+    assert (2, False, False) == (
+        study.reference.data_parallel_size,
         study.reference.expert_parallel,
         study.reference.data_parallel_attention,
     )
@@ -156,11 +161,37 @@ def test_what_spreads_experts_is_for_sparse_models_alone(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("engine", "expected"), [("vllm", True), ("sglang", False)]
+)
+def test_a_server_says_whether_its_copies_share_experts(
+    tmp_path, engine, expected
+):
+    """In vLLM those of a sparse model always do; in SGLang they do where they are told to."""
+    copies = "max_model_len = 256\ndata_parallel_size = 2"
+    file = read_small(tmp_path, ("max_model_len = 256", copies))
+    study = study_of(file, "cpu", engine)
+
+    assert (expected, False) == (
+        study.model.data_parallel_attention,
+        study.reference.data_parallel_attention,
+    )
+    assert (4, 4) == (study.model.ranks, study.reference.ranks)
+
+
+@pytest.mark.parametrize(
     ("more", "expected"),
     [
         ('[models.x]\nlike = "dnese"\n', ["[models.x]", "did you mean dense?"]),
         ('[models.x]\nlike = "x"\n', ["[models.x]", "x -> x"]),
         ("[models.x]\nlike = 1\n", ["[models.x]", "like is 1"]),
+        (
+            '[models.x]\nlike = "dense"\nquantization = "fp9"\n',
+            ["[models.x]", "did you mean fp8?", "config.json"],
+        ),
+        (
+            '[models.x]\nlike = "dense"\nkv_cache_dtype = "fp4"\n',
+            ["[models.x]", "kv_cache_dtype"],
+        ),
         ("[models.x]\nserved = true\n", ["[models.x]", "neither config"]),
         ('[models.x]\nfolder = "no"\n', ["[models.x]", "there is no"]),
         ('[models.x]\nconfig = "no.json"\n', ["[models.x]", "no.json"]),
