@@ -30,6 +30,7 @@ _ALIASES: Mapping[str, tuple[str, ...]] = {
     "self_attn": ("attn",),
     "mlp": ("ffn", "block_sparse_moe", "feed_forward"),
     "block_sparse_moe": ("mlp",),
+    "moe": ("mlp",),
     "shared_experts": ("shared_expert",),
 }
 _PROJECTIONS = {"gate_proj": "w1", "down_proj": "w2", "up_proj": "w3"}

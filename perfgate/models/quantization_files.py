@@ -340,4 +340,6 @@ _METHODS: Mapping[str, Callable[[Fields, Fields], Quantization]] = {
     "bitsandbytes": _bitsandbytes,
     "compressed-tensors": _compressed,
     "modelopt": _modelopt,
+    "modelopt_fp4": _modelopt,
+    "modelopt_mixed": _modelopt,
 }

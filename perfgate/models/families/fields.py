@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 MOST = 2**31
 MOST_LAYERS = 4096
@@ -229,3 +229,26 @@ class Common:
         if layers > MOST_LAYERS:
             self.fields.refuse(name, f"more than {MOST_LAYERS} layers")
         return layers
+
+
+# Bytes of a value of a state whose precision a file names.
+_STATE_BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
+
+
+def state_bytes_of(fields: Fields, name: str) -> float:
+    """Bytes of a value of the state; 0 where the cache's precision counts."""
+    dtype = fields.text(name, "auto")
+    if dtype == "auto":
+        return 0
+    if dtype not in _STATE_BYTES:
+        fields.unsupported(name)
+    return _STATE_BYTES[dtype]
+
+
+def bias_of(
+    fields: Fields, name: str = "attention_bias", *, default: bool = False
+) -> Literal["none", "qkvo"]:
+    """Which projections of attention have a bias: all four, or none."""
+    if fields.flag(name, default):
+        return "qkvo"
+    return "none"

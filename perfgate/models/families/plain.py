@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from perfgate.models.architecture import Architecture
-from perfgate.models.families.fields import Common, Fields
+from perfgate.models.families.fields import Common, Fields, bias_of
 from perfgate.models.families.sparse import (
     checked_experts,
     sparse_layers,
@@ -38,7 +38,7 @@ def read_llama(fields: Fields) -> Architecture:
     scalars["num_key_value_heads"] = fields.count(
         "num_key_value_heads", common.heads
     )
-    scalars["attention_bias"] = _bias(fields)
+    scalars["attention_bias"] = bias_of(fields)
     scalars["mlp_bias"] = fields.flag("mlp_bias")
     return _windowed(common, convert(scalars))
 
@@ -104,7 +104,7 @@ def read_deepseek(fields: Fields) -> Architecture:
     scalars["intermediate_size"] = common.intermediate
     scalars["num_key_value_heads"] = common.heads
     scalars["head_dim"] = shape.head_dim
-    scalars["attention_bias"] = _bias(fields)
+    scalars["attention_bias"] = bias_of(fields)
     scalars["latent"] = msgspec.to_builtins(shape)
     if fields.flag("mlp_bias"):
         fields.unsupported("mlp_bias")
@@ -158,16 +158,10 @@ def _grouped(common: Common) -> Scalars:
     return scalars
 
 
-def _bias(fields: Fields) -> str:
-    if fields.flag("attention_bias"):
-        return "qkvo"
-    return "none"
-
-
 def _qwen3(common: Common) -> Scalars:
     common.fields.raw("head_dim")
     scalars = _grouped(common)
-    scalars["attention_bias"] = _bias(common.fields)
+    scalars["attention_bias"] = bias_of(common.fields)
     scalars["qk_norm"] = True
     return scalars
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
-
 import msgspec
 
 from perfgate.models.architecture import Architecture
@@ -17,9 +14,9 @@ from perfgate.models.families.building import (
 )
 from perfgate.models.families.fields import (
     Common,
-    FieldInvalid,
     Fields,
-    Unsupported,
+    bias_of,
+    state_bytes_of,
 )
 from perfgate.models.families.latent import hyper_connections, own_index
 from perfgate.models.families.plain import latent_attention
@@ -29,7 +26,6 @@ from perfgate.models.families.sparse import (
     stepped_layers,
 )
 from perfgate.models.shapes.attention import (
-    Bias,
     Heads,
     Index,
     Mixer,
@@ -42,18 +38,14 @@ from perfgate.models.shapes.layers import Layer
 from perfgate.models.shapes.recurrent import (
     DeltaNet,
     KimiDelta,
-    Mamba2,
     delta_net,
     kimi_delta,
-    mamba2,
     short_convolution,
 )
-from perfgate.models.shapes.tensors import Tensor, matrix, vector
+from perfgate.models.shapes.tensors import Tensor
 from perfgate.models.shapes.uniform import draft_of, shared_expert
 
 _TYPES = ("linear_attention", "full_attention")
-# Bytes of a value of a state whose precision the config.json names.
-_STATE_BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
 
 
 def read_qwen3_next(fields: Fields) -> Architecture:
@@ -80,7 +72,7 @@ def _qwen(fields: Fields, *, fused: bool) -> Architecture:
             heads=common.heads,
             kv_heads=common.kv_heads,
             head_dim=common.head_dim,
-            bias=_bias(fields),
+            bias=bias_of(fields),
             norm="head",
             gated=True,
         )
@@ -108,12 +100,6 @@ def _with_draft(
     draft = draft_of(predicting, architecture.hidden_size, depth)
     told = msgspec.structs.replace(architecture.told, draft=draft)
     return msgspec.structs.replace(architecture, stack=told)
-
-
-def _bias(fields: Fields) -> Bias:
-    if fields.flag("attention_bias"):
-        return "qkvo"
-    return "none"
 
 
 def _qwen_blocks(
@@ -160,18 +146,8 @@ def _delta_shape(common: Common, *, fused: bool) -> DeltaNet:
         value_dim=fields.count("linear_value_head_dim"),
         kernel=fields.count("linear_conv_kernel_dim"),
         fused=fused,
-        state_bytes=_state_bytes(fields, "mamba_ssm_dtype"),
+        state_bytes=state_bytes_of(fields, "mamba_ssm_dtype"),
     )
-
-
-def _state_bytes(fields: Fields, name: str) -> float:
-    """Bytes of a value of the state; 0 where the cache's precision counts."""
-    dtype = fields.text(name, "auto")
-    if dtype == "auto":
-        return 0
-    if dtype not in _STATE_BYTES:
-        fields.unsupported(name)
-    return _STATE_BYTES[dtype]
 
 
 # Fields of Kimi K3, whose layers have further weights.
@@ -306,178 +282,6 @@ def read_glm5_next(fields: Fields) -> Architecture:
         Widths(common.heads, shape.head_dim, common.intermediate),
         Experts(experts, chosen, width, shared),
     )
-
-
-class _Nemotron(NamedTuple):
-    """Layers of Nemotron-H by their letter in its pattern, and its experts."""
-
-    layers: dict[str, Layer]
-    experts: Experts
-
-
-# Letters of a pattern, and the names that stand for them in newer files.
-_LETTERS = {"M": "mamba", "*": "attention", "-": "mlp", "E": "moe"}
-_NEMOTRON_NAMES = {
-    "linear_attention": "M",
-    "mamba": "M",
-    "full_attention": "*",
-    "attention": "*",
-    "mlp": "-",
-    "moe": "E",
-}
-
-
-def read_nemotron(fields: Fields) -> Architecture:
-    """Nemotron-H and Nemotron-3: each layer is Mamba-2, attention, dense, or experts."""
-    letters = _pattern(fields, "hybrid_override_pattern", "layers_block_type")
-    named = dict(fields.values) | {"num_hidden_layers": len(letters)}
-    common = Common(Fields(named))
-    model = _nemotron(common, letters)
-    layers = [model.layers[letter] for letter in letters]
-    architecture = built(
-        common,
-        layers,
-        Widths(common.kv_heads, common.head_dim, common.intermediate),
-        model.experts,
-    )
-    depth = fields.count("num_nextn_predict_layers", 0, least=0)
-    if depth == 0:
-        return architecture
-    predicting = _pattern(
-        fields, "mtp_hybrid_override_pattern", "mtp_layers_block_type"
-    )
-    draft = _nemotron_draft(model, predicting, common.hidden)
-    told = msgspec.structs.replace(architecture.told, draft=draft * depth)
-    return msgspec.structs.replace(architecture, stack=told)
-
-
-def _pattern(fields: Fields, letters_name: str, names_name: str) -> str:
-    """A letter for each layer."""
-    letters = fields.text(letters_name, "")
-    if not letters:
-        names = fields.texts(names_name)
-        unknown = sorted(set(names) - set(_NEMOTRON_NAMES))
-        if unknown:
-            raise Unsupported(f"{names_name} names {', '.join(unknown)}")
-        letters = "".join(_NEMOTRON_NAMES[name] for name in names)
-    if not letters:
-        fields.raw(letters_name)
-        fields.refuse(letters_name, "no layers")
-    if not set(letters) <= set(_LETTERS):
-        fields.unsupported(letters_name)
-    if fields.has("num_hidden_layers") and letters_name.startswith("hybrid"):
-        number = fields.count("num_hidden_layers")
-        if number != len(letters):
-            raise FieldInvalid(
-                f"{letters_name} has {len(letters)} layers, and "
-                f"num_hidden_layers is {number}"
-            )
-    return letters
-
-
-def _nemotron(common: Common, letters: str) -> _Nemotron:
-    fields = common.fields
-    hidden = common.hidden
-    layers = {}
-    experts = Experts()
-    if "M" in letters:
-        mixer = mamba2(_mamba_shape(common))
-        layers["M"] = layer("mamba", mixer, "none", (), hidden, norms=1)
-    heads = Heads(
-        hidden=hidden,
-        heads=common.heads,
-        kv_heads=common.kv_heads,
-        head_dim=common.head_dim,
-        bias=_bias(fields),
-        module="mixer",
-    )
-    full = grouped(heads)
-    layers["*"] = layer("full", full, "none", (), hidden, norms=1)
-    nothing = Mixer((), ())
-    tensors = dense(
-        hidden,
-        common.intermediate,
-        name="mixer",
-        gated=False,
-        bias=fields.flag("mlp_bias"),
-    )
-    layers["-"] = layer("none", nothing, "dense", tensors, hidden, norms=1)
-    if "E" in letters:
-        experts, tensors = _nemotron_experts(common)
-        layers["E"] = layer("none", nothing, "sparse", tensors, hidden, norms=1)
-    return _Nemotron(layers, experts)
-
-
-def _mamba_shape(common: Common) -> Mamba2:
-    fields = common.fields
-    return Mamba2(
-        hidden=common.hidden,
-        heads=fields.count("mamba_num_heads"),
-        head_dim=fields.count("mamba_head_dim"),
-        groups=fields.count("n_groups"),
-        state=fields.count("ssm_state_size"),
-        kernel=fields.count("conv_kernel"),
-        bias=fields.flag("use_bias"),
-        convolution_bias=fields.flag("use_conv_bias", default=True),
-        # vLLM and SGLang keep it in float32 where the file does not say.
-        state_bytes=_state_bytes(fields, "mamba_ssm_cache_dtype") or 4,
-    )
-
-
-def _nemotron_experts(common: Common) -> tuple[Experts, tuple[Tensor, ...]]:
-    """Experts of two matrices, which may work at a smaller width than the model."""
-    fields = common.fields
-    experts, chosen = checked_experts(
-        fields, "n_routed_experts", "num_experts_per_tok"
-    )
-    width = fields.count("moe_intermediate_size")
-    shared = fields.count("moe_shared_expert_intermediate_size", 0, least=0)
-    latent_width = fields.count("moe_latent_size", common.hidden)
-    has_bias = fields.flag("mlp_bias")
-    tensors = routed(
-        Routed(
-            latent_width,
-            width,
-            experts,
-            name="mixer",
-            router_inputs=common.hidden,
-            gated=False,
-            bias=has_bias,
-        )
-    )
-    tensors += dense(
-        common.hidden,
-        shared,
-        name="mixer.shared_experts",
-        group="shared",
-        gated=False,
-        bias=has_bias,
-    )
-    if latent_width != common.hidden:
-        tensors += (
-            matrix(
-                "mixer.fc1_latent_proj", "shared", latent_width, common.hidden
-            ),
-            matrix(
-                "mixer.fc2_latent_proj", "shared", common.hidden, latent_width
-            ),
-        )
-    return Experts(experts, chosen, width, shared), tensors
-
-
-def _nemotron_draft(
-    model: _Nemotron, letters: Sequence[str], hidden: int
-) -> tuple[Tensor, ...]:
-    tensors: list[Tensor] = []
-    for letter in letters:
-        if letter not in model.layers:
-            raise Unsupported(
-                "mtp_hybrid_override_pattern has layers that the model has not"
-            )
-        tensors += model.layers[letter].tensors
-    tensors.append(matrix("eh_proj", "other", hidden, 2 * hidden))
-    tensors.append(vector("norms", "norms", 3 * hidden))
-    return tuple(tensors)
 
 
 def read_lfm2_moe(fields: Fields) -> Architecture:

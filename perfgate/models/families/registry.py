@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from perfgate.models.architecture import Architecture
-from perfgate.models.families import latent, plain, recurrent, routed, windows
+from perfgate.models.families import (
+    gemma,
+    latent,
+    mamba,
+    plain,
+    recurrent,
+    routed,
+    windows,
+)
 from perfgate.models.families.fields import Fields
 
 READERS: Mapping[str, Callable[[Fields], Architecture]] = {
@@ -26,6 +34,7 @@ READERS: Mapping[str, Callable[[Fields], Architecture]] = {
     "deepseek_v3": plain.read_deepseek,
     "kimi_k2": plain.read_deepseek,
     "glm4_moe_lite": plain.read_deepseek,
+    "mistral4": plain.read_deepseek,
     "deepseek_v32": latent.read_indexed,
     "glm_moe_dsa": latent.read_indexed,
     "deepseek_v4": latent.read_deepseek_v4,
@@ -34,10 +43,13 @@ READERS: Mapping[str, Callable[[Fields], Architecture]] = {
     "llama4_text": windows.read_llama4,
     "afmoe": windows.read_afmoe,
     "exaone_moe": windows.read_exaone_moe,
+    "hy_v3": windows.read_exaone_moe,
     "mimo_v2_flash": windows.read_mimo,
-    "gemma2": windows.read_gemma,
-    "gemma3_text": windows.read_gemma,
+    "gemma2": gemma.read_gemma,
+    "gemma3_text": gemma.read_gemma,
+    "gemma4_text": gemma.read_gemma4,
     "glm4_moe": routed.read_glm4_moe,
+    "glm4v_moe_text": routed.read_glm4_moe,
     "dots1": routed.read_dots1,
     "minimax_m2": routed.read_minimax_m2,
     "minimax_m3": routed.read_minimax_m3,
@@ -52,7 +64,8 @@ READERS: Mapping[str, Callable[[Fields], Architecture]] = {
     "qwen3_5_moe_text": recurrent.read_qwen3_5,
     "kimi_linear": recurrent.read_kimi_linear,
     "glm5_next_text": recurrent.read_glm5_next,
-    "nemotron_h": recurrent.read_nemotron,
+    "nemotron_h": mamba.read_nemotron,
+    "granitemoehybrid": mamba.read_granite_hybrid,
     "lfm2_moe": recurrent.read_lfm2_moe,
 }
 
@@ -61,6 +74,8 @@ READERS: Mapping[str, Callable[[Fields], Architecture]] = {
 TEXT_PARTS: Mapping[str, str] = {
     "deepseek_v3": "deepseek_v3",
     "gemma3": "gemma3_text",
+    "gemma4": "gemma4_text",
+    "glm4v_moe": "glm4v_moe_text",
     "glm5_next": "glm5_next_text",
     "kimi_k25": "kimi_k2",
     "llama4": "llama4_text",

@@ -15,7 +15,12 @@ from perfgate.models.families.building import (
     built,
     layer,
 )
-from perfgate.models.families.fields import Common, FieldInvalid, Fields
+from perfgate.models.families.fields import (
+    Common,
+    FieldInvalid,
+    Fields,
+    bias_of,
+)
 from perfgate.models.families.sparse import checked_experts, sparse_layers
 from perfgate.models.shapes.attention import Bias, Heads, Mixer, grouped
 from perfgate.models.shapes.cache import CachePart
@@ -76,12 +81,6 @@ def _heads(common: Common, bias: Bias = "none") -> Heads:
     )
 
 
-def _bias(fields: Fields, name: str = "attention_bias") -> Bias:
-    if fields.flag(name):
-        return "qkvo"
-    return "none"
-
-
 def read_glm4_moe(fields: Fields) -> Architecture:
     """GLM-4.5 to 4.7: shared experts, dense first layers, norms and biases by a switch."""
     common = Common(fields)
@@ -96,7 +95,7 @@ def read_glm4_moe(fields: Fields) -> Architecture:
 def read_dots1(fields: Fields) -> Architecture:
     """dots.llm1: norms of queries and keys, shared experts."""
     common = Common(fields)
-    heads = _heads(common, _bias(fields))._replace(norm="head")
+    heads = _heads(common, bias_of(fields))._replace(norm="head")
     return _with_shared(common, heads)
 
 
@@ -156,7 +155,7 @@ def read_olmoe(fields: Fields) -> Architecture:
     experts, chosen = checked_experts(
         fields, "num_experts", "num_experts_per_tok"
     )
-    heads = _heads(common, _bias(fields))._replace(norm="all")
+    heads = _heads(common, bias_of(fields))._replace(norm="all")
     shape = Routed(common.hidden, common.intermediate, experts)
     return _built(common, _all_sparse(common, heads, shape, chosen))
 
@@ -174,7 +173,7 @@ def read_granitemoe(fields: Fields) -> Architecture:
         name="block_sparse_moe",
         router="router",
     )
-    heads = _heads(common, _bias(fields))
+    heads = _heads(common, bias_of(fields))
     return _built(common, _all_sparse(common, heads, shape, chosen))
 
 
@@ -192,7 +191,7 @@ def read_phimoe(fields: Fields) -> Architecture:
         head_bias=fields.flag("lm_head_bias"),
         norm_bias=True,
     )
-    heads = _heads(common, _bias(fields))
+    heads = _heads(common, bias_of(fields))
     model = _all_sparse(common, heads, shape, chosen)
     return _built(common, model, norms=4, around=around)
 
@@ -210,7 +209,7 @@ def read_ernie(fields: Fields) -> Architecture:
     )
     tensors += shared_expert(common.hidden, shared, bias=has_bias)
     model = _Sparse(
-        heads=_heads(common, _bias(fields, "use_bias")),
+        heads=_heads(common, bias_of(fields, "use_bias")),
         experts=Experts(experts, chosen, width, shared),
         sparse=_ernie_sparse(common),
         expert_tensors=tensors,
@@ -248,7 +247,7 @@ def read_hunyuan(fields: Fields) -> Architecture:
         shared *= _same(fields, "num_shared_expert")
     if chosen > experts:
         fields.refuse("moe_topk", f"there are {experts} experts")
-    heads = _heads(common, _bias(fields))
+    heads = _heads(common, bias_of(fields))
     if fields.flag("use_qk_norm", default=True):
         heads = heads._replace(norm="head")
     shape = Routed(common.hidden, width, experts)

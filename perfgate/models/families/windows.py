@@ -1,4 +1,4 @@
-"""Readers of families with attention windows: gpt-oss, Llama 4, AFMoE, EXAONE, MiMo, Gemma."""
+"""Readers of families with attention windows: gpt-oss, Llama 4, AFMoE, EXAONE, MiMo."""
 
 from __future__ import annotations
 
@@ -10,10 +10,15 @@ from perfgate.models.families.building import (
     built,
     layer,
 )
-from perfgate.models.families.fields import Common, FieldInvalid, Fields
+from perfgate.models.families.fields import (
+    Common,
+    FieldInvalid,
+    Fields,
+    bias_of,
+)
 from perfgate.models.families.plain import windows_of
 from perfgate.models.families.sparse import checked_experts, sparse_layers
-from perfgate.models.shapes.attention import Bias, Heads, grouped
+from perfgate.models.shapes.attention import Heads, grouped
 from perfgate.models.shapes.feed_forward import Routed, dense, routed
 from perfgate.models.shapes.uniform import shared_expert
 
@@ -58,7 +63,7 @@ def read_gpt_oss(fields: Fields) -> Architecture:
                 heads=common.heads,
                 kv_heads=common.kv_heads,
                 head_dim=common.head_dim,
-                bias=_bias(fields, default=True),
+                bias=bias_of(fields, default=True),
                 sinks=True,
                 window=window,
             )
@@ -72,12 +77,6 @@ def read_gpt_oss(fields: Fields) -> Architecture:
         Widths(common.kv_heads, common.head_dim, width),
         Experts(experts, chosen, width),
     )
-
-
-def _bias(fields: Fields, *, default: bool = False) -> Bias:
-    if fields.flag("attention_bias", default):
-        return "qkvo"
-    return "none"
 
 
 def read_llama4(fields: Fields) -> Architecture:
@@ -107,7 +106,7 @@ def read_llama4(fields: Fields) -> Architecture:
                 heads=common.heads,
                 kv_heads=common.kv_heads,
                 head_dim=common.head_dim,
-                bias=_bias(fields),
+                bias=bias_of(fields),
                 window=window,
             )
         )
@@ -196,7 +195,7 @@ def read_afmoe(fields: Fields) -> Architecture:
                 heads=common.heads,
                 kv_heads=common.kv_heads,
                 head_dim=common.head_dim,
-                bias=_bias(fields),
+                bias=bias_of(fields),
                 norm="head",
                 separate_gate=True,
                 window=window,
@@ -220,7 +219,7 @@ def read_afmoe(fields: Fields) -> Architecture:
 
 
 def read_exaone_moe(fields: Fields) -> Architecture:
-    """EXAONE-MoE: norms of queries and keys, windows, a dense first layer."""
+    """EXAONE-MoE and Hy3: norms of queries and keys, windows, a dense first layer."""
     common = Common(fields)
     experts, chosen = checked_experts(
         fields, "num_experts", "num_experts_per_tok"
@@ -314,7 +313,7 @@ def _mimo_heads(common: Common, *, is_window: bool) -> Heads:
             kv_heads=common.kv_heads,
             head_dim=common.head_dim,
             value_dim=fields.count("v_head_dim", common.head_dim),
-            bias=_bias(fields),
+            bias=bias_of(fields),
             sinks=fields.flag("add_full_attention_sink_bias"),
         )
     head_dim = fields.count("swa_head_dim", common.head_dim)
@@ -324,56 +323,7 @@ def _mimo_heads(common: Common, *, is_window: bool) -> Heads:
         kv_heads=fields.count("swa_num_key_value_heads", common.kv_heads),
         head_dim=head_dim,
         value_dim=fields.count("swa_v_head_dim", head_dim),
-        bias=_bias(fields),
+        bias=bias_of(fields),
         sinks=fields.flag("add_swa_attention_sink_bias", default=True),
         window=fields.count("sliding_window"),
     )
-
-
-def read_gemma(fields: Fields) -> Architecture:
-    """Gemma 2 and 3: four norms a layer, windows, the head is the embedding."""
-    common = Common(fields)
-    common.tied = fields.flag("tie_word_embeddings", default=True)
-    is_third = fields.text("model_type", "").startswith("gemma3")
-    feed_forward = dense(common.hidden, common.intermediate)
-    layers = []
-    for window in _gemma_windows(common, 6 if is_third else 2):
-        shape = Heads(
-            hidden=common.hidden,
-            heads=common.heads,
-            kv_heads=common.kv_heads,
-            head_dim=common.head_dim,
-            bias=_bias(fields),
-            window=window,
-        )
-        if is_third:
-            shape = shape._replace(norm="head")
-        layers.append(
-            layer(
-                _kind(window),
-                grouped(shape),
-                "dense",
-                feed_forward,
-                common.hidden,
-                norms=4,
-            )
-        )
-    return built(
-        common,
-        layers,
-        Widths(common.kv_heads, common.head_dim, common.intermediate),
-        Experts(),
-    )
-
-
-def _gemma_windows(common: Common, pattern: int) -> list[int]:
-    """Windows of each layer: all but each so-many-th see one."""
-    fields = common.fields
-    interval = fields.count("sliding_window_pattern", pattern)
-    default = tuple(
-        _WINDOWED[(number + 1) % interval != 0]
-        for number in range(common.num_layers)
-    )
-    names = common.layer_names("layer_types", _WINDOWED, default)
-    window = fields.count("sliding_window")
-    return [window * (name == _WINDOWED[1]) for name in names]

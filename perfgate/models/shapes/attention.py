@@ -55,6 +55,7 @@ class Heads(NamedTuple):
     Attributes:
         head_dim: width of a query and of a key.
         value_dim: width of a value; 0 for that of a key.
+        keys_are_values: whether keys and values come from one projection.
         norm: norms of queries and keys: none, one for each head's width, or one for all
             heads together.
         gated: whether an output gate as wide as the queries comes with their projection.
@@ -71,6 +72,7 @@ class Heads(NamedTuple):
     kv_heads: int
     head_dim: int
     value_dim: int = 0
+    keys_are_values: bool = False
     bias: Bias = "none"
     norm: Literal["none", "head", "all"] = "none"
     gated: bool = False
@@ -95,11 +97,12 @@ def grouped(shape: Heads) -> Mixer:
     tensors = [
         by_heads(f"{module}.q_proj", projected, shape.hidden, shape.heads),
         _shared_heads(f"{module}.k_proj", key, shape),
-        _shared_heads(f"{module}.v_proj", value, shape),
         from_heads(
             f"{module}.{shape.output}", shape.hidden, output, shape.heads
         ),
     ]
+    if not shape.keys_are_values:
+        tensors.append(_shared_heads(f"{module}.v_proj", value, shape))
     if shape.separate_gate:
         gate = by_heads(
             f"{module}.gate_proj", output, shape.hidden, shape.heads

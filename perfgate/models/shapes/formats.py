@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from perfgate.errors import Failure
+
 BYTES_PER_PARAMETER = {"float32": 4, "bfloat16": 2, "float16": 2}
 # What a KV cache may be kept in.
 BYTES_PER_CACHE_VALUE = BYTES_PER_PARAMETER | {"fp8": 1}
@@ -88,13 +90,38 @@ BITSANDBYTES_8 = Format(
     name="bitsandbytes 8 bit", bits=8, rows=1, scale_bits=32
 )
 
-# What an engine can make of a model in bfloat16 while it loads it.
+# What an engine can make of a model in bfloat16 while it loads it, by vLLM's and SGLang's
+# names.
 ONLINE: dict[str, Format] = {
     "fp8": FP8_TENSOR,
+    "fp8_per_tensor": FP8_TENSOR,
     "fp8_per_channel": FP8_CHANNEL,
+    "w8a8_fp8": FP8_CHANNEL,
     "fp8_per_block": fp8_blocks(),
+    "int8_per_channel_weight_only": INT8_CHANNEL,
     "mxfp8": MXFP8,
     "mxfp4": MXFP4,
     "nvfp4": NVFP4,
+    "nvfp4_per_token": NVFP4,
     "bitsandbytes": BITSANDBYTES_4,
 }
+
+
+class UnknownPrecision(Failure):
+    """A precision whose size is not known."""
+
+
+def online_format(name: str) -> Format:
+    """What an engine makes of a matrix while it loads it.
+
+    Raises:
+        UnknownPrecision: no format has that name.
+
+    """
+    if name in ONLINE:
+        return ONLINE[name]
+    raise UnknownPrecision(
+        tried=f"computing the size of weights that an engine quantizes by {name!r}",
+        seen="the size of that precision is not known",
+        remedy=f"use one of {', '.join(ONLINE)}",
+    )

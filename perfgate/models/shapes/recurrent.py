@@ -168,6 +168,7 @@ class Mamba2(NamedTuple):
     bias: bool
     convolution_bias: bool
     state_bytes: float
+    module: str = "mixer"
 
 
 def mamba2(shape: Mamba2) -> Mixer:
@@ -175,7 +176,7 @@ def mamba2(shape: Mamba2) -> Mixer:
     width = shape.heads * shape.head_dim
     grouped = 2 * shape.groups * shape.state
     convolved = width + grouped
-    name = "mixer"
+    name = shape.module
     tensors = [
         by_heads(
             f"{name}.in_proj",
@@ -225,10 +226,11 @@ def _convolution(shape: Mamba2, width: int, grouped: int) -> list[Tensor]:
     taps = shape.kernel
     if shape.convolution_bias:
         taps += 1
+    name = f"{shape.module}.conv1d"
     return [
-        vector("mixer.conv1d", "attention", width * taps, pieces=shape.heads),
+        vector(name, "attention", width * taps, pieces=shape.heads),
         vector(
-            "mixer.conv1d",
+            name,
             "attention",
             grouped * taps,
             pieces=shape.groups,

@@ -14,8 +14,8 @@ LLAMA = CATALOGUE["llama-3.1-8b"].config
 
 def test_another_family_is_refused_by_name():
     """What is not understood is refused, and named."""
-    with pytest.raises(UnknownArchitecture, match="'gemma3'"):
-        parse_config({"model_type": "gemma3"}, "x/config.json")
+    with pytest.raises(UnknownArchitecture, match="'step3p7'"):
+        parse_config({"model_type": "step3p7"}, "x/config.json")
 
 
 def test_missing_field_is_named():

@@ -4,6 +4,7 @@ import pytest
 
 from perfgate.models.catalogue import UnknownArchitecture
 from perfgate.models.quantization import Patterns, module_names
+from perfgate.models.shapes.formats import UnknownPrecision
 from tests.support.model_configs import shape_of
 
 NAME = "model.layers.3.mlp.gate_proj"
@@ -97,3 +98,9 @@ def test_online_quantization_is_that_of_an_engine():
     )
     assert "fp8" == quantized.quantization
     assert halved == pytest.approx(saved, rel=1e-5)
+
+
+def test_an_unknown_precision_lists_the_known():
+    """The size of another one is not guessed."""
+    with pytest.raises(UnknownPrecision, match=r"'int1'.*\n.*\n.*fp8"):
+        shape_of("qwen3-vl-8b").quantized("int1")

@@ -13,7 +13,6 @@ from tests.support.model_configs import shape_of
         ("qwen3.5-35b-a3b", 10, 30),
         ("kimi-linear-48b-a3b", 7, 20),
         ("glm-5-next", 11, 34),
-        ("nemotron-3-nano", 6, 23),
         ("lfm2-8b-a1b", 6, 18),
     ],
 )
@@ -43,15 +42,6 @@ def test_the_state_is_kept_whatever_the_context():
     )
 
 
-def test_experts_of_nemotron_have_two_matrices():
-    """And work at a smaller width in the larger models."""
-    nano = shape_of("nemotron-3-nano")
-    super_model = shape_of("nemotron-3-super-nvfp4")
-
-    assert 23 * 2 * 2688 * 1856 == nano.expert_parameters
-    assert 40 * 2 * 1024 * 2688 == super_model.expert_parameters
-
-
 @pytest.mark.parametrize(
     ("name", "changes", "seen"),
     [
@@ -59,21 +49,6 @@ def test_experts_of_nemotron_have_two_matrices():
             "kimi-linear-48b-a3b",
             {"attn_res_block_size": 12},
             "attn_res_block_size is 12",
-        ),
-        (
-            "nemotron-3-nano",
-            {"hybrid_override_pattern": "MX"},
-            "hybrid_override_pattern is 'MX'",
-        ),
-        (
-            "nemotron-3-nano",
-            {"hybrid_override_pattern": "M*E"},
-            "has 3 layers, and num_hidden_layers is 52",
-        ),
-        (
-            "nemotron-3-nano",
-            {"mamba_ssm_cache_dtype": "int4"},
-            "mamba_ssm_cache_dtype is 'int4'",
         ),
         (
             "qwen3-next-80b-a3b",

@@ -21,6 +21,7 @@ LIKE_OTHERS = {
     "smollm3": "llama",
     "ministral3": "mistral",
     "minimax_m3_vl_text": "minimax_m3",
+    "glm4v_moe_text": "glm4_moe",
 }
 
 

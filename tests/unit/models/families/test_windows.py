@@ -14,8 +14,6 @@ from tests.support.model_configs import shape_of
         ("trinity-mini", 8, 24),
         ("k-exaone-236b-a23b", 12, 36),
         ("mimo-v2-flash", 9, 39),
-        ("gemma-2-2b", 13, 13),
-        ("gemma-3-1b", 4, 22),
     ],
 )
 def test_layers_that_see_all_tokens(name, full, window):
