@@ -212,8 +212,6 @@ def detect(
     found = discover(nvml or nvml_queries.load(), os.environ, wanted, root)
     machine = msgspec.structs.replace(
         cpu,
-        driver=found.driver,
-        cuda=found.cuda,
         omitted=found.omitted,
         gpu_note=found.note,
         gpu_fault=found.fault,
@@ -227,6 +225,8 @@ def detect(
         name=first.name,
         count=len(found.gpus),
         memory_bytes=first.memory_total_bytes,
+        driver=found.driver,
+        cuda=found.cuda,
         gpus=found.gpus,
     )
 

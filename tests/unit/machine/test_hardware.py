@@ -107,7 +107,7 @@ def test_hidden_gpus_leave_the_cpu(monkeypatch, setting, note):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", setting)
     machine = detect(FakeNvml(2))
 
-    assert "cpu" == machine.kind
+    assert ("cpu", None) == (machine.kind, machine.driver)
     assert note in machine.lacks("h200", 1)
 
 
