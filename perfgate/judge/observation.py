@@ -206,6 +206,8 @@ class RunReader:
 
     def _machine(self, case: Case) -> str | None:
         """By the GPUs that the case's servers were launched on."""
+        hardware = self.results.hardware
+        by_uuid = {gpu.uuid: gpu.index for gpu in hardware.gpus}
         gpus: set[int] = set()
         for load in case.loads:
             for launch in self.index.launches(load.server.key):
@@ -213,7 +215,8 @@ class RunReader:
                 for name in visible.split(","):
                     if name.isdigit():
                         gpus.add(int(name))
-        hardware = self.results.hardware
+                    elif name in by_uuid:
+                        gpus.add(by_uuid[name])
         if not gpus:
             return hardware.machine_id
         return hardware.machine_of(gpus)

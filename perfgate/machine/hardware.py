@@ -211,10 +211,7 @@ def detect(
     cpu = _detect_cpu(cpuinfo, root)
     found = discover(nvml or nvml_queries.load(), os.environ, wanted, root)
     machine = msgspec.structs.replace(
-        cpu,
-        omitted=found.omitted,
-        gpu_note=found.note,
-        gpu_fault=found.fault,
+        cpu, omitted=found.omitted, gpu_note=found.note, gpu_fault=found.fault
     )
     if not found.gpus:
         return machine

@@ -342,3 +342,5 @@ def test_a_host_of_many_gpus_is_a_machine_for_each_set_that_servers_ran_on():
     assert first[0] == first[1] != second[0] == second[1]
     assert first[0] == m.hardware(count=2).machine_id
     assert launched_on("0,1", "2")[1] not in (first[0], second[0])
+    # As a host with a lost GPU names them.
+    assert first == launched_on("GPU-0,GPU-1", "GPU-1,GPU-0")

@@ -1,8 +1,9 @@
 """Hardware of the machine: CPU, GPUs, and the slug of each."""
 
+import msgspec
 import pytest
 
-from perfgate.machine.hardware import cpu_isa, detect, processor_slug
+from perfgate.machine.hardware import Hardware, cpu_isa, detect, processor_slug
 from tests.support.fake_nvml import FakeGpu, FakeNvml, NvmlFailure, gpus_of
 
 
@@ -191,3 +192,19 @@ def test_quota_of_a_container_is_in_the_label(cpuinfo, tmp_path):
     assert f"cpu-a-cpu-avx2-x{cores}-quota0.5" == machine.label(0)
     assert 2_000_000_000 == machine.host_memory_bytes
     assert f"{cores} cores with a quota of 0.5" in machine.description
+
+
+def test_hardware_of_older_runs_can_be_read():
+    """They name neither what was left out nor a quota."""
+    stored = (
+        b'{"kind":"h200","name":"NVIDIA H200","count":1,"memory_bytes":150754820096,'
+        b'"isa":"avx512","host_memory_bytes":1,"driver":"580.82","cuda":"13.0","gpus":'
+        b'[{"index":0,"uuid":"GPU-0","name":"NVIDIA H200","memory_total_bytes":1,'
+        b'"mig":false,"power_limit_w":700.0}]}'
+    )
+    machine = msgspec.json.decode(stored, type=Hardware)
+
+    assert ("h200x1", ()) == (machine.label(1), machine.gpu_notes)
+    assert machine == msgspec.json.decode(
+        msgspec.json.encode(machine), type=Hardware
+    )
