@@ -164,7 +164,7 @@ def _show_nothing_measured(perf: PerfSession, terminalreporter: Any) -> None:
 
 def _notes(perf: PerfSession, results: RunResults) -> Iterator[str]:
     """The lines below the table."""
-    from perfgate.report import headline, notices, terminal
+    from perfgate.report import diagnosis_text, headline, notices, terminal
 
     config = perf.config
     yield from notices.injected(results)
@@ -172,6 +172,7 @@ def _notes(perf: PerfSession, results: RunResults) -> Iterator[str]:
     yield from terminal.improvements(results, str(config.run_dir))
     yield from filter(None, [terminal.in_common(results)])
     yield from terminal.groups(results, str(config.run_dir))
+    yield from diagnosis_text.render_all(results, str(config.run_dir))
     unjudged_count = len(perf.unjudged())
     counted = terminal.headline(results, config.gate, unjudged_count)
     yield f"gate={config.gate}: {counted}"

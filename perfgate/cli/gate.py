@@ -64,7 +64,13 @@ def judge(
 
     from perfgate.judge import run_status
     from perfgate.load.ceilings import parse_ceilings
-    from perfgate.report import headline, notices, terminal, verdict_text
+    from perfgate.report import (
+        diagnosis_text,
+        headline,
+        notices,
+        terminal,
+        verdict_text,
+    )
     from perfgate.results import schema as rundata
 
     gate = gate or "advisory"
@@ -83,7 +89,9 @@ def judge(
         ]
     for message in messages:
         click.echo(message)
-    for message in terminal.groups(results, str(run)):
+    messages = terminal.groups(results, str(run))
+    messages += diagnosis_text.render_all(results, str(run))
+    for message in messages:
         click.echo(message)
     missing = run_status.missing(results)
     click.echo(terminal.headline(results, gate, missing))

@@ -12,6 +12,7 @@ import msgspec
 
 from perfgate.judge import joint, repetition_trend, report_majority, stalls
 from perfgate.judge.baseline_store import Store
+from perfgate.judge.causes.diagnose import diagnose
 from perfgate.judge.observation import RunReader
 from perfgate.results.group_verdict import GroupVerdict
 from perfgate.results.schema import RunResults
@@ -44,6 +45,10 @@ def judge_groups(
 
 
 def with_group_verdicts(results: RunResults, store: Store) -> RunResults:
-    """The run with its group verdicts, by the verdicts that it has."""
+    """The run with its group verdicts and diagnoses, by the verdicts that it has."""
     rows = judge_groups(results, store, results.verdicts)
-    return msgspec.structs.replace(results, group_verdicts=rows)
+    reader = RunReader(results)
+    causes = diagnose(reader, results.verdicts, rows, store)
+    return msgspec.structs.replace(
+        results, group_verdicts=rows, diagnoses=causes
+    )

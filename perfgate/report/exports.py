@@ -15,7 +15,8 @@ from perfgate.foreign_text import printable
 from perfgate.judge.observation import RunReader
 from perfgate.judge.verdict import GREEN, Verdict, is_red
 from perfgate.load.metrics import METRICS
-from perfgate.report import verdict_text
+from perfgate.report import diagnosis_text, verdict_text
+from perfgate.results.diagnosis import Diagnosis
 from perfgate.results.gates import Gate
 from perfgate.results.group_verdict import GroupVerdict
 from perfgate.results.schema import RunResults
@@ -54,6 +55,10 @@ def junit(results: RunResults) -> str:
         suites["groups of rows"] = suite = TestSuite("groups of rows")
         for group in results.group_verdicts:
             suite.add_testcase(_junit_group(group))
+    if results.diagnoses:
+        suites["causes"] = suite = TestSuite("causes")
+        for diagnosis in results.diagnoses:
+            suite.add_testcase(_junit_diagnosis(results, diagnosis))
     whole = JUnitXml("perfgate")
     for suite in suites.values():
         suite.timestamp = results.started
@@ -61,6 +66,16 @@ def junit(results: RunResults) -> str:
     whole.update_statistics()
     # A stored run may hold what a server sent: XML has no control characters at all.
     return printable(bytes(whole.tostring()).decode(errors="replace"))
+
+
+def _junit_diagnosis(results: RunResults, row: Diagnosis) -> Any:
+    """A cause as a case that passes: the rows that it explains have failed."""
+    from junitparser import TestCase
+
+    name = f"{row.cause}, {', '.join(row.servers)}"
+    entry = TestCase(name, classname="perfgate.causes")
+    entry.system_out = diagnosis_text.render(results, row)
+    return entry
 
 
 def _junit_case(case: Case, row: Verdict, gate: Gate) -> Any:

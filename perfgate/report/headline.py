@@ -12,7 +12,8 @@ from perfgate.judge.baseline_store import Recorded, Store
 from perfgate.judge.identity import without_side
 from perfgate.judge.observation import Observation, RunReader
 from perfgate.judge.verdict import ALWAYS_RED, GREEN, Outcome, Verdict
-from perfgate.report import verdict_text
+from perfgate.report import diagnosis_text, verdict_text
+from perfgate.results.diagnosis import Diagnosis
 from perfgate.results.group_verdict import GroupVerdict
 from perfgate.results.schema import RunResults
 
@@ -144,9 +145,20 @@ def attention(results: RunResults) -> list[Item]:
         elif row.outcome is Outcome.NOT_EXCLUDED:
             key = (row.outcome,)
         alike.setdefault(key, []).append(row)
-    items = [_group_item(row) for row in run_status.red_groups(results)]
+    items = [_diagnosis_item(results, row) for row in results.diagnoses]
+    items += [_group_item(row) for row in run_status.red_groups(results)]
     items += [_item(rows) for rows in alike.values()]
     return items
+
+
+def _diagnosis_item(results: RunResults, row: Diagnosis) -> Item:
+    return Item(
+        title=f"Cause: {diagnosis_text.title(row)}",
+        level="fail",
+        finding=diagnosis_text.finding(results, row),
+        advice=diagnosis_text.advice(row),
+        messages=(diagnosis_text.render(results, row),),
+    )
 
 
 def _group_item(row: GroupVerdict) -> Item:
@@ -212,8 +224,14 @@ def other_versions(results: RunResults, store: Store | None) -> str:
         change = f"{name} {recorded} -> {current}"
         if name in versions or packages.is_package(name):
             built.append(change.removeprefix(packages.PREFIX))
-        elif name in _ENVIRONMENT or name.startswith("$"):
+        elif name in _ENVIRONMENT:
             others.append(change)
+        elif name.startswith("$"):
+            before, now = (
+                "unset" if value == "-" else value
+                for value in (recorded, current)
+            )
+            others.append(f"{name} {before} -> {now}")
     parts = []
     if built:
         listed = _first(built)

@@ -131,6 +131,7 @@ def combine(parts: Sequence[RunResults], run_id: str) -> RunResults:
         verdicts=tuple(verdicts.values()),
         # Of the whole run, which no worker has.
         group_verdicts=(),
+        diagnoses=(),
         sessions=tuple(sessions),
         **unions,
     )

@@ -37,6 +37,7 @@ from perfgate.machine.hardware import Hardware
 from perfgate.models.catalogue import CATALOGUE, Architecture, Model
 from perfgate.models.catalogue import register as register_models
 from perfgate.models.routing import Routing
+from perfgate.results.diagnosis import Diagnosis
 from perfgate.results.gates import Gate
 from perfgate.results.group_verdict import GroupVerdict
 from perfgate.results.timing import Session
@@ -177,6 +178,7 @@ class RunResults(
         environments: path of an engine's Python -> its distributions with versions.
         cases: every case that was selected, judged or not.
         group_verdicts: what is wrong with several rows together.
+        diagnoses: why servers lost speed, one for each cause; none where nothing is red.
         skipped: test id -> reason, for perf tests that did not run.
         lacking: case id -> reason, for those of their cases that would have been
             judged.
@@ -215,6 +217,7 @@ class RunResults(
     cases: tuple[Case, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
     group_verdicts: tuple[GroupVerdict, ...] = ()
+    diagnoses: tuple[Diagnosis, ...] = ()
     skipped: dict[str, str] = {}
     lacking: dict[str, str] = {}
     left_out: tuple[str, ...] = ()

@@ -294,6 +294,7 @@ class Campaign:
         self._recorder.update(
             complete=complete and self._lacks_nothing(),
             group_verdicts=judged.group_verdicts,
+            diagnoses=judged.diagnoses,
         )
         if broken is not None:
             raise broken

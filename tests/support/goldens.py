@@ -58,6 +58,7 @@ LIVE: Patterns = (
         r'"(\w+\.(cores_or_gpus|machine|python|suite|hardware_name)|suite_version)": "[^"]*"',
         r'"\1": "HERE"',
     ),
+    (r'(?m)^ *"(\w+\.)?package [^"]*": "[^"]*",?\n', ""),
     (
         r"(SKIPPED \[\d+\]) \S+:\d+:",
         r"\1 FILE:LINE:",

@@ -1,0 +1,350 @@
+"""Symptoms: all that changed in each server of a run, as rules for causes see it.
+
+Made of verdicts, choices and requests. Roles come from the architecture of the models:
+sparse or dense, never from names.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from perfgate import formatting
+from perfgate.cases import Case, Load
+from perfgate.engines.chosen import canonical
+from perfgate.judge import choices
+from perfgate.judge.answers import with_counts
+from perfgate.judge.baseline_store import Recorded, Store
+from perfgate.judge.identity import chosen
+from perfgate.judge.observation import RunReader
+from perfgate.judge.verdict import Outcome, Verdict
+from perfgate.load.metrics import METRICS
+from perfgate.load.repetition import Repetition
+from perfgate.load.workload import Workload
+from perfgate.models.catalogue import CATALOGUE
+from perfgate.results.schema import RunResults
+
+ITL = "itl_median_ms"
+TTFT = "ttft_median_ms"
+THROUGHPUT = "output_throughput"
+KV_CACHE = "kv_cache_tokens"
+GRAPHS_BYTES = "graphs_bytes"
+GRAPHS_PHASE = "graphs captured"  # of the log, `perfgate.engines`
+# A change counts beyond this many times the known variation of launches, and beyond the
+# smallest change that says anything (log).
+SIGMAS = 3.0
+SMALLEST = 0.01
+# Of a context, what cannot slow an engine down.
+_NO_CAUSE = frozenset({"suite", "machine", "cores_or_gpus"})
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A metric of a load that was compared.
+
+    Attributes:
+        streams: requests that the load keeps in flight; None of an open loop, and of
+            what has no load.
+        together: whether all of its prompts are sent at once.
+        loss: log of how much worse it is; negative for a gain.
+        noise: variation from launch to launch (log); None where it is unknown.
+    """
+
+    case: str
+    metric: str
+    load: str
+    streams: int | None
+    together: bool
+    before: float
+    now: float
+    loss: float
+    noise: float | None
+    is_red: bool
+
+    @property
+    def threshold(self) -> float:
+        """A change (log) that is more than noise."""
+        return max(SMALLEST, SIGMAS * (self.noise or 0.0))
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether it lost more than noise explains."""
+        return self.is_red or self.loss > self.threshold
+
+    @property
+    def is_better(self) -> bool:
+        """Whether it gained more than noise explains."""
+        return -self.loss > self.threshold
+
+    @property
+    def added(self) -> float:
+        """Now less before, in the metric's unit."""
+        return self.now - self.before
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the engine chose otherwise than in the baseline."""
+
+    name: str
+    before: str
+    now: str
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How many streams a load had in decoding at most, and how many it kept in flight."""
+
+    load: str
+    streams: int
+    at_most: int
+
+
+@dataclass(frozen=True)
+class ServerSymptoms:
+    """What changed in one server.
+
+    Attributes:
+        layers: of its model; 0 where it is unknown.
+        gpus: that it has; 0 on a CPU.
+        differs: what else than choices differs from the baseline, in words.
+        decoding: of each closed load and burst.
+    """
+
+    key: str
+    engine: str
+    model: str
+    is_sparse: bool
+    layers: int
+    ranks: int
+    gpus: int
+    injected: str
+    moved: tuple[Moved, ...]
+    changed: tuple[Choice, ...]
+    decoding: tuple[Decoding, ...]
+    differs: tuple[str, ...] = ()
+
+    @property
+    def has_lost(self) -> bool:
+        """Whether a judged row of it is red."""
+        return any(row.is_red for row in self.moved)
+
+    def rows(self, metric: str) -> list[Moved]:
+        """The rows of a metric, the fewest streams first."""
+        rows = [row for row in self.moved if row.metric == metric]
+        return sorted(rows, key=lambda row: row.streams or 0)
+
+    @property
+    def steps(self) -> list[Moved]:
+        """Decode steps of closed loads, the smallest batch first."""
+        return [row for row in self.rows(ITL) if row.streams]
+
+    @property
+    def first_tokens(self) -> list[Moved]:
+        """First tokens of a request that is alone."""
+        return [row for row in self.rows(TTFT) if row.streams == 1]
+
+    def choice(self, *names: str) -> Choice | None:
+        """The first of these choices that changed."""
+        for choice in self.changed:
+            if choice.name in names:
+                return choice
+        return None
+
+
+def symptoms_of(
+    reader: RunReader, verdicts: Sequence[Verdict], store: Store
+) -> tuple[ServerSymptoms, ...]:
+    """What changed in each server that was compared."""
+    cases = {case.id: case for case in reader.results.cases}
+    rows: dict[str, list[Moved]] = {}
+    loads: dict[str, Load] = {}
+    for verdict in verdicts:
+        case = cases.get(verdict.case)
+        if case is None or case.is_ratio:
+            continue
+        key = case.numerator.server.key
+        loads[key] = case.numerator
+        row = _moved(verdict, case)
+        if row is not None:
+            rows.setdefault(key, []).append(row)
+    return tuple(
+        _server(reader, loads[key], moved, cases.values(), store)
+        for key, moved in rows.items()
+    )
+
+
+def _moved(verdict: Verdict, case: Case) -> Moved | None:
+    if not verdict.baseline or not verdict.value or verdict.value <= 0:
+        return None
+    if verdict.outcome in (Outcome.INVALID, Outcome.INCOMPARABLE):
+        return None
+    if verdict.reference == "published":
+        return None
+    change = math.log(verdict.value / verdict.baseline)
+    metric = METRICS.get(verdict.metric)
+    if metric is None:
+        return None
+    workload = case.numerator.workload
+    noise = verdict.noise
+    return Moved(
+        case=verdict.case,
+        metric=verdict.metric,
+        load=workload.name if workload else "",
+        streams=streams_of(workload),
+        together=is_burst(workload),
+        before=verdict.baseline,
+        now=verdict.value,
+        loss=-change if metric.better == "higher" else change,
+        noise=math.log1p(noise) if noise is not None else None,
+        is_red=verdict.gate == "hard" and verdict.outcome is Outcome.REGRESSED,
+    )
+
+
+def streams_of(workload: Workload | None) -> int | None:
+    """Requests that a load keeps in flight; None of an open loop."""
+    if workload is None or workload.request_rate is not None:
+        return None
+    if workload.max_concurrency is None:
+        return workload.num_prompts
+    return min(workload.max_concurrency, workload.num_prompts)
+
+
+def is_burst(workload: Workload | None) -> bool:
+    """Whether all prompts are sent at once."""
+    if workload is None or workload.request_rate is not None:
+        return False
+    return workload.max_concurrency is None
+
+
+def _server(
+    reader: RunReader,
+    load: Load,
+    moved: Sequence[Moved],
+    cases: Iterable[Case],
+    store: Store,
+) -> ServerSymptoms:
+    config = load.server
+    architecture = reader.results.models.get(config.model)
+    if architecture is None and config.model in CATALOGUE:
+        architecture = CATALOGUE[config.model].architecture
+    is_sparse, layers = False, 0
+    if architecture is not None:
+        is_sparse = architecture.is_moe
+        layers = architecture.num_hidden_layers
+    own = []
+    for case in cases:
+        if case.numerator.server == config and not case.is_ratio:
+            own.append(case)
+    injected = ""
+    differs: dict[str, None] = {}
+    for case in own:
+        observation = reader.observe(case)
+        injected = injected or observation.injected
+        baseline = store.find(case, observation.hardware_label)
+        if isinstance(baseline, Recorded) and not reader.results.is_paired:
+            differs |= dict.fromkeys(
+                _differences(observation.context, baseline.context)
+            )
+    return ServerSymptoms(
+        key=config.key,
+        engine=config.engine,
+        model=config.model,
+        is_sparse=is_sparse,
+        layers=layers,
+        ranks=config.tensor_parallel_size,
+        gpus=config.gpu_count,
+        injected=injected,
+        moved=tuple(moved),
+        changed=tuple(_changed(reader, load, own, store)),
+        decoding=tuple(_decoding(reader.results, config.key)),
+        differs=tuple(differs),
+    )
+
+
+def _differences(
+    current: Mapping[str, str], recorded: Mapping[str, str]
+) -> list[str]:
+    """What of the environment differs: "driver 580 -> 590", "$NCCL_ALGO unset -> Ring"."""
+    now, before = with_counts(current, recorded)
+    lines = []
+    for name in formatting.differing(now, before):
+        if name not in _NO_CAUSE:
+            old = before.get(name, "unset")
+            lines.append(f"{name} {old} -> {now.get(name, 'unset')}")
+    return lines
+
+
+def _changed(
+    reader: RunReader, load: Load, own: Sequence[Case], store: Store
+) -> list[Choice]:
+    """What the engine chose otherwise than for the base build, or for a baseline."""
+    current = chosen(reader.results, load)
+    if not _captured_graphs(reader.results, load.server.key):
+        current["graphs"] = "off"
+    recorded: dict[str, str] = {}
+    if reader.results.is_paired:
+        base = Load(server=load.server.base, workload=load.workload)
+        recorded = chosen(reader.results, base)
+    else:
+        for case in own:
+            observation = reader.observe(case)
+            baseline = store.find(case, observation.hardware_label)
+            if isinstance(baseline, Recorded):
+                recorded = dict(baseline.chosen) | recorded
+    return [
+        Choice(
+            name,
+            canonical(name, recorded[name]),
+            canonical(name, current[name]),
+        )
+        for name in choices.differing(current, recorded)
+    ]
+
+
+def _captured_graphs(results: RunResults, key: str) -> bool:
+    """Whether a launch captured graphs, as far as its start shows it.
+
+    Older runs have what was asked for as "graphs".
+    """
+    launches = [row for row in results.launches if row.server == key]
+    started = [row for row in launches if row.start.phases]
+    if not started or GRAPHS_BYTES in started[0].values:
+        return True
+    phases = [phase.name for row in started for phase in row.start.phases]
+    return GRAPHS_PHASE in phases
+
+
+def _decoding(results: RunResults, key: str) -> list[Decoding]:
+    """The most streams that decoded at once, of each load that keeps several."""
+    rows = []
+    for measurement in results.measurements:
+        if measurement.server != key:
+            continue
+        workload = results.workloads.get(measurement.workload)
+        streams = streams_of(workload)
+        if workload is None or workload.asks_routing or not streams:
+            continue
+        if streams < 2:
+            continue
+        counts = [most_decoding(row) for row in measurement.repetitions]
+        rows.append(Decoding(workload.name, streams, max(counts, default=0)))
+    return rows
+
+
+def most_decoding(repetition: Repetition) -> int:
+    """The most requests between first and last token at one moment."""
+    moments = []
+    for request in repetition.requests:
+        if request.sent_ms is None or request.e2el_ms is None:
+            continue
+        if request.ttft_ms is None:
+            continue
+        moments.append((request.sent_ms + request.ttft_ms, 1))
+        moments.append((request.sent_ms + request.e2el_ms, -1))
+    now = most = 0
+    for _, step in sorted(moments):
+        now += step
+        most = max(most, now)
+    return most

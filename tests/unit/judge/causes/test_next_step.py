@@ -1,0 +1,77 @@
+"""Next step: a command that can be copied, for what a diagnosis says."""
+
+import dataclasses
+
+import msgspec
+import pytest
+
+from perfgate.judge.causes.next_step import again, command, put_back
+from perfgate.judge.causes.rules import Finding
+from perfgate.judge.causes.symptoms import Choice, ServerSymptoms
+from tests.support import builders as m
+
+SERVER = ServerSymptoms(
+    key="vllm-a-tp1",
+    engine="vllm",
+    model="a",
+    is_sparse=True,
+    layers=32,
+    ranks=1,
+    gpus=1,
+    injected="",
+    moved=(),
+    changed=(Choice("moe_backend", "TRITON", "FLASHINFER_CUTLASS"),),
+    decoding=(),
+)
+CHOSEN = Finding("expert-path", "decode", (), by_choice=True)
+TIMED = Finding("expert-path", "decode", ())
+RUN = msgspec.structs.replace(
+    m.bare_run(), command=("pytest", "-m", "h200", "--run-dir=/r", "-k", "a b")
+)
+
+
+def test_choice_is_put_back():
+    """By the engine's own argument, in the same command."""
+    assert (
+        "pytest -m h200 -k 'a b' --inject-arg 'a=--moe-backend triton'"
+        == command(RUN, [(SERVER, CHOSEN)])
+    )
+
+
+def test_without_a_choice_builds_are_compared():
+    """In turn with one that is known to be good."""
+    assert command(RUN, [(SERVER, TIMED)]).endswith(
+        "--against-engine vllm=PYTHON_OF_A_GOOD_BUILD"
+    )
+
+
+def test_injected_run_goes_on_without_the_injection():
+    """Its command would inject again."""
+    injected = dataclasses.replace(SERVER, injected="a delay")
+
+    assert "" == command(RUN, [(injected, TIMED)])
+
+
+@pytest.mark.parametrize(
+    ("choice", "argument"),
+    [
+        (
+            Choice("attention_backend", "FLASH_ATTN", "X"),
+            "--attention-backend FLASH_ATTN",
+        ),
+        (
+            Choice("chunked_prefill_tokens", "8192", "512"),
+            "--max-num-batched-tokens 8192",
+        ),
+        (Choice("attention_backend", "A or B", "X"), ""),
+        (Choice("graphs", "on", "off"), ""),
+    ],
+)
+def test_argument_of_a_choice(choice, argument):
+    """None where no argument fixes it, or where it was not one choice."""
+    assert argument == put_back("vllm", choice)
+
+
+def test_words_that_name_the_run_are_left_out():
+    """With their values."""
+    assert "pytest -q" == again(["pytest", "--run-dir", "/r", "-q", "--resume"])

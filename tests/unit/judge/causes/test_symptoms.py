@@ -1,0 +1,85 @@
+"""Symptoms: streams that decode at once, graphs as captured, roles by architecture."""
+
+import msgspec
+import pytest
+
+from perfgate.judge.baseline_store import Store
+from perfgate.judge.causes.symptoms import (
+    is_burst,
+    most_decoding,
+    streams_of,
+    symptoms_of,
+)
+from perfgate.judge.observation import RunReader
+from perfgate.judge.verdict import Outcome, Verdict
+from perfgate.load.repetition import RequestRow
+from perfgate.load.workload import Workload
+from tests.support import builders as m
+
+
+def request(sent_ms, ttft_ms, e2el_ms):
+    """A request that was answered, or that failed."""
+    return RequestRow(
+        scheduled_ms=0.0,
+        sent_ms=sent_ms,
+        ttft_ms=ttft_ms,
+        e2el_ms=e2el_ms,
+        output_tokens=8,
+        itl_ms=(),
+        error=None,
+    )
+
+
+def test_streams_that_decode_at_once():
+    """From the first token to the last; one that waits or failed does not count."""
+    rows = (
+        request(0.0, 10.0, 100.0),
+        request(0.0, 20.0, 90.0),
+        request(0.0, 90.0, 120.0),
+        request(0.0, None, None),
+    )
+    repetition = msgspec.structs.replace(
+        m.repetition(0, {"itl_median_ms": 1.0}), requests=rows
+    )
+
+    assert 2 == most_decoding(repetition)
+
+
+@pytest.mark.parametrize(
+    ("fields", "streams", "burst"),
+    [
+        ({"max_concurrency": 32}, 32, False),
+        ({"max_concurrency": 64, "num_prompts": 8}, 8, False),
+        ({}, 100, True),
+        ({"request_rate": 2.0}, None, False),
+    ],
+)
+def test_streams_that_a_load_keeps(fields, streams, burst):
+    """A burst keeps all of them; an open loop no number."""
+    workload = Workload(name="w", **{"num_prompts": 100, **fields})
+
+    assert (streams, burst) == (streams_of(workload), is_burst(workload))
+
+
+def test_a_server_has_its_models_role(tmp_path):
+    """By the architecture that the run stores, whatever it is called."""
+    results = m.run(
+        {m.MOE_LOAD: {"output_throughput": [1000.0]}}, [m.THROUGHPUT]
+    )
+    verdict = Verdict(
+        case=m.THROUGHPUT.id,
+        metric="output_throughput",
+        outcome=Outcome.REGRESSED,
+        gate="hard",
+        value=500.0,
+        baseline=1000.0,
+        noise=0.01,
+        summary="",
+    )
+    (server,) = symptoms_of(RunReader(results), [verdict], Store(tmp_path))
+
+    assert server.is_sparse
+    assert server.has_lost
+    (row,) = server.moved
+    assert row.is_worse
+    assert row.loss == pytest.approx(0.693, abs=1e-3)

@@ -1,0 +1,84 @@
+"""Text of a diagnosis: what, who, phase, cause, what else, what got better, what to do."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from perfgate.judge.baseline_store import Store
+from perfgate.judge.run_status import judged_again
+from perfgate.report import diagnosis_text, summary
+from perfgate.report.exports import junit
+from perfgate.results.diagnosis import PhaseShare, Split
+from perfgate.results.schema import load
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture(scope="module")
+def capped():
+    """A stored run whose batch was capped, judged again."""
+    run = load(ROOT / "docs" / "runs" / "h200x1-planted" / "seqs" / "01")
+    return judged_again(run, Store(ROOT / "baselines"))
+
+
+def test_lines_stand_in_the_order_of_the_questions(capped):
+    """One line each, and one command at the end."""
+    (text,) = diagnosis_text.render_all(capped, "runs/x")
+    first, *lines = text.splitlines()
+
+    assert first == (
+        "CAUSE: capped batch (requests wait, no step is slower), lost in the queue"
+    )
+    names = [line.split(":")[0].strip() for line in lines]
+    assert names == [
+        "what",
+        "who",
+        "phase",
+        "seen",
+        "differs",
+        "mixed",
+        "worth",
+        "do",
+    ]
+    assert "-77.8 % vs the baseline" in lines[0]
+    assert "At most 16 streams decode at once" in text
+    assert "better ITL of batch-32 -6.1 %" in text
+    assert "million output tokens per GPU-hour (-41.9 %)" in text
+    assert "measure again without the injection" in lines[-1]
+
+
+def test_next_step_is_a_command(capped):
+    """Where nothing was injected."""
+    (row,) = capped.diagnoses
+    plain = msgspec.structs.replace(row, injected="", next_step="pytest -x")
+
+    assert diagnosis_text.advice(plain) == "`pytest -x`"
+
+
+def test_parts_of_a_loss_are_signed():
+    """A gain has a minus sign."""
+    split = Split(
+        server="s",
+        load="closed-c32",
+        before_ms=100.0,
+        now_ms=112.0,
+        shares=(
+            PhaseShare(name="queue", ms=14.0),
+            PhaseShare(name="decode", ms=-2.0),
+        ),
+    )
+
+    assert (
+        "closed-c32: +12.0 ms a request = +14.0 queue, -2.0 decode"
+        == diagnosis_text.split_text(split)
+    )
+
+
+def test_summary_and_junit_have_the_cause(capped):
+    """The same text, made once."""
+    (text,) = diagnosis_text.render_all(capped)
+
+    assert text in summary.markdown(capped, None)
+    assert "CAUSE: capped batch" in junit(capped)
+    assert 'name="causes"' in junit(capped)

@@ -1,0 +1,96 @@
+"""Causes of the stored runs: right in each injected one that is red, none in unchanged ones.
+
+The bounds of the rules were set by reasoning and not fitted: each may be a quarter
+larger or smaller, one at a time, and every stored run keeps its cause.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from perfgate.judge.baseline_store import Store
+from perfgate.judge.causes import rules, symptoms
+from perfgate.judge.run_status import judged_again
+from perfgate.results.schema import load
+
+ROOT = Path(__file__).resolve().parents[3]
+RUNS = ROOT / "docs" / "runs"
+INJECTED = {
+    "h200x1-planted/chunk/01": "prefill-chunk",
+    "h200x1-planted/delay/01": "per-token",
+    "h200x1-planted/delay/02": "per-token",
+    "h200x1-planted/eager/01": "graphs",
+    "h200x1-planted/moe/01": "expert-path",
+    "h200x1-planted/seqs/01": "batch-cap",
+    "h200x2-planted/no-custom-all-reduce": "communication",
+    # One load was measured, which tells no cause.
+    "h100x1-pairs/delay": "unknown",
+}
+# Injected, and nothing of it is red.
+UNSEEN = [
+    "h200x1-planted/attention/01",
+    "h200x1-planted/attention/02",
+    "h200x1-planted/untuned/01",
+    "h200x1-planted/untuned/02",
+]
+BOUNDS = [
+    (rules, "ALIKE"),
+    (rules, "PER_TOKEN_SHARE"),
+    (rules, "WIDEST_BATCH"),
+    (rules, "LARGE"),
+    (rules, "UNLIKE"),
+    (rules, "GROWTH"),
+    (rules, "CAPPED_SHARE"),
+    (symptoms, "SIGMAS"),
+    (symptoms, "SMALLEST"),
+]
+
+
+def unchanged():
+    """Every stored run into which nothing was injected."""
+    names = []
+    for file in sorted(RUNS.rglob("results.json*")):
+        name = str(file.parent.relative_to(RUNS))
+        if name not in INJECTED and name not in UNSEEN:
+            names.append(name)
+    return names
+
+
+@pytest.fixture(scope="module")
+def causes_of():
+    """The causes of a stored run, by the baselines of the repository."""
+    store = Store(ROOT / "baselines")
+    runs = {}
+
+    def causes(name):
+        if name not in runs:
+            runs[name] = load(RUNS / name)
+        diagnoses = judged_again(runs[name], store).diagnoses
+        return [row.cause for row in diagnoses]
+
+    return causes
+
+
+@pytest.mark.parametrize(("name", "cause"), INJECTED.items())
+def test_cause_of_an_injected_change(causes_of, name, cause):
+    """One for the whole run, whatever the servers are called."""
+    assert [cause] == causes_of(name)
+
+
+@pytest.mark.parametrize("name", UNSEEN + unchanged())
+def test_nothing_is_named_where_nothing_is_red(causes_of, name):
+    """An unchanged run has no cause."""
+    assert [] == causes_of(name)
+
+
+@pytest.mark.parametrize("factor", [0.8, 1.25])
+@pytest.mark.parametrize(("module", "bound"), BOUNDS)
+def test_no_bound_is_fitted_to_a_run(
+    causes_of, monkeypatch, module, bound, factor
+):
+    """A quarter more or less of any bound, and every cause is still the same."""
+    monkeypatch.setattr(module, bound, getattr(module, bound) * factor)
+
+    assert {name: [cause] for name, cause in INJECTED.items()} == {
+        name: causes_of(name) for name in INJECTED
+    }
