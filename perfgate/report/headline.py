@@ -37,6 +37,8 @@ WORDS = {
     Outcome.IMPROVED: "improved",
     Outcome.PASSED: "passed",
 }
+BUILT, ENVIRONMENT = "Built against other versions", "Other environment"
+UNSET = "unset"
 MOST_CHANGES = 8  # of the environment, in one line
 # Of a context, what is neither a version nor a variable and may change a speed.
 _ENVIRONMENT = frozenset({"driver", "cuda", "power_limit_w", "python"})
@@ -221,25 +223,16 @@ def other_versions(results: RunResults, store: Store | None) -> str:
     built = []
     others = []
     for name, current, recorded, _ in drift(results, store).rows:
-        change = f"{name} {recorded} -> {current}"
         if name in versions or packages.is_package(name):
-            built.append(change.removeprefix(packages.PREFIX))
-        elif name in _ENVIRONMENT:
-            others.append(change)
-        elif name.startswith("$"):
-            before, now = (
-                "unset" if value == "-" else value
-                for value in (recorded, current)
-            )
-            others.append(f"{name} {before} -> {now}")
+            plain = name.removeprefix(packages.PREFIX)
+            built.append(f"{plain} {recorded} -> {current}")
+        elif name in _ENVIRONMENT or name.startswith("$"):
+            before, now = recorded.strip("-"), current.strip("-")
+            others.append(f"{name} {before or UNSET} -> {now or UNSET}")
     parts = []
-    if built:
-        listed = _first(built)
-        parts.append(
-            f"Built against other versions than the baseline: {listed}"
-        )
-    if others:
-        parts.append(f"Other environment than the baseline: {_first(others)}")
+    for words, changes in ((BUILT, built), (ENVIRONMENT, others)):
+        if changes:
+            parts.append(f"{words} than the baseline: {_first(changes)}")
     return "; ".join(parts)
 
 

@@ -181,32 +181,35 @@ def communication(server: ServerSymptoms, servers: Servers) -> Finding | None:
 def expert_path(server: ServerSymptoms, servers: Servers) -> Finding | None:
     """Only sparse models are slower in decoding; the dense control is not.
 
-    Without a control the loss must be larger than a host or clocks explain, and unlike
-    in prefill and decode.
+    Without a control the loss must be one that neither a host nor clocks explain.
     """
     slower = [row for row in server.steps if row.is_worse]
     if not server.is_sparse or not slower:
         return None
-    controls = [
-        row
-        for row in servers
-        if not row.is_sparse and row.engine == server.engine and row.steps
-    ]
-    evidence = list(words.lines(lost(server)))
+    controls = []
+    for row in servers:
+        if not row.is_sparse and row.engine == server.engine and row.steps:
+            controls.append(row)
+    if any(_worse(row.steps) for row in controls):
+        return None
+    if not controls and _may_be_the_machine(server, slower[0]):
+        return None
+    last = words.NO_CONTROL
     if controls:
-        if any(_worse(row.steps) for row in controls):
-            return None
         keys = formatting.listed([row.key for row in controls])
-        evidence.append(words.CONTROL.format(servers=keys))
-        return Finding("expert-path", _phase(server), tuple(evidence))
-    step = slower[0].loss
+        last = words.CONTROL.format(servers=keys)
+    evidence = (*words.lines(lost(server)), last)
+    return Finding("expert-path", _phase(server), evidence)
+
+
+def _may_be_the_machine(server: ServerSymptoms, step: Moved) -> bool:
+    """Whether clocks or a host explain a sparse model's loss.
+
+    Clocks cost prefill and decode a like share, a host each step the same time.
+    """
     first = max((row.loss for row in server.first_tokens), default=0.0)
-    if step < LARGE or (first > 0 and step < UNLIKE * first):
-        return None
-    if _growth(server) < GROWTH:
-        return None
-    evidence.append(words.NO_CONTROL)
-    return Finding("expert-path", _phase(server), tuple(evidence))
+    is_alike = first > 0 and step.loss < UNLIKE * first
+    return step.loss < LARGE or is_alike or _growth(server) < GROWTH
 
 
 def per_token(server: ServerSymptoms, servers: Servers) -> Finding | None:
