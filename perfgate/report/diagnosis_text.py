@@ -157,11 +157,10 @@ def worth_text(worth: Worth) -> str:
 
 def split_text(split: Split) -> str:
     """A loss by phases: "closed-c32: +12.0 ms a request = +2.0 queue, +10.0 decode"."""
-    total = split.now_ms - split.before_ms
     parts = []
     for share in split.shares:
         parts.append(f"{_signed(share.ms)} {share.name}")
-    return f"{split.load}: {_signed(total)} ms a request = {', '.join(parts)}"
+    return f"{split.load}: {_signed(split.added_ms)} ms a request = {', '.join(parts)}"
 
 
 def _signed(ms: float) -> str:

@@ -63,6 +63,11 @@ class Split(
     now_ms: float
     shares: tuple[PhaseShare, ...]
 
+    @property
+    def added_ms(self) -> float:
+        """What the request takes longer; the shares add up to it."""
+        return self.now_ms - self.before_ms
+
 
 class Worth(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True

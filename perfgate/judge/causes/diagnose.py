@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -145,23 +145,26 @@ def who(
     lost: Sequence[ServerSymptoms], servers: Sequence[ServerSymptoms]
 ) -> Who:
     """Which part of what was measured lost: the smallest one that names it."""
+    keys = {row.key for row in lost}
     if len(servers) == 1:
         return "server"
-    keys = {row.key for row in lost}
-    if keys == {row.key for row in servers}:
+    if len(keys) == len(servers):
         kinds = {row.is_sparse for row in servers}
         return "dense-too" if len(kinds) > 1 else "machine"
-    parts: tuple[tuple[Who, set[str]], ...] = (
-        ("sparse", {row.key for row in servers if row.is_sparse}),
-        ("dense", {row.key for row in servers if not row.is_sparse}),
-        ("ranks", {row.key for row in servers if row.ranks > 1}),
-    )
-    for name, part in parts:
-        if keys == part:
+    engine = lost[0].engine
+    for name, belongs in _parts(engine):
+        if keys == {row.key for row in servers if belongs(row)}:
             return name
-    engines = {row.engine for row in lost}
-    if len(engines) == 1:
-        of_engine = {row.key for row in servers if row.engine in engines}
-        if keys == of_engine:
-            return "engine"
     return "server"
+
+
+def _parts(
+    engine: str,
+) -> tuple[tuple[Who, Callable[[ServerSymptoms], bool]], ...]:
+    """Parts of a run by what its servers have in common."""
+    return (
+        ("sparse", lambda row: row.is_sparse),
+        ("dense", lambda row: not row.is_sparse),
+        ("ranks", lambda row: row.ranks > 1),
+        ("engine", lambda row: row.engine == engine),
+    )

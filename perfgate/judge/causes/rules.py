@@ -156,26 +156,30 @@ def communication(server: ServerSymptoms, servers: Servers) -> Finding | None:
 
     Servers of one rank, where there are any, have not lost it.
     """
-    if server.ranks < 2 or not _is_constant(server.steps):
-        return None
-    others = [
-        row for row in servers if row.ranks > 1 and row.engine == server.engine
-    ]
-    if len({row.is_sparse for row in others}) < 2:
-        return None
-    if not all(_is_constant(row.steps) and row.layers for row in others):
-        return None
-    times, shares = _spreads(others)
-    if times > ALIKE or times >= shares:
-        return None
+    several = []
+    for row in servers:
+        if row.ranks > 1 and row.engine == server.engine:
+            several.append(row)
     single = [row for row in servers if row.ranks == 1 and row.steps]
+    if server not in several or not _cost_alike_a_layer(several):
+        return None
     if any(_worse(row.steps) for row in single):
         return None
-    evidence = [words.constant(row) for row in others]
+    evidence = [words.constant(row) for row in several]
     if single:
         keys = formatting.listed([row.key for row in single])
         evidence.append(words.SINGLE_RANK.format(servers=keys))
     return Finding("communication", "decode", tuple(evidence))
+
+
+def _cost_alike_a_layer(servers: Servers) -> bool:
+    """Whether each step of sparse and dense models is longer by one time for each layer."""
+    if len({row.is_sparse for row in servers}) < 2:
+        return False
+    if not all(_is_constant(row.steps) and row.layers for row in servers):
+        return False
+    times, shares = _spreads(servers)
+    return times <= ALIKE and times < shares
 
 
 def expert_path(server: ServerSymptoms, servers: Servers) -> Finding | None:
