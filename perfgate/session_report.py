@@ -43,8 +43,11 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     reporter: Any = session.config.pluginmanager.get_plugin("terminalreporter")
     if reporter is not None:
         reporter.section("performance gate: plan")
-        for line in _plan(perf, reporter._tw.fullwidth):
-            reporter.write_line(line)
+        try:
+            for line in _plan(perf, reporter._tw.fullwidth):
+                reporter.write_line(line)
+        except Failure as failure:
+            raise pytest.UsageError(str(failure)) from failure
     return True
 
 

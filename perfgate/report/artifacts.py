@@ -7,7 +7,7 @@ else along. Nothing here may change a verdict, so that an error becomes a line.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,7 +47,8 @@ class Written:
 
 def write(report: Report, trends: Trends, folder: Path) -> Written:
     """Write the exports of the last run, then the page of all runs, into a folder."""
-    return _write_exports(report, folder) + _write_page(report, trends, folder)
+    written = _write_exports(report, folder)
+    return _write_page(report, trends, folder) + written
 
 
 def write_safely(
@@ -72,19 +73,22 @@ def write_safely(
         *_problem("job summary", folder, add_to_step),
         *_problem("annotations", folder, annotate),
     ]
-    written += _write_page(report, trends, folder)
-    lines = [*commands, *written.problems, *problems]
-    if written.paths:
-        *others, last = written.paths
-        names = ", ".join(path.name for path in others)
-        more = f" ({names} in the same folder)" if names else ""
-        lines.append(f"report: {last}{more}")
+    page = _write_page(report, trends, folder)
+    lines = [*commands, *written.problems, *problems, *page.problems]
+    names = [path.name for path in written.paths]
+    if page.paths:
+        exported = ""
+        if names:
+            exported = f" ({_in_words(names)} in the same folder)"
+        lines.append(f"report: {page.paths[0]}{exported}")
+    elif names:
+        lines.append(f"written to {folder}: {_in_words(names)}")
     return lines
 
 
 def _write_exports(report: Report, folder: Path) -> Written:
     written = Written()
-    for name in (JUNIT, SUMMARY, BENCHMARK):
+    for name in (SUMMARY, JUNIT, BENCHMARK):
         written += _write_file(name, report, folder)
     return written
 
@@ -116,6 +120,14 @@ def _write_file(name: str, report: Report, folder: Path) -> Written:
     if problems:
         return Written(problems=problems)
     return Written(paths=(folder / name,), problems=tuple(notes))
+
+
+def _in_words(names: Sequence[str]) -> str:
+    """The names with commas, and "and" before the last one."""
+    *others, last = names
+    if not others:
+        return last
+    return f"{', '.join(others)} and {last}"
 
 
 def _problem(

@@ -536,7 +536,7 @@ def _lease(
     if gpu_count:
         devices = [gpu.uuid for gpu in hardware.gpus]
     devices = _without_orphans(config, devices, max(gpu_count, 1))
-    return acquire(
+    lease = acquire(
         devices,
         max(gpu_count, 1),
         wait_s=config.lease_wait_s,
@@ -544,6 +544,12 @@ def _lease(
         progress=tell.line,
         folder=config.leases_dir,
     )
+    # Its last holder may have been killed in the meantime, and its supervisor too.
+    left = orphans.orphans(_names(config, lease.devices))
+    if left:
+        lease.release()
+        raise orphans.refusal(left, lease.devices)
+    return lease
 
 
 def _with_leased(config: Config, hardware: Hardware, lease: Lease) -> Config:

@@ -349,7 +349,7 @@ def _port_in_use(plan: LaunchPlan, holders: dict[int, str]) -> PortInUse:
     return PortInUse(
         _tried(plan),
         f"port {plan.port} of {plan.host} is in use by {holder}",
-        "end that process, or use another port",
+        "end that process, or run again: each launch chooses a free port",
     )
 
 

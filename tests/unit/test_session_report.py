@@ -217,6 +217,18 @@ def test_the_plan_takes_the_place_of_the_tests(session):
         assert None is session_report.pytest_runtestloop(session(**options))
 
 
+def test_a_plan_that_cannot_be_made_is_a_usage_error(session, monkeypatch):
+    """Such as one that needs a baseline file which is broken."""
+
+    def refuse(*_):
+        raise RunDataError("reading the baseline", "<<<", "restore it")
+
+    monkeypatch.setattr(session_report, "_plan", refuse)
+
+    with pytest.raises(pytest.UsageError, match="restore it"):
+        session_report.pytest_runtestloop(session(plan=True))
+
+
 def test_progress_is_silent_without_a_terminal():
     """A worker of pytest-xdist has none."""
     manager = types.SimpleNamespace(get_plugin=lambda name: None)
