@@ -12,9 +12,11 @@ and name in their skip reason:
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -284,6 +286,42 @@ def test_death_and_stall_mid_run(tmp_path: Path) -> None:
         with pytest.raises(ServerDied, match="killed by SIGKILL"):
             pool.get(plan)
 
+        assert 2 == len(pool.launches)
+
+
+@pytest.mark.parametrize(
+    ("process", "words"),
+    [
+        ("Worker", "died unexpectedly|Error"),
+        ("api_server", "killed by SIGKILL"),
+    ],
+    ids=["rank", "front end"],
+)
+def test_a_killed_part_is_a_death(
+    tmp_path: Path, process: str, words: str
+) -> None:
+    """A rank, or the front end, is killed under a stream: the death is waited for and named.
+
+    The next launch serves.
+    """
+    with _pool(tmp_path) as (pool, tag):
+        plan = _plan("--tensor-parallel-size", "2", tag=tag)
+        plan = replace(
+            plan, env=(*plan.env, ("VLLM_CPU_OMP_THREADS_BIND", "0|1"))
+        )
+        server = pool.get(plan)
+        _complete(plan.port)
+        victim = next(who for who in tagged(tag) if process in who)
+        os.kill(int(victim.split()[1].rstrip(":")), signal.SIGKILL)
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            _complete(plan.port, tokens=64, timeout_s=20.0)
+
+        assert not server.survives()
+        failure = pool.abandon("load")
+        _tell(failure.seen)
+
+        assert re.search(words, failure.seen)
+        assert pool.get(plan).survives(patience_s=0.2)
         assert 2 == len(pool.launches)
 
 
