@@ -12,7 +12,7 @@ import datetime
 import gzip
 import os
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -425,6 +425,17 @@ def check_references(results: RunResults) -> None:
         if key in launches:
             raise BadReference(f"{field}.index: {launch.index} is there twice")
         launches.add(key)
+    _check_measurements(results, launches)
+    case_ids = {case.id for case in results.cases}
+    for number, verdict in enumerate(results.verdicts):
+        if verdict.case not in case_ids:
+            field = f"$.verdicts[{number}].case"
+            raise BadReference(f"{field}: no case {verdict.case!r}")
+
+
+def _check_measurements(
+    results: RunResults, launches: Collection[tuple[str, int]]
+) -> None:
     rows: set[tuple[str, int, str]] = set()
     for number, row in enumerate(results.measurements):
         field = f"$.measurements[{number}]"

@@ -11,7 +11,7 @@ import json
 import random
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from tests.support.judged_runs import judged
 OUTCOMES = ("PASSED", "REGRESSED", "NO_BASELINE", "INVALID")
 # Of the commands that take longest, one in so many.
 REPORT_EVERY = 10
+KINDS = (*damage.DAMAGE, *damage.LINKS)
 
 
 @dataclass
@@ -54,7 +55,8 @@ def fuzz_results(folder: Path, count: int, seed: int) -> Tally:
     path = save(whole_run(), run_dir)
     content = path.read_bytes()
     tally = Tally()
-    for number, kind, text in _damaged(content, count, seed):
+    kinds = (*KINDS, "packed")
+    for number, kind, text in _damaged(content, count, seed, kinds):
         name = f"{kind}, seed {seed}, number {number}"
         for file in (path, path.with_name(f"{path.name}.gz")):
             damage.unlink(file)
@@ -83,11 +85,9 @@ def fuzz_baselines(folder: Path, count: int, seed: int) -> Tally:
     path.parent.mkdir(parents=True)
     content = to_text(recorded_file()).encode()
     tally = Tally()
-    for number, kind, text in _damaged(content, count, seed):
+    for number, kind, text in _damaged(content, count, seed, KINDS):
         name = f"{kind}, seed {seed}, number {number}"
         damage.unlink(path)
-        if kind == "packed":
-            continue
         _put(path, kind, text)
         read = _read(lambda: read_recorded(path), path, name, tally, kind)
         if read is not None:
@@ -100,11 +100,10 @@ def fuzz_baselines(folder: Path, count: int, seed: int) -> Tally:
 
 
 def _damaged(
-    content: bytes, count: int, seed: int
+    content: bytes, count: int, seed: int, kinds: Sequence[str]
 ) -> Iterator[tuple[int, str, bytes]]:
     """(number, kind, content) of so many damaged files; every kind in turn."""
     draw = random.Random(seed)
-    kinds = [*damage.DAMAGE, *damage.LINKS, "packed"]
     for number in range(count):
         kind = kinds[number % len(kinds)]
         text = b""

@@ -74,6 +74,13 @@ def recorded(tmp_path):
     row = builders.measurement(0, builders.repetition(0, {}))
     results = builders.bare_run(
         hardware=builders.hardware(),
+        servers={
+            row.server: schema.Server(
+                config=builders.MOE_CPU, python="p", versions={}
+            )
+        },
+        workloads={row.workload: builders.CLOSED},
+        launches=(builders.launched(0),),
         measurements=(msgspec.structs.replace(row, routing=measured),),
     )
     (tmp_path / "results.json").write_text(schema.to_json(results))

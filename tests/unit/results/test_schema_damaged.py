@@ -62,8 +62,9 @@ def test_a_whole_packed_file_is_read(tmp_path):
         (("measurements", 1, "launch", 77), "$.measurements[1].launch"),
         (("measurements", 1, "workload", "x"), "no workload 'x'"),
         (("launches", 1, "index", 0), "$.launches[1].index: 0 is there twice"),
+        (("verdicts", 2, "case", "x"), "$.verdicts[2].case: no case 'x'"),
     ],
-    ids=["server", "launch", "workload", "index"],
+    ids=["server", "launch", "workload", "index", "case"],
 )
 def test_parts_that_do_not_belong_together_are_refused(tmp_path, change, field):
     """By the field that refers to what is not there."""
