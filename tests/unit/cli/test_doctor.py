@@ -14,6 +14,7 @@ from perfgate.machine.gpu import Gpu
 from perfgate.machine.hardware import Hardware
 from perfgate.models import weights
 from perfgate.models.catalogue import CATALOGUE
+from tests.support.checkpoints import hollow
 from tests.support.studies import SHIPPED
 
 CORES = len(os.sched_getaffinity(0))
@@ -368,6 +369,24 @@ def test_models_of_no_platform_are_no_fault(places):
 
     assert finding.seen.startswith("no platform serves it; not in")
     assert finding.remedy is None
+
+
+def test_a_half_downloaded_model_is_told(places, monkeypatch):
+    """One shard of many in the hub's cache is not the model: doctor counts them."""
+    monkeypatch.setenv("HF_HUB_CACHE", str(places / "hub"))
+    model = CATALOGUE["llama-3.1-8b"]
+    folder = places / "hub" / f"models--{model.hub_id.replace('/', '--')}"
+    snapshot = hollow(model, folder / "snapshots" / "aaaa")
+    assert (
+        str(snapshot) == look(gpu_machine(), places, "model llama-3.1-8b").seen
+    )
+    for shard in list(snapshot.glob("*.safetensors"))[1:]:
+        shard.unlink()
+
+    finding = look(gpu_machine(), places, "model llama-3.1-8b")
+
+    assert "1 of 33 shards is here; 32 missing" in finding.seen
+    assert "--allow-download, which resumes" in finding.remedy
 
 
 def test_wrong_folder_of_a_model_is_told(places):

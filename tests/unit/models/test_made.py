@@ -16,7 +16,12 @@ from perfgate.models.made import (
     written_config,
 )
 from perfgate.models.tensors import recipe
+from perfgate.study import read_study
+from perfgate.study.shipped import shipped
 from tests.support.checkpoints import TINY, quiet, tiny
+
+FAMILIES = read_study(shipped().study.with_name("families.toml"))
+MODELS = CATALOGUE | FAMILIES.models
 
 
 @pytest.mark.parametrize("base", ["mixtral-small", "llama-small"])
@@ -112,10 +117,10 @@ def test_a_stamp_is_no_proof_of_the_rest(tmp_path, name):
     assert before == (folder / name).read_bytes()
 
 
-@pytest.mark.parametrize("name", CATALOGUE)
+@pytest.mark.parametrize("name", MODELS)
 def test_any_config_is_written_back(tmp_path, name):
     """Whatever the family, the folder's config.json is the model's own and reads as its shape."""
-    model = CATALOGUE[name]
+    model = MODELS[name]
     folder = make_shell(model, tmp_path / "m")
     written = json.loads((folder / "config.json").read_text())
 

@@ -114,6 +114,7 @@ def test_the_wheel_is_whole(wheel):
 
     expected = {
         "perfgate/study/builtin/study.toml",
+        "perfgate/study/builtin/families.toml",
         "perfgate/study/builtin/servers.py",
     }
     expected |= {

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -137,3 +138,14 @@ def test_an_installed_package_in_the_supervisor_is_seen(tmp_path):
     )
 
     assert {"msgspec", "perfgate"} == foreign(path)
+
+
+def test_every_package_is_in_the_wheel():
+    """The list of packages in pyproject.toml names each folder of the package."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    listed = settings["tool"]["setuptools"]["packages"]
+    folders = set()
+    for file in (ROOT / "perfgate").rglob("__init__.py"):
+        folders.add(".".join(file.parent.relative_to(ROOT).parts))
+
+    assert set() == folders - set(listed)
