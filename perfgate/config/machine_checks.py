@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from perfgate import formatting
 from perfgate.config.config import Config
 from perfgate.config.option_values import BadOption
+from perfgate.config.studies import selected_studies
 from perfgate.errors import FailureRow
 from perfgate.machine.hardware import Hardware
 from perfgate.machine.nvml import NvmlError
@@ -77,28 +79,19 @@ def _refuse_many_workers(
     """Each worker's server needs GPUs of its own."""
     if not hardware.gpus:
         return
-    ranks = config.tensor_parallel_size
-    if ranks is None:
-        ranks = _most_ranks(config, study)
-    room = hardware.count // ranks
+    gpus = max(s.gpu_count for s in selected_studies(config, study))
+    room = hardware.count // gpus
     if config.worker_count <= room:
         return
+    servers = formatting.count(room, "server")
+    size = formatting.count(gpus, "GPU")
     remedy = "leave -n out"
     if room > 1:
         remedy = f"use -n {room} at most"
     raise BadOption(
         tried=f"-n {config.worker_count}",
         seen=(
-            f"{hardware.description}: {room} servers of TP={ranks} fit at the same time"
+            f"{hardware.description}: {servers} of {size} fit at the same time"
         ),
         remedy=remedy,
     )
-
-
-def _most_ranks(config: Config, study: StudyFile) -> int:
-    """The largest tensor parallel size of the selected platforms' servers."""
-    sizes = []
-    for name in config.platforms:
-        server = study.servers[study.platforms[name].server]
-        sizes.append(server.tensor_parallel_size)
-    return max(sizes)

@@ -12,7 +12,6 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 
 import psutil
@@ -22,6 +21,7 @@ from perfgate.config import machine_checks
 from perfgate.config.config import Config, refuse_occupied
 from perfgate.config.option_values import BadOption
 from perfgate.config.project import Project
+from perfgate.config.studies import selected_studies
 from perfgate.engines import injection
 from perfgate.engines.base import ServerConfig
 from perfgate.errors import Failure
@@ -47,7 +47,7 @@ from perfgate.run.suite_coverage import SuiteCoverage
 from perfgate.servers import orphans
 from perfgate.servers.pool import Devices, GpuProcess, ServerPool
 from perfgate.servers.supervisor.processes import Process, command_of
-from perfgate.study import ServerChoices, Study, Versus, study_of, subjects_of
+from perfgate.study import Study, Versus
 from perfgate.study.judged import JudgedMetrics, judged_metrics
 
 # Shown to sessions that wait for the devices. A longer session launches no further
@@ -124,22 +124,7 @@ class PerfSession:
 
     def studies(self) -> Iterator[Study]:
         """The study of each selected platform, engine and pair."""
-        config = self.config
-        choices = ServerChoices(
-            tensor_parallel_size=config.tensor_parallel_size,
-            load_format=config.load_format,
-            stated_routing="" if config.external_urls else None,
-        )
-        for platform in self.platforms:
-            subjects = config.subjects or subjects_of(self.study, platform)
-            for engine, subject in product(config.engines, subjects):
-                study = study_of(self.study, platform, engine, subject, choices)
-                yield dataclasses.replace(
-                    study,
-                    stated_routings=config.stated_routings,
-                    has_base_build=config.is_paired,
-                    has_other_engines=len(config.engines) > 1,
-                )
+        return selected_studies(self.config, self.study)
 
     def versus(self) -> Iterator[Versus]:
         """Each engine relative to the study's first one; none if all are launched in pairs."""

@@ -17,7 +17,7 @@ from tests.support.studies import SHIPPED
 
 def config(**fields):
     """A configuration that selects the H200."""
-    fields = {"platforms": ("h200",)} | fields
+    fields = {"platforms": ("h200",), "engines": ("vllm",)} | fields
     return Config(run_dir=Path("run"), store=Store(Path("baselines")), **fields)
 
 

@@ -428,7 +428,7 @@ def test_more_workers_than_gpus_are_refused(project, monkeypatch):
     result = project("-m", "h200", "--tp", "2", "-n", "2")
 
     assert pytest.ExitCode.USAGE_ERROR == result.ret
-    result.stderr.fnmatch_lines(["*1 servers of TP=2 fit at the same time*"])
+    result.stderr.fnmatch_lines(["*1 server of 2 GPUs fit at the same time*"])
 
 
 def test_attached_server_is_measured_and_left_alone(project, pytester):

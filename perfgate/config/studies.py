@@ -1,0 +1,35 @@
+"""Studies of a configuration: one for each selected platform, engine and pair."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from itertools import product
+
+from perfgate.config.config import Config
+from perfgate.study import (
+    ServerChoices,
+    Study,
+    StudyFile,
+    study_of,
+    subjects_of,
+)
+
+
+def selected_studies(config: Config, file: StudyFile) -> Iterator[Study]:
+    """The studies in the order of platforms, engines and pairs."""
+    choices = ServerChoices(
+        tensor_parallel_size=config.tensor_parallel_size,
+        load_format=config.load_format,
+        stated_routing="" if config.external_urls else None,
+    )
+    for platform in config.platforms:
+        subjects = config.subjects or subjects_of(file, platform)
+        for engine, subject in product(config.engines, subjects):
+            study = study_of(file, platform, engine, subject, choices)
+            yield dataclasses.replace(
+                study,
+                stated_routings=config.stated_routings,
+                has_base_build=config.is_paired,
+                has_other_engines=len(config.engines) > 1,
+            )
