@@ -82,22 +82,27 @@ class OomWatch:
         self._before = oom_kills(root)
         self._host_before = _host_oom_kills(root)
 
-    def told(self) -> str:
-        """What was killed since, as text; "" if nothing was."""
+    def killed_here(self) -> str:
+        """Processes of this control group that were killed since, as text; "" if none were."""
         killed = _increase(self._before, oom_kills(self._root))
-        if killed:
-            text = f"the kernel killed {count(killed, 'process')} of this container"
-            limit_bytes = limits(self._root).memory_bytes
-            if limit_bytes is None:
-                return f"{text} for memory"
-            return f"{text} for memory (limit {limit_bytes / 1e9:.1f} GB)"
+        if not killed:
+            return ""
+        processes = count(killed, "process")
+        text = f"the kernel killed {processes} of this container for memory"
+        limit_bytes = limits(self._root).memory_bytes
+        if limit_bytes is None:
+            return text
+        return f"{text} (limit {limit_bytes / 1e9:.1f} GB)"
+
+    def killed_on_host(self) -> str:
+        """Processes of the whole host, which may be another's; "" if none were."""
         killed = _increase(self._host_before, _host_oom_kills(self._root))
-        if killed:
-            return (
-                f"the kernel of this host killed {count(killed, 'process')} for memory "
-                "meanwhile"
-            )
-        return ""
+        if not killed:
+            return ""
+        processes = count(killed, "process")
+        return (
+            f"the kernel of this host killed {processes} for memory meanwhile"
+        )
 
 
 def _increase(before: int | None, now: int | None) -> int:

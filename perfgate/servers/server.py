@@ -23,7 +23,7 @@ from perfgate import foreign_text
 from perfgate.engines.base import LaunchPlan
 from perfgate.errors import Failure, describe_error
 from perfgate.machine.container import OomWatch
-from perfgate.servers import orphans
+from perfgate.servers import memory_kills, orphans
 from perfgate.servers.health import is_healthy, is_taken, listeners
 from perfgate.servers.launch_record import (
     LaunchRecord,
@@ -48,11 +48,6 @@ _PROBE_S = 5.0
 _TICK_S = 5.0
 # With less a run directory counts as full: one start logs more.
 _MIN_FREE_BYTES = 16 * 2**20
-
-_OUT_OF_MEMORY = (
-    "give the container or the host more memory, serve with fewer ranks (--tp), or "
-    "lower the engine's KV cache; `dmesg | grep -i oom` names what was killed"
-)
 
 _F = TypeVar("_F", bound=Failure)
 
@@ -214,10 +209,11 @@ class Server:
         line = line or first_error(self.log, self._ready_at_byte)
         if line:
             seen = f"{seen}; it logged: {line}"
-        killed = self._oom_watch.told()
+        killed, remedy = memory_kills.explain(
+            self._oom_watch, self._launched.exit_code(), remedy
+        )
         if killed:
             seen = f"{seen}; {killed}"
-            remedy = _OUT_OF_MEMORY
         last = foreign_text.quoted(self.log_tail())
         details = f"its last {TAIL_LINES} lines:\n{last}"
         return kind(_tried(self.plan), seen, remedy, self.log, details)

@@ -127,11 +127,13 @@ def test_kills_for_memory_are_told_with_the_limit(root, lines, name):
     write(root, {name: "oom 3\noom_kill 2"}, lines, "/")
     write(root, {"memory.max": "2000000000"}, lines, "/")
     watch = OomWatch(root)
-    assert "" == watch.told()
+    assert "" == watch.killed_here()
 
     write(root, {name: "oom 4\noom_kill 3"}, lines, "/")
 
-    assert "killed 1 process of this container for memory" in watch.told()
+    assert (
+        "killed 1 process of this container for memory" in watch.killed_here()
+    )
     assert 3 == oom_kills(root)
 
 
@@ -143,7 +145,7 @@ def test_the_limit_is_named(root):
 
     assert (
         "the kernel killed 2 processes of this container for memory (limit 2.7 GB)"
-        == watch.told()
+        == watch.killed_here()
     )
 
 
@@ -153,9 +155,12 @@ def test_kills_of_the_host_are_told_as_such(root):
     watch = OomWatch(root)
     (root / "proc" / "vmstat").write_text("nr_free 1\noom_kill 8\n")
 
-    assert "of this host killed 1 process" in watch.told()
+    assert "of this host killed 1 process" in watch.killed_on_host()
+    assert "" == watch.killed_here()
 
 
 def test_a_kernel_that_counts_nothing_says_nothing(root):
     """Absence of a counter is not a kill."""
-    assert "" == OomWatch(root).told()
+    watch = OomWatch(root)
+
+    assert ("", "") == (watch.killed_here(), watch.killed_on_host())
