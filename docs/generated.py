@@ -22,6 +22,7 @@ from perfgate.load.metrics import METRICS
 from perfgate.machine.datasheets import Gpu, by_name
 from perfgate.models.catalogue import Architecture, parse_config
 from perfgate.models.estimate import CannotSplit, Question, cache_size, estimate
+from perfgate.models.families.registry import READERS
 from perfgate.results import schema as rundata
 from perfgate.results.schema import RunResults
 
@@ -169,6 +170,11 @@ def models() -> Iterator[str]:
         yield f"| {' | '.join(cells)} |"
 
 
+def families() -> Iterator[str]:
+    """The model families that the arithmetic understands."""
+    yield f"`{'`, `'.join(READERS)}`"
+
+
 def _fewest(name: str, shape: Architecture, gpu: Gpu) -> str:
     """The fewest GPUs that hold a model; "-" if eight do not."""
     for ranks in (1, 2, 4, 8):
@@ -200,6 +206,7 @@ PARTS: dict[str, Callable[[], Iterator[str]]] = {
     "project": project,
     "published": published,
     "models": models,
+    "families": families,
     "measured_h200": functools.partial(
         measured, "h200x1-2*", "h200x1-planted/unchanged/*"
     ),

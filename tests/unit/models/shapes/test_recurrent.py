@@ -1,7 +1,12 @@
 """Recurrent layers: a fixed state, whatever the context."""
 
+import json
+import subprocess
+from pathlib import Path
+
 import pytest
 
+from perfgate.engines import environment
 from perfgate.models.shapes.recurrent import (
     DeltaNet,
     KimiDelta,
@@ -11,7 +16,9 @@ from perfgate.models.shapes.recurrent import (
     mamba2,
     short_convolution,
 )
+from tests.support.model_configs import shape_of
 
+SCRIPT = Path(__file__).resolve().parents[3] / "support" / "state_shapes.py"
 DELTA = DeltaNet(
     hidden=64,
     key_heads=2,
@@ -71,3 +78,67 @@ def test_more_ranks_than_groups_copy_them():
     pieces = {t.pieces for t in mamba2(MAMBA).tensors if t.split}
 
     assert {2, 4} == pieces
+
+
+# Layers of Qwen3.5-35B, Nemotron-3-Nano, Kimi Linear and LFM2, as vLLM is asked for them.
+QUESTIONS = {
+    "qwen3.5-35b-a3b": (
+        "gated_delta_net",
+        {
+            "num_k_heads": 16,
+            "num_v_heads": 32,
+            "head_k_dim": 128,
+            "head_v_dim": 128,
+            "conv_kernel_size": 4,
+        },
+    ),
+    "nemotron-3-nano": (
+        "mamba2",
+        {
+            "intermediate_size": 4096,
+            "n_groups": 8,
+            "num_heads": 64,
+            "head_dim": 64,
+            "state_size": 128,
+            "conv_kernel": 4,
+        },
+    ),
+    "kimi-linear-48b-a3b": (
+        "kda",
+        {"num_heads": 32, "head_dim": 128, "conv_kernel_size": 4},
+    ),
+    "lfm2-8b-a1b": (
+        "short_conv",
+        {"intermediate_size": 2048, "conv_kernel": 3},
+    ),
+}
+
+
+def states(name, ranks):
+    """Values on each rank, of each part of the state of a layer that has one."""
+    for layer in shape_of(name).told.kinds:
+        parts = [part for part in layer.cache if part.kind == "fixed"]
+        if parts:
+            return [part.values // part.divisor(ranks) for part in parts]
+    return []
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_states_are_those_of_vllm(ranks):
+    """Part by part, as vLLM itself computes them."""
+    asked = [
+        (kind, fields | {"tp_world_size": ranks})
+        for kind, fields in QUESTIONS.values()
+    ]
+
+    run = subprocess.run(
+        [environment.find_python("vllm", "cpu", {}).path, SCRIPT],
+        input=json.dumps(asked),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    answers = json.loads(run.stdout.splitlines()[-1])
+
+    assert [states(name, ranks) for name in QUESTIONS] == answers
