@@ -120,8 +120,8 @@ class Communication(
     """Bytes that the ranks exchange per token, over all layers.
 
     Attributes:
-        all_reduce: size of the vectors that are summed over ranks, two a layer (after
-            attention, after the feed-forward). vLLM's expert parallelism with tensor
+        all_reduce: size of the vectors that are summed over ranks, one after each
+            attention and one after each feed-forward. vLLM's expert parallelism with tensor
             parallelism sums the same ones.
         all_to_all: with data parallel attention, bytes sent to experts of other ranks
             and back, one copy for each expert.
@@ -264,7 +264,7 @@ def estimate(
         fits=why_not is None,
         why_not=why_not,
         steps=tuple(steps),
-        communication=communication(architecture, split.ranks, dtype),
+        communication=communication(architecture, split, dtype),
     )
 
 
@@ -335,7 +335,7 @@ def step_ratio(
 
 
 def communication(
-    architecture: Architecture, ranks: int, dtype: str
+    architecture: Architecture, ranks: int | Split, dtype: str
 ) -> Communication:
     """Bytes that the ranks exchange per token; 0 on one rank.
 
@@ -344,19 +344,40 @@ def communication(
     experts each, another rank holds at least one of the k with probability 1 -
     C(E - E/N, k) / C(E, k).
     """
-    if ranks == 1:
-        return Communication(
-            all_reduce=0.0, all_to_all=0.0, all_to_all_once=0.0
-        )
-    vector_bytes = architecture.hidden_size * BYTES_PER_PARAMETER[dtype]
+    split = as_split(ranks)
+    value_bytes = BYTES_PER_PARAMETER[dtype]
+    summed = 0.0
+    if split.tensor_parallel > 1:
+        vectors = _summed_vectors(architecture)
+        summed = float(vectors * architecture.hidden_size * value_bytes)
+    others = split.ranks - 1
+    vector_bytes = _expert_inputs(architecture) * value_bytes
     there_and_back = 2 * architecture.num_sparse_layers * vector_bytes
-    copies = architecture.num_experts_per_tok * (ranks - 1)
-    probability = _rank_probability(architecture, ranks)
+    copies = architecture.mean_experts_per_tok * others
+    probability = _rank_probability(architecture, split.ranks)
     return Communication(
-        all_reduce=2.0 * architecture.num_hidden_layers * vector_bytes,
-        all_to_all=there_and_back * copies / ranks,
-        all_to_all_once=there_and_back * (ranks - 1) * probability,
+        all_reduce=summed,
+        all_to_all=there_and_back * copies / split.ranks,
+        all_to_all_once=there_and_back * others * probability,
     )
+
+
+def _summed_vectors(architecture: Architecture) -> int:
+    """Vectors that ranks sum: one after each attention, one after each feed-forward."""
+    vectors = 0
+    for times, layer in architecture.told.counted():
+        parts = (layer.attention, layer.feed_forward)
+        vectors += times * sum(part != "none" for part in parts)
+    return vectors
+
+
+def _expert_inputs(architecture: Architecture) -> int:
+    """Width of what a token sends to an expert; 0 for a dense model."""
+    for layer in architecture.told.kinds:
+        for tensor in layer.tensors:
+            if tensor.group == "experts" and tensor.split == "inputs":
+                return tensor.shape[0]
+    return 0
 
 
 def _rank_probability(architecture: Architecture, ranks: int) -> float:
@@ -365,8 +386,9 @@ def _rank_probability(architecture: Architecture, ranks: int) -> float:
         return 0.0
     experts = architecture.num_local_experts
     choices = architecture.num_experts_per_tok
-    elsewhere = math.comb(experts - experts // ranks, choices)
-    return 1 - elsewhere / math.comb(experts, choices)
+    everything = experts + architecture.zero_experts
+    elsewhere = math.comb(everything - experts // ranks, choices)
+    return 1 - elsewhere / math.comb(everything, choices)
 
 
 # Names that `quantities` gives.

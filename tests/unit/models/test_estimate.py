@@ -14,7 +14,9 @@ from perfgate.models.estimate import (
     step_ratio,
     weights_values,
 )
+from perfgate.models.shapes.split import Split
 from perfgate.study.claims import claims
+from tests.support.model_configs import shape_of
 from tests.support.studies import SHIPPED
 
 MIXTRAL, LLAMA, LLAMA_70B = (
@@ -212,3 +214,49 @@ def test_every_rank_must_answer(answers, seen):
         weights_values(answers, MIXTRAL, 2, "bfloat16")
     assert "each of 2 ranks" in error.value.tried
     assert "--tp" in error.value.remedy
+
+
+def test_groups_without_tensor_parallelism_sum_nothing():
+    """Data parallel attention sends tokens to experts and back, and sums no vectors."""
+    sent = communication(MIXTRAL, Split(data_parallel=2), "bfloat16")
+
+    assert 0 == sent.all_reduce
+    assert 512 * 1024 == sent.all_to_all
+
+
+def test_layers_of_one_part_sum_one_vector():
+    """Of Nemotron's 88 layers each is an attention, a state or experts; these are latent."""
+    sent = communication(shape_of("nemotron-3-super-nvfp4"), 2, "bfloat16")
+
+    assert 88 * 4096 * 2 == sent.all_reduce
+    # 40 layers, there and back, 22 experts of which half are elsewhere, 1,024 wide
+    assert 40 * 2 * 22 / 2 * 1024 * 2 == sent.all_to_all
+
+
+def test_experts_without_weights_are_never_elsewhere():
+    """Of LongCat's 12 choices 8 have weights; 2 of 3 experts may be chosen by no token."""
+    sent = communication(shape_of("longcat-flash"), 2, "bfloat16")
+    few = communication(
+        shape_of(
+            "longcat-flash", n_routed_experts=2, zero_expert_num=10, moe_topk=5
+        ),
+        2,
+        "bfloat16",
+    )
+
+    assert 28 * 2 * 8 / 2 * 6144 * 2 == sent.all_to_all
+    assert few.all_to_all_once < few.all_reduce
+
+
+def test_room_depends_on_the_length_where_a_state_is_fixed():
+    """Qwen3.5's sequences keep 64 MB each: short ones have room for fewer tokens."""
+    shape = shape_of("qwen3.5-35b-a3b")
+    short, long = (
+        estimate("m", shape, asked(context_tokens=tokens)).kv_tokens
+        for tokens in (1000, 100_000)
+    )
+
+    # 20,480 bytes a token, and 64,389,120 for each sequence
+    assert (20_480 + 64_389.12) / (20_480 + 643.8912) == pytest.approx(
+        long / short, rel=1e-3
+    )
