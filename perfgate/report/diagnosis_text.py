@@ -49,6 +49,7 @@ WHO: dict[Who, str] = {
     "ranks": "every server of several ranks, and no other one",
     "machine": "every server of the run",
 }
+HEADS = {True: "CAUSE", False: "CHANGED, AND NOTHING IS RED"}
 INJECTED = "measure again without the injection"
 MILLION = 1e6
 MOST_OF_A_TRADE = 2
@@ -75,7 +76,7 @@ def render(results: RunResults, row: Diagnosis, run: str = "RUN") -> str:
     Args:
         run: the run directory, for commands that can be copied.
     """
-    lines = [f"CAUSE: {title(row)}"]
+    lines = [f"{HEADS[row.is_loss]}: {title(row)}"]
     for name, text in _lines(results, row, run):
         label = f"{name}:"
         lines.append(f"{_INDENT}{label:<9} {text}")
@@ -134,12 +135,12 @@ def _others(row: Diagnosis) -> Iterator[tuple[str, str]]:
     """What else differs, and what got better, against what got worse."""
     if row.differs:
         yield "differs", formatting.listed(row.differs)
-    if row.gains:
-        gains, losses = (
-            formatting.listed(changes[:MOST_OF_A_TRADE])
-            for changes in (row.gains, row.losses)
-        )
+    gains = formatting.listed(row.gains[:MOST_OF_A_TRADE])
+    losses = formatting.listed(row.losses[:MOST_OF_A_TRADE])
+    if gains and losses:
         yield "mixed", f"better {gains}; worse {losses}"
+    elif gains:
+        yield "better", gains
     if row.worth is not None:
         yield "worth", worth_text(row.worth)
 

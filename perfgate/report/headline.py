@@ -154,9 +154,10 @@ def attention(results: RunResults) -> list[Item]:
 
 
 def _diagnosis_item(results: RunResults, row: Diagnosis) -> Item:
+    heads = {True: "Cause", False: "Changed, and nothing is red"}
     return Item(
-        title=f"Cause: {diagnosis_text.title(row)}",
-        level="fail",
+        title=f"{heads[row.is_loss]}: {diagnosis_text.title(row)}",
+        level="fail" if row.is_loss else "pass",
         finding=diagnosis_text.finding(results, row),
         advice=diagnosis_text.advice(row),
         messages=(diagnosis_text.render(results, row),),

@@ -94,6 +94,7 @@ class Diagnosis(
         who: which part of what was measured.
         phase: where the time is lost.
         cause: "unknown" where no rule fits.
+        is_loss: False where nothing is red, and a choice of the engine changed.
         by_choice: whether a choice of the engine says so, and not its timing alone.
         injected: what was changed on purpose in the servers, in words.
         evidence: what was seen, one sentence each.
@@ -110,6 +111,7 @@ class Diagnosis(
     who: Who
     phase: Phase
     cause: Cause
+    is_loss: bool = True
     by_choice: bool = False
     injected: str = ""
     evidence: tuple[str, ...] = ()

@@ -30,16 +30,14 @@ def diagnose(
     groups: Sequence[GroupVerdict],
     store: Store,
 ) -> tuple[Diagnosis, ...]:
-    """Why servers lost speed, one entry for each cause; none where nothing is red."""
-    red_groups = [
-        row
-        for row in groups
-        if row.gate == "hard" and row.outcome is Outcome.REGRESSED
-    ]
-    if not red_groups and not any(map(_is_red, verdicts)):
-        return ()
+    """Why servers lost speed, one entry for each cause.
+
+    Where nothing is red: what another choice of the engine changed, for better or worse.
+    """
     servers = symptoms_of(reader, verdicts, store)
-    lost = [row for row in servers if row.has_lost or _in(row, red_groups)]
+    red = _red_cases(verdicts, groups)
+    keys = _servers_of(reader, verdicts, red)
+    lost = [row for row in servers if row.key in keys]
     findings: dict[str, list[tuple[ServerSymptoms, Finding]]] = {}
     for server in lost:
         finding = rules.find(server, servers)
@@ -53,7 +51,54 @@ def diagnose(
             diagnosis, splits=splits, next_step=step
         )
         diagnoses.append(diagnosis)
+    if not diagnoses:
+        diagnoses += _trades(servers)
     return tuple(diagnoses)
+
+
+def _red_cases(
+    verdicts: Sequence[Verdict], groups: Sequence[GroupVerdict]
+) -> set[str]:
+    """Ids of the cases that are red, by themselves or together."""
+    cases = {row.case for row in verdicts if is_regressed(row)}
+    for group in groups:
+        if is_regressed(group):
+            cases |= set(group.cases)
+    return cases
+
+
+def is_regressed(row: Verdict | GroupVerdict) -> bool:
+    """Whether it can fail a run."""
+    return row.gate == "hard" and row.outcome is Outcome.REGRESSED
+
+
+def _servers_of(
+    reader: RunReader, verdicts: Sequence[Verdict], red: set[str]
+) -> set[str]:
+    """Servers of red cases; of a ratio those that moved."""
+    moved = {row.case: row.moved for row in verdicts}
+    keys = set()
+    for case in reader.results.cases:
+        if case.id not in red:
+            continue
+        side = moved.get(case.id)
+        if side != "denominator":
+            keys.add(case.numerator.server.key)
+        if case.denominator is not None and side != "numerator":
+            keys.add(case.denominator.server.key)
+    return keys
+
+
+def _trades(servers: Sequence[ServerSymptoms]) -> list[Diagnosis]:
+    """What a choice of the engine changed where nothing is red."""
+    diagnoses = []
+    for server in servers:
+        finding = rules.by_choice(server)
+        has_moved = any(row.is_better or row.is_worse for row in server.moved)
+        if finding is not None and has_moved:
+            trade = _diagnosis([(server, finding)], servers)
+            diagnoses.append(msgspec.structs.replace(trade, is_loss=False))
+    return diagnoses
 
 
 def _splits(
@@ -76,16 +121,6 @@ def _splits(
     return tuple(splits.values())
 
 
-def _is_red(verdict: Verdict) -> bool:
-    return verdict.gate == "hard" and verdict.outcome is Outcome.REGRESSED
-
-
-def _in(server: ServerSymptoms, groups: Sequence[GroupVerdict]) -> bool:
-    """Whether rows of the server are red together."""
-    cases = {row.case for row in server.moved}
-    return any(cases & set(group.cases) for group in groups)
-
-
 def _diagnosis(
     found: Sequence[tuple[ServerSymptoms, Finding]],
     servers: Sequence[ServerSymptoms],
@@ -102,7 +137,9 @@ def _diagnosis(
             if words.choice(choice) not in evidence:
                 differs[words.choice(choice)] = None
         differs |= dict.fromkeys(server.differs)
-        gains += [row for row in server.moved if row.is_better and row.load]
+        for row in rules.told(server.moved):
+            if row.is_better and row.load:
+                gains.append(row)
     gains.sort(key=lambda row: row.loss)
     losses: list[Moved] = []
     for server in lost:

@@ -129,18 +129,40 @@ def communication_choice(
 
 def other_choice(server: ServerSymptoms, _servers: Servers) -> Finding | None:
     """Another number format, model runner or sampler."""
-    for cause, names in _OTHER_CHOICES.items():
-        choice = server.choice(*names)
-        if choice is not None:
+    for choice in server.changed:
+        if BY_CHOICE.get(choice.name) in _ALWAYS:
+            cause = BY_CHOICE[choice.name]
             return _chosen(cause, _phase(server), choice, lost(server))
     return None
 
 
-_OTHER_CHOICES: dict[Cause, tuple[str, ...]] = {
-    "number-format": ("quantization", "kv_cache_dtype"),
-    "model-runner": ("model_runner",),
-    "sampling": ("sampling_backend",),
+def by_choice(server: ServerSymptoms) -> Finding | None:
+    """What a changed choice stands for, whatever it cost; None where none changed."""
+    for choice in server.changed:
+        if choice.name in BY_CHOICE:
+            cause = BY_CHOICE[choice.name]
+            return Finding(
+                cause, "unknown", (words.choice(choice),), by_choice=True
+            )
+    return None
+
+
+BY_CHOICE: dict[str, Cause] = {
+    "graphs": "graphs",
+    "max_num_seqs": "batch-cap",
+    "chunked_prefill_tokens": "prefill-chunk",
+    "attention_backend": "attention",
+    "moe_backend": "expert-path",
+    "moe_config": "expert-path",
+    "all_reduce": "communication",
+    "custom_all_reduce": "communication",
+    "quantization": "number-format",
+    "kv_cache_dtype": "number-format",
+    "model_runner": "model-runner",
+    "sampling_backend": "sampling",
 }
+# Causes that a choice names whatever it cost.
+_ALWAYS = frozenset({"number-format", "model-runner", "sampling"})
 
 
 def memory(server: ServerSymptoms, _servers: Servers) -> Finding | None:
@@ -297,9 +319,14 @@ def _worse(rows: Sequence[Moved]) -> bool:
     return any(row.is_worse for row in rows)
 
 
+def told(rows: Sequence[Moved]) -> list[Moved]:
+    """The rows that are worth telling: others are the same figure in other units."""
+    return [row for row in rows if row.is_red or row.metric in words.NAMES]
+
+
 def lost(server: ServerSymptoms) -> list[Moved]:
-    """What lost most, judged rows first."""
-    rows = [row for row in server.moved if row.is_worse]
+    """What lost most, judged rows first; one figure for what says the same."""
+    rows = [row for row in told(server.moved) if row.is_worse]
     return sorted(rows, key=lambda row: (not row.is_red, -row.loss))
 
 

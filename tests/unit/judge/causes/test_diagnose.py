@@ -6,10 +6,13 @@ from pathlib import Path
 import pytest
 
 from perfgate.judge.baseline_store import Store
-from perfgate.judge.causes.diagnose import who, worth
+from perfgate.judge.causes.diagnose import _servers_of, who, worth
 from perfgate.judge.causes.symptoms import Moved, ServerSymptoms
+from perfgate.judge.observation import RunReader
 from perfgate.judge.run_status import judged_again
+from perfgate.judge.verdict import Outcome, Verdict
 from perfgate.results.schema import load
+from tests.support import builders as m
 
 ROOT = Path(__file__).resolve().parents[4]
 
@@ -89,3 +92,37 @@ def test_servers_with_one_cause_are_one_diagnosis():
     assert ("dense-too", "decode", 2) == (row.who, row.phase, len(row.servers))
     assert row.splits
     assert row.next_step == ""
+
+
+def test_another_choice_is_told_where_nothing_is_red():
+    """With what it made better and worse: the stored run with another attention backend."""
+    run = load(ROOT / "docs/runs/h200x1-planted/attention/02")
+    (row,) = judged_again(run, Store(ROOT / "baselines")).diagnoses
+
+    assert ("attention", False) == (row.cause, row.is_loss)
+    assert ("attention_backend FLASH_ATTN -> TRITON_ATTN",) == row.evidence
+    assert "TTFT of single-stream +29.1 %" in row.losses[0]
+    assert any("throughput of burst-100" in gain for gain in row.gains)
+
+
+def test_servers_of_red_ratios_are_those_that_moved():
+    """The other side of a ratio has not lost."""
+    verdict = Verdict(
+        case=m.RATIO.id,
+        metric=m.RATIO.metric,
+        outcome=Outcome.REGRESSED,
+        gate="hard",
+        moved="denominator",
+        summary="",
+    )
+    results = m.run(
+        {
+            m.MOE_LOAD: {"output_throughput": [1000.0]},
+            m.DENSE_LOAD: {"output_throughput": [1000.0]},
+        },
+        [m.RATIO],
+    )
+
+    assert {m.RATIO.denominator.server.key} == _servers_of(
+        RunReader(results), [verdict], {m.RATIO.id}
+    )

@@ -207,3 +207,12 @@ def test_unknown_tells_what_was_lost():
 
     assert ("unknown", "prefill") == (finding.cause, finding.phase)
     assert "TTFT of at-1 +50.0 %" in finding.evidence[0]
+
+
+def test_changed_choice_is_told_without_a_loss():
+    """It names what it stands for."""
+    changed = server(changed=(Choice("moe_config", "a.json", "default"),))
+    finding = rules.by_choice(changed)
+
+    assert ("expert-path", True) == (finding.cause, finding.by_choice)
+    assert rules.by_choice(server()) is None
