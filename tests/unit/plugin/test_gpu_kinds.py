@@ -76,3 +76,24 @@ def test_broken_driver_is_a_note_elsewhere(project, monkeypatch):
         result.stdout.fnmatch_lines(
             ["*the GPUs do not answer: *RM has detected a mismatch*"]
         )
+
+
+def test_unified_memory_is_measured_without_checks_of_memory(
+    gpus, pytester, monkeypatch
+):
+    """The session says what is not checked, and judges all the rest."""
+    monkeypatch.setenv("FAKE_GPU_KIND", "gb10")
+
+    result = gpus(
+        "-m", "gpu", "--tp", "1", "-k", "test_long", "--run-dir", "run"
+    )
+
+    results = load(pytester.path / "run")
+    assert ("gb10", None) == (
+        results.hardware.kind,
+        results.hardware.memory_bytes,
+    )
+    assert ["NO_BASELINE"] == [row.outcome for row in results.verdicts]
+    result.stdout.fnmatch_lines(
+        ["*NVIDIA GB10 does not report its memory: * is not checked*"]
+    )
