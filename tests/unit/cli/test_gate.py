@@ -124,7 +124,10 @@ def test_judge_of_a_run_whose_server_did_not_start_fails(call, tmp_path):
 
 
 def test_judge_of_a_run_that_was_cut_off_says_so(call, tmp_path):
-    """What it had measured may pass (0); with --required an incomplete run never does (1)."""
+    """What it had measured whole may pass (0), a launch that was cut off is INVALID (1).
+
+    With --required an incomplete run never passes.
+    """
     store, run = tmp_path / "baselines", saved(tmp_path, 1, 1000.0)
     assert 0 == call(accept, run, "--baselines", store).exit_code
     results = rundata.load(saved(tmp_path, 2, 1000.0))
@@ -132,18 +135,22 @@ def test_judge_of_a_run_that_was_cut_off_says_so(call, tmp_path):
         msgspec.structs.replace(launch, measured=False)
         for launch in results.launches
     )
-    rundata.save(
-        msgspec.structs.replace(results, complete=False, launches=launches),
-        tmp_path / "run",
-    )
+    for name, changes in (
+        ("ended", {"complete": False}),
+        ("cut", {"complete": False, "launches": launches}),
+    ):
+        changed = msgspec.structs.replace(results, **changes)
+        rundata.save(changed, tmp_path / name)
 
-    done = [
-        call(judge, tmp_path / "run", "--baselines", store, *more)
-        for more in ((), ("--required",))
-    ]
+    def judged(name, *more):
+        return call(judge, tmp_path / name, "--baselines", store, *more)
 
-    assert [0, 1] == [one.exit_code for one in done]
-    assert f"The run was cut off in launch 1 of {m.MOE.key}" in done[0].output
+    assert 0 == judged("ended").exit_code
+    assert 1 == judged("ended", "--required").exit_code
+    cut = judged("cut")
+    assert 1 == cut.exit_code
+    assert "INVALID" in cut.output
+    assert f"The run was cut off in launch 1 of {m.MOE.key}" in cut.output
     assert "was cut off" not in call(judge, run, "--baselines", store).output
 
 
