@@ -23,7 +23,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 import msgspec
 
-from perfgate.errors import Failure, describe_error
+from perfgate.errors import Failure, describe_error, exhausted
 from perfgate.foreign_text import one_line
 
 # The suite's own variable comes first; the other one is that of OpenAI's clients.
@@ -270,7 +270,7 @@ class _Call:
                 seen = f"no complete answer within {self.timeout_s:g} s"
             else:
                 seen = _described(error)
-            raise self._failure(seen) from error
+            raise self._failure(seen, cause=error) from error
 
     @contextlib.contextmanager
     def _connected(
@@ -333,10 +333,17 @@ class _Call:
             raise http.client.IncompleteRead(b"", answer.length)
         return b"".join(pieces)
 
-    def _failure(self, seen: str, status: int | None = None) -> NoAnswer:
+    def _failure(
+        self,
+        seen: str,
+        status: int | None = None,
+        cause: Exception | None = None,
+    ) -> NoAnswer:
         remedy = remedy_of(
             status, "check that the server is up, and read its log"
         )
+        if cause is not None:
+            remedy = exhausted(cause) or remedy
         proxies = _proxies()
         if status is None and proxies and not is_loopback(self.url):
             seen += f" ({proxies} is set: the suite uses no proxy)"

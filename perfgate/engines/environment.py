@@ -32,7 +32,7 @@ import msgspec
 from perfgate import formatting, locations
 from perfgate.engines import lock_file
 from perfgate.engines.lock_file import Lock
-from perfgate.errors import Failure, describe_error
+from perfgate.errors import Failure, describe_error, exhausted
 from perfgate.foreign_text import secret_value
 
 LOCKS = Path(__file__).resolve().parent / "locks"
@@ -236,7 +236,10 @@ def distributions(python: Path) -> dict[str, str]:
         raise EngineMissing(
             tried=f"reading the versions of {python}",
             seen=f"{describe_error(error)} {stderr[-400:]}".strip(),
-            remedy="name a Python 3 interpreter that runs on this machine",
+            remedy=(
+                exhausted(error)
+                or "name a Python 3 interpreter that runs on this machine"
+            ),
         ) from error
 
 

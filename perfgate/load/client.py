@@ -30,6 +30,7 @@ import msgspec
 import uvloop
 
 from perfgate import web
+from perfgate.errors import Failure, describe_error, exhausted
 from perfgate.load.http import Connection, Exchange, RequestRecord, encode
 from perfgate.load.workload import NS, Request
 
@@ -46,6 +47,10 @@ Progress = Callable[[int, int], None]
 
 def no_progress(_done: int, _total: int) -> None:
     """For a caller that shows none."""
+
+
+class ClientStarved(Failure):
+    """The client's process is out of descriptors or memory."""
 
 
 class Recording(
@@ -223,6 +228,9 @@ class Run:
             connection = await self.connect()
         except OSError as error:
             exchange.error = f"cannot connect: {error}"
+            lacking = exhausted(error)
+            if lacking:
+                exchange.error = f"the client is {lacking}"
             exchange.end_ns = time.monotonic_ns()
             return self.finished(exchange, None)
         self.busy.add(connection)
@@ -368,7 +376,11 @@ def client_gaps(beats: Sequence[int]) -> tuple[tuple[int, int], ...]:
 
 
 def send(requests: Sequence[Request], sending: Sending) -> Recording:
-    """Send all requests in this process; blocks until the last answer is over."""
+    """Send all requests in this process; blocks until the last answer is over.
+
+    Raises:
+        ClientStarved: this process has no descriptors or memory for it.
+    """
     # Engines refuse a request whose id is running, and an aborted one may still run.
     sender = secrets.token_hex(6)
     exchanges = []
@@ -383,11 +395,18 @@ def send(requests: Sequence[Request], sending: Sending) -> Recording:
         start_ns, end_ns = await run.go()
         return run, start_ns, end_ns
 
-    with (
-        no_garbage_collection(),
-        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
-    ):
-        run, start_ns, end_ns = runner.run(main())
+    try:
+        with (
+            no_garbage_collection(),
+            asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+        ):
+            run, start_ns, end_ns = runner.run(main())
+    except OSError as error:
+        raise ClientStarved(
+            tried=f"sending {len(requests)} requests",
+            seen=describe_error(error),
+            remedy=exhausted(error) or "look at the limits of this process",
+        ) from error
     wall_s = max(1e-3, (end_ns - start_ns) / NS)
     return Recording(
         start_ns=start_ns,

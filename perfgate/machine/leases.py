@@ -53,28 +53,38 @@ class LeaseExpired(Failure):
 class Holder(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 ):
-    """The session that holds a device, written into the lock file for those who wait."""
+    """The session that holds a device, written into the lock file for those who wait.
+
+    Its times are those of `clock_s`, which all processes of a machine share.
+    """
 
     pid: int
     user: str
     command: str
-    since_unix_s: float
-    until_unix_s: float
+    since_s: float
+    until_s: float
 
     def __str__(self) -> str:
-        start = _clock_time(self.since_unix_s)
-        end = _clock_time(self.until_unix_s)
+        start = _clock_time(self.since_s)
+        end = _clock_time(self.until_s)
         text = (
             f"pid {self.pid} of {self.user} ({self.command}) since {start}, until "
             f"{end} at most"
         )
-        late_s = time.time() - self.until_unix_s
+        late_s = clock_s() - self.until_s
         if late_s > 0:
             text += f", overdue by {late_s / 60:.0f} min"
         return text
 
 
-def _clock_time(unix_s: float) -> str:
+def clock_s() -> float:
+    """Seconds since the machine started, which no setting of its clock or sleep moves."""
+    return time.monotonic()
+
+
+def _clock_time(at_s: float) -> str:
+    """A moment of `clock_s` as the time of day."""
+    unix_s = time.time() - clock_s() + at_s
     return time.strftime("%H:%M:%S", time.localtime(unix_s))
 
 
@@ -91,20 +101,23 @@ class Lease:
         self,
         devices: tuple[str, ...],
         descriptors: tuple[int, ...],
-        until_unix_s: float,
+        until_s: float,
     ) -> None:
         self.devices = devices
         self.descriptors = descriptors
-        self._until_unix_s = until_unix_s
+        self._until_s = until_s
 
     def check(self) -> None:
         """Raise LeaseExpired after the end that was announced to those who wait."""
-        late_s = time.time() - self._until_unix_s
+        late_s = clock_s() - self._until_s
         if late_s > 0:
             raise LeaseExpired(
                 tried=f"used {', '.join(self.devices)}",
                 seen=f"the lease ended {late_s / 60:.0f} min ago",
-                remedy="run again, with fewer tests or a longer lease",
+                remedy=(
+                    "select fewer tests with -k, and resume the run for the others: "
+                    "--run-dir=DIR --resume"
+                ),
             )
 
     def release(self) -> None:
@@ -215,13 +228,13 @@ def _lock(descriptor: int) -> bool:
 
 def _sign(locked: dict[str, int], hold_s: float) -> Lease:
     """Write the holder into the lock files."""
-    now_unix_s = time.time()
+    now_s = clock_s()
     holder = Holder(
         pid=os.getpid(),
         user=user_name(),
         command=without_secrets(shlex.join(sys.orig_argv))[:200],
-        since_unix_s=now_unix_s,
-        until_unix_s=now_unix_s + hold_s,
+        since_s=now_s,
+        until_s=now_s + hold_s,
     )
     text = msgspec.json.encode(holder)
     for descriptor in locked.values():
@@ -231,7 +244,7 @@ def _sign(locked: dict[str, int], hold_s: float) -> Lease:
             os.pwrite(descriptor, text, 0)
     devices = tuple(locked)
     descriptors = tuple(locked.values())
-    return Lease(devices, descriptors, holder.until_unix_s)
+    return Lease(devices, descriptors, holder.until_s)
 
 
 def user_name() -> str:

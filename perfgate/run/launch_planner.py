@@ -17,10 +17,12 @@ from perfgate.config.config import Config
 from perfgate.engines import environment
 from perfgate.engines import registry as engines
 from perfgate.engines.base import LaunchPlan, LaunchRequest, ServerConfig
+from perfgate.errors import describe_error, exhausted
 from perfgate.models import catalogue as models
 from perfgate.models import weights
 from perfgate.models.stated_routing import chances
 from perfgate.results import schema as rundata
+from perfgate.servers.launch_record import PortInUse
 
 STARTUP_TIMEOUT_S = {"cpu": 300.0, "cuda": 1200.0}
 HOST = "127.0.0.1"
@@ -142,8 +144,19 @@ def find_python(
 
 
 def free_port() -> int:
-    """A port of `HOST` that no process listens on now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
+    """A port of `HOST` that no process listens on now.
+
+    Raises:
+        PortInUse: the system gives none.
+    """
+    try:
+        with socket.socket() as probe:
+            probe.bind((HOST, 0))
+            port: int = probe.getsockname()[1]
+    except OSError as error:
+        raise PortInUse(
+            tried=f"choosing a free port of {HOST}",
+            seen=describe_error(error),
+            remedy=exhausted(error) or "end processes that hold ports: ss -tan",
+        ) from error
     return port

@@ -27,6 +27,8 @@ from perfgate.servers.pool import ServerPool
 from perfgate.servers.running import RunningServer
 from perfgate.web import NoAnswer
 
+MOST_PORTS = 3  # tried for one launch; more than one is rarely taken meanwhile
+
 
 class ServerSource(Protocol):
     """Where servers come from."""
@@ -112,14 +114,17 @@ class PoolSource:
     def start(self, config: ServerConfig, is_fresh: bool) -> RunningServer:
         """The running server, or a launch on a port of its own.
 
-        If another process takes the port in between, a second port is tried.
+        If another process takes the port in between, others are tried.
         """
-        try:
-            return self._pool.get(self._planner.plan(config), fresh=is_fresh)
-        except PortInUse as failure:
-            self._tell.line(
-                f"{config.key}: {failure.seen}; trying another port"
-            )
+        for _ in range(MOST_PORTS - 1):
+            try:
+                return self._pool.get(
+                    self._planner.plan(config), fresh=is_fresh
+                )
+            except PortInUse as failure:
+                self._tell.line(
+                    f"{config.key}: {failure.seen}; trying another port"
+                )
         return self._pool.get(self._planner.plan(config), fresh=is_fresh)
 
     def probes(

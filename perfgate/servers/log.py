@@ -13,6 +13,8 @@ from perfgate.engines.base import LogPhase, Remedy
 _TAIL_BYTES = 256 * 1024
 LINE_LENGTH = 300  # of the line that a message quotes
 
+ADDRESS_IN_USE = r"[Aa]ddress already in use|EADDRINUSE|Errno 98\b"
+
 # Signatures in the logs of vLLM, SGLang, PyTorch, huggingface_hub and uvicorn; an
 # engine's own remedies come first.
 DEFAULT_REMEDIES = (
@@ -23,8 +25,24 @@ DEFAULT_REMEDIES = (
         "more GPUs (--tp), or lower the context length or the engine's memory fraction",
     ),
     Remedy(
-        r"[Aa]ddress already in use|EADDRINUSE|Errno 98",
-        "another process uses the port: end it, or choose another port",
+        ADDRESS_IN_USE,
+        "another process took a port of the server: run again, the suite chooses free "
+        "ones itself",
+    ),
+    Remedy(
+        r"Too many open files|Errno 24\b|EMFILE",
+        "the server is out of file descriptors: raise the limit (ulimit -n 65536)",
+    ),
+    Remedy(
+        r"can't start new thread|pthread_create failed|Errno 11\b"
+        r"|fork: (?:retry: )?Resource temporarily unavailable",
+        "the server may not start as many processes and threads: raise the limit "
+        "(ulimit -u, or pids.max of the container)",
+    ),
+    Remedy(
+        r"Cannot allocate memory|Errno 12\b|ENOMEM",
+        "the server is out of host memory: end other processes, or raise the limit "
+        "(ulimit -v, or that of the container)",
     ),
     Remedy(
         r"Insufficient space in /dev/shm|[Ii]ncreas\w+ /dev/shm|/dev/shm/\S+.*No space left"
@@ -171,6 +189,11 @@ def first_error(path: Path, from_byte: int = 0) -> str:
     except FileNotFoundError:
         return ""
     return ""
+
+
+def is_port_lost(path: Path) -> bool:
+    """Whether the server could not listen, for another process took a port of it."""
+    return re.search(ADDRESS_IN_USE, _end_of(path)) is not None
 
 
 def _end_of(path: Path) -> str:

@@ -13,7 +13,7 @@ import shlex
 import shutil
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,7 +21,7 @@ import msgspec
 
 from perfgate import foreign_text
 from perfgate.engines.base import LaunchPlan
-from perfgate.errors import Failure, describe_error
+from perfgate.errors import Failure, describe_error, exhausted
 from perfgate.machine.container import OomWatch
 from perfgate.servers import memory_kills, orphans
 from perfgate.servers.health import is_healthy, is_taken, listeners
@@ -34,7 +34,13 @@ from perfgate.servers.launch_record import (
     ServerExited,
     ServerNotReady,
 )
-from perfgate.servers.log import LogWatch, diagnosis, first_error, tail
+from perfgate.servers.log import (
+    LogWatch,
+    diagnosis,
+    first_error,
+    is_port_lost,
+    tail,
+)
 from perfgate.servers.supervisor.client import Launched
 from perfgate.servers.supervisor.processes import Ending
 
@@ -48,6 +54,9 @@ _PROBE_S = 5.0
 _TICK_S = 5.0
 # With less a run directory counts as full: one start logs more.
 _MIN_FREE_BYTES = 16 * 2**20
+
+# With one of them an engine refuses requests without that key.
+SERVER_KEYS = ("VLLM_API_KEY", "SGLANG_API_KEY")
 
 _F = TypeVar("_F", bound=Failure)
 
@@ -130,6 +139,7 @@ class Server:
 
         Raises:
             ServerExited: it ended first, also with status 0.
+        PortInUse: it ended because another process took a port of it.
             ServerNotReady: the plan's deadline passed first.
             PortInUse: another process answered.
         """
@@ -165,7 +175,10 @@ class Server:
         code = self._launched.exit_code()
         if code is not None:
             after = f"after {self._age_s():.1f} s, during: {phase}"
-            raise self._failure(ServerExited, f"{_status(code)} {after}")
+            kind: type[Failure] = ServerExited
+            if is_port_lost(self.log):
+                kind = PortInUse
+            raise self._failure(kind, f"{_status(code)} {after}")
         if remaining_s <= 0:
             waited = (
                 f"no healthy answer in {self._age_s():.0f} s, during: {phase}"
@@ -265,14 +278,14 @@ def launch(
         RunDirectoryFull: there is no room for the log.
         ServerExited: the command cannot be executed.
     """
-    if is_taken((plan.host, plan.port)):
-        raise _port_in_use(plan, listeners(plan.port))
     log = log_dir.resolve() / f"{plan.key}-{index}.log"
-    _make_room(plan, log)
     try:
+        if is_taken((plan.host, plan.port)):
+            raise _port_in_use(plan, listeners(plan.port))
+        _make_room(plan, log)
         launched = Launched(
             plan.argv,
-            env=_environment(plan, leased),
+            env=environment_of(plan, os.environ) | orphans.variables(leased),
             log=log,
             owners=owners,
             keep_open=keep_open,
@@ -283,7 +296,10 @@ def launch(
         raise ServerExited(
             tried=_tried(plan),
             seen=describe_error(error),
-            remedy=f"check that {plan.argv[0]} exists and is executable",
+            remedy=(
+                exhausted(error)
+                or f"check that {plan.argv[0]} exists and is executable"
+            ),
             log=log,
         ) from None
     record = LaunchRecord(
@@ -301,15 +317,24 @@ def launch(
     return Server(plan, launched, record)
 
 
-def _environment(plan: LaunchPlan, leased: Sequence[str]) -> dict[str, str]:
+def environment_of(
+    plan: LaunchPlan, inherited: Mapping[str, str]
+) -> dict[str, str]:
+    """The environment of a server: the inherited one, and what the plan sets.
+
+    Without the key that it would ask its clients for. No proxy stands between it and
+    itself: SGLang warms itself up by HTTP.
+    """
     # setproctitle, which both engines use, would write its title over the mark:
     # SPT_NOENV forbids it.
-    return {
-        "SPT_NOENV": "1",
-        **os.environ,
-        **dict(plan.env),
-        **orphans.variables(leased),
-    }
+    env = {"SPT_NOENV": "1", **inherited}
+    for name in SERVER_KEYS:
+        env.pop(name, None)
+    if any(name.lower().endswith("_proxy") for name in env):
+        direct = [env.get("no_proxy", ""), env.get("NO_PROXY", "")]
+        names = ",".join([*filter(None, direct), plan.host, "localhost"])
+        env["no_proxy"] = env["NO_PROXY"] = names
+    return env | dict(plan.env)
 
 
 def _make_room(plan: LaunchPlan, log: Path) -> None:

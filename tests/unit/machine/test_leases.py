@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from perfgate.machine.leases import (
     LeaseExpired,
     NotLeased,
     acquire,
+    clock_s,
     usable_folder,
     user_name,
 )
@@ -157,13 +157,13 @@ def test_expired_lease_is_refused(tmp_path: Path) -> None:
 
 def test_overdue_holder_is_told_so() -> None:
     """Who waits learns that the holder is late."""
-    now = time.time()
+    now = clock_s()
     holder = Holder(
         pid=1,
         user="ci",
         command="pytest",
-        since_unix_s=now - 7200,
-        until_unix_s=now - 3600,
+        since_s=now - 7200,
+        until_s=now - 3600,
     )
 
     assert str(holder).endswith("overdue by 60 min")
@@ -216,7 +216,7 @@ def test_signature_is_complete(tmp_path: Path) -> None:
         )
 
     assert os.getpid() == holder.pid
-    assert 60 == round(holder.until_unix_s - holder.since_unix_s)
+    assert 60 == round(holder.until_s - holder.since_s)
 
 
 def test_a_user_without_a_name_can_lease(tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """Server sources: a port for each launch, and what may be done to whose server."""
 
+import contextlib
 import dataclasses
 import socket
 import types
@@ -82,16 +83,19 @@ def test_taken_port_costs_one_more_try(source):
     assert "trying another port" in text
 
 
-def test_second_taken_port_is_the_failure(source):
+def test_third_taken_port_is_the_failure(source):
     """What takes one port after the other is no accident."""
-    with (
-        socket.create_server(("127.0.0.1", 0)) as holder,
-        socket.create_server(("127.0.0.1", 0)) as other,
-        pytest.raises(PortInUse),
-    ):
-        source(holder.getsockname()[1], other.getsockname()[1]).start(
-            m.MOE_CPU, is_fresh=True
-        )
+    with contextlib.ExitStack() as stack:
+        ports = []
+        for _ in range(3):
+            holder = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            ports.append(holder.getsockname()[1])
+        here = source(*ports)
+        with pytest.raises(PortInUse) as caught:
+            here.start(m.MOE_CPU, is_fresh=True)
+
+    assert 2 == len(here._tell.texts)
+    assert "each launch chooses a free port" in caught.value.remedy
 
 
 def test_planner_chooses_a_port_for_each_plan(tmp_path, monkeypatch):
