@@ -7,7 +7,14 @@ test for each case and selected platform. The plugin registers this module in a 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator
+from collections.abc import (
+    Callable,
+    Collection,
+    Generator,
+    Iterable,
+    Iterator,
+    Sequence,
+)
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +23,7 @@ import pytest
 
 from perfgate import formatting
 from perfgate.cases import Case
+from perfgate.config import other_plugins
 from perfgate.errors import Failure
 from perfgate.fixtures import SESSION, apply_collected_verdicts
 from perfgate.load.metrics import METRICS
@@ -199,12 +207,21 @@ def pytest_collection_modifyitems(
     perf.server_tests = {item.nodeid for item in items if _starts_servers(item)}
     if perf.config.collect_only:
         return
+    if other_plugins.time_limit(config):
+        _lift_time_limit(items)
     runnable = []
     for item in case_items:
         _skip_if_impossible(perf, item)
         if item.get_closest_marker("skip") is None:
             runnable.append(_case(item))
     perf.runnable_cases = tuple(runnable)
+
+
+def _lift_time_limit(items: Sequence[pytest.Item]) -> None:
+    """Keep pytest-timeout from perf tests: the first one of a server launches it."""
+    for item in items:
+        if _is_perf(item):
+            item.add_marker(pytest.mark.timeout(0))
 
 
 def _deselect_platforms(

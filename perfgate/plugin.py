@@ -9,8 +9,6 @@ fixture.
 
 from __future__ import annotations
 
-import os
-import shlex
 from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,11 +73,7 @@ def _has_project(place: Path) -> bool:
 
 def _all_arguments(config: pytest.Config) -> list[str]:
     """The command line, with the options of the environment and the ini file."""
-    return [
-        *shlex.split(os.environ.get("PYTEST_ADDOPTS", "")),
-        *config.getini("addopts"),
-        *_arguments(config),
-    ]
+    return [*config.getini("addopts"), *options.given_arguments(config)]
 
 
 def _arguments(config: pytest.Config) -> list[str]:
@@ -190,11 +184,32 @@ def _start_folder(config: pytest.Config) -> Path:
     return config.rootpath
 
 
+def _refuse_other_root(config: pytest.Config) -> None:
+    """Refuse a --rootdir that leaves the project in which pytest was started.
+
+    Its baselines and runs would be looked for elsewhere, and not be found.
+    """
+    folder = config.invocation_params.dir
+    root = locations.find_root(folder)
+    if not options.is_given("--rootdir", options.given_arguments(config)):
+        return
+    if locations.project_table(root) is None or config.rootpath == root:
+        return
+    if locations.find_root(_start_folder(config)) == root:
+        return
+    raise Failure(
+        tried=f"--rootdir={config.rootpath}",
+        seen=f"pytest was started in the project {root}, whose baselines would not count",
+        remedy=f"leave --rootdir out, or start pytest in {config.rootpath}",
+    )
+
+
 def _open_project(config: pytest.Config, names_shipped: bool) -> None:
     """Open the project and start a session; nothing where there is no project."""
     from perfgate.config.project import SHIPPED, open_project
     from perfgate.study.judged import check_metrics
 
+    _refuse_other_root(config)
     study = options.study_file(config)
     names_study = study is not None
     if study == SHIPPED:
@@ -239,7 +254,7 @@ def _names_other_tests(config: pytest.Config, project: Project) -> bool:
 def _refuse_without_project(config: pytest.Config) -> None:
     """Refuse options that would do nothing without a project, and exit with 0."""
     for name in ("--gate", "--plan", "--resume"):
-        if options.is_given(name, _arguments(config)):
+        if options.is_given(name, options.given_arguments(config)):
             raise _no_project(name, config.rootpath)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from perfgate import formatting, perf_tests
+from perfgate.config import other_plugins
 from perfgate.errors import Failure
 from perfgate.fixtures import SESSION
 from perfgate.judge import run_status
@@ -31,7 +32,14 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     perf = config.stash[SESSION]
     if not _measures(perf):
         return []
-    return [f"perfgate: {note}" for note in perf.hardware.gpu_notes]
+    notes = list(perf.hardware.gpu_notes)
+    limit = other_plugins.time_limit(config)
+    if limit:
+        notes.append(
+            f"{limit} does not end perf tests, of which some launch a server: see "
+            "--stall-timeout"
+        )
+    return [f"perfgate: {note}" for note in notes]
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -78,6 +78,7 @@ def crosscheck(
     # Imported here: `--help` must not wait for scipy, tokenizers and rich.
     from rich.console import Console
 
+    from perfgate import web
     from perfgate.load.crosscheck import interleave, served_model, table
     from perfgate.load.measurement import Target
     from perfgate.load.other_clients import CLIENTS, ClientFailed
@@ -93,9 +94,13 @@ def crosscheck(
             remedy=f"name a Python in which {client} is installed",
         )
     loaded_tokenizer = load_tokenizer(tokenizer)
+    address = web.address_of(url)
+    authorization = address.authorization or web.key_authorization()
     target = Target(
-        url=url.rstrip("/"),
-        served_model=options["model"] or served_model(url.rstrip("/")),
+        url=address.url,
+        authorization=authorization,
+        served_model=options["model"]
+        or served_model(address.url, authorization),
         vocab_size=loaded_tokenizer.get_vocab_size(),
         engine=options["engine"],
         tokenizer=str(tokenizer.resolve()),

@@ -25,6 +25,7 @@ from perfgate.config.option_values import (
     refuse_unknown_engines,
 )
 from perfgate.config.options import LoadFormat, PairsFor
+from perfgate.config.other_plugins import refuse_other_plugins
 from perfgate.config.project import Project
 from perfgate.engines import environment, injection
 from perfgate.engines.base import ServerConfig
@@ -209,6 +210,8 @@ class Config:
             return config
         config = dataclasses.replace(config, gate=_gate(option, project))
         config._refuse_unusable_session()
+        if config.runs_tests:
+            refuse_other_plugins(pytest_config)
         if config.runs_tests:
             refuse_occupied(config.run_dir, config.resume)
             _refuse_missing_store(option)

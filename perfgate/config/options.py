@@ -8,7 +8,9 @@ plugin loads it in every pytest run.
 from __future__ import annotations
 
 import argparse
+import os
 import re
+import shlex
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, get_args
 
@@ -56,8 +58,16 @@ def is_given(name: str, arguments: Iterable[str]) -> bool:
 
 
 def is_gate_explicit(pytest_config: Any) -> bool:
-    """Whether --gate was written on this command line."""
-    return is_given("--gate", map(str, pytest_config.invocation_params.args))
+    """Whether --gate was written on this command line, or in $PYTEST_ADDOPTS."""
+    return is_given("--gate", given_arguments(pytest_config))
+
+
+def given_arguments(pytest_config: Any) -> list[str]:
+    """The command line as it was written, behind the options of $PYTEST_ADDOPTS."""
+    return [
+        *shlex.split(os.environ.get("PYTEST_ADDOPTS", "")),
+        *map(str, pytest_config.invocation_params.args),
+    ]
 
 
 def are_inherited(pytest_config: Any) -> bool:

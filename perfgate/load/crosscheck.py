@@ -200,7 +200,7 @@ def table(
     return grid
 
 
-def served_model(url: str) -> str:
+def served_model(url: str, authorization: str = "") -> str:
     """The first model in the server's list.
 
     Raises:
@@ -208,9 +208,7 @@ def served_model(url: str) -> str:
     """
     try:
         answer = web.get_json(
-            f"{url}/v1/models",
-            timeout_s=10,
-            authorization=web.key_authorization(),
+            f"{url}/v1/models", timeout_s=10, authorization=authorization
         )
         return str(answer["data"][0]["id"])
     except (web.NoAnswer, LookupError, TypeError) as error:

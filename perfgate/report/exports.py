@@ -85,7 +85,7 @@ def _junit_case(case: Case, row: Verdict, gate: Gate) -> Any:
     entry = TestCase(name, classname=f"perfgate.{case.subject}")
     properties = Properties()
     for field, text in _properties(row).items():
-        properties.add_property(Property(field, text))
+        properties.add_property(Property(field, printable(text)))
     entry.append(properties)
     result = None
     if is_red(row.outcome, row.gate, gate):

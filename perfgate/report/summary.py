@@ -74,8 +74,8 @@ def _attention(results: RunResults) -> list[str]:
 
 
 def _inert(text: str) -> str:
-    """One line of text in which no tag or image of Markdown is obeyed."""
-    line = " ".join(text.split())
+    """One line of text in which no tag, image or fence of Markdown is obeyed."""
+    line = " ".join(text.split()).replace(FENCE, BROKEN_FENCE)
     return _TAG.sub("&lt;", line).replace("![", "!\\[")
 
 

@@ -24,6 +24,7 @@ from perfgate.engines.base import ServerConfig
 from perfgate.engines.injection import format_injection
 from perfgate.errors import Failure
 from perfgate.files import RunDataError
+from perfgate.foreign_text import shown_arguments
 from perfgate.judge import gate
 from perfgate.judge import screen as screening
 from perfgate.judge.groups import with_group_verdicts
@@ -728,7 +729,7 @@ def initial_results(
     results = RunResults(
         run_id=settings.run_id,
         suite_version=perfgate.__version__,
-        command=tuple(psutil.Process().cmdline()),
+        command=shown_arguments(psutil.Process().cmdline()),
         started=now(),
         gate=settings.gate,
         hardware=hardware,

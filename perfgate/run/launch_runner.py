@@ -383,10 +383,13 @@ def start_launch(
     engine = engines.lookup(config.engine)
     record = server.launch_record(config.key)
     facts = LaunchFacts(values={}, effective={})
+    choices: dict[str, str] = {}
+    notes: tuple[str, ...] = ()
+    # Without one it is an operator's, of whom nothing but answers is asked.
     if server.log is not None:
         with server.log.open(encoding="utf-8", errors="replace") as log:
             facts = engine.read_log(config, log)
-    choices, notes = _choices(engine, server, facts)
+        choices, notes = _choices(engine, server, facts)
     if config.stated_routing:
         stated_routing.confirm(engine, config, server.url)
     if injection.per_token_ms is not None:

@@ -12,6 +12,7 @@ import psutil
 from perfgate.servers.supervisor.processes import command_of
 
 _CONNECT_S = 1.0
+_MOST_HEAD_BYTES = 64 * 1024  # a status line without end is none
 
 
 def is_healthy(
@@ -56,6 +57,8 @@ def _status_line(
     """Read up to the first end of line: b"HTTP/1.1 200 OK"."""
     head = b""
     while b"\n" not in head:
+        if len(head) > _MOST_HEAD_BYTES:
+            raise ConnectionAbortedError
         remaining_s = deadline - time.monotonic()
         if remaining_s <= 0 or ended(remaining_s, connection.fileno()):
             raise TimeoutError

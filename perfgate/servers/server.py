@@ -291,17 +291,7 @@ def launch(
             keep_open=keep_open,
         )
     except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise _full(plan, log, describe_error(error)) from None
-        raise ServerExited(
-            tried=_tried(plan),
-            seen=describe_error(error),
-            remedy=(
-                exhausted(error)
-                or f"check that {plan.argv[0]} exists and is executable"
-            ),
-            log=log,
-        ) from None
+        raise _not_launched(plan, log, error) from None
     record = LaunchRecord(
         key=plan.key,
         session_index=index,
@@ -315,6 +305,21 @@ def launch(
         started_unix_s=time.time(),
     )
     return Server(plan, launched, record)
+
+
+def _not_launched(plan: LaunchPlan, log: Path, error: OSError) -> Failure:
+    """What became of a launch that the system refused."""
+    if error.errno == errno.ENOSPC:
+        return _full(plan, log, describe_error(error))
+    return ServerExited(
+        tried=_tried(plan),
+        seen=describe_error(error),
+        remedy=(
+            exhausted(error)
+            or f"check that {plan.argv[0]} exists and is executable"
+        ),
+        log=log,
+    )
 
 
 def environment_of(

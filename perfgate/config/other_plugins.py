@@ -1,0 +1,117 @@
+"""Other plugins: options of pytest's plugins that perf tests cannot be run with.
+
+A perf test launches servers and judges a case once, in this very process. What repeats
+tests, forks them or spreads them by itself is refused, with what to do instead.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from perfgate.config.option_values import BadOption
+
+_ONCE = (
+    "a case is judged once, by launches that the suite repeats itself where noise asks "
+    "for it"
+)
+_LEAVE_OUT = "leave {option} out; of an ini file: -p no:{plugin}"
+
+
+@dataclass(frozen=True)
+class _Refused:
+    """An option of a plugin.
+
+    Attributes:
+        option: on the command line.
+        name: of its value, and of the ini value that has it as default.
+        plugin: by which pytest knows it.
+        reason: why it is refused.
+    """
+
+    option: str
+    name: str
+    plugin: str
+    reason: str = _ONCE
+
+
+_REFUSED = (
+    _Refused("--reruns", "reruns", "rerunfailures"),
+    _Refused("--retries", "retries", "pytest-retry"),
+    _Refused("--force-flaky", "force_flaky", "flaky"),
+    _Refused("--count", "count", "repeat"),
+    _Refused(
+        "--forked",
+        "forked",
+        "pytest_forked",
+        "a server belongs to the process that launched it, and ends with it",
+    ),
+)
+
+
+def refuse_other_plugins(pytest_config: Any) -> None:
+    """Refuse what repeats or forks tests, and workers that -n does not count.
+
+    Args:
+        pytest_config: a `pytest.Config`; a plugin that is not installed has no option.
+
+    Raises:
+        BadOption: with what to do instead.
+    """
+    for refused in _REFUSED:
+        value = _value(pytest_config, refused)
+        # --count=1 is the plugin's default.
+        if value > (refused.name == "count"):
+            raise BadOption(
+                tried=f"{refused.option} with perf tests",
+                seen=refused.reason,
+                remedy=_LEAVE_OUT.format(
+                    option=refused.option, plugin=refused.plugin
+                ),
+            )
+    _refuse_uncounted_workers(pytest_config)
+
+
+def _value(pytest_config: Any, refused: _Refused) -> int:
+    """The number of the option, else of the ini file; 0 where there is none."""
+    value = getattr(pytest_config.option, refused.name, None)
+    if value is None:
+        try:
+            value = pytest_config.getini(refused.name)
+        except (KeyError, ValueError):
+            return 0
+    try:
+        return int(value or 0)
+    except (TypeError, ValueError):
+        return 0
+
+
+def _refuse_uncounted_workers(pytest_config: Any) -> None:
+    """Refuse --tx without -n: how many workers share the devices is unknown then."""
+    option = pytest_config.option
+    is_worker = hasattr(pytest_config, "workerinput")
+    workers = getattr(option, "tx", None)
+    if is_worker or not workers or getattr(option, "numprocesses", None):
+        return
+    raise BadOption(
+        tried=f"--tx {' --tx '.join(map(str, workers))}",
+        seen="the devices are shared out among the workers of -n alone",
+        remedy="write -n N in place of --tx and -d (on GPUs; on a CPU leave both out)",
+    )
+
+
+def time_limit(pytest_config: Any) -> str:
+    """The time limit of pytest-timeout, as an option; "" where there is none."""
+    value = getattr(pytest_config.option, "timeout", None)
+    if value is None:
+        try:
+            value = pytest_config.getini("timeout")
+        except (KeyError, ValueError):
+            return ""
+    try:
+        seconds = float(value or 0)
+    except (TypeError, ValueError):
+        return ""
+    if seconds <= 0:
+        return ""
+    return f"--timeout={seconds:g}"

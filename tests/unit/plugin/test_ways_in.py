@@ -1,0 +1,132 @@
+"""Pytest's own ways in: variables, root directories, and options of other plugins.
+
+Plugins that are not installed are simulated by a module with the same option.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+# The option of each plugin, as its own `pytest_addoption` declares it.
+SIMULATED = """
+import pytest
+
+def pytest_addoption(parser):
+    parser.addoption("--reruns", action="store", dest="reruns", type=int)
+    parser.addini("reruns", "reruns")
+    parser.addoption("--forked", action="store_true", dest="forked")
+    parser.addoption("--timeout", type=float)
+    parser.addini("timeout", "timeout")
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "timeout(s): the limit of one test")
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    marker = item.get_closest_marker("timeout")
+    limit = item.config.option.timeout
+    if marker is not None:
+        limit = marker.args[0]
+    print(f"LIMIT {item.name} {limit}")
+    return (yield)
+"""
+
+
+def simulated(pytester):
+    """The plugins, and the option that loads them."""
+    pytester.makepyfile(simulated=SIMULATED)
+    return "-p", "simulated"
+
+
+def refused(result, *told):
+    """Refused at once, with these words."""
+    assert pytest.ExitCode.USAGE_ERROR == result.ret, result.stdout.str()
+    shown = " ".join(result.stderr.str().split())
+    assert "Traceback" not in shown
+    for part in told:
+        assert part in shown
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--reruns", "2"], ["--reruns with perf tests", "judged once"]),
+        (["-o", "reruns=1"], ["--reruns with perf tests", "-p no:rerunf"]),
+        (["--forked"], ["--forked with perf tests", "ends with it"]),
+    ],
+)
+def test_what_repeats_or_forks_tests_is_refused(
+    project, pytester, options, told
+):
+    """Before a server is launched; tests without a platform are left alone."""
+    loaded = simulated(pytester)
+
+    refused(project("-m", "cpu", *loaded, *options), *told)
+    alone = project("tests/test_unit.py", *loaded, *options)
+    assert pytest.ExitCode.OK == alone.ret, alone.stdout.str()
+
+
+def test_workers_of_tx_are_refused(project):
+    """As those of -n are on a CPU."""
+    result = project("-m", "cpu", "-d", "--tx", "2*popen")
+
+    refused(result, "--tx 2*popen", "write -n N in place of --tx")
+
+
+def test_a_time_limit_does_not_end_perf_tests(project, pytester):
+    """The first test of a server launches it; a line says that the limit is lifted."""
+    loaded = simulated(pytester)
+    case = "llama-small-tp2 and closed-c16 and output_throughput and not over"
+    result = project("-m", "cpu", *loaded, "--timeout=0.5", "-s", "-k", case)
+
+    assert pytest.ExitCode.OK == result.ret, result.stdout.str()
+    result.stdout.fnmatch_lines(
+        ["perfgate: --timeout=0.5 does not end perf tests*--stall-timeout"]
+    )
+    limits = [
+        line.split()[-1]
+        for line in result.outlines
+        if line.startswith("LIMIT ")
+    ]
+    assert limits
+    assert {"0"} == set(limits)
+
+
+def test_a_gate_of_addopts_is_a_gate(project, monkeypatch):
+    """Where it would judge nothing it is refused, as on the command line."""
+    monkeypatch.setenv("PYTEST_ADDOPTS", "--gate=required")
+
+    refused(project(), "--gate=required", "no platform is selected", "-m cpu")
+
+
+def test_a_platform_and_its_options_may_come_from_addopts(project, monkeypatch):
+    """They are options like those of the command line."""
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-m cpu --tp 0")
+
+    refused(project(), "--tp 0", "the minimum is 1")
+
+
+@pytest.mark.parametrize("way", ["argument", "variable"])
+def test_a_root_directory_elsewhere_is_refused(
+    project, pytester, monkeypatch, tmp_path_factory, way
+):
+    """The project's baselines would not count, and its runs would lie elsewhere."""
+    other = tmp_path_factory.mktemp("other")
+    option = f"--rootdir={other}"
+    if way == "variable":
+        monkeypatch.setenv("PYTEST_ADDOPTS", option)
+        result = project("-m", "cpu", "--plan")
+    else:
+        result = project("-m", "cpu", "--plan", option)
+
+    refused(result, option, str(pytester.path), "leave --rootdir out")
+    assert [] == list(other.iterdir())
+
+
+def test_the_projects_own_root_directory_is_none_of_these(project, pytester):
+    """Some tools always write it."""
+    result = project("-m", "cpu", "--plan", f"--rootdir={pytester.path}")
+
+    assert pytest.ExitCode.OK == result.ret, result.stderr.str()
