@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import requests
 
+from perfgate import web
 from perfgate.engines import registry as engines
 from perfgate.engines.base import (
     Engine,
@@ -126,11 +126,8 @@ def _weights(url: str) -> tuple[float, ...]:
 
 
 def _inject(url: str, per_token_ms: float) -> None:
-    requests.post(
-        f"{url}/behaviour",
-        json={"extra_itl_s": per_token_ms / 1000},
-        timeout=10,
-    ).raise_for_status()
+    behaviour = {"extra_itl_s": per_token_ms / 1000}
+    web.post(f"{url}/behaviour", behaviour, timeout_s=10)
 
 
 def _told_speed(
@@ -146,10 +143,8 @@ def _told_speed(
         if not measured.completed:
             return measured
         try:
-            behaviour = requests.get(
-                f"{target.url}/behaviour", timeout=60
-            ).json()
-        except requests.ConnectionError:  # died in the middle
+            behaviour = web.get_json(f"{target.url}/behaviour", timeout_s=60)
+        except web.NoAnswer:  # died in the middle
             return measured
         itl_ms = 1e3 * (behaviour["itl_s"] + behaviour["extra_itl_s"])
         values = {
@@ -268,4 +263,8 @@ def running(itl_s: float) -> Iterator[str]:
 
 def health(url: str) -> int:
     """The status of a server's health."""
-    return requests.get(f"{url}/health", timeout=10).status_code
+    try:
+        web.get(f"{url}/health", timeout_s=10)
+    except web.NoAnswer as failure:
+        return failure.status or 0
+    return 200

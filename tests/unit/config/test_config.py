@@ -49,7 +49,9 @@ def parse(project, *words, markers="", worker=None, **pytest_options):
     for name, value in pytest_options.items():
         setattr(option, name, value)
     config = types.SimpleNamespace(
-        option=option, invocation_params=types.SimpleNamespace(args=words)
+        option=option,
+        invocation_params=types.SimpleNamespace(args=words),
+        getini={}.__getitem__,
     )
     if worker is not None:
         config.workerinput = worker

@@ -131,7 +131,12 @@ def test_experts_are_stated_where_the_suite_says_so(
         sys.modules, "sglang.srt.plugins.hook_registry", registry
     )
     monkeypatch.setenv("PERFGATE_STATED_ROUTING", stated)
+    kept = []
+    monkeypatch.setattr(
+        plugin.perfgate_local_store, "keep_local", lambda: kept.append(1)
+    )
 
     plugin.register_hooks()
 
+    assert [1] == kept
     assert bool(stated) == ((plugin.CHOSEN, "before") in registered)
