@@ -23,7 +23,7 @@ from perfgate.load.workload import Request
 
 # Of one answer: more than any server needs for its headers, and for a token.
 FREE_BYTES = 1024 * 1024
-TOKEN_BYTES = 16 * 1024
+TOKEN_BYTES = 4 * 1024
 HEAD_NS = 2_000_000_000  # from the first byte of the headers to their last
 
 

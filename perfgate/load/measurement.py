@@ -20,6 +20,7 @@ import numpy as np
 
 from perfgate import formatting
 from perfgate.engines.registry import ENGINES
+from perfgate.foreign_text import one_line
 from perfgate.load import metrics, validity
 from perfgate.load.client import Progress, Recording, Sending, no_progress
 from perfgate.load.multiprocess import send_with
@@ -256,7 +257,7 @@ def compile_lines(log: Path, from_byte: int, engine: str) -> tuple[str, ...]:
     reasons = []
     for line in lines:
         if compiles.search(line):
-            text = line.strip()[:LOG_LINE_CHARACTERS]
+            text = one_line(line, LOG_LINE_CHARACTERS)
             reasons.append(
                 f"the engine compiled during the measurement: {text}"
             )

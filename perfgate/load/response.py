@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from perfgate.foreign_text import one_line
+from perfgate.foreign_text import one_line, without_secrets
 
 if TYPE_CHECKING:  # it loads httptools, which only sending needs
     from perfgate.load.http import RequestRecord
@@ -281,8 +281,8 @@ def incomplete(record: RequestRecord, stream: Stream) -> str | None:
     """What a complete answer has and this one lacks; None if it lacks nothing."""
     chunks = len(stream.chunk_ns)
     if not stream.is_done and not chunks:
-        start = body_start(record, 80)
-        return f"not a stream of completion events: it starts {start!r}"
+        start = without_secrets(repr(body_start(record, 80)))
+        return f"not a stream of completion events: it starts {start}"
     if not stream.is_done:
         return f"the stream ended after {chunks} chunks without [DONE]"
     if not chunks:
