@@ -14,6 +14,7 @@ from perfgate.servers import server as module
 from perfgate.servers.launch_record import PortInUse, ServerExited
 from perfgate.servers.log import diagnosis, is_port_lost
 from perfgate.servers.server import environment_of, launch
+from perfgate.servers.supervisor.processes import look_up
 from tests.support.plans import fake_plan
 
 OUT_OF = {
@@ -165,3 +166,17 @@ def test_secrets_of_a_launch_are_not_written_down(
     assert "tiptoe" not in str(server.record)
     assert "tiptoe" not in server.log.read_text()
     assert "tiptoe" in str(plan)
+
+
+def test_who_has_no_descriptor_left_takes_nobody_for_dead() -> None:
+    """A look that fails says nothing of the process."""
+    me = look_up(os.getpid())
+    assert me is not None
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        is_running = me.is_running()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    assert is_running
