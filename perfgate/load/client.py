@@ -39,6 +39,9 @@ CONNECT_S = 10.0
 WATCH_S = 0.1  # how often deadlines are looked at
 HEARTBEAT_S = 0.005  # how often the client notes that it runs
 ABSENT_NS = 20_000_000
+STARVED = (
+    "the client is "  # begins the reason of a request that it could not send
+)
 LIFE_NS = (
     1_000_000_000  # how old a token may be that shows that the server lives
 )
@@ -230,7 +233,7 @@ class Run:
             exchange.error = f"cannot connect: {error}"
             lacking = exhausted(error)
             if lacking:
-                exchange.error = f"the client is {lacking}"
+                exchange.error = f"{STARVED}{lacking}"
             exchange.end_ns = time.monotonic_ns()
             return self.finished(exchange, None)
         self.busy.add(connection)

@@ -13,7 +13,7 @@ import numpy as np
 
 from perfgate import web
 from perfgate.errors import Failure
-from perfgate.load.client import Progress, Recording, no_progress, send
+from perfgate.load.client import STARVED, Progress, Recording, no_progress, send
 from perfgate.load.measurement import Target, sending
 from perfgate.load.request_times import e2el_ns
 from perfgate.load.response import Transcript, read
@@ -97,10 +97,13 @@ def _check(
     if recording.hang is not None:
         kind = WarmUpHung
         error = recording.hang
+    remedy = web.remedy_of(_refused(recording), "look at the server's log")
+    if error.startswith(STARVED):
+        remedy = "raise that limit, and run again: the server is not the cause"
     raise kind(
         tried=f"warm up {target.url} with {workload.name}",
         seen=f"{len(errors)} of {len(transcripts)} requests failed, the first: {error}",
-        remedy=web.remedy_of(_refused(recording), "look at the server's log"),
+        remedy=remedy,
         log=target.log,
     )
 

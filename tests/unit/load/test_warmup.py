@@ -2,7 +2,10 @@
 
 import pytest
 
-from perfgate.load.measurement import measure
+from perfgate.load import warmup
+from perfgate.load.client import STARVED, Recording
+from perfgate.load.http import RequestRecord
+from perfgate.load.measurement import Target, measure
 from perfgate.load.warmup import WarmUpFailed, warm_up
 from tests.support.fake_launch import FakeEngine
 from tests.support.load_targets import SMALL, target_of
@@ -41,3 +44,48 @@ def test_warm_up_that_fails_says_why(engine):
         WarmUpFailed, match="8 of 8 requests failed, the first: HTTP 400"
     ):
         warm_up(target(engine), SMALL)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "remedy"),
+    [
+        (f"{STARVED}out of file descriptors: raise it", None, "raise that"),
+        (None, 401, "PERFGATE_API_KEY"),
+        (None, 429, "limits how much a client may send"),
+        (None, 500, "look at the server's log"),
+    ],
+)
+def test_a_failed_warm_up_names_what_to_do(monkeypatch, error, status, remedy):
+    """A key, a limit of the server's or of the client's, or the log."""
+
+    def send(requests, _sending):
+        records = tuple(
+            RequestRecord(
+                index=request.index,
+                input_tokens=1,
+                asked_tokens=1,
+                due_ns=0,
+                sent_ns=1,
+                end_ns=2,
+                status=status,
+                reads=(),
+                error=error,
+            )
+            for request in requests
+        )
+        return Recording(
+            start_ns=0,
+            end_ns=2,
+            requests=records,
+            client_busy=0.0,
+            client_gaps=(),
+        )
+
+    monkeypatch.setattr(warmup, "send", send)
+    server = Target(
+        url="http://x", served_model="m", vocab_size=1000, engine="vllm"
+    )
+    with pytest.raises(WarmUpFailed) as caught:
+        warm_up(server, SMALL)
+
+    assert remedy in caught.value.remedy
