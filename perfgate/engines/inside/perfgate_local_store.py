@@ -5,6 +5,7 @@ its address is 127.0.0.1. The store takes a socket that listens already: it gets
 that address. Loaded by the engines, never by the suite.
 """
 
+import importlib
 import socket
 from typing import Any
 
@@ -13,10 +14,9 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 def keep_local() -> None:
     """Let every later rendezvous of this process listen on loopback alone."""
-    # In the engine's environment alone.
-    from torch.distributed import rendezvous
-
-    rendezvous.TCPStore = local_store(rendezvous.TCPStore)
+    # The package has a function of this name, too.
+    module = importlib.import_module("torch.distributed.rendezvous")
+    module.TCPStore = local_store(module.TCPStore)  # type: ignore[attr-defined]
 
 
 def local_store(store: Any) -> Any:

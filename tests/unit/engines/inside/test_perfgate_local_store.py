@@ -2,9 +2,12 @@
 
 import os
 import socket
+import sys
+import types
 
 import pytest
 
+from perfgate.engines.inside import perfgate_local_store
 from perfgate.engines.inside.perfgate_local_store import local_store
 from tests.support.plans import free_port
 
@@ -58,3 +61,21 @@ def test_a_socket_that_was_given_is_kept():
 
     assert -1 == given["master_listen_fd"]
     assert os.getpid()
+
+
+def test_the_module_is_changed_that_makes_the_stores(monkeypatch):
+    """Its package has a function of the same name in front of it."""
+    package = types.ModuleType("torch.distributed")
+    package.rendezvous = lambda: None
+    module = types.ModuleType("torch.distributed.rendezvous")
+    module.TCPStore = lambda **given: given
+    monkeypatch.setitem(sys.modules, "torch", types.ModuleType("torch"))
+    monkeypatch.setitem(sys.modules, "torch.distributed", package)
+    monkeypatch.setitem(sys.modules, "torch.distributed.rendezvous", module)
+
+    perfgate_local_store.keep_local()
+
+    given = module.TCPStore(
+        host_name="127.0.0.1", port=free_port(), is_master=True
+    )
+    socket.socket(fileno=given["master_listen_fd"]).close()
