@@ -94,7 +94,7 @@ if TYPE_CHECKING:
 @click.option(
     "--versus",
     help=(
-        "Model to compare with (default: the dense model of the study's first pair); "
+        "Model to compare with (default: that of its pair, or of the first one); "
         "'none' for none."
     ),
 )
@@ -136,7 +136,7 @@ def command(
     if len(models) > 1:
         _print_overview(models, question, as_json)
         return
-    reference = versus or old_versus or _first_dense(study)
+    reference = versus or old_versus or _reference_of(study, models[0])
     answer = _answer(study, models[0], reference, question)
     if as_json:
         _print_json(answer)
@@ -209,10 +209,14 @@ def _shares(question: Question, architecture: Architecture) -> Shares | None:
     return recorded_shares(Path(question.routing).expanduser(), architecture)
 
 
-def _first_dense(study: StudyFile) -> str:
+def _reference_of(study: StudyFile, model: str) -> str:
+    """The model that it is compared with in the study; else that of the first pair."""
+    references = [pair.reference for pair in study.pairs.values()]
     for pair in study.pairs.values():
-        return pair.reference
-    return "none"
+        if pair.model == model:
+            references.insert(0, pair.reference)
+            break
+    return next(iter(references), "none")
 
 
 def _find(model: str) -> tuple[str, Architecture]:

@@ -564,7 +564,26 @@ def _model_dirs(option: argparse.Namespace, project: Project) -> dict[str, str]:
                 seen=f"there is no folder {folder}",
                 remedy="use the folder with the model's config.json",
             )
-    return folders
+    return _with_equal_weights(folders, project)
+
+
+def _with_equal_weights(
+    folders: Mapping[str, str], project: Project
+) -> dict[str, str]:
+    """The folders, also of models that have the hub id of one that is named.
+
+    Such a model is another one in another precision, or on another server.
+    """
+    models = project.study.models
+    by_hub_id: dict[str | None, str] = {}
+    for name, folder in folders.items():
+        if name in models and models[name].hub_id is not None:
+            by_hub_id.setdefault(models[name].hub_id, folder)
+    shared = {}
+    for name, model in models.items():
+        if model.hub_id in by_hub_id:
+            shared[name] = by_hub_id[model.hub_id]
+    return shared | dict(folders)
 
 
 def _injections(option: argparse.Namespace) -> dict[str, Injection]:

@@ -22,7 +22,7 @@ def bandwidth(study: Study) -> Iterator[Case]:
             yield case.report_only
 
 
-def moe_over_dense(study: Study) -> Iterator[Case]:
+def model_over_reference(study: Study) -> Iterator[Case]:
     """The model's ITL over its reference's, from batch 2 to the largest.
 
     Batch 1 belongs to test_single_stream.py. The others are judged where absolute
@@ -57,13 +57,13 @@ def test_bandwidth(check, case):
     check(case)
 
 
-@pytest.mark.perf(cases=moe_over_dense)
-def test_moe_over_dense_latency_at_batch(check, case):
+@pytest.mark.perf(cases=model_over_reference)
+def test_model_over_reference_latency_at_batch(check, case):
     """At each batch size a model's ITL is the same multiple of its reference's."""
     check(case)
 
 
 @pytest.mark.perf(cases=bandwidth_ratio)
-def test_moe_over_dense_beside_the_line(check, case):
+def test_model_over_reference_beside_the_line(check, case):
     """The ratio of the models' bandwidths is as before."""
     check(case)

@@ -20,7 +20,7 @@ def per_gigabyte(study: Study) -> Iterator[Case]:
         yield case.report_only
 
 
-def dense_over_moe(study: Study) -> Iterator[Case]:
+def reference_over_model(study: Study) -> Iterator[Case]:
     """The reference's efficiency over the model's; report-only as both are."""
     if not study.is_pair:
         return
@@ -51,8 +51,8 @@ def test_throughput_per_gigabyte(check, case):
     check(case)
 
 
-@pytest.mark.perf(cases=dense_over_moe)
-def test_dense_over_moe_efficiency(check, case):
+@pytest.mark.perf(cases=reference_over_model)
+def test_reference_over_model_efficiency(check, case):
     """A gigabyte buys as many times more tokens with the reference as before."""
     check(case)
 

@@ -55,7 +55,7 @@ def burst(study: Study) -> Iterator[Case]:
             yield case.report_only
 
 
-def dense_over_moe(study: Study) -> Iterator[Case]:
+def reference_over_model(study: Study) -> Iterator[Case]:
     """The reference's throughput over the model's, under the same prompts."""
     if not study.is_pair:
         return
@@ -84,7 +84,7 @@ def test_burst_throughput(check, case):
     check(case)
 
 
-@pytest.mark.perf(cases=dense_over_moe)
-def test_dense_over_moe_throughput(check, case):
+@pytest.mark.perf(cases=reference_over_model)
+def test_reference_over_model_throughput(check, case):
     """The reference's throughput is the same multiple of the model's as before."""
     check(case)

@@ -29,7 +29,7 @@ def whole_answer(study: Study) -> Iterator[Case]:
             yield study.value("E2", metric, server, study.single_stream)
 
 
-def moe_over_dense(study: Study) -> Iterator[Case]:
+def model_over_reference(study: Study) -> Iterator[Case]:
     """The model's ITL over its reference's."""
     if not study.is_pair:
         return
@@ -50,7 +50,7 @@ def test_single_stream_answer(check, case):
     check(case)
 
 
-@pytest.mark.perf(cases=moe_over_dense)
-def test_moe_over_dense_latency(check, case):
+@pytest.mark.perf(cases=model_over_reference)
+def test_model_over_reference_latency(check, case):
     """The model's ITL is the same multiple of its reference's as before."""
     check(case)

@@ -35,6 +35,6 @@ def test_workload(check, case):
 
 
 @pytest.mark.perf(cases=model_over_reference)
-def test_model_over_reference(check, case):
+def test_workload_over_reference(check, case):
     """Under it the model is the same multiple of its reference as before."""
     check(case)

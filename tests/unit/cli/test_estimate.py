@@ -55,6 +55,17 @@ def test_command_reads_a_config(tmp_path):
         assert (None, []) == (answer["reference"], answer["claims"])
 
 
+def test_a_model_is_compared_with_that_of_its_pair():
+    """Without an option; one without a pair with that of the first."""
+    for model, reference in (
+        ("qwen3-30b-a3b", "qwen3-8b"),
+        ("mixtral-8x7b", "llama-3.1-8b"),
+        ("llama-3.1-70b", "llama-3.1-8b"),
+    ):
+        answer = json.loads(run(model, "--json").output)
+        assert reference == answer["reference"]["name"]
+
+
 def test_what_does_not_fit_is_said():
     """And why."""
     assert (

@@ -18,6 +18,7 @@ from perfgate.config.project import Project
 from perfgate.engines import injection
 from perfgate.engines.base import ServerConfig
 from perfgate.locations import Locations
+from perfgate.models import catalogue
 from tests.support.studies import SHIPPED
 
 
@@ -172,6 +173,32 @@ def test_the_command_line_comes_before_the_project_file(project, tmp_path):
         "sglang": sys.executable,
     } == parsed.engine_pythons
     assert {"llama-small": str(tmp_path)} == parsed.model_dirs
+
+
+def test_models_of_one_hub_id_have_one_folder(project, tmp_path):
+    """Another precision of a model needs no second folder; its own one comes first."""
+    models = dict(project.study.models)
+    for name in ("half", "quarter"):
+        base = models["mixtral-8x7b"]
+        models[name] = msgspec.structs.replace(base, name=name)
+    project = dataclasses.replace(
+        project, study=dataclasses.replace(project.study, models=models)
+    )
+    catalogue.register(models.values())
+    own = tmp_path / "own"
+    own.mkdir()
+
+    parsed = parse(
+        project,
+        *("--model-dir", f"mixtral-8x7b={tmp_path}"),
+        *("--model-dir", f"quarter={own}"),
+    )
+
+    assert {
+        "mixtral-8x7b": str(tmp_path),
+        "half": str(tmp_path),
+        "quarter": str(own),
+    } == parsed.model_dirs
 
 
 def test_injections_go_into_the_candidate_alone(project):

@@ -17,7 +17,7 @@ from tests.support import fake_suite
 from tests.support.projects import newest_run
 
 pytest_plugins = ["pytester"]
-RATIO = "test_dense_over_moe_throughput"
+RATIO = "test_reference_over_model_throughput"
 WRITTEN = {"report.html", "summary.md", "junit.xml", "pytest-benchmark.json"}
 
 

@@ -4,7 +4,7 @@ from perfgate.results.schema import load
 from tests.support.projects import record
 
 pytest_plugins = ["pytester"]
-RATIO = "test_dense_over_moe_throughput"
+RATIO = "test_reference_over_model_throughput"
 
 
 def test_case_is_inconclusive(project, pytester, monkeypatch):

@@ -69,7 +69,7 @@ OF_A_RUN = (
     "report-judge/summary.md",
     "report-judge/junit.xml",
 )
-RATIO = "test_dense_over_moe_throughput"
+RATIO = "test_reference_over_model_throughput"
 LIVE_RUNS = ("no-baseline", "unchanged", "delayed", "screened")
 FILES_IN_FULL = 2  # of those that were accepted, the smallest
 

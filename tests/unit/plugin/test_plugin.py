@@ -19,7 +19,7 @@ from tests.support import builders, fake_suite
 from tests.support.projects import ROOT, newest_run, outcomes, record
 
 pytest_plugins = ["pytester"]
-RATIO = "test_dense_over_moe_throughput"
+RATIO = "test_reference_over_model_throughput"
 
 
 def record_ratio(project, pytester) -> None:
