@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 
 import msgspec
 import numpy as np
 
-from perfgate.cases import Case, Load
+from perfgate.cases import Load
 from perfgate.engines.base import ServerConfig
 from perfgate.load.repetition import Repetition, RequestRow
 from perfgate.load.workload import Workload
@@ -163,31 +163,31 @@ def tensor_parallel_pairs(index: RunIndex) -> list[tuple[str, str]]:
 
 
 def compared_models(index: RunIndex) -> list[tuple[str, str]]:
-    """(model, reference) of servers whose latencies a case compares, of each build.
+    """(model, reference) of servers whose models a case compares by latency.
 
-    Where no case does, each sparse model is compared with each dense one.
+    They are of one engine and build, with as many ranks, or those of the case itself.
+    Where no case compares models, each sparse one is compared with each dense one.
     """
-    compared = {}
-    servers = list(configs(index))
+    compared: dict[tuple[str, str], set[tuple[str, str]]] = {}
     for case in index.results.cases:
-        for pair in _compared_servers(case):
-            if set(pair) <= set(servers):
-                compared[pair] = [servers.index(key) for key in pair]
+        if case.denominator is None or case.metric != _LATENCY:
+            continue
+        above, below = case.numerator.server, case.denominator.server
+        if above.model != below.model and above.engine == below.engine:
+            names = above.model, below.model
+            compared.setdefault(names, set()).add((above.key, below.key))
     if not compared:
         return _sparse_and_dense(index)
-    return sorted(compared, key=lambda pair: compared[pair])
-
-
-def _compared_servers(case: Case) -> Iterator[tuple[str, str]]:
-    """The servers of two models whose ITL a case compares, and those of other builds."""
-    if case.denominator is None or case.metric != _LATENCY:
-        return
-    model, reference = case.numerator.server, case.denominator.server
-    if model.model == reference.model or model.engine != reference.engine:
-        return
-    yield model.key, reference.key
-    yield model.base.key, reference.base.key
-    yield model.candidate.key, reference.candidate.key
+    pairs = []
+    for (model, above), (reference, below) in product(
+        configs(index).items(), repeat=2
+    ):
+        asked = compared.get((above.model, below.model))
+        if asked is None:
+            continue
+        if (model, reference) in asked or _layout(above) == _layout(below):
+            pairs.append((model, reference))
+    return pairs
 
 
 def is_sparse_over_dense(index: RunIndex, model: str, reference: str) -> bool:
@@ -213,18 +213,18 @@ def _sparse_and_dense(index: RunIndex) -> list[tuple[str, str]]:
     pairs = []
     for sparse_key, sparse_config in sparse:
         for dense_key, dense_config in dense:
-            if _platform(sparse_config) == _platform(dense_config):
+            if _layout(sparse_config) == _layout(dense_config):
                 pairs.append((sparse_key, dense_key))
     return pairs
 
 
-def _platform(config: ServerConfig) -> tuple[object, ...]:
-    """What a sparse and a dense server must share to be compared."""
+def _layout(config: ServerConfig) -> tuple[object, ...]:
+    """What two servers must share to be compared."""
     return (
         config.engine,
         config.build,
         config.tensor_parallel_size,
-        config.dtype,
+        config.data_parallel_size,
         config.device,
     )
 
