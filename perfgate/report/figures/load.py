@@ -309,11 +309,14 @@ class _Ratio:
     """A model's server over its reference's: measured points, and by the bytes read.
 
     Attributes:
+        name: both servers.
+        models: both models.
         bound: (batch, ratio) by the bytes that a step reads.
         is_sparse: whether a sparse model is compared with a dense one.
     """
 
     name: str
+    models: str
     points: Sequence[bandwidth.RatioPoint]
     bound: Sequence[tuple[float, float]]
     is_sparse: bool
@@ -396,26 +399,24 @@ def _ratios(index: RunIndex) -> list[_Ratio]:
             bound.append((float(batch), ratio))
         is_sparse = is_sparse_over_dense(index, model, reference)
         name = f"{model} / {reference}"
-        ratios.append(_Ratio(name, points, bound, is_sparse))
+        models = f"{above.model} / {below.model}"
+        ratios.append(_Ratio(name, models, points, bound, is_sparse))
     return ratios
 
 
 def _bounds(ratios: Sequence[_Ratio]) -> list[_Ratio]:
-    """Of each pair of models one ratio, the one with the longest line by arithmetic."""
-    longest: dict[tuple[tuple[float, float], ...], _Ratio] = {}
+    """Of each pair of models the first ratio, whose line by arithmetic is drawn."""
+    first: dict[str, _Ratio] = {}
     for ratio in ratios:
-        start = tuple(ratio.bound[:LEAST_BATCHES])
-        best = longest.setdefault(start, ratio)
-        if len(ratio.bound) > len(best.bound):
-            longest[start] = ratio
-    return list(longest.values())
+        first.setdefault(ratio.models, ratio)
+    return list(first.values())
 
 
 def _describe_bounds(ratios: Sequence[_Ratio]) -> str:
     bounds = _bounds(ratios)
     text = ""
     for ratio in bounds:
-        models = f" of {ratio.name}" if len(bounds) > 1 else ""
+        models = f" of {ratio.models}" if len(bounds) > 1 else ""
         (_, first), (last_batch, last) = ratio.bound[0], ratio.bound[-1]
         text += (
             f" The bytes that a step reads{models} predict {formatting.ratio(first)} at "
@@ -436,7 +437,7 @@ def _paint_ratios(figure: Figure, ratios: Sequence[_Ratio], sides: str) -> None:
             batch, bound = zip(*ratio.bound, strict=True)
             label, colour = BY_BYTES, TEXT
             if len(bounds) > 1:
-                label, colour = f"by arithmetic: {ratio.name}", line["color"]
+                label, colour = f"by arithmetic: {ratio.models}", line["color"]
             axes.plot(batch, bound, color=colour, linestyle="--", label=label)
             largest = max(largest, batch[-1])
         x, y = zip(*ratio.points_by_batch, strict=True)
