@@ -12,11 +12,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 import requests
 
 from perfgate.engines import environment
-from perfgate.engines.base import LaunchFacts, LaunchRequest, ServerConfig
+from perfgate.engines.base import (
+    LaunchFacts,
+    LaunchRequest,
+    RoutingRequest,
+    ServerConfig,
+)
 from perfgate.engines.registry import ENGINES
 from perfgate.errors import Failure
 from perfgate.models import weights
@@ -34,6 +40,8 @@ CORES = tuple(sorted(os.sched_getaffinity(0)))
 RANKS = min(2, len(CORES))
 VLLM_CACHE_BYTES = 2**30  # of each rank, by VLLM_CPU_KVCACHE_SPACE
 PROMPT = list(range(10, 42))
+# Families whose routers are read by hooks on the CPU.
+ROUTED = ("qwen3-moe-small", "olmoe-small")
 
 
 def config_of(
@@ -101,6 +109,22 @@ def complete(server: Server, name: str) -> str:
     return answer.json()["choices"][0]["text"]
 
 
+def chosen_experts(config: ServerConfig, server: Server) -> np.ndarray:
+    """The experts of each token, layer by layer."""
+    shape = FAMILIES.models[config.model].architecture
+    return ENGINES["vllm"].routed_experts(
+        RoutingRequest(
+            config=config,
+            url=server.url,
+            prompt_token_ids=tuple(PROMPT),
+            output_len_tokens=4,
+            layers=shape.num_sparse_layers,
+            experts=shape.num_local_experts,
+            top_k=shape.num_experts_per_tok,
+        )
+    )
+
+
 @pytest.mark.parametrize("name", FAMILIES.models)
 @pytest.mark.parametrize("engine", sorted(ENGINES))
 def test_a_twin_is_served_and_counted(tmp_path, engine, name):
@@ -110,6 +134,10 @@ def test_a_twin_is_served_and_counted(tmp_path, engine, name):
     with served(config, tmp_path) as (server, facts):
         text = complete(server, name)
         counted = ENGINES[engine].weights_bytes_per_rank(server.url)
+        if engine == "vllm" and name in ROUTED:
+            experts = chosen_experts(config, server)
+            assert shape.num_local_experts > experts.max() >= 0
+            assert (experts[:, 0] != experts[:, 1]).any()
 
     computed = shape.weights_bytes_per_rank(RANKS, "float32")
     assert [1.0] * RANKS == pytest.approx(
