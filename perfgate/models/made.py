@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import filelock
 import msgspec
 
-from perfgate.errors import Failure
+from perfgate.errors import Failure, describe_error
 from perfgate.models import tensors
 from perfgate.models.catalogue import Model
 from perfgate.models.checkpoint import read_checkpoint
@@ -72,7 +72,8 @@ def make(
         The folder.
 
     Raises:
-        CannotMake: its config.json is unknown, or asks for quantized weights.
+        CannotMake: its config.json is unknown or asks for quantized weights, or the
+            folder cannot be written.
         UnknownTensors: the tensors of this family cannot be listed.
 
     """
@@ -89,24 +90,45 @@ def make(
     config.pop("dtype", None)
     config["torch_dtype"] = "float32"
     stamp = msgspec.json.encode(tensors.recipe(config, seed))
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(f"{folder}.lock"):
-        if _is_kept(folder, stamp):
-            return folder
-        millions = model.architecture.parameters / 1e6
-        progress(
-            f"making {model.name}: {millions:.0f} M random weights in {folder}"
-        )
-        partial = folder.with_name(folder.name + ".partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        make_shell(model, partial)
-        _write_json(partial / "config.json", config)
-        index = tensors.write(config, partial, seed, python)
-        _write_json(partial / "model.safetensors.index.json", index)
-        (partial / STAMP_FILE).write_bytes(stamp)
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
+    # A made folder appears whole, so that it can be used where nothing can be written.
+    if _is_kept(folder, stamp):
+        return folder
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(f"{folder}.lock"):
+            if not _is_kept(folder, stamp):
+                millions = model.architecture.parameters / 1e6
+                progress(
+                    f"making {model.name}: {millions:.0f} M random weights in {folder}"
+                )
+                _write(model, folder, config, seed, python)
+    except OSError as error:
+        raise CannotMake(
+            tried=f"making the model {model.name} in {folder}",
+            seen=describe_error(error),
+            remedy="set PERFGATE_MODELS_DIR to a folder that can be written and has room",
+        ) from error
     return folder
+
+
+def _write(
+    model: Model,
+    folder: Path,
+    config: dict[str, Any],
+    seed: int,
+    python: Path | None,
+) -> None:
+    """Write a model beside its folder, and put it in place."""
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    make_shell(model, partial)
+    _write_json(partial / "config.json", config)
+    index = tensors.write(config, partial, seed, python)
+    _write_json(partial / "model.safetensors.index.json", index)
+    stamp = msgspec.json.encode(tensors.recipe(config, seed))
+    (partial / STAMP_FILE).write_bytes(stamp)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
 
 
 def written_config(model: Model) -> dict[str, Any]:

@@ -169,3 +169,23 @@ def test_quantized_weights_are_not_made(tmp_path):
 
     with pytest.raises(CannotMake, match="--weights dummy"):
         make(quantized, tmp_path / "m", quiet)
+
+
+def test_a_made_model_is_used_where_nothing_can_be_written(tmp_path):
+    """Not even a lock: the folder appeared whole."""
+    model = tiny("llama-small")
+    folder = make(model, tmp_path / "m", quiet)
+    lock = tmp_path / "m.lock"
+    lock.unlink(missing_ok=True)
+
+    make(model, folder, quiet)
+
+    assert not lock.exists()
+
+
+def test_a_place_that_cannot_be_written_names_the_variable(tmp_path):
+    """A file stands where the folder of models should be."""
+    (tmp_path / "models").touch()
+
+    with pytest.raises(CannotMake, match="PERFGATE_MODELS_DIR"):
+        make(tiny("llama-small"), tmp_path / "models" / "m", quiet)
