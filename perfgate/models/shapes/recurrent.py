@@ -103,12 +103,7 @@ def fixed_state(
 
 
 class KimiDelta(NamedTuple):
-    """Kimi's linear attention (KDA): a decay for each channel.
-
-    Attributes:
-        decays: numbers of A_log, one for each head.
-
-    """
+    """Kimi's linear attention (KDA): a decay for each channel."""
 
     hidden: int
     heads: int
