@@ -27,8 +27,8 @@ from perfgate.judge.baseline_store import Store
 from perfgate.load.metrics import ROUTING_METRICS
 from perfgate.load.workload import PromptFile, Workload
 from perfgate.machine import hardware
-from perfgate.models import weights
-from perfgate.models.catalogue import CATALOGUE, Model, read_config
+from perfgate.models.catalogue import CATALOGUE, Model, load_config, read_config
+from perfgate.models.made import make_shell
 from perfgate.models.routing_stats import drift, shares, summary
 from perfgate.progress import Progress
 from perfgate.report.verdict_text import render
@@ -122,7 +122,7 @@ def serve(
 
 def with_tokenizer(folder: Path) -> None:
     """Write the suite's word-level tokenizer to the weights' folder: engines need one."""
-    shell = weights.make_shell(CATALOGUE[NAME], folder / "shell")
+    shell = make_shell(CATALOGUE[NAME], folder / "shell")
     for file in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(shell / file, folder / file)
     shutil.rmtree(shell)
@@ -175,6 +175,7 @@ def main() -> None:
         name=NAME,
         hub_id="trained-here",
         architecture=read_config(asked.balanced),
+        config=load_config(asked.balanced),
     )
     store = asked.out / "baselines"
     first = serve(asked.balanced, asked.out / "first", store, asked)
