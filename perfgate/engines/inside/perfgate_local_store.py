@@ -5,7 +5,9 @@ its address is 127.0.0.1. The store takes a socket that listens already: it gets
 that address. Loaded by the engines, never by the suite.
 """
 
+import contextlib
 import importlib
+import os
 import socket
 from typing import Any
 
@@ -16,7 +18,9 @@ def keep_local() -> None:
     """Let every later rendezvous of this process listen on loopback alone."""
     # The package has a function of this name, too.
     module = importlib.import_module("torch.distributed.rendezvous")
-    module.TCPStore = local_store(module.TCPStore)  # type: ignore[attr-defined]
+    store = getattr(module, "TCPStore", None)
+    if store is not None:  # another torch makes its stores elsewhere
+        module.TCPStore = local_store(store)  # type: ignore[attr-defined]
 
 
 def local_store(store: Any) -> Any:
@@ -27,10 +31,22 @@ def local_store(store: Any) -> Any:
         if host in LOOPBACK and named.get("is_master"):
             listening = listener(host, named.get("port", 0))
             if listening is not None:
-                named = {"master_listen_fd": listening, **named}
+                return with_listener(store, listening, args, named)
         return store(*args, **named)
 
     return make
+
+
+def with_listener(
+    store: Any, listening: int, args: tuple[Any, ...], named: dict[str, Any]
+) -> Any:
+    """The store on that socket; on one of its own where this torch takes none."""
+    try:
+        return store(*args, **{"master_listen_fd": listening, **named})
+    except (TypeError, RuntimeError):
+        with contextlib.suppress(OSError):
+            os.close(listening)
+        return store(*args, **named)
 
 
 def listener(host: str, port: int) -> int | None:

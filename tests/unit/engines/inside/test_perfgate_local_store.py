@@ -79,3 +79,28 @@ def test_the_module_is_changed_that_makes_the_stores(monkeypatch):
         host_name="127.0.0.1", port=free_port(), is_master=True
     )
     socket.socket(fileno=given["master_listen_fd"]).close()
+
+
+@pytest.mark.parametrize("error", [TypeError, RuntimeError])
+def test_a_torch_that_takes_no_socket_makes_its_own(error):
+    """The port is free again for it."""
+    port = free_port()
+
+    def older(**given):
+        if "master_listen_fd" in given:
+            raise error("not supported")
+        with socket.create_server((given["host_name"], given["port"])):
+            return given
+
+    named = {"host_name": "127.0.0.1", "port": port, "is_master": True}
+    assert named == local_store(older)(**named)
+
+
+def test_a_torch_without_such_a_store_is_left_alone(monkeypatch):
+    """It makes them elsewhere."""
+    for name in ("torch", "torch.distributed", "torch.distributed.rendezvous"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+
+    perfgate_local_store.keep_local()
+
+    assert not hasattr(sys.modules["torch.distributed.rendezvous"], "TCPStore")
