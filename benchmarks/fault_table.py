@@ -281,6 +281,7 @@ def faults(seed: int, sessions: int, only: str | None) -> None:
 def _one(name: str, fault: Fault, moment: tuple[float, int], row: Row) -> bool:
     """Play and judge one session; whether its fault came."""
     wait_s, write = moment
+    click.echo(f"{name} ...", err=True)
     with tempfile.TemporaryDirectory(prefix="perfgate-fault-") as folder:
         project, session = play(Path(folder), fault, wait_s, write)
         broken = judge(project, session, fault, row)

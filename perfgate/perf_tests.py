@@ -27,6 +27,7 @@ from perfgate.config import other_plugins
 from perfgate.errors import Failure
 from perfgate.fixtures import SESSION, apply_collected_verdicts
 from perfgate.load.metrics import METRICS
+from perfgate.run import interrupts
 from perfgate.run.session import PerfSession
 from perfgate.study import servers_of
 from perfgate.study.study import SingleModel
@@ -253,7 +254,8 @@ def _skip_if_impossible(perf: PerfSession, item: pytest.Item) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtestloop(session: pytest.Session) -> Generator[None, Any, Any]:
     """Note that the loop returned: after -x, Ctrl-C or pytest.exit() it raises."""
-    result = yield
+    with interrupts.kept():
+        result = yield
     session.config.stash[SESSION].has_finished_loop = True
     return result
 

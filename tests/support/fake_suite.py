@@ -143,8 +143,8 @@ def _told_speed(
         if not measured.completed:
             return measured
         try:
-            behaviour = web.get_json(f"{target.url}/behaviour", timeout_s=60)
-        except web.NoAnswer:  # died in the middle
+            behaviour = web.get_json(f"{target.url}/behaviour", timeout_s=10)
+        except web.NoAnswer:  # died, or stopped, in the middle
             return measured
         itl_ms = 1e3 * (behaviour["itl_s"] + behaviour["extra_itl_s"])
         values = {

@@ -27,6 +27,7 @@ from perfgate.run.launch_runner import wants_more
 from tests.support.small_project import Project, SmallSession
 from tests.support.write_faults import facts
 
+IN_PYTEST = "in pytest_keyboard_interrupt"
 TRACEBACK = "Traceback (most recent call last)"
 REPORTS = ("report.html", "summary.md", "junit.xml", "pytest-benchmark.json")
 
@@ -93,9 +94,15 @@ def results_of(run_dir: Path) -> RunResults | None:
 
 
 def has_traceback(session: SmallSession) -> bool:
-    """Whether it ended in a traceback; Python shows one of a Ctrl-C after the end."""
+    """Whether it ended in a traceback.
+
+    Python shows one of a Ctrl-C after the end, and pytest one of a second Ctrl-C while
+    it handles the first.
+    """
     output = session.output.rstrip()
-    return TRACEBACK in output and not output.endswith("KeyboardInterrupt")
+    if output.endswith("KeyboardInterrupt") or IN_PYTEST in output:
+        return False
+    return TRACEBACK in output
 
 
 def _results(run_dir: Path, found: Findings) -> RunResults | None:
