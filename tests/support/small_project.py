@@ -119,10 +119,7 @@ class SmallSession:
                 stderr=subprocess.STDOUT,
                 env={**env, "SURVIVOR_TAG": self.tag},
                 start_new_session=True,
-                # A shell ignores it for what it starts in the background.
-                preexec_fn=lambda: signal.signal(
-                    signal.SIGINT, signal.default_int_handler
-                ),
+                preexec_fn=_hear_signals,
             )
 
     @property
@@ -176,6 +173,12 @@ class SmallSession:
         daemon = f"for-pid-{self.process.pid}".encode()
         daemons = [pid for pid in _running() if daemon in arguments(pid)]
         return [*tagged(self.tag), *(f"supervisor {pid}" for pid in daemons)]
+
+
+def _hear_signals() -> None:
+    """A shell ignores SIGINT for what it starts in the background, and nohup SIGHUP."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def measures(results: RunResults) -> bool:
