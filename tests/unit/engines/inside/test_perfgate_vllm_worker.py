@@ -180,10 +180,11 @@ def with_routers(worker, model_type, **modules):
 
 
 def test_every_router_is_hooked_once(worker):
-    """Routers of either family's name, each hooked once; a dense gate projection is none."""
+    """Routers of each family's name, each hooked once; a dense gate projection is none."""
     routers = {
         "model.layers.0.block_sparse_moe.gate": Router(),
         "model.layers.1.mlp.gate": Router(),
+        "model.layers.2.mlp.router": Router(),
     }
     others = {
         "model.layers.2.mlp.gate_proj": Router(),
@@ -191,10 +192,10 @@ def test_every_router_is_hooked_once(worker):
     }
     found = with_routers(worker, "mixtral", **routers, **others)
 
-    assert [{"layers": 2.0}] * 2 == [
+    assert [{"layers": 3.0}] * 2 == [
         found.perfgate_routing_begin() for _ in range(2)
     ]
-    assert [1, 1] == [len(router.hooks) for router in routers.values()]
+    assert [1, 1, 1] == [len(router.hooks) for router in routers.values()]
     assert [False, False] == [
         hasattr(other, "hooks") for other in others.values()
     ]
