@@ -76,6 +76,14 @@ def test_base_and_candidate_in_turn(project, pytester):
             "*unchanged*PASSED*",
         ]
     )
+    (diagnosis,) = results.diagnoses
+    assert (("fake-mixtral-small-tp2",), "sparse") == (
+        diagnosis.servers,
+        diagnosis.who,
+    )
+    slowed.stdout.fnmatch_lines(
+        ["CAUSE: *", "*what: *-33.3 %*", "*who: *the sparse models only*"]
+    )
     slowed.stdout.fnmatch_lines(["base fake: *", "candidate fake: *"])
     assert (0, 1) == tuple(
         perfgate(pytester, "judge", run).ret for run in ("same", "slowed")
