@@ -5,12 +5,12 @@ Whole runs with the fake engine and a fake NVML.
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 
 import pytest
 
+from perfgate.models.made import make_shell
 from perfgate.results.schema import load
 from tests.support.projects import ROOT
 from tests.support.studies import SHIPPED
@@ -36,9 +36,7 @@ def own(project, pytester, monkeypatch):
     monkeypatch.setenv("FAKE_GPUS", "1")
     monkeypatch.setenv("FAKE_GPU_KIND", "b200")
     folder = pytester.path / "models" / "my-moe"
-    folder.mkdir(parents=True)
-    config = SHIPPED.models["qwen3-30b-a3b"].config
-    (folder / "config.json").write_text(json.dumps(config))
+    make_shell(SHIPPED.models["qwen3-30b-a3b"], folder)
     text = tables().replace("/models/my-moe", str(folder))
     (pytester.path / "study.toml").write_text(f'like = "shipped"\n{text}')
     return lambda *args: project(
