@@ -16,6 +16,7 @@ import filelock
 import msgspec
 
 from perfgate.errors import Failure, describe_error
+from perfgate.files import PUBLIC_MODE
 from perfgate.models import tensors
 from perfgate.models.catalogue import Model
 from perfgate.models.checkpoint import read_checkpoint
@@ -127,6 +128,9 @@ def _write(
     _write_json(partial / "model.safetensors.index.json", index)
     stamp = msgspec.json.encode(tensors.recipe(config, seed))
     (partial / STAMP_FILE).write_bytes(stamp)
+    # safetensors writes for its owner only; a container may run as another user.
+    for file in partial.iterdir():
+        file.chmod(PUBLIC_MODE)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
 

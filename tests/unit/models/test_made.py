@@ -189,3 +189,11 @@ def test_a_place_that_cannot_be_written_names_the_variable(tmp_path):
 
     with pytest.raises(CannotMake, match="PERFGATE_MODELS_DIR"):
         make(tiny("llama-small"), tmp_path / "models" / "m", quiet)
+
+
+def test_a_made_model_can_be_read_by_other_users(tmp_path):
+    """It may be made in an image and served as an arbitrary UID."""
+    folder = make(tiny("llama-small"), tmp_path / "m", quiet)
+
+    modes = {file.stat().st_mode & 0o777 for file in folder.iterdir()}
+    assert {0o644} == modes
