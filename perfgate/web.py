@@ -8,23 +8,23 @@ count, so that all of a session takes the same way. Redirects are not followed.
 from __future__ import annotations
 
 import base64
-import contextlib
 import functools
 import http.client
 import os
-import socket
 import ssl
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
 import msgspec
 
-from perfgate.errors import Failure, describe_error, exhausted
+from perfgate.errors import Failure, causes, describe_error, exhausted
 from perfgate.foreign_text import one_line
+
+if TYPE_CHECKING:
+    import requests
 
 # The suite's own variable comes first; the other one is that of OpenAI's clients.
 KEY_VARIABLES = ("PERFGATE_API_KEY", "OPENAI_API_KEY")
@@ -257,80 +257,68 @@ class _Call:
         Raises:
             NoAnswer: as of `get`.
         """
-        parts = urlsplit(self.url)
-        deadline = _Deadline(self.timeout_s)
-        try:
-            with deadline, self._connected(parts, deadline) as connection:
-                body = self._exchange(connection, parts, content)
-            # A body without a length ends with the connection, whoever ended that.
-            deadline.check()
-            return body
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            if isinstance(error, TimeoutError) or deadline.is_over:
-                seen = f"no complete answer within {self.timeout_s:g} s"
-            else:
+        # Imported here: collecting tests must not wait for requests.
+        from perfgate.web_session import Deadline, session
+
+        with Deadline(self.timeout_s) as deadline:
+            try:
+                # The context of TLS is made with it, and may name a bad file.
+                with session(deadline, self._tls()) as opened:
+                    body = self._exchange(opened, content)
+                # A body without a length ends with the connection, whoever ended that.
+                deadline.check()
+                return body
+            except (OSError, ValueError) as error:
+                is_late = deadline.is_over or _wraps(error, TimeoutError)
                 seen = _described(error)
-            raise self._failure(seen, cause=error) from error
+                if is_late:
+                    seen = f"no complete answer within {self.timeout_s:g} s"
+                raise self._failure(seen, cause=error) from error
 
-    @contextlib.contextmanager
-    def _connected(
-        self, parts: SplitResult, deadline: _Deadline
-    ) -> Iterator[http.client.HTTPConnection]:
-        host = parts.hostname or ""
-        plain = socket.create_connection(
-            (host, port_of(parts)), timeout=self.timeout_s
-        )
-        with contextlib.ExitStack() as closing:
-            closing.callback(plain.close)
-            deadline.watch(plain)
-            if parts.scheme == "https":
-                plain = tls().wrap_socket(
-                    plain, server_hostname=host, do_handshake_on_connect=False
-                )
-                closing.callback(plain.close)
-                deadline.watch(plain)
-                plain.do_handshake()
-            connection = http.client.HTTPConnection(host, port_of(parts))
-            connection.sock = plain
-            yield connection
+    def _tls(self) -> Callable[[], ssl.SSLContext] | None:
+        if urlsplit(self.url).scheme == "https":
+            return tls
+        return None
 
-    def _exchange(
-        self,
-        connection: http.client.HTTPConnection,
-        parts: SplitResult,
-        content: bytes,
-    ) -> bytes:
-        headers = {"Host": host_header(parts), "Connection": "close"}
-        headers["Accept-Encoding"] = "identity"
+    def _exchange(self, opened: requests.Session, content: bytes) -> bytes:
+        headers = {"Connection": "close", "Accept-Encoding": "identity"}
         if content:
             headers["Content-Type"] = "application/json"
         if self.authorization:
             headers["Authorization"] = self.authorization
-        path = parts.path or "/"
-        if parts.query:
-            path += f"?{parts.query}"
-        connection.request(self.method, path, content or None, headers)
-        answer = connection.getresponse()
-        if answer.status == 200:
-            return self._all_of(answer)
-        target = answer.getheader("Location")
+        with opened.request(
+            self.method,
+            self.url,
+            data=content or None,
+            headers=headers,
+            timeout=self.timeout_s,
+            allow_redirects=False,
+            stream=True,
+        ) as answer:
+            if answer.status_code == 200:
+                return self._all_of(answer)
+            raise self._refusal(answer)
+
+    def _refusal(self, answer: requests.Response) -> NoAnswer:
+        """An answer of another status than 200."""
+        target = answer.headers.get("Location")
         if target is not None:
             seen = f"redirected to {one_line(target)}, which is not followed"
         else:
-            seen = _beginning(answer.read(8 * _SHOWN_CHARACTERS))
-        raise self._failure(f"HTTP {answer.status}: {seen}", answer.status)
+            pieces = answer.iter_content(8 * _SHOWN_CHARACTERS)
+            seen = _beginning(next(pieces, b""))
+        status = answer.status_code
+        return self._failure(f"HTTP {status}: {seen}", status)
 
-    def _all_of(self, answer: http.client.HTTPResponse) -> bytes:
+    def _all_of(self, answer: requests.Response) -> bytes:
         pieces = []
         size = 0
-        while piece := answer.read1(_READ_BYTES):
+        for piece in answer.iter_content(_READ_BYTES):
             size += len(piece)
             if size > self.most_bytes:
                 limit = f"{self.most_bytes / 2**20:g} MiB"
                 raise self._failure(f"the answer is larger than {limit}", 200)
             pieces.append(piece)
-        if answer.length:
-            raise http.client.IncompleteRead(b"", answer.length)
         return b"".join(pieces)
 
     def _failure(
@@ -368,55 +356,26 @@ def _proxies(environment: Mapping[str, str] = os.environ) -> str:
 
 
 def _described(error: Exception) -> str:
-    if isinstance(error, http.client.IncompleteRead):
-        return "connection closed before the answer was complete"
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return (
-            f"its certificate is not trusted ({error.verify_message}); set "
-            "SSL_CERT_FILE to the file of its authority"
-        )
-    if isinstance(error, ssl.SSLError):
-        return f"it does not speak TLS as expected ({error.reason or error})"
-    if isinstance(error, http.client.RemoteDisconnected):
-        return describe_error(error)
-    if isinstance(error, http.client.HTTPException):
-        name = type(error).__name__
-        return f"the answer is not HTTP ({name}: {one_line(str(error))})"
+    """What went wrong: the innermost exception that says it counts."""
+    for cause in causes(error):
+        if isinstance(cause, http.client.IncompleteRead):
+            return "connection closed before the answer was complete"
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return (
+                f"its certificate is not trusted ({cause.verify_message}); set "
+                "SSL_CERT_FILE to the file of its authority"
+            )
+        if isinstance(cause, ssl.SSLError):
+            reason = cause.reason or cause
+            return f"it does not speak TLS as expected ({reason})"
+        if isinstance(cause, http.client.RemoteDisconnected):
+            return describe_error(cause)
+        if isinstance(cause, http.client.HTTPException):
+            name = type(cause).__name__
+            text = one_line(str(cause))
+            return f"the answer is not HTTP ({name}: {text})"
     return describe_error(error)
 
 
-class _Deadline:
-    """Ends the reading of a socket after some seconds, however slowly its bytes come.
-
-    Attributes:
-        is_over: whether it did.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self.is_over = False
-        self._socket: socket.socket | None = None
-        self._timer = threading.Timer(seconds, self._end)
-        self._timer.daemon = True
-
-    def watch(self, connection: socket.socket) -> None:
-        """End this one, in place of an earlier one."""
-        self._socket = connection
-        self.check()
-
-    def check(self) -> None:
-        """Raise TimeoutError once it is over."""
-        if self.is_over:
-            raise TimeoutError
-
-    def __enter__(self) -> None:
-        self._timer.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._timer.cancel()
-
-    def _end(self) -> None:
-        self.is_over = True
-        if self._socket is not None:
-            with contextlib.suppress(OSError):
-                # Not TLS's own, which forgets the connection that another thread reads.
-                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+def _wraps(error: Exception, kind: type[Exception]) -> bool:
+    return any(isinstance(cause, kind) for cause in causes(error))
