@@ -7,6 +7,7 @@ a real one.
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 
 import pytest
@@ -78,6 +79,7 @@ def test_those_three_lines_make_a_platform(project, pytester, monkeypatch):
     study = (ROOT / "fixtures" / "study.toml").read_text()
     lines = '[platforms.b200]\nlike = "gpu"\ngpu = "b200"\n'
     (pytester.path / "study.toml").write_text(f"{study}\n{lines}")
+    shutil.copytree(ROOT / "fixtures" / "configs", pytester.path / "configs")
 
     result = project("-m", "b200", "--plan", "--study", "study.toml")
 
