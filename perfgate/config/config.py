@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,6 +64,7 @@ class Config:
             fails its tests, instead of skipping them.
         engine_pythons: engine -> path of its Python, or a name to find on PATH.
         model_dirs: model -> folder of its weights.
+        study: --study, as given; None for the project's own.
         subjects: pairs and single models that --pair and --model name; empty for
             those of each platform.
         tensor_parallel_size: of the compared servers; None is the study's.
@@ -113,6 +115,7 @@ class Config:
     engines_are_required: bool = False
     engine_pythons: Mapping[str, str] = field(default_factory=dict)
     model_dirs: Mapping[str, str] = field(default_factory=dict)
+    study: str | None = None
     subjects: tuple[Subject, ...] = ()
     tensor_parallel_size: int | None = None
     load_format: LoadFormat = "auto"
@@ -223,8 +226,10 @@ class Config:
 
     @property
     def selection(self) -> tuple[str, ...]:
-        """The options that choose pairs and servers, as words of a command."""
+        """The options that choose study, pairs and servers, as words of a command."""
         words = []
+        if self.study is not None:
+            words += ["--study", shlex.quote(self.study)]
         for subject in self.subjects:
             option = "--pair" if len(subject.models) > 1 else "--model"
             words += [option, subject.name]
@@ -355,6 +360,7 @@ def _parse(
         engines_are_required=bool(option.engine),
         engine_pythons=_engine_pythons(option, project),
         model_dirs=_model_dirs(option, project),
+        study=option.study,
         subjects=select(project.study, option.pair, option.model),
         tensor_parallel_size=option.tp,
         load_format=option.weights,

@@ -114,12 +114,23 @@ def read_config(path: Path) -> Architecture:
 
     """
     file = _config_file(path)
+    return parse_config(load_config(file), str(file), load_beside(file))
+
+
+def load_beside(path: Path) -> dict[str, Any]:
+    """Content of the files beside a config.json that tell a quantization, by name.
+
+    Raises:
+        UnknownArchitecture: one of them cannot be read.
+
+    """
+    folder = _config_file(path).parent
     beside = {}
     for name in BESIDE:
-        other = file.parent / name
-        if other.is_file():
-            beside[name] = load_config(other)
-    return parse_config(load_config(file), str(file), beside)
+        file = folder / name
+        if file.is_file():
+            beside[name] = load_config(file)
+    return beside
 
 
 def load_config(path: Path) -> dict[str, Any]:

@@ -7,15 +7,17 @@ from the hub's cache.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from perfgate import formatting
 from perfgate.models import hub_cache
 from perfgate.models.catalogue import (
+    Architecture,
     Model,
     UnknownArchitecture,
     load_config,
     parse_config,
+    read_config,
 )
 from perfgate.models.shapes.formats import ONLINE
 from perfgate.study.schema import ModelServer, ModelTable
@@ -47,11 +49,7 @@ def read_models(
             )
         row = file.convert(merged, ModelTable, place)
         folder = _model_folder(file, name, row)
-        config, origin = _config(file, name, row, folder)
-        try:
-            architecture = parse_config(config, origin)
-        except UnknownArchitecture as failure:
-            _refuse_config(file, name, failure)
+        config, architecture = _shape(file, name, row, folder)
         if row.quantization and architecture.quantization is None:
             check_quantization(file, place, row.quantization)
         models[name] = Model(
@@ -97,15 +95,28 @@ def _resolve(file: StudyToml, path: str) -> Path:
     return (file.path.parent / Path(path).expanduser()).resolve()
 
 
-def _config(
+def _shape(
     file: StudyToml, name: str, row: ModelTable, folder: Path | None
-) -> tuple[dict[str, Any], str]:
-    """The config.json, and where it stands: the first place that has it."""
+) -> tuple[dict[str, Any], Architecture]:
+    """The fields of the config.json, and the architecture that they describe."""
+    try:
+        if isinstance(row.config, dict):
+            origin = f"{file.path} [models.{name}.config]"
+            return row.config, parse_config(row.config, origin)
+        path = _config_path(file, name, row, folder)
+        return load_config(path), read_config(path)
+    except UnknownArchitecture as failure:
+        seen = f"config: {failure.tried}: {failure.seen}"
+        file.refuse(f"models.{name}", seen, failure.remedy)
+
+
+def _config_path(
+    file: StudyToml, name: str, row: ModelTable, folder: Path | None
+) -> Path:
+    """The config.json, or its folder: the first place that has it."""
     table = f"models.{name}"
-    if isinstance(row.config, dict):
-        return row.config, f"{file.path} [{table}.config]"
     path = folder
-    if row.config is not None:
+    if isinstance(row.config, str):
         path = _resolve(file, row.config)
     elif path is None and row.hub_id is not None:
         path = _cached_config(file, table, row.hub_id)
@@ -115,10 +126,7 @@ def _config(
             "neither config, folder nor hub_id is given",
             f"add [{table}.config] with the fields of its config.json, or folder = PATH",
         )
-    try:
-        return load_config(path), str(path)
-    except UnknownArchitecture as failure:
-        _refuse_config(file, name, failure)
+    return path
 
 
 def _cached_config(file: StudyToml, table: str, hub_id: str) -> Path:
@@ -131,10 +139,3 @@ def _cached_config(file: StudyToml, table: str, hub_id: str) -> Path:
             "it), or add config = PATH",
         )
     return config
-
-
-def _refuse_config(
-    file: StudyToml, name: str, failure: UnknownArchitecture
-) -> NoReturn:
-    seen = f"config: {failure.tried}: {failure.seen}"
-    file.refuse(f"models.{name}", seen, failure.remedy)

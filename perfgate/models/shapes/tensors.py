@@ -88,9 +88,11 @@ class Tensor(
 
     def divisor(self, split: Split) -> int:
         """Ranks that share it; the others hold copies."""
-        if self.group == "experts":
-            return split.ranks
         ranks = split.tensor_parallel
+        if self.group == "experts":
+            ranks = split.ranks
+            if split.expert_parallel:
+                return ranks
         if self.split is None:
             return 1
         if self.pieces:

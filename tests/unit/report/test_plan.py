@@ -173,6 +173,15 @@ def test_a_plan_without_baselines_begins_with_pairs(tmp_path):
     assert "Begin with" not in paired
 
 
+def test_the_command_measures_what_was_planned(tmp_path):
+    """It names the study file and the options that chose models and servers."""
+    chosen = {"study": "my families.toml", "tensor_parallel_size": 2}
+
+    text = preview.text(planned(tmp_path, **chosen), 100)
+
+    assert "pytest -m h200 --study 'my families.toml' --tp 2 --against" in text
+
+
 def test_a_plan_of_an_external_server_names_no_pairs(tmp_path):
     """Its operator launches it."""
     text = preview.text(

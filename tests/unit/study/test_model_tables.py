@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from perfgate.models.config_files import read_config
 from perfgate.study import BadStudy, ServerChoices, study_of
 from perfgate.study.selection import select
 from tests.support.studies import SHIPPED
@@ -31,6 +32,18 @@ def test_a_model_may_be_a_folder(tmp_path):
         file.models["dense"].config,
         file.models["dense"].folder,
     )
+
+
+def test_files_beside_the_config_tell_a_quantization(tmp_path):
+    """As where the folder is estimated by its path."""
+    folder = write_config(tmp_path / "weights")
+    told = {"quantization": {"quant_algo": "FP8"}}
+    (folder / "hf_quant_config.json").write_text(json.dumps(told))
+
+    file = read_small(tmp_path, (TABLE, '[models.dense]\nfolder = "weights"'))
+
+    shape = file.models["dense"].architecture
+    assert (read_config(folder), "fp8") == (shape, shape.quantization)
 
 
 def test_a_config_may_be_a_file(tmp_path):

@@ -27,7 +27,8 @@ def test_bytes_with_and_without_a_format():
         (by_heads("q", 64, 32, heads=16), 8),
         (by_heads("k", 64, 32, heads=2), 2),
         (vector("norm", "norms", 64), 1),
-        (Tensor("experts.down_proj", "experts", (64,), count=4), 8),
+        (Tensor("experts.up_proj", "experts", (64,), 4, split="outputs"), 8),
+        (Tensor("experts.down_proj", "experts", (64,), 4), 1),
     ],
 )
 def test_ranks_that_share_a_tensor(tensor, divisor):
@@ -43,6 +44,16 @@ def test_data_parallel_groups_share_experts_alone():
     experts = Tensor("experts.up", "experts", (64, 32), split="outputs")
 
     assert (2, 8) == (dense.divisor(split), experts.divisor(split))
+
+
+def test_experts_that_are_spread_whole_take_their_biases_along():
+    """A bias is added once: each rank has room for it, or only those of its experts."""
+    bias = Tensor("experts.down_proj", "experts", (64,), count=8)
+
+    spread = Split(tensor_parallel=4, data_parallel=2, expert_parallel=True)
+    shared = Split(tensor_parallel=4, data_parallel=2)
+
+    assert (8, 1) == (bias.divisor(spread), bias.divisor(shared))
 
 
 @pytest.mark.parametrize(
