@@ -44,6 +44,7 @@ from perfgate.study import (
     read_study,
     study_of,
 )
+from perfgate.study.selection import Subject, select
 from perfgate.study.shipped import shipped
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -74,7 +75,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     results = [candidate_alone(rundata.load(folder)) for folder in folders]
     for run in sorted(results, key=lambda run: run.run_id):
         cases = tuple(cases_of_run(run, file))
-        run = msgspec.structs.replace(run, cases=cases)
+        # The verdicts of its day name cases that today's study may not ask.
+        run = msgspec.structs.replace(
+            run, cases=cases, verdicts=(), group_verdicts=()
+        )
         for line in record(run, Store(options.baselines)):
             print(line)
 
@@ -117,11 +121,20 @@ def cases_of_run(run: RunResults, file: StudyFile) -> Iterator[Case]:
     for engine in file.engines:
         if engine in engines:
             choices = ServerChoices(max(ranks), load_format, max(stated))
-            study = study_of(file, platform, engine, choices=choices)
-            studies.append(study)
+            for pair in _pairs_of_run(run, file):
+                study = study_of(file, platform, engine, pair, choices)
+                studies.append(study)
     for case in study_cases(studies):
         if all(_is_of_run(run, load) for load in case.loads):
             yield case
+
+
+def _pairs_of_run(run: RunResults, file: StudyFile) -> Iterator[Subject]:
+    """The pairs of which the run served a model."""
+    served = {server.config.model for server in run.servers.values()}
+    for pair in select(file, file.pairs, ()):
+        if served & set(pair.models):
+            yield pair
 
 
 def _is_of_run(run: RunResults, load: Load) -> bool:
@@ -149,9 +162,7 @@ def study_cases(studies: Sequence[Study]) -> Iterator[Case]:
 
 def _questions(studies: Sequence[Study]) -> Iterator[Question]:
     """Each question, and the studies or pairs of engines that it is asked of."""
-    pairs = [
-        Versus(candidate=study, reference=studies[0]) for study in studies[1:]
-    ]
+    pairs = list(_pairs_of_engines(studies))
     for path in sorted(shipped().tests.glob("test_*.py")):
         module = importlib.import_module(f"tests.perf.{path.stem}")
         for function in vars(module).values():
@@ -160,6 +171,15 @@ def _questions(studies: Sequence[Study]) -> Iterator[Question]:
                     yield studies, mark.kwargs["cases"]
                 if "engines" in mark.kwargs:
                     yield pairs, mark.kwargs["engines"]
+
+
+def _pairs_of_engines(studies: Sequence[Study]) -> Iterator[Versus]:
+    """For each pair of models, every other engine and the first one."""
+    first: dict[str, Study] = {}
+    for study in studies:
+        reference = first.setdefault(study.pair, study)
+        if study.model.engine != reference.model.engine:
+            yield Versus(candidate=study, reference=reference)
 
 
 def record(run: RunResults, store: Store) -> Iterator[str]:
@@ -247,8 +267,19 @@ def _studies_on(label: str, file: StudyFile) -> list[Study]:
             # By made-up routers, as the first ones were recorded, and as stated now.
             for stated in ("", None):
                 choices = ServerChoices(ranks, "dummy", stated)
-                studies.append(study_of(file, "gpu", engine, choices=choices))
+                for pair in select(file, _gpu_pairs(file), ()):
+                    study = study_of(file, "gpu", engine, pair, choices)
+                    studies.append(study)
     return studies
+
+
+def _gpu_pairs(file: StudyFile) -> list[str]:
+    """The pairs whose models have weights on a hub."""
+    names = []
+    for name, pair in file.pairs.items():
+        if file.models[pair.model].hub_id:
+            names.append(name)
+    return names
 
 
 def _renewed(case: Case, metric: MetricBaseline, label: str) -> MetricBaseline:

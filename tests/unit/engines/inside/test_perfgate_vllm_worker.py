@@ -78,6 +78,26 @@ def test_shared_weights_count_once(worker):
     ).perfgate_weights()
 
 
+def test_wrapped_experts_count_with_their_scales(worker):
+    """Triton's kernels wrap matrices; they are no parameters, and their configs share scales."""
+    matrix = types.SimpleNamespace(
+        storage=types.SimpleNamespace(data=Parameter(100, place=1))
+    )
+    scale = types.SimpleNamespace(
+        storage=types.SimpleNamespace(data=Parameter(10, place=2))
+    )
+    precision = types.SimpleNamespace(weight_scale=scale)
+    method = types.SimpleNamespace(first=precision, again=precision)
+    experts = Module(
+        own=[Parameter(1, place=3)], w13_weight=matrix, quant_method=method
+    )
+
+    # (100 + 10 + 1) x 4 bytes
+    assert {"weights_bytes": 444.0} == with_modules(
+        worker, experts
+    ).perfgate_weights()
+
+
 @pytest.mark.parametrize(
     ("sizes", "expected"),
     [
