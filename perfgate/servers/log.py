@@ -150,14 +150,25 @@ def tail(path: Path, lines: int) -> str:
     return "\n".join(logged[-lines:]) or "(nothing was logged)"
 
 
-def diagnosis(path: Path, known: Sequence[Remedy]) -> tuple[str, str]:
+def diagnosis(
+    path: Path, known: Sequence[Remedy], from_byte: int = 0
+) -> tuple[str, str]:
     """The remedy of the first known signature at the end of the log, and its line.
 
     The line is empty where none is known: what an engine logs last is mostly a
     consequence.
+
+    Args:
+        known: the engine's own remedies, which may be of a warning, too.
+        from_byte: where the log begins to matter: a server that was ready died of
+            nothing that it logged before.
     """
-    text = _end_of(path)
+    whole = _end_of(path, from_byte)
+    errors = "\n".join(
+        line for line in whole.split("\n") if not _ECHO.search(line)
+    )
     for remedy in (*known, *DEFAULT_REMEDIES):
+        text = whole if remedy in known else errors
         match = re.search(remedy.pattern, text)
         if match is None:
             continue
@@ -196,11 +207,11 @@ def is_port_lost(path: Path) -> bool:
     return re.search(ADDRESS_IN_USE, _end_of(path)) is not None
 
 
-def _end_of(path: Path) -> str:
+def _end_of(path: Path, from_byte: int = 0) -> str:
     try:
         with path.open("rb") as log:
             log.seek(0, 2)
-            log.seek(max(0, log.tell() - _TAIL_BYTES))
+            log.seek(max(from_byte, log.tell() - _TAIL_BYTES))
             return log.read().decode(errors="replace")
     except FileNotFoundError:
         return ""

@@ -216,7 +216,9 @@ class Server:
         self.record = msgspec.structs.replace(self.record, **changes)
 
     def _failure(self, kind: type[_F], seen: str) -> _F:
-        remedy, line = diagnosis(self.log, self.plan.remedies)
+        remedy, line = diagnosis(
+            self.log, self.plan.remedies, self._ready_at_byte
+        )
         if _free_bytes(self.log.parent) < 2**20:
             remedy = f"the disk is full: free space in {self.log.parent}"
         line = line or first_error(self.log, self._ready_at_byte)

@@ -291,10 +291,7 @@ def test_death_and_stall_mid_run(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("process", "words"),
-    [
-        ("Worker", "died unexpectedly|Error"),
-        ("api_server", "killed by SIGKILL"),
-    ],
+    [("Worker", "died unexpectedly"), ("api_server", "killed by SIGKILL")],
     ids=["rank", "front end"],
 )
 def test_a_killed_part_is_a_death(

@@ -140,6 +140,22 @@ def test_unknown_signature_says_where_to_look(tmp_path: Path) -> None:
     assert (UNKNOWN, "") == diagnosis(tmp_path / "log", ())
 
 
+def test_a_warning_and_what_was_before_are_no_cause(tmp_path: Path) -> None:
+    """A warning of few descriptors, at each start, is not why a rank died."""
+    log = tmp_path / "log"
+    text = (
+        "WARNING 11-28 Found ulimit of 20000. This can cause errors like "
+        "`OSError: [Errno 24] Too many open files`.\n"
+        "RuntimeError: CUDA out of memory, tried with less\n"
+    )
+    died = "Worker proc VllmWorker-0 died unexpectedly (exit code: -9)\n"
+    log.write_text(text + died)
+
+    assert (UNKNOWN, "") == diagnosis(log, (), from_byte=len(text))
+    assert "do not fit" in diagnosis(log, ())[0]
+    assert "mine" == diagnosis(log, (Remedy("Found ulimit", "mine"),))[0]
+
+
 def test_a_long_line_is_quoted_in_part(tmp_path: Path) -> None:
     """An engine may add half a screen of advice."""
     (tmp_path / "log").write_text(
