@@ -10,10 +10,12 @@ import msgspec
 from perfgate.models.architecture import Architecture
 from perfgate.models.families.fields import Common
 from perfgate.models.families.plain import convert
-from perfgate.models.shapes.attention import Mixer
+from perfgate.models.families.sparse import checked_experts
+from perfgate.models.shapes.attention import Bias, Heads, Mixer, grouped
+from perfgate.models.shapes.feed_forward import Routed, routed
 from perfgate.models.shapes.layers import Layer, outside, stack
 from perfgate.models.shapes.tensors import Tensor
-from perfgate.models.shapes.uniform import draft_of
+from perfgate.models.shapes.uniform import draft_of, shared_expert
 
 
 class Widths(NamedTuple):
@@ -112,7 +114,69 @@ def built(
     )
 
 
+def widths_of(common: Common) -> Widths:
+    """Widths of a model whose fields have the usual names."""
+    return Widths(common.kv_heads, common.head_dim, common.intermediate)
+
+
+def heads_of(common: Common, bias: Bias = "none") -> Heads:
+    """Heads of a model whose fields have the usual names."""
+    return Heads(
+        hidden=common.hidden,
+        heads=common.heads,
+        kv_heads=common.kv_heads,
+        head_dim=common.head_dim,
+        bias=bias,
+    )
+
+
 Block = tuple[str, tuple[Tensor, ...]]
+
+
+def attention_layer(heads: Heads, block: Block, *, norms: int = 2) -> Layer:
+    """A layer with grouped heads.
+
+    Args:
+        heads: whose window says which kind of attention it is.
+        block: kind and tensors of its feed-forward.
+        norms: of the model's width.
+
+    """
+    kind = "full"
+    if heads.window:
+        kind = "window"
+    return layer(kind, grouped(heads), *block, heads.hidden, norms)
+
+
+def shared_and_routed(
+    common: Common,
+    number: str,
+    shared: str,
+    *,
+    chosen: str = "num_experts_per_tok",
+    router: str = "gate",
+    score_bias: bool = False,
+) -> tuple[Experts, tuple[Tensor, ...]]:
+    """Routed experts, shared ones of the same width, and the tensors of both.
+
+    Args:
+        common: fields of the model.
+        number: field with the routed experts of a layer.
+        shared: field with the shared ones.
+        chosen: field with the experts that a token visits.
+        router: name of the router's module.
+        score_bias: whether a bias for balance is a parameter of its own.
+
+    """
+    fields = common.fields
+    experts, visited = checked_experts(fields, number, chosen)
+    width = fields.count("moe_intermediate_size")
+    shared_width = width * fields.count(shared, 0, least=0)
+    shape = Routed(
+        common.hidden, width, experts, router=router, score_bias=score_bias
+    )
+    tensors = routed(shape) + shared_expert(common.hidden, shared_width)
+    return Experts(experts, visited, width, shared_width), tensors
 
 
 def blocks(

@@ -174,6 +174,11 @@ class Common:
         """Width of a dense feed-forward."""
         return self.fields.count("intermediate_size")
 
+    @property
+    def draft_layers(self) -> int:
+        """Layers that predict further tokens."""
+        return self.fields.count("num_nextn_predict_layers", 0, least=0)
+
     def scalars(self) -> dict[str, Any]:
         """Fields of an architecture that every family has."""
         fields = self.fields
@@ -214,12 +219,50 @@ class Common:
             raise Unsupported(
                 f"{self.fields.prefix}{name} names {', '.join(unknown)}"
             )
-        if len(names) != self.num_layers:
-            raise FieldInvalid(
-                f"{self.fields.prefix}{name} has {len(names)} entries, for "
-                f"{self.num_layers} layers"
-            )
+        self._check_length(f"{self.fields.prefix}{name}", names)
         return names
+
+    def attention_types(self, other: str, interval: int) -> tuple[str, ...]:
+        """For each layer "full_attention" or the other name, by `layer_types`.
+
+        Args:
+            other: name of the other attention.
+            interval: without that field each so-many-th layer has full attention.
+
+        """
+        default = []
+        for number in range(1, self.num_layers + 1):
+            name = other
+            if number % interval == 0:
+                name = "full_attention"
+            default.append(name)
+        return self.layer_names(
+            "layer_types", (other, "full_attention"), default
+        )
+
+    def layer_counts(
+        self, name: str, table: Fields | None = None
+    ) -> tuple[int, ...]:
+        """A whole number from 0 for each layer.
+
+        Args:
+            name: of the field.
+            table: that has the field; None for the config.json itself.
+
+        Raises:
+            FieldInvalid: not one for each layer.
+
+        """
+        fields = table or self.fields
+        numbers = fields.counts(name)
+        self._check_length(f"{fields.prefix}{name}", numbers)
+        return numbers
+
+    def _check_length(self, name: str, entries: Sequence[Any]) -> None:
+        if len(entries) != self.num_layers:
+            raise FieldInvalid(
+                f"{name} has {len(entries)} entries, for {self.num_layers} layers"
+            )
 
     def _num_layers(self) -> int:
         name = "num_hidden_layers"

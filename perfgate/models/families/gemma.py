@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from perfgate.models.architecture import Architecture
-from perfgate.models.families.building import Experts, Widths, built, layer
+from perfgate.models.families.building import (
+    Experts,
+    attention_layer,
+    built,
+    heads_of,
+    widths_of,
+)
 from perfgate.models.families.fields import Common, Fields, bias_of
+from perfgate.models.families.spans import alternate_windows
 from perfgate.models.families.sparse import checked_experts
-from perfgate.models.shapes.attention import Heads, grouped
+from perfgate.models.shapes.attention import Heads
 from perfgate.models.shapes.feed_forward import Routed, dense, routed
 from perfgate.models.shapes.tensors import Tensor, vector
-
-_WINDOWED = ("full_attention", "sliding_attention")
-
-
-def _kind(window: int) -> str:
-    if window:
-        return "window"
-    return "full"
 
 
 def read_gemma(fields: Fields) -> Architecture:
@@ -25,47 +24,24 @@ def read_gemma(fields: Fields) -> Architecture:
     common.tied = fields.flag("tie_word_embeddings", default=True)
     is_third = fields.text("model_type", "").startswith("gemma3")
     feed_forward = dense(common.hidden, common.intermediate)
+    heads = heads_of(common, bias_of(fields))
+    interval = 2
+    if is_third:
+        heads = heads._replace(norm="head")
+        interval = 6
     layers = []
-    for window in _gemma_windows(common, 6 if is_third else 2):
-        shape = Heads(
-            hidden=common.hidden,
-            heads=common.heads,
-            kv_heads=common.kv_heads,
-            head_dim=common.head_dim,
-            bias=bias_of(fields),
-            window=window,
-        )
-        if is_third:
-            shape = shape._replace(norm="head")
+    for window in _gemma_windows(common, interval):
+        windowed = heads._replace(window=window)
         layers.append(
-            layer(
-                _kind(window),
-                grouped(shape),
-                "dense",
-                feed_forward,
-                common.hidden,
-                norms=4,
-            )
+            attention_layer(windowed, ("dense", feed_forward), norms=4)
         )
-    return built(
-        common,
-        layers,
-        Widths(common.kv_heads, common.head_dim, common.intermediate),
-        Experts(),
-    )
+    return built(common, layers, widths_of(common), Experts())
 
 
-def _gemma_windows(common: Common, pattern: int) -> list[int]:
+def _gemma_windows(common: Common, interval: int) -> tuple[int, ...]:
     """Windows of each layer: all but each so-many-th see one."""
-    fields = common.fields
-    interval = fields.count("sliding_window_pattern", pattern)
-    default = tuple(
-        _WINDOWED[(number + 1) % interval != 0]
-        for number in range(common.num_layers)
-    )
-    names = common.layer_names("layer_types", _WINDOWED, default)
-    window = fields.count("sliding_window")
-    return [window * (name == _WINDOWED[1]) for name in names]
+    interval = common.fields.count("sliding_window_pattern", interval)
+    return alternate_windows(common, interval)
 
 
 # Fields of Gemma 4's small models, whose layers have further weights or share them.
@@ -94,37 +70,18 @@ def read_gemma4(fields: Fields) -> Architecture:
         norms = 7
     layers = []
     for window in _gemma_windows(common, 6):
-        mixer = grouped(_gemma4_heads(common, window))
+        heads = _gemma4_heads(common, window)
         layers.append(
-            layer(
-                _kind(window),
-                mixer,
-                feed_forward,
-                tensors,
-                common.hidden,
-                norms=norms,
-            )
+            attention_layer(heads, (feed_forward, tensors), norms=norms)
         )
-    return built(
-        common,
-        layers,
-        Widths(common.kv_heads, common.head_dim, common.intermediate),
-        experts,
-    )
+    return built(common, layers, widths_of(common), experts)
 
 
 def _gemma4_heads(common: Common, window: int) -> Heads:
     """Heads of a layer; those that see all tokens have a width of their own."""
     fields = common.fields
-    heads = Heads(
-        hidden=common.hidden,
-        heads=common.heads,
-        kv_heads=common.kv_heads,
-        head_dim=common.head_dim,
-        bias=bias_of(fields),
-        norm="head",
-        window=window,
-    )
+    heads = heads_of(common, bias_of(fields))
+    heads = heads._replace(norm="head", window=window)
     if window:
         return heads
     keys_are_values = fields.flag("attention_k_eq_v")

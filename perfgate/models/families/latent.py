@@ -13,10 +13,11 @@ from perfgate.models.families.building import (
     blocks,
     built,
     layer,
+    shared_and_routed,
 )
 from perfgate.models.families.fields import Common, FieldInvalid, Fields
 from perfgate.models.families.plain import latent_attention
-from perfgate.models.families.sparse import checked_experts, sparse_layers
+from perfgate.models.families.sparse import sparse_layers
 from perfgate.models.shapes.attention import Index, Mixer, latent, with_index
 from perfgate.models.shapes.cache import CachePart
 from perfgate.models.shapes.feed_forward import Routed, dense, routed
@@ -28,7 +29,7 @@ from perfgate.models.shapes.tensors import (
     matrix,
     vector,
 )
-from perfgate.models.shapes.uniform import draft_of, shared_expert
+from perfgate.models.shapes.uniform import draft_of
 
 
 def read_indexed(fields: Fields) -> Architecture:
@@ -37,14 +38,12 @@ def read_indexed(fields: Fields) -> Architecture:
     shape = latent_attention(fields)
     if shape.q_lora_rank is None:
         fields.unsupported("q_lora_rank")
-    experts, chosen = checked_experts(
-        fields, "n_routed_experts", "num_experts_per_tok"
+    experts, expert_tensors = shared_and_routed(
+        common, "n_routed_experts", "n_shared_experts"
     )
-    width = fields.count("moe_intermediate_size")
-    shared = width * fields.count("n_shared_experts", 0, least=0)
-    expert_tensors = routed(Routed(common.hidden, width, experts))
-    expert_tensors += shared_expert(common.hidden, shared)
-    dense_tensors = dense(common.hidden, common.intermediate)
+    feed_forwards = blocks(
+        expert_tensors, dense(common.hidden, common.intermediate)
+    )
     main = latent(
         common.hidden, common.heads, shape, bias=fields.flag("attention_bias")
     )
@@ -57,7 +56,6 @@ def read_indexed(fields: Fields) -> Architecture:
     chosen_tokens = fields.count("index_topk")
     indexed = with_index(main, index, chosen_tokens)
     sharing = with_index(main, None, chosen_tokens)
-    feed_forwards = blocks(expert_tensors, dense_tensors)
     layers = []
     for has_index, is_sparse in zip(
         own_index(common), sparse_layers(common), strict=True
@@ -72,8 +70,8 @@ def read_indexed(fields: Fields) -> Architecture:
         common,
         layers,
         Widths(common.heads, shape.head_dim, common.intermediate),
-        Experts(experts, chosen, width, shared),
-        draft_layers=fields.count("num_nextn_predict_layers", 0, least=0),
+        experts,
+        draft_layers=common.draft_layers,
     )
 
 
@@ -156,14 +154,10 @@ class _Compressed(NamedTuple):
 def read_deepseek_v4(fields: Fields) -> Architecture:
     """DeepSeek-V4: compressed attention, hash-routed first layers, hyper-connections."""
     common = Common(fields)
-    experts, chosen = checked_experts(
-        fields, "n_routed_experts", "num_experts_per_tok"
+    experts, tensors = shared_and_routed(
+        common, "n_routed_experts", "n_shared_experts"
     )
-    width = fields.count("moe_intermediate_size")
-    shared = width * fields.count("n_shared_experts", 0, least=0)
     streams = fields.count("hc_mult")
-    tensors = routed(Routed(common.hidden, width, experts))
-    tensors += shared_expert(common.hidden, shared)
     tensors += hyper_connections(common.hidden, streams)
     shape = _compressed_shape(common)
     layers = []
@@ -179,8 +173,8 @@ def read_deepseek_v4(fields: Fields) -> Architecture:
     architecture = built(
         common,
         layers,
-        Widths(common.kv_heads, common.head_dim, width),
-        Experts(experts, chosen, width, shared),
+        Widths(common.kv_heads, common.head_dim, experts.width),
+        experts,
         around=around,
     )
     return _with_v4_draft(architecture, common, shape, tensors, streams)
@@ -207,12 +201,11 @@ def _v4_routing(common: Common) -> tuple[str, ...]:
     fields = common.fields
     if fields.has("mlp_layer_types"):
         names = common.layer_names("mlp_layer_types", ("hash_moe", "moe"))
-        hashed = tuple(name == "hash_moe" for name in names)
-    else:
-        first = fields.count("num_hash_layers", 0, least=0)
-        hashed = tuple(number < first for number in range(common.num_layers))
-    kinds = {True: "hash", False: "sparse"}
-    return tuple(kinds[is_hashed] for is_hashed in hashed)
+        kinds = {"hash_moe": "hash", "moe": "sparse"}
+        return tuple(kinds[name] for name in names)
+    first = fields.count("num_hash_layers", 0, least=0)
+    hashed = min(first, common.num_layers)
+    return ("hash",) * hashed + ("sparse",) * (common.num_layers - hashed)
 
 
 _COMPRESSED = {
@@ -346,7 +339,6 @@ def _with_v4_draft(
     streams: int,
 ) -> Architecture:
     """The architecture with its layer that predicts a further token: a window alone."""
-    depth = common.fields.count("num_nextn_predict_layers", 0, least=0)
     one: Layer = layer(
         "window", _compressed(shape, 0), "sparse", feed_forward, common.hidden
     )
@@ -355,5 +347,7 @@ def _with_v4_draft(
         vector("hc_head", "other", streams * streams * common.hidden),
         vector("hc_head", "other", streams + 1),
     )
-    told = msgspec.structs.replace(architecture.told, draft=draft * depth)
+    told = msgspec.structs.replace(
+        architecture.told, draft=draft * common.draft_layers
+    )
     return msgspec.structs.replace(architecture, stack=told)

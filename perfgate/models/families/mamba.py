@@ -8,7 +8,13 @@ from typing import NamedTuple
 import msgspec
 
 from perfgate.models.architecture import Architecture
-from perfgate.models.families.building import Experts, Widths, built, layer
+from perfgate.models.families.building import (
+    Experts,
+    built,
+    heads_of,
+    layer,
+    widths_of,
+)
 from perfgate.models.families.fields import (
     Common,
     FieldInvalid,
@@ -18,7 +24,7 @@ from perfgate.models.families.fields import (
     state_bytes_of,
 )
 from perfgate.models.families.sparse import checked_experts
-from perfgate.models.shapes.attention import Heads, Mixer, grouped
+from perfgate.models.shapes.attention import Mixer, grouped
 from perfgate.models.shapes.feed_forward import Routed, dense, routed
 from perfgate.models.shapes.layers import Layer
 from perfgate.models.shapes.recurrent import Mamba2, mamba2
@@ -52,13 +58,8 @@ def read_nemotron(fields: Fields) -> Architecture:
     common = Common(Fields(named))
     model = _nemotron(common, letters)
     layers = [model.layers[letter] for letter in letters]
-    architecture = built(
-        common,
-        layers,
-        Widths(common.kv_heads, common.head_dim, common.intermediate),
-        model.experts,
-    )
-    depth = fields.count("num_nextn_predict_layers", 0, least=0)
+    architecture = built(common, layers, widths_of(common), model.experts)
+    depth = common.draft_layers
     if depth == 0:
         return architecture
     predicting = _pattern(
@@ -101,14 +102,7 @@ def _nemotron(common: Common, letters: str) -> _Nemotron:
     if "M" in letters:
         mixer = mamba2(_mamba_shape(common))
         layers["M"] = layer("mamba", mixer, "none", (), hidden, norms=1)
-    heads = Heads(
-        hidden=hidden,
-        heads=common.heads,
-        kv_heads=common.kv_heads,
-        head_dim=common.head_dim,
-        bias=bias_of(fields),
-        module="mixer",
-    )
+    heads = heads_of(common, bias_of(fields))._replace(module="mixer")
     full = grouped(heads)
     layers["*"] = layer("full", full, "none", (), hidden, norms=1)
     nothing = Mixer((), ())
@@ -225,15 +219,7 @@ def read_granite_hybrid(fields: Fields) -> Architecture:
             )
         )
         tensors += shared_expert(common.hidden, shared, name="shared_mlp")
-    full = grouped(
-        Heads(
-            hidden=common.hidden,
-            heads=common.heads,
-            kv_heads=common.kv_heads,
-            head_dim=common.head_dim,
-            bias=bias_of(fields),
-        )
-    )
+    full = grouped(heads_of(common, bias_of(fields)))
     state = mamba2(_granite_mamba(common))
     layers = []
     for name in common.layer_names("layer_types", _GRANITE_TYPES):
@@ -241,9 +227,7 @@ def read_granite_hybrid(fields: Fields) -> Architecture:
         if name in ("attention", "full_attention"):
             kind, mixer = "full", full
         layers.append(layer(kind, mixer, feed_forward, tensors, common.hidden))
-    return built(
-        common, layers, Widths(common.kv_heads, common.head_dim, width), experts
-    )
+    return built(common, layers, widths_of(common), experts)
 
 
 def _granite_mamba(common: Common) -> Mamba2:

@@ -9,13 +9,14 @@ import msgspec
 
 from perfgate.models.architecture import Architecture
 from perfgate.models.families.fields import Common, Fields, bias_of
+from perfgate.models.families.spans import windows_of
 from perfgate.models.families.sparse import (
     checked_experts,
     sparse_layers,
     stepped_layers,
 )
 from perfgate.models.shapes.attention import LatentAttention
-from perfgate.models.shapes.layers import outside, stack
+from perfgate.models.shapes.layers import Layer, outside, stack
 from perfgate.models.shapes.uniform import (
     draft_of,
     uniform_layer,
@@ -32,12 +33,8 @@ def convert(scalars: Scalars) -> Architecture:
 
 def read_llama(fields: Fields) -> Architecture:
     """Llama, and Qwen's and Mistral's dense models by their own switches."""
-    # Llama 2's first files have no num_key_value_heads: one for each head.
     common = Common(fields)
     scalars = _grouped(common)
-    scalars["num_key_value_heads"] = fields.count(
-        "num_key_value_heads", common.heads
-    )
     scalars["attention_bias"] = bias_of(fields)
     scalars["mlp_bias"] = fields.flag("mlp_bias")
     return _windowed(common, convert(scalars))
@@ -123,8 +120,9 @@ def read_deepseek(fields: Fields) -> Architecture:
         "shared_expert_intermediate_size": width * shared_experts,
         "num_dense_layers": sparse.count(False),
     }
-    depth = fields.count("num_nextn_predict_layers", 0, least=0)
-    return with_draft(_ordered(common, convert(scalars), sparse), depth)
+    architecture = _ordered(common, convert(scalars), sparse)
+    predicting = architecture.told.layers[-1]
+    return with_draft(architecture, predicting, common.draft_layers)
 
 
 def latent_attention(fields: Fields) -> LatentAttention:
@@ -138,19 +136,28 @@ def latent_attention(fields: Fields) -> LatentAttention:
     )
 
 
-def with_draft(architecture: Architecture, depth: int) -> Architecture:
-    """The architecture with the weights of so many layers that predict further tokens."""
+def with_draft(
+    architecture: Architecture, predicting: Layer, depth: int
+) -> Architecture:
+    """The architecture with the weights that predict further tokens.
+
+    Args:
+        architecture: without them.
+        predicting: a layer of the kind that predicts.
+        depth: how many there are.
+
+    """
     if depth == 0:
         return architecture
-    told = architecture.told
-    draft = draft_of(told.layers[-1], architecture.hidden_size, depth)
-    changed = msgspec.structs.replace(told, draft=draft)
-    return msgspec.structs.replace(architecture, stack=changed)
+    draft = draft_of(predicting, architecture.hidden_size, depth)
+    told = msgspec.structs.replace(architecture.told, draft=draft)
+    return msgspec.structs.replace(architecture, stack=told)
 
 
 def _grouped(common: Common) -> Scalars:
     scalars = common.scalars()
     scalars["intermediate_size"] = common.intermediate
+    # Llama 2's first files have no num_key_value_heads: one for each head.
     scalars["num_key_value_heads"] = common.fields.count(
         "num_key_value_heads", common.heads
     )
@@ -222,27 +229,3 @@ def _told(architecture: Architecture, layers: Sequence[Any]) -> Architecture:
     if told == uniform_stack(architecture):
         return architecture
     return msgspec.structs.replace(architecture, stack=told)
-
-
-def windows_of(common: Common) -> tuple[int, ...]:
-    """Tokens that each layer's attention sees; 0 for all.
-
-    A window as long as the model's longest sequence is none.
-    """
-    fields = common.fields
-    window = fields.count("sliding_window", 0, least=0)
-    longest = fields.first_count(
-        "max_position_embeddings", "model_max_length", default=0
-    )
-    is_used = fields.flag("use_sliding_window", default=True)
-    if not is_used or window >= longest:
-        window = 0
-    if fields.has("layer_types"):
-        names = common.layer_names(
-            "layer_types", ("full_attention", "sliding_attention")
-        )
-        return tuple(window * (name == "sliding_attention") for name in names)
-    full = 0
-    if fields.has("use_sliding_window"):
-        full = fields.count("max_window_layers", 0, least=0)
-    return tuple(window * (layer >= full) for layer in range(common.num_layers))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from perfgate.models.architecture import Architecture
 from perfgate.models.families.building import (
+    Block,
     Experts,
     Widths,
+    attention_layer,
     blocks,
     built,
+    heads_of,
     layer,
+    shared_and_routed,
+    widths_of,
 )
 from perfgate.models.families.fields import (
     Common,
@@ -19,22 +22,14 @@ from perfgate.models.families.fields import (
     state_bytes_of,
 )
 from perfgate.models.families.latent import hyper_connections, own_index
-from perfgate.models.families.plain import latent_attention
+from perfgate.models.families.plain import latent_attention, with_draft
 from perfgate.models.families.sparse import (
     checked_experts,
     sparse_layers,
     stepped_layers,
 )
-from perfgate.models.shapes.attention import (
-    Heads,
-    Index,
-    Mixer,
-    grouped,
-    latent,
-    with_index,
-)
+from perfgate.models.shapes.attention import Index, Mixer, latent, with_index
 from perfgate.models.shapes.feed_forward import Routed, dense, routed
-from perfgate.models.shapes.layers import Layer
 from perfgate.models.shapes.recurrent import (
     DeltaNet,
     KimiDelta,
@@ -43,7 +38,7 @@ from perfgate.models.shapes.recurrent import (
     short_convolution,
 )
 from perfgate.models.shapes.tensors import Tensor
-from perfgate.models.shapes.uniform import draft_of, shared_expert
+from perfgate.models.shapes.uniform import shared_expert
 
 _TYPES = ("linear_attention", "full_attention")
 
@@ -66,51 +61,34 @@ def _qwen(fields: Fields, *, fused: bool) -> Architecture:
     sparse = (False,) * common.num_layers
     if experts.number > 1:
         sparse = stepped_layers(common)
-    full = grouped(
-        Heads(
-            hidden=common.hidden,
-            heads=common.heads,
-            kv_heads=common.kv_heads,
-            head_dim=common.head_dim,
-            bias=bias_of(fields),
-            norm="head",
-            gated=True,
-        )
-    )
+    heads = heads_of(common, bias_of(fields))
+    heads = heads._replace(norm="head", gated=True)
     linear = delta_net(_delta_shape(common, fused=fused))
+    interval = fields.count("full_attention_interval", 4)
+    types = common.attention_types("linear_attention", interval)
     layers = []
-    for name, is_sparse in zip(_qwen_types(common), sparse, strict=True):
+    for name, is_sparse in zip(types, sparse, strict=True):
         block = feed_forwards[is_sparse]
         if name == "full_attention":
-            layers.append(layer("full", full, *block, common.hidden))
+            layers.append(attention_layer(heads, block))
         else:
             layers.append(layer("linear", linear, *block, common.hidden))
     width = fields.first_count("intermediate_size", "moe_intermediate_size")
     architecture = built(
         common, layers, Widths(common.kv_heads, common.head_dim, width), experts
     )
-    predicting = layer("full", full, *feed_forwards[sparse[-1]], common.hidden)
+    predicting = attention_layer(heads, feed_forwards[sparse[-1]])
     depth = fields.count("mtp_num_hidden_layers", 0, least=0)
-    return _with_draft(architecture, predicting, depth)
+    return with_draft(architecture, predicting, depth)
 
 
-def _with_draft(
-    architecture: Architecture, predicting: Layer, depth: int
-) -> Architecture:
-    draft = draft_of(predicting, architecture.hidden_size, depth)
-    told = msgspec.structs.replace(architecture.told, draft=draft)
-    return msgspec.structs.replace(architecture, stack=told)
-
-
-def _qwen_blocks(
-    common: Common,
-) -> tuple[Experts, dict[bool, tuple[str, tuple[Tensor, ...]]]]:
+def _qwen_blocks(common: Common) -> tuple[Experts, dict[bool, Block]]:
     fields = common.fields
+    is_sparse = fields.has("num_experts")
     dense_tensors: tuple[Tensor, ...] = ()
-    if fields.has("intermediate_size"):
+    if fields.has("intermediate_size") or not is_sparse:
         dense_tensors = dense(common.hidden, common.intermediate)
-    if not fields.has("num_experts"):
-        dense(common.hidden, common.intermediate)
+    if not is_sparse:
         return Experts(), blocks((), dense_tensors)
     experts, chosen = checked_experts(
         fields, "num_experts", "num_experts_per_tok"
@@ -125,15 +103,6 @@ def _qwen_blocks(
         Experts(experts, chosen, width, shared),
         blocks(tensors, dense_tensors),
     )
-
-
-def _qwen_types(common: Common) -> tuple[str, ...]:
-    interval = common.fields.count("full_attention_interval", 4)
-    default = tuple(
-        _TYPES[(number + 1) % interval == 0]
-        for number in range(common.num_layers)
-    )
-    return common.layer_names("layer_types", _TYPES, default)
 
 
 def _delta_shape(common: Common, *, fused: bool) -> DeltaNet:
@@ -160,13 +129,9 @@ def read_kimi_linear(fields: Fields) -> Architecture:
     for name in _KIMI_UNKNOWN:
         if fields.has(name):
             fields.unsupported(name)
-    experts, chosen = checked_experts(
-        fields, "num_experts", _chosen_name(fields)
+    experts, expert_tensors = shared_and_routed(
+        common, "num_experts", "num_shared_experts", chosen=_chosen_name(fields)
     )
-    width = fields.count("moe_intermediate_size")
-    shared = width * fields.count("num_shared_experts", 0, least=0)
-    expert_tensors = routed(Routed(common.hidden, width, experts))
-    expert_tensors += shared_expert(common.hidden, shared)
     feed_forwards = blocks(
         expert_tensors, dense(common.hidden, common.intermediate)
     )
@@ -186,8 +151,8 @@ def read_kimi_linear(fields: Fields) -> Architecture:
         common,
         layers,
         Widths(common.heads, shape.head_dim, common.intermediate),
-        Experts(experts, chosen, width, shared),
-        draft_layers=fields.count("num_nextn_predict_layers", 0, least=0),
+        experts,
+        draft_layers=common.draft_layers,
     )
 
 
@@ -203,14 +168,7 @@ def _kimi_linear_layers(common: Common) -> tuple[tuple[str, ...], Mixer]:
     table = fields.table("linear_attn_config")
     if table is None:
         types = common.layer_names("layer_types", _TYPES)
-        return types, kimi_delta(
-            KimiDelta(
-                hidden=common.hidden,
-                heads=fields.count("linear_num_heads"),
-                head_dim=fields.count("linear_head_dim"),
-                kernel=fields.count("linear_conv_kernel_dim"),
-            )
-        )
+        return types, _linear_delta(common)
     if table.flag("use_full_rank_gate"):
         table.unsupported("use_full_rank_gate")
     # Counted from 1.
@@ -228,18 +186,26 @@ def _kimi_linear_layers(common: Common) -> tuple[tuple[str, ...], Mixer]:
     )
 
 
+def _linear_delta(common: Common) -> Mixer:
+    """Kimi's delta attention, by the fields of transformers."""
+    fields = common.fields
+    return kimi_delta(
+        KimiDelta(
+            hidden=common.hidden,
+            heads=fields.count("linear_num_heads"),
+            head_dim=fields.count("linear_head_dim"),
+            kernel=fields.count("linear_conv_kernel_dim"),
+        )
+    )
+
+
 def read_glm5_next(fields: Fields) -> Architecture:
     """GLM-5-Next: delta attention, latent attention with a pooled index, hyper-connections."""
     common = Common(fields)
-    experts, chosen = checked_experts(
-        fields, "n_routed_experts", "num_experts_per_tok"
+    experts, expert_tensors = shared_and_routed(
+        common, "n_routed_experts", "n_shared_experts"
     )
-    width = fields.count("moe_intermediate_size")
-    shared = width * fields.count("n_shared_experts", 0, least=0)
-    streams = fields.count("hc_mult")
-    mixing = hyper_connections(common.hidden, streams)
-    expert_tensors = routed(Routed(common.hidden, width, experts))
-    expert_tensors += shared_expert(common.hidden, shared)
+    mixing = hyper_connections(common.hidden, fields.count("hc_mult"))
     feed_forwards = blocks(
         (*expert_tensors, *mixing),
         (*dense(common.hidden, common.intermediate), *mixing),
@@ -261,14 +227,7 @@ def read_glm5_next(fields: Fields) -> Architecture:
     full = with_index(main, index, fields.count("index_topk"))
     names = ("linear_attention", "indexed_attention")
     types = common.layer_names("layer_types", names)
-    linear = kimi_delta(
-        KimiDelta(
-            hidden=common.hidden,
-            heads=fields.count("linear_num_heads"),
-            head_dim=fields.count("linear_head_dim"),
-            kernel=fields.count("linear_conv_kernel_dim"),
-        )
-    )
+    linear = _linear_delta(common)
     layers = []
     for name, is_sparse in zip(types, sparse_layers(common), strict=True):
         block = feed_forwards[is_sparse]
@@ -280,7 +239,7 @@ def read_glm5_next(fields: Fields) -> Architecture:
         common,
         layers,
         Widths(common.heads, shape.head_dim, common.intermediate),
-        Experts(experts, chosen, width, shared),
+        experts,
     )
 
 
@@ -298,16 +257,7 @@ def read_lfm2_moe(fields: Fields) -> Architecture:
         routed(Routed(common.hidden, width, experts, name=name)),
         dense(common.hidden, common.intermediate, name=name),
     )
-    full = grouped(
-        Heads(
-            hidden=common.hidden,
-            heads=common.heads,
-            kv_heads=common.kv_heads,
-            head_dim=common.head_dim,
-            norm="head",
-            output="out_proj",
-        )
-    )
+    heads = heads_of(common)._replace(norm="head", output="out_proj")
     convolution = short_convolution(
         common.hidden,
         fields.count("conv_L_cache"),
@@ -322,10 +272,7 @@ def read_lfm2_moe(fields: Fields) -> Architecture:
                 layer("convolution", convolution, *block, common.hidden)
             )
         else:
-            layers.append(layer("full", full, *block, common.hidden))
+            layers.append(attention_layer(heads, block))
     return built(
-        common,
-        layers,
-        Widths(common.kv_heads, common.head_dim, common.intermediate),
-        Experts(experts, chosen, width),
+        common, layers, widths_of(common), Experts(experts, chosen, width)
     )

@@ -10,19 +10,17 @@ import msgspec
 from perfgate.models.architecture import Architecture
 from perfgate.models.families.building import (
     Experts,
-    Widths,
+    attention_layer,
     blocks,
     built,
+    heads_of,
     layer,
+    shared_and_routed,
+    widths_of,
 )
-from perfgate.models.families.fields import (
-    Common,
-    FieldInvalid,
-    Fields,
-    bias_of,
-)
+from perfgate.models.families.fields import Common, Fields, bias_of
 from perfgate.models.families.sparse import checked_experts, sparse_layers
-from perfgate.models.shapes.attention import Bias, Heads, Mixer, grouped
+from perfgate.models.shapes.attention import Heads, Mixer, grouped
 from perfgate.models.shapes.cache import CachePart
 from perfgate.models.shapes.feed_forward import Routed, dense, routed
 from perfgate.models.shapes.layers import outside
@@ -48,43 +46,25 @@ def _built(
     around: Sequence[Tensor] = (),
     draft_layers: int = 0,
 ) -> Architecture:
-    mixer = grouped(model.heads)
     feed_forwards = blocks(model.expert_tensors, model.dense_tensors)
     layers = []
     for is_sparse in model.sparse:
-        layers.append(
-            layer(
-                "full",
-                mixer,
-                *feed_forwards[is_sparse],
-                common.hidden,
-                norms=norms,
-            )
-        )
+        block = feed_forwards[is_sparse]
+        layers.append(attention_layer(model.heads, block, norms=norms))
     return built(
         common,
         layers,
-        Widths(model.heads.kv_heads, model.heads.head_dim, common.intermediate),
+        widths_of(common),
         model.experts,
         around=around,
         draft_layers=draft_layers,
     )
 
 
-def _heads(common: Common, bias: Bias = "none") -> Heads:
-    return Heads(
-        hidden=common.hidden,
-        heads=common.heads,
-        kv_heads=common.kv_heads,
-        head_dim=common.head_dim,
-        bias=bias,
-    )
-
-
 def read_glm4_moe(fields: Fields) -> Architecture:
     """GLM-4.5 to 4.7: shared experts, dense first layers, norms and biases by a switch."""
     common = Common(fields)
-    heads = _heads(common)
+    heads = heads_of(common)
     if fields.flag("attention_bias"):
         heads = heads._replace(bias="qkv")
     if fields.flag("use_qk_norm"):
@@ -95,28 +75,22 @@ def read_glm4_moe(fields: Fields) -> Architecture:
 def read_dots1(fields: Fields) -> Architecture:
     """dots.llm1: norms of queries and keys, shared experts."""
     common = Common(fields)
-    heads = _heads(common, bias_of(fields))._replace(norm="head")
+    heads = heads_of(common, bias_of(fields))._replace(norm="head")
     return _with_shared(common, heads)
 
 
 def _with_shared(common: Common, heads: Heads) -> Architecture:
-    fields = common.fields
-    experts, chosen = checked_experts(
-        fields, "n_routed_experts", "num_experts_per_tok"
+    experts, tensors = shared_and_routed(
+        common, "n_routed_experts", "n_shared_experts"
     )
-    width = fields.count("moe_intermediate_size")
-    shared = width * fields.count("n_shared_experts", 0, least=0)
-    tensors = routed(Routed(common.hidden, width, experts))
-    tensors += shared_expert(common.hidden, shared)
     model = _Sparse(
         heads=heads,
-        experts=Experts(experts, chosen, width, shared),
+        experts=experts,
         sparse=sparse_layers(common),
         expert_tensors=tensors,
         dense_tensors=dense(common.hidden, common.intermediate),
     )
-    depth = fields.count("num_nextn_predict_layers", 0, least=0)
-    return _built(common, model, draft_layers=depth)
+    return _built(common, model, draft_layers=common.draft_layers)
 
 
 def _all_sparse(
@@ -142,7 +116,7 @@ def read_minimax_m2(fields: Fields) -> Architecture:
     experts, chosen = checked_experts(
         fields, "num_local_experts", "num_experts_per_tok"
     )
-    heads = _heads(common)._replace(norm="all")
+    heads = heads_of(common)._replace(norm="all")
     shape = Routed(
         common.hidden, common.intermediate, experts, name="block_sparse_moe"
     )
@@ -155,7 +129,7 @@ def read_olmoe(fields: Fields) -> Architecture:
     experts, chosen = checked_experts(
         fields, "num_experts", "num_experts_per_tok"
     )
-    heads = _heads(common, bias_of(fields))._replace(norm="all")
+    heads = heads_of(common, bias_of(fields))._replace(norm="all")
     shape = Routed(common.hidden, common.intermediate, experts)
     return _built(common, _all_sparse(common, heads, shape, chosen))
 
@@ -173,7 +147,7 @@ def read_granitemoe(fields: Fields) -> Architecture:
         name="block_sparse_moe",
         router="router",
     )
-    heads = _heads(common, bias_of(fields))
+    heads = heads_of(common, bias_of(fields))
     return _built(common, _all_sparse(common, heads, shape, chosen))
 
 
@@ -191,7 +165,7 @@ def read_phimoe(fields: Fields) -> Architecture:
         head_bias=fields.flag("lm_head_bias"),
         norm_bias=True,
     )
-    heads = _heads(common, bias_of(fields))
+    heads = heads_of(common, bias_of(fields))
     model = _all_sparse(common, heads, shape, chosen)
     return _built(common, model, norms=4, around=around)
 
@@ -209,7 +183,7 @@ def read_ernie(fields: Fields) -> Architecture:
     )
     tensors += shared_expert(common.hidden, shared, bias=has_bias)
     model = _Sparse(
-        heads=_heads(common, bias_of(fields, "use_bias")),
+        heads=heads_of(common, bias_of(fields, "use_bias")),
         experts=Experts(experts, chosen, width, shared),
         sparse=_ernie_sparse(common),
         expert_tensors=tensors,
@@ -247,7 +221,7 @@ def read_hunyuan(fields: Fields) -> Architecture:
         shared *= _same(fields, "num_shared_expert")
     if chosen > experts:
         fields.refuse("moe_topk", f"there are {experts} experts")
-    heads = _heads(common, bias_of(fields))
+    heads = heads_of(common, bias_of(fields))
     if fields.flag("use_qk_norm", default=True):
         heads = heads._replace(norm="head")
     shape = Routed(common.hidden, width, experts)
@@ -284,10 +258,9 @@ def read_minimax_m3(fields: Fields) -> Architecture:
     expert_tensors += shared_expert(
         common.hidden, shared, name=f"{name}.shared_experts"
     )
-    dense_tensors = dense(
-        common.hidden, fields.count("dense_intermediate_size")
-    )
-    full = grouped(_heads(common)._replace(norm="head"))
+    dense_width = fields.count("dense_intermediate_size")
+    dense_tensors = dense(common.hidden, dense_width)
+    full = grouped(heads_of(common)._replace(norm="head"))
     indexed = _block_sparse(common, full)
     feed_forwards = blocks(expert_tensors, dense_tensors)
     layers = []
@@ -302,11 +275,7 @@ def read_minimax_m3(fields: Fields) -> Architecture:
     return built(
         common,
         layers,
-        Widths(
-            common.kv_heads,
-            common.head_dim,
-            fields.count("dense_intermediate_size"),
-        ),
+        widths_of(common)._replace(intermediate=dense_width),
         Experts(experts, chosen, width, shared),
     )
 
@@ -315,12 +284,7 @@ def _indexed_layers(common: Common) -> tuple[bool, ...]:
     table = common.fields.table("sparse_attention_config")
     if table is None or not table.flag("use_sparse_attention"):
         return (False,) * common.num_layers
-    numbers = table.counts("sparse_attention_freq")
-    if len(numbers) != common.num_layers:
-        raise FieldInvalid(
-            f"sparse_attention_config.sparse_attention_freq has {len(numbers)} "
-            f"entries, for {common.num_layers} layers"
-        )
+    numbers = common.layer_counts("sparse_attention_freq", table)
     return tuple(number > 0 for number in numbers)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from perfgate.models.families.fields import Common, FieldInvalid, Fields
+from perfgate.models.families.fields import Common, Fields
 
 
 def checked_experts(fields: Fields, count: str, chosen: str) -> tuple[int, int]:
@@ -32,12 +32,7 @@ def sparse_layers(common: Common) -> tuple[bool, ...]:
         names = common.layer_names("mlp_layer_types", ("dense", "sparse"))
         return tuple(name == "sparse" for name in names)
     if isinstance(frequency, list):
-        numbers = fields.counts("moe_layer_freq")
-        if len(numbers) != common.num_layers:
-            raise FieldInvalid(
-                f"moe_layer_freq has {len(numbers)} entries, for "
-                f"{common.num_layers} layers"
-            )
+        numbers = common.layer_counts("moe_layer_freq")
         return tuple(number > 0 for number in numbers)
     if frequency not in (1, None):
         fields.unsupported("moe_layer_freq")

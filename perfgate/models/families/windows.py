@@ -5,30 +5,23 @@ from __future__ import annotations
 from perfgate.models.architecture import Architecture
 from perfgate.models.families.building import (
     Experts,
-    Widths,
+    attention_layer,
     blocks,
     built,
-    layer,
+    heads_of,
+    shared_and_routed,
+    widths_of,
 )
-from perfgate.models.families.fields import (
-    Common,
-    FieldInvalid,
-    Fields,
-    bias_of,
+from perfgate.models.families.fields import Common, Fields, bias_of
+from perfgate.models.families.spans import (
+    alternate_windows,
+    chunks_of,
+    windows_of,
 )
-from perfgate.models.families.plain import windows_of
 from perfgate.models.families.sparse import checked_experts, sparse_layers
-from perfgate.models.shapes.attention import Heads, grouped
+from perfgate.models.shapes.attention import Heads
 from perfgate.models.shapes.feed_forward import Routed, dense, routed
 from perfgate.models.shapes.uniform import shared_expert
-
-_WINDOWED = ("full_attention", "sliding_attention")
-
-
-def _kind(window: int) -> str:
-    if window:
-        return "window"
-    return "full"
 
 
 def read_gpt_oss(fields: Fields) -> Architecture:
@@ -38,10 +31,6 @@ def read_gpt_oss(fields: Fields) -> Architecture:
         fields, "num_local_experts", "num_experts_per_tok"
     )
     width = common.intermediate
-    alternating = tuple(
-        _WINDOWED[(number + 1) % 2] for number in range(common.num_layers)
-    )
-    names = common.layer_names("layer_types", _WINDOWED, alternating)
     sparse = routed(
         Routed(
             hidden=common.hidden,
@@ -52,30 +41,14 @@ def read_gpt_oss(fields: Fields) -> Architecture:
             router_bias=True,
         )
     )
+    heads = heads_of(common, bias_of(fields, default=True))
+    heads = heads._replace(sinks=True)
     layers = []
-    for name in names:
-        window = 0
-        if name == "sliding_attention":
-            window = fields.count("sliding_window")
-        mixer = grouped(
-            Heads(
-                hidden=common.hidden,
-                heads=common.heads,
-                kv_heads=common.kv_heads,
-                head_dim=common.head_dim,
-                bias=bias_of(fields, default=True),
-                sinks=True,
-                window=window,
-            )
-        )
-        layers.append(
-            layer(_kind(window), mixer, "sparse", sparse, common.hidden)
-        )
+    for window in alternate_windows(common, interval=2):
+        windowed = heads._replace(window=window)
+        layers.append(attention_layer(windowed, ("sparse", sparse)))
     return built(
-        common,
-        layers,
-        Widths(common.kv_heads, common.head_dim, width),
-        Experts(experts, chosen, width),
+        common, layers, widths_of(common), Experts(experts, chosen, width)
     )
 
 
@@ -94,35 +67,18 @@ def read_llama4(fields: Fields) -> Architecture:
     expert_tensors += shared_expert(
         common.hidden, width, name=f"{name}.shared_expert"
     )
-    dense_tensors = dense(
-        common.hidden, fields.count("intermediate_size_mlp"), name=name
-    )
+    dense_width = fields.count("intermediate_size_mlp")
+    dense_tensors = dense(common.hidden, dense_width, name=name)
     feed_forwards = blocks(expert_tensors, dense_tensors)
+    heads = heads_of(common, bias_of(fields))
     layers = []
-    for is_sparse, window in zip(sparse, _chunks(common), strict=True):
-        mixer = grouped(
-            Heads(
-                hidden=common.hidden,
-                heads=common.heads,
-                kv_heads=common.kv_heads,
-                head_dim=common.head_dim,
-                bias=bias_of(fields),
-                window=window,
-            )
-        )
-        layers.append(
-            layer(
-                _kind(window), mixer, *feed_forwards[is_sparse], common.hidden
-            )
-        )
+    for is_sparse, window in zip(sparse, chunks_of(common), strict=True):
+        windowed = heads._replace(window=window)
+        layers.append(attention_layer(windowed, feed_forwards[is_sparse]))
     return built(
         common,
         layers,
-        Widths(
-            common.kv_heads,
-            common.head_dim,
-            fields.count("intermediate_size_mlp"),
-        ),
+        widths_of(common)._replace(intermediate=dense_width),
         Experts(experts, chosen, width, width),
     )
 
@@ -140,190 +96,97 @@ def _llama4_sparse(common: Common) -> list[bool]:
     return sparse
 
 
-def _chunks(common: Common) -> list[int]:
-    """Tokens of the chunk that each layer sees; 0 for a layer that sees all."""
-    fields = common.fields
-    chunk = fields.count("attention_chunk_size", 0, least=0)
-    names = ("full_attention", "chunked_attention")
-    if fields.has("layer_types"):
-        types = common.layer_names("layer_types", names)
-        return [chunk * (name == names[1]) for name in types]
-    # Layers without rotary positions see all tokens: each fourth, unless it is told.
-    rotary = fields.counts("no_rope_layers")
-    if not rotary:
-        interval = fields.count("no_rope_layer_interval", 4)
-        rotary = tuple(
-            int((number + 1) % interval != 0)
-            for number in range(common.num_layers)
-        )
-    if len(rotary) != common.num_layers:
-        raise FieldInvalid(
-            f"no_rope_layers has {len(rotary)} entries, for "
-            f"{common.num_layers} layers"
-        )
-    return [chunk * (number > 0) for number in rotary]
-
-
 def read_afmoe(fields: Fields) -> Architecture:
     """AFMoE (Trinity): gated attention, four norms a layer, three of four layers see a window."""
     common = Common(fields)
-    experts, chosen = checked_experts(
-        fields, "num_experts", "num_experts_per_tok"
-    )
-    width = fields.count("moe_intermediate_size")
-    shared = width * fields.count("num_shared_experts", 0, least=0)
-    expert_tensors = routed(
-        Routed(
-            common.hidden, width, experts, router="router.gate", score_bias=True
-        )
-    )
-    expert_tensors += shared_expert(common.hidden, shared)
-    dense_tensors = dense(common.hidden, common.intermediate)
-    interval = fields.count("global_attn_every_n_layers", 4)
-    default = tuple(
-        _WINDOWED[(number + 1) % interval != 0]
-        for number in range(common.num_layers)
-    )
-    names = common.layer_names("layer_types", _WINDOWED, default)
-    feed_forwards = blocks(expert_tensors, dense_tensors)
-    layers = []
-    for name, is_sparse in zip(names, sparse_layers(common), strict=True):
-        window = fields.count("sliding_window") * (name == _WINDOWED[1])
-        mixer = grouped(
-            Heads(
-                hidden=common.hidden,
-                heads=common.heads,
-                kv_heads=common.kv_heads,
-                head_dim=common.head_dim,
-                bias=bias_of(fields),
-                norm="head",
-                separate_gate=True,
-                window=window,
-            )
-        )
-        layers.append(
-            layer(
-                _kind(window),
-                mixer,
-                *feed_forwards[is_sparse],
-                common.hidden,
-                norms=4,
-            )
-        )
-    return built(
+    experts, expert_tensors = shared_and_routed(
         common,
-        layers,
-        Widths(common.kv_heads, common.head_dim, common.intermediate),
-        Experts(experts, chosen, width, shared),
+        "num_experts",
+        "num_shared_experts",
+        router="router.gate",
+        score_bias=True,
     )
+    feed_forwards = blocks(
+        expert_tensors, dense(common.hidden, common.intermediate)
+    )
+    heads = heads_of(common, bias_of(fields))
+    heads = heads._replace(norm="head", separate_gate=True)
+    interval = fields.count("global_attn_every_n_layers", 4)
+    windows = alternate_windows(common, interval)
+    layers = []
+    for window, is_sparse in zip(windows, sparse_layers(common), strict=True):
+        windowed = heads._replace(window=window)
+        block = feed_forwards[is_sparse]
+        layers.append(attention_layer(windowed, block, norms=4))
+    return built(common, layers, widths_of(common), experts)
 
 
 def read_exaone_moe(fields: Fields) -> Architecture:
     """EXAONE-MoE and Hy3: norms of queries and keys, windows, a dense first layer."""
     common = Common(fields)
-    experts, chosen = checked_experts(
-        fields, "num_experts", "num_experts_per_tok"
+    experts, expert_tensors = shared_and_routed(
+        common, "num_experts", "num_shared_experts"
     )
-    width = fields.count("moe_intermediate_size")
-    shared = width * fields.count("num_shared_experts", 0, least=0)
-    expert_tensors = routed(Routed(common.hidden, width, experts))
-    expert_tensors += shared_expert(common.hidden, shared)
-    dense_tensors = dense(common.hidden, common.intermediate)
-    feed_forwards = blocks(expert_tensors, dense_tensors)
+    feed_forwards = blocks(
+        expert_tensors, dense(common.hidden, common.intermediate)
+    )
+    heads = heads_of(common)._replace(norm="head")
+    windows = windows_of(common)
     layers = []
-    for window, is_sparse in zip(
-        windows_of(common), sparse_layers(common), strict=True
-    ):
-        mixer = grouped(
-            Heads(
-                hidden=common.hidden,
-                heads=common.heads,
-                kv_heads=common.kv_heads,
-                head_dim=common.head_dim,
-                norm="head",
-                window=window,
-            )
-        )
-        layers.append(
-            layer(
-                _kind(window), mixer, *feed_forwards[is_sparse], common.hidden
-            )
-        )
+    for window, is_sparse in zip(windows, sparse_layers(common), strict=True):
+        windowed = heads._replace(window=window)
+        layers.append(attention_layer(windowed, feed_forwards[is_sparse]))
     return built(
         common,
         layers,
-        Widths(common.kv_heads, common.head_dim, common.intermediate),
-        Experts(experts, chosen, width, shared),
-        draft_layers=fields.count("num_nextn_predict_layers", 0, least=0),
+        widths_of(common),
+        experts,
+        draft_layers=common.draft_layers,
     )
 
 
 def read_mimo(fields: Fields) -> Architecture:
     """MiMo-V2: windowed layers have key-value heads and sinks of their own."""
     common = Common(fields)
-    experts, chosen = checked_experts(
-        fields, "n_routed_experts", "num_experts_per_tok"
+    experts, expert_tensors = shared_and_routed(
+        common, "n_routed_experts", "n_shared_experts"
     )
-    width = fields.count("moe_intermediate_size")
-    shared = width * fields.count("n_shared_experts", 0, least=0)
-    expert_tensors = routed(Routed(common.hidden, width, experts))
-    expert_tensors += shared_expert(common.hidden, shared)
-    dense_tensors = dense(common.hidden, common.intermediate)
-    feed_forwards = blocks(expert_tensors, dense_tensors)
+    feed_forwards = blocks(
+        expert_tensors, dense(common.hidden, common.intermediate)
+    )
     layers = []
     for is_window, is_sparse in zip(
         _mimo_windows(common), sparse_layers(common), strict=True
     ):
-        mixer = grouped(_mimo_heads(common, is_window=is_window))
-        layers.append(
-            layer(
-                _kind(is_window),
-                mixer,
-                *feed_forwards[is_sparse],
-                common.hidden,
-            )
-        )
-    return built(
-        common,
-        layers,
-        Widths(common.kv_heads, common.head_dim, common.intermediate),
-        Experts(experts, chosen, width, shared),
-    )
+        heads = _mimo_heads(common, is_window=is_window)
+        layers.append(attention_layer(heads, feed_forwards[is_sparse]))
+    return built(common, layers, widths_of(common), experts)
 
 
 def _mimo_windows(common: Common) -> tuple[bool, ...]:
     if common.fields.has("hybrid_layer_pattern"):
-        pattern = common.fields.counts("hybrid_layer_pattern")
-        if len(pattern) != common.num_layers:
-            raise FieldInvalid(
-                f"hybrid_layer_pattern has {len(pattern)} entries, for "
-                f"{common.num_layers} layers"
-            )
+        pattern = common.layer_counts("hybrid_layer_pattern")
         return tuple(number > 0 for number in pattern)
-    names = common.layer_names("layer_types", _WINDOWED)
-    return tuple(name == _WINDOWED[1] for name in names)
+    names = common.layer_names(
+        "layer_types", ("full_attention", "sliding_attention")
+    )
+    return tuple(name == "sliding_attention" for name in names)
 
 
 def _mimo_heads(common: Common, *, is_window: bool) -> Heads:
     fields = common.fields
+    heads = heads_of(common, bias_of(fields))
     if not is_window:
-        return Heads(
-            hidden=common.hidden,
-            heads=common.heads,
-            kv_heads=common.kv_heads,
-            head_dim=common.head_dim,
+        return heads._replace(
             value_dim=fields.count("v_head_dim", common.head_dim),
-            bias=bias_of(fields),
             sinks=fields.flag("add_full_attention_sink_bias"),
         )
     head_dim = fields.count("swa_head_dim", common.head_dim)
-    return Heads(
-        hidden=common.hidden,
+    return heads._replace(
         heads=fields.count("swa_num_attention_heads", common.heads),
         kv_heads=fields.count("swa_num_key_value_heads", common.kv_heads),
         head_dim=head_dim,
         value_dim=fields.count("swa_v_head_dim", head_dim),
-        bias=bias_of(fields),
         sinks=fields.flag("add_swa_attention_sink_bias", default=True),
         window=fields.count("sliding_window"),
     )
