@@ -22,15 +22,16 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
 
 from perfgate.results.schema import RunResults
+from tests.support import small_project
 from tests.support.fault_checker import check, check_resumed, results_of
-from tests.support.small_project import Project, SmallSession, measures
+from tests.support.small_project import Project, SmallSession
 from tests.support.survivors import arguments, running_processes
 from tests.support.write_faults import CLOCK_JUMP, FAULT, KINDS, TAKEN_PORT
 
@@ -47,12 +48,16 @@ class Fault:
         said: what the session, or its data, must say (a pattern); "" where it cannot.
         is_whole: whether the session must measure everything all the same.
         env: variables of the session.
+        options: what the session and the one that resumes it are given.
+        is_measuring: whether its run directory shows that a load is under way.
     """
 
     act: Callable[[SmallSession], None] | None = None
     said: str = ""
     is_whole: bool = False
     env: Mapping[str, str] = field(default_factory=dict)
+    options: Sequence[str] = DENSE
+    is_measuring: Callable[[Path], bool] = small_project.is_measuring
 
 
 @dataclass
@@ -108,6 +113,39 @@ def pause(session: SmallSession) -> None:
     session.process.send_signal(signal.SIGCONT)
 
 
+def workers(session: SmallSession) -> list[int]:
+    """Pids of the session's workers, the first of them first."""
+    rows = running_processes().values()
+    return sorted(row.pid for row in rows if row.parent == session.process.pid)
+
+
+def first_worker(session: SmallSession) -> list[int]:
+    """Pid of one worker."""
+    return workers(session)[:1]
+
+
+def all_of_it(*numbers: signal.Signals) -> Callable[[SmallSession], None]:
+    """Send signals to the session and its workers, as a terminal does."""
+
+    def act(session: SmallSession) -> None:
+        for number in numbers:
+            os.killpg(session.process.pid, number)
+            time.sleep(0.01)
+
+    return act
+
+
+def with_workers(act: Callable[[SmallSession], None], said: str = "") -> Fault:
+    """A fault of a session of two workers on two GPUs, each with a server of its own."""
+    return Fault(
+        act=act,
+        said=said,
+        env={"FAKE_GPUS": "2"},
+        options=("-n", "2"),
+        is_measuring=small_project.workers_measure,
+    )
+
+
 def itself(session: SmallSession) -> list[int]:
     """The session's own pid."""
     return [session.process.pid]
@@ -155,12 +193,19 @@ FAULTS: Mapping[str, Fault] = {
     ),
     "disk full": Fault(said="[Nn]o space left", env={FAULT: "N:disk-full"}),
     "I/O error": Fault(said="output error", env={FAULT: "N:io-error"}),
+    "a worker killed": with_workers(kill(KILL, first_worker), "crashed while"),
+    "both workers killed": with_workers(kill(KILL, workers), "crashed while"),
+    "SIGINT of workers' controller": with_workers(send(INT)),
+    "SIGINT of workers and controller": with_workers(all_of_it(INT)),
+    "SIGINT twice of workers and controller": with_workers(all_of_it(INT, INT)),
+    "SIGTERM of workers' controller": with_workers(send(signal.SIGTERM)),
+    "SIGKILL of workers' controller": with_workers(send(KILL)),
 }
 """What may happen to a session under load. N is drawn."""
 
 
 def play(
-    folder: Path, fault: Fault, wait_s: float, write: int, options: tuple = ()
+    folder: Path, fault: Fault, wait_s: float, write: int
 ) -> tuple[Project, SmallSession]:
     """A session with that fault, which has ended."""
     project = Project(folder)
@@ -173,11 +218,11 @@ def play(
         if TAKEN_PORT in env:
             env[TAKEN_PORT] = str(port)
         run = project.runs / "r"
-        words = (*DENSE, *options, "--stall-timeout", "2", "--run-dir")
+        words = (*fault.options, "--stall-timeout", "2", "--run-dir")
         session = project.start(*words, str(run), env=env)
         if fault.act is not None:
             with contextlib.suppress(AssertionError):
-                session.wait_for(run, measures)
+                session.wait_until(lambda: fault.is_measuring(run))
                 time.sleep(wait_s)
                 fault.act(session)
         session.wait()
@@ -205,11 +250,19 @@ def judge(
         row.whole += 1
     elif fault.is_whole:
         lines.append("it was not measured whole")
-    again = project.start(*DENSE, "--run-dir", str(run), "--resume")
+    words = (*fault.options, "--run-dir", str(run), "--resume")
+    again = project.start(*words, env=_machine(fault))
     again.wait()
     resumed = check_resumed(before, run, again)
     row.resumed += not resumed
     return lines + resumed
+
+
+def _machine(fault: Fault) -> dict[str, str]:
+    """The variables of the machine, without the fault."""
+    return {
+        name: value for name, value in fault.env.items() if name == "FAKE_GPUS"
+    }
 
 
 def _named(

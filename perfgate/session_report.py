@@ -91,6 +91,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     perf = config.stash[SESSION]
     if not _measures(perf):
         return
+    _end_workers(config)
     lines = _close(session, perf)
     if hasattr(config, "workeroutput"):
         perf_tests.send_to_controller(perf, config.workeroutput)
@@ -101,6 +102,14 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if is_red and exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
     config.stash[_ARTIFACT_LINES] = [*lines, *_write_artifacts(perf)]
+
+
+def _end_workers(config: pytest.Config) -> None:
+    """End the workers of a session that was broken off: they write until then."""
+    session: Any = config.pluginmanager.get_plugin("dsession")
+    manager = getattr(session, "nodemanager", None)
+    if manager is not None:
+        manager.teardown_nodes()
 
 
 def _close(session: pytest.Session, perf: PerfSession) -> list[str]:

@@ -58,7 +58,10 @@ def judge(
     fail_over: tuple[str, ...],
     verbose: bool,
 ) -> None:
-    """Judge the run RUN again from its data; exits with 1 if it fails."""
+    """Judge the run RUN again from its data; exits with 1 if it fails.
+
+    Exits with 2 if it cannot be judged: a file that cannot be read, a bad option.
+    """
     # Imported here: `--help` must not wait for scipy, numpy and rich.
     import msgspec
 

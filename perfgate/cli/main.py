@@ -52,6 +52,12 @@ COMMANDS = {
         "Print the JSON Schema of a run's results.json, or of a baseline file.",
     ),
 }
+# Their status 1 is an answer; 2, as for a bad option, says that there is none.
+ANSWERING = ("doctor", "judge")
+
+
+class _NoAnswer(click.ClickException):
+    exit_code = 2
 
 
 class _Group(LazyGroup):
@@ -65,7 +71,10 @@ class _Group(LazyGroup):
             from perfgate.errors import Failure
 
             if isinstance(error, Failure):
-                raise click.ClickException(str(error)) from error
+                kind = click.ClickException
+                if ctx.invoked_subcommand in ANSWERING:
+                    kind = _NoAnswer
+                raise kind(str(error)) from error
             raise
 
 

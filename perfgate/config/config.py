@@ -215,8 +215,9 @@ class Config:
         config._refuse_unusable_session()
         if config.runs_tests:
             refuse_other_plugins(pytest_config)
-        if config.runs_tests:
-            refuse_occupied(config.run_dir, config.resume)
+            # Another worker may have begun the run: one that died is replaced.
+            if config.worker is None:
+                refuse_occupied(config.run_dir, config.resume)
             _refuse_missing_store(option)
         if config.collect_only:
             return config

@@ -93,7 +93,7 @@ def checked(
     check = _Check(decision, case, observation, reference)
     objection = check.objection()
     if objection is None:
-        return decision
+        return check.with_burst_note()
     value_alone = wording.VALUE_SAYS.format(summary=decision.summary)
     template = wording.ACCEPT_IMPLAUSIBLE
     if decision.reference == "paired":
@@ -138,24 +138,52 @@ class _Check:
                 return found
         return None
 
+    def with_burst_note(self) -> Decision:
+        """The decision; a worse TTFT says that its first token came in a burst.
+
+        It stays judged: what holds tokens back delays the first one, and never hastens it.
+        """
+        decision = self.decision
+        is_worse = decision.outcome in (Outcome.REGRESSED, Outcome.INCONCLUSIVE)
+        bursts = self._burst_summary()
+        if not is_worse or bursts is None or not self._is_of("ttft"):
+            return decision
+        note = wording.FIRST_IN_BURST.format(bursts=bursts)
+        return msgspec.structs.replace(
+            decision, details=(note, *decision.details)
+        )
+
     def _bursts(self) -> Objection | None:
-        """Several tokens of a stream arrive at once: the median gap says nothing then."""
-        if not self._is_of_gaps():
+        """Several tokens of a stream arrive at once: the median gap says nothing then.
+
+        TPOT counts from the first token, which is late: it seems to gain.
+        """
+        is_gain = self.decision.outcome is Outcome.IMPROVED
+        if self._is_of_gaps():
+            advice = wording.LOOK_AT_BURSTS
+        elif is_gain and self._is_of("tpot"):
+            advice = wording.LOOK_AT_LATE_FIRST
+        else:
             return None
+        summary = self._burst_summary()
+        if summary is None:
+            return None
+        return Objection(summary, advice)
+
+    def _burst_summary(self) -> str | None:
+        """How it shows that tokens arrive in bursts; None where they do not."""
         for figures in self.observation.decoding:
             share = figures.itl_over_tpot
             if share is not None and share < LEAST_ITL_OVER_TPOT:
-                summary = wording.BURSTS.format(
+                return wording.BURSTS.format(
                     share=formatting.percent(share),
                     bound=formatting.percent(LEAST_ITL_OVER_TPOT),
                 )
-                return Objection(summary, wording.LOOK_AT_BURSTS)
             short = figures.short_gap_share
             if short is not None and short > MOST_SHORT_GAPS:
-                summary = wording.BURSTS_OF_GAPS.format(
+                return wording.BURSTS_OF_GAPS.format(
                     share=formatting.percent(short)
                 )
-                return Objection(summary, wording.LOOK_AT_BURSTS)
         return None
 
     def _merged(self) -> Objection | None:
@@ -171,10 +199,13 @@ class _Check:
                 return Objection(summary, wording.LOOK_AT_MERGED)
         return None
 
+    def _is_of(self, family: str) -> bool:
+        """Whether the metric is a percentile of these times: "ttft"."""
+        return self.case.metric.startswith(f"{family}_")
+
     def _is_of_gaps(self) -> bool:
         """Whether the metric is worked out of the gaps between chunks."""
-        metric = self.case.metric
-        return metric.startswith("itl_") or family_of(metric) == "bandwidth"
+        return self._is_of("itl") or family_of(self.case.metric) == "bandwidth"
 
     def _bandwidth(self) -> Objection | None:
         """More bytes a second than the memory can deliver: the work was not done."""

@@ -293,6 +293,12 @@ LOOK_AT_BURSTS = (
     "Judge this load by TPOT and throughput. Look for multi-step scheduling, or a proxy "
     "that buffers."
 )
+FIRST_IN_BURST = "{bursts}; what holds them back delays the first token as well"
+LOOK_AT_LATE_FIRST = (
+    "Judge this load by E2EL and throughput: what holds tokens back delays the first "
+    "one, and TPOT counts from it. Look for multi-step scheduling, or a proxy that "
+    "buffers."
+)
 LOOK_AT_MERGED = (
     "Judge this load by TPOT and throughput. Look for speculative decoding, multi-step "
     "scheduling, or a front that joins chunks."

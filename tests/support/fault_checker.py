@@ -9,6 +9,7 @@ command ends in a traceback. `--resume` without the fault ends in a whole run.
 from __future__ import annotations
 
 import json
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -22,13 +23,19 @@ from perfgate.errors import Failure
 from perfgate.files import TEMPORARY
 from perfgate.judge.baseline_store import Store
 from perfgate.machine import leases
+from perfgate.results import merge
 from perfgate.results.schema import RunResults, load
 from perfgate.run.launch_runner import wants_more
 from tests.support.small_project import Project, SmallSession
 from tests.support.write_faults import facts
 
-IN_PYTEST = "in pytest_keyboard_interrupt"
 TRACEBACK = "Traceback (most recent call last)"
+IN_PYTEST = "in pytest_keyboard_interrupt"
+# The last line of a traceback, and pytest's last line.
+RAISED = re.compile(
+    r"^[A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit)\b", re.MULTILINE
+)
+ENDED = re.compile(r"^=+ .* in [\d.]+s(?: \([\d:]+\))? =+$", re.MULTILINE)
 REPORTS = ("report.html", "summary.md", "junit.xml", "pytest-benchmark.json")
 
 
@@ -50,6 +57,8 @@ def check(project: Project, run_dir: Path, session: SmallSession) -> list[str]:
     found.require(not session.survivors(), f"left: {session.running()}")
     found.require(_is_free(project), "the lease is not free")
     found.require(not has_traceback(session), "traceback of the session")
+    # As --resume does it: a killed controller merges nothing.
+    merge.recover(run_dir)
     results = _results(run_dir, found)
     if results is None:
         found.require(
@@ -94,15 +103,17 @@ def results_of(run_dir: Path) -> RunResults | None:
 
 
 def has_traceback(session: SmallSession) -> bool:
-    """Whether it ended in a traceback.
+    """Whether it showed a traceback that is none of a Ctrl-C.
 
-    Python shows one of a Ctrl-C after the end, and pytest one of a second Ctrl-C while
-    it handles the first.
+    Python shows one of a Ctrl-C after pytest's last line, and pytest one of a second
+    Ctrl-C while it handles the first.
     """
-    output = session.output.rstrip()
-    if output.endswith("KeyboardInterrupt") or IN_PYTEST in output:
+    before, found, shown = session.output.partition(TRACEBACK)
+    if not found:
         return False
-    return TRACEBACK in output
+    if set(RAISED.findall(shown)) != {"KeyboardInterrupt"}:
+        return True
+    return IN_PYTEST not in shown and not ENDED.search(before)
 
 
 def _results(run_dir: Path, found: Findings) -> RunResults | None:
@@ -133,11 +144,12 @@ def _is_free(project: Project) -> bool:
 
 
 def _acknowledged(project: Project) -> list[dict[str, Any]]:
-    """What was in each results.json that was written whole, the last one last."""
+    """What was in the last results.json that each process wrote whole."""
     path = project.acknowledged
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    rows = map(json.loads, path.read_text().splitlines())
+    return list({row["pid"]: row for row in rows}.values())
 
 
 def _check_meaning(
@@ -145,7 +157,7 @@ def _check_meaning(
 ) -> None:
     """The file against what was acknowledged, and against itself."""
     now = facts(results)
-    for row in _acknowledged(project)[-1:]:
+    for row in _acknowledged(project):
         for name, count in row["repetitions"].items():
             has = now["repetitions"].get(name, 0)
             found.require(has >= count, f"lost: {count - has} of {name}")

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from perfgate.errors import Failure
+from perfgate.results import merge
 from perfgate.results.schema import RunResults, load
 from tests.support import fake_suite
 from tests.support.projects import CONFTEST, PROJECT_FILE
@@ -142,15 +143,17 @@ class SmallSession:
         patience_s: float = 120.0,
     ) -> RunResults:
         """Wait until that holds of the run's results; they are returned."""
+        self.wait_until(lambda: _holds(run_dir, when), patience_s)
+        return load(run_dir)
+
+    def wait_until(
+        self, is_so: Callable[[], bool], patience_s: float = 120.0
+    ) -> None:
+        """Wait until something happens while it runs."""
         until = time.monotonic() + patience_s
         while self.process.poll() is None and time.monotonic() < until:
-            try:
-                results = load(run_dir)
-            except Failure:
-                time.sleep(0.02)
-                continue
-            if when(results):
-                return results
+            if is_so():
+                return
             time.sleep(0.02)
         raise AssertionError(f"it did not happen: {self.output}")
 
@@ -179,6 +182,27 @@ def _hear_signals() -> None:
     """A shell ignores SIGINT for what it starts in the background, and nohup SIGHUP."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def _holds(run_dir: Path, when: Callable[[RunResults], bool]) -> bool:
+    """Whether there is a run of which that holds."""
+    try:
+        return when(load(run_dir))
+    except Failure:
+        return False
+
+
+def is_measuring(run_dir: Path) -> bool:
+    """Whether its session is in the middle of a launch."""
+    return _holds(run_dir, measures)
+
+
+def workers_measure(run_dir: Path) -> bool:
+    """Whether a worker of its newest session is in the middle of a launch."""
+    for session in sorted((run_dir / merge.FOLDER).glob("*"))[-1:]:
+        parts = session.glob("*/results.json")
+        return any(is_measuring(path.parent) for path in parts)
+    return False
 
 
 def measures(results: RunResults) -> bool:

@@ -106,6 +106,7 @@ def facts(results: RunResults) -> dict[str, Any]:
         name = f"{row.server}/{row.launch}/{row.workload}"
         repetitions[name] = len(row.repetitions)
     return {
+        "pid": os.getpid(),
         "repetitions": repetitions,
         "verdicts": [row.case for row in results.verdicts],
         "measured": [

@@ -48,9 +48,18 @@ def test_missing_run_is_answered_with_a_remedy(perfgate, tmp_path):
     """A run directory that is not there is an error with file and remedy."""
     result = perfgate("judge", str(tmp_path / "nowhere"))
 
-    assert 1 == result.exit_code
+    assert 2 == result.exit_code
     assert "nowhere" in result.output
     assert "do:" in result.output
+
+
+def test_no_answer_is_no_red_run(perfgate, tmp_path):
+    """`judge` exits with 1 for a run that fails alone; other commands say no answers."""
+    (tmp_path / "results.json").write_text('{"schema_version": 2, "run_id":')
+
+    assert 2 == perfgate("judge", str(tmp_path)).exit_code
+    assert 1 == perfgate("accept", str(tmp_path)).exit_code
+    assert 1 == perfgate("report", str(tmp_path)).exit_code
 
 
 @pytest.mark.parametrize("file", ["results", "baseline"])

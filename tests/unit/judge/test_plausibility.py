@@ -181,6 +181,35 @@ def test_bursts_say_nothing_about_throughput():
     assert Outcome.IMPROVED is decision.outcome
 
 
+TPOT = msgspec.structs.replace(m.ITL, metric="tpot_median_ms")
+
+
+def test_a_late_first_token_is_no_gain_of_tpot():
+    """TPOT counts from it: a buffer of five tokens takes 6 % off. A loss is one."""
+    gain = decided(94.0, TPOT, 100.0, BURSTS)
+
+    assert Outcome.INVALID is gain.outcome
+    assert "Judge this load by E2EL and throughput" in gain.advice
+    assert Outcome.IMPROVED is decided(94.0, TPOT, 100.0, HONEST).outcome
+    assert Outcome.REGRESSED is decided(120.0, TPOT, 100.0, BURSTS).outcome
+
+
+def test_a_first_token_in_a_burst_is_judged_and_told():
+    """A buffer delays it and cannot hasten it: the loss is one, with its likely cause."""
+    note = "what holds them back delays the first token as well"
+    loss = decided(200.0, m.TTFT, 100.0, BURSTS)
+
+    assert Outcome.REGRESSED is loss.outcome
+    assert note in loss.details[0]
+    honest = decided(200.0, m.TTFT, 100.0, HONEST)
+    assert note not in " ".join(honest.details)
+    same = decided(100.0, m.TTFT, 100.0, BURSTS)
+    assert (Outcome.PASSED, False) == (
+        same.outcome,
+        note in " ".join(same.details),
+    )
+
+
 def test_accepted_bursts_pass():
     """The baseline has them too: a person accepted them."""
     decision = decided(0.01, m.ITL, 0.01, BURSTS)

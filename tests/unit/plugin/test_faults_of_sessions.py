@@ -13,7 +13,12 @@ WRITES = {
     "disk full from the 7th file on": "7:disk-full",
     "I/O error at the 3rd file": "3:io-error",
 }
-SOME = ("none", "SIGINT five times", "supervisor and pytest killed")
+SOME = (
+    "none",
+    "SIGINT five times",
+    "supervisor and pytest killed",
+    "a worker killed",
+)
 
 
 @pytest.mark.parametrize("fault", WRITES.values(), ids=WRITES)
