@@ -30,12 +30,18 @@ _LINE_END = re.compile(
     r"\n(?![ \t]*\| )(?! {8}(?!do:|seen:|log:|tried:)[^\s:])"
 )
 
+# TOKEN at the end: SGLANG_PER_TOKEN_GROUP_QUANT_8BIT_V2 is a setting.
 _SECRET_NAME = (
-    r"(?:[A-Z0-9]+_)*(?:TOKEN|SECRET|PASSWORD|PASSWD|APIKEY|CREDENTIALS"
-    r"|(?:API|ACCESS|SECRET|PRIVATE|AUTH)_KEY)(?:_[A-Z0-9]+)*"
+    r"(?:[A-Z0-9]+_)*(?:(?:SECRET|PASSWORD|PASSWD|APIKEY|CREDENTIALS"
+    r"|(?:API|ACCESS|SECRET|PRIVATE|AUTH)_KEY)(?:_[A-Z0-9]+)*|TOKEN)"
 )
+# Some keys are public, so their values are not looked for elsewhere.
+_SECRET_VARIABLE = rf"(?:{_SECRET_NAME}|(?:[A-Z0-9]+_)+KEY)"
+# What no secret is, whatever its name says.
+_PLAIN_SETTING = re.compile(r"(?i)\d{0,4}|true|false|none|auto")
 _SECRET_OPTION = r"--(?:[a-z]+-)*(?:api-key|token|password|secret)"
-_NAMED_SECRET = re.compile(f"^{_SECRET_NAME}$")
+_NAMED_SECRET = re.compile(f"^{_SECRET_NAME}$", re.IGNORECASE)
+_NAMED_VARIABLE = re.compile(f"^{_SECRET_VARIABLE}$", re.IGNORECASE)
 SHORTEST_SECRET = 8
 # What a secret looks like -> what is shown in its place.
 _SHAPES = (
@@ -71,7 +77,7 @@ _SHAPES = (
         rf"\1{MASK}",
     ),
     (
-        re.compile(rf"\b({_SECRET_NAME}=)(?:'[^']*'|\"[^\"]*\"|\S+)"),
+        re.compile(rf"\b({_SECRET_VARIABLE}=)(?:'[^']*'|\"[^\"]*\"|\S+)"),
         rf"\1{MASK}",
     ),
 )
@@ -147,6 +153,8 @@ def shown_arguments(arguments: Sequence[str]) -> tuple[str, ...]:
 
 def secret_value(name: str, value: str) -> str:
     """The value of a variable; *** where its name or the value is that of a secret."""
-    if _NAMED_SECRET.match(name):
+    if _PLAIN_SETTING.fullmatch(value):
+        return value
+    if _NAMED_VARIABLE.match(name):
         return MASK
     return without_secrets(value)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from perfgate.engines.secret_values import revealed, revealed_arguments
 from perfgate.errors import Failure
 from perfgate.models.stated_routing import StatedRouting
 
@@ -51,8 +52,8 @@ class ServerConfig(
             to choose their experts: "uniform", "skewed" or "few". "" leaves it to the
             model's routers.
         load_format: "auto" reads the weights, "dummy" makes some up in the engine.
-        extra_args: appended to the engine's command line as they are.
-        extra_env: (name, value) pairs set for the engine alone.
+        extra_args: appended to the engine's command line, with *** for secrets.
+        extra_env: (name, value) pairs set for the engine alone, with *** for secrets.
         variant: appended to the key, for servers that would have the same one: "eager".
         build: which side of launches in pairs it is: "base", or "candidate" where the
             same server is screened by launches of its own; else "".
@@ -77,6 +78,14 @@ class ServerConfig(
     routing: RoutingProbe = ""
     stated_routing: StatedRouting = ""
     variant: str = ""
+
+    def variables(self) -> dict[str, str]:
+        """`extra_env` as the engine gets it, with the secrets."""
+        return revealed(self.extra_env)
+
+    def arguments(self) -> tuple[str, ...]:
+        """`extra_args` as the engine gets them, with the secrets."""
+        return revealed_arguments(self.extra_args)
 
     @property
     def key(self) -> str:

@@ -131,7 +131,7 @@ def plan(request: LaunchRequest) -> LaunchPlan:
     argv += precision_flags(config)
     return LaunchPlan(
         key=config.key,
-        argv=(*argv, *config.extra_args),
+        argv=(*argv, *config.arguments()),
         env=tuple(sorted(_environment(request).items())),
         host=request.host,
         port=request.port,
@@ -194,7 +194,7 @@ def _environment(request: LaunchRequest) -> dict[str, str]:
         env |= visible_gpus(request.visible_gpus)
     if config.stated_routing:
         env |= stated_chances(request.expert_chances)
-    return env | dict(config.extra_env)
+    return env | config.variables()
 
 
 def weights_bytes_per_rank(url: str) -> tuple[float, ...]:

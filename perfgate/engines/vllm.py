@@ -111,7 +111,7 @@ def plan(request: LaunchRequest) -> LaunchPlan:
         argv.append("--enable-expert-parallel")
     return LaunchPlan(
         key=config.key,
-        argv=(*argv, *config.extra_args),
+        argv=(*argv, *config.arguments()),
         env=tuple(sorted(_environment(request).items())),
         host=request.host,
         port=request.port,
@@ -159,7 +159,7 @@ def _environment(request: LaunchRequest) -> dict[str, str]:
         # of 0.26 may choose an expert twice, and differs between ranks.
         env[SIMULATION] = "perfgate"
         env |= stated_chances(request.expert_chances)
-    return env | dict(config.extra_env)
+    return env | config.variables()
 
 
 def weights_bytes_per_rank(url: str) -> tuple[float, ...]:

@@ -17,6 +17,7 @@ from perfgate import formatting
 from perfgate.cases import Case, GateMode, Load
 from perfgate.engines.base import ServerConfig
 from perfgate.engines.registry import lookup
+from perfgate.engines.secret_values import hidden, hidden_arguments
 from perfgate.errors import Failure
 from perfgate.load.workload import Workload
 from perfgate.models.catalogue import Model
@@ -497,8 +498,8 @@ def _server(
         model=model.name,
         device=table.device,
         load_format=load_format,
-        extra_args=arguments,
-        extra_env=tuple(sorted(variables.items())),
+        extra_args=hidden_arguments(arguments),
+        extra_env=hidden(variables),
         stated_routing=_stated_routing(engine, table, model, load_format),
         **fields,
     )

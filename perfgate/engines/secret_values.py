@@ -1,0 +1,70 @@
+"""Secret variables: what is written of a server has *** for them, and the engine has them.
+
+A token is no setting: a server with another one is the same server. So the value stands
+in no configuration, file, identity or baseline, but in this process alone. The same
+holds of arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from perfgate.errors import Failure
+from perfgate.foreign_text import secret_value, shown_arguments
+
+_VALUES: dict[tuple[str, str], str] = {}
+"""(variable or argument before it, what is shown) -> the value."""
+
+
+class SecretTwice(Failure):
+    """One secret of servers has two values in a session."""
+
+
+def hidden(variables: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """(name, value) of variables, sorted, with *** for secrets.
+
+    Raises:
+        SecretTwice: a secret has another value than before.
+    """
+    pairs = []
+    for name, value in sorted(variables.items()):
+        shown = secret_value(name, value)
+        _keep(name, shown, value)
+        pairs.append((name, shown))
+    return tuple(pairs)
+
+
+def revealed(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Variables as the engine gets them."""
+    return {name: _VALUES.get((name, shown), shown) for name, shown in pairs}
+
+
+def hidden_arguments(arguments: Sequence[str]) -> tuple[str, ...]:
+    """Arguments with *** for secrets.
+
+    Raises:
+        SecretTwice: a secret has another value than before.
+    """
+    shown = shown_arguments(arguments)
+    for before, text, value in zip(
+        ("", *shown), shown, arguments, strict=False
+    ):
+        _keep(before, text, value)
+    return shown
+
+
+def revealed_arguments(shown: Sequence[str]) -> tuple[str, ...]:
+    """Arguments as the engine gets them."""
+    pairs = zip(("", *shown), shown, strict=False)
+    return tuple(_VALUES.get(pair, pair[1]) for pair in pairs)
+
+
+def _keep(name: str, shown: str, value: str) -> None:
+    if shown == value:
+        return
+    if _VALUES.setdefault((name, shown), value) != value:
+        raise SecretTwice(
+            tried=f"giving {name or shown} to several servers",
+            seen="it is a secret with two values, which no file would tell apart",
+            remedy="leave it out of the study, and export its variable for pytest",
+        )
