@@ -21,7 +21,6 @@ from perfgate.judge.observation import RunReader
 from perfgate.judge.verdict import Outcome, Verdict
 from perfgate.load.metrics import METRICS
 from perfgate.load.repetition import Repetition
-from perfgate.load.workload import Workload
 from perfgate.models.catalogue import CATALOGUE
 from perfgate.results.schema import RunResults
 
@@ -125,11 +124,6 @@ class ServerSymptoms:
     decoding: tuple[Decoding, ...]
     differs: tuple[str, ...] = ()
 
-    @property
-    def has_lost(self) -> bool:
-        """Whether a judged row of it is red."""
-        return any(row.is_red for row in self.moved)
-
     def rows(self, metric: str) -> list[Moved]:
         """The rows of a metric, the fewest streams first."""
         rows = [row for row in self.moved if row.metric == metric]
@@ -186,36 +180,29 @@ def _moved(verdict: Verdict, case: Case) -> Moved | None:
     metric = METRICS.get(verdict.metric)
     if metric is None:
         return None
+    name, streams, together = "", None, False
     workload = case.numerator.workload
-    noise = verdict.noise
+    if workload is not None:
+        name, streams = workload.name, workload.batch
+        together = workload.arrivals == "burst"
+    noise = None
+    if verdict.noise is not None:
+        noise = math.log1p(verdict.noise)
+    loss = change
+    if metric.better == "higher":
+        loss = -change
     return Moved(
         case=verdict.case,
         metric=verdict.metric,
-        load=workload.name if workload else "",
-        streams=streams_of(workload),
-        together=is_burst(workload),
+        load=name,
+        streams=streams,
+        together=together,
         before=verdict.baseline,
         now=verdict.value,
-        loss=-change if metric.better == "higher" else change,
-        noise=math.log1p(noise) if noise is not None else None,
+        loss=loss,
+        noise=noise,
         is_red=verdict.gate == "hard" and verdict.outcome is Outcome.REGRESSED,
     )
-
-
-def streams_of(workload: Workload | None) -> int | None:
-    """Requests that a load keeps in flight; None of an open loop."""
-    if workload is None or workload.request_rate is not None:
-        return None
-    if workload.max_concurrency is None:
-        return workload.num_prompts
-    return min(workload.max_concurrency, workload.num_prompts)
-
-
-def is_burst(workload: Workload | None) -> bool:
-    """Whether all prompts are sent at once."""
-    if workload is None or workload.request_rate is not None:
-        return False
-    return workload.max_concurrency is None
 
 
 def _server(
@@ -323,10 +310,10 @@ def _decoding(results: RunResults, key: str) -> list[Decoding]:
         if measurement.server != key:
             continue
         workload = results.workloads.get(measurement.workload)
-        streams = streams_of(workload)
-        if workload is None or workload.asks_routing or not streams:
+        if workload is None or workload.asks_routing:
             continue
-        if streams < 2:
+        streams = workload.batch
+        if streams is None or streams < 2:
             continue
         counts = [most_decoding(row) for row in measurement.repetitions]
         rows.append(Decoding(workload.name, streams, max(counts, default=0)))

@@ -28,7 +28,7 @@ def test_an_engine_quantizes_what_is_published_whole():
 
     whole = plain.weights_bytes("bfloat16")
     left = quantized.weights_bytes("bfloat16")
-    kept = plain.embedding_parameters * 2
+    kept = plain.group_parameters("embeddings") * 2
     assert plain == served_architecture(DENSE)
     assert left == pytest.approx(kept + (whole - kept) / 2, rel=0.001)
 

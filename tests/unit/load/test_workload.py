@@ -141,6 +141,23 @@ def test_without_a_rate_everything_is_due_at_once():
     assert {0} == {r.arrival_ns for r in build_requests(closed(), 0, VOCAB)}
 
 
+@pytest.mark.parametrize(
+    ("fields", "batch", "arrivals"),
+    [
+        ({"max_concurrency": 1}, 1, "single"),
+        ({"max_concurrency": 32}, 32, "closed"),
+        ({"max_concurrency": 64, "num_prompts": 8}, 8, "closed"),
+        ({}, 100, "burst"),
+        ({"request_rate": 2.0}, None, "open"),
+    ],
+)
+def test_requests_in_flight(fields, batch, arrivals):
+    """A burst keeps all of them; an open loop no number."""
+    workload = Workload(name="w", **{"num_prompts": 100, **fields})
+
+    assert (batch, arrivals) == (workload.batch, workload.arrivals)
+
+
 def test_fingerprint_is_of_what_is_sent_and_not_of_its_name():
     """Name, repetitions and SLOs do not change what is sent; lengths, seed and arrivals do."""
     same = {

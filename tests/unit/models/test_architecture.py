@@ -109,7 +109,7 @@ def test_ranks_beyond_the_heads_copy_keys_and_values():
 
 
 def _without_copies(four):
-    copied = four.router_parameters + four.norm_parameters
+    copied = four.group_parameters("router") + four.group_parameters("norms")
     return 2 * (copied + (four.parameters - copied) / 8)
 
 

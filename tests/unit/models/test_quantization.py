@@ -91,8 +91,8 @@ def test_online_quantization_is_that_of_an_engine():
     plain = shape_of("qwen3-vl-8b")
     quantized = plain.quantized("fp8")
 
-    halved = plain.parameters - plain.embedding_parameters
-    halved -= plain.norm_parameters
+    halved = plain.parameters - plain.group_parameters("embeddings")
+    halved -= plain.group_parameters("norms")
     saved = plain.weights_bytes("bfloat16") - quantized.weights_bytes(
         "bfloat16"
     )

@@ -4,16 +4,10 @@ import msgspec
 import pytest
 
 from perfgate.judge.baseline_store import Store
-from perfgate.judge.causes.symptoms import (
-    is_burst,
-    most_decoding,
-    streams_of,
-    symptoms_of,
-)
+from perfgate.judge.causes.symptoms import most_decoding, symptoms_of
 from perfgate.judge.observation import RunReader
 from perfgate.judge.verdict import Outcome, Verdict
 from perfgate.load.repetition import RequestRow
-from perfgate.load.workload import Workload
 from tests.support import builders as m
 
 
@@ -45,22 +39,6 @@ def test_streams_that_decode_at_once():
     assert 2 == most_decoding(repetition)
 
 
-@pytest.mark.parametrize(
-    ("fields", "streams", "burst"),
-    [
-        ({"max_concurrency": 32}, 32, False),
-        ({"max_concurrency": 64, "num_prompts": 8}, 8, False),
-        ({}, 100, True),
-        ({"request_rate": 2.0}, None, False),
-    ],
-)
-def test_streams_that_a_load_keeps(fields, streams, burst):
-    """A burst keeps all of them; an open loop no number."""
-    workload = Workload(name="w", **{"num_prompts": 100, **fields})
-
-    assert (streams, burst) == (streams_of(workload), is_burst(workload))
-
-
 def test_a_server_has_its_models_role(tmp_path):
     """By the architecture that the run stores, whatever it is called."""
     results = m.run(
@@ -79,7 +57,6 @@ def test_a_server_has_its_models_role(tmp_path):
     (server,) = symptoms_of(RunReader(results), [verdict], Store(tmp_path))
 
     assert server.is_sparse
-    assert server.has_lost
     (row,) = server.moved
     assert row.is_worse
     assert row.loss == pytest.approx(0.693, abs=1e-3)
