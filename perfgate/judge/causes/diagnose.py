@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from perfgate.judge.baseline_store import Store
-from perfgate.judge.causes import next_step, phases, rules, words
-from perfgate.judge.causes.rules import Finding
+from perfgate.judge.causes import choice_rules, next_step, phases, rules, words
+from perfgate.judge.causes.finding import Finding, lost, told
 from perfgate.judge.causes.symptoms import (
     THROUGHPUT,
     Moved,
@@ -37,9 +37,9 @@ def diagnose(
     servers = symptoms_of(reader, verdicts, store)
     red = _red_cases(verdicts, groups)
     keys = _servers_of(reader, verdicts, red)
-    lost = [row for row in servers if row.key in keys]
+    affected = [row for row in servers if row.key in keys]
     findings: dict[str, list[tuple[ServerSymptoms, Finding]]] = {}
-    for server in lost:
+    for server in affected:
         finding = rules.find(server, servers)
         findings.setdefault(finding.cause, []).append((server, finding))
     diagnoses = []
@@ -93,7 +93,7 @@ def _trades(servers: Sequence[ServerSymptoms]) -> list[Diagnosis]:
     """What a choice of the engine changed where nothing is red."""
     diagnoses = []
     for server in servers:
-        finding = rules.by_choice(server)
+        finding = choice_rules.by_choice(server)
         has_moved = any(row.is_better or row.is_worse for row in server.moved)
         if finding is not None and has_moved:
             trade = _diagnosis([(server, finding)], servers)
@@ -125,43 +125,43 @@ def _diagnosis(
     found: Sequence[tuple[ServerSymptoms, Finding]],
     servers: Sequence[ServerSymptoms],
 ) -> Diagnosis:
-    lost = [server for server, _ in found]
+    affected = [server for server, _ in found]
     finding = found[0][1]
     evidence: dict[str, None] = {}
     for _, other in found:
         evidence |= dict.fromkeys(other.evidence)
     gains: list[Moved] = []
     differs: dict[str, None] = {}
-    for server in lost:
+    for server in affected:
         for choice in server.changed:
             if words.choice(choice) not in evidence:
                 differs[words.choice(choice)] = None
         differs |= dict.fromkeys(server.differs)
-        for row in rules.told(server.moved):
+        for row in told(server.moved):
             if row.is_better and row.load:
                 gains.append(row)
     gains.sort(key=lambda row: row.loss)
     losses: list[Moved] = []
-    for server in lost:
-        losses += rules.lost(server)
+    for server in affected:
+        losses += lost(server)
     return Diagnosis(
-        servers=tuple(server.key for server in lost),
-        who=who(lost, servers),
+        servers=tuple(server.key for server in affected),
+        who=who(affected, servers),
         phase=finding.phase,
         cause=finding.cause,
         by_choice=finding.by_choice,
-        injected=next((row.injected for row in lost if row.injected), ""),
+        injected=next((row.injected for row in affected if row.injected), ""),
         evidence=tuple(evidence),
         differs=tuple(differs),
         losses=tuple(words.change(row) for row in losses[:MOST_GAINS]),
         gains=tuple(words.change(row) for row in gains[:MOST_GAINS]),
-        worth=worth(lost),
+        worth=worth(affected),
     )
 
 
-def worth(lost: Sequence[ServerSymptoms]) -> Worth | None:
+def worth(affected: Sequence[ServerSymptoms]) -> Worth | None:
     """Output tokens per GPU-hour of the widest closed load of the first server."""
-    for server in lost:
+    for server in affected:
         rows = []
         for row in server.rows(THROUGHPUT):
             if row.streams and row.streams > 1 and not row.together:
@@ -179,16 +179,16 @@ def worth(lost: Sequence[ServerSymptoms]) -> Worth | None:
 
 
 def who(
-    lost: Sequence[ServerSymptoms], servers: Sequence[ServerSymptoms]
+    affected: Sequence[ServerSymptoms], servers: Sequence[ServerSymptoms]
 ) -> Who:
     """Which part of what was measured lost: the smallest one that names it."""
-    keys = {row.key for row in lost}
+    keys = {row.key for row in affected}
     if len(servers) == 1:
         return "server"
     if len(keys) == len(servers):
         kinds = {row.is_sparse for row in servers}
         return "dense-too" if len(kinds) > 1 else "machine"
-    engine = lost[0].engine
+    engine = affected[0].engine
     for name, belongs in _parts(engine):
         if keys == {row.key for row in servers if belongs(row)}:
             return name

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from perfgate.judge.causes.rules import Finding
+from perfgate.judge.causes.finding import Finding
 from perfgate.judge.causes.symptoms import Choice, ServerSymptoms
 from perfgate.results.schema import RunResults
 

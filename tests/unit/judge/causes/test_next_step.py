@@ -5,8 +5,8 @@ import dataclasses
 import msgspec
 import pytest
 
+from perfgate.judge.causes.finding import Finding
 from perfgate.judge.causes.next_step import again, command, put_back
-from perfgate.judge.causes.rules import Finding
 from perfgate.judge.causes.symptoms import Choice, ServerSymptoms
 from tests.support import builders as m
 

@@ -1,0 +1,148 @@
+"""Rules by choice: what the engine chose otherwise names the cause of what it can move."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from perfgate import formatting
+from perfgate.judge.causes import words
+from perfgate.judge.causes.finding import (
+    Finding,
+    Servers,
+    are_worse,
+    lost,
+    phase_of,
+)
+from perfgate.judge.causes.symptoms import (
+    KV_CACHE,
+    Choice,
+    Moved,
+    ServerSymptoms,
+)
+from perfgate.results.diagnosis import Cause, Phase
+
+WIDEST_BATCH = 8  # streams of a load that may meet a limit, at least
+# Decoding at most this share of the streams in flight is a capped batch.
+CAPPED_SHARE = 0.75
+
+BY_CHOICE: dict[str, Cause] = {
+    "graphs": "graphs",
+    "max_num_seqs": "batch-cap",
+    "chunked_prefill_tokens": "prefill-chunk",
+    "attention_backend": "attention",
+    "moe_backend": "expert-path",
+    "moe_config": "expert-path",
+    "all_reduce": "communication",
+    "custom_all_reduce": "communication",
+    "quantization": "number-format",
+    "kv_cache_dtype": "number-format",
+    "model_runner": "model-runner",
+    "sampling_backend": "sampling",
+}
+# Causes that a choice names whatever it cost.
+_ALWAYS = frozenset({"number-format", "model-runner", "sampling"})
+
+
+def graphs(server: ServerSymptoms, _servers: Servers) -> Finding | None:
+    """Graphs were captured before and are not now: each step pays its launches."""
+    choice = server.choice("graphs")
+    if choice is None or choice.now != "off" or not are_worse(server.steps):
+        return None
+    return _chosen("graphs", "prefill and decode", choice, server.steps)
+
+
+def batch_cap(server: ServerSymptoms, _servers: Servers) -> Finding | None:
+    """Fewer streams decode at once than are in flight, and no step is longer."""
+    choice = server.choice("max_num_seqs")
+    loads = [row for row in server.decoding if row.streams >= WIDEST_BATCH]
+    capped = [row for row in loads if row.at_most <= CAPPED_SHARE * row.streams]
+    limits = {row.at_most for row in capped}
+    lost_room = any(row.is_worse for row in server.rows(KV_CACHE))
+    if not capped or len(limits) != 1 or lost_room or are_worse(server.steps):
+        return None
+    (limit,) = limits
+    # A load with room for more than the limit would contradict it.
+    if any(row.at_most > limit for row in server.decoding):
+        return None
+    if choice is None and len(capped) < 2:
+        return None
+    names = formatting.listed([row.load for row in capped])
+    evidence = [words.CAPPED.format(limit=limit, loads=names)]
+    if choice is not None:
+        evidence.insert(0, words.choice(choice))
+    return Finding("batch-cap", "queue", tuple(evidence), choice is not None)
+
+
+def prefill_chunk(server: ServerSymptoms, _servers: Servers) -> Finding | None:
+    """Another chunk size: it costs where many prompts wait, and nothing else."""
+    choice = server.choice("chunked_prefill_tokens")
+    if (
+        choice is None
+        or are_worse(server.steps)
+        or are_worse(server.first_tokens)
+    ):
+        return None
+    worse = [row for row in lost(server) if row.load]
+    if not worse:
+        return None
+    evidence = (words.choice(choice), words.UNMOVED, *words.lines(worse))
+    return Finding("prefill-chunk", "prefill", evidence, by_choice=True)
+
+
+def attention(server: ServerSymptoms, _servers: Servers) -> Finding | None:
+    """Another attention backend; it often trades prefill for decode."""
+    choice = server.choice("attention_backend")
+    if choice is None:
+        return None
+    phase: Phase = "decode"
+    if are_worse(server.first_tokens):
+        phase = "prefill"
+        if are_worse(server.steps):
+            phase = "prefill and decode"
+    return _chosen("attention", phase, choice, lost(server))
+
+
+def expert_choice(server: ServerSymptoms, _servers: Servers) -> Finding | None:
+    """Another backend or kernel file of the experts."""
+    choice = server.choice("moe_backend", "moe_config")
+    if choice is None or not server.is_sparse:
+        return None
+    return _chosen("expert-path", phase_of(server), choice, lost(server))
+
+
+def communication_choice(
+    server: ServerSymptoms, _servers: Servers
+) -> Finding | None:
+    """Another all-reduce between ranks."""
+    choice = server.choice("all_reduce", "custom_all_reduce")
+    if choice is None or server.ranks < 2:
+        return None
+    return _chosen("communication", phase_of(server), choice, lost(server))
+
+
+def other_choice(server: ServerSymptoms, _servers: Servers) -> Finding | None:
+    """Another number format, model runner or sampler."""
+    for choice in server.changed:
+        if BY_CHOICE.get(choice.name) in _ALWAYS:
+            cause = BY_CHOICE[choice.name]
+            return _chosen(cause, phase_of(server), choice, lost(server))
+    return None
+
+
+def by_choice(server: ServerSymptoms) -> Finding | None:
+    """What a changed choice stands for, whatever it cost; None where none changed."""
+    for choice in server.changed:
+        if choice.name in BY_CHOICE:
+            cause = BY_CHOICE[choice.name]
+            return Finding(
+                cause, "unknown", (words.choice(choice),), by_choice=True
+            )
+    return None
+
+
+def _chosen(
+    cause: Cause, phase: Phase, choice: Choice, rows: Sequence[Moved]
+) -> Finding:
+    worse = [row for row in rows if row.is_worse]
+    evidence = (words.choice(choice), *words.lines(worse))
+    return Finding(cause, phase, evidence, by_choice=True)

@@ -1,0 +1,185 @@
+"""Rules by loss: its shape over batch sizes, phases, models and ranks names the cause.
+
+The numbers are bounds by reasoning, each far from what was measured
+(tests/unit/judge/causes says how far).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from perfgate import formatting
+from perfgate.judge.causes import words
+from perfgate.judge.causes.finding import (
+    Finding,
+    Servers,
+    are_worse,
+    lost,
+    phase_of,
+)
+from perfgate.judge.causes.symptoms import THROUGHPUT, Moved, ServerSymptoms
+
+# What a step takes longer is "alike" at two batch sizes, or for two models, within this
+# factor. A cost per token would differ by the batch sizes' ratio, 8 and more.
+ALIKE = 2.5
+# A cost per token: one stream has at most this share of what the batch has.
+PER_TOKEN_SHARE = 0.4
+WIDEST_BATCH = 8  # from the smallest to the largest batch, at least
+# Without a dense control: more than clocks or a host could cost one stream (log).
+LARGE = 0.18
+# The loss of first tokens and that of steps are unlike by at least this factor.
+UNLIKE = 1.25
+# A step of many streams is longer by at least this many times what one stream lost: a
+# host would cost each step the same.
+GROWTH = 1.4
+
+
+def memory(server: ServerSymptoms, _servers: Servers) -> Finding | None:
+    """Only memory was lost: room for the KV cache, or a fuller GPU."""
+    red = [row for row in server.moved if row.is_red]
+    if not red or any(row.load for row in red):
+        return None
+    return Finding("memory", "memory", words.lines(red))
+
+
+def communication(server: ServerSymptoms, servers: Servers) -> Finding | None:
+    """The same time for each step, for dense and sparse models on several ranks.
+
+    Servers of one rank, where there are any, have not lost it.
+    """
+    several = []
+    for row in servers:
+        if row.ranks > 1 and row.engine == server.engine:
+            several.append(row)
+    single = [row for row in servers if row.ranks == 1 and row.steps]
+    if server not in several or not _cost_alike_a_layer(several):
+        return None
+    if any(are_worse(row.steps) for row in single):
+        return None
+    evidence = [words.constant(row) for row in several]
+    if single:
+        keys = formatting.listed([row.key for row in single])
+        evidence.append(words.SINGLE_RANK.format(servers=keys))
+    return Finding("communication", "decode", tuple(evidence))
+
+
+def _cost_alike_a_layer(servers: Servers) -> bool:
+    """Whether each step of sparse and dense models is longer by one time for each layer."""
+    if len({row.is_sparse for row in servers}) < 2:
+        return False
+    if not all(_is_constant(row.steps) and row.layers for row in servers):
+        return False
+    times, shares = _spreads(servers)
+    return times <= ALIKE and times < shares
+
+
+def expert_path(server: ServerSymptoms, servers: Servers) -> Finding | None:
+    """Only sparse models are slower in decoding; the dense control is not.
+
+    Without a control the loss must be one that neither a host nor clocks explain.
+    """
+    slower = [row for row in server.steps if row.is_worse]
+    if not server.is_sparse or not slower:
+        return None
+    controls = []
+    for row in servers:
+        if not row.is_sparse and row.engine == server.engine and row.steps:
+            controls.append(row)
+    if any(are_worse(row.steps) for row in controls):
+        return None
+    if not controls and _may_be_the_machine(server, slower[0]):
+        return None
+    last = words.NO_CONTROL
+    if controls:
+        keys = formatting.listed([row.key for row in controls])
+        last = words.CONTROL.format(servers=keys)
+    evidence = (*words.lines(lost(server)), last)
+    return Finding("expert-path", phase_of(server), evidence)
+
+
+def _may_be_the_machine(server: ServerSymptoms, step: Moved) -> bool:
+    """Whether clocks or a host explain a sparse model's loss.
+
+    Clocks cost prefill and decode a like share, a host each step the same time.
+    """
+    first = max((row.loss for row in server.first_tokens), default=0.0)
+    is_alike = first > 0 and step.loss < UNLIKE * first
+    return step.loss < LARGE or is_alike or _growth(server) < GROWTH
+
+
+def per_token(server: ServerSymptoms, servers: Servers) -> Finding | None:
+    """A step is longer by its number of sequences: a cost per token of the batch.
+
+    Judged on a dense model: the step of a sparse one grows with the experts it touches.
+    """
+    steps = server.steps
+    if server.is_sparse or len(steps) < 2:
+        return None
+    first, last = steps[0], steps[-1]
+    spread = (last.streams or 0) / max(1, first.streams or 0)
+    if spread < WIDEST_BATCH or not last.is_worse or first.is_worse:
+        return None
+    if first.added > PER_TOKEN_SHARE * last.added:
+        return None
+    if are_worse(server.first_tokens):
+        return None
+    per_token_us = 1e3 * last.added / (last.streams or 1)
+    evidence = (
+        *words.lines([first, last]),
+        words.PER_TOKEN.format(us=f"{per_token_us:.2g}"),
+    )
+    return Finding("per-token", "decode", evidence)
+
+
+def host(server: ServerSymptoms, servers: Servers) -> Finding | None:
+    """Every server is slower by a like share: dense, sparse, whatever its ranks."""
+    timed = [row for row in servers if row.steps]
+    if len({row.model for row in timed}) < 2:
+        return None
+    for row in timed:
+        if not row.layers or not all(step.is_worse for step in row.steps):
+            return None
+    times, shares = _spreads(timed)
+    if shares > ALIKE or shares > times:
+        return None
+    losses = [step.loss for row in timed for step in row.steps]
+    keys = formatting.listed([row.key for row in timed])
+    low = formatting.percent(min(losses))
+    high = formatting.percent(max(losses))
+    evidence = (words.ALL_ALIKE.format(servers=keys, low=low, high=high),)
+    return Finding("host", phase_of(server), evidence)
+
+
+def _is_constant(steps: Sequence[Moved]) -> bool:
+    """Whether each step is longer by the same time, at every batch size."""
+    if not steps or not are_worse(steps):
+        return False
+    added = [step.added for step in steps]
+    return min(added) > 0 and max(added) <= ALIKE * min(added)
+
+
+def _growth(server: ServerSymptoms) -> float:
+    """What the widest step lost (ms) over what one stream lost; 0 where it is unknown.
+
+    Of a closed load without a step of its own, by its throughput.
+    """
+    steps = [(row.streams or 1, row.added) for row in server.steps]
+    for row in server.rows(THROUGHPUT):
+        if row.streams and row.streams > 1 and not row.together:
+            added = 1e3 * row.streams * (1 / row.now - 1 / row.before)
+            steps.append((row.streams, added))
+    narrow, wide = min(steps), max(steps)
+    if narrow[0] == wide[0] or narrow[1] <= 0:
+        return 0.0
+    return wide[1] / narrow[1]
+
+
+def _spreads(servers: Servers) -> tuple[float, float]:
+    """Largest over smallest of what steps lost: in time a layer, and as a share."""
+    times = []
+    shares = []
+    for row in servers:
+        for step in row.steps:
+            times.append(step.added / row.layers)
+            shares.append(step.loss)
+    return max(times) / min(times), max(shares) / min(shares)

@@ -1,0 +1,68 @@
+"""Rules by choice: each names the cause where what it can move has moved."""
+
+import dataclasses
+
+import pytest
+
+from perfgate.judge.causes import choice_rules, rules
+from perfgate.judge.causes.symptoms import Choice, Decoding
+from tests.support.symptoms import closed, first, moved, named, server, step
+
+
+def test_capped_batch_waits_and_computes_no_slower():
+    """The same limit in every load with more streams."""
+    rows = (step(1, 4.8, 4.8), step(32, 5.4, 5.1), closed(32, 5000.0, 2900.0))
+    at_16 = (Decoding("at-32", 32, 16), Decoding("burst", 100, 16))
+    capped = server(*rows, decoding=at_16)
+
+    assert "batch-cap" == named(capped)
+    free = (Decoding("at-32", 32, 32), Decoding("burst", 100, 100))
+    assert "unknown" == named(dataclasses.replace(capped, decoding=free))
+    # Less room for the KV cache would do the same.
+    less = moved("kv_cache_tokens", "", None, 9e5, 2e5)
+    full = dataclasses.replace(capped, moved=(*rows, less))
+    assert "batch-cap" != named(full)
+
+
+@pytest.mark.parametrize(
+    ("choice", "rows", "cause"),
+    [
+        (("graphs", "on", "off"), (step(1, 4.8, 24.7),), "graphs"),
+        (
+            ("chunked_prefill_tokens", "8192", "512"),
+            (step(1, 4.8, 4.8), closed(100, 11700.0, 10900.0)),
+            "prefill-chunk",
+        ),
+        (("attention_backend", "A", "B"), (first(20.0, 26.0),), "attention"),
+        (("model_runner", "V1", "V2"), (first(20.0, 26.0),), "model-runner"),
+        (
+            ("quantization", "none", "fp8"),
+            (first(20.0, 26.0),),
+            "number-format",
+        ),
+        (("sampling_backend", "A", "B"), (first(20.0, 26.0),), "sampling"),
+    ],
+)
+def test_choice_that_changed_names_the_cause(choice, rows, cause):
+    """Where what it can move has moved."""
+    changed = server(*rows, changed=(Choice(*choice),))
+    finding = rules.find(changed, [changed])
+
+    assert (cause, True) == (finding.cause, finding.by_choice)
+    assert f"{choice[0]} {choice[1]} -> {choice[2]}" == finding.evidence[0]
+
+
+def test_choice_for_experts_says_nothing_of_a_dense_model():
+    """Nor one for ranks of a server that has one."""
+    for name in ("moe_backend", "all_reduce"):
+        changed = server(step(1, 4.8, 6.0), changed=(Choice(name, "A", "B"),))
+        assert "unknown" == named(changed)
+
+
+def test_changed_choice_is_told_without_a_loss():
+    """It names what it stands for."""
+    changed = server(changed=(Choice("moe_config", "a.json", "default"),))
+    finding = choice_rules.by_choice(changed)
+
+    assert ("expert-path", True) == (finding.cause, finding.by_choice)
+    assert choice_rules.by_choice(server()) is None

@@ -1,0 +1,83 @@
+"""Rules by loss: the shapes that each names, and those that none does."""
+
+import dataclasses
+
+import pytest
+
+from tests.support.symptoms import closed, first, moved, named, server, step
+
+EXPERTS = server(
+    step(1, 8.0, 20.0),
+    first(30.0, 52.0),
+    closed(32, 1250.0, 650.0),
+    sparse=True,
+)
+FLAT = server(step(1, 4.8, 4.81), step(32, 5.4, 5.4))
+
+
+def test_sparse_alone_is_slower():
+    """The dense control has not moved: the experts, even for a small loss."""
+    small = server(step(1, 8.0, 8.3), step(32, 24.0, 26.0), sparse=True)
+
+    assert "expert-path" == named(EXPERTS) == named(small, FLAT)
+
+
+def test_without_control_a_small_loss_of_a_sparse_model_is_unknown():
+    """Clocks and hosts cost that much too."""
+    small = server(step(1, 8.0, 8.3), step(32, 24.0, 26.0), sparse=True)
+
+    assert "unknown" == named(small)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        # Everything by the same share, as slower clocks make it.
+        (step(1, 8.0, 10.4), first(30.0, 39.0), closed(32, 1250.0, 960.0)),
+        # Each step by the same time, as a slower host makes it.
+        (step(1, 8.0, 10.4), first(30.0, 32.4), closed(32, 1250.0, 1145.0)),
+    ],
+    ids=["clocks", "host"],
+)
+def test_sparse_model_alone_on_a_slow_machine_is_not_its_experts(rows):
+    """Nothing was measured that could tell."""
+    assert "unknown" == named(server(*rows, sparse=True))
+
+
+def test_dense_too_is_not_the_expert_path():
+    """Both lost as much of a step."""
+    dense = server(step(1, 4.8, 6.0), step(32, 5.4, 6.7))
+    sparse = server(step(1, 8.0, 10.0), step(32, 24.0, 30.0), sparse=True)
+
+    assert "host" == named(dense, sparse) == named(sparse, dense)
+
+
+def test_same_time_for_each_step_on_several_ranks():
+    """Communication: not a like share. A server of one rank has not lost it."""
+    dense = server(step(1, 3.5, 3.8), step(32, 3.8, 4.1), ranks=2)
+    sparse = server(
+        step(1, 5.2, 5.5), step(32, 13.3, 13.65), sparse=True, ranks=2
+    )
+
+    assert "communication" == named(dense, sparse) == named(sparse, dense, FLAT)
+    slow = server(step(1, 4.8, 5.1), step(32, 5.4, 5.7))
+    assert "communication" != named(dense, sparse, slow)
+    # One model alone: the host would do the same.
+    assert "unknown" == named(dense)
+
+
+def test_cost_per_token_of_the_batch():
+    """One stream is as fast as before."""
+    tokens = server(
+        step(1, 4.84, 4.86), step(32, 5.41, 5.53), first(20.0, 19.6)
+    )
+
+    assert "per-token" == named(tokens)
+    assert "unknown" == named(dataclasses.replace(tokens, is_sparse=True))
+
+
+def test_memory_alone():
+    """No load was slower."""
+    less = moved("kv_cache_tokens", "", None, 9e5, 8e5)
+
+    assert "memory" == named(server(step(1, 4.8, 4.8), less))
