@@ -34,7 +34,7 @@ MODEL_CONFIGS = (
     / "data"
     / "model_configs.json"
 )
-# GPUs on which published models are tried.
+# GPUs on which these models are tried.
 FITS = ("h100", "h200", "b200", "mi300x")
 
 
@@ -145,13 +145,13 @@ def published() -> Iterator[str]:
 
 
 def models() -> Iterator[str]:
-    """Published models: what they weigh, keep of a sequence, and on how many GPUs they fit."""
+    """Models of today: what they weigh, keep of a sequence, and on how many GPUs they fit."""
     heads = " | ".join(f"fits {name}" for name in FITS)
     yield (
-        "| model | parameters | of these used by a token | format | weights | "
+        "| model | config | parameters | of these used by a token | format | weights | "
         f"cache per token | cache per sequence | {heads} |"
     )
-    yield f"|---|--:|--:|---|--:|--:|--:|{'--:|' * len(FITS)}"
+    yield f"|---|---|--:|--:|---|--:|--:|--:|{'--:|' * len(FITS)}"
     content = json.loads(MODEL_CONFIGS.read_text(encoding="utf-8"))
     for name, row in content["models"].items():
         shape = parse_config(row["config"], name, row.get("beside"))
@@ -159,6 +159,7 @@ def models() -> Iterator[str]:
         bounded = cache.window_bytes + cache.fixed_bytes
         cells = [
             name,
+            row["source"],
             f"{shape.parameters / 1e9:,.2f} B",
             f"{shape.active_parameters / 1e9:,.2f} B",
             shape.quantization or "bfloat16",

@@ -1,4 +1,4 @@
-"""Counts the parameters of published models again, with an engine's transformers.
+"""Counts the parameters of models again, with an engine's transformers.
 
     python -m tools.record_parameter_counts
 

@@ -1,4 +1,4 @@
-"""Configurations of published models, with the parameter counts of transformers."""
+"""Configurations of models, with the parameter counts of transformers."""
 
 import json
 from pathlib import Path

@@ -21,7 +21,7 @@ from perfgate.judge.causes.symptoms import (
 )
 from perfgate.results.diagnosis import Cause, Phase
 
-WIDEST_BATCH = 8  # streams of a load that may meet a limit, at least
+LEAST_STREAMS = 8  # streams of a load that may meet a limit, at least
 # Decoding at most this share of the streams in flight is a capped batch.
 CAPPED_SHARE = 0.75
 
@@ -54,7 +54,7 @@ def graphs(server: ServerSymptoms, _servers: Servers) -> Finding | None:
 def batch_cap(server: ServerSymptoms, _servers: Servers) -> Finding | None:
     """Fewer streams decode at once than are in flight, and no step is longer."""
     choice = server.choice("max_num_seqs")
-    loads = [row for row in server.decoding if row.streams >= WIDEST_BATCH]
+    loads = [row for row in server.decoding if row.streams >= LEAST_STREAMS]
     capped = [row for row in loads if row.at_most <= CAPPED_SHARE * row.streams]
     limits = {row.at_most for row in capped}
     lost_room = any(row.is_worse for row in server.rows(KV_CACHE))

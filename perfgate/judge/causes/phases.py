@@ -48,15 +48,14 @@ def split(reader: RunReader, case: Case, store: Store) -> Split | None:
 
 
 def _of(load: Load, before: Parts, now: Parts) -> Split | None:
-    if not now or before.keys() != now.keys():
+    if load.workload is None or not now or before.keys() != now.keys():
         return None
-    shares = [
-        PhaseShare(name=name, ms=now[name] - before[name]) for name in now
-    ]
-    workload = load.workload.name if load.workload else ""
+    shares = []
+    for name, now_ms in now.items():
+        shares.append(PhaseShare(name=name, ms=now_ms - before[name]))
     return Split(
         server=load.server.key,
-        load=workload,
+        load=load.workload.name,
         before_ms=sum(before.values()),
         now_ms=sum(now.values()),
         shares=tuple(shares),
@@ -70,7 +69,9 @@ def _repetitions(reader: RunReader, load: Load) -> list[Repetition]:
         if load.workload is None or row.server != load.server.key:
             continue
         if row.workload == load.workload.name:
-            found += [part for part in row.repetitions if not part.invalid]
+            for repetition in row.repetitions:
+                if not repetition.invalid:
+                    found.append(repetition)
     return found
 
 
@@ -113,14 +114,18 @@ def _means(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
         names &= row.keys()
     means = {}
     for name in names:
-        means[name] = statistics.fmean(row[name] for row in rows)
+        values = [row[name] for row in rows]
+        means[name] = statistics.fmean(values)
     return means
 
 
 def _tokens(repetitions: Sequence[Repetition]) -> float:
     """Output tokens of a request, on average."""
-    tokens = sum(row.output_tokens for row in repetitions)
-    return tokens / max(1, sum(row.completed for row in repetitions))
+    tokens = requests = 0
+    for row in repetitions:
+        tokens += row.output_tokens
+        requests += row.completed
+    return tokens / max(1, requests)
 
 
 def _recorded(

@@ -12,10 +12,13 @@ from perfgate.models.families.fields import Common
 from perfgate.models.families.plain import convert
 from perfgate.models.families.sparse import checked_experts
 from perfgate.models.shapes.attention import Bias, Heads, Mixer, grouped
-from perfgate.models.shapes.feed_forward import Routed, routed
+from perfgate.models.shapes.feed_forward import Routed, dense, routed
 from perfgate.models.shapes.layers import Layer, outside, stack
 from perfgate.models.shapes.tensors import Tensor
 from perfgate.models.shapes.uniform import draft_of, shared_expert
+
+# Kind of a feed-forward, and its tensors.
+Block = tuple[str, tuple[Tensor, ...]]
 
 
 class Widths(NamedTuple):
@@ -130,9 +133,6 @@ def heads_of(common: Common, bias: Bias = "none") -> Heads:
     )
 
 
-Block = tuple[str, tuple[Tensor, ...]]
-
-
 def attention_layer(heads: Heads, block: Block, *, norms: int = 2) -> Layer:
     """A layer with grouped heads.
 
@@ -184,3 +184,25 @@ def blocks(
 ) -> dict[bool, Block]:
     """Kind and tensors of a layer's feed-forward, by whether it has experts."""
     return {True: ("sparse", experts), False: ("dense", dense)}
+
+
+def sparse_and_dense(
+    common: Common,
+    number: str,
+    shared: str,
+    *,
+    chosen: str = "num_experts_per_tok",
+    router: str = "gate",
+    score_bias: bool = False,
+) -> tuple[Experts, dict[bool, Block]]:
+    """Experts as `shared_and_routed` has them, and the feed-forwards of both kinds of layers."""
+    experts, tensors = shared_and_routed(
+        common,
+        number,
+        shared,
+        chosen=chosen,
+        router=router,
+        score_bias=score_bias,
+    )
+    dense_tensors = dense(common.hidden, common.intermediate)
+    return experts, blocks(tensors, dense_tensors)

@@ -10,10 +10,10 @@ from perfgate.models.architecture import Architecture
 from perfgate.models.families.building import (
     Experts,
     Widths,
-    blocks,
     built,
     layer,
     shared_and_routed,
+    sparse_and_dense,
 )
 from perfgate.models.families.fields import Common, FieldInvalid, Fields
 from perfgate.models.families.plain import latent_attention
@@ -38,11 +38,8 @@ def read_indexed(fields: Fields) -> Architecture:
     shape = latent_attention(fields)
     if shape.q_lora_rank is None:
         fields.unsupported("q_lora_rank")
-    experts, expert_tensors = shared_and_routed(
+    experts, feed_forwards = sparse_and_dense(
         common, "n_routed_experts", "n_shared_experts"
-    )
-    feed_forwards = blocks(
-        expert_tensors, dense(common.hidden, common.intermediate)
     )
     main = latent(
         common.hidden, common.heads, shape, bias=fields.flag("attention_bias")

@@ -13,6 +13,7 @@ from perfgate.models.families.building import (
     heads_of,
     layer,
     shared_and_routed,
+    sparse_and_dense,
     widths_of,
 )
 from perfgate.models.families.fields import (
@@ -129,11 +130,8 @@ def read_kimi_linear(fields: Fields) -> Architecture:
     for name in _KIMI_UNKNOWN:
         if fields.has(name):
             fields.unsupported(name)
-    experts, expert_tensors = shared_and_routed(
+    experts, feed_forwards = sparse_and_dense(
         common, "num_experts", "num_shared_experts", chosen=_chosen_name(fields)
-    )
-    feed_forwards = blocks(
-        expert_tensors, dense(common.hidden, common.intermediate)
     )
     shape = latent_attention(
         Fields({"q_lora_rank": None} | dict(fields.values))

@@ -9,7 +9,7 @@ from perfgate.models.families.building import (
     blocks,
     built,
     heads_of,
-    shared_and_routed,
+    sparse_and_dense,
     widths_of,
 )
 from perfgate.models.families.fields import Common, Fields, bias_of
@@ -99,15 +99,12 @@ def _llama4_sparse(common: Common) -> list[bool]:
 def read_afmoe(fields: Fields) -> Architecture:
     """AFMoE (Trinity): gated attention, four norms a layer, three of four layers see a window."""
     common = Common(fields)
-    experts, expert_tensors = shared_and_routed(
+    experts, feed_forwards = sparse_and_dense(
         common,
         "num_experts",
         "num_shared_experts",
         router="router.gate",
         score_bias=True,
-    )
-    feed_forwards = blocks(
-        expert_tensors, dense(common.hidden, common.intermediate)
     )
     heads = heads_of(common, bias_of(fields))
     heads = heads._replace(norm="head", separate_gate=True)
@@ -124,11 +121,8 @@ def read_afmoe(fields: Fields) -> Architecture:
 def read_exaone_moe(fields: Fields) -> Architecture:
     """EXAONE-MoE and Hy3: norms of queries and keys, windows, a dense first layer."""
     common = Common(fields)
-    experts, expert_tensors = shared_and_routed(
+    experts, feed_forwards = sparse_and_dense(
         common, "num_experts", "num_shared_experts"
-    )
-    feed_forwards = blocks(
-        expert_tensors, dense(common.hidden, common.intermediate)
     )
     heads = heads_of(common)._replace(norm="head")
     windows = windows_of(common)
@@ -148,11 +142,8 @@ def read_exaone_moe(fields: Fields) -> Architecture:
 def read_mimo(fields: Fields) -> Architecture:
     """MiMo-V2: windowed layers have key-value heads and sinks of their own."""
     common = Common(fields)
-    experts, expert_tensors = shared_and_routed(
+    experts, feed_forwards = sparse_and_dense(
         common, "n_routed_experts", "n_shared_experts"
-    )
-    feed_forwards = blocks(
-        expert_tensors, dense(common.hidden, common.intermediate)
     )
     layers = []
     for is_window, is_sparse in zip(

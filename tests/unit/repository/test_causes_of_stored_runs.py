@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from perfgate.judge.baseline_store import Store
-from perfgate.judge.causes import rules, symptoms
+from perfgate.judge.causes import choice_rules, loss_rules, symptoms
 from perfgate.judge.run_status import judged_again
 from perfgate.results.schema import load
 
@@ -31,13 +31,14 @@ TRADES = {"h200x1-planted/attention/02": "attention"}
 # Injected, and nothing of it is seen.
 UNSEEN = ["h200x1-planted/untuned/01", "h200x1-planted/untuned/02"]
 BOUNDS = [
-    (rules, "ALIKE"),
-    (rules, "PER_TOKEN_SHARE"),
-    (rules, "WIDEST_BATCH"),
-    (rules, "LARGE"),
-    (rules, "UNLIKE"),
-    (rules, "GROWTH"),
-    (rules, "CAPPED_SHARE"),
+    (loss_rules, "ALIKE"),
+    (loss_rules, "PER_TOKEN_SHARE"),
+    (loss_rules, "WIDEST_BATCH"),
+    (loss_rules, "LARGE"),
+    (loss_rules, "UNLIKE"),
+    (loss_rules, "GROWTH"),
+    (choice_rules, "CAPPED_SHARE"),
+    (choice_rules, "LEAST_STREAMS"),
     (symptoms, "SIGMAS"),
     (symptoms, "SMALLEST"),
 ]

@@ -52,7 +52,7 @@ def test_granite_without_experts_is_dense():
     shape = shape_of("granite-4.0-h-small", num_local_experts=0)
 
     assert not shape.is_moe
-    assert 40 * 3 * 4096 * 1536 == shape.group_parameters("shared")
+    assert 40 * 3 * 4096 * 1536 == shape.group_parameters("dense")
 
 
 @pytest.mark.parametrize(

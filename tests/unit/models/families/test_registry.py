@@ -31,6 +31,13 @@ def test_every_parameter_is_counted(name):
     assert published_parameters(name) == shape_of(name).parameters
 
 
+def test_each_config_says_where_it_comes_from():
+    """Not every file could be had: the docs' table tells those that were."""
+    sources = {"published", "compared", "recalled", "defaults"}
+
+    assert sources == {row["source"] for row in MODELS.values()}
+
+
 @pytest.mark.engine
 def test_transformers_still_counts_so():
     """The stored counts are those of the engine's own transformers."""
