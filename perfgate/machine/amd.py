@@ -8,8 +8,7 @@ stand-in for amdsmi alone, never on an AMD GPU.
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 from perfgate.machine.visible import ROCM
 
@@ -20,6 +19,26 @@ INSTALL = (
     "install AMD's Python package, which comes with ROCm: "
     "pip install /opt/rocm/share/amd_smi"
 )
+
+
+class Memory(NamedTuple):
+    """Bytes of a GPU, under the names of NVML's answer."""
+
+    total: int
+    used: int
+
+
+class Utilization(NamedTuple):
+    """How busy a GPU is in percent, under the name of NVML's answer."""
+
+    gpu: int
+
+
+class Process(NamedTuple):
+    """A process on a GPU, under the names of NVML's answer."""
+
+    pid: int
+    usedGpuMemory: int
 
 
 class NotReported(Exception):
@@ -110,10 +129,10 @@ class AmdSmi:
             name = board["product_name"]
         return str(_reported(name))
 
-    def nvmlDeviceGetMemoryInfo(self, handle: Any) -> SimpleNamespace:
+    def nvmlDeviceGetMemoryInfo(self, handle: Any) -> Memory:
         """Bytes of its own memory, in all and used."""
         kind = self._amdsmi.AmdSmiMemoryType.VRAM
-        return SimpleNamespace(
+        return Memory(
             total=self._amdsmi.amdsmi_get_gpu_memory_total(handle, kind),
             used=self._amdsmi.amdsmi_get_gpu_memory_usage(handle, kind),
         )
@@ -159,10 +178,10 @@ class AmdSmi:
         )
         return int(_reported(temperature_c))
 
-    def nvmlDeviceGetUtilizationRates(self, handle: Any) -> SimpleNamespace:
+    def nvmlDeviceGetUtilizationRates(self, handle: Any) -> Utilization:
         """Percent."""
         info = self._amdsmi.amdsmi_get_gpu_activity(handle)
-        return SimpleNamespace(gpu=_reported(info["gfx_activity"]))
+        return Utilization(gpu=_reported(info["gfx_activity"]))
 
     def nvmlDeviceGetCurrentClocksEventReasons(self, handle: Any) -> int:
         """Not offered: amdsmi's violation status takes too long for each look."""
@@ -170,14 +189,14 @@ class AmdSmi:
 
     def nvmlDeviceGetComputeRunningProcesses(
         self, handle: Any
-    ) -> list[SimpleNamespace]:
+    ) -> list[Process]:
         """Pid, and bytes of the GPU's memory."""
         processes = []
         for process in self._amdsmi.amdsmi_get_gpu_process_list(handle):
             used_bytes = process["memory_usage"]["vram_mem"]
             if used_bytes == _NOT_AVAILABLE:
                 used_bytes = 0
-            row = SimpleNamespace(pid=process["pid"], usedGpuMemory=used_bytes)
+            row = Process(pid=process["pid"], usedGpuMemory=used_bytes)
             processes.append(row)
         return processes
 
