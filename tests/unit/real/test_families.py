@@ -47,7 +47,12 @@ REFUSED = {
     ("sglang", "deepseek-v2-lite-small"): "assert rope_scaling is not None",
 }
 # Families whose routers are read by hooks on the CPU.
-ROUTED = ("qwen3-moe-small", "gpt-oss-small", "olmoe-small")
+ROUTED = (
+    "qwen3-moe-small",
+    "gpt-oss-small",
+    "deepseek-v2-lite-small",
+    "olmoe-small",
+)
 
 
 def config_of(

@@ -247,6 +247,14 @@ def test_other_ways_of_choosing_are_refused(worker):
     with pytest.raises(ValueError, match="deepseek_v3"):
         with_routers(worker, "deepseek_v3").perfgate_routing_begin()
 
+    grouped = with_routers(worker, "deepseek_v2")
+    config = grouped.model_runner.model_config.hf_text_config
+    config.n_group = 1
+    assert {"layers": 0.0} == grouped.perfgate_routing_begin()
+    config.n_group = 8
+    with pytest.raises(ValueError, match=r"in 8 group\(s\)"):
+        grouped.perfgate_routing_begin()
+
 
 def test_choices_that_are_not_logged(worker):
     """Largest batch, block and attention; what this release lacks is left out."""
