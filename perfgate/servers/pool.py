@@ -102,6 +102,7 @@ class ServerPool:
         # By plan without its port, which differs between launches of one server.
         self._failures: dict[LaunchPlan, Failure] = {}
         self._deaths: Counter[LaunchPlan] = Counter()
+        self._not_replaced: set[LaunchPlan] = set()
         self._unclean: Failure | None = None
 
     @property
@@ -177,8 +178,9 @@ class ServerPool:
 
     def _launch(self, plan: LaunchPlan) -> Server:
         identity = _without_port(plan)
-        if self._deaths[identity]:
+        if identity in self._not_replaced:
             self._progress(f"{plan.key}: launching it again, because it died")
+        self._not_replaced.discard(identity)
         self._used_before = tuple(
             self._devices.gpu_memory_used(plan.gpu_indices)
         )
@@ -219,6 +221,7 @@ class ServerPool:
         failure = server.death(reason)
         identity = _without_port(server.plan)
         self._deaths[identity] += 1
+        self._not_replaced.add(identity)
         if self._deaths[identity] > _DEATHS_ALLOWED:
             self._failures[identity] = failure
         self._end_live(f"died ({reason})")

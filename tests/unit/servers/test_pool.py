@@ -123,6 +123,19 @@ def test_dead_server_is_launched_once_more(tmp_path: Path) -> None:
         assert all("found dead" in str(record.stop) for record in pool.launches)
 
 
+def test_only_the_launch_after_a_death_is_told_as_that(tmp_path: Path) -> None:
+    """A further launch of a server that died once replaces one that lives."""
+    plan = fake_plan()
+    told: list[str] = []
+    with ServerPool(log_dir=tmp_path / "logs", progress=told.append) as pool:
+        _kill(pool.get(plan).record.pid)
+        pool.get(plan)
+        pool.get(plan, fresh=True)
+
+        assert 3 == len(pool.launches)
+    assert 1 == len([line for line in told if "because it died" in line])
+
+
 def test_abandoned_server_counts_as_dead(tmp_path: Path) -> None:
     """A server that has fallen silent is ended, also when it is stopped, and launched once more."""
     plan = fake_plan()
