@@ -3,18 +3,21 @@
 A launch is kept if it was measured completely, and if server, workloads and injection
 are still the same, whether or not this session needs it. A launch that was cut off is
 measured again: fewer repetitions are another statistic, and its memory was not read.
+
+A launch that failed, or a server that did not start, is tried again where this session
+asks for the server. Otherwise it stays: a session of another part clears no verdict.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import msgspec
 
 from perfgate.cases import Case, asking_routing
 from perfgate.engines.base import ServerConfig
 from perfgate.engines.injection import InjectionRecord
-from perfgate.errors import Failure
+from perfgate.errors import Failure, FailureRow
 from perfgate.load.workload import Workload
 from perfgate.machine.hardware import Hardware
 from perfgate.results.schema import Launch, Measurement, RunResults, Server
@@ -49,6 +52,7 @@ def resumed(
         OtherMachine: two machines would be mixed in one run.
     """
     _check_machine(fresh.hardware, previous.hardware)
+    failures = _failures_left(previous, needs)
     launches = []
     measurements: list[Measurement] = []
     for launch in previous.launches:
@@ -56,7 +60,7 @@ def resumed(
         if _is_kept(launch, rows, previous, needs, injected):
             launches.append(launch)
             measurements += rows
-    servers = sorted({launch.server for launch in launches})
+    servers = sorted({launch.server for launch in launches} | failures.keys())
     return msgspec.structs.replace(
         fresh,
         run_id=previous.run_id,
@@ -67,14 +71,35 @@ def resumed(
         launches=tuple(launches),
         measurements=tuple(measurements),
         cases=(
-            *_earlier_cases(fresh, previous, servers, measurements),
+            *_earlier_cases(fresh, previous, (servers, failures), measurements),
             *fresh.cases,
         ),
+        failures=failures,
         sessions=(*previous.sessions, *fresh.sessions),
         models=previous.models | fresh.models,
         metrics=previous.metrics | fresh.metrics,
         suspects=previous.suspects,
     )
+
+
+def _asked(needs: Needs) -> set[str]:
+    """Keys of the servers that this session may launch, in pairs of builds, too."""
+    keys = set()
+    for config, _ in needs.values():
+        keys |= {config.key, config.base.key, config.candidate.key}
+    return keys
+
+
+def _failures_left(previous: RunResults, needs: Needs) -> dict[str, FailureRow]:
+    """Servers that did not start, and that this session does not try again."""
+    asked = _asked(needs)
+    failures = {}
+    for key, failure in previous.failures.items():
+        server = previous.servers.get(key)
+        if key in asked or server is None or server.attached:
+            continue
+        failures[key] = failure
+    return failures
 
 
 def _rows_of(results: RunResults, launch: Launch) -> list[Measurement]:
@@ -103,16 +128,22 @@ def _is_kept(
     for workload in workloads:
         if previous.workloads.get(workload.name, workload) != workload:
             return False
-    return all(row.is_sound for row in rows)
+    is_sound = all(row.is_sound for row in rows)
+    return is_sound or launch.server not in _asked(needs)
 
 
 def _earlier_cases(
     fresh: RunResults,
     previous: RunResults,
-    servers: Sequence[str],
+    kept: tuple[Sequence[str], Collection[str]],
     measurements: Sequence[Measurement],
 ) -> list[Case]:
-    """Cases of earlier sessions alone that the kept launches have measured."""
+    """Cases of earlier sessions alone that the kept launches have measured.
+
+    Args:
+        kept: all servers that are kept, and those of them that did not start.
+    """
+    servers, failed = kept
     case_ids = {case.id for case in fresh.cases}
     measured_loads: set[tuple[str, str | None]] = {
         (server, None) for server in servers
@@ -123,7 +154,8 @@ def _earlier_cases(
         names = set()
         for load in case.loads:
             workload = load.workload.name if load.workload else None
-            names.add((load.server.key, workload))
+            if load.server.key not in failed:
+                names.add((load.server.key, workload))
         if case.id not in case_ids and names <= measured_loads:
             cases.append(case)
     return cases

@@ -177,6 +177,28 @@ def test_another_selection_keeps_what_it_does_not_ask(gpus, pytester):
     assert 3 == len(results.verdicts) == len(results.cases)
 
 
+@pytest.mark.parametrize(
+    "fault", ["--exit-at-start 3", "--die-after-requests 6"]
+)
+def test_another_selection_clears_no_failure(
+    gpus, pytester, monkeypatch, fault
+):
+    """A server that failed stays red until a command asks for it again."""
+    monkeypatch.setenv("FAKE_MISBEHAVIOUR", f"mixtral-8x7b: {fault}")
+    gpus(*H200, "-k", "test_closed", "--run-dir", "run")
+    monkeypatch.delenv("FAKE_MISBEHAVIOUR")
+    before = verdicts(pytester.path / "run")
+    gpus(*H200, "-k", "test_long", "--run-dir", "run", "--resume")
+    between = verdicts(pytester.path / "run")
+    gpus(*H200, "-k", "test_closed", "--run-dir", "run", "--resume")
+    after = verdicts(pytester.path / "run")
+
+    assert "INVALID" in before.values()
+    assert before.items() <= between.items()
+    assert {"NO_BASELINE"} == set(after.values())
+    assert between.keys() == after.keys()
+
+
 def test_parts_of_a_load_make_the_whole(gpus, pytester):
     """No command has time for all: a launch for each part.
 

@@ -164,6 +164,40 @@ def test_what_is_not_asked_this_time_is_kept():
     )
 
 
+def test_what_failed_and_is_not_asked_this_time_stays_failed():
+    """A command for another part clears no verdict, whether a server died or did not start."""
+    died = run(cases=(m.THROUGHPUT, m.RATIO))
+    rows = tuple(
+        msgspec.structs.replace(row, failure=m.DIED)
+        for row in died.measurements
+    )
+    died = msgspec.structs.replace(died, measurements=rows)
+    unstarted = msgspec.structs.replace(
+        run({m.DENSE_LOAD: {"output_throughput": [4.0]}}, cases=died.cases),
+        servers=died.servers,
+        failures={m.MOE.key: m.DIED},
+    )
+    other = {m.DENSE.key: (m.DENSE, (m.CLOSED,))}
+    base = m.MOE.base.key
+    in_pairs = msgspec.structs.replace(
+        died,
+        servers=died.servers | {base: died.servers[m.MOE.key]},
+        failures={base: m.DIED},
+    )
+
+    kept_death = resumed(empty(cases=()), died, {})
+    kept_failure = resumed(empty(cases=()), unstarted, other)
+    tried = resumed(empty(cases=()), unstarted, NEEDS)
+
+    assert kept(died) == kept(kept_death)
+    assert {m.MOE.key: m.DIED} == kept_failure.failures
+    assert (
+        list(died.cases) == list(kept_death.cases) == list(kept_failure.cases)
+    )
+    assert {} == tried.failures
+    assert {} == resumed(empty(), in_pairs, NEEDS).failures
+
+
 def test_what_no_kept_launch_was_sent_is_not_asked_any_more():
     """A command that was ended before it came to a workload leaves no case of it behind."""
     previous = run(cases=(m.THROUGHPUT, BURST))  # nobody was sent the burst
