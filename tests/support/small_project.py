@@ -1,11 +1,13 @@
-"""A small project with the fake engine, and its sessions as processes of their own.
+"""A small project, and its sessions as processes of their own.
 
-A session takes a second or two: one or two servers, one short workload.
+With the fake engine a session takes a second or two: one or two servers, one short
+workload. Real engines take their start-up on top.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -62,19 +64,29 @@ H200 = ("-m", "h200", "--tp", "1")
 
 
 class Project:
-    """A folder with perf tests, baselines, leases and runs of its own."""
+    """A folder with perf tests, baselines, leases and runs of its own.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        options: what selects the engine and the models; the fake engine's if none.
+        conftest: of its root.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        options: Sequence[str] = (),
+        conftest: str = CONFTEST,
+    ) -> None:
         self.folder = folder
         self.runs = folder / "runs"
         self.baselines = folder / "baselines"
         self.acknowledged = folder / "acknowledged"
         (folder / "tests" / "perf").mkdir(parents=True)
-        (folder / "conftest.py").write_text(CONFTEST + WRITE_FAULTS)
+        (folder / "conftest.py").write_text(conftest + WRITE_FAULTS)
         (folder / "pytest.ini").write_text(SETTINGS)
         (folder / "perfgate.toml").write_text(PROJECT_FILE)
         (folder / "tests" / "perf" / "test_small.py").write_text(QUESTIONS)
-        self._options = fake_suite.options(folder / "models")
+        self._options = options or fake_suite.options(folder / "models")
 
     def start(
         self,
@@ -176,6 +188,25 @@ class SmallSession:
         daemon = f"for-pid-{self.process.pid}".encode()
         daemons = [pid for pid in _running() if daemon in arguments(pid)]
         return [*tagged(self.tag), *(f"supervisor {pid}" for pid in daemons)]
+
+
+def end_what_is_named(refused: SmallSession, session: SmallSession) -> None:
+    """Follow the remedy of a session that was refused for what another one left.
+
+    Each process that was left is named, and after the command that is shown none is.
+    """
+    status = refused.wait()
+    left = session.running()
+    command = re.search(r"kill -9 [0-9 ]+", refused.output)
+    assert command is not None, refused.output
+    try:
+        assert 1 == status
+        assert "neither that session nor its supervisor does" in refused.output
+        assert left
+        assert all(line.split(":")[0] in refused.output for line in left)
+    finally:
+        subprocess.run(command[0].split(), check=True)
+    assert [] == session.survivors()
 
 
 def _hear_signals() -> None:
