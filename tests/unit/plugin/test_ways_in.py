@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support.projects import ROOT
+
 pytest_plugins = ["pytester"]
 
 # The option of each plugin, as its own `pytest_addoption` declares it.
@@ -130,3 +132,17 @@ def test_the_projects_own_root_directory_is_none_of_these(project, pytester):
     result = project("-m", "cpu", "--plan", f"--rootdir={pytester.path}")
 
     assert pytest.ExitCode.OK == result.ret, result.stderr.str()
+
+
+def test_a_checkout_that_cannot_be_written_ends_with_a_summary(pytester):
+    """Also one whose warnings are errors: pytest's cache is no reason to lose the verdicts."""
+    (pytester.path / "pytest.ini").write_text((ROOT / "pytest.ini").read_text())
+    (pytester.path / "tests").mkdir()
+    (pytester.path / "tests" / "test_one.py").write_text(
+        "def test_one(): pass\n"
+    )
+
+    result = pytester.runpytest_subprocess("-o", "cache_dir=/proc/nowhere")
+
+    assert 0 == result.ret
+    result.stdout.fnmatch_lines(["*could not*cache*", "*1 passed*"])
