@@ -50,19 +50,30 @@ def _below(file: StudyToml, above: list[Path]) -> StudyToml | None:
 
 
 def _merged(below: StudyToml, file: StudyToml) -> dict[str, Any]:
-    data = {**below.data, **file.data}
+    data: dict[str, Any] = dict(below.data)
+    data.update(file.data)
     if "name" not in file.data:
         data.pop("name", None)
     for kind in _BY_NAME:
-        data[kind] = {**below.tables(kind), **file.tables(kind)}
-    sets = dict(below.tables("workloads"))
-    for name, members in file.tables("workloads").items():
-        sets[name] = {**sets.get(name, {}), **members}
-    data["workloads"] = sets
+        tables = dict(below.tables(kind))
+        tables.update(file.tables(kind))
+        data[kind] = tables
+    data["workloads"] = _merged_sets(below, file)
     claims = file.data.get("claims", [])
     if isinstance(claims, list):
-        data["claims"] = [*below.data.get("claims", []), *claims]
+        below_claims = below.data.get("claims", [])
+        data["claims"] = [*below_claims, *claims]
     return data
+
+
+def _merged_sets(below: StudyToml, file: StudyToml) -> dict[str, Any]:
+    """Sets of workloads; one of both files has the workloads of both."""
+    sets: dict[str, Any] = dict(below.tables("workloads"))
+    for name, members in file.tables("workloads").items():
+        merged = dict(sets.get(name, {}))
+        merged.update(members)
+        sets[name] = merged
+    return sets
 
 
 def _with_whole_paths(file: StudyToml) -> dict[str, Any]:

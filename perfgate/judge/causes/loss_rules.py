@@ -142,7 +142,9 @@ def host(server: ServerSymptoms, servers: Servers) -> Finding | None:
     times, shares = _spreads(timed)
     if shares > ALIKE or shares > times:
         return None
-    losses = [step.loss for row in timed for step in row.steps]
+    losses = []
+    for row in timed:
+        losses += [step.loss for step in row.steps]
     keys = formatting.listed([row.key for row in timed])
     low = formatting.percent(min(losses))
     high = formatting.percent(max(losses))

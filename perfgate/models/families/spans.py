@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from perfgate.models.families.fields import Common
 
 
@@ -22,11 +24,12 @@ def windows_of(common: Common) -> tuple[int, ...]:
         names = common.layer_names(
             "layer_types", ("full_attention", "sliding_attention")
         )
-        return tuple(window * (name == "sliding_attention") for name in names)
+        return _of_named(names, "sliding_attention", window)
     full = 0
     if fields.has("use_sliding_window"):
         full = fields.count("max_window_layers", 0, least=0)
-    return tuple(window * (layer >= full) for layer in range(common.num_layers))
+    windowed = max(0, common.num_layers - full)
+    return (0,) * (common.num_layers - windowed) + (window,) * windowed
 
 
 def alternate_windows(common: Common, interval: int) -> tuple[int, ...]:
@@ -35,7 +38,7 @@ def alternate_windows(common: Common, interval: int) -> tuple[int, ...]:
     if "sliding_attention" not in names:
         return (0,) * common.num_layers
     window = common.fields.count("sliding_window")
-    return tuple(window * (name == "sliding_attention") for name in names)
+    return _of_named(names, "sliding_attention", window)
 
 
 def chunks_of(common: Common) -> tuple[int, ...]:
@@ -45,7 +48,7 @@ def chunks_of(common: Common) -> tuple[int, ...]:
     names = ("full_attention", "chunked_attention")
     if fields.has("layer_types"):
         types = common.layer_names("layer_types", names)
-        return tuple(chunk * (name == names[1]) for name in types)
+        return _of_named(types, "chunked_attention", chunk)
     # Layers without rotary positions see all tokens: each fourth, unless it is told.
     interval = fields.count("no_rope_layer_interval", 4)
     if fields.counts("no_rope_layers"):
@@ -53,3 +56,14 @@ def chunks_of(common: Common) -> tuple[int, ...]:
         return tuple(chunk * (number > 0) for number in rotary)
     numbers = range(1, common.num_layers + 1)
     return tuple(chunk * (number % interval != 0) for number in numbers)
+
+
+def _of_named(layers: Sequence[str], name: str, tokens: int) -> tuple[int, ...]:
+    """So many tokens for each layer of that name; 0 for the others."""
+    spans = []
+    for layer in layers:
+        span = 0
+        if layer == name:
+            span = tokens
+        spans.append(span)
+    return tuple(spans)
