@@ -117,10 +117,15 @@ def not_counted(results: RunResults) -> list[str]:
 
 
 def unchecked(results: RunResults) -> list[str]:
-    """Which rules of validity could not be applied, and on which servers."""
+    """Which rules of validity could not be applied, and on which servers.
+
+    Of repetitions that count: the counters of a server that died are not missing.
+    """
     servers: dict[str, dict[str, None]] = {}
     for row in results.measurements:
         for repetition in row.repetitions:
+            if repetition.invalid:
+                continue
             for rule in repetition.unchecked:
                 servers.setdefault(rule, {})[row.server] = None
     return [

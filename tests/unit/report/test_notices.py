@@ -121,6 +121,17 @@ def test_repetitions_that_did_not_count_are_counted():
     assert [] == notices.not_counted(steady)
 
 
+def test_rules_that_were_not_applied_are_told_where_they_matter():
+    """A repetition that does not count, as of a server that died, needs none."""
+    rules = ("preempted requests are not known",)
+    dead = run(unchecked=rules, invalid=("2 of 4 requests failed",))
+
+    (line,) = notices.unchecked(run(unchecked=rules))
+    assert line.startswith("Not checked on ")
+    assert line.endswith(rules[0])
+    assert [] == notices.unchecked(dead)
+
+
 def test_cases_that_were_not_compared_are_counted():
     """With the commonest reason of each outcome."""
     run = judged("PASSED", "INCOMPARABLE", "INCOMPARABLE")
