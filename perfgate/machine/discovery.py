@@ -101,7 +101,10 @@ def _without_library(
 ) -> Discovery:
     """No GPU, where no driver is to be seen; else a fault."""
     code = getattr(error, "value", None)
-    is_absent = code == _NO_LIBRARY and not devices.has_nvidia(root)
+    is_absent = code in (
+        _NO_LIBRARY,
+        nvml_queries.NO_BINDING,
+    ) and not devices.has_nvidia(root)
     if code == _DRIVER_NOT_LOADED:
         is_absent = not devices.has_nvidia(
             root

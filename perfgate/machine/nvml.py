@@ -47,6 +47,8 @@ _REASON_QUERIES = (
     "nvmlDeviceGetCurrentClocksThrottleReasons",
 )
 _NOT_SUPPORTED = 3
+# No code of NVML: its binding is missing.
+NO_BINDING = -1
 REMEDY = "check that `nvidia-smi` works on this host and in this container"
 
 
@@ -66,6 +68,26 @@ class Look(msgspec.Struct, frozen=True, array_like=True):
     reasons: int | None
 
 
+class NoBinding(Exception):
+    """Pynvml is not there, or is another package of that name."""
+
+    value = NO_BINDING
+
+
+class NoPynvml:
+    """A library in place of pynvml where that cannot be imported: it does not open."""
+
+    NVMLError = NoBinding
+    REMEDY = "pip install --force-reinstall nvidia-ml-py"
+
+    def __init__(self, reason: str) -> None:
+        self._reason = reason
+
+    def nvmlInit(self) -> None:
+        """Raise why pynvml cannot be imported."""
+        raise NoBinding(f"pynvml cannot be used: {self._reason}")
+
+
 def load() -> Any:
     """The module pynvml, or AMD's library where its GPUs are.
 
@@ -78,8 +100,12 @@ def load() -> Any:
         return amd.load()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        import pynvml
-
+        try:
+            import pynvml
+        except Exception as error:  # noqa: BLE001 - whatever a package does
+            return NoPynvml(f"{type(error).__name__}: {error}")
+    if not hasattr(pynvml, "NVMLError"):
+        return NoPynvml("it is another package of that name")
     return pynvml
 
 

@@ -108,7 +108,10 @@ def test_nvml_that_does_not_open_is_an_error(nvml, indices):
 
 def test_a_binding_that_warns_can_be_loaded(tmp_path, monkeypatch):
     """The deprecated distribution does, and tests may treat warnings as errors."""
-    module = "import warnings\nwarnings.warn('deprecated', FutureWarning)\n"
+    module = (
+        "import warnings\nwarnings.warn('deprecated', FutureWarning)\n"
+        "NVMLError = OSError\n"
+    )
     (tmp_path / "pynvml.py").write_text(module)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "pynvml", raising=False)

@@ -1,10 +1,12 @@
 """Every reader of NVML fails with one class and one remedy, and leaves NVML closed."""
 
 import functools
+import sys
 
 import pytest
 
-from perfgate.machine import memory
+from perfgate.machine import memory, nvml
+from perfgate.machine.discovery import discover
 from perfgate.machine.nvml import Gpus, NvmlError
 
 
@@ -66,3 +68,32 @@ def test_nvml_is_closed_after_an_error(reader):
         reader(nvml)
 
     assert 0 == nvml.open_count
+
+
+@pytest.mark.parametrize(
+    ("module", "said"),
+    [
+        ('raise ImportError("no lib")', "ImportError: no lib"),
+        ("raise OSError('libnvidia')", "OSError: libnvidia"),
+        ("x = 1", "another package of that name"),
+    ],
+)
+def test_a_binding_that_does_not_import_is_a_fault(
+    tmp_path, monkeypatch, module, said
+):
+    """Where a driver is; on a host without one it is no GPU. The remedy is a command."""
+    (tmp_path / "pynvml.py").write_text(module)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "pynvml", raising=False)
+    monkeypatch.setattr(nvml.devices, "has_amd", lambda: False)
+    binding = nvml.load()
+    monkeypatch.delitem(sys.modules, "pynvml", raising=False)
+
+    assert discover(binding, {}, root=tmp_path).fault is None
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev" / "nvidiactl").touch()
+    fault = discover(binding, {}, root=tmp_path).fault
+    assert said in fault.seen
+    assert "pip install --force-reinstall nvidia-ml-py" == fault.remedy
+    with pytest.raises(NvmlError, match="pynvml cannot be used"):
+        processes(binding)
