@@ -280,6 +280,10 @@ BURSTS_OF_GAPS = (
     "step"
 )
 MERGED = "chunks hold {tokens} tokens each: ITL is the time of a chunk, not of a token"
+LOOK_AT_FIRST_CHUNK = (
+    "Judge this load by E2EL and throughput: the first chunk holds several tokens, and "
+    "TPOT counts from it. Look for speculative decoding, or a front that joins chunks."
+)
 IMPOSSIBLE_BANDWIDTH = (
     "physically impossible: decoding would use {utilisation} of the data sheet's memory "
     "bandwidth"

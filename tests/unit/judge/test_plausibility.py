@@ -194,6 +194,19 @@ def test_a_late_first_token_is_no_gain_of_tpot():
     assert Outcome.REGRESSED is decided(120.0, TPOT, 100.0, BURSTS).outcome
 
 
+def test_the_tokens_of_a_first_chunk_are_no_gain_of_tpot():
+    """Five of them make it smaller by as much; speculative decoding makes it half."""
+    pieces = Decoding(4.0, tokens_per_chunk=5.0)
+    length = m.ITL.numerator.workload.prompts.output_len_tokens
+    free = 1 - 4 / (length - 1)
+
+    first = decided(100 * free, TPOT, 100.0, pieces)
+    assert Outcome.INVALID is first.outcome
+    assert "the first chunk holds several tokens" in first.advice
+    assert Outcome.IMPROVED is decided(80.0, TPOT, 100.0, pieces).outcome
+    assert Outcome.REGRESSED is decided(130.0, TPOT, 100.0, pieces).outcome
+
+
 def test_a_first_token_in_a_burst_is_judged_and_told():
     """A buffer delays it and cannot hasten it: the loss is one, with its likely cause."""
     note = "what holds them back delays the first token as well"
