@@ -94,7 +94,7 @@ def judge(
     bench = _Bench(case, metric_of(case), observation, policy)
     problem = bench.invalid() or bench.collapsed()
     if problem is not None:
-        return problem
+        return plausibility.explained(problem, case, observation)
     decision = bench.against(baseline, today)
     if isinstance(baseline, Recorded):
         decision = choices.explained(decision, observation, baseline.chosen)

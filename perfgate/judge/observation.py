@@ -168,6 +168,8 @@ class RunReader:
         itl_ms = self._mean(load, "itl_median_ms")
         tpot_ms = self._mean(load, "tpot_median_ms")
         itl_over_tpot = None
+        if itl_ms is None and self._has_no_gaps(load):
+            itl_ms = 0.0
         if itl_ms is not None and tpot_ms is not None:
             itl_over_tpot = itl_ms / tpot_ms
         utilisation = self._mean(load, "bandwidth_utilisation")
@@ -177,6 +179,17 @@ class RunReader:
             self._pieces(load, "short_gap_share"),
             self._pieces(load, "tokens_per_chunk"),
         )
+
+    def _has_no_gaps(self, load: Load) -> bool:
+        """Whether the median gap is nothing: no sample, for it has no logarithm."""
+        if load.workload is None:
+            return False
+        server, workload = load.server.key, load.workload.name
+        for row in self.index.valid_measurements(server, workload):
+            for repetition in row.repetitions:
+                if repetition.values.get("itl_median_ms") == 0:
+                    return True
+        return False
 
     def _pieces(self, load: Load, name: str) -> float | None:
         """In what pieces tokens came, by the launches that count; None if unknown."""

@@ -114,6 +114,19 @@ def checked(
     )
 
 
+def explained(
+    problem: Decision, case: Case, observation: Observation
+) -> Decision:
+    """A decision without a value; where tokens arrived together it says so."""
+    check = _Check(problem, case, observation, Reference())
+    objection = check.without_gaps()
+    if objection is None:
+        return problem
+    return msgspec.structs.replace(
+        problem, summary=objection.summary, advice=objection.advice
+    )
+
+
 @dataclass(frozen=True)
 class _Check:
     """One decision, and what speaks against it."""
@@ -139,6 +152,13 @@ class _Check:
             if found is not None:
                 return found
         return None
+
+    def without_gaps(self) -> Objection | None:
+        """Why an ITL has no value, where the median gap is nothing."""
+        shares = [row.itl_over_tpot for row in self.observation.decoding]
+        if 0.0 not in shares:
+            return None
+        return self._bursts()
 
     def with_burst_note(self) -> Decision:
         """The decision; a worse TTFT says that its first token came in a burst.

@@ -223,6 +223,21 @@ def test_a_first_token_in_a_burst_is_judged_and_told():
     )
 
 
+def test_no_gap_at_all_is_a_burst():
+    """A front that writes five tokens at once: the median gap is 0, and no sample."""
+    base = dataclasses.replace(m.seen(m.ITL, 8.0), samples=())
+    none = dataclasses.replace(base, decoding=(Decoding(itl_over_tpot=0.0),))
+    decision = judge(m.ITL, none, m.recorded(m.ITL, [8.0] * 6), today=m.TODAY)
+
+    assert Outcome.INVALID is decision.outcome
+    assert (
+        "tokens arrive in bursts: the ITL median is 0.0 %" in decision.summary
+    )
+    lost = dataclasses.replace(base, decoding=(HONEST,))
+    other = judge(m.ITL, lost, m.recorded(m.ITL, [8.0] * 6), today=m.TODAY)
+    assert "bursts" not in other.summary
+
+
 def test_accepted_bursts_pass():
     """The baseline has them too: a person accepted them."""
     decision = decided(0.01, m.ITL, 0.01, BURSTS)
