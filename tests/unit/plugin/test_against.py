@@ -13,6 +13,7 @@ import pytest
 
 from perfgate.report.verdict_text import render
 from perfgate.results.schema import load, save
+from tests.support.cut_runs import drop_last_launches
 from tests.support.projects import newest_run, outcomes, perfgate, verdicts
 
 pytest_plugins = ["pytester"]
@@ -96,18 +97,7 @@ def test_base_and_candidate_in_turn(project, pytester):
 def test_comparison_of_builds_is_resumed(project, pytester):
     """--resume launches only the missing ones of the six, and refuses another base build."""
     project(*PAIRED_RUN)
-    results = load(pytester.path / "mine")
-    kept = {(row.server, row.index) for row in results.launches[:-2]}
-    measurements = tuple(
-        row for row in results.measurements if (row.server, row.launch) in kept
-    )
-    lost = msgspec.structs.replace(
-        results,
-        launches=results.launches[:-2],
-        measurements=measurements,
-        verdicts=(),
-    )
-    save(lost, pytester.path / "mine")
+    drop_last_launches(pytester.path / "mine", 2)
 
     resumed = project(*PAIRED_RUN, "--resume")
     other = project(*PAIRED_RUN[:-2], "--resume")

@@ -14,6 +14,7 @@ import pytest
 
 from perfgate.report.verdict_text import render
 from perfgate.results.schema import load, save
+from tests.support.cut_runs import drop_last_launches
 from tests.support.projects import (
     DENSE,
     H200,
@@ -232,19 +233,7 @@ def test_missing_pairs_are_launched_on_resume(gpus, pytester):
     command = (*ONE, *SUSPECT, "--run-dir", "mine")
     gpus(*command)
     mine = pytester.path / "mine"
-    results = load(mine)
-    kept = {(row.server, row.index) for row in results.launches[:-2]}
-    lost = msgspec.structs.replace(
-        results,
-        launches=results.launches[:-2],
-        measurements=tuple(
-            row
-            for row in results.measurements
-            if (row.server, row.launch) in kept
-        ),
-        verdicts=(),
-    )
-    save(lost, mine)
+    drop_last_launches(mine, 2)
 
     resumed = gpus(*command, "--resume")
     other = gpus(
