@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 
 import pytest
@@ -10,7 +11,7 @@ from click.testing import CliRunner
 from perfgate.cli.main import main
 from perfgate.judge.baseline_store import Store
 from perfgate.results.schema import load
-from tests.support.small_project import Project, measures
+from tests.support.small_project import Project, measures, workers_measure
 
 DENSE = "fake-llama-3.1-8b-tp1"
 ENDINGS = {
@@ -162,3 +163,25 @@ def test_workers_go_on_after_their_controller_was_killed(small):
     resumed = small.start("-n", "2", "--run-dir", str(run), "--resume", env=env)
     assert 0 == resumed.wait(), resumed.output
     assert load(run).is_whole
+
+
+@pytest.mark.slow
+def test_workers_go_on_after_two_interrupted_commands(small):
+    """Nothing that a worker wrote is lost, and the third command ends the run."""
+    run = small.runs / "r"
+    env = {"FAKE_GPUS": "2"}
+    options = ["-n", "2", "--run-dir", str(run)]
+    for _ in range(2):
+        session = small.start(*options, env=env)
+        session.wait_until(lambda: workers_measure(run))
+        os.killpg(session.process.pid, signal.SIGINT)  # as a terminal does
+        assert 0 != session.wait()
+        assert [] == session.survivors()
+        assert not load(run).complete
+        if "--resume" not in options:
+            options.append("--resume")
+
+    last = small.start(*options, env=env)
+    assert 0 == last.wait(), last.output
+    results = load(run)
+    assert (True, 3) == (results.is_whole, len(results.verdicts))
