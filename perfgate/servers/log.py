@@ -96,8 +96,8 @@ DEFAULT_REMEDIES = (
 _ERROR = re.compile(
     r"\b\w*(?:Error|Exception): \S|\bdied unexpectedly\b|\bkilled by signal\b"
 )
-# Warnings quote errors that were handled.
-_ECHO = re.compile(r"\b(?:WARNING|INFO|DEBUG)\b|Warning: ")
+# Warnings quote errors that were handled, as do lines of what is switched off for them.
+_ECHO = re.compile(r"\b(?:WARNING|INFO|DEBUG)\b|Warning: |\bdisabled: ")
 UNKNOWN = "read the log; its first error is usually the cause, the last one a consequence"
 
 

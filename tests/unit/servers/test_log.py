@@ -178,6 +178,7 @@ def test_the_first_error_is_the_cause(tmp_path):
     before = log.stat().st_size
     with log.open("a") as file:
         file.write("WARNING 12:00 retrying after ValueError: odd\n")
+        file.write("API disabled: init failed (ImportError: no module)\n")
         file.write("ERROR 12:01 Worker proc VllmWorker-1 died unexpectedly\n")
         file.write("RuntimeError: Engine core initialization failed\n")
 
