@@ -24,7 +24,13 @@ BUILT_FROM = (
     "fixtures",
     "baselines",
 )
-FAKES = ("fake_engine.py", "fake_stream.py", "fake_suite.py", "fake_nvml.py")
+FAKES = (
+    "checkpoints.py",
+    "fake_engine.py",
+    "fake_stream.py",
+    "fake_suite.py",
+    "fake_nvml.py",
+)
 # The checkout's own package and what makes it importable; and what is to be
 # installed by a test.
 LEFT_OUT = ("perfgate", "__editable__", "fixtures")
