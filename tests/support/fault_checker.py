@@ -35,6 +35,8 @@ IN_PYTEST = "in pytest_keyboard_interrupt"
 RAISED = re.compile(
     r"^[A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit)\b", re.MULTILINE
 )
+# asyncio cancels its tasks for a Ctrl-C.
+INTERRUPTS = {"KeyboardInterrupt", "asyncio.exceptions.CancelledError"}
 ENDED = re.compile(r"^=+ .* in [\d.]+s(?: \([\d:]+\))? =+$", re.MULTILINE)
 REPORTS = ("report.html", "summary.md", "junit.xml", "pytest-benchmark.json")
 
@@ -111,7 +113,7 @@ def has_traceback(session: SmallSession) -> bool:
     before, found, shown = session.output.partition(TRACEBACK)
     if not found:
         return False
-    if set(RAISED.findall(shown)) != {"KeyboardInterrupt"}:
+    if not set(RAISED.findall(shown)) <= INTERRUPTS:
         return True
     return IN_PYTEST not in shown and not ENDED.search(before)
 
