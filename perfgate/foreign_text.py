@@ -47,6 +47,11 @@ SHORTEST_SECRET = 8
 _SHAPES = (
     # The user of a URL, with or without a password.
     (re.compile(r"(?<=://)[^/\s?#'\"<>]+@"), f"{MASK}@"),
+    # The same with a password that should have been quoted; a port is none.
+    (
+        re.compile(r"(?<=://)[^/\s?#'\"<>:@]+:(?!\d+[/?#])[^\s'\"<>@]+@"),
+        f"{MASK}@",
+    ),
     # Keys and tokens of hubs, clouds and model providers.
     (re.compile(r"\b(?:hf|api_org)_[A-Za-z0-9]{16,}"), MASK),
     (re.compile(r"\b(?:sk|rk|pk|nvapi|glpat|gsk)-[A-Za-z0-9_-]{8,}"), MASK),

@@ -751,7 +751,7 @@ def initial_results(
     tell.line(
         f"resuming {previous.run_id}: {launch_count} launches kept of {total}"
     )
-    for line in resume.cut_off(previous):
+    for line in resume.cut_off(previous, needs):
         tell.line(line)
     if isinstance(schedule, Screened):
         in_pairs = [case for case in planned if schedule.has_pairs(case)]

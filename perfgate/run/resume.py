@@ -1,11 +1,11 @@
 """Resume: which measurements of an earlier session are kept.
 
 A launch is kept if it was measured completely, and if server, workloads and injection
-are still the same, whether or not this session needs it. A launch that was cut off is
-measured again: fewer repetitions are another statistic, and its memory was not read.
+are still the same, whether or not this session needs it.
 
-A launch that failed, or a server that did not start, is tried again where this session
-asks for the server. Otherwise it stays: a session of another part clears no verdict.
+A launch that was cut off or failed, or a server that did not start, is tried again where
+this session asks for the server: fewer repetitions are another statistic. Otherwise it
+stays, and the run is not complete: a session of another part clears no verdict.
 """
 
 from __future__ import annotations
@@ -121,15 +121,15 @@ def _is_kept(
     if server is None or server.attached:
         return False  # the external server may be another one by now
     config, workloads = needs.get(launch.server, (server.config, ()))
-    if not launch.measured or config != server.config:
+    if config != server.config:
         return False
     if launch.injected != injected(config):
         return False
     for workload in workloads:
         if previous.workloads.get(workload.name, workload) != workload:
             return False
-    is_sound = all(row.is_sound for row in rows)
-    return is_sound or launch.server not in _asked(needs)
+    is_whole = launch.measured and all(row.is_sound for row in rows)
+    return is_whole or launch.server not in _asked(needs)
 
 
 def _earlier_cases(
@@ -205,16 +205,22 @@ def _describe_build(server: Server) -> str:
     return f"{server.python_label}: {', '.join(versions)}"
 
 
-def cut_off(previous: RunResults) -> list[str]:
-    """A line for each launch that the last command cut off, with the time it had."""
+def cut_off(previous: RunResults, needs: Needs) -> list[str]:
+    """A line for each launch that an earlier command cut off, with the time it had."""
+    asked = _asked(needs)
     ends_s = [session.seen_unix_s for session in previous.sessions]
     ended_s = max(ends_s, default=0.0)
     lines = []
     for launch in previous.cut_off:
         lasted_s = max(0.0, ended_s - launch.start.started_unix_s)
+        then = "not selected now, so the run stays incomplete"
+        if launch.server in asked:
+            then = (
+                "measured again; if a command has a time limit, select parts of the "
+                "load with -k"
+            )
         lines.append(
-            f"{launch.server}: cut off {lasted_s:.0f} s after its launch, measured "
-            "again; if a command has a time limit, select parts of the load with -k"
+            f"{launch.server}: cut off {lasted_s:.0f} s after its launch, {then}"
         )
     return lines
 

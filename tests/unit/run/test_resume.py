@@ -10,6 +10,7 @@ from perfgate.results.timing import Session
 from perfgate.run.resume import (
     OtherBuild,
     OtherMachine,
+    cut_off,
     missing_workloads,
     refuse_other_builds,
     remaining_workloads,
@@ -121,6 +122,24 @@ def test_a_launch_that_was_cut_is_measured_anew():
     assert (None, [m.CLOSED]) == tuple(
         missing_workloads(results, m.MOE.key, (m.CLOSED,), n) for n in (2, 3)
     )
+
+
+def test_a_launch_that_was_cut_and_is_not_asked_this_time_stays():
+    """The run stays incomplete, and says so, until a command asks for that server."""
+    previous = run()
+    cut = tuple(
+        msgspec.structs.replace(row, measured=row.server != m.MOE.key)
+        for row in previous.launches
+    )
+    previous = msgspec.structs.replace(previous, launches=cut)
+    other = {m.DENSE.key: (m.DENSE, (m.CLOSED,))}
+
+    results = resumed(empty(cases=()), previous, other)
+
+    assert kept(previous) == kept(results)
+    assert 3 == len(results.cut_off)
+    assert all("stays incomplete" in line for line in cut_off(previous, other))
+    assert all("measured again" in line for line in cut_off(previous, NEEDS))
 
 
 def test_a_launch_that_died_is_measured_anew():
