@@ -11,23 +11,37 @@ from perfgate.engines.environment import EngineMissing
 from perfgate.engines.injection import Injection
 from perfgate.engines.variables import STATED_ROUTING
 from perfgate.judge.baseline_store import Store
+from perfgate.models.catalogue import CATALOGUE
 from perfgate.run import launch_planner
 from perfgate.run.launch_planner import Planner
 from tests.support.builders import MOE_CPU
+from tests.support.checkpoints import hollow
+
+
+@pytest.fixture(scope="module")
+def model_dirs(tmp_path_factory):
+    """The sparse model's folder, hollow: real weights would take 1.6 GB a test."""
+    folder = tmp_path_factory.mktemp("models") / MOE_CPU.model
+    hollow(CATALOGUE[MOE_CPU.model], folder)
+    return {MOE_CPU.model: str(folder)}
 
 
 @pytest.fixture
-def planner(tmp_path, monkeypatch):
-    """A planner whose engine is this Python; weights are made in an empty folder."""
-    monkeypatch.setenv("PERFGATE_MODELS_DIR", str(tmp_path / "models"))
+def planner(tmp_path, monkeypatch, model_dirs):
+    """A planner whose engine is this Python."""
     monkeypatch.setattr(
         launch_planner.environment, "versions", lambda path: {"vllm": "0.26.0"}
     )
 
     def make(**fields):
-        settings = {"engine_pythons": {"vllm": sys.executable}} | fields
+        settings = {
+            "engine_pythons": {"vllm": sys.executable},
+            "model_dirs": model_dirs,
+        }
         config = Config(
-            run_dir=tmp_path / "r", store=Store(tmp_path / "b"), **settings
+            run_dir=tmp_path / "r",
+            store=Store(tmp_path / "b"),
+            **settings | fields,
         )
         return Planner(config, lambda text: None)
 
