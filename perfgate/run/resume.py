@@ -52,12 +52,15 @@ def resumed(
         OtherMachine: two machines would be mixed in one run.
     """
     _check_machine(fresh.hardware, previous.hardware)
-    failures = _failures_left(previous, needs)
+    asked = _asked(needs)
+    failures = _failures_left(previous, asked)
     launches = []
     measurements: list[Measurement] = []
     for launch in previous.launches:
         rows = _rows_of(previous, launch)
-        if _is_kept(launch, rows, previous, needs, injected):
+        if launch.server in asked and not _is_whole(launch, rows):
+            continue
+        if _is_same(launch, previous, needs, injected):
             launches.append(launch)
             measurements += rows
     servers = sorted({launch.server for launch in launches} | failures.keys())
@@ -90,9 +93,10 @@ def _asked(needs: Needs) -> set[str]:
     return keys
 
 
-def _failures_left(previous: RunResults, needs: Needs) -> dict[str, FailureRow]:
+def _failures_left(
+    previous: RunResults, asked: Collection[str]
+) -> dict[str, FailureRow]:
     """Servers that did not start, and that this session does not try again."""
-    asked = _asked(needs)
     failures = {}
     for key, failure in previous.failures.items():
         server = previous.servers.get(key)
@@ -109,27 +113,25 @@ def _rows_of(results: RunResults, launch: Launch) -> list[Measurement]:
     return [row for row in rows if (row.server, row.launch) == name]
 
 
-def _is_kept(
-    launch: Launch,
-    rows: Sequence[Measurement],
-    previous: RunResults,
-    needs: Needs,
-    injected: InjectionOf,
+def _is_whole(launch: Launch, rows: Sequence[Measurement]) -> bool:
+    """Whether all of a launch was measured, and nothing in it failed."""
+    return launch.measured and all(row.is_sound for row in rows)
+
+
+def _is_same(
+    launch: Launch, previous: RunResults, needs: Needs, injected: InjectionOf
 ) -> bool:
-    """Whether a launch was measured completely, and this session would make the same."""
+    """Whether this session would make the same launch."""
     server = previous.servers.get(launch.server)
     if server is None or server.attached:
         return False  # the external server may be another one by now
     config, workloads = needs.get(launch.server, (server.config, ()))
-    if config != server.config:
-        return False
-    if launch.injected != injected(config):
+    if config != server.config or launch.injected != injected(config):
         return False
     for workload in workloads:
         if previous.workloads.get(workload.name, workload) != workload:
             return False
-    is_whole = launch.measured and all(row.is_sound for row in rows)
-    return is_whole or launch.server not in _asked(needs)
+    return True
 
 
 def _earlier_cases(

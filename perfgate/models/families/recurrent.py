@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from perfgate.models.architecture import Architecture
 from perfgate.models.families.building import (
     Block,
@@ -31,6 +33,7 @@ from perfgate.models.families.sparse import (
 )
 from perfgate.models.shapes.attention import Index, Mixer, latent, with_index
 from perfgate.models.shapes.feed_forward import Routed, dense, routed
+from perfgate.models.shapes.layers import Layer
 from perfgate.models.shapes.recurrent import (
     DeltaNet,
     KimiDelta,
@@ -138,20 +141,32 @@ def read_kimi_linear(fields: Fields) -> Architecture:
     )
     full = latent(common.hidden, common.heads, shape)
     types, linear = _kimi_linear_layers(common)
-    layers = []
-    for name, is_sparse in zip(types, sparse_layers(common), strict=True):
-        block = feed_forwards[is_sparse]
-        if name == "full_attention":
-            layers.append(layer("latent", full, *block, common.hidden))
-        else:
-            layers.append(layer("linear", linear, *block, common.hidden))
+    mixers = {
+        "full_attention": ("latent", full),
+        "linear_attention": ("linear", linear),
+    }
     return built(
         common,
-        layers,
+        _alternating(common, types, mixers, feed_forwards),
         Widths(common.heads, shape.head_dim, common.intermediate),
         experts,
         draft_layers=common.draft_layers,
     )
+
+
+def _alternating(
+    common: Common,
+    types: Sequence[str],
+    mixers: Mapping[str, tuple[str, Mixer]],
+    feed_forwards: Mapping[bool, Block],
+) -> list[Layer]:
+    """The layers of these types, each with its mixer and its feed-forward."""
+    layers = []
+    for name, is_sparse in zip(types, sparse_layers(common), strict=True):
+        kind, mixer = mixers[name]
+        block = feed_forwards[is_sparse]
+        layers.append(layer(kind, mixer, *block, common.hidden))
+    return layers
 
 
 def _chosen_name(fields: Fields) -> str:
@@ -225,17 +240,13 @@ def read_glm5_next(fields: Fields) -> Architecture:
     full = with_index(main, index, fields.count("index_topk"))
     names = ("linear_attention", "indexed_attention")
     types = common.layer_names("layer_types", names)
-    linear = _linear_delta(common)
-    layers = []
-    for name, is_sparse in zip(types, sparse_layers(common), strict=True):
-        block = feed_forwards[is_sparse]
-        if name == "indexed_attention":
-            layers.append(layer("sparse index", full, *block, common.hidden))
-        else:
-            layers.append(layer("linear", linear, *block, common.hidden))
+    mixers = {
+        "indexed_attention": ("sparse index", full),
+        "linear_attention": ("linear", _linear_delta(common)),
+    }
     return built(
         common,
-        layers,
+        _alternating(common, types, mixers, feed_forwards),
         Widths(common.heads, shape.head_dim, common.intermediate),
         experts,
     )
