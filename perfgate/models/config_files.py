@@ -42,7 +42,7 @@ def parse_config(
     Args:
         config: the decoded file.
         origin: its path, for messages.
-        beside: content of the files beside it that tell a quantization, by name.
+        beside: content of quantization files in the same folder, by name.
 
     Raises:
         UnknownArchitecture: another family, an unsupported field that changes the
@@ -107,7 +107,7 @@ def _read(fields: Fields) -> Architecture:
 def read_config(path: Path) -> Architecture:
     """The architecture in a config.json, given the file or its folder.
 
-    Files beside it that tell a quantization count.
+    Quantization files in the same folder are read too.
 
     Raises:
         UnknownArchitecture: as `parse_config`, and for a file that cannot be read.

@@ -16,7 +16,7 @@ CAPPED = (
 UNMOVED = "One stream and the steps of a batch have not moved"
 SINGLE_RANK = "{servers}, of one rank, has not moved"
 CONTROL = "The dense control has not moved: {servers}"
-NO_CONTROL = "No dense model was measured beside it, which would confirm it"
+NO_CONTROL = "No dense model was measured to confirm it"
 PER_TOKEN = (
     "One stream has not lost it; each sequence of the batch adds {us} us"
 )
