@@ -299,9 +299,9 @@ class Run:
         """Whether a token came since about the last time that deadlines were looked at."""
         for connection in self.busy:
             exchange = connection.exchange
-            if exchange is None or not exchange.reads:
+            if exchange is None or not exchange.log.at_ns:
                 continue
-            if now_ns - exchange.reads[-1][0] < LIFE_NS:
+            if now_ns - exchange.log.at_ns[-1] < LIFE_NS:
                 return True
         return False
 
@@ -313,8 +313,8 @@ class Run:
             if exchange is None or exchange.sent_ns is None:
                 continue
             at_ns = exchange.sent_ns
-            if exchange.reads:
-                at_ns = exchange.reads[-1][0]
+            if exchange.log.at_ns:
+                at_ns = exchange.log.at_ns[-1]
             if latest is None or at_ns > latest:
                 latest = at_ns
         if latest is None:
@@ -326,7 +326,7 @@ class Run:
         exchange = connection.exchange
         if exchange is None or exchange.sent_ns is None:
             return None
-        reads = len(exchange.reads)
+        reads = len(exchange.log.at_ns)
         tokens = exchange.request.output_len_tokens
         timeout_s = self.sending.request_timeout_s
         if now_ns - exchange.sent_ns > timeout_s * NS:

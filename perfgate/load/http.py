@@ -1,10 +1,11 @@
 """HTTP client connection: one request on the socket, with a timestamp for each read.
 
 While it measures, a connection does nothing that can wait: it takes one timestamp per
-read of the socket and keeps the bytes as they came. JSON and server-sent events are
-read afterwards (`perfgate.load.response`). It is an `asyncio.Protocol` with
-httptools because stream readers and clients built on them spend more time per token
-than a large batch on a fast GPU leaves (docs/measuring.md has the figures).
+read of the socket and keeps the bytes as they came (`perfgate.load.reads`). JSON and
+server-sent events are read afterwards (`perfgate.load.response`). It is an
+`asyncio.Protocol` with httptools because stream readers and clients built on them spend
+more time per token than a large batch on a fast GPU leaves (docs/measuring.md has the
+figures).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import httptools
 import msgspec
 
 from perfgate import web
+from perfgate.load.reads import MOST_BYTES, ReadLog, Reads
 from perfgate.load.workload import Request
 
 # Of one answer: more than any server needs for its headers, and for a token.
@@ -36,7 +38,7 @@ class RequestRecord(
         due_ns: when the workload wanted it sent: its arrival, or the moment its slot
             became free.
         sent_ns: just before it was written to the socket; None if that never happened.
-        reads: (ns, bytes of the body) of each read that brought some.
+        reads: the body, and when each read of the socket brought how much of it.
         end_ns: when the answer was complete, or given up.
     """
 
@@ -47,7 +49,7 @@ class RequestRecord(
     sent_ns: int | None
     end_ns: int
     status: int | None
-    reads: tuple[tuple[int, bytes], ...]
+    reads: Reads
     error: str | None = None
     location: str | None = None
 
@@ -104,7 +106,7 @@ class Exchange:
     sent_ns: int | None = None
     end_ns: int = 0
     status: int | None = None
-    reads: list[tuple[int, bytes]] = field(default_factory=list)
+    log: ReadLog = field(default_factory=ReadLog)
     error: str | None = None
     location: str | None = None
     has_length: bool = False
@@ -112,14 +114,10 @@ class Exchange:
     head_seen_ns: int = 0
 
     def excess_bytes(self) -> int:
-        """Bytes of a body that is larger than any answer to this request; else 0.
-
-        Called while it comes: small reads cost nothing, and their number is limited.
-        """
-        if not self.reads or len(self.reads[-1][1]) < TOKEN_BYTES:
-            return 0
-        size = sum(len(data) for _, data in self.reads)
-        if size > FREE_BYTES + TOKEN_BYTES * self.request.output_len_tokens:
+        """Bytes of a body that is larger than any answer to this request; else 0."""
+        size = len(self.log.body)
+        limit = FREE_BYTES + TOKEN_BYTES * self.request.output_len_tokens
+        if size > min(limit, MOST_BYTES):
             return size
         return 0
 
@@ -156,7 +154,7 @@ class Exchange:
             sent_ns=self.sent_ns,
             end_ns=self.end_ns,
             status=self.status,
-            reads=tuple(self.reads),
+            reads=self.log.reads(),
             error=self.error,
             location=self.location,
         )
@@ -183,6 +181,8 @@ class Connection(asyncio.Protocol):
         self.owner = owner
         self.exchange: Exchange | None = None
         self.read_ns = self.idle_since_ns = time.monotonic_ns()
+        self.log = ReadLog()
+        self.noted_bytes = 0
         self.parser = httptools.HttpResponseParser(self)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -191,7 +191,8 @@ class Connection(asyncio.Protocol):
 
     def send(self, exchange: Exchange) -> None:
         """Write the request down and out."""
-        self.exchange, self.reads = exchange, exchange.reads
+        self.exchange, self.log = exchange, exchange.log
+        self.noted_bytes = 0
         exchange.sent_ns = exchange.answer_from_ns = time.monotonic_ns()
         self.transport.write(exchange.payload)
 
@@ -204,7 +205,19 @@ class Connection(asyncio.Protocol):
             httptools.HttpParserError,
             httptools.HttpParserUpgrade,
         ) as error:
+            self.note_read()
             self.fail(f"not HTTP: {error!r}")
+        else:
+            self.note_read()
+
+    def note_read(self) -> None:
+        """Write down when this read came, if it brought some of the body."""
+        log = self.log
+        size = len(log.body)
+        if size != self.noted_bytes:
+            self.noted_bytes = size
+            log.at_ns.append(self.read_ns)
+            log.ends.append(size)
 
     def on_headers_complete(self) -> None:
         """The status line and the headers are there."""
@@ -224,7 +237,7 @@ class Connection(asyncio.Protocol):
     def on_body(self, body: bytes) -> None:
         """Some bytes of the body."""
         if self.exchange:
-            self.reads.append((self.read_ns, body))
+            self.log.body += body
 
     def on_message_complete(self) -> None:
         """The answer is whole: the connection is free again."""
@@ -236,6 +249,7 @@ class Connection(asyncio.Protocol):
             exchange.has_length = False
             exchange.answer_from_ns, exchange.head_seen_ns = self.read_ns, 0
             return
+        self.note_read()
         self.exchange = None
         exchange.end_ns = self.idle_since_ns = self.read_ns
         keep = self.parser.should_keep_alive()

@@ -10,13 +10,15 @@ event carries the time of the read that completed it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 from perfgate.foreign_text import one_line, without_secrets
+from perfgate.load.reads import Reads, Timed
 
 if TYPE_CHECKING:  # it loads httptools, which only sending needs
     from perfgate.load.http import RequestRecord
@@ -63,7 +65,6 @@ class Event(msgspec.Struct):
 
 
 DECODE = msgspec.json.Decoder(Event)
-Timed = tuple[int, bytes]  # ns, and what was complete then
 BODY_BYTES = 2400  # of an error's body that is read for a message
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -103,7 +104,7 @@ class Transcript:
     due_ns: int
     sent_ns: int | None
     end_ns: int
-    chunk_ns: tuple[int, ...]
+    chunk_ns: Sequence[int]
     error: str | None = None
 
     @property
@@ -127,7 +128,7 @@ class Stream:
         is_done: whether the end mark came.
     """
 
-    chunk_ns: list[int] = field(default_factory=list)
+    chunk_ns: array[int] = field(default_factory=lambda: array("q"))
     usage: Usage | None = None
     last: Choice | None = None
     is_done: bool = False
@@ -144,7 +145,11 @@ def read(record: RequestRecord, only_text: bool = False) -> Transcript:
     stream = Stream()
     error = record.error or status_error(record)
     if error is None:
-        error = read_events(record.reads, stream, only_text)
+        plain = plain_stream(record.reads, only_text)
+        if plain is None:
+            error = read_events(record.reads, stream, only_text)
+        else:
+            stream = plain
     if ends_without_token(stream):
         stream.chunk_ns.pop()
     error = error or incomplete(record, stream)
@@ -162,9 +167,41 @@ def read(record: RequestRecord, only_text: bool = False) -> Transcript:
         due_ns=record.due_ns,
         sent_ns=record.sent_ns,
         end_ns=record.end_ns,
-        chunk_ns=tuple(stream.chunk_ns),
+        chunk_ns=stream.chunk_ns,
         error=error,
     )
+
+
+def plain_stream(reads: Reads, only_text: bool) -> Stream | None:
+    """The stream where it is as engines send it, read three times as fast; else None.
+
+    Each event is then one data line, and nothing is an error. All others are read by
+    `read_events`, with the same result for these.
+    """
+    body = reads.body
+    lines = body.split(b"\n\n")
+    if lines.pop() or b"\r" in body or body.count(b"\n") != 2 * len(lines):
+        return None
+    stream = Stream()
+    read_at = zip(reads.ends, reads.at_ns, strict=True)
+    arrived = at_ns = end = 0
+    for line in lines:
+        end += len(line) + 2
+        while arrived < end:
+            arrived, at_ns = next(read_at)
+        if line == b"data: [DONE]":
+            stream.is_done = True
+            continue
+        if not line.startswith(b"data: "):
+            return None
+        try:
+            event = DECODE.decode(line[6:])
+        except UNREADABLE:
+            return None
+        if event.complaint is not None:
+            return None
+        add_event(event, at_ns, stream, only_text)
+    return stream
 
 
 def read_events(
@@ -273,8 +310,7 @@ def status_error(record: RequestRecord) -> str | None:
 
 def body_start(record: RequestRecord, count: int) -> bytes:
     """The first bytes of the body, for messages."""
-    body = b"".join(data for _, data in record.reads)
-    return body[:count]
+    return record.reads.body[:count]
 
 
 def incomplete(record: RequestRecord, stream: Stream) -> str | None:

@@ -40,9 +40,10 @@ def test_a_request_is_greedy_and_of_full_length(request_, prompt):
 
 def test_what_is_kept_of_an_exchange():
     """Lengths of what was asked, and the reads as they came."""
-    exchange = Exchange(
-        IDS, b"", due_ns=1, sent_ns=2, end_ns=9, reads=[(5, b"x")]
-    )
+    exchange = Exchange(IDS, b"", due_ns=1, sent_ns=2, end_ns=9)
+    exchange.log.body += b"x"
+    exchange.log.at_ns.append(5)
+    exchange.log.ends.append(1)
     record = exchange.record()
 
     assert (3, 2, 7) == (record.index, record.input_tokens, record.asked_tokens)
@@ -50,5 +51,5 @@ def test_what_is_kept_of_an_exchange():
         record.due_ns,
         record.sent_ns,
         record.end_ns,
-        record.reads,
+        tuple(record.reads),
     )

@@ -18,6 +18,7 @@ from perfgate.load.other_clients import (
     run_other,
     turn_of,
 )
+from perfgate.load.reads import Reads
 from perfgate.load.workload import Request, Synthetic, Workload
 from tests.support.other_client import FIGURES, other_client
 
@@ -54,7 +55,7 @@ def one_request(texts=((20, ""), (30, "a"), (40, "b"))):
         sent_ns=0,
         end_ns=60 * MS,
         status=200,
-        reads=tuple(reads),
+        reads=Reads.of_pairs(reads),
     )
     return Recording(
         start_ns=0,

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perfgate.load.http import RequestRecord
-from perfgate.load.response import read
+from perfgate.load.reads import Reads
+from perfgate.load.response import Stream, plain_stream, read, read_events
 
 
 def chunk(text=" a", reason=None):
@@ -44,7 +45,7 @@ def answer(pieces, status=200, error=None, location=None, times=None):
         sent_ns=1,
         end_ns=1000,
         status=status,
-        reads=tuple(zip(times, pieces, strict=True)),
+        reads=Reads.of_pairs(zip(times, pieces, strict=True)),
         error=error,
         location=location,
     )
@@ -55,7 +56,7 @@ def test_a_whole_answer():
     t = read(answer(WHOLE))
 
     assert ((10, 20, 30), 3, 4, None) == (
-        t.chunk_ns,
+        tuple(t.chunk_ns),
         t.output_tokens,
         t.input_tokens,
         t.error,
@@ -75,10 +76,52 @@ def test_however_it_is_cut_into_reads(cuts):
 
     ends = [sum(len(event) for event in WHOLE[: k + 1]) for k in range(3)]
     # the first read that reaches the event's end
-    assert (
-        tuple(min(e for e in edges if e >= end) for end in ends) == t.chunk_ns
+    assert tuple(min(e for e in edges if e >= end) for end in ends) == tuple(
+        t.chunk_ns
     )
     assert None is t.error
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                *WHOLE,
+                *sse({"error": "full"}),
+                b"\n",
+                b"\r\n",
+                b": ping\n\n",
+                b"x",
+            ]
+        ),
+        max_size=8,
+    ),
+    st.lists(st.integers(1, 200), max_size=6),
+    st.booleans(),
+)
+def test_plain_streams_are_read_alike_both_ways(parts, cuts, only_text):
+    """The fast way gives nothing, or exactly what the general one gives."""
+    body = b"".join(parts)
+    edges = sorted({0, len(body), *(cut for cut in cuts if cut < len(body))})
+    reads = Reads.of_pairs((b, body[a:b]) for a, b in pairwise(edges))
+    general = Stream()
+    error = read_events(reads, general, only_text)
+
+    assert plain_stream(reads, only_text) in (None, general)
+    assert error is None or plain_stream(reads, only_text) is None
+
+
+def test_an_engine_s_stream_is_read_the_fast_way():
+    """What engines send is plain; it stays so wherever it is cut."""
+    for reads in (
+        WHOLE,
+        [b"".join(WHOLE)],
+        [b"".join(WHOLE)[:7], b"".join(WHOLE)[7:]],
+    ):
+        pairs = enumerate(reads)
+
+        assert plain_stream(Reads.of_pairs(pairs), only_text=False) is not None
 
 
 def test_crlf_and_comments():
@@ -92,15 +135,15 @@ def test_crlf_and_comments():
         )
     )
 
-    assert ((20, 30, 40), None) == (t.chunk_ns, t.error)
+    assert ((20, 30, 40), None) == (tuple(t.chunk_ns), t.error)
 
 
 def test_empty_text_is_a_token():
     """Half a character has no text; clients that skip it can be followed with only_text."""
     pieces = sse(chunk(""), chunk(), chunk(), USAGE, "[DONE]")
 
-    assert (10, 20, 30) == read(answer(pieces)).chunk_ns
-    assert (20, 30) == read(answer(pieces), only_text=True).chunk_ns
+    assert (10, 20, 30) == tuple(read(answer(pieces)).chunk_ns)
+    assert (20, 30) == tuple(read(answer(pieces), only_text=True).chunk_ns)
 
 
 def test_a_finish_without_text_after_the_last_token_is_none():
@@ -109,7 +152,7 @@ def test_a_finish_without_text_after_the_last_token_is_none():
         chunk(), chunk(), chunk(), chunk("", "length"), USAGE, "[DONE]"
     )
 
-    assert (10, 20, 30) == read(answer(pieces)).chunk_ns
+    assert (10, 20, 30) == tuple(read(answer(pieces)).chunk_ns)
 
 
 @pytest.mark.parametrize(

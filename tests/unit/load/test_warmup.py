@@ -6,6 +6,7 @@ from perfgate.load import warmup
 from perfgate.load.client import STARVED, Recording
 from perfgate.load.http import RequestRecord
 from perfgate.load.measurement import Target, measure
+from perfgate.load.reads import Reads
 from perfgate.load.warmup import WarmUpFailed, warm_up
 from tests.support.fake_launch import FakeEngine
 from tests.support.load_targets import SMALL, target_of
@@ -68,7 +69,7 @@ def test_a_failed_warm_up_names_what_to_do(monkeypatch, error, status, remedy):
                 sent_ns=1,
                 end_ns=2,
                 status=status,
-                reads=(),
+                reads=Reads(),
                 error=error,
             )
             for request in requests

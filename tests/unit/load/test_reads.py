@@ -1,0 +1,42 @@
+"""Packed reads: what was appended comes out again, in little memory."""
+
+import sys
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from perfgate.load.reads import ReadLog, Reads
+
+PAIRS = st.lists(
+    st.tuples(st.integers(0, 2**62), st.binary(min_size=1, max_size=9))
+)
+
+
+@given(PAIRS)
+def test_reads_come_out_as_they_went_in(pairs):
+    """Times and pieces, also after they were sent to another process."""
+    reads = Reads.of_pairs(pairs)
+    copy = msgspec.msgpack.decode(msgspec.msgpack.encode(reads), type=Reads)
+
+    assert pairs == list(reads) == list(copy)
+    assert (len(pairs), b"".join(data for _, data in pairs)) == (
+        len(reads),
+        reads.body,
+    )
+
+
+def test_a_read_takes_little_memory():
+    """At most 20 bytes beyond its payload: no object for each read."""
+    log = ReadLog()
+    for count in range(1, 10_001):
+        log.body += bytes(250)
+        log.at_ns.append(count)
+        log.ends.append(len(log.body))
+    reads = log.reads()
+    size = sum(
+        sys.getsizeof(part)
+        for part in (reads.body, reads.packed_ns, reads.packed_ends)
+    )
+
+    assert size / 10_000 <= 250 + 20
