@@ -23,6 +23,8 @@ if TYPE_CHECKING:  # starting an engine needs no numpy
 # How a server that is launched to report the experts of its tokens does so: "returned"
 # by the engine itself. "" for a server that is timed.
 RoutingProbe = Literal["", "returned"]
+# The program of an engine that is held in one process (inside/perfgate_held.py).
+HELD = "perfgate_held"
 # Side of a server in launches in pairs; "" where it is launched by itself.
 Build = Literal["", "base", "candidate"]
 
@@ -55,6 +57,8 @@ class ServerConfig(
         extra_args: appended to the engine's command line, with *** for secrets.
         extra_env: (name, value) pairs set for the engine alone, with *** for secrets.
         variant: appended to the key, for servers that would have the same one: "eager".
+        held: whether the engine is held in one process, whose one thread does all of a
+            step, and is asked for batches instead of requests.
         build: which side of launches in pairs it is: "base", or "candidate" where the
             same server is screened by launches of its own; else "".
 
@@ -78,6 +82,7 @@ class ServerConfig(
     routing: RoutingProbe = ""
     stated_routing: StatedRouting = ""
     variant: str = ""
+    held: bool = False
 
     def variables(self) -> dict[str, str]:
         """`extra_env` as the engine gets it, with the secrets."""
@@ -107,11 +112,19 @@ class ServerConfig(
             parts.append(self.stated_routing)
         if self.variant:
             parts.append(self.variant)
-        if self.routing:
-            parts.append("routing")
-        if self.build:
-            parts.append(self.build)
+        parts += self._launch_words()
         return "-".join(parts)
+
+    def _launch_words(self) -> list[str]:
+        """Words of the key for a launch that is made for one purpose."""
+        words: list[str] = []
+        if self.held:
+            words.append("held")
+        if self.routing:
+            words.append("routing")
+        if self.build:
+            words.append(self.build)
+        return words
 
     def _precision_words(self) -> list[str]:
         """Words of the key for quantized weights and another KV cache."""
@@ -277,6 +290,17 @@ class RoutingRequest:
         }
 
 
+def program(config: ServerConfig, server: str) -> list[str]:
+    """Words after the Python: the engine's own server, or what holds the engine.
+
+    Args:
+        server: the module of the engine's server.
+    """
+    if config.held:
+        return ["-m", HELD, config.engine]
+    return ["-m", server]
+
+
 class InjectionFailed(Failure):
     """A delay that not every rank confirmed."""
 
@@ -318,6 +342,7 @@ class Engine:
         cpu_note: why a comparison with another engine on the CPU says little; empty if
             it says as much as on GPUs.
         help_arguments: arguments with which the server's command lists all options.
+        can_be_held: `plan` knows how to hold it in one process (`ServerConfig.held`).
         routing_probes: device -> how a server reports the experts of its tokens ("" if
             the timed server can); without an entry it cannot.
         copies_share_experts: data parallel copies of a sparse model always share its
@@ -346,6 +371,7 @@ class Engine:
     slow_on_cpu: bool = False
     cpu_note: str = ""
     help_arguments: tuple[str, ...] = ("--help",)
+    can_be_held: bool = False
     copies_share_experts: bool = False
     routing_probes: Mapping[str, RoutingProbe] = field(default_factory=dict)
     no_expert_parallelism: Mapping[str, str] = field(default_factory=dict)

@@ -21,6 +21,7 @@ from perfgate.engines.base import (
     MetricNames,
     Remedy,
     ServerConfig,
+    program,
 )
 from perfgate.engines.cpu_affinity import bind_cores, cores_per_rank
 from perfgate.engines.precision import precision_flags
@@ -34,6 +35,7 @@ STAND_INS = INSIDE / "sglang_cpu"
 # Of the KV cache on the CPU: the study's largest batch needs 2,048. Without a limit
 # SGLang takes most of the machine.
 CPU_KV_CACHE_TOKENS = 65536
+HELD_KV_CACHE_TOKENS = 8192
 # Of weights and KV cache together. vLLM's fraction (0.92 by default) holds activations
 # and graphs too, SGLang's does not: on an H200 that leaves both the same room for the
 # KV cache.
@@ -97,8 +99,7 @@ def plan(request: LaunchRequest) -> LaunchPlan:
     config = request.config
     argv = [
         str(request.python),
-        "-m",
-        "sglang.launch_server",
+        *program(config, "sglang.launch_server"),
         "--model-path",
         request.weights,
         "--served-model-name",
@@ -119,7 +120,11 @@ def plan(request: LaunchRequest) -> LaunchPlan:
     ]
     if config.device == "cpu":
         argv += ["--device", "cpu", "--attention-backend", "torch_native"]
-        argv += ["--max-total-tokens", str(CPU_KV_CACHE_TOKENS)]
+        kv_cache_tokens = CPU_KV_CACHE_TOKENS
+        if config.held:
+            kv_cache_tokens = HELD_KV_CACHE_TOKENS
+            argv.append("--disable-overlap-schedule")
+        argv += ["--max-total-tokens", str(kv_cache_tokens)]
         # Schedulers spin while they wait, and two of them leave the other processes no
         # core.
         argv.append("--sleep-on-idle")
@@ -190,6 +195,8 @@ def _environment(request: LaunchRequest) -> dict[str, str]:
         # work starve the threads of gloo's all-reduce: 2 to 6 times slower at TP=2.
         env["SGLANG_CPU_OMP_THREADS_BIND"] = bind_cores(ranks, request.cores)
         env["OMP_NUM_THREADS"] = str(cores_per_rank(ranks, request.cores))
+        if config.held:
+            env["OMP_NUM_THREADS"] = "1"
     elif request.gpu_indices:
         env |= visible_gpus(request.visible_gpus)
     if config.stated_routing:

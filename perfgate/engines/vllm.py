@@ -20,6 +20,7 @@ from perfgate.engines.base import (
     MetricNames,
     Remedy,
     ServerConfig,
+    program,
 )
 from perfgate.engines.cpu_affinity import bind_cores
 from perfgate.engines.precision import precision_flags
@@ -29,6 +30,13 @@ from perfgate.web import NoAnswer
 
 INSIDE = Path(__file__).resolve().parent / "inside"
 SIMULATION = "VLLM_MOE_ROUTING_SIMULATION_STRATEGY"
+HELD_KV_CACHE_BLOCKS = 64
+# One thread, which the suite puts on a core; the engine's core in the same process.
+HELD_VARIABLES = {
+    "OMP_NUM_THREADS": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+}
 
 PHASES = (
     LogPhase("initialising the engine", r"Initializing a V1 LLM engine"),
@@ -82,8 +90,7 @@ def plan(request: LaunchRequest) -> LaunchPlan:
     config = request.config
     argv = [
         str(request.python),
-        "-m",
-        "vllm.entrypoints.openai.api_server",
+        *program(config, "vllm.entrypoints.openai.api_server"),
         "--model",
         request.weights,
         "--served-model-name",
@@ -109,6 +116,9 @@ def plan(request: LaunchRequest) -> LaunchPlan:
         argv += ["--data-parallel-size", str(config.data_parallel_size)]
     if config.expert_parallel:
         argv.append("--enable-expert-parallel")
+    if config.held:
+        # Its KV cache is touched as a whole; this holds every batch of the study.
+        argv += ["--num-gpu-blocks-override", str(HELD_KV_CACHE_BLOCKS)]
     return LaunchPlan(
         key=config.key,
         argv=(*argv, *config.arguments()),
@@ -152,6 +162,8 @@ def _environment(request: LaunchRequest) -> dict[str, str]:
             # At TP=2 vLLM compiles the mask of the embedding nevertheless: 10 to 20 s
             # at the first request, for no speedup.
             env["TORCHDYNAMO_DISABLE"] = "1"
+        if config.held:
+            env |= HELD_VARIABLES
     elif request.gpu_indices:
         env |= visible_gpus(request.visible_gpus)
     if config.stated_routing:
@@ -273,5 +285,6 @@ ENGINE = Engine(
     ),
     bench_backend="vllm",
     cpu_arguments=("--enforce-eager",),
+    can_be_held=True,
     help_arguments=("--help=all",),
 )

@@ -79,6 +79,8 @@ def _server_fields(server: ServerConfig) -> dict[str, str]:
         fields["variant"] = server.variant
     if server.routing:
         fields["routing"] = server.routing
+    if server.held:
+        fields["held"] = "true"
     if server.stated_routing:
         fields["stated_routing"] = server.stated_routing
     return fields

@@ -162,6 +162,24 @@ PAIRED_NOT_EXCLUDED = (
     "(--launches), or set a larger target effect (--target-effect)"
 )
 
+# Candidate against base build, both alive and asked in turns.
+DUEL = (
+    "{change} vs the base build {baseline}, threshold {threshold}; a loss above "
+    "{excluded} is excluded"
+)
+DUEL_LAUNCHES = "{launches} of each build, asked in turns on one core."
+DUEL_ERROR = (
+    "Standard error of the loss {error}: a loss of {mde} would have been found; target "
+    "effect {target}."
+)
+DUEL_FEW = "{needed} launches of each build are needed: {reasons}"
+DUEL_BASE = "The base build is {base}."
+DUEL_SAME = (
+    "Base and candidate are the same build ({base}): the verdict shows what this "
+    "machine can see."
+)
+DUEL_WAITED = "The engines waited for a core in {share} of the time."
+
 # Screened by a baseline, then decided by pairs.
 SCREENED = "Screened: {outcome}, {summary}. Decided by {pairs}."
 SCREEN_STANDS = (
@@ -272,6 +290,23 @@ PAIRED_ADVICE = {
         "measure again."
     ),
     Outcome.INVALID: "Remove the cause, then measure the missing launches again.",
+}
+DUEL_ADVICE = {
+    Outcome.PASSED: "",
+    Outcome.IMPROVED: "",
+    Outcome.NOT_EXCLUDED: (
+        "Measure again on a quieter machine, with more launches (--launches), or set a "
+        "larger target effect (--target-effect)."
+    ),
+    Outcome.REGRESSED: (
+        "Find what the candidate changed in a step of this model; the logs of both builds "
+        "are in the run."
+    ),
+    Outcome.INCONCLUSIVE: (
+        "The launches contradict each other: measure again, with more of them "
+        "(--launches)."
+    ),
+    Outcome.INVALID: "Remove the cause, then measure again.",
 }
 # Too good to be true.
 BURSTS = "tokens arrive in bursts: the ITL median is {share} of the TPOT median, below {bound}"

@@ -45,6 +45,7 @@ Family = Literal[
     "bandwidth",
     "energy",
     "routing",  # which experts the tokens choose
+    "batch",  # time of a batch in an engine that is held in one process
     "constant",  # a share or count that hardly differs between launches
     "custom",
 ]
@@ -240,6 +241,27 @@ SERVER_METRICS = (
     ),
 )
 
+# Of an engine that is held in one process, by `perfgate.load.turns`.
+BATCH_METRICS = (
+    Metric(
+        name="batch_cpu_ms",
+        unit="ms",
+        better="lower",
+        definition="CPU time of the engine's process for one batch of the workload",
+        family="batch",
+    ),
+    Metric(
+        name="batch_active_ms",
+        unit="ms",
+        better="lower",
+        definition=(
+            "elapsed time of one batch less the time in which its thread was ready to "
+            "run and had no core"
+        ),
+        family="batch",
+    ),
+)
+
 # Of a server that is asked where the tokens went; `perfgate.models.routing_stats` has
 # the formulas. Of a layer's choices, those of the worst layer where a layer has its
 # own.
@@ -384,6 +406,7 @@ BUILT_IN: tuple[BuiltIn, ...] = (
     *(BuiltIn(metric) for metric in LAUNCH_METRICS),
     *(BuiltIn(metric) for metric in SERVER_METRICS),
     *(BuiltIn(metric) for metric in ROUTING_METRICS),
+    *(BuiltIn(metric) for metric in BATCH_METRICS),
     *LATENCIES,
 )
 METRICS: dict[str, Metric] = {row.metric.name: row.metric for row in BUILT_IN}

@@ -58,6 +58,7 @@ _LENGTHS = (
 _PLATFORM_PARTS: dict[str, type[msgspec.Struct]] = {
     "roles": schema.Roles,
     "slow_engines": schema.SlowRoles,
+    "held": schema.HeldTable,
 }
 # Key of a platform -> keys that it does not inherit then.
 _REPLACED = {
@@ -331,6 +332,12 @@ def _check_platform(
     members = study.workloads[platform.workloads]
     _check_roles(file, platform.roles, members, f"{place}.roles")
     _check_roles(file, platform.slow_engines, members, f"{place}.slow_engines")
+    if platform.held is not None:
+        held = f"{place}.held"
+        file.check_name(platform.held.pair, study.pairs, held, "pair")
+        file.check_name(
+            platform.held.workloads, study.workloads, held, "workloads"
+        )
     server = study.servers[platform.server]
     if server.quantization:
         check_quantization(

@@ -197,6 +197,20 @@ class SlowRoles(
     dense_alone: bool | None = None
 
 
+class HeldTable(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
+    """``[platforms.NAME.held]``: models that are served by an engine held in one process.
+
+    Attributes:
+        pair: name of a pair of models that fit into the caches of a core.
+        workloads: name of a workload set; each of its workloads is one batch.
+    """
+
+    pair: str
+    workloads: str
+
+
 class PlatformTable(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 ):
@@ -216,6 +230,7 @@ class PlatformTable(
         roles: the workloads of the set that the questions send.
         slow_engines: replaces some of them for an engine without kernels for this
             device.
+        held: what is asked of an engine that is held in one process; None for nothing.
     """
 
     about: str
@@ -228,6 +243,7 @@ class PlatformTable(
     report_only: tuple[str, ...] = ()
     roles: Roles
     slow_engines: SlowRoles = SlowRoles()
+    held: HeldTable | None = None
 
 
 class ClaimTable(

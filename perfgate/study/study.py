@@ -25,6 +25,7 @@ from perfgate.models.catalogue import lookup as lookup_model
 from perfgate.models.stated_routing import StatedRouting
 from perfgate.study.reader import StudyFile
 from perfgate.study.schema import (
+    HeldTable,
     JudgedValues,
     ModelTable,
     PlatformTable,
@@ -77,6 +78,9 @@ class Study:
         burst: many prompts at once; None where the platform has none.
         workloads: every workload of the platform's set, by name.
         judged_workloads: workload -> metrics, of those that name what is judged.
+        held: the servers of models whose engine is held in one process; empty where the
+            study has none, or the engine cannot be held.
+        held_workloads: the batches that they answer.
         judged: "all"; "coarse" where absolute values have the wide thresholds of CPUs;
             "ratios" where they are only reported.
         has_base_build: a base build is launched in turn with the candidate. Then each
@@ -105,6 +109,8 @@ class Study:
     judged_workloads: Mapping[str, tuple[str, ...]] = field(
         default_factory=dict, compare=False
     )
+    held: tuple[ServerConfig, ...] = ()
+    held_workloads: tuple[Workload, ...] = ()
     judged: JudgedValues = "all"
     stated_routings: tuple[StatedRouting, ...] = ()
     has_base_build: bool = False
@@ -397,6 +403,12 @@ def study_of(
     burst = None
     if roles.burst is not None:
         burst = members[roles.burst]
+    held: tuple[ServerConfig, ...] = ()
+    held_workloads: tuple[Workload, ...] = ()
+    # Once a platform: the study of each further pair would ask the same.
+    if table.held and subject == subjects_of(file, platform)[0]:
+        held = _held(file, table.held, server, engine)
+        held_workloads = tuple(file.workloads[table.held.workloads].values())
     return Study(
         platform=platform,
         pair=subject.name,
@@ -412,8 +424,27 @@ def study_of(
         burst=burst,
         workloads=members,
         judged_workloads=file.judged_workloads[table.workloads],
+        held=held,
+        held_workloads=held_workloads,
         judged=table.judged,
     )
+
+
+def _held(
+    file: StudyFile, table: HeldTable, server: ServerTable, engine: str
+) -> tuple[ServerConfig, ...]:
+    """The servers of the held pair on one rank, or none."""
+    if not lookup(engine).can_be_held:
+        return ()
+    pair = file.pairs[table.pair]
+    subject = Subject(table.pair, (pair.model, pair.reference))
+    choices = ServerChoices(tensor_parallel_size=1)
+    models = _models(file, server, engine, subject, choices)
+    held = []
+    for model in models:
+        alone = _on_one_rank(model)
+        held.append(msgspec.structs.replace(alone, held=True))
+    return tuple(held)
 
 
 def _models(

@@ -416,3 +416,15 @@ def test_ranks_say_how_often_tokens_got_stated_experts(monkeypatch):
     monkeypatch.setattr(sglang, "_ranks", lambda url: ranks)
 
     assert (12, 13) == sglang.stated_draws("http://x")
+
+
+def test_a_held_engine_has_the_arguments_of_its_server():
+    """What holds the scheduler gets the server's own arguments, and one thread."""
+    held = msgspec.structs.replace(CPU, tensor_parallel_size=1, held=True)
+
+    launch = plan(request_for(held))
+
+    assert ("-m", "perfgate_held", "sglang") == launch.argv[1:4]
+    assert "--disable-overlap-schedule" in launch.argv
+    assert "8192" == options(launch.argv)["--max-total-tokens"]
+    assert "1" == dict(launch.env)["OMP_NUM_THREADS"]

@@ -392,3 +392,23 @@ def test_ranks_say_how_often_tokens_got_stated_experts(monkeypatch):
 
     assert (12, 13) == vllm.stated_draws("http://x")
     assert [("http://x", "perfgate_stated_draws", [])] == asked
+
+
+def test_a_held_engine_has_the_arguments_of_its_server():
+    """What holds the engine gets the server's own arguments, one thread, and one process."""
+    held = msgspec.structs.replace(CPU, tensor_parallel_size=1, held=True)
+    alone = msgspec.structs.replace(held, held=False)
+
+    launch = plan(request_for(held))
+
+    assert ("-m", "perfgate_held", "vllm") == launch.argv[1:4]
+    assert options(plan(request_for(alone)).argv) | {
+        "--num-gpu-blocks-override": "64"
+    } == options(launch.argv)
+    env = dict(launch.env)
+    assert ("1", "nobind", "0") == (
+        env["OMP_NUM_THREADS"],
+        env["VLLM_CPU_OMP_THREADS_BIND"],
+        env["VLLM_ENABLE_V1_MULTIPROCESSING"],
+    )
+    assert "vllm-mixtral-small-tp1-held" == launch.key

@@ -100,6 +100,7 @@ def test_every_setting_of_a_server_is_in_the_identity():
         "data_parallel_attention": True,
         "quantization": "fp8",
         "kv_cache_dtype": "fp8",
+        "held": True,
     }
     renamed = {
         "device",

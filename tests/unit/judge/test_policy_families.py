@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from perfgate.judge.policy import (
+    BATCH,
     CPU_ABSOLUTE,
     CPU_LATENCY,
     CPU_RATIO,
@@ -52,6 +53,8 @@ FAMILY_OF = {
     "routing_repeats_first": "routing",
     "routing_repeats_any": "routing",
     "routing_ep_cost": "routing",
+    "batch_cpu_ms": "batch",
+    "batch_active_ms": "batch",
     "ttft_mean_ms": "ttft",
     "ttft_median_ms": "ttft",
     "ttft_p90_ms": "tail",
@@ -92,6 +95,7 @@ POLICIES_OF = {
     "constant": (EXACT, EXACT, EXACT),
     "memory_peak": (PEAK, PEAK, PEAK),
     "routing": (ROUTING, ROUTING, ROUTING),
+    "batch": (BATCH, BATCH, BATCH),
 }
 
 

@@ -165,6 +165,20 @@ def test_a_platform_inherits_from_another(tmp_path):
             ["[platforms.cpu]", "pair and pairs are given"],
         ),
         (
+            (
+                'pair = "both"',
+                'pair = "both"\nheld = {pair = "no", workloads = "short"}',
+            ),
+            ["[platforms.cpu.held]", "pair names 'no'", "both"],
+        ),
+        (
+            (
+                'pair = "both"',
+                'pair = "both"\nheld = {pair = "both", workloads = "x"}',
+            ),
+            ["[platforms.cpu.held]", "workloads names 'x'", "short"],
+        ),
+        (
             ('pair = "both"', "pairs = []"),
             ["[platforms.cpu]", "neither pair, pairs nor models", "pairs = ["],
         ),

@@ -23,6 +23,7 @@ WHOLE = {
         "sweep": ["b"],
     },
     schema.SlowRoles: {},
+    schema.HeldTable: {"pair": "p", "workloads": "w"},
     schema.PlatformTable: {
         "about": "a GPU",
         "server": "s",

@@ -9,9 +9,11 @@ from perfgate.cases import Case, Load
 from perfgate.engines.registry import ENGINES
 from perfgate.models.catalogue import CATALOGUE
 from perfgate.study import Versus, servers_of
+from perfgate.study import study_of as study_in
+from perfgate.study.selection import Subject
 from perfgate.study.study import AmbiguousServer
 from tests.perf.test_expert_parallel import ep_over_tp
-from tests.support.studies import GPU_PLATFORMS, PLATFORMS, study_of
+from tests.support.studies import GPU_PLATFORMS, PLATFORMS, SHIPPED, study_of
 
 ANY_ENGINE = pytest.mark.parametrize("engine", ["vllm", "sglang"])
 ANY_PLATFORM = pytest.mark.parametrize("platform", PLATFORMS)
@@ -441,3 +443,26 @@ def test_a_stated_routing_is_another_server():
         "vllm-mixtral-8x7b-tp2-ep-few",
         "vllm-llama-3.1-8b-tp2",
     ] == keys
+
+
+def test_held_servers_are_tiny_and_alone():
+    """On the CPU the tiny pair is held in one process, on one rank whatever --tp says."""
+    asked = study("cpu", engine="vllm")
+
+    assert ["mixtral-tiny", "llama-tiny"] == [row.model for row in asked.held]
+    assert {(1, True)} == {(row.ranks, row.held) for row in asked.held}
+    assert ["prefill", "decode"] == [
+        workload.name for workload in asked.held_workloads
+    ]
+
+
+def test_gpus_hold_no_engine():
+    """The study declares none there."""
+    assert () == study("h200", engine="vllm").held
+
+
+def test_a_second_pair_does_not_ask_the_held_servers_again():
+    """They are asked once a platform, with its first pair."""
+    subject = Subject("large", ("mixtral-8x7b", "llama-3.1-8b"))
+
+    assert () == study_in(SHIPPED, "cpu", "vllm", subject).held

@@ -1,0 +1,206 @@
+"""Duel: a candidate judged against a base build by launches that took turns on one core.
+
+Both builds are alive at once and answer the same batches alternately
+(`perfgate.load.turns`), so nothing is stored: any machine can be judged, the first time.
+The unit is the launch: two of one build differ by where their memory lies, and no number
+of turns averages that out. A few launches know their own variation badly, so the
+variation that was recorded counts as more of them. The error is never taken for smaller
+than the cycles of these launches say.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from perfgate import formatting
+from perfgate.cases import Case
+from perfgate.judge import wording
+from perfgate.judge.noise import (
+    EXCLUSION,
+    LINE_SHARE,
+    fraction_of,
+    log_loss,
+    t_quantile,
+)
+from perfgate.judge.policy import Policy
+from perfgate.judge.verdict import Decision, Outcome
+from perfgate.load.turns import LaunchTime
+from perfgate.results.samples import mean_of
+from perfgate.results.verdict import unit_of
+
+FEWEST_LAUNCHES = 2  # of each build
+# Weight of the recorded variation, in degrees of freedom.
+ASSUMED_FREEDOM = 4
+# One-sided: so many unchanged cases at most are called slower by their error alone.
+DOUBT = 0.01
+POWER = 0.95
+
+
+@dataclass(frozen=True)
+class Duel:
+    """The launches of both builds, and the loss that they show. Losses are logarithms.
+
+    Attributes:
+        target_effect: the loss, as a fraction, that must be caught.
+    """
+
+    base: Sequence[LaunchTime]
+    candidate: Sequence[LaunchTime]
+    policy: Policy
+    target_effect: float
+
+    @property
+    def loss(self) -> float:
+        """How much slower the candidate is."""
+        return _mean_log(self.candidate) - _mean_log(self.base)
+
+    @property
+    def freedom(self) -> int:
+        """Degrees of freedom with which the error is known."""
+        launches = len(self.base) + len(self.candidate)
+        return launches - 2 + ASSUMED_FREEDOM
+
+    @property
+    def error(self) -> float:
+        """Standard error of the loss, by launches and by cycles, whichever is larger."""
+        squares = ASSUMED_FREEDOM * self.policy.assumed_cv**2
+        for side in (self.base, self.candidate):
+            center = _mean_log(side)
+            for time in side:
+                squares += (math.log(time.value_ms) - center) ** 2
+        shares = 1 / len(self.base) + 1 / len(self.candidate)
+        by_launches = math.sqrt(squares / self.freedom * shares)
+        within = _mean_square(self.base) + _mean_square(self.candidate)
+        return max(by_launches, math.sqrt(within))
+
+    @property
+    def target(self) -> float:
+        """The target effect as a logarithm."""
+        return log_loss(self.target_effect, higher_is_better=False)
+
+    @property
+    def threshold(self) -> float:
+        """The loss beyond which it is a regression, if it is certain."""
+        return LINE_SHARE * self.target
+
+    @property
+    def bound(self) -> float:
+        """The loss that unchanged code exceeds with probability DOUBT."""
+        return t_quantile(self.freedom, 1 - DOUBT) * self.error
+
+    @property
+    def excluded(self) -> float:
+        """A larger loss than this is excluded with confidence EXCLUSION."""
+        margin = t_quantile(self.freedom, EXCLUSION) * self.error
+        return max(0.0, self.loss + margin)
+
+    @property
+    def mde(self) -> float:
+        """The smallest loss that is called one with probability POWER."""
+        line = max(self.threshold, self.bound)
+        return line + t_quantile(self.freedom, POWER) * self.error
+
+    def outcome(self) -> Outcome:
+        """What the launches show."""
+        if self.loss > self.threshold:
+            if self.loss > self.bound:
+                return Outcome.REGRESSED
+            return Outcome.INCONCLUSIVE
+        if self.loss < -max(self.threshold, self.bound):
+            return Outcome.IMPROVED
+        if self.excluded > self.target:
+            return Outcome.NOT_EXCLUDED
+        return Outcome.PASSED
+
+
+def decide(case: Case, duel: Duel, details: Sequence[str] = ()) -> Decision:
+    """The verdict of a duel.
+
+    Args:
+        details: sentences of the verdict besides those of the launches.
+    """
+    unit = unit_of(case.id, case.metric)
+    base = mean_of(time.value_ms for time in duel.base)
+    new = mean_of(time.value_ms for time in duel.candidate)
+    outcome = duel.outcome()
+    launches = formatting.count(len(duel.candidate), "launch")
+    lines = [
+        wording.DUEL_LAUNCHES.format(launches=launches),
+        wording.DUEL_ERROR.format(
+            error=formatting.percent(duel.error),
+            mde=formatting.percent(_fraction(duel.mde)),
+            target=formatting.percent(duel.target_effect),
+        ),
+        *details,
+    ]
+    return Decision(
+        case=case.id,
+        experiment=case.experiment,
+        metric=case.metric,
+        outcome=outcome,
+        gate=case.gate,
+        reference="paired",
+        value=new,
+        unit=unit,
+        baseline=base,
+        change=new / base - 1,
+        worse_by=_fraction(duel.loss),
+        threshold=_fraction(duel.threshold),
+        target_effect=duel.target_effect,
+        mde=_fraction(duel.mde),
+        excluded=_fraction(duel.excluded),
+        fail_over=duel.target_effect,
+        noise=duel.error,
+        launches=len(duel.candidate),
+        summary=_summary(duel, base, new, unit),
+        details=tuple(lines),
+        advice=wording.DUEL_ADVICE[outcome],
+    )
+
+
+def too_few(
+    case: Case, reasons: Sequence[str], details: Sequence[str] = ()
+) -> Decision:
+    """The verdict where a build has too few launches that count."""
+    text = formatting.listed(reasons) or "none was measured"
+    return Decision(
+        case=case.id,
+        experiment=case.experiment,
+        metric=case.metric,
+        outcome=Outcome.INVALID,
+        gate=case.gate,
+        reference="paired",
+        summary=wording.DUEL_FEW.format(needed=FEWEST_LAUNCHES, reasons=text),
+        details=tuple(details),
+        advice=wording.DUEL_ADVICE[Outcome.INVALID],
+    )
+
+
+def _summary(duel: Duel, base: float, new: float, unit: str) -> str:
+    change = new / base - 1
+    limits = wording.limits(
+        duel.threshold, higher_is_better=False, either_way=False
+    )
+    extra = formatting.extra_digits(change, limits)
+    return wording.DUEL.format(
+        change=formatting.change(change, extra),
+        baseline=formatting.number(base, unit),
+        threshold=wording.threshold(limits, extra),
+        excluded=formatting.percent(_fraction(duel.excluded)),
+    )
+
+
+def _fraction(loss: float) -> float:
+    return fraction_of(loss, higher_is_better=False)
+
+
+def _mean_log(times: Sequence[LaunchTime]) -> float:
+    return statistics.fmean(math.log(time.value_ms) for time in times)
+
+
+def _mean_square(times: Sequence[LaunchTime]) -> float:
+    """Square of the error of their mean, by their cycles."""
+    return sum(time.error**2 for time in times) / len(times) ** 2

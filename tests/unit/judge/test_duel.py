@@ -1,0 +1,107 @@
+"""Duels: base and candidate judged by launches that were asked in turns."""
+
+import math
+
+import msgspec
+import numpy as np
+import pytest
+
+from perfgate.judge.duel import FEWEST_LAUNCHES, Duel, decide, too_few
+from perfgate.judge.policy import policy_for
+from perfgate.judge.verdict import Outcome
+from perfgate.load.turns import LaunchTime
+from perfgate.report.verdict_text import render
+from tests.support import builders as m
+
+POLICY = policy_for("cpu-avx2", "batch_cpu_ms", ratio=False)
+CASE = msgspec.structs.replace(m.THROUGHPUT, metric="batch_cpu_ms")
+
+
+def duel_of(loss, spread=0.0, error=0.002, launches=2, target=0.05):
+    """A duel whose candidate loses this much, with launches this far apart on each side."""
+    offsets = np.linspace(-spread, spread, launches)
+
+    def side(factor):
+        return [
+            LaunchTime(30.0 * factor * math.exp(offset), error)
+            for offset in offsets
+        ]
+
+    return Duel(side(1.0), side(1 + loss), POLICY, target)
+
+
+@pytest.mark.parametrize(
+    ("loss", "expected"),
+    [
+        (0.0, Outcome.PASSED),
+        (0.02, Outcome.PASSED),
+        (0.05, Outcome.REGRESSED),
+        (-0.06, Outcome.IMPROVED),
+    ],
+)
+def test_line(loss, expected):
+    """With a target effect of 5 % the threshold is 3.2 %: 5 % fails, 2 % does not."""
+    assert expected == duel_of(loss).outcome()
+
+
+def test_launches_that_contradict_each_other_decide_nothing():
+    """A loss beyond the threshold that the launches' own scatter may explain is in doubt."""
+    assert Outcome.INCONCLUSIVE == duel_of(0.05, spread=0.05).outcome()
+
+
+def test_launches_that_agree_by_chance_are_not_believed():
+    """Two launches a side that agree exactly still err by what launches usually do."""
+    assert duel_of(0.0, spread=0.0, error=0.0).error > 0.004
+
+
+def test_few_cycles_widen_the_error():
+    """On a busy machine the cycles say less than the launches, and their error counts."""
+    assert duel_of(0.0, error=0.02).error == pytest.approx(0.02)
+
+
+def test_a_loss_that_is_possible_is_not_excluded():
+    """Where the error leaves the target effect possible the case has not passed."""
+    assert Outcome.NOT_EXCLUDED == duel_of(0.0, error=0.04).outcome()
+
+
+def test_the_verdict_says_what_would_have_been_seen():
+    """Change, threshold, what is excluded, and the smallest loss that would be found."""
+    decision = decide(CASE, duel_of(0.002))
+
+    text = render(decision)
+    assert "+0.20 % vs the base build 30 ms, threshold +3.2 %" in text
+    assert "is excluded" in text
+    assert "would have been found" in text
+    assert decision.excluded is not None
+    assert 0.002 < decision.excluded < 0.05
+    assert 2 == decision.launches
+
+
+def test_too_few_launches_are_invalid():
+    """A build without enough launches that count proves nothing, and says why."""
+    decision = too_few(CASE, ["base: launch 1: the engine died"])
+
+    assert Outcome.INVALID == decision.outcome
+    assert f"{FEWEST_LAUNCHES} launches of each build" in decision.summary
+    assert "the engine died" in decision.summary
+
+
+def test_false_alarms_and_power():
+    """Of unchanged duels with the recorded scatter hardly any is red; of 5 % hardly any green."""
+    rng = np.random.default_rng(5)
+
+    def red_share(loss, count=4000):
+        red = 0
+        for _ in range(count):
+            base, candidate = rng.normal(0, POLICY.assumed_cv, (2, 2))
+            duel = Duel(
+                [LaunchTime(30 * math.exp(x), 0.003) for x in base],
+                [LaunchTime(30 * math.exp(x + loss), 0.003) for x in candidate],
+                POLICY,
+                0.05,
+            )
+            red += duel.outcome() is Outcome.REGRESSED
+        return red / count
+
+    assert red_share(0.0) < 0.002
+    assert red_share(math.log(1.05)) > 0.95
