@@ -2,6 +2,9 @@
 
 Requests go in, a `Recording` comes out. Garbage collection is off while it runs, the
 event loop is uvloop's, and the answers are only written down (`perfgate.load.http`).
+Each read has the time at which the kernel received it (`perfgate.load.stamped_socket`).
+Where the kernel gives none, or the clock that it uses was set meanwhile, the times are
+those at which the client read, and the recording says so.
 
 Connections are kept alive and opened before the start: as many as will be in flight at
 once, so that no handshake falls into a measured time. An idle connection is not used
@@ -31,7 +34,14 @@ import uvloop
 
 from perfgate import web
 from perfgate.errors import Failure, describe_error, exhausted
+from perfgate.load import stamped_socket
+from perfgate.load.clock import ClockOffset
 from perfgate.load.http import Connection, Exchange, RequestRecord, encode
+from perfgate.load.stamped_socket import (
+    NoReceiveTimes,
+    Poller,
+    StampedTransport,
+)
 from perfgate.load.workload import NS, Request
 
 IDLE_S = 2.0
@@ -42,6 +52,7 @@ ABSENT_NS = 20_000_000
 STARVED = (
     "the client is "  # begins the reason of a request that it could not send
 )
+CLIENT_TIMES = "the kernel was not asked"
 LIFE_NS = (
     1_000_000_000  # how old a token may be that shows that the server lives
 )
@@ -70,6 +81,8 @@ class Recording(
             least 20 ms.
         hang: how the server hung: no stream sent a token within the silence timeout;
             None if it did not hang.
+        no_kernel_times: why the times are those at which the client read; "" if they are
+            those at which the kernel received.
     """
 
     start_ns: int
@@ -79,6 +92,7 @@ class Recording(
     client_gaps: tuple[tuple[int, int], ...]
     processes: int = 1
     hang: str | None = None
+    no_kernel_times: str = CLIENT_TIMES
 
 
 @dataclass(frozen=True)
@@ -98,6 +112,7 @@ class Sending:
         authorization: value of the header; "" sends none.
         progress: called with (done, total), ten times a second at most.
         start_ns: arrival 0; None starts at once.
+        kernel_times: whether to ask the kernel when data came.
     """
 
     url: str
@@ -112,6 +127,7 @@ class Sending:
     death_reason: str = "the server process is gone"
     note_life: Callable[[], None] = lambda: None
     authorization: str = ""
+    kernel_times: bool = True
 
 
 class Run:
@@ -122,7 +138,12 @@ class Run:
     request.
     """
 
-    def __init__(self, exchanges: Sequence[Exchange], sending: Sending) -> None:
+    def __init__(
+        self,
+        exchanges: Sequence[Exchange],
+        sending: Sending,
+        clock: ClockOffset | None = None,
+    ) -> None:
         self.loop = asyncio.get_running_loop()
         self.sending = sending
         self.exchanges = exchanges
@@ -142,6 +163,19 @@ class Run:
         self.tls = None
         if parts.scheme == "https":
             self.tls = web.tls()
+        self.clock = clock or ClockOffset()
+        self.no_kernel_times = self.lacks_kernel_times()
+        self.poller: Poller | None = None
+
+    def lacks_kernel_times(self) -> str:
+        """Why the kernel will not say when data came; "" if it will."""
+        if not self.sending.kernel_times:
+            return CLIENT_TIMES
+        if self.tls is not None:
+            return "the connections are encrypted (https)"
+        if not stamped_socket.is_supported():
+            return "this platform gives no receive times"
+        return ""
 
     async def open_connections(self) -> None:
         """Open as many as are needed at the start; further ones when they are needed."""
@@ -162,13 +196,25 @@ class Run:
             OSError: refused, or not accepted within `CONNECT_S` (TimeoutError is one).
         """
         async with asyncio.timeout(CONNECT_S):
+            if self.poller is not None:
+                opened = await self.poller.connect(*self.address)
+                connection = Connection(self)
+                connection.transport = StampedTransport(
+                    self.poller, opened, connection
+                )
+                return connection
             _, connection = await self.loop.create_connection(
                 lambda: Connection(self), *self.address, ssl=self.tls
             )
         return connection
 
-    async def go(self) -> tuple[int, int]:
-        """Send everything; (start_ns, end_ns)."""
+    async def go(self) -> None:
+        """Send everything."""
+        if not self.no_kernel_times:
+            try:
+                self.poller = Poller(self.loop)
+            except NoReceiveTimes as error:
+                self.no_kernel_times = str(error)
         await self.open_connections()
         self.start_ns = self.sending.start_ns or time.monotonic_ns()
         cpu_s = time.process_time()
@@ -187,9 +233,9 @@ class Run:
                     timer.cancel()
             for connection in (*self.idle, *self.busy):
                 connection.transport.abort()
-        return self.start_ns, max(
-            exchange.end_ns for exchange in self.exchanges
-        )
+            if self.poller is not None:
+                self.poller.close()
+        self.clock.check()
 
     def arrive(self) -> None:
         """Begin, or queue, every request that is due; call again when the next is."""
@@ -251,6 +297,7 @@ class Run:
         if self.waiting:
             following = self.waiting.popleft()
             following.due_ns = exchange.end_ns
+            following.predecessor = exchange
             self.begin(following)
         if self.done == len(self.exchanges) and not self.all_done.done():
             self.all_done.set_result(None)
@@ -269,6 +316,7 @@ class Run:
     def watch(self) -> None:
         """Enforce the deadlines."""
         now_ns = time.monotonic_ns()
+        self.clock.check()
         self.sending.progress(self.done, len(self.exchanges))
         end_reason = self.reason_to_end(now_ns)
         if end_reason is not None:
@@ -299,9 +347,9 @@ class Run:
         """Whether a token came since about the last time that deadlines were looked at."""
         for connection in self.busy:
             exchange = connection.exchange
-            if exchange is None or not exchange.log.at_ns:
+            if exchange is None or not exchange.log.client_ns:
                 continue
-            if now_ns - exchange.log.at_ns[-1] < LIFE_NS:
+            if now_ns - exchange.log.client_ns[-1] < LIFE_NS:
                 return True
         return False
 
@@ -313,8 +361,8 @@ class Run:
             if exchange is None or exchange.sent_ns is None:
                 continue
             at_ns = exchange.sent_ns
-            if exchange.log.at_ns:
-                at_ns = exchange.log.at_ns[-1]
+            if exchange.log.client_ns:
+                at_ns = exchange.log.client_ns[-1]
             if latest is None or at_ns > latest:
                 latest = at_ns
         if latest is None:
@@ -326,7 +374,7 @@ class Run:
         exchange = connection.exchange
         if exchange is None or exchange.sent_ns is None:
             return None
-        reads = len(exchange.log.at_ns)
+        reads = len(exchange.log.client_ns)
         tokens = exchange.request.output_len_tokens
         timeout_s = self.sending.request_timeout_s
         if now_ns - exchange.sent_ns > timeout_s * NS:
@@ -393,29 +441,56 @@ def send(requests: Sequence[Request], sending: Sending) -> Recording:
         )
         exchanges.append(Exchange(request, payload))
 
-    async def main() -> tuple[Run, int, int]:
+    async def main() -> Run:
         run = Run(exchanges, sending)
-        start_ns, end_ns = await run.go()
-        return run, start_ns, end_ns
+        await run.go()
+        return run
 
     try:
         with (
             no_garbage_collection(),
             asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
         ):
-            run, start_ns, end_ns = runner.run(main())
+            run = runner.run(main())
     except OSError as error:
         raise ClientStarved(
             tried=f"sending {len(requests)} requests",
             seen=describe_error(error),
             remedy=exhausted(error) or "look at the limits of this process",
         ) from error
-    wall_s = max(1e-3, (end_ns - start_ns) / NS)
+    return recording_of(run)
+
+
+def recording_of(run: Run) -> Recording:
+    """What a run wrote down, with the kernel's times where they can be used."""
+    reason = run.no_kernel_times or unusable_times(run)
+    offset_ns = None
+    if not reason:
+        offset_ns = run.clock.start_ns
+    records = tuple(exchange.record(offset_ns) for exchange in run.exchanges)
+    end_ns = max(record.end_ns for record in records)
+    wall_s = max(1e-3, (end_ns - run.start_ns) / NS)
     return Recording(
-        start_ns=start_ns,
+        start_ns=run.start_ns,
         end_ns=end_ns,
-        requests=tuple(exchange.record() for exchange in exchanges),
+        requests=records,
         client_busy=run.cpu_s / wall_s,
         client_gaps=client_gaps(run.beats),
         hang=run.hang,
+        no_kernel_times=reason,
     )
+
+
+def unusable_times(run: Run) -> str:
+    """Why the kernel's times cannot be used after all; "" if they can."""
+    if run.clock.set_by_ns:
+        step_ms = run.clock.set_by_ns / 1e6
+        return f"the system clock was set by {step_ms:+.1f} ms meanwhile"
+    reads = missing = 0
+    for exchange in run.exchanges:
+        stamps = exchange.log.kernel_ns
+        reads += len(stamps)
+        missing += stamps.count(0)
+    if missing:
+        return f"{missing} of {reads} reads have no time of the kernel"
+    return ""

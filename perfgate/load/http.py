@@ -1,9 +1,10 @@
-"""HTTP client connection: one request on the socket, with a timestamp for each read.
+"""HTTP client connection: one request on the socket, with two timestamps for each read.
 
-While it measures, a connection does nothing that can wait: it takes one timestamp per
-read of the socket and keeps the bytes as they came (`perfgate.load.reads`). JSON and
-server-sent events are read afterwards (`perfgate.load.response`). It is an
-`asyncio.Protocol` with httptools because stream readers and clients built on them spend
+While it measures, a connection does nothing that can wait: it keeps the bytes as they
+came (`perfgate.load.reads`), when the kernel received them, where it says so
+(`perfgate.load.stamped_socket`), and when the client had them. JSON and server-sent
+events are read afterwards (`perfgate.load.response`). It is an `asyncio.Protocol` with
+httptools because stream readers and clients built on them spend
 more time per token than a large batch on a fast GPU leaves (docs/measuring.md has the
 figures).
 """
@@ -96,6 +97,8 @@ class Exchange:
 
     Attributes:
         has_length: whether the headers tell where the body ends.
+        end_kernel_ns: when the kernel received the end, CLOCK_REALTIME; 0 if not known.
+        predecessor: whose end made its slot free; None if it waited for none.
         answer_from_ns: later reads belong to the answer itself.
         head_seen_ns: when its head was first seen to have begun; 0 before.
     """
@@ -105,6 +108,8 @@ class Exchange:
     due_ns: int = 0
     sent_ns: int | None = None
     end_ns: int = 0
+    end_kernel_ns: int = 0
+    predecessor: Exchange | None = None
     status: int | None = None
     log: ReadLog = field(default_factory=ReadLog)
     error: str | None = None
@@ -144,20 +149,45 @@ class Exchange:
         """Whether nothing but the end of the connection ends the body, as in HTTP/1.0."""
         return self.status == 200 and not self.has_length
 
-    def record(self) -> RequestRecord:
-        """What is kept of it."""
+    def end_by(self, offset_ns: int | None) -> int:
+        """When it was complete or given up; for the offset see `ReadLog.reads`."""
+        if offset_ns is None or not self.end_kernel_ns:
+            return self.end_ns
+        return self.end_kernel_ns - offset_ns
+
+    def record(self, offset_ns: int | None = None) -> RequestRecord:
+        """What is kept of it; for the offset see `ReadLog.reads`."""
+        due_ns = self.due_ns
+        if self.predecessor is not None:
+            due_ns = self.predecessor.end_by(offset_ns)
         return RequestRecord(
             index=self.request.index,
             input_tokens=len(self.request.prompt_token_ids),
             asked_tokens=self.request.output_len_tokens,
-            due_ns=self.due_ns,
+            due_ns=due_ns,
             sent_ns=self.sent_ns,
-            end_ns=self.end_ns,
+            end_ns=self.end_by(offset_ns),
             status=self.status,
-            reads=self.log.reads(),
+            reads=self.log.reads(offset_ns),
             error=self.error,
             location=self.location,
         )
+
+
+class Transport(Protocol):
+    """What a connection needs of its socket."""
+
+    def write(self, data: bytes) -> None:
+        """Send it all, now or as soon as possible."""
+
+    def abort(self) -> None:
+        """Close it, whatever is left."""
+
+    def close(self) -> None:
+        """Close it once everything is sent."""
+
+    def is_closing(self) -> bool:
+        """Whether it is closed, or will be."""
 
 
 class Owner(Protocol):
@@ -175,12 +205,13 @@ class Owner(Protocol):
 class Connection(asyncio.Protocol):
     """One socket; answers are written down by the parser's callbacks."""
 
-    transport: asyncio.Transport
+    transport: Transport
 
     def __init__(self, owner: Owner) -> None:
         self.owner = owner
         self.exchange: Exchange | None = None
         self.read_ns = self.idle_since_ns = time.monotonic_ns()
+        self.kernel_ns = 0
         self.log = ReadLog()
         self.noted_bytes = 0
         self.parser = httptools.HttpResponseParser(self)
@@ -196,9 +227,10 @@ class Connection(asyncio.Protocol):
         exchange.sent_ns = exchange.answer_from_ns = time.monotonic_ns()
         self.transport.write(exchange.payload)
 
-    def data_received(self, data: bytes) -> None:
-        """One timestamp per read, taken before anything else is done with it."""
+    def data_received(self, data: bytes, kernel_ns: int = 0) -> None:
+        """One read; the client's timestamp is taken before anything else is done with it."""
         self.read_ns = time.monotonic_ns()
+        self.kernel_ns = kernel_ns
         try:
             self.parser.feed_data(data)
         except (
@@ -216,8 +248,7 @@ class Connection(asyncio.Protocol):
         size = len(log.body)
         if size != self.noted_bytes:
             self.noted_bytes = size
-            log.at_ns.append(self.read_ns)
-            log.ends.append(size)
+            log.add(self.read_ns, self.kernel_ns)
 
     def on_headers_complete(self) -> None:
         """The status line and the headers are there."""
@@ -252,6 +283,7 @@ class Connection(asyncio.Protocol):
         self.note_read()
         self.exchange = None
         exchange.end_ns = self.idle_since_ns = self.read_ns
+        exchange.end_kernel_ns = self.kernel_ns
         keep = self.parser.should_keep_alive()
         # A response parser starts anew with the next status line only if the last
         # message is done with it.
@@ -271,6 +303,7 @@ class Connection(asyncio.Protocol):
         if error is None and exchange.ends_with_connection:
             self.exchange = None
             exchange.end_ns = self.read_ns
+            exchange.end_kernel_ns = self.kernel_ns
             self.owner.finished(exchange, None)
             return
         reason = error or "no error given"

@@ -292,6 +292,7 @@ def client_values(
     if len(waits_ms):
         values["late_median_ms"] = float(np.median(waits_ms))
         values["late_max_ms"] = float(np.max(waits_ms))
+    values |= read_values(recording)
     good = completed(transcripts)
     for name, value in (
         ("tokens_per_chunk", tokens_per_chunk(good)),
@@ -299,6 +300,22 @@ def client_values(
     ):
         if value is not None:
             values[name] = value
+    return values
+
+
+def read_values(recording: Recording) -> dict[str, float]:
+    """Whose the times are, and how late the client read what the kernel had received."""
+    values = {"kernel_times": float(not recording.no_kernel_times)}
+    delays = []
+    for record in recording.requests:
+        client_ns = np.asarray(record.reads.client_ns)
+        if len(client_ns):
+            delays.append(client_ns - np.asarray(record.reads.at_ns))
+    if delays:
+        delays_ms = np.concatenate(delays) / NS_PER_MS
+        values["read_delay_median_ms"] = float(np.median(delays_ms))
+        values["read_delay_p99_ms"] = float(np.percentile(delays_ms, 99))
+        values["read_delay_max_ms"] = float(np.max(delays_ms))
     return values
 
 

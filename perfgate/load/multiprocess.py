@@ -53,6 +53,7 @@ class Share(
     silence_timeout_s: float
     start_ns: int
     authorization: str
+    kernel_times: bool
 
     def sending(self) -> Sending:
         """How this process sends."""
@@ -65,6 +66,7 @@ class Share(
             silence_timeout_s=self.silence_timeout_s,
             start_ns=self.start_ns,
             authorization=self.authorization,
+            kernel_times=self.kernel_times,
         )
 
 
@@ -148,6 +150,7 @@ def share(
         silence_timeout_s=sending.silence_timeout_s,
         start_ns=start_ns,
         authorization=sending.authorization,
+        kernel_times=sending.kernel_times,
     )
 
 
@@ -171,10 +174,12 @@ def merge_recordings(recordings: Sequence[Recording]) -> Recording:
     """One recording of all."""
     gaps = recordings[0].client_gaps
     hang = None
+    no_kernel_times = ""
     requests: list[RequestRecord] = []
     for recording in recordings:
         gaps = common_gaps(gaps, recording.client_gaps)
         hang = hang or recording.hang
+        no_kernel_times = no_kernel_times or recording.no_kernel_times
         requests += recording.requests
     requests.sort(key=lambda record: record.index)
     return Recording(
@@ -185,6 +190,7 @@ def merge_recordings(recordings: Sequence[Recording]) -> Recording:
         client_gaps=gaps,
         processes=len(recordings),
         hang=hang,
+        no_kernel_times=no_kernel_times,
     )
 
 

@@ -1,4 +1,4 @@
-"""Reads: the body of one answer and when each piece of it came, some 20 bytes a piece.
+"""Reads: the body of one answer and when each piece of it came, 20 bytes a piece.
 
 While an answer streams, a `ReadLog` grows: one bytearray for the body, and arrays of
 numbers for the reads of the socket that brought it. `Reads` is what is kept.
@@ -25,12 +25,16 @@ class Reads(
 
     Attributes:
         body: all bytes, in order.
-        packed_ns: int64 of each read: when it came, ns of CLOCK_MONOTONIC.
+        packed_ns: int64 of each read: when it came, ns of CLOCK_MONOTONIC; by the kernel
+            where it stamped it.
+        packed_client_ns: int64 of each read: when the client had it; empty where that is
+            all that is known.
         packed_ends: uint32 of each read: how much of the body there was after it.
     """
 
     body: bytes = b""
     packed_ns: bytes = b""
+    packed_client_ns: bytes = b""
     packed_ends: bytes = b""
 
     @classmethod
@@ -39,8 +43,7 @@ class Reads(
         log = ReadLog()
         for at_ns, data in pairs:
             log.body += data
-            log.at_ns.append(at_ns)
-            log.ends.append(len(log.body))
+            log.add(at_ns)
         return log.reads()
 
     def __len__(self) -> int:
@@ -60,25 +63,59 @@ class Reads(
         return memoryview(self.packed_ns).cast(_NS)
 
     @property
+    def client_ns(self) -> memoryview[int]:
+        """When the client had each read; empty where `at_ns` says that."""
+        return memoryview(self.packed_client_ns).cast(_NS)
+
+    @property
     def ends(self) -> memoryview[int]:
         """How much of the body there was after each read."""
         return memoryview(self.packed_ends).cast(_OFFSET)
 
 
 class ReadLog:
-    """What a connection appends to while an answer comes; see `Reads`."""
+    """What a connection appends to while an answer comes; see `Reads`.
 
-    __slots__ = ("at_ns", "body", "ends")
+    Attributes:
+        client_ns: when the client had each read, CLOCK_MONOTONIC.
+        kernel_ns: when the kernel received it, CLOCK_REALTIME; 0 where it did not say.
+    """
+
+    __slots__ = ("body", "client_ns", "ends", "kernel_ns")
 
     def __init__(self) -> None:
         self.body = bytearray()
-        self.at_ns = array(_NS)
+        self.client_ns = array(_NS)
+        self.kernel_ns = array(_NS)
         self.ends = array(_OFFSET)
 
-    def reads(self) -> Reads:
-        """What is kept."""
+    def add(self, client_ns: int, kernel_ns: int = 0) -> None:
+        """Note a read that brought the end of the body."""
+        self.client_ns.append(client_ns)
+        self.kernel_ns.append(kernel_ns)
+        self.ends.append(len(self.body))
+
+    def reads(self, offset_ns: int | None = None) -> Reads:
+        """What is kept.
+
+        Args:
+            offset_ns: CLOCK_REALTIME - CLOCK_MONOTONIC; None if the kernel's times are
+                not to be used.
+        """
+        at_ns = self.client_ns
+        packed_client_ns = b""
+        if offset_ns is not None:
+            at_ns = array(_NS)
+            for client_ns, kernel_ns in zip(
+                self.client_ns, self.kernel_ns, strict=True
+            ):
+                if kernel_ns:
+                    client_ns = kernel_ns - offset_ns
+                at_ns.append(client_ns)
+            packed_client_ns = self.client_ns.tobytes()
         return Reads(
             body=bytes(self.body),
-            packed_ns=self.at_ns.tobytes(),
+            packed_ns=at_ns.tobytes(),
+            packed_client_ns=packed_client_ns,
             packed_ends=self.ends.tobytes(),
         )

@@ -46,7 +46,9 @@ class Repetition(
         invalid: reasons why it may not be judged; empty if it may.
         server_values: what the server counted meanwhile.
         client_values: how the client fared: busy share, processes, lateness, tokens of
-            a chunk, share of gaps that are far shorter than a step.
+            a chunk, share of gaps that are far shorter than a step; whether times are
+            the kernel's (1) or the client's (0), and how long after the kernel received
+            data the client read it.
         gpus: what each GPU of the server did meanwhile.
         hang: how the server hung in the middle of it; None if it did not.
         unchecked: rules of validity that could not be applied, and why.

@@ -35,7 +35,7 @@ import numpy as np
 import numpy.typing as npt
 
 from perfgate import formatting
-from perfgate.load.client import Recording
+from perfgate.load.client import CLIENT_TIMES, Recording
 from perfgate.load.request_times import Window, completed, itl_ns
 from perfgate.load.response import Transcript
 from perfgate.load.server_metrics import counter_of
@@ -267,6 +267,7 @@ def examine(
         *merged_chunks(transcripts),
         *client_stalls[:MOST_SHOWN],
         *process_notes(workload, recording),
+        *time_notes(recording),
     ]
     return Findings(tuple(invalid), tuple(notes))
 
@@ -428,3 +429,11 @@ def process_notes(workload: Workload, recording: Recording) -> list[str]:
     if workload.client_processes is not None:
         reason = "as the workload declares (client_processes)"
     return [f"sent by {recording.processes} client processes: {reason}"]
+
+
+def time_notes(recording: Recording) -> list[str]:
+    """Why the times are those at which the client read, where nobody asked for that."""
+    reason = recording.no_kernel_times
+    if reason in ("", CLIENT_TIMES):
+        return []
+    return [f"times are those at which the client read, not received: {reason}"]

@@ -1,0 +1,242 @@
+"""Stamped sockets: reads by `recvmsg` with the time at which the kernel received the data.
+
+The kernel stamps each packet when it arrives (SO_TIMESTAMPNS), whether or not the client
+runs. All sockets are in one epoll set, which the event loop watches, so that a look at
+many of them costs one callback.
+
+A read returns everything that one socket has. Where that is several packets (chunks of
+one stream that came before the client looked, or packets that the network card merged),
+they have the time of the last one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+import socket
+import struct
+import sys
+import time
+from contextlib import ExitStack
+from typing import Any, Protocol
+
+# linux/socket.h of every architecture but sparc and parisc; Python does not name it.
+SO_TIMESTAMPNS = 35
+READ_BYTES = 65536
+START_S = 1.0
+_TIMESPEC = struct.Struct("@ll")
+_ANCILLARY_BYTES = (
+    64  # more than the header of a control message and a timespec
+)
+_NS = 1_000_000_000
+
+
+class Receiver(Protocol):
+    """What a stamped socket tells its events."""
+
+    def data_received(self, data: bytes, kernel_ns: int = 0) -> None:
+        """Some bytes, with the CLOCK_REALTIME of their arrival; 0 if the kernel has none."""
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The connection is gone."""
+
+
+class NoReceiveTimes(OSError):
+    """The kernel does not say when data came."""
+
+
+def is_supported() -> bool:
+    """Whether this platform may have receive times, and has epoll."""
+    return sys.platform == "linux"
+
+
+def ask_for_times(connection: socket.socket) -> None:
+    """Have the kernel say when it receives data of this socket."""
+    connection.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+
+
+def read(connection: socket.socket) -> tuple[bytes, int]:
+    """What has come, and the CLOCK_REALTIME of its arrival; 0 if the kernel has none.
+
+    Raises:
+        OSError: the connection is broken, or nothing has come (BlockingIOError).
+    """
+    data, ancillary, _, _ = connection.recvmsg(READ_BYTES, _ANCILLARY_BYTES)
+    if not ancillary:
+        return data, 0
+    seconds, ns = _TIMESPEC.unpack(ancillary[0][2])
+    return data, seconds * _NS + ns
+
+
+def start_stamping() -> tuple[socket.socket, socket.socket]:
+    """A connection of this process to itself on which data is stamped; keep it open.
+
+    The kernel stamps from some ms after the first socket asks for it until the last one
+    is closed.
+
+    Raises:
+        NoReceiveTimes: nothing is stamped within `START_S`.
+    """
+    with ExitStack() as opened:
+        try:
+            server = opened.enter_context(
+                socket.create_server(("127.0.0.1", 0))
+            )
+            sender = opened.enter_context(
+                socket.create_connection(server.getsockname())
+            )
+            receiver = opened.enter_context(server.accept()[0])
+            server.close()
+            ask_for_times(receiver)
+        except OSError as error:
+            raise NoReceiveTimes(f"no receive times: {error}") from error
+        deadline_s = time.monotonic() + START_S
+        while time.monotonic() < deadline_s:
+            sender.send(b"x")
+            _, kernel_ns = read(receiver)
+            if kernel_ns:
+                opened.pop_all()
+                return sender, receiver
+            time.sleep(0.001)
+    raise NoReceiveTimes("the kernel gives no receive times")
+
+
+class Poller:
+    """All stamped sockets of one run.
+
+    Raises:
+        NoReceiveTimes: the kernel stamps nothing.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.stamping = start_stamping()
+        self.loop = loop
+        self.epoll = select.epoll()
+        self.by_descriptor: dict[int, StampedTransport] = {}
+        self.addresses: list[Any] = []
+        loop.add_reader(self.epoll.fileno(), self.look)
+
+    def look(self) -> None:
+        """Read every socket that has something."""
+        for descriptor, events in self.epoll.poll(0):
+            transport = self.by_descriptor.get(descriptor)
+            # An earlier one of this look may have closed it.
+            if transport is not None:
+                transport.ready(events)
+
+    def close(self) -> None:
+        """Close the sockets that are open."""
+        for transport in list(self.by_descriptor.values()):
+            transport.abort()
+        self.loop.remove_reader(self.epoll.fileno())
+        self.epoll.close()
+        for end in self.stamping:
+            end.close()
+
+    async def connect(self, host: str, port: int) -> socket.socket:
+        """A connected socket that asks for receive times.
+
+        Raises:
+            OSError: the name has no address, or none of its addresses accepts.
+        """
+        if not self.addresses:
+            self.addresses = await self.loop.getaddrinfo(
+                host, port, type=socket.SOCK_STREAM
+            )
+        failure = OSError(f"{host} has no address")
+        for family, kind, protocol, _, address in self.addresses:
+            connection = socket.socket(family, kind, protocol)
+            try:
+                connection.setblocking(False)
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                ask_for_times(connection)
+                await self.loop.sock_connect(connection, address)
+            except OSError as error:
+                connection.close()
+                failure = error
+            except BaseException:  # cancelled: too late, or interrupted
+                connection.close()
+                raise
+            else:
+                return connection
+        raise failure
+
+
+class StampedTransport:
+    """What a connection needs of an `asyncio.Transport`, on a stamped socket."""
+
+    def __init__(
+        self, poller: Poller, connection: socket.socket, receiver: Receiver
+    ) -> None:
+        self.poller = poller
+        self.socket = connection
+        self.receiver = receiver
+        self.unsent = memoryview(b"")
+        self.descriptor = connection.fileno()
+        poller.by_descriptor[self.descriptor] = self
+        poller.epoll.register(self.descriptor, select.EPOLLIN)
+
+    def ready(self, events: int) -> None:
+        """The socket can be read, or written, or is broken, which reading tells."""
+        if self.unsent and events & select.EPOLLOUT:
+            self.write_more()
+        if events & ~select.EPOLLOUT:
+            self.receive()
+
+    def receive(self) -> None:
+        """One read."""
+        try:
+            data, kernel_ns = read(self.socket)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self.lose(error)
+            return
+        if not data:
+            self.lose(None)
+            return
+        self.receiver.data_received(data, kernel_ns)
+
+    def write(self, data: bytes) -> None:
+        """Send it; what the socket does not take now follows when it can."""
+        self.unsent = memoryview(data)
+        self.write_more()
+
+    def write_more(self) -> None:
+        """Send what is left."""
+        try:
+            sent = self.socket.send(self.unsent)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            # Not at once: the caller has not yet noted what it sends.
+            self.poller.loop.call_soon(self.lose, error)
+            return
+        self.unsent = self.unsent[sent:]
+        events = select.EPOLLIN
+        if self.unsent:
+            events |= select.EPOLLOUT
+        self.poller.epoll.modify(self.descriptor, events)
+
+    def lose(self, error: Exception | None) -> None:
+        """Close it and say so."""
+        if not self.is_closing():
+            self._close()
+            self.receiver.connection_lost(error)
+
+    def abort(self) -> None:
+        """Close it; the receiver hears of it afterwards."""
+        if not self.is_closing():
+            self._close()
+            self.poller.loop.call_soon(self.receiver.connection_lost, None)
+
+    close = abort  # a request that is answered has nothing left to send
+
+    def is_closing(self) -> bool:
+        """Whether it is closed."""
+        return self.socket.fileno() < 0
+
+    def _close(self) -> None:
+        self.poller.epoll.unregister(self.descriptor)
+        del self.poller.by_descriptor[self.descriptor]
+        self.socket.close()

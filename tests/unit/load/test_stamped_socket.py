@@ -1,0 +1,193 @@
+"""Stamped sockets: the kernel's time of each read, and what happens to a connection."""
+
+import asyncio
+import socket
+import time
+
+import pytest
+
+from perfgate.load import stamped_socket
+from perfgate.load.stamped_socket import (
+    NoReceiveTimes,
+    Poller,
+    StampedTransport,
+)
+
+
+class Told:
+    """Keeps what a socket tells."""
+
+    def __init__(self):
+        self.reads = []
+        self.lost = []
+        self.event = asyncio.Event()
+
+    def data_received(self, data, kernel_ns=0):
+        """Some bytes."""
+        self.reads.append((data, kernel_ns))
+        self.event.set()
+
+    def connection_lost(self, error):
+        """The end."""
+        self.lost.append(error)
+        self.event.set()
+
+    async def more(self):
+        """Wait until it is told something more."""
+        await asyncio.wait_for(self.event.wait(), 30)
+        self.event.clear()
+
+
+class Pair:
+    """A connection to a server that the test itself plays."""
+
+    def __init__(self, poller, transport, told, peer):
+        self.poller, self.transport = poller, transport
+        self.told, self.peer = told, peer
+
+
+def played(script):
+    """Run a test's script on a connected pair."""
+
+    async def play():
+        poller = Poller(asyncio.get_running_loop())
+        told = Told()
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            host, port = server.getsockname()
+            opened = await poller.connect(host, port)
+            peer, _ = server.accept()
+            with peer:
+                transport = StampedTransport(poller, opened, told)
+                await script(Pair(poller, transport, told, peer))
+        poller.close()
+
+    asyncio.run(play())
+
+
+def test_a_read_has_the_time_of_its_arrival():
+    """However late the client looks."""
+
+    async def script(pair):
+        before_ns = time.time_ns()
+        pair.peer.sendall(b"x")
+        time.sleep(0.05)  # the client does not run
+        late_ns = time.time_ns()
+        await pair.told.more()
+        ((data, kernel_ns),) = pair.told.reads
+
+        assert b"x" == data
+        assert before_ns <= kernel_ns <= late_ns
+
+    played(script)
+
+
+def test_packets_of_one_read_have_the_time_of_the_last():
+    """What came before the client looked is one read, and its time is the latest."""
+
+    async def script(pair):
+        pair.peer.sendall(b"a")
+        time.sleep(0.02)
+        between_ns = time.time_ns()
+        pair.peer.sendall(b"b")
+        await pair.told.more()
+        ((data, kernel_ns),) = pair.told.reads
+
+        assert b"ab" == data
+        assert between_ns <= kernel_ns
+
+    played(script)
+
+
+def test_a_long_request_is_sent_whole():
+    """What the socket does not take at once follows when it can."""
+    payload = bytes(range(256)) * 100_000
+
+    async def script(pair):
+        pair.transport.write(payload)
+        received = bytearray()
+        while len(received) < len(payload):
+            piece = await asyncio.to_thread(pair.peer.recv, 1 << 20)
+            received += piece
+
+        assert payload == received
+        assert not pair.transport.unsent
+
+    played(script)
+
+
+@pytest.mark.parametrize("linger", [None, b"\1\0\0\0\0\0\0\0"])
+def test_the_end_of_a_connection_is_told_once(linger):
+    """Closed by the server, or reset; what came before is read first."""
+
+    async def script(pair):
+        pair.peer.sendall(b"x")
+        await pair.told.more()
+        if linger is not None:
+            pair.peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        pair.peer.close()
+        await pair.told.more()
+        pair.transport.abort()
+        await asyncio.sleep(0)
+
+        assert 1 == len(pair.told.lost)
+        assert (linger is None) == (pair.told.lost[0] is None)
+        assert pair.transport.is_closing()
+
+    played(script)
+
+
+def test_an_abort_is_told_afterwards():
+    """As asyncio's transports do: the caller is not called back within its call."""
+
+    async def script(pair):
+        pair.transport.abort()
+        assert not pair.told.lost
+        await pair.told.more()
+
+        assert [None] == pair.told.lost
+
+    played(script)
+
+
+def test_a_request_into_a_reset_connection_fails():
+    """The receiver hears of it; nothing is raised where it is written."""
+
+    async def script(pair):
+        pair.transport.socket.shutdown(socket.SHUT_WR)
+        pair.transport.write(b"x")
+        await pair.told.more()
+
+        assert isinstance(pair.told.lost[0], BrokenPipeError)
+
+    played(script)
+
+
+def test_a_server_that_refuses():
+    """The error is that of the last address."""
+
+    async def refused():
+        poller = Poller(asyncio.get_running_loop())
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            host, port = server.getsockname()
+        try:
+            with pytest.raises(ConnectionRefusedError):
+                await poller.connect(host, port)
+        finally:
+            poller.close()
+
+    asyncio.run(refused())
+
+
+@pytest.mark.parametrize("how", ["read", "ask_for_times"])
+def test_a_kernel_without_receive_times(monkeypatch, how):
+    """It is found before anything is measured, whichever way it says so."""
+
+    def nothing_stamped(_connection):
+        if how == "ask_for_times":
+            raise OSError("Protocol not available")
+        return b"x", 0
+
+    monkeypatch.setattr(stamped_socket, how, nothing_stamped)
+    monkeypatch.setattr(stamped_socket, "START_S", 0.01)
+    with pytest.raises(NoReceiveTimes, match="no receive times"):
+        Poller(None)
