@@ -25,7 +25,7 @@ from perfgate.config.option_values import (
     refuse_combinations,
     refuse_unknown_engines,
 )
-from perfgate.config.options import LoadFormat, PairsFor
+from perfgate.config.options import Explain, LoadFormat, PairsFor
 from perfgate.config.other_plugins import refuse_other_plugins
 from perfgate.config.project import Project
 from perfgate.engines import environment, injection
@@ -81,6 +81,8 @@ class Config:
             first, and base builds only the cases that they do not clear.
         target_effect: the loss, as a fraction, that an A/B comparison must
             detect; None is the baseline's, or the policy's.
+        explain: whether red loads are profiled: "pairs" where a base build is named,
+            "red" always, "no" never.
         launches: of each server, or of each build, before the first verdict.
         silence_timeout_s: a server that sends no token for this long hangs.
         lease_wait_s: longest wait for devices that another session holds.
@@ -129,6 +131,7 @@ class Config:
     base_builds: Mapping[str, str] = field(default_factory=dict)
     pairs: PairsFor = "all"
     target_effect: float | None = None
+    explain: Explain = "pairs"
     launches: int = 1
     silence_timeout_s: float = 120.0
     lease_wait_s: float = 600.0
@@ -372,6 +375,7 @@ def _parse(
         base_builds=base_builds,
         pairs=pairs,
         target_effect=option.target_effect,
+        explain=_explain(option),
         launches=option.launches,
         silence_timeout_s=option.stall_timeout,
         lease_wait_s=option.lease_wait,
@@ -388,6 +392,21 @@ def _parse(
         worker_count=int(getattr(option, "numprocesses", None) or 0),
         run_id=_run_id(option, run_dir),
     )
+
+
+def _explain(option: argparse.Namespace) -> Explain:
+    """Which red loads are profiled."""
+    if option.explain and option.no_explain:
+        raise BadOption(
+            tried="--explain with --no-explain",
+            seen="they exclude each other",
+            remedy="leave one of them out",
+        )
+    if option.no_explain:
+        return "no"
+    if option.explain:
+        return "red"
+    return "pairs"
 
 
 def _leases_dir() -> Path:

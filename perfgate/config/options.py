@@ -19,6 +19,7 @@ from perfgate.results.gates import GATES
 
 LoadFormat = Literal["auto", "dummy"]
 PairsFor = Literal["all", "suspect"]
+Explain = Literal["pairs", "red", "no"]
 LOAD_FORMATS: tuple[LoadFormat, ...] = get_args(LoadFormat)
 PAIRS_FOR: tuple[PairsFor, ...] = get_args(PairsFor)
 # Takes an option's name and the keywords of `argparse.ArgumentParser.add_argument`.
@@ -100,6 +101,7 @@ def add_options(add: AddOption) -> None:
     _add_run(add)
     _add_gate(add)
     _add_base_builds(add)
+    _add_explain(add)
     _add_injections(add)
     _add_limits(add)
 
@@ -334,6 +336,23 @@ def _add_base_builds(add: AddOption) -> None:
             "(0.02 is 2 %%; default: the baseline's with --pairs suspect, else 0.05 on "
             "a GPU for all but TTFT)"
         ),
+    )
+
+
+def _add_explain(add: AddOption) -> None:
+    add(
+        "--explain",
+        action="store_true",
+        help=(
+            "launch what is red once more under the engine's profiler, base and "
+            "candidate, and once more with a choice of the engine put back (default: "
+            "only where a base build is named)"
+        ),
+    )
+    add(
+        "--no-explain",
+        action="store_true",
+        help="no such launches, even where a base build is named",
     )
 
 

@@ -323,6 +323,22 @@ class MetricNames:
 
 
 @dataclass(frozen=True)
+class Profiler:
+    """An engine's own profiler.
+
+    Attributes:
+        switched_on: the plan of a server that can be profiled, by the versions of its
+            environment and the folder of its traces.
+        start: called with the address of a server and the folder of its traces.
+        stop: called with the address; returns once every rank has written its trace.
+    """
+
+    switched_on: Callable[[LaunchPlan, Mapping[str, str], Path], LaunchPlan]
+    start: Callable[[str, Path], None]
+    stop: Callable[[str], None]
+
+
+@dataclass(frozen=True)
 class Engine:
     """What differs between engines; one value of this class for each engine's module.
 
@@ -353,6 +369,7 @@ class Engine:
         stated_draws: of each rank of the server at an address, how often a token of a
             layer got stated experts since the start; None for an engine that cannot be
             told how to route.
+        profiler: its own one; None for an engine without.
     """
 
     name: str
@@ -379,3 +396,4 @@ class Engine:
         None
     )
     stated_draws: Callable[[str], tuple[int, ...]] | None = None
+    profiler: Profiler | None = None

@@ -10,12 +10,27 @@ from __future__ import annotations
 from dataclasses import replace
 
 from perfgate import formatting
-from perfgate.engines import sglang, sglang_routing, vllm, vllm_routing
+from perfgate.engines import (
+    sglang,
+    sglang_profiler,
+    sglang_routing,
+    vllm,
+    vllm_profiler,
+    vllm_routing,
+)
 from perfgate.engines.base import Engine
 from perfgate.errors import Failure
 
-_SGLANG = replace(sglang.ENGINE, routed_experts=sglang_routing.routed_experts)
-_VLLM = replace(vllm.ENGINE, routed_experts=vllm_routing.routed_experts)
+_SGLANG = replace(
+    sglang.ENGINE,
+    routed_experts=sglang_routing.routed_experts,
+    profiler=sglang_profiler.PROFILER,
+)
+_VLLM = replace(
+    vllm.ENGINE,
+    routed_experts=vllm_routing.routed_experts,
+    profiler=vllm_profiler.PROFILER,
+)
 ENGINES: dict[str, Engine] = {
     engine.name: engine for engine in (_SGLANG, _VLLM)
 }

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from perfgate import formatting
 from perfgate.judge.verdict import Outcome, Verdict
-from perfgate.report import verdict_text
+from perfgate.report import profile_text, verdict_text
 from perfgate.results.diagnosis import (
     Cause,
     Diagnosis,
@@ -117,10 +117,26 @@ def _lines(
         if number == 0 and row.cause != "unknown":
             suffix = f" ({_basis(row)})"
         yield "seen", f"{text}{suffix}"
+    yield from _proofs(results, row, run)
     yield from _others(row)
     text = advice(row).replace("RUN", run)
     if text:
         yield "do", text
+
+
+def _proofs(
+    results: RunResults, row: Diagnosis, run: str
+) -> Iterator[tuple[str, str]]:
+    """What more launches of these servers showed: kernels, and choices put back."""
+    for profile in results.profiles:
+        if row.is_loss and profile.server in row.servers:
+            yield from profile_text.lines(profile, run)
+    for server, reason in results.unexplained.items():
+        if row.is_loss and server in row.servers:
+            yield "profile", f"{server} could not be profiled: {reason}"
+    for proof in results.counter_proofs:
+        if row.is_loss and proof.server in row.servers:
+            yield "proof", profile_text.counter_proof(proof)
 
 
 def _basis(row: Diagnosis) -> str:

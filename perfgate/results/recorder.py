@@ -9,15 +9,21 @@ from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from perfgate.models.catalogue import lookup
 from perfgate.results import schema as rundata
+from perfgate.results.profile import (
+    CounterProof,
+    Explanation,
+    Profile,
+    Unexplained,
+)
 from perfgate.results.schema import Launch, Measurement, RunResults, Server
 from perfgate.servers.launch_record import ServerDied
 
@@ -66,6 +72,7 @@ class LaunchEnd:
     death: ServerDied | None = None
 
 
+Explained = TypeVar("Explained", Profile, CounterProof)
 LaunchEntry = Measured | LaunchFigures | LaunchEnd
 
 
@@ -171,6 +178,20 @@ class Recorder:
                 rows.append(earlier)
         self.update(measurements=(*rows, row))
 
+    def put_explanation(self, entry: Explanation) -> None:
+        """Put what explains a loss in place of what was known of its server."""
+        results = self.results
+        match entry:
+            case Profile(server=server):
+                rows = _others(results.profiles, server)
+                self.update(profiles=(*rows, entry))
+            case CounterProof(server=server):
+                proofs = _others(results.counter_proofs, server)
+                self.update(counter_proofs=(*proofs, entry))
+            case Unexplained(server=server, reason=reason):
+                reasons = results.unexplained | {server: reason}
+                self.update(unexplained=reasons)
+
     def _add_figures(self, entry: LaunchFigures) -> None:
         self.spend(load_s=entry.load_s)
         row = self._launch(entry.server, entry.launch)
@@ -212,6 +233,11 @@ class Recorder:
             self._encoded[id(row)] = row, rundata.line(row)
         _, encoded = self._encoded[id(row)]
         return encoded
+
+
+def _others(rows: Iterable[Explained], server: str) -> list[Explained]:
+    """The rows of other servers."""
+    return [row for row in rows if row.server != server]
 
 
 def _key(row: Measurement) -> tuple[str, int, str]:

@@ -40,6 +40,7 @@ from perfgate.models.routing import Routing
 from perfgate.results.diagnosis import Diagnosis
 from perfgate.results.gates import Gate
 from perfgate.results.group_verdict import GroupVerdict
+from perfgate.results.profile import CounterProof, Profile
 from perfgate.results.timing import Session
 from perfgate.results.upgrade import upgrade_content
 from perfgate.results.verdict import Verdict
@@ -179,6 +180,9 @@ class RunResults(
         cases: every case that was selected, judged or not.
         group_verdicts: what is wrong with several rows together.
         diagnoses: why servers lost speed, one for each cause; none where nothing is red.
+        profiles: kernels of red loads, of launches that are not judged.
+        counter_proofs: pairs in which an argument put back what the engine had chosen.
+        unexplained: server key -> why a red load of it has no profile.
         skipped: test id -> reason, for perf tests that did not run.
         lacking: case id -> reason, for those of their cases that would have been
             judged.
@@ -218,6 +222,9 @@ class RunResults(
     verdicts: tuple[Verdict, ...] = ()
     group_verdicts: tuple[GroupVerdict, ...] = ()
     diagnoses: tuple[Diagnosis, ...] = ()
+    profiles: tuple[Profile, ...] = ()
+    counter_proofs: tuple[CounterProof, ...] = ()
+    unexplained: dict[str, str] = {}
     skipped: dict[str, str] = {}
     lacking: dict[str, str] = {}
     left_out: tuple[str, ...] = ()

@@ -259,6 +259,20 @@ class Campaign:
             left_out=tuple(left_out),
         )
 
+    def explain(self) -> None:
+        """Profile what is red, where this session asks for it; verdicts stay as they are."""
+        # Imported here, as above: collecting tests must not wait for the load client.
+        from perfgate.run.explain.explainer import Explainer, is_wanted
+
+        if not is_wanted(self._settings, self.results):
+            return
+        explainer = Explainer(
+            self._settings, self._pool, self.results.hardware, self._tell
+        )
+        judged = with_group_verdicts(self.results, self.store)
+        for explanation in explainer.explain(judged):
+            self._recorder.put_explanation(explanation)
+
     def finish(self, complete: bool, end_s: float = 0.0) -> None:
         """Record the end of the session, and how each launch ended.
 

@@ -99,19 +99,7 @@ class LaunchRunner:
         self._is_dead = False
         self._is_climbed = False
         self._is_answered = False
-        self._target = measurement.Target(
-            url=server.url,
-            served_model=server.served_model or config.model,
-            vocab_size=models.lookup(config.model).architecture.vocab_size,
-            engine=config.engine,
-            device=config.device,
-            is_alive=server.alive,
-            death_reason=server.death_reason,
-            note_life=server.note_life,
-            authorization=server.authorization,
-            log=server.log,
-            silence_timeout_s=silence_timeout_s,
-        )
+        self._target = target_of(config, server, silence_timeout_s)
 
     def run(
         self, workloads: Sequence[Workload], is_part: bool = False
@@ -362,6 +350,25 @@ class LaunchRunner:
         return lambda done, total: self._tell.step(
             f"{self._config.key}: {step}", done, total
         )
+
+
+def target_of(
+    config: ServerConfig, server: RunningServer, silence_timeout_s: float
+) -> measurement.Target:
+    """A running server, as the client sees it."""
+    return measurement.Target(
+        url=server.url,
+        served_model=server.served_model or config.model,
+        vocab_size=models.lookup(config.model).architecture.vocab_size,
+        engine=config.engine,
+        device=config.device,
+        is_alive=server.alive,
+        death_reason=server.death_reason,
+        note_life=server.note_life,
+        authorization=server.authorization,
+        log=server.log,
+        silence_timeout_s=silence_timeout_s,
+    )
 
 
 def start_launch(

@@ -10,7 +10,7 @@ stays, and the run is not complete: a session of another part clears no verdict.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -20,6 +20,7 @@ from perfgate.engines.injection import InjectionRecord
 from perfgate.errors import Failure, FailureRow
 from perfgate.load.workload import Workload
 from perfgate.machine.hardware import Hardware
+from perfgate.results.recorder import Explained
 from perfgate.results.schema import Launch, Measurement, RunResults, Server
 
 Needs = Mapping[str, tuple[ServerConfig, tuple[Workload, ...]]]
@@ -78,11 +79,20 @@ def resumed(
             *fresh.cases,
         ),
         failures=failures,
+        profiles=_of_servers(previous.profiles, servers),
+        counter_proofs=_of_servers(previous.counter_proofs, servers),
         sessions=(*previous.sessions, *fresh.sessions),
         models=previous.models | fresh.models,
         metrics=previous.metrics | fresh.metrics,
         suspects=previous.suspects,
     )
+
+
+def _of_servers(
+    rows: Iterable[Explained], servers: Collection[str]
+) -> tuple[Explained, ...]:
+    """What explains a loss of these servers."""
+    return tuple(row for row in rows if row.server in servers)
 
 
 def _asked(needs: Needs) -> set[str]:

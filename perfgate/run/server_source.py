@@ -6,12 +6,12 @@ an operator runs: it launches and changes nothing, and reads nothing but answers
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from perfgate.config.config import Config
 from perfgate.engines import registry as engines
-from perfgate.engines.base import ServerConfig
+from perfgate.engines.base import LaunchPlan, ServerConfig
 from perfgate.machine.hardware import Hardware
 from perfgate.progress import ProgressDisplay
 from perfgate.results import schema as rundata
@@ -85,6 +85,7 @@ class PoolSource:
     Args:
         pool: owns the devices; who made it closes it.
         hardware: for the notes of the footprint.
+        altered: changes each plan before its launch, as the profiler does.
     """
 
     attempts = 2
@@ -95,6 +96,7 @@ class PoolSource:
         pool: ServerPool,
         hardware: Hardware,
         tell: ProgressDisplay,
+        altered: Callable[[LaunchPlan], LaunchPlan] = lambda plan: plan,
     ) -> None:
         self.schedule = schedule_of(settings)
         self._settings = settings
@@ -102,6 +104,7 @@ class PoolSource:
         self._hardware = hardware
         self._tell = tell
         self._planner = Planner(settings, tell.line)
+        self._altered = altered
 
     def describe_start(self, place: str) -> str:
         """A launch, and where its log is."""
@@ -118,14 +121,15 @@ class PoolSource:
         """
         for _ in range(MOST_PORTS - 1):
             try:
-                return self._pool.get(
-                    self._planner.plan(config), fresh=is_fresh
-                )
+                return self._pool.get(self._plan(config), fresh=is_fresh)
             except PortInUse as failure:
                 self._tell.line(
                     f"{config.key}: {failure.seen}; trying another port"
                 )
-        return self._pool.get(self._planner.plan(config), fresh=is_fresh)
+        return self._pool.get(self._plan(config), fresh=is_fresh)
+
+    def _plan(self, config: ServerConfig) -> LaunchPlan:
+        return self._altered(self._planner.plan(config))
 
     def probes(
         self, config: ServerConfig, server: RunningServer, launch: Launch

@@ -377,7 +377,18 @@ class OpenSession:
         self._lease = lease
 
     def close(self, complete: bool) -> None:
-        """Stop the live server, release the devices, and record how the session ended."""
+        """Stop the live server, release the devices, and record how the session ended.
+
+        Args:
+            complete: whether it reached its end: then what is red is explained first.
+        """
+        try:
+            if complete:
+                self.campaign.explain()
+        finally:
+            self._end(complete)
+
+    def _end(self, complete: bool) -> None:
         began_s = time.monotonic()
         try:
             self._pool.close()

@@ -32,6 +32,7 @@ from perfgate.engines.base import (
     LaunchPlan,
     LaunchRequest,
     LogPhase,
+    Profiler,
     ServerConfig,
 )
 from perfgate.load import measurement, validity
@@ -40,6 +41,7 @@ from perfgate.load.metrics import METRICS
 from perfgate.load.repetition import Repetition
 from perfgate.machine import hardware, memory
 from perfgate.models.catalogue import CATALOGUE
+from tests.support import traces
 from tests.support.checkpoints import hollow
 from tests.support.fake_nvml import FakeNvml, NvmlFailure, gpus_of
 
@@ -161,6 +163,43 @@ def _told_speed(
     return told
 
 
+_TRACES: dict[str, Path] = {}
+
+
+def _start_profile(url: str, folder: Path) -> None:
+    _TRACES[url] = folder
+
+
+def _stop_profile(url: str) -> None:
+    """Write what two ranks would: a delay lengthens one kernel of each decode step."""
+    behaviour = web.get_json(f"{url}/behaviour", timeout_s=10)
+    itl_us = 1e6 * behaviour["itl_s"]
+    extra_us = 1e6 * behaviour["extra_itl_s"]
+    events = [traces.vllm_step(0.0, itl_us, prefills=4, on_gpu=True)]
+    for number in range(1, 12):
+        begin_us = number * (itl_us + extra_us)
+        events += [
+            traces.vllm_step(begin_us, itl_us, decodes=4, on_gpu=True),
+            traces.kernel("attention", begin_us, 0.2 * itl_us),
+            traces.kernel(
+                "moe", begin_us + 0.2 * itl_us, 0.6 * itl_us + extra_us
+            ),
+        ]
+    for rank in range(2):
+        traces.write(_TRACES[url] / f"rank{rank}.pt.trace.json.gz", events)
+
+
+def _profiler() -> Profiler | None:
+    """Only where a test asks for it ($FAKE_PROFILER): a profile costs two launches."""
+    if not os.environ.get("FAKE_PROFILER"):
+        return None
+    return Profiler(
+        switched_on=lambda plan, versions, folder: plan,
+        start=_start_profile,
+        stop=_stop_profile,
+    )
+
+
 def enter() -> None:
     """Make "fake" known as an engine, in this process, and "rival", which is the same."""
     measurement.CLIENT_TOO_BUSY = math.inf
@@ -173,6 +212,7 @@ def enter() -> None:
             weights_bytes_per_rank=_weights,
             inject_delay=_inject,
             metrics=engines.lookup("vllm").metrics,
+            profiler=_profiler(),
         )
 
 

@@ -1,4 +1,4 @@
-"""Next step: the one command that goes on from a diagnosis.
+"""Next step: the one command that goes on from a diagnosis, and what could be put back.
 
 Where the engine chose otherwise, an argument puts its choice back: if the loss is gone
 then, the choice was the cause. Else the server is launched in turn with a good build.
@@ -8,31 +8,34 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+from perfgate.engines import put_back
+from perfgate.judge.baseline_store import Store
+from perfgate.judge.causes import words
+from perfgate.judge.causes.choice_rules import BY_CHOICE
 from perfgate.judge.causes.finding import Finding
-from perfgate.judge.causes.symptoms import Choice, ServerSymptoms
+from perfgate.judge.causes.symptoms import ServerSymptoms, symptoms_of
+from perfgate.judge.observation import RunReader
+from perfgate.results.diagnosis import Cause, Diagnosis
 from perfgate.results.schema import RunResults
 
-# Engine -> choice -> arguments that fix it.
-_ARGUMENTS = {
-    "vllm": {
-        "moe_backend": "--moe-backend {lower}",
-        "attention_backend": "--attention-backend {value}",
-        "chunked_prefill_tokens": "--max-num-batched-tokens {value}",
-        "max_num_seqs": "--max-num-seqs {value}",
-        "kv_cache_dtype": "--kv-cache-dtype {value}",
-    },
-    "sglang": {
-        "moe_backend": "--moe-runner-backend {lower}",
-        "attention_backend": "--attention-backend {value}",
-        "chunked_prefill_tokens": "--chunked-prefill-size {value}",
-        "max_num_seqs": "--max-running-requests {value}",
-        "sampling_backend": "--sampling-backend {value}",
-        "kv_cache_dtype": "--kv-cache-dtype {value}",
-    },
-}
 _LEFT_OUT = ("--run-dir", "--junit")
 _FLAGS_LEFT_OUT = ("--resume",)
+
+
+@dataclass(frozen=True)
+class PutBack:
+    """A choice of the engine that an argument can put back.
+
+    Attributes:
+        server: key of the server.
+        choice: in words, "moe_backend TRITON -> FLASHINFER_CUTLASS".
+    """
+
+    server: str
+    choice: str
+    argument: str
 
 
 def command(
@@ -46,29 +49,46 @@ def command(
     if server.injected:
         return ""
     if finding.by_choice:
-        for choice in server.changed:
-            argument = put_back(server.engine, choice)
-            if argument:
-                value = shlex.quote(f"{server.model}={argument}")
-                return f"{asked} --inject-arg {value}"
+        back = back_of(server, finding.cause)
+        if back is not None:
+            value = shlex.quote(f"{server.model}={back.argument}")
+            return f"{asked} --inject-arg {value}"
     if results.is_paired:
         return f"{asked} --launches 6"
     return f"{asked} --against-engine {server.engine}=PYTHON_OF_A_GOOD_BUILD"
 
 
-def put_back(engine: str, choice: Choice) -> str:
-    """The argument with which an engine chooses as before; "" where there is none."""
-    template = _ARGUMENTS.get(engine, {}).get(choice.name, "")
-    if not choice.before.replace("_", "").replace("-", "").isalnum():
-        return ""
-    return template.format(value=choice.before, lower=choice.before.lower())
+def of_diagnosis(
+    results: RunResults, diagnosis: Diagnosis, store: Store
+) -> PutBack | None:
+    """What can be put back of the choice that a diagnosis names; None where nothing can."""
+    if not diagnosis.by_choice:
+        return None
+    servers = symptoms_of(RunReader(results), results.verdicts, store)
+    for server in servers:
+        if server.key in diagnosis.servers:
+            back = back_of(server, diagnosis.cause)
+            if back is not None:
+                return back
+    return None
 
 
-def again(words: Sequence[str]) -> str:
+def back_of(server: ServerSymptoms, cause: Cause) -> PutBack | None:
+    """The first changed choice that stands for the cause and can be put back."""
+    for choice in server.changed:
+        if BY_CHOICE.get(choice.name) != cause:
+            continue
+        argument = put_back.argument(server.engine, choice.name, choice.before)
+        if argument:
+            return PutBack(server.key, words.choice(choice), argument)
+    return None
+
+
+def again(arguments: Sequence[str]) -> str:
     """The command of a run, without what names the run itself."""
     kept = []
     skip = False
-    for word in words:
+    for word in arguments:
         if skip:
             skip = False
             continue

@@ -3,10 +3,9 @@
 import dataclasses
 
 import msgspec
-import pytest
 
 from perfgate.judge.causes.finding import Finding
-from perfgate.judge.causes.next_step import again, command, put_back
+from perfgate.judge.causes.next_step import again, back_of, command
 from perfgate.judge.causes.symptoms import Choice, ServerSymptoms
 from tests.support import builders as m
 
@@ -52,24 +51,14 @@ def test_injected_run_goes_on_without_the_injection():
     assert "" == command(RUN, [(injected, TIMED)])
 
 
-@pytest.mark.parametrize(
-    ("choice", "argument"),
-    [
-        (
-            Choice("attention_backend", "FLASH_ATTN", "X"),
-            "--attention-backend FLASH_ATTN",
-        ),
-        (
-            Choice("chunked_prefill_tokens", "8192", "512"),
-            "--max-num-batched-tokens 8192",
-        ),
-        (Choice("attention_backend", "A or B", "X"), ""),
-        (Choice("graphs", "on", "off"), ""),
-    ],
-)
-def test_argument_of_a_choice(choice, argument):
-    """None where no argument fixes it, or where it was not one choice."""
-    assert argument == put_back("vllm", choice)
+def test_only_the_choice_that_stands_for_the_cause_is_put_back():
+    """Another one changed as well, and explains nothing."""
+    both = (Choice("max_num_seqs", "256", "16"), *SERVER.changed)
+    server = dataclasses.replace(SERVER, changed=both)
+
+    assert "--moe-backend triton" == back_of(server, "expert-path").argument
+    assert "--max-num-seqs 256" == back_of(server, "batch-cap").argument
+    assert None is back_of(server, "attention")
 
 
 def test_words_that_name_the_run_are_left_out():

@@ -1,0 +1,106 @@
+"""Put back: the argument with which an engine takes again what it chose before.
+
+It is written behind the server's other arguments, of which the last one counts.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+
+from perfgate.engines.base import LaunchPlan
+from perfgate.errors import Failure, describe_error
+
+HELP_TIMEOUT_S = 300.0
+# Engine -> choice -> argument: a template, or one for each value.
+ARGUMENTS: Mapping[str, Mapping[str, str | Mapping[str, str]]] = {
+    "vllm": {
+        "moe_backend": "--moe-backend {lower}",
+        "attention_backend": "--attention-backend {value}",
+        "chunked_prefill_tokens": "--max-num-batched-tokens {value}",
+        "max_num_seqs": "--max-num-seqs {value}",
+        "kv_cache_dtype": "--kv-cache-dtype {value}",
+        "kv_block_size": "--block-size {value}",
+        "graphs": {"on": "--no-enforce-eager", "off": "--enforce-eager"},
+        "custom_all_reduce": {
+            "on": "--no-disable-custom-all-reduce",
+            "off": "--disable-custom-all-reduce",
+        },
+    },
+    # It has no arguments that switch graphs or its own all-reduce on again.
+    "sglang": {
+        "moe_backend": "--moe-runner-backend {lower}",
+        "attention_backend": "--attention-backend {value}",
+        "chunked_prefill_tokens": "--chunked-prefill-size {value}",
+        "max_num_seqs": "--max-running-requests {value}",
+        "sampling_backend": "--sampling-backend {value}",
+        "kv_cache_dtype": "--kv-cache-dtype {value}",
+        "kv_block_size": "--page-size {value}",
+        "graphs": {"off": "--disable-cuda-graph"},
+        "custom_all_reduce": {"off": "--disable-custom-all-reduce"},
+    },
+}
+_VALUE = re.compile(r"\w[\w-]*")
+# Takes a command and its variables, and returns what it prints.
+Run = Callable[[Sequence[str], Mapping[str, str]], str]
+
+
+class HelpUnread(Failure):
+    """The engine's command did not list its options."""
+
+
+def argument(engine: str, choice: str, before: str) -> str:
+    """The argument that makes an engine choose as before; "" where there is none."""
+    template = ARGUMENTS.get(engine, {}).get(choice, "")
+    if not isinstance(template, str):
+        return template.get(before, "")
+    if not _VALUE.fullmatch(before):
+        return ""
+    return template.format(value=before, lower=before.lower())
+
+
+def is_accepted(
+    written: str,
+    plan: LaunchPlan,
+    help_arguments: Sequence[str],
+    run: Run | None = None,
+) -> bool:
+    """Whether the engine of a plan lists an argument among its options.
+
+    Args:
+        written: the argument with its value, "--moe-backend triton".
+        run: runs the command; None runs it here.
+
+    Raises:
+        HelpUnread: its command lists no options.
+    """
+    command = itertools.takewhile(
+        lambda word: not word.startswith("--"), plan.argv
+    )
+    words = [*command, *help_arguments]
+    text = (run or _run)(words, os.environ | dict(plan.env))
+    option = written.partition(" ")[0]
+    return option in {word.strip(",[]()") for word in text.split()}
+
+
+def _run(command: Sequence[str], variables: Mapping[str, str]) -> str:
+    try:
+        done = subprocess.run(
+            command,
+            env=dict(variables),
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=HELP_TIMEOUT_S,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise HelpUnread(
+            tried=f"asking {command[0]} for its options",
+            seen=describe_error(error),
+            remedy="run that command by hand with the variables of the server's log",
+        ) from error
+    return done.stdout

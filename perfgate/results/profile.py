@@ -1,0 +1,189 @@
+"""Profile: kernels of a load by time and count under the engine's profiler, base and candidate.
+
+`perfgate.run.explain` makes it of one launch of each build, which is never judged.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+# What is compared: one decode step, all prefill steps of one request, or, where the trace
+# has no steps, all that was recorded for one request.
+ProfiledPhase = Literal["decode", "prefill", "request"]
+WorkUnit = Literal["kernel", "operator"]
+# A kernel is named where it costs at least this share of what was lost.
+NAMED_SHARE = 0.05
+
+
+class KernelChange(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
+    """One kernel (on a CPU: one operator, without those that it calls).
+
+    Attributes:
+        before_ms, now_ms: its time in a step; before is 0 without a base.
+        before_count, now_count: how often it runs in a step.
+    """
+
+    name: str
+    before_ms: float
+    now_ms: float
+    before_count: float
+    now_count: float
+
+    @property
+    def added_ms(self) -> float:
+        """What it takes longer; negative for a gain."""
+        return self.now_ms - self.before_ms
+
+
+class ProfiledSteps(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
+    """The steps of one launch under the profiler, as means over steps and ranks.
+
+    Attributes:
+        steps: how many were counted, of each rank.
+        batch: sequences in each of them; None where they differ.
+        step_ms: from the begin of a step to the begin of the next one.
+        idle_ms: of it, while nothing ran: launch gaps; on a CPU the time outside
+            operators.
+        communication_ms: of it, kernels that exchange data between ranks.
+        other_ms: of it, kernels that are not listed by name.
+        plain_itl_ms: median ITL of the same load on this launch with the profiler off.
+        profiled_itl_ms: the same with the profiler on.
+    """
+
+    steps: int
+    batch: int | None
+    step_ms: float
+    idle_ms: float
+    communication_ms: float
+    other_ms: float
+    plain_itl_ms: float | None = None
+    profiled_itl_ms: float | None = None
+
+    @property
+    def overhead(self) -> float | None:
+        """What the profiler itself adds to a token, as a fraction; None if unknown."""
+        if not self.plain_itl_ms or not self.profiled_itl_ms:
+            return None
+        return self.profiled_itl_ms / self.plain_itl_ms - 1
+
+
+class Profile(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
+    """What a load of a server runs, kernel by kernel, against what it ran in the base.
+
+    Attributes:
+        server: key of the server. load: name of the workload that it is a part of.
+        base: what the base was, "the base build"; "" where there was none.
+        before: of the base; None without one.
+        kernels: those that changed most, or without a base the longest ones.
+        lost_ms: what the load lost without the profiler, in the unit of a step; None
+            where no metric of this unit was compared.
+        lost_metric: what says so, "ITL of closed-c16".
+        traces: trace files, relative to the run directory.
+    """
+
+    server: str
+    load: str
+    phase: ProfiledPhase
+    unit: WorkUnit
+    ranks: int
+    base: str = ""
+    before: ProfiledSteps | None = None
+    now: ProfiledSteps
+    kernels: tuple[KernelChange, ...] = ()
+    lost_ms: float | None = None
+    lost_metric: str = ""
+    traces: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def added_ms(self) -> float:
+        """What a step takes longer under the profiler; 0 without a base."""
+        if self.before is None:
+            return 0.0
+        return self.now.step_ms - self.before.step_ms
+
+    @property
+    def idle_added_ms(self) -> float:
+        """What of it is time in which nothing runs."""
+        if self.before is None:
+            return 0.0
+        return self.now.idle_ms - self.before.idle_ms
+
+    @property
+    def loss_ms(self) -> float:
+        """The loss to be explained: as measured, else as seen under the profiler."""
+        if self.lost_ms is not None:
+            return self.lost_ms
+        return self.added_ms
+
+    @property
+    def slower(self) -> tuple[KernelChange, ...]:
+        """Kernels that explain a part of the loss that is worth a name."""
+        if self.before is None or self.loss_ms <= 0:
+            return ()
+        least_ms = NAMED_SHARE * self.loss_ms
+        return tuple(row for row in self.kernels if row.added_ms >= least_ms)
+
+    @property
+    def explained(self) -> float | None:
+        """Share of the loss that the named kernels explain; None without a loss."""
+        if self.before is None or self.loss_ms <= 0:
+            return None
+        return sum(row.added_ms for row in self.slower) / self.loss_ms
+
+
+class CounterProof(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
+    """One more pair, in which an argument puts back what the engine chose before.
+
+    Attributes:
+        server: key of the server. choice: "moe_backend TRITON -> FLASHINFER_CUTLASS".
+        argument: what puts it back, "--moe-backend triton".
+        metric, load: what was compared.
+        base: with what, "the base build".
+        before: of the base. now: of the candidate with the argument.
+        without: (candidate without the argument - base) / base, of the verdict.
+        problem: why it was not measured; "" where it was.
+    """
+
+    server: str
+    choice: str
+    argument: str
+    metric: str
+    load: str
+    base: str = ""
+    before: float = 0.0
+    now: float = 0.0
+    without: float = 0.0
+    problem: str = ""
+
+    @property
+    def change(self) -> float:
+        """(candidate with the argument - base) / base."""
+        return self.now / self.before - 1
+
+    @property
+    def brings_back(self) -> float:
+        """Share of the loss that is gone with the argument; above 1 for a gain."""
+        return 1 - self.change / self.without
+
+
+class Unexplained(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
+    """A server whose red load has no profile, and why."""
+
+    server: str
+    reason: str
+
+
+Explanation = Profile | CounterProof | Unexplained

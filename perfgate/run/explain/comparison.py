@@ -1,0 +1,175 @@
+"""Comparison: kernels of the base and of the candidate, those that changed most by name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from perfgate.results.profile import (
+    KernelChange,
+    ProfiledPhase,
+    ProfiledSteps,
+    WorkUnit,
+)
+from perfgate.run.explain import steps as cutting
+from perfgate.run.explain.steps import US_PER_MS, Sum, Totals
+from perfgate.run.explain.trace import Trace, UnreadableTrace, read
+
+MOST_KERNELS = 12
+NAME_CHARACTERS = 160
+TRACES = "*.trace.json*"
+_COMMUNICATION = re.compile(
+    r"nccl|all_?reduce|all_?gather|reduce_?scatter|all_?to_?all|cross_device_reduce"
+    r"|multimem|one_shot|two_shot|c10d::|gloo|broadcast_",
+    re.IGNORECASE,
+)
+NOTHING = Sum()
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What the profiler recorded of one launch.
+
+    Attributes:
+        phases: of a decode step, of the prefill of a request, or of all of a request.
+    """
+
+    unit: WorkUnit
+    ranks: int
+    phases: Mapping[ProfiledPhase, Totals]
+    files: tuple[Path, ...]
+
+
+def recorded(folder: Path, requests: int) -> Recorded:
+    """Read the traces of all ranks of a launch.
+
+    Args:
+        requests: that were sent while the profiler ran.
+
+    Raises:
+        UnreadableTrace: there is none with work in it, or one is broken.
+    """
+    ranks: dict[Path, Trace] = {}
+    for path in sorted(folder.rglob(TRACES)):
+        trace = read(path)
+        # A front end that is recorded too has no steps and no kernels.
+        if trace.kernels or trace.marks or trace.operators:
+            ranks[path] = trace
+    if any(trace.kernels or trace.marks for trace in ranks.values()):
+        ranks = {
+            path: trace
+            for path, trace in ranks.items()
+            if trace.kernels or trace.marks
+        }
+    if not ranks:
+        raise UnreadableTrace(
+            tried=f"reading traces in {folder}",
+            seen="no trace has an event",
+            remedy="read the server's log: the profiler may not have started",
+        )
+    on_gpu = any(trace.kernels for trace in ranks.values())
+    return Recorded(
+        unit="kernel" if on_gpu else "operator",
+        ranks=len(ranks),
+        phases=_phases(list(ranks.values()), requests),
+        files=tuple(ranks),
+    )
+
+
+def _phases(
+    traces: Sequence[Trace], requests: int
+) -> dict[ProfiledPhase, Totals]:
+    decode = []
+    prefill = []
+    rest = []
+    for trace in traces:
+        steps = cutting.steps_of(trace)
+        decode.append(cutting.decoding(steps))
+        prefill.append(cutting.prefilling(steps, requests))
+        rest.append(cutting.of_request(trace, requests))
+    phases: dict[ProfiledPhase, Totals] = {}
+    known: tuple[tuple[ProfiledPhase, Sequence[Totals | None]], ...] = (
+        ("decode", decode),
+        ("prefill", prefill),
+        ("request", rest),
+    )
+    for name, rows in known:
+        totals = [row for row in rows if row is not None]
+        if totals:
+            phases[name] = cutting.averaged(totals)
+    return phases
+
+
+def lost_phase(
+    before: Recorded, now: Recorded, output_tokens: float
+) -> ProfiledPhase:
+    """The phase that costs a request more than before, the larger one.
+
+    Args:
+        output_tokens: of a request of the load that is explained.
+    """
+    weights: dict[ProfiledPhase, float] = {
+        "decode": output_tokens,
+        "prefill": 1.0,
+    }
+    added: dict[ProfiledPhase, float] = {}
+    for name, weight in weights.items():
+        if name in before.phases and name in now.phases:
+            longer = now.phases[name].length_us - before.phases[name].length_us
+            added[name] = weight * longer
+    if not added:
+        return "request"
+    return max(added, key=lambda name: added[name])
+
+
+def changes(before: Totals | None, now: Totals) -> tuple[KernelChange, ...]:
+    """Kernels by how much their time changed; without a base by their time."""
+    base: Mapping[str, Sum] = {}
+    if before is not None:
+        base = before.kernels
+    rows = []
+    for name in now.kernels.keys() | base.keys():
+        old, new = base.get(name, NOTHING), now.kernels.get(name, NOTHING)
+        rows.append(
+            KernelChange(
+                name=name[:NAME_CHARACTERS],
+                before_ms=old.us / US_PER_MS,
+                now_ms=new.us / US_PER_MS,
+                before_count=old.count,
+                now_count=new.count,
+            )
+        )
+    rows.sort(key=lambda row: (-abs(row.added_ms), -row.now_ms, row.name))
+    return tuple(rows[:MOST_KERNELS])
+
+
+def profiled(
+    totals: Totals, named: Sequence[KernelChange], side: str
+) -> ProfiledSteps:
+    """The steps of one launch.
+
+    Args:
+        named: the kernels that are listed by name.
+        side: "before" or "now": which of their times is this launch's.
+    """
+    all_us = sum(kernel.us for kernel in totals.kernels.values())
+    communication_us = 0.0
+    for name, kernel in totals.kernels.items():
+        if is_communication(name):
+            communication_us += kernel.us
+    named_ms = sum(getattr(row, f"{side}_ms") for row in named)
+    return ProfiledSteps(
+        steps=totals.steps,
+        batch=totals.batch,
+        step_ms=totals.length_us / US_PER_MS,
+        idle_ms=(totals.length_us - totals.busy_us) / US_PER_MS,
+        communication_ms=communication_us / US_PER_MS,
+        other_ms=all_us / US_PER_MS - named_ms,
+    )
+
+
+def is_communication(name: str) -> bool:
+    """Whether a kernel exchanges data between ranks, by its name."""
+    return bool(_COMMUNICATION.search(name))

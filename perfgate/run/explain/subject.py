@@ -1,0 +1,142 @@
+"""Subject: the server and load of a diagnosis that are profiled, and what they lost."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from perfgate.cases import Case, Load
+from perfgate.engines.base import ServerConfig
+from perfgate.judge.verdict import Outcome, Verdict
+from perfgate.load.workload import Workload
+from perfgate.results.diagnosis import Diagnosis
+from perfgate.results.profile import ProfiledPhase
+from perfgate.results.samples import RunIndex, values_of
+from perfgate.results.schema import RunResults
+
+# Metric whose unit is a step of that phase.
+_METRICS: dict[ProfiledPhase, tuple[str, str]] = {
+    "decode": ("itl_median_ms", "ITL"),
+    "prefill": ("ttft_median_ms", "TTFT"),
+}
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What a metric lost, before the profiler was there."""
+
+    before: float
+    now: float
+    name: str
+
+    @property
+    def added(self) -> float:
+        """Now less before."""
+        return self.now - self.before
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is profiled for a diagnosis.
+
+    Attributes:
+        worst: the verdict that lost most of this server's closed loads and bursts.
+        output_tokens: of a request.
+        losses: by phase of which it is the unit.
+    """
+
+    config: ServerConfig
+    workload: Workload
+    worst: Verdict
+    output_tokens: float
+    losses: dict[ProfiledPhase, Loss]
+
+
+def subject_of(results: RunResults, diagnosis: Diagnosis) -> Subject | None:
+    """The load that lost most of a diagnosis; None where no closed load was compared."""
+    cases = {case.id: case for case in results.cases}
+    rows: list[tuple[tuple[bool, float], Verdict, Load]] = []
+    for verdict in results.verdicts:
+        case = cases.get(verdict.case)
+        if case is None or not _is_comparable(case, verdict):
+            continue
+        if case.numerator.server.key not in diagnosis.servers:
+            continue
+        is_red = verdict.gate == "hard" and verdict.outcome is Outcome.REGRESSED
+        order = is_red, verdict.worse_by or 0.0
+        rows.append((order, verdict, case.numerator))
+    if not rows:
+        return None
+    _, worst, load = max(rows, key=lambda row: row[0])
+    workload = load.workload
+    if workload is None:
+        return None
+    index = RunIndex(results)
+    repetitions = index.repetitions(load.server.key, workload.name)
+    tokens = [row.output_tokens / row.completed for row in repetitions]
+    return Subject(
+        config=load.server,
+        workload=workload,
+        worst=worst,
+        output_tokens=statistics.median(tokens),
+        losses=_losses(results, cases.values(), load),
+    )
+
+
+def _is_comparable(case: Case, verdict: Verdict) -> bool:
+    """Whether its load keeps a number of streams, and its value has a base."""
+    workload = case.numerator.workload
+    if case.is_ratio or workload is None or workload.asks_routing:
+        return False
+    if workload.batch is None:
+        return False
+    return bool(verdict.value and verdict.baseline)
+
+
+def _losses(
+    results: RunResults, cases: Iterable[Case], load: Load
+) -> dict[ProfiledPhase, Loss]:
+    """What the load lost in a step and, where a request is alone, in a prefill."""
+    workload = load.workload
+    losses: dict[ProfiledPhase, Loss] = {}
+    if workload is None:
+        return losses
+    ids = {
+        case.metric: case.id
+        for case in cases
+        if not case.is_ratio and case.numerator == load
+    }
+    verdicts = {row.case: row for row in results.verdicts}
+    for phase, (metric, name) in _METRICS.items():
+        if phase == "prefill" and workload.batch != 1:
+            continue
+        verdict = verdicts.get(ids.get(metric, ""))
+        text = f"{name} of {workload.name}"
+        if verdict is not None and verdict.value and verdict.baseline:
+            losses[phase] = Loss(verdict.baseline, verdict.value, text)
+            continue
+        values = _in_pairs(results, load, metric)
+        if values is not None:
+            losses[phase] = Loss(*values, text)
+    return losses
+
+
+def _in_pairs(
+    results: RunResults, load: Load, metric: str
+) -> tuple[float, float] | None:
+    """Medians of the base build and of the candidate; None without pairs."""
+    workload = load.workload
+    if workload is None or not (results.is_paired or results.is_screened):
+        return None
+    candidate = load.server.key
+    if results.is_screened:
+        candidate = load.server.candidate.key
+    index = RunIndex(results)
+    before, now = (
+        values_of(index.samples_of(key, workload.name, metric))
+        for key in (load.server.base.key, candidate)
+    )
+    if not before or not now:
+        return None
+    return statistics.median(before), statistics.median(now)

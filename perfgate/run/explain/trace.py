@@ -1,0 +1,168 @@
+"""Trace: events of a torch profiler's file (Chrome trace JSON), read one by one.
+
+A file may hold millions of events: it is decoded in blocks, and of an event only begin,
+end and name are kept.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from perfgate.errors import Failure, describe_error
+
+BLOCK_CHARACTERS = 1 << 20
+_EVENTS = '"traceEvents"'
+_SEPARATORS = " \t\r\n,"
+# Categories of what runs on a GPU.
+_ON_DEVICE = frozenset({"kernel", "gpu_memcpy", "gpu_memset"})
+Event = dict[str, Any]
+_BROKEN = (
+    OSError,
+    EOFError,
+    zlib.error,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+)
+
+
+class UnreadableTrace(Failure):
+    """A trace that is missing, cut off or of another form."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """Something with a name, from begin to end (us of the trace's clock).
+
+    Attributes:
+        thread: process and thread on the CPU; ("", "") on a GPU.
+    """
+
+    name: str
+    begin_us: float
+    end_us: float
+    thread: tuple[str, str] = ("", "")
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What one rank recorded.
+
+    Attributes:
+        kernels: what ran on a GPU; empty on the CPU.
+        operators: what ran on the CPU, nested.
+        marks: ranges that the engine names, on the GPU's clock where it has one.
+    """
+
+    kernels: tuple[Span, ...]
+    operators: tuple[Span, ...]
+    marks: tuple[Span, ...]
+
+
+def read(path: Path) -> Trace:
+    """Read a trace file, packed by gzip or not.
+
+    Raises:
+        UnreadableTrace: it is missing, cut off or of another form.
+    """
+    try:
+        return collect(events(path))
+    except _BROKEN as error:
+        raise UnreadableTrace(
+            tried=f"reading the trace {path}",
+            seen=describe_error(error),
+            remedy="open it in Perfetto; the engine may have been ended while it wrote",
+        ) from error
+
+
+def collect(rows: Iterable[Event]) -> Trace:
+    """Spans of these events by what they are."""
+    kernels = []
+    operators = []
+    marks: dict[str, list[Span]] = {
+        "user_annotation": [],
+        "gpu_user_annotation": [],
+    }
+    for event in rows:
+        category = event.get("cat")
+        if event.get("ph") != "X":
+            continue
+        if category in _ON_DEVICE:
+            kernels.append(_span(event))
+        elif category == "cpu_op":
+            operators.append(_span(event, is_on_cpu=True))
+        elif category in marks:
+            is_on_cpu = category == "user_annotation"
+            marks[category].append(_span(event, is_on_cpu))
+    named = marks["gpu_user_annotation"] or marks["user_annotation"]
+    return Trace(tuple(kernels), tuple(operators), tuple(named))
+
+
+def events(path: Path) -> Iterator[Event]:
+    """The events of a file, in its order.
+
+    Raises:
+        ValueError: it has none, or ends within one.
+        OSError, EOFError: it cannot be read.
+    """
+    with _open(path) as file:
+        yield from _events(file)
+
+
+def _open(path: Path) -> IO[str]:
+    if path.suffix == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8", errors="replace")
+    return path.open(encoding="utf-8", errors="replace")
+
+
+def _events(file: IO[str]) -> Iterator[Event]:
+    decode = json.JSONDecoder().raw_decode
+    text = _until_events(file)
+    place = 0
+    while True:
+        while place < len(text) and text[place] in _SEPARATORS:
+            place += 1
+        if place < len(text) and text[place] == "]":
+            return
+        try:
+            event, place = decode(text, place)
+        except json.JSONDecodeError:
+            more = file.read(BLOCK_CHARACTERS)
+            if not more:
+                raise
+            text = text[place:] + more
+            place = 0
+            continue
+        yield event
+
+
+def _until_events(file: IO[str]) -> str:
+    """The text behind the bracket that opens the list of events."""
+    text = ""
+    while block := file.read(BLOCK_CHARACTERS):
+        text += block
+        _, found, behind = text.partition(_EVENTS)
+        _, bracket, behind = behind.partition("[")
+        if found and bracket:
+            return behind
+    raise ValueError(f"it has no {_EVENTS}")
+
+
+def _span(event: Event, is_on_cpu: bool = False) -> Span:
+    begin_us = float(event["ts"])
+    thread = ("", "")
+    if is_on_cpu:
+        thread = str(event["pid"]), str(event["tid"])
+    return Span(
+        name=str(event["name"]),
+        begin_us=begin_us,
+        end_us=begin_us + float(event.get("dur", 0.0)),
+        thread=thread,
+    )

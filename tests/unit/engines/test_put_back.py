@@ -1,0 +1,83 @@
+"""Put back: the argument for each choice of each engine, and whether the engine has it."""
+
+import subprocess
+
+import pytest
+
+from perfgate.engines import put_back
+from perfgate.engines.chosen import CHOICES
+from perfgate.engines.put_back import HelpUnread
+from tests.support.plans import fake_plan
+
+
+@pytest.mark.parametrize(
+    ("engine", "choice", "before", "written"),
+    [
+        ("vllm", "moe_backend", "TRITON", "--moe-backend triton"),
+        (
+            "vllm",
+            "attention_backend",
+            "FLASH_ATTN",
+            "--attention-backend FLASH_ATTN",
+        ),
+        (
+            "vllm",
+            "chunked_prefill_tokens",
+            "8192",
+            "--max-num-batched-tokens 8192",
+        ),
+        ("vllm", "graphs", "on", "--no-enforce-eager"),
+        ("vllm", "custom_all_reduce", "on", "--no-disable-custom-all-reduce"),
+        ("vllm", "attention_backend", "A or B", ""),
+        ("vllm", "attention_backend", "not seen", ""),
+        ("vllm", "moe_config", "E=8.json", ""),
+        ("sglang", "moe_backend", "triton", "--moe-runner-backend triton"),
+        ("sglang", "graphs", "on", ""),
+        ("sglang", "graphs", "off", "--disable-cuda-graph"),
+        ("another", "graphs", "on", ""),
+    ],
+)
+def test_argument_of_a_choice(engine, choice, before, written):
+    """None where no argument fixes it, or where it was not one choice."""
+    assert written == put_back.argument(engine, choice, before)
+
+
+def test_choices_are_those_that_engines_report():
+    """Or settings: a name that nothing reports would never be put back."""
+    known = {*CHOICES, "chunked_prefill_tokens"}
+
+    for arguments in put_back.ARGUMENTS.values():
+        assert set() == arguments.keys() - known
+
+
+def test_the_engine_must_list_the_argument():
+    """By its help, asked with the command and variables of the server."""
+    asked = []
+
+    def run(command, variables):
+        asked.append(command)
+        return "options:\n  --moe-backend {auto,triton},\n  [--enforce-eager]"
+
+    plan = fake_plan(port=1)
+    for written, expected in (
+        ("--moe-backend triton", True),
+        ("--enforce-eager", True),
+        ("--moe", False),
+    ):
+        assert expected == put_back.is_accepted(
+            written, plan, ["--help=all"], run
+        )
+    assert "--help=all" == asked[0][-1]
+    assert not any(word.startswith("--") for word in asked[0][:-1])
+
+
+def test_a_command_that_fails_is_told(monkeypatch):
+    """It lists nothing."""
+
+    def broken(*_, **__):
+        raise subprocess.CalledProcessError(1, "engine")
+
+    monkeypatch.setattr(put_back.subprocess, "run", broken)
+
+    with pytest.raises(HelpUnread, match="options"):
+        put_back.is_accepted("--a", fake_plan(port=1), ["--help"])

@@ -1,0 +1,109 @@
+"""Profile: what kernels explain of a loss, and what the profiler itself costs."""
+
+import pytest
+
+from perfgate.results.profile import (
+    CounterProof,
+    KernelChange,
+    Profile,
+    ProfiledSteps,
+)
+
+
+def steps(step_ms, idle_ms=1.0, **more):
+    """Steps of a launch under the profiler."""
+    return ProfiledSteps(
+        steps=20,
+        batch=4,
+        step_ms=step_ms,
+        idle_ms=idle_ms,
+        communication_ms=0.5,
+        other_ms=0.2,
+        **more,
+    )
+
+
+def kernel(name, before_ms, now_ms):
+    """A kernel that runs once a step."""
+    return KernelChange(
+        name=name,
+        before_ms=before_ms,
+        now_ms=now_ms,
+        before_count=1,
+        now_count=1,
+    )
+
+
+def profile(before, now, *kernels, lost_ms=None):
+    """A profile of a decode step."""
+    return Profile(
+        server="vllm-a-tp1",
+        load="closed-c4",
+        phase="decode",
+        unit="kernel",
+        ranks=1,
+        base="the base build",
+        before=before,
+        now=now,
+        kernels=kernels,
+        lost_ms=lost_ms,
+    )
+
+
+def test_share_is_of_what_was_lost_without_the_profiler():
+    """Kernels below 5 % of it have no name, and gains count for nothing."""
+    row = profile(
+        steps(10),
+        steps(30),
+        kernel("moe", 2, 10),
+        kernel("small", 1, 1.2),
+        kernel("gain", 5, 1),
+        lost_ms=10.0,
+    )
+
+    assert ("moe",) == tuple(change.name for change in row.slower)
+    assert pytest.approx(0.8) == row.explained
+
+
+def test_without_a_metric_the_profile_itself_says_what_was_lost():
+    """As of a burst, whose throughput has no unit of a step."""
+    row = profile(steps(10), steps(14), kernel("moe", 2, 5))
+
+    assert 4 == row.loss_ms
+    assert pytest.approx(0.75) == row.explained
+
+
+@pytest.mark.parametrize("before", [None, steps(15)])
+def test_without_a_loss_nothing_is_explained(before):
+    """Nor without a base."""
+    row = profile(before, steps(14), kernel("moe", 2, 5))
+
+    assert None is row.explained
+    assert () == row.slower
+
+
+def test_overhead_is_that_of_the_same_load():
+    """Sent with the profiler off and on."""
+    known = steps(10, plain_itl_ms=8.0, profiled_itl_ms=10.0)
+
+    assert pytest.approx(0.25) == known.overhead
+    assert None is steps(10).overhead
+
+
+@pytest.mark.parametrize(
+    ("now", "share"), [(100.0, 1.0), (60.0, 0.0), (80.0, 0.5)]
+)
+def test_what_an_argument_brings_back(now, share):
+    """Of a throughput that fell from 100 to 60."""
+    proof = CounterProof(
+        server="s",
+        choice="c",
+        argument="--a b",
+        metric="output_throughput",
+        load="l",
+        before=100.0,
+        now=now,
+        without=-0.4,
+    )
+
+    assert pytest.approx(share) == proof.brings_back

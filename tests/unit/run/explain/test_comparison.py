@@ -1,0 +1,128 @@
+"""Comparison of two profiles: kernels that changed, new and vanished ones, the lost phase."""
+
+import pytest
+
+from perfgate.results.profile import KernelChange
+from perfgate.run.explain import comparison
+from perfgate.run.explain.steps import Sum, Totals
+from perfgate.run.explain.trace import UnreadableTrace
+from tests.support import traces
+
+
+def totals(length_us, **kernels):
+    """A step with these kernels (us), each once."""
+    return Totals(
+        steps=9,
+        batch=4,
+        length_us=length_us,
+        busy_us=sum(kernels.values()),
+        kernels={name: Sum(us, 1) for name, us in kernels.items()},
+    )
+
+
+def change(name, before_ms, now_ms):
+    """A kernel that ran once a step where it ran."""
+    return KernelChange(
+        name=name,
+        before_ms=before_ms,
+        now_ms=now_ms,
+        before_count=float(bool(before_ms)),
+        now_count=float(bool(now_ms)),
+    )
+
+
+def test_what_changed_most_comes_first():
+    """New and vanished kernels too, by name."""
+    before = totals(20e3, gone=4e3, same=9e3, slower=1e3)
+    now = totals(30e3, new=5e3, same=9e3, slower=8e3)
+
+    assert comparison.changes(before, now) == (
+        change("slower", 1, 8),
+        change("new", 0, 5),
+        change("gone", 4, 0),
+        change("same", 9, 9),
+    )
+
+
+def test_without_a_base_the_longest_come_first():
+    """By their time alone."""
+    rows = comparison.changes(None, totals(20e3, short=1e3, long=9e3))
+
+    assert [(row.name, row.now_ms) for row in rows] == [
+        ("long", 9),
+        ("short", 1),
+    ]
+
+
+def test_the_parts_of_a_step_add_up():
+    """Named kernels, other kernels, and the time in which nothing runs."""
+    step = totals(20e3, moe=9e3, ncclDevKernel_AllReduce=2e3, rest=1e3)
+    named = [change("moe", 1, 9)]
+
+    row = comparison.profiled(step, named, "now")
+
+    assert (row.step_ms, row.idle_ms, row.other_ms) == (20, 8, 3)
+    assert row.communication_ms == 2
+    assert (row.steps, row.batch) == (9, 4)
+
+
+@pytest.mark.parametrize(("tokens", "phase"), [(128, "decode"), (2, "prefill")])
+def test_the_phase_that_costs_a_request_more_is_shown(tokens, phase):
+    """A step counts once for each token, a prefill once."""
+    before, now = (
+        comparison.Recorded(
+            "kernel",
+            1,
+            {"decode": totals(step), "prefill": totals(prefill)},
+            (),
+        )
+        for step, prefill in ((10, 100), (11, 110))
+    )
+
+    assert phase == comparison.lost_phase(before, now, tokens)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("ncclDevKernel_AllReduce_Sum_bf16_RING_LL(ncclDevComm*)", True),
+        ("void vllm::cross_device_reduce_1stage<__nv_bfloat16, 2>", True),
+        ("_C::shm_allreduce", True),
+        ("c10d::_allgather_base_", True),
+        ("fused_moe_kernel", False),
+        ("aten::sum", False),
+    ],
+)
+def test_communication_is_known_by_name(name, expected):
+    """NCCL's kernels, those of the engines, and PyTorch's operators."""
+    assert expected == comparison.is_communication(name)
+
+
+def test_all_ranks_are_read_and_the_front_end_is_not(tmp_path):
+    """A trace of the front end has operators at most, and no steps."""
+    for rank in range(2):
+        traces.write(
+            tmp_path / f"rank{rank}.pt.trace.json.gz",
+            [
+                traces.vllm_step(0, 50, decodes=4),
+                traces.operator("aten::mm", 0, 40),
+                traces.vllm_step(100, 50, decodes=4),
+            ],
+        )
+    front = [traces.operator("aten::empty", 0, 1)]
+    traces.write(tmp_path / "front.pt.trace.json.gz", front)
+
+    read = comparison.recorded(tmp_path, requests=4)
+
+    assert (read.unit, read.ranks) == ("operator", 2)
+    assert [path.name for path in read.files] == [
+        "rank0.pt.trace.json.gz",
+        "rank1.pt.trace.json.gz",
+    ]
+    assert read.phases["decode"].kernels["aten::mm"].us == 40
+
+
+def test_no_trace_is_an_error(tmp_path):
+    """The profiler did not start: the log says why."""
+    with pytest.raises(UnreadableTrace, match="server's log"):
+        comparison.recorded(tmp_path, requests=4)

@@ -1,0 +1,76 @@
+"""Explainer: which sessions explain what is red, and which diagnoses are left."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from perfgate.config.config import Config
+from perfgate.errors import Failure
+from perfgate.judge.baseline_store import Store
+from perfgate.judge.run_status import judged_again
+from perfgate.results.profile import Unexplained
+from perfgate.results.schema import load
+from perfgate.run.explain import explainer as explaining
+from perfgate.run.explain.explainer import Explainer, is_wanted
+from tests.support import builders as m
+
+ROOT = Path(__file__).resolve().parents[4]
+
+
+@pytest.mark.parametrize(
+    ("explain", "mode", "more", "expected"),
+    [
+        ("pairs", "paired", {}, True),
+        ("pairs", "screened", {}, True),
+        ("pairs", "sequential", {}, False),
+        ("red", "sequential", {}, True),
+        ("no", "paired", {}, False),
+        ("red", "paired", {"worker": "gw0"}, False),
+        ("red", "sequential", {"external_urls": ("vllm=http://h",)}, False),
+    ],
+)
+def test_who_explains(tmp_path, explain, mode, more, expected):
+    """Pairs by themselves, others where it is asked; nobody who knows or launches less."""
+    settings = Config(
+        run_dir=tmp_path, store=Store(tmp_path), explain=explain, **more
+    )
+    run = msgspec.structs.replace(m.bare_run(), mode=mode)
+
+    assert expected == is_wanted(settings, run)
+
+
+@pytest.fixture(scope="module")
+def red():
+    """A stored run with one diagnosis, judged again."""
+    run = load(ROOT / "docs" / "runs" / "h200x1-planted" / "moe" / "01")
+    return judged_again(run, Store(ROOT / "baselines"))
+
+
+@pytest.fixture
+def explainer(tmp_path, monkeypatch):
+    """An explainer whose launches all fail."""
+
+    def failing(*_):
+        raise Failure(tried="launching", seen="no GPU", remedy="add one")
+
+    monkeypatch.setattr(explaining.profiling, "profiled", failing)
+    settings = Config(run_dir=tmp_path, store=Store(ROOT / "baselines"))
+    return Explainer(settings, None, m.hardware("cpu"), None)
+
+
+def test_a_failed_launch_is_a_reason(explainer, red):
+    """The verdicts stand, and the session goes on."""
+    (key,) = red.diagnoses[0].servers
+
+    assert [Unexplained(server=key, reason="no GPU")] == list(
+        explainer.explain(red)
+    )
+
+
+def test_what_is_no_loss_is_left(explainer, red):
+    """As a choice that changed where nothing is red."""
+    trade = msgspec.structs.replace(red.diagnoses[0], is_loss=False)
+    run = msgspec.structs.replace(red, diagnoses=(trade,))
+
+    assert [] == list(explainer.explain(run))
