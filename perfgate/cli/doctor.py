@@ -18,6 +18,7 @@ from perfgate.engines.registry import ENGINES
 from perfgate.engines.served import served_architecture, split_of
 from perfgate.errors import Failure
 from perfgate.judge.baseline_store import Store
+from perfgate.judge.portable import ANY_CPU
 from perfgate.machine import container
 from perfgate.machine.hardware import Hardware
 from perfgate.models import catalogue as models
@@ -62,6 +63,8 @@ def examine(
     yield from _weights(hardware, study, model_dirs)
     for gpu_count in _sizes(hardware) or (0,):
         yield _baselines(store, hardware.label(gpu_count))
+    if not hardware.gpus:
+        yield _baselines(store, ANY_CPU)
 
 
 def platforms(

@@ -17,7 +17,7 @@ import msgspec
 
 from perfgate.cases import Case, is_ratio
 from perfgate.files import is_named, write_atomically
-from perfgate.judge import noise_table
+from perfgate.judge import noise_table, portable
 from perfgate.judge.baseline_schema import (
     BaselineFile,
     MetricBaseline,
@@ -41,6 +41,7 @@ from perfgate.judge.noise_table import (
     Series,
 )
 from perfgate.judge.policy import Policy
+from perfgate.judge.portable import ANY_CPU, ONE_CPU
 from perfgate.load.workload import Arrivals
 from perfgate.results.samples import Sample
 
@@ -154,12 +155,12 @@ class Store:
             BaselineError: a file is there and cannot be read.
 
         """
-        path = self.path(case, hardware_label)
+        path = self._recorded_path(case, hardware_label)
         file = self.file(path)
         if file is not None and case.metric in file.metrics:
             return Recorded(
                 path=path,
-                identity=file.identity,
+                identity=portable.identity(hardware_label, file.identity),
                 context=file.context,
                 metric=file.metrics[case.metric],
                 machines=file.machines,
@@ -170,6 +171,25 @@ class Store:
         if published is None and self.behind is not None:
             return self.behind.find(case, hardware_label)
         return published
+
+    def _recorded_path(self, case: Case, hardware_label: str) -> Path:
+        """The file that has the case's baseline; that of its label where none has it.
+
+        A store of an older version has what is portable under one processor, which is
+        then as good as any other.
+        """
+        path = self.path(case, hardware_label)
+        if hardware_label != ANY_CPU or self._has(path, case.metric):
+            return path
+        for folder in sorted(self.root.glob(f"{ONE_CPU}*")):
+            older = self.path(case, folder.name)
+            if self._has(older, case.metric):
+                return older
+        return path
+
+    def _has(self, path: Path, metric: str) -> bool:
+        file = self.file(path)
+        return file is not None and metric in file.metrics
 
     @functools.cached_property
     def noise_table(self) -> NoiseTable | None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from perfgate.cases import Case, Load
 from perfgate.engines import injection
+from perfgate.judge import portable
 from perfgate.judge.identity import chosen, context, identity, ratio_fields
 from perfgate.judge.noise_table import LEARNED_FAMILIES
 from perfgate.load.metrics import family_of
@@ -120,9 +121,12 @@ class Observation:
 
 
 def hardware_label(hardware: Hardware, case: Case) -> str:
-    """The folder of the case's baselines; of two servers the one on more GPUs counts."""
+    """The folder of the case's baselines; of two servers the one on more GPUs counts.
+
+    What is the same on every processor has one folder for all of them.
+    """
     gpu_count = max(load.server.gpu_count for load in case.loads)
-    return hardware.label(gpu_count)
+    return portable.label(case.metric, hardware.label(gpu_count))
 
 
 class RunReader:
@@ -140,17 +144,18 @@ class RunReader:
 
     def observe(self, case: Case) -> Observation:
         """What the run measured of the case."""
+        label = hardware_label(self.results.hardware, case)
         identities = []
         choices = []
         contexts = []
         for load in case.loads:
             load_identity, load_choices, load_context = self._fields_of(load)
-            identities.append(load_identity)
+            identities.append(portable.identity(label, load_identity))
             choices.append(load_choices)
             contexts.append(load_context)
         return Observation(
             run=self.results.run_id,
-            hardware_label=hardware_label(self.results.hardware, case),
+            hardware_label=label,
             identity=ratio_fields(identities),
             context=ratio_fields(contexts),
             samples=self.index.samples(case),

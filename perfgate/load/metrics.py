@@ -59,6 +59,8 @@ class Metric(
 
     Attributes:
         family: one of `FAMILIES`; "custom" is judged like a throughput.
+        portable: a server on the CPU has the same value on every processor, so that one
+            baseline counts for all of them.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Metric(
     better: Literal["higher", "lower"]
     definition: str
     family: Family = "custom"
+    portable: bool = False
 
 
 @dataclass(frozen=True)
@@ -150,6 +153,7 @@ LAUNCH_METRICS = (
         better="lower",
         definition="bytes of weights on the rank that holds most, as ranks count them",
         family="memory",
+        portable=True,
     ),
     Metric(
         name="weights_over_arithmetic",
@@ -159,6 +163,7 @@ LAUNCH_METRICS = (
             "weights_bytes_per_rank / (parameters x bytes per parameter / ranks)"
         ),
         family="constant",
+        portable=True,
     ),
     Metric(
         name="kv_cache_tokens",
@@ -166,6 +171,7 @@ LAUNCH_METRICS = (
         better="higher",
         definition="tokens that the KV cache holds, as the engine logs it",
         family="memory",
+        portable=True,
     ),
     Metric(
         name="memory_bytes",
@@ -186,6 +192,7 @@ LAUNCH_METRICS = (
             "CPU the sum of the processes' VmHWM"
         ),
         family="memory_peak",
+        portable=True,
     ),
     Metric(
         name="kv_cache_bytes",
@@ -193,6 +200,7 @@ LAUNCH_METRICS = (
         better="higher",
         definition="KV cache of each rank, as the engine logs it or from its tokens",
         family="memory",
+        portable=True,
     ),
     Metric(
         name="memory_rest_bytes",
@@ -275,6 +283,7 @@ ROUTING_METRICS = (
             "distance from the recorded shares"
         ),
         family="routing",
+        portable=True,
     ),
     Metric(
         name="routing_top2_share",
@@ -282,6 +291,7 @@ ROUTING_METRICS = (
         better="lower",
         definition="largest share of a layer's choices that two experts take together",
         family="routing",
+        portable=True,
     ),
     Metric(
         name="routing_max_over_mean",
@@ -289,6 +299,7 @@ ROUTING_METRICS = (
         better="lower",
         definition="largest share of an expert / (1 / experts)",
         family="routing",
+        portable=True,
     ),
     Metric(
         name="routing_min_over_mean",
@@ -298,6 +309,7 @@ ROUTING_METRICS = (
             "(choices of the least chosen expert + 1/2) / (mean of its layer + 1/2)"
         ),
         family="routing",
+        portable=True,
     ),
     Metric(
         name="routing_entropy",
@@ -305,6 +317,7 @@ ROUTING_METRICS = (
         better="higher",
         definition="smallest entropy of a layer's shares / log(experts)",
         family="routing",
+        portable=True,
     ),
     Metric(
         name="routing_balancedness",
@@ -314,6 +327,7 @@ ROUTING_METRICS = (
             "smallest mean / maximum of the ranks' loads, experts spread over --tp ranks"
         ),
         family="routing",
+        portable=True,
     ),
     Metric(
         name="routing_live_experts",
@@ -321,6 +335,7 @@ ROUTING_METRICS = (
         better="higher",
         definition="experts of all layers that any token chose / all experts",
         family="routing",
+        portable=True,
     ),
     Metric(
         name="routing_repeats_first",
@@ -330,6 +345,7 @@ ROUTING_METRICS = (
             "consecutive tokens with the same first choice / consecutive tokens"
         ),
         family="routing",
+        portable=True,
     ),
     Metric(
         name="routing_repeats_any",
@@ -339,6 +355,7 @@ ROUTING_METRICS = (
             "consecutive tokens that choose an expert again / consecutive tokens"
         ),
         family="routing",
+        portable=True,
     ),
     Metric(
         name="routing_ep_cost",
@@ -348,6 +365,7 @@ ROUTING_METRICS = (
             "mean over layers of the busiest rank's load / the mean load, experts spread"
         ),
         family="routing",
+        portable=True,
     ),
 )
 
@@ -410,6 +428,12 @@ BUILT_IN: tuple[BuiltIn, ...] = (
     *LATENCIES,
 )
 METRICS: dict[str, Metric] = {row.metric.name: row.metric for row in BUILT_IN}
+
+
+def is_portable(name: str) -> bool:
+    """Whether every processor gives the same value; no metric that nobody declared does."""
+    metric = METRICS.get(name)
+    return metric is not None and metric.portable
 
 
 def family_of(name: str) -> Family:

@@ -19,7 +19,7 @@ from perfgate.models.routing_stats import SMALLEST_DISTANCE, Drift, Floats
 from perfgate.models.routing_stats import shares as shares_of
 
 # Of a single recorded launch the repeat distance is unknown. 22 launches on two kinds of
-# CPU had the same counts (baselines/cpu-*); on a GPU near-ties may flip.
+# CPU had the same counts (baselines/cpu-any); on a GPU near-ties may flip.
 ASSUMED_REPEAT: Final = 0.005
 
 

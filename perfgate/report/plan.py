@@ -35,6 +35,7 @@ from perfgate.judge.noise import (
     launches_to_exclude,
     log_loss,
 )
+from perfgate.judge.observation import hardware_label
 from perfgate.judge.paired import PAIRS
 from perfgate.judge.policy import Policy, policy_for
 from perfgate.load.workload import Workload
@@ -327,7 +328,7 @@ def _label(case: Case, hardware: Hardware, platform: str) -> str:
     """The kind of hardware whose baselines count."""
     gpus = max(load.server.gpu_count for load in case.loads)
     if _is_here(case, hardware, platform):
-        return hardware.label(gpus)
+        return hardware_label(hardware, case)
     return f"{platform}x{gpus}"
 
 

@@ -186,12 +186,12 @@ def test_baseline_without_shares_is_incomparable():
 
 def test_shares_are_in_the_file(store):
     """Counts by layer, once, with the metric that they judge; the file survives a round trip."""
-    file = store.file(store.path(SHARES, "cpu-some-cpu-avx2-x2"))
+    file = store.file(store.path(SHARES, "cpu-any"))
 
     (point,) = file.metrics["routing_shares"].launches
     assert ((500, 500, 500, 500), (900, 300, 400, 400)) == point.shares.counts
     assert file.metrics["routing_top2_share"].launches[0].shares is None
-    path = store.path(SHARES, "cpu-some-cpu-avx2-x2")
+    path = store.path(SHARES, "cpu-any")
     assert path.read_text() == to_text(read_recorded(path))
 
 
@@ -207,7 +207,7 @@ def test_shares_are_in_the_file(store):
 )
 def test_shares_that_cannot_be_are_refused(store, shares):
     """The field is named."""
-    path = store.path(SHARES, "cpu-some-cpu-avx2-x2")
+    path = store.path(SHARES, "cpu-any")
     file = store.file(path)
     point = Sample(run="r", launch=0, value=0.1, shares=shares)
     broken = msgspec.structs.replace(
@@ -230,7 +230,7 @@ def test_another_run_joins(store, tmp_path):
     take(store, tmp_path, run(EVEN, SKEWED, run_id="20260602-120000-1"))
 
     assert 2 == len(
-        store.file(store.path(SHARES, "cpu-some-cpu-avx2-x2"))
+        store.file(store.path(SHARES, "cpu-any"))
         .metrics["routing_shares"]
         .launches
     )
@@ -250,7 +250,7 @@ def test_intended_change_is_accepted_with_a_reason(store, tmp_path):
 def test_known_change_passes_until_its_day(store):
     """As any known regression; after the day it fails the run."""
     changed = run(SKEWED, SKEWED, run_id="20260602-120000-1")
-    path = store.path(SHARES, "cpu-some-cpu-avx2-x2")
+    path = store.path(SHARES, "cpu-any")
     file = store.file(path)
     known = Known(until="2026-06-30", reason="a fine-tune", worse_by=0.2)
     metric = msgspec.structs.replace(

@@ -31,7 +31,7 @@ ASKED = Workload(
 LOAD = Load(server=m.MOE_CPU, workload=ASKED)
 CASE = Case(experiment="E8", metric="routing_shares", numerator=LOAD)
 PLAIN = varied()
-LABEL = "cpu-some-cpu-avx2-x2"
+LABEL = "cpu-any"
 
 
 def run(*launches, day=2):
