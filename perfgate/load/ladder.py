@@ -7,8 +7,14 @@ each configuration, and within one for integer arguments that are divisible by 1
 not. Two of them follow M with two experts a token: the choices, 2 M, and their padded
 number, 2 M + 8 (block - 1), with blocks of 16 to 128. The first is divisible by 16
 where M is by 8, the second where M is 4 beyond that. So each key has three kinds of M.
-A step of a new kind stops every stream for 1.3 to 1.6 s, as was seen on an H200 (vLLM
+A step of a new kind stops every stream for 1.3 to 2.1 s, as was seen on an H200 (vLLM
 0.26.0, Mixtral).
+
+vLLM pads a step of up to 512 tokens to the next size that it captured as a graph, and
+captures them at its start. Such a step meets no kernel anew. So the ladder sends the
+largest M of each key: of 385 to 768, for which 512 is the nearest key, it sends 764 to
+768. With 508 to 512, 3 of 8 repetitions stalled where five or six prompts of 128 tokens
+met in a step.
 
 The ladder sends one prompt alone for each key and kind, with an answer of one token, so
 that its prefill is a step of that many tokens. Where one prompt cannot be long enough,
@@ -120,25 +126,23 @@ class Climb:
 
 
 def token_counts(largest: int, best: int | None = None) -> tuple[int, ...]:
-    """One M of each kind for each key up to `largest`, as near to the key as possible.
+    """The largest M of each kind for each key, up to `largest`.
 
     Args:
         best: no more than that where the key's range allows it.
     """
     best = best or largest
     counts: set[int] = set()
-    for place, key in enumerate(KEYS):
+    for place in range(len(KEYS)):
         low, high = _range_of_key(place, largest)
-        center = min(key, max(best, low))
-        first = max(low, center - 8)
-        last = min(high, center + 8)
         for remainders in KINDS:
-            candidates = []
-            for count in range(first, last + 1):
-                if count % 8 in remainders:
-                    candidates.append(count)
-            if candidates:
-                counts.add(_nearest(candidates, center, best))
+            kind = [
+                count
+                for count in range(low, high + 1)
+                if count % 8 in remainders
+            ]
+            if kind:
+                counts.add(_largest(kind, best))
     return tuple(sorted(counts))
 
 
@@ -154,13 +158,12 @@ def _range_of_key(place: int, largest: int) -> tuple[int, int]:
     return low, high
 
 
-def _nearest(counts: Sequence[int], center: int, best: int) -> int:
-    """The count nearest to the center, the smaller of two; up to `best` if there is one."""
-
-    def distance(count: int) -> tuple[bool, int, int]:
-        return count > best, abs(count - center), count
-
-    return min(counts, key=distance)
+def _largest(counts: Sequence[int], best: int) -> int:
+    """The largest count up to `best`; where all are beyond it, the smallest."""
+    short_enough = [count for count in counts if count <= best]
+    if short_enough:
+        return short_enough[-1]
+    return counts[0]
 
 
 def rungs(longest_prompt: int, chunk: int, batch: int) -> tuple[Rung, ...]:

@@ -1,7 +1,7 @@
 """Ladder: prompt lengths that compile every kernel, and which ones were compiled."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perfgate.load.ladder import (
@@ -31,18 +31,29 @@ def kind_of(tokens: int) -> tuple[bool, bool]:
     return (2 * tokens) % 16 == 0, (2 * tokens + 8 * 63) % 16 == 0
 
 
+def met_and_possible(counts, most, captured=0):
+    """Keys and kinds of the counts, and of all steps that no captured graph takes up."""
+    met = {(key_of(m), kind_of(m)) for m in counts if m > captured}
+    steps = range(captured + 1, most + 1)
+    return met, {(key_of(m), kind_of(m)) for m in steps}
+
+
+@settings(max_examples=30)
 @given(most=st.integers(1, 9000), best=st.integers(1, 9000))
 def test_every_key_and_kind_that_a_step_can_have_is_met(most, best):
     """Of all numbers of tokens up to the most, whatever one prompt can hold."""
-    met = {(key_of(m), kind_of(m)) for m in token_counts(most, min(most, best))}
+    met, possible = met_and_possible(token_counts(most, min(most, best)), most)
 
-    # Within a key's range its three kinds lie at most eight apart, so looking
-    # at its ends and the key itself is enough.
-    assert {
-        (key_of(m), kind_of(m))
-        for m in range(1, most + 1)
-        if abs(m - key_of(m)) <= 8
-    } <= met
+    assert met == possible
+
+
+# Most tokens of a step that an engine runs from a captured graph.
+@pytest.mark.parametrize("captured", [48, 256, 512, 600, 2048])
+def test_a_step_beyond_the_captured_sizes_is_met(captured):
+    """A smaller step is padded to a captured size, and compiles nothing."""
+    met, possible = met_and_possible(token_counts(8192, 4092), 8192, captured)
+
+    assert met == possible
 
 
 def test_a_ladder_costs_little():
@@ -75,7 +86,7 @@ def test_decoding_is_met_at_each_size():
     ]
 
     assert (1, 32) == (min(streams), max(streams))
-    assert {key for key in KEYS if key <= 32} <= set(streams)
+    assert {key for key in KEYS if key <= 32} == {key_of(m) for m in streams}
 
 
 @pytest.mark.parametrize(
