@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import gzip
-import io
 import json
 import os
 import re
@@ -94,19 +93,29 @@ def read_bounded(path: Path) -> bytes:
         OSError: it cannot be read, is no regular file, or is too large.
         EOFError, zlib.error: it is not packed properly.
     """
+    content = read_start(path, MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        size = f"larger than {MOST_BYTES // 2**20} MiB"
+        raise OSError(errno.EFBIG, size, str(path))
+    return content
+
+
+def read_start(path: Path, most_bytes: int) -> bytes:
+    """As many bytes from the start of a regular file, unpacked where it is packed (.gz).
+
+    Raises:
+        OSError: it cannot be read, or is no regular file.
+        EOFError, zlib.error: it is not packed properly.
+    """
     # A pipe without a writer would block.
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
     with open(os.open(path, flags), "rb") as file:  # noqa: PTH123
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
-        content = file.read(MOST_BYTES + 1)
-    if path.suffix == ".gz":
-        with gzip.GzipFile(fileobj=io.BytesIO(content)) as packed:
-            content = packed.read(MOST_BYTES + 1)
-    if len(content) > MOST_BYTES:
-        size = f"larger than {MOST_BYTES // 2**20} MiB"
-        raise OSError(errno.EFBIG, size, str(path))
-    return content
+        if path.suffix != ".gz":
+            return file.read(most_bytes)
+        with gzip.GzipFile(fileobj=file) as packed:
+            return packed.read(most_bytes)
 
 
 def is_named(path: Path) -> bool:

@@ -19,6 +19,7 @@ import msgspec
 from perfgate.errors import Failure
 from perfgate.history.series import Entry, HistoryError, entries_of
 from perfgate.judge.baseline_upgrade import with_new_prefixes
+from perfgate.results.head import RunHead
 from perfgate.results.schema import RunResults, stored
 
 FORMER_FILE = "history.jsonl"
@@ -73,7 +74,13 @@ class History:
         """
         failures: list[Failure] = []
         run_ids = self.runs()
-        for results in stored(runs_dir, on_failure=failures.append):
+
+        def is_new(head: RunHead) -> bool:
+            return head.complete and head.run_id not in run_ids
+
+        for results in stored(
+            runs_dir, on_failure=failures.append, is_wanted=is_new
+        ):
             if results.run_id not in run_ids:
                 self.append(results)
         return failures

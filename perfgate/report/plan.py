@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ from perfgate.judge.paired import PAIRS
 from perfgate.judge.policy import Policy, policy_for
 from perfgate.load.workload import Workload
 from perfgate.machine.hardware import Hardware
+from perfgate.results.head import RunHead
 from perfgate.results.schema import Launch, Mode, RunResults, stored
 from perfgate.study import servers_of
 
@@ -49,6 +51,8 @@ WITH_LOSS: tuple[State, ...] = ("established", "provisional")
 WITHOUT_LOSS: tuple[State, ...] = ("no baseline", "report-only")
 DetectableLosses = Mapping[str, Mapping[State, Sequence[float]]]
 LINE_WIDTH = 140
+# That are looked through for the time of a server, which the newest of them often tells.
+MOST_EARLIER_RUNS = 20
 
 
 @dataclass(frozen=True)
@@ -268,13 +272,14 @@ def _load_seconds(run: RunResults, launch: Launch) -> dict[str, float]:
 
 def earlier_runs(folder: Path, hardware: Hardware) -> Iterator[RunResults]:
     """Runs of a store, but those in pairs alone, on hardware of this kind, the newest first."""
-    for run in stored(folder, newest_first=True):
+
+    def is_alike(run: RunHead | RunResults) -> bool:
         machine = run.hardware
-        is_alike = (machine.kind, machine.name) == (
-            hardware.kind,
-            hardware.name,
-        )
-        if is_alike and not run.is_paired:
+        return (machine.kind, machine.name) == (hardware.kind, hardware.name)
+
+    alike = stored(folder, newest_first=True, is_wanted=is_alike)
+    for run in itertools.islice(alike, MOST_EARLIER_RUNS):
+        if is_alike(run) and not run.is_paired:
             yield run
 
 

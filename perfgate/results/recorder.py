@@ -1,8 +1,7 @@
-"""Recorder: writes what a session measures into results.json, step by step.
+"""Recorder: writes what a session measures into its run directory, step by step.
 
 The results of a run are one frozen value. The recorder replaces it at each step and
-saves it to the run directory, so that a killed session loses at most the repetition
-under way.
+saves what changed, so that a killed session loses at most the repetition under way.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ import msgspec
 
 from perfgate.models.catalogue import lookup
 from perfgate.results import schema as rundata
+from perfgate.results.journal import Journal
 from perfgate.results.profile import (
     CounterProof,
     Explanation,
@@ -87,17 +87,19 @@ class Recorder:
     def __init__(self, results: RunResults, run_dir: Path) -> None:
         self.run_dir = run_dir
         self.results = results
-        self._encoded: dict[int, tuple[Measurement, bytes]] = {}
+        path = run_dir / rundata.RESULTS_FILE
+        self._journal = Journal(path, rundata.encode)
         self.update()
 
     def update(self, **changes: Any) -> None:
         """Replace fields of the results, and save."""
-        self.results = msgspec.structs.replace(self.results, **changes)
-        self._change_session(seen_unix_s=time.time())
-        rundata.save(self.results, self.run_dir, self._encode)
-        current = {id(row) for row in self.results.measurements}
-        for stale in self._encoded.keys() - current:
-            del self._encoded[stale]
+        self._change(**changes)
+        self._journal.write(self.results)
+
+    def finish(self, **changes: Any) -> None:
+        """Replace fields of the results, and write results.json whole."""
+        self._change(**changes)
+        self._journal.write_whole(self.results)
 
     def begin(self, server: str, launch: int) -> None:
         """Note that a launch is measured (again): it is not whole until its `LaunchEnd`."""
@@ -217,6 +219,10 @@ class Recorder:
             rows.append(new if row is old else row)
         self.update(launches=tuple(rows))
 
+    def _change(self, **changes: Any) -> None:
+        self.results = msgspec.structs.replace(self.results, **changes)
+        self._change_session(seen_unix_s=time.time())
+
     def _change_session(self, **changes: Any) -> None:
         if not self.results.sessions:
             return
@@ -225,14 +231,6 @@ class Recorder:
         self.results = msgspec.structs.replace(
             self.results, sessions=(*earlier, session)
         )
-
-    def _encode(self, row: Measurement) -> bytes:
-        """A measurement as JSON, encoded once: most of a large run does not change."""
-        if id(row) not in self._encoded:
-            # The row is stored too, so that no other row gets its id.
-            self._encoded[id(row)] = row, rundata.line(row)
-        _, encoded = self._encoded[id(row)]
-        return encoded
 
 
 def _others(rows: Iterable[Explained], server: str) -> list[Explained]:

@@ -1,9 +1,10 @@
 """Run data: results.json, the schema of everything that a run measured, read and written.
 
 A run directory holds ``results.json`` (everything: hardware, servers, launches,
-repetitions, verdicts), rewritten whole and atomically after every step, and ``logs/``
-with one file per launch. A session that dies loses at most the repetition under way,
-and every verdict can be decided again from the file alone.
+repetitions, verdicts) and ``logs/`` with one file per launch. While a session measures,
+what is newer than ``results.json`` stands beside it (`perfgate.results.journal`). A
+session that dies loses at most the repetition under way, and every verdict can be
+decided again from these files alone.
 """
 
 from __future__ import annotations
@@ -25,7 +26,6 @@ from perfgate.files import (
     RepeatedKey,
     RunDataError,
     is_named,
-    read_bounded,
     refuse_repeated_keys,
     write_atomically,
 )
@@ -37,9 +37,11 @@ from perfgate.machine.hardware import Hardware
 from perfgate.models.catalogue import CATALOGUE, Architecture, Model
 from perfgate.models.catalogue import register as register_models
 from perfgate.models.routing import Routing
+from perfgate.results import head, journal
 from perfgate.results.diagnosis import Diagnosis
 from perfgate.results.gates import Gate
 from perfgate.results.group_verdict import GroupVerdict
+from perfgate.results.head import RunHead
 from perfgate.results.profile import CounterProof, Profile
 from perfgate.results.timing import Session
 from perfgate.results.upgrade import upgrade_content
@@ -314,25 +316,21 @@ def line(measurement: Measurement) -> bytes:
     return msgspec.json.encode(measurement, order="deterministic")
 
 
-def save(
-    results: RunResults,
-    run_dir: Path,
-    encode: Callable[[Measurement], bytes] = line,
-) -> Path:
-    """Write results.json, with each measurement on one line; returns its path.
-
-    Args:
-        encode: encodes a measurement; it may cache, since most of them do not change
-            from one repetition to the next.
-    """
-    path = run_dir / RESULTS_FILE
+def encode(results: RunResults) -> bytes:
+    """The content of results.json, with each measurement on one line."""
     text = to_json(msgspec.structs.replace(results, measurements=()))
     if results.measurements:
-        rows = [encode(measurement) for measurement in results.measurements]
+        rows = [line(measurement) for measurement in results.measurements]
         lines = b",\n  ".join(rows).decode()
         measurements = f'\n "measurements": [\n  {lines}\n ],\n'
         text = text.replace(_NO_MEASUREMENTS, measurements, 1)
-    write_atomically(path, text)
+    return text.encode()
+
+
+def save(results: RunResults, run_dir: Path) -> Path:
+    """Write results.json whole; returns its path."""
+    path = run_dir / RESULTS_FILE
+    write_atomically(path, encode(results))
     return path
 
 
@@ -340,16 +338,22 @@ def stored(
     folder: Path,
     newest_first: bool = False,
     on_failure: Callable[[RunDataError], None] = lambda _: None,
+    is_wanted: Callable[[RunHead], bool] = lambda _: True,
 ) -> Iterator[RunResults]:
     """The runs of a run store in the order of their folders' names, read one by one.
 
     Args:
         on_failure: called for each run that cannot be read, which is left out.
+        is_wanted: of the rest of a run nothing is read if its head says no. Where the
+            head cannot be read by itself it is not asked.
     """
-    run_dirs: set[Path] = set()
-    for name in (RESULTS_FILE, f"{RESULTS_FILE}.gz"):
-        run_dirs |= {file.parent for file in folder.glob(f"*/{name}")}
-    for run_dir in sorted(run_dirs, reverse=newest_first):
+    files: dict[Path, Path] = {}
+    for name in (f"{RESULTS_FILE}.gz", RESULTS_FILE):
+        files |= {file.parent: file for file in folder.glob(f"*/{name}")}
+    for run_dir in sorted(files, reverse=newest_first):
+        run_head = head.read(files[run_dir])
+        if run_head is not None and not is_wanted(run_head):
+            continue
         try:
             results = load(run_dir)
         except RunDataError as failure:
@@ -371,7 +375,8 @@ def load(run_dir: Path) -> RunResults:
     if run_dir.is_dir() and packed.exists() and not is_named(path):
         path = packed
     try:
-        return _registered(_decoded(read_bounded(path)))
+        content, steps = journal.read(path)
+        return _registered(_decoded(journal.continued(content, steps)))
     except (
         msgspec.DecodeError,
         UnicodeDecodeError,
@@ -381,6 +386,7 @@ def load(run_dir: Path) -> RunResults:
         EOFError,
         zlib.error,
         BadReference,
+        journal.BadStep,
     ) as error:
         raise RunDataError(
             tried=f"reading {path}",

@@ -306,7 +306,7 @@ class Campaign:
             judged = with_group_verdicts(self.results, self.store)
         except Failure as failure:
             broken = failure
-        self._recorder.update(
+        self._recorder.finish(
             complete=complete and self._lacks_nothing(),
             group_verdicts=judged.group_verdicts,
             diagnoses=judged.diagnoses,

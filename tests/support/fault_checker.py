@@ -1,9 +1,9 @@
 """Fault checker: what must hold of a run after a fault, and of the session that resumes it.
 
-The model is small. What was acknowledged (a results.json that was written whole) is not
-lost. What was not measured whole is no whole launch, no baseline and no history. A run
-says that it is complete only if nothing is missing. No process and no lease is left. No
-command ends in a traceback. `--resume` without the fault ends in a whole run.
+The model is small. What was acknowledged (a step that was recorded) is not lost. What
+was not measured whole is no whole launch, no baseline and no history. A run says that it
+is complete only if nothing is missing. No process and no lease is left. No command ends
+in a traceback. `--resume` without the fault ends in a whole run.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from perfgate.files import TEMPORARY
 from perfgate.judge.baseline_store import Store
 from perfgate.machine import leases
 from perfgate.results import merge
+from perfgate.results.journal import SUFFIX
 from perfgate.results.schema import RunResults, load
 from perfgate.run.launch_runner import wants_more
 from tests.support.small_project import Project, SmallSession
@@ -87,7 +88,8 @@ def check_resumed(
     found.require(results.is_whole, "resumed: the run is not whole")
     found.require(not results.unanswered, "resumed: cases lack a verdict")
     left = [path.name for path in run_dir.glob(f"{TEMPORARY}*")]
-    found.require(not left, f"resumed: temporary files {left}")
+    left += [path.name for path in run_dir.glob(f"*{SUFFIX}")]
+    found.require(not left, f"resumed: files of a session that writes {left}")
     if before is not None:
         found.require(
             _kept(before) <= _kept(results),
@@ -146,7 +148,7 @@ def _is_free(project: Project) -> bool:
 
 
 def _acknowledged(project: Project) -> list[dict[str, Any]]:
-    """What was in the last results.json that each process wrote whole."""
+    """What was in the last step that each process recorded."""
     path = project.acknowledged
     if not path.exists():
         return []

@@ -23,7 +23,7 @@ from tests.support import fake_suite
 from tests.support.projects import CONFTEST, PROJECT_FILE
 from tests.support.survivors import arguments, tagged
 from tests.support.survivors import running_processes as _running
-from tests.support.write_faults import ACKNOWLEDGED
+from tests.support.write_faults import ACKNOWLEDGED, CAME
 
 QUESTIONS = """
 import pytest
@@ -81,6 +81,7 @@ class Project:
         self.runs = folder / "runs"
         self.baselines = folder / "baselines"
         self.acknowledged = folder / "acknowledged"
+        self.fault = folder / CAME  # exists once a fault of writing came
         (folder / "tests" / "perf").mkdir(parents=True)
         (folder / "conftest.py").write_text(conftest + WRITE_FAULTS)
         (folder / "pytest.ini").write_text(SETTINGS)

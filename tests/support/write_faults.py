@@ -1,9 +1,9 @@
 """Faults of writing files, and a list of what was acknowledged, in a session's process.
 
-$PERFGATE_WRITE_FAULT is "N:KIND": the N-th file of the process is cut off while it is
-written. KIND is one of `KINDS`. $PERFGATE_ACKNOWLEDGED names a file that takes a line
-for each results.json that was written whole. $PERFGATE_TAKEN_PORT is chosen for the
-first server, and $PERFGATE_CLOCK_JUMP moves the clock by so many seconds.
+$PERFGATE_WRITE_FAULT is "N:KIND": the N-th write of the process is cut off. KIND is one
+of `KINDS`. $PERFGATE_ACKNOWLEDGED names a file that takes a line for each step that was
+recorded; a file CAME is beside it once a fault came. $PERFGATE_TAKEN_PORT is chosen for
+the first server, and $PERFGATE_CLOCK_JUMP moves the clock by so many seconds.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from perfgate.results import schema
+from perfgate.results.recorder import Recorder
 from perfgate.results.schema import RunResults
 from perfgate.run import launch_planner
 
@@ -24,7 +25,10 @@ FAULT = "PERFGATE_WRITE_FAULT"
 ACKNOWLEDGED = "PERFGATE_ACKNOWLEDGED"
 TAKEN_PORT = "PERFGATE_TAKEN_PORT"
 CLOCK_JUMP = "PERFGATE_CLOCK_JUMP"
-KINDS = ("interrupt", "sigkill", "disk-full", "io-error")
+CAME = "fault"
+KINDS = ("interrupt", "sigkill", "torn", "disk-full", "io-error")
+# Of these the end of what was written is missing.
+TORN = ("torn", "disk-full")
 
 
 def enter() -> None:
@@ -69,38 +73,52 @@ def _fail_at(number: int, kind: str) -> None:
     def fsync(descriptor: int) -> None:
         nonlocal count
         count += 1
-        if count == number:
-            _fail(kind)
-        if count > number and kind == "disk-full":
-            _fail(kind)
+        if count == number or (count > number and kind == "disk-full"):
+            _fail(kind, descriptor)
         sync(descriptor)
 
     os.fsync = fsync
 
 
-def _fail(kind: str) -> None:
+def _fail(kind: str, descriptor: int) -> None:
+    Path(os.environ[ACKNOWLEDGED]).with_name(CAME).touch()
+    if kind in TORN:
+        os.ftruncate(descriptor, os.fstat(descriptor).st_size - 7)
     if kind == "interrupt":
         raise KeyboardInterrupt
-    if kind == "sigkill":
+    if kind in ("sigkill", "torn"):
         os.kill(os.getpid(), signal.SIGKILL)
     code = {"disk-full": errno.ENOSPC, "io-error": errno.EIO}[kind]
     raise OSError(code, os.strerror(code))
 
 
 def _acknowledge(path: Path) -> None:
-    save = schema.save
+    def note(results: RunResults) -> None:
+        with path.open("a") as lines:
+            lines.write(json.dumps(facts(results)) + "\n")
+
+    save, update, finish = schema.save, Recorder.update, Recorder.finish
 
     def acknowledged(results: RunResults, *args: Any, **more: Any) -> Path:
         saved = save(results, *args, **more)
-        with path.open("a") as lines:
-            lines.write(json.dumps(facts(results)) + "\n")
+        note(results)
         return saved
 
+    def updated(recorder: Recorder, **changes: Any) -> None:
+        update(recorder, **changes)
+        note(recorder.results)
+
+    def finished(recorder: Recorder, **changes: Any) -> None:
+        finish(recorder, **changes)
+        note(recorder.results)
+
     schema.save = acknowledged
+    Recorder.update = updated
+    Recorder.finish = finished
 
 
 def facts(results: RunResults) -> dict[str, Any]:
-    """What a results.json says was measured and decided."""
+    """What a run says was measured and decided."""
     repetitions = {}
     for row in results.measurements:
         name = f"{row.server}/{row.launch}/{row.workload}"

@@ -48,6 +48,23 @@ def test_entries_outlive_run_directories(tmp_path):
     ]
 
 
+def test_known_runs_are_not_read_again(tmp_path, monkeypatch):
+    """A store of many runs costs a refresh the reading of the new ones alone."""
+    saved(tmp_path, 1, 1000.0)
+    saved(tmp_path, 2, 600.0, complete=False)
+    loaded = []
+    load = rundata.load
+    monkeypatch.setattr(
+        rundata, "load", lambda path: (loaded.append(path), load(path))[1]
+    )
+    refresh(tmp_path)
+    refresh(tmp_path)
+    new = saved(tmp_path, 3, 1000.0)
+
+    assert 2 == len(refresh(tmp_path))
+    assert ["20260601-120000-1", new.run_id] == [path.name for path in loaded]
+
+
 def test_injected_partial_and_broken_runs_stay_out(tmp_path):
     """Runs that were slowed down on purpose, did not end, or cannot be read are not history."""
     saved(tmp_path, 1, 500.0, injected={"token_delay_ms": 5.0})

@@ -18,10 +18,7 @@ SERVERS = {MOE_CPU.key: Server(config=MOE_CPU, python="p", versions={})}
 
 
 def test_a_measurement_is_a_line_of_its_own(tmp_path):
-    """Most of a large run does not change with a repetition: it is encoded once.
-
-    The file is the same.
-    """
+    """So that a difference of two runs shows which load it is in."""
     row = Measurement(
         server=MOE_CPU.key,
         launch=0,
@@ -38,6 +35,7 @@ def test_a_measurement_is_a_line_of_its_own(tmp_path):
     recorder = Recorder(run, tmp_path)
     again = msgspec.structs.replace(other, failure=DIED)
     recorder.put_measurement(again)
+    recorder.finish()
 
     assert (row, again) == load(tmp_path).measurements
     text = (tmp_path / "results.json").read_text()
