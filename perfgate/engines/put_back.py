@@ -77,13 +77,24 @@ def is_accepted(
     Raises:
         HelpUnread: its command lists no options.
     """
+    option = written.partition(" ")[0]
+    return option in help_words(plan, help_arguments, run)
+
+
+def help_words(
+    plan: LaunchPlan, help_arguments: Sequence[str], run: Run | None = None
+) -> set[str]:
+    """The words of what an engine's command says of its options.
+
+    Raises:
+        HelpUnread: it lists none.
+    """
     command = itertools.takewhile(
         lambda word: not word.startswith("--"), plan.argv
     )
     words = [*command, *help_arguments]
     text = (run or _run)(words, os.environ | dict(plan.env))
-    option = written.partition(" ")[0]
-    return option in {word.strip(",[]()") for word in text.split()}
+    return {word.strip(",[]()") for word in text.split()}
 
 
 def _run(command: Sequence[str], variables: Mapping[str, str]) -> str:

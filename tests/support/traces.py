@@ -28,14 +28,17 @@ def operator(name, begin_us, length_us, thread=1):
     return event("cpu_op", name, begin_us, length_us, thread)
 
 
-def vllm_step(begin_us, length_us, prefills=0, decodes=0, on_gpu=False):
-    """A step as vLLM names it."""
+def vllm_step(
+    begin_us, length_us, prefills=0, decodes=0, on_gpu=False, stream=7
+):
+    """A step as vLLM names it, as it was called, or as its kernels ran."""
     name = (
         f"execute_context_{prefills}({64 * prefills})"
         f"_generation_{decodes}({decodes})"
     )
-    category = "gpu_user_annotation" if on_gpu else "user_annotation"
-    return event(category, name, begin_us, length_us)
+    if on_gpu:
+        return event("gpu_user_annotation", name, begin_us, length_us, stream)
+    return event("user_annotation", name, begin_us, length_us)
 
 
 def write(path, events):

@@ -19,6 +19,9 @@ from perfgate.run.explain.trace import Span, Trace
 # A step that takes this many times the median is not counted: the machine was elsewhere.
 USUAL = 1.5
 US_PER_MS = 1e3
+ON_GPU_SHARE = (
+    0.8  # of the steps, at least, must have a range on the GPU's clock
+)
 # vLLM: execute_context_1(512)_generation_31(31): requests (tokens) of each kind.
 _VLLM = re.compile(r"execute_context_(\d+)\(\d+\)_generation_(\d+)\(\d+\)")
 # SGLang: step[EXTEND bs=4 toks=256], step[DECODE bs=32].
@@ -34,7 +37,7 @@ class Mark:
     begin_us: float
     prefills: int
     decodes: int
-    thread: tuple[str, str] = ("", "")
+    thread: tuple[str, str]
 
 
 @dataclass
@@ -92,12 +95,7 @@ def mark_of(span: Span) -> Mark | None:
 
 def steps_of(trace: Trace) -> list[Step]:
     """The steps of a rank that have an end; none where the trace names no steps."""
-    marks = []
-    for span in trace.marks:
-        mark = mark_of(span)
-        if mark is not None:
-            marks.append(mark)
-    marks.sort(key=lambda mark: mark.begin_us)
+    marks = _marks(trace)
     steps = []
     for mark, following in itertools.pairwise(marks):
         length_us = following.begin_us - mark.begin_us
@@ -110,6 +108,32 @@ def steps_of(trace: Trace) -> list[Step]:
     else:
         _add_operators(steps, edges, _of_thread(trace.operators, marks))
     return steps
+
+
+def _marks(trace: Trace) -> list[Mark]:
+    """The begins of steps: on a GPU by their first kernels, where most steps have them.
+
+    A range has an entry on each stream: those of the stream that works most count.
+    Elsewhere a step begins with the call; its kernels may follow up to a step later.
+    """
+    called = _steps_among(trace.marks)
+    if not trace.kernels:
+        return called
+    work: Counter[tuple[str, str]] = Counter()
+    for span in trace.kernels:
+        work[span.thread] += round(span.end_us - span.begin_us) + 1
+    ((stream, _),) = work.most_common(1)
+    run = _steps_among(
+        span for span in trace.gpu_marks if span.thread == stream
+    )
+    if len(run) >= ON_GPU_SHARE * len(called):
+        return run
+    return called
+
+
+def _steps_among(spans: Iterable[Span]) -> list[Mark]:
+    marks = [mark for mark in map(mark_of, spans) if mark is not None]
+    return sorted(marks, key=lambda mark: mark.begin_us)
 
 
 def of_request(trace: Trace, requests: int) -> Totals | None:

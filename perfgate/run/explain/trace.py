@@ -19,8 +19,15 @@ from perfgate.errors import Failure, describe_error
 BLOCK_CHARACTERS = 1 << 20
 _EVENTS = '"traceEvents"'
 _SEPARATORS = " \t\r\n,"
-# Categories of what runs on a GPU.
-_ON_DEVICE = frozenset({"kernel", "gpu_memcpy", "gpu_memset"})
+# Category of an event -> field of `Trace`.
+_FIELDS = {
+    "kernel": "kernels",
+    "gpu_memcpy": "kernels",
+    "gpu_memset": "kernels",
+    "cpu_op": "operators",
+    "user_annotation": "marks",
+    "gpu_user_annotation": "gpu_marks",
+}
 Event = dict[str, Any]
 _BROKEN = (
     OSError,
@@ -42,13 +49,13 @@ class Span:
     """Something with a name, from begin to end (us of the trace's clock).
 
     Attributes:
-        thread: process and thread on the CPU; ("", "") on a GPU.
+        thread: process and thread; on a GPU device and stream.
     """
 
     name: str
     begin_us: float
     end_us: float
-    thread: tuple[str, str] = ("", "")
+    thread: tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -58,12 +65,14 @@ class Trace:
     Attributes:
         kernels: what ran on a GPU; empty on the CPU.
         operators: what ran on the CPU, nested.
-        marks: ranges that the engine names, on the GPU's clock where it has one.
+        marks: ranges that the engine names. gpu_marks: the same ranges where their
+            kernels ran, one on each stream.
     """
 
     kernels: tuple[Span, ...]
     operators: tuple[Span, ...]
     marks: tuple[Span, ...]
+    gpu_marks: tuple[Span, ...] = ()
 
 
 def read(path: Path) -> Trace:
@@ -84,25 +93,12 @@ def read(path: Path) -> Trace:
 
 def collect(rows: Iterable[Event]) -> Trace:
     """Spans of these events by what they are."""
-    kernels = []
-    operators = []
-    marks: dict[str, list[Span]] = {
-        "user_annotation": [],
-        "gpu_user_annotation": [],
-    }
+    found: dict[str, list[Span]] = {name: [] for name in _FIELDS.values()}
     for event in rows:
-        category = event.get("cat")
-        if event.get("ph") != "X":
-            continue
-        if category in _ON_DEVICE:
-            kernels.append(_span(event))
-        elif category == "cpu_op":
-            operators.append(_span(event, is_on_cpu=True))
-        elif category in marks:
-            is_on_cpu = category == "user_annotation"
-            marks[category].append(_span(event, is_on_cpu))
-    named = marks["gpu_user_annotation"] or marks["user_annotation"]
-    return Trace(tuple(kernels), tuple(operators), tuple(named))
+        field = _FIELDS.get(event.get("cat", ""))
+        if field is not None and event.get("ph") == "X":
+            found[field].append(_span(event))
+    return Trace(**{name: tuple(spans) for name, spans in found.items()})
 
 
 def events(path: Path) -> Iterator[Event]:
@@ -155,14 +151,11 @@ def _until_events(file: IO[str]) -> str:
     raise ValueError(f"it has no {_EVENTS}")
 
 
-def _span(event: Event, is_on_cpu: bool = False) -> Span:
+def _span(event: Event) -> Span:
     begin_us = float(event["ts"])
-    thread = ("", "")
-    if is_on_cpu:
-        thread = str(event["pid"]), str(event["tid"])
     return Span(
         name=str(event["name"]),
         begin_us=begin_us,
         end_us=begin_us + float(event.get("dur", 0.0)),
-        thread=thread,
+        thread=(str(event["pid"]), str(event["tid"])),
     )

@@ -9,10 +9,8 @@ new test.
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +18,7 @@ import msgspec
 import pytest
 import requests
 
-from perfgate.engines import environment
+from perfgate.engines import environment, put_back
 from perfgate.engines.base import (
     Engine,
     InjectionFailed,
@@ -33,6 +31,7 @@ from perfgate.errors import Failure
 from perfgate.load.server_metrics import difference, scrape
 from perfgate.models import catalogue as models
 from perfgate.models import estimate, weights
+from perfgate.run.explain import comparison
 from perfgate.servers import server as servers
 from perfgate.servers.server import Server
 from perfgate.servers.supervisor.processes import running_processes
@@ -48,12 +47,13 @@ NOT_ON_THE_CPU = {"compiling", "capturing graphs", "graphs captured"}
 
 @dataclass(frozen=True)
 class Running:
-    """A server that is ready, and how it was launched."""
+    """A server that is ready, how it was launched, and where its profiler writes."""
 
     engine: Engine
     config: ServerConfig
     python: Path
     server: Server
+    traces: Path
 
     def complete(
         self, prompt: list[int], output_tokens: int, **more: object
@@ -126,14 +126,26 @@ def running(request, tmp_path_factory):
     plan = engine.plan(
         request_for(dense, python, weights=found.path, cores=cores)
     )
+    traces = tmp_path_factory.mktemp("traces")
+    plan = engine.profiler.switched_on(
+        plan, environment.versions(python), traces
+    )
     server = servers.launch(
         plan, log_dir=tmp_path_factory.mktemp("logs"), index=0
     )
     try:
         server.wait_until_ready(lambda text: None)
-        yield Running(engine, dense, python, server)
+        yield Running(engine, dense, python, server, traces)
     finally:
         server.stop()
+
+
+@pytest.fixture(scope="module")
+def listed(running):
+    """The words of the engine's help."""
+    return put_back.help_words(
+        running.server.plan, running.engine.help_arguments
+    )
 
 
 def flags(plan: LaunchPlan) -> set[str]:
@@ -158,7 +170,7 @@ def test_version_is_tested(running):
     ]
 
 
-def test_flags_are_known(running):
+def test_flags_are_known(running, listed):
     """Every option that the suite gives, on CPU and GPU, is one that the server accepts."""
     gpu = msgspec.structs.replace(
         running.config, device="cuda", expert_parallel=True
@@ -172,22 +184,41 @@ def test_flags_are_known(running):
             (gpu, {"gpu_indices": (0, 1)}),
         )
     ]
-    command = [
-        *itertools.takewhile(
-            lambda word: not word.startswith("--"), plans[0].argv
-        )
-    ]
-    told = subprocess.run(
-        [*command, *running.engine.help_arguments],
-        env=os.environ | dict(plans[0].env),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=True,
-    ).stdout
-    taken = {word.strip(",[]") for word in told.split()}
+    versions = environment.versions(running.python)
+    plans.append(
+        running.engine.profiler.switched_on(plans[0], versions, Path("/t"))
+    )
 
-    assert set() == {flag for plan in plans for flag in flags(plan)} - taken
+    assert set() == {flag for plan in plans for flag in flags(plan)} - listed
+
+
+def test_arguments_that_put_a_choice_back_are_known(running, listed):
+    """Each one of the table is in the engine's help."""
+    written = []
+    for entry in put_back.ARGUMENTS[running.engine.name].values():
+        written += [entry] if isinstance(entry, str) else entry.values()
+
+    assert [] == [
+        text for text in written if text.partition(" ")[0] not in listed
+    ]
+
+
+def test_profiler_writes_a_trace_for_each_rank(running):
+    """Whose steps are named: what is prefilled, and what decoded; with operators in them."""
+    profiler = running.engine.profiler
+    running.complete(list(range(10, 42)), 4)
+
+    profiler.start(running.server.url, running.traces)
+    running.complete(list(range(20, 52)), 8)
+    profiler.stop(running.server.url)
+
+    recorded = comparison.recorded(running.traces, requests=1)
+    assert (running.config.ranks, "operator") == (recorded.ranks, recorded.unit)
+    decode = recorded.phases["decode"]
+    assert 1 == decode.batch
+    assert 3 <= decode.steps <= 7
+    assert 0 < decode.busy_us < decode.length_us
+    assert {"decode", "prefill"} <= recorded.phases.keys()
 
 
 def test_log_tells_each_phase(running):

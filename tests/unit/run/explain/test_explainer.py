@@ -74,3 +74,24 @@ def test_what_is_no_loss_is_left(explainer, red):
     run = msgspec.structs.replace(red, diagnoses=(trade,))
 
     assert [] == list(explainer.explain(run))
+
+
+def test_a_choice_that_is_the_cause_is_put_back(explainer, red, monkeypatch):
+    """By the engine's own argument, after the profile."""
+    launches = []
+    for launch in red.launches:
+        choices = launch.effective | {"moe_backend": "FLASHINFER_CUTLASS"}
+        launches.append(msgspec.structs.replace(launch, effective=choices))
+    run = msgspec.structs.replace(red, launches=tuple(launches))
+    run = judged_again(run, Store(ROOT / "baselines"))
+    asked = []
+    monkeypatch.setattr(
+        explaining.counter_proof,
+        "proof",
+        lambda launcher, builds, subject, back: asked.append(back) or back,
+    )
+
+    _, proof = explainer.explain(run)
+
+    assert [proof] == asked
+    assert "--moe-backend triton" == proof.argument

@@ -76,6 +76,37 @@ def test_kernels_of_two_streams_overlap():
     assert (totals.length_us, totals.busy_us) == (100, 70)
 
 
+def test_a_step_begins_with_its_first_kernel():
+    """Not with its call, which may come a step earlier, nor with a copy on another stream."""
+    trace = spans(
+        traces.vllm_step(0, 5, decodes=1),
+        traces.vllm_step(10, 5, decodes=1),
+        traces.vllm_step(50, 40, decodes=1, on_gpu=True),
+        traces.vllm_step(90, 5, decodes=1, on_gpu=True, stream=9),
+        traces.kernel("k", 50, 40),
+        traces.kernel("copy", 90, 5, stream=9),
+        traces.vllm_step(150, 40, decodes=1, on_gpu=True),
+    )
+
+    (step,) = steps.steps_of(trace)
+
+    assert (100, 45) == (step.length_us, step.busy_us)
+
+
+def test_calls_stand_in_for_ranges_that_a_gpu_lacks():
+    """Where the profiler has them for some steps only."""
+    trace = spans(
+        traces.vllm_step(0, 5, decodes=1),
+        traces.vllm_step(100, 5, decodes=1),
+        traces.vllm_step(200, 5, decodes=1),
+        traces.vllm_step(30, 40, decodes=1, on_gpu=True),
+        traces.kernel("k", 30, 40),
+        traces.kernel("k", 130, 40),
+    )
+
+    assert 2 == len(steps.steps_of(trace))
+
+
 def test_steps_of_the_usual_size_and_length_count():
     """Not those of fewer sequences, nor one during which the machine was elsewhere."""
     begins = [0, 100, 200, 300, 900, 1000]

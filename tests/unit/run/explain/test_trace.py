@@ -28,13 +28,16 @@ def test_events_are_sorted_by_what_they_are(tmp_path, monkeypatch, name, block):
     assert read.kernels[0].end_us == 70.0
 
 
-def test_marks_on_the_gpus_clock_count(tmp_path):
+def test_ranges_are_kept_on_both_clocks(tmp_path):
     """Steps are prepared on the CPU while earlier ones run."""
-    on_gpu = traces.vllm_step(40, 50, decodes=4, on_gpu=True)
+    on_gpu = traces.vllm_step(40, 50, decodes=4, on_gpu=True, stream=9)
 
     read = trace.read(traces.write(tmp_path / "a.json", [*EVENTS, on_gpu]))
 
-    assert [span.begin_us for span in read.marks] == [40.0]
+    assert [span.begin_us for span in read.marks] == [0.0]
+    assert [(span.begin_us, span.thread) for span in read.gpu_marks] == [
+        (40.0, ("7", "9"))
+    ]
 
 
 @pytest.mark.parametrize(
