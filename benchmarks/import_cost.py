@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BARE = "python -c pass"
 SUBCOMMANDS = (
     "accept",
+    "bisect",
     "crosscheck",
     "doctor",
     "engines",

@@ -15,6 +15,10 @@ COMMANDS = {
         "perfgate.cli.gate:accept",
         "Accept the launches of one or several runs RUN into the baselines.",
     ),
+    "bisect": Entry(
+        "perfgate.cli.bisect:bisect",
+        "Find the build of an engine that made it slower, by pairs of launches.",
+    ),
     "crosscheck": Entry(
         "perfgate.cli.crosscheck:crosscheck",
         "Compare this suite's load client with that of an engine on a running server.",
@@ -53,7 +57,7 @@ COMMANDS = {
     ),
 }
 # Their status 1 is an answer; 2, as for a bad option, says that there is none.
-ANSWERING = ("doctor", "judge")
+ANSWERING = ("bisect", "doctor", "judge")
 
 
 class _NoAnswer(click.ClickException):

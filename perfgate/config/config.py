@@ -161,7 +161,14 @@ class Config:
     @property
     def is_paired(self) -> bool:
         """Whether base builds judge every case, so that no baseline counts."""
-        return bool(self.base_builds) and self.pairs == "all"
+        return bool(self.base_builds) and self.pairs != "suspect"
+
+    @property
+    def pair_count(self) -> int:
+        """Launches of each build in pairs, before anything is judged."""
+        if self.pairs == "one":
+            return 1
+        return max(PAIRS, self.launches)
 
     @property
     def is_screened(self) -> bool:
@@ -443,7 +450,7 @@ def _fail_over(
             remedy=failure.remedy,
         ) from None
     pairs = option.pairs or project.pairs
-    if given and option.against_engine and pairs == "all":
+    if given and option.against_engine and pairs != "suspect":
         raise BadOption(
             tried="--fail-over with --against-engine",
             seen="pairs are judged by their target effect",

@@ -18,7 +18,7 @@ from perfgate.models.stated_routing import STATED
 from perfgate.results.gates import GATES
 
 LoadFormat = Literal["auto", "dummy"]
-PairsFor = Literal["all", "suspect"]
+PairsFor = Literal["all", "suspect", "one"]
 Explain = Literal["pairs", "red", "no"]
 LOAD_FORMATS: tuple[LoadFormat, ...] = get_args(LoadFormat)
 PAIRS_FOR: tuple[PairsFor, ...] = get_args(PairsFor)
@@ -316,7 +316,8 @@ def _add_base_builds(add: AddOption) -> None:
         help=(
             "with --against-engine: which rows are launched in pairs. all (default): "
             "every one, without baselines. suspect: one launch is judged by the "
-            "baselines; pairs decide the rows that it does not clear"
+            "baselines; pairs decide the rows that it does not clear. one: a single "
+            "pair, which decides nothing (as `perfgate bisect` measures)"
         ),
     )
     add(

@@ -376,6 +376,13 @@ def log_loss(fraction: float, higher_is_better: bool) -> float:
     return math.log1p(fraction)
 
 
+def loss_of(value: float, reference: float, higher_is_better: bool) -> float:
+    """How much worse a value is than a reference, as a logarithm; negative if better."""
+    if higher_is_better:
+        return math.log(reference / value)
+    return math.log(value / reference)
+
+
 def fraction_of(loss: float, higher_is_better: bool) -> float:
     """The inverse of `log_loss`: by which fraction it is worse; negative if better."""
     if higher_is_better:

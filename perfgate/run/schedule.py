@@ -236,7 +236,7 @@ def schedule_of(settings: Config) -> Schedule:
         return sequential
     if settings.pairs == "suspect":
         return Screened(sequential, frozenset(settings.base_builds))
-    return Paired(pairs=max(PAIRS, settings.launches))
+    return Paired(pairs=settings.pair_count)
 
 
 def ab_order(pairs: int = PAIRS, before: int = 0) -> str:

@@ -1,0 +1,1 @@
+"""Bisect: which build of an engine made it slower, by pairs of launches."""

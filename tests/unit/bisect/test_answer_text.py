@@ -1,0 +1,102 @@
+"""Answer text: what was found, what it explains, and how to see it again."""
+
+from __future__ import annotations
+
+from perfgate.bisect import answer_text
+from perfgate.bisect.builds import CommandBuild, ReadyBuild
+from perfgate.results import schema
+from tests.support import builders as m
+from tests.support.bisections import (
+    CASE,
+    ToldPairs,
+    bisection,
+    session,
+    slow_from,
+    state,
+)
+
+COMMAND = ["pytest", "-m", "h200", "-k", "llama and batch"]
+
+
+def told(tmp_path, pairs, builds=8, begun=None):
+    """The lines of the answer of a bisection whose runs have nothing else to say."""
+    found = bisection(pairs, builds, begun)[0]
+    answer = found.run()
+    if answer.confirmation is not None:
+        schema.save(m.bare_run(), tmp_path / answer.confirmation.run)
+    return answer_text.lines(answer, found.builds, tmp_path, COMMAND)
+
+
+def test_found(tmp_path):
+    """Which build, by how much, after which one, at what cost, and the command."""
+    lines = told(tmp_path, ToldPairs(slow_from(5)))
+
+    assert [
+        "FOUND: b5: vllm llama, closed-c32, itl_median_ms loss +10.0 % (+9.3 to +10.7 %)",
+        "  last good build: b4",
+        "  measured: 4 pairs to find it, 3 to confirm it, 5 min",
+        "See it again: pytest -m h200 -k 'llama and batch'",
+    ] == lines
+
+
+def test_span_of_builds(tmp_path):
+    """Those between that could not be compared are suspects, too."""
+    lines = told(tmp_path, ToldPairs(slow_from(5), broken=["b5", "b4"]))
+
+    assert lines[0].startswith("FOUND: one of b4; b5; b6: vllm llama")
+    assert lines[1] == "  last good build: b3"
+    assert "could not be compared" in lines[2]
+
+
+def test_not_confirmed(tmp_path):
+    """Nothing is called found, and the reason is said."""
+    pairs = ToldPairs({}, noise=[0.1, 0.1])
+
+    lines = told(tmp_path, pairs, builds=3)
+
+    assert lines[0].startswith("NOT CONFIRMED: b")
+    assert "do not differ as expected" in "\n".join(lines)
+
+
+def test_losses_before_and_after(tmp_path):
+    """A second step is named, with the option that finds it."""
+    losses = {
+        **slow_from(2, 0.1, builds=4),
+        **{f"b{number}": 0.21 for number in range(4, 8)},
+    }
+    later = "\n".join(told(tmp_path / "a", ToldPairs(losses)))
+    sizes = {**slow_from(2, 0.21), "b1": 0.05}
+    earlier = "\n".join(told(tmp_path / "b", ToldPairs(sizes)))
+
+    assert "look again with" in later
+    assert "look again with --bad b1" not in later
+    assert "Before it b1 is worse already, loss +5.0 %" not in later
+    assert "look again with" not in earlier or "--bad b1" in earlier
+
+
+def test_other_cases_are_named(tmp_path):
+    """With how to ask for them: their pairs are there."""
+    end = session("b1", [0.1])
+    other = CASE.replace("itl_median_ms", "tpot_median_ms")
+    rows = {**end.rows, other: end.rows[CASE]}
+    begun = state(2, schema.msgspec.structs.replace(end, rows=rows))
+
+    lines = told(tmp_path, ToldPairs(slow_from(1, builds=2)), begun=begun)
+
+    assert any("worse too: " in line for line in lines)
+    assert any("--case" in line for line in lines)
+
+
+def test_subject_of_a_commit_is_shown(tmp_path):
+    """Which commit it is, one wants to read."""
+    found = bisection(ToldPairs(slow_from(1, builds=2)), builds=2)[0]
+    answer = found.run()
+    schema.save(m.bare_run(), tmp_path / answer.confirmation.run)
+    builds = [
+        ReadyBuild("b0", "/bin/true"),
+        CommandBuild("b1", "", tmp_path, "Sort the batch twice"),
+    ]
+
+    lines = answer_text.lines(answer, builds, tmp_path, COMMAND)
+
+    assert lines[0].startswith("FOUND: b1 Sort the batch twice: ")

@@ -1,0 +1,200 @@
+"""Pair session: the command of pytest, and what is read from its run."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from perfgate.bisect.pair_session import (
+    LOG,
+    Comparison,
+    NamedPython,
+    PytestPairs,
+)
+from perfgate.bisect.state import BadBisection
+from perfgate.errors import FailureRow
+from perfgate.judge.baseline_store import Store
+from perfgate.results import schema
+from tests.support import builders as m
+
+THIS = Path(sys.executable)
+GOOD = NamedPython("good", THIS)
+BUILD = NamedPython("new", THIS)
+CASE = m.THROUGHPUT
+BASE = CASE.base
+
+
+def run_of(base=(1000.0,), candidate=(900.0,), failures=None, **changes):
+    """A run of pairs with these throughputs."""
+    values = {
+        BASE.numerator: {"output_throughput": base},
+        CASE.numerator: {"output_throughput": candidate},
+    }
+    values = {load: rows for load, rows in values.items() if rows}
+    results = m.run(values, [CASE])
+    return msgspec.structs.replace(
+        results, mode="paired", failures=failures or {}, **changes
+    )
+
+
+def pairs(tmp_path, results, status=0, commands=None):
+    """Pairs whose pytest writes this run."""
+
+    def run(command, log):
+        if commands is not None:
+            commands.append(command)
+        log.parent.mkdir(parents=True)
+        log.write_text("collected nothing\n\nusage: pytest\n")
+        if results is not None:
+            schema.save(results, log.parent)
+        return status
+
+    arguments = ("-m", "h200")
+    store = Store(tmp_path / "baselines")
+    return PytestPairs("vllm", arguments, tmp_path / "runs", store, run)
+
+
+def measured(tmp_path, results, **how):
+    """The session of the build."""
+    comparison = Comparison(GOOD, BUILD, run="pair-1", **how)
+    return pairs(tmp_path, results).measure(comparison)
+
+
+def test_command_compares_the_two(tmp_path):
+    """One pair, resumed where it was cut off; three pairs confirm."""
+    commands = []
+    other = pairs(tmp_path, run_of(), commands=commands)
+
+    other.measure(Comparison(GOOD, NamedPython("new", THIS), run="pair-1"))
+    other.measure(
+        Comparison(GOOD, BUILD, run="c", is_swapped=True, confirms=True)
+    )
+
+    first, second = commands
+    assert [sys.executable, "-m", "pytest", "-m", "h200"] == first[:5]
+    assert ["--pairs", "one"] == first[9:11]
+    assert ["--pairs", "all"] == second[9:11]
+    run_dir = str(tmp_path / "runs" / "pair-1")
+    assert ["--run-dir", run_dir, "--resume"] == first[11:]
+
+
+def test_order_is_by_base_and_candidate(tmp_path):
+    """Swapped, the build is launched first, as the base."""
+    a, b = NamedPython("a", Path("/a")), NamedPython("b", Path("/b"))
+    found = pairs(tmp_path, None)
+
+    straight = found.command(Comparison(a, b, run="x"))
+    swapped = found.command(Comparison(a, b, run="x", is_swapped=True))
+
+    assert [
+        "--engine-python",
+        "vllm=/b",
+        "--against-engine",
+        "vllm=/a",
+    ] == straight[5:9]
+    assert [
+        "--engine-python",
+        "vllm=/a",
+        "--against-engine",
+        "vllm=/b",
+    ] == swapped[5:9]
+
+
+def test_values_of_each_pair(tmp_path):
+    """(reference, build), whichever of them was the base."""
+    straight = measured(tmp_path / "a", run_of())
+    swapped = measured(tmp_path / "b", run_of(), is_swapped=True)
+
+    assert "measured" == straight.outcome
+    row = straight.rows[CASE.id]
+    assert ((1000.0, 900.0),) == row.values
+    assert ("tok/s", True) == (row.unit, row.higher)
+    assert ((900.0, 1000.0),) == swapped.rows[CASE.id].values
+
+
+def test_noise_is_the_policys_where_the_store_knows_none(tmp_path):
+    """As far as four launches would tell it."""
+    row = measured(tmp_path, run_of()).rows[CASE.id]
+
+    assert (0.011, 4.0) == (row.cv, row.degrees_of_freedom)
+
+
+def failure(seen="it ended before it was ready", log=None):
+    """How a server failed."""
+    return FailureRow(tried="starting it", seen=seen, remedy="read it", log=log)
+
+
+def test_build_that_does_not_start_is_skipped(tmp_path):
+    """With its reason."""
+    key = CASE.numerator.server.key
+    session = measured(
+        tmp_path, run_of(candidate=(), failures={key: failure()})
+    )
+
+    assert ("failed", "it ended before it was ready", {}) == (
+        session.outcome,
+        session.reason,
+        session.rows,
+    )
+
+
+@pytest.mark.parametrize("is_swapped", [False, True])
+def test_reference_that_does_not_start_ends_the_search(tmp_path, is_swapped):
+    """No other build could be compared either; its log is named."""
+    server = CASE.numerator.server if is_swapped else BASE.numerator.server
+    results = run_of(failures={server.key: failure(log="logs/a.log")})
+
+    with pytest.raises(BadBisection) as caught:
+        measured(tmp_path, results, is_swapped=is_swapped)
+
+    assert "launching good" in caught.value.tried
+    assert "logs/a.log" in caught.value.remedy
+
+
+def test_pair_without_a_value_is_invalid(tmp_path):
+    """With the reason of the launch that does not count."""
+    session = measured(tmp_path, run_of(candidate=(None,)))
+
+    assert "invalid" == session.outcome
+    assert "fell silent" in session.reason
+
+
+def test_run_without_a_case_that_pairs_compare(tmp_path):
+    """Ratios and reported rows are none."""
+    report_only = CASE.report_only
+    session = measured(tmp_path, run_of(cases=(report_only,)))
+
+    assert "none of the selected tests" in session.reason
+
+
+@pytest.mark.parametrize(
+    ("status", "has_run"), [(4, False), (0, False), (3, True)]
+)
+def test_pytest_that_did_not_run(tmp_path, status, has_run):
+    """Its status, and the end of its log."""
+    results = run_of() if has_run else None
+    found = pairs(tmp_path, results, status)
+
+    with pytest.raises(BadBisection) as caught:
+        found.measure(Comparison(GOOD, BUILD, run="pair-1"))
+
+    log = tmp_path / "runs" / "pair-1" / LOG
+    assert (
+        f"exit status {status}: the last lines of {log}:" in caught.value.seen
+    )
+    assert "usage: pytest" in caught.value.seen
+
+
+def test_python_that_does_not_run_is_skipped(tmp_path):
+    """No session is begun for it."""
+    commands = []
+    found = pairs(tmp_path, run_of(), commands=commands)
+    broken = NamedPython("new", tmp_path / "none")
+
+    session = found.measure(Comparison(GOOD, broken, run="pair-1"))
+
+    assert ("failed", "") == (session.outcome, session.run)
+    assert [] == commands

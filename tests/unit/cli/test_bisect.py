@@ -1,0 +1,62 @@
+"""`perfgate bisect`: builds and cost, and options that are refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from perfgate.cli.bisect import bisect
+from perfgate.cli.main import main
+
+
+@pytest.fixture(autouse=True)
+def project_folder(tmp_path, monkeypatch):
+    """A project without anything."""
+    monkeypatch.chdir(tmp_path)
+
+
+def test_plan_shows_builds_and_cost(call, tmp_path):
+    """Nothing is launched or written."""
+    done = call(
+        bisect,
+        *(
+            "--builds",
+            "old=/a/python,/b/python,/c/python",
+            "--bad",
+            "/b/python",
+        ),
+        *("--plan", "--", "-m", "cpu"),
+    )
+
+    assert 0 == done.exit_code, done.output
+    lines = done.output.splitlines()
+    assert "1 build outside --good and --bad left out" == lines[0]
+    assert ["1  old  /a/python", "2  /b/python"] == [
+        line.strip() for line in lines[1:3]
+    ]
+    assert lines[3].startswith("2 builds: 4 pairs at least, 1 pair to find")
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_what_is_served_must_be_named(call):
+    """A usage error with an example."""
+    done = call(bisect, "--builds", "/a,/b")
+
+    assert 2 == done.exit_code
+    assert "add arguments of pytest" in done.output
+
+
+def test_refusal_is_status_2(capsys):
+    """1 says that an answer is not confirmed."""
+    with pytest.raises(SystemExit) as caught:
+        main(["bisect", "--", "-m", "cpu"])
+
+    assert 2 == caught.value.code
+    assert "name one of them" in capsys.readouterr().err
+
+
+def test_help_has_an_example_of_each_kind(call):
+    """A reader copies one."""
+    done = call(bisect, "--help")
+
+    for option in ("--builds", "--versions", "--checkout", "--packages"):
+        assert f"perfgate bisect {option} " in done.output
