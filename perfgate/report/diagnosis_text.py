@@ -15,6 +15,7 @@ from perfgate.results.diagnosis import (
     Who,
     Worth,
 )
+from perfgate.results.profile import Explained
 from perfgate.results.schema import RunResults
 
 CAUSES: dict[Cause, str] = {
@@ -89,7 +90,12 @@ def finding(results: RunResults, row: Diagnosis) -> str:
     worst = _worst(results, row)
     if worst is not None:
         parts.append(_of_row(worst))
-    return "; ".join([*parts, *row.evidence])
+    parts += row.evidence
+    for profile in _own(results.profiles, row):
+        parts.append(profile_text.finding(profile))
+    for proof in _own(results.counter_proofs, row):
+        parts.append(profile_text.counter_proof(proof))
+    return "; ".join(parts)
 
 
 def advice(row: Diagnosis) -> str:
@@ -128,15 +134,21 @@ def _proofs(
     results: RunResults, row: Diagnosis, run: str
 ) -> Iterator[tuple[str, str]]:
     """What more launches of these servers showed: kernels, and choices put back."""
-    for profile in results.profiles:
-        if row.is_loss and profile.server in row.servers:
-            yield from profile_text.lines(profile, run)
+    profiles = _own(results.profiles, row)
+    for profile in profiles:
+        yield from profile_text.lines(profile, run)
     for server, reason in results.unexplained.items():
-        if row.is_loss and server in row.servers:
+        if row.is_loss and server in row.servers and not profiles:
             yield "profile", f"{server} could not be profiled: {reason}"
-    for proof in results.counter_proofs:
-        if row.is_loss and proof.server in row.servers:
-            yield "proof", profile_text.counter_proof(proof)
+    for proof in _own(results.counter_proofs, row):
+        yield "proof", profile_text.counter_proof(proof)
+
+
+def _own(rows: Sequence[Explained], row: Diagnosis) -> list[Explained]:
+    """What explains the loss of a diagnosis."""
+    if not row.is_loss:
+        return []
+    return [entry for entry in rows if entry.server in row.servers]
 
 
 def _basis(row: Diagnosis) -> str:

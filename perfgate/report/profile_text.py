@@ -72,7 +72,7 @@ def explains(profile: Profile) -> str:
 def finding(profile: Profile) -> str:
     """A profile in one sentence, for a headline."""
     if profile.before is None:
-        return f"profile: {NO_BASE}"
+        return f"profiled, with {NO_BASE}"
     return f"{profile.unit}s explain {explains(profile)}"
 
 

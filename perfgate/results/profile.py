@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeVar
 
 import msgspec
 
@@ -186,4 +186,5 @@ class Unexplained(
     reason: str
 
 
+Explained = TypeVar("Explained", Profile, CounterProof)
 Explanation = Profile | CounterProof | Unexplained

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
@@ -20,6 +20,7 @@ from perfgate.results import schema as rundata
 from perfgate.results.journal import Journal
 from perfgate.results.profile import (
     CounterProof,
+    Explained,
     Explanation,
     Profile,
     Unexplained,
@@ -72,7 +73,6 @@ class LaunchEnd:
     death: ServerDied | None = None
 
 
-Explained = TypeVar("Explained", Profile, CounterProof)
 LaunchEntry = Measured | LaunchFigures | LaunchEnd
 
 

@@ -26,6 +26,7 @@ class Session(
         start_s: servers' starts, the failed ones included.
         load_s: warm-up and repetitions.
         end_s: ending servers, until their devices were free again.
+        explain_s: launches that explain what is red, with their starts and load.
     """
 
     started_unix_s: float
@@ -33,6 +34,7 @@ class Session(
     start_s: float = 0.0
     load_s: float = 0.0
     end_s: float = 0.0
+    explain_s: float = 0.0
 
 
 def format_sessions(
@@ -51,14 +53,15 @@ def format_sessions(
     start_s = sum(session.start_s for session in sessions)
     load_s = sum(session.load_s for session in sessions)
     end_s = sum(session.end_s for session in sessions)
-    overhead_s = wall_s - start_s - load_s
+    explain_s = sum(session.explain_s for session in sessions)
+    overhead_s = wall_s - start_s - load_s - explain_s
     text = f"{wall_s:.0f} s"
     if len(sessions) > 1:
         text += f" in {len(sessions)} commands"
-    text += (
-        f": server starts {start_s:.0f} s, load {load_s:.0f} s, "
-        f"suite overhead {overhead_s:.0f} s ({formatting.percent(overhead_s / wall_s)})"
-    )
+    text += f": server starts {start_s:.0f} s, load {load_s:.0f} s, "
+    if explain_s:
+        text += f"explaining {explain_s:.0f} s, "
+    text += f"suite overhead {overhead_s:.0f} s ({formatting.percent(overhead_s / wall_s)})"
     if end_s >= 0.5:
         text += f", of which {end_s:.0f} s for stopping servers"
     return text

@@ -270,7 +270,11 @@ class Campaign:
             self._settings, self._pool, self.results.hardware, self._tell
         )
         judged = with_group_verdicts(self.results, self.store)
+        began_s = time.monotonic()
         for explanation in explainer.explain(judged):
+            now_s = time.monotonic()
+            self._recorder.spend(explain_s=now_s - began_s)
+            began_s = now_s
             self._recorder.put_explanation(explanation)
 
     def finish(self, complete: bool, end_s: float = 0.0) -> None:

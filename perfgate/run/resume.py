@@ -20,7 +20,7 @@ from perfgate.engines.injection import InjectionRecord
 from perfgate.errors import Failure, FailureRow
 from perfgate.load.workload import Workload
 from perfgate.machine.hardware import Hardware
-from perfgate.results.recorder import Explained
+from perfgate.results.profile import Explained
 from perfgate.results.schema import Launch, Measurement, RunResults, Server
 
 Needs = Mapping[str, tuple[ServerConfig, tuple[Workload, ...]]]

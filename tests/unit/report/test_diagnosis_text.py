@@ -11,6 +11,7 @@ from perfgate.report import diagnosis_text, summary
 from perfgate.report.exports import junit
 from perfgate.results.diagnosis import PhaseShare, Split
 from perfgate.results.schema import load
+from tests.unit.report.test_profile_text import PROFILE, PROOF
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -82,3 +83,33 @@ def test_summary_and_junit_have_the_cause(capped):
     assert text in summary.markdown(capped, None)
     assert "CAUSE: capped batch" in junit(capped)
     assert 'name="causes"' in junit(capped)
+
+
+def test_profile_and_counter_proof_belong_to_their_servers(capped):
+    """In the text, and in the headline; not to a diagnosis of another one."""
+    own = msgspec.structs.replace(
+        PROFILE, server=capped.diagnoses[0].servers[0]
+    )
+    proof = msgspec.structs.replace(PROOF, server=own.server)
+    run = msgspec.structs.replace(
+        capped, profiles=(own,), counter_proofs=(proof,)
+    )
+    other = msgspec.structs.replace(capped, profiles=(PROFILE,))
+
+    (text,) = diagnosis_text.render_all(run, "runs/x")
+    assert "  explains: 96 % of the +12.5 ms" in text
+    assert "  proof:    with --moe-backend triton put back" in text
+    finding = diagnosis_text.finding(run, run.diagnoses[0])
+    assert "kernels explain 96 % of the" in finding
+    assert "put back" in finding
+    assert "explains" not in diagnosis_text.render_all(other)[0]
+
+
+def test_a_server_without_a_profile_has_a_reason(capped):
+    """Where one was tried."""
+    (key,) = capped.diagnoses[0].servers
+    run = msgspec.structs.replace(capped, unexplained={key: "no GPU"})
+
+    (text,) = diagnosis_text.render_all(run)
+
+    assert f"  profile:  {key} could not be profiled: no GPU" in text

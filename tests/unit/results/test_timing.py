@@ -90,3 +90,18 @@ def test_each_server_has_its_own_steps():
         for row in rows
         if row.phase in "ab"
     ]
+
+
+def test_launches_that_explain_are_no_overhead():
+    """They are neither starts nor load of what is judged."""
+    session = Session(
+        started_unix_s=0.0,
+        seen_unix_s=100.0,
+        start_s=30.0,
+        load_s=20.0,
+        explain_s=40.0,
+    )
+
+    assert "explaining 40 s, suite overhead 10 s (10.0 %)" in format_sessions(
+        [session]
+    )
