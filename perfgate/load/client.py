@@ -404,7 +404,10 @@ class Run:
 
 @contextmanager
 def no_garbage_collection() -> Iterator[None]:
-    """A collection stops the world for tens of ms in a process that holds a test session."""
+    """A collection stops the world for tens of ms in a process that holds a test session.
+
+    What lives is looked through once: it stays frozen for later measurements.
+    """
     enabled = gc.isenabled()
     gc.collect()
     gc.freeze()
@@ -412,7 +415,6 @@ def no_garbage_collection() -> Iterator[None]:
     try:
         yield
     finally:
-        gc.unfreeze()
         if enabled:
             gc.enable()
 
