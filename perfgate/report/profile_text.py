@@ -33,7 +33,7 @@ def lines(profile: Profile, run: str) -> Iterator[tuple[str, str]]:
     """
     yield "profile", _steps(profile)
     for kernel in profile.kernels[:MOST_KERNELS]:
-        yield profile.unit[:6], kernel_text(kernel, profile.before is not None)
+        yield profile.unit, kernel_text(kernel, profile.before is not None)
     yield "rest", _rest(profile)
     if profile.before is None:
         yield "explains", NO_BASE

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from perfgate.results.schema import load
-from tests.support.projects import perfgate
+from tests.support.projects import perfgate, record
 
 pytest_plugins = ["pytester"]
 RUN = ("-m", "cpu", "-k", "test_output_throughput and llama and not mixtral")
@@ -57,6 +57,24 @@ def test_red_pairs_are_profiled(run, pytester):
     text, again = run(*AGAINST, *SLOWED, "--resume")
     assert results.profiles == again.profiles
     assert "under the profiler" not in text.partition("CAUSE")[0]
+
+
+def test_without_a_base_build_the_injection_is_left_out(
+    project, pytester, monkeypatch
+):
+    """With --explain, of a server that its baseline judges."""
+    monkeypatch.setenv("FAKE_PROFILER", "1")
+    record(project, pytester, *RUN)
+    slowed = ("--launches", "2", "--inject-delay", "llama-small=3")
+
+    project(*RUN, "--run-dir", "silent", *slowed)
+    project(*RUN, "--run-dir", "mine", *slowed, "--explain")
+
+    assert () == load(pytester.path / "silent").profiles
+    (profile,) = load(pytester.path / "mine").profiles
+    assert "the server without the injection" == profile.base
+    assert ["moe"] == [row.name for row in profile.slower]
+    assert pytest.approx(1.0, rel=0.01) == profile.explained
 
 
 def test_what_passes_is_not_profiled(run):
