@@ -36,7 +36,10 @@ def hidden(variables: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
 
 def revealed(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Variables as the engine gets them."""
-    return {name: _VALUES.get((name, shown), shown) for name, shown in pairs}
+    variables = {}
+    for name, shown in pairs:
+        variables[name] = _VALUES.get((name, shown), shown)
+    return variables
 
 
 def hidden_arguments(arguments: Sequence[str]) -> tuple[str, ...]:
@@ -45,18 +48,22 @@ def hidden_arguments(arguments: Sequence[str]) -> tuple[str, ...]:
     Raises:
         SecretTwice: a secret has another value than before.
     """
-    shown = shown_arguments(arguments)
-    for before, text, value in zip(
-        ("", *shown), shown, arguments, strict=False
-    ):
-        _keep(before, text, value)
-    return shown
+    all_shown = shown_arguments(arguments)
+    before = ""
+    for shown, value in zip(all_shown, arguments, strict=True):
+        _keep(before, shown, value)
+        before = shown
+    return all_shown
 
 
-def revealed_arguments(shown: Sequence[str]) -> tuple[str, ...]:
+def revealed_arguments(all_shown: Sequence[str]) -> tuple[str, ...]:
     """Arguments as the engine gets them."""
-    pairs = zip(("", *shown), shown, strict=False)
-    return tuple(_VALUES.get(pair, pair[1]) for pair in pairs)
+    arguments = []
+    before = ""
+    for shown in all_shown:
+        arguments.append(_VALUES.get((before, shown), shown))
+        before = shown
+    return tuple(arguments)
 
 
 def _keep(name: str, shown: str, value: str) -> None:

@@ -36,8 +36,13 @@ GROWTH = 1.4
 
 def memory(server: ServerSymptoms, _servers: Servers) -> Finding | None:
     """Only memory was lost: room for the KV cache, or a fuller GPU."""
-    red = [row for row in server.moved if row.is_red]
-    if not red or any(row.load for row in red):
+    red = []
+    for row in server.moved:
+        if row.is_red and row.load:
+            return None
+        if row.is_red:
+            red.append(row)
+    if not red:
         return None
     return Finding("memory", "memory", words.lines(red))
 
@@ -48,26 +53,32 @@ def communication(server: ServerSymptoms, servers: Servers) -> Finding | None:
     Servers of one rank, where there are any, have not lost it.
     """
     several = []
+    single = []
     for row in servers:
         if row.ranks > 1 and row.engine == server.engine:
             several.append(row)
-    single = [row for row in servers if row.ranks == 1 and row.steps]
+        if row.ranks == 1 and row.steps:
+            single.append(row)
     if server not in several or not _cost_alike_a_layer(several):
         return None
-    if any(are_worse(row.steps) for row in single):
-        return None
+    for row in single:
+        if are_worse(row.steps):
+            return None
     evidence = [words.constant(row) for row in several]
     if single:
-        keys = formatting.listed([row.key for row in single])
+        keys = _keys(single)
         evidence.append(words.SINGLE_RANK.format(servers=keys))
     return Finding("communication", "decode", tuple(evidence))
 
 
 def _cost_alike_a_layer(servers: Servers) -> bool:
     """Whether each step of sparse and dense models is longer by one time for each layer."""
-    if len({row.is_sparse for row in servers}) < 2:
-        return False
-    if not all(_is_constant(row.steps) and row.layers for row in servers):
+    kinds = set()
+    for row in servers:
+        kinds.add(row.is_sparse)
+        if not row.layers or not _is_constant(row.steps):
+            return False
+    if len(kinds) < 2:
         return False
     times, shares = _spreads(servers)
     return times <= ALIKE and times < shares
@@ -85,14 +96,14 @@ def expert_path(server: ServerSymptoms, servers: Servers) -> Finding | None:
     for row in servers:
         if not row.is_sparse and row.engine == server.engine and row.steps:
             controls.append(row)
-    if any(are_worse(row.steps) for row in controls):
-        return None
+    for control in controls:
+        if are_worse(control.steps):
+            return None
     if not controls and _may_be_the_machine(server, slower[0]):
         return None
     last = words.NO_CONTROL
     if controls:
-        keys = formatting.listed([row.key for row in controls])
-        last = words.CONTROL.format(servers=keys)
+        last = words.CONTROL.format(servers=_keys(controls))
     evidence = (*words.lines(lost(server)), last)
     return Finding("expert-path", phase_of(server), evidence)
 
@@ -134,22 +145,30 @@ def per_token(server: ServerSymptoms, servers: Servers) -> Finding | None:
 def host(server: ServerSymptoms, servers: Servers) -> Finding | None:
     """Every server is slower by a like share: dense, sparse, whatever its ranks."""
     timed = [row for row in servers if row.steps]
-    if len({row.model for row in timed}) < 2:
-        return None
+    models = set()
+    losses = []
     for row in timed:
-        if not row.layers or not all(step.is_worse for step in row.steps):
-            return None
+        models.add(row.model)
+        for step in row.steps:
+            if not row.layers or not step.is_worse:
+                return None
+            losses.append(step.loss)
+    if len(models) < 2:
+        return None
     times, shares = _spreads(timed)
     if shares > ALIKE or shares > times:
         return None
-    losses = []
-    for row in timed:
-        losses += [step.loss for step in row.steps]
-    keys = formatting.listed([row.key for row in timed])
-    low = formatting.percent(min(losses))
-    high = formatting.percent(max(losses))
-    evidence = (words.ALL_ALIKE.format(servers=keys, low=low, high=high),)
-    return Finding("host", phase_of(server), evidence)
+    line = words.ALL_ALIKE.format(
+        servers=_keys(timed),
+        low=formatting.percent(min(losses)),
+        high=formatting.percent(max(losses)),
+    )
+    return Finding("host", phase_of(server), (line,))
+
+
+def _keys(servers: Servers) -> str:
+    """The servers by name."""
+    return formatting.listed([row.key for row in servers])
 
 
 def _is_constant(steps: Sequence[Moved]) -> bool:
