@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from perfgate.engines.base import ServerConfig
+from perfgate.load.metrics import family_of
 from perfgate.load.workload import Arrivals, Workload
 from perfgate.models.stated_routing import StatedRouting
 
@@ -172,6 +173,11 @@ class Case(
     def is_ratio(self) -> bool:
         """Whether it is a ratio of two loads."""
         return self.denominator is not None
+
+    @property
+    def is_duel(self) -> bool:
+        """Whether launches of two builds that take turns decide it, and no baseline."""
+        return family_of(self.metric) == "batch"
 
     @property
     def loads(self) -> tuple[Load, ...]:

@@ -201,6 +201,8 @@ def proposals(
     for run in runs:
         reader = RunReader(run)
         for case in run.cases:
+            if case.is_duel:  # its base build decides it, and no baseline
+                continue
             # Each run's own case: the same id may stand for another server
             # configuration, and that must be noticed.
             observation = reader.observe(case)

@@ -133,6 +133,15 @@ def find_python(
     path = os.environ.get(variable(engine))
     if path:
         return _named_python(engine, variable(engine), path)
+    return installed_python(engine, device)
+
+
+def installed_python(engine: str, device: str) -> EnginePython:
+    """The Python that `perfgate engines install` made from the engine's lock file.
+
+    Raises:
+        EngineMissing: it is not installed, or by another lock file.
+    """
     name = environment_name(engine, device)
     folder = engines_dir() / name
     python = folder / "bin" / "python"

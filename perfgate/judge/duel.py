@@ -15,9 +15,11 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from perfgate import formatting
 from perfgate.cases import Case
-from perfgate.judge import wording
+from perfgate.judge import choices, wording
 from perfgate.judge.noise import (
     EXCLUSION,
     LINE_SHARE,
@@ -25,7 +27,9 @@ from perfgate.judge.noise import (
     log_loss,
     t_quantile,
 )
-from perfgate.judge.policy import Policy
+from perfgate.judge.observation import RunReader
+from perfgate.judge.paired import differences_of, reasons_not_counted
+from perfgate.judge.policy import Policy, policy_for
 from perfgate.judge.verdict import Decision, Outcome
 from perfgate.load.turns import LaunchTime
 from perfgate.results.samples import mean_of
@@ -37,6 +41,68 @@ ASSUMED_FREEDOM = 4
 # One-sided: so many unchanged cases at most are called slower by their error alone.
 DOUBT = 0.01
 POWER = 0.95
+
+
+def judge_duel(reader: RunReader, case: Case) -> Decision:
+    """Judge a case of a run by the launches of both builds that took turns."""
+    candidate = reader.observe(case.candidate)
+    base = reader.observe(case.base)
+    policy = policy_for(candidate.hardware_label, case.metric, ratio=False)
+    target_effect = reader.results.target_effect or policy.paired
+    details = _details(reader, case, differences_of(candidate, base))
+    duel = Duel(
+        base=_times(reader, case.base),
+        candidate=_times(reader, case.candidate),
+        policy=policy,
+        target_effect=target_effect,
+    )
+    if min(len(duel.base), len(duel.candidate)) < FEWEST_LAUNCHES:
+        decision = too_few(case, reasons_not_counted(candidate, base), details)
+    else:
+        decision = decide(case, duel, details)
+    decision = msgspec.structs.replace(decision, injected=candidate.injected)
+    return choices.explained(decision, candidate, base.chosen)
+
+
+def _times(reader: RunReader, case: Case) -> list[LaunchTime]:
+    """The launches of one build that count, each with its error."""
+    (load,) = case.loads
+    times = []
+    for row in reader.index.valid_measurements(
+        load.server.key, load.workload_name
+    ):
+        for repetition in row.repetitions:
+            value_ms = repetition.values[case.metric]
+            interval_ms = row.intervals[case.metric]
+            times.append(LaunchTime.of_interval(value_ms, interval_ms))
+    return times
+
+
+def _details(
+    reader: RunReader, case: Case, differences: Sequence[str]
+) -> list[str]:
+    """Which build the base is, how both differ, and how busy the machine was."""
+    (load,) = case.base.loads
+    lines = []
+    server = reader.results.servers.get(load.server.key)
+    if server is not None:
+        lines.append(wording.DUEL_BASE.format(base=server.python_label))
+    if differences:
+        text = formatting.listed(differences)
+        lines.append(wording.PAIRED_DIFFER.format(differences=text))
+    elif server is not None:
+        lines.append(wording.DUEL_SAME)
+    shares = []
+    for build in (case.base, case.candidate):
+        (load,) = build.loads
+        for repetition in reader.index.repetitions(
+            load.server.key, load.workload_name
+        ):
+            shares.append(repetition.client_values["waiting_share"])
+    if shares:
+        share = formatting.percent(statistics.fmean(shares))
+        lines.append(wording.DUEL_WAITED.format(share=share))
+    return lines
 
 
 @dataclass(frozen=True)

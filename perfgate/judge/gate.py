@@ -29,6 +29,7 @@ from perfgate.judge import (
 )
 from perfgate.judge.baseline_schema import MetricBaseline
 from perfgate.judge.baseline_store import Baseline, Published, Recorded, Store
+from perfgate.judge.duel import judge_duel
 from perfgate.judge.machine_scope import narrow_to, target_effect_of
 from perfgate.judge.noise import DECISION_LAUNCHES, fraction_of, log_loss
 from perfgate.judge.observation import Observation, RunReader, hardware_label
@@ -123,6 +124,8 @@ def judge_run(
 def _judge_in(
     reader: RunReader, case: Case, store: Store, today: datetime.date | None
 ) -> Decision:
+    if case.is_duel:
+        return judge_duel(reader, case)
     if reader.results.is_paired:
         return judge_paired(reader, case)
     decision = _judge_by_baseline(reader, case, store, today)

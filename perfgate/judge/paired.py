@@ -141,8 +141,7 @@ def _judge_builds(
 
 def _details_of(candidate: Observation, base: Observation) -> list[str]:
     """How the two builds differ, and which of their launches do not count."""
-    differences = formatting.differences(candidate.identity, base.identity)
-    differences += context_differences(candidate.context, base.context)
+    differences = differences_of(candidate, base)
     details = []
     if differences:
         text = formatting.listed(differences)
@@ -152,6 +151,13 @@ def _details_of(candidate: Observation, base: Observation) -> list[str]:
         reasons = formatting.listed(lost)
         details.append(wording.PAIRED_LOST.format(reasons=reasons))
     return details
+
+
+def differences_of(candidate: Observation, base: Observation) -> list[str]:
+    """How the two builds differ: settings, versions, environment."""
+    differences = formatting.differences(candidate.identity, base.identity)
+    differences += context_differences(candidate.context, base.context)
+    return differences
 
 
 def reasons_not_counted(candidate: Observation, base: Observation) -> list[str]:

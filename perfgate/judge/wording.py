@@ -174,10 +174,7 @@ DUEL_ERROR = (
 )
 DUEL_FEW = "{needed} launches of each build are needed: {reasons}"
 DUEL_BASE = "The base build is {base}."
-DUEL_SAME = (
-    "Base and candidate are the same build ({base}): the verdict shows what this "
-    "machine can see."
-)
+DUEL_SAME = "Base and candidate are the same build: the verdict shows what this machine can see."
 DUEL_WAITED = "The engines waited for a core in {share} of the time."
 
 # Screened by a baseline, then decided by pairs.

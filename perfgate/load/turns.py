@@ -27,6 +27,8 @@ TRIMMED = 0.2
 FEWEST_CYCLES = 6
 # A scheduler may count a wait that began before the batch.
 LEAST_SHARE = 0.01
+# Half of a 90 % interval, in standard errors.
+INTERVAL_ERRORS = 1.645
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,20 @@ class LaunchTime:
 
     value_ms: float
     error: float
+
+    @property
+    def interval_ms(self) -> tuple[float, float]:
+        """90 % interval of the value."""
+        factor = math.exp(INTERVAL_ERRORS * self.error)
+        return self.value_ms / factor, self.value_ms * factor
+
+    @classmethod
+    def of_interval(
+        cls, value_ms: float, interval_ms: tuple[float, float]
+    ) -> LaunchTime:
+        """The time by its value and `interval_ms`."""
+        _, high_ms = interval_ms
+        return cls(value_ms, math.log(high_ms / value_ms) / INTERVAL_ERRORS)
 
 
 def orders(

@@ -14,6 +14,7 @@ from perfgate.engines.injection import format_injection
 from perfgate.foreign_text import one_line
 from perfgate.judge.run_status import is_compared
 from perfgate.judge.verdict import Outcome
+from perfgate.load.metrics import family_of
 from perfgate.load.repetition import Repetition
 from perfgate.report import verdict_text
 from perfgate.results.schema import Measurement, RunResults, Server
@@ -254,7 +255,11 @@ def screened(results: RunResults) -> list[str]:
     if not results.is_screened:
         return []
     decided = sum(row.screen is not None for row in results.verdicts)
-    judged = sum(row.gate == "hard" for row in results.verdicts)
+    judged = 0
+    for row in results.verdicts:
+        # A duel has both builds, and no screen.
+        if row.gate == "hard" and family_of(row.metric) != "batch":
+            judged += 1
     cases = formatting.count(judged, "judged case")
     line = f"Pairs decided {decided} of {cases}, baselines the others"
     undecided = len(results.suspects) - decided

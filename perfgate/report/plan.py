@@ -24,6 +24,7 @@ from perfgate import formatting
 from perfgate.cases import Case
 from perfgate.config.config import Config
 from perfgate.judge.baseline_store import Recorded, Store
+from perfgate.judge.duel import FEWEST_LAUNCHES
 from perfgate.judge.gate import gate_mode
 from perfgate.judge.machine_scope import (
     detectable,
@@ -91,6 +92,11 @@ class PlannedSession:
     skip_reasons: Sequence[str]
 
     @property
+    def by_baseline(self) -> list[Case]:
+        """The cases that a baseline decides: all but those of duels."""
+        return [case for case in self.cases if not case.is_duel]
+
+    @property
     def kind(self) -> str:
         """The kind of the baselines: this machine's, if a selected platform runs here.
 
@@ -124,7 +130,7 @@ def text(planned: PlannedSession, width: int) -> str:
         lines.append(f"At most {most} launches, if no server dies.")
     if not config.is_paired:
         losses = detectable_losses(
-            planned.cases, config.store, hardware, planned.kind
+            planned.by_baseline, config.store, hardware, planned.kind
         )
         lines += ["", *format_losses(losses, planned.kind, width)]
         lines += format_exclusions(exclusions(planned), config.launches)
@@ -145,7 +151,9 @@ def most_launches(planned: PlannedSession) -> int:
     pairs = 2 * PAIRS
     total = 0
     for server, _ in servers_of(planned.cases).values():
-        if config.is_paired:
+        if server.held:
+            total += 2 * max(FEWEST_LAUNCHES, config.launches)
+        elif config.is_paired:
             total += 2 * max(PAIRS, config.launches) + pairs
         elif server.engine in config.base_builds:
             ratios = _partners(planned.cases, server.key)
@@ -225,8 +233,11 @@ def servers(
     if mode == "paired":
         count = 2 * max(PAIRS, launches)
     rows = {}
-    for key, (_, workloads) in servers_of(cases).items():
+    for key, (server, workloads) in servers_of(cases).items():
         rows[key] = ServerRow(key, count, workloads, seconds=None)
+        if server.held:
+            both = 2 * max(FEWEST_LAUNCHES, launches)
+            rows[key] = ServerRow(key, both, workloads, seconds=None)
     for run in earlier:
         for row in _untimed(rows):
             seconds = _launch_seconds(run, row.key, row.workloads)

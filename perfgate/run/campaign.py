@@ -128,8 +128,11 @@ class Campaign:
                 case was measured, INCONCLUSIVE if it needs the launch that failed.
         """
         try:
-            for load in case.loads:
-                self._measure_server(load.server.key)
+            if case.is_duel:
+                self._measure_duel(case)
+            else:
+                for load in case.loads:
+                    self._measure_server(load.server.key)
         except Failure:
             decision = self._decide(case)
             if decision.outcome is Outcome.INVALID:
@@ -358,6 +361,36 @@ class Campaign:
             )
             if missing is not None:
                 self._measure_launch(launch, missing)
+
+    def _measure_duel(self, case: Case) -> None:
+        """Have both builds of a held engine answer in turns, once a session.
+
+        Raises:
+            Failure: a launch failed, at this call or an earlier one.
+        """
+        # Imported here: see `_start`.
+        from perfgate.run.duel_launches import Duels
+
+        server = case.numerator.server
+        key = server.candidate.key
+        if key in self._failures:
+            raise self._failures[key].with_traceback(None)
+        if key in self._scheduled:
+            return
+        self._scheduled.add(key)
+        try:
+            with self._recording_failures(key):
+                duels = Duels(
+                    self._settings,
+                    self._pool_source,
+                    self._recorder,
+                    self._timing_start,
+                    self._tell,
+                )
+                duels.measure(server, self._needs[key][1])
+        except Failure as failure:
+            self._failures[key] = failure
+            raise
 
     def _measure_launch(
         self, launch: ScheduledLaunch, workloads: Sequence[Workload]

@@ -132,12 +132,16 @@ def find_python(
 ) -> environment.EnginePython:
     """The Python of the server's engine, or of its base build.
 
+    The base of a held engine is that of the lock file, unless another one is named.
+
     Raises:
         EngineMissing: there is none.
     """
     pythons, option = settings.engine_pythons, "--engine-python"
     if config.build == "base":
         pythons, option = settings.base_builds, "--against-engine"
+        if config.held and config.engine not in pythons:
+            return environment.installed_python(config.engine, config.device)
     return environment.find_python(
         config.engine, config.device, pythons, option
     )

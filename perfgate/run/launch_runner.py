@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import msgspec
 
 from perfgate.cases import asking_routing
-from perfgate.engines import chosen
+from perfgate.engines import chosen, held
 from perfgate.engines import registry as engines
 from perfgate.engines.base import Engine, LaunchFacts, ServerConfig
 from perfgate.engines.injection import Injection
@@ -400,7 +400,10 @@ def start_launch(
     if config.stated_routing:
         stated_routing.confirm(engine, config, server.url)
     if injection.per_token_ms is not None:
-        engine.inject_delay(server.url, injection.per_token_ms)
+        inject_delay = engine.inject_delay
+        if config.held:
+            inject_delay = held.inject_delay
+        inject_delay(server.url, injection.per_token_ms)
     values = dict(facts.values)
     if record.ready_s is not None:
         values["ready_s"] = record.ready_s

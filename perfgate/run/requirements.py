@@ -18,6 +18,7 @@ from perfgate.load.metrics import family_of
 from perfgate.machine import container
 from perfgate.machine.hardware import Hardware
 from perfgate.models import estimate
+from perfgate.run.launch_planner import find_python
 from perfgate.study import StudyFile
 
 
@@ -46,6 +47,8 @@ class Requirements:
         reason = self._missing_engine(servers) or _no_expert_parallelism(
             servers
         )
+        if reason is None and case.is_duel:
+            reason = self._missing_base(case.base.numerator.server)
         if reason is not None:
             return reason
         if self._study.device_of(platform) == "cpu":
@@ -83,6 +86,17 @@ class Requirements:
             reasons = self._missing_engines(server.device)
             if server.engine in reasons:
                 return reasons[server.engine]
+        return None
+
+    def _missing_base(self, server: ServerConfig) -> str | None:
+        """Why there is no build to compare with."""
+        try:
+            find_python(self._config, server)
+        except environment.EngineMissing as failure:
+            return (
+                f"needs a base build of {server.engine}: {failure.seen}; "
+                f"{failure.remedy}, or --against-engine {server.engine}=PYTHON"
+            )
         return None
 
     def _missing_engines(self, device: str) -> dict[str, str]:

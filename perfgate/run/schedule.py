@@ -83,8 +83,8 @@ class Sequential:
     no_escalation: str = ""
 
     def cases(self, case: Case) -> tuple[Case, ...]:
-        """The case alone."""
-        return (case,)
+        """The case alone; of a duel both builds."""
+        return _builds(case)
 
     def first(self, server: ServerConfig) -> Sequence[ScheduledLaunch]:
         """The first one may be the running server; the others are fresh."""
@@ -131,6 +131,8 @@ class Paired:
 
     def cases(self, case: Case) -> tuple[Case, ...]:
         """The case, and the same of the base build."""
+        if case.is_duel:
+            return _builds(case)
         return case, case.base
 
     def first(self, server: ServerConfig) -> Sequence[ScheduledLaunch]:
@@ -181,8 +183,8 @@ class Screened:
     no_escalation: str = ""
 
     def cases(self, case: Case) -> tuple[Case, ...]:
-        """The case alone: what is suspect is not known yet."""
-        return (case,)
+        """The case alone: what is suspect is not known yet. Of a duel both builds."""
+        return _builds(case)
 
     def first(self, server: ServerConfig) -> Sequence[ScheduledLaunch]:
         """The launches of the screen; of a candidate three pairs."""
@@ -199,7 +201,9 @@ class Screened:
         return self.screen.further(server, loads)
 
     def has_pairs(self, case: Case) -> bool:
-        """Whether every server of the case has a base build."""
+        """Whether every server of the case has a base build; a duel has both already."""
+        if case.is_duel:
+            return False
         return all(load.server.engine in self.engines for load in case.loads)
 
 
@@ -251,6 +255,13 @@ def ab_order(pairs: int = PAIRS, before: int = 0) -> str:
     for index in range(before, before + pairs):
         order += "AB" if index % 2 == 0 else "BA"
     return order
+
+
+def _builds(case: Case) -> tuple[Case, ...]:
+    """What is measured for a case: itself, or both builds that are alive at once."""
+    if case.is_duel:
+        return case.candidate, case.base
+    return (case,)
 
 
 def _escalation(

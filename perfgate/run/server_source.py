@@ -131,6 +131,24 @@ class PoolSource:
     def _plan(self, config: ServerConfig) -> LaunchPlan:
         return self._altered(self._planner.plan(config))
 
+    def start_together(
+        self, configs: Sequence[ServerConfig]
+    ) -> Sequence[RunningServer]:
+        """Launches that are alive at once, each on a port of its own.
+
+        Raises:
+            Failure: one of them failed to start.
+        """
+        plans: dict[int, LaunchPlan] = {}
+        while len(plans) < len(configs):
+            plan = self._planner.plan(configs[len(plans)])
+            plans.setdefault(plan.port, plan)
+        return self._pool.launch_together(list(plans.values()))
+
+    def end_together(self) -> None:
+        """End what `start_together` launched."""
+        self._pool.end_together()
+
     def probes(
         self, config: ServerConfig, server: RunningServer, launch: Launch
     ) -> Sequence[Probe]:

@@ -1,5 +1,7 @@
 """Server pool: one live server at a time on a session's devices (GPUs, or the CPU).
 
+Only engines that are held in one process, and take turns, are alive together.
+
 The pool stops the old server before it launches the next, and continues only if the
 devices are free again. With a session fixture for each server two would be alive, and
 the next one would start even after a failed teardown.
@@ -98,6 +100,7 @@ class ServerPool:
         self._leased = tuple(leased)
         self._servers: list[Server] = []
         self._live: Server | None = None
+        self._group: list[Server] = []
         self._used_before: Sequence[int] = ()
         # By plan without its port, which differs between launches of one server.
         self._failures: dict[LaunchPlan, Failure] = {}
@@ -144,6 +147,40 @@ class ServerPool:
         self._check_devices(plan)
         return self._launch(plan)
 
+    def launch_together(self, plans: Sequence[LaunchPlan]) -> list[Server]:
+        """Launch several servers, alive at once, and wait until all of them are ready.
+
+        The next launch, `end_together` or `close` ends them.
+
+        Raises:
+            ServerExited, ServerNotReady: one of them did not start; all are ended.
+            PortInUse: another process listens on a plan's port; try other ports.
+            DevicesBusy, DevicesNotClean, LeaseExpired: none can be launched here now.
+        """
+        if self._unclean is not None:
+            raise self._unclean.with_traceback(None)
+        self._end_live(f"made room for {len(plans)} servers at once")
+        self._check_devices(plans[0])
+        self._used_before = tuple(self._devices.gpu_memory_used(()))
+        try:
+            for plan in plans:
+                self._group.append(self._start(plan))
+            for server in self._group:
+                server.wait_until_ready(self._progress_of(server.plan))
+        except BaseException as error:
+            self.end_together(f"failed to start ({type(error).__name__})")
+            raise
+        return list(self._group)
+
+    def end_together(self, reason: str = "done") -> None:
+        """End the servers that were launched together.
+
+        Raises:
+            DevicesNotClean: one of them left processes.
+        """
+        while self._group:
+            self._end(self._group.pop(), reason)
+
     def abandon(self, reason: str) -> ServerDied:
         """End the live server, for example after a stall; returns its death.
 
@@ -184,25 +221,10 @@ class ServerPool:
         self._used_before = tuple(
             self._devices.gpu_memory_used(plan.gpu_indices)
         )
-        locks: Sequence[int] = ()
-        if self._lease is not None:
-            locks = self._lease.descriptors
-        server = launch(
-            plan,
-            log_dir=self._log_dir,
-            index=len(self._servers),
-            owners=self._owners,
-            keep_open=locks,
-            leased=self._leased,
-        )
+        server = self._start(plan)
         self._live = server
-        self._servers.append(server)
-
-        def progress(text: str) -> None:
-            self._progress(f"{plan.key}: {text}")
-
         try:
-            server.wait_until_ready(progress)
+            server.wait_until_ready(self._progress_of(plan))
         except Failure as failure:
             # A port that is taken says nothing about the server.
             if not isinstance(failure, PortInUse):
@@ -217,6 +239,25 @@ class ServerPool:
             raise
         return server
 
+    def _start(self, plan: LaunchPlan) -> Server:
+        """Start a server without waiting for it."""
+        locks: Sequence[int] = ()
+        if self._lease is not None:
+            locks = self._lease.descriptors
+        server = launch(
+            plan,
+            log_dir=self._log_dir,
+            index=len(self._servers),
+            owners=self._owners,
+            keep_open=locks,
+            leased=self._leased,
+        )
+        self._servers.append(server)
+        return server
+
+    def _progress_of(self, plan: LaunchPlan) -> Callable[[str], None]:
+        return lambda text: self._progress(f"{plan.key}: {text}")
+
     def _end_dead(self, server: Server, reason: str) -> ServerDied:
         failure = server.death(reason)
         identity = _without_port(server.plan)
@@ -228,11 +269,15 @@ class ServerPool:
         return failure
 
     def _end_live(self, reason: str) -> None:
+        self.end_together(reason)
         if self._live is None:
             return
-        server = self._live
+        self._end(self._live, reason)
+
+    def _end(self, server: Server, reason: str) -> None:
         ending = server.stop(reason, grace_s=STOP_GRACE_S)
-        self._live = None
+        if server is self._live:
+            self._live = None
         self._note_removed(server, ending)
         self._unclean = self._survivors(server, ending)
         if self._unclean is None:

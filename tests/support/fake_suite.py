@@ -46,6 +46,7 @@ from tests.support.checkpoints import hollow
 from tests.support.fake_nvml import FakeNvml, NvmlFailure, gpus_of
 
 FAKE_ENGINE = Path(__file__).resolve().parent / "fake_engine.py"
+FAKE_HELD = Path(__file__).resolve().parent / "fake_held.py"
 NO_LIMITS = validity.Policy(
     stall_floor_ms=1e9,
     stall_factor=1e9,
@@ -73,14 +74,16 @@ def _plan(request: LaunchRequest) -> LaunchPlan:
         for name, value in behaviour.items()
         for arg in ("--set", f"{name}={json.dumps(value)}")
     ]
+    program = [str(FAKE_ENGINE), *settings]
+    if request.config.held:
+        program = [str(FAKE_HELD)]
     return LaunchPlan(
         key=request.config.key,
         argv=(
             str(request.python),
-            str(FAKE_ENGINE),
+            *program,
             "--port",
             str(request.port),
-            *settings,
             *_misbehaviour(request),
         ),
         env=(
@@ -213,6 +216,7 @@ def enter() -> None:
             inject_delay=_inject,
             metrics=engines.lookup("vllm").metrics,
             profiler=_profiler(),
+            can_be_held=os.environ.get("FAKE_CAN_BE_HELD") == "1",
         )
 
 
@@ -271,7 +275,7 @@ def options(models_dir: Path) -> list[str]:
         "-p",
         "xdist.plugin",
     ]  # the one plugin that a project is given: others take a second to load
-    for name in ITL_S:
+    for name in (*ITL_S, "llama-tiny", "mixtral-tiny"):
         words += [
             "--model-dir",
             f"{name}={hollow(CATALOGUE[name], models_dir / name)}",

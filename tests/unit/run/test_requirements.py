@@ -102,3 +102,19 @@ def test_an_external_server_must_be_named(requirements):
     assert "--attach" in with_it.skip_reason("h200", special)
     start = msgspec.structs.replace(case(), metric="ready_s")
     assert "--attach" in with_it.skip_reason("h200", start)
+
+
+def test_a_duel_needs_a_base_build(requirements, monkeypatch, tmp_path):
+    """That of the lock file, which may not be installed, or one that is named."""
+    monkeypatch.setenv("PERFGATE_ENGINES_DIR", str(tmp_path))
+    server = study_of("cpu", "vllm").held[0]
+    duel = Case(
+        experiment="E14", metric="batch_cpu_ms", numerator=Load(server=server)
+    )
+    named = requirements(base_builds={"vllm": sys.executable})
+
+    reason = requirements().skip_reason("cpu", duel)
+
+    assert "needs a base build of vllm" in reason
+    assert "--against-engine vllm=PYTHON" in reason
+    assert named.skip_reason("cpu", duel) is None

@@ -3,6 +3,7 @@
 import msgspec
 import pytest
 
+from perfgate.cases import Load
 from perfgate.config.config import Config
 from perfgate.judge.baseline_store import Store
 from perfgate.run.schedule import (
@@ -136,3 +137,16 @@ def test_pairs_need_a_base_build_of_every_server():
 
     assert schedule.has_pairs(m.RATIO)
     assert not schedule.has_pairs(ratio)
+
+
+def test_both_builds_of_a_duel_are_measured():
+    """In every mode, and never by pairs of launches: a duel has both builds already."""
+    held = msgspec.structs.replace(m.MOE_CPU, held=True)
+    case = msgspec.structs.replace(
+        m.THROUGHPUT, metric="batch_cpu_ms", numerator=Load(server=held)
+    )
+    screened = Screened(Sequential(), frozenset({"vllm"}))
+
+    for schedule in (Sequential(), Paired(), screened):
+        assert (case.candidate, case.base) == schedule.cases(case)
+    assert not screened.has_pairs(case)

@@ -277,3 +277,39 @@ def test_progress_names_the_server(tmp_path: Path) -> None:
         pool.get(fake_plan())
 
     assert {"fake-engine"} == {text.partition(":")[0] for text in said}
+
+
+def test_servers_are_alive_together_where_that_is_asked_for(
+    tmp_path: Path,
+) -> None:
+    """All are ready, on ports of their own; the next launch ends every one of them."""
+    plans = [fake_plan(), fake_plan(), fake_plan()]
+    with _pool(tmp_path) as pool:
+        before = pool.get(fake_plan())
+        together = pool.launch_together(plans)
+
+        assert not before.alive()
+        assert [True] * 3 == [server.alive() for server in together]
+        assert 3 == len({server.url for server in together})
+        pool.get(fake_plan(env=(("ANOTHER", "1"),)))
+        assert [False] * 3 == [server.alive() for server in together]
+
+
+def test_closing_ends_servers_that_are_alive_together(tmp_path: Path) -> None:
+    """As an interrupted session does."""
+    with _pool(tmp_path) as pool:
+        together = pool.launch_together([fake_plan(), fake_plan()])
+
+    assert [False, False] == [server.alive() for server in together]
+    assert all(record.stop for record in pool.launches)
+
+
+def test_one_that_fails_to_start_ends_the_others(tmp_path: Path) -> None:
+    """Nothing is compared with a part of the launches, and nothing stays behind."""
+    bad = fake_plan("--exit-at-start", "3")
+    with _pool(tmp_path) as pool:
+        with pytest.raises(ServerExited):
+            pool.launch_together([fake_plan(), bad, fake_plan()])
+
+        running = [r.pid for r in pool.launches if look_up(r.pid) is not None]
+        assert [] == running

@@ -1,0 +1,28 @@
+"""E14: Does an engine's step take as long as that of the base build, on this machine?
+
+No baseline is stored: both builds are alive at once and take turns. The base build is
+that of --against-engine, or else that of the engine's lock file.
+"""
+
+from collections.abc import Iterator
+
+import msgspec
+import pytest
+
+from perfgate.cases import Case
+from perfgate.study import Study
+
+
+def batches(study: Study) -> Iterator[Case]:
+    """CPU time and active time of each batch of each held model; judged on every machine."""
+    for server in study.held:
+        for workload in study.held_workloads:
+            for metric in ("batch_cpu_ms", "batch_active_ms"):
+                case = study.value("E14", metric, server, workload)
+                yield msgspec.structs.replace(case, gate="hard")
+
+
+@pytest.mark.perf(cases=batches)
+def test_time_of_a_batch(check, case):
+    """A batch takes no longer than with the base build."""
+    check(case)

@@ -1,0 +1,99 @@
+"""A held engine in place of a real one, in a process of its own: it does as it is told.
+
+Requests and answers are those of `perfgate_held`; a step takes no time, and the times
+that are answered are those of the speed that the engine was told. One token of each
+request is made in a step.
+"""
+
+import argparse
+import importlib
+import sys
+from http.server import HTTPServer
+from pathlib import Path
+
+INSIDE = Path(__file__).resolve().parents[2] / "perfgate" / "engines" / "inside"
+sys.path.insert(0, str(INSIDE))
+perfgate_held = importlib.import_module("perfgate_held")
+NS_PER_MS = 1_000_000
+
+
+class ToldEngine:
+    """Counts how long its steps would take."""
+
+    told_ns = 0
+
+    def __init__(self, step_ms):
+        self.step_ms = step_ms
+        self.per_token_ms = 0.0
+        self.running = []
+        self.done = []
+
+    def add(self, prompt, output_len_tokens):
+        """Take a request."""
+        self.running.append([list(prompt), output_len_tokens])
+
+    def step(self):
+        """One token for each."""
+        step_ms = self.step_ms + self.per_token_ms * len(self.running)
+        ToldEngine.told_ns += round(step_ms * NS_PER_MS)
+        for request in self.running:
+            request[1] -= 1
+        self.done += [ids for ids, left in self.running if left == 0]
+        self.running = [row for row in self.running if row[1]]
+
+    def unfinished(self):
+        """How many run."""
+        return len(self.running)
+
+    def take(self):
+        """What has ended."""
+        done, self.done = self.done, []
+        return done
+
+    def delay(self, per_token_ms):
+        """Each step takes longer from now on."""
+        self.per_token_ms = per_token_ms
+
+
+class ToldStopwatch:
+    """Times by what the engine was told."""
+
+    def __init__(self):
+        self.began_ns = ToldEngine.told_ns
+
+    def times(self):
+        """As `perfgate_held.Stopwatch`; nothing waits."""
+        took_ns = ToldEngine.told_ns - self.began_ns
+        return {"wall_ns": took_ns, "cpu_ns": took_ns, "waited_ns": 0}
+
+
+def main():
+    """Answer until the process ends."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--step-ms", type=float, default=1.0)
+    parser.add_argument("--die-at-batch", type=int, default=0)
+    given = parser.parse_args()
+    perfgate_held.Stopwatch = ToldStopwatch
+    if given.die_at_batch:
+        perfgate_held.ACTIONS["/batch"] = dying(given.die_at_batch)
+    handler = perfgate_held.handler_of(ToldEngine(given.step_ms))
+    HTTPServer(("127.0.0.1", given.port), handler).serve_forever()
+
+
+def dying(batches):
+    """Answers so many batches, and ends the process then."""
+    answered = 0
+
+    def batch(engine, body):
+        nonlocal answered
+        answered += 1
+        if answered > batches:
+            sys.exit(3)
+        return perfgate_held.batch(engine, body)
+
+    return batch
+
+
+if __name__ == "__main__":
+    main()

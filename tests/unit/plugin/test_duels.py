@@ -1,0 +1,93 @@
+"""Duels: both builds of a held engine alive at once, judged without a baseline.
+
+Whole runs of pytest in a project of their own, with fake engines in place of real ones.
+"""
+
+import sys
+
+import pytest
+
+from perfgate.report.verdict_text import render
+from perfgate.results.schema import load
+from tests.support.projects import outcomes, perfgate, verdicts
+
+pytest_plugins = ["pytester"]
+AGAINST = ("--against-engine", f"fake={sys.executable}", "--pairs", "suspect")
+RUN = ("-m", "cpu", "-k", "test_time_of_a_batch", "--run-dir", "mine")
+
+
+@pytest.fixture(autouse=True)
+def held(monkeypatch):
+    """The fake engine can be held in one process."""
+    monkeypatch.setenv("FAKE_CAN_BE_HELD", "1")
+
+
+def test_equal_builds_pass_and_a_slower_model_alone_fails(project, pytester):
+    """No baseline is needed; a delay in one model fails its batches and no others.
+
+    The verdicts are decided again from the data, and a resumed run measures nothing more.
+    """
+    same = project(*RUN, *AGAINST)
+    slowed = project(
+        *RUN[:-1], "slowed", *AGAINST, "--inject-delay", "llama-tiny=0.1"
+    )
+
+    assert (0, {"passed": 8}) == (same.ret, outcomes(same)), same.stdout.str()
+    assert (1, {"failed": 4, "passed": 4}) == (slowed.ret, outcomes(slowed)), (
+        slowed.stdout.str()
+    )
+    assert {"PASSED"} == set(verdicts(pytester.path / "mine").values())
+    for case, outcome in verdicts(pytester.path / "slowed").items():
+        assert ("REGRESSED" if "llama-tiny" in case else "PASSED") == outcome
+    results = load(pytester.path / "mine")
+    row = results.verdicts[0]
+    assert "asked in turns" in render(row)
+    assert "Base and candidate are the same build" in render(row)
+    assert 8 == len(results.launches)
+    judged = perfgate(pytester, "judge", "slowed")
+    assert "REGRESSED" in judged.stdout.str()
+    again = project(*RUN, *AGAINST, "--resume")
+    assert (0, {"passed": 8}) == (again.ret, outcomes(again))
+    assert 8 == len(load(pytester.path / "mine").launches)
+
+
+def test_nothing_of_a_duel_becomes_a_baseline(project, pytester):
+    """Its base build decides it: accept finds no measured case."""
+    project(*RUN, *AGAINST)
+
+    refused = perfgate(pytester, "accept", "mine")
+
+    assert "they contain no measured case" in refused.stderr.str()
+
+
+def test_an_engine_that_dies_fails_its_cases(project, pytester, monkeypatch):
+    """The message names the launch and how it ended; the other model is still judged."""
+    monkeypatch.setenv(
+        "FAKE_MISBEHAVIOUR", "llama-tiny-candidate: --die-at-batch 9"
+    )
+
+    result = project(*RUN, *AGAINST)
+
+    assert {"failed": 4, "passed": 4} == outcomes(result), result.stdout.str()
+    assert "exited with status 3" in result.stdout.str()
+    assert [] == [
+        launch.server
+        for launch in load(pytester.path / "mine").launches
+        if launch.start.stop is None
+    ]
+
+
+def test_without_a_base_build_the_cases_are_skipped(project):
+    """The reason says how to get one."""
+    result = project(*RUN, "-rs")
+
+    assert {"skipped": 8} == outcomes(result), result.stdout.str()
+    assert "needs a base build of fake" in result.stdout.str()
+
+
+def test_the_plan_counts_both_builds(project):
+    """Two launches of each build of each model; no baseline is missing for them."""
+    result = project(*RUN[:4], *AGAINST, "--plan")
+
+    assert "At most 8 launches" in result.stdout.str()
+    assert "No baseline here" not in result.stdout.str()
