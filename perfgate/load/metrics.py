@@ -45,6 +45,7 @@ Family = Literal[
     "bandwidth",
     "energy",
     "routing",  # which experts the tokens choose
+    "host_cpu",  # CPU time of a server's processes
     "batch",  # time of a batch in an engine that is held in one process
     "constant",  # a share or count that hardly differs between launches
     "custom",
@@ -270,6 +271,29 @@ BATCH_METRICS = (
     ),
 )
 
+# Of a repetition, by `perfgate.run.probes.host`.
+HOST_METRICS = (
+    Metric(
+        name="host_cpu_ms_per_output_token",
+        unit="ms/tok",
+        better="lower",
+        definition=(
+            "CPU time of all processes of the server during the load / output tokens"
+        ),
+        family="host_cpu",
+    ),
+    Metric(
+        name="front_cpu_ms_per_output_token",
+        unit="ms/tok",
+        better="lower",
+        definition=(
+            "CPU time of the server's first process (HTTP, tokens to text) during the "
+            "load / output tokens"
+        ),
+        family="host_cpu",
+    ),
+)
+
 # Of a server that is asked where the tokens went; `perfgate.models.routing_stats` has
 # the formulas. Of a layer's choices, those of the worst layer where a layer has its
 # own.
@@ -424,8 +448,9 @@ BUILT_IN: tuple[BuiltIn, ...] = (
     *(BuiltIn(metric) for metric in LAUNCH_METRICS),
     *(BuiltIn(metric) for metric in SERVER_METRICS),
     *(BuiltIn(metric) for metric in ROUTING_METRICS),
-    *(BuiltIn(metric) for metric in BATCH_METRICS),
     *LATENCIES,
+    *(BuiltIn(metric) for metric in HOST_METRICS),
+    *(BuiltIn(metric) for metric in BATCH_METRICS),
 )
 METRICS: dict[str, Metric] = {row.metric.name: row.metric for row in BUILT_IN}
 

@@ -19,6 +19,7 @@ from perfgate.results.schema import Launch
 from perfgate.run.launch_planner import Planner
 from perfgate.run.probes.footprint import FootprintProbe
 from perfgate.run.probes.gpu import GpuProbe
+from perfgate.run.probes.host import HostProbe
 from perfgate.run.probes.probe import Probe
 from perfgate.run.schedule import External, Schedule, schedule_of
 from perfgate.servers.external import ExternalServer
@@ -152,7 +153,7 @@ class PoolSource:
     def probes(
         self, config: ServerConfig, server: RunningServer, launch: Launch
     ) -> Sequence[Probe]:
-        """Memory and GPUs."""
+        """Memory, GPUs, and the host's cores."""
         engine = engines.lookup(config.engine)
         return (
             FootprintProbe(
@@ -165,6 +166,7 @@ class PoolSource:
                 self._settings.run_dir,
                 self._settings.telemetry,
             ),
+            HostProbe(server, launch.start.pid),
         )
 
     def settle(

@@ -45,6 +45,20 @@ def energy(study: Study) -> Iterator[Case]:
             yield case.report_only
 
 
+def host_cpu(study: Study) -> Iterator[Case]:
+    """CPU time of each model's server, and of its first process, for a token; on GPUs.
+
+    On a CPU the ranks compute there. Report-only: what varies is not recorded yet.
+    """
+    if study.gpu_count == 0:
+        return
+    for server in study.models:
+        for metric in ("host_cpu", "front_cpu"):
+            name = f"{metric}_ms_per_output_token"
+            case = study.value("E7", name, server, study.single_stream)
+            yield case.report_only
+
+
 @pytest.mark.perf(cases=per_gigabyte)
 def test_throughput_per_gigabyte(check, case):
     """A gigabyte buys as many tokens a second as before."""
@@ -60,4 +74,10 @@ def test_reference_over_model_efficiency(check, case):
 @pytest.mark.perf(cases=energy)
 def test_energy_per_token(check, case):
     """A token costs as much energy as before."""
+    check(case)
+
+
+@pytest.mark.perf(cases=host_cpu)
+def test_host_cpu_per_token(check, case):
+    """A token costs the server's processes as much CPU time as before."""
     check(case)

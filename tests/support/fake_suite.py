@@ -41,6 +41,7 @@ from perfgate.load.metrics import METRICS
 from perfgate.load.repetition import Repetition
 from perfgate.machine import hardware, memory
 from perfgate.models.catalogue import CATALOGUE
+from perfgate.run.probes import host
 from tests.support import traces
 from tests.support.checkpoints import hollow
 from tests.support.fake_nvml import FakeNvml, NvmlFailure, gpus_of
@@ -206,6 +207,7 @@ def _profiler() -> Profiler | None:
 def enter() -> None:
     """Make "fake" known as an engine, in this process, and "rival", which is the same."""
     measurement.CLIENT_TOO_BUSY = math.inf
+    host.MOST_WAITING = math.inf
     measurement.measure = _told_speed(measurement.measure)
     for name in ("fake", "rival"):
         engines.ENGINES[name] = Engine(

@@ -17,6 +17,7 @@ from perfgate.judge.policy import (
     GPU_RATE,
     GPU_TAIL,
     GPU_TTFT,
+    HOST_CPU,
     PEAK,
     ROUTING,
     START_UP,
@@ -53,6 +54,8 @@ FAMILY_OF = {
     "routing_repeats_first": "routing",
     "routing_repeats_any": "routing",
     "routing_ep_cost": "routing",
+    "host_cpu_ms_per_output_token": "host_cpu",
+    "front_cpu_ms_per_output_token": "host_cpu",
     "batch_cpu_ms": "batch",
     "batch_active_ms": "batch",
     "ttft_mean_ms": "ttft",
@@ -95,6 +98,7 @@ POLICIES_OF = {
     "constant": (EXACT, EXACT, EXACT),
     "memory_peak": (PEAK, PEAK, PEAK),
     "routing": (ROUTING, ROUTING, ROUTING),
+    "host_cpu": (HOST_CPU, HOST_CPU, HOST_CPU),
     "batch": (BATCH, BATCH, BATCH),
 }
 

@@ -1,0 +1,92 @@
+"""Host probe: CPU time for a token, and waits that make a repetition invalid."""
+
+import types
+
+import pytest
+
+from perfgate.machine import run_queue
+from perfgate.machine.run_queue import Counts, Snapshot
+from perfgate.run.probes import host
+from perfgate.run.probes.host import HostProbe
+from perfgate.run.probes.probe import NOTHING
+from tests.support.builders import repetition
+
+MS = 1_000_000
+FRONT, RANK = 7, 9
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """A probe of a server on GPUs whose threads did so much between two snapshots of 10 s."""
+
+    def probe(threads, gpu_indices=(0,)):
+        taken = [
+            Snapshot(0.0, dict.fromkeys(threads, Counts())),
+            Snapshot(10.0, threads),
+        ]
+        monkeypatch.setattr(run_queue, "snapshot", lambda _: taken.pop(0))
+        server = types.SimpleNamespace(
+            gpu_indices=gpu_indices, pids=lambda: (FRONT, RANK)
+        )
+        return HostProbe(server, FRONT)
+
+    return probe
+
+
+def figures_of(probe, tokens=100):
+    """What it read of one repetition."""
+    probe.before()
+    return probe.after(repetition(0, output_tokens=tokens))
+
+
+def test_cpu_time_for_a_token(counted):
+    """Of all processes, and of the one that answers HTTP."""
+    figures = figures_of(
+        counted(
+            {(FRONT, 7): Counts(1000 * MS, 0), (RANK, 9): Counts(4000 * MS, 0)}
+        )
+    )
+
+    assert {
+        "host_cpu_ms_per_output_token": 50.0,
+        "front_cpu_ms_per_output_token": 10.0,
+    } == figures.values
+    assert () == figures.invalid
+
+
+def test_a_wait_for_a_core_makes_it_invalid(counted):
+    """The reason says how long, which thread, and what it means."""
+    figures = figures_of(counted({(RANK, 9): Counts(4000 * MS, 1200 * MS)}))
+
+    (reason,) = figures.invalid
+    assert "the engine waited for a core in 12.0 % of the time" in reason
+    assert "others use its cores" in reason
+
+
+def test_a_short_wait_is_nothing(counted):
+    """Every scheduler makes threads wait now and then."""
+    share = host.MOST_WAITING / 2
+    figures = figures_of(
+        counted({(RANK, 9): Counts(4000 * MS, int(share * 10_000 * MS))})
+    )
+
+    assert () == figures.invalid
+
+
+def test_nothing_is_read_without_gpus(counted):
+    """On a CPU the ranks take every core, and something always waits for one."""
+    probe = counted({(RANK, 9): Counts(4000 * MS, 9000 * MS)}, gpu_indices=())
+
+    assert NOTHING == figures_of(probe)
+
+
+def test_a_kernel_without_counts_gives_nothing(counted):
+    """No figure is made up, and nothing is invalid."""
+    assert NOTHING == figures_of(counted({}))
+
+
+def test_a_repetition_without_tokens_has_no_figure(counted):
+    """All of its requests failed."""
+    figures = figures_of(counted({(RANK, 9): Counts(4000 * MS, 0)}), tokens=0)
+
+    assert {} == figures.values
