@@ -89,6 +89,8 @@ def _is_comparable(case: Case, verdict: Verdict) -> bool:
     workload = case.numerator.workload
     if case.is_ratio or workload is None or workload.asks_routing:
         return False
+    if case.is_duel:  # no server answers it, so none can be profiled
+        return False
     if workload.batch is None:
         return False
     return bool(verdict.value and verdict.baseline)

@@ -16,6 +16,7 @@ TESTED_BY = {
     "perf_tests": "plugin/test_plugin.py, plugin/test_hooks.py",
     "plugin": "plugin/",
     "run/campaign": "plugin/test_plugin.py, plugin/test_against.py",
+    "run/duel_launches": "plugin/test_duels.py",
     "run/in_hand": "plugin/test_in_hand.py",
     "servers/running": "servers/test_server.py, servers/test_external.py",
 }
