@@ -47,7 +47,7 @@ from perfgate.load.workload import NS, Request
 IDLE_S = 2.0
 CONNECT_S = 10.0
 WATCH_S = 0.1  # how often deadlines are looked at
-HEARTBEAT_S = 0.005  # how often the client notes that it runs
+HEARTBEAT_S = 0.01  # how often the client notes that it runs
 ABSENT_NS = 20_000_000
 STARVED = (
     "the client is "  # begins the reason of a request that it could not send
@@ -212,7 +212,7 @@ class Run:
         """Send everything."""
         if not self.no_kernel_times:
             try:
-                self.poller = Poller(self.loop)
+                self.poller = Poller(self.loop, self)
             except NoReceiveTimes as error:
                 self.no_kernel_times = str(error)
         await self.open_connections()
@@ -256,6 +256,19 @@ class Run:
             due_ns = self.start_ns + self.coming[0].request.arrival_ns
             delay_s = max(0.0, (due_ns - time.monotonic_ns()) / NS)
             self.loop.call_later(delay_s, self.arrive)
+
+    def streams(self) -> int:
+        """How many requests are being answered."""
+        return len(self.busy)
+
+    def spare_s(self) -> float:
+        """How long nothing is to be sent, as far as is known."""
+        if self.waiting:
+            return 0.0  # an answer that ends frees a slot
+        if not self.coming:
+            return WATCH_S
+        due_ns = self.start_ns + self.coming[0].request.arrival_ns
+        return (due_ns - time.monotonic_ns()) / NS
 
     def begin(self, exchange: Exchange) -> None:
         """Send it on a connection that is surely open, or open one."""
@@ -420,7 +433,7 @@ def no_garbage_collection() -> Iterator[None]:
 
 
 def client_gaps(beats: Sequence[int]) -> tuple[tuple[int, int], ...]:
-    """Times between two heartbeats at least 20 ms apart, four times HEARTBEAT_S."""
+    """Times between two heartbeats at least 20 ms apart, twice HEARTBEAT_S."""
     gaps = []
     for earlier, later in pairwise(beats):
         if later - earlier >= ABSENT_NS:

@@ -213,7 +213,6 @@ class Connection(asyncio.Protocol):
         self.read_ns = self.idle_since_ns = time.monotonic_ns()
         self.kernel_ns = 0
         self.log = ReadLog()
-        self.noted_bytes = 0
         self.parser = httptools.HttpResponseParser(self)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -223,7 +222,6 @@ class Connection(asyncio.Protocol):
     def send(self, exchange: Exchange) -> None:
         """Write the request down and out."""
         self.exchange, self.log = exchange, exchange.log
-        self.noted_bytes = 0
         exchange.sent_ns = exchange.answer_from_ns = time.monotonic_ns()
         self.transport.write(exchange.payload)
 
@@ -237,18 +235,8 @@ class Connection(asyncio.Protocol):
             httptools.HttpParserError,
             httptools.HttpParserUpgrade,
         ) as error:
-            self.note_read()
             self.fail(f"not HTTP: {error!r}")
-        else:
-            self.note_read()
-
-    def note_read(self) -> None:
-        """Write down when this read came, if it brought some of the body."""
-        log = self.log
-        size = len(log.body)
-        if size != self.noted_bytes:
-            self.noted_bytes = size
-            log.add(self.read_ns, self.kernel_ns)
+        self.log.note(self.read_ns, kernel_ns)
 
     def on_headers_complete(self) -> None:
         """The status line and the headers are there."""
@@ -280,7 +268,7 @@ class Connection(asyncio.Protocol):
             exchange.has_length = False
             exchange.answer_from_ns, exchange.head_seen_ns = self.read_ns, 0
             return
-        self.note_read()
+        self.log.note(self.read_ns, self.kernel_ns)
         self.exchange = None
         exchange.end_ns = self.idle_since_ns = self.read_ns
         exchange.end_kernel_ns = self.kernel_ns

@@ -32,6 +32,7 @@ import msgspec
 import tokenizers
 
 from perfgate.engines.registry import ENGINES
+from perfgate.engines.sglang import INSIDE, STAND_INS
 from perfgate.errors import Failure
 from perfgate.load import metrics
 from perfgate.load.client import Recording, no_progress, send
@@ -82,6 +83,14 @@ VLLM_BENCH_SERVE = (
     "parser = argparse.ArgumentParser(); add_cli_args(parser); main(parser.parse_args())"
 )
 
+# Packages that `sglang.bench_serving` imports and that text needs not: the real ones
+# where they are installed, or what stands in for them.
+SGLANG_STAND_INS = (str(STAND_INS), str(INSIDE / "sglang_client"))
+SGLANG_BENCH_SERVING = (
+    f"import runpy, sys; sys.path += {list(SGLANG_STAND_INS)!r}; "
+    "runpy.run_module('sglang.bench_serving', run_name='__main__', alter_sys=True)"
+)
+
 
 def _vllm_arguments(
     target: Target,
@@ -130,7 +139,7 @@ def _sglang_arguments(
     }
     if workload.max_concurrency is not None:
         flags["max-concurrency"] = workload.max_concurrency
-    arguments = ["-W", "ignore", "-m", "sglang.bench_serving", "--disable-tqdm"]
+    arguments = ["-W", "ignore", "-c", SGLANG_BENCH_SERVING, "--disable-tqdm"]
     for name, value in flags.items():
         arguments += [f"--{name}", str(value)]
     return arguments

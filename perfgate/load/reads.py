@@ -43,7 +43,7 @@ class Reads(
         log = ReadLog()
         for at_ns, data in pairs:
             log.body += data
-            log.add(at_ns)
+            log.note(at_ns)
         return log.reads()
 
     def __len__(self) -> int:
@@ -81,19 +81,23 @@ class ReadLog:
         kernel_ns: when the kernel received it, CLOCK_REALTIME; 0 where it did not say.
     """
 
-    __slots__ = ("body", "client_ns", "ends", "kernel_ns")
+    __slots__ = ("body", "client_ns", "ends", "kernel_ns", "noted_bytes")
 
     def __init__(self) -> None:
         self.body = bytearray()
         self.client_ns = array(_NS)
         self.kernel_ns = array(_NS)
         self.ends = array(_OFFSET)
+        self.noted_bytes = 0
 
-    def add(self, client_ns: int, kernel_ns: int = 0) -> None:
-        """Note a read that brought the end of the body."""
-        self.client_ns.append(client_ns)
-        self.kernel_ns.append(kernel_ns)
-        self.ends.append(len(self.body))
+    def note(self, client_ns: int, kernel_ns: int = 0) -> None:
+        """Note when a read came, if it brought some of the body."""
+        size = len(self.body)
+        if size != self.noted_bytes:
+            self.noted_bytes = size
+            self.client_ns.append(client_ns)
+            self.kernel_ns.append(kernel_ns)
+            self.ends.append(size)
 
     def reads(self, offset_ns: int | None = None) -> Reads:
         """What is kept.

@@ -19,7 +19,7 @@ any stream while at least one stream is in flight:
 * It is a stall above `stall_factor` times what is expected, and above an absolute
   floor that ordinary scheduling does not reach on that kind of machine.
 * It is the client's own absence, and not the server's silence, if the client's
-  heartbeat (every 5 ms) was missing for at least half of the gap. That is a note. It is
+  heartbeat (every 10 ms) was missing for at least half of the gap. That is a note. It is
   a reason where all its absences sum to more than `client_absent_share` of the run and
   to more than 50 ms.
 """

@@ -1,15 +1,16 @@
 """Which times the client records: the kernel's, or its own where those cannot be had."""
 
 import asyncio
+import time
 
 import pytest
 
 from perfgate.load import stamped_socket
-from perfgate.load.client import Run, Sending, recording_of, send
+from perfgate.load.client import WATCH_S, Run, Sending, recording_of, send
 from perfgate.load.clock import ClockOffset
 from perfgate.load.http import Exchange, encode
 from perfgate.load.response import read
-from perfgate.load.workload import Synthetic, Workload, build_requests
+from perfgate.load.workload import Request, Synthetic, Workload, build_requests
 from tests.support.fake_launch import FakeEngine
 
 WORKLOAD = Workload(
@@ -84,7 +85,7 @@ def test_without_the_kernels_times(engine):
 
 def test_a_kernel_that_stamps_nothing(engine, monkeypatch):
     """The client's own times are recorded, and the kernel's answer."""
-    monkeypatch.setattr(stamped_socket, "read", lambda _socket: (b"x", 0))
+    monkeypatch.setattr(stamped_socket, "arrival_ns", lambda _messages: 0)
     monkeypatch.setattr(stamped_socket, "START_S", 0.01)
     recording = send(REQUESTS, sending_to(engine))
 
@@ -133,3 +134,25 @@ def test_reads_without_a_time(engine):
     assert f"1 of {reads} reads have no time of the kernel" == (
         recording.no_kernel_times
     )
+
+
+def test_the_client_is_spared_until_something_is_to_be_sent():
+    """Not while requests wait for a slot; until the next arrival; else until deadlines."""
+    late = [Request(0, (1,), 1, 0), Request(1, (1,), 1, 60_000_000_000)]
+
+    async def spared():
+        run = Run(
+            [Exchange(one, b"") for one in late],
+            Sending(url="http://127.0.0.1:1/v1/completions", model="m"),
+        )
+        run.start_ns = time.monotonic_ns()
+        found = []
+        run.coming.popleft()
+        found.append(50 < run.spare_s() <= 60)
+        run.waiting.append(run.coming.pop())
+        found.append(0.0 == run.spare_s())
+        run.waiting.clear()
+        found.append(WATCH_S == run.spare_s())
+        return found
+
+    assert [True] * 3 == asyncio.run(spared())

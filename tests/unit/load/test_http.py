@@ -42,7 +42,7 @@ def test_what_is_kept_of_an_exchange():
     """Lengths of what was asked, and the reads as they came."""
     exchange = Exchange(IDS, b"", due_ns=1, sent_ns=2, end_ns=9)
     exchange.log.body += b"x"
-    exchange.log.add(5)
+    exchange.log.note(5)
     record = exchange.record()
 
     assert (3, 2, 7) == (record.index, record.input_tokens, record.asked_tokens)

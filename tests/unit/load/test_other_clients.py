@@ -1,6 +1,8 @@
 """Other benchmark clients: the same load, and their figures under our names."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 import tokenizers
@@ -232,3 +234,33 @@ def test_vllms_client_draws_other_text_in_each_turn(tmp_path):
     assert {"random"} == {
         command[command.index("--dataset-name") + 1] for command in commands
     }
+
+
+def test_packages_that_sglangs_client_need_not_have(tmp_path):
+    """What stands in for them is found last: a package that is installed is used."""
+    (tmp_path / "sglang").mkdir()
+    (tmp_path / "sglang" / "bench_serving.py").write_text(
+        "import sys, datasets, torchvision\n"
+        "print(datasets.__file__, torchvision.__file__, sys.argv[1:])\n"
+    )
+    arguments = CLIENTS["sglang"].arguments(
+        TARGET, WORKLOAD, REQUESTS, tmp_path
+    )
+    command = [sys.executable, *arguments]
+
+    def modules(folder):
+        ended = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            check=True,
+            env={"PYTHONPATH": str(folder)},
+        )
+        return ended.stdout
+
+    stood_in = modules(tmp_path)
+    assert "inside/sglang_client/datasets.py" in stood_in
+    assert "inside/sglang_cpu/torchvision.py" in stood_in
+    assert "'--base-url'" in stood_in
+    (tmp_path / "datasets.py").write_text("")
+    assert f"{tmp_path}/datasets.py" in modules(tmp_path)

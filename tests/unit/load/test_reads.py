@@ -31,7 +31,7 @@ def test_a_read_takes_little_memory():
     log = ReadLog()
     for count in range(1, 10_001):
         log.body += bytes(250)
-        log.add(count, count)
+        log.note(count, count)
     reads = log.reads(0)
     size = sum(
         sys.getsizeof(part)

@@ -11,7 +11,22 @@ from perfgate.load.stamped_socket import (
     NoReceiveTimes,
     Poller,
     StampedTransport,
+    pause_s,
 )
+
+
+class Idle:
+    """A sender that has nothing to send, for as long as a test says."""
+
+    spare = 1.0
+
+    def streams(self):
+        """None is answered."""
+        return 0
+
+    def spare_s(self):
+        """As a test says."""
+        return self.spare
 
 
 class Told:
@@ -50,7 +65,7 @@ def played(script):
     """Run a test's script on a connected pair."""
 
     async def play():
-        poller = Poller(asyncio.get_running_loop())
+        poller = Poller(asyncio.get_running_loop(), Idle())
         told = Told()
         with socket.create_server(("127.0.0.1", 0)) as server:
             host, port = server.getsockname()
@@ -166,7 +181,7 @@ def test_a_server_that_refuses():
     """The error is that of the last address."""
 
     async def refused():
-        poller = Poller(asyncio.get_running_loop())
+        poller = Poller(asyncio.get_running_loop(), Idle())
         with socket.create_server(("127.0.0.1", 0)) as server:
             host, port = server.getsockname()
         try:
@@ -178,16 +193,47 @@ def test_a_server_that_refuses():
     asyncio.run(refused())
 
 
-@pytest.mark.parametrize("how", ["read", "ask_for_times"])
+@pytest.mark.parametrize("how", ["arrival_ns", "ask_for_times"])
 def test_a_kernel_without_receive_times(monkeypatch, how):
     """It is found before anything is measured, whichever way it says so."""
 
     def nothing_stamped(_connection):
         if how == "ask_for_times":
             raise OSError("Protocol not available")
-        return b"x", 0
+        return 0
 
     monkeypatch.setattr(stamped_socket, how, nothing_stamped)
     monkeypatch.setattr(stamped_socket, "START_S", 0.01)
     with pytest.raises(NoReceiveTimes, match="no receive times"):
-        Poller(None)
+        Poller(None, Idle())
+
+
+@pytest.mark.parametrize(
+    ("reads", "streams", "expected_s"),
+    [
+        (0, 64, 0.0),
+        (500, 64, 0.0016),  # 64 streams of 6.4 ms: a quarter of that
+        (500, 256, 0.004),  # no longer than that
+        (500, 1, 0.0),  # each read is the same stream's
+        (5, 64, 0.0),  # 10 ms between two reads: nothing to join
+    ],
+)
+def test_a_pause_joins_streams_and_hardly_chunks(reads, streams, expected_s):
+    """Reads of 50 ms: at least two fall into a pause, of each stream one in four pauses."""
+    assert expected_s == pytest.approx(pause_s(reads, streams, 50_000_000))
+
+
+def test_the_client_pauses_no_longer_than_it_may(monkeypatch):
+    """What is to be sent is sent in time."""
+    paused = []
+    monkeypatch.setattr(stamped_socket.time, "sleep", paused.append)
+
+    async def script(pair):
+        for spare_s in (1.0, 0.001, -1.0):
+            pair.poller.pause_s = 0.002
+            pair.poller.sender.spare = spare_s
+            pair.poller.look()
+
+        assert [0.002, 0.001, 0.0] == paused[-3:]
+
+    played(script)
