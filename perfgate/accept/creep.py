@@ -19,6 +19,7 @@ from perfgate import formatting
 from perfgate.accept.change_points import MAX_P, Worsening, worsening
 from perfgate.accept.retention import is_worse
 from perfgate.cases import Case
+from perfgate.judge import answer_shift
 from perfgate.judge import ratio as sides
 from perfgate.judge.baseline_schema import MetricBaseline
 from perfgate.judge.baseline_store import Recorded
@@ -39,6 +40,11 @@ from perfgate.results.samples import (
 
 # Launches that say where a machine is now.
 NEWEST = 3
+# Metrics of the model, and what happened to it where they regressed.
+_OF_THE_MODEL = {
+    SHARES: "its tokens go to other experts",
+    answer_shift.METRIC: "the model answers otherwise",
+}
 
 JudgedRuns = Sequence[tuple[Observation, Verdict]]
 Machine = str | None  # None: unknown
@@ -124,9 +130,9 @@ def lost_since(
         judged_runs: those that would be accepted, each with its verdict.
     """
     observations = [observation for observation, _ in judged_runs]
-    if case.metric == SHARES and _has_regression(judged_runs):
+    if case.metric in _OF_THE_MODEL and _has_regression(judged_runs):
         anchors = begun(new.metric, new.machines, NEWEST)
-        return anchors, "its tokens go to other experts"
+        return anchors, _OF_THE_MODEL[case.metric]
     if is_worse(before, new, observations, policy):
         anchors = begun(new.metric, new.machines, NEWEST)
         return anchors, "the new value is worse"

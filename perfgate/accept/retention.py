@@ -69,9 +69,9 @@ def retained(
             moved.add(observation.machine)
     if not moved:
         return launches, []
-    if any(sample.shares is not None for sample in launches):
-        # Routing is of the model, not of the machine.
-        return (), ["replaces the recorded launches: the routing changed"]
+    what = _of_the_model(launches)
+    if what:
+        return (), [f"replaces the recorded launches: the {what} changed"]
     if has_none_of(recorded, moved):
         return launches, [JOINS]
     remaining = _of_other_machines(recorded, moved)
@@ -82,6 +82,16 @@ def retained(
             "of other machines stay"
         )
     return remaining, [note]
+
+
+def _of_the_model(launches: Iterable[Sample]) -> str:
+    """What of the model, whatever the machine, the launches recorded; "" for none of it."""
+    for sample in launches:
+        if sample.shares is not None:
+            return "routing"
+        if sample.answers:
+            return "answers"
+    return ""
 
 
 def _of_other_machines(
@@ -116,14 +126,18 @@ def latest(
 
 
 def _with_reference_requests(samples: Iterable[Sample]) -> list[Sample]:
-    """The launches, of which the first two that can keep their counts by request.
+    """The launches, of which the first two keep their answers, or their counts by request.
 
     Later ones pass within the threshold, and must not widen it; and the file stays
     short.
     """
     kept = []
-    references = 0
+    references = answered = 0
     for sample in samples:
+        if sample.answers:
+            answered += 1
+            if answered > REFERENCE_LAUNCHES:
+                sample = msgspec.structs.replace(sample, answers=())
         shares = sample.shares
         if shares is not None and shares.requests is not None:
             references += 1

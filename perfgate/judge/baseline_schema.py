@@ -301,6 +301,9 @@ def _check_sample(check: _Check, field: str, sample: Sample) -> None:
         )
     check.require(f"{field}.invalid", not sample.invalid, sample.invalid)
     check.require(f"{field}.shares", _complete(sample.shares), sample.shares)
+    for number, answer in enumerate(sample.answers):
+        name = f"{field}.answers[{number}]"
+        check.require(name, answer.is_whole, answer)
     if sample.shares is not None and sample.shares.requests is not None:
         try:
             decode(sample.shares)

@@ -20,6 +20,7 @@ from perfgate import formatting
 from perfgate.cases import Case, GateMode, parse_id
 from perfgate.errors import Failure
 from perfgate.judge import (
+    answer_shift,
     choices,
     comparability,
     plausibility,
@@ -408,6 +409,8 @@ class _Bench:
             return self.against_another(baseline, gate, differences)
         if self.case.metric == routing_shift.SHARES:
             return self.against_shares(baseline, gate, today)
+        if self.case.metric == answer_shift.METRIC:
+            return self.against_answers(baseline, gate)
         baseline = narrow_to(baseline, self.observation.machine, self.policy)
         noise = baseline.noise(self.policy)
         comparison = Comparison(
@@ -506,6 +509,30 @@ class _Bench:
             shift.advice,
             shift.details,
             **numbers,
+        )
+
+    def against_answers(self, baseline: Recorded, gate: GateMode) -> Decision:
+        """What the model answers to the fixed prompts; one launch decides."""
+        value = baseline.noise(self.policy).reference
+        numbers: dict[str, object] = {
+            "reference": "recorded",
+            "baseline": value,
+            "change": self.observation.value / value - 1,
+        }
+        shift = answer_shift.compare(
+            answer_shift.of_samples(self.observation.samples),
+            answer_shift.of_samples(baseline.metric.launches),
+        )
+        if shift is None:
+            summary = wording.ANSWERS_UNKNOWN.format(file=baseline.path.name)
+            advice = wording.ACCEPT_ANSWERS.format(case=self.case.id)
+            return self.decision(
+                Outcome.INCOMPARABLE, gate, summary, advice, (), **numbers
+            )
+        if shift.outcome is Outcome.REGRESSED:
+            numbers |= {"worse_by": shift.share, "threshold": shift.allowed}
+        return self.decision(
+            shift.outcome, gate, shift.summary, shift.advice, (), **numbers
         )
 
     def incomparable(self, baseline: Recorded) -> list[str]:

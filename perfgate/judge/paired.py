@@ -23,7 +23,7 @@ import msgspec
 
 from perfgate import formatting
 from perfgate.cases import Case
-from perfgate.judge import choices, plausibility, ratio, wording
+from perfgate.judge import answer_shift, choices, plausibility, ratio, wording
 from perfgate.judge.answers import context_differences
 from perfgate.judge.noise import LINE_SHARE, fraction_of, log_loss, t_quantile
 from perfgate.judge.observation import NOT_MEASURED, Observation, RunReader
@@ -132,11 +132,33 @@ def _judge_builds(
     decision = judge_pairs(
         case, pairs, candidate.hardware_label, target_effect, details, metric
     )
+    if case.metric == answer_shift.METRIC:
+        decision = _by_answers(decision, candidate, base)
     decision = plausibility.checked(
         decision, case, candidate, plausibility.Reference(base.context)
     )
     decision = msgspec.structs.replace(decision, injected=candidate.injected)
     return choices.explained(decision, candidate, base.chosen)
+
+
+def _by_answers(
+    decision: Decision, candidate: Observation, base: Observation
+) -> Decision:
+    """The decision by the answers of the two builds, where both have some."""
+    shift = answer_shift.compare(
+        answer_shift.of_samples(candidate.samples),
+        answer_shift.of_samples(base.samples),
+    )
+    if shift is None:
+        return decision
+    return msgspec.structs.replace(
+        decision,
+        outcome=shift.outcome,
+        summary=shift.summary,
+        advice=shift.advice,
+        needs_launches=0,
+        report_only_reason="",
+    )
 
 
 def _details_of(candidate: Observation, base: Observation) -> list[str]:

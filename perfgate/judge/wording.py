@@ -144,6 +144,21 @@ SHIFT_SHAPE = (
     "requests"
 )
 
+# Answers to the fixed prompts.
+ANSWERS_SAME = (
+    "all {compared} answers are those of the baseline, within {nats} nats, threshold "
+    "{threshold}"
+)
+ANSWERS_NEAR = (
+    "{other} of {compared} answers have other tokens than the baseline, at most {nats} "
+    "nats away, threshold {threshold}"
+)
+ANSWERS_OTHER = (
+    "the model answers otherwise: {beyond} of {compared} answers are up to {nats} nats "
+    "from the baseline, threshold {threshold}"
+)
+ANSWERS_UNKNOWN = "the baseline {file} has no answers to the same prompts"
+
 # Candidate against base build.
 PAIRED = "{change} vs the base build {baseline}, threshold {threshold}"
 PAIRED_PAIRS = "{pairs} launched in turn."
@@ -226,6 +241,15 @@ ACCEPT_REPLACE = (
     "--against-engine."
 )
 ACCEPT_SHAPE = f"Store the shares of this run: `perfgate accept {RUN} --only '{{case}}' --replace`."
+ACCEPT_ANSWERS = (
+    "Store the answers of this run: "
+    f"`perfgate accept {RUN} --only '{{case}}' --replace`."
+)
+LOOK_AT_OTHER_ANSWERS = (
+    "Find what changed (weights, dtype, sampler, a kernel). If the answers are meant to "
+    "be others: "
+    f"`perfgate accept {RUN} --only '*/answers_*' --reason 'WHY'`."
+)
 ACCEPT_SHIFT = (
     "Find what changed (weights, dtype, router kernel, fine-tuning). If the shift is "
     "expected: "

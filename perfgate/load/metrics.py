@@ -47,6 +47,7 @@ Family = Literal[
     "routing",  # which experts the tokens choose
     "host_cpu",  # CPU time of a server's processes
     "batch",  # time of a batch in an engine that is held in one process
+    "answers",  # what the model answers to fixed prompts
     "constant",  # a share or count that hardly differs between launches
     "custom",
 ]
@@ -216,6 +217,19 @@ LAUNCH_METRICS = (
         better="higher",
         definition="output throughput / (memory_bytes / 1e9)",
         family="throughput",
+    ),
+)
+
+ANSWER_METRICS = (
+    Metric(
+        name="answers_perplexity",
+        unit="",
+        better="lower",
+        definition=(
+            "e to the mean of -log p of the tokens of greedy answers to fixed prompts; "
+            "judged by the distance from the recorded answers"
+        ),
+        family="answers",
     ),
 )
 
@@ -446,6 +460,7 @@ LATENCIES = (
 BUILT_IN: tuple[BuiltIn, ...] = (
     *THROUGHPUTS,
     *(BuiltIn(metric) for metric in LAUNCH_METRICS),
+    *(BuiltIn(metric) for metric in ANSWER_METRICS),
     *(BuiltIn(metric) for metric in SERVER_METRICS),
     *(BuiltIn(metric) for metric in ROUTING_METRICS),
     *LATENCIES,

@@ -18,6 +18,7 @@ import msgspec
 from perfgate.models.catalogue import lookup
 from perfgate.results import schema as rundata
 from perfgate.results.journal import Journal
+from perfgate.results.answer import Answer
 from perfgate.results.profile import (
     CounterProof,
     Explained,
@@ -49,6 +50,7 @@ class LaunchFigures:
         server: key of the server. launch: its index.
         load_s: seconds of load since the entry before, such as the warm-up.
         answers: hashes of its answers to the fixed prompts, if they were read.
+        answer_tokens: the answers themselves, with log-probabilities.
     """
 
     server: str
@@ -57,6 +59,7 @@ class LaunchFigures:
     notes: tuple[str, ...] = ()
     load_s: float = 0.0
     answers: tuple[str, ...] = ()
+    answer_tokens: tuple[Answer, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -204,6 +207,7 @@ class Recorder:
             values=values,
             notes=tuple(notes),
             answers=entry.answers or row.answers,
+            answer_tokens=entry.answer_tokens or row.answer_tokens,
         )
 
     def _launch(self, server: str, index: int) -> Launch:

@@ -17,8 +17,10 @@ import msgspec
 
 from perfgate.cases import Case
 from perfgate.errors import FailureRow
+from perfgate.load.metrics import family_of
 from perfgate.load.repetition import Repetition
 from perfgate.models.routing import LayerShares
+from perfgate.results.answer import Answer
 from perfgate.results.schema import Launch, Measurement, RunResults
 
 LoadKey = tuple[str, str]  # server, workload
@@ -50,6 +52,7 @@ class Sample(
         denominator: value of the second load of a ratio.
         invalid: why repetitions, or the whole launch, do not count.
         shares: which share of the tokens each expert got, where the launch was asked.
+        answers: to the fixed prompts, of the metric that they are judged by.
     """
 
     run: str
@@ -59,6 +62,7 @@ class Sample(
     denominator: float | None = None
     invalid: tuple[str, ...] = ()
     shares: LayerShares | None = None
+    answers: tuple[Answer, ...] = ()
 
 
 def valid_repetitions(measurement: Measurement) -> list[Repetition]:
@@ -217,6 +221,10 @@ class RunIndex:
                 launch=launch.index,
                 value=launch.values[metric],
             )
+            if family_of(metric) == "answers":
+                sample = msgspec.structs.replace(
+                    sample, answers=launch.answer_tokens
+                )
             if (server, launch.index) in self._cut_off:
                 sample = msgspec.structs.replace(
                     sample, value=None, invalid=(CUT_OFF.seen,)

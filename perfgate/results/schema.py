@@ -38,6 +38,7 @@ from perfgate.models.catalogue import CATALOGUE, Architecture, Model
 from perfgate.models.catalogue import register as register_models
 from perfgate.models.routing import Routing
 from perfgate.results import head, journal
+from perfgate.results.answer import Answer
 from perfgate.results.diagnosis import Diagnosis
 from perfgate.results.gates import Gate
 from perfgate.results.group_verdict import GroupVerdict
@@ -83,6 +84,8 @@ class Launch(
         answers: first 12 hex digits of the SHA-256 of each greedy answer to the fixed
             prompts (`perfgate.run.probes.answers`), in their order; empty where they
             were not read.
+        answer_tokens: the same answers, token by token, with log-probabilities; empty
+            where the server gave none.
 
     """
 
@@ -97,6 +100,7 @@ class Launch(
     injected: dict[str, float | str] = {}
     measured: bool = True
     answers: tuple[str, ...] = ()
+    answer_tokens: tuple[Answer, ...] = ()
 
 
 class Measurement(

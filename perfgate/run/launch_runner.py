@@ -219,9 +219,11 @@ class LaunchRunner:
         yield LaunchFigures(
             self._config.key,
             self.index,
+            values=answered.values,
             notes=answered.notes,
             load_s=time.monotonic() - began_s,
             answers=answered.hashes,
+            answer_tokens=answered.tokens,
         )
 
     def _ask_routing(

@@ -114,8 +114,10 @@ class Connection(asyncio.Protocol):
     def complete(self, body: Any) -> None:
         """Start a stream, or the fault that takes its place; answer others at once."""
         if not body.get("stream"):
-            text = f" {self.engine.behaviour.answer}" * body["max_tokens"]
-            answer = {"choices": [{"text": text}]}
+            if body.get("logprobs") and self.engine.options.refuse_logprobs:
+                return self.respond(400, b"no logprobs here")
+            choice = whole_answer(self.engine.behaviour.answer, body)
+            answer = {"choices": [choice]}
             return self.respond(200, json.dumps(answer).encode())
         stream = self.stream = Stream(
             self.engine, self.write_chunk, self.end, body
@@ -157,6 +159,20 @@ class Connection(asyncio.Protocol):
             self.transport.write(b"0\r\n\r\n")
         else:
             self.transport.close()
+
+
+def whole_answer(word: str, body: Any) -> dict[str, Any]:
+    """An answer of one word all over, with log-probabilities where they are asked for."""
+    count = body["max_tokens"]
+    choice: dict[str, Any] = {"text": f" {word}" * count}
+    if body.get("logprobs"):
+        likeliest = {f" {word}": -0.5, " x": -1.5, " y": -2.5, " z": -3.5}
+        choice["logprobs"] = {
+            "tokens": [f" {word}"] * count,
+            "token_logprobs": [-0.5] * count,
+            "top_logprobs": [likeliest] * count,
+        }
+    return choice
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -236,6 +252,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         metavar="N",
         help="send no token any more",
     )
+    parser.add_argument("--refuse-logprobs", action="store_true")
     parser.add_argument("--ignore-sigterm", action="store_true")
     parser.add_argument(
         "--children",

@@ -1,13 +1,16 @@
-"""Answers probe: short hashes of greedy completions of fixed prompts, once per launch.
+"""Answers probe: greedy completions of fixed prompts, hashes and tokens, once per launch.
 
 A build that serves wrong tokens may be faster. The prompts are token ids that every run
-sends alike, one after the other, so that no batch changes the rounding.
+sends alike, one after the other, so that no batch changes the rounding. With each token
+come its log-probability and the likeliest tokens besides, where the server has them.
 """
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
@@ -15,6 +18,7 @@ from perfgate import web
 from perfgate.load.measurement import COMPLETIONS, Target
 from perfgate.load.prompts import Synthetic
 from perfgate.load.workload import Request, Workload, build_requests
+from perfgate.results.answer import Answer, perplexity
 
 # The seed is no workload's: no other request shares these prompts in a prefix cache.
 PROMPTS = Workload(
@@ -26,20 +30,43 @@ PROMPTS = Workload(
 )
 DIGITS = 12  # hex digits of each hash
 TIMEOUT_S = 60.0  # of one request; the slowest CPU measured takes 1 s
+LIKELIEST = 4  # tokens of each place, with their log-probabilities
+DECIMALS = 5  # of a log-probability
+TOKEN_ID = "token_id:"  # in front of vLLM's ids
+PERPLEXITY = "answers_perplexity"
+REFUSED = (400, 422)
+NO_LOGPROBS = "answers: the server gives no log-probabilities of its tokens"
 
 
 @dataclass(frozen=True)
 class Answers:
-    """Hashes of all answers in order of the prompts; none, and a note, where one failed."""
+    """All answers in order of the prompts; none, and a note, where one failed.
+
+    Attributes:
+        hashes: of their texts.
+        tokens: with log-probabilities; empty where the server gives none.
+        values: metrics of the launch.
+    """
 
     hashes: tuple[str, ...] = ()
+    tokens: tuple[Answer, ...] = ()
+    values: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+
+class Logprobs(msgspec.Struct):
+    """Log-probabilities as OpenAI's completions have them."""
+
+    tokens: tuple[str, ...]
+    token_logprobs: tuple[float, ...]
+    top_logprobs: tuple[dict[str, float], ...]
 
 
 class Choice(msgspec.Struct):
     """The answer; other fields are not looked at."""
 
     text: str
+    logprobs: Logprobs | None = None
 
 
 class Completion(msgspec.Struct):
@@ -50,20 +77,62 @@ class Completion(msgspec.Struct):
 
 def read(target: Target) -> Answers:
     """Ask a server for the answers to the fixed prompts; a failure becomes a note."""
-    hashes: list[str] = []
+    choices: list[Choice] = []
     prompts = build_requests(PROMPTS, 0, target.vocab_size)
     for number, prompt in enumerate(prompts, 1):
         try:
-            text = _completion(target, prompt)
+            choices.append(_completion(target, prompt))
         except web.NoAnswer as failure:
             place = f"request {number} of {len(prompts)}"
             return Answers(notes=(f"answers: {place}: {failure.seen}",))
-        digest = hashlib.sha256(text.encode()).hexdigest()
+    hashes = []
+    for choice in choices:
+        digest = hashlib.sha256(choice.text.encode()).hexdigest()
         hashes.append(digest[:DIGITS])
-    return Answers(hashes=tuple(hashes))
+    tokens = _tokens(choices)
+    if tokens is None:
+        return Answers(hashes=tuple(hashes), notes=(NO_LOGPROBS,))
+    values = {}
+    value = perplexity(tokens)
+    if value is not None:
+        values[PERPLEXITY] = value
+    return Answers(tuple(hashes), tokens, values)
 
 
-def _completion(target: Target, prompt: Request) -> str:
+def _tokens(choices: Sequence[Choice]) -> tuple[Answer, ...] | None:
+    """The answers' tokens; None where the server gave no log-probabilities of one."""
+    answers = []
+    for choice in choices:
+        if choice.logprobs is None:
+            return None
+        answer = _answer(choice.logprobs)
+        if not answer.is_whole:
+            return None
+        answers.append(answer)
+    return tuple(answers)
+
+
+def _answer(logprobs: Logprobs) -> Answer:
+    others = []
+    for token, likeliest in zip(
+        logprobs.tokens, logprobs.top_logprobs, strict=False
+    ):
+        row = {}
+        for other, logprob in likeliest.items():
+            if other != token:
+                row[other.removeprefix(TOKEN_ID)] = round(logprob, DECIMALS)
+        others.append(row)
+    return Answer(
+        tokens=tuple(token.removeprefix(TOKEN_ID) for token in logprobs.tokens),
+        logprobs=tuple(
+            round(logprob, DECIMALS) for logprob in logprobs.token_logprobs
+        ),
+        others=tuple(others),
+    )
+
+
+def _completion(target: Target, prompt: Request) -> Choice:
+    """One answer; without log-probabilities from a server that refuses to give them."""
     body = {
         "model": target.served_model,
         "prompt": prompt.prompt_token_ids,
@@ -71,6 +140,16 @@ def _completion(target: Target, prompt: Request) -> str:
         "temperature": 0.0,
         "ignore_eos": True,
     }
+    asked = body | {"logprobs": LIKELIEST, "return_tokens_as_token_ids": True}
+    try:
+        return _post(target, asked)
+    except web.NoAnswer as failure:
+        if failure.status not in REFUSED:
+            raise
+    return _post(target, body)
+
+
+def _post(target: Target, body: Mapping[str, Any]) -> Choice:
     url = target.url + COMPLETIONS
     answer = web.post(
         url, body, timeout_s=TIMEOUT_S, authorization=target.authorization
@@ -83,4 +162,4 @@ def _completion(target: Target, prompt: Request) -> str:
             seen=f"the answer is no completion: {error}",
             remedy="read the server's log",
         ) from error
-    return content.choices[0].text
+    return content.choices[0]

@@ -58,6 +58,7 @@ FAMILY_OF = {
     "front_cpu_ms_per_output_token": "host_cpu",
     "batch_cpu_ms": "batch",
     "batch_active_ms": "batch",
+    "answers_perplexity": "answers",
     "ttft_mean_ms": "ttft",
     "ttft_median_ms": "ttft",
     "ttft_p90_ms": "tail",

@@ -1,11 +1,12 @@
 """Answers probe: fixed prompts, one short hash for each; a failure is a note."""
 
 import hashlib
+import math
 
 from perfgate.load.measurement import Target
 from perfgate.load.workload import build_requests
 from perfgate.run.probes import answers
-from perfgate.run.probes.answers import PROMPTS, Answers
+from perfgate.run.probes.answers import PROMPTS
 from tests.support.fake_launch import FakeEngine
 from tests.support.raw_server import serving, whole
 
@@ -22,7 +23,40 @@ def test_every_prompt_has_a_hash_of_its_answer():
     with FakeEngine() as engine:
         answered = answers.read(target(engine.url))
 
-    assert Answers(hashes=(digest[:12],) * 16) == answered
+    assert (digest[:12],) * 16 == answered.hashes
+    assert () == answered.notes
+
+
+def test_every_token_has_its_log_probability_and_the_runners_up():
+    """Of vLLM's ids the number alone; the perplexity is that of all tokens."""
+    with FakeEngine() as engine:
+        answered = answers.read(target(engine.url))
+
+    (first, *_) = answered.tokens
+    assert (16, 16) == (len(answered.tokens), len(first.tokens))
+    assert (" a", -0.5) == (first.tokens[0], first.logprobs[0])
+    assert {" x": -1.5, " y": -2.5, " z": -3.5} == first.others[0]
+    assert math.isclose(math.exp(0.5), answered.values["answers_perplexity"])
+
+
+def test_a_server_without_log_probabilities_has_hashes_and_a_note():
+    """Such as a front that leaves them out."""
+    answer = whole(b'{"choices": [{"text": " a"}]}')
+    with serving(answer) as server:
+        answered = answers.read(target(server.url))
+
+    assert 16 == len(answered.hashes)
+    assert ((), {}) == (answered.tokens, answered.values)
+    assert (answers.NO_LOGPROBS,) == answered.notes
+
+
+def test_a_server_that_refuses_log_probabilities_is_asked_without():
+    """It answers the plain request as before."""
+    with FakeEngine("--refuse-logprobs") as engine:
+        answered = answers.read(target(engine.url))
+
+    assert 16 == len(answered.hashes)
+    assert (answers.NO_LOGPROBS,) == answered.notes
 
 
 def test_other_answers_have_other_hashes():

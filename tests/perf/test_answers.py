@@ -1,0 +1,26 @@
+"""E14: Does the model answer as before, whatever its speed?"""
+
+from collections.abc import Iterator
+
+import msgspec
+import pytest
+
+from perfgate.cases import Case
+from perfgate.study import Study
+
+
+def answers(study: Study) -> Iterator[Case]:
+    """Each model's greedy answers to fixed prompts; judged on every platform.
+
+    Not where experts are stated: they are drawn for each token, and so are the answers.
+    """
+    for server in study.models:
+        if not server.stated_routing:
+            case = study.value("E14", "answers_perplexity", server, None)
+            yield msgspec.structs.replace(case, gate="hard")
+
+
+@pytest.mark.perf(cases=answers)
+def test_answers(check, case):
+    """The answers are those of before, but for tokens that are as likely."""
+    check(case)
