@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from perfgate import locations
+from perfgate import formatting, locations
 from perfgate.config import options
 from perfgate.config.option_values import (
     BadOption,
@@ -70,6 +70,9 @@ class Config:
         tensor_parallel_size: of the compared servers; None is the study's.
         load_format: "auto" for real weights, "dummy" for random ones on GPUs.
         stated_routings: with which the sparse model is served, too.
+        deep: loads of the platform that take long, by name.
+        soak_minutes: for so long the closed load is kept up before its second
+            measurement; 0 for none.
         allow_download: whether an engine may download weights.
         injections: model -> the change injected in its servers.
         external_urls: ENGINE=URL of external servers, as given.
@@ -122,6 +125,8 @@ class Config:
     tensor_parallel_size: int | None = None
     load_format: LoadFormat = "auto"
     stated_routings: tuple[StatedRouting, ...] = ()
+    deep: tuple[str, ...] = ()
+    soak_minutes: float = 0.0
     allow_download: bool = False
     injections: Mapping[str, Injection] = field(default_factory=dict)
     external_urls: tuple[str, ...] = ()
@@ -376,6 +381,8 @@ def _parse(
         tensor_parallel_size=option.tp,
         load_format=option.weights,
         stated_routings=tuple(dict.fromkeys(option.stated_routing)),
+        deep=_deep(option, project),
+        soak_minutes=option.soak,
         allow_download=option.allow_download,
         injections=_injections(option),
         external_urls=tuple(option.attach),
@@ -414,6 +421,23 @@ def _explain(option: argparse.Namespace) -> Explain:
     if option.explain:
         return "red"
     return "pairs"
+
+
+def _deep(option: argparse.Namespace, project: Project) -> tuple[str, ...]:
+    """The deep loads that --deep names, each declared by a platform."""
+    declared: dict[str, None] = {}
+    for platform in project.study.platforms.values():
+        declared |= dict.fromkeys(platform.deep)
+    for name in option.deep:
+        if name not in declared:
+            names = ", ".join(declared) or "none is declared"
+            suggestion = formatting.suggestion(name, declared)
+            raise BadOption(
+                tried=f"--deep {name}",
+                seen=f"no platform of {project.study.path} declares such a load",
+                remedy=f"{suggestion}use one of: {names}",
+            )
+    return tuple(dict.fromkeys(option.deep))
 
 
 def _leases_dir() -> Path:
@@ -464,6 +488,7 @@ def _refuse_bad_numbers(option: argparse.Namespace) -> None:
     refuse_below("--launches", option.launches, 1)
     refuse_below("--stall-timeout", option.stall_timeout, 1)
     refuse_below("--lease-wait", option.lease_wait, 0)
+    refuse_below("--soak", option.soak, 0)
 
 
 def _run_dir(

@@ -197,6 +197,26 @@ def _add_models(add: AddOption) -> None:
         ),
     )
     add(
+        "--deep",
+        action="append",
+        default=[],
+        metavar="LOAD",
+        help=(
+            "send a load of the platform that takes long, repeatable: saturation, "
+            "prefix, speculative"
+        ),
+    )
+    add(
+        "--soak",
+        type=float,
+        default=0.0,
+        metavar="MINUTES",
+        help=(
+            "keep the closed load up for so long after all others, and compare its "
+            "end with its beginning"
+        ),
+    )
+    add(
         "--weights",
         choices=LOAD_FORMATS,
         default="auto",

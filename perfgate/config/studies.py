@@ -14,6 +14,7 @@ from perfgate.study import (
     study_of,
     subjects_of,
 )
+from perfgate.study.schema import DeepTable
 
 
 def selected_studies(config: Config, file: StudyFile) -> Iterator[Study]:
@@ -30,6 +31,16 @@ def selected_studies(config: Config, file: StudyFile) -> Iterator[Study]:
             yield dataclasses.replace(
                 study,
                 stated_routings=config.stated_routings,
+                deep=_deep(config, file, platform),
+                soak_minutes=config.soak_minutes,
                 has_base_build=config.is_paired,
                 has_other_engines=len(config.engines) > 1,
             )
+
+
+def _deep(
+    config: Config, file: StudyFile, platform: str
+) -> dict[str, DeepTable]:
+    """The deep loads that --deep names, as far as the platform declares them."""
+    declared = file.platforms[platform].deep
+    return {name: declared[name] for name in config.deep if name in declared}

@@ -54,6 +54,7 @@ class ServerConfig(
             to choose their experts: "uniform", "skewed" or "few". "" leaves it to the
             model's routers.
         load_format: "auto" reads the weights, "dummy" makes some up in the engine.
+        prefix_caching: whether the engine keeps prompts in its prefix cache.
         extra_args: appended to the engine's command line, with *** for secrets.
         extra_env: (name, value) pairs set for the engine alone, with *** for secrets.
         variant: appended to the key, for servers that would have the same one: "eager".
@@ -76,6 +77,7 @@ class ServerConfig(
     quantization: str = ""
     kv_cache_dtype: str = "auto"
     load_format: str = "auto"
+    prefix_caching: bool = False
     extra_args: tuple[str, ...] = ()
     extra_env: tuple[tuple[str, str], ...] = ()
     build: Build = ""
@@ -107,7 +109,7 @@ class ServerConfig(
             parts.append("dpa")
         if self.expert_parallel:
             parts.append("ep")
-        parts += self._precision_words()
+        parts += self._cache_words()
         if self.stated_routing:
             parts.append(self.stated_routing)
         if self.variant:
@@ -126,13 +128,15 @@ class ServerConfig(
             words.append(self.build)
         return words
 
-    def _precision_words(self) -> list[str]:
-        """Words of the key for quantized weights and another KV cache."""
+    def _cache_words(self) -> list[str]:
+        """Words of the key for quantized weights, another KV cache, and prefix caching."""
         words = []
         if self.quantization and not self.model.endswith(self.quantization):
             words.append(self.quantization)
         if self.kv_cache_dtype != "auto":
             words.append(f"kv-{self.kv_cache_dtype}")
+        if self.prefix_caching:
+            words.append("prefix")
         return words
 
     @property

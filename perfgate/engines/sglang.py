@@ -111,13 +111,14 @@ def plan(request: LaunchRequest) -> LaunchPlan:
         config.dtype,
         "--load-format",
         config.load_format,
-        "--disable-radix-cache",
         "--enable-metrics",
         "--host",
         request.host,
         "--port",
         str(request.port),
     ]
+    if not config.prefix_caching:
+        argv.append("--disable-radix-cache")
     if config.device == "cpu":
         argv += ["--device", "cpu", "--attention-backend", "torch_native"]
         kv_cache_tokens = CPU_KV_CACHE_TOKENS

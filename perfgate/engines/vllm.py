@@ -140,6 +140,8 @@ def _routing(config: ServerConfig) -> tuple[str, ...]:
     """
     if config.routing == "returned":
         return "--enable-prefix-caching", "--enable-return-routed-experts"
+    if config.prefix_caching:
+        return ("--enable-prefix-caching",)
     return ("--no-enable-prefix-caching",)
 
 
@@ -269,6 +271,7 @@ ENGINE = Engine(
             "requests": "vllm:request_success_total",
             "preemptions": "vllm:num_preemptions_total",
             "prefix_cache_hit_tokens": "vllm:prefix_cache_hits_total",
+            "accepted_draft_tokens": "vllm:spec_decode_num_accepted_tokens_total",
         },
         means={
             "ttft_mean_ms": "vllm:time_to_first_token_seconds",

@@ -26,6 +26,7 @@ from perfgate.judge import (
     plausibility,
     ratio,
     routing_shift,
+    start_kind,
     wording,
 )
 from perfgate.judge.baseline_schema import MetricBaseline
@@ -93,6 +94,8 @@ def judge(
         is_ratio = case.is_ratio
         label = observation.hardware_label
         policy = policy_for(label, case.metric, is_ratio, observation.fail_over)
+    if isinstance(baseline, Recorded):
+        baseline, policy = start_kind.alike(baseline, observation, policy)
     bench = _Bench(case, metric_of(case), observation, policy)
     problem = bench.invalid() or bench.collapsed()
     if problem is not None:

@@ -75,6 +75,8 @@ def _server_fields(server: ServerConfig) -> dict[str, str]:
         "server_env": " ".join(variables),
     }
     fields |= layout_and_precision(server)
+    if server.prefix_caching:
+        fields["prefix_caching"] = "true"
     if server.variant:
         fields["variant"] = server.variant
     if server.routing:

@@ -105,6 +105,26 @@ START_UP = Policy(
     paired=0.50,
     fixed_cv=0.15,
 )
+# Cold starts against cold ones, or warm against warm: 65 % of it, as a logarithm, is 1.6
+# times the recorded time.
+START_UP_ALIKE = Policy(
+    smallest=1.0,
+    fail_over=1.0,
+    floor=20.0,
+    assumed_cv=0.15,
+    paired=0.50,
+    fixed_cv=0.10,
+)
+# On a CPU a server starts in half a minute, and nothing is compiled.
+START_UP_CPU = dataclasses.replace(START_UP, floor=30.0)
+# A leak adds up; a server that keeps what it needs grows by what it did when recorded.
+MEMORY_GROWTH = Policy(
+    smallest=0.05, fail_over=0.10, floor=0.0, assumed_cv=0.01, paired=0.05
+)
+# The prompts fix what a cache can hit; which drafts are accepted varies with the batch.
+HIT_RATE = Policy(
+    smallest=0.03, fail_over=0.05, floor=0.0, assumed_cv=0.01, paired=0.03
+)
 EXACT = Policy(
     smallest=0.02, fail_over=0.05, floor=0.0, assumed_cv=0.001, paired=0.02
 )
@@ -140,6 +160,8 @@ _ON_EVERY_MACHINE: Mapping[Family, Policy] = {
     "routing": ROUTING,
     "answers": ANSWERS,
     "memory_peak": PEAK,
+    "memory_growth": MEMORY_GROWTH,
+    "hit_rate": HIT_RATE,
     "memory": EXACT,
     "constant": EXACT,
     "host_cpu": HOST_CPU,
@@ -205,10 +227,13 @@ def policy_for(
 
 
 def _table_policy(hardware_label: str, family: Family, ratio: bool) -> Policy:
+    is_cpu = hardware_label.startswith("cpu")
+    if is_cpu and family == "start_up":
+        return START_UP_CPU
     policy = _ON_EVERY_MACHINE.get(family)
     if policy is not None:
         return policy
-    if not hardware_label.startswith("cpu"):
+    if not is_cpu:
         return _ON_GPUS.get(family, GPU_RATE)
     if ratio and family not in _TAILS:
         return CPU_RATIO

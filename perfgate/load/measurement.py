@@ -21,7 +21,7 @@ import numpy as np
 from perfgate import formatting
 from perfgate.engines.registry import ENGINES
 from perfgate.foreign_text import one_line
-from perfgate.load import metrics, validity
+from perfgate.load import metrics, server_rates, validity
 from perfgate.load.client import Progress, Recording, Sending, no_progress
 from perfgate.load.multiprocess import send_with
 from perfgate.load.repetition import Repetition, RequestRow
@@ -45,6 +45,7 @@ from perfgate.load.server_metrics import (
     scrape,
 )
 from perfgate.load.workload import (
+    Conversations,
     ShareGPT,
     Synthetic,
     UnusableWorkload,
@@ -150,7 +151,8 @@ def measure(
         failed=len(transcripts) - len(good),
         input_tokens=sum(t.input_tokens for t in good),
         output_tokens=sum(t.output_tokens for t in good),
-        values=metric_values(workload, recording, transcripts, rows),
+        values=metric_values(workload, recording, transcripts, rows)
+        | server_rates.values(workload, transcripts, server_values),
         invalid=findings.invalid + busy_reasons(recording) + compiled,
         notes=findings.notes + missing,
         server_values=server_values,
@@ -383,6 +385,15 @@ def vllm_bench_arguments(target: Target, workload: Workload) -> list[str]:
 def dataset_flags(workload: Workload) -> dict[str, str]:
     """Which prompts, as flags of `vllm bench serve`."""
     prompts = workload.prompts
+    if isinstance(prompts, Conversations):
+        conversations = math.ceil(workload.num_prompts / prompts.turns)
+        return {
+            "--dataset-name": "prefix_repetition",
+            "--prefix-repetition-prefix-len": str(prompts.first_len_tokens),
+            "--prefix-repetition-suffix-len": str(prompts.turn_len_tokens),
+            "--prefix-repetition-num-prefixes": str(conversations),
+            "--prefix-repetition-output-len": str(prompts.output_len_tokens),
+        }
     if not isinstance(prompts, Synthetic):
         name = "sharegpt" if isinstance(prompts, ShareGPT) else "custom"
         return {"--dataset-name": name, "--dataset-path": prompts.path}

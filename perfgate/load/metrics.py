@@ -40,6 +40,7 @@ Family = Literal[
     "tail",  # a percentile of TTFT, ITL or TPOT
     "e2el_tail",  # a percentile of whole answers, which average over many tokens
     "start_up",
+    "memory_growth",  # after the load over before it
     "memory",  # bytes or tokens that a launch allots by its configuration
     "memory_peak",
     "bandwidth",
@@ -47,6 +48,7 @@ Family = Literal[
     "routing",  # which experts the tokens choose
     "host_cpu",  # CPU time of a server's processes
     "batch",  # time of a batch in an engine that is held in one process
+    "hit_rate",  # of a cache or of drafted tokens, which the load fixes
     "answers",  # what the model answers to fixed prompts
     "constant",  # a share or count that hardly differs between launches
     "custom",
@@ -150,6 +152,64 @@ LAUNCH_METRICS = (
         family="start_up",
     ),
     Metric(
+        name="start_imports_s",
+        unit="s",
+        better="lower",
+        definition="launch to the first log line about the weights",
+        family="start_up",
+    ),
+    Metric(
+        name="start_weights_s",
+        unit="s",
+        better="lower",
+        definition="from there until the weights are loaded, by the log",
+        family="start_up",
+    ),
+    Metric(
+        name="start_compile_s",
+        unit="s",
+        better="lower",
+        definition="weights loaded to the KV cache sized, by the log: compilation",
+        family="start_up",
+    ),
+    Metric(
+        name="start_graphs_s",
+        unit="s",
+        better="lower",
+        definition="capture of the graphs, by the log",
+        family="start_up",
+    ),
+    Metric(
+        name="warm_up_s",
+        unit="s",
+        better="lower",
+        definition="warm-up of all workloads, on GPUs with the ladder of lengths",
+        family="start_up",
+    ),
+    Metric(
+        name="warm_up_compiled",
+        unit="",
+        better="lower",
+        definition="lengths of the ladder that were over 0.5 s slower at first, plus 1",
+        family="start_up",
+    ),
+    Metric(
+        name="memory_growth",
+        unit="",
+        better="lower",
+        definition=(
+            "memory of the server's processes (PSS) after its load / after its warm-up"
+        ),
+        family="memory_growth",
+    ),
+    Metric(
+        name="gpu_memory_growth",
+        unit="",
+        better="lower",
+        definition="memory of all GPUs by NVML after its load / after its warm-up",
+        family="memory_growth",
+    ),
+    Metric(
         name="weights_bytes_per_rank",
         unit="bytes",
         better="lower",
@@ -217,6 +277,85 @@ LAUNCH_METRICS = (
         better="higher",
         definition="output throughput / (memory_bytes / 1e9)",
         family="throughput",
+    ),
+)
+
+# Of a repetition, by the server's counters (`perfgate.load.server_rates`), or of a
+# whole ramp (`perfgate.load.saturation`).
+RATE_METRICS = (
+    Metric(
+        name="prefix_hit_rate",
+        unit="",
+        better="higher",
+        definition=(
+            "(prompt tokens that the prefix cache answered + 1/2) / (prompt tokens + 1/2)"
+        ),
+        family="hit_rate",
+    ),
+    Metric(
+        name="acceptance_length",
+        unit="tok",
+        better="higher",
+        definition=(
+            "tokens that a decoding step adds: output tokens / (output tokens - accepted "
+            "draft tokens)"
+        ),
+        family="hit_rate",
+    ),
+    Metric(
+        name="chunk_tokens",
+        unit="tok",
+        better="higher",
+        definition="output tokens by usage / content chunks, with speculative decoding",
+        family="hit_rate",
+    ),
+    Metric(
+        name="step_itl_median_ms",
+        unit="ms",
+        better="lower",
+        definition=(
+            "median gap between consecutive content chunks: with speculative decoding "
+            "the time of a step"
+        ),
+        family="itl",
+    ),
+    Metric(
+        name="token_itl_mean_ms",
+        unit="ms",
+        better="lower",
+        definition=(
+            "time from first to last content chunk / (output tokens - 1), pooled over "
+            "completed requests, with speculative decoding"
+        ),
+        family="itl",
+    ),
+    Metric(
+        name="saturated_throughput",
+        unit="tok/s",
+        better="higher",
+        definition="most output throughput of a ramp that doubles the streams",
+        family="throughput",
+    ),
+    Metric(
+        name="saturated_goodput",
+        unit="req/s",
+        better="higher",
+        definition="most request goodput of a ramp that doubles the streams",
+        family="throughput",
+    ),
+    Metric(
+        name="knee_streams",
+        unit="",
+        better="lower",
+        definition="fewest streams of a ramp with 90 % of its most output throughput",
+        family="constant",
+    ),
+    Metric(
+        name="preemptions_per_step",
+        unit="",
+        better="lower",
+        definition="requests that the engine put back, a step of the ramp, plus 1",
+        family="constant",
     ),
 )
 
@@ -460,6 +599,7 @@ LATENCIES = (
 BUILT_IN: tuple[BuiltIn, ...] = (
     *THROUGHPUTS,
     *(BuiltIn(metric) for metric in LAUNCH_METRICS),
+    *(BuiltIn(metric) for metric in RATE_METRICS),
     *(BuiltIn(metric) for metric in ANSWER_METRICS),
     *(BuiltIn(metric) for metric in SERVER_METRICS),
     *(BuiltIn(metric) for metric in ROUTING_METRICS),

@@ -36,6 +36,25 @@ class RequestRow(
     error: str | None
 
 
+class LoadStep(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
+    """One closed loop of a ramp to saturation.
+
+    Attributes:
+        streams: requests in flight.
+        tokens_in_flight: of all streams at the end of their answers: what the KV cache
+            must hold at most.
+        preemptions: requests that the engine put back.
+        values: metric name -> value.
+    """
+
+    streams: int
+    tokens_in_flight: int
+    preemptions: int
+    values: dict[str, float]
+
+
 class Repetition(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 ):
@@ -52,6 +71,7 @@ class Repetition(
         gpus: what each GPU of the server did meanwhile.
         hang: how the server hung in the middle of it; None if it did not.
         unchecked: rules of validity that could not be applied, and why.
+        steps: of a ramp to saturation; its requests are not kept.
     """
 
     index: int
@@ -70,6 +90,7 @@ class Repetition(
     gpus: tuple[GpuSummary, ...] = ()
     hang: str | None = None
     unchecked: tuple[str, ...] = ()
+    steps: tuple[LoadStep, ...] = ()
 
     @property
     def is_spoilt_by_client(self) -> bool:

@@ -354,7 +354,7 @@ def counter_reasons(
     """Preemptions and prefix-cache hits, by the server's own counters."""
     reasons = []
     preempted = server_values.get("preemptions", 0.0)
-    if preempted > 0:
+    if preempted > 0 and workload.doubles_to is None:
         reasons.append(
             f"the engine preempted {preempted:.0f} requests: its KV cache was "
             "too small for the workload"

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from perfgate.load.conversations import Conversations
 from perfgate.load.prompts import (
     GENERATOR_VERSION,
     FileSlice,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Arrivals",
+    "Conversations",
     "PromptFile",
     "Prompts",
     "Request",
@@ -54,7 +56,7 @@ NS = 1_000_000_000  # in a second
 CLIENT_PROCESSES_LIMIT = 64
 
 
-Prompts = Synthetic | ShareGPT | PromptFile
+Prompts = Synthetic | ShareGPT | PromptFile | Conversations
 # One request at a time, a closed loop, all at once, or at a rate.
 Arrivals = Literal["single", "closed", "burst", "open"]
 
@@ -94,6 +96,11 @@ class Workload(
             measures, not what it sends.
         asks_routing: the server is asked where the tokens go, one request at a time,
             and is not timed.
+        doubles_to: a ramp: `max_concurrency` is doubled, up to this, until the
+            throughput stops growing. None for one load.
+        speculative: the server drafts tokens, so that a chunk holds several.
+        soak_minutes: for so long the load is kept up before it is measured; after all
+            other loads.
     """
 
     name: str
@@ -108,6 +115,9 @@ class Workload(
     slo_ms: tuple[tuple[Literal["ttft", "tpot", "e2el"], float], ...] = ()
     client_processes: int | None = None
     asks_routing: bool = False
+    doubles_to: int | None = None
+    speculative: bool = False
+    soak_minutes: float = 0.0
 
     def __post_init__(self) -> None:
         if self.num_prompts < 1 or self.repetitions < 1:
@@ -125,6 +135,12 @@ class Workload(
             raise ValueError(f"{self.name}: burstiness must be above 0")
         if self.max_concurrency is not None and self.max_concurrency < 1:
             raise ValueError(f"{self.name}: max_concurrency must be at least 1")
+        if self.doubles_to is not None and not (
+            self.max_concurrency and self.max_concurrency <= self.doubles_to
+        ):
+            raise ValueError(
+                f"{self.name}: doubles_to must be max_concurrency or more"
+            )
         if self.client_processes is not None and not (
             1 <= self.client_processes <= CLIENT_PROCESSES_LIMIT
         ):
@@ -137,6 +153,8 @@ class Workload(
     def shares_prefixes(self) -> bool:
         """Whether answers out of the prefix cache are meant."""
         prompts = self.prompts
+        if isinstance(prompts, Conversations):
+            return True
         return (
             isinstance(prompts, Synthetic) and prompts.shared_prefix_tokens > 0
         )
@@ -175,6 +193,11 @@ class Workload(
             "max_concurrency": self.max_concurrency,
             "seed": self.seed,
         }
+        for name in ("doubles_to", "soak_minutes"):
+            if getattr(self, name):
+                identity[name] = getattr(self, name)
+        if self.doubles_to:
+            identity["slo_ms"] = self.slo_ms
         text = msgspec.json.encode(identity, order="deterministic")
         return f"sha256:{hashlib.sha256(text).hexdigest()}"
 
@@ -261,6 +284,8 @@ def build_requests(
     arrivals = arrivals_ns(workload, count, rng)
     if isinstance(workload.prompts, Synthetic):
         prompts = draw(workload.prompts, count, vocab_size, rng, workload.seed)
+    elif isinstance(workload.prompts, Conversations):
+        prompts = workload.prompts.draw(count, vocab_size, rng)
     else:
         part = FileSlice(workload.seed, repetition, count, workload.num_prompts)
         prompts = from_file(workload.prompts, part)

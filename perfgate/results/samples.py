@@ -26,6 +26,7 @@ from perfgate.results.schema import Launch, Measurement, RunResults
 LoadKey = tuple[str, str]  # server, workload
 Side = tuple[float, float]  # numerator, denominator
 SampleKey = tuple[str, str | None, str]  # server, workload, metric
+STARTS = ("cold", "warm")  # by the engine's compile cache
 CUT_OFF = FailureRow(
     tried="measuring a launch",
     seen="cut off: the session ended while this launch was measured",
@@ -53,6 +54,8 @@ class Sample(
         invalid: why repetitions, or the whole launch, do not count.
         shares: which share of the tokens each expert got, where the launch was asked.
         answers: to the fixed prompts, of the metric that they are judged by.
+        start: of a metric of the start, "cold" or "warm" by the engine's compile cache;
+            "" where that is unknown.
     """
 
     run: str
@@ -63,6 +66,7 @@ class Sample(
     invalid: tuple[str, ...] = ()
     shares: LayerShares | None = None
     answers: tuple[Answer, ...] = ()
+    start: str = ""
 
 
 def valid_repetitions(measurement: Measurement) -> list[Repetition]:
@@ -221,10 +225,15 @@ class RunIndex:
                 launch=launch.index,
                 value=launch.values[metric],
             )
-            if family_of(metric) == "answers":
-                sample = msgspec.structs.replace(
-                    sample, answers=launch.answer_tokens
-                )
+            match family_of(metric):
+                case "answers":
+                    sample = msgspec.structs.replace(
+                        sample, answers=launch.answer_tokens
+                    )
+                case "start_up":
+                    start = launch.facts.get("compile_cache", "")
+                    if start in STARTS:
+                        sample = msgspec.structs.replace(sample, start=start)
             if (server, launch.index) in self._cut_off:
                 sample = msgspec.structs.replace(
                     sample, value=None, invalid=(CUT_OFF.seen,)

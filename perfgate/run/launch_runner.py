@@ -22,7 +22,7 @@ from perfgate.engines import registry as engines
 from perfgate.engines.base import Engine, LaunchFacts, ServerConfig
 from perfgate.engines.injection import Injection
 from perfgate.errors import describe_error
-from perfgate.load import ladder, measurement, warmup
+from perfgate.load import ladder, measurement, saturation, warmup
 from perfgate.load.repetition import Repetition
 from perfgate.load.workload import Workload
 from perfgate.machine.hardware import Hardware
@@ -36,6 +36,7 @@ from perfgate.results.recorder import (
     Measured,
 )
 from perfgate.results.schema import Launch, Measurement
+from perfgate.run import start_phases
 from perfgate.run.probes import answers, routing, stated_routing
 from perfgate.run.probes.probe import Figures, with_figures
 from perfgate.run.server_source import ServerSource
@@ -46,6 +47,7 @@ from perfgate.web import NoAnswer
 # Replacements of invalid repetitions. Where half of the repetitions stall (Mixtral on an
 # H200), 4 replacements leave 1 % of the launches without a valid repetition.
 EXTRA_REPETITIONS = 4
+SECONDS_PER_MINUTE = 60.0
 
 Entries = Generator[LaunchEntry, None, None]
 EntriesUntilDeath = Generator[LaunchEntry, None, ServerDied | None]
@@ -133,7 +135,7 @@ class LaunchRunner:
         try:
             started = [probe.start() for probe in self._probes]
             yield self._warm_up(workloads, started)
-            yield from self._take_turns(workloads, repetitions)
+            yield from self._send_all(workloads, repetitions)
             if self._is_useful():
                 yield self._figures(
                     [probe.finish(is_part) for probe in self._probes]
@@ -150,6 +152,19 @@ class LaunchRunner:
             if _lacks_valid(workload, repetitions[workload.name]):
                 yield self._row(workload, repetitions[workload.name], death)
         return death
+
+    def _send_all(
+        self,
+        workloads: Sequence[Workload],
+        repetitions: Mapping[str, list[Repetition]],
+    ) -> Entries:
+        """Measure all workloads in turns, and after them those that need a soak."""
+        in_turns = [row for row in workloads if not row.soak_minutes]
+        yield from self._take_turns(in_turns, repetitions)
+        for workload in workloads:
+            if workload.soak_minutes:
+                yield self._soak(workload)
+                yield from self._take_turns([workload], repetitions)
 
     def _take_turns(
         self,
@@ -176,6 +191,25 @@ class LaunchRunner:
                 if wants_more(workload, repetitions[workload.name])
             ]
 
+    def _soak(self, workload: Workload) -> LaunchFigures:
+        """Keep a load up for its minutes; nothing of it is kept."""
+        began_s = time.monotonic()
+        end_s = began_s + SECONDS_PER_MINUTE * workload.soak_minutes
+        number = 0
+        while time.monotonic() < end_s and self._is_useful():
+            number += 1
+            left_s = end_s - time.monotonic()
+            self._say(f"{workload.name}: soaking, {left_s:.0f} s left")
+            part = measurement.measure(
+                self._target,
+                workload,
+                -number,
+                progress=self._progress(f"{workload.name}, soaking"),
+            )
+            self._hang = part.hang
+            self._look_after(part.failed)
+        return self._figures([], load_s=time.monotonic() - began_s)
+
     def _repetition(self, workload: Workload, index: int) -> Repetition:
         """One repetition, with the figures of all probes and its memory bandwidth."""
         step = (
@@ -189,9 +223,7 @@ class LaunchRunner:
         began_s = time.monotonic()
         for probe in self._probes:
             probe.before()
-        result = measurement.measure(
-            self._target, workload, index, progress=self._progress(step)
-        )
+        result = self._send(workload, index, self._progress(step))
         bandwidth_values = bandwidth.values(
             self._config, workload, result.values, self._hardware
         )
@@ -202,6 +234,21 @@ class LaunchRunner:
         took_s = time.monotonic() - began_s
         self._say(f"{step}: {_describe(repetition, took_s)}")
         return repetition
+
+    def _send(
+        self,
+        workload: Workload,
+        index: int,
+        progress: Callable[[int, int], None],
+    ) -> Repetition:
+        """Send a load, or a ramp of loads."""
+        if workload.doubles_to is None:
+            return measurement.measure(
+                self._target, workload, index, progress=progress
+            )
+        return saturation.measure(
+            self._target, workload, index, progress=progress
+        )
 
     def _read_answers(self) -> Entries:
         """Have the fixed prompts answered, once: nothing that was measured knows of it.
@@ -303,7 +350,8 @@ class LaunchRunner:
         )
         self._say(f"ladder: {climbed}")
         self._hang = climbed.hang
-        return {"warm_up_compiles": float(len(climbed.slow))}
+        slow = float(len(climbed.slow))
+        return {"warm_up_compiles": slow, "warm_up_compiled": slow + 1}
 
     def _is_useful(self) -> bool:
         """Whether the server runs and does not hang."""
@@ -407,8 +455,7 @@ def start_launch(
             inject_delay = held.inject_delay
         inject_delay(server.url, injection.per_token_ms)
     values = dict(facts.values)
-    if record.ready_s is not None:
-        values["ready_s"] = record.ready_s
+    values |= start_phases.values(record)
     launch = Launch(
         server=config.key,
         index=index,
@@ -479,6 +526,10 @@ def _describe(repetition: Repetition, seconds: float) -> str:
         ("output_throughput", "tok/s"),
         ("itl_median_ms", "ms ITL"),
         ("ttft_median_ms", "ms TTFT"),
+        ("saturated_throughput", "tok/s saturated"),
+        ("knee_streams", "streams at the knee"),
+        ("prefix_hit_rate", "of prompts cached"),
+        ("acceptance_length", "tokens a step"),
     ):
         if name in repetition.values:
             texts.append(f"{repetition.values[name]:.4g} {unit}")

@@ -16,7 +16,7 @@ import msgspec
 
 from perfgate.load.ceilings import BadCeiling, parse_ceilings
 from perfgate.load.prompts import Synthetic
-from perfgate.load.workload import Workload
+from perfgate.load.workload import Conversations, Prompts, Workload
 from perfgate.models.catalogue import Model
 from perfgate.models.estimate import QUANTITIES
 from perfgate.study import schema
@@ -24,6 +24,7 @@ from perfgate.study.layers import load_study
 from perfgate.study.model_tables import check_quantization, read_models
 from perfgate.study.schema import (
     ClaimTable,
+    DeepTable,
     JudgedTable,
     ModelTable,
     PairTable,
@@ -53,6 +54,7 @@ _LENGTHS = (
     "output_len_tokens",
     "input_range_ratio",
     "output_range_ratio",
+    "shared_prefix_tokens",
 )
 # Tables inside a platform's table.
 _PLATFORM_PARTS: dict[str, type[msgspec.Struct]] = {
@@ -250,8 +252,18 @@ def _workload(file: StudyToml, place: str, name: str, value: Any) -> Workload:
     fields = msgspec.structs.asdict(row)
     del fields["judged"]
     lengths = {key: fields.pop(key) for key in _LENGTHS}
+    turns, turn_tokens = fields.pop("turns"), fields.pop("turn_len_tokens")
+    fields["slo_ms"] = tuple(fields["slo_ms"].items())
     try:
-        return Workload(name=name, prompts=Synthetic(**lengths), **fields)
+        prompts: Prompts = Synthetic(**lengths)
+        if turns is not None:
+            prompts = Conversations(
+                turns=turns,
+                first_len_tokens=row.input_len_tokens,
+                turn_len_tokens=turn_tokens,
+                output_len_tokens=row.output_len_tokens,
+            )
+        return Workload(name=name, prompts=prompts, **fields)
     except ValueError as error:
         file.refuse(place, str(error), "correct these numbers")
 
@@ -274,8 +286,18 @@ def _platforms(file: StudyToml) -> dict[str, PlatformTable]:
             table = merged.get(part)
             if isinstance(table, dict):
                 merged[part] = file.convert(table, kind, f"{place}.{part}")
+        merged["deep"] = _deep(file, merged.get("deep", {}), place)
         platforms[name] = file.convert(merged, PlatformTable, place)
     return platforms
+
+
+def _deep(file: StudyToml, tables: Any, place: str) -> dict[str, DeepTable]:
+    """Converted here, so that an error names the inner table."""
+    deep = {}
+    for name, value in file.table(tables, f"{place}.deep").items():
+        inner = f"{place}.deep.{name}"
+        deep[name] = file.convert(file.table(value, inner), DeepTable, inner)
+    return deep
 
 
 def _merge_pair(file: StudyToml, table: dict[str, Any], place: str) -> None:
@@ -331,6 +353,11 @@ def _check_platform(
     file.check_name(platform.workloads, study.workloads, place, "workloads")
     members = study.workloads[platform.workloads]
     _check_roles(file, platform.roles, members, f"{place}.roles")
+    for name, deep in platform.deep.items():
+        for workload in deep.workloads:
+            file.check_name(
+                workload, members, f"{place}.deep.{name}", "workloads"
+            )
     _check_roles(file, platform.slow_engines, members, f"{place}.slow_engines")
     if platform.held is not None:
         held = f"{place}.held"

@@ -126,6 +126,29 @@ class JudgedTable(
     report_only: tuple[str, ...] = ()
 
 
+class DeepTable(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
+    """``[platforms.NAME.deep.LOAD]``: sent with ``--deep LOAD`` alone, as it takes long.
+
+    Attributes:
+        workloads: names of workloads of the platform's set.
+        judged: metrics that are judged under each of them.
+        report_only: metrics that are reported.
+        prefix_caching: whether a server of its own keeps prompts in its prefix cache.
+        extra_args: engine -> arguments of a server of its own. With any, an engine that
+            is not named has no such server.
+        variant: of the server's name, where it has arguments of its own.
+    """
+
+    workloads: tuple[str, ...]
+    judged: tuple[str, ...]
+    report_only: tuple[str, ...] = ()
+    prefix_caching: bool = False
+    extra_args: dict[str, tuple[str, ...]] = {}
+    variant: str = ""
+
+
 class WorkloadTable(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 ):
@@ -140,10 +163,22 @@ class WorkloadTable(
         asks_routing: the server returns the experts of each token, and is not timed.
         judged: metrics that are judged under this workload, of each model and as the
             ratio of a pair; for workloads without a role.
+        shared_prefix_tokens: how many leading tokens are the same in all prompts.
+        turns: prompts of a conversation, of which each begins with the one before;
+            `input_len_tokens` is then the length of the first.
+        turn_len_tokens: by how much each further prompt is longer.
+        slo_ms: limits for goodput: of "ttft", "tpot" and "e2el".
+        doubles_to, speculative: see `perfgate.load.workload.Workload`.
     """
 
     input_len_tokens: int
     output_len_tokens: int
+    shared_prefix_tokens: int = 0
+    turns: int | None = None
+    turn_len_tokens: int = 0
+    slo_ms: dict[Literal["ttft", "tpot", "e2el"], float] = {}
+    doubles_to: Size | None = None
+    speculative: bool = False
     num_prompts: int
     input_range_ratio: float = 0.0
     output_range_ratio: float = 0.0
@@ -231,6 +266,7 @@ class PlatformTable(
         slow_engines: replaces some of them for an engine without kernels for this
             device.
         held: what is asked of an engine that is held in one process; None for nothing.
+        deep: loads that an option asks for, by name.
     """
 
     about: str
@@ -244,6 +280,7 @@ class PlatformTable(
     roles: Roles
     slow_engines: SlowRoles = SlowRoles()
     held: HeldTable | None = None
+    deep: dict[str, DeepTable] = {}
 
 
 class ClaimTable(

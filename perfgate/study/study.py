@@ -25,6 +25,7 @@ from perfgate.models.catalogue import lookup as lookup_model
 from perfgate.models.stated_routing import StatedRouting
 from perfgate.study.reader import StudyFile
 from perfgate.study.schema import (
+    DeepTable,
     HeldTable,
     JudgedValues,
     ModelTable,
@@ -87,6 +88,8 @@ class Study:
             server's own values are judged on every platform, and ratios of servers are
             report-only: both of their sides are judged already.
         stated_routings: with which a sparse model is served, too, to compare them.
+        deep: loads that options ask for, by name.
+        soak_minutes: for so long the closed load is kept up, to be measured once more.
         has_other_engines: other engines are selected too. A slow one then does not
             return its routing: there is no time for another launch.
     """
@@ -113,6 +116,8 @@ class Study:
     held_workloads: tuple[Workload, ...] = ()
     judged: JudgedValues = "all"
     stated_routings: tuple[StatedRouting, ...] = ()
+    deep: Mapping[str, DeepTable] = field(default_factory=dict, compare=False)
+    soak_minutes: float = 0.0
     has_base_build: bool = False
     has_other_engines: bool = False
 
@@ -260,6 +265,28 @@ class Study:
                 remedy="add --weights dummy, or leave --stated-routing out",
             )
         return msgspec.structs.replace(server, stated_routing=routing)
+
+    def deep_server(
+        self, deep: DeepTable, server: ServerConfig
+    ) -> ServerConfig | None:
+        """What serves a model for a deep load; None where its engine has no such server."""
+        if deep.extra_args and server.engine not in deep.extra_args:
+            return None
+        own = deep.extra_args.get(server.engine, ())
+        return msgspec.structs.replace(
+            server,
+            prefix_caching=deep.prefix_caching,
+            extra_args=(*server.extra_args, *hidden_arguments(own)),
+            variant=deep.variant,
+        )
+
+    def soaked(self, workload: Workload) -> Workload:
+        """The same load, measured after it was kept up for the minutes of --soak."""
+        return msgspec.structs.replace(
+            workload,
+            name=f"{workload.name}-soaked",
+            soak_minutes=self.soak_minutes,
+        )
 
     @property
     def spread_and_split(self) -> tuple[tuple[ServerConfig, ServerConfig], ...]:

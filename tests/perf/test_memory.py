@@ -32,12 +32,13 @@ def capacity(study: Study) -> Iterator[Case]:
 
 
 def breakdown(study: Study) -> Iterator[Case]:
-    """Memory after the load, and the rest of the peak; report-only.
+    """Memory after the load, the rest of the peak, and the growth; report-only.
 
-    The rest is neither weights nor KV cache nor CUDA graphs.
+    The rest is neither weights nor KV cache nor CUDA graphs. Growth is judged where
+    `--soak` gives it time.
     """
     for server in study.models:
-        for metric in ("memory_bytes", "memory_rest_bytes"):
+        for metric in ("memory_bytes", "memory_rest_bytes", "memory_growth"):
             case = study.value("E6", metric, server, None)
             yield case.report_only
 

@@ -67,6 +67,9 @@ class Behaviour:
         compiles: (prompt length, s): the first request of that length since the
             last reset waits so much longer.
         answer: the word that answers which are not streamed are made of.
+        accepted_per_request: drafted tokens that the engine says it accepted.
+        leak_bytes_per_request: memory that it keeps of each request.
+        saturates_at: streams from which throughput does not grow.
         fault: one of FAULTS; applied to `fault_serials`, or to every request
             where that is empty.
     """
@@ -86,6 +89,9 @@ class Behaviour:
     fault_serials: tuple[int, ...] = ()
     preemptions_per_request: int = 0
     prefix_hits_per_request: int = 0
+    accepted_per_request: int = 0
+    leak_bytes_per_request: int = 0
+    saturates_at: int = 16
 
     def gap_s(self, index: int) -> float:
         """Between chunk `index` and the one before it."""
@@ -100,6 +106,7 @@ class Engine:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         self.behaviour = Behaviour(**options.behaviour)
+        self.leaked: list[bytes] = []
         self.reset()
 
     def reset(self) -> None:
@@ -112,6 +119,7 @@ class Engine:
             "generation_tokens": 0,
             "num_preemptions": 0,
             "prefix_cache_hits": 0,
+            "spec_decode_num_accepted_tokens": 0,
         }
         self.counters["prefix_cache_queries"] = self.finished = self.running = 0
 
@@ -317,6 +325,11 @@ class Stream:
             engine.behaviour.prefix_hits_per_request
         )
         engine.counters["prefix_cache_queries"] += prompt
+        engine.counters["spec_decode_num_accepted_tokens"] += (
+            engine.behaviour.accepted_per_request
+        )
+        # Written, or the kernel keeps no page of it.
+        engine.leaked.append(b"x" * engine.behaviour.leak_bytes_per_request)
         self.log["done"] = True
         self.stop()
         self.end(True)

@@ -103,12 +103,14 @@ def _plan(request: LaunchRequest) -> LaunchPlan:
 def _misbehaviour(request: LaunchRequest) -> list[str]:
     """Options by model from $FAKE_MISBEHAVIOUR: "MODEL: options; MODEL: ...".
 
-    The options are the fake engine's; MODEL may end in -ep, -base or -candidate.
+    The options are the fake engine's; MODEL may end in -ep, -prefix, -base or
+    -candidate.
     """
     config = request.config
     mine = (
         config.model
         + ("-ep" if config.expert_parallel else "")
+        + ("-prefix" if config.prefix_caching else "")
         + (f"-{config.build}" if config.build else "")
     )
     texts = [
@@ -157,6 +159,13 @@ def _told_speed(
             name: 1e3 / itl_ms if METRICS[name].better == "higher" else itl_ms
             for name in measured.values
         }
+        for name, value in measured.values.items():
+            if METRICS[name].family == "hit_rate":
+                values[name] = value
+        workload = args[0]
+        if workload.doubles_to is not None:
+            streams = min(workload.max_concurrency, behaviour["saturates_at"])
+            values["output_throughput"] *= streams
         # A busy machine lets chunks arrive together.
         client_values = dict(measured.client_values)
         client_values.pop("short_gap_share", None)

@@ -21,7 +21,9 @@ from perfgate.run.probes.probe import NOTHING, Figures
 from perfgate.servers.running import RunningServer
 
 # After a part of the load they are smaller than after all of it.
-LOAD_DEPENDENT = frozenset({"memory_bytes", "memory_peak_bytes"})
+LOAD_DEPENDENT = frozenset(
+    {"memory_bytes", "memory_peak_bytes", "memory_growth", "gpu_memory_growth"}
+)
 _PART = "memory: not recorded, because the server had only a part of its load"
 
 
@@ -48,6 +50,7 @@ class FootprintProbe:
         self._hardware = hardware
         self._start_values = start_values
         self._sampler: memory.PeakSampler | None = None
+        self._before_bytes: dict[str, float] = {}  # the load
         self._peak_bytes = 0.0  # of samplers that were stopped
         if not server.gpu_indices:
             memory.forget_peaks(server.pids())
@@ -61,7 +64,10 @@ class FootprintProbe:
         return NOTHING
 
     def before(self) -> None:
-        """Nothing to do."""
+        """Read the memory before the first repetition: the warm-up is over."""
+        if not self._before_bytes:
+            with contextlib.suppress(Failure):  # `finish` notes it
+                self._before_bytes = self._grown_bytes()
 
     def after(self, repetition: Repetition) -> Figures:
         """Output throughput per GB of memory; nothing if either is unknown."""
@@ -122,7 +128,18 @@ class FootprintProbe:
         }
         if self._config.device == "cpu":
             values |= self._kv_cache()
+        if self._before_bytes:
+            for name, now_bytes in self._grown_bytes().items():
+                values[name] = now_bytes / self._before_bytes[name]
         return values
+
+    def _grown_bytes(self) -> dict[str, float]:
+        """What may grow under load, by the metric of its growth."""
+        pids = self._server.pids()
+        sizes = {"memory_growth": float(memory.process_bytes(pids))}
+        if self._config.device == "cuda":
+            sizes["gpu_memory_growth"] = self._memory_bytes()
+        return sizes
 
     def _memory_bytes(self) -> float:
         if self._config.device == "cpu":

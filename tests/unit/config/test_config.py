@@ -408,3 +408,14 @@ def test_stated_routings_are_kept_in_order_and_once(project):
 
     assert ("few", "skewed") == parse(project, *options).stated_routings
     assert () == parse(project).stated_routings
+
+
+def test_deep_loads_are_those_that_a_platform_declares(project):
+    """Each once; another name is refused with those that there are."""
+    config = parse(project, "--deep", "prefix", "--deep", "prefix", "--soak=5")
+
+    assert (("prefix",), 5.0) == (config.deep, config.soak_minutes)
+    with pytest.raises(BadOption, match="did you mean saturation"):
+        parse(project, "--deep", "saturaton")
+    with pytest.raises(BadOption, match="--soak"):
+        parse(project, "--soak=-1")

@@ -9,7 +9,7 @@ import pytest
 from perfgate.engines import registry as engines
 from perfgate.engines.chosen import NOT_SEEN
 from perfgate.engines.injection import NOTHING
-from perfgate.load import measurement
+from perfgate.load import measurement, saturation
 from perfgate.load import warmup as warming
 from perfgate.load.workload import Synthetic, Workload
 from perfgate.results.recorder import LaunchEnd, Measured, Recorder
@@ -276,6 +276,41 @@ def test_answers_are_read_once_after_all_that_is_timed(tmp_path, monkeypatch):
     assert ("0123456789ab",) == launch.answers
     assert 1 == asked.order.count("answers")
     assert asked.order.index("answers") > asked.order.index("memory no more")
+
+
+def test_a_soak_comes_after_all_other_loads(tmp_path, monkeypatch):
+    """It is sent for its time, and then measured like any load."""
+    asked = Asked(tmp_path, monkeypatch)
+    soaked = msgspec.structs.replace(
+        TIMED, name="soaked", soak_minutes=1e-6, repetitions=1
+    )
+
+    death, measured = asked.run(soaked, TIMED)
+
+    assert (None, {"timed": True, "soaked": True}) == (death, measured)
+    rows = asked.recorder.results.measurements
+    assert ["timed", "soaked"] == [row.workload for row in rows]
+    # Twice for its own repetitions, once as a soak, once to be measured.
+    assert 4 == asked.order.count("timed")
+
+
+def test_a_ramp_is_measured_as_one_repetition(tmp_path, monkeypatch):
+    """Not as one load of its first size."""
+    asked = Asked(tmp_path, monkeypatch)
+    ramps = []
+    monkeypatch.setattr(
+        saturation,
+        "measure",
+        lambda target, workload, index, **_: (
+            ramps.append(workload) or m.repetition(index, 1.0)
+        ),
+    )
+    ramp = msgspec.structs.replace(TIMED, name="ramp", doubles_to=8)
+
+    asked.run(ramp)
+
+    assert [ramp, ramp] == ramps
+    assert 0 == asked.order.count("timed")
 
 
 def test_a_server_that_died_is_not_asked_for_answers(tmp_path, monkeypatch):

@@ -48,6 +48,22 @@ def test_memory_is_read_at_the_end_with_its_peak(probe):
     assert (10e9, 6e9) == (values["memory_bytes"], values["memory_peak_bytes"])
 
 
+def test_growth_is_that_since_the_first_repetition(probe, monkeypatch):
+    """The warm-up is over then; processes and GPUs each have their own."""
+    footprint, used = probe
+    processes = iter((1e9, 1.5e9))
+    footprint._server.pids = lambda: (1,)
+    monkeypatch.setattr(memory, "process_bytes", lambda pids: next(processes))
+    footprint.before()
+    footprint.before()
+    used[0] = 5e9
+
+    values = footprint.finish(is_part=False).values
+
+    assert 1.5 == values["memory_growth"]
+    assert 1.25 == values["gpu_memory_growth"]
+
+
 def test_part_of_the_load_has_no_memory(probe):
     """What a server holds after a part of its load is not recorded; its weights are."""
     footprint, _ = probe

@@ -1,0 +1,84 @@
+"""Start kind: cold starts against cold ones, warm against warm, and the wide rule otherwise."""
+
+import dataclasses
+
+import msgspec
+
+from perfgate.cases import Case, Load
+from perfgate.judge.gate import judge
+from perfgate.judge.policy import START_UP, START_UP_ALIKE
+from perfgate.judge.start_kind import alike
+from perfgate.judge.verdict import Outcome
+from perfgate.results.samples import Sample
+from tests.support import builders as m
+
+READY = Case(experiment="E12", metric="ready_s", numerator=Load(server=m.MOE))
+# Two cold starts and three warm ones.
+RECORDED = {"cold": (180.0, 185.0), "warm": (60.0, 62.0, 61.0)}
+
+
+def baseline():
+    """Starts of both kinds."""
+    values = [value for starts in RECORDED.values() for value in starts]
+    kinds = [kind for kind, starts in RECORDED.items() for _ in starts]
+    recorded = m.recorded(READY, values, delta=None)
+    launches = []
+    for sample, kind in zip(recorded.metric.launches, kinds, strict=True):
+        launches.append(msgspec.structs.replace(sample, start=kind))
+    return recorded.with_launches(launches)
+
+
+def seen(seconds, kind):
+    """One start of this kind."""
+    observation = m.seen(READY, seconds)
+    (sample,) = observation.samples
+    sample = msgspec.structs.replace(sample, start=kind)
+    return dataclasses.replace(observation, samples=(sample,))
+
+
+def outcome(seconds, kind):
+    """How a start is judged."""
+    return judge(READY, seen(seconds, kind), baseline(), today=m.TODAY).outcome
+
+
+def test_a_start_is_judged_by_those_of_its_kind():
+    """A cold start takes three times as long, and is no loss."""
+    assert Outcome.PASSED == outcome(186.0, "cold")
+    assert Outcome.PASSED == outcome(61.0, "warm")
+
+
+def test_a_warm_start_as_long_as_a_cold_one_is_red():
+    """The compile cache was found, and yet it took three times as long."""
+    assert Outcome.REGRESSED == outcome(186.0, "warm")
+
+
+def test_a_start_of_unknown_kind_has_the_wide_threshold():
+    """It may have compiled."""
+    assert Outcome.PASSED == outcome(186.0, "")
+    assert Outcome.REGRESSED == outcome(900.0, "")
+
+
+def test_a_kind_that_was_not_recorded_has_the_wide_threshold():
+    """Only warm starts are recorded."""
+    recorded = baseline()
+    warm = [row for row in recorded.metric.launches if row.start == "warm"]
+    narrowed, policy = alike(
+        recorded.with_launches(warm), seen(100.0, "cold"), START_UP
+    )
+
+    assert START_UP == policy
+    assert 3 == len(narrowed.metric.launches)
+
+
+def test_launches_of_both_kinds_have_the_wide_threshold():
+    """The first one of a session was cold, the next one warm."""
+    first, second = seen(180.0, "cold"), seen(60.0, "warm")
+    both = dataclasses.replace(first, samples=first.samples + second.samples)
+
+    assert START_UP == alike(baseline(), both, START_UP)[1]
+    assert START_UP_ALIKE == alike(baseline(), first, START_UP)[1]
+
+
+def test_samples_of_a_start_know_their_kind():
+    """Other metrics of the server have none."""
+    assert "" == Sample(run="r", launch=0, value=1.0).start
