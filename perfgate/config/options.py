@@ -98,6 +98,8 @@ def add_options(add: AddOption) -> None:
     _add_selection(add)
     _add_engines(add)
     _add_models(add)
+    _add_further_loads(add)
+    _add_weights(add)
     _add_run(add)
     _add_gate(add)
     _add_base_builds(add)
@@ -196,6 +198,9 @@ def _add_models(add: AddOption) -> None:
             "and compare it; repeatable, for made-up weights (--weights dummy) alone"
         ),
     )
+
+
+def _add_further_loads(add: AddOption) -> None:
     add(
         "--deep",
         action="append",
@@ -216,6 +221,9 @@ def _add_models(add: AddOption) -> None:
             "end with its beginning"
         ),
     )
+
+
+def _add_weights(add: AddOption) -> None:
     add(
         "--weights",
         choices=LOAD_FORMATS,

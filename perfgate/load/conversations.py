@@ -1,4 +1,4 @@
-"""Conversations: prompts of several turns, each of which begins with all turns before it.
+"""Conversations: turns of a chat, each of which begins with all turns before it.
 
 What the model answers is not sent back: the part of a turn that stands for the answer is
 drawn like the rest, so that every run sends the same tokens. A prefix cache holds a

@@ -18,12 +18,14 @@ PHASES = (
 
 
 def start(study: Study) -> Iterator[Case]:
-    """Each model's time from launch to the first healthy answer.
+    """Each model's time from launch to the first healthy answer, on GPUs or with --soak.
 
     It is judged coarsely. A first start on a machine compiles, and takes two to three
     times as long as a later one; where the engine tells which it was, each kind is
     compared with its own.
     """
+    if study.gpu_count == 0 and not study.soak_minutes:
+        return
     for server in study.models:
         yield study.value("E12", "ready_s", server, None)
 

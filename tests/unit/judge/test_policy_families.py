@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from perfgate.judge.policy import (
+    ANSWERS,
     BATCH,
     CPU_ABSOLUTE,
     CPU_LATENCY,
@@ -18,9 +19,12 @@ from perfgate.judge.policy import (
     GPU_TAIL,
     GPU_TTFT,
     HOST_CPU,
+    HIT_RATE,
+    MEMORY_GROWTH,
     PEAK,
     ROUTING,
     START_UP,
+    START_UP_CPU,
     policy_for,
 )
 from perfgate.load import metrics
@@ -59,6 +63,23 @@ FAMILY_OF = {
     "batch_cpu_ms": "batch",
     "batch_active_ms": "batch",
     "answers_perplexity": "answers",
+    "start_imports_s": "start_up",
+    "start_weights_s": "start_up",
+    "start_compile_s": "start_up",
+    "start_graphs_s": "start_up",
+    "warm_up_s": "start_up",
+    "warm_up_compiled": "start_up",
+    "memory_growth": "memory_growth",
+    "gpu_memory_growth": "memory_growth",
+    "prefix_hit_rate": "hit_rate",
+    "acceptance_length": "hit_rate",
+    "chunk_tokens": "hit_rate",
+    "step_itl_median_ms": "itl",
+    "token_itl_mean_ms": "itl",
+    "saturated_throughput": "throughput",
+    "saturated_goodput": "throughput",
+    "knee_streams": "constant",
+    "preemptions_per_step": "constant",
     "ttft_mean_ms": "ttft",
     "ttft_median_ms": "ttft",
     "ttft_p90_ms": "tail",
@@ -94,13 +115,16 @@ POLICIES_OF = {
     "e2el_tail": (GPU_E2EL_TAIL, CPU_ABSOLUTE, CPU_ABSOLUTE),
     "energy": (GPU_ENERGY, CPU_ABSOLUTE, CPU_RATIO),
     "tail": (GPU_TAIL, CPU_ABSOLUTE, CPU_ABSOLUTE),
-    "start_up": (START_UP, START_UP, START_UP),
+    "start_up": (START_UP, START_UP_CPU, START_UP_CPU),
     "memory": (EXACT, EXACT, EXACT),
     "constant": (EXACT, EXACT, EXACT),
     "memory_peak": (PEAK, PEAK, PEAK),
     "routing": (ROUTING, ROUTING, ROUTING),
     "host_cpu": (HOST_CPU, HOST_CPU, HOST_CPU),
     "batch": (BATCH, BATCH, BATCH),
+    "answers": (ANSWERS, ANSWERS, ANSWERS),
+    "hit_rate": (HIT_RATE, HIT_RATE, HIT_RATE),
+    "memory_growth": (MEMORY_GROWTH, MEMORY_GROWTH, MEMORY_GROWTH),
 }
 
 

@@ -290,8 +290,8 @@ def test_a_soak_comes_after_all_other_loads(tmp_path, monkeypatch):
     assert (None, {"timed": True, "soaked": True}) == (death, measured)
     rows = asked.recorder.results.measurements
     assert ["timed", "soaked"] == [row.workload for row in rows]
-    # Twice for its own repetitions, once as a soak, once to be measured.
-    assert 4 == asked.order.count("timed")
+    # Twice for its own repetitions, at least once as a soak, once to be measured.
+    assert 4 <= asked.order.count("timed")
 
 
 def test_a_ramp_is_measured_as_one_repetition(tmp_path, monkeypatch):

@@ -23,6 +23,7 @@ WHOLE = {
         "sweep": ["b"],
     },
     schema.SlowRoles: {},
+    schema.DeepTable: {"workloads": ("w",), "judged": ()},
     schema.HeldTable: {"pair": "p", "workloads": "w"},
     schema.PlatformTable: {
         "about": "a GPU",
