@@ -19,6 +19,7 @@ from perfgate.judge.observation import RunReader
 from perfgate.judge.verdict import Verdict
 from perfgate.report import notices, terminal, verdict_text
 from perfgate.report.figures import load as figures_load
+from perfgate.report.figures import saturation as figures_saturation
 from perfgate.report.figures import server as figures_server
 from perfgate.report.figures import sparse as figures_sparse
 from perfgate.report.figures.figure import Picture
@@ -33,6 +34,7 @@ from perfgate.report.headline import (
     verdict_sentence,
 )
 from perfgate.results import timing
+from perfgate.results.samples import RunIndex
 from perfgate.results.schema import Launch, RunResults
 
 if TYPE_CHECKING:
@@ -73,6 +75,7 @@ def pictures(report: Report, results: RunResults, prefix: str) -> list[Picture]:
         figures_load.throughput_over_ranks(run, prefix),
         figures_load.latency_over_batch(run, prefix),
         figures_load.throughput_over_batch(run, prefix),
+        *figures_saturation.curves([run], prefix),
         figures_load.model_over_reference(run, prefix),
         figures_sparse.decoding(run, prefix),
         figures_load.over_rate(run, prefix, "ttft_median_ms", "TTFT"),
@@ -301,7 +304,10 @@ def build(report: Report) -> str:
     values = {
         "runs": runs,
         "rows": table,
-        "trends": figures_server.trends(report.history, ""),
+        "trends": [
+            *_overlaid(report.runs),
+            *figures_server.trends(report.history, ""),
+        ],
         "outcomes": sorted({row["outcome"] for row in table}),
         "several": several,
         "cut": False,
@@ -312,6 +318,13 @@ def build(report: Report) -> str:
         short = [_without_message(row) for row in table]
         text = template.render(values | {"rows": short, "cut": True})
     return text
+
+
+def _overlaid(runs: Sequence[RunResults]) -> list[Picture]:
+    """The ramps of several runs in one figure."""
+    if len(runs) < 2:
+        return []
+    return figures_saturation.curves([RunIndex(run) for run in runs], "all-")
 
 
 def _without_message(row: dict[str, Any]) -> dict[str, Any]:

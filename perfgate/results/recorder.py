@@ -17,8 +17,8 @@ import msgspec
 
 from perfgate.models.catalogue import lookup
 from perfgate.results import schema as rundata
-from perfgate.results.journal import Journal
 from perfgate.results.answer import Answer
+from perfgate.results.journal import Journal
 from perfgate.results.profile import (
     CounterProof,
     Explained,
