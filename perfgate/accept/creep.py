@@ -24,7 +24,7 @@ from perfgate.judge import ratio as sides
 from perfgate.judge.baseline_schema import MetricBaseline
 from perfgate.judge.baseline_store import Recorded
 from perfgate.judge.machine_scope import for_any, has_none_of, narrow_to
-from perfgate.judge.noise import fraction_of, log_loss
+from perfgate.judge.noise import fraction_of, log_loss, loss_of
 from perfgate.judge.observation import Observation
 from perfgate.judge.policy import Policy
 from perfgate.judge.routing_shift import SHARES
@@ -252,9 +252,7 @@ def _beyond_limit(
     A ratio may creep in either direction: its anchor does not say which side lost.
     """
     higher = new.metric.better == "higher"
-    loss = math.log(value / anchor)
-    if higher:
-        loss = -loss
+    loss = loss_of(value, anchor, higher)
     if case.is_ratio:
         loss = abs(loss)
     bound = new.noise(policy).noise_bound(NEWEST)

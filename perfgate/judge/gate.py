@@ -10,7 +10,6 @@ more are launched, once, and all three decide; a case is never measured until it
 from __future__ import annotations
 
 import datetime
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -33,7 +32,12 @@ from perfgate.judge.baseline_schema import MetricBaseline
 from perfgate.judge.baseline_store import Baseline, Published, Recorded, Store
 from perfgate.judge.duel import judge_duel
 from perfgate.judge.machine_scope import narrow_to, target_effect_of
-from perfgate.judge.noise import DECISION_LAUNCHES, fraction_of, log_loss
+from perfgate.judge.noise import (
+    DECISION_LAUNCHES,
+    fraction_of,
+    log_loss,
+    loss_of,
+)
 from perfgate.judge.observation import Observation, RunReader, hardware_label
 from perfgate.judge.paired import judge_paired
 from perfgate.judge.policy import Policy, policy_for
@@ -230,12 +234,10 @@ class _Bench:
 
     def loss(self, reference: float) -> float:
         """The loss (log) against a reference; for two-sided cases the size of the change."""
-        change = math.log(self.observation.value / reference)
+        loss = loss_of(self.observation.value, reference, self.higher)
         if self.case.two_sided:
-            return abs(change)
-        if self.higher:
-            return -change
-        return change
+            return abs(loss)
+        return loss
 
     def decision(
         self,

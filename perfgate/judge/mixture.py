@@ -6,13 +6,12 @@ clock. Their mean says little, so each launch is compared alone.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from perfgate import formatting
 from perfgate.judge import wording
-from perfgate.judge.noise import fraction_of
+from perfgate.judge.noise import fraction_of, loss_of
 
 
 @dataclass(frozen=True)
@@ -57,10 +56,7 @@ def mixture(
     slow = []
     matching = 0
     for value in values:
-        change = math.log(value / reference)
-        loss = change
-        if higher_is_better:
-            loss = -change
+        loss = loss_of(value, reference, higher_is_better)
         if loss > threshold:
             slow.append(loss)
         elif loss >= -threshold:

@@ -25,7 +25,13 @@ from perfgate import formatting
 from perfgate.cases import Case
 from perfgate.judge import answer_shift, choices, plausibility, ratio, wording
 from perfgate.judge.answers import context_differences
-from perfgate.judge.noise import LINE_SHARE, fraction_of, log_loss, t_quantile
+from perfgate.judge.noise import (
+    LINE_SHARE,
+    fraction_of,
+    log_loss,
+    loss_of,
+    t_quantile,
+)
 from perfgate.judge.observation import NOT_MEASURED, Observation, RunReader
 from perfgate.judge.policy import Policy, policy_for
 from perfgate.judge.verdict import Decision, Outcome
@@ -266,10 +272,13 @@ class _Paired:
         return math.log1p(self.policy.floor / _mean(self.pairs, 0))
 
     @property
+    def allowed(self) -> float:
+        """The loss beyond which it does not pass: the threshold, or the floor."""
+        return max(self.threshold, self.floor)
+
+    @property
     def losses(self) -> list[float]:
-        if self.higher:
-            return [math.log(base / new) for base, new in self.pairs]
-        return [-math.log(base / new) for base, new in self.pairs]
+        return [loss_of(new, base, self.higher) for base, new in self.pairs]
 
     @property
     def loss(self) -> float:
@@ -285,7 +294,7 @@ class _Paired:
 
     def outcome(self) -> Outcome:
         loss, error = self.loss, self.error
-        if loss > max(self.threshold, self.floor):
+        if loss > self.allowed:
             return Outcome.REGRESSED if loss > error else Outcome.INCONCLUSIVE
         if loss < -max(self.threshold, error):
             return Outcome.IMPROVED
@@ -299,7 +308,7 @@ class _Paired:
             gate, reason = "report", wording.PAIRED_NOT_EXCLUDED
         elif outcome is Outcome.PASSED:
             lines += self._small_loss()
-        is_in_doubt = self.loss > max(self.threshold, self.floor)
+        is_in_doubt = self.loss > self.allowed
         is_in_doubt = is_in_doubt and self.error > self.threshold
         needs_launches = 0
         if is_in_doubt and gate == "hard" and len(self.pairs) == PAIRS:
@@ -318,6 +327,7 @@ class _Paired:
             change=new / base - 1,
             worse_by=fraction_of(self.loss, self.higher),
             threshold=fraction_of(self.threshold, self.higher),
+            allowed=fraction_of(self.allowed, self.higher),
             target_effect=self.target_effect,
             launches=len(self.pairs),
             report_only_reason=reason,
@@ -329,7 +339,7 @@ class _Paired:
 
     def _summary(self, base: float, new: float) -> str:
         change = new / base - 1
-        limits = wording.limits(self.threshold, self.higher, either_way=False)
+        limits = wording.limits(self.allowed, self.higher, either_way=False)
         extra = formatting.extra_digits(change, limits)
         return wording.PAIRED.format(
             change=formatting.change(change, extra),

@@ -27,6 +27,7 @@ from perfgate.judge.noise import (
     launches_needed,
     launches_to_exclude,
     log_loss,
+    loss_of,
     loss_threshold,
     row_alpha,
 )
@@ -83,15 +84,15 @@ class Comparison:
     @property
     def loss(self) -> float:
         """The loss; for two-sided cases the size of the change."""
-        change = math.log(self.observation.value / self.noise.reference)
-        if self.case.two_sided:
-            return abs(change)
-        if self.case.is_ratio:
+        value, reference = self.observation.value, self.noise.reference
+        if self.case.is_ratio and not self.case.two_sided:
+            change = math.log(value / reference)
             moved = ratio.moves(self.observation.sides, self.recorded_sides)
             return ratio.loss(change, moved, self.higher, self.threshold / 2)
-        if self.higher:
-            return -change
-        return change
+        loss = loss_of(value, reference, self.higher)
+        if self.case.two_sided:
+            return abs(loss)
+        return loss
 
     @property
     def target_effect(self) -> float:
@@ -414,7 +415,8 @@ class Comparison:
         launches = launches_needed(self.noise, self.target_effect, self.higher)
         if launches is None:
             return wording.QUIET_MACHINE
-        return wording.QUIET_MACHINE_LAUNCHES.format(launches=launches)
+        count = formatting.count(launches, "recorded launch")
+        return wording.QUIET_MACHINE_LAUNCHES.format(launches=count)
 
     def _advice_to_see(self) -> str:
         """What would exclude a loss above the ceiling."""
@@ -426,7 +428,8 @@ class Comparison:
         recorded, current = needed
         if recorded > self.noise.launches:
             more = recorded - self.noise.launches
-            return wording.RECORD_MORE.format(recorded=more, **fields)
+            count = formatting.count(more, "more launch")
+            return wording.RECORD_MORE.format(launches=count, **fields)
         launched = len(self.observation.values)
         if launched >= DECISION_LAUNCHES:
             # As many would do for an unchanged value: the loss itself leaves it open.

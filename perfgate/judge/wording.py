@@ -270,13 +270,13 @@ MEASURE_AGAIN = (
 UNMEASURED_ADVICE = "{remedy}"
 QUIET_MACHINE = "Find what else ran on the machine, then measure again."
 QUIET_MACHINE_LAUNCHES = (
-    "Find what else ran on the machine, then measure again; {launches} recorded "
-    "launches would detect the target effect."
+    "Find what else ran on the machine, then measure again; {launches} would "
+    "detect the target effect."
 )
 # What would exclude a loss.
 LAUNCH_MORE = "To exclude a loss of {ceiling}: launch it {launches} times (--launches {launches})."
 RECORD_MORE = (
-    "To exclude a loss of {ceiling}: record {recorded} more launches (`perfgate accept "
+    "To exclude a loss of {ceiling}: record {launches} (`perfgate accept "
     f"{RUN}`), or launch it in turn with the last good build (--against-engine)."
 )
 CLOSE_TO_CEILING = (

@@ -18,7 +18,7 @@ KILLED = (
 
 
 def explain(
-    watch: OomWatch, exit_code: int | None, remedy: str
+    watch: OomWatch, exit_code: int | None, remedy: str, error: str = ""
 ) -> tuple[str, str]:
     """What was killed, for the message, and the remedy.
 
@@ -27,6 +27,8 @@ def explain(
         exit_code: of the server; None while it runs.
         remedy: by the server's log. Kills on the host, which may be of others, do not
             replace a remedy that is known.
+        error: the first one in its log. A front end that finds its ranks failed, as
+            SGLang's does, kills all of its processes, and itself.
     """
     killed = watch.killed_here()
     if killed:
@@ -36,6 +38,6 @@ def explain(
         return killed, remedy
     if killed:
         return killed, OUT_OF_MEMORY
-    if exit_code == -signal.SIGKILL:
+    if exit_code == -signal.SIGKILL and not error:
         return "", KILLED
     return "", remedy

@@ -225,7 +225,7 @@ class Server:
         if line:
             seen = f"{seen}; it logged: {line}"
         killed, remedy = memory_kills.explain(
-            self._oom_watch, self._launched.exit_code(), remedy
+            self._oom_watch, self._launched.exit_code(), remedy, line
         )
         if killed:
             seen = f"{seen}; {killed}"

@@ -17,6 +17,7 @@ from perfgate.judge import choices
 from perfgate.judge.answers import with_counts
 from perfgate.judge.baseline_store import Recorded, Store
 from perfgate.judge.identity import chosen
+from perfgate.judge.noise import loss_of
 from perfgate.judge.observation import RunReader
 from perfgate.judge.verdict import Outcome, Verdict
 from perfgate.load.metrics import METRICS
@@ -176,7 +177,6 @@ def _moved(verdict: Verdict, case: Case) -> Moved | None:
         return None
     if verdict.reference == "published":
         return None
-    change = math.log(verdict.value / verdict.baseline)
     metric = METRICS.get(verdict.metric)
     if metric is None:
         return None
@@ -188,9 +188,7 @@ def _moved(verdict: Verdict, case: Case) -> Moved | None:
     noise = None
     if verdict.noise is not None:
         noise = math.log1p(verdict.noise)
-    loss = change
-    if metric.better == "higher":
-        loss = -change
+    is_higher = metric.better == "higher"
     return Moved(
         case=verdict.case,
         metric=verdict.metric,
@@ -199,7 +197,7 @@ def _moved(verdict: Verdict, case: Case) -> Moved | None:
         together=together,
         before=verdict.baseline,
         now=verdict.value,
-        loss=loss,
+        loss=loss_of(verdict.value, verdict.baseline, is_higher),
         noise=noise,
         is_red=verdict.gate == "hard" and verdict.outcome is Outcome.REGRESSED,
     )

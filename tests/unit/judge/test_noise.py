@@ -15,6 +15,7 @@ from perfgate.judge.noise import (
     fraction_of,
     launches_needed,
     log_loss,
+    loss_of,
     loss_threshold,
     noise_of,
     step_up,
@@ -237,3 +238,17 @@ def test_neighbouring_differences_agree_with_the_variance():
 def test_two_launches_have_one_difference():
     """Half of its square, with one degree of freedom."""
     assert (0.5, 1.0) == successive_variance([0.0, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("value", "higher", "expected"),
+    [
+        (11.0, False, math.log(1.1)),
+        (9.0, True, -math.log(0.9)),
+        (11.0, True, -math.log(1.1)),
+        (10.0, False, 0.0),
+    ],
+)
+def test_loss_is_positive_where_worse(value, higher, expected):
+    """Of a latency that grew, and of a throughput that fell."""
+    assert expected == pytest.approx(loss_of(value, 10.0, higher))

@@ -6,7 +6,7 @@ import pytest
 from perfgate.judge.observation import RunReader
 from perfgate.judge.paired import judge_paired, judge_pairs
 from perfgate.judge.verdict import Outcome
-from perfgate.report.verdict_text import render
+from perfgate.report.verdict_text import allowed, change, render
 from tests.support import builders as m
 
 
@@ -199,6 +199,23 @@ def test_floor_of_a_first_token():
 
     assert (Outcome.PASSED, "hard") == (result.outcome, result.gate)
     assert "A loss of less than 3 ms is never a regression." in render(result)
+    assert ("+30.0 %", "+20.3 %") == (allowed(result), change_of(result))
+    assert "threshold +30.0 %" in result.summary
+
+
+def change_of(result):
+    """As a table shows it, without its word."""
+    return change(result).partition(" (")[0]
+
+
+def test_allowed_is_the_threshold_where_that_is_larger():
+    """3 ms of 100 ms are less than it, and a throughput has no floor."""
+    first_token = msgspec.structs.replace(m.ITL, metric="ttft_median_ms")
+    slow = judged([(100.0, 101.0)] * 3, first_token)
+    throughput = judged([(1000.0, 990.0)] * 3)
+
+    for result in (slow, throughput):
+        assert result.threshold == pytest.approx(result.allowed)
 
 
 @pytest.mark.parametrize(

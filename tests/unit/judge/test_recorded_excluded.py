@@ -172,7 +172,8 @@ def test_it_says_how_many_unchanged_launches_exceed_the_threshold():
         ((96.0,), 0.0125, "launch it 3 times (--launches 3)"),
         ((97.0,), 0.01, "launch it 3 times (--launches 3)"),
         ((96.0,) * 3, 0.01, "The loss is too close to 5.0 %"),
-        ((96.0,), 0.0145, "record 4 more launches"),
+        ((96.0,), 0.0145, "record 4 more launches (`"),
+        ((96.0,), 0.0140, "record 1 more launch (`"),
         ((100.0,), 0.03, "No number of launches excludes a loss of 5.0 %"),
     ],
     ids=[
@@ -180,6 +181,7 @@ def test_it_says_how_many_unchanged_launches_exceed_the_threshold():
         "launch-again",
         "too-close",
         "record-more",
+        "record-one-more",
         "too-noisy",
     ],
 )
@@ -187,8 +189,9 @@ def test_advice_where_a_loss_is_not_excluded(values, sigma, advice):
     """The margin must come down to half of 5.13 %.
 
     It is 2.015 x sigma x sqrt(1/2 + 1/2k + 1/n). At 1.25 % it is 2.72 % with n = 6 and
-    k = 1, 2.30 % with k = 3. At 1 % one launch would do, were it not slower. At 1.45 %
-    it is 2.577 % with n = 9 and k = 3, 2.558 % with n = 10. At 3 % n = 30 is too few.
+    k = 1, 2.30 % with k = 3. At 1.4 % it is 2.54 % with n = 7. At 1 % one launch would
+    do, were it not slower. At 1.45 % it is 2.577 % with n = 9 and k = 3, 2.558 % with
+    n = 10. At 3 % n = 30 is too few.
     """
     comparison = compared(*values, sigma=sigma)
     judgement = comparison.judgement(TODAY)

@@ -37,3 +37,13 @@ class Watch:
 def test_the_nearest_cause_is_told(watch, exit_code, remedy, expected):
     """A kill in the container is the cause; one elsewhere only where the log tells none."""
     assert expected == explain(watch, exit_code, remedy)
+
+
+def test_engine_that_killed_itself_is_not_blamed_on_others():
+    """Its log has the error, and the remedy sends there: SGLang after a failed start."""
+    error = "RuntimeError: scheduler died during initialization"
+
+    assert ("", UNKNOWN) == explain(Watch(), -9, UNKNOWN, error)
+    assert ("1 here", OUT_OF_MEMORY) == explain(
+        Watch("1 here"), -9, UNKNOWN, error
+    )
