@@ -56,7 +56,7 @@ def explains(profile: Profile) -> str:
         lost = f"{_signed(profile.loss_ms)} ms that {profile.lost_metric} lost"
     share = profile.explained
     if share is None:
-        return f"nothing: {profile.load} is no slower here"
+        return _nothing(profile)
     named = [
         f"{short(row.name)} {_signed(row.added_ms)} ms"
         for row in profile.slower
@@ -67,6 +67,15 @@ def explains(profile: Profile) -> str:
     if share < LITTLE:
         text += f"; {_remainder(profile)}"
     return text
+
+
+def _nothing(profile: Profile) -> str:
+    """That kernels explain nothing, and how many sequences a step has otherwise."""
+    text = f"nothing: {PHASES[profile.phase]} of {profile.load} takes no longer"
+    before, now = profile.before, profile.now
+    if before is None or before.batch == now.batch:
+        return text
+    return f"{text}, and has {now.batch} sequences in place of {before.batch}"
 
 
 def finding(profile: Profile) -> str:

@@ -127,8 +127,16 @@ def test_little_that_is_explained_is_said():
 def test_a_load_that_is_no_slower_is_said():
     """The loss may lie in what the short load does not have."""
     row = msgspec.structs.replace(PROFILE, lost_ms=-0.1)
+    capped = msgspec.structs.replace(
+        row, now=msgspec.structs.replace(NOW, batch=2)
+    )
 
-    assert profile_text.explains(row).startswith("nothing")
+    assert "nothing: a decode step of closed-c16 takes no longer" == (
+        profile_text.explains(row)
+    )
+    assert profile_text.explains(capped).endswith(
+        "takes no longer, and has 2 sequences in place of 16"
+    )
 
 
 def test_without_a_base_there_is_a_table_alone():
