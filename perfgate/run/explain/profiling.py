@@ -106,8 +106,24 @@ def profiled(
     plain = _sent(target, load, 0)
     traced = _traced(profiler, server, folder, lambda: _sent(target, load, 1))
     recorded = comparison.recorded(folder, load.num_prompts)
+    _refuse_without_kernels(build, recorded, folder)
     launcher.say(build, f"{recorded.ranks} traces in {folder}")
     return Profiled(recorded, plain, traced)
+
+
+def _refuse_without_kernels(
+    build: Build, recorded: Recorded, folder: Path
+) -> None:
+    """Refuse a GPU's trace of calls alone: they say nothing of what ran."""
+    if build.config.device == "cuda" and recorded.unit != "kernel":
+        raise NotProfiled(
+            tried=f"reading traces in {folder}",
+            seen="the profiler recorded no kernels of the GPU",
+            remedy=(
+                "read the server's log: another profiler may hold the GPU, or the "
+                "engine's processes were forked after it was opened"
+            ),
+        )
 
 
 def _traced(

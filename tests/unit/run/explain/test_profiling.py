@@ -120,6 +120,16 @@ def test_profile_compares_base_and_candidate():
     assert ("base/0.json.gz", "candidate/0.json.gz") == profile.traces
 
 
+def test_a_trace_of_a_gpu_must_have_kernels():
+    """Calls alone would be taken for what ran."""
+    on_gpu = msgspec.structs.replace(CONFIG, device="cuda")
+    calls = Recorded("operator", 1, {}, ())
+    build = Build("candidate", "the candidate", on_gpu, None)
+
+    with pytest.raises(profiling.NotProfiled, match="no kernels"):
+        profiling._refuse_without_kernels(build, calls, Path("/t"))
+
+
 def test_profile_without_a_base_has_one_side():
     """A table of its kernels."""
     run_dir = Path("/runs/x")
