@@ -19,9 +19,13 @@ any stream while at least one stream is in flight:
 * It is a stall above `stall_factor` times what is expected, and above an absolute
   floor that ordinary scheduling does not reach on that kind of machine.
 * It is the client's own absence, and not the server's silence, if the client's
-  heartbeat (every 10 ms) was missing for at least half of the gap. That is a note. It is
-  a reason where all its absences sum to more than `client_absent_share` of the run and
-  to more than 50 ms.
+  heartbeat (every 10 ms) was missing for at least half of the gap. That is a note.
+
+A client that did not run spoils what it did itself. The kernel knows when data came, so
+that an absence is no reason by itself: what counts are chunks of one stream that were
+read together, whose times are not known, and slots that stayed empty. Where times are
+the client's own, they are late as well: there the absences are a reason if they sum to
+more than `client_absent_share` of the run and to more than 50 ms.
 """
 
 from __future__ import annotations
@@ -55,7 +59,8 @@ class Policy:
     Attributes:
         stall_floor_ms: no shorter gap is a stall.
         stall_factor: times what is expected of the gap.
-        client_absent_share: of the run, in which the client did not run at all.
+        client_absent_share: of the run, in which the client did not run at all, or did
+            not fill its slots; of the chunks, which it read together for that.
         late_floor_ms, late_gap_share: an open loop's p99 lateness may be this much, or
             this share of the mean gap between arrivals, whichever is more.
         prefix_hit_share: of the input tokens; engines that cache single tokens find
@@ -260,7 +265,7 @@ def examine(
         *wrong_counts(transcripts),
         *counter_reasons(workload, transcripts, server_values, policy),
         *server_stalls[:MOST_SHOWN],
-        *absence_reasons(recording, policy),
+        *absence_reasons(workload, transcripts, recording, policy),
         *lateness_reasons(workload, transcripts, policy),
     ]
     notes = [
@@ -389,15 +394,84 @@ def unchecked(
     return tuple(lines)
 
 
-def absence_reasons(recording: Recording, policy: Policy) -> list[str]:
-    """A client that often did not run saw late what the server sent."""
-    absent_ns = sum(end - start for start, end in recording.client_gaps)
-    run_ns = recording.end_ns - recording.start_ns
-    if absent_ns <= max(ABSENT_FLOOR_NS, policy.client_absent_share * run_ns):
+def absence_reasons(
+    workload: Workload,
+    transcripts: Sequence[Transcript],
+    recording: Recording,
+    policy: Policy,
+) -> list[str]:
+    """What a client that did not run, or ran late, has spoilt."""
+    if not recording.no_kernel_times:
+        return [
+            *joined_reasons(transcripts, recording, policy),
+            *slot_reasons(workload, transcripts, recording, policy),
+        ]
+    absent_ns = _absent_ns(recording)
+    if absent_ns <= _tolerated_ns(recording, policy):
         return []
     reason = (
         f"the client did not run for a total of {absent_ns / MS:.0f} ms: its "
         "machine is too busy to measure on"
+    )
+    return [reason]
+
+
+def _absent_ns(recording: Recording) -> int:
+    """How long the client did not run in all."""
+    return sum(end - start for start, end in recording.client_gaps)
+
+
+def _tolerated_ns(recording: Recording, policy: Policy) -> float:
+    """How much of the run may be lost by the client."""
+    run_ns = recording.end_ns - recording.start_ns
+    return max(ABSENT_FLOOR_NS, policy.client_absent_share * run_ns)
+
+
+def joined_reasons(
+    transcripts: Sequence[Transcript], recording: Recording, policy: Policy
+) -> list[str]:
+    """Chunks of one stream that came while the client did not run have one time."""
+    if not recording.client_gaps:
+        return []
+    starts, ends = np.array(recording.client_gaps, dtype=np.int64).T
+    joined = gaps = 0
+    for t in completed(transcripts):
+        gaps_ns = itl_ns(t)
+        gaps += len(gaps_ns)
+        times = np.asarray(t.chunk_ns, dtype=np.int64)[1:][gaps_ns == 0]
+        following = np.searchsorted(ends, times)
+        inside = following < len(ends)
+        inside[inside] = starts[following[inside]] <= times[inside]
+        joined += int(np.count_nonzero(inside))
+    if not gaps or joined <= policy.client_absent_share * gaps:
+        return []
+    share = formatting.percent(joined / gaps)
+    limit = formatting.percent(policy.client_absent_share)
+    reason = (
+        f"the client did not run for a total of {_absent_ns(recording) / MS:.0f} ms and "
+        f"read {share} of the chunks together with the one before, limit {limit}: their "
+        "times are not known"
+    )
+    return [reason]
+
+
+def slot_reasons(
+    workload: Workload,
+    transcripts: Sequence[Transcript],
+    recording: Recording,
+    policy: Policy,
+) -> list[str]:
+    """A closed loop whose slots stay empty offers less load than it should."""
+    if workload.request_rate is not None:
+        return []
+    slots = workload.max_concurrency or len(transcripts)
+    empty_ns = float(np.sum(lateness_ms(transcripts))) * MS / slots
+    limit_ns = _tolerated_ns(recording, policy)
+    if empty_ns <= limit_ns:
+        return []
+    reason = (
+        f"the client filled its slots late: they were empty for {empty_ns / MS:.0f} ms "
+        f"on average, limit {limit_ns / MS:.0f} ms"
     )
     return [reason]
 
