@@ -25,6 +25,9 @@ ALIKE = 2.5
 # A cost per token: one stream has at most this share of what the batch has.
 PER_TOKEN_SHARE = 0.4
 WIDEST_BATCH = 8  # from the smallest to the largest batch, at least
+# A prefill exchanges more data than a step: without a server of one rank it must have lost
+# this many times what the step lost. A host or a sampler costs both the same.
+PREFILL_OVER_STEP = 1.7
 # Without a dense control: more than clocks or a host could cost one stream (log).
 LARGE = 0.18
 # The loss of first tokens and that of steps are unlike by at least this factor.
@@ -50,7 +53,8 @@ def memory(server: ServerSymptoms, _servers: Servers) -> Finding | None:
 def communication(server: ServerSymptoms, servers: Servers) -> Finding | None:
     """The same time for each step, for dense and sparse models on several ranks.
 
-    Servers of one rank, where there are any, have not lost it.
+    Servers of one rank have not lost it. Where there are none, a prefill lost more than
+    a step.
     """
     several = []
     single = []
@@ -61,14 +65,29 @@ def communication(server: ServerSymptoms, servers: Servers) -> Finding | None:
             single.append(row)
     if server not in several or not _cost_alike_a_layer(several):
         return None
-    for row in single:
-        if are_worse(row.steps):
-            return None
-    evidence = [words.constant(row) for row in several]
+    if not _is_of_ranks(several, single):
+        return None
+    last = words.NO_SINGLE_RANK
     if single:
-        keys = _keys(single)
-        evidence.append(words.SINGLE_RANK.format(servers=keys))
-    return Finding("communication", "decode", tuple(evidence))
+        last = words.SINGLE_RANK.format(servers=_keys(single))
+    evidence = [words.constant(row) for row in several]
+    return Finding("communication", "decode", (*evidence, last))
+
+
+def _is_of_ranks(several: Servers, single: Servers) -> bool:
+    """Whether the loss needs several ranks, as far as the servers tell."""
+    if not single:
+        return _prefill_lost_more(several)
+    return all(not are_worse(row.steps) for row in single)
+
+
+def _prefill_lost_more(servers: Servers) -> bool:
+    """Whether one stream's first token lost more than its steps, on each server."""
+    for row in servers:
+        first = max((token.added for token in row.first_tokens), default=0.0)
+        if first < PREFILL_OVER_STEP * row.steps[0].added:
+            return False
+    return True
 
 
 def _cost_alike_a_layer(servers: Servers) -> bool:

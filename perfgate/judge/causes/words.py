@@ -15,6 +15,7 @@ CAPPED = (
 )
 UNMOVED = "One stream and the steps of a batch have not moved"
 SINGLE_RANK = "{servers}, of one rank, has not moved"
+NO_SINGLE_RANK = "No server of one rank was measured to confirm it"
 CONTROL = "The dense control has not moved: {servers}"
 NO_CONTROL = "No dense model was measured to confirm it"
 PER_TOKEN = (

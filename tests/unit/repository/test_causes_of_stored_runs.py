@@ -34,6 +34,7 @@ BOUNDS = [
     (loss_rules, "ALIKE"),
     (loss_rules, "PER_TOKEN_SHARE"),
     (loss_rules, "WIDEST_BATCH"),
+    (loss_rules, "PREFILL_OVER_STEP"),
     (loss_rules, "LARGE"),
     (loss_rules, "UNLIKE"),
     (loss_rules, "GROWTH"),

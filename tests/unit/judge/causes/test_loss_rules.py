@@ -59,11 +59,31 @@ def test_same_time_for_each_step_on_several_ranks():
         step(1, 5.2, 5.5), step(32, 13.3, 13.65), sparse=True, ranks=2
     )
 
-    assert "communication" == named(dense, sparse) == named(sparse, dense, FLAT)
+    assert "communication" == named(sparse, dense, FLAT)
     slow = server(step(1, 4.8, 5.1), step(32, 5.4, 5.7))
     assert "communication" != named(dense, sparse, slow)
     # One model alone: the host would do the same.
     assert "unknown" == named(dense)
+
+
+@pytest.mark.parametrize(
+    ("first_ms", "cause"), [(16.2, "communication"), (15.4, "unknown")]
+)
+def test_without_a_single_rank_the_prefill_decides(first_ms, cause):
+    """It exchanges more than a step does; a slower host or sampler costs both the same."""
+    servers = []
+    for sparse in (False, True):
+        servers.append(
+            server(
+                step(1, 3.5, 3.8),
+                step(32, 13.3, 13.6),
+                first(15.1, first_ms),
+                sparse=sparse,
+                ranks=2,
+            )
+        )
+
+    assert cause == named(*servers)
 
 
 def test_cost_per_token_of_the_batch():
