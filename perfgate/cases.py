@@ -74,12 +74,20 @@ class Load(
 def asking_routing(
     server: ServerConfig, workloads: Sequence[Workload]
 ) -> list[Workload]:
-    """The workloads that read the routing of tokens; the others are timed."""
+    """The workloads that read the routing of tokens."""
     asking = []
     for workload in workloads:
         if Load(server=server, workload=workload).asks_routing:
             asking.append(workload)
     return asking
+
+
+def timed(
+    server: ServerConfig, workloads: Sequence[Workload]
+) -> list[Workload]:
+    """The workloads that are timed: no routing is read, and nothing is graded."""
+    asking = asking_routing(server, workloads)
+    return [row for row in workloads if row not in asking and not row.graded]
 
 
 class Case(

@@ -59,6 +59,13 @@ _FILE = click.Path(exists=True, path_type=Path)
     help="Input and output tokens of each request.",
 )
 @click.option(
+    "--shared-prefix",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="How many of the input tokens all prompts share, for a server with a prefix cache.",
+)
+@click.option(
     "--rounds", type=click.IntRange(min=2), default=6, show_default=True
 )
 @click.option(
@@ -109,7 +116,9 @@ def crosscheck(
     workload = Workload(
         name="crosscheck",
         prompts=Synthetic(
-            input_len_tokens=input_len, output_len_tokens=output_len
+            input_len_tokens=input_len,
+            output_len_tokens=output_len,
+            shared_prefix_tokens=options["shared_prefix"],
         ),
         num_prompts=options["num_prompts"],
         max_concurrency=options["max_concurrency"],

@@ -71,6 +71,7 @@ class Config:
         load_format: "auto" for real weights, "dummy" for random ones on GPUs.
         stated_routings: with which the sparse model is served, too.
         deep: loads of the platform that take long, by name.
+        accuracy: file of questions whose answers are graded; None for none.
         soak_minutes: for so long the closed load is kept up before its second
             measurement; 0 for none.
         allow_download: whether an engine may download weights.
@@ -126,6 +127,7 @@ class Config:
     load_format: LoadFormat = "auto"
     stated_routings: tuple[StatedRouting, ...] = ()
     deep: tuple[str, ...] = ()
+    accuracy: Path | None = None
     soak_minutes: float = 0.0
     allow_download: bool = False
     injections: Mapping[str, Injection] = field(default_factory=dict)
@@ -382,6 +384,7 @@ def _parse(
         load_format=option.weights,
         stated_routings=tuple(dict.fromkeys(option.stated_routing)),
         deep=_deep(option, project),
+        accuracy=_accuracy(option),
         soak_minutes=option.soak,
         allow_download=option.allow_download,
         injections=_injections(option),
@@ -438,6 +441,20 @@ def _deep(option: argparse.Namespace, project: Project) -> tuple[str, ...]:
                 remedy=f"{suggestion}use one of: {names}",
             )
     return tuple(dict.fromkeys(option.deep))
+
+
+def _accuracy(option: argparse.Namespace) -> Path | None:
+    """The file of questions, if one is named."""
+    if not option.accuracy:
+        return None
+    path: Path = locations.expanded(option.accuracy).resolve()
+    if not path.is_file():
+        raise BadOption(
+            tried=f"--accuracy {option.accuracy}",
+            seen="there is no such file",
+            remedy="name a file of JSON lines with prompt and answer",
+        )
+    return path
 
 
 def _leases_dir() -> Path:

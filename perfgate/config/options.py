@@ -212,6 +212,14 @@ def _add_further_loads(add: AddOption) -> None:
         ),
     )
     add(
+        "--accuracy",
+        metavar="FILE",
+        help=(
+            "also ask these questions of each model, JSON lines with prompt and answer, "
+            "and judge the share of right answers; for real weights"
+        ),
+    )
+    add(
         "--soak",
         type=float,
         default=0.0,

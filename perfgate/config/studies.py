@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from itertools import product
 
 from perfgate.config.config import Config
+from perfgate.load.questions import workload_of
+from perfgate.load.workload import Workload
 from perfgate.study import (
     ServerChoices,
     Study,
@@ -32,6 +34,7 @@ def selected_studies(config: Config, file: StudyFile) -> Iterator[Study]:
                 study,
                 stated_routings=config.stated_routings,
                 deep=_deep(config, file, platform),
+                accuracy=_accuracy(config),
                 soak_minutes=config.soak_minutes,
                 has_base_build=config.is_paired,
                 has_other_engines=len(config.engines) > 1,
@@ -44,3 +47,10 @@ def _deep(
     """The deep loads that --deep names, as far as the platform declares them."""
     declared = file.platforms[platform].deep
     return {name: declared[name] for name in config.deep if name in declared}
+
+
+def _accuracy(config: Config) -> Workload | None:
+    """The questions that --accuracy names."""
+    if config.accuracy is None:
+        return None
+    return workload_of(config.accuracy)

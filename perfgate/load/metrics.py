@@ -49,6 +49,7 @@ Family = Literal[
     "host_cpu",  # CPU time of a server's processes
     "batch",  # time of a batch in an engine that is held in one process
     "hit_rate",  # of a cache or of drafted tokens, which the load fixes
+    "accuracy",  # of answers to questions
     "answers",  # what the model answers to fixed prompts
     "constant",  # a share or count that hardly differs between launches
     "custom",
@@ -360,6 +361,15 @@ RATE_METRICS = (
 )
 
 ANSWER_METRICS = (
+    Metric(
+        name="accuracy",
+        unit="",
+        better="higher",
+        definition=(
+            "(greedy answers that hold the expected text + 1/2) / (questions + 1/2)"
+        ),
+        family="accuracy",
+    ),
     Metric(
         name="answers_perplexity",
         unit="",

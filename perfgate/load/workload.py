@@ -96,6 +96,7 @@ class Workload(
             measures, not what it sends.
         asks_routing: the server is asked where the tokens go, one request at a time,
             and is not timed.
+        graded: its answers are compared with expected ones, and nothing is timed.
         doubles_to: a ramp: `max_concurrency` is doubled, up to this, until the
             throughput stops growing. None for one load.
         speculative: the server drafts tokens, so that a chunk holds several.
@@ -115,6 +116,7 @@ class Workload(
     slo_ms: tuple[tuple[Literal["ttft", "tpot", "e2el"], float], ...] = ()
     client_processes: int | None = None
     asks_routing: bool = False
+    graded: bool = False
     doubles_to: int | None = None
     speculative: bool = False
     soak_minutes: float = 0.0

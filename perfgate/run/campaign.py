@@ -18,7 +18,7 @@ import msgspec
 import psutil
 
 import perfgate
-from perfgate.cases import Case, Load, asking_routing
+from perfgate.cases import Case, Load, timed
 from perfgate.config.config import Config
 from perfgate.engines.base import ServerConfig
 from perfgate.engines.injection import format_injection
@@ -702,10 +702,9 @@ class Campaign:
                 yield case
 
     def _timed(self, key: str) -> list[Workload]:
-        """The workloads of a server that are timed: all but those that ask for routing."""
+        """The workloads of a server that are timed."""
         config, workloads = self._needs[key]
-        asking = asking_routing(config, workloads)
-        return [workload for workload in workloads if workload not in asking]
+        return timed(config, workloads)
 
     def _is_part(
         self,

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from perfgate.cases import asking_routing
+from perfgate.cases import asking_routing, timed
 from perfgate.engines import chosen, held
 from perfgate.engines import registry as engines
 from perfgate.engines.base import Engine, LaunchFacts, ServerConfig
@@ -37,7 +37,7 @@ from perfgate.results.recorder import (
 )
 from perfgate.results.schema import Launch, Measurement
 from perfgate.run import start_phases
-from perfgate.run.probes import answers, routing, stated_routing
+from perfgate.run.probes import accuracy, answers, routing, stated_routing
 from perfgate.run.probes.probe import Figures, with_figures
 from perfgate.run.server_source import ServerSource
 from perfgate.servers.launch_record import ServerDied
@@ -117,11 +117,14 @@ class LaunchRunner:
             Failure: the server answers, but a warm-up fails.
         """
         asking = asking_routing(self._config, workloads)
-        timed = [workload for workload in workloads if workload not in asking]
+        graded = [workload for workload in workloads if workload.graded]
+        in_time = timed(self._config, workloads)
         death: ServerDied | None = None
-        if timed or not asking:
-            death = yield from self._measure(timed, is_part)
+        if in_time or not asking:
+            death = yield from self._measure(in_time, is_part)
             yield from self._read_answers()
+        for workload in graded:
+            yield from self._grade(workload)
         for workload in asking:
             death = yield from self._ask_routing(workload, death)
         yield LaunchEnd(self._config.key, self.index, death)
@@ -272,6 +275,16 @@ class LaunchRunner:
             answers=answered.hashes,
             answer_tokens=answered.tokens,
         )
+
+    def _grade(self, workload: Workload) -> Entries:
+        """Ask questions whose answers are known."""
+        if not self._is_useful():
+            return
+        self._say(f"{workload.name}: {workload.num_prompts} questions")
+        repetition = accuracy.measure(
+            self._target, workload, self._progress(workload.name)
+        )
+        yield self._row(workload, [repetition], load_s=repetition.duration_s)
 
     def _ask_routing(
         self, workload: Workload, death: ServerDied | None

@@ -89,6 +89,7 @@ class Study:
             report-only: both of their sides are judged already.
         stated_routings: with which a sparse model is served, too, to compare them.
         deep: loads that options ask for, by name.
+        accuracy: questions that are graded; None for none.
         soak_minutes: for so long the closed load is kept up, to be measured once more.
         has_other_engines: other engines are selected too. A slow one then does not
             return its routing: there is no time for another launch.
@@ -117,6 +118,7 @@ class Study:
     judged: JudgedValues = "all"
     stated_routings: tuple[StatedRouting, ...] = ()
     deep: Mapping[str, DeepTable] = field(default_factory=dict, compare=False)
+    accuracy: Workload | None = None
     soak_minutes: float = 0.0
     has_base_build: bool = False
     has_other_engines: bool = False

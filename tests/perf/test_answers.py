@@ -20,7 +20,22 @@ def answers(study: Study) -> Iterator[Case]:
             yield msgspec.structs.replace(case, gate="hard")
 
 
+def accuracy(study: Study) -> Iterator[Case]:
+    """Each model's share of right answers to the questions of --accuracy."""
+    if study.accuracy is None:
+        return
+    for server in study.models:
+        case = study.value("E14", "accuracy", server, study.accuracy)
+        yield msgspec.structs.replace(case, gate="hard")
+
+
 @pytest.mark.perf(cases=answers)
 def test_answers(check, case):
     """The answers are those of before, but for tokens that are as likely."""
+    check(case)
+
+
+@pytest.mark.perf(cases=accuracy)
+def test_accuracy(check, case):
+    """As many questions are answered rightly as before."""
     check(case)

@@ -47,6 +47,8 @@ def test_the_command_prints_the_table_and_fails_on_disagreement(tmp_path):
             "--lengths",
             "4",
             "3",
+            "--shared-prefix",
+            "2",
             "--rounds",
             "4",  # two say little on a busy machine
         ]

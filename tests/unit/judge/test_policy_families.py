@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from perfgate.judge.policy import (
+    ACCURACY,
     ANSWERS,
     BATCH,
     CPU_ABSOLUTE,
@@ -62,6 +63,7 @@ FAMILY_OF = {
     "front_cpu_ms_per_output_token": "host_cpu",
     "batch_cpu_ms": "batch",
     "batch_active_ms": "batch",
+    "accuracy": "accuracy",
     "answers_perplexity": "answers",
     "start_imports_s": "start_up",
     "start_weights_s": "start_up",
@@ -123,6 +125,7 @@ POLICIES_OF = {
     "host_cpu": (HOST_CPU, HOST_CPU, HOST_CPU),
     "batch": (BATCH, BATCH, BATCH),
     "answers": (ANSWERS, ANSWERS, ANSWERS),
+    "accuracy": (ACCURACY, ACCURACY, ACCURACY),
     "hit_rate": (HIT_RATE, HIT_RATE, HIT_RATE),
     "memory_growth": (MEMORY_GROWTH, MEMORY_GROWTH, MEMORY_GROWTH),
 }

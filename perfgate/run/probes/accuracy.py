@@ -1,0 +1,93 @@
+"""Accuracy probe: questions with known answers, asked greedily; the share that is right.
+
+An answer is right where it holds the expected text, whatever the case of its letters.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import msgspec
+
+from perfgate import web
+from perfgate.load.client import Progress
+from perfgate.load.measurement import COMPLETIONS, Target
+from perfgate.load.prompts import PromptFile
+from perfgate.load.questions import ACCURACY, Question, read
+from perfgate.load.repetition import Repetition
+from perfgate.load.workload import Workload
+
+TIMEOUT_S = 120.0  # of one question
+
+
+class Choice(msgspec.Struct):
+    """The text of a completion."""
+
+    text: str
+
+
+class Completion(msgspec.Struct):
+    """What a server says to a request that does not stream."""
+
+    choices: tuple[Choice]
+
+
+def measure(
+    target: Target, workload: Workload, progress: Progress
+) -> Repetition:
+    """Ask every question, one after the other; a failed one makes it invalid."""
+    assert isinstance(workload.prompts, PromptFile)
+    questions = read(Path(workload.prompts.path))
+    began_unix_s, began_s = time.time(), time.monotonic()
+    right = 0
+    failures: list[str] = []
+    for number, question in enumerate(questions, 1):
+        progress(number, len(questions))
+        try:
+            right += _is_right(question, _answer(target, question))
+        except web.NoAnswer as failure:
+            failures.append(f"question {number}: {failure.seen}")
+    count = len(questions)
+    return Repetition(
+        index=0,
+        started_unix_s=began_unix_s,
+        duration_s=time.monotonic() - began_s,
+        completed=count - len(failures),
+        failed=len(failures),
+        input_tokens=0,
+        output_tokens=0,
+        # What is judged must be above nothing.
+        values={ACCURACY: (right + 0.5) / (count + 0.5)},
+        invalid=tuple(failures[:1]),
+        notes=(f"{right} of {count} answers are right",),
+        server_values={},
+        client_values={},
+        requests=(),
+    )
+
+
+def _is_right(question: Question, text: str) -> bool:
+    expected = " ".join(question.answer.lower().split())
+    return expected in " ".join(text.lower().split())
+
+
+def _answer(target: Target, question: Question) -> str:
+    body = {
+        "model": target.served_model,
+        "prompt": question.prompt,
+        "max_tokens": question.max_tokens,
+        "temperature": 0.0,
+    }
+    url = target.url + COMPLETIONS
+    answer = web.post(
+        url, body, timeout_s=TIMEOUT_S, authorization=target.authorization
+    )
+    try:
+        return msgspec.json.decode(answer, type=Completion).choices[0].text
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise web.NoAnswer(
+            tried=f"POST {url}",
+            seen=f"the answer is no completion: {error}",
+            remedy="read the server's log",
+        ) from error

@@ -1,0 +1,56 @@
+"""Accuracy probe: the share of right answers, and questions that nobody answers."""
+
+import math
+
+import pytest
+
+from perfgate.load.questions import workload_of
+from perfgate.run.probes import accuracy
+from tests.support.fake_launch import FakeEngine
+from tests.support.load_targets import target_of
+
+
+@pytest.fixture
+def workload(tmp_path):
+    """Four questions, of which a server that says "a" all the time knows three."""
+    file = tmp_path / "questions.jsonl"
+    lines = [
+        f'{{"prompt": "say", "answer": "{answer}", "max_tokens": 3}}'
+        for answer in ("a", " A ", "a a", "b")
+    ]
+    file.write_text("\n".join(lines))
+    return workload_of(file)
+
+
+def ask(engine, workload):
+    """One repetition."""
+    return accuracy.measure(target_of(engine), workload, lambda *_: None)
+
+
+def test_right_answers_are_counted(workload):
+    """Whatever the case of their letters."""
+    with FakeEngine() as engine:
+        repetition = ask(engine, workload)
+
+    assert math.isclose(3.5 / 4.5, repetition.values["accuracy"])
+    assert ("3 of 4 answers are right",) == repetition.notes
+    assert () == repetition.invalid
+
+
+def test_a_model_that_knows_nothing_has_a_value(workload):
+    """Above nothing, so that it can be judged."""
+    with FakeEngine(answer="z") as engine:
+        repetition = ask(engine, workload)
+
+    assert math.isclose(0.5 / 4.5, repetition.values["accuracy"])
+
+
+def test_a_question_that_is_not_answered_makes_it_invalid(workload):
+    """No share of fewer questions is judged."""
+    with FakeEngine() as engine:
+        pass
+
+    repetition = ask(engine, workload)
+
+    assert 4 == repetition.failed
+    assert repetition.invalid[0].startswith("question 1: ")
