@@ -172,6 +172,21 @@ class Store:
             return self.behind.find(case, hardware_label)
         return published
 
+    def other_processors(
+        self, case: Case, hardware_label: str
+    ) -> list[Recorded]:
+        """The case's baselines on every kind of processor but this one."""
+        recorded = []
+        for folder in sorted(self.root.glob(f"{ONE_CPU}*")):
+            if folder.name in (hardware_label, ANY_CPU):
+                continue
+            found = self.find(case, folder.name)
+            if isinstance(found, Recorded):
+                recorded.append(found)
+        if not recorded and self.behind is not None:
+            return self.behind.other_processors(case, hardware_label)
+        return recorded
+
     def _recorded_path(self, case: Case, hardware_label: str) -> Path:
         """The file that has the case's baseline; that of its label where none has it.
 

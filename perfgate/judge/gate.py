@@ -21,6 +21,7 @@ from perfgate.errors import Failure
 from perfgate.judge import (
     answer_shift,
     choices,
+    coarse,
     comparability,
     plausibility,
     ratio,
@@ -148,6 +149,7 @@ def _judge_by_baseline(
     observation = reader.observe(case)
     baseline = store.find(case, observation.hardware_label)
     decision = judge(case, observation, baseline, today=today)
+    decision = coarse.judged(decision, case, observation, store)
     notes = comparability.engine_notes(reader.results, case)
     if not isinstance(baseline, Recorded):
         notes += _other_routing(case, store, observation.hardware_label)

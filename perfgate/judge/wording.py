@@ -87,6 +87,16 @@ OTHER_ROUTING = (
 INCOMPARABLE = "the baseline {file} was recorded under another configuration: {differences}"
 VALUE_ALONE = "By value alone: {change} vs the baseline {baseline}."
 
+# On a processor that was never recorded.
+COARSE = (
+    "{change} vs the slowest launch on {processors} other processors, {slowest} on {label}; "
+    "only a loss beyond {most} that is judged here"
+)
+COARSE_LOSS = (
+    "No processor that was recorded is so slow. Find what changed for all servers; to "
+    f"judge this processor closely: `perfgate accept {RUN}` on a good build."
+)
+
 # Against a published figure.
 PUBLISHED = (
     "{change} vs the published {baseline} ({source}), tolerance {tolerance}"
