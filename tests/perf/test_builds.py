@@ -1,4 +1,4 @@
-"""E14: Does an engine's step take as long as that of the base build, on this machine?
+"""E20: Does an engine's step take as long as that of the base build, on this machine?
 
 No baseline is stored: both builds are alive at once and take turns. The base build is
 that of --against-engine, or else that of the engine's lock file.
@@ -18,7 +18,7 @@ def batches(study: Study) -> Iterator[Case]:
     for server in study.held:
         for workload in study.held_workloads:
             for metric in ("batch_cpu_ms", "batch_active_ms"):
-                case = study.value("E14", metric, server, workload)
+                case = study.value("E20", metric, server, workload)
                 yield msgspec.structs.replace(case, gate="hard")
 
 

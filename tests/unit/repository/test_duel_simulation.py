@@ -38,7 +38,7 @@ def test_recorded_launches(tmp_path):
     """Launches of one build are compared with each other alone."""
     held = msgspec.structs.replace(m.MOE_CPU, held=True)
     load = Load(server=held, workload=m.CLOSED)
-    case = Case(experiment="E14", metric="batch_cpu_ms", numerator=load)
+    case = Case(experiment="E20", metric="batch_cpu_ms", numerator=load)
     values = {
         load.candidate: {"batch_cpu_ms": [10.0, 10.0 * math.exp(0.02)]},
         load.base: {"batch_cpu_ms": [20.0, 20.0]},

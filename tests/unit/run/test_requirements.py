@@ -109,7 +109,7 @@ def test_a_duel_needs_a_base_build(requirements, monkeypatch, tmp_path):
     monkeypatch.setenv("PERFGATE_ENGINES_DIR", str(tmp_path))
     server = study_of("cpu", "vllm").held[0]
     duel = Case(
-        experiment="E14", metric="batch_cpu_ms", numerator=Load(server=server)
+        experiment="E20", metric="batch_cpu_ms", numerator=Load(server=server)
     )
     named = requirements(base_builds={"vllm": sys.executable})
 
