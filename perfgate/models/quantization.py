@@ -69,12 +69,13 @@ class Patterns:
 
     def matches(self, name: str) -> bool:
         """Whether a pattern stands for the module."""
-        parts = name.split(".")
-        for length in range(1, len(parts) + 1):
-            if ".".join(parts[:length]) in self._names:
+        if name in self._names:
+            return True
+        dot = name.find(".")
+        while dot >= 0:
+            if name[:dot] in self._names or name[dot + 1 :] in self._names:
                 return True
-            if ".".join(parts[-length:]) in self._names:
-                return True
+            dot = name.find(".", dot + 1)
         return any(one.match(name) for one in self._expressions)
 
 

@@ -5,10 +5,14 @@ The fixture `project` in conftest.py makes one; these are what is asked of it.
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
+import pytest
+
 from perfgate.results.schema import load
+from tests.support import warm
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CONFTEST = f"""
@@ -90,13 +94,22 @@ def verdicts(run_dir: Path) -> dict[str, str]:
     }
 
 
-def perfgate(pytester, *args):
+def perfgate(pytester, *args: str) -> pytest.RunResult:
     """The command `perfgate`."""
-    command = [
-        "-c",
-        f"import sys; sys.path[:0] = [{str(ROOT)!r}]; from perfgate.cli.main import main; main()",
-    ]
-    return pytester.run(sys.executable, *command, *args)
+    return run_warm(pytester, "perfgate", *args)
+
+
+def run_warm(pytester, program: str, *args: str) -> pytest.RunResult:
+    """Run pytest or perfgate in the project's folder."""
+    ended = warm.shared().run(
+        pytester.path, program, args, os.environ, timeout_s=300
+    )
+    texts = []
+    for path in (ended.stdout, ended.stderr):
+        text = path.read_text(encoding="utf-8")
+        sys.stdout.write(text)
+        texts.append(text.splitlines())
+    return pytest.RunResult(ended.status, *texts, ended.duration_s)
 
 
 def record(project, pytester, *options: str) -> None:

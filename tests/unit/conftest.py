@@ -8,8 +8,14 @@ from hypothesis import HealthCheck, settings
 from perfgate import locations
 from perfgate.load import metrics
 from perfgate.models import catalogue
-from tests.support import fake_suite, studies
-from tests.support.projects import CONFTEST, GPU_QUESTIONS, PROJECT_FILE, ROOT
+from tests.support import fake_suite, studies, warm
+from tests.support.projects import (
+    CONFTEST,
+    GPU_QUESTIONS,
+    PROJECT_FILE,
+    ROOT,
+    run_warm,
+)
 
 BUILT_IN_METRICS = dict(metrics.METRICS)
 
@@ -49,6 +55,13 @@ def the_checkout():
     metrics.CUSTOM.clear()
 
 
+@pytest.fixture(autouse=True, scope="session")
+def warm_process_ends():
+    """The process that sessions are forked from ends with the tests."""
+    yield
+    warm.end_shared()
+
+
 @pytest.fixture
 def project(pytester, monkeypatch):
     """A project with the suite's own perf tests, and a way to run pytest with the fake engine."""
@@ -71,9 +84,8 @@ def project(pytester, monkeypatch):
         "def test_unit(): pass\n"
     )
     options = fake_suite.options(pytester.path / "models")
-    return lambda *args: pytester.runpytest_subprocess(
-        "-p", "no:cacheprovider", *options, *args, timeout=300
-    )
+    plain = ("-p", "no:cacheprovider")
+    return lambda *args: run_warm(pytester, "pytest", *plain, *options, *args)
 
 
 @pytest.fixture

@@ -3,13 +3,24 @@
 import os
 import select
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from perfgate.servers.health import is_healthy, is_taken, listeners
 from tests.support.plans import free_port
+
+CLIENT = """
+import socket, sys, time
+with socket.create_connection((sys.argv[1], int(sys.argv[2]))):
+    print("connected", flush=True)
+    time.sleep(60)
+"""
 
 
 @contextmanager
@@ -93,13 +104,24 @@ def test_end_of_the_server_ends_the_probe() -> None:
     assert time.monotonic() - began < 20
 
 
-def test_listener_is_named() -> None:
-    """Who holds a port is known by pid and command."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+@pytest.mark.parametrize(
+    ("host", "family"),
+    [("127.0.0.1", socket.AF_INET), ("::1", socket.AF_INET6)],
+)
+def test_listener_is_named(host, family) -> None:
+    """Who holds a port is known by pid and command; who is connected to it does not hold it."""
+    with socket.create_server((host, 0), family=family) as listener:
         port = listener.getsockname()[1]
+        client = subprocess.Popen(
+            [sys.executable, "-c", CLIENT, host, str(port)],
+            stdout=subprocess.PIPE,
+        )
+        with client:
+            client.stdout.readline()
 
-        assert [os.getpid()] == list(listeners(port))
-        assert is_taken(("127.0.0.1", port))
+            assert [os.getpid()] == list(listeners(port))
+            assert is_taken((host, port))
+            client.kill()
 
     assert {} == listeners(port)
-    assert not is_taken(("127.0.0.1", port))
+    assert not is_taken((host, port))
