@@ -11,6 +11,7 @@ from perfgate.machine import devices
 
 # What the servers read (inside/perfgate_stated_routing.py) has the same name.
 STATED_ROUTING: Final = "PERFGATE_STATED_ROUTING"
+_START_METHOD: Final = "VLLM_WORKER_MULTIPROC_METHOD"
 
 
 def search_path(*folders: Path) -> str:
@@ -47,6 +48,25 @@ def visible_gpus(
         # The order of NVML's indices; CUDA's own default is the fastest first.
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
     }
+
+
+def start_method(
+    is_amd: bool | None = None, environ: Mapping[str, str] = os.environ
+) -> dict[str, str]:
+    """The variable that lets vLLM's processes begin as copies of the server's.
+
+    By itself its server has each of them import everything again. vLLM goes back to
+    that where a copy is unsafe: CUDA in use already, NUMA binding, Ray, WSL.
+
+    Args:
+        is_amd: None looks for AMD's driver, under which copies were not tried.
+        environ: that the server inherits; what it says counts.
+    """
+    if is_amd is None:
+        is_amd = devices.has_amd()
+    if is_amd or _START_METHOD in environ:
+        return {}
+    return {_START_METHOD: "fork"}
 
 
 def stated_chances(expert_chances: Sequence[float]) -> dict[str, str]:

@@ -24,7 +24,12 @@ from perfgate.engines.base import (
 )
 from perfgate.engines.cpu_affinity import bind_cores
 from perfgate.engines.precision import precision_flags
-from perfgate.engines.variables import search_path, stated_chances, visible_gpus
+from perfgate.engines.variables import (
+    search_path,
+    start_method,
+    stated_chances,
+    visible_gpus,
+)
 from perfgate.engines.vllm_log import read_log
 from perfgate.web import NoAnswer
 
@@ -52,6 +57,8 @@ PHASES = (
     LogPhase("KV cache sized", r"KV cache size: "),
     LogPhase("capturing graphs", r"Capturing CUDA graphs?"),
     LogPhase("graphs captured", r"Graph capturing finished"),
+    # The second model runner sends itself requests meanwhile, and logs nothing of it.
+    LogPhase("kernels warmed up", r"Kernel JIT monitor activated"),
     LogPhase(
         "opening the port", r"Starting vLLM server|Started server process"
     ),
@@ -168,6 +175,7 @@ def _environment(request: LaunchRequest) -> dict[str, str]:
             env |= HELD_VARIABLES
     elif request.gpu_indices:
         env |= visible_gpus(request.visible_gpus)
+        env |= start_method()
     if config.stated_routing:
         # A strategy that the workers' extension adds to vLLM's own. Its "uniform_random"
         # of 0.26 may choose an expert twice, and differs between ranks.

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from perfgate.engines.variables import search_path, visible_gpus
+from perfgate.engines.variables import search_path, start_method, visible_gpus
 
 
 def test_own_folder_is_first(monkeypatch):
@@ -37,3 +37,14 @@ def test_an_inherited_filter_of_rocr_is_widened():
 
     assert "2,5" == variables["HIP_VISIBLE_DEVICES"]
     assert "0,1,2,3,4,5" == variables["ROCR_VISIBLE_DEVICES"]
+
+
+def test_how_processes_start_is_the_users_choice():
+    """What is inherited counts, and on AMD's GPUs vLLM decides."""
+    inherited = {"VLLM_WORKER_MULTIPROC_METHOD": "spawn"}
+
+    assert {} == start_method(is_amd=False, environ=inherited)
+    assert {} == start_method(is_amd=True, environ={})
+    assert {"VLLM_WORKER_MULTIPROC_METHOD": "fork"} == start_method(
+        is_amd=False, environ={}
+    )

@@ -161,6 +161,15 @@ def test_environment_on_gpus():
     assert [] == [name for name, _ in launch.env if name.startswith("VLLM_CPU")]
 
 
+def test_processes_are_copies_on_gpus_alone(monkeypatch):
+    """Each would import everything again; on the CPU vLLM starts them anew by itself."""
+    name = "VLLM_WORKER_MULTIPROC_METHOD"
+    monkeypatch.delenv(name, raising=False)
+
+    assert "fork" == dict(plan(request_for(GPU)).env)[name]
+    assert name not in dict(plan(request_for(CPU)).env)
+
+
 @pytest.mark.parametrize(
     ("before", "after"), [(None, ""), ("/mine", f"{os.pathsep}/mine")]
 )
@@ -221,6 +230,11 @@ def test_start_up_is_followed(tmp_path):
         (
             "INFO [gpu_model_runner.py:6582] Graph capturing finished in 12 secs, took 0.65 GiB",
             "graphs captured",
+        ),
+        (
+            "INFO [jit_monitor.py:79] Kernel JIT monitor activated; monitored JIT "
+            "compilations during inference will use mode=warn.",
+            "kernels warmed up",
         ),
     ],
 )
