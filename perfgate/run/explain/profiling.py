@@ -30,9 +30,8 @@ from perfgate.run.launch_runner import start_launch, target_of
 from perfgate.servers.running import RunningServer
 
 FOLDER = "profiles"  # in the run directory
-OUTPUT_TOKENS = (
-    24  # of a request: one prefill, and a decode step for each further one
-)
+# Of a request: one prefill, and a decode step for each further one.
+OUTPUT_TOKENS = 24
 FEWEST_REQUESTS = 4
 WARM_UPS = (-1, -2)  # repetitions: prompts that no other one has
 ITL = "itl_median_ms"

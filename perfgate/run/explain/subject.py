@@ -72,16 +72,25 @@ def subject_of(results: RunResults, diagnosis: Diagnosis) -> Subject | None:
     workload = load.workload
     if workload is None:
         return None
-    index = RunIndex(results)
-    repetitions = index.repetitions(load.server.key, workload.name)
-    tokens = [row.output_tokens / row.completed for row in repetitions]
     return Subject(
         config=load.server,
         workload=workload,
         worst=worst,
-        output_tokens=statistics.median(tokens),
+        output_tokens=_output_tokens(results, load.server, workload),
         losses=_losses(results, cases.values(), load),
     )
+
+
+def _output_tokens(
+    results: RunResults, server: ServerConfig, workload: Workload
+) -> float:
+    """Tokens of an answer, by the launch that was judged first, or by those in pairs."""
+    index = RunIndex(results)
+    tokens = []
+    for key in (server.key, server.candidate.key):
+        for row in index.repetitions(key, workload.name):
+            tokens.append(row.output_tokens / row.completed)
+    return statistics.median(tokens)
 
 
 def _is_comparable(case: Case, verdict: Verdict) -> bool:
