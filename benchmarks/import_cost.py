@@ -30,6 +30,7 @@ SUBCOMMANDS = (
     "history",
     "judge",
     "noise",
+    "prompts",
     "report",
     "schema",
 )

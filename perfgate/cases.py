@@ -96,7 +96,7 @@ class Case(
     """A metric of a load, or a ratio of two, that is judged.
 
     Attributes:
-        experiment: the study's number, "E1" to "E16".
+        experiment: the study's number, "E1" to "E19".
         metric: a name in `perfgate.load.metrics.METRICS`.
         numerator: the load whose value is judged.
         denominator: the load by whose value it is divided, if the case is a ratio.

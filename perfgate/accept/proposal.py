@@ -41,7 +41,7 @@ from perfgate.judge.noise import (
 )
 from perfgate.judge.noise_table import GroupNoise
 from perfgate.judge.observation import Observation, RunReader
-from perfgate.judge.policy import Policy, policy_for
+from perfgate.judge.policy import Policy, policy_of
 from perfgate.judge.routing_shift import SHARES
 from perfgate.judge.verdict import Outcome, Verdict
 from perfgate.results.samples import Sample
@@ -226,9 +226,7 @@ def _gather(
     label = observations[-1].hardware_label
     path = store.path(case, observations[0].hardware_label)
     file = store.file(path)
-    policy = policy_for(
-        label, case.metric, case.is_ratio, observations[-1].fail_over
-    )
+    policy = policy_of(case, label, observations[-1].fail_over)
     machines: dict[str, str] = {}
     if file is not None:
         machines |= file.machines

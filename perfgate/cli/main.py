@@ -47,6 +47,10 @@ COMMANDS = {
         "perfgate.cli.noise:noise",
         "Show how much each metric varies from launch to launch.",
     ),
+    "prompts": Entry(
+        "perfgate.cli.prompts:prompts",
+        "Draw the prompts that sessions send from the ShareGPT JSON file DATASET.",
+    ),
     "report": Entry(
         "perfgate.cli.report:report",
         "Write report.html, summary.md, junit.xml and pytest-benchmark.json of the run RUN.",

@@ -18,6 +18,7 @@ from typing import Any
 
 from perfgate import formatting, locations
 from perfgate.config import options
+from perfgate.config.datasets import check_datasets
 from perfgate.config.option_values import (
     BadOption,
     name_value_pairs,
@@ -64,6 +65,8 @@ class Config:
             fails its tests, instead of skipping them.
         engine_pythons: engine -> path of its Python, or a name to find on PATH.
         model_dirs: model -> folder of its weights.
+        datasets: name of a data set -> its file.
+        allow_truncated_dataset: whether a file that is cut off may be used.
         study: --study, as given; None for the project's own.
         subjects: pairs and single models that --pair and --model name; empty for
             those of each platform.
@@ -121,6 +124,8 @@ class Config:
     engines_are_required: bool = False
     engine_pythons: Mapping[str, str] = field(default_factory=dict)
     model_dirs: Mapping[str, str] = field(default_factory=dict)
+    datasets: Mapping[str, str] = field(default_factory=dict)
+    allow_truncated_dataset: bool = False
     study: str | None = None
     subjects: tuple[Subject, ...] = ()
     tensor_parallel_size: int | None = None
@@ -255,6 +260,10 @@ class Config:
             words += ["--tp", str(self.tensor_parallel_size)]
         if self.load_format != "auto":
             words += ["--weights", self.load_format]
+        for name, path in self.datasets.items():
+            words += ["--dataset", shlex.quote(f"{name}={path}")]
+        if self.allow_truncated_dataset:
+            words.append("--allow-truncated-dataset")
         return tuple(words)
 
     def _refuse_contradictions(self) -> None:
@@ -378,6 +387,8 @@ def _parse(
         engines_are_required=bool(option.engine),
         engine_pythons=_engine_pythons(option, project),
         model_dirs=_model_dirs(option, project),
+        datasets=_datasets(option, project),
+        allow_truncated_dataset=option.allow_truncated_dataset,
         study=option.study,
         subjects=select(project.study, option.pair, option.model),
         tensor_parallel_size=option.tp,
@@ -640,6 +651,12 @@ def _model_dirs(option: argparse.Namespace, project: Project) -> dict[str, str]:
                 remedy="use the folder with the model's config.json",
             )
     return _with_equal_weights(folders, project)
+
+
+def _datasets(option: argparse.Namespace, project: Project) -> dict[str, str]:
+    """Data set -> the file that the option names."""
+    files = name_value_pairs("--dataset", option.dataset)
+    return check_datasets(files, project.study)
 
 
 def _with_equal_weights(

@@ -100,6 +100,7 @@ def add_options(add: AddOption) -> None:
     _add_models(add)
     _add_further_loads(add)
     _add_weights(add)
+    _add_datasets(add)
     _add_run(add)
     _add_gate(add)
     _add_base_builds(add)
@@ -252,6 +253,25 @@ def _add_weights(add: AddOption) -> None:
         "--allow-download",
         action="store_true",
         help="let the engine download missing weights",
+    )
+
+
+def _add_datasets(add: AddOption) -> None:
+    add(
+        "--dataset",
+        action="append",
+        default=[],
+        metavar="NAME=FILE",
+        help=(
+            "send the prompts of this ShareGPT JSON file, or drawn ones (.jsonl of "
+            "`perfgate prompts`), where the study's workloads name the data set; "
+            "repeatable"
+        ),
+    )
+    add(
+        "--allow-truncated-dataset",
+        action="store_true",
+        help="use the whole conversations of a data set whose file is cut off",
     )
 
 

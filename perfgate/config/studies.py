@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from itertools import product
 
 from perfgate.config.config import Config
+from perfgate.config.datasets import draw_datasets
 from perfgate.load.questions import workload_of
 from perfgate.load.workload import Workload
 from perfgate.study import (
     ServerChoices,
     Study,
     StudyFile,
+    Subject,
     study_of,
     subjects_of,
 )
@@ -21,14 +23,10 @@ from perfgate.study.schema import DeepTable
 
 def selected_studies(config: Config, file: StudyFile) -> Iterator[Study]:
     """The studies in the order of platforms, engines and pairs."""
-    choices = ServerChoices(
-        tensor_parallel_size=config.tensor_parallel_size,
-        load_format=config.load_format,
-        stated_routing="" if config.external_urls else None,
-    )
     for platform in config.platforms:
         subjects = config.subjects or subjects_of(file, platform)
         for engine, subject in product(config.engines, subjects):
+            choices = _choices(config, file, platform, subject)
             study = study_of(file, platform, engine, subject, choices)
             yield dataclasses.replace(
                 study,
@@ -54,3 +52,23 @@ def _accuracy(config: Config) -> Workload | None:
     if config.accuracy is None:
         return None
     return workload_of(config.accuracy)
+
+
+def _choices(
+    config: Config, file: StudyFile, platform: str, subject: Subject
+) -> ServerChoices:
+    """What the options change in the servers and workloads of the file."""
+    datasets = draw_datasets(
+        file,
+        platform,
+        subject,
+        config.datasets,
+        config.model_dirs,
+        config.allow_truncated_dataset,
+    )
+    return ServerChoices(
+        tensor_parallel_size=config.tensor_parallel_size,
+        load_format=config.load_format,
+        stated_routing="" if config.external_urls else None,
+        datasets=datasets,
+    )

@@ -41,7 +41,7 @@ from perfgate.judge.noise import (
 )
 from perfgate.judge.observation import Observation, RunReader, hardware_label
 from perfgate.judge.paired import judge_paired
-from perfgate.judge.policy import Policy, policy_for
+from perfgate.judge.policy import Policy, policy_of
 from perfgate.judge.recorded import Comparison
 from perfgate.judge.screen import advise_pairs, judge_suspect
 from perfgate.judge.verdict import Decision, Outcome
@@ -96,9 +96,9 @@ def judge(
 
     """
     if policy is None:
-        is_ratio = case.is_ratio
-        label = observation.hardware_label
-        policy = policy_for(label, case.metric, is_ratio, observation.fail_over)
+        policy = policy_of(
+            case, observation.hardware_label, observation.fail_over
+        )
     if isinstance(baseline, Recorded):
         baseline, policy = start_kind.alike(baseline, observation, policy)
     bench = _Bench(case, metric_of(case), observation, policy)

@@ -174,12 +174,18 @@ def _places(platform: Platform) -> list[Platform]:
 def names_of(
     platform: Platform, metric: str, arrivals: Arrivals | None, is_ratio: bool
 ) -> list[str]:
-    """Names of the groups that a metric belongs to, the narrowest first."""
+    """Names of the groups that a metric belongs to, the narrowest first.
+
+    The TTFT of a long prompt is the device's work, and that of a short one the server's
+    Python: they are not of one family.
+    """
     places = _places(platform)
     names = []
     if arrivals is not None:
         for place in places:
             names.append(group_name(place, metric, arrivals, is_ratio))
+    if arrivals == "prefill" and family_of(metric) == "ttft":
+        return names
     for place in places:
         names.append(family_name(place, metric, is_ratio))
     return names

@@ -98,6 +98,14 @@ def _not_excluded(decision: Decision) -> Decision:
     )
 
 
+def _policy_of_builds(case: Case, hardware_label: str) -> Policy:
+    """The policy of one build over another."""
+    arrivals = case.numerator.arrivals
+    return policy_for(
+        hardware_label, case.metric, ratio=True, arrivals=arrivals
+    )
+
+
 def _directed(
     case: Case,
     candidate: Observation,
@@ -110,7 +118,7 @@ def _directed(
         return metric
     if target_effect is None:
         label = candidate.hardware_label
-        target_effect = policy_for(label, case.metric, ratio=True).paired
+        target_effect = _policy_of_builds(case, label).paired
     is_higher = metric.better == "higher"
     tolerance = LINE_SHARE * log_loss(target_effect, is_higher) / 2
     moved = None
@@ -130,7 +138,7 @@ def _judge_builds(
     target_effect: float | None,
     metric: Metric | None = None,
 ) -> Decision:
-    policy = policy_for(candidate.hardware_label, case.metric, ratio=True)
+    policy = _policy_of_builds(case, candidate.hardware_label)
     if policy.gate != "hard":
         case = msgspec.structs.replace(case, gate="report")
     details = _details_of(candidate, base)
@@ -219,7 +227,7 @@ def judge_pairs(
     """
     is_directed = case.is_ratio and metric is not None
     metric = metric or METRICS[case.metric]
-    policy = policy_for(hardware_label, case.metric, ratio=True)
+    policy = _policy_of_builds(case, hardware_label)
     if target_effect is None:
         target_effect = policy.paired
     values = [value for pair in pairs for value in pair]

@@ -10,9 +10,10 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from perfgate.cases import GateMode
+from perfgate.cases import Case, GateMode
 from perfgate.load.ceilings import EVERY_RATE
 from perfgate.load.metrics import Family, family_of
+from perfgate.load.workload import Arrivals
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,10 @@ GPU_RATE = Policy(
 # %, of one H100 by 15 %.
 GPU_TTFT = Policy(
     smallest=0.05, fail_over=0.10, floor=3.0, assumed_cv=0.10, paired=0.10
+)
+# The TTFT of a long prompt is the GPU's work: two clients agree on it within 2 %.
+GPU_PREFILL = Policy(
+    smallest=0.02, fail_over=0.05, floor=1.0, assumed_cv=0.011, paired=0.05
 )
 # Energy for a token: of eight H200 four take 6 to 15 % more than the others, whatever
 # they serve; launches of one of them agree within 1 to 2 %.
@@ -212,6 +217,7 @@ def policy_for(
     metric: str,
     ratio: bool,
     fail_over: Mapping[str, float] | None = None,
+    arrivals: Arrivals | None = None,
 ) -> Policy:
     """The policy by kind of machine, family of the metric, and absolute value or ratio.
 
@@ -220,15 +226,33 @@ def policy_for(
         metric: a name in `perfgate.load.metrics.METRICS`; any other counts as "custom".
         ratio: whether the ratio of two values is judged.
         fail_over: ceilings that replace those of the table, by family or EVERY_RATE.
+        arrivals: how requests arrive; None where that is not known.
     """
     family = family_of(metric)
     policy = _table_policy(hardware_label, family, ratio)
+    if policy is GPU_TTFT and arrivals == "prefill":
+        policy = GPU_PREFILL
     ceilings = fail_over or {}
     if family in ceilings:
         return dataclasses.replace(policy, fail_over=ceilings[family])
     if family in RATE_FAMILIES and EVERY_RATE in ceilings:
         return dataclasses.replace(policy, fail_over=ceilings[EVERY_RATE])
     return policy
+
+
+def policy_of(
+    case: Case,
+    hardware_label: str,
+    fail_over: Mapping[str, float] | None = None,
+) -> Policy:
+    """The policy of a case; arguments as of `policy_for`."""
+    return policy_for(
+        hardware_label,
+        case.metric,
+        case.is_ratio,
+        fail_over,
+        case.numerator.arrivals,
+    )
 
 
 def _table_policy(hardware_label: str, family: Family, ratio: bool) -> Policy:

@@ -29,7 +29,9 @@ FEWEST = 3  # repetitions of a launch, and loads of a trend
 # of docs/runs took 1.09 times of it under a closed loop, 1.36 times in a burst.
 SLOW_FACTOR: Mapping[Arrivals, float] = {
     "single": 1.2,
+    "prefill": 1.2,
     "closed": 1.2,
+    "steady": 1.2,
     "burst": 1.6,
     "open": 1.6,
 }

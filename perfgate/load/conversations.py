@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from perfgate.load.prompts import Prompt, UnusableWorkload
+from perfgate.load.prompts import Prompt, check_vocabulary
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,12 +73,7 @@ class Conversations(
         Raises:
             UnusableWorkload: the vocabulary is too small.
         """
-        if vocab_size <= self.first_id:
-            raise UnusableWorkload(
-                tried="draw token ids",
-                seen=f"a vocabulary of {vocab_size} and first_id {self.first_id}",
-                remedy="lower first_id, or check the model's vocab_size",
-            )
+        check_vocabulary(vocab_size, self.first_id)
         conversations = -(-count // self.turns)  # rounded up
         longest = self._length(self.turns - 1)
         whole: list[tuple[int, ...]] = []

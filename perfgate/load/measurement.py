@@ -46,7 +46,9 @@ from perfgate.load.server_metrics import (
 )
 from perfgate.load.workload import (
     Conversations,
-    ShareGPT,
+    Drawn,
+    Frozen,
+    PromptFile,
     Synthetic,
     UnusableWorkload,
     Workload,
@@ -183,7 +185,7 @@ def metric_values(
         recording.start_ns,
         recording.end_ns,
         workload.slo_ms,
-        steady_window(transcripts, is_open_loop),
+        steady_window(transcripts, is_open_loop, workload.first_wave),
     )
     return built_in | metrics.computed(rows, duration_s(recording))
 
@@ -208,7 +210,7 @@ def send_repetition(
     settings = sending(target, workload, progress)
     requests = build_requests(workload, repetition_index, target.vocab_size)
     recording = send_with(processes, requests, settings)
-    is_repeatable = isinstance(workload.prompts, Synthetic)
+    is_repeatable = isinstance(workload.prompts, Synthetic | Drawn)
     if workload.client_processes is not None or not is_repeatable:
         return recording
     limit = busy_limit(recording)
@@ -407,9 +409,19 @@ def dataset_flags(workload: Workload) -> dict[str, str]:
             "--prefix-repetition-num-prefixes": str(conversations),
             "--prefix-repetition-output-len": str(prompts.output_len_tokens),
         }
+    if isinstance(prompts, Drawn):
+        # It has no such distribution: all have the mean lengths.
+        return {
+            "--dataset-name": "random",
+            "--random-output-len": str(prompts.output_len_tokens),
+            "--random-input-len": str(prompts.input_len_tokens),
+        }
     if not isinstance(prompts, Synthetic):
-        name = "sharegpt" if isinstance(prompts, ShareGPT) else "custom"
-        return {"--dataset-name": name, "--dataset-path": prompts.path}
+        name = "custom" if isinstance(prompts, PromptFile) else "sharegpt"
+        path = prompts.path
+        if isinstance(prompts, Frozen):
+            path = prompts.file
+        return {"--dataset-name": name, "--dataset-path": path}
     # There, the prefix comes on top of the input length.
     input_tokens = prompts.input_len_tokens - prompts.shared_prefix_tokens
     flags = {

@@ -146,7 +146,14 @@ def _sglang_arguments(
 
 
 def _output_len(workload: Workload) -> int:
-    length: int = workload.prompts.output_len_tokens  # type: ignore[assignment]
+    """Of every answer; SGLang's client asks for one length."""
+    length = getattr(workload.prompts, "output_len_tokens", None)
+    if not isinstance(length, int):
+        raise ClientFailed(
+            tried="sending these prompts with sglang.bench_serving",
+            seen="their answers have lengths of their own",
+            remedy="compare with vLLM's client",
+        )
     return length
 
 

@@ -6,9 +6,9 @@ holds that cannot be used is counted, and errors say so.
 
 from __future__ import annotations
 
-import codecs
-import json
 import math
+import re
+import zlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from perfgate.errors import Failure, describe_error
+from perfgate.load.prompt_text import UnusableWorkload, bytes_of
+from perfgate.load.sharegpt import read_conversations
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,11 +28,11 @@ if TYPE_CHECKING:
 # Raised whenever the same fields would send something else.
 GENERATOR_VERSION = 1
 
+# In place of a tokenizer.
+WORDS = "words"
+_WORD = re.compile(r"\w+|[^\w\s]")
+
 Prompt = tuple[tuple[int, ...], int]
-
-
-class UnusableWorkload(Failure):
-    """The workload cannot be sent as declared."""
 
 
 class Synthetic(
@@ -74,6 +75,17 @@ class Synthetic(
                 "shared_prefix_tokens does not fit the shortest prompt"
             )
 
+    @property
+    def longest_tokens(self) -> int:
+        """The longest prompt together with the longest answer."""
+        longest = 0
+        for length, ratio in (
+            (self.input_len_tokens, self.input_range_ratio),
+            (self.output_len_tokens, self.output_range_ratio),
+        ):
+            longest += math.ceil(length * (1 + ratio))
+        return longest
+
 
 class ShareGPT(
     msgspec.Struct,
@@ -86,15 +98,19 @@ class ShareGPT(
     """Conversations as published, first turn sent, second turn's length asked for.
 
     Attributes:
-        tokenizer: a tokenizer.json, or the folder that has one.
+        tokenizer: a tokenizer.json, or the folder that has one; `WORDS` takes each word
+            and each sign as one token.
         length_filter: whose rule decides which conversations are too short or too long.
         output_len_tokens: asks for this many instead of the second turn's length.
+        allow_truncated: whether the whole conversations of a file that is cut off are
+            used.
     """
 
     path: str
     tokenizer: str
     length_filter: Literal["vllm", "sglang"] = "vllm"
     output_len_tokens: int | None = None
+    allow_truncated: bool = False
 
 
 class PromptFile(
@@ -124,12 +140,7 @@ def draw(
     seed: int,
 ) -> list[Prompt]:
     """`count` prompts of random ids and how many tokens to ask of each."""
-    if vocab_size <= spec.first_id:
-        raise UnusableWorkload(
-            tried="draw token ids",
-            seen=f"a vocabulary of {vocab_size} and first_id {spec.first_id}",
-            remedy="lower first_id, or check the model's vocab_size",
-        )
+    check_vocabulary(vocab_size, spec.first_id)
     import numpy as np  # here and below: collecting tests must not wait for it
 
     # The prefix comes from a generator of its own, so that all repetitions have the
@@ -149,6 +160,20 @@ def draw(
         token_ids = (*prefix.tolist(), *rest.tolist())
         prompts.append((token_ids, output))
     return prompts
+
+
+def check_vocabulary(vocab_size: int, first_id: int) -> None:
+    """Refuse a vocabulary that holds no id from the first one on.
+
+    Raises:
+        UnusableWorkload: it is too small.
+    """
+    if vocab_size <= first_id:
+        raise UnusableWorkload(
+            tried="draw token ids",
+            seen=f"a vocabulary of {vocab_size} and first_id {first_id}",
+            remedy="lower first_id, or check the model's vocab_size",
+        )
 
 
 def _lengths(
@@ -185,10 +210,15 @@ class FileSlice:
 
 @dataclass(frozen=True)
 class PromptPool:
-    """All usable prompts of a file, and how many were left out for which reason."""
+    """All usable prompts of a file, and how many were left out for which reason.
+
+    Attributes:
+        cut: where the file ends too early, as text; None of a whole file.
+    """
 
     prompts: tuple[Prompt, ...]
     left_out: tuple[tuple[str, int], ...]
+    cut: str | None = None
 
     def describe(self) -> str:
         """For messages: "90 usable prompts; left out: 3 too long"."""
@@ -207,12 +237,8 @@ def from_file(spec: ShareGPT | PromptFile, part: FileSlice) -> list[Prompt]:
         UnusableWorkload: the file is missing or broken, or has too few usable prompts;
             there is no oversampling.
     """
-    import numpy as np
-
     pool = load(spec)
-    order = np.random.default_rng([part.seed, GENERATOR_VERSION]).permutation(
-        len(pool.prompts)
-    )
+    order = shuffled(len(pool.prompts), part.seed)
     positions = part.positions(len(order))
     if positions is None:
         raise UnusableWorkload(
@@ -229,6 +255,14 @@ def from_file(spec: ShareGPT | PromptFile, part: FileSlice) -> list[Prompt]:
     return [pool.prompts[i] for i in order[positions]]
 
 
+def shuffled(count: int, seed: int) -> list[int]:
+    """Places of a file's prompts, in the order in which they are sent."""
+    import numpy as np
+
+    rng = np.random.default_rng([seed, GENERATOR_VERSION])
+    return [int(place) for place in rng.permutation(count)]
+
+
 @cache
 def load(spec: ShareGPT | PromptFile) -> PromptPool:
     """Read and tokenize a file once."""
@@ -238,11 +272,11 @@ def load(spec: ShareGPT | PromptFile) -> PromptPool:
 
 
 def _load_sharegpt(spec: ShareGPT) -> PromptPool:
-    entries = _conversations(spec.path)
-    encode = _tokenizer(spec.tokenizer)
+    found = read_conversations(spec.path, spec.allow_truncated)
+    encode = tokenizer_of(spec.tokenizer)
     left_out: Counter[str] = Counter()
     prompts = []
-    for entry in entries:
+    for entry in found.entries:
         turns = first_turns(entry)
         if turns is None:
             left_out["without two turns of text"] += 1
@@ -257,50 +291,8 @@ def _load_sharegpt(spec: ShareGPT) -> PromptPool:
             left_out[reason] += 1
         else:
             prompts.append((ids, output))
-    return PromptPool(tuple(prompts), tuple(sorted(left_out.items())))
-
-
-def _conversations(path: str) -> list[Any]:
-    data = _bytes_of(path, "give a ShareGPT JSON file")
-    try:
-        # Not msgspec, which refuses the whole file for one half of a surrogate pair.
-        entries = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise UnusableWorkload(
-            tried=f"read {path}",
-            seen=str(error),
-            remedy="give a ShareGPT JSON file, in UTF-8",
-        ) from error
-    if not isinstance(entries, list):
-        raise UnusableWorkload(
-            tried=f"read {path}",
-            seen=f"a {type(entries).__name__} at the top",
-            remedy="give a ShareGPT JSON file: a list of conversations",
-        )
-    return entries
-
-
-def _bytes_of(path: str, remedy: str) -> bytes:
-    """The content of a file in UTF-8, without a byte order mark.
-
-    Raises:
-        UnusableWorkload: it cannot be read, or has another encoding.
-    """
-    try:
-        data = Path(path).read_bytes().removeprefix(codecs.BOM_UTF8)
-        data.decode()
-    except OSError as error:
-        raise UnusableWorkload(
-            tried=f"read {path}", seen=describe_error(error), remedy=remedy
-        ) from error
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise UnusableWorkload(
-            tried=f"read {path}",
-            seen=f"line {line} is not UTF-8: {error.reason}",
-            remedy=f"convert it, for example: iconv -f LATIN1 -t UTF-8 {path}",
-        ) from error
-    return data
+    counts = tuple(sorted(left_out.items()))
+    return PromptPool(tuple(prompts), counts, found.cut)
 
 
 def first_turns(entry: Any) -> tuple[str, str] | None:
@@ -361,10 +353,10 @@ class PromptLine(msgspec.Struct, frozen=True):
 
 def _load_jsonl(spec: PromptFile) -> PromptPool:
     remedy = "give a file with one JSON object a line"
-    lines = _bytes_of(spec.path, remedy).splitlines()
+    lines = bytes_of(spec.path, remedy).splitlines()
     encode = None
     if spec.tokenizer:
-        encode = _tokenizer(spec.tokenizer)
+        encode = tokenizer_of(spec.tokenizer)
     prompts = []
     left_out: Counter[str] = Counter()
     for number, line in enumerate(lines, 1):
@@ -408,13 +400,25 @@ def _prompt_of(
 Encode = Callable[[str], tuple[int, ...]]
 
 
-def _tokenizer(path: str) -> Encode:
-    tokenizer = load_tokenizer(Path(path))
+def tokenizer_of(name: str) -> Encode:
+    """What makes token ids of text: a tokenizer's file or folder, or `WORDS`."""
+    if name == WORDS:
+        return word_ids
+    tokenizer = load_tokenizer(Path(name))
 
     def encode(text: str) -> tuple[int, ...]:
         return tuple(tokenizer.encode(text).ids)
 
     return encode
+
+
+def word_ids(text: str) -> tuple[int, ...]:
+    """An id for each word and each sign: the same one wherever it stands.
+
+    For models that were made, whose vocabulary knows no words. The ids are to be folded
+    into a vocabulary.
+    """
+    return tuple(zlib.crc32(word.encode()) for word in _WORD.findall(text))
 
 
 def load_tokenizer(path: Path) -> tokenizers.Tokenizer:

@@ -176,20 +176,26 @@ def tokens_within(good: Sequence[Transcript], window: Window) -> float:
 
 
 def steady_window(
-    transcripts: Sequence[Transcript], open_loop: bool
+    transcripts: Sequence[Transcript], open_loop: bool, first_wave: int = 0
 ) -> Window | None:
     """The part of a run between ramp-up and tail, (start_ns, end_ns); None if it has none.
 
     Open loop: from the moment a fifth of the requests was sent to the moment four
-    fifths were. Otherwise: from the first to the last moment at which at least 90 % of
-    the most streams ever decoding were decoding. A burst has one too: its pure decode
-    phase. A window shorter than a tenth of the run is none.
+    fifths were. A staggered closed loop: from the moment its first wave was answered to
+    the moment its last request was sent. Otherwise: from the first to the last moment
+    at which at least 90 % of the most streams ever decoding were decoding. A burst has
+    one too: its pure decode phase. A window shorter than a tenth of the run is none.
+
+    Args:
+        first_wave: requests of a staggered load that were sent at once.
     """
     good = sorted(completed(transcripts), key=_sent_ns)
     if len(good) < 2:
         return None
     if open_loop:
         start, end = _middle_of_arrivals(good)
+    elif first_wave:
+        start, end = _between_waves(good, first_wave)
     else:
         start, end = _full_decoding(good)
     run_start = _sent_ns(good[0])
@@ -205,6 +211,12 @@ def _middle_of_arrivals(good: Sequence[Transcript]) -> Window:
     fifth = good[len(good) // 5]
     four_fifths = good[(4 * len(good)) // 5]
     return _sent_ns(fifth), _sent_ns(four_fifths)
+
+
+def _between_waves(good: Sequence[Transcript], first_wave: int) -> Window:
+    """From the last answer to the first wave to the last sending."""
+    start = max(t.last_ns for t in good[:first_wave])
+    return start, _sent_ns(good[-1])
 
 
 def _full_decoding(good: Sequence[Transcript]) -> Window:

@@ -24,13 +24,17 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from perfgate.load.conversations import Conversations
+from perfgate.load.frozen import Frozen, file_hash, prompts_of
+from perfgate.load.lengths import Drawn, draw_mixed
+from perfgate.load.prompt_text import UnusableWorkload
 from perfgate.load.prompts import (
     GENERATOR_VERSION,
+    WORDS,
     FileSlice,
+    Prompt,
     PromptFile,
     ShareGPT,
     Synthetic,
-    UnusableWorkload,
     draw,
     from_file,
 )
@@ -41,6 +45,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Arrivals",
     "Conversations",
+    "Drawn",
+    "Frozen",
     "PromptFile",
     "Prompts",
     "Request",
@@ -56,9 +62,14 @@ NS = 1_000_000_000  # in a second
 CLIENT_PROCESSES_LIMIT = 64
 
 
-Prompts = Synthetic | ShareGPT | PromptFile | Conversations
-# One request at a time, a closed loop, all at once, or at a rate.
-Arrivals = Literal["single", "closed", "burst", "open"]
+# A prompt so long, and so much longer than its answer, that its TTFT is the device's
+# work and not the server's Python.
+PREFILL_TOKENS, PREFILL_SHARE = 512, 8
+
+Prompts = Synthetic | Drawn | ShareGPT | PromptFile | Frozen | Conversations
+# One request at a time, a closed loop, all at once, or at a rate. "prefill" is one long
+# prompt at a time, and "steady" a closed loop whose slots free up evenly.
+Arrivals = Literal["single", "closed", "burst", "open", "prefill", "steady"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +113,8 @@ class Workload(
         speculative: the server drafts tokens, so that a chunk holds several.
         soak_minutes: for so long the load is kept up before it is measured; after all
             other loads.
+        staggered: whether the answers of the first wave have evenly spaced lengths, so
+            that a closed loop's slots free up one after the other.
     """
 
     name: str
@@ -120,6 +133,7 @@ class Workload(
     doubles_to: int | None = None
     speculative: bool = False
     soak_minutes: float = 0.0
+    staggered: bool = False
 
     def __post_init__(self) -> None:
         if self.num_prompts < 1 or self.repetitions < 1:
@@ -150,6 +164,13 @@ class Workload(
                 f"{self.name}: client_processes is {self.client_processes}, and must be "
                 f"from 1 to {CLIENT_PROCESSES_LIMIT}"
             )
+        is_closed = (
+            self.max_concurrency is not None and self.max_concurrency > 1
+        )
+        if self.staggered and (not is_closed or self.request_rate is not None):
+            raise ValueError(
+                f"{self.name}: staggered needs max_concurrency above 1, and no request_rate"
+            )
 
     @property
     def shares_prefixes(self) -> bool:
@@ -169,8 +190,32 @@ class Workload(
         if self.max_concurrency is None:
             return "burst"
         if self.max_concurrency == 1:
-            return "single"
-        return "closed"
+            return "prefill" if self.is_prefill else "single"
+        return "steady" if self.staggered else "closed"
+
+    @property
+    def is_prefill(self) -> bool:
+        """Whether the prompts are so long that the device's work decides the TTFT."""
+        prompts = self.prompts
+        if not isinstance(prompts, Synthetic | Drawn):
+            return False
+        is_long = prompts.input_len_tokens >= PREFILL_TOKENS
+        longer = prompts.input_len_tokens / prompts.output_len_tokens
+        return is_long and longer >= PREFILL_SHARE
+
+    @property
+    def longest_tokens(self) -> int | None:
+        """The longest prompt with its answer; None of prompts of a file."""
+        if isinstance(self.prompts, Synthetic | Drawn):
+            return self.prompts.longest_tokens
+        return None
+
+    @property
+    def first_wave(self) -> int:
+        """Requests of a staggered load whose answers are shortened."""
+        if not self.staggered or self.max_concurrency is None:
+            return 0
+        return min(self.max_concurrency, self.num_prompts)
 
     @property
     def batch(self) -> int | None:
@@ -183,9 +228,13 @@ class Workload(
     def fingerprint(self) -> str:
         """Identity of what is sent and when: "sha256:..." over fields and contents of files."""
         prompts = msgspec.to_builtins(self.prompts)
+        if isinstance(self.prompts, Frozen):
+            # By the hash of where they came from: it is told on every machine.
+            prompts = {"kind": "frozen", "sha256": self.prompts.sha256}
+        prompts.pop("allow_truncated", None)
         for field in ("path", "tokenizer"):
             if isinstance(prompts.get(field), str):
-                prompts[field] = _file_hash(Path(prompts[field]))
+                prompts[field] = _source_hash(prompts[field])
         identity = {
             "generator": GENERATOR_VERSION,
             "prompts": prompts,
@@ -200,6 +249,8 @@ class Workload(
                 identity[name] = getattr(self, name)
         if self.doubles_to:
             identity["slo_ms"] = self.slo_ms
+        if self.staggered:
+            identity["staggered"] = True
         text = msgspec.json.encode(identity, order="deterministic")
         return f"sha256:{hashlib.sha256(text).hexdigest()}"
 
@@ -219,17 +270,14 @@ class Workload(
         return self.num_prompts
 
 
-def _file_hash(path: Path) -> str:
+def _source_hash(name: str) -> str:
+    """Of a data set or a tokenizer; of no tokenizer its name."""
+    if name == WORDS:
+        return name
+    path = Path(name)
     if path.is_dir():
         path = path / "tokenizer.json"
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise UnusableWorkload(
-            tried=f"read {path}",
-            seen=str(error),
-            remedy="give the path of an existing file",
-        ) from error
+    return file_hash(path)
 
 
 def arrivals_ns(
@@ -284,20 +332,38 @@ def build_requests(
         seeds.append(attempt)
     rng = np.random.default_rng(seeds)
     arrivals = arrivals_ns(workload, count, rng)
-    if isinstance(workload.prompts, Synthetic):
-        prompts = draw(workload.prompts, count, vocab_size, rng, workload.seed)
-    elif isinstance(workload.prompts, Conversations):
-        prompts = workload.prompts.draw(count, vocab_size, rng)
-    else:
-        part = FileSlice(workload.seed, repetition, count, workload.num_prompts)
-        prompts = from_file(workload.prompts, part)
+    part = FileSlice(workload.seed, repetition, count, workload.num_prompts)
+    prompts = _prompts(workload, part, vocab_size, rng)
     requests: list[Request] = []
     for (ids, output_len), arrival_ns in zip(prompts, arrivals, strict=True):
+        index = len(requests)
+        if index < workload.first_wave:
+            share = (index + 1) / workload.first_wave
+            output_len = math.ceil(output_len * share)
         request = Request(
-            index=len(requests),
+            index=index,
             prompt_token_ids=ids,
             output_len_tokens=output_len,
             arrival_ns=arrival_ns,
         )
         requests.append(request)
     return tuple(requests)
+
+
+def _prompts(
+    workload: Workload,
+    part: FileSlice,
+    vocab_size: int,
+    rng: np.random.Generator,
+) -> list[Prompt]:
+    """The prompts of one repetition, whatever they are made of."""
+    spec = workload.prompts
+    if isinstance(spec, Synthetic):
+        return draw(spec, part.count, vocab_size, rng, workload.seed)
+    if isinstance(spec, Drawn):
+        return draw_mixed(spec, part.count, vocab_size, rng)
+    if isinstance(spec, Conversations):
+        return spec.draw(part.count, vocab_size, rng)
+    if isinstance(spec, Frozen):
+        return prompts_of(spec, part, vocab_size)
+    return from_file(spec, part)

@@ -30,6 +30,8 @@ from perfgate.models.hub_cache import CachedModel
 from perfgate.models.made import make, make_shell
 from perfgate.models.tensors import UnknownTensors, list_tensors
 
+TOKENIZER = "tokenizer.json"
+
 
 @dataclass(frozen=True)
 class Weights:
@@ -102,6 +104,20 @@ def locate(
         if allow_download:
             return Weights(path=model.hub_id, offline=False)
         raise _missing(model, cached, failure) from failure
+
+
+def find_tokenizer(model: Model, chosen: Mapping[str, str]) -> Path | None:
+    """The folder of a published model's tokenizer on this machine; None if there is none.
+
+    Args:
+        chosen: model name -> folder, as the user named them.
+    """
+    folder = _named_folder(model, chosen)
+    if folder is None and model.hub_id is not None:
+        folder = hub_cache.find(model.hub_id).snapshot
+    if folder is None or not (folder / TOKENIZER).is_file():
+        return None
+    return folder
 
 
 def _named_folder(model: Model, chosen: Mapping[str, str]) -> Path | None:

@@ -39,7 +39,7 @@ from perfgate.judge.noise import (
 )
 from perfgate.judge.observation import hardware_label
 from perfgate.judge.paired import PAIRS
-from perfgate.judge.policy import Policy, policy_for
+from perfgate.judge.policy import Policy, policy_of
 from perfgate.load.workload import Workload
 from perfgate.machine.hardware import Hardware
 from perfgate.results.head import RunHead
@@ -322,7 +322,7 @@ def _detectable_loss(
 ) -> tuple[State, float]:
     """State of the case's baseline, and the smallest loss that the gate detects."""
     label = _label(case, hardware, platform)
-    policy = policy_for(label, case.metric, case.is_ratio)
+    policy = policy_of(case, label)
     baseline = store.find(case, label)
     if not isinstance(baseline, Recorded):
         if gate_mode(case, policy) == "hard":
@@ -381,9 +381,7 @@ def exclusions(planned: PlannedSession) -> list[Exclusion]:
     rows = []
     for case in planned.cases:
         label = _label(case, hardware, platform)
-        policy = policy_for(
-            label, case.metric, case.is_ratio, planned.config.fail_over
-        )
+        policy = policy_of(case, label, planned.config.fail_over)
         baseline = planned.config.store.find(case, label)
         if not isinstance(baseline, Recorded):
             continue

@@ -14,6 +14,7 @@ import msgspec
 
 from perfgate.engines.base import ServerConfig
 from perfgate.engines.served import step_bytes_per_rank
+from perfgate.load.lengths import Drawn
 from perfgate.load.prompts import Synthetic
 from perfgate.load.workload import Workload
 from perfgate.machine.datasheets import of_product
@@ -67,7 +68,7 @@ class RatioPoint(
 def context_of(workload: Workload) -> float:
     """Mean tokens in a sequence's KV cache while it decodes; 0 for prompts of a file."""
     prompts = workload.prompts
-    if not isinstance(prompts, Synthetic):
+    if not isinstance(prompts, Synthetic | Drawn):
         return 0.0
     return prompts.input_len_tokens + prompts.output_len_tokens / 2
 

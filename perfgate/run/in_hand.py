@@ -30,7 +30,7 @@ from perfgate.run.campaign import Campaign
 from perfgate.study import Study
 from perfgate.study.judged import JudgedMetrics
 
-# Experiment of such a test's cases, in place of the study's "E1" to "E16".
+# Experiment of such a test's cases, in place of the study's "E1" to "E19".
 EXPERIMENT = "own"
 
 

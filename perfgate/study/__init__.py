@@ -14,6 +14,7 @@ from perfgate.study.study import (
     Versus,
     servers_of,
     study_of,
+    throughput_of,
 )
 from perfgate.study.toml_file import BadStudy
 
@@ -28,4 +29,5 @@ __all__ = [
     "servers_of",
     "study_of",
     "subjects_of",
+    "throughput_of",
 ]

@@ -14,7 +14,7 @@ from perfgate.study.toml_file import StudyToml, load_toml
 
 SHIPPED = "shipped"
 # Keys with a table of tables.
-_BY_NAME = ("models", "pairs", "servers", "platforms")
+_BY_NAME = ("models", "pairs", "servers", "datasets", "platforms")
 
 
 def load_study(path: Path) -> StudyToml:
@@ -77,16 +77,19 @@ def _merged_sets(below: StudyToml, file: StudyToml) -> dict[str, Any]:
 
 
 def _with_whole_paths(file: StudyToml) -> dict[str, Any]:
-    """The content, with the paths of models counted from this file."""
-    models = {}
-    for name, table in file.tables("models").items():
-        models[name] = _with_whole_path(file.path.parent, table)
-    return {**file.data, "models": models}
+    """The content, with the paths of models and data sets counted from this file."""
+    data = dict(file.data)
+    for kind in ("models", "datasets"):
+        tables = {}
+        for name, table in file.tables(kind).items():
+            tables[name] = _with_whole_path(file.path.parent, table)
+        data[kind] = tables
+    return data
 
 
 def _with_whole_path(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
     whole = dict(table)
-    for key in ("folder", "config"):
+    for key in ("folder", "config", "file"):
         value = whole.get(key)
         if isinstance(value, str):
             whole[key] = str((folder / Path(value).expanduser()).resolve())

@@ -15,8 +15,7 @@ from typing import Any
 import msgspec
 
 from perfgate.load.ceilings import BadCeiling, parse_ceilings
-from perfgate.load.prompts import Synthetic
-from perfgate.load.workload import Conversations, Prompts, Workload
+from perfgate.load.workload import Workload
 from perfgate.models.catalogue import Model
 from perfgate.models.estimate import QUANTITIES
 from perfgate.study import schema
@@ -24,15 +23,16 @@ from perfgate.study.layers import load_study
 from perfgate.study.model_tables import check_quantization, read_models
 from perfgate.study.schema import (
     ClaimTable,
+    DatasetTable,
     DeepTable,
     JudgedTable,
     ModelTable,
     PairTable,
     PlatformTable,
     ServerTable,
-    WorkloadTable,
 )
 from perfgate.study.toml_file import StudyToml
+from perfgate.study.workload_tables import DatasetUse, read_sets
 
 _TOP = (
     "like",
@@ -43,18 +43,11 @@ _TOP = (
     "models",
     "pairs",
     "servers",
+    "datasets",
     "workloads",
     "platforms",
     "judged",
     "claims",
-)
-# Keys of a workload that describe its prompts.
-_LENGTHS = (
-    "input_len_tokens",
-    "output_len_tokens",
-    "input_range_ratio",
-    "output_range_ratio",
-    "shared_prefix_tokens",
 )
 # Tables inside a platform's table.
 _PLATFORM_PARTS: dict[str, type[msgspec.Struct]] = {
@@ -89,6 +82,8 @@ class StudyFile:
         model_tables: what each model changes in the server table of a platform.
         workloads: set -> name -> workload.
         judged_workloads: set -> name -> metrics, of the workloads that name some.
+        datasets: by name.
+        dataset_uses: set -> name -> its data set, of the workloads that have one.
         claims: published statements about the pairs.
         judged: which metrics can fail a run, on every platform.
         fail_over: ceilings, as fractions, by family of metrics; see
@@ -105,6 +100,10 @@ class StudyFile:
     workloads: Mapping[str, Mapping[str, Workload]]
     platforms: Mapping[str, PlatformTable]
     judged_workloads: Mapping[str, Mapping[str, tuple[str, ...]]] = field(
+        default_factory=dict
+    )
+    datasets: Mapping[str, DatasetTable] = field(default_factory=dict)
+    dataset_uses: Mapping[str, Mapping[str, DatasetUse]] = field(
         default_factory=dict
     )
     claims: tuple[ClaimTable, ...] = ()
@@ -140,6 +139,8 @@ def read_study(path: Path) -> StudyFile:
             f"schema is {version!r}",
             f"write schema = {schema.SCHEMA}, the one of this version",
         )
+    datasets = file.structs("datasets", DatasetTable)
+    sets = read_sets(file, datasets)
     study = StudyFile(
         path=path,
         name=str(data.get("name", path.stem)),
@@ -148,8 +149,10 @@ def read_study(path: Path) -> StudyFile:
         model_tables=model_tables,
         pairs=_pairs(file),
         servers=file.structs("servers", ServerTable),
-        workloads=_workloads(file),
-        judged_workloads=_judged_workloads(file),
+        workloads={name: row.workloads for name, row in sets.items()},
+        judged_workloads={name: row.judged for name, row in sets.items()},
+        datasets=datasets,
+        dataset_uses={name: row.uses for name, row in sets.items()},
         platforms=_platforms(file),
         claims=_claims(file),
         judged=_judged(file),
@@ -217,55 +220,6 @@ def _pairs(file: StudyToml) -> dict[str, PairTable]:
 def _judged(file: StudyToml) -> JudgedTable:
     table = file.table(file.data.get("judged", {}), "judged")
     return file.convert(table, JudgedTable, "judged")
-
-
-def _workloads(file: StudyToml) -> dict[str, dict[str, Workload]]:
-    workloads: dict[str, dict[str, Workload]] = {}
-    for set_name, members in file.tables("workloads").items():
-        workloads[set_name] = {}
-        for name, value in members.items():
-            place = f"workloads.{set_name}.{name}"
-            workloads[set_name][name] = _workload(file, place, name, value)
-    return workloads
-
-
-def _judged_workloads(file: StudyToml) -> dict[str, dict[str, tuple[str, ...]]]:
-    """Set -> name -> metrics, of the workloads that name some."""
-    judged: dict[str, dict[str, tuple[str, ...]]] = {}
-    for set_name, members in file.tables("workloads").items():
-        judged[set_name] = {}
-        for name, value in members.items():
-            place = f"workloads.{set_name}.{name}"
-            metrics = file.convert(value, WorkloadTable, place).judged
-            if metrics:
-                judged[set_name][name] = metrics
-    return judged
-
-
-def _workload(file: StudyToml, place: str, name: str, value: Any) -> Workload:
-    if not name.replace("-", "").isalnum():
-        file.refuse(
-            place, "the name is no valid file name", "use letters, digits and -"
-        )
-    table = file.table(value, place)
-    row = file.convert(table, WorkloadTable, place)
-    fields = msgspec.structs.asdict(row)
-    del fields["judged"]
-    lengths = {key: fields.pop(key) for key in _LENGTHS}
-    turns, turn_tokens = fields.pop("turns"), fields.pop("turn_len_tokens")
-    fields["slo_ms"] = tuple(fields["slo_ms"].items())
-    try:
-        prompts: Prompts = Synthetic(**lengths)
-        if turns is not None:
-            prompts = Conversations(
-                turns=turns,
-                first_len_tokens=row.input_len_tokens,
-                turn_len_tokens=turn_tokens,
-                output_len_tokens=row.output_len_tokens,
-            )
-        return Workload(name=name, prompts=prompts, **fields)
-    except ValueError as error:
-        file.refuse(place, str(error), "correct these numbers")
 
 
 def _platforms(file: StudyToml) -> dict[str, PlatformTable]:

@@ -149,12 +149,36 @@ class DeepTable(
     variant: str = ""
 
 
+class DatasetTable(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
+    """``[datasets.NAME]``: conversations whose prompts are sent; see ``--dataset``.
+
+    Attributes:
+        file: a ShareGPT JSON file, or prompts that `perfgate prompts` drew; a relative
+            path counts from the study file. ``--dataset`` replaces it.
+        tokenizer: its tokenizer.json or the folder of that; "words" takes each word as
+            a token. Without it the model's own is used, and "words" for models that
+            the suite makes.
+        allow_truncated: whether a file that is cut off may be used.
+    """
+
+    file: str | None = None
+    tokenizer: str | None = None
+    allow_truncated: bool = False
+
+
 class WorkloadTable(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 ):
     """``[workloads.SET.NAME]``: prompts and arrivals; see `perfgate.load.workload.Workload`.
 
     Attributes:
+        input_quantiles, output_quantiles: lengths that are drawn, in place of the two
+            fixed ones; see `perfgate.load.lengths`.
+        dataset: name of a data set whose prompts are sent, in place of lengths.
+        without_dataset: the workload that is sent where that data set is not given.
+        staggered: whether a closed loop's slots free up one after the other.
         request_rate: requests per second, Poisson arrivals; without it all are sent at
             once.
         max_concurrency: most requests in flight.
@@ -171,17 +195,22 @@ class WorkloadTable(
         doubles_to, speculative: see `perfgate.load.workload.Workload`.
     """
 
-    input_len_tokens: int
-    output_len_tokens: int
+    num_prompts: int
+    input_len_tokens: int | None = None
+    output_len_tokens: int | None = None
     shared_prefix_tokens: int = 0
     turns: int | None = None
     turn_len_tokens: int = 0
     slo_ms: dict[Literal["ttft", "tpot", "e2el"], float] = {}
     doubles_to: Size | None = None
     speculative: bool = False
-    num_prompts: int
     input_range_ratio: float = 0.0
     output_range_ratio: float = 0.0
+    input_quantiles: tuple[int, ...] | None = None
+    output_quantiles: tuple[int, ...] | None = None
+    dataset: str | None = None
+    without_dataset: str | None = None
+    staggered: bool = False
     request_rate: float | None = None
     burstiness: float = 1.0
     max_concurrency: int | None = None
@@ -209,6 +238,10 @@ class Roles(
             bytes read.
         dense_alone: whether the dense model is served on one rank, too: the reference,
             or the model itself where it is measured alone.
+        prefill: one long prompt at a time, shortest first.
+        long_answers: closed loops with long answers.
+        mixed: closed loops with lengths of a distribution.
+        conversations: open loops with prompts of a data set, beside `rates`.
     """
 
     closed: str
@@ -219,6 +252,10 @@ class Roles(
     batches: tuple[str, ...]
     sweep: tuple[str, ...]
     dense_alone: bool = True
+    prefill: tuple[str, ...] = ()
+    long_answers: tuple[str, ...] = ()
+    mixed: tuple[str, ...] = ()
+    conversations: tuple[str, ...] = ()
 
 
 class SlowRoles(
@@ -230,6 +267,10 @@ class SlowRoles(
     batches: tuple[str, ...] | None = None
     sweep: tuple[str, ...] | None = None
     dense_alone: bool | None = None
+    prefill: tuple[str, ...] | None = None
+    long_answers: tuple[str, ...] | None = None
+    mixed: tuple[str, ...] | None = None
+    conversations: tuple[str, ...] | None = None
 
 
 class HeldTable(

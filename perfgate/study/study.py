@@ -19,6 +19,7 @@ from perfgate.engines.base import ServerConfig
 from perfgate.engines.registry import lookup
 from perfgate.engines.secret_values import hidden, hidden_arguments
 from perfgate.errors import Failure
+from perfgate.load.frozen import Frozen
 from perfgate.load.workload import Workload
 from perfgate.models.catalogue import Model
 from perfgate.models.catalogue import lookup as lookup_model
@@ -47,7 +48,24 @@ _SERVER_KEYS = (
     "quantization",
     "kv_cache_dtype",
 )
+# Roles that have several workloads.
+_ROLES_OF_SEVERAL = (
+    "rates",
+    "batches",
+    "sweep",
+    "prefill",
+    "long_answers",
+    "mixed",
+    "conversations",
+)
 Setting = TypeVar("Setting")
+
+
+# The variant of a server for requests that its context does not hold, and in which
+# steps its context grows. SGLang needs a few tokens besides.
+LONG = "long"
+LONG_STEP = 256
+CONTEXT_ROOM = 8
 
 
 class AmbiguousServer(Failure):
@@ -87,6 +105,10 @@ class Study:
         has_base_build: a base build is launched in turn with the candidate. Then each
             server's own values are judged on every platform, and ratios of servers are
             report-only: both of their sides are judged already.
+        prefill: one long prompt at a time, shortest first.
+        long_answers: fixed concurrency, with long answers.
+        mixed: fixed concurrency, with lengths of a distribution.
+        conversations: open loop with prompts of a data set, beside `rates`.
         stated_routings: with which a sparse model is served, too, to compare them.
         deep: loads that options ask for, by name.
         accuracy: questions that are graded; None for none.
@@ -116,6 +138,10 @@ class Study:
     held: tuple[ServerConfig, ...] = ()
     held_workloads: tuple[Workload, ...] = ()
     judged: JudgedValues = "all"
+    prefill: tuple[Workload, ...] = ()
+    long_answers: tuple[Workload, ...] = ()
+    mixed: tuple[Workload, ...] = ()
+    conversations: tuple[Workload, ...] = ()
     stated_routings: tuple[StatedRouting, ...] = ()
     deep: Mapping[str, DeepTable] = field(default_factory=dict, compare=False)
     accuracy: Workload | None = None
@@ -198,6 +224,31 @@ class Study:
                 "study.workloads.get"
             ),
         )
+
+    def fitting(
+        self, server: ServerConfig, workload: Workload
+    ) -> ServerConfig | None:
+        """The server, or one with a context that holds the workload's requests.
+
+        All long loads share that one. None where the model itself is made for less.
+        """
+        longest = workload.longest_tokens or 0
+        if longest <= server.max_model_len:
+            return server
+        model = lookup_model(server.model)
+        for other in self.prefill:
+            longest = max(longest, other.longest_tokens or 0)
+        context = LONG_STEP * -(-(longest + CONTEXT_ROOM) // LONG_STEP)
+        if context > model.architecture.max_position_embeddings:
+            return None
+        return msgspec.structs.replace(
+            server, max_model_len=context, variant=LONG
+        )
+
+    @property
+    def closed_throughput(self) -> str:
+        """The throughput of the closed load: of its steady state, where it has one."""
+        return throughput_of(self.closed)
 
     @property
     def has_random_routers(self) -> bool:
@@ -392,11 +443,20 @@ class ServerChoices:
             the suite makes the models, always "auto".
         stated_routing: of sparse models whose weights are made up; None takes the
             file's.
+        datasets: name -> the prompts that were drawn from it.
     """
 
     tensor_parallel_size: int | None = None
     load_format: str = "auto"
     stated_routing: StatedRouting | None = None
+    datasets: Mapping[str, Frozen] = field(default_factory=dict)
+
+
+def throughput_of(workload: Workload) -> str:
+    """The metric of its output throughput: of its steady state, where it has one."""
+    if workload.staggered:
+        return "steady_output_throughput"
+    return "output_throughput"
 
 
 def study_of(
@@ -421,8 +481,9 @@ def study_of(
     if subject is None:
         subject = subjects_of(file, platform)[0]
     server = file.servers[table.server]
-    members = file.workloads[table.workloads]
-    models = _models(file, server, engine, subject, choices or ServerChoices())
+    choices = choices or ServerChoices()
+    members = _members(file, table.workloads, choices.datasets)
+    models = _models(file, server, engine, subject, choices)
     is_slow = server.device == "cpu" and lookup(engine).slow_on_cpu
     roles = _roles(table, is_slow)
     sparse = _sparse(file, models)
@@ -447,15 +508,13 @@ def study_of(
         closed=members[roles.closed],
         single_stream=members[roles.single_stream],
         routing=members[roles.routing],
-        rates=_select(members, roles.rates),
-        batches=_select(members, roles.batches),
-        sweep=_select(members, roles.sweep),
         burst=burst,
         workloads=members,
         judged_workloads=file.judged_workloads[table.workloads],
         held=held,
         held_workloads=held_workloads,
         judged=table.judged,
+        **_selected(members, roles),
     )
 
 
@@ -474,6 +533,24 @@ def _held(
         alone = _on_one_rank(model)
         held.append(msgspec.structs.replace(alone, held=True))
     return tuple(held)
+
+
+def _members(
+    file: StudyFile, set_name: str, datasets: Mapping[str, Frozen]
+) -> dict[str, Workload]:
+    """The workloads of a set; those of a data set with its prompts, or another in place.
+
+    Without either they hold no prompts, and cannot be sent.
+    """
+    members = dict(file.workloads[set_name])
+    for name, use in file.dataset_uses.get(set_name, {}).items():
+        if use.dataset in datasets:
+            members[name] = msgspec.structs.replace(
+                members[name], prompts=datasets[use.dataset]
+            )
+        elif use.otherwise is not None:
+            members[name] = members[use.otherwise]
+    return members
 
 
 def _models(
@@ -498,10 +575,13 @@ def _models(
     return tuple(models)
 
 
-def _select(
-    members: Mapping[str, Workload], names: Iterable[str]
-) -> tuple[Workload, ...]:
-    return tuple(members[name] for name in names)
+def _selected(members: Mapping[str, Workload], roles: Roles) -> dict[str, Any]:
+    """Role -> its workloads, of the roles that have several."""
+    selected: dict[str, Any] = {}
+    for role in _ROLES_OF_SEVERAL:
+        names = getattr(roles, role)
+        selected[role] = tuple(members[name] for name in names)
+    return selected
 
 
 def _sparse(

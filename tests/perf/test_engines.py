@@ -11,7 +11,7 @@ from perfgate.study import Versus
 def fixed_concurrency(versus: Versus) -> Iterator[Case]:
     """Both engines at a fixed concurrency: output throughput and ITL."""
     for servers in versus.models:
-        for metric in ("output_throughput", "itl_median_ms"):
+        for metric in (versus.candidate.closed_throughput, "itl_median_ms"):
             yield versus.ratio(metric, servers, versus.candidate.closed)
 
 

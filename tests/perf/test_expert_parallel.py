@@ -19,7 +19,7 @@ def ep_over_tp(study: Study) -> Iterator[Case]:
     """
     for spread, split in study.spread_and_split:
         for workload, metric in (
-            (study.closed, "output_throughput"),
+            (study.closed, study.closed_throughput),
             (study.single_stream, "itl_median_ms"),
         ):
             expert_parallel = Load(server=spread, workload=workload)

@@ -21,6 +21,14 @@ def each_rate(study: Study) -> Iterator[Case]:
             yield case.report_only
 
 
+def conversations(study: Study) -> Iterator[Case]:
+    """Each model with prompts of a data set, where its rates have none."""
+    for server in study.models:
+        for workload in study.conversations:
+            for metric in ("itl_median_ms", "ttft_median_ms"):
+                yield study.value("E3", metric, server, workload)
+
+
 def answers_at_rate(study: Study) -> Iterator[Case]:
     """Each model's mean ITL, and the mean and the slowest tenth of its E2EL; on GPUs.
 
@@ -47,6 +55,12 @@ def range_over_rates(study: Study) -> Iterator[Case]:
 @pytest.mark.perf(cases=each_rate)
 def test_latency_at_rate(check, case):
     """At each request rate the server answers as fast as before."""
+    check(case)
+
+
+@pytest.mark.perf(cases=conversations)
+def test_conversations(check, case):
+    """Conversations are answered as fast as before."""
     check(case)
 
 

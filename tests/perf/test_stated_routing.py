@@ -26,7 +26,9 @@ def each_way(study: Study) -> Iterator[Case]:
     """Throughput and ITL of each."""
     for even, uneven in ways(study):
         for server in (even, *uneven):
-            yield study.value("E8", "output_throughput", server, study.closed)
+            yield study.value(
+                "E8", study.closed_throughput, server, study.closed
+            )
             for workload in (study.closed, study.single_stream):
                 yield study.value("E8", "itl_median_ms", server, workload)
 
@@ -36,7 +38,7 @@ def over_even(study: Study) -> Iterator[Case]:
     for even, uneven in ways(study):
         for server in uneven:
             for metric, workload in (
-                ("output_throughput", study.closed),
+                (study.closed_throughput, study.closed),
                 ("itl_median_ms", study.closed),
                 ("itl_median_ms", study.single_stream),
             ):
@@ -66,7 +68,7 @@ def spread_over_even(study: Study) -> Iterator[Case]:
             below = Load(server=spread(even), workload=study.closed)
             for server in uneven:
                 above = Load(server=spread(server), workload=study.closed)
-                yield study.shape("E8", "output_throughput", above, below)
+                yield study.shape("E8", study.closed_throughput, above, below)
 
 
 def spread(server: ServerConfig) -> ServerConfig:

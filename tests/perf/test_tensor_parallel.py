@@ -13,7 +13,7 @@ def speed_up(study: Study) -> Iterator[Case]:
     if study.dense_tp1 is None or study.models[-1].ranks == 1:
         return
     for workload, metric in (
-        (study.closed, "output_throughput"),
+        (study.closed, study.closed_throughput),
         (study.single_stream, "itl_median_ms"),
         (study.burst, "output_throughput"),
     ):

@@ -61,6 +61,11 @@ class Behaviour:
             streams are not in step.
         gaps_s: explicit gaps between chunks, used in turn instead of `itl_s`.
         extra_itl_s: added to every gap: the injected regression.
+        prefill_s_per_token: a request waits so much longer for each token of its
+            prompt.
+        context_s_per_token: a gap is so much longer for each token before it.
+        beside_s_per_token: all other streams fall silent for so long for each token
+            of a new prompt.
         stalls: (start, length) in s since the first request after the last
             reset, in which nothing is sent to anyone.
         slow: (serial, chunk, length): one request that falls silent alone.
@@ -79,6 +84,9 @@ class Behaviour:
     itl_s: float = 0.01
     gaps_s: tuple[float, ...] = ()
     extra_itl_s: float = 0.0
+    prefill_s_per_token: float = 0.0
+    context_s_per_token: float = 0.0
+    beside_s_per_token: float = 0.0
     tokens_per_chunk: int = 1
     stalls: tuple[tuple[float, float], ...] = ()
     slow: tuple[tuple[int, int, float], ...] = ()
@@ -107,6 +115,7 @@ class Engine:
         self.options = options
         self.behaviour = Behaviour(**options.behaviour)
         self.leaked: list[bytes] = []
+        self.streams: set[Stream] = set()
         self.reset()
 
     def reset(self) -> None:
@@ -225,7 +234,13 @@ class Stream:
             + behaviour.ttft_s
             + behaviour.ttft_spread_s * (self.serial * 0.6180339887 % 1)
         )
-        if (length := len(body["prompt"])) not in engine.lengths_met:
+        length = len(body["prompt"])
+        self.due += behaviour.prefill_s_per_token * length
+        for other in engine.streams:
+            other.late_s += behaviour.beside_s_per_token * length
+        engine.streams.add(self)
+        self.late_s = 0.0
+        if length not in engine.lengths_met:
             engine.lengths_met.add(length)
             self.due += dict(behaviour.compiles).get(length, 0.0)
         engine.running += 1
@@ -235,6 +250,7 @@ class Stream:
         """The client went away, or the stream is over."""
         if not self.dead:
             self.dead = True
+            self.engine.streams.discard(self)
             self.engine.running -= 1
             self.timer.cancel()
 
@@ -275,7 +291,10 @@ class Stream:
             for serial, at, length in engine.behaviour.slow
             if (serial, at) == (self.serial, self.index)
         )
-        self.due += gap
+        context = len(self.body["prompt"]) + self.tokens
+        gap += engine.behaviour.context_s_per_token * context
+        self.due += gap + self.late_s
+        self.late_s = 0.0
         self.timer = self.loop.call_at(self.due, self.tick)
 
     def event(self, data: bytes) -> None:

@@ -39,6 +39,7 @@ from perfgate.load import measurement, validity
 from perfgate.load.measurement import Target
 from perfgate.load.metrics import METRICS
 from perfgate.load.repetition import Repetition
+from perfgate.load.workload import Workload
 from perfgate.machine import hardware, memory
 from perfgate.models.catalogue import CATALOGUE
 from perfgate.run.probes import host
@@ -141,23 +142,20 @@ def _inject(url: str, per_token_ms: float) -> None:
 def _told_speed(
     measure: Callable[..., Repetition],
 ) -> Callable[..., Repetition]:
-    """Measure, and replace what a busy machine measured by the set speed.
+    """Measure, and replace what a busy machine measured by the set speed."""
 
-    Each figure is a multiple of the ITL.
-    """
-
-    def told(target: Target, *args: Any, **more: Any) -> Repetition:
-        measured = measure(target, *args, policy=NO_LIMITS, **more)
+    def told(
+        target: Target, workload: Workload, *args: Any, **more: Any
+    ) -> Repetition:
+        measured = measure(target, workload, *args, policy=NO_LIMITS, **more)
         if not measured.completed:
             return measured
         try:
             behaviour = web.get_json(f"{target.url}/behaviour", timeout_s=10)
         except web.NoAnswer:  # died, or stopped, in the middle
             return measured
-        itl_ms = 1e3 * (behaviour["itl_s"] + behaviour["extra_itl_s"])
         values = {
-            name: 1e3 / itl_ms if METRICS[name].better == "higher" else itl_ms
-            for name in measured.values
+            name: _told(name, behaviour, workload) for name in measured.values
         }
         for name, value in measured.values.items():
             if METRICS[name].family == "hit_rate":
@@ -211,6 +209,25 @@ def _profiler() -> Profiler | None:
         start=_start_profile,
         stop=_stop_profile,
     )
+
+
+def _told(name: str, behaviour: dict[str, float], workload: Workload) -> float:
+    """A figure at the set speed: a multiple of the ITL, and of what a prompt costs."""
+    prompts = workload.prompts
+    inputs = getattr(prompts, "input_len_tokens", 0)
+    outputs = getattr(prompts, "output_len_tokens", 1)
+    itl_s = behaviour["itl_s"] + behaviour["extra_itl_s"]
+    itl_s += behaviour["context_s_per_token"] * (inputs + outputs / 2)
+    if workload.staggered:
+        # While one answer is decoded, every other slot gets a new prompt.
+        others = (workload.max_concurrency or 1) - 1
+        beside_s = behaviour["beside_s_per_token"] * inputs * others
+        itl_s += beside_s / outputs
+    if METRICS[name].better == "higher":
+        return 1 / itl_s
+    if METRICS[name].family == "ttft":
+        itl_s += behaviour["prefill_s_per_token"] * inputs
+    return 1e3 * itl_s
 
 
 def enter() -> None:

@@ -14,7 +14,7 @@ from perfgate.history.series import ChangePoint, Entry
 from perfgate.judge.baseline_store import Baseline, Recorded
 from perfgate.judge.machine_scope import narrow_to
 from perfgate.judge.observation import Observation, RunReader
-from perfgate.judge.policy import policy_for
+from perfgate.judge.policy import policy_of
 from perfgate.judge.verdict import ALWAYS_RED
 from perfgate.load.metrics import METRICS
 from perfgate.machine.memory import breakdown
@@ -278,7 +278,7 @@ def _reference_values(
     baseline = find(case, label)
     if not isinstance(baseline, Recorded):
         return []
-    policy = policy_for(label, case.metric, case.is_ratio)
+    policy = policy_of(case, label)
     narrowed = narrow_to(baseline, observation.machine, policy)
     return values_of(narrowed.metric.launches)
 

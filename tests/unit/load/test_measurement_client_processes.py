@@ -15,7 +15,7 @@ from perfgate.study.shipped import shipped
 WORKLOAD = Workload(name="many", num_prompts=10)
 # In the baselines of the shipped study.
 RECORDED = (
-    "sha256:3d537845a34bcd05d89e8cf0298b97f631b27ee38bf0c96ab0a77ec5bb36e300"
+    "sha256:892e9f359d0da9beb4e99074de586c05512bce393ee3a51a65e2909ad0f86ff1"
 )
 
 
@@ -40,6 +40,6 @@ def test_more_processes_than_cores_are_refused(monkeypatch):
 
 def test_recorded_baselines_still_match():
     """A workload that does not set it has the fingerprint that baselines hold."""
-    workload = read_study(shipped().study).workloads["gpu"]["closed-c32"]
+    workload = read_study(shipped().study).workloads["gpu"]["batch-32"]
 
     assert RECORDED == workload.fingerprint()

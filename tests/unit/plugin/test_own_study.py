@@ -113,7 +113,7 @@ def test_one_model_alone(own, pytester):
     )
 
     shown = result.stdout.str()
-    assert "fake-qwen3-8b-tp1/closed-c32/output_throughput" in shown
+    assert "fake-qwen3-8b-tp1/steady-c32/steady_output_throughput" in shown
     assert "--over--" in shown  # one load over another of the same server
     assert "my-moe" not in shown
     assert "over_reference" not in shown
@@ -143,7 +143,7 @@ def test_pairs_that_share_a_model_ask_its_cases_once(own, pytester):
 
     lines = [line for line in result.outlines if "::" in line]
     assert len(lines) == len(set(lines))
-    shared = "b200-fake-my-moe-tp1/closed-c32/output_throughput]"
+    shared = "b200-fake-my-moe-tp1/steady-c32/steady_output_throughput]"
     assert 1 == len([line for line in lines if shared in line])
 
 

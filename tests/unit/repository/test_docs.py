@@ -213,6 +213,7 @@ def test_files_that_are_named_exist():
         ("models.NAME.server", schema.ModelServer),
         ("pairs.NAME", schema.PairTable),
         ("servers.NAME", schema.ServerTable),
+        ("datasets.NAME", schema.DatasetTable),
         ("workloads.SET.NAME", schema.WorkloadTable),
         ("platforms.NAME", schema.PlatformTable),
         ("platforms.NAME.roles", schema.Roles),

@@ -38,18 +38,18 @@ def test_cases_that_came_later_are_recorded(record):
     folder = record("h100x1-20261124a")
 
     assert "itl_mean_ms" not in {case.metric for case in stored.cases}
-    assert [stored.run_id] == launches(folder, "closed-c32", "itl_mean_ms")
+    assert [stored.run_id] == launches(folder, "single-stream", "itl_mean_ms")
     assert [stored.run_id] == launches(folder, "launch", "ready_s")
 
 
 def test_recorded_launches_stay(record):
     """A second run adds its launch, and recording it once more changes nothing."""
     folder = record("h100x1-20261124a", "h100x1-20261124b")
-    first = launches(folder, "closed-c32", "itl_mean_ms")
+    first = launches(folder, "single-stream", "itl_mean_ms")
     record("h100x1-20261124b")
 
     assert 2 == len(first)
-    assert first == launches(folder, "closed-c32", "itl_mean_ms")
+    assert first == launches(folder, "single-stream", "itl_mean_ms")
 
 
 def test_only_the_candidate_of_pairs_is_recorded():

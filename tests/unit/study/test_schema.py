@@ -10,11 +10,8 @@ WHOLE = {
     schema.ModelTable: {},
     schema.PairTable: {"model": "a", "reference": "b"},
     schema.ServerTable: {},
-    schema.WorkloadTable: {
-        "input_len_tokens": 8,
-        "output_len_tokens": 8,
-        "num_prompts": 4,
-    },
+    schema.DatasetTable: {},
+    schema.WorkloadTable: {"num_prompts": 4},
     schema.Roles: {
         "closed": "c",
         "single_stream": "s",

@@ -221,7 +221,7 @@ def test_spread_experts_of_made_up_routers_are_judged_under_load_alone(
     )
     cases = {case.workload: case.gate for case in ep_over_tp(asked)}
 
-    assert {"closed-c32": "hard", "single-stream": alone} == cases
+    assert {"steady-c32": "hard", "single-stream": alone} == cases
     assert [] == list(
         ep_over_tp(
             study("h200", tensor_parallel_size=1, load_format=load_format)

@@ -73,7 +73,7 @@ def test_a_soak_compares_the_end_with_the_beginning():
     found = gates(end_over_beginning, study)
     assert (
         "hard"
-        == found[f"{KEY}/closed-c32-soaked--over--closed-c32/output_throughput"]
+        == found[f"{KEY}/steady-c32-soaked--over--steady-c32/output_throughput"]
     )
     assert f"{KEY}/launch/gpu_memory_growth" in gates(growth, study)
     on_cpu = gates(growth, asked("cpu", soak_minutes=5.0))
@@ -82,9 +82,9 @@ def test_a_soak_compares_the_end_with_the_beginning():
 
 def test_usual_workloads_send_what_they_always_sent():
     """The fields of deep loads are no part of another load's identity."""
-    closed = SHIPPED.workloads["gpu"]["closed-c32"]
+    batch = SHIPPED.workloads["gpu"]["batch-32"]
 
     expected = (
-        "3d537845a34bcd05d89e8cf0298b97f631b27ee38bf0c96ab0a77ec5bb36e300"
+        "892e9f359d0da9beb4e99074de586c05512bce393ee3a51a65e2909ad0f86ff1"
     )
-    assert f"sha256:{expected}" == closed.fingerprint()
+    assert f"sha256:{expected}" == batch.fingerprint()
