@@ -11,7 +11,8 @@ from typing import Annotated
 import msgspec
 
 from perfgate.errors import describe_error
-from perfgate.load.prompts import PromptFile, UnusableWorkload
+from perfgate.load.prompt_text import UnusableWorkload
+from perfgate.load.prompts import PromptFile
 from perfgate.load.workload import Workload
 
 ACCURACY = "accuracy"
