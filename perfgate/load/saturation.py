@@ -20,7 +20,7 @@ from perfgate.load.multiprocess import send_with
 from perfgate.load.repetition import LoadStep, Repetition
 from perfgate.load.workload import Workload, build_requests
 
-WAVES = 2  # requests of a step for each stream
+WAVES = 3  # requests of a step for each stream
 GROWTH = 0.05  # of the throughput: a doubling that gives less is the last one
 NEAR_MOST = 0.9  # of the throughput, which the knee reaches
 WARM_TOKENS = 8  # a stream's answer while a step is warmed up
@@ -47,7 +47,6 @@ def steps(workload: Workload) -> Iterator[Workload]:
             max_concurrency=streams,
             num_prompts=WAVES * streams,
             seed=workload.seed + streams,
-            client_processes=None,
         )
         streams *= 2
 

@@ -54,7 +54,7 @@ def test_streams_double_until_throughput_stops_growing(measured):
 
     assert [2, 4, 8, 16, 32] == [step.streams for step in result.steps]
     assert [2, 4, 8, 16, 32] == [row.max_concurrency for row in measured]
-    assert [4, 8, 16, 32, 64] == [row.num_prompts for row in measured]
+    assert [6, 12, 24, 48, 96] == [row.num_prompts for row in measured]
     assert 1600.0 == result.values["saturated_throughput"]
     assert 16.0 == result.values["knee_streams"]
     assert 8.0 == result.values["saturated_goodput"]
@@ -111,7 +111,7 @@ def test_preemptions_are_counted_for_each_step():
 
 
 def test_a_server_is_really_sent_the_ramp():
-    """Every step sends two requests a stream, after a warm-up of one each."""
+    """Every step sends three requests a stream, after a warm-up of one each."""
     ramp = Workload(
         name="ramp",
         prompts=Synthetic(input_len_tokens=4, output_len_tokens=4),
@@ -125,6 +125,6 @@ def test_a_server_is_really_sent_the_ramp():
         sent = engine.sent()
 
     assert [1, 2] == [row.streams for row in result.steps]
-    assert 2 + 4 == result.completed
+    assert 3 + 6 == result.completed
     assert [8, 16] == [row.tokens_in_flight for row in result.steps]
-    assert 1 + 2 + 2 + 4 == len(sent)
+    assert 1 + 3 + 2 + 6 == len(sent)
