@@ -190,7 +190,8 @@ class Bisection:
         minutes = cost.left(self.state, left)
         self._tell(f"{where}, {build.title}: pair {number + 1}{minutes}")
         run = f"build-{index + 1:03}-pair-{number + 1}"
-        self._measure(index, 0, run, is_swapped=number % 2 == 1)
+        # The build goes first: if it does not start, the good one need not.
+        self._measure(index, 0, run, is_swapped=number % 2 == 0)
 
     def _confirm(self, place: Position) -> None:
         good, bad = self.builds[place.good], self.builds[place.bad]

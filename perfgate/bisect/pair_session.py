@@ -70,12 +70,23 @@ class Pairs(Protocol):
 
 
 def logged(command: Sequence[str], log: Path) -> int:
-    """Run a command to its end, its output to a file; returns the exit status."""
+    """Run a command to its end, its output to a file; returns the exit status.
+
+    A Ctrl-C reaches the command as well. It is waited for: pytest ends its servers, and
+    writes what it has.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as file:
-        return subprocess.call(
+    with (
+        log.open("ab") as file,
+        subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=file, stderr=file
-        )
+        ) as process,
+    ):
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            process.wait()
+            raise
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from perfgate.bisect.bisection import Answer, Bisection
 
 _FOLDER = click.Path(path_type=Path)
 EXAMPLES = """Find the build of an engine that made it slower, by pairs of launches.
@@ -35,6 +39,7 @@ NO_ARGUMENTS = (
     'what is served is not named: add arguments of pytest after "--", such as '
     '-- -m cpu -k "llama and output_throughput"'
 )
+NO_ANSWER = 2
 
 
 @click.command("bisect", help=EXAMPLES)
@@ -141,7 +146,7 @@ def bisect(
         tell=progress.line,
         rules=Rules(cases or None, most_pairs),
     )
-    answer = bisection.run()
+    answer = _found(bisection, folder)
     again = pairs.again(
         builds[answer.position.good].python(),
         builds[answer.position.bad].python(),
@@ -150,3 +155,21 @@ def bisect(
         click.echo(line)
     if not answer.is_confirmed:
         sys.exit(1)
+
+
+def _found(bisection: Bisection, folder: Path) -> Answer:
+    """The answer; a Ctrl-C ends the command, and nothing that was measured is lost.
+
+    Args:
+        folder: of the bisection; no other one uses it meanwhile.
+    """
+    from perfgate.run import run_lock
+
+    reservation = run_lock.reserve(folder)
+    try:
+        return bisection.run()
+    except KeyboardInterrupt:
+        click.echo("\nStopped. The same command goes on.")
+        sys.exit(NO_ANSWER)
+    finally:
+        reservation.release()

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from perfgate.cli.project import judging_store, own_store
+from perfgate.cli.verdicts import AS_THEN, Shown, shown
 from perfgate.results.gates import Gate
 
 _FOLDER = click.Path(path_type=Path)
@@ -45,6 +46,7 @@ _FOLDER = click.Path(path_type=Path)
         "family of metrics; repeatable."
     ),
 )
+@AS_THEN
 @click.option(
     "-v",
     "--verbose",
@@ -56,6 +58,7 @@ def judge(
     baselines: Path | None,
     gate: Gate | None,
     fail_over: tuple[str, ...],
+    as_then: bool,
     verbose: bool,
 ) -> None:
     """Judge the run RUN again from its data; exits with 1 if it fails.
@@ -63,10 +66,45 @@ def judge(
     Exits with 2 if it cannot be judged: a file that cannot be read, a bad option.
     """
     # Imported here: `--help` must not wait for scipy, numpy and rich.
+    from perfgate.judge import run_status
+
+    gate = gate or "advisory"
+    row = _judged(run, baselines, gate, fail_over, as_then)
+    _show(row, str(run), verbose)
+    if run_status.fails(row.results, gate):
+        sys.exit(1)
+
+
+def _judged(
+    run: Path,
+    baselines: Path | None,
+    gate: Gate,
+    fail_over: tuple[str, ...],
+    as_then: bool,
+) -> Shown:
     import msgspec
 
-    from perfgate.judge import run_status
     from perfgate.load.ceilings import parse_ceilings
+    from perfgate.results import schema as rundata
+
+    if fail_over and as_then:
+        raise click.UsageError(
+            "--fail-over judges again, and --as-then does not: leave one out"
+        )
+    results = msgspec.structs.replace(rundata.load(run), gate=gate)
+    if fail_over:
+        ceilings = parse_ceilings(fail_over)
+        results = msgspec.structs.replace(results, fail_over=ceilings)
+    return shown(results, judging_store(baselines), as_then)
+
+
+def _show(row: Shown, run: str, verbose: bool) -> None:
+    """Print table, messages and headline of a run.
+
+    Args:
+        run: the run directory, for commands that can be copied.
+    """
+    from perfgate.judge import run_status
     from perfgate.report import (
         diagnosis_text,
         headline,
@@ -74,37 +112,25 @@ def judge(
         terminal,
         verdict_text,
     )
-    from perfgate.results import schema as rundata
 
-    gate = gate or "advisory"
-    results = msgspec.structs.replace(rundata.load(run), gate=gate)
-    if fail_over:
-        ceilings = parse_ceilings(fail_over)
-        results = msgspec.structs.replace(results, fail_over=ceilings)
-    store = judging_store(baselines)
-    results = run_status.judged_again(results, store)
+    results = row.results
+    click.echo(row.line)
     width = shutil.get_terminal_size().columns
     click.echo(terminal.table(results, width, sys.stdout.isatty(), verbose))
-    messages = terminal.attention(results, str(run))
+    messages = terminal.attention(results, run)
     if verbose:
-        messages = [
-            verdict_text.render(row, str(run)) for row in results.verdicts
-        ]
-    for message in messages:
-        click.echo(message)
-    messages = terminal.groups(results, str(run))
-    messages += diagnosis_text.render_all(results, str(run))
+        messages = [verdict_text.render(one, run) for one in results.verdicts]
+    messages += terminal.groups(results, run)
+    messages += diagnosis_text.render_all(results, run)
     for message in messages:
         click.echo(message)
     missing = run_status.missing(results)
-    click.echo(terminal.headline(results, gate, missing))
-    versions = headline.other_versions(results, store)
+    click.echo(terminal.headline(results, results.gate, missing))
+    versions = headline.other_versions(results, row.store)
     if versions:
         click.echo(versions)
     for line in [*notices.important(results), *notices.ended_early(results)]:
         click.echo(line)
-    if run_status.fails(results, gate):
-        sys.exit(1)
 
 
 @click.command("accept")

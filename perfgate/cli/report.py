@@ -10,6 +10,7 @@ import click
 
 from perfgate import locations
 from perfgate.cli.project import judging_store
+from perfgate.cli.verdicts import AS_THEN, shown
 
 if TYPE_CHECKING:
     from perfgate.report.figures.server import Trend
@@ -34,25 +35,23 @@ _FOLDER = click.Path(path_type=Path)
 @click.option(
     "--baselines", type=_FOLDER, help="Baseline store (default: the project's)."
 )
-@click.option(
-    "--judge",
-    is_flag=True,
-    help="Judge again with these baselines, instead of showing the stored verdicts.",
-)
+@AS_THEN
+@click.option("--judge", is_flag=True, hidden=True, expose_value=False)
 def report(
     runs: tuple[Path, ...],
     out_dir: Path | None,
     baselines: Path | None,
     history: Path | None,
-    judge: bool,
+    as_then: bool,
 ) -> None:
     """Write report.html, summary.md, junit.xml and pytest-benchmark.json of the run RUN.
 
     With several runs the page compares them, and the verdicts are those of the last one.
+    They are judged again, as by `perfgate judge`: by the baselines as they are now,
+    without launches of the run itself.
     """
     # Imported here: `--help` must not wait for scipy, numpy and rich.
     from perfgate.history.store import History
-    from perfgate.judge.run_status import judged_again
     from perfgate.report import artifacts, trends
     from perfgate.report.headline import verdict_sentence
     from perfgate.report.page import Report
@@ -60,8 +59,9 @@ def report(
 
     store = judging_store(baselines)
     results = [rundata.load(run) for run in runs]
-    if judge:
-        results = [judged_again(run, store) for run in results]
+    rows = [shown(run, store, as_then) for run in results]
+    results = [row.results for row in rows]
+    click.echo(rows[-1].line)
     last = runs[-1]
     folder = out_dir or last
     if out_dir is None and not last.is_dir():
@@ -73,7 +73,8 @@ def report(
             return {}
         return trends.of_run(results[-1], History(file).entries())
 
-    written = artifacts.write(Report(results, store), courses, folder)
+    report = Report(results, rows[-1].store, judged=rows[-1].line)
+    written = artifacts.write(report, courses, folder)
     click.echo(verdict_sentence(results[-1]))
     for path in written.paths:
         click.echo(f"wrote {path}")

@@ -7,6 +7,7 @@ things never touch the same file. Figures that others published lie in
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 from collections.abc import Iterable, Iterator, Mapping
@@ -126,10 +127,26 @@ class Store:
         if behind is not None:
             self.behind = Store(behind)
         self._recorded: dict[Path, BaselineFile | None] = {}
+        self._left_out: str | None = None
         self._published: dict[Path, PublishedFile | None] = {}
         self._noise_folders = [
             folder for folder in (root, behind, noise) if folder is not None
         ]
+
+    def without_run(self, run: str) -> Store:
+        """The same store as if a run had not been accepted: none is held against itself.
+
+        What the noise table has learned from it stays.
+
+        Args:
+            run: its id.
+        """
+        other = copy.copy(self)
+        other._recorded = {}
+        other._left_out = run
+        if self.behind is not None:
+            other.behind = self.behind.without_run(run)
+        return other
 
     def path(self, case: Case, hardware_label: str) -> Path:
         """The file of the case's recorded baseline, whether or not it exists."""
@@ -269,6 +286,8 @@ class Store:
             file = None
             if is_named(path):
                 file = read_recorded(path)
+            if file is not None and self._left_out is not None:
+                file = _without_run(file, self._left_out)
             self._recorded[path] = file
         return self._recorded[path]
 
@@ -338,3 +357,13 @@ class Store:
                         metric.launches, file.machines
                     ),
                 )
+
+
+def _without_run(file: BaselineFile, run: str) -> BaselineFile:
+    """A file without the launches of a run, and without metrics that have no other ones."""
+    metrics = {}
+    for name, metric in file.metrics.items():
+        launches = tuple(row for row in metric.launches if row.run != run)
+        if launches:
+            metrics[name] = msgspec.structs.replace(metric, launches=launches)
+    return msgspec.structs.replace(file, metrics=metrics)

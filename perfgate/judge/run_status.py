@@ -93,7 +93,11 @@ def missing(results: RunResults) -> int:
 
 
 def judged_again(results: RunResults, store: Store) -> RunResults:
-    """The run with the verdicts that these baselines give it now."""
+    """The run with the verdicts that these baselines give it now.
+
+    Its own launches, where they were accepted, are left out of them.
+    """
+    store = store.without_run(results.run_id)
     tests = {row.case: row.test for row in results.verdicts}
     cases = {case.id: case for case in results.cases}
     rows = []

@@ -37,6 +37,7 @@ WORDS = {
     Outcome.IMPROVED: "improved",
     Outcome.PASSED: "passed",
 }
+ISO_DAY = len("2026-11-28")
 BUILT, ENVIRONMENT = "Built against other versions", "Other environment"
 UNSET = "unset"
 MOST_CHANGES = 8  # of the environment, in one line
@@ -211,6 +212,24 @@ def _not_excluded_item(rows: Sequence[Verdict]) -> Item:
         advice=verdict_text.most_common_advice(rows),
         messages=tuple(verdict_text.render(row) for row in rows),
     )
+
+
+def judged_now(results: RunResults, store: Store, day: str) -> str:
+    """When and by what a run is judged that is judged anew.
+
+    Args:
+        day: today, ISO.
+    """
+    when = f"Judged on {day}, not as when it was measured,"
+    if results.is_paired:
+        return f"{when} by its own pairs of launches."
+    return f"{when} by the baselines in {store.root}, without launches of this run."
+
+
+def judged_then(results: RunResults) -> str:
+    """When a run was judged whose stored verdicts are shown."""
+    day = (results.finished or results.started)[:ISO_DAY]
+    return f"As it was judged on {day}, when it was measured."
 
 
 def other_versions(results: RunResults, store: Store | None) -> str:

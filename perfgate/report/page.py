@@ -54,11 +54,13 @@ class Report:
         store: baselines, for changed context and for the recorded launches; None
             leaves both out.
         history: case id -> its course over the runs.
+        judged: when and by what; "" in the report of the session that measured it.
     """
 
     runs: Sequence[RunResults]
     store: Store | None = None
     history: Mapping[str, Trend] = field(default_factory=dict)
+    judged: str = ""
 
 
 def pictures(report: Report, results: RunResults, prefix: str) -> list[Picture]:
@@ -118,6 +120,12 @@ def hardware_facts(results: RunResults) -> list[tuple[str, str]]:
         facts.append(("time", spent))
     facts += [("builds", build) for build in notices.builds(results)]
     return [*facts, ("command", " ".join(results.command))]
+
+
+def _judged_fact(report: Report) -> list[tuple[str, str]]:
+    if not report.judged:
+        return []
+    return [("judged", report.judged)]
 
 
 def rows(report: Report) -> list[dict[str, Any]]:
@@ -355,7 +363,7 @@ def _run(report: Report, results: RunResults, prefix: str) -> dict[str, Any]:
         "attention": items[:MOST_ITEMS],
         "more_attention": len(items) - MOST_ITEMS,
         "first": [*notices.important(results), *versions],
-        "facts": hardware_facts(results),
+        "facts": hardware_facts(results) + _judged_fact(report),
         "software": list(software(results)),
         "launches": launch_rows(results),
         "commands": load_commands(results),

@@ -95,7 +95,7 @@ def fuzz_baselines(folder: Path, count: int, seed: int) -> Tally:
         _command(folder, tally, name, "judge", str(run_dir))
         _command(folder, tally, name, "accept", "--dry-run", str(run_dir))
         if number % REPORT_EVERY == 0:
-            _command(folder, tally, name, "report", "--judge", str(run_dir))
+            _command(folder, tally, name, "report", str(run_dir))
     return tally
 
 

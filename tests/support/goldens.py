@@ -33,6 +33,7 @@ ALWAYS: Patterns = (
         r'"accepted": "\d{4}-\d\d-\d\d"',
         '"accepted": "DAY"',
     ),  # the day of `perfgate accept`
+    (r"(udged on) \d{4}-\d\d-\d\d", r"\1 DAY"),  # by `perfgate judge`
     (r'"version": "\d[\w.+]*"', '"version": "VERSION"'),  # of pytest-benchmark
 )
 # What differs between machines and runs of the suite itself, in the texts of

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import msgspec
@@ -13,12 +17,14 @@ from perfgate.bisect.pair_session import (
     Comparison,
     NamedPython,
     PytestPairs,
+    logged,
 )
 from perfgate.bisect.state import BadBisection
 from perfgate.errors import FailureRow
 from perfgate.judge.baseline_store import Store
 from perfgate.results import schema
 from tests.support import builders as m
+from tests.support.projects import ROOT
 
 THIS = Path(sys.executable)
 GOOD = NamedPython("good", THIS)
@@ -198,3 +204,45 @@ def test_python_that_does_not_run_is_skipped(tmp_path):
 
     assert ("failed", "") == (session.outcome, session.run)
     assert [] == commands
+
+
+def test_output_of_a_command_goes_to_its_log(tmp_path):
+    """What an earlier command of this session said stays."""
+    log = tmp_path / "new" / "log"
+
+    statuses = [
+        logged(["bash", "-c", f"echo {n}; exit {n}"], log) for n in (3, 0)
+    ]
+
+    assert [3, 0] == statuses
+    assert "3\n0\n" == log.read_text()
+
+
+def test_ctrl_c_waits_for_the_command(tmp_path):
+    """It has servers to end; then the interrupt goes on."""
+    child = (
+        "trap 'sleep 0.7; echo ended; exit 2' INT; echo ready; sleep 60 & wait"
+    )
+    code = f"""
+import sys; sys.path[:0] = [{str(ROOT)!r}]
+from pathlib import Path
+from perfgate.bisect.pair_session import logged
+try:
+    logged(["bash", "-c", {child!r}], Path({str(tmp_path / "log")!r}))
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    log = tmp_path / "log"
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+        text=True,
+    ) as process:
+        while not log.exists() or "ready" not in log.read_text():
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGINT)
+        said, _ = process.communicate(timeout=60)
+
+    assert "interrupted\n" == said
+    assert "ready\nended\n" == log.read_text()

@@ -6,6 +6,7 @@ import pytest
 
 from perfgate.cli.bisect import bisect
 from perfgate.cli.main import main
+from perfgate.run import run_lock
 
 
 @pytest.fixture(autouse=True)
@@ -60,3 +61,35 @@ def test_help_has_an_example_of_each_kind(call):
 
     for option in ("--builds", "--versions", "--checkout", "--packages"):
         assert f"perfgate bisect {option} " in done.output
+
+
+def test_ctrl_c_says_how_to_go_on(call, monkeypatch):
+    """No answer: status 2."""
+
+    def interrupted(bisection):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("perfgate.bisect.bisection.Bisection.run", interrupted)
+
+    done = call(bisect, "--builds", "/a,/b", "--", "-m", "cpu")
+
+    assert 2 == done.exit_code
+    assert "Stopped. The same command goes on." in done.output
+
+
+def test_folder_that_another_bisection_uses(tmp_path, capsys):
+    """Two of them would lose each other's pairs."""
+    reservation = run_lock.reserve(tmp_path / "found")
+    try:
+        with pytest.raises(SystemExit) as caught:
+            main(
+                [
+                    *("bisect", "--builds", "/a,/b", "--folder"),
+                    *(str(tmp_path / "found"), "--", "-m", "cpu"),
+                ]
+            )
+    finally:
+        reservation.release()
+
+    assert 2 == caught.value.code
+    assert "another session uses it" in capsys.readouterr().err

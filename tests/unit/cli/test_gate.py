@@ -230,3 +230,33 @@ def test_judge_by_another_ceiling(call, tmp_path):
     assert "NOT_EXCLUDED" in tight.output
     assert 0 != typo.exit_code
     assert "did you mean throughput?" in str(typo.output) + str(typo.exception)
+
+
+def test_judge_leaves_the_run_itself_out(call, tmp_path):
+    """Of six accepted runs each is judged by the five others, and it says so."""
+    store = tmp_path / "baselines"
+    runs = [
+        saved(tmp_path, n, 1000 * factor) for n, factor in enumerate(m.QUIET, 1)
+    ]
+    assert 0 == call(accept, *runs, "--baselines", store).exit_code
+    new = saved(tmp_path, 8, 1000.0)
+
+    own = call(judge, runs[0], "--baselines", store, "-v")
+    other = call(judge, new, "--baselines", store, "-v")
+
+    assert "Baseline: 5 launches of 5 runs." in own.output
+    assert "Baseline: 6 launches of 6 runs." in other.output
+    line = f"by the baselines in {store}, without launches of this run."
+    assert line in own.output.splitlines()[0]
+
+
+def test_judge_as_then_shows_what_is_stored(call, tmp_path):
+    """No baseline is read, and no ceiling applies."""
+    run = saved(tmp_path, 1, 1000.0)
+
+    then = call(judge, run, "--as-then")
+    both = call(judge, run, "--as-then", "--fail-over", "5%")
+
+    assert then.output.startswith("As it was judged on 2026-06-01")
+    assert "--fail-over judges again" in both.output
+    assert 2 == both.exit_code

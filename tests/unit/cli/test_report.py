@@ -15,14 +15,32 @@ def saved(tmp_path, number, value, **how):
 
 
 def test_report_shows_what_was_decided_or_decides_anew(call, tmp_path):
-    """Without --judge the page is of then, with it of the baselines as they are now."""
+    """By the baselines as they are now, or with the verdicts of then; it says which."""
     store, run = tmp_path / "baselines", saved(tmp_path, 1, 1000.0)
     assert 0 == call(accept, run, "--baselines", store).exit_code
-    plain, anew = (
-        call(report_command, run, "--baselines", store, *more)
-        for more in ((), ("--judge",))
+    later = saved(tmp_path, 2, 1000.0)
+    anew, then = (
+        call(report_command, later, "--baselines", store, *more)
+        for more in ((), ("--as-then",))
     )
 
-    assert "No verdict: nothing was measured" in plain.output
     # One recorded launch leaves a loss of 5 % possible.
     assert "Undecided: 1 of 1 rows cannot exclude a loss of" in anew.output
+    assert f"by the baselines in {store}, without launches of" in anew.output
+    assert "No verdict: nothing was measured" in then.output
+    assert "As it was judged on 2026-06-02" in then.output
+    page = (later / "report.html").read_text()
+    assert "As it was judged on 2026-06-02" in page
+
+
+def test_report_does_not_hold_a_run_against_itself(call, tmp_path):
+    """Its launches are the only ones that were accepted: there is no baseline."""
+    store, run = tmp_path / "baselines", saved(tmp_path, 1, 1000.0)
+    assert 0 == call(accept, run, "--baselines", store).exit_code
+
+    done = call(report_command, run, "--baselines", store)
+
+    summary = (run / "summary.md").read_text()
+    assert "NO_BASELINE" in summary
+    assert "vs the baseline" not in summary
+    assert 0 == done.exit_code

@@ -272,8 +272,8 @@ def test_judged_in_full(perfgate):
 
 
 def report_of(run: str, folder: str, perfgate: Perfgate, out: Path) -> None:
-    """Make the report of a stored run with or without `--judge`, and compare each of its files."""
-    options = ["--judge"] if folder == "report-judge" else []
+    """Make the report of a stored run, anew or as then, and compare each of its files."""
+    options = [] if folder == "report-judge" else ["--as-then"]
     nowhere = out / "no-history"
     said = perfgate(
         "report", RUNS / run, "--out", out, "--history", nowhere, *options
