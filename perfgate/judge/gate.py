@@ -23,12 +23,15 @@ from perfgate.judge import (
     choices,
     coarse,
     comparability,
+    facts,
     plausibility,
+    portable,
     ratio,
     routing_shift,
     start_kind,
     wording,
 )
+from perfgate.judge.answers import context_differences
 from perfgate.judge.baseline_schema import MetricBaseline
 from perfgate.judge.baseline_store import Baseline, Published, Recorded, Store
 from perfgate.judge.duel import judge_duel
@@ -49,6 +52,9 @@ from perfgate.load.metrics import METRICS, Metric
 from perfgate.machine.hardware import Hardware
 from perfgate.results.schema import RunResults
 from perfgate.results.verdict import unit_of
+
+# Families of metrics that every launch repeats exactly.
+_REPEATED = frozenset({"facts", "work", "calls"})
 
 
 class UnknownMetric(Failure):
@@ -228,9 +234,11 @@ class _Bench:
     ) -> int:
         """How many launches to ask for; none where more of them would not say more.
 
-        The same prompts go to the same experts on every launch.
+        The same prompts go to the same experts on every launch, and take the same work.
         """
         if gate != "hard" or self.case.numerator.asks_routing:
+            return 0
+        if self.metric.family in _REPEATED:
             return 0
         return launches
 
@@ -418,6 +426,8 @@ class _Bench:
             return self.against_shares(baseline, gate, today)
         if self.case.metric == answer_shift.METRIC:
             return self.against_answers(baseline, gate)
+        if facts.is_judged_by_facts(self.case.metric):
+            return self.against_facts(baseline, gate)
         baseline = narrow_to(baseline, self.observation.machine, self.policy)
         noise = baseline.noise(self.policy)
         comparison = Comparison(
@@ -435,7 +445,7 @@ class _Bench:
             gate,
             comparison.summary(judgement, self.unit),
             comparison.advice(judgement),
-            comparison.details(judgement),
+            [*self.operator_details(baseline), *comparison.details(judgement)],
             reference="recorded",
             baseline=noise.reference,
             change=comparison.change,
@@ -542,6 +552,59 @@ class _Bench:
             shift.outcome, gate, shift.summary, shift.advice, (), **numbers
         )
 
+    def compared_facts(self, baseline: Recorded) -> facts.Comparison | None:
+        """The facts of this run against the recorded ones; None without any."""
+        samples = self.observation.samples
+        current = [row.facts for row in samples if row.value is not None]
+        recorded = [row.facts for row in baseline.metric.launches]
+        return facts.compare(current, recorded)
+
+    def against_facts(self, baseline: Recorded, gate: GateMode) -> Decision:
+        """Which of the launch's facts are not the recorded ones: one launch decides."""
+        value = baseline.noise(self.policy).reference
+        numbers: dict[str, object] = {
+            "reference": "recorded",
+            "baseline": value,
+            "change": self.observation.value / value - 1,
+        }
+        comparison = self.compared_facts(baseline)
+        if comparison is None:
+            summary = wording.FACTS_UNKNOWN.format(file=baseline.path.name)
+            advice = wording.ACCEPT_REPLACE.format(case=self.case.id)
+            return self.decision(
+                Outcome.INCOMPARABLE, gate, summary, advice, (), **numbers
+            )
+        advice = ""
+        if comparison.changes:
+            advice = wording.LOOK_AT_FACTS.format(case=self.case.id)
+        return self.decision(
+            comparison.outcome,
+            gate,
+            comparison.summary,
+            advice,
+            self.context_details(baseline),
+            **numbers,
+        )
+
+    def context_details(self, baseline: Recorded) -> list[str]:
+        """What is not as it was recorded, and may be otherwise: versions, machine."""
+        changed = context_differences(
+            self.observation.context, baseline.context
+        )
+        if not changed:
+            return []
+        return [wording.CONTEXT.format(changes=formatting.listed(changed))]
+
+    def operator_details(self, baseline: Recorded) -> list[str]:
+        """Which operators were called more or less often, where they were counted."""
+        comparison = self.compared_facts(baseline)
+        if comparison is None:
+            return []
+        if not comparison.changes:
+            return [wording.SAME_OPERATORS]
+        changes = comparison.changes_text
+        return [wording.OPERATORS.format(changes=changes)]
+
     def incomparable(self, baseline: Recorded) -> list[str]:
         """Differences that forbid the comparison."""
         differences = formatting.differences(
@@ -549,6 +612,10 @@ class _Bench:
         )
         differences += formatting.differences(
             _definition(self.metric), _definition(baseline.metric)
+        )
+        differences += formatting.differences(
+            portable.python_of(self.case.metric, self.observation.context),
+            portable.python_of(self.case.metric, baseline.context),
         )
         return differences
 

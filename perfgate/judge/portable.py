@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from perfgate.load.metrics import is_portable
+from perfgate.load.metrics import family_of, is_portable
 
 ANY_CPU = "cpu-any"
 # How the folders of one kind of processor are called.
@@ -35,3 +35,15 @@ def identity(hardware_label: str, fields: Mapping[str, str]) -> dict[str, str]:
         if name.rpartition(".")[2] not in _MACHINE:
             kept[name] = value
     return kept
+
+
+def python_of(metric: str, context: Mapping[str, str]) -> dict[str, str]:
+    """The Python that counts of calls belong to: another one calls otherwise by itself.
+
+    Args:
+        context: of a load or of its baseline.
+    """
+    version = context.get("python", "")
+    if family_of(metric) != "calls" or not version:
+        return {}
+    return {"python": ".".join(version.split(".")[:2])}

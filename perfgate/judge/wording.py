@@ -169,6 +169,20 @@ ANSWERS_OTHER = (
 )
 ANSWERS_UNKNOWN = "the baseline {file} has no answers to the same prompts"
 
+# Facts: settings, answers, operators.
+FACT = "{name} {before} -> {now}"
+FACTS_EQUAL = (
+    "all {compared} are those of the baseline; any other one would be seen"
+)
+FACTS_CHANGED = "{changed} of {compared} differ from the baseline: {changes}"
+FACTS_UNKNOWN = "the baseline {file} has none of these facts"
+LOOK_AT_FACTS = (
+    "Find what changed it: a default of the engine, a kernel, a flag. If it is meant to be: "
+    f"`perfgate accept {RUN} --only '{{case}}' --reason 'WHY'`."
+)
+OPERATORS = "Operators that changed, calls for a batch: {changes}."
+SAME_OPERATORS = "The operators are those of the baseline, each as often."
+
 # Candidate against base build.
 PAIRED = "{change} vs the base build {baseline}, threshold {threshold}"
 PAIRED_PAIRS = "{pairs} launched in turn."

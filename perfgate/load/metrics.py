@@ -51,6 +51,9 @@ Family = Literal[
     "hit_rate",  # of a cache or of drafted tokens, which the load fixes
     "accuracy",  # of answers to questions
     "answers",  # what the model answers to fixed prompts
+    "facts",  # named texts, each of which repeats exactly
+    "work",  # counts of what an engine does for a batch
+    "calls",  # the same of functions, which other releases of Python may change
     "constant",  # a share or count that hardly differs between launches
     "custom",
 ]
@@ -379,6 +382,7 @@ ANSWER_METRICS = (
             "judged by the distance from the recorded answers"
         ),
         family="answers",
+        portable=True,
     ),
 )
 
@@ -454,6 +458,71 @@ HOST_METRICS = (
             "load / output tokens"
         ),
         family="host_cpu",
+    ),
+)
+
+# Of an engine that is held in one process: what it did for one batch of the workload, by
+# `perfgate.run.probes.work`. The same in every process, on every CPU.
+WORK_METRICS = (
+    Metric(
+        name="work_python_calls",
+        unit="",
+        better="lower",
+        definition="calls of Python functions for one batch of the workload",
+        family="calls",
+        portable=True,
+    ),
+    Metric(
+        name="work_c_calls",
+        unit="",
+        better="lower",
+        definition="calls of C functions by Python for one batch of the workload",
+        family="calls",
+        portable=True,
+    ),
+    Metric(
+        name="work_operators",
+        unit="",
+        better="lower",
+        definition="operators that torch dispatched for one batch of the workload",
+        family="work",
+        portable=True,
+    ),
+    Metric(
+        name="work_new_bytes",
+        unit="bytes",
+        better="lower",
+        definition="bytes of the tensors that those operators returned, without views",
+        family="work",
+        portable=True,
+    ),
+    Metric(
+        name="work_steps",
+        unit="",
+        better="lower",
+        definition="steps of the engine for one batch of the workload",
+        family="work",
+        portable=True,
+    ),
+    Metric(
+        name="work_answers",
+        unit="",
+        better="higher",
+        definition="answers to one batch of the workload; judged by their tokens",
+        family="facts",
+        portable=True,
+    ),
+)
+
+# Of a launch, by `perfgate.results.facts`.
+FACT_METRICS = (
+    Metric(
+        name="engine_settings",
+        unit="",
+        better="higher",
+        definition="settings and choices that the engine reports; judged one by one",
+        family="facts",
+        portable=True,
     ),
 )
 
@@ -613,6 +682,8 @@ BUILT_IN: tuple[BuiltIn, ...] = (
     *(BuiltIn(metric) for metric in ANSWER_METRICS),
     *(BuiltIn(metric) for metric in SERVER_METRICS),
     *(BuiltIn(metric) for metric in ROUTING_METRICS),
+    *(BuiltIn(metric) for metric in WORK_METRICS),
+    *(BuiltIn(metric) for metric in FACT_METRICS),
     *LATENCIES,
     *(BuiltIn(metric) for metric in HOST_METRICS),
     *(BuiltIn(metric) for metric in BATCH_METRICS),

@@ -152,7 +152,8 @@ def most_launches(planned: PlannedSession) -> int:
     total = 0
     for server, _ in servers_of(planned.cases).values():
         if server.held:
-            total += 2 * max(FEWEST_LAUNCHES, config.launches)
+            # Of both builds, and those whose work is counted.
+            total += 2 * max(FEWEST_LAUNCHES, config.launches) + config.launches
         elif config.is_paired:
             total += 2 * max(PAIRS, config.launches) + pairs
         elif server.engine in config.base_builds:

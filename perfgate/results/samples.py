@@ -21,6 +21,7 @@ from perfgate.load.metrics import family_of
 from perfgate.load.repetition import Repetition
 from perfgate.models.routing import LayerShares
 from perfgate.results.answer import Answer
+from perfgate.results.facts import OF_LAUNCHES, OF_LOADS
 from perfgate.results.schema import Launch, Measurement, RunResults
 
 LoadKey = tuple[str, str]  # server, workload
@@ -56,6 +57,8 @@ class Sample(
         answers: to the fixed prompts, of the metric that they are judged by.
         start: of a metric of the start, "cold" or "warm" by the engine's compile cache;
             "" where that is unknown.
+        facts: what the launch says of itself, of metrics that have facts
+            (`perfgate.results.facts`).
     """
 
     run: str
@@ -67,6 +70,7 @@ class Sample(
     shares: LayerShares | None = None
     answers: tuple[Answer, ...] = ()
     start: str = ""
+    facts: dict[str, str] = {}
 
 
 def valid_repetitions(measurement: Measurement) -> list[Repetition]:
@@ -218,13 +222,9 @@ class RunIndex:
     def _server_samples(self, server: str, metric: str) -> list[Sample]:
         samples = []
         for launch in self.launches(server):
-            if metric not in launch.values:
+            sample = self._server_sample(launch, metric)
+            if sample is None:
                 continue
-            sample = Sample(
-                run=self.results.run_id,
-                launch=launch.index,
-                value=launch.values[metric],
-            )
             match family_of(metric):
                 case "answers":
                     sample = msgspec.structs.replace(
@@ -241,17 +241,34 @@ class RunIndex:
             samples.append(_positive(sample))
         return samples
 
+    def _server_sample(self, launch: Launch, metric: str) -> Sample | None:
+        """What a launch itself says; None where it lacks the metric."""
+        run, index = self.results.run_id, launch.index
+        if metric in OF_LAUNCHES:
+            facts = OF_LAUNCHES[metric](launch)
+            if not facts:
+                return None
+            value = float(len(facts))
+            return Sample(run=run, launch=index, value=value, facts=facts)
+        if metric not in launch.values:
+            return None
+        return Sample(run=run, launch=index, value=launch.values[metric])
+
     def _sample(self, measurement: Measurement, metric: str) -> Sample:
         values = _values(measurement, metric)
         value = None
         if values:
             value = statistics.median(values)
+        facts = {}
+        if metric in OF_LOADS:
+            facts = OF_LOADS[metric](measurement)
         sample = Sample(
             run=self.results.run_id,
             launch=measurement.launch,
             value=value,
             invalid=_reasons(measurement, metric),
             shares=self._shares_of(measurement),
+            facts=facts,
         )
         return _positive(sample)
 

@@ -116,6 +116,8 @@ class Measurement(
         routing: of a workload that asks for it: which experts each request's tokens
             chose.
         intervals: 90 % intervals of its values, by drawing requests again.
+        operators: of a batch whose work was counted: operator of torch -> calls.
+        answers: hashes of the answers to that batch.
     """
 
     server: str
@@ -126,6 +128,8 @@ class Measurement(
     vllm_bench_command: str = msgspec.field(default="", name="by_hand")
     routing: Routing | None = None
     intervals: dict[str, tuple[float, float]] = {}
+    operators: dict[str, int] = {}
+    answers: tuple[str, ...] = ()
 
     @property
     def is_sound(self) -> bool:

@@ -37,7 +37,7 @@ from perfgate.results.recorder import (
 )
 from perfgate.results.schema import Launch, Measurement
 from perfgate.run import start_phases
-from perfgate.run.probes import accuracy, answers, routing, stated_routing
+from perfgate.run.probes import accuracy, answers, routing, stated_routing, work
 from perfgate.run.probes.probe import Figures, with_figures
 from perfgate.run.server_source import ServerSource
 from perfgate.servers.launch_record import ServerDied
@@ -116,6 +116,9 @@ class LaunchRunner:
         Raises:
             Failure: the server answers, but a warm-up fails.
         """
+        if self._config.held:
+            yield from self._count_work(workloads)
+            return
         asking = asking_routing(self._config, workloads)
         graded = [workload for workload in workloads if workload.graded]
         in_time = timed(self._config, workloads)
@@ -252,6 +255,26 @@ class LaunchRunner:
         return saturation.measure(
             self._target, workload, index, progress=progress
         )
+
+    def _count_work(self, workloads: Sequence[Workload]) -> Entries:
+        """Count what a held engine does for a batch of each workload: nothing is timed."""
+        death: ServerDied | None = None
+        for workload in workloads:
+            if death is not None:
+                yield self._row(workload, (), death)
+                continue
+            self._say(f"{workload.name}: counting the work of a batch")
+            began_s = time.monotonic()
+            row = work.measure(
+                self._config, self.server.url, self.index, workload
+            )
+            yield Measured(row, time.monotonic() - began_s)
+            if not self.server.alive():
+                death = self._source.give_up(self.server, "counting its work")
+                yield Measured(
+                    msgspec.structs.replace(row, failure=death.row())
+                )
+        yield LaunchEnd(self._config.key, self.index, death)
 
     def _read_answers(self) -> Entries:
         """Have the fixed prompts answered, once: nothing that was measured knows of it.

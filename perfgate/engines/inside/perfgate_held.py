@@ -9,6 +9,7 @@ with the engine's own arguments after that. Requests are JSON:
 * ``POST /batch``: ``{"prompts": [[ids], ...], "output_len_tokens": n}``; answers all
   prompts, ``max_concurrency`` of them at once, on ``core``. With times, steps, and a
   hash of each answer.
+* ``POST /count``: the same body, with what the engine does for the batch counted.
 * ``POST /delay``: ``{"per_token_ms": x}``; delays every step, to test the gate.
 """
 
@@ -25,6 +26,8 @@ from collections.abc import Callable, Sequence
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any, Protocol
+
+import perfgate_count
 
 ENGINES = {"vllm": "perfgate_held_vllm", "sglang": "perfgate_held_sglang"}
 DIGITS = 12  # hex digits of an answer's hash
@@ -116,13 +119,19 @@ def delay(engine: HeldEngine, body: dict[str, Any]) -> dict[str, Any]:
     return body
 
 
+def count(engine: HeldEngine, body: dict[str, Any]) -> dict[str, Any]:
+    """What the engine does for a batch, counted."""
+    counts: dict[str, Any] = perfgate_count.counted(lambda: batch(engine, body))
+    return counts
+
+
 def _hash(answer: Sequence[int]) -> str:
     text = " ".join(map(str, answer))
     return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
 
 
 Action = Callable[[HeldEngine, dict[str, Any]], dict[str, Any]]
-ACTIONS: dict[str, Action] = {"/batch": batch, "/delay": delay}
+ACTIONS: dict[str, Action] = {"/batch": batch, "/count": count, "/delay": delay}
 
 
 def handler_of(engine: HeldEngine) -> type[BaseHTTPRequestHandler]:

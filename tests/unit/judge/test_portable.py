@@ -91,3 +91,12 @@ def test_a_baseline_of_one_processor_still_counts(tmp_path):
     verdict = judge_case(weights_run(1.0), WEIGHTS, store)
 
     assert Outcome.PASSED == verdict.outcome
+
+
+def test_calls_belong_to_a_python():
+    """Another minor version calls otherwise; operators do not depend on it."""
+    context = {"python": "3.11.7", "torch": "2.13.0"}
+    calls = portable.python_of("work_python_calls", context)
+    assert {"python": "3.11"} == calls
+    assert {} == portable.python_of("work_operators", context)
+    assert {} == portable.python_of("work_c_calls", {})

@@ -1,0 +1,178 @@
+"""Facts and work on a CPU whose baselines were removed: unchanged runs, and planted changes.
+
+    python -m benchmarks.cpu_facts run runs/cpu-facts --times 3
+    python -m benchmarks.cpu_facts table runs/cpu-facts
+
+The store of these runs is `baselines/cpu-any` alone, as a machine has it that was never
+measured, and the gate is required. Each change is planted in a real vLLM by --inject-arg
+or --inject-env, some of them by `benchmarks/plants`. A whole round takes some ten
+minutes on two cores.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from benchmarks.run_folders import Kind, kinds
+from perfgate import formatting
+from perfgate.judge.portable import ANY_CPU
+from perfgate.judge.verdict import Verdict, is_red
+
+ROOT = Path(__file__).resolve().parent.parent
+PLANTS = ROOT / "benchmarks" / "plants"
+WORK = ("tests/perf/test_work.py", "-k", "work_of_a_batch")
+# Without the peak of memory, which a load makes.
+FACTS = (
+    "tests/perf/test_memory.py",
+    "tests/perf/test_work.py",
+    "tests/perf/test_routing.py",
+    "tests/perf/test_answers.py",
+    "-k",
+    "weights_per_rank or kv_cache_tokens or settings or answers_perplexity "
+    "or routing_shares",
+)
+DENSE = ("llama-tiny", "llama-small")
+SPARSE = ("mixtral-tiny", "mixtral-small")
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change of vLLM, and which tests must find it.
+
+    Attributes:
+        options: of pytest, with MODEL in place of the model's name.
+    """
+
+    name: str
+    tests: Sequence[str]
+    model: str = ""
+    options: Sequence[str] = ()
+
+    def command(self, engine: str, run_dir: Path, store: Path) -> list[str]:
+        """The pytest command of one run."""
+        options = [word.replace("MODEL", self.model) for word in self.options]
+        return [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-m",
+            "cpu",
+            "--engine",
+            engine,
+            "--gate=required",
+            f"--baselines={store}",
+            f"--run-dir={run_dir}",
+            *self.tests,
+            *options,
+        ]
+
+
+def planted(name: str) -> tuple[str, ...]:
+    """Options that plant a change of `benchmarks/plants`."""
+    return (
+        "--inject-env",
+        f"MODEL=PYTHONPATH={PLANTS}",
+        "--inject-env",
+        f"MODEL=PERFGATE_PLANT={name}",
+    )
+
+
+SMALL_CHUNKS = ("--inject-arg", "MODEL=--max-num-batched-tokens 64")
+DEBUG = ("--inject-env", "MODEL=VLLM_LOGGING_LEVEL=DEBUG")
+FEW_BLOCKS = ("--inject-arg", "MODEL=--num-gpu-blocks-override 1024")
+CHANGES = (
+    Change("unchanged-work", WORK),
+    Change("operator", WORK, DENSE[0], planted("operator")),
+    Change("chunk-work", WORK, DENSE[0], SMALL_CHUNKS),
+    Change("answer-work", WORK, DENSE[0], planted("answer")),
+    Change("debug-log", WORK, DENSE[0], DEBUG),
+    Change("unchanged-facts", FACTS),
+    Change("weights", FACTS, DENSE[1], planted("weights")),
+    Change("router", FACTS, SPARSE[1], planted("router")),
+    Change("kv-cache", FACTS, DENSE[1], FEW_BLOCKS),
+    Change("chunk-facts", FACTS, DENSE[1], SMALL_CHUNKS),
+    Change("answer-facts", FACTS, DENSE[1], planted("answer")),
+)
+
+
+@click.group()
+def cli() -> None:
+    """Plant changes in a real vLLM, and tabulate what was found."""
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--times", default=1, show_default=True)
+@click.option("--engine", default="vllm", show_default=True)
+@click.option("--only", multiple=True, help="Name of a change; repeatable.")
+def run(folder: Path, times: int, engine: str, only: Sequence[str]) -> None:
+    """Run each change so often; runs that are there already count."""
+    folder = folder.resolve()
+    store = folder / "store"
+    shutil.rmtree(store, ignore_errors=True)
+    shutil.copytree(ROOT / "baselines" / ANY_CPU, store / ANY_CPU)
+    for number in range(1, times + 1):
+        for change in CHANGES:
+            if only and change.name not in only:
+                continue
+            run_dir = folder / "runs" / change.name / f"{number:02}"
+            if not (run_dir / "results.json").exists():
+                _run(change.command(engine, run_dir, store), run_dir)
+
+
+def _run(command: Sequence[str], run_dir: Path) -> None:
+    run_dir.mkdir(parents=True, exist_ok=True)
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    (run_dir / "output.txt").write_text(done.stdout + done.stderr)
+    click.echo(f"{run_dir}: exit status {done.returncode}")
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+def table(folder: Path) -> None:
+    """Print what was red in how many runs, and the first message."""
+    click.echo("| planted | runs | red | what was red | message |")
+    click.echo("|---|--:|--:|---|---|")
+    order = [change.name for change in CHANGES]
+    found = sorted(kinds(folder / "runs"), key=lambda k: order.index(k.name))
+    for kind in found:
+        click.echo(_row(kind))
+
+
+def _row(kind: Kind) -> str:
+    red = [list(_red(results.verdicts)) for results in kind.runs]
+    is_red_run = [bool(verdicts) for verdicts in red]
+    metrics = dict.fromkeys(row.metric for rows in red for row in rows)
+    message = ""
+    for rows in red:
+        if rows:
+            message = rows[0].summary
+            break
+    cells = (
+        kind.name,
+        str(len(kind.runs)),
+        str(sum(is_red_run)),
+        formatting.listed(list(metrics)) or "nothing",
+        message,
+    )
+    return "| " + " | ".join(cells) + " |"
+
+
+def _red(verdicts: Sequence[Verdict]) -> Iterator[Verdict]:
+    for verdict in verdicts:
+        if is_red(verdict.outcome, verdict.gate, "required"):
+            yield verdict
+
+
+if __name__ == "__main__":
+    cli()

@@ -1,0 +1,102 @@
+"""Plants: changes of vLLM that facts and counts must find, by the variable PERFGATE_PLANT.
+
+Loaded by vLLM through its plugin interface (the entry point beside this file), in each
+of its processes, where `--inject-env MODEL=PYTHONPATH=benchmarks/plants` names it.
+"""
+
+import os
+from typing import Any
+
+VARIABLE = "PERFGATE_PLANT"
+# Of the parameters of a rank.
+MORE_WEIGHTS = 0.02
+# Whose router is changed.
+LAYER = "layers.1."
+GATE = ".gate.weight"
+HEAD = "lm_head.weight"
+
+
+def register() -> None:
+    """Change what the variable names; nothing without it."""
+    name = os.environ.get(VARIABLE, "")
+    if name == "operator":
+        add_operator()
+    elif name == "weights":
+        add_weights()
+    elif name in ("router", "answer"):
+        change_weights({"router": collapsed, "answer": louder}[name])
+
+
+def add_operator() -> None:
+    """One small product more in each step."""
+    import torch
+    from vllm.v1.worker.gpu_model_runner import GPUModelRunner
+
+    original = GPUModelRunner.execute_model
+    if hasattr(original, "perfgate_original"):
+        return
+    left, right = torch.rand(1, 8), torch.rand(8, 8)
+
+    def with_product(self: Any, *args: Any, **kwargs: Any) -> Any:
+        torch.mm(left, right)
+        return original(self, *args, **kwargs)
+
+    with_product.perfgate_original = original
+    GPUModelRunner.execute_model = with_product
+
+
+def add_weights() -> None:
+    """Two percent more parameters on each rank, which nothing uses."""
+    import torch
+
+    for model in models():
+        original = model.load_weights
+
+        def with_more(self: Any, weights: Any, original: Any = original) -> Any:
+            loaded = original(self, weights)
+            count = sum(row.numel() for row in self.parameters())
+            more = torch.zeros(int(MORE_WEIGHTS * count))
+            self.perfgate_more = torch.nn.Parameter(more, requires_grad=False)
+            return loaded
+
+        if not hasattr(model, "perfgate_more"):
+            model.load_weights = with_more
+            model.perfgate_more = None
+
+
+def change_weights(change: Any) -> None:
+    """Each tensor is changed as it is read."""
+    for model in models():
+        original = model.load_weights
+        if getattr(model, "perfgate_changed", False):
+            continue
+
+        def changed(self: Any, weights: Any, original: Any = original) -> Any:
+            rows = ((name, change(name, tensor)) for name, tensor in weights)
+            return original(self, rows)
+
+        model.load_weights = changed
+        model.perfgate_changed = True
+
+
+def collapsed(name: str, tensor: Any) -> Any:
+    """Of one layer's router all rows alike, so that the same experts win each time."""
+    if LAYER in name and name.endswith(GATE):
+        return tensor[:1].expand_as(tensor).contiguous()
+    return tensor
+
+
+def louder(name: str, tensor: Any) -> Any:
+    """A few tokens that the model prefers by half."""
+    if name.endswith(HEAD):
+        tensor = tensor.clone()
+        tensor[3:16] *= 1.5
+    return tensor
+
+
+def models() -> list[Any]:
+    """The classes of the study's models."""
+    from vllm.model_executor.models.llama import LlamaForCausalLM
+    from vllm.model_executor.models.mixtral import MixtralForCausalLM
+
+    return [LlamaForCausalLM, MixtralForCausalLM]
