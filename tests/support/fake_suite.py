@@ -160,7 +160,6 @@ def _told_speed(
         for name, value in measured.values.items():
             if METRICS[name].family == "hit_rate":
                 values[name] = value
-        workload = args[0]
         if workload.doubles_to is not None:
             streams = min(workload.max_concurrency, behaviour["saturates_at"])
             values["output_throughput"] *= streams
