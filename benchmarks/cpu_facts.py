@@ -22,6 +22,8 @@ import click
 
 from benchmarks.run_folders import Kind, kinds
 from perfgate import formatting
+from perfgate.judge.baseline_store import Store
+from perfgate.judge.gate import judge_run
 from perfgate.judge.portable import ANY_CPU
 from perfgate.judge.verdict import Verdict, is_red
 
@@ -35,11 +37,9 @@ FACTS = (
     "tests/perf/test_routing.py",
     "tests/perf/test_answers.py",
     "-k",
-    "weights_per_rank or kv_cache_tokens or settings or answers_perplexity "
-    "or routing_shares",
+    "(weights_per_rank and tp2 or kv_cache_tokens or settings or answers_perplexity "
+    "or routing_shares)",
 )
-DENSE = ("llama-tiny", "llama-small")
-SPARSE = ("mixtral-tiny", "mixtral-small")
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,12 @@ class Change:
         ]
 
 
+def of(model: str, tests: Sequence[str]) -> tuple[str, ...]:
+    """The tests of one model alone."""
+    *files, expression = tests
+    return (*files, f"{expression} and {model}")
+
+
 def planted(name: str) -> tuple[str, ...]:
     """Options that plant a change of `benchmarks/plants`."""
     return (
@@ -85,21 +91,27 @@ def planted(name: str) -> tuple[str, ...]:
     )
 
 
-SMALL_CHUNKS = ("--inject-arg", "MODEL=--max-num-batched-tokens 64")
+SMALL_CHUNKS = (
+    "--inject-arg",
+    "MODEL=--max-num-batched-tokens 64 --max-num-seqs 64",
+)
 DEBUG = ("--inject-env", "MODEL=VLLM_LOGGING_LEVEL=DEBUG")
 FEW_BLOCKS = ("--inject-arg", "MODEL=--num-gpu-blocks-override 1024")
+TINY, SMALL, SPARSE = "llama-tiny", "llama-small", "mixtral-small"
+TINY_WORK = of(TINY, WORK)
+SMALL_FACTS, SPARSE_FACTS = of(SMALL, FACTS), of(SPARSE, FACTS)
 CHANGES = (
     Change("unchanged-work", WORK),
-    Change("operator", WORK, DENSE[0], planted("operator")),
-    Change("chunk-work", WORK, DENSE[0], SMALL_CHUNKS),
-    Change("answer-work", WORK, DENSE[0], planted("answer")),
-    Change("debug-log", WORK, DENSE[0], DEBUG),
+    Change("operator", TINY_WORK, TINY, planted("operator")),
+    Change("chunk-work", TINY_WORK, TINY, SMALL_CHUNKS),
+    Change("answer-work", TINY_WORK, TINY, planted("answer")),
+    Change("debug-log", TINY_WORK, TINY, DEBUG),
     Change("unchanged-facts", FACTS),
-    Change("weights", FACTS, DENSE[1], planted("weights")),
-    Change("router", FACTS, SPARSE[1], planted("router")),
-    Change("kv-cache", FACTS, DENSE[1], FEW_BLOCKS),
-    Change("chunk-facts", FACTS, DENSE[1], SMALL_CHUNKS),
-    Change("answer-facts", FACTS, DENSE[1], planted("answer")),
+    Change("weights", SMALL_FACTS, SMALL, planted("weights")),
+    Change("router", SPARSE_FACTS, SPARSE, planted("router")),
+    Change("kv-cache", SMALL_FACTS, SMALL, FEW_BLOCKS),
+    Change("chunk-facts", SMALL_FACTS, SMALL, SMALL_CHUNKS),
+    Change("answer-facts", SMALL_FACTS, SMALL, planted("answer")),
 )
 
 
@@ -116,9 +128,7 @@ def cli() -> None:
 def run(folder: Path, times: int, engine: str, only: Sequence[str]) -> None:
     """Run each change so often; runs that are there already count."""
     folder = folder.resolve()
-    store = folder / "store"
-    shutil.rmtree(store, ignore_errors=True)
-    shutil.copytree(ROOT / "baselines" / ANY_CPU, store / ANY_CPU)
+    store = _any_cpu(folder, ROOT / "baselines")
     for number in range(1, times + 1):
         for change in CHANGES:
             if only and change.name not in only:
@@ -139,18 +149,25 @@ def _run(command: Sequence[str], run_dir: Path) -> None:
 
 @cli.command()
 @click.argument("folder", type=click.Path(path_type=Path))
-def table(folder: Path) -> None:
+@click.option(
+    "--baselines",
+    default=ROOT / "baselines",
+    type=click.Path(path_type=Path),
+    help="The store by whose folder for any CPU the runs are judged anew.",
+)
+def table(folder: Path, baselines: Path) -> None:
     """Print what was red in how many runs, and the first message."""
+    store = Store(_any_cpu(folder, baselines))
     click.echo("| planted | runs | red | what was red | message |")
     click.echo("|---|--:|--:|---|---|")
     order = [change.name for change in CHANGES]
     found = sorted(kinds(folder / "runs"), key=lambda k: order.index(k.name))
     for kind in found:
-        click.echo(_row(kind))
+        click.echo(_row(kind, store))
 
 
-def _row(kind: Kind) -> str:
-    red = [list(_red(results.verdicts)) for results in kind.runs]
+def _row(kind: Kind, store: Store) -> str:
+    red = [list(_red(judge_run(results, store))) for results in kind.runs]
     is_red_run = [bool(verdicts) for verdicts in red]
     metrics = dict.fromkeys(row.metric for rows in red for row in rows)
     message = ""
@@ -166,6 +183,14 @@ def _row(kind: Kind) -> str:
         message,
     )
     return "| " + " | ".join(cells) + " |"
+
+
+def _any_cpu(folder: Path, baselines: Path) -> Path:
+    """A store with the baselines of any CPU alone."""
+    store = folder / "store"
+    shutil.rmtree(store, ignore_errors=True)
+    shutil.copytree(baselines / ANY_CPU, store / ANY_CPU)
+    return store
 
 
 def _red(verdicts: Sequence[Verdict]) -> Iterator[Verdict]:
