@@ -48,13 +48,10 @@ from perfgate.judge.policy import Policy, policy_of
 from perfgate.judge.recorded import Comparison
 from perfgate.judge.screen import advise_pairs, judge_suspect
 from perfgate.judge.verdict import Decision, Outcome
-from perfgate.load.metrics import METRICS, Metric
+from perfgate.load.metrics import METRICS, Metric, is_exact
 from perfgate.machine.hardware import Hardware
 from perfgate.results.schema import RunResults
 from perfgate.results.verdict import unit_of
-
-# Families of metrics that every launch repeats exactly.
-_REPEATED = frozenset({"facts", "work", "calls"})
 
 
 class UnknownMetric(Failure):
@@ -238,7 +235,7 @@ class _Bench:
         """
         if gate != "hard" or self.case.numerator.asks_routing:
             return 0
-        if self.metric.family in _REPEATED:
+        if is_exact(self.case.metric):
             return 0
         return launches
 

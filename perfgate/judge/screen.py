@@ -15,6 +15,7 @@ from perfgate.judge import wording
 from perfgate.judge.observation import RunReader
 from perfgate.judge.paired import PAIRS, judge_candidate, reasons_not_counted
 from perfgate.judge.verdict import Decision, Outcome
+from perfgate.load.metrics import is_exact
 from perfgate.results.schema import RunResults
 from perfgate.results.verdict import Screen
 
@@ -32,10 +33,11 @@ SUSPECT = frozenset(
 def is_suspect(case: Case, screen: Decision) -> bool:
     """Whether the screen leaves a loss possible that launches in pairs can tell.
 
-    Tokens take the same ways on every launch, so routing is never suspect. Nor is a
-    baseline whose accepted loss is gone: no launch repairs it.
+    Tokens take the same ways on every launch, so routing is never suspect, and what is
+    counted is not. Nor is a baseline whose accepted loss is gone: no launch repairs it.
     """
-    if screen.gate != "hard" or case.numerator.asks_routing:
+    is_counted = case.numerator.asks_routing or is_exact(case.metric)
+    if screen.gate != "hard" or is_counted:
         return False
     if screen.outcome is Outcome.INVALID and screen.baseline is not None:
         return False

@@ -691,6 +691,15 @@ BUILT_IN: tuple[BuiltIn, ...] = (
 METRICS: dict[str, Metric] = {row.metric.name: row.metric for row in BUILT_IN}
 
 
+# Of what every launch repeats exactly: more launches would not say more.
+_REPEATED: frozenset[Family] = frozenset({"facts", "work", "calls"})
+
+
+def is_exact(name: str) -> bool:
+    """Whether every launch of one build has the same value."""
+    return family_of(name) in _REPEATED
+
+
 def is_portable(name: str) -> bool:
     """Whether every processor gives the same value; no metric that nobody declared does."""
     metric = METRICS.get(name)

@@ -13,7 +13,12 @@ from perfgate.study import Study
 
 
 def work(study: Study) -> Iterator[Case]:
-    """Calls, operators, new bytes, steps and answers of each batch of each held model."""
+    """Calls, operators, new bytes, steps and answers of each batch of each held model.
+
+    Nothing where a base build is compared: it would be launched three times in turn.
+    """
+    if study.has_base_build:
+        return
     for server in study.held:
         for workload in study.held_workloads:
             for metric in (

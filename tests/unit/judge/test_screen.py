@@ -106,6 +106,13 @@ def test_routing_is_never_suspect():
     assert not is_suspect(case, decision("REGRESSED"))
 
 
+@pytest.mark.parametrize("metric", ["work_operators", "engine_settings"])
+def test_what_is_counted_is_never_suspect(metric):
+    """Every launch of a build has the same count, so pairs would say no more."""
+    case = msgspec.structs.replace(m.ITL, metric=metric)
+    assert not is_suspect(case, decision("REGRESSED"))
+
+
 def test_what_no_launch_can_repeat():
     """A server of an operator, and a number that a test measures itself."""
     server = Server(config=m.MOE, python="external", versions={})
