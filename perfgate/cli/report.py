@@ -37,12 +37,18 @@ _FOLDER = click.Path(path_type=Path)
 )
 @AS_THEN
 @click.option("--judge", is_flag=True, hidden=True, expose_value=False)
+@click.option(
+    "--gpu-hour-price",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Price of a GPU-hour: the page then says what a million output tokens cost.",
+)
 def report(
     runs: tuple[Path, ...],
     out_dir: Path | None,
     baselines: Path | None,
     history: Path | None,
     as_then: bool,
+    gpu_hour_price: float | None,
 ) -> None:
     """Write report.html, summary.md, junit.xml and pytest-benchmark.json of the run RUN.
 
@@ -73,7 +79,12 @@ def report(
             return {}
         return trends.of_run(results[-1], History(file).entries())
 
-    report = Report(results, rows[-1].store, judged=rows[-1].line)
+    report = Report(
+        results,
+        rows[-1].store,
+        judged=rows[-1].line,
+        gpu_hour_price=gpu_hour_price,
+    )
     written = artifacts.write(report, courses, folder)
     click.echo(verdict_sentence(results[-1]))
     for path in written.paths:

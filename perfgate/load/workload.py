@@ -151,12 +151,6 @@ class Workload(
             raise ValueError(f"{self.name}: burstiness must be above 0")
         if self.max_concurrency is not None and self.max_concurrency < 1:
             raise ValueError(f"{self.name}: max_concurrency must be at least 1")
-        if self.doubles_to is not None and not (
-            self.max_concurrency and self.max_concurrency <= self.doubles_to
-        ):
-            raise ValueError(
-                f"{self.name}: doubles_to must be max_concurrency or more"
-            )
         if self.client_processes is not None and not (
             1 <= self.client_processes <= CLIENT_PROCESSES_LIMIT
         ):
@@ -164,9 +158,16 @@ class Workload(
                 f"{self.name}: client_processes is {self.client_processes}, and must be "
                 f"from 1 to {CLIENT_PROCESSES_LIMIT}"
             )
-        is_closed = (
-            self.max_concurrency is not None and self.max_concurrency > 1
-        )
+        self._check_loops()
+
+    def _check_loops(self) -> None:
+        """Refuse a ramp or a staggered start of what is no closed loop."""
+        streams = self.max_concurrency or 0
+        if self.doubles_to is not None and not 1 <= streams <= self.doubles_to:
+            raise ValueError(
+                f"{self.name}: doubles_to must be max_concurrency or more"
+            )
+        is_closed = streams > 1
         if self.staggered and (not is_closed or self.request_rate is not None):
             raise ValueError(
                 f"{self.name}: staggered needs max_concurrency above 1, and no request_rate"

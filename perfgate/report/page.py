@@ -18,6 +18,7 @@ from perfgate.judge.baseline_store import Baseline, Store
 from perfgate.judge.observation import RunReader
 from perfgate.judge.verdict import Verdict
 from perfgate.report import notices, terminal, verdict_text
+from perfgate.report.figures import cost as figures_cost
 from perfgate.report.figures import load as figures_load
 from perfgate.report.figures import saturation as figures_saturation
 from perfgate.report.figures import server as figures_server
@@ -55,12 +56,14 @@ class Report:
             leaves both out.
         history: case id -> its course over the runs.
         judged: when and by what; "" in the report of the session that measured it.
+        gpu_hour_price: for the cost of tokens; None leaves it out.
     """
 
     runs: Sequence[RunResults]
     store: Store | None = None
     history: Mapping[str, Trend] = field(default_factory=dict)
     judged: str = ""
+    gpu_hour_price: float | None = None
 
 
 def pictures(report: Report, results: RunResults, prefix: str) -> list[Picture]:
@@ -78,6 +81,7 @@ def pictures(report: Report, results: RunResults, prefix: str) -> list[Picture]:
         figures_load.latency_over_batch(run, prefix),
         figures_load.throughput_over_batch(run, prefix),
         *figures_saturation.curves([run], prefix),
+        *figures_cost.pictures(run, prefix, report.gpu_hour_price),
         figures_load.model_over_reference(run, prefix),
         figures_sparse.decoding(run, prefix),
         figures_load.over_rate(run, prefix, "ttft_median_ms", "TTFT"),
