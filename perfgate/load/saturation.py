@@ -21,7 +21,8 @@ from perfgate.load.repetition import LoadStep, Repetition
 from perfgate.load.workload import Workload, build_requests
 
 WAVES = 3  # requests of a step for each stream
-GROWTH = 0.05  # of the throughput: a doubling that gives less is the last one
+GROWTH = 0.05  # of the throughput, that a doubling must give
+MOST_IDLE = 2  # doublings in a row that give less: one may be a disturbance
 NEAR_MOST = 0.9  # of the throughput, which the knee reaches
 WARM_TOKENS = 8  # a stream's answer while a step is warmed up
 # Of a repetition, carried into its step.
@@ -114,11 +115,12 @@ def load_step(step: Workload, part: Repetition) -> LoadStep:
 
 
 def _still_grows(taken: Sequence[LoadStep]) -> bool:
-    """Whether the last doubling gave enough to try another one."""
+    """Whether one of the last doublings gave enough to try another one."""
     throughputs = [step.values.get("output_throughput", 0.0) for step in taken]
-    if len(throughputs) < 2:
+    if len(throughputs) <= MOST_IDLE:
         return True
-    return throughputs[-1] > (1 + GROWTH) * max(throughputs[:-1])
+    before, last = throughputs[:-MOST_IDLE], throughputs[-MOST_IDLE:]
+    return max(last) > (1 + GROWTH) * max(before)
 
 
 def values(taken: Sequence[LoadStep]) -> dict[str, float]:

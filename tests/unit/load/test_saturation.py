@@ -2,11 +2,12 @@
 
 import pytest
 
-from perfgate.load import measurement, saturation
+from perfgate.load import measurement, saturation, validity
 from perfgate.load.repetition import LoadStep
 from perfgate.load.workload import Synthetic, Workload
 from tests.support import builders as m
 from tests.support.fake_launch import FakeEngine
+from tests.support.fake_suite import NO_LIMITS
 from tests.support.load_targets import target_of
 
 RAMP = Workload(
@@ -14,7 +15,7 @@ RAMP = Workload(
     prompts=Synthetic(input_len_tokens=4, output_len_tokens=4),
     num_prompts=4,
     max_concurrency=2,
-    doubles_to=64,
+    doubles_to=256,
     slo_ms=(("ttft", 1000.0), ("tpot", 100.0)),
 )
 
@@ -49,12 +50,13 @@ def measured(monkeypatch):
 
 
 def test_streams_double_until_throughput_stops_growing(measured):
-    """32 gives no more than 16, so 64 is not tried."""
+    """32 and 64 give no more than 16, so 128 is not tried."""
     result = saturation.measure(None, RAMP, 0)
 
-    assert [2, 4, 8, 16, 32] == [step.streams for step in result.steps]
-    assert [2, 4, 8, 16, 32] == [row.max_concurrency for row in measured]
-    assert [6, 12, 24, 48, 96] == [row.num_prompts for row in measured]
+    sizes = [2, 4, 8, 16, 32, 64]
+    assert sizes == [step.streams for step in result.steps]
+    assert sizes == [row.max_concurrency for row in measured]
+    assert [3 * size for size in sizes] == [row.num_prompts for row in measured]
     assert 1600.0 == result.values["saturated_throughput"]
     assert 16.0 == result.values["knee_streams"]
     assert 8.0 == result.values["saturated_goodput"]
@@ -65,14 +67,30 @@ def test_steps_have_prompts_of_their_own(measured):
     """A prefix cache never answers one step out of another."""
     saturation.measure(None, RAMP, 0)
 
-    assert 5 == len({row.seed for row in measured})
+    assert 6 == len({row.seed for row in measured})
 
 
 def test_the_ramp_ends_at_its_limit():
     """The last step is the largest power of two within it."""
     sizes = [row.max_concurrency for row in saturation.steps(RAMP)]
 
-    assert [2, 4, 8, 16, 32, 64] == sizes
+    assert [2, 4, 8, 16, 32, 64, 128, 256] == sizes
+
+
+def test_one_disturbed_step_does_not_end_the_ramp(monkeypatch):
+    """Four streams gave no more than two, and eight do."""
+    throughputs = {2: 100.0, 4: 90.0, 8: 300.0, 16: 310.0, 32: 290.0}
+
+    def measure(target, workload, index, **_):
+        value = throughputs[workload.max_concurrency]
+        return m.repetition(index, {"output_throughput": value})
+
+    monkeypatch.setattr(measurement, "measure", measure)
+    monkeypatch.setattr(saturation, "_warm_up", lambda *_: None)
+
+    result = saturation.measure(None, RAMP, 0)
+
+    assert list(throughputs) == [step.streams for step in result.steps]
 
 
 def test_a_step_that_does_not_count_makes_the_ramp_invalid(monkeypatch):
@@ -110,7 +128,7 @@ def test_preemptions_are_counted_for_each_step():
     assert 4.0 == busy["preemptions_per_step"]
 
 
-def test_a_server_is_really_sent_the_ramp():
+def test_a_server_is_really_sent_the_ramp(monkeypatch):
     """Every step sends three requests a stream, after a warm-up of one each."""
     ramp = Workload(
         name="ramp",
@@ -119,6 +137,8 @@ def test_a_server_is_really_sent_the_ramp():
         max_concurrency=1,
         doubles_to=2,
     )
+
+    monkeypatch.setitem(validity.POLICIES, "cpu", NO_LIMITS)
 
     with FakeEngine() as engine:
         result = saturation.measure(target_of(engine), ramp, 0)

@@ -83,7 +83,7 @@ def test_an_unchanged_server_passes(deep, pytester):
         row for row in results.measurements if row.workload == "saturation"
     ]
     streams = [step.streams for step in ramp.repetitions[0].steps]
-    assert [4, 8, 16, 32] == streams
+    assert [4, 8, 16, 32, 64] == streams
 
 
 @pytest.mark.parametrize(
