@@ -220,8 +220,10 @@ def test_output_of_a_command_goes_to_its_log(tmp_path):
 
 def test_ctrl_c_waits_for_the_command(tmp_path):
     """It has servers to end; then the interrupt goes on."""
+    # "ready" comes late, when the command is waited for for sure.
     child = (
-        "trap 'sleep 0.7; echo ended; exit 2' INT; echo ready; sleep 60 & wait"
+        "trap 'sleep 0.7; echo ended; exit 2' INT; sleep 1; echo ready; "
+        "sleep 60 & wait"
     )
     code = f"""
 import sys; sys.path[:0] = [{str(ROOT)!r}]
