@@ -48,8 +48,8 @@ class ExchangedBuild:
 
     @property
     def origin(self) -> str:
-        """The folder."""
-        return str(self.folder)
+        """Nothing more: the name says all."""
+        return self.name
 
     def python(self) -> Path:
         """A script that starts the good Python with these packages first."""

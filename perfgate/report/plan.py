@@ -123,7 +123,9 @@ def text(planned: PlannedSession, width: int) -> str:
     """The servers to launch, their time in earlier runs, and the losses that are detected."""
     config, hardware = planned.config, planned.hardware
     earlier = earlier_runs(config.runs, hardware)
-    rows = servers(planned.cases, config.launches, planned.mode, earlier)
+    rows = servers(
+        planned.cases, config.launches, planned.mode, earlier, config.pair_count
+    )
     lines = format_servers(rows, planned.mode, width)
     if not config.external_urls:
         most = most_launches(planned)
@@ -155,7 +157,9 @@ def most_launches(planned: PlannedSession) -> int:
             # Of both builds, and those whose work is counted.
             total += 2 * max(FEWEST_LAUNCHES, config.launches) + config.launches
         elif config.is_paired:
-            total += 2 * max(PAIRS, config.launches) + pairs
+            total += 2 * config.pair_count
+            if config.pairs != "one":  # a single one decides nothing
+                total += pairs
         elif server.engine in config.base_builds:
             ratios = _partners(planned.cases, server.key)
             total += config.launches + 2 * pairs * (1 + ratios)
@@ -221,18 +225,20 @@ def servers(
     launches: int,
     mode: Mode,
     earlier: Iterable[RunResults],
+    pairs: int = PAIRS,
 ) -> list[ServerRow]:
     """Each server that the cases need.
 
     Args:
-        launches: of each server, or of each of its builds.
+        launches: of each server.
         mode: "paired" launches a base build in turn with each server.
         earlier: runs to take the times from, the newest first; read as far as they are
             needed.
+        pairs: launches of each build, where they are paired.
     """
     count = launches
     if mode == "paired":
-        count = 2 * max(PAIRS, launches)
+        count = 2 * pairs
     rows = {}
     for key, (server, workloads) in servers_of(cases).items():
         rows[key] = ServerRow(key, count, workloads, seconds=None)

@@ -96,6 +96,7 @@ def test_external_server_has_one_launch():
         ({"launches": 3}, Sequential(launches=3)),
         ({"base_builds": {"vllm": "python"}}, Paired(pairs=3)),
         ({"base_builds": {"vllm": "python"}, "launches": 5}, Paired(pairs=5)),
+        ({"base_builds": {"vllm": "python"}, "pairs": "one"}, Paired(pairs=1)),
         ({"pairs": "suspect"}, Sequential(launches=1)),
         (
             {"base_builds": {"vllm": "python"}, "pairs": "suspect"},
