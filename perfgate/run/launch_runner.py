@@ -23,6 +23,7 @@ from perfgate.engines.base import Engine, LaunchFacts, ServerConfig
 from perfgate.engines.injection import Injection
 from perfgate.errors import describe_error
 from perfgate.load import ladder, measurement, saturation, warmup
+from perfgate.load.precision import is_known
 from perfgate.load.repetition import Repetition
 from perfgate.load.workload import Workload
 from perfgate.machine.hardware import Hardware
@@ -155,7 +156,7 @@ class LaunchRunner:
             for probe in self._probes:
                 probe.stop()
         for workload in workloads:
-            if _lacks_valid(workload, repetitions[workload.name]):
+            if self._lacks_valid(workload, repetitions[workload.name]):
                 yield self._row(workload, repetitions[workload.name], death)
         return death
 
@@ -184,7 +185,7 @@ class LaunchRunner:
                 if not self._is_useful():
                     return
                 so_far = repetitions[workload.name]
-                if not wants_more(workload, so_far):
+                if not self._wants_more(workload, so_far):
                     continue
                 repetition = self._repetition(workload, len(so_far))
                 so_far.append(repetition)
@@ -194,8 +195,27 @@ class LaunchRunner:
             unfinished = [
                 workload
                 for workload in unfinished
-                if wants_more(workload, repetitions[workload.name])
+                if self._wants_more(workload, repetitions[workload.name])
             ]
+
+    def _wants_more(
+        self, workload: Workload, repetitions: Sequence[Repetition]
+    ) -> bool:
+        """Whether another repetition is to be measured, and would tell more."""
+        return wants_more(workload, repetitions) and self._lacks_valid(
+            workload, repetitions
+        )
+
+    def _lacks_valid(
+        self, workload: Workload, repetitions: Sequence[Repetition]
+    ) -> bool:
+        """Whether the valid repetitions are too few, and do not tell enough.
+
+        On shared CPU cores every one of them counts.
+        """
+        if self._config.device == "cuda" and is_known(workload, repetitions):
+            return False
+        return _lacks_valid(workload, repetitions)
 
     def _soak(self, workload: Workload) -> LaunchFigures:
         """Keep a load up for its minutes; nothing of it is kept."""

@@ -365,3 +365,18 @@ def test_failed_requests_are_not_measured_away():
         rounds.wants_more(workload, taken)
         for taken in ([stalled], [stalled, failed])
     ]
+
+
+@pytest.mark.parametrize(("device", "wants"), [("cuda", False), ("cpu", True)])
+def test_a_load_that_is_known_is_not_repeated_on_gpus(
+    tmp_path, monkeypatch, device, wants
+):
+    """Shared CPU cores differ from minute to minute, so that every repetition counts."""
+    runner = Asked(tmp_path, monkeypatch).runner
+    config = msgspec.structs.replace(runner._config, device=device)
+    monkeypatch.setattr(runner, "_config", config)
+    monkeypatch.setattr(rounds, "is_known", lambda workload, taken: True)
+    taken = [m.repetition(0, 1.0)]
+
+    assert wants == runner._wants_more(TIMED, taken)
+    assert wants == runner._lacks_valid(TIMED, taken)
