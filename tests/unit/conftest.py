@@ -9,6 +9,7 @@ from perfgate import locations
 from perfgate.load import metrics
 from perfgate.models import catalogue
 from tests.support import fake_suite, studies, warm
+from tests.support.dealing import dealt
 from tests.support.projects import (
     CONFTEST,
     GPU_QUESTIONS,
@@ -98,3 +99,13 @@ def gpus(project, pytester, monkeypatch):
     )
     monkeypatch.setenv("FAKE_GPUS", "1")
     return project
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    """Deal whole sessions to all workers first: they take what is short from each other."""
+    workers = getattr(config, "workerinput", {}).get("workercount")
+    if workers:
+        items[:] = dealt(items, workers)
