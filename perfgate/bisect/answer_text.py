@@ -16,6 +16,7 @@ from perfgate.results import schema
 
 # Of the whole loss: less than this is left unexplained without a word.
 REST_SHARE = 0.25
+ELSEWHERE = "another --folder"
 
 
 def lines(
@@ -126,7 +127,7 @@ def _rest(answer: Answer, builds: Sequence[Build]) -> list[str]:
         told.append(
             f"  Before it {builds[place.good].title} is "
             f"worse already, {loss_text(evidence, before)}: look again with "
-            f"--bad {shlex.quote(builds[place.good].name)}"
+            f"--bad {shlex.quote(builds[place.good].name)}, and {ELSEWHERE}"
         )
     if after is None:
         return told
@@ -135,6 +136,6 @@ def _rest(answer: Answer, builds: Sequence[Build]) -> list[str]:
         share = formatting.signed_percent(evidence.fraction(rest))
         told.append(
             f"  After it {share} more is lost: look again with "
-            f"--good {shlex.quote(builds[place.bad].name)}"
+            f"--good {shlex.quote(builds[place.bad].name)}, and {ELSEWHERE}"
         )
     return told

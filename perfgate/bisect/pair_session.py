@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -29,6 +30,7 @@ LOG = "pytest.log"
 # Exit statuses of pytest after which there is a run: passed, and failed.
 RAN = (0, 1)
 LOG_LINES = 12
+OF_CI = ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY")
 # Runs a command, its output to a file; returns the exit status.
 Run = Callable[[Sequence[str], Path], int]
 
@@ -69,17 +71,29 @@ class Pairs(Protocol):
         """
 
 
-def logged(command: Sequence[str], log: Path) -> int:
+def logged(
+    command: Sequence[str], log: Path, without: Sequence[str] = ()
+) -> int:
     """Run a command to its end, its output to a file; returns the exit status.
 
     A Ctrl-C reaches the command as well. It is waited for: pytest ends its servers, and
     writes what it has.
+
+    Args:
+        without: variables that it does not get.
     """
+    environment = {
+        name: value for name, value in os.environ.items() if name not in without
+    }
     log.parent.mkdir(parents=True, exist_ok=True)
     with (
         log.open("ab") as file,
         subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=file, stderr=file
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            env=environment,
         ) as process,
     ):
         try:
@@ -87,6 +101,11 @@ def logged(command: Sequence[str], log: Path) -> int:
         except KeyboardInterrupt:
             process.wait()
             raise
+
+
+def logged_quietly(command: Sequence[str], log: Path) -> int:
+    """The same without annotations and a summary of each pair in CI."""
+    return logged(command, log, without=OF_CI)
 
 
 @dataclass(frozen=True)
@@ -103,7 +122,7 @@ class PytestPairs:
     arguments: tuple[str, ...]
     folder: Path
     store: Store
-    run: Run = logged
+    run: Run = logged_quietly
 
     def measure(self, comparison: Comparison) -> Session:
         """Launch both, and read what was measured; an interrupted session is resumed."""
@@ -128,11 +147,13 @@ class PytestPairs:
         second = comparison.build.python
         if comparison.is_swapped:
             first, second = second, first
-        number = "all" if comparison.confirms else "one"
         run_dir = str(self.folder / comparison.run)
+        pairs, report = "one", ["--perf-report", "no"]
+        if comparison.confirms:
+            pairs, report = "all", []
         return [
-            *(sys.executable, "-m", *self.again(first, second, number)),
-            *("--run-dir", run_dir, "--resume"),
+            *(sys.executable, "-m", *self.again(first, second, pairs)),
+            *("--run-dir", run_dir, "--resume", *report),
         ]
 
     def again(

@@ -58,20 +58,37 @@ def test_not_confirmed(tmp_path):
     assert "do not differ as expected" in "\n".join(lines)
 
 
-def test_losses_before_and_after(tmp_path):
-    """A second step is named, with the option that finds it."""
-    losses = {
-        **slow_from(2, 0.1, builds=4),
-        **{f"b{number}": 0.21 for number in range(4, 8)},
-    }
-    later = "\n".join(told(tmp_path / "a", ToldPairs(losses)))
-    sizes = {**slow_from(2, 0.21), "b1": 0.05}
-    earlier = "\n".join(told(tmp_path / "b", ToldPairs(sizes)))
+def test_loss_before_the_build(tmp_path):
+    """A smaller step came earlier: the option that finds it is named."""
+    losses = {**slow_from(2, 0.08, builds=4), **slow_from(4, 0.21)}
 
-    assert "look again with" in later
-    assert "look again with --bad b1" not in later
-    assert "Before it b1 is worse already, loss +5.0 %" not in later
-    assert "look again with" not in earlier or "--bad b1" in earlier
+    lines = told(tmp_path, ToldPairs(losses))
+
+    assert lines[0].startswith("FOUND: b4: ")
+    (line,) = [line for line in lines if "look again" in line]
+    assert line.startswith("  Before it b3 is worse already, loss +8.0 %")
+    assert line.endswith("--bad b3, and another --folder")
+
+
+def test_loss_after_the_build(tmp_path):
+    """The larger step came first; what is left is said, and where."""
+    losses = {**slow_from(2, 0.12, builds=4), **slow_from(4, 0.21)}
+
+    lines = told(tmp_path, ToldPairs(losses))
+
+    assert lines[0].startswith("FOUND: b2: ")
+    (line,) = [line for line in lines if "look again" in line]
+    assert line.startswith("  After it +8.0 % more is lost")
+    assert line.endswith("--good b2, and another --folder")
+
+
+def test_build_that_is_neither_is_named(tmp_path):
+    """Exactly half of the loss, in every pair."""
+    losses = {"b1": 1.1 - 1, "b2": 1.21 - 1}
+
+    lines = told(tmp_path, ToldPairs(losses), builds=3)
+
+    assert "neither good nor bad for sure: b1" in "\n".join(lines)
 
 
 def test_other_cases_are_named(tmp_path):

@@ -18,6 +18,7 @@ from perfgate.bisect.pair_session import (
     NamedPython,
     PytestPairs,
     logged,
+    logged_quietly,
 )
 from perfgate.bisect.state import BadBisection
 from perfgate.errors import FailureRow
@@ -84,7 +85,9 @@ def test_command_compares_the_two(tmp_path):
     assert ["--pairs", "one"] == first[9:11]
     assert ["--pairs", "all"] == second[9:11]
     run_dir = str(tmp_path / "runs" / "pair-1")
-    assert ["--run-dir", run_dir, "--resume"] == first[11:]
+    words = ["--run-dir", run_dir, "--resume", "--perf-report", "no"]
+    assert words == first[11:]
+    assert "--perf-report" not in second
 
 
 def test_order_is_by_base_and_candidate(tmp_path):
@@ -216,6 +219,17 @@ def test_output_of_a_command_goes_to_its_log(tmp_path):
 
     assert [3, 0] == statuses
     assert "3\n0\n" == log.read_text()
+
+
+def test_pairs_leave_no_annotation_in_ci(tmp_path, monkeypatch):
+    """Each pair would be told as invalid there."""
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", "/summary")
+    monkeypatch.setenv("KEPT", "yes")
+    command = ["bash", "-c", "echo ${GITHUB_STEP_SUMMARY-none} $KEPT"]
+
+    logged_quietly(command, tmp_path / "log")
+
+    assert "none yes\n" == (tmp_path / "log").read_text()
 
 
 def test_ctrl_c_waits_for_the_command(tmp_path):
