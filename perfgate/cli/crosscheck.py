@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from perfgate.engines.registry import ENGINES
+
+if TYPE_CHECKING:
+    from perfgate.load.workload import ShareGPT, Synthetic
 
 # As in `perfgate.load.other_clients.CLIENTS`, which `--help` must not wait for.
 CLIENT_NAMES = ("sglang", "vllm")
@@ -66,6 +70,16 @@ _FILE = click.Path(exists=True, path_type=Path)
     help="How many of the input tokens all prompts share, for a server with a prefix cache.",
 )
 @click.option(
+    "--dataset",
+    type=_FILE,
+    help="ShareGPT JSON file whose conversations are sent, in place of lengths.",
+)
+@click.option(
+    "--allow-truncated-dataset",
+    is_flag=True,
+    help="Use the whole conversations of a file that is cut off.",
+)
+@click.option(
     "--rounds", type=click.IntRange(min=2), default=6, show_default=True
 )
 @click.option(
@@ -90,7 +104,7 @@ def crosscheck(
     from perfgate.load.measurement import Target
     from perfgate.load.other_clients import CLIENTS, ClientFailed
     from perfgate.load.prompts import load_tokenizer
-    from perfgate.load.workload import Synthetic, Workload
+    from perfgate.load.workload import Workload
 
     rounds, tolerance = options["rounds"], options["tolerance"]
     python = shutil.which(Path(client_python).expanduser())
@@ -112,14 +126,9 @@ def crosscheck(
         engine=options["engine"],
         tokenizer=str(tokenizer.resolve()),
     )
-    input_len, output_len = options["lengths"]
     workload = Workload(
         name="crosscheck",
-        prompts=Synthetic(
-            input_len_tokens=input_len,
-            output_len_tokens=output_len,
-            shared_prefix_tokens=options["shared_prefix"],
-        ),
+        prompts=_prompts(tokenizer, options),
         num_prompts=options["num_prompts"],
         max_concurrency=options["max_concurrency"],
     )
@@ -130,3 +139,23 @@ def crosscheck(
     Console(width=120).print(table(comparisons, client, rounds, tolerance))
     if any(row.verdict(tolerance) != "agree" for row in comparisons):
         raise SystemExit(1)
+
+
+def _prompts(
+    tokenizer: Path, options: Mapping[str, Any]
+) -> Synthetic | ShareGPT:
+    """What both clients send."""
+    from perfgate.load.workload import ShareGPT, Synthetic
+
+    if options["dataset"] is not None:
+        return ShareGPT(
+            path=str(options["dataset"]),
+            tokenizer=str(tokenizer),
+            allow_truncated=options["allow_truncated_dataset"],
+        )
+    input_len, output_len = options["lengths"]
+    return Synthetic(
+        input_len_tokens=input_len,
+        output_len_tokens=output_len,
+        shared_prefix_tokens=options["shared_prefix"],
+    )

@@ -34,7 +34,7 @@ from perfgate.load.other_clients import (
 )
 from perfgate.load.server_metrics import difference
 from perfgate.load.warmup import warm_up
-from perfgate.load.workload import Workload
+from perfgate.load.workload import ShareGPT, Workload
 
 # Fewer do not show how the clients' figures follow the server's.
 ENOUGH_ROUNDS = 8
@@ -240,7 +240,8 @@ def interleave(
             order.reverse()
         for place, turns in enumerate(order):
             turn = turn_of(workload, 2 * number + place)
-            prompts = requests_of(target, turn, tokenizer)
+            is_backwards = place == 1 and isinstance(workload.prompts, ShareGPT)
+            prompts = requests_of(target, turn, tokenizer, is_backwards)
             before, _ = server_figures(target)
             if turns is suite_turns:
                 figures = run_suite(client, target, turn, prompts)

@@ -10,6 +10,9 @@ from the same recorded bytes:
   it. TTFT is 0 where no chunk has text. Each request opens a connection of its own
   within its TTFT, which ours does not convert (0.3 ms on one host).
 
+Of a ShareGPT file both send the same conversations in each round, one of them with
+every prompt backwards: as long, and no prompt that the server met before.
+
 Both send text, which the server turns into tokens within each TTFT. The suite sends
 token ids, since it compares engines; compared with another client it sends text, too.
 SGLang's client reads ours from a file. vLLM's draws its own, as random and as long,
@@ -19,6 +22,7 @@ since its reader of files needs pandas, which an engine's environment need not h
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import shlex
 import statistics
@@ -37,9 +41,10 @@ from perfgate.errors import Failure
 from perfgate.load import metrics
 from perfgate.load.client import Recording, no_progress, send
 from perfgate.load.measurement import Target, sending, vllm_bench_arguments
+from perfgate.load.prompts import load_tokenizer
 from perfgate.load.request_times import NS_PER_MS, itl_ns, ttft_ns
 from perfgate.load.response import read
-from perfgate.load.workload import Request, Workload, build_requests
+from perfgate.load.workload import Request, ShareGPT, Workload, build_requests
 
 COMPARED = (
     "ttft_median_ms",
@@ -98,10 +103,17 @@ def _vllm_arguments(
     requests: Sequence[Request],
     folder: Path,
 ) -> list[str]:
+    if isinstance(workload.prompts, ShareGPT):
+        path = folder / "conversations.json"
+        path.write_text(json.dumps(_conversations(target, requests)))
+        prompts = msgspec.structs.replace(workload.prompts, path=str(path))
+        workload = msgspec.structs.replace(workload, prompts=prompts)
     return [
         "-c",
         VLLM_BENCH_SERVE,
         *vllm_bench_arguments(target, workload),
+        # All that are in a file are sent, in its order.
+        "--disable-shuffle",
         "--save-result",
         "--result-dir",
         str(folder),
@@ -109,6 +121,27 @@ def _vllm_arguments(
         RESULT,
         "--disable-tqdm",
     ]
+
+
+def _conversations(
+    target: Target, requests: Sequence[Request]
+) -> list[dict[str, object]]:
+    """Conversations of which a client sends these texts and asks for as many tokens.
+
+    It takes the length of an answer from a text, so each has one of that length.
+    """
+    tokenizer = load_tokenizer(Path(target.tokenizer or ""))
+    special = len(tokenizer.encode("").ids)
+    conversations: list[dict[str, object]] = []
+    for request in requests:
+        length = request.output_len_tokens - special
+        ids = itertools.islice(
+            itertools.cycle(request.prompt_token_ids), length
+        )
+        answer = _text(list(ids), tokenizer)
+        turns = [{"value": request.text}, {"value": answer}]
+        conversations.append({"conversations": turns})
+    return conversations
 
 
 def _sglang_arguments(
@@ -306,13 +339,30 @@ def run_suite(
 def turn_of(workload: Workload, turn: int) -> Workload:
     """What one turn of one client sends.
 
-    No two turns share a prompt, or a prefix cache would answer the later one.
+    No two turns share a prompt, or a prefix cache would answer the later one. The two
+    turns of a round draw the same conversations, whose lengths differ by far more than
+    two clients: see `requests_of`.
     """
+    if isinstance(workload.prompts, ShareGPT):
+        turn //= 2
     return msgspec.structs.replace(workload, seed=workload.seed + turn)
 
 
 def requests_of(
-    target: Target, workload: Workload, tokenizer: tokenizers.Tokenizer
+    target: Target,
+    workload: Workload,
+    tokenizer: tokenizers.Tokenizer,
+    is_backwards: bool = False,
 ) -> list[Request]:
-    """The workload's requests, with text."""
-    return as_text(build_requests(workload, 0, target.vocab_size), tokenizer)
+    """The workload's requests, with text.
+
+    Args:
+        is_backwards: whether each prompt is sent backwards: as long, and another one.
+    """
+    requests = []
+    for request in build_requests(workload, 0, target.vocab_size):
+        if is_backwards:
+            ids = request.prompt_token_ids[::-1]
+            request = dataclasses.replace(request, prompt_token_ids=ids)
+        requests.append(request)
+    return as_text(requests, tokenizer)
