@@ -2,6 +2,7 @@
 
     python -m benchmarks.cpu_facts run runs/cpu-facts --times 3
     python -m benchmarks.cpu_facts table runs/cpu-facts
+    python -m benchmarks.cpu_facts stored        # each stored launch against the others
 
 The store of these runs is `baselines/cpu-any` alone, as a machine has it that was never
 measured, and the gate is required. Each change is planted in a real vLLM by --inject-arg
@@ -14,20 +15,29 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
+import msgspec
 
 from benchmarks.run_folders import Kind, kinds
 from perfgate import formatting
-from perfgate.judge.baseline_store import Store
-from perfgate.judge.gate import judge_run
+from perfgate.cases import Case, Load
+from perfgate.engines.base import ServerConfig
+from perfgate.judge.baseline_schema import BaselineFile, read_recorded
+from perfgate.judge.baseline_store import Recorded, Store
+from perfgate.judge.gate import judge, judge_run
+from perfgate.judge.observation import Observation
 from perfgate.judge.portable import ANY_CPU
 from perfgate.judge.verdict import Verdict, is_red
+from perfgate.results.samples import Sample
 
 ROOT = Path(__file__).resolve().parent.parent
+# Times which a stored value is judged again.
+FACTORS = (1.0, 1.02, 1.05)
 PLANTS = ROOT / "benchmarks" / "plants"
 WORK = ("tests/perf/test_work.py", "-k", "work_of_a_batch")
 # Without the peak of memory, which a load makes.
@@ -183,6 +193,87 @@ def _row(kind: Kind, store: Store) -> str:
         message,
     )
     return "| " + " | ".join(cells) + " |"
+
+
+@cli.command()
+@click.option(
+    "--baselines", default=ROOT / "baselines", type=click.Path(path_type=Path)
+)
+def stored(baselines: Path) -> None:
+    """Judge each stored launch of any CPU by all the others, as it is and changed."""
+    click.echo("| metric | launches | red | 2 % worse, red | 5 % worse, red |")
+    click.echo("|---|--:|--:|--:|--:|")
+    counts: dict[str, Counter[float]] = defaultdict(Counter)
+    store = Store(baselines)
+    for path in sorted((baselines / ANY_CPU).glob("*/*.json")):
+        file = read_recorded(path)
+        for name, metric in file.metrics.items():
+            if metric.gate == "hard" and len(metric.launches) > 1:
+                row = StoredMetric(store, path, file, name)
+                counts[name] += row.red_by_factor()
+    for name, red in sorted(counts.items()):
+        cells = [red[factor] for factor in (0.0, *FACTORS)]
+        click.echo(f"| {name} | " + " | ".join(map(str, cells)) + " |")
+
+
+@dataclass(frozen=True)
+class StoredMetric:
+    """The stored launches of one portable metric."""
+
+    store: Store
+    path: Path
+    file: BaselineFile
+    name: str
+
+    def red_by_factor(self) -> Counter[float]:
+        """How many launches are red, times each factor; under 0.0 how many there are."""
+        launches = self.file.metrics[self.name].launches
+        red: Counter[float] = Counter({0.0: len(launches)})
+        for place, sample in enumerate(launches):
+            others = (*launches[:place], *launches[place + 1 :])
+            for factor in FACTORS:
+                red[factor] += self._is_red(sample, others, factor)
+        return red
+
+    def _is_red(
+        self, sample: Sample, others: Sequence[Sample], factor: float
+    ) -> bool:
+        case = self._case()
+        baseline = Recorded(
+            path=self.path,
+            identity=self.file.identity,
+            context=self.file.context,
+            metric=self.file.metrics[self.name],
+            group=self.store.group(case, ANY_CPU),
+            chosen=self.file.chosen,
+        ).with_launches(others)
+        assert sample.value is not None
+        worse = factor * sample.value
+        if baseline.metric.better == "higher":
+            worse = sample.value / factor
+        changed = msgspec.structs.replace(sample, value=worse)
+        observation = Observation(
+            run=sample.run,
+            hardware_label=ANY_CPU,
+            identity=self.file.identity,
+            context=self.file.context,
+            samples=(changed,),
+        )
+        verdict = judge(case, observation, baseline)
+        return is_red(verdict.outcome, verdict.gate, "required")
+
+    def _case(self) -> Case:
+        """A case of this metric; which server it is of decides nothing here."""
+        fields = self.file.identity
+        server = ServerConfig(
+            engine=fields["engine"], model=fields["model"], device="cpu"
+        )
+        return Case(
+            experiment="",
+            metric=self.name,
+            numerator=Load(server=server),
+            two_sided=self.name.startswith("weights"),
+        )
 
 
 def _any_cpu(folder: Path, baselines: Path) -> Path:
