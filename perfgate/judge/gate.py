@@ -579,7 +579,7 @@ class _Bench:
             gate,
             comparison.summary,
             advice,
-            self.context_details(baseline),
+            [_baseline_of_facts(baseline), *self.context_details(baseline)],
             **numbers,
         )
 
@@ -615,6 +615,15 @@ class _Bench:
             portable.python_of(self.case.metric, baseline.context),
         )
         return differences
+
+
+def _baseline_of_facts(baseline: Recorded) -> str:
+    """How many launches the facts were recorded on."""
+    metric = baseline.metric
+    return wording.BASELINE.format(
+        launches=formatting.count(len(metric.launches), "launch"),
+        runs=formatting.count(metric.runs, "run"),
+    )
 
 
 def _definition(metric: Metric | MetricBaseline) -> Mapping[str, str]:

@@ -33,6 +33,7 @@ from perfgate.judge.noise import (
 )
 from perfgate.judge.observation import Observation
 from perfgate.judge.policy import Policy
+from perfgate.judge.portable import ANY_CPU
 from perfgate.judge.verdict import Outcome
 from perfgate.results.samples import Side, sides_of
 
@@ -338,6 +339,8 @@ class Comparison:
         template = wording.BASELINE
         if self.baseline.only_machine:
             template = wording.BASELINE_HERE
+        if self.observation.hardware_label == ANY_CPU:
+            template = wording.BASELINE_ANY_CPU
         launches = formatting.count(self.noise.launches, "launch")
         runs = formatting.count(self.noise.runs, "run")
         lines = [template.format(launches=launches, runs=runs, machine=machine)]

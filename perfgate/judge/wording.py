@@ -37,6 +37,7 @@ BASELINE = "Baseline: {launches} of {runs}."
 BASELINE_HERE = (
     "Baseline: {launches} of {runs}, all on this machine ({machine})."
 )
+BASELINE_ANY_CPU = "Baseline: {launches} of {runs}, which count on any CPU."
 BASELINE_ELSEWHERE = (
     "Baseline: {machines}, each counted once; {machine} has too few launches of its "
     "own."

@@ -77,7 +77,9 @@ def test_a_machine_that_was_never_measured_is_judged(tmp_path, value, expected):
 
     results = weights_run(value, cpu_name="Another CPU", isa="avx512")
 
-    assert expected == judge_case(results, WEIGHTS, store).outcome
+    verdict = judge_case(results, WEIGHTS, store)
+    assert expected == verdict.outcome
+    assert any("which count on any CPU" in line for line in verdict.details)
 
 
 def test_a_baseline_of_one_processor_still_counts(tmp_path):
