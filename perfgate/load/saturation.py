@@ -25,6 +25,7 @@ GROWTH = 0.05  # of the throughput, that a doubling must give
 MOST_IDLE = 2  # doublings in a row that give less: one may be a disturbance
 NEAR_MOST = 0.9  # of the throughput, which the knee reaches
 WARM_TOKENS = 8  # a stream's answer while a step is warmed up
+NEXT_SEED = 1_000_003  # further than any ramp goes
 # Of a repetition, carried into its step.
 STEP_VALUES = (
     "output_throughput",
@@ -61,21 +62,35 @@ def measure(
 ) -> Repetition:
     """One ramp; its figures are those of the whole, and of each step in `steps`.
 
-    A step whose repetition does not count ends the ramp, and makes it invalid.
+    A step that does not count is sent again; the second time it ends the ramp, and makes
+    it invalid.
     """
     began_unix_s, began_s = time.time(), time.monotonic()
     parts: list[Repetition] = []
     taken: list[LoadStep] = []
     for step in steps(workload):
         _warm_up(target, step, repetition_index, progress)
-        part = measurement.measure(
-            target, step, repetition_index, progress=progress
-        )
+        part = _send(target, step, repetition_index, progress)
         parts.append(part)
         taken.append(load_step(step, part))
         if part.invalid or not _still_grows(taken):
             break
     return _joined(parts, taken, began_unix_s, time.monotonic() - began_s)
+
+
+def _send(
+    target: Target, step: Workload, repetition_index: int, progress: Progress
+) -> Repetition:
+    """One step, with other prompts once more where it does not count."""
+    part = measurement.measure(
+        target, step, repetition_index, progress=progress
+    )
+    if not part.invalid or part.failed:
+        return part
+    again = msgspec.structs.replace(step, seed=step.seed + NEXT_SEED)
+    return measurement.measure(
+        target, again, repetition_index, progress=progress
+    )
 
 
 def _warm_up(

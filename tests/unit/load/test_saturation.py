@@ -1,5 +1,7 @@
 """Saturation: streams double until the throughput stops growing; knee, goodput, preemptions."""
 
+import itertools
+
 import pytest
 
 from perfgate.load import measurement, saturation, validity
@@ -94,9 +96,11 @@ def test_one_disturbed_step_does_not_end_the_ramp(monkeypatch):
 
 
 def test_a_step_that_does_not_count_makes_the_ramp_invalid(monkeypatch):
-    """Its reason names the streams, and no further step is sent."""
+    """Not even the second time: its reason names the streams, and no further step is sent."""
+    seeds = []
 
     def measure(target, workload, index, **_):
+        seeds.append(workload.seed)
         return m.repetition(index, {}, invalid=m.SILENT)
 
     monkeypatch.setattr(measurement, "measure", measure)
@@ -108,6 +112,25 @@ def test_a_step_that_does_not_count_makes_the_ramp_invalid(monkeypatch):
         "2 streams: all streams fell silent for 1,400 ms",
     ) == result.invalid
     assert 1 == len(result.steps)
+    assert 2 == len(set(seeds)) == len(seeds)
+
+
+def test_a_step_is_sent_again_before_it_spoils_the_ramp(monkeypatch):
+    """Every other one is disturbed, and the ramp counts."""
+    disturbed = itertools.cycle([m.SILENT, ()])
+
+    def measure(target, workload, index, **_):
+        return m.repetition(
+            index, {"output_throughput": 100.0}, invalid=next(disturbed)
+        )
+
+    monkeypatch.setattr(measurement, "measure", measure)
+    monkeypatch.setattr(saturation, "_warm_up", lambda *_: None)
+
+    result = saturation.measure(None, RAMP, 0)
+
+    assert () == result.invalid
+    assert [2, 4, 8] == [step.streams for step in result.steps]
 
 
 def test_the_knee_is_where_nearly_all_throughput_is_reached():
