@@ -207,6 +207,7 @@ def _notes(perf: PerfSession, results: RunResults) -> Iterator[str]:
     yield from notices.lacking(results)
     yield from notices.report_only(results)
     yield from notices.screened(results)
+    yield from notices.datasets(results)
     yield f"launches: {notices.launches(results)}"
     yield from notices.builds(results)
     yield from _shown(lambda: map(_unused, perf.unused_baselines()))

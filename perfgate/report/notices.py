@@ -14,6 +14,7 @@ from perfgate.engines.injection import format_injection
 from perfgate.foreign_text import one_line
 from perfgate.judge.run_status import is_compared
 from perfgate.judge.verdict import Outcome
+from perfgate.load.frozen import Frozen
 from perfgate.load.metrics import family_of
 from perfgate.load.repetition import Repetition
 from perfgate.report import verdict_text
@@ -278,6 +279,16 @@ def launches(results: RunResults) -> str:
     return text
 
 
+def datasets(results: RunResults) -> list[str]:
+    """Which loads sent prompts of a data set, and of which."""
+    measured = {row.workload for row in results.measurements}
+    loads: dict[str, list[str]] = {}
+    for name, workload in results.workloads.items():
+        if isinstance(workload.prompts, Frozen) and name in measured:
+            loads.setdefault(workload.prompts.source, []).append(name)
+    return [f"{', '.join(names)}: {source}" for source, names in loads.items()]
+
+
 def important(results: RunResults) -> list[str]:
     """The lines before the verdicts on a page."""
     return [
@@ -291,4 +302,5 @@ def important(results: RunResults) -> list[str]:
         *screened(results),
         *injected(results),
         *removed(results),
+        *datasets(results),
     ]

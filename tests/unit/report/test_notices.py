@@ -3,6 +3,7 @@
 import msgspec
 
 from perfgate.errors import Failure
+from perfgate.load.frozen import Frozen
 from perfgate.report import notices
 from perfgate.results.verdict import Screen, Verdict
 from tests.support import builders as m
@@ -152,3 +153,18 @@ def test_a_run_without_any_baseline_says_that_it_compared_nothing():
     assert [f"{line} (fails with --gate=required)"] == notices.lacking(nothing)
     assert [f"{line} (fails the run)"] == notices.lacking(required)
     assert [] == notices.lacking(judged("PASSED", "NO_BASELINE"))
+
+
+def test_data_sets_are_named():
+    """Once for all loads that sent their prompts, and none that was not sent."""
+    results = run()
+    (name,) = {row.workload for row in results.measurements}
+    chats = Frozen(path="p", source="chats, cut off", file="c", sha256="0")
+    sent = msgspec.structs.replace(results.workloads[name], prompts=chats)
+    unsent = msgspec.structs.replace(sent, name="other")
+    results = msgspec.structs.replace(
+        results, workloads={name: sent, "other": unsent}
+    )
+
+    assert [f"{name}: chats, cut off"] == notices.datasets(results)
+    assert [] == notices.datasets(run())
