@@ -3,7 +3,8 @@
 The kernel stamps each packet when it arrives (SO_TIMESTAMPNS), whether or not the client
 runs. All sockets are in one epoll set, which the event loop watches, so that a look at
 many of them costs one callback. As the times are not later for it, the client pauses
-after each look where it can: it then reads several sockets at once, for half of the CPU.
+after a look where streams send evenly, one by one: it then reads several sockets at
+once, for half of the CPU. A burst (streams in step) is read as it comes.
 
 A read returns everything that one socket has. Where that is several packets (chunks of
 one stream that came before the client looked, or packets that the network card merged),
@@ -27,6 +28,8 @@ SO_TIMESTAMPNS = 35
 READ_BYTES = 65536
 MOST_PAUSE_S = 0.004
 PAUSE_SHARE = 0.25  # of the time between two chunks of a stream
+EVEN = 4.0  # factor of a time that is about another
+MOST_ROUNDS = 16  # of reading in one look: then timers have their turn
 WINDOW_NS = 50_000_000  # of the rate by which the pause is chosen
 START_S = 1.0
 _TIMESPEC = struct.Struct("@ll")
@@ -115,6 +118,11 @@ def pause_s(reads: int, streams: int, during_ns: int) -> float:
     return pause
 
 
+def is_even(taken_ns: float, expected_ns: float) -> bool:
+    """Whether reads took about as long as so many usually do: no burst, nor its first."""
+    return expected_ns <= EVEN * taken_ns and taken_ns <= EVEN * expected_ns
+
+
 class Sender(Protocol):
     """Who sends on the sockets, and knows what is next."""
 
@@ -140,32 +148,49 @@ class Poller:
         self.loop = loop
         self.sender = sender
         self.pause_s = 0.0
+        self.between_ns = 0.0
         self.window_reads = 0
-        self.window_ns = time.monotonic_ns()
+        self.window_ns = self.looked_ns = time.monotonic_ns()
         self.epoll = select.epoll()
         self.by_descriptor: dict[int, StampedTransport] = {}
         self.addresses: list[Any] = []
         loop.add_reader(self.epoll.fileno(), self.look)
 
     def look(self) -> None:
-        """Read every socket that has something."""
-        ready = self.epoll.poll(0)
-        for descriptor, events in ready:
-            transport = self.by_descriptor.get(descriptor)
-            # An earlier one of this look may have closed it.
-            if transport is not None:
-                transport.ready(events)
-        self.window_reads += len(ready)
-        during_ns = time.monotonic_ns() - self.window_ns
-        if during_ns > WINDOW_NS:
-            self.pause_s = pause_s(
-                self.window_reads, self.sender.streams(), during_ns
-            )
-            self.window_ns += during_ns
-            self.window_reads = 0
-        if self.pause_s:
-            pause = min(self.pause_s, self.sender.spare_s())
-            time.sleep(max(0.0, pause))
+        """Read what has come; pause where more comes evenly."""
+        reads = self.read_ready()
+        now_ns = time.monotonic_ns()
+        since_ns = now_ns - self.looked_ns
+        self.looked_ns = now_ns
+        self.window_reads += reads
+        if now_ns - self.window_ns > WINDOW_NS:
+            self.choose_pause(now_ns)
+        if self.pause_s and is_even(since_ns, reads * self.between_ns):
+            time.sleep(max(0.0, min(self.pause_s, self.sender.spare_s())))
+
+    def read_ready(self) -> int:
+        """Read every socket that has something, again while a burst goes on; how many."""
+        reads = 0
+        for _ in range(MOST_ROUNDS):
+            ready = self.epoll.poll(0)
+            if not ready:
+                break
+            reads += len(ready)
+            for descriptor, events in ready:
+                transport = self.by_descriptor.get(descriptor)
+                # An earlier one of this look may have closed it.
+                if transport is not None:
+                    transport.ready(events)
+        return reads
+
+    def choose_pause(self, now_ns: int) -> None:
+        """By the rate since the last time."""
+        during_ns = now_ns - self.window_ns
+        self.between_ns = during_ns / max(1, self.window_reads)
+        streams = self.sender.streams()
+        self.pause_s = pause_s(self.window_reads, streams, during_ns)
+        self.window_ns = now_ns
+        self.window_reads = 0
 
     def close(self) -> None:
         """Close the sockets that are open."""

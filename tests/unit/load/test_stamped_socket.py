@@ -11,6 +11,7 @@ from perfgate.load.stamped_socket import (
     NoReceiveTimes,
     Poller,
     StampedTransport,
+    is_even,
     pause_s,
 )
 
@@ -21,8 +22,8 @@ class Idle:
     spare = 1.0
 
     def streams(self):
-        """None is answered."""
-        return 0
+        """Two are answered."""
+        return 2
 
     def spare_s(self):
         """As a test says."""
@@ -227,6 +228,7 @@ def test_the_client_pauses_no_longer_than_it_may(monkeypatch):
     """What is to be sent is sent in time."""
     paused = []
     monkeypatch.setattr(stamped_socket.time, "sleep", paused.append)
+    monkeypatch.setattr(stamped_socket, "is_even", lambda *_times: True)
 
     async def script(pair):
         for spare_s in (1.0, 0.001, -1.0):
@@ -237,3 +239,18 @@ def test_the_client_pauses_no_longer_than_it_may(monkeypatch):
         assert [0.002, 0.001, 0.0] == paused[-3:]
 
     played(script)
+
+
+@pytest.mark.parametrize(
+    ("taken_ns", "reads", "even"),
+    [
+        (100_000, 1, True),  # one by one
+        (1_600_000, 14, True),  # after a pause
+        (8_000, 1, False),  # within a burst
+        (5_900_000, 1, False),  # its first read
+        (100_000, 0, False),
+    ],
+)
+def test_only_even_reads_are_waited_for(taken_ns, reads, even):
+    """Reads that came 100 us apart on average; a burst is read as it comes."""
+    assert even == is_even(taken_ns, reads * 100_000)
