@@ -154,8 +154,7 @@ def most_launches(planned: PlannedSession) -> int:
     total = 0
     for server, _ in servers_of(planned.cases).values():
         if server.held:
-            # Of both builds, and those whose work is counted.
-            total += 2 * max(FEWEST_LAUNCHES, config.launches) + config.launches
+            total += _held_launches(planned.cases, server.key, config.launches)
         elif config.is_paired:
             total += 2 * config.pair_count
             if config.pairs != "one":  # a single one decides nothing
@@ -165,6 +164,20 @@ def most_launches(planned: PlannedSession) -> int:
             total += config.launches + 2 * pairs * (1 + ratios)
         else:
             total += config.launches + DECISION_LAUNCHES - 1
+    return total
+
+
+def _held_launches(cases: Iterable[Case], key: str, launches: int) -> int:
+    """Launches of a held engine: of both builds, and of the one whose work is counted."""
+    is_duel = set()
+    for case in cases:
+        if case.numerator.server.key == key:
+            is_duel.add(case.is_duel)
+    total = 0
+    if True in is_duel:
+        total += 2 * max(FEWEST_LAUNCHES, launches)
+    if False in is_duel:
+        total += launches
     return total
 
 
@@ -243,8 +256,8 @@ def servers(
     for key, (server, workloads) in servers_of(cases).items():
         rows[key] = ServerRow(key, count, workloads, seconds=None)
         if server.held:
-            both = 2 * max(FEWEST_LAUNCHES, launches)
-            rows[key] = ServerRow(key, both, workloads, seconds=None)
+            held = _held_launches(cases, key, launches)
+            rows[key] = ServerRow(key, held, workloads, seconds=None)
     for run in earlier:
         for row in _untimed(rows):
             seconds = _launch_seconds(run, row.key, row.workloads)

@@ -6,6 +6,7 @@ request is made in a step.
 """
 
 import argparse
+import contextlib
 import importlib
 import sys
 from http.server import HTTPServer
@@ -14,6 +15,7 @@ from pathlib import Path
 INSIDE = Path(__file__).resolve().parents[2] / "perfgate" / "engines" / "inside"
 sys.path.insert(0, str(INSIDE))
 perfgate_held = importlib.import_module("perfgate_held")
+perfgate_count = importlib.import_module("perfgate_count")
 NS_PER_MS = 1_000_000
 
 
@@ -67,16 +69,41 @@ class ToldStopwatch:
         return {"wall_ns": took_ns, "cpu_ns": took_ns, "waited_ns": 0}
 
 
+def count(engine, body, more_operators):
+    """Counts of the batch, of whose steps each has two operators, or more."""
+    noted = perfgate_count.Operators()
+
+    def answer():
+        answered = perfgate_held.batch(engine, body)
+        noted.counts["aten.mm.default"] = 200 * answered["steps"]
+        noted.counts["aten.add.Tensor"] = more_operators * answered["steps"]
+        return answered
+
+    counts = perfgate_count.counted(
+        answer, lambda: contextlib.nullcontext(noted)
+    )
+    # What the test's own process does besides is no count of an engine.
+    return counts | {
+        "python_calls": 5000,
+        "c_calls": 3000,
+        "new_tensor_bytes": 8,
+    }
+
+
 def main():
     """Answer until the process ends."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--step-ms", type=float, default=1.0)
     parser.add_argument("--die-at-batch", type=int, default=0)
+    parser.add_argument("--adds", type=int, default=1)
     given = parser.parse_args()
     perfgate_held.Stopwatch = ToldStopwatch
     if given.die_at_batch:
         perfgate_held.ACTIONS["/batch"] = dying(given.die_at_batch)
+    perfgate_held.ACTIONS["/count"] = lambda engine, body: count(
+        engine, body, given.adds
+    )
     handler = perfgate_held.handler_of(ToldEngine(given.step_ms))
     HTTPServer(("127.0.0.1", given.port), handler).serve_forever()
 
