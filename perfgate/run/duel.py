@@ -1,8 +1,9 @@
 """Duel runner: launches of two builds, alive at once, answer batches in turns.
 
-It goes on until the time of every launch is known closely enough, and no longer than
-its limit. Where two cores are free, two launches are asked at once, one of each build,
-and change places: what disturbs one core of a machine often disturbs the other.
+It goes on until the time of every launch is known closely, after some seconds well
+enough, and no longer than its limit. Where two cores are free, two launches are asked at
+once, one of each build, and change places: what disturbs one core of a machine often
+disturbs the other.
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ from perfgate.load.turns import (
 from perfgate.load.workload import Workload, build_requests
 from perfgate.web import NoAnswer
 
-# Standard error of a launch's time by its cycles, from which on more of them say little:
-# launches themselves differ by 0.7 %.
-CLOSE_ENOUGH = 0.003
-LONGEST_S = 30.0
+# Standard error of a launch's time by its cycles. Launches themselves differ by 0.7 %, so
+# that more cycles say little beyond the first one, and are worth some seconds beyond the
+# second. On a busy machine a turn says less, and takes longer.
+CLOSE, GOOD = 0.003, 0.006
+USUAL_S, LONGEST_S = 20.0, 60.0
 # Batches that a launch answers before any counts, on each core.
 WARM_UP = 3
 # Waiting for a core in less than this share of the time: nobody else uses it.
@@ -112,9 +114,12 @@ class DuelRunner:
             return True
         if cycle % CHECK_EVERY:
             return False
+        enough = CLOSE
+        if self.clock() - began_s >= USUAL_S:
+            enough = GOOD
         for rows in turns.values():
             for time_of in BATCH_TIMES.values():
-                if largest_error(rows, time_of) > CLOSE_ENOUGH:
+                if largest_error(rows, time_of) > enough:
                     return False
         return True
 

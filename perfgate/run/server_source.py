@@ -137,14 +137,27 @@ class PoolSource:
     ) -> Sequence[RunningServer]:
         """Launches that are alive at once, each on a port of its own.
 
+        If another process takes a port in between, all are launched on others.
+
         Raises:
             Failure: one of them failed to start.
         """
+        for _ in range(MOST_PORTS - 1):
+            try:
+                return self._pool.launch_together(self._plans(configs))
+            except PortInUse as failure:
+                self._tell.line(
+                    f"{configs[0].key}: {failure.seen}; trying other ports"
+                )
+        return self._pool.launch_together(self._plans(configs))
+
+    def _plans(self, configs: Sequence[ServerConfig]) -> list[LaunchPlan]:
+        """A plan for each, on ports that differ."""
         plans: dict[int, LaunchPlan] = {}
         while len(plans) < len(configs):
             plan = self._planner.plan(configs[len(plans)])
             plans.setdefault(plan.port, plan)
-        return self._pool.launch_together(list(plans.values()))
+        return list(plans.values())
 
     def end_together(self) -> None:
         """End what `start_together` launched."""

@@ -20,6 +20,7 @@ import hashlib
 import importlib
 import json
 import os
+import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -169,6 +170,30 @@ def handler_of(engine: HeldEngine) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
+def reserve(host: str, port: int) -> socket.socket:
+    """The port, so that no other process takes it while the engine loads.
+
+    It does not listen yet: whoever asks for the health is refused, and asks again.
+    """
+    reserved = socket.socket()
+    reserved.bind((host, port))
+    return reserved
+
+
+def server_at(
+    reserved: socket.socket, handler: type[BaseHTTPRequestHandler]
+) -> HTTPServer:
+    """A server that listens on a reserved port from now on."""
+    address = reserved.getsockname()
+    server = HTTPServer(address, handler, bind_and_activate=False)
+    server.socket.close()
+    server.socket = reserved
+    server.server_address = address
+    server.server_name, server.server_port = address
+    server.server_activate()
+    return server
+
+
 def main(arguments: Sequence[str]) -> None:
     """Start the engine that is named first, and answer until the process ends."""
     parser = argparse.ArgumentParser(prog="perfgate_held")
@@ -176,8 +201,9 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--host", required=True)
     parser.add_argument("--port", type=int, required=True)
     own, rest = parser.parse_known_args(arguments)
+    reserved = reserve(own.host, own.port)
     module = importlib.import_module(ENGINES[own.engine])
-    server = HTTPServer((own.host, own.port), handler_of(module.start(rest)))
+    server = server_at(reserved, handler_of(module.start(rest)))
     sys.stdout.write("Application startup complete.\n")
     sys.stdout.flush()
     server.serve_forever()

@@ -8,7 +8,7 @@ from perfgate.engines.held import BatchTimes
 from perfgate.load.prompts import Synthetic
 from perfgate.load.turns import FEWEST_CYCLES
 from perfgate.load.workload import Workload
-from perfgate.run.duel import WARM_UP, Contestant, DuelRunner
+from perfgate.run.duel import USUAL_S, WARM_UP, Contestant, DuelRunner
 from perfgate.web import NoAnswer
 
 MS = 1_000_000
@@ -84,6 +84,15 @@ def test_unsteady_launches_are_asked_until_the_limit():
     engines.runner(longest_s=5.0).run(nothing)
 
     assert 5.0 < engines.now_s < 8.0
+
+
+def test_after_some_seconds_less_is_enough():
+    """A busy machine is not asked for the last tenth of a percent."""
+    engines = Engines(noise=0.10)
+
+    engines.runner(longest_s=1000.0).run(nothing)
+
+    assert USUAL_S < engines.now_s < 2 * USUAL_S
 
 
 def test_all_launches_get_the_same_prompts():

@@ -3,10 +3,10 @@
 import importlib
 import json
 import os
+import socket
 import threading
 import urllib.error
 import urllib.request
-from http.server import HTTPServer
 
 import pytest
 
@@ -111,7 +111,8 @@ def test_the_wait_for_a_core(module, tmp_path, text, expected):
 @pytest.fixture
 def url(module):
     """The address of a held engine."""
-    server = HTTPServer(("127.0.0.1", 0), module.handler_of(Engine()))
+    reserved = module.reserve("127.0.0.1", 0)
+    server = module.server_at(reserved, module.handler_of(Engine()))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
@@ -123,6 +124,18 @@ def post(url, body):
     data = json.dumps(body).encode()
     with urllib.request.urlopen(urllib.request.Request(url, data)) as answer:
         return json.load(answer)
+
+
+def test_nobody_takes_the_port_while_the_engine_loads(module):
+    """It is bound from the start, and refuses until the engine is ready."""
+    with module.reserve("127.0.0.1", 0) as reserved:
+        address = reserved.getsockname()
+        with socket.socket() as other:
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with pytest.raises(OSError, match="in use"):
+                other.bind(address)
+        with socket.socket() as client, pytest.raises(ConnectionRefusedError):
+            client.connect(address)
 
 
 def test_over_http(url):
