@@ -234,7 +234,8 @@ class Bisection:
             )
             session = self._pairs.measure(comparison)
         if session.outcome != "measured":
-            self._tell(f"no pair of {names[1]}: {session.reason}")
+            first_line = session.reason.partition("\n")[0]
+            self._tell(f"no pair of {names[1]}: {first_line}")
         self.state = msgspec.structs.replace(
             self.state, sessions=(*self.state.sessions, session)
         )

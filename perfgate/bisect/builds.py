@@ -129,7 +129,7 @@ class CommandBuild:
             raise BuildFailed(
                 tried=f"making the build {self.name}: `{command}`",
                 seen=f"{seen}; {tail(log)}",
-                remedy="correct --build; the build is skipped",
+                remedy="correct the list of builds, or the command",
             )
         stamp.touch()
         return python
