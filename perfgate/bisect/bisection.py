@@ -257,7 +257,7 @@ class Bisection:
         build = self.builds[judged.index]
         name = judged.side if judged.is_sure else f"probably {judged.side}"
         if judged.index == len(self.builds) - 1:
-            name = "bad, as was said"
+            name = "bad, as given"
         pairs = formatting.count(judged.estimate.pairs, "pair")
         text = loss_text(evidence, judged.estimate)
         self._tell(f"{build.title} is {name}: {evidence.case} {text}, {pairs}")

@@ -203,7 +203,7 @@ def test_progress_tells_pairs_and_sides():
     found.run()
 
     assert "build 5 of 5, b4: pair 1, 3 pairs left at least" == told[0]
-    assert "bad, as was said" in told[1]
+    assert "bad, as given" in told[1]
     assert "build 3 of 5, b2: pair 1, 2 pairs left at least, 2 min" == told[2]
     assert "b2 is good" in told[3]
     assert told[-1].startswith("confirming: b3 against b2, 3 pairs")

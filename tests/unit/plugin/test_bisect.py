@@ -78,7 +78,7 @@ def test_bisect_finds_the_slower_build_after_a_kill(builds, pytester):
         [
             "*1  one  */python-one",
             "4 builds: 6 pairs at least, 3 pairs to find the build and 3 to *",
-            "*four is bad, as was said: fake-llama-small-tp2*throughput loss *",
+            "*four is bad, as given: fake-llama-small-tp2*throughput loss *",
             "*no pair of two: exited with status 3*",
             "*build 3 of 4, three: pair 1, * left at least, *",
             "*three is bad: *",
