@@ -51,8 +51,10 @@ def lines(profile: Profile, run: str) -> Iterator[tuple[str, str]]:
 
 def explains(profile: Profile) -> str:
     """Which share of the loss the kernels explain: "96 % of the +12.6 ms ...: ..."."""
-    lost = f"{_signed(profile.loss_ms)} ms that a step takes longer"
-    if profile.lost_metric:
+    lost = (
+        f"{_signed(profile.loss_ms)} ms that it takes longer under the profiler"
+    )
+    if profile.agrees:
         lost = f"{_signed(profile.loss_ms)} ms that {profile.lost_metric} lost"
     share = profile.explained
     if share is None:
@@ -66,6 +68,11 @@ def explains(profile: Profile) -> str:
         text += f": {formatting.listed(named)}"
     if share < LITTLE:
         text += f"; {_remainder(profile)}"
+    if profile.lost_ms is not None and not profile.agrees:
+        text += (
+            f" ({profile.lost_metric} had changed by {_signed(profile.lost_ms)} ms: "
+            "launches of a shared machine differ)"
+        )
     return text
 
 

@@ -13,6 +13,9 @@ import msgspec
 # has no steps, all that was recorded for one request.
 ProfiledPhase = Literal["decode", "prefill", "request"]
 WorkUnit = Literal["kernel", "operator"]
+# What the load lost without the profiler is the loss to be explained where a step under the
+# profiler lost the same within this factor. Else a machine that is shared disturbed one of them.
+AGREEING = 1.5
 # A kernel is named where it costs at least this share of what was lost.
 NAMED_SHARE = 0.05
 
@@ -118,9 +121,17 @@ class Profile(
         return self.now.idle_ms - self.before.idle_ms
 
     @property
+    def agrees(self) -> bool:
+        """Whether steps lost under the profiler about what the load lost without it."""
+        if self.lost_ms is None or self.lost_ms <= 0 or self.added_ms <= 0:
+            return False
+        ratio = self.added_ms / self.lost_ms
+        return 1 / AGREEING <= ratio <= AGREEING
+
+    @property
     def loss_ms(self) -> float:
         """The loss to be explained: as measured, else as seen under the profiler."""
-        if self.lost_ms is not None:
+        if self.lost_ms is not None and self.agrees:
             return self.lost_ms
         return self.added_ms
 

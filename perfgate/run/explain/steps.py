@@ -16,8 +16,6 @@ from dataclasses import dataclass, field
 
 from perfgate.run.explain.trace import Span, Trace
 
-# A step that takes this many times the median is not counted: the machine was elsewhere.
-USUAL = 1.5
 US_PER_MS = 1e3
 ON_GPU_SHARE = (
     0.8  # of the steps, at least, must have a range on the GPU's clock
@@ -145,14 +143,17 @@ def of_request(trace: Trace, requests: int) -> Totals | None:
 
 
 def decoding(steps: Sequence[Step]) -> Totals | None:
-    """A usual decode step of the size that occurs most; None if there is none."""
+    """A decode step of the size that occurs most; None if there is none.
+
+    The faster half counts: in the others the machine may have been elsewhere.
+    """
     rows = [step for step in steps if step.decodes and not step.prefills]
     if not rows:
         return None
     sizes = Counter(step.decodes for step in rows)
     ((batch, _),) = sizes.most_common(1)
     rows = [step for step in rows if step.decodes == batch]
-    longest_us = USUAL * statistics.median(step.length_us for step in rows)
+    longest_us = statistics.median_high(step.length_us for step in rows)
     rows = [step for step in rows if step.length_us <= longest_us]
     return _mean(rows, len(rows), batch)
 

@@ -124,11 +124,22 @@ def test_little_that_is_explained_is_said():
     )
 
 
+def test_a_loss_that_differs_under_the_profiler_is_said():
+    """The share is that of the profile's own steps."""
+    row = msgspec.structs.replace(PROFILE, lost_ms=3.0)
+
+    text = profile_text.explains(row)
+
+    assert "100 % of the +12 ms that it takes longer under the" in text
+    assert "(ITL of closed-c16 had changed by +3 ms: launches of a" in text
+
+
 def test_a_load_that_is_no_slower_is_said():
     """The loss may lie in what the short load does not have."""
-    row = msgspec.structs.replace(PROFILE, lost_ms=-0.1)
+    same = msgspec.structs.replace(NOW, step_ms=9.9)
+    row = msgspec.structs.replace(PROFILE, now=same)
     capped = msgspec.structs.replace(
-        row, now=msgspec.structs.replace(NOW, batch=2)
+        row, now=msgspec.structs.replace(same, batch=2)
     )
 
     assert "nothing: a decode step of closed-c16 takes no longer" == (

@@ -54,7 +54,7 @@ def test_share_is_of_what_was_lost_without_the_profiler():
     """Kernels below 5 % of it have no name, and gains count for nothing."""
     row = profile(
         steps(10),
-        steps(30),
+        steps(21),
         kernel("moe", 2, 10),
         kernel("small", 1, 1.2),
         kernel("gain", 5, 1),
@@ -63,6 +63,19 @@ def test_share_is_of_what_was_lost_without_the_profiler():
 
     assert ("moe",) == tuple(change.name for change in row.slower)
     assert pytest.approx(0.8) == row.explained
+
+
+@pytest.mark.parametrize(
+    ("lost_ms", "loss_ms"), [(9.0, 9.0), (3.0, 11), (40.0, 11), (-1.0, 11)]
+)
+def test_a_loss_that_the_profile_does_not_show_is_not_explained_by_it(
+    lost_ms, loss_ms
+):
+    """A shared machine disturbed one of them: the profile's own loss adds up."""
+    row = profile(steps(10), steps(21), kernel("moe", 2, 13), lost_ms=lost_ms)
+
+    assert loss_ms == row.loss_ms
+    assert (loss_ms == lost_ms) == row.agrees
 
 
 def test_without_a_metric_the_profile_itself_says_what_was_lost():
