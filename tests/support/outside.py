@@ -30,6 +30,7 @@ FAKES = (
     "fake_stream.py",
     "fake_suite.py",
     "fake_nvml.py",
+    "traces.py",
 )
 # The checkout's own package and what makes it importable; and what is to be
 # installed by a test.

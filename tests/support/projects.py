@@ -65,6 +65,8 @@ def test_long(check, case):
 def test_ratio(check, case):
     check(case)
 """
+# What was recorded in this process, by the questions and the options.
+_RECORDED: dict[tuple[tuple[str, ...], tuple[str, ...]], dict[Path, str]] = {}
 DENSE, MOE = "fake-llama-3.1-8b-tp1", "fake-mixtral-8x7b-tp1"
 H200 = ("-m", "h200", "--tp", "1")
 
@@ -119,3 +121,23 @@ def record(project, pytester, *options: str) -> None:
         pytester, "accept", "recorded", "--baselines", "baselines"
     )
     assert 0 == accepted.ret, accepted.outlines + accepted.errlines
+
+
+def record_once(project, pytester, *options: str) -> None:
+    """As `record`, for a project that is alike in several tests: one of them measures."""
+    folder = pytester.path / "baselines"
+    questions = tuple(
+        path.read_text()
+        for path in sorted((pytester.path / "tests" / "perf").iterdir())
+    )
+    key = questions, options
+    if key not in _RECORDED:
+        record(project, pytester, *options)
+        files = {}
+        for path in folder.rglob("*.json"):
+            files[path.relative_to(folder)] = path.read_text()
+        _RECORDED[key] = files
+    for name, text in _RECORDED[key].items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)

@@ -112,6 +112,8 @@ def test_two_sessions_never_share_a_run_directory(small):
     run = small.runs / "r"
     first = small.start("--run-dir", str(run))
     first.wait_for(run, measures)
+    # It is not to end while the others are refused, however slow these are.
+    first.process.send_signal(signal.SIGSTOP)
 
     for options in ((), ("--resume",)):
         second = small.start("--run-dir", str(run), *options)
@@ -120,6 +122,7 @@ def test_two_sessions_never_share_a_run_directory(small):
         if options:
             assert f"pid {first.process.pid} of" in second.output
 
+    first.process.send_signal(signal.SIGCONT)
     assert 0 == first.wait(), first.output
     assert load(run).is_whole
     assert not (run / "session.lock").exists()

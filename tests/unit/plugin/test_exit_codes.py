@@ -16,7 +16,13 @@ import pytest
 
 from perfgate.results.schema import load
 from tests.support import fake_suite
-from tests.support.projects import newest_run, outcomes, record, verdicts
+from tests.support.projects import (
+    newest_run,
+    outcomes,
+    record,
+    record_once,
+    verdicts,
+)
 
 pytest_plugins = ["pytester"]
 HERE = ("-m", "h200", "--tp", "1")
@@ -94,12 +100,12 @@ def small(project, pytester, monkeypatch, request):
     return lambda *args: project(*args, *request.param)
 
 
-def test_only_the_whole_suite_passes(small, pytester, monkeypatch):
+def test_only_the_whole_suite_passes(small, project, pytester, monkeypatch):
     """All cases judged and passed is 0.
 
     A part of them, an early end or a lost worker is not, whatever passed.
     """
-    record(small, pytester, *HERE)
+    record_once(project, pytester, *HERE)
 
     whole = small(*REQUIRED)
     some = small(*REQUIRED, "-k", "test_compared")
@@ -146,9 +152,9 @@ def test_only_the_whole_suite_passes(small, pytester, monkeypatch):
     )
 
 
-def test_parts_of_one_run_make_the_whole(small, pytester):
+def test_parts_of_one_run_make_the_whole(small, project, pytester):
     """The first part fails because it is one; the last passes, each case decided once."""
-    record(small, pytester, *HERE)
+    record_once(project, pytester, *HERE)
     run = (*REQUIRED, "--run-dir", "run")
 
     first = small(*run, "-k", "test_alone")
@@ -164,9 +170,11 @@ def test_parts_of_one_run_make_the_whole(small, pytester):
     )
 
 
-def test_dropping_tests_silently_does_not_pass(small, pytester, monkeypatch):
+def test_dropping_tests_silently_does_not_pass(
+    small, project, pytester, monkeypatch
+):
     """--lf drops tests and tells no plugin of it; an expected failure makes pytest itself pass."""
-    record(small, pytester, *HERE)
+    record_once(project, pytester, *HERE)
     dropping = pytester.path / "tests" / "conftest.py"
     dropping.write_text(DROPPING)
     some = small(*REQUIRED)
@@ -292,12 +300,12 @@ def test_interrupted_run_is_no_verdict(small, pytester, monkeypatch, request):
     assert not load(pytester.path / "run").complete
 
 
-def test_unused_baselines_are_named_after_whole_runs(small, pytester):
+def test_unused_baselines_are_named_after_whole_runs(small, project, pytester):
     """A recorded case without a test is named.
 
     Not where only some of the tests were selected.
     """
-    record(small, pytester, *HERE)
+    record_once(project, pytester, *HERE)
     perf = pytester.path / "tests" / "perf" / "test_small.py"
     perf.write_text(PERF.replace("cases=compared", "cases=lambda study: []"))
 

@@ -22,6 +22,7 @@ from tests.support.projects import (
     outcomes,
     perfgate,
     record,
+    record_once,
     verdicts,
 )
 
@@ -52,7 +53,7 @@ def test_a_loss_is_decided_by_pairs_of_its_server_alone(gpus, pytester):
 
     The other server is launched once. The screen stays in the verdict.
     """
-    record(gpus, pytester, *CLOSED)
+    record_once(gpus, pytester, *CLOSED)
 
     result = gpus(*SCREENED, "--inject-delay", "mixtral-8x7b=1")
 
@@ -96,7 +97,7 @@ def test_a_slow_day_passes_by_pairs(gpus, pytester, monkeypatch):
 
     The launch of the screen is a launch as any other: it can be accepted.
     """
-    record(gpus, pytester, *CLOSED)
+    record_once(gpus, pytester, *CLOSED)
     slow = [
         f"mixtral-8x7b{side}: --set itl_s=0.0025"
         for side in ("", "-base", "-candidate")
@@ -121,7 +122,7 @@ def test_a_slow_day_passes_by_pairs(gpus, pytester, monkeypatch):
 
 def test_what_the_baseline_clears_is_launched_once(gpus, pytester):
     """No row is suspect: no pair is launched, and the gate may be required."""
-    record(gpus, pytester, *CLOSED)
+    record_once(gpus, pytester, *CLOSED)
 
     result = gpus(*SCREENED)
 
@@ -153,7 +154,7 @@ def test_a_new_machine_begins_with_pairs_and_records(gpus, pytester):
 
 def test_base_build_that_does_not_start(gpus, pytester, monkeypatch):
     """The verdict of the screen stands, on its three launches, and says why."""
-    record(gpus, pytester, *CLOSED)
+    record_once(gpus, pytester, *CLOSED)
     monkeypatch.setenv(
         "FAKE_MISBEHAVIOUR", "mixtral-8x7b-base: --exit-at-start 3"
     )
@@ -188,7 +189,7 @@ def test_base_build_that_does_not_start(gpus, pytester, monkeypatch):
 
 def test_base_build_that_fails_alone_fails_no_run(gpus, pytester, monkeypatch):
     """A row that its further launches clear stays green without a base build."""
-    record(gpus, pytester, *CLOSED)
+    record_once(gpus, pytester, *CLOSED)
     speeds = pytester.path / "itl_s"
     speeds.write_text("0.0022\n0.0019\n0.0019")
     monkeypatch.setenv(
