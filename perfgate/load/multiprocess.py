@@ -158,7 +158,7 @@ def finish(worker: Worker, part: Share) -> Recording:
     """Give one process its share and wait for its recording.
 
     Raises:
-        SenderFailed: it exited with an error.
+        SenderFailed: it exited with an error, or its recording is damaged.
     """
     output, _ = worker.communicate(msgspec.msgpack.encode(part))
     if worker.returncode != 0:
@@ -167,7 +167,14 @@ def finish(worker: Worker, part: Share) -> Recording:
             seen=f"one exited with {worker.returncode}",
             remedy="its message is above",
         )
-    return msgspec.msgpack.decode(output, type=Recording)
+    try:
+        return msgspec.msgpack.decode(output, type=Recording)
+    except msgspec.DecodeError as error:
+        raise SenderFailed(
+            tried="send with several processes",
+            seen=f"one gave {len(output):,} bytes that are no recording: {error}",
+            remedy="send with one: client_processes = 1 in the workload's table of the study",
+        ) from error
 
 
 def merge_recordings(recordings: Sequence[Recording]) -> Recording:
@@ -212,7 +219,9 @@ def main() -> None:
     sys.stdout.buffer.flush()
     part = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=Share)
     recording = send(part.requests, part.sending())
-    sys.stdout.buffer.write(msgspec.msgpack.encode(recording))
+    # With PYTHONUNBUFFERED sys.stdout.buffer has no buffer, and may write a part only.
+    with open(sys.stdout.fileno(), "wb", closefd=False) as output:
+        output.write(msgspec.msgpack.encode(recording))
 
 
 if __name__ == "__main__":

@@ -195,8 +195,12 @@ class Supervisor:
 def send(**message: object) -> None:
     """Answer on stdout; pytest may not listen any more."""
     line = json.dumps(message) + "\n"
-    with contextlib.suppress(OSError):
-        os.write(_STDOUT, line.encode())
+    # One call of the system may write a part only.
+    with (
+        contextlib.suppress(OSError),
+        open(_STDOUT, "wb", closefd=False) as output,
+    ):
+        output.write(line.encode())
 
 
 def _zombie_children(excluded: int) -> list[int]:

@@ -1,12 +1,20 @@
 """Several client processes: together they send what one process would send."""
 
+import subprocess
+
 import msgspec
 import pytest
 
 from perfgate.load import measurement
 from perfgate.load.client import Sending
 from perfgate.load.measurement import measure
-from perfgate.load.multiprocess import common_gaps, send_with, share
+from perfgate.load.multiprocess import (
+    SenderFailed,
+    common_gaps,
+    finish,
+    send_with,
+    share,
+)
 from perfgate.load.response import read
 from perfgate.load.workload import Synthetic, Workload, build_requests
 from tests.support.fake_launch import FakeEngine
@@ -49,6 +57,42 @@ def test_every_request_is_sent_once(engine):
     }
     # the first wave is due at the common start
     assert 4 == sum(t.due_ns == recording.start_ns for t in transcripts)
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_long_recording_is_handed_over_whole(engine, monkeypatch, unbuffered):
+    """Whatever its size: a pipe holds 64 KiB, and a write may end before its bytes do."""
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
+    engine.set(ttft_s=0.01, itl_s=0.001)
+    workload = msgspec.structs.replace(
+        WORKLOAD,
+        num_prompts=64,
+        max_concurrency=64,
+        prompts=Synthetic(output_len_tokens=64),
+    )
+    requests = build_requests(workload, 0, 1000)
+    recording = send_with(
+        2,
+        requests,
+        Sending(
+            url=engine.url + "/v1/completions", model="fake", max_concurrency=64
+        ),
+    )
+
+    assert 64 == len(recording.requests)
+    size = sum(len(record.reads.body) for record in recording.requests)
+    assert size > 4 * 65536
+
+
+def test_a_damaged_recording_is_an_error():
+    """It says what to do, and ends no session by a traceback."""
+    with subprocess.Popen(
+        ["printf", "half"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as worker:
+        requests = build_requests(WORKLOAD, 0, 1000)
+        sending = Sending(url="u", model="m")
+        with pytest.raises(SenderFailed, match="no recording"):
+            finish(worker, share(0, 1, requests, sending, 0))
 
 
 def test_requests_and_slots_are_dealt_out():
