@@ -8,29 +8,16 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-import msgspec
-
 from perfgate import web
 from perfgate.load.client import Progress
-from perfgate.load.measurement import COMPLETIONS, Target
+from perfgate.load.measurement import Target
 from perfgate.load.prompts import PromptFile
 from perfgate.load.questions import ACCURACY, Question, read
 from perfgate.load.repetition import Repetition
 from perfgate.load.workload import Workload
+from perfgate.run.probes.completion import complete
 
 TIMEOUT_S = 120.0  # of one question
-
-
-class Choice(msgspec.Struct):
-    """The text of a completion."""
-
-    text: str
-
-
-class Completion(msgspec.Struct):
-    """What a server says to a request that does not stream."""
-
-    choices: tuple[Choice]
 
 
 def measure(
@@ -79,15 +66,4 @@ def _answer(target: Target, question: Question) -> str:
         "max_tokens": question.max_tokens,
         "temperature": 0.0,
     }
-    url = target.url + COMPLETIONS
-    answer = web.post(
-        url, body, timeout_s=TIMEOUT_S, authorization=target.authorization
-    )
-    try:
-        return msgspec.json.decode(answer, type=Completion).choices[0].text
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise web.NoAnswer(
-            tried=f"POST {url}",
-            seen=f"the answer is no completion: {error}",
-            remedy="read the server's log",
-        ) from error
+    return complete(target, body, TIMEOUT_S).text

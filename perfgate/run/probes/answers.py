@@ -8,17 +8,15 @@ come its log-probability and the likeliest tokens besides, where the server has 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
-
-import msgspec
 
 from perfgate import web
-from perfgate.load.measurement import COMPLETIONS, Target
+from perfgate.load.measurement import Target
 from perfgate.load.prompts import Synthetic
 from perfgate.load.workload import Request, Workload, build_requests
 from perfgate.results.answer import Answer, perplexity
+from perfgate.run.probes.completion import Choice, Logprobs, complete
 
 # The seed is no workload's: no other request shares these prompts in a prefix cache.
 PROMPTS = Workload(
@@ -52,27 +50,6 @@ class Answers:
     tokens: tuple[Answer, ...] = ()
     values: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-
-
-class Logprobs(msgspec.Struct):
-    """Log-probabilities as OpenAI's completions have them."""
-
-    tokens: tuple[str, ...]
-    token_logprobs: tuple[float, ...]
-    top_logprobs: tuple[dict[str, float], ...]
-
-
-class Choice(msgspec.Struct):
-    """The answer; other fields are not looked at."""
-
-    text: str
-    logprobs: Logprobs | None = None
-
-
-class Completion(msgspec.Struct):
-    """What a server says to a request that does not stream."""
-
-    choices: tuple[Choice]
 
 
 def read(target: Target) -> Answers:
@@ -142,24 +119,8 @@ def _completion(target: Target, prompt: Request) -> Choice:
     }
     asked = body | {"logprobs": LIKELIEST, "return_tokens_as_token_ids": True}
     try:
-        return _post(target, asked)
+        return complete(target, asked, TIMEOUT_S)
     except web.NoAnswer as failure:
         if failure.status not in REFUSED:
             raise
-    return _post(target, body)
-
-
-def _post(target: Target, body: Mapping[str, Any]) -> Choice:
-    url = target.url + COMPLETIONS
-    answer = web.post(
-        url, body, timeout_s=TIMEOUT_S, authorization=target.authorization
-    )
-    try:
-        content = msgspec.json.decode(answer, type=Completion)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise web.NoAnswer(
-            tried=f"POST {url}",
-            seen=f"the answer is no completion: {error}",
-            remedy="read the server's log",
-        ) from error
-    return content.choices[0]
+    return complete(target, body, TIMEOUT_S)
