@@ -24,6 +24,7 @@ from perfgate.results.samples import Sample
 METRIC = "answers_perplexity"
 # So many nats are no rounding of bfloat16, which moves log-probabilities by 0.1.
 MOST_NATS = 0.5
+LEAST_NATS = 0.02  # which float32 against bfloat16 moves in a small model
 # Of the gap between the likeliest token and the fourth: made-up weights hold all tokens
 # for nearly as likely, and a changed model moves little there.
 SHARE_OF_GAP = 0.25
@@ -139,7 +140,8 @@ def _threshold(recorded: Sequence[Answers]) -> float:
         gaps += _gaps(answers)
     threshold = MOST_NATS
     if gaps:
-        threshold = min(MOST_NATS, SHARE_OF_GAP * statistics.median(gaps))
+        share = SHARE_OF_GAP * statistics.median(gaps)
+        threshold = max(LEAST_NATS, min(MOST_NATS, share))
     for first, second in itertools.combinations(recorded, 2):
         repeats = map(distance, first, second)
         # The larger half may hold an answer that turned at a tie.

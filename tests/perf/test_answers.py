@@ -12,10 +12,11 @@ from perfgate.study import Study
 def answers(study: Study) -> Iterator[Case]:
     """Each model's greedy answers to fixed prompts; judged on every platform.
 
-    Not where experts are stated: they are drawn for each token, and so are the answers.
+    Not with weights that an engine makes up: they hold every token for as likely, and
+    rounding chooses. Nor where experts are stated: they are drawn for each token.
     """
     for server in study.models:
-        if not server.stated_routing:
+        if server.load_format != "dummy" and not server.stated_routing:
             case = study.value("E14", "answers_perplexity", server, None)
             yield msgspec.structs.replace(case, gate="hard")
 
