@@ -156,7 +156,8 @@ class Exchange:
         return self.end_kernel_ns - offset_ns
 
     def record(self, offset_ns: int | None = None) -> RequestRecord:
-        """What is kept of it; for the offset see `ReadLog.reads`."""
+        """What is kept of it, in place of its log; for the offset see `ReadLog.reads`."""
+        log, self.log = self.log, ReadLog()
         due_ns = self.due_ns
         if self.predecessor is not None:
             due_ns = self.predecessor.end_by(offset_ns)
@@ -168,7 +169,7 @@ class Exchange:
             sent_ns=self.sent_ns,
             end_ns=self.end_by(offset_ns),
             status=self.status,
-            reads=self.log.reads(offset_ns),
+            reads=log.reads(offset_ns),
             error=self.error,
             location=self.location,
         )

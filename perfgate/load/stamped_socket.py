@@ -29,7 +29,8 @@ READ_BYTES = 65536
 MOST_PAUSE_S = 0.004
 PAUSE_SHARE = 0.25  # of the time between two chunks of a stream
 EVEN = 4.0  # factor of a time that is about another
-MOST_ROUNDS = 16  # of reading in one look: then timers have their turn
+MOST_READS = 256  # in one look, or little more: then timers have their turn
+HOLD_OFF_NS = 1_000_000_000
 WINDOW_NS = 50_000_000  # of the rate by which the pause is chosen
 START_S = 1.0
 _TIMESPEC = struct.Struct("@ll")
@@ -149,6 +150,7 @@ class Poller:
         self.sender = sender
         self.pause_s = 0.0
         self.between_ns = 0.0
+        self.pause_from_ns = 0
         self.window_reads = 0
         self.window_ns = self.looked_ns = time.monotonic_ns()
         self.epoll = select.epoll()
@@ -165,14 +167,31 @@ class Poller:
         self.window_reads += reads
         if now_ns - self.window_ns > WINDOW_NS:
             self.choose_pause(now_ns)
-        if self.pause_s and is_even(since_ns, reads * self.between_ns):
-            time.sleep(max(0.0, min(self.pause_s, self.sender.spare_s())))
+        if not self.pause_s or now_ns < self.pause_from_ns:
+            return
+        if reads >= MOST_READS:  # more is there already
+            return
+        if is_even(since_ns, reads * self.between_ns):
+            self.pause(now_ns)
+
+    def pause(self, now_ns: int) -> None:
+        """Let further sockets get something.
+
+        A pause that lasts too long shows that others want the core. There the client
+        does not give it away for a while: it would read several chunks of a stream
+        together.
+        """
+        seconds = max(0.0, min(self.pause_s, self.sender.spare_s()))
+        time.sleep(seconds)
+        woken_ns = time.monotonic_ns()
+        if woken_ns - now_ns > (seconds + self.pause_s) * _NS:
+            self.pause_from_ns = woken_ns + HOLD_OFF_NS
 
     def read_ready(self) -> int:
         """Read every socket that has something, again while a burst goes on; how many."""
         reads = 0
-        for _ in range(MOST_ROUNDS):
-            ready = self.epoll.poll(0)
+        while reads < MOST_READS:
+            ready = self.epoll.poll(0, MOST_READS)
             if not ready:
                 break
             reads += len(ready)

@@ -229,6 +229,7 @@ def test_the_client_pauses_no_longer_than_it_may(monkeypatch):
     paused = []
     monkeypatch.setattr(stamped_socket.time, "sleep", paused.append)
     monkeypatch.setattr(stamped_socket, "is_even", lambda *_times: True)
+    monkeypatch.setattr(stamped_socket, "HOLD_OFF_NS", 0)
 
     async def script(pair):
         for spare_s in (1.0, 0.001, -1.0):
@@ -237,6 +238,30 @@ def test_the_client_pauses_no_longer_than_it_may(monkeypatch):
             pair.poller.look()
 
         assert [0.002, 0.001, 0.0] == paused[-3:]
+
+    played(script)
+
+
+def test_a_client_that_wakes_late_gives_the_core_away_no_more(monkeypatch):
+    """Others want it: for a second there is no further pause."""
+    paused = []
+    sleep = time.sleep
+
+    def oversleep(seconds):
+        paused.append(seconds)
+        sleep(0.01)
+
+    monkeypatch.setattr(stamped_socket.time, "sleep", oversleep)
+    monkeypatch.setattr(stamped_socket, "is_even", lambda *_times: True)
+    monkeypatch.setattr(stamped_socket, "HOLD_OFF_NS", 10**15)
+
+    async def script(pair):
+        pair.poller.pause_s = 0.002
+        paused.clear()
+        pair.poller.look()
+        pair.poller.look()
+
+        assert [0.002] == paused
 
     played(script)
 
