@@ -110,6 +110,17 @@ def test_made_up_weights_have_a_smaller_threshold():
     assert (Outcome.REGRESSED, 16) == (shift.outcome, shift.beyond)
 
 
+def test_rounding_is_no_other_answer_where_all_tokens_are_as_likely():
+    """Weights that an engine makes up: the gap is nothing, the threshold is not."""
+    flat = {"b": -1.0, "c": -1.0, "d": -1.0}
+    even = launch(*[answer(others=flat)] * 16)
+    rounded = launch(*[answer(logprob=-1.0001, others=flat)] * 16)
+
+    shift = compare([rounded], [even])
+
+    assert (Outcome.PASSED, 0.02) == (shift.outcome, shift.threshold)
+
+
 @pytest.mark.parametrize(
     ("current", "recorded"), [([], 16), ([16], 0), ([16], 8)]
 )
