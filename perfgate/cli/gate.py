@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from perfgate.cli.project import judging_store, own_store
-from perfgate.cli.verdicts import AS_THEN, Shown, shown
+from perfgate.cli.stored_run import AS_THEN, Shown, shown
 from perfgate.results.gates import Gate
 
 _FOLDER = click.Path(path_type=Path)

@@ -10,7 +10,7 @@ import click
 
 from perfgate import locations
 from perfgate.cli.project import judging_store
-from perfgate.cli.verdicts import AS_THEN, shown
+from perfgate.cli.stored_run import AS_THEN, shown
 
 if TYPE_CHECKING:
     from perfgate.report.figures.server import Trend

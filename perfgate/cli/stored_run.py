@@ -1,4 +1,4 @@
-"""Verdicts of a stored run that a command shows: judged anew, or as they were decided then."""
+"""Stored run as a command shows it: judged anew, or as it was judged then."""
 
 from __future__ import annotations
 
