@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -134,24 +135,39 @@ def _with_reference_requests(samples: Iterable[Sample]) -> list[Sample]:
     short.
     """
     kept = []
-    references = answered = known = 0
+    counts: Counter[str] = Counter()
     for sample in samples:
-        if sample.facts:
-            known += 1
-            if known > REFERENCE_LAUNCHES:
-                sample = msgspec.structs.replace(sample, facts={})
-        if sample.answers:
-            answered += 1
-            if answered > REFERENCE_LAUNCHES:
-                sample = msgspec.structs.replace(sample, answers=())
-        shares = sample.shares
-        if shares is not None and shares.requests is not None:
-            references += 1
-            if references > REFERENCE_LAUNCHES:
-                shares = msgspec.structs.replace(shares, requests=None)
-                sample = msgspec.structs.replace(sample, shares=shares)
+        for name, shorten in _SHORTENED.items():
+            shortened = shorten(sample)
+            if shortened != sample:
+                counts[name] += 1
+            if counts[name] > REFERENCE_LAUNCHES:
+                sample = shortened
         kept.append(sample)
     return kept
+
+
+def _without_facts(sample: Sample) -> Sample:
+    return msgspec.structs.replace(sample, facts={})
+
+
+def _without_answers(sample: Sample) -> Sample:
+    return msgspec.structs.replace(sample, answers=())
+
+
+def _without_requests(sample: Sample) -> Sample:
+    if sample.shares is None:
+        return sample
+    shares = msgspec.structs.replace(sample.shares, requests=None)
+    return msgspec.structs.replace(sample, shares=shares)
+
+
+# What only the first launches keep, and a launch without it.
+_SHORTENED: Mapping[str, Callable[[Sample], Sample]] = {
+    "facts": _without_facts,
+    "answers": _without_answers,
+    "requests": _without_requests,
+}
 
 
 def is_worse(
