@@ -208,11 +208,14 @@ def apply_verdicts(perf: PerfSession, verdicts: Sequence[Verdict]) -> None:
     from perfgate.report import verdict_text
 
     run = str(perf.config.run_dir)
+    render = verdict_text.render_brief
+    if perf.config.verbose:
+        render = verdict_text.render
     failures = []
     skips = []
     for verdict in verdicts:
         if is_red(verdict.outcome, verdict.gate, perf.config.gate):
-            failures.append(verdict_text.render(verdict, run))
+            failures.append(render(verdict, run))
         elif is_red(verdict.outcome, verdict.gate, "strict"):
             skips.append(verdict_text.skip_reason(verdict, run))
     if failures:

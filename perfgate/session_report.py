@@ -184,14 +184,20 @@ def _show_nothing_measured(perf: PerfSession, terminalreporter: Any) -> None:
 
 def _notes(perf: PerfSession, results: RunResults) -> Iterator[str]:
     """The lines below the table."""
-    from perfgate.report import diagnosis_text, headline, notices, terminal
+    from perfgate.report import (
+        diagnosis_text,
+        headline,
+        losses,
+        notices,
+        terminal,
+    )
 
     config = perf.config
+    yield from losses.lines(results)
+    yield from filter(None, [terminal.in_common(results)])
     yield from notices.injected(results)
     yield from filter(None, terminal.engine_notes(results))
-    yield from terminal.improvements(results, str(config.run_dir))
-    yield from filter(None, [terminal.in_common(results)])
-    yield from terminal.groups(results, str(config.run_dir))
+    yield from terminal.groups(results, str(config.run_dir), config.verbose)
     yield from diagnosis_text.render_all(results, str(config.run_dir))
     unjudged_count = len(perf.unjudged())
     counted = terminal.headline(results, config.gate, unjudged_count)

@@ -108,6 +108,7 @@ def _show(row: Shown, run: str, verbose: bool) -> None:
     from perfgate.report import (
         diagnosis_text,
         headline,
+        losses,
         notices,
         terminal,
         verdict_text,
@@ -117,10 +118,11 @@ def _show(row: Shown, run: str, verbose: bool) -> None:
     click.echo(row.line)
     width = shutil.get_terminal_size().columns
     click.echo(terminal.table(results, width, sys.stdout.isatty(), verbose))
-    messages = terminal.attention(results, run)
+    messages = losses.lines(results)
+    messages += terminal.attention(results, run, everything=False)
     if verbose:
         messages = [verdict_text.render(one, run) for one in results.verdicts]
-    messages += terminal.groups(results, run)
+    messages += terminal.groups(results, run, verbose)
     messages += diagnosis_text.render_all(results, run)
     for message in messages:
         click.echo(message)

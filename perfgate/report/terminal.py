@@ -6,9 +6,7 @@ Text is made here and printed elsewhere.
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from rich import box
@@ -27,7 +25,8 @@ from perfgate.judge.run_status import (
     regressed_report_only,
 )
 from perfgate.judge.verdict import ALWAYS_RED, Outcome, Verdict
-from perfgate.report import verdict_text
+from perfgate.report import losses, questions, verdict_text
+from perfgate.report.questions import Answer
 from perfgate.results.gates import Gate
 from perfgate.results.schema import RESULTS_FILE, RunResults
 
@@ -45,132 +44,128 @@ STYLES = {
 
 # A log has no width: there a row takes one line. A terminal folds its cells, as long as
 # their words stay whole.
-LOG_WIDTH, NARROWEST = 170, 100
-# With more rows, those that passed are one row for each experiment.
-MAX_ROWS = 24
-
-
-@dataclass(frozen=True)
-class PassedGroup:
-    """Passed cases of one experiment, which the table shows as one row.
-
-    Attributes:
-        worst: the case whose loss is closest to its threshold; None where no case has
-            both.
-    """
-
-    experiment: str
-    cases: int
-    worst: Verdict | None
-
-
-@dataclass(frozen=True)
-class Rows:
-    """What the table shows.
-
-    Attributes:
-        verdicts: one row each, those that need attention first.
-        groups: passed cases that share a row.
-        note: what is not shown on its own, and how to see it; "" where all is shown.
-    """
-
-    verdicts: Sequence[Verdict]
-    groups: Sequence[PassedGroup] = ()
-    note: str = ""
-
-
-def select_rows(results: RunResults, everything: bool) -> Rows:
-    """What needs attention always; what passed as far as it fits, else in groups.
-
-    Report-only cases are shown on demand, or where a run has no others.
-
-    Args:
-        everything: a row for each verdict.
-    """
-    every_row = ordered(results)
-    if everything:
-        return Rows(every_row)
-    candidates = judged_verdicts(results) or every_row
-    verdicts = list(candidates)
-    passed: list[Verdict] = []
-    if len(candidates) > MAX_ROWS:
-        passed = [row for row in candidates if _is_passed(row)]
-        verdicts = [row for row in candidates if not _is_passed(row)]
-    hidden = []
-    if passed:
-        hidden.append(f"{len(passed)} passed are summarised by experiment")
-    report_only = len(every_row) - len(candidates)
-    if report_only:
-        hidden.append(f"{report_only} report-only are not shown")
-    note = ""
-    if hidden:
-        note = f"{', '.join(hidden)} (-v and the report show all)"
-    return Rows(verdicts, _groups(passed), note)
-
-
-def _is_passed(row: Verdict) -> bool:
-    return row.outcome is Outcome.PASSED
-
-
-def _groups(passed: Iterable[Verdict]) -> list[PassedGroup]:
-    by_experiment: dict[str, list[Verdict]] = {}
-    for row in passed:
-        by_experiment.setdefault(row.experiment, []).append(row)
-    groups = []
-    for experiment, rows in sorted(by_experiment.items(), key=_experiment):
-        compared = [row for row in rows if row.worse_by is not None]
-        worst = max(compared, key=_share_of_threshold, default=None)
-        groups.append(PassedGroup(experiment, len(rows), worst))
-    return groups
-
-
-def _experiment(group: tuple[str, list[Verdict]]) -> tuple[int, str]:
-    """Sorts E2 before E10."""
-    name, _ = group
-    return len(name), name
-
-
-def _share_of_threshold(row: Verdict) -> float:
-    """The loss in units of the threshold."""
-    if row.worse_by is None or not row.threshold:
-        return -math.inf
-    return row.worse_by / row.threshold
+LOG_WIDTH, NARROWEST = 170, 80
+# Narrower terminals show no baseline, the change without words, and questions by number.
+WIDTH_OF_ALL_COLUMNS = 140
+# Narrower ones show metric and load in one column.
+WIDTH_OF_METRICS = 110
+LONGEST_WHOLE_WORD = 24  # in columns; longer ones may be broken
 
 
 def table(
     results: RunResults, width: int, terminal: bool, everything: bool = True
 ) -> str:
-    """One row for each verdict, those that need attention first.
+    """Rows of the run: one for each verdict, or the study's answers.
 
     Args:
         width: of the terminal, in columns.
         terminal: whether a terminal shows it, with its width and in colors, or it goes
             to a log.
-        everything: False leaves out what needs no attention.
+        everything: a row for each verdict, those that need attention first. Else at
+            most twenty rows in the order of the questions; report-only cases are shown
+            only where a run has no others.
 
     """
-    rows = select_rows(results, everything)
-    if not rows.verdicts and not rows.groups:
+    every_row = ordered(results)
+    if not every_row:
         return ""
-    reference = "base" if results.is_paired else "baseline"
-    grid = _grid(rows, reference)
-    output = io.StringIO()
     narrowest = NARROWEST if terminal else LOG_WIDTH
+    width = max(width, narrowest)
+    reference = "base" if results.is_paired else "baseline"
+    if everything:
+        return _printed(_every_case(every_row, reference), width, terminal)
+    shown = judged_verdicts(results) or every_row
+    rows = questions.answers(shown)
+    text = _printed(_answers(rows, reference, width), width, terminal)
+    note = _note(len(every_row), len(shown), len(rows))
+    if note:
+        text += f"\n{note}"
+    return text
+
+
+def _printed(grid: Table, width: int, terminal: bool) -> str:
+    output = io.StringIO()
     console = Console(
         file=output,
-        width=max(width, narrowest),
+        width=width,
         force_terminal=terminal,
         no_color=not terminal,
         highlight=False,
     )
     console.print(grid)
-    text = output.getvalue().rstrip("\n")
-    if rows.note:
-        text += f"\n{rows.note}"
-    return text
+    return output.getvalue().rstrip("\n")
 
 
-def _grid(rows: Rows, reference: str) -> Table:
+def _note(every: int, shown: int, rows: int) -> str:
+    """How many cases the rows stand for, and what is not shown; "" where all is."""
+    parts = []
+    if rows < shown:
+        row_count = formatting.count(rows, "row")
+        parts.append(f"{shown} cases in {row_count}")
+    if shown < every:
+        parts.append(f"{every - shown} report-only are not shown")
+    if not parts:
+        return ""
+    return f"{', '.join(parts)} (-v and the report show all)"
+
+
+def _answers(rows: Sequence[Answer], reference: str, width: int) -> Table:
+    is_wide = width >= WIDTH_OF_ALL_COLUMNS
+    has_metrics = width >= WIDTH_OF_METRICS
+    names = ["test", "load", "value", "change", "allowed"]
+    if has_metrics:
+        names.insert(1, "metric")
+    if is_wide:
+        names = ["question", "metric", "load", "value", reference, *names[-2:]]
+    table_rows = []
+    for row in rows:
+        cells = _cells(row)
+        if not has_metrics:
+            cells["load"] = f"{row.metric}, {row.loads}"
+            cells["allowed"] = cells["allowed"].replace(" / ", " /\n")
+        if is_wide:
+            cells[reference] = row.baseline
+            cells["change"] = verdict_text.change(row.worst)
+        table_rows.append([cells[name] for name in names])
+    grid = Table(
+        box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=not is_wide
+    )
+    columns = zip(*table_rows, strict=True)
+    for name, column in zip(names, columns, strict=True):
+        is_number = name in ("value", reference)
+        grid.add_column(
+            name,
+            justify="right" if is_number else "left",
+            overflow="fold",
+            min_width=_longest_word([name, *column]),
+        )
+    shortest = _longest_word(row.outcomes for row in rows)
+    grid.add_column("verdict", overflow="fold", min_width=shortest)
+    for row, line in zip(rows, table_rows, strict=True):
+        grid.add_row(*line, Text(row.outcomes, style=_style(row.worst)))
+    return grid
+
+
+def _cells(row: Answer) -> dict[str, str]:
+    """The texts of a row by column; change and limits are those of the worst case."""
+    return {
+        "question": row.question,
+        "test": row.worst.experiment,
+        "metric": row.metric,
+        "load": row.loads,
+        "value": row.value,
+        "change": verdict_text.short_change(row.worst),
+        "allowed": verdict_text.allowed(row.worst),
+    }
+
+
+def _longest_word(texts: Iterable[str]) -> int:
+    """The width that breaks no word of these, within reason."""
+    words = [word for text in texts for word in text.split()]
+    return min(max(map(len, words), default=0), LONGEST_WHOLE_WORD)
+
+
+def _every_case(rows: Iterable[Verdict], reference: str) -> Table:
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=False)
     for name in ("test", "load", "metric"):
         grid.add_column(name, overflow="fold")
@@ -178,10 +173,7 @@ def _grid(rows: Rows, reference: str) -> Table:
         grid.add_column(name, justify="right", overflow="fold")
     for name in ("change", "allowed", "verdict"):
         grid.add_column(name, overflow="fold")
-    for row in rows.verdicts:
-        style = STYLES[row.outcome]
-        if row.gate == "report":
-            style = "dim"
+    for row in rows:
         grid.add_row(
             row.experiment,
             title(row.case),
@@ -190,33 +182,20 @@ def _grid(rows: Rows, reference: str) -> Table:
             verdict_text.baseline(row),
             verdict_text.change(row),
             verdict_text.allowed(row),
-            Text(verdict_text.outcome(row), style=style),
+            Text(verdict_text.outcome(row), style=_style(row)),
         )
-    for group in rows.groups:
-        grid.add_row(*_group_cells(group))
     return grid
 
 
-def _group_cells(group: PassedGroup) -> list[str | Text]:
-    """A row of passed cases, with the one that is closest to its threshold."""
-    count = Text(f"{group.cases} PASSED", style=STYLES[Outcome.PASSED])
-    row = group.worst
-    if row is None:
-        cases = formatting.count(group.cases, "case")
-        return [group.experiment, cases, "-", "-", "-", "-", "-", count]
-    return [
-        group.experiment,
-        f"worst: {title(row.case)}",
-        row.metric,
-        verdict_text.value(row),
-        verdict_text.baseline(row),
-        verdict_text.change(row),
-        verdict_text.allowed(row),
-        count,
-    ]
+def _style(row: Verdict) -> str:
+    if row.gate == "report":
+        return "dim"
+    return STYLES[row.outcome]
 
 
-def attention(results: RunResults, run: str = "RUN") -> list[str]:
+def attention(
+    results: RunResults, run: str = "RUN", everything: bool = True
+) -> list[str]:
     """The text of each judged case that did not simply pass.
 
     Cases without a baseline, and with the same advice, share one text, and so do those
@@ -224,10 +203,14 @@ def attention(results: RunResults, run: str = "RUN") -> list[str]:
 
     Args:
         run: the run directory, for commands that can be copied.
+        everything: False leaves out those that moved, which `losses` sums up, and rows
+            that the table shows already.
     """
     alike: dict[tuple[str, ...], list[Verdict]] = {}
     for row in judged_verdicts(results):
         if row.outcome is Outcome.PASSED:
+            continue
+        if row.outcome in losses.MOVED and not everything:
             continue
         key: tuple[str, ...] = (row.case,)
         if row.outcome is Outcome.NO_BASELINE:
@@ -237,27 +220,38 @@ def attention(results: RunResults, run: str = "RUN") -> list[str]:
         alike.setdefault(key, []).append(row)
     texts = []
     for rows in alike.values():
-        texts.append(_text_of_alike(rows, run))
+        texts.append(_text_of_alike(rows, run, everything))
     return texts
 
 
-def _text_of_alike(rows: Sequence[Verdict], run: str) -> str:
-    if len(rows) == 1:
+def _text_of_alike(rows: Sequence[Verdict], run: str, everything: bool) -> str:
+    if len(rows) == 1 and everything:
         return verdict_text.render(rows[0], run)
+    if len(rows) == 1:
+        return verdict_text.render_brief(rows[0], run)
     if rows[0].outcome is Outcome.NOT_EXCLUDED:
-        return verdict_text.render_not_excluded(rows, run)
+        return verdict_text.render_not_excluded(rows, run, everything)
     return verdict_text.render_alike(rows[0], len(rows), run)
 
 
-def groups(results: RunResults, run: str = "RUN") -> list[str]:
+def groups(
+    results: RunResults, run: str = "RUN", everything: bool = True
+) -> list[str]:
     """The text of each verdict over several rows, those that fail the run first.
 
     Args:
         run: the run directory, for commands that can be copied.
+        everything: False leaves out how they were decided.
     """
     hard = red_groups(results)
     others = [row for row in results.group_verdicts if row not in hard]
-    return [verdict_text.render_group(row, run) for row in [*hard, *others]]
+    texts = []
+    for row in [*hard, *others]:
+        text = verdict_text.render_group(row, run)
+        if not everything and row.scope != "load":
+            text = text.partition("\n")[0]
+        texts.append(text)
+    return texts
 
 
 def in_common(results: RunResults) -> str:

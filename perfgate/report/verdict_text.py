@@ -55,6 +55,16 @@ def change(verdict: Verdict) -> str:
     return text
 
 
+def short_change(verdict: Verdict) -> str:
+    """The change alone: "-3.5 %"."""
+    if verdict.change is None:
+        return "-"
+    extra = formatting.extra_digits(verdict.change, _limits(verdict))
+    text = formatting.change_in_words(verdict.change, verdict.unit, extra)
+    number, _, _ = text.partition(" (")
+    return number
+
+
 def allowed(verdict: Verdict) -> str:
     """The change that decides: "+1.3 %", of a ratio "-4.8 % / +5.0 %".
 
@@ -195,15 +205,31 @@ def most_common_advice(rows: Sequence[Verdict], run: str = "RUN") -> str:
     return text
 
 
-def render_not_excluded(rows: Sequence[Verdict], run: str = "RUN") -> str:
-    """What may have been lost, a line each, and the commonest advice once.
+def render_brief(verdict: Verdict, run: str = "RUN") -> str:
+    """The decision, for a ratio which side moved, and the advice.
 
     Args:
         run: the run directory, for commands that can be copied.
     """
+    text = (
+        f"{outcome(verdict)}: {heading(verdict)}: {finding_with_side(verdict)}"
+    )
+    return "\n".join([text, *_advice_line(verdict, run)])
+
+
+def render_not_excluded(
+    rows: Sequence[Verdict], run: str = "RUN", everything: bool = True
+) -> str:
+    """What may have been lost, a line each, and the commonest advice once.
+
+    Args:
+        run: the run directory, for commands that can be copied.
+        everything: False says how many there are, not which.
+    """
     count = formatting.count(len(rows), "case")
-    lines = [f"{rows[0].outcome}: {count} cannot exclude {ceilings(rows)}:"]
-    for row in rows:
+    lines = [f"{rows[0].outcome}: {count} cannot exclude {ceilings(rows)}"]
+    listed = rows if everything else ()
+    for row in listed:
         line = f"{heading(row)}: {value(row)}, {change(row)}"
         lines.append(f"  {line}, allowed {allowed(row)}")
     text = most_common_advice(rows, run)

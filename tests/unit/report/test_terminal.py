@@ -135,14 +135,11 @@ def test_change_is_told_in_words():
     assert "+6.2 %" == verdict_text.change(ratio)
 
 
-def test_passed_cases_share_a_row_where_many_are_judged():
-    """What needs attention has a row of its own; -v gives one to every case."""
+def test_cases_share_a_row_where_many_are_judged():
+    """What needs attention is counted in it; -v gives a row to every case."""
     well = results(*[("PASSED", "hard")] * 30, ("PASSED", "report"))
     ill = results(*[("PASSED", "hard")] * 30, ("REGRESSED", "hard"))
-    note = (
-        "30 passed are summarised by experiment, 1 report-only are not shown "
-        "(-v and the report show all)"
-    )
+    note = "30 cases in 1 row, 1 report-only are not shown (-v and the report show all)"
 
     table = report.table(well, 150, False, False)
     assert note == table.splitlines()[-1]

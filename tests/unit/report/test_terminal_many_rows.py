@@ -1,6 +1,7 @@
 """The terminal's table of many cases: no run is shown as an empty table."""
 
 import pytest
+from rich.text import Text
 
 from perfgate.machine.hardware import attached
 from perfgate.report import terminal
@@ -57,28 +58,32 @@ def many():
     return run(*rows, close)
 
 
-def test_one_row_for_each_experiment(many):
+def rows_of(text):
+    """The lines of the table that begin with a question."""
+    lines = text.splitlines()
+    return [line for line in lines if line.strip().startswith("E")]
+
+
+def test_one_row_for_each_question(many):
     """It has the number of cases and the one that is closest to its threshold."""
-    first, second = (
-        line
-        for line in table(many).splitlines()
-        if line.strip().startswith("E")
-    )
+    first, second = rows_of(table(many))
 
     assert "24 PASSED" in first
     assert "6 PASSED" in second
-    assert "vllm mixtral, w29" in second
+    assert "880 to 990 tok/s" in second
     assert "-12.0 % (slower)   -15.0 %" in second
 
 
-def test_cases_that_did_not_pass_have_their_own_rows(many):
-    """They stand before the rows of those that passed."""
-    failed = verdict(99, "E3", "REGRESSED")
-    lines = table(run(*many.verdicts, failed)).splitlines()
+def test_a_row_tells_what_failed_in_it(many):
+    """It has its question's place, and the numbers of the case that failed."""
+    failed = verdict(
+        99, "E2", "REGRESSED", value=500.0, change=-0.5, worse_by=0.5
+    )
+    first, second = rows_of(table(run(*many.verdicts, failed)))
 
-    rows = [line for line in lines if line.strip().startswith("E")]
-    assert 3 == len(rows)
-    assert "REGRESSED" in rows[0]
+    assert "REGRESSED" not in first
+    assert "1 REGRESSED, 6 PASSED" in second
+    assert "-50.0 % (slower)   -15.0 %" in second
 
 
 def test_passed_cases_without_a_threshold():
@@ -87,6 +92,20 @@ def test_passed_cases_without_a_threshold():
     rows = [verdict(number, **values) for number in range(25)]
 
     assert "25 PASSED" in table(run(*rows))
+
+
+@pytest.mark.parametrize("width", [80, 120, 200])
+def test_a_terminal_shows_whole_words(many, width):
+    """No line is longer than the terminal, and outcomes and servers are whole."""
+    failed = verdict(99, "E3", "NOT_EXCLUDED", excluded=0.2)
+    text = terminal.table(
+        run(*many.verdicts, failed), width, terminal=True, everything=False
+    )
+    lines = [Text.from_ansi(line).plain for line in text.splitlines()]
+
+    assert max(map(len, lines[:-1])) <= width
+    words = " ".join(lines).split()
+    assert {"NOT_EXCLUDED", "PASSED", "mixtral,"} <= set(words)
 
 
 def test_report_only_cases_are_shown_where_a_run_has_no_others():

@@ -1,0 +1,190 @@
+"""Questions: the study's answers as rows, at most twenty whatever the number of cases.
+
+A row holds the cases of one question and one metric, and of one server while that fits.
+Its values are a range; change and verdict are those of the case that is worst off.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from perfgate import formatting
+from perfgate.cases import is_ratio, title
+from perfgate.judge.run_status import ORDER
+from perfgate.judge.verdict import Verdict
+from perfgate.report import verdict_text
+
+MOST_ROWS: Final = 20
+# What an experiment asks, in a word or two: the first column of the table.
+SUBJECTS: Final = {
+    "E1": "full load",
+    "E2": "one stream",
+    "E3": "request rates",
+    "E4": "batch sizes",
+    "E5": "GPUs over one GPU",
+    "E6": "memory",
+    "E7": "efficiency",
+    "E8": "routing",
+    "E9": "engine over engine",
+    "E10": "experts spread over split",
+    "E11": "against arithmetic",
+    "E12": "start",
+    "E13": "added loads",
+}
+_UPPERCASE: Final = ("itl", "ttft", "tpot", "e2el", "kv", "gpu", "cpu", "ep")
+# Units that end the name of a metric; its value shows them.
+_UNITS: Final = ("_gb_s", "_ms", "_s", "_bytes", "_j", "_tokens")
+
+_Key = Callable[[Verdict], Hashable]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Cases that share a row.
+
+    Attributes:
+        cases: the one that is worst off first.
+    """
+
+    cases: Sequence[Verdict]
+
+    @property
+    def worst(self) -> Verdict:
+        """The case whose change and threshold the row shows."""
+        return self.cases[0]
+
+    @property
+    def question(self) -> str:
+        """What is asked: "E2 one stream"."""
+        experiment = self.worst.experiment
+        subject = SUBJECTS.get(experiment, "")
+        return f"{experiment} {subject}".strip()
+
+    @property
+    def metric(self) -> str:
+        """What was measured: "ITL median"; "" where the cases differ."""
+        names = {metric_name(row.metric) for row in self.cases}
+        if len(names) > 1:
+            return ""
+        return names.pop()
+
+    @property
+    def loads(self) -> str:
+        """The load, or how many and of which servers."""
+        titles = list(dict.fromkeys(title(row.case) for row in self.cases))
+        if len(titles) == 1:
+            return titles[0]
+        servers = {text.rpartition(", ")[0] for text in titles}
+        count = formatting.count(len(titles), "load")
+        if len(servers) == 1:
+            return f"{servers.pop()}, {count}"
+        return f"{formatting.count(len(servers), 'server')}, {count}"
+
+    @property
+    def value(self) -> str:
+        """The value, or the range of all; "-" where units differ."""
+        return _range(self.cases, [row.value for row in self.cases])
+
+    @property
+    def baseline(self) -> str:
+        """The baseline, or the range of all; "-" where units differ."""
+        return _range(self.cases, [row.baseline for row in self.cases])
+
+    @property
+    def outcomes(self) -> str:
+        """The outcome, or how many cases have which: "2 REGRESSED, 5 PASSED"."""
+        if len(self.cases) == 1:
+            return verdict_text.outcome(self.worst)
+        numbers = Counter(row.outcome for row in self.cases)
+        parts = []
+        for outcome in ORDER:
+            if numbers[outcome]:
+                parts.append(f"{numbers[outcome]} {outcome}")
+        return ", ".join(parts)
+
+
+def answers(verdicts: Iterable[Verdict]) -> list[Answer]:
+    """Rows in the order of the study's questions, as fine as twenty of them allow."""
+    rows = list(verdicts)
+    groups: list[list[Verdict]] = []
+    for key in (_case, _server_and_metric, _metric, _experiment):
+        groups = _grouped(rows, key)
+        if len(groups) <= MOST_ROWS:
+            break
+    found = []
+    for group in sorted(groups, key=_place):
+        found.append(Answer(sorted(group, key=_rank)))
+    return found
+
+
+def metric_name(name: str) -> str:
+    """A metric in words: "itl_median_ms" is "ITL median"."""
+    for unit in _UNITS:
+        if name.endswith(unit):
+            name = name.removesuffix(unit)
+            break
+    words = []
+    for word in name.split("_"):
+        if word in _UPPERCASE:
+            word = word.upper()
+        words.append(word)
+    return " ".join(words)
+
+
+def _case(row: Verdict) -> Hashable:
+    return row.case
+
+
+def _server_and_metric(row: Verdict) -> Hashable:
+    servers, _, _ = title(row.case).rpartition(", ")
+    return row.experiment, row.metric, servers
+
+
+def _metric(row: Verdict) -> Hashable:
+    return row.experiment, row.metric, is_ratio(row.case)
+
+
+def _experiment(row: Verdict) -> Hashable:
+    return row.experiment
+
+
+def _grouped(rows: Iterable[Verdict], key: _Key) -> list[list[Verdict]]:
+    groups: dict[Hashable, list[Verdict]] = {}
+    for row in rows:
+        groups.setdefault(key(row), []).append(row)
+    return list(groups.values())
+
+
+def _place(group: Sequence[Verdict]) -> tuple[int, str]:
+    """Sorts E2 before E10; the rows of one question keep their order."""
+    experiment = group[0].experiment
+    return len(experiment), experiment
+
+
+def _rank(row: Verdict) -> tuple[int, float]:
+    """The worst outcome first, and of one outcome what is nearest to its threshold."""
+    nearness = -math.inf
+    if row.worse_by is not None and row.threshold:
+        nearness = row.worse_by / row.threshold
+    return ORDER.index(row.outcome), -nearness
+
+
+def _range(rows: Sequence[Verdict], values: Sequence[float | None]) -> str:
+    """The least and the largest value: "3.473 to 5.17 ms"."""
+    units = {row.unit for row in rows}
+    known = [value for value in values if value is not None]
+    if len(units) > 1 or not known:
+        return "-"
+    unit = rows[0].unit
+    low = formatting.number(min(known), unit)
+    high = formatting.number(max(known), unit)
+    if low == high:
+        return high
+    number, separator, suffix = low.rpartition(" ")
+    if separator and high.endswith(f" {suffix}"):
+        low = number
+    return f"{low} to {high}"
