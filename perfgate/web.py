@@ -35,6 +35,7 @@ PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy")
 MOST_BYTES = 64 * 2**20
 _READ_BYTES = 64 * 1024
 _SHOWN_CHARACTERS = 200
+_GOOD = (200, 201)  # answered; created
 _PORTS = {"http": 80, "https": 443}
 _REMEDIES = {
     401: "the server asks for a key: set PERFGATE_API_KEY (or OPENAI_API_KEY) to one",
@@ -51,7 +52,7 @@ _REMEDIES = {
 
 
 class NoAnswer(Failure):
-    """A request without an answer of status 200.
+    """A request without an answer of status 200 or 201.
 
     Attributes:
         status: of the answer; None where there was none.
@@ -225,6 +226,23 @@ def post_json(
     return _document(f"POST {url}", body)
 
 
+def send_json(
+    method: str,
+    url: str,
+    document: Any,
+    *,
+    timeout_s: float,
+    authorization: str = "",
+) -> None:
+    """Send a JSON document by POST, PUT or PATCH; what is answered does not count.
+
+    Raises:
+        NoAnswer: none in time, or another status than 200 and 201.
+    """
+    call = _Call(method, url, timeout_s, authorization, MOST_BYTES)
+    call.body(msgspec.json.encode(document))
+
+
 def _document(tried: str, body: bytes) -> Any:
     try:
         return msgspec.json.decode(body)
@@ -295,7 +313,7 @@ class _Call:
             allow_redirects=False,
             stream=True,
         ) as answer:
-            if answer.status_code == 200:
+            if answer.status_code in _GOOD:
                 return self._all_of(answer)
             raise self._refusal(answer)
 

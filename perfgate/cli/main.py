@@ -19,6 +19,10 @@ COMMANDS = {
         "perfgate.cli.bisect:bisect",
         "Find the build of an engine that made it slower, by pairs of launches.",
     ),
+    "comment": Entry(
+        "perfgate.cli.comment:comment",
+        "Print the run RUN as a comment of a pull request, or post it.",
+    ),
     "crosscheck": Entry(
         "perfgate.cli.crosscheck:crosscheck",
         "Compare this suite's load client with that of an engine on a running server.",

@@ -46,7 +46,7 @@ def markdown(results: RunResults, store: Store | None) -> str:
     notes = [*notices.important(results), versions]
     for line in [*notes, terminal.in_common(results)]:
         if line:
-            lines += [f"**{_inert(line)}**", ""]
+            lines += [f"**{inert(line)}**", ""]
     rows = run_status.ordered(results)
     hard = [row for row in rows if row.gate == "hard"]
     report_only = [row for row in rows if row.gate != "hard"]
@@ -64,8 +64,8 @@ def _attention(results: RunResults) -> list[str]:
     lines = []
     for number, item in enumerate(attention(results)):
         if item.advice and number < MOST_TO_DO:
-            lines += [_inert(f"{item.title}. To do: {item.advice}"), ""]
-        heading = _inert(f"{item.title}: {item.finding}")
+            lines += [inert(f"{item.title}. To do: {item.advice}"), ""]
+        heading = inert(f"{item.title}: {item.finding}")
         messages = "\n\n".join(item.messages)
         lines += [f"<details><summary>{heading}</summary>", "", FENCE]
         lines += [messages.replace(FENCE, BROKEN_FENCE), FENCE]
@@ -73,7 +73,7 @@ def _attention(results: RunResults) -> list[str]:
     return lines
 
 
-def _inert(text: str) -> str:
+def inert(text: str) -> str:
     """One line of text in which no tag, image or fence of Markdown is obeyed."""
     line = " ".join(text.split()).replace(FENCE, BROKEN_FENCE)
     return _TAG.sub("&lt;", line).replace("![", "!\\[")
@@ -93,7 +93,7 @@ def _context(changed: Drift) -> list[str]:
     for name, current, recorded, cases in changed.rows:
         count = formatting.count(cases, "case")
         lines.append(
-            _inert(
+            inert(
                 f"* {name}: {current} now, {recorded} in the baseline ({count})"
             )
         )

@@ -1,5 +1,7 @@
 """Workflows in docs/ci: they can be used as they are."""
 
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +11,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 FOLDER = ROOT / "docs" / "ci"
 BIN = Path(sys.executable).parent
+# Of `perfgate comment`, which the recipes call beside pytest.
+OPTIONS_OF_COMMENT = ("--post", "--link", "--number", "--context")
 CHECKS = {
     "github-actions.yml": [
         BIN / "check-jsonschema",
@@ -23,15 +27,33 @@ CHECKS = {
         "gitlab-ci",
     ],
     "slurm.sh": [BIN / "shellcheck"],
+    "compare-builds.sh": [BIN / "shellcheck"],
+    "engine-pull-request.yml": [
+        BIN / "check-jsonschema",
+        "--builtin-schema",
+        "vendor.github-workflows",
+    ],
+    "engine-merge-request.yml": [
+        BIN / "check-jsonschema",
+        "--builtin-schema",
+        "vendor.gitlab-ci",
+        "--data-transform",
+        "gitlab-ci",
+    ],
+    "buildkite.yml": [
+        BIN / "check-jsonschema",
+        "--builtin-schema",
+        "vendor.buildkite",
+    ],
     "kubernetes.yaml": [BIN / "kubernetes-validate", "--strict"],
 }
 
 
 def test_every_workflow_is_checked():
     """No workflow is shipped without its check."""
-    assert sorted(CHECKS) == sorted(
-        path.name for path in FOLDER.iterdir() if path.suffix != ".md"
-    )
+    shipped = {path.name for path in FOLDER.iterdir() if path.suffix != ".md"}
+
+    assert {*CHECKS, "Dockerfile"} == shipped
 
 
 @pytest.mark.parametrize("name", CHECKS)
@@ -62,11 +84,121 @@ def test_options_exist(name, pytestconfig):
         for action in group.options
         for option in action.names()
     }
-    named = {
-        word
-        for word in ("--run-dir", "--gate", "--baseline-record")
-        if word in text
-    }
+    known |= set(OPTIONS_OF_COMMENT)
+    for command in re.findall(
+        r"^.*(?:pytest|perfgate) .*$", text, re.MULTILINE
+    ):
+        named = set(re.findall(r"(?<=\s)--[a-z][a-z-]*", command))
+        assert set() == named - known, command
 
-    assert named
-    assert set() == named - known
+
+def test_the_image_starts_the_suite():
+    """Its default arguments are options of the suite, in an environment of its own."""
+    text = (FOLDER / "Dockerfile").read_text()
+
+    assert (
+        'ENTRYPOINT ["/opt/perfgate/bin/pytest", "--pyargs", "perfgate.study"]'
+        in text
+    )
+    assert "-m venv /opt/perfgate" in text
+
+
+class Engine:
+    """A repository with two commits, and stubs of the suite, which note their arguments."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.builds = folder / "builds"
+        self.source = folder / "engine"
+        self.source.mkdir()
+        self._git("init", "--quiet")
+        self.base = self._commit("1.0")
+        self.head = self._commit("1.1")
+        suite = folder / "suite" / "bin"
+        suite.mkdir(parents=True)
+        stub = suite / "pytest"
+        stub.write_text(
+            f'#!/bin/sh\nprintf "%s\\n" "$@" > {folder}/arguments\n'
+        )
+        stub.chmod(0o755)
+
+    def _git(self, *arguments):
+        command = [
+            "git",
+            "-c",
+            "user.name=a",
+            "-c",
+            "user.email=a@b",
+            *arguments,
+        ]
+        done = subprocess.run(
+            command, cwd=self.source, capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    def _commit(self, version):
+        (self.source / "version").write_text(version)
+        self._git("add", "version")
+        self._git("commit", "--quiet", "-m", version)
+        return self._git("rev-parse", "HEAD")
+
+    def compare(self, *arguments, install='cp version "$PYTHON.version"'):
+        """Run the script; returns what it ended with."""
+        return subprocess.run(
+            ["bash", FOLDER / "compare-builds.sh", *arguments],
+            cwd=self.source,
+            capture_output=True,
+            text=True,
+            check=False,
+            env=os.environ
+            | {
+                "PERFGATE_BUILDS": str(self.builds),
+                "PERFGATE_SUITE": str(self.folder / "suite"),
+                "PERFGATE_INSTALL": install,
+                "PERFGATE_MARK": "h200",
+            },
+        )
+
+    @property
+    def arguments(self):
+        """Those of the suite."""
+        return (self.folder / "arguments").read_text().splitlines()
+
+
+def test_two_commits_are_built_and_compared(tmp_path):
+    """Each in an environment of its own; the candidate is the head."""
+    engine = Engine(tmp_path)
+    done = engine.compare("vllm", engine.base, "HEAD", "-k", "single")
+
+    assert 0 == done.returncode, done.stderr
+    values = engine.arguments
+    candidate = values[values.index("--engine-python") + 1]
+    base = values[values.index("--against-engine") + 1]
+    versions = []
+    for python in (base, candidate):
+        path = Path(python.removeprefix("vllm="))
+        assert path.is_file()
+        versions.append(Path(f"{path}.version").read_text())
+    assert ["1.0", "1.1"] == versions
+    assert ["-m", "h200", "-k", "single"] == [*values[2:4], *values[-2:]]
+
+
+def test_a_commit_is_built_once_and_a_broken_build_again(tmp_path):
+    """Minutes are spent only on what is new."""
+    engine = Engine(tmp_path)
+    broken = engine.compare("vllm", engine.base, "HEAD", install="exit 7")
+    first = engine.compare("vllm", engine.base, "HEAD")
+    second = engine.compare("vllm", engine.base, "HEAD")
+
+    assert 7 == broken.returncode
+    assert 2 == first.stderr.count("building vllm")
+    assert 0 == second.stderr.count("building vllm")
+
+
+def test_an_unknown_commit_is_an_error(tmp_path):
+    """Nothing is built, and nothing is launched."""
+    engine = Engine(tmp_path)
+    done = engine.compare("vllm", "no-such-commit", "HEAD")
+
+    assert 0 != done.returncode
+    assert not engine.builds.exists()

@@ -1,0 +1,53 @@
+"""Comment: under forty lines whatever the run, and what a reviewer needs to know."""
+
+from pathlib import Path
+
+import pytest
+
+from perfgate.judge.baseline_store import Store
+from perfgate.judge.run_status import judged_again
+from perfgate.report import comment
+from perfgate.results.schema import load
+
+ROOT = Path(__file__).resolve().parents[3]
+RUNS = ROOT / "docs" / "runs"
+
+
+def text_of(run, **arguments):
+    """The comment of a stored run, judged today."""
+    results = judged_again(load(RUNS / run), Store(ROOT / "baselines"))
+    return comment.markdown(results, **arguments)
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        "h200x1-planted/eager/01",
+        "h200x2-20261128a",
+        "h200x2-planted/no-custom-all-reduce",
+    ],
+)
+def test_it_stays_short(run):
+    """A run of a hundred cases, too; the marker comes first."""
+    lines = text_of(run).splitlines()
+
+    assert comment.MARKER == lines[0]
+    assert len(lines) < comment.MOST_LINES
+
+
+def test_a_red_run_says_what_moved_and_why():
+    """Verdict, server, direction, cause, and the red rows alone."""
+    text = text_of("h200x1-planted/eager/01", link="https://ci/report.html")
+
+    assert "### ✗ Red" in text
+    assert "REGRESSED: vllm llama-3.1-8b-tp1: throughput -69.7" in text
+    assert "**Cause**: no graphs" in text
+    assert "REGRESSED |" in text
+    assert "PASSED |" not in text
+    assert "3 others passed." in text
+    assert "](https://ci/report.html)" in text
+
+
+def test_without_a_link_the_run_is_named():
+    """There is nothing to click."""
+    assert "\nRun `" in text_of("h200x2-20261128a")
