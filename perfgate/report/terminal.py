@@ -247,10 +247,7 @@ def groups(
     others = [row for row in results.group_verdicts if row not in hard]
     texts = []
     for row in [*hard, *others]:
-        text = verdict_text.render_group(row, run)
-        if not everything and row.scope != "load":
-            text = text.partition("\n")[0]
-        texts.append(text)
+        texts.append(verdict_text.render_group(row, run, everything))
     return texts
 
 

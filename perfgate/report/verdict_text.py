@@ -259,17 +259,21 @@ def group_heading(row: GroupVerdict) -> str:
     return f"{row.check}, {row.subject}"
 
 
-def render_group(row: GroupVerdict, run: str = "RUN") -> str:
+def render_group(
+    row: GroupVerdict, run: str = "RUN", everything: bool = True
+) -> str:
     """A verdict over several rows: the decision, a line for each fact, the advice.
 
     Args:
         run: the run directory, for commands that can be copied.
+        everything: False leaves the facts out, but of stalls, whose times it needs.
     """
     kind = row.outcome.value
     if row.gate == "report":
         kind += " (report-only)"
     lines = [f"{kind}: {group_heading(row)}: {continued(row.summary)}"]
-    lines += [f"  {continued(detail)}" for detail in row.details]
+    if everything or row.scope == "load":
+        lines += [f"  {continued(detail)}" for detail in row.details]
     return "\n".join([*lines, *_advice_line(row, run)])
 
 
