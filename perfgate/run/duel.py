@@ -30,7 +30,7 @@ from perfgate.web import NoAnswer
 # that more cycles say little beyond the first one, and are worth some seconds beyond the
 # second. On a busy machine a turn says less, and takes longer.
 CLOSE, GOOD = 0.003, 0.006
-USUAL_S, LONGEST_S = 20.0, 60.0
+USUAL_S, LONGEST_S = 12.0, 60.0
 # Batches that a launch answers before any counts, on each core.
 WARM_UP = 3
 # Waiting for a core in less than this share of the time: nobody else uses it.

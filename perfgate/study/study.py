@@ -114,7 +114,8 @@ class Study:
         accuracy: questions that are graded; None for none.
         soak_minutes: for so long the closed load is kept up, to be measured once more.
         has_other_engines: other engines are selected too. A slow one then does not
-            return its routing: there is no time for another launch.
+            return its routing, nor is it timed in turns: there is no time for more
+            launches.
     """
 
     platform: str
@@ -286,8 +287,17 @@ class Study:
         """Whether its routing says something, and there is time to record it."""
         if server.load_format == "dummy" or self.has_base_build:
             return False
+        return self._has_time(server)
+
+    def _has_time(self, server: ServerConfig) -> bool:
+        """Whether there is time for more launches: not of a slow engine beside others."""
         is_slow = server.device == "cpu" and lookup(server.engine).slow_on_cpu
         return not (self.has_other_engines and is_slow)
+
+    @property
+    def timed_in_turns(self) -> tuple[ServerConfig, ...]:
+        """The held servers whose two builds are timed in turns."""
+        return tuple(server for server in self.held if self._has_time(server))
 
     def asked_routing(self, server: ServerConfig) -> ServerConfig | None:
         """What serves that model and returns its routing: itself, or another launch.

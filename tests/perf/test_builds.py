@@ -15,7 +15,7 @@ from perfgate.study import Study
 
 def batches(study: Study) -> Iterator[Case]:
     """CPU time and active time of each batch of each held model; judged on every machine."""
-    for server in study.held:
+    for server in study.timed_in_turns:
         for workload in study.held_workloads:
             for metric in ("batch_cpu_ms", "batch_active_ms"):
                 case = study.value("E20", metric, server, workload)

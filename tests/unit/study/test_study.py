@@ -456,6 +456,18 @@ def test_held_servers_are_tiny_and_alone():
     ]
 
 
+@pytest.mark.parametrize(
+    ("engine", "others", "expected"),
+    [("vllm", True, 2), ("sglang", False, 2), ("sglang", True, 0)],
+)
+def test_a_slow_engine_is_timed_in_turns_only_alone(engine, others, expected):
+    """Both engines together take ten minutes."""
+    asked = study("cpu", engine=engine)
+    asked = dataclasses.replace(asked, has_other_engines=others)
+
+    assert expected == len(asked.timed_in_turns)
+
+
 def test_gpus_hold_no_engine():
     """The study declares none there."""
     assert () == study("h200", engine="vllm").held
