@@ -30,7 +30,7 @@ MOST_PAUSE_S = 0.004
 PAUSE_SHARE = 0.25  # of the time between two chunks of a stream
 EVEN = 4.0  # factor of a time that is about another
 MOST_READS = 256  # in one look, or little more: then timers have their turn
-HOLD_OFF_NS = 1_000_000_000
+HOLD_OFF_NS = 100_000_000  # the first time
 WINDOW_NS = 50_000_000  # of the rate by which the pause is chosen
 START_S = 1.0
 _TIMESPEC = struct.Struct("@ll")
@@ -151,6 +151,7 @@ class Poller:
         self.pause_s = 0.0
         self.between_ns = 0.0
         self.pause_from_ns = 0
+        self.hold_off_ns = HOLD_OFF_NS
         self.window_reads = 0
         self.window_ns = self.looked_ns = time.monotonic_ns()
         self.epoll = select.epoll()
@@ -178,14 +179,15 @@ class Poller:
         """Let further sockets get something.
 
         A pause that lasts too long shows that others want the core. There the client
-        does not give it away for a while: it would read several chunks of a stream
-        together.
+        does not give it away for a while, for longer each time: it would read several
+        chunks of a stream together.
         """
         seconds = max(0.0, min(self.pause_s, self.sender.spare_s()))
         time.sleep(seconds)
         woken_ns = time.monotonic_ns()
         if woken_ns - now_ns > (seconds + self.pause_s) * _NS:
-            self.pause_from_ns = woken_ns + HOLD_OFF_NS
+            self.pause_from_ns = woken_ns + self.hold_off_ns
+            self.hold_off_ns *= 2
 
     def read_ready(self) -> int:
         """Read every socket that has something, again while a burst goes on; how many."""

@@ -243,7 +243,7 @@ def test_the_client_pauses_no_longer_than_it_may(monkeypatch):
 
 
 def test_a_client_that_wakes_late_gives_the_core_away_no_more(monkeypatch):
-    """Others want it: for a second there is no further pause."""
+    """Others want it: for a while there is no further pause."""
     paused = []
     sleep = time.sleep
 
