@@ -64,8 +64,8 @@ class Behaviour:
         prefill_s_per_token: a request waits so much longer for each token of its
             prompt.
         context_s_per_token: a gap is so much longer for each token before it.
-        beside_s_per_token: all other streams fall silent for so long for each token
-            of a new prompt.
+        beside_s_per_token: all streams that decode fall silent for so long for each
+            token of a new prompt.
         stalls: (start, length) in s since the first request after the last
             reset, in which nothing is sent to anyone.
         slow: (serial, chunk, length): one request that falls silent alone.
@@ -237,7 +237,8 @@ class Stream:
         length = len(body["prompt"])
         self.due += behaviour.prefill_s_per_token * length
         for other in engine.streams:
-            other.late_s += behaviour.beside_s_per_token * length
+            if other.tokens:
+                other.late_s += behaviour.beside_s_per_token * length
         engine.streams.add(self)
         self.late_s = 0.0
         if length not in engine.lengths_met:
