@@ -21,7 +21,7 @@ COMMANDS = {
     ),
     "comment": Entry(
         "perfgate.cli.comment:comment",
-        "Print the run RUN as a comment of a pull request, or post it.",
+        "Print the run RUN as a comment of under forty lines, or post it.",
     ),
     "crosscheck": Entry(
         "perfgate.cli.crosscheck:crosscheck",

@@ -13,6 +13,7 @@ tell the error of their mean.
 from __future__ import annotations
 
 import itertools
+import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -85,9 +86,15 @@ def errors(
 
 
 def _error(values: Sequence[float]) -> float:
-    """Standard error of the mean over the mean."""
+    """Standard error of the mean over the mean; infinite where the mean is zero.
+
+    Gaps are zero where several tokens come in one chunk.
+    """
+    mean = statistics.fmean(values)
+    if not mean:
+        return math.inf
     spread = statistics.stdev(values) / len(values) ** 0.5
-    return float(spread / statistics.fmean(values))
+    return float(spread / mean)
 
 
 def parts_of(workload: Workload, repetition: Repetition) -> Iterator[Part]:

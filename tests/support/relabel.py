@@ -24,6 +24,8 @@ MODULES = tuple(
     for name in (
         "verdict_text",
         "notices",
+        "questions",
+        "losses",
         "headline",
         "terminal",
         "summary",

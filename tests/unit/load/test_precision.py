@@ -109,3 +109,15 @@ def test_invalid_repetitions_do_not_count():
     assert not precision.is_known(CLOSED, [invalid])
     assert precision.is_known(CLOSED, [invalid, quiet])
     assert not precision.is_known(CLOSED, [])
+
+
+def test_tokens_that_come_in_one_chunk_have_no_error_of_their_gaps():
+    """Their gaps are zero; the load is repeated as often as it may be."""
+    row = repetition(CLOSED, 0.0)
+    requests = []
+    for request in row.requests:
+        gaps = (0.0,) * len(request.itl_ms)
+        requests.append(msgspec.structs.replace(request, itl_ms=gaps))
+    merged = msgspec.structs.replace(row, requests=tuple(requests))
+
+    assert not precision.is_known(CLOSED, [merged])

@@ -22,6 +22,7 @@ from perfgate.judge.baseline_store import Store
 from perfgate.report import (
     exports,
     headline,
+    losses,
     notices,
     page,
     summary,
@@ -72,6 +73,7 @@ def texts(results):
         "table": terminal.table(results, 200, terminal=False),
         "short table": terminal.table(results, 200, False, False),
         "messages": "\n".join(terminal.attention(results)),
+        "moved": "\n".join(losses.lines(results)),
         "common": terminal.in_common(results),
         "counts": terminal.headline(results, "required", 3),
         "notices": "\n".join(notices.important(results)),
@@ -162,7 +164,7 @@ def test_every_place_has_other_labels(without_figures):
     without_figures()
     empty = {place for place, text in before.items() if not text}
     same = {place for place, text in before.items() if text == during[place]}
-    names_alone = {"launches", "builds"}
+    names_alone = {"launches", "builds", "moved"}
     assert empty | names_alone >= same
     assert "To do:" in before["summary"]
     assert "To do:" in before["page"]
