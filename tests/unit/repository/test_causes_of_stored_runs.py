@@ -21,6 +21,7 @@ INJECTED = {
     "h200x1-planted/delay/02": "per-token",
     "h200x1-planted/eager/01": "graphs",
     "h200x1-planted/moe/01": "expert-path",
+    "h200x1-planted/moe-explained/01": "expert-path",
     "h200x1-planted/seqs/01": "batch-cap",
     "h200x2-planted/no-custom-all-reduce": "communication",
     # One load was measured, which tells no cause.
@@ -99,3 +100,14 @@ def test_no_bound_is_fitted_to_a_run(
     assert {name: [cause] for name, cause in INJECTED.items()} == {
         name: causes_of(name) for name in INJECTED
     }
+
+
+def test_stored_profile_names_the_kernel():
+    """A bad kernel file of the experts: their kernel explains what a step lost."""
+    run = load(RUNS / "h200x1-planted" / "moe-explained" / "01")
+
+    (profile,) = run.profiles
+    assert ["fused_moe_kernel"] == [row.name for row in profile.slower]
+    assert 0.8 <= profile.explained <= 1.1
+    assert profile.agrees
+    assert profile.now.overhead < 0.05

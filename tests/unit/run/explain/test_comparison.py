@@ -1,5 +1,8 @@
 """Comparison of two profiles: kernels that changed, new and vanished ones, the lost phase."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 
 from perfgate.results.profile import KernelChange
@@ -7,6 +10,8 @@ from perfgate.run.explain import comparison
 from perfgate.run.explain.steps import Sum, Totals
 from perfgate.run.explain.trace import UnreadableTrace
 from tests.support import traces
+
+TRACES = Path(__file__).resolve().parents[3] / "data" / "traces"
 
 
 def totals(length_us, **kernels):
@@ -120,6 +125,32 @@ def test_all_ranks_are_read_and_the_front_end_is_not(tmp_path):
         "rank1.pt.trace.json.gz",
     ]
     assert read.phases["decode"].kernels["aten::mm"].us == 40
+
+
+def test_kernels_of_a_real_gpu_are_told_apart(tmp_path):
+    """Some steps of Mixtral in vLLM 0.26 on an H200, with a good and a bad kernel file."""
+    steps = []
+    for side in ("base", "candidate"):
+        name = f"h200-mixtral-{side}.trace.json.gz"
+        folder = tmp_path / side
+        folder.mkdir()
+        shutil.copy(TRACES / name, folder / name)
+        recorded = comparison.recorded(folder, requests=1)
+        assert ("kernel", 1) == (recorded.unit, recorded.ranks)
+        steps.append(recorded.phases["decode"])
+    before, now = steps
+
+    slower, second, *_ = comparison.changes(before, now)
+
+    assert ("fused_moe_kernel", 64, 64) == (
+        slower.name,
+        slower.before_count,
+        slower.now_count,
+    )
+    lost_ms = (now.length_us - before.length_us) / 1e3
+    assert pytest.approx(1.0, abs=0.05) == slower.added_ms / lost_ms
+    assert abs(second.added_ms) < 0.01 * lost_ms
+    assert before.busy_us > 0.9 * before.length_us
 
 
 def test_no_trace_is_an_error(tmp_path):
