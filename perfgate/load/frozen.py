@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -189,8 +191,14 @@ def frozen(dataset: str, spec: ShareGPT, seed: int = 0) -> Frozen:
 
 
 def cache_dir() -> Path:
-    """Folder of the prompts that were drawn: .prompts in the project."""
-    return locations.current().root / ".prompts"
+    """Folder of the prompts that were drawn: .prompts in the project.
+
+    In a project that cannot be written it is the user's own among temporary files.
+    """
+    root = locations.current().root
+    if os.access(root, os.W_OK):
+        return root / ".prompts"
+    return Path(tempfile.gettempdir(), f"perfgate-prompts-{os.getuid()}")
 
 
 def _hashes(spec: ShareGPT) -> tuple[str, str]:

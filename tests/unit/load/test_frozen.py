@@ -118,6 +118,20 @@ def test_a_data_set_is_drawn_once(spec, tmp_path, monkeypatch):
     assert first == read_frozen(tmp_path / ".prompts" / _name(first))
 
 
+def test_a_project_that_cannot_be_written_is_left_alone(
+    spec, tmp_path, monkeypatch
+):
+    """As in an image that is mounted read-only; root could write nevertheless."""
+    locations.use(locations.default_locations(tmp_path))
+    monkeypatch.setattr(module.os, "access", lambda path, mode: False)
+    monkeypatch.setattr(
+        module.tempfile, "gettempdir", lambda: str(tmp_path / "elsewhere")
+    )
+
+    assert str(tmp_path / "elsewhere") in frozen("chats", spec).path
+    assert not (tmp_path / ".prompts").exists()
+
+
 def _name(found):
     return f"chats-{found.sha256[:16]}.jsonl"
 
