@@ -1,7 +1,7 @@
 """Stalls: a load or a server of which too many repetitions do not count.
 
 An invalid repetition is measured again, so that its values never show what it was. What
-made it invalid is the server's, unless the client's machine did it.
+made it invalid is the server's, unless a machine did it.
 """
 
 from __future__ import annotations

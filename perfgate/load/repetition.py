@@ -11,6 +11,8 @@ from perfgate.machine.telemetry import GpuSummary
 
 # How each reason begins that the client or its machine causes, and no other one.
 CLIENT_REASON = "the client "
+# And each that the engine's machine causes: others use its cores.
+HOST_REASON = "the engine waited for a core"
 
 
 class RequestRow(
@@ -94,5 +96,6 @@ class Repetition(
 
     @property
     def is_spoilt_by_client(self) -> bool:
-        """Whether the client, or its machine, made it invalid; the server may have too."""
-        return any(row.startswith(CLIENT_REASON) for row in self.invalid)
+        """Whether the client, or a machine, made it invalid; the server may have too."""
+        reasons = (CLIENT_REASON, HOST_REASON)
+        return any(row.startswith(reasons) for row in self.invalid)

@@ -113,7 +113,7 @@ def not_counted(results: RunResults) -> list[str]:
         count = formatting.count(len(rows), "repetition")
         line = f"{server}: {len(invalid)} of {count} did not count"
         if spoilt:
-            line += f", {spoilt} because of the client's machine"
+            line += f", {spoilt} because of the machine"
         lines.append(f"{line}; first: {one_line(invalid[0].invalid[0])}")
     return lines
 

@@ -8,7 +8,7 @@ somebody, and what it measures meanwhile is not its own.
 from __future__ import annotations
 
 from perfgate import formatting
-from perfgate.load.repetition import Repetition
+from perfgate.load.repetition import HOST_REASON, Repetition
 from perfgate.machine import run_queue
 from perfgate.machine.run_queue import Snapshot
 from perfgate.run.probes.probe import NOTHING, Figures
@@ -75,6 +75,6 @@ def _reasons(before: Snapshot, after: Snapshot) -> tuple[str, ...]:
     share = formatting.percent(waiting.share)
     limit = formatting.percent(MOST_WAITING)
     return (
-        f"the engine waited for a core in {share} of the time (thread {waiting.name} of "
-        f"process {waiting.pid}, limit {limit}): others use its cores",
+        f"{HOST_REASON} in {share} of the time (thread {waiting.name} of process "
+        f"{waiting.pid}, limit {limit}): other processes use its cores, or it has too few",
     )

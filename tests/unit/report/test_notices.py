@@ -117,7 +117,7 @@ def test_repetitions_that_did_not_count_are_counted():
     (line,) = notices.not_counted(run)
 
     assert "2 of 3 repetitions did not count" in line
-    assert "1 because of the client's machine" in line
+    assert "1 because of the machine" in line
     steady = m.bare_run(measurements=(m.measurement(0, rows[0]),))
     assert [] == notices.not_counted(steady)
 

@@ -2,8 +2,10 @@
 
 import types
 
+import msgspec
 import pytest
 
+from perfgate.judge import stalls
 from perfgate.machine import run_queue
 from perfgate.machine.run_queue import Counts, Snapshot
 from perfgate.run.probes import host
@@ -60,7 +62,15 @@ def test_a_wait_for_a_core_makes_it_invalid(counted):
 
     (reason,) = figures.invalid
     assert "the engine waited for a core in 12.0 % of the time" in reason
-    assert "others use its cores" in reason
+    assert "other processes use its cores, or it has too few" in reason
+
+
+def test_a_wait_for_a_core_is_not_held_against_the_server(counted):
+    """A neighbour's load is no stall of the engine."""
+    figures = figures_of(counted({(RANK, 9): Counts(4000 * MS, 1200 * MS)}))
+    row = msgspec.structs.replace(repetition(0, 1.0), invalid=figures.invalid)
+
+    assert 0 == stalls.tally([row]).repetitions
 
 
 def test_a_short_wait_is_nothing(counted):
