@@ -14,6 +14,9 @@ PIP = $(VENV)/bin/python -m pip install -qq --disable-pip-version-check
 # pip may know of an index that uv does not, so it is asked where uv fails.
 install = $(if $(UV),$(UV) pip install --quiet --python $(VENV)/bin/python $(1) || )$(PIP) $(1)
 
+# Set in many containers, it has every process compile all that it imports.
+export PYTHONDONTWRITEBYTECODE =
+
 .PHONY: perf test test-oldest lint docs engines locks clean
 
 perf: engines

@@ -166,7 +166,7 @@ def become(request: Mapping[str, Any]) -> None:
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environ"])
-    sys.dont_write_bytecode = "PYTHONDONTWRITEBYTECODE" in os.environ
+    sys.dont_write_bytecode = bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
     added = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     sys.path[:1] = [request["folder"], *filter(None, added)]
     sys.argv = [request["program"], *request["arguments"]]
