@@ -298,9 +298,8 @@ def report_of(run: str, folder: str, perfgate: Perfgate, out: Path) -> None:
         ),  # holds no verdict
     }
     for name, text in readable.items():
-        compare(
-            f"runs/{run}/{name}", normalised(rounded(text), {}, ALWAYS), KNOWN
-        )
+        told = normalised(rounded(text), {ROOT: "PROJECT"}, ALWAYS)
+        compare(f"runs/{run}/{name}", told, KNOWN)
 
 
 @pytest.mark.parametrize("run", STORED)
