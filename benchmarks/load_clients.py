@@ -17,6 +17,7 @@ import random
 import statistics
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -148,14 +149,18 @@ class Client:
     def __init__(self, name: str, python: str, script: str, **job: Any) -> None:
         self.name = name
         self.job = job
-        self.process = subprocess.Popen(
-            [*on_core(CLIENT_CORE, PRIORITY), python, "-c", LOOP + script],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-        )
+        self.folder = tempfile.TemporaryDirectory()
+        # In a file: a pipe that nobody reads is full after some runs.
+        self.messages = Path(self.folder.name, "messages")
+        with self.messages.open("w") as messages:
+            self.process = subprocess.Popen(
+                [*on_core(CLIENT_CORE, PRIORITY), python, "-c", LOOP + script],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=messages,
+                text=True,
+                cwd=ROOT,
+            )
 
     def cpu_s(self, server: PacedServer, load: Load, tokens: int) -> float:
         """CPU time of one run."""
@@ -174,7 +179,7 @@ class Client:
         assert self.process.stdout is not None
         line = self.process.stdout.readline().strip()
         if not line:
-            _, messages = self.process.communicate()
+            messages = self.messages.read_text()
             raise SystemExit(f"{self.name} failed:\n{messages[-3000:]}")
         return line
 
