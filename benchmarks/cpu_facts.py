@@ -33,6 +33,7 @@ from perfgate.judge.gate import judge, judge_run
 from perfgate.judge.observation import Observation
 from perfgate.judge.portable import ANY_CPU
 from perfgate.judge.verdict import Verdict, is_red
+from perfgate.load.metrics import family_of
 from perfgate.results.samples import Sample
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -208,8 +209,8 @@ def stored(baselines: Path) -> None:
     for path in sorted((baselines / ANY_CPU).glob("*/*.json")):
         file = read_recorded(path)
         for name, metric in file.metrics.items():
-            if metric.gate == "hard" and len(metric.launches) > 1:
-                row = StoredMetric(store, path, file, name)
+            row = StoredMetric(store, path, file, name)
+            if metric.gate == "hard" and len(row.launches) > 1:
                 counts[name] += row.red_by_factor()
     for name, red in sorted(counts.items()):
         cells = [red[factor] for factor in (0.0, *FACTORS)]
@@ -225,9 +226,19 @@ class StoredMetric:
     file: BaselineFile
     name: str
 
+    @property
+    def launches(self) -> tuple[Sample, ...]:
+        """Those that say enough to be judged: later ones are stored without facts."""
+        launches = self.file.metrics[self.name].launches
+        if family_of(self.name) == "facts":
+            return tuple(sample for sample in launches if sample.facts)
+        if family_of(self.name) == "answers":
+            return tuple(sample for sample in launches if sample.answers)
+        return launches
+
     def red_by_factor(self) -> Counter[float]:
         """How many launches are red, times each factor; under 0.0 how many there are."""
-        launches = self.file.metrics[self.name].launches
+        launches = self.launches
         red: Counter[float] = Counter({0.0: len(launches)})
         for place, sample in enumerate(launches):
             others = (*launches[:place], *launches[place + 1 :])
