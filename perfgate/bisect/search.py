@@ -229,7 +229,8 @@ def confirmation(evidence: Evidence, good: int, bad: int) -> Side:
     if found is None or before is None or after is None:
         return "unsure"
     expected = Estimate(
-        loss=after.loss - before.loss,
+        # A pair in which the good build gained is noise: it is no larger loss now.
+        loss=after.loss - max(before.loss, 0.0),
         error=math.hypot(before.error, after.error),
         degrees_of_freedom=found.degrees_of_freedom,
         pairs=after.pairs,

@@ -141,6 +141,17 @@ def test_answer_is_confirmed_by_pairs_of_the_two():
     assert "bad" == told(half, half, half)  # after nine pairs the likelier side
 
 
+def test_gain_of_the_good_build_makes_no_larger_step():
+    """One pair of b1 said that it is twice as fast, which is noise."""
+    sessions = (
+        session("b2", [0.1]),
+        session("b1", [-0.5]),
+        session("b2", [0.1, 0.1, 0.1], reference="b1", confirms=True),
+    )
+
+    assert is_confirmed(Evidence(state(3, *sessions), CASE), 1, 2)
+
+
 def test_refuted_answer_asks_for_more_pairs_of_both():
     """One of the two was called wrongly: they are compared with the good build again."""
     sessions = (
