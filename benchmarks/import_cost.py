@@ -23,6 +23,7 @@ BARE = "python -c pass"
 SUBCOMMANDS = (
     "accept",
     "bisect",
+    "comment",
     "crosscheck",
     "doctor",
     "engines",

@@ -21,7 +21,7 @@ import pytest
 from perfgate.cases import Case
 from perfgate.engines.base import ServerConfig
 from perfgate.errors import Failure
-from perfgate.judge.verdict import Verdict, is_red
+from perfgate.judge.verdict import Outcome, Verdict, is_red
 from perfgate.run.session import PerfSession
 from perfgate.study import Study
 
@@ -208,13 +208,14 @@ def apply_verdicts(perf: PerfSession, verdicts: Sequence[Verdict]) -> None:
     from perfgate.report import verdict_text
 
     run = str(perf.config.run_dir)
-    render = verdict_text.render_brief
-    if perf.config.verbose:
-        render = verdict_text.render
+    is_brief = not perf.config.verbose
     failures = []
     skips = []
     for verdict in verdicts:
         if is_red(verdict.outcome, verdict.gate, perf.config.gate):
+            render = verdict_text.render
+            if is_brief and verdict.outcome is Outcome.REGRESSED:
+                render = verdict_text.render_brief
             failures.append(render(verdict, run))
         elif is_red(verdict.outcome, verdict.gate, "strict"):
             skips.append(verdict_text.skip_reason(verdict, run))

@@ -34,6 +34,14 @@ SUBJECTS: Final = {
     "E11": "against arithmetic",
     "E12": "start",
     "E13": "added loads",
+    "E14": "answers",
+    "E15": "deep loads",
+    "E16": "wear",
+    "E17": "long prompts",
+    "E18": "long answers",
+    "E19": "mixed lengths",
+    "E20": "step of two builds",
+    "E21": "work and settings",
 }
 _UPPERCASE: Final = ("itl", "ttft", "tpot", "e2el", "kv", "gpu", "cpu", "ep")
 # Units that end the name of a metric; its value shows them.

@@ -76,11 +76,15 @@ def test_a_loss_is_decided_by_pairs_of_its_server_alone(gpus, pytester):
     )
     assert "REGRESSED" == by_pairs.screen.outcome
     assert 0 < by_pairs.screen.threshold < by_pairs.screen.change
+    assert any(
+        detail.startswith("Screened: REGRESSED, +50.0 % vs the baseline ")
+        and detail.endswith("Decided by 3 pairs.")
+        for detail in by_pairs.details
+    ), by_pairs.details
     assert (ITL_MOE,) == load(mine).suspects
     assert row(mine, ITL_DENSE).screen is None
     result.stdout.fnmatch_lines(
         [
-            "*Screened: REGRESSED, +50.0 % vs the baseline *Decided by 3 pairs.",
             "*REGRESSED (pairs)*",
             "Pairs decided 1 of 2 judged cases, baselines the others",
             "base fake: *",
@@ -183,7 +187,7 @@ def test_base_build_that_does_not_start(gpus, pytester, monkeypatch):
         ]
     )
     assert render(verdict, "mine") in perfgate(
-        pytester, "judge", "mine"
+        pytester, "judge", "mine", "-v"
     ).stdout.str().replace("\r", "")
 
 
