@@ -32,6 +32,8 @@ from tests.support.write_faults import facts
 
 TRACEBACK = "Traceback (most recent call last)"
 IN_PYTEST = "in pytest_keyboard_interrupt"
+# Python's last words where a Ctrl-C comes while it shows the one before.
+LOST = "object type name: KeyboardInterrupt"
 # The last line of a traceback, and pytest's last line.
 RAISED = re.compile(
     r"^[A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit)\b", re.MULTILINE
@@ -117,7 +119,9 @@ def has_traceback(session: SmallSession) -> bool:
         return False
     if not set(RAISED.findall(shown)) <= INTERRUPTS:
         return True
-    return IN_PYTEST not in shown and not ENDED.search(before)
+    if IN_PYTEST in shown or LOST in shown:
+        return False
+    return not ENDED.search(before)
 
 
 def _results(run_dir: Path, found: Findings) -> RunResults | None:

@@ -25,14 +25,15 @@ def target(engine, **fields):
 
 
 def test_warm_up_stops_when_the_engine_gets_no_faster(engine):
-    """A steady engine needs two passes of eight requests (two per slot); none is measured."""
+    """Two passes or more, of eight requests each (two per slot); none is measured."""
     engine.set()
     warm_up(target(engine), SMALL)
     prompts = [tuple(log["prompt"]) for log in engine.sent()]
     engine.set()
     measure(target(engine), SMALL, 0)
 
-    assert 8 in {len(prompts) // 2, len(prompts) // 3}
+    assert 0 == len(prompts) % 8
+    assert len(prompts) >= 2 * 8
     assert set() == set(prompts) & {
         tuple(log["prompt"]) for log in engine.sent()
     }
