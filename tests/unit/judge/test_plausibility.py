@@ -94,10 +94,10 @@ def test_the_message_has_the_factor_and_the_command():
     )
 
 
-def test_cpus_may_gain_up_to_twice():
+def test_cpus_may_gain_up_to_four_times():
     """Their neighbours take more than a change of software gives."""
-    assert Outcome.IMPROVED is decided(100 / 1.9, ITL_CPU).outcome
-    assert Outcome.INVALID is decided(100 / 2.1, ITL_CPU).outcome
+    assert Outcome.IMPROVED is decided(100 / 3.9, ITL_CPU).outcome
+    assert Outcome.INVALID is decided(100 / 4.1, ITL_CPU).outcome
 
 
 @pytest.mark.parametrize(
