@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from perfgate import web
-from perfgate.web import NoAnswer
+from perfgate.engines import held
 
 # With a profile of calls, and again with each operator counted.
 TIMEOUT_S = 300.0
@@ -64,13 +63,4 @@ def count_batch(url: str, batch: CountedBatch) -> Counts:
     Raises:
         NoAnswer: it does not answer, or not so.
     """
-    document = msgspec.to_builtins(batch)
-    answer = web.post_json(f"{url}/count", document, timeout_s=TIMEOUT_S)
-    try:
-        return msgspec.convert(answer, Counts)
-    except msgspec.ValidationError as error:
-        raise NoAnswer(
-            tried=f"counting what {url} does for a batch",
-            seen=str(error),
-            remedy="read the log of the held engine",
-        ) from error
+    return held.ask(f"{url}/count", batch, Counts, TIMEOUT_S)

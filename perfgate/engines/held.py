@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -16,6 +16,7 @@ from perfgate.web import NoAnswer
 
 BATCH_TIMEOUT_S = 120.0
 DELAY_TIMEOUT_S = 30.0
+Answer = TypeVar("Answer", bound=msgspec.Struct)
 
 
 class Batch(
@@ -54,13 +55,24 @@ def answer_batch(url: str, batch: Batch) -> BatchTimes:
     Raises:
         NoAnswer: it does not answer, or not so.
     """
+    return ask(f"{url}/batch", batch, BatchTimes, BATCH_TIMEOUT_S)
+
+
+def ask(
+    address: str, batch: msgspec.Struct, kind: type[Answer], timeout_s: float
+) -> Answer:
+    """What a held engine answers to a batch, as a value of that kind.
+
+    Raises:
+        NoAnswer: it does not answer, or not so.
+    """
     document = msgspec.to_builtins(batch)
-    answer = web.post_json(f"{url}/batch", document, timeout_s=BATCH_TIMEOUT_S)
+    answer = web.post_json(address, document, timeout_s=timeout_s)
     try:
-        return msgspec.convert(answer, BatchTimes)
+        return msgspec.convert(answer, kind)
     except msgspec.ValidationError as error:
         raise NoAnswer(
-            tried=f"having {url} answer a batch",
+            tried=f"having {address} answer a batch",
             seen=str(error),
             remedy="read the log of the held engine",
         ) from error

@@ -19,7 +19,7 @@ import msgspec
 
 from perfgate import formatting
 from perfgate.cases import Case
-from perfgate.judge import choices, wording
+from perfgate.judge import choices, paired, wording
 from perfgate.judge.noise import (
     EXCLUSION,
     LINE_SHARE,
@@ -236,16 +236,9 @@ def too_few(
 ) -> Decision:
     """The verdict where a build has too few launches that count."""
     text = formatting.listed(reasons) or "none was measured"
-    return Decision(
-        case=case.id,
-        experiment=case.experiment,
-        metric=case.metric,
-        outcome=Outcome.INVALID,
-        gate=case.gate,
-        reference="paired",
-        summary=wording.DUEL_FEW.format(needed=FEWEST_LAUNCHES, reasons=text),
-        details=tuple(details),
-        advice=wording.DUEL_ADVICE[Outcome.INVALID],
+    summary = wording.DUEL_FEW.format(needed=FEWEST_LAUNCHES, reasons=text)
+    return paired.invalid(
+        case, summary, details, wording.DUEL_ADVICE[Outcome.INVALID]
     )
 
 

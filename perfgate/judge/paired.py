@@ -233,7 +233,7 @@ def judge_pairs(
     values = [value for pair in pairs for value in pair]
     is_possible = all(math.isfinite(value) and value > 0 for value in values)
     if len(pairs) < PAIRS or not is_possible:
-        return _invalid(case, pairs, details)
+        return _too_few(case, pairs, details)
     doubt = DOUBT
     if is_directed:
         doubt = DOUBT / 2  # either direction may have been the loss
@@ -417,7 +417,7 @@ def _mean(pairs: Sequence[Pair], side: int) -> float:
     return mean_of(pair[side] for pair in pairs)
 
 
-def _invalid(
+def _too_few(
     case: Case, pairs: Sequence[Pair], details: Sequence[str]
 ) -> Decision:
     values = [
@@ -425,6 +425,16 @@ def _invalid(
         for base, new in pairs
     ]
     text = ", ".join(values) or "none"
+    summary = wording.PAIRED_FEW.format(needed=PAIRS, pairs=text)
+    return invalid(
+        case, summary, details, wording.PAIRED_ADVICE[Outcome.INVALID]
+    )
+
+
+def invalid(
+    case: Case, summary: str, details: Sequence[str], advice: str
+) -> Decision:
+    """The verdict where one of two builds has too few values that count."""
     return Decision(
         case=case.id,
         experiment=case.experiment,
@@ -432,7 +442,7 @@ def _invalid(
         outcome=Outcome.INVALID,
         gate=case.gate,
         reference="paired",
-        summary=wording.PAIRED_FEW.format(needed=PAIRS, pairs=text),
+        summary=summary,
         details=tuple(details),
-        advice=wording.PAIRED_ADVICE[Outcome.INVALID],
+        advice=advice,
     )

@@ -1,7 +1,7 @@
 """ShareGPT files: read their conversations, also of a file that was cut off in the middle.
 
-A download that stopped leaves a file that ends within a conversation. It is told as
-such, with the number of whole conversations, and used only where the user says so.
+A download that stopped leaves a file that ends within a conversation. The error
+says so, with the number of whole conversations; --allow-truncated-dataset uses them.
 """
 
 from __future__ import annotations

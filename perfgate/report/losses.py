@@ -92,11 +92,12 @@ def _changes(rows: Iterable[Verdict]) -> str:
     changes = [row.change for row in rows if row.change is not None]
     if not changes:
         return "moved"
-    low = formatting.signed_percent(min(changes, key=abs))
-    high = formatting.signed_percent(max(changes, key=abs))
-    if low == high:
-        return high
-    return f"{low.removesuffix(' %')} to {high}"
+    least = min(changes, key=abs)
+    largest = max(changes, key=abs)
+    text = formatting.signed_percent(largest)
+    if formatting.signed_percent(least) == text:
+        return text
+    return formatting.signed_range(least, largest)
 
 
 def _unchanged(rows: Iterable[Verdict], moved: Iterable[Verdict]) -> list[str]:

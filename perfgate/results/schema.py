@@ -2,7 +2,7 @@
 
 A run directory holds ``results.json`` (everything: hardware, servers, launches,
 repetitions, verdicts) and ``logs/`` with one file per launch. While a session measures,
-what is newer than ``results.json`` stands beside it (`perfgate.results.journal`). A
+what is newer than ``results.json`` is in its journal (`perfgate.results.journal`). A
 session that dies loses at most the repetition under way, and every verdict can be
 decided again from these files alone.
 """

@@ -11,6 +11,7 @@ import urllib.request
 import pytest
 
 from perfgate.engines import vllm
+from tests.support.fake_held import StepEngine
 
 
 @pytest.fixture
@@ -20,39 +21,17 @@ def module(monkeypatch):
     return importlib.import_module("perfgate_held")
 
 
-class Engine:
-    """Answers each request after as many steps as tokens are asked for: its own ids."""
+class Engine(StepEngine):
+    """Notes how many requests it had at once."""
 
     def __init__(self):
-        self.running = []
-        self.done = []
+        super().__init__()
         self.most = 0
-        self.delayed = 0.0
 
     def add(self, prompt, output_len_tokens):
         """Take a request."""
-        self.running.append([list(prompt), output_len_tokens])
+        super().add(prompt, output_len_tokens)
         self.most = max(self.most, len(self.running))
-
-    def step(self):
-        """One token for each."""
-        for request in self.running:
-            request[1] -= 1
-        self.done += [ids for ids, left in self.running if left == 0]
-        self.running = [row for row in self.running if row[1]]
-
-    def unfinished(self):
-        """Running ones."""
-        return len(self.running)
-
-    def take(self):
-        """Finished ones."""
-        done, self.done = self.done, []
-        return done
-
-    def delay(self, per_token_ms):
-        """Note it."""
-        self.delayed = per_token_ms
 
 
 def test_all_prompts_are_answered(module):
