@@ -193,7 +193,7 @@ def _notes(perf: PerfSession, results: RunResults) -> Iterator[str]:
     )
 
     config = perf.config
-    yield from losses.lines(results)
+    yield from losses.lines(results, str(config.run_dir))
     yield from filter(None, [terminal.in_common(results)])
     yield from notices.injected(results)
     yield from filter(None, terminal.engine_notes(results))

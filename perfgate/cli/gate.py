@@ -118,7 +118,7 @@ def _show(row: Shown, run: str, verbose: bool) -> None:
     click.echo(row.line)
     width = shutil.get_terminal_size().columns
     click.echo(terminal.table(results, width, sys.stdout.isatty(), verbose))
-    messages = losses.lines(results)
+    messages = losses.lines(results, run)
     messages += terminal.attention(results, run, everything=False)
     if verbose:
         messages = [verdict_text.render(one, run) for one in results.verdicts]

@@ -14,6 +14,7 @@ from perfgate.cases import parse_id, title
 from perfgate.judge.run_status import judged_verdicts
 from perfgate.judge.verdict import GREEN, Outcome, Verdict
 from perfgate.load.metrics import family_of
+from perfgate.report import verdict_text
 from perfgate.results.schema import RunResults
 
 MOVED = (Outcome.REGRESSED, Outcome.IMPROVED)
@@ -30,14 +31,25 @@ _WORDS = {
 }
 
 
-def lines(results: RunResults) -> list[str]:
-    """A line for each server and direction, the red ones first; none where none moved."""
+def lines(results: RunResults, run: str = "RUN") -> list[str]:
+    """A line for each server and direction, the red ones first; none where none moved.
+
+    Below the gains stands what keeps them.
+
+    Args:
+        run: the run directory, for commands that can be copied.
+    """
     rows = judged_verdicts(results)
     texts = []
     for outcome in MOVED:
         by_server = _by_server(row for row in rows if row.outcome is outcome)
         for server, moved in by_server.items():
             texts.append(_line(outcome, server, moved, rows))
+    improved = [row for row in rows if row.outcome is Outcome.IMPROVED]
+    if improved:
+        advice = verdict_text.most_common_advice(improved, run)
+        if advice:
+            texts.append(f"  do:   {advice}")
     return texts
 
 

@@ -298,13 +298,6 @@ def engine_notes(results: RunResults) -> list[str]:
     return list(dict.fromkeys(lines))
 
 
-def improvements(results: RunResults, run: str = "RUN") -> list[str]:
-    """The texts that pytest does not show by itself as failed or skipped."""
-    rows = judged_verdicts(results)
-    improved = [row for row in rows if row.outcome is Outcome.IMPROVED]
-    return [verdict_text.render(row, run) for row in improved]
-
-
 def headline(results: RunResults, gate: Gate, missing: int) -> str:
     """How many cases were judged, failed, undecided, report-only or without a verdict."""
     totals = counts(results, gate)

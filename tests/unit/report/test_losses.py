@@ -1,5 +1,7 @@
 """Losses: one line for each server and direction."""
 
+import msgspec
+
 from perfgate.machine.hardware import attached
 from perfgate.report import losses
 from perfgate.results.schema import RunResults
@@ -21,9 +23,9 @@ def row(server, load, metric, change=0.0, outcome="PASSED", gate="hard"):
     )
 
 
-def lines(*rows):
-    """What is said of a run with these verdicts."""
-    results = RunResults(
+def results_of(*rows):
+    """A run with these verdicts."""
+    return RunResults(
         run_id="r",
         suite_version="0",
         command=(),
@@ -31,7 +33,11 @@ def lines(*rows):
         hardware=attached("cpu"),
         verdicts=rows,
     )
-    return losses.lines(results)
+
+
+def lines(*rows):
+    """What is said of a run with these verdicts."""
+    return losses.lines(results_of(*rows))
 
 
 def test_a_server_is_one_line():
@@ -59,6 +65,18 @@ def test_gains_have_a_line_of_their_own():
 
     assert "REGRESSED: vllm llama-3.1-8b-tp1: ITL +10.0 % (batch-32)" in red
     assert "IMPROVED: vllm llama-3.1-8b-tp1: throughput +20.0 %" in better
+
+
+def test_what_keeps_a_gain_is_said_once():
+    """The run's own folder stands in the command."""
+    gain = msgspec.structs.replace(
+        row(DENSE, "batch-64", "output_throughput", 0.2, "IMPROVED"),
+        advice="`perfgate accept <run>` keeps it.",
+    )
+
+    *_, advice = losses.lines(results_of(gain, gain), "runs/a")
+
+    assert "  do:   `perfgate accept runs/a` keeps it." == advice
 
 
 def test_a_family_that_is_undecided_is_not_called_unchanged():

@@ -8,8 +8,8 @@ from perfgate.cases import Case, Load, title
 from perfgate.engines.base import ServerConfig
 from perfgate.load.workload import Workload
 from perfgate.machine.hardware import attached
+from perfgate.report import losses, verdict_text
 from perfgate.report import terminal as report
-from perfgate.report import verdict_text
 from perfgate.results.schema import RunResults
 from perfgate.results.verdict import Outcome, Verdict
 
@@ -178,8 +178,9 @@ def test_only_judged_cases_are_explained():
     assert headings == [
         text.partition(", output")[0] for text in report.attention(run)
     ]
-    assert headings[1:] == [
-        text.partition(", output")[0] for text in report.improvements(run)
+    assert ["REGRESSED: vllm mixtral-small-tp2", headings[1][:-4]] == [
+        text.partition(": other")[0].partition(": throughput")[0]
+        for text in losses.lines(run)
     ]
 
 
