@@ -3,6 +3,8 @@
 import asyncio
 import socket
 import time
+from contextlib import closing
+from types import SimpleNamespace
 
 import pytest
 
@@ -62,6 +64,13 @@ class Pair:
         self.told, self.peer = told, peer
 
 
+def sleeping_by(sleep):
+    """The time module as the client sees it: other threads of the process sleep as ever."""
+    return SimpleNamespace(
+        monotonic=time.monotonic, monotonic_ns=time.monotonic_ns, sleep=sleep
+    )
+
+
 def played(script):
     """Run a test's script on a connected pair."""
 
@@ -72,10 +81,9 @@ def played(script):
             host, port = server.getsockname()
             opened = await poller.connect(host, port)
             peer, _ = server.accept()
-            with peer:
+            with peer, closing(poller):
                 transport = StampedTransport(poller, opened, told)
                 await script(Pair(poller, transport, told, peer))
-        poller.close()
 
     asyncio.run(play())
 
@@ -227,9 +235,10 @@ def test_a_pause_joins_streams_and_hardly_chunks(reads, streams, expected_s):
 def test_the_client_pauses_no_longer_than_it_may(monkeypatch):
     """What is to be sent is sent in time."""
     paused = []
-    monkeypatch.setattr(stamped_socket.time, "sleep", paused.append)
+    monkeypatch.setattr(stamped_socket, "time", sleeping_by(paused.append))
     monkeypatch.setattr(stamped_socket, "is_even", lambda *_times: True)
     monkeypatch.setattr(stamped_socket, "HOLD_OFF_NS", 0)
+    monkeypatch.setattr(stamped_socket, "WINDOW_NS", 10**15)
 
     async def script(pair):
         for spare_s, expected_s in ((1.0, 0.002), (0.001, 0.001), (-1.0, 0.0)):
@@ -248,15 +257,15 @@ def test_the_client_pauses_no_longer_than_it_may(monkeypatch):
 def test_a_client_that_wakes_late_gives_the_core_away_no_more(monkeypatch):
     """Others want it: for a while there is no further pause."""
     paused = []
-    sleep = time.sleep
 
     def oversleep(seconds):
         paused.append(seconds)
-        sleep(0.01)
+        time.sleep(0.01)
 
-    monkeypatch.setattr(stamped_socket.time, "sleep", oversleep)
+    monkeypatch.setattr(stamped_socket, "time", sleeping_by(oversleep))
     monkeypatch.setattr(stamped_socket, "is_even", lambda *_times: True)
     monkeypatch.setattr(stamped_socket, "HOLD_OFF_NS", 10**15)
+    monkeypatch.setattr(stamped_socket, "WINDOW_NS", 10**15)
 
     async def script(pair):
         pair.poller.pause_s = 0.002
