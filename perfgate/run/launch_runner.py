@@ -124,7 +124,8 @@ class LaunchRunner:
         graded = [workload for workload in workloads if workload.graded]
         in_time = timed(self._config, workloads)
         death: ServerDied | None = None
-        if in_time or not asking:
+        # A server that was launched for its routing alone is asked nothing else.
+        if in_time or not asking or not self._config.routing:
             death = yield from self._measure(in_time, is_part)
             yield from self._read_answers()
         for workload in graded:

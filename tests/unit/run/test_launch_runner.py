@@ -89,10 +89,18 @@ class Asked:
     """A launch that records everything asked of its server; it dies at what `dies_at` names."""
 
     def __init__(
-        self, tmp_path, monkeypatch, dies_at="", choices=None, stated=""
+        self,
+        tmp_path,
+        monkeypatch,
+        dies_at="",
+        choices=None,
+        stated="",
+        launched_for="",
     ):
         self.order, self.dead = [], False
-        config = msgspec.structs.replace(m.MOE_CPU, stated_routing=stated)
+        config = msgspec.structs.replace(
+            m.MOE_CPU, stated_routing=stated, routing=launched_for
+        )
         engine = dataclasses.replace(
             engines.ENGINES[config.engine],
             read_choices=choices or (lambda url: {"max_num_seqs": "16"}),
@@ -202,14 +210,24 @@ def test_stated_routing_is_confirmed_before_anything_is_timed(
     assert "routing" == asked.order[-1]
 
 
-def test_server_that_is_only_asked_for_routing_is_not_timed(
+def test_server_that_is_launched_for_routing_alone_is_asked_nothing_else(
     tmp_path, monkeypatch
 ):
     """No warm-up either, and no memory: it has seen no load."""
-    asked = Asked(tmp_path, monkeypatch)
+    asked = Asked(tmp_path, monkeypatch, launched_for="returned")
 
     assert (None, {"routing": True}) == asked.run(ASKED)
     assert ["routing"] == asked.order
+
+
+def test_a_timed_server_that_is_asked_for_routing_alone_says_what_it_is(
+    tmp_path, monkeypatch
+):
+    """Its memory and answers are read without a load: other tests may need them."""
+    asked = Asked(tmp_path, monkeypatch)
+
+    assert (None, {"routing": True}) == asked.run(ASKED)
+    assert ["memory", "memory no more", "answers", "routing"] == asked.order
 
 
 def test_every_repetition_is_yielded_whole_before_the_next_one(
