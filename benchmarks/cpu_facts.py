@@ -1,17 +1,21 @@
-"""Facts and work on a CPU whose baselines were removed: unchanged runs, and planted changes.
+"""Facts, work and time on a CPU whose baselines were removed: unchanged, and planted changes.
 
     python -m benchmarks.cpu_facts run runs/cpu-facts --times 3
+    python -m benchmarks.cpu_facts run runs/busy --busy 4 --only unchanged-time
+    python -m benchmarks.cpu_facts run runs/cpu-facts --other-build FOLDER
     python -m benchmarks.cpu_facts table runs/cpu-facts
     python -m benchmarks.cpu_facts stored        # each stored launch against the others
 
 The store of these runs is `baselines/cpu-any` alone, as a machine has it that was never
-measured, and the gate is required. Each change is planted in a real vLLM by --inject-arg
-or --inject-env, some of them by `benchmarks/plants`. A whole round takes some ten
-minutes on two cores.
+measured, and the gate is required. Each change is planted in a real vLLM by --inject-arg,
+--inject-env or --inject-delay, some of them by `benchmarks/plants`. A whole round takes
+some twenty minutes on two cores.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 import subprocess
 import sys
@@ -23,7 +27,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from benchmarks.run_folders import Kind, kinds
+from benchmarks.run_folders import Kind, kinds, touched
 from perfgate import formatting
 from perfgate.cases import Case, Load
 from perfgate.engines.base import ServerConfig
@@ -32,7 +36,7 @@ from perfgate.judge.baseline_store import Recorded, Store
 from perfgate.judge.gate import judge, judge_run
 from perfgate.judge.observation import Observation
 from perfgate.judge.portable import ANY_CPU
-from perfgate.judge.verdict import Verdict, is_red
+from perfgate.judge.verdict import ALWAYS_RED, GREEN, Outcome, is_red
 from perfgate.load.metrics import family_of
 from perfgate.results.samples import Sample
 
@@ -40,6 +44,9 @@ ROOT = Path(__file__).resolve().parent.parent
 # Times which a stored value is judged again.
 FACTORS = (1.0, 1.02, 1.05)
 PLANTS = ROOT / "benchmarks" / "plants"
+BUSY = "while True: pass"
+LOAD = "load.txt"  # load average at the end of a run, beside its results
+OPEN = frozenset(Outcome) - GREEN - ALWAYS_RED
 WORK = ("tests/perf/test_work.py", "-k", "work_of_a_batch")
 # Without the peak of memory, which a load makes.
 FACTS = (
@@ -53,22 +60,28 @@ FACTS = (
 )
 
 
+TIME = ("tests/perf/test_builds.py",)
+
+
 @dataclass(frozen=True)
 class Change:
     """A change of vLLM, and which tests must find it.
 
     Attributes:
-        options: of pytest, with MODEL in place of the model's name.
+        models: in which it is planted.
+        options: of pytest, with MODEL in place of the model's name; once for each model.
     """
 
     name: str
     tests: Sequence[str]
-    model: str = ""
+    models: Sequence[str] = ()
     options: Sequence[str] = ()
 
     def command(self, engine: str, run_dir: Path, store: Path) -> list[str]:
         """The pytest command of one run."""
-        options = [word.replace("MODEL", self.model) for word in self.options]
+        options = []
+        for model in self.models:
+            options += [word.replace("MODEL", model) for word in self.options]
         return [
             sys.executable,
             "-m",
@@ -108,9 +121,17 @@ SMALL_CHUNKS = (
 )
 DEBUG = ("--inject-env", "MODEL=VLLM_LOGGING_LEVEL=DEBUG")
 FEW_BLOCKS = ("--inject-arg", "MODEL=--num-gpu-blocks-override 1024")
-TINY, SMALL, SPARSE = "llama-tiny", "llama-small", "mixtral-small"
-TINY_WORK = of(TINY, WORK)
-SMALL_FACTS, SPARSE_FACTS = of(SMALL, FACTS), of(SPARSE, FACTS)
+AVX2 = (
+    "--inject-env",
+    "MODEL=ONEDNN_MAX_CPU_ISA=AVX2",
+    "--inject-env",
+    "MODEL=ATEN_CPU_CAPABILITY=avx2",
+)
+DELAY = ("--inject-delay", "MODEL=0.1")
+TINY, TINY_SPARSE = ("llama-tiny",), ("mixtral-tiny",)
+SMALL, SPARSE = ("llama-small",), ("mixtral-small",)
+TINY_WORK = of(*TINY, WORK)
+SMALL_FACTS, SPARSE_FACTS = of(*SMALL, FACTS), of(*SPARSE, FACTS)
 CHANGES = (
     Change("unchanged-work", WORK),
     Change("operator", TINY_WORK, TINY, planted("operator")),
@@ -123,7 +144,22 @@ CHANGES = (
     Change("kv-cache", SMALL_FACTS, SMALL, FEW_BLOCKS),
     Change("chunk-facts", SMALL_FACTS, SMALL, SMALL_CHUNKS),
     Change("answer-facts", SMALL_FACTS, SMALL, planted("answer")),
+    Change("unchanged-time", TIME),
+    Change("loop-dense", TIME, TINY, planted("loop")),
+    Change("loop-sparse", TIME, TINY_SPARSE, planted("loop")),
+    Change("avx2", TIME, TINY, AVX2),
+    Change("delay", TIME, TINY, DELAY),
+    Change("thrice", TIME, (*TINY, *TINY_SPARSE), planted("thrice")),
 )
+
+
+def other_build(folder: Path) -> tuple[Change, ...]:
+    """Another release of vLLM, installed into a folder, in place of the dense model's."""
+    options = ("--inject-env", f"MODEL=PYTHONPATH={folder}")
+    return (
+        Change("other-build-work", TINY_WORK, TINY, options),
+        Change("other-build-time", TIME, TINY, options),
+    )
 
 
 @click.group()
@@ -136,17 +172,49 @@ def cli() -> None:
 @click.option("--times", default=1, show_default=True)
 @click.option("--engine", default="vllm", show_default=True)
 @click.option("--only", multiple=True, help="Name of a change; repeatable.")
-def run(folder: Path, times: int, engine: str, only: Sequence[str]) -> None:
+@click.option("--busy", default=0, help="Processes that keep a core busy.")
+@click.option(
+    "--other-build",
+    "other",
+    type=click.Path(path_type=Path, exists=True),
+    help="Folder of another vLLM (pip install --target FOLDER --no-deps ...).",
+)
+def run(
+    folder: Path,
+    times: int,
+    engine: str,
+    only: Sequence[str],
+    busy: int,
+    other: Path | None,
+) -> None:
     """Run each change so often; runs that are there already count."""
     folder = folder.resolve()
     store = _any_cpu(folder, ROOT / "baselines")
-    for number in range(1, times + 1):
-        for change in CHANGES:
-            if only and change.name not in only:
-                continue
-            run_dir = folder / "runs" / change.name / f"{number:02}"
-            if not (run_dir / "results.json").exists():
-                _run(change.command(engine, run_dir, store), run_dir)
+    changes = CHANGES
+    if other is not None:
+        changes = other_build(other.resolve())
+    with _busy(busy):
+        for number in range(1, times + 1):
+            for change in changes:
+                if only and change.name not in only:
+                    continue
+                run_dir = folder / "runs" / change.name / f"{number:02}"
+                if not (run_dir / "results.json").exists():
+                    _run(change.command(engine, run_dir, store), run_dir)
+
+
+@contextlib.contextmanager
+def _busy(count: int) -> Iterator[None]:
+    """So many processes that keep a core busy."""
+    loops = [
+        subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(count)
+    ]
+    try:
+        yield
+    finally:
+        for loop in loops:
+            loop.kill()
+            loop.wait()
 
 
 def _run(command: Sequence[str], run_dir: Path) -> None:
@@ -154,8 +222,12 @@ def _run(command: Sequence[str], run_dir: Path) -> None:
     done = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, check=False
     )
+    load, _, _ = os.getloadavg()
+    (run_dir / LOAD).write_text(f"{load:.1f}\n")
     (run_dir / "output.txt").write_text(done.stdout + done.stderr)
-    click.echo(f"{run_dir}: exit status {done.returncode}")
+    click.echo(
+        f"{run_dir}: exit status {done.returncode}, load average {load:.1f}"
+    )
 
 
 @cli.command()
@@ -167,33 +239,58 @@ def _run(command: Sequence[str], run_dir: Path) -> None:
     help="The store by whose folder for any CPU the runs are judged anew.",
 )
 def table(folder: Path, baselines: Path) -> None:
-    """Print what was red in how many runs, and the first message."""
+    """Print what was red in how many runs, and the first message.
+
+    Of the judged rows: "open" are runs in which one was not decided, and "other models"
+    are red ones of a model in which nothing was planted.
+    """
     store = Store(_any_cpu(folder, baselines))
-    click.echo("| planted | runs | red | what was red | message |")
-    click.echo("|---|--:|--:|---|---|")
-    order = [change.name for change in CHANGES]
+    click.echo(
+        "| planted | runs | load | red | INVALID | open | red rows of other models "
+        "| what was red | message |"
+    )
+    click.echo("|---|--:|---|--:|--:|--:|--:|---|---|")
+    order = [change.name for change in (*CHANGES, *other_build(folder))]
     found = sorted(kinds(folder / "runs"), key=lambda k: order.index(k.name))
     for kind in found:
-        click.echo(_row(kind, store))
+        loads = (folder / "runs" / kind.name).glob(f"*/{LOAD}")
+        seen = [float(path.read_text()) for path in loads]
+        click.echo(_row(kind, store, seen))
 
 
-def _row(kind: Kind, store: Store) -> str:
-    red = [list(_red(judge_run(results, store))) for results in kind.runs]
-    is_red_run = [bool(verdicts) for verdicts in red]
-    metrics = dict.fromkeys(row.metric for rows in red for row in rows)
+def _row(kind: Kind, store: Store, loads: Sequence[float]) -> str:
+    red = invalid = opened = elsewhere = 0
+    metrics: dict[str, None] = {}
     message = ""
-    for rows in red:
-        if rows:
-            message = rows[0].summary
-            break
+    for results in kind.runs:
+        touching = touched(results, kind.models)
+        hard = [row for row in judge_run(results, store) if row.gate == "hard"]
+        failed = [row for row in hard if row.outcome is Outcome.REGRESSED]
+        red += bool(failed)
+        invalid += any(row.outcome is Outcome.INVALID for row in hard)
+        opened += any(row.outcome in OPEN for row in hard)
+        elsewhere += sum(row.case not in touching for row in failed)
+        for row in failed:
+            metrics.setdefault(row.metric)
+            message = message or row.summary
     cells = (
         kind.name,
         str(len(kind.runs)),
-        str(sum(is_red_run)),
+        _range(loads),
+        str(red),
+        str(invalid),
+        str(opened),
+        str(elsewhere),
         formatting.listed(list(metrics)) or "nothing",
         message,
     )
     return "| " + " | ".join(cells) + " |"
+
+
+def _range(values: Sequence[float]) -> str:
+    if not values:
+        return ""
+    return f"{min(values):.0f} to {max(values):.0f}"
 
 
 @cli.command()
@@ -293,12 +390,6 @@ def _any_cpu(folder: Path, baselines: Path) -> Path:
     shutil.rmtree(store, ignore_errors=True)
     shutil.copytree(baselines / ANY_CPU, store / ANY_CPU)
     return store
-
-
-def _red(verdicts: Sequence[Verdict]) -> Iterator[Verdict]:
-    for verdict in verdicts:
-        if is_red(verdict.outcome, verdict.gate, "required"):
-            yield verdict
 
 
 if __name__ == "__main__":

@@ -5,9 +5,12 @@ of its processes, where `--inject-env MODEL=PYTHONPATH=benchmarks/plants` names 
 """
 
 import os
+import time
 from typing import Any
 
 VARIABLE = "PERFGATE_PLANT"
+# Of the CPU time of a step: by how much a Python loop lengthens it.
+LONGER = {"loop": 0.05, "thrice": 2.0}
 # Of the parameters of a rank.
 MORE_WEIGHTS = 0.02
 # Whose router is changed.
@@ -21,6 +24,8 @@ def register() -> None:
     name = os.environ.get(VARIABLE, "")
     if name == "operator":
         add_operator()
+    elif name in LONGER:
+        lengthen_steps(LONGER[name])
     elif name == "weights":
         add_weights()
     elif name in ("router", "answer"):
@@ -43,6 +48,27 @@ def add_operator() -> None:
 
     with_product.perfgate_original = original
     GPUModelRunner.execute_model = with_product
+
+
+def lengthen_steps(share: float) -> None:
+    """A Python loop after each step of a held engine: a share of the step's CPU time."""
+    from vllm.v1.engine.llm_engine import LLMEngine
+
+    original = LLMEngine.step
+    if hasattr(original, "perfgate_original"):
+        return
+
+    def with_loop(self: Any) -> Any:
+        began = time.thread_time()
+        result = original(self)
+        end = began + (1 + share) * (time.thread_time() - began)
+        turns = 0
+        while time.thread_time() < end:
+            turns += 1
+        return result
+
+    with_loop.perfgate_original = original
+    LLMEngine.step = with_loop
 
 
 def add_weights() -> None:
