@@ -22,6 +22,7 @@ from perfgate.results.schema import Measurement, RunResults, Server
 from perfgate.servers.removed import removed_notice
 
 MOST_NAMES = 3  # of cases in a line
+SHORT_COMMIT = 10  # digits
 
 _NOT_COMPARED = frozenset({Outcome.NO_BASELINE, Outcome.INCOMPARABLE})
 
@@ -227,7 +228,7 @@ def builds(results: RunResults) -> list[str]:
                 f"{engine}: base and candidate are the same {path}: only noise and "
                 "injected changes differ"
             )
-    lines += _versions(servers)
+    lines += _versions(results, servers)
     return list(dict.fromkeys(lines))
 
 
@@ -239,10 +240,13 @@ def _is_base(results: RunResults, server: Server) -> bool:
     return server.python_path == Path(base).absolute()
 
 
-def _versions(servers: list[Server]) -> Iterator[str]:
+def _versions(results: RunResults, servers: list[Server]) -> Iterator[str]:
     for server in sorted(servers, key=_base_first):
         versions = server.versions.items()
         text = ", ".join(f"{name} {version}" for name, version in versions)
+        commit = results.commit_of(server.config.key)
+        if commit:
+            text += f", commit {commit[:SHORT_COMMIT]}"
         build = server.config.build or "candidate"
         yield f"{build} {server.config.engine}: {server.python_label}, {text}"
 

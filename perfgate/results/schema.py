@@ -51,6 +51,8 @@ from perfgate.servers.launch_record import LaunchRecord
 
 SCHEMA: Literal[2] = 2
 RESULTS_FILE = "results.json"
+# Of the name under which an environment has the commit of its engine.
+COMMIT_SUFFIX = " commit"
 Mode = Literal["sequential", "paired", "screened"]
 _NO_MEASUREMENTS = '\n "measurements": [],\n'
 
@@ -300,6 +302,17 @@ class RunResults(
             if keys & self.failures.keys():
                 return True
         return False
+
+    def commit_of(self, server: str) -> str:
+        """The commit that a server's engine was built from; "" where that is unknown."""
+        row = self.servers.get(server)
+        if row is None:
+            return ""
+        packages = self.environments.get(row.python, {})
+        for name, commit in packages.items():
+            if name.endswith(COMMIT_SUFFIX):
+                return commit
+        return ""
 
     @property
     def is_whole(self) -> bool:
