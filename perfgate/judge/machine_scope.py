@@ -78,11 +78,16 @@ def _noise_bound(baseline: Recorded, policy: Policy) -> float:
 
 
 def target_effect_of(baseline: Recorded, policy: Policy) -> float:
-    """The loss to catch, as a fraction: the owner's choice, else the policy's."""
-    metric = baseline.metric
-    if metric.target_effect is not None:
-        return metric.target_effect
-    return policy.smallest
+    """The loss to catch, as a fraction: the owner's choice, else the policy's.
+
+    A firm policy bounds the choice.
+    """
+    chosen = baseline.metric.target_effect
+    if chosen is None:
+        return policy.smallest
+    if policy.firm:
+        return max(chosen, policy.smallest)
+    return chosen
 
 
 def detectable(baseline: Recorded, policy: Policy) -> float:

@@ -7,6 +7,7 @@ statistics that tell whether the recorded launches can detect it.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -33,6 +34,8 @@ class Policy:
         fixed_cv: counts in place of the launches' own variation, where launches are in
             one of two states and no noise.
         gate: "report" where the metric is never judged there.
+        firm: whether no baseline's own target effect may be smaller: what is measured
+            depends on more than the engines, and the recorded launches do not show it.
 
     """
 
@@ -43,6 +46,7 @@ class Policy:
     paired: float
     gate: GateMode = "hard"
     fixed_cv: float | None = None
+    firm: bool = False
 
 
 GPU_RATE = Policy(
@@ -204,6 +208,8 @@ _ON_CPUS: Mapping[Family, Policy] = {
     "e2el": CPU_LATENCY,
     "ttft": CPU_TTFT,
 }
+# The label of a CPU: "cpu-amd-epyc-avx512-x2".
+CORES = re.compile(r"cpu-.*-x(\d+)")
 _TAILS: frozenset[Family] = frozenset({"tail", "e2el_tail"})
 
 
@@ -256,14 +262,37 @@ def policy_of(
     hardware_label: str,
     fail_over: Mapping[str, float] | None = None,
 ) -> Policy:
-    """The policy of a case; arguments as of `policy_for`."""
-    return policy_for(
+    """The policy of a case; arguments as of `policy_for`.
+
+    Where cores are too few for two engines, their ratio is judged as coarsely as the
+    times of one of them.
+    """
+    crowded = is_crowded(case, hardware_label)
+    policy = policy_for(
         hardware_label,
         case.metric,
-        case.is_ratio,
+        case.is_ratio and not crowded,
         fail_over,
         case.numerator.arrivals,
     )
+    if crowded:
+        return dataclasses.replace(policy, firm=True)
+    return policy
+
+
+def is_crowded(case: Case, hardware_label: str) -> bool:
+    """Whether it is a ratio of two engines whose ranks leave no core of this CPU free.
+
+    Ranks spin while they wait. What hands out their steps gets a core when the kernel
+    takes one from them, and that depends on the engine, the load and the hour.
+    """
+    if case.denominator is None:
+        return False
+    sides = (case.numerator.server, case.denominator.server)
+    cores = CORES.match(hardware_label)
+    if cores is None or sides[0].engine == sides[1].engine:
+        return False
+    return int(cores[1]) < max(side.ranks for side in sides) + 1
 
 
 def _table_policy(hardware_label: str, family: Family, ratio: bool) -> Policy:
