@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import functools
 import json
 import re
@@ -26,14 +27,10 @@ from perfgate.models.families.registry import READERS
 from perfgate.results import schema as rundata
 from perfgate.results.schema import RunResults
 
-PUBLISHED = Path(__file__).resolve().parent.parent / "baselines" / "published"
-RUNS = Path(__file__).resolve().parent / "runs"
-MODEL_CONFIGS = (
-    Path(__file__).resolve().parent.parent
-    / "tests"
-    / "data"
-    / "model_configs.json"
-)
+ROOT = Path(__file__).resolve().parent.parent
+PUBLISHED = ROOT / "baselines" / "published"
+RUNS = ROOT / "docs" / "runs"
+MODEL_CONFIGS = ROOT / "tests" / "data" / "model_configs.json"
 # GPUs on which these models are tried.
 FITS = ("h100", "h200", "b200", "mi300x")
 
@@ -114,6 +111,20 @@ def project() -> Iterator[str]:
         default = field.default if factory is msgspec.NODEFAULT else factory()
         about = " ".join(means[field.name].split()).replace("``", "`")
         yield f"| `{field.name}` | `{json.dumps(default)}` | {about} |"
+
+
+def questions() -> Iterator[str]:
+    """A table of the study's questions, from the first line of each perf test."""
+    rows = []
+    for path in (ROOT / "tests" / "perf").glob("test_*.py"):
+        first = (ast.get_docstring(ast.parse(path.read_text())) or "").split(
+            "\n"
+        )
+        number, _, question = first[0].partition(": ")
+        rows.append((int(number.removeprefix("E")), question, path.name))
+    yield "| | question | file in tests/perf |\n|---|---|---|"
+    for number, question, name in sorted(rows):
+        yield f"| E{number} | {question} | `{name}` |"
 
 
 def published() -> Iterator[str]:
@@ -205,6 +216,7 @@ PARTS: dict[str, Callable[[], Iterator[str]]] = {
     "metrics": metrics,
     "files": files,
     "project": project,
+    "questions": questions,
     "published": published,
     "models": models,
     "families": families,
