@@ -27,7 +27,7 @@ from perfgate.config import other_plugins
 from perfgate.errors import Failure
 from perfgate.fixtures import SESSION, apply_collected_verdicts
 from perfgate.load.metrics import METRICS
-from perfgate.run import interrupts
+from perfgate.run import interrupts, units
 from perfgate.run.session import PerfSession
 from perfgate.study import servers_of
 from perfgate.study.study import SingleModel
@@ -197,6 +197,8 @@ def pytest_collection_modifyitems(
     """Deselect other platforms, skip what cannot run here, put comparisons last."""
     perf = config.stash[SESSION]
     deselected = _deselect_platforms(perf, items)
+    if perf.config.unit:
+        deselected += _deselect_units(perf.config.unit, items)
     if deselected:
         config.hook.pytest_deselected(items=deselected)
     case_items = [item for item in items if _has_case(item)]
@@ -238,6 +240,58 @@ def _deselect_platforms(
             deselected.append(item)
     items[:] = sorted(selected, key=_order)
     return deselected
+
+
+def _deselect_units(name: str, items: list[pytest.Item]) -> list[pytest.Item]:
+    """Keep the items of one unit in place; returns the others."""
+    names = units.names_of(_case(item) for item in items if _has_case(item))
+    selected: list[pytest.Item] = []
+    deselected: list[pytest.Item] = []
+    for item in items:
+        own = ""
+        if _has_case(item):
+            own = names[_case(item).numerator.server.key]
+        elif _is_perf(item):
+            own = units.OWN_SERVERS
+        if own == name:
+            selected.append(item)
+        else:
+            deselected.append(item)
+    if not selected:
+        listed = formatting.listed(list(dict.fromkeys(names.values())))
+        failure = units.UnknownUnit(
+            tried=f"--unit {name}",
+            seen=f"no selected test is of that unit; there are: {listed}",
+            remedy="leave --unit out, or name one of them",
+        )
+        raise pytest.UsageError(str(failure))
+    items[:] = selected
+    return deselected
+
+
+def write_units(
+    perf: PerfSession, items: Sequence[pytest.Item], path: Path
+) -> None:
+    """List the units of the selected tests, and what this machine lacks for each.
+
+    Raises:
+        RunDataError: the file cannot be written.
+    """
+    config = perf.config
+    gpus = {name: perf.study.gpu_of(name) for name in perf.platforms}
+    rows = []
+    for item in items:
+        if _has_case(item):
+            rows.append((str(_platform(item)), _case(item)))
+    finder = units.weights_finder(
+        config.load_format, config.model_dirs, config.allow_download
+    )
+    found = [*units.units_of(rows, gpus, perf.skip_reason, finder)]
+    if perf.server_tests:
+        gpu_count = max(study.gpu_count for study in perf.studies())
+        gpu = next(iter(gpus.values()))
+        found += units.own_servers(sorted(perf.server_tests), gpu_count, gpu)
+    units.write(path, perf.hardware, found)
 
 
 def _skip_if_impossible(perf: PerfSession, item: pytest.Item) -> None:

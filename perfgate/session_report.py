@@ -44,8 +44,11 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> bool | None:
-    """With --plan show the plan, and run nothing."""
+    """With --plan show the plan, with --units list them, and run nothing."""
     perf = session.config.stash[SESSION]
+    if perf.config.units is not None and not perf.config.collect_only:
+        perf_tests.write_units(perf, session.items, perf.config.units)
+        return True
     if not perf.config.plan or perf.config.collect_only:
         return None
     reporter: Any = session.config.pluginmanager.get_plugin("terminalreporter")

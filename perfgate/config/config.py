@@ -97,6 +97,8 @@ class Config:
         telemetry: whether GPU telemetry is recorded during the load.
         resume: whether to continue the run in `run_dir`.
         plan: whether to show the plan and launch nothing.
+        units: file to list the units in, and launch nothing; None for none.
+        unit: name of the one unit that is selected; "" for all.
         collect_only: whether to collect tests and run none.
         verbose: whether to show every verdict.
         history: file of the history.
@@ -151,6 +153,8 @@ class Config:
     telemetry: bool = True
     resume: bool = False
     plan: bool = False
+    units: Path | None = None
+    unit: str = ""
     collect_only: bool = False
     verbose: bool = False
     history: Path = Path("runs/history.sqlite3")
@@ -167,8 +171,8 @@ class Config:
 
     @property
     def runs_tests(self) -> bool:
-        """Whether tests are run: neither --plan nor --collect-only."""
-        return not (self.plan or self.collect_only)
+        """Whether tests are run: neither --plan nor --units nor --collect-only."""
+        return not (self.plan or self.units or self.collect_only)
 
     @property
     def is_paired(self) -> bool:
@@ -411,6 +415,8 @@ def _parse(
         telemetry=option.telemetry == "yes",
         resume=option.resume,
         plan=option.plan,
+        units=_units(option),
+        unit=option.unit or "",
         collect_only=option.collectonly,
         verbose=getattr(option, "verbose", 0) > 0,
         history=Path(option.history or project.locations.history),
@@ -466,6 +472,13 @@ def _accuracy(option: argparse.Namespace) -> Path | None:
             remedy="name a file of JSON lines with prompt and answer",
         )
     return path
+
+
+def _units(option: argparse.Namespace) -> Path | None:
+    """The file to list the units in, if one is named."""
+    if not option.units:
+        return None
+    return locations.expanded(option.units).resolve()
 
 
 def _leases_dir() -> Path:

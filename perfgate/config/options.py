@@ -107,6 +107,7 @@ def add_options(add: AddOption) -> None:
     _add_explain(add)
     _add_injections(add)
     _add_limits(add)
+    _add_fleet(add)
 
 
 def _add_selection(add: AddOption) -> None:
@@ -467,4 +468,21 @@ def _add_limits(add: AddOption) -> None:
             "longest wait in seconds for GPUs (or the CPU) that another session uses "
             "(default: 600)"
         ),
+    )
+
+
+def _add_fleet(add: AddOption) -> None:
+    """What `perfgate fleet` asks of a session on one of its hosts."""
+    add(
+        "--units",
+        metavar="FILE",
+        help=(
+            "write the groups of cases that must share a machine, and what this one "
+            "lacks for each, as JSON; launch nothing"
+        ),
+    )
+    add(
+        "--unit",
+        metavar="NAME",
+        help="select the cases of this unit alone, as `perfgate fleet` does on a host",
     )

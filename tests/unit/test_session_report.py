@@ -39,6 +39,7 @@ def session(tmp_path):
     def make(results=None, unjudged=(), **options):
         config = {
             "plan": False,
+            "units": None,
             "collect_only": False,
             "runs_tests": True,
             "verbose": False,

@@ -12,6 +12,7 @@ LONG_LINES = 60
 # Modules of more lines that have no test of their own, and what tests them.
 TESTED_BY = {
     "engines/inside/sglang_cpu/torchvision": "real/test_engine_contract.py",
+    "fleet/cluster": "fleet/test_driver.py",
     "fixtures": "plugin/test_plugin.py, plugin/test_in_hand.py",
     "perf_tests": "plugin/test_plugin.py, plugin/test_hooks.py",
     "plugin": "plugin/",
