@@ -7,14 +7,14 @@ import ast
 import functools
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 import msgspec
 
-from benchmarks import published_table
+from benchmarks import gpu_tables, published_table
 from perfgate.cli.main import main
 from perfgate.config.options import add_options
 from perfgate.config.project import ProjectTable
@@ -199,15 +199,62 @@ def _fewest(name: str, shape: Architecture, gpu: Gpu) -> str:
     return "-"
 
 
-def measured(*patterns: str) -> Iterator[str]:
-    """The published figures compared with the recorded runs whose folders match."""
+# Name on a page -> the recorded runs of one kind and number of GPUs.
+GPUS = {
+    "h200": ("h200x1-2*", "h200x1-planted/unchanged/*", "gpt-oss-h200x1-*"),
+    "h200x2": ("h200x2-2*",),
+    "h100": ("h100x1-2*",),
+    "h100x2": ("h100x2-2*",),
+}
+INJECTED = {
+    "h200": "h200x1-planted",
+    "h200x2": "h200x2-planted",
+    "h100": "h100x1-pairs",
+}
+
+
+@functools.cache
+def runs_of(gpus: str) -> tuple[RunResults, ...]:
+    """The recorded runs of one kind and number of GPUs."""
     folders = sorted(
-        folder for pattern in patterns for folder in RUNS.glob(pattern)
+        folder for pattern in GPUS[gpus] for folder in RUNS.glob(pattern)
     )
-    runs = [rundata.load(folder) for folder in folders]
+    return tuple(rundata.load(folder) for folder in folders)
+
+
+def measured(gpus: str) -> Iterator[str]:
+    """The published figures compared with recorded runs."""
     yield published_table.markdown(
-        runs, PUBLISHED, published_table.read_explanations()
+        runs_of(gpus), PUBLISHED, published_table.read_explanations()
     )
+
+
+def recorded_tables() -> dict[str, Callable[[], Iterator[str]]]:
+    """Tables of the recorded runs: "speeds_h200", and so on."""
+    parts: dict[str, Callable[[], Iterator[str]]] = {}
+    for gpus in GPUS:
+        parts[f"measured_{gpus}"] = functools.partial(measured, gpus)
+        for table in (
+            gpu_tables.speeds,
+            gpu_tables.rates,
+            gpu_tables.batches,
+            gpu_tables.ratios,
+            gpu_tables.noise,
+        ):
+            parts[f"{table.__name__}_{gpus}"] = functools.partial(
+                _of_runs, table, gpus
+            )
+    for gpus, folder in INJECTED.items():
+        parts[f"injected_{gpus}"] = functools.partial(
+            gpu_tables.injected, RUNS / folder
+        )
+    return parts
+
+
+def _of_runs(
+    table: Callable[[Sequence[RunResults]], Iterator[str]], gpus: str
+) -> Iterator[str]:
+    return table(runs_of(gpus))
 
 
 PARTS: dict[str, Callable[[], Iterator[str]]] = {
@@ -220,13 +267,7 @@ PARTS: dict[str, Callable[[], Iterator[str]]] = {
     "published": published,
     "models": models,
     "families": families,
-    "measured_h200": functools.partial(
-        measured, "h200x1-2*", "h200x1-planted/unchanged/*"
-    ),
-    "measured_h200x2": functools.partial(measured, "h200x2-2*"),
-    "measured_h100": functools.partial(measured, "h100x1-2*"),
-    "measured_h100x2": functools.partial(measured, "h100x2-2*"),
-}
+} | recorded_tables()
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
