@@ -9,6 +9,8 @@ fixture.
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -159,7 +161,16 @@ def pytest_configure(config: pytest.Config) -> None:
     try:
         _open_project(config, names_shipped)
     except Failure as failure:
+        _show_in_job(str(failure))
         raise pytest.UsageError(str(failure)) from failure
+
+
+def _show_in_job(refusal: str) -> None:
+    """Show in a CI job why pytest does not start: nobody reads its log first."""
+    from perfgate.report import summary
+
+    for line in summary.refusal(refusal, os.environ):
+        sys.stdout.write(f"{line}\n")
 
 
 def _replace_package_name(config: pytest.Config) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -25,6 +25,12 @@ from perfgate.run.session import PerfSession
 
 # Lines about the files that were written at the end, for the terminal.
 _ARTIFACT_LINES = pytest.StashKey[list[str]]()
+# Exit status -> why nothing was measured that could run here.
+_UNMEASURED: Mapping[int, str] = {
+    pytest.ExitCode.INTERRUPTED: "interrupted before a server was launched",
+    pytest.ExitCode.INTERNAL_ERROR: "pytest failed, see its output",
+    pytest.ExitCode.USAGE_ERROR: "pytest refused the command, see its output",
+}
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
@@ -95,7 +101,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if not _measures(perf):
         return
     _end_workers(config)
-    lines = _close(session, perf)
+    lines = _close(session, perf, exitstatus)
     if hasattr(config, "workeroutput"):
         perf_tests.send_to_controller(perf, config.workeroutput)
         return
@@ -115,10 +121,16 @@ def _end_workers(config: pytest.Config) -> None:
         manager.teardown_nodes()
 
 
-def _close(session: pytest.Session, perf: PerfSession) -> list[str]:
+def _close(
+    session: pytest.Session, perf: PerfSession, exitstatus: int
+) -> list[str]:
     """Stop the servers and write the run; a failure fails the session and is a line."""
     try:
         perf.close(complete=perf.has_finished_loop)
+        has_tests = exitstatus != pytest.ExitCode.NO_TESTS_COLLECTED
+        if perf.results is None and has_tests:
+            reason = _UNMEASURED.get(exitstatus, "no test asked for it")
+            perf.record_nothing(reason)
     except Failure as failure:
         if session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
@@ -155,8 +167,10 @@ def pytest_terminal_summary(
 
     terminalreporter.section("performance gate")
     results = perf.results
-    if results is None:
+    if results is None or results.is_empty:
         _show_nothing_measured(perf, terminalreporter)
+        for line in config.stash.get(_ARTIFACT_LINES, []):
+            terminalreporter.write_line(line)
         return
     width = terminalreporter._tw.fullwidth
     has_colour = terminalreporter._tw.hasmarkup

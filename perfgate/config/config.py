@@ -33,6 +33,7 @@ from perfgate.engines import environment, injection
 from perfgate.engines.base import ServerConfig
 from perfgate.engines.injection import Injection
 from perfgate.engines.registry import ENGINES
+from perfgate.files import RunDataError
 from perfgate.judge.baseline_store import Store
 from perfgate.judge.paired import PAIRS
 from perfgate.load.ceilings import BadCeiling, parse_ceilings, with_option
@@ -42,6 +43,7 @@ from perfgate.models.stated_routing import StatedRouting
 from perfgate.results import merge
 from perfgate.results.gates import GATES, Gate
 from perfgate.results.schema import RESULTS_FILE, new_run_id
+from perfgate.results.schema import load as load_run
 from perfgate.servers.external import ExternalServer, attach
 from perfgate.study.selection import Subject, select
 
@@ -321,12 +323,14 @@ class Config:
 def refuse_occupied(run_dir: Path, resume: bool) -> None:
     """Refuse to start a run in a folder that holds one, unless it is resumed.
 
+    A run without a single launch holds reasons alone, and is replaced.
+
     Raises:
         BadOption: the folder holds a run, or a packed one.
     """
     results = run_dir / RESULTS_FILE
     packed = run_dir / f"{RESULTS_FILE}.gz"
-    has_run = results.exists() or merge.has_parts(run_dir)
+    has_run = _holds_launches(results) or merge.has_parts(run_dir)
     if packed.exists() and not results.exists():
         raise BadOption(
             tried=f"starting a run in {run_dir}",
@@ -342,6 +346,16 @@ def refuse_occupied(run_dir: Path, resume: bool) -> None:
             seen="it holds a run already",
             remedy="use another --run-dir, or resume that run with --resume",
         )
+
+
+def _holds_launches(results: Path) -> bool:
+    """Whether there is a run that measured something, or cannot be read."""
+    if not results.exists():
+        return False
+    try:
+        return not load_run(results).is_empty
+    except RunDataError:
+        return True
 
 
 def _refuse_empty_gate(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from perfgate.errors import Failure, describe_error
 from perfgate.files import write_atomically
-from perfgate.report import exports, summary
+from perfgate.report import exports, junit, summary
 from perfgate.report.figures.server import Trend
 from perfgate.report.page import Report, build
 
@@ -26,7 +26,7 @@ Trends = Callable[[], Mapping[str, Trend]]
 """Reads the courses of the last run's cases; it may fail."""
 
 _MAKERS: Mapping[str, Callable[[Report], str]] = {
-    JUNIT: lambda report: exports.junit(report.runs[-1]),
+    JUNIT: lambda report: junit.junit(report.runs[-1]),
     SUMMARY: lambda report: summary.markdown(report.runs[-1], report.store),
     BENCHMARK: lambda report: exports.pytest_benchmark(report.runs[-1]),
     PAGE: build,

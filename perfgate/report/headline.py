@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from perfgate import formatting
+from perfgate.foreign_text import one_line
 from perfgate.judge import answers, choices, packages, run_status
 from perfgate.judge.baseline_store import Recorded, Store
 from perfgate.judge.identity import without_side
@@ -52,7 +53,7 @@ _ALONE = frozenset({Outcome.REGRESSED, Outcome.INCONCLUSIVE})
 def verdict_sentence(results: RunResults) -> str:
     """The run's verdict in one sentence."""
     if not results.verdicts:
-        return "No verdict: nothing was measured"
+        return _nothing_in_words(results)
     parts = _outcomes_in_words(run_status.judged_verdicts(results))
     if not parts:
         count = formatting.count(len(results.verdicts), "value")
@@ -67,6 +68,17 @@ def verdict_sentence(results: RunResults) -> str:
         servers = formatting.count(len(failed_servers), "server")
         parts.append(f"{servers} failed to start")
     return f"{run_status.state(results)}: {'; '.join(parts)}"
+
+
+def _nothing_in_words(results: RunResults) -> str:
+    """That there is no verdict, and the commonest reason."""
+    text = "No verdict: nothing was measured"
+    failures = [row.seen for row in results.failures.values()]
+    reasons = failures or [*results.lacking.values(), *results.skipped.values()]
+    if reasons:
+        ((reason, _),) = Counter(reasons).most_common(1)
+        text += f" ({one_line(reason)})"
+    return text
 
 
 def _outcomes_in_words(rows: Sequence[Verdict]) -> list[str]:

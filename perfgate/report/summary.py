@@ -5,12 +5,14 @@ A job summary takes summary.md as well; annotations are GitHub's workflow comman
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from perfgate import formatting
 from perfgate.cases import title
+from perfgate.foreign_text import clean
 from perfgate.judge import run_status
 from perfgate.judge.baseline_store import Store
 from perfgate.judge.verdict import Outcome, Verdict, is_red
@@ -33,6 +35,7 @@ BROKEN_FENCE = "` ` `"
 _TAG = re.compile("<(?=[A-Za-z/!?])")
 DETAILS = ("<details>", "</details>")
 MOST_TO_DO = 4  # pieces of advice outside of what is folded away
+NOT_STARTED = "perfgate did not start"
 # Errors, and as many warnings, that GitHub shows of one step.
 MOST_ANNOTATIONS = 10
 
@@ -198,6 +201,19 @@ def append_to_step(text: str, environment: Mapping[str, str]) -> None:
         file.write(fitted(text, STEP_LIMIT_BYTES - used_bytes))
 
 
+def refusal(text: str, environment: Mapping[str, str]) -> list[str]:
+    """Why a session did not start, in the job summary and as an annotation.
+
+    None outside GitHub Actions.
+    """
+    if environment.get("GITHUB_ACTIONS") != "true":
+        return []
+    with contextlib.suppress(OSError):
+        lines = [f"## ✗ {NOT_STARTED}", "", FENCE, clean(text), FENCE, ""]
+        append_to_step("\n".join(lines), environment)
+    return [f"::error title={NOT_STARTED}::{_escaped(clean(text))}"]
+
+
 def workflow_commands(
     results: RunResults, environment: Mapping[str, str]
 ) -> list[str]:
@@ -207,11 +223,7 @@ def workflow_commands(
     """
     if environment.get("GITHUB_ACTIONS") != "true":
         return []
-    lines = []
-    for key, row in list(results.failures.items())[:MOST_ANNOTATIONS]:
-        name = _property(f"{key} failed to start")
-        text = _escaped(f"{row.seen}. {row.remedy}")
-        lines.append(f"::error title={name}::{text}")
+    lines = _start_commands(results)
     lines += _group_commands(results)[: MOST_ANNOTATIONS - len(lines)]
     room = {"error": MOST_ANNOTATIONS - len(lines), "warning": MOST_ANNOTATIONS}
     hidden = []
@@ -230,6 +242,26 @@ def workflow_commands(
     if hidden and room[_level(hidden[0], results)]:
         lines.append(_not_excluded_command(hidden, _level(hidden[0], results)))
     return lines
+
+
+def _start_commands(results: RunResults) -> list[str]:
+    """What failed to start, and that nothing was measured."""
+    lines = []
+    for key, row in list(results.failures.items())[:MOST_ANNOTATIONS]:
+        name = _property(f"{key} failed to start")
+        text = _escaped(f"{row.seen}. {row.remedy}")
+        lines.append(f"::error title={name}::{text}")
+    if results.is_empty:
+        lines.append(_empty_command(results))
+    return lines
+
+
+def _empty_command(results: RunResults) -> str:
+    """That nothing was measured, and each reason once."""
+    level = "warning" if results.gate == "advisory" else "error"
+    reasons = [*notices.lacking(results), *results.skipped.values()]
+    text = _escaped("\n".join(dict.fromkeys(reasons)))
+    return f"::{level} title=perfgate measured nothing::{text}"
 
 
 def _level(verdict: Verdict, results: RunResults) -> str:

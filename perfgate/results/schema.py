@@ -315,6 +315,11 @@ class RunResults(
         return ""
 
     @property
+    def is_empty(self) -> bool:
+        """Whether no server was launched, so that it holds reasons alone."""
+        return not (self.launches or self.failures or self.verdicts)
+
+    @property
     def is_whole(self) -> bool:
         """Whether the run says that it is complete, and its launches do not deny it."""
         return self.complete and not self.cut_off

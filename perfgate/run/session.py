@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import psutil
 
 from perfgate.cases import Case, Load
@@ -33,8 +34,9 @@ from perfgate.load.ceilings import format_ceilings
 from perfgate.machine import hardware, memory
 from perfgate.machine.hardware import Hardware
 from perfgate.machine.leases import CPU, Lease, acquire
-from perfgate.progress import ProgressDisplay
+from perfgate.progress import Progress, ProgressDisplay
 from perfgate.results import merge, schema
+from perfgate.results.recorder import now
 from perfgate.results.schema import Mode, RunResults
 from perfgate.results.verdict import Verdict
 from perfgate.run import run_lock
@@ -88,6 +90,7 @@ class PerfSession:
         self._open_session: OpenSession | None = None
         self._open_failure: Failure | None = None
         self._merged: RunResults | None = None
+        self._unmeasured: RunResults | None = None
         self._reservation: Reservation | None = None
         self._began_unix_s = psutil.Process().create_time()
 
@@ -110,9 +113,9 @@ class PerfSession:
 
     @property
     def results(self) -> RunResults | None:
-        """Everything measured so far; None if nothing was."""
+        """Everything measured so far; None if nothing was, and nothing is recorded."""
         if self._open_session is None:
-            return self._merged
+            return self._merged or self._unmeasured
         return self._open_session.campaign.results
 
     @property
@@ -273,6 +276,35 @@ class PerfSession:
                 self.left_out,
                 self._conclude,
             )
+
+    def record_nothing(self, reason: str) -> None:
+        """Write a run without measurements, so that its files say why there are none.
+
+        A run that an earlier command left in the run directory stays as it is.
+
+        Args:
+            reason: why what can run here was not measured.
+        """
+        if self.config.worker or merge.has_run(self.config.run_dir):
+            return
+        if self._open_failure is not None:
+            reason = self._open_failure.seen
+        lacking = {case.id: reason for case in self.runnable_cases}
+        results = initial_results(
+            self._process_config(),
+            self.hardware,
+            (),
+            None,
+            Progress(lambda text: None, rewritable=False),
+        )
+        self._unmeasured = msgspec.structs.replace(
+            results,
+            finished=now(),
+            skipped=dict(self.skip_reasons),
+            lacking=lacking | self.skipped_cases,
+            left_out=self.left_out(),
+        )
+        schema.save(self._unmeasured, self.config.run_dir)
 
     def _conclude(self, results: RunResults) -> RunResults:
         """The merged run with the verdicts over several of its rows."""

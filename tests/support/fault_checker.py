@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import re
-import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +26,7 @@ from perfgate.results import merge
 from perfgate.results.journal import SUFFIX
 from perfgate.results.schema import RunResults, load
 from perfgate.run.launch_runner import wants_more
+from tests.support.junit_schema import SCHEMA
 from tests.support.small_project import Project, SmallSession
 from tests.support.write_faults import facts
 
@@ -264,7 +264,7 @@ def check_reports(folder: Path, found: Findings) -> None:
         if not (folder / name).is_file():
             found.require(False, f"report: no {name}")
             return
-    ET.fromstring((folder / "junit.xml").read_text())
+    SCHEMA.validate((folder / "junit.xml").read_text())
     json.loads((folder / "pytest-benchmark.json").read_text())
     page = (folder / "report.html").read_text()
     found.require(page.rstrip().endswith("</html>"), "report.html is cut")

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from perfgate.cli.main import main
 from perfgate.judge import run_status, wording
 from perfgate.judge.baseline_store import Store
-from perfgate.report import exports, headline, notices, page, summary, terminal
+from perfgate.report import headline, junit, notices, page, summary, terminal
 from perfgate.results import schema
 from perfgate.results.gates import GATES
 
@@ -72,7 +72,7 @@ def structure(run):
             len(part(results)) for part in (notices.lacking, notices.injected)
         ],
         "summary": markdown_structure(summary.markdown(results, store)),
-        "junit": junit_structure(exports.junit(results)),
+        "junit": junit_structure(junit.junit(results)),
         "annotations": annotations(results),
         "page": [
             row_structure(row)

@@ -8,7 +8,7 @@ import pytest
 from perfgate.judge.baseline_store import Store
 from perfgate.judge.run_status import judged_again
 from perfgate.report import diagnosis_text, summary
-from perfgate.report.exports import junit
+from perfgate.report.junit import junit
 from perfgate.results.diagnosis import PhaseShare, Split
 from perfgate.results.schema import load
 from tests.unit.report.test_profile_text import PROFILE, PROOF

@@ -4,7 +4,7 @@ import pytest
 
 from perfgate.judge import run_status
 from perfgate.judge.verdict import Outcome
-from perfgate.report import exports, summary, terminal, verdict_text
+from perfgate.report import junit, summary, terminal, verdict_text
 from perfgate.report.headline import SIGNS, WORDS
 from perfgate.report.page import Report, build
 from tests.support.judged_runs import judged
@@ -31,7 +31,7 @@ def test_reports_show_every_outcome(outcome):
     assert outcome in verdict_text.skip_reason(results.verdicts[0])
     assert outcome in summary.markdown(results, None)
     assert outcome in build(Report([results]))
-    assert outcome in exports.junit(results)
+    assert outcome in junit.junit(results)
     commands = summary.workflow_commands(results, environment)
     assert (outcome != "PASSED") == (outcome in "".join(commands))
 

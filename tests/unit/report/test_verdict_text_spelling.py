@@ -8,7 +8,7 @@ import pytest
 from perfgate import formatting
 from perfgate.judge import run_status
 from perfgate.judge.baseline_store import Store
-from perfgate.report import exports, page, summary, terminal, verdict_text
+from perfgate.report import junit, page, summary, terminal, verdict_text
 from perfgate.report.figures import figure
 from perfgate.results import schema
 
@@ -39,7 +39,7 @@ def texts(results):
         ),
         "summary": summary.markdown(results, None),
         "page": page.build(page.Report([results])),
-        "junit": exports.junit(results),
+        "junit": junit.junit(results),
     }
 
 

@@ -20,8 +20,8 @@ from perfgate.errors import FailureRow
 from perfgate.judge import run_status
 from perfgate.judge.baseline_store import Store
 from perfgate.report import (
-    exports,
     headline,
+    junit,
     losses,
     notices,
     page,
@@ -83,7 +83,7 @@ def texts(results):
         "drift": headline.drift(results, STORE).sentence,
         "summary": summary.markdown(results, STORE),
         "annotations": "\n".join(summary.workflow_commands(results, GITHUB)),
-        "junit": exports.junit(results),
+        "junit": junit.junit(results),
         "page": page.build(page.Report([results], STORE)),
         "pages": page.build(page.Report([results, results], STORE)),
     }
@@ -92,7 +92,7 @@ def texts(results):
 def cases(results):
     """What machines read of each case: JUnit's names, properties and kinds of result."""
     rows = []
-    for case in ElementTree.fromstring(exports.junit(results)).iter("testcase"):
+    for case in ElementTree.fromstring(junit.junit(results)).iter("testcase"):
         properties = [
             (item.get("name"), item.get("value"))
             for item in case.iter("property")

@@ -90,7 +90,7 @@ WORDS = {
     "GitHub": "report/summary",
     "annotation": "report/summary",
     "CI job": "report/summary",
-    "JUnit": "report/exports",
+    "JUnit": "report/junit",
     "HTML": "report/page",
     "SVG": "report/figures/svg",
     "CSV": "history/exports",

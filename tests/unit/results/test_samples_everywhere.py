@@ -17,7 +17,7 @@ from perfgate.load.repetition import RequestRow
 from perfgate.load.workload import Workload
 from perfgate.models.routing import RequestRouting, Routing
 from perfgate.models.routing_stats import values as routing_values
-from perfgate.report import exports
+from perfgate.report import exports, junit
 from perfgate.report.figures import load as figures_load
 from perfgate.report.figures import sparse as figures_sparse
 from perfgate.report.figures.series import level, series_over
@@ -179,7 +179,7 @@ def test_gate_history_and_exports_have_the_same_launches(judged):
 def test_junit_has_the_gates_value(judged):
     """The property of the test case is the verdict's value."""
     values = []
-    for node in ElementTree.fromstring(exports.junit(judged)).iter("property"):
+    for node in ElementTree.fromstring(junit.junit(judged)).iter("property"):
         if node.get("name") == "value":
             values.append(float(node.get("value")))
 
