@@ -36,8 +36,6 @@ from perfgate.run.launch_runner import StartedLaunch, start_launch
 from perfgate.run.server_source import PoolSource
 from perfgate.web import NoAnswer
 
-STEPS = 100  # of the progress
-
 
 @dataclass
 class Duels:
@@ -171,10 +169,10 @@ class Duels:
             self.recorder.add(LaunchEnd(launch.config.key, launch.launch.index))
 
     def _progress(self, server: ServerConfig) -> Callable[[float], None]:
-        return lambda share: self.tell.step(
-            f"{server.key}: base and candidate in turns, % of the longest time",
-            round(STEPS * share),
-            STEPS,
+        return lambda share: self.tell.share(
+            f"{server.key}, base and candidate in turns",
+            share,
+            "the longest time that it may take",
         )
 
     def _say(self, config: ServerConfig, text: str) -> None:

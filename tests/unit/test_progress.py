@@ -11,6 +11,7 @@ class Screen:
     def __init__(self):
         self.written = []
         self.now_s = 1000.0
+        self.columns = 80
 
     def clock(self):
         """Seconds."""
@@ -18,7 +19,9 @@ class Screen:
 
     def progress(self, rewritable):
         """Progress on this screen."""
-        return Progress(self.written.append, rewritable, self.clock)
+        return Progress(
+            self.written.append, rewritable, self.clock, lambda: self.columns
+        )
 
 
 @pytest.fixture
@@ -106,3 +109,24 @@ def test_ci_log_is_written_rarely(screen):
         "   0:10  burst: 10 of 30 requests\n",
         "   0:20  burst: 20 of 30 requests\n",
     ] == screen.written
+
+
+@pytest.mark.parametrize("columns", [40, 80, 120, 200])
+def test_no_line_of_a_terminal_is_wider_than_it(screen, columns):
+    """A line that had two rows could not be rewritten; its count is never cut."""
+    screen.columns = columns
+    progress = screen.progress(rewritable=True)
+
+    progress.step("a-server-with-a-long-name: a workload " * 9, 1234, 5678)
+    progress.line("what a server says while it starts, 12 of 34 GB " * 9)
+
+    shown = "".join(screen.written).replace("\r", "\n").split("\n")
+    assert max(len(line.rstrip()) for line in shown) <= columns
+    assert ": 1234 of 5678 requests" in "".join(screen.written)
+
+
+def test_a_share_is_a_share(screen):
+    """Of what it is one stands beside it."""
+    screen.progress(rewritable=False).share("in turns", 0.347, "the time")
+
+    assert ["   0:00  in turns: 35 % of the time\n"] == screen.written

@@ -73,13 +73,14 @@ def test_other_hardware(small, played, gate, status, level):
 
 
 def test_no_engine(small, played):
-    """Its Python is not there."""
+    """Its Python is not there: pytest does not start, and the job shows why."""
     gone = f"fake={sys.executable}-gone"
     session, summary = played("--gate=required", "--engine-python", gone)
 
-    assert 0 != session.process.returncode
-    assert is_whole(small)
+    assert 4 == session.process.returncode
+    assert "perfgate did not start" in summary
     assert f"{sys.executable}-gone" in summary
+    assert "::error title=perfgate did not start::" in session.output
 
 
 def test_every_start_failed(small, played):
@@ -91,7 +92,7 @@ def test_every_start_failed(small, played):
 
     assert 1 == session.process.returncode
     assert is_whole(small)
-    assert "No verdict: nothing was measured (" in summary
+    assert "1 server failed to start" in summary.splitlines()[0]
     assert (
         "::error title=fake-mixtral-8x7b-tp1 failed to start::"
         in session.output
