@@ -163,7 +163,7 @@ def pytest_terminal_summary(
     perf = config.stash[SESSION]
     if not _measures(perf):
         return
-    from perfgate.report import terminal
+    from perfgate.report.screen import Screen
 
     terminalreporter.section("performance gate")
     results = perf.results
@@ -172,12 +172,16 @@ def pytest_terminal_summary(
         for line in config.stash.get(_ARTIFACT_LINES, []):
             terminalreporter.write_line(line)
         return
-    width = terminalreporter._tw.fullwidth
-    has_colour = terminalreporter._tw.hasmarkup
-    table = terminal.table(results, width, has_colour, perf.config.verbose)
+    screen = Screen(
+        str(perf.config.run_dir),
+        terminalreporter._tw.fullwidth,
+        terminalreporter._tw.hasmarkup,
+        perf.config.verbose,
+    )
     lines = [
-        table,
-        *_notes(perf, results),
+        *screen.answer(results, len(perf.unjudged())),
+        *screen.details(results),
+        *map(screen.fitted, _notes(perf, results)),
         *config.stash.get(_ARTIFACT_LINES, []),
     ]
     for line in lines:
@@ -200,30 +204,12 @@ def _show_nothing_measured(perf: PerfSession, terminalreporter: Any) -> None:
 
 
 def _notes(perf: PerfSession, results: RunResults) -> Iterator[str]:
-    """The lines below the table."""
-    from perfgate.report import (
-        diagnosis_text,
-        headline,
-        losses,
-        notices,
-        terminal,
-    )
+    """The lines below what the answer rests on."""
+    from perfgate.report import headline, notices, terminal
 
     config = perf.config
-    yield from losses.lines(results, str(config.run_dir))
-    yield from filter(None, [terminal.in_common(results)])
-    yield from notices.injected(results)
-    yield from filter(None, terminal.engine_notes(results))
-    yield from terminal.groups(results, str(config.run_dir), config.verbose)
-    yield from diagnosis_text.render_all(results, str(config.run_dir))
-    unjudged_count = len(perf.unjudged())
-    counted = terminal.headline(results, config.gate, unjudged_count)
+    counted = terminal.headline(results, config.gate, len(perf.unjudged()))
     yield f"gate={config.gate}: {counted}"
-    yield from notices.faults(results)
-    yield from notices.not_counted(results)
-    yield from notices.unchecked(results)
-    yield from notices.not_compared(results)
-    yield from notices.not_excluded(results)
     yield from _shown(
         lambda: filter(None, [headline.other_versions(results, config.store)])
     )

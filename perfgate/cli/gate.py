@@ -99,40 +99,42 @@ def _judged(
 
 
 def _show(row: Shown, run: str, verbose: bool) -> None:
-    """Print table, messages and headline of a run.
+    """Print the answer, the table, messages and counts of a run.
 
     Args:
         run: the run directory, for commands that can be copied.
     """
     from perfgate.judge import run_status
-    from perfgate.report import (
-        diagnosis_text,
-        headline,
-        losses,
-        notices,
-        terminal,
-        verdict_text,
-    )
+    from perfgate.report import headline, notices, terminal, verdict_text
+    from perfgate.report.screen import Screen
 
     results = row.results
-    click.echo(row.line)
+    missing = run_status.missing(results)
     width = shutil.get_terminal_size().columns
-    click.echo(terminal.table(results, width, sys.stdout.isatty(), verbose))
-    messages = losses.lines(results, run)
-    messages += terminal.attention(results, run, everything=False)
+    screen = Screen(run, width, sys.stdout.isatty(), verbose)
+    click.echo(screen.fitted(row.line))
+    for line in screen.answer(results, missing):
+        click.echo(line)
+    messages = terminal.attention(results, run, everything=False)
     if verbose:
         messages = [verdict_text.render(one, run) for one in results.verdicts]
-    messages += terminal.groups(results, run, verbose)
-    messages += diagnosis_text.render_all(results, run)
     for message in messages:
-        click.echo(message)
-    missing = run_status.missing(results)
-    click.echo(terminal.headline(results, results.gate, missing))
-    versions = headline.other_versions(results, row.store)
-    if versions:
-        click.echo(versions)
-    for line in [*notices.important(results), *notices.ended_early(results)]:
+        click.echo(screen.fitted(message))
+    for line in screen.details(results):
         click.echo(line)
+    lines = [
+        terminal.headline(results, results.gate, missing),
+        headline.other_versions(results, row.store),
+        *notices.failures(results),
+        *notices.lacking(results),
+        *notices.report_only(results),
+        *notices.screened(results),
+        *notices.removed(results),
+        *notices.datasets(results),
+        *notices.ended_early(results),
+    ]
+    for line in filter(None, lines):
+        click.echo(screen.fitted(line))
 
 
 @click.command("accept")

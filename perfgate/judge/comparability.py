@@ -87,15 +87,22 @@ def unequal(
     return rows
 
 
-def engine_notes(results: RunResults, case: Case) -> list[str]:
+def engine_notes(
+    results: RunResults, case: Case, everything: bool = True
+) -> list[str]:
     """Sentences about a ratio of two engines: settings of both, and what is not equal.
 
     None for any other case.
+
+    Args:
+        everything: False leaves the settings out that are equal.
     """
     if case.denominator is None or not compares_engines(case):
         return []
     lines = []
     for load in case.loads:
+        if not everything:
+            break
         settings = settings_of(results, load).items()
         text = ", ".join(f"{name} {value}" for name, value in settings)
         line = wording.ENGINE_SETTINGS.format(

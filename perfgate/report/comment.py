@@ -11,13 +11,7 @@ from typing import Final
 from perfgate import formatting
 from perfgate.judge import run_status
 from perfgate.judge.verdict import GREEN
-from perfgate.report import (
-    diagnosis_text,
-    losses,
-    notices,
-    questions,
-    verdict_text,
-)
+from perfgate.report import diagnosis_text, losses, notices, questions
 from perfgate.report.headline import STATES, verdict_sentence
 from perfgate.report.questions import Answer
 from perfgate.report.summary import inert
@@ -97,8 +91,8 @@ def _cells(answer: Answer) -> Sequence[str]:
         answer.loads,
         answer.value,
         answer.baseline,
-        verdict_text.short_change(answer.worst),
-        verdict_text.allowed(answer.worst),
+        answer.short_change,
+        answer.allowed,
         answer.outcomes,
     )
 

@@ -40,16 +40,23 @@ def lines(results: RunResults, run: str = "RUN") -> list[str]:
         run: the run directory, for commands that can be copied.
     """
     rows = judged_verdicts(results)
-    texts = []
-    for outcome in MOVED:
-        by_server = _by_server(row for row in rows if row.outcome is outcome)
-        for server, moved in by_server.items():
-            texts.append(_line(outcome, server, moved, rows))
+    texts = by_server(results)
     improved = [row for row in rows if row.outcome is Outcome.IMPROVED]
     if improved:
         advice = verdict_text.most_common_advice(improved, run)
         if advice:
             texts.append(f"  do:   {advice}")
+    return texts
+
+
+def by_server(results: RunResults) -> list[str]:
+    """A line for each server and direction, the red ones first."""
+    rows = judged_verdicts(results)
+    texts = []
+    for outcome in MOVED:
+        servers = _by_server(row for row in rows if row.outcome is outcome)
+        for server, moved in servers.items():
+            texts.append(_line(outcome, server, moved, rows))
     return texts
 
 

@@ -15,7 +15,7 @@ from typing import Final
 from perfgate import formatting
 from perfgate.cases import is_ratio, title
 from perfgate.judge.run_status import ORDER
-from perfgate.judge.verdict import Verdict
+from perfgate.judge.verdict import Outcome, Verdict
 from perfgate.report import verdict_text
 
 MOST_ROWS: Final = 20
@@ -100,7 +100,28 @@ class Answer:
     @property
     def baseline(self) -> str:
         """The baseline, or the range of all; "-" where units differ."""
-        return _range(self.cases, [row.baseline for row in self.cases])
+        return _range(self.cases, [_baseline(row) for row in self.cases])
+
+    @property
+    def change(self) -> str:
+        """The change of the worst case in words; "-" where nothing was compared."""
+        if self.worst.outcome is Outcome.NO_BASELINE:
+            return "-"
+        return verdict_text.change(self.worst)
+
+    @property
+    def short_change(self) -> str:
+        """The change of the worst case alone; "-" where nothing was compared."""
+        if self.worst.outcome is Outcome.NO_BASELINE:
+            return "-"
+        return verdict_text.short_change(self.worst)
+
+    @property
+    def allowed(self) -> str:
+        """The change that the worst case may have; "-" where nothing was compared."""
+        if self.worst.outcome is Outcome.NO_BASELINE:
+            return "-"
+        return verdict_text.allowed(self.worst)
 
     @property
     def outcomes(self) -> str:
@@ -143,6 +164,13 @@ def metric_name(name: str) -> str:
     return " ".join(words)
 
 
+def _baseline(row: Verdict) -> float | None:
+    """What decided; a published figure that does not apply has not."""
+    if row.outcome is Outcome.NO_BASELINE:
+        return None
+    return row.baseline
+
+
 def _case(row: Verdict) -> Hashable:
     return row.case
 
@@ -174,10 +202,11 @@ def _place(group: Sequence[Verdict]) -> tuple[int, str]:
 
 
 def _rank(row: Verdict) -> tuple[int, float]:
-    """The worst outcome first, and of one outcome what is nearest to its threshold."""
+    """The worst outcome first, and of one outcome what is nearest to its limit."""
     nearness = -math.inf
-    if row.worse_by is not None and row.threshold:
-        nearness = row.worse_by / row.threshold
+    limit = row.allowed or row.threshold
+    if row.worse_by is not None and limit:
+        nearness = row.worse_by / limit
     return ORDER.index(row.outcome), -nearness
 
 

@@ -6,7 +6,8 @@ Text is made here and printed elsewhere.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from rich import box
@@ -49,6 +50,7 @@ LOG_WIDTH, NARROWEST = 170, 80
 WIDTH_OF_ALL_COLUMNS = 140
 # Narrower ones show metric and load in one column.
 WIDTH_OF_METRICS = 110
+WIDTH_OF_VALUES = 12  # where they share a line with loads that have long names
 LONGEST_WHOLE_WORD = 24  # in columns; longer ones may be broken
 
 
@@ -83,7 +85,14 @@ def table(
     return text
 
 
-def _printed(grid: Table, width: int, terminal: bool) -> str:
+def coloured(text: str, row: Outcome, terminal: bool) -> str:
+    """A line in the colour of an outcome, on a terminal."""
+    if not terminal:
+        return text
+    return _printed(Text(text, style=STYLES[row]), len(text), terminal)
+
+
+def _printed(grid: Table | Text, width: int, terminal: bool) -> str:
     output = io.StringIO()
     console = Console(
         file=output,
@@ -110,40 +119,84 @@ def _note(every: int, shown: int, rows: int) -> str:
 
 
 def _answers(rows: Sequence[Answer], reference: str, width: int) -> Table:
+    """The grid; all columns but that of the loads have the width of their lines."""
     is_wide = width >= WIDTH_OF_ALL_COLUMNS
-    has_metrics = width >= WIDTH_OF_METRICS
-    names = ["test", "load", "value", "change", "allowed"]
-    if has_metrics:
-        names.insert(1, "metric")
-    if is_wide:
-        names = ["question", "metric", "load", "value", reference, *names[-2:]]
-    table_rows = []
+    names = _columns(reference, width)
+    lines = []
     for row in rows:
         cells = _cells(row)
-        if not has_metrics:
-            cells["load"] = f"{row.metric}, {row.loads}"
-            cells["allowed"] = cells["allowed"].replace(" / ", " /\n")
         if is_wide:
-            cells[reference] = row.baseline
-            cells["change"] = verdict_text.change(row.worst)
-        table_rows.append([cells[name] for name in names])
+            cells |= {reference: row.baseline, "change": row.change}
+        else:
+            cells = _narrow(cells, "metric" in names)
+        lines.append([cells[name] for name in names])
     grid = Table(
         box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=not is_wide
     )
-    columns = zip(*table_rows, strict=True)
-    for name, column in zip(names, columns, strict=True):
-        is_number = name in ("value", reference)
+    columns = []
+    for name, column in zip(names, zip(*lines, strict=True), strict=True):
+        columns.append([name, *column])
+    widths: Mapping[str, int] = {}
+    if not is_wide:
+        widths = _widths(columns, width)
+    for texts in columns:
+        name = texts[0]
         grid.add_column(
             name,
-            justify="right" if is_number else "left",
+            justify="right" if name in ("value", reference) else "left",
             overflow="fold",
-            min_width=_longest_word([name, *column]),
+            width=widths.get(name),
+            min_width=_longest_word(texts) if is_wide else None,
         )
-    shortest = _longest_word(row.outcomes for row in rows)
-    grid.add_column("verdict", overflow="fold", min_width=shortest)
-    for row, line in zip(rows, table_rows, strict=True):
-        grid.add_row(*line, Text(row.outcomes, style=_style(row.worst)))
+    for row, line in zip(rows, lines, strict=True):
+        *cells_before, verdict = line
+        grid.add_row(*cells_before, Text(verdict, style=_style(row.worst)))
     return grid
+
+
+def _widths(columns: Sequence[Sequence[str]], width: int) -> dict[str, int]:
+    """The width of each column: that of its lines, the rest for what may be folded.
+
+    `rich` shrinks the widest column alone, and then crops what is too much.
+    """
+    widths = {texts[0]: _longest_line(texts) for texts in columns}
+    words = {texts[0]: _longest_word(texts) for texts in columns}
+    # Of the box and the padding: two for each column.
+    room = width - 2 * len(columns)
+    for name in ("load", "metric"):
+        excess = sum(widths.values()) - room
+        if name in widths and excess > 0:
+            widths[name] = max(widths[name] - excess, words[name])
+    return widths
+
+
+def _columns(reference: str, width: int) -> list[str]:
+    """The names of the columns for which there is room."""
+    if width >= WIDTH_OF_ALL_COLUMNS:
+        numbers = ["value", reference, "change", "allowed"]
+        return ["question", "metric", "load", *numbers, "verdict"]
+    names = ["test", "load", "value", "change", "allowed", "verdict"]
+    if width >= WIDTH_OF_METRICS:
+        names.insert(1, "metric")
+    return names
+
+
+def _narrow(cells: dict[str, str], has_metrics: bool) -> dict[str, str]:
+    """The texts on several lines: each has a whole number, or one outcome."""
+    cells = cells | {"verdict": cells["verdict"].replace(", ", ",\n")}
+    if has_metrics:
+        return cells
+    value = []
+    for line in cells["value"].replace(" to ", " to\n").split("\n"):
+        number, separator, unit = line.rpartition(" ")
+        if len(line) > WIDTH_OF_VALUES and unit != "to":
+            separator = "\n"
+        value.append(f"{number}{separator}{unit}")
+    return cells | {
+        "load": f"{cells['metric']}, {cells['load']}",
+        "value": "\n".join(value),
+        "allowed": cells["allowed"].replace(" / ", " /\n"),
+    }
 
 
 def _cells(row: Answer) -> dict[str, str]:
@@ -154,8 +207,9 @@ def _cells(row: Answer) -> dict[str, str]:
         "metric": row.metric,
         "load": row.loads,
         "value": row.value,
-        "change": verdict_text.short_change(row.worst),
-        "allowed": verdict_text.allowed(row.worst),
+        "change": row.short_change,
+        "allowed": row.allowed,
+        "verdict": row.outcomes,
     }
 
 
@@ -163,6 +217,10 @@ def _longest_word(texts: Iterable[str]) -> int:
     """The width that breaks no word of these, within reason."""
     words = [word for text in texts for word in text.split()]
     return min(max(map(len, words), default=0), LONGEST_WHOLE_WORD)
+
+
+def _longest_line(texts: Iterable[str]) -> int:
+    return max(len(line) for text in texts for line in text.split("\n"))
 
 
 def _every_case(rows: Iterable[Verdict], reference: str) -> Table:
@@ -215,13 +273,22 @@ def attention(
         key: tuple[str, ...] = (row.case,)
         if row.outcome is Outcome.NO_BASELINE:
             key = (row.summary, row.cause, row.advice)
+            if not everything:
+                key = (row.outcome,)
         elif row.outcome is Outcome.NOT_EXCLUDED:
             key = (row.outcome,)
         alike.setdefault(key, []).append(row)
     texts = []
     for rows in alike.values():
+        rows = _commonest_first(rows)
         texts.append(_text_of_alike(rows, run, everything))
     return texts
+
+
+def _commonest_first(rows: Sequence[Verdict]) -> list[Verdict]:
+    """Rows with the summary that most of them have before the others."""
+    numbers = Counter(row.summary for row in rows)
+    return sorted(rows, key=lambda row: -numbers[row.summary])
 
 
 def _text_of_alike(rows: Sequence[Verdict], run: str, everything: bool) -> str:
@@ -288,13 +355,17 @@ def _servers(case: Case) -> set[str]:
     return {load.server.key for load in case.loads}
 
 
-def engine_notes(results: RunResults) -> list[str]:
-    """Settings of each engine where two were compared, and what is not equal."""
+def engine_notes(results: RunResults, everything: bool = True) -> list[str]:
+    """Settings of each engine where two were compared, and what is not equal.
+
+    Args:
+        everything: False leaves the settings out that are equal.
+    """
     judged_cases = {row.case for row in results.verdicts}
     lines = []
     for case in results.cases:
         if case.id in judged_cases:
-            lines += comparability.engine_notes(results, case)
+            lines += comparability.engine_notes(results, case, everything)
     return list(dict.fromkeys(lines))
 
 

@@ -266,14 +266,16 @@ def render_group(
 
     Args:
         run: the run directory, for commands that can be copied.
-        everything: False leaves the facts out, but of stalls, whose times it needs.
+        everything: False leaves facts and advice out, but of stalls, whose times it
+            needs.
     """
     kind = row.outcome.value
     if row.gate == "report":
         kind += " (report-only)"
     lines = [f"{kind}: {group_heading(row)}: {continued(row.summary)}"]
-    if everything or row.scope == "load":
-        lines += [f"  {continued(detail)}" for detail in row.details]
+    if not everything and row.scope != "load":
+        return lines[0]
+    lines += [f"  {continued(detail)}" for detail in row.details]
     return "\n".join([*lines, *_advice_line(row, run)])
 
 
