@@ -103,7 +103,9 @@ def _causes(results: RunResults) -> Iterator[str]:
         return
     for row in run_status.judged_verdicts(results):
         if row.outcome is Outcome.INVALID:
-            yield f"Cause: {one_line(row.summary)}"
+            reasons = [*notices.faults(results), *notices.not_counted(results)]
+            reasons.append(row.summary)
+            yield f"Cause: {one_line(reasons[0])}"
             return
 
 

@@ -270,19 +270,26 @@ def attention(
             continue
         if row.outcome in losses.MOVED and not everything:
             continue
-        key: tuple[str, ...] = (row.case,)
-        if row.outcome is Outcome.NO_BASELINE:
-            key = (row.summary, row.cause, row.advice)
-            if not everything:
-                key = (row.outcome,)
-        elif row.outcome is Outcome.NOT_EXCLUDED:
-            key = (row.outcome,)
+        key = _alike(row, everything)
         alike.setdefault(key, []).append(row)
     texts = []
     for rows in alike.values():
         rows = _commonest_first(rows)
         texts.append(_text_of_alike(rows, run, everything))
     return texts
+
+
+def _alike(row: Verdict, everything: bool) -> tuple[str, ...]:
+    """What rows have in common that share one text."""
+    if row.outcome is Outcome.NOT_EXCLUDED:
+        return (row.outcome,)
+    if row.outcome is Outcome.NO_BASELINE and not everything:
+        return (row.outcome,)
+    if row.outcome is Outcome.NO_BASELINE:
+        return (row.summary, row.cause, row.advice)
+    if row.outcome is Outcome.INVALID and not everything:
+        return (row.outcome, row.summary, row.advice)
+    return (row.case,)
 
 
 def _commonest_first(rows: Sequence[Verdict]) -> list[Verdict]:

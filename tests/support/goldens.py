@@ -41,7 +41,7 @@ ALWAYS: Patterns = (
 LIVE: Patterns = (
     (r"\b\d{8}-\d{6}-\d+\b", "RUN-ID"),
     (r"\b\d{4}-\d\d-\d\dT[\d:]+(\.\d+)?\+00:00", "TIME"),  # when a run started
-    (r"no GPU \(.*?, \d+ cores, \w+\)", "no GPU (HOST)"),
+    (r"(no GPU|CPU) \(.*?, \d+ cores, \w+\)", r"\1 (HOST)"),
     (
         r"\bcpu-[a-z0-9-]+-x\d+\b",
         "cpu-HOST",

@@ -16,8 +16,9 @@ ROOT = Path(__file__).resolve().parents[3]
 SCENES = {
     "first run on a new machine": "h200x2-20261128a",
     "all green": "h100x1-20261124a",
-    "one regression": "h200x1-planted/untuned/01",
-    "a broad regression": "h200x1-planted/eager/01",
+    "one regression": "h200x1-planted/delay/01",
+    "a broad regression": "h200x2-planted/no-custom-all-reduce",
+    "a server that lost most of its speed": "h200x1-planted/eager/01",
     "a pair": "h100x1-pairs/delay",
     "an unchanged pair": "h100x1-pairs/unchanged",
     "an invalid run": "h200x1-20261125a",
