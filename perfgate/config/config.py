@@ -77,6 +77,7 @@ class Config:
         stated_routings: with which the sparse model is served, too.
         deep: loads of the platform that take long, by name.
         accuracy: file of questions whose answers are graded; None for none.
+        counts_instructions: whether held engines are launched in valgrind, too.
         soak_minutes: for so long the closed load is kept up before its second
             measurement; 0 for none.
         allow_download: whether an engine may download weights.
@@ -138,6 +139,7 @@ class Config:
     deep: tuple[str, ...] = ()
     accuracy: Path | None = None
     soak_minutes: float = 0.0
+    counts_instructions: bool = False
     allow_download: bool = False
     injections: Mapping[str, Injection] = field(default_factory=dict)
     external_urls: tuple[str, ...] = ()
@@ -415,6 +417,7 @@ def _parse(
         deep=_deep(option, project),
         accuracy=_accuracy(option),
         soak_minutes=option.soak,
+        counts_instructions=option.instructions,
         allow_download=option.allow_download,
         injections=_injections(option),
         external_urls=tuple(option.attach),

@@ -222,6 +222,14 @@ def _add_further_loads(add: AddOption) -> None:
         ),
     )
     add(
+        "--instructions",
+        action="store_true",
+        help=(
+            "also count the instructions of each batch of a held engine, in valgrind: 75 "
+            "to 90 s a model on the CPU; they are no time"
+        ),
+    )
+    add(
         "--soak",
         type=float,
         default=0.0,

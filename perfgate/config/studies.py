@@ -34,6 +34,7 @@ def selected_studies(config: Config, file: StudyFile) -> Iterator[Study]:
                 deep=_deep(config, file, platform),
                 accuracy=_accuracy(config),
                 soak_minutes=config.soak_minutes,
+                counts_instructions=config.counts_instructions,
                 has_base_build=config.is_paired,
                 has_other_engines=len(config.engines) > 1,
             )

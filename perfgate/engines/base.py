@@ -25,6 +25,8 @@ if TYPE_CHECKING:  # starting an engine needs no numpy
 RoutingProbe = Literal["", "returned"]
 # The program of an engine that is held in one process (inside/perfgate_held.py).
 HELD = "perfgate_held"
+# What runs another program in valgrind (inside/perfgate_instructions.py).
+IN_VALGRIND = "perfgate_instructions"
 # Side of a server in launches in pairs; "" where it is launched by itself.
 Build = Literal["", "base", "candidate"]
 
@@ -60,6 +62,8 @@ class ServerConfig(
         variant: appended to the key, for servers that would have the same one: "eager".
         held: whether the engine is held in one process, whose one thread does all of a
             step, and is asked for batches instead of requests.
+        instructions: whether a held engine runs in valgrind, which counts its
+            instructions; nothing else is asked of it.
         build: which side of launches in pairs it is: "base", or "candidate" where the
             same server is screened by launches of its own; else "".
 
@@ -85,6 +89,7 @@ class ServerConfig(
     stated_routing: StatedRouting = ""
     variant: str = ""
     held: bool = False
+    instructions: bool = False
 
     def variables(self) -> dict[str, str]:
         """`extra_env` as the engine gets it, with the secrets."""
@@ -122,6 +127,8 @@ class ServerConfig(
         words: list[str] = []
         if self.held:
             words.append("held")
+        if self.instructions:
+            words.append("instructions")
         if self.routing:
             words.append("routing")
         if self.build:
@@ -300,6 +307,8 @@ def program(config: ServerConfig, server: str) -> list[str]:
     Args:
         server: the module of the engine's server.
     """
+    if config.instructions:
+        return ["-m", IN_VALGRIND, HELD, config.engine]
     if config.held:
         return ["-m", HELD, config.engine]
     return ["-m", server]

@@ -10,6 +10,8 @@ from perfgate.engines import held
 
 # With a profile of calls, and again with each operator counted.
 TIMEOUT_S = 300.0
+# In valgrind, three times: one takes 10 s of a core.
+INSTRUCTIONS_TIMEOUT_S = 600.0
 
 
 class CountedBatch(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +57,37 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
             "work_steps": float(self.steps),
             "work_answers": float(len(self.answers)),
         }
+
+
+class Instructions(msgspec.Struct, frozen=True, kw_only=True):
+    """What the engine took for it, as valgrind counts.
+
+    Attributes:
+        instructions: of its process.
+        tokens, answers, repeats: as of `Counts`.
+        operators: none are counted.
+    """
+
+    instructions: int
+    tokens: int
+    answers: tuple[str, ...]
+    repeats: bool
+    operators: dict[str, int] = {}
+
+    def values(self) -> dict[str, float]:
+        """Metric -> value."""
+        return {"work_instructions": float(self.instructions)}
+
+
+def count_instructions(url: str, batch: CountedBatch) -> Instructions:
+    """Have a held engine that runs in valgrind answer a batch, and count.
+
+    Raises:
+        NoAnswer: it does not answer, or not so.
+    """
+    return held.ask(
+        f"{url}/instructions", batch, Instructions, INSTRUCTIONS_TIMEOUT_S
+    )
 
 
 def count_batch(url: str, batch: CountedBatch) -> Counts:

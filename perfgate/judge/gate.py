@@ -594,6 +594,8 @@ class _Bench:
 
     def operator_details(self, baseline: Recorded) -> list[str]:
         """Which operators were called more or less often, where they were counted."""
+        if self.case.metric == "work_instructions":
+            return [wording.INSTRUCTIONS_ARE_NO_TIME]
         comparison = self.compared_facts(baseline)
         if comparison is None:
             return []

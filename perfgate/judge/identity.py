@@ -83,6 +83,8 @@ def _server_fields(server: ServerConfig) -> dict[str, str]:
         fields["routing"] = server.routing
     if server.held:
         fields["held"] = "true"
+    if server.instructions:
+        fields["instructions"] = "true"
     if server.stated_routing:
         fields["stated_routing"] = server.stated_routing
     return fields

@@ -497,6 +497,14 @@ WORK_METRICS = (
         portable=True,
     ),
     Metric(
+        name="work_instructions",
+        unit="",
+        better="lower",
+        definition="instructions for one batch of the workload, as valgrind counts them; no time",
+        family="calls",
+        portable=True,
+    ),
+    Metric(
         name="work_steps",
         unit="",
         better="lower",

@@ -25,6 +25,8 @@ from perfgate.results import schema as rundata
 from perfgate.servers.launch_record import PortInUse
 
 STARTUP_TIMEOUT_S = {"cpu": 300.0, "cuda": 1200.0}
+# In valgrind a held engine takes 75 s to start, and more on a busy machine.
+VALGRIND_STARTUP_TIMEOUT_S = 1200.0
 HOST = "127.0.0.1"
 
 
@@ -88,6 +90,9 @@ class Planner:
         cores: tuple[int, ...] = ()
         if not config.gpu_count:
             cores = tuple(sorted(os.sched_getaffinity(0)))
+        startup_timeout_s = STARTUP_TIMEOUT_S[config.device]
+        if config.instructions:
+            startup_timeout_s = VALGRIND_STARTUP_TIMEOUT_S
         expert_chances: list[float] = []
         if config.stated_routing:
             architecture = models.lookup(config.model).architecture
@@ -103,7 +108,7 @@ class Planner:
             offline=located.offline,
             host=HOST,
             port=0,
-            startup_timeout_s=STARTUP_TIMEOUT_S[config.device],
+            startup_timeout_s=startup_timeout_s,
             cores=cores,
             gpu_indices=settings.gpu_indices[: config.gpu_count],
             gpu_uuids=settings.gpu_uuids[: config.gpu_count],

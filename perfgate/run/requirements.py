@@ -6,6 +6,8 @@ of a skipped test.
 
 from __future__ import annotations
 
+import platform
+import shutil
 from collections.abc import Callable, Sequence
 
 from perfgate.cases import Case
@@ -20,6 +22,10 @@ from perfgate.machine.hardware import Hardware
 from perfgate.models import estimate
 from perfgate.run.launch_planner import find_python
 from perfgate.study import StudyFile
+
+VALGRIND = "valgrind"
+# Where the suite can tell valgrind when to count.
+COUNTED_MACHINES = ("x86_64", "AMD64")
 
 
 class Requirements:
@@ -49,6 +55,8 @@ class Requirements:
         )
         if reason is None and case.is_duel:
             reason = self._missing_base(case.base.numerator.server)
+        if reason is None:
+            reason = _missing_valgrind(servers)
         if reason is not None:
             return reason
         if self._study.device_of(platform) == "cpu":
@@ -155,6 +163,19 @@ def _no_expert_parallelism(servers: Sequence[ServerConfig]) -> str | None:
         reasons = ENGINES[server.engine].no_expert_parallelism
         if server.expert_parallel and server.device in reasons:
             return reasons[server.device]
+    return None
+
+
+def _missing_valgrind(servers: Sequence[ServerConfig]) -> str | None:
+    """Why instructions cannot be counted; None where nobody asks for them."""
+    if not any(server.instructions for server in servers):
+        return None
+    if platform.machine() not in COUNTED_MACHINES:
+        return f"needs an x86-64 CPU for --instructions, found {platform.machine()}"
+    if shutil.which(VALGRIND) is None:
+        return (
+            f"needs {VALGRIND} for --instructions: apt-get install {VALGRIND}"
+        )
     return None
 
 

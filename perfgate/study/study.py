@@ -113,6 +113,7 @@ class Study:
         deep: loads that options ask for, by name.
         accuracy: questions that are graded; None for none.
         soak_minutes: for so long the closed load is kept up, to be measured once more.
+        counts_instructions: whether held engines are launched in valgrind, too.
         has_other_engines: other engines are selected too. A slow one then does not
             return its routing, nor is it timed in turns: there is no time for more
             launches.
@@ -147,6 +148,7 @@ class Study:
     deep: Mapping[str, DeepTable] = field(default_factory=dict, compare=False)
     accuracy: Workload | None = None
     soak_minutes: float = 0.0
+    counts_instructions: bool = False
     has_base_build: bool = False
     has_other_engines: bool = False
 
@@ -298,6 +300,16 @@ class Study:
     def timed_in_turns(self) -> tuple[ServerConfig, ...]:
         """The held servers whose two builds are timed in turns."""
         return tuple(server for server in self.held if self._has_time(server))
+
+    @property
+    def in_valgrind(self) -> tuple[ServerConfig, ...]:
+        """The held servers whose instructions are counted; none unless that is asked for."""
+        if not self.counts_instructions:
+            return ()
+        servers = []
+        for server in self.held:
+            servers.append(msgspec.structs.replace(server, instructions=True))
+        return tuple(servers)
 
     def asked_routing(self, server: ServerConfig) -> ServerConfig | None:
         """What serves that model and returns its routing: itself, or another launch.

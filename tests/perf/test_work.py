@@ -33,6 +33,16 @@ def work(study: Study) -> Iterator[Case]:
                 yield msgspec.structs.replace(case, gate="hard")
 
 
+def instructions(study: Study) -> Iterator[Case]:
+    """Instructions of each batch of each held model, where --instructions asks for them."""
+    if study.has_base_build:
+        return
+    for server in study.in_valgrind:
+        for workload in study.held_workloads:
+            case = study.value("E21", "work_instructions", server, workload)
+            yield msgspec.structs.replace(case, gate="hard")
+
+
 def settings(study: Study) -> Iterator[Case]:
     """What each server chose by itself; judged where no base build is compared."""
     for server in study.models:
@@ -46,6 +56,12 @@ def settings(study: Study) -> Iterator[Case]:
 @pytest.mark.perf(cases=work)
 def test_work_of_a_batch(check, case):
     """A batch takes as many calls, operators and steps, and has the same answers, as before."""
+    check(case)
+
+
+@pytest.mark.perf(cases=instructions)
+def test_instructions_of_a_batch(check, case):
+    """A batch takes as many instructions as before, which is no time."""
     check(case)
 
 

@@ -10,6 +10,7 @@ with the engine's own arguments after that. Requests are JSON:
   prompts, ``max_concurrency`` of them at once, on ``core``. With times, steps, and a
   hash of each answer.
 * ``POST /count``: the same body, with what the engine does for the batch counted.
+* ``POST /instructions``: the same body, with the instructions counted, under valgrind.
 * ``POST /delay``: ``{"per_token_ms": x}``; delays every step, to test the gate.
 """
 
@@ -29,6 +30,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import perfgate_count
+import perfgate_instructions
 
 ENGINES = {"vllm": "perfgate_held_vllm", "sglang": "perfgate_held_sglang"}
 DIGITS = 12  # hex digits of an answer's hash
@@ -126,13 +128,28 @@ def count(engine: HeldEngine, body: dict[str, Any]) -> dict[str, Any]:
     return counts
 
 
+def instructions(engine: HeldEngine, body: dict[str, Any]) -> dict[str, Any]:
+    """The instructions that the engine takes for a batch."""
+    counts = Path(os.environ[perfgate_instructions.COUNTS])
+    callgrind = perfgate_instructions.Callgrind(counts)
+    counted: dict[str, Any] = perfgate_instructions.instructions(
+        lambda: batch(engine, body), callgrind.count
+    )
+    return counted
+
+
 def _hash(answer: Sequence[int]) -> str:
     text = " ".join(map(str, answer))
     return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
 
 
 Action = Callable[[HeldEngine, dict[str, Any]], dict[str, Any]]
-ACTIONS: dict[str, Action] = {"/batch": batch, "/count": count, "/delay": delay}
+ACTIONS: dict[str, Action] = {
+    "/batch": batch,
+    "/count": count,
+    "/instructions": instructions,
+    "/delay": delay,
+}
 
 
 def handler_of(engine: HeldEngine) -> type[BaseHTTPRequestHandler]:

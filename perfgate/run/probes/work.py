@@ -10,7 +10,13 @@ import time
 import msgspec
 
 from perfgate.engines.base import ServerConfig
-from perfgate.engines.counts import CountedBatch, Counts, count_batch
+from perfgate.engines.counts import (
+    CountedBatch,
+    Counts,
+    Instructions,
+    count_batch,
+    count_instructions,
+)
 from perfgate.load.repetition import Repetition
 from perfgate.load.workload import Workload, build_requests
 from perfgate.models import catalogue as models
@@ -31,10 +37,11 @@ def measure(
     """
     started_unix_s = time.time()
     began_s = time.monotonic()
-    counts: Counts | None = None
+    batch = batch_of(config, workload)
+    counts: Counts | Instructions | None = None
     invalid: tuple[str, ...] = ()
     try:
-        counts = count_batch(url, batch_of(config, workload))
+        counts = _count(config, url, batch)
     except NoAnswer as failure:
         invalid = (failure.seen,)
     repetition = Repetition(
@@ -63,7 +70,15 @@ def measure(
     return _counted(row, counts)
 
 
-def _counted(row: Measurement, counts: Counts) -> Measurement:
+def _count(
+    config: ServerConfig, url: str, batch: CountedBatch
+) -> Counts | Instructions:
+    if config.instructions:
+        return count_instructions(url, batch)
+    return count_batch(url, batch)
+
+
+def _counted(row: Measurement, counts: Counts | Instructions) -> Measurement:
     """The measurement with what was counted."""
     (repetition,) = row.repetitions
     invalid: tuple[str, ...] = ()

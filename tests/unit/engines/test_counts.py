@@ -6,7 +6,12 @@ import threading
 
 import pytest
 
-from perfgate.engines.counts import CountedBatch, Counts, count_batch
+from perfgate.engines.counts import (
+    CountedBatch,
+    Counts,
+    count_batch,
+    count_instructions,
+)
 from perfgate.load.metrics import METRICS, is_portable
 from perfgate.web import NoAnswer
 
@@ -73,3 +78,19 @@ def test_an_answer_without_counts_is_a_failure(engine):
     engine.answer = {"steps": 1}
     with pytest.raises(NoAnswer, match="python_calls"):
         count_batch(engine.url, BATCH)
+
+
+def test_instructions_are_a_portable_metric(engine):
+    """Counted on another address, and no operators with them."""
+    engine.answer = {
+        "instructions": 158_555_322,
+        "tokens": 128,
+        "answers": ["e67927ebdd7e"],
+        "repeats": True,
+    }
+    counted = count_instructions(engine.url, BATCH)
+
+    assert {"work_instructions": 158_555_322.0} == counted.values()
+    assert is_portable("work_instructions")
+    assert {} == counted.operators
+    assert "/instructions" == engine.asked[0]

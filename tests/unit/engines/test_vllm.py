@@ -426,3 +426,21 @@ def test_a_held_engine_has_the_arguments_of_its_server():
         env["VLLM_ENABLE_V1_MULTIPROCESSING"],
     )
     assert "vllm-mixtral-small-tp1-held" == launch.key
+
+
+def test_in_valgrind_it_is_the_same_held_engine():
+    """Another program starts it, with the same arguments and variables."""
+    held = msgspec.structs.replace(CPU, tensor_parallel_size=1, held=True)
+    counted = msgspec.structs.replace(held, instructions=True)
+
+    launch, plain = plan(request_for(counted)), plan(request_for(held))
+
+    assert (
+        "-m",
+        "perfgate_instructions",
+        "perfgate_held",
+        "vllm",
+    ) == launch.argv[1:5]
+    assert options(plain.argv) == options(launch.argv)
+    assert plain.env == launch.env
+    assert "vllm-mixtral-small-tp1-held-instructions" == launch.key

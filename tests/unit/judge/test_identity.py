@@ -101,6 +101,7 @@ def test_every_setting_of_a_server_is_in_the_identity():
         "quantization": "fp8",
         "kv_cache_dtype": "fp8",
         "held": True,
+        "instructions": True,
         "prefix_caching": True,
     }
     renamed = {

@@ -118,3 +118,27 @@ def test_a_duel_needs_a_base_build(requirements, monkeypatch, tmp_path):
     assert "needs a base build of vllm" in reason
     assert "--against-engine vllm=PYTHON" in reason
     assert named.skip_reason("cpu", duel) is None
+
+
+def test_instructions_need_valgrind(requirements, monkeypatch):
+    """A machine without it says how to install it; no other case asks."""
+    server = study_of("cpu", "vllm").held[0]
+    counted = msgspec.structs.replace(server, instructions=True)
+    plain = Case(
+        experiment="E21", metric="work_steps", numerator=Load(server=server)
+    )
+    asked = Case(
+        experiment="E21",
+        metric="work_instructions",
+        numerator=Load(server=counted),
+    )
+    here = requirements()
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    monkeypatch.setattr("shutil.which", lambda name: None)
+
+    assert "apt-get install valgrind" in here.skip_reason("cpu", asked)
+    assert here.skip_reason("cpu", plain) is None
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    assert here.skip_reason("cpu", asked) is None
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    assert "x86-64" in here.skip_reason("cpu", asked)

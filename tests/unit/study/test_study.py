@@ -468,6 +468,18 @@ def test_a_slow_engine_is_timed_in_turns_only_alone(engine, others, expected):
     assert expected == len(asked.timed_in_turns)
 
 
+def test_instructions_are_counted_where_they_are_asked_for():
+    """Of the held servers, each launched in valgrind."""
+    asked = study("cpu", engine="vllm")
+    counting = dataclasses.replace(asked, counts_instructions=True)
+
+    assert () == asked.in_valgrind
+    assert [True, True] == [row.instructions for row in counting.in_valgrind]
+    assert [row.model for row in asked.held] == [
+        row.model for row in counting.in_valgrind
+    ]
+
+
 def test_gpus_hold_no_engine():
     """The study declares none there."""
     assert () == study("h200", engine="vllm").held

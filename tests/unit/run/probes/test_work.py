@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from perfgate.engines.counts import Counts
+from perfgate.engines.counts import Counts, Instructions
 from perfgate.load.prompts import Synthetic
 from perfgate.load.workload import Workload
 from perfgate.run.probes import work
@@ -52,6 +52,21 @@ def test_counts_are_one_repetition(monkeypatch):
         repetition.values["work_steps"],
     )
     assert () == repetition.invalid
+    assert row.is_sound
+
+
+def test_instructions_are_one_repetition(monkeypatch):
+    """Of a server in valgrind nothing else is counted."""
+    counted = Instructions(
+        instructions=7, tokens=128, answers=("a", "b"), repeats=True
+    )
+    monkeypatch.setattr(work, "count_instructions", lambda url, batch: counted)
+    config = msgspec.structs.replace(m.DENSE_CPU, held=True, instructions=True)
+
+    row = work.measure(config, "http://127.0.0.1:1", 0, DECODE)
+
+    assert {"work_instructions": 7.0} == row.repetitions[0].values
+    assert {} == row.operators
     assert row.is_sound
 
 
