@@ -85,9 +85,9 @@ def add_weights() -> None:
             self.perfgate_more = torch.nn.Parameter(more, requires_grad=False)
             return loaded
 
-        if not hasattr(model, "perfgate_more"):
+        if not getattr(model, "perfgate_grown", False):
             model.load_weights = with_more
-            model.perfgate_more = None
+            model.perfgate_grown = True
 
 
 def change_weights(change: Any) -> None:
