@@ -25,20 +25,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
-import msgspec
 
 from benchmarks.run_folders import Kind, kinds, touched
+from benchmarks.stored_launches import StoredMetric
 from perfgate import formatting
-from perfgate.cases import Case, Load
-from perfgate.engines.base import ServerConfig
-from perfgate.judge.baseline_schema import BaselineFile, read_recorded
-from perfgate.judge.baseline_store import Recorded, Store
-from perfgate.judge.gate import judge, judge_run
-from perfgate.judge.observation import Observation
+from perfgate.judge.baseline_schema import read_recorded
+from perfgate.judge.baseline_store import Store
+from perfgate.judge.gate import judge_run
 from perfgate.judge.portable import ANY_CPU
 from perfgate.judge.verdict import ALWAYS_RED, GREEN, Outcome, is_red
-from perfgate.load.metrics import family_of
-from perfgate.results.samples import Sample
 
 ROOT = Path(__file__).resolve().parent.parent
 # Times which a stored value is judged again.
@@ -308,80 +303,21 @@ def stored(baselines: Path) -> None:
         for name, metric in file.metrics.items():
             row = StoredMetric(store, path, file, name)
             if metric.gate == "hard" and len(row.launches) > 1:
-                counts[name] += row.red_by_factor()
+                counts[name] += _red_by_factor(row)
     for name, red in sorted(counts.items()):
         cells = [red[factor] for factor in (0.0, *FACTORS)]
         click.echo(f"| {name} | " + " | ".join(map(str, cells)) + " |")
 
 
-@dataclass(frozen=True)
-class StoredMetric:
-    """The stored launches of one portable metric."""
-
-    store: Store
-    path: Path
-    file: BaselineFile
-    name: str
-
-    @property
-    def launches(self) -> tuple[Sample, ...]:
-        """Those that say enough to be judged: later ones are stored without facts."""
-        launches = self.file.metrics[self.name].launches
-        if family_of(self.name) == "facts":
-            return tuple(sample for sample in launches if sample.facts)
-        if family_of(self.name) == "answers":
-            return tuple(sample for sample in launches if sample.answers)
-        return launches
-
-    def red_by_factor(self) -> Counter[float]:
-        """How many launches are red, times each factor; under 0.0 how many there are."""
-        launches = self.launches
-        red: Counter[float] = Counter({0.0: len(launches)})
-        for place, sample in enumerate(launches):
-            others = (*launches[:place], *launches[place + 1 :])
-            for factor in FACTORS:
-                red[factor] += self._is_red(sample, others, factor)
-        return red
-
-    def _is_red(
-        self, sample: Sample, others: Sequence[Sample], factor: float
-    ) -> bool:
-        case = self._case()
-        baseline = Recorded(
-            path=self.path,
-            identity=self.file.identity,
-            context=self.file.context,
-            metric=self.file.metrics[self.name],
-            group=self.store.group(case, ANY_CPU),
-            chosen=self.file.chosen,
-        ).with_launches(others)
-        assert sample.value is not None
-        worse = factor * sample.value
-        if baseline.metric.better == "higher":
-            worse = sample.value / factor
-        changed = msgspec.structs.replace(sample, value=worse)
-        observation = Observation(
-            run=sample.run,
-            hardware_label=ANY_CPU,
-            identity=self.file.identity,
-            context=self.file.context,
-            samples=(changed,),
-        )
-        verdict = judge(case, observation, baseline)
-        return is_red(verdict.outcome, verdict.gate, "required")
-
-    def _case(self) -> Case:
-        """A case of this metric; which server it is of decides nothing here."""
-        fields = self.file.identity
-        server = ServerConfig(
-            engine=fields["engine"], model=fields["model"], device="cpu"
-        )
-        return Case(
-            experiment="",
-            metric=self.name,
-            numerator=Load(server=server),
-            two_sided=self.name.startswith("weights"),
-        )
+def _red_by_factor(row: StoredMetric) -> Counter[float]:
+    """How many launches are red, times each factor; under 0.0 how many there are."""
+    red: Counter[float] = Counter({0.0: len(row.launches)})
+    for place, sample in enumerate(row.launches):
+        others = (*row.launches[:place], *row.launches[place + 1 :])
+        for factor in FACTORS:
+            decision = row.decision(sample, others, factor)
+            red[factor] += is_red(decision.outcome, decision.gate, "required")
+    return red
 
 
 def _any_cpu(folder: Path, baselines: Path) -> Path:
