@@ -21,6 +21,7 @@ PHASES: dict[ProfiledPhase, str] = {
 MOST_KERNELS = 5
 NAME_CHARACTERS = 70
 LITTLE = 0.5  # of a loss: what explains less explains little
+MORE_THAN_ALL = 1.25  # of a loss: more than a choice can bring back
 VIEWER = "https://ui.perfetto.dev"
 NO_BASE = "no base to compare it with: name one by --against-engine"
 
@@ -101,14 +102,24 @@ def counter_proof(proof: CounterProof) -> str:
         return f"{proof.argument} was not put back: {proof.problem}"
     change = formatting.signed_percent(proof.change)
     without = formatting.signed_percent(proof.without)
-    share = f"{proof.brings_back * 100:.0f} %"
-    verdict = f"it brings back {share} of the loss"
-    if proof.brings_back < LITTLE:
-        verdict = f"it brings back only {share}, so there is another cause"
+    verdict = _brought_back(proof.brings_back)
     return (
         f"with {proof.argument} put back: {change} in {proof.metric} of {proof.load} "
         f"vs {proof.base} ({without} without it): {verdict}"
     )
+
+
+def _brought_back(share: float) -> str:
+    """What a share of the loss that is gone says of the choice."""
+    text = f"{share * 100:.0f} %"
+    if share < LITTLE:
+        return f"it brings back only {text}, so there is another cause"
+    if share > MORE_THAN_ALL:
+        return (
+            "it brings back all of the loss and more: "
+            "launches of a shared machine differ"
+        )
+    return f"it brings back {text} of the loss"
 
 
 def kernel_text(kernel: KernelChange, has_base: bool) -> str:

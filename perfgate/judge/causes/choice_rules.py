@@ -54,8 +54,10 @@ def graphs(server: ServerSymptoms, _servers: Servers) -> Finding | None:
 def batch_cap(server: ServerSymptoms, _servers: Servers) -> Finding | None:
     """Fewer streams decode at once than are in flight, and no step is longer."""
     choice = server.choice("max_num_seqs")
-    loads = [row for row in server.decoding if row.streams >= LEAST_STREAMS]
-    capped = [row for row in loads if row.at_most <= CAPPED_SHARE * row.streams]
+    batches = [row for row in server.decoding if row.streams >= LEAST_STREAMS]
+    capped = [
+        row for row in batches if row.at_most <= CAPPED_SHARE * row.streams
+    ]
     limits = {row.at_most for row in capped}
     lost_room = any(row.is_worse for row in server.rows(KV_CACHE))
     if not capped or len(limits) != 1 or lost_room or are_worse(server.steps):
@@ -64,10 +66,12 @@ def batch_cap(server: ServerSymptoms, _servers: Servers) -> Finding | None:
     # A load with room for more than the limit would contradict it.
     if any(row.at_most > limit for row in server.decoding):
         return None
-    if choice is None and len(capped) < 2:
+    # Pairs measured each load several times.
+    names = list(dict.fromkeys(row.load for row in capped))
+    if choice is None and len(names) < 2:
         return None
-    names = formatting.listed([row.load for row in capped])
-    evidence = [words.CAPPED.format(limit=limit, loads=names)]
+    loads = formatting.listed(names)
+    evidence = [words.CAPPED.format(limit=limit, loads=loads)]
     if choice is not None:
         evidence.insert(0, words.choice(choice))
     return Finding("batch-cap", "queue", tuple(evidence), choice is not None)

@@ -165,6 +165,7 @@ def test_without_a_base_there_is_a_table_alone():
 def test_counter_proof_says_what_the_argument_brings_back():
     """And that there is another cause where it brings back little."""
     other = msgspec.structs.replace(PROOF, now=14.0)
+    faster = msgspec.structs.replace(PROOF, now=5.0)
     failed = msgspec.structs.replace(PROOF, problem="no such argument")
 
     assert profile_text.counter_proof(PROOF) == (
@@ -173,6 +174,9 @@ def test_counter_proof_says_what_the_argument_brings_back():
     )
     assert "only 20 %, so there is another cause" in profile_text.counter_proof(
         other
+    )
+    assert "all of the loss and more: launches of a shared" in (
+        profile_text.counter_proof(faster)
     )
     assert profile_text.counter_proof(failed) == (
         "--moe-backend triton was not put back: no such argument"

@@ -24,6 +24,21 @@ def test_capped_batch_waits_and_computes_no_slower():
     assert "batch-cap" != named(full)
 
 
+def test_a_load_that_pairs_measured_often_is_one_load():
+    """It is named once, and two pairs of it are not two loads."""
+    rows = (step(1, 4.8, 4.8), closed(32, 5000.0, 2900.0))
+    often = (Decoding("at-32", 32, 16),) * 6
+    alone = server(*rows, decoding=often)
+    limit = Choice("max_num_seqs", "256", "16")
+    chosen = dataclasses.replace(alone, changed=(limit,))
+
+    found = choice_rules.batch_cap(chosen, (chosen,))
+
+    assert "unknown" == named(alone)
+    assert found is not None
+    assert "at once in at-32, and" in found.evidence[-1]
+
+
 @pytest.mark.parametrize(
     ("choice", "rows", "cause"),
     [
