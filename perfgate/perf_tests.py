@@ -244,13 +244,13 @@ def _deselect_platforms(
 
 def _deselect_units(name: str, items: list[pytest.Item]) -> list[pytest.Item]:
     """Keep the items of one unit in place; returns the others."""
-    names = units.names_of(_case(item) for item in items if _has_case(item))
+    names = units.names_of(_selected(items))
     selected: list[pytest.Item] = []
     deselected: list[pytest.Item] = []
     for item in items:
         own = ""
         if _has_case(item):
-            own = names[_case(item).numerator.server.key]
+            own = units.name_of(names, str(_platform(item)), _case(item))
         elif _is_perf(item):
             own = units.OWN_SERVERS
         if own == name:
@@ -269,6 +269,15 @@ def _deselect_units(name: str, items: list[pytest.Item]) -> list[pytest.Item]:
     return deselected
 
 
+def _selected(items: Iterable[pytest.Item]) -> list[units.Selected]:
+    """Platform and case of each test of a case."""
+    rows = []
+    for item in items:
+        if _has_case(item):
+            rows.append((str(_platform(item)), _case(item)))
+    return rows
+
+
 def write_units(
     perf: PerfSession, items: Sequence[pytest.Item], path: Path
 ) -> None:
@@ -279,14 +288,10 @@ def write_units(
     """
     config = perf.config
     gpus = {name: perf.study.gpu_of(name) for name in perf.platforms}
-    rows = []
-    for item in items:
-        if _has_case(item):
-            rows.append((str(_platform(item)), _case(item)))
     finder = units.weights_finder(
         config.load_format, config.model_dirs, config.allow_download
     )
-    found = [*units.units_of(rows, gpus, perf.skip_reason, finder)]
+    found = [*units.units_of(_selected(items), gpus, perf.skip_reason, finder)]
     if perf.server_tests:
         gpu_count = max(study.gpu_count for study in perf.studies())
         gpu = next(iter(gpus.values()))

@@ -39,6 +39,10 @@ COMMANDS = {
         "perfgate.cli.estimate:command",
         "Estimate weights, bytes read per step and communication of MODEL on some GPUs.",
     ),
+    "fleet": Entry(
+        "perfgate.cli.fleet:fleet",
+        "Spread the study over the hosts of a Ray cluster, and judge it by machine.",
+    ),
     "history": Entry(
         "perfgate.cli.history:history",
         "Show the metric of CASE over all runs and its change points.",

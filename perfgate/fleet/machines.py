@@ -103,6 +103,12 @@ def _machine(fleet: str, name: str, rows: Sequence[Part]) -> Machine:
     )
 
 
+def pooled(machines: Sequence[Machine]) -> RunResults:
+    """The runs of several machines as one, for pairs: each pair is of one machine."""
+    rows = list(_numbered([machine.results for machine in machines]))
+    return merge.combine(rows, rows[0].run_id)
+
+
 def _numbered(rows: Iterable[RunResults]) -> Iterator[RunResults]:
     """The runs with launches that have a number of their own each."""
     begun: dict[str, int] = {}

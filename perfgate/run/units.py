@@ -2,7 +2,7 @@
 
 A ratio of two servers means nothing across two machines. So servers that a case
 compares are of one unit, with everything that is measured of them. A unit bears the
-name of its first server, which is in no other.
+name of a platform and of its first server, which is in no other: "h200:vllm-mixtral".
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from perfgate.models import catalogue, weights
 OWN_SERVERS = "own-servers"
 
 Selected = tuple[str, Case]  # platform, case
+ServerOn = tuple[str, str]  # platform, key of the server
 
 
 class UnknownUnit(Failure):
@@ -80,20 +81,25 @@ class UnitList(
         return None
 
 
-def names_of(cases: Iterable[Case]) -> dict[str, str]:
-    """Server key -> name of its unit, in the order of the cases."""
-    names: dict[str, str] = {}
-    for case in cases:
-        keys = [load.server.key for load in case.loads]
-        known = [names[key] for key in keys if key in names]
-        name = (known or keys)[0]
-        for key in keys:
-            names.setdefault(key, name)
+def names_of(selected: Iterable[Selected]) -> dict[ServerOn, str]:
+    """Server on a platform -> name of its unit, in the order of the cases."""
+    names: dict[ServerOn, str] = {}
+    for platform, case in selected:
+        servers = [(platform, load.server.key) for load in case.loads]
+        known = [names[server] for server in servers if server in names]
+        name = (known or [":".join(servers[0])])[0]
+        for server in servers:
+            names.setdefault(server, name)
         # What was apart before belongs together now.
-        for key, earlier in names.items():
+        for server, earlier in names.items():
             if earlier in known:
-                names[key] = name
+                names[server] = name
     return names
+
+
+def name_of(names: Mapping[ServerOn, str], platform: str, case: Case) -> str:
+    """The unit of a case."""
+    return names[platform, case.numerator.server.key]
 
 
 def units_of(
@@ -109,10 +115,10 @@ def units_of(
         lacks: what a case of a platform requires and this machine lacks.
         missing_weights: why a server's weights cannot be had here.
     """
-    names = names_of(case for _, case in selected)
+    names = names_of(selected)
     grouped: dict[str, list[Selected]] = {}
     for platform, case in selected:
-        name = names[case.numerator.server.key]
+        name = name_of(names, platform, case)
         grouped.setdefault(name, []).append((platform, case))
     units = []
     for name, rows in grouped.items():

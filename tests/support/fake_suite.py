@@ -13,6 +13,7 @@ the question of the tests of `load`.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import math
 import os
@@ -258,7 +259,12 @@ def enter_gpus(count: int, kind: str = "h200") -> None:
     kinds = kind.split(",")
     if len(kinds) == 1:
         kinds *= count
-    gpus = gpus_of(*kinds)
+    # Of several hosts on one machine each has GPUs of its own.
+    host = os.environ.get("FAKE_GPU_HOST", "")
+    gpus = tuple(
+        dataclasses.replace(gpu, uuid=f"{gpu.uuid}{host}")
+        for gpu in gpus_of(*kinds)
+    )
     sys.modules["pynvml"] = FakeNvml(
         gpus=gpus, **json.loads(os.environ.get("FAKE_NVML", "{}"))
     )  # type: ignore[assignment]

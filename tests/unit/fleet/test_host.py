@@ -54,7 +54,7 @@ def arguments(project, *more):
     return (*options, *H200, *EACH, *more)
 
 
-def order(project, unit=MOE, limit_s=120.0):
+def order(project, unit=f"h200:{MOE}", limit_s=120.0):
     """One launch of a model."""
     return Measure(
         arguments=arguments(project),
@@ -85,7 +85,7 @@ def test_a_host_lists_what_it_can_measure(project, env):
 
     assert isinstance(listed, Listed)
     assert Ended(status=0) == ended
-    assert {DENSE, MOE} == {
+    assert {f"h200:{DENSE}", f"h200:{MOE}"} == {
         one.name for one in units.read(listed.content).units
     }
     bad = Check(arguments=("-m", "h300"), project=str(project.folder))

@@ -35,7 +35,9 @@ def test_a_unit_is_told_what_this_machine_lacks(gpus, pytester, monkeypatch):
 
 def test_one_unit_is_measured_alone(gpus, pytester):
     """The servers of other units are not launched."""
-    result = gpus(*H200, "-k", "test_closed", "--unit", MOE, "--run-dir", "run")
+    result = gpus(
+        *H200, "-k", "test_closed", "--unit", f"h200:{MOE}", "--run-dir", "run"
+    )
 
     assert 1 == sum(outcomes(result).values())
     results = load(pytester.path / "run")
@@ -48,4 +50,4 @@ def test_an_unknown_unit_is_refused(gpus, name):
     result = gpus(*H200, "-k", "test_closed", "--unit", name)
 
     assert 4 == result.ret
-    result.stderr.fnmatch_lines([f"*--unit {name}*", f"*{DENSE}*"])
+    result.stderr.fnmatch_lines([f"*--unit {name}*", f"*h200:{DENSE}*"])

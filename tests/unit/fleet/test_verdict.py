@@ -1,0 +1,175 @@
+"""Verdict of a fleet: by machine and over machines; a sick GPU is no regression."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from perfgate.fleet import machines, text
+from perfgate.fleet.machines import Part
+from perfgate.fleet.verdict import judged
+from perfgate.judge.verdict import Outcome
+from tests.support import builders, joint_runs
+from tests.support.fake_cluster import unit
+from tests.support.fleets import finished, placed, state
+
+NAMES = [f"host-{number}" for number in range(6)]
+PLACES = dict(zip(NAMES, (0.0, 0.01, -0.01, 0.005, -0.005, 0.002), strict=True))
+
+
+def gpu_of(name):
+    """The machine of a host: one H200 of its own."""
+    machine = builders.hardware(count=2)
+    gpus = tuple(
+        msgspec.structs.replace(gpu, uuid=f"{gpu.uuid}-{name}")
+        for gpu in machine.gpus
+    )
+    return msgspec.structs.replace(machine, gpus=gpus)
+
+
+def results(name, loss, day=1):
+    """A session of that host, with four loads of a server that have this loss."""
+    return joint_runs.run(
+        {builders.MOE: [PLACES[name] + loss] * 4}, day, machine=gpu_of(name)
+    )
+
+
+@pytest.fixture
+def store(tmp_path):
+    """Baselines of three launches of each machine."""
+    runs = []
+    for number, name in enumerate(NAMES):
+        for again, noise in enumerate((0.002, -0.002, 0.0)):
+            row = results(name, noise, day=1 + number)
+            run_id = f"{row.run_id}{again}"
+            runs.append(msgspec.structs.replace(row, run_id=run_id))
+    return joint_runs.store_of(tmp_path, *runs)
+
+
+def fleet(losses):
+    """The machines of a run in which each host has this loss."""
+    parts = []
+    for number, (name, loss) in enumerate(losses.items()):
+        row = results(name, loss, day=20)
+        parts.append(Part(f"u01-l{number:03d}", name, row))
+    return machines.merged("f9", parts)
+
+
+def measured(count=6):
+    """The state of a run whose launches were all measured."""
+    events = []
+    for number, name in enumerate(NAMES[:count], 1):
+        task = f"u01-l{number:03d}"
+        events += [placed(task, name), finished(task, name)]
+    return state(unit("one"), launches=count, events=events)
+
+
+def outcomes(found):
+    """Outcomes of the rows that can fail the run."""
+    return {row.outcome for row in found.rows if row.gate == "hard"}
+
+
+def test_an_unchanged_fleet_passes(store):
+    """Each machine by itself, and all together, compared with themselves."""
+    found = judged(fleet(dict.fromkeys(NAMES, 0.0)), store)
+
+    assert {Outcome.PASSED} == outcomes(found)
+    assert all(row.change.is_own for row in found.rows)
+    assert frozenset() == found.outlying
+    line = text.headline(measured(), found, "required")
+    assert (
+        "Green: 4 rows passed on 6 machines (6x h200), 6 of 6 launches" == line
+    )
+    assert not text.fails(measured(), found, "required")
+
+
+def test_a_loss_of_all_machines_is_a_regression(store):
+    """And no machine is an outlier for it."""
+    found = judged(fleet(dict.fromkeys(NAMES, 0.08)), store)
+
+    assert {Outcome.REGRESSED} == outcomes(found)
+    assert frozenset() == found.outlying
+    assert 0.08 == pytest.approx(found.rows[0].worse_by, abs=0.003)
+    assert text.fails(measured(), found, "advisory")
+
+
+def test_a_sick_gpu_is_named_and_is_no_regression(store):
+    """The headline says both: the fleet passed, one machine is an outlier."""
+    losses = dict.fromkeys(NAMES, 0.0) | {"host-3": 0.15}
+
+    found = judged(fleet(losses), store)
+
+    (name,) = found.outlying
+    assert {Outcome.PASSED} == outcomes(found)
+    assert {5} == {row.machines for row in found.rows}
+    shown = list(text.lines(measured(), found, "advisory"))
+    assert "Green: 4 rows passed on 6 machines" in shown[0]
+    assert "1 of them is an outlier" in shown[0]
+    assert f"{name} on host-3 is 15." in shown[1]
+    assert "slower than the median of 5 other h200" in shown[1]
+    (marked,) = [line for line in shown if line.startswith(f"! {name}")]
+    assert "Red" in marked
+    assert not text.fails(measured(), found, "required")
+
+
+def test_without_baselines_nothing_is_passed(tmp_path, store):
+    """Each row says so; outliers are found all the same."""
+    empty = type(store)(tmp_path / "empty")
+    losses = dict.fromkeys(NAMES, 0.0) | {"host-3": 0.15}
+
+    found = judged(fleet(losses), empty)
+
+    assert {Outcome.NO_BASELINE} == {row.outcome for row in found.rows}
+    assert 1 == len(found.outlying)
+    assert text.headline(measured(), found, "advisory").startswith("Undecided")
+
+
+def test_machines_that_cannot_be_compared_say_nothing(store):
+    """As after another configuration: no change is made up from their values."""
+    other = msgspec.structs.replace(builders.MOE, dtype="float16")
+    rows = []
+    for name in NAMES:
+        results = joint_runs.run({other: [0.3] * 4}, 22, machine=gpu_of(name))
+        rows.append(Part(f"u01-{name}", name, results))
+
+    found = judged(machines.merged("f9", rows), store)
+
+    assert {Outcome.INCOMPARABLE} == outcomes(found)
+    assert [None] * 4 == [row.change for row in found.rows]
+
+
+def test_two_kinds_are_judged_apart(store):
+    """A machine of another kind is no outlier for its speed."""
+    rows = fleet(dict.fromkeys(NAMES, 0.0))
+    other = msgspec.structs.replace(rows[0].results.hardware, kind="h100")
+    slower = joint_runs.run({builders.MOE: [1.0] * 4}, 21, machine=other)
+    part = Part("u02-l001", "host-9", slower)
+    (extra,) = machines.merged("f9", [part])
+
+    found = judged([*rows, extra], store)
+
+    assert frozenset() == found.outlying
+    assert {"h200", "h100"} == {row.kind for row in found.rows}
+
+
+def test_what_was_not_measured_is_told(store):
+    """A launch that was given up fails the run; one that is open does with a gate."""
+    found = judged(fleet(dict.fromkeys(NAMES, 0.0)), store)
+    events = []
+    for name in ("a", "b"):
+        events += [
+            placed("u01-l001", name),
+            finished("u01-l001", name, "failed"),
+        ]
+    given_up = state(unit("one"), events=events)
+    open_still = state(unit("one"), launches=2, events=events[:2])
+
+    assert text.fails(given_up, found, "advisory")
+    assert "u01-l001 (one) was not measured on a, b" in "\n".join(
+        text.lines(given_up, found, "advisory")
+    )
+    assert not text.fails(open_still, found, "advisory")
+    assert text.fails(open_still, found, "required")
+    assert "2 launches still to be measured" in "\n".join(
+        text.missing_lines(open_still)
+    )
