@@ -28,6 +28,7 @@ SUBCOMMANDS = (
     "doctor",
     "engines",
     "estimate",
+    "fleet",
     "history",
     "judge",
     "noise",

@@ -1,4 +1,4 @@
-"""Verdict of a fleet: each machine by its own launches, then all machines of a kind together.
+"""Judgement of a fleet: each machine by its own launches, then all machines of a kind together.
 
 A machine is judged as any run is. A row of the fleet is judged over machines
 (`perfgate.fleet.change`), without those that are outliers among their kind: a sick GPU
