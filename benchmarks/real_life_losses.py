@@ -46,6 +46,7 @@ from perfgate.judge.baseline_store import PUBLISHED, Recorded, Store
 from perfgate.judge.gate import judge, judge_run
 from perfgate.judge.groups import judge_groups
 from perfgate.judge.observation import Observation
+from perfgate.judge.portable import ANY_CPU
 from perfgate.judge.verdict import Decision, Outcome, is_red
 from perfgate.load.metrics import METRICS
 from perfgate.load.workload import Workload
@@ -692,7 +693,8 @@ def report(
         left_out = [rundata.load(runs / name).run_id for name in SESSION]
     store = temporary_store(baselines, folder / "baselines", left_out)
     tables = {"loss": list(tallies(results, store, losses()))}
-    for label in sorted(path.name for path in baselines.glob("cpu-*")):
+    labels = {path.name for path in baselines.glob("cpu-*")} - {ANY_CPU}
+    for label in sorted(labels):
         for factor in (1.0, 2.0, 10.0):
             decisions = slower_cpu(store, label, factor)
             name = f"{label}: everything {factor:g}x slower"

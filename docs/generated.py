@@ -30,6 +30,7 @@ from perfgate.results.schema import RunResults
 ROOT = Path(__file__).resolve().parent.parent
 PUBLISHED = ROOT / "baselines" / "published"
 RUNS = ROOT / "docs" / "runs"
+TABLES = ROOT / "docs" / "tables"
 MODEL_CONFIGS = ROOT / "tests" / "data" / "model_configs.json"
 # GPUs on which these models are tried.
 FITS = ("h100", "h200", "b200", "mi300x")
@@ -271,12 +272,23 @@ PARTS: dict[str, Callable[[], Iterator[str]]] = {
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Put each part where a page asks for it."""
+    """Put each part where a page asks for it, and each recorded table."""
+    markdown = re.sub(
+        r"<!-- table: ([\w-]+) -->",
+        lambda asked: recorded_table(asked[1]),
+        markdown,
+    )
     return re.sub(
         r"<!-- generated: (\w+) -->",
         lambda asked: "\n".join(PARTS[asked[1]]()),
         markdown,
     )
+
+
+def recorded_table(name: str) -> str:
+    """What a simulation printed, below its command."""
+    text = (TABLES / f"{name}.md").read_text(encoding="utf-8")
+    return text.partition("\n")[2]
 
 
 def on_post_page(output: str, **_: Any) -> str:
