@@ -82,12 +82,13 @@ class Sentence:
 
 
 def pages(root: Path) -> list[Path]:
-    """The pages of a project: README, what contributors read, and its documentation."""
-    return [
-        root / "README.md",
-        root / "CONTRIBUTING.md",
-        *sorted((root / "docs").rglob("*.md")),
+    """The pages of a project that people write: README, CONTRIBUTING, documentation."""
+    docs = [
+        page
+        for page in sorted((root / "docs").rglob("*.md"))
+        if page.parent.name != "tables"
     ]
+    return [root / "README.md", root / "CONTRIBUTING.md", *docs]
 
 
 def outside_fences(text: str) -> Iterator[tuple[int, str]]:

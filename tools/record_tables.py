@@ -40,11 +40,13 @@ def command(name: str) -> list[str]:
 def page(name: str, printed: str) -> str:
     """A page that holds a table, to be shown in another one."""
     heading = name.replace("-", " ").capitalize()
-    return f"# {heading}\n\n    {' '.join(command(name))}\n\n{printed.strip()}\n"
+    return (
+        f"# {heading}\n\n    {' '.join(command(name))}\n\n{printed.strip()}\n"
+    )
 
 
-def record(name: str) -> None:
-    """Run a simulation, and store its table."""
+def printed(name: str) -> str:
+    """Run a simulation; what it prints."""
     done = subprocess.run(
         [sys.executable, *command(name)[1:]],
         cwd=ROOT,
@@ -52,8 +54,7 @@ def record(name: str) -> None:
         capture_output=True,
         text=True,
     )
-    path = TABLES / f"{name}.md"
-    path.write_text(page(name, done.stdout), encoding="utf-8")
+    return done.stdout
 
 
 def main(names: Sequence[str]) -> None:
@@ -61,7 +62,8 @@ def main(names: Sequence[str]) -> None:
     TABLES.mkdir(exist_ok=True)
     for name in names or COMMANDS:
         sys.stdout.write(f"{name}: {' '.join(command(name))}\n")
-        record(name)
+        path = TABLES / f"{name}.md"
+        path.write_text(page(name, printed(name)), encoding="utf-8")
 
 
 if __name__ == "__main__":
