@@ -363,4 +363,4 @@ def test_every_command_of_perfgate_that_is_named_exists():
     }
 
     assert {"accept", "judge", "history", "report"} <= named
-    assert {"--help"} == named - main.entries.keys()
+    assert set() == named - main.entries.keys() - {"--help"}
