@@ -17,7 +17,7 @@ install = $(if $(UV),$(UV) pip install --quiet --python $(VENV)/bin/python $(1) 
 # Set in many containers, it has every process compile all that it imports.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: perf test test-oldest lint docs engines locks clean
+.PHONY: perf test test-oldest lint docs image engines locks clean
 
 perf: engines
 	$(VENV)/bin/pytest -m cpu $(if $(RUN_DIR),--run-dir $(RUN_DIR)) $(ARGS)
@@ -43,6 +43,10 @@ test-oldest: requirements-dev.txt
 
 docs: $(VENV)/ready-dev
 	PYTHONPATH=. $(VENV)/bin/mkdocs build --strict
+
+# The picture of a report in the README; needs Chromium.
+image: $(VENV)/ready-dev
+	$(VENV)/bin/python -m tools.make_report_image
 
 engines: $(VENV)/ready
 	$(VENV)/bin/perfgate engines install --keep-going \

@@ -84,6 +84,7 @@ def report(
         rows[-1].store,
         judged=rows[-1].line,
         gpu_hour_price=gpu_hour_price,
+        run_path=str(last),
     )
     written = artifacts.write(report, courses, folder)
     click.echo(verdict_sentence(results[-1]))

@@ -36,7 +36,7 @@ def write_artifacts(
     """
     lines: list[str] = []
     if config.writes_report:
-        report = Report([results], config.store)
+        report = Report([results], config.store, run_path=str(config.run_dir))
         lines += write_safely(
             report, lambda: _trends(results, config), config.run_dir, os.environ
         )

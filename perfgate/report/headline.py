@@ -146,8 +146,14 @@ class Item:
     messages: tuple[str, ...]
 
 
-def attention(results: RunResults) -> list[Item]:
-    """What needs attention, failures first; cases with equal finding and advice are one."""
+def attention(results: RunResults, run: str = "RUN") -> list[Item]:
+    """What needs attention, failures first; cases with equal finding and advice are one.
+
+    Cases without a baseline are one, too, whatever was published of them.
+
+    Args:
+        run: the run directory, for commands that can be copied.
+    """
     cases = {case.id for case in results.cases}
     alike: dict[tuple[str, ...], list[Verdict]] = {}
     for row in run_status.judged_verdicts(results):
@@ -157,58 +163,64 @@ def attention(results: RunResults) -> list[Item]:
         key: tuple[str, ...] = (row.outcome, finding, row.advice)
         if row.outcome in _ALONE:
             key = (row.case,)
-        elif row.outcome is Outcome.NOT_EXCLUDED:
+        elif row.outcome in (Outcome.NOT_EXCLUDED, Outcome.NO_BASELINE):
             key = (row.outcome,)
         alike.setdefault(key, []).append(row)
-    items = [_diagnosis_item(results, row) for row in results.diagnoses]
-    items += [_group_item(row) for row in run_status.red_groups(results)]
-    items += [_item(rows) for rows in alike.values()]
+    items = [_diagnosis_item(results, row, run) for row in results.diagnoses]
+    items += [_group_item(row, run) for row in run_status.red_groups(results)]
+    items += [_item(rows, run) for rows in alike.values()]
     return items
 
 
-def _diagnosis_item(results: RunResults, row: Diagnosis) -> Item:
+def _diagnosis_item(results: RunResults, row: Diagnosis, run: str) -> Item:
     heads = {True: "Cause", False: "Changed, and nothing is red"}
     return Item(
         title=f"{heads[row.is_loss]}: {diagnosis_text.title(row)}",
         level="fail" if row.is_loss else "pass",
         finding=diagnosis_text.finding(results, row),
-        advice=diagnosis_text.advice(row),
-        messages=(diagnosis_text.render(results, row),),
+        advice=diagnosis_text.advice(row).replace("RUN", run),
+        messages=(diagnosis_text.render(results, row, run),),
     )
 
 
-def _group_item(row: GroupVerdict) -> Item:
+def _group_item(row: GroupVerdict, run: str) -> Item:
     return Item(
         title=f"{SIGNS[row.outcome]} {row.outcome}: {verdict_text.group_heading(row)}",
         level=level(row.outcome),
         finding=row.summary,
-        advice=verdict_text.advice(row),
-        messages=(verdict_text.render_group(row),),
+        advice=verdict_text.advice(row, run),
+        messages=(verdict_text.render_group(row, run),),
     )
 
 
-def _item(rows: Sequence[Verdict]) -> Item:
+def _item(rows: Sequence[Verdict], run: str) -> Item:
     row = rows[0]
     if row.outcome is Outcome.NOT_EXCLUDED:
-        return _not_excluded_item(rows)
+        return _not_excluded_item(rows, run)
     headings = [verdict_text.heading(similar) for similar in rows]
-    messages = [verdict_text.render(similar) for similar in rows]
+    messages = [verdict_text.render(similar, run) for similar in rows]
     subject = headings[0]
     finding = verdict_text.finding_with_side(row)
     if len(rows) > 1:
         subject = f"{len(rows)} cases"
-        summary = verdict_text.summary(row)
+        summary = _most_common_summary(rows)
         finding = f"{summary}. {formatting.listed(headings)}"
     return Item(
         title=f"{SIGNS[row.outcome]} {row.outcome}: {subject}",
         level=level(row.outcome),
         finding=finding,
-        advice=verdict_text.advice(row),
+        advice=verdict_text.most_common_advice(rows, run),
         messages=tuple(messages),
     )
 
 
-def _not_excluded_item(rows: Sequence[Verdict]) -> Item:
+def _most_common_summary(rows: Sequence[Verdict]) -> str:
+    """The summary that most rows have; the first one of several equally common."""
+    ((text, _),) = Counter(map(verdict_text.summary, rows)).most_common(1)
+    return text
+
+
+def _not_excluded_item(rows: Sequence[Verdict], run: str) -> Item:
     """What may have been lost, row by row, and what would show it, once."""
     outcome = rows[0].outcome
     losses = []
@@ -221,8 +233,8 @@ def _not_excluded_item(rows: Sequence[Verdict]) -> Item:
         title=f"{SIGNS[outcome]} {outcome}: {count} cannot exclude {ceilings}",
         level=level(outcome),
         finding=formatting.listed(losses),
-        advice=verdict_text.most_common_advice(rows),
-        messages=tuple(verdict_text.render(row) for row in rows),
+        advice=verdict_text.most_common_advice(rows, run),
+        messages=tuple(verdict_text.render(row, run) for row in rows),
     )
 
 

@@ -8,6 +8,7 @@ together.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from perfgate import formatting
 from perfgate.cases import parse_id, title
@@ -31,6 +32,26 @@ _WORDS = {
 }
 
 
+@dataclass(frozen=True)
+class Moved:
+    """What moved on one server in one direction, in words."""
+
+    outcome: Outcome
+    server: str
+    text: str
+
+
+def moved(results: RunResults) -> list[Moved]:
+    """One for each server and direction, the red ones first."""
+    rows = judged_verdicts(results)
+    found = []
+    for outcome in MOVED:
+        servers = _by_server(row for row in rows if row.outcome is outcome)
+        for server, alike in servers.items():
+            found.append(Moved(outcome, server, _text(server, alike, rows)))
+    return found
+
+
 def lines(results: RunResults, run: str = "RUN") -> list[str]:
     """A line for each server and direction, the red ones first; none where none moved.
 
@@ -51,13 +72,7 @@ def lines(results: RunResults, run: str = "RUN") -> list[str]:
 
 def by_server(results: RunResults) -> list[str]:
     """A line for each server and direction, the red ones first."""
-    rows = judged_verdicts(results)
-    texts = []
-    for outcome in MOVED:
-        servers = _by_server(row for row in rows if row.outcome is outcome)
-        for server, moved in servers.items():
-            texts.append(_line(outcome, server, moved, rows))
-    return texts
+    return [f"{row.outcome}: {row.text}" for row in moved(results)]
 
 
 def _by_server(rows: Iterable[Verdict]) -> dict[str, list[Verdict]]:
@@ -73,22 +88,19 @@ def _server(row: Verdict) -> str:
     return servers
 
 
-def _line(
-    outcome: Outcome,
-    server: str,
-    moved: Sequence[Verdict],
-    rows: Sequence[Verdict],
+def _text(
+    server: str, alike: Sequence[Verdict], rows: Sequence[Verdict]
 ) -> str:
     parts = []
-    for family, alike in _by_family(moved).items():
-        parts.append(f"{family} {_changes(alike)}")
-    loads = sorted({load for row in moved for load in parse_id(row.case)[1]})
+    for family, of_family in _by_family(alike).items():
+        parts.append(f"{family} {_changes(of_family)}")
+    loads = sorted({load for row in alike for load in parse_id(row.case)[1]})
     where = formatting.count(len(loads), "load")
     if len(loads) == 1:
         where = loads[0]
-    text = f"{outcome}: {server}: {', '.join(parts)} ({where})"
+    text = f"{server}: {', '.join(parts)} ({where})"
     same = [row for row in rows if _server(row) == server]
-    unchanged = _unchanged(same, moved)
+    unchanged = _unchanged(same, alike)
     if unchanged:
         text += f"; unchanged: {', '.join(unchanged)}"
     return text

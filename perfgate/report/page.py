@@ -17,9 +17,18 @@ from perfgate.judge import run_status
 from perfgate.judge.baseline_store import Baseline, Store
 from perfgate.judge.observation import RunReader
 from perfgate.judge.verdict import Verdict
-from perfgate.report import notices, terminal, verdict_text
+from perfgate.report import (
+    compared,
+    first_screen,
+    notices,
+    questions,
+    terminal,
+    tiles,
+    verdict_text,
+)
 from perfgate.report.figures import cost as figures_cost
 from perfgate.report.figures import load as figures_load
+from perfgate.report.figures import overlaid
 from perfgate.report.figures import saturation as figures_saturation
 from perfgate.report.figures import server as figures_server
 from perfgate.report.figures import sparse as figures_sparse
@@ -43,6 +52,8 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 MOST_BYTES = 2_000_000
+# Figures that answer the study, the most telling first.
+LEADING_FIGURES = ("ranks", "ratio", "launches", "latency", "throughput")
 MOST_ITEMS = 6  # that need attention, in full; the table has the others
 MOST_FIELDS = 12  # rows of the table of changed context
 
@@ -57,6 +68,7 @@ class Report:
         history: case id -> its course over the runs.
         judged: when and by what; "" in the report of the session that measured it.
         gpu_hour_price: for the cost of tokens; None leaves it out.
+        run_path: the last run's directory, for commands that can be copied.
     """
 
     runs: Sequence[RunResults]
@@ -64,6 +76,7 @@ class Report:
     history: Mapping[str, Trend] = field(default_factory=dict)
     judged: str = ""
     gpu_hour_price: float | None = None
+    run_path: str = "RUN"
 
 
 def pictures(report: Report, results: RunResults, prefix: str) -> list[Picture]:
@@ -80,7 +93,7 @@ def pictures(report: Report, results: RunResults, prefix: str) -> list[Picture]:
         figures_load.throughput_over_ranks(run, prefix),
         figures_load.latency_over_batch(run, prefix),
         figures_load.throughput_over_batch(run, prefix),
-        *figures_saturation.curves([run], prefix),
+        *figures_saturation.curves([("", run)], prefix),
         *figures_cost.pictures(run, prefix, report.gpu_hour_price),
         figures_load.model_over_reference(run, prefix),
         figures_sparse.decoding(run, prefix),
@@ -181,8 +194,10 @@ def _row(row: Verdict, by_run: Sequence[Verdict | None]) -> dict[str, Any]:
         "kind": level(row.outcome),
         "gate": row.gate,
         "experiment": row.experiment,
+        "asks": questions.ASKS.get(row.experiment, ""),
         "load": title(row.case),
-        "metric": row.metric,
+        "metric": questions.metric_name(row.metric),
+        "definition": tiles.definition(row.metric),
         "values": values,
         "baseline": verdict_text.baseline(row),
         "baseline_sort": _sort_key(row.baseline),
@@ -290,7 +305,11 @@ def _code(text: str) -> Markup:
     marked: list[str | Markup] = []
     for number, part in enumerate(parts):
         if number % 2 == 1:
-            marked.append(Markup("<code>{}</code>").format(part))
+            # A word of a command is not broken at its hyphens.
+            words = map(Markup("<span>{}</span>").format, part.split(" "))
+            marked.append(
+                Markup("<code>{}</code>").format(Markup(" ").join(words))
+            )
         else:
             marked.append(part)
     return Markup().join(marked)
@@ -311,16 +330,23 @@ def build(report: Report) -> str:
     runs = []
     for number, results in enumerate(report.runs):
         prefix = f"r{number}-" if several else ""
-        runs.append(_run(report, results, prefix))
+        run = _run(report, results, prefix)
+        name = compared.run_name(number, len(report.runs))
+        column = name if several else "value"
+        runs.append(run | {"name": name, "column": column})
     table = rows(report)
-    values = {
+    together = _overlaid(report.runs)
+    lead = _lead(together or runs[-1]["pictures"])
+    for run in runs:
+        run["pictures"] = _without(run["pictures"], lead)
+    values = _first_screen(report) | {
         "runs": runs,
         "rows": table,
-        "trends": [
-            *_overlaid(report.runs),
-            *figures_server.trends(report.history, ""),
-        ],
+        "lead": lead,
+        "overlaid": _without(together, lead),
+        "trends": figures_server.trends(report.history, ""),
         "outcomes": sorted({row["outcome"] for row in table}),
+        "words": words(report.runs),
         "several": several,
         "cut": False,
     }
@@ -332,11 +358,67 @@ def build(report: Report) -> str:
     return text
 
 
+def _first_screen(report: Report) -> dict[str, Any]:
+    """What answers the four questions, what is compared, and the study's answers."""
+    results = report.runs[-1]
+    columns = compared.sides(report.runs, report.store)
+    answers = tiles.tiles(results)
+    return {
+        "answer": first_screen.answer(results),
+        "started": compared.day_of(results.started),
+        "replies": first_screen.replies(
+            report.runs, report.store, report.run_path
+        ),
+        "sides": [side.name for side in columns],
+        "facts": compared.table(columns),
+        "tiles": answers[: tiles.MOST_SHOWN],
+        "more_tiles": answers[tiles.MOST_SHOWN :],
+    }
+
+
+def _lead(pictures: Sequence[Picture]) -> Picture | None:
+    """The figure of the first screen: the first of the study's that is drawn."""
+    drawn = [picture for picture in pictures if picture.svg]
+    for name in LEADING_FIGURES:
+        for picture in drawn:
+            if picture.key.endswith(name):
+                return picture
+    return drawn[0] if drawn else None
+
+
+def _without(
+    pictures: Sequence[Picture], lead: Picture | None
+) -> list[Picture]:
+    return [picture for picture in pictures if picture is not lead]
+
+
+def words(runs: Sequence[RunResults]) -> list[tuple[str, str, str]]:
+    """(name, in full, what it means) of each question and metric on the page."""
+    experiments: dict[str, None] = {}
+    metrics: dict[str, None] = {}
+    for run in runs:
+        for row in run_status.ordered(run):
+            experiments[row.experiment] = None
+            metrics[row.metric] = None
+    found = []
+    for number in sorted(experiments, key=lambda name: (len(name), name)):
+        subject = questions.SUBJECTS.get(number, "")
+        found.append((number, subject, questions.ASKS.get(number, "")))
+    for name in sorted(metrics):
+        label = questions.metric_name(name)
+        found.append((label, name, tiles.definition(name)))
+    return found
+
+
 def _overlaid(runs: Sequence[RunResults]) -> list[Picture]:
-    """The ramps of several runs in one figure."""
+    """What several runs have in common, on the same axes."""
     if len(runs) < 2:
         return []
-    return figures_saturation.curves([RunIndex(run) for run in runs], "all-")
+    named = []
+    for number, run in enumerate(runs):
+        name = compared.run_name(number, len(runs))
+        named.append(overlaid.NamedRun(name, RunIndex(run)))
+    return overlaid.pictures(named)
 
 
 def _without_message(row: dict[str, Any]) -> dict[str, Any]:
@@ -348,7 +430,7 @@ def _without_message(row: dict[str, Any]) -> dict[str, Any]:
 def _run(report: Report, results: RunResults, prefix: str) -> dict[str, Any]:
     changed = drift(results, report.store)
     versions = filter(None, [other_versions(results, report.store)])
-    items = attention(results)
+    items = attention(results, report.run_path)
     state = run_status.state(results)
     starts = [launch.start for launch in results.launches]
     sentence = changed.sentence

@@ -43,6 +43,33 @@ SUBJECTS: Final = {
     "E20": "step of two builds",
     "E21": "work and settings",
 }
+# The same as a whole question, for those who meet its number for the first time.
+ASKS: Final = {
+    "E1": "How many tokens a second does a saturated server make, with each model?",
+    "E2": "How long does one user wait for each token on an idle server?",
+    "E3": "Does latency stay in its range as requests come faster?",
+    "E4": "Is a larger batch still nearly free in latency and worth it in throughput?",
+    "E5": "Is the dense model any faster on several GPUs than on one?",
+    "E6": "Does each GPU hold the calculated bytes, and is the KV cache as large as before?",
+    "E7": "How many tokens a second does a gigabyte of memory buy?",
+    "E8": "Do the routers still send the tokens to the same experts?",
+    "E9": "How do two engines compare on the same machine, with the same model, prompts and "
+    "client?",
+    "E10": "Is expert parallelism (whole experts on a rank) faster than splitting each expert?",
+    "E11": "How near does decoding come to the memory bandwidth, and a model to its reference?",
+    "E12": "How long does a server take to start, and to be warm?",
+    "E13": "How fast are the models under workloads that the study adds, by the metrics it "
+    "names?",
+    "E14": "Does the model answer as before, whatever its speed?",
+    "E15": "Saturation, a prefix cache, speculative decoding: loads that --deep asks for by "
+    "name.",
+    "E16": "Is a server as fast, and as small, after minutes of load?",
+    "E17": "How long does a long prompt take, and decoding behind it?",
+    "E18": "Does decoding keep its speed over long answers?",
+    "E19": "How fast are prompts of all lengths taken in beside decoding?",
+    "E20": "Does an engine's step take as long as that of the base build, on this machine?",
+    "E21": "Does the engine do the same work for a batch, and set itself up as before?",
+}
 _UPPERCASE: Final = ("itl", "ttft", "tpot", "e2el", "kv", "gpu", "cpu", "ep")
 # Units that end the name of a metric; its value shows them.
 _UNITS: Final = ("_gb_s", "_ms", "_s", "_bytes", "_j", "_tokens")
@@ -144,6 +171,19 @@ def answers(verdicts: Iterable[Verdict]) -> list[Answer]:
         groups = _grouped(rows, key)
         if len(groups) <= MOST_ROWS:
             break
+    return _in_order(groups)
+
+
+def finest(verdicts: Iterable[Verdict], most: int) -> list[Answer]:
+    """Rows of one metric each, of one server where that makes no more than `most` of them."""
+    rows = list(verdicts)
+    groups = _grouped(rows, _server_and_metric)
+    if len(groups) > most:
+        groups = _grouped(rows, _metric)
+    return _in_order(groups)
+
+
+def _in_order(groups: Iterable[Sequence[Verdict]]) -> list[Answer]:
     found = []
     for group in sorted(groups, key=_place):
         found.append(Answer(sorted(group, key=_rank)))

@@ -132,5 +132,5 @@ def _paint(figure: Figure, found: Sequence[Cost]) -> None:
     prices = [cost.price for cost in found]
     axes.bar(positions, prices, 0.6, color=SERIES[0])
     labels = [f"{cost.server}\n{cost.workload}" for cost in found]
-    axes.set_xticks(positions, labels, fontsize=7, rotation=30, ha="right")
+    axes.set_xticks(positions, labels, rotation=30, ha="right")
     axes.grid(visible=False, axis="x")

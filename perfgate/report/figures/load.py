@@ -62,48 +62,61 @@ TWO_BATCHES = "needs valid repetitions of closed loops of two batch sizes"
 BY_BYTES = "bytes read per step, by arithmetic"
 
 
-def latency_over_batch(index: RunIndex, prefix: str) -> Picture:
+def latency_axes(prefix: str) -> Ranges:
     """Per-token latency over the batch size."""
     caption = (
         "A flat line means that a larger batch is nearly free. Bars: range of the "
         "repetitions."
     )
-    figure = _Ranges(
+    return Ranges(
         key=f"{prefix}latency",
         title="Time per token over batch size",
         caption=caption,
         x="requests in flight",
         y="median ITL, ms",
     )
-    return _over_batch(index, figure, "itl_median_ms")
 
 
-def throughput_over_batch(index: RunIndex, prefix: str) -> Picture:
+def throughput_axes(prefix: str) -> Ranges:
     """Output throughput over the batch size."""
-    figure = _Ranges(
+    return Ranges(
         key=f"{prefix}throughput",
         title="Throughput over batch size",
         caption="Bars: range of the repetitions.",
         x="requests in flight",
         y="output tokens/s",
     )
-    return _over_batch(index, figure, "output_throughput")
 
 
-def over_rate(index: RunIndex, prefix: str, metric: str, word: str) -> Picture:
-    """A latency over the request rate, with its range."""
+def rate_axes(prefix: str, word: str) -> Ranges:
+    """A latency over the request rate."""
     caption = (
         "Where the line turns up, the server no longer keeps up. Bars: range of the "
         "repetitions."
     )
-    figure = _Ranges(
+    return Ranges(
         key=f"{prefix}{word.lower()}-rate",
         title=f"{word} over request rate",
         caption=caption,
         x="requests/s",
         y=f"median {word}, ms",
     )
-    series = series_over(index, rates(index), _rate, metric)
+
+
+def latency_over_batch(index: RunIndex, prefix: str) -> Picture:
+    """Per-token latency over the batch size, of one run."""
+    return _over_batch(index, latency_axes(prefix), "itl_median_ms")
+
+
+def throughput_over_batch(index: RunIndex, prefix: str) -> Picture:
+    """Output throughput over the batch size, of one run."""
+    return _over_batch(index, throughput_axes(prefix), "output_throughput")
+
+
+def over_rate(index: RunIndex, prefix: str, metric: str, word: str) -> Picture:
+    """A latency over the request rate, with its range, of one run."""
+    figure = rate_axes(prefix, word)
+    series = series_over(index, rates(index), rate_of, metric)
     if not series:
         return left_out(
             figure.key, figure.title, "no open loop has a valid repetition"
@@ -111,24 +124,26 @@ def over_rate(index: RunIndex, prefix: str, metric: str, word: str) -> Picture:
     return figure.picture(series)
 
 
-def _over_batch(index: RunIndex, figure: _Ranges, metric: str) -> Picture:
+def _over_batch(index: RunIndex, figure: Ranges, metric: str) -> Picture:
     workloads = batches(index)
-    series = series_over(index, workloads, _batch, metric)
+    series = series_over(index, workloads, batch_of, metric)
     if len(workloads) < 2 or not series:
         return left_out(figure.key, figure.title, TWO_BATCHES)
     return figure.picture(series)
 
 
-def _batch(workload: Workload) -> float:
+def batch_of(workload: Workload) -> float:
+    """How many requests are in flight."""
     return float(workload.max_concurrency or 0)
 
 
-def _rate(workload: Workload) -> float:
+def rate_of(workload: Workload) -> float:
+    """How many requests come in a second."""
     return workload.request_rate or 0.0
 
 
 @dataclass(frozen=True)
-class _Ranges:
+class Ranges:
     """Lines over a logarithmic axis, with the range of the repetitions as bars."""
 
     key: str
@@ -138,6 +153,8 @@ class _Ranges:
     y: str
 
     def picture(self, series: Sequence[Series]) -> Picture:
+        """The figure with these lines."""
+
         def paint(figure: Figure) -> None:
             self._paint(figure, series)
 
@@ -299,7 +316,7 @@ def _paint_ranks(
             capsize=3,
             ecolor=TEXT,
         )
-    axes.set_xticks(positions, [pair.label for pair in pairs], fontsize=8)
+    axes.set_xticks(positions, [pair.label for pair in pairs])
     axes.grid(visible=False, axis="x")
     legend(figure, axes)
 
@@ -398,7 +415,7 @@ def _ratios(index: RunIndex) -> list[_Ratio]:
             ratio = bandwidth.step_ratio(above, below, batch, context)
             bound.append((float(batch), ratio))
         is_sparse = is_sparse_over_dense(index, model, reference)
-        name = f"{model} / {reference}"
+        name = f"{model} / {reference.removeprefix(f'{above.engine}-')}"
         models = f"{above.model} / {below.model}"
         ratios.append(_Ratio(name, models, points, bound, is_sparse))
     return ratios
@@ -441,7 +458,7 @@ def _paint_ratios(figure: Figure, ratios: Sequence[_Ratio], sides: str) -> None:
             axes.plot(batch, bound, color=colour, linestyle="--", label=label)
             largest = max(largest, batch[-1])
         x, y = zip(*ratio.points_by_batch, strict=True)
-        axes.plot(x, y, label=f"measured: {ratio.name}", **line)
+        axes.plot(x, y, label=ratio.name, **line)
     powers = int(np.log2(largest)) + 1
     axes.set_xticks([float(2**power) for power in range(powers)])
     axes.minorticks_off()

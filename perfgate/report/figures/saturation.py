@@ -125,18 +125,15 @@ def _cache_tokens(index: RunIndex, server: str) -> float | None:
     return None
 
 
-def curves(indices: Sequence[RunIndex], prefix: str) -> list[Picture]:
+def curves(runs: Sequence[tuple[str, RunIndex]], prefix: str) -> list[Picture]:
     """The figure, with the ramps of all runs; none where no run has a ramp.
 
     Args:
-        indices: of one run, or of several that are overlaid.
+        runs: (name, index) of one run, whose name is "", or of several.
     """
     found: list[Ramp] = []
-    for index in indices:
-        run_name = ""
-        if len(indices) > 1:
-            run_name = index.results.run_id
-        found += ramps(index, run_name)
+    for name, index in runs:
+        found += ramps(index, name)
     drawn = [ramp for ramp in found if ramp.points]
     if not drawn:
         return []

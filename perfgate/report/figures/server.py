@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -9,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from perfgate import formatting
-from perfgate.cases import Case
+from perfgate.cases import Case, title
 from perfgate.history.series import ChangePoint, Entry
 from perfgate.judge.baseline_store import Baseline, Recorded
 from perfgate.judge.machine_scope import narrow_to
@@ -21,6 +23,7 @@ from perfgate.machine.memory import breakdown
 from perfgate.report.figures.figure import Picture, left_out
 from perfgate.report.figures.series import configs
 from perfgate.report.figures.svg import (
+    BACKGROUND,
     BAD,
     BAND,
     GRID,
@@ -31,16 +34,25 @@ from perfgate.report.figures.svg import (
     WIDTH,
     axis,
     legend,
+    name_bars,
 )
+from perfgate.report.questions import metric_name
 from perfgate.results.samples import RunIndex, values_of
+from perfgate.results.schema import RunResults
 from perfgate.results.verdict import Verdict
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 Find = Callable[[Case, str], Baseline | None]
 
-MOST_ROWS = 16  # cases in one figure of launches
+MOST_ROWS = 12  # cases in one figure of launches
+# Of a case in it, in inches; and what its axis shows, in losses that are allowed.
+LABEL_IN, BAND_IN, BELOW_BAND_IN = 0.19, 0.16, 0.12
+LABEL_CHARACTERS = 54
+MOST_LIMITS = 3.0
+SMALLEST_REACH, SMALLEST_RATIO = 1e-4, 1e-6
 MOST_LAUNCH_FIGURES = 3  # the other cases stand in the table
 MOST_TRENDS = 6
 MEMORY_PARTS = ("weights", "KV cache", "graphs", "everything else")
@@ -83,7 +95,7 @@ def memory(index: RunIndex, prefix: str) -> Picture:
         columns=("server", *MEMORY_PARTS),
         rows=tuple(rows),
     )
-    return picture.with_drawing(paint, (WIDTH, 1.4 + 0.35 * len(bars)))
+    return picture.with_drawing(paint, (WIDTH, 1.3 + 0.5 * len(bars)))
 
 
 def _paint_memory(figure: Figure, bars: Mapping[str, Sequence[float]]) -> None:
@@ -93,7 +105,7 @@ def _paint_memory(figure: Figure, bars: Mapping[str, Sequence[float]]) -> None:
     for position, name in enumerate(MEMORY_PARTS):
         sizes_gb = np.array([parts[position] for parts in bars.values()]) / 1e9
         axes.barh(
-            servers,
+            range(len(servers)),
             sizes_gb,
             left=left_gb,
             label=name,
@@ -101,12 +113,13 @@ def _paint_memory(figure: Figure, bars: Mapping[str, Sequence[float]]) -> None:
             hatch=HATCHES[position],
             edgecolor=TEXT,
             linewidth=0.5,
-            height=0.6,
+            height=0.4,
         )
         left_gb += sizes_gb
+    name_bars(axes, servers)
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
-    legend(figure, axes, columns=4)
+    legend(figure, axes)
 
 
 def _memory_parts_bytes(
@@ -139,34 +152,43 @@ def launches(
         find: a case's baseline on a kind of hardware; its launches are drawn as small
             ticks.
     """
-    key, title = f"{prefix}launches", "Each launch vs its baseline"
+    key, name = f"{prefix}launches", "Each launch vs its baseline"
+    if reader.results.is_paired:
+        name = "Each launch vs the base build"
     lines = _lines(reader, ordered, find)
     if not lines:
-        return [left_out(key, title, "no judged case has a baseline here")]
+        return [left_out(key, name, "no judged case has a baseline here")]
     parts = []
     for start in range(0, len(lines), MOST_ROWS):
         parts.append(lines[start : start + MOST_ROWS])
     parts = parts[:MOST_LAUNCH_FIGURES]
-    ticks = "recorded launches, or machines where each counts once"
-    if reader.results.is_paired:
-        ticks = "launches of the base build"
-    elif reader.results.suspects:
-        ticks += "; of cases that pairs decided, launches of the base build"
     undrawn = len(lines) - sum(len(part) for part in parts)
+    captions = [""] * len(parts)
+    captions[0] = _legend_of_launches(reader.results)
+    if undrawn:
+        count = formatting.count(undrawn, "case")
+        captions[-1] += f" {count} not drawn: see the table."
     pictures = []
     for position, part in enumerate(parts, 1):
         part_key = key if position == 1 else f"{key}-{position}"
-        part_title = title
+        part_title = name
         if len(parts) > 1:
-            part_title = f"{title}, {position} of {len(parts)}"
-        caption = (
-            "Dots: this run (a cross where it is REGRESSED or INVALID). Band: where "
-            f"it passes. Ticks: the {ticks}."
-        )
-        if undrawn and position == len(parts):
-            caption += f" {formatting.count(undrawn, 'case')} not drawn: see the table."
+            part_title = f"{name}, {position} of {len(parts)}"
+        caption = captions[position - 1].strip()
         pictures.append(_launches(part_key, part_title, caption, part))
     return pictures
+
+
+def _legend_of_launches(results: RunResults) -> str:
+    ticks = "recorded launches, or machines where each counts once"
+    if results.is_paired:
+        ticks = "launches of the base build"
+    elif results.suspects:
+        ticks += "; of cases that pairs decided, launches of the base build"
+    return (
+        "Further right is worse. Dots: this run (a cross where it is REGRESSED or "
+        f"INVALID). Band: where it passes. Ticks: the {ticks}."
+    )
 
 
 def _launches(
@@ -199,48 +221,58 @@ def _launches(
         columns=("case", "verdict", "launches", "passes within"),
         rows=tuple(rows),
     )
-    return picture.with_drawing(paint, (WIDTH, 0.8 + 0.4 * len(lines)))
+    height_in = 0.4
+    for line in lines:
+        height_in += LABEL_IN * len(line.label) + BAND_IN + BELOW_BAND_IN
+    return picture.with_drawing(paint, (WIDTH, height_in))
 
 
 def _paint_launches(figure: Figure, lines: Sequence[_Line]) -> None:
-    axes = axis(figure, "change from the baseline, %", "")
-    for row, line in enumerate(lines):
-        low, high = (100 * edge for edge in line.band)
-        axes.barh(
-            row, high - low, left=low, height=0.34, color=BAND, edgecolor=GRID
-        )
-        reference_percent = _percents(line.changes(line.reference))
-        axes.plot(
-            reference_percent,
-            [row] * len(reference_percent),
-            "|",
-            color=TEXT,
-            markersize=6,
-            alpha=0.6,
-        )
-        dot: dict[str, Any] = {"color": SERIES[0], "marker": "o"}
-        if line.is_bad:
-            dot = {"color": BAD, "marker": "X"}
-        percent = _percents(line.changes(line.values))
-        axes.plot(
-            percent, [row] * len(percent), linestyle="none", markersize=6, **dot
-        )
-        axes.text(
-            0.0,
-            row - 0.42,
-            line.row.case,
-            transform=axes.get_yaxis_transform(),
-            fontsize=7.5,
-            va="center",
-        )
+    axes = axis(figure, "", "")
+    top = 0.0
+    for line in lines:
+        middle = top + LABEL_IN * len(line.label) + BAND_IN / 2
+        _paint_line(axes, line, top, middle)
+        top = middle + BAND_IN / 2 + BELOW_BAND_IN
     axes.axvline(0, color=TEXT, linewidth=0.8)
-    axes.set_ylim(len(lines) - 0.5, -0.8)
+    axes.set_xlim(-MOST_LIMITS - 0.25, MOST_LIMITS + 0.25)
+    axes.set_ylim(top, 0.0)
+    axes.set_xticks(
+        [-1, 0, 1, MOST_LIMITS], ["gain", "baseline", "limit", "3x or more"]
+    )
     axes.set_yticks([])
     axes.grid(visible=False, axis="y")
+    axes.spines["left"].set_visible(False)
 
 
-def _percents(fractions: Sequence[float]) -> list[float]:
-    return [100 * fraction for fraction in fractions]
+def _paint_line(axes: Axes, line: _Line, top: float, middle: float) -> None:
+    """One case: its label at `top`, its band and launches at `middle`; in inches."""
+    axes.barh(middle, 2, left=-1, height=BAND_IN, color=BAND, edgecolor=GRID)
+    reference = line.limits(line.reference)
+    axes.plot(
+        reference,
+        [middle] * len(reference),
+        "|",
+        color=TEXT,
+        markersize=7,
+        alpha=0.6,
+    )
+    dot: dict[str, Any] = {"color": SERIES[0], "marker": "o"}
+    if line.is_bad:
+        dot = {"color": BAD, "marker": "X"}
+    places = line.limits(line.values)
+    axes.plot(
+        places, [middle] * len(places), linestyle="none", markersize=7, **dot
+    )
+    for number, text in enumerate(line.label):
+        axes.text(
+            0.0,
+            top + LABEL_IN * (number + 0.5),
+            text,
+            transform=axes.get_yaxis_transform(),
+            va="center",
+            bbox={"facecolor": BACKGROUND, "edgecolor": "none", "pad": 0.5},
+        )
 
 
 def _lines(
@@ -309,10 +341,40 @@ class _Line:
     @property
     def band(self) -> tuple[float, float]:
         # The threshold is the same distance on the logarithm in either direction.
-        reach = self.row.threshold or 0.0
+        reach = self.row.allowed or self.row.threshold or 0.0
+        reach = max(reach, SMALLEST_REACH)
         if METRICS[self.row.metric].better == "higher":
             return -reach, 1 / (1 - min(reach, 0.99)) - 1
         return 1 / (1 + reach) - 1, reach
+
+    @property
+    def label(self) -> list[str]:
+        """Case and change, in lines that fit above its band."""
+        row = self.row
+        name = f"{title(row.case)}, {metric_name(row.metric)}"
+        if row.change is not None:
+            name += f": {formatting.change(row.change)}"
+        return textwrap.wrap(name, LABEL_CHARACTERS)
+
+    def limits(self, values: Sequence[float]) -> list[float]:
+        """Each loss as a multiple of the loss that is allowed; a gain is negative.
+
+        On the logarithm, on which a limit is as far in either direction; cut off at
+        the edge of the drawing.
+        """
+        worst = 1 + self.band[1]
+        sign = 1.0
+        if METRICS[self.row.metric].better == "higher":
+            worst = 1 / (1 + self.band[0])
+            sign = -1.0
+        places = []
+        for value in values:
+            ratio = value / (self.row.baseline or value)
+            place = (
+                sign * math.log(max(ratio, SMALLEST_RATIO)) / math.log(worst)
+            )
+            places.append(max(-MOST_LIMITS, min(MOST_LIMITS, place)))
+        return places
 
     @property
     def range(self) -> str:

@@ -45,6 +45,7 @@ from perfgate.report.figures.svg import (
     WIDTH,
     axis,
     legend,
+    name_bars,
     style,
 )
 from perfgate.results import bandwidth
@@ -89,7 +90,7 @@ def decoding(index: RunIndex, prefix: str) -> Picture:
     is_peak_known = all(point.utilisation is not None for point in points)
     y = "GB/s over all ranks"
     if is_peak_known:
-        y = "% of the GPUs' peak bandwidth"
+        y = "% of the peak bandwidth"
     by_server: dict[str, list[tuple[float, float]]] = {}
     for point in points:
         height = point.bandwidth_gb_s
@@ -172,9 +173,10 @@ def expert_parallelism(index: RunIndex, prefix: str) -> Picture:
 
     def paint(figure: Figure) -> None:
         axes = axis(figure, "expert parallel / tensor parallel", "")
-        names = [f"{row.server}, {row.label}" for row in ratios]
+        places = range(len(ratios))
         widths = [row.ratio for row in ratios]
-        axes.barh(names, widths, color=SERIES[0], height=0.6)
+        axes.barh(places, widths, color=SERIES[0], height=0.4)
+        name_bars(axes, [f"{row.server}, {row.label}" for row in ratios])
         axes.axvline(1, color=TEXT, linestyle="--", linewidth=1)
         axes.invert_yaxis()
         axes.grid(visible=False, axis="y")
@@ -204,7 +206,7 @@ def expert_parallelism(index: RunIndex, prefix: str) -> Picture:
         columns=("server", "load and metric", "EP", "TP", "EP / TP"),
         rows=tuple(rows),
     )
-    return picture.with_drawing(paint, (WIDTH, 0.9 + 0.35 * len(ratios)))
+    return picture.with_drawing(paint, (WIDTH, 0.9 + 0.5 * len(ratios)))
 
 
 def _expert_parallel_pairs(
@@ -500,7 +502,7 @@ def _paint_cells(axes: Axes, load: Floats, top: float) -> None:
         axes.add_patch(square)
         if layers <= MOST_NUMBERED and experts <= MOST_NUMBERED:
             text = f"{100 * share:.0f}"
-            axes.text(expert, layer, text, ha="center", va="center", fontsize=7)
+            axes.text(expert, layer, text, ha="center", va="center")
     axes.set_xlim(-0.5, experts - 0.5)
     axes.set_ylim(layers - 0.5, -0.5)
     axes.set_xticks(range(0, experts, max(1, experts // 8)))

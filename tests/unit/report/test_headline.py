@@ -72,7 +72,7 @@ def test_what_was_not_judged_does_not_pass():
         "Undecided: nothing was judged, 2 values report-only"
         == verdict_sentence(msgspec.structs.replace(results, verdicts=reported))
     )
-    assert "<h1>? Undecided" in build(Report([results]))
+    assert "Undecided: 1 of 2 rows" in build(Report([results]))
 
 
 def test_cases_of_which_the_same_was_seen_are_one_item():

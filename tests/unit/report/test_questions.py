@@ -5,7 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from perfgate.report.questions import MOST_ROWS, SUBJECTS, answers, metric_name
+from perfgate.report.questions import (
+    ASKS,
+    MOST_ROWS,
+    SUBJECTS,
+    answers,
+    metric_name,
+)
 from perfgate.results.verdict import Outcome, Verdict
 
 TESTS = Path(__file__).resolve().parents[2] / "perf"
@@ -125,3 +131,15 @@ def test_every_experiment_of_the_study_has_a_subject():
 
     assert asked
     assert asked <= set(SUBJECTS)
+
+
+def test_each_question_is_that_of_its_tests():
+    """What a page says of E4 is the first sentence of the file that asks it."""
+    told = set(ASKS.values())
+    asked = []
+    for path in sorted(TESTS.glob("test_*.py")):
+        line = path.read_text(encoding="utf-8").partition("\n")[0]
+        asked.append(line.strip('"').partition(": ")[2])
+
+    missing = [text for text in told if not any(text in line for line in asked)]
+    assert [] == missing

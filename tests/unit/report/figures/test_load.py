@@ -31,7 +31,7 @@ def test_ratio_vs_its_prediction_at_each_batch():
     """Every closed loop of both models, each with the ratio of the bytes that its steps read."""
     picture = figures_load.model_over_reference(RunIndex(judged("PASSED")), "")
 
-    pair = "vllm-mixtral-8x7b-tp2 / vllm-llama-3.1-8b-tp2"
+    pair = "vllm-mixtral-8x7b-tp2 / llama-3.1-8b-tp2"
     lines = [row[-1] for row in picture.rows]
     assert [(pair, "batch-1", "1", "1x"), (pair, "batch-8", "8", "1x")] == [
         row[:-1] for row in picture.rows

@@ -60,7 +60,7 @@ def test_each_step_is_a_point():
 
 def test_the_table_says_what_the_cache_must_hold():
     """128 streams of 256 tokens are twice what it has."""
-    (picture,) = saturation.curves([index(*STEPS)], "")
+    (picture,) = saturation.curves([("", index(*STEPS))], "")
 
     shares = [row[6] for row in picture.rows]
     assert ["0.5", "1", "2"] == shares
@@ -73,19 +73,18 @@ def test_runs_are_overlaid():
     first = index(*STEPS)
     second = index(*STEPS[:2], run_id="20260602-120000-1")
 
-    (picture,) = saturation.curves([first, second], "all-")
+    (picture,) = saturation.curves(
+        [("run A", first), ("this run", second)], "all-"
+    )
 
     names = {row[0] for row in picture.rows}
-    assert {
-        f"{m.MOE.key}, 20260601-120000-1",
-        f"{m.MOE.key}, 20260602-120000-1",
-    } == names
+    assert {f"{m.MOE.key}, run A", f"{m.MOE.key}, this run"} == names
     assert "all-saturation" == picture.key
 
 
 def test_a_run_without_a_ramp_has_no_figure():
     """Pages of other runs are as before."""
-    assert [] == saturation.curves([index()], "")
+    assert [] == saturation.curves([("", index())], "")
 
 
 def test_a_step_without_times_is_in_the_table_alone():

@@ -260,7 +260,7 @@ def test_bandwidth_with_the_bytes_of_a_step():
         allowed,
     )
     assert (
-        "% of the GPUs' peak bandwidth. vllm-mixtral-8x7b-tp2: 43.9 at batch 8."
+        "% of the peak bandwidth. vllm-mixtral-8x7b-tp2: 43.9 at batch 8."
         == picture.description
     )
 
