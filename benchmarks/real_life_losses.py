@@ -695,7 +695,7 @@ def report(
     tables = {"loss": list(tallies(results, store, losses()))}
     labels = {path.name for path in baselines.glob("cpu-*")} - {ANY_CPU}
     for label in sorted(labels):
-        for factor in (1.0, 2.0, 10.0):
+        for factor in (1.0, 2.0, 3.0, 10.0):
             decisions = slower_cpu(store, label, factor)
             name = f"{label}: everything {factor:g}x slower"
             row = count(name, decisions, decisions)
