@@ -83,7 +83,8 @@ def add_weights() -> None:
             count = sum(row.numel() for row in self.parameters())
             more = torch.zeros(int(MORE_WEIGHTS * count))
             self.perfgate_more = torch.nn.Parameter(more, requires_grad=False)
-            return loaded
+            # vLLM refuses parameters that no file filled.
+            return {*loaded, "perfgate_more"}
 
         if not getattr(model, "perfgate_grown", False):
             model.load_weights = with_more
