@@ -28,6 +28,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "creep": ("creep_simulation",),
     "rows-together": ("joint_rules",),
     "cpu-facts": ("cpu_facts", "stored"),
+    "cpu-hours": ("cpu_hours",),
 }
 
 
