@@ -69,7 +69,7 @@ COMMANDS = {
     ),
 }
 # Their status 1 is an answer; 2, as for a bad option, says that there is none.
-ANSWERING = ("bisect", "doctor", "judge")
+ANSWERING = ("bisect", "doctor", "fleet", "judge")
 
 
 class _NoAnswer(click.ClickException):

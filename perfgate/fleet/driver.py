@@ -216,13 +216,22 @@ class Driver:
             case Said(line=line):
                 running.line = line
             case Ended(reason=reason):
-                problem = reason or machines.problem_of(folder)
-                if problem:
-                    self._finish(news.key, "failed", problem)
-                else:
-                    self._finish(news.key, "measured")
+                self._end(news.key, folder, reason)
 
-    def _finish(self, key: str, outcome: Outcome, reason: str = "") -> None:
+    def _end(self, key: str, folder: Path, reason: str) -> None:
+        """A session ended by itself; it counts where it measured all of its unit."""
+        if not reason:
+            host = self._running[key].place.host.name
+            inspected = machines.inspect(folder, host)
+            if not inspected.problem:
+                self._finish(key, "measured", machine=inspected.machine)
+                return
+            reason = inspected.problem
+        self._finish(key, "failed", reason)
+
+    def _finish(
+        self, key: str, outcome: Outcome, reason: str = "", machine: str = ""
+    ) -> None:
         running = self._running.pop(key)
         host = running.place.host.name
         seconds = self._clock() - running.began_s
@@ -233,6 +242,7 @@ class Driver:
                 outcome=outcome,
                 seconds=round(seconds, 1),
                 unix_s=time.time(),
+                machine=machine,
                 reason=reason,
             )
         )
@@ -269,12 +279,17 @@ class Driver:
                     self._hear_sweep(news, waiting)
 
     def _sweep_of(self, host: Host) -> Sweep:
-        delivered = []
+        delivered, elsewhere = [], []
         for task in self.state.measured:
             if task.host == host.name:
                 delivered.append(task.id)
-        fleet = self.state.begun.fleet
-        return Sweep(fleet=fleet, delivered=tuple(delivered))
+            else:
+                elsewhere.append(task.id)
+        return Sweep(
+            fleet=self.state.begun.fleet,
+            delivered=tuple(delivered),
+            elsewhere=tuple(elsewhere),
+        )
 
     def _hear_sweep(self, news: News, waiting: dict[str, Host]) -> None:
         if isinstance(news, Heard) and isinstance(news.message, Kept):

@@ -37,6 +37,8 @@ from perfgate.locations import HISTORY_FILE, IMPORT_ROOT
 from perfgate.results.schema import load
 
 SPOOL = "PERFGATE_FLEET_DIR"  # variable: where a host keeps what it measures
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+GPUS_MARK = "@"  # in names of folders, between a task and its GPUs
 POLL_S = 0.2
 CHECK_LIMIT_S = 300.0
 LOG = "pytest.log"
@@ -88,7 +90,7 @@ def _check(order: Check, env: Mapping[str, str]) -> Iterator[Message]:
 
 
 def _measure(order: Measure, env: Mapping[str, str]) -> Iterator[Message]:
-    folder = spool_of(env, order.fleet) / order.task
+    folder = spool_of(env, order.fleet) / _folder_name(order.task, env)
     # With "=": pytest takes a folder that exists for one that holds tests.
     command = [*order.arguments, f"--unit={order.unit}"]
     command += [f"--run-dir={folder}", "--resume"]
@@ -113,19 +115,30 @@ def _measure(order: Measure, env: Mapping[str, str]) -> Iterator[Message]:
     yield from mirror.news()
     yield from mirror.logs()
     reason = ""
-    if status not in RAN or not _is_run(folder):
+    if status not in RAN or not _is_run(folder) or not load(folder).is_whole:
         reason = session.reason(status)
     yield Ended(status=status, reason=reason)
+
+
+def _folder_name(task: str, env: Mapping[str, str]) -> str:
+    """Folder of a task on this host; other GPUs are another machine, and begin anew."""
+    gpus = env.get(VISIBLE, "").replace("/", "_")
+    if not gpus:
+        return task
+    return f"{task}{GPUS_MARK}{gpus}"
 
 
 def _sweep(order: Sweep, env: Mapping[str, str]) -> Iterator[Message]:
     spool = spool_of(env, order.fleet)
     left = {}
     for folder in sorted(spool.glob("*")):
-        if folder.name in order.delivered:
+        task, _, _ = folder.name.partition(GPUS_MARK)
+        is_whole = _is_run(folder) and load(folder).is_whole
+        is_delivered = task in order.delivered
+        if is_delivered or (task in order.elsewhere and not is_whole):
             shutil.rmtree(folder, ignore_errors=True)
-        elif _is_run(folder):
-            left[folder.name] = str(folder)
+        elif is_whole:
+            left[task] = str(folder)
     with contextlib.suppress(OSError):
         spool.rmdir()
     yield Kept(folders=left)
@@ -194,7 +207,8 @@ class _Session:
         if status == LIMIT_STATUS:
             return f"not done after {self._limit_s:.0f} s"
         lines = "\n".join(self._lines()[-LOG_LINES:])
-        return f"pytest ended with status {status}:\n{lines}"
+        text = f"not everything was measured; pytest ended with status {status}"
+        return f"{text}:\n{lines}"
 
     def _lines(self) -> list[str]:
         try:

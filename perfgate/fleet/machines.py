@@ -128,35 +128,55 @@ def _numbered(rows: Iterable[RunResults]) -> Iterator[RunResults]:
         )
 
 
-def save(run_dir: Path, machines: Iterable[Machine]) -> None:
-    """Write the run of each machine.
+def save(run_dir: Path, machine: Machine) -> None:
+    """Write the run of a machine.
 
     Raises:
-        RunDataError: one cannot be written.
+        RunDataError: it cannot be written.
     """
-    for machine in machines:
-        schema.save(machine.results, run_dir / MACHINES / machine.name)
+    schema.save(machine.results, run_dir / MACHINES / machine.name)
 
 
-def of_run(run_dir: Path, state: State) -> list[Machine]:
-    """The machines of a fleet's run, merged from its parts.
+def of_run(run_dir: Path, state: State) -> Iterator[Machine]:
+    """The machines of a fleet's run, merged from its parts one after another.
+
+    Of ten thousand launches no more are in memory than one machine has.
 
     Raises:
         RunDataError: a part cannot be read.
     """
-    return merged(state.begun.fleet, parts(run_dir, state.measured))
+    by_machine: dict[str, list[Task]] = {}
+    for task in state.measured:
+        by_machine.setdefault(task.machine, []).append(task)
+    for name in sorted(by_machine):
+        yield from merged(state.begun.fleet, parts(run_dir, by_machine[name]))
 
 
-def problem_of(folder: Path) -> str:
-    """Why a session measured less than all of its unit; "" where it measured all."""
+@dataclass(frozen=True)
+class Inspection:
+    """What a session has measured.
+
+    Attributes:
+        problem: why it is less than all of its unit; "" where it is all.
+        machine: that it ran on; "" where that is not known.
+    """
+
+    problem: str
+    machine: str = ""
+
+
+def inspect(folder: Path, host: str) -> Inspection:
+    """Whether a session on a host measured all that it was asked."""
     try:
         results = schema.load(folder)
     except Failure as failure:
-        return failure.seen
+        return Inspection(failure.seen)
+    machine = machine_of(results.hardware, host)
     for key, failed in results.failures.items():
-        return f"{key}: {failed.seen}"
+        return Inspection(f"{key}: {failed.seen}", machine)
     if not results.launches:
-        return "nothing was launched"
+        return Inspection("nothing was launched", machine)
     if not results.is_whole:
-        return "the session ended before everything was measured"
-    return ""
+        problem = "the session ended before everything was measured"
+        return Inspection(problem, machine)
+    return Inspection("", machine)

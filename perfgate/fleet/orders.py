@@ -61,10 +61,13 @@ class Sweep(
 
     Attributes:
         delivered: tasks of which the driver has everything that this host measured.
+        elsewhere: tasks that another host measured; what is here of them is removed,
+            unless it is whole.
     """
 
     fleet: str
     delivered: tuple[str, ...]
+    elsewhere: tuple[str, ...] = ()
 
 
 Order = Check | Measure | Sweep
@@ -132,7 +135,7 @@ class Kept(
     forbid_unknown_fields=True,
     tag=True,
 ):
-    """The answer to a `Sweep`: measured tasks whose results nobody has, with folders."""
+    """The answer to a `Sweep`: tasks that this host measured whole, too, with folders."""
 
     folders: dict[str, str]
 

@@ -18,7 +18,6 @@ from perfgate.fleet import host as hosts
 from perfgate.fleet.cluster import Heard, Host, Lost, News, Request
 from perfgate.fleet.orders import encode, message_of, order_of
 
-VISIBLE = "CUDA_VISIBLE_DEVICES"
 # How Ray names the product of a host's GPUs among its resources.
 PRODUCT = "accelerator_type:"
 # Of the one unit that each host has of it: many tasks share it.
@@ -40,8 +39,8 @@ def carry_out(content: bytes) -> Iterator[bytes]:
     """Runs on a host: carry out an order, and send its messages."""
     env = dict(os.environ)
     # Ray hides all GPUs from a task that asks for none; a check is to see them.
-    if not env.get(VISIBLE, "all"):
-        del env[VISIBLE]
+    if not env.get(hosts.VISIBLE, "all"):
+        del env[hosts.VISIBLE]
     for message in hosts.carry_out(order_of(content), env):
         yield encode(message)
 

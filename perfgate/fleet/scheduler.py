@@ -144,11 +144,13 @@ class _Rooms:
 
     def _preference(
         self, task: Task, place: Place
-    ) -> tuple[bool, int, int, str]:
+    ) -> tuple[bool, bool, int, int, str]:
         """Where it was begun; then where the unit had fewest launches."""
-        had = self._launches[task.unit.name][place.host.name]
-        is_elsewhere = bool(task.host) and task.host != place.host.name
-        return is_elsewhere, had, place.busy_gpus, place.host.name
+        name = place.host.name
+        had = self._launches[task.unit.name][name]
+        is_elsewhere = bool(task.host) and task.host != name
+        was_lost = name in task.lost_on
+        return was_lost, is_elsewhere, had, place.busy_gpus, name
 
 
 def _placed(waiting: Iterable[Task], rooms: _Rooms) -> list[tuple[Task, Place]]:

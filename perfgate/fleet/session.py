@@ -100,9 +100,11 @@ def judge(run_dir: Path, state: State, store: Store) -> Judged:
     Raises:
         RunDataError: a part cannot be read, or a run not be written.
     """
-    found = judged(machines.of_run(run_dir, state), store)
-    machines.save(run_dir, found.machines)
-    return found
+
+    def keep(machine: machines.Machine) -> None:
+        machines.save(run_dir, machine)
+
+    return judged(machines.of_run(run_dir, state), store, keep)
 
 
 def _refuse(wanted: Wanted) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +23,8 @@ from perfgate.run.units import Unit
 FILE = "fleet.jsonl"
 PARTS = "parts"  # a run directory for each launch
 MACHINES = "machines"  # a run for each machine
-# Of one launch: the second one is made on another host.
+# Of one launch that fail, and as many that are lost with their hosts: each next one is
+# made on another host.
 MOST_ATTEMPTS = 2
 
 Outcome = Literal["measured", "failed", "lost", "stopped"]
@@ -84,6 +86,7 @@ class Finished(
     Attributes:
         outcome: "measured"; "failed" by itself; "lost" with its host; "stopped" by the
             driver, which is no attempt.
+        machine: that it was measured on.
         reason: why it was not measured.
     """
 
@@ -92,6 +95,7 @@ class Finished(
     outcome: Outcome
     seconds: float
     unix_s: float
+    machine: str = ""
     reason: str = ""
 
 
@@ -122,8 +126,7 @@ class Task:
         attempts: how those that counted ended, by host.
         host: where it is measured now, or was when its driver ended; "" for nowhere.
         is_measured: whether its results are here.
-        measured_on: host that measured it.
-        kind: of that host.
+        kind: of that host. machine: that measured it.
     """
 
     id: str
@@ -132,12 +135,15 @@ class Task:
     host: str = ""
     is_measured: bool = False
     kind: str = ""
+    machine: str = ""
     seconds: float = 0.0
 
     @property
     def is_given_up(self) -> bool:
         """Whether it was not measured, and is not tried again."""
-        return not self.is_measured and len(self.attempts) >= MOST_ATTEMPTS
+        counts = Counter(row.outcome for row in self.attempts)
+        most = max(counts.values(), default=0)
+        return not self.is_measured and most >= MOST_ATTEMPTS
 
     @property
     def is_open(self) -> bool:
@@ -147,7 +153,16 @@ class Task:
     @property
     def failed_on(self) -> frozenset[str]:
         """Hosts on which it is not tried again."""
-        return frozenset(row.host for row in self.attempts)
+        return self._hosts_of("failed")
+
+    @property
+    def lost_on(self) -> frozenset[str]:
+        """Hosts that died with it; one that came back is the last choice."""
+        return self._hosts_of("lost")
+
+    def _hosts_of(self, outcome: Outcome) -> frozenset[str]:
+        hosts = [row.host for row in self.attempts if row.outcome == outcome]
+        return frozenset(hosts)
 
 
 @dataclass(frozen=True)
@@ -222,7 +237,13 @@ def after(state: State, event: Event) -> State:
         case Finished(outcome="stopped"):
             return state
         case Finished(task=name, outcome="measured", seconds=seconds):
-            return _with(state, name, is_measured=True, seconds=seconds)
+            return _with(
+                state,
+                name,
+                is_measured=True,
+                machine=event.machine,
+                seconds=seconds,
+            )
         case Finished(task=name):
             attempts = (*state.tasks[name].attempts, event)
             return _with(state, name, attempts=attempts, host="")

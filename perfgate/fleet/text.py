@@ -11,7 +11,7 @@ from perfgate.fleet.scheduler import Durations, Forecast, Place, need_of
 from perfgate.fleet.state import State
 from perfgate.fleet.verdict import Judged, Row, is_green
 from perfgate.judge import run_status
-from perfgate.report.headline import SIGNS, verdict_sentence
+from perfgate.report.headline import SIGNS
 from perfgate.results.gates import Gate
 from perfgate.run.units import Unit
 
@@ -124,7 +124,7 @@ def row_lines(rows: Sequence[Row]) -> Iterator[str]:
 
 def _row(row: Row) -> str:
     metric = row.case.rpartition("/")[2]
-    text = f"{row.outcome} {title(row.case)}, {metric} ({row.kind}): "
+    text = f"{row.outcome} {title(row.case)}, {metric} ({row.group}): "
     machines = formatting.count(row.machines, "machine")
     if row.worse_by is None or row.excluded is None or row.target is None:
         return f"{text}{machines}"
@@ -148,9 +148,11 @@ def machine_lines(judged: Judged) -> Iterator[str]:
         mark = "  "
         if row.name in judged.outlying:
             mark = "! "
-        launches = formatting.count(len(row.tasks), "launch")
-        sentence = verdict_sentence(row.results)
-        yield f"{mark}{row.name} on {row.host} ({row.kind}, {launches}): {sentence}"
+        launches = formatting.count(row.launches, "launch")
+        yield (
+            f"{mark}{row.name} on {row.host} ({row.kind}, {launches}): "
+            f"{row.sentence}"
+        )
 
 
 def check_lines(

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from perfgate.cases import Case, GateMode
 from perfgate.fleet import change, outliers
@@ -23,10 +23,11 @@ from perfgate.judge.baseline_store import Recorded, Store
 from perfgate.judge.gate import gate_mode, metric_of
 from perfgate.judge.machine_scope import target_effect_of
 from perfgate.judge.noise import fraction_of, log_loss
-from perfgate.judge.observation import Observation, RunReader, hardware_label
+from perfgate.judge.observation import RunReader, hardware_label
 from perfgate.judge.policy import RATE_FAMILIES, policy_of
-from perfgate.judge.verdict import GREEN, Outcome, Verdict, is_red
+from perfgate.judge.verdict import GREEN, Outcome, is_red
 from perfgate.load.metrics import family_of, is_exact
+from perfgate.report.headline import verdict_sentence
 from perfgate.results.gates import Gate
 from perfgate.results.samples import launches_by_machine, values_of
 from perfgate.results.schema import RunResults
@@ -40,18 +41,56 @@ NOT_COMPARED = frozenset(
 
 
 @dataclass(frozen=True)
-class Row:
-    """One case over the machines of a kind.
+class Seen:
+    """What one machine says of a case.
 
     Attributes:
-        kind: of the machines. gate: whether it can fail the run.
+        outcome, gate: of its own verdict.
+        logs: of its launches that count, larger where worse.
+        recorded_as: the machine's name in baselines.
+    """
+
+    outcome: Outcome
+    gate: GateMode
+    logs: tuple[float, ...]
+    recorded_as: str
+
+
+@dataclass(frozen=True)
+class Witness:
+    """What is kept of a machine once it is judged: its run is on the disk.
+
+    Attributes:
+        kind: of its GPUs, or "cpu". group: machines of one group are alike.
+        launches: sessions of the fleet. sentence: the verdict of its own run.
+        seen: by case id.
+        paired: its run, where pairs decide and must be pooled.
+    """
+
+    name: str
+    host: str
+    kind: str
+    group: str
+    launches: int
+    sentence: str
+    seen: Mapping[str, Seen]
+    paired: Machine | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One case over the machines of a group.
+
+    Attributes:
+        gate: whether it can fail the run.
+        machines: that measured it, without outliers.
         change: None where machines' own verdicts say all, as without a baseline.
         worse_by, excluded: losses as fractions; None likewise.
-        machines: that measured it, without outliers.
+        target: the loss to be caught, as a fraction.
     """
 
     case: str
-    kind: str
+    group: str
     gate: GateMode
     outcome: Outcome
     machines: int
@@ -66,17 +105,16 @@ class Judged:
     """A fleet's run with its verdicts.
 
     Attributes:
-        machines: each with the verdicts of its own run.
-        outliers: kind -> machines that differ from the others of it.
+        outliers: group -> machines that differ from the others of it.
     """
 
-    machines: tuple[Machine, ...]
+    machines: tuple[Witness, ...]
     outliers: Mapping[str, Sequence[Outlier]]
     rows: tuple[Row, ...]
 
     @property
     def outlying(self) -> frozenset[str]:
-        """Names of the outliers of all kinds."""
+        """Names of the outliers of all groups."""
         names = set()
         for found in self.outliers.values():
             names |= {row.machine for row in found}
@@ -91,21 +129,44 @@ class Judged:
         return rows
 
 
-def judged(machines: Sequence[Machine], store: Store) -> Judged:
-    """Judge each machine by itself, and all of a kind together."""
-    done = tuple(_judged_alone(machine, store) for machine in machines)
-    by_kind: dict[str, list[Machine]] = {}
-    for machine in done:
-        by_kind.setdefault(group_of(machine), []).append(machine)
+@dataclass
+class _Group:
+    """Alike machines, and the cases that any of them was asked."""
+
+    first: RunResults
+    witnesses: list[Witness] = field(default_factory=list)
+    cases: dict[str, Case] = field(default_factory=dict)
+
+
+def judged(
+    machines: Iterable[Machine],
+    store: Store,
+    keep: Callable[[Machine], None] = lambda machine: None,
+) -> Judged:
+    """Judge each machine by itself, and all alike ones together.
+
+    Args:
+        machines: read one after another.
+        keep: called with each machine and the verdicts of its own run.
+    """
+    groups: dict[str, _Group] = {}
+    for machine in machines:
+        results = run_status.judged_again(machine.results, store)
+        done = Machine(machine.name, machine.host, machine.tasks, results)
+        keep(done)
+        group = groups.setdefault(group_of(done), _Group(results))
+        group.witnesses.append(_witness(done))
+        for case in results.cases:
+            group.cases.setdefault(case.id, case)
     found = {}
     rows: list[Row] = []
-    for kind, members in by_kind.items():
-        readers = {one.name: RunReader(one.results) for one in members}
-        found[kind] = outliers.find(_losses(members, readers))
-        names = {row.machine for row in found[kind]}
-        sound = [one for one in members if one.name not in names]
-        rows += _Kind(kind, sound, readers, store).rows()
-    return Judged(done, found, tuple(rows))
+    for name, group in groups.items():
+        found[name] = outliers.find(_losses(group))
+        outlying = {row.machine for row in found[name]}
+        sound = [one for one in group.witnesses if one.name not in outlying]
+        rows += _Fleet(name, group, sound, store).rows()
+    witnesses = [one for group in groups.values() for one in group.witnesses]
+    return Judged(tuple(witnesses), found, tuple(rows))
 
 
 def group_of(machine: Machine) -> str:
@@ -115,25 +176,48 @@ def group_of(machine: Machine) -> str:
     return machine.results.hardware.label(0)
 
 
-def _judged_alone(machine: Machine, store: Store) -> Machine:
-    results = run_status.judged_again(machine.results, store)
-    return Machine(machine.name, machine.host, machine.tasks, results)
+def _witness(machine: Machine) -> Witness:
+    results = machine.results
+    reader = RunReader(results)
+    cases = {case.id: case for case in results.cases}
+    seen = {}
+    for verdict in results.verdicts:
+        case = cases[verdict.case]
+        observation = reader.observe(case)
+        seen[case.id] = Seen(
+            outcome=verdict.outcome,
+            gate=verdict.gate,
+            logs=tuple(_logs(observation.values, case)),
+            recorded_as=observation.machine or machine.name,
+        )
+    paired = None
+    if results.is_paired or any(case.is_duel for case in results.cases):
+        paired = machine
+    return Witness(
+        name=machine.name,
+        host=machine.host,
+        kind=machine.kind,
+        group=group_of(machine),
+        launches=len(machine.tasks),
+        sentence=verdict_sentence(results),
+        seen=seen,
+        paired=paired,
+    )
 
 
-def _losses(
-    members: Sequence[Machine], readers: Mapping[str, RunReader]
-) -> dict[str, dict[str, float]]:
-    """Case -> machine -> logarithm of its value, larger where slower, of absolute rates."""
+def _losses(group: _Group) -> dict[str, dict[str, float]]:
+    """Case -> machine -> mean of its logarithms, of absolute rates."""
     losses: dict[str, dict[str, float]] = {}
-    for machine in members:
-        for case in machine.results.cases:
-            if case.is_ratio or family_of(case.metric) not in RATE_FAMILIES:
-                continue
-            values = readers[machine.name].observe(case).values
-            if values and not is_exact(case.metric):
-                logs = _logs(values, case)
-                row = losses.setdefault(case.id, {})
-                row[machine.name] = sum(logs) / len(logs)
+    for case in group.cases.values():
+        is_rate = family_of(case.metric) in RATE_FAMILIES
+        if case.is_ratio or not is_rate or is_exact(case.metric):
+            continue
+        row = {}
+        for witness in group.witnesses:
+            seen = witness.seen.get(case.id)
+            if seen is not None and seen.logs:
+                row[witness.name] = sum(seen.logs) / len(seen.logs)
+        losses[case.id] = row
     return losses
 
 
@@ -146,111 +230,45 @@ def _logs(values: Sequence[float], case: Case) -> list[float]:
 
 
 @dataclass(frozen=True)
-class _Kind:
-    """Machines of one kind, without the outliers."""
+class _Fleet:
+    """The machines of a group, without the outliers."""
 
-    kind: str
-    machines: Sequence[Machine]
-    readers: Mapping[str, RunReader]
+    name: str
+    group: _Group
+    machines: Sequence[Witness]
     store: Store
 
     def rows(self) -> list[Row]:
         """A row for each case that any of them was asked."""
-        cases: dict[str, Case] = {}
-        for machine in self.machines:
-            for case in machine.results.cases:
-                cases.setdefault(case.id, case)
-        judged_rows = sum(case.gate == "hard" for case in cases.values())
-        return [self._row(case, judged_rows) for case in cases.values()]
+        cases = self.group.cases.values()
+        judged_rows = sum(case.gate == "hard" for case in cases)
+        return [self._row(case, judged_rows) for case in cases]
 
     def _row(self, case: Case, judged_rows: int) -> Row:
-        verdicts = self._verdicts(case)
-        if case.is_duel or any(one.results.is_paired for one in self.machines):
-            return self._pooled(case, len(verdicts))
-        label = hardware_label(self.machines[0].results.hardware, case)
+        if case.is_duel or self.group.first.is_paired:
+            return self._pooled(case)
+        label = hardware_label(self.group.first.hardware, case)
         baseline = self.store.find(case, label)
-        seen = self._observations(case, verdicts)
-        if not seen or not isinstance(baseline, Recorded):
-            return self._by_machines(case, list(verdicts.values()))
+        now = {}
+        for witness in self.machines:
+            seen = witness.seen.get(case.id)
+            if seen and seen.logs and seen.outcome not in NOT_COMPARED:
+                now[seen.recorded_as] = seen.logs
+        if not now or not isinstance(baseline, Recorded):
+            return self._by_machines(case)
         before = _recorded(case, baseline)
         if not before:
-            return self._by_machines(case, list(verdicts.values()))
-        return self._compared(case, seen, (baseline, before), judged_rows)
-
-    def _observations(
-        self, case: Case, verdicts: Mapping[str, Verdict]
-    ) -> dict[str, Observation]:
-        """Machine -> what it measured, where that could be compared."""
-        seen = {}
-        for machine in self.machines:
-            verdict = verdicts.get(machine.name)
-            if verdict is None or verdict.outcome in NOT_COMPARED:
-                continue
-            observation = self.readers[machine.name].observe(case)
-            if observation.values:
-                seen[machine.name] = observation
-        return seen
-
-    def _verdicts(self, case: Case) -> dict[str, Verdict]:
-        """Machine -> its own verdict."""
-        verdicts = {}
-        for machine in self.machines:
-            for row in machine.results.verdicts:
-                if row.case == case.id:
-                    verdicts[machine.name] = row
-        return verdicts
-
-    def _by_machines(self, case: Case, verdicts: Sequence[Verdict]) -> Row:
-        """What most machines say of it, where nothing can be compared."""
-        outcomes = Counter(row.outcome for row in verdicts)
-        outcome = Outcome.INVALID
-        if outcomes:
-            ((outcome, _),) = outcomes.most_common(1)
-        modes = {row.gate for row in verdicts} or {case.gate}
-        mode: GateMode = "report"
-        if modes == {"hard"}:
-            mode = "hard"
-        return Row(case.id, self.kind, mode, outcome, len(verdicts))
-
-    def _pooled(self, case: Case, machines: int) -> Row:
-        """Pairs and duels of all machines together: each is of one machine."""
-        results: RunResults = pooled(self.machines)
-        decision = judging.judge_case(results, case, self.store)
-        return Row(
-            case=case.id,
-            kind=self.kind,
-            gate=decision.gate,
-            outcome=decision.outcome,
-            machines=machines,
-            worse_by=decision.worse_by,
-            excluded=decision.excluded,
-            target=decision.target_effect,
-        )
-
-    def _compared(
-        self,
-        case: Case,
-        seen: Mapping[str, Observation],
-        reference: tuple[Recorded, Mapping[str, Sequence[float]]],
-        judged_rows: int,
-    ) -> Row:
-        baseline, before = reference
-        first = next(iter(seen.values()))
-        policy = policy_of(case, first.hardware_label, first.fail_over)
+            return self._by_machines(case)
+        policy = policy_of(case, label, self.group.first.fail_over)
         higher = metric_of(case).better == "higher"
-        now = {}
-        for observation in seen.values():
-            name = observation.machine or observation.run
-            now[name] = _logs(observation.values, case)
-        found = change.compare(
-            now, before, _prior(baseline, policy.assumed_cv), judged_rows
-        )
-        target = target_effect_of(baseline, policy)
+        prior = _prior(baseline, policy.assumed_cv)
+        found = change.compare(now, before, prior, judged_rows)
         if case.two_sided:
             found = _two_sided(found)
+        target = target_effect_of(baseline, policy)
         return Row(
             case=case.id,
-            kind=self.kind,
+            group=self.name,
             gate=gate_mode(case, policy, baseline.metric.gate),
             outcome=found.outcome(log_loss(target, higher)),
             machines=found.machines,
@@ -258,6 +276,38 @@ class _Kind:
             worse_by=fraction_of(found.loss, higher),
             excluded=fraction_of(found.excluded, higher),
             target=target,
+        )
+
+    def _by_machines(self, case: Case) -> Row:
+        """What most machines say of it, where nothing can be compared."""
+        seen = [
+            one.seen[case.id] for one in self.machines if case.id in one.seen
+        ]
+        outcomes = Counter(row.outcome for row in seen)
+        outcome = Outcome.INVALID
+        if outcomes:
+            ((outcome, _),) = outcomes.most_common(1)
+        modes = {row.gate for row in seen} or {case.gate}
+        mode: GateMode = "report"
+        if modes == {"hard"}:
+            mode = "hard"
+        return Row(case.id, self.name, mode, outcome, len(seen))
+
+    def _pooled(self, case: Case) -> Row:
+        """Pairs and duels of all machines together: each is of one machine."""
+        members = [one.paired for one in self.machines if one.paired]
+        if not members:
+            return self._by_machines(case)
+        decision = judging.judge_case(pooled(members), case, self.store)
+        return Row(
+            case=case.id,
+            group=self.name,
+            gate=decision.gate,
+            outcome=decision.outcome,
+            machines=len(members),
+            worse_by=decision.worse_by,
+            excluded=decision.excluded,
+            target=decision.target_effect,
         )
 
 

@@ -56,7 +56,7 @@ def test_without_ray_the_extra_is_named(call, no_ray, tmp_path):
     """And nothing is left of a run that could not begin."""
     done = call(main, "fleet", "run", "--run-dir", "run", "--", "-m", "gpu")
 
-    assert 1 == done.exit_code
+    assert 2 == done.exit_code
     assert "pip install 'perfgate[fleet]'" in done.output
     assert not (tmp_path / "run").exists()
 
@@ -92,7 +92,7 @@ def test_a_folder_without_a_run_is_refused(call, tmp_path):
     """With what makes one."""
     done = call(main, "fleet", "show", str(tmp_path))
 
-    assert 1 == done.exit_code
+    assert 2 == done.exit_code
     assert "perfgate fleet run" in done.output
 
 

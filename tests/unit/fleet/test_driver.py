@@ -70,7 +70,7 @@ def test_every_launch_is_measured_once(tmp_path):
 
     assert 8 == len(state.measured) == len(fleet.cluster.log)
     assert {"c"} == {name for task, name in fleet.cluster.log if "u02" in task}
-    found = machines.of_run(tmp_path, states.read(tmp_path))
+    found = list(machines.of_run(tmp_path, states.read(tmp_path)))
     assert {"h200": 4, "h100": 4} == {
         kind: sum(
             len(one.results.launches) for one in found if one.kind == kind

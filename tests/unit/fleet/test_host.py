@@ -101,14 +101,15 @@ def test_a_launch_is_measured_kept_and_swept(project, env, tmp_path):
     others = measured(host.carry_out(order(project), env), copy)
 
     assert [Ended(status=0)] == others
-    assert "" == machines.problem_of(copy)
+    assert "" == machines.inspect(copy, "a").problem
     assert [MOE] == [row.server for row in load(copy).launches]
     assert (copy / "pytest.log").exists()
     again = measured(host.carry_out(order(project), env), tmp_path / "again")
     assert [Ended(status=0)] == again
     assert load(copy).launches == load(tmp_path / "again").launches
     spool = host.spool_of(env, "f1")
-    kept, _ = host.carry_out(Sweep(fleet="f1", delivered=()), env)
+    elsewhere = Sweep(fleet="f1", delivered=(), elsewhere=("u01-l001",))
+    kept, _ = host.carry_out(elsewhere, env)
     assert Kept(folders={"u01-l001": str(spool / "u01-l001")}) == kept
     kept, _ = host.carry_out(Sweep(fleet="f1", delivered=("u01-l001",)), env)
     assert Kept(folders={}) == kept
@@ -134,7 +135,20 @@ def test_a_cancelled_launch_ends_its_session_and_can_go_on(
     assert [Ended(status=0)] == measured(
         host.carry_out(order(project), env), copy
     )
-    assert "" == machines.problem_of(copy)
+    assert "" == machines.inspect(copy, "a").problem
+
+
+def test_other_gpus_begin_anew(project, env, tmp_path):
+    """What another GPU of the host has measured is of another machine."""
+    for gpu in ("0", "1"):
+        own = env | {"FAKE_GPUS": "2", "CUDA_VISIBLE_DEVICES": gpu}
+        copy = tmp_path / gpu
+        assert [Ended(status=0)] == measured(
+            host.carry_out(order(project), own), copy
+        )
+        assert [int(gpu)] == [one.index for one in load(copy).hardware.gpus]
+    folders = sorted(path.name for path in host.spool_of(env, "f1").iterdir())
+    assert ["u01-l001@0", "u01-l001@1"] == folders
 
 
 @pytest.mark.parametrize("fault", ["limit", "disk", "unit"])

@@ -66,7 +66,7 @@ def test_a_merged_run_is_written_and_read(tmp_path):
     """In a folder for each machine, as any other run."""
     (machine,) = machines.merged("f1", [part("u01-l001", "a", 1000.0)])
 
-    machines.save(tmp_path, [machine])
+    machines.save(tmp_path, machine)
 
     again = schema.load(tmp_path / "machines" / machine.name)
     assert machine.results == again
@@ -90,8 +90,9 @@ def test_a_part_that_lacks_something_is_told(tmp_path, changes, expected):
     results = part("u01-l001", "a", 1000.0).results
     schema.save(msgspec.structs.replace(results, **changes), tmp_path)
 
-    problem = machines.problem_of(tmp_path)
+    inspected = machines.inspect(tmp_path, "a")
 
-    assert problem.startswith(expected)
-    assert bool(problem) == bool(expected)
-    assert machines.problem_of(tmp_path / "nothing")
+    assert inspected.problem.startswith(expected)
+    assert bool(inspected.problem) == bool(expected)
+    assert results.hardware.machine_id == inspected.machine
+    assert machines.inspect(tmp_path / "nothing", "a").problem

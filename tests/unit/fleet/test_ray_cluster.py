@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 import uuid
+from collections import Counter
 
 import pytest
 
@@ -45,23 +46,17 @@ class Fleet:
 
     Args:
         names: host's name -> product of its GPUs.
+        more: host's name -> further variables of its sessions.
     """
 
-    def __init__(self, folder, names, gpus=1):
+    def __init__(self, folder, names, gpus=1, more=None):
         self.folder = folder
         self.project = Project(folder / "project")
         self.tag = uuid.uuid4().hex
         self.run_dir = folder / "run"
-        nodes = []
-        for name, product in names.items():
-            env = {
-                "FAKE_GPUS": str(gpus),
-                "FAKE_GPU_KIND": product.lower(),
-                "FAKE_GPU_HOST": f"-{name}",
-                "PERFGATE_LEASES_DIR": str(folder / "leases" / name),
-                "PERFGATE_FLEET_DIR": str(folder / "spool" / name),
-            }
-            nodes.append(Node(name, gpus, 2, product, env))
+        self._gpus = gpus
+        self._more = more or {}
+        nodes = [self.node(name, product) for name, product in names.items()]
         variables = {
             name: value
             for name, value in os.environ.items()
@@ -72,6 +67,18 @@ class Fleet:
             "SURVIVOR_TAG": self.tag,
         }
         self.nodes = RayNodes(nodes, variables)
+
+    def node(self, name, product):
+        """A host of that name, with what it keeps from before."""
+        env = {
+            "FAKE_GPUS": str(self._gpus),
+            "FAKE_GPU_KIND": product.lower(),
+            "FAKE_GPU_HOST": f"-{name}",
+            "PERFGATE_LEASES_DIR": str(self.folder / "leases" / name),
+            "PERFGATE_FLEET_DIR": str(self.folder / "spool" / name),
+        }
+        env |= self._more.get(name, {})
+        return Node(name, self._gpus, 2, product, env)
 
     def start(self, *options, platform=BOTH):
         """The command `perfgate fleet run`."""
@@ -190,3 +197,104 @@ def test_a_fleet_of_two_kinds_outlives_a_host_and_its_driver(fleet):
     assert len(state.tasks) == len(rows)
     assert MOE in {server for _, server, _ in rows}
     assert [] == made.gone()
+
+
+SLOW = {
+    "FAKE_MISBEHAVIOUR": (
+        "llama-3.1-8b: --set itl_s=0.003; mixtral-8x7b: --set itl_s=0.006"
+    )
+}
+FULL = {"PERFGATE_WRITE_FAULT": "8:disk-full"}
+
+
+def placements(run_dir):
+    """Task -> how often it was given to a host."""
+    counts = Counter()
+    for line in (run_dir / states.FILE).read_text().splitlines():
+        row = json.loads(line)
+        if row["type"] == "Placed":
+            counts[row["task"]] += 1
+    return counts
+
+
+def through_faults(made):
+    """Drive sixty launches through a killed host, a killed driver, and a partition.
+
+    Returns:
+        tasks that were measured when the driver was killed, and its successor's status.
+    """
+    driver = made.start("--launches", "20")
+    made.until(lambda state: made.is_measuring("b"))
+    os.kill(made.nodes.raylets["b"], signal.SIGKILL)
+    made.until(lambda state: lost_on(state, "b"))
+    made.nodes.add(made.node("b", "H200"))
+    made.until(lambda state: len(state.measured) >= 10)
+    driver.kill()
+    driver.wait()
+    assert [] == made.gone()
+    before = {task.id for task in made.state.measured}
+    driver = made.start("--launches", "20", "--resume")
+    made.until(lambda state: made.is_measuring("d"))
+    cut_off = made.nodes.raylets["d"]
+    os.kill(cut_off, signal.SIGSTOP)
+    made.until(lambda state: lost_on(state, "d"))
+    os.kill(cut_off, signal.SIGCONT)
+    made.nodes.add(made.node("d", "H100"))
+    return before, driver.wait(PATIENCE_S * 4)
+
+
+@pytest.mark.slow
+def test_sixty_launches_outlive_every_fault(fleet):
+    """Killed hosts, a killed driver, a partition, a slow host and a full disk.
+
+    Nothing that was measured is lost, nothing is measured twice without being told, and
+    no process is left.
+    """
+    hosts = {"a": "H200", "b": "H200", "c": "H100", "d": "H100"}
+    hosts |= {"slow": "H200", "full": "H200"}
+    made = fleet(hosts, gpus=2, more={"slow": SLOW, "full": FULL})
+
+    before, status = through_faults(made)
+
+    assert status in (0, 1), made.text
+    state = made.state
+    assert 60 == len(state.tasks) == len(state.measured), made.text
+    assert before <= {task.id for task in state.measured}
+    counts = placements(made.run_dir)
+    for task in state.tasks.values():
+        assert counts[task.id] <= len(task.attempts) + state.sessions
+        if task.id in before:
+            assert counts[task.id] == len(task.attempts) + 1
+    rows = launches(made.run_dir)
+    assert 60 == len(rows) == len(set(rows))
+    assert all(row.task in made.text for row in state.twice)
+    texts = [file.read_text() for file in made.folder.glob("output-*")]
+    assert "full is set aside: 3 launches in a row failed" in "".join(texts)
+    assert "on slow is " in made.text
+    assert not [task for task in state.measured if task.host == "full"]
+    assert [] == made.gone()
+
+
+def lost_on(state, host):
+    """Whether a launch was lost with that host."""
+    for task in state.tasks.values():
+        for row in task.attempts:
+            if (row.host, row.outcome) == (host, "lost"):
+                return True
+    return False
+
+
+@pytest.mark.slow
+def test_a_cancelled_fleet_is_gone_on_every_host(fleet):
+    """Within ten seconds of a Ctrl-C; the run goes on with --resume."""
+    made = fleet({"a": "H200", "b": "H200"})
+    driver = made.start("--launches", "2")
+    made.until(lambda state: made.is_measuring("a") and made.is_measuring("b"))
+    began = time.monotonic()
+    driver.send_signal(signal.SIGINT)
+
+    assert [] == made.gone()
+    assert time.monotonic() - began < GONE_S
+    assert 2 == driver.wait(PATIENCE_S), made.text
+    assert "Stopped on all hosts" in made.text
+    assert [] == [row for row in made.state.tasks.values() if row.attempts]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from perfgate.fleet import scheduler
 from perfgate.fleet.scheduler import Durations, Place
 from tests.support.fake_cluster import unit
@@ -76,20 +74,35 @@ def test_the_cpu_is_given_to_one_launch_alone():
     assert [] == placements(run, alone)
 
 
-@pytest.mark.parametrize("outcome", ["failed", "lost"])
-def test_a_launch_goes_elsewhere_once(outcome):
-    """Not to the host where it failed; after two attempts to none."""
-    events = [placed("u01-l001", "a"), finished("u01-l001", "a", outcome)]
+def test_a_launch_that_failed_goes_elsewhere_once():
+    """Not to the host where it failed; after two failures to none."""
+    events = [placed("u01-l001", "a"), finished("u01-l001", "a", "failed")]
     run = state(SMALL, events=events)
 
     assert [] == placements(run, place("a", SMALL))
     assert [("u01-l001", "b")] == placements(
         run, place("a", SMALL), place("b", SMALL)
     )
-    events += [placed("u01-l001", "b"), finished("u01-l001", "b", outcome)]
+    events += [placed("u01-l001", "b"), finished("u01-l001", "b", "failed")]
     run = state(SMALL, events=events)
     assert [] == placements(run, place("c", SMALL))
     assert ["u01-l001"] == [task.id for task in run.given_up]
+
+
+def test_a_launch_that_was_lost_goes_elsewhere_first():
+    """To its host alone where that came back and there is no other."""
+    events = [placed("u01-l001", "a"), finished("u01-l001", "a", "lost")]
+    run = state(SMALL, events=events)
+
+    assert [("u01-l001", "b")] == placements(
+        run, place("a", SMALL), place("b", SMALL)
+    )
+    assert [("u01-l001", "a")] == placements(run, place("a", SMALL))
+    failed = finished("u01-l001", "b", "failed")
+    run = state(SMALL, events=[*events, placed("u01-l001", "b"), failed])
+    assert [("u01-l001", "a")] == placements(
+        run, place("a", SMALL), place("b", SMALL)
+    )
 
 
 def test_a_stopped_driver_costs_no_attempt():

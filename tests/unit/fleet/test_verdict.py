@@ -149,7 +149,7 @@ def test_two_kinds_are_judged_apart(store):
     found = judged([*rows, extra], store)
 
     assert frozenset() == found.outlying
-    assert {"h200", "h100"} == {row.kind for row in found.rows}
+    assert {"h200", "h100"} == {row.group for row in found.rows}
 
 
 def test_what_was_not_measured_is_told(store):

@@ -7,12 +7,15 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parents[3]
 FOLDER = ROOT / "docs" / "ci"
 BIN = Path(sys.executable).parent
 # Of `perfgate comment`, which the recipes call beside pytest.
 OPTIONS_OF_COMMENT = ("--post", "--link", "--number", "--context")
+# Of `perfgate fleet run`, likewise.
+OPTIONS_OF_FLEET = ("--address", "--run-dir", "--launches", "--gate")
 CHECKS = {
     "github-actions.yml": [
         BIN / "check-jsonschema",
@@ -45,6 +48,12 @@ CHECKS = {
         "--builtin-schema",
         "vendor.buildkite",
     ],
+    "ray-job.yaml": [
+        BIN / "check-jsonschema",
+        "--schemafile",
+        ROOT / "tests" / "data" / "ray_job.schema.json",
+    ],
+    "slurm-fleet.sh": [BIN / "shellcheck"],
     "kubernetes.yaml": [BIN / "kubernetes-validate", "--strict"],
 }
 
@@ -84,12 +93,37 @@ def test_options_exist(name, pytestconfig):
         for action in group.options
         for option in action.names()
     }
-    known |= set(OPTIONS_OF_COMMENT)
+    known |= {*OPTIONS_OF_COMMENT, *OPTIONS_OF_FLEET}
     for command in re.findall(
         r"^.*(?:pytest|perfgate) .*$", text, re.MULTILINE
     ):
         named = set(re.findall(r"(?<=\s)--[a-z][a-z-]*", command))
         assert set() == named - known, command
+
+
+def test_pods_of_the_ray_job_are_valid(tmp_path):
+    """Each template is a pod of Kubernetes, on hosts of two kinds."""
+    job = yaml.safe_load((FOLDER / "ray-job.yaml").read_text())
+    cluster = job["spec"]["rayClusterSpec"]
+    groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+    for number, group in enumerate(groups):
+        pod = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "x"},
+            "spec": group["template"]["spec"],
+        }
+        path = tmp_path / f"{number}.yaml"
+        path.write_text(yaml.safe_dump(pod))
+        done = subprocess.run(
+            [BIN / "kubernetes-validate", "--strict", path],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert 0 == done.returncode, done.stdout + done.stderr
+    names = [group["groupName"] for group in cluster["workerGroupSpecs"]]
+    assert ["h200", "h100"] == names
 
 
 def test_the_image_starts_the_suite():
