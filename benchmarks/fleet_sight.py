@@ -94,14 +94,9 @@ def sight(prior: Prior, machines: int, own: bool, trials: int) -> float:
 
 def sight_table(prior: Prior, trials: int) -> Iterator[str]:
     """Markdown: false alarms, 1 % and 2 % seen, and what is excluded, in %."""
-    cells = ["machines (a launch each)"]
-    for name in ("compared with themselves", "with other machines"):
-        cells += [
-            f"{name}: false alarms",
-            "1 % lost",
-            "2 % lost",
-            "excluded if unchanged",
-        ]
+    cells = ["machines"]
+    for name in ("own past", "others' past"):
+        cells += [f"{name}: false alarms", "1 % lost", "2 % lost", "excluded"]
     yield row(cells)
     yield row("--:" for _ in cells)
     for machines in FLEETS:
@@ -140,9 +135,9 @@ def outlier_table(prior: Prior, trials: int) -> Iterator[str]:
     yield row(
         [
             "machines",
-            "healthy one named, all healthy",
-            f"sick one ({SICK:.0%} slower) named",
-            "healthy one named beside it",
+            "all healthy: one named",
+            f"one {SICK:.0%} slower: it is named",
+            "another one is named",
         ]
     )
     yield row(["--:"] * 4)
