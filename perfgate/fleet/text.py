@@ -11,6 +11,7 @@ from perfgate.fleet.scheduler import Durations, Forecast, Place, need_of
 from perfgate.fleet.state import State
 from perfgate.fleet.verdict import Judged, Row, is_green
 from perfgate.judge import run_status
+from perfgate.judge.verdict import Outcome
 from perfgate.report.headline import SIGNS
 from perfgate.results.gates import Gate
 from perfgate.run.units import Unit
@@ -49,7 +50,7 @@ def verdict_of(state: State, judged: Judged, gate: Gate) -> str:
     green = sum(map(is_green, hard))
     if state.open or green < len(hard) or not hard:
         return f"Undecided: {green} of {len(hard)} rows passed"
-    return f"Green: {len(hard)} rows passed"
+    return f"Green: {formatting.count(len(hard), 'row')} passed"
 
 
 def fails(state: State, judged: Judged, gate: Gate) -> bool:
@@ -58,7 +59,10 @@ def fails(state: State, judged: Judged, gate: Gate) -> bool:
         return True
     if gate == "advisory":
         return False
-    return bool(state.open)
+    compared = [
+        row for row in judged.rows if row.outcome != Outcome.NO_BASELINE
+    ]
+    return bool(state.open) or not compared
 
 
 def lines(state: State, judged: Judged, gate: Gate) -> Iterator[str]:

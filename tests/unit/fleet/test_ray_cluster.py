@@ -25,6 +25,7 @@ from tests.support.projects import MOE
 from tests.support.ray_nodes import Node, RayNodes
 from tests.support.small_project import Project
 from tests.support.survivors import tagged
+from tests.support.write_faults import ACKNOWLEDGED, FAULT
 
 pytest.importorskip("ray")
 
@@ -204,7 +205,7 @@ SLOW = {
         "llama-3.1-8b: --set itl_s=0.003; mixtral-8x7b: --set itl_s=0.006"
     )
 }
-FULL = {"PERFGATE_WRITE_FAULT": "8:disk-full"}
+FULL = "8:disk-full"  # from the eighth file on
 
 
 def placements(run_dir):
@@ -244,7 +245,7 @@ def through_faults(made):
 
 
 @pytest.mark.slow
-def test_sixty_launches_outlive_every_fault(fleet):
+def test_sixty_launches_outlive_every_fault(fleet, tmp_path):
     """Killed hosts, a killed driver, a partition, a slow host and a full disk.
 
     Nothing that was measured is lost, nothing is measured twice without being told, and
@@ -252,7 +253,8 @@ def test_sixty_launches_outlive_every_fault(fleet):
     """
     hosts = {"a": "H200", "b": "H200", "c": "H100", "d": "H100"}
     hosts |= {"slow": "H200", "full": "H200"}
-    made = fleet(hosts, gpus=2, more={"slow": SLOW, "full": FULL})
+    full = {FAULT: FULL, ACKNOWLEDGED: str(tmp_path / "acknowledged")}
+    made = fleet(hosts, gpus=2, more={"slow": SLOW, "full": full})
 
     before, status = through_faults(made)
 
@@ -270,6 +272,7 @@ def test_sixty_launches_outlive_every_fault(fleet):
     assert all(row.task in made.text for row in state.twice)
     texts = [file.read_text() for file in made.folder.glob("output-*")]
     assert "full is set aside: 3 launches in a row failed" in "".join(texts)
+    assert "No space left on device" in "".join(texts)
     assert "on slow is " in made.text
     assert not [task for task in state.measured if task.host == "full"]
     assert [] == made.gone()

@@ -122,6 +122,8 @@ def test_without_baselines_nothing_is_passed(tmp_path, store):
     assert {Outcome.NO_BASELINE} == {row.outcome for row in found.rows}
     assert 1 == len(found.outlying)
     assert text.headline(measured(), found, "advisory").startswith("Undecided")
+    assert not text.fails(measured(), found, "advisory")
+    assert text.fails(measured(), found, "required")
 
 
 def test_machines_that_cannot_be_compared_say_nothing(store):
