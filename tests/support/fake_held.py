@@ -16,6 +16,7 @@ INSIDE = Path(__file__).resolve().parents[2] / "perfgate" / "engines" / "inside"
 sys.path.insert(0, str(INSIDE))
 perfgate_held = importlib.import_module("perfgate_held")
 perfgate_count = importlib.import_module("perfgate_count")
+perfgate_instructions = importlib.import_module("perfgate_instructions")
 NS_PER_MS = 1_000_000
 
 
@@ -101,6 +102,18 @@ def count(engine, body, more_operators):
     }
 
 
+def instructions(engine, body, more_operators):
+    """Instructions of the batch: more where a step has more operators."""
+
+    def counted(work):
+        answered = work()
+        return 1_000_000 * more_operators * answered["steps"], answered
+
+    return perfgate_instructions.instructions(
+        lambda: perfgate_held.batch(engine, body), counted
+    )
+
+
 def main():
     """Answer until the process ends."""
     parser = argparse.ArgumentParser()
@@ -113,6 +126,9 @@ def main():
     if given.die_at_batch:
         perfgate_held.ACTIONS["/batch"] = dying(given.die_at_batch)
     perfgate_held.ACTIONS["/count"] = lambda engine, body: count(
+        engine, body, given.adds
+    )
+    perfgate_held.ACTIONS["/instructions"] = lambda engine, body: instructions(
         engine, body, given.adds
     )
     handler = perfgate_held.handler_of(ToldEngine(given.step_ms))

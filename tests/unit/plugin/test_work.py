@@ -54,3 +54,26 @@ def test_one_operator_more_in_a_step_is_found_on_any_cpu(
     row = next(row for row in results.verdicts if row.case == red[0])
     assert "aten.add.Tensor" in render(row)
     assert 2 == len(results.launches)
+
+
+def test_instructions_are_counted_where_they_are_asked_for(
+    project, pytester, monkeypatch
+):
+    """By launches of their own; more of them are red, and the message says what they are not."""
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    asked = ("-m", "cpu", "-k", "instructions", "--instructions", "--run-dir")
+    project(*asked, "first")
+    accepted = perfgate(pytester, "accept", "first")
+    assert 0 == accepted.ret, accepted.stderr.str()
+    assert 4 == len(verdicts(pytester.path / "first"))
+
+    monkeypatch.setenv("FAKE_MISBEHAVIOUR", "llama-tiny: --adds 2")
+    more = project(*asked, "more")
+
+    results = load(pytester.path / "more")
+    red = [row for row in results.verdicts if row.outcome == "REGRESSED"]
+    assert (1, 2) == (more.ret, len(red)), more.stdout.str()
+    for row in red:
+        assert row.case.startswith("fake-llama-tiny-tp1-held-instructions/")
+        assert "Instructions are no time" in render(row)
