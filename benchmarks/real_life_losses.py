@@ -651,13 +651,15 @@ def markdown(
     """A row for each loss: how many cases are red, not excluded, passed, and which are red.
 
     Args:
-        most: red cases that are named in a row.
+        most: red cases that are named in a row; 0 leaves their column out.
     """
     lines = [
         f"| {head} | red | on the first launch | invalid | not excluded | improved "
-        "| passed | not judged | reported | groups | red cases |",
-        "|---|" + "--:|" * 8 + "---|---|",
+        "| passed | not judged | reported | groups |",
+        "|---|" + "--:|" * 8 + "---|",
     ]
+    if most:
+        lines = [f"{lines[0]} red cases |", f"{lines[1]}---|"]
     for row in rows:
         counts = (
             len(row.red),
@@ -670,7 +672,9 @@ def markdown(
             row.reported,
         )
         cells = [row.name, *map(str, counts)]
-        cells += [", ".join(row.groups), named(row.red, most)]
+        cells.append(", ".join(row.groups))
+        if most:
+            cells.append(named(row.red, most))
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -714,13 +718,24 @@ def report(
     help="Take the session's own launches out of the store first.",
 )
 @click.option(
+    "--named",
+    "most_named",
+    default=MOST_NAMED,
+    show_default=True,
+    help="Red cases that are named in a row; 0 leaves their column out.",
+)
+@click.option(
     "--json",
     "json_path",
     type=click.Path(path_type=Path),
     help="Write the counts here as well.",
 )
 def main(
-    runs: Path, baselines: Path, leave_out_own: bool, json_path: Path | None
+    runs: Path,
+    baselines: Path,
+    leave_out_own: bool,
+    most_named: int,
+    json_path: Path | None,
 ) -> None:
     """Show what the gate says of real-life losses."""
     try:
@@ -735,8 +750,8 @@ def main(
         f"Altering nothing gives the stored values back within {difference:.3%}.\n"
     )
     for head, rows in tables.items():
-        most = MOST_NAMED
-        if head == TWO_GPUS:
+        most = most_named
+        if most and head == TWO_GPUS:
             most = len(rows[-1].red)
         click.echo(markdown(rows, head, most))
     if json_path is not None:

@@ -318,7 +318,7 @@ def line(cells: Sequence[object]) -> str:
 
 
 def studies_table(store: Store, runs: int) -> Iterator[str]:
-    """Markdown: failed runs in %, by study and recorded launches."""
+    """Failed runs in %, by study and recorded launches."""
     studies = [
         ("one H200, vLLM", StudyRun(store, "h200x1", ("vllm",))),
         ("one H200, vLLM and SGLang", StudyRun(store, "h200x1")),
@@ -338,7 +338,7 @@ def studies_table(store: Store, runs: int) -> Iterator[str]:
 def assumptions_table(
     store: Store, runs: int, recorded: int = 3
 ) -> Iterator[str]:
-    """Markdown: what happens in runs of one engine, in %, by what is assumed."""
+    """What happens in runs of one engine, in %, by what is assumed."""
     study = StudyRun(store, "h200x1", ("vllm",))
     settings = {
         "as above": Correlation(),

@@ -24,7 +24,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "duels": ("duel_simulation",),
     "bisection": ("bisect_simulation",),
     "rules": ("judge_rules", "--by-family"),
-    "losses": ("real_life_losses",),
+    "losses": ("real_life_losses", "--named", "0"),
     "creep": ("creep_simulation",),
     "rows-together": ("joint_rules",),
     "cpu-facts": ("cpu_facts", "stored"),
