@@ -18,7 +18,8 @@ _FOLDER = click.Path(path_type=Path)
 
 HELP = """Show the metric of CASE over all runs and its change points.
 
-Without CASE list the cases.
+CASE may be a part of its name, or a pattern such as '*/itl_median_ms'. Where it fits
+several cases, and without CASE, they are listed, the largest change first.
 """
 
 
@@ -43,7 +44,7 @@ Without CASE list the cases.
     "--html",
     type=_FOLDER,
     metavar="FILE",
-    help="Draw CASE, or all cases, on a page.",
+    help="Draw CASE, or all that fit it, on a page.",
 )
 @click.option(
     "--csv",
@@ -66,10 +67,7 @@ def history(
     html: Path | None,
     **exports: Path | None,
 ) -> None:
-    """Show the metric of CASE over all runs and its change points.
-
-    Without CASE list the cases.
-    """
+    """Show one case over all runs, list those that fit, or write pages and exports."""
     # Imported here: `--help` must not wait for scipy and numpy.
     from perfgate.history.exports import openmetrics, to_csv
     from perfgate.history.store import History
@@ -92,24 +90,41 @@ def history(
         _write(exports["metrics"], openmetrics(entries))
     if html:
         _write(html, trends.page(_chosen(entries, case, hardware)))
-    if html or any(exports.values()):
-        return
+    if not html and not any(exports.values()):
+        _print(entries, case, hardware, runs)
+
+
+def _print(
+    entries: Sequence[Entry], case: str | None, hardware: str | None, runs: Path
+) -> None:
     if case is not None:
         _show(entries, case, hardware)
         return
-    _list_cases(entries, runs)
+    _list_cases(entries, hardware)
+    if not entries:
+        click.echo(f"no complete run in {runs}")
 
 
 def _show(entries: Sequence[Entry], case: str, hardware: str | None) -> None:
-    """One case over the runs; without change points where they cannot be found."""
+    """One case over the runs, or the list of those that fit.
+
+    Without change points where they cannot be found.
+    """
     from perfgate.history.series import (
         HistoryError,
         change_points,
         format_series,
+        matching,
         series,
     )
 
-    chosen = series(entries, case, hardware)
+    names = matching(entries, case)
+    if len(names) > 1:
+        wanted = set(names)
+        fitting = [entry for entry in entries if entry.case in wanted]
+        _list_cases(fitting, hardware)
+        return
+    chosen = series(entries, names[0] if names else case, hardware)
     values = [entry.value for entry in chosen]
     try:
         points = change_points(values)
@@ -120,23 +135,39 @@ def _show(entries: Sequence[Entry], case: str, hardware: str | None) -> None:
     click.echo(format_series(chosen, points))
 
 
-def _list_cases(entries: Sequence[Entry], runs: Path) -> None:
-    names = {f"{entry.case}  ({entry.hardware})" for entry in entries}
-    for name in sorted(names):
-        click.echo(name)
-    if not entries:
-        click.echo(f"no complete run in {runs}")
+def _list_cases(entries: Sequence[Entry], hardware: str | None) -> None:
+    """Cases of one run by name; of several runs with value and change, largest first."""
+    from perfgate.report import trends
+
+    several = trends.by_case(entries, hardware)
+    for row in trends.table(several):
+        click.echo(f"{row.change_text:>10}  {row.value:>14}  {row.case}")
+    names = {
+        f"{entry.case}  ({entry.hardware})"
+        for entry in entries
+        if hardware in (None, entry.hardware)
+    }
+    listed = {name.replace(" (", "  (") for name in several}
+    for name in sorted(names - listed):
+        click.echo(f"{'one run':>10}  {'':>14}  {name}")
 
 
 def _chosen(
     entries: Sequence[Entry], case: str | None, hardware: str | None
 ) -> dict[str, list[Entry]]:
-    from perfgate.history.series import series
+    """The cases of a page: all, or those that fit; raises where none does."""
+    from perfgate.history.series import matching, series
     from perfgate.report import trends
 
-    if case is not None:
-        return {case: series(entries, case, hardware)}
-    return trends.by_case(entries, hardware)
+    if case is None:
+        return trends.by_case(entries, hardware)
+    names = matching(entries, case)
+    if len(names) > 1:
+        wanted = set(names)
+        fitting = [entry for entry in entries if entry.case in wanted]
+        return trends.by_case(fitting, hardware)
+    name = names[0] if names else case
+    return {name: series(entries, name, hardware)}
 
 
 def _write(path: Path, text: str) -> None:

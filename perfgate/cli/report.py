@@ -13,7 +13,7 @@ from perfgate.cli.project import judging_store
 from perfgate.cli.stored_run import AS_THEN, shown
 
 if TYPE_CHECKING:
-    from perfgate.report.figures.server import Trend
+    from perfgate.report.figures.trend import Trend
 
 _FOLDER = click.Path(path_type=Path)
 

@@ -9,6 +9,7 @@ gate.
 
 from __future__ import annotations
 
+import fnmatch
 import importlib
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -41,6 +42,8 @@ class Entry(
     Attributes:
         value: geometric mean of the launches.
         launches: value of each launch that counts.
+        baseline: what it was compared with; None where nothing was, or of older runs.
+        allowed: the loss, as a fraction, that was allowed.
     """
 
     run: str
@@ -51,6 +54,8 @@ class Entry(
     launches: tuple[float, ...]
     outcome: str | None
     context: dict[str, str]
+    baseline: float | None = None
+    allowed: float | None = None
 
     @property
     def metric(self) -> str:
@@ -82,12 +87,20 @@ def entries_of(results: RunResults) -> list[Entry]:
     if results.is_paired or is_injected:
         return []
     reader = RunReader(results)
-    outcomes = {row.case: row.outcome for row in results.verdicts}
+    verdicts = {row.case: row for row in results.verdicts}
     entries = []
     for case in results.cases:
         observation = reader.observe(case)
         if not observation.values:
             continue
+        verdict = verdicts.get(case.id)
+        judged: dict[str, Any] = {"outcome": None}
+        if verdict is not None:
+            judged = {
+                "outcome": verdict.outcome,
+                "baseline": verdict.baseline,
+                "allowed": verdict.allowed or verdict.threshold,
+            }
         entry = Entry(
             run=results.run_id,
             started=results.started,
@@ -95,8 +108,8 @@ def entries_of(results: RunResults) -> list[Entry]:
             case=case.id,
             value=observation.value,
             launches=tuple(observation.values),
-            outcome=outcomes.get(case.id),
             context=dict(observation.context),
+            **judged,
         )
         entries.append(entry)
     return entries
@@ -132,6 +145,16 @@ def series(
             remedy=f"choose one: --hardware {kinds[0]}",
         )
     return sorted(matches, key=lambda entry: (entry.started, entry.run))
+
+
+def matching(entries: Iterable[Entry], pattern: str) -> list[str]:
+    """Cases whose id is the pattern, fits its wildcards, or contains it; in order."""
+    cases = sorted({entry.case for entry in entries})
+    if pattern in cases:
+        return [pattern]
+    if any(sign in pattern for sign in "*?["):
+        return fnmatch.filter(cases, pattern)
+    return [case for case in cases if pattern in case]
 
 
 def change_points(values: Sequence[float]) -> list[ChangePoint]:

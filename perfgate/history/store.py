@@ -23,7 +23,7 @@ from perfgate.results.head import RunHead
 from perfgate.results.schema import RunResults, stored
 
 FORMER_FILE = "history.jsonl"
-VERSION = 1
+VERSION = 2
 WAIT_S = 10.0  # for another writer, which takes milliseconds
 _TABLES = """
 CREATE TABLE runs (run TEXT PRIMARY KEY, started TEXT NOT NULL) WITHOUT ROWID;
@@ -35,12 +35,20 @@ CREATE TABLE entries (
     launches TEXT NOT NULL,
     outcome TEXT,
     context TEXT NOT NULL,
+    baseline REAL,
+    allowed REAL,
     PRIMARY KEY (run, "case", hardware)
 ) WITHOUT ROWID;
 CREATE INDEX by_case ON entries ("case", hardware);
 """
+# What version 2 has that version 1 had not.
+_SINCE_1 = (
+    "ALTER TABLE entries ADD COLUMN baseline REAL",
+    "ALTER TABLE entries ADD COLUMN allowed REAL",
+)
 _ENTRIES = """
-SELECT run, started, hardware, "case", value, launches, outcome, context
+SELECT run, started, hardware, "case", value, launches, outcome, context,
+    baseline, allowed
 FROM entries JOIN runs USING (run) ORDER BY started, run, "case"
 """
 
@@ -134,6 +142,11 @@ class History:
         (version,) = database.execute("PRAGMA user_version").fetchone()
         if version == VERSION:
             return
+        if version == 1:
+            for statement in _SINCE_1:
+                database.execute(statement)
+            database.execute(f"PRAGMA user_version = {VERSION}")
+            return
         if version:
             raise HistoryError(
                 tried=f"using the history {self.path}",
@@ -152,7 +165,8 @@ class History:
 
 def _entry(row: tuple[Any, ...]) -> Entry:
     """An entry as it was stored; sides of a ratio's context by their names of today."""
-    run, started, hardware, case, value, launches, outcome, context = row
+    run, started, hardware, case, value, launches, outcome = row[:7]
+    context, baseline, allowed = row[7:]
     fields = msgspec.json.decode(context, type=dict[str, str])
     if "--over--" in case:
         fields = with_new_prefixes(fields)
@@ -165,6 +179,8 @@ def _entry(row: tuple[Any, ...]) -> Entry:
         launches=msgspec.json.decode(launches, type=tuple[float, ...]),
         outcome=outcome,
         context=fields,
+        baseline=baseline,
+        allowed=allowed,
     )
 
 
@@ -190,10 +206,12 @@ def _insert(
             msgspec.json.encode(entry.launches).decode(),
             entry.outcome,
             context.decode(),
+            entry.baseline,
+            entry.allowed,
         )
         rows.append(row)
     database.executemany(
-        "INSERT OR IGNORE INTO entries VALUES (?, ?, ?, ?, ?, ?, ?)", rows
+        "INSERT OR IGNORE INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows
     )
     return len(rows)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from perfgate.errors import Failure, describe_error
 from perfgate.files import write_atomically
 from perfgate.report import exports, junit, summary
-from perfgate.report.figures.server import Trend
+from perfgate.report.figures.trend import Trend
 from perfgate.report.page import Report, build
 
 PAGE = "report.html"

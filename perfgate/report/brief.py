@@ -7,7 +7,7 @@ terminal can wrap it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from perfgate import formatting
@@ -65,17 +65,12 @@ def _software(results: RunResults, build: str) -> str:
         is_base = server.config.build == "base"
         if is_base == (build == "base"):
             engine = server.config.engine
-            text = f"{engine} {_version(server.versions, engine)}".rstrip()
+            text = f"{engine} {notices.version_of(engine, server.versions)}".rstrip()
             commit = results.commit_of(key)
             if commit:
                 text += f" ({commit[: notices.SHORT_COMMIT]})"
             engines[text] = None
     return ", ".join(engines)
-
-
-def _version(versions: Mapping[str, str], engine: str) -> str:
-    """The version of an engine, whichever of its distributions is installed."""
-    return versions.get(engine) or versions.get(f"{engine}-cpu", "")
 
 
 def _moved(results: RunResults) -> Iterator[str]:

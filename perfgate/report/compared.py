@@ -11,11 +11,11 @@ from perfgate.engines.injection import format_injection
 from perfgate.judge.baseline_store import Published, Recorded, Store
 from perfgate.judge.identity import without_side
 from perfgate.judge.observation import hardware_label
+from perfgate.report.notices import SHORT_COMMIT, version_of
 from perfgate.results.schema import RunResults, Server
 
 THIS_RUN, BASELINE, BASE_BUILD = "this run", "baseline", "base build"
 _COMMIT = " commit"
-SHORT_COMMIT = 12
 MOST_NAMES = 2  # of engines or machines in a cell
 _DAY = len("20261128")
 
@@ -88,7 +88,7 @@ def _of_run(
     facts = {
         "engine": _engines(servers.values()),
         "commit": _listed(commits),
-        "machine": results.hardware.description,
+        "machine": results.hardware.description.replace("no GPU", "CPU", 1),
         "measured": day_of(results.started),
         "from": _launch_count(results, servers),
         "injected": _injected(results, servers),
@@ -100,7 +100,7 @@ def _engines(servers: Iterable[Server]) -> str:
     names = []
     for server in servers:
         engine = server.config.engine
-        version = server.versions.get(engine, "")
+        version = version_of(engine, server.versions)
         names.append(f"{engine} {version}".strip())
     return _listed(names)
 
@@ -156,7 +156,7 @@ def _of_contexts(recorded: Iterable[tuple[str, Recorded]]) -> dict[str, str]:
     for engine, found in recorded:
         for name, value in found.context.items():
             field = without_side(name)
-            if field == engine:
+            if field in (engine, f"{engine}-cpu"):
                 engines.append(f"{engine} {value}")
             elif field.endswith(_COMMIT):
                 commits.append(value[:SHORT_COMMIT])

@@ -18,7 +18,7 @@ from perfgate.history.store import History
 from perfgate.judge.baseline_store import Store
 from perfgate.report import trends
 from perfgate.report.artifacts import write_safely
-from perfgate.report.figures.server import Trend
+from perfgate.report.figures.trend import Trend
 from perfgate.report.page import Report
 from perfgate.results import timing
 from perfgate.results.schema import RunResults

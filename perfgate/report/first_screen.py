@@ -141,8 +141,7 @@ def _what(results: RunResults) -> list[Line]:
     if len(lines) > MOST_LINES:
         rest = formatting.count(len(lines) - MOST_LINES + 1, "more line")
         lines = [*lines[: MOST_LINES - 1], Line(f"{rest} below")]
-    for text in _not_judged(rows):
-        lines.append(Line(text, "open"))
+    lines += _not_judged(rows)
     passed = [row for row in rows if row.outcome in GREEN]
     if passed and not lines:
         lines.append(Line(_nearest(passed), "pass"))
@@ -165,7 +164,7 @@ def _moved(results: RunResults) -> list[Line]:
     return lines
 
 
-def _not_judged(rows: Sequence[Verdict]) -> list[str]:
+def _not_judged(rows: Sequence[Verdict]) -> list[Line]:
     """What was not compared, or not for sure: a line for each outcome."""
     lines = []
     by_outcome: dict[Outcome, list[Verdict]] = {}
@@ -175,22 +174,23 @@ def _not_judged(rows: Sequence[Verdict]) -> list[str]:
     if invalid:
         count = formatting.count(len(invalid), "value")
         reason = one_line(verdict_text.summary(invalid[0]))
-        lines.append(f"{count} invalid: {reason}")
+        lines.append(Line(f"{count} invalid: {reason}", "fail"))
     hidden = by_outcome.get(Outcome.NOT_EXCLUDED, [])
     if hidden:
         count = formatting.count(len(hidden), "value")
-        lines.append(f"{count} cannot exclude {verdict_text.ceilings(hidden)}")
+        ceilings = verdict_text.ceilings(hidden)
+        lines.append(Line(f"{count} cannot exclude {ceilings}", "open"))
     for outcome in (Outcome.INCONCLUSIVE, Outcome.INCOMPARABLE):
         others = by_outcome.get(outcome, [])
         if others:
             count = formatting.count(len(others), "value")
             reason = one_line(verdict_text.summary(others[0]))
-            lines.append(f"{count} {outcome.lower()}: {reason}")
+            lines.append(Line(f"{count} {outcome.lower()}: {reason}", "open"))
     new = by_outcome.get(Outcome.NO_BASELINE, [])
     if new:
         count = formatting.count(len(new), "value")
         verb = "has" if len(new) == 1 else "have"
-        lines.append(f"{count} {verb} no baseline yet")
+        lines.append(Line(f"{count} {verb} no baseline yet", "open"))
     return lines
 
 

@@ -6,7 +6,7 @@ For a terminal as for a page. Verdicts are shown elsewhere.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from perfgate import formatting
@@ -230,6 +230,11 @@ def builds(results: RunResults) -> list[str]:
             )
     lines += _versions(results, servers)
     return list(dict.fromkeys(lines))
+
+
+def version_of(engine: str, versions: Mapping[str, str]) -> str:
+    """The version of an engine, whichever of its distributions is installed."""
+    return versions.get(engine) or versions.get(f"{engine}-cpu", "")
 
 
 def _is_base(results: RunResults, server: Server) -> bool:

@@ -32,8 +32,9 @@ from perfgate.report.figures import overlaid
 from perfgate.report.figures import saturation as figures_saturation
 from perfgate.report.figures import server as figures_server
 from perfgate.report.figures import sparse as figures_sparse
+from perfgate.report.figures import trend as figures_trend
 from perfgate.report.figures.figure import Picture
-from perfgate.report.figures.server import Trend
+from perfgate.report.figures.trend import Trend
 from perfgate.report.headline import (
     SIGNS,
     STATES,
@@ -344,7 +345,7 @@ def build(report: Report) -> str:
         "rows": table,
         "lead": lead,
         "overlaid": _without(together, lead),
-        "trends": figures_server.trends(report.history, ""),
+        "trends": figures_trend.trends(report.history, ""),
         "outcomes": sorted({row["outcome"] for row in table}),
         "words": words(report.runs),
         "several": several,

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
+from perfgate import formatting
+from perfgate.cases import title
 from perfgate.history.series import Entry, HistoryError, change_points
 from perfgate.judge import run_status
 from perfgate.judge.observation import hardware_label
+from perfgate.load.metrics import METRICS
+from perfgate.report.compared import day_of
 from perfgate.report.figures.figure import Picture
-from perfgate.report.figures.server import Trend, trend
+from perfgate.report.figures.trend import Trend, engine_version, trend
+from perfgate.report.questions import metric_name
 from perfgate.results.schema import RunResults
 
 
@@ -59,21 +67,136 @@ def by_case(
     return cases
 
 
+LAST_RUNS = 10  # over which the table says how far a case moved
+MOST_CHARTS = 24
+SPARK_WIDTH, SPARK_HEIGHT = 120, 24
+
+
+@dataclass(frozen=True)
+class Row:
+    """A case of the table of the history.
+
+    Attributes:
+        key: of its chart; "" where it has none.
+        case: as the history names it.
+        name, hardware, version: what was measured, on what, by which engine.
+        change: of the newest value from the middle of those before it.
+        level: "fail" or "pass" where that is worse or better than is allowed.
+        spark: the points of its spark line.
+    """
+
+    key: str
+    case: str
+    name: str
+    hardware: str
+    version: str
+    value: str
+    change: float
+    level: str
+    outcome: str
+    day: str
+    runs: int
+    spark: str
+
+    @property
+    def change_text(self) -> str:
+        """The change as people read it."""
+        return formatting.change(self.change)
+
+
+def table(cases: Mapping[str, Sequence[Entry]]) -> list[Row]:
+    """Every case with its change over the last runs, the largest first."""
+    rows = [_row(*item) for item in cases.items()]
+    rows.sort(key=_size, reverse=True)
+    keyed = []
+    for position, row in enumerate(rows):
+        key = f"t{position}" if position < MOST_CHARTS else ""
+        keyed.append(dataclasses.replace(row, key=key))
+    return keyed
+
+
+def answer(rows: Sequence[Row]) -> str:
+    """How many cases moved further than they may, in one sentence."""
+    total = formatting.count(len(rows), "case")
+    parts = []
+    for level, word in (("fail", "worse"), ("pass", "better")):
+        number = sum(row.level == level for row in rows)
+        if number:
+            parts.append(f"{number} {word}")
+    if not parts:
+        return f"{total}, none moved further than its limit"
+    return f"{total}: {', '.join(parts)} than the runs before"
+
+
+def _size(row: Row) -> float:
+    return abs(row.change)
+
+
+def _row(case: str, entries: Sequence[Entry]) -> Row:
+    newest = entries[-1]
+    last = entries[-LAST_RUNS:]
+    usual = statistics.median(entry.value for entry in last[:-1])
+    change = 0.0
+    if usual:
+        change = newest.value / usual - 1
+    return Row(
+        key="",
+        case=case,
+        name=f"{title(newest.case)}, {metric_name(newest.metric)}",
+        hardware=newest.hardware,
+        version=engine_version(newest),
+        value=formatting.number(newest.value, newest.unit),
+        change=change,
+        level=_level(newest, change),
+        outcome=newest.outcome or "-",
+        day=day_of(newest.started),
+        runs=len(entries),
+        spark=spark([entry.value for entry in last]),
+    )
+
+
+def _level(entry: Entry, change: float) -> str:
+    """Whether the newest value moved further than it may, and which way."""
+    if entry.allowed is None or abs(change) < entry.allowed:
+        return ""
+    metric = METRICS.get(entry.metric)
+    if metric is None:
+        return ""
+    is_better = (change > 0) == (metric.better == "higher")
+    return "pass" if is_better else "fail"
+
+
+def spark(values: Sequence[float]) -> str:
+    """The points of a line in SVG; a change of 5 % or less does not fill its height."""
+    low, high = min(values), max(values)
+    reach = max(high - low, 0.05 * abs(high)) or 1.0
+    middle = (low + high) / 2
+    points = []
+    for position, value in enumerate(values):
+        x = 2 + (SPARK_WIDTH - 4) * position / max(1, len(values) - 1)
+        y = SPARK_HEIGHT / 2 - (value - middle) / reach * (SPARK_HEIGHT - 4)
+        points.append(f"{x:.1f},{y:.1f}")
+    return " ".join(points)
+
+
 def page(cases: Mapping[str, Sequence[Entry]]) -> str:
-    """A page of trends, one for each case; those whose level changed come first."""
+    """A table of all cases, the largest change first, then charts of the first of them."""
     from perfgate.report.page import templates
 
-    changed = {}
-    unchanged = {}
-    for name, entries in sorted(cases.items()):
-        line = course(entries)
-        if line.points:
-            changed[name] = line
-        else:
-            unchanged[name] = line
+    rows = table(cases)
     pictures: list[Picture] = []
-    for name, line in (changed | unchanged).items():
-        key = f"t{len(pictures)}"
-        pictures.append(trend(key, name, line))
+    for row in rows:
+        if row.key:
+            line = course(cases[row.case])
+            pictures.append(trend(row.key, row.case, line))
     template = templates().get_template("history.html.j2")
-    return str(template.render(pictures=pictures))
+    return str(
+        template.render(
+            pictures=pictures,
+            rows=rows,
+            answer=answer(rows),
+            last_runs=LAST_RUNS,
+            width=SPARK_WIDTH,
+            height=SPARK_HEIGHT,
+        )
+    )

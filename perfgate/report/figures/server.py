@@ -1,4 +1,4 @@
-"""Figures of the servers: launches against their baselines, memory, and trends over the runs."""
+"""Figures of the servers: launches against their baselines, and memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import numpy as np
 
 from perfgate import formatting
 from perfgate.cases import Case, title
-from perfgate.history.series import ChangePoint, Entry
 from perfgate.judge.baseline_store import Baseline, Recorded
 from perfgate.judge.machine_scope import narrow_to
 from perfgate.judge.observation import Observation, RunReader
@@ -28,7 +27,6 @@ from perfgate.report.figures.svg import (
     BAND,
     GRID,
     HATCHES,
-    MARKERS,
     SERIES,
     TEXT,
     WIDTH,
@@ -54,7 +52,6 @@ LABEL_CHARACTERS = 54
 MOST_LIMITS = 3.0
 SMALLEST_REACH, SMALLEST_RATIO = 1e-4, 1e-6
 MOST_LAUNCH_FIGURES = 3  # the other cases stand in the table
-MOST_TRENDS = 6
 MEMORY_PARTS = ("weights", "KV cache", "graphs", "everything else")
 
 
@@ -380,111 +377,3 @@ class _Line:
     def range(self) -> str:
         low, high = self.band
         return formatting.signed_range(low, high)
-
-
-@dataclass(frozen=True)
-class Trend:
-    """One case over the runs of a history, in order of time.
-
-    Attributes:
-        no_points_reason: why change points were not looked for.
-    """
-
-    entries: tuple[Entry, ...]
-    points: tuple[ChangePoint, ...] = ()
-    no_points_reason: str = ""
-
-
-def trend(key: str, case_id: str, line: Trend) -> Picture:
-    """A case over the runs, with a rule where its level changed."""
-    title = f"Trend: {case_id}"
-
-    def paint(figure: Figure) -> None:
-        _paint_trend(figure, line)
-
-    changes = []
-    for point in line.points:
-        run = line.entries[point.index].run
-        change = formatting.change(point.change)
-        changes.append(f"{change} from run {run} on (p = {point.p_value:.1g})")
-    summary = "; ".join(changes) or line.no_points_reason or "no change point"
-    values = [entry.value for entry in line.entries]
-    unit = line.entries[0].unit
-    lowest = formatting.number(min(values), unit)
-    highest = formatting.number(max(values), unit)
-    description = (
-        f"{len(values)} runs, from {lowest} to {highest}. "
-        f"{summary[0].upper()}{summary[1:]}."
-    )
-    changed = {point.index for point in line.points}
-    rows = []
-    for position, entry in enumerate(line.entries):
-        mark = "changed here" if position in changed else ""
-        value = formatting.number(entry.value, entry.unit)
-        outcome = entry.outcome or "-"
-        rows.append((entry.started[:16], entry.run, value, outcome, mark))
-    picture = Picture(
-        key=key,
-        title=title,
-        caption="",
-        description=description,
-        columns=("started", "run", "value", "verdict", "level"),
-        rows=tuple(rows),
-    )
-    return picture.with_drawing(paint)
-
-
-def _paint_trend(figure: Figure, line: Trend) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    first = line.entries[0]
-    y = f"{first.metric}, {first.unit}" if first.unit else first.metric
-    axes = axis(figure, "run, the newest last", y)
-    launches_at: list[int] = []
-    launch_values: list[float] = []
-    for run, entry in enumerate(line.entries, 1):
-        launches_at += [run] * len(entry.launches)
-        launch_values += entry.launches
-    axes.plot(
-        launches_at,
-        launch_values,
-        linestyle="none",
-        marker=".",
-        color=SERIES[1],
-        label="each launch",
-    )
-    runs = range(1, len(line.entries) + 1)
-    values = [entry.value for entry in line.entries]
-    axes.plot(runs, values, color=SERIES[0], marker=MARKERS[0], label="run")
-    for position, point in enumerate(line.points):
-        label = "change point" if position == 0 else None
-        axes.axvline(
-            point.index + 0.5,
-            color=BAD,
-            linestyle="--",
-            linewidth=1,
-            label=label,
-        )
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    legend(figure, axes, columns=3)
-
-
-def trends(history: Mapping[str, Trend], prefix: str) -> list[Picture]:
-    """The first few cases of a history; cases with a change point come first."""
-    with_points = []
-    without_points = []
-    for case, line in history.items():
-        if len(line.entries) < 2:
-            continue
-        if line.points:
-            with_points.append(case)
-        else:
-            without_points.append(case)
-    cases = [*with_points, *without_points]
-    if not cases:
-        reason = "no case has a history of two runs or more"
-        return [left_out(f"{prefix}trend", "Trends", reason)]
-    pictures = []
-    for position, case in enumerate(cases[:MOST_TRENDS]):
-        pictures.append(trend(f"{prefix}trend-{position}", case, history[case]))
-    return pictures

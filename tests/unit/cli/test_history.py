@@ -19,7 +19,8 @@ def test_history_lists_and_shows(call, tmp_path):
     saved(tmp_path, 2, 990.0)
     listed = call(history, "--runs", tmp_path / "runs")
     shown = call(history, m.THROUGHPUT.id, "--runs", tmp_path / "runs")
-    assert f"{m.THROUGHPUT.id}  (h200x2)" in listed.output
+    assert f"{m.THROUGHPUT.id} (h200x2)" in listed.output
+    assert "-1.0 %" in listed.output
     assert (0, True, True) == (
         shown.exit_code,
         "1,000 tok/s" in shown.output,
@@ -45,7 +46,7 @@ def test_history_is_drawn_and_exported(call, tmp_path):
     ).output.splitlines()
 
     assert 0 == done.exit_code, done.output
-    assert 1 == (tmp_path / "h.html").read_text().count("<svg ")
+    assert 1 == (tmp_path / "h.html").read_text().count('class="plot"')
     assert (
         'metric="output_throughput",run="20260602-120000-1",unit="tok/s"} 990.0'
         in (tmp_path / "h.prom").read_text()
@@ -55,3 +56,28 @@ def test_history_is_drawn_and_exported(call, tmp_path):
         "run,started,hardware,case,metric,unit,value,launches,outcome"
     ] == listed[:1]
     assert 3 == len(listed)
+
+
+def test_a_part_of_a_name_is_enough(call, tmp_path):
+    """A part, or a pattern, that fits one case shows it; on a page as well."""
+    saved(tmp_path, 1, 1000.0)
+    saved(tmp_path, 2, 990.0)
+    runs = ("--runs", tmp_path / "runs")
+    for name in ("output_thr", "*/output_throughput", m.THROUGHPUT.id):
+        assert "990 tok/s" in call(history, name, *runs).output
+    page = tmp_path / "h.html"
+    done = call(history, "output_thr", *runs, "--html", page)
+    missing = call(history, "nothing-like-it", *runs)
+
+    assert 0 == done.exit_code
+    assert 1 == page.read_text().count('class="plot"')
+    assert 0 != missing.exit_code
+
+
+def test_one_run_is_listed_without_a_change(call, tmp_path):
+    """There is nothing to compare it with."""
+    saved(tmp_path, 1, 1000.0)
+    listed = call(history, "--runs", tmp_path / "runs").output
+
+    assert ["one", "run"] == listed.split()[:2]
+    assert f"{m.THROUGHPUT.id}  (h200x2)" in listed

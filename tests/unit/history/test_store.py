@@ -12,6 +12,7 @@ from perfgate.history.series import HistoryError, entries_of
 from perfgate.history.store import FORMER_FILE, History
 from perfgate.locations import HISTORY_FILE
 from perfgate.results import schema as rundata
+from perfgate.results.verdict import Outcome, Verdict
 from tests.support.builders import saved
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -119,3 +120,40 @@ def test_what_is_no_history_is_an_error(tmp_path):
     for name, words in (("text", "not a database"), ("later", "version 7")):
         with pytest.raises(HistoryError, match=words):
             History(tmp_path / name).entries()
+
+
+def test_a_history_of_the_first_version_gets_the_new_columns(tmp_path):
+    """Its entries stay as they are, and do not know what they were compared with."""
+    history = History(tmp_path / HISTORY_FILE)
+    history.append(saved(tmp_path / "runs", 1, 1000.0))
+    with sqlite3.connect(history.path) as database:
+        for name in ("baseline", "allowed"):
+            database.execute(f"ALTER TABLE entries DROP COLUMN {name}")
+        database.execute("PRAGMA user_version = 1")
+    database.close()
+    (entry,) = history.entries()
+    history.append(saved(tmp_path / "runs", 2, 990.0))
+
+    assert 1000.0 == pytest.approx(entry.value)
+    assert (None, None) == (entry.baseline, entry.allowed)
+    assert 2 == len(history.entries())
+
+
+def test_what_a_value_was_compared_with_is_kept(tmp_path):
+    """Baseline and allowed loss of its verdict come back as they were."""
+    results = saved(tmp_path / "runs", 1, 1000.0)
+    verdict = Verdict(
+        case=results.cases[0].id,
+        metric=results.cases[0].metric,
+        outcome=Outcome.PASSED,
+        gate="hard",
+        summary="",
+        baseline=1010.0,
+        allowed=0.05,
+    )
+    results = msgspec.structs.replace(results, verdicts=(verdict,))
+    history = History(tmp_path / HISTORY_FILE)
+    history.append(results)
+    (entry,) = history.entries()
+
+    assert (1010.0, 0.05) == (entry.baseline, entry.allowed)

@@ -5,6 +5,7 @@ import pytest
 
 from perfgate.judge.baseline_store import Store
 from perfgate.report import compared
+from perfgate.report.notices import SHORT_COMMIT
 from perfgate.results import schema
 from tests.support import builders as m
 from tests.support.goldens import ROOT
@@ -63,7 +64,7 @@ def test_the_commit_of_an_engine_is_shown():
     )
     (side,) = compared.sides([run], None)
 
-    assert "0123456789ab" == side.facts["commit"]
+    assert "0123456789abcdef"[:SHORT_COMMIT] == side.facts["commit"]
 
 
 def test_facts_of_one_side_leave_a_dash():

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from perfgate.history.series import ChangePoint, Entry
+from perfgate.history.series import Entry
 from perfgate.judge.verdict import Outcome
 from perfgate.report import trends
 from perfgate.results.verdict import Verdict
@@ -85,18 +85,67 @@ def test_cases_are_grouped_by_hardware():
     assert [f"{CASE} (h200x2)"] == list(trends.by_case(entries, "h200x2"))
 
 
-def test_page_shows_changed_cases_first(monkeypatch):
-    """A case whose level changed stands before one that did not."""
-    monkeypatch.setattr(trends, "change_points", point_where_slower)
-    cases = {"a": [entry(1), entry(2)], "b": [entry(1), entry(2, value=900.0)]}
+def cases_of(*values, **how):
+    """One case over runs with these values."""
+    entries = [
+        entry(number, value=value, **how)
+        for number, value in enumerate(values, 1)
+    ]
+    return {f"{entries[0].case} (h200x2)": entries}
 
+
+def test_the_largest_change_is_the_first_row():
+    """In either direction, of the newest run from the middle of those before it."""
+    cases = cases_of(1000.0, 1000.0, 1010.0) | cases_of(
+        8.0, 8.0, 6.0, case=OTHER_CASE
+    )
+    rows = trends.table(cases)
+
+    assert [OTHER_CASE, CASE] == [row.case.partition(" ")[0] for row in rows]
+    assert ["-25.0 %", "+1.0 %"] == [row.change_text for row in rows]
+    assert ["t0", "t1"] == [row.key for row in rows]
+
+
+def test_only_a_change_beyond_the_limit_is_red_or_green():
+    """By the limit of the newest run, and by which way its metric is better."""
+    levels = {}
+    for value in (1000.0, 960.0, 900.0, 1100.0):
+        (entries,) = cases_of(1000.0, value).values()
+        newest = msgspec.structs.replace(
+            entries[-1], allowed=0.05, baseline=1000.0
+        )
+        (row,) = trends.table({CASE: [entries[0], newest]})
+        levels[value] = row.level
+
+    assert {1000.0: "", 960.0: "", 900.0: "fail", 1100.0: "pass"} == levels
+
+
+def test_a_small_change_does_not_fill_a_spark_line():
+    """Half a per cent is a tenth of its height; the first value lies at the left edge."""
+    first, last = trends.spark([1000.0, 995.0]).split()
+    rise = float(last.partition(",")[2]) - float(first.partition(",")[2])
+
+    assert "2.0" == first.partition(",")[0]
+    assert 0.2 * trends.SPARK_HEIGHT > rise > 0
+
+
+def test_page_begins_with_the_table():
+    """Then come charts of the first cases; a pattern brings those of the others."""
+    cases = cases_of(1000.0, 900.0) | cases_of(8.0, 8.0, case=OTHER_CASE)
     page = trends.page(cases)
 
-    assert page.index("Trend: b") < page.index("Trend: a")
+    assert page.index("<table") < page.index('id="charts"')
+    assert page.index("output throughput</a>") < page.index("ITL median</a>")
+    assert 2 == page.count('class="plot"')
+    assert "2 cases, none moved further than its limit" in page
 
 
-def point_where_slower(values):
-    """A change point at the second value where it is lower than the first."""
-    if values[1] < values[0]:
-        return [ChangePoint(index=1, change=-0.1, p_value=1e-5)]
-    return []
+def test_only_the_first_cases_have_charts(monkeypatch):
+    """A page of a hundred cases stays small, and says how to see the others."""
+    monkeypatch.setattr(trends, "MOST_CHARTS", 1)
+    page = trends.page(
+        cases_of(1000.0, 900.0) | cases_of(8.0, 8.0, case=OTHER_CASE)
+    )
+
+    assert 1 == page.count('class="plot"')
+    assert "The first 1 of the table" in page
