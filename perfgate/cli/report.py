@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,10 @@ from perfgate.cli.project import judging_store
 from perfgate.cli.stored_run import AS_THEN, shown
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from perfgate.report.figures.trend import Trend
+    from perfgate.results.schema import RunResults
 
 _FOLDER = click.Path(path_type=Path)
 
@@ -59,7 +63,6 @@ def report(
     # Imported here: `--help` must not wait for scipy, numpy and rich.
     from perfgate.history.store import History
     from perfgate.report import artifacts, trends
-    from perfgate.report.headline import verdict_sentence
     from perfgate.report.page import Report
     from perfgate.results import schema as rundata
 
@@ -67,7 +70,6 @@ def report(
     results = [rundata.load(run) for run in runs]
     rows = [shown(run, store, as_then) for run in results]
     results = [row.results for row in rows]
-    click.echo(rows[-1].line)
     last = runs[-1]
     folder = out_dir or last
     if out_dir is None and not last.is_dir():
@@ -87,10 +89,30 @@ def report(
         run_path=str(last),
     )
     written = artifacts.write(report, courses, folder)
-    click.echo(verdict_sentence(results[-1]))
+    _show(results, rows[-1].line)
     for path in written.paths:
         click.echo(f"wrote {path}")
     for problem in written.problems:
         click.echo(problem, err=True)
     if written.problems:
         sys.exit(1)
+
+
+def _show(results: Sequence[RunResults], judged: str) -> None:
+    """Print the verdict of the last run; of several what they measured both.
+
+    Args:
+        judged: when and by what it was judged.
+    """
+    from perfgate.report import both_runs
+    from perfgate.report.headline import verdict_sentence
+    from perfgate.wrapping import wrapped
+
+    width = shutil.get_terminal_size().columns
+    is_terminal = sys.stdout.isatty()
+    for line in (judged, verdict_sentence(results[-1])):
+        click.echo(wrapped(line, width) if is_terminal else line)
+    if len(results) == 1:
+        return
+    for line in both_runs.lines(results[0], results[-1], width, is_terminal):
+        click.echo(line)

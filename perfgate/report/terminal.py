@@ -92,6 +92,33 @@ def coloured(text: str, row: Outcome, terminal: bool) -> str:
     return _printed(Text(text, style=STYLES[row]), len(text), terminal)
 
 
+def grid(
+    names: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    width: int,
+    terminal: bool,
+) -> str:
+    """A table whose first column takes the room that the others leave.
+
+    Args:
+        names: the head of each column.
+        width: of the terminal, in columns.
+        terminal: whether a terminal shows it, or it goes to a log.
+    """
+    width = max(width, NARROWEST if terminal else LOG_WIDTH)
+    columns = [list(column) for column in zip(names, *rows, strict=True)]
+    widths = [_longest_line(texts) for texts in columns]
+    excess = sum(widths) - (width - 2 * len(columns))
+    if excess > 0:
+        widths[0] = max(widths[0] - excess, LONGEST_WHOLE_WORD)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for name, column_width in zip(names, widths, strict=True):
+        table.add_column(name, overflow="fold", width=column_width)
+    for row in rows:
+        table.add_row(*row)
+    return _printed(table, width, terminal)
+
+
 def _printed(grid: Table | Text, width: int, terminal: bool) -> str:
     output = io.StringIO()
     console = Console(

@@ -1,17 +1,22 @@
 """Workflows in docs/ci: they can be used as they are."""
 
+import json
 import os
 import re
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
 import yaml
 
+from tests.support import outside
+
 ROOT = Path(__file__).resolve().parents[3]
 FOLDER = ROOT / "docs" / "ci"
 BIN = Path(sys.executable).parent
+SITE = sysconfig.get_paths()["purelib"]
 # Of `perfgate comment`, which the recipes call beside pytest.
 OPTIONS_OF_COMMENT = ("--post", "--link", "--number", "--context")
 # Of `perfgate fleet run`, likewise.
@@ -55,6 +60,7 @@ CHECKS = {
     ],
     "slurm-fleet.sh": [BIN / "shellcheck"],
     "kubernetes.yaml": [BIN / "kubernetes-validate", "--strict"],
+    "Dockerfile": [BIN / "hadolint"],
 }
 
 
@@ -62,7 +68,7 @@ def test_every_workflow_is_checked():
     """No workflow is shipped without its check."""
     shipped = {path.name for path in FOLDER.iterdir() if path.suffix != ".md"}
 
-    assert {*CHECKS, "Dockerfile"} == shipped
+    assert set(CHECKS) == shipped
 
 
 @pytest.mark.parametrize("name", CHECKS)
@@ -78,7 +84,8 @@ def test_workflow_is_valid(name):
     assert 0 == done.returncode, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("name", CHECKS)
+# That of the image is run below.
+@pytest.mark.parametrize("name", CHECKS.keys() - {"Dockerfile"})
 def test_options_exist(name, pytestconfig):
     """Each pytest option that a workflow names is one of the suite's."""
     text = (FOLDER / name).read_text()
@@ -126,15 +133,63 @@ def test_pods_of_the_ray_job_are_valid(tmp_path):
     assert ["h200", "h100"] == names
 
 
-def test_the_image_starts_the_suite():
-    """Its default arguments are options of the suite, in an environment of its own."""
-    text = (FOLDER / "Dockerfile").read_text()
-
-    assert (
-        'ENTRYPOINT ["/opt/perfgate/bin/pytest", "--pyargs", "perfgate.study"]'
-        in text
+def test_the_image_starts_the_suite(tmp_path, wheel_folder):
+    """Its lines make an environment that has perfgate, where its default arguments are known."""
+    place = tmp_path / "opt" / "perfgate"
+    lines = dockerfile(str(place))
+    done = shell(
+        lines["RUN"],
+        PIP_NO_INDEX="1",
+        PIP_NO_DEPS="1",
+        PIP_FIND_LINKS=str(wheel_folder),
     )
-    assert "-m venv /opt/perfgate" in text
+    assert 0 == done.returncode, done.stderr
+
+    # The wheel's own requirements are those of the environment of these tests.
+    (packages,) = place.glob("lib/python3*/site-packages")
+    (packages / "others.pth").write_text(f"{SITE}\n")
+    program, *arguments = json.loads(lines["ENTRYPOINT"])
+    assert str(place / "bin" / "pytest") == program
+    default = json.loads(lines["CMD"])
+    python = place / "bin" / "python"
+    done = subprocess.run(
+        [python, "-m", "pytest", *arguments, *default, "--plan"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "performance gate: plan" in done.stdout, done.stdout + done.stderr
+
+
+def dockerfile(place):
+    """Instruction -> its text, with another folder for /opt/perfgate, and this Python."""
+    text = (FOLDER / "Dockerfile").read_text().replace("\\\n", " ")
+    lines = {}
+    for line in text.splitlines():
+        name, _, rest = line.partition(" ")
+        lines[name] = rest.replace("/opt/perfgate", place).replace(
+            "${PYTHON}", sys.executable
+        )
+    return lines
+
+
+def shell(script, **variables):
+    """Run a line as the builder of an image does."""
+    return subprocess.run(
+        ["sh", "-c", script],
+        env=os.environ | variables,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture
+def wheel_folder(tmp_path):
+    """A folder with the wheel of this project."""
+    pytest.importorskip("pip")
+    return outside.build_wheel(tmp_path / "wheel").parent
 
 
 class Engine:
