@@ -208,6 +208,7 @@ class Driver:
         running = self._running[news.key]
         if isinstance(news, Lost):
             self._finish(news.key, "lost", news.reason)
+            self.roster.doubt(running.place.host)
             return
         folder = machines.part_dir(self._run_dir, news.key)
         match news.message:

@@ -101,6 +101,15 @@ class Roster:
                 self.hear(news)
             self.refresh()
 
+    def doubt(self, host: Host) -> None:
+        """Give a host nothing more before it has answered another check.
+
+        A host that has just died is on the cluster's list for some seconds, and would
+        lose all that it is given.
+        """
+        if self.places.pop(host.id, None) is not None:
+            self._submit(host)
+
     def refresh(self) -> None:
         """Read which hosts are alive, at most so often, and check new ones."""
         now_s = self._clock()

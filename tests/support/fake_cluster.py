@@ -45,6 +45,7 @@ class FakeCluster:
 
     Attributes:
         failing: names of hosts whose launches fail. dead: ids of hosts that are gone.
+        listed: ids of dead hosts that the list of hosts still has.
         log: (task, host's name) of each launch, in order.
     """
 
@@ -65,6 +66,7 @@ class FakeCluster:
         self._now_s = 0.0
         self.failing: set[str] = set()
         self.dead: set[str] = set()
+        self.listed: set[str] = set()
         self.lacking: dict[str, tuple[str, ...]] = {}
         self.kept: dict[str, dict[str, str]] = {}
         self.cancelled: list[str] = []
@@ -78,7 +80,8 @@ class FakeCluster:
         return self._now_s
 
     def hosts(self) -> list[Host]:
-        return [host for host in self._hosts if host.id not in self.dead]
+        gone = self.dead - self.listed
+        return [host for host in self._hosts if host.id not in gone]
 
     def submit(self, request: Request) -> None:
         if isinstance(request.order, Measure):

@@ -102,6 +102,24 @@ def test_a_dead_host_loses_its_launch_alone(tmp_path):
     )
 
 
+def test_a_host_that_is_dead_and_still_listed_loses_one_launch(tmp_path):
+    """It is given nothing more before it answers again, however long it is listed."""
+    fleet = Fleet(tmp_path, launches=8, units=(ONE,), turns={"a": 3, "b": 3})
+
+    def kill(cluster):
+        if cluster.clock() == 5.0:
+            cluster.dead.add("id-a")
+            cluster.listed.add("id-a")
+        if cluster.clock() == 20.0:
+            cluster.listed.clear()
+
+    fleet.cluster.on_turn = kill
+    state = fleet.run()
+
+    assert 8 == len(state.measured)
+    assert 1 == sum(len(task.attempts) for task in state.tasks.values())
+
+
 def test_a_launch_that_fails_everywhere_is_given_up(tmp_path):
     """After two hosts; its reason is told, and the rest is measured."""
     fleet = Fleet(tmp_path)
