@@ -42,7 +42,7 @@ test-oldest: requirements-dev.txt
 	    tests/unit/plugin/test_outside.py tests/unit/plugin/test_in_hand.py $(ARGS)
 
 docs: $(VENV)/ready-dev
-	PYTHONPATH=. $(VENV)/bin/mkdocs build --strict
+	PYTHONPATH=. NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
 
 # The picture of a report in the README; needs Chromium.
 image: $(VENV)/ready-dev

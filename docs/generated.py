@@ -289,13 +289,3 @@ def recorded_table(name: str) -> str:
     """What a simulation printed, below its command."""
     text = (TABLES / f"{name}.md").read_text(encoding="utf-8")
     return text.partition("\n")[2]
-
-
-def on_post_page(output: str, **_: Any) -> str:
-    """Let wide tables scroll; add two empty style sheets for the theme's switch.
-
-    They would be a highlighter's, which is fetched from outside and so left out.
-    """
-    styles = '<style id="hljs-light"></style><style id="hljs-dark"></style>'
-    tables = "<style>table { display: block; overflow-x: auto }</style>"
-    return output.replace("</head>", f"{styles}{tables}</head>", 1)
