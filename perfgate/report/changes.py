@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from perfgate import formatting
-from perfgate.cases import title
-from perfgate.load.metrics import METRICS, family_of
+from perfgate.cases import is_ratio, title
+from perfgate.load.metrics import family_of
+from perfgate.report import verdict_text
+from perfgate.report.both_runs import Pair, pairs
 from perfgate.report.questions import metric_name
 from perfgate.results.schema import RunResults
-from perfgate.results.verdict import Verdict
 
 
 @dataclass(frozen=True)
@@ -36,14 +37,10 @@ def changes_between(before: RunResults, now: RunResults) -> list[Change]:
 
     Of the metrics of one family that one load has, the one that moved furthest.
     """
-    earlier = {row.case: row for row in before.verdicts}
     found: dict[tuple[str, str], Change] = {}
-    for row in now.verdicts:
-        other = earlier.get(row.case)
-        if other is None or not other.value or not row.value:
-            continue
-        change = _change(other, row, other.value, row.value)
-        key = title(row.case), family_of(row.metric)
+    for pair in pairs(before, now):
+        change = _change(pair)
+        key = title(pair.after.case), family_of(pair.after.metric)
         if key not in found or _size(change) > _size(found[key]):
             found[key] = change
     return sorted(found.values(), key=_size, reverse=True)
@@ -53,24 +50,22 @@ def _size(change: Change) -> float:
     return abs(change.fraction)
 
 
-def _change(
-    before: Verdict, now: Verdict, earlier: float, value: float
-) -> Change:
-    fraction = value / earlier - 1
-    change = formatting.change(fraction)
-    first = formatting.number(earlier, before.unit)
-    last = formatting.number(value, now.unit)
-    name = f"{title(now.case)}, {metric_name(now.metric)}"
+def _change(pair: Pair) -> Change:
+    row = pair.after
+    change = formatting.change(pair.change)
+    first = verdict_text.value(pair.before)
+    last = verdict_text.value(row)
+    name = f"{title(row.case)}, {metric_name(row.metric)}"
     return Change(
-        case=now.case,
-        fraction=fraction,
+        case=row.case,
+        fraction=pair.change,
         text=f"{name}: {change} ({first} → {last})",
-        level=_level(now.metric, fraction),
+        level=_level(pair),
     )
 
 
-def _level(metric: str, fraction: float) -> str:
-    if metric not in METRICS or abs(fraction) < SMALL:
+def _level(pair: Pair) -> str:
+    """Which way it moved; of a ratio nobody knows which side did."""
+    if is_ratio(pair.after.case) or abs(pair.loss) < SMALL:
         return ""
-    is_better = (fraction > 0) == (METRICS[metric].better == "higher")
-    return "better" if is_better else "worse"
+    return "worse" if pair.loss > 0 else "better"
