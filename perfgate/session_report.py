@@ -61,16 +61,19 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     if reporter is not None:
         reporter.section("performance gate: plan")
         try:
-            for line in _plan(perf, reporter._tw.fullwidth):
+            for line in _plan(perf, reporter._tw):
                 reporter.write_line(line)
         except Failure as failure:
             raise pytest.UsageError(str(failure)) from failure
     return True
 
 
-def _plan(perf: PerfSession, width: int) -> Iterator[str]:
+def _plan(perf: PerfSession, terminal: Any) -> Iterator[str]:
     from perfgate.report import plan
 
+    width = terminal.fullwidth
+    if not terminal.hasmarkup:
+        width = max(width, plan.LINE_WIDTH)
     if perf.server_tests:
         tests = formatting.count(len(perf.server_tests), "test")
         yield f"{tests} with servers of its own: not in this plan"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -12,7 +14,10 @@ from perfgate.cli.project import opened
 
 if TYPE_CHECKING:
     from perfgate.history.series import Entry
+    from perfgate.report.trends import Row
 
+MOST_ROWS: Final = 20  # on a terminal
+TITLES: Final = ("case", "newest value", "change", "day")
 _FOLDER = click.Path(path_type=Path)
 
 
@@ -140,7 +145,11 @@ def _list_cases(entries: Sequence[Entry], hardware: str | None) -> None:
     from perfgate.report import trends
 
     several = trends.by_case(entries, hardware)
-    for row in trends.table(several):
+    rows = trends.table(several)
+    if sys.stdout.isatty() and len(rows) > 1:
+        show_moved(rows)
+        return
+    for row in rows:
         click.echo(f"{row.change_text:>10}  {row.value:>14}  {row.case}")
     names = {
         f"{entry.case}  ({entry.hardware})"
@@ -150,6 +159,26 @@ def _list_cases(entries: Sequence[Entry], hardware: str | None) -> None:
     listed = {name.replace(" (", "  (") for name in several}
     for name in sorted(names - listed):
         click.echo(f"{'one run':>10}  {'':>14}  {name}")
+
+
+def show_moved(rows: Sequence[Row]) -> None:
+    """The cases that changed most, in the width of the terminal."""
+    from perfgate.report import terminal, trends
+    from perfgate.wrapping import wrapped
+
+    width = shutil.get_terminal_size().columns
+    cells = []
+    for row in rows[:MOST_ROWS]:
+        where = f"{row.name} ({row.hardware})"
+        cells.append([where, row.value, row.change_text, row.day])
+    click.echo(trends.answer(rows))
+    click.echo(terminal.grid(TITLES, cells, width, terminal=True))
+    rest = len(rows) - MOST_ROWS
+    if rest > 0:
+        click.echo(f"{rest} more changed less: `perfgate history | less`")
+    case, _, hardware = rows[0].case.rstrip(")").rpartition(" (")
+    text = f"All runs: `perfgate history {case} --hardware {hardware}`"
+    click.echo(wrapped(text, width))
 
 
 def _chosen(

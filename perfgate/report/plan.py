@@ -45,13 +45,17 @@ from perfgate.machine.hardware import Hardware
 from perfgate.results.head import RunHead
 from perfgate.results.schema import Launch, Mode, RunResults, stored
 from perfgate.study import servers_of
+from perfgate.wrapping import wrapped
 
 State = Literal["established", "provisional", "no baseline", "report-only"]
 # With a loss that is detected, and without one.
 WITH_LOSS: tuple[State, ...] = ("established", "provisional")
 WITHOUT_LOSS: tuple[State, ...] = ("no baseline", "report-only")
 DetectableLosses = Mapping[str, Mapping[State, Sequence[float]]]
-LINE_WIDTH = 140
+LINE_WIDTH = 140  # of a log, which has no width
+NARROWEST = 80
+COMMAND_INDENT = "    "
+COMMAND = f"{COMMAND_INDENT}pytest "
 # That are looked through for the time of a server, which the newest of them often tells.
 MOST_EARLIER_RUNS = 20
 
@@ -141,6 +145,20 @@ def text(planned: PlannedSession, width: int) -> str:
         lines.append(f"not on this machine: {reason}")
     for note in hardware.gpu_notes:
         lines.append(f"GPUs: {note}")
+    return "\n".join(fitted(line, width) for line in lines)
+
+
+def fitted(text: str, width: int) -> str:
+    """Text as wide as a narrow terminal; an indented command can still be copied."""
+    if width >= LINE_WIDTH:
+        return text
+    lines = []
+    for line in text.split("\n"):
+        if not line.startswith(COMMAND):
+            lines.append(wrapped(line, width))
+            continue
+        command = f"{COMMAND_INDENT}`{line.strip()}`"
+        lines.append(wrapped(command, width).replace("`", ""))
     return "\n".join(lines)
 
 
@@ -524,7 +542,11 @@ def format_losses(losses: DetectableLosses, kind: str, width: int) -> list[str]:
     for metric, by_state in sorted(losses.items()):
         cells = []
         for state in WITH_LOSS:
-            cells.append(_loss_cell(by_state.get(state, ())))
+            cell = _loss_cell(by_state.get(state, ()))
+            if width < LINE_WIDTH:
+                # A number stays with its unit.
+                cell = cell.replace(": ", ":\n").replace(" to ", "\nto ")
+            cells.append(cell)
         for state in WITHOUT_LOSS:
             count = len(by_state.get(state, ()))
             cells.append(_count_cell(count))
@@ -564,10 +586,7 @@ def _table(*names: str) -> Table:
 def _rendered(grid: Table, width: int) -> str:
     output = io.StringIO()
     console = Console(
-        file=output,
-        width=max(width, LINE_WIDTH),
-        no_color=True,
-        highlight=False,
+        file=output, width=max(width, NARROWEST), no_color=True, highlight=False
     )
     console.print(grid)
     return output.getvalue().rstrip("\n")

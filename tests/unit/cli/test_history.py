@@ -1,6 +1,10 @@
 """`perfgate history`: series of cases, and their exports."""
 
-from perfgate.cli.history import history
+import re
+
+from perfgate.cli.history import history, show_moved
+from perfgate.history.store import History
+from perfgate.report import trends
 from tests.support import builders as m
 
 
@@ -81,3 +85,24 @@ def test_one_run_is_listed_without_a_change(call, tmp_path):
 
     assert ["one", "run"] == listed.split()[:2]
     assert f"{m.THROUGHPUT.id}  (h200x2)" in listed
+
+
+def test_a_terminal_shows_what_changed_most_in_its_width(
+    tmp_path, monkeypatch, capsys
+):
+    """The answer first, then a table, then the command that shows one case."""
+    saved(tmp_path, 1, 1000.0)
+    saved(tmp_path, 2, 990.0)
+    monkeypatch.setenv("COLUMNS", "80")
+    entries = History(tmp_path / "h.sqlite3")
+    entries.refresh(tmp_path / "runs")
+
+    several = trends.by_case(entries.entries(), None)
+    show_moved(trends.table(several))
+
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    lines = shown.splitlines()
+    assert lines[0].startswith("1 case")
+    assert max(map(len, lines)) <= 80
+    assert "-1.0 %" in shown
+    assert f"perfgate history {m.THROUGHPUT.id}" in shown

@@ -241,3 +241,15 @@ def test_recorded_rows_are_compared_with_their_ceiling(tmp_path):
     # The target effect is 2 %: no smaller ceiling counts.
     (tight,) = rows(fail_over={"all": 0.001})
     assert 0.02 == tight.ceiling
+
+
+def test_a_narrow_terminal_gets_no_wider_line():
+    """A command goes on behind a backslash; a log keeps the lines as they are."""
+    command = "    pytest -m h200 --against-engine vllm=PYTHON --pairs suspect"
+    text = f"{'word ' * 30}\n{command} --baseline-record --launches 3"
+    lines = plan.fitted(text, 80).splitlines()
+
+    assert max(map(len, lines)) <= 80
+    assert lines[-2].startswith(command[:60])
+    assert lines[-2].endswith(" \\")
+    assert text == plan.fitted(text, 140)
