@@ -247,9 +247,9 @@ def test_a_narrow_terminal_gets_no_wider_line():
     """A command goes on behind a backslash; a log keeps the lines as they are."""
     command = "    pytest -m h200 --against-engine vllm=PYTHON --pairs suspect"
     text = f"{'word ' * 30}\n{command} --baseline-record --launches 3"
-    lines = plan.fitted(text, 80).splitlines()
+    lines = preview.fitted(text, 80).splitlines()
 
     assert max(map(len, lines)) <= 80
     assert lines[-2].startswith(command[:60])
     assert lines[-2].endswith(" \\")
-    assert text == plan.fitted(text, 140)
+    assert text == preview.fitted(text, 140)
