@@ -35,7 +35,7 @@ COLORS = {
     "--s1": "#0060a8",
 }
 EDGE_PERCENT = 8.0
-INCHES = (7.2, 3.4)
+INCHES = (8.4, 3.8)
 
 
 @dataclass(frozen=True)
