@@ -163,7 +163,7 @@ def _finish(axes: Axes, verdicts: Sequence[Verdict]) -> None:
     axes.annotate(
         f"ceiling {ceiling:g} %",
         (ceiling, len(verdicts) + 0.55),
-        ha="center",
+        ha="left",
         va="bottom",
         annotation_clip=False,
     )
@@ -171,7 +171,7 @@ def _finish(axes: Axes, verdicts: Sequence[Verdict]) -> None:
     axes.annotate(
         f"threshold {first:.2g} %",
         (first, len(verdicts) + 0.55),
-        ha="center",
+        ha="right",
         va="bottom",
         color=svg.BAD,
         annotation_clip=False,
