@@ -185,8 +185,10 @@ def pytest_terminal_summary(
         *screen.answer(results, len(perf.unjudged())),
         *screen.details(results),
         *map(screen.fitted, _notes(perf, results)),
-        *config.stash.get(_ARTIFACT_LINES, []),
     ]
+    for line in config.stash.get(_ARTIFACT_LINES, []):
+        # A command for a CI service is one line.
+        lines.append(line if line.startswith("::") else screen.fitted(line))
     for line in lines:
         terminalreporter.write_line(line)
 
