@@ -10,10 +10,10 @@ from perfgate.fleet.state import Begun, Event, Finished, Placed, State, folded
 from perfgate.run.units import Unit
 
 
-def begun(*units: Unit, launches: int = 1) -> Begun:
+def begun(*units: Unit, launches: int = 1, fleet: str = "f1") -> Begun:
     """The beginning of a run of these units."""
     return Begun(
-        fleet="f1",
+        fleet=fleet,
         arguments=("-m", "gpu"),
         launches=launches,
         units=units,

@@ -61,22 +61,52 @@ def test_without_ray_the_extra_is_named(call, no_ray, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_stored_run_is_shown(call, tmp_path):
-    """By machine and by fleet, with a run for each machine."""
-    folder = tmp_path / "run"
+def stored(folder, value, number=1):
+    """A fleet's run with one launch of this throughput."""
     folder.mkdir()
     file = EventFile(folder)
     for event in (
-        begun(unit("one")),
+        begun(unit("one"), fleet=f"f{number}"),
         placed("u01-l001", "a"),
         finished("u01-l001", "a"),
     ):
         file.append(event)
     results = builders.run(
-        {builders.MOE_LOAD: {"output_throughput": [1000.0]}},
+        {builders.MOE_LOAD: {"output_throughput": [value]}},
         [builders.THROUGHPUT],
+        run_id=f"2026010{number}-000000-1",
     )
     schema.save(results, machines.part_dir(folder, "u01-l001"))
+    return folder
+
+
+def test_the_run_of_a_machine_is_a_run(call, tmp_path):
+    """It is accepted, judged and reported as any other; a later loss is red."""
+    folders = []
+    for number, factor in enumerate(builders.QUIET, 1):
+        folder = stored(tmp_path / f"run-{number}", 1000.0 * factor, number)
+        call(main, "fleet", "show", folder)
+        folders += (folder / "machines").iterdir()
+    lost = stored(tmp_path / "lost", 900.0, 9)
+    call(main, "fleet", "show", lost)
+    (machine,) = (lost / "machines").iterdir()
+    store = tmp_path / "baselines"
+
+    accepted = call(main, "accept", *folders, "--baselines", store)
+    judged = call(main, "judge", machine, "--baselines", store)
+    reported = call(main, "report", machine, "--out", tmp_path / "page")
+
+    assert 0 == accepted.exit_code, accepted.output
+    assert f"{len(folders)} of {len(folders)} runs" in accepted.output
+    assert 1 == judged.exit_code, judged.output
+    assert "-10.0 % (slower)" in judged.output
+    assert 0 == reported.exit_code, reported.output
+    assert (tmp_path / "page" / "report.html").exists()
+
+
+def test_a_stored_run_is_shown(call, tmp_path):
+    """By machine and by fleet, with a run for each machine."""
+    folder = stored(tmp_path / "run", 1000.0)
 
     done = call(main, "fleet", "show", str(folder))
 
