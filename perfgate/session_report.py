@@ -116,6 +116,13 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     config.stash[_ARTIFACT_LINES] = [*lines, *_write_artifacts(perf)]
 
 
+def _asked(perf: PerfSession, exitstatus: int) -> bool:
+    """Whether something was to be measured, as far as it is known."""
+    if exitstatus in _UNMEASURED:
+        return True
+    return bool(perf.runnable_cases or perf.skip_reasons or perf.server_tests)
+
+
 def _end_workers(config: pytest.Config) -> None:
     """End the workers of a session that was broken off: they write until then."""
     session: Any = config.pluginmanager.get_plugin("dsession")
@@ -130,8 +137,7 @@ def _close(
     """Stop the servers and write the run; a failure fails the session and is a line."""
     try:
         perf.close(complete=perf.has_finished_loop)
-        has_tests = exitstatus != pytest.ExitCode.NO_TESTS_COLLECTED
-        if perf.results is None and has_tests:
+        if perf.results is None and _asked(perf, exitstatus):
             reason = _UNMEASURED.get(exitstatus, "no test asked for it")
             perf.record_nothing(reason)
     except Failure as failure:

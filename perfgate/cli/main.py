@@ -41,7 +41,7 @@ COMMANDS = {
     ),
     "fleet": Entry(
         "perfgate.cli.fleet:fleet",
-        "Spread the study over the hosts of a Ray cluster, and judge it by machine.",
+        "Spread the study over the hosts of a Ray cluster.",
     ),
     "history": Entry(
         "perfgate.cli.history:history",

@@ -77,13 +77,24 @@ class Hardware(
 
     @property
     def description(self) -> str:
-        """For messages: "2x NVIDIA H200" or "no GPU (name, 2 cores, avx2)"."""
+        """What was found: "2x NVIDIA H200" or "no GPU (name, 2 cores, avx2)"."""
         if self.gpus:
             return f"{self.count}x {self.name}"
+        return f"no GPU ({self._processor})"
+
+    @property
+    def place(self) -> str:
+        """Where it was measured: "2x NVIDIA H200" or "CPU (name, 2 cores, avx2)"."""
+        if self.gpus:
+            return self.description
+        return f"CPU ({self._processor})"
+
+    @property
+    def _processor(self) -> str:
         cores = f"{self.count} cores"
         if self.cpu_quota_cores is not None:
             cores += f" with a quota of {self.cpu_quota_cores:g}"
-        return f"no GPU ({self.name}, {cores}, {self.isa})"
+        return f"{self.name}, {cores}, {self.isa}"
 
     @property
     def gpu_notes(self) -> tuple[str, ...]:

@@ -87,8 +87,8 @@ def _answer(
     before, after = first.run_id, last.run_id
     if first.hardware.description != last.hardware.description:
         yield (
-            f"Different machines: {first.hardware.description}, then "
-            f"{last.hardware.description}; a change may be theirs"
+            f"Different machines: {first.hardware.place}, then "
+            f"{last.hardware.place}; a change may be theirs"
         )
     total = formatting.count(len(found), "value")
     text = f"{after} against {before}: {total} in both"

@@ -22,7 +22,6 @@ from perfgate.results.schema import RunResults
 MOST_MOVED: Final = 3
 MOST_GROUPS: Final = 2
 MOST_CAUSES: Final = 1
-CPU: Final = "cpu"
 _NOT_COMPARED: Final = frozenset(
     {Outcome.NO_BASELINE, Outcome.INCOMPARABLE, Outcome.INCONCLUSIVE}
 )
@@ -52,10 +51,8 @@ def _compared(results: RunResults) -> str:
     if results.is_paired:
         against = f"the base build ({_software(results, 'base')})"
     candidate = _software(results, "candidate") or _software(results, "")
-    place = results.hardware.description
-    if results.hardware.kind == CPU:
-        place = place.replace("no GPU", "CPU", 1)
-    return f"{candidate or 'no engine'} on {place}, against {against}"
+    engine = candidate or "no engine"
+    return f"{engine} on {results.hardware.place}, against {against}"
 
 
 def _software(results: RunResults, build: str) -> str:

@@ -50,7 +50,7 @@ def _compared(results: RunResults) -> list[str]:
     against = "the stored baselines"
     if results.is_paired:
         against = "the base build, launched in turn"
-    lines = [f"Against {against}, on {results.hardware.description}."]
+    lines = [f"Against {against}, on {results.hardware.place}."]
     for line in notices.builds(results)[:MOST_CAUSES]:
         lines.append(f"* {inert(line)}")
     return [*lines, ""]
@@ -67,8 +67,11 @@ def _causes(results: RunResults) -> list[str]:
 
 
 def _table(results: RunResults) -> list[str]:
-    """What did not simply pass; of a green run the study's answers."""
-    judged = run_status.judged_verdicts(results)
+    """What did not simply pass; of a green run the study's answers.
+
+    Where every row is report-only, they are all there is to show.
+    """
+    judged = run_status.judged_verdicts(results) or results.verdicts
     rows = [row for row in judged if row.outcome not in GREEN] or judged
     answers = questions.answers(rows)
     if not answers:

@@ -88,7 +88,7 @@ def _of_run(
     facts = {
         "engine": _engines(servers.values()),
         "commit": _listed(commits),
-        "machine": results.hardware.description.replace("no GPU", "CPU", 1),
+        "machine": results.hardware.place,
         "measured": day_of(results.started),
         "from": _launch_count(results, servers),
         "injected": _injected(results, servers),

@@ -230,7 +230,7 @@ def _since(runs: Sequence[RunResults]) -> list[Reply]:
         if not changes:
             lines = [Line("The two runs have no value in common", "open")]
         if other.hardware.description != runs[-1].hardware.description:
-            machine = other.hardware.description
+            machine = other.hardware.place
             lines.append(
                 Line(f"Not like with like: {name} ran on {machine}", "open")
             )

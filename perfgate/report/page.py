@@ -266,7 +266,7 @@ def context(results: RunResults) -> str:
     for server in results.servers.values():
         for name, version in server.versions.items():
             versions.add(f"{name} {version}")
-    parts = [results.hardware.description, ", ".join(sorted(versions))]
+    parts = [results.hardware.place, ", ".join(sorted(versions))]
     if not results.is_whole:
         parts.append("ended early")
     return "; ".join(parts)

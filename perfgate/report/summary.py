@@ -44,7 +44,7 @@ def markdown(results: RunResults, store: Store | None) -> str:
     """The run as a page of Markdown: verdict, advice, the table, the context."""
     sign = STATES[run_status.state(results)]
     lines = [f"## {sign} {verdict_sentence(results)}", ""]
-    lines += [f"Run `{results.run_id}` on {results.hardware.description}.", ""]
+    lines += [f"Run `{results.run_id}` on {results.hardware.place}.", ""]
     versions = other_versions(results, store)
     notes = [*notices.important(results), versions]
     for line in [*notes, terminal.in_common(results)]:

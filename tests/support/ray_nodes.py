@@ -53,6 +53,8 @@ class RayNodes:
             prefix="ray", ignore_cleanup_errors=True
         )
         self.log = Path(self._folder.name) / "cluster.log"
+        # Ray notes the cluster's address there, and does not make the folder.
+        Path(self._folder.name, "ray").mkdir()
         order = {
             "folder": self._folder.name,
             "nodes": [vars(node) for node in nodes],
@@ -61,6 +63,7 @@ class RayNodes:
             "PYTHONPATH": str(ROOT),
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
             "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_TMPDIR": self._folder.name,
         }
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
@@ -72,8 +75,12 @@ class RayNodes:
                 env=variables,
                 text=True,
             )
-        self._say(order)
-        answer = self._hear()
+        try:
+            self._say(order)
+            answer = self._hear()
+        except BaseException:
+            self.__exit__()
+            raise
         self.address: str = answer["address"]
         self.raylets: dict[str, int] = answer["raylets"]
         self.env = variables

@@ -153,7 +153,7 @@ def fleet(tmp_path):
     yield make
     for one in made:
         one.nodes.__exit__()
-    assert [] == made[0].gone()
+        assert [] == one.gone()
 
 
 def launches(run_dir):

@@ -74,6 +74,7 @@ FAMILY_OF = {
     "work_operators": "work",
     "work_new_bytes": "work",
     "work_steps": "work",
+    "work_instructions": "calls",
     "start_imports_s": "start_up",
     "start_weights_s": "start_up",
     "start_compile_s": "start_up",

@@ -44,7 +44,7 @@ def test_a_hard_group_verdict_fails_a_run_whose_cases_pass(
     result.stdout.fnmatch_lines(
         [
             "REGRESSED: stalls: 5 of 9 repetitions stalled",
-            "  do:   Read the log.",
+            "Next: Read the log.",
             "*1 group of rows failed*",
         ]
     )

@@ -484,8 +484,17 @@ def test_misspelt_mark_on_a_test_is_an_error(project, pytester):
 
 
 def test_two_engines_are_compared(project, pytester):
-    """With two engines each model's servers are compared in one session; with one, none is."""
-    rival = ["--engine", "rival", "--engine-python", f"rival={sys.executable}"]
+    """With two engines each model's servers are compared in one session; with one, none is.
+
+    With -v their settings are shown, too.
+    """
+    rival = [
+        "-v",
+        "--engine",
+        "rival",
+        "--engine-python",
+        f"rival={sys.executable}",
+    ]
     result = project("-m", "cpu", "-k", "test_engine_over_engine_alone", *rival)
 
     assert {"skipped": 2} == outcomes(result)  # nothing is recorded for them

@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from perfgate.judge.baseline_store import Store
 from perfgate.judge.run_status import judged_again
 from perfgate.report import comment
 from perfgate.results.schema import load
+from tests.support import builders
 
 ROOT = Path(__file__).resolve().parents[3]
 RUNS = ROOT / "docs" / "runs"
@@ -51,3 +53,23 @@ def test_a_red_run_says_what_moved_and_why():
 def test_without_a_link_the_run_is_named():
     """There is nothing to click."""
     assert "\nRun `" in text_of("h200x2-20261128a")
+
+
+def test_rows_that_are_only_reported_are_shown():
+    """Where nothing else was measured, as of a CPU by pairs."""
+    results = judged_again(
+        load(RUNS / "h200x1-planted" / "eager" / "01"),
+        Store(ROOT / "baselines"),
+    )
+    reported = tuple(
+        msgspec.structs.replace(row, gate="report-only")
+        for row in results.verdicts
+    )
+    results = msgspec.structs.replace(
+        results, verdicts=reported, hardware=builders.hardware("cpu")
+    )
+
+    text = comment.markdown(results)
+
+    assert "| question | load |" in text
+    assert "on CPU (" in text
