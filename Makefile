@@ -23,7 +23,7 @@ perf: engines
 	$(VENV)/bin/pytest -m cpu $(if $(RUN_DIR),--run-dir $(RUN_DIR)) $(ARGS)
 
 test: $(VENV)/ready-dev lint
-	$(VENV)/bin/pytest -n 4 --dist worksteal $(ARGS)
+	$(VENV)/bin/pytest -n 6 --dist worksteal $(ARGS)
 
 lint: $(VENV)/ready-dev
 	$(VENV)/bin/ruff check .
