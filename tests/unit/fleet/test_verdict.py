@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 import pytest
 
 from perfgate.fleet import machines, text
 from perfgate.fleet.machines import Part
 from perfgate.fleet.verdict import judged
+from perfgate.judge.baseline_store import Store
 from perfgate.judge.verdict import Outcome
+from perfgate.results import schema
 from tests.support import builders, joint_runs
 from tests.support.fake_cluster import unit
 from tests.support.fleets import finished, placed, state
 
+ROOT = Path(__file__).parents[3]
 NAMES = [f"host-{number}" for number in range(6)]
 PLACES = dict(zip(NAMES, (0.0, 0.01, -0.01, 0.005, -0.005, 0.002), strict=True))
 
@@ -175,3 +180,27 @@ def test_what_was_not_measured_is_told(store):
     assert "2 launches still to be measured" in "\n".join(
         text.missing_lines(open_still)
     )
+
+
+def paired(name, kind):
+    """The stored pairs of one H100, as if this host had measured them."""
+    run = schema.load(ROOT / "docs" / "runs" / "h100x1-pairs" / kind)
+    gpu = msgspec.structs.replace(run.hardware.gpus[0], uuid=f"GPU-{name}")
+    machine = msgspec.structs.replace(run.hardware, gpus=(gpu,))
+    return msgspec.structs.replace(run, hardware=machine)
+
+
+def test_pairs_of_all_machines_are_judged_together(tmp_path):
+    """Each pair is of one machine, and all of them decide."""
+    parts = []
+    for number, name in enumerate(NAMES[:3]):
+        parts.append(Part(f"u01-l{number:03d}", name, paired(name, "delay")))
+    store = Store(tmp_path)
+
+    alone = judged(machines.merged("f9", parts[:1]), store)
+    together = judged(machines.merged("f9", parts), store)
+
+    assert {Outcome.REGRESSED} == outcomes(alone) == outcomes(together)
+    assert {3} == {row.machines for row in together.rows}
+    for one, three in zip(alone.rows, together.rows, strict=True):
+        assert three.worse_by == pytest.approx(one.worse_by, rel=0.01)
