@@ -178,7 +178,7 @@ FACTS_EQUAL = (
 FACTS_CHANGED = "{changed} of {compared} differ from the baseline: {changes}"
 FACTS_UNKNOWN = "the baseline {file} has none of these facts"
 LOOK_AT_FACTS = (
-    "Find what changed it: a default of the engine, a kernel, a flag. If it is meant to be: "
+    "Find what changed it: a default of the engine, a kernel, a flag. If it is expected: "
     f"`perfgate accept {RUN} --only '{{case}}' --reason 'WHY'`."
 )
 OPERATORS = "Operators that changed, calls for a batch: {changes}."

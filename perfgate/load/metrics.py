@@ -30,7 +30,7 @@ from perfgate.load.response import Transcript
 PERCENTILES = (90, 95, 99)
 
 # What kind of figure a metric is: by it `perfgate.judge.policy` chooses the loss that
-# is promised to be caught.
+# is caught.
 Family = Literal[
     "throughput",  # tokens or requests for each second
     "ttft",
