@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 
 from perfgate.engines.base import LaunchPlan
+from perfgate.engines.variables import installed_modules
 from perfgate.errors import Failure, describe_error
 
 HELP_TIMEOUT_S = 300.0
@@ -93,7 +94,8 @@ def help_words(
         lambda word: not word.startswith("--"), plan.argv
     )
     words = [*command, *help_arguments]
-    text = (run or _run)(words, os.environ | dict(plan.env))
+    variables = installed_modules(plan.argv) | os.environ | dict(plan.env)
+    text = (run or _run)(words, variables)
     return {word.strip(",[]()") for word in text.split()}
 
 

@@ -69,6 +69,20 @@ def start_method(
     return {_START_METHOD: "fork"}
 
 
+def installed_modules(argv: Sequence[str]) -> dict[str, str]:
+    """The variable that keeps Python from looking for a module in the current directory.
+
+    A CI job runs in the engine's checkout, whose sources are no build of it: by `-m`
+    Python would start those in place of the base and of the candidate.
+
+    Args:
+        argv: the command of a server.
+    """
+    if "-m" in argv[1:2]:
+        return {"PYTHONSAFEPATH": "1"}
+    return {}
+
+
 def stated_chances(expert_chances: Sequence[float]) -> dict[str, str]:
     """The variable that states how tokens choose experts; none for an empty sequence."""
     if not expert_chances:

@@ -21,6 +21,7 @@ import msgspec
 
 from perfgate import foreign_text
 from perfgate.engines.base import LaunchPlan
+from perfgate.engines.variables import installed_modules
 from perfgate.errors import Failure, describe_error, exhausted
 from perfgate.machine.container import OomWatch
 from perfgate.servers import memory_kills, orphans
@@ -334,7 +335,7 @@ def environment_of(
     """
     # setproctitle, which both engines use, would write its title over the mark:
     # SPT_NOENV forbids it.
-    env = {"SPT_NOENV": "1", **inherited}
+    env = {"SPT_NOENV": "1", **installed_modules(plan.argv), **inherited}
     for name in SERVER_KEYS:
         env.pop(name, None)
     if any(name.lower().endswith("_proxy") for name in env):

@@ -1,5 +1,6 @@
 """Launching where something is lacking: descriptors, ports, or a way around a proxy."""
 
+import dataclasses
 import os
 import resource
 import subprocess
@@ -180,3 +181,18 @@ def test_who_has_no_descriptor_left_takes_nobody_for_dead() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
     assert is_running
+
+
+def test_a_checkout_is_not_taken_for_the_build(tmp_path):
+    """The engine's module is that of its Python, wherever the suite was started."""
+    (tmp_path / "platform.py").write_text("print('of the checkout')")
+    command = (sys.executable, "-m", "platform")
+    plan = dataclasses.replace(fake_plan(), argv=command)
+
+    def started(env):
+        return subprocess.run(
+            command, cwd=tmp_path, env=env, capture_output=True, text=True
+        ).stdout
+
+    assert "of the checkout" in started(dict(os.environ))
+    assert "of the checkout" not in started(environment_of(plan, os.environ))
