@@ -8,14 +8,10 @@ from __future__ import annotations
 
 import msgspec
 
+from perfgate.fleet.tagged import Tagged
 
-class Check(
-    msgspec.Struct,
-    frozen=True,
-    kw_only=True,
-    forbid_unknown_fields=True,
-    tag=True,
-):
+
+class Check(Tagged, frozen=True, kw_only=True):
     """List the units that these arguments select, as that host sees them.
 
     Attributes:
@@ -26,13 +22,7 @@ class Check(
     project: str
 
 
-class Measure(
-    msgspec.Struct,
-    frozen=True,
-    kw_only=True,
-    forbid_unknown_fields=True,
-    tag=True,
-):
+class Measure(Tagged, frozen=True, kw_only=True):
     """Measure one unit in a session of its own, or go on with it.
 
     Attributes:
@@ -50,13 +40,7 @@ class Measure(
     limit_s: float
 
 
-class Sweep(
-    msgspec.Struct,
-    frozen=True,
-    kw_only=True,
-    forbid_unknown_fields=True,
-    tag=True,
-):
+class Sweep(Tagged, frozen=True, kw_only=True):
     """Remove what the driver has, and name what it does not have.
 
     Attributes:
@@ -73,13 +57,7 @@ class Sweep(
 Order = Check | Measure | Sweep
 
 
-class Piece(
-    msgspec.Struct,
-    frozen=True,
-    kw_only=True,
-    forbid_unknown_fields=True,
-    tag=True,
-):
+class Piece(Tagged, frozen=True, kw_only=True):
     """A part of a file that has grown on the host.
 
     Attributes:
@@ -92,61 +70,31 @@ class Piece(
     content: bytes
 
 
-class Gone(
-    msgspec.Struct,
-    frozen=True,
-    kw_only=True,
-    forbid_unknown_fields=True,
-    tag=True,
-):
+class Gone(Tagged, frozen=True, kw_only=True):
     """A file that is no longer there."""
 
     path: str
 
 
-class Said(
-    msgspec.Struct,
-    frozen=True,
-    kw_only=True,
-    forbid_unknown_fields=True,
-    tag=True,
-):
+class Said(Tagged, frozen=True, kw_only=True):
     """The newest line of the session's progress."""
 
     line: str
 
 
-class Listed(
-    msgspec.Struct,
-    frozen=True,
-    kw_only=True,
-    forbid_unknown_fields=True,
-    tag=True,
-):
+class Listed(Tagged, frozen=True, kw_only=True):
     """The answer to a `Check`: a list of units as `perfgate.run.units` writes it."""
 
     content: bytes
 
 
-class Kept(
-    msgspec.Struct,
-    frozen=True,
-    kw_only=True,
-    forbid_unknown_fields=True,
-    tag=True,
-):
+class Kept(Tagged, frozen=True, kw_only=True):
     """The answer to a `Sweep`: tasks that this host measured whole, too, with folders."""
 
     folders: dict[str, str]
 
 
-class Ended(
-    msgspec.Struct,
-    frozen=True,
-    kw_only=True,
-    forbid_unknown_fields=True,
-    tag=True,
-):
+class Ended(Tagged, frozen=True, kw_only=True):
     """How the session, or the check, ended; the last message.
 
     Attributes:
