@@ -52,6 +52,24 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         ) from error
 
 
+def append(path: Path, content: bytes, create: bool = True) -> None:
+    """Append to a file; it is on the disk at the return.
+
+    Args:
+        create: whether the file is made where there is none.
+
+    Raises:
+        OSError: it cannot be written; a part of the content may be there.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
+    if create:
+        flags |= os.O_CREAT
+    with open(os.open(path, flags, PUBLIC_MODE), "ab") as file:  # noqa: PTH123
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def _remedy(error: OSError) -> str:
     remedy = "free space on the disk, or choose another folder with --run-dir"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):

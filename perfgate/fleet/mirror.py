@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from perfgate.errors import describe_error
-from perfgate.files import RunDataError, write_atomically
+from perfgate.files import PUBLIC_MODE, RunDataError, write_atomically
 from perfgate.fleet.orders import Gone, Piece
 from perfgate.results import journal
 from perfgate.results.schema import RESULTS_FILE
@@ -116,8 +116,9 @@ def apply(folder: Path, news: Piece | Gone) -> None:
 
 
 def _append(path: Path, piece: Piece) -> None:
+    flags = os.O_RDWR | os.O_CREAT
     try:
-        with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+b") as file:  # noqa: PTH123
+        with open(os.open(path, flags, PUBLIC_MODE), "r+b") as file:  # noqa: PTH123
             file.seek(piece.offset)
             file.write(piece.content)
             file.truncate()

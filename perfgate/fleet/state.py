@@ -17,7 +17,8 @@ from typing import Literal
 import msgspec
 
 from perfgate.errors import Failure, describe_error
-from perfgate.files import PUBLIC_MODE, RunDataError, read_bounded
+from perfgate.files import RunDataError, append, read_bounded
+from perfgate.fleet.tagged import Tagged
 from perfgate.run.units import Unit
 
 FILE = "fleet.jsonl"
@@ -34,13 +35,7 @@ class OtherFleet(Failure):
     """The run directory holds a run of other arguments."""
 
 
-class Begun(
-    msgspec.Struct,
-    frozen=True,
-    kw_only=True,
-    forbid_unknown_fields=True,
-    tag=True,
-):
+class Begun(Tagged, frozen=True, kw_only=True):
     """A driver began, or went on.
 
     Attributes:
@@ -55,13 +50,7 @@ class Begun(
     unix_s: float
 
 
-class Placed(
-    msgspec.Struct,
-    frozen=True,
-    kw_only=True,
-    forbid_unknown_fields=True,
-    tag=True,
-):
+class Placed(Tagged, frozen=True, kw_only=True):
     """A launch was given to a host.
 
     Attributes:
@@ -74,13 +63,7 @@ class Placed(
     unix_s: float
 
 
-class Finished(
-    msgspec.Struct,
-    frozen=True,
-    kw_only=True,
-    forbid_unknown_fields=True,
-    tag=True,
-):
+class Finished(Tagged, frozen=True, kw_only=True):
     """An attempt at a launch ended.
 
     Attributes:
@@ -99,13 +82,7 @@ class Finished(
     reason: str = ""
 
 
-class Twice(
-    msgspec.Struct,
-    frozen=True,
-    kw_only=True,
-    forbid_unknown_fields=True,
-    tag=True,
-):
+class Twice(Tagged, frozen=True, kw_only=True):
     """A host that was lost has measured a launch as well; that one does not count."""
 
     task: str
@@ -273,13 +250,8 @@ class EventFile:
         Raises:
             RunDataError: it cannot be written.
         """
-        line = msgspec.json.encode(event) + b"\n"
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         try:
-            with open(os.open(self._path, flags, PUBLIC_MODE), "ab") as file:  # noqa: PTH123
-                file.write(line)
-                file.flush()
-                os.fsync(file.fileno())
+            append(self._path, msgspec.json.encode(event) + b"\n")
         except OSError as error:
             raise RunDataError(
                 tried=f"writing {self._path}",

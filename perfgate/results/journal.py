@@ -9,7 +9,6 @@ session left of a last line is no step.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -17,7 +16,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from perfgate.files import (
-    PUBLIC_MODE,
+    append,
     read_bounded,
     refuse_repeated_keys,
     write_atomically,
@@ -113,14 +112,10 @@ class Journal(Generic[Results]):
         self._written = results
 
     def _append(self, step: bytes) -> None:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
-        if not self._steps_bytes:
-            flags |= os.O_CREAT
+        is_first = not self._steps_bytes
+        if is_first:
             step = self._head + step
-        with open(os.open(self._steps, flags, PUBLIC_MODE), "ab") as file:  # noqa: PTH123
-            file.write(step)
-            file.flush()
-            os.fsync(file.fileno())
+        append(self._steps, step, create=is_first)
         self._steps_bytes += len(step)
 
 
