@@ -11,7 +11,6 @@ are then ended by their supervisors.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import select
 import signal
@@ -21,14 +20,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from perfgate.servers.supervisor.daemon import die_with_parent
+
 LIMIT_STATUS = 124  # as of timeout(1)
 POLL_S = 0.2
-_PR_SET_PDEATHSIG = 1
-
-
-def _die_with_parent() -> None:
-    libc = ctypes.CDLL(None)
-    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def hold(command: Sequence[str], log: Path, limit_s: float, pipe: int) -> int:
@@ -46,7 +41,7 @@ def hold(command: Sequence[str], log: Path, limit_s: float, pipe: int) -> int:
             stdout=output,
             stderr=output,
             start_new_session=True,
-            preexec_fn=_die_with_parent,
+            preexec_fn=die_with_parent,
         )
     while True:
         status = child.poll()

@@ -92,7 +92,7 @@ class Supervisor:
                 cwd=self._order["cwd"],
                 process_group=0,
                 pass_fds=self._order["keep_open"],
-                preexec_fn=_die_with_parent,
+                preexec_fn=die_with_parent,
             )
         return self._child.pid
 
@@ -215,7 +215,8 @@ def _zombie_children(excluded: int) -> list[int]:
     return zombies
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """Have the kernel kill this process when its parent ends."""
     libc = ctypes.CDLL(None)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
