@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,12 +83,9 @@ def check(address: str, arguments: tuple[str, ...]) -> None:
     from perfgate.fleet.roster import Roster
 
     job = _job(arguments)
-    cluster = RayCluster(address)
-    try:
+    with closing(RayCluster(address)) as cluster:
         roster = Roster(cluster, job, lambda line: None)
         roster.check_all()
-    finally:
-        cluster.close()
     places = list(roster.places.values())
     unusable = list(roster.unusable.values())
     for line in text.check_lines(places, unusable, roster.units):
@@ -216,12 +214,9 @@ def _plan(address: str, job: Job, wanted: Any) -> None:
     from perfgate.fleet import session
     from perfgate.fleet.ray_cluster import RayCluster
 
-    cluster = RayCluster(address)
-    try:
+    with closing(RayCluster(address)) as cluster:
         for line in session.plan(cluster, job, wanted, _screen()):
             click.echo(line)
-    finally:
-        cluster.close()
 
 
 def _measured(address: str, job: Job, wanted: Any) -> State:
@@ -234,16 +229,14 @@ def _measured(address: str, job: Job, wanted: Any) -> State:
     again = f"--run-dir {folder} --resume"
     reservation = run_lock.reserve(folder)
     try:
-        cluster = RayCluster(address)
-        try:
+        with closing(RayCluster(address)) as cluster:
             # Ray has a handler of its own, which ends the process at once.
             signal.signal(signal.SIGTERM, signal.default_int_handler)
-            return session.measure(cluster, job, wanted, _screen())
-        except KeyboardInterrupt:
-            click.echo(f"\nStopped on all hosts. Go on with: {again}")
-            sys.exit(STOPPED)
-        finally:
-            cluster.close()
+            try:
+                return session.measure(cluster, job, wanted, _screen())
+            except KeyboardInterrupt:
+                click.echo(f"\nStopped on all hosts. Go on with: {again}")
+                sys.exit(STOPPED)
     finally:
         reservation.release()
 

@@ -115,7 +115,7 @@ def _measure(order: Measure, env: Mapping[str, str]) -> Iterator[Message]:
     yield from mirror.news()
     yield from mirror.logs()
     reason = ""
-    if status not in RAN or not _is_run(folder) or not load(folder).is_whole:
+    if status not in RAN or not _is_whole(folder):
         reason = session.reason(status)
     yield Ended(status=status, reason=reason)
 
@@ -133,7 +133,7 @@ def _sweep(order: Sweep, env: Mapping[str, str]) -> Iterator[Message]:
     left = {}
     for folder in sorted(spool.glob("*")):
         task, _, _ = folder.name.partition(GPUS_MARK)
-        is_whole = _is_run(folder) and load(folder).is_whole
+        is_whole = _is_whole(folder)
         is_delivered = task in order.delivered
         if is_delivered or (task in order.elsewhere and not is_whole):
             shutil.rmtree(folder, ignore_errors=True)
@@ -145,12 +145,13 @@ def _sweep(order: Sweep, env: Mapping[str, str]) -> Iterator[Message]:
     yield Ended(status=0)
 
 
-def _is_run(folder: Path) -> bool:
-    """Whether a folder holds a run that measured something."""
+def _is_whole(folder: Path) -> bool:
+    """Whether a folder holds a run that measured something, and all of it."""
     try:
-        return bool(load(folder).launches)
+        results = load(folder)
     except Failure:
         return False
+    return bool(results.launches) and results.is_whole
 
 
 class _Session:

@@ -7,6 +7,7 @@ is no regression.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -293,12 +294,22 @@ class _Fleet:
             mode = "hard"
         return Row(case.id, self.name, mode, outcome, len(seen))
 
+    @functools.cached_property
+    def _members(self) -> list[Machine]:
+        """The machines that have pairs or duels."""
+        return [one.paired for one in self.machines if one.paired]
+
+    @functools.cached_property
+    def _pairs(self) -> RunResults:
+        """Their runs as one."""
+        return pooled(self._members)
+
     def _pooled(self, case: Case) -> Row:
         """Pairs and duels of all machines together: each is of one machine."""
-        members = [one.paired for one in self.machines if one.paired]
+        members = self._members
         if not members:
             return self._by_machines(case)
-        decision = judging.judge_case(pooled(members), case, self.store)
+        decision = judging.judge_case(self._pairs, case, self.store)
         return Row(
             case=case.id,
             group=self.name,
