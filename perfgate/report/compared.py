@@ -29,7 +29,7 @@ class Side:
 
 
 def sides(runs: Sequence[RunResults], store: Store | None) -> list[Side]:
-    """The run in question, the runs beside it, and what it was judged by."""
+    """The last run, the runs it is compared with, and what it was judged by."""
     run = runs[-1]
     columns = [_of_run(run, THIS_RUN)]
     if run.is_paired:

@@ -29,6 +29,13 @@ WHAT, WHY, NOW = "What changed", "Why", "What now"
 MOST_LINES: Final = 4
 MOST_ADVICE: Final = 2
 MOST_CHANGES: Final = 3
+NOT_JUDGED: Final = (
+    Outcome.INVALID,
+    Outcome.NOT_EXCLUDED,
+    Outcome.INCONCLUSIVE,
+    Outcome.INCOMPARABLE,
+    Outcome.NO_BASELINE,
+)
 _SENTENCE_END: Final = re.compile(r"(?<=\.)\s+")
 
 
@@ -112,7 +119,7 @@ def replies(
     """What changed, why, and what to do; a question without an answer is left out.
 
     Args:
-        runs: the last one is in question, the others are compared with it.
+        runs: the last one is judged, the others are compared with it.
         run: the run directory, for commands that can be copied.
     """
     results = runs[-1]
@@ -151,11 +158,9 @@ def _what(results: RunResults) -> list[Line]:
 def _moved(results: RunResults) -> list[Line]:
     """Losses and gains, one line for each server; groups of rows that failed alone."""
     lines = []
-    regressed: set[str] = set()
     for row in losses.moved(results):
         level = "pass" if row.outcome is Outcome.IMPROVED else "fail"
         lines.append(Line(row.text, level))
-        regressed.add(row.server)
     if any(line.level == "fail" for line in lines):
         return lines
     for group in run_status.red_groups(results):
@@ -170,28 +175,24 @@ def _not_judged(rows: Sequence[Verdict]) -> list[Line]:
     by_outcome: dict[Outcome, list[Verdict]] = {}
     for row in rows:
         by_outcome.setdefault(row.outcome, []).append(row)
-    invalid = by_outcome.get(Outcome.INVALID, [])
-    if invalid:
-        count = formatting.count(len(invalid), "value")
-        reason = one_line(verdict_text.summary(invalid[0]))
-        lines.append(Line(f"{count} invalid: {reason}", "fail"))
-    hidden = by_outcome.get(Outcome.NOT_EXCLUDED, [])
-    if hidden:
-        count = formatting.count(len(hidden), "value")
-        ceilings = verdict_text.ceilings(hidden)
-        lines.append(Line(f"{count} cannot exclude {ceilings}", "open"))
-    for outcome in (Outcome.INCONCLUSIVE, Outcome.INCOMPARABLE):
-        others = by_outcome.get(outcome, [])
-        if others:
-            count = formatting.count(len(others), "value")
-            reason = one_line(verdict_text.summary(others[0]))
-            lines.append(Line(f"{count} {outcome.lower()}: {reason}", "open"))
-    new = by_outcome.get(Outcome.NO_BASELINE, [])
-    if new:
-        count = formatting.count(len(new), "value")
-        verb = "has" if len(new) == 1 else "have"
-        lines.append(Line(f"{count} {verb} no baseline yet", "open"))
+    for outcome in NOT_JUDGED:
+        alike = by_outcome.get(outcome)
+        if alike:
+            level = "fail" if outcome is Outcome.INVALID else "open"
+            count = formatting.count(len(alike), "value")
+            lines.append(Line(f"{count} {_why_open(outcome, alike)}", level))
     return lines
+
+
+def _why_open(outcome: Outcome, rows: Sequence[Verdict]) -> str:
+    """What rows of one outcome lack, with the reason of the first."""
+    if outcome is Outcome.NOT_EXCLUDED:
+        return f"cannot exclude {verdict_text.ceilings(rows)}"
+    if outcome is Outcome.NO_BASELINE:
+        verb = "has" if len(rows) == 1 else "have"
+        return f"{verb} no baseline yet"
+    reason = one_line(verdict_text.summary(rows[0]))
+    return f"{outcome.lower()}: {reason}"
 
 
 def _nearest(rows: Sequence[Verdict]) -> str:

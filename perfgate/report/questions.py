@@ -129,26 +129,25 @@ class Answer:
         """The baseline, or the range of all; "-" where units differ."""
         return _range(self.cases, [_baseline(row) for row in self.cases])
 
+    def _compared(self, text_of: Callable[[Verdict], str]) -> str:
+        if self.worst.outcome is Outcome.NO_BASELINE:
+            return "-"
+        return text_of(self.worst)
+
     @property
     def change(self) -> str:
         """The change of the worst case in words; "-" where nothing was compared."""
-        if self.worst.outcome is Outcome.NO_BASELINE:
-            return "-"
-        return verdict_text.change(self.worst)
+        return self._compared(verdict_text.change)
 
     @property
     def short_change(self) -> str:
         """The change of the worst case alone; "-" where nothing was compared."""
-        if self.worst.outcome is Outcome.NO_BASELINE:
-            return "-"
-        return verdict_text.short_change(self.worst)
+        return self._compared(verdict_text.short_change)
 
     @property
     def allowed(self) -> str:
         """The change that the worst case may have; "-" where nothing was compared."""
-        if self.worst.outcome is Outcome.NO_BASELINE:
-            return "-"
-        return verdict_text.allowed(self.worst)
+        return self._compared(verdict_text.allowed)
 
     @property
     def outcomes(self) -> str:

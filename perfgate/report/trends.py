@@ -19,6 +19,10 @@ from perfgate.report.figures.trend import Trend, engine_version, trend
 from perfgate.report.questions import metric_name
 from perfgate.results.schema import RunResults
 
+LAST_RUNS = 10  # over which the table says how far a case moved
+MOST_CHARTS = 24
+SPARK_WIDTH, SPARK_HEIGHT = 120, 24
+
 
 def course(entries: Sequence[Entry]) -> Trend:
     """A case's entries with their change points, or with the reason why none were looked for."""
@@ -65,11 +69,6 @@ def by_case(
         if len(group) > 1:
             cases[name] = group
     return cases
-
-
-LAST_RUNS = 10  # over which the table says how far a case moved
-MOST_CHARTS = 24
-SPARK_WIDTH, SPARK_HEIGHT = 120, 24
 
 
 @dataclass(frozen=True)
