@@ -125,9 +125,7 @@ def _show(entries: Sequence[Entry], case: str, hardware: str | None) -> None:
 
     names = matching(entries, case)
     if len(names) > 1:
-        wanted = set(names)
-        fitting = [entry for entry in entries if entry.case in wanted]
-        _list_cases(fitting, hardware)
+        _list_cases(_of_cases(entries, names), hardware)
         return
     chosen = series(entries, names[0] if names else case, hardware)
     values = [entry.value for entry in chosen]
@@ -138,6 +136,11 @@ def _show(entries: Sequence[Entry], case: str, hardware: str | None) -> None:
         click.echo(str(error), err=True)
         return
     click.echo(format_series(chosen, points))
+
+
+def _of_cases(entries: Sequence[Entry], names: Sequence[str]) -> list[Entry]:
+    wanted = set(names)
+    return [entry for entry in entries if entry.case in wanted]
 
 
 def _list_cases(entries: Sequence[Entry], hardware: str | None) -> None:
@@ -176,8 +179,9 @@ def show_moved(rows: Sequence[Row]) -> None:
     rest = len(rows) - MOST_ROWS
     if rest > 0:
         click.echo(f"{rest} more changed less: `perfgate history | less`")
-    case, _, hardware = rows[0].case.rstrip(")").rpartition(" (")
-    text = f"All runs: `perfgate history {case} --hardware {hardware}`"
+    first = rows[0]
+    case = first.case.removesuffix(f" ({first.hardware})")
+    text = f"All runs: `perfgate history {case} --hardware {first.hardware}`"
     click.echo(wrapped(text, width))
 
 
@@ -192,9 +196,7 @@ def _chosen(
         return trends.by_case(entries, hardware)
     names = matching(entries, case)
     if len(names) > 1:
-        wanted = set(names)
-        fitting = [entry for entry in entries if entry.case in wanted]
-        return trends.by_case(fitting, hardware)
+        return trends.by_case(_of_cases(entries, names), hardware)
     name = names[0] if names else case
     return {name: series(entries, name, hardware)}
 
