@@ -18,7 +18,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from benchmarks.fleet_simulation import BETWEEN, subject_in
+from benchmarks.fleet_simulation import BASELINES, BETWEEN, METRIC, subject_in
 from benchmarks.gate_simulation import percent, row
 from benchmarks.gate_trials import Subject
 from perfgate.fleet import change, outliers
@@ -147,13 +147,8 @@ def outlier_table(prior: Prior, trials: int) -> Iterator[str]:
 
 
 @click.command()
-@click.option("--metric", default="output_throughput", show_default=True)
-@click.option(
-    "--baselines",
-    type=click.Path(path_type=Path, exists=True),
-    default=Path("baselines"),
-    show_default=True,
-)
+@METRIC
+@BASELINES
 @click.option("--trials", default=1000, show_default=True)
 def main(metric: str, baselines: Path, trials: int) -> None:
     """Show how small a loss a fleet sees, and how often it names a machine."""

@@ -37,6 +37,15 @@ LOSSES = (0.0, 0.02, 0.03, 0.05, 0.10)
 LAUNCHES_EACH = 6
 # Where the store knows no machines: five H200 differed by 0.7 to 1.9 %.
 BETWEEN = Spread(cv=0.012, degrees_of_freedom=4.0)
+METRIC = click.option(
+    "--metric", default="output_throughput", show_default=True
+)
+BASELINES = click.option(
+    "--baselines",
+    type=click.Path(path_type=Path, exists=True),
+    default=Path("baselines"),
+    show_default=True,
+)
 # (other machines, launches of the machine of the run)
 FLEETS = ((1, 0), (3, 0), (10, 0), (0, 1), (1, 1), (3, 1), (3, 3), (3, 6))
 
@@ -167,13 +176,8 @@ def subject_in(baselines: Path, metric: str) -> Subject:
 
 
 @click.command()
-@click.option("--metric", default="output_throughput", show_default=True)
-@click.option(
-    "--baselines",
-    type=click.Path(path_type=Path, exists=True),
-    default=Path("baselines"),
-    show_default=True,
-)
+@METRIC
+@BASELINES
 @click.option(
     "--trials",
     default=3000,

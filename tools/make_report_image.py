@@ -27,18 +27,14 @@ COLORS = 128  # of the picture, which keeps it small
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
-def browser_path() -> str:
-    """The browser that takes the picture.
-
-    Raises:
-        SystemExit: there is none.
-    """
+def browser_path() -> str | None:
+    """A Chromium of this machine; None where there is none."""
     named = os.environ.get("PERFGATE_BROWSER")
     found = [named, *map(shutil.which, BROWSERS)]
     for path in found:
         if path:
             return path
-    sys.exit("no Chromium on PATH: install it, or name one by PERFGATE_BROWSER")
+    return None
 
 
 def take(page: Path, image: Path, browser: str) -> None:
@@ -69,6 +65,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--image", type=Path, default=IMAGE)
     options = parser.parse_args(arguments)
     browser = browser_path()
+    if browser is None:
+        sys.exit(
+            "no Chromium on PATH: install it, or name one by PERFGATE_BROWSER"
+        )
     with tempfile.TemporaryDirectory() as folder:
         command = ["report", str(options.run), "--out", folder]
         result = CliRunner().invoke(perfgate, command)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 
 import pytest
 
-BROWSER = (
-    os.environ.get("PERFGATE_BROWSER")
-    or shutil.which("chromium")
-    or shutil.which("chromium-browser")
-)
+from tools.make_report_image import browser_path
+
+BROWSER = browser_path()
 # Where a person or CI wants to see the pages: each scene is saved there as a picture.
 SCREENSHOTS = os.environ.get("PERFGATE_SCREENSHOTS", "")
 DESK, PHONE = (1280, 800), (390, 844)

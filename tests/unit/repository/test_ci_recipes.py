@@ -90,15 +90,21 @@ def test_a_merge_request_on_gitlab(checkout):
     assert JOB in comment
 
 
-def test_a_step_of_buildkite(checkout):
-    """The annotation is the comment; the step ends as the run did."""
+def step_of_buildkite(checkout, **variables):
+    """Run the step as for a pull request into the branch "target"."""
     checkout.copy("compare-builds.sh", ".buildkite/compare-builds.sh")
     checkout.git("remote", "add", "origin", str(checkout.folder))
     checkout.git("branch", "target", checkout.base)
-    done = checkout.run(
+    return checkout.run(
         [recipes.of_buildkite("buildkite.yml")],
         BUILDKITE_PULL_REQUEST_BASE_BRANCH="target",
+        **variables,
     )
+
+
+def test_a_step_of_buildkite(checkout):
+    """The annotation is the comment; the step ends as the run did."""
+    done = step_of_buildkite(checkout)
 
     assert 0 == done.returncode, done.stdout + done.stderr
     assert [] == missing(checkout.folder / "perfgate-run")
@@ -108,14 +114,7 @@ def test_a_step_of_buildkite(checkout):
 
 def test_a_build_that_fails_annotates_nothing(checkout):
     """The step's exit status is that of the build."""
-    checkout.copy("compare-builds.sh", ".buildkite/compare-builds.sh")
-    checkout.git("remote", "add", "origin", str(checkout.folder))
-    checkout.git("branch", "target", checkout.base)
-    done = checkout.run(
-        [recipes.of_buildkite("buildkite.yml")],
-        BUILDKITE_PULL_REQUEST_BASE_BRANCH="target",
-        PERFGATE_INSTALL="exit 7",
-    )
+    done = step_of_buildkite(checkout, PERFGATE_INSTALL="exit 7")
 
     assert 7 == done.returncode, done.stdout + done.stderr
     assert not checkout.note("buildkite-agent")
