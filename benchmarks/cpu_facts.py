@@ -63,6 +63,7 @@ class Change:
     """A change of vLLM, and which tests must find it.
 
     Attributes:
+        tests: none are all that `make perf` runs, of every engine.
         models: in which it is planted.
         options: of pytest, with MODEL in place of the model's name; once for each model.
     """
@@ -77,6 +78,8 @@ class Change:
         options = []
         for model in self.models:
             options += [word.replace("MODEL", model) for word in self.options]
+        if self.tests:
+            options += ["--engine", engine]
         return [
             sys.executable,
             "-m",
@@ -84,8 +87,6 @@ class Change:
             "-q",
             "-m",
             "cpu",
-            "--engine",
-            engine,
             "--gate=required",
             f"--baselines={store}",
             f"--run-dir={run_dir}",
@@ -128,6 +129,7 @@ SMALL, SPARSE = ("llama-small",), ("mixtral-small",)
 TINY_WORK, TINY_TIME = of(*TINY, WORK), of(*TINY, TIME)
 SMALL_FACTS, SPARSE_FACTS = of(*SMALL, FACTS), of(*SPARSE, FACTS)
 CHANGES = (
+    Change("unchanged-whole", ()),
     Change("unchanged-work", WORK),
     Change("operator", TINY_WORK, TINY, planted("operator")),
     Change("chunk-work", TINY_WORK, TINY, SMALL_CHUNKS),
