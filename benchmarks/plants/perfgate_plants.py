@@ -26,6 +26,8 @@ def register() -> None:
         add_operator()
     elif name in LONGER:
         lengthen_steps(LONGER[name])
+    elif name == "sampler":
+        sort_tokens()
     elif name == "weights":
         add_weights()
     elif name in ("router", "answer"):
@@ -69,6 +71,23 @@ def lengthen_steps(share: float) -> None:
 
     with_loop.perfgate_original = original
     LLMEngine.step = with_loop
+
+
+def sort_tokens() -> None:
+    """Sort the vocabulary for each token that is sampled, as top-p sampling does."""
+    import torch
+    from vllm.v1.sample.sampler import Sampler
+
+    original = Sampler.forward
+    if hasattr(original, "perfgate_original"):
+        return
+
+    def with_sort(self: Any, logits: Any, *args: Any, **kwargs: Any) -> Any:
+        torch.sort(logits, dim=-1)
+        return original(self, logits, *args, **kwargs)
+
+    with_sort.perfgate_original = original
+    Sampler.forward = with_sort
 
 
 def add_weights() -> None:
