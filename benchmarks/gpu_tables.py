@@ -130,8 +130,12 @@ def speeds(runs: Sequence[RunResults]) -> Iterator[str]:
 
 
 def rates(runs: Sequence[RunResults]) -> Iterator[str]:
-    """Latencies and throughput over the request rate."""
+    """Latencies and throughput over the request rate; conversations in a second table."""
     yield from _series(runs, "requests a second", "rate", RATES, OF_RATES)
+    heading = "ShareGPT, requests a second"
+    head, line, *rows = _series(runs, heading, "sharegpt-rate", RATES, OF_RATES)
+    if rows:
+        yield from ("", head, line, *rows)
 
 
 def batches(runs: Sequence[RunResults]) -> Iterator[str]:

@@ -28,6 +28,7 @@ CHOICES = (
     "kv_block_size",
     "max_num_seqs",
     "model_runner",
+    "async_scheduling",
 )
 # What was asked for, and says nothing about what was taken.
 _ASKED = frozenset({"auto", ""})

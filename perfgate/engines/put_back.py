@@ -26,6 +26,10 @@ ARGUMENTS: Mapping[str, Mapping[str, str | Mapping[str, str]]] = {
         "kv_cache_dtype": "--kv-cache-dtype {value}",
         "kv_block_size": "--block-size {value}",
         "graphs": {"on": "--no-enforce-eager", "off": "--enforce-eager"},
+        "async_scheduling": {
+            "on": "--async-scheduling",
+            "off": "--no-async-scheduling",
+        },
         "custom_all_reduce": {
             "on": "--no-disable-custom-all-reduce",
             "off": "--disable-custom-all-reduce",
@@ -41,6 +45,7 @@ ARGUMENTS: Mapping[str, Mapping[str, str | Mapping[str, str]]] = {
         "kv_cache_dtype": "--kv-cache-dtype {value}",
         "kv_block_size": "--page-size {value}",
         "graphs": {"off": "--disable-cuda-graph"},
+        "async_scheduling": {"off": "--disable-overlap-schedule"},
         "custom_all_reduce": {"off": "--disable-custom-all-reduce"},
     },
 }

@@ -49,6 +49,7 @@ _FACTS = tuple(
             r"(Setup Custom allreduce failed)"
             r"|server_args=.*\bdisable_custom_all_reduce'?[:=] ?(True)",
         ),
+        ("no_overlap", _argument("disable_overlap_schedule")),
         ("server_args", "(server_args=)"),
         (
             "chunked_prefill_tokens",
@@ -97,6 +98,9 @@ def read_log(config: ServerConfig, lines: Iterator[str]) -> LaunchFacts:
         choices.setdefault("quantization", "None")
         is_off = "no_custom_all_reduce" in facts
         choices["custom_all_reduce"] = "off" if is_off else "on"
+    if "no_overlap" in facts:
+        is_off = facts["no_overlap"] == "True"
+        choices["async_scheduling"] = "off" if is_off else "on"
     settings = {
         "chunked_prefill_tokens": facts.get("chunked_prefill_tokens", "off"),
         "prefix_cache": "off" if "radix_cache_off" in facts else "on",

@@ -78,7 +78,19 @@ _MODEL_RUNNERS = (
     ("V2", re.compile(r"\[model_runner\.py:\d+\]|Using V2 Model Runner")),
     ("V1", re.compile(r"using the V1 model runner")),
 )
-_CUSTOM_ALL_REDUCE = re.compile(r" config: .*\bdisable_custom_all_reduce=(\w+)")
+# Name, pattern, and what it says of a choice that is on.
+_SWITCHES = (
+    (
+        "custom_all_reduce",
+        re.compile(r" config: .*\bdisable_custom_all_reduce=(\w+)"),
+        "False",
+    ),
+    (
+        "async_scheduling",
+        re.compile(r"Asynchronous scheduling is (enabled|disabled)"),
+        "enabled",
+    ),
+)
 _CAPTURE_SIZES = re.compile(
     r" config: .*'cudagraph_capture_sizes': \[([\d, ]*)\]"
 )
@@ -160,10 +172,10 @@ def _read_choices(line: str, choices: dict[str, str]) -> None:
     for runner, pattern in _MODEL_RUNNERS:
         if pattern.search(line):
             choices.setdefault("model_runner", runner)
-    disabled = _CUSTOM_ALL_REDUCE.search(line)
-    if disabled:
-        state = "off" if disabled[1] == "True" else "on"
-        choices.setdefault("custom_all_reduce", state)
+    for name, pattern, on in _SWITCHES:
+        match = pattern.search(line)
+        if match:
+            choices.setdefault(name, "on" if match[1] == on else "off")
 
 
 def _read_graphs(

@@ -109,6 +109,20 @@ def compare(
     return Comparison(len(names), tuple(changes.values()))
 
 
+def of_known_names(
+    current: Sequence[Facts], recorded: Sequence[Facts]
+) -> Sequence[Facts]:
+    """The facts whose names a recorded launch has.
+
+    Of settings: one that nobody had read when the baseline was recorded is unknown.
+    """
+    known = {name for facts in recorded for name in facts}
+    kept: list[Facts] = []
+    for facts in current:
+        kept.append({name: facts[name] for name in facts if name in known})
+    return kept
+
+
 def _count(value: str) -> int:
     if value.isdecimal():
         return int(value)

@@ -28,6 +28,7 @@ from perfgate.judge import (
     portable,
     ratio,
     routing_shift,
+    shared_cores,
     start_kind,
     wording,
 )
@@ -50,6 +51,7 @@ from perfgate.judge.screen import advise_pairs, judge_suspect
 from perfgate.judge.verdict import Decision, Outcome
 from perfgate.load.metrics import METRICS, Metric, is_exact
 from perfgate.machine.hardware import Hardware
+from perfgate.results.facts import SETTINGS
 from perfgate.results.schema import RunResults
 from perfgate.results.verdict import unit_of
 
@@ -153,6 +155,7 @@ def _judge_by_baseline(
     baseline = store.find(case, observation.hardware_label)
     decision = judge(case, observation, baseline, today=today)
     decision = coarse.judged(decision, case, observation, store)
+    decision = shared_cores.judged(decision, case, reader)
     notes = comparability.engine_notes(reader.results, case)
     if not isinstance(baseline, Recorded):
         notes += _other_routing(case, store, observation.hardware_label)
@@ -552,8 +555,12 @@ class _Bench:
     def compared_facts(self, baseline: Recorded) -> facts.Comparison | None:
         """The facts of this run against the recorded ones; None without any."""
         samples = self.observation.samples
-        current = [row.facts for row in samples if row.value is not None]
+        current: Sequence[facts.Facts] = [
+            row.facts for row in samples if row.value is not None
+        ]
         recorded = [row.facts for row in baseline.metric.launches]
+        if self.case.metric == SETTINGS:
+            current = facts.of_known_names(current, recorded)
         return facts.compare(current, recorded)
 
     def against_facts(self, baseline: Recorded, gate: GateMode) -> Decision:

@@ -88,6 +88,13 @@ OTHER_ROUTING = (
 INCOMPARABLE = "the baseline {file} was recorded under another configuration: {differences}"
 VALUE_ALONE = "By value alone: {change} vs the baseline {baseline}."
 
+# On a CPU whose cores others used.
+BESIDE_OTHERS = "{summary}; others used {share} of the cores, so that the loss may be theirs"
+QUIET_CORES = (
+    "Measure again on cores of its own. Facts, work and two builds in turns (E20, E21) "
+    "are judged whatever else runs."
+)
+
 # On a processor that was never recorded.
 COARSE = (
     "{change} vs the slowest launch on {processors} other processors, {slowest} on {label}; "

@@ -13,6 +13,14 @@ from perfgate.machine.telemetry import GpuSummary
 CLIENT_REASON = "the client "
 # And each that the engine's machine causes: others use its cores.
 HOST_REASON = "the engine waited for a core"
+# Client values of servers on a CPU: of the cores' time, what neither server nor client
+# used, and what nobody used.
+OTHERS_SHARE = "others_share"
+IDLE_SHARE = "idle_share"
+# From here on a repetition is that of a machine which others use: so much is theirs, and
+# hardly anything was left.
+MOST_OF_OTHERS = 0.15
+LEAST_IDLE = 0.10
 
 
 class RequestRow(
@@ -69,7 +77,8 @@ class Repetition(
         client_values: how the client fared: busy share, processes, lateness, tokens of
             a chunk, share of gaps that are far shorter than a step; whether times are
             the kernel's (1) or the client's (0), and how long after the kernel received
-            data the client read it.
+            data the client read it; of a server on a CPU also what of the cores' time
+            was idle, and what others used.
         gpus: what each GPU of the server did meanwhile.
         hang: how the server hung in the middle of it; None if it did not.
         unchecked: rules of validity that could not be applied, and why.
@@ -98,4 +107,12 @@ class Repetition(
     def is_spoilt_by_client(self) -> bool:
         """Whether the client, or a machine, made it invalid; the server may have too."""
         reasons = (CLIENT_REASON, HOST_REASON)
-        return any(row.startswith(reasons) for row in self.invalid)
+        is_told = any(row.startswith(reasons) for row in self.invalid)
+        return is_told or (bool(self.invalid) and self.is_beside_others)
+
+    @property
+    def is_beside_others(self) -> bool:
+        """Whether others used the cores meanwhile, and left too few; on a CPU alone."""
+        others = self.client_values.get(OTHERS_SHARE, 0.0)
+        idle = self.client_values.get(IDLE_SHARE, 1.0)
+        return others > MOST_OF_OTHERS and idle < LEAST_IDLE

@@ -19,7 +19,7 @@ from perfgate.results.profile import Explained
 from perfgate.results.schema import RunResults
 
 CAUSES: dict[Cause, str] = {
-    "graphs": "no graphs (each step pays for the launches of its kernels)",
+    "graphs": "no graphs, or fewer (a step pays for the launches of its kernels)",
     "batch-cap": "capped batch (requests wait, no step is slower)",
     "prefill-chunk": "size of a prefill chunk",
     "attention": "attention backend",
@@ -31,6 +31,8 @@ CAUSES: dict[Cause, str] = {
     "number-format": "number format of weights or KV cache",
     "model-runner": "model runner of the engine",
     "sampling": "sampling backend",
+    "scheduling": "scheduler (the next step waits for the last one)",
+    "answers": "other answers (weights, kernels or sampler)",
     "unknown": "unknown (no rule fits)",
 }
 PHASES: dict[Phase, str] = {

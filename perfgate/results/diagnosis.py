@@ -23,6 +23,8 @@ Cause = Literal[
     "number-format",
     "model-runner",
     "sampling",
+    "scheduling",
+    "answers",
     "unknown",
 ]
 # Of what was measured in the run: which part lost.

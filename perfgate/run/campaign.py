@@ -756,6 +756,11 @@ class Campaign:
             self._recorder.spend(start_s=start_s, end_s=took_s - start_s)
 
 
+def own_command() -> tuple[str, ...]:
+    """The command of this process, without what is secret."""
+    return shown_arguments(psutil.Process().cmdline())
+
+
 def initial_results(
     settings: Config,
     hardware: Hardware,
@@ -779,7 +784,7 @@ def initial_results(
     results = RunResults(
         run_id=settings.run_id,
         suite_version=perfgate.__version__,
-        command=shown_arguments(psutil.Process().cmdline()),
+        command=own_command(),
         started=now(),
         gate=settings.gate,
         hardware=hardware,

@@ -40,7 +40,7 @@ from perfgate.results.recorder import now
 from perfgate.results.schema import Mode, RunResults
 from perfgate.results.verdict import Verdict
 from perfgate.run import run_lock
-from perfgate.run.campaign import Campaign, initial_results
+from perfgate.run.campaign import Campaign, initial_results, own_command
 from perfgate.run.requirements import Requirements
 from perfgate.run.run_lock import Reservation
 from perfgate.run.schedule import schedule_of
@@ -307,7 +307,11 @@ class PerfSession:
         schema.save(self._unmeasured, self.config.run_dir)
 
     def _conclude(self, results: RunResults) -> RunResults:
-        """The merged run with the verdicts over several of its rows."""
+        """The merged run with the verdicts over several of its rows.
+
+        Its command is that of the controller: those of workers say nothing.
+        """
+        results = msgspec.structs.replace(results, command=own_command())
         return with_group_verdicts(results, self.config.store)
 
     def unused_baselines(self) -> list[str]:

@@ -6,7 +6,7 @@ import math
 from perfgate.judge.causes import rules
 from perfgate.judge.causes.symptoms import Moved, ServerSymptoms
 
-UNITS_HIGHER = ("output_throughput", "kv_cache_tokens")
+UNITS_HIGHER = ("output_throughput", "saturated_throughput", "kv_cache_tokens")
 
 
 def moved(metric, load, streams, before, now):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Sequence
 
 from perfgate import formatting
@@ -15,6 +17,7 @@ from perfgate.judge.causes.finding import (
 )
 from perfgate.judge.causes.symptoms import (
     KV_CACHE,
+    SATURATED,
     Choice,
     Moved,
     ServerSymptoms,
@@ -38,9 +41,13 @@ BY_CHOICE: dict[str, Cause] = {
     "kv_cache_dtype": "number-format",
     "model_runner": "model-runner",
     "sampling_backend": "sampling",
+    "async_scheduling": "scheduling",
 }
 # Causes that a choice names whatever it cost.
 _ALWAYS = frozenset({"number-format", "model-runner", "sampling"})
+# "FULL 51, PIECEWISE 51": a kind of graphs, and of how many batch sizes.
+_CAPTURED = re.compile(r"([A-Za-z][\w -]*?) (\d+)(?:, |$)")
+_LARGEST = re.compile(r"(?:\d+ to )?(\d+)(?: \(\d+\))?")
 
 
 def graphs(server: ServerSymptoms, _servers: Servers) -> Finding | None:
@@ -51,8 +58,81 @@ def graphs(server: ServerSymptoms, _servers: Servers) -> Finding | None:
     return _chosen("graphs", "prefill and decode", choice, server.steps)
 
 
+def fewer_graphs(server: ServerSymptoms, _servers: Servers) -> Finding | None:
+    """Graphs of fewer batch sizes or of one kind less: what has none is slower.
+
+    Steps of batches beyond the largest captured one have lost, and one stream's has not;
+    or prefills have lost, and no step.
+    """
+    choice = server.choice("graphs_captured", "capture_sizes")
+    if choice is None or not _are_fewer(server):
+        return None
+    steps = server.steps
+    if not are_worse(steps):
+        if not are_worse(server.first_tokens):
+            return None
+        return _chosen("graphs", "prefill", choice, server.first_tokens)
+    largest = _largest_batch(server)
+    with_graph = [row for row in steps if (row.streams or 0) <= largest]
+    without = [row for row in steps if (row.streams or 0) > largest]
+    if are_worse(with_graph) or not are_worse(without):
+        return None
+    return _chosen("graphs", phase_of(server), choice, without)
+
+
+def _are_fewer(server: ServerSymptoms) -> bool:
+    """Whether a kind of graphs is gone, or the largest batch that has one is smaller."""
+    captured = server.choice("graphs_captured")
+    if captured is not None:
+        before = dict(_CAPTURED.findall(captured.before))
+        now = dict(_CAPTURED.findall(captured.now))
+        if before.keys() - now.keys():
+            return True
+    sizes = server.choice("capture_sizes")
+    return sizes is not None and _largest(sizes.now) < _largest(sizes.before)
+
+
+def _largest_batch(server: ServerSymptoms) -> float:
+    """The largest batch that has a graph now; no limit where sizes are as before."""
+    sizes = server.choice("capture_sizes")
+    if sizes is None:
+        return math.inf
+    return _largest(sizes.now)
+
+
+def _largest(sizes: str) -> int:
+    """The largest of "1 to 512 (51)"; 0 of "none"."""
+    match = _LARGEST.fullmatch(sizes)
+    if match is None:
+        return 0
+    return int(match[1])
+
+
+def scheduling(server: ServerSymptoms, _servers: Servers) -> Finding | None:
+    """The next step is no longer prepared while the last one runs: each step waits."""
+    choice = server.choice("async_scheduling")
+    if choice is None or not are_worse(server.steps):
+        return None
+    return _chosen("scheduling", phase_of(server), choice, server.steps)
+
+
 def batch_cap(server: ServerSymptoms, _servers: Servers) -> Finding | None:
     """Fewer streams decode at once than are in flight, and no step is longer."""
+    return _capped_loads(server) or _capped_ramp(server)
+
+
+def _capped_ramp(server: ServerSymptoms) -> Finding | None:
+    """Fewer streams are let in, and a ramp of streams saturates below its throughput."""
+    choice = server.choice("max_num_seqs")
+    if choice is None or are_worse(server.steps):
+        return None
+    lower = [row for row in server.rows(SATURATED) if row.is_worse]
+    if not lower or _largest(choice.now) >= _largest(choice.before):
+        return None
+    return _chosen("batch-cap", "queue", choice, lower)
+
+
+def _capped_loads(server: ServerSymptoms) -> Finding | None:
     choice = server.choice("max_num_seqs")
     batches = [row for row in server.decoding if row.streams >= LEAST_STREAMS]
     capped = [

@@ -18,7 +18,12 @@ from perfgate.judge.causes.finding import (
     phase_of,
 )
 from perfgate.judge.causes.symptoms import THROUGHPUT, Moved, ServerSymptoms
+from perfgate.load.metrics import Family, family_of
 
+MEMORY: frozenset[Family] = frozenset(
+    {"memory", "memory_peak", "memory_growth"}
+)
+ANSWERS: frozenset[Family] = frozenset({"answers", "accuracy"})
 # What a step takes longer is "alike" at two batch sizes, or for two models, within this
 # factor. A cost per token would differ by the batch sizes' ratio, 8 and more.
 ALIKE = 2.5
@@ -39,15 +44,28 @@ GROWTH = 1.4
 
 def memory(server: ServerSymptoms, _servers: Servers) -> Finding | None:
     """Only memory was lost: room for the KV cache, or a fuller GPU."""
-    red = []
-    for row in server.moved:
-        if row.is_red and row.load:
-            return None
-        if row.is_red:
-            red.append(row)
+    red = _red_alone(server, MEMORY)
     if not red:
         return None
     return Finding("memory", "memory", words.lines(red))
+
+
+def answers(server: ServerSymptoms, _servers: Servers) -> Finding | None:
+    """Only the answers are others, and nothing is slower."""
+    red = _red_alone(server, ANSWERS)
+    if not red:
+        return None
+    return Finding("answers", "unknown", words.lines(red))
+
+
+def _red_alone(
+    server: ServerSymptoms, families: frozenset[Family]
+) -> list[Moved]:
+    """The red rows, where all of them are of these families; else none."""
+    red = [row for row in server.moved if row.is_red]
+    if all(family_of(row.metric) in families for row in red):
+        return red
+    return []
 
 
 def communication(server: ServerSymptoms, servers: Servers) -> Finding | None:

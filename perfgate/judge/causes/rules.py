@@ -14,13 +14,16 @@ from perfgate.judge.causes.symptoms import ServerSymptoms
 # The first that fits counts: what the engine chose, then the shape of the loss.
 RULES: tuple[Rule, ...] = (
     choice_rules.graphs,
+    choice_rules.fewer_graphs,
     choice_rules.batch_cap,
     choice_rules.prefill_chunk,
     choice_rules.attention,
     choice_rules.expert_choice,
     choice_rules.communication_choice,
+    choice_rules.scheduling,
     choice_rules.other_choice,
     loss_rules.memory,
+    loss_rules.answers,
     loss_rules.communication,
     loss_rules.host,
     loss_rules.expert_path,

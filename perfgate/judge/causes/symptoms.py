@@ -28,6 +28,7 @@ from perfgate.results.schema import RunResults
 ITL = "itl_median_ms"
 TTFT = "ttft_median_ms"
 THROUGHPUT = "output_throughput"
+SATURATED = "saturated_throughput"
 KV_CACHE = "kv_cache_tokens"
 GRAPHS_BYTES = "graphs_bytes"
 GRAPHS_PHASE = "graphs captured"  # of the log, `perfgate.engines`
@@ -314,7 +315,10 @@ def _decoding(results: RunResults, key: str) -> list[Decoding]:
         if streams is None or streams < 2:
             continue
         counts = [most_decoding(row) for row in measurement.repetitions]
-        rows.append(Decoding(workload.name, streams, max(counts, default=0)))
+        at_most = max(counts, default=0)
+        # Of a ramp no single request is kept.
+        if at_most:
+            rows.append(Decoding(workload.name, streams, at_most))
     return rows
 
 

@@ -32,6 +32,7 @@ NAMES = {
     "itl_mean_ms": "mean ITL",
     "ttft_median_ms": "TTFT",
     "output_throughput": "throughput",
+    "saturated_throughput": "saturated throughput",
     "e2el_p95_ms": "p95 latency",
     "kv_cache_tokens": "KV cache",
     "memory_peak_bytes": "peak memory",

@@ -1,4 +1,4 @@
-"""Host probe: CPU time of a server's processes for each token, and their wait for a core.
+"""Host probe: whose the cores were, CPU time for each token, and waits for a core.
 
 On GPUs the host hides behind the device until it does not: CPU time for a token shows a
 loss before it is one. A server whose busy threads wait for a core shares its cores with
@@ -8,8 +8,14 @@ somebody, and what it measures meanwhile is not its own.
 from __future__ import annotations
 
 from perfgate import formatting
-from perfgate.load.repetition import HOST_REASON, Repetition
-from perfgate.machine import run_queue
+from perfgate.load.repetition import (
+    HOST_REASON,
+    IDLE_SHARE,
+    OTHERS_SHARE,
+    Repetition,
+)
+from perfgate.machine import cores, run_queue
+from perfgate.machine.cores import Usage
 from perfgate.machine.run_queue import Snapshot
 from perfgate.run.probes.probe import NOTHING, Figures
 from perfgate.servers.running import RunningServer
@@ -21,10 +27,10 @@ MS_PER_S = 1e3
 
 
 class HostProbe:
-    """CPU time and run queue of one launched server.
+    """Cores, CPU time and run queue of one launched server.
 
-    On GPUs alone: on a CPU the ranks take every core, and whatever hands them their
-    steps waits for one by design.
+    CPU time and run queue on GPUs alone: on a CPU the ranks take every core, and whatever
+    hands them their steps waits for one by design. There the share of others counts.
 
     Args:
         front_pid: its first process, which answers HTTP and turns tokens into text.
@@ -34,6 +40,7 @@ class HostProbe:
         self._server = server
         self._front_pid = front_pid
         self._before: Snapshot | None = None
+        self._cores: Usage | None = None
 
     def start(self) -> Figures:
         """Nothing to begin."""
@@ -43,11 +50,15 @@ class HostProbe:
         """Take the counts at the begin of a repetition."""
         if self._server.gpu_indices:
             self._before = run_queue.snapshot(self._server.pids())
+        else:
+            self._cores = cores.usage(self._server.pids())
 
     def after(self, repetition: Repetition) -> Figures:
         """CPU time for each output token; a long wait makes the repetition invalid."""
         before, self._before = self._before, None
-        if before is None or not before.threads:
+        if before is None:
+            return self._whose_cores()
+        if not before.threads:
             return NOTHING
         after = run_queue.snapshot(self._server.pids())
         values = {}
@@ -59,6 +70,19 @@ class HostProbe:
                 cpu_ms = MS_PER_S * run_queue.cpu_s(before, after, pid)
                 values[name] = cpu_ms / repetition.output_tokens
         return Figures(values=values, invalid=_reasons(before, after))
+
+    def _whose_cores(self) -> Figures:
+        """What was idle meanwhile, and what others used."""
+        before, self._cores = self._cores, None
+        after = cores.usage(self._server.pids())
+        if before is None or after is None:
+            return NOTHING
+        shares = cores.shares(before, after)
+        if shares is None:
+            return NOTHING
+        return Figures(
+            client_values={OTHERS_SHARE: shares.others, IDLE_SHARE: shares.idle}
+        )
 
     def finish(self, is_part: bool) -> Figures:
         """Nothing of the launch as a whole."""

@@ -25,12 +25,14 @@ class Figures:
         notes: what could not be read, and why.
         invalid: reasons why a repetition may not be judged.
         gpus: what each GPU did during a repetition.
+        client_values: what else the repetition says of the client and its machine.
     """
 
     values: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     invalid: tuple[str, ...] = ()
     gpus: tuple[GpuSummary, ...] = ()
+    client_values: Mapping[str, float] = field(default_factory=dict)
 
 
 NOTHING = Figures()
@@ -69,14 +71,21 @@ def with_figures(
 ) -> Repetition:
     """The repetition with everything that probes read of it."""
     values = dict(repetition.values)
+    client_values = dict(repetition.client_values)
     invalid = repetition.invalid
     notes = repetition.notes
     gpus = repetition.gpus
     for part in figures:
         values |= part.values
+        client_values |= part.client_values
         invalid += part.invalid
         notes += part.notes
         gpus += part.gpus
     return msgspec.structs.replace(
-        repetition, values=values, invalid=invalid, notes=notes, gpus=gpus
+        repetition,
+        values=values,
+        client_values=client_values,
+        invalid=invalid,
+        notes=notes,
+        gpus=gpus,
     )

@@ -134,3 +134,13 @@ def test_failed_custom_all_reduce_is_off():
     ]
 
     assert "off" == read_log(GPU, iter(lines)).effective["custom_all_reduce"]
+
+
+@pytest.mark.parametrize(("value", "state"), [("False", "on"), ("True", "off")])
+def test_overlapped_schedule_is_a_choice(value, state):
+    """Whether the next step is prepared while the last one runs."""
+    line = (
+        f"server_args={{'disable_overlap_schedule': {value}, 'page_size': 1}}"
+    )
+
+    assert state == read_log(GPU, iter([line])).effective["async_scheduling"]

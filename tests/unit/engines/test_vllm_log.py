@@ -211,3 +211,16 @@ def test_model_runner_is_told_by_its_module(line, runner):
 def test_compile_cache_is_a_fact_and_no_choice(lines, state):
     """It explains a start, not a speed."""
     assert {"compile_cache": state} == read_log(GPU, iter(lines)).facts
+
+
+@pytest.mark.parametrize(
+    ("line", "state"),
+    [
+        ("INFO [vllm.py:1109] Asynchronous scheduling is enabled.", "on"),
+        ("INFO [vllm.py:1109] Asynchronous scheduling is disabled.", "off"),
+        ("INFO [vllm.py:1109] nothing of it", "not seen"),
+    ],
+)
+def test_scheduling_is_a_choice(line, state):
+    """Whether the next step is prepared while the last one runs."""
+    assert state == read_log(CPU, iter([line])).effective["async_scheduling"]

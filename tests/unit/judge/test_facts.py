@@ -75,6 +75,15 @@ def test_another_setting_is_red(now, expected):
     assert decision.needs_launches == 0
 
 
+def test_setting_that_nobody_had_read_is_unknown():
+    """A newer perfgate reads more of a log; the store is none the wiser."""
+    recorded = {"graphs": "off"}
+    decision = verdict(
+        SETTINGS, recorded | {"async_scheduling": "on"}, [recorded]
+    )
+    assert Outcome.PASSED == decision.outcome
+
+
 def test_any_recorded_value_is_as_before():
     """Where recorded launches differ in a fact, each of their values is known."""
     recorded = [{"graphs": "off"}, {"graphs": "on"}]

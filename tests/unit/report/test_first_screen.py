@@ -127,4 +127,4 @@ def test_an_injected_run_is_to_be_measured_again_and_nothing_else():
     assert [
         "Measure again without the injection (arguments --enforce-eager)"
     ] == found["What now"]
-    assert found["Why"][0].startswith("No graphs (")
+    assert found["Why"][0].startswith("No graphs, or fewer (")

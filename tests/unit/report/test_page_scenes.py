@@ -45,7 +45,7 @@ SCENES = {
         ("h200x1-planted/eager/01",),
         "Worse: 5 of 8 judged values regressed",
         "vllm llama-3.1-8b-tp1: throughput -",
-        "No graphs (each step pays for the launches of its kernels)",
+        "No graphs, or fewer (a step pays for the launches of its kernels)",
         "Measure again without the injection",
     ),
     "pair": (

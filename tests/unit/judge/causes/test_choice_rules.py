@@ -56,6 +56,22 @@ def test_a_load_that_pairs_measured_often_is_one_load():
             "number-format",
         ),
         (("sampling_backend", "A", "B"), (first(20.0, 26.0),), "sampling"),
+        (("async_scheduling", "on", "off"), (step(1, 4.8, 6.7),), "scheduling"),
+        (
+            ("capture_sizes", "1 to 512 (51)", "1 to 4 (3)"),
+            (step(1, 4.8, 4.8), step(8, 4.9, 26.3)),
+            "graphs",
+        ),
+        (
+            ("graphs_captured", "FULL 51, PIECEWISE 51", "FULL 51"),
+            (step(1, 4.8, 4.8), first(20.0, 32.0)),
+            "graphs",
+        ),
+        (
+            ("max_num_seqs", "1024", "64"),
+            (moved("saturated_throughput", "ramp", None, 11300.0, 5700.0),),
+            "batch-cap",
+        ),
     ],
 )
 def test_choice_that_changed_names_the_cause(choice, rows, cause):
@@ -65,6 +81,36 @@ def test_choice_that_changed_names_the_cause(choice, rows, cause):
 
     assert (cause, True) == (finding.cause, finding.by_choice)
     assert f"{choice[0]} {choice[1]} -> {choice[2]}" == finding.evidence[0]
+
+
+@pytest.mark.parametrize(
+    ("choice", "rows"),
+    [
+        # More graphs, a batch that has one, and a step that is slower with its graph.
+        (
+            ("capture_sizes", "1 to 4 (3)", "1 to 512 (51)"),
+            (step(1, 4.8, 4.8), step(8, 4.9, 26.3)),
+        ),
+        (
+            ("capture_sizes", "1 to 512 (51)", "1 to 64 (11)"),
+            (step(1, 4.8, 4.8), step(8, 4.9, 26.3)),
+        ),
+        (
+            ("capture_sizes", "1 to 512 (51)", "1 to 4 (3)"),
+            (step(1, 4.8, 6.0), step(8, 4.9, 26.3)),
+        ),
+        (("async_scheduling", "on", "off"), (first(20.0, 32.0),)),
+        (
+            ("max_num_seqs", "64", "1024"),
+            (moved("saturated_throughput", "ramp", None, 11300.0, 5700.0),),
+        ),
+    ],
+)
+def test_choice_that_cannot_have_moved_it_is_no_cause(choice, rows):
+    """The loss is elsewhere than where the choice acts."""
+    changed = server(*rows, changed=(Choice(*choice),))
+
+    assert choice_rules.BY_CHOICE.get(choice[0], "graphs") != named(changed)
 
 
 def test_choice_for_experts_says_nothing_of_a_dense_model():

@@ -101,3 +101,21 @@ def test_memory_alone():
     less = moved("kv_cache_tokens", "", None, 9e5, 8e5)
 
     assert "memory" == named(server(step(1, 4.8, 4.8), less))
+
+
+@pytest.mark.parametrize(
+    ("metric", "cause"),
+    [
+        ("answers_perplexity", "answers"),
+        ("accuracy", "answers"),
+        ("engine_settings", "unknown"),
+        ("weights_bytes_per_rank", "memory"),
+    ],
+)
+def test_what_is_red_without_a_load_is_not_always_memory(metric, cause):
+    """Answers are their own cause, and settings are none of these."""
+    red = dataclasses.replace(
+        moved(metric, "", None, 480.0, 960.0), is_red=True
+    )
+
+    assert cause == named(server(step(1, 4.8, 4.8), red))

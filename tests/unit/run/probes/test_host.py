@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from perfgate.judge import stalls
-from perfgate.machine import run_queue
+from perfgate.machine import cores, run_queue
+from perfgate.machine.cores import Usage
 from perfgate.machine.run_queue import Counts, Snapshot
 from perfgate.run.probes import host
 from perfgate.run.probes.host import HostProbe
@@ -83,11 +84,12 @@ def test_a_short_wait_is_nothing(counted):
     assert () == figures.invalid
 
 
-def test_nothing_is_read_without_gpus(counted):
+def test_no_wait_is_a_reason_without_gpus(counted):
     """On a CPU the ranks take every core, and something always waits for one."""
     probe = counted({(RANK, 9): Counts(4000 * MS, 9000 * MS)}, gpu_indices=())
+    figures = figures_of(probe)
 
-    assert NOTHING == figures_of(probe)
+    assert ({}, ()) == (figures.values, figures.invalid)
 
 
 def test_a_kernel_without_counts_gives_nothing(counted):
@@ -100,3 +102,21 @@ def test_a_repetition_without_tokens_has_no_figure(counted):
     figures = figures_of(counted({(RANK, 9): Counts(4000 * MS, 0)}), tokens=0)
 
     assert {} == figures.values
+
+
+def test_cpu_server_shares_its_cores(monkeypatch):
+    """What was idle, and what others used; nothing where the kernel does not count it."""
+    server = types.SimpleNamespace(gpu_indices=(), pids=lambda: (FRONT, RANK))
+    taken = [
+        Usage(0.0, 2, 5.0, {FRONT: 1.0}),
+        Usage(10.0, 2, 6.0, {FRONT: 2.0, RANK: 8.0}),
+        None,
+        None,
+    ]
+    monkeypatch.setattr(cores, "usage", lambda pids: taken.pop(0))
+    probe = HostProbe(server, FRONT)
+
+    assert {"others_share": 0.5, "idle_share": 0.05} == figures_of(
+        probe
+    ).client_values
+    assert {} == figures_of(probe).client_values

@@ -1,0 +1,67 @@
+"""Shared cores: a loss on a CPU whose cores others used meanwhile is not held for one.
+
+Four busy loops beside an engine on two cores make it three times slower, and no baseline
+knows of them. Such a loss may be theirs, so it is not excluded, and it is no regression.
+What does not depend on the cores (facts, work, two builds in turns) is judged as ever.
+"""
+
+from __future__ import annotations
+
+import statistics
+
+import msgspec
+
+from perfgate import formatting
+from perfgate.cases import Case
+from perfgate.judge import wording
+from perfgate.judge.observation import RunReader
+from perfgate.judge.verdict import Decision, Outcome
+from perfgate.load.metrics import Family, family_of
+from perfgate.load.repetition import OTHERS_SHARE
+
+TIMES: frozenset[Family] = frozenset(
+    {
+        "throughput",
+        "ttft",
+        "itl",
+        "tpot",
+        "e2el",
+        "tail",
+        "e2el_tail",
+        "bandwidth",
+    }
+)
+
+
+def judged(decision: Decision, case: Case, reader: RunReader) -> Decision:
+    """A decision; without the regression where the loss may be that of others."""
+    if decision.outcome is not Outcome.REGRESSED:
+        return decision
+    share = others_share(case, reader)
+    if share is None:
+        return decision
+    summary = wording.BESIDE_OTHERS.format(
+        summary=decision.summary, share=formatting.percent(share)
+    )
+    return msgspec.structs.replace(
+        decision,
+        outcome=Outcome.NOT_EXCLUDED,
+        summary=summary,
+        advice=wording.QUIET_CORES,
+        needs_launches=0,
+    )
+
+
+def others_share(case: Case, reader: RunReader) -> float | None:
+    """What others used of the cores during a load of the case; None where they did not."""
+    if family_of(case.metric) not in TIMES:
+        return None
+    for load in case.loads:
+        if load.workload is None:
+            continue
+        counted = reader.index.repetitions(load.server.key, load.workload.name)
+        beside = [row for row in counted if row.is_beside_others]
+        if len(beside) > len(counted) / 2:
+            shares = [row.client_values[OTHERS_SHARE] for row in beside]
+            return statistics.median(shares)
+    return None

@@ -1,0 +1,73 @@
+"""Cores: what a busy loop uses is others' time, or ours where its process is named."""
+
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from perfgate.machine import cores
+from perfgate.machine.cores import Usage
+
+
+def spent(before_s, after_s, **fields):
+    """Two moments of four cores, ten seconds apart; the process 7 was busy."""
+    base = {"cores": 4, "idle_s": 100.0}
+    before = Usage(at_s=0.0, own_s={7: before_s}, **base)
+    after = Usage(
+        at_s=10.0, own_s={7: after_s}, **(base | {"idle_s": 110.0} | fields)
+    )
+    return before, after
+
+
+def test_what_nobody_names_is_of_others():
+    """Of 40 s 10 are idle and 20 are ours: a quarter is left."""
+    shares = cores.shares(*spent(5.0, 25.0))
+
+    assert 0.25 == shares.idle == shares.others
+
+
+def test_process_that_came_meanwhile_counts_whole():
+    """It had used nothing before."""
+    before, after = spent(0.0, 0.0)
+    after.own_s[8] = 30.0
+
+    assert 0.0 == cores.shares(before, after).others
+
+
+def test_shares_stay_between_nothing_and_all():
+    """Clocks of the kernel tick: a little more than all is all."""
+    assert 0.0 == cores.shares(*spent(0.0, 30.4)).others
+    assert None is cores.shares(*spent(0.0, 1.0, cores=2))
+
+
+def test_other_core_numbers_are_unknown(monkeypatch):
+    """Where the kernel lists fewer cores than this process may run on."""
+    monkeypatch.setattr(psutil, "cpu_times", lambda percpu: [])
+
+    assert None is cores.usage([])
+
+
+@pytest.mark.parametrize("is_named", [True, False])
+def test_busy_process_of_the_machine(is_named):
+    """A child of this process is ours; one of another parent is, where it is named.
+
+    The shell that starts it ends at once.
+    """
+    loop = f"{sys.executable} -c 'while True: pass' >/dev/null 2>&1 & echo $!"
+    started = subprocess.run(
+        ["sh", "-c", loop], capture_output=True, text=True, check=True
+    )
+    busy = psutil.Process(int(started.stdout))
+    try:
+        named = [busy.pid] if is_named else []
+        before = cores.usage(named)
+        time.sleep(0.5)
+        after = cores.usage(named)
+    finally:
+        busy.kill()
+
+    own_s = after.own_s.get(busy.pid, 0.0) - before.own_s.get(busy.pid, 0.0)
+    assert is_named == (own_s > 0)
+    assert 0.0 <= cores.shares(before, after).others <= 1.0
