@@ -134,6 +134,7 @@ def read_log(_config: ServerConfig, lines: Iterator[str]) -> LaunchFacts:
     for line in lines:
         _read_values(line, values)
         _read_choices(line, choices)
+        _read_switches(line, choices)
         _read_graphs(line, choices, captured)
         _read_settings(line, settings)
         for state, pattern in _COMPILE_CACHE:
@@ -172,6 +173,9 @@ def _read_choices(line: str, choices: dict[str, str]) -> None:
     for runner, pattern in _MODEL_RUNNERS:
         if pattern.search(line):
             choices.setdefault("model_runner", runner)
+
+
+def _read_switches(line: str, choices: dict[str, str]) -> None:
     for name, pattern, on in _SWITCHES:
         match = pattern.search(line)
         if match:
