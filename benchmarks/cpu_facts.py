@@ -199,7 +199,7 @@ def run(
                     continue
                 run_dir = folder / "runs" / change.name / f"{number:02}"
                 if not (run_dir / "results.json").exists():
-                    _run(change.command(engine, run_dir, store), run_dir)
+                    measure(change.command(engine, run_dir, store), run_dir)
 
 
 @contextlib.contextmanager
@@ -216,7 +216,8 @@ def _busy(count: int) -> Iterator[None]:
             loop.wait()
 
 
-def _run(command: Sequence[str], run_dir: Path) -> None:
+def measure(command: Sequence[str], run_dir: Path) -> None:
+    """Run a pytest command; its output and the load average lie beside its data."""
     run_dir.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, check=False

@@ -28,6 +28,10 @@ def register() -> None:
         lengthen_steps(LONGER[name])
     elif name == "sampler":
         sort_tokens()
+    elif name in SOME_STEPS:
+        lengthen_some(SOME_STEPS[name])
+    elif name == "leak":
+        keep_memory()
     elif name == "weights":
         add_weights()
     elif name in ("router", "answer"):
@@ -88,6 +92,59 @@ def sort_tokens() -> None:
 
     with_sort.perfgate_original = original
     Sampler.forward = with_sort
+
+
+def has_long_prompt(scheduled: Any) -> bool:
+    """Whether a step takes in a long prompt."""
+    return max(scheduled.num_scheduled_tokens.values(), default=0) >= 400
+
+
+def has_context(scheduled: Any) -> bool:
+    """Whether a step decodes for a request whose answer is long by now."""
+    lengths = scheduled.scheduled_cached_reqs.num_computed_tokens
+    return any(80 <= length < 400 for length in lengths)
+
+
+# By their names in PERFGATE_PLANT.
+SOME_STEPS = {"prefill": has_long_prompt, "context": has_context}
+
+
+def lengthen_some(is_meant: Any) -> None:
+    """Each rank takes three times as long for some steps."""
+    from vllm.v1.worker.gpu_model_runner import GPUModelRunner
+
+    original = GPUModelRunner.execute_model
+    if hasattr(original, "perfgate_original"):
+        return
+
+    def lengthened(self: Any, scheduled: Any, *args: Any, **kwargs: Any) -> Any:
+        began = time.perf_counter()
+        result = original(self, scheduled, *args, **kwargs)
+        if is_meant(scheduled):
+            end = began + 3 * (time.perf_counter() - began)
+            while time.perf_counter() < end:
+                pass
+        return result
+
+    lengthened.perfgate_original = original
+    GPUModelRunner.execute_model = lengthened
+
+
+def keep_memory() -> None:
+    """Each step of each rank keeps 100 kB for ever."""
+    from vllm.v1.worker.gpu_model_runner import GPUModelRunner
+
+    original = GPUModelRunner.execute_model
+    if hasattr(original, "perfgate_original"):
+        return
+    kept = []
+
+    def keeping(self: Any, *args: Any, **kwargs: Any) -> Any:
+        kept.append(os.urandom(100_000))
+        return original(self, *args, **kwargs)
+
+    keeping.perfgate_original = original
+    GPUModelRunner.execute_model = keeping
 
 
 def add_weights() -> None:
