@@ -368,16 +368,28 @@ class Campaign:
         Raises:
             Failure: a launch failed, at this call or an earlier one.
         """
-        # Imported here: see `_start`.
-        from perfgate.run.duel_launches import Duels
-
-        server = case.numerator.server
-        key = server.candidate.key
+        key = case.numerator.server.candidate.key
         if key in self._failures:
             raise self._failures[key].with_traceback(None)
         if key in self._scheduled:
             return
         self._scheduled.add(key)
+        self._take_turns(case)
+
+    def _take_turns(self, case: Case, further: int = 0) -> None:
+        """Launch both builds of a duel, and measure them.
+
+        Args:
+            further: launches of each to add to those that there are.
+
+        Raises:
+            Failure: a launch failed.
+        """
+        # Imported here: see `_start`.
+        from perfgate.run.duel_launches import Duels
+
+        server = case.numerator.server
+        key = server.candidate.key
         try:
             with self._recording_failures(key):
                 duels = Duels(
@@ -387,7 +399,7 @@ class Campaign:
                     self._timing_start,
                     self._tell,
                 )
-                duels.measure(server, self._needs[key][1])
+                duels.measure(server, self._needs[key][1], further)
         except Failure as failure:
             self._failures[key] = failure
             raise
@@ -546,6 +558,9 @@ class Campaign:
             decision = self._decide(case)
         if not decision.needs_launches:
             return decision
+        if case.is_duel:
+            self._take_turns(case, decision.needs_launches)
+            return self._decide(case)
         reason = self._cannot_repeat(case)
         if not reason:
             self._escalate(case)

@@ -53,17 +53,24 @@ class Duels:
     rng: random.Random = field(default_factory=random.Random)
 
     def measure(
-        self, server: ServerConfig, workloads: Sequence[Workload]
+        self,
+        server: ServerConfig,
+        workloads: Sequence[Workload],
+        further: int = 0,
     ) -> None:
         """Launch both builds, have them answer the workloads in turns, and end them.
 
         Nothing is measured where an earlier command has measured all of it.
 
+        Args:
+            further: launches of each build to add to those that there are; 0 measures
+                what a first verdict needs.
+
         Raises:
             Failure: a launch failed to start, or died.
         """
-        launches = max(FEWEST_LAUNCHES, self.settings.launches)
-        if not self._is_missing(server, workloads, launches):
+        launches = further or max(FEWEST_LAUNCHES, self.settings.launches)
+        if not further and not self._is_missing(server, workloads, launches):
             return
         builds = [server.candidate, server.base] * launches
         self.rng.shuffle(builds)

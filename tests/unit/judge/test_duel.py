@@ -44,6 +44,17 @@ def test_line(loss, expected):
     assert expected == duel_of(loss).outcome()
 
 
+@pytest.mark.parametrize(
+    ("loss", "launches", "needed"),
+    [(0.05, 2, 2), (0.05, 3, 1), (0.05, 4, 0), (0.0, 2, 0), (-0.06, 2, 0)],
+)
+def test_a_loss_is_launched_once_more(loss, launches, needed):
+    """Two launches of a build were once slower than both of the same build."""
+    duel = duel_of(loss, launches=launches)
+
+    assert needed == decide(CASE, duel).needs_launches
+
+
 def test_launches_that_contradict_each_other_decide_nothing():
     """A loss beyond the threshold that the launches' own scatter may explain is in doubt."""
     assert Outcome.INCONCLUSIVE == duel_of(0.036, spread=0.013).outcome()

@@ -4,6 +4,7 @@ Whole runs of pytest in a project of their own, with fake engines in place of re
 """
 
 import sys
+from collections import Counter
 
 import pytest
 
@@ -39,6 +40,12 @@ def test_equal_builds_pass_and_a_slower_model_alone_fails(project, pytester):
     assert {"PASSED"} == set(verdicts(pytester.path / "mine").values())
     for case, outcome in verdicts(pytester.path / "slowed").items():
         assert ("REGRESSED" if "llama-tiny" in case else "PASSED") == outcome
+    # The slower model has two launches more of each build; so has nobody else.
+    launched = Counter(
+        row.server for row in load(pytester.path / "slowed").launches
+    )
+    for server, count in launched.items():
+        assert (4 if "llama-tiny" in server else 2) == count
     results = load(pytester.path / "mine")
     row = results.verdicts[0]
     assert "asked in turns" in render(row)
