@@ -12,6 +12,7 @@ from perfgate.machine import devices
 # What the servers read (inside/perfgate_stated_routing.py) has the same name.
 STATED_ROUTING: Final = "PERFGATE_STATED_ROUTING"
 _START_METHOD: Final = "VLLM_WORKER_MULTIPROC_METHOD"
+_KERNEL_CACHE: Final = "TRITON_CACHE_DIR"
 
 
 def search_path(*folders: Path) -> str:
@@ -67,6 +68,26 @@ def start_method(
     if is_amd or _START_METHOD in environ:
         return {}
     return {_START_METHOD: "fork"}
+
+
+def kernel_cache(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The variable by which Triton keeps the kernels that it compiles, for later servers.
+
+    By itself a vLLM that finds its compiled graphs does not find the kernels, which it
+    had put beside them, and compiles them again: 16 s of a start, and under the load.
+
+    Args:
+        environ: that the server inherits; what it says counts.
+    """
+    if _KERNEL_CACHE in environ:
+        return {}
+    if "XDG_CACHE_HOME" in environ:
+        caches = Path(environ["XDG_CACHE_HOME"])
+    elif "HOME" in environ:
+        caches = Path(environ["HOME"]) / ".cache"
+    else:
+        return {}
+    return {_KERNEL_CACHE: str(caches / "perfgate" / "triton")}
 
 
 def installed_modules(argv: Sequence[str]) -> dict[str, str]:

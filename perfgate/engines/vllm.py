@@ -25,6 +25,7 @@ from perfgate.engines.base import (
 from perfgate.engines.cpu_affinity import bind_cores
 from perfgate.engines.precision import precision_flags
 from perfgate.engines.variables import (
+    kernel_cache,
     search_path,
     start_method,
     stated_chances,
@@ -176,6 +177,7 @@ def _environment(request: LaunchRequest) -> dict[str, str]:
     elif request.gpu_indices:
         env |= visible_gpus(request.visible_gpus)
         env |= start_method()
+        env |= kernel_cache()
     if config.stated_routing:
         # A strategy that the workers' extension adds to vLLM's own. Its "uniform_random"
         # of 0.26 may choose an expert twice, and differs between ranks.

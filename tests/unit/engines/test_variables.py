@@ -2,7 +2,12 @@
 
 from pathlib import Path
 
-from perfgate.engines.variables import search_path, start_method, visible_gpus
+from perfgate.engines.variables import (
+    kernel_cache,
+    search_path,
+    start_method,
+    visible_gpus,
+)
 
 
 def test_own_folder_is_first(monkeypatch):
@@ -48,3 +53,16 @@ def test_how_processes_start_is_the_users_choice():
     assert {"VLLM_WORKER_MULTIPROC_METHOD": "fork"} == start_method(
         is_amd=False, environ={}
     )
+
+
+def test_compiled_kernels_are_kept_for_later_servers():
+    """In the user's cache, unless the variable is set; nowhere without a home folder."""
+    name = "TRITON_CACHE_DIR"
+    home = {"HOME": "/home/ci"}
+
+    assert {name: "/home/ci/.cache/perfgate/triton"} == kernel_cache(home)
+    assert {name: "/caches/perfgate/triton"} == kernel_cache(
+        home | {"XDG_CACHE_HOME": "/caches"}
+    )
+    assert {} == kernel_cache(home | {name: "/kernels"})
+    assert {} == kernel_cache({})
