@@ -54,6 +54,8 @@ WHO: dict[Who, str] = {
 }
 HEADS = {True: "CAUSE", False: "CHANGED, AND NOTHING IS RED"}
 INJECTED = "measure again without the injection"
+# Causes that no timing tells: the row says it all.
+NO_TIMING: frozenset[Cause] = frozenset({"unknown", "memory", "answers"})
 MILLION = 1e6
 MOST_OF_A_TRADE = 2
 _INDENT = "  "
@@ -122,7 +124,7 @@ def _lines(
         yield "phase", split_text(split)
     for number, text in enumerate(row.evidence):
         suffix = ""
-        if number == 0 and row.cause != "unknown":
+        if number == 0 and row.cause not in NO_TIMING:
             suffix = f" ({_basis(row)})"
         yield "seen", f"{text}{suffix}"
     yield from _proofs(results, row, run)

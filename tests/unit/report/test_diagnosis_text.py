@@ -113,3 +113,16 @@ def test_a_server_without_a_profile_has_a_reason(capped):
     (text,) = diagnosis_text.render_all(run)
 
     assert f"  profile:  {key} could not be profiled: no GPU" in text
+
+
+def test_other_answers_are_no_matter_of_timing():
+    """The row says what was seen; a cause by its timing says so."""
+    store = Store(ROOT / "baselines")
+    shown = []
+    for name in ("answers", "delay"):
+        run = load(ROOT / "docs" / "runs" / "h200x1-planted" / name / "01")
+        (text,) = diagnosis_text.render_all(judged_again(run, store))
+        shown.append(text)
+
+    assert "by its timing" not in shown[0]
+    assert "(by its timing)" in shown[1]
