@@ -30,6 +30,8 @@ def register() -> None:
         sort_tokens()
     elif name in SOME_STEPS:
         lengthen_some(SOME_STEPS[name])
+    elif name == "late-rank":
+        delay_last_rank()
     elif name == "leak":
         keep_memory()
     elif name == "weights":
@@ -128,6 +130,26 @@ def lengthen_some(is_meant: Any) -> None:
 
     lengthened.perfgate_original = original
     GPUModelRunner.execute_model = lengthened
+
+
+def delay_last_rank() -> None:
+    """The last rank begins each step 5 ms later than the others."""
+    from vllm.distributed import get_tp_group
+    from vllm.v1.worker.gpu_model_runner import GPUModelRunner
+
+    original = GPUModelRunner.execute_model
+    if hasattr(original, "perfgate_original"):
+        return
+
+    def late(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if get_tp_group().is_last_rank:
+            end = time.perf_counter() + 0.005
+            while time.perf_counter() < end:
+                pass
+        return original(self, *args, **kwargs)
+
+    late.perfgate_original = original
+    GPUModelRunner.execute_model = late
 
 
 def keep_memory() -> None:

@@ -55,6 +55,7 @@ class ProfiledSteps(
             operators.
         communication_ms: of it, kernels that exchange data between ranks.
         other_ms: of it, kernels that are not listed by name.
+        rank_communication_ms: communication of each rank, with its wait for others.
         plain_itl_ms: median ITL of the same load on this launch with the profiler off.
         profiled_itl_ms: the same with the profiler on.
     """
@@ -67,6 +68,19 @@ class ProfiledSteps(
     other_ms: float
     plain_itl_ms: float | None = None
     profiled_itl_ms: float | None = None
+    rank_communication_ms: tuple[float, ...] = ()
+
+    @property
+    def slow_rank(self) -> tuple[int, float] | None:
+        """The rank that others wait for, and for how long (ms); None of a single rank.
+
+        It comes last to each exchange, and so takes part in it for the shortest time.
+        """
+        waits = self.rank_communication_ms
+        if len(waits) < 2:
+            return None
+        rank = waits.index(min(waits))
+        return rank, max(waits) - waits[rank]
 
     @property
     def overhead(self) -> float | None:

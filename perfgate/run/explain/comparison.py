@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ _COMMUNICATION = re.compile(
     r"|multimem|one_shot|two_shot|c10d::|gloo|broadcast_",
     re.IGNORECASE,
 )
+# "rank1.1795...", and SGLang's "...-TP-1.trace.json.gz".
+_RANK = re.compile(r"(?:rank|TP-)(\d+)")
 NOTHING = Sum()
 
 
@@ -52,7 +55,7 @@ def recorded(folder: Path, requests: int) -> Recorded:
         UnreadableTrace: there is none with work in it, or one is broken.
     """
     ranks: dict[Path, Trace] = {}
-    for path in sorted(folder.rglob(TRACES)):
+    for path in sorted(folder.rglob(TRACES), key=_rank_order):
         trace = read(path)
         # A front end that is recorded too has no steps and no kernels.
         if trace.kernels or trace.marks or trace.operators:
@@ -78,6 +81,14 @@ def recorded(folder: Path, requests: int) -> Recorded:
     )
 
 
+def _rank_order(path: Path) -> tuple[int, str]:
+    """By the rank that the file's name ends or begins with, 10 after 9."""
+    found = _RANK.search(path.name)
+    if found is None:
+        return 0, path.name
+    return int(found[1]), path.name
+
+
 def _phases(
     traces: Sequence[Trace], requests: int
 ) -> dict[ProfiledPhase, Totals]:
@@ -98,7 +109,10 @@ def _phases(
     for name, rows in known:
         totals = [row for row in rows if row is not None]
         if totals:
-            phases[name] = cutting.averaged(totals)
+            waits = tuple(_communication_us(row) for row in totals)
+            phases[name] = dataclasses.replace(
+                cutting.averaged(totals), communication_us=waits
+            )
     return phases
 
 
@@ -155,19 +169,27 @@ def profiled(
         side: "before" or "now": which of their times is this launch's.
     """
     all_us = sum(kernel.us for kernel in totals.kernels.values())
-    communication_us = 0.0
-    for name, kernel in totals.kernels.items():
-        if is_communication(name):
-            communication_us += kernel.us
     named_ms = sum(getattr(row, f"{side}_ms") for row in named)
     return ProfiledSteps(
         steps=totals.steps,
         batch=totals.batch,
         step_ms=totals.length_us / US_PER_MS,
         idle_ms=(totals.length_us - totals.busy_us) / US_PER_MS,
-        communication_ms=communication_us / US_PER_MS,
+        communication_ms=_communication_us(totals) / US_PER_MS,
         other_ms=all_us / US_PER_MS - named_ms,
+        rank_communication_ms=tuple(
+            spent_us / US_PER_MS for spent_us in totals.communication_us
+        ),
     )
+
+
+def _communication_us(totals: Totals) -> float:
+    """What a step takes to exchange data, waiting for other ranks included."""
+    spent_us = 0.0
+    for name, kernel in totals.kernels.items():
+        if is_communication(name):
+            spent_us += kernel.us
+    return spent_us
 
 
 def is_communication(name: str) -> bool:

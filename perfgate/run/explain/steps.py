@@ -68,6 +68,7 @@ class Totals:
     Attributes:
         steps: how many were counted. batch: sequences in each; None where they differ.
         kernels: name -> time (us) and count of a step.
+        communication_us: of a step, for each of several ranks in their order.
     """
 
     steps: int
@@ -75,6 +76,7 @@ class Totals:
     length_us: float
     busy_us: float
     kernels: Mapping[str, Sum]
+    communication_us: tuple[float, ...] = ()
 
 
 def mark_of(span: Span) -> Mark | None:

@@ -1,6 +1,7 @@
 """Text of profiles: kernels by name, the share that they explain, and what the profiler costs."""
 
 import msgspec
+import pytest
 
 from perfgate.report import profile_text
 from perfgate.results.profile import (
@@ -181,3 +182,32 @@ def test_counter_proof_says_what_the_argument_brings_back():
     assert profile_text.counter_proof(failed) == (
         "--moe-backend triton was not put back: no such argument"
     )
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "line"),
+    [
+        (
+            (1.0, 1.2),
+            (9.0, 1.1),
+            "rank 1 is late: another one waits 7.9 ms of it, 0.2 ms in the base",
+        ),
+        # As late as in the base, and one rank.
+        ((9.0, 1.0), (9.0, 1.1), None),
+        ((), (5.0,), None),
+        # Without a base: a fifth of the step.
+        (None, (1.0, 9.0), "rank 0 is late: another one waits 8 ms of it"),
+        (None, (1.0, 3.0), None),
+    ],
+)
+def test_late_rank_is_named(before, now, line):
+    """Where the wait for it is a part of the loss: it takes part for the shortest time."""
+    replace = msgspec.structs.replace
+    base = None
+    if before is not None:
+        base = replace(BEFORE, rank_communication_ms=before)
+    profile = replace(
+        PROFILE, before=base, now=replace(NOW, rank_communication_ms=now)
+    )
+
+    assert dict(profile_text.lines(profile, "run")).get("rank") == line

@@ -157,3 +157,23 @@ def test_no_trace_is_an_error(tmp_path):
     """The profiler did not start: the log says why."""
     with pytest.raises(UnreadableTrace, match="server's log"):
         comparison.recorded(tmp_path, requests=4)
+
+
+def test_communication_of_each_rank_in_their_order(tmp_path):
+    """The tenth comes after the second; the late one takes part for the shortest time."""
+    for rank, length_us in ((0, 40), (2, 30), (10, 5)):
+        traces.write(
+            tmp_path / f"rank{rank}.pt.trace.json.gz",
+            [
+                traces.vllm_step(0, 90, decodes=4),
+                traces.operator("_C::shm_allreduce", 10, length_us),
+                traces.vllm_step(100, 90, decodes=4),
+            ],
+        )
+
+    phase = comparison.recorded(tmp_path, requests=4).phases["decode"]
+    steps = comparison.profiled(phase, (), "now")
+
+    assert (40.0, 30.0, 5.0) == phase.communication_us
+    assert (0.04, 0.03, 0.005) == steps.rank_communication_ms
+    assert (2, pytest.approx(0.035)) == steps.slow_rank
