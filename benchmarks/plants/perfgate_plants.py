@@ -6,6 +6,7 @@ of its processes, where `--inject-env MODEL=PYTHONPATH=benchmarks/plants` names 
 
 import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 VARIABLE = "PERFGATE_PLANT"
@@ -21,23 +22,25 @@ HEAD = "lm_head.weight"
 
 def register() -> None:
     """Change what the variable names; nothing without it."""
-    name = os.environ.get(VARIABLE, "")
-    if name == "operator":
-        add_operator()
-    elif name in LONGER:
-        lengthen_steps(LONGER[name])
-    elif name == "sampler":
-        sort_tokens()
-    elif name in SOME_STEPS:
-        lengthen_some(SOME_STEPS[name])
-    elif name == "late-rank":
-        delay_last_rank()
-    elif name == "leak":
-        keep_memory()
-    elif name == "weights":
-        add_weights()
-    elif name in ("router", "answer"):
-        change_weights({"router": collapsed, "answer": louder}[name])
+    plant = plants().get(os.environ.get(VARIABLE, ""))
+    if plant is not None:
+        plant()
+
+
+def plants() -> dict[str, Callable[[], None]]:
+    """What PERFGATE_PLANT may name."""
+    return {
+        "operator": add_operator,
+        "loop": lambda: lengthen_steps(LONGER["loop"]),
+        "thrice": lambda: lengthen_steps(LONGER["thrice"]),
+        "prefill": lambda: lengthen_some(has_long_prompt),
+        "context": lambda: lengthen_some(has_context),
+        "late-rank": delay_last_rank,
+        "leak": keep_memory,
+        "weights": add_weights,
+        "router": lambda: change_weights(collapsed),
+        "answer": lambda: change_weights(louder),
+    }
 
 
 def add_operator() -> None:
@@ -105,10 +108,6 @@ def has_context(scheduled: Any) -> bool:
     """Whether a step decodes for a request whose answer is long by now."""
     lengths = scheduled.scheduled_cached_reqs.num_computed_tokens
     return any(80 <= length < 400 for length in lengths)
-
-
-# By their names in PERFGATE_PLANT.
-SOME_STEPS = {"prefill": has_long_prompt, "context": has_context}
 
 
 def lengthen_some(is_meant: Any) -> None:
