@@ -355,6 +355,13 @@ class Study:
             variant=deep.variant,
         )
 
+    def is_sent_deep_loads(self, server: ServerConfig) -> bool:
+        """Whether a deep load of this session needs no server of its own."""
+        for table in self.deep.values():
+            if self.deep_server(table, server) == server:
+                return True
+        return False
+
     def soaked(self, workload: Workload) -> Workload:
         """The same load, measured after it was kept up for the minutes of --soak."""
         return msgspec.structs.replace(

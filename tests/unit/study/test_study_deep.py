@@ -7,6 +7,7 @@ import pytest
 
 from perfgate.judge.identity import identity
 from tests.perf.test_deep import deep
+from tests.perf.test_memory import capacity
 from tests.perf.test_soak import end_over_beginning, growth
 from tests.support import builders as m
 from tests.support.studies import SHIPPED, study_of
@@ -88,3 +89,21 @@ def test_usual_workloads_send_what_they_always_sent():
         "892e9f359d0da9beb4e99074de586c05512bce393ee3a51a65e2909ad0f86ff1"
     )
     assert f"sha256:{expected}" == batch.fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("platform", "load", "gate"),
+    [
+        ("cpu", "saturation", "report"),
+        ("cpu", "prefix", "hard"),
+        ("h200", "saturation", "hard"),
+    ],
+)
+def test_peak_of_memory_beside_a_ramp_is_reported_alone(platform, load, gate):
+    """A CPU holds more for it; a GPU has taken all before, and a prefix cache its own."""
+    peaks = set()
+    for case in capacity(asked(platform, load)):
+        if case.metric == "memory_peak_bytes":
+            peaks.add(case.gate)
+
+    assert {gate} == peaks
