@@ -357,10 +357,10 @@ class Study:
 
     def is_sent_deep_loads(self, server: ServerConfig) -> bool:
         """Whether a deep load of this session needs no server of its own."""
-        for table in self.deep.values():
-            if self.deep_server(table, server) == server:
-                return True
-        return False
+        tables = self.deep.values()
+        return any(
+            self.deep_server(table, server) == server for table in tables
+        )
 
     def soaked(self, workload: Workload) -> Workload:
         """The same load, measured after it was kept up for the minutes of --soak."""
