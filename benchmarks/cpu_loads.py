@@ -28,15 +28,15 @@ from perfgate.results.schema import load
 
 DEEP = ("--deep", "saturation", "--deep", "prefix", "--deep", "speculative")
 # Of one server: short, long and mixed prompts and answers, and a ramp.
-ALL = (*DEEP, "-k", "llama-small-tp2 and not over and not rate")
-PLAIN = ("-k", "llama-small-tp2 and not over and not rate and not launch")
+ALL = (*DEEP, "-k", "llama-small-tp2 and not over and not rate-")
+PLAIN = ("-k", "llama-small-tp2 and not over and not rate- and not launch")
 RAMP = ("--deep", "saturation", "-k", "llama-small-tp2 and saturation")
 PREFIX = ("--deep", "prefix", "-k", "llama-small-tp2-prefix")
 DRAFTS = ("--deep", "speculative", "-k", "llama-small-tp2-ngram")
 SOAK = ("--soak", "1", "-k", "llama-small-tp2 and (soaked or memory_growth)")
-ONE_TOKEN = (
-    '{"method": "ngram", "num_speculative_tokens": 1,'
-    ' "prompt_lookup_min": 1, "prompt_lookup_max": 3}'
+LONG_MATCHES = (
+    '{"method": "ngram", "num_speculative_tokens": 3,'
+    ' "prompt_lookup_min": 3, "prompt_lookup_max": 3}'
 )
 UNCHANGED = (Change("unchanged", ALL), Change("unchanged-soak", SOAK))
 CHANGES = (
@@ -53,7 +53,7 @@ CHANGES = (
         "fewer-drafts",
         DRAFTS,
         SMALL,
-        ("--inject-arg", f"MODEL=--speculative-config '{ONE_TOKEN}'"),
+        ("--inject-arg", f"MODEL=--speculative-config '{LONG_MATCHES}'"),
     ),
     Change("leak", SOAK, SMALL, planted("leak")),
 )

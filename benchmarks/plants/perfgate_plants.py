@@ -152,7 +152,7 @@ def delay_last_rank() -> None:
 
 
 def keep_memory() -> None:
-    """Each step of each rank keeps 100 kB for ever."""
+    """Each step of each rank keeps 400 kB for ever."""
     from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
     original = GPUModelRunner.execute_model
@@ -161,7 +161,7 @@ def keep_memory() -> None:
     kept = []
 
     def keeping(self: Any, *args: Any, **kwargs: Any) -> Any:
-        kept.append(os.urandom(100_000))
+        kept.append(os.urandom(400_000))
         return original(self, *args, **kwargs)
 
     keeping.perfgate_original = original
