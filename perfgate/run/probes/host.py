@@ -50,7 +50,7 @@ class HostProbe:
         """Take the counts at the begin of a repetition."""
         if self._server.gpu_indices:
             self._before = run_queue.snapshot(self._server.pids())
-        else:
+        elif self._server.pids():
             self._cores = cores.usage(self._server.pids())
 
     def after(self, repetition: Repetition) -> Figures:
@@ -74,8 +74,10 @@ class HostProbe:
     def _whose_cores(self) -> Figures:
         """What was idle meanwhile, and what others used."""
         before, self._cores = self._cores, None
+        if before is None:  # of a server that is attached to
+            return NOTHING
         after = cores.usage(self._server.pids())
-        if before is None or after is None:
+        if after is None:
             return NOTHING
         shares = cores.shares(before, after)
         if shares is None:

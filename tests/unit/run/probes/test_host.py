@@ -113,7 +113,10 @@ def test_cpu_server_shares_its_cores(monkeypatch):
         None,
         None,
     ]
-    monkeypatch.setattr(cores, "usage", lambda pids: taken.pop(0))
+    counting = types.SimpleNamespace(
+        usage=lambda pids: taken.pop(0), shares=cores.shares
+    )
+    monkeypatch.setattr(host, "cores", counting)
     probe = HostProbe(server, FRONT)
 
     assert {"others_share": 0.5, "idle_share": 0.05} == figures_of(
