@@ -82,16 +82,7 @@ def lengthen_steps(share: float) -> None:
     LLMEngine.step = with_loop
 
 
-def sort_tokens() -> None:
-    """Sort the vocabulary for each token that is sampled, as top-p sampling does."""
-    import torch
-    from vllm.v1.sample.sampler import Sampler
-
-    original = Sampler.forward
-    if hasattr(original, "perfgate_original"):
-        return
-
-    def with_sort(self: Any, logits: Any, *args: Any, **kwargs: Any) -> Any:
+def with_sort(self: Any, logits: Any, *args: Any, **kwargs: Any) -> Any:
         torch.sort(logits, dim=-1)
         return original(self, logits, *args, **kwargs)
 
