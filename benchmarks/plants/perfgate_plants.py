@@ -82,14 +82,6 @@ def lengthen_steps(share: float) -> None:
     LLMEngine.step = with_loop
 
 
-def with_sort(self: Any, logits: Any, *args: Any, **kwargs: Any) -> Any:
-        torch.sort(logits, dim=-1)
-        return original(self, logits, *args, **kwargs)
-
-    with_sort.perfgate_original = original
-    Sampler.forward = with_sort
-
-
 def has_long_prompt(scheduled: Any) -> bool:
     """Whether a step takes in a long prompt."""
     return max(scheduled.num_scheduled_tokens.values(), default=0) >= 400
