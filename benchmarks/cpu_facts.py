@@ -9,7 +9,7 @@
 The store of these runs is `baselines/cpu-any` alone, as a machine has it that was never
 measured, and the gate is required. Each change is planted in a real vLLM by --inject-arg,
 --inject-env or --inject-delay, some of them by `benchmarks/plants`. A whole round takes
-some twenty minutes on two cores.
+half an hour on two cores.
 """
 
 from __future__ import annotations
@@ -193,13 +193,29 @@ def run(
     if other is not None:
         changes = other_build(other.resolve())
     with _busy(busy):
-        for number in range(1, times + 1):
-            for change in changes:
-                if only and change.name not in only:
-                    continue
-                run_dir = folder / "runs" / change.name / f"{number:02}"
-                if not (run_dir / "results.json").exists():
-                    measure(change.command(engine, run_dir, store), run_dir)
+        run_missing(folder, changes, store, times, engine, only)
+
+
+def run_missing(
+    folder: Path,
+    changes: Sequence[Change],
+    store: Path,
+    times: int,
+    engine: str = "vllm",
+    only: Sequence[str] = (),
+) -> None:
+    """Run each change so often, in turn; runs that are there already count.
+
+    Args:
+        only: names of changes; empty takes all.
+    """
+    for number in range(1, times + 1):
+        for change in changes:
+            if only and change.name not in only:
+                continue
+            run_dir = folder / "runs" / change.name / f"{number:02}"
+            if not (run_dir / "results.json").exists():
+                measure(change.command(engine, run_dir, store), run_dir)
 
 
 @contextlib.contextmanager

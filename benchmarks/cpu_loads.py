@@ -16,7 +16,7 @@ from pathlib import Path
 
 import click
 
-from benchmarks.cpu_facts import ROOT, SMALL, Change, measure, planted
+from benchmarks.cpu_facts import ROOT, SMALL, Change, planted, run_missing
 from perfgate import formatting
 from perfgate.accept.accept import accept
 from perfgate.accept.proposal import Choice
@@ -74,17 +74,12 @@ def run(folder: Path, times: int, only: Sequence[str]) -> None:
     store = folder / "store"
     if not store.exists():
         shutil.copytree(ROOT / "baselines", store)
+        run_missing(folder, UNCHANGED, store, times=1)
+        choice = Choice(reason="unchanged servers, as they are here")
         for change in UNCHANGED:
             run_dir = folder / "runs" / change.name / "01"
-            measure(change.command("vllm", run_dir, store), run_dir)
-            choice = Choice(reason="unchanged servers, as they are here")
             accept([run_dir], Store(store), choice, env={})
-    for number in range(1, times + 1):
-        for change in CHANGES:
-            run_dir = folder / "runs" / change.name / f"{number:02}"
-            is_asked = not only or change.name in only
-            if is_asked and not (run_dir / "results.json").exists():
-                measure(change.command("vllm", run_dir, store), run_dir)
+    run_missing(folder, CHANGES, store, times, only=only)
 
 
 @cli.command()

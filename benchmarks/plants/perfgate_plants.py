@@ -43,22 +43,36 @@ def plants() -> dict[str, Callable[[], None]]:
     }
 
 
-def add_operator() -> None:
-    """One small product more in each step."""
-    import torch
+def around_steps(step: Callable[..., Any]) -> None:
+    """Have each step of each rank run by `step`, once in a process.
+
+    Args:
+        step: takes the engine's own function and its arguments.
+    """
     from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
     original = GPUModelRunner.execute_model
     if hasattr(original, "perfgate_original"):
         return
+
+    def around(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return step(original, self, *args, **kwargs)
+
+    around.perfgate_original = original
+    GPUModelRunner.execute_model = around
+
+
+def add_operator() -> None:
+    """One small product more in each step."""
+    import torch
+
     left, right = torch.rand(1, 8), torch.rand(8, 8)
 
-    def with_product(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def with_product(original: Any, *args: Any, **kwargs: Any) -> Any:
         torch.mm(left, right)
-        return original(self, *args, **kwargs)
+        return original(*args, **kwargs)
 
-    with_product.perfgate_original = original
-    GPUModelRunner.execute_model = with_product
+    around_steps(with_product)
 
 
 def lengthen_steps(share: float) -> None:
@@ -95,60 +109,46 @@ def has_context(scheduled: Any) -> bool:
 
 def lengthen_some(is_meant: Any) -> None:
     """Each rank takes three times as long for some steps."""
-    from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
-    original = GPUModelRunner.execute_model
-    if hasattr(original, "perfgate_original"):
-        return
-
-    def lengthened(self: Any, scheduled: Any, *args: Any, **kwargs: Any) -> Any:
+    def lengthened(
+        original: Any, runner: Any, scheduled: Any, *args: Any, **kwargs: Any
+    ) -> Any:
         began = time.perf_counter()
-        result = original(self, scheduled, *args, **kwargs)
+        result = original(runner, scheduled, *args, **kwargs)
         if is_meant(scheduled):
-            end = began + 3 * (time.perf_counter() - began)
-            while time.perf_counter() < end:
-                pass
+            work_until(began + 3 * (time.perf_counter() - began))
         return result
 
-    lengthened.perfgate_original = original
-    GPUModelRunner.execute_model = lengthened
+    around_steps(lengthened)
 
 
 def delay_last_rank() -> None:
     """The last rank begins each step 5 ms later than the others."""
     from vllm.distributed import get_tp_group
-    from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
-    original = GPUModelRunner.execute_model
-    if hasattr(original, "perfgate_original"):
-        return
-
-    def late(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def late(original: Any, *args: Any, **kwargs: Any) -> Any:
         if get_tp_group().is_last_rank:
-            end = time.perf_counter() + 0.005
-            while time.perf_counter() < end:
-                pass
-        return original(self, *args, **kwargs)
+            work_until(time.perf_counter() + 0.005)
+        return original(*args, **kwargs)
 
-    late.perfgate_original = original
-    GPUModelRunner.execute_model = late
+    around_steps(late)
+
+
+def work_until(end: float) -> None:
+    """Keep the core busy until then."""
+    while time.perf_counter() < end:
+        pass
 
 
 def keep_memory() -> None:
     """Each step of each rank keeps 400 kB for ever."""
-    from vllm.v1.worker.gpu_model_runner import GPUModelRunner
-
-    original = GPUModelRunner.execute_model
-    if hasattr(original, "perfgate_original"):
-        return
     kept = []
 
-    def keeping(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def keeping(original: Any, *args: Any, **kwargs: Any) -> Any:
         kept.append(os.urandom(400_000))
-        return original(self, *args, **kwargs)
+        return original(*args, **kwargs)
 
-    keeping.perfgate_original = original
-    GPUModelRunner.execute_model = keeping
+    around_steps(keeping)
 
 
 def add_weights() -> None:

@@ -36,8 +36,8 @@ from perfgate.results.samples import mean_of
 from perfgate.results.verdict import unit_of
 
 FEWEST_LAUNCHES = 2  # of each build
-# Of each build, for a regression: where their memory lies once made both launches of a
-# build 3.6 % slower than both of the same build beside it.
+# Of each build, for a regression. Where the memory of processes lies once made two
+# launches 3.6 % slower than two others of the same build.
 LAUNCHES_OF_A_LOSS = 4
 # Weight of the recorded variation, in degrees of freedom.
 ASSUMED_FREEDOM = 4

@@ -48,10 +48,11 @@ class HostProbe:
 
     def before(self) -> None:
         """Take the counts at the begin of a repetition."""
+        pids = self._server.pids()
         if self._server.gpu_indices:
-            self._before = run_queue.snapshot(self._server.pids())
-        elif self._server.pids():
-            self._cores = cores.usage(self._server.pids())
+            self._before = run_queue.snapshot(pids)
+        elif pids:
+            self._cores = cores.usage(pids)
 
     def after(self, repetition: Repetition) -> Figures:
         """CPU time for each output token; a long wait makes the repetition invalid."""
