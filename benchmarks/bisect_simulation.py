@@ -124,7 +124,7 @@ def residuals(
 def _noise(store: Store, label: str, metric: str) -> Spread:
     table = store.noise_table
     assert table is not None
-    group = table.find(platform_of(label), metric, "closed", is_ratio=False)
+    group = table.find(platform_of(label), metric, "closed")
     if group is not None:
         return group.launches
     policy = policy_for(label, metric, ratio=True)

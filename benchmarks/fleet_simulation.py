@@ -165,7 +165,7 @@ def subject_in(baselines: Path, metric: str) -> Subject:
     learned = noise_table.read(baselines / noise_table.FILE)
     group = None
     if learned is not None:
-        group = learned.find("one-gpu", metric, "closed", is_ratio=False)
+        group = learned.find("one-gpu", metric, "closed")
     if group is None:
         raise noise.NoNoise(
             tried=f"simulating a fleet by {baselines / noise_table.FILE}",

@@ -73,7 +73,7 @@ def subject_of(metric: str) -> Subject:
 def learned_settings(table: NoiseTable) -> Iterator[Setting]:
     """Metrics of one GPU, with the noise that the store learned of them."""
     for name, metric, arrivals in LEARNED:
-        group = table.find("one-gpu", metric, arrivals, is_ratio=False)
+        group = table.find("one-gpu", metric, arrivals)
         if group is None:
             continue
         subject = dataclasses.replace(subject_of(metric), group=group)

@@ -487,7 +487,7 @@ class Trials:
             platform = noise_table.platform_of(first.hardware)
             table = prior_of(others)
             self.priors[key] = table.find(
-                platform, first.metric, first.arrivals, False
+                platform, first.metric, first.arrivals
             )
         return self.priors[key]
 

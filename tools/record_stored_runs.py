@@ -18,9 +18,9 @@ from __future__ import annotations
 import argparse
 import importlib
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -28,6 +28,7 @@ from perfgate import formatting
 from perfgate.accept.accept import accept
 from perfgate.accept.proposal import Choice, Proposal, proposals
 from perfgate.cases import Case, Load
+from perfgate.engines.base import Build
 from perfgate.judge.baseline_schema import BaselineFile, MetricBaseline
 from perfgate.judge.baseline_store import PUBLISHED, Store
 from perfgate.judge.gate import gate_mode
@@ -35,7 +36,7 @@ from perfgate.judge.observation import RunReader
 from perfgate.judge.policy import policy_for
 from perfgate.models.catalogue import register
 from perfgate.results import schema as rundata
-from perfgate.results.schema import RunResults
+from perfgate.results.schema import Launch, Measurement, RunResults
 from perfgate.study import (
     ServerChoices,
     Study,
@@ -51,6 +52,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RUNS = ROOT / "docs" / "runs"
 # Under docs/runs: runs in which nothing was injected.
 UNCHANGED = ("h*-2*", "h200x1-planted/unchanged/*", "h100x1-pairs/unchanged")
+Row = TypeVar("Row", Launch, Measurement)
 Question = tuple[Sequence[Any], Callable[[Any], Iterable[Case]]]
 REASON = "unchanged servers, recorded from the stored run"
 
@@ -61,6 +63,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("runs", nargs="*", type=Path)
     parser.add_argument("--unchanged", action="store_true")
     parser.add_argument("--policy", action="store_true")
+    parser.add_argument(
+        "--base",
+        action="store_true",
+        help="of paired runs take the launches of the base build",
+    )
     parser.add_argument("--baselines", type=Path, default=ROOT / "baselines")
     options = parser.parse_args(argv)
     file = read_study(shipped().study)
@@ -72,7 +79,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.unchanged:
         for pattern in UNCHANGED:
             folders += sorted(RUNS.glob(pattern))
-    results = [candidate_alone(rundata.load(folder)) for folder in folders]
+    build: Build = ""
+    if options.base:
+        build = "base"
+    results = [one_build(rundata.load(folder), build) for folder in folders]
     for run in sorted(results, key=lambda run: run.run_id):
         cases = tuple(cases_of_run(run, file))
         # The verdicts of its day name cases that today's study may not ask.
@@ -83,22 +93,37 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(line)
 
 
-def candidate_alone(run: RunResults) -> RunResults:
-    """A paired run without its base build; any other run as it is."""
+def one_build(run: RunResults, build: Build = "") -> RunResults:
+    """A paired run with one of its builds alone; any other run as it is.
+
+    Args:
+        build: "base" for the base build; "" for the candidate.
+    """
     if run.mode != "paired":
         return run
-    keys = set()
+    servers = {}
+    names = {}
     for key, server in run.servers.items():
-        if not server.config.build:
-            keys.add(key)
-    launches = [row for row in run.launches if row.server in keys]
-    measurements = [row for row in run.measurements if row.server in keys]
+        if server.config.build == build:
+            config = msgspec.structs.replace(server.config, build="")
+            servers[config.key] = msgspec.structs.replace(server, config=config)
+            names[key] = config.key
     return msgspec.structs.replace(
         run,
         mode="sequential",
         base_builds={},
-        launches=tuple(launches),
-        measurements=tuple(measurements),
+        servers=servers,
+        launches=_renamed(run.launches, names),
+        measurements=_renamed(run.measurements, names),
+    )
+
+
+def _renamed(rows: Sequence[Row], names: Mapping[str, str]) -> tuple[Row, ...]:
+    """The rows of these servers, by their new names."""
+    return tuple(
+        msgspec.structs.replace(row, server=names[row.server])
+        for row in rows
+        if row.server in names
     )
 
 

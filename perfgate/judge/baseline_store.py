@@ -243,7 +243,10 @@ class Store:
             return None
         arrivals = case.numerator.arrivals
         platform = noise_table.platform_of(hardware_label)
-        return table.find(platform, case.metric, arrivals, case.is_ratio)
+        if case.denominator is None:
+            return table.find(platform, case.metric, arrivals)
+        below = case.denominator.arrivals
+        return table.find_ratio(platform, case.metric, arrivals, below)
 
     def contrast_group(
         self,

@@ -111,24 +111,40 @@ class NoiseTable(
     groups: dict[str, GroupNoise]
 
     def find(
-        self,
-        platform: Platform,
-        metric: str,
-        arrivals: Arrivals | None,
-        is_ratio: bool,
+        self, platform: Platform, metric: str, arrivals: Arrivals | None
     ) -> GroupNoise | None:
         """The noise of the metric under that load, else that of its family, else None.
 
-        Of GPUs that of as many (one, several) counts first. A ratio of which none is
-        recorded has the noise of two loads.
+        Of GPUs that of as many (one, several) counts first.
         """
-        group = self._first(names_of(platform, metric, arrivals, is_ratio))
-        if group is not None or not is_ratio:
-            return group
-        group = self.find(platform, metric, arrivals, is_ratio=False)
-        if group is None:
-            return None
-        return _of_two(group)
+        return self._first(names_of(platform, metric, arrivals, False))
+
+    def find_ratio(
+        self,
+        platform: Platform,
+        metric: str,
+        above: Arrivals | None,
+        below: Arrivals | None,
+    ) -> GroupNoise | None:
+        """The noise of a ratio: its own, else that of two loads, else its family's.
+
+        The family comes last: ratios of two loads of one launch are in it, and vary less
+        than those of two servers.
+
+        Args:
+            above, below: how the requests of both of its loads arrive.
+        """
+        own = self._first(narrow_names(platform, metric, above, True))
+        if own is not None:
+            return own
+        loads = []
+        for arrivals in (above, below):
+            group = self.find(platform, metric, arrivals)
+            if group is not None:
+                loads.append(group)
+        if loads:
+            return _of_two(loads[0], loads[-1])
+        return self._first(family_names(platform, metric, above, True))
 
     def find_contrast(
         self,
@@ -149,18 +165,28 @@ class NoiseTable(
         return None
 
 
-def _of_two(group: GroupNoise) -> GroupNoise:
+def _of_two(above: GroupNoise, below: GroupNoise) -> GroupNoise:
     """The noise of a ratio of two loads that vary independently."""
-    machines = group.machines
-    if machines is not None:
-        machines = _doubled(machines)
-    return msgspec.structs.replace(
-        group, launches=_doubled(group.launches), machines=machines
+    machines = above.machines or below.machines
+    if above.machines is not None and below.machines is not None:
+        machines = _added(above.machines, below.machines)
+    elif machines is not None:
+        machines = _added(machines, machines)
+    return GroupNoise(
+        launches=_added(above.launches, below.launches),
+        machines=machines,
+        series=min(above.series, below.series),
     )
 
 
-def _doubled(spread: Spread) -> Spread:
-    return msgspec.structs.replace(spread, cv=math.sqrt(2) * spread.cv)
+def _added(above: Spread, below: Spread) -> Spread:
+    """The spread of a difference of logarithms, known as well as the lesser known one."""
+    return Spread(
+        cv=math.hypot(above.cv, below.cv),
+        degrees_of_freedom=min(
+            above.degrees_of_freedom, below.degrees_of_freedom
+        ),
+    )
 
 
 def _places(platform: Platform) -> list[Platform]:
@@ -174,19 +200,37 @@ def _places(platform: Platform) -> list[Platform]:
 def names_of(
     platform: Platform, metric: str, arrivals: Arrivals | None, is_ratio: bool
 ) -> list[str]:
-    """Names of the groups that a metric belongs to, the narrowest first.
+    """Names of the groups that a metric belongs to, the narrowest first."""
+    return [
+        *narrow_names(platform, metric, arrivals, is_ratio),
+        *family_names(platform, metric, arrivals, is_ratio),
+    ]
+
+
+def narrow_names(
+    platform: Platform, metric: str, arrivals: Arrivals | None, is_ratio: bool
+) -> list[str]:
+    """Names of the groups of this metric under this load; none without a load."""
+    if arrivals is None:
+        return []
+    names = []
+    for place in _places(platform):
+        names.append(group_name(place, metric, arrivals, is_ratio))
+    return names
+
+
+def family_names(
+    platform: Platform, metric: str, arrivals: Arrivals | None, is_ratio: bool
+) -> list[str]:
+    """Names of the groups of the metric's family.
 
     The TTFT of a long prompt is the device's work, and that of a short one the server's
     Python: they are not of one family.
     """
-    places = _places(platform)
-    names = []
-    if arrivals is not None:
-        for place in places:
-            names.append(group_name(place, metric, arrivals, is_ratio))
     if arrivals == "prefill" and family_of(metric) == "ttft":
-        return names
-    for place in places:
+        return []
+    names = []
+    for place in _places(platform):
         names.append(family_name(place, metric, is_ratio))
     return names
 

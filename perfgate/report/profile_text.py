@@ -23,7 +23,9 @@ NAME_CHARACTERS = 70
 LITTLE = 0.5  # of a loss: what explains less explains little
 PART = 0.25  # of a loss, that a late rank is worth a line for
 WAITING = 0.2  # of a step, the same without a base
-MORE_THAN_ALL = 1.25  # of a loss: more than a choice can bring back
+MORE_THAN_ALL = (
+    1.25  # of a loss: more than a choice can bring back, or kernels explain
+)
 VIEWER = "https://ui.perfetto.dev"
 NO_BASE = "no base to compare it with: name one by --against-engine"
 
@@ -89,7 +91,13 @@ def explains(profile: Profile) -> str:
         f"{short(row.name)} {_signed(row.added_ms)} ms"
         for row in profile.slower
     ]
+    if profile.replaced_ms > 0:
+        named.append(_replaced(profile))
     text = f"{share * 100:.0f} % of the {lost}"
+    if share > MORE_THAN_ALL:
+        text = (
+            f"more than the {lost}, of which other {profile.unit}s save a part"
+        )
     if named:
         text += f": {formatting.listed(named)}"
     if share < LITTLE:
@@ -100,6 +108,12 @@ def explains(profile: Profile) -> str:
             "launches of a shared machine differ)"
         )
     return text
+
+
+def _replaced(profile: Profile) -> str:
+    """What new kernels cost more than those in whose place they stand."""
+    new = formatting.count(len(profile.replaced_by), f"new {profile.unit}")
+    return f"{new} in place of others {_signed(profile.replaced_ms)} ms"
 
 
 def _nothing(profile: Profile) -> str:

@@ -18,6 +18,9 @@ WorkUnit = Literal["kernel", "operator"]
 AGREEING = 1.5
 # A kernel is named where it costs at least this share of what was lost.
 NAMED_SHARE = 0.05
+# Kernels of one build alone replace each other where those that vanished took at least this
+# share of the time of the new ones: another release names the same work otherwise.
+REPLACED_SHARE = 0.5
 
 
 class KernelChange(
@@ -150,19 +153,53 @@ class Profile(
         return self.added_ms
 
     @property
+    def replaced_by(self) -> tuple[KernelChange, ...]:
+        """New kernels that stand in place of vanished ones; empty where none does."""
+        new = [row for row in self.kernels if not row.before_count]
+        vanished = [row for row in self.kernels if not row.now_count]
+        new_ms = sum(row.now_ms for row in new)
+        vanished_ms = sum(row.before_ms for row in vanished)
+        if self.before is None or not new:
+            return ()
+        if vanished_ms < REPLACED_SHARE * new_ms:
+            return ()
+        return tuple(new)
+
+    @property
+    def replaced_ms(self) -> float:
+        """What new kernels take longer than those that they stand in place of."""
+        new = self.replaced_by
+        if not new:
+            return 0.0
+        vanished = [row for row in self.kernels if not row.now_count]
+        return sum(row.added_ms for row in (*new, *vanished))
+
+    @property
     def slower(self) -> tuple[KernelChange, ...]:
-        """Kernels that explain a part of the loss that is worth a name."""
+        """Kernels that explain a part of the loss that is worth a name.
+
+        Without new ones that stand in place of others: what they cost is `replaced_ms`.
+        """
         if self.before is None or self.loss_ms <= 0:
             return ()
         least_ms = NAMED_SHARE * self.loss_ms
-        return tuple(row for row in self.kernels if row.added_ms >= least_ms)
+        replacing = self.replaced_by
+        return tuple(
+            row
+            for row in self.kernels
+            if row.added_ms >= least_ms and row not in replacing
+        )
 
     @property
     def explained(self) -> float | None:
-        """Share of the loss that the named kernels explain; None without a loss."""
+        """Share of the loss that the named kernels explain; None without a loss.
+
+        More than 1 where other kernels take less time than before.
+        """
         if self.before is None or self.loss_ms <= 0:
             return None
-        return sum(row.added_ms for row in self.slower) / self.loss_ms
+        added_ms = sum(row.added_ms for row in self.slower)
+        return (added_ms + max(0.0, self.replaced_ms)) / self.loss_ms
 
 
 class CounterProof(

@@ -38,6 +38,12 @@ def first(before, now):
     return moved("ttft_median_ms", "at-1", 1, before, now)
 
 
+def long_prompts(before, now):
+    """The first token of one stream whose prompts have 4,096 tokens."""
+    row = moved("ttft_median_ms", "long", 1, before, now)
+    return dataclasses.replace(row, prompt_tokens=4096)
+
+
 def closed(streams, before, now):
     """Throughput of a closed load."""
     return moved("output_throughput", f"at-{streams}", streams, before, now)

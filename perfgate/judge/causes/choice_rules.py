@@ -62,16 +62,19 @@ def fewer_graphs(server: ServerSymptoms, _servers: Servers) -> Finding | None:
     """Graphs of fewer batch sizes or of one kind less: what has none is slower.
 
     Steps of batches beyond the largest captured one have lost, and one stream's has not;
-    or prefills have lost, and no step.
+    or first tokens or whole loads have lost, and no step.
     """
     choice = server.choice("graphs_captured", "capture_sizes")
     if choice is None or not _are_fewer(server):
         return None
     steps = server.steps
     if not are_worse(steps):
-        if not are_worse(server.first_tokens):
+        prefills = server.first_tokens
+        if not are_worse(prefills):
+            prefills = [row for row in lost(server) if row.load]
+        if not prefills:
             return None
-        return _chosen("graphs", "prefill", choice, server.first_tokens)
+        return _chosen("graphs", "prefill", choice, prefills)
     largest = _largest_batch(server)
     with_graph = [row for row in steps if (row.streams or 0) <= largest]
     without = [row for row in steps if (row.streams or 0) > largest]
@@ -158,19 +161,34 @@ def _capped_loads(server: ServerSymptoms) -> Finding | None:
 
 
 def prefill_chunk(server: ServerSymptoms, _servers: Servers) -> Finding | None:
-    """Another chunk size: it costs where many prompts wait, and nothing else."""
+    """Another chunk size: it costs where prompts do not fit into one, and nothing else.
+
+    That is a prompt which is longer, or many that wait.
+    """
     choice = server.choice("chunked_prefill_tokens")
-    if (
-        choice is None
-        or are_worse(server.steps)
-        or are_worse(server.first_tokens)
-    ):
+    if choice is None or are_worse(server.steps):
         return None
+    first = server.first_tokens
+    chunk = _smaller_chunk(choice)
+    fitting = [row for row in first if (row.prompt_tokens or 0) <= chunk]
+    if are_worse(fitting):
+        return None
+    unmoved = words.UNMOVED
+    if len(fitting) < len(first):
+        unmoved = words.STEPS_UNMOVED
     worse = [row for row in lost(server) if row.load]
     if not worse:
         return None
-    evidence = (words.choice(choice), words.UNMOVED, *words.lines(worse))
+    evidence = (words.choice(choice), unmoved, *words.lines(worse))
     return Finding("prefill-chunk", "prefill", evidence, by_choice=True)
+
+
+def _smaller_chunk(choice: Choice) -> float:
+    """Tokens of the smaller one of both chunks; no limit where one is not a number."""
+    sizes = [choice.before, choice.now]
+    if not all(size.isdigit() for size in sizes):
+        return math.inf
+    return min(map(int, sizes))
 
 
 def attention(server: ServerSymptoms, _servers: Servers) -> Finding | None:

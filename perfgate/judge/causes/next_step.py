@@ -21,6 +21,7 @@ from perfgate.results.diagnosis import Cause, Diagnosis
 from perfgate.results.schema import RunResults
 
 _LEFT_OUT = ("--run-dir", "--junit")
+_LAUNCHES = "--launches"
 _FLAGS_LEFT_OUT = ("--resume",)
 
 
@@ -54,7 +55,7 @@ def command(
             value = shlex.quote(f"{server.model}={back.argument}")
             return f"{asked} --inject-arg {value}"
     if results.is_paired:
-        return f"{asked} --launches 6"
+        return f"{again(results.command, _LAUNCHES)} {_LAUNCHES} 6"
     return f"{asked} --against-engine {server.engine}=PYTHON_OF_A_GOOD_BUILD"
 
 
@@ -84,8 +85,12 @@ def back_of(server: ServerSymptoms, cause: Cause) -> PutBack | None:
     return None
 
 
-def again(arguments: Sequence[str]) -> str:
-    """The command of a run, without what names the run itself."""
+def again(arguments: Sequence[str], *without: str) -> str:
+    """The command of a run, without what names the run itself.
+
+    Args:
+        without: further options to leave out, each with its value.
+    """
     kept = []
     skip = False
     for word in arguments:
@@ -94,7 +99,7 @@ def again(arguments: Sequence[str]) -> str:
             continue
         if word in _FLAGS_LEFT_OUT:
             continue
-        if word.startswith(_LEFT_OUT):
+        if word.startswith((*_LEFT_OUT, *without)):
             skip = "=" not in word
             continue
         kept.append(word)

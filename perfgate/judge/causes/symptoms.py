@@ -21,6 +21,7 @@ from perfgate.judge.noise import loss_of
 from perfgate.judge.observation import RunReader
 from perfgate.judge.verdict import Outcome, Verdict
 from perfgate.load.metrics import METRICS
+from perfgate.load.prompts import Synthetic
 from perfgate.load.repetition import Repetition
 from perfgate.models.catalogue import CATALOGUE
 from perfgate.results.schema import RunResults
@@ -48,6 +49,7 @@ class Moved:
         streams: requests that the load keeps in flight; None of an open loop, and of
             what has no load.
         together: whether all of its prompts are sent at once.
+        prompt_tokens: of each of its prompts; None where they differ.
         loss: log of how much worse it is; negative for a gain.
         noise: variation from launch to launch (log); None where it is unknown.
     """
@@ -62,6 +64,7 @@ class Moved:
     loss: float
     noise: float | None
     is_red: bool
+    prompt_tokens: int | None = None
 
     @property
     def threshold(self) -> float:
@@ -181,11 +184,13 @@ def _moved(verdict: Verdict, case: Case) -> Moved | None:
     metric = METRICS.get(verdict.metric)
     if metric is None:
         return None
-    name, streams, together = "", None, False
+    name, streams, together, prompt_tokens = "", None, False, None
     workload = case.numerator.workload
     if workload is not None:
         name, streams = workload.name, workload.batch
         together = workload.arrivals == "burst"
+        if isinstance(workload.prompts, Synthetic):
+            prompt_tokens = workload.prompts.input_len_tokens
     noise = None
     if verdict.noise is not None:
         noise = math.log1p(verdict.noise)
@@ -201,6 +206,7 @@ def _moved(verdict: Verdict, case: Case) -> Moved | None:
         loss=loss_of(verdict.value, verdict.baseline, is_higher),
         noise=noise,
         is_red=verdict.gate == "hard" and verdict.outcome is Outcome.REGRESSED,
+        prompt_tokens=prompt_tokens,
     )
 
 

@@ -14,6 +14,7 @@ CAPPED = (
     "At most {limit} streams decode at once in {loads}, and no step is longer"
 )
 UNMOVED = "One stream and the steps of a batch have not moved"
+STEPS_UNMOVED = "No step has moved, nor the first token of a prompt that fits"
 SINGLE_RANK = "{servers}, of one rank, has not moved"
 NO_SINGLE_RANK = "No server of one rank was measured to confirm it"
 CONTROL = "The dense control has not moved: {servers}"

@@ -117,16 +117,19 @@ def _phases(
 
 
 def lost_phase(
-    before: Recorded, now: Recorded, output_tokens: float
+    before: Recorded, now: Recorded, output_tokens: float, streams: int
 ) -> ProfiledPhase:
     """The phase that costs a request more than before, the larger one.
 
+    While a request is served, each other stream takes a prompt in once, and it waits.
+
     Args:
         output_tokens: of a request of the load that is explained.
+        streams: that the load keeps in flight.
     """
     weights: dict[ProfiledPhase, float] = {
         "decode": output_tokens,
-        "prefill": 1.0,
+        "prefill": streams,
     }
     added: dict[ProfiledPhase, float] = {}
     for name, weight in weights.items():

@@ -55,7 +55,10 @@ class Profiled:
 
 
 def short_load(workload: Workload) -> Workload:
-    """A part of a load: as many streams, few tokens."""
+    """A part of a load: as many streams, few tokens.
+
+    Of a steady state two waves: prompts are taken in beside decoding.
+    """
     prompts = workload.prompts
     if isinstance(prompts, Synthetic):
         tokens = min(prompts.output_len_tokens, OUTPUT_TOKENS)
@@ -64,6 +67,8 @@ def short_load(workload: Workload) -> Workload:
         )
     streams = workload.batch or 1
     requests = max(streams, FEWEST_REQUESTS)
+    if workload.staggered:
+        requests *= 2
     return msgspec.structs.replace(
         workload, prompts=prompts, num_prompts=requests, repetitions=1
     )
@@ -172,7 +177,7 @@ def profile_of(
     if base is not None:
         before, name = base[1].recorded, base[0].name
         files = (*before.files, *files)
-    phase = _phase(before, candidate.recorded, subject.output_tokens)
+    phase = _phase(before, candidate.recorded, subject)
     now_totals = candidate.recorded.phases[phase]
     before_totals = before.phases.get(phase) if before is not None else None
     kernels = comparison.changes(before_totals, now_totals)
@@ -200,10 +205,13 @@ def profile_of(
 
 
 def _phase(
-    before: Recorded | None, now: Recorded, output_tokens: float
+    before: Recorded | None, now: Recorded, subject: Subject
 ) -> ProfiledPhase:
     if before is not None:
-        return comparison.lost_phase(before, now, output_tokens)
+        streams = subject.workload.batch or 1
+        return comparison.lost_phase(
+            before, now, subject.output_tokens, streams
+        )
     if "decode" in now.phases:
         return "decode"
     return "request"

@@ -81,3 +81,22 @@ def test_a_command_that_fails_is_told(monkeypatch):
 
     with pytest.raises(HelpUnread, match="options"):
         put_back.is_accepted("--a", fake_plan(port=1), ["--help"])
+
+
+def test_hidden_spellings_are_accepted():
+    """Help of vLLM 0.33 pairs enable with disable, and takes the older spelling too."""
+
+    def run(command, variables):
+        return (
+            "  --enable-prefix-caching, --disable-prefix-caching\n"
+            "  --disable-custom-all-reduce, --enable-custom-all-reduce\n"
+            "  --enable-lora"
+        )
+
+    words = put_back.help_words(fake_plan(port=1), ("--help=all",), run)
+
+    assert {
+        "--no-enable-prefix-caching",
+        "--no-disable-custom-all-reduce",
+    } <= words
+    assert "--no-enable-lora" not in words

@@ -168,7 +168,7 @@ def test_find_takes_the_narrowest_group(first):
         groups[name] = group(number / 100)
     table = NoiseTable(learned="2026-11-28", launches=9, groups=groups)
 
-    assert groups[CHAIN[first]] == table.find("one-gpu", ITL, "closed", False)
+    assert groups[CHAIN[first]] == table.find("one-gpu", ITL, "closed")
 
 
 def test_find_knows_neither_other_platforms_nor_other_families():
@@ -176,10 +176,10 @@ def test_find_knows_neither_other_platforms_nor_other_families():
     groups = dict.fromkeys(CHAIN, group(0.01))
     table = NoiseTable(learned="2026-11-28", launches=9, groups=groups)
 
-    assert table.find("cpu", ITL, "closed", False) is None
-    assert table.find("cpu", ITL, "closed", True) is None
-    assert table.find("one-gpu", "ttft_median_ms", "closed", False) is None
-    assert group(0.01) == table.find("several-gpus", ITL, "closed", False)
+    assert table.find("cpu", ITL, "closed") is None
+    assert table.find_ratio("cpu", ITL, "closed", "closed") is None
+    assert table.find("one-gpu", "ttft_median_ms", "closed") is None
+    assert group(0.01) == table.find("several-gpus", ITL, "closed")
 
 
 def test_a_ratio_has_a_group_of_its_own_or_the_noise_of_two_loads():
@@ -192,15 +192,34 @@ def test_a_ratio_has_a_group_of_its_own_or_the_noise_of_two_loads():
     own = NoiseTable(
         learned="2026-11-28",
         launches=9,
-        groups={"gpu/itl": single, "gpu/itl/ratio": group(0.003)},
+        groups={
+            "gpu/itl": single,
+            "gpu/itl_median_ms/closed/ratio": group(0.003),
+        },
     )
 
-    found = table.find("one-gpu", ITL, "closed", True)
+    found = table.find_ratio("one-gpu", ITL, "closed", "closed")
 
     assert 0.01 * math.sqrt(2) == pytest.approx(found.launches.cv)
     assert 0.01 * math.sqrt(2) == pytest.approx(found.machines.cv)
     assert 10.0 == found.launches.degrees_of_freedom
-    assert group(0.003) == own.find("one-gpu", ITL, "closed", True)
+    assert group(0.003) == own.find_ratio("one-gpu", ITL, "closed", "closed")
+
+
+def test_a_ratio_varies_like_both_of_its_loads():
+    """Not like ratios of the family, nor twice like the load above."""
+    groups = {
+        "gpu/itl_median_ms/steady": group(0.03),
+        "gpu/itl_median_ms/single": group(0.04),
+        "gpu/itl/ratio": group(0.003),
+    }
+    table = NoiseTable(learned="2026-11-28", launches=9, groups=groups)
+
+    found = table.find_ratio("one-gpu", ITL, "steady", "single")
+    family = table.find_ratio("one-gpu", ITL, "closed", "closed")
+
+    assert 0.05 == pytest.approx(found.launches.cv)
+    assert group(0.003) == family
 
 
 def test_a_load_of_unknown_arrivals_has_the_noise_of_its_family():
@@ -208,8 +227,8 @@ def test_a_load_of_unknown_arrivals_has_the_noise_of_its_family():
     groups = {CHAIN[0]: group(0.01), CHAIN[3]: group(0.02)}
     table = NoiseTable(learned="2026-11-28", launches=9, groups=groups)
 
-    assert group(0.02) == table.find("one-gpu", ITL, None, False)
-    assert group(0.02) == table.find("one-gpu", ITL, "open", False)
+    assert group(0.02) == table.find("one-gpu", ITL, None)
+    assert group(0.02) == table.find("one-gpu", ITL, "open")
 
 
 @pytest.mark.parametrize(
@@ -304,7 +323,7 @@ def test_the_shipped_table_knows_rates_and_latencies_of_gpus_and_cpus():
 
     for platform in ("one-gpu", "several-gpus", "cpu"):
         for metric in ("output_throughput", ITL, "ttft_median_ms"):
-            found = table.find(platform, metric, "closed", False)
+            found = table.find(platform, metric, "closed")
             assert 0.0 < found.launches.cv < 0.5
     assert all(
         math.isfinite(row.launches.degrees_of_freedom)

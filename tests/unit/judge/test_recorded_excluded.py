@@ -206,7 +206,7 @@ def test_one_recorded_launch_finds_a_loss_of_2_percent_of_the_itl():
     On two GPUs, closed loop. Without the table the assumed noise would count.
     """
     table = noise_table.read(SHIPPED)
-    group = table.find("several-gpus", "itl_median_ms", "closed", False)
+    group = table.find("several-gpus", "itl_median_ms", "closed")
     learned = noise_of([100.0], ["run-0"], GPU_RATE, prior=group.launches)
     assumed = noise_of([100.0], ["run-0"], GPU_RATE)
     baseline = recorded(ITL, [100.0], delta=None)

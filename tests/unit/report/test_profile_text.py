@@ -211,3 +211,27 @@ def test_late_rank_is_named(before, now, line):
     )
 
     assert dict(profile_text.lines(profile, "run")).get("rank") == line
+
+
+def test_new_kernels_in_place_of_others_are_one_item():
+    """What is renamed between releases has not cost its whole time."""
+    renamed = (
+        KernelChange(
+            name="new", before_ms=0.0, now_ms=9.0, before_count=0, now_count=1
+        ),
+        KernelChange(
+            name="old", before_ms=6.0, now_ms=0.0, before_count=1, now_count=0
+        ),
+    )
+    profile = msgspec.structs.replace(
+        PROFILE,
+        kernels=(KERNELS[0], *renamed),
+        now=msgspec.structs.replace(NOW, step_ms=20.0),
+        lost_ms=None,
+    )
+
+    assert (
+        "more than the +10 ms that it takes longer under the profiler, of which other "
+        "kernels save a part: fused_moe_kernel +11 ms; 1 new kernel in place of "
+        "others +3 ms"
+    ) == profile_text.explains(profile)

@@ -234,7 +234,7 @@ def wild_machine(kind):
 
 def known_noise(rows):
     """What a store of these rows says of their metric."""
-    return prior_of(rows).find("gpu", "output_throughput", "closed", False)
+    return prior_of(rows).find("gpu", "output_throughput", "closed")
 
 
 @pytest.mark.parametrize("kind", ["one", "unknown"])

@@ -57,11 +57,22 @@ def test_only_the_candidate_of_pairs_is_recorded():
     """The base build is another Python; its launches are no launches of the server."""
     run = schema.load(RUNS / "h100x1-pairs" / "unchanged")
 
-    alone = tool.candidate_alone(run)
+    alone = tool.one_build(run)
 
     assert {SERVER} == {launch.server for launch in alone.launches}
     assert ("sequential", 3) == (alone.mode, len(alone.launches))
     assert {SERVER} == {row.server for row in alone.measurements}
+
+
+def test_base_build_of_pairs_is_recorded_by_option():
+    """As launches of the plain server, where the base is the build of the baselines."""
+    run = schema.load(RUNS / "h100x1-pairs" / "unchanged")
+
+    alone = tool.one_build(run, "base")
+
+    assert {SERVER} == alone.servers.keys()
+    assert {SERVER} == {launch.server for launch in alone.launches}
+    assert "" == alone.servers[SERVER].config.build
 
 
 def test_gates_and_floors_follow_the_policy(record):

@@ -6,7 +6,15 @@ import pytest
 
 from perfgate.judge.causes import choice_rules, rules
 from perfgate.judge.causes.symptoms import Choice, Decoding
-from tests.support.symptoms import closed, first, moved, named, server, step
+from tests.support.symptoms import (
+    closed,
+    first,
+    long_prompts,
+    moved,
+    named,
+    server,
+    step,
+)
 
 
 def test_capped_batch_waits_and_computes_no_slower():
@@ -46,6 +54,12 @@ def test_a_load_that_pairs_measured_often_is_one_load():
         (
             ("chunked_prefill_tokens", "8192", "512"),
             (step(1, 4.8, 4.8), closed(100, 11700.0, 10900.0)),
+            "prefill-chunk",
+        ),
+        # Prompts of 4,096 tokens, on an H200.
+        (
+            ("chunked_prefill_tokens", "8192", "512"),
+            (step(1, 4.8, 4.8), long_prompts(104.2, 118.4)),
             "prefill-chunk",
         ),
         (("attention_backend", "A", "B"), (first(20.0, 26.0),), "attention"),
@@ -100,6 +114,15 @@ def test_choice_that_changed_names_the_cause(choice, rows, cause):
             (step(1, 4.8, 6.0), step(8, 4.9, 26.3)),
         ),
         (("async_scheduling", "on", "off"), (first(20.0, 32.0),)),
+        # A prompt that fits into a chunk is slower as well.
+        (
+            ("chunked_prefill_tokens", "8192", "512"),
+            (first(20.0, 26.0), long_prompts(104.2, 118.4)),
+        ),
+        (
+            ("chunked_prefill_tokens", "8192", "16384"),
+            (long_prompts(104.2, 118.4),),
+        ),
         (
             ("max_num_seqs", "64", "1024"),
             (moved("saturated_throughput", "ramp", None, 11300.0, 5700.0),),

@@ -64,3 +64,14 @@ def test_only_the_choice_that_stands_for_the_cause_is_put_back():
 def test_words_that_name_the_run_are_left_out():
     """With their values."""
     assert "pytest -q" == again(["pytest", "--run-dir", "/r", "-q", "--resume"])
+
+
+def test_pairs_are_launched_more_often_by_one_option():
+    """The number of launches that the run had is not given a second time."""
+    paired = msgspec.structs.replace(
+        RUN,
+        command=("pytest", "--launches", "3", "-k", "a", "--launches=4"),
+        mode="paired",
+    )
+
+    assert "pytest -k a --launches 6" == command(paired, [(SERVER, TIMED)])

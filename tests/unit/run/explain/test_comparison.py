@@ -71,9 +71,12 @@ def test_the_parts_of_a_step_add_up():
     assert (row.steps, row.batch) == (9, 4)
 
 
-@pytest.mark.parametrize(("tokens", "phase"), [(128, "decode"), (2, "prefill")])
-def test_the_phase_that_costs_a_request_more_is_shown(tokens, phase):
-    """A step counts once for each token, a prefill once."""
+@pytest.mark.parametrize(
+    ("tokens", "streams", "phase"),
+    [(128, 1, "decode"), (2, 1, "prefill"), (128, 32, "prefill")],
+)
+def test_the_phase_that_costs_a_request_more_is_shown(tokens, streams, phase):
+    """A step counts once for each token, a prefill once for each stream in flight."""
     before, now = (
         comparison.Recorded(
             "kernel",
@@ -84,7 +87,7 @@ def test_the_phase_that_costs_a_request_more_is_shown(tokens, phase):
         for step, prefill in ((10, 100), (11, 110))
     )
 
-    assert phase == comparison.lost_phase(before, now, tokens)
+    assert phase == comparison.lost_phase(before, now, tokens, streams)
 
 
 @pytest.mark.parametrize(
