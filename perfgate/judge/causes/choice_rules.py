@@ -70,9 +70,9 @@ def fewer_graphs(server: ServerSymptoms, _servers: Servers) -> Finding | None:
     steps = server.steps
     if not are_worse(steps):
         prefills = server.first_tokens
-        if not are_worse(prefills):
+        if not are_worse(prefills) and _is_a_kind_gone(server):
             prefills = [row for row in lost(server) if row.load]
-        if not prefills:
+        if not are_worse(prefills):
             return None
         return _chosen("graphs", "prefill", choice, prefills)
     largest = _largest_batch(server)
@@ -85,14 +85,20 @@ def fewer_graphs(server: ServerSymptoms, _servers: Servers) -> Finding | None:
 
 def _are_fewer(server: ServerSymptoms) -> bool:
     """Whether a kind of graphs is gone, or the largest batch that has one is smaller."""
-    captured = server.choice("graphs_captured")
-    if captured is not None:
-        before = dict(_CAPTURED.findall(captured.before))
-        now = dict(_CAPTURED.findall(captured.now))
-        if before.keys() - now.keys():
-            return True
     sizes = server.choice("capture_sizes")
-    return sizes is not None and _largest(sizes.now) < _largest(sizes.before)
+    if sizes is not None and _largest(sizes.now) < _largest(sizes.before):
+        return True
+    return _is_a_kind_gone(server)
+
+
+def _is_a_kind_gone(server: ServerSymptoms) -> bool:
+    """Whether graphs of one kind were captured before, and none is now."""
+    captured = server.choice("graphs_captured")
+    if captured is None:
+        return False
+    before = dict(_CAPTURED.findall(captured.before))
+    now = dict(_CAPTURED.findall(captured.now))
+    return bool(before.keys() - now.keys())
 
 
 def _largest_batch(server: ServerSymptoms) -> float:
