@@ -67,6 +67,8 @@ def verdict_sentence(results: RunResults) -> str:
     if failed_servers:
         servers = formatting.count(len(failed_servers), "server")
         parts.append(f"{servers} failed to start")
+    if results.left_out and results.gate == "required":
+        parts.append("only part of the suite ran")
     return f"{run_status.state(results)}: {'; '.join(parts)}"
 
 
