@@ -67,20 +67,32 @@ def fewer_graphs(server: ServerSymptoms, _servers: Servers) -> Finding | None:
     choice = server.choice("graphs_captured", "capture_sizes")
     if choice is None or not _are_fewer(server):
         return None
-    steps = server.steps
-    if not are_worse(steps):
-        prefills = server.first_tokens
-        if not are_worse(prefills) and _is_a_kind_gone(server):
-            prefills = [row for row in lost(server) if row.load]
-        if not are_worse(prefills):
+    if are_worse(server.steps):
+        without = _without_graph(server)
+        if not without:
             return None
-        return _chosen("graphs", "prefill", choice, prefills)
-    largest = _largest_batch(server)
-    with_graph = [row for row in steps if (row.streams or 0) <= largest]
-    without = [row for row in steps if (row.streams or 0) > largest]
-    if are_worse(with_graph) or not are_worse(without):
+        return _chosen("graphs", phase_of(server), choice, without)
+    prefills = server.first_tokens
+    if not are_worse(prefills) and _is_a_kind_gone(server):
+        prefills = [row for row in lost(server) if row.load]
+    if not are_worse(prefills):
         return None
-    return _chosen("graphs", phase_of(server), choice, without)
+    return _chosen("graphs", "prefill", choice, prefills)
+
+
+def _without_graph(server: ServerSymptoms) -> list[Moved]:
+    """Steps beyond the largest graph, where they alone have lost; else none."""
+    largest = _largest_batch(server)
+    with_graph = []
+    without = []
+    for row in server.steps:
+        if (row.streams or 0) <= largest:
+            with_graph.append(row)
+        else:
+            without.append(row)
+    if are_worse(with_graph) or not are_worse(without):
+        return []
+    return without
 
 
 def _are_fewer(server: ServerSymptoms) -> bool:
