@@ -167,11 +167,12 @@ class NoiseTable(
 
 def _of_two(above: GroupNoise, below: GroupNoise) -> GroupNoise:
     """The noise of a ratio of two loads that vary independently."""
-    machines = above.machines or below.machines
-    if above.machines is not None and below.machines is not None:
-        machines = _added(above.machines, below.machines)
-    elif machines is not None:
-        machines = _added(machines, machines)
+    # Where one of them is unknown, it is that of the other.
+    numerator = above.machines or below.machines
+    denominator = below.machines or above.machines
+    machines = None
+    if numerator is not None and denominator is not None:
+        machines = _added(numerator, denominator)
     return GroupNoise(
         launches=_added(above.launches, below.launches),
         machines=machines,

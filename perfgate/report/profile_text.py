@@ -23,9 +23,7 @@ NAME_CHARACTERS = 70
 LITTLE = 0.5  # of a loss: what explains less explains little
 PART = 0.25  # of a loss, that a late rank is worth a line for
 WAITING = 0.2  # of a step, the same without a base
-MORE_THAN_ALL = (
-    1.25  # of a loss: more than a choice can bring back, or kernels explain
-)
+MORE_THAN_ALL = 1.25  # of a loss: what brings back or explains more
 VIEWER = "https://ui.perfetto.dev"
 NO_BASE = "no base to compare it with: name one by --against-engine"
 

@@ -155,15 +155,12 @@ class Profile(
     @property
     def replaced_by(self) -> tuple[KernelChange, ...]:
         """New kernels that stand in place of vanished ones; empty where none does."""
-        new = [row for row in self.kernels if not row.before_count]
-        vanished = [row for row in self.kernels if not row.now_count]
+        new = tuple(row for row in self.kernels if not row.before_count)
         new_ms = sum(row.now_ms for row in new)
-        vanished_ms = sum(row.before_ms for row in vanished)
-        if self.before is None or not new:
+        vanished_ms = sum(row.before_ms for row in self._vanished)
+        if self.before is None or vanished_ms < REPLACED_SHARE * new_ms:
             return ()
-        if vanished_ms < REPLACED_SHARE * new_ms:
-            return ()
-        return tuple(new)
+        return new
 
     @property
     def replaced_ms(self) -> float:
@@ -171,8 +168,12 @@ class Profile(
         new = self.replaced_by
         if not new:
             return 0.0
-        vanished = [row for row in self.kernels if not row.now_count]
-        return sum(row.added_ms for row in (*new, *vanished))
+        return sum(row.added_ms for row in (*new, *self._vanished))
+
+    @property
+    def _vanished(self) -> tuple[KernelChange, ...]:
+        """Kernels of the base that run no longer."""
+        return tuple(row for row in self.kernels if not row.now_count)
 
     @property
     def slower(self) -> tuple[KernelChange, ...]:

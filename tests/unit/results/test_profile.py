@@ -24,13 +24,13 @@ def steps(step_ms, idle_ms=1.0, **more):
 
 
 def kernel(name, before_ms, now_ms):
-    """A kernel that runs once a step."""
+    """A kernel that runs once a step; of a build in which it takes no time, not at all."""
     return KernelChange(
         name=name,
         before_ms=before_ms,
         now_ms=now_ms,
-        before_count=1,
-        now_count=1,
+        before_count=int(before_ms > 0),
+        now_count=int(now_ms > 0),
     )
 
 
@@ -122,24 +122,13 @@ def test_what_an_argument_brings_back(now, share):
     assert pytest.approx(share) == proof.brings_back
 
 
-def replaced(name, before_ms, now_ms):
-    """A kernel of one build alone."""
-    return KernelChange(
-        name=name,
-        before_ms=before_ms,
-        now_ms=now_ms,
-        before_count=int(before_ms > 0),
-        now_count=int(now_ms > 0),
-    )
-
-
 def test_new_kernels_in_place_of_others_explain_what_they_cost_more():
     """As between two releases on an H200: the same work has other names."""
     row = profile(
         steps(5.54),
         steps(5.68),
-        replaced("attention of 0.33", 0, 0.66),
-        replaced("attention of 0.26", 0.64, 0),
+        kernel("attention of 0.33", 0, 0.66),
+        kernel("attention of 0.26", 0.64, 0),
         kernel("sampling", 0.03, 0.05),
         lost_ms=0.1,
     )
@@ -152,7 +141,7 @@ def test_new_kernels_in_place_of_others_explain_what_they_cost_more():
 def test_new_kernels_are_named_where_little_vanished():
     """A small one that is gone makes no new one its successor."""
     row = profile(
-        steps(5), steps(6), replaced("added", 0, 1.0), replaced("gone", 0.1, 0)
+        steps(5), steps(6), kernel("added", 0, 1.0), kernel("gone", 0.1, 0)
     )
 
     assert ["added"] == [kernel.name for kernel in row.slower]
