@@ -40,11 +40,23 @@ SPEEDS = (
     ("closed-c32", "energy_per_output_token_j", "32 streams, J a token"),
     (None, "kv_cache_tokens", "KV cache, tokens"),
 )
+# Loads that came later, in a table of their own.
+LATER_SPEEDS = (
+    ("steady-c32", "steady_output_throughput", "steady, tok/s"),
+    ("steady-c32", "itl_mean_ms", "steady, mean ITL ms"),
+    ("long-answers-c32", "steady_output_throughput", "long answers, tok/s"),
+    ("long-answers-c32", "itl_median_ms", "long answers, ITL ms"),
+    ("mixed-c32", "steady_output_throughput", "mixed lengths, tok/s"),
+    ("prefill-4k", "ttft_median_ms", "4,096 tokens, TTFT ms"),
+    ("prefill-16k", "ttft_median_ms", "16,384 tokens, TTFT ms"),
+)
 RATES = (1, 2, 4, 8)
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 OF_RATES = ("itl_median_ms", "ttft_median_ms", "output_throughput")
 OF_BATCHES = ("itl_median_ms", "output_throughput", "bandwidth_utilisation")
-OF_RATIOS = ("itl_median_ms", "output_throughput")
+OF_RATIOS = ("itl_median_ms", "output_throughput", "steady_output_throughput")
+# The same load by another name, where a run has no batch of one.
+BATCH_OF_ONE = {"batch-1": "single-stream"}
 # Of which the noise is shown.
 NOISY = (
     ("batch-32", "itl_median_ms"),
@@ -117,16 +129,29 @@ def _is_shown_ratio(case: Case, injected: set[str]) -> bool:
 
 
 def speeds(runs: Sequence[RunResults]) -> Iterator[str]:
-    """A row for each server: what it does under the loads of the study."""
+    """A row for each server: what it does under the loads of the study.
+
+    Loads that came later are in a second table, of the servers that had them.
+    """
+    yield from _speeds(runs, SPEEDS)
+    head, line, *rows = _speeds(runs, LATER_SPEEDS)
+    if rows:
+        yield from ("", head, line, *rows)
+
+
+def _speeds(
+    runs: Sequence[RunResults], columns: Sequence[tuple[str | None, str, str]]
+) -> Iterator[str]:
+    """A row for each server that was measured in any of the columns."""
     launches = Launches(runs)
-    yield f"| server | {' | '.join(name for *_, name in SPEEDS)} |"
-    yield f"|---|{'--:|' * len(SPEEDS)}"
+    yield f"| server | {' | '.join(name for *_, name in columns)} |"
+    yield f"|---|{'--:|' * len(columns)}"
     for server in launches.servers:
-        cells = [
-            _median(launches.values(server, workload, metric))
-            for workload, metric, _ in SPEEDS
-        ]
-        yield f"| {server} | {' | '.join(cells)} |"
+        cells = []
+        for workload, metric, _ in columns:
+            cells.append(_median(launches.values(server, workload, metric)))
+        if any(cell != NOTHING for cell in cells):
+            yield f"| {server} | {' | '.join(cells)} |"
 
 
 def rates(runs: Sequence[RunResults]) -> Iterator[str]:
@@ -157,7 +182,11 @@ def _series(
         for metric in metrics:
             cells = []
             for number in numbers:
-                values = launches.values(server, f"{workload}-{number}", metric)
+                name = f"{workload}-{number}"
+                values = launches.values(server, name, metric)
+                if not values and name in BATCH_OF_ONE:
+                    other = BATCH_OF_ONE[name]
+                    values = launches.values(server, other, metric)
                 middle = statistics.median(values) if values else None
                 cells.append(formatting.number(middle))
             if any(cell != NOTHING for cell in cells[1:]):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import fnmatch
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -313,6 +314,7 @@ def _propose(evidence: _Evidence) -> Proposal:
     if old is None or old.known is None:
         invalid = _invalid_runs(evidence)
     objections = invalid + _differing_runs(evidence.observations)
+    objections += _uncertain_runs(evidence)
     remarks = _Remarks(objections=objections)
     comparable = recorded
     if evidence.verdicts[-1].outcome is Outcome.INCOMPARABLE:
@@ -406,6 +408,32 @@ def _implausible(
         f"run {observation.run}: {verdict.summary}: give a --reason, or accept other "
         "cases with --only"
     ]
+
+
+def _uncertain_runs(evidence: _Evidence) -> list[str]:
+    """Launches whose repetitions leave more open than the loss to catch.
+
+    Recorded, they would widen the thresholds of all similar rows: noise is learned from
+    what is recorded.
+    """
+    if (
+        evidence.choice.reason
+        or gate_mode(evidence.case, evidence.policy) != "hard"
+    ):
+        return []
+    effect = evidence.policy.smallest
+    objections = []
+    for observation in evidence.observations:
+        uncertainty = math.sqrt(observation.repetition_variance)
+        if uncertainty > effect:
+            objections.append(
+                f"run {observation.run}: the repetitions differ so much that the "
+                f"median of a launch is uncertain by {formatting.percent(uncertainty)} "
+                f"at least, more than the target effect of "
+                f"{formatting.percent(effect)}: measure again on a quieter host, give "
+                "a --reason, or accept other cases with --only"
+            )
+    return objections
 
 
 def _differing_runs(observations: Sequence[Observation]) -> list[str]:

@@ -1,7 +1,8 @@
-"""Comparability of two engines: settings side by side, and those that must be equal.
+"""Comparability of the sides of a ratio: their settings, and what decides beside the question.
 
-What each engine was given and what it chose by itself. Backends are what is compared; a
-cache, graphs, a context or a number format on one side alone are not.
+What each engine was given and what it chose by itself. Of two engines backends are what
+is compared; a cache, graphs, a context or a number format on one side alone are not. Of
+two layouts of one model other kernels are named.
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ _MUST_BE_EQUAL = {
         "differently"
     ),
 }
+# What the engine chooses by itself and by the layout: kernels of one side may be tuned,
+# and those of the other not.
+_KERNELS = ("attention_backend", "moe_backend", "moe_config", "graphs")
 _KV_CACHE = "kv_cache_tokens"
 _UNKNOWN = "(unknown)"
 
@@ -122,4 +126,27 @@ def engine_notes(
         note = ENGINES[load.server.engine].cpu_note
         if note and load.server.device == "cpu":
             lines.append(wording.UNEQUAL_CPU.format(note=note))
+    return lines
+
+
+def kernel_notes(results: RunResults, case: Case) -> list[str]:
+    """Sentences about a ratio of two layouts of one model: other kernels on either side.
+
+    None for any other case.
+    """
+    if case.denominator is None or compares_engines(case):
+        return []
+    if len({load.server.model for load in case.loads}) > 1:
+        return []
+    numerator, denominator = (chosen(results, load) for load in case.loads)
+    lines = []
+    for name in _KERNELS:
+        first = numerator.get(name, NOT_SEEN)
+        second = denominator.get(name, NOT_SEEN)
+        if first != second:
+            lines.append(
+                wording.OTHER_KERNELS.format(
+                    name=name, numerator=first, denominator=second
+                )
+            )
     return lines

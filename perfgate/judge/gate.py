@@ -9,6 +9,7 @@ more are launched, once, and all three decide; a case is never measured until it
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -157,6 +158,7 @@ def _judge_by_baseline(
     decision = coarse.judged(decision, case, observation, store)
     decision = shared_cores.judged(decision, case, reader)
     notes = comparability.engine_notes(reader.results, case)
+    notes += comparability.kernel_notes(reader.results, case)
     if not isinstance(baseline, Recorded):
         notes += _other_routing(case, store, observation.hardware_label)
     if not notes:
@@ -429,7 +431,10 @@ class _Bench:
         if facts.is_judged_by_facts(self.case.metric):
             return self.against_facts(baseline, gate)
         baseline = narrow_to(baseline, self.observation.machine, self.policy)
-        noise = baseline.noise(self.policy)
+        noise = dataclasses.replace(
+            baseline.noise(self.policy),
+            repetition_variance=self.observation.repetition_variance,
+        )
         comparison = Comparison(
             self.case, self.observation, baseline, noise, self.policy
         )

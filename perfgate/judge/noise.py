@@ -7,7 +7,9 @@ change at all, the estimate "how much worse" has the standard deviation
     s * sqrt(m + (1 - m) / k + 1 / K)
 
 because the launches of one session share what the machine does that day: of the
-variance, m does not average out.
+variance, m does not average out. Where the repetitions within the launches of now say
+that a launch varies by more than s * sqrt(1 - m), that counts in its place
+(`perfgate.judge.repetition_scatter`).
 
 s is averaged from the launches, those of other machines, and what the whole store says
 of the metric (`perfgate.judge.noise_table`), each weighted by its degrees of freedom.
@@ -104,6 +106,7 @@ class Noise:
         prior: what the store says of the metric; None where it does not know it.
         shared: of the variance, what launches of one session share; 1 where each launch
             stands for another machine.
+        repetition_variance: of a launch of now (log), at least, as its repetitions tell.
 
     """
 
@@ -116,6 +119,7 @@ class Noise:
     pooled_machines: int = 0
     prior: Spread | None = None
     shared: float = MACHINE_SHARE
+    repetition_variance: float = 0.0
 
     @property
     def reference(self) -> float:
@@ -124,8 +128,23 @@ class Noise:
 
     def error(self, launches_now: int) -> float:
         """Standard error (log) of the loss, by so many launches of one session."""
-        shared = self.shared + (1 - self.shared) / launches_now
-        return self.sigma * math.sqrt(shared + 1 / self.launches)
+        variance = self.sigma**2
+        of_launch = max(self._launch_variance, self.repetition_variance)
+        return math.sqrt(
+            self.shared * variance
+            + of_launch / launches_now
+            + variance / self.launches
+        )
+
+    @property
+    def _launch_variance(self) -> float:
+        """Of the variance, what launches of one session do not share."""
+        return (1 - self.shared) * self.sigma**2
+
+    @property
+    def is_widened(self) -> bool:
+        """Whether repetitions say that a launch of now varies by more than recorded ones."""
+        return self.repetition_variance > self._launch_variance
 
     def noise_bound(self, launches_now: int, alpha: float = ALPHA) -> float:
         """Noise bound: loss (log) that unchanged code exceeds with probability alpha.
@@ -365,7 +384,7 @@ def fast_pass_threshold(
         ceiling,
     )
     quantile = t_quantile(noise.degrees_of_freedom, 1 - OVERLOOKED)
-    variation = quantile * noise.sigma * math.sqrt(1 + 1 / noise.launches)
+    variation = quantile * noise.error(1)
     return min(three, max(three / 2, three / LINE_SHARE - variation))
 
 

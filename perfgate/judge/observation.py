@@ -14,6 +14,7 @@ from perfgate.engines import injection
 from perfgate.judge import portable
 from perfgate.judge.identity import chosen, context, identity, ratio_fields
 from perfgate.judge.noise_table import LEARNED_FAMILIES
+from perfgate.judge.repetition_scatter import launch_variance
 from perfgate.load.metrics import family_of
 from perfgate.machine.hardware import Hardware
 from perfgate.models.routing import LayerShares
@@ -70,6 +71,8 @@ class Observation:
         judged_rows: cases of the run that noise may fail; they share its false alarms.
         fail_over: ceilings that the run asks for, as in `RunResults.fail_over`.
         decoding: of each load, the numerator first.
+        repetition_variance: of the value of a launch (log), at least, as its repetitions
+            tell; of a ratio the sum of both sides.
 
     """
 
@@ -85,6 +88,7 @@ class Observation:
     fail_over: Mapping[str, float] = field(default_factory=dict)
     chosen: Mapping[str, str] = field(default_factory=dict)
     decoding: tuple[Decoding, ...] = ()
+    repetition_variance: float = 0.0
 
     @property
     def values(self) -> list[float]:
@@ -166,7 +170,20 @@ class RunReader:
             fail_over=self.results.fail_over,
             chosen=ratio_fields(choices),
             decoding=tuple(map(self._decoding, case.loads)),
+            repetition_variance=self._repetition_variance(case),
         )
+
+    def _repetition_variance(self, case: Case) -> float:
+        """Of the value of a launch; 0 for a metric of the server itself."""
+        variance = 0.0
+        for load in case.loads:
+            if load.workload is None:
+                continue
+            launches = self.index.repetition_values(
+                load.server.key, load.workload.name, case.metric
+            )
+            variance += launch_variance(launches.values())
+        return variance
 
     def _decoding(self, load: Load) -> Decoding:
         """Decode figures of a load, by the launches that count."""

@@ -307,6 +307,8 @@ class Comparison:
         )
         lines += self._about_baseline()
         lines.append(self._about_noise())
+        if self.noise.is_widened:
+            lines.append(self._about_repetitions())
         lines.append(self._about_effect())
         lines += self._about_ceiling()
         if self.loss > self.threshold and not self.is_above_floor:
@@ -365,6 +367,13 @@ class Comparison:
             fields["assumed"] = formatting.percent(self.policy.assumed_cv)
             template = wording.NOISE_ASSUMED
         return template.format(**fields)
+
+    def _about_repetitions(self) -> str:
+        """That repetitions scatter by more than launches usually do."""
+        deviation = math.sqrt(self.noise.repetition_variance)
+        return wording.REPETITIONS_SCATTER.format(
+            deviation=formatting.percent(deviation)
+        )
 
     def _about_effect(self) -> str:
         """Which loss is to be caught, and which one would be."""

@@ -57,6 +57,10 @@ NOISE_ASSUMED = (
     "until more are recorded)."
 )
 BELOW_FLOOR = "A loss of less than {floor} is never a regression."
+REPETITIONS_SCATTER = (
+    "The repetitions differ so much that the median of a launch is uncertain by "
+    "{deviation} at least: the threshold is wider for it."
+)
 UNSTEADY = "The launches vary by {variation} (CV): {values}."
 CONTEXT = "Context: {changes}."
 
@@ -246,6 +250,10 @@ PAIRS_ADVICE = (
 # Two engines compared.
 ENGINE_SETTINGS = "{server}: {settings}"
 UNEQUAL = "not comparable: {name} is {numerator} vs {denominator}: {meaning}"
+OTHER_KERNELS = (
+    "{name} is {numerator} vs {denominator}: the engine chose other kernels for the "
+    "second layout, which is a part of the ratio"
+)
 UNEQUAL_CPU = "not comparable: {note}"
 
 # What the engine chose by itself.

@@ -198,3 +198,21 @@ def test_report_only_is_a_decision_of_a_person(store):
         proposal.new.gate,
         proposal.new.reason,
     )
+
+
+def test_launches_of_uncertain_repetitions_need_a_reason(recorded):
+    """Repetitions from 700 to 1,300 tok/s: recorded, they would widen other thresholds."""
+    uneven = run(7, 1000.0)
+    rows = []
+    for number in range(9):
+        rows.append(m.repetition(number, 700.0 + 75.0 * number))
+    measurement = m.measurement(0, *rows, server=m.MOE, workload=m.CLOSED)
+    uneven = msgspec.structs.replace(uneven, measurements=(measurement,))
+
+    (proposal,) = proposals([uneven], recorded, Choice())
+    (with_reason,) = proposals(
+        [uneven], recorded, Choice(reason="no other host")
+    )
+
+    assert any("uncertain by" in text for text in proposal.objections)
+    assert () == with_reason.objections

@@ -3,14 +3,15 @@
 import msgspec
 import pytest
 
-from perfgate.cases import Load
+from perfgate.cases import Case, Load
 from perfgate.judge.baseline_store import Store
 from perfgate.judge.comparability import engine_notes as notes_of
-from perfgate.judge.comparability import settings_of, unequal
+from perfgate.judge.comparability import kernel_notes, settings_of, unequal
 from perfgate.judge.gate import judge_run
 from perfgate.report.terminal import engine_notes
 from perfgate.report.verdict_text import render
 from perfgate.study import Versus
+from tests.support import builders as m
 from tests.support.builders import hardware, run
 from tests.support.studies import study_of
 
@@ -130,3 +131,30 @@ def test_one_engine_needs_no_such_lines():
     assert [] == notes_of(
         run({}, []), asked.ratio("E1", "output_throughput", dense, moe)
     )
+
+
+def test_other_kernels_of_a_layout_are_named_with_the_ratio(tmp_path):
+    """Spread experts have no tuned kernel: that is a part of what spreading costs."""
+    spread = msgspec.structs.replace(m.MOE, expert_parallel=True)
+    numerator = Load(server=spread, workload=m.CLOSED)
+    case = Case(
+        experiment="E10",
+        metric="itl_median_ms",
+        numerator=numerator,
+        denominator=m.MOE_LOAD,
+    )
+    values = {load: {"itl_median_ms": [9.0]} for load in case.loads}
+    results = run(values, [case])
+    config = {spread.key: "default", m.MOE.key: "E=8,N=7168.json"}
+    launches = []
+    for launch in results.launches:
+        effective = {"moe_config": config[launch.server], "graphs": "on"}
+        launches.append(msgspec.structs.replace(launch, effective=effective))
+    results = msgspec.structs.replace(results, launches=tuple(launches))
+
+    (note,) = kernel_notes(results, case)
+    assert note.startswith("moe_config is default vs E=8,N=7168.json: ")
+    assert [] == kernel_notes(results, m.ITL)
+    assert [] == kernel_notes(results, m.RATIO)
+    (decision,) = judge_run(results, Store(tmp_path))
+    assert note in decision.details

@@ -50,6 +50,16 @@ def test_a_slow_last_repetition_on_each_load_is_a_regression_of_the_server():
     assert 3.03 == pytest.approx(row.value, abs=0.01)
 
 
+def test_repetitions_that_all_scatter_have_no_slow_one():
+    """Two of seven took 1.5 times the median on an uneven host; among steady ones they count."""
+    uneven = (100.0, 130.0, 80.0, 110.0, 66.0, 92.0, 120.0)
+    steady = (100.0, 101.0, 99.0, 100.0, 66.0, 100.0, 101.0)
+
+    assert [] == slow(uneven)
+    (row,) = slow(steady)
+    assert "hard" == row.gate
+
+
 def test_a_third_more_on_one_load_of_ten_is_a_regression():
     """The verdict names the load."""
     (row,) = slow(*[STEADY] * 9, (100.0, 76.0, 100.0))

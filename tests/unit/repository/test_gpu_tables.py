@@ -78,6 +78,26 @@ def test_series_and_ratios():
     assert {} == cells(gpu_tables.rates(runs))
 
 
+def test_later_loads_have_a_table_of_their_own():
+    """With a row for each server that had one; the single stream is a batch of one."""
+    steady = Workload(name="steady-c32", num_prompts=256, max_concurrency=32)
+    single = Workload(name="single-stream", num_prompts=8, max_concurrency=1)
+    values = {
+        Load(server=m.DENSE, workload=steady): {
+            "steady_output_throughput": [4600.0]
+        },
+        Load(server=m.DENSE, workload=single): {"itl_median_ms": [5.0]},
+        Load(server=m.DENSE, workload=BATCH_32): {"itl_median_ms": [6.0]},
+    }
+    runs = [m.run(values, [], machine=m.hardware("h200", 1))]
+    table = list(gpu_tables.speeds(runs))
+    (later,) = cells(table[table.index("") + 1 :]).values()
+    (batches,) = cells(gpu_tables.batches(runs)).values()
+
+    assert ("4,600", {"-"}) == (later[0], set(later[1:]))
+    assert ("5", "6") == (batches[1], batches[6])
+
+
 def test_noise_of_launches_and_machines():
     """Two launches that differ by 2 % vary by 1.4 %; three machines at 1, 2, 3 % by 1 %."""
     one = [run(1, [1000.0, 1020.2])]
