@@ -25,6 +25,7 @@ CAUSES: dict[Cause, str] = {
     "attention": "attention backend",
     "expert-path": "expert path (kernels of the experts)",
     "communication": "communication between ranks",
+    "late-rank": "one late rank (the others wait for it in each exchange)",
     "per-token": "a cost per token of the batch (sampling, detokenising, front end)",
     "host": "host or clocks (all servers alike)",
     "memory": "memory",

@@ -21,8 +21,6 @@ PHASES: dict[ProfiledPhase, str] = {
 MOST_KERNELS = 5
 NAME_CHARACTERS = 70
 LITTLE = 0.5  # of a loss: what explains less explains little
-PART = 0.25  # of a loss, that a late rank is worth a line for
-WAITING = 0.2  # of a step, the same without a base
 MORE_THAN_ALL = 1.25  # of a loss: what brings back or explains more
 VIEWER = "https://ui.perfetto.dev"
 NO_BASE = "no base to compare it with: name one by --against-engine"
@@ -38,7 +36,7 @@ def lines(profile: Profile, run: str) -> Iterator[tuple[str, str]]:
     for kernel in profile.kernels[:MOST_KERNELS]:
         yield profile.unit, kernel_text(kernel, profile.before is not None)
     yield "rest", _rest(profile)
-    rank = slow_rank(profile)
+    rank = late_rank(profile)
     if rank:
         yield "rank", rank
     if profile.before is None:
@@ -55,24 +53,15 @@ def lines(profile: Profile, run: str) -> Iterator[tuple[str, str]]:
     yield "traces", f"{where} (open a file in {VIEWER})"
 
 
-def slow_rank(profile: Profile) -> str:
+def late_rank(profile: Profile) -> str:
     """Which rank the others wait for, where that is a part of the loss; else ""."""
-    found = profile.now.slow_rank
-    if found is None:
+    late = profile.late_rank
+    if late is None:
         return ""
-    rank, wait_ms = found
-    text = f"rank {rank} is late: another one waits {_ms(wait_ms)} ms of it"
-    if profile.before is None:
-        if wait_ms < WAITING * profile.now.step_ms:
-            return ""
+    text = f"rank {late.rank} is late: another one waits {_ms(late.wait_ms)} ms of it"
+    if late.before_ms is None:
         return text
-    before = profile.before.slow_rank
-    if before is None:
-        return ""
-    _, before_ms = before
-    if wait_ms - before_ms < PART * profile.loss_ms or profile.loss_ms <= 0:
-        return ""
-    return f"{text}, {_ms(before_ms)} ms in the base"
+    return f"{text}, {_ms(late.before_ms)} ms in the base"
 
 
 def explains(profile: Profile) -> str:

@@ -17,6 +17,7 @@ Cause = Literal[
     "attention",
     "expert-path",
     "communication",
+    "late-rank",
     "per-token",
     "host",
     "memory",

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 import msgspec
@@ -21,6 +22,25 @@ NAMED_SHARE = 0.05
 # Kernels of one build alone replace each other where those that vanished took at least this
 # share of the time of the new ones: another release names the same work otherwise.
 REPLACED_SHARE = 0.5
+# Of several ranks one is late where another one waits for it by this share of the loss, or
+# without a base by this share of a step. From half of the loss on it is the cause.
+LATE_OF_LOSS, LATE_OF_STEP, LATE_AS_CAUSE = 0.25, 0.2, 0.5
+
+
+@dataclass(frozen=True)
+class LateRank:
+    """A rank that the others wait for.
+
+    Attributes:
+        wait_ms: how long the one that waits longest does, of a step.
+        before_ms: the same in the base; None without one.
+        share: of the loss, what the wait has grown by; None without a base.
+    """
+
+    rank: int
+    wait_ms: float
+    before_ms: float | None = None
+    share: float | None = None
 
 
 class KernelChange(
@@ -151,6 +171,26 @@ class Profile(
         if self.lost_ms is not None and self.agrees:
             return self.lost_ms
         return self.added_ms
+
+    @property
+    def late_rank(self) -> LateRank | None:
+        """The rank whose lateness is a part of the loss; None where none is."""
+        found = self.now.slow_rank
+        if found is None:
+            return None
+        rank, wait_ms = found
+        if self.before is None:
+            if wait_ms < LATE_OF_STEP * self.now.step_ms:
+                return None
+            return LateRank(rank, wait_ms)
+        before = self.before.slow_rank
+        if before is None or self.loss_ms <= 0:
+            return None
+        _, before_ms = before
+        share = (wait_ms - before_ms) / self.loss_ms
+        if share < LATE_OF_LOSS:
+            return None
+        return LateRank(rank, wait_ms, before_ms, share)
 
     @property
     def replaced_by(self) -> tuple[KernelChange, ...]:

@@ -7,7 +7,14 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from perfgate.judge.baseline_store import Store
-from perfgate.judge.causes import choice_rules, next_step, phases, rules, words
+from perfgate.judge.causes import (
+    choice_rules,
+    next_step,
+    phases,
+    profiled,
+    rules,
+    words,
+)
 from perfgate.judge.causes.finding import Finding, lost, told
 from perfgate.judge.causes.symptoms import (
     THROUGHPUT,
@@ -41,6 +48,7 @@ def diagnose(
     findings: dict[str, list[tuple[ServerSymptoms, Finding]]] = {}
     for server in affected:
         finding = rules.find(server, servers)
+        finding = profiled.refined(finding, server.key, reader.results.profiles)
         findings.setdefault(finding.cause, []).append((server, finding))
     diagnoses = []
     for found in findings.values():

@@ -17,6 +17,9 @@ UNMOVED = "One stream and the steps of a batch have not moved"
 STEPS_UNMOVED = "No step has moved, nor the first token of a prompt that fits"
 SINGLE_RANK = "{servers}, of one rank, has not moved"
 NO_SINGLE_RANK = "No server of one rank was measured to confirm it"
+LATE_RANK = (
+    "In the profile rank {rank} is late: the wait for it is {share} of the loss"
+)
 CONTROL = "The dense control has not moved: {servers}"
 NO_CONTROL = "No dense model was measured to confirm it"
 PER_TOKEN = (
