@@ -10,6 +10,8 @@ from perfgate.servers.supervisor.processes import RemovedFile
 
 _MIB = 2**20
 _KIB = 2**10
+# Less memory is no notice: SGLang leaves 24 to 28 KiB whenever it stops.
+_NOTICED_BYTES = _MIB
 
 
 def count_removed(files: Iterable[RemovedFile]) -> Removed | None:
@@ -40,11 +42,11 @@ def removed_line(removed: Removed) -> str:
 
 
 def removed_notice(record: LaunchRecord) -> str:
-    """`removed_line` with the server and its launch, where memory would have stayed; else "".
+    """`removed_line` with the server and its launch, where much memory would have stayed.
 
-    Sockets alone are no notice: vLLM leaves some whenever it stops.
+    "" for less than 1 MiB, and for sockets alone: vLLM leaves some whenever it stops.
     """
-    if record.removed is None or not record.removed.segments:
+    if record.removed is None or record.removed.segment_bytes < _NOTICED_BYTES:
         return ""
     line = removed_line(record.removed)
     return f"{record.key}, launch {record.session_index + 1}: {line}"

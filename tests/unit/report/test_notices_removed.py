@@ -19,7 +19,7 @@ def test_removed_files_are_in_the_notices():
     """A launch that left shared memory has a line; one that left sockets alone has none."""
     results = m.run({m.MOE_LOAD: {"output_throughput": [1.0, 1.0]}}, [])
     first, second = results.launches
-    first = with_removed(first, Removed(segments=1, segment_bytes=4096))
+    first = with_removed(first, Removed(segments=1, segment_bytes=2 * 2**20))
     second = with_removed(second, Removed(sockets=3))
     results = msgspec.structs.replace(results, launches=(first, second))
 
@@ -27,6 +27,6 @@ def test_removed_files_are_in_the_notices():
 
     assert (
         f"{m.MOE.key}, launch 1: removed after the server ended: "
-        "1 shared-memory segment (4 KiB)" == line
+        "1 shared-memory segment (2 MiB)" == line
     )
     assert line in notices.important(results)

@@ -60,7 +60,15 @@ def test_notice_names_server_and_launch():
     assert expected == removed_notice(cleaned)
 
 
-@pytest.mark.parametrize("left", [None, Removed(sockets=3)])
-def test_sockets_alone_are_no_notice(left):
-    """An engine that leaves sockets at every stop would have one for every launch."""
+@pytest.mark.parametrize(
+    "left",
+    [
+        None,
+        Removed(sockets=3),
+        Removed(segments=3, segment_bytes=28 * 2**10, sockets=3),
+    ],
+    ids=["nothing", "sockets", "little"],
+)
+def test_what_engines_leave_at_every_stop_is_no_notice(left):
+    """vLLM leaves sockets, and SGLang 28 KiB: each launch would have a line."""
     assert "" == removed_notice(msgspec.structs.replace(RECORD, removed=left))
