@@ -371,7 +371,8 @@ class Engine:
         cpu_note: why a comparison with another engine on the CPU says little; empty if
             it says as much as on GPUs.
         help_arguments: arguments with which the server's command lists all options.
-        can_be_held: `plan` knows how to hold it in one process (`ServerConfig.held`).
+        held_on: devices on which `plan` knows how to hold it in one process
+            (`ServerConfig.held`).
         routing_probes: device -> how a server reports the experts of its tokens ("" if
             the timed server can); without an entry it cannot.
         copies_share_experts: data parallel copies of a sparse model always share its
@@ -401,7 +402,7 @@ class Engine:
     slow_on_cpu: bool = False
     cpu_note: str = ""
     help_arguments: tuple[str, ...] = ("--help",)
-    can_be_held: bool = False
+    held_on: frozenset[str] = frozenset()
     copies_share_experts: bool = False
     routing_probes: Mapping[str, RoutingProbe] = field(default_factory=dict)
     no_expert_parallelism: Mapping[str, str] = field(default_factory=dict)

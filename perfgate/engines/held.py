@@ -26,13 +26,13 @@ class Batch(
 
     Attributes:
         max_concurrency: most of them in flight at once.
-        core: on which all threads of the engine run.
+        core: on which all threads of the engine run; None leaves them where they are.
     """
 
     prompts: Sequence[Sequence[int]]
     output_len_tokens: int
     max_concurrency: int
-    core: int
+    core: int | None
 
 
 class BatchTimes(msgspec.Struct, frozen=True, kw_only=True):

@@ -337,7 +337,7 @@ ENGINE = Engine(
     # Only with --enable-deterministic-inference, which uses other kernels.
     honours_seed=False,
     slow_on_cpu=True,
-    can_be_held=True,
+    held_on=frozenset({"cpu"}),
     cpu_note="SGLang has CPU kernels for AMX only. Here it runs PyTorch's operators, "
     "with gloo between its ranks, so this comparison does not apply to GPUs",
 )

@@ -37,6 +37,9 @@ from perfgate.web import NoAnswer
 INSIDE = Path(__file__).resolve().parent / "inside"
 SIMULATION = "VLLM_MOE_ROUTING_SIMULATION_STRATEGY"
 HELD_KV_CACHE_BLOCKS = 64
+# On a GPU: 32,768 tokens of Llama-3.1-8B.
+HELD_KV_CACHE_BYTES = 4 * 2**30
+HELD_MEMORY_FRACTION = "0.05"
 # One thread, which the suite puts on a core; the engine's core in the same process.
 HELD_VARIABLES = {
     "OMP_NUM_THREADS": "1",
@@ -125,8 +128,7 @@ def plan(request: LaunchRequest) -> LaunchPlan:
     if config.expert_parallel:
         argv.append("--enable-expert-parallel")
     if config.held:
-        # Its KV cache is touched as a whole; this holds every batch of the study.
-        argv += ["--num-gpu-blocks-override", str(HELD_KV_CACHE_BLOCKS)]
+        argv += _held_memory(config)
     return LaunchPlan(
         key=config.key,
         argv=(*argv, *config.arguments()),
@@ -138,6 +140,21 @@ def plan(request: LaunchRequest) -> LaunchPlan:
         remedies=REMEDIES,
         startup_timeout_s=request.startup_timeout_s,
         gpu_indices=request.gpu_indices,
+    )
+
+
+def _held_memory(config: ServerConfig) -> tuple[str, ...]:
+    """Flags of the KV cache of an engine beside others: it holds every batch of the study."""
+    if config.device == "cpu":
+        # It is touched as a whole.
+        return ("--num-gpu-blocks-override", str(HELD_KV_CACHE_BLOCKS))
+    # A stated size: what is free now is not measured, while others take their memory. The
+    # share only has to be free when the engine starts.
+    return (
+        "--kv-cache-memory-bytes",
+        str(HELD_KV_CACHE_BYTES),
+        "--gpu-memory-utilization",
+        HELD_MEMORY_FRACTION,
     )
 
 
@@ -298,6 +315,6 @@ ENGINE = Engine(
     ),
     bench_backend="vllm",
     cpu_arguments=("--enforce-eager",),
-    can_be_held=True,
+    held_on=frozenset({"cpu", "cuda"}),
     help_arguments=("--help=all",),
 )

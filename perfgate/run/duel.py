@@ -62,7 +62,8 @@ class DuelRunner:
         launches: as many of each build.
         workloads: batches that they answer, by turns too.
         vocab_size: of their model.
-        cores: that this process may use.
+        cores: that this process may use; None among them asks one launch at a time, and
+            leaves its threads where they are.
 
     Attributes:
         silent: the launch that did not answer; None while all do.
@@ -71,7 +72,7 @@ class DuelRunner:
     launches: Sequence[Contestant]
     workloads: Sequence[Workload]
     vocab_size: int
-    cores: Sequence[int]
+    cores: Sequence[int | None]
     rng: random.Random
     ask: Ask = answer_batch
     clock: Callable[[], float] = time.monotonic
@@ -123,12 +124,12 @@ class DuelRunner:
                     return False
         return True
 
-    def _free_lanes(self) -> tuple[int, ...]:
+    def _free_lanes(self) -> tuple[int | None, ...]:
         """Warm all launches up on every core; returns the cores to ask on.
 
         Two where nobody waits for them, else the one that is waited for least.
         """
-        shares = {}
+        shares: dict[int | None, float] = {}
         for core in self.cores[:MOST_LANES]:
             turns = []
             for workload in self.workloads:
@@ -146,7 +147,7 @@ class DuelRunner:
         self,
         workload: Workload,
         cycle: int,
-        lanes: Sequence[int],
+        lanes: Sequence[int | None],
         executor: ThreadPoolExecutor,
     ) -> list[Turn]:
         """Every launch answers the same prompts twice."""
@@ -163,7 +164,7 @@ class DuelRunner:
         return turns
 
     def _turn(
-        self, workload: Workload, cycle: int, place: int, core: int
+        self, workload: Workload, cycle: int, place: int, core: int | None
     ) -> Turn:
         requests = build_requests(workload, self._repetition, self.vocab_size)
         batch = Batch(

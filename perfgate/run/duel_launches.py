@@ -133,7 +133,7 @@ class Duels:
             contestants,
             workloads,
             models.lookup(server.model).architecture.vocab_size,
-            cores=sorted(os.sched_getaffinity(0)),
+            cores=_cores(server),
             rng=self.rng,
         )
         began_s = time.monotonic()
@@ -184,6 +184,13 @@ class Duels:
 
     def _say(self, config: ServerConfig, text: str) -> None:
         self.tell.line(f"{config.key}: {text}")
+
+
+def _cores(server: ServerConfig) -> Sequence[int | None]:
+    """The cores on which launches are asked. A GPU has room for one batch at a time."""
+    if server.device == "cpu":
+        return sorted(os.sched_getaffinity(0))
+    return (None,)
 
 
 def _measurement(

@@ -16,6 +16,7 @@ from perfgate.engines import environment
 from perfgate.engines.base import ServerConfig
 from perfgate.engines.registry import ENGINES
 from perfgate.engines.served import served_architecture, split_of
+from perfgate.judge.duel import FEWEST_LAUNCHES
 from perfgate.load.metrics import family_of
 from perfgate.machine import container
 from perfgate.machine.hardware import Hardware
@@ -61,7 +62,7 @@ class Requirements:
             return reason
         if self._study.device_of(platform) == "cpu":
             return _few_cores(servers)
-        return self._few_gpus(platform, servers) or self._small_gpus(servers)
+        return self._few_gpus(platform, servers) or self._small_gpus(case)
 
     def _not_attached(self, case: Case) -> str | None:
         missing = set()
@@ -141,17 +142,26 @@ class Requirements:
             return f"{reason} (add --tp {fitting} to run on fewer GPUs)"
         return reason
 
-    def _small_gpus(self, servers: Sequence[ServerConfig]) -> str | None:
+    def _small_gpus(self, case: Case) -> str | None:
         memory_bytes = self._hardware().memory_bytes
         if memory_bytes is None:  # doctor and header say so
             return None
-        for server in servers:
+        alive = 1
+        if case.is_duel:
+            alive = 2 * max(FEWEST_LAUNCHES, self._config.launches)
+        for load in case.loads:
+            server = load.server
             reason = estimate.too_small(
                 served_architecture(server),
                 split_of(server),
                 server.dtype,
-                memory_bytes,
+                memory_bytes // alive,
             )
+            if reason and alive > 1:
+                return (
+                    f"{server.model} {reason} for each of {alive} launches that are "
+                    "alive at once"
+                )
             if reason:
                 return f"{server.model} {reason}"
         return None

@@ -161,7 +161,9 @@ class ServerPool:
             raise self._unclean.with_traceback(None)
         self._end_live(f"made room for {len(plans)} servers at once")
         self._check_devices(plans[0])
-        self._used_before = tuple(self._devices.gpu_memory_used(()))
+        self._used_before = tuple(
+            self._devices.gpu_memory_used(plans[0].gpu_indices)
+        )
         try:
             for plan in plans:
                 self._group.append(self._start(plan))
@@ -178,8 +180,13 @@ class ServerPool:
         Raises:
             DevicesNotClean: one of them left processes.
         """
+        endings = []
         while self._group:
-            self._end(self._group.pop(), reason)
+            server = self._group.pop()
+            endings.append((server, self._stop(server, reason)))
+        # What one leaves free is not known before all have ended.
+        for server, ending in endings:
+            self._check_ended(server, ending)
 
     def abandon(self, reason: str) -> ServerDied:
         """End the live server, for example after a stall; returns its death.
@@ -275,10 +282,18 @@ class ServerPool:
         self._end(self._live, reason)
 
     def _end(self, server: Server, reason: str) -> None:
+        ending = self._stop(server, reason)
+        self._check_ended(server, ending)
+
+    def _stop(self, server: Server, reason: str) -> Ending:
         ending = server.stop(reason, grace_s=STOP_GRACE_S)
         if server is self._live:
             self._live = None
         self._note_removed(server, ending)
+        return ending
+
+    def _check_ended(self, server: Server, ending: Ending) -> None:
+        """Raise if a stopped server left processes or GPU memory."""
         self._unclean = self._survivors(server, ending)
         if self._unclean is None:
             self._unclean = self._unfreed_memory(server, ending)

@@ -314,11 +314,7 @@ def _check_platform(
             )
     _check_roles(file, platform.slow_engines, members, f"{place}.slow_engines")
     if platform.held is not None:
-        held = f"{place}.held"
-        file.check_name(platform.held.pair, study.pairs, held, "pair")
-        file.check_name(
-            platform.held.workloads, study.workloads, held, "workloads"
-        )
+        _check_held(file, study, platform.held, f"{place}.held")
     server = study.servers[platform.server]
     if server.quantization:
         check_quantization(
@@ -326,6 +322,14 @@ def _check_platform(
         )
     if platform.gpu is not None and server.device == "cpu":
         file.refuse(place, "gpu is set for a server on the CPU", "remove gpu")
+
+
+def _check_held(
+    file: StudyToml, study: StudyFile, held: schema.HeldTable, place: str
+) -> None:
+    if held.pair:
+        file.check_name(held.pair, study.pairs, place, "pair")
+    file.check_name(held.workloads, study.workloads, place, "workloads")
 
 
 def _check_placeholders(file: StudyToml, text: str) -> None:

@@ -279,12 +279,15 @@ class HeldTable(
     """``[platforms.NAME.held]``: models that are served by an engine held in one process.
 
     Attributes:
-        pair: name of a pair of models that fit into the caches of a core.
+        pair: name of a pair of models that fit into the caches of a core; "" holds the
+            models that are measured.
         workloads: name of a workload set; each of its workloads is one batch.
+        counted: whether the work of a batch is counted, too, and not only its time.
     """
 
-    pair: str
+    pair: str = ""
     workloads: str
+    counted: bool = True
 
 
 class PlatformTable(

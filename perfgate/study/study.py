@@ -100,6 +100,7 @@ class Study:
         held: the servers of models whose engine is held in one process; empty where the
             study has none, or the engine cannot be held.
         held_workloads: the batches that they answer.
+        counts_work: whether what the held engines do is counted, too.
         judged: "all"; "coarse" where absolute values have the wide thresholds of CPUs;
             "ratios" where they are only reported.
         has_base_build: a base build is launched in turn with the candidate. Then each
@@ -139,6 +140,7 @@ class Study:
     )
     held: tuple[ServerConfig, ...] = ()
     held_workloads: tuple[Workload, ...] = ()
+    counts_work: bool = True
     judged: JudgedValues = "all"
     prefill: tuple[Workload, ...] = ()
     long_answers: tuple[Workload, ...] = ()
@@ -298,8 +300,23 @@ class Study:
 
     @property
     def timed_in_turns(self) -> tuple[ServerConfig, ...]:
-        """The held servers whose two builds are timed in turns."""
-        return tuple(server for server in self.held if self._has_time(server))
+        """The held servers whose two builds are timed in turns.
+
+        On a GPU only where a base build is named: no lock file has one.
+        """
+        servers = []
+        for server in self.held:
+            has_base = server.device == "cpu" or self.has_base_build
+            if has_base and self._has_time(server):
+                servers.append(server)
+        return tuple(servers)
+
+    @property
+    def counted(self) -> tuple[ServerConfig, ...]:
+        """The held servers whose work is counted."""
+        if self.counts_work:
+            return self.held
+        return ()
 
     @property
     def in_valgrind(self) -> tuple[ServerConfig, ...]:
@@ -307,7 +324,7 @@ class Study:
         if not self.counts_instructions:
             return ()
         servers = []
-        for server in self.held:
+        for server in self.counted:
             servers.append(msgspec.structs.replace(server, instructions=True))
         return tuple(servers)
 
@@ -524,9 +541,10 @@ def study_of(
         burst = members[roles.burst]
     held: tuple[ServerConfig, ...] = ()
     held_workloads: tuple[Workload, ...] = ()
-    # Once a platform: the study of each further pair would ask the same.
-    if table.held and subject == subjects_of(file, platform)[0]:
-        held = _held(file, table.held, server, engine)
+    # A named pair once a platform: the study of each further pair would ask the same.
+    is_first = subject == subjects_of(file, platform)[0]
+    if table.held and (is_first or not table.held.pair):
+        held = _held(file, table.held, server, engine, models)
         held_workloads = tuple(file.workloads[table.held.workloads].values())
     return Study(
         platform=platform,
@@ -542,21 +560,31 @@ def study_of(
         judged_workloads=file.judged_workloads[table.workloads],
         held=held,
         held_workloads=held_workloads,
+        counts_work=table.held is not None and table.held.counted,
         judged=table.judged,
         **_selected(members, roles),
     )
 
 
 def _held(
-    file: StudyFile, table: HeldTable, server: ServerTable, engine: str
+    file: StudyFile,
+    table: HeldTable,
+    server: ServerTable,
+    engine: str,
+    models: tuple[ServerConfig, ...],
 ) -> tuple[ServerConfig, ...]:
-    """The servers of the held pair on one rank, or none."""
-    if not lookup(engine).can_be_held:
+    """The servers of the held models on one rank, or none.
+
+    Args:
+        models: those that are measured.
+    """
+    if server.device not in lookup(engine).held_on:
         return ()
-    pair = file.pairs[table.pair]
-    subject = Subject(table.pair, (pair.model, pair.reference))
-    choices = ServerChoices(tensor_parallel_size=1)
-    models = _models(file, server, engine, subject, choices)
+    if table.pair:
+        pair = file.pairs[table.pair]
+        subject = Subject(table.pair, (pair.model, pair.reference))
+        choices = ServerChoices(tensor_parallel_size=1)
+        models = _models(file, server, engine, subject, choices)
     held = []
     for model in models:
         alone = _on_one_rank(model)

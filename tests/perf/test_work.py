@@ -19,7 +19,7 @@ def work(study: Study) -> Iterator[Case]:
     """
     if study.has_base_build:
         return
-    for server in study.held:
+    for server in study.counted:
         for workload in study.held_workloads:
             for metric in (
                 "work_python_calls",

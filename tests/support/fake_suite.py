@@ -247,7 +247,7 @@ def enter() -> None:
             inject_delay=_inject,
             metrics=engines.lookup("vllm").metrics,
             profiler=_profiler(),
-            can_be_held=os.environ.get("FAKE_CAN_BE_HELD") == "1",
+            held_on=frozenset(os.environ.get("FAKE_HELD_ON", "").split()),
         )
 
 

@@ -96,8 +96,9 @@ def batch(engine: HeldEngine, body: dict[str, Any]) -> dict[str, Any]:
     """Answer all prompts, as many at once as is asked for."""
     prompts = list(body["prompts"])
     most = body.get("max_concurrency", len(prompts))
-    if "core" in body and os.sched_getaffinity(0) != {body["core"]}:
-        pin(body["core"])
+    core = body.get("core")
+    if core is not None and os.sched_getaffinity(0) != {core}:
+        pin(core)
     stopwatch = Stopwatch()
     steps = sent = 0
     while sent < len(prompts) or engine.unfinished():

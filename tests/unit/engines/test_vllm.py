@@ -444,3 +444,15 @@ def test_in_valgrind_it_is_the_same_held_engine():
     assert options(plain.argv) == options(launch.argv)
     assert plain.env == launch.env
     assert "vllm-mixtral-small-tp1-held-instructions" == launch.key
+
+
+def test_a_held_engine_on_a_gpu_takes_little_of_it():
+    """Four are alive at once, so that what is free now says nothing."""
+    held = msgspec.structs.replace(GPU, tensor_parallel_size=1, held=True)
+    given = options(plan(request_for(held)).argv)
+
+    assert ("4294967296", "0.05") == (
+        given["--kv-cache-memory-bytes"],
+        given["--gpu-memory-utilization"],
+    )
+    assert "--num-gpu-blocks-override" not in given

@@ -20,7 +20,7 @@ RUN = ("-m", "cpu", "-k", "test_time_of_a_batch", "--run-dir", "mine")
 @pytest.fixture(autouse=True)
 def held(monkeypatch):
     """The fake engine can be held in one process."""
-    monkeypatch.setenv("FAKE_CAN_BE_HELD", "1")
+    monkeypatch.setenv("FAKE_HELD_ON", "cpu")
 
 
 def test_equal_builds_pass_and_a_slower_model_alone_fails(project, pytester):

@@ -16,7 +16,7 @@ RUN = ("-m", "cpu", "-k", "test_work_of_a_batch", "--run-dir")
 @pytest.fixture(autouse=True)
 def held(monkeypatch):
     """The fake engine can be held in one process."""
-    monkeypatch.setenv("FAKE_CAN_BE_HELD", "1")
+    monkeypatch.setenv("FAKE_HELD_ON", "cpu")
 
 
 def test_one_operator_more_in_a_step_is_found_on_any_cpu(

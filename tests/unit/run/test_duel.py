@@ -142,3 +142,12 @@ def test_an_engine_that_does_not_answer_ends_it():
     runner.ask = refuse
     with pytest.raises(NoAnswer, match="it is gone"):
         runner.run(nothing)
+
+
+def test_a_gpu_is_asked_for_one_batch_at_a_time():
+    """No core is named: the threads stay where they are."""
+    engines = Engines()
+    turns = engines.runner(cores=(None,)).run(nothing)["decode"]
+
+    assert {None} == {batch.core for _, batch in engines.asked}
+    assert {0, 1, 2, 3} == {turn.launch for turn in turns}

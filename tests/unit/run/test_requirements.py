@@ -142,3 +142,27 @@ def test_instructions_need_valgrind(requirements, monkeypatch):
     assert here.skip_reason("cpu", asked) is None
     monkeypatch.setattr("platform.machine", lambda: "aarch64")
     assert "x86-64" in here.skip_reason("cpu", asked)
+
+
+def test_a_duel_on_a_gpu_needs_room_for_all_of_its_launches(requirements):
+    """Four of Llama-3.1-8B fit into an H200; four of Mixtral-8x7B do not, nor twenty."""
+    study = study_of("h200", "vllm", 1)
+    reasons = []
+    for server in study.models:
+        held = msgspec.structs.replace(server, held=True)
+        duel = Case(
+            experiment="E20",
+            metric="batch_active_ms",
+            numerator=Load(server=held),
+        )
+        for launches in (2, 10):
+            named = requirements(
+                base_builds={"vllm": sys.executable}, launches=launches
+            )
+            reasons.append(named.skip_reason("h200", duel))
+    mixtral, _, llama, llamas = reasons
+
+    assert llama is None
+    assert mixtral.startswith("mixtral-8x7b needs 93.4 GB of weights")
+    assert mixtral.endswith("for each of 4 launches that are alive at once")
+    assert llamas.endswith("for each of 20 launches that are alive at once")

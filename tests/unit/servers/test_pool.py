@@ -313,3 +313,31 @@ def test_one_that_fails_to_start_ends_the_others(tmp_path: Path) -> None:
 
         running = [r.pid for r in pool.launches if look_up(r.pid) is not None]
         assert [] == running
+
+
+def test_memory_of_servers_together_is_looked_at_when_all_have_ended(
+    tmp_path: Path,
+) -> None:
+    """While one of them lives, its memory is no rest of another one."""
+    plans = [fake_plan(gpu_indices=(0,)), fake_plan(gpu_indices=(0,))]
+
+    def used(_: tuple[int, ...]) -> list[int]:
+        alive = [r.pid for r in pool.launches if look_up(r.pid) is not None]
+        return [GIB + 20 * GIB * len(alive)]
+
+    pool = _pool(tmp_path, Devices(tuple, used, 0.3))
+    pool.launch_together(plans)
+    pool.end_together()
+
+    assert ["done", "done"] == [r.stop.partition(":")[0] for r in pool.launches]
+
+
+def test_memory_that_servers_together_leave_is_a_fault(tmp_path: Path) -> None:
+    """As that of one server is."""
+    gpus = _Gpus(GIB)
+    pool = _pool(tmp_path, gpus.devices(settle_s=0.3))
+    pool.launch_together([fake_plan(gpu_indices=(0,)) for _ in range(2)])
+    gpus.used[0] = 40 * GIB
+
+    with pytest.raises(DevicesNotClean, match="GPU 0 holds 40"):
+        pool.end_together()

@@ -70,5 +70,5 @@ def test_notice_names_server_and_launch():
     ids=["nothing", "sockets", "little"],
 )
 def test_what_engines_leave_at_every_stop_is_no_notice(left):
-    """vLLM leaves sockets, and SGLang 28 KiB: each launch would have a line."""
+    """Sockets of vLLM, and 28 KiB of SGLang: each launch would have a line."""
     assert "" == removed_notice(msgspec.structs.replace(RECORD, removed=left))

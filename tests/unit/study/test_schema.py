@@ -21,7 +21,7 @@ WHOLE = {
     },
     schema.SlowRoles: {},
     schema.DeepTable: {"workloads": ("w",), "judged": ()},
-    schema.HeldTable: {"pair": "p", "workloads": "w"},
+    schema.HeldTable: {"workloads": "w"},
     schema.PlatformTable: {
         "about": "a GPU",
         "server": "s",

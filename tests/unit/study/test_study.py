@@ -10,8 +10,10 @@ from perfgate.engines.registry import ENGINES
 from perfgate.models.catalogue import CATALOGUE
 from perfgate.study import Versus, servers_of
 from perfgate.study import study_of as study_in
+from perfgate.study.schema import HeldTable
 from perfgate.study.selection import Subject
 from perfgate.study.study import AmbiguousServer
+from tests.perf.test_builds import batches
 from tests.perf.test_expert_parallel import ep_over_tp
 from tests.support.studies import GPU_PLATFORMS, PLATFORMS, SHIPPED, study_of
 
@@ -490,3 +492,39 @@ def test_a_second_pair_does_not_ask_the_held_servers_again():
     subject = Subject("large", ("mixtral-8x7b", "llama-3.1-8b"))
 
     assert () == study_in(SHIPPED, "cpu", "vllm", subject).held
+
+
+def with_held_gpus():
+    """The shipped study, which holds its models on H200s, and counts nothing there."""
+    table = msgspec.structs.replace(
+        SHIPPED.platforms["h200"],
+        held=HeldTable(workloads="held", counted=False),
+    )
+    return dataclasses.replace(
+        SHIPPED, platforms=SHIPPED.platforms | {"h200": table}
+    )
+
+
+def test_gpus_hold_the_models_that_are_measured():
+    """Each on one rank; without a base build there is nothing to compare them with."""
+    asked = study_in(with_held_gpus(), "h200", "vllm")
+    named = dataclasses.replace(asked, has_base_build=True)
+
+    assert [row.model for row in asked.models] == [
+        row.model for row in asked.held
+    ]
+    assert {(1, True)} == {(row.ranks, row.held) for row in asked.held}
+    assert ((), ()) == (asked.timed_in_turns, asked.counted)
+    assert asked.held == named.timed_in_turns
+    assert () == study_in(with_held_gpus(), "h200", "sglang").held
+
+
+def test_a_gpu_is_asked_for_elapsed_time_alone():
+    """Its thread waits for it without working; a core is asked for both times."""
+    on_gpu = study_in(with_held_gpus(), "h200", "vllm")
+    on_gpu = dataclasses.replace(on_gpu, has_base_build=True)
+
+    assert {"batch_active_ms"} == {row.metric for row in batches(on_gpu)}
+    assert {"batch_cpu_ms", "batch_active_ms"} == {
+        row.metric for row in batches(study("cpu"))
+    }

@@ -135,3 +135,12 @@ def test_what_cannot_be_answered(url, path, status):
     caught.value.close()
     body = {"prompts": [[1]], "output_len_tokens": 1}
     assert 1 == post(f"{url}/batch", body)["tokens"]
+
+
+def test_without_a_core_the_threads_stay(module):
+    """A GPU's engine is asked so."""
+    before = os.sched_getaffinity(0)
+    body = {"prompts": [[1]], "output_len_tokens": 1, "core": None}
+
+    assert 1 == module.batch(Engine(), body)["steps"]
+    assert before == os.sched_getaffinity(0)
