@@ -36,6 +36,7 @@ def selected_studies(config: Config, file: StudyFile) -> Iterator[Study]:
                 soak_minutes=config.soak_minutes,
                 counts_instructions=config.counts_instructions,
                 has_base_build=config.is_paired,
+                names_base_build=engine in config.base_builds,
                 has_other_engines=len(config.engines) > 1,
             )
 

@@ -115,6 +115,7 @@ class Study:
         accuracy: questions that are graded; None for none.
         soak_minutes: for so long the closed load is kept up, to be measured once more.
         counts_instructions: whether held engines are launched in valgrind, too.
+        names_base_build: a base build is named, whichever rows it is launched for.
         has_other_engines: other engines are selected too. A slow one then does not
             return its routing, nor is it timed in turns: there is no time for more
             launches.
@@ -152,6 +153,7 @@ class Study:
     soak_minutes: float = 0.0
     counts_instructions: bool = False
     has_base_build: bool = False
+    names_base_build: bool = False
     has_other_engines: bool = False
 
     @property
@@ -306,7 +308,7 @@ class Study:
         """
         servers = []
         for server in self.held:
-            has_base = server.device == "cpu" or self.has_base_build
+            has_base = server.device == "cpu" or self.names_base_build
             if has_base and self._has_time(server):
                 servers.append(server)
         return tuple(servers)

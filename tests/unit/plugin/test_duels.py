@@ -98,3 +98,39 @@ def test_the_plan_counts_both_builds(project):
 
     assert "At most 8 launches" in result.stdout.str()
     assert "No baseline here" not in result.stdout.str()
+
+
+HELD_ON_GPUS = """
+like = "shipped"
+[platforms.h200]
+like = "gpu"
+about = "H200s that hold their models"
+gpu = "h200"
+[platforms.h200.held]
+workloads = "held"
+counted = false
+"""
+
+
+def test_launches_share_a_gpu_where_they_fit(project, pytester, monkeypatch):
+    """Four of the dense model; the sparse one is skipped, and its work is not counted."""
+    monkeypatch.setenv("FAKE_HELD_ON", "cpu cuda")
+    monkeypatch.setenv("FAKE_GPUS", "1")
+    (pytester.path / "held.toml").write_text(HELD_ON_GPUS)
+    asked = ("-m", "h200", "--tp", "1", "--study", "held.toml", "-rs")
+    builds = (*asked, "-k", "test_builds or test_work_of", "--run-dir", "mine")
+
+    result = project(*builds, *AGAINST)
+    slowed = project(
+        *builds[:-1], "slowed", *AGAINST, "--inject-delay", "llama-3.1-8b=1"
+    )
+
+    assert {"passed": 2, "skipped": 2} == outcomes(result), result.stdout.str()
+    result.stdout.fnmatch_lines(["*4 launches that are alive at once*"])
+    results = load(pytester.path / "mine")
+    assert {"batch_active_ms"} == {row.metric for row in results.verdicts}
+    assert 4 == len(results.launches)
+    assert {"0"} == {
+        row.start.env["CUDA_VISIBLE_DEVICES"] for row in results.launches
+    }
+    assert {"failed": 2, "skipped": 2} == outcomes(slowed)

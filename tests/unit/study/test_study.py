@@ -508,7 +508,7 @@ def with_held_gpus():
 def test_gpus_hold_the_models_that_are_measured():
     """Each on one rank; without a base build there is nothing to compare them with."""
     asked = study_in(with_held_gpus(), "h200", "vllm")
-    named = dataclasses.replace(asked, has_base_build=True)
+    named = dataclasses.replace(asked, names_base_build=True)
 
     assert [row.model for row in asked.models] == [
         row.model for row in asked.held
@@ -522,7 +522,7 @@ def test_gpus_hold_the_models_that_are_measured():
 def test_a_gpu_is_asked_for_elapsed_time_alone():
     """Its thread waits for it without working; a core is asked for both times."""
     on_gpu = study_in(with_held_gpus(), "h200", "vllm")
-    on_gpu = dataclasses.replace(on_gpu, has_base_build=True)
+    on_gpu = dataclasses.replace(on_gpu, names_base_build=True)
 
     assert {"batch_active_ms"} == {row.metric for row in batches(on_gpu)}
     assert {"batch_cpu_ms", "batch_active_ms"} == {
