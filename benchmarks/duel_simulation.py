@@ -11,22 +11,26 @@ from __future__ import annotations
 import argparse
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from perfgate.cases import Case
 from perfgate.judge.duel import Duel
 from perfgate.judge.policy import BATCH
 from perfgate.judge.verdict import Outcome
-from perfgate.load.turns import LaunchTime
+from perfgate.load.turns import GROUP, LaunchTime
 from perfgate.results import schema
 from perfgate.results.samples import RunIndex
 
 SEED = 20261128
 TRIALS = 20_000
-LAUNCHES = (2, 3, 4)
+# Launches of each build, by the groups that were alive at once.
+LAUNCHES = ((2,), (3,), (4,), (2, 2))
+# Standard deviation of how much faster the machine is for one group than for another.
+BETWEEN_GROUPS = 0.05
 SCATTERS = (0.003, 0.007, 0.010, 0.015)
 WITHIN = 0.003  # standard error of one launch by its cycles
 LOSSES = (0.03, 0.05, 0.10)
@@ -50,7 +54,7 @@ class Rates:
 
 def rates(
     rng: np.random.Generator,
-    launches: int,
+    launches: Sequence[int],
     scatter: float,
     loss: float,
     within: float = WITHIN,
@@ -59,25 +63,33 @@ def rates(
     """How duels end.
 
     Args:
-        launches: of each build.
+        launches: of each build, in each group that was alive at once.
         scatter: standard deviation of the logarithm of one launch's true time.
         loss: true loss, as a fraction.
         within: standard error of a launch by its cycles, which it knows.
     """
     error = math.hypot(scatter, within)
-    drawn = rng.normal(0.0, error, (trials, 2, launches))
+    groups = np.repeat(np.arange(len(launches)), launches)
+    drawn = rng.normal(0.0, error, (trials, 2, len(groups)))
     drawn[:, 1, :] += math.log1p(loss)
+    machine = rng.normal(0.0, BETWEEN_GROUPS, (trials, 1, len(launches)))
+    drawn += machine[:, :, groups]
     outcomes: Counter[Outcome] = Counter()
-    for base, candidate in drawn:
-        duel = Duel(
-            [LaunchTime(BATCH_MS * math.exp(x), within) for x in base],
-            [LaunchTime(BATCH_MS * math.exp(x), within) for x in candidate],
-            BATCH,
-            BATCH.paired,
-        )
-        outcomes[duel.outcome()] += 1
+    for sides in drawn:
+        base, candidate = (_times(side, groups, within) for side in sides)
+        outcomes[Duel(base, candidate, BATCH, BATCH.paired).outcome()] += 1
     open_count = outcomes[Outcome.INCONCLUSIVE] + outcomes[Outcome.NOT_EXCLUDED]
     return Rates(outcomes[Outcome.REGRESSED] / trials, open_count / trials)
+
+
+def _times(
+    logs: Sequence[float], groups: Sequence[int], within: float
+) -> list[LaunchTime]:
+    """Launches of one build."""
+    times = []
+    for log, group in zip(logs, groups, strict=True):
+        times.append(LaunchTime(BATCH_MS * math.exp(log), within, float(group)))
+    return times
 
 
 def table(trials: int = TRIALS) -> Iterator[str]:
@@ -92,7 +104,8 @@ def table(trials: int = TRIALS) -> Iterator[str]:
         for scatter in SCATTERS:
             unchanged = rates(rng, launches, scatter, 0.0, trials=trials)
             run_red = 1 - (1 - unchanged.red) ** GATES
-            cells = [str(launches), f"{100 * scatter:.1f}"]
+            name = " + ".join(map(str, launches))
+            cells = [name, f"{100 * scatter:.1f}"]
             cells += [f"{100 * unchanged.red:.2f}", f"{100 * run_red:.2f}"]
             cells.append(f"{100 * unchanged.open:.1f}")
             for loss in LOSSES:
@@ -102,7 +115,10 @@ def table(trials: int = TRIALS) -> Iterator[str]:
 
 
 def recorded_scatter(run_dirs: Sequence[Path]) -> dict[str, tuple[float, int]]:
-    """Case -> by how much launches of one build varied (CV), and degrees of freedom."""
+    """Case -> by how much launches of one build varied (CV), and degrees of freedom.
+
+    Those that were alive at once are compared with each other alone.
+    """
     squares: dict[str, float] = defaultdict(float)
     freedom: Counter[str] = Counter()
     for folder in run_dirs:
@@ -112,18 +128,28 @@ def recorded_scatter(run_dirs: Sequence[Path]) -> dict[str, tuple[float, int]]:
             if not case.is_duel:
                 continue
             for side in (case.base, case.candidate):
-                logs = [
-                    math.log(sample.value)
-                    for sample in index.samples(side)
-                    if sample.value is not None
-                ]
-                if len(logs) > 1:
+                for logs in _groups(index, side):
                     squares[case.id] += float(np.var(logs)) * len(logs)
                     freedom[case.id] += len(logs) - 1
     return {
         case: (math.sqrt(squares[case] / freedom[case]), freedom[case])
         for case in sorted(squares)
+        if freedom[case]
     }
+
+
+def _groups(index: RunIndex, side: Case) -> Iterable[list[float]]:
+    """Logarithms of the launches of one build, by the groups that were alive at once."""
+    (load,) = side.loads
+    group_of = {}
+    for row in index.valid_measurements(load.server.key, load.workload_name):
+        group_of[row.launch] = row.repetitions[0].client_values.get(GROUP, 0.0)
+    groups: dict[float, list[float]] = defaultdict(list)
+    for sample in index.samples(side):
+        if sample.value is not None:
+            group = group_of[sample.launch]
+            groups[group].append(math.log(sample.value))
+    return groups.values()
 
 
 def scatter_table(run_dirs: Sequence[Path]) -> Iterator[str]:

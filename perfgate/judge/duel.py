@@ -5,11 +5,13 @@ Both builds are alive at once and answer the same batches alternately
 The unit is the launch: two of one build differ by where their memory lies, and no number
 of turns averages that out. A few launches know their own variation badly, so the
 variation that was recorded counts as more of them. The error is never taken for smaller
-than the cycles of these launches say. A loss is launched once more before it counts.
+than the cycles of these launches say. A loss is launched once more before it counts. Launches are
+compared with those that were alive at once: minutes later the machine may be faster.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 import statistics
 from collections.abc import Sequence
@@ -31,7 +33,7 @@ from perfgate.judge.observation import RunReader
 from perfgate.judge.paired import differences_of, reasons_not_counted
 from perfgate.judge.policy import Policy, policy_for
 from perfgate.judge.verdict import Decision, Outcome
-from perfgate.load.turns import LaunchTime
+from perfgate.load.turns import GROUP, LaunchTime
 from perfgate.results.samples import mean_of
 from perfgate.results.verdict import unit_of
 
@@ -77,7 +79,9 @@ def _times(reader: RunReader, case: Case) -> list[LaunchTime]:
         for repetition in row.repetitions:
             value_ms = repetition.values[case.metric]
             interval_ms = row.intervals[case.metric]
-            times.append(LaunchTime.of_interval(value_ms, interval_ms))
+            group = repetition.client_values.get(GROUP, 0.0)
+            time = LaunchTime.of_interval(value_ms, interval_ms, group)
+            times.append(time)
     return times
 
 
@@ -109,6 +113,29 @@ def _details(
 
 
 @dataclass(frozen=True)
+class Group:
+    """Launches that were alive at once."""
+
+    base: Sequence[LaunchTime]
+    candidate: Sequence[LaunchTime]
+
+    @property
+    def sides(self) -> tuple[Sequence[LaunchTime], Sequence[LaunchTime]]:
+        """Both of them."""
+        return self.base, self.candidate
+
+    @property
+    def loss(self) -> float:
+        """How much slower (log) the candidate's are."""
+        return _mean_log(self.candidate) - _mean_log(self.base)
+
+    @property
+    def variance(self) -> float:
+        """Of the loss, over that of a launch."""
+        return 1 / len(self.base) + 1 / len(self.candidate)
+
+
+@dataclass(frozen=True)
 class Duel:
     """The launches of both builds, and the loss that they show. Losses are logarithms.
 
@@ -121,28 +148,53 @@ class Duel:
     policy: Policy
     target_effect: float
 
+    @functools.cached_property
+    def groups(self) -> Sequence[Group]:
+        """Those with launches of both builds; all launches where there is none."""
+        groups = []
+        for name in dict.fromkeys(time.group for time in self.candidate):
+            base = [time for time in self.base if time.group == name]
+            candidate = [time for time in self.candidate if time.group == name]
+            if base:
+                groups.append(Group(base, candidate))
+        return groups or [Group(self.base, self.candidate)]
+
+    @property
+    def _weights(self) -> list[float]:
+        """Of the groups, by how well each knows the loss; they add up to one."""
+        precisions = [1 / group.variance for group in self.groups]
+        total = math.fsum(precisions)
+        return [precision / total for precision in precisions]
+
     @property
     def loss(self) -> float:
         """How much slower the candidate is."""
-        return _mean_log(self.candidate) - _mean_log(self.base)
+        return math.fsum(
+            weight * group.loss
+            for weight, group in zip(self._weights, self.groups, strict=True)
+        )
 
     @property
     def freedom(self) -> int:
         """Degrees of freedom with which the error is known."""
-        launches = len(self.base) + len(self.candidate)
-        return launches - 2 + ASSUMED_FREEDOM
+        freedom = ASSUMED_FREEDOM
+        for group in self.groups:
+            freedom += len(group.base) + len(group.candidate) - 2
+        return freedom
 
     @property
     def error(self) -> float:
         """Standard error of the loss, by launches and by cycles, whichever is larger."""
         squares = ASSUMED_FREEDOM * self.policy.assumed_cv**2
-        for side in (self.base, self.candidate):
-            center = _mean_log(side)
-            for time in side:
-                squares += (math.log(time.value_ms) - center) ** 2
-        shares = 1 / len(self.base) + 1 / len(self.candidate)
+        shares = within = 0.0
+        for weight, group in zip(self._weights, self.groups, strict=True):
+            shares += weight**2 * group.variance
+            for side in group.sides:
+                within += weight**2 * _mean_square(side)
+                center = _mean_log(side)
+                for time in side:
+                    squares += (math.log(time.value_ms) - center) ** 2
         by_launches = math.sqrt(squares / self.freedom * shares)
-        within = _mean_square(self.base) + _mean_square(self.candidate)
         return max(by_launches, math.sqrt(within))
 
     @property
@@ -197,7 +249,7 @@ def decide(case: Case, duel: Duel, details: Sequence[str] = ()) -> Decision:
     """
     unit = unit_of(case.id, case.metric)
     base = mean_of(time.value_ms for time in duel.base)
-    new = mean_of(time.value_ms for time in duel.candidate)
+    new = base * math.exp(duel.loss)
     outcome = duel.outcome()
     launches = formatting.count(len(duel.candidate), "launch")
     needed = 0

@@ -63,6 +63,10 @@ BATCH_TIMES: Mapping[str, Callable[[Turn], float]] = {
     "batch_active_ms": lambda turn: turn.active_ms,
 }
 
+# Of a repetition that stands for turns: when the launches that were alive with it were
+# started.
+GROUP = "group_unix_s"
+
 
 @dataclass(frozen=True)
 class LaunchTime:
@@ -71,10 +75,12 @@ class LaunchTime:
     Attributes:
         value_ms: at the cycles' common level.
         error: standard error of its logarithm, by the variation within cycles.
+        group: the same for launches that were alive at once.
     """
 
     value_ms: float
     error: float
+    group: float = 0.0
 
     @property
     def interval_ms(self) -> tuple[float, float]:
@@ -84,11 +90,15 @@ class LaunchTime:
 
     @classmethod
     def of_interval(
-        cls, value_ms: float, interval_ms: tuple[float, float]
+        cls,
+        value_ms: float,
+        interval_ms: tuple[float, float],
+        group: float = 0.0,
     ) -> LaunchTime:
         """The time by its value and `interval_ms`."""
         _, high_ms = interval_ms
-        return cls(value_ms, math.log(high_ms / value_ms) / INTERVAL_ERRORS)
+        error = math.log(high_ms / value_ms) / INTERVAL_ERRORS
+        return cls(value_ms, error, group)
 
 
 def orders(

@@ -20,6 +20,7 @@ from perfgate.judge.duel import FEWEST_LAUNCHES
 from perfgate.load.repetition import Repetition
 from perfgate.load.turns import (
     BATCH_TIMES,
+    GROUP,
     LaunchTime,
     Turn,
     launch_times,
@@ -162,6 +163,9 @@ class Duels:
         workloads: Sequence[Workload],
         turns: TurnsByWorkload,
     ) -> None:
+        group_unix_s = min(
+            launch.launch.start.started_unix_s for launch in started
+        )
         for workload in workloads:
             rows = turns[workload.name]
             times = {}
@@ -170,7 +174,7 @@ class Duels:
             for place, launch in enumerate(started):
                 own = {metric: times[metric][place] for metric in times}
                 mine = [turn for turn in rows if turn.launch == place]
-                row = _measurement(launch, workload, own, mine)
+                row = _measurement(launch, workload, own, mine, group_unix_s)
                 self.recorder.add(Measured(row))
         for launch in started:
             self.recorder.add(LaunchEnd(launch.config.key, launch.launch.index))
@@ -198,6 +202,7 @@ def _measurement(
     workload: Workload,
     times: dict[str, LaunchTime],
     turns: Sequence[Turn],
+    group_unix_s: float,
 ) -> Measurement:
     """What one launch did for one workload: one repetition that stands for all its turns."""
     elapsed_s = sum(turn.elapsed_ms for turn in turns) / 1e3
@@ -215,6 +220,7 @@ def _measurement(
         notes=(),
         server_values={},
         client_values={
+            GROUP: group_unix_s,
             "turns": float(len(turns)),
             "waiting_share": waiting_share(turns),
         },

@@ -44,6 +44,55 @@ def test_line(loss, expected):
     assert expected == duel_of(loss).outcome()
 
 
+def side_of(values_ms, group):
+    """Launches of a build that were alive at once."""
+    return [LaunchTime(value_ms, 0.002, group) for value_ms in values_ms]
+
+
+def test_launches_are_compared_with_those_that_were_alive_at_once():
+    """The machine was 9 % faster when the loss was launched once more, for both builds.
+
+    The times are those of a loop of 5 % in a real engine.
+    """
+    base = side_of([30.85, 30.67], 1.0) + side_of([28.14, 28.20], 2.0)
+    slower = side_of([32.57, 32.65], 1.0) + side_of([29.66, 29.72], 2.0)
+    duel = Duel(base, slower, POLICY, 0.05)
+    as_one = Duel(
+        side_of([30.85, 30.67, 28.14, 28.20], 1.0),
+        side_of([32.57, 32.65, 29.66, 29.72], 1.0),
+        POLICY,
+        0.05,
+    )
+
+    assert Outcome.REGRESSED == duel.outcome()
+    assert Outcome.NOT_EXCLUDED == as_one.outcome()
+    assert as_one.loss == pytest.approx(duel.loss)
+    assert (4 + 4, 6 + 4) == (duel.freedom, as_one.freedom)
+    assert duel.error < 0.01 < as_one.error
+
+
+def test_a_machine_that_became_faster_hides_no_loss_and_makes_none():
+    """One launch of the base died: the groups are no longer of one size."""
+    base = side_of([30.0], 1.0) + side_of([27.0, 27.0], 2.0)
+    same = side_of([30.0, 30.0], 1.0) + side_of([27.0, 27.0], 2.0)
+    slower = side_of([31.8, 31.8], 1.0) + side_of([28.6, 28.6], 2.0)
+
+    assert 0.0 == pytest.approx(Duel(base, same, POLICY, 0.05).loss)
+    found = Duel(base, slower, POLICY, 0.05)
+    assert math.log(1.06) == pytest.approx(found.loss, abs=0.001)
+    assert Outcome.REGRESSED == found.outcome()
+
+
+def test_a_group_with_one_build_says_nothing():
+    """Where no group has both, all launches are compared with all."""
+    base = side_of([30.0, 30.0], 1.0)
+    candidate = side_of([30.0, 30.0], 1.0) + side_of([60.0], 2.0)
+    apart = Duel(base, side_of([33.0, 33.0], 2.0), POLICY, 0.05)
+
+    assert 0.0 == Duel(base, candidate, POLICY, 0.05).loss
+    assert math.log(1.1) == pytest.approx(apart.loss)
+
+
 @pytest.mark.parametrize(
     ("loss", "launches", "needed"),
     [(0.05, 2, 2), (0.05, 3, 1), (0.05, 4, 0), (0.0, 2, 0), (-0.06, 2, 0)],

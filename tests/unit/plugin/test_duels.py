@@ -46,6 +46,11 @@ def test_equal_builds_pass_and_a_slower_model_alone_fails(project, pytester):
     )
     for server, count in launched.items():
         assert (4 if "llama-tiny" in server else 2) == count
+    groups = {"llama-tiny": set(), "mixtral-tiny": set()}
+    for row in load(pytester.path / "slowed").measurements:
+        group = row.repetitions[0].client_values["group_unix_s"]
+        groups[row.server.removeprefix("fake-").partition("-tp1")[0]].add(group)
+    assert (2, 1) == tuple(len(found) for found in groups.values())
     results = load(pytester.path / "mine")
     row = results.verdicts[0]
     assert "asked in turns" in render(row)

@@ -18,8 +18,8 @@ def test_rates():
     """Hardly any unchanged duel is red, and a loss of 10 % always is."""
     rng = np.random.default_rng(1)
 
-    unchanged = duel_simulation.rates(rng, 2, 0.007, 0.0, trials=500)
-    lost = duel_simulation.rates(rng, 2, 0.007, 0.10, trials=500)
+    unchanged = duel_simulation.rates(rng, (2,), 0.007, 0.0, trials=500)
+    lost = duel_simulation.rates(rng, (2,), 0.007, 0.10, trials=500)
 
     assert unchanged.red < 0.01
     assert 1.0 == lost.red
