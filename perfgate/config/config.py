@@ -179,6 +179,14 @@ class Config:
         return not (self.plan or self.units or self.collect_only)
 
     @property
+    def duel_launches(self) -> int:
+        """Launches of each build that are alive at once for a first verdict of a duel."""
+        # Imported here: collecting tests judges nothing.
+        from perfgate.judge.duel import FEWEST_LAUNCHES
+
+        return max(FEWEST_LAUNCHES, self.launches)
+
+    @property
     def is_paired(self) -> bool:
         """Whether base builds judge every case, so that no baseline counts."""
         return bool(self.base_builds) and self.pairs != "suspect"

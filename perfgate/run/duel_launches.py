@@ -16,7 +16,6 @@ from perfgate import formatting
 from perfgate.config.config import Config
 from perfgate.engines.base import ServerConfig
 from perfgate.engines.injection import format_injection
-from perfgate.judge.duel import FEWEST_LAUNCHES
 from perfgate.load.repetition import Repetition
 from perfgate.load.turns import (
     BATCH_TIMES,
@@ -70,7 +69,7 @@ class Duels:
         Raises:
             Failure: a launch failed to start, or died.
         """
-        launches = further or max(FEWEST_LAUNCHES, self.settings.launches)
+        launches = further or self.settings.duel_launches
         if not further and not self._is_missing(server, workloads, launches):
             return
         builds = [server.candidate, server.base] * launches

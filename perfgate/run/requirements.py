@@ -16,7 +16,6 @@ from perfgate.engines import environment
 from perfgate.engines.base import ServerConfig
 from perfgate.engines.registry import ENGINES
 from perfgate.engines.served import served_architecture, split_of
-from perfgate.judge.duel import FEWEST_LAUNCHES
 from perfgate.load.metrics import family_of
 from perfgate.machine import container
 from perfgate.machine.hardware import Hardware
@@ -148,7 +147,7 @@ class Requirements:
             return None
         alive = 1
         if case.is_duel:
-            alive = 2 * max(FEWEST_LAUNCHES, self._config.launches)
+            alive = 2 * self._config.duel_launches
         for load in case.loads:
             server = load.server
             reason = estimate.too_small(
