@@ -16,8 +16,13 @@ def test_time_grows_with_the_cases():
 
 
 def test_time_hardly_grows_with_the_launches():
-    """Ten recorded launches and ten new ones take less than five times one of each."""
-    timing(1, 1)
-    few, many = timing(2, 2), timing(10, 2)
+    """Ten recorded launches and ten new ones take less than five times two of each.
 
-    assert many.judged_s < 5 * few.judged_s
+    The fastest of three counts: other processes share the cores and their caches.
+    """
+    few_s, many_s = [], []
+    for _ in range(3):
+        few_s.append(timing(2, 2).judged_s)
+        many_s.append(timing(10, 2).judged_s)
+
+    assert min(many_s) < 5 * min(few_s)
