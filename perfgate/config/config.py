@@ -182,9 +182,9 @@ class Config:
     def duel_launches(self) -> int:
         """Launches of each build that are alive at once for a first verdict of a duel."""
         # Imported here: collecting tests judges nothing.
-        from perfgate.judge.duel import FEWEST_LAUNCHES
+        from perfgate.judge.duel import first_launches
 
-        return max(FEWEST_LAUNCHES, self.launches)
+        return first_launches(self.launches)
 
     @property
     def is_paired(self) -> bool:

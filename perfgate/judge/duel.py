@@ -48,6 +48,11 @@ DOUBT = 0.01
 POWER = 0.95
 
 
+def first_launches(asked: int) -> int:
+    """Launches of each build for a first verdict, where so many are asked for."""
+    return max(FEWEST_LAUNCHES, asked)
+
+
 def judge_duel(reader: RunReader, case: Case) -> Decision:
     """Judge a case of a run by the launches of both builds that took turns."""
     candidate = reader.observe(case.candidate)

@@ -24,7 +24,7 @@ from perfgate import formatting
 from perfgate.cases import Case
 from perfgate.config.config import Config
 from perfgate.judge.baseline_store import Recorded, Store
-from perfgate.judge.duel import FEWEST_LAUNCHES
+from perfgate.judge.duel import first_launches
 from perfgate.judge.gate import gate_mode
 from perfgate.judge.machine_scope import (
     detectable,
@@ -193,7 +193,7 @@ def _held_launches(cases: Iterable[Case], key: str, launches: int) -> int:
             is_duel.add(case.is_duel)
     total = 0
     if True in is_duel:
-        total += 2 * max(FEWEST_LAUNCHES, launches)
+        total += 2 * first_launches(launches)
     if False in is_duel:
         total += launches
     return total

@@ -26,17 +26,21 @@ SCATTER = 0.1
 STEADY = 0.005
 
 
+def measured(throughputs, launch=0, server=m.MOE):
+    """A launch whose repetitions have these throughputs."""
+    rows = []
+    for number, value in enumerate(throughputs):
+        rows.append(m.repetition(number, float(value)))
+    return m.measurement(launch, *rows, server=server, workload=m.CLOSED)
+
+
 def observed(*launches):
     """An observation of launches whose repetitions have these throughputs."""
     values = {m.MOE_LOAD: {"output_throughput": [1.0] * len(launches)}}
     results = m.run(values, [m.THROUGHPUT])
     measurements = []
     for index, throughputs in enumerate(launches):
-        rows = []
-        for number, value in enumerate(throughputs):
-            rows.append(m.repetition(number, float(value)))
-        row = m.measurement(index, *rows, server=m.MOE, workload=m.CLOSED)
-        measurements.append(row)
+        measurements.append(measured(throughputs, index))
     results = msgspec.structs.replace(results, measurements=tuple(measurements))
     return RunReader(results).observe(m.THROUGHPUT)
 
@@ -152,10 +156,7 @@ def test_a_ratio_is_as_uncertain_as_both_of_its_loads():
     for server in (m.DENSE, m.MOE):
         throughputs = drawn(generator, SCATTER, launches=1)[0]
         each.append(launch_variance([throughputs]))
-        rows = []
-        for number, value in enumerate(throughputs):
-            rows.append(m.repetition(number, float(value)))
-        measurements.append(m.measurement(0, *rows, server=server))
+        measurements.append(measured(throughputs, server=server))
     results = msgspec.structs.replace(results, measurements=tuple(measurements))
 
     seen = RunReader(results).observe(m.RATIO)
