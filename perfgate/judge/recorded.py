@@ -157,11 +157,14 @@ class Comparison:
 
     @property
     def _floor_loss(self) -> float:
-        """The loss of which the floor is the difference."""
+        """The loss of which the floor is the difference, on the side where the value is."""
         share = self.baseline.metric.floor / self.noise.reference
-        if self.higher:
+        falls = self.higher
+        if self.case.is_ratio or self.case.two_sided:
+            falls = self.change < 0
+        if falls:
             share = min(share, LARGEST_LOSS)
-        return log_loss(share, self.higher)
+        return log_loss(share, falls)
 
     @property
     def allowed(self) -> float:

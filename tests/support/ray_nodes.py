@@ -19,6 +19,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 STORE_BYTES = 80 * 2**20
+# Ray gives a node 30 s to register, which a busy machine may exceed.
+STARTS = 3
 # A host that does not answer is dead after some ten seconds, also on a busy machine.
 FAST = {
     "health_check_initial_delay_ms": 1000,
@@ -48,6 +50,15 @@ class RayNodes:
     """The cluster's process; used as a context, it is gone at the end."""
 
     def __init__(self, nodes: Sequence[Node], env: Mapping[str, str]) -> None:
+        for tries_left in reversed(range(STARTS)):
+            try:
+                self._start(nodes, env)
+                return
+            except AssertionError:
+                if not tries_left:
+                    raise
+
+    def _start(self, nodes: Sequence[Node], env: Mapping[str, str]) -> None:
         # Paths of sockets are short: a test's folder may be too long for them.
         self._folder = tempfile.TemporaryDirectory(
             prefix="ray", ignore_cleanup_errors=True

@@ -40,6 +40,12 @@ BOTH = (
     "-k",
     "test_each and (llama or h200)",
 )
+# A repetition of four seconds: the host dies in the middle of the launch.
+LINGERING = {
+    "FAKE_MISBEHAVIOUR": (
+        "llama-3.1-8b: --set itl_s=0.025; mixtral-8x7b: --set itl_s=0.025"
+    )
+}
 
 
 class Fleet:
@@ -47,7 +53,7 @@ class Fleet:
 
     Args:
         names: host's name -> product of its GPUs.
-        more: host's name -> further variables of its sessions.
+        more: host's name -> further variables of its sessions, when it is started.
     """
 
     def __init__(self, folder, names, gpus=1, more=None):
@@ -55,8 +61,9 @@ class Fleet:
         self.project = Project(folder / "project")
         self.tag = uuid.uuid4().hex
         self.run_dir = folder / "run"
+        self.driver = None
+        self.more = more or {}
         self._gpus = gpus
-        self._more = more or {}
         nodes = [self.node(name, product) for name, product in names.items()]
         variables = {
             name: value
@@ -78,7 +85,7 @@ class Fleet:
             "PERFGATE_LEASES_DIR": str(self.folder / "leases" / name),
             "PERFGATE_FLEET_DIR": str(self.folder / "spool" / name),
         }
-        env |= self._more.get(name, {})
+        env |= self.more.get(name, {})
         return Node(name, self._gpus, 2, product, env)
 
     def start(self, *options, platform=BOTH):
@@ -89,7 +96,7 @@ class Fleet:
         command += ["--run-dir", str(self.run_dir), *options, "--"]
         self.output = self.folder / f"output-{uuid.uuid4().hex}.txt"
         with self.output.open("w") as output:
-            return subprocess.Popen(
+            self.driver = subprocess.Popen(
                 [*command, *arguments, *platform],
                 cwd=self.project.folder,
                 stdout=output,
@@ -97,6 +104,15 @@ class Fleet:
                 env=self.nodes.env,
                 start_new_session=True,
             )
+        return self.driver
+
+    def end(self):
+        """End the driver, if it runs, and the nodes; no session is left."""
+        if self.driver is not None:
+            self.driver.kill()
+            self.driver.wait()
+        self.nodes.__exit__()
+        assert [] == self.gone()
 
     @property
     def text(self):
@@ -152,8 +168,7 @@ def fleet(tmp_path):
 
     yield make
     for one in made:
-        one.nodes.__exit__()
-        assert [] == one.gone()
+        one.end()
 
 
 def launches(run_dir):
@@ -168,7 +183,8 @@ def launches(run_dir):
 
 def test_a_fleet_of_two_kinds_outlives_a_host_and_its_driver(fleet):
     """A host is killed, then the driver: what was open is measured, and nothing else again."""
-    made = fleet({"a": "H200", "b": "H200", "c": "H100"})
+    hosts = {"a": "H200", "b": "H200", "c": "H100"}
+    made = fleet(hosts, more={"b": LINGERING})
     driver = made.start("--launches", "2")
     made.until(lambda state: made.is_measuring("b"))
     os.kill(made.nodes.raylets["b"], signal.SIGKILL)
@@ -228,6 +244,7 @@ def through_faults(made):
     made.until(lambda state: made.is_measuring("b"))
     os.kill(made.nodes.raylets["b"], signal.SIGKILL)
     made.until(lambda state: lost_on(state, "b"))
+    del made.more["b"]
     made.nodes.add(made.node("b", "H200"))
     made.until(lambda state: len(state.measured) >= 10)
     driver.kill()
@@ -254,7 +271,8 @@ def test_sixty_launches_outlive_every_fault(fleet, tmp_path):
     hosts = {"a": "H200", "b": "H200", "c": "H100", "d": "H100"}
     hosts |= {"slow": "H200", "full": "H200"}
     full = {FAULT: FULL, ACKNOWLEDGED: str(tmp_path / "acknowledged")}
-    made = fleet(hosts, gpus=2, more={"slow": SLOW, "full": full})
+    more = {"b": LINGERING, "slow": SLOW, "full": full}
+    made = fleet(hosts, gpus=2, more=more)
 
     before, status = through_faults(made)
 

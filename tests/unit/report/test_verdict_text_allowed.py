@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from perfgate.judge.gate import judge
@@ -45,6 +45,7 @@ def is_equal(change, allowed):
     spread=st.floats(0.0001, 0.1),
     floor=st.sampled_from([0.0, 3.0, 20.0]),
 )
+@example(case=m.RATIO, change=0.21875, target=0.02, spread=0.03125, floor=20.0)
 def test_what_is_beyond_what_is_allowed_never_passed(
     case, change, target, spread, floor
 ):
