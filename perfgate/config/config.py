@@ -97,6 +97,7 @@ class Config:
         silence_timeout_s: a server that sends no token for this long hangs.
         lease_wait_s: longest wait for devices that another session holds.
         leases_dir: folder of the lock files of devices.
+        prepares_next: whether the next server imports its engine while one starts.
         telemetry: whether GPU telemetry is recorded during the load.
         resume: whether to continue the run in `run_dir`.
         plan: whether to show the plan and launch nothing.
@@ -154,6 +155,7 @@ class Config:
     silence_timeout_s: float = 120.0
     lease_wait_s: float = 600.0
     leases_dir: Path = LEASES
+    prepares_next: bool = False
     telemetry: bool = True
     resume: bool = False
     plan: bool = False
@@ -437,6 +439,7 @@ def _parse(
         silence_timeout_s=option.stall_timeout,
         lease_wait_s=option.lease_wait,
         leases_dir=_leases_dir(),
+        prepares_next=option.prepare_next == "yes",
         telemetry=option.telemetry == "yes",
         resume=option.resume,
         plan=option.plan,

@@ -296,6 +296,13 @@ def _add_run(add: AddOption) -> None:
         help="resume the run in --run-dir; complete launches are kept",
     )
     add(
+        "--prepare-next",
+        choices=("yes", "no"),
+        default="no",
+        help="let the next server import its engine while one starts; takes 1 to 2 GB of "
+        "memory and a core (default: no)",
+    )
+    add(
         "--telemetry",
         choices=("yes", "no"),
         default="yes",

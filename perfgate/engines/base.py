@@ -190,6 +190,9 @@ class LaunchPlan:
     Attributes:
         env: set on top of the inherited environment.
         gpu_indices: NVML indices of the GPUs that the server may use; empty on the CPU.
+        late_imports: modules that the server imports while it runs, for one that is
+            prepared.
+        waits: whether it is prepared only (`perfgate.servers.prepared`).
     """
 
     key: str
@@ -202,6 +205,8 @@ class LaunchPlan:
     remedies: tuple[Remedy, ...]
     startup_timeout_s: float
     gpu_indices: tuple[int, ...] = ()
+    late_imports: tuple[str, ...] = ()
+    waits: bool = False
 
     @property
     def url(self) -> str:

@@ -54,6 +54,18 @@ LISTED = {
     "quantization": "quantization",
     "kv_block_size": "page_size",
 }
+# Other projects' modules alone: its own ones it imports after the suite's plugin.
+LATE_IMPORTS = (
+    "aiohttp",
+    "compressed_tensors",
+    "fastapi",
+    "openai",
+    "sympy",
+    "transformers",
+    "uvicorn",
+    "uvloop",
+    "xgrammar",
+)
 
 PHASES = (
     LogPhase(
@@ -146,6 +158,7 @@ def plan(request: LaunchRequest) -> LaunchPlan:
         remedies=REMEDIES,
         startup_timeout_s=request.startup_timeout_s,
         gpu_indices=request.gpu_indices,
+        late_imports=LATE_IMPORTS,
     )
 
 

@@ -46,6 +46,8 @@ HELD_VARIABLES = {
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
 }
+# Of its engine's process, which begins as a copy of the server's.
+LATE_IMPORTS = ("vllm.v1.engine.core", "vllm.v1.executor.multiproc_executor")
 
 PHASES = (
     LogPhase("initialising the engine", r"Initializing a V1 LLM engine"),
@@ -140,6 +142,7 @@ def plan(request: LaunchRequest) -> LaunchPlan:
         remedies=REMEDIES,
         startup_timeout_s=request.startup_timeout_s,
         gpu_indices=request.gpu_indices,
+        late_imports=LATE_IMPORTS,
     )
 
 

@@ -103,6 +103,7 @@ class Campaign:
         self._needs = servers_of(_measured_cases(self._schedule, planned))
         self._failures: dict[str, Failure] = {}
         self._scheduled: set[str] = set()
+        self._upcoming: ServerConfig | None = None
         # (server, workload) that had further launches, and those launched in pairs.
         self._escalated: set[tuple[str, str]] = set()
         self._paired: set[tuple[str, str]] = set()
@@ -355,12 +356,37 @@ class Campaign:
         Raises:
             Failure: a launch failed.
         """
-        for launch in self._source_of(config).schedule.first(config):
+        scheduled = self._source_of(config).schedule.first(config)
+        for place, launch in enumerate(scheduled):
             missing = resume.missing_workloads(
                 self.results, launch.server.key, workloads, launch.number
             )
             if missing is not None:
+                self._upcoming = self._after(scheduled[place + 1 :])
                 self._measure_launch(launch, missing)
+        self._upcoming = None
+
+    def _after(
+        self, scheduled: Sequence[ScheduledLaunch]
+    ) -> ServerConfig | None:
+        """The server that is probably launched next; None where that is not known.
+
+        Args:
+            scheduled: what is left of the launches of the present server.
+        """
+        if self._shared is not None:
+            return None  # another worker may take it
+        if scheduled:
+            return scheduled[0].server
+        for key, (config, workloads) in self._needs.items():
+            if key in self._scheduled or config.held:
+                continue
+            if self._source_of(config) is not self._pool_source:
+                continue
+            missing = resume.missing_workloads(self.results, key, workloads, 1)
+            if missing is not None:
+                return config
+        return None
 
     def _measure_duel(self, case: Case) -> None:
         """Have both builds of a held engine answer in turns, once a session.
@@ -454,9 +480,7 @@ class Campaign:
         for attempt in range(1, source.attempts + 1):
             place = ""
             if not launch.is_fresh:
-                place = (
-                    f", server {len(self._scheduled)} of {self._server_count}"
-                )
+                place = f", server {self._place} of {self._server_count}"
             runner = self._start(config, launch.is_fresh, place)
             death = self._run(
                 runner, workloads, self._is_part(runner, config, workloads)
@@ -468,6 +492,12 @@ class Campaign:
                 retry = "; launching it again"
             self._say(config, f"{death.seen}{retry}")
             workloads = self._remaining(config, workloads)
+
+    @property
+    def _place(self) -> int:
+        """Servers of the session that are launched or were, as `_server_count` has it."""
+        configs = [self._needs[key][0] for key in self._scheduled]
+        return sum(not config.build for config in configs)
 
     @property
     def _server_count(self) -> int:
@@ -490,7 +520,7 @@ class Campaign:
         self._recorder.put_server(source.software(config))
         self._say(config, source.describe_start(place))
         with self._timing_start():
-            server = source.start(config, is_fresh)
+            server = source.start(config, is_fresh, self._upcoming)
         started = start_launch(
             config,
             server,

@@ -41,6 +41,7 @@ from perfgate.run import start_phases
 from perfgate.run.probes import accuracy, answers, routing, stated_routing, work
 from perfgate.run.probes.probe import Figures, with_figures
 from perfgate.run.server_source import ServerSource
+from perfgate.servers import prepared
 from perfgate.servers.launch_record import ServerDied
 from perfgate.servers.running import RunningServer
 from perfgate.web import NoAnswer
@@ -497,12 +498,16 @@ def start_launch(
     engine = engines.lookup(config.engine)
     record = server.launch_record(config.key)
     facts = LaunchFacts(values={}, effective={})
+    logged: dict[str, str] = {}
     choices: dict[str, str] = {}
     notes: tuple[str, ...] = ()
     # Without one it is an operator's, of whom nothing but answers is asked.
     if server.log is not None:
         with server.log.open(encoding="utf-8", errors="replace") as log:
             facts = engine.read_log(config, log)
+        logged = dict(facts.facts)
+        if prepared.imports_s(server.log) is not None:
+            logged["imports"] = "made before the start"
         choices, notes = _choices(engine, server, facts)
     if config.stated_routing:
         stated_routing.confirm(engine, config, server.url)
@@ -521,7 +526,7 @@ def start_launch(
         notes=(*server.notes, *notes),
         effective=choices,
         settings=facts.settings,
-        facts=facts.facts,
+        facts=logged,
         injected=injection.record(),
         measured=False,
     )

@@ -6,12 +6,14 @@ an operator runs: it launches and changes nothing, and reads nothing but answers
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from perfgate.config.config import Config
 from perfgate.engines import registry as engines
 from perfgate.engines.base import LaunchPlan, ServerConfig
+from perfgate.errors import Failure
 from perfgate.machine.hardware import Hardware
 from perfgate.progress import ProgressDisplay
 from perfgate.results import schema as rundata
@@ -56,11 +58,17 @@ class ServerSource(Protocol):
             Failure: nothing runs it here.
         """
 
-    def start(self, config: ServerConfig, is_fresh: bool) -> RunningServer:
+    def start(
+        self,
+        config: ServerConfig,
+        is_fresh: bool,
+        upcoming: ServerConfig | None = None,
+    ) -> RunningServer:
         """A server that is ready.
 
         Args:
             is_fresh: launch it again even if it runs already.
+            upcoming: the server that is probably started next.
 
         Raises:
             Failure: it failed to start.
@@ -115,19 +123,38 @@ class PoolSource:
         """Its Python, the versions in it, and the environment that it inherits."""
         return self._planner.software(config)
 
-    def start(self, config: ServerConfig, is_fresh: bool) -> RunningServer:
+    def start(
+        self,
+        config: ServerConfig,
+        is_fresh: bool,
+        upcoming: ServerConfig | None = None,
+    ) -> RunningServer:
         """The running server, or a launch on a port of its own.
 
-        If another process takes the port in between, others are tried.
+        If another process takes the port in between, others are tried. Meanwhile the
+        upcoming server imports its engine, where the options ask for it.
         """
+
+        def meanwhile() -> None:
+            if upcoming is not None and self._settings.prepares_next:
+                self._prepare(upcoming)
+
         for _ in range(MOST_PORTS - 1):
+            plan = self._plan(config)
             try:
-                return self._pool.get(self._plan(config), fresh=is_fresh)
+                return self._pool.get(plan, fresh=is_fresh, meanwhile=meanwhile)
             except PortInUse as failure:
                 self._tell.line(
                     f"{config.key}: {failure.seen}; trying another port"
                 )
-        return self._pool.get(self._plan(config), fresh=is_fresh)
+        return self._pool.get(
+            self._plan(config), fresh=is_fresh, meanwhile=meanwhile
+        )
+
+    def _prepare(self, config: ServerConfig) -> None:
+        # What is missing for it is said when it is its turn.
+        with contextlib.suppress(Failure):
+            self._pool.prepare(self._plan(config))
 
     def _plan(self, config: ServerConfig) -> LaunchPlan:
         return self._altered(self._planner.plan(config))
@@ -225,7 +252,12 @@ class ExternalSource:
             attached=url,
         )
 
-    def start(self, config: ServerConfig, is_fresh: bool) -> RunningServer:
+    def start(
+        self,
+        config: ServerConfig,
+        is_fresh: bool,
+        upcoming: ServerConfig | None = None,
+    ) -> RunningServer:
         """The server as it is."""
         return self._server
 

@@ -9,6 +9,7 @@ the next one would start even after a failed teardown.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from collections import Counter
@@ -22,7 +23,9 @@ import msgspec
 from perfgate.engines.base import LaunchPlan
 from perfgate.errors import Failure
 from perfgate.machine.leases import Lease
+from perfgate.servers.health import is_taken
 from perfgate.servers.launch_record import LaunchRecord, PortInUse, ServerDied
+from perfgate.servers.prepared import can_wait
 from perfgate.servers.removed import count_removed, removed_line
 from perfgate.servers.server import STOP_GRACE_S, Server, launch
 from perfgate.servers.supervisor.processes import Ending
@@ -99,7 +102,9 @@ class ServerPool:
         self._owners = tuple(owners)
         self._leased = tuple(leased)
         self._servers: list[Server] = []
+        self._log_count = 0
         self._live: Server | None = None
+        self._prepared: Server | None = None
         self._group: list[Server] = []
         self._used_before: Sequence[int] = ()
         # By plan without its port, which differs between launches of one server.
@@ -113,12 +118,19 @@ class ServerPool:
         """One record per launch, in order, those that failed included."""
         return [server.record for server in self._servers]
 
-    def get(self, plan: LaunchPlan, *, fresh: bool = False) -> Server:
+    def get(
+        self,
+        plan: LaunchPlan,
+        *,
+        fresh: bool = False,
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> Server:
         """Return a live server of this plan: the one that runs, or else a new one.
 
         Args:
             plan: what must run. Two plans that differ in their port alone are the same.
             fresh: launch a new one even if it runs already.
+            meanwhile: called while a new one starts, for example to `prepare` the next.
 
         Raises:
             ServerExited, ServerNotReady: the start failed, at this call or an earlier
@@ -145,7 +157,51 @@ class ServerPool:
             reason = "replaced by a fresh launch"
         self._end_live(reason)
         self._check_devices(plan)
-        return self._launch(plan)
+        return self._launch(plan, meanwhile)
+
+    def prepare(self, plan: LaunchPlan) -> None:
+        """Have a server import its engine; `get` lets it serve.
+
+        One that was prepared before and never needed is ended. What goes wrong here goes
+        wrong again, and is reported, when the server is launched.
+        """
+        if not can_wait(plan) or self._prepared_for(plan) is not None:
+            return
+        self._end_prepared("another one is next")
+        with contextlib.suppress(Failure):
+            self._prepared = self._started(
+                dataclasses.replace(plan, waits=True)
+            )
+
+    def _end_prepared(self, reason: str) -> None:
+        if self._prepared is None:
+            return
+        waiting, self._prepared = self._prepared, None
+        waiting.stop(reason, grace_s=0.0)
+        waiting.log.unlink(missing_ok=True)
+
+    def _prepared_for(self, plan: LaunchPlan) -> Server | None:
+        """The server that waits, if it is one of this plan."""
+        waiting = self._prepared
+        if waiting is None:
+            return None
+        if _without_port(waiting.plan) != _without_port(plan):
+            return None
+        return waiting
+
+    def _take_prepared(self, plan: LaunchPlan) -> Server | None:
+        """The server that waits for this plan, which now serves; None if there is none."""
+        waiting = self._prepared_for(plan)
+        if waiting is None:
+            return None
+        address = (waiting.plan.host, waiting.plan.port)
+        if not waiting.alive() or is_taken(address):
+            self._end_prepared("it cannot serve")
+            return None
+        self._prepared = None
+        imports_s = waiting.go()
+        self._progress_of(plan)(f"imported before ({imports_s:.0f} s)")
+        return waiting
 
     def launch_together(self, plans: Sequence[LaunchPlan]) -> list[Server]:
         """Launch several servers, alive at once, and wait until all of them are ready.
@@ -207,6 +263,7 @@ class ServerPool:
         Raises:
             DevicesNotClean: the server left processes or GPU memory.
         """
+        self._end_prepared("closed")
         self._end_live("closed")
 
     def __enter__(self) -> ServerPool:
@@ -220,7 +277,9 @@ class ServerPool:
     ) -> None:
         self.close()
 
-    def _launch(self, plan: LaunchPlan) -> Server:
+    def _launch(
+        self, plan: LaunchPlan, meanwhile: Callable[[], None]
+    ) -> Server:
         identity = _without_port(plan)
         if identity in self._not_replaced:
             self._progress(f"{plan.key}: launching it again, because it died")
@@ -231,6 +290,7 @@ class ServerPool:
         server = self._start(plan)
         self._live = server
         try:
+            meanwhile()
             server.wait_until_ready(self._progress_of(plan))
         except Failure as failure:
             # A port that is taken says nothing about the server.
@@ -247,19 +307,27 @@ class ServerPool:
         return server
 
     def _start(self, plan: LaunchPlan) -> Server:
-        """Start a server without waiting for it."""
+        """Start a server without waiting for it; one that is prepared goes on."""
+        server = self._take_prepared(plan)
+        if server is None:
+            server = self._started(plan)
+        self._servers.append(server)
+        return server
+
+    def _started(self, plan: LaunchPlan) -> Server:
+        """A process, in none of the pool's lists."""
         locks: Sequence[int] = ()
         if self._lease is not None:
             locks = self._lease.descriptors
         server = launch(
             plan,
             log_dir=self._log_dir,
-            index=len(self._servers),
+            index=self._log_count,
             owners=self._owners,
             keep_open=locks,
             leased=self._leased,
         )
-        self._servers.append(server)
+        self._log_count += 1
         return server
 
     def _progress_of(self, plan: LaunchPlan) -> Callable[[str], None]:
@@ -377,10 +445,13 @@ class ServerPool:
 
 
 def _without_port(plan: LaunchPlan) -> LaunchPlan:
-    """The plan without its port, which engines take as a word of its own."""
+    """The plan without its port, which engines take as a word of its own.
+
+    A server that was prepared for it is the same.
+    """
     port = str(plan.port)
     argv = ["PORT" if word == port else word for word in plan.argv]
-    return dataclasses.replace(plan, port=0, argv=tuple(argv))
+    return dataclasses.replace(plan, port=0, argv=tuple(argv), waits=False)
 
 
 def _format_processes(processes: Sequence[GpuProcess]) -> str:

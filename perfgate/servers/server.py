@@ -24,7 +24,7 @@ from perfgate.engines.base import LaunchPlan
 from perfgate.engines.variables import installed_modules
 from perfgate.errors import Failure, describe_error, exhausted
 from perfgate.machine.container import OomWatch
-from perfgate.servers import memory_kills, orphans
+from perfgate.servers import memory_kills, orphans, prepared
 from perfgate.servers.health import is_healthy, is_taken, listeners
 from perfgate.servers.launch_record import (
     LaunchRecord,
@@ -104,6 +104,20 @@ class Server:
     def launch_record(self, key: str) -> LaunchRecord:
         """What is known of this launch so far."""
         return self.record
+
+    def go(self) -> float:
+        """Let a server that was prepared serve; returns how long it had imported, in s.
+
+        Its age begins with its imports, as if they had just been made, so that its start
+        is comparable with that of another launch.
+        """
+        imports_s = prepared.imports_s(self.log)
+        if imports_s is None:
+            imports_s = self._age_s()
+        self._began_s = time.monotonic() - imports_s
+        self._note(started_unix_s=time.time() - imports_s)
+        self._launched.go()
+        return imports_s
 
     def alive(self) -> bool:
         """Whether the launched process still runs; takes some 0.05 ms."""
@@ -267,6 +281,8 @@ def launch(
 ) -> Server:
     """Launch a server without waiting for it; the caller must stop it.
 
+    One whose plan says that it waits is prepared only, and serves after `Server.go`.
+
     Args:
         plan: what to launch.
         log_dir: where the log goes, made if missing.
@@ -287,11 +303,12 @@ def launch(
             raise _port_in_use(plan, listeners(plan.port))
         _make_room(plan, log)
         launched = Launched(
-            plan.argv,
+            prepared.command(plan),
             env=environment_of(plan, os.environ) | orphans.variables(leased),
             log=log,
             owners=owners,
             keep_open=keep_open,
+            waits=plan.waits,
         )
     except OSError as error:
         raise _not_launched(plan, log, error) from None

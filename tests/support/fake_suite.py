@@ -37,6 +37,8 @@ from perfgate.engines.base import (
     Profiler,
     ServerConfig,
 )
+from perfgate.engines.variables import search_path
+from perfgate.engines.vllm import INSIDE
 from perfgate.load import measurement, validity
 from perfgate.load.measurement import Target
 from perfgate.load.metrics import METRICS
@@ -78,7 +80,13 @@ def _plan(request: LaunchRequest) -> LaunchPlan:
         for name, value in behaviour.items()
         for arg in ("--set", f"{name}={json.dumps(value)}")
     ]
+    env = {"CUDA_VISIBLE_DEVICES": ",".join(map(str, request.gpu_indices))}
     program = [str(FAKE_ENGINE), *settings]
+    late_imports: tuple[str, ...] = ()
+    if "FAKE_AS_MODULE" in os.environ:  # as real engines are
+        program = ["-m", FAKE_ENGINE.stem, *settings]
+        late_imports = ("wave",)
+        env["PYTHONPATH"] = search_path(INSIDE, FAKE_ENGINE.parent)
     if request.config.held:
         program = [str(FAKE_HELD)]
     return LaunchPlan(
@@ -90,9 +98,7 @@ def _plan(request: LaunchRequest) -> LaunchPlan:
             str(request.port),
             *_misbehaviour(request),
         ),
-        env=(
-            ("CUDA_VISIBLE_DEVICES", ",".join(map(str, request.gpu_indices))),
-        ),
+        env=tuple(sorted(env.items())),
         host=request.host,
         port=request.port,
         health_path="/health",
@@ -100,6 +106,7 @@ def _plan(request: LaunchRequest) -> LaunchPlan:
         remedies=(),
         startup_timeout_s=30,
         gpu_indices=request.gpu_indices,
+        late_imports=late_imports,
     )
 
 

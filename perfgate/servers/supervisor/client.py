@@ -55,6 +55,7 @@ class Launched:
         owners: pids whose death ends the process, besides this one.
         keep_open: descriptors that the daemon and the process hold: a lock on one of
             them stays locked until both are gone.
+        waits: whether the process begins by waiting for a line on its stdin, see `go`.
 
     Raises:
         OSError: the command or the log cannot be opened.
@@ -68,6 +69,7 @@ class Launched:
         log: Path,
         owners: Sequence[int] = (),
         keep_open: Sequence[int] = (),
+        waits: bool = False,
     ) -> None:
         self.mark = uuid.uuid4().hex
         self._lock = threading.Lock()
@@ -85,6 +87,7 @@ class Launched:
             "mark": self.mark,
             "owners": _start_times((own_pid, *owners)),
             "keep_open": list(keep_open),
+            "waits": waits,
         }
         self._orders, self._status = _start_daemon(keep_open)
         text = json.dumps(order)
@@ -135,6 +138,10 @@ class Launched:
     def members(self) -> Processes:
         """All its processes that run now."""
         return family(self.mark, self.pid, ancestors=(self.daemon_pid,))
+
+    def go(self) -> None:
+        """Send the line for which the process waits."""
+        self._send(b"go")
 
     def note_ready(self) -> None:
         """Tell the daemon that start-up is over; it does not read /proc from then on."""

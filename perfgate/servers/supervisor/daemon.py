@@ -15,8 +15,9 @@ Only the standard library is imported, without site-packages: it starts in 0.1 s
 takes 10 MB.
 
 Orders arrive on stdin, a line each: the order in JSON, then "ready" or "stop
-<seconds>". The end of stdin means that pytest is gone. Answers leave on stdout, one
-JSON object a line: {"pid"}, {"error"}, {"exit"}, {"report"}.
+<seconds>", and "go" for a server that waits for a line on its own stdin. The end of stdin
+means that pytest is gone. Answers leave on stdout, one JSON object a line: {"pid"},
+{"error"}, {"exit"}, {"report"}.
 """
 
 from __future__ import annotations
@@ -74,6 +75,7 @@ class Supervisor:
         self._cleanup = Cleanup()
         self._exit: int | None = None
         self._sampled_at = 0.0
+        self._is_waiting: bool = order["waits"]
         self._is_starting = True
         self._input = b""
         self.leader = self._launch()
@@ -81,11 +83,14 @@ class Supervisor:
     def _launch(self) -> int:
         env = dict(self._order["env"])
         env[MARK] = self._mark
+        source = subprocess.DEVNULL
+        if self._order["waits"]:
+            source = subprocess.PIPE
         with self._log.open("ab") as log:
             # The object is kept, for its destructor would wait for the child.
             self._child = subprocess.Popen(
                 self._order["argv"],
-                stdin=subprocess.DEVNULL,
+                stdin=source,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=env,
@@ -118,7 +123,9 @@ class Supervisor:
                 return ORPHAN_GRACE_S
             self._note_exit()
             age_s = time.monotonic() - self._sampled_at
-            if self._is_starting and age_s > SAMPLE_S:
+            # One that waits does so beside a measurement, and makes no files.
+            is_sampled = self._is_starting and not self._is_waiting
+            if is_sampled and age_s > SAMPLE_S:
                 self._sample()
 
     def _read_end(self, ready: list[int]) -> float | None:
@@ -144,10 +151,20 @@ class Supervisor:
             if line == b"ready":
                 self._sample()
                 self._is_starting = False
+            elif line == b"go":
+                self._let_go()
             elif line.startswith(b"stop "):
                 _, grace_s = line.split()
                 return float(grace_s)
         return None
+
+    def _let_go(self) -> None:
+        """Tell a server that waits to serve."""
+        self._is_waiting = False
+        assert self._child.stdin is not None
+        # It may have ended meanwhile.
+        with contextlib.suppress(BrokenPipeError), self._child.stdin as words:
+            words.write(b"go\n")
 
     def _note_exit(self) -> None:
         if self._exit is not None:

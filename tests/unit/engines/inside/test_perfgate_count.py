@@ -77,7 +77,7 @@ def test_operators_and_new_bytes(counts):
 
 
 def test_a_batch_is_counted_after_one_that_is_not(counts):
-    """Three times the batch: what is done once does not count, nor does the collector run."""
+    """Once uncounted: what is done once does not count, nor does the collector run."""
     collecting = []
 
     def answer():
@@ -93,7 +93,7 @@ def test_a_batch_is_counted_after_one_that_is_not(counts):
 
     found = counts.counted(answer, operators)
 
-    assert [True, False, False] == collecting
+    assert [True, False, False, False, False] == collecting
     assert gc.isenabled()
     assert {"aten.mm": 1} == found["operators"]
     assert (12, 2, 4, ["a", "b"], True) == (
@@ -107,9 +107,28 @@ def test_a_batch_is_counted_after_one_that_is_not(counts):
     assert found["python_calls"] >= 2
 
 
+def test_what_is_done_by_the_clock_does_not_count(counts):
+    """A log line in one of the batches, whichever: the others had none."""
+
+    def counted(busy_batch):
+        batches = iter(range(10))
+
+        def answer():
+            if next(batches) == busy_batch:
+                helper()
+            return {"steps": 1, "tokens": 1, "answers": ["a"]}
+
+        found = counts.counted(
+            answer, lambda: contextlib.nullcontext(counts.Operators())
+        )
+        return found["python_calls"], found["c_calls"]
+
+    assert 1 == len({counted(busy_batch) for busy_batch in range(5)})
+
+
 def test_answers_that_do_not_repeat_are_told(counts):
     """Another answer to the same batch is no count to compare."""
-    answers = iter(["a", "a", "b"])
+    answers = iter(["a", "a", "a", "a", "b"])
 
     def answer():
         return {"steps": 1, "tokens": 1, "answers": [next(answers)]}

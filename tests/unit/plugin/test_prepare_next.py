@@ -1,0 +1,64 @@
+"""--prepare-next: the next server imports its engine while one starts.
+
+Whole runs of pytest with the fake engine, started as a module as real engines are.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from perfgate.results.schema import load
+from tests.support.projects import DENSE, H200, MOE
+
+pytest_plugins = ["pytester"]
+EARLY = {"imports": "made before the start"}
+
+
+@pytest.fixture
+def session(gpus, pytester, monkeypatch):
+    """A session of one test; returns its launches."""
+    monkeypatch.setenv("FAKE_AS_MODULE", "1")
+
+    def run(*options):
+        gpus(*H200, "-k", "test_closed", "--run-dir", "run", *options)
+        return load(pytester.path / "run").launches
+
+    return run
+
+
+def test_every_server_but_the_first_is_prepared(session, pytester):
+    """Each is launched once, and leaves one log."""
+    launches = session("--prepare-next", "yes")
+
+    assert {DENSE, MOE} == {launch.server for launch in launches}
+    assert [{}, EARLY] == [launch.facts for launch in launches]
+    assert all(launch.measured for launch in launches)
+    logs = sorted((pytester.path / "run" / "logs").iterdir())
+    assert sorted(launch.start.log for launch in launches) == list(
+        map(str, logs)
+    )
+
+
+def test_further_launches_are_prepared(session):
+    """Those of the schedule: with two of each server, three of four."""
+    launches = session("--prepare-next", "yes", "--launches", "2")
+
+    assert [{}, EARLY, EARLY, EARLY] == [launch.facts for launch in launches]
+    assert [0, 1, 0, 1] == [launch.index for launch in launches]
+
+
+def test_it_is_off_by_default(session):
+    """It was not seen on every kind of machine."""
+    launches = session()
+
+    assert [{}, {}] == [launch.facts for launch in launches]
+
+
+def test_a_resumed_run_prepares_what_is_missing(session, pytester):
+    """A server that was measured whole is not prepared again."""
+    session("--prepare-next", "yes")
+
+    launches = session("--prepare-next", "yes", "--resume")
+
+    assert [{}, EARLY] == [launch.facts for launch in launches]
+    assert 2 == len(list((pytester.path / "run" / "logs").iterdir()))
