@@ -22,8 +22,9 @@ export PYTHONDONTWRITEBYTECODE =
 perf: engines
 	$(VENV)/bin/pytest -m cpu $(if $(RUN_DIR),--run-dir $(RUN_DIR)) $(ARGS)
 
+# Random examples are the same each time; `pytest tests/unit` draws new ones.
 test: $(VENV)/ready-dev lint
-	$(VENV)/bin/pytest -n 6 --dist worksteal $(ARGS)
+	HYPOTHESIS_PROFILE="same examples" $(VENV)/bin/pytest -n 6 --dist worksteal $(ARGS)
 
 lint: $(VENV)/ready-dev
 	$(VENV)/bin/ruff check .

@@ -150,7 +150,8 @@ def _show(row: Shown, run: str, verbose: bool) -> None:
 )
 @click.option(
     "--reason",
-    help="Why worse values, or a wide target effect, are right; stored in the file.",
+    help="Why worse values, a wide target effect or scattered repetitions are right; "
+    "stored in the file.",
 )
 @click.option(
     "--target-effect",
