@@ -680,10 +680,16 @@ class Campaign:
             launches = self._source_of(config).schedule.further(config, names)
             schedules.append([(key, launch, workloads) for launch in launches])
         # The servers take turns: one launch of each, then the next one of each.
+        in_turn = []
         for turn in itertools.zip_longest(*schedules):
-            for scheduled in turn:
-                if scheduled is not None:
-                    self._measure_further(*scheduled)
+            in_turn += [
+                scheduled for scheduled in turn if scheduled is not None
+            ]
+        for place, scheduled in enumerate(in_turn):
+            left = [launch for _, launch, _ in in_turn[place + 1 :]]
+            self._upcoming = self._after(left)
+            self._measure_further(*scheduled)
+        self._upcoming = None
         for load in case.loads:
             failure = self._escalation_failures.get(load.server.key)
             if failure is not None:

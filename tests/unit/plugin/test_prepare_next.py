@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from perfgate.results.schema import load
-from tests.support.projects import DENSE, H200, MOE
+from tests.support.projects import DENSE, H200, MOE, record
 
 pytest_plugins = ["pytester"]
 EARLY = {"imports": "made before the start"}
@@ -62,3 +62,21 @@ def test_a_resumed_run_prepares_what_is_missing(session, pytester):
 
     assert [{}, EARLY] == [launch.facts for launch in launches]
     assert 2 == len(list((pytester.path / "run" / "logs").iterdir()))
+
+
+def test_launches_of_a_verdict_that_needs_more_are_prepared(
+    project, pytester, monkeypatch
+):
+    """After the first of them: before it nobody knew."""
+    selection = ("-m", "cpu", "-k", "test_reference_over_model_throughput")
+    monkeypatch.setenv("FAKE_AS_MODULE", "1")
+    record(project, pytester, *selection)
+    monkeypatch.setenv("FAKE_MISBEHAVIOUR", "mixtral-small: --set itl_s=0.02")
+
+    project(*selection, "--run-dir", "run", "--prepare-next", "yes")
+
+    results = load(pytester.path / "run")
+    assert ["REGRESSED"] == [row.outcome for row in results.verdicts]
+    facts = [launch.facts for launch in results.launches]
+    # Two first launches, and two further ones of each server.
+    assert [{}, EARLY, {}, EARLY, EARLY, EARLY] == facts
