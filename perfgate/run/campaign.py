@@ -803,7 +803,8 @@ class Campaign:
             start_s = 0.0
             launches = self._pool.launches[earlier:]
             if launches:
-                start_s = min(took_s, launches[-1].ready_s or took_s)
+                since_s = time.time() - launches[-1].started_unix_s
+                start_s = min(took_s, max(0.0, since_s))
             self._recorder.spend(start_s=start_s, end_s=took_s - start_s)
 
 

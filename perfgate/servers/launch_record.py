@@ -62,8 +62,9 @@ class LaunchRecord(
         session_index: number of the launch among all of its session, from 0; the log's
             name ends in it.
         env: what was set on top of the inherited environment.
-        ready_s: seconds from launch to the first healthy answer; None if there was
-            none.
+        started_unix_s: when it was launched; of one that was prepared, told to serve.
+        ready_s: seconds from launch to the first healthy answer, imports included that
+            were made before; None if there was none.
         stop: how it ended; None while it runs.
         removed: what was cleaned up after it ended; None if nothing was.
     """

@@ -108,14 +108,14 @@ class Server:
     def go(self) -> float:
         """Let a server that was prepared serve; returns how long it had imported, in s.
 
-        Its age begins with its imports, as if they had just been made, so that its start
-        is comparable with that of another launch.
+        Its age counts the imports, as if they had just been made, so that its start is
+        comparable with that of another launch. It is launched now, in the session's order.
         """
         imports_s = prepared.imports_s(self.log)
         if imports_s is None:
             imports_s = self._age_s()
         self._began_s = time.monotonic() - imports_s
-        self._note(started_unix_s=time.time() - imports_s)
+        self._note(started_unix_s=time.time())
         self._launched.go()
         return imports_s
 

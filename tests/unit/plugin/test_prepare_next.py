@@ -5,6 +5,8 @@ Whole runs of pytest with the fake engine, started as a module as real engines a
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from perfgate.results.schema import load
@@ -80,3 +82,20 @@ def test_launches_of_a_verdict_that_needs_more_are_prepared(
     facts = [launch.facts for launch in results.launches]
     # Two first launches, and two further ones of each server.
     assert [{}, EARLY, {}, EARLY, EARLY, EARLY] == facts
+
+
+def test_builds_in_turn_are_prepared(project, pytester, monkeypatch):
+    """The next one of the pairs, whichever build it is; their order is that of the launches."""
+    monkeypatch.setenv("FAKE_AS_MODULE", "1")
+    selection = ("-m", "cpu", "-k", "test_output_throughput and llama")
+    against = ("--against-engine", f"fake={sys.executable}")
+
+    project(*selection, *against, "--run-dir", "run", "--prepare-next", "yes")
+
+    launches = sorted(
+        load(pytester.path / "run").launches,
+        key=lambda launch: launch.start.started_unix_s,
+    )
+    assert [{}, *[EARLY] * 5] == [launch.facts for launch in launches]
+    builds = [launch.server.endswith("-base") for launch in launches]
+    assert [True, False, False, True, True, False] == builds
