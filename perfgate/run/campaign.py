@@ -103,7 +103,6 @@ class Campaign:
         self._needs = servers_of(_measured_cases(self._schedule, planned))
         self._failures: dict[str, Failure] = {}
         self._scheduled: set[str] = set()
-        self._upcoming: ServerConfig | None = None
         # (server, workload) that had further launches, and those launched in pairs.
         self._escalated: set[tuple[str, str]] = set()
         self._paired: set[tuple[str, str]] = set()
@@ -362,9 +361,7 @@ class Campaign:
                 self.results, launch.server.key, workloads, launch.number
             )
             if missing is not None:
-                self._upcoming = self._after(scheduled[place + 1 :])
-                self._measure_launch(launch, missing)
-        self._upcoming = None
+                self._measure_launch(launch, missing, scheduled[place + 1 :])
 
     def _after(
         self, scheduled: Sequence[ScheduledLaunch]
@@ -372,10 +369,11 @@ class Campaign:
         """The server that is probably launched next; None where that is not known.
 
         Args:
-            scheduled: what is left of the launches of the present server.
+            scheduled: what is known of the launches after the present one.
         """
-        if self._shared is not None:
-            return None  # another worker may take it
+        # Another worker may take it.
+        if not self._settings.prepares_next or self._shared is not None:
+            return None
         if scheduled:
             return scheduled[0].server
         for key, (config, workloads) in self._needs.items():
@@ -431,9 +429,15 @@ class Campaign:
             raise
 
     def _measure_launch(
-        self, launch: ScheduledLaunch, workloads: Sequence[Workload]
+        self,
+        launch: ScheduledLaunch,
+        workloads: Sequence[Workload],
+        left: Sequence[ScheduledLaunch],
     ) -> None:
         """Measure one launch here, or accept what another worker measured on it.
+
+        Args:
+            left: what is known of the launches after it.
 
         Raises:
             Failure: it failed to start; the run's data say so too.
@@ -443,11 +447,11 @@ class Campaign:
         key = launch.server.key
         with self._recording_failures(key):
             if self._shared is None:
-                self._launch(launch, workloads)
+                self._launch(launch, workloads, left)
                 return
 
             def measure() -> bytes:
-                self._launch(launch, workloads)
+                self._launch(launch, workloads, left)
                 return merge.cut(self.results, key)
 
             content = self._shared.run_once(launch.task, measure)
@@ -459,7 +463,10 @@ class Campaign:
         )
 
     def _launch(
-        self, launch: ScheduledLaunch, workloads: Sequence[Workload]
+        self,
+        launch: ScheduledLaunch,
+        workloads: Sequence[Workload],
+        left: Sequence[ScheduledLaunch],
     ) -> None:
         """Measure on the running server or on a new launch; after a death try again."""
         config = launch.server
@@ -477,11 +484,12 @@ class Campaign:
                 return
             workloads = self._remaining(config, workloads)
         source = self._source_of(config)
+        upcoming = self._after(left)
         for attempt in range(1, source.attempts + 1):
             place = ""
             if not launch.is_fresh:
                 place = f", server {self._place} of {self._server_count}"
-            runner = self._start(config, launch.is_fresh, place)
+            runner = self._start(config, launch.is_fresh, place, upcoming)
             death = self._run(
                 runner, workloads, self._is_part(runner, config, workloads)
             )
@@ -505,7 +513,11 @@ class Campaign:
         return sum(not config.build for config, _ in self._needs.values())
 
     def _start(
-        self, config: ServerConfig, is_fresh: bool, place: str = ""
+        self,
+        config: ServerConfig,
+        is_fresh: bool,
+        place: str = "",
+        upcoming: ServerConfig | None = None,
     ) -> LaunchRunner:
         """Start a server, or take the running one; returns what measures this launch.
 
@@ -520,7 +532,7 @@ class Campaign:
         self._recorder.put_server(source.software(config))
         self._say(config, source.describe_start(place))
         with self._timing_start():
-            server = source.start(config, is_fresh, self._upcoming)
+            server = source.start(config, is_fresh, upcoming)
         started = start_launch(
             config,
             server,
@@ -685,28 +697,31 @@ class Campaign:
             in_turn += [
                 scheduled for scheduled in turn if scheduled is not None
             ]
-        for place, scheduled in enumerate(in_turn):
-            left = [launch for _, launch, _ in in_turn[place + 1 :]]
-            self._upcoming = self._after(left)
-            self._measure_further(*scheduled)
-        self._upcoming = None
+        for place, (key, launch, workloads) in enumerate(in_turn):
+            left = [row for _, row, _ in in_turn[place + 1 :]]
+            self._measure_further(key, launch, workloads, left)
         for load in case.loads:
             failure = self._escalation_failures.get(load.server.key)
             if failure is not None:
                 raise failure.with_traceback(None)
 
     def _measure_further(
-        self, key: str, launch: ScheduledLaunch, workloads: Sequence[Workload]
+        self,
+        key: str,
+        launch: ScheduledLaunch,
+        workloads: Sequence[Workload],
+        left: Sequence[ScheduledLaunch],
     ) -> None:
         """Measure a launch of an escalation; after a failure none of that server.
 
         Args:
             key: of the server that is in doubt; the launch may be of its base build.
+            left: what is known of the launches after it.
         """
         if key in self._escalation_failures:
             return
         try:
-            self._measure_launch(launch, workloads)
+            self._measure_launch(launch, workloads, left)
         except Failure as failure:
             self._escalation_failures[key] = failure
 

@@ -132,11 +132,11 @@ class PoolSource:
         """The running server, or a launch on a port of its own.
 
         If another process takes the port in between, others are tried. Meanwhile the
-        upcoming server imports its engine, where the options ask for it.
+        upcoming server imports its engine.
         """
 
         def meanwhile() -> None:
-            if upcoming is not None and self._settings.prepares_next:
+            if upcoming is not None:
                 self._prepare(upcoming)
 
         for _ in range(MOST_PORTS - 1):

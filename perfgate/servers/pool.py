@@ -1,6 +1,7 @@
 """Server pool: one live server at a time on a session's devices (GPUs, or the CPU).
 
-Only engines that are held in one process, and take turns, are alive together.
+Only engines that are held in one process, and take turns, are alive together. The next
+server may have imported its engine meanwhile, and wait (`perfgate.servers.prepared`).
 
 The pool stops the old server before it launches the next, and continues only if the
 devices are free again. With a session fixture for each server two would be alive, and

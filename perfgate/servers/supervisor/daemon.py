@@ -84,7 +84,7 @@ class Supervisor:
         env = dict(self._order["env"])
         env[MARK] = self._mark
         source = subprocess.DEVNULL
-        if self._order["waits"]:
+        if self._is_waiting:
             source = subprocess.PIPE
         with self._log.open("ab") as log:
             # The object is kept, for its destructor would wait for the child.

@@ -9,20 +9,17 @@ import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from perfgate.engines import sglang, vllm
 from perfgate.engines.base import ServerConfig
-from perfgate.engines.inside import perfgate_prepared as inside
 from perfgate.servers import prepared
 from perfgate.servers.launch_record import ServerExited
 from perfgate.servers.pool import ServerPool
 from perfgate.servers.supervisor.processes import look_up
 from tests.support.plans import SUPPORT, fake_plan, free_port, request_for
 
-INSIDE = Path(inside.__file__).parent
 IMPORT_S = 0.5
 SLOW = f"""
 import time
@@ -44,7 +41,7 @@ def plan(tmp_path):
     def make(*arguments, **changes):
         planned = fake_plan(*arguments, **changes)
         path = os.pathsep.join(
-            map(str, (SUPPORT, INSIDE, tmp_path / "modules"))
+            map(str, (SUPPORT, vllm.INSIDE, tmp_path / "modules"))
         )
         return dataclasses.replace(
             planned,
@@ -245,7 +242,7 @@ def test_what_is_no_module_is_not_prepared(pool):
     ids=["vllm", "sglang"],
 )
 def test_the_engines_servers_can_be_prepared(engine, module):
-    """Their arguments stay; an engine that is held cannot be named so."""
+    """Their arguments stay, and what imports for them is on their path."""
     config = ServerConfig(engine=engine.ENGINE.name, model="m")
     planned = engine.plan(request_for(config))
 
@@ -255,4 +252,4 @@ def test_the_engines_servers_can_be_prepared(engine, module):
     assert planned.argv == prepared.command(planned)
     assert (module, *planned.argv[3:]) == command[4:]
     assert ("-m", "perfgate_prepared") == command[1:3]
-    assert str(INSIDE) in dict(planned.env)["PYTHONPATH"]
+    assert str(vllm.INSIDE) in dict(planned.env)["PYTHONPATH"]

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 from perfgate.engines.inside import perfgate_prepared as inside
+from perfgate.engines.vllm import INSIDE
 from perfgate.servers import prepared
 
-INSIDE = Path(inside.__file__).parent
 # A server's module that starts a process as engines do, which imports it by name.
 SPAWNS = """
 import multiprocessing
