@@ -4,6 +4,7 @@ Loaded by vLLM through its plugin interface (the entry point beside this file), 
 of its processes, where `--inject-env MODEL=PYTHONPATH=benchmarks/plants` names it.
 """
 
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -49,17 +50,34 @@ def around_steps(step: Callable[..., Any]) -> None:
     Args:
         step: takes the engine's own function and its arguments.
     """
-    from vllm.v1.worker.gpu_model_runner import GPUModelRunner
+    for runner in model_runners():
+        original = runner.execute_model
+        if not hasattr(original, "perfgate_original"):
+            runner.execute_model = stepping(original, step)
 
-    original = GPUModelRunner.execute_model
-    if hasattr(original, "perfgate_original"):
-        return
+
+def stepping(
+    original: Callable[..., Any], step: Callable[..., Any]
+) -> Callable[..., Any]:
+    """A method that has `step` do what the engine's own does."""
 
     def around(self: Any, *args: Any, **kwargs: Any) -> Any:
         return step(original, self, *args, **kwargs)
 
     around.perfgate_original = original
-    GPUModelRunner.execute_model = around
+    return around
+
+
+def model_runners() -> list[Any]:
+    """The classes that run a model: vLLM has two on GPUs, and chooses by model."""
+    from vllm.v1.worker.gpu_model_runner import GPUModelRunner
+
+    runners = [GPUModelRunner]
+    with contextlib.suppress(ImportError):
+        from vllm.v1.worker.gpu.model_runner import GPUModelRunner as Newer
+
+        runners.append(Newer)
+    return runners
 
 
 def add_operator() -> None:
