@@ -97,7 +97,8 @@ class Config:
         silence_timeout_s: a server that sends no token for this long hangs.
         lease_wait_s: longest wait for devices that another session holds.
         leases_dir: folder of the lock files of devices.
-        prepares_next: whether the next server imports its engine while one starts.
+        prepare_next: whether the next server imports its engine while one starts:
+            "yes", "no", or "auto", where that was measured.
         telemetry: whether GPU telemetry is recorded during the load.
         resume: whether to continue the run in `run_dir`.
         plan: whether to show the plan and launch nothing.
@@ -155,7 +156,7 @@ class Config:
     silence_timeout_s: float = 120.0
     lease_wait_s: float = 600.0
     leases_dir: Path = LEASES
-    prepares_next: bool = False
+    prepare_next: str = "auto"
     telemetry: bool = True
     resume: bool = False
     plan: bool = False
@@ -204,6 +205,12 @@ class Config:
     def is_screened(self) -> bool:
         """Whether baselines judge first, and base builds the suspect cases then."""
         return bool(self.base_builds) and self.pairs == "suspect"
+
+    def prepares(self, server: ServerConfig) -> bool:
+        """Whether this server imports its engine while the one before it starts."""
+        if self.prepare_next == "auto":
+            return server.device in ENGINES[server.engine].prepared_on
+        return self.prepare_next == "yes"
 
     def injection(self, server: ServerConfig) -> Injection:
         """The change injected in a server; none in a base build, the reference."""
@@ -439,7 +446,7 @@ def _parse(
         silence_timeout_s=option.stall_timeout,
         lease_wait_s=option.lease_wait,
         leases_dir=_leases_dir(),
-        prepares_next=option.prepare_next == "yes",
+        prepare_next=option.prepare_next,
         telemetry=option.telemetry == "yes",
         resume=option.resume,
         plan=option.plan,

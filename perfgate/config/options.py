@@ -297,10 +297,10 @@ def _add_run(add: AddOption) -> None:
     )
     add(
         "--prepare-next",
-        choices=("yes", "no"),
-        default="no",
+        choices=("auto", "yes", "no"),
+        default="auto",
         help="let the next server import its engine while one starts; takes 1 to 2 GB of "
-        "memory and a core (default: no)",
+        "memory and a core (default: auto, for vLLM on GPUs)",
     )
     add(
         "--telemetry",

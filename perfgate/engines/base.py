@@ -378,6 +378,8 @@ class Engine:
         help_arguments: arguments with which the server's command lists all options.
         held_on: devices on which `plan` knows how to hold it in one process
             (`ServerConfig.held`).
+        prepared_on: devices on which the next server imports the engine early, unless
+            `--prepare-next no`; where it was measured.
         routing_probes: device -> how a server reports the experts of its tokens ("" if
             the timed server can); without an entry it cannot.
         copies_share_experts: data parallel copies of a sparse model always share its
@@ -408,6 +410,7 @@ class Engine:
     cpu_note: str = ""
     help_arguments: tuple[str, ...] = ("--help",)
     held_on: frozenset[str] = frozenset()
+    prepared_on: frozenset[str] = frozenset()
     copies_share_experts: bool = False
     routing_probes: Mapping[str, RoutingProbe] = field(default_factory=dict)
     no_expert_parallelism: Mapping[str, str] = field(default_factory=dict)

@@ -319,5 +319,6 @@ ENGINE = Engine(
     bench_backend="vllm",
     cpu_arguments=("--enforce-eager",),
     held_on=frozenset({"cpu", "cuda"}),
+    prepared_on=frozenset({"cuda"}),
     help_arguments=("--help=all",),
 )

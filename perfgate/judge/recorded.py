@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import math
+import statistics
 from dataclasses import dataclass
 
 from perfgate import formatting
@@ -30,6 +31,7 @@ from perfgate.judge.noise import (
     loss_of,
     loss_threshold,
     row_alpha,
+    t_quantile,
 )
 from perfgate.judge.observation import Observation
 from perfgate.judge.policy import Policy
@@ -39,6 +41,8 @@ from perfgate.results.samples import Side, sides_of
 
 # Launches of one run that vary this many times as much as the baseline's are unsteady.
 UNSTEADY = 3.0
+# Chance that unsteady launches of unchanged code show a loss beyond the threshold.
+DOUBT = 0.005
 # Of a rate, as a fraction: a floor may be larger than the recorded value.
 LARGEST_LOSS = 0.999
 
@@ -201,6 +205,14 @@ class Comparison:
         return coefficient_of_variation(values) > limit
 
     @property
+    def is_clear(self) -> bool:
+        """Whether these launches show the loss by themselves, however much they vary."""
+        logs = [math.log(value) for value in self.observation.values]
+        error = statistics.stdev(logs) / math.sqrt(len(logs))
+        bound = t_quantile(len(logs) - 1, 1 - DOUBT) * error
+        return self.loss - bound > self.threshold
+
+    @property
     def mixed(self) -> Mixture | None:
         """Slow launches beside launches that match the baseline; None without a mixture."""
         if not self.is_unsteady or self.case.is_ratio or self.case.two_sided:
@@ -229,7 +241,8 @@ class Comparison:
 
     def _plain_outcome(self) -> Outcome:
         if self.is_above_floor and self.loss > self.threshold:
-            if self.is_unsteady and self.mixed is None:
+            is_doubtful = self.is_unsteady and not self.is_clear
+            if is_doubtful and self.mixed is None:
                 return Outcome.INCONCLUSIVE
             return Outcome.REGRESSED
         if self.is_above_floor and self.loss < -self.threshold:

@@ -18,6 +18,9 @@ any stream while at least one stream is in flight:
   while a step takes 5 ms.
 * It is a stall above `stall_factor` times what is expected, and above an absolute
   floor that ordinary scheduling does not reach on that kind of machine.
+* Stalls that sum to less than `stall_share` of the run move no judged value by more than
+  launches differ: they are notes. A request rate lasts 15 to 100 s, and a GPU host is
+  away for 41 to 48 ms now and then.
 * It is the client's own absence, and not the server's silence, if the client's
   heartbeat (every 10 ms) was missing for at least half of the gap. That is a note.
 
@@ -65,6 +68,7 @@ class Policy:
             this share of the mean gap between arrivals, whichever is more.
         prefix_hit_share: of the input tokens; engines that cache single tokens find
             some by chance.
+        stall_share: of the run, up to which stalls do not matter.
     """
 
     stall_floor_ms: float
@@ -73,6 +77,7 @@ class Policy:
     late_floor_ms: float
     late_gap_share: float = 0.25
     prefix_hit_share: float = 0.01
+    stall_share: float = 0.0
 
 
 POLICIES = {
@@ -81,6 +86,7 @@ POLICIES = {
     "cuda": Policy(
         stall_floor_ms=40,
         stall_factor=3,
+        stall_share=0.003,
         client_absent_share=0.01,
         late_floor_ms=5,
     ),
@@ -251,15 +257,8 @@ def examine(
     policy: Policy,
 ) -> Findings:
     """Apply every rule."""
-    server_stalls = []
-    client_stalls = []
-    for stall in find_stalls(transcripts, recording, policy):
-        if stall.client_absent:
-            client_stalls.append(
-                f"the client itself did not run: {describe(stall)}"
-            )
-        else:
-            server_stalls.append(describe(stall))
+    stalls = find_stalls(transcripts, recording, policy)
+    server_stalls, stall_notes = stall_texts(stalls, recording, policy)
     invalid = [
         *failures(transcripts),
         *wrong_counts(transcripts),
@@ -270,11 +269,32 @@ def examine(
     ]
     notes = [
         *merged_chunks(transcripts),
-        *client_stalls[:MOST_SHOWN],
+        *stall_notes[:MOST_SHOWN],
         *process_notes(workload, recording),
         *time_notes(recording),
     ]
     return Findings(tuple(invalid), tuple(notes))
+
+
+def stall_texts(
+    stalls: Sequence[Stall], recording: Recording, policy: Policy
+) -> tuple[list[str], list[str]]:
+    """Those that spoil the repetition, and those that are notes."""
+    of_server = []
+    notes = []
+    length_ms = 0.0
+    for stall in stalls:
+        if stall.client_absent:
+            notes.append(f"the client itself did not run: {describe(stall)}")
+        else:
+            of_server.append(describe(stall))
+            length_ms += stall.length_ms
+    share = length_ms * MS / max(1, recording.end_ns - recording.start_ns)
+    if share > policy.stall_share:
+        return of_server, notes
+    for text in of_server:
+        notes.append(f"{text}: {formatting.percent(share)} of the load")
+    return [], notes
 
 
 def describe(stall: Stall) -> str:

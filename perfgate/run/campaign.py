@@ -366,14 +366,23 @@ class Campaign:
     def _after(
         self, scheduled: Sequence[ScheduledLaunch]
     ) -> ServerConfig | None:
-        """The server that is probably launched next; None where that is not known.
+        """The server that is probably launched next, if it is to be prepared.
 
         Args:
             scheduled: what is known of the launches after the present one.
         """
         # Another worker may take it.
-        if not self._settings.prepares_next or self._shared is not None:
+        if self._shared is not None:
             return None
+        upcoming = self._probably_next(scheduled)
+        if upcoming is None or not self._settings.prepares(upcoming):
+            return None
+        return upcoming
+
+    def _probably_next(
+        self, scheduled: Sequence[ScheduledLaunch]
+    ) -> ServerConfig | None:
+        """The server that is probably launched next; None where that is not known."""
         if scheduled:
             return scheduled[0].server
         for key, (config, workloads) in self._needs.items():

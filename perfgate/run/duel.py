@@ -64,6 +64,7 @@ class DuelRunner:
         vocab_size: of their model.
         cores: that this process may use; None among them asks one launch at a time, and
             leaves its threads where they are.
+        judged: which times must be known.
 
     Attributes:
         silent: the launch that did not answer; None while all do.
@@ -74,6 +75,7 @@ class DuelRunner:
     vocab_size: int
     cores: Sequence[int | None]
     rng: random.Random
+    judged: Sequence[str] = tuple(BATCH_TIMES)
     ask: Ask = answer_batch
     clock: Callable[[], float] = time.monotonic
     longest_s: float = LONGEST_S
@@ -119,8 +121,8 @@ class DuelRunner:
         if self.clock() - began_s >= USUAL_S:
             enough = GOOD
         for rows in turns.values():
-            for time_of in BATCH_TIMES.values():
-                if largest_error(rows, time_of) > enough:
+            for metric in self.judged:
+                if largest_error(rows, BATCH_TIMES[metric]) > enough:
                     return False
         return True
 

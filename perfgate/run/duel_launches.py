@@ -135,6 +135,7 @@ class Duels:
             models.lookup(server.model).architecture.vocab_size,
             cores=_cores(server),
             rng=self.rng,
+            judged=_judged_times(server),
         )
         began_s = time.monotonic()
         try:
@@ -194,6 +195,13 @@ def _cores(server: ServerConfig) -> Sequence[int | None]:
     if server.device == "cpu":
         return sorted(os.sched_getaffinity(0))
     return (None,)
+
+
+def _judged_times(server: ServerConfig) -> Sequence[str]:
+    """A thread that waits for the GPU says nothing by its CPU time."""
+    if server.device == "cpu":
+        return tuple(BATCH_TIMES)
+    return ("batch_active_ms",)
 
 
 def _measurement(

@@ -300,6 +300,27 @@ def test_pairs_keep_equals_signs_of_the_value():
     )
 
 
+@pytest.mark.parametrize(
+    ("words", "engine", "device", "is_prepared"),
+    [
+        ((), "vllm", "cuda", True),
+        ((), "sglang", "cuda", False),
+        ((), "vllm", "cpu", False),
+        (("--prepare-next", "yes"), "vllm", "cpu", True),
+        (("--prepare-next", "no"), "vllm", "cuda", False),
+    ],
+)
+def test_the_next_server_is_prepared_where_that_was_measured(
+    project, words, engine, device, is_prepared
+):
+    """Or as the option says."""
+    server = ServerConfig(
+        engine=engine, model="m", device=device, tensor_parallel_size=1
+    )
+
+    assert is_prepared is parse(project, *words).prepares(server)
+
+
 def test_switches_take_no_value():
     """A path after a switch is a path to collect."""
     names = options_with_value()

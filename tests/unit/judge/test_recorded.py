@@ -78,13 +78,30 @@ def test_the_threshold_falls_with_the_launches():
         ((90.0, 90.0, 90.0), Outcome.REGRESSED),
         ((110.0, 110.0, 110.0), Outcome.IMPROVED),
         ((60.0, 90.0, 120.0), Outcome.INCONCLUSIVE),
+        ((40.0, 45.0, 50.0), Outcome.REGRESSED),
         ((100.0, 70.0, 100.0), Outcome.REGRESSED),
     ],
-    ids=["same", "less", "more", "unsteady", "mixed"],
+    ids=["same", "less", "more", "unsteady", "unsteady and far", "mixed"],
 )
 def test_the_outcome_follows_from_loss_and_threshold(values, outcome):
-    """Launches that vary beyond the noise decide nothing."""
+    """Launches that vary beyond the noise decide nothing, unless all are far off."""
     assert outcome is compared(*values).judgement(TODAY).outcome
+
+
+@pytest.mark.parametrize(
+    ("spread", "is_clear"), [(0.0, True), (0.06, True), (0.07, False)]
+)
+def test_unsteady_launches_show_a_loss_beyond_their_own_error(spread, is_clear):
+    """Three launches around a loss of 0.5: t(0.995; 2) is 9.925, the threshold 0.1076.
+
+    Beyond it remain 0.39, which is 9.925 standard errors of a spread of 0.068.
+    """
+    values = [100 * math.exp(-0.5 + spread * side) for side in (-1, 0, 1)]
+
+    row = compared(*values, sigma=0.02)
+
+    assert (0.5, 0.1076) == pytest.approx((row.loss, row.threshold), abs=1e-4)
+    assert is_clear is row.is_clear
 
 
 def test_mixed_launches_are_a_regression_of_the_start():

@@ -67,6 +67,30 @@ def test_every_global_gap_of_50_ms_is_found(length_ms, at_ms, count, itl_ms):
     assert length_ms <= found[0].length_ms + 0.01 <= length_ms + itl_ms + 0.02
 
 
+@pytest.mark.parametrize(
+    ("policy", "end_ms", "length_ms", "is_valid"),
+    [
+        (CUDA, 50_000.0, 50, True),
+        (CUDA, 50_000.0, 140, True),
+        (CUDA, 50_000.0, 160, False),
+        (CUDA, 5_000.0, 50, False),
+        (CPU, 500_000.0, 400, False),
+    ],
+)
+def test_short_stalls_of_a_long_load_are_notes(
+    policy, end_ms, length_ms, is_valid
+):
+    """Up to 0.3 % of the load on a GPU: 150 ms of 50 s."""
+    rows = stalled(
+        steady_streams(count=4, tokens=100, itl_ms=5), 250, length_ms
+    )
+
+    found = examine(CLOSED, rows, recording(end_ms), {}, policy)
+
+    assert is_valid is not any("fell silent" in text for text in found.invalid)
+    assert is_valid is any("fell silent" in text for text in found.notes)
+
+
 @given(
     length_ms=st.floats(50, 2000),
     chunk=st.integers(1, 49),

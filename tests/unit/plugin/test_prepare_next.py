@@ -49,8 +49,8 @@ def test_further_launches_are_prepared(session):
     assert [0, 1, 0, 1] == [launch.index for launch in launches]
 
 
-def test_it_is_off_by_default(session):
-    """It was not seen on every kind of machine."""
+def test_an_engine_that_was_not_measured_so_is_not_prepared(session):
+    """By default."""
     launches = session()
 
     assert [{}, {}] == [launch.facts for launch in launches]

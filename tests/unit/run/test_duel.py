@@ -2,6 +2,7 @@
 
 import random
 
+import msgspec
 import pytest
 
 from perfgate.engines.held import BatchTimes
@@ -93,6 +94,24 @@ def test_after_some_seconds_less_is_enough():
     engines.runner(longest_s=1000.0).run(nothing)
 
     assert USUAL_S < engines.now_s < 2 * USUAL_S
+
+
+def test_only_the_judged_times_must_be_known():
+    """A thread that waits for the GPU has a CPU time that scatters, and is not judged."""
+    engines = Engines()
+    runner = engines.runner(longest_s=60.0)
+    runner.judged = ("batch_active_ms",)
+    scatter = random.Random(3)
+
+    def answer(url, batch):
+        times = engines.answer(url, batch)
+        cpu_ns = int(scatter.uniform(5, 15) * MS)
+        return msgspec.structs.replace(times, cpu_ns=cpu_ns)
+
+    runner.ask = answer
+    turns = runner.run(nothing)["decode"]
+
+    assert len({turn.cycle for turn in turns}) < FEWEST_CYCLES + 4
 
 
 def test_all_launches_get_the_same_prompts():
