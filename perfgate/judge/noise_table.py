@@ -41,6 +41,8 @@ FILE = "noise.json"
 # their own.
 LEARNED_FAMILIES = RATE_FAMILIES | {"energy"}
 FEWEST_SERIES, FEWEST_DEGREES_OF_FREEDOM = 2, 5
+# Degrees of freedom of machines, on one GPU and on several, to compare the two.
+FEWEST_MACHINES = 4
 # Stored values have six digits; launches that agree to the last one have no logarithm.
 SMALLEST_CV = 1e-4
 # Between these the weight of the prior is fitted. With 2 or less the variance that it
@@ -356,33 +358,77 @@ def learn(series: Iterable[Series], day: str) -> NoiseTable:
         for name in names:
             groups[name].append(row)
     learned = {}
-    for name, members in sorted(groups.items()):
-        noise = _group_noise(members)
-        if noise is not None and _is_of_its_own(name, groups):
+    for name in sorted(groups):
+        noise = _noise_of(name, groups)
+        if noise is not None:
             learned[name] = noise
     return NoiseTable(learned=day, launches=launches, groups=learned)
 
 
-def _is_of_its_own(name: str, groups: Mapping[str, Sequence[Series]]) -> bool:
-    """Whether one GPU and several differ in the noise of a metric, for a group of either.
+def _noise_of(
+    name: str, groups: Mapping[str, Sequence[Series]]
+) -> GroupNoise | None:
+    """The noise of a group; None where too little was recorded, or a wider one has it.
 
-    By a likelihood-ratio test: where they do not, their launches tell more together.
+    One GPU and several have their own variation of launches, or of machines, only where
+    the two differ: else all GPUs tell more together.
     """
+    own = _group_noise(groups[name])
     platform, _, rest = name.partition("/")
-    if platform not in _WIDER:
-        return True
+    if own is None or platform not in _WIDER:
+        return own
+    narrow = [groups.get(f"{count}/{rest}", ()) for count in _WIDER]
+    wider = groups[f"{_WIDER[platform]}/{rest}"]
+    launches_differ = _launches_differ(narrow, wider)
+    machines_differ = _machines_differ(narrow)
+    if not launches_differ and not machines_differ:
+        return None
+    together = _group_noise(wider)
+    if together is None:
+        return own
+    if not launches_differ:
+        return msgspec.structs.replace(
+            together, machines=own.machines or together.machines
+        )
+    if not machines_differ:
+        return msgspec.structs.replace(own, machines=together.machines)
+    return own
+
+
+def _launches_differ(
+    narrow: Sequence[Sequence[Series]], wider: Sequence[Series]
+) -> bool:
+    """Whether launches on one GPU and on several vary differently, by a likelihood ratio."""
     # Imported here: it takes a second, and judging does not need it.
     from scipy.stats import chi2
 
     likelihood = 0.0
-    for narrow in _WIDER:
-        variances, freedoms = _variances(groups.get(f"{narrow}/{rest}", ()))
+    for members in narrow:
+        variances, freedoms = _variances(members)
         if not variances:
             return False
         likelihood += fit(variances, freedoms).log_likelihood
-    variances, freedoms = _variances(groups[f"gpu/{rest}"])
+    variances, freedoms = _variances(wider)
     gain = likelihood - fit(variances, freedoms).log_likelihood
     return bool(2 * gain > chi2.ppf(SPLIT_CONFIDENCE, 2))
+
+
+def _machines_differ(narrow: Sequence[Sequence[Series]]) -> bool:
+    """Whether machines vary differently with one GPU and with several, by an F-test."""
+    # Imported here, as above.
+    from scipy.stats import f
+
+    spreads = []
+    for members in narrow:
+        spread = _between_machines(members)
+        if spread is None or spread.degrees_of_freedom < FEWEST_MACHINES:
+            return False
+        spreads.append(spread)
+    spreads.sort(key=lambda spread: spread.cv)
+    smaller, larger = spreads
+    ratio = (larger.cv / smaller.cv) ** 2
+    freedoms = (larger.degrees_of_freedom, smaller.degrees_of_freedom)
+    return bool(2 * f.sf(ratio, *freedoms) < 1 - SPLIT_CONFIDENCE)
 
 
 def _variances(members: Iterable[Series]) -> tuple[list[float], list[int]]:

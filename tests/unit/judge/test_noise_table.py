@@ -122,6 +122,40 @@ def test_one_gpu_and_several_that_differ_are_groups_of_their_own(rng):
     assert "gpu/itl" in groups
 
 
+def on_machines(rng, spread, platform):
+    """A baseline of four machines that differ so, each with launches that vary by 1 %."""
+    values = {}
+    for number in range(4):
+        mean = rng.normal(0.0, spread)
+        values[f"gpu-{number}"] = list(rng.normal(mean, 0.01, 20))
+    return Series(platform, ITL, "closed", False, values)
+
+
+def test_machines_that_differ_more_with_several_gpus_count_for_those_alone(rng):
+    """2 % and 10 %, with launches that vary alike, which so tell more together."""
+    rows = [on_machines(rng, 0.02, "one-gpu") for _ in range(8)]
+    rows += [on_machines(rng, 0.10, "several-gpus") for _ in range(8)]
+
+    groups = noise_table.learn(rows, "2026-11-28").groups
+    one, several = groups["one-gpu/itl"], groups["several-gpus/itl"]
+
+    assert 0.02 == pytest.approx(one.machines.cv, rel=0.3)
+    assert 0.10 == pytest.approx(several.machines.cv, rel=0.3)
+    assert one.launches == several.launches == groups["gpu/itl"].launches
+    assert 64 == one.series == several.series
+
+
+def test_machines_that_differ_alike_are_one_group(rng):
+    """The F-test does not tell them apart."""
+    rows = []
+    for platform in ("one-gpu", "several-gpus"):
+        rows += [on_machines(rng, 0.02, platform) for _ in range(8)]
+
+    groups = noise_table.learn(rows, "2026-11-28").groups
+
+    assert {"gpu/itl", f"gpu/{ITL}/closed"} == set(groups)
+
+
 def test_one_gpu_alone_is_no_group_of_its_own(rng):
     """Nothing tells whether several GPUs vary otherwise."""
     rows = [drawn(rng, 0.01) for _ in range(8)]
