@@ -50,6 +50,7 @@ ARGUMENTS: Mapping[str, Mapping[str, str | Mapping[str, str]]] = {
     },
 }
 _VALUE = re.compile(r"\w[\w-]*")
+_OFF = "off"  # no value of an argument that takes one
 # Takes a command and its variables, and returns what it prints.
 Run = Callable[[Sequence[str], Mapping[str, str]], str]
 
@@ -63,7 +64,7 @@ def argument(engine: str, choice: str, before: str) -> str:
     template = ARGUMENTS.get(engine, {}).get(choice, "")
     if not isinstance(template, str):
         return template.get(before, "")
-    if not _VALUE.fullmatch(before):
+    if before == _OFF or not _VALUE.fullmatch(before):
         return ""
     return template.format(value=before, lower=before.lower())
 

@@ -19,7 +19,6 @@ PHASES: dict[ProfiledPhase, str] = {
     "request": "a request",
 }
 MOST_KERNELS = 5
-NAME_CHARACTERS = 70
 LITTLE = 0.5  # of a loss: what explains less explains little
 MORE_THAN_ALL = 1.25  # of a loss: what brings back or explains more
 VIEWER = "https://ui.perfetto.dev"
@@ -75,8 +74,7 @@ def explains(profile: Profile) -> str:
     if share is None:
         return _nothing(profile)
     named = [
-        f"{short(row.name)} {_signed(row.added_ms)} ms"
-        for row in profile.slower
+        f"{row.short_name} {_signed(row.added_ms)} ms" for row in profile.slower
     ]
     if profile.replaced_ms > 0:
         named.append(_replaced(profile))
@@ -150,7 +148,7 @@ def _brought_back(share: float) -> str:
 
 def kernel_text(kernel: KernelChange, has_base: bool) -> str:
     """A kernel: "fused_moe_kernel: 2.10 -> 14.3 ms, 64 -> 64 calls"."""
-    name = short(kernel.name)
+    name = kernel.short_name
     if not has_base:
         return (
             f"{name}: {_ms(kernel.now_ms)} ms, {_calls(kernel.now_count)} calls"
@@ -163,14 +161,6 @@ def kernel_text(kernel: KernelChange, has_base: bool) -> str:
     times = f"{_ms(kernel.before_ms)} -> {_ms(kernel.now_ms)} ms"
     calls = f"{_calls(kernel.before_count)} -> {_calls(kernel.now_count)} calls"
     return f"{name}{state}: {_signed(kernel.added_ms)} ms ({times}, {calls})"
-
-
-def short(name: str) -> str:
-    """The name of a kernel, without what all templates begin with, and cut."""
-    text = name.removeprefix("void ")
-    if len(text) > NAME_CHARACTERS:
-        return f"{text[: NAME_CHARACTERS - 3]}..."
-    return text
 
 
 def _steps(profile: Profile) -> str:

@@ -18,6 +18,7 @@ Cause = Literal[
     "expert-path",
     "communication",
     "late-rank",
+    "one-kernel",
     "per-token",
     "host",
     "memory",

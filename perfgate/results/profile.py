@@ -23,8 +23,12 @@ NAMED_SHARE = 0.05
 # share of the time of the new ones: another release names the same work otherwise.
 REPLACED_SHARE = 0.5
 # Of several ranks one is late where another one waits for it by this share of the loss, or
-# without a base by this share of a step. From half of the loss on it is the cause.
-LATE_OF_LOSS, LATE_OF_STEP, LATE_AS_CAUSE = 0.25, 0.2, 0.5
+# without a base by this share of a step.
+LATE_OF_LOSS, LATE_OF_STEP = 0.25, 0.2
+# A late rank, communication or one kernel is the cause from this share of the loss on.
+AS_CAUSE = 0.5
+# Of a kernel's name, characters that are shown.
+NAME_CHARACTERS = 70
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,14 @@ class KernelChange(
     def added_ms(self) -> float:
         """What it takes longer; negative for a gain."""
         return self.now_ms - self.before_ms
+
+    @property
+    def short_name(self) -> str:
+        """Its name without what all templates begin with, and cut."""
+        text = self.name.removeprefix("void ")
+        if len(text) > NAME_CHARACTERS:
+            return f"{text[: NAME_CHARACTERS - 3]}..."
+        return text
 
 
 class ProfiledSteps(
@@ -156,6 +168,13 @@ class Profile(
         if self.before is None:
             return 0.0
         return self.now.idle_ms - self.before.idle_ms
+
+    @property
+    def communication_added_ms(self) -> float:
+        """What of it is communication between ranks, with their waits; 0 of one rank."""
+        if self.before is None or self.ranks < 2:
+            return 0.0
+        return self.now.communication_ms - self.before.communication_ms
 
     @property
     def agrees(self) -> bool:

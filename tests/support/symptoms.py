@@ -44,6 +44,16 @@ def long_prompts(before, now):
     return dataclasses.replace(row, prompt_tokens=4096)
 
 
+def batch(load, streams, before, now, tokens):
+    """A batch of a held engine; tokens of each prompt and of each answer."""
+    prompt_tokens, output_tokens = tokens
+    return dataclasses.replace(
+        moved("batch_active_ms", load, streams, before, now),
+        prompt_tokens=prompt_tokens,
+        output_tokens=output_tokens,
+    )
+
+
 def closed(streams, before, now):
     """Throughput of a closed load."""
     return moved("output_throughput", f"at-{streams}", streams, before, now)

@@ -53,9 +53,16 @@ _LARGEST = re.compile(r"(?:\d+ to )?(\d+)(?: \(\d+\))?")
 def graphs(server: ServerSymptoms, _servers: Servers) -> Finding | None:
     """Graphs were captured before and are not now: each step pays its launches."""
     choice = server.choice("graphs")
-    if choice is None or choice.now != "off" or not are_worse(server.steps):
+    steps = _decoded(server)
+    if choice is None or choice.now != "off" or not are_worse(steps):
         return None
-    return _chosen("graphs", "prefill and decode", choice, server.steps)
+    return _chosen("graphs", "prefill and decode", choice, steps)
+
+
+def _decoded(server: ServerSymptoms) -> list[Moved]:
+    """Decode steps; of a held engine the batches that have some."""
+    batches = [row for row in server.batches if (row.output_tokens or 1) > 1]
+    return [*server.steps, *batches]
 
 
 def fewer_graphs(server: ServerSymptoms, _servers: Servers) -> Finding | None:
@@ -132,9 +139,10 @@ def _largest(sizes: str) -> int:
 def scheduling(server: ServerSymptoms, _servers: Servers) -> Finding | None:
     """The next step is no longer prepared while the last one runs: each step waits."""
     choice = server.choice("async_scheduling")
-    if choice is None or not are_worse(server.steps):
+    steps = _decoded(server)
+    if choice is None or not are_worse(steps):
         return None
-    return _chosen("scheduling", phase_of(server), choice, server.steps)
+    return _chosen("scheduling", phase_of(server), choice, steps)
 
 
 def batch_cap(server: ServerSymptoms, _servers: Servers) -> Finding | None:
@@ -186,6 +194,8 @@ def prefill_chunk(server: ServerSymptoms, _servers: Servers) -> Finding | None:
     choice = server.choice("chunked_prefill_tokens")
     if choice is None or are_worse(server.steps):
         return None
+    if server.batches:
+        return _chunked_batches(server, choice)
     first = server.first_tokens
     chunk = _smaller_chunk(choice)
     fitting = [row for row in first if (row.prompt_tokens or 0) <= chunk]
@@ -201,12 +211,47 @@ def prefill_chunk(server: ServerSymptoms, _servers: Servers) -> Finding | None:
     return Finding("prefill-chunk", "prefill", evidence, by_choice=True)
 
 
+def _chunked_batches(server: ServerSymptoms, choice: Choice) -> Finding | None:
+    """Smaller chunks: batches of a held engine take more steps for their prompts.
+
+    What fits into a chunk has not lost, and what decodes least has lost most.
+    """
+    slower = [row for row in server.batches if row.is_worse]
+    if not slower or _tokens(choice.now) >= _tokens(choice.before):
+        return None
+    chunk = _smaller_chunk(choice)
+    if any(_prompts_at_once(row) <= chunk for row in slower):
+        return None
+    most = max(slower, key=lambda row: row.loss)
+    beyond = [row for row in server.batches if _prompts_at_once(row) > chunk]
+    if most != min(beyond, key=_decoded_for_a_prompt_token):
+        return None
+    evidence = (
+        words.choice(choice),
+        words.CHUNKED_BATCHES.format(load=most.load),
+        *words.lines(sorted(slower, key=lambda row: -row.loss)),
+    )
+    return Finding("prefill-chunk", "prefill", evidence, by_choice=True)
+
+
+def _prompts_at_once(batch: Moved) -> int:
+    """Tokens of the prompts that a batch has in flight; 0 where they are unknown."""
+    return (batch.streams or 0) * (batch.prompt_tokens or 0)
+
+
+def _decoded_for_a_prompt_token(batch: Moved) -> float:
+    """Tokens that a batch decodes for each one of its prompts."""
+    return (batch.output_tokens or 1) / (batch.prompt_tokens or 1)
+
+
 def _smaller_chunk(choice: Choice) -> float:
-    """Tokens of the smaller one of both chunks; no limit where one is not a number."""
-    sizes = [choice.before, choice.now]
-    if not all(size.isdigit() for size in sizes):
-        return math.inf
-    return min(map(int, sizes))
+    """Tokens of the smaller one of both chunks; no limit where none is a number."""
+    return min(_tokens(choice.before), _tokens(choice.now))
+
+
+def _tokens(size: str) -> float:
+    """Tokens of a chunk; no limit where it is off, or launches differ."""
+    return int(size) if size.isdigit() else math.inf
 
 
 def attention(server: ServerSymptoms, _servers: Servers) -> Finding | None:

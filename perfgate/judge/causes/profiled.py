@@ -1,37 +1,105 @@
-"""What a profile adds to a finding: of several ranks the late one.
+"""What a profile adds to a finding: a late rank, slower communication, or one kernel.
 
-The shape of a loss tells that ranks cost time, and not which one. A profile has the time
-of each rank in the exchanges between them.
+The shape of a loss tells that ranks cost time, and not which one, nor whether they wait
+or exchange. A profile has the time of each rank in the exchanges between them, and that
+of each kernel.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from perfgate.judge.causes import words
 from perfgate.judge.causes.finding import Finding
-from perfgate.results.profile import LATE_AS_CAUSE, Profile
+from perfgate.results.diagnosis import Cause
+from perfgate.results.profile import AS_CAUSE, Profile
+
+# Causes without a time that a profile could explain.
+_NO_TIME: frozenset[Cause] = frozenset({"memory", "answers"})
 
 
 def refined(
     finding: Finding, server: str, profiles: Iterable[Profile]
 ) -> Finding:
-    """The finding, with a late rank as its cause where that explains most of the loss.
+    """The finding, with the cause that a profile names where it explains most of the loss.
 
-    What the engine chose otherwise stays the cause: a choice may make a rank late.
+    What the engine chose otherwise stays the cause: a choice may make a rank late, and
+    communication slow.
     """
-    if finding.by_choice:
+    if finding.by_choice or finding.cause in _NO_TIME:
         return finding
-    for profile in profiles:
-        late = profile.late_rank
-        if profile.server != server or late is None or late.share is None:
-            continue
-        if late.share >= LATE_AS_CAUSE:
-            line = words.LATE_RANK.format(
-                rank=late.rank, share=f"{100 * min(1.0, late.share):.0f} %"
-            )
-            return dataclasses.replace(
-                finding, cause="late-rank", evidence=(line, *finding.evidence)
-            )
+    own = [profile for profile in profiles if profile.server == server]
+    for rule in _RULES:
+        for profile in own:
+            found = rule(finding, profile)
+            if found is not None:
+                return found
     return finding
+
+
+def _late_rank(finding: Finding, profile: Profile) -> Finding | None:
+    """One rank is late, and the others' wait for it is most of the loss."""
+    late = profile.late_rank
+    if late is None or late.share is None or late.share < AS_CAUSE:
+        return None
+    line = words.LATE_RANK.format(
+        rank=late.rank, share=_percent(min(1.0, late.share))
+    )
+    return _named(finding, "late-rank", line)
+
+
+def _communication(finding: Finding, profile: Profile) -> Finding | None:
+    """Exchanges take longer by most of the loss, and no rank is late to them."""
+    added_ms = profile.communication_added_ms
+    if profile.late_rank is not None or not _is_most(profile, added_ms):
+        return None
+    line = words.COMMUNICATION.format(
+        added=f"{added_ms:.3g}", share=_percent(added_ms / profile.loss_ms)
+    )
+    return _named(finding, "communication", line)
+
+
+def _one_kernel(finding: Finding, profile: Profile) -> Finding | None:
+    """One kernel is most of a loss that nothing else explains.
+
+    Not one operator of a CPU: the profiler itself costs too much there.
+    """
+    if finding.cause != "unknown" or profile.unit != "kernel":
+        return None
+    slowest = max(
+        profile.slower, key=lambda kernel: kernel.added_ms, default=None
+    )
+    if slowest is None or not _is_most(profile, slowest.added_ms):
+        return None
+    line = words.ONE_KERNEL.format(
+        kernel=slowest.short_name,
+        added=f"{slowest.added_ms:.3g}",
+        share=_percent(slowest.added_ms / profile.loss_ms),
+    )
+    return _named(finding, "one-kernel", line)
+
+
+# The first that fits counts.
+_RULES: tuple[Callable[[Finding, Profile], Finding | None], ...] = (
+    _late_rank,
+    _communication,
+    _one_kernel,
+)
+
+
+def _is_most(profile: Profile, added_ms: float) -> bool:
+    """Whether a time is at least half of the loss; never without a base."""
+    loss_ms = profile.loss_ms
+    return loss_ms > 0 and added_ms >= AS_CAUSE * loss_ms
+
+
+def _named(finding: Finding, cause: Cause, line: str) -> Finding:
+    """The finding with another cause, and first of all what shows it."""
+    return dataclasses.replace(
+        finding, cause=cause, evidence=(line, *finding.evidence)
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"

@@ -31,6 +31,7 @@ TTFT = "ttft_median_ms"
 THROUGHPUT = "output_throughput"
 SATURATED = "saturated_throughput"
 KV_CACHE = "kv_cache_tokens"
+BATCH_TIMES = ("batch_active_ms", "batch_cpu_ms")  # of a held engine
 GRAPHS_BYTES = "graphs_bytes"
 GRAPHS_PHASE = "graphs captured"  # of the log, `perfgate.engines`
 # A change counts beyond this many times the known variation of launches, and beyond the
@@ -50,6 +51,7 @@ class Moved:
             what has no load.
         together: whether all of its prompts are sent at once.
         prompt_tokens: of each of its prompts; None where they differ.
+        output_tokens: of each of its answers; None where they differ.
         loss: log of how much worse it is; negative for a gain.
         noise: variation from launch to launch (log); None where it is unknown.
     """
@@ -65,6 +67,7 @@ class Moved:
     noise: float | None
     is_red: bool
     prompt_tokens: int | None = None
+    output_tokens: int | None = None
 
     @property
     def threshold(self) -> float:
@@ -144,6 +147,16 @@ class ServerSymptoms:
         """First tokens of a request that is alone."""
         return [row for row in self.rows(TTFT) if row.streams == 1]
 
+    @property
+    def batches(self) -> list[Moved]:
+        """Batches of a held engine, each by the one of its times that lost most."""
+        batches: dict[str, Moved] = {}
+        for metric in BATCH_TIMES:
+            for row in self.rows(metric):
+                known = batches.setdefault(row.load, row)
+                batches[row.load] = max(known, row, key=lambda one: one.loss)
+        return list(batches.values())
+
     def choice(self, *names: str) -> Choice | None:
         """The first of these choices that changed."""
         for choice in self.changed:
@@ -184,13 +197,15 @@ def _moved(verdict: Verdict, case: Case) -> Moved | None:
     metric = METRICS.get(verdict.metric)
     if metric is None:
         return None
-    name, streams, together, prompt_tokens = "", None, False, None
+    name, streams, together = "", None, False
+    prompt_tokens, output_tokens = None, None
     workload = case.numerator.workload
     if workload is not None:
         name, streams = workload.name, workload.batch
         together = workload.arrivals == "burst"
         if isinstance(workload.prompts, Synthetic):
             prompt_tokens = workload.prompts.input_len_tokens
+            output_tokens = workload.prompts.output_len_tokens
     noise = None
     if verdict.noise is not None:
         noise = math.log1p(verdict.noise)
@@ -207,6 +222,7 @@ def _moved(verdict: Verdict, case: Case) -> Moved | None:
         noise=noise,
         is_red=verdict.gate == "hard" and verdict.outcome is Outcome.REGRESSED,
         prompt_tokens=prompt_tokens,
+        output_tokens=output_tokens,
     )
 
 
@@ -232,7 +248,7 @@ def _server(
     injected = ""
     differs: dict[str, None] = {}
     for case in own:
-        observation = reader.observe(case)
+        observation = reader.observe(_judged(case))
         injected = injected or observation.injected
         baseline = store.find(case, observation.hardware_label)
         if isinstance(baseline, Recorded) and not reader.results.is_paired:
@@ -272,13 +288,14 @@ def _changed(
     reader: RunReader, load: Load, own: Sequence[Case], store: Store
 ) -> list[Choice]:
     """What the engine chose otherwise than for the base build, or for a baseline."""
-    current = chosen(reader.results, load)
-    if not _captured_graphs(reader.results, load.server.key):
-        current["graphs"] = "off"
+    is_duel = any(case.is_duel for case in own)
+    if is_duel:
+        load = load.candidate
+    current = _chosen(reader.results, load)
     recorded: dict[str, str] = {}
-    if reader.results.is_paired:
+    if is_duel or reader.results.is_paired:
         base = Load(server=load.server.base, workload=load.workload)
-        recorded = chosen(reader.results, base)
+        recorded = _chosen(reader.results, base)
     else:
         for case in own:
             observation = reader.observe(case)
@@ -293,6 +310,19 @@ def _changed(
         )
         for name in choices.differing(current, recorded)
     ]
+
+
+def _judged(case: Case) -> Case:
+    """The case as it was measured: in a duel the candidate has a server of its own."""
+    return case.candidate if case.is_duel else case
+
+
+def _chosen(results: RunResults, load: Load) -> dict[str, str]:
+    """What the engine chose, and whether it did capture graphs."""
+    choice = chosen(results, load)
+    if not _captured_graphs(results, load.server.key):
+        choice["graphs"] = "off"
+    return choice
 
 
 def _captured_graphs(results: RunResults, key: str) -> bool:

@@ -15,10 +15,18 @@ CAPPED = (
 )
 UNMOVED = "One stream and the steps of a batch have not moved"
 STEPS_UNMOVED = "No step has moved, nor the first token of a prompt that fits"
+CHUNKED_BATCHES = "No batch that is slower fits into a chunk; what decodes least lost most: {load}"
 SINGLE_RANK = "{servers}, of one rank, has not moved"
 NO_SINGLE_RANK = "No server of one rank was measured to confirm it"
 LATE_RANK = (
     "In the profile rank {rank} is late: the wait for it is {share} of the loss"
+)
+COMMUNICATION = (
+    "In the profile communication between the ranks takes {added} ms longer: "
+    "{share} of the loss"
+)
+ONE_KERNEL = (
+    "In the profile {kernel} takes {added} ms longer: {share} of the loss"
 )
 CONTROL = "The dense control has not moved: {servers}"
 NO_CONTROL = "No dense model was measured to confirm it"

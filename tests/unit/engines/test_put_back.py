@@ -31,6 +31,7 @@ from tests.support.plans import fake_plan
         ("vllm", "attention_backend", "A or B", ""),
         ("vllm", "attention_backend", "not seen", ""),
         ("vllm", "moe_config", "E=8.json", ""),
+        ("vllm", "chunked_prefill_tokens", "off", ""),
         ("sglang", "moe_backend", "triton", "--moe-runner-backend triton"),
         ("sglang", "graphs", "on", ""),
         ("sglang", "graphs", "off", "--disable-cuda-graph"),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from perfgate.judge.baseline_store import Store
-from perfgate.judge.causes import choice_rules, loss_rules, symptoms
+from perfgate.judge.causes import choice_rules, loss_rules, profiled, symptoms
 from perfgate.judge.run_status import judged_again
 from perfgate.results.schema import load
 
@@ -33,6 +33,12 @@ INJECTED = {
     "h200x1-planted/moe-explained/01": "expert-path",
     "h200x1-planted/seqs/01": "batch-cap",
     "h200x2-planted/no-custom-all-reduce": "communication",
+    # Their profiles tell what the rows alone do not.
+    "h200x2-planted/nccl-shm/01": "communication",
+    "h200x2-planted/late-rank/01": "late-rank",
+    # Two builds of a held engine. No rule has a name for a delay of each step.
+    "h200x1-held/chunk/01": "prefill-chunk",
+    "h200x1-held/delay/01": "unknown",
     # vLLM 0.33 against 0.26: one load lost 6 %, in steps that take prompts in.
     "h200x1-releases/01": "unknown",
     # One load was measured, which tells no cause.
@@ -50,6 +56,7 @@ BOUNDS = [
     (loss_rules, "LARGE"),
     (loss_rules, "UNLIKE"),
     (loss_rules, "GROWTH"),
+    (profiled, "AS_CAUSE"),
     (choice_rules, "CAPPED_SHARE"),
     (choice_rules, "LEAST_STREAMS"),
     (symptoms, "SIGMAS"),
@@ -122,3 +129,29 @@ def test_stored_profile_names_the_kernel():
     assert 0.8 <= profile.explained <= 1.1
     assert profile.agrees
     assert profile.now.overhead < 0.05
+
+
+def test_stored_profile_names_communication():
+    """NCCL over shared memory: of the loss it explains all, and no rank is late."""
+    run = load(RUNS / "h200x2-planted" / "nccl-shm" / "01")
+    (diagnosis,) = judged_again(run, Store(ROOT / "baselines")).diagnoses
+
+    assert (
+        "In the profile communication between the ranks takes 69.3 ms longer: "
+        "108 % of the loss"
+    ) == diagnosis.evidence[0]
+    assert not diagnosis.by_choice
+
+
+def test_stored_duel_names_the_chunk_as_its_verdicts_do():
+    """With the injection, which the candidate alone had."""
+    run = load(RUNS / "h200x1-held" / "chunk" / "01")
+    (diagnosis,) = judged_again(run, Store(ROOT / "baselines")).diagnoses
+
+    assert ("prefill", True) == (diagnosis.phase, diagnosis.by_choice)
+    assert "arguments --max-num-batched-tokens 512" == diagnosis.injected
+    assert (
+        "chunked_prefill_tokens off -> 512",
+        "No batch that is slower fits into a chunk; what decodes least lost most: "
+        "prefill",
+    ) == diagnosis.evidence[:2]

@@ -7,6 +7,7 @@ import pytest
 from perfgate.judge.causes import choice_rules, rules
 from perfgate.judge.causes.symptoms import Choice, Decoding
 from tests.support.symptoms import (
+    batch,
     closed,
     first,
     long_prompts,
@@ -150,3 +151,71 @@ def test_changed_choice_is_told_without_a_loss():
 
     assert ("expert-path", True) == (finding.cause, finding.by_choice)
     assert choice_rules.by_choice(server()) is None
+
+
+# On an H200: prompts one after the other, and many streams that decode.
+PREFILL = batch("prefill", 1, 415.7, 544.3, (2048, 1))
+DECODE = batch("decode", 32, 432.3, 492.6, (128, 64))
+SHORT = batch("short", 4, 200.0, 200.1, (100, 64))
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        (PREFILL, DECODE),
+        (PREFILL, DECODE, SHORT),
+        (PREFILL,),
+        # The decoding one has not lost.
+        (PREFILL, batch("decode", 32, 432.3, 433.0, (128, 64))),
+    ],
+)
+def test_smaller_chunks_slow_batches_of_a_held_engine(rows):
+    """Those whose prompts do not fit into one, and the more the less they decode."""
+    chunk = Choice("chunked_prefill_tokens", "off", "512")
+    held = server(*rows, changed=(chunk,))
+    finding = rules.find(held, [held])
+
+    assert ("prefill-chunk", "prefill") == (finding.cause, finding.phase)
+    assert finding.by_choice
+    assert finding.evidence[1].endswith("decodes least lost most: prefill")
+
+
+@pytest.mark.parametrize(
+    ("sizes", "rows"),
+    [
+        # One that fits has lost too.
+        (
+            ("off", "512"),
+            (PREFILL, DECODE, batch("short", 4, 200.0, 230.0, (100, 64))),
+        ),
+        # What decodes has lost more, or alone.
+        (("off", "512"), (PREFILL, batch("decode", 32, 400, 800, (128, 64)))),
+        (
+            ("off", "512"),
+            (batch("prefill", 1, 415.7, 416.0, (2048, 1)), DECODE),
+        ),
+        # Larger chunks, and both larger than what is in flight.
+        (("512", "off"), (PREFILL, DECODE)),
+        (("16384", "8192"), (PREFILL, DECODE)),
+        # Nothing has lost.
+        (("off", "512"), (SHORT,)),
+        # Of prompts that vary nothing is known.
+        (("off", "512"), (batch("prefill", 1, 415.7, 544.3, (None, None)),)),
+    ],
+)
+def test_chunks_are_no_cause_of_other_losses_of_batches(sizes, rows):
+    """It is lost elsewhere than where a chunk acts."""
+    chunk = Choice("chunked_prefill_tokens", *sizes)
+    assert "unknown" == named(server(*rows, changed=(chunk,)))
+
+
+@pytest.mark.parametrize(
+    ("name", "cause"),
+    [("graphs", "graphs"), ("async_scheduling", "scheduling")],
+)
+def test_steps_of_a_held_engine_are_those_of_batches_that_decode(name, cause):
+    """A prefill alone has none."""
+    choice = (Choice(name, "on", "off"),)
+
+    assert cause == named(server(DECODE, changed=choice))
+    assert "unknown" == named(server(PREFILL, changed=choice))
