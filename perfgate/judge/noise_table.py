@@ -27,7 +27,7 @@ import msgspec
 from perfgate.errors import Failure
 from perfgate.files import write_atomically
 from perfgate.judge.policy import RATE_FAMILIES
-from perfgate.load.metrics import family_of
+from perfgate.load.metrics import METRICS, family_of
 from perfgate.load.workload import Arrivals
 from perfgate.results.samples import (
     Sample,
@@ -41,8 +41,6 @@ FILE = "noise.json"
 # their own.
 LEARNED_FAMILIES = RATE_FAMILIES | {"energy"}
 FEWEST_SERIES, FEWEST_DEGREES_OF_FREEDOM = 2, 5
-# Degrees of freedom of machines, on one GPU and on several, to compare the two.
-FEWEST_MACHINES = 4
 # Stored values have six digits; launches that agree to the last one have no logarithm.
 SMALLEST_CV = 1e-4
 # Between these the weight of the prior is fitted. With 2 or less the variance that it
@@ -371,16 +369,19 @@ def _noise_of(
     """The noise of a group; None where too little was recorded, or a wider one has it.
 
     One GPU and several have their own variation of launches, or of machines, only where
-    the two differ: else all GPUs tell more together.
+    the two differ: else all GPUs tell more together. Machines also have it where they
+    differ in the family, of which more were recorded.
     """
     own = _group_noise(groups[name])
     platform, _, rest = name.partition("/")
     if own is None or platform not in _WIDER:
         return own
-    narrow = [groups.get(f"{count}/{rest}", ()) for count in _WIDER]
+    narrow = _narrow(rest, groups)
     wider = groups[f"{_WIDER[platform]}/{rest}"]
     launches_differ = _launches_differ(narrow, wider)
-    machines_differ = _machines_differ(narrow)
+    machines_differ = _machines_differ(narrow) or _machines_differ(
+        _narrow(_family_of_group(rest), groups)
+    )
     if not launches_differ and not machines_differ:
         return None
     together = _group_noise(wider)
@@ -393,6 +394,24 @@ def _noise_of(
     if not machines_differ:
         return msgspec.structs.replace(own, machines=together.machines)
     return own
+
+
+def _narrow(
+    rest: str, groups: Mapping[str, Sequence[Series]]
+) -> list[Sequence[Series]]:
+    """The series of one GPU, and those of several."""
+    return [groups.get(f"{count}/{rest}", ()) for count in _WIDER]
+
+
+def _family_of_group(rest: str) -> str:
+    """The family's part of a group's name: it has more machines than one kind of load."""
+    metric, *others = rest.split("/")
+    if metric not in METRICS:
+        return rest
+    family = family_of(metric)
+    if others[-1:] == ["ratio"]:
+        family += "/ratio"
+    return family
 
 
 def _launches_differ(
@@ -421,7 +440,7 @@ def _machines_differ(narrow: Sequence[Sequence[Series]]) -> bool:
     spreads = []
     for members in narrow:
         spread = _between_machines(members)
-        if spread is None or spread.degrees_of_freedom < FEWEST_MACHINES:
+        if spread is None:
             return False
         spreads.append(spread)
     spreads.sort(key=lambda spread: spread.cv)
