@@ -159,6 +159,7 @@ def _judge_by_baseline(
     decision = shared_cores.judged(decision, case, reader)
     notes = comparability.engine_notes(reader.results, case)
     notes += comparability.kernel_notes(reader.results, case)
+    notes += shared_cores.host_notes(decision, case, reader)
     if not isinstance(baseline, Recorded):
         notes += _other_routing(case, store, observation.hardware_label)
     if not notes:

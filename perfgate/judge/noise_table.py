@@ -377,7 +377,7 @@ def _noise_of(
     if own is None or platform not in _WIDER:
         return own
     narrow = _narrow(rest, groups)
-    wider = groups[f"{_WIDER[platform]}/{rest}"]
+    wider = groups[f"gpu/{rest}"]
     launches_differ = _launches_differ(narrow, wider)
     machines_differ = _machines_differ(narrow) or _machines_differ(
         _narrow(_family_of_group(rest), groups)
@@ -408,10 +408,9 @@ def _family_of_group(rest: str) -> str:
     metric, *others = rest.split("/")
     if metric not in METRICS:
         return rest
-    family = family_of(metric)
     if others[-1:] == ["ratio"]:
-        family += "/ratio"
-    return family
+        return f"{family_of(metric)}/ratio"
+    return family_of(metric)
 
 
 def _launches_differ(

@@ -33,6 +33,35 @@ TIMES: frozenset[Family] = frozenset(
 )
 
 
+# Of the cores of a GPU host: from here on a verdict tells what others used.
+NOTED = 0.05
+# What may be different without them.
+DOUBTFUL = frozenset(
+    {Outcome.REGRESSED, Outcome.INCONCLUSIVE, Outcome.NOT_EXCLUDED}
+)
+
+
+def host_notes(decision: Decision, case: Case, reader: RunReader) -> list[str]:
+    """What others used of a GPU host's cores, where the verdict may be theirs.
+
+    It stands: most cores were idle, and how much such a neighbour costs is not known.
+    """
+    is_doubtful = decision.outcome in DOUBTFUL
+    if not is_doubtful or family_of(case.metric) not in TIMES:
+        return []
+    shares = [0.0]
+    for load in case.loads:
+        if load.workload is None or load.server.device == "cpu":
+            continue
+        counted = reader.index.repetitions(load.server.key, load.workload.name)
+        for row in counted:
+            shares.append(row.client_values.get(OTHERS_SHARE, 0.0))
+    if max(shares) < NOTED:
+        return []
+    share = formatting.percent(max(shares))
+    return [wording.HOST_SHARED.format(share=share)]
+
+
 def judged(decision: Decision, case: Case, reader: RunReader) -> Decision:
     """A decision; without the regression where the loss may be that of others."""
     if decision.outcome is not Outcome.REGRESSED:

@@ -94,6 +94,10 @@ VALUE_ALONE = "By value alone: {change} vs the baseline {baseline}."
 
 # On a CPU whose cores others used.
 BESIDE_OTHERS = "{summary}; others used {share} of the cores, so that the loss may be theirs"
+HOST_SHARED = (
+    "Others used up to {share} of the host's cores meanwhile: the starts of another engine "
+    "cost loads whose steps wait for the host up to 17 %. Measure again without them."
+)
 QUIET_CORES = (
     "Measure again on cores of its own. Facts, work and two builds in turns (E20, E21) "
     "are judged whatever else runs."

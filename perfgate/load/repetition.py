@@ -77,8 +77,8 @@ class Repetition(
         client_values: how the client fared: busy share, processes, lateness, tokens of
             a chunk, share of gaps that are far shorter than a step; whether times are
             the kernel's (1) or the client's (0), and how long after the kernel received
-            data the client read it; of a server on a CPU also what of the cores' time
-            was idle, and what others used.
+            data the client read it; what of the cores' time was idle, and what others
+            used.
         gpus: what each GPU of the server did meanwhile.
         hang: how the server hung in the middle of it; None if it did not.
         unchecked: rules of validity that could not be applied, and why.
@@ -112,7 +112,7 @@ class Repetition(
 
     @property
     def is_beside_others(self) -> bool:
-        """Whether others used the cores meanwhile, and left too few; on a CPU alone."""
+        """Whether others used the cores meanwhile, and left too few."""
         others = self.client_values.get(OTHERS_SHARE, 0.0)
         idle = self.client_values.get(IDLE_SHARE, 1.0)
         return others > MOST_OF_OTHERS and idle < LEAST_IDLE

@@ -30,7 +30,7 @@ class HostProbe:
     """Cores, CPU time and run queue of one launched server.
 
     CPU time and run queue on GPUs alone: on a CPU the ranks take every core, and whatever
-    hands them their steps waits for one by design. There the share of others counts.
+    hands them their steps waits for one by design. What others used is told of both.
 
     Args:
         front_pid: its first process, which answers HTTP and turns tokens into text.
@@ -49,19 +49,18 @@ class HostProbe:
     def before(self) -> None:
         """Take the counts at the begin of a repetition."""
         pids = self._server.pids()
+        if pids:
+            self._cores = cores.usage(pids)
         if self._server.gpu_indices:
             self._before = run_queue.snapshot(pids)
-        elif pids:
-            self._cores = cores.usage(pids)
 
     def after(self, repetition: Repetition) -> Figures:
         """CPU time for each output token; a long wait makes the repetition invalid."""
         before, self._before = self._before, None
-        if before is None:
-            return self._whose_cores()
-        if not before.threads:
-            return NOTHING
+        if before is None or not before.threads:
+            return Figures(client_values=self._whose_cores())
         after = run_queue.snapshot(self._server.pids())
+        shares = self._whose_cores()
         values = {}
         if repetition.output_tokens:
             for name, pid in (
@@ -70,22 +69,22 @@ class HostProbe:
             ):
                 cpu_ms = MS_PER_S * run_queue.cpu_s(before, after, pid)
                 values[name] = cpu_ms / repetition.output_tokens
-        return Figures(values=values, invalid=_reasons(before, after))
+        return Figures(
+            values=values, invalid=_reasons(before, after), client_values=shares
+        )
 
-    def _whose_cores(self) -> Figures:
-        """What was idle meanwhile, and what others used."""
+    def _whose_cores(self) -> dict[str, float]:
+        """What was idle meanwhile, and what others used; nothing where it is not known."""
         before, self._cores = self._cores, None
         if before is None:  # of a server that is attached to
-            return NOTHING
+            return {}
         after = cores.usage(self._server.pids())
         if after is None:
-            return NOTHING
+            return {}
         shares = cores.shares(before, after)
         if shares is None:
-            return NOTHING
-        return Figures(
-            client_values={OTHERS_SHARE: shares.others, IDLE_SHARE: shares.idle}
-        )
+            return {}
+        return {OTHERS_SHARE: shares.others, IDLE_SHARE: shares.idle}
 
     def finish(self, is_part: bool) -> Figures:
         """Nothing of the launch as a whole."""

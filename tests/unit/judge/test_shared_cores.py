@@ -66,6 +66,41 @@ def test_regression_beside_others_is_not_excluded():
     assert red == shared_cores.judged(red, CASE, quiet)
 
 
+@pytest.mark.parametrize(
+    ("server", "metric", "value", "shares", "told"),
+    [
+        (m.DENSE, "output_throughput", 400.0, (0.02, 0.3, 0.0), "30.0 %"),
+        (m.DENSE, "output_throughput", 400.0, (0.04,), None),
+        (m.DENSE, "output_throughput", 1000.0, (0.3,), None),
+        (m.MOE_CPU, "output_throughput", 400.0, (0.3,), None),
+    ],
+)
+def test_a_loss_on_a_gpu_host_tells_what_others_used(
+    server, metric, value, shares, told
+):
+    """It stays REGRESSED; what passes tells nothing, and a CPU has a rule of its own."""
+    load = Load(server=server, workload=m.CLOSED)
+    case = Case(experiment="E1", metric=metric, numerator=load)
+    rows = []
+    for index, share in enumerate(shares):
+        values = {OTHERS_SHARE: share, IDLE_SHARE: 0.5}
+        rows.append(m.repetition(index, value, client_values=values))
+    results = m.run({load: {metric: [value]}}, [case])
+    measured = msgspec.structs.replace(
+        m.measurement(0, *rows), server=server.key
+    )
+    reader = RunReader(
+        msgspec.structs.replace(results, measurements=(measured,))
+    )
+    baseline = m.recorded(case, [1000.0, 1002.0, 998.0], None)
+    decision = judge(case, m.seen(case, value, value, value), baseline)
+
+    notes = shared_cores.host_notes(decision, case, reader)
+
+    assert (told is not None) is any(str(told) in note for note in notes)
+    assert bool(notes) is (told is not None)
+
+
 def test_slow_repetition_beside_others_is_no_course():
     """Too few are left to say which one is slow."""
     (quiet,) = repetition_trend.courses(reader_of(*[QUIET] * 4))

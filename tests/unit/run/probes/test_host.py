@@ -11,7 +11,6 @@ from perfgate.machine.cores import Usage
 from perfgate.machine.run_queue import Counts, Snapshot
 from perfgate.run.probes import host
 from perfgate.run.probes.host import HostProbe
-from perfgate.run.probes.probe import NOTHING
 from tests.support.builders import repetition
 
 MS = 1_000_000
@@ -94,7 +93,9 @@ def test_no_wait_is_a_reason_without_gpus(counted):
 
 def test_a_kernel_without_counts_gives_nothing(counted):
     """No figure is made up, and nothing is invalid."""
-    assert NOTHING == figures_of(counted({}))
+    figures = figures_of(counted({}))
+
+    assert ({}, ()) == (figures.values, figures.invalid)
 
 
 def test_a_repetition_without_tokens_has_no_figure(counted):
@@ -104,9 +105,12 @@ def test_a_repetition_without_tokens_has_no_figure(counted):
     assert {} == figures.values
 
 
-def test_cpu_server_shares_its_cores(monkeypatch):
+@pytest.mark.parametrize("gpu_indices", [(), (0,)])
+def test_a_server_shares_its_cores(monkeypatch, gpu_indices):
     """What was idle, and what others used; nothing where the kernel does not count it."""
-    server = types.SimpleNamespace(gpu_indices=(), pids=lambda: (FRONT, RANK))
+    server = types.SimpleNamespace(
+        gpu_indices=gpu_indices, pids=lambda: (FRONT, RANK)
+    )
     taken = [
         Usage(0.0, 2, 5.0, {FRONT: 1.0}),
         Usage(10.0, 2, 6.0, {FRONT: 2.0, RANK: 8.0}),
