@@ -469,14 +469,20 @@ def _exclusion_line(
             now += 1
         else:
             more += 1
-    loss = formatting.percent(ceiling)
-    line = f"{now} of {len(rows)} recorded rows exclude a loss of {loss}"
+    line = f"{now} of {len(rows)} recorded rows exclude {_lost(ceiling)}"
     if more:
         line += f", {more} more with --launches {DECISION_LAUNCHES}"
     hidden = len(rows) - now - more
     if hidden:
         line += f"; {hidden} more after further recorded launches"
     return f"{line}."
+
+
+def _lost(ceiling: float) -> str:
+    """A loss; one of a start is several times what was recorded."""
+    if ceiling < 1:
+        return f"a loss of {formatting.percent(ceiling)}"
+    return f"{1 + ceiling:.1f} times the recorded time"
 
 
 def _smallest_loss(narrowed: Recorded, policy: Policy) -> tuple[State, float]:

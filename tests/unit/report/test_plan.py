@@ -203,17 +203,20 @@ def test_exclusions_are_counted_by_ceiling():
         preview.Exclusion(0.05, 3),
         preview.Exclusion(0.05, None),
         preview.Exclusion(0.10, 3),
+        preview.Exclusion(5.9, 1),
     ]
 
     assert [
         "1 of 3 recorded rows exclude a loss of 5.0 %, 1 more with --launches 3; "
         "1 more after further recorded launches.",
         "0 of 1 recorded rows exclude a loss of 10.0 %, 1 more with --launches 3.",
+        "1 of 1 recorded rows exclude 6.9 times the recorded time.",
     ] == preview.format_exclusions(rows, 1)
     assert [
         "2 of 3 recorded rows exclude a loss of 5.0 %; 1 more after further recorded "
         "launches.",
         "1 of 1 recorded rows exclude a loss of 10.0 %.",
+        "1 of 1 recorded rows exclude 6.9 times the recorded time.",
     ] == preview.format_exclusions(rows, 3)
 
 
