@@ -20,7 +20,7 @@ export PYTHONDONTWRITEBYTECODE =
 .PHONY: perf test test-oldest lint docs image engines locks clean
 
 perf: engines
-	$(VENV)/bin/pytest -m cpu $(if $(RUN_DIR),--run-dir $(RUN_DIR)) $(ARGS)
+	$(VENV)/bin/pytest -m cpu $(if $(RUN_DIR),--run-dir=$(RUN_DIR)) $(ARGS)
 
 # Random examples are the same each time; `pytest tests/unit` draws new ones.
 test: $(VENV)/ready-dev lint

@@ -7,6 +7,7 @@ test for each case and selected platform. The plugin registers this module in a 
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import (
     Callable,
     Collection,
@@ -29,6 +30,7 @@ from perfgate.fixtures import SESSION, apply_collected_verdicts
 from perfgate.load.metrics import METRICS
 from perfgate.run import interrupts, units
 from perfgate.run.session import PerfSession
+from perfgate.run.unused import Question
 from perfgate.study import servers_of
 from perfgate.study.study import SingleModel
 
@@ -43,11 +45,13 @@ class WorkerReport(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         cases: those that were selected.
         ids, files: see `perfgate.run.suite_coverage.SuiteCoverage`.
+        other_baselines: see `perfgate.run.session.PerfSession`.
     """
 
     cases: tuple[Case, ...]
     ids: frozenset[str]
     files: frozenset[str]
+    other_baselines: frozenset[str] = frozenset()
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -69,14 +73,19 @@ def pytest_testnodedown(node: Any) -> None:
     perf.cases = report.cases
     perf.coverage.ids = set(report.ids)
     perf.coverage.files = {Path(file) for file in report.files}
+    perf.other_baselines = report.other_baselines
 
 
 def send_to_controller(perf: PerfSession, output: dict[str, Any]) -> None:
     """Put a worker's report into its output."""
+    # Where a baseline cannot be read, the controller says so.
+    with contextlib.suppress(Failure):
+        perf.find_other_baselines()
     report = WorkerReport(
         cases=perf.cases,
         ids=frozenset(perf.coverage.ids - perf.server_tests),
         files=frozenset(str(path) for path in perf.coverage.files),
+        other_baselines=perf.other_baselines or frozenset(),
     )
     output[_REPORT] = msgspec.json.encode(report).decode()
 
@@ -143,19 +152,40 @@ def _cases_of(
     if "engines" in mark.kwargs:
         for versus in perf.versus():
             questions.append((versus, mark.kwargs["engines"]))
+    _keep_questions(metafunc, perf, mark)
     known: dict[str, set[str]] = {}
     for subject, question in questions:
         platform = subject.platform
         ids = known.setdefault(platform, set())
-        cases = _new_cases(question(subject), ids)
-        metafunc.config.hook.pytest_perfgate_cases(
-            subject=subject, question=metafunc.function.__name__, cases=cases
-        )
+        cases = _asked(metafunc, question, subject, ids)
         judged = perf.judged_metrics(platform)
         for case in cases:
             _refuse_unknown_metric(metafunc, case)
             ids.add(case.id)
             yield platform, judged.apply(case)
+
+
+def _keep_questions(
+    metafunc: pytest.Metafunc, perf: PerfSession, mark: pytest.Mark
+) -> None:
+    """Keep what a perf test asks, to ask it of other studies."""
+    for name, question in mark.kwargs.items():
+        ask = functools.partial(_asked, metafunc, question)
+        perf.questions.append(Question(name == "engines", ask))
+
+
+def _asked(
+    metafunc: pytest.Metafunc,
+    question: Callable[[Any], Iterable[Case]],
+    subject: Any,
+    known: Collection[str] = (),
+) -> list[Case]:
+    """The cases of a question that are not known, as hooks leave them."""
+    cases = _new_cases(question(subject), known)
+    metafunc.config.hook.pytest_perfgate_cases(
+        subject=subject, question=metafunc.function.__name__, cases=cases
+    )
+    return cases
 
 
 def _new_cases(cases: Iterable[Case], known: Collection[str]) -> list[Case]:

@@ -10,6 +10,7 @@ fixture.
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Generator, Sequence
 from pathlib import Path
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from perfgate.config.project import Project
     from perfgate.study import StudyFile
 
+# The variable with which pytest takes options.
+ADDOPTS = "PYTEST_ADDOPTS"
 # A longer argument is no path.
 LONGEST_PATH = 1000
 
@@ -97,14 +100,24 @@ def pytest_load_initial_conftests(
     takes DIR in ``--run-dir DIR`` for a path to collect, and ignores perfgate.toml.
     """
     if _has_options(early_config):
-        arguments = _arguments(early_config)
-        corrected = _corrected_arguments(early_config, arguments)
-        if corrected != arguments:
-            plugins = early_config.invocation_params.plugins
-            raise SystemExit(int(pytest.main(corrected, plugins)))
+        _restart_if_misled(early_config)
     yield
     if not _has_options(early_config):
         _refuse_own_options(early_config, parser, args)
+
+
+def _restart_if_misled(config: pytest.Config) -> None:
+    """Run pytest once more, and end with it, where it has another root directory."""
+    arguments = _arguments(config)
+    corrected = _corrected_arguments(config, arguments)
+    given = shlex.split(os.environ.get(ADDOPTS, ""))
+    joined = rootdir.join_values(given, options.options_with_value())
+    if corrected == arguments and joined == given:
+        return
+    if given:
+        os.environ[ADDOPTS] = shlex.join(joined)
+    plugins = config.invocation_params.plugins
+    raise SystemExit(int(pytest.main(corrected, plugins)))
 
 
 def _corrected_arguments(

@@ -230,7 +230,9 @@ def _notes(perf: PerfSession, results: RunResults) -> Iterator[str]:
     yield from notices.datasets(results)
     yield f"launches: {notices.launches(results)}"
     yield from notices.builds(results)
-    yield from _shown(lambda: map(_unused, perf.unused_baselines()))
+    yield from _shown(
+        lambda: notices.unused(perf.unused_baselines(), config.verbose)
+    )
     yield f"run data: {terminal.run_data_path(config.run_dir)}"
     if not results.is_whole:
         yield from notices.ended_early(results)
@@ -238,10 +240,6 @@ def _notes(perf: PerfSession, results: RunResults) -> Iterator[str]:
             "The run ended early. Resume it: the same command with "
             f"--run-dir={config.run_dir} --resume"
         )
-
-
-def _unused(case: str) -> str:
-    return f"unused baseline (remove it from its file, or restore its test): {case}"
 
 
 def _shown(lines: Callable[[], Iterable[str]]) -> Iterator[str]:

@@ -153,7 +153,7 @@ class PytestPairs:
             pairs, report = "all", []
         return [
             *(sys.executable, "-m", *self.again(first, second, pairs)),
-            *("--run-dir", run_dir, "--resume", *report),
+            *(f"--run-dir={run_dir}", "--resume", *report),
         ]
 
     def again(

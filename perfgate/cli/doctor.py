@@ -294,6 +294,16 @@ def _engine(engine: str, device: Device, pythons: Mapping[str, str]) -> Finding:
             "engine", subject, seen, remedy, blocks=True, device=device
         )
     text = ", ".join(f"{name} {version}" for name, version in versions.items())
+    if device == "cpu" and not _runs_on_cpu(engine, installed):
+        return Finding(
+            "engine",
+            subject,
+            f"no CPU build: {text} ({python.origin})",
+            f"for the CPU leave {python.origin.removesuffix('=')} out, or name a "
+            "Python with a CPU build there",
+            blocks=True,
+            device=device,
+        )
     return Finding(
         "engine",
         subject,
@@ -301,6 +311,17 @@ def _engine(engine: str, device: Device, pythons: Mapping[str, str]) -> Finding:
         _untested(engine, installed),
         device=device,
     )
+
+
+def _runs_on_cpu(engine: str, installed: Mapping[str, str]) -> bool:
+    """Whether it is a CPU build; also where nothing tells.
+
+    vLLM looks at its own version, too: that of a CPU build says so, or has its name.
+    """
+    own = environment.environment_name(engine, "cpu")
+    if own not in ENGINES[engine].tested or own in installed:
+        return True
+    return "cpu" in installed.get(engine, "cpu")
 
 
 def _untested(engine: str, installed: Mapping[str, str]) -> str | None:
@@ -323,13 +344,33 @@ def _untested(engine: str, installed: Mapping[str, str]) -> str | None:
 def _weights(
     hardware: Hardware, study: StudyFile, model_dirs: Mapping[str, str]
 ) -> Iterator[Finding]:
-    asked = {server.model for server in _gpu_servers(hardware, study)}
-    asked |= model_dirs.keys()
+    asked = {*model_dirs, *_measured(study)}
     for model in models.CATALOGUE.values():
         if model.hub_id is None:
             yield _made(model)
         elif hardware.gpus and model.served:
-            yield _found(model, model_dirs, model.name in asked)
+            finding = _found(model, model_dirs)
+            if finding.remedy and model.name not in asked:
+                finding = _unmeasured(model, study)
+            yield finding
+
+
+def _measured(study: StudyFile) -> Iterator[str]:
+    """The models of all platforms' pairs, and those that they measure alone."""
+    for platform in study.platforms:
+        for subject in subjects_of(study, platform):
+            yield from subject.models
+
+
+def _unmeasured(model: models.Model, study: StudyFile) -> Finding:
+    """A model that only an option asks for, and that may be missing."""
+    options = []
+    for name, pair in study.pairs.items():
+        if model.name in (pair.model, pair.reference):
+            options.append(f"--pair {name}")
+    options.append(f"--model {model.name}")
+    seen = f"not measured by default ({' or '.join(options)} measures it)"
+    return Finding("model", f"model {model.name}", seen)
 
 
 def _made(model: models.Model) -> Finding:
@@ -340,21 +381,15 @@ def _made(model: models.Model) -> Finding:
     return Finding("model", f"model {model.name}", seen)
 
 
-def _found(
-    model: models.Model, model_dirs: Mapping[str, str], is_asked: bool
-) -> Finding:
-    """A model of the hub; one that nobody asks for may be missing."""
+def _found(model: models.Model, model_dirs: Mapping[str, str]) -> Finding:
+    """A model of the hub, and where its weights are."""
     subject = f"model {model.name}"
     try:
         located = weights.locate(
             model, "auto", model_dirs, False, lambda text: None
         )
     except Failure as failure:
-        if is_asked:
-            return Finding("model", subject, failure.seen, failure.remedy)
-        return Finding(
-            "model", subject, f"no platform serves it; {failure.seen}"
-        )
+        return Finding("model", subject, failure.seen, failure.remedy)
     return Finding("model", subject, located.path)
 
 

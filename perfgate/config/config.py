@@ -277,7 +277,7 @@ class Config:
         """The options that choose study, pairs and servers, as words of a command."""
         words = []
         if self.study is not None:
-            words += ["--study", shlex.quote(self.study)]
+            words.append(f"--study={shlex.quote(self.study)}")
         for subject in self.subjects:
             option = "--pair" if len(subject.models) > 1 else "--model"
             words += [option, subject.name]

@@ -6,10 +6,11 @@ For a terminal as for a page. Verdicts are shown elsewhere.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from perfgate import formatting
+from perfgate.cases import parse_id
 from perfgate.engines.injection import format_injection
 from perfgate.foreign_text import one_line
 from perfgate.judge.run_status import is_compared
@@ -286,6 +287,29 @@ def launches(results: RunResults) -> str:
     if results.failures:
         text += f"; failed to start: {', '.join(results.failures)}"
     return text
+
+
+def unused(case_ids: Sequence[str], verbose: bool) -> list[str]:
+    """How many baselines no test asks for, and the first of them.
+
+    Args:
+        verbose: whether to list all of them, a line each.
+    """
+    if not case_ids:
+        return []
+    servers = {server for row in case_ids for server in parse_id(row).servers}
+    number = formatting.count(len(case_ids), "unused baseline")
+    line = (
+        f"{number} of {formatting.count(len(servers), 'server')} (no test asks for "
+        "them with any options: restore the tests, or remove them from their files)"
+    )
+    if verbose:
+        return [f"{line}:", *(f"  {row}" for row in case_ids)]
+    line += f": {', '.join(case_ids[:MOST_NAMES])}"
+    more = len(case_ids) - MOST_NAMES
+    if more > 0:
+        line += f" and {more} more (-v lists them)"
+    return [line]
 
 
 def datasets(results: RunResults) -> list[str]:

@@ -21,6 +21,7 @@ from perfgate.cases import Case, Load
 from perfgate.config import machine_checks
 from perfgate.config.config import Config, refuse_occupied
 from perfgate.config.option_values import BadOption
+from perfgate.config.other_options import other_sessions
 from perfgate.config.project import Project
 from perfgate.config.studies import selected_studies
 from perfgate.engines import injection
@@ -46,6 +47,7 @@ from perfgate.run.run_lock import Reservation
 from perfgate.run.schedule import schedule_of
 from perfgate.run.single_flight import SharedResults
 from perfgate.run.suite_coverage import SuiteCoverage
+from perfgate.run.unused import Question, asked_otherwise, versus_of
 from perfgate.servers import orphans
 from perfgate.servers.pool import Devices, GpuProcess, ServerPool
 from perfgate.servers.supervisor.processes import Process, command_of
@@ -67,6 +69,9 @@ class PerfSession:
         server_tests: ids of the selected tests that start servers themselves.
         skip_reasons: test id -> what it requires and this machine lacks.
         skipped_cases: the same by case id, of hard cases.
+        questions: what the collected tests ask, of this study or of another one.
+        other_baselines: ids of recorded cases that a session with other options asks;
+            None until it is known.
         has_finished_loop: whether the test loop returned by itself: an exit status does
             not tell, for a second Ctrl-C may come before pytest has set it.
     """
@@ -82,6 +87,8 @@ class PerfSession:
         self.server_tests: set[str] = set()
         self.skip_reasons: dict[str, str] = {}
         self.skipped_cases: dict[str, str] = {}
+        self.questions: list[Question] = []
+        self.other_baselines: frozenset[str] | None = None
         self.has_finished_loop = False
         self._requirements = Requirements(
             config, self.study, lambda: self.hardware
@@ -133,20 +140,12 @@ class PerfSession:
         """Each engine relative to the study's first one; none if all are launched in pairs."""
         if self.config.is_paired:
             return
-        groups: dict[tuple[str, str], dict[str, Study]] = {}
-        for study in self.studies():
-            group = groups.setdefault((study.platform, study.pair), {})
-            group[study.engine] = study
-        for studies in groups.values():
-            engines = sorted(studies)
-            reference = engines[0]
-            if self.study.engines and self.study.engines[0] in studies:
-                reference = self.study.engines[0]
-            for engine in engines:
-                if engine != reference:
-                    yield Versus(
-                        candidate=studies[engine], reference=studies[reference]
-                    )
+        yield from versus_of(self.studies(), self._first_engine)
+
+    @property
+    def _first_engine(self) -> str | None:
+        """The engine that the study compares others with."""
+        return next(iter(self.study.engines), None)
 
     def judged_metrics(self, platform: str) -> JudgedMetrics:
         """Which metrics can fail a run on a platform."""
@@ -315,12 +314,46 @@ class PerfSession:
         return with_group_verdicts(results, self.config.store)
 
     def unused_baselines(self) -> list[str]:
-        """Recorded cases that no test asks; known after a complete run only."""
+        """Recorded cases that no test asks under any options.
+
+        They are known after a complete run only.
+
+        Raises:
+            BaselineError: a file is there and cannot be read.
+        """
         results = self.results
         if results is None or not results.is_whole:
             return []
-        if self.left_out() or self.config.is_paired:
+        if self._asks_a_part:
             return []
+        if self.other_baselines is None:
+            self.find_other_baselines()
+        others = self.other_baselines or frozenset()
+        return [case for case in self._unasked() if case not in others]
+
+    def find_other_baselines(self) -> None:
+        """Find the recorded cases that a session with other options asks.
+
+        Raises:
+            BaselineError: a file is there and cannot be read.
+        """
+        if self._asks_a_part:
+            return
+        servers = {load.server for case in self.cases for load in case.loads}
+        self.other_baselines = asked_otherwise(
+            self._unasked(),
+            self.questions,
+            other_sessions(self.config, self.study, servers),
+            self._first_engine,
+        )
+
+    @property
+    def _asks_a_part(self) -> bool:
+        """Whether tests were left out, or compare two builds and no baselines."""
+        return bool(self.left_out()) or self.config.is_paired
+
+    def _unasked(self) -> list[str]:
+        """Recorded cases of the selected servers that this session does not ask."""
         return gate.unused_baselines(
             self.cases, self.hardware, self.config.store
         )

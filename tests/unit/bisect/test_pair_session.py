@@ -85,7 +85,7 @@ def test_command_compares_the_two(tmp_path):
     assert ["--pairs", "one"] == first[9:11]
     assert ["--pairs", "all"] == second[9:11]
     run_dir = str(tmp_path / "runs" / "pair-1")
-    words = ["--run-dir", run_dir, "--resume", "--perf-report", "no"]
+    words = [f"--run-dir={run_dir}", "--resume", "--perf-report", "no"]
     assert words == first[11:]
     assert "--perf-report" not in second
 

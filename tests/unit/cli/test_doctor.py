@@ -201,6 +201,25 @@ def test_versions_of_the_engine(places, versions, seen, remedy):
     assert (remedy or "") in (finding.remedy or "")
 
 
+@pytest.mark.parametrize(
+    ("version", "runs"), [("0.26.0", False), ("0.26.0+cpu", True)]
+)
+def test_a_build_for_gpus_is_none_for_the_cpu(
+    places, monkeypatch, version, runs
+):
+    """One variable names both engines' Python; vLLM's version tells what it runs on."""
+    (python,) = python_with(places, vllm=version).values()
+    monkeypatch.setenv("PERFGATE_VLLM_PYTHON", python)
+
+    on_cpu = look(gpu_machine(), places, "engine vllm-cpu")
+    on_gpus = look(gpu_machine(), places, "engine vllm")
+
+    assert runs != on_cpu.blocks
+    assert runs == (not on_cpu.seen.startswith("no CPU build: "))
+    assert runs or "leave PERFGATE_VLLM_PYTHON out" in on_cpu.remedy
+    assert not on_gpus.blocks
+
+
 def test_both_engines_of_a_gpu_machine(places):
     """On a GPU machine the engine is looked up twice: for CPU and GPU, in two environments."""
     about = [
@@ -367,8 +386,13 @@ def test_models_of_no_platform_are_no_fault(places):
     """A pair that is shipped beside the platforms' own is asked for by nobody yet."""
     finding = look(gpu_machine(), places, "model qwen3-30b-a3b")
 
-    assert finding.seen.startswith("no platform serves it; not in")
     assert finding.remedy is None
+    assert (
+        "not measured by default (--pair qwen3 or --model qwen3-30b-a3b measures it)"
+        == finding.seen
+    )
+    both = look(gpu_machine(), places, "model qwen3-8b")
+    assert "(--pair qwen3 or --pair gpt-oss or --model qwen3-8b" in both.seen
 
 
 def test_a_half_downloaded_model_is_told(places, monkeypatch):

@@ -23,3 +23,18 @@ def test_values_that_could_be_paths_are_joined(tmp_path, monkeypatch):
     assert ["--", "--run-dir", "run"] == join_values(
         ["--", "--run-dir", "run"], options
     )
+
+
+def test_files_of_arguments_are_read(tmp_path, monkeypatch):
+    """They stay as they are where nothing in them is joined, or they cannot be read."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "own.txt").write_text("--run-dir\nrun\n-q\n")
+    (tmp_path / "other.txt").write_text("-q\n")
+
+    def joined(*arguments):
+        return join_values(arguments, ["--run-dir"])
+
+    assert ["-x", "--run-dir=run", "-q"] == joined("-x", "@own.txt")
+    assert ["@other.txt"] == joined("@other.txt")
+    assert ["@none.txt"] == joined("@none.txt")

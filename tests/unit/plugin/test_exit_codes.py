@@ -301,20 +301,30 @@ def test_interrupted_run_is_no_verdict(small, pytester, monkeypatch, request):
 
 
 def test_unused_baselines_are_named_after_whole_runs(small, project, pytester):
-    """A recorded case without a test is named.
+    """A recorded case without a test is named, once.
 
-    Not where only some of the tests were selected.
+    Not where only some of the tests were selected, nor where a test asks for it with
+    other options.
     """
     record_once(project, pytester, *HERE)
     perf = pytester.path / "tests" / "perf" / "test_small.py"
     perf.write_text(PERF.replace("cases=compared", "cases=lambda study: []"))
 
     whole = small(*HERE)
+    listed = small(*HERE, "-v")
     some = small(*HERE, "-k", "8x7b")
+    deep = "cases=lambda study: compared(study) if study.deep else []"
+    perf.write_text(PERF.replace("cases=compared", deep))
+    other = small(*HERE)
 
     ratio = f"{DENSE}--over--{MOE}/closed/output_throughput"
-    whole.stdout.fnmatch_lines([f"unused baseline*: {ratio}"])
-    assert "no test asks for it" not in some.stdout.str()
+    whole.stdout.fnmatch_lines(
+        [f"1 unused baseline of 2 servers (no test asks*): {ratio}"]
+    )
+    listed.stdout.fnmatch_lines(["1 unused baseline of*:", f"  {ratio}"])
+    for result in (some, other):
+        assert 0 == result.ret
+        assert "unused baseline" not in result.stdout.str()
 
 
 @pytest.mark.parametrize(

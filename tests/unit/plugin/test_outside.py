@@ -62,6 +62,10 @@ CONFTEST = """
 def pytest_terminal_summary(terminalreporter):
     terminalreporter.write_line("conftest was read")
 """
+HEADER = """
+def pytest_report_header():
+    return "header of conftest.py"
+"""
 FOREIGN = """
 import pytest
 
@@ -308,6 +312,43 @@ def test_the_shipped_tests_are_found(
     assert 100 < int(shipped_tests(looked))
     assert "conftest was read" in looked.stdout
     assert "1 passed" in own.stdout, own.stdout
+
+
+@pytest.mark.parametrize("way", ["space", "equals sign", "variable", "file"])
+@pytest.mark.parametrize(
+    "option", ["--study", "--baselines", "--run-dir", "--history", "--units"]
+)
+def test_an_option_with_a_path_elsewhere_keeps_the_project(
+    installed, tmp_path, elsewhere, option, way
+):
+    """However it is given: pytest.ini, conftest.py and the paths of tests are its own."""
+    ini = "[pytest]\ntestpaths = perf\nmarkers = own: of this project\n"
+    files = {"perfgate.toml": PROJECT, "pytest.ini": ini}
+    files["conftest.py"] = HEADER
+    write(tmp_path, files | {"perf/test_own.py": QUESTION})
+    value = elsewhere
+    if option in ("--study", "--history", "--units"):
+        value = elsewhere / "file"
+        value.write_text('like = "shipped"\n')
+    words, variables = [option, str(value)], {}
+    if way == "equals sign":
+        words = [f"{option}={value}"]
+    elif way == "variable":
+        variables["PYTEST_ADDOPTS"] = f"{option} {value}"
+        words = []
+    elif way == "file":
+        (elsewhere / "words").write_text(f"{option}\n{value}\n")
+        words = [f"@{elsewhere / 'words'}"]
+
+    done = installed.pytest(
+        tmp_path, *words, "-m", "cpu and not own", "--collect-only", **variables
+    )
+
+    assert 0 == done.returncode, done.stdout
+    for line in ("header of conftest.py", f"rootdir: {tmp_path}"):
+        assert line in done.stdout.splitlines(), done.stdout
+    assert "configfile: pytest.ini" in done.stdout
+    assert "test_quick" in done.stdout
 
 
 def test_the_shipped_tests_need_no_project(installed, tmp_path):

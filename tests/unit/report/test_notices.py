@@ -168,3 +168,19 @@ def test_data_sets_are_named():
 
     assert [f"{name}: chats, cut off"] == notices.datasets(results)
     assert [] == notices.datasets(run())
+
+
+def test_unused_baselines_are_one_line():
+    """With the first names; all of them where they are asked for."""
+    ids = [f"vllm-a-tp1/load-{number}/itl_median_ms" for number in range(5)]
+
+    (line,) = notices.unused(ids, False)
+    first, *names = notices.unused(ids, True)
+
+    assert line.startswith("5 unused baselines of 1 server (")
+    assert line.endswith(f"{', '.join(ids[:3])} and 2 more (-v lists them)")
+    assert ids == [name.strip() for name in names]
+    assert first.endswith(":")
+    (single,) = notices.unused(ids[:1], False)
+    assert single.endswith(f": {ids[0]}")
+    assert [] == notices.unused([], True)

@@ -183,7 +183,7 @@ def test_the_command_measures_what_was_planned(tmp_path):
 
     text = preview.text(planned(tmp_path, **chosen), 100)
 
-    assert "pytest -m h200 --study 'my families.toml' --tp 2 --against" in text
+    assert "pytest -m h200 --study='my families.toml' --tp 2 --against" in text
 
 
 def test_a_plan_of_an_external_server_names_no_pairs(tmp_path):
