@@ -10,7 +10,6 @@ from perfgate.engines.registry import ENGINES
 from perfgate.models.catalogue import CATALOGUE
 from perfgate.study import Versus, servers_of
 from perfgate.study import study_of as study_in
-from perfgate.study.schema import HeldTable
 from perfgate.study.selection import Subject
 from perfgate.study.study import AmbiguousServer
 from tests.perf.test_builds import batches
@@ -482,11 +481,6 @@ def test_instructions_are_counted_where_they_are_asked_for():
     ]
 
 
-def test_gpus_hold_no_engine():
-    """The study declares none there."""
-    assert () == study("h200", engine="vllm").held
-
-
 def test_a_second_pair_does_not_ask_the_held_servers_again():
     """They are asked once a platform, with its first pair."""
     subject = Subject("large", ("mixtral-8x7b", "llama-3.1-8b"))
@@ -494,20 +488,9 @@ def test_a_second_pair_does_not_ask_the_held_servers_again():
     assert () == study_in(SHIPPED, "cpu", "vllm", subject).held
 
 
-def with_held_gpus():
-    """The shipped study, which holds its models on H200s, and counts nothing there."""
-    table = msgspec.structs.replace(
-        SHIPPED.platforms["h200"],
-        held=HeldTable(workloads="held", counted=False),
-    )
-    return dataclasses.replace(
-        SHIPPED, platforms=SHIPPED.platforms | {"h200": table}
-    )
-
-
 def test_gpus_hold_the_models_that_are_measured():
     """Each on one rank; without a base build there is nothing to compare them with."""
-    asked = study_in(with_held_gpus(), "h200", "vllm")
+    asked = study_in(SHIPPED, "h200", "vllm")
     named = dataclasses.replace(asked, names_base_build=True)
 
     assert [row.model for row in asked.models] == [
@@ -516,12 +499,12 @@ def test_gpus_hold_the_models_that_are_measured():
     assert {(1, True)} == {(row.ranks, row.held) for row in asked.held}
     assert ((), ()) == (asked.timed_in_turns, asked.counted)
     assert asked.held == named.timed_in_turns
-    assert () == study_in(with_held_gpus(), "h200", "sglang").held
+    assert () == study_in(SHIPPED, "h200", "sglang").held
 
 
 def test_a_gpu_is_asked_for_elapsed_time_alone():
     """Its thread waits for it without working; a core is asked for both times."""
-    on_gpu = study_in(with_held_gpus(), "h200", "vllm")
+    on_gpu = study_in(SHIPPED, "h200", "vllm")
     on_gpu = dataclasses.replace(on_gpu, names_base_build=True)
 
     assert {"batch_active_ms"} == {row.metric for row in batches(on_gpu)}
