@@ -7,6 +7,7 @@ change, launches and variation, and refuses bad references. It does not work in 
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import os
 from collections import defaultdict
@@ -53,6 +54,15 @@ class Accepted:
     paths: tuple[Path, ...]
     skipped_count: int = 0
     run_ids: tuple[str, ...] = ()
+    excused: tuple[str, ...] = ()
+
+    @property
+    def reasoned(self) -> str:
+        """What would have been refused without the reason; "" if nothing would."""
+        if not self.excused:
+            return ""
+        cases = formatting.count(len(self.excused), "case")
+        return f"{cases} accepted for the reason: {formatting.listed(self.excused)}"
 
     @property
     def table(self) -> str:
@@ -85,7 +95,7 @@ def propose(results: RunResults, store: Store, out_dir: Path) -> list[Path]:
     targets = []
     for path, group in _by_file(valid).items():
         file, _ = merged(path, store.file(path), group)
-        file = _with_provenance(file, group, [results], None)
+        file = _with_provenance(file, group, [results], None, ())
         target = out_dir / path.relative_to(store.root)
         write_atomically(target, to_text(file))
         targets.append(target)
@@ -128,15 +138,37 @@ def accept(
     for path, group in groups.items():
         files[path], lost[path] = merged(path, store.file(path), group)
     _refuse_cases(accepted, runs, lost)
+    excused = _excused(accepted, runs, store, choice)
     if write:
         for path, group in groups.items():
-            file = _with_provenance(files[path], group, runs, choice.reason)
+            file = _with_provenance(
+                files[path], group, runs, choice.reason, excused
+            )
             store.write(path, file)
     return Accepted(
         proposals=tuple(accepted),
         paths=tuple(files),
         skipped_count=len(matches) - len(accepted),
         run_ids=tuple(run.run_id for run in runs),
+        excused=excused,
+    )
+
+
+def _excused(
+    accepted: Sequence[Proposal],
+    runs: Sequence[RunResults],
+    store: Store,
+    choice: Choice,
+) -> tuple[str, ...]:
+    """Ids of the accepted cases that would be refused without the reason."""
+    if choice.reason is None:
+        return ()
+    ids = {proposal.case.id for proposal in accepted}
+    bare = proposals(runs, store, dataclasses.replace(choice, reason=None))
+    return tuple(
+        proposal.case.id
+        for proposal in bare
+        if proposal.case.id in ids and proposal.objections
     )
 
 
@@ -362,13 +394,18 @@ def _with_provenance(
     accepted: Sequence[Proposal],
     runs: Sequence[RunResults],
     reason: str | None,
+    excused: Collection[str],
 ) -> BaselineFile:
-    """The file with an entry for each of its runs; entries of other runs are removed."""
+    """The file with an entry for each of its runs; entries of other runs are removed.
+
+    Args:
+        excused: ids of the cases that needed the reason.
+    """
     entries = {entry.run: entry for entry in file.provenance}
     for run in runs:
-        metrics = {p.case.metric for p in accepted if run.run_id in p.runs}
-        if metrics:
-            entry = _provenance_entry(run, accepted[0], metrics, reason)
+        mine = [p for p in accepted if run.run_id in p.runs]
+        if mine:
+            entry = _provenance_entry(run, mine, reason, excused)
             entries[run.run_id] = _joined(entry, entries.get(run.run_id))
     run_ids = _runs_in(file)
     if any(proposal.new.known for proposal in accepted):
@@ -381,18 +418,24 @@ def _with_provenance(
 
 def _provenance_entry(
     run: RunResults,
-    proposal: Proposal,
-    metrics: Collection[str],
+    accepted: Sequence[Proposal],
     reason: str | None,
+    excused: Collection[str],
 ) -> Provenance:
     today = datetime.datetime.now(datetime.UTC).date()
+    metrics = {p.case.metric for p in accepted}
+    needing = None
+    if reason is not None:
+        cases = [p.case for p in accepted]
+        needing = sorted({row.metric for row in cases if row.id in excused})
     return Provenance(
         run=run.run_id,
         accepted=today.isoformat(),
         suite_version=run.suite_version,
         metrics=tuple(sorted(metrics)),
         reason=reason,
-        machine=proposal.machines.get(run.run_id),
+        excused=None if needing is None else tuple(needing),
+        machine=accepted[0].machines.get(run.run_id),
     )
 
 
@@ -400,11 +443,18 @@ def _joined(entry: Provenance, earlier: Provenance | None) -> Provenance:
     """The entry with the metrics, and unless it has its own the reason, of an earlier one."""
     if earlier is None:
         return entry
-    metrics = {*earlier.metrics, *entry.metrics}
+    metrics = sorted({*earlier.metrics, *entry.metrics})
+    excused = [
+        metric
+        for metric in metrics
+        if entry.excuses(metric) or earlier.excuses(metric)
+    ]
+    reason = entry.reason or earlier.reason
     return msgspec.structs.replace(
         entry,
-        metrics=tuple(sorted(metrics)),
-        reason=entry.reason or earlier.reason,
+        metrics=tuple(metrics),
+        reason=reason,
+        excused=tuple(excused) if reason else None,
     )
 
 

@@ -269,7 +269,7 @@ def _reasons(file: BaselineFile | None, metric: str) -> dict[str, str]:
     reasons = {}
     if file is not None:
         for entry in file.provenance:
-            if entry.reason and metric in entry.metrics:
+            if entry.reason and entry.excuses(metric):
                 reasons[entry.run] = entry.reason
     return reasons
 
@@ -495,20 +495,24 @@ def _with_anchors(
     recorded: Recorded | None,
     remarks: _Remarks,
 ) -> MetricBaseline:
-    """The metric with its anchors; objects to losses that have no reason."""
+    """The metric with its anchors; objects to losses that have no reason.
+
+    A reason moves the anchors of a loss alone: it is given once for all cases of a run.
+    """
     case, policy = evidence.case, evidence.policy
     bare = _bare(new, evidence.machines, evidence.group)
     worse = ""
     if recorded is None:
         anchors = begun(new, evidence.machines, None)
-    elif evidence.choice.reason:
-        anchors = begun(new, evidence.machines, NEWEST)
     else:
         anchors, worse = lost_since(
             case, recorded, bare, evidence.judged_runs(), policy
         )
-    if not worse and not evidence.choice.reason:
-        worse = _unexplained_change(evidence, bare)
+    worse = worse or _unexplained_change(evidence, bare)
+    if worse and evidence.choice.reason:
+        worse = ""
+        if recorded is not None:
+            anchors = begun(new, evidence.machines, NEWEST)
     if worse:
         remarks.objections.append(
             f"{worse}: give a --reason, or accept other cases with --only"

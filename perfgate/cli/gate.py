@@ -212,8 +212,9 @@ def accept(
     accepted = recording.accept(runs, store, choice, write=not dry_run)
     if accepted.proposals:
         click.echo(accepted.table)
-    if accepted.skipped:
-        click.echo(accepted.skipped)
+    for line in (accepted.reasoned, accepted.skipped):
+        if line:
+            click.echo(line)
     verb = "would write" if dry_run else "wrote"
     for path in accepted.paths:
         click.echo(f"{verb} {path}")

@@ -122,6 +122,9 @@ class Provenance(
     """Where some of the launches come from, and why they were accepted.
 
     Attributes:
+        reason: what a person gave as one, needed or not.
+        excused: metrics that would have been refused without it; None in files of
+            older versions: all of them.
         machine: which one of its kind they ran on, as far as it is known.
     """
 
@@ -130,7 +133,14 @@ class Provenance(
     suite_version: str
     metrics: tuple[str, ...]
     reason: str | None = None
+    excused: tuple[str, ...] | None = None
     machine: str | None = None
+
+    def excuses(self, metric: str) -> bool:
+        """Whether launches of the metric were accepted for the reason."""
+        if not self.reason or metric not in self.metrics:
+            return False
+        return self.excused is None or metric in self.excused
 
 
 class BaselineFile(

@@ -135,6 +135,39 @@ def test_worse_values_need_a_reason(saved, store):
     ]
 
 
+def test_a_reason_counts_where_it_is_needed(tmp_path, store):
+    """One of two cases is worse: the anchor of the other one stays, and nothing excuses it."""
+
+    def run(number, throughput, itl_ms):
+        values = {"output_throughput": [throughput], "itl_median_ms": [itl_ms]}
+        results = m.run(
+            {m.MOE_LOAD: values},
+            (m.THROUGHPUT, m.ITL),
+            run_id=f"202606{number:02}-120000-1",
+        )
+        rundata.save(results, tmp_path / f"run-{number}")
+        return tmp_path / f"run-{number}"
+
+    taken(
+        [run(n, 1000 * row, 10 / row) for n, row in enumerate(m.QUIET, 1)],
+        store,
+    )
+    anchor = metric_in(store, m.ITL).anchor
+    done = taken([run(9, 900.0, 10.01)], store, reason="a new driver")
+    file = read_recorded(store.path(m.THROUGHPUT, "h200x2"))
+    newest = file.provenance[-1]
+
+    assert (m.THROUGHPUT.id,) == done.excused
+    assert f"1 case accepted for the reason: {m.THROUGHPUT.id}" == done.reasoned
+    assert ("a new driver", ("output_throughput",)) == (
+        newest.reason,
+        newest.excused,
+    )
+    assert not newest.excuses("itl_median_ms")
+    assert anchor == metric_in(store, m.ITL).anchor
+    assert 900.0 == pytest.approx(metric_in(store).anchor)
+
+
 def test_ci_never_accepts(saved, store):
     """With CI set nothing is accepted, whatever the run."""
     with pytest.raises(RecordingRefused, match="CI job"):
