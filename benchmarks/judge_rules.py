@@ -54,6 +54,7 @@ from perfgate.judge.gate import judge
 from perfgate.judge.noise_table import GroupNoise, NoiseTable, Series
 from perfgate.judge.observation import Observation
 from perfgate.judge.policy import policy_for
+from perfgate.judge.repetition_scatter import launch_variance
 from perfgate.judge.verdict import Decision, Outcome
 from perfgate.load.metrics import METRICS
 from perfgate.load.workload import Workload
@@ -139,6 +140,24 @@ SITUATIONS = (
 )
 
 
+# Of the brief tables: what the store holds, in the order of the rows.
+STORES = {
+    "known machine, one launch now": "this machine, two launches or more",
+    "known machine, three launches now": "the same, three launches now",
+    "one recorded launch, one launch now": "one launch of this machine",
+    "unknown machine, one launch now": "other machines alone",
+}
+SHORT_STORES = {
+    "known machine, one launch now": "this machine",
+    "one recorded launch, one launch now": "one launch of it",
+    "unknown machine, one launch now": "other machines",
+}
+RULE_NAMES = {
+    "perfgate": "gate, a row alone",
+    "perfgate, one of 100 rows": "gate, one of 100 rows",
+}
+
+
 def is_higher_better(row: Row) -> bool:
     """Whether a larger value of its metric is better."""
     return METRICS[row.metric].better == "higher"
@@ -196,6 +215,7 @@ def gate_decision(trial: Trial, launches: int, rows: int = 1) -> Decision:
         samples=tuple(sample_of(row) for row in current),
         machine=first.machine,
         judged_rows=rows,
+        repetition_variance=launch_variance(row.repetitions for row in current),
     )
     return judge(case, observation, baseline)
 
@@ -651,6 +671,47 @@ def markdown(lines: Sequence[Line]) -> str:
     return "\n".join(parts)
 
 
+def brief(lines: Sequence[Line]) -> str:
+    """Two tables: each rule by what the store holds, and the gate by family."""
+    first, *families = dict.fromkeys(line.family for line in lines)
+    heads = ["unchanged", *(f"{_percent(loss)} lost" for loss in LOSSES[1:])]
+    out = [
+        "| store | rule | " + " | ".join(heads) + " |",
+        "|---|---|" + "--:|" * len(heads),
+    ]
+    for situation, store in STORES.items():
+        for line in lines:
+            if (line.family, line.situation) == (first, situation):
+                cells = _row(
+                    RULE_NAMES.get(line.rule, line.rule), line, ("red",)
+                )
+                out.append(f"| {store} {cells}")
+                store = " "
+    heads.append("5 % lost and PASSED")
+    out += [
+        "",
+        "| family | store | " + " | ".join(heads) + " |",
+        "|---|---|" + "--:|" * len(heads),
+    ]
+    for family in families:
+        label = _capital(family)
+        for situation, store in SHORT_STORES.items():
+            for line in lines:
+                place = (line.family, line.situation, line.rule)
+                if place == (family, situation, "perfgate"):
+                    out.append(
+                        f"| {label} {_row(store, line, ('red',))} {_missed(line)} |"
+                    )
+                    label = " "
+    return "\n".join(out) + "\n"
+
+
+def _missed(line: Line) -> str:
+    """How often a loss of 5 % passes."""
+    shares = [cell.shares for cell in line.cells if cell.loss == 0.05]
+    return _percent(shares[0].get("passed", 0.0)).removesuffix(" %")
+
+
 def _capital(text: str) -> str:
     return text[0].upper() + text[1:]
 
@@ -702,6 +763,12 @@ def _percent(fraction: float) -> str:
 @click.option(
     "--by-family", is_flag=True, help="Also a table for each family of metrics."
 )
+@click.option(
+    "--brief",
+    "is_brief",
+    is_flag=True,
+    help="Two tables in place of one for each situation.",
+)
 @click.option("--seed", default=SEED, show_default=True)
 @click.option(
     "--json",
@@ -710,17 +777,24 @@ def _percent(fraction: float) -> str:
     help="Write the shares here as well.",
 )
 def main(
-    folder: Path, by_family: bool, seed: int, json_path: Path | None
+    folder: Path,
+    by_family: bool,
+    is_brief: bool,
+    seed: int,
+    json_path: Path | None,
 ) -> None:
     """Compare the gate with simpler rules on the launches recorded below FOLDER."""
     families = dict(itertools.islice(FAMILIES.items(), 1))
-    if by_family:
+    if by_family or is_brief:
         families = dict(FAMILIES)
     try:
         lines = compare(read_all(folder), families, seed=seed)
     except Failure as failure:
         raise click.ClickException(str(failure)) from failure
-    click.echo(markdown(lines))
+    if is_brief:
+        click.echo(brief(lines))
+    else:
+        click.echo(markdown(lines))
     if importlib.util.find_spec("otava") is None:
         click.echo(
             "Otava is not installed: `pip install -e '.[history]'` adds its row."

@@ -23,7 +23,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "machines": ("fleet_simulation", "--trials", "500"),
     "duels": ("duel_simulation",),
     "bisection": ("bisect_simulation",),
-    "rules": ("judge_rules", "--by-family"),
+    "rules": ("judge_rules", "--brief"),
     "losses": ("real_life_losses", "--named", "0"),
     "creep": ("creep_simulation",),
     "rows-together": ("joint_rules",),

@@ -311,3 +311,33 @@ def test_the_command(tmp_path):
     assert 1 == done.output.count("### ")
     shares = msgspec.json.decode(written.read_bytes())[0]["cells"][0]["shares"]
     assert math.isclose(1.0, sum(shares.values()))
+
+
+def test_brief_tables_have_a_row_for_each_store_and_rule():
+    """Each store is named once; of the families the gate alone is shown."""
+    lines = []
+    for family in ("all but TTFT", "TTFT"):
+        for situation in judge_rules.SITUATIONS:
+            for rule in ("perfgate", "threshold 5 %"):
+                cells = []
+                for loss in judge_rules.LOSSES:
+                    shares = {"red": loss * 10, "passed": 1 - loss * 10}
+                    cells.append(judge_rules.Cell(loss=loss, shares=shares))
+                lines.append(
+                    judge_rules.Line(
+                        family=family,
+                        situation=situation.name,
+                        rule=rule,
+                        places=1,
+                        gates=1,
+                        cells=tuple(cells),
+                    )
+                )
+
+    text = judge_rules.brief(lines)
+
+    first = "| other machines alone | gate, a row alone | 0 | 20 | 30 | 50 | 70 | 100 |"
+    assert first in text
+    assert "|   | threshold 5 % | 0 | 20 | 30 | 50 | 70 | 100 |" in text
+    assert "| TTFT | this machine | 0 | 20 | 30 | 50 | 70 | 100 | 50 |" in text
+    assert 1 == text.count("| one launch of this machine |")
