@@ -675,10 +675,7 @@ def brief(lines: Sequence[Line]) -> str:
     """Two tables: each rule by what the store holds, and the gate by family."""
     first, *families = dict.fromkeys(line.family for line in lines)
     heads = ["unchanged", *(f"{_percent(loss)} lost" for loss in LOSSES[1:])]
-    out = [
-        "| store | rule | " + " | ".join(heads) + " |",
-        "|---|---|" + "--:|" * len(heads),
-    ]
+    out = _heading(("store", "rule"), heads)
     for situation, store in STORES.items():
         for line in lines:
             if (line.family, line.situation) == (first, situation):
@@ -688,11 +685,7 @@ def brief(lines: Sequence[Line]) -> str:
                 out.append(f"| {store} {cells}")
                 store = " "
     heads.append("5 % lost and PASSED")
-    out += [
-        "",
-        "| family | store | " + " | ".join(heads) + " |",
-        "|---|---|" + "--:|" * len(heads),
-    ]
+    out += ["", *_heading(("family", "store"), heads)]
     for family in families:
         label = _capital(family)
         for situation, store in SHORT_STORES.items():
@@ -704,6 +697,12 @@ def brief(lines: Sequence[Line]) -> str:
                     )
                     label = " "
     return "\n".join(out) + "\n"
+
+
+def _heading(names: Sequence[str], figures: Sequence[str]) -> list[str]:
+    """The two lines above a table: columns of text, and columns of figures."""
+    titles = " | ".join([*names, *figures])
+    return [f"| {titles} |", "|" + "---|" * len(names) + "--:|" * len(figures)]
 
 
 def _missed(line: Line) -> str:
@@ -724,8 +723,7 @@ def _table(situation: str, lines: Sequence[Line]) -> str:
     out = [
         f"{_capital(situation)} ({series} series on a machine, {gates} gates), "
         "% of gates that are red:\n",
-        "| rule | " + " | ".join(heads) + " |",
-        "|---|" + "--:|" * len(heads),
+        *_heading(("rule",), heads),
     ]
     for line in lines:
         out.append(_row(line.rule, line, ("red",)))

@@ -26,7 +26,7 @@ from perfgate.config.option_values import (
     refuse_combinations,
     refuse_unknown_engines,
 )
-from perfgate.config.options import Explain, LoadFormat, PairsFor
+from perfgate.config.options import Explain, LoadFormat, PairsFor, PrepareNext
 from perfgate.config.other_plugins import refuse_other_plugins
 from perfgate.config.project import Project
 from perfgate.engines import environment, injection
@@ -156,7 +156,7 @@ class Config:
     silence_timeout_s: float = 120.0
     lease_wait_s: float = 600.0
     leases_dir: Path = LEASES
-    prepare_next: str = "auto"
+    prepare_next: PrepareNext = "auto"
     telemetry: bool = True
     resume: bool = False
     plan: bool = False

@@ -20,6 +20,7 @@ from perfgate.results.gates import GATES
 LoadFormat = Literal["auto", "dummy"]
 PairsFor = Literal["all", "suspect", "one"]
 Explain = Literal["pairs", "red", "no"]
+PrepareNext = Literal["auto", "yes", "no"]
 LOAD_FORMATS: tuple[LoadFormat, ...] = get_args(LoadFormat)
 PAIRS_FOR: tuple[PairsFor, ...] = get_args(PairsFor)
 # Takes an option's name and the keywords of `argparse.ArgumentParser.add_argument`.
@@ -297,7 +298,7 @@ def _add_run(add: AddOption) -> None:
     )
     add(
         "--prepare-next",
-        choices=("auto", "yes", "no"),
+        choices=get_args(PrepareNext),
         default="auto",
         help="let the next server import its engine while one starts; takes 1 to 2 GB of "
         "memory and a core (default: auto, for vLLM on GPUs)",

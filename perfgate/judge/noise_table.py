@@ -384,16 +384,13 @@ def _noise_of(
     )
     if not launches_differ and not machines_differ:
         return None
-    together = _group_noise(wider)
-    if together is None:
-        return own
-    if not launches_differ:
-        return msgspec.structs.replace(
-            together, machines=own.machines or together.machines
-        )
-    if not machines_differ:
-        return msgspec.structs.replace(own, machines=together.machines)
-    return own
+    # The wider group has all series of this one, so that it has a noise, too.
+    together = _group_noise(wider) or own
+    machines = together.machines
+    if machines_differ and own.machines is not None:
+        machines = own.machines
+    launches = own if launches_differ else together
+    return msgspec.structs.replace(launches, machines=machines)
 
 
 def _narrow(

@@ -1,4 +1,4 @@
-"""Shared cores: a loss on a CPU whose cores others used meanwhile is not held for one.
+"""Shared cores: a loss on cores that others took meanwhile is not held for one.
 
 Four busy loops beside an engine on two cores make it three times slower, and no baseline
 knows of them. Such a loss may be theirs, so it is not excluded, and it is no regression.
@@ -8,16 +8,17 @@ What does not depend on the cores (facts, work, two builds in turns) is judged a
 from __future__ import annotations
 
 import statistics
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
 from perfgate import formatting
-from perfgate.cases import Case
+from perfgate.cases import Case, Load
 from perfgate.judge import wording
 from perfgate.judge.observation import RunReader
 from perfgate.judge.verdict import Decision, Outcome
 from perfgate.load.metrics import Family, family_of
-from perfgate.load.repetition import OTHERS_SHARE
+from perfgate.load.repetition import OTHERS_SHARE, Repetition
 
 TIMES: frozenset[Family] = frozenset(
     {
@@ -44,18 +45,16 @@ DOUBTFUL = frozenset(
 def host_notes(decision: Decision, case: Case, reader: RunReader) -> list[str]:
     """What others used of a GPU host's cores, where the verdict may be theirs.
 
-    It stands: most cores were idle, and how much such a neighbour costs is not known.
+    It stands where cores were idle: how much such a neighbour costs is not known.
     """
     is_doubtful = decision.outcome in DOUBTFUL
     if not is_doubtful or family_of(case.metric) not in TIMES:
         return []
     shares = [0.0]
-    for load in case.loads:
-        if load.workload is None or load.server.device == "cpu":
-            continue
-        counted = reader.index.repetitions(load.server.key, load.workload.name)
-        for row in counted:
-            shares.append(row.client_values.get(OTHERS_SHARE, 0.0))
+    for load, counted in _loads(case, reader):
+        if load.server.device != "cpu":
+            for row in counted:
+                shares.append(row.client_values.get(OTHERS_SHARE, 0.0))
     if max(shares) < NOTED:
         return []
     share = formatting.percent(max(shares))
@@ -85,12 +84,19 @@ def others_share(case: Case, reader: RunReader) -> float | None:
     """What others used of the cores during a load of the case; None where they did not."""
     if family_of(case.metric) not in TIMES:
         return None
-    for load in case.loads:
-        if load.workload is None:
-            continue
-        counted = reader.index.repetitions(load.server.key, load.workload.name)
+    for _, counted in _loads(case, reader):
         beside = [row for row in counted if row.is_beside_others]
         if len(beside) > len(counted) / 2:
             shares = [row.client_values[OTHERS_SHARE] for row in beside]
             return statistics.median(shares)
     return None
+
+
+def _loads(
+    case: Case, reader: RunReader
+) -> Iterator[tuple[Load, Sequence[Repetition]]]:
+    """The loads of a case that send something, with their repetitions."""
+    for load in case.loads:
+        if load.workload is not None:
+            name = load.workload.name
+            yield load, reader.index.repetitions(load.server.key, name)

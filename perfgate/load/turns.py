@@ -63,6 +63,17 @@ BATCH_TIMES: Mapping[str, Callable[[Turn], float]] = {
     "batch_active_ms": lambda turn: turn.active_ms,
 }
 
+
+def judged_times(device: str) -> tuple[str, ...]:
+    """The metrics that are judged on a device.
+
+    A thread that waits for a GPU does not work: its CPU time says nothing.
+    """
+    if device == "cpu":
+        return tuple(BATCH_TIMES)
+    return ("batch_active_ms",)
+
+
 # Of a repetition that stands for turns: when the launches that were alive with it were
 # started.
 GROUP = "group_unix_s"

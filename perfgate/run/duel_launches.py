@@ -22,6 +22,7 @@ from perfgate.load.turns import (
     GROUP,
     LaunchTime,
     Turn,
+    judged_times,
     launch_times,
     waiting_share,
 )
@@ -135,7 +136,7 @@ class Duels:
             models.lookup(server.model).architecture.vocab_size,
             cores=_cores(server),
             rng=self.rng,
-            judged=_judged_times(server),
+            judged=judged_times(server.device),
         )
         began_s = time.monotonic()
         try:
@@ -195,13 +196,6 @@ def _cores(server: ServerConfig) -> Sequence[int | None]:
     if server.device == "cpu":
         return sorted(os.sched_getaffinity(0))
     return (None,)
-
-
-def _judged_times(server: ServerConfig) -> Sequence[str]:
-    """A thread that waits for the GPU says nothing by its CPU time."""
-    if server.device == "cpu":
-        return tuple(BATCH_TIMES)
-    return ("batch_active_ms",)
 
 
 def _measurement(

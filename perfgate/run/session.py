@@ -326,10 +326,11 @@ class PerfSession:
             return []
         if self._asks_a_part:
             return []
-        if self.other_baselines is None:
-            self.find_other_baselines()
-        others = self.other_baselines or frozenset()
-        return [case for case in self._unasked() if case not in others]
+        unasked = self._unasked()
+        others = self.other_baselines
+        if others is None:
+            others = self._asked_otherwise(unasked)
+        return [case for case in unasked if case not in others]
 
     def find_other_baselines(self) -> None:
         """Find the recorded cases that a session with other options asks.
@@ -337,11 +338,14 @@ class PerfSession:
         Raises:
             BaselineError: a file is there and cannot be read.
         """
-        if self._asks_a_part:
-            return
+        if not self._asks_a_part:
+            self.other_baselines = self._asked_otherwise(self._unasked())
+
+    def _asked_otherwise(self, case_ids: list[str]) -> frozenset[str]:
+        """Those of the cases that a session with other options asks."""
         servers = {load.server for case in self.cases for load in case.loads}
-        self.other_baselines = asked_otherwise(
-            self._unasked(),
+        return asked_otherwise(
+            case_ids,
             self.questions,
             other_sessions(self.config, self.study, servers),
             self._first_engine,

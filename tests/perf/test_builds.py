@@ -10,20 +10,15 @@ import msgspec
 import pytest
 
 from perfgate.cases import Case
+from perfgate.load.turns import judged_times
 from perfgate.study import Study
 
 
 def batches(study: Study) -> Iterator[Case]:
-    """Time of each batch of each held model; judged on every machine.
-
-    A GPU's thread waits for the GPU without working: its CPU time says nothing.
-    """
+    """Time of each batch of each held model; judged on every machine."""
     for server in study.timed_in_turns:
-        metrics = ["batch_active_ms"]
-        if server.device == "cpu":
-            metrics.insert(0, "batch_cpu_ms")
         for workload in study.held_workloads:
-            for metric in metrics:
+            for metric in judged_times(server.device):
                 case = study.value("E20", metric, server, workload)
                 yield msgspec.structs.replace(case, gate="hard")
 

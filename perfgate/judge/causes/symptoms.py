@@ -23,6 +23,7 @@ from perfgate.judge.verdict import Outcome, Verdict
 from perfgate.load.metrics import METRICS
 from perfgate.load.prompts import Synthetic
 from perfgate.load.repetition import Repetition
+from perfgate.load.turns import BATCH_TIMES
 from perfgate.models.catalogue import CATALOGUE
 from perfgate.results.schema import RunResults
 
@@ -31,7 +32,6 @@ TTFT = "ttft_median_ms"
 THROUGHPUT = "output_throughput"
 SATURATED = "saturated_throughput"
 KV_CACHE = "kv_cache_tokens"
-BATCH_TIMES = ("batch_active_ms", "batch_cpu_ms")  # of a held engine
 GRAPHS_BYTES = "graphs_bytes"
 GRAPHS_PHASE = "graphs captured"  # of the log, `perfgate.engines`
 # A change counts beyond this many times the known variation of launches, and beyond the

@@ -57,10 +57,10 @@ class HostProbe:
     def after(self, repetition: Repetition) -> Figures:
         """CPU time for each output token; a long wait makes the repetition invalid."""
         before, self._before = self._before, None
-        if before is None or not before.threads:
-            return Figures(client_values=self._whose_cores())
-        after = run_queue.snapshot(self._server.pids())
         shares = self._whose_cores()
+        if before is None or not before.threads:
+            return Figures(client_values=shares)
+        after = run_queue.snapshot(self._server.pids())
         values = {}
         if repetition.output_tokens:
             for name, pid in (
