@@ -301,7 +301,7 @@ def _add_run(add: AddOption) -> None:
         choices=get_args(PrepareNext),
         default="auto",
         help="let the next server import its engine while one starts; takes 1 to 2 GB of "
-        "memory and a core (default: auto, for vLLM on GPUs)",
+        "memory and a core (default: auto, on GPUs)",
     )
     add(
         "--telemetry",

@@ -351,6 +351,7 @@ ENGINE = Engine(
     honours_seed=False,
     slow_on_cpu=True,
     held_on=frozenset({"cpu"}),
+    prepared_on=frozenset({"cuda"}),
     cpu_note="SGLang has CPU kernels for AMX only. Here it runs PyTorch's operators, "
     "with gloo between its ranks, so this comparison does not apply to GPUs",
 )

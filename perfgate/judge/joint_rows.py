@@ -36,7 +36,7 @@ from perfgate.judge.noise import Noise, log_loss, t_quantile
 from perfgate.judge.noise_table import GroupNoise
 from perfgate.judge.observation import RunReader
 from perfgate.judge.policy import Policy, policy_for
-from perfgate.judge.shared_cores import others_share
+from perfgate.judge.shared_cores import is_beside_others
 from perfgate.judge.verdict import Outcome, Verdict
 from perfgate.load.metrics import METRICS
 
@@ -313,7 +313,7 @@ def servers_of(
         if case is None or case.is_ratio or not _is_compared(verdict):
             continue
         kind = _kind_of(case)
-        if kind is None or others_share(case, reader) is not None:
+        if kind is None or is_beside_others(case, reader):
             continue
         key = case.numerator.server.key, kind
         if key not in servers:

@@ -372,7 +372,7 @@ def _noise_of(
     the two differ: else all GPUs tell more together. Machines also have it where they
     differ in the family, of which more were recorded.
     """
-    own = _group_noise(groups[name])
+    own = _with_family(_group_noise(groups[name]), name, groups)
     platform, _, rest = name.partition("/")
     if own is None or platform not in _WIDER:
         return own
@@ -386,11 +386,32 @@ def _noise_of(
         return None
     # The wider group has all series of this one, so that it has a noise, too.
     together = _group_noise(wider) or own
+    together = _with_family(together, f"gpu/{rest}", groups) or own
     machines = together.machines
     if machines_differ and own.machines is not None:
         machines = own.machines
     launches = own if launches_differ else together
     return msgspec.structs.replace(launches, machines=machines)
+
+
+def _with_family(
+    noise: GroupNoise | None, name: str, groups: Mapping[str, Sequence[Series]]
+) -> GroupNoise | None:
+    """The noise, with the family's variation of machines where few of its own are known.
+
+    The variance of three machines is known so badly that it would excuse everything.
+    """
+    if noise is None or noise.machines is None:
+        return noise
+    own = noise.machines.degrees_of_freedom
+    if own >= FEWEST_DEGREES_OF_FREEDOM:
+        return noise
+    platform, _, rest = name.partition("/")
+    family = f"{platform}/{_family_of_group(rest)}"
+    machines = _between_machines(groups.get(family, ()))
+    if machines is None or machines.degrees_of_freedom <= own:
+        return noise
+    return msgspec.structs.replace(noise, machines=machines)
 
 
 def _narrow(
@@ -413,19 +434,33 @@ def _family_of_group(rest: str) -> str:
 def _launches_differ(
     narrow: Sequence[Sequence[Series]], wider: Sequence[Series]
 ) -> bool:
-    """Whether launches on one GPU and on several vary differently, by a likelihood ratio."""
+    """Whether launches on one GPU and on several vary differently.
+
+    They do by a likelihood ratio. They also do where one of them varies so evenly that it
+    promises more alone: uneven series of the other would only dilute it.
+    """
     # Imported here: it takes a second, and judging does not need it.
     from scipy.stats import chi2
 
+    together = fit(*_variances(wider))
     likelihood = 0.0
     for members in narrow:
         variances, freedoms = _variances(members)
         if not variances:
             return False
-        likelihood += fit(variances, freedoms).log_likelihood
-    variances, freedoms = _variances(wider)
-    gain = likelihood - fit(variances, freedoms).log_likelihood
+        alone = fit(variances, freedoms)
+        is_enough = _is_enough(variances, freedoms)
+        if is_enough and alone.weight > together.weight:
+            return True
+        likelihood += alone.log_likelihood
+    gain = likelihood - together.log_likelihood
     return bool(2 * gain > chi2.ppf(SPLIT_CONFIDENCE, 2))
+
+
+def _is_enough(variances: Sequence[float], freedoms: Sequence[int]) -> bool:
+    """Whether something can be learned from these."""
+    is_known = sum(freedoms) >= FEWEST_DEGREES_OF_FREEDOM
+    return len(variances) >= FEWEST_SERIES and is_known
 
 
 def _machines_differ(narrow: Sequence[Sequence[Series]]) -> bool:
@@ -461,8 +496,7 @@ def _variances(members: Iterable[Series]) -> tuple[list[float], list[int]]:
 def _group_noise(members: Sequence[Series]) -> GroupNoise | None:
     """None where too few launches were recorded to learn from."""
     variances, freedoms = _variances(members)
-    is_enough = sum(freedoms) >= FEWEST_DEGREES_OF_FREEDOM
-    if len(variances) < FEWEST_SERIES or not is_enough:
+    if not _is_enough(variances, freedoms):
         return None
     return GroupNoise(
         launches=fit(variances, freedoms).spread,
@@ -494,6 +528,11 @@ class Fit:
 
     spread: Spread
     log_likelihood: float
+
+    @property
+    def weight(self) -> float:
+        """Degrees of freedom with which it counts."""
+        return self.spread.degrees_of_freedom
 
 
 def fit(variances: Sequence[float], freedoms: Sequence[int]) -> Fit:

@@ -93,10 +93,14 @@ INCOMPARABLE = "the baseline {file} was recorded under another configuration: {d
 VALUE_ALONE = "By value alone: {change} vs the baseline {baseline}."
 
 # On a CPU whose cores others used.
-BESIDE_OTHERS = "{summary}; others used {share} of the cores, so that the loss may be theirs"
+BESIDE_OTHERS = "{summary}; others used {used}, so that the loss may be theirs"
 HOST_SHARED = (
-    "Others used up to {share} of the host's cores meanwhile: the starts of another engine "
-    "cost loads whose steps wait for the host up to 17 %. Measure again without them."
+    "Others used up to {cores} meanwhile: beside such a neighbour, loads whose steps wait "
+    "for the host lost up to 17 %. Measure again without it."
+)
+QUIET_HOST = (
+    "Measure again without them, or launch it in turn with the last good build "
+    "(--against-engine): both builds then have the same neighbours."
 )
 QUIET_CORES = (
     "Measure again on cores of its own. Facts, work and two builds in turns (E20, E21) "

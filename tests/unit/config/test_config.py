@@ -304,7 +304,8 @@ def test_pairs_keep_equals_signs_of_the_value():
     ("words", "engine", "device", "is_prepared"),
     [
         ((), "vllm", "cuda", True),
-        ((), "sglang", "cuda", False),
+        ((), "sglang", "cuda", True),
+        ((), "sglang", "cpu", False),
         ((), "vllm", "cpu", False),
         (("--prepare-next", "yes"), "vllm", "cpu", True),
         (("--prepare-next", "no"), "vllm", "cuda", False),

@@ -122,6 +122,36 @@ def test_one_gpu_and_several_that_differ_are_groups_of_their_own(rng):
     assert "gpu/itl" in groups
 
 
+def test_even_series_keep_what_they_promise_beside_uneven_ones(rng):
+    """Of one GPU all vary by 1 %, of several some by 0.3 and some by 3 %."""
+    rows = [drawn(rng, 0.01) for _ in range(7)]
+    for cv in (0.003, 0.03) * 5:
+        rows.append(drawn(rng, cv, platform="several-gpus"))
+
+    groups = noise_table.learn(rows, "2026-11-28").groups
+    one, several = groups["one-gpu/itl"], groups["several-gpus/itl"]
+
+    assert 0.01 == pytest.approx(one.launches.cv, rel=0.3)
+    assert (
+        one.launches.degrees_of_freedom
+        > 2 * groups["gpu/itl"].launches.degrees_of_freedom
+    )
+    assert several.launches.degrees_of_freedom < one.launches.degrees_of_freedom
+
+
+def test_few_machines_of_a_metric_have_the_variation_of_its_family(rng):
+    """Three machines that happen to agree tell nothing about the fourth."""
+    alike = {f"gpu-{n}": list(rng.normal(0.0, 0.001, 20)) for n in range(3)}
+    rows = [Series("one-gpu", "itl_mean_ms", "steady", False, alike)]
+    rows += [on_machines(rng, 0.05, "one-gpu") for _ in range(8)]
+
+    groups = noise_table.learn(rows, "2026-11-28").groups
+    steady, family = groups["gpu/itl_mean_ms/steady"], groups["gpu/itl"]
+
+    assert family.machines == steady.machines
+    assert 0.001 == pytest.approx(steady.launches.cv, rel=0.3)
+
+
 def on_machines(rng, spread, platform):
     """A baseline of four machines that differ so, each with launches that vary by 1 %."""
     values = {}

@@ -95,13 +95,16 @@ def test_servers_with_one_cause_are_one_diagnosis():
 
 
 def test_another_choice_is_told_where_nothing_is_red():
-    """With what it made better and worse: the stored run with another attention backend."""
+    """With what it made better: the stored run with another attention backend.
+
+    Its TTFT of one stream is 29 % longer, and launches vary by 10 %.
+    """
     run = load(ROOT / "docs/runs/h200x1-planted/attention/02")
     (row,) = judged_again(run, Store(ROOT / "baselines")).diagnoses
 
     assert ("attention", False) == (row.cause, row.is_loss)
     assert ("attention_backend FLASH_ATTN -> TRITON_ATTN",) == row.evidence
-    assert "TTFT of single-stream +29.1 %" in row.losses[0]
+    assert () == row.losses
     assert any("throughput of burst-100" in gain for gain in row.gains)
 
 
