@@ -99,8 +99,7 @@ HOST_SHARED = (
     "for the host lost up to 17 %. Measure again without it."
 )
 QUIET_HOST = (
-    "Measure again without them, or launch it in turn with the last good build "
-    "(--against-engine): both builds then have the same neighbours."
+    "Measure again without them; two builds launched in turn have the same neighbours."
 )
 QUIET_CORES = (
     "Measure again on cores of its own. Facts, work and two builds in turns (E20, E21) "

@@ -141,7 +141,7 @@ def test_a_loss_beside_a_neighbour_on_a_gpu_host(
     assert expected == found.outcome
     if expected is Outcome.INCONCLUSIVE:
         assert "3.8 of the host's 64 cores" in found.summary
-        assert "--against-engine" in found.advice
+        assert "two builds launched in turn" in found.advice
         assert shared_cores.is_beside_others(case, reader)
 
 
