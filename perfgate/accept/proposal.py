@@ -22,7 +22,7 @@ from perfgate import formatting
 from perfgate.accept.creep import NEWEST, begun, lost_since, unexplained_change
 from perfgate.accept.retention import latest, retained
 from perfgate.cases import Case
-from perfgate.judge import choices
+from perfgate.judge import choices, shared_cores
 from perfgate.judge.baseline_schema import (
     BaselineFile,
     Known,
@@ -166,6 +166,7 @@ class _Evidence:
         is_recorded: whether all launches of these runs are in the baseline already.
         group: what the store says of such a metric.
         reasons: recorded run -> the reason with which it was accepted, if any.
+        neighbours: run -> what others used of the host's cores meanwhile, as text.
     """
 
     case: Case
@@ -179,6 +180,7 @@ class _Evidence:
     is_recorded: bool = False
     group: GroupNoise | None = None
     reasons: Mapping[str, str] = field(default_factory=dict)
+    neighbours: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def points(self) -> list[Sample]:
@@ -199,6 +201,7 @@ def proposals(
     """Every case that was measured in any of the runs, in order of first mention."""
     cases: dict[str, Case] = {}
     observations: dict[str, list[Observation]] = defaultdict(list)
+    neighbours: dict[str, dict[str, str]] = defaultdict(dict)
     for run in runs:
         reader = RunReader(run)
         for case in run.cases:
@@ -210,9 +213,15 @@ def proposals(
             if observation.samples:
                 cases[case.id] = case
                 observations[case.id].append(observation)
+                used = shared_cores.neighbours(case, reader)
+                if used:
+                    neighbours[case.id][observation.run] = used
     proposed = []
     for case in cases.values():
-        evidence = _gather(case, observations[case.id], store, choice)
+        evidence = dataclasses.replace(
+            _gather(case, observations[case.id], store, choice),
+            neighbours=neighbours[case.id],
+        )
         proposed.append(_propose(_with_new_runs(evidence)))
     return proposed
 
@@ -322,6 +331,7 @@ def _propose(evidence: _Evidence) -> Proposal:
     new = _new_metric(evidence, comparable, remarks)
     bare = _bare(new, evidence.machines, evidence.group)
     remarks.notes += _machine_notes(machine_mdes(bare, evidence.policy))
+    remarks.notes += _neighbour_notes(evidence)
     if recorded is not None and comparable is None:
         _object_to_replacing(evidence, remarks)
     chosen = _chosen(evidence, comparable, remarks)
@@ -434,6 +444,16 @@ def _uncertain_runs(evidence: _Evidence) -> list[str]:
                 "a --reason, or accept other cases with --only"
             )
     return objections
+
+
+def _neighbour_notes(evidence: _Evidence) -> list[str]:
+    """That a time may be longer for a neighbour on the host, so that it hides losses."""
+    notes = []
+    for observation in evidence.observations:
+        used = evidence.neighbours.get(observation.run)
+        if used:
+            notes.append(f"others used {used} meanwhile")
+    return notes
 
 
 def _differing_runs(observations: Sequence[Observation]) -> list[str]:

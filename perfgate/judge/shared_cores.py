@@ -147,6 +147,14 @@ def neighbours_share(case: Case, reader: RunReader) -> float | None:
     return max(medians, default=None)
 
 
+def neighbours(case: Case, reader: RunReader) -> str:
+    """What neighbours used during a load of the case, as text; "" without any."""
+    share = neighbours_share(case, reader)
+    if share is None:
+        return ""
+    return _cores_text(share, reader)
+
+
 def _beside(
     repetitions: Sequence[Repetition], reader: RunReader
 ) -> list[float]:

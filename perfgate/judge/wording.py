@@ -98,9 +98,7 @@ HOST_SHARED = (
     "Others used up to {cores} meanwhile: beside such a neighbour, loads whose steps wait "
     "for the host lost up to 17 %. Measure again without it."
 )
-QUIET_HOST = (
-    "Measure again without them; two builds launched in turn have the same neighbours."
-)
+QUIET_HOST = "Measure again without them; two builds launched in turn have the same neighbours."
 QUIET_CORES = (
     "Measure again on cores of its own. Facts, work and two builds in turns (E20, E21) "
     "are judged whatever else runs."

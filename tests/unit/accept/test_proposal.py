@@ -8,6 +8,7 @@ import pytest
 from perfgate.accept.accept import accept
 from perfgate.accept.proposal import Choice, merged, proposals
 from perfgate.judge.baseline_store import Store
+from perfgate.load.repetition import OTHERS_SHARE
 from perfgate.results import schema
 from tests.support import builders as m
 
@@ -216,3 +217,23 @@ def test_launches_of_uncertain_repetitions_need_a_reason(recorded):
 
     assert any("uncertain by" in text for text in proposal.objections)
     assert () == with_reason.objections
+
+
+def test_times_beside_a_neighbour_are_noted(recorded):
+    """Of a host with GPUs: it made them longer, perhaps, and they would hide a loss."""
+    rows = []
+    for number in range(3):
+        values = {OTHERS_SHARE: 0.06}
+        rows.append(m.repetition(number, 1000.0, client_values=values))
+    measurement = m.measurement(0, *rows, server=m.MOE, workload=m.CLOSED)
+    beside = run(7, 1000.0)
+    hardware = msgspec.structs.replace(beside.hardware, cpu_count=64)
+    beside = msgspec.structs.replace(
+        beside, measurements=(measurement,), hardware=hardware
+    )
+
+    (proposal,) = proposals([beside], recorded, Choice())
+
+    told = "others used 3.8 of the host's 64 cores meanwhile"
+    assert told in proposal.notes
+    assert () == proposal.objections
