@@ -48,7 +48,7 @@ ALPHA = 0.001  # false alarms of one row, however few rows a run has
 FALSE_ALARMS_PER_RUN = 0.005
 # Where the noise is hardly known, Student's t has no bound worth the name. A loss of so
 # many ceilings, and of so many standard errors, is a regression all the same.
-MOST_CEILINGS, MOST_ERRORS = 4, 12
+MOST_CEILINGS, MOST_ERRORS = 4, 18
 # One-sided confidence with which a loss is called excluded.
 EXCLUSION = 0.95
 # Losses of the target size that a single launch may call clearly fine.

@@ -143,11 +143,11 @@ def test_threshold_is_the_larger_of_target_and_noise(sigma, alpha, expected):
     [
         (0.005, 5.0, 6.869 * 0.0045644),
         (0.005, 1.0, -4 * math.log(0.95)),
-        (0.05, 1.0, 12 * 0.045644),
+        (0.05, 1.0, 18 * 0.045644),
     ],
-    ids=["known", "four-ceilings", "twelve-errors"],
+    ids=["known", "four-ceilings", "eighteen-errors"],
 )
-def test_a_loss_of_four_ceilings_and_of_twelve_errors_never_passes(
+def test_a_loss_of_four_ceilings_and_of_eighteen_errors_never_passes(
     sigma, freedom, expected
 ):
     """Of 5 %, in a run of ten rows. With one degree of freedom t is 637 at 1 in 2,000.
