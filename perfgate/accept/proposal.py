@@ -22,7 +22,7 @@ from perfgate import formatting
 from perfgate.accept.creep import NEWEST, begun, lost_since, unexplained_change
 from perfgate.accept.retention import latest, retained
 from perfgate.cases import Case
-from perfgate.judge import choices, shared_cores
+from perfgate.judge import choices, neighbours
 from perfgate.judge.baseline_schema import (
     BaselineFile,
     Known,
@@ -166,7 +166,7 @@ class _Evidence:
         is_recorded: whether all launches of these runs are in the baseline already.
         group: what the store says of such a metric.
         reasons: recorded run -> the reason with which it was accepted, if any.
-        neighbours: run -> what others used of the host's cores meanwhile, as text.
+        beside: run -> what others used of the host's cores meanwhile, as text.
     """
 
     case: Case
@@ -180,7 +180,7 @@ class _Evidence:
     is_recorded: bool = False
     group: GroupNoise | None = None
     reasons: Mapping[str, str] = field(default_factory=dict)
-    neighbours: Mapping[str, str] = field(default_factory=dict)
+    beside: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def points(self) -> list[Sample]:
@@ -201,7 +201,7 @@ def proposals(
     """Every case that was measured in any of the runs, in order of first mention."""
     cases: dict[str, Case] = {}
     observations: dict[str, list[Observation]] = defaultdict(list)
-    neighbours: dict[str, dict[str, str]] = defaultdict(dict)
+    beside: dict[str, dict[str, str]] = defaultdict(dict)
     for run in runs:
         reader = RunReader(run)
         for case in run.cases:
@@ -213,14 +213,14 @@ def proposals(
             if observation.samples:
                 cases[case.id] = case
                 observations[case.id].append(observation)
-                used = shared_cores.neighbours(case, reader)
+                used = neighbours.used(case, reader)
                 if used:
-                    neighbours[case.id][observation.run] = used
+                    beside[case.id][observation.run] = used
     proposed = []
     for case in cases.values():
         evidence = dataclasses.replace(
             _gather(case, observations[case.id], store, choice),
-            neighbours=neighbours[case.id],
+            beside=beside[case.id],
         )
         proposed.append(_propose(_with_new_runs(evidence)))
     return proposed
@@ -450,7 +450,7 @@ def _neighbour_notes(evidence: _Evidence) -> list[str]:
     """That a time may be longer for a neighbour on the host, so that it hides losses."""
     notes = []
     for observation in evidence.observations:
-        used = evidence.neighbours.get(observation.run)
+        used = evidence.beside.get(observation.run)
         if used:
             notes.append(f"others used {used} meanwhile")
     return notes

@@ -25,6 +25,7 @@ from perfgate.judge import (
     coarse,
     comparability,
     facts,
+    neighbours,
     plausibility,
     portable,
     ratio,
@@ -157,9 +158,10 @@ def _judge_by_baseline(
     decision = judge(case, observation, baseline, today=today)
     decision = coarse.judged(decision, case, observation, store)
     decision = shared_cores.judged(decision, case, reader)
+    decision = neighbours.judged(decision, case, reader)
     notes = comparability.engine_notes(reader.results, case)
     notes += comparability.kernel_notes(reader.results, case)
-    notes += shared_cores.host_notes(decision, case, reader)
+    notes += neighbours.notes(decision, case, reader)
     if not isinstance(baseline, Recorded):
         notes += _other_routing(case, store, observation.hardware_label)
     if not notes:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from perfgate.cases import Case
+from perfgate.judge import neighbours
 from perfgate.judge.baseline_schema import MetricBaseline
 from perfgate.judge.baseline_store import Recorded, Store
 from perfgate.judge.contrast import (
@@ -36,7 +37,7 @@ from perfgate.judge.noise import Noise, log_loss, t_quantile
 from perfgate.judge.noise_table import GroupNoise
 from perfgate.judge.observation import RunReader
 from perfgate.judge.policy import Policy, policy_for
-from perfgate.judge.shared_cores import is_beside_others
+from perfgate.judge.shared_cores import others_share
 from perfgate.judge.verdict import Outcome, Verdict
 from perfgate.load.metrics import METRICS
 
@@ -313,13 +314,20 @@ def servers_of(
         if case is None or case.is_ratio or not _is_compared(verdict):
             continue
         kind = _kind_of(case)
-        if kind is None or is_beside_others(case, reader):
+        if kind is None or _is_beside_others(case, reader):
             continue
         key = case.numerator.server.key, kind
         if key not in servers:
             servers[key] = _server(reader, case, kind, store)
         _add(servers[key], case, verdict)
     return list(servers.values())
+
+
+def _is_beside_others(case: Case, reader: RunReader) -> bool:
+    """Whether what a case measured may be slower for what others did meanwhile."""
+    if others_share(case, reader) is not None:
+        return True
+    return neighbours.share_of(case, reader) is not None
 
 
 def _is_compared(verdict: Verdict) -> bool:

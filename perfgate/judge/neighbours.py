@@ -1,0 +1,141 @@
+"""Neighbours: others on a host with GPUs make longer what waits for the host.
+
+Most cores of such a host are idle, and the neighbours have GPUs of their own. Still a
+loss of up to a fifth may be theirs. It is INCONCLUSIVE, so that a strict gate on a host
+with neighbours does not turn blind, and a larger one is red.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from perfgate import formatting
+from perfgate.cases import Case
+from perfgate.judge import wording
+from perfgate.judge.observation import RunReader
+from perfgate.judge.shared_cores import TIMES
+from perfgate.judge.verdict import Decision, Outcome
+from perfgate.load.metrics import family_of
+from perfgate.load.repetition import OTHERS_SHARE, Repetition
+from perfgate.results.samples import valid_repetitions
+
+# Others that use so many cores are neighbours. Two sessions of vLLM and SGLang used 2.5
+# to 4 of each other's 64 cores under load, and up to 6 while a server started; alone,
+# what else ran used 0.1 to 0.3.
+FEWEST_CORES = 1.0
+# Without a count of cores, this share of them.
+SMALLEST_SHARE = 0.05
+# The most that a neighbour is held for. In unchanged launches starts beside the load cost
+# up to 17 % of throughput and 50 % of a TTFT, loads beside it 8 %.
+MOST_LOST = 0.20
+MOST_TTFT_LOST = 0.60
+# They move by less than 1 %: each is of the steps in which nothing waits for the host.
+UNMOVED_METRICS = frozenset({"itl_median_ms", "tpot_median_ms"})
+MOVED = TIMES - {"bandwidth"}
+# What may be different without neighbours.
+DOUBTFUL = frozenset(
+    {Outcome.REGRESSED, Outcome.INCONCLUSIVE, Outcome.NOT_EXCLUDED}
+)
+
+
+def judged(decision: Decision, case: Case, reader: RunReader) -> Decision:
+    """A decision; without the regression where the loss may be that of a neighbour."""
+    if decision.outcome is not Outcome.REGRESSED:
+        return decision
+    share = share_of(case, reader)
+    if share is None or _is_larger(decision, case):
+        return decision
+    summary = wording.BESIDE_OTHERS.format(
+        summary=decision.summary, used=_text(share, reader)
+    )
+    return msgspec.structs.replace(
+        decision,
+        outcome=Outcome.INCONCLUSIVE,
+        summary=summary,
+        advice=wording.QUIET_HOST,
+        needs_launches=0,
+    )
+
+
+def notes(decision: Decision, case: Case, reader: RunReader) -> list[str]:
+    """What neighbours used of the host, where the verdict may be theirs."""
+    is_doubtful = decision.outcome in DOUBTFUL
+    if not is_doubtful or family_of(case.metric) not in TIMES:
+        return []
+    shares: list[float] = []
+    for repetitions in _launches(case, reader):
+        shares += _beside(repetitions, reader)
+    if not shares:
+        return []
+    return [wording.HOST_SHARED.format(cores=_text(max(shares), reader))]
+
+
+def used(case: Case, reader: RunReader) -> str:
+    """What neighbours used during a load of the case, as text; "" without any."""
+    share = share_of(case, reader)
+    if share is None:
+        return ""
+    return _text(share, reader)
+
+
+def share_of(case: Case, reader: RunReader) -> float | None:
+    """What neighbours used during a load of the case, of all cores.
+
+    One launch that most repetitions shared with them is enough: it has the vote of any
+    other. None without neighbours, and of what they do not move.
+    """
+    if family_of(case.metric) not in MOVED or case.metric in UNMOVED_METRICS:
+        return None
+    medians = []
+    for repetitions in _launches(case, reader):
+        beside = _beside(repetitions, reader)
+        if len(beside) > len(repetitions) / 2:
+            medians.append(statistics.median(beside))
+    return max(medians, default=None)
+
+
+def _launches(case: Case, reader: RunReader) -> Iterator[Sequence[Repetition]]:
+    """The repetitions that count, of each launch of the case's servers on GPUs."""
+    for load in case.loads:
+        if load.workload is None or load.server.device == "cpu":
+            continue
+        key, workload = load.server.key, load.workload.name
+        for launch in reader.index.measurements(key, workload):
+            yield valid_repetitions(launch)
+
+
+def _beside(
+    repetitions: Sequence[Repetition], reader: RunReader
+) -> list[float]:
+    """What neighbours used, for each repetition that had any."""
+    shares = []
+    for row in repetitions:
+        share = row.client_values.get(OTHERS_SHARE, 0.0)
+        if _are_neighbours(share, reader):
+            shares.append(share)
+    return shares
+
+
+def _are_neighbours(share: float, reader: RunReader) -> bool:
+    cores = reader.results.hardware.cpu_count
+    if not cores:
+        return share >= SMALLEST_SHARE
+    return share * cores >= FEWEST_CORES
+
+
+def _text(share: float, reader: RunReader) -> str:
+    cores = reader.results.hardware.cpu_count
+    if not cores:
+        return f"{formatting.percent(share)} of the host's cores"
+    return f"{share * cores:.1f} of the host's {cores} cores"
+
+
+def _is_larger(decision: Decision, case: Case) -> bool:
+    """Whether a loss is larger than any that a neighbour is held for."""
+    most = MOST_LOST
+    if family_of(case.metric) == "ttft":
+        most = MOST_TTFT_LOST
+    return decision.worse_by is not None and decision.worse_by > most
