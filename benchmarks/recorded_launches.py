@@ -5,7 +5,7 @@
 
 A launch counts with the median of its valid repetitions, as in a judgement. Servers in
 which something was injected are left out, so that of a paired run with a planted delay
-the base build remains.
+the base build remains. So are times that a neighbour on the host may have made longer.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import msgspec
 
 from perfgate.cases import Case, Load
 from perfgate.errors import Failure
+from perfgate.judge import neighbours
 from perfgate.judge.observation import Observation, RunReader
 from perfgate.load.metrics import METRICS
 from perfgate.load.workload import Arrivals
@@ -143,8 +144,10 @@ def _rows_of_case(reader: RunReader, case: Case) -> Iterator[Row]:
     for launch in reader.index.launches(server.key):
         starts[launch.index] = launch.start.started_unix_s
     key = msgspec.structs.replace(server, build="").key
+    beside = neighbours.shares_of(case, reader)
     for sample in observation.samples:
-        if sample.value is None:
+        is_alone = (server.key, sample.launch) not in beside
+        if sample.value is None or not is_alone:
             continue
         yield Row(
             hardware=observation.hardware_label,

